@@ -1,0 +1,123 @@
+-- pgcdc.check: what scripts pass in, checked, with errors that name it.
+-- SPDX-License-Identifier: MIT
+
+local raw = require "pgcdc.raw"
+
+local check = {}
+
+-- The line of the script that called into the library: the first function
+-- that is not one of ours.
+local function blame_level()
+   local debug = check.debug
+   local level = 3
+   while debug do
+      local info = debug.getinfo(level, "S")
+      if not info then
+         return 0
+      end
+      if info.what ~= "C" and not info.source:find("[/\\]pgcdc[/\\][%w_]+%.lua$") then
+         return level
+      end
+      level = level + 1
+   end
+   return 0
+end
+
+-- The sandbox takes the debug library from scripts, not from us.
+check.debug = debug
+
+--- Raises `message` at the line of the script that is to blame.
+function check.fail(message, ...)
+   local level = blame_level()
+   error(message:format(...), level > 0 and level - 1 or 0)
+end
+
+--- "; did you mean ...?" for a word that is near one of `names`, else "".
+function check.nearest(word, names)
+   local found = type(word) == "string" and raw.nearest(word, names)
+   return found and ("; did you mean '%s'?"):format(found) or ""
+end
+
+local function sorted_names(t)
+   local names = {}
+   for name in pairs(t) do
+      names[#names + 1] = tostring(name)
+   end
+   table.sort(names)
+   return names
+end
+
+--- Raises unless every key of `given` is one of `known`.
+function check.fields(what, given, known)
+   for name in pairs(given) do
+      if known[name] == nil then
+         check.fail("%s: unknown field '%s'%s", what, tostring(name),
+            check.nearest(name, sorted_names(known)))
+      end
+   end
+end
+
+--- Raises unless `word` is one of `known`.
+function check.one_of(what, word, known)
+   if type(word) ~= "string" or not known[word] then
+      local names = sorted_names(known)
+      check.fail("%s: unknown %s%s", what,
+         type(word) == "string" and ("'%s'"):format(word) or "(a " .. type(word) .. ")",
+         check.nearest(word, names))
+   end
+end
+
+--- Raises unless `value` is of one of the types named.
+function check.type(what, value, ...)
+   local is = type(value)
+   for i = 1, select("#", ...) do
+      if is == select(i, ...) then
+         return value
+      end
+   end
+   check.fail("%s must be a %s, not %s", what, table.concat({ ... }, " or a "),
+      is == "nil" and "nil" or "a " .. is)
+end
+
+--- A string that is not empty.
+function check.text(what, value)
+   check.type(what, value, "string")
+   if value == "" then
+      check.fail("%s must not be empty", what)
+   end
+   return value
+end
+
+--- A finite number of seconds, at least `least`.
+function check.seconds(what, value, least)
+   check.type(what, value, "number")
+   if value ~= value or value < least or value > 1e8 then
+      check.fail("%s must be a number of seconds, at least %s, not %s", what, least, value)
+   end
+   return value
+end
+
+--- A name or a list of names, as a list; nil stays nil.
+function check.names(what, value)
+   if value == nil then
+      return nil
+   end
+   if type(value) == "string" then
+      value = { value }
+   end
+   check.type(what, value, "string", "table")
+   if #value == 0 then
+      check.fail("%s must name at least one column", what)
+   end
+   local seen = {}
+   for i, name in ipairs(value) do
+      check.text(("%s[%d]"):format(what, i), name)
+      if seen[name] then
+         check.fail("%s names '%s' twice", what, name)
+      end
+      seen[name] = true
+   end
+   return value
+end
+
+return check

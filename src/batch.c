@@ -1,0 +1,107 @@
+/* batch.c -- what travels from a reader to the host.                  floor 2
+ * SPDX-License-Identifier: MIT */
+#include "batch.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define FULL_BYTES ((size_t)256 << 10)
+#define FULL_ROWS 4096
+
+struct batch *batch_new(enum batch_kind kind, size_t source)
+{
+    struct batch *b = calloc(1, sizeof *b);
+
+    if (b == NULL)
+        return NULL;
+    b->kind = kind;
+    b->source = source;
+    b->retry_ms = -1;
+    clock_utc(b->ts);
+    return b;
+}
+
+void batch_free(struct batch *b)
+{
+    if (b == NULL)
+        return;
+    if (b->position != NULL)
+        position_fini(b->position);
+    free(b->position);
+    shape_unref(b->shape);
+    free(b->bytes);
+    free(b->rows);
+    free(b->old_signature);
+    free(b->new_signature);
+    free(b->text);
+    free(b);
+}
+
+struct batch *batch_of(struct queue_item *item)
+{
+    return (struct batch *)item;
+}
+
+static void *grow(void *p, size_t *cap, size_t need, size_t first, size_t size)
+{
+    size_t n = *cap == 0 ? first : *cap;
+
+    while (n < need)
+        n += n / 2 + 1;
+    p = realloc(p, n * size);
+    if (p != NULL)
+        *cap = n;
+    return p;
+}
+
+bool batch_add(struct batch *b, const struct row *row, const char *bytes)
+{
+    void *p;
+
+    if (b->n_bytes + row->len > b->cap_bytes) {
+        if ((p = grow(b->bytes, &b->cap_bytes, b->n_bytes + row->len, 1024, 1)) == NULL)
+            return false;
+        b->bytes = p;
+    }
+    if (b->n_rows == b->cap_rows) {
+        if ((p = grow(b->rows, &b->cap_rows, b->n_rows + 1, 8, sizeof *b->rows)) == NULL)
+            return false;
+        b->rows = p;
+    }
+    memcpy(b->bytes + b->n_bytes, bytes, row->len);
+    b->rows[b->n_rows] = *row;
+    b->rows[b->n_rows].start = b->n_bytes;
+    b->n_rows++;
+    b->n_bytes += row->len;
+    return true;
+}
+
+bool batch_is_full(const struct batch *b)
+{
+    return b->n_bytes >= FULL_BYTES || b->n_rows >= FULL_ROWS;
+}
+
+void batch_seal(struct batch *b, struct queue_lane *lane)
+{
+    b->item.lane = lane;
+    b->item.bytes = b->kind != BATCH_ROWS ? 0
+                    : sizeof *b + b->cap_bytes + b->cap_rows * sizeof *b->rows;
+}
+
+bool batch_row_key(const struct batch *b, const struct row *row, struct buf *key)
+{
+    const struct shape *s = b->shape;
+    uint32_t *ends = malloc((s->n_columns + 1) * sizeof *ends);
+    const char *p = b->bytes + row->start;
+    bool ok = ends != NULL && field_split(p, row->len, ends, s->n_columns);
+
+    for (size_t i = 0; ok && i < s->n_key; i++) {
+        size_t k = s->key[i], start = k > 0 ? ends[k - 1] + 1 : 0;
+
+        if (i > 0)
+            buf_putc(key, '\t');
+        buf_add(key, p + start, ends[k] - start);
+    }
+    free(ends);
+    return ok && buf_ok(key);
+}

@@ -1,0 +1,173 @@
+/* bind_host.c -- what scripts may ask of the program.                 floor 4
+ * SPDX-License-Identifier: MIT */
+#include "bind_host.h"
+
+#include "clock.h"
+#include "json.h"
+#include "script.h"
+#include "words.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int encode(lua_State *L)
+{
+    struct buf *b = &script_of(L)->scratch;
+
+    luaL_checkany(L, 1);
+    buf_clear(b);
+    json_put(L, 1, b);
+    lua_pushlstring(L, b->data, b->len);
+    return 1;
+}
+
+static int decode(lua_State *L)
+{
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    char why[160];
+
+    if (json_push(L, text, len, why, sizeof why))
+        return 1;
+    lua_pushnil(L);
+    lua_pushstring(L, why);
+    return 2;
+}
+
+#define MAX_FIELDS 32
+
+/* Turns the value on top of the stack into a field's text; leaves it on the stack. */
+static void read_field(lua_State *L, struct log_field *f)
+{
+    f->raw = lua_isboolean(L, -1) || lua_isinteger(L, -1);
+    if (lua_istable(L, -1)) {
+        struct buf *b = &script_of(L)->scratch;
+
+        buf_clear(b);
+        json_put(L, -1, b);
+        lua_pushlstring(L, b->data, b->len);
+    } else {
+        luaL_tolstring(L, -1, NULL);
+    }
+    f->value = lua_tolstring(L, -1, &f->len);
+}
+
+static int log_message(lua_State *L)
+{
+    static const char *const levels[] = { "error", "warn", "info", "debug", NULL };
+    struct log *log = script_of(L)->o.log;
+    struct log_field fields[MAX_FIELDS];
+    int level = luaL_checkoption(L, 1, NULL, levels);
+    size_t len, n = 0;
+    const char *message = luaL_checklstring(L, 2, &len);
+
+    if ((enum log_level)level > log->level)
+        return 0;
+    lua_settop(L, 3);
+    if (lua_istable(L, 3)) {
+        lua_getglobal(L, "pairs");
+        lua_pushvalue(L, 3);
+        lua_call(L, 1, 3);                                     /* next state key */
+        luaL_checkstack(L, 3 * MAX_FIELDS, "fields");
+        while (n < MAX_FIELDS) {
+            int top = lua_gettop(L);
+
+            lua_pushvalue(L, 4);
+            lua_pushvalue(L, 5);
+            lua_pushvalue(L, top);
+            lua_call(L, 2, 2);                                 /* ... key value */
+            if (lua_isnil(L, -2))
+                break;
+            lua_pushvalue(L, -2);
+            fields[n].key = luaL_tolstring(L, -1, NULL);
+            lua_remove(L, -2);                                 /* ... key value keytext */
+            lua_insert(L, -3);                                 /* ... keytext key value */
+            read_field(L, &fields[n++]);                       /* ... keytext key value text */
+            lua_insert(L, -3);                                 /* ... keytext text key value */
+            lua_pop(L, 1);                                     /* ... keytext text key */
+        }
+    }
+    log_line(log, (enum log_level)level, message, len, fields, n);
+    return 0;
+}
+
+static int stop(lua_State *L)
+{
+    struct script *s = script_of(L);
+    lua_Integer status = luaL_optinteger(L, 1, 0);
+
+    luaL_argcheck(L, status >= 0 && status <= 255, 1, "an exit status is 0 to 255");
+    s->is_stopping = true;
+    s->stop_status = (int)status;
+    return 0;
+}
+
+static int usage(lua_State *L)
+{
+    script_of(L)->is_usage_error = true;
+    lua_settop(L, 1);
+    return lua_error(L);
+}
+
+static int nearest(lua_State *L)
+{
+    const char *word = luaL_checkstring(L, 1), *found;
+    const char **names;
+    lua_Unsigned n;
+
+    luaL_checktype(L, 2, LUA_TTABLE);
+    n = lua_rawlen(L, 2);
+    names = lua_newuserdatauv(L, (n + 1) * sizeof *names, 0);
+    for (lua_Unsigned i = 0; i < n; i++) {
+        lua_rawgeti(L, 2, (lua_Integer)i + 1);
+        names[i] = luaL_checkstring(L, -1); /* anchored in the list */
+        lua_pop(L, 1);
+    }
+    found = words_nearest(word, names, n);
+    lua_pushstring(L, found);
+    return 1;
+}
+
+static int now(lua_State *L)
+{
+    lua_pushnumber(L, (lua_Number)clock_mono_ns() / 1e9);
+    return 1;
+}
+
+static int on_timers(lua_State *L)
+{
+    struct script *s = script_of(L);
+
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lua_settop(L, 1);
+    luaL_unref(L, LUA_REGISTRYINDEX, s->timers_ref);
+    s->timers_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    return 0;
+}
+
+void bind_host(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        { "encode", encode }, { "decode", decode }, { "log", log_message }, { "stop", stop },
+        { "usage", usage }, { "nearest", nearest }, { "now", now }, { "on_timers", on_timers },
+        { NULL, NULL },
+    };
+    const struct script *s = script_of(L);
+
+    luaL_setfuncs(L, functions, 0);
+    lua_pushliteral(L, PGCDC_VERSION);
+    lua_setfield(L, -2, "version");
+    lua_pushstring(L, s->o.dsn);
+    lua_setfield(L, -2, "dsn");
+    json_push_null(L);
+    lua_setfield(L, -2, "null");
+    json_push_array_metatable(L);
+    lua_setfield(L, -2, "array_metatable");
+    lua_createtable(L, (int)s->o.n_words, 0);
+    for (size_t i = 0; i < s->o.n_words; i++) {
+        lua_pushstring(L, s->o.words[i]);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    lua_setfield(L, -2, "words");
+}

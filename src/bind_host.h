@@ -1,0 +1,18 @@
+/* bind_host.h -- what scripts may ask of the program.                 floor 4
+ *
+ * Exports to Lua (module pgcdc.raw): version, dsn, words, null, array_metatable,
+ * encode(value), decode(text), log(level, message, fields), stop(status),
+ * usage(message), nearest(word, names), now(), on_timers(function).
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef BIND_HOST_H
+#define BIND_HOST_H
+
+#include <lua.h>
+
+#define PGCDC_VERSION "0.1.0"
+
+/* Adds the functions to the module on top of the stack. */
+void bind_host(lua_State *L);
+
+#endif

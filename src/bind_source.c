@@ -1,0 +1,145 @@
+/* bind_source.c -- sources and their handlers, as scripts declare them. floor 4
+ * SPDX-License-Identifier: MIT */
+#include "bind_source.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const event_names[] = { "read", "upsert", "insert", "update", "delete", "batch",
+                                           "ready", "schema", "error", NULL };
+
+void bind_source_free(struct script *s)
+{
+    for (size_t i = 0; i < s->n_sources; i++) {
+        source_config_free(s->sources[i].config);
+        free(s->sources[i].name);
+    }
+    free(s->sources);
+    s->sources = NULL;
+    s->n_sources = 0;
+}
+
+/* spec[name] as owned text, NULL for nil. */
+static char *copy_field(lua_State *L, const char *name)
+{
+    char *copy = NULL;
+
+    if (lua_getfield(L, 1, name) != LUA_TNIL) {
+        size_t len;
+        const char *text = luaL_checklstring(L, -1, &len);
+
+        if (strlen(text) != len)
+            luaL_error(L, "'%s' holds a zero byte", name);
+        copy = strdup(text);
+        if (copy == NULL)
+            luaL_error(L, "out of memory");
+    }
+    lua_pop(L, 1);
+    return copy;
+}
+
+/* spec[name], a list of strings; *list is reachable from the config at every moment. */
+static void copy_list(lua_State *L, const char *name, char ***list, size_t *n)
+{
+    lua_Unsigned count;
+
+    if (lua_getfield(L, 1, name) == LUA_TTABLE) {
+        count = lua_rawlen(L, -1);
+        *list = calloc(count + 1, sizeof **list);
+        if (*list == NULL)
+            luaL_error(L, "out of memory");
+        for (lua_Unsigned i = 1; i <= count; i++) {
+            lua_rawgeti(L, -1, (lua_Integer)i);
+            (*list)[*n] = strdup(luaL_checkstring(L, -1));
+            if ((*list)[*n] == NULL)
+                luaL_error(L, "out of memory");
+            (*n)++;
+            lua_pop(L, 1);
+        }
+    }
+    lua_pop(L, 1);
+}
+
+static int64_t ms_field(lua_State *L, const char *name)
+{
+    lua_Number seconds;
+
+    lua_getfield(L, 1, name);
+    seconds = luaL_checknumber(L, -1);
+    lua_pop(L, 1);
+    return (int64_t)(seconds * 1000 + 0.5);
+}
+
+static void read_start(lua_State *L, struct source_config *c)
+{
+    if (lua_getfield(L, 1, "start") == LUA_TNUMBER) {
+        c->start = START_XID;
+        c->start_xid = (uint64_t)luaL_checkinteger(L, -1);
+    } else {
+        c->start = strcmp(luaL_checkstring(L, -1), "now") == 0 ? START_NOW : START_SNAPSHOT;
+    }
+    lua_pop(L, 1);
+}
+
+static int declare(lua_State *L)
+{
+    struct script *s = script_of(L);
+    struct declared *grown, *d;
+
+    luaL_checktype(L, 1, LUA_TTABLE);
+    if (s->is_loaded)
+        return luaL_error(L, "sources are declared while the script loads, not in its handlers");
+    grown = realloc(s->sources, (s->n_sources + 1) * sizeof *grown);
+    if (grown == NULL)
+        return luaL_error(L, "out of memory");
+    s->sources = grown;
+    d = &grown[s->n_sources];
+    *d = (struct declared){ .metatable = LUA_NOREF };
+    for (size_t i = 0; i < EVENT_COUNT; i++)
+        d->handlers[i] = LUA_NOREF;
+    s->n_sources++; /* from here on bind_source_free finds it, should anything throw */
+    d->config = calloc(1, sizeof *d->config);
+    if (d->config == NULL)
+        return luaL_error(L, "out of memory");
+    d->config->table = copy_field(L, "table");
+    d->config->conninfo = copy_field(L, "connect");
+    d->config->name = copy_field(L, "name");
+    d->config->where = copy_field(L, "where");
+    copy_list(L, "columns", &d->config->columns, &d->config->n_columns);
+    copy_list(L, "pk", &d->config->pk, &d->config->n_pk);
+    read_start(L, d->config);
+    d->config->interval_min_ms = ms_field(L, "interval_min");
+    d->config->interval_max_ms = ms_field(L, "interval_max");
+    lua_getfield(L, 1, "rls");
+    d->config->rls = lua_toboolean(L, -1);
+    lua_pushinteger(L, (lua_Integer)s->n_sources);
+    return 1;
+}
+
+static int handle(lua_State *L)
+{
+    struct script *s = script_of(L);
+    lua_Integer number = luaL_checkinteger(L, 1);
+    int event = luaL_checkoption(L, 2, NULL, event_names);
+    int *ref;
+
+    luaL_argcheck(L, number >= 1 && (size_t)number <= s->n_sources, 1, "no such source");
+    ref = &s->sources[number - 1].handlers[event];
+    luaL_unref(L, LUA_REGISTRYINDEX, *ref);
+    *ref = LUA_NOREF;
+    if (!lua_isnoneornil(L, 3)) {
+        luaL_checktype(L, 3, LUA_TFUNCTION);
+        lua_settop(L, 3);
+        *ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    }
+    return 0;
+}
+
+void bind_source(lua_State *L)
+{
+    static const luaL_Reg functions[] = { { "declare", declare }, { "handle", handle },
+                                          { NULL, NULL } };
+
+    luaL_setfuncs(L, functions, 0);
+}

@@ -1,0 +1,532 @@
+/* capture.c -- one poll, or one range of the snapshot, of one source. floor 2
+ *
+ * How a snapshot can stop at any row. A range of blocks is delivered as a whole, so a program
+ * that is asked to stop would have to finish it. Where the host is fast that is a matter of
+ * milliseconds. Where it is slow the rows carry their ctid, and the next start goes on behind
+ * the last one; ctid costs the server a tenth, which a slow host does not notice.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "capture.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RANGE_BLOCKS 512        /* 4 MB of table at a time where the host is fast */
+#define SLOW_RANGE_BLOCKS 128
+#define FAST_NS_PER_ROW 20000   /* a host that takes less stops within a second */
+
+/* What is under way between capture_begin and the end of capture_next. */
+struct step {
+    enum { READ_NOTHING, READ_RANGE, READ_POLL, READ_LEAF, READ_XMINS } what;
+    bool is_open;            /* a transaction is */
+    bool in_copy, is_over;
+    bool is_start;           /* reads no row: only gives the host a position to start from */
+    struct batch *batch;     /* being filled */
+    struct xidset delivered; /* xids delivered by this poll */
+    struct xidset baseline;  /* start = "now": xids that are there already */
+    bool has_new_leaves;
+    size_t next_leaf;        /* the leaves before it in the survey are known, or were read */
+    /* a range */
+    uint32_t leaf, end;
+    bool with_ctid;
+    /* the last row handed out */
+    bool has_out;
+    struct row out;
+    struct buf out_key;
+};
+
+struct capture {
+    struct standing standing;
+    struct step step;
+    bool is_resolved, has_polled;
+    atomic_llong ns_per_row;
+};
+
+struct capture *capture_new(const struct source_config *config, size_t number)
+{
+    struct capture *c = calloc(1, sizeof *c);
+
+    if (c == NULL)
+        return NULL;
+    standing_init(&c->standing, config, number);
+    buf_init(&c->step.out_key, SIZE_MAX / 2);
+    atomic_init(&c->ns_per_row, INT64_MAX);
+    return c;
+}
+
+static void drop_step(struct capture *c)
+{
+    struct step *s = &c->step;
+
+    batch_free(s->batch);
+    xidset_fini(&s->delivered);
+    xidset_fini(&s->baseline);
+    buf_fini(&s->out_key);
+    *s = (struct step){ .is_over = true };
+    buf_init(&s->out_key, SIZE_MAX / 2);
+}
+
+void capture_free(struct capture *c)
+{
+    if (c == NULL)
+        return;
+    drop_step(c);
+    standing_fini(&c->standing);
+    free(c);
+}
+
+bool capture_resolve(struct capture *c, struct db *db, struct err *e)
+{
+    c->is_resolved = survey_resolve(&c->standing.survey, db, c->standing.config, e);
+    return c->is_resolved;
+}
+
+bool capture_is_resolved(const struct capture *c)
+{
+    return c->is_resolved;
+}
+
+const char *capture_schema(const struct capture *c)
+{
+    return c->standing.survey.table.schema;
+}
+
+const char *capture_table(const struct capture *c)
+{
+    return c->standing.survey.table.name;
+}
+
+bool capture_restore(struct capture *c, const struct position *kept)
+{
+    return kept == NULL || standing_restore(&c->standing, kept);
+}
+
+bool capture_is_in_snapshot(const struct capture *c)
+{
+    return c->standing.position.phase != PHASE_POLL;
+}
+
+bool capture_has_polled(const struct capture *c)
+{
+    return c->has_polled;
+}
+
+bool capture_is_held(const struct capture *c)
+{
+    return c->step.what == READ_RANGE;
+}
+
+void capture_set_pace(struct capture *c, int64_t ns_per_row)
+{
+    atomic_store(&c->ns_per_row, ns_per_row);
+}
+
+/* ---- ranges of the snapshot ---- */
+
+static bool begin_range(struct capture *c, struct db *db, struct err *e)
+{
+    const struct position *p = &c->standing.position;
+    struct step *s = &c->step;
+
+    if (!standing_check_leaves(&c->standing, db, e))
+        return false;
+    for (size_t i = 0; i < p->n_leaves; i++) {
+        const struct leaf *leaf = &p->leaves[i];
+        bool is_fast = atomic_load(&c->ns_per_row) <= FAST_NS_PER_ROW;
+        uint32_t blocks = is_fast ? RANGE_BLOCKS : SLOW_RANGE_BLOCKS;
+
+        if (leaf->next >= leaf->blocks)
+            continue;
+        s->what = READ_RANGE;
+        s->leaf = leaf->oid;
+        s->with_ctid = !is_fast;
+        s->end = leaf->blocks - leaf->next > blocks ? leaf->next + blocks : leaf->blocks;
+        return true;
+    }
+    return true;
+}
+
+static void finish_range(struct capture *c)
+{
+    struct position *p = &c->standing.position;
+    struct leaf *leaf = c->step.what == READ_RANGE ? position_leaf(p, c->step.leaf) : NULL;
+
+    if (leaf != NULL) {
+        leaf->next = c->step.end;
+        leaf->after = 0;
+    }
+    for (size_t i = 0; i < p->n_leaves; i++)
+        if (p->leaves[i].next < p->leaves[i].blocks)
+            return;
+    p->phase = PHASE_POLL;
+}
+
+/* ---- polls ---- */
+
+static void begin_poll(struct capture *c)
+{
+    const struct table_facts *t = &c->standing.survey.table;
+
+    for (size_t i = 0; i < t->n_leaves; i++)
+        if (position_leaf(&c->standing.position, t->leaves[i].oid) == NULL)
+            c->step.has_new_leaves = true;
+    c->step.what = c->step.has_new_leaves ? READ_LEAF : READ_POLL;
+}
+
+static bool finish_poll(struct capture *c, struct err *e)
+{
+    struct position *p = &c->standing.position;
+    struct step *s = &c->step;
+    char *text = strdup(c->standing.survey.snapshot.text);
+
+    if (text == NULL)
+        return err_memory(e);
+    free(c->standing.polled);
+    c->standing.polled = text;
+    if (p->cut_key != NULL && !xidset_add(&s->delivered, p->cut_xid))
+        return err_memory(e);
+    if (s->what == READ_XMINS) {
+        xidset_fini(&p->horizon.seen);
+        p->horizon.seen = s->baseline;
+        s->baseline = (struct xidset){ 0 };
+    }
+    if (!horizon_advance(&p->horizon, &c->standing.survey.snapshot, &s->delivered, standing_durable_bound(&c->standing)))
+        return err_memory(e);
+    position_uncut(p);
+    c->has_polled = s->what != READ_XMINS;
+    return standing_know_leaves(&c->standing, e);
+}
+
+/* Nothing has committed, but what had was flushed meanwhile: the floor may rise. */
+static bool begin_rise(struct capture *c, enum capture_found *found, struct err *e)
+{
+    struct horizon *h = &c->standing.position.horizon;
+    uint64_t floor = h->floor;
+    bool was_guarded = c->standing.position.floor_lsn != 0;
+
+    *found = CAPTURE_NOTHING;
+    if (c->standing.position.identity.in_recovery ||
+        (floor >= c->standing.survey.snapshot.xmin && !was_guarded && c->standing.durable.n == 0))
+        return true;
+    standing_keep_identity(&c->standing);
+    if (!horizon_advance(h, &c->standing.survey.snapshot, &c->step.delivered, standing_durable_bound(&c->standing)))
+        return err_memory(e);
+    if (h->floor == floor && was_guarded == (c->standing.position.floor_lsn != 0))
+        return true;
+    *found = CAPTURE_STEP;
+    return true;
+}
+
+bool capture_begin(struct capture *c, struct db *db, enum capture_found *found, struct err *e)
+{
+    struct standing *t = &c->standing;
+    enum standing_news news;
+    bool is_unchanged;
+
+    assert(!c->step.is_open);
+    drop_step(c);
+    c->step.is_over = false;
+    if (!standing_glance(t, db, &is_unchanged, e))
+        return false;
+    if (is_unchanged) {
+        c->has_polled = true;
+        return begin_rise(c, found, e);
+    }
+    *found = CAPTURE_STEP;
+    if (!standing_begin(t, db, &news, e))
+        return false;
+    c->step.is_open = true;
+    c->step.is_start = news != STANDING_GOES_ON;
+    if (t->position.phase == PHASE_SNAPSHOT)
+        return c->step.is_start || begin_range(c, db, e);
+    if (news == STANDING_STARTS_NOW)
+        c->step.what = READ_XMINS;
+    else if (news == STANDING_GOES_ON)
+        begin_poll(c);
+    return standing_add_ready(t, e);
+}
+
+/* ---- rows ---- */
+
+static void describe(const struct capture *c, struct query *q)
+{
+    *q = (struct query){
+        .table = &c->standing.survey.table,
+        .shape = c->standing.survey.shape,
+        .where = c->standing.config->where,
+        .through_root = c->standing.config->rls,
+    };
+}
+
+/* Starts the next COPY of the step, or finds that there is none. */
+static bool start_copy(struct capture *c, struct db *db, struct err *e)
+{
+    const struct table_facts *t = &c->standing.survey.table;
+    struct step *s = &c->step;
+    struct query q;
+    struct buf sql;
+    bool ok;
+
+    describe(c, &q);
+    buf_init(&sql, BUF_SQL_MAX);
+    if (s->what == READ_LEAF) {
+        while (s->next_leaf < t->n_leaves &&
+               position_leaf(&c->standing.position, t->leaves[s->next_leaf].oid) != NULL)
+            s->next_leaf++;
+        if (s->next_leaf == t->n_leaves)
+            s->what = READ_POLL;
+    }
+    switch (s->what) {
+    case READ_NOTHING:
+        return true;
+    case READ_RANGE: {
+        const struct leaf *at = position_leaf(&c->standing.position, s->leaf);
+
+        query_range(&sql, &q, table_leaf(t, s->leaf), at->next, at->after, s->end, s->with_ctid);
+        break;
+    }
+    case READ_LEAF:
+        query_leaf(&sql, &q, &t->leaves[s->next_leaf++]);
+        break;
+    case READ_POLL:
+        query_poll(&sql, &q, &c->standing.position);
+        break;
+    case READ_XMINS:
+        query_xmins(&sql, &q, &c->standing.position);
+        break;
+    }
+    ok = buf_ok(&sql) ? db_copy(db, sql.data, e) : err_memory(e);
+    buf_fini(&sql);
+    s->in_copy = ok;
+    return ok;
+}
+
+static bool start_batch(struct capture *c, struct err *e)
+{
+    struct step *s = &c->step;
+
+    if (s->batch != NULL)
+        return true;
+    s->batch = batch_new(BATCH_ROWS, c->standing.number);
+    if (s->batch == NULL)
+        return err_memory(e);
+    if (c->standing.survey.shape != NULL)
+        s->batch->shape = shape_ref(c->standing.survey.shape);
+    s->batch->is_snapshot = s->what == READ_RANGE;
+    s->batch->has_ctid = s->with_ctid;
+    s->batch->leaf = s->leaf;
+    s->batch->is_ordered = s->what == READ_POLL && !s->has_new_leaves;
+    return true;
+}
+
+/* Reads digits up to one of the bytes in <stop>; *p ends behind it. */
+static bool read_number(const char **p, const char *end, const char *stop, uint32_t *n)
+{
+    uint64_t v = 0;
+    const char *s = *p;
+
+    while (s < end && *s >= '0' && *s <= '9' && v <= UINT32_MAX)
+        v = v * 10 + (uint64_t)(*s++ - '0');
+    if (s == *p || v > UINT32_MAX || (s < end ? strchr(stop, *s) == NULL : strchr(stop, '$') == NULL))
+        return false;
+    *p = s + 1;
+    *n = (uint32_t)v;
+    return true;
+}
+
+/* "xmin [tab (block,offset)] tab fields": the system columns into <row>, *p at the fields. */
+static bool read_head(const struct step *s, const char **p, const char *end, uint32_t *xmin,
+                      struct row *row)
+{
+    uint32_t offset;
+
+    if (s->what == READ_XMINS)
+        return read_number(p, end, "$", xmin); /* $: the end of the row */
+    if (!read_number(p, end, "\t", xmin))
+        return false;
+    if (!s->with_ctid)
+        return true;
+    if (*p == end || *(*p)++ != '(' || !read_number(p, end, ",", &row->block) ||
+        !read_number(p, end, ")", &offset) || *p == end || *(*p)++ != '\t')
+        return false;
+    row->offset = (uint16_t)offset;
+    return true;
+}
+
+/* Takes one row of COPY: leaves it out, notes it, or adds it to the batch. */
+static bool take_row(struct capture *c, const char *text, size_t len, struct err *e)
+{
+    struct step *s = &c->step;
+    const struct horizon *h = &c->standing.position.horizon;
+    const char *p = text, *end = text + len;
+    struct row row = { 0 };
+    uint32_t xmin;
+    bool is_new;
+
+    if (len > UINT32_MAX || !read_head(s, &p, end, &xmin, &row))
+        return err_set(e, ERR_INTERNAL, "cannot read a row of the server's COPY");
+    row.xid = horizon_widen(xmin, c->standing.survey.snapshot.xmax);
+    is_new = horizon_is_new(h, row.xid);
+    switch (s->what) {
+    case READ_XMINS:
+        return row.xid < h->floor || xidset_add(&s->baseline, row.xid) ? true : err_memory(e);
+    case READ_RANGE:
+        if (row.xid >= h->floor)
+            return true; /* left to the first poll */
+        row.is_read = true;
+        c->standing.position.rows++;
+        break;
+    case READ_LEAF:
+        row.is_read = !is_new;
+        break;
+    case READ_POLL:
+    case READ_NOTHING:
+        if (!is_new)
+            return true;
+        break;
+    }
+    if (is_new && s->what != READ_RANGE && !xidset_add(&s->delivered, row.xid))
+        return err_memory(e);
+    row.len = (uint32_t)(end - p);
+    return start_batch(c, e) && (batch_add(s->batch, &row, p) || err_memory(e));
+}
+
+/* Fills the batch in hand until it is full or the COPY is over. */
+static bool fill_batch(struct capture *c, struct db *db, struct err *e)
+{
+    while (c->step.batch == NULL || !batch_is_full(c->step.batch)) {
+        const char *text;
+        size_t len;
+
+        switch (db_copy_next(db, &text, &len, e)) {
+        case DB_COPY_ROW:
+            if (!take_row(c, text, len, e))
+                return false;
+            break;
+        case DB_COPY_END:
+            c->step.in_copy = false;
+            if (c->step.what != READ_LEAF)
+                c->step.is_over = true;
+            return true;
+        case DB_COPY_FAILED:
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Closes the transaction and turns the batch in hand into the last one. */
+static bool finish_step(struct capture *c, struct db *db, struct err *e)
+{
+    struct step *s = &c->step;
+    struct position *p = &c->standing.position;
+    bool was_snapshot = p->phase == PHASE_SNAPSHOT;
+    struct batch *b;
+
+    if (s->is_open && !db_run(db, "COMMIT", NULL, 0, e))
+        return false;
+    s->is_open = false;
+    if (!start_batch(c, e))
+        return false;
+    b = s->batch;
+    if (was_snapshot)
+        finish_range(c);
+    else if (s->what != READ_NOTHING && !finish_poll(c, e))
+        return false;
+    b->is_lazy = !was_snapshot && !s->is_start && b->n_rows == 0 && !s->has_out;
+    b->ends = true;
+    if ((b->position = calloc(1, sizeof *b->position)) == NULL ||
+        !position_copy(b->position, p)) {
+        free(b->position);
+        b->position = NULL;
+        return err_memory(e);
+    }
+    return !was_snapshot || p->phase != PHASE_POLL || standing_add_ready(&c->standing, e);
+}
+
+static bool note_out(struct capture *c, const struct batch *b, struct err *e)
+{
+    struct step *s = &c->step;
+
+    if (b->n_rows == 0)
+        return true;
+    s->has_out = true;
+    s->out = b->rows[b->n_rows - 1];
+    if (!b->is_ordered)
+        return true;
+    buf_clear(&s->out_key);
+    return batch_row_key(b, &s->out, &s->out_key) || err_memory(e);
+}
+
+bool capture_next(struct capture *c, struct db *db, struct batch **batch, struct err *e)
+{
+    struct step *s = &c->step;
+
+    *batch = standing_take_word(&c->standing);
+    if (*batch != NULL)
+        return true;
+    if (s->is_over && s->batch == NULL)
+        return true; /* the last one was handed out */
+    if (s->what == READ_NOTHING)
+        s->is_over = true;
+    while (!s->is_over && (s->batch == NULL || !batch_is_full(s->batch)))
+        if ((!s->in_copy && !start_copy(c, db, e)) || !fill_batch(c, db, e))
+            return false;
+    if (s->is_over && !finish_step(c, db, e))
+        return false;
+    if (!note_out(c, s->batch, e))
+        return false;
+    *batch = s->batch;
+    s->batch = NULL;
+    return true;
+}
+
+void capture_abort(struct capture *c, struct db *db)
+{
+    struct step *s = &c->step;
+
+    if (db != NULL)
+        db_rollback(db);
+    if (s->has_out && s->what == READ_POLL && !s->has_new_leaves && buf_ok(&s->out_key)) {
+        if (!position_cut(&c->standing.position, &s->delivered, s->out.xid, s->out_key.data,
+                          s->out_key.len)) {
+            /* no memory: the rows come again, which is allowed where something broke */
+        }
+    }
+    drop_step(c);
+}
+
+void capture_stop_waiting(struct capture *c)
+{
+    c->standing.is_impatient = true;
+}
+
+bool capture_check(struct capture *c, struct db *db, struct buf *report, struct err *e)
+{
+    const struct survey *v = &c->standing.survey;
+    const struct source_config *g = c->standing.config;
+    int version = db_version(db);
+    const char *why;
+
+    if (!survey_begin(&c->standing.survey, db, g, false, e))
+        return false;
+    db_rollback(db);
+    buf_printf(report, "table %s.%s", v->table.schema, v->table.name);
+    if (v->table.is_tree)
+        buf_printf(report, " (%zu leaves)", v->table.n_leaves);
+    buf_puts(report, ", key ");
+    for (size_t i = 0; i < v->shape->n_key; i++)
+        buf_printf(report, "%s%s", i > 0 ? "," : "", v->shape->columns[v->shape->key[i]].name);
+    buf_printf(report, ", %zu columns, every %g", v->shape->n_row,
+               (double)g->interval_min_ms / 1000);
+    if (g->interval_max_ms != g->interval_min_ms)
+        buf_printf(report, " to %g", (double)g->interval_max_ms / 1000);
+    buf_printf(report, " s, Postgres %d.%d (%s)", version / 10000, version % 10000,
+               v->identity.in_recovery ? "standby" : "primary");
+    why = c->standing.position.phase == PHASE_NONE       ? "no position yet"
+          : c->standing.position.phase == PHASE_SNAPSHOT ? "in its snapshot"
+                                                         : "has a position";
+    buf_printf(report, ", %s", why);
+    return buf_ok(report) || err_memory(e);
+}

@@ -1,0 +1,298 @@
+/* cells.c -- one row's raw bytes inside Lua, decoded on demand.        floor 4
+ *
+ * Registry: &form_key -> the metatable of forms.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "cells.h"
+
+#include "json.h"
+#include "script.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *const op_names[OP_COUNT] = { "read", "upsert" };
+
+static const char cells_key, form_key;
+
+static void free_texts(char **texts, size_t n)
+{
+    for (size_t i = 0; texts != NULL && i < n; i++)
+        free(texts[i]);
+    free(texts);
+}
+
+static int drop_form(lua_State *L)
+{
+    struct form *f = lua_touserdata(L, 1);
+
+    if (f->shape != NULL) {
+        free_texts(f->labels, f->shape->n_columns);
+        free_texts(f->heads, OP_COUNT);
+    }
+    shape_unref(f->shape);
+    *f = (struct form){ 0 };
+    return 0;
+}
+
+void cells_open(lua_State *L)
+{
+    lua_createtable(L, 0, 1);
+    lua_pushcfunction(L, drop_form);
+    lua_setfield(L, -2, "__gc");
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &form_key);
+}
+
+static char *make_label(lua_State *L, const char *name)
+{
+    struct buf b;
+    char *label;
+
+    buf_init(&b, SIZE_MAX / 2);
+    if (!types_put_string(&b, name, strlen(name))) {
+        buf_fini(&b);
+        luaL_error(L, "the name of a column is not valid UTF-8");
+    }
+    buf_putc(&b, ':');
+    label = buf_take(&b);
+    if (label == NULL)
+        luaL_error(L, "out of memory");
+    return label;
+}
+
+static char *make_head(lua_State *L, const struct shape *s, const char *op)
+{
+    struct buf b;
+    char *head;
+    bool ok;
+
+    buf_init(&b, SIZE_MAX / 2);
+    buf_printf(&b, "{\"op\":\"%s\",\"schema\":", op);
+    ok = types_put_string(&b, s->schema, strlen(s->schema));
+    buf_puts(&b, ",\"table\":");
+    ok = ok && types_put_string(&b, s->table, strlen(s->table));
+    buf_puts(&b, ",\"key\":");
+    head = buf_take(&b);
+    if (!ok || head == NULL) {
+        free(head);
+        luaL_error(L, "the name of the table is not valid UTF-8");
+    }
+    return head;
+}
+
+void cells_push_form(lua_State *L, struct shape *shape)
+{
+    struct form *f = lua_newuserdatauv(L, sizeof *f, 0);       /* form */
+
+    *f = (struct form){ 0 };
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &form_key);
+    lua_setmetatable(L, -2);
+    f->shape = shape_ref(shape);
+    f->labels = calloc(shape->n_columns + 1, sizeof *f->labels);
+    f->heads = calloc(OP_COUNT, sizeof *f->heads);
+    if (f->labels == NULL || f->heads == NULL)
+        luaL_error(L, "out of memory");
+    for (size_t i = 0; i < shape->n_columns; i++)
+        f->labels[i] = make_label(L, shape->columns[i].name);
+    for (size_t op = 0; op < OP_COUNT; op++)
+        f->heads[op] = make_head(L, shape, op_names[op]);
+}
+
+struct cells *cells_push(lua_State *L, const struct batch *b, const struct row *row)
+{
+    size_t n = b->shape->n_columns;
+    struct cells *c = lua_newuserdatauv(L, sizeof *c + n * sizeof c->ends[0] + row->len, 2);
+
+    c->xid = row->xid;
+    c->op = row->is_read ? OP_READ : OP_UPSERT;
+    c->is_split = false;
+    memcpy(c->ts, b->ts, sizeof c->ts);
+    c->len = row->len;
+    memcpy((char *)(c->ends + n), b->bytes + row->start, row->len);
+    return c;
+}
+
+void cells_set(lua_State *L, int index)
+{
+    lua_rawsetp(L, index, &cells_key);
+}
+
+void cells_push_of(lua_State *L, int index)
+{
+    lua_rawgetp(L, index, &cells_key);
+}
+
+struct cells *cells_at(lua_State *L, int index)
+{
+    struct cells *c;
+
+    luaL_checktype(L, index, LUA_TTABLE);
+    cells_push_of(L, index);
+    c = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    if (c == NULL)
+        luaL_error(L, "this is not a change, nor the row of one");
+    return c;
+}
+
+void cells_set_form(lua_State *L, int metatable, int form)
+{
+    metatable = lua_absindex(L, metatable);
+    lua_pushvalue(L, form);
+    lua_rawsetp(L, metatable, &form_key);
+}
+
+struct form *cells_metatable_form(lua_State *L, int metatable)
+{
+    struct form *f;
+
+    lua_rawgetp(L, metatable, &form_key);
+    f = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    return f;
+}
+
+struct form *cells_form(lua_State *L, int index)
+{
+    struct form *f = NULL;
+
+    if (lua_getmetatable(L, index)) {
+        f = cells_metatable_form(L, -1);
+        lua_pop(L, 1);
+    }
+    return f;
+}
+
+struct field cells_field(lua_State *L, const struct form *f, struct cells *c, size_t i)
+{
+    const char *p = (const char *)(c->ends + f->shape->n_columns);
+    size_t start;
+
+    if (!c->is_split) {
+        if (!field_split(p, c->len, c->ends, f->shape->n_columns))
+            luaL_error(L, "a row of %s.%s has another number of columns than the table",
+                       f->shape->schema, f->shape->table);
+        c->is_split = true;
+    }
+    start = i > 0 ? c->ends[i - 1] + 1 : 0;
+    return (struct field){ p + start, c->ends[i] - start };
+}
+
+void cells_throw_utf8(lua_State *L, const struct form *f, size_t i)
+{
+    luaL_error(L, "column %s of %s.%s holds text that is not valid UTF-8",
+               f->shape->columns[i].name, f->shape->schema, f->shape->table);
+}
+
+void cells_put_json(lua_State *L, const struct form *f, struct cells *c, size_t i, struct buf *b)
+{
+    struct field field = cells_field(L, f, c, i);
+
+    if (field_is_null(field))
+        buf_puts(b, "null");
+    else if (!field_put_json(b, f->shape->columns[i].kind, field))
+        cells_throw_utf8(L, f, i);
+}
+
+static void push_text(lua_State *L, struct field f)
+{
+    luaL_Buffer b;
+    char *to;
+
+    if (memchr(f.p, '\\', f.len) == NULL) {
+        lua_pushlstring(L, f.p, f.len);
+        return;
+    }
+    to = luaL_buffinitsize(L, &b, f.len);
+    luaL_pushresultsize(&b, field_unescape(f, to));
+}
+
+static void push_bytes(lua_State *L, struct field f)
+{
+    luaL_Buffer b;
+    size_t len = 0;
+    char *to = luaL_buffinitsize(L, &b, f.len);
+
+    if (!field_bytea(f, to, &len))
+        luaL_error(L, "a bytea column came as something else than hex digits");
+    luaL_pushresultsize(&b, len);
+}
+
+static void push_timestamp(lua_State *L, struct field f)
+{
+    char text[128];
+
+    if (f.len + 3 > sizeof text)
+        push_text(L, f);
+    else
+        lua_pushlstring(L, text, field_timestamp(f, text));
+}
+
+static void push_document(lua_State *L, const struct form *f, size_t i, struct field field)
+{
+    char why[160];
+    const char *text;
+    size_t len;
+
+    push_text(L, field);                                       /* text */
+    text = lua_tolstring(L, -1, &len);
+    if (!json_push(L, text, len, why, sizeof why))             /* text value */
+        luaL_error(L, "column %s of %s.%s holds JSON that cannot be decoded: %s",
+                   f->shape->columns[i].name, f->shape->schema, f->shape->table, why);
+    lua_remove(L, -2);
+}
+
+static lua_Integer to_integer(struct field f)
+{
+    lua_Unsigned n = 0;
+    size_t i = f.len > 0 && f.p[0] == '-';
+
+    for (; i < f.len; i++)
+        n = n * 10 + (lua_Unsigned)(f.p[i] - '0');
+    return (lua_Integer)(f.p[0] == '-' ? 0 - n : n);
+}
+
+static double to_float(struct field f)
+{
+    char text[64];
+    size_t n = f.len < sizeof text ? f.len : sizeof text - 1;
+
+    memcpy(text, f.p, n);
+    text[n] = '\0';
+    return strtod(text, NULL);
+}
+
+void cells_push_field(lua_State *L, const struct form *f, struct cells *c, size_t i)
+{
+    struct field field = cells_field(L, f, c, i);
+
+    if (field_is_null(field)) {
+        lua_pushnil(L);
+        return;
+    }
+    switch (f->shape->columns[i].kind) {
+    case KIND_BOOL:
+        lua_pushboolean(L, field.len == 1 && field.p[0] == 't');
+        return;
+    case KIND_INT:
+        lua_pushinteger(L, to_integer(field));
+        return;
+    case KIND_FLOAT:
+        lua_pushnumber(L, to_float(field));
+        return;
+    case KIND_BYTEA:
+        push_bytes(L, field);
+        return;
+    case KIND_TIMESTAMP:
+        push_timestamp(L, field);
+        return;
+    case KIND_JSON:
+        push_document(L, f, i, field);
+        return;
+    case KIND_NUMERIC:
+    case KIND_TEXT:
+        break;
+    }
+    push_text(L, field);
+}

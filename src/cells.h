@@ -1,0 +1,71 @@
+/* cells.h -- one row's raw bytes inside Lua, decoded on demand.        floor 4
+ *
+ * A form is what the rows of one shape share; cells are one row. Both are
+ * userdata: they live as long as some change, row or metatable needs them.
+ *
+ * Everything here may throw.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef CELLS_H
+#define CELLS_H
+
+#include "batch.h"
+
+#include <lua.h>
+
+enum op { OP_READ, OP_UPSERT, OP_COUNT };
+extern const char *const op_names[OP_COUNT];
+
+struct form {
+    struct shape *shape;
+    char **labels; /* "\"name\":" for each column */
+    char **heads;  /* a change's JSON up to its key, for each op */
+};
+
+/* User value CELLS_SET: what the script assigned to the row, by name, null for nil; names
+ * that are no column also in its array part, in order. User value CELLS_DECODED: JSON columns
+ * that were decoded, by name. Either is nil until needed. */
+enum { CELLS_SET = 1, CELLS_DECODED };
+
+struct cells {
+    uint64_t xid;
+    enum op op;
+    bool is_split;
+    char ts[CLOCK_TEXT];
+    uint32_t len;
+    uint32_t ends[]; /* one for each column, then len bytes */
+};
+
+/* Call it once per state. */
+void cells_open(lua_State *L);
+
+void cells_push_form(lua_State *L, struct shape *shape);       /* [-0, +1] */
+
+/* Pushes the cells of a row of a batch. */
+struct cells *cells_push(lua_State *L, const struct batch *b, const struct row *row);
+
+/* The table at <index> holds the cells on top of the stack, which are popped. */
+void cells_set(lua_State *L, int index);
+
+/* The cells of the table at <index>, borrowed; throws if it has none. */
+struct cells *cells_at(lua_State *L, int index);
+void cells_push_of(lua_State *L, int index);                   /* [-0, +1] */
+
+/* The form whose userdata is kept in the metatable of the table at <index>. */
+void cells_set_form(lua_State *L, int metatable, int form);
+struct form *cells_metatable_form(lua_State *L, int metatable);
+struct form *cells_form(lua_State *L, int index);
+
+/* The raw text of column <i>; valid as long as the cells. */
+struct field cells_field(lua_State *L, const struct form *f, struct cells *c, size_t i);
+
+/* Pushes the value of column <i> as the server sent it, nil for NULL. */
+void cells_push_field(lua_State *L, const struct form *f, struct cells *c, size_t i);
+
+/* Appends the JSON of column <i> as the server sent it. */
+void cells_put_json(lua_State *L, const struct form *f, struct cells *c, size_t i, struct buf *b);
+
+/* Throws that the text of column <i> is not UTF-8. */
+void cells_throw_utf8(lua_State *L, const struct form *f, size_t i);
+
+#endif

@@ -1,0 +1,31 @@
+/* clock.c -- what time it is.                                         floor 0
+ * SPDX-License-Identifier: MIT */
+#include "clock.h"
+
+#include <stdio.h>
+#include <time.h>
+
+int64_t clock_mono_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+int64_t clock_mono_ms(void)
+{
+    return clock_mono_ns() / 1000000;
+}
+
+void clock_utc(char text[CLOCK_TEXT])
+{
+    struct timespec ts;
+    struct tm tm;
+    size_t n;
+
+    clock_gettime(CLOCK_REALTIME, &ts);
+    gmtime_r(&ts.tv_sec, &tm);
+    n = strftime(text, CLOCK_TEXT, "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(text + n, CLOCK_TEXT - n, ".%03dZ", (int)(ts.tv_nsec / 1000000 % 1000));
+}

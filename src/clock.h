@@ -1,0 +1,18 @@
+/* clock.h -- what time it is.                                         floor 0
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef CLOCK_H
+#define CLOCK_H
+
+#include <stdint.h>
+
+#define CLOCK_TEXT 32 /* room for "2026-11-23T00:50:57.721Z" */
+
+/* Milliseconds and nanoseconds since some moment in the past; never go back. */
+int64_t clock_mono_ms(void);
+int64_t clock_mono_ns(void);
+
+/* The wall clock as RFC 3339 in UTC with milliseconds. */
+void clock_utc(char text[CLOCK_TEXT]);
+
+#endif

@@ -1,0 +1,385 @@
+/* db.c -- one connection to a Postgres server.                        floor 1
+ * SPDX-License-Identifier: MIT */
+#include "db.h"
+
+#include "clock.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <libpq-fe.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CONNECT_TIMEOUT_S 10
+
+struct db {
+    PGconn *conn;
+    int stop_fd;
+    char *row; /* the row that db_copy_next handed out last */
+};
+
+/* struct db_rows is a PGresult under a name that floor 2 may know. */
+static const PGresult *result(const struct db_rows *r)
+{
+    return (const PGresult *)r;
+}
+
+/* A message of libpq or of the server, without the parts meant for psql:
+ * "connection to ... failed: FATAL:  28P01: text\nLOCATION: ..." becomes
+ * the sqlstate 28P01 and "connection to ... failed: text". */
+static bool fail_with_message(enum err_code code, const char *msg, struct err *e)
+{
+    const char *end = strstr(msg, "\nLOCATION:");
+    const char *mark = NULL;
+    size_t len = end != NULL ? (size_t)(end - msg) : strlen(msg);
+    char state[6] = "";
+
+    for (const char *p = strstr(msg, ":  "); p != NULL; p = strstr(p + 1, ":  ")) {
+        size_t n = strspn(p + 3, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ");
+
+        if (n == 5 && strncmp(p + 8, ": ", 2) == 0) {
+            memcpy(state, p + 3, 5);
+            mark = p;
+            break;
+        }
+    }
+    if (mark != NULL) {
+        const char *word = mark; /* back over the severity, in whatever language */
+
+        while (word > msg && !isspace((unsigned char)word[-1]))
+            word--;
+        err_set(e, code, "%.*s%.*s", (int)(word - msg), msg, (int)(len - (size_t)(mark + 10 - msg)),
+                mark + 10);
+        memcpy(e->sqlstate, state, sizeof state);
+        return false;
+    }
+    return err_set(e, code, "%.*s", (int)len, msg);
+}
+
+static bool fail_connection(struct db *db, struct err *e)
+{
+    const char *msg = PQerrorMessage(db->conn);
+
+    return fail_with_message(ERR_CONNECTION, *msg != '\0' ? msg : "the connection is closed", e);
+}
+
+/* Waits until the socket can be read (or written), the deadline (<0: none)
+ * has passed, or the program stops. */
+static bool wait_socket(struct db *db, bool for_write, int64_t deadline_ms, struct err *e)
+{
+    for (;;) {
+        struct pollfd fds[2] = {
+            { .fd = PQsocket(db->conn), .events = for_write ? POLLOUT : POLLIN },
+            { .fd = db->stop_fd, .events = POLLIN },
+        };
+        int64_t left = deadline_ms < 0 ? -1 : deadline_ms - clock_mono_ms();
+        int n;
+
+        if (deadline_ms >= 0 && left <= 0)
+            return err_set(e, ERR_CONNECTION, "the server did not answer in time");
+        n = poll(fds, 2, (int)left);
+        if (n < 0 && errno != EINTR)
+            return err_set(e, ERR_INTERNAL, "poll: %s", strerror(errno));
+        if (n > 0 && fds[1].revents != 0)
+            return err_set(e, ERR_STOPPED, "stopping");
+        if (n > 0 && fds[0].revents != 0)
+            return true;
+    }
+}
+
+static bool looks_like_conninfo(const char *s)
+{
+    return strchr(s, '=') != NULL || strncmp(s, "postgres://", 11) == 0 ||
+           strncmp(s, "postgresql://", 13) == 0;
+}
+
+/* libpq's own complaint can quote a piece of a password, so it is not shown. */
+static bool check_conninfo(const char *conninfo, struct err *e)
+{
+    PQconninfoOption *options;
+    char *msg = NULL;
+
+    if (!looks_like_conninfo(conninfo))
+        return true;
+    options = PQconninfoParse(conninfo, &msg);
+    PQfreemem(msg);
+    if (options == NULL)
+        return err_set(e, ERR_USAGE,
+                       "the connection string cannot be read (it is not shown, since it may hold "
+                       "a password): write host=... dbname=... user=... or postgres://...");
+    PQconninfoFree(options);
+    return true;
+}
+
+static int64_t connect_timeout_ms(PGconn *conn)
+{
+    PQconninfoOption *options = PQconninfo(conn);
+    long seconds = 0, hosts = 1;
+
+    for (PQconninfoOption *o = options; o != NULL && o->keyword != NULL; o++) {
+        if (o->val == NULL)
+            continue;
+        if (strcmp(o->keyword, "connect_timeout") == 0)
+            seconds = strtol(o->val, NULL, 10);
+        if (strcmp(o->keyword, "host") == 0)
+            for (const char *p = o->val; *p != '\0'; p++)
+                hosts += *p == ',';
+    }
+    PQconninfoFree(options);
+    return (seconds > 0 ? seconds : CONNECT_TIMEOUT_S) * hosts * 1000;
+}
+
+static bool finish_connect(struct db *db, struct err *e)
+{
+    int64_t deadline = clock_mono_ms() + connect_timeout_ms(db->conn);
+    PostgresPollingStatusType status = PGRES_POLLING_WRITING;
+
+    while (status != PGRES_POLLING_OK) {
+        if (!wait_socket(db, status == PGRES_POLLING_WRITING, deadline, e))
+            return false;
+        status = PQconnectPoll(db->conn);
+        if (status == PGRES_POLLING_FAILED) {
+            fail_connection(db, e);
+            if (e->sqlstate[0] != '\0')
+                e->code = ERR_SQL;
+            return false;
+        }
+    }
+    return true;
+}
+
+static void drop_notice(void *arg, const PGresult *res)
+{
+    (void)arg;
+    (void)res;
+}
+
+struct db *db_open(const char *conninfo, int stop_fd, struct err *e)
+{
+    /* what comes before dbname is a default, which the conninfo in it overrides */
+    static const char *const keywords[] = { "fallback_application_name", "keepalives_idle",
+        "keepalives_interval", "keepalives_count", "tcp_user_timeout", "client_encoding", "dbname",
+        NULL };
+    const char *values[] = { "pgcdc-lua", "30", "10", "3", "60000", "UTF8", conninfo, NULL };
+    struct db *db;
+
+    if (!check_conninfo(conninfo, e))
+        return NULL;
+    db = calloc(1, sizeof *db);
+    if (db == NULL) {
+        err_memory(e);
+        return NULL;
+    }
+    db->stop_fd = stop_fd;
+    db->conn = PQconnectStartParams(keywords, values, 1);
+    if (db->conn == NULL) {
+        err_memory(e);
+        goto fail;
+    }
+    /* so that a refusal carries its SQLSTATE, which libpq hides otherwise */
+    PQsetErrorVerbosity(db->conn, PQERRORS_VERBOSE);
+    PQsetNoticeReceiver(db->conn, drop_notice, NULL);
+    if (PQstatus(db->conn) == CONNECTION_BAD) {
+        fail_connection(db, e);
+        goto fail;
+    }
+    if (!finish_connect(db, e))
+        goto fail;
+    PQsetErrorVerbosity(db->conn, PQERRORS_DEFAULT);
+    return db;
+fail:
+    db_close(db);
+    return NULL;
+}
+
+void db_close(struct db *db)
+{
+    if (db == NULL)
+        return;
+    PQfreemem(db->row);
+    PQfinish(db->conn);
+    free(db);
+}
+
+int db_version(const struct db *db)
+{
+    return PQserverVersion(db->conn);
+}
+
+/* Keeps the reason and tells a refusal from a broken connection. */
+static bool fail_result(struct db *db, const PGresult *res, struct err *e)
+{
+    const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
+    const char *msg = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
+    const char *detail = PQresultErrorField(res, PG_DIAG_MESSAGE_DETAIL);
+    const char *hint = PQresultErrorField(res, PG_DIAG_MESSAGE_HINT);
+
+    if (state == NULL || msg == NULL) {
+        fail_with_message(PQstatus(db->conn) == CONNECTION_BAD ? ERR_CONNECTION : ERR_INTERNAL,
+                          PQresultErrorMessage(res), e);
+        return false;
+    }
+    err_set(e, ERR_SQL, "%s%s%s%s%s", msg, detail != NULL ? "; " : "", detail != NULL ? detail : "",
+            hint != NULL ? "; " : "", hint != NULL ? hint : "");
+    strncpy(e->sqlstate, state, sizeof e->sqlstate - 1);
+    e->sqlstate[sizeof e->sqlstate - 1] = '\0';
+    return false;
+}
+
+/* The next result, or NULL when the statement is over (<ok> stays true) or
+ * when there will be none (<ok> is false). */
+static PGresult *next_result(struct db *db, bool *ok, struct err *e)
+{
+    while (PQisBusy(db->conn)) {
+        if (!wait_socket(db, false, -1, e)) {
+            *ok = false;
+            return NULL;
+        }
+        if (!PQconsumeInput(db->conn)) {
+            *ok = fail_connection(db, e);
+            return NULL;
+        }
+    }
+    return PQgetResult(db->conn);
+}
+
+bool db_run(struct db *db, const char *sql, struct db_rows **rows, size_t n, struct err *e)
+{
+    bool ok = true, waiting = true;
+    PGresult *res;
+    size_t got = 0;
+
+    if (!PQsendQuery(db->conn, sql))
+        return fail_connection(db, e);
+    /* read on after an error too: a statement never starts on an unread answer */
+    while ((res = next_result(db, &waiting, e)) != NULL) {
+        ExecStatusType status = PQresultStatus(res);
+
+        if (ok && status == PGRES_TUPLES_OK && got < n) {
+            rows[got++] = (struct db_rows *)res;
+            continue;
+        }
+        if (ok && status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK)
+            ok = fail_result(db, res, e);
+        PQclear(res);
+    }
+    if (!waiting)
+        return false;
+    if (ok && got < n)
+        return err_set(e, ERR_INTERNAL, "the server answered %zu results where %zu were asked", got,
+                       n);
+    return ok;
+}
+
+void db_rollback(struct db *db)
+{
+    struct err e;
+
+    switch (PQtransactionStatus(db->conn)) {
+    case PQTRANS_INTRANS:
+    case PQTRANS_INERROR:
+        if (!db_run(db, "ROLLBACK", NULL, 0, &e)) {
+            /* the next call meets the same broken connection */
+        }
+        break;
+    case PQTRANS_IDLE:
+    case PQTRANS_ACTIVE:
+    case PQTRANS_UNKNOWN:
+        break;
+    }
+}
+
+bool db_copy(struct db *db, const char *sql, struct err *e)
+{
+    bool waiting = true;
+    PGresult *res;
+
+    if (!PQsendQuery(db->conn, sql))
+        return fail_connection(db, e);
+    res = next_result(db, &waiting, e);
+    if (!waiting)
+        return false;
+    if (PQresultStatus(res) == PGRES_COPY_OUT) {
+        PQclear(res);
+        return true;
+    }
+    if (res == NULL || PQresultStatus(res) == PGRES_COMMAND_OK ||
+        PQresultStatus(res) == PGRES_TUPLES_OK)
+        err_set(e, ERR_INTERNAL, "COPY was not answered with data");
+    else
+        fail_result(db, res, e);
+    while (res != NULL) {
+        PQclear(res);
+        res = next_result(db, &waiting, e);
+    }
+    return false;
+}
+
+/* The data is over: what does the server say of the statement as a whole? */
+static enum db_copy finish_copy(struct db *db, struct err *e)
+{
+    bool ok = true, waiting = true;
+    PGresult *res;
+
+    while ((res = next_result(db, &waiting, e)) != NULL) {
+        if (ok && PQresultStatus(res) != PGRES_COMMAND_OK)
+            ok = fail_result(db, res, e);
+        PQclear(res);
+    }
+    return ok && waiting ? DB_COPY_END : DB_COPY_FAILED;
+}
+
+enum db_copy db_copy_next(struct db *db, const char **row, size_t *len, struct err *e)
+{
+    int n;
+
+    PQfreemem(db->row);
+    db->row = NULL;
+    while ((n = PQgetCopyData(db->conn, &db->row, 1)) == 0) {
+        if (!wait_socket(db, false, -1, e))
+            return DB_COPY_FAILED;
+        if (!PQconsumeInput(db->conn)) {
+            fail_connection(db, e);
+            return DB_COPY_FAILED;
+        }
+    }
+    if (n == -1)
+        return finish_copy(db, e);
+    if (n < 0) {
+        fail_connection(db, e);
+        return DB_COPY_FAILED;
+    }
+    *row = db->row;
+    *len = (size_t)n - (n > 0 && db->row[n - 1] == '\n');
+    return DB_COPY_ROW;
+}
+
+int db_rows_count(const struct db_rows *r)
+{
+    return PQntuples(result(r));
+}
+
+const char *db_rows_text(const struct db_rows *r, int row, int col)
+{
+    return PQgetisnull(result(r), row, col) ? NULL : PQgetvalue(result(r), row, col);
+}
+
+uint64_t db_rows_u64(const struct db_rows *r, int row, int col)
+{
+    const char *s = db_rows_text(r, row, col);
+
+    return s != NULL ? strtoull(s, NULL, 10) : 0;
+}
+
+bool db_rows_bool(const struct db_rows *r, int row, int col)
+{
+    const char *s = db_rows_text(r, row, col);
+
+    return s != NULL && *s == 't';
+}
+
+void db_rows_free(struct db_rows *r)
+{
+    PQclear((PGresult *)r);
+}

@@ -1,0 +1,50 @@
+/* err.h -- what went wrong, as a value.                               floor 0
+ *
+ * Filled by who detects, prefixed by who knows the context, logged by `host`,
+ * turned into an exit status by `main`. Fixed size, so that the error path
+ * cannot fail. Never holds a password.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef ERR_H
+#define ERR_H
+
+#include <stdbool.h>
+
+enum err_code {
+    ERR_NONE,
+    ERR_USAGE,      /* the command line or an option word */
+    ERR_SCRIPT,     /* the script threw, or declared nonsense */
+    ERR_CONNECTION, /* the connection is lost or cannot be made */
+    ERR_SQL,        /* the server answered a statement with an error: see sqlstate */
+    ERR_REFUSED,    /* the database is there but cannot be captured as asked */
+    ERR_BEHIND,     /* a standby that has not replayed yet what was read already */
+    ERR_STATE,      /* the state file, or the spool beside it */
+    ERR_OUTPUT,     /* standard output cannot be written */
+    ERR_STOPPED,    /* interrupted because the program is stopping */
+    ERR_MEMORY,     /* malloc failed */
+    ERR_INTERNAL,   /* none of the above: a bug or an exhausted system */
+};
+
+struct err {
+    enum err_code code;
+    char sqlstate[6]; /* "" where the server gave none */
+    char msg[512];    /* one line, UTF-8 */
+};
+
+#define WARN_UNUSED __attribute__((warn_unused_result))
+#define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
+
+/* Fills <e> and returns false, so that a function can end with
+ * `return err_set(e, ...)`. Newlines in the text become spaces. */
+bool err_set(struct err *e, enum err_code code, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+/* Puts a context in front of the message that <e> holds. Returns false. */
+bool err_prefix(struct err *e, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+/* Short for the commonest one. Returns false. */
+bool err_memory(struct err *e);
+
+/* The exit status of the program for an error of this kind (section 2 of the manual). */
+int err_exit_status(enum err_code code);
+
+#endif

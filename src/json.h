@@ -1,0 +1,39 @@
+/* json.h -- Lua values to JSON and back.                              floor 4
+ *
+ * Encoding is deterministic: keys sorted, shortest floats. Decoding is
+ * jansson's. Everything here may throw.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef JSON_H
+#define JSON_H
+
+#include "buf.h"
+
+#include <lua.h>
+
+/* A metatable that holds one of these under its key (see json_set_class) encodes its tables itself. */
+struct json_class {
+    void (*put)(lua_State *L, int index, struct buf *b);
+};
+
+/* Makes pgcdc.null and the metatable of arrays. Call it once per state. */
+void json_open(lua_State *L);
+
+void json_push_null(lua_State *L);                             /* [-0, +1] */
+bool json_null_at(lua_State *L, int index);
+void json_push_array_metatable(lua_State *L);                  /* [-0, +1] */
+
+/* The metatable at <index> belongs to <class>, which must live as long as the state. */
+void json_set_class(lua_State *L, int index, const struct json_class *class);
+
+/* Appends the JSON of the value at <index>. Throws for what has none. */
+void json_put(lua_State *L, int index, struct buf *b);
+
+/* Throws unless everything was appended. */
+void json_check(lua_State *L, const struct buf *b);
+
+/* Pushes the value of a JSON text. False: nothing was pushed, <why> says
+ * what is wrong with it. */
+bool json_push(lua_State *L, const char *text, size_t len, char *why, size_t why_size) WARN_UNUSED;
+
+#endif

@@ -1,0 +1,129 @@
+/* log.c -- lines on standard error.                                   floor 0
+ * SPDX-License-Identifier: MIT */
+#include "log.h"
+
+#include "buf.h"
+#include "clock.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#define LINE_MAX_BYTES ((size_t)256 << 10)
+
+static const char *const names[] = { "error", "warn", "info", "debug" };
+
+int log_level_by_name(const char *name)
+{
+    for (int i = 0; i < 4; i++)
+        if (strcmp(names[i], name) == 0)
+            return i;
+    return -1;
+}
+
+/* A quoted string that is valid in logfmt and in JSON alike. Bytes that are
+ * not ASCII pass; a log line promises no more than its data did. */
+static void put_quoted(struct buf *b, const char *s, size_t n)
+{
+    buf_putc(b, '"');
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)s[i];
+
+        if (c == '"' || c == '\\') {
+            buf_putc(b, '\\');
+            buf_putc(b, (char)c);
+        } else if (c == '\n') {
+            buf_puts(b, "\\n");
+        } else if (c == '\t') {
+            buf_puts(b, "\\t");
+        } else if (c < 0x20 || c == 0x7f) {
+            buf_printf(b, "\\u%04x", c);
+        } else {
+            buf_putc(b, (char)c);
+        }
+    }
+    buf_putc(b, '"');
+}
+
+static bool is_bare(const char *s, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if ((unsigned char)s[i] <= ' ' || strchr("\"=\\\x7f", s[i]) != NULL)
+            return false;
+    return n > 0;
+}
+
+static void put_field(struct buf *b, bool as_json, const struct log_field *f)
+{
+    if (as_json) {
+        buf_putc(b, ',');
+        put_quoted(b, f->key, strlen(f->key));
+        buf_putc(b, ':');
+    } else {
+        buf_putc(b, ' ');
+        /* a key must not look like two words */
+        for (const char *k = f->key; *k != '\0'; k++)
+            buf_putc(b, (unsigned char)*k <= ' ' || strchr("\"=", *k) != NULL ? '_' : *k);
+        buf_putc(b, '=');
+    }
+    if (f->raw || (!as_json && is_bare(f->value, f->len)))
+        buf_add(b, f->value, f->len);
+    else
+        put_quoted(b, f->value, f->len);
+}
+
+static void write_out(const char *p, size_t n)
+{
+    while (n > 0) {
+        ssize_t w = write(STDERR_FILENO, p, n);
+
+        if (w <= 0)
+            return;
+        p += w;
+        n -= (size_t)w;
+    }
+}
+
+void log_line(struct log *log, enum log_level level, const char *msg, size_t len,
+              const struct log_field *fields, size_t n_fields)
+{
+    char ts[CLOCK_TEXT];
+    struct buf b;
+
+    if (level > log->level)
+        return;
+    clock_utc(ts);
+    buf_init(&b, LINE_MAX_BYTES);
+    if (log->bar_shown) {
+        buf_puts(&b, "\r\x1b[K");
+        log->bar_shown = false;
+    }
+    if (log->as_json)
+        buf_printf(&b, "{\"ts\":\"%s\",\"level\":\"%s\",\"msg\":", ts, names[level]);
+    else
+        buf_printf(&b, "ts=%s level=%s msg=", ts, names[level]);
+    put_quoted(&b, msg, len);
+    for (size_t i = 0; i < n_fields; i++)
+        put_field(&b, log->as_json, &fields[i]);
+    buf_puts(&b, log->as_json ? "}\n" : "\n");
+    if (buf_ok(&b))
+        write_out(b.data, b.len);
+    buf_fini(&b);
+}
+
+void log_text(struct log *log, enum log_level level, const char *msg, const char *key,
+              const char *value)
+{
+    struct log_field f = { key, value, value != NULL ? strlen(value) : 0, false };
+
+    log_line(log, level, msg, strlen(msg), &f, key != NULL && value != NULL ? 1 : 0);
+}
+
+void log_bar(struct log *log, const char *text)
+{
+    if (text == NULL && !log->bar_shown)
+        return;
+    write_out("\r\x1b[K", 4);
+    if (text != NULL)
+        write_out(text, strlen(text));
+    log->bar_shown = text != NULL;
+}

@@ -1,0 +1,18 @@
+/* output.h -- standard output, as a sink of the whole program.        floor 5
+ *
+ * Scripts write to it with print() and io.write(), which do not tell when
+ * nobody reads any more. So it is flushed and looked at before a position is saved.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef OUTPUT_H
+#define OUTPUT_H
+
+#include "err.h"
+
+/* Gives it a large buffer. Call it before anything is written. ERR_OUTPUT if it is not open. */
+bool output_open(struct err *e) WARN_UNUSED;
+
+/* Writes out what is buffered. ERR_STOPPED if its reader is gone, ERR_OUTPUT for anything else. */
+bool output_flush(struct err *e) WARN_UNUSED;
+
+#endif

@@ -1,0 +1,58 @@
+/* position.h -- how far a source has come, as it is kept.             floor 2
+ *
+ * A value: copied into the last batch of a poll or of a snapshot range, saved
+ * by the host once that batch is delivered. No I/O here.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef POSITION_H
+#define POSITION_H
+
+#include "horizon.h"
+#include "identity.h"
+
+enum phase {
+    PHASE_NONE,     /* never read */
+    PHASE_SNAPSHOT, /* existing rows are read, range by range */
+    PHASE_POLL,     /* the snapshot is behind us */
+};
+
+/* Where the snapshot is in one relation. Rows up to the <after>th of block
+ * <next> are done, blocks from <blocks> on need not be read. */
+struct leaf {
+    uint32_t oid, filenode;
+    uint32_t blocks, next, after;
+};
+
+struct position {
+    enum phase phase;
+    struct horizon horizon; /* in the snapshot phase: floor is S0.xmin, nothing is seen */
+    uint64_t floor_lsn;     /* the floor holds after a crash once this is flushed; 0: it is */
+    struct identity identity;
+    uint32_t table;         /* oid */
+    char *signature;        /* the columns, see struct shape */
+    struct leaf *leaves;    /* known leaves; ranges are read in this order */
+    size_t n_leaves;
+    uint64_t rows;          /* delivered by the snapshot so far, for the progress line */
+    /* A poll that was cut: its rows of xid <cut_xid> are delivered up to and including the one
+     * whose key fields read <cut_key> (COPY text, tabs between). cut_key NULL: it was not. */
+    uint64_t cut_xid;
+    char *cut_key;
+};
+
+void position_fini(struct position *p);
+bool position_copy(struct position *to, const struct position *from) WARN_UNUSED;
+
+struct leaf *position_leaf(const struct position *p, uint32_t oid);
+/* Replaces the known leaves by room for <n>, zeroed. */
+bool position_set_leaves(struct position *p, size_t n) WARN_UNUSED;
+
+/* Records a poll that ends early: all rows of the xids <delivered> below
+ * <xid> are done, and those of <xid> up to <key>, <len> bytes. */
+bool position_cut(struct position *p, const struct xidset *delivered, uint64_t xid, const char *key,
+                  size_t len) WARN_UNUSED;
+void position_uncut(struct position *p);
+
+/* The snapshot's share that is done, in blocks. */
+void position_progress(const struct position *p, uint64_t *done, uint64_t *total);
+
+#endif

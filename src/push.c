@@ -1,0 +1,472 @@
+/* push.c -- rows as Lua sees them: the change object.                 floor 4
+ *
+ * change = { [hidden] = cells, row = <row>, key = <key> }   row and key once asked for
+ *
+ * The metamethods are closures: upvalue 1 is the form, upvalue 2 the table
+ * `shared`: names of fields -> enum what, and what enum shared lists.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "push.h"
+
+#include "json.h"
+#include "row.h"
+#include "script.h"
+
+#include <inttypes.h>
+#include <lauxlib.h>
+#include <string.h>
+
+enum what { W_OP, W_SCHEMA, W_TABLE, W_SOURCE, W_KEY, W_ROW, W_OLD, W_XID, W_TS, W_ID, W_COUNT };
+static const char *const what_names[] = { "op", "schema", "table", "source", "key", "row", "old",
+                                          "xid", "ts", "id", NULL };
+
+/* The order of JSON, which leaves the source out. */
+static const enum what json_order[] = { W_OP, W_SCHEMA, W_TABLE, W_KEY, W_ROW, W_OLD, W_XID, W_TS,
+                                        W_ID };
+
+enum shared { SHARED_ROW_MT = 1, SHARED_KEY_MT, SHARED_SOURCE };
+
+/* ---- JSON of what the server sent ---- */
+
+static void put_raw_key(lua_State *L, const struct form *f, struct cells *c, struct buf *b)
+{
+    const struct shape *s = f->shape;
+
+    buf_putc(b, '{');
+    for (size_t k = 0; k < s->n_key; k++) {
+        if (k > 0)
+            buf_putc(b, ',');
+        buf_puts(b, f->labels[s->key[k]]);
+        cells_put_json(L, f, c, s->key[k], b);
+    }
+    buf_putc(b, '}');
+}
+
+/* "schema.table/xid/key, key" without its quotes. */
+static void put_id(lua_State *L, const struct form *f, struct cells *c, struct buf *b)
+{
+    const struct shape *s = f->shape;
+
+    buf_printf(b, "%s.%s/%" PRIu64 "/", s->schema, s->table, c->xid);
+    for (size_t k = 0; k < s->n_key; k++) {
+        struct field field = cells_field(L, f, c, s->key[k]);
+        char *to;
+
+        if (k > 0)
+            buf_putc(b, ',');
+        if (field_is_null(field)) {
+            buf_puts(b, "null");
+            continue;
+        }
+        to = buf_reserve(b, field.len + 3);
+        json_check(L, b);
+        b->len += s->columns[s->key[k]].kind == KIND_TIMESTAMP && field.len < 64
+                      ? field_timestamp(field, to) : field_unescape(field, to);
+    }
+}
+
+static void put_id_json(lua_State *L, const struct form *f, struct cells *c, struct buf *b)
+{
+    size_t start = b->len, len;
+
+    put_id(L, f, c, b); /* then in place: read what was just written as the text to quote */
+    json_check(L, b);
+    len = b->len - start;
+    lua_pushlstring(L, b->data + start, len);
+    b->len = start;
+    if (!types_put_string(b, lua_tostring(L, -1), len))
+        luaL_error(L, "the key of a row of %s.%s is not valid UTF-8", f->shape->schema,
+                   f->shape->table);
+    lua_pop(L, 1);
+}
+
+/* ---- key: a plain table whose pairs and JSON keep the key's order ---- */
+
+static int key_next(lua_State *L)
+{
+    const struct shape *s = row_upvalue_form(L)->shape;
+    lua_Integer i = lua_tointeger(L, lua_upvalueindex(2));
+
+    lua_pushinteger(L, i + 1);
+    lua_replace(L, lua_upvalueindex(2));
+    if ((size_t)i >= s->n_key) {
+        lua_pushnil(L);
+        return 1;
+    }
+    lua_pushstring(L, s->columns[s->key[i]].name);
+    lua_pushvalue(L, -1);
+    lua_rawget(L, 1);
+    return 2;
+}
+
+static int key_pairs(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_pushinteger(L, 0);
+    lua_pushcclosure(L, key_next, 2);
+    lua_pushvalue(L, 1);
+    return 2;
+}
+
+static void put_key(lua_State *L, int index, struct buf *b)
+{
+    const struct form *f = cells_form(L, index);
+    const struct shape *s = f->shape;
+
+    index = lua_absindex(L, index);
+    buf_putc(b, '{');
+    for (size_t k = 0; k < s->n_key; k++) {
+        if (k > 0)
+            buf_putc(b, ',');
+        buf_puts(b, f->labels[s->key[k]]);
+        lua_pushstring(L, s->columns[s->key[k]].name);
+        lua_rawget(L, index);
+        row_put_assigned(L, f, s->key[k], b);
+        lua_pop(L, 1);
+    }
+    buf_putc(b, '}');
+    json_check(L, b);
+}
+
+static int key_tostring(lua_State *L)
+{
+    struct buf *b = &script_of(L)->scratch;
+
+    luaL_checktype(L, 1, LUA_TTABLE);
+    buf_clear(b);
+    put_key(L, 1, b);
+    lua_pushlstring(L, b->data, b->len);
+    return 1;
+}
+
+/* ---- change ---- */
+
+static void push_shared(lua_State *L, int which)
+{
+    lua_rawgeti(L, lua_upvalueindex(2), which);
+}
+
+static void push_key(lua_State *L, const struct form *f, struct cells *c)
+{
+    const struct shape *s = f->shape;
+
+    lua_createtable(L, 0, (int)s->n_key);                      /* key */
+    for (size_t k = 0; k < s->n_key; k++) {
+        lua_pushstring(L, s->columns[s->key[k]].name);
+        cells_push_field(L, f, c, s->key[k]);
+        lua_rawset(L, -3);
+    }
+    push_shared(L, SHARED_KEY_MT);
+    lua_setmetatable(L, -2);
+}
+
+/* Remembers the value on top of the stack as a plain field of the change. */
+static void keep_field(lua_State *L, const char *name)
+{
+    lua_pushstring(L, name);
+    lua_pushvalue(L, -2);
+    lua_rawset(L, 1);
+}
+
+static void push_what(lua_State *L, struct form *f, struct cells *c, enum what what)
+{
+    struct buf *b = &script_of(L)->scratch;
+
+    switch (what) {
+    case W_OP:
+        lua_pushstring(L, op_names[c->op]);
+        return;
+    case W_SCHEMA:
+        lua_pushstring(L, f->shape->schema);
+        return;
+    case W_TABLE:
+        lua_pushstring(L, f->shape->table);
+        return;
+    case W_SOURCE:
+        push_shared(L, SHARED_SOURCE);
+        return;
+    case W_KEY:
+        push_key(L, f, c);
+        keep_field(L, "key");
+        return;
+    case W_ROW:
+        push_shared(L, SHARED_ROW_MT);
+        row_push(L, 1, -1);
+        keep_field(L, "row");
+        return;
+    case W_XID:
+        lua_pushinteger(L, (lua_Integer)c->xid);
+        return;
+    case W_TS:
+        lua_pushstring(L, c->ts);
+        return;
+    case W_ID:
+        buf_clear(b);
+        put_id(L, f, c, b);
+        json_check(L, b);
+        lua_pushlstring(L, b->data, b->len);
+        return;
+    case W_OLD:
+    case W_COUNT:
+        break;
+    }
+    lua_pushnil(L);
+}
+
+static int change_index(lua_State *L)
+{
+    lua_pushvalue(L, 2);
+    if (!lua_isstring(L, 2) || lua_rawget(L, lua_upvalueindex(2)) != LUA_TNUMBER) {
+        lua_pushnil(L);
+        return 1;
+    }
+    push_what(L, row_upvalue_form(L), cells_at(L, 1), (enum what)lua_tointeger(L, -1));
+    return 1;
+}
+
+/* pairs(change): the known fields that are there, in order, then those that the script added.
+ * A snapshot: {name, value, ...} in upvalue 1, the count in upvalue 2. */
+static int change_next(lua_State *L)
+{
+    lua_Integer i = lua_tointeger(L, lua_upvalueindex(2));
+
+    lua_pushinteger(L, i + 2);
+    lua_replace(L, lua_upvalueindex(2));
+    lua_rawgeti(L, lua_upvalueindex(1), i + 1);
+    lua_rawgeti(L, lua_upvalueindex(1), i + 2);
+    return 2;
+}
+
+static bool is_known(const char *name)
+{
+    for (size_t i = 0; what_names[i] != NULL; i++)
+        if (strcmp(what_names[i], name) == 0)
+            return true;
+    return false;
+}
+
+/* Pushes the list of the names that a script added to the change at <index>, sorted. */
+static void push_added(lua_State *L, int index)
+{
+    lua_Integer n = 0;
+
+    lua_createtable(L, 0, 0);                                  /* list */
+    for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1))
+        if (lua_type(L, -2) == LUA_TSTRING && !is_known(lua_tostring(L, -2))) {
+            lua_pushvalue(L, -2);
+            lua_rawseti(L, -4, ++n);
+        }
+    if (n > 1) {
+        lua_getglobal(L, "table");
+        lua_getfield(L, -1, "sort");
+        lua_remove(L, -2);
+        lua_pushvalue(L, -2);
+        lua_call(L, 1, 0);
+    }
+}
+
+static int change_pairs(lua_State *L)
+{
+    lua_Integer n = 0;
+
+    cells_at(L, 1);
+    lua_settop(L, 1);
+    push_added(L, 1);                                          /* change added */
+    lua_createtable(L, 20, 0);                                 /* change added list */
+    for (size_t i = 0; what_names[i] != NULL; i++) {
+        if (lua_getfield(L, 1, what_names[i]) == LUA_TNIL) {
+            lua_pop(L, 1);
+            continue;
+        }
+        lua_rawseti(L, 3, n + 2);
+        lua_pushstring(L, what_names[i]);
+        lua_rawseti(L, 3, n + 1);
+        n += 2;
+    }
+    for (lua_Integer i = 1; lua_rawgeti(L, 2, i) != LUA_TNIL; i++, n += 2) {
+        lua_pushvalue(L, -1);
+        lua_rawseti(L, 3, n + 1);
+        lua_rawget(L, 1);
+        lua_rawseti(L, 3, n + 2);
+    }
+    lua_pop(L, 1);
+    lua_pushinteger(L, 0);
+    lua_pushcclosure(L, change_next, 2);
+    return 1;
+}
+
+/* The JSON of one field that the script has not replaced. */
+static void put_what(lua_State *L, const struct form *f, int index, enum what what, struct buf *b)
+{
+    struct cells *c = cells_at(L, index);
+
+    switch (what) {
+    case W_KEY:
+        put_raw_key(L, f, c, b);
+        return;
+    case W_ROW:
+        row_put(L, f, index, b);
+        return;
+    case W_XID:
+        buf_printf(b, "%" PRIu64, c->xid);
+        return;
+    case W_TS:
+        buf_printf(b, "\"%s\"", c->ts);
+        return;
+    case W_ID:
+        put_id_json(L, f, c, b);
+        return;
+    case W_OP:
+        buf_printf(b, "\"%s\"", op_names[c->op]);
+        return;
+    case W_SCHEMA:
+    case W_TABLE:
+        if (!types_put_string(b, what == W_SCHEMA ? f->shape->schema : f->shape->table,
+                              strlen(what == W_SCHEMA ? f->shape->schema : f->shape->table)))
+            luaL_error(L, "the name of the table is not valid UTF-8");
+        return;
+    case W_SOURCE:
+    case W_OLD:
+    case W_COUNT:
+        break;
+    }
+    buf_puts(b, "null");
+}
+
+/* A change of which the script replaced or added fields. */
+static void put_touched(lua_State *L, const struct form *f, int index, struct buf *b)
+{
+    bool first = true;
+
+    buf_putc(b, '{');
+    for (size_t i = 0; i < sizeof json_order / sizeof *json_order; i++) {
+        enum what what = json_order[i];
+        bool is_set;
+
+        lua_pushstring(L, what_names[what]);
+        is_set = lua_rawget(L, index) != LUA_TNIL;
+        if (what != W_OLD || is_set) {
+            buf_printf(b, "%s\"%s\":", first ? "" : ",", what_names[what]);
+            first = false;
+            if (is_set)
+                json_put(L, -1, b);
+            else
+                put_what(L, f, index, what, b);
+        }
+        lua_pop(L, 1);
+    }
+    push_added(L, index);                                      /* added */
+    for (lua_Integer i = 1; lua_rawgeti(L, -1, i) != LUA_TNIL; i++) {
+        size_t len;
+        const char *name = lua_tolstring(L, -1, &len);
+
+        buf_putc(b, ',');
+        if (!types_put_string(b, name, len))
+            luaL_error(L, "the name of a field of a change is not valid UTF-8");
+        buf_putc(b, ':');
+        lua_rawget(L, index);
+        json_put(L, -1, b);
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 2);
+    buf_putc(b, '}');
+}
+
+static void put_change(lua_State *L, int index, struct buf *b)
+{
+    const struct form *f = cells_form(L, index);
+    struct cells *c = cells_at(L, index);
+    bool is_touched = false;
+
+    index = lua_absindex(L, index);
+    for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1))
+        is_touched = is_touched || lua_type(L, -2) != LUA_TLIGHTUSERDATA;
+    if (is_touched) {
+        put_touched(L, f, index, b);
+    } else {
+        buf_puts(b, f->heads[c->op]);
+        put_raw_key(L, f, c, b);
+        buf_puts(b, ",\"row\":");
+        row_put(L, f, index, b);
+        buf_printf(b, ",\"xid\":%" PRIu64 ",\"ts\":\"%s\",\"id\":", c->xid, c->ts);
+        put_id_json(L, f, c, b);
+        buf_putc(b, '}');
+    }
+    json_check(L, b);
+}
+
+static int change_tostring(lua_State *L)
+{
+    struct buf *b = &script_of(L)->scratch;
+
+    cells_at(L, 1);
+    buf_clear(b);
+    put_change(L, 1, b);
+    lua_pushlstring(L, b->data, b->len);
+    return 1;
+}
+
+/* ---- metatables ---- */
+
+static const struct json_class change_class = { put_change }, key_class = { put_key };
+
+static void push_class(lua_State *L, const char *name, const struct json_class *class, int form)
+{
+    lua_createtable(L, 0, 8);
+    lua_pushstring(L, name);
+    lua_setfield(L, -2, "__name");
+    json_set_class(L, -1, class);
+    cells_set_form(L, -1, form);
+}
+
+static void make_metatable(lua_State *L, struct shape *shape, const char *source)
+{
+    int form, shared;
+
+    cells_push_form(L, shape);
+    form = lua_gettop(L);
+    lua_createtable(L, SHARED_SOURCE, W_COUNT);
+    shared = lua_gettop(L);
+    for (int w = 0; w < W_COUNT; w++) {
+        lua_pushinteger(L, w);
+        lua_setfield(L, shared, what_names[w]);
+    }
+    row_push_metatable(L, form);
+    lua_rawseti(L, shared, SHARED_ROW_MT);
+    push_class(L, "pgcdc.key", &key_class, form);
+    row_set_method(L, "__pairs", key_pairs, form, shared);
+    row_set_method(L, "__tostring", key_tostring, form, shared);
+    lua_rawseti(L, shared, SHARED_KEY_MT);
+    lua_pushstring(L, source);
+    lua_rawseti(L, shared, SHARED_SOURCE);
+    push_class(L, "pgcdc.change", &change_class, form);
+    row_set_method(L, "__index", change_index, form, shared);
+    row_set_method(L, "__pairs", change_pairs, form, shared);
+    row_set_method(L, "__tostring", change_tostring, form, shared);
+    lua_replace(L, form);
+    lua_settop(L, form);
+}
+
+void push_metatable(lua_State *L, struct shape *shape, const char *source, int *ref)
+{
+    if (*ref != LUA_NOREF) {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, *ref);               /* mt */
+        if (cells_metatable_form(L, -1)->shape == shape)
+            return;
+        lua_pop(L, 1);
+    }
+    make_metatable(L, shape, source);
+    luaL_unref(L, LUA_REGISTRYINDEX, *ref);
+    lua_pushvalue(L, -1);
+    *ref = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+void push_change(lua_State *L, int metatable, const struct batch *b, const struct row *row)
+{
+    lua_createtable(L, 0, 2);                                  /* change */
+    cells_push(L, b, row);
+    cells_set(L, -2);
+    lua_pushvalue(L, metatable);
+    lua_setmetatable(L, -2);
+}

@@ -1,0 +1,318 @@
+/* query.c -- the SQL that capture sends.                              floor 2
+ *
+ * age(xmin) counts back from the next xid, modulo 2^32 and signed, so it
+ * orders xids rightly across the wrap. It costs a third of
+ * xmin::text::bigint, and its bound in a scalar subselect is computed once.
+ * The order of the two conditions matters: the first rejects nearly all rows.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "query.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+static void put_ident(struct buf *b, const char *name)
+{
+    buf_putc(b, '"');
+    for (; *name != '\0'; name++) {
+        if (*name == '"')
+            buf_putc(b, '"');
+        buf_putc(b, *name);
+    }
+    buf_putc(b, '"');
+}
+
+/* E'' reads the same whatever standard_conforming_strings says. */
+static void put_literal(struct buf *b, const char *s, size_t len)
+{
+    buf_puts(b, "E'");
+    for (size_t i = 0; i < len; i++) {
+        if (s[i] == '\'' || s[i] == '\\')
+            buf_putc(b, s[i]);
+        buf_putc(b, s[i]);
+    }
+    buf_putc(b, '\'');
+}
+
+static void put_qualified(struct buf *b, const char *schema, const char *name)
+{
+    put_ident(b, schema);
+    buf_putc(b, '.');
+    put_ident(b, name);
+}
+
+/* 'schema.table'::regclass, for the catalog. */
+static void put_regclass(struct buf *b, const struct table_facts *t)
+{
+    struct buf name;
+
+    buf_init(&name, BUF_SQL_MAX);
+    put_qualified(&name, t->schema, t->name);
+    if (buf_ok(&name)) {
+        put_literal(b, name.data, name.len);
+        buf_puts(b, "::pg_catalog.regclass");
+    } else {
+        b->failed = true;
+    }
+    buf_fini(&name);
+}
+
+void query_resolve(struct buf *b, const char *asked)
+{
+    buf_puts(b, "SELECT c.oid, c.relkind, c.relpersistence, coalesce(a.amname, ''),"
+                " row_security_active(c.oid), n.nspname, c.relname"
+                " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+                " LEFT JOIN pg_catalog.pg_am a ON a.oid = c.relam"
+                " WHERE c.oid = pg_catalog.to_regclass(");
+    put_literal(b, asked, strlen(asked));
+    buf_puts(b, ")");
+}
+
+void query_facts(struct buf *b)
+{
+    buf_puts(b,
+        "SELECT pg_current_snapshot()::text,"
+        " (SELECT system_identifier FROM pg_control_system()),"
+        " (SELECT oid FROM pg_database WHERE datname = current_database()),"
+        " extract(epoch FROM pg_postmaster_start_time())::text,"
+        " coalesce(extract(epoch FROM pg_stat_get_bgwriter_stat_reset_time()), 0)::text,"
+        " pg_is_in_recovery(),"
+        " CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()"
+        " ELSE pg_current_wal_insert_lsn() END - '0/0'::pg_lsn,"
+        " CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()"
+        " ELSE pg_current_wal_flush_lsn() END - '0/0'::pg_lsn,"
+        " CASE WHEN pg_is_in_recovery() THEN"
+        " (SELECT greatest(timeline_id, min_recovery_end_timeline)"
+        " FROM pg_control_checkpoint(), pg_control_recovery())"
+        " ELSE ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int"
+        " END;");
+}
+
+void query_begin(struct buf *b, const struct table_facts *t, bool rls, int server_version)
+{
+    buf_puts(b,
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
+        "SET LOCAL statement_timeout = 0;"
+        "SET LOCAL lock_timeout = 0;"
+        "SET LOCAL idle_in_transaction_session_timeout = 0;"
+        "SET LOCAL search_path = '';"
+        "SET LOCAL client_encoding = 'UTF8';"
+        "SET LOCAL DateStyle = 'ISO, YMD';"
+        "SET LOCAL IntervalStyle = 'postgres';"
+        "SET LOCAL TimeZone = 'UTC';"
+        "SET LOCAL extra_float_digits = 1;"
+        "SET LOCAL bytea_output = 'hex';"
+        "SET LOCAL quote_all_identifiers = off;"
+        "SET LOCAL enable_tidscan = on;"
+        "SET LOCAL max_parallel_workers_per_gather = 0;"
+        "SET LOCAL jit = off;");
+    if (server_version >= 170000)
+        buf_puts(b, "SET LOCAL transaction_timeout = 0;");
+    buf_puts(b, rls ? "SET LOCAL row_security = on;" : "SET LOCAL row_security = off;");
+    buf_puts(b, "LOCK TABLE ");
+    put_qualified(b, t->schema, t->name);
+    buf_puts(b, " IN ACCESS SHARE MODE;");
+}
+
+void query_table(struct buf *b, const struct table_facts *t, bool with_sizes)
+{
+    buf_puts(b, "SELECT c.oid, c.relkind, c.relpersistence, coalesce(a.amname, ''),"
+                " row_security_active(c.oid) FROM pg_class c LEFT JOIN pg_am a ON a.oid = c.relam"
+                " WHERE c.oid = ");
+    put_regclass(b, t);
+    buf_puts(b, ";WITH RECURSIVE tree(oid) AS (SELECT ");
+    put_regclass(b, t);
+    buf_puts(b, "::oid UNION SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid)"
+                " SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence,"
+                " coalesce(a.amname, ''), pg_relation_filenode(c.oid), ");
+    if (with_sizes)
+        buf_puts(b, "CASE WHEN c.relkind IN ('r', 'm') THEN"
+                    " pg_relation_size(c.oid) / current_setting('block_size')::bigint END");
+    else
+        buf_puts(b, "0");
+    buf_puts(b, ", has_table_privilege(c.oid, 'SELECT')"
+                " FROM tree JOIN pg_class c USING (oid) JOIN pg_namespace n ON n.oid = c.relnamespace"
+                " LEFT JOIN pg_am a ON a.oid = c.relam WHERE c.relkind <> 'p' ORDER BY c.oid;"
+                "WITH RECURSIVE base(num, typ) AS (SELECT attnum, atttypid FROM pg_attribute"
+                " WHERE attrelid = ");
+    put_regclass(b, t);
+    buf_puts(b, " AND attnum > 0 AND NOT attisdropped"
+                " UNION SELECT num, t.typbasetype FROM base JOIN pg_type t ON t.oid = typ"
+                " WHERE t.typtype = 'd')"
+                " SELECT a.attname, format_type(a.atttypid, a.atttypmod), t.oid,"
+                " t.typelem <> 0 AND t.typsubscript = 'array_subscript_handler'::regproc,"
+                " t.typtype = 'c' OR t.oid = 'record'::regtype,"
+                " t.oid >= 16384 AND EXISTS (SELECT FROM pg_cast WHERE castsource = t.oid"
+                " AND casttarget = 'json'::regtype AND castmethod = 'f'),"
+                " CASE WHEN array_position(i.indkey::int2[], a.attnum) < i.indnkeyatts"
+                " THEN array_position(i.indkey::int2[], a.attnum) + 1 END"
+                " FROM base JOIN pg_type t ON t.oid = typ AND t.typtype <> 'd'"
+                " JOIN pg_attribute a ON a.attnum = num AND a.attrelid = ");
+    put_regclass(b, t);
+    /* indkey counts from 0 */
+    buf_puts(b, " LEFT JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisprimary"
+                " AND a.attnum = ANY (i.indkey) ORDER BY a.attnum;");
+}
+
+static void put_columns(struct buf *b, const struct query *q)
+{
+    const struct shape *s = q->shape;
+
+    for (size_t i = 0; i < s->n_columns; i++) {
+        buf_puts(b, s->columns[i].wants_to_json ? ", to_json(" : ", ");
+        put_qualified(b, q->table->name, s->columns[i].name);
+        if (s->columns[i].wants_to_json)
+            buf_putc(b, ')');
+    }
+}
+
+static void put_system_column(struct buf *b, const struct query *q, const char *name)
+{
+    put_ident(b, q->table->name);
+    buf_putc(b, '.');
+    buf_puts(b, name);
+}
+
+/* FROM the table as a whole; its name serves as alias everywhere. */
+static void put_from_table(struct buf *b, const struct query *q)
+{
+    buf_puts(b, q->table->is_tree ? " FROM " : " FROM ONLY ");
+    put_qualified(b, q->table->schema, q->table->name);
+    buf_puts(b, " WHERE ");
+}
+
+static void put_from_leaf(struct buf *b, const struct query *q, const struct leaf_facts *leaf)
+{
+    if (q->through_root || !leaf->is_readable) {
+        put_from_table(b, q);
+        put_system_column(b, q, "tableoid");
+        buf_printf(b, " = %" PRIu32 " AND ", leaf->oid);
+        return;
+    }
+    buf_puts(b, " FROM ONLY ");
+    put_qualified(b, leaf->schema, leaf->name);
+    buf_puts(b, " AS ");
+    put_ident(b, q->table->name);
+    buf_puts(b, " WHERE ");
+}
+
+static void put_not_below_floor(struct buf *b, const struct query *q, const struct position *p)
+{
+    buf_puts(b, "age(");
+    put_system_column(b, q, "xmin");
+    buf_printf(b, ") <= (SELECT age('%" PRIu32 "'::xid)) AND age(", horizon_floor32(&p->horizon));
+    put_system_column(b, q, "xmin");
+    buf_puts(b, ") >= 0");
+    if (q->table->is_tree) {
+        /* a leaf attached between the snapshot and the plan of this statement is not ours yet */
+        buf_puts(b, " AND ");
+        put_system_column(b, q, "tableoid");
+        buf_puts(b, " = ANY ('{");
+        for (size_t i = 0; i < p->n_leaves; i++)
+            buf_printf(b, "%s%" PRIu32, i > 0 ? "," : "", p->leaves[i].oid);
+        buf_puts(b, "}'::oid[])");
+    }
+}
+
+/* The newline ends a comment that the condition may end with. */
+static void put_where(struct buf *b, const struct query *q)
+{
+    if (q->where == NULL)
+        return;
+    buf_puts(b, " AND (");
+    buf_puts(b, q->where);
+    buf_puts(b, "\n)");
+}
+
+static void put_key(struct buf *b, const struct query *q)
+{
+    for (size_t i = 0; i < q->shape->n_key; i++) {
+        if (i > 0)
+            buf_puts(b, ", ");
+        put_qualified(b, q->table->name, q->shape->columns[q->shape->key[i]].name);
+    }
+}
+
+/* Leaves out what a poll that was cut had delivered of its last xid. */
+static void put_after_cut(struct buf *b, const struct query *q, const struct position *p)
+{
+    const char *f = p->cut_key, *end;
+    char text[8192];
+
+    if (p->cut_key == NULL)
+        return;
+    buf_puts(b, " AND (");
+    put_system_column(b, q, "xmin");
+    buf_printf(b, " = '%" PRIu32 "'::xid AND (", (uint32_t)p->cut_xid);
+    put_key(b, q);
+    buf_puts(b, ") <= (");
+    for (size_t i = 0; i < q->shape->n_key; i++) {
+        struct field field;
+
+        end = strchr(f, '\t');
+        field = (struct field){ f, end != NULL ? (size_t)(end - f) : strlen(f) };
+        if (i > 0)
+            buf_puts(b, ", ");
+        if (field_is_null(field) || field.len > sizeof text)
+            buf_puts(b, "NULL");
+        else
+            put_literal(b, text, field_unescape(field, text));
+        f = end != NULL ? end + 1 : f + field.len;
+    }
+    buf_puts(b, ")) IS NOT TRUE");
+}
+
+void query_poll(struct buf *b, const struct query *q, const struct position *p)
+{
+    buf_puts(b, "COPY (SELECT ");
+    put_system_column(b, q, "xmin");
+    put_columns(b, q);
+    put_from_table(b, q);
+    put_not_below_floor(b, q, p);
+    put_after_cut(b, q, p);
+    put_where(b, q);
+    buf_puts(b, " ORDER BY age(");
+    put_system_column(b, q, "xmin");
+    buf_puts(b, ") DESC, ");
+    put_key(b, q);
+    buf_puts(b, ") TO STDOUT");
+}
+
+void query_leaf(struct buf *b, const struct query *q, const struct leaf_facts *leaf)
+{
+    buf_puts(b, "COPY (SELECT ");
+    put_system_column(b, q, "xmin");
+    put_columns(b, q);
+    put_from_leaf(b, q, leaf);
+    buf_puts(b, "true");
+    put_where(b, q);
+    buf_puts(b, ") TO STDOUT");
+}
+
+void query_range(struct buf *b, const struct query *q, const struct leaf_facts *leaf,
+                 uint32_t block, uint32_t after, uint32_t end, bool with_ctid)
+{
+    buf_puts(b, "COPY (SELECT ");
+    put_system_column(b, q, "xmin");
+    if (with_ctid) {
+        buf_puts(b, ", ");
+        put_system_column(b, q, "ctid");
+    }
+    put_columns(b, q);
+    put_from_leaf(b, q, leaf);
+    put_system_column(b, q, "ctid");
+    buf_printf(b, " > '(%" PRIu32 ",%" PRIu32 ")'::tid AND ", block, after);
+    put_system_column(b, q, "ctid");
+    buf_printf(b, " < '(%" PRIu32 ",0)'::tid", end);
+    put_where(b, q);
+    buf_puts(b, ") TO STDOUT");
+}
+
+void query_xmins(struct buf *b, const struct query *q, const struct position *p)
+{
+    buf_puts(b, "COPY (SELECT DISTINCT ");
+    put_system_column(b, q, "xmin");
+    put_from_table(b, q);
+    put_not_below_floor(b, q, p);
+    buf_puts(b, ") TO STDOUT");
+}

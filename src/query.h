@@ -1,0 +1,55 @@
+/* query.h -- the SQL that capture sends.                              floor 2
+ *
+ * Text only: no statement is run here. Names and literals are quoted here and
+ * nowhere else; the one piece of SQL that comes from a script is `where`.
+ *
+ * Inside query_begin's transaction the search_path is empty and every setting
+ * that shapes output or limits time is pinned with SET LOCAL, so that a
+ * transaction-pooling pgbouncer in between works too.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef QUERY_H
+#define QUERY_H
+
+#include "position.h"
+#include "table.h"
+
+/* What a statement that reads rows needs to know. All borrowed. */
+struct query {
+    const struct table_facts *table;
+    const struct shape *shape;
+    const char *where; /* or NULL */
+    bool through_root; /* never name a leaf: its own rights and policies would count */
+};
+
+/* One row, what table_read_name wants, of what <asked> names under the session's search_path. */
+void query_resolve(struct buf *b, const char *asked);
+
+/* One row: the snapshot's text, then what identity_read wants. Stands alone
+ * as the cheap question whether anything has happened at all, and is the
+ * first statement behind query_begin, where it takes the transaction's snapshot. */
+void query_facts(struct buf *b);
+
+/* The poll's transaction up to the lock, which takes no snapshot. */
+void query_begin(struct buf *b, const struct table_facts *t, bool rls, int server_version);
+
+/* Three results: the relation, its leaves (with sizes if asked), its columns. */
+void query_table(struct buf *b, const struct table_facts *t, bool with_sizes);
+
+/* Step 2 of the capture rule: COPY of xmin and the shape's columns of the rows that may be
+ * new since the position, in the order of xid and key. Of a tree only the leaves that
+ * the position knows. */
+void query_poll(struct buf *b, const struct query *q, const struct position *p);
+
+/* COPY of all rows of one leaf, whatever their age. */
+void query_leaf(struct buf *b, const struct query *q, const struct leaf_facts *leaf);
+
+/* COPY of the rows of one leaf behind (block, after) and before block <end>;
+ * <with_ctid>: between xmin and the columns. */
+void query_range(struct buf *b, const struct query *q, const struct leaf_facts *leaf,
+                 uint32_t block, uint32_t after, uint32_t end, bool with_ctid);
+
+/* COPY of the distinct xmins that are not below the position's floor. */
+void query_xmins(struct buf *b, const struct query *q, const struct position *p);
+
+#endif

@@ -1,0 +1,547 @@
+/* reader.c -- the threads that poll: schedule, reconnect, retry.      floor 2
+ * SPDX-License-Identifier: MIT */
+#include "reader.h"
+
+#include "outbox.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#define CREW_MAX 8
+#define ONCE_TRIES 3           /* --once and --check give up then */
+#define PATIENCE_MS 60000      /* for a table that is gone, or a standby that is behind */
+#define BUSY_STEPS 6           /* an adaptive interval doubles this often, at most, from min to max */
+
+struct source {
+    size_t number;
+    const struct source_config *config;
+    struct capture *capture;
+    struct queue_lane lane;
+    struct crew *crew;
+    /* under the crew's mutex: */
+    bool is_busy;     /* a thread has it */
+    bool is_waiting;  /* for reader_restore */
+    bool is_finished; /* nothing more is to be done for it */
+    int64_t due_ms;
+    /* of the thread that has it: */
+    int64_t interval_ms;
+    unsigned failures;        /* in a row */
+    int64_t failing_since_ms;
+    bool was_surveyed;        /* the table was there once */
+};
+
+struct crew {
+    struct reader *reader;
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    struct source **sources;
+    size_t n_sources;
+    pthread_t threads[CREW_MAX];
+    size_t n_threads;
+    bool is_stopping;
+};
+
+struct reader {
+    struct queue *queue;
+    char *spool_dir;
+    enum reader_mode mode;
+    int stop_fd;
+    struct source **sources;
+    size_t n_sources;
+    struct crew **crews;
+    size_t n_crews;
+};
+
+struct reader *reader_new(struct queue *queue, const char *spool_dir, enum reader_mode mode,
+                          struct err *e)
+{
+    struct reader *r = calloc(1, sizeof *r);
+
+    if (r == NULL || (r->spool_dir = strdup(spool_dir)) == NULL) {
+        free(r);
+        err_memory(e);
+        return NULL;
+    }
+    r->queue = queue;
+    r->mode = mode;
+    r->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (r->stop_fd >= 0)
+        return r;
+    err_set(e, ERR_INTERNAL, "eventfd: %s", strerror(errno));
+    free(r->spool_dir);
+    free(r);
+    return NULL;
+}
+
+/* ---- declaring sources ---- */
+
+/* Appends <p> to an array of pointers of <n>. */
+static bool append(void *array, size_t *n, void *p)
+{
+    void ***v = array;
+    void **grown = realloc(*v, (*n + 1) * sizeof *grown);
+
+    if (grown == NULL)
+        return false;
+    grown[(*n)++] = p;
+    *v = grown;
+    return true;
+}
+
+static void init_monotonic(pthread_cond_t *cond)
+{
+    pthread_condattr_t attr;
+
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(cond, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
+/* The crew of the database that <conninfo> names, made on first demand. */
+static struct crew *find_crew(struct reader *r, const char *conninfo)
+{
+    struct crew *crew;
+
+    for (size_t i = 0; i < r->n_crews; i++)
+        if (strcmp(r->crews[i]->sources[0]->config->conninfo, conninfo) == 0)
+            return r->crews[i];
+    crew = calloc(1, sizeof *crew);
+    if (crew == NULL || !append(&r->crews, &r->n_crews, crew)) {
+        free(crew);
+        return NULL;
+    }
+    crew->reader = r;
+    pthread_mutex_init(&crew->mutex, NULL);
+    init_monotonic(&crew->changed);
+    return crew;
+}
+
+bool reader_add(struct reader *r, const struct source_config *config, struct err *e)
+{
+    struct source *s = calloc(1, sizeof *s);
+
+    if (s == NULL || !append(&r->sources, &r->n_sources, s)) {
+        free(s);
+        return err_memory(e);
+    }
+    s->number = r->n_sources - 1;
+    s->config = config;
+    s->interval_ms = config->interval_max_ms;
+    s->capture = capture_new(config, s->number);
+    s->crew = find_crew(r, config->conninfo);
+    if (s->capture == NULL || s->crew == NULL ||
+        !append(&s->crew->sources, &s->crew->n_sources, s))
+        return err_memory(e);
+    return true;
+}
+
+/* ---- what an error means ---- */
+
+enum meaning {
+    MEANS_STOP,     /* we were asked to */
+    MEANS_RETRY,    /* it will pass: on a new connection, after a while */
+    MEANS_PATIENCE, /* it may pass: retry for a minute, then give up */
+    MEANS_GIVE_UP,
+};
+
+static enum meaning meaning_of_sqlstate(const struct source *s, const char *state)
+{
+    static const char *const passing[] = {
+        "57P01", "57P02", "57P03", "57P05", /* shut down, crashed, starting up, idle too long */
+        "40001", "40P01", "57014",          /* a recovery conflict, a deadlock, cancelled */
+        "55P03", "55000",                   /* locked; promoted between two questions */
+    };
+    static const char *const altered[] = { "42P01", "3F000", "42703", "42P02", "42804", "42883" };
+
+    if (strncmp(state, "08", 2) == 0 || strncmp(state, "53", 2) == 0)
+        return MEANS_RETRY;
+    for (size_t i = 0; i < sizeof passing / sizeof *passing; i++)
+        if (strcmp(state, passing[i]) == 0)
+            return MEANS_RETRY;
+    for (size_t i = 0; s->was_surveyed && i < sizeof altered / sizeof *altered; i++)
+        if (strcmp(state, altered[i]) == 0)
+            return MEANS_PATIENCE;
+    return MEANS_GIVE_UP;
+}
+
+static enum meaning meaning_of(const struct source *s, const struct err *e)
+{
+    switch (e->code) {
+    case ERR_STOPPED:
+        return MEANS_STOP;
+    case ERR_CONNECTION:
+        return MEANS_RETRY;
+    case ERR_BEHIND:
+        return MEANS_RETRY;
+    case ERR_SQL:
+        return e->sqlstate[0] == '\0' && s->was_surveyed ? MEANS_PATIENCE
+                                                          : meaning_of_sqlstate(s, e->sqlstate);
+    case ERR_NONE:
+    case ERR_USAGE:
+    case ERR_SCRIPT:
+    case ERR_REFUSED:
+    case ERR_STATE:
+    case ERR_OUTPUT:
+    case ERR_MEMORY:
+    case ERR_INTERNAL:
+        break;
+    }
+    return MEANS_GIVE_UP;
+}
+
+/* 0.1 s, then 0.5, 1, 2, 4 ... 30, each give or take a quarter. */
+static int64_t backoff_ms(unsigned failures)
+{
+    int64_t ms = failures <= 1 ? 100 : failures >= 8 ? 30000 : (int64_t)500 << (failures - 2);
+
+    return ms * 3 / 4 + (int64_t)((uint64_t)clock_mono_ns() / 64 % (uint64_t)(ms / 2));
+}
+
+/* ---- words to the host ---- */
+
+static void tell(struct source *s, struct batch *b)
+{
+    if (b == NULL)
+        return;
+    batch_seal(b, &s->lane);
+    if (!queue_push(s->crew->reader->queue, &b->item))
+        batch_free(b);
+}
+
+static void tell_error(struct source *s, enum batch_kind kind, const struct err *e, int64_t retry_ms)
+{
+    struct batch *b = batch_new(kind, s->number);
+
+    if (b == NULL)
+        return;
+    b->err = *e;
+    b->notice_level = LOG_WARN;
+    b->retry_ms = retry_ms;
+    tell(s, b);
+}
+
+/* ---- one step of one source ---- */
+
+static bool resolve(struct source *s, struct db *db, struct err *e)
+{
+    struct batch *b;
+    struct buf name;
+
+    if (!capture_resolve(s->capture, db, e))
+        return false;
+    b = batch_new(BATCH_RESOLVED, s->number);
+    buf_init(&name, 4096);
+    buf_printf(&name, "%s.%s", capture_schema(s->capture), capture_table(s->capture));
+    if (b == NULL || (b->text = buf_take(&name)) == NULL) {
+        batch_free(b);
+        return err_memory(e);
+    }
+    s->is_waiting = true; /* before the host can answer */
+    tell(s, b);
+    return true;
+}
+
+static bool check(struct source *s, struct db *db, struct err *e)
+{
+    struct batch *b = batch_new(BATCH_DONE, s->number);
+    struct buf report;
+
+    buf_init(&report, BUF_SQL_MAX);
+    if (b == NULL || !capture_check(s->capture, db, &report, e) ||
+        (b->text = buf_take(&report)) == NULL) {
+        bool no_memory = b == NULL || !buf_ok(&report);
+
+        batch_free(b);
+        buf_fini(&report);
+        return no_memory ? err_memory(e) : false;
+    }
+    s->is_finished = true;
+    tell(s, b);
+    return true;
+}
+
+/* Reads what the step brings into the outbox. */
+static bool read_step(struct source *s, struct db *db, struct outbox *out, bool *had_rows,
+                      struct err *e)
+{
+    struct batch *b;
+
+    do {
+        if (!capture_next(s->capture, db, &b, e))
+            return false;
+        if (b == NULL)
+            return true;
+        *had_rows = *had_rows || b->n_rows > 0;
+    } while (outbox_put(out, b, e));
+    return false;
+}
+
+static bool poll_step(struct source *s, struct db *db, bool *had_rows, struct err *e)
+{
+    struct reader *r = s->crew->reader;
+    enum capture_found found;
+    struct outbox out;
+    struct err later;
+    bool ok;
+
+    if (!capture_begin(s->capture, db, &found, e)) {
+        capture_abort(s->capture, db);
+        return false;
+    }
+    s->was_surveyed = true;
+    if (found == CAPTURE_NOTHING)
+        return true;
+    outbox_init(&out, r->queue, &s->lane, r->spool_dir, capture_is_held(s->capture));
+    ok = read_step(s, db, &out, had_rows, e);
+    if (!ok) {
+        bool was_held = capture_is_held(s->capture);
+
+        capture_abort(s->capture, db);
+        /* what a poll has handed out counts as delivered, so it must get there */
+        if (!was_held && !outbox_flush(&out, &later))
+            *e = later;
+    } else {
+        ok = outbox_flush(&out, e);
+    }
+    outbox_fini(&out);
+    return ok;
+}
+
+/* Short after a poll that found something, longer and longer while there is nothing. */
+static void adapt_interval(struct source *s, bool had_rows)
+{
+    int64_t min = s->config->interval_min_ms, max = s->config->interval_max_ms;
+    int64_t next = s->interval_ms + (s->interval_ms > max >> BUSY_STEPS ? s->interval_ms
+                                                                        : max >> BUSY_STEPS);
+
+    s->interval_ms = had_rows ? min : next < max ? next : max;
+}
+
+/* Does what is due for <s>. <db> is the thread's connection, opened on demand. */
+static bool do_step(struct source *s, struct db **db, struct err *e)
+{
+    enum reader_mode mode = s->crew->reader->mode;
+    bool had_rows = false;
+
+    if (*db == NULL &&
+        (*db = db_open(s->config->conninfo, s->crew->reader->stop_fd, e)) == NULL)
+        return false;
+    if (!capture_is_resolved(s->capture))
+        return resolve(s, *db, e);
+    if (mode == READER_CHECK)
+        return check(s, *db, e);
+    s->due_ms = clock_mono_ms();
+    if (!poll_step(s, *db, &had_rows, e))
+        return false;
+    if (capture_is_in_snapshot(s->capture) || !capture_has_polled(s->capture))
+        return true; /* due again at once */
+    adapt_interval(s, had_rows);
+    s->due_ms += s->interval_ms;
+    if (mode == READER_ONCE) {
+        s->is_finished = true;
+        tell(s, batch_new(BATCH_DONE, s->number));
+    }
+    return true;
+}
+
+/* False if the thread should end. */
+static bool handle_failure(struct source *s, struct db **db, const struct err *e)
+{
+    int64_t now = clock_mono_ms(), wait;
+    bool is_impatient;
+
+    if (s->failures++ == 0)
+        s->failing_since_ms = now;
+    is_impatient = now - s->failing_since_ms >= PATIENCE_MS;
+    db_close(*db);
+    *db = NULL;
+    switch (meaning_of(s, e)) {
+    case MEANS_STOP:
+        return false;
+    case MEANS_PATIENCE:
+        if (is_impatient)
+            break;
+        /* fall through */
+    case MEANS_RETRY:
+        if (s->crew->reader->mode != READER_RUN && s->failures >= ONCE_TRIES)
+            break;
+        if (e->code == ERR_BEHIND && is_impatient)
+            capture_stop_waiting(s->capture);
+        wait = backoff_ms(s->failures);
+        s->due_ms = now + wait;
+        tell_error(s, BATCH_NOTICE, e, wait);
+        return true;
+    case MEANS_GIVE_UP:
+        break;
+    }
+    s->is_finished = true;
+    tell_error(s, BATCH_FAULT, e, -1);
+    return true;
+}
+
+/* ---- the crew ---- */
+
+/* The source that has been due the longest, or, with *wait_ms set, NULL. */
+static struct source *choose(struct crew *crew, int64_t *wait_ms)
+{
+    struct source *chosen = NULL;
+    int64_t now = clock_mono_ms();
+
+    for (size_t i = 0; i < crew->n_sources; i++) {
+        struct source *s = crew->sources[i];
+
+        if (s->is_busy || s->is_waiting || s->is_finished)
+            continue;
+        if (!capture_is_in_snapshot(s->capture) &&
+            !queue_lane_is_empty(crew->reader->queue, &s->lane))
+            continue; /* reader_wake will tell */
+        if (chosen == NULL || s->due_ms < chosen->due_ms)
+            chosen = s;
+    }
+    if (chosen != NULL && chosen->due_ms <= now)
+        return chosen;
+    *wait_ms = chosen != NULL ? chosen->due_ms - now : -1;
+    return NULL;
+}
+
+static void wait_changed(struct crew *crew, int64_t wait_ms)
+{
+    struct timespec until;
+
+    if (wait_ms < 0) {
+        pthread_cond_wait(&crew->changed, &crew->mutex);
+        return;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += wait_ms / 1000;
+    until.tv_nsec += wait_ms % 1000 * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    pthread_cond_timedwait(&crew->changed, &crew->mutex, &until);
+}
+
+static void *run_thread(void *arg)
+{
+    struct crew *crew = arg;
+    struct db *db = NULL;
+    int64_t wait_ms;
+
+    pthread_mutex_lock(&crew->mutex);
+    while (!crew->is_stopping) {
+        struct source *s = choose(crew, &wait_ms);
+        struct err e = { .code = ERR_NONE };
+        bool goes_on = true;
+
+        if (s == NULL) {
+            wait_changed(crew, wait_ms);
+            continue;
+        }
+        s->is_busy = true;
+        pthread_mutex_unlock(&crew->mutex);
+        if (do_step(s, &db, &e))
+            s->failures = 0;
+        else
+            goes_on = handle_failure(s, &db, &e);
+        pthread_mutex_lock(&crew->mutex);
+        s->is_busy = false;
+        pthread_cond_broadcast(&crew->changed);
+        if (!goes_on)
+            break;
+    }
+    pthread_mutex_unlock(&crew->mutex);
+    db_close(db);
+    return NULL;
+}
+
+bool reader_start(struct reader *r, struct err *e)
+{
+    for (size_t i = 0; i < r->n_crews; i++) {
+        struct crew *crew = r->crews[i];
+        size_t n = crew->n_sources < CREW_MAX ? crew->n_sources : CREW_MAX;
+
+        while (crew->n_threads < n) {
+            int rc = pthread_create(&crew->threads[crew->n_threads], NULL, run_thread, crew);
+
+            if (rc != 0)
+                return err_set(e, ERR_INTERNAL, "cannot start a thread: %s", strerror(rc));
+            crew->n_threads++;
+        }
+    }
+    return true;
+}
+
+bool reader_restore(struct reader *r, size_t source, const struct position *kept, struct err *e)
+{
+    struct source *s = r->sources[source];
+    bool ok;
+
+    pthread_mutex_lock(&s->crew->mutex);
+    ok = capture_restore(s->capture, kept) || err_memory(e);
+    s->is_waiting = false;
+    pthread_cond_broadcast(&s->crew->changed);
+    pthread_mutex_unlock(&s->crew->mutex);
+    return ok;
+}
+
+void reader_wake(struct reader *r, size_t source)
+{
+    struct crew *crew = r->sources[source]->crew;
+
+    pthread_mutex_lock(&crew->mutex);
+    pthread_cond_broadcast(&crew->changed);
+    pthread_mutex_unlock(&crew->mutex);
+}
+
+void reader_set_pace(struct reader *r, size_t source, int64_t ns_per_row)
+{
+    capture_set_pace(r->sources[source]->capture, ns_per_row);
+}
+
+void reader_stop(struct reader *r)
+{
+    uint64_t one = 1;
+
+    if (write(r->stop_fd, &one, sizeof one) < 0) {
+        /* only a full counter can refuse, and a full counter is readable */
+    }
+    for (size_t i = 0; i < r->n_crews; i++) {
+        pthread_mutex_lock(&r->crews[i]->mutex);
+        r->crews[i]->is_stopping = true;
+        pthread_cond_broadcast(&r->crews[i]->changed);
+        pthread_mutex_unlock(&r->crews[i]->mutex);
+    }
+}
+
+void reader_free(struct reader *r)
+{
+    if (r == NULL)
+        return;
+    for (size_t i = 0; i < r->n_crews; i++) {
+        struct crew *crew = r->crews[i];
+
+        for (size_t j = 0; j < crew->n_threads; j++)
+            pthread_join(crew->threads[j], NULL);
+        pthread_cond_destroy(&crew->changed);
+        pthread_mutex_destroy(&crew->mutex);
+        free(crew->sources);
+        free(crew);
+    }
+    for (size_t i = 0; i < r->n_sources; i++) {
+        capture_free(r->sources[i]->capture);
+        free(r->sources[i]);
+    }
+    free(r->crews);
+    free(r->sources);
+    free(r->spool_dir);
+    close(r->stop_fd);
+    free(r);
+}

@@ -1,0 +1,32 @@
+/* row.h -- change.row: a table whose columns are decoded on demand.    floor 4
+ *
+ * What a script assigns is kept beside the raw bytes and wins over them: nil
+ * writes null, and a name that is no column is added behind the columns.
+ *
+ * Everything here may throw.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef ROW_H
+#define ROW_H
+
+#include "cells.h"
+
+/* Pushes the metatable of rows of the form at index <form>. */
+void row_push_metatable(lua_State *L, int form);               /* [-0, +1] */
+
+/* Pushes a row with the cells of the table at <index>; <metatable>: the index of its metatable. */
+void row_push(lua_State *L, int index, int metatable);         /* [-0, +1] */
+
+/* Appends the JSON of the row whose cells the table at <index> holds. */
+void row_put(lua_State *L, const struct form *f, int index, struct buf *b);
+
+/* Appends the JSON of the value on top of the stack as column <i> writes it. */
+void row_put_assigned(lua_State *L, const struct form *f, size_t i, struct buf *b);
+
+/* Sets mt[name] = closure(form, upvalue) in the metatable on top of the stack. */
+void row_set_method(lua_State *L, const char *name, lua_CFunction f, int form, int upvalue);
+
+/* For closures made so: the form, which is their first upvalue. */
+struct form *row_upvalue_form(lua_State *L);
+
+#endif

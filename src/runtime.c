@@ -1,0 +1,212 @@
+/* runtime.c -- what the host does with a script.                      floor 4
+ * SPDX-License-Identifier: MIT */
+#include "runtime.h"
+
+#include "bind_host.h"
+#include "cells.h"
+#include "json.h"
+#include "push.h"
+
+#include <lauxlib.h>
+#include <math.h>
+#include <string.h>
+
+/* ---- loading ---- */
+
+static int open_raw(lua_State *L)
+{
+    lua_createtable(L, 0, 16);
+    bind_host(L);
+    bind_source(L);
+    return 1;
+}
+
+static int load(lua_State *L)
+{
+    struct script *s = script_of(L);
+
+    lua_settop(L, 0);
+    json_open(L);
+    cells_open(L);
+    luaL_requiref(L, "pgcdc.raw", open_raw, 0);
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "pgcdc");
+    lua_call(L, 1, 1);
+    lua_setglobal(L, "pgcdc");
+    script_push_file(L, s->o.path);
+    lua_call(L, 0, 0);
+    s->is_loaded = true;
+    return 0;
+}
+
+bool runtime_load(struct script *s, struct err *e)
+{
+    return script_call(s, load, NULL, e);
+}
+
+/* ---- changes ---- */
+
+struct delivery {
+    const struct batch *batch;
+    size_t done;
+    bool may_stop;
+};
+
+static int deliver(lua_State *L)
+{
+    struct delivery *d = lua_touserdata(L, 1);
+    const struct batch *b = d->batch;
+    struct script *s = script_of(L);
+    struct declared *source = &s->sources[b->source];
+
+    push_metatable(L, b->shape, source->name, &source->metatable);   /* job mt */
+    lua_rawgeti(L, LUA_REGISTRYINDEX, source->handlers[EVENT_READ]); /* job mt read */
+    lua_rawgeti(L, LUA_REGISTRYINDEX, source->handlers[EVENT_UPSERT]);
+    while (d->done < b->n_rows) {                                    /* job mt read upsert */
+        const struct row *row = &b->rows[d->done];
+        int handler = row->is_read ? 3 : 4;
+
+        if (!lua_isnil(L, handler)) {
+            lua_pushvalue(L, handler);
+            push_change(L, 2, b, row);
+            script_start_clock(s);
+            lua_call(L, 1, 0);
+        }
+        d->done++;
+        if (d->may_stop && script_should_stop(s))
+            break;
+    }
+    return 0;
+}
+
+bool runtime_deliver(struct script *s, const struct batch *b, size_t *done, bool may_stop,
+                     struct err *e)
+{
+    const struct declared *source = &s->sources[b->source];
+    struct delivery d = { b, *done, may_stop };
+    bool ok;
+
+    if (b->shape == NULL || (source->handlers[EVENT_READ] == LUA_NOREF &&
+                             source->handlers[EVENT_UPSERT] == LUA_NOREF)) {
+        *done = b->n_rows;
+        return true;
+    }
+    ok = script_call(s, deliver, &d, e);
+    *done = d.done;
+    return ok;
+}
+
+/* ---- events ---- */
+
+struct event_job {
+    size_t source;
+    enum event event;
+    uint64_t count;
+    const struct batch *batch;
+};
+
+static void set_text(lua_State *L, const char *name, const char *text)
+{
+    lua_pushstring(L, text);
+    lua_setfield(L, -2, name);
+}
+
+/* A signature ("name\ttype\n"...) as a list of {name=, type=}. */
+static void push_columns(lua_State *L, const char *p)
+{
+    lua_createtable(L, 0, 0);
+    for (lua_Integer i = 1; *p != '\0'; i++) {
+        size_t line = strcspn(p, "\n"), name = strcspn(p, "\t");
+
+        lua_createtable(L, 0, 2);
+        lua_pushlstring(L, p, name);
+        lua_setfield(L, -2, "name");
+        lua_pushlstring(L, p + name + 1, line - name - 1);
+        lua_setfield(L, -2, "type");
+        lua_rawseti(L, -2, i);
+        p += line + 1;
+    }
+}
+
+static int emit(lua_State *L)
+{
+    const struct event_job *job = lua_touserdata(L, 1);
+    struct script *s = script_of(L);
+    const struct declared *source = &s->sources[job->source];
+    const struct batch *b = job->batch;
+
+    lua_rawgeti(L, LUA_REGISTRYINDEX, source->handlers[job->event]);
+    if (job->event == EVENT_SCHEMA) {
+        push_columns(L, b->old_signature);
+        push_columns(L, b->new_signature);
+        script_start_clock(s);
+        lua_call(L, 2, 0);
+        return 0;
+    }
+    lua_createtable(L, 0, 4);
+    set_text(L, "source", source->name);
+    if (job->event == EVENT_BATCH) {
+        lua_pushinteger(L, (lua_Integer)job->count);
+        lua_setfield(L, -2, "count");
+    } else if (job->event == EVENT_ERROR) {
+        set_text(L, "message", b->err.msg);
+        set_text(L, "sqlstate", b->err.sqlstate[0] != '\0' ? b->err.sqlstate : NULL);
+        lua_pushnumber(L, (lua_Number)b->retry_ms / 1000);
+        lua_setfield(L, -2, "retry_in");
+    }
+    script_start_clock(s);
+    lua_call(L, 1, 0);
+    return 0;
+}
+
+static bool emit_event(struct script *s, const struct event_job *job, struct err *e)
+{
+    if (s->sources[job->source].handlers[job->event] == LUA_NOREF)
+        return true;
+    return script_call(s, emit, (void *)job, e);
+}
+
+bool runtime_batch(struct script *s, size_t source, uint64_t count, struct err *e)
+{
+    return emit_event(s, &(struct event_job){ source, EVENT_BATCH, count, NULL }, e);
+}
+
+bool runtime_ready(struct script *s, size_t source, struct err *e)
+{
+    return emit_event(s, &(struct event_job){ source, EVENT_READY, 0, NULL }, e);
+}
+
+bool runtime_schema(struct script *s, const struct batch *b, struct err *e)
+{
+    return emit_event(s, &(struct event_job){ b->source, EVENT_SCHEMA, 0, b }, e);
+}
+
+bool runtime_error(struct script *s, const struct batch *b, struct err *e)
+{
+    return emit_event(s, &(struct event_job){ b->source, EVENT_ERROR, 0, b }, e);
+}
+
+/* ---- timers ---- */
+
+static int run_timers(lua_State *L)
+{
+    int64_t *wait_ms = lua_touserdata(L, 1);
+    struct script *s = script_of(L);
+
+    lua_rawgeti(L, LUA_REGISTRYINDEX, s->timers_ref);
+    script_start_clock(s);
+    lua_call(L, 0, 1);
+    *wait_ms = -1;
+    if (lua_isnumber(L, -1)) {
+        lua_Number seconds = lua_tonumber(L, -1);
+
+        *wait_ms = seconds <= 0 ? 0 : seconds > 1e6 ? 1000000000 : (int64_t)ceil(seconds * 1000);
+    }
+    return 0;
+}
+
+bool runtime_timers(struct script *s, int64_t *wait_ms, struct err *e)
+{
+    *wait_ms = -1;
+    return s->timers_ref == LUA_NOREF || script_call(s, run_timers, wait_ms, e);
+}

@@ -1,0 +1,296 @@
+/* script.c -- the Lua state, and the one protected door into it.      floor 4
+ * SPDX-License-Identifier: MIT */
+#include "script.h"
+
+#include "clock.h"
+
+#include <lauxlib.h>
+#include <lualib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HOOK_INSTRUCTIONS 1000
+#define TRACEBACK_MAX 4000
+
+struct script *script_of(lua_State *L)
+{
+    return *(struct script **)lua_getextraspace(L);
+}
+
+bool script_should_stop(const struct script *s)
+{
+    return s->is_stopping || *s->o.stop;
+}
+
+/* ---- limits ---- */
+
+static void *allocate(void *ud, void *p, size_t old, size_t new)
+{
+    struct script *s = ud;
+    void *q;
+
+    if (p == NULL)
+        old = 0; /* it is a type tag then */
+    if (new == 0) {
+        free(p);
+        s->memory -= old;
+        return NULL;
+    }
+    if (new > old && s->o.max_memory > 0 && new - old > s->o.max_memory - s->memory)
+        return NULL;
+    q = realloc(p, new);
+    if (q != NULL)
+        s->memory += new - old;
+    return q;
+}
+
+/* A plain error would be caught by the script's own pcall, so that from the first one on
+ * every single instruction fails, until the door is reached. */
+static void check_time(lua_State *L, lua_Debug *ar)
+{
+    struct script *s = script_of(L);
+
+    (void)ar;
+    if (s->deadline_ns == 0 || (!s->is_out_of_time && clock_mono_ns() < s->deadline_ns))
+        return;
+    s->is_out_of_time = true;
+    lua_sethook(L, check_time, LUA_MASKCOUNT, 1);
+    luaL_error(L, "a handler call took longer than --max-time allows (%f s)",
+               (double)s->o.max_time_ns / 1e9);
+}
+
+void script_start_clock(struct script *s)
+{
+    if (s->o.max_time_ns > 0)
+        s->deadline_ns = clock_mono_ns() + s->o.max_time_ns;
+}
+
+static void stop_clock(struct script *s)
+{
+    s->deadline_ns = 0;
+    if (s->is_out_of_time) {
+        s->is_out_of_time = false;
+        lua_sethook(s->L, check_time, LUA_MASKCOUNT, HOOK_INSTRUCTIONS);
+    }
+}
+
+/* ---- the door ---- */
+
+/* Turns whatever was thrown into text, and keeps the traceback. */
+static int on_error(lua_State *L)
+{
+    struct script *s = script_of(L);
+    const char *text, *trace;
+
+    if (!lua_isstring(L, 1)) {
+        if (lua_isnil(L, 1))
+            lua_pushliteral(L, "error(nil): the error object is nil");
+        else if (luaL_callmeta(L, 1, "__tostring") && lua_isstring(L, -1))
+            lua_replace(L, 1);
+        else
+            lua_pushfstring(L, "the error object is a %s value", luaL_typename(L, 1));
+    }
+    text = lua_tostring(L, -1);
+    luaL_traceback(L, L, NULL, 1);                             /* text trace */
+    trace = lua_tostring(L, -1);
+    free(s->traceback);
+    s->traceback = strndup(trace, TRACEBACK_MAX);
+    lua_pushstring(L, text);
+    return 1;
+}
+
+static bool fail(struct script *s, int status, struct err *e)
+{
+    lua_State *L = s->L;
+    const char *text = lua_tostring(L, -1);
+
+    if (status == LUA_ERRMEM && s->o.max_memory > 0)
+        err_set(e, ERR_SCRIPT, "the script needs more memory than --max-memory allows (%zu bytes)",
+                s->o.max_memory);
+    else if (status == LUA_ERRMEM)
+        err_memory(e);
+    else
+        err_set(e, s->is_usage_error ? ERR_USAGE : ERR_SCRIPT, "%s",
+                text != NULL ? text : "an error in the error handler");
+    return false;
+}
+
+bool script_call(struct script *s, lua_CFunction f, void *job, struct err *e)
+{
+    lua_State *L = s->L;
+    int top = lua_gettop(L), status;
+    bool ok;
+
+    free(s->traceback);
+    s->traceback = NULL;
+    lua_pushcfunction(L, on_error);                            /* on_error */
+    lua_pushcfunction(L, f);                                   /* on_error f */
+    lua_pushlightuserdata(L, job);                             /* on_error f job */
+    status = lua_pcall(L, 1, 0, top + 1);
+    ok = status == LUA_OK || fail(s, status, e);
+    stop_clock(s);
+    lua_settop(L, top);
+    return ok;
+}
+
+/* ---- birth ---- */
+
+static void forget(lua_State *L, const char *library, const char *const *names)
+{
+    lua_getglobal(L, library);                                 /* lib */
+    for (; *names != NULL; names++) {
+        lua_pushnil(L);
+        lua_setfield(L, -2, *names);
+    }
+    lua_pop(L, 1);
+}
+
+/* load(chunk, name, mode, env) that takes text only. */
+static int load_text(lua_State *L)
+{
+    bool has_env = !lua_isnone(L, 4);
+
+    lua_settop(L, 4);
+    lua_pushliteral(L, "t");
+    lua_replace(L, 3);
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);                                          /* load chunk name "t" env */
+    if (!has_env)
+        lua_pop(L, 1);
+    lua_call(L, has_env ? 4 : 3, LUA_MULTRET);
+    return lua_gettop(L);
+}
+
+/* A searcher for modules in Lua, text only. */
+static int search_text(lua_State *L)
+{
+    const char *name = luaL_checkstring(L, 1), *path;
+
+    lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);      /* loaded */
+    lua_getfield(L, -1, "package");
+    lua_getfield(L, -1, "searchpath");
+    lua_pushvalue(L, 1);
+    lua_getfield(L, -3, "path");
+    lua_call(L, 2, 2);                                         /* ... path|nil message */
+    path = lua_tostring(L, -2);
+    if (path == NULL)
+        return 1;
+    if (luaL_loadfilex(L, path, "t") != LUA_OK)
+        return luaL_error(L, "error loading module '%s': %s", name, lua_tostring(L, -1));
+    lua_pushstring(L, path);
+    return 2;
+}
+
+static void close_sandbox(lua_State *L)
+{
+    static const char *const os[] = { "execute", "exit", "remove", "rename", "tmpname", "getenv",
+                                      "setlocale", NULL };
+    static const char *const globals[] = { "dofile", "loadfile", "io", "debug", NULL };
+    static const char *const package[] = { "loadlib", "cpath", NULL };
+    static const char *const loaded[] = { "io", "debug", NULL };
+    static const char *const string[] = { "dump", NULL };
+
+    forget(L, "os", os);
+    forget(L, "string", string);
+    forget(L, "package", package);
+    lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);      /* loaded */
+    for (size_t i = 0; loaded[i] != NULL; i++) {
+        lua_pushnil(L);
+        lua_setfield(L, -2, loaded[i]);
+    }
+    lua_getfield(L, -1, "package");                            /* loaded package */
+    lua_getfield(L, -1, "searchers");                          /* loaded package searchers */
+    lua_createtable(L, 2, 0);
+    lua_rawgeti(L, -2, 1);                                     /* preload */
+    lua_rawseti(L, -2, 1);
+    lua_pushcfunction(L, search_text);
+    lua_rawseti(L, -2, 2);                                     /* ... searchers new */
+    for (lua_Integer i = 1; i <= 4; i++) { /* the same table: `require` holds it */
+        lua_rawgeti(L, -1, i);
+        lua_rawseti(L, -3, i);
+    }
+    lua_settop(L, 0);
+    lua_getglobal(L, "load");
+    lua_pushcclosure(L, load_text, 1);
+    lua_setglobal(L, "load");
+    lua_pushglobaltable(L);
+    for (size_t i = 0; globals[i] != NULL; i++) {
+        lua_pushnil(L);
+        lua_setfield(L, -2, globals[i]);
+    }
+    lua_settop(L, 0);
+}
+
+/* What `require` finds: the product's modules, then what stands beside the script. */
+static void set_path(lua_State *L, const struct script_options *o)
+{
+    const char *slash = strrchr(o->path, '/');
+
+    lua_getglobal(L, "package");                               /* package */
+    if (slash != NULL)
+        lua_pushlstring(L, o->path, (size_t)(slash - o->path));
+    else
+        lua_pushliteral(L, ".");                               /* package dir */
+    lua_getfield(L, -2, "path");                               /* package dir path */
+    lua_pushfstring(L, "%s/?.lua;%s/?/init.lua;%s/?.lua;%s/?.lua;%s", o->lua_dir, o->lua_dir,
+                    lua_tostring(L, -2), o->scripts_dir, lua_tostring(L, -1));
+    lua_setfield(L, -4, "path");
+    lua_settop(L, 0);
+}
+
+static int open_state(lua_State *L)
+{
+    const struct script *s = script_of(L);
+
+    luaL_openlibs(L);
+    set_path(L, &s->o);
+    lua_settop(L, 0);
+    if (s->o.is_sandboxed)
+        close_sandbox(L);
+    return 0;
+}
+
+struct script *script_new(const struct script_options *o, struct err *e)
+{
+    struct script *s = calloc(1, sizeof *s);
+
+    if (s == NULL) {
+        err_memory(e);
+        return NULL;
+    }
+    s->o = *o;
+    s->timers_ref = LUA_NOREF;
+    buf_init(&s->scratch, (size_t)4 << 30);
+    s->L = lua_newstate(allocate, s);
+    if (s->L == NULL) {
+        err_memory(e);
+        script_free(s);
+        return NULL;
+    }
+    *(struct script **)lua_getextraspace(s->L) = s;
+    /* set at birth, so that every coroutine inherits it */
+    if (o->max_time_ns > 0)
+        lua_sethook(s->L, check_time, LUA_MASKCOUNT, HOOK_INSTRUCTIONS);
+    if (!script_call(s, open_state, NULL, e)) {
+        script_free(s);
+        return NULL;
+    }
+    return s;
+}
+
+void script_free(struct script *s)
+{
+    if (s == NULL)
+        return;
+    if (s->L != NULL)
+        lua_close(s->L);
+    buf_fini(&s->scratch);
+    free(s->traceback);
+    free(s);
+}
+
+void script_push_file(lua_State *L, const char *path)
+{
+    if (luaL_loadfilex(L, path, script_of(L)->o.is_sandboxed ? "t" : NULL) != LUA_OK)
+        lua_error(L);
+}

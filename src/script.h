@@ -1,0 +1,77 @@
+/* script.h -- the Lua state, and the one protected door into it.      floor 4
+ *
+ * Everything that can throw runs inside `script_call`. A function whose first
+ * parameter is a lua_State may throw; one that takes a struct script never
+ * does. Nothing inside the door owns C memory: scratch is script->scratch, a
+ * resource is a userdata with __gc.
+ *
+ * Limits are against accidents, they are no wall: the time limit is looked at
+ * between Lua instructions, so it cannot interrupt one long call of a C
+ * function such as string.find.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef SCRIPT_H
+#define SCRIPT_H
+
+#include "buf.h"
+#include "log.h"
+
+#include <lua.h>
+#include <signal.h>
+#include <stdint.h>
+
+struct script_options {
+    const char *path;         /* of the script */
+    const char *lua_dir;      /* where pgcdc/init.lua is */
+    const char *scripts_dir;  /* the bundled scripts */
+    char *const *words;       /* NAME=VALUE */
+    size_t n_words;
+    const char *dsn;          /* of sources that name none */
+    size_t max_memory;        /* bytes; 0: no limit */
+    int64_t max_time_ns;      /* of one handler call; 0: no limit */
+    bool is_sandboxed;
+    struct log *log;
+    const volatile sig_atomic_t *stop; /* set when the program was asked to stop */
+};
+
+struct script {
+    lua_State *L;
+    struct script_options o;  /* what it points to is borrowed */
+    struct buf scratch;       /* for whoever runs inside the door; valid until the next use */
+    char *traceback;          /* of the last failure, or NULL */
+    bool is_loaded;           /* the main chunk has returned: no more sources */
+    bool is_usage_error;      /* the failure is about the words on the command line */
+    bool is_stopping;         /* pgcdc.stop() was called */
+    int stop_status;
+    /* limits */
+    size_t memory;
+    int64_t deadline_ns;      /* 0: none */
+    bool is_out_of_time;
+    /* what the script declared: see bind_source.h */
+    struct declared *sources;
+    size_t n_sources;
+    int timers_ref;           /* function(now) -> seconds until the next timer, or nil */
+};
+
+/* A state with the standard libraries, less what the sandbox forbids. <o> is copied.
+ * Returns owned, or NULL. */
+struct script *script_new(const struct script_options *o, struct err *e);
+void script_free(struct script *s);
+
+/* Calls <f> with <job> as its one argument, a light userdata. ERR_SCRIPT with
+ * the message of what was thrown; s->traceback tells from where. */
+bool script_call(struct script *s, lua_CFunction f, void *job, struct err *e) WARN_UNUSED;
+
+/* For those inside the door. */
+struct script *script_of(lua_State *L);
+
+/* The time of one handler call begins. */
+void script_start_clock(struct script *s);
+
+/* Loads a file as text; pushes the function. Throws what is wrong with it. */
+void script_push_file(lua_State *L, const char *path);
+
+/* True if handlers should not be given any more changes. */
+bool script_should_stop(const struct script *s);
+
+#endif

@@ -1,0 +1,338 @@
+/* standing.c -- where a source stands, against what the server says.   floor 2
+ * SPDX-License-Identifier: MIT */
+#include "standing.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void standing_init(struct standing *s, const struct source_config *config, size_t number)
+{
+    *s = (struct standing){ .config = config, .number = number };
+    s->words_tail = &s->words;
+}
+
+void standing_fini(struct standing *s)
+{
+    struct batch *b;
+
+    while ((b = standing_take_word(s)) != NULL)
+        batch_free(b);
+    survey_fini(&s->survey);
+    position_fini(&s->position);
+    free(s->polled);
+    s->polled = NULL;
+}
+
+bool standing_restore(struct standing *s, const struct position *kept)
+{
+    position_fini(&s->position);
+    s->durable = (struct durable){ .xmax = kept->identity.durable_xmax,
+                                   .lsn = kept->identity.durable_lsn };
+    return position_copy(&s->position, kept);
+}
+
+/* ---- words ---- */
+
+struct batch *standing_take_word(struct standing *s)
+{
+    struct batch *b = s->words;
+
+    if (b != NULL) {
+        s->words = (struct batch *)b->item.next;
+        if (s->words == NULL)
+            s->words_tail = &s->words;
+    }
+    return b;
+}
+
+static void append_word(struct standing *s, struct batch *b)
+{
+    *s->words_tail = b;
+    s->words_tail = (struct batch **)&b->item.next;
+}
+
+static bool add_word(struct standing *s, enum batch_kind kind, enum log_level level,
+                     const char *text, struct err *e)
+{
+    struct batch *b = batch_new(kind, s->number);
+
+    if (b == NULL)
+        return err_memory(e);
+    b->notice_level = level;
+    err_set(&b->err, ERR_NONE, "%s", text);
+    append_word(s, b);
+    return true;
+}
+
+static bool add_schema_word(struct standing *s, struct err *e)
+{
+    struct position *p = &s->position;
+    const char *now = s->survey.shape->signature;
+    char *copy;
+
+    if (p->signature != NULL && strcmp(p->signature, now) == 0)
+        return true;
+    if ((copy = strdup(now)) == NULL)
+        return err_memory(e);
+    if (p->signature != NULL) {
+        struct batch *b = batch_new(BATCH_SCHEMA, s->number);
+
+        if (b == NULL || (b->new_signature = strdup(now)) == NULL) {
+            batch_free(b);
+            free(copy);
+            return err_memory(e);
+        }
+        b->old_signature = p->signature; /* moves */
+        append_word(s, b);
+    }
+    p->signature = copy;
+    return true;
+}
+
+bool standing_add_ready(struct standing *s, struct err *e)
+{
+    if (s->is_ready)
+        return true;
+    s->is_ready = true;
+    return add_word(s, BATCH_READY, LOG_DEBUG, "ready", e);
+}
+
+/* ---- what the facts mean for the position ---- */
+
+/* An unflushed floor must be guarded against a crash until it is flushed. */
+static uint64_t lsn_to_flush(const struct identity *id)
+{
+    return id->in_recovery || id->lsn <= id->flush_lsn ? 0 : id->lsn;
+}
+
+bool standing_know_leaves(struct standing *s, struct err *e)
+{
+    const struct table_facts *t = &s->survey.table;
+
+    if (!position_set_leaves(&s->position, t->n_leaves))
+        return err_memory(e);
+    for (size_t i = 0; i < t->n_leaves; i++)
+        s->position.leaves[i] = (struct leaf){ .oid = t->leaves[i].oid,
+                                               .filenode = t->leaves[i].filenode,
+                                               .blocks = t->leaves[i].blocks };
+    return true;
+}
+
+static void forget_seen(struct standing *s)
+{
+    xidset_fini(&s->position.horizon.seen);
+    position_uncut(&s->position);
+    s->durable.n = 0;
+}
+
+/* Takes a fresh horizon from the snapshot of the open transaction. */
+static void set_horizon(struct standing *s, uint64_t floor)
+{
+    forget_seen(s);
+    s->durable = (struct durable){ 0 };
+    s->position.horizon.floor = floor;
+    s->position.floor_lsn = lsn_to_flush(&s->survey.identity);
+    s->position.table = s->survey.table.oid;
+    s->position.rows = 0;
+}
+
+/* The survey was made without sizes, which only a snapshot needs: asks again
+ * inside a new transaction, so that snapshot, lock and sizes belong together. */
+static bool begin_snapshot(struct standing *s, struct db *db, enum standing_news *news,
+                           struct err *e)
+{
+    *news = STANDING_STARTS;
+    db_rollback(db);
+    if (!survey_begin(&s->survey, db, s->config, true, e) || !standing_know_leaves(s, e))
+        return false;
+    set_horizon(s, s->survey.snapshot.xmin);
+    s->position.phase = PHASE_SNAPSHOT;
+    s->is_ready = s->is_impatient = false;
+    return true;
+}
+
+static bool begin_anew(struct standing *s, struct db *db, const char *why,
+                       enum standing_news *news, struct err *e)
+{
+    char text[256];
+
+    snprintf(text, sizeof text, "%s: the table is read again from its start", why);
+    return add_word(s, BATCH_NOTICE, LOG_WARN, text, e) && begin_snapshot(s, db, news, e);
+}
+
+static bool begin_first(struct standing *s, struct db *db, enum standing_news *news, struct err *e)
+{
+    const struct snapshot *now = &s->survey.snapshot;
+    uint64_t xid = s->config->start_xid;
+
+    switch (s->config->start) {
+    case START_SNAPSHOT:
+        return begin_snapshot(s, db, news, e);
+    case START_NOW:
+        set_horizon(s, now->xmin);
+        *news = STANDING_STARTS_NOW;
+        break;
+    case START_XID:
+        if (xid < now->xmax && now->xmax - xid > XID_MAX_BEHIND)
+            return err_set(e, ERR_REFUSED,
+                           "start = %" PRIu64 " is more than two thousand million transactions "
+                           "ago, too far to compare: use start = \"snapshot\"", xid);
+        set_horizon(s, xid);
+        s->position.floor_lsn = 0;
+        *news = STANDING_STARTS;
+        break;
+    }
+    s->position.phase = PHASE_POLL;
+    return standing_know_leaves(s, e);
+}
+
+/* The fault table: brings the position in line with who answers now. */
+static bool judge(struct standing *s, struct db *db, enum standing_news *news, struct err *e)
+{
+    struct position *p = &s->position;
+    const struct identity *now = &s->survey.identity;
+    char why[128];
+
+    if (p->phase == PHASE_NONE)
+        return begin_first(s, db, news, e);
+    switch (identity_judge(&p->identity, now, why, sizeof why)) {
+    case VERDICT_OTHER:
+        return err_set(e, ERR_STATE,
+                       "the kept position belongs to %s than the one that answers: connect to the "
+                       "right one, use another state file, or forget the position with --reset", why);
+    case VERDICT_BEHIND:
+        if (s->is_impatient)
+            return begin_anew(s, db, "the standby does not come to where we were", news, e);
+        return err_set(e, ERR_BEHIND, "%s", why);
+    case VERDICT_FAILED_OVER:
+        return begin_anew(s, db, why, news, e);
+    case VERDICT_CRASHED:
+        if (p->floor_lsn != 0)
+            return begin_anew(s, db, "the server crashed before the start was safely on its disk", news, e);
+        if (p->horizon.seen.n > 0 && !add_word(s, BATCH_NOTICE, LOG_INFO, why, e))
+            return false;
+        forget_seen(s);
+        break;
+    case VERDICT_PROMOTED:
+        if (!add_word(s, BATCH_NOTICE, LOG_INFO, why, e))
+            return false;
+        break;
+    case VERDICT_SAME:
+        break;
+    }
+    if (p->table != s->survey.table.oid)
+        return begin_anew(s, db, "the table was dropped and created again, or swapped", news, e);
+    if (s->survey.snapshot.xmax > p->horizon.floor + XID_MAX_BEHIND)
+        return begin_anew(s, db, "too many transactions have passed since the last poll", news, e);
+    return true;
+}
+
+/* Notes who answered, and what of it a crash cannot take back. */
+void standing_keep_identity(struct standing *s)
+{
+    struct identity *id = &s->survey.identity;
+
+    if (id->in_recovery) {
+        s->durable = (struct durable){ .xmax = s->survey.snapshot.xmax, .lsn = id->lsn };
+    } else {
+        durable_note(&s->durable, s->survey.snapshot.xmax, id->lsn);
+        durable_flushed(&s->durable, id->flush_lsn);
+    }
+    if (s->position.floor_lsn != 0 && id->flush_lsn >= s->position.floor_lsn)
+        s->position.floor_lsn = 0;
+    id->durable_xmax = s->durable.xmax;
+    id->durable_lsn = s->durable.lsn;
+    s->position.identity = *id;
+}
+
+uint64_t standing_durable_bound(const struct standing *s)
+{
+    return s->position.identity.in_recovery ? XID_UNBOUNDED : s->durable.xmax;
+}
+
+/* Leaves that are gone are forgotten: should one come back, it is a new one. */
+static void forget_gone_leaves(struct standing *s)
+{
+    struct position *p = &s->position;
+    size_t n = 0;
+
+    for (size_t i = 0; i < p->n_leaves; i++)
+        if (table_leaf(&s->survey.table, p->leaves[i].oid) != NULL)
+            p->leaves[n++] = p->leaves[i];
+    p->n_leaves = n;
+}
+
+/* VACUUM FULL and CLUSTER move rows to other blocks with their old xids. */
+static bool check_filenodes(struct standing *s, struct db *db, struct err *e)
+{
+    struct position *p = &s->position;
+
+    for (size_t i = 0; i < p->n_leaves; i++) {
+        struct leaf *leaf = &p->leaves[i];
+        const struct leaf_facts *now = table_leaf(&s->survey.table, leaf->oid);
+
+        if (now->filenode == leaf->filenode)
+            continue;
+        if (leaf->next > 0 || leaf->after > 0) {
+            char text[256];
+
+            snprintf(text, sizeof text, "%.100s was rewritten while it was read: it is read again "
+                     "from its start", now->name);
+            if (!add_word(s, BATCH_NOTICE, LOG_WARN, text, e))
+                return false;
+        }
+        if (now->blocks == 0) { /* surveyed without sizes, or empty indeed: ask */
+            db_rollback(db);
+            if (!survey_begin(&s->survey, db, s->config, true, e))
+                return false;
+            forget_gone_leaves(s);
+            if (p->n_leaves <= i || p->leaves[i].oid != leaf->oid)
+                return check_filenodes(s, db, e);
+            now = table_leaf(&s->survey.table, leaf->oid);
+        }
+        *leaf = (struct leaf){ .oid = now->oid, .filenode = now->filenode, .blocks = now->blocks };
+    }
+    return true;
+}
+
+/* Is there nothing to read? If the snapshot is the same text as at the last poll, nothing has
+ * committed anywhere in the cluster. A standby lists nobody, so there the replayed position counts too. */
+bool standing_glance(struct standing *s, struct db *db, bool *unchanged, struct err *e)
+{
+    const struct identity *then = &s->position.identity, *now = &s->survey.identity;
+
+    *unchanged = false;
+    if (s->position.phase != PHASE_POLL || s->polled == NULL || s->position.cut_key != NULL)
+        return true;
+    if (!survey_glance(&s->survey, db, e))
+        return false;
+    *unchanged = strcmp(s->polled, s->survey.snapshot.text) == 0 &&
+                 strcmp(then->system, now->system) == 0 && then->database == now->database &&
+                 strcmp(then->started, now->started) == 0 && strcmp(then->stats, now->stats) == 0 &&
+                 then->timeline == now->timeline && then->in_recovery == now->in_recovery &&
+                 (now->in_recovery ? then->lsn == now->lsn : then->lsn <= now->lsn);
+    return true;
+}
+
+bool standing_check_leaves(struct standing *s, struct db *db, struct err *e)
+{
+    forget_gone_leaves(s);
+    return check_filenodes(s, db, e);
+}
+
+bool standing_begin(struct standing *s, struct db *db, enum standing_news *news, struct err *e)
+{
+    bool is_new = s->position.phase == PHASE_NONE;
+
+    *news = STANDING_GOES_ON;
+    if (!survey_begin(&s->survey, db, s->config, is_new, e))
+        return false;
+    if (!judge(s, db, news, e)) {
+        db_rollback(db);
+        return false;
+    }
+    standing_keep_identity(s);
+    return add_schema_word(s, e);
+}

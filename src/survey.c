@@ -1,0 +1,130 @@
+/* survey.c -- what is true when a poll or a range begins.             floor 2
+ * SPDX-License-Identifier: MIT */
+#include "survey.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void source_config_free(struct source_config *c)
+{
+    if (c == NULL)
+        return;
+    for (size_t i = 0; i < c->n_columns; i++)
+        free(c->columns[i]);
+    for (size_t i = 0; i < c->n_pk; i++)
+        free(c->pk[i]);
+    free(c->columns);
+    free(c->pk);
+    free(c->conninfo);
+    free(c->table);
+    free(c->name);
+    free(c->where);
+    free(c);
+}
+
+static void drop_snapshot(struct survey *s)
+{
+    free((char *)s->snapshot.text);
+    s->snapshot = (struct snapshot){ 0 };
+}
+
+void survey_fini(struct survey *s)
+{
+    drop_snapshot(s);
+    table_fini(&s->table);
+    shape_unref(s->shape);
+    s->shape = NULL;
+}
+
+/* Runs <sql>, which is consumed, for <n> results. */
+static bool run(struct db *db, struct buf *sql, struct db_rows **rows, size_t n, struct err *e)
+{
+    bool ok = buf_ok(sql) ? db_run(db, sql->data, rows, n, e) : err_memory(e);
+
+    buf_fini(sql);
+    return ok;
+}
+
+bool survey_resolve(struct survey *s, struct db *db, const struct source_config *c, struct err *e)
+{
+    struct db_rows *rows = NULL;
+    struct buf sql;
+    bool ok;
+
+    buf_init(&sql, BUF_SQL_MAX);
+    query_resolve(&sql, c->table);
+    ok = run(db, &sql, &rows, 1, e) && table_read_name(&s->table, rows, c->table, c->rls, e);
+    db_rows_free(rows);
+    return ok;
+}
+
+static bool read_facts(struct survey *s, const struct db_rows *r, struct err *e)
+{
+    char *text = strdup(db_rows_text(r, 0, 0));
+
+    if (text == NULL)
+        return err_memory(e);
+    drop_snapshot(s);
+    if (!snapshot_parse(&s->snapshot, text)) {
+        err_set(e, ERR_INTERNAL, "cannot read the snapshot \"%s\"", text);
+        free(text);
+        s->snapshot = (struct snapshot){ 0 };
+        return false;
+    }
+    if (!identity_read(&s->identity, r, 1, e))
+        return false;
+    s->identity.xmax = s->snapshot.xmax;
+    return true;
+}
+
+bool survey_glance(struct survey *s, struct db *db, struct err *e)
+{
+    struct db_rows *rows = NULL;
+    struct buf sql;
+    bool ok;
+
+    buf_init(&sql, BUF_SQL_MAX);
+    query_facts(&sql);
+    ok = run(db, &sql, &rows, 1, e) && read_facts(s, rows, e);
+    db_rows_free(rows);
+    return ok;
+}
+
+static bool read_shape(struct survey *s, const struct db_rows *columns,
+                       const struct source_config *c, struct err *e)
+{
+    struct shape *shape = table_read_shape(&s->table, columns, c->columns, c->n_columns, c->pk,
+                                           c->n_pk, e);
+
+    if (shape == NULL)
+        return false;
+    if (s->shape != NULL && shape_equal(shape, s->shape)) {
+        shape_unref(shape);
+        return true;
+    }
+    shape_unref(s->shape);
+    s->shape = shape;
+    return true;
+}
+
+bool survey_begin(struct survey *s, struct db *db, const struct source_config *c, bool with_sizes,
+                  struct err *e)
+{
+    enum { FACTS, RELATION, LEAVES, COLUMNS, N };
+    struct db_rows *rows[N] = { NULL };
+    struct buf sql;
+    bool ok;
+
+    buf_init(&sql, BUF_SQL_MAX);
+    query_begin(&sql, &s->table, c->rls, db_version(db));
+    query_facts(&sql);
+    query_table(&sql, &s->table, with_sizes);
+    ok = run(db, &sql, rows, N, e) && read_facts(s, rows[FACTS], e) &&
+         table_read_facts(&s->table, rows[RELATION], rows[LEAVES], c->rls, e) &&
+         read_shape(s, rows[COLUMNS], c, e);
+    for (size_t i = 0; i < N; i++)
+        db_rows_free(rows[i]);
+    if (!ok)
+        db_rollback(db);
+    return ok;
+}

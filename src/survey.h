@@ -1,0 +1,55 @@
+/* survey.h -- what is true when a poll or a range begins.             floor 2
+ *
+ * Opens the transaction, takes the lock and then the snapshot (in this
+ * order: the other way round, a rewriting ALTER TABLE or a TRUNCATE that
+ * commits in between would show that snapshot an empty table), and reads who
+ * the server is and what the table looks like. Judges nothing.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef SURVEY_H
+#define SURVEY_H
+
+#include "query.h"
+
+enum start { START_SNAPSHOT, START_NOW, START_XID };
+
+/* A source as the script declared it. Immutable once the host runs. */
+struct source_config {
+    char *conninfo;
+    char *table;    /* as the server is to resolve it */
+    char *name;     /* or NULL: "schema.table" once resolved */
+    char **columns; /* n_columns 0: all */
+    size_t n_columns;
+    char **pk;      /* n_pk 0: the primary key */
+    size_t n_pk;
+    char *where;    /* or NULL */
+    enum start start;
+    uint64_t start_xid;
+    int64_t interval_min_ms, interval_max_ms; /* alike unless adaptive */
+    bool rls;
+};
+
+void source_config_free(struct source_config *c);
+
+struct survey {
+    struct snapshot snapshot; /* its text is owned by this survey */
+    struct identity identity;
+    struct table_facts table;
+    struct shape *shape;      /* counted reference */
+};
+
+void survey_fini(struct survey *s);
+
+/* Which table the script means. Fills the names in s->table. */
+bool survey_resolve(struct survey *s, struct db *db, const struct source_config *c,
+                    struct err *e) WARN_UNUSED;
+
+/* One statement, no transaction: only snapshot and identity. */
+bool survey_glance(struct survey *s, struct db *db, struct err *e) WARN_UNUSED;
+
+/* Leaves a transaction open that holds the lock and the snapshot. Keeps the shape that it
+ * finds in <s> where nothing has changed. After a failure no transaction is open. */
+bool survey_begin(struct survey *s, struct db *db, const struct source_config *c, bool with_sizes,
+                  struct err *e) WARN_UNUSED;
+
+#endif

@@ -1,0 +1,78 @@
+/* table.h -- what the catalog says of a table.                        floor 2
+ *
+ * Facts as values: columns and their kinds, the key, the leaves that hold the
+ * rows (the table itself, its partitions, the children that inherit from it).
+ * Reads results that `query` asked for; runs no statement itself.
+ *
+ * A shape is the part of the facts that rows need to be understood. It is
+ * immutable and counted, since rows outlive the poll that read them.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef TABLE_H
+#define TABLE_H
+
+#include "db.h"
+#include "types.h"
+
+#include <stdatomic.h>
+
+struct column {
+    char *name;
+    char *type; /* as format_type() writes it: "numeric(12,2)" */
+    enum kind kind;
+    bool wants_to_json;
+};
+
+/* A row of this shape has n_columns fields: first the n_row columns of change.row in the
+ * order of the table (or of the source's `columns`), then key columns that are not among them. */
+struct shape {
+    atomic_int refs;
+    char *schema, *table;
+    struct column *columns;
+    size_t n_columns, n_row;
+    size_t *key; /* indices into columns, in the order of the key */
+    size_t n_key;
+    char *signature; /* "name type\n" for each column of the row: differs when ALTER TABLE changed it */
+};
+
+struct shape *shape_ref(struct shape *s);
+void shape_unref(struct shape *s);
+bool shape_equal(const struct shape *a, const struct shape *b);
+
+/* A relation with rows of its own. */
+struct leaf_facts {
+    uint32_t oid, filenode, blocks;
+    char *schema, *name;
+    bool is_readable; /* SELECT is granted on the leaf itself, not only on its root */
+};
+
+struct table_facts {
+    uint32_t oid;
+    char *schema, *name;
+    bool is_tree; /* partitioned, or others inherit from it */
+    struct leaf_facts *leaves;
+    size_t n_leaves;
+};
+
+void table_fini(struct table_facts *t);
+
+/* Reads the answer to query_resolve: oid, schema and name. <asked> is the name as the script
+ * gave it, for messages. ERR_REFUSED if there is no such table, and as table_read_facts. */
+bool table_read_name(struct table_facts *t, const struct db_rows *r, const char *asked, bool rls,
+                     struct err *e) WARN_UNUSED;
+
+/* Reads the first two answers to query_table: the relation itself and its leaves. ERR_REFUSED for what has
+ * no usable xmin (a view, a foreign table ...) and, unless <rls>, for row-level security. */
+bool table_read_facts(struct table_facts *t, const struct db_rows *relation,
+                      const struct db_rows *leaves, bool rls, struct err *e) WARN_UNUSED;
+
+/* Reads the third answer to query_table. <wanted>: the source's `columns`, n_wanted 0 for all;
+ * <pk>: its key columns, n_pk 0 for the primary key. Returns an owned shape, or NULL with ERR_REFUSED. */
+struct shape *table_read_shape(const struct table_facts *t, const struct db_rows *columns,
+                               char *const *wanted, size_t n_wanted, char *const *pk, size_t n_pk,
+                               struct err *e);
+
+/* The leaf with this oid, or NULL. */
+const struct leaf_facts *table_leaf(const struct table_facts *t, uint32_t oid);
+
+#endif

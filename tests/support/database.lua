@@ -1,0 +1,75 @@
+-- database.lua: a throw-away database in a running cluster.
+-- SPDX-License-Identifier: MIT
+--
+-- Made by cluster:database(); see there. Cheap enough for every test to have its own.
+-- It is dropped, and its connections closed, at the end of the scope it was made in.
+
+local scope = require "scope"
+
+local database = {}
+
+local methods = {}
+local mt = {
+   __name = "database",
+   __index = methods,
+   __tostring = function(self) return self.name end,
+}
+local serial = 0
+
+-- Makes a database in <cluster>. options.name: part of its name, which is unique anyway (default
+-- "t"); options.sql: what follows CREATE DATABASE name; options.keep: until the end of the run.
+function database.new(cluster, options)
+   options = options or {}
+   serial = serial + 1
+   local self = setmetatable({
+      cluster = cluster,
+      name = ("%s_%d"):format(options.name or "t", serial),
+   }, mt)
+   cluster:exec(('create database "%s" %s'):format(self.name, options.sql or ""))
+   self.forget = scope.add(function() self:drop() end, options.keep)
+   return self
+end
+
+-- Its conninfo; <keywords> as for cluster:dsn.
+function methods:dsn(keywords)
+   return self.cluster:dsn(self.name, keywords)
+end
+
+-- A new connection, closed with the cluster at the latest.
+function methods:connect(keywords)
+   return self.cluster:connect(self.name, keywords)
+end
+
+-- The connection that exec, try and value use. A new one if the last is broken.
+function methods:connection()
+   if not (self.conn and self.conn:alive()) then
+      self.conn = self:connect()
+   end
+   return self.conn
+end
+
+function methods:exec(sql, seconds)
+   return self:connection():exec(sql, seconds)
+end
+
+function methods:try(sql, seconds)
+   return self:connection():try(sql, seconds)
+end
+
+function methods:value(sql, seconds)
+   return self:connection():value(sql, seconds)
+end
+
+-- Drops it, whoever is connected. Nothing if the server is down: then it goes with the cluster.
+function methods:drop()
+   self.forget()
+   if self.conn then
+      self.conn:close()
+      self.conn = nil
+   end
+   if self.cluster:running() and not self.cluster:in_recovery() then
+      self.cluster:exec(('drop database if exists "%s" with (force)'):format(self.name))
+   end
+end
+
+return database
