@@ -13,7 +13,7 @@ ROOMS_0 = err buf words log clock queue
 ROOMS_1 = db types
 ROOMS_2 = table horizon identity position query batch survey standing capture spool outbox reader
 ROOMS_3 = store
-ROOMS_4 = script json cells row push bind_source bind_host runtime
+ROOMS_4 = pool script json cells row push bind_source bind_host runtime
 ROOMS_5 = output progress host main
 ROOMS = $(ROOMS_0) $(ROOMS_1) $(ROOMS_2) $(ROOMS_3) $(ROOMS_4) $(ROOMS_5)
 

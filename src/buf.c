@@ -5,7 +5,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 void buf_init(struct buf *b, size_t max)
 {
@@ -29,7 +28,7 @@ bool buf_ok(const struct buf *b)
     return !b->failed;
 }
 
-char *buf_reserve(struct buf *b, size_t n)
+char *buf_grow(struct buf *b, size_t n)
 {
     size_t need, cap;
     char *p;
@@ -54,26 +53,20 @@ char *buf_reserve(struct buf *b, size_t n)
     return b->data + b->len;
 }
 
-void buf_add(struct buf *b, const void *p, size_t n)
-{
-    char *to = buf_reserve(b, n);
-
-    if (to == NULL)
-        return;
-    if (n > 0)
-        memcpy(to, p, n);
-    b->len += n;
-    b->data[b->len] = '\0';
-}
-
 void buf_puts(struct buf *b, const char *s)
 {
     buf_add(b, s, strlen(s));
 }
 
-void buf_putc(struct buf *b, char c)
+void buf_put_u64(struct buf *b, uint64_t n)
 {
-    buf_add(b, &c, 1);
+    char digits[20], *p = digits + sizeof digits;
+
+    do {
+        *--p = (char)('0' + n % 10);
+        n /= 10;
+    } while (n > 0);
+    buf_add(b, p, (size_t)(digits + sizeof digits - p));
 }
 
 void buf_printf(struct buf *b, const char *fmt, ...)

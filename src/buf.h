@@ -11,6 +11,8 @@
 #include "err.h"
 
 #include <stddef.h>
+#include <stdint.h>
+#include <string.h>
 
 struct buf {
     char *data; /* <len> bytes, then a NUL; NULL while nothing was appended */
@@ -33,11 +35,32 @@ bool buf_ok(const struct buf *b);
 
 /* Makes room for <n> more bytes and returns where they go, or NULL. The
  * caller adds what it wrote to b->len. */
-char *buf_reserve(struct buf *b, size_t n);
+char *buf_grow(struct buf *b, size_t n);
+static inline char *buf_reserve(struct buf *b, size_t n)
+{
+    return b->cap > b->len && n < b->cap - b->len && !b->failed ? b->data + b->len
+                                                                : buf_grow(b, n);
+}
 
-void buf_add(struct buf *b, const void *p, size_t n);
+static inline void buf_add(struct buf *b, const void *p, size_t n)
+{
+    char *to = buf_reserve(b, n);
+
+    if (to == NULL)
+        return;
+    if (n > 0)
+        memcpy(to, p, n);
+    to[n] = '\0';
+    b->len += n;
+}
+
+static inline void buf_putc(struct buf *b, char c)
+{
+    buf_add(b, &c, 1);
+}
+
 void buf_puts(struct buf *b, const char *s);
-void buf_putc(struct buf *b, char c);
+void buf_put_u64(struct buf *b, uint64_t n);
 void buf_printf(struct buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 /* Hands the bytes over, NUL-terminated, and leaves <b> empty. Returns owned

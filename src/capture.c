@@ -184,7 +184,7 @@ static bool finish_poll(struct capture *c, struct err *e)
         return err_memory(e);
     free(c->standing.polled);
     c->standing.polled = text;
-    if (p->cut_key != NULL && !xidset_add(&s->delivered, p->cut_xid))
+    if (!position_uncut(p, &s->delivered))
         return err_memory(e);
     if (s->what == READ_XMINS) {
         xidset_fini(&p->horizon.seen);
@@ -193,7 +193,6 @@ static bool finish_poll(struct capture *c, struct err *e)
     }
     if (!horizon_advance(&p->horizon, &c->standing.survey.snapshot, &s->delivered, standing_durable_bound(&c->standing)))
         return err_memory(e);
-    position_uncut(p);
     c->has_polled = s->what != READ_XMINS;
     return standing_know_leaves(&c->standing, e);
 }
@@ -313,6 +312,7 @@ static bool start_batch(struct capture *c, struct err *e)
         return err_memory(e);
     if (c->standing.survey.shape != NULL)
         s->batch->shape = shape_ref(c->standing.survey.shape);
+    s->batch->begins = !s->has_out;
     s->batch->is_snapshot = s->what == READ_RANGE;
     s->batch->has_ctid = s->with_ctid;
     s->batch->leaf = s->leaf;
@@ -320,15 +320,15 @@ static bool start_batch(struct capture *c, struct err *e)
     return true;
 }
 
-/* Reads digits up to one of the bytes in <stop>; *p ends behind it. */
-static bool read_number(const char **p, const char *end, const char *stop, uint32_t *n)
+/* Reads digits up to the byte <stop>, or up to the end where it is 0; *p ends behind it. */
+static bool read_number(const char **p, const char *end, char stop, uint32_t *n)
 {
+    const char *s = *p, *most = end - s > 10 ? s + 10 : end;
     uint64_t v = 0;
-    const char *s = *p;
 
-    while (s < end && *s >= '0' && *s <= '9' && v <= UINT32_MAX)
+    while (s < most && *s >= '0' && *s <= '9')
         v = v * 10 + (uint64_t)(*s++ - '0');
-    if (s == *p || v > UINT32_MAX || (s < end ? strchr(stop, *s) == NULL : strchr(stop, '$') == NULL))
+    if (s == *p || v > UINT32_MAX || (stop == 0 ? s != end : s == end || *s != stop))
         return false;
     *p = s + 1;
     *n = (uint32_t)v;
@@ -342,13 +342,13 @@ static bool read_head(const struct step *s, const char **p, const char *end, uin
     uint32_t offset;
 
     if (s->what == READ_XMINS)
-        return read_number(p, end, "$", xmin); /* $: the end of the row */
-    if (!read_number(p, end, "\t", xmin))
+        return read_number(p, end, 0, xmin);
+    if (!read_number(p, end, '\t', xmin))
         return false;
     if (!s->with_ctid)
         return true;
-    if (*p == end || *(*p)++ != '(' || !read_number(p, end, ",", &row->block) ||
-        !read_number(p, end, ")", &offset) || *p == end || *(*p)++ != '\t')
+    if (*p == end || *(*p)++ != '(' || !read_number(p, end, ',', &row->block) ||
+        !read_number(p, end, ')', &offset) || *p == end || *(*p)++ != '\t')
         return false;
     row->offset = (uint16_t)offset;
     return true;

@@ -16,21 +16,16 @@ const char *const op_names[OP_COUNT] = { "read", "upsert" };
 
 static const char cells_key, form_key;
 
-static void free_texts(char **texts, size_t n)
-{
-    for (size_t i = 0; texts != NULL && i < n; i++)
-        free(texts[i]);
-    free(texts);
-}
-
 static int drop_form(lua_State *L)
 {
     struct form *f = lua_touserdata(L, 1);
 
-    if (f->shape != NULL) {
-        free_texts(f->labels, f->shape->n_columns);
-        free_texts(f->heads, OP_COUNT);
-    }
+    for (size_t i = 0; f->labels != NULL && i < f->shape->n_columns; i++)
+        free(f->labels[i].p);
+    free(f->labels);
+    for (size_t op = 0; op < OP_COUNT; op++)
+        free(f->heads[op].p);
+    free(f->id_head.p);
     shape_unref(f->shape);
     *f = (struct form){ 0 };
     return 0;
@@ -44,41 +39,55 @@ void cells_open(lua_State *L)
     lua_rawsetp(L, LUA_REGISTRYINDEX, &form_key);
 }
 
-static char *make_label(lua_State *L, const char *name)
+/* Keeps what was built in <b>, which is emptied, in <to>. */
+static void keep(lua_State *L, struct buf *b, bool is_utf8, struct fixed *to)
 {
-    struct buf b;
-    char *label;
-
-    buf_init(&b, SIZE_MAX / 2);
-    if (!types_put_string(&b, name, strlen(name))) {
-        buf_fini(&b);
-        luaL_error(L, "the name of a column is not valid UTF-8");
-    }
-    buf_putc(&b, ':');
-    label = buf_take(&b);
-    if (label == NULL)
+    to->len = b->len;
+    to->p = buf_take(b);
+    if (to->p == NULL)
         luaL_error(L, "out of memory");
-    return label;
+    if (!is_utf8)
+        luaL_error(L, "the name of a table or of a column is not valid UTF-8");
 }
 
-static char *make_head(lua_State *L, const struct shape *s, const char *op)
+static void make_label(lua_State *L, const char *name, struct fixed *to)
 {
     struct buf b;
-    char *head;
+    bool ok;
+
+    buf_init(&b, SIZE_MAX / 2);
+    ok = types_put_string(&b, name, strlen(name));
+    buf_putc(&b, ':');
+    keep(L, &b, ok, to);
+}
+
+static void make_head(lua_State *L, const struct shape *s, const char *op, struct fixed *to)
+{
+    struct buf b;
     bool ok;
 
     buf_init(&b, SIZE_MAX / 2);
     buf_printf(&b, "{\"op\":\"%s\",\"schema\":", op);
     ok = types_put_string(&b, s->schema, strlen(s->schema));
     buf_puts(&b, ",\"table\":");
-    ok = ok && types_put_string(&b, s->table, strlen(s->table));
+    ok = types_put_string(&b, s->table, strlen(s->table)) && ok;
     buf_puts(&b, ",\"key\":");
-    head = buf_take(&b);
-    if (!ok || head == NULL) {
-        free(head);
-        luaL_error(L, "the name of the table is not valid UTF-8");
-    }
-    return head;
+    keep(L, &b, ok, to);
+}
+
+static void make_id_head(lua_State *L, const struct shape *s, struct fixed *to)
+{
+    struct buf b, name;
+    bool ok;
+
+    buf_init(&name, SIZE_MAX / 2);
+    buf_printf(&name, "%s.%s/", s->schema, s->table);
+    buf_init(&b, SIZE_MAX / 2);
+    ok = buf_ok(&name) && types_put_string(&b, name.data, name.len);
+    buf_fini(&name);
+    if (ok)
+        b.len--; /* the quote: an id goes on */
+    keep(L, &b, ok, to);
 }
 
 void cells_push_form(lua_State *L, struct shape *shape)
@@ -90,13 +99,13 @@ void cells_push_form(lua_State *L, struct shape *shape)
     lua_setmetatable(L, -2);
     f->shape = shape_ref(shape);
     f->labels = calloc(shape->n_columns + 1, sizeof *f->labels);
-    f->heads = calloc(OP_COUNT, sizeof *f->heads);
-    if (f->labels == NULL || f->heads == NULL)
+    if (f->labels == NULL)
         luaL_error(L, "out of memory");
     for (size_t i = 0; i < shape->n_columns; i++)
-        f->labels[i] = make_label(L, shape->columns[i].name);
+        make_label(L, shape->columns[i].name, &f->labels[i]);
     for (size_t op = 0; op < OP_COUNT; op++)
-        f->heads[op] = make_head(L, shape, op_names[op]);
+        make_head(L, shape, op_names[op], &f->heads[op]);
+    make_id_head(L, shape, &f->id_head);
 }
 
 struct cells *cells_push(lua_State *L, const struct batch *b, const struct row *row)
@@ -106,7 +115,7 @@ struct cells *cells_push(lua_State *L, const struct batch *b, const struct row *
 
     c->xid = row->xid;
     c->op = row->is_read ? OP_READ : OP_UPSERT;
-    c->is_split = false;
+    c->is_split = c->has_side = false;
     memcpy(c->ts, b->ts, sizeof c->ts);
     c->len = row->len;
     memcpy((char *)(c->ends + n), b->bytes + row->start, row->len);
@@ -125,12 +134,13 @@ void cells_push_of(lua_State *L, int index)
 
 struct cells *cells_at(lua_State *L, int index)
 {
-    struct cells *c;
+    struct cells *c = NULL;
 
-    luaL_checktype(L, index, LUA_TTABLE);
-    cells_push_of(L, index);
-    c = lua_touserdata(L, -1);
-    lua_pop(L, 1);
+    if (lua_istable(L, index)) {
+        cells_push_of(L, index);
+        c = lua_touserdata(L, -1);
+        lua_pop(L, 1);
+    }
     if (c == NULL)
         luaL_error(L, "this is not a change, nor the row of one");
     return c;

@@ -16,11 +16,23 @@
 enum op { OP_READ, OP_UPSERT, OP_COUNT };
 extern const char *const op_names[OP_COUNT];
 
+/* Text that is the same in all changes of a shape. */
+struct fixed {
+    char *p;
+    size_t len;
+};
+
 struct form {
     struct shape *shape;
-    char **labels; /* "\"name\":" for each column */
-    char **heads;  /* a change's JSON up to its key, for each op */
+    struct fixed *labels; /* "\"name\":" for each column */
+    struct fixed heads[OP_COUNT]; /* a change's JSON up to its key */
+    struct fixed id_head; /* "\"schema.table/", the start of the JSON of an id */
 };
+
+static inline void fixed_put(struct buf *b, struct fixed f)
+{
+    buf_add(b, f.p, f.len);
+}
 
 /* User value CELLS_SET: what the script assigned to the row, by name, null for nil; names
  * that are no column also in its array part, in order. User value CELLS_DECODED: JSON columns
@@ -31,6 +43,7 @@ struct cells {
     uint64_t xid;
     enum op op;
     bool is_split;
+    bool has_side; /* one of the user values is not nil */
     char ts[CLOCK_TEXT];
     uint32_t len;
     uint32_t ends[]; /* one for each column, then len bytes */

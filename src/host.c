@@ -146,14 +146,27 @@ static void name_failed_change(struct host *h, const struct batch *b, size_t i, 
     buf_fini(&key);
 }
 
-static bool note_delivered(struct tracked *t, const struct batch *b, size_t from, size_t to)
+/* The reader lost its connection in the middle of a poll and has begun another one, which
+ * goes on where that one was; its rows come from the lowest xid again. */
+static bool note_restart(struct tracked *t)
+{
+    uint64_t count = t->count;
+    bool ok = !t->last.is_known || cut(t);
+
+    t->count = count;
+    t->last.is_known = false;
+    xidset_fini(&t->delivered);
+    return ok;
+}
+
+static bool note_delivered(struct tracked *t, const struct batch *b, size_t done)
 {
     uint64_t last = 0;
 
-    t->count += to - from;
+    t->count += done;
     if (!b->is_ordered)
         return true;
-    for (size_t i = from; i < to; i++)
+    for (size_t i = 0; i < done; i++)
         if (b->rows[i].xid != last && !xidset_add(&t->delivered, last = b->rows[i].xid))
             return false;
     return true;
@@ -178,11 +191,13 @@ static bool deliver_rows(struct host *h, struct batch *b, struct err *e)
 
     if (script_should_stop(h->script) && t->count == 0)
         return true; /* not begun: it comes again as a whole */
+    if (b->begins && t->count > 0 && !note_restart(t))
+        return err_memory(e);
     if (!runtime_deliver(h->script, b, &done, may_cut, e)) {
         name_failed_change(h, b, done, e);
         return false;
     }
-    if (!note_delivered(t, b, 0, done))
+    if (!note_delivered(t, b, done))
         return err_memory(e);
     if (done > 0)
         reader_set_pace(h->reader, b->source, (clock_mono_ns() - start) / (int64_t)done);

@@ -10,8 +10,16 @@ void position_fini(struct position *p)
     horizon_fini(&p->horizon);
     free(p->signature);
     free(p->leaves);
-    free(p->cut_key);
+    position_forget_cuts(p);
     *p = (struct position){ 0 };
+}
+
+static bool copy_cuts(struct position *to, const struct position *from)
+{
+    for (size_t i = 0; i < from->n_cuts; i++)
+        if (!position_add_cut(to, from->cuts[i].xid, from->cuts[i].key, strlen(from->cuts[i].key)))
+            return false;
+    return true;
 }
 
 bool position_copy(struct position *to, const struct position *from)
@@ -19,13 +27,13 @@ bool position_copy(struct position *to, const struct position *from)
     *to = *from;
     to->horizon.seen = (struct xidset){ 0 };
     to->signature = from->signature != NULL ? strdup(from->signature) : NULL;
-    to->cut_key = from->cut_key != NULL ? strdup(from->cut_key) : NULL;
+    to->cuts = NULL;
+    to->n_cuts = 0;
     to->leaves = malloc((from->n_leaves + 1) * sizeof *to->leaves);
     if (to->leaves != NULL && from->n_leaves > 0)
         memcpy(to->leaves, from->leaves, from->n_leaves * sizeof *to->leaves);
     if (to->leaves != NULL && (from->signature == NULL || to->signature != NULL) &&
-        (from->cut_key == NULL || to->cut_key != NULL) &&
-        horizon_copy(&to->horizon, &from->horizon))
+        copy_cuts(to, from) && horizon_copy(&to->horizon, &from->horizon))
         return true;
     position_fini(to);
     return false;
@@ -51,31 +59,65 @@ bool position_set_leaves(struct position *p, size_t n)
     return true;
 }
 
-bool position_cut(struct position *p, const struct xidset *delivered, uint64_t xid, const char *key,
-                  size_t len)
+bool position_add_cut(struct position *p, uint64_t xid, const char *key, size_t len)
 {
-    char *copy = malloc(len + 1);
+    struct cut *cuts = realloc(p->cuts, (p->n_cuts + 1) * sizeof *cuts);
 
-    if (copy == NULL)
+    if (cuts == NULL)
         return false;
-    memcpy(copy, key, len);
-    copy[len] = '\0';
-    for (size_t i = 0; i < delivered->n && delivered->v[i] < xid; i++)
-        if (!xidset_add(&p->horizon.seen, delivered->v[i])) {
-            free(copy);
-            return false;
-        }
-    free(p->cut_key);
-    p->cut_key = copy;
-    p->cut_xid = xid;
+    p->cuts = cuts;
+    cuts[p->n_cuts] = (struct cut){ xid, malloc(len + 1) };
+    if (cuts[p->n_cuts].key == NULL)
+        return false;
+    memcpy(cuts[p->n_cuts].key, key, len);
+    cuts[p->n_cuts].key[len] = '\0';
+    p->n_cuts++;
     return true;
 }
 
-void position_uncut(struct position *p)
+void position_forget_cuts(struct position *p)
 {
-    free(p->cut_key);
-    p->cut_key = NULL;
-    p->cut_xid = 0;
+    for (size_t i = 0; i < p->n_cuts; i++)
+        free(p->cuts[i].key);
+    free(p->cuts);
+    p->cuts = NULL;
+    p->n_cuts = 0;
+}
+
+/* Drops the cuts up to <xid>; those below it are seen from now on. */
+static bool close_cuts(struct position *p, uint64_t xid)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < p->n_cuts; i++)
+        if (p->cuts[i].xid < xid && !xidset_add(&p->horizon.seen, p->cuts[i].xid))
+            return false;
+    for (size_t i = 0; i < p->n_cuts; i++) {
+        if (p->cuts[i].xid > xid)
+            p->cuts[n++] = p->cuts[i];
+        else
+            free(p->cuts[i].key);
+    }
+    p->n_cuts = n;
+    return true;
+}
+
+bool position_cut(struct position *p, const struct xidset *delivered, uint64_t xid, const char *key,
+                  size_t len)
+{
+    for (size_t i = 0; i < delivered->n && delivered->v[i] < xid; i++)
+        if (!xidset_add(&p->horizon.seen, delivered->v[i]))
+            return false;
+    return close_cuts(p, xid) && position_add_cut(p, xid, key, len);
+}
+
+bool position_uncut(struct position *p, struct xidset *delivered)
+{
+    for (size_t i = 0; i < p->n_cuts; i++)
+        if (!xidset_add(delivered, p->cuts[i].xid))
+            return false;
+    position_forget_cuts(p);
+    return true;
 }
 
 void position_progress(const struct position *p, uint64_t *done, uint64_t *total)

@@ -23,6 +23,13 @@ struct leaf {
     uint32_t blocks, next, after;
 };
 
+/* A poll that ended early delivered the rows of <xid> up to and including the one whose key
+ * fields read <key> (COPY text, tabs between, a NUL behind). */
+struct cut {
+    uint64_t xid;
+    char *key;
+};
+
 struct position {
     enum phase phase;
     struct horizon horizon; /* in the snapshot phase: floor is S0.xmin, nothing is seen */
@@ -33,10 +40,8 @@ struct position {
     struct leaf *leaves;    /* known leaves; ranges are read in this order */
     size_t n_leaves;
     uint64_t rows;          /* delivered by the snapshot so far, for the progress line */
-    /* A poll that was cut: its rows of xid <cut_xid> are delivered up to and including the one
-     * whose key fields read <cut_key> (COPY text, tabs between). cut_key NULL: it was not. */
-    uint64_t cut_xid;
-    char *cut_key;
+    struct cut *cuts;       /* where polls were cut, for those xids that are not done yet */
+    size_t n_cuts;
 };
 
 void position_fini(struct position *p);
@@ -46,11 +51,17 @@ struct leaf *position_leaf(const struct position *p, uint32_t oid);
 /* Replaces the known leaves by room for <n>, zeroed. */
 bool position_set_leaves(struct position *p, size_t n) WARN_UNUSED;
 
-/* Records a poll that ends early: all rows of the xids <delivered> below
- * <xid> are done, and those of <xid> up to <key>, <len> bytes. */
+/* Records a poll that ends early: all rows of the xids <delivered> below <xid> are done, and
+ * those of <xid> up to <key>, <len> bytes. Rows came by xid, so what was cut below it is done too. */
 bool position_cut(struct position *p, const struct xidset *delivered, uint64_t xid, const char *key,
                   size_t len) WARN_UNUSED;
-void position_uncut(struct position *p);
+
+/* Adds a cut as it stands; <key> is copied. */
+bool position_add_cut(struct position *p, uint64_t xid, const char *key, size_t len) WARN_UNUSED;
+
+/* A poll is complete, so that no cut counts any more: their xids are added to <delivered>. */
+bool position_uncut(struct position *p, struct xidset *delivered) WARN_UNUSED;
+void position_forget_cuts(struct position *p);
 
 /* The snapshot's share that is done, in blocks. */
 void position_progress(const struct position *p, uint64_t *done, uint64_t *total);

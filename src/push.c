@@ -36,7 +36,7 @@ static void put_raw_key(lua_State *L, const struct form *f, struct cells *c, str
     for (size_t k = 0; k < s->n_key; k++) {
         if (k > 0)
             buf_putc(b, ',');
-        buf_puts(b, f->labels[s->key[k]]);
+        fixed_put(b, f->labels[s->key[k]]);
         cells_put_json(L, f, c, s->key[k], b);
     }
     buf_putc(b, '}');
@@ -67,17 +67,29 @@ static void put_id(lua_State *L, const struct form *f, struct cells *c, struct b
 
 static void put_id_json(lua_State *L, const struct form *f, struct cells *c, struct buf *b)
 {
-    size_t start = b->len, len;
+    const struct shape *s = f->shape;
 
-    put_id(L, f, c, b); /* then in place: read what was just written as the text to quote */
-    json_check(L, b);
-    len = b->len - start;
-    lua_pushlstring(L, b->data + start, len);
-    b->len = start;
-    if (!types_put_string(b, lua_tostring(L, -1), len))
-        luaL_error(L, "the key of a row of %s.%s is not valid UTF-8", f->shape->schema,
-                   f->shape->table);
-    lua_pop(L, 1);
+    fixed_put(b, f->id_head);
+    buf_put_u64(b, c->xid);
+    buf_putc(b, '/');
+    for (size_t k = 0; k < s->n_key; k++) {
+        struct field field = cells_field(L, f, c, s->key[k]);
+
+        if (k > 0)
+            buf_putc(b, ',');
+        if (field_is_null(field))
+            buf_puts(b, "null");
+        else if (!field_put_text(b, s->columns[s->key[k]].kind, field))
+            cells_throw_utf8(L, f, s->key[k]);
+    }
+    buf_putc(b, '"');
+}
+
+static void put_ts(const struct cells *c, struct buf *b)
+{
+    buf_putc(b, '"');
+    buf_puts(b, c->ts);
+    buf_putc(b, '"');
 }
 
 /* ---- key: a plain table whose pairs and JSON keep the key's order ---- */
@@ -119,7 +131,7 @@ static void put_key(lua_State *L, int index, struct buf *b)
     for (size_t k = 0; k < s->n_key; k++) {
         if (k > 0)
             buf_putc(b, ',');
-        buf_puts(b, f->labels[s->key[k]]);
+        fixed_put(b, f->labels[s->key[k]]);
         lua_pushstring(L, s->columns[s->key[k]].name);
         lua_rawget(L, index);
         row_put_assigned(L, f, s->key[k], b);
@@ -161,10 +173,10 @@ static void push_key(lua_State *L, const struct form *f, struct cells *c)
     lua_setmetatable(L, -2);
 }
 
-/* Remembers the value on top of the stack as a plain field of the change. */
-static void keep_field(lua_State *L, const char *name)
+/* Remembers the value on top of the stack as the plain field that was asked for. */
+static void keep_field(lua_State *L)
 {
-    lua_pushstring(L, name);
+    lua_pushvalue(L, 2);
     lua_pushvalue(L, -2);
     lua_rawset(L, 1);
 }
@@ -188,12 +200,12 @@ static void push_what(lua_State *L, struct form *f, struct cells *c, enum what w
         return;
     case W_KEY:
         push_key(L, f, c);
-        keep_field(L, "key");
+        keep_field(L);
         return;
     case W_ROW:
         push_shared(L, SHARED_ROW_MT);
         row_push(L, 1, -1);
-        keep_field(L, "row");
+        keep_field(L);
         return;
     case W_XID:
         lua_pushinteger(L, (lua_Integer)c->xid);
@@ -309,10 +321,10 @@ static void put_what(lua_State *L, const struct form *f, int index, enum what wh
         row_put(L, f, index, b);
         return;
     case W_XID:
-        buf_printf(b, "%" PRIu64, c->xid);
+        buf_put_u64(b, c->xid);
         return;
     case W_TS:
-        buf_printf(b, "\"%s\"", c->ts);
+        put_ts(c, b);
         return;
     case W_ID:
         put_id_json(L, f, c, b);
@@ -385,11 +397,15 @@ static void put_change(lua_State *L, int index, struct buf *b)
     if (is_touched) {
         put_touched(L, f, index, b);
     } else {
-        buf_puts(b, f->heads[c->op]);
+        fixed_put(b, f->heads[c->op]);
         put_raw_key(L, f, c, b);
         buf_puts(b, ",\"row\":");
         row_put(L, f, index, b);
-        buf_printf(b, ",\"xid\":%" PRIu64 ",\"ts\":\"%s\",\"id\":", c->xid, c->ts);
+        buf_puts(b, ",\"xid\":");
+        buf_put_u64(b, c->xid);
+        buf_puts(b, ",\"ts\":");
+        put_ts(c, b);
+        buf_puts(b, ",\"id\":");
         put_id_json(L, f, c, b);
         buf_putc(b, '}');
     }

@@ -233,33 +233,39 @@ static void put_key(struct buf *b, const struct query *q)
     }
 }
 
-/* Leaves out what a poll that was cut had delivered of its last xid. */
-static void put_after_cut(struct buf *b, const struct query *q, const struct position *p)
+/* The fields of a key that was kept as COPY text. */
+static void put_kept_key(struct buf *b, const struct query *q, const char *key)
 {
-    const char *f = p->cut_key, *end;
-    char text[8192];
+    const char *f = key;
 
-    if (p->cut_key == NULL)
-        return;
-    buf_puts(b, " AND (");
-    put_system_column(b, q, "xmin");
-    buf_printf(b, " = '%" PRIu32 "'::xid AND (", (uint32_t)p->cut_xid);
-    put_key(b, q);
-    buf_puts(b, ") <= (");
     for (size_t i = 0; i < q->shape->n_key; i++) {
-        struct field field;
+        const struct column *column = &q->shape->columns[q->shape->key[i]];
+        struct field field = { f, strcspn(f, "\t") };
+        char text[8192];
 
-        end = strchr(f, '\t');
-        field = (struct field){ f, end != NULL ? (size_t)(end - f) : strlen(f) };
         if (i > 0)
             buf_puts(b, ", ");
-        if (field_is_null(field) || field.len > sizeof text)
+        /* NULL compares as unknown: then rows come again, and none is lost */
+        if (field_is_null(field) || field.len > sizeof text || column->wants_to_json)
             buf_puts(b, "NULL");
         else
             put_literal(b, text, field_unescape(field, text));
-        f = end != NULL ? end + 1 : f + field.len;
+        f += field.len + (f[field.len] == '\t');
     }
-    buf_puts(b, ")) IS NOT TRUE");
+}
+
+/* Leaves out what polls that were cut had delivered of their last xids. */
+static void put_after_cuts(struct buf *b, const struct query *q, const struct position *p)
+{
+    for (size_t i = 0; i < p->n_cuts; i++) {
+        buf_puts(b, " AND (");
+        put_system_column(b, q, "xmin");
+        buf_printf(b, " = '%" PRIu32 "'::xid AND (", (uint32_t)p->cuts[i].xid);
+        put_key(b, q);
+        buf_puts(b, ") <= (");
+        put_kept_key(b, q, p->cuts[i].key);
+        buf_puts(b, ")) IS NOT TRUE");
+    }
 }
 
 void query_poll(struct buf *b, const struct query *q, const struct position *p)
@@ -269,7 +275,7 @@ void query_poll(struct buf *b, const struct query *q, const struct position *p)
     put_columns(b, q);
     put_from_table(b, q);
     put_not_below_floor(b, q, p);
-    put_after_cut(b, q, p);
+    put_after_cuts(b, q, p);
     put_where(b, q);
     buf_puts(b, " ORDER BY age(");
     put_system_column(b, q, "xmin");

@@ -435,6 +435,7 @@ static void *run_thread(void *arg)
     struct db *db = NULL;
     int64_t wait_ms;
 
+    pthread_setname_np(pthread_self(), "reader");
     pthread_mutex_lock(&crew->mutex);
     while (!crew->is_stopping) {
         struct source *s = choose(crew, &wait_ms);

@@ -30,6 +30,7 @@ static void push_side_table(lua_State *L, int index, int n, bool make)
 {
     cells_push_of(L, index);                                   /* cells */
     if (lua_getiuservalue(L, -1, n) == LUA_TNIL && make) {     /* cells nil */
+        ((struct cells *)lua_touserdata(L, -2))->has_side = true;
         lua_pop(L, 1);
         lua_createtable(L, 0, 1);
         lua_pushvalue(L, -1);
@@ -56,6 +57,10 @@ static void push_cell(lua_State *L, const struct form *f, int row, size_t i)
     const struct column *column = &f->shape->columns[i];
     struct cells *c = cells_at(L, row);
 
+    if (!c->has_side && column->kind != KIND_JSON) {
+        cells_push_field(L, f, c, i);
+        return;
+    }
     if (push_from_side(L, row, CELLS_SET, column->name)) {
         if (json_null_at(L, -1) && column->kind != KIND_JSON) {
             lua_pop(L, 1);
@@ -270,18 +275,14 @@ static void put_extras(lua_State *L, int row, struct buf *b)
 void row_put(lua_State *L, const struct form *f, int index, struct buf *b)
 {
     struct cells *c = cells_at(L, index);
-    bool is_touched;
+    bool is_touched = c->has_side;
 
     index = lua_absindex(L, index);
-    cells_push_of(L, index);
-    is_touched = lua_getiuservalue(L, -1, CELLS_SET) != LUA_TNIL;
-    is_touched = lua_getiuservalue(L, -2, CELLS_DECODED) != LUA_TNIL || is_touched;
-    lua_pop(L, 3);
     buf_putc(b, '{');
     for (size_t i = 0; i < f->shape->n_row; i++) {
         if (i > 0)
             buf_putc(b, ',');
-        buf_puts(b, f->labels[i]);
+        fixed_put(b, f->labels[i]);
         if (is_touched)
             put_cell(L, f, index, c, i, b);
         else

@@ -31,15 +31,10 @@ static void *allocate(void *ud, void *p, size_t old, size_t new)
 
     if (p == NULL)
         old = 0; /* it is a type tag then */
-    if (new == 0) {
-        free(p);
-        s->memory -= old;
-        return NULL;
-    }
     if (new > old && s->o.max_memory > 0 && new - old > s->o.max_memory - s->memory)
         return NULL;
-    q = realloc(p, new);
-    if (q != NULL)
+    q = pool_resize(&s->pool, p, old, new);
+    if (q != NULL || new == 0)
         s->memory += new - old;
     return q;
 }
@@ -284,6 +279,7 @@ void script_free(struct script *s)
         return;
     if (s->L != NULL)
         lua_close(s->L);
+    pool_fini(&s->pool);
     buf_fini(&s->scratch);
     free(s->traceback);
     free(s);

@@ -15,6 +15,7 @@
 
 #include "buf.h"
 #include "log.h"
+#include "pool.h"
 
 #include <lua.h>
 #include <signal.h>
@@ -45,6 +46,7 @@ struct script {
     int stop_status;
     /* limits */
     size_t memory;
+    struct pool pool;
     int64_t deadline_ns;      /* 0: none */
     bool is_out_of_time;
     /* what the script declared: see bind_source.h */

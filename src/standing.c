@@ -123,7 +123,7 @@ bool standing_know_leaves(struct standing *s, struct err *e)
 static void forget_seen(struct standing *s)
 {
     xidset_fini(&s->position.horizon.seen);
-    position_uncut(&s->position);
+    position_forget_cuts(&s->position);
     s->durable.n = 0;
 }
 
@@ -304,7 +304,7 @@ bool standing_glance(struct standing *s, struct db *db, bool *unchanged, struct 
     const struct identity *then = &s->position.identity, *now = &s->survey.identity;
 
     *unchanged = false;
-    if (s->position.phase != PHASE_POLL || s->polled == NULL || s->position.cut_key != NULL)
+    if (s->position.phase != PHASE_POLL || s->polled == NULL || s->position.n_cuts > 0)
         return true;
     if (!survey_glance(&s->survey, db, e))
         return false;

@@ -26,7 +26,7 @@ static const char schema[] =
     " xmax INTEGER NOT NULL, lsn INTEGER NOT NULL,"
     " durable_xmax INTEGER NOT NULL, durable_lsn INTEGER NOT NULL,"
     " relation INTEGER NOT NULL, signature TEXT, leaves TEXT NOT NULL, rows INTEGER NOT NULL,"
-    " cut_xid INTEGER NOT NULL, cut_key TEXT, saved TEXT NOT NULL) WITHOUT ROWID";
+    " cuts TEXT NOT NULL, saved TEXT NOT NULL) WITHOUT ROWID";
 
 struct store {
     char *path;
@@ -146,7 +146,7 @@ static bool prepare(struct store *s, const char *sql, sqlite3_stmt **st, struct 
 
 #define COLUMNS "phase, floor, seen, floor_lsn, system, database, started, stats, timeline," \
     " in_recovery, xmax, lsn, durable_xmax, durable_lsn, relation, signature, leaves, rows," \
-    " cut_xid, cut_key"
+    " cuts"
 
 struct store *store_open(const char *path, struct err *e)
 {
@@ -168,7 +168,7 @@ struct store *store_open(const char *path, struct err *e)
         prepare(s, "SELECT " COLUMNS " FROM position WHERE source = ?1", &s->load, e) &&
         prepare(s, "INSERT OR REPLACE INTO position (source, saved, " COLUMNS ") VALUES (?1,"
                    " strftime('%Y-%m-%dT%H:%M:%fZ'), ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,"
-                   " ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)", &s->save, e) &&
+                   " ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)", &s->save, e) &&
         prepare(s, "DELETE FROM position WHERE ?1 IS NULL OR source = ?1", &s->forget, e))
         return s;
 failed:
@@ -265,6 +265,33 @@ static bool read_leaves(const char *p, struct position *to)
     return *p == '\0';
 }
 
+/* "xid tab key" a line; the key's fields are COPY text, in which a newline is two letters. */
+static char *write_cuts(const struct position *p)
+{
+    struct buf b;
+
+    buf_init(&b, SIZE_MAX / 2);
+    buf_puts(&b, "");
+    for (size_t i = 0; i < p->n_cuts; i++)
+        buf_printf(&b, "%" PRIu64 "\t%s\n", p->cuts[i].xid, p->cuts[i].key);
+    return buf_take(&b);
+}
+
+static bool read_cuts(const char *p, struct position *to)
+{
+    while (*p != '\0') {
+        size_t line = strcspn(p, "\n");
+        char *end;
+        uint64_t xid = strtoull(p, &end, 10);
+
+        if (*end != '\t' || p[line] != '\n' ||
+            !position_add_cut(to, xid, end + 1, (size_t)(p + line - end - 1)))
+            return false;
+        p += line + 1;
+    }
+    return true;
+}
+
 /* ---- positions ---- */
 
 static uint64_t column_u64(sqlite3_stmt *st, int i)
@@ -293,6 +320,7 @@ static bool read_position(sqlite3_stmt *st, struct position *p)
     struct identity *id = &p->identity;
     const char *seen = (const char *)sqlite3_column_text(st, 2);
     const char *leaves = (const char *)sqlite3_column_text(st, 16);
+    const char *cuts = (const char *)sqlite3_column_text(st, 18);
     int phase = sqlite3_column_int(st, 0);
 
     p->phase = phase == PHASE_SNAPSHOT ? PHASE_SNAPSHOT : PHASE_POLL;
@@ -307,13 +335,13 @@ static bool read_position(sqlite3_stmt *st, struct position *p)
     id->durable_lsn = column_u64(st, 13);
     p->table = (uint32_t)column_u64(st, 14);
     p->rows = column_u64(st, 17);
-    p->cut_xid = column_u64(st, 18);
     return (phase == PHASE_SNAPSHOT || phase == PHASE_POLL) && seen != NULL && leaves != NULL &&
-           read_seen(seen, &p->horizon.seen) && read_leaves(leaves, p) &&
+           cuts != NULL && read_seen(seen, &p->horizon.seen) && read_leaves(leaves, p) &&
+           read_cuts(cuts, p) &&
            column_text(st, 4, id->system, sizeof id->system) &&
            column_text(st, 6, id->started, sizeof id->started) &&
            column_text(st, 7, id->stats, sizeof id->stats) &&
-           column_copy(st, 15, &p->signature) && column_copy(st, 19, &p->cut_key);
+           column_copy(st, 15, &p->signature);
 }
 
 bool store_load(struct store *s, const char *source, struct position *p, bool *found, struct err *e)
@@ -353,7 +381,7 @@ static void bind_text(sqlite3_stmt *st, int i, const char *text)
 bool store_save(struct store *s, const char *source, const struct position *p, struct err *e)
 {
     const struct identity *id = &p->identity;
-    char *seen = write_seen(&p->horizon.seen), *leaves = write_leaves(p);
+    char *seen = write_seen(&p->horizon.seen), *leaves = write_leaves(p), *cuts = write_cuts(p);
     sqlite3_stmt *st = s->save;
     bool ok;
 
@@ -376,14 +404,14 @@ bool store_save(struct store *s, const char *source, const struct position *p, s
     bind_text(st, 17, p->signature);
     bind_text(st, 18, leaves);
     bind_u64(st, 19, p->rows);
-    bind_u64(st, 20, p->cut_xid);
-    bind_text(st, 21, p->cut_key);
-    ok = seen != NULL && leaves != NULL ? sqlite3_step(st) == SQLITE_DONE || fail(s, e)
-                                        : err_memory(e);
+    bind_text(st, 20, cuts);
+    ok = seen != NULL && leaves != NULL && cuts != NULL
+             ? sqlite3_step(st) == SQLITE_DONE || fail(s, e) : err_memory(e);
     sqlite3_reset(st);
     sqlite3_clear_bindings(st);
     free(seen);
     free(leaves);
+    free(cuts);
     return ok;
 }
 

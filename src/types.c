@@ -234,19 +234,39 @@ static size_t put_control(char *to, unsigned char c)
     return 6;
 }
 
-/* Text as a JSON string; <from_copy>: its backslashes are COPY's. */
-static bool put_string(struct buf *b, const char *s, size_t len, bool from_copy)
+/* How many bytes from <p> on may stand in a JSON string as they are; eight at a time as
+ * long as none of them is below blank, a quote, a backslash, or above ASCII. */
+static size_t count_plain(const char *p, const char *end)
+{
+    const uint64_t ones = 0x0101010101010101u, tops = 0x8080808080808080u;
+    const char *start = p;
+
+    while (end - p >= 8) {
+        uint64_t w, quote, slash;
+
+        memcpy(&w, p, 8);
+        quote = w ^ ones * '"';
+        slash = w ^ ones * '\\';
+        if ((((w - ones * 0x20) | (quote - ones) | (slash - ones) | w) & tops) != 0)
+            break;
+        p += 8;
+    }
+    while (p < end && is_plain[(unsigned char)*p])
+        p++;
+    return (size_t)(p - start);
+}
+
+/* Text as the inside of a JSON string; <from_copy>: its backslashes are COPY's. */
+static bool put_text(struct buf *b, const char *s, size_t len, bool from_copy)
 {
     const char *p = s, *end = s + len;
     char *to;
 
-    buf_putc(b, '"');
     while (p < end) {
         const char *run = p;
         size_t n;
 
-        while (p < end && is_plain[(unsigned char)*p])
-            p++;
+        p += count_plain(p, end);
         buf_add(b, run, (size_t)(p - run));
         if (p == end)
             break;
@@ -276,8 +296,17 @@ static bool put_string(struct buf *b, const char *s, size_t len, bool from_copy)
         p++;
         b->len += n;
     }
-    buf_putc(b, '"');
     return true;
+}
+
+static bool put_string(struct buf *b, const char *s, size_t len, bool from_copy)
+{
+    bool ok;
+
+    buf_putc(b, '"');
+    ok = put_text(b, s, len, from_copy);
+    buf_putc(b, '"');
+    return ok;
 }
 
 bool types_put_string(struct buf *b, const char *s, size_t len)
@@ -340,4 +369,13 @@ bool field_put_json(struct buf *b, enum kind kind, struct field f)
         break;
     }
     return put_string(b, f.p, f.len, true);
+}
+
+bool field_put_text(struct buf *b, enum kind kind, struct field f)
+{
+    char text[96];
+
+    if (kind == KIND_TIMESTAMP && f.len + 3 <= sizeof text)
+        return put_text(b, text, field_timestamp(f, text), true);
+    return put_text(b, f.p, f.len, true);
 }

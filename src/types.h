@@ -60,6 +60,10 @@ bool field_bytea(struct field f, char *to, size_t *len) WARN_UNUSED;
 /* Appends the JSON of a field that is not NULL. False if its text is not valid UTF-8. */
 bool field_put_json(struct buf *b, enum kind kind, struct field f) WARN_UNUSED;
 
+/* Appends the inside of a JSON string that reads as the field does in Lua, without quotes.
+ * False as above. */
+bool field_put_text(struct buf *b, enum kind kind, struct field f) WARN_UNUSED;
+
 /* Appends <len> bytes of text as a JSON string. False if they are not valid UTF-8;
  * what was appended then is no use. */
 bool types_put_string(struct buf *b, const char *s, size_t len) WARN_UNUSED;
