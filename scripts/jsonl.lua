@@ -20,10 +20,14 @@ local function list(text)
    return #items > 0 and items or nil
 end
 
-local out = io.stdout
+local file
 if options.out ~= "-" then
-   out = assert(io.open(options.out, "a"))
-   out:setvbuf("full", 65536)
+   file = assert(io.open(options.out, "a"))
+   file:setvbuf("full", 65536)
+end
+
+local function write(change)
+   assert(file:write(tostring(change), "\n"))
 end
 
 for _, name in ipairs(list(options.table) or {}) do
@@ -35,12 +39,10 @@ for _, name in ipairs(list(options.table) or {}) do
       interval = options.interval,
       start = math.tointeger(tonumber(options.start)) or options.start,
    }
-   source:on("change", function(change)
-      out:write(tostring(change), "\n")
-   end)
-   source:on("batch", function()
-      if out ~= io.stdout then
-         assert(out:flush()) -- what cannot be written must not count as delivered
-      end
-   end)
+   source:on("change", file and write or print)
+   if file then
+      source:on("batch", function()
+         assert(file:flush()) -- what cannot be written must not count as delivered
+      end)
+   end
 end

@@ -51,7 +51,7 @@ struct batch {
     bool is_ordered;        /* rows come by xid and key: a poll may stop at any of them */
     uint32_t leaf;          /* oid; of a snapshot range */
 
-    bool begins;            /* the first batch of its poll or range, or none went before with rows */
+    bool begins;            /* no batch with rows of this poll or range went before */
     bool ends;              /* the last batch of its poll or range */
     bool is_lazy;           /* its position says nothing that may not be lost */
     struct position *position; /* owned; holds once this batch and all before it are done */

@@ -8,6 +8,7 @@
 #include "words.h"
 
 #include <lauxlib.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -146,6 +147,25 @@ static int on_timers(lua_State *L)
     return 0;
 }
 
+/* print() as ever, but without a flush at each line: the host flushes before it saves a
+ * position and before it sleeps. */
+static int print(lua_State *L)
+{
+    int n = lua_gettop(L);
+
+    for (int i = 1; i <= n; i++) {
+        size_t len;
+        const char *s = luaL_tolstring(L, i, &len);
+
+        if (i > 1)
+            fputc('\t', stdout);
+        fwrite(s, 1, len, stdout);
+        lua_pop(L, 1);
+    }
+    fputc('\n', stdout);
+    return 0;
+}
+
 void bind_host(lua_State *L)
 {
     static const luaL_Reg functions[] = {
@@ -155,6 +175,7 @@ void bind_host(lua_State *L)
     };
     const struct script *s = script_of(L);
 
+    lua_register(L, "print", print);
     luaL_setfuncs(L, functions, 0);
     lua_pushliteral(L, PGCDC_VERSION);
     lua_setfield(L, -2, "version");

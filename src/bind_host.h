@@ -2,7 +2,8 @@
  *
  * Exports to Lua (module pgcdc.raw): version, dsn, words, null, array_metatable,
  * encode(value), decode(text), log(level, message, fields), stop(status),
- * usage(message), nearest(word, names), now(), on_timers(function).
+ * usage(message), nearest(word, names), now(), on_timers(function). Replaces the global print by
+ * one that leaves the flushing to the host.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef BIND_HOST_H

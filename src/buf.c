@@ -53,11 +53,6 @@ char *buf_grow(struct buf *b, size_t n)
     return b->data + b->len;
 }
 
-void buf_puts(struct buf *b, const char *s)
-{
-    buf_add(b, s, strlen(s));
-}
-
 void buf_put_u64(struct buf *b, uint64_t n)
 {
     char digits[20], *p = digits + sizeof digits;

@@ -59,7 +59,11 @@ static inline void buf_putc(struct buf *b, char c)
     buf_add(b, &c, 1);
 }
 
-void buf_puts(struct buf *b, const char *s);
+static inline void buf_puts(struct buf *b, const char *s)
+{
+    buf_add(b, s, strlen(s));
+}
+
 void buf_put_u64(struct buf *b, uint64_t n);
 void buf_printf(struct buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
 

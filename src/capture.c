@@ -191,7 +191,8 @@ static bool finish_poll(struct capture *c, struct err *e)
         p->horizon.seen = s->baseline;
         s->baseline = (struct xidset){ 0 };
     }
-    if (!horizon_advance(&p->horizon, &c->standing.survey.snapshot, &s->delivered, standing_durable_bound(&c->standing)))
+    if (!horizon_advance(&p->horizon, &c->standing.survey.snapshot, &s->delivered,
+                         standing_durable_bound(&c->standing)))
         return err_memory(e);
     c->has_polled = s->what != READ_XMINS;
     return standing_know_leaves(&c->standing, e);
@@ -209,7 +210,8 @@ static bool begin_rise(struct capture *c, enum capture_found *found, struct err 
         (floor >= c->standing.survey.snapshot.xmin && !was_guarded && c->standing.durable.n == 0))
         return true;
     standing_keep_identity(&c->standing);
-    if (!horizon_advance(h, &c->standing.survey.snapshot, &c->step.delivered, standing_durable_bound(&c->standing)))
+    if (!horizon_advance(h, &c->standing.survey.snapshot, &c->step.delivered,
+                         standing_durable_bound(&c->standing)))
         return err_memory(e);
     if (h->floor == floor && was_guarded == (c->standing.position.floor_lsn != 0))
         return true;
@@ -507,7 +509,6 @@ bool capture_check(struct capture *c, struct db *db, struct buf *report, struct 
     const struct survey *v = &c->standing.survey;
     const struct source_config *g = c->standing.config;
     int version = db_version(db);
-    const char *why;
 
     if (!survey_begin(&c->standing.survey, db, g, false, e))
         return false;
@@ -524,9 +525,5 @@ bool capture_check(struct capture *c, struct db *db, struct buf *report, struct 
         buf_printf(report, " to %g", (double)g->interval_max_ms / 1000);
     buf_printf(report, " s, Postgres %d.%d (%s)", version / 10000, version % 10000,
                v->identity.in_recovery ? "standby" : "primary");
-    why = c->standing.position.phase == PHASE_NONE       ? "no position yet"
-          : c->standing.position.phase == PHASE_SNAPSHOT ? "in its snapshot"
-                                                         : "has a position";
-    buf_printf(report, ", %s", why);
     return buf_ok(report) || err_memory(e);
 }

@@ -29,7 +29,7 @@ bool capture_is_resolved(const struct capture *c);
 const char *capture_schema(const struct capture *c);
 const char *capture_table(const struct capture *c);
 
-/* Gives it the position that was kept (copied), NULL for none. Call it between resolve and begin. */
+/* Gives it the position that was kept (copied), NULL for none. Comes between resolve and begin. */
 bool capture_restore(struct capture *c, const struct position *kept) WARN_UNUSED;
 
 enum capture_found {
@@ -39,7 +39,8 @@ enum capture_found {
 
 bool capture_begin(struct capture *c, struct db *db, enum capture_found *found,
                    struct err *e) WARN_UNUSED;
-bool capture_next(struct capture *c, struct db *db, struct batch **batch, struct err *e) WARN_UNUSED;
+bool capture_next(struct capture *c, struct db *db, struct batch **batch,
+                  struct err *e) WARN_UNUSED;
 
 /* Ends the step, unfinished. Rows of a poll that were handed out are not handed out again.
  * <db>: NULL if the connection is gone. */

@@ -14,7 +14,10 @@
 
 const char *const op_names[OP_COUNT] = { "read", "upsert" };
 
-static const char cells_key, form_key;
+static const char form_key;
+
+/* Where a table hides its cells: a place in its array part is the quickest to find. */
+#define HIDDEN 1
 
 static int drop_form(lua_State *L)
 {
@@ -124,12 +127,12 @@ struct cells *cells_push(lua_State *L, const struct batch *b, const struct row *
 
 void cells_set(lua_State *L, int index)
 {
-    lua_rawsetp(L, index, &cells_key);
+    lua_rawseti(L, index, HIDDEN);
 }
 
 void cells_push_of(lua_State *L, int index)
 {
-    lua_rawgetp(L, index, &cells_key);
+    lua_rawgeti(L, index, HIDDEN);
 }
 
 struct cells *cells_at(lua_State *L, int index)

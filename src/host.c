@@ -265,7 +265,8 @@ static bool notice(struct host *h, struct batch *b, struct err *e)
 
     fields[n++] = (struct log_field){ "source", name, strlen(name), false };
     if (b->err.sqlstate[0] != '\0')
-        fields[n++] = (struct log_field){ "sqlstate", b->err.sqlstate, strlen(b->err.sqlstate), false };
+        fields[n++] = (struct log_field){ "sqlstate", b->err.sqlstate, strlen(b->err.sqlstate),
+                                          false };
     if (b->retry_ms >= 0) {
         snprintf(retry, sizeof retry, "%.1f", (double)b->retry_ms / 1000);
         fields[n++] = (struct log_field){ "retry_in", retry, strlen(retry), true };

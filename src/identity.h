@@ -25,7 +25,8 @@ struct identity {
 };
 
 /* Reads one row of query_facts, from column <col> on. */
-bool identity_read(struct identity *id, const struct db_rows *r, int col, struct err *e) WARN_UNUSED;
+bool identity_read(struct identity *id, const struct db_rows *r, int col,
+                   struct err *e) WARN_UNUSED;
 
 enum verdict {
     VERDICT_SAME,        /* go on */

@@ -105,7 +105,7 @@ static void put_text(lua_State *L, int index, struct buf *b)
         luaL_error(L, "cannot encode as JSON: a string is not valid UTF-8");
 }
 
-/* The shortest text that reads back as the same number; NaN and the infinities as Postgres spells them. */
+/* The shortest text that reads back as the same number; NaN and infinities as Postgres has them. */
 static void put_float(struct buf *b, double d)
 {
     char text[40];

@@ -11,7 +11,7 @@
 
 #include <lua.h>
 
-/* A metatable that holds one of these under its key (see json_set_class) encodes its tables itself. */
+/* Tables whose metatable belongs to a class (see json_set_class) are encoded by it. */
 struct json_class {
     void (*put)(lua_State *L, int index, struct buf *b);
 };

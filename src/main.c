@@ -6,6 +6,7 @@
 #include "words.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
 #include <math.h>
@@ -93,6 +94,20 @@ static bool set_signals(struct err *e)
     sigaction(SIGTERM, &stop, NULL);
     sigaction(SIGPIPE, &ignore, NULL);
     return true;
+}
+
+/* What is opened must not get the number of a standard descriptor that is closed: a file of the
+ * script's would take our log lines. */
+static void fill_standard_descriptors(bool *stdout_is_closed)
+{
+    int fd;
+
+    *stdout_is_closed = fcntl(STDOUT_FILENO, F_GETFD) < 0;
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
 }
 
 /* ---- arguments ---- */
@@ -207,7 +222,8 @@ static bool read_option(struct arguments *a, int c, const char *word, struct err
 static bool read_words(struct arguments *a, int argc, char **argv, struct err *e)
 {
     if (optind >= argc)
-        return err_set(e, ERR_USAGE, "which script? Name one, such as: pgcdc-lua jsonl table=orders");
+        return err_set(e, ERR_USAGE,
+                       "which script? Name one, such as: pgcdc-lua jsonl table=orders");
     a->script = argv[optind++];
     a->host.script.words = argv + optind;
     a->host.script.n_words = (size_t)(argc - optind);
@@ -341,8 +357,9 @@ int main(int argc, char **argv)
     struct arguments a = { .log = { .level = LOG_INFO }, .host.script.dsn = "" };
     struct err e = { .code = ERR_NONE };
     int status = 0;
-    bool ok;
+    bool ok, stdout_is_closed;
 
+    fill_standard_descriptors(&stdout_is_closed);
     a.host.script.log = &a.log;
     a.host.script.stop = &stop_flag;
     ok = read_arguments(&a, argc, argv, &e);
@@ -354,7 +371,7 @@ int main(int argc, char **argv)
         ok = find_home(&a, &e) && find_script(&a, &e);
         if (a.script == word)
             a.script = NULL;
-        ok = ok && find_state(&a, &e) && output_open(&e) && set_signals(&e);
+        ok = ok && find_state(&a, &e) && output_open(stdout_is_closed, &e) && set_signals(&e);
         if (ok) {
             a.host.stop_fd = stop_fd;
             ok = host_run(&a.host, &status, &e);

@@ -3,7 +3,6 @@
 #include "output.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,9 +10,9 @@
 
 #define BUFFER ((size_t)128 << 10)
 
-bool output_open(struct err *e)
+bool output_open(bool is_closed, struct err *e)
 {
-    if (fcntl(STDOUT_FILENO, F_GETFD) < 0)
+    if (is_closed)
         return err_set(e, ERR_OUTPUT, "standard output is closed: send it somewhere, "
                        "be it to /dev/null");
     setvbuf(stdout, NULL, _IOFBF, BUFFER);

@@ -9,8 +9,9 @@
 
 #include "err.h"
 
-/* Gives it a large buffer. Call it before anything is written. ERR_OUTPUT if it is not open. */
-bool output_open(struct err *e) WARN_UNUSED;
+/* Gives it a large buffer. Call it before anything is written. ERR_OUTPUT if the program was
+ * started without one, <is_closed>. */
+bool output_open(bool is_closed, struct err *e) WARN_UNUSED;
 
 /* Writes out what is buffered. ERR_STOPPED if its reader is gone, ERR_OUTPUT for anything else. */
 bool output_flush(struct err *e) WARN_UNUSED;

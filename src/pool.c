@@ -3,7 +3,6 @@
 #include "pool.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #define SLAB_BYTES ((size_t)64 << 10)
 
@@ -18,11 +17,6 @@ void pool_fini(struct pool *p)
     *p = (struct pool){ 0 };
 }
 
-static size_t class_of(size_t size)
-{
-    return (size - 1) / POOL_STEP;
-}
-
 /* What is left of the old slab goes to the list of the largest blocks that fit. */
 static bool add_slab(struct pool *p)
 {
@@ -32,7 +26,7 @@ static bool add_slab(struct pool *p)
         return false;
     while (p->end - p->next >= POOL_STEP) {
         size_t left = (size_t)(p->end - p->next);
-        size_t class = class_of(left < POOL_MAX ? left : POOL_MAX);
+        size_t class = pool_class(left < POOL_MAX ? left : POOL_MAX);
 
         memcpy(p->next, &p->free[class], sizeof(void *));
         p->free[class] = p->next;
@@ -45,28 +39,16 @@ static bool add_slab(struct pool *p)
     return true;
 }
 
-static void *take(struct pool *p, size_t size)
+void *pool_take_new(struct pool *p, size_t size)
 {
-    size_t class = class_of(size), bytes = (class + 1) * POOL_STEP;
-    void *block = p->free[class];
+    size_t bytes = (pool_class(size) + 1) * POOL_STEP;
+    void *block;
 
-    if (block != NULL) {
-        memcpy(&p->free[class], block, sizeof block);
-        return block;
-    }
     if ((size_t)(p->end - p->next) < bytes && !add_slab(p))
         return NULL;
     block = p->next;
     p->next += bytes;
     return block;
-}
-
-static void give_back(struct pool *p, void *block, size_t size)
-{
-    size_t class = class_of(size);
-
-    memcpy(block, &p->free[class], sizeof block);
-    p->free[class] = block;
 }
 
 void *pool_resize(struct pool *p, void *block, size_t old, size_t new)
@@ -77,11 +59,12 @@ void *pool_resize(struct pool *p, void *block, size_t old, size_t new)
         old = 0;
     if (old > POOL_MAX && new > POOL_MAX)
         return realloc(block, new);
-    if (old > 0 && old <= POOL_MAX && new > 0 && new <= POOL_MAX && class_of(old) == class_of(new))
+    if (old > 0 && old <= POOL_MAX && new > 0 && new <= POOL_MAX &&
+        pool_class(old) == pool_class(new))
         return block;
     fresh = NULL;
     if (new > 0) {
-        fresh = new <= POOL_MAX ? take(p, new) : malloc(new);
+        fresh = new <= POOL_MAX ? pool_take(p, new) : malloc(new);
         if (fresh == NULL)
             return NULL;
         if (old > 0)
@@ -90,6 +73,6 @@ void *pool_resize(struct pool *p, void *block, size_t old, size_t new)
     if (old > POOL_MAX)
         free(block);
     else if (old > 0)
-        give_back(p, block, old);
+        pool_give_back(p, block, old);
     return fresh;
 }

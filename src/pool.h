@@ -13,6 +13,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
 
 #define POOL_MAX 512
 #define POOL_STEP 16
@@ -25,6 +26,32 @@ struct pool {
 
 /* Zeroed at birth. */
 void pool_fini(struct pool *p);
+
+/* Takes a block of <size> bytes, 1 to POOL_MAX; NULL if there is no memory. */
+void *pool_take_new(struct pool *p, size_t size);
+
+static inline size_t pool_class(size_t size)
+{
+    return (size - 1) / POOL_STEP;
+}
+
+static inline void *pool_take(struct pool *p, size_t size)
+{
+    void **list = &p->free[pool_class(size)], *block = *list;
+
+    if (block == NULL)
+        return pool_take_new(p, size);
+    memcpy(list, block, sizeof block);
+    return block;
+}
+
+static inline void pool_give_back(struct pool *p, void *block, size_t size)
+{
+    void **list = &p->free[pool_class(size)];
+
+    memcpy(block, list, sizeof block);
+    *list = block;
+}
 
 /* As realloc, for a block of <old> bytes (0 and NULL: none) that is to have <new> (0: none).
  * NULL if there is no memory, and then the block is as it was. */

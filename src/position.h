@@ -52,7 +52,7 @@ struct leaf *position_leaf(const struct position *p, uint32_t oid);
 bool position_set_leaves(struct position *p, size_t n) WARN_UNUSED;
 
 /* Records a poll that ends early: all rows of the xids <delivered> below <xid> are done, and
- * those of <xid> up to <key>, <len> bytes. Rows came by xid, so what was cut below it is done too. */
+ * those of <xid> up to <key>, <len> bytes. Rows came by xid: what was cut below it is done too. */
 bool position_cut(struct position *p, const struct xidset *delivered, uint64_t xid, const char *key,
                   size_t len) WARN_UNUSED;
 

@@ -393,7 +393,7 @@ static void put_change(lua_State *L, int index, struct buf *b)
 
     index = lua_absindex(L, index);
     for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1))
-        is_touched = is_touched || lua_type(L, -2) != LUA_TLIGHTUSERDATA;
+        is_touched = is_touched || lua_type(L, -2) == LUA_TSTRING;
     if (is_touched) {
         put_touched(L, f, index, b);
     } else {
@@ -480,7 +480,7 @@ void push_metatable(lua_State *L, struct shape *shape, const char *source, int *
 
 void push_change(lua_State *L, int metatable, const struct batch *b, const struct row *row)
 {
-    lua_createtable(L, 0, 2);                                  /* change */
+    lua_createtable(L, 1, 1);                                  /* change */
     cells_push(L, b, row);
     cells_set(L, -2);
     lua_pushvalue(L, metatable);

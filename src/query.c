@@ -61,7 +61,8 @@ void query_resolve(struct buf *b, const char *asked)
 {
     buf_puts(b, "SELECT c.oid, c.relkind, c.relpersistence, coalesce(a.amname, ''),"
                 " row_security_active(c.oid), n.nspname, c.relname"
-                " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+                " FROM pg_catalog.pg_class c"
+                " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
                 " LEFT JOIN pg_catalog.pg_am a ON a.oid = c.relam"
                 " WHERE c.oid = pg_catalog.to_regclass(");
     put_literal(b, asked, strlen(asked));
@@ -122,7 +123,7 @@ void query_table(struct buf *b, const struct table_facts *t, bool with_sizes)
     put_regclass(b, t);
     buf_puts(b, ";WITH RECURSIVE tree(oid) AS (SELECT ");
     put_regclass(b, t);
-    buf_puts(b, "::oid UNION SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid)"
+    buf_puts(b, "::oid UNION SELECT inhrelid FROM pg_inherits JOIN tree ON inhparent = tree.oid)"
                 " SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence,"
                 " coalesce(a.amname, ''), pg_relation_filenode(c.oid), ");
     if (with_sizes)
@@ -131,7 +132,8 @@ void query_table(struct buf *b, const struct table_facts *t, bool with_sizes)
     else
         buf_puts(b, "0");
     buf_puts(b, ", has_table_privilege(c.oid, 'SELECT')"
-                " FROM tree JOIN pg_class c USING (oid) JOIN pg_namespace n ON n.oid = c.relnamespace"
+                " FROM tree JOIN pg_class c USING (oid)"
+                " JOIN pg_namespace n ON n.oid = c.relnamespace"
                 " LEFT JOIN pg_am a ON a.oid = c.relam WHERE c.relkind <> 'p' ORDER BY c.oid;"
                 "WITH RECURSIVE base(num, typ) AS (SELECT attnum, atttypid FROM pg_attribute"
                 " WHERE attrelid = ");

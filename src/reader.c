@@ -16,7 +16,7 @@
 #define CREW_MAX 8
 #define ONCE_TRIES 3           /* --once and --check give up then */
 #define PATIENCE_MS 60000      /* for a table that is gone, or a standby that is behind */
-#define BUSY_STEPS 6           /* an adaptive interval doubles this often, at most, from min to max */
+#define BUSY_STEPS 6           /* an adaptive interval begins at least at max / 2^this */
 
 struct source {
     size_t number;
@@ -215,7 +215,8 @@ static void tell(struct source *s, struct batch *b)
         batch_free(b);
 }
 
-static void tell_error(struct source *s, enum batch_kind kind, const struct err *e, int64_t retry_ms)
+static void tell_error(struct source *s, enum batch_kind kind, const struct err *e,
+                       int64_t retry_ms)
 {
     struct batch *b = batch_new(kind, s->number);
 

@@ -341,7 +341,7 @@ void row_push(lua_State *L, int index, int metatable)
 {
     index = lua_absindex(L, index);
     metatable = lua_absindex(L, metatable);
-    lua_createtable(L, 0, 1);
+    lua_createtable(L, 1, 0);
     cells_push_of(L, index);
     cells_set(L, -2);
     lua_pushvalue(L, metatable);

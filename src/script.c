@@ -33,7 +33,14 @@ static void *allocate(void *ud, void *p, size_t old, size_t new)
         old = 0; /* it is a type tag then */
     if (new > old && s->o.max_memory > 0 && new - old > s->o.max_memory - s->memory)
         return NULL;
-    q = pool_resize(&s->pool, p, old, new);
+    if (new == 0 && old > 0 && old <= POOL_MAX) { /* the two commonest cases by far */
+        pool_give_back(&s->pool, p, old);
+        q = NULL;
+    } else if (old == 0 && new > 0 && new <= POOL_MAX) {
+        q = pool_take(&s->pool, new);
+    } else {
+        q = pool_resize(&s->pool, p, old, new);
+    }
     if (q != NULL || new == 0)
         s->memory += new - old;
     return q;

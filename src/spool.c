@@ -75,7 +75,8 @@ static bool write_at(struct spool *s, const void *data, size_t n, struct err *e)
         if (w < 0 && errno == EINTR)
             continue;
         if (w <= 0)
-            return err_set(e, ERR_STATE, "cannot write the temporary file beside the state file: %s",
+            return err_set(e, ERR_STATE,
+                           "cannot write the temporary file beside the state file: %s",
                            strerror(w < 0 ? errno : ENOSPC));
         s->written += w;
         p += w;

@@ -201,7 +201,8 @@ static bool judge(struct standing *s, struct db *db, enum standing_news *news, s
     case VERDICT_OTHER:
         return err_set(e, ERR_STATE,
                        "the kept position belongs to %s than the one that answers: connect to the "
-                       "right one, use another state file, or forget the position with --reset", why);
+                       "right one, use another state file, or forget the position with --reset",
+                       why);
     case VERDICT_BEHIND:
         if (s->is_impatient)
             return begin_anew(s, db, "the standby does not come to where we were", news, e);
@@ -210,7 +211,8 @@ static bool judge(struct standing *s, struct db *db, enum standing_news *news, s
         return begin_anew(s, db, why, news, e);
     case VERDICT_CRASHED:
         if (p->floor_lsn != 0)
-            return begin_anew(s, db, "the server crashed before the start was safely on its disk", news, e);
+            return begin_anew(s, db, "the server crashed before the start was safely on its disk",
+                              news, e);
         if (p->horizon.seen.n > 0 && !add_word(s, BATCH_NOTICE, LOG_INFO, why, e))
             return false;
         forget_seen(s);
@@ -298,7 +300,7 @@ static bool check_filenodes(struct standing *s, struct db *db, struct err *e)
 }
 
 /* Is there nothing to read? If the snapshot is the same text as at the last poll, nothing has
- * committed anywhere in the cluster. A standby lists nobody, so there the replayed position counts too. */
+ * committed anywhere in the cluster. A standby lists nobody: there what it replayed counts too. */
 bool standing_glance(struct standing *s, struct db *db, bool *unchanged, struct err *e)
 {
     const struct identity *then = &s->position.identity, *now = &s->survey.identity;

@@ -43,13 +43,16 @@ static bool fail(const struct store *s, struct err *e)
                        "pgcdc-lua for each state file, or name another with --state", s->path);
     case SQLITE_NOTADB:
     case SQLITE_CORRUPT:
-        return err_set(e, ERR_STATE, "the state file %s is damaged, or is not one of pgcdc-lua (%s): "
-                       "restore it, or move it away to start anew", s->path, sqlite3_errmsg(s->db));
+        return err_set(e, ERR_STATE, "the state file %s is damaged, or is not one of pgcdc-lua "
+                       "(%s): restore it, or move it away to start anew", s->path,
+                       sqlite3_errmsg(s->db));
     case SQLITE_READONLY:
     case SQLITE_PERM:
-        return err_set(e, ERR_STATE, "the state file %s cannot be written: it is read-only", s->path);
+        return err_set(e, ERR_STATE, "the state file %s cannot be written: it is read-only",
+                       s->path);
     case SQLITE_FULL:
-        return err_set(e, ERR_STATE, "the state file %s cannot be written: the disk is full", s->path);
+        return err_set(e, ERR_STATE, "the state file %s cannot be written: the disk is full",
+                       s->path);
     case SQLITE_NOMEM:
         return err_memory(e);
     default:
@@ -60,7 +63,8 @@ static bool fail(const struct store *s, struct err *e)
 static bool fail_damaged(const struct store *s, const char *source, struct err *e)
 {
     return err_set(e, ERR_STATE, "the state file %s is damaged: the position of %s cannot be read; "
-                   "restore the file, or forget the position with --reset=%s", s->path, source, source);
+                   "restore the file, or forget the position with --reset=%s", s->path, source,
+                   source);
 }
 
 static bool make_folders(const char *path, struct err *e)

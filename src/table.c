@@ -69,7 +69,8 @@ static const char *why_no_xmin(char relkind, char persistence, const char *am)
     case 'r':
         if (persistence == 't')
             return "is a temporary table, which other sessions cannot read";
-        return strcmp(am, "heap") == 0 ? NULL : "is not stored as a heap: its rows have no usable xmin";
+        return strcmp(am, "heap") == 0 ? NULL
+                                       : "is not stored as a heap: its rows have no usable xmin";
     case 'v':
         return "is a view: its rows have no xmin; name the table under it";
     case 'm':
@@ -111,7 +112,8 @@ bool table_read_name(struct table_facts *t, const struct db_rows *r, const char 
     if (db_rows_count(r) == 0)
         return err_set(e, ERR_REFUSED,
                        "there is no table %s (names are resolved by the server's search_path; "
-                       "write schema.table, and quote what is not lower case: \"My Table\")", asked);
+                       "write schema.table, and quote what is not lower case: \"My Table\")",
+                       asked);
     table_fini(t);
     t->oid = (uint32_t)db_rows_u64(r, 0, R_OID);
     t->schema = strdup(db_rows_text(r, 0, R_SCHEMA));
@@ -268,8 +270,8 @@ static bool add_primary_key(struct shape *s, const struct table_facts *t, const 
     }
     if (s->n_key == 0)
         return err_set(e, ERR_REFUSED,
-                       "%s.%s has no primary key: say which columns identify a row, pk = \"...\" or "
-                       "pk = {\"...\", \"...\"}", t->schema, t->name);
+                       "%s.%s has no primary key: say which columns identify a row, "
+                       "pk = \"...\" or pk = {\"...\", \"...\"}", t->schema, t->name);
     return true;
 }
 

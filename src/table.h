@@ -32,7 +32,7 @@ struct shape {
     size_t n_columns, n_row;
     size_t *key; /* indices into columns, in the order of the key */
     size_t n_key;
-    char *signature; /* "name type\n" for each column of the row: differs when ALTER TABLE changed it */
+    char *signature; /* "name\ttype\n" for each column of the row */
 };
 
 struct shape *shape_ref(struct shape *s);
@@ -61,13 +61,14 @@ void table_fini(struct table_facts *t);
 bool table_read_name(struct table_facts *t, const struct db_rows *r, const char *asked, bool rls,
                      struct err *e) WARN_UNUSED;
 
-/* Reads the first two answers to query_table: the relation itself and its leaves. ERR_REFUSED for what has
- * no usable xmin (a view, a foreign table ...) and, unless <rls>, for row-level security. */
+/* Reads the first two answers to query_table: the relation itself and its leaves. ERR_REFUSED for
+ * what has no usable xmin (a view, a foreign table ...) and, unless <rls>, where row-level
+ * security would hide rows. */
 bool table_read_facts(struct table_facts *t, const struct db_rows *relation,
                       const struct db_rows *leaves, bool rls, struct err *e) WARN_UNUSED;
 
 /* Reads the third answer to query_table. <wanted>: the source's `columns`, n_wanted 0 for all;
- * <pk>: its key columns, n_pk 0 for the primary key. Returns an owned shape, or NULL with ERR_REFUSED. */
+ * <pk>: its key columns, n_pk 0 for the primary key. Returns owned, or NULL with ERR_REFUSED. */
 struct shape *table_read_shape(const struct table_facts *t, const struct db_rows *columns,
                                char *const *wanted, size_t n_wanted, char *const *pk, size_t n_pk,
                                struct err *e);
