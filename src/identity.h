@@ -24,9 +24,13 @@ struct identity {
     uint64_t durable_xmax, durable_lsn;
 };
 
-/* Reads one row of query_facts, from column <col> on. */
+/* Reads one row of query_facts, from column <col> on, all but xmax and what is durable. */
 bool identity_read(struct identity *id, const struct db_rows *r, int col,
                    struct err *e) WARN_UNUSED;
+
+/* Reads one row of query_glance; what that does not tell stays as it is. */
+bool identity_read_glance(struct identity *id, const struct db_rows *r, int col,
+                          struct err *e) WARN_UNUSED;
 
 enum verdict {
     VERDICT_SAME,        /* go on */

@@ -69,19 +69,28 @@ void query_resolve(struct buf *b, const char *asked)
     buf_puts(b, ")");
 }
 
+/* What costs next to nothing to ask. */
+static const char glance[] =
+    "SELECT pg_current_snapshot()::text,"
+    " extract(epoch FROM pg_postmaster_start_time())::text,"
+    " coalesce(extract(epoch FROM pg_stat_get_bgwriter_stat_reset_time()), 0)::text,"
+    " pg_is_in_recovery(),"
+    " CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()"
+    " ELSE pg_current_wal_insert_lsn() END - '0/0',"
+    " CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()"
+    " ELSE pg_current_wal_flush_lsn() END - '0/0'";
+
+void query_glance(struct buf *b)
+{
+    buf_puts(b, glance);
+}
+
 void query_facts(struct buf *b)
 {
+    buf_puts(b, glance);
     buf_puts(b,
-        "SELECT pg_current_snapshot()::text,"
-        " (SELECT system_identifier FROM pg_control_system()),"
+        ", (SELECT system_identifier FROM pg_control_system()),"
         " (SELECT oid FROM pg_database WHERE datname = current_database()),"
-        " extract(epoch FROM pg_postmaster_start_time())::text,"
-        " coalesce(extract(epoch FROM pg_stat_get_bgwriter_stat_reset_time()), 0)::text,"
-        " pg_is_in_recovery(),"
-        " CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()"
-        " ELSE pg_current_wal_insert_lsn() END - '0/0'::pg_lsn,"
-        " CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()"
-        " ELSE pg_current_wal_flush_lsn() END - '0/0'::pg_lsn,"
         " CASE WHEN pg_is_in_recovery() THEN"
         " (SELECT greatest(timeline_id, min_recovery_end_timeline)"
         " FROM pg_control_checkpoint(), pg_control_recovery())"

@@ -25,9 +25,12 @@ struct query {
 /* One row, what table_read_name wants, of what <asked> names under the session's search_path. */
 void query_resolve(struct buf *b, const char *asked);
 
-/* One row: the snapshot's text, then what identity_read wants. Stands alone
- * as the cheap question whether anything has happened at all, and is the
- * first statement behind query_begin, where it takes the transaction's snapshot. */
+/* One row: the snapshot's text, then what identity_read_glance wants. Stands alone, as the cheap
+ * question whether anything has happened at all. */
+void query_glance(struct buf *b);
+
+/* One row: the same, then what identity_read wants besides. The first statement behind
+ * query_begin, so that it takes the transaction's snapshot. */
 void query_facts(struct buf *b);
 
 /* The poll's transaction up to the lock, which takes no snapshot. */

@@ -311,9 +311,8 @@ bool standing_glance(struct standing *s, struct db *db, bool *unchanged, struct 
     if (!survey_glance(&s->survey, db, e))
         return false;
     *unchanged = strcmp(s->polled, s->survey.snapshot.text) == 0 &&
-                 strcmp(then->system, now->system) == 0 && then->database == now->database &&
                  strcmp(then->started, now->started) == 0 && strcmp(then->stats, now->stats) == 0 &&
-                 then->timeline == now->timeline && then->in_recovery == now->in_recovery &&
+                 then->in_recovery == now->in_recovery &&
                  (now->in_recovery ? then->lsn == now->lsn : then->lsn <= now->lsn);
     return true;
 }

@@ -58,7 +58,8 @@ bool survey_resolve(struct survey *s, struct db *db, const struct source_config 
     return ok;
 }
 
-static bool read_facts(struct survey *s, const struct db_rows *r, struct err *e)
+/* The row of a glance, or, <is_full>, of all the facts. */
+static bool read_facts(struct survey *s, const struct db_rows *r, bool is_full, struct err *e)
 {
     char *text = strdup(db_rows_text(r, 0, 0));
 
@@ -71,7 +72,7 @@ static bool read_facts(struct survey *s, const struct db_rows *r, struct err *e)
         s->snapshot = (struct snapshot){ 0 };
         return false;
     }
-    if (!identity_read(&s->identity, r, 1, e))
+    if (!(is_full ? identity_read : identity_read_glance)(&s->identity, r, 1, e))
         return false;
     s->identity.xmax = s->snapshot.xmax;
     return true;
@@ -84,8 +85,8 @@ bool survey_glance(struct survey *s, struct db *db, struct err *e)
     bool ok;
 
     buf_init(&sql, BUF_SQL_MAX);
-    query_facts(&sql);
-    ok = run(db, &sql, &rows, 1, e) && read_facts(s, rows, e);
+    query_glance(&sql);
+    ok = run(db, &sql, &rows, 1, e) && read_facts(s, rows, false, e);
     db_rows_free(rows);
     return ok;
 }
@@ -119,7 +120,7 @@ bool survey_begin(struct survey *s, struct db *db, const struct source_config *c
     query_begin(&sql, &s->table, c->rls, db_version(db));
     query_facts(&sql);
     query_table(&sql, &s->table, with_sizes);
-    ok = run(db, &sql, rows, N, e) && read_facts(s, rows[FACTS], e) &&
+    ok = run(db, &sql, rows, N, e) && read_facts(s, rows[FACTS], true, e) &&
          table_read_facts(&s->table, rows[RELATION], rows[LEAVES], c->rls, e) &&
          read_shape(s, rows[COLUMNS], c, e);
     for (size_t i = 0; i < N; i++)

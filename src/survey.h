@@ -44,7 +44,8 @@ void survey_fini(struct survey *s);
 bool survey_resolve(struct survey *s, struct db *db, const struct source_config *c,
                     struct err *e) WARN_UNUSED;
 
-/* One statement, no transaction: only snapshot and identity. */
+/* One statement, no transaction: the snapshot, and of the identity what can tell that it is
+ * another server or another run of it; the rest stays. */
 bool survey_glance(struct survey *s, struct db *db, struct err *e) WARN_UNUSED;
 
 /* Leaves a transaction open that holds the lock and the snapshot. Keeps the shape that it
