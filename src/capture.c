@@ -114,7 +114,7 @@ bool capture_has_polled(const struct capture *c)
 
 bool capture_is_held(const struct capture *c)
 {
-    return c->step.what == READ_RANGE;
+    return c->step.what == READ_RANGE || c->step.has_new_leaves;
 }
 
 void capture_set_pace(struct capture *c, int64_t ns_per_row)
@@ -124,12 +124,12 @@ void capture_set_pace(struct capture *c, int64_t ns_per_row)
 
 /* ---- ranges of the snapshot ---- */
 
-static bool begin_range(struct capture *c, struct db *db, struct err *e)
+static bool begin_range(struct capture *c, struct err *e)
 {
     const struct position *p = &c->standing.position;
     struct step *s = &c->step;
 
-    if (!standing_check_leaves(&c->standing, db, e))
+    if (!standing_check_leaves(&c->standing, e))
         return false;
     for (size_t i = 0; i < p->n_leaves; i++) {
         const struct leaf *leaf = &p->leaves[i];
@@ -240,7 +240,7 @@ bool capture_begin(struct capture *c, struct db *db, enum capture_found *found, 
     c->step.is_open = true;
     c->step.is_start = news != STANDING_GOES_ON;
     if (t->position.phase == PHASE_SNAPSHOT)
-        return c->step.is_start || begin_range(c, db, e);
+        return c->step.is_start || begin_range(c, e);
     if (news == STANDING_STARTS_NOW)
         c->step.what = READ_XMINS;
     else if (news == STANDING_GOES_ON)
@@ -490,7 +490,7 @@ void capture_abort(struct capture *c, struct db *db)
 
     if (db != NULL)
         db_rollback(db);
-    if (s->has_out && s->what == READ_POLL && !s->has_new_leaves && buf_ok(&s->out_key)) {
+    if (s->has_out && !capture_is_held(c) && buf_ok(&s->out_key)) {
         if (!position_cut(&c->standing.position, &s->delivered, s->out.xid, s->out_key.data,
                           s->out_key.len)) {
             /* no memory: the rows come again, which is allowed where something broke */

@@ -140,7 +140,7 @@ void query_table(struct buf *b, const struct table_facts *t, bool with_sizes)
                     " pg_relation_size(c.oid) / current_setting('block_size')::bigint END");
     else
         buf_puts(b, "0");
-    buf_puts(b, ", has_table_privilege(c.oid, 'SELECT')"
+    buf_puts(b, ", has_table_privilege(c.oid, 'SELECT') AND NOT row_security_active(c.oid)"
                 " FROM tree JOIN pg_class c USING (oid)"
                 " JOIN pg_namespace n ON n.oid = c.relnamespace"
                 " LEFT JOIN pg_am a ON a.oid = c.relam WHERE c.relkind <> 'p' ORDER BY c.oid;"

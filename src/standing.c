@@ -237,6 +237,9 @@ void standing_keep_identity(struct standing *s)
     struct identity *id = &s->survey.identity;
 
     if (id->in_recovery) {
+        /* read behind the snapshot, it may count commits that the snapshot does not show */
+        if (s->glance_lsn != 0 && s->glance_lsn < id->lsn)
+            id->lsn = s->glance_lsn;
         s->durable = (struct durable){ .xmax = s->survey.snapshot.xmax, .lsn = id->lsn };
     } else {
         durable_note(&s->durable, s->survey.snapshot.xmax, id->lsn);
@@ -267,33 +270,39 @@ static void forget_gone_leaves(struct standing *s)
 }
 
 /* VACUUM FULL and CLUSTER move rows to other blocks with their old xids. */
-static bool check_filenodes(struct standing *s, struct db *db, struct err *e)
+static bool has_moved(const struct leaf *leaf, const struct leaf_facts *now)
+{
+    return now != NULL && now->filenode != leaf->filenode;
+}
+
+/* Only then the sizes of the new files are wanted, together with all else: in one transaction. */
+static bool some_have_moved(const struct standing *s)
+{
+    const struct position *p = &s->position;
+
+    for (size_t i = 0; p->phase == PHASE_SNAPSHOT && i < p->n_leaves; i++)
+        if (has_moved(&p->leaves[i], table_leaf(&s->survey.table, p->leaves[i].oid)))
+            return true;
+    return false;
+}
+
+bool standing_check_leaves(struct standing *s, struct err *e)
 {
     struct position *p = &s->position;
 
+    forget_gone_leaves(s);
     for (size_t i = 0; i < p->n_leaves; i++) {
         struct leaf *leaf = &p->leaves[i];
         const struct leaf_facts *now = table_leaf(&s->survey.table, leaf->oid);
+        char text[256];
 
-        if (now->filenode == leaf->filenode)
+        if (!has_moved(leaf, now))
             continue;
-        if (leaf->next > 0 || leaf->after > 0) {
-            char text[256];
-
-            snprintf(text, sizeof text, "%.100s was rewritten while it was read: it is read again "
-                     "from its start", now->name);
-            if (!add_word(s, BATCH_NOTICE, LOG_WARN, text, e))
-                return false;
-        }
-        if (now->blocks == 0) { /* surveyed without sizes, or empty indeed: ask */
-            db_rollback(db);
-            if (!survey_begin(&s->survey, db, s->config, true, e))
-                return false;
-            forget_gone_leaves(s);
-            if (p->n_leaves <= i || p->leaves[i].oid != leaf->oid)
-                return check_filenodes(s, db, e);
-            now = table_leaf(&s->survey.table, leaf->oid);
-        }
+        snprintf(text, sizeof text, "%.100s was rewritten while it was read: it is read again "
+                 "from its start", now->name);
+        if ((leaf->next > 0 || leaf->after > 0) &&
+            !add_word(s, BATCH_NOTICE, LOG_WARN, text, e))
+            return false;
         *leaf = (struct leaf){ .oid = now->oid, .filenode = now->filenode, .blocks = now->blocks };
     }
     return true;
@@ -306,21 +315,18 @@ bool standing_glance(struct standing *s, struct db *db, bool *unchanged, struct 
     const struct identity *then = &s->position.identity, *now = &s->survey.identity;
 
     *unchanged = false;
-    if (s->position.phase != PHASE_POLL || s->polled == NULL || s->position.n_cuts > 0)
+    s->glance_lsn = 0;
+    if (s->position.phase != PHASE_POLL)
         return true;
     if (!survey_glance(&s->survey, db, e))
         return false;
-    *unchanged = strcmp(s->polled, s->survey.snapshot.text) == 0 &&
+    s->glance_lsn = now->lsn;
+    *unchanged = s->polled != NULL && s->position.n_cuts == 0 &&
+                 strcmp(s->polled, s->survey.snapshot.text) == 0 &&
                  strcmp(then->started, now->started) == 0 && strcmp(then->stats, now->stats) == 0 &&
                  then->in_recovery == now->in_recovery &&
                  (now->in_recovery ? then->lsn == now->lsn : then->lsn <= now->lsn);
     return true;
-}
-
-bool standing_check_leaves(struct standing *s, struct db *db, struct err *e)
-{
-    forget_gone_leaves(s);
-    return check_filenodes(s, db, e);
 }
 
 bool standing_begin(struct standing *s, struct db *db, enum standing_news *news, struct err *e)
@@ -330,6 +336,11 @@ bool standing_begin(struct standing *s, struct db *db, enum standing_news *news,
     *news = STANDING_GOES_ON;
     if (!survey_begin(&s->survey, db, s->config, is_new, e))
         return false;
+    if (some_have_moved(s)) {
+        db_rollback(db);
+        if (!survey_begin(&s->survey, db, s->config, true, e))
+            return false;
+    }
     if (!judge(s, db, news, e)) {
         db_rollback(db);
         return false;

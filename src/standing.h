@@ -19,6 +19,7 @@ struct standing {
     struct durable durable;
     struct survey survey;
     char *polled;                       /* the text of the snapshot of the last complete poll */
+    uint64_t glance_lsn;                /* how far a standby had come before the step's snapshot */
     bool is_ready;                      /* the ready word was given */
     bool is_impatient;                  /* waits no longer for a standby that is behind */
     struct batch *words, **words_tail;  /* notices and the like, to be handed out before rows */
@@ -46,7 +47,7 @@ bool standing_begin(struct standing *s, struct db *db, enum standing_news *news,
 
 /* In the snapshot phase, behind standing_begin: drops leaves that are gone and starts
  * those again whose file changed under us. */
-bool standing_check_leaves(struct standing *s, struct db *db, struct err *e) WARN_UNUSED;
+bool standing_check_leaves(struct standing *s, struct err *e) WARN_UNUSED;
 
 /* Notes who answered, and what of it a crash cannot take back. */
 void standing_keep_identity(struct standing *s);

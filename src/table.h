@@ -43,7 +43,7 @@ bool shape_equal(const struct shape *a, const struct shape *b);
 struct leaf_facts {
     uint32_t oid, filenode, blocks;
     char *schema, *name;
-    bool is_readable; /* SELECT is granted on the leaf itself, not only on its root */
+    bool is_readable; /* by itself, not only through its root: its own rights and policies count */
 };
 
 struct table_facts {
