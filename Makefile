@@ -9,7 +9,7 @@ OPTIMIZE ?= -O2
 SANITIZE ?=
 
 # The rooms of src/ in dependency order: each includes only what stands before it.
-ROOMS_0 = err buf words log clock queue
+ROOMS_0 = err buf words clock log queue
 ROOMS_1 = db types
 ROOMS_2 = table horizon identity position query batch survey standing capture spool outbox reader
 ROOMS_3 = store
@@ -20,12 +20,15 @@ ROOMS = $(ROOMS_0) $(ROOMS_1) $(ROOMS_2) $(ROOMS_3) $(ROOMS_4) $(ROOMS_5)
 WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings \
 	-Wformat=2 -Wundef -Wpointer-arith
 PACKAGES = libpq lua5.4 sqlite3 jansson
-CPPFLAGS_ALL = -D_GNU_SOURCE -D_FORTIFY_SOURCE=2 $(shell pkg-config --cflags $(PACKAGES)) $(CPPFLAGS)
-CFLAGS_ALL = -std=c11 $(OPTIMIZE) -g $(WARNINGS) -fstack-protector-strong -pthread $(SANITIZE) $(CFLAGS)
+CPPFLAGS_ALL = -D_GNU_SOURCE -D_FORTIFY_SOURCE=2 $(shell pkg-config --cflags $(PACKAGES)) \
+	$(CPPFLAGS)
+CFLAGS_ALL = -std=c11 $(OPTIMIZE) -g $(WARNINGS) -fstack-protector-strong -pthread \
+	$(SANITIZE) $(CFLAGS)
 LDLIBS_ALL = $(shell pkg-config --libs $(PACKAGES)) -lm $(LDLIBS)
 
 PROGRAM = $(BUILD)/pgcdc-lua
 OBJECTS = $(ROOMS:%=$(BUILD)/%.o)
+HOME_LINKS = $(BUILD)/../lua $(BUILD)/../scripts
 
 all: $(PROGRAM)
 
@@ -33,15 +36,16 @@ help:
 	@echo "make                 build $(PROGRAM)"
 	@echo "make check           install what is missing, build, run every test"
 	@echo "make demo            the same, then show changes arriving for ten seconds"
-	@echo "make bench           measure speed and memory"
+	@echo "make test SUITES=    some of the tests, such as SUITES='values json'"
 	@echo "make soak SECONDS=   the exactness test for longer"
+	@echo "make bench ROWS=     measure speed and memory"
 	@echo "make lint            layering, warnings as errors, luacheck"
 	@echo "make asan | tsan     the tests under the sanitizers"
-	@echo "make valgrind        one run under valgrind"
+	@echo "make valgrind        some tests under valgrind"
 	@echo "make cover           lines that the tests reach"
 	@echo "make install PREFIX= DESTDIR=   and uninstall, dist, clean"
 
-$(PROGRAM): $(OBJECTS)
+$(PROGRAM): $(OBJECTS) | $(HOME_LINKS)
 	@echo "link $@"
 	@$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $(OBJECTS) $(LDLIBS_ALL)
 
@@ -50,29 +54,124 @@ $(BUILD)/%.o: src/%.c | $(BUILD)
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
 $(BUILD):
-	@mkdir -p $(BUILD)
+	@pkg-config --print-errors --exists $(PACKAGES) || \
+		{ echo "make: libraries are missing; tests/setup.sh installs them" >&2; exit 1; }
+	@mkdir -p $@
+
+# The program looks for its Lua files beside the folder it is in.
+$(HOME_LINKS): | $(BUILD)
+	@[ -e $@ ] || ln -s "$(CURDIR)/$(@F)" $@
 
 -include $(OBJECTS:.o=.d)
 
 # ---- tests ----
 
-NATIVE = $(BUILD)/tests/native.so
+NATIVE = build/tests/native.so
 NATIVE_SOURCES = $(wildcard tests/support/native*.c)
-TEST = PGCDC_LUA="$(CURDIR)/$(PROGRAM)" lua5.4 tests/run.lua
+MUTANTS = $(patsubst tests/mutants/horizon_%.c,$(PROGRAM)-%,$(wildcard tests/mutants/*.c))
+IN_TEST = TMPDIR="$$(tests/tmpdir.sh)" PGCDC_LUA="$(CURDIR)/$(PROGRAM)"
 SUITES ?=
+ROWS ?= 2000000
+SECONDS ?= 600
+
+check:
+	@tests/setup.sh
+	@$(MAKE) --no-print-directory test
+
+demo:
+	@tests/setup.sh
+	@$(MAKE) --no-print-directory $(PROGRAM) $(NATIVE)
+	@$(IN_TEST) lua5.4 tests/demo.lua
+
+test: $(PROGRAM) $(MUTANTS) $(NATIVE)
+	@$(IN_TEST) lua5.4 tests/run.lua $(SUITES)
+
+soak: $(PROGRAM) $(MUTANTS) $(NATIVE)
+	@$(IN_TEST) PGCDC_SOAK_SECONDS=$(SECONDS) lua5.4 tests/run.lua exact
+
+bench: $(PROGRAM) $(NATIVE)
+	@$(IN_TEST) lua5.4 tests/bench/bench.lua $(ROWS)
+
+lint:
+	@FLAGS='$(CPPFLAGS_ALL) $(CFLAGS_ALL)' lua5.4 tests/lint.lua
 
 native: $(NATIVE)
 
 $(NATIVE): $(NATIVE_SOURCES) tests/support/native.h
 	@echo "cc   $@"
 	@mkdir -p $(@D)
-	@$(CC) -std=c11 -D_GNU_SOURCE -O2 $(WARNINGS) -fPIC -shared $$(pkg-config --cflags lua5.4 libpq) \
-		-o $@ $(NATIVE_SOURCES) -lpq
+	@$(CC) -std=c11 -D_GNU_SOURCE -O2 $(WARNINGS) -fPIC -shared -o $@ $(NATIVE_SOURCES) \
+		$$(pkg-config --cflags lua5.4 libpq) -lpq
 
-test: $(PROGRAM) $(NATIVE)
-	@$(TEST) $(SUITES)
+# The program with another capture rule, for a test that must find it out.
+$(PROGRAM)-%: $(BUILD)/horizon_%.o $(OBJECTS) | $(HOME_LINKS)
+	@echo "link $@"
+	@$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $< $(filter-out %/horizon.o,$(OBJECTS)) $(LDLIBS_ALL)
+
+$(BUILD)/horizon_%.o: tests/mutants/horizon_%.c | $(BUILD)
+	@echo "cc   $<"
+	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+
+.SECONDARY: $(MUTANTS:$(PROGRAM)-%=$(BUILD)/horizon_%.o)
+
+-include $(MUTANTS:$(PROGRAM)-%=$(BUILD)/horizon_%.d)
+
+# ---- tests of a program that watches itself ----
+
+# A finding ends the program with status 99 and is kept in a file, whoever started the program.
+WATCHED = --no-print-directory test CPPFLAGS=-U_FORTIFY_SOURCE
+FINDINGS = cat $(BUILD)/report.* 2>/dev/null && exit 1 || exit $$status
+
+asan: BUILD = build/asan
+asan:
+	@rm -f $(BUILD)/report.*
+	@status=0; \
+	options="exitcode=99:log_path=$(CURDIR)/$(BUILD)/report"; \
+	export ASAN_OPTIONS="$$options" UBSAN_OPTIONS="$$options:print_stacktrace=1"; \
+	PGCDC_TEST_SLOW=5 $(MAKE) $(WATCHED) BUILD=$(BUILD) OPTIMIZE="-O1 -fno-omit-frame-pointer" \
+		SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all" || status=1; \
+	$(FINDINGS)
+
+tsan: BUILD = build/tsan
+tsan:
+	@rm -f $(BUILD)/report.*
+	@status=0; export TSAN_OPTIONS="exitcode=99:log_path=$(CURDIR)/$(BUILD)/report"; \
+	PGCDC_TEST_SLOW=5 $(MAKE) $(WATCHED) BUILD=$(BUILD) OPTIMIZE=-O1 \
+		SANITIZE=-fsanitize=thread || status=1; \
+	$(FINDINGS)
+
+valgrind: $(PROGRAM) $(NATIVE)
+	@PGCDC_TEST_SLOW=20 PGCDC_TEST_WRAPPER="valgrind -q --error-exitcode=99 --leak-check=full" \
+		$(IN_TEST) lua5.4 tests/run.lua $(or $(SUITES),install)
+
+cover: BUILD = build/cover
+cover:
+	@rm -f $(BUILD)/*.gcda
+	@PGCDC_TEST_SLOW=2 $(MAKE) $(WATCHED) BUILD=$(BUILD) OPTIMIZE=-O0 \
+		SANITIZE="--coverage -fprofile-update=atomic"; status=$$?; \
+	gcov -n -o $(BUILD) $(BUILD)/*.gcda | awk -f tests/cover.awk; exit $$status
+
+# ---- installation ----
+
+TO = $(DESTDIR)$(PREFIX)
+VERSION = $(shell sed -n 's/.*PGCDC_VERSION "\(.*\)"/\1/p' src/*.h)
+
+install: $(PROGRAM)
+	@echo "install $(TO)/bin/pgcdc-lua"
+	@install -D -m 755 $(PROGRAM) "$(TO)/bin/pgcdc-lua"
+	@find lua scripts -name '*.lua' -exec \
+		install -D -m 644 '{}' "$(TO)/share/pgcdc-lua/{}" ';'
+
+uninstall:
+	@echo "remove $(TO)/bin/pgcdc-lua"
+	@rm -rf "$(TO)/bin/pgcdc-lua" "$(TO)/share/pgcdc-lua"
+
+dist: | $(BUILD)
+	@echo "dist $(BUILD)/pgcdc-lua-$(VERSION).tar.gz"
+	@git archive --prefix=pgcdc-lua-$(VERSION)/ -o $(BUILD)/pgcdc-lua-$(VERSION).tar.gz HEAD
 
 clean:
 	@rm -rf build
 
-.PHONY: all help native test clean
+.PHONY: all asan bench check clean cover demo dist help install lint native soak test tsan \
+	uninstall valgrind

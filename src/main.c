@@ -68,13 +68,17 @@ static const struct option options[] = {
 
 /* ---- signals ---- */
 
-/* SA_RESETHAND: a second signal finds the default action and ends the program at once. */
+/* The first one asks the program to stop, the second one, of either kind, ends it at once. */
 static void on_signal(int sig)
 {
     uint64_t one = 1;
     int saved = errno;
 
-    (void)sig;
+    if (stop_flag) {
+        signal(sig, SIG_DFL);
+        raise(sig); /* is delivered when we return */
+        return;
+    }
     stop_flag = 1;
     if (write(stop_fd, &one, sizeof one) < 0) {
         /* a full counter is readable as well */
@@ -84,7 +88,7 @@ static void on_signal(int sig)
 
 static bool set_signals(struct err *e)
 {
-    struct sigaction stop = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND };
+    struct sigaction stop = { .sa_handler = on_signal };
     struct sigaction ignore = { .sa_handler = SIG_IGN };
 
     stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
