@@ -39,7 +39,7 @@ struct step {
 struct capture {
     struct standing standing;
     struct step step;
-    bool is_resolved, has_polled;
+    bool is_resolved, has_tried, has_polled;
     atomic_llong ns_per_row;
 };
 
@@ -219,6 +219,36 @@ static bool begin_rise(struct capture *c, enum capture_found *found, struct err 
     return true;
 }
 
+static void describe(const struct capture *c, struct query *q)
+{
+    *q = (struct query){
+        .table = &c->standing.survey.table,
+        .shape = c->standing.survey.shape,
+        .where = c->standing.config->where,
+        .through_root = c->standing.config->rls,
+    };
+}
+
+/* Whether the source's columns, key and condition work at all is to be known at its start. */
+static bool try_query(struct capture *c, struct db *db, struct err *e)
+{
+    struct db_rows *rows = NULL;
+    struct query q;
+    struct buf sql;
+    bool ok;
+
+    if (c->has_tried)
+        return true;
+    describe(c, &q);
+    buf_init(&sql, BUF_SQL_MAX);
+    query_try(&sql, &q);
+    ok = buf_ok(&sql) ? db_run(db, sql.data, &rows, 1, e) : err_memory(e);
+    db_rows_free(rows);
+    buf_fini(&sql);
+    c->has_tried = ok;
+    return ok;
+}
+
 bool capture_begin(struct capture *c, struct db *db, enum capture_found *found, struct err *e)
 {
     struct standing *t = &c->standing;
@@ -238,6 +268,8 @@ bool capture_begin(struct capture *c, struct db *db, enum capture_found *found, 
     if (!standing_begin(t, db, &news, e))
         return false;
     c->step.is_open = true;
+    if (!try_query(c, db, e))
+        return false;
     c->step.is_start = news != STANDING_GOES_ON;
     if (t->position.phase == PHASE_SNAPSHOT)
         return c->step.is_start || begin_range(c, e);
@@ -249,16 +281,6 @@ bool capture_begin(struct capture *c, struct db *db, enum capture_found *found, 
 }
 
 /* ---- rows ---- */
-
-static void describe(const struct capture *c, struct query *q)
-{
-    *q = (struct query){
-        .table = &c->standing.survey.table,
-        .shape = c->standing.survey.shape,
-        .where = c->standing.config->where,
-        .through_root = c->standing.config->rls,
-    };
-}
 
 /* Starts the next COPY of the step, or finds that there is none. */
 static bool start_copy(struct capture *c, struct db *db, struct err *e)
@@ -510,9 +532,11 @@ bool capture_check(struct capture *c, struct db *db, struct buf *report, struct 
     const struct source_config *g = c->standing.config;
     int version = db_version(db);
 
-    if (!survey_begin(&c->standing.survey, db, g, false, e))
-        return false;
+    bool ok = survey_begin(&c->standing.survey, db, g, false, e) && try_query(c, db, e);
+
     db_rollback(db);
+    if (!ok)
+        return false;
     buf_printf(report, "table %s.%s", v->table.schema, v->table.name);
     if (v->table.is_tree)
         buf_printf(report, " (%zu leaves)", v->table.n_leaves);

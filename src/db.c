@@ -94,22 +94,45 @@ static bool looks_like_conninfo(const char *s)
            strncmp(s, "postgresql://", 13) == 0;
 }
 
-/* libpq's own complaint can quote a piece of a password, so it is not shown. */
+/* A URI whose password was not %-escaped is cut in the wrong places. (A host that begins
+ * with @ is an abstract socket.) */
+static bool is_garbled(const PQconninfoOption *options)
+{
+    for (const PQconninfoOption *o = options; o->keyword != NULL; o++) {
+        const char *v = o->val;
+
+        if (v == NULL)
+            continue;
+        if (strcmp(o->keyword, "port") == 0 && v[strspn(v, "0123456789,")] != '\0')
+            return true;
+        if (strcmp(o->keyword, "host") == 0 && *v != '\0' && strchr(v + 1, '@') != NULL)
+            return true;
+        if (strcmp(o->keyword, "dbname") == 0 && strchr(v, '@') != NULL)
+            return true;
+    }
+    return false;
+}
+
+/* What libpq would say of a string that it cannot use can quote a piece of a password, so such
+ * strings never get there. What is no conninfo is a database's name, without : and @. */
 static bool check_conninfo(const char *conninfo, struct err *e)
 {
-    PQconninfoOption *options;
+    PQconninfoOption *options = NULL;
     char *msg = NULL;
+    bool ok;
 
-    if (!looks_like_conninfo(conninfo))
-        return true;
-    options = PQconninfoParse(conninfo, &msg);
-    PQfreemem(msg);
-    if (options == NULL)
-        return err_set(e, ERR_USAGE,
-                       "the connection string cannot be read (it is not shown, since it may hold "
-                       "a password): write host=... dbname=... user=... or postgres://...");
-    PQconninfoFree(options);
-    return true;
+    if (looks_like_conninfo(conninfo)) {
+        options = PQconninfoParse(conninfo, &msg);
+        PQfreemem(msg);
+        ok = options != NULL && !is_garbled(options);
+        PQconninfoFree(options);
+    } else {
+        ok = strpbrk(conninfo, ":@") == NULL;
+    }
+    return ok || err_set(e, ERR_USAGE,
+                         "the connection string cannot be read (it is not shown, since it may hold "
+                         "a password): write host=... dbname=... user=..., or postgres://..., in "
+                         "which : @ / in a password are written %%3A %%40 %%2F");
 }
 
 static int64_t connect_timeout_ms(PGconn *conn)

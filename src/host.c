@@ -26,6 +26,7 @@
 struct tracked {
     struct position position; /* the newest one that was acknowledged */
     bool is_known;            /* there is one */
+    bool is_resolved;         /* the source's name is final */
     bool is_unsaved;
     uint64_t count;           /* changes of the poll or range in hand that were delivered */
     struct xidset delivered;  /* the xids of the poll in hand */
@@ -245,8 +246,10 @@ static bool resolve(struct host *h, struct batch *b, struct err *e)
         d->name = b->text; /* moves */
         b->text = NULL;
     }
+    t->is_resolved = true;
     for (size_t i = 0; i < h->n_sources; i++)
-        if (i != b->source && strcmp(h->script->sources[i].name, d->name) == 0)
+        if (i != b->source && strcmp(h->script->sources[i].name, d->name) == 0 &&
+            (h->sources[i].is_resolved || h->script->sources[i].config->name != NULL))
             return err_set(e, ERR_SCRIPT, "two sources are named %s: give one of them another "
                            "name = \"...\"", d->name);
     if (h->store == NULL)

@@ -279,6 +279,25 @@ static void put_after_cuts(struct buf *b, const struct query *q, const struct po
     }
 }
 
+static void put_order(struct buf *b, const struct query *q)
+{
+    buf_puts(b, " ORDER BY age(");
+    put_system_column(b, q, "xmin");
+    buf_puts(b, ") DESC, ");
+    put_key(b, q);
+}
+
+void query_try(struct buf *b, const struct query *q)
+{
+    buf_puts(b, "SELECT ");
+    put_system_column(b, q, "xmin");
+    put_columns(b, q);
+    put_from_table(b, q);
+    buf_puts(b, "false");
+    put_where(b, q);
+    put_order(b, q);
+}
+
 void query_poll(struct buf *b, const struct query *q, const struct position *p)
 {
     buf_puts(b, "COPY (SELECT ");
@@ -288,10 +307,7 @@ void query_poll(struct buf *b, const struct query *q, const struct position *p)
     put_not_below_floor(b, q, p);
     put_after_cuts(b, q, p);
     put_where(b, q);
-    buf_puts(b, " ORDER BY age(");
-    put_system_column(b, q, "xmin");
-    buf_puts(b, ") DESC, ");
-    put_key(b, q);
+    put_order(b, q);
     buf_puts(b, ") TO STDOUT");
 }
 

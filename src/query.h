@@ -39,6 +39,10 @@ void query_begin(struct buf *b, const struct table_facts *t, bool rls, int serve
 /* Three results: the relation, its leaves (with sizes if asked), its columns. */
 void query_table(struct buf *b, const struct table_facts *t, bool with_sizes);
 
+/* Reads nothing, but fails where query_poll would: a condition that cannot work, a key that has
+ * no order. */
+void query_try(struct buf *b, const struct query *q);
+
 /* Step 2 of the capture rule: COPY of xmin and the shape's columns of the rows that may be
  * new since the position, in the order of xid and key. Of a tree only the leaves that
  * the position knows. */

@@ -33,7 +33,7 @@ struct source {
     int64_t interval_ms;
     unsigned failures;        /* in a row */
     int64_t failing_since_ms;
-    bool was_surveyed;        /* the table was there once */
+    bool has_worked;          /* what it asks of the table was right once */
 };
 
 struct crew {
@@ -165,7 +165,7 @@ static enum meaning meaning_of_sqlstate(const struct source *s, const char *stat
     for (size_t i = 0; i < sizeof passing / sizeof *passing; i++)
         if (strcmp(state, passing[i]) == 0)
             return MEANS_RETRY;
-    for (size_t i = 0; s->was_surveyed && i < sizeof altered / sizeof *altered; i++)
+    for (size_t i = 0; s->has_worked && i < sizeof altered / sizeof *altered; i++)
         if (strcmp(state, altered[i]) == 0)
             return MEANS_PATIENCE;
     return MEANS_GIVE_UP;
@@ -181,7 +181,7 @@ static enum meaning meaning_of(const struct source *s, const struct err *e)
     case ERR_BEHIND:
         return MEANS_RETRY;
     case ERR_SQL:
-        return e->sqlstate[0] == '\0' && s->was_surveyed ? MEANS_PATIENCE
+        return e->sqlstate[0] == '\0' && s->has_worked ? MEANS_PATIENCE
                                                           : meaning_of_sqlstate(s, e->sqlstate);
     case ERR_NONE:
     case ERR_USAGE:
@@ -296,7 +296,6 @@ static bool poll_step(struct source *s, struct db *db, bool *had_rows, struct er
         capture_abort(s->capture, db);
         return false;
     }
-    s->was_surveyed = true;
     if (found == CAPTURE_NOTHING)
         return true;
     outbox_init(&out, r->queue, &s->lane, r->spool_dir, capture_is_held(s->capture));
@@ -312,6 +311,7 @@ static bool poll_step(struct source *s, struct db *db, bool *had_rows, struct er
         ok = outbox_flush(&out, e);
     }
     outbox_fini(&out);
+    s->has_worked = s->has_worked || ok;
     return ok;
 }
 
