@@ -11,7 +11,7 @@ SANITIZE ?=
 # The rooms of src/ in dependency order: each includes only what stands before it.
 ROOMS_0 = err buf words clock log queue
 ROOMS_1 = db types
-ROOMS_2 = table horizon identity position query batch survey standing capture spool outbox reader
+ROOMS_2 = table horizon identity position query batch survey standing keyset capture spool outbox reader
 ROOMS_3 = store
 ROOMS_4 = pool script json cells row push bind_source bind_host runtime
 ROOMS_5 = output progress host main

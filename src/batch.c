@@ -90,18 +90,5 @@ void batch_seal(struct batch *b, struct queue_lane *lane)
 
 bool batch_row_key(const struct batch *b, const struct row *row, struct buf *key)
 {
-    const struct shape *s = b->shape;
-    uint32_t *ends = malloc((s->n_columns + 1) * sizeof *ends);
-    const char *p = b->bytes + row->start;
-    bool ok = ends != NULL && field_split(p, row->len, ends, s->n_columns);
-
-    for (size_t i = 0; ok && i < s->n_key; i++) {
-        size_t k = s->key[i], start = k > 0 ? ends[k - 1] + 1 : 0;
-
-        if (i > 0)
-            buf_putc(key, '\t');
-        buf_add(key, p + start, ends[k] - start);
-    }
-    free(ends);
-    return ok && buf_ok(key);
+    return shape_put_key(b->shape, b->bytes + row->start, row->len, key);
 }

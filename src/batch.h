@@ -29,8 +29,6 @@ enum batch_kind {
 struct row {
     size_t start;   /* in the batch's bytes: the fields of the shape, tabs between */
     uint32_t len;
-    uint32_t block; /* where it stands, if the batch has_ctid */
-    uint16_t offset;
     bool is_read;   /* existed before: op "read" */
     uint64_t xid;
 };
@@ -46,10 +44,9 @@ struct batch {
     size_t n_bytes, cap_bytes;
     struct row *rows;
     size_t n_rows, cap_rows;
-    bool has_ctid;          /* rows know their place: a snapshot range may stop at any of them */
     bool is_snapshot;       /* rows of a snapshot range, else of a poll */
     bool is_ordered;        /* rows come by xid and key: a poll may stop at any of them */
-    uint32_t leaf;          /* oid; of a snapshot range */
+    uint32_t leaf, end;     /* of a snapshot range: the relation's oid, the block behind it */
 
     bool begins;            /* no batch with rows of this poll or range went before */
     bool ends;              /* the last batch of its poll or range */

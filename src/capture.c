@@ -1,20 +1,19 @@
 /* capture.c -- one poll, or one range of the snapshot, of one source. floor 2
  *
- * How a snapshot can stop at any row. A range of blocks is delivered as a whole, so a program
- * that is asked to stop would have to finish it. Where the host is fast that is a matter of
- * milliseconds. Where it is slow the rows carry their ctid, and the next start goes on behind
- * the last one; ctid costs the server a tenth, which a slow host does not notice.
+ * How a snapshot can stop at any row: a position says which blocks are done, and, where a range of
+ * blocks was left half done, the keys of the rows that were delivered of it. (To ask for each
+ * row's ctid instead costs the server a tenth more, for every row, whether we are stopped or not.)
  *
  * SPDX-License-Identifier: MIT */
 #include "capture.h"
+
+#include "keyset.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define RANGE_BLOCKS 512        /* 4 MB of table at a time where the host is fast */
-#define SLOW_RANGE_BLOCKS 128
-#define FAST_NS_PER_ROW 20000   /* a host that takes less stops within a second */
+#define RANGE_BLOCKS 512 /* 4 MB of table at a time */
 
 /* What is under way between capture_begin and the end of capture_next. */
 struct step {
@@ -29,7 +28,8 @@ struct step {
     size_t next_leaf;        /* the leaves before it in the survey are known, or were read */
     /* a range */
     uint32_t leaf, end;
-    bool with_ctid;
+    struct keyset done;      /* its rows that were delivered before */
+    struct buf key;          /* scratch */
     /* the last row handed out */
     bool has_out;
     struct row out;
@@ -40,20 +40,7 @@ struct capture {
     struct standing standing;
     struct step step;
     bool is_resolved, has_tried, has_polled;
-    atomic_llong ns_per_row;
 };
-
-struct capture *capture_new(const struct source_config *config, size_t number)
-{
-    struct capture *c = calloc(1, sizeof *c);
-
-    if (c == NULL)
-        return NULL;
-    standing_init(&c->standing, config, number);
-    buf_init(&c->step.out_key, SIZE_MAX / 2);
-    atomic_init(&c->ns_per_row, INT64_MAX);
-    return c;
-}
 
 static void drop_step(struct capture *c)
 {
@@ -62,9 +49,23 @@ static void drop_step(struct capture *c)
     batch_free(s->batch);
     xidset_fini(&s->delivered);
     xidset_fini(&s->baseline);
+    keyset_fini(&s->done);
+    buf_fini(&s->key);
     buf_fini(&s->out_key);
     *s = (struct step){ .is_over = true };
+    buf_init(&s->key, SIZE_MAX / 2);
     buf_init(&s->out_key, SIZE_MAX / 2);
+}
+
+struct capture *capture_new(const struct source_config *config, size_t number)
+{
+    struct capture *c = calloc(1, sizeof *c);
+
+    if (c == NULL)
+        return NULL;
+    standing_init(&c->standing, config, number);
+    drop_step(c);
+    return c;
 }
 
 void capture_free(struct capture *c)
@@ -117,11 +118,6 @@ bool capture_is_held(const struct capture *c)
     return c->step.what == READ_RANGE || c->step.has_new_leaves;
 }
 
-void capture_set_pace(struct capture *c, int64_t ns_per_row)
-{
-    atomic_store(&c->ns_per_row, ns_per_row);
-}
-
 /* ---- ranges of the snapshot ---- */
 
 static bool begin_range(struct capture *c, struct err *e)
@@ -133,16 +129,15 @@ static bool begin_range(struct capture *c, struct err *e)
         return false;
     for (size_t i = 0; i < p->n_leaves; i++) {
         const struct leaf *leaf = &p->leaves[i];
-        bool is_fast = atomic_load(&c->ns_per_row) <= FAST_NS_PER_ROW;
-        uint32_t blocks = is_fast ? RANGE_BLOCKS : SLOW_RANGE_BLOCKS;
 
         if (leaf->next >= leaf->blocks)
             continue;
         s->what = READ_RANGE;
         s->leaf = leaf->oid;
-        s->with_ctid = !is_fast;
-        s->end = leaf->blocks - leaf->next > blocks ? leaf->next + blocks : leaf->blocks;
-        return true;
+        s->end = leaf->blocks - leaf->next > RANGE_BLOCKS ? leaf->next + RANGE_BLOCKS
+                                                          : leaf->blocks;
+        return p->done.keys == NULL || p->done.leaf != leaf->oid ||
+               keyset_init(&s->done, p->done.keys) || err_memory(e);
     }
     return true;
 }
@@ -154,7 +149,8 @@ static void finish_range(struct capture *c)
 
     if (leaf != NULL) {
         leaf->next = c->step.end;
-        leaf->after = 0;
+        if (p->done.leaf == leaf->oid && p->done.end <= leaf->next)
+            position_forget_done(p);
     }
     for (size_t i = 0; i < p->n_leaves; i++)
         if (p->leaves[i].next < p->leaves[i].blocks)
@@ -306,7 +302,7 @@ static bool start_copy(struct capture *c, struct db *db, struct err *e)
     case READ_RANGE: {
         const struct leaf *at = position_leaf(&c->standing.position, s->leaf);
 
-        query_range(&sql, &q, table_leaf(t, s->leaf), at->next, at->after, s->end, s->with_ctid);
+        query_range(&sql, &q, table_leaf(t, s->leaf), at->next, s->end);
         break;
     }
     case READ_LEAF:
@@ -338,44 +334,35 @@ static bool start_batch(struct capture *c, struct err *e)
         s->batch->shape = shape_ref(c->standing.survey.shape);
     s->batch->begins = !s->has_out;
     s->batch->is_snapshot = s->what == READ_RANGE;
-    s->batch->has_ctid = s->with_ctid;
     s->batch->leaf = s->leaf;
+    s->batch->end = s->end;
     s->batch->is_ordered = s->what == READ_POLL && !s->has_new_leaves;
     return true;
 }
 
-/* Reads digits up to the byte <stop>, or up to the end where it is 0; *p ends behind it. */
-static bool read_number(const char **p, const char *end, char stop, uint32_t *n)
+/* Reads the xmin that a row begins with; *p ends at the fields behind it. */
+static bool read_xmin(const char **p, const char *end, bool is_alone, uint32_t *xmin)
 {
     const char *s = *p, *most = end - s > 10 ? s + 10 : end;
     uint64_t v = 0;
 
     while (s < most && *s >= '0' && *s <= '9')
         v = v * 10 + (uint64_t)(*s++ - '0');
-    if (s == *p || v > UINT32_MAX || (stop == 0 ? s != end : s == end || *s != stop))
+    if (s == *p || v > UINT32_MAX || (is_alone ? s != end : s == end || *s != '\t'))
         return false;
-    *p = s + 1;
-    *n = (uint32_t)v;
+    *p = s + !is_alone;
+    *xmin = (uint32_t)v;
     return true;
 }
 
-/* "xmin [tab (block,offset)] tab fields": the system columns into <row>, *p at the fields. */
-static bool read_head(const struct step *s, const char **p, const char *end, uint32_t *xmin,
-                      struct row *row)
+/* Was this row of the range delivered before the program was stopped in the middle of it? */
+static bool was_done(struct capture *c, const char *fields, size_t len)
 {
-    uint32_t offset;
+    struct step *s = &c->step;
 
-    if (s->what == READ_XMINS)
-        return read_number(p, end, 0, xmin);
-    if (!read_number(p, end, '\t', xmin))
-        return false;
-    if (!s->with_ctid)
-        return true;
-    if (*p == end || *(*p)++ != '(' || !read_number(p, end, ',', &row->block) ||
-        !read_number(p, end, ')', &offset) || *p == end || *(*p)++ != '\t')
-        return false;
-    row->offset = (uint16_t)offset;
-    return true;
+    buf_clear(&s->key);
+    return shape_put_key(c->standing.survey.shape, fields, len, &s->key) &&
+           keyset_take(&s->done, s->key.data, s->key.len);
 }
 
 /* Takes one row of COPY: leaves it out, notes it, or adds it to the batch. */
@@ -388,7 +375,7 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
     uint32_t xmin;
     bool is_new;
 
-    if (len > UINT32_MAX || !read_head(s, &p, end, &xmin, &row))
+    if (len > UINT32_MAX || !read_xmin(&p, end, s->what == READ_XMINS, &xmin))
         return err_set(e, ERR_INTERNAL, "cannot read a row of the server's COPY");
     row.xid = horizon_widen(xmin, c->standing.survey.snapshot.xmax);
     is_new = horizon_is_new(h, row.xid);
@@ -398,6 +385,8 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
     case READ_RANGE:
         if (row.xid >= h->floor)
             return true; /* left to the first poll */
+        if (s->done.n > 0 && was_done(c, p, (size_t)(end - p)))
+            return true;
         row.is_read = true;
         c->standing.position.rows++;
         break;

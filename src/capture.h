@@ -56,9 +56,6 @@ bool capture_has_polled(const struct capture *c);
  * capture_abort all of them come again. (Rows of a poll do not, see there.) */
 bool capture_is_held(const struct capture *c);
 
-/* From any thread: how long the host takes for a row, so that ranges fit its speed. */
-void capture_set_pace(struct capture *c, int64_t ns_per_row);
-
 /* A standby that is behind is taken for a restored one from now on. */
 void capture_stop_waiting(struct capture *c);
 

@@ -1,9 +1,9 @@
 /* host.c -- the loop: take a batch, deliver, flush, save, acknowledge. floor 5
  *
- * A stop in the middle of a poll or a range finishes the change in hand and
- * records exactly that, where it may be cut: rows of a poll come by xid and
- * key, and rows of a slow snapshot know their place. Else it is finished,
- * which is soon, since only fast snapshots come without.
+ * A stop in the middle of a poll or of a range of the snapshot finishes the
+ * change in hand and records exactly that: rows of a poll come by xid and key,
+ * so the last one tells; of a range the keys delivered are kept. (The poll
+ * that finds a new partition does neither and is finished first.)
  *
  * SPDX-License-Identifier: MIT */
 #include "host.h"
@@ -30,11 +30,11 @@ struct tracked {
     bool is_unsaved;
     uint64_t count;           /* changes of the poll or range in hand that were delivered */
     struct xidset delivered;  /* the xids of the poll in hand */
-    struct {                  /* the last row delivered of it, where it may be cut behind it */
+    struct {                  /* where what is in hand may be cut: behind its last row delivered */
         bool is_known, is_snapshot;
-        uint32_t leaf;
-        struct row row;
-        struct buf key;
+        uint64_t xid;         /* of that row, in a poll */
+        uint32_t leaf, end;   /* of the range */
+        struct buf keys;      /* that row's key; of all rows of the range, a newline behind each */
     } last;
     struct progress progress;
     bool is_done;
@@ -92,6 +92,7 @@ static bool adopt(struct host *h, struct batch *b, struct err *e)
     xidset_fini(&t->delivered);
     t->count = 0;
     t->last.is_known = false;
+    buf_clear(&t->last.keys);
     if (!b->is_lazy)
         return save(h, b->source, e);
     if (h->lazy_since_ms == 0)
@@ -99,33 +100,39 @@ static bool adopt(struct host *h, struct batch *b, struct err *e)
     return true;
 }
 
-/* Notes where a batch that was begun may be cut: behind row <i> of <b>. */
-static bool note_last(struct tracked *t, const struct batch *b, size_t i)
+/* Notes where a batch that was begun may be cut: behind its first <done> rows. */
+static bool note_last(struct tracked *t, const struct batch *b, size_t done)
 {
-    t->last.is_known = t->is_known;
+    struct buf *keys = &t->last.keys;
+
+    t->last.is_known = t->is_known && (b->is_snapshot || b->is_ordered);
     t->last.is_snapshot = b->is_snapshot;
+    if (!t->last.is_known || done == 0)
+        return true;
+    t->last.xid = b->rows[done - 1].xid;
     t->last.leaf = b->leaf;
-    t->last.row = b->rows[i];
-    buf_clear(&t->last.key);
-    return b->is_snapshot || batch_row_key(b, &b->rows[i], &t->last.key);
+    t->last.end = b->end;
+    if (!b->is_snapshot)
+        buf_clear(keys);
+    for (size_t i = b->is_snapshot ? 0 : done - 1; i < done; i++) {
+        if (!batch_row_key(b, &b->rows[i], keys))
+            return false;
+        if (b->is_snapshot)
+            buf_putc(keys, '\n');
+    }
+    return buf_ok(keys);
 }
 
 /* Moves the position behind the last row delivered, and no farther. */
 static bool cut(struct tracked *t)
 {
-    struct leaf *leaf;
+    const struct buf *keys = &t->last.keys;
 
     t->is_unsaved = true;
     t->count = 0;
-    if (!t->last.is_snapshot)
-        return position_cut(&t->position, &t->delivered, t->last.row.xid, t->last.key.data,
-                            t->last.key.len);
-    leaf = position_leaf(&t->position, t->last.leaf);
-    if (leaf != NULL) {
-        leaf->next = t->last.row.block;
-        leaf->after = t->last.row.offset;
-    }
-    return true;
+    return t->last.is_snapshot
+               ? position_add_done(&t->position, t->last.leaf, t->last.end, keys->data, keys->len)
+               : position_cut(&t->position, &t->delivered, t->last.xid, keys->data, keys->len);
 }
 
 /* ---- rows ---- */
@@ -186,8 +193,7 @@ static bool finish_batch(struct host *h, size_t source, struct err *e)
 static bool deliver_rows(struct host *h, struct batch *b, struct err *e)
 {
     struct tracked *t = &h->sources[b->source];
-    bool may_cut = b->is_snapshot ? b->has_ctid : b->is_ordered;
-    int64_t start = clock_mono_ns();
+    bool may_cut = b->is_snapshot || b->is_ordered;
     size_t done = 0;
 
     if (script_should_stop(h->script) && t->count == 0)
@@ -200,10 +206,8 @@ static bool deliver_rows(struct host *h, struct batch *b, struct err *e)
     }
     if (!note_delivered(t, b, done))
         return err_memory(e);
-    if (done > 0)
-        reader_set_pace(h->reader, b->source, (clock_mono_ns() - start) / (int64_t)done);
     if (done < b->n_rows || !b->ends)
-        return done == 0 || !may_cut || note_last(t, b, done - 1) || err_memory(e);
+        return note_last(t, b, done) || err_memory(e);
     if (b->is_snapshot)
         progress_show(&t->progress, h->log, h->script->sources[b->source].name, b->position);
     return finish_batch(h, b->source, e) && adopt(h, b, e);
@@ -404,7 +408,7 @@ static bool start_reader(struct host *h, struct err *e)
     for (size_t i = 0; i < h->n_sources; i++) {
         struct declared *d = &h->script->sources[i];
 
-        buf_init(&h->sources[i].last.key, SIZE_MAX / 2);
+        buf_init(&h->sources[i].last.keys, SIZE_MAX / 2);
         d->name = strdup(d->config->name != NULL ? d->config->name : d->config->table);
         if (d->name == NULL)
             return err_memory(e);
@@ -440,7 +444,7 @@ static void fini(struct host *h)
     for (size_t i = 0; h->sources != NULL && i < h->n_sources; i++) {
         position_fini(&h->sources[i].position);
         xidset_fini(&h->sources[i].delivered);
-        buf_fini(&h->sources[i].last.key);
+        buf_fini(&h->sources[i].last.keys);
     }
     free(h->sources);
     store_close(h->store);

@@ -52,10 +52,11 @@ static struct batch *make_like(const struct batch *b)
     if (b->shape != NULL)
         like->shape = shape_ref(b->shape);
     memcpy(like->ts, b->ts, sizeof like->ts);
-    like->has_ctid = b->has_ctid;
+    like->begins = b->begins;
     like->is_snapshot = b->is_snapshot;
     like->is_ordered = b->is_ordered;
     like->leaf = b->leaf;
+    like->end = b->end;
     return like;
 }
 
@@ -126,6 +127,7 @@ static bool send_spooled(struct outbox *o, struct err *e)
 
         if (b == NULL)
             return err_memory(e);
+        o->like->begins = false; /* only the first one does */
         if (!spool_read(o->spool, b, &got, e) || !got) {
             batch_free(b);
             if (got)

@@ -11,6 +11,7 @@ void position_fini(struct position *p)
     free(p->signature);
     free(p->leaves);
     position_forget_cuts(p);
+    position_forget_done(p);
     *p = (struct position){ 0 };
 }
 
@@ -29,10 +30,12 @@ bool position_copy(struct position *to, const struct position *from)
     to->signature = from->signature != NULL ? strdup(from->signature) : NULL;
     to->cuts = NULL;
     to->n_cuts = 0;
+    to->done.keys = from->done.keys != NULL ? strdup(from->done.keys) : NULL;
     to->leaves = malloc((from->n_leaves + 1) * sizeof *to->leaves);
     if (to->leaves != NULL && from->n_leaves > 0)
         memcpy(to->leaves, from->leaves, from->n_leaves * sizeof *to->leaves);
     if (to->leaves != NULL && (from->signature == NULL || to->signature != NULL) &&
+        (from->done.keys == NULL || to->done.keys != NULL) &&
         copy_cuts(to, from) && horizon_copy(&to->horizon, &from->horizon))
         return true;
     position_fini(to);
@@ -118,6 +121,31 @@ bool position_uncut(struct position *p, struct xidset *delivered)
             return false;
     position_forget_cuts(p);
     return true;
+}
+
+bool position_add_done(struct position *p, uint32_t leaf, uint32_t end, const char *keys,
+                       size_t len)
+{
+    struct done_keys *d = &p->done;
+    size_t old;
+    char *all;
+
+    if (d->keys != NULL && (d->leaf != leaf || d->end < end))
+        position_forget_done(p);
+    old = d->keys != NULL ? strlen(d->keys) : 0;
+    all = realloc(d->keys, old + len + 1);
+    if (all == NULL)
+        return false;
+    memcpy(all + old, keys, len);
+    all[old + len] = '\0';
+    *d = (struct done_keys){ leaf, old > 0 ? d->end : end, all };
+    return true;
+}
+
+void position_forget_done(struct position *p)
+{
+    free(p->done.keys);
+    p->done = (struct done_keys){ 0 };
 }
 
 void position_progress(const struct position *p, uint64_t *done, uint64_t *total)

@@ -16,11 +16,11 @@ enum phase {
     PHASE_POLL,     /* the snapshot is behind us */
 };
 
-/* Where the snapshot is in one relation. Rows up to the <after>th of block
- * <next> are done, blocks from <blocks> on need not be read. */
+/* Where the snapshot is in one relation: blocks before <next> are done, those
+ * from <blocks> on need not be read. */
 struct leaf {
     uint32_t oid, filenode;
-    uint32_t blocks, next, after;
+    uint32_t blocks, next;
 };
 
 /* A poll that ended early delivered the rows of <xid> up to and including the one whose key
@@ -28,6 +28,13 @@ struct leaf {
 struct cut {
     uint64_t xid;
     char *key;
+};
+
+/* A range of the snapshot that ended early: of the blocks of <leaf> before <end> the rows with
+ * these keys were delivered, once for each time that a key stands here. */
+struct done_keys {
+    uint32_t leaf, end;
+    char *keys; /* as in a cut, a newline behind each; NULL: no range ended early */
 };
 
 struct position {
@@ -42,6 +49,7 @@ struct position {
     uint64_t rows;          /* delivered by the snapshot so far, for the progress line */
     struct cut *cuts;       /* where polls were cut, for those xids that are not done yet */
     size_t n_cuts;
+    struct done_keys done;
 };
 
 void position_fini(struct position *p);
@@ -62,6 +70,12 @@ bool position_add_cut(struct position *p, uint64_t xid, const char *key, size_t 
 /* A poll is complete, so that no cut counts any more: their xids are added to <delivered>. */
 bool position_uncut(struct position *p, struct xidset *delivered) WARN_UNUSED;
 void position_forget_cuts(struct position *p);
+
+/* Records a range of the snapshot, of the blocks of <leaf> before <end>, that ends early behind
+ * the rows with the <keys>, <len> bytes. What was recorded of it before is kept. */
+bool position_add_done(struct position *p, uint32_t leaf, uint32_t end, const char *keys,
+                       size_t len) WARN_UNUSED;
+void position_forget_done(struct position *p);
 
 /* The snapshot's share that is done, in blocks. */
 void position_progress(const struct position *p, uint64_t *done, uint64_t *total);

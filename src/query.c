@@ -323,18 +323,14 @@ void query_leaf(struct buf *b, const struct query *q, const struct leaf_facts *l
 }
 
 void query_range(struct buf *b, const struct query *q, const struct leaf_facts *leaf,
-                 uint32_t block, uint32_t after, uint32_t end, bool with_ctid)
+                 uint32_t block, uint32_t end)
 {
     buf_puts(b, "COPY (SELECT ");
     put_system_column(b, q, "xmin");
-    if (with_ctid) {
-        buf_puts(b, ", ");
-        put_system_column(b, q, "ctid");
-    }
     put_columns(b, q);
     put_from_leaf(b, q, leaf);
     put_system_column(b, q, "ctid");
-    buf_printf(b, " > '(%" PRIu32 ",%" PRIu32 ")'::tid AND ", block, after);
+    buf_printf(b, " >= '(%" PRIu32 ",0)'::tid AND ", block);
     put_system_column(b, q, "ctid");
     buf_printf(b, " < '(%" PRIu32 ",0)'::tid", end);
     put_where(b, q);

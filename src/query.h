@@ -51,10 +51,9 @@ void query_poll(struct buf *b, const struct query *q, const struct position *p);
 /* COPY of all rows of one leaf, whatever their age. */
 void query_leaf(struct buf *b, const struct query *q, const struct leaf_facts *leaf);
 
-/* COPY of the rows of one leaf behind (block, after) and before block <end>;
- * <with_ctid>: between xmin and the columns. */
+/* COPY of the rows of one leaf in the blocks from <block> on and before <end>. */
 void query_range(struct buf *b, const struct query *q, const struct leaf_facts *leaf,
-                 uint32_t block, uint32_t after, uint32_t end, bool with_ctid);
+                 uint32_t block, uint32_t end);
 
 /* COPY of the distinct xmins that are not below the position's floor. */
 void query_xmins(struct buf *b, const struct query *q, const struct position *p);

@@ -503,11 +503,6 @@ void reader_wake(struct reader *r, size_t source)
     pthread_mutex_unlock(&crew->mutex);
 }
 
-void reader_set_pace(struct reader *r, size_t source, int64_t ns_per_row)
-{
-    capture_set_pace(r->sources[source]->capture, ns_per_row);
-}
-
 void reader_stop(struct reader *r)
 {
     uint64_t one = 1;

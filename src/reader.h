@@ -42,9 +42,6 @@ bool reader_restore(struct reader *r, size_t source, const struct position *kept
 /* The host is done with a batch of <source>: call it after queue_done. */
 void reader_wake(struct reader *r, size_t source);
 
-/* How long the host takes for a row of <source>. */
-void reader_set_pace(struct reader *r, size_t source, int64_t ns_per_row);
-
 /* Makes every thread end soon, whatever it waits for. The queue must be closed first. */
 void reader_stop(struct reader *r);
 

@@ -131,6 +131,7 @@ static void forget_seen(struct standing *s)
 static void set_horizon(struct standing *s, uint64_t floor)
 {
     forget_seen(s);
+    position_forget_done(&s->position);
     s->durable = (struct durable){ 0 };
     s->position.horizon.floor = floor;
     s->position.floor_lsn = lsn_to_flush(&s->survey.identity);
@@ -300,7 +301,9 @@ bool standing_check_leaves(struct standing *s, struct err *e)
             continue;
         snprintf(text, sizeof text, "%.100s was rewritten while it was read: it is read again "
                  "from its start", now->name);
-        if ((leaf->next > 0 || leaf->after > 0) &&
+        if (p->done.leaf == leaf->oid)
+            position_forget_done(p);
+        if (leaf->next > 0 &&
             !add_word(s, BATCH_NOTICE, LOG_WARN, text, e))
             return false;
         *leaf = (struct leaf){ .oid = now->oid, .filenode = now->filenode, .blocks = now->blocks };

@@ -26,7 +26,8 @@ static const char schema[] =
     " xmax INTEGER NOT NULL, lsn INTEGER NOT NULL,"
     " durable_xmax INTEGER NOT NULL, durable_lsn INTEGER NOT NULL,"
     " relation INTEGER NOT NULL, signature TEXT, leaves TEXT NOT NULL, rows INTEGER NOT NULL,"
-    " cuts TEXT NOT NULL, saved TEXT NOT NULL) WITHOUT ROWID";
+    " cuts TEXT NOT NULL, done_leaf INTEGER NOT NULL, done_end INTEGER NOT NULL,"
+    " done_keys TEXT, saved TEXT NOT NULL) WITHOUT ROWID";
 
 struct store {
     char *path;
@@ -150,7 +151,7 @@ static bool prepare(struct store *s, const char *sql, sqlite3_stmt **st, struct 
 
 #define COLUMNS "phase, floor, seen, floor_lsn, system, database, started, stats, timeline," \
     " in_recovery, xmax, lsn, durable_xmax, durable_lsn, relation, signature, leaves, rows," \
-    " cuts"
+    " cuts, done_leaf, done_end, done_keys"
 
 struct store *store_open(const char *path, struct err *e)
 {
@@ -172,7 +173,7 @@ struct store *store_open(const char *path, struct err *e)
         prepare(s, "SELECT " COLUMNS " FROM position WHERE source = ?1", &s->load, e) &&
         prepare(s, "INSERT OR REPLACE INTO position (source, saved, " COLUMNS ") VALUES (?1,"
                    " strftime('%Y-%m-%dT%H:%M:%fZ'), ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,"
-                   " ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)", &s->save, e) &&
+                   " ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)", &s->save, e) &&
         prepare(s, "DELETE FROM position WHERE ?1 IS NULL OR source = ?1", &s->forget, e))
         return s;
 failed:
@@ -235,7 +236,7 @@ static bool read_seen(const char *p, struct xidset *seen)
     return true;
 }
 
-/* "oid:filenode:blocks:next:after", blanks between. */
+/* "oid:filenode:blocks:next", blanks between. */
 static char *write_leaves(const struct position *p)
 {
     struct buf b;
@@ -243,9 +244,8 @@ static char *write_leaves(const struct position *p)
     buf_init(&b, SIZE_MAX / 2);
     buf_puts(&b, "");
     for (size_t i = 0; i < p->n_leaves; i++)
-        buf_printf(&b, "%s%" PRIu32 ":%" PRIu32 ":%" PRIu32 ":%" PRIu32 ":%" PRIu32,
-                   i > 0 ? " " : "", p->leaves[i].oid, p->leaves[i].filenode, p->leaves[i].blocks,
-                   p->leaves[i].next, p->leaves[i].after);
+        buf_printf(&b, "%s%" PRIu32 ":%" PRIu32 ":%" PRIu32 ":%" PRIu32, i > 0 ? " " : "",
+                   p->leaves[i].oid, p->leaves[i].filenode, p->leaves[i].blocks, p->leaves[i].next);
     return buf_take(&b);
 }
 
@@ -261,8 +261,8 @@ static bool read_leaves(const char *p, struct position *to)
         struct leaf *leaf = &to->leaves[i];
         int used = 0;
 
-        if (sscanf(p, "%" SCNu32 ":%" SCNu32 ":%" SCNu32 ":%" SCNu32 ":%" SCNu32 "%n", &leaf->oid,
-                   &leaf->filenode, &leaf->blocks, &leaf->next, &leaf->after, &used) != 5)
+        if (sscanf(p, "%" SCNu32 ":%" SCNu32 ":%" SCNu32 ":%" SCNu32 "%n", &leaf->oid,
+                   &leaf->filenode, &leaf->blocks, &leaf->next, &used) != 4)
             return false;
         p += used + (p[used] == ' ');
     }
@@ -339,13 +339,15 @@ static bool read_position(sqlite3_stmt *st, struct position *p)
     id->durable_lsn = column_u64(st, 13);
     p->table = (uint32_t)column_u64(st, 14);
     p->rows = column_u64(st, 17);
+    p->done.leaf = (uint32_t)column_u64(st, 19);
+    p->done.end = (uint32_t)column_u64(st, 20);
     return (phase == PHASE_SNAPSHOT || phase == PHASE_POLL) && seen != NULL && leaves != NULL &&
            cuts != NULL && read_seen(seen, &p->horizon.seen) && read_leaves(leaves, p) &&
            read_cuts(cuts, p) &&
            column_text(st, 4, id->system, sizeof id->system) &&
            column_text(st, 6, id->started, sizeof id->started) &&
            column_text(st, 7, id->stats, sizeof id->stats) &&
-           column_copy(st, 15, &p->signature);
+           column_copy(st, 15, &p->signature) && column_copy(st, 21, &p->done.keys);
 }
 
 bool store_load(struct store *s, const char *source, struct position *p, bool *found, struct err *e)
@@ -409,6 +411,9 @@ bool store_save(struct store *s, const char *source, const struct position *p, s
     bind_text(st, 18, leaves);
     bind_u64(st, 19, p->rows);
     bind_text(st, 20, cuts);
+    bind_u64(st, 21, p->done.leaf);
+    bind_u64(st, 22, p->done.end);
+    bind_text(st, 23, p->done.keys);
     ok = seen != NULL && leaves != NULL && cuts != NULL
              ? sqlite3_step(st) == SQLITE_DONE || fail(s, e) : err_memory(e);
     sqlite3_reset(st);

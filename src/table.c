@@ -41,6 +41,32 @@ bool shape_equal(const struct shape *a, const struct shape *b)
     return memcmp(a->key, b->key, a->n_key * sizeof *a->key) == 0;
 }
 
+/* The field <i> of a row; p NULL if it has none. */
+static struct field find_field(const char *row, size_t len, size_t i)
+{
+    const char *p = row, *end = row + len, *tab;
+
+    for (; i > 0; i--, p = tab + 1)
+        if ((tab = memchr(p, '\t', (size_t)(end - p))) == NULL)
+            return (struct field){ NULL, 0 };
+    tab = memchr(p, '\t', (size_t)(end - p));
+    return (struct field){ p, (size_t)((tab != NULL ? tab : end) - p) };
+}
+
+bool shape_put_key(const struct shape *s, const char *row, size_t len, struct buf *key)
+{
+    for (size_t i = 0; i < s->n_key; i++) {
+        struct field f = find_field(row, len, s->key[i]);
+
+        if (f.p == NULL)
+            return false;
+        if (i > 0)
+            buf_putc(key, '\t');
+        buf_add(key, f.p, f.len);
+    }
+    return buf_ok(key);
+}
+
 static void drop_leaves(struct table_facts *t)
 {
     for (size_t i = 0; i < t->n_leaves; i++) {

@@ -39,6 +39,9 @@ struct shape *shape_ref(struct shape *s);
 void shape_unref(struct shape *s);
 bool shape_equal(const struct shape *a, const struct shape *b);
 
+/* Appends the key fields of a row, as they stand in it, tabs between. False if it has too few. */
+bool shape_put_key(const struct shape *s, const char *row, size_t len, struct buf *key) WARN_UNUSED;
+
 /* A relation with rows of its own. */
 struct leaf_facts {
     uint32_t oid, filenode, blocks;
