@@ -41,16 +41,19 @@ bool err_set(struct err *e, enum err_code code, const char *fmt, ...)
 
 bool err_prefix(struct err *e, const char *fmt, ...)
 {
-    char old[sizeof e->msg];
+    char prefix[sizeof e->msg / 2];
+    size_t n, room, len = strlen(e->msg);
     va_list ap;
-    int n;
 
-    memcpy(old, e->msg, sizeof old);
     va_start(ap, fmt);
-    n = vsnprintf(e->msg, sizeof e->msg, fmt, ap);
+    vsnprintf(prefix, sizeof prefix - 2, fmt, ap);
     va_end(ap);
-    if (n >= 0 && (size_t)n < sizeof e->msg)
-        snprintf(e->msg + n, sizeof e->msg - (size_t)n, ": %s", old);
+    strncat(prefix, ": ", 2);
+    n = strlen(prefix);
+    room = sizeof e->msg - 1 - n;
+    memmove(e->msg + n, e->msg, len < room ? len : room);
+    memcpy(e->msg, prefix, n);
+    e->msg[n + (len < room ? len : room)] = '\0';
     tidy(e->msg, sizeof e->msg);
     return false;
 }
