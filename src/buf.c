@@ -42,6 +42,8 @@ char *buf_grow(struct buf *b, size_t n)
         cap = b->cap < 64 ? 64 : b->cap;
         while (cap < need)
             cap += cap / 2;
+        if (cap - 1 > b->max) /* buf_reserve looks at cap only */
+            cap = b->max + 1;
         p = realloc(b->data, cap);
         if (p == NULL) {
             b->failed = true;

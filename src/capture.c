@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RANGE_BLOCKS 512 /* 4 MB of table at a time */
+#define RANGE_BLOCKS 1024 /* 8 MB of table at a time */
 
 /* What is under way between capture_begin and the end of capture_next. */
 struct step {

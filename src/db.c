@@ -54,7 +54,10 @@ static bool fail_with_message(enum err_code code, const char *msg, struct err *e
         memcpy(e->sqlstate, state, sizeof state);
         return false;
     }
-    return err_set(e, code, "%.*s", (int)len, msg);
+    /* the first line tells; what follows are guesses at the reason */
+    if (strncmp(msg, "FATAL:  ", 8) == 0)
+        msg += 8;
+    return err_set(e, code, "%.*s", (int)strcspn(msg, "\n"), msg);
 }
 
 static bool fail_connection(struct db *db, struct err *e)

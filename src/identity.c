@@ -1,9 +1,10 @@
 /* identity.c -- is this still the server that the position speaks of? floor 2
  *
- * Checked on 15.18. Crash marks: a restart changes the postmaster's start
- * time; the recovery after one killed backend keeps it and resets the
- * statistics. The timeline of a primary is that of its WAL file, since the
- * control file's stays old for minutes after a fast promotion.
+ * Checked on 14.23, 15.18 and 18.4. The mark of a crash: recovery resets the statistics, also
+ * the one after a single killed backend, which keeps the postmaster's start time. A clean
+ * restart changes that time, keeps the statistics, and undoes nothing. The timeline of a
+ * primary is that of its WAL file, since the control file's stays old for minutes after a fast
+ * promotion.
  *
  * Two standbys on one timeline replay one history, so one that is behind will
  * come to where we were; and xids on a standby are the primary's, flushed
@@ -77,7 +78,7 @@ static enum verdict judge_primary(const struct identity *then, const struct iden
                                   char *why, size_t size)
 {
     bool restarted = strcmp(then->started, now->started) != 0;
-    bool crashed = restarted || strcmp(then->stats, now->stats) != 0;
+    bool crashed = strcmp(then->stats, now->stats) != 0;
 
     if (then->in_recovery) {
         if (restarted)
@@ -93,8 +94,7 @@ static enum verdict judge_primary(const struct identity *then, const struct iden
                    "transaction ids or the WAL position went back: a failover or a restore");
     if (then->in_recovery)
         return say(VERDICT_PROMOTED, why, size, "the standby was promoted");
-    return crashed ? say(VERDICT_CRASHED, why, size, "the server was restarted or crashed")
-                   : VERDICT_SAME;
+    return crashed ? say(VERDICT_CRASHED, why, size, "the server crashed") : VERDICT_SAME;
 }
 
 enum verdict identity_judge(const struct identity *then, const struct identity *now, char *why,

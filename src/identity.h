@@ -12,8 +12,8 @@
 
 struct identity {
     char system[24];    /* pg_control_system().system_identifier */
-    char started[48];   /* pg_postmaster_start_time(): a crash mark */
-    char stats[48];     /* pg_stat_bgwriter.stats_reset: the other crash mark */
+    char started[48];   /* pg_postmaster_start_time() */
+    char stats[48];     /* pg_stat_bgwriter.stats_reset: the mark of a crash */
     uint32_t database;  /* oid */
     uint32_t timeline;
     bool in_recovery;

@@ -97,6 +97,7 @@ static bool set_signals(struct err *e)
     sigaction(SIGINT, &stop, NULL);
     sigaction(SIGTERM, &stop, NULL);
     sigaction(SIGPIPE, &ignore, NULL);
+    sigaction(SIGXFSZ, &ignore, NULL); /* a write past the limit fails, and is reported */
     return true;
 }
 

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#define KEEP_BYTES ((size_t)8 << 20) /* of a held step; the rest goes to the spool */
+#define KEEP_BYTES ((size_t)12 << 20) /* of a held step; the rest goes to the spool */
 
 void outbox_init(struct outbox *o, struct queue *q, struct queue_lane *lane, const char *spool_dir,
                  bool is_held)

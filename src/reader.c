@@ -305,7 +305,7 @@ static bool poll_step(struct source *s, struct db *db, bool *had_rows, struct er
 
         capture_abort(s->capture, db);
         /* what a poll has handed out counts as delivered, so it must get there */
-        if (!was_held && !outbox_flush(&out, &later))
+        if (!was_held && !outbox_flush(&out, &later) && e->code != ERR_STATE)
             *e = later;
     } else {
         ok = outbox_flush(&out, e);

@@ -65,12 +65,13 @@ void spool_close(struct spool *s)
     free(s);
 }
 
-static bool write_at(struct spool *s, const void *data, size_t n, struct err *e)
+/* Writes at *at and moves it on. */
+static bool write_at(struct spool *s, off_t *at, const void *data, size_t n, struct err *e)
 {
     const char *p = data;
 
     while (n > 0) {
-        ssize_t w = pwrite(s->fd, p, n, s->written);
+        ssize_t w = pwrite(s->fd, p, n, *at);
 
         if (w < 0 && errno == EINTR)
             continue;
@@ -78,7 +79,7 @@ static bool write_at(struct spool *s, const void *data, size_t n, struct err *e)
             return err_set(e, ERR_STATE,
                            "cannot write the temporary file beside the state file: %s",
                            strerror(w < 0 ? errno : ENOSPC));
-        s->written += w;
+        *at += w;
         p += w;
         n -= (size_t)w;
     }
@@ -107,10 +108,14 @@ static bool read_at(struct spool *s, void *data, size_t n, struct err *e)
 bool spool_write(struct spool *s, const struct batch *b, struct err *e)
 {
     struct head head = { b->n_rows, b->n_bytes };
+    off_t at = s->written;
 
-    return write_at(s, &head, sizeof head, e) &&
-           write_at(s, b->rows, b->n_rows * sizeof *b->rows, e) &&
-           write_at(s, b->bytes, b->n_bytes, e);
+    if (!write_at(s, &at, &head, sizeof head, e) ||
+        !write_at(s, &at, b->rows, b->n_rows * sizeof *b->rows, e) ||
+        !write_at(s, &at, b->bytes, b->n_bytes, e))
+        return false;
+    s->written = at; /* only now it counts: half a batch is none */
+    return true;
 }
 
 bool spool_read(struct spool *s, struct batch *b, bool *got, struct err *e)

@@ -16,7 +16,8 @@ struct spool;
 struct spool *spool_open(const char *dir, struct err *e);
 void spool_close(struct spool *s);
 
-/* Appends the rows of <b>, which stays the caller's. ERR_STATE if the disk is full. */
+/* Appends the rows of <b>, which stays the caller's. ERR_STATE if the disk is full; what was
+ * written before can still be read. */
 bool spool_write(struct spool *s, const struct batch *b, struct err *e) WARN_UNUSED;
 
 /* Fills the rows of <b> (a fresh batch) with those written longest ago.

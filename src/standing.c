@@ -120,8 +120,15 @@ bool standing_know_leaves(struct standing *s, struct err *e)
     return true;
 }
 
+static void forget_polled(struct standing *s)
+{
+    free(s->polled);
+    s->polled = NULL;
+}
+
 static void forget_seen(struct standing *s)
 {
+    forget_polled(s);
     xidset_fini(&s->position.horizon.seen);
     position_forget_cuts(&s->position);
     s->durable.n = 0;
@@ -149,6 +156,11 @@ static bool begin_snapshot(struct standing *s, struct db *db, enum standing_news
     if (!survey_begin(&s->survey, db, s->config, true, e) || !standing_know_leaves(s, e))
         return false;
     set_horizon(s, s->survey.snapshot.xmin);
+    /* where nobody was under way the snapshot's rows are all that there is, and the first poll
+     * need not look unless something commits meanwhile */
+    if (s->survey.snapshot.xmin == s->survey.snapshot.xmax &&
+        (s->polled = strdup(s->survey.snapshot.text)) == NULL)
+        return err_memory(e);
     s->position.phase = PHASE_SNAPSHOT;
     s->is_ready = s->is_impatient = false;
     return true;
@@ -189,6 +201,13 @@ static bool begin_first(struct standing *s, struct db *db, enum standing_news *n
     return standing_know_leaves(s, e);
 }
 
+static bool fail_other(const char *why, struct err *e)
+{
+    return err_set(e, ERR_STATE,
+                   "the kept position belongs to %s than the one that answers: connect to the "
+                   "right one, use another state file, or forget the position with --reset", why);
+}
+
 /* The fault table: brings the position in line with who answers now. */
 static bool judge(struct standing *s, struct db *db, enum standing_news *news, struct err *e)
 {
@@ -200,10 +219,7 @@ static bool judge(struct standing *s, struct db *db, enum standing_news *news, s
         return begin_first(s, db, news, e);
     switch (identity_judge(&p->identity, now, why, sizeof why)) {
     case VERDICT_OTHER:
-        return err_set(e, ERR_STATE,
-                       "the kept position belongs to %s than the one that answers: connect to the "
-                       "right one, use another state file, or forget the position with --reset",
-                       why);
+        return fail_other(why, e);
     case VERDICT_BEHIND:
         if (s->is_impatient)
             return begin_anew(s, db, "the standby does not come to where we were", news, e);
@@ -219,6 +235,7 @@ static bool judge(struct standing *s, struct db *db, enum standing_news *news, s
         forget_seen(s);
         break;
     case VERDICT_PROMOTED:
+        forget_polled(s);
         if (!add_word(s, BATCH_NOTICE, LOG_INFO, why, e))
             return false;
         break;
@@ -332,13 +349,27 @@ bool standing_glance(struct standing *s, struct db *db, bool *unchanged, struct 
     return true;
 }
 
+/* The survey failed: perhaps because another cluster answers, which lacks the table. */
+static bool fail_stranger(struct standing *s, struct db *db, struct err *e)
+{
+    char why[128];
+    struct err own;
+
+    if (e->code == ERR_SQL && s->position.phase != PHASE_NONE &&
+        survey_identify(&s->survey, db, &own) &&
+        identity_judge(&s->position.identity, &s->survey.identity, why, sizeof why) ==
+            VERDICT_OTHER)
+        return fail_other(why, e);
+    return false;
+}
+
 bool standing_begin(struct standing *s, struct db *db, enum standing_news *news, struct err *e)
 {
     bool is_new = s->position.phase == PHASE_NONE;
 
     *news = STANDING_GOES_ON;
     if (!survey_begin(&s->survey, db, s->config, is_new, e))
-        return false;
+        return fail_stranger(s, db, e);
     if (some_have_moved(s)) {
         db_rollback(db);
         if (!survey_begin(&s->survey, db, s->config, true, e))

@@ -27,7 +27,7 @@ static const char schema[] =
     " durable_xmax INTEGER NOT NULL, durable_lsn INTEGER NOT NULL,"
     " relation INTEGER NOT NULL, signature TEXT, leaves TEXT NOT NULL, rows INTEGER NOT NULL,"
     " cuts TEXT NOT NULL, done_leaf INTEGER NOT NULL, done_end INTEGER NOT NULL,"
-    " done_keys TEXT, saved TEXT NOT NULL) WITHOUT ROWID";
+    " done_keys TEXT, sum INTEGER NOT NULL, saved TEXT NOT NULL) WITHOUT ROWID";
 
 struct store {
     char *path;
@@ -124,7 +124,7 @@ static bool set_up(struct store *s, struct err *e)
     char mark[128];
 
     if (!exec(s, "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;"
-                 "PRAGMA synchronous = FULL; BEGIN IMMEDIATE", e) ||
+                 "PRAGMA synchronous = FULL; PRAGMA cell_size_check = ON; BEGIN IMMEDIATE", e) ||
         !read_pragma(s, "PRAGMA application_id", &id, e) ||
         !read_pragma(s, "PRAGMA user_version", &format, e) ||
         !read_pragma(s, "SELECT count(*) FROM sqlite_schema", &tables, e))
@@ -151,7 +151,7 @@ static bool prepare(struct store *s, const char *sql, sqlite3_stmt **st, struct 
 
 #define COLUMNS "phase, floor, seen, floor_lsn, system, database, started, stats, timeline," \
     " in_recovery, xmax, lsn, durable_xmax, durable_lsn, relation, signature, leaves, rows," \
-    " cuts, done_leaf, done_end, done_keys"
+    " cuts, done_leaf, done_end, done_keys, sum"
 
 struct store *store_open(const char *path, struct err *e)
 {
@@ -173,7 +173,8 @@ struct store *store_open(const char *path, struct err *e)
         prepare(s, "SELECT " COLUMNS " FROM position WHERE source = ?1", &s->load, e) &&
         prepare(s, "INSERT OR REPLACE INTO position (source, saved, " COLUMNS ") VALUES (?1,"
                    " strftime('%Y-%m-%dT%H:%M:%fZ'), ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,"
-                   " ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)", &s->save, e) &&
+                   " ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)",
+                &s->save, e) &&
         prepare(s, "DELETE FROM position WHERE ?1 IS NULL OR source = ?1", &s->forget, e))
         return s;
 failed:
@@ -298,6 +299,33 @@ static bool read_cuts(const char *p, struct position *to)
 
 /* ---- positions ---- */
 
+/* FNV-1a over all that is kept: a flipped bit must not pass for a position. <seen>, <leaves>
+ * and <cuts>: as they are written. False: no memory. */
+static bool sum_position(const char *source, const struct position *p, const char *seen,
+                         const char *leaves, const char *cuts, uint64_t *sum)
+{
+    const struct identity *id = &p->identity;
+    struct buf b;
+    bool ok;
+
+    buf_init(&b, SIZE_MAX / 2);
+    buf_printf(&b, "%s\n%d %" PRIu64 " %s %" PRIu64 "\n%s %" PRIu32 " %s %s %" PRIu32 " %d", source,
+               (int)p->phase, p->horizon.floor, seen, p->floor_lsn, id->system, id->database,
+               id->started, id->stats, id->timeline, id->in_recovery);
+    buf_printf(&b, " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n%" PRIu32 " %s %" PRIu64
+               "\n%" PRIu32 " %" PRIu32 "\n", id->xmax, id->lsn, id->durable_xmax, id->durable_lsn,
+               p->table, leaves, p->rows, p->done.leaf, p->done.end);
+    buf_puts(&b, cuts);
+    buf_puts(&b, p->signature != NULL ? p->signature : "-");
+    buf_puts(&b, p->done.keys != NULL ? p->done.keys : "-");
+    *sum = 14695981039346656037u;
+    for (size_t i = 0; i < b.len; i++)
+        *sum = (*sum ^ (unsigned char)b.data[i]) * 1099511628211u;
+    ok = buf_ok(&b);
+    buf_fini(&b);
+    return ok;
+}
+
 static uint64_t column_u64(sqlite3_stmt *st, int i)
 {
     return (uint64_t)sqlite3_column_int64(st, i);
@@ -319,13 +347,14 @@ static bool column_copy(sqlite3_stmt *st, int i, char **to)
     return text == NULL || *to != NULL;
 }
 
-static bool read_position(sqlite3_stmt *st, struct position *p)
+static bool read_position(sqlite3_stmt *st, const char *source, struct position *p)
 {
     struct identity *id = &p->identity;
     const char *seen = (const char *)sqlite3_column_text(st, 2);
     const char *leaves = (const char *)sqlite3_column_text(st, 16);
     const char *cuts = (const char *)sqlite3_column_text(st, 18);
     int phase = sqlite3_column_int(st, 0);
+    uint64_t sum;
 
     p->phase = phase == PHASE_SNAPSHOT ? PHASE_SNAPSHOT : PHASE_POLL;
     p->horizon.floor = column_u64(st, 1);
@@ -347,7 +376,8 @@ static bool read_position(sqlite3_stmt *st, struct position *p)
            column_text(st, 4, id->system, sizeof id->system) &&
            column_text(st, 6, id->started, sizeof id->started) &&
            column_text(st, 7, id->stats, sizeof id->stats) &&
-           column_copy(st, 15, &p->signature) && column_copy(st, 21, &p->done.keys);
+           column_copy(st, 15, &p->signature) && column_copy(st, 21, &p->done.keys) &&
+           sum_position(source, p, seen, leaves, cuts, &sum) && sum == column_u64(st, 22);
 }
 
 bool store_load(struct store *s, const char *source, struct position *p, bool *found, struct err *e)
@@ -359,7 +389,7 @@ bool store_load(struct store *s, const char *source, struct position *p, bool *f
     switch (sqlite3_step(s->load)) {
     case SQLITE_ROW:
         *found = true;
-        if (!read_position(s->load, p)) {
+        if (!read_position(s->load, source, p)) {
             position_fini(p);
             ok = fail_damaged(s, source, e);
         }
@@ -389,6 +419,7 @@ bool store_save(struct store *s, const char *source, const struct position *p, s
     const struct identity *id = &p->identity;
     char *seen = write_seen(&p->horizon.seen), *leaves = write_leaves(p), *cuts = write_cuts(p);
     sqlite3_stmt *st = s->save;
+    uint64_t sum = 0;
     bool ok;
 
     bind_text(st, 1, source);
@@ -414,7 +445,10 @@ bool store_save(struct store *s, const char *source, const struct position *p, s
     bind_u64(st, 21, p->done.leaf);
     bind_u64(st, 22, p->done.end);
     bind_text(st, 23, p->done.keys);
-    ok = seen != NULL && leaves != NULL && cuts != NULL
+    ok = seen != NULL && leaves != NULL && cuts != NULL &&
+         sum_position(source, p, seen, leaves, cuts, &sum);
+    bind_u64(st, 24, sum);
+    ok = ok
              ? sqlite3_step(st) == SQLITE_DONE || fail(s, e) : err_memory(e);
     sqlite3_reset(st);
     sqlite3_clear_bindings(st);

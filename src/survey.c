@@ -78,17 +78,27 @@ static bool read_facts(struct survey *s, const struct db_rows *r, bool is_full, 
     return true;
 }
 
-bool survey_glance(struct survey *s, struct db *db, struct err *e)
+static bool ask(struct survey *s, struct db *db, bool for_all, struct err *e)
 {
     struct db_rows *rows = NULL;
     struct buf sql;
     bool ok;
 
     buf_init(&sql, BUF_SQL_MAX);
-    query_glance(&sql);
-    ok = run(db, &sql, &rows, 1, e) && read_facts(s, rows, false, e);
+    (for_all ? query_facts : query_glance)(&sql);
+    ok = run(db, &sql, &rows, 1, e) && read_facts(s, rows, for_all, e);
     db_rows_free(rows);
     return ok;
+}
+
+bool survey_glance(struct survey *s, struct db *db, struct err *e)
+{
+    return ask(s, db, false, e);
+}
+
+bool survey_identify(struct survey *s, struct db *db, struct err *e)
+{
+    return ask(s, db, true, e);
 }
 
 static bool read_shape(struct survey *s, const struct db_rows *columns,

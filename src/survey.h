@@ -48,6 +48,9 @@ bool survey_resolve(struct survey *s, struct db *db, const struct source_config 
  * another server or another run of it; the rest stays. */
 bool survey_glance(struct survey *s, struct db *db, struct err *e) WARN_UNUSED;
 
+/* One statement, no transaction: the snapshot and the whole identity. */
+bool survey_identify(struct survey *s, struct db *db, struct err *e) WARN_UNUSED;
+
 /* Leaves a transaction open that holds the lock and the snapshot. Keeps the shape that it
  * finds in <s> where nothing has changed. After a failure no transaction is open. */
 bool survey_begin(struct survey *s, struct db *db, const struct source_config *c, bool with_sizes,
