@@ -68,7 +68,8 @@ bool batch_add(struct batch *b, const struct row *row, const char *bytes)
             return false;
         b->rows = p;
     }
-    memcpy(b->bytes + b->n_bytes, bytes, row->len);
+    if (row->len > 0)
+        memcpy(b->bytes + b->n_bytes, bytes, row->len);
     b->rows[b->n_rows] = *row;
     b->rows[b->n_rows].start = b->n_bytes;
     b->n_rows++;

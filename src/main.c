@@ -384,6 +384,10 @@ int main(int argc, char **argv)
             log_text(&a.log, LOG_ERROR, e.msg, NULL, NULL);
         }
     }
+    if (ok && a.is_answered && !output_flush(&e)) {
+        ok = false;
+        log_text(&a.log, LOG_ERROR, e.msg, NULL, NULL);
+    }
     if (!ok && e.code == ERR_USAGE)
         fprintf(stderr, "pgcdc-lua: %s\n", e.msg);
     free(a.script);

@@ -284,7 +284,7 @@ static bool read_step(struct source *s, struct db *db, struct outbox *out, bool 
     return false;
 }
 
-static bool poll_step(struct source *s, struct db *db, bool *had_rows, struct err *e)
+static bool poll_step(struct source *s, struct db **db, bool *had_rows, struct err *e)
 {
     struct reader *r = s->crew->reader;
     enum capture_found found;
@@ -292,18 +292,21 @@ static bool poll_step(struct source *s, struct db *db, bool *had_rows, struct er
     struct err later;
     bool ok;
 
-    if (!capture_begin(s->capture, db, &found, e)) {
-        capture_abort(s->capture, db);
+    if (!capture_begin(s->capture, *db, &found, e)) {
+        capture_abort(s->capture, *db);
         return false;
     }
     if (found == CAPTURE_NOTHING)
         return true;
     outbox_init(&out, r->queue, &s->lane, r->spool_dir, capture_is_held(s->capture));
-    ok = read_step(s, db, &out, had_rows, e);
+    ok = read_step(s, *db, &out, had_rows, e);
     if (!ok) {
         bool was_held = capture_is_held(s->capture);
 
-        capture_abort(s->capture, db);
+        capture_abort(s->capture, *db);
+        /* a transaction that cannot be ended, in a COPY, must not wait for the host */
+        db_close(*db);
+        *db = NULL;
         /* what a poll has handed out counts as delivered, so it must get there */
         if (!was_held && !outbox_flush(&out, &later) && e->code != ERR_STATE)
             *e = later;
@@ -339,7 +342,7 @@ static bool do_step(struct source *s, struct db **db, struct err *e)
     if (mode == READER_CHECK)
         return check(s, *db, e);
     s->due_ms = clock_mono_ms();
-    if (!poll_step(s, *db, &had_rows, e))
+    if (!poll_step(s, db, &had_rows, e))
         return false;
     if (capture_is_in_snapshot(s->capture) || !capture_has_polled(s->capture))
         return true; /* due again at once */
