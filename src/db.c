@@ -183,11 +183,12 @@ static void drop_notice(void *arg, const PGresult *res)
 
 struct db *db_open(const char *conninfo, int stop_fd, struct err *e)
 {
-    /* what comes before dbname is a default, which the conninfo in it overrides */
+    /* what comes before dbname is a default, which the conninfo in it overrides; what comes
+     * behind it overrides that */
     static const char *const keywords[] = { "fallback_application_name", "keepalives_idle",
-        "keepalives_interval", "keepalives_count", "tcp_user_timeout", "client_encoding", "dbname",
+        "keepalives_interval", "keepalives_count", "tcp_user_timeout", "dbname", "client_encoding",
         NULL };
-    const char *values[] = { "pgcdc-lua", "30", "10", "3", "60000", "UTF8", conninfo, NULL };
+    const char *values[] = { "pgcdc-lua", "30", "10", "3", "60000", conninfo, "UTF8", NULL };
     struct db *db;
 
     if (!check_conninfo(conninfo, e))
@@ -203,7 +204,8 @@ struct db *db_open(const char *conninfo, int stop_fd, struct err *e)
         err_memory(e);
         goto fail;
     }
-    /* so that a refusal carries its SQLSTATE, which libpq hides otherwise */
+    /* so that a refusal, and the last word of a server that goes, carry their SQLSTATE, which
+     * libpq hides otherwise */
     PQsetErrorVerbosity(db->conn, PQERRORS_VERBOSE);
     PQsetNoticeReceiver(db->conn, drop_notice, NULL);
     if (PQstatus(db->conn) == CONNECTION_BAD) {
@@ -212,7 +214,6 @@ struct db *db_open(const char *conninfo, int stop_fd, struct err *e)
     }
     if (!finish_connect(db, e))
         goto fail;
-    PQsetErrorVerbosity(db->conn, PQERRORS_DEFAULT);
     return db;
 fail:
     db_close(db);
