@@ -9,9 +9,10 @@ OPTIMIZE ?= -O2
 SANITIZE ?=
 
 # The rooms of src/ in dependency order: each includes only what stands before it.
-ROOMS_0 = err buf words clock log queue
+ROOMS_0 = err buf words utf8 clock log queue
 ROOMS_1 = db types
-ROOMS_2 = table horizon identity position query batch survey standing keyset capture spool outbox reader
+ROOMS_2 = table horizon identity position query batch survey standing keyset capture spool outbox \
+	reader
 ROOMS_3 = store
 ROOMS_4 = pool script json cells row push bind_source bind_host runtime
 ROOMS_5 = output progress host main
@@ -69,6 +70,8 @@ $(HOME_LINKS): | $(BUILD)
 NATIVE = build/tests/native.so
 NATIVE_SOURCES = $(wildcard tests/support/native*.c)
 MUTANTS = $(patsubst tests/mutants/horizon_%.c,$(PROGRAM)-%,$(wildcard tests/mutants/*.c))
+UNIT = $(BUILD)/tests/unit
+UNIT_SOURCES = $(wildcard tests/unit/*.c)
 IN_TEST = TMPDIR="$$(tests/tmpdir.sh)" PGCDC_LUA="$(CURDIR)/$(PROGRAM)"
 SUITES ?=
 ROWS ?= 2000000
@@ -83,7 +86,7 @@ demo:
 	@$(MAKE) --no-print-directory $(PROGRAM) $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/demo.lua
 
-test: $(PROGRAM) $(MUTANTS) $(NATIVE)
+test: $(PROGRAM) $(MUTANTS) $(UNIT) $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/run.lua $(SUITES)
 
 soak: $(PROGRAM) $(MUTANTS) $(NATIVE)
@@ -103,6 +106,12 @@ $(NATIVE): $(NATIVE_SOURCES) tests/support/native.h
 	@$(CC) -std=c11 -D_GNU_SOURCE -O2 $(WARNINGS) -fPIC -shared -o $@ $(NATIVE_SOURCES) \
 		$$(pkg-config --cflags lua5.4 libpq) -lpq
 
+$(UNIT): $(UNIT_SOURCES) $(OBJECTS) $(wildcard tests/unit/*.h)
+	@echo "cc   $@"
+	@mkdir -p $(@D)
+	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS) -Isrc -o $@ $(UNIT_SOURCES) \
+		$(filter-out %/main.o,$(OBJECTS)) $(LDLIBS_ALL)
+
 # The program with another capture rule, for a test that must find it out.
 $(PROGRAM)-%: $(BUILD)/horizon_%.o $(OBJECTS) | $(HOME_LINKS)
 	@echo "link $@"
@@ -119,6 +128,8 @@ $(BUILD)/horizon_%.o: tests/mutants/horizon_%.c | $(BUILD)
 # ---- tests of a program that watches itself ----
 
 # A finding ends the program with status 99 and is kept in a file, whoever started the program.
+# (Under gcc that is not so for undefined behaviour, hence clang where there is one.)
+WATCHER = $(or $(shell command -v clang),$(CC))
 WATCHED = --no-print-directory test CPPFLAGS=-U_FORTIFY_SOURCE
 FINDINGS = cat $(BUILD)/report.* 2>/dev/null && exit 1 || exit $$status
 
@@ -128,7 +139,7 @@ asan:
 	@status=0; \
 	options="exitcode=99:log_path=$(CURDIR)/$(BUILD)/report"; \
 	export ASAN_OPTIONS="$$options" UBSAN_OPTIONS="$$options:print_stacktrace=1"; \
-	PGCDC_TEST_SLOW=5 $(MAKE) $(WATCHED) BUILD=$(BUILD) OPTIMIZE="-O1 -fno-omit-frame-pointer" \
+	PGCDC_TEST_SLOW=5 $(MAKE) $(WATCHED) CC="$(WATCHER)" BUILD=$(BUILD) OPTIMIZE="-O1 -fno-omit-frame-pointer" \
 		SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all" || status=1; \
 	$(FINDINGS)
 
@@ -136,7 +147,7 @@ tsan: BUILD = build/tsan
 tsan:
 	@rm -f $(BUILD)/report.*
 	@status=0; export TSAN_OPTIONS="exitcode=99:log_path=$(CURDIR)/$(BUILD)/report"; \
-	PGCDC_TEST_SLOW=5 $(MAKE) $(WATCHED) BUILD=$(BUILD) OPTIMIZE=-O1 \
+	PGCDC_TEST_SLOW=5 $(MAKE) $(WATCHED) CC="$(WATCHER)" BUILD=$(BUILD) OPTIMIZE=-O1 \
 		SANITIZE=-fsanitize=thread || status=1; \
 	$(FINDINGS)
 

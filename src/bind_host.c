@@ -8,6 +8,7 @@
 #include "words.h"
 
 #include <lauxlib.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,7 +42,8 @@ static int decode(lua_State *L)
 /* Turns the value on top of the stack into a field's text; leaves it on the stack. */
 static void read_field(lua_State *L, struct log_field *f)
 {
-    f->raw = lua_isboolean(L, -1) || lua_isinteger(L, -1);
+    f->raw = lua_isboolean(L, -1) ||
+             (lua_type(L, -1) == LUA_TNUMBER && isfinite(lua_tonumber(L, -1)));
     if (lua_istable(L, -1)) {
         struct buf *b = &script_of(L)->scratch;
 
@@ -52,6 +54,13 @@ static void read_field(lua_State *L, struct log_field *f)
         luaL_tolstring(L, -1, NULL);
     }
     f->value = lua_tolstring(L, -1, &f->len);
+}
+
+static int compare_fields(const void *a, const void *b)
+{
+    const struct log_field *x = a, *y = b;
+
+    return strcmp(x->key, y->key);
 }
 
 static int log_message(lua_State *L)
@@ -89,6 +98,9 @@ static int log_message(lua_State *L)
             lua_pop(L, 1);                                     /* ... keytext text key */
         }
     }
+    /* rows and their like have an order of their own */
+    if (n > 1 && luaL_getmetafield(L, 3, "__pairs") == LUA_TNIL)
+        qsort(fields, n, sizeof *fields, compare_fields);
     log_line(log, (enum log_level)level, message, len, fields, n);
     return 0;
 }

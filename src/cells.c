@@ -14,10 +14,7 @@
 
 const char *const op_names[OP_COUNT] = { "read", "upsert" };
 
-static const char form_key;
-
-/* Where a table hides its cells: a place in its array part is the quickest to find. */
-#define HIDDEN 1
+static const char cells_key, form_key;
 
 static int drop_form(lua_State *L)
 {
@@ -116,6 +113,8 @@ struct cells *cells_push(lua_State *L, const struct batch *b, const struct row *
     size_t n = b->shape->n_columns;
     struct cells *c = lua_newuserdatauv(L, sizeof *c + n * sizeof c->ends[0] + row->len, 2);
 
+    c->mark = &cells_key;
+    c->n_columns = (uint32_t)n;
     c->xid = row->xid;
     c->op = row->is_read ? OP_READ : OP_UPSERT;
     c->is_split = c->has_side = false;
@@ -127,24 +126,25 @@ struct cells *cells_push(lua_State *L, const struct batch *b, const struct row *
 
 void cells_set(lua_State *L, int index)
 {
-    lua_rawseti(L, index, HIDDEN);
+    lua_rawsetp(L, index, &cells_key);
 }
 
 void cells_push_of(lua_State *L, int index)
 {
-    lua_rawgeti(L, index, HIDDEN);
+    lua_rawgetp(L, index, &cells_key);
 }
 
-struct cells *cells_at(lua_State *L, int index)
+struct cells *cells_at(lua_State *L, int index, const struct form *f)
 {
     struct cells *c = NULL;
 
     if (lua_istable(L, index)) {
         cells_push_of(L, index);
-        c = lua_touserdata(L, -1);
+        if (lua_type(L, -1) == LUA_TUSERDATA && lua_rawlen(L, -1) >= sizeof *c)
+            c = lua_touserdata(L, -1);
         lua_pop(L, 1);
     }
-    if (c == NULL)
+    if (c == NULL || c->mark != &cells_key || c->n_columns != f->shape->n_columns)
         luaL_error(L, "this is not a change, nor the row of one");
     return c;
 }
@@ -174,6 +174,8 @@ struct form *cells_form(lua_State *L, int index)
         f = cells_metatable_form(L, -1);
         lua_pop(L, 1);
     }
+    if (f == NULL)
+        luaL_error(L, "this is not a change, nor a part of one");
     return f;
 }
 

@@ -40,6 +40,8 @@ static inline void fixed_put(struct buf *b, struct fixed f)
 enum { CELLS_SET = 1, CELLS_DECODED };
 
 struct cells {
+    const void *mark;   /* tells cells from other userdata that a script may put in their place */
+    uint32_t n_columns;
     uint64_t xid;
     enum op op;
     bool is_split;
@@ -60,11 +62,11 @@ struct cells *cells_push(lua_State *L, const struct batch *b, const struct row *
 /* The table at <index> holds the cells on top of the stack, which are popped. */
 void cells_set(lua_State *L, int index);
 
-/* The cells of the table at <index>, borrowed; throws if it has none. */
-struct cells *cells_at(lua_State *L, int index);
+/* The cells of the table at <index>, borrowed; throws if it has none that fit the form. */
+struct cells *cells_at(lua_State *L, int index, const struct form *f);
 void cells_push_of(lua_State *L, int index);                   /* [-0, +1] */
 
-/* The form whose userdata is kept in the metatable of the table at <index>. */
+/* The form whose userdata is kept in the metatable of the table at <index>; throws if none is. */
 void cells_set_form(lua_State *L, int metatable, int form);
 struct form *cells_metatable_form(lua_State *L, int metatable);
 struct form *cells_form(lua_State *L, int index);

@@ -4,6 +4,7 @@
 
 #include "buf.h"
 #include "clock.h"
+#include "utf8.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -20,8 +21,8 @@ int log_level_by_name(const char *name)
     return -1;
 }
 
-/* A quoted string that is valid in logfmt and in JSON alike. Bytes that are
- * not ASCII pass; a log line promises no more than its data did. */
+/* A quoted string that is valid in logfmt and in JSON alike. A byte that belongs to no
+ * character becomes U+FFFD. */
 static void put_quoted(struct buf *b, const char *s, size_t n)
 {
     buf_putc(b, '"');
@@ -37,6 +38,15 @@ static void put_quoted(struct buf *b, const char *s, size_t n)
             buf_puts(b, "\\t");
         } else if (c < 0x20 || c == 0x7f) {
             buf_printf(b, "\\u%04x", c);
+        } else if (c >= 0x80) {
+            size_t len = utf8_length(s + i, n - i);
+
+            if (len == 0) {
+                buf_puts(b, "\xef\xbf\xbd");
+            } else {
+                buf_add(b, s + i, len);
+                i += len - 1;
+            }
         } else {
             buf_putc(b, (char)c);
         }
@@ -47,7 +57,8 @@ static void put_quoted(struct buf *b, const char *s, size_t n)
 static bool is_bare(const char *s, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        if ((unsigned char)s[i] <= ' ' || strchr("\"=\\\x7f", s[i]) != NULL)
+        if ((unsigned char)s[i] <= ' ' || (unsigned char)s[i] >= 0x7f ||
+            strchr("\"=\\", s[i]) != NULL)
             return false;
     return n > 0;
 }

@@ -228,12 +228,16 @@ static void push_what(lua_State *L, struct form *f, struct cells *c, enum what w
 
 static int change_index(lua_State *L)
 {
+    struct form *f = row_upvalue_form(L);
+    enum what what;
+
     lua_pushvalue(L, 2);
     if (!lua_isstring(L, 2) || lua_rawget(L, lua_upvalueindex(2)) != LUA_TNUMBER) {
         lua_pushnil(L);
         return 1;
     }
-    push_what(L, row_upvalue_form(L), cells_at(L, 1), (enum what)lua_tointeger(L, -1));
+    what = (enum what)lua_tointeger(L, -1);
+    push_what(L, f, cells_at(L, 1, f), what);
     return 1;
 }
 
@@ -282,7 +286,7 @@ static int change_pairs(lua_State *L)
 {
     lua_Integer n = 0;
 
-    cells_at(L, 1);
+    cells_at(L, 1, row_upvalue_form(L));
     lua_settop(L, 1);
     push_added(L, 1);                                          /* change added */
     lua_createtable(L, 20, 0);                                 /* change added list */
@@ -311,7 +315,7 @@ static int change_pairs(lua_State *L)
 /* The JSON of one field that the script has not replaced. */
 static void put_what(lua_State *L, const struct form *f, int index, enum what what, struct buf *b)
 {
-    struct cells *c = cells_at(L, index);
+    struct cells *c = cells_at(L, index, f);
 
     switch (what) {
     case W_KEY:
@@ -388,7 +392,7 @@ static void put_touched(lua_State *L, const struct form *f, int index, struct bu
 static void put_change(lua_State *L, int index, struct buf *b)
 {
     const struct form *f = cells_form(L, index);
-    struct cells *c = cells_at(L, index);
+    struct cells *c = cells_at(L, index, f);
     bool is_touched = false;
 
     index = lua_absindex(L, index);
@@ -416,7 +420,7 @@ static int change_tostring(lua_State *L)
 {
     struct buf *b = &script_of(L)->scratch;
 
-    cells_at(L, 1);
+    cells_at(L, 1, row_upvalue_form(L));
     buf_clear(b);
     put_change(L, 1, b);
     lua_pushlstring(L, b->data, b->len);
@@ -480,7 +484,7 @@ void push_metatable(lua_State *L, struct shape *shape, const char *source, int *
 
 void push_change(lua_State *L, int metatable, const struct batch *b, const struct row *row)
 {
-    lua_createtable(L, 1, 1);                                  /* change */
+    lua_createtable(L, 0, 2);                                  /* change */
     cells_push(L, b, row);
     cells_set(L, -2);
     lua_pushvalue(L, metatable);

@@ -55,7 +55,7 @@ static bool push_from_side(lua_State *L, int index, int n, const char *name)
 static void push_cell(lua_State *L, const struct form *f, int row, size_t i)
 {
     const struct column *column = &f->shape->columns[i];
-    struct cells *c = cells_at(L, row);
+    struct cells *c = cells_at(L, row, f);
 
     if (!c->has_side && column->kind != KIND_JSON) {
         cells_push_field(L, f, c, i);
@@ -138,7 +138,7 @@ static int row_newindex(lua_State *L)
     if (lua_type(L, 2) != LUA_TSTRING)
         return luaL_error(L, "a row has columns, and a %s is not the name of one",
                           luaL_typename(L, 2));
-    cells_at(L, 1);
+    cells_at(L, 1, row_upvalue_form(L));
     push_side_table(L, 1, CELLS_SET, true);                            /* row name value side */
     if (column_index(L, 2) < 0) {
         set_extra(L, 4);
@@ -178,7 +178,7 @@ static int row_next(lua_State *L)
 
 static int row_pairs(lua_State *L)
 {
-    cells_at(L, 1);
+    cells_at(L, 1, row_upvalue_form(L));
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_pushinteger(L, 0);
     lua_pushcclosure(L, row_next, 2);
@@ -274,7 +274,7 @@ static void put_extras(lua_State *L, int row, struct buf *b)
 
 void row_put(lua_State *L, const struct form *f, int index, struct buf *b)
 {
-    struct cells *c = cells_at(L, index);
+    struct cells *c = cells_at(L, index, f);
     bool is_touched = c->has_side;
 
     index = lua_absindex(L, index);
@@ -341,7 +341,7 @@ void row_push(lua_State *L, int index, int metatable)
 {
     index = lua_absindex(L, index);
     metatable = lua_absindex(L, metatable);
-    lua_createtable(L, 1, 0);
+    lua_createtable(L, 0, 1);
     cells_push_of(L, index);
     cells_set(L, -2);
     lua_pushvalue(L, metatable);

@@ -8,6 +8,8 @@
  * SPDX-License-Identifier: MIT */
 #include "types.h"
 
+#include "utf8.h"
+
 #include <string.h>
 
 enum { BOOL = 16, BYTEA = 17, INT8 = 20, INT2 = 21, INT4 = 23, JSON = 114, FLOAT4 = 700,
@@ -160,23 +162,6 @@ bool field_bytea(struct field f, char *to, size_t *len)
     return true;
 }
 
-size_t types_utf8(const char *s, size_t len)
-{
-    const unsigned char *u = (const unsigned char *)s;
-    size_t n = u[0] < 0x80 ? 1 : u[0] < 0xC2 ? 0 : u[0] < 0xE0 ? 2 : u[0] < 0xF0 ? 3
-             : u[0] < 0xF5 ? 4 : 0;
-
-    if (n == 0 || n > len)
-        return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((u[i] & 0xC0) != 0x80)
-            return 0;
-    if ((u[0] == 0xE0 && u[1] < 0xA0) || (u[0] == 0xED && u[1] > 0x9F) ||
-        (u[0] == 0xF0 && u[1] < 0x90) || (u[0] == 0xF4 && u[1] > 0x8F))
-        return 0;
-    return n;
-}
-
 bool types_is_number(const char *s, size_t len)
 {
     const char *end = s + len;
@@ -272,7 +257,7 @@ static bool put_text(struct buf *b, const char *s, size_t len, bool from_copy)
             break;
         if ((unsigned char)*p >= 0x80) {
             for (run = p; p < end && (unsigned char)*p >= 0x80; p += n)
-                if ((n = types_utf8(p, (size_t)(end - p))) == 0)
+                if ((n = utf8_length(p, (size_t)(end - p))) == 0)
                     return false;
             buf_add(b, run, (size_t)(p - run));
             continue;
@@ -331,7 +316,7 @@ static bool put_document(struct buf *b, struct field f)
             to[i] = ' ';
         if ((unsigned char)to[i] < 0x80)
             continue;
-        if ((w = types_utf8(to + i, n - i)) == 0)
+        if ((w = utf8_length(to + i, n - i)) == 0)
             return false;
         i += w - 1;
     }

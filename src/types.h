@@ -71,7 +71,4 @@ bool types_put_string(struct buf *b, const char *s, size_t len) WARN_UNUSED;
 /* True if the text is a JSON number (and not NaN or Infinity). */
 bool types_is_number(const char *s, size_t len);
 
-/* How many bytes the UTF-8 character at <s> has (1 to 4), 0 if it is none. */
-size_t types_utf8(const char *s, size_t len);
-
 #endif
