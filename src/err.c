@@ -41,7 +41,7 @@ bool err_set(struct err *e, enum err_code code, const char *fmt, ...)
 
 bool err_prefix(struct err *e, const char *fmt, ...)
 {
-    char prefix[sizeof e->msg / 2];
+    char prefix[512];
     size_t n, room, len = strlen(e->msg);
     va_list ap;
 

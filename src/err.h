@@ -28,7 +28,7 @@ enum err_code {
 struct err {
     enum err_code code;
     char sqlstate[6]; /* "" where the server gave none */
-    char msg[512];    /* one line, UTF-8 */
+    char msg[2048];   /* one line, UTF-8 */
 };
 
 #define WARN_UNUSED __attribute__((warn_unused_result))
