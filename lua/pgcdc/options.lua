@@ -27,7 +27,7 @@ end
 -- The value that `text` stands for, or nil and what is wrong with it.
 local function read(name, text, default)
    if default == options.required then
-      if text == "" then
+      if not text:find("[^%s,]") then -- nor a list of nothing
          return nil, ("%s must not be empty"):format(name)
       end
       return text
