@@ -139,7 +139,8 @@ asan:
 	@status=0; \
 	options="exitcode=99:log_path=$(CURDIR)/$(BUILD)/report"; \
 	export ASAN_OPTIONS="$$options" UBSAN_OPTIONS="$$options:print_stacktrace=1"; \
-	PGCDC_TEST_SLOW=5 $(MAKE) $(WATCHED) CC="$(WATCHER)" BUILD=$(BUILD) OPTIMIZE="-O1 -fno-omit-frame-pointer" \
+	PGCDC_TEST_SLOW=5 $(MAKE) $(WATCHED) BUILD=$(BUILD) CC="$(WATCHER)" \
+		OPTIMIZE="-O1 -fno-omit-frame-pointer" \
 		SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all" || status=1; \
 	$(FINDINGS)
 
@@ -147,8 +148,8 @@ tsan: BUILD = build/tsan
 tsan:
 	@rm -f $(BUILD)/report.*
 	@status=0; export TSAN_OPTIONS="exitcode=99:log_path=$(CURDIR)/$(BUILD)/report"; \
-	PGCDC_TEST_SLOW=5 $(MAKE) $(WATCHED) CC="$(WATCHER)" BUILD=$(BUILD) OPTIMIZE=-O1 \
-		SANITIZE=-fsanitize=thread || status=1; \
+	PGCDC_TEST_SLOW=5 $(MAKE) $(WATCHED) BUILD=$(BUILD) CC="$(WATCHER)" \
+		OPTIMIZE=-O1 SANITIZE=-fsanitize=thread || status=1; \
 	$(FINDINGS)
 
 valgrind: $(PROGRAM) $(NATIVE)

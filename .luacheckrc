@@ -1,0 +1,5 @@
+-- .luacheckrc: what luacheck is told of our Lua.
+-- SPDX-License-Identifier: MIT
+std = "lua54"
+max_line_length = false -- lint.lua counts the columns
+files["scripts"].read_globals = {"pgcdc"}

@@ -1,0 +1,84 @@
+#!/bin/sh
+# setup.sh: installs what the build and the tests need and this machine lacks.
+# SPDX-License-Identifier: MIT
+#
+# Says nothing and touches nothing where all is there. Otherwise it installs Debian
+# packages with apt-get, through sudo where it is not run as root, and says which.
+# What is missing is found by trying it, not by asking dpkg, so that things that
+# were installed in another way count. Debian starts a server when it installs
+# one: not here, the tests make their own.
+
+set -eu
+
+say() {
+   printf 'setup: %s\n' "$*"
+}
+
+missing=
+
+need() {
+   missing="$missing $*"
+}
+
+has() {
+   command -v "$1" >/dev/null 2>&1
+}
+
+has_server() {
+   if [ -n "${PGBIN:-}" ]; then
+      [ -x "$PGBIN/postgres" ]
+   else
+      for postgres in "$(pg_config --bindir 2>/dev/null || true)/postgres" \
+         /usr/lib/postgresql/*/bin/postgres; do
+         [ -x "$postgres" ] && return
+      done
+      return 1
+   fi
+}
+
+has "${CC:-cc}" || need gcc libc6-dev
+has pkg-config || need pkg-config
+for pair in libpq:libpq-dev lua5.4:liblua5.4-dev sqlite3:libsqlite3-dev jansson:libjansson-dev; do
+   pkg-config --exists "${pair%:*}" 2>/dev/null || need "${pair#*:}"
+done
+has lua5.4 || need lua5.4
+lua5.4 -e 'require "luaunit"' >/dev/null 2>&1 || need lua-unit
+has luacheck || need lua-check
+has_server || need postgresql
+
+[ -n "$missing" ] || exit 0
+
+if ! has apt-get; then
+   say "missing, by Debian's names:$missing"
+   say "there is no apt-get here: please install them yourself"
+   exit 1
+fi
+sudo=
+if [ "$(id -u)" != 0 ]; then
+   if ! has sudo; then
+      say "missing:$missing"
+      say "there is no sudo here: as root, run  apt-get install$missing"
+      exit 1
+   fi
+   sudo=sudo
+fi
+
+say "installing with ${sudo:+sudo }apt-get:$missing"
+# shellcheck disable=SC2086 # $missing is a list
+$sudo sh -c '
+   apt="env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300"
+   clusters=/etc/postgresql-common/createcluster.d
+   log=$(mktemp)
+   trap "rm -f \"$log\" $clusters/pgcdc-lua.conf" EXIT
+   mkdir -p $clusters
+   echo "create_main_cluster = false" >$clusters/pgcdc-lua.conf
+   $apt update >"$log" 2>&1 || cat "$log" >&2
+   if ! $apt install --no-install-recommends "$@" </dev/null >"$log" 2>&1; then
+      cat "$log" >&2
+      exit 1
+   fi
+' setup $missing || {
+   say "apt-get could not install them"
+   exit 1
+}
+say "done"

@@ -1,0 +1,131 @@
+-- exact_checker.lua: holds what the program has delivered against what is in the tables.
+-- SPDX-License-Identifier: MIT
+--
+-- Reads the lines of checker.script. Problems are collected, not raised: a test of the
+-- test wants to see them.
+
+local checker = {}
+
+-- Prints a line for each change. The tables' names come as arguments.
+checker.script = [[
+local options = pgcdc.options {tables = pgcdc.required, interval = 0.02}
+for name in options.tables:gmatch "[^,]+" do
+   pgcdc.source {table = name, interval = options.interval, on_change = function(change)
+      local row = change.row
+      io.write(("%s %d %d %d %s\n"):format(change.table, row.k, row.v, change.xid, change.op))
+   end}
+end]]
+
+local max_problems = 20
+
+local methods = {}
+methods.__index = methods
+
+-- options.tables: their names; options.repeats: a (key, xid) may come twice.
+function checker.new(options)
+   local self = setmetatable({
+      tables = options.tables, repeats = options.repeats,
+      last = {},     -- by table and key: {v =, xid =} as delivered last
+      seen = {},     -- by table, key and xid: the version that was delivered
+      marks = {},    -- by table: its mark was delivered
+      delivered = 0, repeated = 0,
+      problems = {}, n_problems = 0,
+   }, methods)
+   for _, name in ipairs(options.tables) do
+      self.last[name], self.seen[name] = {}, {}
+   end
+   return self
+end
+
+function methods:complain(text, ...)
+   self.n_problems = self.n_problems + 1
+   if self.n_problems <= max_problems then
+      self.problems[self.n_problems] = text:format(...)
+   end
+end
+
+-- Takes one line that the program has written.
+function methods:take(line)
+   local name, k, v, xid, op = line:match "^(%w+) (%d+) (%d+) (%d+) (%a+)$"
+   if not name then
+      self:complain("no change: %q", line)
+      return
+   end
+   k, v = math.tointeger(k), math.tointeger(v)
+   self.delivered = self.delivered + 1
+   local last, id = self.last[name][k], k .. "/" .. xid
+   if last and v < last.v then
+      self:complain("%s %d went back from version %d (xid %s) to %d (xid %s, %s)", name, k, last.v,
+         last.xid, v, xid, op)
+   end
+   local before = self.seen[name][id]
+   if before then
+      self.repeated = self.repeated + 1
+      if before ~= v then
+         self:complain("%s %d of xid %s came as version %d and as %d", name, k, xid, before, v)
+      elseif not self.repeats then
+         self:complain("%s %d version %d of xid %s was delivered twice (%s)", name, k, v, xid, op)
+      end
+   end
+   self.seen[name][id] = v
+   self.last[name][k] = {v = v, xid = xid}
+   self.marks[name] = self.marks[name] or k == 0
+end
+
+-- Marks the end in each table: a row of a transaction that began after all others were over, so
+-- whoever sees it sees all.
+function methods:mark(conn)
+   for _, name in ipairs(self.tables) do
+      conn:exec(("insert into %s values (0, bump('%s', 0))"):format(name, name))
+   end
+end
+
+-- Whether the marks of all tables were delivered.
+function methods:is_complete()
+   for _, name in ipairs(self.tables) do
+      if not self.marks[name] then
+         return false
+      end
+   end
+   return true
+end
+
+-- Compares with the tables, when nobody writes any more.
+function methods:compare(conn)
+   local wrap = 1 << 32
+   for _, name in ipairs(self.tables) do
+      for _, row in ipairs(conn:exec("select k, v, xmin from " .. name)) do
+         local k, v, xmin = math.tointeger(row[1]), math.tointeger(row[2]), math.tointeger(row[3])
+         local last = self.last[name][k]
+         if not last then
+            self:complain("%s %d version %d of xid %d was never delivered", name, k, v, xmin)
+         elseif last.v ~= v or math.tointeger(last.xid) % wrap ~= xmin then
+            self:complain("%s %d is at version %d of xid %d, the last delivered is %d of xid %s",
+               name, k, v, xmin, last.v, last.xid)
+         end
+      end
+      -- what was delivered must have been committed
+      local written = {}
+      local sql = "select k, v, xmin from history where t = " .. conn:escape(name)
+      for _, row in ipairs(conn:exec(sql)) do
+         written[("%s/%s/%s"):format(row[1], row[3], row[2])] = true
+      end
+      for id, v in pairs(self.seen[name]) do
+         local k, xid = id:match "^(%d+)/(%d+)$"
+         if not written[("%s/%d/%d"):format(k, math.tointeger(xid) % wrap, v)] then
+            self:complain("%s %s version %d of xid %s was delivered, but never committed", name, k,
+               v, xid)
+         end
+      end
+   end
+end
+
+-- What is wrong, as text; nil: nothing.
+function methods:verdict()
+   if self.n_problems == 0 then
+      return nil
+   end
+   return ("%d problems:\n   %s"):format(self.n_problems, table.concat(self.problems, "\n   "))
+end
+
+return checker

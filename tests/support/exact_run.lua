@@ -1,0 +1,241 @@
+-- exact_run.lua: one run of the exactness test: writers at work, the program watching, trouble.
+-- SPDX-License-Identifier: MIT
+
+local checker = require "exact_checker"
+local crew = require "exact_crew"
+local native = require "native"
+local program = require "program"
+local scope = require "scope"
+local wait = require "wait"
+local writers = require "exact_writers"
+
+local run = {}
+
+-- Prepared transactions outlive their sessions, and would keep the database from being dropped.
+local function roll_back_prepared(db)
+   if db.cluster:running() then
+      for _, row in ipairs(db:exec [[
+            select format('rollback prepared %L', gid) from pg_prepared_xacts
+               where database = current_database()]]) do
+         db:exec(row[1])
+      end
+   end
+end
+
+-- The watcher of the program: takes its lines and, at random moments, makes trouble.
+local Watcher = {}
+Watcher.__index = Watcher
+
+local function start_program(self)
+   self.program = program.start {
+      script = checker.script, dsn = self.dsn, state = self.state,
+      args = {tables = table.concat(self.checker.tables, ",")},
+   }
+   self.taken = 0
+end
+
+local function take_lines(self)
+   local lines = self.program:lines()
+   for i = self.taken + 1, #lines do
+      self.checker:take(lines[i])
+   end
+   self.taken = #lines
+end
+
+local function terminate_backends(self)
+   local pids = self.admin:exec [[
+      select pid from pg_stat_activity where application_name = 'exact' order by backend_start]]
+   for _, row in ipairs(pids) do
+      if self.rng:chance(70) then
+         self.admin:exec("select pg_terminate_backend(" .. row[1] .. ")")
+         self.terminated = self.terminated + 1
+      end
+   end
+end
+
+local function kill_program(self)
+   self.program:kill9()
+   take_lines(self)
+   self.program:discard()
+   start_program(self)
+   self.killed = self.killed + 1
+end
+
+-- Called again and again while the writers work.
+function Watcher:watch()
+   take_lines(self)
+   -- a table rewritten while its snapshot is read is read again: repeats that are promised
+   self.stats.may_rewrite = self.stats.may_rewrite or self.with_kills
+      or self.program:stderr():find("ready.*ready") ~= nil
+   if native.now() < self.next_trouble then
+      return
+   end
+   self.next_trouble = native.now() + self.rng:float(0.05, 0.8)
+   if self.with_kills and self.rng:chance(70) then
+      kill_program(self)
+   else
+      terminate_backends(self)
+   end
+   if not self.program:alive() then
+      error("the program has ended\n" .. self.program:describe(), 0)
+   end
+end
+
+-- Waits until the marks came through.
+function Watcher:finish()
+   wait.until_(function()
+      take_lines(self)
+      return self.checker:is_complete() or not self.program:alive()
+   end, 60, function() return "the marks\n" .. self.program:describe() end)
+   return self.program:stop()
+end
+
+-- A database with the tables, and another one. options: see run.random.
+local function set_up(options)
+   local primary = options.cluster
+   local db, other = primary:database {name = "exact"}, primary:database {name = "elsewhere"}
+   writers.create(db)
+   scope.add(function() roll_back_prepared(db) end)
+   local source = options.standby or primary
+   local dsn = source:dsn(db.name, {application_name = "exact"})
+   if options.standby then
+      options.standby:wait_replay()
+   end
+   return db, other, dsn
+end
+
+-- Writers work for options.seconds on options.cluster while the program reads it, or
+-- options.standby. options.seed; options.kills: the program is killed again and again. Returns the
+-- checker, after its comparison; the statistics; the result of the program.
+function run.random(options)
+   local db, other, dsn = set_up(options)
+   local rng = crew.random(options.seed)
+   local stats, team = writers.new_stats(), crew.new()
+   for i = 1, 8 do
+      team:add(db:connect(), crew.random(rng:int(1, 1 << 60)),
+         writers.write(("%s_%d"):format(db.name, i), stats))
+   end
+   team:add(other:connect(), crew.random(rng:int(1, 1 << 60)), writers.stand_in_the_way)
+   team:add(db:connect(), crew.random(rng:int(1, 1 << 60)), writers.vacuum(stats))
+   local watcher = setmetatable({
+      dsn = dsn, state = scope.dir "exact" .. "/state.db", rng = rng, with_kills = options.kills,
+      stats = stats,
+      checker = checker.new {tables = writers.tables, repeats = options.kills},
+      admin = (options.standby or options.cluster):connect(),
+      next_trouble = native.now() + rng:float(0.02, 0.5), terminated = 0, killed = 0,
+   }, Watcher)
+   if options.calm then
+      watcher.next_trouble = math.huge
+   end
+   start_program(watcher)
+   team:run(options.seconds, function() watcher:watch() end)
+   watcher.checker:mark(db:connection())
+   local result = watcher:finish()
+   watcher.checker:compare(db:connection())
+   stats.may_rewrite = nil
+   stats.killed, stats.terminated = watcher.killed, watcher.terminated
+   return watcher.checker, stats, result
+end
+
+-- hunt(rows) ends the connection of the next poll that has sent that many rows, and locks the
+-- table, so that the poll after it waits until all who write have committed. False: there was none
+-- within 5 s.
+local hunter = [[
+   create function hunt(rows int) returns bool language plpgsql as $$
+   declare
+      give_up timestamptz := clock_timestamp() + interval '5 s';
+   begin
+      while clock_timestamp() < give_up loop
+         perform pg_stat_clear_snapshot();
+         perform pg_terminate_backend(pid) from pg_stat_progress_copy join pg_stat_activity
+            using (pid) where application_name = 'exact' and tuples_processed >= rows;
+         if found then
+            lock table big in access exclusive mode;
+            return true;
+         end if;
+         perform pg_sleep(0.0005);
+      end loop;
+      return false;
+   end $$]]
+
+-- Cuts the next big poll, and commits on <writer> before the one after it. Whether one was cut.
+local function cut_poll(watcher, rows, db, writer)
+   local admin = watcher.admin
+   assert(admin:send(("select hunt(%d)"):format(rows)))
+   wait.until_(function()
+      return not admin:busy() or db:value(
+         "select 1 from pg_locks where not granted and pid = " .. admin:pid())
+   end, 30, "the lock")
+   writer:exec "commit"
+   local found = assert(admin:collect(wait.scaled(30)))
+   take_lines(watcher)
+   return found[1][1] == "t"
+end
+
+-- Big polls lose their connection in the middle, twice in a row. Between the two an older
+-- transaction commits. Returns the checker and how often a poll was cut twice.
+function run.cut(options)
+   local db, _, dsn = set_up(options)
+   db:exec "create table big (k int primary key, v bigint not null, pad text not null default '')"
+   db:exec(hunter)
+   local watcher = setmetatable({
+      dsn = dsn, state = scope.dir "exact" .. "/state.db", admin = db:connect(),
+      checker = checker.new {tables = {"big"}},
+   }, Watcher)
+   start_program(watcher)
+   watcher.program:wait_stderr "ready"
+   local one, many, twice = [[insert into big select k, bump('big', k), repeat('x', 1800)
+      from generate_series(%d, %d) k]],
+      -- each row by a subtransaction of its own: wherever the poll is cut, an xid is complete
+      [[do $$ begin for k in %d .. %d loop
+         begin
+            insert into big values (k, bump('big', k), repeat('x', 1800));
+         exception when unique_violation then null;
+         end;
+      end loop; end $$]], 0
+   local older, newer = db:connect(), db:connect()
+   for i = 1, options.polls do
+      older:exec("begin;" .. (i % 2 == 0 and one or many):format(i * 100000, i * 100000 + 10000))
+      newer:exec("begin;" .. (i % 2 == 0 and many or one):format(i * 100000 + 20000,
+         i * 100000 + 30000))
+      newer:exec "commit"
+      if cut_poll(watcher, 3000, db, older) and cut_poll(watcher, 6000, db, newer) then
+         twice = twice + 1
+      end
+   end
+   watcher.checker:mark(db:connection())
+   watcher:finish()
+   watcher.checker:compare(db:connection())
+   return watcher.checker, twice
+end
+
+-- The interleaving that slips through simpler rules: a transaction with a savepoint is open while a
+-- later one commits and is delivered; then it commits. Returns the checker.
+function run.scripted(options)
+   local db, _, dsn = set_up(options)
+   local old, new = db:connect(), db:connect()
+   local watcher = setmetatable({
+      dsn = dsn, state = scope.dir "exact" .. "/state.db",
+      checker = checker.new {tables = writers.tables},
+   }, Watcher)
+   local function wait_for(k)
+      watcher.program:wait_until(function()
+         take_lines(watcher)
+         return watcher.checker.last.plain[k]
+      end, 20, "row " .. k)
+   end
+   start_program(watcher)
+   wait_for(1)
+   old:exec "begin; insert into plain values (2, bump('plain', 2))"
+   old:exec "savepoint s; insert into plain values (4, bump('plain', 4)); release s"
+   old:exec "savepoint s; update plain set v = bump('plain', 1) where k = 1"
+   new:exec "insert into plain values (6, bump('plain', 6))"
+   wait_for(6)
+   old:exec "commit"
+   watcher.checker:mark(db:connection())
+   watcher:finish()
+   watcher.checker:compare(db:connection())
+   return watcher.checker
+end
+
+return run

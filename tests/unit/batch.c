@@ -1,0 +1,139 @@
+/* batch.c -- unit tests of what travels from a reader to the host.
+ * SPDX-License-Identifier: MIT */
+#include "batch.h"
+
+#include "unit.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Columns a, b, c, d of which d and b, in this order, are the key. */
+static struct shape *make_shape(void)
+{
+    struct shape *s = calloc(1, sizeof *s);
+
+    CHECK(s != NULL);
+    atomic_init(&s->refs, 1);
+    s->columns = calloc(4, sizeof *s->columns);
+    s->key = calloc(2, sizeof *s->key);
+    CHECK(s->columns != NULL && s->key != NULL);
+    s->n_columns = s->n_row = 4;
+    for (size_t i = 0; i < 4; i++) {
+        char name[2] = { (char)('a' + i), '\0' };
+
+        s->columns[i].name = strdup(name);
+    }
+    s->key[0] = 3;
+    s->key[1] = 1;
+    s->n_key = 2;
+    return s;
+}
+
+static void add(struct batch *b, const char *text, uint64_t xid)
+{
+    struct row row = { .len = (uint32_t)strlen(text), .xid = xid };
+
+    CHECK(batch_add(b, &row, text));
+}
+
+static void test_rows(void)
+{
+    struct batch *b = batch_new(BATCH_ROWS, 3);
+    char text[32];
+
+    CHECK(b != NULL && b->source == 3 && b->retry_ms < 0 && b->n_rows == 0);
+    CHECK(strlen(b->ts) > 0 && strlen(b->ts) < sizeof b->ts && batch_of(&b->item) == b);
+    for (uint64_t i = 0; i < 1000; i++) {
+        memset(text, 'a' + (int)(i % 26), sizeof text);
+        text[i % 31] = '\0';
+        add(b, text, i);
+    }
+    EQUAL(b->n_rows, 1000);
+    for (size_t i = 0; i < 1000; i++) {
+        EQUAL(b->rows[i].xid, i);
+        EQUAL(b->rows[i].len, i % 31);
+        for (size_t k = 0; k < b->rows[i].len; k++)
+            CHECK(b->bytes[b->rows[i].start + k] == 'a' + (int)(i % 26));
+    }
+    batch_free(b);
+    batch_free(NULL);
+}
+
+static void test_full(void)
+{
+    struct batch *b = batch_new(BATCH_ROWS, 0);
+    struct queue_lane lane = { 0 };
+    char *big = calloc(1, 1 << 20);
+    struct row row = { .len = 1 << 20 };
+    size_t n = 0;
+
+    CHECK(b != NULL && big != NULL && !batch_is_full(b));
+    for (; !batch_is_full(b); n++)
+        add(b, "", 1);
+    CHECK(n > 1 && n <= 100000); /* empty rows fill it too */
+    batch_seal(b, &lane);
+    CHECK(b->item.lane == &lane && b->item.bytes > n * sizeof(struct row));
+    batch_free(b);
+    b = batch_new(BATCH_ROWS, 0);
+    CHECK(b != NULL && batch_add(b, &row, big) && batch_is_full(b));
+    batch_seal(b, &lane);
+    CHECK(b->item.bytes >= 1 << 20);
+    batch_free(b);
+    b = batch_new(BATCH_NOTICE, 0);
+    CHECK(b != NULL);
+    batch_seal(b, &lane);
+    EQUAL(b->item.bytes, 0); /* words always find room */
+    batch_free(b);
+    free(big);
+}
+
+static void test_key(void)
+{
+    struct batch *b = batch_new(BATCH_ROWS, 0);
+    struct buf key;
+
+    CHECK(b != NULL);
+    b->shape = make_shape();
+    add(b, "1\tbee\t3\tdee", 1);
+    add(b, "1\t\t3\t\\N", 1);
+    add(b, "too\tfew", 1);
+    buf_init(&key, 1000);
+    CHECK(batch_row_key(b, &b->rows[0], &key));
+    EQUAL_TEXT(key.data, key.len, "dee\tbee");
+    buf_clear(&key);
+    CHECK(batch_row_key(b, &b->rows[1], &key));
+    EQUAL_TEXT(key.data, key.len, "\\N\t");
+    CHECK(!batch_row_key(b, &b->rows[2], &key));
+    buf_fini(&key);
+    buf_init(&key, 3);
+    CHECK(!batch_row_key(b, &b->rows[0], &key));
+    buf_fini(&key);
+    batch_free(b);
+}
+
+/* All that a batch owns goes with it; the shape when the last one lets go. */
+static void test_free(void)
+{
+    struct shape *s = make_shape();
+    struct batch *a = batch_new(BATCH_ROWS, 0), *b = batch_new(BATCH_SCHEMA, 1);
+
+    CHECK(a != NULL && b != NULL);
+    a->shape = s;
+    b->shape = shape_ref(s);
+    a->position = calloc(1, sizeof *a->position);
+    CHECK(a->position != NULL && xidset_add(&a->position->horizon.seen, 5));
+    b->old_signature = strdup("old");
+    b->new_signature = strdup("new");
+    b->text = strdup("text");
+    batch_free(a);
+    EQUAL(atomic_load(&s->refs), 1);
+    batch_free(b);
+}
+
+const struct unit_case batch_cases[] = {
+    { "batch_rows", test_rows },
+    { "batch_full", test_full },
+    { "batch_key", test_key },
+    { "batch_free", test_free },
+    { NULL, NULL },
+};

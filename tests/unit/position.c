@@ -1,0 +1,111 @@
+/* position.c -- unit tests of positions: copies, cuts, leaves.
+ * SPDX-License-Identifier: MIT */
+#include "position.h"
+
+#include "unit.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void cut(struct position *p, const uint64_t *xids, uint64_t xid, const char *key)
+{
+    struct xidset delivered = { 0 };
+
+    for (; *xids != 0; xids++)
+        CHECK(xidset_add(&delivered, *xids));
+    CHECK(position_cut(p, &delivered, xid, key, strlen(key)));
+    xidset_fini(&delivered);
+}
+
+static const char *cut_of(const struct position *p, uint64_t xid)
+{
+    for (size_t i = 0; i < p->n_cuts; i++)
+        if (p->cuts[i].xid == xid)
+            return p->cuts[i].key;
+    return NULL;
+}
+
+static void test_copy(void)
+{
+    struct position p = { .phase = PHASE_SNAPSHOT, .floor_lsn = 7, .rows = 9 }, copy, empty = { 0 };
+
+    p.signature = strdup("a int\n");
+    CHECK(p.signature != NULL && position_set_leaves(&p, 2));
+    p.leaves[1] = (struct leaf){ .oid = 5, .blocks = 10, .next = 4 };
+    CHECK(xidset_add(&p.horizon.seen, 77));
+    CHECK(position_add_cut(&p, 88, "x\ty", 3));
+    CHECK(position_copy(&copy, &p));
+    position_fini(&p);
+    CHECK(p.phase == PHASE_NONE && p.leaves == NULL && p.cuts == NULL && p.n_cuts == 0);
+    CHECK(copy.phase == PHASE_SNAPSHOT && copy.floor_lsn == 7 && copy.rows == 9);
+    EQUAL_TEXT(copy.signature, strlen(copy.signature), "a int\n");
+    CHECK(copy.n_leaves == 2 && copy.leaves[0].oid == 0 && copy.leaves[1].next == 4);
+    CHECK(xidset_has(&copy.horizon.seen, 77));
+    EQUAL_TEXT(cut_of(&copy, 88), strlen(cut_of(&copy, 88)), "x\ty");
+    position_fini(&copy);
+    CHECK(position_copy(&copy, &empty) && copy.n_leaves == 0 && copy.signature == NULL);
+    position_fini(&copy);
+}
+
+static void test_leaves(void)
+{
+    struct position p = { 0 };
+    uint64_t done, total;
+
+    position_progress(&p, &done, &total);
+    CHECK(done == 0 && total == 0 && position_leaf(&p, 1) == NULL);
+    CHECK(position_set_leaves(&p, 3));
+    p.leaves[0] = (struct leaf){ .oid = 1, .blocks = 10, .next = 10 };
+    p.leaves[1] = (struct leaf){ .oid = 2, .blocks = 5, .next = 9 }; /* shrunk meanwhile */
+    p.leaves[2] = (struct leaf){ .oid = 3, .blocks = 4000000000u, .next = 3000000000u };
+    position_progress(&p, &done, &total);
+    CHECK(done == 3000000015u && total == 4000000015u);
+    CHECK(position_leaf(&p, 3) == &p.leaves[2] && position_leaf(&p, 4) == NULL);
+    CHECK(position_set_leaves(&p, 0) && p.n_leaves == 0);
+    position_fini(&p);
+}
+
+/* What is below the cut is done, what is at it up to the key. */
+static void test_cut(void)
+{
+    struct position p = { .horizon.floor = 100 };
+
+    cut(&p, (uint64_t[]){ 100, 102, 105, 0 }, 105, "k1");
+    CHECK(xidset_has(&p.horizon.seen, 100) && xidset_has(&p.horizon.seen, 102));
+    CHECK(!xidset_has(&p.horizon.seen, 105) && p.n_cuts == 1);
+    EQUAL_TEXT(cut_of(&p, 105), strlen(cut_of(&p, 105)), "k1");
+    position_fini(&p);
+}
+
+/* A second cut at another xid once forgot what the first had delivered. */
+static void test_cut_again(void)
+{
+    struct position p = { .horizon.floor = 100 };
+    struct xidset delivered = { 0 };
+
+    cut(&p, (uint64_t[]){ 105, 0 }, 105, "k1");
+    cut(&p, (uint64_t[]){ 105, 0 }, 105, "k2"); /* farther in the same */
+    CHECK(p.n_cuts == 1 && strcmp(cut_of(&p, 105), "k2") == 0);
+    cut(&p, (uint64_t[]){ 103, 0 }, 103, "k3"); /* an older one committed meanwhile */
+    CHECK(p.n_cuts == 2 && strcmp(cut_of(&p, 103), "k3") == 0);
+    CHECK(strcmp(cut_of(&p, 105), "k2") == 0);
+    CHECK(!xidset_has(&p.horizon.seen, 103) && !xidset_has(&p.horizon.seen, 105));
+    cut(&p, (uint64_t[]){ 107, 0 }, 107, "k4"); /* past both, no row of them was left */
+    CHECK(p.n_cuts == 1 && strcmp(cut_of(&p, 107), "k4") == 0);
+    CHECK(xidset_has(&p.horizon.seen, 103) && xidset_has(&p.horizon.seen, 105));
+    cut(&p, (uint64_t[]){ 104, 0 }, 104, "k5");
+    CHECK(xidset_add(&delivered, 109) && position_uncut(&p, &delivered));
+    CHECK(p.n_cuts == 0 && delivered.n == 3 && xidset_has(&delivered, 104));
+    CHECK(xidset_has(&delivered, 107) && xidset_has(&delivered, 109));
+    xidset_fini(&delivered);
+    position_forget_cuts(&p);
+    position_fini(&p);
+}
+
+const struct unit_case position_cases[] = {
+    { "position_copy", test_copy },
+    { "position_leaves", test_leaves },
+    { "position_cut", test_cut },
+    { "position_cut_again", test_cut_again },
+    { NULL, NULL },
+};

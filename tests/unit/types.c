@@ -1,0 +1,282 @@
+/* types.c -- unit tests of what a column's text means.
+ * SPDX-License-Identifier: MIT */
+#include "types.h"
+#include "utf8.h"
+
+#include "unit.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define FIELD(text) ((struct field){ (text), sizeof(text) - 1 })
+
+static void test_kinds(void)
+{
+    static const struct { uint32_t oid; enum kind kind; } known[] = {
+        { 16, KIND_BOOL }, { 17, KIND_BYTEA }, { 20, KIND_INT }, { 21, KIND_INT }, { 23, KIND_INT },
+        { 25, KIND_TEXT }, { 26, KIND_TEXT }, { 114, KIND_JSON }, { 700, KIND_FLOAT },
+        { 701, KIND_FLOAT }, { 790, KIND_TEXT }, { 1082, KIND_TEXT }, { 1114, KIND_TIMESTAMP },
+        { 1184, KIND_TIMESTAMP }, { 1700, KIND_NUMERIC }, { 3802, KIND_JSON },
+    };
+    struct type_facts t = { 0 };
+
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        t.oid = known[i].oid;
+        CHECK(types_kind(&t) == known[i].kind && !types_wants_to_json(&t));
+    }
+    for (int what = 0; what < 3; what++) {
+        t = (struct type_facts){ 99999, what == 0, what == 1, what == 2 };
+        CHECK(types_wants_to_json(&t) && types_kind(&t) == KIND_JSON);
+    }
+}
+
+static void test_null(void)
+{
+    CHECK(field_is_null(FIELD("\\N")));
+    CHECK(!field_is_null(FIELD("")) && !field_is_null(FIELD("\\")) && !field_is_null(FIELD("N")));
+    CHECK(!field_is_null(FIELD("\\n")) && !field_is_null(FIELD("\\\\N")));
+    CHECK(!field_is_null(FIELD("NULL")));
+}
+
+#define UNESCAPED(text, wanted) do { \
+        char to_[sizeof(text)]; \
+        size_t n_ = field_unescape(FIELD(text), to_); \
+        EQUAL_TEXT(to_, n_, wanted); } while (0)
+
+static void test_unescape(void)
+{
+    UNESCAPED("", "");
+    UNESCAPED("plain", "plain");
+    UNESCAPED("\\b\\f\\n\\r\\t\\v\\\\", "\b\f\n\r\t\v\\");
+    UNESCAPED("a\\tb\\\\nc", "a\tb\\nc");
+    UNESCAPED("\\\\\\\\", "\\\\");
+    UNESCAPED("\\N", "N"); /* not in a field of its own: a letter like others */
+    UNESCAPED("\\.", ".");
+    UNESCAPED("end\\", "end\\"); /* the server does not send this */
+    UNESCAPED("\xf0\x9f\x90\x98", "\xf0\x9f\x90\x98");
+}
+
+static void test_split(void)
+{
+    uint32_t ends[4];
+
+    CHECK(field_split("a\tbb\t\tc", 7, ends, 4));
+    CHECK(ends[0] == 1 && ends[1] == 4 && ends[2] == 5 && ends[3] == 7);
+    CHECK(field_split("", 0, ends, 1) && ends[0] == 0);
+    CHECK(field_split("", 0, ends, 0));
+    CHECK(field_split("\t", 1, ends, 2) && ends[0] == 0 && ends[1] == 1);
+    CHECK(field_split("abc", 3, ends, 1) && ends[0] == 3);
+    CHECK(!field_split("a\tb", 3, ends, 1) && !field_split("a\tb", 3, ends, 3));
+    CHECK(!field_split("a\tb\tc", 5, ends, 2) && !field_split("", 0, ends, 2));
+    CHECK(!field_split("a", 1, ends, 0));
+}
+
+#define TIMESTAMP(text, wanted) do { \
+        char to_[sizeof(text) + 2]; \
+        size_t n_ = field_timestamp(FIELD(text), to_); \
+        EQUAL_TEXT(to_, n_, wanted); } while (0)
+
+static void test_timestamp(void)
+{
+    TIMESTAMP("2026-11-23 00:50:57.7219+00", "2026-11-23T00:50:57.7219+00:00");
+    TIMESTAMP("2026-11-23 00:50:57+00", "2026-11-23T00:50:57+00:00");
+    TIMESTAMP("2026-11-23 00:50:57.000001", "2026-11-23T00:50:57.000001");
+    TIMESTAMP("2026-11-23 00:50:57", "2026-11-23T00:50:57");
+    TIMESTAMP("0044-03-15 12:00:00+00 BC", "0044-03-15T12:00:00+00:00 BC");
+    TIMESTAMP("0044-03-15 12:00:00.5 BC", "0044-03-15T12:00:00.5 BC");
+    TIMESTAMP("294276-12-31 23:59:59.999999+00", "294276-12-31T23:59:59.999999+00:00");
+    TIMESTAMP("4714-11-24 00:00:00 BC", "4714-11-24T00:00:00 BC");
+    TIMESTAMP("infinity", "infinity");
+    TIMESTAMP("-infinity", "-infinity");
+    TIMESTAMP("2026-11-23 00:50:57+05:30", "2026-11-23T00:50:57+05:30");
+    TIMESTAMP("1900-01-01 00:00:00-00:00:44", "1900-01-01T00:00:00-00:00:44");
+    TIMESTAMP("", "");
+    TIMESTAMP(" ", "T");
+    TIMESTAMP("2026-11-23 ", "2026-11-23T");
+}
+
+static void test_bytea(void)
+{
+    static const char *const bad[] = { "", "\\", "\\\\", "\\x00", "\\\\X00", "\\\\x0", "\\\\x000",
+        "\\\\x0g", "\\\\xg0", "\\\\xAB", "\\\\x 0", "abc" };
+    char to[64];
+    size_t len = 99;
+
+    CHECK(field_bytea(FIELD("\\\\x"), to, &len) && len == 0);
+    CHECK(field_bytea(FIELD("\\\\x00ff5c0a7f"), to, &len));
+    EQUAL_TEXT(to, len, "\x00\xff\\\n\x7f");
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        CHECK(!field_bytea((struct field){ bad[i], strlen(bad[i]) }, to, &len));
+}
+
+static void test_numbers(void)
+{
+    static const char *const good[] = { "0", "-0", "7", "10", "-12.5", "0.001", "1e5", "1E+5",
+        "1.5e-300", "-0.0", "123456789012345678901234567890.5" };
+    static const char *const bad[] = { "", "-", "+1", "01", "00", ".5", "5.", "1e", "1e+", "NaN",
+        "Infinity", "-Infinity", "0x10", "1 ", " 1", "1,5", "--1", "1.2.3" };
+
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        CHECK(types_is_number(good[i], strlen(good[i])));
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        CHECK(!types_is_number(bad[i], strlen(bad[i])));
+}
+
+static const char *const bad_utf8[] = { "\x80", "\xbf", "\xc0\x80", "\xc1\xbf", "\xc3", "\xc3(",
+    "\xe0\x9f\xbf", "\xe2\x82", "\xe2(\xa1", "\xed\xa0\x80", "\xed\xbf\xbf", "\xf0\x8f\xbf\xbf",
+    "\xf0\x9f\x90", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xfe", "\xff" };
+
+static void test_utf8(void)
+{
+    static const struct { const char *s; size_t len; } good[] = { { "a", 1 }, { "\x7f", 1 },
+        { "\xc2\x80", 2 }, { "\xdf\xbf", 2 }, { "\xe0\xa0\x80", 3 }, { "\xed\x9f\xbf", 3 },
+        { "\xee\x80\x80", 3 }, { "\xef\xbf\xbf", 3 }, { "\xf0\x90\x80\x80", 4 },
+        { "\xf4\x8f\xbf\xbf", 4 } };
+
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        EQUAL(utf8_length(good[i].s, strlen(good[i].s)), good[i].len);
+        for (size_t n = 1; n < good[i].len; n++)
+            EQUAL(utf8_length(good[i].s, n), 0); /* cut off */
+    }
+    EQUAL(utf8_length("", 1), 1); /* a zero byte is a character */
+    for (size_t i = 0; i < sizeof bad_utf8 / sizeof *bad_utf8; i++)
+        EQUAL(utf8_length(bad_utf8[i], strlen(bad_utf8[i])), 0);
+}
+
+#define JSON(kind, text, wanted) do { \
+        struct buf b_; \
+        buf_init(&b_, 10000); \
+        CHECK(field_put_json(&b_, kind, FIELD(text)) && buf_ok(&b_)); \
+        EQUAL_TEXT(b_.data, b_.len, wanted); \
+        buf_fini(&b_); } while (0)
+
+static void test_json_of_text(void)
+{
+    JSON(KIND_TEXT, "", "\"\"");
+    JSON(KIND_TEXT, "12345678", "\"12345678\"");
+    JSON(KIND_TEXT, "12345678\"12345678/", "\"12345678\\\"12345678/\"");
+    JSON(KIND_TEXT, "\\b\\f\\n\\r\\t", "\"\\b\\f\\n\\r\\t\"");
+    JSON(KIND_TEXT, "\\v\x01\x1f\x7f", "\"\\u000b\\u0001\\u001f\x7f\"");
+    JSON(KIND_TEXT, "a\\\\b\\\\\\\\\"", "\"a\\\\b\\\\\\\\\\\"\"");
+    JSON(KIND_TEXT, "\\\\N", "\"\\\\N\"");
+    JSON(KIND_TEXT, "end\\", "\"end\\\\\"");
+    JSON(KIND_TEXT, "\xc3\xa9\xf0\x9f\x90\x98\xef\xbf\xbf""x",
+         "\"\xc3\xa9\xf0\x9f\x90\x98\xef\xbf\xbf""x\"");
+    JSON(KIND_TEXT, "</script>", "\"</script>\"");
+    JSON(KIND_BYTEA, "\\\\x00ff", "\"\\\\x00ff\"");
+}
+
+static void test_json_of_the_rest(void)
+{
+    JSON(KIND_BOOL, "t", "true");
+    JSON(KIND_BOOL, "f", "false");
+    JSON(KIND_INT, "-9223372036854775808", "-9223372036854775808");
+    JSON(KIND_FLOAT, "1e+300", "1e+300");
+    JSON(KIND_FLOAT, "-0", "-0");
+    JSON(KIND_FLOAT, "NaN", "\"NaN\"");
+    JSON(KIND_FLOAT, "-Infinity", "\"-Infinity\"");
+    JSON(KIND_NUMERIC, "0.10000000000000000000000000000000001",
+         "0.10000000000000000000000000000000001");
+    JSON(KIND_NUMERIC, "Infinity", "\"Infinity\"");
+    JSON(KIND_TIMESTAMP, "2026-11-23 00:50:57.7219+00", "\"2026-11-23T00:50:57.7219+00:00\"");
+    JSON(KIND_TIMESTAMP, "infinity", "\"infinity\"");
+    JSON(KIND_JSON, "{\"a\": [1,\\n\\t2]}", "{\"a\": [1,  2]}");
+    JSON(KIND_JSON, "\"\\\\u0000 \\\\n \xc3\xa9\"", "\"\\u0000 \\n \xc3\xa9\"");
+    JSON(KIND_JSON, "\\r\\n1e400", "  1e400");
+}
+
+/* Eight bytes are looked at together: a special one is found at every place of them. */
+static void test_json_finds_each_byte(void)
+{
+    static const unsigned char special[] = { 0x01, 0x1f, '"', 0x80, 0xff };
+
+    for (size_t len = 1; len < 40; len++)
+        for (size_t at = 0; at < len; at++)
+            for (size_t k = 0; k < sizeof special; k++) {
+                char text[40];
+                struct buf b;
+                bool ok;
+
+                memset(text, k % 2 == 0 ? 'z' : '!', sizeof text);
+                text[at] = (char)special[k];
+                buf_init(&b, 1000);
+                ok = types_put_string(&b, text, len);
+                CHECK(ok == (special[k] < 0x80));
+                if (ok)
+                    EQUAL(b.len, len + 2 + (special[k] == '"' ? 1 : 5));
+                buf_fini(&b);
+            }
+}
+
+static void test_json_refuses_bad_utf8(void)
+{
+    static const enum kind kinds[] = { KIND_TEXT, KIND_JSON, KIND_NUMERIC, KIND_TIMESTAMP };
+
+    for (size_t i = 0; i < sizeof bad_utf8 / sizeof *bad_utf8; i++)
+        for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
+            for (int place = 0; place < 3; place++) {
+                char text[64] = "";
+                struct buf b;
+                size_t len;
+
+                if (place > 0)
+                    strcat(text, "before \xc3\xa9");
+                strcat(text, bad_utf8[i]);
+                if (place > 1)
+                    strcat(text, " after");
+                len = strlen(text);
+                buf_init(&b, 1000);
+                CHECK(!field_put_json(&b, kinds[k], (struct field){ text, len }));
+                buf_clear(&b);
+                CHECK(!field_put_text(&b, kinds[k], (struct field){ text, len }));
+                buf_clear(&b);
+                CHECK(!types_put_string(&b, text, len));
+                buf_fini(&b);
+            }
+}
+
+static void test_text_of_an_id(void)
+{
+    struct buf b;
+
+    buf_init(&b, 1000);
+    CHECK(field_put_text(&b, KIND_TIMESTAMP, FIELD("2026-11-23 00:50:57+00")));
+    buf_putc(&b, ',');
+    CHECK(field_put_text(&b, KIND_TEXT, FIELD("a\"\\tb")));
+    EQUAL_TEXT(b.data, b.len, "2026-11-23T00:50:57+00:00,a\\\"\\tb");
+    buf_fini(&b);
+}
+
+/* A buffer that is full is told by the buffer. */
+static void test_json_without_room(void)
+{
+    for (size_t max = 0; max < 12; max++) {
+        struct buf b;
+
+        buf_init(&b, max);
+        CHECK(field_put_json(&b, KIND_TEXT, FIELD("ab\\n\x01\xc3\xa9")));
+        CHECK(!buf_ok(&b));
+        buf_clear(&b);
+        CHECK(field_put_json(&b, KIND_JSON, FIELD("[1,2,3,4,5,6]")));
+        CHECK(!buf_ok(&b));
+        buf_fini(&b);
+    }
+}
+
+const struct unit_case types_cases[] = {
+    { "types_kinds", test_kinds },
+    { "types_null", test_null },
+    { "types_unescape", test_unescape },
+    { "types_split", test_split },
+    { "types_timestamp", test_timestamp },
+    { "types_bytea", test_bytea },
+    { "types_numbers", test_numbers },
+    { "utf8_length", test_utf8 },
+    { "types_json_of_text", test_json_of_text },
+    { "types_json_of_the_rest", test_json_of_the_rest },
+    { "types_json_finds_each_byte", test_json_finds_each_byte },
+    { "types_json_refuses_bad_utf8", test_json_refuses_bad_utf8 },
+    { "types_text_of_an_id", test_text_of_an_id },
+    { "types_json_without_room", test_json_without_room },
+    { NULL, NULL },
+};

@@ -1,0 +1,37 @@
+/* unit.h -- a runner for rooms without I/O.
+ * SPDX-License-Identifier: MIT
+ *
+ * Each file defines a list of cases, unit.c runs one or all. A case ends at
+ * its first failure. */
+#ifndef UNIT_H
+#define UNIT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct unit_case {
+    const char *name;
+    void (*run)(void);
+};
+
+/* Ends with an entry without a name. */
+extern const struct unit_case batch_cases[], buf_cases[], horizon_cases[], identity_cases[],
+    position_cases[], queue_cases[], types_cases[], words_cases[];
+
+/* Ends the program with a message unless <ok>. */
+void unit_check(bool ok, const char *what, const char *file, int line);
+void unit_equal_u64(uint64_t got, uint64_t wanted, const char *what, const char *file, int line);
+void unit_equal_text(const char *got, size_t got_len, const char *wanted, size_t wanted_len,
+                     const char *what, const char *file, int line);
+
+#define CHECK(x) unit_check((x), #x, __FILE__, __LINE__)
+#define EQUAL(got, wanted) unit_equal_u64((got), (wanted), #got, __FILE__, __LINE__)
+/* <wanted>: a literal, zero bytes and all */
+#define EQUAL_TEXT(got, len, wanted) \
+    unit_equal_text((got), (len), "" wanted, sizeof(wanted) - 1, #got, __FILE__, __LINE__)
+
+/* Random numbers that are the same every time. */
+uint64_t unit_random(uint64_t *state);
+
+#endif
