@@ -48,8 +48,9 @@ bool err_prefix(struct err *e, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(prefix, sizeof prefix - 2, fmt, ap);
     va_end(ap);
-    strncat(prefix, ": ", 2);
     n = strlen(prefix);
+    memcpy(prefix + n, ": ", 2);
+    n += 2;
     room = sizeof e->msg - 1 - n;
     memmove(e->msg + n, e->msg, len < room ? len : room);
     memcpy(e->msg, prefix, n);

@@ -399,9 +399,9 @@ end
 
 -- Each handler call has its own clock: many calls that are short each are no offence.
 function TestCli.test_limits_that_are_kept()
-   local db = database(40)
+   local db = database(60)
    local result = program.run {
-      options = {"--once", "--max-time=0.2", "--max-memory=8M"}, dsn = db, script = [[
+      options = {"--once", "--max-time=1", "--max-memory=8M"}, dsn = db, script = [[
          pgcdc.source {table = "t", on_change = function(c)
             local stop = os.clock() + 0.02
             while os.clock() < stop do local _ = ("x"):rep(1000) end
@@ -409,7 +409,7 @@ function TestCli.test_limits_that_are_kept()
          end}]],
    }
    lu.assertEquals(result.status, 0)
-   lu.assertEquals(#result.changes, 40)
+   lu.assertEquals(#result.changes, 60)
 end
 
 -- The program starts with any of its standard descriptors closed. What is opened then gets their

@@ -10,6 +10,7 @@
    printf "%6.1f %%  %5d lines  %s\n", part[3], lines, file | "sort -n"
    all += lines
    all_reached += reached
+   file = "" # the last such line is about all files
 }
 
 END {

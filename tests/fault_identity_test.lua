@@ -6,8 +6,8 @@
 
 local cluster = require "cluster"
 local lu = require "luaunit"
-local native = require "native"
 local program = require "program"
+local scope = require "scope"
 local server = require "server"
 local watch = require "watch"
 
@@ -26,7 +26,7 @@ local function once(dsn, state, options)
 end
 
 local function state_file()
-   return native.mkdtemp(server.root() .. "/state-") .. "/state.db"
+   return scope.dir "state" .. "/state.db"
 end
 
 -- Exit status 4, a message that says what is wrong and names --reset, and nothing delivered.
@@ -169,7 +169,7 @@ function TestFaultIdentity.test_too_many_transactions_behind()
    lu.assertEquals(#once(one, state).changes, 20)
    one:exec "update t set n = 1 where id = 1" -- flushes the start
    lu.assertEquals(#once(one, state).changes, 1)
-   local floor = math.tointeger(tonumber(one:value "select txid_snapshot_xmin(txid_current_snapshot())"))
+   local floor = math.tointeger(one:value "select txid_snapshot_xmin(txid_current_snapshot())")
    one:stop()
    set_next_xid(one, floor + (1 << 31) - 10000000 - 1000)
    one:start()

@@ -130,7 +130,8 @@ function TestFaultTable.test_truncate_while_running()
    local p = watch.start(db)
    watch.wait_current(p, db)
    for i = 1, 10 do
-      db:exec(("begin; truncate t; insert into t select i, %d from generate_series(1, 5) i; commit"):format(i))
+      db:exec(([[begin; truncate t; insert into t select i, %d from generate_series(1, 5) i;
+         commit]]):format(i))
       if i % 3 == 0 then
          watch.wait_current(p, db)
       end
@@ -175,7 +176,8 @@ function TestFaultTable.test_columns_change_while_running()
       {"add column c int default 7",
          "id integer, a text, b numeric(10,2) -> id integer, a text, b numeric(10,2), c integer",
          {id = 1, a = "1", b = 1, c = 7}},
-      {"drop column a", "a text, b numeric(10,2), c integer -> id integer, b numeric(10,2), c integer",
+      {"drop column a",
+         "a text, b numeric(10,2), c integer -> id integer, b numeric(10,2), c integer",
          {id = 2, b = 2, c = 7}},
       {"rename column c to \"Odd \"\"name\"", " -> id integer, b numeric(10,2), Odd \"name integer",
          {id = 3, b = 3, ['Odd "name'] = 7}},
@@ -226,7 +228,8 @@ function TestFaultTable.test_a_rewriting_alter_racing_with_a_poll()
    lu.assertEquals(count, 40)
    lu.assertEquals(watch.repeats(p), {})
    local lines = p:lines()
-   lu.assertStrContains(lines[22], "schema: id integer, n integer -> id integer, n text, more integer")
+   lu.assertStrContains(lines[22],
+                        "schema: id integer, n integer -> id integer, n text, more integer")
    lu.assertEquals(p:stop().status, 0)
 end
 
@@ -340,7 +343,7 @@ function TestFaultTable.test_row_level_security()
    main:drop_role(role, free)
 end
 
--- Odd shapes ---------------------------------------------------------------------------------------
+-- Odd shapes ------------------------------------------------------------------------------------
 
 function TestFaultTable.test_generated_and_dropped_columns()
    local db = new_database [[
@@ -374,7 +377,8 @@ function TestFaultTable.test_1500_columns()
       columns[i] = ("c%d int default %d"):format(i, i)
       row["c" .. i] = i
    end
-   local db = new_database(("create table t (id int primary key, %s)"):format(table.concat(columns, ", ")))
+   local db = new_database(("create table t (id int primary key, %s)"):format(
+      table.concat(columns, ", ")))
    local p = watch.start(db)
    db:exec "insert into t values (1)"
    watch.wait_current(p, db)

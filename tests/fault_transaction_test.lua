@@ -114,7 +114,8 @@ function TestFaultTransaction.test_versions_that_nobody_could_see_are_no_changes
    lu.assertEquals(poll(), "0")
    local one = db:connect()
    one:exec [[begin; insert into t values (1); update t set n = 1 where id = 1;
-      savepoint a; update t set n = 2 where id = 1; insert into t values (2); delete from t where id = 2;
+      savepoint a; update t set n = 2 where id = 1;
+      insert into t values (2); delete from t where id = 2;
       rollback to a; update t set n = 3 where id = 1; commit]]
    lu.assertEquals(poll(), "1")
    db:exec "insert into t values (3); delete from t where id = 3"
@@ -181,8 +182,8 @@ function TestFaultTransaction.test_a_writer_left_open_while_the_program_runs()
    lu.assertEquals(p:stop().status, 0)
 end
 
--- start = "now" and an integer: nothing that was there before, and all that commits after the start,
--- also of transactions that had begun before.
+-- Nothing that was there before, and all that commits after the start, also of transactions that had
+-- begun before.
 function TestFaultTransaction.test_start_now_with_open_transactions()
    local db, poll = new_database {start = "now"}
    local one, two = db:connect(), db:connect()

@@ -7,6 +7,7 @@ local lu = require "luaunit"
 local native = require "native"
 local program = require "program"
 local scope = require "scope"
+local wait = require "wait"
 
 local TestJsonl = {}
 
@@ -276,7 +277,7 @@ function TestJsonl.test_a_slow_reader()
    local result = p:finish()
    lu.assertEquals(result.status, 0)
    lu.assertEquals(#result.lines, 100000)
-   lu.assertTrue(result.maxrss_kb < 60000, result.maxrss_kb)
+   lu.assertTrue(result.maxrss_kb < 60000 or wait.slow > 1, result.maxrss_kb)
 end
 
 return TestJsonl

@@ -27,8 +27,9 @@ end
 
 -- A table like t's leaves, with rows; not attached.
 local function add_table(db, name, first, last)
-   db:exec(("create table %s (id int primary key, n int default 0); insert into %s select generate_series(%d, %d)")
-      :format(name, name, first, last))
+   db:exec(([[
+      create table %s (id int primary key, n int default 0);
+      insert into %s select generate_series(%d, %d)]]):format(name, name, first, last))
 end
 
 -- Polls between statements, to say what came: a function that runs the program once and returns
@@ -101,18 +102,19 @@ function TestPartition.test_attach_brings_old_and_seen_and_new_xids()
    lu.assertEquals(poll(), "")
 end
 
--- An attached leaf of many batches, while the program runs, and its connection breaks in the middle:
--- a lost connection is no reason to deliver anything twice.
+-- An attached leaf of many batches, while the program runs, and the connection breaks in the middle
+-- of it: a lost connection is no reason to deliver anything twice.
 function TestPartition.test_attach_and_a_lost_connection_in_the_middle()
    local db = new_database()
-   db:exec "alter table t add pad text; create table a (id int primary key, n int default 0, pad text)"
-   db:exec "insert into a select i, 0, repeat('x', 500) from generate_series(100000, 140000) i"
+   db:exec [[alter table t add pad text;
+      create table a (id int primary key, n int default 0, pad text);
+      insert into a select i, 0, repeat('x', 500) from generate_series(100000, 140000) i]]
    local p = watch.start(db, {brief = true})
    watch.wait_ready(p)
    local pid
    for i = 1, 5 do -- until the program is caught in the COPY of the leaf, not behind it
-      db:exec(("create table a%d (like a including all); insert into a%d select id + %d, n, pad from a"):format(
-         i, i, i * 100000))
+      db:exec(([[create table a%d (like a including all);
+         insert into a%d select id + %d, n, pad from a]]):format(i, i, i * 100000))
       pid = watch.freeze(p, db, function()
          db:exec(("alter table t attach partition a%d for values from (%d) to (%d)"):format(
             i, (i + 1) * 100000, (i + 2) * 100000))
@@ -193,14 +195,15 @@ function TestPartition.test_detach_and_attach_again_between_two_polls()
    local db = new_database()
    local poll = stepper(db)
    poll()
-   db:exec [[alter table t detach partition t2; update t2 set n = 1 where id = 101; insert into t2 values (150);
+   db:exec [[alter table t detach partition t2;
+      update t2 set n = 1 where id = 101; insert into t2 values (150);
       alter table t attach partition t2 for values from (100) to (200)]]
    lu.assertEquals(poll(), "upsert 101 150")
    lu.assertEquals(poll(), "")
 end
 
--- With a poll in between it is a new leaf when it comes back: what was written while it was away, and
--- never delivered though its xids are below the floor, comes with it.
+-- With a poll in between it is a new leaf when it comes back: what was written while it was away,
+-- and never delivered though its xids are below the floor, comes with it.
 function TestPartition.test_detach_poll_and_attach_again()
    local db = new_database()
    local poll = stepper(db)
@@ -235,15 +238,17 @@ function TestPartition.test_a_new_empty_partition()
    poll()
    db:exec "create table t3 partition of t for values from (200) to (300)"
    lu.assertEquals(poll(), "")
-   db:exec "insert into t values (201); create table t4 partition of t for values from (300) to (400)"
-   db:exec "insert into t values (301)"
+   db:exec [[insert into t values (201);
+      create table t4 partition of t for values from (300) to (400);
+      insert into t values (301)]]
    lu.assertEquals(poll(), "upsert 201 301")
    lu.assertEquals(poll(), "")
 end
 
 -- A subtree of partitions comes and goes as a whole; so do leaves of a table without any.
 function TestPartition.test_a_whole_subtree_is_attached()
-   local db = new_database "create table t (id int primary key, n int default 0) partition by range (id)"
+   local db = new_database [[
+      create table t (id int primary key, n int default 0) partition by range (id)]]
    local poll = stepper(db)
    lu.assertEquals(poll(), "")
    db:exec [[create table s (id int primary key, n int default 0) partition by range (id);
@@ -296,7 +301,8 @@ function TestPartition.test_select_on_the_root_only()
    add_table(db, "t3", 201, 203)
    local p = watch.start(db, {dsn = db:dsn {user = role}})
    watch.wait_current(p, db)
-   db:exec "insert into t values (50); alter table t attach partition t3 for values from (200) to (300)"
+   db:exec [[insert into t values (50);
+      alter table t attach partition t3 for values from (200) to (300)]]
    watch.wait_current(p, db)
    lu.assertEquals(watch.ops(p), {read = 23, upsert = 1})
    lu.assertEquals(watch.repeats(p), {})
@@ -309,7 +315,8 @@ end
 function TestPartition.test_row_level_security_of_a_leaf()
    local db = new_database()
    local role = db.cluster:role "login"
-   db:exec(("grant select on t, t1, t2 to %s; alter table t2 enable row level security"):format(role))
+   db:exec(("grant select on t, t1, t2 to %s"):format(role))
+   db:exec "alter table t2 enable row level security"
    local p = watch.start(db, {dsn = db:dsn {user = role}})
    watch.wait_current(p, db)
    db:exec "insert into t values (50), (150)"

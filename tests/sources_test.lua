@@ -319,7 +319,7 @@ function TestSources.test_fixed_interval()
    local p = program.start {script = printing "table = 't', interval = 0.1", dsn = db}
    p:wait_changes(1)
    local n = count_polls(db, 1.5)
-   lu.assertTrue(n >= 8 and n <= 20, n)
+   lu.assertTrue(n >= 8 / wait.slow and n <= 20, n)
    p:stop()
 end
 

@@ -211,10 +211,11 @@ function watch.backend(db, seconds)
    end, seconds, "the program to connect")
 end
 
--- The pid of the backend that runs a COPY for the program and, if <is_stuck>, cannot send more of it.
+-- The pid of the backend that runs a COPY for the program; if <is_stuck>, one that cannot send more.
 local function copying(db, is_stuck)
    for _, row in ipairs(watch.activity(db)) do
-      if row[5]:find "^COPY" and row[2] == "active" and (not is_stuck or row[4] == "ClientWrite") then
+      if row[5]:find "^COPY" and row[2] == "active"
+         and (not is_stuck or row[4] == "ClientWrite") then
          return row[1]
       end
    end
@@ -229,10 +230,9 @@ local function written(p)
    return size
 end
 
--- Calls <go>, which makes the program COPY much, and stops the program with SIGSTOP when it has written
--- some of that to its standard output; with <early> as soon as the COPY runs. Returns
--- the backend's pid if it was in the middle of the COPY; else the program goes on, and this returns
--- nil.
+-- Calls <go>, which makes the program COPY much, and stops the program with SIGSTOP when it has
+-- written some of that to its standard output; with <early> as soon as the COPY runs. Returns the
+-- backend's pid if it was in the middle of the COPY; else the program goes on, and this returns nil.
 function watch.freeze(p, db, go, early)
    local before = written(p)
    go()
