@@ -163,18 +163,27 @@ static int on_timers(lua_State *L)
  * position and before it sleeps. */
 static int print(lua_State *L)
 {
+    struct buf *b = &script_of(L)->scratch;
     int n = lua_gettop(L);
 
     for (int i = 1; i <= n; i++) {
-        size_t len;
-        const char *s = luaL_tolstring(L, i, &len);
+        if (lua_istable(L, i) && json_has_class(L, i)) { /* a change, without the detour */
+            buf_clear(b);
+            json_put(L, i, b);
+        } else {
+            size_t len;
+            const char *s = luaL_tolstring(L, i, &len);
 
-        if (i > 1)
-            fputc('\t', stdout);
-        fwrite(s, 1, len, stdout);
-        lua_pop(L, 1);
+            buf_clear(b);
+            buf_add(b, s, len);
+            lua_pop(L, 1);
+        }
+        buf_putc(b, i < n ? '\t' : '\n');
+        json_check(L, b);
+        fwrite(b->data, 1, b->len, stdout);
     }
-    fputc('\n', stdout);
+    if (n == 0)
+        fputc('\n', stdout);
     return 0;
 }
 

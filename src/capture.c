@@ -13,7 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RANGE_BLOCKS 1024 /* 8 MB of table at a time */
+#define RANGE_BLOCKS 1024 /* 8 MB of table at a time, */
+#define FIRST_BLOCKS 64   /* but little at first and at last, when only one side is at work */
 
 /* What is under way between capture_begin and the end of capture_next. */
 struct step {
@@ -120,6 +121,15 @@ bool capture_is_held(const struct capture *c)
 
 /* ---- ranges of the snapshot ---- */
 
+static uint32_t range_length(const struct leaf *leaf)
+{
+    uint32_t left = leaf->blocks - leaf->next;
+    uint32_t half = (leaf->next < left ? leaf->next : left) / 2;
+
+    half = half < FIRST_BLOCKS ? FIRST_BLOCKS : half > RANGE_BLOCKS ? RANGE_BLOCKS : half;
+    return half < left ? half : left;
+}
+
 static bool begin_range(struct capture *c, struct err *e)
 {
     const struct position *p = &c->standing.position;
@@ -134,8 +144,7 @@ static bool begin_range(struct capture *c, struct err *e)
             continue;
         s->what = READ_RANGE;
         s->leaf = leaf->oid;
-        s->end = leaf->blocks - leaf->next > RANGE_BLOCKS ? leaf->next + RANGE_BLOCKS
-                                                          : leaf->blocks;
+        s->end = leaf->next + range_length(leaf);
         return p->done.keys == NULL || p->done.leaf != leaf->oid ||
                keyset_init(&s->done, p->done.keys) || err_memory(e);
     }

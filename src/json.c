@@ -86,6 +86,17 @@ void json_set_class(lua_State *L, int index, const struct json_class *class)
     lua_rawsetp(L, index, &class_key);
 }
 
+bool json_has_class(lua_State *L, int index)
+{
+    bool has = false;
+
+    if (lua_getmetatable(L, index)) {                          /* mt */
+        has = lua_rawgetp(L, -1, &class_key) != LUA_TNIL;
+        lua_pop(L, 2);
+    }
+    return has;
+}
+
 void json_check(lua_State *L, const struct buf *b)
 {
     if (!buf_ok(b))

@@ -26,6 +26,9 @@ void json_push_array_metatable(lua_State *L);                  /* [-0, +1] */
 /* The metatable at <index> belongs to <class>, which must live as long as the state. */
 void json_set_class(lua_State *L, int index, const struct json_class *class);
 
+/* True if the table at <index> belongs to a class: its JSON is then its text as well. */
+bool json_has_class(lua_State *L, int index);
+
 /* Appends the JSON of the value at <index>. Throws for what has none. */
 void json_put(lua_State *L, int index, struct buf *b);
 

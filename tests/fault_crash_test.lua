@@ -9,6 +9,7 @@ local cluster = require "cluster"
 local lu = require "luaunit"
 local native = require "native"
 local program = require "program"
+local wait = require "wait"
 local watch = require "watch"
 
 local TestFaultCrash = {}
@@ -16,7 +17,7 @@ local TestFaultCrash = {}
 -- A cluster in which an asynchronous commit is not flushed before something else asks for it.
 local function new_cluster()
    local one = cluster.new {conf = {
-      wal_writer_delay = "10s", wal_writer_flush_after = "0", checkpoint_timeout = "1h",
+      wal_writer_delay = "10s", wal_writer_flush_after = "1GB", checkpoint_timeout = "1h",
       bgwriter_lru_maxpages = "0",
    }}
    one:exec [[
@@ -114,6 +115,8 @@ function TestFaultCrash.test_the_program_runs_while_commits_are_undone()
       one:exec "delete from t where id > 100"
       local p = watch.start(one)
       watch.wait_current(p, one)
+      one:exec "update t set n = n + 1" -- this one is flushed, and the start with it
+      watch.wait_current(p, one)
       local xid = commit_unflushed(one, 101, 110)
       watch.wait_current(p, one)
       if not crash_undoes(one) then
@@ -203,6 +206,18 @@ function TestFaultCrash.test_a_clean_restart_undoes_nothing()
    lu.assertNotStrContains(result.stderr, "level=warn")
 end
 
+-- SIGKILL to the backend with this pid; returns when the server has recovered from it.
+local function kill_backend(one, pid)
+   local mark = "select stats_reset from pg_stat_bgwriter"
+   local before = one:value(mark)
+   native.kill(math.tointeger(tonumber(pid)), "KILL")
+   wait.until_(function()
+      local conn = native.connect(one:dsn())
+      local rows = conn and conn:try(mark)
+      return rows and rows[1][1] ~= before
+   end, 60, "the server to recover")
+end
+
 -- SIGKILL to one backend, as the out-of-memory killer does: the postmaster keeps its start time, so
 -- the other crash mark must tell. What is undone is found, and the table is not read again.
 function TestFaultCrash.test_a_backend_is_killed()
@@ -215,9 +230,7 @@ function TestFaultCrash.test_a_backend_is_killed()
          watch.wait_current(p, one)
       end
       if round == 3 then -- our own backend
-         native.kill(math.tointeger(tonumber(watch.backend(one))), "KILL")
-         one.conn:close()
-         one:wait_ready()
+         kill_backend(one, watch.backend(one))
       else
          one:crash()
       end
@@ -236,11 +249,9 @@ function TestFaultCrash.test_a_backend_is_killed_in_the_middle_of_a_big_poll()
    local p = watch.start(one, {brief = true, source = {start = "now"}})
    watch.wait_ready(p)
    local pid = watch.freeze_in_copy(p, one, function() one:exec "update t set n = n + 1" end)
-   native.kill(math.tointeger(tonumber(pid)), "KILL")
+   kill_backend(one, pid)
    p:signal "CONT"
    p:wait_stderr "level=warn"
-   one.conn:close()
-   one:wait_ready()
    watch.wait_current(p, one, "t", {seconds = 60})
    lu.assertEquals(watch.ops(p).read, 0)
    lu.assertEquals(p:stop().status, 0)

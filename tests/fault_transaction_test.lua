@@ -182,8 +182,8 @@ function TestFaultTransaction.test_a_writer_left_open_while_the_program_runs()
    lu.assertEquals(p:stop().status, 0)
 end
 
--- Nothing that was there before, and all that commits after the start, also of transactions that had
--- begun before.
+-- Nothing that was there before, and all that commits after the start, also of transactions that
+-- had begun before.
 function TestFaultTransaction.test_start_now_with_open_transactions()
    local db, poll = new_database {start = "now"}
    local one, two = db:connect(), db:connect()

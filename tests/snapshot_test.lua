@@ -218,10 +218,11 @@ function TestSnapshot.test_a_slow_handler_holds_nothing_on_the_server()
    local p = watch.start(db, {stdin = "pipe", brief = true, more = pause_at(1, 30000)})
    for _ = 1, 2 do
       watch.wait_line(p, "^pause", 30)
-      wait.until_(function()
-         local row = watch.activity(db)[1]
-         return row and row[2] == "idle" and not row[3]
-      end, 30, "the transaction to end")
+      wait.until_(function() -- it reads ahead, and then nothing
+         return db:value [[select 1 from pg_stat_activity where application_name = 'pgcdc-lua'
+            and datname = current_database() and state = 'idle' and xact_start is null
+            and clock_timestamp() - state_change > '0.5 s']]
+      end, 30, "the last transaction to end")
       lu.assertEquals(db:value(("select count(*) from pg_locks where pid = %s"):format(
          watch.backend(db))), "0")
       local peak = p:rss()

@@ -211,7 +211,7 @@ function watch.backend(db, seconds)
    end, seconds, "the program to connect")
 end
 
--- The pid of the backend that runs a COPY for the program; if <is_stuck>, one that cannot send more.
+-- The pid of the backend that runs a COPY for the program; if <is_stuck>, and cannot send more.
 local function copying(db, is_stuck)
    for _, row in ipairs(watch.activity(db)) do
       if row[5]:find "^COPY" and row[2] == "active"
@@ -232,7 +232,7 @@ end
 
 -- Calls <go>, which makes the program COPY much, and stops the program with SIGSTOP when it has
 -- written some of that to its standard output; with <early> as soon as the COPY runs. Returns the
--- backend's pid if it was in the middle of the COPY; else the program goes on, and this returns nil.
+-- backend's pid if it was in the middle of the COPY; else nil, and the program goes on.
 function watch.freeze(p, db, go, early)
    local before = written(p)
    go()
