@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define QUEUE_BYTES ((size_t)6 << 20)
+#define QUEUE_BYTES ((size_t)14 << 20)
 #define LAZY_SAVE_MS 5000 /* a position that only says "nothing happened" may wait this long */
 
 struct tracked {
