@@ -5,8 +5,6 @@
  * to a list of their size; larger ones are malloc's. Slabs are returned to
  * the system only when the pool is. Not for several threads.
  *
- * Measured with 2 million rows through a handler: a fifth less time than malloc.
- *
  * SPDX-License-Identifier: MIT */
 #ifndef POOL_H
 #define POOL_H
