@@ -123,6 +123,15 @@ static int usage(lua_State *L)
     return lua_error(L);
 }
 
+/* fail(message, traceback): throws again what was caught. */
+static int fail(lua_State *L)
+{
+    luaL_checkstring(L, 1);
+    script_set_traceback(script_of(L), luaL_checkstring(L, 2));
+    lua_settop(L, 1);
+    return lua_error(L);
+}
+
 static int nearest(lua_State *L)
 {
     const char *word = luaL_checkstring(L, 1), *found;
@@ -148,14 +157,17 @@ static int now(lua_State *L)
     return 1;
 }
 
-static int on_timers(lua_State *L)
+/* hook(name, function): what the host is to call. */
+static int hook(lua_State *L)
 {
-    struct script *s = script_of(L);
+    static const char *const names[] = { "timers", "start", "enter", "leave", "settle", "last",
+                                         "finish", "graph", NULL };
+    int *ref = &script_of(L)->hooks[luaL_checkoption(L, 1, NULL, names)];
 
-    luaL_checktype(L, 1, LUA_TFUNCTION);
-    lua_settop(L, 1);
-    luaL_unref(L, LUA_REGISTRYINDEX, s->timers_ref);
-    s->timers_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    luaL_checktype(L, 2, LUA_TFUNCTION);
+    lua_settop(L, 2);
+    luaL_unref(L, LUA_REGISTRYINDEX, *ref);
+    *ref = luaL_ref(L, LUA_REGISTRYINDEX);
     return 0;
 }
 
@@ -167,7 +179,7 @@ static int print(lua_State *L)
     int n = lua_gettop(L);
 
     for (int i = 1; i <= n; i++) {
-        if (lua_istable(L, i) && json_has_class(L, i)) { /* a change, without the detour */
+        if (json_class_at(L, i) != NULL) { /* a change, without the detour */
             buf_clear(b);
             json_put(L, i, b);
         } else {
@@ -191,7 +203,7 @@ void bind_host(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "encode", encode }, { "decode", decode }, { "log", log_message }, { "stop", stop },
-        { "usage", usage }, { "nearest", nearest }, { "now", now }, { "on_timers", on_timers },
+        { "usage", usage }, { "fail", fail }, { "nearest", nearest }, { "now", now }, { "hook", hook },
         { NULL, NULL },
     };
     const struct script *s = script_of(L);
@@ -202,6 +214,14 @@ void bind_host(lua_State *L)
     lua_setfield(L, -2, "version");
     lua_pushstring(L, s->o.dsn);
     lua_setfield(L, -2, "dsn");
+    lua_pushstring(L, s->o.lua_dir);
+    lua_setfield(L, -2, "lua_dir");
+    lua_pushstring(L, s->o.scripts_dir);
+    lua_setfield(L, -2, "scripts_dir");
+    lua_pushstring(L, s->o.path);
+    lua_setfield(L, -2, "script");
+    lua_pushboolean(L, s->o.is_sandboxed);
+    lua_setfield(L, -2, "is_sandboxed");
     json_push_null(L);
     lua_setfield(L, -2, "null");
     json_push_array_metatable(L);

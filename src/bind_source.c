@@ -14,6 +14,7 @@ void bind_source_free(struct script *s)
     for (size_t i = 0; i < s->n_sources; i++) {
         source_config_free(s->sources[i].config);
         free(s->sources[i].name);
+        free(s->sources[i].position);
     }
     free(s->sources);
     s->sources = NULL;
@@ -95,7 +96,7 @@ static int declare(lua_State *L)
         return luaL_error(L, "out of memory");
     s->sources = grown;
     d = &grown[s->n_sources];
-    *d = (struct declared){ .metatable = LUA_NOREF };
+    *d = (struct declared){ .metatable = LUA_NOREF, .group = s->n_sources };
     for (size_t i = 0; i < EVENT_COUNT; i++)
         d->handlers[i] = LUA_NOREF;
     s->n_sources++; /* from here on bind_source_free finds it, should anything throw */
@@ -117,15 +118,20 @@ static int declare(lua_State *L)
     return 1;
 }
 
-static int handle(lua_State *L)
+static struct declared *check_source(lua_State *L)
 {
     struct script *s = script_of(L);
     lua_Integer number = luaL_checkinteger(L, 1);
-    int event = luaL_checkoption(L, 2, NULL, event_names);
-    int *ref;
 
     luaL_argcheck(L, number >= 1 && (size_t)number <= s->n_sources, 1, "no such source");
-    ref = &s->sources[number - 1].handlers[event];
+    return &s->sources[number - 1];
+}
+
+static int handle(lua_State *L)
+{
+    int event = luaL_checkoption(L, 2, NULL, event_names);
+    int *ref = &check_source(L)->handlers[event];
+
     luaL_unref(L, LUA_REGISTRYINDEX, *ref);
     *ref = LUA_NOREF;
     if (!lua_isnoneornil(L, 3)) {
@@ -136,10 +142,41 @@ static int handle(lua_State *L)
     return 0;
 }
 
+static int source_count(lua_State *L)
+{
+    lua_pushinteger(L, (lua_Integer)script_of(L)->n_sources);
+    return 1;
+}
+
+static int source_name(lua_State *L)
+{
+    const struct declared *d = check_source(L);
+
+    lua_pushstring(L, d->name != NULL ? d->name : d->config->name);
+    return 1;
+}
+
+static int pause_source(lua_State *L)
+{
+    check_source(L)->pauses += (int)luaL_checkinteger(L, 2);
+    return 0;
+}
+
+static int group(lua_State *L)
+{
+    check_source(L)->group = (size_t)luaL_checkinteger(L, 2) - 1;
+    return 0;
+}
+
 void bind_source(lua_State *L)
 {
-    static const luaL_Reg functions[] = { { "declare", declare }, { "handle", handle },
-                                          { NULL, NULL } };
+    static const luaL_Reg functions[] = {
+        { "declare", declare }, { "handle", handle }, { "source_count", source_count },
+        { "source_name", source_name }, { "pause", pause_source }, { "group", group },
+        { NULL, NULL },
+    };
 
     luaL_setfuncs(L, functions, 0);
+    lua_pushlightuserdata(L, script_of(L));
+    lua_setfield(L, -2, "again");
 }

@@ -92,7 +92,7 @@ static void make_id_head(lua_State *L, const struct shape *s, struct fixed *to)
 
 void cells_push_form(lua_State *L, struct shape *shape)
 {
-    struct form *f = lua_newuserdatauv(L, sizeof *f, 0);       /* form */
+    struct form *f = lua_newuserdatauv(L, sizeof *f, FORM_SHARED); /* form */
 
     *f = (struct form){ 0 };
     lua_rawgetp(L, LUA_REGISTRYINDEX, &form_key);
@@ -124,6 +124,20 @@ struct cells *cells_push(lua_State *L, const struct batch *b, const struct row *
     return c;
 }
 
+struct cells *cells_push_like(lua_State *L, const struct cells *like, size_t n, size_t len)
+{
+    struct cells *c;
+
+    if (len > UINT32_MAX)
+        luaL_error(L, "a row is longer than 4 GB");
+    c = lua_newuserdatauv(L, sizeof *c + n * sizeof c->ends[0] + len, 2);
+    *c = *like;
+    c->n_columns = (uint32_t)n;
+    c->is_split = c->has_side = false;
+    c->len = (uint32_t)len;
+    return c;
+}
+
 void cells_set(lua_State *L, int index)
 {
     lua_rawsetp(L, index, &cells_key);
@@ -134,7 +148,7 @@ void cells_push_of(lua_State *L, int index)
     lua_rawgetp(L, index, &cells_key);
 }
 
-struct cells *cells_at(lua_State *L, int index, const struct form *f)
+struct cells *cells_find(lua_State *L, int index)
 {
     struct cells *c = NULL;
 
@@ -144,7 +158,14 @@ struct cells *cells_at(lua_State *L, int index, const struct form *f)
             c = lua_touserdata(L, -1);
         lua_pop(L, 1);
     }
-    if (c == NULL || c->mark != &cells_key || c->n_columns != f->shape->n_columns)
+    return c != NULL && c->mark == &cells_key ? c : NULL;
+}
+
+struct cells *cells_at(lua_State *L, int index, const struct form *f)
+{
+    struct cells *c = cells_find(L, index);
+
+    if (c == NULL || c->n_columns != f->shape->n_columns)
         luaL_error(L, "this is not a change, nor the row of one");
     return c;
 }
@@ -177,6 +198,16 @@ struct form *cells_form(lua_State *L, int index)
     if (f == NULL)
         luaL_error(L, "this is not a change, nor a part of one");
     return f;
+}
+
+void cells_push_form_of(lua_State *L, int index)
+{
+    if (!lua_getmetatable(L, index)) {
+        lua_pushnil(L);
+        return;
+    }
+    lua_rawgetp(L, -1, &form_key);
+    lua_remove(L, -2);
 }
 
 struct field cells_field(lua_State *L, const struct form *f, struct cells *c, size_t i)

@@ -29,6 +29,9 @@ struct form {
     struct fixed id_head; /* "\"schema.table/", the start of the JSON of an id */
 };
 
+/* User value of a form: what `push` keeps with it. */
+enum { FORM_SHARED = 1 };
+
 static inline void fixed_put(struct buf *b, struct fixed f)
 {
     buf_add(b, f.p, f.len);
@@ -59,17 +62,24 @@ void cells_push_form(lua_State *L, struct shape *shape);       /* [-0, +1] */
 /* Pushes the cells of a row of a batch. */
 struct cells *cells_push(lua_State *L, const struct batch *b, const struct row *row);
 
+/* Pushes cells with the op, xid and ts of <like> and room for <n> columns and <len> bytes, which
+ * the caller fills. */
+struct cells *cells_push_like(lua_State *L, const struct cells *like, size_t n, size_t len);
+
 /* The table at <index> holds the cells on top of the stack, which are popped. */
 void cells_set(lua_State *L, int index);
 
 /* The cells of the table at <index>, borrowed; throws if it has none that fit the form. */
 struct cells *cells_at(lua_State *L, int index, const struct form *f);
+/* The same, NULL if it has none or is no table. */
+struct cells *cells_find(lua_State *L, int index);
 void cells_push_of(lua_State *L, int index);                   /* [-0, +1] */
 
 /* The form whose userdata is kept in the metatable of the table at <index>; throws if none is. */
 void cells_set_form(lua_State *L, int metatable, int form);
 struct form *cells_metatable_form(lua_State *L, int metatable);
 struct form *cells_form(lua_State *L, int index);
+void cells_push_form_of(lua_State *L, int index);              /* [-0, +1] */
 
 /* The raw text of column <i>; valid as long as the cells. */
 struct field cells_field(lua_State *L, const struct form *f, struct cells *c, size_t i);

@@ -317,7 +317,8 @@ void db_rollback(struct db *db)
     }
 }
 
-bool db_copy(struct db *db, const char *sql, struct err *e)
+/* Sends a COPY, which the server must answer with <expected>. */
+static bool start_copy(struct db *db, const char *sql, ExecStatusType expected, struct err *e)
 {
     bool waiting = true;
     PGresult *res;
@@ -327,7 +328,7 @@ bool db_copy(struct db *db, const char *sql, struct err *e)
     res = next_result(db, &waiting, e);
     if (!waiting)
         return false;
-    if (PQresultStatus(res) == PGRES_COPY_OUT) {
+    if (PQresultStatus(res) == expected) {
         PQclear(res);
         return true;
     }
@@ -341,6 +342,11 @@ bool db_copy(struct db *db, const char *sql, struct err *e)
         res = next_result(db, &waiting, e);
     }
     return false;
+}
+
+bool db_copy(struct db *db, const char *sql, struct err *e)
+{
+    return start_copy(db, sql, PGRES_COPY_OUT, e);
 }
 
 /* The data is over: what does the server say of the statement as a whole? */
@@ -382,9 +388,180 @@ enum db_copy db_copy_next(struct db *db, const char **row, size_t *len, struct e
     return DB_COPY_ROW;
 }
 
+/* ---- one statement, with parameters ---- */
+
+/* A COPY that nobody asked for: the connection is in a state that is not worth undoing. */
+static bool refuse_copy(struct db *db, struct err *e)
+{
+    PQfinish(db->conn);
+    db->conn = NULL;
+    return err_set(e, ERR_SQL, "COPY is not possible here");
+}
+
+/* Reads all that the server has to say; the last result stays in *last (owned, or NULL). */
+static bool read_answer(struct db *db, PGresult **last, struct err *e)
+{
+    bool ok = true, waiting = true;
+    PGresult *res;
+
+    *last = NULL;
+    while ((res = next_result(db, &waiting, e)) != NULL) {
+        switch (PQresultStatus(res)) {
+        case PGRES_TUPLES_OK:
+        case PGRES_COMMAND_OK:
+        case PGRES_EMPTY_QUERY:
+            PQclear(*last);
+            *last = res;
+            continue;
+        case PGRES_COPY_IN:
+        case PGRES_COPY_OUT:
+        case PGRES_COPY_BOTH:
+            PQclear(res);
+            PQclear(*last);
+            *last = NULL;
+            return refuse_copy(db, e);
+        default:
+            if (ok)
+                ok = fail_result(db, res, e);
+            PQclear(res);
+        }
+    }
+    if (ok && waiting && *last != NULL)
+        return true;
+    PQclear(*last);
+    *last = NULL;
+    return ok && waiting ? err_set(e, ERR_INTERNAL, "the server gave no answer") : false;
+}
+
+bool db_query(struct db *db, const char *sql, const char *const *params, size_t n,
+              struct db_rows **rows, uint64_t *affected, struct err *e)
+{
+    PGresult *res;
+
+    if (!(n == 0 ? PQsendQuery(db->conn, sql)
+                 : PQsendQueryParams(db->conn, sql, (int)n, NULL, params, NULL, NULL, 0)))
+        return fail_connection(db, e);
+    if (!read_answer(db, &res, e))
+        return false;
+    *affected = strtoull(PQcmdTuples(res), NULL, 10);
+    *rows = (struct db_rows *)res;
+    return true;
+}
+
+bool db_describe(struct db *db, const char *sql, uint32_t *types, size_t max, size_t *n,
+                 struct err *e)
+{
+    PGresult *res;
+
+    if (!PQsendPrepare(db->conn, "", sql, 0, NULL))
+        return fail_connection(db, e);
+    if (!read_answer(db, &res, e))
+        return false;
+    PQclear(res);
+    if (!PQsendDescribePrepared(db->conn, ""))
+        return fail_connection(db, e);
+    if (!read_answer(db, &res, e))
+        return false;
+    *n = (size_t)PQnparams(res);
+    for (size_t i = 0; i < *n && i < max; i++)
+        types[i] = PQparamtype(res, (int)i);
+    PQclear(res);
+    return true;
+}
+
+bool db_is_alive(struct db *db)
+{
+    struct pollfd fd = { .fd = PQsocket(db->conn), .events = POLLIN };
+
+    /* what may be there is the server's last word, a notice, or the end */
+    while (PQstatus(db->conn) == CONNECTION_OK && poll(&fd, 1, 0) > 0 && PQconsumeInput(db->conn))
+        if (PQisBusy(db->conn))
+            return false;
+    return PQstatus(db->conn) == CONNECTION_OK;
+}
+
+enum db_transaction db_transaction(const struct db *db)
+{
+    switch (PQtransactionStatus(db->conn)) {
+    case PQTRANS_IDLE:
+        return DB_IDLE;
+    case PQTRANS_INTRANS:
+        return DB_OPEN;
+    case PQTRANS_INERROR:
+        return DB_ABORTED;
+    case PQTRANS_ACTIVE:
+    case PQTRANS_UNKNOWN:
+        break;
+    }
+    return DB_LOST;
+}
+
+/* ---- COPY ... FROM STDIN ---- */
+
+bool db_load(struct db *db, const char *sql, struct err *e)
+{
+    return start_copy(db, sql, PGRES_COPY_IN, e);
+}
+
+bool db_load_put(struct db *db, const char *data, size_t len, struct err *e)
+{
+    return PQputCopyData(db->conn, data, (int)len) == 1 || fail_connection(db, e);
+}
+
+/* Where in the data the mistake is, is in the context: "COPY t, line 3, column c: "x"". */
+static void add_context(const PGresult *res, struct err *e)
+{
+    const char *context = PQresultErrorField(res, PG_DIAG_CONTEXT);
+    struct err why = *e;
+
+    if (context == NULL || why.code != ERR_SQL)
+        return;
+    err_set(e, why.code, "%s; %s", why.msg, context);
+    memcpy(e->sqlstate, why.sqlstate, sizeof why.sqlstate);
+}
+
+bool db_load_end(struct db *db, uint64_t *rows, struct err *e)
+{
+    bool ok = true, waiting = true;
+    PGresult *res;
+
+    if (PQputCopyEnd(db->conn, NULL) != 1)
+        return fail_connection(db, e);
+    while ((res = next_result(db, &waiting, e)) != NULL) {
+        if (PQresultStatus(res) == PGRES_COMMAND_OK) {
+            *rows = strtoull(PQcmdTuples(res), NULL, 10);
+        } else if (ok) {
+            ok = fail_result(db, res, e);
+            add_context(res, e);
+        }
+        PQclear(res);
+    }
+    return ok && waiting;
+}
+
 int db_rows_count(const struct db_rows *r)
 {
     return PQntuples(result(r));
+}
+
+int db_rows_columns(const struct db_rows *r)
+{
+    return PQnfields(result(r));
+}
+
+const char *db_rows_name(const struct db_rows *r, int col)
+{
+    return PQfname(result(r), col);
+}
+
+uint32_t db_rows_type(const struct db_rows *r, int col)
+{
+    return PQftype(result(r), col);
+}
+
+size_t db_rows_length(const struct db_rows *r, int row, int col)
+{
+    return (size_t)PQgetlength(result(r), row, col);
 }
 
 const char *db_rows_text(const struct db_rows *r, int row, int col)

@@ -49,8 +49,39 @@ enum db_copy { DB_COPY_ROW, DB_COPY_END, DB_COPY_FAILED };
  * until the next call on <db>. */
 enum db_copy db_copy_next(struct db *db, const char **row, size_t *len, struct err *e);
 
+/* Runs <sql> with <n> parameters, which are text, NULL for NULL; their types are the server's to
+ * find out. Without any it may be several statements, of which the last counts. *rows (owned,
+ * never NULL on success) is its answer, of which db_rows_columns is 0 where it has no rows;
+ * *affected is how many rows it read or changed. Refuses COPY, after which the connection is
+ * good for db_close only (ERR_CONNECTION). */
+bool db_query(struct db *db, const char *sql, const char *const *params, size_t n,
+              struct db_rows **rows, uint64_t *affected, struct err *e) WARN_UNUSED;
+
+/* Finds out the types of the parameters of <sql>, at most <max>; *n is how many there are. */
+bool db_describe(struct db *db, const char *sql, uint32_t *types, size_t max, size_t *n,
+                 struct err *e) WARN_UNUSED;
+
+/* False if the server is known to have closed the connection. Does not wait. */
+bool db_is_alive(struct db *db);
+
+/* Whether a transaction is open, and whether it has failed, so that it can be rolled back only.
+ * DB_LOST: there is no telling. */
+enum db_transaction { DB_IDLE, DB_OPEN, DB_ABORTED, DB_LOST };
+enum db_transaction db_transaction(const struct db *db);
+
+/* COPY ... FROM STDIN: begin, then any number of pieces of COPY's text format, then the end,
+ * which says whether all of it was taken. When a piece fails the connection is lost. Nothing
+ * else may be run in between. */
+bool db_load(struct db *db, const char *sql, struct err *e) WARN_UNUSED;
+bool db_load_put(struct db *db, const char *data, size_t len, struct err *e) WARN_UNUSED;
+bool db_load_end(struct db *db, uint64_t *rows, struct err *e) WARN_UNUSED;
+
 /* Results. Values are text, borrowed, valid until the rows are freed. */
 int db_rows_count(const struct db_rows *r);
+int db_rows_columns(const struct db_rows *r);
+const char *db_rows_name(const struct db_rows *r, int col);
+uint32_t db_rows_type(const struct db_rows *r, int col);            /* an oid; a domain's base */
+size_t db_rows_length(const struct db_rows *r, int row, int col);
 const char *db_rows_text(const struct db_rows *r, int row, int col); /* NULL for NULL */
 uint64_t db_rows_u64(const struct db_rows *r, int row, int col);     /* 0 for NULL */
 bool db_rows_bool(const struct db_rows *r, int row, int col);        /* false for NULL */

@@ -1,5 +1,10 @@
 /* host.c -- the loop: take a batch, deliver, flush, save, acknowledge. floor 5
  *
+ * Where the script keeps nothing but positions, these are saved here. Else the
+ * Lua half decides what may be saved and when (see runtime_settle): it gets the
+ * positions of all sources of a group as they are at that moment, also of one
+ * in the middle of a poll.
+ *
  * A stop in the middle of a poll or of a range of the snapshot finishes the
  * change in hand and records exactly that: rows of a poll come by xid and key,
  * so the last one tells; of a range the keys delivered are kept. (The poll
@@ -8,10 +13,11 @@
  * SPDX-License-Identifier: MIT */
 #include "host.h"
 
+#include "bind_store.h"
 #include "output.h"
 #include "progress.h"
 #include "runtime.h"
-#include "store.h"
+#include "tracked.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -23,34 +29,17 @@
 #define QUEUE_BYTES ((size_t)14 << 20)
 #define LAZY_SAVE_MS 5000 /* a position that only says "nothing happened" may wait this long */
 
-struct tracked {
-    struct position position; /* the newest one that was acknowledged */
-    bool is_known;            /* there is one */
-    bool is_resolved;         /* the source's name is final */
-    bool is_unsaved;
-    uint64_t count;           /* changes of the poll or range in hand that were delivered */
-    struct xidset delivered;  /* the xids of the poll in hand */
-    struct {                  /* where what is in hand may be cut: behind its last row delivered */
-        bool is_known, is_snapshot;
-        uint64_t xid;         /* of that row, in a poll */
-        uint32_t leaf, end;   /* of the range */
-        struct buf keys;      /* that row's key; of all rows of the range, a newline behind each */
-    } last;
-    struct progress progress;
-    bool is_done;
-};
-
 struct host {
     const struct host_options *o;
     struct log *log;
     struct script *script;
-    struct store *store;
     struct queue *queue;
     struct reader *reader;
     struct tracked *sources;
+    struct progress *progress; /* of each source */
     size_t n_sources, n_done;
+    size_t turn;           /* whose parked batches are looked at first */
     int64_t lazy_since_ms; /* 0: no lazy position waits */
-    bool is_over;
 };
 
 static void log_source(struct host *h, enum log_level level, const char *msg, size_t source)
@@ -60,79 +49,74 @@ static void log_source(struct host *h, enum log_level level, const char *msg, si
 
 /* ---- positions ---- */
 
-static bool save(struct host *h, size_t source, struct err *e)
+static bool write_position(struct host *h, size_t source, bool *is_known, struct err *e)
+{
+    struct declared *d = &h->script->sources[source];
+    bool known;
+
+    free(d->position);
+    if (!tracked_write(&h->sources[source], d->name, &d->position, &known))
+        return err_memory(e);
+    *is_known = *is_known && known;
+    return true;
+}
+
+/* Hands the positions of the group of <source> to the Lua half. *done false: a sink failed. */
+static bool settle(struct host *h, size_t source, bool is_moment, bool *done, struct err *e)
+{
+    size_t group = h->script->sources[source].group;
+    bool is_known = true, taken;
+
+    for (size_t i = 0; i < h->n_sources; i++)
+        if (h->script->sources[i].group == group && !write_position(h, i, &is_known, e))
+            return false;
+    if (!runtime_settle(h->script, source, is_known, is_moment, &taken, done, e))
+        return false;
+    for (size_t i = 0; taken && i < h->n_sources; i++)
+        if (h->script->sources[i].group == group)
+            h->sources[i].is_unsaved = false;
+    return true;
+}
+
+/* Saves the position of a source, or sees that it will be. *done false: to be tried again. */
+static bool save(struct host *h, size_t source, bool *done, struct err *e)
 {
     struct tracked *t = &h->sources[source];
 
+    *done = true;
     if (!t->is_unsaved)
         return true;
+    if (h->script->keeps)
+        return settle(h, source, true, done, e);
     t->is_unsaved = false;
-    return store_save(h->store, h->script->sources[source].name, &t->position, e);
+    return store_save(h->script->store, h->script->sources[source].name, &t->position, e);
 }
 
 static bool save_lazy(struct host *h, struct err *e)
 {
+    bool done;
+
     h->lazy_since_ms = 0;
-    for (size_t i = 0; i < h->n_sources; i++)
-        if (!save(h, i, e))
+    for (size_t i = 0; i < h->n_sources; i++) {
+        if (h->sources[i].count > 0)
+            continue; /* it is saved when that is over */
+        if (!save(h, i, &done, e))
             return false;
-    return true;
-}
-
-/* Makes the position of <b> the source's. */
-static bool adopt(struct host *h, struct batch *b, struct err *e)
-{
-    struct tracked *t = &h->sources[b->source];
-
-    position_fini(&t->position);
-    t->position = *b->position;
-    free(b->position);
-    b->position = NULL;
-    t->is_known = t->is_unsaved = true;
-    xidset_fini(&t->delivered);
-    t->count = 0;
-    t->last.is_known = false;
-    buf_clear(&t->last.keys);
-    if (!b->is_lazy)
-        return save(h, b->source, e);
-    if (h->lazy_since_ms == 0)
-        h->lazy_since_ms = clock_mono_ms();
-    return true;
-}
-
-/* Notes where a batch that was begun may be cut: behind its first <done> rows. */
-static bool note_last(struct tracked *t, const struct batch *b, size_t done)
-{
-    struct buf *keys = &t->last.keys;
-
-    t->last.is_known = t->is_known && (b->is_snapshot || b->is_ordered);
-    t->last.is_snapshot = b->is_snapshot;
-    if (!t->last.is_known || done == 0)
-        return true;
-    t->last.xid = b->rows[done - 1].xid;
-    t->last.leaf = b->leaf;
-    t->last.end = b->end;
-    if (!b->is_snapshot)
-        buf_clear(keys);
-    for (size_t i = b->is_snapshot ? 0 : done - 1; i < done; i++) {
-        if (!batch_row_key(b, &b->rows[i], keys))
-            return false;
-        if (b->is_snapshot)
-            buf_putc(keys, '\n');
+        if (!done)
+            h->lazy_since_ms = clock_mono_ms();
     }
-    return buf_ok(keys);
+    return true;
 }
 
-/* Moves the position behind the last row delivered, and no farther. */
-static bool cut(struct tracked *t)
+/* What operators held was let go: perhaps what waits can be saved now. */
+static bool settle_all(struct host *h, struct err *e)
 {
-    const struct buf *keys = &t->last.keys;
+    bool done;
 
-    t->is_unsaved = true;
-    t->count = 0;
-    return t->last.is_snapshot
-               ? position_add_done(&t->position, t->last.leaf, t->last.end, keys->data, keys->len)
-               : position_cut(&t->position, &t->delivered, t->last.xid, keys->data, keys->len);
+    for (size_t i = 0; i < h->n_sources; i++)
+        if (h->script->sources[i].group == i && !settle(h, i, false, &done, e))
+            return false;
+    return true;
 }
 
 /* ---- rows ---- */
@@ -154,32 +138,6 @@ static void name_failed_change(struct host *h, const struct batch *b, size_t i, 
     buf_fini(&key);
 }
 
-/* The reader lost its connection in the middle of a poll and has begun another one, which
- * goes on where that one was; its rows come from the lowest xid again. */
-static bool note_restart(struct tracked *t)
-{
-    uint64_t count = t->count;
-    bool ok = !t->last.is_known || cut(t);
-
-    t->count = count;
-    t->last.is_known = false;
-    xidset_fini(&t->delivered);
-    return ok;
-}
-
-static bool note_delivered(struct tracked *t, const struct batch *b, size_t done)
-{
-    uint64_t last = 0;
-
-    t->count += done;
-    if (!b->is_ordered)
-        return true;
-    for (size_t i = 0; i < done; i++)
-        if (b->rows[i].xid != last && !xidset_add(&t->delivered, last = b->rows[i].xid))
-            return false;
-    return true;
-}
-
 /* The last change of a poll, a range or, at a stop, a part of one was delivered. */
 static bool finish_batch(struct host *h, size_t source, struct err *e)
 {
@@ -190,27 +148,57 @@ static bool finish_batch(struct host *h, size_t source, struct err *e)
     return output_flush(e);
 }
 
-static bool deliver_rows(struct host *h, struct batch *b, struct err *e)
+/* The batch is delivered and its position adopted. Sees to the rest. */
+static bool settle_batch(struct host *h, size_t source, bool is_lazy, bool *parked, struct err *e)
+{
+    struct tracked *t = &h->sources[source];
+    bool done;
+
+    if (is_lazy) {
+        if (h->lazy_since_ms == 0)
+            h->lazy_since_ms = clock_mono_ms();
+        return true;
+    }
+    if (!save(h, source, &done, e))
+        return err_prefix(e, "source %s", h->script->sources[source].name);
+    t->is_settling = *parked = !done;
+    return true;
+}
+
+static bool deliver_rows(struct host *h, struct batch *b, bool *parked, struct err *e)
 {
     struct tracked *t = &h->sources[b->source];
+    struct declared *d = &h->script->sources[b->source];
     bool may_cut = b->is_snapshot || b->is_ordered;
-    size_t done = 0;
+    size_t from = t->resume, done = from;
 
+    if (t->is_settling)
+        return settle_batch(h, b->source, false, parked, e);
     if (script_should_stop(h->script) && t->count == 0)
         return true; /* not begun: it comes again as a whole */
-    if (b->begins && t->count > 0 && !note_restart(t))
-        return err_memory(e);
+    if (b->begins && from == 0) {
+        if (t->count > 0 && !tracked_restart(t))
+            return err_memory(e);
+        d->seq++;
+    }
     if (!runtime_deliver(h->script, b, &done, may_cut, e)) {
         name_failed_change(h, b, done, e);
         return false;
     }
-    if (!note_delivered(t, b, done))
+    if (!tracked_delivered(t, b, from, done))
         return err_memory(e);
-    if (done < b->n_rows || !b->ends)
-        return note_last(t, b, done) || err_memory(e);
+    if (done < b->n_rows || !b->ends) {
+        *parked = done < b->n_rows && !script_should_stop(h->script);
+        t->resume = *parked ? done : 0;
+        return tracked_note_last(t, b, from, done) || err_memory(e);
+    }
+    t->resume = 0;
     if (b->is_snapshot)
-        progress_show(&t->progress, h->log, h->script->sources[b->source].name, b->position);
-    return finish_batch(h, b->source, e) && adopt(h, b, e);
+        progress_show(&h->progress[b->source], h->log, d->name, b->position);
+    if (!finish_batch(h, b->source, e))
+        return false;
+    tracked_adopt(t, b);
+    return settle_batch(h, b->source, b->is_lazy, parked, e);
 }
 
 /* The program was asked to stop: batches that were begun end where they are, if they may.
@@ -220,6 +208,7 @@ static bool stop_batches(struct host *h, bool *must_go_on, struct err *e)
     *must_go_on = false;
     for (size_t i = 0; i < h->n_sources; i++) {
         struct tracked *t = &h->sources[i];
+        bool done;
 
         if (t->count == 0)
             continue;
@@ -229,9 +218,11 @@ static bool stop_batches(struct host *h, bool *must_go_on, struct err *e)
         }
         if (!finish_batch(h, i, e))
             return false;
-        if (!cut(t))
+        if (!tracked_cut(t, &t->position))
             return err_memory(e);
-        if (!save(h, i, e))
+        t->is_unsaved = true;
+        t->count = 0;
+        if (!save(h, i, &done, e))
             return false;
     }
     return true;
@@ -256,9 +247,9 @@ static bool resolve(struct host *h, struct batch *b, struct err *e)
             (h->sources[i].is_resolved || h->script->sources[i].config->name != NULL))
             return err_set(e, ERR_SCRIPT, "two sources are named %s: give one of them another "
                            "name = \"...\"", d->name);
-    if (h->store == NULL)
+    if (h->script->store == NULL)
         return reader_restore(h->reader, b->source, NULL, e);
-    if (!store_load(h->store, d->name, &t->position, &t->is_known, e))
+    if (!store_load(h->script->store, d->name, &t->position, &t->is_known, e))
         return false;
     return reader_restore(h->reader, b->source, t->is_known ? &t->position : NULL, e);
 }
@@ -287,7 +278,6 @@ static bool finish_source(struct host *h, const struct batch *b)
     if (b->text != NULL && h->o->mode == READER_CHECK)
         printf("source %s: %s\n", h->script->sources[b->source].name, b->text);
     h->n_done++;
-    h->is_over = h->is_over || h->n_done == h->n_sources;
     return true;
 }
 
@@ -297,11 +287,13 @@ static bool ready(struct host *h, size_t source, struct err *e)
     return runtime_ready(h->script, source, e);
 }
 
-static bool handle(struct host *h, struct batch *b, struct err *e)
+/* *parked: not done with; to be handled again when the source is not paused. */
+static bool handle(struct host *h, struct batch *b, bool *parked, struct err *e)
 {
+    *parked = false;
     switch (b->kind) {
     case BATCH_ROWS:
-        return deliver_rows(h, b, e);
+        return deliver_rows(h, b, parked, e);
     case BATCH_RESOLVED:
         return resolve(h, b, e);
     case BATCH_NOTICE:
@@ -347,26 +339,76 @@ static bool sleep_until_news(struct host *h, int64_t wait_ms, struct err *e)
     return true;
 }
 
+/* ---- paused sources ---- */
+
+/* The next batch that may be handled, or NULL. What is taken from the queue stays counted there
+ * while it is parked, so that a paused source soon finds no room; others always do. */
+static struct batch *next_batch(struct host *h)
+{
+    struct queue_item *item;
+
+    for (size_t n = 0; n < h->n_sources; n++) {
+        size_t i = h->turn++ % h->n_sources;
+
+        if (h->sources[i].parked != NULL && h->script->sources[i].pauses <= 0)
+            return batch_of(tracked_unpark(&h->sources[i]));
+    }
+    while (h->queue != NULL && (item = queue_take(h->queue)) != NULL) {
+        struct batch *b = batch_of(item);
+        struct tracked *t = &h->sources[b->source];
+
+        if (t->parked == NULL && h->script->sources[b->source].pauses <= 0)
+            return b;
+        tracked_park(t, item);
+    }
+    return NULL;
+}
+
+/* Handles one batch. *idle: there was none. */
+static bool handle_next(struct host *h, bool *idle, struct err *e)
+{
+    struct batch *b = next_batch(h);
+    bool ok, parked;
+
+    *idle = b == NULL;
+    if (b == NULL)
+        return true;
+    ok = handle(h, b, &parked, e);
+    if (parked) {
+        tracked_park_first(&h->sources[b->source], &b->item);
+    } else {
+        size_t source = b->source;
+
+        queue_done(h->queue, &b->item);
+        batch_free(b);
+        reader_wake(h->reader, source);
+    }
+    return ok;
+}
+
+/* Nothing more is to come, nothing is left to be done. */
+static bool is_complete(const struct host *h, const struct timers *t)
+{
+    if (h->n_sources == 0)
+        return t->wait_ms < 0;
+    if (h->n_done < h->n_sources || t->has_windows)
+        return false;
+    for (size_t i = 0; i < h->n_sources; i++)
+        if (h->sources[i].parked != NULL)
+            return false;
+    return true;
+}
+
 static bool loop(struct host *h, struct err *e)
 {
-    while (!h->is_over) {
-        struct queue_item *item = h->queue != NULL ? queue_take(h->queue) : NULL;
-        int64_t wait_ms;
-        bool ok = true;
+    for (;;) {
+        struct timers t;
+        bool idle;
 
-        if (item != NULL) {
-            struct batch *b = batch_of(item);
-            size_t source = b->source;
-
-            ok = handle(h, b, e);
-            queue_done(h->queue, item);
-            batch_free(b);
-            reader_wake(h->reader, source);
-        }
-        if (!ok || !runtime_timers(h->script, &wait_ms, e))
+        if (!handle_next(h, &idle, e) || !runtime_timers(h->script, &t, e))
             return false;
-        if (h->is_over)
-            break;
+        if (t.has_released && h->script->is_waiting && !settle_all(h, e))
+            return false;
         if (script_should_stop(h->script)) {
             bool must_go_on;
 
@@ -375,12 +417,14 @@ static bool loop(struct host *h, struct err *e)
             if (!must_go_on)
                 break;
         }
-        if (h->n_sources == 0 && wait_ms < 0)
+        if (idle && is_complete(h, &t))
             break;
-        if (item == NULL && (!output_flush(e) || !sleep_until_news(h, wait_ms, e)))
+        if (idle && (!output_flush(e) || !sleep_until_news(h, t.wait_ms, e)))
             return false;
     }
-    return output_flush(e) && (h->store == NULL || save_lazy(h, e));
+    return runtime_last(h->script, e) && output_flush(e) && save_lazy(h, e) &&
+           (!h->script->keeps || settle_all(h, e)) && runtime_finish(h->script, e) &&
+           output_flush(e);
 }
 
 /* ---- birth and death ---- */
@@ -398,7 +442,8 @@ static bool start_reader(struct host *h, struct err *e)
 
     h->queue = queue_new(QUEUE_BYTES, e);
     h->sources = calloc(h->n_sources, sizeof *h->sources);
-    if (folder == NULL || h->sources == NULL)
+    h->progress = calloc(h->n_sources, sizeof *h->progress);
+    if (folder == NULL || h->sources == NULL || h->progress == NULL)
         err_memory(e);
     else if (h->queue != NULL)
         h->reader = reader_new(h->queue, folder, h->o->mode, e);
@@ -408,7 +453,7 @@ static bool start_reader(struct host *h, struct err *e)
     for (size_t i = 0; i < h->n_sources; i++) {
         struct declared *d = &h->script->sources[i];
 
-        buf_init(&h->sources[i].last.keys, SIZE_MAX / 2);
+        tracked_init(&h->sources[i]);
         d->name = strdup(d->config->name != NULL ? d->config->name : d->config->table);
         if (d->name == NULL)
             return err_memory(e);
@@ -416,19 +461,6 @@ static bool start_reader(struct host *h, struct err *e)
             return false;
     }
     return reader_start(h->reader, e);
-}
-
-static bool reset(struct host *h, struct err *e)
-{
-    int n;
-
-    if (!h->o->resets)
-        return true;
-    if (!store_forget(h->store, h->o->reset, &n, e))
-        return false;
-    if (n == 0 && h->o->reset != NULL)
-        log_text(h->log, LOG_WARN, "there was no position to forget", "source", h->o->reset);
-    return true;
 }
 
 static void fini(struct host *h)
@@ -441,13 +473,10 @@ static void fini(struct host *h)
     for (struct queue_item *item; h->queue != NULL && (item = queue_take(h->queue)) != NULL;)
         batch_free(batch_of(item));
     queue_free(h->queue);
-    for (size_t i = 0; h->sources != NULL && i < h->n_sources; i++) {
-        position_fini(&h->sources[i].position);
-        xidset_fini(&h->sources[i].delivered);
-        buf_fini(&h->sources[i].last.keys);
-    }
+    for (size_t i = 0; h->sources != NULL && i < h->n_sources; i++)
+        tracked_fini(&h->sources[i]);
+    free(h->progress);
     free(h->sources);
-    store_close(h->store);
     if (h->script != NULL)
         bind_source_free(h->script);
     script_free(h->script);
@@ -472,13 +501,14 @@ static bool run(struct host *h, struct err *e)
     if ((h->script = script_new(&h->o->script, e)) == NULL || !runtime_load(h->script, e))
         return false;
     h->n_sources = h->script->n_sources;
-    if (h->n_sources > 0) {
-        if (h->o->mode != READER_CHECK &&
-            ((h->store = store_open(h->o->state, e)) == NULL || !reset(h, e)))
-            return false;
-        if (!start_reader(h, e))
-            return false;
-    }
+    if (h->o->is_graph)
+        return runtime_graph(h->script, e) && output_flush(e);
+    if (h->n_sources > 0 && h->o->mode != READER_CHECK && !bind_store_open(h->script, e))
+        return false;
+    if (h->o->mode != READER_CHECK && !runtime_start(h->script, e))
+        return false;
+    if (h->n_sources > 0 && !start_reader(h, e))
+        return false;
     return loop(h, e);
 }
 

@@ -16,8 +16,7 @@ struct host_options {
     struct script_options script;
     const char *state;      /* path of the state file */
     enum reader_mode mode;
-    bool resets;            /* --reset */
-    const char *reset;      /* the source that it names, or NULL for all */
+    bool is_graph;          /* --graph: load the script, print its pipeline, no more */
     int stop_fd;            /* readable when the program is asked to stop */
 };
 

@@ -86,15 +86,16 @@ void json_set_class(lua_State *L, int index, const struct json_class *class)
     lua_rawsetp(L, index, &class_key);
 }
 
-bool json_has_class(lua_State *L, int index)
+const struct json_class *json_class_at(lua_State *L, int index)
 {
-    bool has = false;
+    const struct json_class *class = NULL;
 
-    if (lua_getmetatable(L, index)) {                          /* mt */
-        has = lua_rawgetp(L, -1, &class_key) != LUA_TNIL;
+    if (lua_istable(L, index) && lua_getmetatable(L, index)) { /* mt */
+        lua_rawgetp(L, -1, &class_key);
+        class = lua_touserdata(L, -1);
         lua_pop(L, 2);
     }
-    return has;
+    return class;
 }
 
 void json_check(lua_State *L, const struct buf *b)

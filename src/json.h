@@ -26,8 +26,9 @@ void json_push_array_metatable(lua_State *L);                  /* [-0, +1] */
 /* The metatable at <index> belongs to <class>, which must live as long as the state. */
 void json_set_class(lua_State *L, int index, const struct json_class *class);
 
-/* True if the table at <index> belongs to a class: its JSON is then its text as well. */
-bool json_has_class(lua_State *L, int index);
+/* The class of the value at <index>, or NULL. The JSON of a table that has one is its text as
+ * well. */
+const struct json_class *json_class_at(lua_State *L, int index);
 
 /* Appends the JSON of the value at <index>. Throws for what has none. */
 void json_put(lua_State *L, int index, struct buf *b);

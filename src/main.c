@@ -33,6 +33,7 @@ static const char help[] =
     "      --once              finish the snapshot, poll each source once, deliver, exit\n"
     "      --check             connect, check tables, keys and privileges, print what\n"
     "                          would run, exit\n"
+    "      --graph             print the script's pipeline as Graphviz DOT, exit\n"
     "      --reset[=SOURCE]    forget the position of all sources, or of one, first\n"
     "      --max-memory SIZE   memory cap of the script (e.g. 256M; default none)\n"
     "      --max-time SECONDS  time one handler call may take (default none)\n"
@@ -45,7 +46,7 @@ static const char help[] =
     "Exit status: 0 done or asked to stop, 1 the script failed, 2 usage, 3 the database\n"
     "refused, 4 the state file, 70 an internal error.\n";
 
-enum { O_ONCE = 256, O_CHECK, O_RESET, O_MAX_MEMORY, O_MAX_TIME, O_SANDBOX, O_LOG_LEVEL,
+enum { O_ONCE = 256, O_CHECK, O_GRAPH, O_RESET, O_MAX_MEMORY, O_MAX_TIME, O_SANDBOX, O_LOG_LEVEL,
        O_LOG_FORMAT };
 
 static const struct option options[] = {
@@ -53,6 +54,7 @@ static const struct option options[] = {
     { "state", required_argument, NULL, 's' },
     { "once", no_argument, NULL, O_ONCE },
     { "check", no_argument, NULL, O_CHECK },
+    { "graph", no_argument, NULL, O_GRAPH },
     { "reset", optional_argument, NULL, O_RESET },
     { "max-memory", required_argument, NULL, O_MAX_MEMORY },
     { "max-time", required_argument, NULL, O_MAX_TIME },
@@ -187,9 +189,12 @@ static bool read_option(struct arguments *a, int c, const char *word, struct err
     case O_CHECK:
         a->host.mode = READER_CHECK;
         return true;
+    case O_GRAPH:
+        a->host.is_graph = true;
+        return true;
     case O_RESET:
-        a->host.resets = true;
-        a->host.reset = optarg;
+        s->resets = true;
+        s->reset = optarg;
         return true;
     case O_MAX_MEMORY:
         return read_size(optarg, &s->max_memory, e);
@@ -379,6 +384,8 @@ int main(int argc, char **argv)
         ok = ok && find_state(&a, &e) && output_open(stdout_is_closed, &e) && set_signals(&e);
         if (ok) {
             a.host.stop_fd = stop_fd;
+            if (a.host.mode != READER_CHECK && !a.host.is_graph)
+                a.host.script.state = a.host.state;
             ok = host_run(&a.host, &status, &e);
         } else if (e.code != ERR_USAGE) {
             log_text(&a.log, LOG_ERROR, e.msg, NULL, NULL);

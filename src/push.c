@@ -16,15 +16,16 @@
 #include <lauxlib.h>
 #include <string.h>
 
-enum what { W_OP, W_SCHEMA, W_TABLE, W_SOURCE, W_KEY, W_ROW, W_OLD, W_XID, W_TS, W_ID, W_COUNT };
+enum what { W_OP, W_SCHEMA, W_TABLE, W_SOURCE, W_KEY, W_ROW, W_OLD, W_XID, W_TS, W_ID, W_DATABASE,
+            W_COUNT };
 static const char *const what_names[] = { "op", "schema", "table", "source", "key", "row", "old",
-                                          "xid", "ts", "id", NULL };
+                                          "xid", "ts", "id", "database", NULL };
 
-/* The order of JSON, which leaves the source out. */
+/* The order of JSON, which leaves the source and the database out. */
 static const enum what json_order[] = { W_OP, W_SCHEMA, W_TABLE, W_KEY, W_ROW, W_OLD, W_XID, W_TS,
                                         W_ID };
 
-enum shared { SHARED_ROW_MT = 1, SHARED_KEY_MT, SHARED_SOURCE };
+enum shared { SHARED_ROW_MT = 1, SHARED_KEY_MT, SHARED_CHANGE_MT, SHARED_SOURCE };
 
 /* ---- JSON of what the server sent ---- */
 
@@ -42,14 +43,12 @@ static void put_raw_key(lua_State *L, const struct form *f, struct cells *c, str
     buf_putc(b, '}');
 }
 
-/* "schema.table/xid/key, key" without its quotes. */
-static void put_id(lua_State *L, const struct form *f, struct cells *c, struct buf *b)
+void push_put_id_key(lua_State *L, const struct form *f, struct cells *c, struct buf *b)
 {
     const struct shape *s = f->shape;
 
-    buf_printf(b, "%s.%s/%" PRIu64 "/", s->schema, s->table, c->xid);
-    for (size_t k = 0; k < s->n_key; k++) {
-        struct field field = cells_field(L, f, c, s->key[k]);
+    for (size_t k = 0; k < shape_n_id(s); k++) {
+        struct field field = cells_field(L, f, c, shape_id(s, k));
         char *to;
 
         if (k > 0)
@@ -60,9 +59,16 @@ static void put_id(lua_State *L, const struct form *f, struct cells *c, struct b
         }
         to = buf_reserve(b, field.len + 3);
         json_check(L, b);
-        b->len += s->columns[s->key[k]].kind == KIND_TIMESTAMP && field.len < 64
+        b->len += s->columns[shape_id(s, k)].kind == KIND_TIMESTAMP && field.len < 64
                       ? field_timestamp(field, to) : field_unescape(field, to);
     }
+}
+
+/* "schema.table/xid/key, key" without its quotes. */
+static void put_id(lua_State *L, const struct form *f, struct cells *c, struct buf *b)
+{
+    buf_printf(b, "%s.%s/%" PRIu64 "/", f->shape->schema, f->shape->table, c->xid);
+    push_put_id_key(L, f, c, b);
 }
 
 static void put_id_json(lua_State *L, const struct form *f, struct cells *c, struct buf *b)
@@ -72,15 +78,16 @@ static void put_id_json(lua_State *L, const struct form *f, struct cells *c, str
     fixed_put(b, f->id_head);
     buf_put_u64(b, c->xid);
     buf_putc(b, '/');
-    for (size_t k = 0; k < s->n_key; k++) {
-        struct field field = cells_field(L, f, c, s->key[k]);
+    for (size_t k = 0; k < shape_n_id(s); k++) {
+        size_t i = shape_id(s, k);
+        struct field field = cells_field(L, f, c, i);
 
         if (k > 0)
             buf_putc(b, ',');
         if (field_is_null(field))
             buf_puts(b, "null");
-        else if (!field_put_text(b, s->columns[s->key[k]].kind, field))
-            cells_throw_utf8(L, f, s->key[k]);
+        else if (!field_put_text(b, s->columns[i].kind, field))
+            cells_throw_utf8(L, f, i);
     }
     buf_putc(b, '"');
 }
@@ -219,6 +226,9 @@ static void push_what(lua_State *L, struct form *f, struct cells *c, enum what w
         json_check(L, b);
         lua_pushlstring(L, b->data, b->len);
         return;
+    case W_DATABASE:
+        lua_pushstring(L, f->shape->database);
+        return;
     case W_OLD:
     case W_COUNT:
         break;
@@ -290,7 +300,7 @@ static int change_pairs(lua_State *L)
     lua_settop(L, 1);
     push_added(L, 1);                                          /* change added */
     lua_createtable(L, 20, 0);                                 /* change added list */
-    for (size_t i = 0; what_names[i] != NULL; i++) {
+    for (size_t i = 0; i < W_DATABASE; i++) {
         if (lua_getfield(L, 1, what_names[i]) == LUA_TNIL) {
             lua_pop(L, 1);
             continue;
@@ -344,6 +354,7 @@ static void put_what(lua_State *L, const struct form *f, int index, enum what wh
         return;
     case W_SOURCE:
     case W_OLD:
+    case W_DATABASE:
     case W_COUNT:
         break;
     }
@@ -440,7 +451,8 @@ static void push_class(lua_State *L, const char *name, const struct json_class *
     cells_set_form(L, -1, form);
 }
 
-static void make_metatable(lua_State *L, struct shape *shape, const char *source)
+/* Pushes a form, and keeps with it the metatables of what is made of it. */
+static void push_form(lua_State *L, struct shape *shape, const char *source)
 {
     int form, shared;
 
@@ -464,8 +476,40 @@ static void make_metatable(lua_State *L, struct shape *shape, const char *source
     row_set_method(L, "__index", change_index, form, shared);
     row_set_method(L, "__pairs", change_pairs, form, shared);
     row_set_method(L, "__tostring", change_tostring, form, shared);
-    lua_replace(L, form);
-    lua_settop(L, form);
+    lua_rawseti(L, shared, SHARED_CHANGE_MT);
+    lua_setiuservalue(L, form, FORM_SHARED);
+}
+
+static void push_of_shared(lua_State *L, int form, enum shared which)
+{
+    lua_getiuservalue(L, form, FORM_SHARED);
+    lua_rawgeti(L, -1, which);
+    lua_remove(L, -2);
+}
+
+void push_form_like(lua_State *L, struct shape *shape, int form)
+{
+    form = lua_absindex(L, form);
+    push_of_shared(L, form, SHARED_SOURCE);                    /* source */
+    push_form(L, shape, lua_tostring(L, -1));                  /* source form */
+    lua_remove(L, -2);
+}
+
+void push_part_metatable(lua_State *L, int form, enum push_part part)
+{
+    static const enum shared places[] = { SHARED_CHANGE_MT, SHARED_ROW_MT, SHARED_KEY_MT };
+
+    push_of_shared(L, form, places[part]);
+}
+
+bool push_is_change(lua_State *L, int index)
+{
+    return json_class_at(L, index) == &change_class;
+}
+
+bool push_is_key(lua_State *L, int index)
+{
+    return json_class_at(L, index) == &key_class;
 }
 
 void push_metatable(lua_State *L, struct shape *shape, const char *source, int *ref)
@@ -476,7 +520,9 @@ void push_metatable(lua_State *L, struct shape *shape, const char *source, int *
             return;
         lua_pop(L, 1);
     }
-    make_metatable(L, shape, source);
+    push_form(L, shape, source);                               /* form */
+    push_part_metatable(L, -1, PUSH_CHANGE);
+    lua_remove(L, -2);                                         /* mt */
     luaL_unref(L, LUA_REGISTRYINDEX, *ref);
     lua_pushvalue(L, -1);
     *ref = luaL_ref(L, LUA_REGISTRYINDEX);

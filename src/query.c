@@ -127,8 +127,8 @@ void query_begin(struct buf *b, const struct table_facts *t, bool rls, int serve
 void query_table(struct buf *b, const struct table_facts *t, bool with_sizes)
 {
     buf_puts(b, "SELECT c.oid, c.relkind, c.relpersistence, coalesce(a.amname, ''),"
-                " row_security_active(c.oid) FROM pg_class c LEFT JOIN pg_am a ON a.oid = c.relam"
-                " WHERE c.oid = ");
+                " row_security_active(c.oid), current_database()"
+                " FROM pg_class c LEFT JOIN pg_am a ON a.oid = c.relam WHERE c.oid = ");
     put_regclass(b, t);
     buf_puts(b, ";WITH RECURSIVE tree(oid) AS (SELECT ");
     put_regclass(b, t);

@@ -51,8 +51,12 @@ static bool push_from_side(lua_State *L, int index, int n, const char *name)
     return !lua_isnil(L, -1);
 }
 
-/* Pushes what row[column i] is, whoever set it. */
-static void push_cell(lua_State *L, const struct form *f, int row, size_t i)
+void row_push_extra(lua_State *L, int index, const char *name)
+{
+    push_from_side(L, index, CELLS_SET, name);
+}
+
+void row_push_cell(lua_State *L, const struct form *f, int row, size_t i)
 {
     const struct column *column = &f->shape->columns[i];
     struct cells *c = cells_at(L, row, f);
@@ -105,7 +109,7 @@ static int row_index(lua_State *L)
     lua_Integer i = column_index(L, 2);
 
     if (i >= 0)
-        push_cell(L, row_upvalue_form(L), 1, (size_t)i);
+        row_push_cell(L, row_upvalue_form(L), 1, (size_t)i);
     else if (lua_type(L, 2) != LUA_TSTRING || !push_from_side(L, 1, CELLS_SET, lua_tostring(L, 2)))
         lua_pushnil(L);
     return 1;
@@ -162,7 +166,7 @@ static int row_next(lua_State *L)
     lua_replace(L, lua_upvalueindex(2));
     if ((size_t)i < f->shape->n_row) {
         lua_pushstring(L, f->shape->columns[i].name);
-        push_cell(L, f, 1, (size_t)i);
+        row_push_cell(L, f, 1, (size_t)i);
         return 2;
     }
     push_side_table(L, 1, CELLS_SET, false);                           /* side */
@@ -312,6 +316,11 @@ static int row_tostring(lua_State *L)
 /* ---- birth ---- */
 
 static const struct json_class row_class = { put_class };
+
+bool row_is(lua_State *L, int index)
+{
+    return json_class_at(L, index) == &row_class;
+}
 
 void row_push_metatable(lua_State *L, int form)
 {

@@ -17,6 +17,14 @@ void row_push_metatable(lua_State *L, int form);               /* [-0, +1] */
 /* Pushes a row with the cells of the table at <index>; <metatable>: the index of its metatable. */
 void row_push(lua_State *L, int index, int metatable);         /* [-0, +1] */
 
+/* True if the value at <index> is a row. */
+bool row_is(lua_State *L, int index);
+
+/* Pushes what column <i> of the row at <index> is (or of the change that has its cells), whoever
+ * set it; and what the script assigned to a name that is no column. */
+void row_push_cell(lua_State *L, const struct form *f, int index, size_t i);
+void row_push_extra(lua_State *L, int index, const char *name);
+
 /* Appends the JSON of the row whose cells the table at <index> holds. */
 void row_put(lua_State *L, const struct form *f, int index, struct buf *b);
 

@@ -1,11 +1,26 @@
 /* runtime.c -- what the host does with a script.                      floor 4
+ *
+ * The hooks, functions of the Lua half: timers() -> seconds until the next one or nil, true if
+ * windows are open, true if something was let go; start(); enter(source, seq): rows of a batch
+ * are about to be delivered; leave(): they were; settle(source, {[source] = position} or nil,
+ * {[source] = true} of the group, is_moment) -> false to be called again, true if the positions were taken;
+ * last(); finish(); graph().
+ *
  * SPDX-License-Identifier: MIT */
 #include "runtime.h"
 
+#include "bind_child.h"
+#include "bind_copy.h"
+#include "bind_csv.h"
+#include "bind_db.h"
+#include "bind_file.h"
 #include "bind_host.h"
+#include "bind_lines.h"
+#include "bind_store.h"
 #include "cells.h"
 #include "json.h"
 #include "push.h"
+#include "reshape.h"
 
 #include <lauxlib.h>
 #include <math.h>
@@ -18,6 +33,14 @@ static int open_raw(lua_State *L)
     lua_createtable(L, 0, 16);
     bind_host(L);
     bind_source(L);
+    bind_reshape(L);
+    bind_store(L);
+    bind_file(L);
+    bind_csv(L);
+    bind_child(L);
+    bind_db(L);
+    bind_lines(L);
+    bind_copy(L);
     return 1;
 }
 
@@ -52,6 +75,11 @@ struct delivery {
     bool may_stop;
 };
 
+static void push_hook(lua_State *L, enum hook hook)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, script_of(L)->hooks[hook]);
+}
+
 static int deliver(lua_State *L)
 {
     struct delivery *d = lua_touserdata(L, 1);
@@ -59,6 +87,10 @@ static int deliver(lua_State *L)
     struct script *s = script_of(L);
     struct declared *source = &s->sources[b->source];
 
+    push_hook(L, HOOK_ENTER);
+    lua_pushinteger(L, (lua_Integer)b->source + 1);
+    lua_pushinteger(L, (lua_Integer)source->seq);
+    lua_call(L, 2, 0);
     push_metatable(L, b->shape, source->name, &source->metatable);   /* job mt */
     lua_rawgeti(L, LUA_REGISTRYINDEX, source->handlers[EVENT_READ]); /* job mt read */
     lua_rawgeti(L, LUA_REGISTRYINDEX, source->handlers[EVENT_UPSERT]);
@@ -70,12 +102,17 @@ static int deliver(lua_State *L)
             lua_pushvalue(L, handler);
             push_change(L, 2, b, row);
             script_start_clock(s);
-            lua_call(L, 1, 0);
+            lua_call(L, 1, 1);
+            if (lua_touserdata(L, -1) == s) /* the same change again, later */
+                break;
+            lua_pop(L, 1);
         }
         d->done++;
-        if (d->may_stop && script_should_stop(s))
+        if (source->pauses > 0 || (d->may_stop && script_should_stop(s)))
             break;
     }
+    push_hook(L, HOOK_LEAVE);
+    lua_call(L, 0, 0);
     return 0;
 }
 
@@ -186,27 +223,110 @@ bool runtime_error(struct script *s, const struct batch *b, struct err *e)
     return emit_event(s, &(struct event_job){ b->source, EVENT_ERROR, 0, b }, e);
 }
 
+/* ---- saving ---- */
+
+static int call_hook(lua_State *L)
+{
+    const enum hook *hook = lua_touserdata(L, 1);
+
+    push_hook(L, *hook);
+    lua_call(L, 0, 0);
+    return 0;
+}
+
+static bool run_hook(struct script *s, enum hook hook, struct err *e)
+{
+    return s->hooks[hook] == LUA_NOREF || script_call(s, call_hook, &hook, e);
+}
+
+bool runtime_graph(struct script *s, struct err *e)
+{
+    return run_hook(s, HOOK_GRAPH, e);
+}
+
+bool runtime_start(struct script *s, struct err *e)
+{
+    return run_hook(s, HOOK_START, e);
+}
+
+bool runtime_last(struct script *s, struct err *e)
+{
+    return run_hook(s, HOOK_LAST, e);
+}
+
+bool runtime_finish(struct script *s, struct err *e)
+{
+    return run_hook(s, HOOK_FINISH, e);
+}
+
+struct settlement {
+    size_t source;
+    bool is_known, is_moment, taken, done;
+};
+
+static int settle(lua_State *L)
+{
+    struct settlement *job = lua_touserdata(L, 1);
+    struct script *s = script_of(L);
+    size_t group = s->sources[job->source].group;
+
+    push_hook(L, HOOK_SETTLE);
+    lua_pushinteger(L, (lua_Integer)job->source + 1);
+    lua_createtable(L, 0, 1);                                  /* settle source positions */
+    lua_createtable(L, 0, 1);                                  /* ... positions members */
+    for (size_t i = 0; i < s->n_sources; i++) {
+        if (s->sources[i].group != group)
+            continue;
+        lua_pushboolean(L, true);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+        if (s->sources[i].position != NULL) {
+            lua_pushstring(L, s->sources[i].position);
+            lua_rawseti(L, -3, (lua_Integer)i + 1);
+        }
+    }
+    if (!job->is_known) {
+        lua_pushnil(L);
+        lua_replace(L, -3);
+    }
+    lua_pushboolean(L, job->is_moment);
+    lua_call(L, 4, 2);
+    job->done = lua_toboolean(L, -2);
+    job->taken = lua_toboolean(L, -1);
+    return 0;
+}
+
+bool runtime_settle(struct script *s, size_t source, bool is_known, bool is_moment, bool *taken,
+                    bool *done, struct err *e)
+{
+    struct settlement job = { source, is_known, is_moment, false, false };
+    bool ok = script_call(s, settle, &job, e);
+
+    *taken = job.taken;
+    *done = job.done;
+    return ok;
+}
+
 /* ---- timers ---- */
 
 static int run_timers(lua_State *L)
 {
-    int64_t *wait_ms = lua_touserdata(L, 1);
-    struct script *s = script_of(L);
+    struct timers *t = lua_touserdata(L, 1);
 
-    lua_rawgeti(L, LUA_REGISTRYINDEX, s->timers_ref);
-    script_start_clock(s);
-    lua_call(L, 0, 1);
-    *wait_ms = -1;
-    if (lua_isnumber(L, -1)) {
-        lua_Number seconds = lua_tonumber(L, -1);
+    push_hook(L, HOOK_TIMERS);
+    script_start_clock(script_of(L));
+    lua_call(L, 0, 3);
+    if (lua_isnumber(L, -3)) {
+        lua_Number seconds = lua_tonumber(L, -3);
 
-        *wait_ms = seconds <= 0 ? 0 : seconds > 1e6 ? 1000000000 : (int64_t)ceil(seconds * 1000);
+        t->wait_ms = seconds <= 0 ? 0 : seconds > 1e6 ? 1000000000 : (int64_t)ceil(seconds * 1000);
     }
+    t->has_windows = lua_toboolean(L, -2);
+    t->has_released = lua_toboolean(L, -1);
     return 0;
 }
 
-bool runtime_timers(struct script *s, int64_t *wait_ms, struct err *e)
+bool runtime_timers(struct script *s, struct timers *t, struct err *e)
 {
-    *wait_ms = -1;
-    return s->timers_ref == LUA_NOREF || script_call(s, run_timers, wait_ms, e);
+    *t = (struct timers){ .wait_ms = -1 };
+    return s->hooks[HOOK_TIMERS] == LUA_NOREF || script_call(s, run_timers, t, e);
 }

@@ -78,6 +78,13 @@ static void stop_clock(struct script *s)
 
 /* ---- the door ---- */
 
+void script_set_traceback(struct script *s, const char *text)
+{
+    free(s->traceback);
+    s->traceback = strndup(text, TRACEBACK_MAX);
+    s->has_traceback = true;
+}
+
 /* Turns whatever was thrown into text, and keeps the traceback. */
 static int on_error(lua_State *L)
 {
@@ -93,10 +100,11 @@ static int on_error(lua_State *L)
             lua_pushfstring(L, "the error object is a %s value", luaL_typename(L, 1));
     }
     text = lua_tostring(L, -1);
+    if (s->has_traceback) /* it was caught and is thrown again */
+        return 1;
     luaL_traceback(L, L, NULL, 1);                             /* text trace */
     trace = lua_tostring(L, -1);
-    free(s->traceback);
-    s->traceback = strndup(trace, TRACEBACK_MAX);
+    script_set_traceback(s, trace);
     lua_pushstring(L, text);
     return 1;
 }
@@ -106,7 +114,9 @@ static bool fail(struct script *s, int status, struct err *e)
     lua_State *L = s->L;
     const char *text = lua_tostring(L, -1);
 
-    if (status == LUA_ERRMEM && s->o.max_memory > 0)
+    if (s->cause.code != ERR_NONE)
+        *e = s->cause;
+    else if (status == LUA_ERRMEM && s->o.max_memory > 0)
         err_set(e, ERR_SCRIPT, "the script needs more memory than --max-memory allows (%zu bytes)",
                 s->o.max_memory);
     else if (status == LUA_ERRMEM)
@@ -125,6 +135,8 @@ bool script_call(struct script *s, lua_CFunction f, void *job, struct err *e)
 
     free(s->traceback);
     s->traceback = NULL;
+    s->cause.code = ERR_NONE;
+    s->has_traceback = false;
     lua_pushcfunction(L, on_error);                            /* on_error */
     lua_pushcfunction(L, f);                                   /* on_error f */
     lua_pushlightuserdata(L, job);                             /* on_error f job */
@@ -261,7 +273,8 @@ struct script *script_new(const struct script_options *o, struct err *e)
         return NULL;
     }
     s->o = *o;
-    s->timers_ref = LUA_NOREF;
+    for (size_t i = 0; i < HOOK_COUNT; i++)
+        s->hooks[i] = LUA_NOREF;
     buf_init(&s->scratch, (size_t)4 << 30);
     s->L = lua_newstate(allocate, s);
     if (s->L == NULL) {
@@ -286,6 +299,7 @@ void script_free(struct script *s)
         return;
     if (s->L != NULL)
         lua_close(s->L);
+    store_close(s->store);
     pool_fini(&s->pool);
     buf_fini(&s->scratch);
     free(s->traceback);

@@ -16,6 +16,7 @@
 #include "buf.h"
 #include "log.h"
 #include "pool.h"
+#include "store.h"
 
 #include <lua.h>
 #include <signal.h>
@@ -28,6 +29,9 @@ struct script_options {
     char *const *words;       /* NAME=VALUE */
     size_t n_words;
     const char *dsn;          /* of sources that name none */
+    const char *state;        /* the state file; NULL: nothing is kept */
+    bool resets;              /* --reset */
+    const char *reset;        /* the source that it names, or NULL for all */
     size_t max_memory;        /* bytes; 0: no limit */
     int64_t max_time_ns;      /* of one handler call; 0: no limit */
     bool is_sandboxed;
@@ -35,11 +39,16 @@ struct script_options {
     const volatile sig_atomic_t *stop; /* set when the program was asked to stop */
 };
 
+/* What the Lua half of the program does for the host; see runtime.c for their arguments. */
+enum hook { HOOK_TIMERS, HOOK_START, HOOK_ENTER, HOOK_LEAVE, HOOK_SETTLE, HOOK_LAST, HOOK_FINISH,
+            HOOK_GRAPH, HOOK_COUNT };
+
 struct script {
     lua_State *L;
     struct script_options o;  /* what it points to is borrowed */
     struct buf scratch;       /* for whoever runs inside the door; valid until the next use */
     char *traceback;          /* of the last failure, or NULL */
+    bool has_traceback;       /* it is that of the error on its way */
     bool is_loaded;           /* the main chunk has returned: no more sources */
     bool is_usage_error;      /* the failure is about the words on the command line */
     bool is_stopping;         /* pgcdc.stop() was called */
@@ -52,7 +61,11 @@ struct script {
     /* what the script declared: see bind_source.h */
     struct declared *sources;
     size_t n_sources;
-    int timers_ref;           /* function(now) -> seconds until the next timer, or nil */
+    int hooks[HOOK_COUNT];    /* registry references */
+    struct store *store;      /* see bind_store.h; NULL until it is needed */
+    bool keeps;               /* something is saved together with positions */
+    bool is_waiting;          /* something was captured that may not be saved yet */
+    struct err cause;         /* why the failure happened, where it was not the script's */
 };
 
 /* A state with the standard libraries, less what the sandbox forbids. <o> is copied.
@@ -66,6 +79,9 @@ bool script_call(struct script *s, lua_CFunction f, void *job, struct err *e) WA
 
 /* For those inside the door. */
 struct script *script_of(lua_State *L);
+
+/* Where the error that is about to be thrown came from, if not from here. <text> is copied. */
+void script_set_traceback(struct script *s, const char *text);
 
 /* The time of one handler call begins. */
 void script_start_clock(struct script *s);

@@ -3,10 +3,10 @@
 #include "store.h"
 
 #include "buf.h"
+#include "position_text.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,24 +15,17 @@
 #include <unistd.h>
 
 #define APPLICATION_ID 0x70676364 /* "pgcd" */
-#define FORMAT 1
+#define FORMAT 2
 
 static const char schema[] =
-    "CREATE TABLE IF NOT EXISTS position ("
-    " source TEXT PRIMARY KEY, phase INTEGER NOT NULL,"
-    " floor INTEGER NOT NULL, seen TEXT NOT NULL, floor_lsn INTEGER NOT NULL,"
-    " system TEXT NOT NULL, database INTEGER NOT NULL, started TEXT NOT NULL,"
-    " stats TEXT NOT NULL, timeline INTEGER NOT NULL, in_recovery INTEGER NOT NULL,"
-    " xmax INTEGER NOT NULL, lsn INTEGER NOT NULL,"
-    " durable_xmax INTEGER NOT NULL, durable_lsn INTEGER NOT NULL,"
-    " relation INTEGER NOT NULL, signature TEXT, leaves TEXT NOT NULL, rows INTEGER NOT NULL,"
-    " cuts TEXT NOT NULL, done_leaf INTEGER NOT NULL, done_end INTEGER NOT NULL,"
-    " done_keys TEXT, sum INTEGER NOT NULL, saved TEXT NOT NULL) WITHOUT ROWID";
+    "CREATE TABLE kept (kind TEXT NOT NULL, name TEXT NOT NULL, key TEXT NOT NULL,"
+    " value TEXT NOT NULL, sum INTEGER NOT NULL, saved TEXT NOT NULL,"
+    " PRIMARY KEY (kind, name, key)) WITHOUT ROWID";
 
 struct store {
     char *path;
     sqlite3 *db;
-    sqlite3_stmt *load, *save, *forget;
+    sqlite3_stmt *begin, *commit, *rollback, *put, *drop, *find, *forget;
 };
 
 static bool fail(const struct store *s, struct err *e)
@@ -61,11 +54,15 @@ static bool fail(const struct store *s, struct err *e)
     }
 }
 
-static bool fail_damaged(const struct store *s, const char *source, struct err *e)
+static bool fail_damaged(const struct store *s, const struct record *r, struct err *e)
 {
-    return err_set(e, ERR_STATE, "the state file %s is damaged: the position of %s cannot be read; "
-                   "restore the file, or forget the position with --reset=%s", s->path, source,
-                   source);
+    if (r->kind.len == 8 && memcmp(r->kind.p, "position", 8) == 0)
+        return err_set(e, ERR_STATE, "the state file %s is damaged: the position of %.*s cannot be "
+                       "read; restore the file, or forget the position with --reset=%.*s", s->path,
+                       (int)r->name.len, r->name.p, (int)r->name.len, r->name.p);
+    return err_set(e, ERR_STATE, "the state file %s is damaged: the %.*s of %.*s cannot be read; "
+                   "restore the file, or forget all with --reset", s->path, (int)r->kind.len,
+                   r->kind.p, (int)r->name.len, r->name.p);
 }
 
 static bool make_folders(const char *path, struct err *e)
@@ -149,10 +146,6 @@ static bool prepare(struct store *s, const char *sql, sqlite3_stmt **st, struct 
            fail(s, e);
 }
 
-#define COLUMNS "phase, floor, seen, floor_lsn, system, database, started, stats, timeline," \
-    " in_recovery, xmax, lsn, durable_xmax, durable_lsn, relation, signature, leaves, rows," \
-    " cuts, done_leaf, done_end, done_keys, sum"
-
 struct store *store_open(const char *path, struct err *e)
 {
     struct store *s = calloc(1, sizeof *s);
@@ -169,13 +162,15 @@ struct store *store_open(const char *path, struct err *e)
         goto failed;
     }
     sqlite3_busy_timeout(s->db, 200); /* a process that was killed a moment ago lets go */
-    if (set_up(s, e) &&
-        prepare(s, "SELECT " COLUMNS " FROM position WHERE source = ?1", &s->load, e) &&
-        prepare(s, "INSERT OR REPLACE INTO position (source, saved, " COLUMNS ") VALUES (?1,"
-                   " strftime('%Y-%m-%dT%H:%M:%fZ'), ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,"
-                   " ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)",
-                &s->save, e) &&
-        prepare(s, "DELETE FROM position WHERE ?1 IS NULL OR source = ?1", &s->forget, e))
+    if (set_up(s, e) && prepare(s, "BEGIN IMMEDIATE", &s->begin, e) &&
+        prepare(s, "COMMIT", &s->commit, e) && prepare(s, "ROLLBACK", &s->rollback, e) &&
+        prepare(s, "INSERT OR REPLACE INTO kept (kind, name, key, value, sum, saved) VALUES"
+                   " (?1, ?2, ?3, ?4, ?5, strftime('%Y-%m-%dT%H:%M:%fZ'))", &s->put, e) &&
+        prepare(s, "DELETE FROM kept WHERE kind = ?1 AND name = ?2 AND key = ?3", &s->drop, e) &&
+        prepare(s, "SELECT kind, name, key, value, sum FROM kept WHERE kind = ?1 AND name = ?2",
+                &s->find, e) &&
+        prepare(s, "DELETE FROM kept WHERE ?1 IS NULL OR kind = 'position' AND name = ?1",
+                &s->forget, e))
         return s;
 failed:
     store_close(s);
@@ -186,286 +181,174 @@ void store_close(struct store *s)
 {
     if (s == NULL)
         return;
-    sqlite3_finalize(s->load);
-    sqlite3_finalize(s->save);
+    sqlite3_finalize(s->begin);
+    sqlite3_finalize(s->commit);
+    sqlite3_finalize(s->rollback);
+    sqlite3_finalize(s->put);
+    sqlite3_finalize(s->drop);
+    sqlite3_finalize(s->find);
     sqlite3_finalize(s->forget);
     sqlite3_close(s->db);
     free(s->path);
     free(s);
 }
 
-/* ---- sets as text ---- */
+/* ---- records ---- */
 
-/* "752-760 762": ascending, gaps kept. */
-static char *write_seen(const struct xidset *seen)
+/* FNV-1a over all that is kept: a flipped bit must not pass for a value. */
+static sqlite3_int64 sum_record(const struct record *r)
 {
-    struct buf b;
+    const struct slice *slices[] = { &r->kind, &r->name, &r->key, &r->value };
+    uint64_t h = 14695981039346656037u;
 
-    buf_init(&b, SIZE_MAX / 2);
-    buf_puts(&b, "");
-    for (size_t i = 0, j; i < seen->n; i = j + 1) {
-        for (j = i; j + 1 < seen->n && seen->v[j + 1] == seen->v[j] + 1; j++)
-            ;
-        buf_printf(&b, "%s%" PRIu64, i > 0 ? " " : "", seen->v[i]);
-        if (j > i)
-            buf_printf(&b, "-%" PRIu64, seen->v[j]);
+    for (size_t k = 0; k < 4; k++) {
+        for (size_t i = 0; i < slices[k]->len; i++)
+            h = (h ^ (unsigned char)slices[k]->p[i]) * 1099511628211u;
+        h = (h ^ 0x100) * 1099511628211u; /* no byte: where one ends and the next begins */
     }
-    return buf_take(&b);
+    return (sqlite3_int64)h;
 }
 
-static bool read_seen(const char *p, struct xidset *seen)
+/* Runs a statement that gives no rows. */
+static bool step(struct store *s, sqlite3_stmt *st, struct err *e)
 {
-    while (*p != '\0') {
-        char *end;
-        uint64_t from = strtoull(p, &end, 10), to = from;
+    bool ok = sqlite3_step(st) == SQLITE_DONE || fail(s, e);
 
-        if (end == p)
-            return false;
-        if (*end == '-') {
-            p = end + 1;
-            to = strtoull(p, &end, 10);
-            if (end == p || to < from || to - from > 1u << 30)
-                return false;
-        }
-        for (uint64_t x = from; x <= to; x++)
-            if (!xidset_add(seen, x))
-                return false;
-        p = end + (*end == ' ');
-        if (*end != ' ' && *end != '\0')
-            return false;
+    sqlite3_reset(st);
+    sqlite3_clear_bindings(st);
+    return ok;
+}
+
+static void bind(sqlite3_stmt *st, int i, struct slice text)
+{
+    sqlite3_bind_text64(st, i, text.p, text.len, SQLITE_STATIC, SQLITE_UTF8);
+}
+
+bool store_begin(struct store *s, struct err *e)
+{
+    return step(s, s->begin, e);
+}
+
+bool store_put(struct store *s, const struct record *r, struct err *e)
+{
+    sqlite3_stmt *st = r->value.p != NULL ? s->put : s->drop;
+
+    bind(st, 1, r->kind);
+    bind(st, 2, r->name);
+    bind(st, 3, r->key);
+    if (r->value.p != NULL) {
+        bind(st, 4, r->value);
+        sqlite3_bind_int64(st, 5, sum_record(r));
     }
+    return step(s, st, e);
+}
+
+bool store_commit(struct store *s, struct err *e)
+{
+    return step(s, s->commit, e);
+}
+
+void store_rollback(struct store *s)
+{
+    struct err e;
+
+    if (!sqlite3_get_autocommit(s->db) && !step(s, s->rollback, &e)) {
+        /* the next call meets the same trouble */
+    }
+}
+
+static struct slice slice_of(const char *text)
+{
+    return (struct slice){ text, strlen(text) };
+}
+
+bool store_find(struct store *s, const char *kind, const char *name, struct err *e)
+{
+    sqlite3_reset(s->find);
+    if (sqlite3_bind_text(s->find, 1, kind, -1, SQLITE_TRANSIENT) != SQLITE_OK ||
+        sqlite3_bind_text(s->find, 2, name, -1, SQLITE_TRANSIENT) != SQLITE_OK)
+        return fail(s, e);
     return true;
 }
 
-/* "oid:filenode:blocks:next", blanks between. */
-static char *write_leaves(const struct position *p)
+static struct slice column(sqlite3_stmt *st, int i)
 {
-    struct buf b;
+    const char *p = (const char *)sqlite3_column_text(st, i);
 
-    buf_init(&b, SIZE_MAX / 2);
-    buf_puts(&b, "");
-    for (size_t i = 0; i < p->n_leaves; i++)
-        buf_printf(&b, "%s%" PRIu32 ":%" PRIu32 ":%" PRIu32 ":%" PRIu32, i > 0 ? " " : "",
-                   p->leaves[i].oid, p->leaves[i].filenode, p->leaves[i].blocks, p->leaves[i].next);
-    return buf_take(&b);
+    return (struct slice){ p != NULL ? p : "", (size_t)sqlite3_column_bytes(st, i) };
 }
 
-static bool read_leaves(const char *p, struct position *to)
+bool store_next(struct store *s, struct record *r, struct err *e)
 {
-    size_t n = *p != '\0';
-
-    for (const char *q = p; *q != '\0'; q++)
-        n += *q == ' ';
-    if (!position_set_leaves(to, n))
-        return false;
-    for (size_t i = 0; i < n; i++) {
-        struct leaf *leaf = &to->leaves[i];
-        int used = 0;
-
-        if (sscanf(p, "%" SCNu32 ":%" SCNu32 ":%" SCNu32 ":%" SCNu32 "%n", &leaf->oid,
-                   &leaf->filenode, &leaf->blocks, &leaf->next, &used) != 4)
-            return false;
-        p += used + (p[used] == ' ');
+    e->code = ERR_NONE;
+    switch (sqlite3_step(s->find)) {
+    case SQLITE_ROW:
+        *r = (struct record){ column(s->find, 0), column(s->find, 1), column(s->find, 2),
+                              column(s->find, 3) };
+        if (sum_record(r) == sqlite3_column_int64(s->find, 4))
+            return true;
+        fail_damaged(s, r, e);
+        break;
+    case SQLITE_DONE:
+        break;
+    default:
+        fail(s, e);
     }
-    return *p == '\0';
+    store_leave(s);
+    return false;
 }
 
-/* "xid tab key" a line; the key's fields are COPY text, in which a newline is two letters. */
-static char *write_cuts(const struct position *p)
+void store_leave(struct store *s)
 {
-    struct buf b;
-
-    buf_init(&b, SIZE_MAX / 2);
-    buf_puts(&b, "");
-    for (size_t i = 0; i < p->n_cuts; i++)
-        buf_printf(&b, "%" PRIu64 "\t%s\n", p->cuts[i].xid, p->cuts[i].key);
-    return buf_take(&b);
-}
-
-static bool read_cuts(const char *p, struct position *to)
-{
-    while (*p != '\0') {
-        size_t line = strcspn(p, "\n");
-        char *end;
-        uint64_t xid = strtoull(p, &end, 10);
-
-        if (*end != '\t' || p[line] != '\n' ||
-            !position_add_cut(to, xid, end + 1, (size_t)(p + line - end - 1)))
-            return false;
-        p += line + 1;
-    }
-    return true;
+    sqlite3_reset(s->find);
+    sqlite3_clear_bindings(s->find);
 }
 
 /* ---- positions ---- */
 
-/* FNV-1a over all that is kept: a flipped bit must not pass for a position. <seen>, <leaves>
- * and <cuts>: as they are written. False: no memory. */
-static bool sum_position(const char *source, const struct position *p, const char *seen,
-                         const char *leaves, const char *cuts, uint64_t *sum)
-{
-    const struct identity *id = &p->identity;
-    struct buf b;
-    bool ok;
-
-    buf_init(&b, SIZE_MAX / 2);
-    buf_printf(&b, "%s\n%d %" PRIu64 " %s %" PRIu64 "\n%s %" PRIu32 " %s %s %" PRIu32 " %d", source,
-               (int)p->phase, p->horizon.floor, seen, p->floor_lsn, id->system, id->database,
-               id->started, id->stats, id->timeline, id->in_recovery);
-    buf_printf(&b, " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n%" PRIu32 " %s %" PRIu64
-               "\n%" PRIu32 " %" PRIu32 "\n", id->xmax, id->lsn, id->durable_xmax, id->durable_lsn,
-               p->table, leaves, p->rows, p->done.leaf, p->done.end);
-    buf_puts(&b, cuts);
-    buf_puts(&b, p->signature != NULL ? p->signature : "-");
-    buf_puts(&b, p->done.keys != NULL ? p->done.keys : "-");
-    *sum = 14695981039346656037u;
-    for (size_t i = 0; i < b.len; i++)
-        *sum = (*sum ^ (unsigned char)b.data[i]) * 1099511628211u;
-    ok = buf_ok(&b);
-    buf_fini(&b);
-    return ok;
-}
-
-static uint64_t column_u64(sqlite3_stmt *st, int i)
-{
-    return (uint64_t)sqlite3_column_int64(st, i);
-}
-
-static bool column_text(sqlite3_stmt *st, int i, char *to, size_t size)
-{
-    const char *text = (const char *)sqlite3_column_text(st, i);
-
-    return text != NULL && (size_t)snprintf(to, size, "%s", text) < size;
-}
-
-/* An owned copy; NULL stays NULL. False: no memory. */
-static bool column_copy(sqlite3_stmt *st, int i, char **to)
-{
-    const char *text = (const char *)sqlite3_column_text(st, i);
-
-    *to = text != NULL ? strdup(text) : NULL;
-    return text == NULL || *to != NULL;
-}
-
-static bool read_position(sqlite3_stmt *st, const char *source, struct position *p)
-{
-    struct identity *id = &p->identity;
-    const char *seen = (const char *)sqlite3_column_text(st, 2);
-    const char *leaves = (const char *)sqlite3_column_text(st, 16);
-    const char *cuts = (const char *)sqlite3_column_text(st, 18);
-    int phase = sqlite3_column_int(st, 0);
-    uint64_t sum;
-
-    p->phase = phase == PHASE_SNAPSHOT ? PHASE_SNAPSHOT : PHASE_POLL;
-    p->horizon.floor = column_u64(st, 1);
-    p->floor_lsn = column_u64(st, 3);
-    id->database = (uint32_t)column_u64(st, 5);
-    id->timeline = (uint32_t)column_u64(st, 8);
-    id->in_recovery = sqlite3_column_int(st, 9) != 0;
-    id->xmax = column_u64(st, 10);
-    id->lsn = column_u64(st, 11);
-    id->durable_xmax = column_u64(st, 12);
-    id->durable_lsn = column_u64(st, 13);
-    p->table = (uint32_t)column_u64(st, 14);
-    p->rows = column_u64(st, 17);
-    p->done.leaf = (uint32_t)column_u64(st, 19);
-    p->done.end = (uint32_t)column_u64(st, 20);
-    return (phase == PHASE_SNAPSHOT || phase == PHASE_POLL) && seen != NULL && leaves != NULL &&
-           cuts != NULL && read_seen(seen, &p->horizon.seen) && read_leaves(leaves, p) &&
-           read_cuts(cuts, p) &&
-           column_text(st, 4, id->system, sizeof id->system) &&
-           column_text(st, 6, id->started, sizeof id->started) &&
-           column_text(st, 7, id->stats, sizeof id->stats) &&
-           column_copy(st, 15, &p->signature) && column_copy(st, 21, &p->done.keys) &&
-           sum_position(source, p, seen, leaves, cuts, &sum) && sum == column_u64(st, 22);
-}
-
 bool store_load(struct store *s, const char *source, struct position *p, bool *found, struct err *e)
 {
+    struct record r;
     bool ok = true;
 
     *p = (struct position){ 0 };
-    sqlite3_bind_text(s->load, 1, source, -1, SQLITE_STATIC);
-    switch (sqlite3_step(s->load)) {
-    case SQLITE_ROW:
-        *found = true;
-        if (!read_position(s->load, source, p)) {
-            position_fini(p);
-            ok = fail_damaged(s, source, e);
-        }
-        break;
-    case SQLITE_DONE:
-        *found = false;
-        break;
-    default:
-        ok = fail(s, e);
-    }
-    sqlite3_reset(s->load);
+    if (!store_find(s, "position", source, e))
+        return false;
+    *found = store_next(s, &r, e);
+    if (!*found)
+        return e->code == ERR_NONE;
+    if (!position_read(p, source, r.value.p))
+        ok = fail_damaged(s, &r, e);
+    store_leave(s);
     return ok;
-}
-
-static void bind_u64(sqlite3_stmt *st, int i, uint64_t v)
-{
-    sqlite3_bind_int64(st, i, (sqlite3_int64)v);
-}
-
-static void bind_text(sqlite3_stmt *st, int i, const char *text)
-{
-    sqlite3_bind_text(st, i, text, -1, SQLITE_STATIC);
 }
 
 bool store_save(struct store *s, const char *source, const struct position *p, struct err *e)
 {
-    const struct identity *id = &p->identity;
-    char *seen = write_seen(&p->horizon.seen), *leaves = write_leaves(p), *cuts = write_cuts(p);
-    sqlite3_stmt *st = s->save;
-    uint64_t sum = 0;
+    struct buf text;
     bool ok;
 
-    bind_text(st, 1, source);
-    bind_u64(st, 2, p->phase);
-    bind_u64(st, 3, p->horizon.floor);
-    bind_text(st, 4, seen);
-    bind_u64(st, 5, p->floor_lsn);
-    bind_text(st, 6, id->system);
-    bind_u64(st, 7, id->database);
-    bind_text(st, 8, id->started);
-    bind_text(st, 9, id->stats);
-    bind_u64(st, 10, id->timeline);
-    bind_u64(st, 11, id->in_recovery);
-    bind_u64(st, 12, id->xmax);
-    bind_u64(st, 13, id->lsn);
-    bind_u64(st, 14, id->durable_xmax);
-    bind_u64(st, 15, id->durable_lsn);
-    bind_u64(st, 16, p->table);
-    bind_text(st, 17, p->signature);
-    bind_text(st, 18, leaves);
-    bind_u64(st, 19, p->rows);
-    bind_text(st, 20, cuts);
-    bind_u64(st, 21, p->done.leaf);
-    bind_u64(st, 22, p->done.end);
-    bind_text(st, 23, p->done.keys);
-    ok = seen != NULL && leaves != NULL && cuts != NULL &&
-         sum_position(source, p, seen, leaves, cuts, &sum);
-    bind_u64(st, 24, sum);
-    ok = ok
-             ? sqlite3_step(st) == SQLITE_DONE || fail(s, e) : err_memory(e);
-    sqlite3_reset(st);
-    sqlite3_clear_bindings(st);
-    free(seen);
-    free(leaves);
-    free(cuts);
+    buf_init(&text, SIZE_MAX / 2);
+    position_write(p, source, &text);
+    ok = buf_ok(&text) || err_memory(e);
+    if (ok) {
+        struct record r = { slice_of("position"), slice_of(source), slice_of(""),
+                            { text.data, text.len } };
+
+        ok = store_put(s, &r, e); /* a transaction of its own */
+    }
+    buf_fini(&text);
     return ok;
 }
 
 bool store_forget(struct store *s, const char *source, int *n, struct err *e)
 {
-    bool ok;
+    int before = sqlite3_total_changes(s->db);
 
-    bind_text(s->forget, 1, source);
-    ok = sqlite3_step(s->forget) == SQLITE_DONE || fail(s, e);
-    *n = sqlite3_changes(s->db);
-    sqlite3_reset(s->forget);
-    sqlite3_clear_bindings(s->forget);
-    return ok;
+    if (source != NULL)
+        bind(s->forget, 1, slice_of(source));
+    if (!step(s, s->forget, e))
+        return false;
+    *n = sqlite3_total_changes(s->db) - before;
+    return true;
 }

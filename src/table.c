@@ -23,6 +23,7 @@ void shape_unref(struct shape *s)
     }
     free(s->columns);
     free(s->key);
+    free(s->database);
     free(s->schema);
     free(s->table);
     free(s->signature);
@@ -31,8 +32,8 @@ void shape_unref(struct shape *s)
 
 bool shape_equal(const struct shape *a, const struct shape *b)
 {
-    if (strcmp(a->signature, b->signature) != 0 || a->n_columns != b->n_columns ||
-        a->n_key != b->n_key)
+    if (strcmp(a->database, b->database) != 0 || strcmp(a->signature, b->signature) != 0 ||
+        a->n_columns != b->n_columns || a->n_key != b->n_key)
         return false;
     for (size_t i = 0; i < a->n_columns; i++)
         if (strcmp(a->columns[i].name, b->columns[i].name) != 0 ||
@@ -81,6 +82,7 @@ static void drop_leaves(struct table_facts *t)
 void table_fini(struct table_facts *t)
 {
     drop_leaves(t);
+    free(t->database);
     free(t->schema);
     free(t->name);
     *t = (struct table_facts){ 0 };
@@ -111,7 +113,7 @@ static const char *why_no_xmin(char relkind, char persistence, const char *am)
 }
 
 /* What the answers to query_resolve and, up to R_RLS, to query_table tell of the relation. */
-enum { R_OID, R_KIND, R_PERSISTENCE, R_AM, R_RLS, R_SCHEMA, R_NAME };
+enum { R_OID, R_KIND, R_PERSISTENCE, R_AM, R_RLS, R_SCHEMA, R_NAME, R_DATABASE = R_SCHEMA };
 
 static bool check_relation(const struct table_facts *t, const struct db_rows *r, bool rls,
                            struct err *e)
@@ -181,7 +183,9 @@ bool table_read_facts(struct table_facts *t, const struct db_rows *relation,
     t->oid = (uint32_t)db_rows_u64(relation, 0, R_OID);
     drop_leaves(t);
     t->leaves = calloc((size_t)n + 1, sizeof *t->leaves);
-    if (t->leaves == NULL)
+    free(t->database);
+    t->database = strdup(db_rows_text(relation, 0, R_DATABASE));
+    if (t->leaves == NULL || t->database == NULL)
         return err_memory(e);
     for (int i = 0; i < n; i++)
         if (!add_leaf(t, leaves, i, e))
@@ -340,14 +344,63 @@ struct shape *table_read_shape(const struct table_facts *t, const struct db_rows
         return NULL;
     }
     atomic_init(&s->refs, 1);
+    s->database = strdup(t->database);
     s->schema = strdup(t->schema);
     s->table = strdup(t->name);
     s->columns = calloc(most, sizeof *s->columns);
     s->key = calloc(most, sizeof *s->key);
-    if (s->schema == NULL || s->table == NULL || s->columns == NULL || s->key == NULL)
+    if (s->database == NULL || s->schema == NULL || s->table == NULL || s->columns == NULL ||
+        s->key == NULL)
         err_memory(e);
     else if (add_row_columns(s, t, columns, wanted, n_wanted, e) &&
              add_key(s, t, columns, pk, n_pk, e) && sign(s, e))
+        return s;
+    shape_unref(s);
+    return NULL;
+}
+
+static bool derive_column(struct column *to, const struct column *columns,
+                          const struct shape_column *c)
+{
+    const struct column *from = c->from != SHAPE_NEW ? &columns[c->from] : NULL;
+    bool is_text = from == NULL || c->is_text;
+
+    to->name = strdup(c->name);
+    to->type = strdup(is_text ? "text" : from->type);
+    to->kind = is_text ? KIND_TEXT : from->kind;
+    to->wants_to_json = !is_text && from->wants_to_json;
+    return to->name != NULL && to->type != NULL;
+}
+
+struct shape *shape_derive(const struct shape *of, const struct shape_column *columns, size_t n,
+                           size_t n_row, bool hides_key)
+{
+    struct shape *s = calloc(1, sizeof *s);
+    struct err e;
+    bool ok;
+
+    if (s == NULL)
+        return NULL;
+    atomic_init(&s->refs, 1);
+    s->database = strdup(of->database);
+    s->schema = strdup(of->schema);
+    s->table = strdup(of->table);
+    s->columns = calloc(n + 1, sizeof *s->columns);
+    s->key = calloc(of->n_key + 1, sizeof *s->key);
+    ok = s->database != NULL && s->schema != NULL && s->table != NULL && s->columns != NULL &&
+         s->key != NULL;
+    for (; ok && s->n_columns < n; s->n_columns++)
+        ok = derive_column(&s->columns[s->n_columns], of->columns, &columns[s->n_columns]);
+    s->n_row = n_row;
+    for (size_t k = 0; ok && k < of->n_key; k++)
+        for (size_t i = 0; i < n; i++)
+            if (columns[i].from == of->key[k])
+                s->key[s->n_key++] = i;
+    s->hides_key = hides_key;
+    if (ok && hides_key)
+        ok = derive_column(&s->columns[s->n_columns++], of->columns,
+                           &(struct shape_column){ "", SHAPE_NEW, true });
+    if (ok && sign(s, &e))
         return s;
     shape_unref(s);
     return NULL;

@@ -24,20 +24,48 @@ struct column {
 };
 
 /* A row of this shape has n_columns fields: first the n_row columns of change.row in the
- * order of the table (or of the source's `columns`), then key columns that are not among them. */
+ * order of the table (or of the source's `columns`), then key columns that are not among them,
+ * then, where <hides_key>, the text that stands for the key in ids. */
 struct shape {
     atomic_int refs;
-    char *schema, *table;
+    char *database, *schema, *table;
     struct column *columns;
     size_t n_columns, n_row;
     size_t *key; /* indices into columns, in the order of the key */
     size_t n_key;
+    bool hides_key;
     char *signature; /* "name\ttype\n" for each column of the row */
 };
 
 struct shape *shape_ref(struct shape *s);
 void shape_unref(struct shape *s);
 bool shape_equal(const struct shape *a, const struct shape *b);
+
+/* The columns whose values make the key part of an id. */
+static inline size_t shape_n_id(const struct shape *s)
+{
+    return s->hides_key ? 1 : s->n_key;
+}
+
+static inline size_t shape_id(const struct shape *s, size_t k)
+{
+    return s->hides_key ? s->n_columns - 1 : s->key[k];
+}
+
+/* A column of a shape that is made from another one. */
+struct shape_column {
+    const char *name;
+    size_t from;  /* index into the other's columns, or SHAPE_NEW */
+    bool is_text; /* holds any text, whatever the type of the other's column */
+};
+
+#define SHAPE_NEW SIZE_MAX
+
+/* The shape of rows that were made of rows of <of>: the <n_row> columns of the row, then, up to
+ * <n>, key columns, then one more if <hides_key>. Columns of the key that are not among them are
+ * none any more. Returns owned, or NULL (out of memory). */
+struct shape *shape_derive(const struct shape *of, const struct shape_column *columns, size_t n,
+                           size_t n_row, bool hides_key);
 
 /* Appends the key fields of a row, as they stand in it, tabs between. False if it has too few. */
 bool shape_put_key(const struct shape *s, const char *row, size_t len, struct buf *key) WARN_UNUSED;
@@ -51,6 +79,7 @@ struct leaf_facts {
 
 struct table_facts {
     uint32_t oid;
+    char *database; /* NULL until table_read_facts */
     char *schema, *name;
     bool is_tree; /* partitioned, or others inherit from it */
     struct leaf_facts *leaves;

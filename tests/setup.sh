@@ -38,7 +38,8 @@ has_server() {
 
 has "${CC:-cc}" || need gcc libc6-dev
 has pkg-config || need pkg-config
-for pair in libpq:libpq-dev lua5.4:liblua5.4-dev sqlite3:libsqlite3-dev jansson:libjansson-dev; do
+for pair in libpq:libpq-dev lua5.4:liblua5.4-dev sqlite3:libsqlite3-dev jansson:libjansson-dev \
+   libcrypto:libssl-dev; do
    pkg-config --exists "${pair%:*}" 2>/dev/null || need "${pair#*:}"
 done
 has lua5.4 || need lua5.4

@@ -5,6 +5,8 @@ local raw = require "pgcdc.raw"
 
 local check = {}
 
+local ours = "@" .. raw.lua_dir .. "/"
+
 -- The line of the script that called into the library: the first function
 -- that is not one of ours.
 local function blame_level()
@@ -15,7 +17,7 @@ local function blame_level()
       if not info then
          return 0
       end
-      if info.what ~= "C" and not info.source:find("[/\\]pgcdc[/\\][%w_]+%.lua$") then
+      if info.what ~= "C" and info.source:sub(1, #ours) ~= ours then
          return level
       end
       level = level + 1
@@ -118,6 +120,23 @@ function check.names(what, value)
       seen[name] = true
    end
    return value
+end
+
+--- A whole number, at least `least`.
+function check.count(what, value, least)
+   check.type(what, value, "number")
+   if math.type(value) ~= "integer" or value < least then
+      check.fail("%s must be a whole number, at least %d, not %s", what, least, value)
+   end
+   return value
+end
+
+--- True or false; nil is `default`.
+function check.flag(what, value, default)
+   if value == nil then
+      return default
+   end
+   return check.type(what, value, "boolean")
 end
 
 return check

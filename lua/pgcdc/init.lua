@@ -4,11 +4,26 @@
 local raw = require "pgcdc.raw"
 local options = require "pgcdc.options"
 local timer = require "pgcdc.timer"
+local hold = require "pgcdc.hold"
+local keep = require "pgcdc.keep"
+local state = require "pgcdc.state"
+local settle = require "pgcdc.settle"
+local failure = require "pgcdc.failure"
+local stream = require "pgcdc.stream"
+local source = require "pgcdc.source"
+
+for _, name in ipairs { "basic", "choose", "combine", "ends", "fold", "pace", "reduce", "route",
+                        "window" } do
+   require("pgcdc.operators." .. name)
+end
 
 local pgcdc = {
    version = raw.version,
    null = raw.null,
-   source = require "pgcdc.source",
+   source = source.declare,
+   stream = stream.new,
+   register = stream.register,
+   state = state.table,
    options = options.read,
    required = options.required,
    args = options.words(raw.words),
@@ -37,6 +52,22 @@ for _, level in ipairs { "error", "warn", "info", "debug" } do
 end
 
 timer.start(raw.now)
-raw.on_timers(timer.run)
+raw.hook("timers", function()
+   local seconds, has_windows = timer.run()
+   return seconds, has_windows, hold.has_released
+end)
+raw.hook("start", settle.start)
+raw.hook("enter", keep.enter)
+raw.hook("leave", hold.leave)
+raw.hook("settle", function(number, ...)
+   return failure.settle(source.by_number(number), ...)
+end)
+raw.hook("last", stream.finish)
+raw.hook("finish", settle.finish)
+raw.hook("graph", function()
+   print(require("pgcdc.graph").dot())
+end)
+
+require "pgcdc.globals"()
 
 return pgcdc

@@ -3,65 +3,33 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
+local conninfo = require "pgcdc.conninfo"
+local failure = require "pgcdc.failure"
+local keep = require "pgcdc.keep"
+local stream = require "pgcdc.stream"
 
 local DEFAULT_INTERVAL = 10
 local LEAST_INTERVAL = 0.01
 
 local fields = {
    table = true, pk = true, interval = true, connect = true, name = true, start = true,
-   columns = true, where = true, rls = true, on_change = true,
+   columns = true, where = true, rls = true, on_change = true, on_error = true,
+   dead_letter = true,
 }
 
 -- Which of the host's events a script's event stands for.
-local ops = { "read", "upsert", "insert", "update", "delete" }
-local events = {
-   change = ops,
-   batch = { "batch" }, ready = { "ready" }, schema = { "schema" }, error = { "error" },
-}
-for _, op in ipairs(ops) do
-   events[op] = { op }
+local ops = { read = true, upsert = true, insert = true, update = true, delete = true }
+local all_events = { batch = true, ready = true, schema = true, error = true }
+local events = { change = ops }
+for event in pairs(all_events) do
+   events[event] = { [event] = true }
+end
+for op in pairs(ops) do
+   all_events[op] = true
+   events[op] = { [op] = true }
 end
 
 local names_taken = {}
-
-local function quote_identifier(name)
-   return '"' .. name:gsub('"', '""') .. '"'
-end
-
--- "orders" and '"Weird Table"' are for the server to resolve; {"sales", "orders"} is exact.
-local function table_name(value)
-   check.type("pgcdc.source: table", value, "string", "table")
-   if type(value) == "string" then
-      return check.text("pgcdc.source: table", value)
-   end
-   if #value < 1 or #value > 2 then
-      check.fail("pgcdc.source: table must be a name, {name} or {schema, name}")
-   end
-   local parts = {}
-   for i, part in ipairs(value) do
-      parts[i] = quote_identifier(check.text("pgcdc.source: table", part))
-   end
-   return table.concat(parts, ".")
-end
-
--- {host = "x", password = "it's"} as libpq reads it.
-local function conninfo(value)
-   if value == nil then
-      return raw.dsn
-   end
-   check.type("pgcdc.source: connect", value, "string", "table")
-   if type(value) == "string" then
-      return value
-   end
-   local words = {}
-   for keyword, v in pairs(value) do
-      check.type("pgcdc.source: a keyword of connect", keyword, "string")
-      check.type("pgcdc.source: connect." .. keyword, v, "string", "number", "boolean")
-      words[#words + 1] = ("%s='%s'"):format(keyword, tostring(v):gsub("[\\']", "\\%0"))
-   end
-   table.sort(words)
-   return table.concat(words, " ")
-end
 
 local function interval(value)
    local what = "pgcdc.source: interval"
@@ -106,37 +74,92 @@ local function name(value)
    return value
 end
 
--- One function that calls all handlers of an event in the order in which they were added.
-local function in_turn(handlers)
-   if #handlers <= 1 then
-      return handlers[1]
-   end
-   return function(...)
-      for i = 1, #handlers do
-         handlers[i](...)
-      end
-   end
-end
-
-local Source = {}
+-- A source is a stream. Its consumers and its handlers are one list, in the order in which they
+-- were attached: {node =, f =} or {event =, f =}. The host gets one function for each event.
+local Source = setmetatable({}, { __index = stream.class })
 Source.__index = Source
 Source.__name = "pgcdc.source"
+
+local sources = {} -- by number
+
+--- The source with a number.
+function Source.by_number(number)
+   return sources[number]
+end
+
+local function takes(entry, event)
+   if not entry.event then
+      return ops[event]
+   end
+   return events[entry.event][event]
+end
+
+-- The functions that an event of the host goes to.
+local function functions_of(source, event)
+   local functions = {}
+   for _, entry in ipairs(source.consumers) do
+      if takes(entry, event) then
+         functions[#functions + 1] = entry.f
+      end
+   end
+   return functions
+end
+
+function Source:rewire()
+   for event in pairs(all_events) do
+      local functions = functions_of(self, event)
+      local f
+      if #functions > 0 then
+         f = ops[event] and failure.guard(self, functions) or stream.to_all(functions)
+      end
+      raw.handle(self.number, event, f)
+   end
+   local all = functions_of(self, "read")
+   self.out = stream.to_all(all)
+end
 
 --- Calls `handler` on every `event`. Returns the source.
 function Source:on(event, handler)
    check.one_of("source:on", event, events)
    check.type(("source:on(%q): the handler"):format(event), handler, "function")
-   for _, raw_event in ipairs(events[event]) do
-      local handlers = self.handlers[raw_event] or {}
-      handlers[#handlers + 1] = handler
-      self.handlers[raw_event] = handlers
-      raw.handle(self.number, raw_event, in_turn(handlers))
-   end
+   self.consumers[#self.consumers + 1] = { event = event, f = handler }
+   self:rewire()
    return self
 end
 
+--- A value that did not come from the table, for the streams that are attached to it.
+function Source:emit(value)
+   for _, entry in ipairs({ table.unpack(self.consumers) }) do
+      if entry.node then
+         entry.f(value)
+      end
+   end
+end
+
+-- A function or a sink, as a function.
+local function dead_letter(value, policy)
+   local what = "pgcdc.source: dead_letter"
+   if value == nil then
+      if policy.otherwise == "dead_letter" then
+         check.fail('pgcdc.source: on_error says "dead_letter", so dead_letter = ... is required')
+      end
+      return nil
+   end
+   check.type(what, value, "function", "table")
+   if policy.otherwise ~= "dead_letter" then
+      check.fail('%s is never used: say on_error = "dead_letter", or {otherwise = "dead_letter"}',
+         what)
+   end
+   local node = stream.list(stream.node("dead_letter"))
+   node.input = function(x)
+      node.out(x)
+   end
+   node:sink(value)
+   return node.input
+end
+
 --- Declares a source. See the README for the fields.
-return function(spec)
+function Source.declare(spec)
    check.type("pgcdc.source: its argument", spec, "table")
    check.fields("pgcdc.source", spec, fields)
    if spec.table == nil then
@@ -152,21 +175,33 @@ return function(spec)
       check.type("pgcdc.source: on_change", spec.on_change, "function")
    end
    local min, max = interval(spec.interval)
-   local source = setmetatable({ handlers = {} }, Source)
+   local full_name = table_name(spec.table)
+   local source = setmetatable(stream.node("source"), Source)
+   source.policy = failure.policy(spec.on_error)
+   source.dead_letter = dead_letter(spec.dead_letter, source.policy)
+   source.failed = 0
    source.number = raw.declare {
-      table = table_name(spec.table),
+      table = full_name,
       pk = check.names("pgcdc.source: pk", spec.pk),
       columns = check.names("pgcdc.source: columns", spec.columns),
       interval_min = min,
       interval_max = max,
-      connect = conninfo(spec.connect),
+      connect = conninfo.text("pgcdc.source: connect", spec.connect),
       name = name(spec.name),
       start = start(spec.start),
       where = spec.where,
       rls = spec.rls or false,
    }
+   sources[source.number] = source
+   source.name = spec.name or full_name
+   stream.list(source)
+   if keep.is_everybodys() then
+      keep.unite_all()
+   end
    if spec.on_change then
       source:on("change", spec.on_change)
    end
    return source
 end
+
+return Source

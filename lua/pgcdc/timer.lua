@@ -8,12 +8,18 @@ local timer = {}
 local LEAST = 0.001
 
 local timers = {} -- sorted by `due`, the earliest last
+local windows = 0 -- how many of them belong to operators that hold values
 local now
 
 --- `clock`: a function that returns seconds, never going back.
 function timer.start(clock)
    now = clock
-   timers = {}
+   timers, windows = {}, 0
+end
+
+--- The seconds of that clock.
+function timer.now()
+   return now()
 end
 
 local function insert(t)
@@ -30,10 +36,10 @@ Timer.__name = "pgcdc.timer"
 
 --- It will not be called again.
 function Timer:cancel()
-   self.is_cancelled = true
    for i, t in ipairs(timers) do
       if t == self then
          table.remove(timers, i)
+         windows = windows - (t.is_window and 1 or 0)
          break
       end
    end
@@ -58,7 +64,17 @@ function timer.after(seconds, f)
    return add("pgcdc.after", seconds, f, nil)
 end
 
---- Runs what is due. Returns the seconds until the next timer, nil if there is none.
+--- A window is the timer of an operator that holds values: `--once` waits for it. Calls `f`
+--- once, after so many seconds (0: at the next turn). Returns the timer.
+function timer.window(seconds, f)
+   local t = setmetatable({ due = now() + seconds, f = f, is_window = true }, Timer)
+   insert(t)
+   windows = windows + 1
+   return t
+end
+
+--- Runs what is due. Returns the seconds until the next timer, nil if there is none, and whether
+--- there are windows.
 function timer.run()
    local moment = now()
    while #timers > 0 and timers[#timers].due <= moment do
@@ -67,11 +83,13 @@ function timer.run()
          t.due = math.max(t.due + t.period, moment + LEAST)
          insert(t)
       end
+      windows = windows - (t.is_window and 1 or 0)
       t.f()
    end
    if #timers > 0 then
-      return math.max(timers[#timers].due - now(), 0)
+      return math.max(timers[#timers].due - now(), 0), windows > 0
    end
+   return nil, false
 end
 
 return timer

@@ -1,0 +1,162 @@
+-- pgcdc.sinks.csv: rows as CSV, RFC 4180 with lines that end as they do on Unix.
+-- SPDX-License-Identifier: MIT
+--
+-- The columns of a file stay what they are: those that were asked for, or those of its header, or
+-- those of its first row.
+
+local raw = require "pgcdc.raw"
+local check = require "pgcdc.check"
+local file_sink = require "pgcdc.sinks.file"
+
+local csv = file_sink.kind { kind = "csv", fields = { columns = true, header = true, meta = true } }
+
+local open_file = io and io.open -- the sandbox has none, and no files either
+
+local function header_of(self)
+   local row = {}
+   for _, name in ipairs(self.columns) do
+      row[name] = name
+   end
+   return (raw.csv_line(row, self.columns))
+end
+
+-- The columns that the values of this sink have in front: fields of the change itself.
+local function meta_of(self, value)
+   local row = {}
+   for _, name in ipairs(self.meta) do
+      row[name] = value[name]
+   end
+   return (raw.csv_line(row, self.meta))
+end
+
+local function warn_of_others(self)
+   if not self.has_warned then
+      self.has_warned = true
+      raw.log("warn", "a row has columns that the CSV has not: they are left out",
+         { path = self.path })
+   end
+end
+
+local function line_of(self, value)
+   check.type("pgcdc.sinks.csv: a value", value, "table")
+   self.columns = self.columns or raw.csv_names(value)
+   local line, others = raw.csv_line(value, self.columns)
+   if others > 0 and not self.is_chosen then
+      warn_of_others(self)
+   end
+   if self.meta then
+      line = meta_of(self, value) .. (#self.columns > 0 and "," .. line or "")
+   end
+   if self.header and not self.has_header then
+      local header = header_of(self)
+      if self.meta then
+         header = header_of { columns = self.meta } .. (header ~= "" and "," .. header or "")
+      end
+      line = header .. "\n" .. line
+   end
+   return line
+end
+
+function csv.put(self, file, value)
+   file:add(line_of(self, value) .. "\n")
+   self.has_header = true
+end
+
+function csv.line(self, value)
+   local line = line_of(self, value)
+   self.has_header = true
+   return line
+end
+
+-- The fields of the first record of a CSV text, or nil if it does not end.
+local function first_record(text)
+   local fields, at = {}, 1
+   while true do
+      local field, stop
+      if text:sub(at, at) == '"' then
+         local parts = ""
+         repeat
+            local close = text:find('"', at + 1, true)
+            if not close then
+               return nil
+            end
+            parts = parts .. text:sub(at + 1, close - 1)
+            at = close + 1
+            local is_doubled = text:sub(at, at) == '"'
+            parts = parts .. (is_doubled and '"' or "")
+         until not is_doubled
+         field, stop = parts, at
+      else
+         stop = text:find("[,\r\n]", at)
+         if not stop then
+            return nil
+         end
+         field = text:sub(at, stop - 1)
+      end
+      fields[#fields + 1] = field
+      if text:sub(stop, stop) ~= "," then
+         return fields
+      end
+      at = stop + 1
+   end
+end
+
+-- The columns that a file's first line names, less those in front.
+local function read_header(self)
+   local file = assert(open_file(self.path, "rb"))
+   local names = first_record(file:read(1 << 20) or "")
+   file:close()
+   for i, name in ipairs(self.meta or {}) do
+      if not names or names[i] ~= name then
+         names = nil
+         break
+      end
+   end
+   if not names then
+      error(("%s: its first line is not the header of this CSV"):format(self.path), 0)
+   end
+   return table.move(names, #(self.meta or {}) + 1, #names, 1, {})
+end
+
+--- The file was opened: its columns are what they were.
+function csv:begin(is_empty, token)
+   self.has_header = not is_empty
+   if is_empty then
+      return
+   end
+   local columns = token and token.columns
+   if self.header and not columns then
+      columns = read_header(self)
+   end
+   if columns and self.is_chosen
+      and table.concat(columns, "\0") ~= table.concat(self.columns, "\0") then
+      error(("%s: its columns are %s, and not those that are asked for: use another file")
+         :format(self.path, table.concat(columns, ", ")), 0)
+   end
+   self.columns = columns or self.columns
+end
+
+function csv:tell(token)
+   if token.length > 0 and self.columns then
+      token.columns = setmetatable({ table.unpack(self.columns) }, raw.array_metatable)
+   end
+end
+
+--- A new file may have new columns.
+function csv:renew()
+   self.has_header = false
+   if not self.is_chosen then
+      self.columns = nil
+   end
+end
+
+--- See the README for the fields of `spec`.
+return function(spec)
+   local self = file_sink.new(csv, spec)
+   spec = spec or {}
+   self.columns = check.names("pgcdc.sinks.csv: columns", spec.columns)
+   self.is_chosen = self.columns ~= nil
+   self.meta = check.names("pgcdc.sinks.csv: meta", spec.meta)
+   self.header = check.type("pgcdc.sinks.csv: header", spec.header == nil or spec.header, "boolean")
+   return file_sink.register(self)
+end

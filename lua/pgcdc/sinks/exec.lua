@@ -1,0 +1,158 @@
+-- pgcdc.sinks.exec: one line of JSON for each value, into the standard input of a command.
+-- SPDX-License-Identifier: MIT
+--
+-- What the command has not been seen to read is kept, so that one that is started in place of
+-- a failed one is given it again: nothing is lost, lines may come twice.
+
+local raw = require "pgcdc.raw"
+local check = require "pgcdc.check"
+local keep = require "pgcdc.keep"
+
+local SEND = 64 * 1024  -- bytes that are written at once
+local KEEP = 1024 * 1024 -- bytes that are kept, before we wait until they are read
+local PATIENCE = 3      -- seconds at its end before we say that we wait for it
+
+local Exec = {}
+Exec.__index = Exec
+
+local function fail(self, message, ...)
+   error(("pgcdc.sinks.exec: the command '%s' %s"):format(self.command, message:format(...)), 0)
+end
+
+local function told(how, number)
+   return how == "signal" and ("was ended by signal %d"):format(number)
+      or ("ended with status %d"):format(number)
+end
+
+-- It does not read any more. Ends it, so that another one can be started, and raises why.
+local function lament(self)
+   local child = self.child
+   child:close_input()
+   local how, number = child:wait(1)
+   if how then
+      fail(self, "%s, though there is more to read", told(how, number))
+   end
+   child:kill(15)
+   if not child:wait(2) then
+      child:kill(9)
+      child:wait(2)
+   end
+   fail(self, "has closed its input")
+end
+
+-- Starts it, if it does not run: with what its predecessor may not have read.
+local function ready(self)
+   keep.prepare(self.keeper)
+   local child = self.child
+   if not self.is_started then
+      child:start()
+      self.is_started = true
+   elseif not child:is_running() then
+      if self.is_failed then
+         raw.log("info", "starting the command again", { command = self.command })
+         child:start()
+         self.is_failed = false
+      else
+         self.is_failed = true
+         lament(self)
+      end
+   end
+   return child
+end
+
+local function send(self)
+   if not self.child:send() then
+      self.is_failed = true
+      lament(self)
+   end
+end
+
+-- Returns when it has read everything.
+local function drain(self)
+   local child, nap = self.child, 0.00005
+   send(self)
+   while true do
+      local unread = child:unread()
+      if not unread or not child:is_running() then
+         self.is_failed = true
+         lament(self)
+      elseif unread == 0 then
+         child:forget()
+         return
+      end
+      raw.nap(nap)
+      nap = math.min(nap * 2, 0.02)
+   end
+end
+
+--- Takes one value.
+function Exec:write(value)
+   local before = keep.in_sink
+   keep.in_sink = self
+   keep.touch(self.keeper)
+   local child = self.child
+   if not self.is_started or self.is_failed then
+      ready(self)
+   end
+   local given, unsent = child:pending()
+   if given >= KEEP then
+      ready(self)
+      drain(self)
+   elseif unsent >= SEND then
+      ready(self)
+      send(self)
+   end
+   child:put(value)
+   keep.in_sink = before
+end
+
+--- Starts the command.
+function Exec:restore()
+   self.child:start()
+   self.is_started = true
+end
+
+--- Returns when the command has read everything.
+function Exec:flush()
+   ready(self)
+   drain(self)
+end
+
+--- Closes the command's input and waits for its end, which must be a good one.
+function Exec:close()
+   local child = self.child
+   if not self.is_started then
+      return
+   end
+   child:send()
+   child:close_input()
+   local how, number = child:wait(PATIENCE)
+   if not how and child:is_running() then
+      raw.log("info", "waiting for the command to end", { command = self.command })
+      repeat
+         how, number = child:wait(3600)
+      until how or not child:is_running()
+   end
+   self.is_started = false
+   if how and not (how == "exit" and number == 0) then
+      fail(self, "%s", told(how, number))
+   end
+end
+
+--- See the README for the fields of `spec`.
+return function(spec)
+   local what = "pgcdc.sinks.exec"
+   spec = check.type(what .. ": its argument", spec, "table")
+   check.fields(what, spec, { command = true, name = true })
+   check.text(what .. ": command", spec.command)
+   if spec.name ~= nil then
+      check.text(what .. ": name", spec.name)
+   end
+   if raw.is_sandboxed then
+      check.fail("%s: the sandbox allows no commands", what)
+   end
+   local self = setmetatable({ command = spec.command, name = spec.name,
+                               child = raw.child_new(spec.command) }, Exec)
+   self.keeper = keep.sink(self)
+   return self
+end

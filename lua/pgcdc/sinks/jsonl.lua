@@ -1,0 +1,24 @@
+-- pgcdc.sinks.jsonl: one line of JSON for each value.
+-- SPDX-License-Identifier: MIT
+
+local raw = require "pgcdc.raw"
+local file_sink = require "pgcdc.sinks.file"
+
+local jsonl = file_sink.kind { kind = "jsonl" }
+
+function jsonl.put(_, file, value)
+   file:put(value)
+end
+
+function jsonl.line(_, value)
+   local class = getmetatable(value)
+   if class and class.__name == "pgcdc.change" then
+      return value -- printing it needs no text in between
+   end
+   return raw.encode(value)
+end
+
+--- See the README for the fields of `spec`.
+return function(spec)
+   return file_sink.register(file_sink.new(jsonl, spec))
+end

@@ -1,0 +1,19 @@
+-- pgcdc.sinks.text: tostring(value) as a line for each value.
+-- SPDX-License-Identifier: MIT
+
+local file_sink = require "pgcdc.sinks.file"
+
+local text = file_sink.kind { kind = "text" }
+
+function text.put(_, file, value)
+   file:add(tostring(value) .. "\n")
+end
+
+function text.line(_, value)
+   return tostring(value)
+end
+
+--- See the README for the fields of `spec`.
+return function(spec)
+   return file_sink.register(file_sink.new(text, spec))
+end

@@ -1,0 +1,28 @@
+/* bind_child.h -- a command whose standard input a sink writes.        floor 4
+ *
+ * Exports to Lua (module pgcdc.raw):
+ *   child_new(command) -> child, not started. Methods:
+ *   start(): runs `/bin/sh -c command` and gives it again what it was given since `forget`;
+ *   put(value), a line of JSON, and add(text): buffered;
+ *   pending() -> bytes that it was given since `forget`, bytes of these that were not written;
+ *   send(): writes them; blocks while the pipe is full. False if it does not read any more;
+ *   unread() -> bytes that lie in the pipe; nil if nobody can read them any more;
+ *   forget(): what was given is done with;
+ *   close_input(); is_running(); kill(signal);
+ *   wait(seconds) -> nil if it still runs then, else "exit" or "signal", and the number.
+ *   nap(seconds): sleeps; a signal of ours cuts it short.
+ *
+ * The child has our standard output and error and no other descriptor of ours. Signals are as a
+ * program expects them, except that those of the keyboard, SIGINT and SIGQUIT, are ignored, as for
+ * a shell's job in the background: Ctrl-C is for us, and we let the child read to the end.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef BIND_CHILD_H
+#define BIND_CHILD_H
+
+#include <lua.h>
+
+/* Adds the functions to the module on top of the stack. */
+void bind_child(lua_State *L);
+
+#endif

@@ -1,0 +1,30 @@
+/* bind_copy.h -- changes as the lines of a COPY.                      floor 4
+ *
+ * Exports to Lua (module pgcdc.raw):
+ *
+ *   copy_columns(change)  -> list of {name =, type =, kind =, wants_json =, in_row =, key = place in
+ *                            the key}, or nil for what is no change
+ *   copy_plan(change, lines, {slots}, tail, {known = true}) -> plan
+ *
+ * A plan says how changes of one form become lines: its slots
+ * are numbers of columns (of copy_columns) or names of columns that a script adds. The tail is
+ * what stands behind them: nothing, "count" (the number given to add_delete) or "version" (op
+ * and ts). `known`: names that a row may have; others are not lost silently:
+ *
+ *   plan:add(change)      -> true, or false if the change is none of this form, is a delete,
+ *                            or its row has a name that is not known
+ *   plan:add_delete(change, count)   writes what the key and `old` tell, else NULL
+ *
+ * What a script has not touched passes as the server wrote it. A line is there as a whole or, if
+ * something is thrown, not at all.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef BIND_COPY_H
+#define BIND_COPY_H
+
+#include <lua.h>
+
+/* Adds the functions to the module on top of the stack. */
+void bind_copy(lua_State *L);
+
+#endif

@@ -1,0 +1,21 @@
+/* bind_csv.h -- rows as lines of CSV.                                  floor 4
+ *
+ * Exports to Lua (module pgcdc.raw), where a row is a table with named fields, or a change,
+ * which stands for its row (or what there is of it):
+ *   csv_names(row) -> list of its names, in the row's order;
+ *   csv_line(row, names) -> the fields so named, as one line without its end, and how many of
+ *     the row's fields have other names.
+ *
+ * Quotes as in RFC 4180: NULL is an empty field, an empty text is "". A field is the text that
+ * stands in the row's JSON, so that numbers keep their digits; what is no scalar stays JSON.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef BIND_CSV_H
+#define BIND_CSV_H
+
+#include <lua.h>
+
+/* Adds the functions to the module on top of the stack. */
+void bind_csv(lua_State *L);
+
+#endif

@@ -1,0 +1,22 @@
+/* copy.h -- copies of values, of changes above all.                   floor 4
+ *
+ * A change and what is in it are copied through and through, down to the side tables; so are
+ * plain tables. Everything else, such as an object of the script's own, is the same afterwards.
+ *
+ * Everything here may throw.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef COPY_H
+#define COPY_H
+
+#include <lua.h>
+#include <stdbool.h>
+
+/* Pushes a copy of the value at <index>. */
+void copy_push(lua_State *L, int index);                       /* [-0, +1] */
+
+/* True if the value at <index> is the row of the change at <change>, with the same cells. Then it
+ * need not be copied with the change: another one is made when it is asked for. */
+bool copy_is_own_row(lua_State *L, int change, int index);
+
+#endif

@@ -1,0 +1,20 @@
+/* hash.c -- SHA-256 of bytes, by libcrypto.                           floor 0
+ * SPDX-License-Identifier: MIT */
+#include "hash.h"
+
+#include <openssl/evp.h>
+
+bool hash_sha256(const void *p, size_t len, char to[HASH_TEXT])
+{
+    static const char hex[] = "0123456789abcdef";
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned int n = 0;
+
+    if (EVP_Digest(p, len, digest, &n, EVP_sha256(), NULL) != 1 || n * 2 != HASH_TEXT)
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        to[2 * i] = hex[digest[i] >> 4];
+        to[2 * i + 1] = hex[digest[i] & 15];
+    }
+    return true;
+}

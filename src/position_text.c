@@ -1,0 +1,276 @@
+/* position_text.c -- a position as text, and back.                    floor 2
+ * SPDX-License-Identifier: MIT */
+#include "position_text.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- writing ---- */
+
+/* "752-760 762": ascending, gaps kept. */
+static void put_seen(struct buf *b, const struct xidset *seen)
+{
+    buf_puts(b, "seen");
+    for (size_t i = 0, j; i < seen->n; i = j + 1) {
+        for (j = i; j + 1 < seen->n && seen->v[j + 1] == seen->v[j] + 1; j++)
+            ;
+        buf_printf(b, " %" PRIu64, seen->v[i]);
+        if (j > i)
+            buf_printf(b, "-%" PRIu64, seen->v[j]);
+    }
+    buf_putc(b, '\n');
+}
+
+/* Text of several lines on one. */
+static void put_text(struct buf *b, const char *word, const char *text)
+{
+    if (text == NULL)
+        return;
+    buf_puts(b, word);
+    buf_putc(b, ' ');
+    for (const char *p = text; *p != '\0'; p++) {
+        size_t n = strcspn(p, "\\\n");
+
+        buf_add(b, p, n);
+        p += n;
+        if (*p == '\0')
+            break;
+        buf_puts(b, *p == '\n' ? "\\n" : "\\\\");
+    }
+    buf_putc(b, '\n');
+}
+
+/* FNV-1a */
+static uint64_t sum(const char *source, const char *p, size_t len)
+{
+    uint64_t h = 14695981039346656037u;
+
+    for (; *source != '\0'; source++)
+        h = (h ^ (unsigned char)*source) * 1099511628211u;
+    for (size_t i = 0; i < len; i++)
+        h = (h ^ (unsigned char)p[i]) * 1099511628211u;
+    return h;
+}
+
+void position_write(const struct position *p, const char *source, struct buf *b)
+{
+    const struct identity *id = &p->identity;
+    size_t start = b->len;
+
+    buf_printf(b, "phase %d\nfloor %" PRIu64 "\nfloor_lsn %" PRIu64 "\n", (int)p->phase,
+               p->horizon.floor, p->floor_lsn);
+    put_seen(b, &p->horizon.seen);
+    buf_printf(b, "system %s\ndatabase %" PRIu32 "\ntimeline %" PRIu32 "\nin_recovery %d\n",
+               id->system, id->database, id->timeline, id->in_recovery);
+    buf_printf(b, "started %s\nstats %s\nxmax %" PRIu64 "\nlsn %" PRIu64 "\n", id->started,
+               id->stats, id->xmax, id->lsn);
+    buf_printf(b, "durable_xmax %" PRIu64 "\ndurable_lsn %" PRIu64 "\n", id->durable_xmax,
+               id->durable_lsn);
+    buf_printf(b, "table %" PRIu32 "\nrows %" PRIu64 "\n", p->table, p->rows);
+    put_text(b, "signature", p->signature);
+    for (size_t i = 0; i < p->n_leaves; i++)
+        buf_printf(b, "leaf %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu32 "\n", p->leaves[i].oid,
+                   p->leaves[i].filenode, p->leaves[i].blocks, p->leaves[i].next);
+    for (size_t i = 0; i < p->n_cuts; i++) {
+        buf_printf(b, "cut_xid %" PRIu64 "\n", p->cuts[i].xid);
+        put_text(b, "cut_key", p->cuts[i].key);
+    }
+    buf_printf(b, "done %" PRIu32 " %" PRIu32 "\n", p->done.leaf, p->done.end);
+    put_text(b, "done_keys", p->done.keys);
+    if (buf_ok(b))
+        buf_printf(b, "sum %016" PRIx64 "\n", sum(source, b->data + start, b->len - start));
+}
+
+/* ---- reading ---- */
+
+static bool read_seen(const char *p, struct xidset *seen)
+{
+    while (*p != '\0') {
+        char *end;
+        uint64_t from = strtoull(p, &end, 10), to = from;
+
+        if (end == p)
+            return false;
+        if (*end == '-') {
+            p = end + 1;
+            to = strtoull(p, &end, 10);
+            if (end == p || to < from || to - from > 1u << 30)
+                return false;
+        }
+        for (uint64_t x = from; x <= to; x++)
+            if (!xidset_add(seen, x))
+                return false;
+        p = end + (*end == ' ');
+        if (*end != ' ' && *end != '\0')
+            return false;
+    }
+    return true;
+}
+
+static bool read_leaf(const char *text, struct position *p)
+{
+    struct leaf *leaves = realloc(p->leaves, (p->n_leaves + 1) * sizeof *leaves);
+    struct leaf leaf;
+
+    if (leaves == NULL)
+        return false;
+    p->leaves = leaves;
+    if (sscanf(text, "%" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32, &leaf.oid, &leaf.filenode,
+               &leaf.blocks, &leaf.next) != 4)
+        return false;
+    leaves[p->n_leaves++] = leaf;
+    return true;
+}
+
+/* Undoes put_text. Owned, or NULL: no memory. */
+static char *read_text(const char *text)
+{
+    char *copy = strdup(text), *to = copy;
+
+    if (copy == NULL)
+        return NULL;
+    for (const char *p = copy; *p != '\0'; p++) {
+        if (*p == '\\' && p[1] != '\0')
+            *to++ = *++p == 'n' ? '\n' : *p;
+        else
+            *to++ = *p;
+    }
+    *to = '\0';
+    return copy;
+}
+
+static bool read_cut_key(const char *text, struct position *p, uint64_t xid)
+{
+    char *key = read_text(text);
+    bool ok = key != NULL && position_add_cut(p, xid, key, strlen(key));
+
+    free(key);
+    return ok;
+}
+
+static bool read_word(const char *text, char *to, size_t size)
+{
+    return (size_t)snprintf(to, size, "%s", text) < size;
+}
+
+static bool read_u64(const char *text, uint64_t *n)
+{
+    char *end;
+
+    *n = strtoull(text, &end, 10);
+    return end != text && *end == '\0';
+}
+
+static bool read_u32(const char *text, uint32_t *n)
+{
+    uint64_t wide;
+    bool ok = read_u64(text, &wide) && wide <= UINT32_MAX;
+
+    *n = ok ? (uint32_t)wide : 0;
+    return ok;
+}
+
+static bool read_phase(const char *text, struct position *p)
+{
+    uint32_t phase;
+    bool ok = read_u32(text, &phase) && (phase == PHASE_SNAPSHOT || phase == PHASE_POLL);
+
+    p->phase = ok ? (enum phase)phase : PHASE_NONE;
+    return ok;
+}
+
+/* The fields that are numbers. False: <word> is none of them, or <text> is no number. */
+static bool read_number(const char *word, const char *text, struct position *p)
+{
+    struct identity *id = &p->identity;
+    const struct { const char *word; uint64_t *to; } wide[] = {
+        { "floor", &p->horizon.floor }, { "floor_lsn", &p->floor_lsn }, { "xmax", &id->xmax },
+        { "lsn", &id->lsn }, { "durable_xmax", &id->durable_xmax },
+        { "durable_lsn", &id->durable_lsn }, { "rows", &p->rows },
+    };
+    const struct { const char *word; uint32_t *to; } narrow[] = {
+        { "database", &id->database }, { "timeline", &id->timeline }, { "table", &p->table },
+    };
+
+    for (size_t i = 0; i < sizeof wide / sizeof *wide; i++)
+        if (strcmp(word, wide[i].word) == 0)
+            return read_u64(text, wide[i].to);
+    for (size_t i = 0; i < sizeof narrow / sizeof *narrow; i++)
+        if (strcmp(word, narrow[i].word) == 0)
+            return read_u32(text, narrow[i].to);
+    return false;
+}
+
+/* One line. *cut_xid: of the cut that is being read. */
+static bool read_line(const char *word, const char *text, struct position *p, uint64_t *cut_xid)
+{
+    struct identity *id = &p->identity;
+
+    if (strcmp(word, "phase") == 0)
+        return read_phase(text, p);
+    if (strcmp(word, "seen") == 0)
+        return read_seen(text, &p->horizon.seen);
+    if (strcmp(word, "system") == 0)
+        return read_word(text, id->system, sizeof id->system);
+    if (strcmp(word, "started") == 0)
+        return read_word(text, id->started, sizeof id->started);
+    if (strcmp(word, "stats") == 0)
+        return read_word(text, id->stats, sizeof id->stats);
+    if (strcmp(word, "in_recovery") == 0)
+        return (id->in_recovery = strcmp(text, "1") == 0) || strcmp(text, "0") == 0;
+    if (strcmp(word, "signature") == 0)
+        return (p->signature = read_text(text)) != NULL;
+    if (strcmp(word, "leaf") == 0)
+        return read_leaf(text, p);
+    if (strcmp(word, "cut_xid") == 0)
+        return read_u64(text, cut_xid);
+    if (strcmp(word, "cut_key") == 0)
+        return read_cut_key(text, p, *cut_xid);
+    if (strcmp(word, "done") == 0)
+        return sscanf(text, "%" SCNu32 " %" SCNu32, &p->done.leaf, &p->done.end) == 2;
+    if (strcmp(word, "done_keys") == 0)
+        return (p->done.keys = read_text(text)) != NULL;
+    return read_number(word, text, p);
+}
+
+/* The sum is right, so whatever does not read is the work of another version. */
+static bool read_lines(char *text, struct position *p)
+{
+    uint64_t cut_xid = 0;
+
+    while (*text != '\0') {
+        char *end = strchr(text, '\n'), *blank;
+
+        if (end == NULL)
+            return false;
+        *end = '\0';
+        blank = strchr(text, ' ');
+        if (blank != NULL)
+            *blank = '\0';
+        if (!read_line(text, blank != NULL ? blank + 1 : end, p, &cut_xid))
+            return false;
+        text = end + 1;
+    }
+    return p->phase != PHASE_NONE;
+}
+
+bool position_read(struct position *p, const char *source, const char *text)
+{
+    const char *mark = strstr(text, "\nsum ");
+    size_t len = mark != NULL ? (size_t)(mark + 1 - text) : 0;
+    char *copy, *end;
+    bool ok;
+
+    *p = (struct position){ 0 };
+    if (mark == NULL || strtoull(mark + 5, &end, 16) != sum(source, text, len) ||
+        strcmp(end, "\n") != 0)
+        return false;
+    copy = strndup(text, len);
+    ok = copy != NULL && read_lines(copy, p);
+    free(copy);
+    if (!ok)
+        position_fini(p);
+    return ok;
+}

@@ -1,0 +1,33 @@
+/* reshape.h -- changes with other columns, and copies of changes.     floor 4
+ *
+ * Exports to Lua (module pgcdc.raw):
+ *
+ * copy(value): a fresh one equal to it. Of a change, with side tables of its own; tables without
+ * a class of their own are copied through and through; all else is the same.
+ * is_change(value).
+ * sha256(text): as hex digits.
+ * reshaper(spec): a function(change) that returns a new one with other columns. <spec>:
+ *    what: the operator's name, for messages
+ *    names: old name -> new name, or false where it is dropped
+ *    keep: whether names that are not in there stay
+ *    salt: of the hash that stands for the key in ids
+ *    resolve(facts) -> layout, called once for each form. facts: schema, table, row (names of
+ *       columns), key_only (names of key columns that are not in the row), key (set of names),
+ *       assigned (what the script assigned to the row, names that are no columns as a list), plain
+ *       (what it has put in the place of the row); both may be nil. layout: columns, {name=, from=, text=, f=} for each; from: a
+ *       place in row, or behind it in key_only, from 1; f(value, change) gives the new value;
+ *       n_row: how many of them are the row's; order: places of those that have an f, in the
+ *       order in which these are called; hides_key: ids must not show the key.
+ *    part(table, values, what) -> a new one, for a plain table that stands for the row, the key or
+ *       the old row; values: what the functions gave, by name.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef RESHAPE_H
+#define RESHAPE_H
+
+#include <lua.h>
+
+/* Adds the functions to the module on top of the stack. */
+void bind_reshape(lua_State *L);
+
+#endif
