@@ -15,7 +15,7 @@ ROOMS_2 = table horizon identity position position_text query batch survey stand
 	reader
 ROOMS_3 = store
 ROOMS_4 = pool script json cells row push copy link reshape bind_source bind_store bind_file bind_csv bind_child bind_db bind_lines bind_copy bind_host runtime
-ROOMS_5 = output progress tracked host main
+ROOMS_5 = output progress tracked host listing main
 ROOMS = $(ROOMS_0) $(ROOMS_1) $(ROOMS_2) $(ROOMS_3) $(ROOMS_4) $(ROOMS_5)
 
 WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings \

@@ -79,6 +79,36 @@ static int columns(lua_State *L)
     return 1;
 }
 
+/* Pushes what a script added to the row whose cells the table at <index> holds. */
+static void push_added(lua_State *L, int index)
+{
+    lua_createtable(L, 0, 0);                                  /* added */
+    cells_push_of(L, index);
+    lua_getiuservalue(L, -1, CELLS_SET);                       /* added cells side */
+    for (lua_Integer i = 1; lua_istable(L, -1); i++) {
+        if (lua_rawgeti(L, -1, i) == LUA_TNIL) {
+            lua_pop(L, 1);
+            break;
+        }
+        lua_pushvalue(L, -1);
+        lua_rawget(L, -3);                                     /* added cells side name value */
+        lua_rawset(L, -5);
+    }
+    lua_pop(L, 2);
+}
+
+static int added(lua_State *L)
+{
+    luaL_argcheck(L, push_is_change(L, 1), 1, "a change is needed");
+    lua_settop(L, 1);
+    lua_pushliteral(L, "row");
+    if (lua_rawget(L, 1) == LUA_TNIL)
+        lua_pop(L, 1);
+    if (cells_find(L, -1) != NULL)
+        push_added(L, lua_gettop(L));
+    return 1; /* a table that the script put in the place of the row is all its own */
+}
+
 /* ---- plans ---- */
 
 static void read_slot(lua_State *L, struct plan *p, size_t i)
@@ -461,7 +491,7 @@ static int add(lua_State *L)
     }
     if (p->tail == TAIL_VERSION)
         put_version(b, op, ts);
-    bind_lines_end(L, p->lines);
+    bind_lines_end(L, p->lines, strcmp(op, "read") == 0);
     return answer(L, true);
 }
 
@@ -482,7 +512,7 @@ static int add_delete(lua_State *L)
         buf_printf(b, "\t%lld", (long long)count);
     else if (p->tail == TAIL_VERSION)
         put_version(b, "delete", lua_tostring(L, 5));
-    bind_lines_end(L, p->lines);
+    bind_lines_end(L, p->lines, false);
     return 0;
 }
 
@@ -490,8 +520,8 @@ void bind_copy(lua_State *L)
 {
     static const luaL_Reg methods[] = { { "add", add }, { "add_delete", add_delete },
                                         { NULL, NULL } };
-    static const luaL_Reg functions[] = { { "copy_columns", columns }, { "copy_plan", new_plan },
-                                          { NULL, NULL } };
+    static const luaL_Reg functions[] = { { "copy_columns", columns }, { "copy_added", added },
+                                          { "copy_plan", new_plan }, { NULL, NULL } };
 
     luaL_newmetatable(L, PLAN);
     luaL_newlib(L, methods);

@@ -2,8 +2,9 @@
  *
  * Exports to Lua (module pgcdc.raw):
  *
- *   copy_columns(change)  -> list of {name =, type =, kind =, wants_json =, in_row =, key = place in
- *                            the key}, or nil for what is no change
+ *   copy_columns(change)  -> list of {name =, type =, kind =, wants_json =, in_row =, key =}, key
+ *                            its place in the key; nothing for what is no change
+ *   copy_added(change)    -> {name = value} of what a script added to its row, or put in its place
  *   copy_plan(change, lines, {slots}, tail, {known = true}) -> plan
  *
  * A plan says how changes of one form become lines: its slots

@@ -199,8 +199,8 @@ static void push_value(lua_State *L, enum kind kind, const char *s, size_t len, 
 /* True for types of which no more needs to be known. */
 static bool is_known(uint32_t oid, enum kind kind)
 {
-    /* "char", name, text, oid, unknown, money, bpchar, varchar, date, time, interval, timetz, record,
-     * uuid */
+    /* "char", name, text, oid, unknown, money, bpchar, varchar, date, time, interval, timetz,
+     * record, uuid */
     static const uint32_t texts[] = { 18, 19, 25, 26, 705, 790, 1042, 1043, 1082, 1083, 1186, 1266,
                                       2249, 2950 };
 

@@ -10,10 +10,9 @@
  *   transaction()            -> "idle", "open", "aborted" or "lost"
  *   version(), close()
  *
- * Parameters are nil, pgcdc.null, booleans, numbers and text. Rows are tables by column name; columns
- * of types that are not known here come as text and are listed in `odd`, {name =, type = oid}.
- * All of it blocks. A connection is for one Lua state. lua/pgcdc/connect.lua makes of it what
- * users see.
+ * Parameters are nil, pgcdc.null, booleans, numbers and text. Rows are tables by column name;
+ * columns of types that are not known here come as text and are listed in `odd`, {name =, type =
+ * oid}. All of it blocks. lua/pgcdc/connect.lua makes of it what users see.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef BIND_DB_H

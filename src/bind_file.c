@@ -59,11 +59,14 @@ static const char *path_of(lua_State *L, int index)
 /* A fifo without a reader keeps us waiting; a request to stop interrupts that. */
 static int open_file(lua_State *L, const char *path)
 {
+    struct script *s = script_of(L);
     int fd;
 
     do
         fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666);
-    while (fd < 0 && errno == EINTR && !script_should_stop(script_of(L)));
+    while (fd < 0 && errno == EINTR && !script_should_stop(s));
+    if (fd < 0 && errno == EINTR)
+        err_set(&s->cause, ERR_STOPPED, "stopping");
     return fd;
 }
 
@@ -99,7 +102,6 @@ static int file_open(lua_State *L)
     return 1;
 }
 
-/* What is not written by now is dropped: a sink flushes first. */
 static int file_close(lua_State *L)
 {
     struct file *f = luaL_checkudata(L, 1, CLASS);
@@ -109,6 +111,18 @@ static int file_close(lua_State *L)
     f->fd = -1;
     buf_fini(&f->out);
     return 0;
+}
+
+/* The script has failed: what is in a file then helps to see why. It does not count as written. */
+static int file_gc(lua_State *L)
+{
+    struct file *f = luaL_checkudata(L, 1, CLASS);
+
+    if (f->fd >= 0 && f->is_regular && !f->is_broken && f->out.len > 0 &&
+        write(f->fd, f->out.data, f->out.len) < 0) {
+        /* it would come again anyway */
+    }
+    return file_close(L);
 }
 
 /* ---- writing ---- */
@@ -333,7 +347,7 @@ void bind_file(lua_State *L)
     static const luaL_Reg methods[] = {
         { "put", file_put }, { "add", file_add }, { "flush", file_flush }, { "sync", file_sync },
         { "length", file_length }, { "cut", file_cut }, { "is_regular", file_is_regular },
-        { "is_at", file_is_at }, { "close", file_close }, { "__gc", file_close },
+        { "is_at", file_is_at }, { "close", file_close }, { "__gc", file_gc },
         { "__close", file_close }, { NULL, NULL },
     };
     static const luaL_Reg functions[] = {

@@ -132,6 +132,53 @@ static int fail(lua_State *L)
     return lua_error(L);
 }
 
+/* try(catch, f, ...) -> true, results ... | false, what catch made of the error. As xpcall, but
+ * what took too long counts as a failure like others, and the time begins anew. */
+static int try(lua_State *L)
+{
+    int status = lua_pcall(L, lua_gettop(L) - 2, LUA_MULTRET, 1);
+
+    if (status != LUA_OK)
+        script_forgive(script_of(L));
+    lua_pushboolean(L, status == LUA_OK);
+    lua_replace(L, 1);
+    return lua_gettop(L);
+}
+
+/* where(level) -> source, line of the function there, as debug.getinfo has them; nil behind the
+ * last one. (The sandbox takes the debug library from scripts; this gives nothing away.) */
+static int where(lua_State *L)
+{
+    lua_Debug ar;
+
+    if (!lua_getstack(L, (int)luaL_checkinteger(L, 1), &ar))
+        return 0;
+    lua_getinfo(L, "Sl", &ar);
+    lua_pushstring(L, ar.source);
+    lua_pushinteger(L, ar.currentline);
+    return 2;
+}
+
+/* place(function) -> source, line where it is defined */
+static int place(lua_State *L)
+{
+    lua_Debug ar;
+
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lua_settop(L, 1);
+    lua_getinfo(L, ">S", &ar);
+    lua_pushstring(L, ar.source);
+    lua_pushinteger(L, ar.linedefined);
+    return 2;
+}
+
+/* traceback(level) */
+static int traceback(lua_State *L)
+{
+    luaL_traceback(L, L, NULL, (int)luaL_checkinteger(L, 1));
+    return 1;
+}
+
 static int nearest(lua_State *L)
 {
     const char *word = luaL_checkstring(L, 1), *found;
@@ -203,7 +250,8 @@ void bind_host(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "encode", encode }, { "decode", decode }, { "log", log_message }, { "stop", stop },
-        { "usage", usage }, { "fail", fail }, { "nearest", nearest }, { "now", now }, { "hook", hook },
+        { "usage", usage }, { "fail", fail }, { "try", try },
+        { "where", where }, { "place", place }, { "traceback", traceback }, { "nearest", nearest }, { "now", now }, { "hook", hook },
         { NULL, NULL },
     };
     const struct script *s = script_of(L);

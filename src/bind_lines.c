@@ -28,7 +28,7 @@ static void empty(struct lines *s)
     buf_clear(&s->mem);
     s->whole = 0;
     s->in_file = 0;
-    s->rows = 0;
+    s->rows = s->changed = 0;
     if (s->fd >= 0)
         close(s->fd);
     s->fd = -1;
@@ -68,8 +68,11 @@ static int clear_lines(lua_State *L)
 
 static int count_lines(lua_State *L)
 {
-    lua_pushinteger(L, bind_lines_at(L, 1)->rows);
-    return 1;
+    const struct lines *s = bind_lines_at(L, 1);
+
+    lua_pushinteger(L, s->rows);
+    lua_pushinteger(L, s->changed);
+    return 2;
 }
 
 /* A file without a name, beside the state file where there is one. */
@@ -168,12 +171,13 @@ struct buf *bind_lines_begin(lua_State *L, struct lines *s)
     return &s->mem;
 }
 
-void bind_lines_end(lua_State *L, struct lines *s)
+void bind_lines_end(lua_State *L, struct lines *s, bool is_read)
 {
     buf_putc(&s->mem, '\n');
     json_check(L, &s->mem);
     s->whole = s->mem.len;
     s->rows++;
+    s->changed += is_read ? 0 : 1;
 }
 
 void bind_lines(lua_State *L)

@@ -1,7 +1,8 @@
 /* bind_lines.h -- the lines of a COPY, kept until they are no longer needed. floor 4
  *
- * Exports to Lua (module pgcdc.raw) copy_lines() -> lines, with the methods rows(), clear(), and
- * send(connection), which returns what those of a connection do. They are kept in memory up to a
+ * Exports to Lua (module pgcdc.raw) copy_lines() -> lines, with the methods rows() -> number,
+ * number of those that were not just read from a table, clear(), and send(connection), which
+ * returns what those of a connection do. They are kept in memory up to a
  * limit, then in a file without a name, and can be sent again and again.
  *
  * Everything here may throw.
@@ -21,6 +22,7 @@ struct lines {
     int fd;          /* -1: everything is in memory */
     off_t in_file;
     lua_Integer rows;
+    lua_Integer changed; /* rows that were not just read from a table */
 };
 
 /* Adds the function to the module on top of the stack. */
@@ -32,6 +34,6 @@ struct lines *bind_lines_at(lua_State *L, int index);
 /* Where to put the next line; it counts once bind_lines_end has added its newline, and is
  * forgotten by the next bind_lines_begin if that is not called. */
 struct buf *bind_lines_begin(lua_State *L, struct lines *s);
-void bind_lines_end(lua_State *L, struct lines *s);
+void bind_lines_end(lua_State *L, struct lines *s, bool is_read);
 
 #endif

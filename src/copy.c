@@ -27,9 +27,10 @@ static void copy_side(lua_State *L, int from, struct cells *to, int depth)
     }
 }
 
-bool copy_is_own_row(lua_State *L, int change, int index)
+bool copy_is_own_row(lua_State *L, int change)
 {
-    return row_is(L, index) && cells_find(L, change) == cells_find(L, index);
+    return lua_type(L, -2) == LUA_TSTRING && strcmp(lua_tostring(L, -2), "row") == 0 &&
+           row_is_of(L, -1, change);
 }
 
 /* A change or a row. */
@@ -45,7 +46,7 @@ static void push_copy_of_cells(lua_State *L, int index, const struct cells *from
         copy_side(L, index, to, depth);
     cells_set(L, -2);                                          /* copy */
     for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1))    /* copy name value */
-        if (lua_type(L, -2) == LUA_TSTRING && !copy_is_own_row(L, index, lua_gettop(L))) {
+        if (lua_type(L, -2) == LUA_TSTRING && !copy_is_own_row(L, index)) {
             lua_pushvalue(L, -2);
             push_copy(L, lua_gettop(L) - 1, depth + 1);
             lua_rawset(L, -5);

@@ -15,8 +15,8 @@
 /* Pushes a copy of the value at <index>. */
 void copy_push(lua_State *L, int index);                       /* [-0, +1] */
 
-/* True if the value at <index> is the row of the change at <change>, with the same cells. Then it
- * need not be copied with the change: another one is made when it is asked for. */
-bool copy_is_own_row(lua_State *L, int change, int index);
+/* True if the field on top of the stack, its value above its name, is the change's row, with the
+ * change's cells. It need not be copied with the change: one is made when it is asked for. */
+bool copy_is_own_row(lua_State *L, int change);
 
 #endif

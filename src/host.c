@@ -40,6 +40,7 @@ struct host {
     size_t n_sources, n_done;
     size_t turn;           /* whose parked batches are looked at first */
     int64_t lazy_since_ms; /* 0: no lazy position waits */
+    bool is_unsettled;     /* settle_all is to be called again */
 };
 
 static void log_source(struct host *h, enum log_level level, const char *msg, size_t source)
@@ -108,14 +109,21 @@ static bool save_lazy(struct host *h, struct err *e)
     return true;
 }
 
-/* What operators held was let go: perhaps what waits can be saved now. */
+/* What operators held was let go: perhaps what waits can be saved now. Where a sink fails it is
+ * tried again when its source is not paused any more. */
 static bool settle_all(struct host *h, struct err *e)
 {
-    bool done;
+    h->is_unsettled = false;
+    for (size_t i = 0; i < h->n_sources; i++) {
+        const struct declared *d = &h->script->sources[i];
+        bool done = d->pauses <= 0;
 
-    for (size_t i = 0; i < h->n_sources; i++)
-        if (h->script->sources[i].group == i && !settle(h, i, false, &done, e))
+        if (d->group != i)
+            continue;
+        if (done && !settle(h, i, false, &done, e))
             return false;
+        h->is_unsettled = h->is_unsettled || !done;
+    }
     return true;
 }
 
@@ -405,9 +413,12 @@ static bool loop(struct host *h, struct err *e)
         struct timers t;
         bool idle;
 
-        if (!handle_next(h, &idle, e) || !runtime_timers(h->script, &t, e))
+        /* timers first: one of them may let a source go on */
+        if (!runtime_timers(h->script, &t, e))
             return false;
-        if (t.has_released && h->script->is_waiting && !settle_all(h, e))
+        if (((t.has_released && h->script->is_waiting) || h->is_unsettled) && !settle_all(h, e))
+            return false;
+        if (!handle_next(h, &idle, e))
             return false;
         if (script_should_stop(h->script)) {
             bool must_go_on;

@@ -140,6 +140,13 @@ static void put_float(struct buf *b, double d)
         buf_puts(b, ".0");
 }
 
+static void put_integer(struct buf *b, lua_Integer n)
+{
+    if (n < 0)
+        buf_putc(b, '-');
+    buf_put_u64(b, n < 0 ? 0 - (uint64_t)n : (uint64_t)n);
+}
+
 static void put_array(lua_State *L, int index, struct buf *b, lua_Unsigned n, int depth)
 {
     buf_putc(b, '[');
@@ -256,7 +263,7 @@ static void put(lua_State *L, int index, struct buf *b, int depth)
         return;
     case LUA_TNUMBER:
         if (lua_isinteger(L, index))
-            buf_printf(b, LUA_INTEGER_FMT, lua_tointeger(L, index));
+            put_integer(b, lua_tointeger(L, index));
         else
             put_float(b, lua_tonumber(L, index));
         return;

@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "bind_host.h"
 #include "host.h"
+#include "listing.h"
 #include "output.h"
 #include "words.h"
 
@@ -40,6 +41,7 @@ static const char help[] =
     "      --sandbox           run the script without io, os.execute, C modules, debug\n"
     "      --log-level LEVEL   error, warn, info (default), debug\n"
     "      --log-format FORMAT text (default) or json, on standard error\n"
+    "      --list              show the bundled scripts; NAME help=1 shows what one takes\n"
     "  -h, --help              show this\n"
     "  -V, --version           show the version\n"
     "\n"
@@ -47,7 +49,7 @@ static const char help[] =
     "refused, 4 the state file, 70 an internal error.\n";
 
 enum { O_ONCE = 256, O_CHECK, O_GRAPH, O_RESET, O_MAX_MEMORY, O_MAX_TIME, O_SANDBOX, O_LOG_LEVEL,
-       O_LOG_FORMAT };
+       O_LOG_FORMAT, O_LIST };
 
 static const struct option options[] = {
     { "dsn", required_argument, NULL, 'd' },
@@ -61,6 +63,7 @@ static const struct option options[] = {
     { "sandbox", no_argument, NULL, O_SANDBOX },
     { "log-level", required_argument, NULL, O_LOG_LEVEL },
     { "log-format", required_argument, NULL, O_LOG_FORMAT },
+    { "list", no_argument, NULL, O_LIST },
     { "help", no_argument, NULL, 'h' },
     { "version", no_argument, NULL, 'V' },
     { NULL, 0, NULL, 0 },
@@ -123,7 +126,8 @@ struct arguments {
     struct host_options host;
     struct log log;
     char *script, *state, *lua_dir, *scripts_dir; /* owned */
-    bool is_answered; /* --help and --version: nothing more to do */
+    bool is_answered; /* --help, --version, --list: nothing is to be run */
+    bool is_list;
 };
 
 static bool fail_option(const char *word, struct err *e)
@@ -213,6 +217,9 @@ static bool read_option(struct arguments *a, int c, const char *word, struct err
         if (strcmp(optarg, "json") != 0 && strcmp(optarg, "text") != 0)
             return err_set(e, ERR_USAGE, "--log-format %s: use text or json", optarg);
         a->log.as_json = *optarg == 'j';
+        return true;
+    case O_LIST:
+        a->is_list = a->is_answered = true;
         return true;
     case 'h':
         fputs(help, stdout);
@@ -362,6 +369,14 @@ static bool find_state(struct arguments *a, struct err *e)
     return a->state != NULL || err_memory(e);
 }
 
+/* What was asked for instead of a run. */
+static bool answer(struct arguments *a, struct err *e)
+{
+    if (a->is_list && !(find_home(a, e) && listing_print(a->scripts_dir, e)))
+        return false;
+    return output_flush(e);
+}
+
 int main(int argc, char **argv)
 {
     struct arguments a = { .log = { .level = LOG_INFO }, .host.script.dsn = "" };
@@ -391,7 +406,7 @@ int main(int argc, char **argv)
             log_text(&a.log, LOG_ERROR, e.msg, NULL, NULL);
         }
     }
-    if (ok && a.is_answered && !output_flush(&e)) {
+    if (ok && a.is_answered && !answer(&a, &e)) {
         ok = false;
         log_text(&a.log, LOG_ERROR, e.msg, NULL, NULL);
     }

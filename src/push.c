@@ -344,7 +344,9 @@ static void put_what(lua_State *L, const struct form *f, int index, enum what wh
         put_id_json(L, f, c, b);
         return;
     case W_OP:
-        buf_printf(b, "\"%s\"", op_names[c->op]);
+        buf_putc(b, '"');
+        buf_puts(b, op_names[c->op]);
+        buf_putc(b, '"');
         return;
     case W_SCHEMA:
     case W_TABLE:
@@ -374,7 +376,9 @@ static void put_touched(lua_State *L, const struct form *f, int index, struct bu
         lua_pushstring(L, what_names[what]);
         is_set = lua_rawget(L, index) != LUA_TNIL;
         if (what != W_OLD || is_set) {
-            buf_printf(b, "%s\"%s\":", first ? "" : ",", what_names[what]);
+            buf_puts(b, first ? "\"" : ",\"");
+            buf_puts(b, what_names[what]);
+            buf_puts(b, "\":");
             first = false;
             if (is_set)
                 json_put(L, -1, b);
@@ -400,6 +404,13 @@ static void put_touched(lua_State *L, const struct form *f, int index, struct bu
     buf_putc(b, '}');
 }
 
+/* True if the field on top of the stack, its value above its name, is nothing but the row that
+ * the change would give anyway. */
+static bool is_own_row(lua_State *L, int change)
+{
+    return strcmp(lua_tostring(L, -2), what_names[W_ROW]) == 0 && row_is_of(L, -1, change);
+}
+
 static void put_change(lua_State *L, int index, struct buf *b)
 {
     const struct form *f = cells_form(L, index);
@@ -408,7 +419,7 @@ static void put_change(lua_State *L, int index, struct buf *b)
 
     index = lua_absindex(L, index);
     for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1))
-        is_touched = is_touched || lua_type(L, -2) == LUA_TSTRING;
+        is_touched = is_touched || (lua_type(L, -2) == LUA_TSTRING && !is_own_row(L, index));
     if (is_touched) {
         put_touched(L, f, index, b);
     } else {

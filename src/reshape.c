@@ -37,14 +37,12 @@ static void push_spec(lua_State *L, const char *name)
     lua_getfield(L, lua_upvalueindex(1), name);
 }
 
-static const char *operator_name(lua_State *L)
+/* Throws "<operator>: <a><b><c>", without a line of ours in front. */
+static int fail(lua_State *L, const char *a, const char *b, const char *c)
 {
-    const char *name;
-
     push_spec(L, "what");
-    name = lua_tostring(L, -1);
-    lua_pop(L, 1); /* stays in the spec */
-    return name;
+    lua_pushfstring(L, "%s: %s%s%s", lua_tostring(L, -1), a, b, c);
+    return lua_error(L);
 }
 
 /* Fills in the link and both forms; pushes the link, the new form behind it. */
@@ -96,15 +94,17 @@ static void push_old_value(lua_State *L, const struct job *j, size_t i)
     }
 }
 
-/* Pushes what the functions give, by the names of the columns. */
+/* Pushes what the functions give, by the names of the columns; nil where there are none. */
 static void push_values(lua_State *L, struct job *j)
 {
     size_t n = j->link->n_functions;
 
+    if (n == 0) {
+        lua_pushnil(L);
+        return;
+    }
     lua_createtable(L, 0, (int)n);                             /* values */
     j->values = lua_gettop(L);
-    if (n == 0)
-        return;
     lua_getiuservalue(L, j->link_at, LINK_FUNCTIONS);          /* values functions */
     for (size_t k = 0; k < n; k++) {
         size_t i;
@@ -326,7 +326,7 @@ static void carry_extra(lua_State *L, const struct job *j, int cells, int name, 
     push_side(L, cells, CELLS_SET);                            /* side */
     lua_pushvalue(L, to);
     if (lua_rawget(L, -2) != LUA_TNIL || (is_column && j->link->columns[i].from != SHAPE_NEW))
-        luaL_error(L, "%s: there is a column '%s' already", operator_name(L), lua_tostring(L, to));
+        fail(L, "there is a column '", lua_tostring(L, to), "' already");
     lua_pop(L, 1);
     if (!is_column) {
         lua_pushvalue(L, to);
@@ -390,9 +390,13 @@ static void push_new_part(lua_State *L, const struct job *j, int index, const ch
 {
     push_spec(L, "part");
     lua_pushvalue(L, index);
-    lua_pushvalue(L, j->values);
+    if (j->values > 0)
+        lua_pushvalue(L, j->values);
+    else
+        lua_pushnil(L);
     lua_pushstring(L, what);
-    lua_call(L, 3, 1);
+    lua_pushvalue(L, j->change);
+    lua_call(L, 4, 1);
 }
 
 /* The row of another change, or an old one: a change that has it as its row is for the
@@ -460,7 +464,7 @@ static void carry_fields(lua_State *L, const struct job *j)
     int top = lua_gettop(L), name = top + 1, value = top + 2;
 
     for (lua_pushnil(L); lua_next(L, j->thing); lua_settop(L, name)) {
-        if (lua_type(L, name) != LUA_TSTRING || copy_is_own_row(L, j->thing, value))
+        if (lua_type(L, name) != LUA_TSTRING || copy_is_own_row(L, j->thing))
             continue;
         push_new_field(L, j, lua_tostring(L, name), value);
         lua_pushvalue(L, name);
@@ -496,9 +500,10 @@ static void keep_key(lua_State *L, const struct job *j)
 static int find_plain_row(lua_State *L)
 {
     lua_pushliteral(L, "row");
-    if (lua_rawget(L, 1) != LUA_TNIL && !copy_is_own_row(L, 1, lua_gettop(L)))
+    lua_pushvalue(L, -1);
+    if (lua_rawget(L, 1) != LUA_TNIL && !copy_is_own_row(L, 1))
         return lua_gettop(L);
-    lua_pop(L, 1);
+    lua_pop(L, 2);
     return 0;
 }
 
@@ -508,7 +513,7 @@ static int reshape(lua_State *L)
 
     lua_settop(L, 1);
     if (!push_is_change(L, 1))
-        return luaL_error(L, "%s: takes changes, not a %s", operator_name(L), luaL_typename(L, 1));
+        return fail(L, "takes changes, not a ", luaL_typename(L, 1), "");
     luaL_checkstack(L, 40, "a change");
     j.plain = find_plain_row(L);
     push_reshaped(L, &j);

@@ -11,15 +11,17 @@
  *    names: old name -> new name, or false where it is dropped
  *    keep: whether names that are not in there stay
  *    salt: of the hash that stands for the key in ids
- *    resolve(facts) -> layout, called once for each form. facts: schema, table, row (names of
- *       columns), key_only (names of key columns that are not in the row), key (set of names),
- *       assigned (what the script assigned to the row, names that are no columns as a list), plain
- *       (what it has put in the place of the row); both may be nil. layout: columns, {name=, from=, text=, f=} for each; from: a
- *       place in row, or behind it in key_only, from 1; f(value, change) gives the new value;
- *       n_row: how many of them are the row's; order: places of those that have an f, in the
- *       order in which these are called; hides_key: ids must not show the key.
- *    part(table, values, what) -> a new one, for a plain table that stands for the row, the key or
- *       the old row; values: what the functions gave, by name.
+ *    resolve(facts) -> layout, called once for each form.
+ *       facts: schema, table; row (names of columns), key_only (names of key columns that are not
+ *       in the row), key (set of names); assigned (what the script assigned to the row, names that
+ *       are no columns as a list) and plain (what it has put in the place of the row), or nil.
+ *       layout: columns, a list of {name=, from=, text=, f=}, from: a place in row, or behind it
+ *       in key_only, from 1; f(value, change) gives the new value; text: it is text, whatever the
+ *       column was; n_row: how many of them are the row's; order: places of those that have an f,
+ *       in the order in which these are called; hides_key: ids must not show the key.
+ *    part(table, values, what, change) -> a new one, for a plain table that stands for the row
+ *       (what: "row"), the old row ("row") or the key ("key"); values: what the functions gave, by
+ *       name, or nil.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef RESHAPE_H

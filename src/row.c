@@ -234,27 +234,31 @@ static bool is_unchanged(lua_State *L, const struct form *f, struct cells *c, si
     return same;
 }
 
-static void put_cell(lua_State *L, const struct form *f, int row, struct cells *c, size_t i,
-                     struct buf *b)
+/* A column of a row that has side tables, at <set> and <decoded> or nil there. */
+static void put_cell(lua_State *L, const struct form *f, int set, int decoded, struct cells *c,
+                     size_t i, struct buf *b)
 {
-    const char *name = f->shape->columns[i].name;
-    bool is_done = true;
+    const struct column *column = &f->shape->columns[i];
+    bool is_done = false;
 
-    if (push_from_side(L, row, CELLS_SET, name)) {
-        row_put_assigned(L, f, i, b);
+    if (lua_istable(L, set)) {
+        is_done = lua_getfield(L, set, column->name) != LUA_TNIL;
+        if (is_done)
+            row_put_assigned(L, f, i, b);
         lua_pop(L, 1);
-        return;
     }
-    lua_pop(L, 1);
-    is_done = push_from_side(L, row, CELLS_DECODED, name) && !is_unchanged(L, f, c, i, b);
-    lua_pop(L, 1);
+    if (!is_done && column->kind == KIND_JSON && lua_istable(L, decoded)) {
+        is_done = lua_getfield(L, decoded, column->name) != LUA_TNIL &&
+                  !is_unchanged(L, f, c, i, b);
+        lua_pop(L, 1);
+    }
     if (!is_done)
         cells_put_json(L, f, c, i, b);
 }
 
-static void put_extras(lua_State *L, int row, struct buf *b)
+/* Names that are no columns, of the side table on top of the stack. */
+static void put_extras(lua_State *L, struct buf *b)
 {
-    push_side_table(L, row, CELLS_SET, false);                         /* side */
     for (lua_Integer k = 1; lua_istable(L, -1); k++) {
         size_t len;
         const char *name;
@@ -273,27 +277,33 @@ static void put_extras(lua_State *L, int row, struct buf *b)
         json_put(L, -1, b);
         lua_pop(L, 1);
     }
-    lua_pop(L, 1);
 }
 
 void row_put(lua_State *L, const struct form *f, int index, struct buf *b)
 {
     struct cells *c = cells_at(L, index, f);
     bool is_touched = c->has_side;
+    int decoded = lua_gettop(L) + 1, set = decoded + 1;
 
-    index = lua_absindex(L, index);
+    if (is_touched) {
+        index = lua_absindex(L, index);
+        push_side_table(L, index, CELLS_DECODED, false);       /* decoded */
+        push_side_table(L, index, CELLS_SET, false);           /* decoded set */
+    }
     buf_putc(b, '{');
     for (size_t i = 0; i < f->shape->n_row; i++) {
         if (i > 0)
             buf_putc(b, ',');
         fixed_put(b, f->labels[i]);
         if (is_touched)
-            put_cell(L, f, index, c, i, b);
+            put_cell(L, f, set, decoded, c, i, b);
         else
             cells_put_json(L, f, c, i, b);
     }
-    if (is_touched)
-        put_extras(L, index, b);
+    if (is_touched) {
+        put_extras(L, b);
+        lua_pop(L, 2);
+    }
     buf_putc(b, '}');
     json_check(L, b);
 }
@@ -320,6 +330,11 @@ static const struct json_class row_class = { put_class };
 bool row_is(lua_State *L, int index)
 {
     return json_class_at(L, index) == &row_class;
+}
+
+bool row_is_of(lua_State *L, int index, int change)
+{
+    return row_is(L, index) && cells_find(L, index) == cells_find(L, change);
 }
 
 void row_push_metatable(lua_State *L, int form)

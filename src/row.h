@@ -17,8 +17,9 @@ void row_push_metatable(lua_State *L, int form);               /* [-0, +1] */
 /* Pushes a row with the cells of the table at <index>; <metatable>: the index of its metatable. */
 void row_push(lua_State *L, int index, int metatable);         /* [-0, +1] */
 
-/* True if the value at <index> is a row. */
+/* True if the value at <index> is a row; one that has the cells of the change at <change>. */
 bool row_is(lua_State *L, int index);
+bool row_is_of(lua_State *L, int index, int change);
 
 /* Pushes what column <i> of the row at <index> is (or of the change that has its cells), whoever
  * set it; and what the script assigned to a name that is no column. */

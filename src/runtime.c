@@ -44,6 +44,25 @@ static int open_raw(lua_State *L)
     return 1;
 }
 
+/* A sandboxed script gets what `pgcdc` exports, and none of the modules that this is made of. */
+static void close_modules(lua_State *L)
+{
+    static const char ours[] = "pgcdc.";
+
+    lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);      /* loaded */
+    for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+        const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
+
+        if (strncmp(name, ours, sizeof ours - 1) != 0 || strcmp(name, "pgcdc.bundled") == 0 ||
+            strcmp(name, "pgcdc.show") == 0)
+            continue;
+        lua_pushvalue(L, -2);
+        lua_pushnil(L);
+        lua_rawset(L, -5); /* a field that is there may be cleared meanwhile */
+    }
+    lua_pop(L, 1);
+}
+
 static int load(lua_State *L)
 {
     struct script *s = script_of(L);
@@ -56,6 +75,8 @@ static int load(lua_State *L)
     lua_pushliteral(L, "pgcdc");
     lua_call(L, 1, 1);
     lua_setglobal(L, "pgcdc");
+    if (s->o.is_sandboxed)
+        close_modules(L);
     script_push_file(L, s->o.path);
     lua_call(L, 0, 0);
     s->is_loaded = true;

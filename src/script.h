@@ -86,6 +86,9 @@ void script_set_traceback(struct script *s, const char *text);
 /* The time of one handler call begins. */
 void script_start_clock(struct script *s);
 
+/* A failure was caught for good: should it have been that of the time, that begins anew. */
+void script_forgive(struct script *s);
+
 /* Loads a file as text; pushes the function. Throws what is wrong with it. */
 void script_push_file(lua_State *L, const char *path);
 

@@ -7,6 +7,7 @@
 --    })
 --    for _, source in ipairs(bundled.sources(options)) do ... end
 
+local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local source = require "pgcdc.source"
 local required = require("pgcdc.options").required
@@ -69,6 +70,61 @@ function bundled.names(text)
       names[i] = quoted and quoted:gsub('""', '"') or name
    end
    return names
+end
+
+--- What the options rotate= and every= mean to a sink; nil: nothing.
+function bundled.rotation(options)
+   local size = options.rotate ~= "" and options.rotate or nil
+   local every = options.every ~= 0 and options.every or nil
+   return (size or every) and { size = size, every = every } or nil
+end
+
+--- The value of a column of a change; an error if its table has no such column.
+function bundled.column(change, name)
+   local row = change.row or change.old or change.key
+   local value = row[name]
+   if value == nil and change.row then
+      for column in pairs(row) do
+         if column == name then
+            return nil
+         end
+      end
+      error(("the table %s.%s has no column '%s' among those that are read"):format(
+         change.schema, change.table, name), 0)
+   end
+   return value
+end
+
+--- A name for a file that no other value has, and that leads nowhere else: what is no plain
+--- letter, digit or one of "-_." is written %XX. Empty and NULL have names that no text has;
+--- what is too long is cut, and its checksum added.
+function bundled.file_name(value)
+   if value == nil or value == raw.null then
+      return "%null"
+   elseif value == "" then
+      return "%empty"
+   end
+   local text = type(value) == "string" and value or raw.encode(value)
+   local function escape(c)
+      return ("%%%02X"):format(c:byte())
+   end
+   local name = text:gsub("[^%w_.-]", escape):gsub("^[.-]", escape)
+   if #name > 200 then
+      name = name:sub(1, 120):gsub("%%%x?$", "") .. "%long-" .. raw.sha256(text)
+   end
+   return name
+end
+
+--- Makes a folder and those above it.
+function bundled.make_folder(path)
+   if raw.is_sandboxed then
+      check.fail("the sandbox allows no files")
+   end
+   for stop in (path .. "/"):gmatch("()/") do
+      if stop > 1 then
+         raw.file_make_folder(path:sub(1, stop - 1))
+      end
+   end
 end
 
 --- Declares one source for each table that the options name. Returns the list. `more`: further

@@ -10,23 +10,17 @@ local ours = "@" .. raw.lua_dir .. "/"
 -- The line of the script that called into the library: the first function
 -- that is not one of ours.
 local function blame_level()
-   local debug = check.debug
    local level = 3
-   while debug do
-      local info = debug.getinfo(level, "S")
-      if not info then
-         return 0
-      end
-      if info.what ~= "C" and info.source:sub(1, #ours) ~= ours then
+   local source = raw.where(level)
+   while source do
+      if source ~= "=[C]" and source:sub(1, #ours) ~= ours then
          return level
       end
       level = level + 1
+      source = raw.where(level)
    end
    return 0
 end
-
--- The sandbox takes the debug library from scripts, not from us.
-check.debug = debug
 
 --- Raises `message` at the line of the script that is to blame.
 function check.fail(message, ...)

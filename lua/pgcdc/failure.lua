@@ -18,6 +18,8 @@ local timer = require "pgcdc.timer"
 
 local failure = {}
 
+local LOGGED = 4000 -- bytes of a message
+
 local ends = { stop = true, skip = true, dead_letter = true }
 local fields = { retry = true, wait = true, factor = true, otherwise = true }
 
@@ -49,8 +51,6 @@ end
 
 -- ---- what was raised ----
 
-local debug = check.debug
-
 -- The error of `pcall`, with what is known where it was raised.
 local function catch(err)
    local text = type(err) == "string" and err or nil
@@ -58,15 +58,19 @@ local function catch(err)
       local ok, told = pcall(tostring, err)
       text = ok and told or "an error that cannot be told"
    end
+   if not utf8.len(text) then -- it shall have a JSON
+      text = text:gsub("[\128-\255]", "?")
+   end
    return { text = text, again_after = type(err) == "table" and rawget(err, "again_after") or nil,
-            traceback = debug.traceback("stack traceback:", 2):sub(1, 4000) }
+            traceback = raw.traceback(2):sub(1, 4000) }
 end
 
 -- Calls f(x). Returns true and its result, or false and what `catch` made of the error.
 local function try(f, ...)
-   local ok, result = xpcall(f, catch, ...)
-   if not ok and type(result) ~= "table" then -- no memory, or an error in the handler
-      error(result, 0)
+   local ok, result = raw.try(catch, f, ...)
+   if not ok and type(result) ~= "table" then -- no memory, or an error in `catch`
+      local hint = result == "not enough memory" and " (see --max-memory)" or ""
+      result = { text = tostring(result) .. hint, traceback = "stack traceback: lost" }
    end
    if not ok then
       result.sink, keep.in_sink = keep.in_sink, nil
@@ -79,7 +83,7 @@ local function wait_of(policy, attempts)
 end
 
 local function log_retry(number, err, attempts, seconds)
-   raw.log("warn", err.text, { source = raw.source_name(number), attempt = attempts,
+   raw.log("warn", err.text:sub(1, LOGGED), { source = raw.source_name(number), attempt = attempts,
       retry_in = seconds })
 end
 
@@ -106,18 +110,38 @@ local function text_of_change(change)
    return ok and id or "?"
 end
 
+-- Hands over a dead letter. Returns raw.again where that is to be tried again.
+local function bury(source, letter, attempts)
+   local policy, origin = source.policy, hold.current
+   local ok, err = try(source.dead_letter, letter)
+   if ok then
+      return
+   end
+   hold.current = origin
+   attempts = attempts + 1
+   if not err.again_after and attempts > policy.tries then
+      stop(err, attempts)
+   end
+   local seconds = err.again_after or wait_of(policy, attempts)
+   source.again = { letter = letter, attempts = attempts }
+   log_retry(source.number, err, attempts, seconds)
+   pause(source.number, seconds)
+   return raw.again
+end
+
 local function give_up(source, change, err, attempts)
    local policy = source.policy
    if err.sink or policy.otherwise == "stop" then
       stop(err, attempts)
    end
    source.failed = source.failed + 1
-   raw.log("error", err.text, { attempts = attempts, source = raw.source_name(source.number),
-      change = text_of_change(change), failed = source.failed,
+   raw.log("error", err.text:sub(1, LOGGED), { attempts = attempts,
+      source = raw.source_name(source.number), change = text_of_change(change),
+      failed = source.failed,
       ["then"] = policy.otherwise == "skip" and "skipped" or "dead letter" })
    if policy.otherwise == "dead_letter" then
-      source.dead_letter { change = change, error = err.text, traceback = err.traceback,
-                           attempts = attempts }
+      return bury(source, { change = change, error = err.text, traceback = err.traceback,
+                            attempts = attempts }, 0)
    end
 end
 
@@ -138,7 +162,11 @@ function failure.guard(source, handlers)
    end
    return function(change)
       local first, current, attempts = start_of(source, change)
+      local letter = source.again and source.again.letter
       source.again = nil
+      if letter then
+         return bury(source, letter, attempts)
+      end
       for i = first, #handlers do
          local origin = hold.current
          local before = raw.copy(current) -- a handler may change it before it fails
@@ -153,8 +181,7 @@ function failure.guard(source, handlers)
                pause(source.number, seconds)
                return raw.again
             end
-            give_up(source, before, err, attempts)
-            return
+            return give_up(source, before, err, attempts)
          end
          attempts = 0
       end

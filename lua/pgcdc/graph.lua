@@ -1,17 +1,16 @@
 -- pgcdc.graph: the pipeline as text for Graphviz.
 -- SPDX-License-Identifier: MIT
 
-local check = require "pgcdc.check"
+local raw = require "pgcdc.raw"
 local stream = require "pgcdc.stream"
 
 local graph = {}
 
 -- Where a function of the script was written, "script.lua:12", or nil.
 local function place_of(f)
-   local debug = check.debug
-   local info = debug and debug.getinfo(f, "S")
-   if info and info.what ~= "C" then
-      return ("%s:%d"):format(info.source:match("[^/]*$"):gsub("^@", ""), info.linedefined)
+   local source, line = raw.place(f)
+   if line > 0 then
+      return ("%s:%d"):format(source:match("[^/]*$"):gsub("^@", ""), line)
    end
 end
 

@@ -9,11 +9,12 @@ local keep = require "pgcdc.keep"
 local state = require "pgcdc.state"
 local settle = require "pgcdc.settle"
 local failure = require "pgcdc.failure"
+local graph = require "pgcdc.graph"
 local stream = require "pgcdc.stream"
 local source = require "pgcdc.source"
 
-for _, name in ipairs { "basic", "choose", "combine", "ends", "fold", "pace", "reduce", "route",
-                        "window" } do
+for _, name in ipairs { "basic", "choose", "combine", "ends", "envelope", "fold", "pace", "reduce",
+                        "route", "shape", "window" } do
    require("pgcdc.operators." .. name)
 end
 
@@ -24,6 +25,8 @@ local pgcdc = {
    stream = stream.new,
    register = stream.register,
    state = state.table,
+   sinks = require "pgcdc.sinks",
+   connect = require "pgcdc.connect",
    options = options.read,
    required = options.required,
    args = options.words(raw.words),
@@ -65,9 +68,11 @@ end)
 raw.hook("last", stream.finish)
 raw.hook("finish", settle.finish)
 raw.hook("graph", function()
-   print(require("pgcdc.graph").dot())
+   print(graph.dot())
 end)
 
 require "pgcdc.globals"()
+require "pgcdc.bundled"
+require "pgcdc.show"
 
 return pgcdc

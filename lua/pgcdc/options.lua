@@ -3,6 +3,7 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
+local help = require "pgcdc.help"
 
 local options = {}
 
@@ -58,7 +59,7 @@ end
 
 --- Declares the script's options: a table from names to defaults (text, a number, true or
 --- false, or pgcdc.required). Returns the values. Whatever is wrong with the words of the
---- command line is a usage error that lists all of it.
+--- command line is a usage error that lists all of it; help=1 lists the options instead.
 function options.read(defaults)
    check.type("pgcdc.options: its argument", defaults, "table")
    local given, values, wrong = options.words(raw.words), {}, {}
@@ -73,6 +74,12 @@ function options.read(defaults)
       if default ~= options.required then
          check.type("pgcdc.options: " .. name, default, "string", "number", "boolean")
       end
+   end
+   if defaults.help == nil and truths[(given.help or "no"):lower()] then
+      raw.answer(help.text(defaults, options.required))
+   end
+   for _, name in ipairs(sorted(defaults)) do
+      local default = defaults[name]
       local text = given[name]
       if text ~= nil then
          local value, problem = read(name, text, default)

@@ -175,7 +175,7 @@ function Source.declare(spec)
       check.type("pgcdc.source: on_change", spec.on_change, "function")
    end
    local min, max = interval(spec.interval)
-   local full_name = table_name(spec.table)
+   local full_name = conninfo.table_name("pgcdc.source: table", spec.table)
    local source = setmetatable(stream.node("source"), Source)
    source.policy = failure.policy(spec.on_error)
    source.dead_letter = dead_letter(spec.dead_letter, source.policy)

@@ -3,6 +3,7 @@
 --
 -- sink sink_to_list sink_to_textfile
 
+local sinks = require "pgcdc.sinks"
 local stream = require "pgcdc.stream"
 local check = require "pgcdc.check"
 local keep = require "pgcdc.keep"
@@ -12,8 +13,11 @@ local ends = {}
 
 local methods = { "flush", "restore", "saved", "recall", "close" }
 
-local function check_sink(what, sink)
-   if type(sink) ~= "table" or type(sink.write) ~= "function" then
+--- Raises unless `sink` is a function or a sink. `what`: for the message.
+function ends.check(what, sink)
+   if type(sink) == "function" then
+      return
+   elseif type(sink) ~= "table" or type(sink.write) ~= "function" then
       check.fail("%s must be a function or a sink, a table with a function `write`, not %s", what,
          stream.is(sink) and "a stream: use connect" or sink == nil and "nil" or
          type(sink) == "table" and "a table without one" or "a " .. type(sink))
@@ -29,8 +33,7 @@ local function check_sink(what, sink)
 end
 
 -- A function that gives values to a sink. A built-in sink has a keeper and touches it itself.
-local function writer(what, sink)
-   check_sink(what, sink)
+local function writer(sink)
    local keeper = not sink.keeper and keep.sink(sink)
    return function(x)
       if keeper then
@@ -44,16 +47,17 @@ local function writer(what, sink)
 end
 
 local function set_target(node, what, target)
+   ends.check(what, target)
    node.about = target
    if type(target) == "function" then
       node.input = target
       return
    end
-   node.input = writer(what, target)
+   node.input = writer(target)
    node.name = target.name
 end
 
---- A node that gives its values to `target`, a function or a sink. `what`: for messages.
+--- A node that gives its values to `target`, a function or a sink.
 function ends.node(what, target)
    local node = stream.node("sink")
    set_target(node, what, target)
@@ -88,7 +92,6 @@ stream.operator("sink_to_textfile", function(node, _, path, given)
    check.text("sink_to_textfile: path", path)
    local options = stream.options("sink_to_textfile", given, { append = true })
    local append = check.flag("sink_to_textfile: append", options.append, nil)
-   local sinks = require "pgcdc.sinks" -- not before it is wanted: it brings in files
    set_target(node, "sink_to_textfile", sinks.text { path = path, append = append })
 end)
 

@@ -9,6 +9,7 @@ local hold = require "pgcdc.hold"
 local keep = require "pgcdc.keep"
 local keys = require "pgcdc.keys"
 local ordered = require "pgcdc.ordered"
+local timer = require "pgcdc.timer"
 local undo = require "pgcdc.undo"
 
 local function copy(value)
@@ -74,8 +75,10 @@ local function tell_later(node, states, seconds)
       bag = before
    end
    local tick
-   local function arm()
-      clock = clock or stream.after(node, seconds, tick)
+   local function arm() -- no window until it is due: `--once` does not wait for it but calls finish
+      clock = clock or timer.after(seconds, function()
+         clock = stream.after(node, 0, tick)
+      end)
    end
    function tick()
       local full = bag
@@ -89,7 +92,7 @@ local function tell_later(node, states, seconds)
       end
    end
 
-   -- The host stops in good order.
+   -- The host stops in good order, or has come to the end of --once.
    function node.finish()
       if pending.count > 0 then
          clock:cancel()
@@ -114,6 +117,8 @@ local function tell_later(node, states, seconds)
    end
 end
 
+local known = { start = true, every = true, persist = true }
+
 --- reduce_by(key, f, {start=, every=, persist=}): f(state, x) gives the new state of x's key; the
 --- first value is the first state where there is no `start`, of which each key has a copy. Passes
 --- on {key =, state =} for each value, or with `every` what changed, every so many seconds, in the
@@ -124,7 +129,7 @@ stream.operator("reduce_by", function(node, _, key, f, given)
    node.about = key
    local key_of = stream.getter("reduce_by: key", key)
    check.type("reduce_by: f", f, "function")
-   local options = stream.options("reduce_by", given, { start = true, every = true, persist = true })
+   local options = stream.options("reduce_by", given, known)
    local start, every = options.start, options.every
    if every ~= nil then
       check.seconds("reduce_by: every", every, 0.001)

@@ -24,10 +24,16 @@ local function sorted_names(targets)
    return names
 end
 
+local function check_target(what, target)
+   if not stream.is(target) then
+      ends.check(what, target)
+   end
+end
+
 -- Connects a target, once. Returns its node.
 local function attach(node, label, target)
    if not stream.is(target) then
-      target = ends.node(("%s: the target '%s'"):format(node.kind, label), target)
+      target = ends.node(label, target)
    end
    for _, consumer in ipairs(node.consumers) do
       if consumer.node == target then
@@ -111,6 +117,12 @@ stream.operator("route", function(node, _, f, targets, given)
    local options = stream.options("route", given, { default = true })
    if next(targets) == nil and options.default == nil then
       check.fail("route: there are no targets, and no default")
+   end
+   for _, name in ipairs(sorted_names(targets)) do -- all of them, before any is attached
+      check_target(("route: the target '%s'"):format(tostring(name)), targets[name])
+   end
+   if options.default ~= nil then
+      check_target("route: the default", options.default)
    end
    set_routes(node, stream.getter("route: f", f), targets, options.default)
 end)

@@ -175,8 +175,18 @@ end
 
 -- ---- plain tables ----
 
+-- What becomes of a computed column in a key. It is what it is in the row, unless the script gave
+-- the key another value.
+local function key_value(spec, name, value, values, change)
+   local row = change.row
+   if spec.adds or type(row) ~= "table" or row[name] == value then
+      return values[name]
+   end
+   return spec.functions[name](value, change)
+end
+
 -- A plain table that the script has put in the place of the row, the key or the old row.
-local function part(spec, old, values, what)
+local function part(spec, old, values, what, change)
    local new = {}
    for name, value in next, old do
       local to = new_name(spec, name)
@@ -188,7 +198,7 @@ local function part(spec, old, values, what)
       if what == "row" and (spec.adds or old[name] ~= nil) then
          new[name] = values[name] == nil and raw.null or values[name]
       elseif old[name] ~= nil then
-         new[name] = values[name]
+         new[name] = key_value(spec, name, old[name], values, change)
       end
    end
    return new
@@ -206,8 +216,8 @@ local function set_input(node, spec)
    spec.resolve = function(facts)
       return resolve(spec, facts)
    end
-   spec.part = function(old, values, what)
-      return part(spec, old, values, what)
+   spec.part = function(...)
+      return part(spec, ...)
    end
    local reshape = raw.reshaper(spec)
    node.input = function(change)

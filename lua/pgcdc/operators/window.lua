@@ -6,6 +6,7 @@
 -- All but the last two are one operator: values go into a box until it is full or its time is
 -- over; then its list is passed on.
 
+local raw = require "pgcdc.raw"
 local stream = require "pgcdc.stream"
 local check = require "pgcdc.check"
 local hold = require "pgcdc.hold"
@@ -219,9 +220,9 @@ stream.operator("sliding_window", function(node, _, n, given)
    local options = stream.options("sliding_window", given, { return_partial = true })
    local what = "sliding_window: return_partial"
    local least = check.flag(what, options.return_partial, true) and 1 or n
-   local window = {} -- the last n at most, held; replaced, never changed
+   local window = {} -- what later lists need, n - 1 at most, held; replaced, never changed
 
-   local function back(before)
+   local function back(before, newest)
       local is_kept = {}
       for _, entry in ipairs(before) do
          is_kept[entry] = true
@@ -231,23 +232,26 @@ stream.operator("sliding_window", function(node, _, n, given)
             held.release(entry)
          end
       end
+      held.release(newest)
       window = before
    end
    node.input = function(x)
-      local before = window
-      local gone = #before >= n and before[1] or nil
-      window = table.move(before, gone and 2 or 1, #before, 1, {})
-      window[#window + 1] = held.new(x)
-      local attempt <close> = undo(back, before)
-      if #window >= least then
+      local before, newest = window, held.new(x)
+      local all = table.move(before, 1, #before, 1, {})
+      all[#all + 1] = newest
+      local attempt <close> = undo(back, before, newest)
+      window = #all < n and all or table.move(all, 2, n, 1, {})
+      if #all >= least then
          local list = {}
-         for i, entry in ipairs(window) do
+         for i, entry in ipairs(all) do
             list[i] = keys.item(entry.x)
          end
          node.out(list)
       end
       attempt.is_done = true
-      held.release(gone)
+      if #all == n then
+         held.release(all[1])
+      end
    end
    function node.forget()
       back {}
@@ -270,7 +274,7 @@ stream.operator("collect", function(node)
       local full = box
       box = plain_box()
       local attempt <close> = undo(back, full)
-      full:emit(node.out, full:list())
+      full:emit(node.out, setmetatable(full:list(), raw.array_metatable)) -- [], not {}
       attempt.is_done = true
    end
    function node.forget()

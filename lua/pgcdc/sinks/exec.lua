@@ -10,13 +10,17 @@ local keep = require "pgcdc.keep"
 
 local SEND = 64 * 1024  -- bytes that are written at once
 local KEEP = 1024 * 1024 -- bytes that are kept, before we wait until they are read
-local PATIENCE = 3      -- seconds at its end before we say that we wait for it
+local PATIENCE = 1      -- seconds at its end before we say that we wait for it
 
 local Exec = {}
 Exec.__index = Exec
 
 local function fail(self, message, ...)
-   error(("pgcdc.sinks.exec: the command '%s' %s"):format(self.command, message:format(...)), 0)
+   local command = self.command:gsub("%s+", " ")
+   if #command > 60 then
+      command = command:sub(1, 57) .. "..."
+   end
+   error(("pgcdc.sinks.exec: the command '%s' %s"):format(command, message:format(...)), 0)
 end
 
 local function told(how, number)
@@ -114,8 +118,10 @@ end
 
 --- Returns when the command has read everything.
 function Exec:flush()
-   ready(self)
-   drain(self)
+   if self.child:pending() > 0 then
+      ready(self)
+      drain(self)
+   end
 end
 
 --- Closes the command's input and waits for its end, which must be a good one.

@@ -182,7 +182,9 @@ local function rotate(self, to)
    if self.renew then
       self:renew()
    end
-   self.keeper.is_dirty = true -- the new file's token is to be saved at the next occasion
+   if self.keeper then
+      self.keeper.is_dirty = true -- the new file's token is to be saved at the next occasion
+   end
 end
 
 -- ---- the sink ----
@@ -221,6 +223,7 @@ function Sink:restore(token)
       check_length(self, token, length)
    end
    local file = open(self)
+   self.is_open = true -- perhaps not at this moment: see park
    self.is_exact = file:is_regular()
    if not self.is_exact then
       return
@@ -241,7 +244,9 @@ end
 
 --- Everything is on disk when it returns. Returns the token.
 function Sink:flush()
-   keep.prepare(self.keeper)
+   if not self.is_open then
+      keep.prepare(self.keeper)
+   end
    local file = self.file
    if not self.is_exact then
       file:flush()

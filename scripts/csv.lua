@@ -1,0 +1,27 @@
+-- csv: every change's row as a line of CSV, on standard output or in a file.
+-- SPDX-License-Identifier: MIT
+
+local bundled = require "pgcdc.bundled"
+
+local options = pgcdc.options(bundled.defaults {
+   out = "-",       -- a file to append to, each change exactly once
+   header = true,   -- the first line names the columns
+   meta = "",       -- what stands in front of the row, such as op,table,xid,ts
+   rotate = "",     -- begin a new file at that size, such as 100M
+   every = 0,       -- begin a new file after so many seconds
+})
+
+local sink = pgcdc.sinks.csv {
+   path = options.out,
+   columns = bundled.names(options.columns),
+   header = options.header,
+   meta = bundled.names(options.meta),
+   rotate = bundled.rotation(options),
+}
+
+local sources = bundled.sources(options)
+for _, source in ipairs(sources) do
+   source:sink(sink)
+end
+
+return sources

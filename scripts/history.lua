@@ -1,0 +1,30 @@
+-- history: keeps every version of rows in another table, with valid_from, valid_to and op.
+-- SPDX-License-Identifier: MIT
+
+local bundled = require "pgcdc.bundled"
+
+local options = pgcdc.options(bundled.defaults {
+   target = pgcdc.required, -- the database that it is kept in: a conninfo string or URI
+   suffix = "_history",     -- what is added to the names of tables there
+   create = true,           -- make tables and columns that are missing there
+})
+
+-- 'orders' as 'orders_history', '"My Orders"' as '"My Orders_history"'.
+local function target_name(name)
+   local quoted = name:match('^(.*)"$')
+   return quoted and quoted .. options.suffix .. '"' or name .. options.suffix
+end
+
+local names = bundled.list(options.table)
+local sources = bundled.sources(options)
+for i, source in ipairs(sources) do
+   source:sink(pgcdc.sinks.postgres {
+      name = "history " .. names[i],
+      connect = options.target,
+      table = target_name(names[i]),
+      mode = "history",
+      create = options.create,
+   })
+end
+
+return sources

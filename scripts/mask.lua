@@ -1,0 +1,41 @@
+-- mask: every change as one line of JSON, with columns hashed, redacted or cut short.
+-- SPDX-License-Identifier: MIT
+
+local bundled = require "pgcdc.bundled"
+local raw = require "pgcdc.raw"
+
+local options = pgcdc.options(bundled.defaults {
+   mask = pgcdc.required, -- such as email:sha256,phone:redact,name:keep2 (the first 2 characters)
+   salt = "",             -- what is hashed in front of every value
+   out = "-",             -- a file to append to, each change exactly once
+   rotate = "",           -- begin a new file at that size, such as 100M
+   every = 0,             -- begin a new file after so many seconds
+})
+
+-- {email = "sha256", name = {keep = 2}}; what cannot be understood must not pass unmasked.
+local function read_masks(text)
+   local masks = {}
+   for _, item in ipairs(bundled.list(text) or {}) do
+      local column, how = item:match "^(.*%S)%s*:%s*(%w+)$"
+      local name = bundled.names(column or "")
+      name = name and #name == 1 and name[1]
+      local characters = how and math.tointeger(tonumber(how:match "^keep(%d+)$"))
+      if not name or not (characters or how == "sha256" or how == "redact") then
+         raw.usage(("mask=%s: say COLUMN:sha256, COLUMN:redact or COLUMN:keepN"):format(item))
+      elseif masks[name] then
+         raw.usage(("mask names the column %s twice"):format(name))
+      end
+      masks[name] = characters and { keep = characters } or how
+   end
+   return masks
+end
+
+local masks = read_masks(options.mask)
+local sink = pgcdc.sinks.jsonl { path = options.out, rotate = bundled.rotation(options) }
+
+local sources = bundled.sources(options)
+for _, source in ipairs(sources) do
+   source:mask(masks, { salt = options.salt }):sink(sink)
+end
+
+return sources

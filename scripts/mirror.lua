@@ -1,0 +1,22 @@
+-- mirror: keeps copies of tables in another Postgres database, each change exactly once.
+-- SPDX-License-Identifier: MIT
+
+local bundled = require "pgcdc.bundled"
+
+local options = pgcdc.options(bundled.defaults {
+   target = pgcdc.required, -- the other database: a conninfo string or URI
+   create = true,           -- make tables and columns that are missing there
+})
+
+local names = bundled.list(options.table)
+local sources = bundled.sources(options)
+for i, source in ipairs(sources) do
+   source:sink(pgcdc.sinks.postgres {
+      name = "mirror " .. names[i],
+      connect = options.target,
+      table = names[i],
+      create = options.create,
+   })
+end
+
+return sources
