@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define CLASS "pgcdc.file"
@@ -56,16 +57,28 @@ static const char *path_of(lua_State *L, int index)
     return path;
 }
 
-/* A fifo without a reader keeps us waiting; a request to stop interrupts that. */
+static bool is_fifo(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 && S_ISFIFO(st.st_mode);
+}
+
+/* A fifo without a reader keeps us waiting; not with open(), which a request to stop that came
+ * just before would not interrupt. */
 static int open_file(lua_State *L, const char *path)
 {
+    static const struct timespec nap = { .tv_nsec = 20000000 };
     struct script *s = script_of(L);
     int fd;
 
     do
-        fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666);
-    while (fd < 0 && errno == EINTR && !script_should_stop(s));
-    if (fd < 0 && errno == EINTR)
+        fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
+    while (fd < 0 && errno == ENXIO && is_fifo(path) && !script_should_stop(s) &&
+           (nanosleep(&nap, NULL) == 0 || errno == EINTR));
+    if (fd >= 0)
+        fcntl(fd, F_SETFL, O_APPEND); /* writes wait */
+    else if (script_should_stop(s) && is_fifo(path))
         err_set(&s->cause, ERR_STOPPED, "stopping");
     return fd;
 }

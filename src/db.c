@@ -17,6 +17,7 @@ struct db {
     PGconn *conn;
     int stop_fd;
     char *row; /* the row that db_copy_next handed out last */
+    bool is_doomed; /* the server has said that it closes the connection */
 };
 
 /* struct db_rows is a PGresult under a name that floor 2 may know. */
@@ -175,10 +176,14 @@ static bool finish_connect(struct db *db, struct err *e)
     return true;
 }
 
-static void drop_notice(void *arg, const PGresult *res)
+/* Notices are for people; but the last word of a server, said while nobody asks, is one too. */
+static void on_notice(void *arg, const PGresult *res)
 {
-    (void)arg;
-    (void)res;
+    struct db *db = arg;
+    const char *severity = PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED);
+
+    if (severity != NULL && (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0))
+        db->is_doomed = true;
 }
 
 struct db *db_open(const char *conninfo, int stop_fd, struct err *e)
@@ -207,7 +212,7 @@ struct db *db_open(const char *conninfo, int stop_fd, struct err *e)
     /* so that a refusal, and the last word of a server that goes, carry their SQLSTATE, which
      * libpq hides otherwise */
     PQsetErrorVerbosity(db->conn, PQERRORS_VERBOSE);
-    PQsetNoticeReceiver(db->conn, drop_notice, NULL);
+    PQsetNoticeReceiver(db->conn, on_notice, db);
     if (PQstatus(db->conn) == CONNECTION_BAD) {
         fail_connection(db, e);
         goto fail;
@@ -477,7 +482,7 @@ bool db_is_alive(struct db *db)
     while (PQstatus(db->conn) == CONNECTION_OK && poll(&fd, 1, 0) > 0 && PQconsumeInput(db->conn))
         if (PQisBusy(db->conn))
             return false;
-    return PQstatus(db->conn) == CONNECTION_OK;
+    return PQstatus(db->conn) == CONNECTION_OK && !db->is_doomed;
 }
 
 enum db_transaction db_transaction(const struct db *db)

@@ -20,7 +20,8 @@ local _ = show, fails
 ]]
 prelude = prelude:gsub("\n", " ")
 
--- Runs a script whose `db` is connected to a new database, or to <database>; returns what it prints.
+-- Runs a script whose `db` is connected to a new database, or to <database>; returns what it
+-- prints.
 local function run(script, database)
    local result = program.run {script = prelude .. script, state = false,
                                dsn = database or cluster.main():database()}
@@ -39,7 +40,7 @@ function TestConnect.test_values_of_every_kind_come_back()
          return function(v) return v == value and math.type(v) == math.type(value) end
       end
       local function json(text) return function(v) return pgcdc.json.encode(v) == text end end
-      has("1::int2", is(1)) has("-9223372036854775808::int8", is(math.mininteger))
+      has("1::int2", is(1)) has("'-9223372036854775808'::int8", is(math.mininteger))
       has("0.1::float4", is(0.1)) has("5::float8", is(5.0)) has("'-inf'::float8", is(-math.huge))
       has("'NaN'::float8", function(v) return v ~= v end)
       has("1.50::numeric", is "1.50") has("true", is(true)) has("null::int", is(nil))
@@ -114,7 +115,8 @@ function TestConnect.test_session_is_pinned()
          .. " array['2026-11-23 12:00Z'::timestamptz] a")[1]
       print(row.t, #row.b, row.i, row.f, row.e, row.a[1])
    ]], database)
-   lu.assertEquals(lines, {"2026-11-23T12:00:00+00:00\t1\t1 day\t0.1\t€\t2026-11-23T12:00:00+00:00"})
+   local noon = "2026-11-23T12:00:00+00:00"
+   lu.assertEquals(lines, {noon .. "\t1\t1 day\t0.1\t€\t" .. noon})
 end
 
 -- Every misuse and every refusal is an error that says what, and the connection stays good.
@@ -142,7 +144,7 @@ function TestConnect.test_errors()
    local expected = {
       'db:query: relation "nix" does not exist (42P01)',
       'db:query: invalid input syntax for type integer: "x" (22P02)',
-      "db:query: .*supplies 1 parameters, but prepared statement \"\" requires 0 .08P01.",
+      "db:query: .*supplies 1 parameters, but prepared statement .* requires 0 .08P01.",
       "db:query: the statement has no parameter $1",
       "db:query: a text holds a zero byte, which Postgres cannot take",
       ".*a statement must not hold a zero byte.*",

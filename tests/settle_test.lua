@@ -107,7 +107,8 @@ function TestSettle.test_tokens()
          local name = ("abcdefghijk"):sub(i, i)
          local types = {a = "integer", b = "float", c = "string", d = "string", e = "boolean",
             f = "boolean", g = "table", h = "table", i = "float", j = "integer", k = "userdata"}
-         local want = run_number == 1 and "none\tfalse" or types[name] .. "\ttrue"
+         local want = run_number == 1 and "none\t" .. tostring(name == "k")
+            or types[name] .. "\ttrue"
          lu.assertEquals(line, name .. "\t" .. want)
       end
    end
@@ -134,8 +135,7 @@ function TestSettle.test_names()
       local s = pgcdc.source {table = "t"}
       s:sink {name = "same", write = print}
       s:sink {name = "same", write = print}]], 1)
-   lu.assertStrContains(result.text, "script.lua:3: two sources are named 'same'" and "'same'")
-   lu.assertStrContains(result.text, "script.lua:3: ")
+   lu.assertStrContains(result.text, "script.lua:3: two sinks are named 'same'")
 end
 
 -- What is no sink is told so at the script's line.
@@ -189,7 +189,7 @@ function TestSettle.test_write_fails()
       lu.assertEquals(result.stdout, "1\t0\n")
       lu.assertStrContains(result.text, "source public.t, key 2: ")
       lu.assertStrContains(result.text, "refused (after 3 attempts)")
-      lu.assertStrContains(result.text, "script.lua:9: in ")
+      lu.assertStrContains(result.text, "script.lua:8: in method 'write'")
    end
    local result = run(db, script, 0, {state = state, args = {allowed = 2, otherwise = "skip"}})
    lu.assertEquals(result.stdout, "1\t0\n2\t3\n3\t3\n")
@@ -265,7 +265,7 @@ function TestSettle.test_flush_later()
       got[#got + 1] = list
    end
    lu.assertEquals(table.concat(got, " "), "1 2 3 4")
-   lu.assertNotStrContains(result.stdout, "u")
+   lu.assertNotStrContains(result.stdout, "u\t")
 end
 
 -- A run with --once waits for the target too.

@@ -105,15 +105,13 @@ local function base_type(self, what, oid)
    return oid < FIRST_USER_TYPE and oid or type_facts(self, what, oid).oid
 end
 
-local function array_item(self, what, value, oid)
+local array_literal
+
+local function array_item(what, value, oid)
    if value == raw.null then
       return "NULL"
    elseif type(value) == "table" and oid ~= JSON and oid ~= JSONB then
-      local items = {}
-      for i = 1, #value do
-         items[i] = array_item(self, what, value[i], oid)
-      end
-      return "{" .. table.concat(items, ",") .. "}"
+      return array_literal(what, value, oid)
    elseif type(value) == "number" and value ~= value then
       return "NaN"
    elseif type(value) == "number" then
@@ -131,6 +129,15 @@ local function array_item(self, what, value, oid)
    return '"' .. value:gsub('[\\"]', "\\%0") .. '"'
 end
 
+-- A sequence as Postgres writes an array of that type, what is nested as more dimensions.
+function array_literal(what, list, oid)
+   local items = {}
+   for i = 1, #list do
+      items[i] = array_item(what, list[i], oid)
+   end
+   return "{" .. table.concat(items, ",") .. "}"
+end
+
 -- Text for a parameter whose type makes a difference.
 local function as_text(self, what, value, oid)
    if type(value) == "string" then
@@ -143,7 +150,7 @@ local function as_text(self, what, value, oid)
    end
    local facts = type_facts(self, what, oid)
    if facts.element then
-      return array_item(self, what, value, base_type(self, what, facts.element))
+      return array_literal(what, value, base_type(self, what, facts.element))
    end
    return raw.encode(value)
 end
@@ -199,7 +206,7 @@ local function decode(self, what, rows, odd)
          local decoded = #texts > 0 and call(self, what, "run",
             ("SELECT pg_catalog.to_json(v::%s) AS v FROM pg_catalog.unnest($1::text[])"
                .. " WITH ORDINALITY u(v, n) ORDER BY n"):format(facts.name),
-            1, { array_item(self, what, texts) }) or {}
+            1, { array_literal(what, texts) }) or {}
          for i, row in ipairs(places) do
             row[column.name] = decoded[i].v
          end

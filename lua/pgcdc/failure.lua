@@ -67,6 +67,7 @@ end
 
 -- Calls f(x). Returns true and its result, or false and what `catch` made of the error.
 local function try(f, ...)
+   keep.in_sink = nil -- a script may have caught the failure of a sink
    local ok, result = raw.try(catch, f, ...)
    if not ok and type(result) ~= "table" then -- no memory, or an error in `catch`
       local hint = result == "not enough memory" and " (see --max-memory)" or ""

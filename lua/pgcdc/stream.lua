@@ -260,6 +260,9 @@ function stream.new(spec)
    node.input = function(x)
       node.out(x)
    end
+   node.emit = function(_, x) -- as Stream:emit, with nothing on the way
+      node.out(x)
+   end
    return stream.list(node)
 end
 

@@ -1,14 +1,14 @@
 -- stages.lua: what five stages cost, as a ratio to the same five as plain nested Lua calls.
 -- SPDX-License-Identifier: MIT
 --
---    pgcdc-lua tests/bench/stages.lua [values=1000000] [rounds=5]
+--    pgcdc-lua tests/bench/stages.lua [values=1000000] [rounds=9]
 --
 -- A script for the program. Prints one line of JSON: the best time of each over some rounds, in
 -- seconds, and their ratio.
 
 -- luacheck: read globals pgcdc
 
-local options = pgcdc.options { values = 1000000, rounds = 5 }
+local options = pgcdc.options { values = 1000000, rounds = 9 }
 local values = math.tointeger(options.values)
 
 local function is_wanted(x) -- most are, so that all stages have to do
