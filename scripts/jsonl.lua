@@ -9,15 +9,13 @@ local options = pgcdc.options(bundled.defaults {
    every = 0,       -- begin a new file after so many seconds
 })
 
-local sources = bundled.sources(options)
+local sink = pgcdc.sinks.jsonl { path = options.out, rotate = bundled.rotation(options) }
 
-if options.out == "-" then
-   for _, source in ipairs(sources) do
-      source:on("change", print)
-   end
-else
-   local sink = pgcdc.sinks.jsonl { path = options.out, rotate = bundled.rotation(options) }
-   for _, source in ipairs(sources) do
+local sources = bundled.sources(options)
+for _, source in ipairs(sources) do
+   if options.out == "-" then
+      source:on("change", print) -- the same, and faster
+   else
       source:sink(sink)
    end
 end

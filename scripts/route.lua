@@ -8,14 +8,13 @@ local options = pgcdc.options(bundled.defaults {
    dir = pgcdc.required, -- the folder of the files; it is made if it is not there
 })
 
-bundled.make_folder(options.dir)
-
 local sinks = {} -- by file name
 
 local function write(change)
    local name = bundled.file_name(bundled.column(change, options.by)) .. ".jsonl"
    local sink = sinks[name]
    if not sink then
+      bundled.make_folder(options.dir)
       sink = pgcdc.sinks.jsonl { path = options.dir .. "/" .. name }
       sinks[name] = sink
    end

@@ -11,8 +11,8 @@ local options = pgcdc.options(bundled.defaults {
 local colours = { read = "blue", insert = "green", upsert = "green", update = "yellow",
                   delete = "red" }
 
--- "name=value" for each of the names, or for all columns.
-local function columns(row, names)
+-- "name=value" for each of the names, or for all columns but those in `key`.
+local function columns(row, names, key)
    local words = {}
    if names then
       for i, name in ipairs(names) do
@@ -20,7 +20,7 @@ local function columns(row, names)
       end
    else
       for name, value in pairs(row) do
-         words[#words + 1] = show.field(name, value, options.width)
+         words[#words + 1] = key[name] == nil and show.field(name, value, options.width) or nil
       end
    end
    return table.concat(words, " ")
@@ -34,8 +34,8 @@ local function line(change)
       show.paint("dim", show.time_of_day(change.ts)),
       show.paint(colours[op], ("%-6s"):format(op)),
       show.paint("bold", show.text(change.schema .. "." .. change.table)),
-      show.paint("cyan", columns(change.key)),
-      row and columns(row, names) or nil,
+      show.paint("cyan", columns(change.key, nil, {})),
+      row and columns(row, names, change.key) or nil,
    }, " ")
 end
 

@@ -26,10 +26,12 @@ enum batch_kind {
     BATCH_FAULT,  /* err: the reader gave up */
 };
 
+enum op { OP_READ, OP_UPSERT, OP_INSERT, OP_UPDATE, OP_DELETE, OP_COUNT };
+
 struct row {
     size_t start;   /* in the batch's bytes: the fields of the shape, tabs between */
     uint32_t len;
-    bool is_read;   /* existed before: op "read" */
+    enum op op;
     uint64_t xid;
 };
 

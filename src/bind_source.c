@@ -107,6 +107,7 @@ static int declare(lua_State *L)
     d->config->conninfo = copy_field(L, "connect");
     d->config->name = copy_field(L, "name");
     d->config->where = copy_field(L, "where");
+    d->config->soft_delete = copy_field(L, "soft_delete");
     copy_list(L, "columns", &d->config->columns, &d->config->n_columns);
     copy_list(L, "pk", &d->config->pk, &d->config->n_pk);
     read_start(L, d->config);

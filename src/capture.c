@@ -380,7 +380,7 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
     struct step *s = &c->step;
     const struct horizon *h = &c->standing.position.horizon;
     const char *p = text, *end = text + len;
-    struct row row = { 0 };
+    struct row row = { .op = OP_UPSERT };
     uint32_t xmin;
     bool is_new;
 
@@ -396,11 +396,11 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
             return true; /* left to the first poll */
         if (s->done.n > 0 && was_done(c, p, (size_t)(end - p)))
             return true;
-        row.is_read = true;
+        row.op = OP_READ;
         c->standing.position.rows++;
         break;
     case READ_LEAF:
-        row.is_read = !is_new;
+        row.op = is_new ? OP_UPSERT : OP_READ;
         break;
     case READ_POLL:
     case READ_NOTHING:
@@ -411,6 +411,8 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
     if (is_new && s->what != READ_RANGE && !xidset_add(&s->delivered, row.xid))
         return err_memory(e);
     row.len = (uint32_t)(end - p);
+    if (shape_is_soft_deleted(c->standing.survey.shape, p, row.len))
+        row.op = OP_DELETE;
     return start_batch(c, e) && (batch_add(s->batch, &row, p) || err_memory(e));
 }
 

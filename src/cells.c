@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const op_names[OP_COUNT] = { "read", "upsert" };
+const char *const op_names[OP_COUNT] = { "read", "upsert", "insert", "update", "delete" };
 
 static const char cells_key, form_key;
 
@@ -116,7 +116,7 @@ struct cells *cells_push(lua_State *L, const struct batch *b, const struct row *
     c->mark = &cells_key;
     c->n_columns = (uint32_t)n;
     c->xid = row->xid;
-    c->op = row->is_read ? OP_READ : OP_UPSERT;
+    c->op = row->op;
     c->is_split = c->has_side = false;
     memcpy(c->ts, b->ts, sizeof c->ts);
     c->len = row->len;

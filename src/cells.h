@@ -13,7 +13,6 @@
 
 #include <lua.h>
 
-enum op { OP_READ, OP_UPSERT, OP_COUNT };
 extern const char *const op_names[OP_COUNT];
 
 /* Text that is the same in all changes of a shape. */

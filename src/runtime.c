@@ -101,6 +101,20 @@ static void push_hook(lua_State *L, enum hook hook)
     lua_rawgeti(L, LUA_REGISTRYINDEX, script_of(L)->hooks[hook]);
 }
 
+/* The events of changes come first, in the order of the ops. */
+static enum event event_of(int op)
+{
+    return (enum event)(EVENT_READ + op);
+}
+
+static bool has_handler(const struct declared *source)
+{
+    for (int op = 0; op < OP_COUNT; op++)
+        if (source->handlers[event_of(op)] != LUA_NOREF)
+            return true;
+    return false;
+}
+
 static int deliver(lua_State *L)
 {
     struct delivery *d = lua_touserdata(L, 1);
@@ -113,11 +127,11 @@ static int deliver(lua_State *L)
     lua_pushinteger(L, (lua_Integer)source->seq);
     lua_call(L, 2, 0);
     push_metatable(L, b->shape, source->name, &source->metatable);   /* job mt */
-    lua_rawgeti(L, LUA_REGISTRYINDEX, source->handlers[EVENT_READ]); /* job mt read */
-    lua_rawgeti(L, LUA_REGISTRYINDEX, source->handlers[EVENT_UPSERT]);
-    while (d->done < b->n_rows) {                                    /* job mt read upsert */
+    for (int op = 0; op < OP_COUNT; op++) /* job mt read upsert ... */
+        lua_rawgeti(L, LUA_REGISTRYINDEX, source->handlers[event_of(op)]);
+    while (d->done < b->n_rows) {
         const struct row *row = &b->rows[d->done];
-        int handler = row->is_read ? 3 : 4;
+        int handler = 3 + (int)row->op;
 
         if (!lua_isnil(L, handler)) {
             lua_pushvalue(L, handler);
@@ -144,8 +158,7 @@ bool runtime_deliver(struct script *s, const struct batch *b, size_t *done, bool
     struct delivery d = { b, *done, may_stop };
     bool ok;
 
-    if (b->shape == NULL || (source->handlers[EVENT_READ] == LUA_NOREF &&
-                             source->handlers[EVENT_UPSERT] == LUA_NOREF)) {
+    if (b->shape == NULL || !has_handler(source)) {
         *done = b->n_rows;
         return true;
     }

@@ -15,6 +15,7 @@ void source_config_free(struct source_config *c)
         free(c->pk[i]);
     free(c->columns);
     free(c->pk);
+    free(c->soft_delete);
     free(c->conninfo);
     free(c->table);
     free(c->name);
@@ -105,7 +106,7 @@ static bool read_shape(struct survey *s, const struct db_rows *columns,
                        const struct source_config *c, struct err *e)
 {
     struct shape *shape = table_read_shape(&s->table, columns, c->columns, c->n_columns, c->pk,
-                                           c->n_pk, e);
+                                           c->n_pk, c->soft_delete, e);
 
     if (shape == NULL)
         return false;

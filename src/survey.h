@@ -23,6 +23,7 @@ struct source_config {
     char **pk;      /* n_pk 0: the primary key */
     size_t n_pk;
     char *where;    /* or NULL */
+    char *soft_delete; /* a column whose value says that the row is gone; or NULL */
     enum start start;
     uint64_t start_xid;
     int64_t interval_min_ms, interval_max_ms; /* alike unless adaptive */

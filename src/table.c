@@ -39,7 +39,7 @@ bool shape_equal(const struct shape *a, const struct shape *b)
         if (strcmp(a->columns[i].name, b->columns[i].name) != 0 ||
             a->columns[i].kind != b->columns[i].kind)
             return false;
-    return memcmp(a->key, b->key, a->n_key * sizeof *a->key) == 0;
+    return a->soft == b->soft && memcmp(a->key, b->key, a->n_key * sizeof *a->key) == 0;
 }
 
 /* The field <i> of a row; p NULL if it has none. */
@@ -52,6 +52,18 @@ static struct field find_field(const char *row, size_t len, size_t i)
             return (struct field){ NULL, 0 };
     tab = memchr(p, '\t', (size_t)(end - p));
     return (struct field){ p, (size_t)((tab != NULL ? tab : end) - p) };
+}
+
+bool shape_is_soft_deleted(const struct shape *s, const char *row, size_t len)
+{
+    struct field f;
+
+    if (s->soft == SIZE_MAX)
+        return false;
+    f = find_field(row, len, s->soft);
+    if (f.p == NULL || field_is_null(f))
+        return false;
+    return s->columns[s->soft].kind != KIND_BOOL || *f.p == 't';
 }
 
 bool shape_put_key(const struct shape *s, const char *row, size_t len, struct buf *key)
@@ -269,17 +281,33 @@ static bool add_row_columns(struct shape *s, const struct table_facts *t, const 
     return true;
 }
 
-static bool add_key_column(struct shape *s, const struct db_rows *r, int at, struct err *e)
+/* Column <at> of the answer, which is added behind the row if it is not in it. */
+static bool add_hidden_column(struct shape *s, const struct db_rows *r, int at, size_t *i,
+                              struct err *e)
 {
     const char *name = db_rows_text(r, at, C_NAME);
-    size_t i = 0;
 
-    while (i < s->n_columns && strcmp(s->columns[i].name, name) != 0)
-        i++;
-    if (i == s->n_columns && add_column(s, r, at) == SIZE_MAX)
-        return err_memory(e);
-    s->key[s->n_key++] = i;
-    return true;
+    for (*i = 0; *i < s->n_columns && strcmp(s->columns[*i].name, name) != 0; ++*i)
+        ;
+    return *i < s->n_columns || add_column(s, r, at) != SIZE_MAX || err_memory(e);
+}
+
+static bool add_key_column(struct shape *s, const struct db_rows *r, int at, struct err *e)
+{
+    return add_hidden_column(s, r, at, &s->key[s->n_key++], e);
+}
+
+static bool add_soft(struct shape *s, const struct table_facts *t, const struct db_rows *r,
+                     const char *soft, struct err *e)
+{
+    int at = soft != NULL ? find_column(r, soft) : 0;
+
+    s->soft = SIZE_MAX;
+    if (soft == NULL)
+        return true;
+    if (at < 0)
+        return fail_no_column(t, r, "soft_delete", soft, e);
+    return add_hidden_column(s, r, at, &s->soft, e);
 }
 
 /* The primary key's columns carry their place in it, from 1, in C_PK. */
@@ -334,7 +362,7 @@ static bool sign(struct shape *s, struct err *e)
 
 struct shape *table_read_shape(const struct table_facts *t, const struct db_rows *columns,
                                char *const *wanted, size_t n_wanted, char *const *pk, size_t n_pk,
-                               struct err *e)
+                               const char *soft, struct err *e)
 {
     size_t most = (size_t)db_rows_count(columns) + n_wanted + n_pk + 1;
     struct shape *s = calloc(1, sizeof *s);
@@ -353,7 +381,7 @@ struct shape *table_read_shape(const struct table_facts *t, const struct db_rows
         s->key == NULL)
         err_memory(e);
     else if (add_row_columns(s, t, columns, wanted, n_wanted, e) &&
-             add_key(s, t, columns, pk, n_pk, e) && sign(s, e))
+             add_key(s, t, columns, pk, n_pk, e) && add_soft(s, t, columns, soft, e) && sign(s, e))
         return s;
     shape_unref(s);
     return NULL;
@@ -397,6 +425,7 @@ struct shape *shape_derive(const struct shape *of, const struct shape_column *co
             if (columns[i].from == of->key[k])
                 s->key[s->n_key++] = i;
     s->hides_key = hides_key;
+    s->soft = SIZE_MAX;
     if (ok && hides_key)
         ok = derive_column(&s->columns[s->n_columns++], of->columns,
                            &(struct shape_column){ "", SHAPE_NEW, true });

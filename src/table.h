@@ -34,6 +34,7 @@ struct shape {
     size_t *key; /* indices into columns, in the order of the key */
     size_t n_key;
     bool hides_key;
+    size_t soft; /* the column that says that a row is deleted; SIZE_MAX: none */
     char *signature; /* "name\ttype\n" for each column of the row */
 };
 
@@ -51,6 +52,9 @@ static inline size_t shape_id(const struct shape *s, size_t k)
 {
     return s->hides_key ? s->n_columns - 1 : s->key[k];
 }
+
+/* True if the row's column <soft> is not NULL or, for a boolean, true. */
+bool shape_is_soft_deleted(const struct shape *s, const char *row, size_t len);
 
 /* A column of a shape that is made from another one. */
 struct shape_column {
@@ -100,10 +104,11 @@ bool table_read_facts(struct table_facts *t, const struct db_rows *relation,
                       const struct db_rows *leaves, bool rls, struct err *e) WARN_UNUSED;
 
 /* Reads the third answer to query_table. <wanted>: the source's `columns`, n_wanted 0 for all;
- * <pk>: its key columns, n_pk 0 for the primary key. Returns owned, or NULL with ERR_REFUSED. */
+ * <pk>: its key columns, n_pk 0 for the primary key; <soft>: its `soft_delete`, or NULL. Returns
+ * owned, or NULL with ERR_REFUSED. */
 struct shape *table_read_shape(const struct table_facts *t, const struct db_rows *columns,
                                char *const *wanted, size_t n_wanted, char *const *pk, size_t n_pk,
-                               struct err *e);
+                               const char *soft, struct err *e);
 
 /* The leaf with this oid, or NULL. */
 const struct leaf_facts *table_leaf(const struct table_facts *t, uint32_t oid);

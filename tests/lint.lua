@@ -15,6 +15,7 @@ local walls = {
    ["libpq-fe.h"] = {rooms = {db = true}},
    ["sqlite3.h"] = {rooms = {store = true}},
    ["jansson.h"] = {rooms = {json = true}},
+   ["openssl/evp.h"] = {rooms = {hash = true}},
 }
 
 local banned = {
@@ -224,7 +225,53 @@ local function check_tools()
    run_tool "luacheck --no-color --quiet --codes lua scripts tests"
 end
 
+local function read_file(path)
+   local f = io.open(path)
+   local text = f and f:read "a" or ""
+   if f then
+      f:close()
+   end
+   return text
+end
+
+-- The words that the pieces of code in a page's tables begin with, as a set: of `a.b(c)` a and b.
+local function words_of_tables(text)
+   local words = {}
+   for row in text:gmatch "\n(|[^\n]*)" do
+      for code in row:gmatch "`([^`]*)`" do
+         for word in (code:match "^[%w_.:]+" or ""):gmatch "[%w_]+" do
+            words[word] = true
+         end
+      end
+   end
+   return words
+end
+
+-- What scripts may use is annotated for editors, and stands in a table of the README.
+local function check_exports()
+   local names, ok = capture "lua5.4 tests/exports.lua 2>&1"
+   if not ok then
+      report("tests/exports.lua", nil, "%s", table.concat(names, "\n"))
+      return
+   end
+   local meta = "\n" .. read_file "lua/pgcdc/meta.lua"
+   local words = words_of_tables(read_file "README.md")
+   for _, name in ipairs(names) do
+      local last = name:match "[%w_]+$"
+      local as = name:gsub("^stream:", "Stream:"):gsub("^pgcdc%.sinks%.", "sinks.")
+      local pattern = as:gsub("%.", "%%.")
+      if not meta:find("\nfunction " .. pattern .. "%(")
+         and not meta:find("\n" .. pattern .. " =") then
+         report("lua/pgcdc/meta.lua", nil, "says nothing of %s", name)
+      end
+      if not words[last] then
+         report("README.md", nil, "no table names %s", name)
+      end
+   end
+end
+
 check_rooms(read_rooms())
+check_exports()
 check_text()
 check_top_level()
 check_tools()

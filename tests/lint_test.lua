@@ -48,9 +48,10 @@ end
 -- A small tree that breaks each rule once: a check that finds nothing is found out.
 function TestLint.test_every_rule_bites()
    local folder = scope.dir "bad tree"
-   run("mkdir", folder .. "/src", folder .. "/lua", folder .. "/scripts", folder .. "/tests")
+   run("mkdir", "-p", folder .. "/src", folder .. "/lua/pgcdc", folder .. "/scripts",
+      folder .. "/tests")
    run("cp", top .. "/.luacheckrc", folder)
-   run("cp", top .. "/tests/lint.lua", folder .. "/tests")
+   run("cp", top .. "/tests/lint.lua", top .. "/tests/exports.lua", folder .. "/tests")
    write(folder, "Makefile", ([[
 # SPDX-License-Identifier: MIT
 ROOMS_0 = low
@@ -94,6 +95,12 @@ static int catches(struct script *s)
 ]])
    write(folder, "src/stray.c", "/* SPDX-License-Identifier: MIT */ \n" .. ("x\n"):rep(600))
    write(folder, "lua/bad.lua", "\tnot_declared = 1 -- " .. ("ü"):rep(100) .. "\n")
+   write(folder, "lua/pgcdc/init.lua",
+      "return {told = 1, lost = 1, sinks = setmetatable({}, {names = {'tape'}})}")
+   write(folder, "lua/pgcdc/stream.lua", "return {class = {told = print, lose = print}}")
+   write(folder, "lua/pgcdc/meta.lua",
+      "\npgcdc.told = 1\nfunction Stream:told() end\nfunction sinks.tape(spec) end\n")
+   write(folder, "README.md", "lost, tape\n| `pgcdc.told(f)` | `f(lose)` |\n")
    local text, status = lint(folder)
    lu.assertEquals(status, 2)
    for _, offence in ipairs {
@@ -110,6 +117,11 @@ static int catches(struct script *s)
       "src/stray.c: belongs to none of the Makefile's rooms",
       "src/stray.c:1: blanks at the end",
       "src/stray.c: 601 lines",
+      "lua/pgcdc/meta.lua: says nothing of pgcdc.lost",
+      "lua/pgcdc/meta.lua: says nothing of stream:lose",
+      "README.md: no table names pgcdc.lost",
+      "README.md: no table names stream:lose",
+      "README.md: no table names pgcdc.sinks.tape",
       "lua/bad.lua:1: a tab",
       "lua/bad.lua:1: more than 100 columns",
       "lua/bad.lua: no line SPDX",
@@ -119,6 +131,8 @@ static int catches(struct script *s)
    } do
       lu.assertStrContains(text, offence)
    end
+   lu.assertNotStrContains(text, "told")
+   lu.assertNotStrContains(text, "meta.lua: says nothing of pgcdc.sinks.tape")
    lu.assertNotStrContains(text, "high.c:1:")
    lu.assertNotStrContains(text, "high.c:6:")
    lu.assertNotStrContains(text, "high.c:9: lua")

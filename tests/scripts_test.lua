@@ -65,7 +65,8 @@ function TestScripts.test_list()
       lu.assertTrue(select(2, text:gsub("\n", "")) <= 60, file)
       lu.assertEquals({result.lines[i]:match "^(%S+)%s+(.*)$"}, {name, job})
    end
-   lu.assertEquals(program.run {state = false, options = {"--list"}, stdout = "/dev/full"}.status, 1)
+   result = program.run {state = false, options = {"--list"}, stdout = "/dev/full"}
+   lu.assertEquals(result.status, 1)
 end
 
 -- help=1 tells of each option what its declaration says.
@@ -161,6 +162,13 @@ function TestScripts.test_csv()
    local result = run("csv", db, args, {state = state})
    lu.assertStrContains(result.stderr, "left out")
    lu.assertEquals(read_file(args.out), "id,name\n1,n1\n2,n2\n3,\n")
+   args.meta = "op"
+   result = run("csv", db, args, {state = state})
+   lu.assertEquals(result.status, 1)
+   lu.assertStrContains(result.stderr, "/o.csv: its columns are id, name, and not those")
+   lu.assertStrContains(run("csv", db, {table = "t", every = 5}).stderr, "standard output is none")
+   lu.assertStrContains(run("jsonl", db, {table = "t", rotate = "1K"}).stderr,
+                        "standard output is none")
 end
 
 -- tail -----------------------------------------------------------------------------------------
@@ -170,17 +178,17 @@ local nasty = "E'a\\x1b[31mb\\nc\\td\\u009bx\\u202ey\\u200bz\\u00fc\\x7f\"'"
 
 function TestScripts.test_tail()
    local db = database()
-   db:exec('create table "odd\n\27[1mname" (a int, "b\27" text, c jsonb, d text, primary key (a, d))')
+   db:exec('create table "odd\n\27[1mname" (a int, "b\27" text, c jsonb, d text, '
+      .. 'primary key (a, d))')
    db:exec('insert into "odd\n\27[1mname" values (1, ' .. nasty .. [[, '{"x":[1,"y z"]}', ''),
       (2, null, null, 'plain'), (3, 'NULL', '"x"', repeat('long ', 100))]])
    local result = run("tail", db, {table = '"odd\n\27[1mname"', width = 20}, {env = {TZ = "UTC"}})
    lu.assertEquals(result.status, 0, result.stderr)
    for i, line in ipairs {
-      [[read   public.odd\n\x1b[1mname a=1 d="" a=1 b\x1b="a\x1b[31mb\nc\td\x9bx\u{202e}y\u{200b}zü\x7f\""]]
-         .. [[ c={"x":[1,"y z"]} d=""]],
-      [[read   public.odd\n\x1b[1mname a=2 d=plain a=2 b\x1b=NULL c=NULL d=plain]],
-      [[read   public.odd\n\x1b[1mname a=3 d="long long long long…" a=3 b\x1b="NULL" c=x]]
-         .. [[ d="long long long long…"]],
+      [[read   public.odd\n\x1b[1mname a=1 d="" b\x1b="a\x1b[31mb\nc\td]]
+         .. [[\x9bx\u{202e}y\u{200b}zü\x7f\"" c={"x":[1,"y z"]}]],
+      [[read   public.odd\n\x1b[1mname a=2 d=plain b\x1b=NULL c=NULL]],
+      [[read   public.odd\n\x1b[1mname a=3 d="long long long long…" b\x1b="NULL" c=x]],
    } do
       lu.assertEquals(result.lines[i]:match "^%d%d:%d%d:%d%d (.*)$", line)
    end
@@ -209,7 +217,7 @@ function TestScripts.test_tail_on_a_terminal()
       local plain, n = line:gsub("\27%[[%d;]*m", "")
       lu.assertEquals(n > 0, env.TERM == "xterm" and env.NO_COLOR == "", line)
       lu.assertNotStrContains(plain, "\27")
-      lu.assertStrMatches(plain, "%d%d:%d%d:%d%d read   public%.t id=1 id=1 name=.*")
+      lu.assertStrMatches(plain, "%d%d:%d%d:%d%d read   public%.t id=1 name=.*")
    end
 end
 

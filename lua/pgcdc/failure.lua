@@ -111,6 +111,10 @@ local function text_of_change(change)
    return ok and id or "?"
 end
 
+-- The sources of which a change is half done: some handlers took it, others are still to. What
+-- keepers have of it must not be saved, since it comes again as a whole after a new start.
+local half_done = {}
+
 -- Hands over a dead letter. Returns raw.again where that is to be tried again.
 local function bury(source, letter, attempts)
    local policy, origin = source.policy, hold.current
@@ -125,6 +129,7 @@ local function bury(source, letter, attempts)
    end
    local seconds = err.again_after or wait_of(policy, attempts)
    source.again = { letter = letter, attempts = attempts }
+   half_done[source.number] = true
    log_retry(source.number, err, attempts, seconds)
    pause(source.number, seconds)
    return raw.again
@@ -164,7 +169,7 @@ function failure.guard(source, handlers)
    return function(change)
       local first, current, attempts = start_of(source, change)
       local letter = source.again and source.again.letter
-      source.again = nil
+      source.again, half_done[source.number] = nil, nil
       if letter then
          return bury(source, letter, attempts)
       end
@@ -178,6 +183,7 @@ function failure.guard(source, handlers)
             if err.again_after or attempts <= policy.tries then
                local seconds = err.again_after or wait_of(policy, attempts)
                source.again = { handler = i, change = before, attempts = attempts }
+               half_done[source.number] = i > 1 or nil
                log_retry(source.number, err, attempts, seconds)
                pause(source.number, seconds)
                return raw.again
@@ -221,8 +227,13 @@ end
 
 --- Settles (see pgcdc.settle) for a source. Returns true, and whether the positions were taken;
 --- or false: a sink failed, try again when the source is not paused.
-function failure.settle(source, ...)
-   local ok, err = try(settle.settle, ...)
+function failure.settle(source, positions, members, is_moment)
+   for number in pairs(#keep.list > 0 and half_done or {}) do
+      if members[number] then
+         positions = nil
+      end
+   end
+   local ok, err = try(settle.settle, positions, members, is_moment)
    if ok then
       source.settle_attempts = 0
       return true, err

@@ -14,6 +14,7 @@ for _, name in ipairs(names) do
 end
 
 local sinks = setmetatable({}, {
+   names = names, -- for those who want a list
    __index = function(t, name)
       if not known[name] then
          check.fail("pgcdc.sinks: there is no sink '%s'%s", tostring(name),

@@ -14,7 +14,7 @@ local LEAST_INTERVAL = 0.01
 local fields = {
    table = true, pk = true, interval = true, connect = true, name = true, start = true,
    columns = true, where = true, rls = true, on_change = true, on_error = true,
-   dead_letter = true,
+   dead_letter = true, soft_delete = true,
 }
 
 -- Which of the host's events a script's event stands for.
@@ -168,6 +168,9 @@ function Source.declare(spec)
    if spec.where ~= nil then
       check.text("pgcdc.source: where", spec.where)
    end
+   if spec.soft_delete ~= nil then
+      check.text("pgcdc.source: soft_delete", spec.soft_delete)
+   end
    if spec.rls ~= nil then
       check.type("pgcdc.source: rls", spec.rls, "boolean")
    end
@@ -190,6 +193,7 @@ function Source.declare(spec)
       name = name(spec.name),
       start = start(spec.start),
       where = spec.where,
+      soft_delete = spec.soft_delete,
       rls = spec.rls or false,
    }
    sources[source.number] = source

@@ -101,44 +101,48 @@ local function first_record(text)
    end
 end
 
--- The columns that a file's first line names, less those in front.
+-- What a file's first line names, or nil.
 local function read_header(self)
    local file = assert(io.open(self.path, "rb"))
    local names = first_record(file:read(1 << 20) or "")
    file:close()
+   return names
+end
+
+-- The names behind those that this sink has in front; nil if these are others.
+local function behind_meta(self, names)
    for i, name in ipairs(self.meta or {}) do
-      if not names or names[i] ~= name then
-         names = nil
-         break
+      if names[i] ~= name then
+         return nil
       end
    end
-   if not names then
-      error(("%s: its first line is not the header of this CSV"):format(self.path), 0)
-   end
    return table.move(names, #(self.meta or {}) + 1, #names, 1, {})
+end
+
+local function is_same(a, b)
+   return table.concat(a, "\0") == table.concat(b, "\0")
 end
 
 --- The file was opened: its columns are what they were.
 function csv:begin(is_empty, token)
    self.has_header = not is_empty
-   if is_empty then
+   local names = token and token.columns
+   if is_empty or not names and not self.header then
       return
    end
-   local columns = token and token.columns
-   if self.header and not columns then
-      columns = read_header(self)
+   names = names or read_header(self)
+   local columns = names and behind_meta(self, names)
+   if not columns or self.is_chosen and not is_same(columns, self.columns) then
+      error(("%s: %s, and not those that are asked for: use another file"):format(self.path, names
+         and "its columns are " .. table.concat(names, ", ") or "it has no header"), 0)
    end
-   if columns and self.is_chosen
-      and table.concat(columns, "\0") ~= table.concat(self.columns, "\0") then
-      error(("%s: its columns are %s, and not those that are asked for: use another file")
-         :format(self.path, table.concat(columns, ", ")), 0)
-   end
-   self.columns = columns or self.columns
+   self.columns = columns
 end
 
 function csv:tell(token)
    if token.length > 0 and self.columns then
-      token.columns = setmetatable({ table.unpack(self.columns) }, raw.array_metatable)
+      token.columns = table.move(self.columns, 1, #self.columns, #(self.meta or {}) + 1,
+         setmetatable({ table.unpack(self.meta or {}) }, raw.array_metatable))
    end
 end
 

@@ -1,0 +1,530 @@
+---@meta pgcdc
+-- meta.lua: the whole public API for editors that know LuaLS; nothing loads it.
+-- SPDX-License-Identifier: MIT
+--
+-- Point the language server at this folder: "workspace.library": [".../share/pgcdc-lua/lua"].
+-- luacheck: ignore
+
+-- ---- values ----
+
+---The null inside a JSON document. SQL's NULL is nil.
+---@class pgcdc.null
+
+---A row of a table, by column name: integers, floats, text (numeric too, with all its digits),
+---booleans, tables (json, arrays, composites). `pairs` keeps the order of the columns.
+---@class pgcdc.row
+---@field [string] any
+
+---@alias pgcdc.op "read"|"upsert"|"insert"|"update"|"delete"
+
+---One change of one row. tostring(change) is its JSON, on one line.
+---@class pgcdc.change
+---@field op pgcdc.op `read`: it was there before
+---@field database string not in the JSON
+---@field schema string
+---@field table string
+---@field source string the source's name; not in the JSON
+---@field key pgcdc.row
+---@field row pgcdc.row
+---@field old pgcdc.row? what the row was before, where it is known
+---@field xid integer the transaction that wrote it, 64 bit
+---@field ts string when it was read: "2026-11-23T05:04:57.057Z"
+---@field id string the same at every redelivery of the same row version
+---@field [string] any what the script adds
+
+-- ---- streams ----
+
+---A function, or the name of a field: of the row, where the value is a change.
+---@alias pgcdc.getter fun(x: any): any|string|number
+
+---@class pgcdc.stream
+---@field name string?
+local Stream = {}
+
+---Passes values of this stream on to `down` too. Returns `down`.
+---@generic T: pgcdc.stream
+---@param down T
+---@return T
+function Stream:connect(down) end
+
+---Undoes `connect`. Returns this stream.
+---@param down pgcdc.stream
+---@return pgcdc.stream
+function Stream:disconnect(down) end
+
+---Disconnects this stream from all others; what it holds is let go.
+function Stream:destroy() end
+
+---@return pgcdc.stream[]
+function Stream:upstreams() end
+
+---@return pgcdc.stream[]
+function Stream:downstreams() end
+
+---Passes `value` into this stream.
+---@param value any
+function Stream:emit(value) end
+
+---f(x, ...) of each value.
+---@param f fun(x: any, ...): any
+---@return pgcdc.stream
+function Stream:map(f, ...) end
+
+---f(x[1], x[2], ..., ...) of each list.
+---@param f fun(...): any
+---@return pgcdc.stream
+function Stream:starmap(f, ...) end
+
+---Values for which f(x, ...) is true; without f those that are neither nil nor false.
+---@param f? fun(x: any, ...): any
+---@return pgcdc.stream
+function Stream:filter(f, ...) end
+
+---Values for which f(x, ...) is not true.
+---@param f fun(x: any, ...): any
+---@return pgcdc.stream
+function Stream:remove(f, ...) end
+
+---Calls f(x, ...) and passes x on.
+---@param f fun(x: any, ...)
+---@return pgcdc.stream
+function Stream:tap(f, ...) end
+
+---x[k], or a list of such.
+---@param k pgcdc.getter|(string|number)[]
+---@return pgcdc.stream
+function Stream:pluck(k) end
+
+---Each element of each list.
+---@return pgcdc.stream
+function Stream:flatten() end
+
+---The same as `flatten`.
+---@return pgcdc.stream
+function Stream:concat() end
+
+---A running fold: f(state, x) gives the new state, and the result with `returns_state`.
+---@param f fun(state: any, x: any): any, any
+---@param options? {start?: any, returns_state?: boolean, with_state?: boolean, persist?: string}
+---@return pgcdc.stream
+function Stream:accumulate(f, options) end
+
+---The same as `accumulate`.
+---@param f fun(state: any, x: any): any, any
+---@param options? {start?: any, returns_state?: boolean, with_state?: boolean, persist?: string}
+---@return pgcdc.stream
+function Stream:scan(f, options) end
+
+---How often each value has come: a table, for each value.
+---@return pgcdc.stream
+function Stream:frequencies() end
+
+---The values at positions start, start + step, ... before stop; from 0.
+---@param start? integer
+---@param stop? integer
+---@param step? integer
+---@return pgcdc.stream
+function Stream:slice(start, stop, step) end
+
+---Lists of n; with `key` one list for each; with `timeout` a short list after so many seconds.
+---@param n integer
+---@param options? {timeout?: number, key?: pgcdc.getter}
+---@return pgcdc.stream
+function Stream:partition(n, options) end
+
+---Lists of n values with distinct keys.
+---@param n integer
+---@param options? {key?: pgcdc.getter, keep?: "first"|"last"}
+---@return pgcdc.stream
+function Stream:partition_unique(n, options) end
+
+---Overlapping lists of the last n values.
+---@param n integer
+---@param options? {return_partial?: boolean}
+---@return pgcdc.stream
+function Stream:sliding_window(n, options) end
+
+---A list of what came in so many seconds.
+---@param seconds number
+---@return pgcdc.stream
+function Stream:timed_window(seconds) end
+
+---The same, of values with distinct keys.
+---@param seconds number
+---@param options? {key?: pgcdc.getter, keep?: "first"|"last"}
+---@return pgcdc.stream
+function Stream:timed_window_unique(seconds, options) end
+
+---Each value so many seconds later.
+---@param seconds number
+---@return pgcdc.stream
+function Stream:delay(seconds) end
+
+---Values at least so many seconds apart.
+---@param seconds number
+---@return pgcdc.stream
+function Stream:rate_limit(seconds) end
+
+---Lets up to n values wait while what follows is held up.
+---@param n integer
+---@return pgcdc.stream
+function Stream:buffer(n) end
+
+---Only the newest value while what follows is held up.
+---@return pgcdc.stream
+function Stream:latest() end
+
+---Lists of the first values of all streams, of the second ones, and so on.
+---@param ... pgcdc.stream
+---@return pgcdc.stream
+function Stream:zip(...) end
+
+---Lists of the latest value of each, once all have one; the last argument may be
+---{emit_on = stream or list of streams}.
+---@param ... pgcdc.stream|{emit_on: pgcdc.stream|pgcdc.stream[]}
+---@return pgcdc.stream
+function Stream:combine_latest(...) end
+
+---Each value of this stream with the latest of the others; none is left out.
+---@param ... pgcdc.stream
+---@return pgcdc.stream
+function Stream:zip_latest(...) end
+
+---The values of all streams as they come.
+---@param ... pgcdc.stream
+---@return pgcdc.stream
+function Stream:union(...) end
+
+---Drops what has come before.
+---@param options? {key?: pgcdc.getter, maxsize?: number}
+---@return pgcdc.stream
+function Stream:unique(options) end
+
+---@class pgcdc.collector: pgcdc.stream
+local Collector = {}
+
+---Passes on a list of what was held.
+function Collector:flush() end
+
+---Holds values until `flush` is called.
+---@return pgcdc.collector
+function Stream:collect() end
+
+---f(x, ...), or sink:write(x), of each value.
+---@param target pgcdc.sink|fun(x: any, ...)
+---@return pgcdc.stream
+function Stream:sink(target, ...) end
+
+---The list of all values, which grows.
+---@return any[]
+function Stream:sink_to_list() end
+
+---One line for each value.
+---@param path string
+---@param options? {append?: boolean}
+---@return pgcdc.stream
+function Stream:sink_to_textfile(path, options) end
+
+---f(x) names one target or a list of them.
+---@param f pgcdc.getter
+---@param targets table<any, pgcdc.stream|pgcdc.sink|function>
+---@param options? {default?: pgcdc.stream|pgcdc.sink|function}
+---@return pgcdc.stream
+function Stream:route(f, targets, options) end
+
+---Two streams: values for which f(x) is true, and the others.
+---@param f fun(x: any): any
+---@return pgcdc.stream matching
+---@return pgcdc.stream others
+function Stream:branch(f) end
+
+---One running state for each key: {key =, state =} on each value, or every so many seconds.
+---@param key pgcdc.getter
+---@param f fun(state: any, x: any): any
+---@param options? {start?: any, every?: number, persist?: string}
+---@return pgcdc.stream
+function Stream:reduce_by(key, f, options) end
+
+---Changes with only these columns, in this order.
+---@param columns string[]|string
+---@return pgcdc.stream
+function Stream:select(columns) end
+
+---Changes without these columns.
+---@param columns string[]|string
+---@return pgcdc.stream
+function Stream:drop(columns) end
+
+---Changes with columns of other names: {old = "new"}.
+---@param names table<string, string>
+---@return pgcdc.stream
+function Stream:rename(names) end
+
+---Changes with columns whose values are f(change).
+---@param functions table<string, fun(change: pgcdc.change): any>
+---@return pgcdc.stream
+function Stream:add(functions) end
+
+---@alias pgcdc.mask "sha256"|"redact"|{keep: integer}|fun(value: any, change: pgcdc.change): any
+
+---Changes with columns that do not show their values.
+---@param columns table<string, pgcdc.mask>
+---@param options? {salt?: string}
+---@return pgcdc.stream
+function Stream:mask(columns, options) end
+
+---Changes as Debezium's value envelope: before, after, source, op, ts_ms.
+---@return pgcdc.stream
+function Stream:debezium() end
+
+---Changes as CloudEvents 1.0.
+---@return pgcdc.stream
+function Stream:cloudevents() end
+
+-- ---- sources ----
+
+---@class pgcdc.policy
+---@field retry? integer how many more tries after the first
+---@field wait? number seconds before the next one; 1
+---@field factor? number how much longer each time; 2
+---@field otherwise? "stop"|"skip"|"dead_letter" what becomes of a change that failed
+
+---@class pgcdc.source.spec
+---@field table string|string[] "orders", "sales.orders", {"sales", "orders"}
+---@field pk? string|string[] the columns that identify a row; default: the primary key
+---@field interval? number|number[] seconds between polls, or {min, max}; 10
+---@field connect? string|table a conninfo string, a URI or libpq's keywords; default: --dsn
+---@field name? string the position is kept under it; default: "schema.table"
+---@field start? "snapshot"|"now"|integer
+---@field columns? string|string[] those to read; default: all
+---@field where? string an SQL condition that depends on the row alone
+---@field rls? boolean capture what row-level security shows, instead of refusing
+---@field on_change? fun(change: pgcdc.change)
+---@field on_error? "stop"|"skip"|"dead_letter"|pgcdc.policy
+---@field dead_letter? pgcdc.sink|fun(failed: pgcdc.failed)
+
+---What a dead letter is.
+---@class pgcdc.failed
+---@field change pgcdc.change
+---@field error string
+---@field traceback string
+---@field attempts integer
+
+---Behind the last change of a poll, or of a range of the snapshot.
+---@class pgcdc.batch
+---@field source string
+---@field count integer
+
+---The database failed in a way that is tried again.
+---@class pgcdc.problem
+---@field source string
+---@field message string
+---@field sqlstate string?
+---@field retry_in number seconds
+
+---A stream of changes.
+---@class pgcdc.source: pgcdc.stream
+local Source = {}
+
+---Calls `handler` on every event. Returns the source.
+---@param event "change"|pgcdc.op
+---@param handler fun(change: pgcdc.change)
+---@return pgcdc.source
+---@overload fun(self: self, event: "batch", handler: fun(batch: pgcdc.batch)): self
+---@overload fun(self: self, event: "ready", handler: fun(ready: {source: string})): self
+---@overload fun(self: self, event: "schema", handler: fun(old: table[], new: table[])): self
+---@overload fun(self: self, event: "error", handler: fun(problem: pgcdc.problem)): self
+function Source:on(event, handler) end
+
+-- ---- sinks ----
+
+---An end of a stream. Only `write` is needed; see the README.
+---@class pgcdc.sink
+---@field name? string the token is kept under it
+---@field write fun(self: pgcdc.sink, value: any)
+---@field flush? fun(self: pgcdc.sink, savepoint?: string): any durable when it returns; a token
+---@field restore? fun(self: pgcdc.sink, token: any) before the first write
+---@field saved? fun(self: pgcdc.sink, token: any)
+---@field recall? fun(self: pgcdc.sink): string?
+---@field close? fun(self: pgcdc.sink)
+
+---@class pgcdc.sinks
+local sinks = {}
+
+---@class pgcdc.rotation
+---@field size? string|integer "100M"
+---@field every? number seconds
+
+---@class pgcdc.file.spec
+---@field path string "-" is standard output
+---@field name? string
+---@field rotate? pgcdc.rotation
+---@field append? boolean
+
+---One line of JSON for each value.
+---@param spec pgcdc.file.spec
+---@return pgcdc.sink
+function sinks.jsonl(spec) end
+
+---@class pgcdc.csv.spec: pgcdc.file.spec
+---@field columns? string[] default: those of the first row
+---@field header? boolean
+---@field meta? string[] fields of the change in front of the row
+
+---The row of each change as CSV.
+---@param spec pgcdc.csv.spec
+---@return pgcdc.sink
+function sinks.csv(spec) end
+
+---tostring() of each value, a line each.
+---@param spec pgcdc.file.spec
+---@return pgcdc.sink
+function sinks.text(spec) end
+
+---JSON lines into the standard input of a command.
+---@param spec {command: string, name?: string}
+---@return pgcdc.sink
+function sinks.exec(spec) end
+
+---@class pgcdc.postgres.spec
+---@field connect? string|table
+---@field table string
+---@field pk? string|string[]
+---@field mode? "mirror"|"append"|"history"
+---@field create? boolean make the table where it is missing; true
+---@field rename? table<string, string>
+---@field name? string
+
+---Changes into a table of a Postgres database.
+---@param spec pgcdc.postgres.spec
+---@return pgcdc.sink
+function sinks.postgres(spec) end
+
+-- ---- connections ----
+
+---@class pgcdc.connection
+local Connection = {}
+
+---The rows of a statement. `...`: the values of $1, $2 and so on.
+---@param sql string
+---@return table<string, any>[]
+function Connection:query(sql, ...) end
+
+---How many rows a statement changed.
+---@param sql string
+---@return integer
+function Connection:exec(sql, ...) end
+
+---Calls f(db) in a transaction, which is rolled back if f raises an error.
+---@generic T
+---@param f fun(db: pgcdc.connection): T
+---@return T
+function Connection:transaction(f) end
+
+function Connection:close() end
+
+-- ---- timers ----
+
+---@class pgcdc.timer
+local Timer = {}
+
+function Timer:cancel() end
+
+-- ---- the module ----
+
+---@class pgcdc
+---@field version string
+---@field null pgcdc.null
+---@field required any the default of an option that must be given
+---@field args table<string, string> the NAME=VALUE words, as they are
+---@field sinks pgcdc.sinks
+pgcdc = {}
+
+pgcdc.version = ""
+pgcdc.null = nil
+pgcdc.required = nil
+pgcdc.args = {}
+pgcdc.sinks = sinks
+
+---Declares a table to watch.
+---@param spec pgcdc.source.spec
+---@return pgcdc.source
+function pgcdc.source(spec) end
+
+---Makes a stream by hand; feed it with `emit`.
+---@param spec? {name?: string}
+---@return pgcdc.stream
+function pgcdc.stream(spec) end
+
+---Adds an operator for everybody.
+---@param name string
+---@param f fun(stream: pgcdc.stream, ...): any
+function pgcdc.register(name, f) end
+
+---A table of JSON-able values, saved with the positions.
+---@param name string
+---@return table<string, any>
+function pgcdc.state(name) end
+
+---A connection for queries of one's own; nil: the database of --dsn.
+---@param target? string|table
+---@return pgcdc.connection
+function pgcdc.connect(target) end
+
+---The NAME=VALUE words, checked against the defaults.
+---@generic T: table
+---@param defaults T
+---@return T
+function pgcdc.options(defaults) end
+
+---Calls `f` every so many seconds.
+---@param seconds number
+---@param f fun()
+---@return pgcdc.timer
+function pgcdc.every(seconds, f) end
+
+---Calls `f` once, after so many seconds.
+---@param seconds number
+---@param f fun()
+---@return pgcdc.timer
+function pgcdc.after(seconds, f) end
+
+---Finishes the change in hand, saves, exits.
+---@param status? integer
+function pgcdc.stop(status) end
+
+---Marks a table as a sequence, so that an empty one is written [].
+---@param list? any[]
+---@return any[]
+function pgcdc.array(list) end
+
+pgcdc.json = {}
+
+---@param value any
+---@return string
+function pgcdc.json.encode(value) end
+
+---@param text string
+---@return any value nil for what is no JSON
+---@return string? problem
+function pgcdc.json.decode(text) end
+
+pgcdc.log = {}
+
+---@param message any
+---@param fields? table<string, any>
+function pgcdc.log.error(message, fields) end
+
+---@param message any
+---@param fields? table<string, any>
+function pgcdc.log.warn(message, fields) end
+
+---@param message any
+---@param fields? table<string, any>
+function pgcdc.log.info(message, fields) end
+
+---@param message any
+---@param fields? table<string, any>
+function pgcdc.log.debug(message, fields) end
+
+return pgcdc

@@ -1,0 +1,79 @@
+-- killing.lua: runs a script under SIGKILL at random moments while a test writes.
+-- SPDX-License-Identifier: MIT
+--
+-- $PGCDC_TEST_SEED: when it is killed; a failure names the seed.
+
+local native = require "native"
+local program = require "program"
+local wait = require "wait"
+
+local killing = {}
+
+local seed = math.tointeger(tonumber(os.getenv "PGCDC_TEST_SEED" or ""))
+   or os.time() * 1000003 + math.floor(native.now() * 1e6) % 1000003
+
+-- Options: those of program.start, and
+--    write     function(n), called again and again, n = 1, 2, ...
+--    seconds   how long that goes on (default 4)
+--    life      the longest life of a run in seconds (default 0.4)
+-- Then one more run, with --once and final=1 among its words, delivers what there is. Returns its
+-- result, and how often the program was killed.
+function killing.run(options)
+   math.randomseed(seed)
+   local function start()
+      return program.start(options), native.now() + 0.02 + math.random() * (options.life or 0.4)
+   end
+   local over = native.now() + wait.scaled(options.seconds or 4)
+   local kills, n, p, dies = 0, 0, start()
+   while native.now() < over do
+      if not p:alive() then
+         error(("seed %d: it ended by itself\n%s"):format(seed, p:stderr()))
+      end
+      if native.now() > dies then
+         p:kill9()
+         kills = kills + 1
+         p, dies = start()
+      end
+      n = n + 1
+      options.write(n)
+   end
+   p:kill9()
+   local last = setmetatable({options = {"--once"}}, {__index = options})
+   last.args = setmetatable({final = 1}, nil)
+   for name, value in pairs(options.args or {}) do
+      last.args[name] = value
+   end
+   local result = program.run(last)
+   if result.status ~= 0 then
+      error(("seed %d: the last run failed\n%s"):format(seed, result.stderr))
+   end
+   return result, kills
+end
+
+--- What to say with a failed comparison.
+function killing.seed()
+   return "seed " .. seed
+end
+
+-- A script's sink that writes lines to a file, exactly once: `file_sink(path, name)`.
+killing.file_sink = [[
+   local function file_sink(path, name)
+      local self, f = {name = name}, nil
+      function self:restore(token)
+         local old = io.open(path, "rb")
+         local text = old and old:read "a" or ""
+         if old then old:close() end
+         assert(#text >= (token or 0), "the file is shorter than it was")
+         f = assert(io.open(path .. ".new", "wb"))
+         f:write(text:sub(1, token or 0))
+         f:flush()
+         assert(os.rename(path .. ".new", path))
+      end
+      function self:write(x) f:write(tostring(x), "\n") end
+      function self:flush() f:flush() return f:seek() end
+      function self:close() f:close() end
+      return self
+   end
+]]
+
+return killing
