@@ -31,6 +31,10 @@ void batch_free(struct batch *b)
     shape_unref(b->shape);
     free(b->bytes);
     free(b->rows);
+    free(b->sides);
+    if (b->tally != NULL)
+        free(b->tally->hashes);
+    free(b->tally);
     free(b->old_signature);
     free(b->new_signature);
     free(b->text);
@@ -54,27 +58,59 @@ static void *grow(void *p, size_t *cap, size_t need, size_t first, size_t size)
     return p;
 }
 
-bool batch_add(struct batch *b, const struct row *row, const char *bytes)
+bool batch_add_bytes(struct batch *b, const char *bytes, size_t len, size_t *start)
 {
     void *p;
 
-    if (b->n_bytes + row->len > b->cap_bytes) {
-        if ((p = grow(b->bytes, &b->cap_bytes, b->n_bytes + row->len, 1024, 1)) == NULL)
+    if (b->n_bytes + len > b->cap_bytes) {
+        if ((p = grow(b->bytes, &b->cap_bytes, b->n_bytes + len, 1024, 1)) == NULL)
             return false;
         b->bytes = p;
     }
+    if (len > 0)
+        memcpy(b->bytes + b->n_bytes, bytes, len);
+    *start = b->n_bytes;
+    b->n_bytes += len;
+    return true;
+}
+
+bool batch_add(struct batch *b, const struct row *row, const char *bytes)
+{
+    size_t start;
+    void *p;
+
     if (b->n_rows == b->cap_rows) {
         if ((p = grow(b->rows, &b->cap_rows, b->n_rows + 1, 8, sizeof *b->rows)) == NULL)
             return false;
         b->rows = p;
     }
-    if (row->len > 0)
-        memcpy(b->bytes + b->n_bytes, bytes, row->len);
+    if (!batch_add_bytes(b, bytes, row->len, &start))
+        return false;
     b->rows[b->n_rows] = *row;
-    b->rows[b->n_rows].start = b->n_bytes;
+    b->rows[b->n_rows].start = start;
     b->n_rows++;
-    b->n_bytes += row->len;
     return true;
+}
+
+bool batch_add_hash(struct batch *b, uint64_t hash)
+{
+    size_t start;
+
+    b->has_hashes = true;
+    return batch_add_bytes(b, (const char *)&hash, sizeof hash, &start);
+}
+
+uint64_t batch_hash(const struct batch *b, const struct row *row)
+{
+    uint64_t hash;
+
+    memcpy(&hash, b->bytes + row->start - sizeof hash, sizeof hash);
+    return hash;
+}
+
+bool batch_has_rows(const struct batch *b)
+{
+    return b->kind == BATCH_ROWS || b->kind == BATCH_KEYS;
 }
 
 bool batch_is_full(const struct batch *b)
@@ -85,7 +121,7 @@ bool batch_is_full(const struct batch *b)
 void batch_seal(struct batch *b, struct queue_lane *lane)
 {
     b->item.lane = lane;
-    b->item.bytes = b->kind != BATCH_ROWS ? 0
+    b->item.bytes = !batch_has_rows(b) ? 0
                     : sizeof *b + b->cap_bytes + b->cap_rows * sizeof *b->rows;
 }
 

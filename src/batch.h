@@ -18,6 +18,8 @@
 
 enum batch_kind {
     BATCH_ROWS,
+    BATCH_TALLY, /* tally: what keys the server has, counted */
+    BATCH_KEYS,  /* keys of the rows in the buckets that the host asked for, instead of rows */
     BATCH_RESOLVED, /* text: the table's full name; the reader waits for reader_restore */
     BATCH_NOTICE, /* err.msg, at notice_level; retry_ms >= 0 where a passing error is retried */
     BATCH_SCHEMA, /* the columns changed from old_signature to new_signature */
@@ -35,6 +37,29 @@ struct row {
     uint64_t xid;
 };
 
+/* Rows are counted by the upper bits of the hash of their key. */
+#define BUCKETS 16384u
+#define BUCKET_SHIFT 50
+
+struct bucket {
+    uint64_t count, xor; /* of hashes */
+};
+
+struct tally {
+    struct bucket buckets[BUCKETS];
+    uint64_t *hashes;    /* of the keys of the poll's rows */
+    size_t n_hashes;
+    bool is_truncated;   /* the table is empty, and all its files are new */
+};
+
+/* What the host knows besides of a row. */
+struct row_side {
+    uint64_t note;     /* its number among all changes of the source */
+    size_t old_start;  /* in the batch's bytes: the row before */
+    uint32_t old_len;  /* 0: it was not kept */
+    bool is_gone;      /* its fields are NULL but for the key */
+};
+
 struct batch {
     struct queue_item item; /* first: a batch is found by its item */
     enum batch_kind kind;
@@ -48,12 +73,18 @@ struct batch {
     size_t n_rows, cap_rows;
     bool is_snapshot;       /* rows of a snapshot range, else of a poll */
     bool is_ordered;        /* rows come by xid and key: a poll may stop at any of them */
+    bool has_hashes;        /* in front of each row's bytes stands the hash of its key */
+    uint64_t reads;         /* as in the position */
     uint32_t leaf, end;     /* of a snapshot range: the relation's oid, the block behind it */
 
     bool begins;            /* no batch with rows of this poll or range went before */
     bool ends;              /* the last batch of its poll or range */
     bool is_lazy;           /* its position says nothing that may not be lost */
     struct position *position; /* owned; holds once this batch and all before it are done */
+
+    struct row_side *sides; /* one for each row, or NULL */
+    uint64_t note;          /* of the last row, also of those left out; 0: not noted */
+    struct tally *tally;    /* owned */
 
     struct err err;
     enum log_level notice_level;
@@ -70,6 +101,16 @@ struct batch *batch_of(struct queue_item *item);
 
 /* Appends a row, copying its <len> bytes. False: out of memory. */
 bool batch_add(struct batch *b, const struct row *row, const char *bytes) WARN_UNUSED;
+
+/* Takes the place in front of the next row for the hash of its key. */
+bool batch_add_hash(struct batch *b, uint64_t hash) WARN_UNUSED;
+uint64_t batch_hash(const struct batch *b, const struct row *row);
+
+/* Appends bytes that belong to no row; *start: where they are. */
+bool batch_add_bytes(struct batch *b, const char *bytes, size_t len, size_t *start) WARN_UNUSED;
+
+/* True for batches of rows or keys. */
+bool batch_has_rows(const struct batch *b);
 
 /* Big enough to be sent on. */
 bool batch_is_full(const struct batch *b);

@@ -7,7 +7,7 @@
 #include <string.h>
 
 static const char *const event_names[] = { "read", "upsert", "insert", "update", "delete", "batch",
-                                           "ready", "schema", "error", NULL };
+                                           "ready", "schema", "error", "truncate", NULL };
 
 void bind_source_free(struct script *s)
 {
@@ -72,6 +72,16 @@ static int64_t ms_field(lua_State *L, const char *name)
     return (int64_t)(seconds * 1000 + 0.5);
 }
 
+static bool flag_field(lua_State *L, const char *name)
+{
+    bool is;
+
+    lua_getfield(L, 1, name);
+    is = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    return is;
+}
+
 static void read_start(lua_State *L, struct source_config *c)
 {
     if (lua_getfield(L, 1, "start") == LUA_TNUMBER) {
@@ -113,8 +123,11 @@ static int declare(lua_State *L)
     read_start(L, d->config);
     d->config->interval_min_ms = ms_field(L, "interval_min");
     d->config->interval_max_ms = ms_field(L, "interval_max");
-    lua_getfield(L, 1, "rls");
-    d->config->rls = lua_toboolean(L, -1);
+    d->config->rls = flag_field(L, "rls");
+    d->config->deletes = flag_field(L, "deletes");
+    d->config->keeps_old = flag_field(L, "old");
+    d->config->skips_unchanged = flag_field(L, "skip_unchanged");
+    d->config->check_ms = ms_field(L, "check_interval");
     lua_pushinteger(L, (lua_Integer)s->n_sources);
     return 1;
 }

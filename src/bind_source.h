@@ -16,7 +16,7 @@
 
 enum event {
     EVENT_READ, EVENT_UPSERT, EVENT_INSERT, EVENT_UPDATE, EVENT_DELETE, /* one change */
-    EVENT_BATCH, EVENT_READY, EVENT_SCHEMA, EVENT_ERROR,
+    EVENT_BATCH, EVENT_READY, EVENT_SCHEMA, EVENT_ERROR, EVENT_TRUNCATE,
     EVENT_COUNT
 };
 
@@ -28,6 +28,7 @@ struct declared {
     int pauses;                   /* > 0: its changes wait */
     size_t group;                 /* the same number for all sources of a group */
     uint64_t seq;                 /* of the poll or range in hand, or of the last one */
+    uint64_t saved_note;          /* what the saved position accounts for, see known.h */
     char *position;               /* owned; its position as text, for runtime_settle */
 };
 

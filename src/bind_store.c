@@ -2,8 +2,12 @@
  * SPDX-License-Identifier: MIT */
 #include "bind_store.h"
 
+#include "bind_source.h"
+#include "position_text.h"
+
 #include <lauxlib.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/random.h>
 
 static bool reset(struct script *s, struct err *e)
@@ -81,6 +85,24 @@ static bool put_records(lua_State *L, struct store *store, lua_Integer n, struct
     return true;
 }
 
+/* The positions among the records are saved: see struct declared. */
+static void note_saved(lua_State *L, struct script *s, lua_Integer n)
+{
+    for (lua_Integer i = 1; i <= n; i++) {
+        struct slice kind, name, value;
+
+        lua_rawgeti(L, 1, i);                                  /* records record */
+        kind = push_slice(L, 1);
+        name = push_slice(L, 2);
+        push_slice(L, 3);
+        value = push_slice(L, 4);
+        for (size_t k = 0; k < s->n_sources && strcmp(kind.p, "position") == 0; k++)
+            if (s->sources[k].name != NULL && strcmp(s->sources[k].name, name.p) == 0)
+                s->sources[k].saved_note = value.p != NULL ? position_noted(value.p) : 0;
+        lua_settop(L, 1);
+    }
+}
+
 /* Nothing may throw while the transaction is open. */
 static void check_records(lua_State *L, lua_Integer n)
 {
@@ -112,7 +134,10 @@ static int save(lua_State *L)
     ok = ok && put_records(L, s->store, n, e) && store_commit(s->store, e);
     if (!ok && s->store != NULL)
         store_rollback(s->store);
-    return ok ? 0 : throw_cause(L);
+    if (!ok)
+        return throw_cause(L);
+    note_saved(L, s, n);
+    return 0;
 }
 
 static int pipeline(lua_State *L)

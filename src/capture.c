@@ -7,6 +7,7 @@
  * SPDX-License-Identifier: MIT */
 #include "capture.h"
 
+#include "census.h"
 #include "keyset.h"
 
 #include <assert.h>
@@ -18,9 +19,12 @@
 
 /* What is under way between capture_begin and the end of capture_next. */
 struct step {
-    enum { READ_NOTHING, READ_RANGE, READ_POLL, READ_LEAF, READ_XMINS } what;
+    enum { READ_NOTHING, READ_RANGE, READ_POLL, READ_LEAF, READ_XMINS, READ_TALLY,
+           READ_KEYS } what;
     bool is_open;            /* a transaction is */
-    bool in_copy, is_over;
+    bool in_copy;
+    bool is_over;            /* all was read */
+    bool is_finished;        /* the last batch was made */
     bool is_start;           /* reads no row: only gives the host a position to start from */
     struct batch *batch;     /* being filled */
     struct xidset delivered; /* xids delivered by this poll */
@@ -40,6 +44,7 @@ struct step {
 struct capture {
     struct standing standing;
     struct step step;
+    struct census census;
     bool is_resolved, has_tried, has_polled;
 };
 
@@ -53,7 +58,8 @@ static void drop_step(struct capture *c)
     keyset_fini(&s->done);
     buf_fini(&s->key);
     buf_fini(&s->out_key);
-    *s = (struct step){ .is_over = true };
+    census_drop(&c->census);
+    *s = (struct step){ .is_finished = true };
     buf_init(&s->key, SIZE_MAX / 2);
     buf_init(&s->out_key, SIZE_MAX / 2);
 }
@@ -65,6 +71,7 @@ struct capture *capture_new(const struct source_config *config, size_t number)
     if (c == NULL)
         return NULL;
     standing_init(&c->standing, config, number);
+    c->census.is_owed = config->deletes;
     drop_step(c);
     return c;
 }
@@ -116,7 +123,17 @@ bool capture_has_polled(const struct capture *c)
 
 bool capture_is_held(const struct capture *c)
 {
-    return c->step.what == READ_RANGE || c->step.has_new_leaves;
+    return c->step.what == READ_RANGE || c->step.has_new_leaves || c->census.is_wanted;
+}
+
+bool capture_owes_census(const struct capture *c)
+{
+    return c->census.is_owed;
+}
+
+bool capture_answer(struct capture *c, bool is_answered, const unsigned char *asked, struct err *e)
+{
+    return !is_answered || census_answer(&c->census, asked) || err_memory(e);
 }
 
 /* ---- ranges of the snapshot ---- */
@@ -176,6 +193,7 @@ static void begin_poll(struct capture *c)
     for (size_t i = 0; i < t->n_leaves; i++)
         if (position_leaf(&c->standing.position, t->leaves[i].oid) == NULL)
             c->step.has_new_leaves = true;
+    census_begin(&c->census, census_is_due(&c->census, c->standing.config), &c->standing.position, t);
     c->step.what = c->step.has_new_leaves ? READ_LEAF : READ_POLL;
 }
 
@@ -231,6 +249,7 @@ static void describe(const struct capture *c, struct query *q)
         .shape = c->standing.survey.shape,
         .where = c->standing.config->where,
         .through_root = c->standing.config->rls,
+        .with_hash = c->standing.config->deletes,
     };
 }
 
@@ -262,10 +281,10 @@ bool capture_begin(struct capture *c, struct db *db, enum capture_found *found, 
 
     assert(!c->step.is_open);
     drop_step(c);
-    c->step.is_over = false;
+    c->step.is_finished = false;
     if (!standing_glance(t, db, &is_unchanged, e))
         return false;
-    if (is_unchanged) {
+    if (is_unchanged && !(c->census.is_owed && census_is_due(&c->census, t->config))) {
         c->has_polled = true;
         return begin_rise(c, found, e);
     }
@@ -323,6 +342,14 @@ static bool start_copy(struct capture *c, struct db *db, struct err *e)
     case READ_XMINS:
         query_xmins(&sql, &q, &c->standing.position);
         break;
+    case READ_TALLY:
+        query_tally(&sql, &q);
+        break;
+    case READ_KEYS:
+        if ((s->is_over = c->census.asked == NULL))
+            return true;
+        query_keys(&sql, &q, c->census.asked);
+        break;
     }
     ok = buf_ok(&sql) ? db_copy(db, sql.data, e) : err_memory(e);
     buf_fini(&sql);
@@ -345,31 +372,22 @@ static bool start_batch(struct capture *c, struct err *e)
     s->batch->is_snapshot = s->what == READ_RANGE;
     s->batch->leaf = s->leaf;
     s->batch->end = s->end;
-    s->batch->is_ordered = s->what == READ_POLL && !s->has_new_leaves;
-    return true;
-}
-
-/* Reads the xmin that a row begins with; *p ends at the fields behind it. */
-static bool read_xmin(const char **p, const char *end, bool is_alone, uint32_t *xmin)
-{
-    const char *s = *p, *most = end - s > 10 ? s + 10 : end;
-    uint64_t v = 0;
-
-    while (s < most && *s >= '0' && *s <= '9')
-        v = v * 10 + (uint64_t)(*s++ - '0');
-    if (s == *p || v > UINT32_MAX || (is_alone ? s != end : s == end || *s != '\t'))
-        return false;
-    *p = s + !is_alone;
-    *xmin = (uint32_t)v;
+    s->batch->is_ordered = !s->batch->is_snapshot && !s->has_new_leaves;
+    s->batch->reads = c->standing.position.reads;
     return true;
 }
 
 /* Was this row of the range delivered before the program was stopped in the middle of it? */
-static bool was_done(struct capture *c, const char *fields, size_t len)
+static bool was_done(struct capture *c, const char *fields, const char *end)
 {
     struct step *s = &c->step;
+    uint64_t hash;
+    size_t len;
 
     buf_clear(&s->key);
+    if (c->standing.config->deletes && !census_read_hash(&fields, end, &hash))
+        return false;
+    len = (size_t)(end - fields);
     return shape_put_key(c->standing.survey.shape, fields, len, &s->key) &&
            keyset_take(&s->done, s->key.data, s->key.len);
 }
@@ -384,7 +402,7 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
     uint32_t xmin;
     bool is_new;
 
-    if (len > UINT32_MAX || !read_xmin(&p, end, s->what == READ_XMINS, &xmin))
+    if (len > UINT32_MAX || !census_read_xmin(&p, end, s->what == READ_XMINS, &xmin))
         return err_set(e, ERR_INTERNAL, "cannot read a row of the server's COPY");
     row.xid = horizon_widen(xmin, c->standing.survey.snapshot.xmax);
     is_new = horizon_is_new(h, row.xid);
@@ -394,7 +412,7 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
     case READ_RANGE:
         if (row.xid >= h->floor)
             return true; /* left to the first poll */
-        if (s->done.n > 0 && was_done(c, p, (size_t)(end - p)))
+        if (s->done.n > 0 && was_done(c, p, end))
             return true;
         row.op = OP_READ;
         c->standing.position.rows++;
@@ -404,16 +422,53 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
         break;
     case READ_POLL:
     case READ_NOTHING:
+    case READ_TALLY:
+    case READ_KEYS:
         if (!is_new)
             return true;
         break;
     }
     if (is_new && s->what != READ_RANGE && !xidset_add(&s->delivered, row.xid))
         return err_memory(e);
+    if (!start_batch(c, e) ||
+        (c->standing.config->deletes && !census_take_hash(&c->census, s->batch, &p, end, e)))
+        return false;
     row.len = (uint32_t)(end - p);
     if (shape_is_soft_deleted(c->standing.survey.shape, p, row.len))
         row.op = OP_DELETE;
-    return start_batch(c, e) && (batch_add(s->batch, &row, p) || err_memory(e));
+    return batch_add(s->batch, &row, p) || err_memory(e);
+}
+
+/* A COPY of rows is over. */
+static void end_copy(struct capture *c)
+{
+    struct step *s = &c->step;
+
+    s->in_copy = false;
+    if (s->what == READ_POLL && c->census.is_wanted && !c->census.is_skipped)
+        s->what = READ_TALLY;
+    else if (s->what != READ_LEAF)
+        s->is_over = true;
+}
+
+/* Reads what the census wants; *batch is what the host is to get of it. */
+static bool read_census(struct capture *c, struct db *db, struct batch **batch, struct err *e)
+{
+    const struct standing *t = &c->standing;
+    struct step *s = &c->step;
+    bool is_over;
+
+    if (s->what == READ_TALLY) {
+        s->in_copy = false;
+        s->what = READ_KEYS; /* of which the host is to say */
+        return census_read_tally(&c->census, db, t->number, t->survey.shape, batch, e);
+    }
+    if (!census_read_keys(&c->census, db, t->number, &t->position.horizon,
+                          t->survey.snapshot.xmax, batch, &is_over, e))
+        return false;
+    s->in_copy = !is_over;
+    s->is_over = is_over;
+    return true;
 }
 
 /* Fills the batch in hand until it is full or the COPY is over. */
@@ -429,9 +484,7 @@ static bool fill_batch(struct capture *c, struct db *db, struct err *e)
                 return false;
             break;
         case DB_COPY_END:
-            c->step.in_copy = false;
-            if (c->step.what != READ_LEAF)
-                c->step.is_over = true;
+            end_copy(c);
             return true;
         case DB_COPY_FAILED:
             return false;
@@ -451,6 +504,7 @@ static bool finish_step(struct capture *c, struct db *db, struct err *e)
     if (s->is_open && !db_run(db, "COMMIT", NULL, 0, e))
         return false;
     s->is_open = false;
+    s->is_finished = true;
     if (!start_batch(c, e))
         return false;
     b = s->batch;
@@ -458,6 +512,7 @@ static bool finish_step(struct capture *c, struct db *db, struct err *e)
         finish_range(c);
     else if (s->what != READ_NOTHING && !finish_poll(c, e))
         return false;
+    census_complete(&c->census);
     b->is_lazy = !was_snapshot && !s->is_start && b->n_rows == 0 && !s->has_out;
     b->ends = true;
     if ((b->position = calloc(1, sizeof *b->position)) == NULL ||
@@ -490,13 +545,18 @@ bool capture_next(struct capture *c, struct db *db, struct batch **batch, struct
     *batch = standing_take_word(&c->standing);
     if (*batch != NULL)
         return true;
-    if (s->is_over && s->batch == NULL)
-        return true; /* the last one was handed out */
+    if (s->is_finished)
+        return true;
     if (s->what == READ_NOTHING)
         s->is_over = true;
-    while (!s->is_over && (s->batch == NULL || !batch_is_full(s->batch)))
-        if ((!s->in_copy && !start_copy(c, db, e)) || !fill_batch(c, db, e))
+    while (!s->is_over && (s->batch == NULL || !batch_is_full(s->batch))) {
+        if (!s->in_copy && !start_copy(c, db, e))
             return false;
+        if (s->in_copy && (s->what == READ_TALLY || s->what == READ_KEYS))
+            return read_census(c, db, batch, e);
+        if (s->in_copy && !fill_batch(c, db, e))
+            return false;
+    }
     if (s->is_over && !finish_step(c, db, e))
         return false;
     if (!note_out(c, s->batch, e))
@@ -528,26 +588,12 @@ void capture_stop_waiting(struct capture *c)
 
 bool capture_check(struct capture *c, struct db *db, struct buf *report, struct err *e)
 {
-    const struct survey *v = &c->standing.survey;
-    const struct source_config *g = c->standing.config;
-    int version = db_version(db);
-
-    bool ok = survey_begin(&c->standing.survey, db, g, false, e) && try_query(c, db, e);
+    bool ok = survey_begin(&c->standing.survey, db, c->standing.config, false, e) &&
+              try_query(c, db, e);
 
     db_rollback(db);
     if (!ok)
         return false;
-    buf_printf(report, "table %s.%s", v->table.schema, v->table.name);
-    if (v->table.is_tree)
-        buf_printf(report, " (%zu leaves)", v->table.n_leaves);
-    buf_puts(report, ", key ");
-    for (size_t i = 0; i < v->shape->n_key; i++)
-        buf_printf(report, "%s%s", i > 0 ? "," : "", v->shape->columns[v->shape->key[i]].name);
-    buf_printf(report, ", %zu columns, every %g", v->shape->n_row,
-               (double)g->interval_min_ms / 1000);
-    if (g->interval_max_ms != g->interval_min_ms)
-        buf_printf(report, " to %g", (double)g->interval_max_ms / 1000);
-    buf_printf(report, " s, Postgres %d.%d (%s)", version / 10000, version % 10000,
-               v->identity.in_recovery ? "standby" : "primary");
+    survey_report(&c->standing.survey, c->standing.config, db_version(db), report);
     return buf_ok(report) || err_memory(e);
 }

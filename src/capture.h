@@ -56,6 +56,14 @@ bool capture_has_polled(const struct capture *c);
  * capture_abort all of them come again. (Rows of a poll do not, see there.) */
 bool capture_is_held(const struct capture *c);
 
+/* True while the poll that was complete last has not been checked for deletes, and is to be. */
+bool capture_owes_census(const struct capture *c);
+
+/* The host's answer to a BATCH_TALLY that capture_next gave: the buckets whose keys it wants (see
+ * ledger.h), or NULL; no answer came in time, if not <is_answered>. */
+bool capture_answer(struct capture *c, bool is_answered, const unsigned char *asked,
+                    struct err *e) WARN_UNUSED;
+
 /* A standby that is behind is taken for a restored one from now on. */
 void capture_stop_waiting(struct capture *c);
 

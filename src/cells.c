@@ -108,19 +108,36 @@ void cells_push_form(lua_State *L, struct shape *shape)
     make_id_head(L, shape, &f->id_head);
 }
 
-struct cells *cells_push(lua_State *L, const struct batch *b, const struct row *row)
+static struct cells *push_raw(lua_State *L, const struct batch *b, const struct row *row,
+                              const char *bytes, size_t len, int n_values)
 {
     size_t n = b->shape->n_columns;
-    struct cells *c = lua_newuserdatauv(L, sizeof *c + n * sizeof c->ends[0] + row->len, 2);
+    struct cells *c = lua_newuserdatauv(L, sizeof *c + n * sizeof c->ends[0] + len, n_values);
 
     c->mark = &cells_key;
     c->n_columns = (uint32_t)n;
     c->xid = row->xid;
     c->op = row->op;
-    c->is_split = c->has_side = false;
+    c->is_split = c->has_side = c->has_old = c->is_gone = false;
     memcpy(c->ts, b->ts, sizeof c->ts);
-    c->len = row->len;
-    memcpy((char *)(c->ends + n), b->bytes + row->start, row->len);
+    c->len = (uint32_t)len;
+    memcpy((char *)(c->ends + n), bytes, len);
+    return c;
+}
+
+struct cells *cells_push(lua_State *L, const struct batch *b, const struct row *row)
+{
+    const struct row_side *side = b->sides != NULL ? &b->sides[row - b->rows] : NULL;
+    bool has_old = side != NULL && side->old_len > 0;
+    struct cells *c = push_raw(L, b, row, b->bytes + row->start, row->len,
+                               has_old ? CELLS_OLD : CELLS_DECODED);
+
+    c->is_gone = side != NULL && side->is_gone;
+    if (has_old) {
+        push_raw(L, b, row, b->bytes + side->old_start, side->old_len, CELLS_DECODED);
+        lua_setiuservalue(L, -2, CELLS_OLD);
+        c->has_old = true;
+    }
     return c;
 }
 
@@ -133,7 +150,7 @@ struct cells *cells_push_like(lua_State *L, const struct cells *like, size_t n, 
     c = lua_newuserdatauv(L, sizeof *c + n * sizeof c->ends[0] + len, 2);
     *c = *like;
     c->n_columns = (uint32_t)n;
-    c->is_split = c->has_side = false;
+    c->is_split = c->has_side = c->has_old = false;
     c->len = (uint32_t)len;
     return c;
 }

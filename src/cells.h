@@ -38,8 +38,9 @@ static inline void fixed_put(struct buf *b, struct fixed f)
 
 /* User value CELLS_SET: what the script assigned to the row, by name, null for nil; names
  * that are no column also in its array part, in order. User value CELLS_DECODED: JSON columns
- * that were decoded, by name. Either is nil until needed. */
-enum { CELLS_SET = 1, CELLS_DECODED };
+ * that were decoded, by name. Either is nil until needed. User value CELLS_OLD, which only those
+ * have that say so: the cells of the row before. */
+enum { CELLS_SET = 1, CELLS_DECODED, CELLS_OLD };
 
 struct cells {
     const void *mark;   /* tells cells from other userdata that a script may put in their place */
@@ -47,7 +48,9 @@ struct cells {
     uint64_t xid;
     enum op op;
     bool is_split;
-    bool has_side; /* one of the user values is not nil */
+    bool has_side; /* one of the first two user values is not nil */
+    bool has_old;
+    bool is_gone;  /* there is no row, only its key */
     char ts[CLOCK_TEXT];
     uint32_t len;
     uint32_t ends[]; /* one for each column, then len bytes */

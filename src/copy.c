@@ -38,6 +38,10 @@ static void push_copy_of_cells(lua_State *L, int index, const struct cells *from
 {
     struct cells *to;
 
+    if (from->has_old) { /* becomes a field like others */
+        lua_getfield(L, index, "old");
+        lua_pop(L, 1);
+    }
     lua_createtable(L, 0, 2);                                  /* copy */
     to = cells_push_like(L, from, from->n_columns, from->len); /* copy cells */
     memcpy(to->ends, from->ends, from->n_columns * sizeof from->ends[0] + from->len);

@@ -14,6 +14,7 @@
 #include "host.h"
 
 #include "bind_store.h"
+#include "gone.h"
 #include "output.h"
 #include "progress.h"
 #include "runtime.h"
@@ -90,7 +91,10 @@ static bool save(struct host *h, size_t source, bool *done, struct err *e)
     if (h->script->keeps)
         return settle(h, source, true, done, e);
     t->is_unsaved = false;
-    return store_save(h->script->store, h->script->sources[source].name, &t->position, e);
+    if (!store_save(h->script->store, h->script->sources[source].name, &t->position, e))
+        return false;
+    h->script->sources[source].saved_note = t->position.noted;
+    return true;
 }
 
 static bool save_lazy(struct host *h, struct err *e)
@@ -129,23 +133,6 @@ static bool settle_all(struct host *h, struct err *e)
 
 /* ---- rows ---- */
 
-/* What a failed change was, for its error. */
-static void name_failed_change(struct host *h, const struct batch *b, size_t i, struct err *e)
-{
-    struct buf key;
-
-    buf_init(&key, 200);
-    if (i < b->n_rows && batch_row_key(b, &b->rows[i], &key)) {
-        for (char *p = key.data; *p != '\0'; p++)
-            if (*p == '\t')
-                *p = ',';
-        err_prefix(e, "source %s, key %s", h->script->sources[b->source].name, key.data);
-    } else {
-        err_prefix(e, "source %s", h->script->sources[b->source].name);
-    }
-    buf_fini(&key);
-}
-
 /* The last change of a poll, a range or, at a stop, a part of one was delivered. */
 static bool finish_batch(struct host *h, size_t source, struct err *e)
 {
@@ -179,18 +166,21 @@ static bool deliver_rows(struct host *h, struct batch *b, bool *parked, struct e
     struct declared *d = &h->script->sources[b->source];
     bool may_cut = b->is_snapshot || b->is_ordered;
     size_t from = t->resume, done = from;
+    bool is_lazy;
 
     if (t->is_settling)
         return settle_batch(h, b->source, false, parked, e);
     if (script_should_stop(h->script) && t->count == 0)
         return true; /* not begun: it comes again as a whole */
-    if (b->begins && from == 0) {
+    if (b->begins && from == 0 && !t->has_gone) {
         if (t->count > 0 && !tracked_restart(t))
             return err_memory(e);
         d->seq++;
     }
+    if (t->ledger != NULL && !ledger_note(t->ledger, b, d->saved_note, e))
+        return err_prefix(e, "source %s", d->name);
     if (!runtime_deliver(h->script, b, &done, may_cut, e)) {
-        name_failed_change(h, b, done, e);
+        tracked_name_failure(d->name, b, done, e);
         return false;
     }
     if (!tracked_delivered(t, b, from, done))
@@ -205,8 +195,9 @@ static bool deliver_rows(struct host *h, struct batch *b, bool *parked, struct e
         progress_show(&h->progress[b->source], h->log, d->name, b->position);
     if (!finish_batch(h, b->source, e))
         return false;
+    is_lazy = b->is_lazy && t->count == 0;
     tracked_adopt(t, b);
-    return settle_batch(h, b->source, b->is_lazy, parked, e);
+    return settle_batch(h, b->source, is_lazy, parked, e);
 }
 
 /* The program was asked to stop: batches that were begun end where they are, if they may.
@@ -259,6 +250,13 @@ static bool resolve(struct host *h, struct batch *b, struct err *e)
         return reader_restore(h->reader, b->source, NULL, e);
     if (!store_load(h->script->store, d->name, &t->position, &t->is_known, e))
         return false;
+    if (d->config->deletes) {
+        d->saved_note = t->position.noted;
+        t->ledger = ledger_open(h->script->store, d->config, d->name,
+                                t->is_known ? &t->position : NULL, e);
+        if (t->ledger == NULL)
+            return false;
+    }
     return reader_restore(h->reader, b->source, t->is_known ? &t->position : NULL, e);
 }
 
@@ -302,6 +300,9 @@ static bool handle(struct host *h, struct batch *b, bool *parked, struct err *e)
     switch (b->kind) {
     case BATCH_ROWS:
         return deliver_rows(h, b, parked, e);
+    case BATCH_TALLY:
+    case BATCH_KEYS:
+        return gone_handle(h->script, h->reader, &h->sources[b->source], b, parked, e);
     case BATCH_RESOLVED:
         return resolve(h, b, e);
     case BATCH_NOTICE:

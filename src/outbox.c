@@ -45,7 +45,7 @@ static void keep(struct outbox *o, struct batch *b)
 /* A batch with all of <b> but its rows and its position. */
 static struct batch *make_like(const struct batch *b)
 {
-    struct batch *like = batch_new(BATCH_ROWS, b->source);
+    struct batch *like = batch_new(b->kind, b->source);
 
     if (like == NULL)
         return NULL;
@@ -55,6 +55,8 @@ static struct batch *make_like(const struct batch *b)
     like->begins = b->begins;
     like->is_snapshot = b->is_snapshot;
     like->is_ordered = b->is_ordered;
+    like->has_hashes = b->has_hashes;
+    like->reads = b->reads;
     like->leaf = b->leaf;
     like->end = b->end;
     return like;
@@ -75,13 +77,13 @@ static bool put_in_spool(struct outbox *o, struct batch *b, struct err *e)
 bool outbox_put(struct outbox *o, struct batch *b, struct err *e)
 {
     batch_seal(b, o->lane);
-    if (b->kind != BATCH_ROWS && o->head == NULL && o->last == NULL) {
+    if (!batch_has_rows(b) && o->head == NULL && o->last == NULL) {
         if (queue_push(o->queue, &b->item)) /* words always find room */
             return true;
         batch_free(b);
         return fail_closed(e);
     }
-    if (b->kind != BATCH_ROWS || b->ends) { /* words behind the last batch wait for it */
+    if (!batch_has_rows(b) || b->ends) { /* words behind the last batch wait for it */
         if (b->ends && o->spool != NULL)
             o->last = b;
         else
@@ -108,7 +110,7 @@ static bool send(struct outbox *o, struct batch *b, struct err *e)
 
 static bool send_kept(struct outbox *o, bool rows, struct err *e)
 {
-    while (o->head != NULL && (batch_of(o->head)->kind == BATCH_ROWS) == rows) {
+    while (o->head != NULL && batch_has_rows(batch_of(o->head)) == rows) {
         struct batch *b = batch_of(o->head);
 
         o->head = b->item.next;

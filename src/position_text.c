@@ -69,6 +69,9 @@ void position_write(const struct position *p, const char *source, struct buf *b)
     buf_printf(b, "durable_xmax %" PRIu64 "\ndurable_lsn %" PRIu64 "\n", id->durable_xmax,
                id->durable_lsn);
     buf_printf(b, "table %" PRIu32 "\nrows %" PRIu64 "\n", p->table, p->rows);
+    if (p->reads > 0)
+        buf_printf(b, "reads %" PRIu64 "\nnoted %" PRIu64 "\nlearned %" PRIu64 "\n", p->reads,
+                   p->noted, p->learned);
     put_text(b, "signature", p->signature);
     for (size_t i = 0; i < p->n_leaves; i++)
         buf_printf(b, "leaf %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu32 "\n", p->leaves[i].oid,
@@ -188,7 +191,8 @@ static bool read_number(const char *word, const char *text, struct position *p)
     const struct { const char *word; uint64_t *to; } wide[] = {
         { "floor", &p->horizon.floor }, { "floor_lsn", &p->floor_lsn }, { "xmax", &id->xmax },
         { "lsn", &id->lsn }, { "durable_xmax", &id->durable_xmax },
-        { "durable_lsn", &id->durable_lsn }, { "rows", &p->rows },
+        { "durable_lsn", &id->durable_lsn }, { "rows", &p->rows }, { "reads", &p->reads },
+        { "noted", &p->noted }, { "learned", &p->learned },
     };
     const struct { const char *word; uint32_t *to; } narrow[] = {
         { "database", &id->database }, { "timeline", &id->timeline }, { "table", &p->table },
@@ -273,4 +277,12 @@ bool position_read(struct position *p, const char *source, const char *text)
     if (!ok)
         position_fini(p);
     return ok;
+}
+
+uint64_t position_noted(const char *text)
+{
+    static const char word[] = "\nnoted ";
+    const char *at = strstr(text, word);
+
+    return at != NULL ? strtoull(at + sizeof word - 1, NULL, 10) : 0;
 }

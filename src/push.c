@@ -17,9 +17,9 @@
 #include <string.h>
 
 enum what { W_OP, W_SCHEMA, W_TABLE, W_SOURCE, W_KEY, W_ROW, W_OLD, W_XID, W_TS, W_ID, W_DATABASE,
-            W_COUNT };
+            W_CHANGED, W_COUNT };
 static const char *const what_names[] = { "op", "schema", "table", "source", "key", "row", "old",
-                                          "xid", "ts", "id", "database", NULL };
+                                          "xid", "ts", "id", "database", "changed", NULL };
 
 /* The order of JSON, which leaves the source and the database out. */
 static const enum what json_order[] = { W_OP, W_SCHEMA, W_TABLE, W_KEY, W_ROW, W_OLD, W_XID, W_TS,
@@ -64,11 +64,15 @@ void push_put_id_key(lua_State *L, const struct form *f, struct cells *c, struct
     }
 }
 
+static const char deleted[] = "/deleted"; /* behind the id of a row that is gone */
+
 /* "schema.table/xid/key, key" without its quotes. */
 static void put_id(lua_State *L, const struct form *f, struct cells *c, struct buf *b)
 {
     buf_printf(b, "%s.%s/%" PRIu64 "/", f->shape->schema, f->shape->table, c->xid);
     push_put_id_key(L, f, c, b);
+    if (c->is_gone)
+        buf_puts(b, deleted);
 }
 
 static void put_id_json(lua_State *L, const struct form *f, struct cells *c, struct buf *b)
@@ -89,6 +93,8 @@ static void put_id_json(lua_State *L, const struct form *f, struct cells *c, str
         else if (!field_put_text(b, s->columns[i].kind, field))
             cells_throw_utf8(L, f, i);
     }
+    if (c->is_gone)
+        buf_puts(b, deleted);
     buf_putc(b, '"');
 }
 
@@ -188,6 +194,43 @@ static void keep_field(lua_State *L)
     lua_rawset(L, 1);
 }
 
+/* Pushes the row before as a row. */
+static void push_old(lua_State *L)
+{
+    push_shared(L, SHARED_ROW_MT);                             /* mt */
+    cells_push_of(L, 1);
+    lua_getiuservalue(L, -1, CELLS_OLD);
+    lua_remove(L, -2);                                         /* mt cells */
+    row_push_with(L, -2);                                      /* mt row */
+    lua_remove(L, -2);
+}
+
+/* Pushes the list of the columns of which the server sent something else than before. */
+static void push_changed(lua_State *L, struct form *f, struct cells *c)
+{
+    struct cells *old = NULL;
+    lua_Integer n = 0;
+
+    lua_getfield(L, 1, what_names[W_OLD]);
+    if (row_is(L, -1) && cells_form(L, -1)->shape == f->shape)
+        old = cells_at(L, -1, f);
+    if (old == NULL || c->is_gone) {
+        lua_pushnil(L);
+        return;
+    }
+    lua_createtable(L, 4, 0);
+    json_push_array_metatable(L);
+    lua_setmetatable(L, -2);
+    for (size_t i = 0; i < f->shape->n_row; i++) {
+        struct field a = cells_field(L, f, c, i), b = cells_field(L, f, old, i);
+
+        if (a.len == b.len && memcmp(a.p, b.p, a.len) == 0)
+            continue;
+        lua_pushstring(L, f->shape->columns[i].name);
+        lua_rawseti(L, -2, ++n);
+    }
+}
+
 static void push_what(lua_State *L, struct form *f, struct cells *c, enum what what)
 {
     struct buf *b = &script_of(L)->scratch;
@@ -210,6 +253,8 @@ static void push_what(lua_State *L, struct form *f, struct cells *c, enum what w
         keep_field(L);
         return;
     case W_ROW:
+        if (c->is_gone)
+            break;
         push_shared(L, SHARED_ROW_MT);
         row_push(L, 1, -1);
         keep_field(L);
@@ -230,6 +275,14 @@ static void push_what(lua_State *L, struct form *f, struct cells *c, enum what w
         lua_pushstring(L, f->shape->database);
         return;
     case W_OLD:
+        if (!c->has_old)
+            break;
+        push_old(L);
+        keep_field(L);
+        return;
+    case W_CHANGED:
+        push_changed(L, f, c);
+        return;
     case W_COUNT:
         break;
     }
@@ -322,6 +375,13 @@ static int change_pairs(lua_State *L)
     return 1;
 }
 
+static void put_old(lua_State *L, const struct form *f, int index, struct buf *b)
+{
+    lua_getfield(L, index, what_names[W_OLD]);
+    row_put(L, f, lua_gettop(L), b);
+    lua_pop(L, 1);
+}
+
 /* The JSON of one field that the script has not replaced. */
 static void put_what(lua_State *L, const struct form *f, int index, enum what what, struct buf *b)
 {
@@ -332,7 +392,12 @@ static void put_what(lua_State *L, const struct form *f, int index, enum what wh
         put_raw_key(L, f, c, b);
         return;
     case W_ROW:
+        if (c->is_gone)
+            break;
         row_put(L, f, index, b);
+        return;
+    case W_OLD:
+        put_old(L, f, index, b);
         return;
     case W_XID:
         buf_put_u64(b, c->xid);
@@ -355,8 +420,8 @@ static void put_what(lua_State *L, const struct form *f, int index, enum what wh
             luaL_error(L, "the name of the table is not valid UTF-8");
         return;
     case W_SOURCE:
-    case W_OLD:
     case W_DATABASE:
+    case W_CHANGED:
     case W_COUNT:
         break;
     }
@@ -366,6 +431,7 @@ static void put_what(lua_State *L, const struct form *f, int index, enum what wh
 /* A change of which the script replaced or added fields. */
 static void put_touched(lua_State *L, const struct form *f, int index, struct buf *b)
 {
+    const struct cells *c = cells_at(L, index, f);
     bool first = true;
 
     buf_putc(b, '{');
@@ -375,7 +441,7 @@ static void put_touched(lua_State *L, const struct form *f, int index, struct bu
 
         lua_pushstring(L, what_names[what]);
         is_set = lua_rawget(L, index) != LUA_TNIL;
-        if (what != W_OLD || is_set) {
+        if (what != W_OLD || is_set || c->has_old) {
             buf_puts(b, first ? "\"" : ",\"");
             buf_puts(b, what_names[what]);
             buf_puts(b, "\":");
@@ -404,11 +470,22 @@ static void put_touched(lua_State *L, const struct form *f, int index, struct bu
     buf_putc(b, '}');
 }
 
-/* True if the field on top of the stack, its value above its name, is nothing but the row that
- * the change would give anyway. */
+/* True if the field on top of the stack, its value above its name, is nothing but the row, or the
+ * one before, that the change would give anyway. */
 static bool is_own_row(lua_State *L, int change)
 {
-    return strcmp(lua_tostring(L, -2), what_names[W_ROW]) == 0 && row_is_of(L, -1, change);
+    const struct cells *c = cells_find(L, change);
+    bool is_old;
+
+    if (strcmp(lua_tostring(L, -2), what_names[W_ROW]) == 0)
+        return row_is_of(L, -1, change);
+    if (strcmp(lua_tostring(L, -2), what_names[W_OLD]) != 0 || !c->has_old || !row_is(L, -1))
+        return false;
+    cells_push_of(L, change);                                  /* value cells */
+    lua_getiuservalue(L, -1, CELLS_OLD);                       /* value cells old */
+    is_old = lua_touserdata(L, -1) == cells_find(L, -3);
+    lua_pop(L, 2);
+    return is_old;
 }
 
 static void put_change(lua_State *L, int index, struct buf *b)
@@ -426,7 +503,11 @@ static void put_change(lua_State *L, int index, struct buf *b)
         fixed_put(b, f->heads[c->op]);
         put_raw_key(L, f, c, b);
         buf_puts(b, ",\"row\":");
-        row_put(L, f, index, b);
+        put_what(L, f, index, W_ROW, b);
+        if (c->has_old) {
+            buf_puts(b, ",\"old\":");
+            put_old(L, f, index, b);
+        }
         buf_puts(b, ",\"xid\":");
         buf_put_u64(b, c->xid);
         buf_puts(b, ",\"ts\":");

@@ -165,16 +165,65 @@ void query_table(struct buf *b, const struct table_facts *t, bool with_sizes)
                 " AND a.attnum = ANY (i.indkey) ORDER BY a.attnum;");
 }
 
+static void put_column(struct buf *b, const struct query *q, size_t i)
+{
+    const struct column *column = &q->shape->columns[i];
+
+    buf_puts(b, column->wants_to_json ? ", to_json(" : ", ");
+    put_qualified(b, q->table->name, column->name);
+    if (column->wants_to_json)
+        buf_putc(b, ')');
+}
+
+/* The function that hashes a column of the key, by its type's own idea of equality only where
+ * that is the same as that of its text, since keys are compared as text. */
+static const char *hash_function(const char *type)
+{
+    static const char *const functions[][2] = {
+        { "bigint", "hashint8extended" }, { "integer", "hashint4extended" },
+        { "smallint", "hashint2extended" }, { "uuid", "uuid_hash_extended" },
+    };
+
+    for (size_t i = 0; i < sizeof functions / sizeof *functions; i++)
+        if (strcmp(type, functions[i][0]) == 0)
+            return functions[i][1];
+    return NULL;
+}
+
+/* The hash of the first <n> columns of the key: each is the seed of the next. */
+static void put_hash_of(struct buf *b, const struct query *q, size_t n)
+{
+    const struct column *column;
+    const char *f;
+
+    if (n == 0) {
+        buf_putc(b, '0');
+        return;
+    }
+    column = &q->shape->columns[q->shape->key[n - 1]];
+    f = hash_function(column->type);
+    buf_puts(b, "coalesce(");
+    buf_puts(b, f != NULL ? f : "hashtextextended");
+    buf_putc(b, '(');
+    put_qualified(b, q->table->name, column->name);
+    buf_puts(b, f != NULL ? ", " : "::text COLLATE \"C\", ");
+    put_hash_of(b, q, n - 1);
+    buf_puts(b, "), 0)");
+}
+
+static void put_hash(struct buf *b, const struct query *q)
+{
+    put_hash_of(b, q, q->shape->n_key);
+}
+
 static void put_columns(struct buf *b, const struct query *q)
 {
-    const struct shape *s = q->shape;
-
-    for (size_t i = 0; i < s->n_columns; i++) {
-        buf_puts(b, s->columns[i].wants_to_json ? ", to_json(" : ", ");
-        put_qualified(b, q->table->name, s->columns[i].name);
-        if (s->columns[i].wants_to_json)
-            buf_putc(b, ')');
+    if (q->with_hash) {
+        buf_puts(b, ", ");
+        put_hash(b, q);
     }
+    for (size_t i = 0; i < q->shape->n_columns; i++)
+        put_column(b, q, i);
 }
 
 static void put_system_column(struct buf *b, const struct query *q, const char *name)
@@ -335,6 +384,49 @@ void query_range(struct buf *b, const struct query *q, const struct leaf_facts *
     buf_printf(b, " < '(%" PRIu32 ",0)'::tid", end);
     put_where(b, q);
     buf_puts(b, ") TO STDOUT");
+}
+
+/* All rows of the table, of a tree of the leaves of the survey. */
+static void put_from_all(struct buf *b, const struct query *q)
+{
+    put_from_table(b, q);
+    if (q->table->is_tree) {
+        put_system_column(b, q, "tableoid");
+        buf_puts(b, " = ANY ('{");
+        for (size_t i = 0; i < q->table->n_leaves; i++)
+            buf_printf(b, "%s%" PRIu32, i > 0 ? "," : "", q->table->leaves[i].oid);
+        buf_puts(b, "}'::oid[])");
+    } else {
+        buf_puts(b, "true");
+    }
+    put_where(b, q);
+}
+
+void query_tally(struct buf *b, const struct query *q)
+{
+    buf_printf(b, "COPY (SELECT h >> %d & %u, count(*), bit_xor(h) FROM (SELECT ", BUCKET_SHIFT,
+               BUCKETS - 1);
+    put_hash(b, q);
+    buf_puts(b, " AS h");
+    put_from_all(b, q);
+    buf_puts(b, " OFFSET 0) AS hashes GROUP BY 1) TO STDOUT");
+}
+
+void query_keys(struct buf *b, const struct query *q, const unsigned char *asked)
+{
+    buf_puts(b, "COPY (SELECT ");
+    put_system_column(b, q, "xmin");
+    buf_puts(b, ", ");
+    put_hash(b, q);
+    for (size_t k = 0; k < q->shape->n_key; k++)
+        put_column(b, q, q->shape->key[k]);
+    put_from_all(b, q);
+    buf_puts(b, " AND get_bit('\\x");
+    for (size_t i = 0; i < BUCKETS / 8; i++)
+        buf_printf(b, "%02x", asked[i]);
+    buf_puts(b, "'::bytea, (");
+    put_hash(b, q);
+    buf_printf(b, " >> %d & %u)::int) = 1) TO STDOUT", BUCKET_SHIFT, BUCKETS - 1);
 }
 
 void query_xmins(struct buf *b, const struct query *q, const struct position *p)

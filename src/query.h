@@ -11,7 +11,7 @@
 #ifndef QUERY_H
 #define QUERY_H
 
-#include "position.h"
+#include "batch.h"
 #include "table.h"
 
 /* What a statement that reads rows needs to know. All borrowed. */
@@ -20,6 +20,7 @@ struct query {
     const struct shape *shape;
     const char *where; /* or NULL */
     bool through_root; /* never name a leaf: its own rights and policies would count */
+    bool with_hash;    /* rows carry a hash of their key behind their xmin */
 };
 
 /* One row, what table_read_name wants, of what <asked> names under the session's search_path. */
@@ -54,6 +55,12 @@ void query_leaf(struct buf *b, const struct query *q, const struct leaf_facts *l
 /* COPY of the rows of one leaf in the blocks from <block> on and before <end>. */
 void query_range(struct buf *b, const struct query *q, const struct leaf_facts *leaf,
                  uint32_t block, uint32_t end);
+
+/* COPY of (bucket, count, xor of hashes) of all rows, see struct tally. */
+void query_tally(struct buf *b, const struct query *q);
+
+/* COPY of xmin, hash and key of the rows in the buckets whose bit is set in <asked>. */
+void query_keys(struct buf *b, const struct query *q, const unsigned char *asked);
 
 /* COPY of the distinct xmins that are not below the position's floor. */
 void query_xmins(struct buf *b, const struct query *q, const struct position *p);

@@ -16,6 +16,7 @@
 #define CREW_MAX 8
 #define ONCE_TRIES 3           /* --once and --check give up then */
 #define PATIENCE_MS 60000      /* for a table that is gone, or a standby that is behind */
+#define ANSWER_MS 5000         /* a transaction waits no longer for the host */
 #define BUSY_STEPS 6           /* an adaptive interval begins at least at max / 2^this */
 
 struct source {
@@ -28,6 +29,9 @@ struct source {
     bool is_busy;     /* a thread has it */
     bool is_waiting;  /* for reader_restore */
     bool is_finished; /* nothing more is to be done for it */
+    bool is_asking;   /* for reader_answer */
+    bool has_asked;   /* of the answer: it names buckets */
+    unsigned char asked[BUCKETS / 8];
     int64_t due_ms;
     /* of the thread that has it: */
     int64_t interval_ms;
@@ -140,6 +144,26 @@ bool reader_add(struct reader *r, const struct source_config *config, struct err
         !append(&s->crew->sources, &s->crew->n_sources, s))
         return err_memory(e);
     return true;
+}
+
+/* ---- waiting ---- */
+
+static void wait_changed(struct crew *crew, int64_t wait_ms)
+{
+    struct timespec until;
+
+    if (wait_ms < 0) {
+        pthread_cond_wait(&crew->changed, &crew->mutex);
+        return;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += wait_ms / 1000;
+    until.tv_nsec += wait_ms % 1000 * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    pthread_cond_timedwait(&crew->changed, &crew->mutex, &until);
 }
 
 /* ---- what an error means ---- */
@@ -268,11 +292,54 @@ static bool check(struct source *s, struct db *db, struct err *e)
     return true;
 }
 
-/* Reads what the step brings into the outbox. */
-static bool read_step(struct source *s, struct db *db, struct outbox *out, bool *had_rows,
+/* Gives a tally to the host and waits for its answer. */
+static bool ask_host(struct source *s, struct batch *b, struct err *e)
+{
+    struct crew *crew = s->crew;
+    int64_t until = clock_mono_ms() + ANSWER_MS, left;
+    bool is_answered, has_asked;
+
+    pthread_mutex_lock(&crew->mutex);
+    s->is_asking = true;
+    pthread_mutex_unlock(&crew->mutex);
+    tell(s, b);
+    pthread_mutex_lock(&crew->mutex);
+    while (s->is_asking && !crew->is_stopping && (left = until - clock_mono_ms()) > 0)
+        wait_changed(crew, left);
+    is_answered = !s->is_asking;
+    has_asked = s->has_asked;
+    s->is_asking = false;
+    pthread_mutex_unlock(&crew->mutex);
+    return capture_answer(s->capture, is_answered, has_asked ? s->asked : NULL, e);
+}
+
+bool reader_answer(struct reader *r, size_t source, const unsigned char *asked)
+{
+    struct source *s = r->sources[source];
+    bool is_asking;
+
+    pthread_mutex_lock(&s->crew->mutex);
+    is_asking = s->is_asking;
+    s->is_asking = false;
+    s->has_asked = is_asking && asked != NULL;
+    if (s->has_asked)
+        memcpy(s->asked, asked, sizeof s->asked);
+    pthread_cond_broadcast(&s->crew->changed);
+    pthread_mutex_unlock(&s->crew->mutex);
+    return is_asking;
+}
+
+/* What the step brings: rows, and ahead of them what their census brings. */
+struct outboxes {
+    struct outbox rows, keys;
+};
+
+/* Reads what the step brings into the outboxes. */
+static bool read_step(struct source *s, struct db *db, struct outboxes *out, bool *had_rows,
                       struct err *e)
 {
     struct batch *b;
+    bool ok;
 
     do {
         if (!capture_next(s->capture, db, &b, e))
@@ -280,7 +347,10 @@ static bool read_step(struct source *s, struct db *db, struct outbox *out, bool 
         if (b == NULL)
             return true;
         *had_rows = *had_rows || b->n_rows > 0;
-    } while (outbox_put(out, b, e));
+        ok = b->kind == BATCH_TALLY ? ask_host(s, b, e)
+                                    : outbox_put(b->kind == BATCH_KEYS ? &out->keys : &out->rows,
+                                                 b, e);
+    } while (ok);
     return false;
 }
 
@@ -288,7 +358,7 @@ static bool poll_step(struct source *s, struct db **db, bool *had_rows, struct e
 {
     struct reader *r = s->crew->reader;
     enum capture_found found;
-    struct outbox out;
+    struct outboxes out;
     struct err later;
     bool ok;
 
@@ -298,7 +368,8 @@ static bool poll_step(struct source *s, struct db **db, bool *had_rows, struct e
     }
     if (found == CAPTURE_NOTHING)
         return true;
-    outbox_init(&out, r->queue, &s->lane, r->spool_dir, capture_is_held(s->capture));
+    outbox_init(&out.rows, r->queue, &s->lane, r->spool_dir, capture_is_held(s->capture));
+    outbox_init(&out.keys, r->queue, &s->lane, r->spool_dir, false);
     ok = read_step(s, *db, &out, had_rows, e);
     if (!ok) {
         bool was_held = capture_is_held(s->capture);
@@ -308,12 +379,13 @@ static bool poll_step(struct source *s, struct db **db, bool *had_rows, struct e
         db_close(*db);
         *db = NULL;
         /* what a poll has handed out counts as delivered, so it must get there */
-        if (!was_held && !outbox_flush(&out, &later) && e->code != ERR_STATE)
+        if (!was_held && !outbox_flush(&out.rows, &later) && e->code != ERR_STATE)
             *e = later;
     } else {
-        ok = outbox_flush(&out, e);
+        ok = outbox_flush(&out.keys, e) && outbox_flush(&out.rows, e);
     }
-    outbox_fini(&out);
+    outbox_fini(&out.keys);
+    outbox_fini(&out.rows);
     s->has_worked = s->has_worked || ok;
     return ok;
 }
@@ -344,7 +416,8 @@ static bool do_step(struct source *s, struct db **db, struct err *e)
     s->due_ms = clock_mono_ms();
     if (!poll_step(s, db, &had_rows, e))
         return false;
-    if (capture_is_in_snapshot(s->capture) || !capture_has_polled(s->capture))
+    if (capture_is_in_snapshot(s->capture) || !capture_has_polled(s->capture) ||
+        capture_owes_census(s->capture))
         return true; /* due again at once */
     adapt_interval(s, had_rows);
     s->due_ms += s->interval_ms;
@@ -413,24 +486,6 @@ static struct source *choose(struct crew *crew, int64_t *wait_ms)
         return chosen;
     *wait_ms = chosen != NULL ? chosen->due_ms - now : -1;
     return NULL;
-}
-
-static void wait_changed(struct crew *crew, int64_t wait_ms)
-{
-    struct timespec until;
-
-    if (wait_ms < 0) {
-        pthread_cond_wait(&crew->changed, &crew->mutex);
-        return;
-    }
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += wait_ms / 1000;
-    until.tv_nsec += wait_ms % 1000 * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_nsec -= 1000000000;
-        until.tv_sec++;
-    }
-    pthread_cond_timedwait(&crew->changed, &crew->mutex, &until);
 }
 
 static void *run_thread(void *arg)

@@ -515,6 +515,8 @@ static int reshape(lua_State *L)
     if (!push_is_change(L, 1))
         return fail(L, "takes changes, not a ", luaL_typename(L, 1), "");
     luaL_checkstack(L, 40, "a change");
+    lua_getfield(L, 1, "old"); /* becomes a field like others */
+    lua_settop(L, 1);
     j.plain = find_plain_row(L);
     push_reshaped(L, &j);
     if (j.link->n_functions > 0)

@@ -361,6 +361,16 @@ void row_push_metatable(lua_State *L, int form)
     lua_remove(L, names);                                      /* mt */
 }
 
+void row_push_with(lua_State *L, int metatable)
+{
+    metatable = lua_absindex(L, metatable);
+    lua_createtable(L, 0, 1);                                  /* cells row */
+    lua_insert(L, -2);                                         /* row cells */
+    cells_set(L, -2);
+    lua_pushvalue(L, metatable);
+    lua_setmetatable(L, -2);
+}
+
 void row_push(lua_State *L, int index, int metatable)
 {
     index = lua_absindex(L, index);

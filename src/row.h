@@ -17,6 +17,9 @@ void row_push_metatable(lua_State *L, int form);               /* [-0, +1] */
 /* Pushes a row with the cells of the table at <index>; <metatable>: the index of its metatable. */
 void row_push(lua_State *L, int index, int metatable);         /* [-0, +1] */
 
+/* Replaces the cells on top of the stack by a row with them. */
+void row_push_with(lua_State *L, int metatable);               /* [-1, +1] */
+
 /* True if the value at <index> is a row; one that has the cells of the change at <change>. */
 bool row_is(lua_State *L, int index);
 bool row_is_of(lua_State *L, int index, int change);

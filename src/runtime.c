@@ -242,6 +242,11 @@ bool runtime_batch(struct script *s, size_t source, uint64_t count, struct err *
     return emit_event(s, &(struct event_job){ source, EVENT_BATCH, count, NULL }, e);
 }
 
+bool runtime_truncate(struct script *s, size_t source, struct err *e)
+{
+    return emit_event(s, &(struct event_job){ source, EVENT_TRUNCATE, 0, NULL }, e);
+}
+
 bool runtime_ready(struct script *s, size_t source, struct err *e)
 {
     return emit_event(s, &(struct event_job){ source, EVENT_READY, 0, NULL }, e);

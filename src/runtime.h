@@ -43,6 +43,7 @@ bool runtime_finish(struct script *s, struct err *e) WARN_UNUSED;
 
 /* Events of a source. Each is a no-op where nobody listens. */
 bool runtime_batch(struct script *s, size_t source, uint64_t count, struct err *e) WARN_UNUSED;
+bool runtime_truncate(struct script *s, size_t source, struct err *e) WARN_UNUSED;
 bool runtime_ready(struct script *s, size_t source, struct err *e) WARN_UNUSED;
 bool runtime_schema(struct script *s, const struct batch *b, struct err *e) WARN_UNUSED;
 bool runtime_error(struct script *s, const struct batch *b, struct err *e) WARN_UNUSED;

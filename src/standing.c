@@ -161,6 +161,7 @@ static bool begin_snapshot(struct standing *s, struct db *db, enum standing_news
     if (s->survey.snapshot.xmin == s->survey.snapshot.xmax &&
         (s->polled = strdup(s->survey.snapshot.text)) == NULL)
         return err_memory(e);
+    s->position.reads += s->config->deletes;
     s->position.phase = PHASE_SNAPSHOT;
     s->is_ready = s->is_impatient = false;
     return true;

@@ -352,3 +352,21 @@ bool store_forget(struct store *s, const char *source, int *n, struct err *e)
     *n = sqlite3_total_changes(s->db) - before;
     return true;
 }
+
+/* ---- for known.c ---- */
+
+struct sqlite3 *store_sqlite(struct store *s)
+{
+    return s->db;
+}
+
+bool store_fail(const struct store *s, struct err *e)
+{
+    return fail(s, e);
+}
+
+bool store_damaged(const struct store *s, const char *what, struct err *e)
+{
+    return err_set(e, ERR_STATE, "the state file %s is damaged: the %s that were delivered cannot "
+                   "be read; restore the file, or forget all with --reset", s->path, what);
+}

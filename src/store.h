@@ -66,4 +66,10 @@ bool store_save(struct store *s, const char *source, const struct position *p,
  * were. */
 bool store_forget(struct store *s, const char *source, int *n, struct err *e) WARN_UNUSED;
 
+/* For known.c, which keeps tables of its own in the file. */
+struct sqlite3;
+struct sqlite3 *store_sqlite(struct store *s);
+bool store_fail(const struct store *s, struct err *e);
+bool store_damaged(const struct store *s, const char *what, struct err *e);
+
 #endif

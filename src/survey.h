@@ -28,6 +28,9 @@ struct source_config {
     uint64_t start_xid;
     int64_t interval_min_ms, interval_max_ms; /* alike unless adaptive */
     bool rls;
+    bool deletes;         /* looks for rows that are gone, and tells inserts from updates */
+    int64_t check_ms;     /* how often; 0: in every poll */
+    bool keeps_old, skips_unchanged;
 };
 
 void source_config_free(struct source_config *c);
@@ -51,6 +54,10 @@ bool survey_glance(struct survey *s, struct db *db, struct err *e) WARN_UNUSED;
 
 /* One statement, no transaction: the snapshot and the whole identity. */
 bool survey_identify(struct survey *s, struct db *db, struct err *e) WARN_UNUSED;
+
+/* Says in a line what would be captured. */
+void survey_report(const struct survey *v, const struct source_config *c, int server_version,
+                   struct buf *report);
 
 /* Leaves a transaction open that holds the lock and the snapshot. Keeps the shape that it
  * finds in <s> where nothing has changed. After a failure no transaction is open. */

@@ -15,6 +15,8 @@ void tracked_fini(struct tracked *t)
     position_fini(&t->position);
     xidset_fini(&t->delivered);
     buf_fini(&t->last.keys);
+    ledger_close(t->ledger);
+    batch_free(t->gone);
     while (t->parked != NULL)
         batch_free(batch_of(tracked_unpark(t)));
 }
@@ -26,6 +28,10 @@ void tracked_adopt(struct tracked *t, struct batch *b)
     free(b->position);
     b->position = NULL;
     t->is_known = t->is_unsaved = true;
+    t->position.learned = 0;
+    if (t->ledger != NULL)
+        ledger_mark(t->ledger, &t->position, ledger_last(t->ledger));
+    t->has_gone = t->last.is_gone = false;
     xidset_fini(&t->delivered);
     t->count = 0;
     t->last.is_known = false;
@@ -49,6 +55,9 @@ bool tracked_note_last(struct tracked *t, const struct batch *b, size_t from, si
 {
     struct buf *keys = &t->last.keys;
 
+    if (done == from && t->last.is_gone)
+        return true;
+    t->last.is_gone = false;
     t->last.is_known = t->is_known && (b->is_snapshot || b->is_ordered);
     t->last.is_snapshot = b->is_snapshot;
     if (!t->last.is_known || done == from)
@@ -56,6 +65,7 @@ bool tracked_note_last(struct tracked *t, const struct batch *b, size_t from, si
     t->last.xid = b->rows[done - 1].xid;
     t->last.leaf = b->leaf;
     t->last.end = b->end;
+    t->last.note = b->sides != NULL ? b->sides[done - 1].note : 0;
     if (!b->is_snapshot)
         buf_clear(keys);
     for (size_t i = b->is_snapshot ? from : done - 1; i < done; i++) {
@@ -67,10 +77,40 @@ bool tracked_note_last(struct tracked *t, const struct batch *b, size_t from, si
     return buf_ok(keys);
 }
 
+void tracked_gone(struct tracked *t, const struct batch *b, size_t from, size_t done)
+{
+    t->count += done - from;
+    if (done == from || (t->last.is_known && !t->last.is_gone))
+        return;
+    t->last.is_known = t->is_known;
+    t->last.is_gone = true;
+    t->last.note = b->sides[done - 1].note;
+}
+
+void tracked_name_failure(const char *source, const struct batch *b, size_t i, struct err *e)
+{
+    struct buf key;
+
+    buf_init(&key, 200);
+    if (i < b->n_rows && batch_row_key(b, &b->rows[i], &key)) {
+        for (char *p = key.data; *p != '\0'; p++)
+            if (*p == '\t')
+                *p = ',';
+        err_prefix(e, "source %s, key %s", source, key.data);
+    } else {
+        err_prefix(e, "source %s", source);
+    }
+    buf_fini(&key);
+}
+
 bool tracked_cut(const struct tracked *t, struct position *p)
 {
     const struct buf *keys = &t->last.keys;
 
+    if (t->ledger != NULL && t->last.note > 0)
+        ledger_mark(t->ledger, p, t->last.note);
+    if (t->last.is_gone)
+        return true;
     return t->last.is_snapshot
                ? position_add_done(p, t->last.leaf, t->last.end, keys->data, keys->len)
                : position_cut(p, &t->delivered, t->last.xid, keys->data, keys->len);
@@ -80,7 +120,7 @@ bool tracked_restart(struct tracked *t)
 {
     bool ok = !t->last.is_known || tracked_cut(t, &t->position);
 
-    t->last.is_known = false;
+    t->last.is_known = t->last.is_gone = false;
     xidset_fini(&t->delivered);
     return ok;
 }

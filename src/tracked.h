@@ -8,7 +8,7 @@
 #ifndef TRACKED_H
 #define TRACKED_H
 
-#include "batch.h"
+#include "ledger.h"
 #include "position_text.h"
 
 struct tracked {
@@ -22,9 +22,15 @@ struct tracked {
         bool is_known, is_snapshot;
         uint64_t xid;         /* of that row, in a poll */
         uint32_t leaf, end;   /* of the range */
+        bool is_gone;         /* nothing but deletes was delivered yet: it is where it was */
+        uint64_t note;        /* of the last change; 0: not noted */
         struct buf keys;      /* that row's key; of all rows of the range, a newline behind each */
     } last;
     struct queue_item *parked, **parked_end; /* taken from the queue while it was paused */
+    struct ledger *ledger;    /* owned; NULL: the source does not look for deletes */
+    bool has_gone;            /* the batch in hand began with deletes, so its rows do not begin it */
+    struct batch *gone;       /* deletes that are being delivered, <gone_done> of them done */
+    size_t gone_done;
     size_t resume;            /* rows of the first one that were delivered */
     bool is_settling;         /* all of them were, and what is left is to save the position */
 };
@@ -42,6 +48,12 @@ bool tracked_delivered(struct tracked *t, const struct batch *b, size_t from,
 /* And more is to come: notes where the batch may be cut. */
 bool tracked_note_last(struct tracked *t, const struct batch *b, size_t from,
                        size_t done) WARN_UNUSED;
+
+/* The same for deletes, which come before the rows. */
+void tracked_gone(struct tracked *t, const struct batch *b, size_t from, size_t done);
+
+/* What the change at row <i> was, which failed, for its error. */
+void tracked_name_failure(const char *source, const struct batch *b, size_t i, struct err *e);
 
 /* Moves <p>, a copy of the position or itself, behind the last row delivered. */
 bool tracked_cut(const struct tracked *t, struct position *p) WARN_UNUSED;

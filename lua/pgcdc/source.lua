@@ -14,12 +14,12 @@ local LEAST_INTERVAL = 0.01
 local fields = {
    table = true, pk = true, interval = true, connect = true, name = true, start = true,
    columns = true, where = true, rls = true, on_change = true, on_error = true,
-   dead_letter = true, soft_delete = true,
+   dead_letter = true, soft_delete = true, deletes = true, old = true, skip_unchanged = true,
 }
 
 -- Which of the host's events a script's event stands for.
 local ops = { read = true, upsert = true, insert = true, update = true, delete = true }
-local all_events = { batch = true, ready = true, schema = true, error = true }
+local all_events = { batch = true, ready = true, schema = true, error = true, truncate = true }
 local events = { change = ops }
 for event in pairs(all_events) do
    events[event] = { [event] = true }
@@ -46,6 +46,36 @@ local function interval(value)
    check.seconds(what .. "[1]", value[1], LEAST_INTERVAL)
    check.seconds(what .. "[2]", value[2], value[1])
    return value[1], value[2]
+end
+
+-- Whether rows that are gone are looked for, and every how many seconds (0: in each poll).
+local function deletes(value)
+   local what = "pgcdc.source: deletes"
+   if type(value) ~= "table" then
+      if value ~= nil then
+         check.type(what, value, "boolean", "table")
+      end
+      return value or false, 0
+   end
+   check.fields(what, value, { interval = true })
+   if value.interval == nil then
+      return true, 0
+   end
+   check.seconds(what .. ".interval", value.interval, LEAST_INTERVAL)
+   return true, value.interval
+end
+
+-- An option that is of use only with deletes.
+local function with_deletes(option, value, has_deletes)
+   if value == nil then
+      return false
+   end
+   check.type("pgcdc.source: " .. option, value, "boolean")
+   if value and not has_deletes then
+      check.fail("pgcdc.source: %s = true needs deletes = true, which keeps what it is held against",
+         option)
+   end
+   return value
 end
 
 local function start(value)
@@ -178,6 +208,7 @@ function Source.declare(spec)
       check.type("pgcdc.source: on_change", spec.on_change, "function")
    end
    local min, max = interval(spec.interval)
+   local has_deletes, check_interval = deletes(spec.deletes)
    local full_name = conninfo.table_name("pgcdc.source: table", spec.table)
    local source = setmetatable(stream.node("source"), Source)
    source.policy = failure.policy(spec.on_error)
@@ -195,6 +226,10 @@ function Source.declare(spec)
       where = spec.where,
       soft_delete = spec.soft_delete,
       rls = spec.rls or false,
+      deletes = has_deletes,
+      check_interval = check_interval,
+      old = with_deletes("old", spec.old, has_deletes),
+      skip_unchanged = with_deletes("skip_unchanged", spec.skip_unchanged, has_deletes),
    }
    sources[source.number] = source
    source.name = spec.name or full_name

@@ -1,0 +1,615 @@
+/* known.c -- the rows of a source that were delivered and not yet gone. floor 3
+ *
+ * The index is a table of slots with open addressing: the upper half of a
+ * hash beside the row's number. A row that is gone leaves no gap: what follows
+ * it moves up.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "known.h"
+
+#include <inttypes.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_LISTED 65536 /* rows that are gone and still in the file; beyond, it is searched */
+
+struct slot {
+    uint32_t tag; /* upper half of the hash */
+    uint32_t id;  /* 0: free */
+};
+
+/* A number of a row. */
+struct listed {
+    uint64_t note;
+    int64_t id;
+};
+
+struct list {
+    struct listed *v;
+    size_t n, cap;
+};
+
+struct known {
+    struct store *store; /* borrowed */
+    char table[32];
+    struct slot *slots;
+    size_t n_slots, n;   /* slots: a power of two */
+    struct bucket buckets[BUCKETS];
+    int64_t last_id;
+    struct list gone;    /* in the order of their notes */
+    bool has_more_gone;  /* than are listed */
+    struct buf held;     /* what was handed out: rows are written while it is needed */
+    struct buf older;    /* scratch */
+    sqlite3_stmt *get, *put, *drop, *clear, *drop_gone;
+};
+
+/* ---- the index ---- */
+
+static size_t home(const struct known *k, uint32_t tag)
+{
+    return (tag * 0x9e3779b1u >> 3) & (k->n_slots - 1);
+}
+
+static size_t next(const struct known *k, size_t i)
+{
+    return (i + 1) & (k->n_slots - 1);
+}
+
+static void place(struct known *k, struct slot slot)
+{
+    size_t i = home(k, slot.tag);
+
+    while (k->slots[i].id != 0)
+        i = next(k, i);
+    k->slots[i] = slot;
+}
+
+/* Room for one more. */
+static bool make_room(struct known *k, struct err *e)
+{
+    struct slot *old = k->slots;
+    size_t n_old = k->n_slots;
+
+    if ((k->n + 1) * 4 <= n_old * 3)
+        return true;
+    k->slots = calloc(n_old > 0 ? 2 * n_old : 1024, sizeof *k->slots);
+    if (k->slots == NULL) {
+        k->slots = old;
+        return err_memory(e);
+    }
+    k->n_slots = n_old > 0 ? 2 * n_old : 1024;
+    for (size_t i = 0; i < n_old; i++)
+        if (old[i].id != 0)
+            place(k, old[i]);
+    free(old);
+    return true;
+}
+
+static void count(struct known *k, uint64_t hash, int by)
+{
+    struct bucket *b = &k->buckets[hash >> BUCKET_SHIFT];
+
+    b->count += (uint64_t)by;
+    b->xor ^= hash;
+    k->n += (size_t)by;
+}
+
+static void add_slot(struct known *k, uint64_t hash, int64_t id)
+{
+    place(k, (struct slot){ (uint32_t)(hash >> 32), (uint32_t)id });
+    count(k, hash, 1);
+}
+
+static void drop_slot(struct known *k, uint64_t hash, int64_t id)
+{
+    uint32_t tag = (uint32_t)(hash >> 32);
+    size_t i = home(k, tag);
+
+    while (k->slots[i].id != (uint32_t)id)
+        i = next(k, i);
+    k->slots[i].id = 0;
+    for (size_t j = next(k, i); k->slots[j].id != 0; j = next(k, j)) {
+        struct slot slot = k->slots[j];
+
+        k->slots[j].id = 0;
+        place(k, slot);
+    }
+    count(k, hash, -1);
+}
+
+/* ---- states before ---- */
+
+/* In the column `older` a state is these numbers, then its row. */
+struct packed {
+    uint64_t note, xid, digest, reads;
+    uint32_t flags, form, len; /* len: of the row, and one more; 0: it was not kept */
+    uint32_t unused;
+};
+
+static void put_older(struct buf *b, const struct known_state *s)
+{
+    struct packed p = { s->note, s->xid, s->digest, s->reads, s->flags, s->form,
+                        s->row.p != NULL ? (uint32_t)s->row.len + 1 : 0, 0 };
+
+    buf_add(b, &p, sizeof p);
+    buf_add(b, s->row.p, s->row.p != NULL ? s->row.len : 0);
+}
+
+/* Takes the newest state off <older>. False: there is none. */
+static bool take_older(struct slice *older, struct known_state *s)
+{
+    struct packed p;
+    size_t len;
+
+    if (older->p == NULL || older->len < sizeof p)
+        return false;
+    memcpy(&p, older->p, sizeof p);
+    len = p.len > 0 ? p.len - 1 : 0;
+    if (older->len - sizeof p < len)
+        return false;
+    *s = (struct known_state){ p.note, p.xid, p.digest, p.reads, p.flags, p.form,
+                               { p.len > 0 ? older->p + sizeof p : NULL, len } };
+    older->p += sizeof p + len;
+    older->len -= sizeof p + len;
+    return true;
+}
+
+/* What is to stand in `older` when <row> gets another state: the one that it has and those
+ * before, back to the newest that was saved. */
+static bool make_older(struct known *k, const struct known_row *row, uint64_t saved, struct err *e)
+{
+    struct known_state s = row->now;
+    struct slice rest = row->older;
+
+    buf_clear(&k->older);
+    do {
+        put_older(&k->older, &s);
+    } while (s.note > saved && take_older(&rest, &s));
+    return buf_ok(&k->older) || err_memory(e);
+}
+
+/* ---- rows in the file ---- */
+
+static uint64_t mix(uint64_t h, const void *p, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        h = (h ^ ((const unsigned char *)p)[i]) * 1099511628211u;
+    return h;
+}
+
+/* FNV-1a: a flipped bit must not pass for a row. (Columns are no part of it: to open the file
+ * they need not be read.) */
+static int32_t sum_row(const struct known_row *r)
+{
+    const uint64_t numbers[] = { r->hash, r->now.note, r->now.xid, r->now.digest, r->now.reads,
+                                 r->now.flags };
+    uint64_t h = mix(mix(14695981039346656037u, numbers, sizeof numbers), r->key.p, r->key.len);
+
+    return (int32_t)(uint32_t)(h ^ h >> 32);
+}
+
+#define COLUMNS "id, hash, xid, digest, flags, note, sum, key, form"
+
+static struct slice read_slice(sqlite3_stmt *st, int i)
+{
+    struct slice s = { (const char *)sqlite3_column_blob(st, i),
+                       (size_t)sqlite3_column_bytes(st, i) };
+
+    if (s.p == NULL && sqlite3_column_type(st, i) != SQLITE_NULL)
+        s.p = "";
+    return s;
+}
+
+/* A row of `SELECT COLUMNS, row, older`. */
+static bool read_row(struct known *k, sqlite3_stmt *st, struct known_row *r, struct err *e)
+{
+    uint64_t flags = (uint64_t)sqlite3_column_int64(st, 4);
+
+    r->id = sqlite3_column_int64(st, 0);
+    r->hash = (uint64_t)sqlite3_column_int64(st, 1);
+    r->now.xid = (uint64_t)sqlite3_column_int64(st, 2);
+    r->now.digest = (uint64_t)sqlite3_column_int64(st, 3);
+    r->now.flags = (unsigned)(flags & ((1u << KNOWN_FLAGS) - 1));
+    r->now.reads = flags >> KNOWN_FLAGS;
+    r->now.note = (uint64_t)sqlite3_column_int64(st, 5);
+    r->key = read_slice(st, 7);
+    r->now.form = (uint32_t)sqlite3_column_int64(st, 8);
+    r->now.row = read_slice(st, 9);
+    r->older = read_slice(st, 10);
+    if (r->key.p == NULL || (int32_t)sqlite3_column_int64(st, 6) != sum_row(r))
+        return store_damaged(k->store, "rows", e);
+    return true;
+}
+
+/* Copies what <r> points to, since a write may change what SQLite has handed out. */
+static bool hold(struct known *k, struct known_row *r, struct err *e)
+{
+    struct slice *slices[] = { &r->key, &r->now.row, &r->older };
+    size_t at = 0;
+
+    buf_clear(&k->held);
+    for (size_t i = 0; i < 3; i++)
+        buf_add(&k->held, slices[i]->p, slices[i]->p != NULL ? slices[i]->len : 0);
+    sqlite3_reset(k->get);
+    if (!buf_ok(&k->held))
+        return err_memory(e);
+    for (size_t i = 0; i < 3; i++)
+        if (slices[i]->p != NULL) {
+            slices[i]->p = k->held.data + at;
+            at += slices[i]->len;
+        }
+    return true;
+}
+
+bool known_get(struct known *k, int64_t id, struct known_row *r, struct err *e)
+{
+    sqlite3_reset(k->get);
+    sqlite3_bind_int64(k->get, 1, id);
+    switch (sqlite3_step(k->get)) {
+    case SQLITE_ROW:
+        return read_row(k, k->get, r, e) && hold(k, r, e);
+    case SQLITE_DONE:
+        return store_damaged(k->store, "rows", e);
+    default:
+        return store_fail(k->store, e);
+    }
+}
+
+static bool step(struct known *k, sqlite3_stmt *st, struct err *e)
+{
+    bool ok = sqlite3_step(st) == SQLITE_DONE || store_fail(k->store, e);
+
+    sqlite3_reset(st);
+    sqlite3_clear_bindings(st);
+    return ok;
+}
+
+static void bind_slice(sqlite3_stmt *st, int i, struct slice s)
+{
+    if (s.p != NULL)
+        sqlite3_bind_blob64(st, i, s.p, s.len, SQLITE_STATIC);
+}
+
+/* Writes a row, in the place of the one with its id. */
+static bool write_row(struct known *k, const struct known_row *r, struct err *e)
+{
+    sqlite3_stmt *st = k->put;
+
+    sqlite3_bind_int64(st, 1, r->id);
+    sqlite3_bind_int64(st, 2, (sqlite3_int64)r->hash);
+    sqlite3_bind_int64(st, 3, (sqlite3_int64)r->now.xid);
+    sqlite3_bind_int64(st, 4, (sqlite3_int64)r->now.digest);
+    sqlite3_bind_int64(st, 5, (sqlite3_int64)(r->now.flags | r->now.reads << KNOWN_FLAGS));
+    sqlite3_bind_int64(st, 6, (sqlite3_int64)r->now.note);
+    sqlite3_bind_int64(st, 7, sum_row(r));
+    bind_slice(st, 8, r->key);
+    if (r->now.row.p != NULL)
+        sqlite3_bind_int64(st, 9, r->now.form);
+    bind_slice(st, 10, r->now.row);
+    bind_slice(st, 11, r->older);
+    return step(k, st, e);
+}
+
+static bool drop_row(struct known *k, int64_t id, struct err *e)
+{
+    sqlite3_bind_int64(k->drop, 1, id);
+    return step(k, k->drop, e);
+}
+
+/* ---- opening ---- */
+
+static bool add_listed(struct list *l, uint64_t note, int64_t id, struct err *e)
+{
+    if (l->n == l->cap) {
+        size_t cap = l->cap > 0 ? l->cap * 2 : 64;
+        struct listed *v = realloc(l->v, cap * sizeof *v);
+
+        if (v == NULL)
+            return err_memory(e);
+        l->v = v;
+        l->cap = cap;
+    }
+    l->v[l->n++] = (struct listed){ note, id };
+    return true;
+}
+
+static bool prepare(struct known *k, const char *format, sqlite3_stmt **st, struct err *e)
+{
+    char sql[400];
+
+    sqlite3_snprintf(sizeof sql, sql, format, k->table);
+    return sqlite3_prepare_v3(store_sqlite(k->store), sql, -1, SQLITE_PREPARE_PERSISTENT, st,
+                              NULL) == SQLITE_OK || store_fail(k->store, e);
+}
+
+static bool make_table(struct known *k, struct err *e)
+{
+    sqlite3_stmt *st = NULL;
+    bool ok = prepare(k, "CREATE TABLE IF NOT EXISTS %s (id INTEGER PRIMARY KEY, hash INTEGER NOT"
+                      " NULL, xid INTEGER NOT NULL, digest INTEGER NOT NULL, flags INTEGER NOT"
+                      " NULL, note INTEGER NOT NULL, sum INTEGER NOT NULL, key BLOB NOT NULL,"
+                      " form INTEGER, row BLOB, older BLOB)", &st, e) &&
+              step(k, st, e);
+
+    sqlite3_finalize(st);
+    return ok;
+}
+
+/* Reads all rows. Those that are not as they were at the change <noted>, or are gone, are put on
+ * the list <odd> instead of the index. */
+static bool load(struct known *k, uint64_t noted, struct list *odd, struct err *e)
+{
+    sqlite3_stmt *st = NULL;
+    bool ok = prepare(k, "SELECT " COLUMNS ", NULL, NULL FROM %s ORDER BY id", &st, e);
+    int got = SQLITE_DONE;
+
+    while (ok && (got = sqlite3_step(st)) == SQLITE_ROW) {
+        struct known_row r;
+
+        ok = read_row(k, st, &r, e);
+        if (!ok)
+            break;
+        k->last_id = r.id > k->last_id ? r.id : k->last_id;
+        if (r.now.note > noted || (r.now.flags & KNOWN_GONE)) {
+            ok = add_listed(odd, r.now.note, r.id, e);
+        } else {
+            ok = make_room(k, e);
+            if (ok)
+                add_slot(k, r.hash, r.id);
+        }
+    }
+    if (ok && got != SQLITE_DONE)
+        ok = store_fail(k->store, e);
+    sqlite3_finalize(st);
+    return ok;
+}
+
+/* Row <id> as it was at the change <noted>. <is_late>: rows that then were not there are looked
+ * at now, others were before. (A row may have come in the place of one that was reported gone:
+ * where that is undone, the older one stays.) */
+static bool undo(struct known *k, int64_t id, uint64_t noted, bool is_late, bool *is_done,
+                 struct err *e)
+{
+    struct known_row r, other;
+    struct slice key;
+    bool ok;
+
+    if (!known_get(k, id, &r, e))
+        return false;
+    while (r.now.note > noted && take_older(&r.older, &r.now))
+        ;
+    if (r.now.note > noted) {
+        r.now.note = 0;
+        r.now.flags = KNOWN_PENDING;
+    }
+    *is_done = ((r.now.flags & KNOWN_PENDING) != 0) == is_late;
+    if (!*is_done)
+        return true;
+    if (r.now.flags & KNOWN_GONE)
+        return drop_row(k, id, e);
+    if (is_late) {
+        char *copy = malloc(r.key.len + 1); /* known_find reads other rows by the way */
+
+        if (copy == NULL)
+            return err_memory(e);
+        memcpy(copy, r.key.p, r.key.len);
+        key = (struct slice){ copy, r.key.len };
+        ok = known_find(k, r.hash, key, &other, e);
+        free(copy);
+        if (!ok)
+            return false;
+        if (other.id != 0)
+            return drop_row(k, id, e);
+        if (!known_get(k, id, &r, e))
+            return false;
+        r.now.note = 0;
+        r.now.flags = KNOWN_PENDING;
+    }
+    if (!make_room(k, e))
+        return false;
+    add_slot(k, r.hash, id);
+    r.older = (struct slice){ NULL, 0 };
+    return write_row(k, &r, e);
+}
+
+static bool undo_all(struct known *k, uint64_t noted, struct list *odd, struct err *e)
+{
+    bool is_done;
+
+    if (odd->n == 0)
+        return true;
+    if (!store_begin(k->store, e))
+        return false;
+    for (int is_late = 0; is_late <= 1; is_late++)
+        for (size_t i = 0; i < odd->n; i++) {
+            if (odd->v[i].id == 0)
+                continue;
+            if (!undo(k, odd->v[i].id, noted, is_late != 0, &is_done, e)) {
+                store_rollback(k->store);
+                return false;
+            }
+            if (is_done)
+                odd->v[i].id = 0;
+        }
+    return store_commit(k->store, e);
+}
+
+struct known *known_open(struct store *store, const char *source, uint64_t noted, struct err *e)
+{
+    struct known *k = calloc(1, sizeof *k);
+    struct list odd = { NULL, 0, 0 };
+    bool ok;
+
+    if (k == NULL) {
+        err_memory(e);
+        return NULL;
+    }
+    k->store = store;
+    buf_init(&k->held, SIZE_MAX / 2);
+    buf_init(&k->older, SIZE_MAX / 2);
+    snprintf(k->table, sizeof k->table, "known_%016" PRIx64,
+             mix(14695981039346656037u, source, strlen(source)));
+    ok = make_table(k, e) &&
+         prepare(k, "SELECT " COLUMNS ", row, older FROM %s WHERE id = ?1", &k->get, e) &&
+         prepare(k, "INSERT OR REPLACE INTO %s (" COLUMNS ", row, older) VALUES"
+                 " (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)", &k->put, e) &&
+         prepare(k, "DELETE FROM %s WHERE id = ?1", &k->drop, e) &&
+         prepare(k, "DELETE FROM %s", &k->clear, e) &&
+         prepare(k, "DELETE FROM %s WHERE flags & 2 AND note <= ?1", &k->drop_gone, e) &&
+         load(k, noted, &odd, e) && undo_all(k, noted, &odd, e);
+    free(odd.v);
+    if (ok)
+        return k;
+    known_close(k);
+    return NULL;
+}
+
+void known_close(struct known *k)
+{
+    if (k == NULL)
+        return;
+    sqlite3_finalize(k->get);
+    sqlite3_finalize(k->put);
+    sqlite3_finalize(k->drop);
+    sqlite3_finalize(k->clear);
+    sqlite3_finalize(k->drop_gone);
+    buf_fini(&k->held);
+    buf_fini(&k->older);
+    free(k->gone.v);
+    free(k->slots);
+    free(k);
+}
+
+bool known_clear(struct known *k, struct err *e)
+{
+    if (!step(k, k->clear, e))
+        return false;
+    memset(k->buckets, 0, sizeof k->buckets);
+    if (k->slots != NULL)
+        memset(k->slots, 0, k->n_slots * sizeof *k->slots);
+    k->n = k->gone.n = 0;
+    k->has_more_gone = false;
+    return true;
+}
+
+size_t known_count(const struct known *k)
+{
+    return k->n;
+}
+
+const struct bucket *known_buckets(const struct known *k)
+{
+    return k->buckets;
+}
+
+/* ---- finding ---- */
+
+bool known_find(struct known *k, uint64_t hash, struct slice key, struct known_row *row,
+                struct err *e)
+{
+    uint32_t tag = (uint32_t)(hash >> 32);
+
+    for (size_t i = home(k, tag); k->n > 0 && k->slots[i].id != 0; i = next(k, i)) {
+        if (k->slots[i].tag != tag)
+            continue;
+        if (!known_get(k, k->slots[i].id, row, e))
+            return false;
+        if (row->hash == hash && row->key.len == key.len &&
+            memcmp(row->key.p, key.p, key.len) == 0)
+            return true;
+    }
+    *row = (struct known_row){ .hash = hash, .key = key };
+    return true;
+}
+
+bool known_count_hash(struct known *k, uint64_t hash, size_t *n, uint32_t *id, struct err *e)
+{
+    uint32_t tag = (uint32_t)(hash >> 32);
+    struct known_row row;
+
+    *n = 0;
+    for (size_t i = home(k, tag); k->n > 0 && k->slots[i].id != 0; i = next(k, i)) {
+        if (k->slots[i].tag != tag)
+            continue;
+        if (!known_get(k, k->slots[i].id, &row, e))
+            return false;
+        if (row.hash != hash)
+            continue;
+        ++*n;
+        *id = k->slots[i].id;
+    }
+    return true;
+}
+
+bool known_each(const struct known *k, const unsigned char *buckets, known_visit *visit, void *arg)
+{
+    for (size_t i = 0; i < k->n_slots; i++) {
+        const struct slot *s = &k->slots[i];
+        uint32_t bucket = s->tag >> (BUCKET_SHIFT - 32);
+
+        if (s->id != 0 && (buckets[bucket / 8] >> bucket % 8 & 1) && !visit(arg, s->id))
+            return false;
+    }
+    return true;
+}
+
+/* ---- changing ---- */
+
+static bool list_gone(struct known *k, uint64_t note, int64_t id, struct err *e)
+{
+    if (k->gone.n < MAX_LISTED)
+        return add_listed(&k->gone, note, id, e);
+    k->has_more_gone = true;
+    return true;
+}
+
+bool known_put(struct known *k, struct known_row *row, const struct known_state *to,
+               uint64_t saved, struct err *e)
+{
+    bool is_new = row->id == 0, is_gone = (to->flags & KNOWN_GONE) != 0;
+
+    if (is_new) {
+        if (k->last_id >= UINT32_MAX)
+            return err_set(e, ERR_STATE, "the state file has numbered four billion rows of a "
+                           "source; start it anew with --reset");
+        if (!make_room(k, e))
+            return false;
+        row->id = k->last_id + 1;
+        row->older = (struct slice){ NULL, 0 };
+    } else {
+        if (!make_older(k, row, saved, e))
+            return false;
+        row->older = (struct slice){ k->older.data, k->older.len };
+    }
+    row->now = *to;
+    if (!write_row(k, row, e))
+        return false;
+    if (is_new) {
+        k->last_id = row->id;
+        add_slot(k, row->hash, row->id);
+    }
+    if (!is_gone)
+        return true;
+    drop_slot(k, row->hash, row->id);
+    return list_gone(k, to->note, row->id, e);
+}
+
+bool known_purge(struct known *k, uint64_t saved, struct err *e)
+{
+    size_t n = 0;
+
+    if (k->has_more_gone && k->gone.n > 0 && k->gone.v[k->gone.n - 1].note <= saved) {
+        sqlite3_bind_int64(k->drop_gone, 1, (sqlite3_int64)saved);
+        k->gone.n = 0;
+        k->has_more_gone = false; /* what is left of them is dropped when the file is opened */
+        return step(k, k->drop_gone, e);
+    }
+    while (n < k->gone.n && k->gone.v[n].note <= saved)
+        if (!drop_row(k, k->gone.v[n++].id, e))
+            return false;
+    memmove(k->gone.v, k->gone.v + n, (k->gone.n - n) * sizeof *k->gone.v);
+    k->gone.n -= n;
+    return true;
+}
