@@ -7,6 +7,7 @@ local lu = require "luaunit"
 local native = require "native"
 local program = require "program"
 local scope = require "scope"
+local server = require "server"
 local wait = require "wait"
 
 local TestDeletes = {}
@@ -80,6 +81,422 @@ function TestDeletes.test_inserts_updates_and_deletes_are_told_apart()
    lu.assertEquals(gone.row, json.null)
    lu.assertStrContains(gone.id, "/deleted")
    lu.assertEquals(run(db, 'table = "t"', state), {})
+end
+
+-- Many at once, so that many buckets lack more than one row and their keys are asked for: the
+-- deletes still come before the inserts that take their place, and empty ones are told at once.
+function TestDeletes.test_many_deletes_come_before_what_takes_their_place()
+   local db = database [[
+      CREATE TABLE t (id bigint PRIMARY KEY, name text UNIQUE);
+      INSERT INTO t SELECT i, 'n' || i FROM generate_series(1, 40000) i]]
+   local state = new_state()
+   lu.assertEquals(#run(db, 'table = "t"', state), 40000)
+   db:exec [[
+      DELETE FROM t WHERE id % 2 = 0;
+      INSERT INTO t SELECT i + 100000, 'n' || i FROM generate_series(2, 10000, 2) i]]
+   local changes = run(db, 'table = "t"', state)
+   lu.assertEquals(#changes, 25000)
+   for i, change in ipairs(changes) do
+      lu.assertEquals(change.op, i <= 20000 and "delete" or "insert")
+      lu.assertEquals(i <= 20000 and change.key.id % 2 or 0, 0)
+   end
+   lu.assertEquals(run(db, 'table = "t"', state), {})
+end
+
+-- A running program finds what is gone in its next poll, or, with an interval, when it is due.
+function TestDeletes.test_found_while_it_runs()
+   local db = database "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2), (3)"
+   local p = program.start {
+      script = [[
+         pgcdc.source {table = "t", deletes = true, interval = 0.05, on_change = print}
+         pgcdc.source {table = "t", name = "slow", deletes = {interval = 1000}, interval = 0.05,
+            on_change = function(c) print("slow", c.op, c.key.id) end}]],
+      dsn = db, state = new_state(),
+   }
+   p:wait_changes(3)
+   db:exec "DELETE FROM t WHERE id = 2"
+   p:wait_changes(4)
+   db:exec "INSERT INTO t VALUES (2); DELETE FROM t WHERE id = 1"
+   p:wait_changes(6)
+   p:wait_until(function()
+      return p:stdout():find "slow\tupdate\t2" or p:stdout():find "slow\tinsert\t2"
+   end, 10, "the insert")
+   lu.assertNil(p:stdout():find "slow\tdelete")
+   local list = ops(p:changes())
+   lu.assertEquals({list[4], list[5], list[6]}, {"delete 2", "delete 1", "insert 2"})
+   lu.assertEquals(p:stop().status, 0)
+end
+
+-- TRUNCATE: an event, then a delete for each row; a table that is filled again meanwhile has only
+-- deletes and updates. VACUUM FULL moves rows to other files: nothing happened.
+function TestDeletes.test_truncate()
+   local db = database [[
+      CREATE TABLE t (id bigint PRIMARY KEY, v text);
+      INSERT INTO t SELECT i, 'v' FROM generate_series(1, 5000) i]]
+   local script = [[
+      local s = pgcdc.source {deletes = true, table = "t", on_change = print}
+      s:on("truncate", function(e) print("truncate", e.source) end)
+      s:on("batch", function(e) print("batch", e.count) end)]]
+   local state = new_state()
+   local function again()
+      return program.run {script = script, dsn = db, state = state, options = {"--once"}}
+   end
+   lu.assertEquals(#again().changes, 5000)
+   db:exec "VACUUM FULL t"
+   lu.assertEquals(again().stdout, "")
+   db:exec "TRUNCATE t"
+   local result = again()
+   lu.assertEquals(result.lines[1], "truncate\tpublic.t")
+   lu.assertEquals(#result.changes, 5000)
+   lu.assertEquals(result.lines[5002], "batch\t5000")
+   lu.assertEquals(#result.lines, 5002)
+   lu.assertEquals(again().stdout, "")
+   db:exec "INSERT INTO t VALUES (1, 'w'), (2, 'w')"
+   lu.assertEquals(ops(again().changes), {"insert 1", "insert 2"})
+   db:exec "TRUNCATE t; INSERT INTO t VALUES (2, 'x')"
+   result = again()
+   lu.assertNil(result.stdout:find "truncate")
+   lu.assertEquals(ops(result.changes), {"delete 1", "update 2"})
+end
+
+-- old = true: the row before, in updates and deletes, also after a restart; which columns differ.
+function TestDeletes.test_old_rows()
+   local db = database [[
+      CREATE TABLE t (id int PRIMARY KEY, a text, b numeric, doc jsonb);
+      INSERT INTO t VALUES (1, 'x', 1.50, '{"k": [1, 2]}'), (2, NULL, 2, NULL)]]
+   local script = [[
+      pgcdc.source {deletes = true, old = true, table = "t", on_change = function(c)
+         print(c)
+         print(c.op, c.old and tostring(c.old) or "-", c.changed and table.concat(c.changed, " "))
+         local names = {}
+         for name in pairs(c) do names[#names + 1] = name end
+         print(table.concat(names, " "))
+         if c.old then
+            c.old.a = "mine"
+            print(c)
+         end
+      end}]]
+   local state = new_state()
+   local function again()
+      return program.run {script = script, dsn = db, state = state, options = {"--once"}}
+   end
+   local first = again()
+   lu.assertEquals(#first.changes, 2)
+   lu.assertNil(first.changes[1].old)
+   lu.assertEquals(first.lines[2], "read\t-\tnil")
+   db:exec "UPDATE t SET a = 'y', b = 1.5 WHERE id = 1; DELETE FROM t WHERE id = 2"
+   local result = again()
+   local gone, _, update, mine = table.unpack(result.changes)
+   lu.assertEquals(gone.op, "delete")
+   lu.assertEquals(json.keys(gone), {"op", "schema", "table", "key", "row", "old", "xid", "ts",
+      "id"})
+   lu.assertEquals(gone.row, json.null)
+   lu.assertStrContains(result.lines[1], '"row":null,"old":{"id":2,"a":null,"b":2,"doc":null}')
+   lu.assertEquals(json.keys(update), {"op", "schema", "table", "key", "row", "old", "xid", "ts",
+      "id"})
+   lu.assertStrContains(result.lines[5],
+      '"old":{"id":1,"a":"x","b":1.50,"doc":{"k": [1, 2]}}')
+   lu.assertEquals(mine.old.a, "mine")
+   lu.assertEquals(result.lines[2], 'delete\t{"id":2,"a":null,"b":2,"doc":null}\tnil')
+   lu.assertEquals(result.lines[3], "op schema table source key old xid ts id")
+   lu.assertEquals(result.lines[6],
+      'update\t{"id":1,"a":"x","b":1.50,"doc":{"k": [1, 2]}}\ta b')
+   lu.assertEquals(result.lines[7], "op schema table source key row old xid ts id")
+end
+
+-- skip_unchanged: an update that changes nothing, and an ALTER TABLE that rewrites the table and
+-- leaves the columns as they were, go unheard; what follows is an update all the same.
+function TestDeletes.test_skip_unchanged()
+   local db = database [[
+      CREATE TABLE t (id int PRIMARY KEY, a int);
+      INSERT INTO t SELECT i, i FROM generate_series(1, 100) i]]
+   local fields, state = 'table = "t", skip_unchanged = true', new_state()
+   lu.assertEquals(#run(db, fields, state), 100)
+   db:exec "UPDATE t SET a = a; UPDATE t SET a = 0 WHERE id = 7"
+   lu.assertEquals(ops(run(db, fields, state)), {"update 7"})
+   db:exec "ALTER TABLE t ALTER COLUMN a TYPE bigint"
+   lu.assertEquals(run(db, fields, state), {})
+   db:exec "UPDATE t SET a = 1 WHERE id = 8"
+   lu.assertEquals(ops(run(db, fields, state)), {"update 8"})
+   db:exec "UPDATE t SET a = a WHERE id = 9"
+   lu.assertEquals(ops(run(db, 'table = "t"', state)), {"update 9"})
+end
+
+-- where: a row that has left it is gone, one that comes back is an insert.
+function TestDeletes.test_a_row_that_leaves_where_is_gone()
+   local db = database [[
+      CREATE TABLE t (id int PRIMARY KEY, open boolean);
+      INSERT INTO t VALUES (1, true), (2, true), (3, false)]]
+   local fields, state = 'table = "t", where = "open"', new_state()
+   lu.assertEquals(sorted(ops(run(db, fields, state))), {"read 1", "read 2"})
+   db:exec "UPDATE t SET open = NOT open"
+   lu.assertEquals(sorted(ops(run(db, fields, state))), {"delete 1", "delete 2", "insert 3"})
+   db:exec "UPDATE t SET open = true WHERE id = 1; DELETE FROM t WHERE id = 2"
+   lu.assertEquals(ops(run(db, fields, state)), {"insert 1"})
+end
+
+-- The rows of a partition that is detached or dropped are gone, those of one that is attached are
+-- there; a row that moves to another partition is updated.
+function TestDeletes.test_partitions()
+   local db = database [[
+      CREATE TABLE t (id int, part int, PRIMARY KEY (id, part)) PARTITION BY LIST (part);
+      CREATE TABLE t1 PARTITION OF t FOR VALUES IN (1);
+      CREATE TABLE t2 PARTITION OF t FOR VALUES IN (2);
+      CREATE TABLE t3 PARTITION OF t FOR VALUES IN (3);
+      CREATE TABLE t4 (id int, part int, PRIMARY KEY (id, part));
+      INSERT INTO t4 VALUES (8, 4);
+      INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)]]
+   local fields, state = 'table = "t", pk = "id"', new_state()
+   lu.assertEquals(#run(db, fields, state), 3)
+   db:exec "ALTER TABLE t DETACH PARTITION t2; ALTER TABLE t ATTACH PARTITION t4 FOR VALUES IN (4)"
+   local list = ops(run(db, fields, state))
+   lu.assertEquals(list[1], "delete 2")
+   lu.assertEquals(list[2]:match "%d", "8")
+   db:exec "UPDATE t SET part = 1 WHERE id = 8; DROP TABLE t3"
+   lu.assertEquals(ops(run(db, fields, state)), {"delete 3", "update 8"})
+   lu.assertEquals(run(db, fields, state), {})
+end
+
+-- Key types ------------------------------------------------------------------------------------
+
+local KEY_TYPES = {
+   {"int2", "i"}, {"int4", "-i"}, {"int8", "i * 10000000000"}, {"uuid", "md5(i::text)::uuid"},
+   {"text", "'k ' || i || ' \"\\é' || chr(9)"}, {"varchar(20)", "'K' || i"}, {"char(8)", "i::text"},
+   {"numeric(20,4)", "-i / 3.0"}, {"float8", "i / 3.0"}, {"boolean", "i > 3"},
+   {"timestamptz", "timestamptz '2001-02-03 04:05:06.789+01' + i * interval '0.1 s'"},
+   {"date", "date '2000-01-01' + i"}, {"bytea", "decode(md5(i::text), 'hex')"},
+   {"inet", "inet '10.0.0.0' + i"}, {"interval", "i * interval '1 hour'"},
+   {"int[]", "array[i, -i]"}, {"jsonb", "jsonb_build_object('k', i)"}, {"mood", "('m' || i)::mood"},
+   {"positive", "i"}, {"bit(8)", "i::bit(8)"},
+}
+
+-- Each type's rows are told apart, whatever the server can hash; in a key of two columns too.
+function TestDeletes.test_key_types()
+   local db = database [[
+      CREATE TYPE mood AS ENUM ('m1', 'm2', 'm3', 'm4', 'm5', 'm6');
+      CREATE DOMAIN positive AS int CHECK (value > 0)]]
+   local sources = {}
+   for n, case in ipairs(KEY_TYPES) do
+      local values = case[1] == "boolean" and "3, 4" or "1, 6"
+      db:exec(([[
+         CREATE TABLE "t %d" (v int, k %s, n int, PRIMARY KEY (k));
+         INSERT INTO "t %d" SELECT i, %s, i FROM generate_series(%s) i;
+         CREATE TABLE "u %d" (k %s, v int, n int, PRIMARY KEY (v, k));
+         INSERT INTO "u %d" SELECT %s, i, i FROM generate_series(%s) i]]):format(n, case[1], n,
+         case[2], values, n, case[1], n, case[2], values))
+      for _, prefix in ipairs {"t", "u"} do
+         sources[#sources + 1] = ([[
+            pgcdc.source {table = '"%s %d"', deletes = true, on_change = function(c)
+               print(%q, c.op, c.row and c.row.v or "-")
+            end}]]):format(prefix, n, prefix .. " " .. case[1])
+      end
+   end
+   local state = new_state()
+   local function again()
+      local result = program.run {
+         script = table.concat(sources, "\n"), dsn = db, state = state, options = {"--once"},
+      }
+      lu.assertEquals(result.status, 0, result.stderr)
+      return sorted(result.lines)
+   end
+   again()
+   for n in ipairs(KEY_TYPES) do
+      for _, prefix in ipairs {"t", "u"} do
+         db:exec(([[
+            DELETE FROM "%s %d" WHERE v = 3;
+            UPDATE "%s %d" SET n = 0 WHERE v = 4]]):format(prefix, n, prefix, n))
+      end
+   end
+   local expected = {}
+   for _, case in ipairs(KEY_TYPES) do
+      for _, prefix in ipairs {"t ", "u "} do
+         expected[#expected + 1] = prefix .. case[1] .. "\tdelete\t-"
+         expected[#expected + 1] = prefix .. case[1] .. "\tupdate\t4"
+      end
+   end
+   lu.assertEquals(again(), sorted(expected))
+   lu.assertEquals(again(), {})
+end
+
+-- Keys that are not unique, or NULL: no error, no end of questions, and the last one gone is told.
+function TestDeletes.test_keys_that_are_not_unique()
+   local db = database [[
+      CREATE TABLE t (k int, n int);
+      INSERT INTO t VALUES (1, 1), (1, 2), (2, 3), (NULL, 4), (NULL, 5)]]
+   local fields, state = 'table = "t", pk = "k"', new_state()
+   lu.assertEquals(#run(db, fields, state), 5)
+   lu.assertEquals(run(db, fields, state), {})
+   db:exec "DELETE FROM t WHERE n IN (1, 3, 4)"
+   local changes = run(db, fields, state)
+   lu.assertEquals(ops(changes), {"delete 2"})
+   db:exec "DELETE FROM t"
+   lu.assertEquals(#run(db, fields, state), 2)
+end
+
+-- Stops and kills ------------------------------------------------------------------------------
+
+-- A stop among the deletes, and behind them: each change comes once.
+function TestDeletes.test_stopped_in_between()
+   local db = database [[
+      CREATE TABLE t (id bigint PRIMARY KEY, v int);
+      INSERT INTO t SELECT i, 0 FROM generate_series(1, 3000) i]]
+   local script = [[
+      local n = 0
+      pgcdc.source {table = "t", deletes = true, on_change = function(c)
+         print(c)
+         n = n + 1
+         if n == 700 then pgcdc.stop() end
+      end}]]
+   local state = new_state()
+   run(db, 'table = "t"', state)
+   db:exec [[
+      DELETE FROM t WHERE id <= 1400;
+      UPDATE t SET v = 1 WHERE id > 2000;
+      INSERT INTO t SELECT i, 0 FROM generate_series(5001, 6000) i]]
+   local count, seen = {}, {}
+   for _ = 1, 5 do
+      local result = program.run {script = script, dsn = db, state = state, options = {"--once"}}
+      lu.assertEquals(result.status, 0)
+      for _, change in ipairs(result.changes) do
+         local id = change.op .. change.key.id
+         lu.assertNil(seen[id], id)
+         seen[id] = true
+         count[change.op] = (count[change.op] or 0) + 1
+      end
+   end
+   lu.assertEquals(count, {delete = 1400, update = 1000, insert = 1000})
+end
+
+-- A program that kills itself in the handler: what it had been given comes again as the same op,
+-- with the same row before; and what is gone by then is told to be gone.
+function TestDeletes.test_killed_in_a_handler()
+   local db = database [[
+      CREATE TABLE t (id int PRIMARY KEY, v text);
+      INSERT INTO t VALUES (1, 'a'), (2, 'a'), (3, 'a')]]
+   local state = new_state()
+   local function again(last)
+      return program.run {
+         script = ([[
+            pgcdc.source {table = "t", deletes = true, old = true, on_change = function(c)
+               print(c.op, c.key.id, c.row and c.row.v, c.old and c.old.v)
+               io.stdout:flush()
+               if c.key.id == %d then os.execute "kill -9 $PPID" end
+            end}]]):format(last),
+         dsn = db, state = state, options = {"--once"},
+      }
+   end
+   lu.assertEquals(#again(0).lines, 3)
+   db:exec [[
+      DELETE FROM t WHERE id = 1;
+      UPDATE t SET v = 'b' WHERE id = 2;
+      INSERT INTO t VALUES (4, 'a')]]
+   local expected = {"delete\t1\tnil\ta", "update\t2\tb\ta", "insert\t4\ta\tnil"}
+   lu.assertEquals(again(4).lines, expected)
+   lu.assertEquals(again(4).lines, expected)
+   db:exec "UPDATE t SET v = 'c' WHERE id = 2; DELETE FROM t WHERE id IN (3, 4)"
+   local lines = again(0).lines
+   lu.assertEquals(lines[4], "update\t2\tc\ta")
+   lu.assertEquals(sorted {lines[1], lines[2], lines[3]},
+      {"delete\t1\tnil\ta", "delete\t3\tnil\ta", "delete\t4\tnil\ta"})
+   lu.assertEquals(#lines, 4)
+   lu.assertEquals(again(0).lines, {})
+end
+
+-- Exactness ------------------------------------------------------------------------------------
+
+local SCRIPT = [[
+   pgcdc.source {table = "t", deletes = true, interval = 0.03, on_change = function(c)
+      print(c.op .. " " .. c.key.id .. " " .. (c.row and c.row.v or ""))
+   end}]]
+
+local WRITES = [[
+\set id random(1, 400)
+\set kind random(1, 5)
+\set v random(1, 1000000)
+BEGIN;
+\if :kind = 1
+DELETE FROM t WHERE id = :id;
+\elif :kind = 2
+DELETE FROM t WHERE id BETWEEN :id AND :id + 9;
+\elif :kind = 3
+UPDATE t SET v = :v WHERE id = :id;
+\else
+INSERT INTO t VALUES (:id, :v) ON CONFLICT (id) DO UPDATE SET v = excluded.v;
+\endif
+\if :kind = 4
+ROLLBACK;
+\else
+COMMIT;
+\endif
+]]
+
+local function write_all(db, seconds)
+   local path = scope.dir "pgbench" .. "/writes.sql"
+   local f = assert(io.open(path, "w"))
+   f:write(WRITES)
+   f:close()
+   return assert(native.spawn {
+      argv = {server.bin "pgbench", "-n", "-c", "4", "-R", "600", "-T", tostring(seconds), "-f", path, db:dsn()},
+      stdout = "null", stderr = "null",
+   })
+end
+
+-- What the script has seen: id -> v of the rows that are there.
+local function follow(live, lines, is_strict)
+   for _, line in ipairs(lines) do
+      local op, id, v = line:match "^(%l+) (%d+) (%d*)$"
+      if is_strict then
+         lu.assertEquals(live[id] ~= nil, op == "update" or op == "delete", line)
+      end
+      live[id] = op ~= "delete" and v or nil
+   end
+end
+
+local function assert_live(db, live)
+   local expected = {}
+   for _, row in ipairs(db:exec "SELECT id, v FROM t") do
+      expected[row[1] ] = row[2]
+   end
+   lu.assertEquals(live, expected)
+end
+
+local function exact_database()
+   return database [[
+      CREATE TABLE t (id int PRIMARY KEY, v int);
+      INSERT INTO t SELECT i, 0 FROM generate_series(1, 200) i;
+      INSERT INTO t SELECT i, 0 FROM generate_series(1000, 30000) i]]
+end
+
+-- Beside writers ops alternate as they must, and in the end the rows that are there are those that
+-- were told to be.
+function TestDeletes.test_exact_beside_writers()
+   local db = exact_database()
+   local state, live = new_state(), {}
+   local p = program.start {script = SCRIPT, dsn = db, state = state}
+   lu.assertEquals(write_all(db, 4):wait(30).exit, 0)
+   p:stop()
+   follow(live, p:lines(), true)
+   follow(live, program.run {script = SCRIPT, dsn = db, state = state, options = {"--once"}}.lines,
+      true)
+   assert_live(db, live)
+end
+
+-- The same under SIGKILL: changes may come again, and none is lost.
+function TestDeletes.test_exact_when_killed()
+   local db = exact_database()
+   local state, live = new_state(), {}
+   local writer = write_all(db, 4)
+   local over = native.now() + 4
+   while native.now() < over do
+      local p = program.start {script = SCRIPT, dsn = db, state = state}
+      local dies = native.now() + 0.05 + math.random() * 0.5
+      wait.until_(function() return native.now() > dies end, 5, "its time")
+      p:kill9()
+      follow(live, p:lines())
+   end
+   lu.assertEquals(writer:wait(30).exit, 0)
+   follow(live, program.run {script = SCRIPT, dsn = db, state = state, options = {"--once"}}.lines)
+   assert_live(db, live)
 end
 
 return TestDeletes
