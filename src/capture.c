@@ -193,7 +193,7 @@ static void begin_poll(struct capture *c)
     for (size_t i = 0; i < t->n_leaves; i++)
         if (position_leaf(&c->standing.position, t->leaves[i].oid) == NULL)
             c->step.has_new_leaves = true;
-    census_begin(&c->census, census_is_due(&c->census, c->standing.config), &c->standing.position, t);
+    census_begin(&c->census, c->standing.config, &c->standing.position, t);
     c->step.what = c->step.has_new_leaves ? READ_LEAF : READ_POLL;
 }
 

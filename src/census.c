@@ -10,7 +10,8 @@
 bool census_is_due(const struct census *c, const struct source_config *config)
 {
     return config->deletes &&
-           (c->is_owed || config->check_ms == 0 || clock_mono_ms() - c->last_ms >= config->check_ms);
+           (c->is_owed || config->check_ms == 0 ||
+            clock_mono_ms() - c->last_ms >= config->check_ms);
 }
 
 /* Every leaf that the position knows has another file now. */
@@ -25,11 +26,11 @@ static bool is_truncated(const struct position *p, const struct table_facts *now
     return p->n_leaves > 0 && now->n_leaves > 0;
 }
 
-void census_begin(struct census *c, bool is_wanted, const struct position *position,
-                  const struct table_facts *now)
+void census_begin(struct census *c, const struct source_config *config,
+                  const struct position *position, const struct table_facts *now)
 {
-    c->is_wanted = is_wanted;
-    c->is_owed = c->is_owed || is_wanted;
+    c->is_wanted = census_is_due(c, config);
+    c->is_owed = c->is_owed || c->is_wanted;
     c->is_truncated = c->is_truncated || is_truncated(position, now);
 }
 

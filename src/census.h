@@ -27,10 +27,10 @@ struct census {
 /* Is one due now? */
 bool census_is_due(const struct census *c, const struct source_config *config);
 
-/* A poll begins, which is to make one if <is_wanted>; the leaves that <position> knows are those
- * of the poll before. */
-void census_begin(struct census *c, bool is_wanted, const struct position *position,
-                  const struct table_facts *now);
+/* A poll begins, which makes one if it is due; the leaves that <position> knows are those of the
+ * poll before. */
+void census_begin(struct census *c, const struct source_config *config,
+                  const struct position *position, const struct table_facts *now);
 
 /* Forgets what the poll in hand brought; its end without one of census_complete. */
 void census_drop(struct census *c);

@@ -1,11 +1,8 @@
 /* known.c -- the rows of a source that were delivered and not yet gone. floor 3
- *
- * The index is a table of slots with open addressing: the upper half of a
- * hash beside the row's number. A row that is gone leaves no gap: what follows
- * it moves up.
- *
  * SPDX-License-Identifier: MIT */
 #include "known.h"
+
+#include "slots.h"
 
 #include <inttypes.h>
 #include <sqlite3.h>
@@ -14,11 +11,6 @@
 #include <string.h>
 
 #define MAX_LISTED 65536 /* rows that are gone and still in the file; beyond, it is searched */
-
-struct slot {
-    uint32_t tag; /* upper half of the hash */
-    uint32_t id;  /* 0: free */
-};
 
 /* A number of a row. */
 struct listed {
@@ -34,9 +26,7 @@ struct list {
 struct known {
     struct store *store; /* borrowed */
     char table[32];
-    struct slot *slots;
-    size_t n_slots, n;   /* slots: a power of two */
-    struct bucket buckets[BUCKETS];
+    struct slots slots;
     int64_t last_id;
     struct list gone;    /* in the order of their notes */
     bool has_more_gone;  /* than are listed */
@@ -44,80 +34,6 @@ struct known {
     struct buf older;    /* scratch */
     sqlite3_stmt *get, *put, *drop, *clear, *drop_gone;
 };
-
-/* ---- the index ---- */
-
-static size_t home(const struct known *k, uint32_t tag)
-{
-    return (tag * 0x9e3779b1u >> 3) & (k->n_slots - 1);
-}
-
-static size_t next(const struct known *k, size_t i)
-{
-    return (i + 1) & (k->n_slots - 1);
-}
-
-static void place(struct known *k, struct slot slot)
-{
-    size_t i = home(k, slot.tag);
-
-    while (k->slots[i].id != 0)
-        i = next(k, i);
-    k->slots[i] = slot;
-}
-
-/* Room for one more. */
-static bool make_room(struct known *k, struct err *e)
-{
-    struct slot *old = k->slots;
-    size_t n_old = k->n_slots;
-
-    if ((k->n + 1) * 4 <= n_old * 3)
-        return true;
-    k->slots = calloc(n_old > 0 ? 2 * n_old : 1024, sizeof *k->slots);
-    if (k->slots == NULL) {
-        k->slots = old;
-        return err_memory(e);
-    }
-    k->n_slots = n_old > 0 ? 2 * n_old : 1024;
-    for (size_t i = 0; i < n_old; i++)
-        if (old[i].id != 0)
-            place(k, old[i]);
-    free(old);
-    return true;
-}
-
-static void count(struct known *k, uint64_t hash, int by)
-{
-    struct bucket *b = &k->buckets[hash >> BUCKET_SHIFT];
-
-    b->count += (uint64_t)by;
-    b->xor ^= hash;
-    k->n += (size_t)by;
-}
-
-static void add_slot(struct known *k, uint64_t hash, int64_t id)
-{
-    place(k, (struct slot){ (uint32_t)(hash >> 32), (uint32_t)id });
-    count(k, hash, 1);
-}
-
-static void drop_slot(struct known *k, uint64_t hash, int64_t id)
-{
-    uint32_t tag = (uint32_t)(hash >> 32);
-    size_t i = home(k, tag);
-
-    while (k->slots[i].id != (uint32_t)id)
-        i = next(k, i);
-    k->slots[i].id = 0;
-    for (size_t j = next(k, i); k->slots[j].id != 0; j = next(k, j)) {
-        struct slot slot = k->slots[j];
-
-        k->slots[j].id = 0;
-        place(k, slot);
-    }
-    count(k, hash, -1);
-}
 
 /* ---- states before ---- */
 
@@ -172,14 +88,23 @@ static bool make_older(struct known *k, const struct known_row *row, uint64_t sa
 
 /* ---- rows in the file ---- */
 
+/* FNV-1a, eight bytes at a time. */
 static uint64_t mix(uint64_t h, const void *p, size_t len)
 {
-    for (size_t i = 0; i < len; i++)
-        h = (h ^ ((const unsigned char *)p)[i]) * 1099511628211u;
-    return h;
+    const char *s = p;
+    uint64_t word;
+
+    for (; len >= sizeof word; s += sizeof word, len -= sizeof word) {
+        memcpy(&word, s, sizeof word);
+        h = (h ^ word) * 1099511628211u;
+        h ^= h >> 32;
+    }
+    word = 0;
+    memcpy(&word, s, len);
+    return (h ^ word ^ len << 56) * 1099511628211u;
 }
 
-/* FNV-1a: a flipped bit must not pass for a row. (Columns are no part of it: to open the file
+/* A flipped bit must not pass for a row. (Columns are no part of it: to open the file
  * they need not be read.) */
 static int32_t sum_row(const struct known_row *r)
 {
@@ -355,9 +280,9 @@ static bool load(struct known *k, uint64_t noted, struct list *odd, struct err *
         if (r.now.note > noted || (r.now.flags & KNOWN_GONE)) {
             ok = add_listed(odd, r.now.note, r.id, e);
         } else {
-            ok = make_room(k, e);
+            ok = slots_make_room(&k->slots, e);
             if (ok)
-                add_slot(k, r.hash, r.id);
+                slots_add(&k->slots, r.hash, r.id);
         }
     }
     if (ok && got != SQLITE_DONE)
@@ -407,9 +332,9 @@ static bool undo(struct known *k, int64_t id, uint64_t noted, bool is_late, bool
         r.now.note = 0;
         r.now.flags = KNOWN_PENDING;
     }
-    if (!make_room(k, e))
+    if (!slots_make_room(&k->slots, e))
         return false;
-    add_slot(k, r.hash, id);
+    slots_add(&k->slots, r.hash, id);
     r.older = (struct slice){ NULL, 0 };
     return write_row(k, &r, e);
 }
@@ -478,7 +403,7 @@ void known_close(struct known *k)
     buf_fini(&k->held);
     buf_fini(&k->older);
     free(k->gone.v);
-    free(k->slots);
+    free(k->slots.v);
     free(k);
 }
 
@@ -486,35 +411,52 @@ bool known_clear(struct known *k, struct err *e)
 {
     if (!step(k, k->clear, e))
         return false;
-    memset(k->buckets, 0, sizeof k->buckets);
-    if (k->slots != NULL)
-        memset(k->slots, 0, k->n_slots * sizeof *k->slots);
-    k->n = k->gone.n = 0;
+    free(k->slots.v);
+    k->slots = (struct slots){ NULL, 0, 0, { { 0, 0 } } };
+    k->gone.n = 0;
     k->has_more_gone = false;
     return true;
 }
 
 size_t known_count(const struct known *k)
 {
-    return k->n;
+    return k->slots.n;
 }
 
 const struct bucket *known_buckets(const struct known *k)
 {
-    return k->buckets;
+    return k->slots.buckets;
 }
 
 /* ---- finding ---- */
+
+#define NONE SIZE_MAX
+
+/* Where rows with this tag may stand, one after the other. */
+static size_t occupied(const struct known *k, size_t i)
+{
+    return k->slots.v[i].id != 0 ? i : NONE;
+}
+
+static size_t first(const struct known *k, uint32_t tag)
+{
+    return k->slots.n > 0 ? occupied(k, slots_home(&k->slots, tag)) : NONE;
+}
+
+static size_t after(const struct known *k, size_t i)
+{
+    return occupied(k, slots_next(&k->slots, i));
+}
 
 bool known_find(struct known *k, uint64_t hash, struct slice key, struct known_row *row,
                 struct err *e)
 {
     uint32_t tag = (uint32_t)(hash >> 32);
 
-    for (size_t i = home(k, tag); k->n > 0 && k->slots[i].id != 0; i = next(k, i)) {
-        if (k->slots[i].tag != tag)
+    for (size_t i = first(k, tag); i < NONE; i = after(k, i)) {
+        if (k->slots.v[i].tag != tag)
             continue;
-        if (!known_get(k, k->slots[i].id, row, e))
+        if (!known_get(k, k->slots.v[i].id, row, e))
             return false;
         if (row->hash == hash && row->key.len == key.len &&
             memcmp(row->key.p, key.p, key.len) == 0)
@@ -530,23 +472,23 @@ bool known_count_hash(struct known *k, uint64_t hash, size_t *n, uint32_t *id, s
     struct known_row row;
 
     *n = 0;
-    for (size_t i = home(k, tag); k->n > 0 && k->slots[i].id != 0; i = next(k, i)) {
-        if (k->slots[i].tag != tag)
+    for (size_t i = first(k, tag); i < NONE; i = after(k, i)) {
+        if (k->slots.v[i].tag != tag)
             continue;
-        if (!known_get(k, k->slots[i].id, &row, e))
+        if (!known_get(k, k->slots.v[i].id, &row, e))
             return false;
         if (row.hash != hash)
             continue;
         ++*n;
-        *id = k->slots[i].id;
+        *id = k->slots.v[i].id;
     }
     return true;
 }
 
 bool known_each(const struct known *k, const unsigned char *buckets, known_visit *visit, void *arg)
 {
-    for (size_t i = 0; i < k->n_slots; i++) {
-        const struct slot *s = &k->slots[i];
+    for (size_t i = 0; i < k->slots.n_v; i++) {
+        const struct slot *s = &k->slots.v[i];
         uint32_t bucket = s->tag >> (BUCKET_SHIFT - 32);
 
         if (s->id != 0 && (buckets[bucket / 8] >> bucket % 8 & 1) && !visit(arg, s->id))
@@ -574,7 +516,7 @@ bool known_put(struct known *k, struct known_row *row, const struct known_state 
         if (k->last_id >= UINT32_MAX)
             return err_set(e, ERR_STATE, "the state file has numbered four billion rows of a "
                            "source; start it anew with --reset");
-        if (!make_room(k, e))
+        if (!slots_make_room(&k->slots, e))
             return false;
         row->id = k->last_id + 1;
         row->older = (struct slice){ NULL, 0 };
@@ -588,11 +530,11 @@ bool known_put(struct known *k, struct known_row *row, const struct known_state 
         return false;
     if (is_new) {
         k->last_id = row->id;
-        add_slot(k, row->hash, row->id);
+        slots_add(&k->slots, row->hash, row->id);
     }
     if (!is_gone)
         return true;
-    drop_slot(k, row->hash, row->id);
+    slots_drop(&k->slots, row->hash, row->id);
     return list_gone(k, to->note, row->id, e);
 }
 

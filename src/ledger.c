@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "ledger.h"
 
+#include "forms.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,6 +24,8 @@ struct ledger {
     struct store *store;        /* borrowed, like the next one */
     const struct source_config *config;
     struct known *known;
+    struct forms *forms;
+    uint32_t form;              /* of the rows in hand, see forms.h */
     struct buf key;             /* scratch, like the next one */
     struct buf bytes;
     uint64_t note;              /* of the last change */
@@ -52,7 +56,9 @@ struct ledger *ledger_open(struct store *store, const struct source_config *conf
     buf_init(&l->bytes, SIZE_MAX / 2);
     l->note = p != NULL ? p->noted : 0;
     l->is_learned = p != NULL ? p->learned != 0 : config->start == START_SNAPSHOT;
-    l->known = known_open(store, source, l->note, e);
+    l->forms = forms_open(store, source, e);
+    if (l->forms != NULL)
+        l->known = known_open(store, source, l->note, e);
     /* where it does not go on from there it begins anew */
     if (l->known != NULL && ((p != NULL && l->is_learned) || known_clear(l->known, e)))
         return l;
@@ -82,6 +88,7 @@ void ledger_close(struct ledger *l)
         return;
     drop_weighing(l);
     known_close(l->known);
+    forms_close(l->forms);
     shape_unref(l->shape);
     buf_fini(&l->key);
     buf_fini(&l->bytes);
@@ -122,7 +129,8 @@ static uint64_t digest(const char *p, size_t len)
 }
 
 /* What a row is called, given what is known of it. */
-static enum op choose_op(const struct batch *b, const struct row *row, const struct known_row *known)
+static enum op choose_op(const struct batch *b, const struct row *row,
+                         const struct known_row *known)
 {
     bool is_there = known->id != 0 && (known->now.flags & (KNOWN_PENDING | KNOWN_SOFT)) == 0;
 
@@ -146,16 +154,33 @@ static bool is_unchanged(const struct ledger *l, const struct batch *b, const st
 {
     if (known->id == 0 || (known->now.flags & KNOWN_PENDING) || known->now.digest != sum)
         return false;
-    return known->now.reads < reads_of(b) || (l->config->skips_unchanged && known->now.xid != row->xid);
+    return known->now.reads < reads_of(b) ||
+           (l->config->skips_unchanged && known->now.xid != row->xid);
 }
 
 /* Keeps the row before beside row <i>. */
-static bool keep_old(struct batch *b, size_t i, struct slice old)
+static bool keep_old(struct ledger *l, struct batch *b, size_t i, const struct known_state *old)
 {
-    if (!batch_add_bytes(b, old.p, old.len, &b->sides[i].old_start))
+    buf_clear(&l->bytes);
+    if (!forms_map(l->forms, old->form, old->row, b->shape, &l->bytes) ||
+        !batch_add_bytes(b, l->bytes.data, l->bytes.len, &b->sides[i].old_start))
         return false;
-    b->sides[i].old_len = (uint32_t)old.len;
+    b->sides[i].old_len = (uint32_t)l->bytes.len;
     return true;
+}
+
+/* Rows of this shape are to be noted. Where their key is another one than before, nothing is
+ * known any more: what there is will be learned. */
+static bool enter_shape(struct ledger *l, struct shape *shape, struct err *e)
+{
+    bool is_other_key;
+
+    if (!forms_enter(l->forms, shape, &l->form, &is_other_key, e))
+        return false;
+    if (!is_other_key)
+        return true;
+    l->is_learned = false;
+    return known_clear(l->known, e);
 }
 
 /* Notes a row, which becomes row <to> of the batch. *is_wanted: it is to be delivered. */
@@ -181,8 +206,9 @@ static bool note_row(struct ledger *l, struct batch *b, size_t from, size_t to, 
     b->rows[to] = row;
     b->sides[to] = (struct row_side){ .note = l->note };
     if (*is_wanted && l->config->keeps_old && known.now.row.p != NULL && row.op != OP_INSERT &&
-        row.op != OP_READ && !keep_old(b, to, known.now.row))
+        row.op != OP_READ && !keep_old(l, b, to, &known.now))
         return err_memory(e);
+    state.form = l->form;
     if (l->config->keeps_old)
         state.row = (struct slice){ b->bytes + row.start, row.len };
     return known_put(l->known, &known, &state, saved, e);
@@ -210,7 +236,7 @@ bool ledger_note(struct ledger *l, struct batch *b, uint64_t saved, struct err *
         return err_memory(e);
     if (!store_begin(l->store, e))
         return false;
-    ok = known_purge(l->known, saved, e);
+    ok = enter_shape(l, b->shape, e) && known_purge(l->known, saved, e);
     for (size_t i = 0; ok && i < b->n_rows; i++) {
         ok = note_row(l, b, i, n, saved, &is_wanted, e);
         n += is_wanted;
@@ -337,6 +363,8 @@ bool ledger_weigh(struct ledger *l, struct batch *b, const unsigned char **asked
     l->n_gone = l->at_gone = 0;
     shape_unref(l->shape);
     l->shape = shape_ref(b->shape);
+    if (!store_begin(l->store, e) || !commit(l, enter_shape(l, l->shape, e), e))
+        return false;
     l->weighing = v = calloc(1, sizeof *v);
     if (v == NULL || (v->counted = malloc(BUCKETS * sizeof *v->counted)) == NULL)
         return err_memory(e);
@@ -520,7 +548,7 @@ static bool note_gone(struct ledger *l, struct batch *b, uint32_t id, uint64_t s
             return err_memory(e);
         *side = (struct row_side){ .note = l->note, .is_gone = true };
         if (l->config->keeps_old && known.now.row.p != NULL &&
-            !keep_old(b, b->n_rows - 1, known.now.row))
+            !keep_old(l, b, b->n_rows - 1, &known.now))
             return err_memory(e);
     }
     return known_put(l->known, &known, &state, saved, e);

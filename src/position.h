@@ -47,7 +47,7 @@ struct position {
     struct leaf *leaves;    /* known leaves; ranges are read in this order */
     size_t n_leaves;
     uint64_t rows;          /* delivered by the snapshot so far, for the progress line */
-    uint64_t reads;         /* how many times the snapshot was begun, where deletes are looked for */
+    uint64_t reads;         /* how often the snapshot was begun, if we look for deletes */
     uint64_t noted;         /* number of the last change delivered, see known.h; 0: none is kept */
     uint64_t learned;       /* 1: every row there was has been noted */
     struct cut *cuts;       /* where polls were cut, for those xids that are not done yet */

@@ -194,43 +194,6 @@ static void keep_field(lua_State *L)
     lua_rawset(L, 1);
 }
 
-/* Pushes the row before as a row. */
-static void push_old(lua_State *L)
-{
-    push_shared(L, SHARED_ROW_MT);                             /* mt */
-    cells_push_of(L, 1);
-    lua_getiuservalue(L, -1, CELLS_OLD);
-    lua_remove(L, -2);                                         /* mt cells */
-    row_push_with(L, -2);                                      /* mt row */
-    lua_remove(L, -2);
-}
-
-/* Pushes the list of the columns of which the server sent something else than before. */
-static void push_changed(lua_State *L, struct form *f, struct cells *c)
-{
-    struct cells *old = NULL;
-    lua_Integer n = 0;
-
-    lua_getfield(L, 1, what_names[W_OLD]);
-    if (row_is(L, -1) && cells_form(L, -1)->shape == f->shape)
-        old = cells_at(L, -1, f);
-    if (old == NULL || c->is_gone) {
-        lua_pushnil(L);
-        return;
-    }
-    lua_createtable(L, 4, 0);
-    json_push_array_metatable(L);
-    lua_setmetatable(L, -2);
-    for (size_t i = 0; i < f->shape->n_row; i++) {
-        struct field a = cells_field(L, f, c, i), b = cells_field(L, f, old, i);
-
-        if (a.len == b.len && memcmp(a.p, b.p, a.len) == 0)
-            continue;
-        lua_pushstring(L, f->shape->columns[i].name);
-        lua_rawseti(L, -2, ++n);
-    }
-}
-
 static void push_what(lua_State *L, struct form *f, struct cells *c, enum what what)
 {
     struct buf *b = &script_of(L)->scratch;
@@ -277,11 +240,12 @@ static void push_what(lua_State *L, struct form *f, struct cells *c, enum what w
     case W_OLD:
         if (!c->has_old)
             break;
-        push_old(L);
+        push_shared(L, SHARED_ROW_MT);
+        row_push_old(L, 1, -1);
         keep_field(L);
         return;
     case W_CHANGED:
-        push_changed(L, f, c);
+        row_push_changed(L, f, 1);
         return;
     case W_COUNT:
         break;
@@ -474,18 +438,10 @@ static void put_touched(lua_State *L, const struct form *f, int index, struct bu
  * one before, that the change would give anyway. */
 static bool is_own_row(lua_State *L, int change)
 {
-    const struct cells *c = cells_find(L, change);
-    bool is_old;
+    const char *name = lua_tostring(L, -2);
 
-    if (strcmp(lua_tostring(L, -2), what_names[W_ROW]) == 0)
-        return row_is_of(L, -1, change);
-    if (strcmp(lua_tostring(L, -2), what_names[W_OLD]) != 0 || !c->has_old || !row_is(L, -1))
-        return false;
-    cells_push_of(L, change);                                  /* value cells */
-    lua_getiuservalue(L, -1, CELLS_OLD);                       /* value cells old */
-    is_old = lua_touserdata(L, -1) == cells_find(L, -3);
-    lua_pop(L, 2);
-    return is_old;
+    return (strcmp(name, what_names[W_ROW]) == 0 && row_is_of(L, -1, change)) ||
+           (strcmp(name, what_names[W_OLD]) == 0 && row_is_old_of(L, -1, change));
 }
 
 static void put_change(lua_State *L, int index, struct buf *b)

@@ -321,8 +321,7 @@ bool reader_answer(struct reader *r, size_t source, const unsigned char *asked)
     pthread_mutex_lock(&s->crew->mutex);
     is_asking = s->is_asking;
     s->is_asking = false;
-    s->has_asked = is_asking && asked != NULL;
-    if (s->has_asked)
+    if ((s->has_asked = is_asking && asked != NULL))
         memcpy(s->asked, asked, sizeof s->asked);
     pthread_cond_broadcast(&s->crew->changed);
     pthread_mutex_unlock(&s->crew->mutex);
@@ -334,7 +333,6 @@ struct outboxes {
     struct outbox rows, keys;
 };
 
-/* Reads what the step brings into the outboxes. */
 static bool read_step(struct source *s, struct db *db, struct outboxes *out, bool *had_rows,
                       struct err *e)
 {

@@ -361,14 +361,57 @@ void row_push_metatable(lua_State *L, int form)
     lua_remove(L, names);                                      /* mt */
 }
 
-void row_push_with(lua_State *L, int metatable)
+void row_push_old(lua_State *L, int index, int metatable)
 {
     metatable = lua_absindex(L, metatable);
-    lua_createtable(L, 0, 1);                                  /* cells row */
-    lua_insert(L, -2);                                         /* row cells */
+    index = lua_absindex(L, index);
+    lua_createtable(L, 0, 1);                                  /* row */
+    cells_push_of(L, index);
+    lua_getiuservalue(L, -1, CELLS_OLD);
+    lua_remove(L, -2);                                         /* row cells */
     cells_set(L, -2);
     lua_pushvalue(L, metatable);
     lua_setmetatable(L, -2);
+}
+
+bool row_is_old_of(lua_State *L, int index, int change)
+{
+    const struct cells *c = cells_find(L, change), *own = cells_find(L, index);
+    bool is;
+
+    if (!c->has_old || !row_is(L, index))
+        return false;
+    cells_push_of(L, change);                                  /* cells */
+    lua_getiuservalue(L, -1, CELLS_OLD);                       /* cells old */
+    is = lua_touserdata(L, -1) == own;
+    lua_pop(L, 2);
+    return is;
+}
+
+void row_push_changed(lua_State *L, const struct form *f, int change)
+{
+    struct cells *c = cells_at(L, change, f), *old = NULL;
+    lua_Integer n = 0;
+
+    lua_getfield(L, change, "old");                            /* old */
+    if (row_is(L, -1) && cells_form(L, -1)->shape == f->shape)
+        old = cells_at(L, -1, f);
+    lua_pop(L, 1);
+    if (old == NULL || c->is_gone) {
+        lua_pushnil(L);
+        return;
+    }
+    lua_createtable(L, 4, 0);                                  /* list */
+    json_push_array_metatable(L);
+    lua_setmetatable(L, -2);
+    for (size_t i = 0; i < f->shape->n_row; i++) {
+        struct field a = cells_field(L, f, c, i), b = cells_field(L, f, old, i);
+
+        if (a.len == b.len && memcmp(a.p, b.p, a.len) == 0)
+            continue;
+        lua_pushstring(L, f->shape->columns[i].name);
+        lua_rawseti(L, -2, ++n);
+    }
 }
 
 void row_push(lua_State *L, int index, int metatable)

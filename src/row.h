@@ -17,12 +17,17 @@ void row_push_metatable(lua_State *L, int form);               /* [-0, +1] */
 /* Pushes a row with the cells of the table at <index>; <metatable>: the index of its metatable. */
 void row_push(lua_State *L, int index, int metatable);         /* [-0, +1] */
 
-/* Replaces the cells on top of the stack by a row with them. */
-void row_push_with(lua_State *L, int metatable);               /* [-1, +1] */
+/* The same with the row before of the change at <index>, which has one. */
+void row_push_old(lua_State *L, int index, int metatable);     /* [-0, +1] */
+
+/* Pushes the list of the columns of which the server sent something else than in the row before;
+ * nil where that is not known. */
+void row_push_changed(lua_State *L, const struct form *f, int change); /* [-0, +1] */
 
 /* True if the value at <index> is a row; one that has the cells of the change at <change>. */
 bool row_is(lua_State *L, int index);
 bool row_is_of(lua_State *L, int index, int change);
+bool row_is_old_of(lua_State *L, int index, int change);
 
 /* Pushes what column <i> of the row at <index> is (or of the change that has its cells), whoever
  * set it; and what the script assigned to a name that is no column. */

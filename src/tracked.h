@@ -28,7 +28,7 @@ struct tracked {
     } last;
     struct queue_item *parked, **parked_end; /* taken from the queue while it was paused */
     struct ledger *ledger;    /* owned; NULL: the source does not look for deletes */
-    bool has_gone;            /* the batch in hand began with deletes, so its rows do not begin it */
+    bool has_gone;            /* the batch in hand began with deletes, not with its rows */
     struct batch *gone;       /* deletes that are being delivered, <gone_done> of them done */
     size_t gone_done;
     size_t resume;            /* rows of the first one that were delivered */

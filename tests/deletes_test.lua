@@ -436,7 +436,8 @@ local function write_all(db, seconds)
    f:write(WRITES)
    f:close()
    return assert(native.spawn {
-      argv = {server.bin "pgbench", "-n", "-c", "4", "-R", "600", "-T", tostring(seconds), "-f", path, db:dsn()},
+      argv = {server.bin "pgbench", "-n", "-c", "4", "-R", "600", "-T", tostring(seconds), "-f",
+              path, db:dsn()},
       stdout = "null", stderr = "null",
    })
 end

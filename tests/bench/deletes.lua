@@ -1,0 +1,143 @@
+-- deletes.lua: what deletes = true costs, as ratios of one run; lua5.4 tests/bench/deletes.lua ROWS
+-- SPDX-License-Identifier: MIT
+--
+-- Yardsticks as in bench.lua: C reads all rows with their xmin by psql, N counts them.
+
+local here = arg[0]:match "^(.*)/[^/]*$" or "."
+package.path = here .. "/../support/?.lua;" .. package.path
+package.cpath = here .. "/../../build/tests/?.so;" .. package.cpath
+
+local cluster = require "cluster"
+local native = require "native"
+local program = require "program"
+local scope = require "scope"
+local server = require "server"
+
+local rows = assert(math.tointeger(tonumber(arg[1] or "2000000")), "usage: deletes.lua [ROWS]")
+local runs = math.tointeger(tonumber(os.getenv "RUNS" or "3"))
+local patience = 120 + rows / 5000
+local database
+
+local function say(text, ...)
+   io.write(text:format(...), "\n")
+   io.flush()
+end
+
+local function line(what, measured, unit, limit)
+   say("%-50s %-18s %-16s %s", what, ("%.2f %s"):format(measured, unit),
+      ("<= %g %s"):format(limit, unit), measured <= limit and "met" or "MISSED")
+end
+
+local function median(measure)
+   local list = {}
+   for i = 1, runs do
+      list[i] = measure(i)
+   end
+   table.sort(list)
+   return list[(runs + 1) // 2]
+end
+
+local function psql(sql)
+   local start = native.now()
+   local proc = assert(native.spawn {
+      argv = {server.bin "psql", "-X", "-q", "-d", database:dsn(), "-c", sql},
+      env = {PGOPTIONS = "-c max_parallel_workers_per_gather=0"}, stdout = "null",
+   })
+   assert(proc:wait(patience).exit == 0)
+   return native.now() - start
+end
+
+local function run(name, state)
+   local result = program.run {
+      script = ([[
+         pgcdc.source {table = %q, deletes = true}:on("batch", function(b) print(b.count) end)]])
+         :format(name),
+      dsn = database, state = state, deadline = patience, options = {"--once"},
+   }
+   assert(result.status == 0, result.stderr)
+   local sum = 0
+   for _, text in ipairs(result.lines) do
+      sum = sum + tonumber(text)
+   end
+   return result, sum
+end
+
+local function file_size(path)
+   local f = assert(io.open(path, "rb"))
+   local size = f:seek "end"
+   f:close()
+   return size
+end
+
+local function measure(name, key, limit)
+   database:exec(([[
+      create table %s (id %s primary key, name text, email text, amount numeric(12,2),
+                       created timestamptz, active bool, note text)]]):format(name,
+      key == "i" and "bigint" or "uuid"))
+   database:exec(([[
+      insert into %s select %s, 'name ' || i, 'user' || i || '@example.com', (i %% 1000000) / 100.0,
+                           timestamptz '2020-01-01' + i * interval '1 second', i %% 3 = 0,
+                           md5(i::text)
+      from generate_series(1, %d) i]]):format(name, key, rows), patience)
+   database:exec("vacuum analyze " .. name, patience)
+   database:exec("checkpoint", patience)
+   local c = median(function()
+      return psql("copy (select xmin, * from " .. name .. ") to stdout")
+   end)
+   local n = median(function() return psql("select count(*) from " .. name) end)
+   local state, peak
+   local snapshot = median(function()
+      state = scope.dir "state" .. "/state.db"
+      local result, sum = run(name, state)
+      assert(sum == rows, sum)
+      peak = result.maxrss_kb / 1024
+      return result.seconds
+   end)
+   say("%s: C = %.3f s, N = %.3f s, snapshot %.3f s", key, c, n, snapshot)
+   line("snapshot with deletes, " .. key, snapshot / c, "C", limit)
+   line("  peak memory", peak, "MB", 80)
+   line("  state file, a row", file_size(state) / rows, "bytes", 80)
+   local check = median(function()
+      database:exec(([[delete from %s where id in
+         (select id from %s tablesample system (0.2) limit 10)]]):format(name, name), patience)
+      local result, sum = run(name, state)
+      assert(sum == 10, sum)
+      peak = result.maxrss_kb / 1024
+      return result.seconds
+   end)
+   line("  a check that finds 10 rows gone, with the start", check / n, "N", 6)
+   line("  peak memory", peak, "MB", 80)
+   local watcher = program.start {
+      script = ([[
+         local t = pgcdc.source {table = %q, deletes = true, interval = 0.01}
+         t:on("batch", function(b) print(b.count) end)]]):format(name),
+      dsn = database, state = state, options = {"--log-level", "warn"},
+   }
+   local seen = 0
+   local running = median(function()
+      native.sleep(1)
+      database:exec(([[delete from %s where id in
+         (select id from %s tablesample system (0.2) limit 10)]]):format(name, name), patience)
+      local start = native.now()
+      watcher:wait_until(function() return #watcher:lines() > seen end, patience, "the deletes")
+      seen = seen + 1
+      return native.now() - start
+   end)
+   watcher:stop()
+   line("  the same in a program that runs", running / n, "N", 6)
+   say("  bytes of a tally: %s", database:value(([[
+      select sum(length(b::text) + length(c::text) + length(x::text) + 3 + 5) from (
+         select h >> 50 & 16383 b, count(*) c, bit_xor(h) x from (
+            select %s h from %s offset 0) s group by 1) s]]):format(
+               key == "i" and "hashint8extended(id, 0)" or "uuid_hash_extended(id, 0)", name)))
+end
+
+scope.begin_run()
+local bench = cluster.new {name = "bench", conf = {
+   shared_buffers = "1GB", max_wal_size = "8GB", checkpoint_timeout = "1h",
+}}
+database = bench:database {name = "bench", keep = true}
+measure("t", "i", 2.5)
+measure("u", "md5(i::text)::uuid", 6)
+local problem = scope.end_run()
+assert(not problem, problem)
