@@ -115,6 +115,27 @@ local function array(list)
    return setmetatable(list, raw.array_metatable)
 end
 
+-- Those that can share a transaction (whose `together` is the same) are flushed in one.
+local function flush_targets(targets, savepoint)
+   local done = {}
+   for _, keeper in ipairs(targets) do
+      local sink = keeper.sink
+      if not done[sink] then
+         local parts = {}
+         for _, other in ipairs(targets) do
+            if other.sink == sink or sink.together and other.sink.together == sink.together then
+               parts[#parts + 1] = { sink = other.sink }
+               done[other.sink] = true
+            end
+         end
+         keep.call(sink, sink.flush_together and "flush_together" or "flush", savepoint, parts)
+         for _, part in ipairs(parts) do
+            keep.sink(part.sink).is_dirty = false
+         end
+      end
+   end
+end
+
 -- Lets the sinks that store savepoints with their data do so, then saves it here.
 local function commit(members, records)
    local targets = {}
@@ -135,10 +156,7 @@ local function commit(members, records)
          plain[i] = { record[1], record[2], record[3], record[4] }
       end
       local savepoint = raw.encode { serial = serial, records = array(plain) }
-      for _, keeper in ipairs(targets) do
-         keep.call(keeper.sink, "flush", savepoint)
-         keeper.is_dirty = false
-      end
+      flush_targets(targets, savepoint)
    end
    raw.save(records)
    for _, keeper in ipairs(keep.list) do
