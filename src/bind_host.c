@@ -251,7 +251,8 @@ void bind_host(lua_State *L)
     static const luaL_Reg functions[] = {
         { "encode", encode }, { "decode", decode }, { "log", log_message }, { "stop", stop },
         { "usage", usage }, { "fail", fail }, { "try", try },
-        { "where", where }, { "place", place }, { "traceback", traceback }, { "nearest", nearest }, { "now", now }, { "hook", hook },
+        { "where", where }, { "place", place }, { "traceback", traceback },
+        { "nearest", nearest }, { "now", now }, { "hook", hook },
         { NULL, NULL },
     };
     const struct script *s = script_of(L);

@@ -1,4 +1,4 @@
--- exactly_once_test.lua: bundled scripts under SIGKILL while pgbench writes: nothing lost or doubled.
+-- exactly_once_test.lua: bundled scripts under SIGKILL: nothing lost, nothing doubled.
 -- SPDX-License-Identifier: MIT
 --
 -- $PGCDC_SOAK_SECONDS: how long pgbench writes (default 30); $PGCDC_TEST_SEED: when who is killed.

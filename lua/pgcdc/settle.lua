@@ -241,13 +241,19 @@ local function save_now(members, positions)
    end
 end
 
--- The newest moment that waits and that nothing holds any more.
+-- The newest moment that waits such that nothing holds it any more, nor one before it. (Of other
+-- sources, those before it may be: they were of another group then.)
 local function newest_free(members)
-   for i = #waiting, 1, -1 do
-      if shares(waiting[i].members, members) and is_free(waiting[i].members) then
-         return i
+   local newest
+   for i, moment in ipairs(waiting) do
+      if shares(moment.members, members) then
+         if not is_free(moment.members) then
+            break
+         end
+         newest = i
       end
    end
+   return newest
 end
 
 local function save_free(members)
@@ -279,7 +285,7 @@ end
 --- `is_moment`: a batch has ended, so that this is a moment to remember.
 --- Returns true if these positions are saved, or remembered to be saved.
 function settle.settle(positions, members, is_moment)
-   hold.has_released = false
+   hold.has_released = hold.has_released and is_moment -- of other sources, if it is one
    for source in pairs(members) do
       members[source] = keep.seqs[source] or 0
    end
