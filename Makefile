@@ -12,8 +12,7 @@ SANITIZE ?=
 ROOMS_0 = err buf words utf8 hash clock log queue
 ROOMS_1 = db types
 ROOMS_2 = table horizon identity position position_text query batch survey standing keyset \
-	capture spool outbox \
-	reader
+	capture spool outbox reader
 ROOMS_3 = store
 ROOMS_4 = pool script json cells row push copy link reshape bind_source bind_store bind_file \
 	bind_csv bind_child bind_db bind_lines bind_copy bind_host runtime
