@@ -399,7 +399,7 @@ static bool is_complete(const struct host *h, const struct timers *t)
 {
     if (h->n_sources == 0)
         return t->wait_ms < 0;
-    if (h->n_done < h->n_sources || t->has_windows)
+    if (h->n_done < h->n_sources || t->has_windows || h->is_unsettled)
         return false;
     for (size_t i = 0; i < h->n_sources; i++)
         if (h->sources[i].parked != NULL)
@@ -416,8 +416,10 @@ static bool loop(struct host *h, struct err *e)
         /* timers first: one of them may let a source go on */
         if (!runtime_timers(h->script, &t, e))
             return false;
-        if (((t.has_released && h->script->is_waiting) || h->is_unsettled) && !settle_all(h, e))
-            return false;
+        if ((t.has_released && h->script->is_waiting) || h->is_unsettled) {
+            if (!settle_all(h, e) || !runtime_timers(h->script, &t, e)) /* it may have set one */
+                return false;
+        }
         if (!handle_next(h, &idle, e))
             return false;
         if (script_should_stop(h->script)) {

@@ -8,6 +8,7 @@ local cluster = require "cluster"
 local json = require "json"
 local killing = require "killing"
 local lu = require "luaunit"
+local native = require "native"
 local program = require "program"
 local scope = require "scope"
 
@@ -297,6 +298,7 @@ function TestHolding.test_kills()
             :sink(file_sink(pgcdc.args.dir .. "/parts", "parts"))
          ids:delay(0.02):sink(file_sink(pgcdc.args.dir .. "/delayed", "delayed"))]],
       write = function(n)
+         native.sleep(0.002)
          conn:exec(("insert into t select i, i %% 7 from generate_series(%d, %d) i"):format(
             10000 + n * 100, 10000 + n * 100 + math.random(0, 20)))
       end}

@@ -74,7 +74,8 @@ function TestSinksExec.test_what_it_inherits()
    lu.assertStrContains(result.stderr, "was ended by signal 13")
    local blocked, ignored = result.stdout:match "SigBlk:%s*(%x+)%s*SigIgn:%s*(%x+)"
    lu.assertEquals(tonumber(blocked, 16), 0)
-   lu.assertEquals(tonumber(ignored, 16), 1 << 1 | 1 << 2) -- SIGINT and SIGQUIT
+   -- SIGINT and SIGQUIT; the C library's own, which it may have inherited ignored, do not count
+   lu.assertEquals(tonumber(ignored, 16) & 0x7fffffff, 1 << 1 | 1 << 2)
    lu.assertStrMatches(result.stdout:match "^[^S]*", "%d*\n?") -- the shell's own, at most
    lu.assertNotStrContains(result.stdout, "not here")
 end

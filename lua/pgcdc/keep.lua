@@ -171,6 +171,11 @@ local function capture_sink(keeper, records)
    end
 end
 
+--- True if there is any sink.
+function keep.has_sinks()
+   return sink_count > 0
+end
+
 --- Makes a sink known, if it is not yet. Returns its keeper.
 function keep.sink(sink)
    if by_sink[sink] then

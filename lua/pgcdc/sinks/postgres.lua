@@ -143,6 +143,10 @@ local function prepare(self, layout)
       local facts = postgres_target.prepare(function(...)
          return link:run(...)
       end, self.table, layout, self.mode, self.create, log(self))
+      if facts.is_made and not link.is_new[self.name] then
+         log(self)("warn", "the table was gone from the target, and what had been written to it"
+            .. " does not come again by itself: --reset reads the source from the start")
+      end
       link.temporaries = link.temporaries + 1
       layout.statements = postgres_sql.build(layout, facts, self.mode,
          "pgcdc_rows_" .. link.temporaries)
@@ -232,6 +236,7 @@ local function commit(link, batch)
    end)
    for _, part in ipairs(batch) do
       for _, layout in ipairs(part.layouts) do
+         link.is_new[part.sink.name] = false
          layout.lines:clear()
          if layout.gone then
             layout.gone:clear()

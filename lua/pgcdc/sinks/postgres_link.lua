@@ -11,7 +11,7 @@ local keep = require "pgcdc.keep"
 
 local BEGIN = [[
    BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = 0;
-   SET LOCAL lock_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0;
+   SET LOCAL lock_timeout = '10s'; SET LOCAL idle_in_transaction_session_timeout = 0;
    SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD';
    SET LOCAL IntervalStyle = 'postgres'; SET LOCAL client_encoding = 'UTF8';
    SET LOCAL standard_conforming_strings = on;
@@ -22,7 +22,7 @@ local POSITION = [[
    CREATE TABLE IF NOT EXISTS pgcdc.position (pipeline text, sink text, savepoint text,
       flush text, saved timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (pipeline, sink))]]
 
-local LONGEST_WAIT = 60
+local LONGEST_WAIT = 60 -- seconds
 
 local OURS = " FROM pgcdc.position WHERE pipeline = $1 AND sink = $2"
 
@@ -182,6 +182,7 @@ function Link:recall(name)
       row = self:run("SELECT savepoint, flush" .. OURS, self.pipeline, name)[1]
    end)
    self.flushed[name], self.is_recalled[name] = row.flush, true
+   self.is_new[name] = row.savepoint == nil
    return row.savepoint
 end
 
@@ -236,6 +237,7 @@ return function(conninfo)
       wait = 0,
       flushed = {},     -- sink's name -> token in pgcdc.position
       is_recalled = {}, -- sink's name -> that is known
+      is_new = {},      -- sink's name -> nothing had been stored when it was recalled
       tried = {},       -- batches whose transaction failed, or may have failed; see postgres.lua
    }, Link)
    return links[conninfo]
