@@ -261,6 +261,55 @@ function TestHolding.test_an_operator_made_by_hand()
    lu.assertEquals(again(db, script, state), "")
 end
 
+-- The same without a database, as the host calls it: a moment in the middle of a batch of t, of
+-- which something is held, comes before what is passed on later in that batch. It must not be saved
+-- when that is let go, should the positions of then not be known.
+function TestHolding.test_a_moment_in_the_middle_of_a_batch()
+   local result = program.run {state = false, dsn = "host=/nonexistent", script = [[
+      local raw, hold, keep = require "pgcdc.raw", require "pgcdc.hold", require "pgcdc.keep"
+      local failure, source = require "pgcdc.failure", require "pgcdc.source"
+      function raw.save(records)
+         for _, r in ipairs(records) do print(r[1], r[2], r[4]) end
+      end
+      local t, u = pgcdc.source {table = "t", name = "t"}, pgcdc.source {table = "u", name = "u"}
+      local n = 0
+      local both = {name = "both", write = function() n = n + 1 end}
+      function both.flush() return n end
+      t:partition(2):sink(both)
+      u:sink(both)
+      local function deliver(s, seq, x)
+         keep.enter(s.number, seq)
+         s:emit(x)
+         hold.leave()
+      end
+      local function settle(s, positions, is_moment)
+         print("settle", s.name)
+         local list = positions and {[t.number] = positions.t, [u.number] = positions.u}
+         failure.settle(source.by_number(s.number), list,
+            {[t.number] = true, [u.number] = true}, is_moment)
+      end
+      deliver(t, 1, "a") deliver(t, 1, "b")    -- the sink meets t
+      settle(t, {t = "t1"}, true)
+      deliver(u, 1, "c")                       -- and u
+      settle(u, {u = "u1"}, true)
+      deliver(t, 2, "d")                       -- held
+      deliver(u, 2, "e")
+      settle(u, {t = "t1 and d", u = "u2"}, true)
+      deliver(u, 3, "f")                       -- in the middle of what cannot be cut
+      deliver(t, 2, "g")                       -- lets d go
+      settle(t, nil, false)
+      settle(t, nil, true)                     -- the end of that batch
+      deliver(t, 3, "h")                       -- held
+      settle(t, nil, true)
+      deliver(t, 4, "i")
+      settle(t, {t = "t4", u = "u3"}, true)
+      os.exit(0)]]}
+   lu.assertEquals(result.status, 0, result.stderr)
+   lu.assertEquals(result.stdout:gsub("\n", ", "), "settle\tt, sink\tboth\t1, position\tt\tt1, "
+      .. "settle\tu, sink\tboth\t2, position\tu\tu1, settle\tu, settle\tt, settle\tt, "
+      .. "settle\tt, settle\tt, sink\tboth\t6, position\tt\tt4, position\tu\tu3, ")
+end
+
 -- SIGKILL at random ----------------------------------------------------------------------------
 
 -- The lines of a file, as a list and how often each of them is there.
@@ -280,7 +329,7 @@ function TestHolding.test_kills()
    local db, dir = database(), scope.dir()
    local conn = db:connection()
    conn:exec "insert into t select i, i % 7 from generate_series(1, 1000) i"
-   local _, kills = killing.run {dsn = db, state = dir .. "/state.db",
+   local _, kills = killing.run {dsn = db, stops = true, state = dir .. "/state.db",
       args = {dir = dir}, options = {"--log-level=warn"}, life = 0.5,
       script = killing.file_sink .. [[
          local st = pgcdc.state "n"
@@ -329,7 +378,7 @@ end
 function TestHolding.test_kills_of_a_delay_that_is_alone()
    local db, dir = database(), scope.dir()
    local conn = db:connection()
-   local _, kills = killing.run {dsn = db, state = dir .. "/state.db", seconds = 3,
+   local _, kills = killing.run {dsn = db, stops = true, state = dir .. "/state.db", seconds = 3,
       args = {dir = dir}, options = {"--log-level=warn"}, life = 0.3,
       script = killing.file_sink .. [[
          local s = pgcdc.source {table = "t", name = "t", interval = 0.05}

@@ -317,6 +317,23 @@ function TestState.test_a_flush_that_fails_loses_no_state()
    lu.assertEquals(run(db, script, 0, {state = state}).stdout, "starts\t4\n")
 end
 
+-- Without a source there is no position to save it with: it is saved at the end.
+function TestState.test_without_a_source()
+   local state = new_state()
+   for i = 0, 2 do
+      local result = program.run {state = state, script = [[
+         local st, sum = pgcdc.state "n", pgcdc.stream {}
+         print(st.n or 0)
+         sum:accumulate(math.max, {persist = "max"}):sink(print)
+         pgcdc.after(0.001, function()
+            st.n = (st.n or 0) + 1
+            sum:emit(st.n == 2 and 7 or st.n)
+         end)]]}
+      lu.assertEquals(result.status, 0, result.stderr)
+      lu.assertEquals(result.stdout, ({[0] = "0\n1\n", "1\n7\n", "2\n7\n"})[i])
+   end
+end
+
 -- SIGKILL at random ----------------------------------------------------------------------------
 
 -- The lines of a file of "source id v", checked: none twice, the last v of each id is the table's.
@@ -341,7 +358,7 @@ end
 function TestState.test_kills()
    local db, dir = database(2000), scope.dir()
    local conn = db:connection()
-   local result, kills = killing.run {dsn = db, args = {path = dir .. "/out"},
+   local result, kills = killing.run {dsn = db, stops = true, args = {path = dir .. "/out"},
       state = dir .. "/state.db",
       script = killing.file_sink .. [[
          local st = pgcdc.state "n"
@@ -400,9 +417,9 @@ function TestState.test_kills_with_two_sources()
          s:map(function(c) return name .. " " .. c.key.id .. " " .. c.row.v end):sink(shared)
          s:on("change", function() if math.random(300) <= chance then error "flaky behind" end end)
       end]]
-   local result, kills = killing.run {dsn = db, state = dir .. "/state.db", script = script,
-      args = {path = dir .. "/out", seed = math.floor(native.now() * 1000)}, seconds = 5,
-      life = 0.7, options = {"--log-level=error"},
+   local result, kills = killing.run {dsn = db, stops = true, state = dir .. "/state.db",
+      script = script, args = {path = dir .. "/out", seed = math.floor(native.now() * 1000)},
+      seconds = 5, life = 0.7, options = {"--log-level=error"},
       write = function(n)
          local name = n % 2 == 0 and "t" or "u"
          native.sleep(0.002)

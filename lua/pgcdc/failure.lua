@@ -235,6 +235,9 @@ function failure.settle(source, positions, members, is_moment)
          positions = nil
       end
    end
+   if is_moment then
+      keep.is_open[source.number] = nil
+   end
    local ok, err = try(settle.settle, positions, members, is_moment)
    if ok then
       source.settle_attempts = 0

@@ -18,8 +18,8 @@ local keep = {}
 --- capture = function(keeper, records), is_dirty =, is_late =, ...}.
 keep.list = {}
 
---- The newest batch of each source.
-keep.seqs = {}
+--- The newest batch of each source, and whether it has not ended yet.
+keep.seqs, keep.is_open = {}, {}
 
 local by_name = {}  -- "kind name" -> keeper
 local by_sink = {}
@@ -141,7 +141,7 @@ end
 
 --- The host has begun a batch of a source.
 function keep.enter(source, seq)
-   keep.seqs[source] = seq
+   keep.seqs[source], keep.is_open[source] = seq, true
    hold.enter(source, seq)
 end
 

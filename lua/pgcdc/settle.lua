@@ -85,6 +85,18 @@ local function is_free(members)
    return true
 end
 
+-- True if something is held of a batch that has not ended yet. That is no moment to remember: what
+-- is let go later in that batch reaches keepers as if it were not late.
+local function is_amid(members)
+   for source, seq in pairs(members) do
+      local newest = hold.newest(source)
+      if keep.is_open[source] and newest and newest.seq == seq then
+         return true
+      end
+   end
+   return false
+end
+
 local function shares(members, others)
    for source in pairs(members) do
       if others[source] then
@@ -323,7 +335,7 @@ function settle.settle(positions, members, is_moment)
       save_now(members, positions)
       return true
    end
-   local is_taken = positions ~= nil and is_moment
+   local is_taken = positions ~= nil and is_moment and not is_amid(members)
    if is_taken then
       local records = capture(members, is_punctual)
       position_records(positions, records)
@@ -479,8 +491,22 @@ end
 
 -- ---- end ----
 
+-- Where there is no source nothing is ever settled: what was named is saved at the end.
+local function save_state()
+   local records = {}
+   for _, keeper in ipairs(keep.list) do
+      if keeper.kind == "state" then
+         keeper.capture(keeper, records)
+      end
+   end
+   raw.save(records)
+end
+
 --- The program ends in good order: nothing more will be written.
 function settle.finish()
+   if raw.source_count() == 0 then
+      save_state()
+   end
    for _, keeper in ipairs(keep.list) do
       local sink = keeper.sink
       if sink and sink.flush and keeper.is_dirty and raw.source_count() == 0 then
