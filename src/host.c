@@ -110,13 +110,13 @@ static bool save_lazy(struct host *h, struct err *e)
 }
 
 /* What operators held was let go: perhaps what waits can be saved now. Where a sink fails it is
- * tried again when its source is not paused any more. */
-static bool settle_all(struct host *h, struct err *e)
+ * tried again when its source is not paused any more; the last time at once. */
+static bool settle_all(struct host *h, bool is_last, struct err *e)
 {
     h->is_unsettled = false;
     for (size_t i = 0; i < h->n_sources; i++) {
         const struct declared *d = &h->script->sources[i];
-        bool done = d->pauses <= 0;
+        bool done = is_last || d->pauses <= 0;
 
         if (d->group != i)
             continue;
@@ -417,7 +417,7 @@ static bool loop(struct host *h, struct err *e)
         if (!runtime_timers(h->script, &t, e))
             return false;
         if ((t.has_released && h->script->is_waiting) || h->is_unsettled) {
-            if (!settle_all(h, e) || !runtime_timers(h->script, &t, e)) /* it may have set one */
+            if (!settle_all(h, false, e) || !runtime_timers(h->script, &t, e)) /* it may have set one */
                 return false;
         }
         if (!handle_next(h, &idle, e))
@@ -436,7 +436,7 @@ static bool loop(struct host *h, struct err *e)
             return false;
     }
     return runtime_last(h->script, e) && output_flush(e) && save_lazy(h, e) &&
-           (!h->script->keeps || settle_all(h, e)) && runtime_finish(h->script, e) &&
+           (!h->script->keeps || settle_all(h, true, e)) && runtime_finish(h->script, e) &&
            output_flush(e);
 }
 
