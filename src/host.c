@@ -417,7 +417,8 @@ static bool loop(struct host *h, struct err *e)
         if (!runtime_timers(h->script, &t, e))
             return false;
         if ((t.has_released && h->script->is_waiting) || h->is_unsettled) {
-            if (!settle_all(h, false, e) || !runtime_timers(h->script, &t, e)) /* it may have set one */
+            /* which may have set a timer */
+            if (!settle_all(h, false, e) || !runtime_timers(h->script, &t, e))
                 return false;
         }
         if (!handle_next(h, &idle, e))

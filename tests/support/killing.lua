@@ -33,7 +33,8 @@ function killing.run(options)
       if native.now() > dies then
          if options.stops and math.random(2) == 1 then
             local result = p:stop()
-            if result.status ~= 0 then
+            -- on a busy machine the signal may come before the program can hear it
+            if result.status ~= 0 and result.signal ~= 15 then
                error(("seed %d: a stop failed\n%s"):format(seed, result.stderr))
             end
          else
