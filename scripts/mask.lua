@@ -2,7 +2,6 @@
 -- SPDX-License-Identifier: MIT
 
 local bundled = require "pgcdc.bundled"
-local raw = require "pgcdc.raw"
 
 local options = pgcdc.options(bundled.defaults {
    mask = pgcdc.required, -- such as email:sha256,phone:redact,name:keep2 (the first 2 characters)
@@ -21,9 +20,9 @@ local function read_masks(text)
       name = name and #name == 1 and name[1]
       local characters = how and math.tointeger(tonumber(how:match "^keep(%d+)$"))
       if not name or not (characters or how == "sha256" or how == "redact") then
-         raw.usage(("mask=%s: say COLUMN:sha256, COLUMN:redact or COLUMN:keepN"):format(item))
+         bundled.usage(("mask=%s: say COLUMN:sha256, COLUMN:redact or COLUMN:keepN"):format(item))
       elseif masks[name] then
-         raw.usage(("mask names the column %s twice"):format(name))
+         bundled.usage(("mask names the column %s twice"):format(name))
       end
       masks[name] = characters and { keep = characters } or how
    end

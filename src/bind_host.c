@@ -9,6 +9,7 @@
 
 #include <lauxlib.h>
 #include <math.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -179,6 +180,18 @@ static int traceback(lua_State *L)
     return 1;
 }
 
+/* sleep(seconds) -> true, or false if the program was asked to stop. */
+static int nap(lua_State *L)
+{
+    struct script *s = script_of(L);
+    int64_t until = clock_mono_ms() + (int64_t)(luaL_checknumber(L, 1) * 1000), left;
+
+    while (!script_should_stop(s) && (left = until - clock_mono_ms()) > 0)
+        poll(NULL, 0, left < 100 ? (int)left : 100); /* a signal ends it early */
+    lua_pushboolean(L, !script_should_stop(s));
+    return 1;
+}
+
 static int nearest(lua_State *L)
 {
     const char *word = luaL_checkstring(L, 1), *found;
@@ -251,7 +264,8 @@ void bind_host(lua_State *L)
     static const luaL_Reg functions[] = {
         { "encode", encode }, { "decode", decode }, { "log", log_message }, { "stop", stop },
         { "usage", usage }, { "fail", fail }, { "try", try },
-        { "where", where }, { "place", place }, { "traceback", traceback }, { "nearest", nearest }, { "now", now }, { "hook", hook },
+        { "where", where }, { "place", place }, { "traceback", traceback },
+        { "nearest", nearest }, { "now", now }, { "sleep", nap }, { "hook", hook },
         { NULL, NULL },
     };
     const struct script *s = script_of(L);

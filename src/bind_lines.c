@@ -15,7 +15,7 @@
 
 #define LINES "pgcdc.lines"
 #define MOST ((size_t)8 << 30)
-#define IN_MEMORY ((size_t)64 << 20)
+#define IN_MEMORY ((size_t)16 << 20)
 #define PIECE ((size_t)256 << 10) /* what is sent at once */
 
 struct lines *bind_lines_at(lua_State *L, int index)

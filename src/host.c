@@ -114,13 +114,13 @@ static bool save_lazy(struct host *h, struct err *e)
 }
 
 /* What operators held was let go: perhaps what waits can be saved now. Where a sink fails it is
- * tried again when its source is not paused any more. */
-static bool settle_all(struct host *h, struct err *e)
+ * tried again when its source is not paused any more; the last time at once. */
+static bool settle_all(struct host *h, bool is_last, struct err *e)
 {
     h->is_unsettled = false;
     for (size_t i = 0; i < h->n_sources; i++) {
         const struct declared *d = &h->script->sources[i];
-        bool done = d->pauses <= 0;
+        bool done = is_last || d->pauses <= 0;
 
         if (d->group != i)
             continue;
@@ -400,7 +400,7 @@ static bool is_complete(const struct host *h, const struct timers *t)
 {
     if (h->n_sources == 0)
         return t->wait_ms < 0;
-    if (h->n_done < h->n_sources || t->has_windows)
+    if (h->n_done < h->n_sources || t->has_windows || h->is_unsettled)
         return false;
     for (size_t i = 0; i < h->n_sources; i++)
         if (h->sources[i].parked != NULL)
@@ -417,8 +417,11 @@ static bool loop(struct host *h, struct err *e)
         /* timers first: one of them may let a source go on */
         if (!runtime_timers(h->script, &t, e))
             return false;
-        if (((t.has_released && h->script->is_waiting) || h->is_unsettled) && !settle_all(h, e))
-            return false;
+        if ((t.has_released && h->script->is_waiting) || h->is_unsettled) {
+            /* which may have set a timer */
+            if (!settle_all(h, false, e) || !runtime_timers(h->script, &t, e))
+                return false;
+        }
         if (!handle_next(h, &idle, e))
             return false;
         if (script_should_stop(h->script)) {
@@ -435,7 +438,7 @@ static bool loop(struct host *h, struct err *e)
             return false;
     }
     return runtime_last(h->script, e) && output_flush(e) && save_lazy(h, e) &&
-           (!h->script->keeps || settle_all(h, e)) && runtime_finish(h->script, e) &&
+           (!h->script->keeps || settle_all(h, true, e)) && runtime_finish(h->script, e) &&
            output_flush(e);
 }
 

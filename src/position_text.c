@@ -264,12 +264,12 @@ bool position_read(struct position *p, const char *source, const char *text)
 {
     const char *mark = strstr(text, "\nsum ");
     size_t len = mark != NULL ? (size_t)(mark + 1 - text) : 0;
-    char *copy, *end;
+    char *copy, line[32];
     bool ok;
 
     *p = (struct position){ 0 };
-    if (mark == NULL || strtoull(mark + 5, &end, 16) != sum(source, text, len) ||
-        strcmp(end, "\n") != 0)
+    snprintf(line, sizeof line, "sum %016" PRIx64 "\n", sum(source, text, len));
+    if (mark == NULL || strcmp(mark + 1, line) != 0)
         return false;
     copy = strndup(text, len);
     ok = copy != NULL && read_lines(copy, p);

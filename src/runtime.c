@@ -3,8 +3,8 @@
  * The hooks, functions of the Lua half: timers() -> seconds until the next one or nil, true if
  * windows are open, true if something was let go; start(); enter(source, seq): rows of a batch
  * are about to be delivered; leave(): they were; settle(source, {[source] = position} or nil,
- * {[source] = true} of the group, is_moment) -> false to be called again, true if the positions were taken;
- * last(); finish(); graph().
+ * {[source] = true} of the group, is_moment) -> false to be called again, true
+ * if the positions were taken; last(); finish(); graph().
  *
  * SPDX-License-Identifier: MIT */
 #include "runtime.h"

@@ -30,8 +30,8 @@ bool runtime_deliver(struct script *s, const struct batch *b, size_t *done, bool
 /* Saves what can be saved of the group of <source>, positions and all that belongs to them:
  * the positions are s->sources[i].position, of those of the group that have a new one.
  * <is_known>: they are all known. <is_moment>: a batch of <source> has ended; else something
- * was let go. *taken: the positions are saved, or will be. *done is false if a sink failed and it is
- * to be tried again, when the source is not paused any more. */
+ * was let go. *taken: the positions are saved, or will be. *done is false if a sink failed and it
+ * is to be tried again, when the source is not paused any more. */
 bool runtime_settle(struct script *s, size_t source, bool is_known, bool is_moment, bool *taken,
                     bool *done, struct err *e) WARN_UNUSED;
 

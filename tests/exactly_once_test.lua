@@ -1,4 +1,4 @@
--- exactly_once_test.lua: bundled scripts under SIGKILL while pgbench writes: nothing lost or doubled.
+-- exactly_once_test.lua: bundled scripts under SIGKILL: nothing lost, nothing doubled.
 -- SPDX-License-Identifier: MIT
 --
 -- $PGCDC_SOAK_SECONDS: how long pgbench writes (default 30); $PGCDC_TEST_SEED: when who is killed.
@@ -21,7 +21,7 @@ local seed = math.tointeger(tonumber(os.getenv "PGCDC_TEST_SEED" or ""))
 local tables = {"pgbench_accounts", "pgbench_branches", "pgbench_tellers", "pgbench_history"}
 
 local function pgbench(db, ...)
-   local argv = {server.bin "pgbench", "-h", db.cluster.dir, "-p", tostring(db.cluster.port),
+   local argv = {server.bin "pgbench", "-h", server.socket_dir(), "-p", tostring(db.cluster.port),
                  "-U", "postgres", ...}
    argv[#argv + 1] = db.name
    return assert(native.spawn {argv = argv, stdout = "null", stderr = "null"})
@@ -29,7 +29,7 @@ end
 
 local function finish(proc, deadline, what)
    local result = proc:wait(wait.scaled(deadline)) or error(what .. " does not end")
-   lu.assertEquals(result.status, 0, what)
+   lu.assertEquals(result.exit, 0, what)
 end
 
 -- A database with pgbench's tables, all of them with a key.

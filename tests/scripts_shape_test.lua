@@ -20,8 +20,8 @@ function TestScriptsShape.setupClass()
       insert into other values (1, 2)]]
 end
 
-local function run(name, args, status)
-   local result = program.run {bundled = name, dsn = db, options = {"--once"}, args = args}
+local function run(name, args, status, ...)
+   local result = program.run {bundled = name, dsn = db, options = {"--once", ...}, args = args}
    lu.assertEquals(result.status, status or 0, result.stderr)
    return result.lines, result.stderr
 end
@@ -42,6 +42,8 @@ function TestScriptsShape.test_mask()
       .. [["email":"%s","a:b, c":"***"}]]):format(
       db:value "select encode(sha256('sada@example.org'), 'hex')"))
    lu.assertEquals(json.decode(lines[1]).key.id, 1)
+   lines = run("mask", {table = "people", mask = "id:keep0"}, 0, "--sandbox")
+   lu.assertStrContains(lines[1], '"key":{"id":"***"},"row":{"id":"***",')
 end
 
 -- A mask that is not understood, or names no column, must end the program, not pass the data.

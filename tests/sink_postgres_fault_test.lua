@@ -105,6 +105,7 @@ function TestSinkPostgresFault.test_target_is_away()
    make_table(source)
    source:exec "create table other (id int primary key)"
    local state = scope.dir "sink" .. "/state.db"
+   once(source, target, state)
    local p = program.start {dsn = source, state = state, script = all_modes(target) .. [[
       pgcdc.source {table = "other", interval = 0.02, on_change = print}]]}
    p:wait_stderr 'msg="?ready'
@@ -148,6 +149,7 @@ function TestSinkPostgresFault.test_commit_without_an_answer()
    local conn = own:connect "postgres"
    wait.until_(function() return #conn:exec(waiting) > 0 end, 10, "a COMMIT that waits")
    conn:exec(("select pg_terminate_backend(pid) from (%s) x"):format(waiting))
+   wait.until_(function() return #conn:exec(waiting) == 0 end, 10, "its end")
    own:configure {synchronous_standby_names = ""}
    own:reload()
    p:wait_stderr "retry_in"

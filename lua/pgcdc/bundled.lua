@@ -72,6 +72,9 @@ function bundled.names(text)
    return names
 end
 
+--- Ends the script with a message: what is wrong with the words of the command line.
+bundled.usage = raw.usage
+
 --- What the options rotate= and every= mean to a sink; nil: nothing.
 function bundled.rotation(options)
    local size = options.rotate ~= "" and options.rotate or nil

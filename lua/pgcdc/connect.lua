@@ -48,8 +48,10 @@ end
 
 -- Calls a method of the connection below. A lost connection is forgotten.
 local function call(self, what, method, ...)
-   local result, message, sqlstate, kind = self.raw[method](self.raw, ...)
-   if result == nil then
+   local ok, result, message, sqlstate, kind = pcall(self.raw[method], self.raw, ...)
+   if not ok then
+      check.fail("%s: %s", what, (result:gsub("^[^ ]*:%d+: ", "")))
+   elseif result == nil then
       if self.raw:transaction() == "lost" then
          forget(self)
          if kind ~= "sql" then

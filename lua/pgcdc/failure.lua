@@ -163,7 +163,8 @@ end
 --- One function that gives a change to all handlers in turn, as the source's policy wants it.
 function failure.guard(source, handlers)
    local policy = source.policy
-   if policy.tries == 0 and policy.otherwise == "stop" then
+   local is_plain = policy.tries == 0 and policy.otherwise == "stop"
+   if is_plain and not keep.has_sinks() then -- of a sink, the target may be away
       return nil
    end
    return function(change)
@@ -175,7 +176,8 @@ function failure.guard(source, handlers)
       end
       for i = first, #handlers do
          local origin = hold.current
-         local before = raw.copy(current) -- a handler may change it before it fails
+         -- a handler may change it before it fails
+         local before = is_plain and current or raw.copy(current)
          local ok, err = try(handlers[i], current)
          if not ok then
             hold.current = origin
@@ -232,6 +234,9 @@ function failure.settle(source, positions, members, is_moment)
       if members[number] then
          positions = nil
       end
+   end
+   if is_moment then
+      keep.is_open[source.number] = nil
    end
    local ok, err = try(settle.settle, positions, members, is_moment)
    if ok then

@@ -16,12 +16,14 @@
 local raw = require "pgcdc.raw"
 
 local hold = {
+   meet = nil,     -- function(a, b), set by pgcdc.keep: values of two sources are passed on as one
    current = nil,  -- the origin of the value in hand
    live = nil,     -- the batch that the host delivers just now
    has_released = false, -- something was let go since the host looked last
 }
 
-local lists = {} -- per source: the batches that are or were held, [first] to [last], the oldest first
+-- Per source: the batches that are or were held, [first] to [last], the oldest first.
+local lists = {}
 
 --- The host begins or resumes the delivery of a batch.
 function hold.enter(source, seq)
@@ -122,6 +124,9 @@ local function add(origin, batch)
          end
          return
       end
+   end
+   if origin[1] then
+      hold.meet(origin[1].source, batch.source)
    end
    origin[#origin + 1] = batch
 end

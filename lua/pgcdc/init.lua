@@ -59,7 +59,10 @@ raw.hook("timers", function()
    local seconds, has_windows = timer.run()
    return seconds, has_windows, hold.has_released
 end)
-raw.hook("start", settle.start)
+raw.hook("start", function()
+   source.rewire_all() -- now it is known whether there are sinks
+   settle.start()
+end)
 raw.hook("enter", keep.enter)
 raw.hook("leave", hold.leave)
 raw.hook("settle", function(number, ...)

@@ -18,10 +18,12 @@ local keep = {}
 --- capture = function(keeper, records), is_dirty =, is_late =, ...}.
 keep.list = {}
 
---- The newest batch of each source.
-keep.seqs = {}
+--- The newest batch of each source, and whether it has not ended yet.
+keep.seqs, keep.is_open = {}, {}
 
 local by_name = {}  -- "kind name" -> keeper
+local by_sink = {}
+local sink_count = 0
 local group = {}    -- source -> group, a list of sources; shared by its members
 local all_in_one = false -- something belongs to all sources
 
@@ -58,6 +60,8 @@ local function unite(a, b)
       end
    end
 end
+
+hold.meet = unite -- lest a value of one source finds another partner after a crash
 
 local function meet(keeper, batch)
    if not keeper.sources[batch.source] then
@@ -137,7 +141,7 @@ end
 
 --- The host has begun a batch of a source.
 function keep.enter(source, seq)
-   keep.seqs[source] = seq
+   keep.seqs[source], keep.is_open[source] = seq, true
    hold.enter(source, seq)
 end
 
@@ -167,20 +171,23 @@ local function capture_sink(keeper, records)
    end
 end
 
+--- True if there is any sink.
+function keep.has_sinks()
+   return sink_count > 0
+end
+
 --- Makes a sink known, if it is not yet. Returns its keeper.
 function keep.sink(sink)
-   local n = 1
-   for _, keeper in ipairs(keep.list) do
-      if keeper.sink == sink then
-         return keeper
-      end
-      n = n + (keeper.sink and 1 or 0)
+   if by_sink[sink] then
+      return by_sink[sink]
    end
-   local name = sink.name or ("sink " .. n)
+   local name = sink.name or ("sink " .. sink_count + 1)
    if by_name["sink " .. name] then
       check.fail("two sinks are named '%s': give one of them another name", name)
    end
    local keeper = keep.add { kind = "sink", name = name, sink = sink, capture = capture_sink }
+   by_sink[sink] = keeper
+   sink_count = sink_count + 1
    if keep.on_sink then
       keep.on_sink(keeper)
    end

@@ -15,7 +15,8 @@ local keep = require "pgcdc.keep"
 
 local settle = {}
 
-local waiting = {}  -- captured, not saved: {members = {[source] = seq}, records =, index =}
+local waiting = {}  -- captured, not saved: {members = {[source] = seq}, records =, index =,
+                    -- seals = {[keeper] = number}}
 local unsaved = {}  -- captured, neither saved nor waiting, since a sink failed: source -> records
 local serial        -- of the newest savepoint
 
@@ -84,6 +85,18 @@ local function is_free(members)
    return true
 end
 
+-- True if something is held of a batch that has not ended yet. That is no moment to remember: what
+-- is let go later in that batch reaches keepers as if it were not late.
+local function is_amid(members)
+   for source, seq in pairs(members) do
+      local newest = hold.newest(source)
+      if keep.is_open[source] and newest and newest.seq == seq then
+         return true
+      end
+   end
+   return false
+end
+
 local function shares(members, others)
    for source in pairs(members) do
       if others[source] then
@@ -115,11 +128,61 @@ local function array(list)
    return setmetatable(list, raw.array_metatable)
 end
 
--- Lets the sinks that store savepoints with their data do so, then saves it here.
-local function commit(members, records)
+-- Those that can share a transaction (whose `together` is the same) are flushed in one. `upto`:
+-- keeper -> how far; all of it, where there is none.
+local function flush_targets(targets, savepoint, upto)
+   local done = {}
+   for _, keeper in ipairs(targets) do
+      local sink = keeper.sink
+      if not done[sink] then
+         local parts = {}
+         for _, other in ipairs(targets) do
+            if other.sink == sink or sink.together and other.sink.together == sink.together then
+               parts[#parts + 1] = { sink = other.sink, upto = upto[other] }
+               done[other.sink] = true
+            end
+         end
+         if sink.flush_together then
+            keep.call(sink, "flush_together", savepoint, parts)
+         else
+            keep.call(sink, "flush", savepoint, upto[keeper])
+         end
+         for _, part in ipairs(parts) do
+            keep.sink(part.sink).is_dirty = part.upto ~= nil
+         end
+      end
+   end
+end
+
+-- The sinks of these sources that store savepoints and were written to.
+local function dirty_targets(members)
    local targets = {}
    for _, keeper in ipairs(keep.list) do
       if keeper.sink and keeper.sink.recall and keeper.is_dirty and keep.is_of(keeper, members) then
+         targets[#targets + 1] = keeper
+      end
+   end
+   return targets
+end
+
+-- What is written to a sink from now on can be told from what was written before.
+local function seal(members)
+   local seals = {}
+   for _, keeper in ipairs(dirty_targets(members)) do
+      seals[keeper] = keeper.sink.seal and keeper.sink:seal()
+   end
+   return seals
+end
+
+-- Lets the sinks that store savepoints with their data do so, then saves it here. `seals`: those of
+-- the moment that is saved; nil for now.
+local function commit(members, records, seals)
+   local targets, upto = {}, {}
+   for _, keeper in ipairs(dirty_targets(members)) do
+      if seals and keeper.sink.seal and not keeper.is_late then
+         upto[keeper] = seals[keeper]
+      end
+      if not seals or upto[keeper] or keeper.is_late or not keeper.sink.seal then
          targets[#targets + 1] = keeper
       end
    end
@@ -135,10 +198,7 @@ local function commit(members, records)
          plain[i] = { record[1], record[2], record[3], record[4] }
       end
       local savepoint = raw.encode { serial = serial, records = array(plain) }
-      for _, keeper in ipairs(targets) do
-         keep.call(keeper.sink, "flush", savepoint)
-         keeper.is_dirty = false
-      end
+      flush_targets(targets, savepoint, upto)
    end
    raw.save(records)
    for _, keeper in ipairs(keep.list) do
@@ -193,7 +253,7 @@ local function remember(members, records)
       moment = { records = {}, index = {} }
       waiting[#waiting + 1] = moment
    end
-   moment.members = members
+   moment.members, moment.seals = members, seal(members)
    for _, record in ipairs(records) do
       local id = table.concat({ record[1], record[2], record[3] }, "\0")
       local at = moment.index[id] or #moment.records + 1
@@ -223,13 +283,19 @@ local function save_now(members, positions)
    end
 end
 
--- The newest moment that waits and that nothing holds any more.
+-- The newest moment that waits such that nothing holds it any more, nor one before it. (Of other
+-- sources, those before it may be: they were of another group then.)
 local function newest_free(members)
-   for i = #waiting, 1, -1 do
-      if shares(waiting[i].members, members) and is_free(waiting[i].members) then
-         return i
+   local newest
+   for i, moment in ipairs(waiting) do
+      if shares(moment.members, members) then
+         if not is_free(moment.members) then
+            break
+         end
+         newest = i
       end
    end
+   return newest
 end
 
 local function save_free(members)
@@ -251,7 +317,7 @@ local function save_free(members)
    end
    append(records, rest)
    append(records, capture(members, is_late))
-   commit(members, records)
+   commit(members, records, waiting[newest].seals)
    settle_captured(members, is_late)
    forget_waiting(members, newest)
 end
@@ -261,7 +327,7 @@ end
 --- `is_moment`: a batch has ended, so that this is a moment to remember.
 --- Returns true if these positions are saved, or remembered to be saved.
 function settle.settle(positions, members, is_moment)
-   hold.has_released = false
+   hold.has_released = hold.has_released and is_moment -- of other sources, if it is one
    for source in pairs(members) do
       members[source] = keep.seqs[source] or 0
    end
@@ -269,7 +335,7 @@ function settle.settle(positions, members, is_moment)
       save_now(members, positions)
       return true
    end
-   local is_taken = positions ~= nil and is_moment
+   local is_taken = positions ~= nil and is_moment and not is_amid(members)
    if is_taken then
       local records = capture(members, is_punctual)
       position_records(positions, records)
@@ -280,30 +346,90 @@ function settle.settle(positions, members, is_moment)
    return is_taken
 end
 
--- A savepoint that a sink stored together with its data, but we did not: we go on from there.
-local function catch_up(keeper)
-   local kept = raw.kept("commit", keeper.name)[""]
-   local mine = kept and raw.decode(kept)
-   local text = keep.call(keeper.sink, "recall")
-   local theirs = text and raw.decode(text)
-   if theirs and (not mine or theirs.serial > mine.serial) then
-      raw.log("info", "the target is ahead of the state file: going on from there",
-         { sink = keeper.name })
-      raw.save(theirs.records)
-   elseif mine and (not theirs or theirs.serial < mine.serial) then
-      raw.log("warn", theirs and "the target is older than the state file: going on from there" or
-         "the target has lost its position: reading the tables again", { sink = keeper.name })
-      local records = { { "commit", keeper.name, "", false } }
-      for _, name in ipairs(mine.sources) do
-         records[#records + 1] = { "position", name, "", false }
+-- ---- birth ----
+
+-- The sinks that a savepoint is about: name -> serial.
+local function partners_of(savepoint)
+   local partners = {}
+   for _, record in ipairs(savepoint.records) do
+      if record[1] == "commit" and record[4] then
+         partners[record[2]] = raw.decode(record[4]).serial
       end
-      for _, record in ipairs(theirs and theirs.records or {}) do
-         if record[1] == "position" or record[1] == "commit" then
-            records[#records + 1] = record
-         end
-      end
-      raw.save(records)
    end
+   return partners
+end
+
+-- True if all sinks that the savepoint is about have stored it, or a later one.
+local function is_complete(savepoint)
+   for name, number in pairs(partners_of(savepoint)) do
+      local keeper = keep.find("sink", name)
+      local theirs = keeper and keeper.recalled
+      if keeper and not (theirs and theirs.serial >= number) then
+         return false
+      end
+   end
+   return true
+end
+
+-- The target went back, or lost everything.
+local function go_back(keeper, mine, theirs)
+   raw.log("warn", theirs and "the target is older than the state file: going on from there" or
+      "the target has lost its position: reading the tables again", { sink = keeper.name })
+   local records = { { "commit", keeper.name, "", false } }
+   for _, name in ipairs(mine.sources) do
+      records[#records + 1] = { "position", name, "", false }
+   end
+   for _, record in ipairs(theirs and theirs.records or {}) do
+      if record[1] == "position" or record[1] == "commit" and record[2] == keeper.name then
+         records[#records + 1] = record
+      end
+   end
+   raw.save(records)
+end
+
+-- Sinks have stored savepoints together with their data. A crash before these were saved here is
+-- no harm: we go on from there.
+local function catch_up(all)
+   for _, keeper in ipairs(all) do
+      local kept = raw.kept("commit", keeper.name)[""]
+      local mine, theirs = kept and raw.decode(kept), keeper.recalled
+      if theirs and (not mine or theirs.serial > mine.serial) then
+         if is_complete(theirs) then
+            raw.log("info", "the target is ahead of the state file: going on from there",
+               { sink = keeper.name })
+            raw.save(theirs.records)
+         else
+            raw.log("warn", "one of several targets is ahead of the others: the last batch comes "
+               .. "again, and may be there twice", { sink = keeper.name })
+         end
+      elseif mine and (not theirs or theirs.serial < mine.serial) then
+         go_back(keeper, mine, theirs)
+      end
+   end
+end
+
+-- Calls `f` until no target is away. False: the program was asked to stop.
+local function insist(f)
+   while true do
+      local ok, err = pcall(f)
+      if ok then
+         return true
+      elseif type(err) ~= "table" or not rawget(err, "again_after") then
+         error(err, 0)
+      end
+      raw.log("warn", tostring(err), { retry_in = err.again_after })
+      keep.in_sink = nil
+      if not raw.sleep(err.again_after) then
+         return false
+      end
+   end
+end
+
+local function recall(keeper)
+   return insist(function()
+      local text = keep.call(keeper.sink, "recall")
+      keeper.recalled = text and raw.decode(text) or false
+   end)
 end
 
 -- Once, before the first write, which may come while the script loads.
@@ -312,20 +438,24 @@ local function prepare(keeper)
    if keeper.is_prepared then
       return
    end
-   if sink.recall then
-      catch_up(keeper)
+   if sink.recall and keeper.recalled == nil then -- made when all others are at work already
+      recall(keeper)
+      catch_up { keeper }
    end
    keeper.token = raw.kept("sink", keeper.name)[""]
-   if sink.restore then
+   local is_ready = not sink.restore or insist(function()
       keep.call(sink, "restore", keeper.token and raw.decode(keeper.token))
-   end
-   keeper.is_prepared = true
+   end)
+   keeper.is_prepared = is_ready
+   return is_ready
 end
 keep.prepare = prepare
 
 local function restore(keeper)
    local sink = keeper.sink
-   prepare(keeper)
+   if not keeper.is_prepared and not prepare(keeper) then
+      return -- asked to stop
+   end
    if sink.flush and not sink.recall then -- so that a crash before the first save is seen
       local records = {}
       keeper.capture(keeper, records)
@@ -336,13 +466,21 @@ local function restore(keeper)
    keeper.is_dirty = false
 end
 
--- ---- birth and end ----
-
 --- The script is loaded and the state file is open.
 function settle.start()
    if keep.is_everybodys() then
       keep.unite_all()
    end
+   local targets = {}
+   for _, keeper in ipairs(keep.list) do
+      if keeper.sink and keeper.sink.recall and not keeper.is_prepared then
+         targets[#targets + 1] = keeper
+         if not recall(keeper) then
+            return
+         end
+      end
+   end
+   catch_up(targets)
    for i = 1, #keep.list do
       if keep.list[i].sink then
          restore(keep.list[i])
@@ -351,11 +489,27 @@ function settle.start()
    keep.on_sink = restore
 end
 
+-- ---- end ----
+
+-- Where there is no source nothing is ever settled: what was named is saved at the end.
+local function save_state()
+   local records = {}
+   for _, keeper in ipairs(keep.list) do
+      if keeper.kind == "state" then
+         keeper.capture(keeper, records)
+      end
+   end
+   raw.save(records)
+end
+
 --- The program ends in good order: nothing more will be written.
 function settle.finish()
+   if raw.source_count() == 0 then
+      save_state()
+   end
    for _, keeper in ipairs(keep.list) do
       local sink = keeper.sink
-      if sink and sink.flush and keeper.is_dirty and (raw.source_count() == 0 or sink.recall) then
+      if sink and sink.flush and keeper.is_dirty and raw.source_count() == 0 then
          keep.call(sink, "flush")
       end
       if sink and sink.close then

@@ -148,6 +148,13 @@ function Source:rewire()
    self.out = stream.to_all(all)
 end
 
+--- All sources call their handlers anew.
+function Source.rewire_all()
+   for _, source in ipairs(sources) do
+      source:rewire()
+   end
+end
+
 --- Calls `handler` on every `event`. Returns the source.
 function Source:on(event, handler)
    check.one_of("source:on", event, events)

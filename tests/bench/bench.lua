@@ -9,10 +9,12 @@
 -- of the parts, such as "snapshot latency". Exit status 1: a promise is not kept.
 
 local here = arg[0]:match "^(.*)/[^/]*$" or "."
-package.path = here .. "/../support/?.lua;" .. package.path
+package.path = here .. "/../support/?.lua;" .. here .. "/?.lua;" .. package.path
 package.cpath = here .. "/../../build/tests/?.so;" .. package.cpath
 
 local cluster = require "cluster"
+local json = require "json"
+local mirror = require "mirror"
 local native = require "native"
 local program = require "program"
 local scope = require "scope"
@@ -254,6 +256,15 @@ local function bench_memory()
       ("%.1f MB"):format(peak_kb / 1024), "<= 40 MB", peak_kb <= 40 * 1024)
 end
 
+-- What five stages cost, as a ratio to the same five as plain nested calls.
+local function bench_stages()
+   local result = program.run {file = here .. "/stages.lua", state = false, deadline = 600}
+   assert(result.status == 0, result.stderr)
+   local got = json.decode(result.lines[1])
+   line("five stages to nested calls, 1M values", ("%.2f (%.2f s)"):format(got.ratio, got.stages),
+      "<= 2.50", got.ratio <= 2.5)
+end
+
 local function main()
    scope.begin_run()
    local cache_mb = math.max(128, math.min(4096, rows * 400 // 1000000))
@@ -264,7 +275,11 @@ local function main()
    make_table()
    for _, part in ipairs {
       {"snapshot", bench_snapshots}, {"once", bench_once}, {"idle", bench_idle},
-      {"latency", bench_latency}, {"memory", bench_memory},
+      {"latency", bench_latency}, {"memory", bench_memory}, {"stages", bench_stages},
+      {"mirror", function()
+         mirror {database = database, cluster = bench, rows = rows, psql = psql_path, run = run,
+                 in_turns = in_turns, line = line, say = say, patience = patience}
+      end},
    } do
       if only == "" or only:find(part[1], 1, true) then
          part[2]()

@@ -16,8 +16,9 @@ local seed = math.tointeger(tonumber(os.getenv "PGCDC_TEST_SEED" or ""))
 --    write     function(n), called again and again, n = 1, 2, ...
 --    seconds   how long that goes on (default 4)
 --    life      the longest life of a run in seconds (default 0.4)
+--    stops     true: every other time, at random, it is a stop by SIGTERM
 -- Then one more run, with --once and final=1 among its words, delivers what there is. Returns its
--- result, and how often the program was killed.
+-- result, and how often the program was killed or stopped.
 function killing.run(options)
    math.randomseed(seed)
    local function start()
@@ -30,7 +31,15 @@ function killing.run(options)
          error(("seed %d: it ended by itself\n%s"):format(seed, p:stderr()))
       end
       if native.now() > dies then
-         p:kill9()
+         if options.stops and math.random(2) == 1 then
+            local result = p:stop()
+            -- on a busy machine the signal may come before the program can hear it
+            if result.status ~= 0 and result.signal ~= 15 then
+               error(("seed %d: a stop failed\n%s"):format(seed, result.stderr))
+            end
+         else
+            p:kill9()
+         end
          kills = kills + 1
          p, dies = start()
       end

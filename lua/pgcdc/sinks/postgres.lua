@@ -6,6 +6,8 @@
 -- is kept until it is known to be committed. Whether one was whose COMMIT was not answered is
 -- told by the token in that table.
 --
+-- Sinks with the same target can share a transaction, see `flush_together`.
+--
 -- Rows that have other columns (of another source, or behind an ALTER TABLE) are kept apart, and
 -- go over in the order in which each list of columns was first used.
 
@@ -45,9 +47,9 @@ end
 
 --- The savepoint that was stored last, or nil.
 function Sink:recall()
-   return self.link:attempt(function()
+   return self.link:attempt(self.name, function()
       self.link:connect()
-      return self.link:recall()
+      return self.link:recall(self.name)
    end)
 end
 
@@ -141,9 +143,13 @@ local function prepare(self, layout)
       local facts = postgres_target.prepare(function(...)
          return link:run(...)
       end, self.table, layout, self.mode, self.create, log(self))
-      self.temporaries = self.temporaries + 1
+      if facts.is_made and not link.is_new[self.name] then
+         log(self)("warn", "the table was gone from the target, and what had been written to it"
+            .. " does not come again by itself: --reset reads the source from the start")
+      end
+      link.temporaries = link.temporaries + 1
       layout.statements = postgres_sql.build(layout, facts, self.mode,
-         "pgcdc_rows_" .. self.temporaries)
+         "pgcdc_rows_" .. link.temporaries)
       layout.generation = link.generation
    end
    return layout.statements
@@ -193,27 +199,6 @@ local function apply(self, layout)
    end
 end
 
--- Moves a batch {layouts =, savepoint =, token =} to the target, all or nothing.
-local function commit(self, batch)
-   self.link:commit(batch.token, batch.savepoint, function()
-      for _, layout in ipairs(batch.layouts) do
-         apply(self, layout)
-      end
-   end)
-   for _, layout in ipairs(batch.layouts) do
-      layout.lines:clear()
-      if layout.gone then
-         layout.gone:clear()
-      end
-      layout.is_used = nil
-   end
-end
-
-local function new_batch(layouts, savepoint)
-   tokens = tokens + 1
-   return { layouts = layouts, savepoint = savepoint, token = ("%s-%d"):format(run_name, tokens) }
-end
-
 --- What was written so far is kept apart from what comes. Returns a number for `flush`.
 function Sink:seal()
    self.sealed[#self.sealed + 1] = { layouts = self.used, number = self.seal_count + 1 }
@@ -239,30 +224,103 @@ local function take(self, upto)
    return layouts
 end
 
---- Everything that was written goes over, or what was before the seal of that number. `savepoint`,
---- text or nil, is stored in the same transaction.
-function Sink:flush(savepoint, upto)
-   self.link:attempt(function()
-      if self.tried then -- with a savepoint of its own, and perhaps committed
-         commit(self, self.tried)
-         self.tried = nil
+-- Moves a batch to the target, all or nothing.
+local function commit(link, batch)
+   link:commit(batch.names, batch.token, batch.savepoint, function()
+      for _, part in ipairs(batch) do
+         link.subject = part.sink.name
+         for _, layout in ipairs(part.layouts) do
+            apply(part.sink, layout)
+         end
       end
-      local is_all = upto == nil
-      local batch = new_batch(take(self, upto), savepoint)
-      if #batch.layouts == 0 and savepoint == nil then
+   end)
+   for _, part in ipairs(batch) do
+      for _, layout in ipairs(part.layouts) do
+         link.is_new[part.sink.name] = false
+         layout.lines:clear()
+         if layout.gone then
+            layout.gone:clear()
+         end
+         layout.is_used = nil
+      end
+   end
+end
+
+-- A batch: {sink =, layouts =, is_all =} for each sink, with savepoint, token, the sinks' names.
+local function new_batch(parts, savepoint)
+   tokens = tokens + 1
+   local batch = { savepoint = savepoint, token = ("%s-%d"):format(run_name, tokens), names = {} }
+   for i, part in ipairs(parts) do
+      batch.names[i] = part.sink.name
+      batch[i] = { sink = part.sink, layouts = take(part.sink, part.upto), is_all = not part.upto }
+   end
+   table.sort(batch.names) -- the order in which rows are locked
+   return batch
+end
+
+local function concerns(batch, parts)
+   for _, part in ipairs(parts) do
+      for _, name in ipairs(batch.names) do
+         if name == part.sink.name then
+            return true
+         end
+      end
+   end
+   return false
+end
+
+-- What was tried before and concerns these sinks comes first: it has savepoints of its own, and is
+-- perhaps committed.
+local function commit_tried(link, parts)
+   local i = 1
+   while i <= #link.tried do
+      if concerns(link.tried[i], parts) then
+         commit(link, link.tried[i])
+         table.remove(link.tried, i)
+      else
+         i = i + 1
+      end
+   end
+end
+
+local function has_rows(batch)
+   for _, part in ipairs(batch) do
+      if #part.layouts > 0 then
+         return true
+      end
+   end
+   return false
+end
+
+--- Flushes several sinks whose `together` is the same, in one transaction: `parts` is a list of
+--- {sink =, upto = number of a seal, or nil for everything}.
+function Sink:flush_together(savepoint, parts)
+   local link = self.link
+   link:attempt(self.name, function()
+      commit_tried(link, parts)
+      local batch = new_batch(parts, savepoint)
+      if not has_rows(batch) and savepoint == nil then
          return
       end
-      local ok, problem = pcall(commit, self, batch)
-      if ok and is_all then
-         self.used, self.plan = {}, nil
-      elseif not ok then
-         self.tried = batch
-         if is_all then
-            detach(self)
+      local ok, problem = pcall(commit, link, batch)
+      for _, part in ipairs(batch) do
+         if part.is_all and ok then
+            part.sink.used, part.sink.plan = {}, nil
+         elseif part.is_all then
+            detach(part.sink)
          end
+      end
+      if not ok then
+         link.tried[#link.tried + 1] = batch
          error(problem, 0)
       end
    end)
+end
+
+--- Everything that was written goes over, or what was before the seal of that number. `savepoint`,
+--- text or nil, is stored in the same transaction.
+function Sink:flush(savepoint, upto)
+   self:flush_together(savepoint, { { sink = self, upto = upto } })
 end
 
 function Sink:close()
@@ -305,10 +363,11 @@ return function(spec)
       rename = read_rename(spec.rename),
       name = spec.name and check.text(what .. ": name", spec.name) or "postgres " .. full_name,
       forms = {}, layouts = {}, used = {}, sealed = {},
-      seal_count = 0, temporaries = 0, ignored = 0,
+      seal_count = 0, ignored = 0,
       is_direct = true, -- COPY into the table itself was never refused
    }, Sink)
-   sink.link = new_link(sink.name, conninfo.text(what .. ": connect", spec.connect))
+   sink.link = new_link(conninfo.text(what .. ": connect", spec.connect))
+   sink.together = sink.link
    sink.keeper = keep.sink(sink)
    return sink
 end

@@ -1,5 +1,7 @@
--- pgcdc.sinks.postgres_link: a sink's connection to its target, and its row in pgcdc.position.
+-- pgcdc.sinks.postgres_link: a connection to a target, and what is ours in pgcdc.position there.
 -- SPDX-License-Identifier: MIT
+--
+-- Sinks with the same target share a link, so that they can share transactions.
 --
 -- What the server says is raised as a *problem*: {message =, sqlstate =, kind =}. `attempt` makes
 -- of it what the host understands.
@@ -9,7 +11,7 @@ local keep = require "pgcdc.keep"
 
 local BEGIN = [[
    BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = 0;
-   SET LOCAL lock_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0;
+   SET LOCAL lock_timeout = '10s'; SET LOCAL idle_in_transaction_session_timeout = 0;
    SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD';
    SET LOCAL IntervalStyle = 'postgres'; SET LOCAL client_encoding = 'UTF8';
    SET LOCAL standard_conforming_strings = on;
@@ -20,7 +22,7 @@ local POSITION = [[
    CREATE TABLE IF NOT EXISTS pgcdc.position (pipeline text, sink text, savepoint text,
       flush text, saved timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (pipeline, sink))]]
 
-local LONGEST_WAIT = 60
+local LONGEST_WAIT = 60 -- seconds
 
 local OURS = " FROM pgcdc.position WHERE pipeline = $1 AND sink = $2"
 
@@ -39,6 +41,8 @@ local Problem = { __name = "pgcdc.problem" }
 
 local Link = {}
 Link.__index = Link
+
+local links = {} -- by conninfo
 
 -- `what`: what was tried.
 local function raise(message, sqlstate, kind, what)
@@ -92,13 +96,15 @@ function Link:close()
 end
 
 local function text_of(self, problem)
-   return ("%s: %s%s%s"):format(self.name, problem.what and problem.what .. ": " or "",
+   return ("%s: %s%s%s"):format(self.subject, problem.what and problem.what .. ": " or "",
       problem.message, problem.sqlstate ~= "" and (" (%s)"):format(problem.sqlstate) or "")
 end
 
 --- Returns f(). A failure leaves no transaction open; one that passes is to be tried again later.
---- What was known of the target then counts no more, which a new `generation` tells.
-function Link:attempt(f)
+--- What was known of the target then counts no more, which a new `generation` tells. `name`: the
+--- sink that errors name, unless f sets another `subject`.
+function Link:attempt(name, f)
+   self.subject = name
    local ok, result = pcall(f)
    if ok then
       self.wait = 0
@@ -109,7 +115,7 @@ function Link:attempt(f)
    end
    self.generation = self.generation + 1
    if getmetatable(result) ~= Problem then
-      error(type(result) == "string" and ("%s: %s"):format(self.name, result) or result, 0)
+      error(type(result) == "string" and ("%s: %s"):format(self.subject, result) or result, 0)
    elseif is_passing(result) then
       self:close()
       self.wait = math.min(math.max(2 * self.wait, 1), LONGEST_WAIT)
@@ -165,46 +171,74 @@ function Link:connect()
    end
 end
 
---- Reads what the target knows of us. Returns the savepoint, nil where there is none.
-function Link:recall()
+--- Reads what the target knows of the sink `name`. Returns the savepoint, nil where there is none.
+function Link:recall(name)
    self.pipeline = self.pipeline or raw.pipeline()
    local row
    explain("pgcdc.position cannot be used: grant USAGE on the schema pgcdc, and SELECT, INSERT and"
       .. " UPDATE on the table", function()
       self:run("INSERT INTO pgcdc.position (pipeline, sink) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-         self.pipeline, self.name)
-      row = self:run("SELECT savepoint, flush" .. OURS, self.pipeline, self.name)[1]
+         self.pipeline, name)
+      row = self:run("SELECT savepoint, flush" .. OURS, self.pipeline, name)[1]
    end)
-   self.flushed, self.is_recalled = row.flush, true
+   self.flushed[name], self.is_recalled[name] = row.flush, true
+   self.is_new[name] = row.savepoint == nil
    return row.savepoint
 end
 
---- One transaction: calls f() and stores the savepoint, if it is not nil, unless a transaction with
---- this token is committed already.
-function Link:commit(token, savepoint, f)
-   self:connect()
-   if not self.is_recalled then
-      self:recall()
-   end
-   self:begin()
-   -- waits for a COMMIT of ours that the server still works at
-   local row = self:run("SELECT flush" .. OURS .. " FOR UPDATE", self.pipeline, self.name)[1]
+-- Locks our row, which waits for a COMMIT of ours that the server still works at. Returns true if a
+-- transaction with this token is committed.
+local function is_done(self, name, token)
+   local row = self:run("SELECT flush" .. OURS .. " FOR UPDATE", self.pipeline, name)[1]
    if row and row.flush == token then
-      self:run "ROLLBACK"
-   elseif not row or row.flush ~= self.flushed then
+      return true
+   elseif not row or row.flush ~= self.flushed[name] then
       error("pgcdc.position in the target is not what was stored there: it went back, or somebody"
          .. " else uses the same state; a new start goes on from what is there", 0)
-   else
-      f()
-      self:run([[UPDATE pgcdc.position SET savepoint = coalesce($3, savepoint), flush = $4,
-         saved = now() WHERE pipeline = $1 AND sink = $2]], self.pipeline, self.name, savepoint,
-         token)
-      self:run "COMMIT"
    end
-   self.flushed = token
+   return false
 end
 
---- The link of the sink `name`.
-return function(name, conninfo)
-   return setmetatable({ name = name, conninfo = conninfo, generation = 0, wait = 0 }, Link)
+--- One transaction: calls f() and stores the savepoint, if it is not nil, for the sinks with these
+--- names, unless a transaction with this token is committed already.
+function Link:commit(names, token, savepoint, f)
+   self:connect()
+   for _, name in ipairs(names) do
+      if not self.is_recalled[name] then
+         self:recall(name)
+      end
+   end
+   self:begin()
+   local done = false
+   for _, name in ipairs(names) do
+      done = is_done(self, name, token) or done
+   end
+   if not done then
+      f()
+      for _, name in ipairs(names) do
+         self:run([[UPDATE pgcdc.position SET savepoint = coalesce($3, savepoint), flush = $4,
+            saved = now() WHERE pipeline = $1 AND sink = $2]], self.pipeline, name, savepoint,
+            token)
+      end
+   end
+   self:run(done and "ROLLBACK" or "COMMIT")
+   for _, name in ipairs(names) do
+      self.flushed[name] = token
+   end
+end
+
+--- The link to a target.
+return function(conninfo)
+   links[conninfo] = links[conninfo] or setmetatable({
+      conninfo = conninfo,
+      subject = "pgcdc.sinks.postgres",
+      generation = 0,   -- changes whenever what was known of the target counts no more
+      temporaries = 0,  -- tables that were made
+      wait = 0,
+      flushed = {},     -- sink's name -> token in pgcdc.position
+      is_recalled = {}, -- sink's name -> that is known
+      is_new = {},      -- sink's name -> nothing had been stored when it was recalled
+      tried = {},       -- batches whose transaction failed, or may have failed; see postgres.lua
+   }, Link)
+   return links[conninfo]
 end

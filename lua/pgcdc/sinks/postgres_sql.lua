@@ -181,8 +181,8 @@ local function history(d, temp)
          end)),
       apply = ("INSERT INTO %s (%s, op, valid_from, valid_to) OVERRIDING SYSTEM VALUE SELECT %s,"
          .. " s.op, s.ts, s.next FROM (SELECT s.*, pg_catalog.lead(s.ts) OVER (PARTITION BY %s"
-         .. " ORDER BY s.o) AS next FROM %s s) s WHERE s.op <> 'delete' ORDER BY s.o"):format(d.to, d.into,
-         d.from, d.key, rows),
+         .. " ORDER BY s.o) AS next FROM %s s) s WHERE s.op <> 'delete' ORDER BY s.o"):format(d.to,
+         d.into, d.from, d.key, rows),
    }
 end
 

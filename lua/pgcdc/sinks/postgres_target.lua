@@ -206,13 +206,14 @@ local function check(run, facts, layout, mode)
 end
 
 --- Facts about the table that `asked` names, fit for `layout`: {full = quoted name, by_name =
---- columns, is_unique = there is an index that finds out doubles}. Where it or a column is missing,
---- it is made if `may_create`.
+--- columns, is_unique = there is an index that finds out doubles, is_made = it was made just now}.
+--- Where it or a column is missing, it is made if `may_create`.
 function target.prepare(run, asked, layout, mode, may_create, log)
    local facts = read(run, asked)
    if not facts and may_create then
       make(run, asked, layout, mode, log)
       facts = read(run, asked)
+      facts.is_made = true
    end
    if not facts then
       error(("there is no table %s in the target"):format(asked), 0)
