@@ -1,59 +1,15 @@
 -- deletes_test.lua: deletes = true: rows that are gone, inserts told from updates, rows before.
 -- SPDX-License-Identifier: MIT
 
-local cluster = require "cluster"
+local deletes = require "deletes"
 local json = require "json"
 local lu = require "luaunit"
-local native = require "native"
 local program = require "program"
-local scope = require "scope"
-local server = require "server"
-local wait = require "wait"
 
 local TestDeletes = {}
 
-local function new_state()
-   return scope.dir "state" .. "/state.db"
-end
-
--- A script that prints every change of a source with these fields.
-local function printing(fields)
-   return ("pgcdc.source {deletes = true, %s, on_change = function(c) print(c) end}\n")
-      :format(fields)
-end
-
--- One run with --once; its changes.
-local function run(db, fields, state)
-   local result = program.run {
-      script = printing(fields), dsn = db, state = state, options = {"--once"},
-   }
-   lu.assertEquals({result.status, result.stderr:match "level=error[^\n]*"}, {0})
-   return result.changes
-end
-
--- "op key" of each change, in order.
-local function ops(changes)
-   local list = {}
-   for i, change in ipairs(changes) do
-      local key = {}
-      for _, name in ipairs(json.keys(change.key)) do
-         key[#key + 1] = tostring(change.key[name])
-      end
-      list[i] = change.op .. " " .. table.concat(key, ",")
-   end
-   return list
-end
-
-local function sorted(list)
-   table.sort(list)
-   return list
-end
-
-local function database(sql)
-   local db = cluster.main():database {name = "deletes"}
-   db:exec(sql)
-   return db
-end
+local new_state, run, ops, sorted = deletes.new_state, deletes.run, deletes.ops, deletes.sorted
+local database = deletes.database
 
 -- Ops: inserts, updates and deletes are told apart, a row deleted and inserted again is updated, a
 -- changed key is a delete and an insert; deletes come first, so that what is unique stays so.
@@ -257,6 +213,122 @@ function TestDeletes.test_partitions()
    lu.assertEquals(run(db, fields, state), {})
 end
 
+-- deletes = true on a position that was kept without it, and on one that begins now: what is there
+-- is learned, and is no insert when it is updated.
+function TestDeletes.test_learns_what_is_there()
+   local db = database [[
+      CREATE TABLE t (id int PRIMARY KEY, v int);
+      INSERT INTO t SELECT i, 0 FROM generate_series(1, 20000) i]]
+   local state, from_now = new_state(), new_state()
+   local plain = 'pgcdc.source {table = "t", on_change = print}'
+   local function without()
+      return program.run {script = plain, dsn = db, state = state, options = {"--once"}}.changes
+   end
+   lu.assertEquals(#without(), 20000)
+   lu.assertEquals(run(db, 'table = "t", start = "now"', from_now), {})
+   local writes = "UPDATE t SET v = v + 1 WHERE id = %d; DELETE FROM t WHERE id = %d"
+   db:exec(writes:format(1, 2))
+   lu.assertEquals(ops(run(db, 'table = "t"', from_now)), {"delete 2", "update 1"})
+   lu.assertEquals(#run(db, 'table = "t"', state), 1)
+   db:exec(writes:format(3, 4))
+   lu.assertEquals(ops(run(db, 'table = "t"', state)), {"delete 4", "update 3"})
+   lu.assertEquals(run(db, 'table = "t"', state), {})
+   db:exec(writes:format(5, 6)) -- and on again, after a time without
+   lu.assertEquals(ops(without()), {"upsert 5"})
+   lu.assertEquals(run(db, 'table = "t"', state), {})
+   db:exec(writes:format(7, 8))
+   lu.assertEquals(ops(run(db, 'table = "t"', state)), {"delete 8", "update 7"})
+end
+
+-- A table that is read again from its start, since it was dropped and created again: only what is
+-- different is told.
+function TestDeletes.test_read_again_gives_differences()
+   local db = database [[
+      CREATE TABLE t (id int PRIMARY KEY, v int);
+      INSERT INTO t SELECT i, 0 FROM generate_series(1, 1000) i]]
+   local state = new_state()
+   lu.assertEquals(#run(db, 'table = "t", old = true', state), 1000)
+   db:exec [[
+      CREATE TABLE other AS TABLE t;
+      DROP TABLE t;
+      ALTER TABLE other RENAME TO t;
+      ALTER TABLE t ADD PRIMARY KEY (id);
+      UPDATE t SET v = 1 WHERE id = 5;
+      DELETE FROM t WHERE id = 6;
+      INSERT INTO t VALUES (2000, 0)]]
+   local changes = run(db, 'table = "t", old = true', state)
+   lu.assertEquals(sorted(ops(changes)), {"delete 6", "insert 2000", "update 5"})
+   for _, change in ipairs(changes) do
+      lu.assertEquals(change.old ~= nil, change.op ~= "insert")
+   end
+   lu.assertEquals(run(db, 'table = "t", old = true', state), {})
+end
+
+-- Columns that come, go and change places: the row before is read by their names.
+function TestDeletes.test_old_rows_outlive_their_columns()
+   local db = database [[
+      CREATE TABLE t (a text, gone int, id int PRIMARY KEY, b text);
+      INSERT INTO t VALUES ('a', 1, 1, 'b'), ('c', 2, 2, 'd'), ('e', 3, 3, 'f')]]
+   local fields, state = 'table = "t", old = true', new_state()
+   lu.assertEquals(#run(db, fields, state), 3)
+   db:exec [[
+      ALTER TABLE t DROP COLUMN gone;
+      ALTER TABLE t ADD COLUMN new int;
+      UPDATE t SET b = 'B', new = 7 WHERE id = 1;
+      DELETE FROM t WHERE id = 2]]
+   local gone, update = table.unpack(run(db, fields, state))
+   lu.assertEquals(gone.old, {a = "c", id = 2, b = "d", new = json.null})
+   lu.assertEquals(update.old, {a = "a", id = 1, b = "b", new = json.null})
+   lu.assertEquals(update.row, {a = "a", id = 1, b = "B", new = 7})
+   db:exec "UPDATE t SET new = 8; ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (a)"
+   local list = ops(run(db, fields, state)) -- of another key nothing is known
+   lu.assertEquals(sorted(list), {"insert a", "insert e"})
+   db:exec "DELETE FROM t WHERE a = 'e'"
+   lu.assertEquals(ops(run(db, fields, state)), {"delete e"})
+end
+
+-- Streams that give changes other columns do so with the row before as well, and pass deletes on.
+function TestDeletes.test_reshaped()
+   local db = database [[
+      CREATE TABLE t (id int PRIMARY KEY, name text, secret text);
+      INSERT INTO t VALUES (1, 'a', 'x'), (2, 'b', 'y')]]
+   local script = [[
+      pgcdc.source {table = "t", deletes = true, old = true}
+         :rename {name = "title"}:drop {"secret"}
+         :sink(function(c) print(c) print(c.changed and table.concat(c.changed, " ")) end)]]
+   local state = new_state()
+   local function again()
+      return program.run {script = script, dsn = db, state = state, options = {"--once"}}
+   end
+   local first = again()
+   lu.assertEquals(#first.changes, 2, first.stderr)
+   db:exec "UPDATE t SET name = 'c', secret = 'z' WHERE id = 1; DELETE FROM t WHERE id = 2"
+   local result = again()
+   local gone, update = table.unpack(result.changes)
+   lu.assertEquals({gone.op, gone.row, gone.old}, {"delete", json.null, {id = 2, title = "b"}})
+   lu.assertStrContains(gone.id, "/deleted")
+   lu.assertEquals({update.op, update.row, update.old},
+      {"update", {id = 1, title = "c"}, {id = 1, title = "a"}})
+   lu.assertEquals(result.lines[4], "title")
+end
+
+-- What needs deletes says so; so does what is no option of it.
+function TestDeletes.test_misuse()
+   for _, case in ipairs {
+      {"old = true", "old = true needs deletes = true"},
+      {"skip_unchanged = true", "skip_unchanged = true needs deletes = true"},
+      {"deletes = 5", "deletes must be"},
+      {"deletes = {intervall = 5}", "interval"},
+      {"deletes = {interval = 0}", "deletes.interval"},
+   } do
+      local result = program.run {
+         script = ('pgcdc.source {table = "t", %s}'):format(case[1]), dsn = "", state = new_state(),
+      }
+      lu.assertNotEquals(result.status, 0)
+      lu.assertStrContains(result.stderr, case[2])
+   end
+end
+
 -- Key types ------------------------------------------------------------------------------------
 
 local KEY_TYPES = {
@@ -331,173 +403,6 @@ function TestDeletes.test_keys_that_are_not_unique()
    lu.assertEquals(ops(changes), {"delete 2"})
    db:exec "DELETE FROM t"
    lu.assertEquals(#run(db, fields, state), 2)
-end
-
--- Stops and kills ------------------------------------------------------------------------------
-
--- A stop among the deletes, and behind them: each change comes once.
-function TestDeletes.test_stopped_in_between()
-   local db = database [[
-      CREATE TABLE t (id bigint PRIMARY KEY, v int);
-      INSERT INTO t SELECT i, 0 FROM generate_series(1, 3000) i]]
-   local script = [[
-      local n = 0
-      pgcdc.source {table = "t", deletes = true, on_change = function(c)
-         print(c)
-         n = n + 1
-         if n == 700 then pgcdc.stop() end
-      end}]]
-   local state = new_state()
-   run(db, 'table = "t"', state)
-   db:exec [[
-      DELETE FROM t WHERE id <= 1400;
-      UPDATE t SET v = 1 WHERE id > 2000;
-      INSERT INTO t SELECT i, 0 FROM generate_series(5001, 6000) i]]
-   local count, seen = {}, {}
-   for _ = 1, 5 do
-      local result = program.run {script = script, dsn = db, state = state, options = {"--once"}}
-      lu.assertEquals(result.status, 0)
-      for _, change in ipairs(result.changes) do
-         local id = change.op .. change.key.id
-         lu.assertNil(seen[id], id)
-         seen[id] = true
-         count[change.op] = (count[change.op] or 0) + 1
-      end
-   end
-   lu.assertEquals(count, {delete = 1400, update = 1000, insert = 1000})
-end
-
--- A program that kills itself in the handler: what it had been given comes again as the same op,
--- with the same row before; and what is gone by then is told to be gone.
-function TestDeletes.test_killed_in_a_handler()
-   local db = database [[
-      CREATE TABLE t (id int PRIMARY KEY, v text);
-      INSERT INTO t VALUES (1, 'a'), (2, 'a'), (3, 'a')]]
-   local state = new_state()
-   local function again(last)
-      return program.run {
-         script = ([[
-            pgcdc.source {table = "t", deletes = true, old = true, on_change = function(c)
-               print(c.op, c.key.id, c.row and c.row.v, c.old and c.old.v)
-               io.stdout:flush()
-               if c.key.id == %d then os.execute "kill -9 $PPID" end
-            end}]]):format(last),
-         dsn = db, state = state, options = {"--once"},
-      }
-   end
-   lu.assertEquals(#again(0).lines, 3)
-   db:exec [[
-      DELETE FROM t WHERE id = 1;
-      UPDATE t SET v = 'b' WHERE id = 2;
-      INSERT INTO t VALUES (4, 'a')]]
-   local expected = {"delete\t1\tnil\ta", "update\t2\tb\ta", "insert\t4\ta\tnil"}
-   lu.assertEquals(again(4).lines, expected)
-   lu.assertEquals(again(4).lines, expected)
-   db:exec "UPDATE t SET v = 'c' WHERE id = 2; DELETE FROM t WHERE id IN (3, 4)"
-   local lines = again(0).lines
-   lu.assertEquals(lines[4], "update\t2\tc\ta")
-   lu.assertEquals(sorted {lines[1], lines[2], lines[3]},
-      {"delete\t1\tnil\ta", "delete\t3\tnil\ta", "delete\t4\tnil\ta"})
-   lu.assertEquals(#lines, 4)
-   lu.assertEquals(again(0).lines, {})
-end
-
--- Exactness ------------------------------------------------------------------------------------
-
-local SCRIPT = [[
-   pgcdc.source {table = "t", deletes = true, interval = 0.03, on_change = function(c)
-      print(c.op .. " " .. c.key.id .. " " .. (c.row and c.row.v or ""))
-   end}]]
-
-local WRITES = [[
-\set id random(1, 400)
-\set kind random(1, 5)
-\set v random(1, 1000000)
-BEGIN;
-\if :kind = 1
-DELETE FROM t WHERE id = :id;
-\elif :kind = 2
-DELETE FROM t WHERE id BETWEEN :id AND :id + 9;
-\elif :kind = 3
-UPDATE t SET v = :v WHERE id = :id;
-\else
-INSERT INTO t VALUES (:id, :v) ON CONFLICT (id) DO UPDATE SET v = excluded.v;
-\endif
-\if :kind = 4
-ROLLBACK;
-\else
-COMMIT;
-\endif
-]]
-
-local function write_all(db, seconds)
-   local path = scope.dir "pgbench" .. "/writes.sql"
-   local f = assert(io.open(path, "w"))
-   f:write(WRITES)
-   f:close()
-   return assert(native.spawn {
-      argv = {server.bin "pgbench", "-n", "-c", "4", "-R", "600", "-T", tostring(seconds), "-f",
-              path, db:dsn()},
-      stdout = "null", stderr = "null",
-   })
-end
-
--- What the script has seen: id -> v of the rows that are there.
-local function follow(live, lines, is_strict)
-   for _, line in ipairs(lines) do
-      local op, id, v = line:match "^(%l+) (%d+) (%d*)$"
-      if is_strict then
-         lu.assertEquals(live[id] ~= nil, op == "update" or op == "delete", line)
-      end
-      live[id] = op ~= "delete" and v or nil
-   end
-end
-
-local function assert_live(db, live)
-   local expected = {}
-   for _, row in ipairs(db:exec "SELECT id, v FROM t") do
-      expected[row[1] ] = row[2]
-   end
-   lu.assertEquals(live, expected)
-end
-
-local function exact_database()
-   return database [[
-      CREATE TABLE t (id int PRIMARY KEY, v int);
-      INSERT INTO t SELECT i, 0 FROM generate_series(1, 200) i;
-      INSERT INTO t SELECT i, 0 FROM generate_series(1000, 30000) i]]
-end
-
--- Beside writers ops alternate as they must, and in the end the rows that are there are those that
--- were told to be.
-function TestDeletes.test_exact_beside_writers()
-   local db = exact_database()
-   local state, live = new_state(), {}
-   local p = program.start {script = SCRIPT, dsn = db, state = state}
-   lu.assertEquals(write_all(db, 4):wait(30).exit, 0)
-   p:stop()
-   follow(live, p:lines(), true)
-   follow(live, program.run {script = SCRIPT, dsn = db, state = state, options = {"--once"}}.lines,
-      true)
-   assert_live(db, live)
-end
-
--- The same under SIGKILL: changes may come again, and none is lost.
-function TestDeletes.test_exact_when_killed()
-   local db = exact_database()
-   local state, live = new_state(), {}
-   local writer = write_all(db, 4)
-   local over = native.now() + 4
-   while native.now() < over do
-      local p = program.start {script = SCRIPT, dsn = db, state = state}
-      local dies = native.now() + 0.05 + math.random() * 0.5
-      wait.until_(function() return native.now() > dies end, 5, "its time")
-      p:kill9()
-      follow(live, p:lines())
-   end
-   lu.assertEquals(writer:wait(30).exit, 0)
-   follow(live, program.run {script = SCRIPT, dsn = db, state = state, options = {"--once"}}.lines)
-   assert_live(db, live)
 end
 
 return TestDeletes

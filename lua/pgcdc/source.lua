@@ -19,7 +19,8 @@ local fields = {
 
 -- Which of the host's events a script's event stands for.
 local ops = { read = true, upsert = true, insert = true, update = true, delete = true }
-local all_events = { batch = true, ready = true, schema = true, error = true, truncate = true }
+local all_events = { batch = true, ready = true, schema = true, error = true }
+all_events.truncate = true
 local events = { change = ops }
 for event in pairs(all_events) do
    events[event] = { [event] = true }
@@ -72,8 +73,7 @@ local function with_deletes(option, value, has_deletes)
    end
    check.type("pgcdc.source: " .. option, value, "boolean")
    if value and not has_deletes then
-      check.fail("pgcdc.source: %s = true needs deletes = true, which keeps what it is held against",
-         option)
+      check.fail("pgcdc.source: %s = true needs deletes = true, which keeps the rows", option)
    end
    return value
 end
