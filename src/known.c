@@ -37,38 +37,60 @@ struct known {
 
 /* ---- states before ---- */
 
-/* In the column `older` a state is these numbers, then its row. */
-struct packed {
-    uint64_t note, xid, digest, reads;
-    uint32_t flags, form, len; /* len: of the row, and one more; 0: it was not kept */
-    uint32_t unused;
-};
+/* In the column `older` a state is numbers of seven bits a byte, lowest first, then its row. */
+static void put_number(struct buf *b, uint64_t n)
+{
+    for (; n > 127; n >>= 7)
+        buf_putc(b, (char)(n | 128));
+    buf_putc(b, (char)n);
+}
+
+static bool take_number(struct slice *s, uint64_t *n)
+{
+    *n = 0;
+    for (unsigned shift = 0; shift < 64 && s->len > 0; shift += 7) {
+        unsigned char c = (unsigned char)*s->p++;
+
+        s->len--;
+        *n |= (uint64_t)(c & 127) << shift;
+        if (c < 128)
+            return true;
+    }
+    return false;
+}
 
 static void put_older(struct buf *b, const struct known_state *s)
 {
-    struct packed p = { s->note, s->xid, s->digest, s->reads, s->flags, s->form,
-                        s->row.p != NULL ? (uint32_t)s->row.len + 1 : 0, 0 };
-
-    buf_add(b, &p, sizeof p);
-    buf_add(b, s->row.p, s->row.p != NULL ? s->row.len : 0);
+    put_number(b, s->note);
+    put_number(b, s->xid);
+    put_number(b, s->digest);
+    put_number(b, s->reads << KNOWN_FLAGS | s->flags);
+    put_number(b, s->row.p != NULL ? s->row.len + 1 : 0);
+    if (s->row.p == NULL)
+        return;
+    put_number(b, s->form);
+    buf_add(b, s->row.p, s->row.len);
 }
 
 /* Takes the newest state off <older>. False: there is none. */
 static bool take_older(struct slice *older, struct known_state *s)
 {
-    struct packed p;
-    size_t len;
+    uint64_t flags, len, form = 0;
 
-    if (older->p == NULL || older->len < sizeof p)
+    *s = (struct known_state){ 0 };
+    if (older->p == NULL || !take_number(older, &s->note) || !take_number(older, &s->xid) ||
+        !take_number(older, &s->digest) || !take_number(older, &flags) ||
+        !take_number(older, &len) || (len > 0 && !take_number(older, &form)) ||
+        (len > 0 && len - 1 > older->len))
         return false;
-    memcpy(&p, older->p, sizeof p);
-    len = p.len > 0 ? p.len - 1 : 0;
-    if (older->len - sizeof p < len)
-        return false;
-    *s = (struct known_state){ p.note, p.xid, p.digest, p.reads, p.flags, p.form,
-                               { p.len > 0 ? older->p + sizeof p : NULL, len } };
-    older->p += sizeof p + len;
-    older->len -= sizeof p + len;
+    s->reads = flags >> KNOWN_FLAGS;
+    s->flags = (unsigned)(flags & ((1u << KNOWN_FLAGS) - 1));
+    s->form = (uint32_t)form;
+    if (len > 0) {
+        s->row = (struct slice){ older->p, len - 1 };
+        older->p += len - 1;
+        older->len -= len - 1;
+    }
     return true;
 }
 
@@ -298,13 +320,14 @@ static bool undo(struct known *k, int64_t id, uint64_t noted, bool is_late, bool
                  struct err *e)
 {
     struct known_row r, other;
+    struct known_state before;
     struct slice key;
     bool ok;
 
     if (!known_get(k, id, &r, e))
         return false;
-    while (r.now.note > noted && take_older(&r.older, &r.now))
-        ;
+    while (r.now.note > noted && take_older(&r.older, &before))
+        r.now = before;
     if (r.now.note > noted) {
         r.now.note = 0;
         r.now.flags = KNOWN_PENDING;

@@ -30,6 +30,7 @@ struct ledger {
     struct buf bytes;
     uint64_t note;              /* of the last change */
     bool is_learned;
+    bool is_fresh;              /* that is so since this poll, of whose rows nothing is known */
     struct shape *shape;        /* of the last tally */
     struct weighing *weighing;  /* that waits for keys, or NULL */
     struct bucket *odd;         /* what the server has more than is known, where that was looked
@@ -129,7 +130,7 @@ static uint64_t digest(const char *p, size_t len)
 }
 
 /* What a row is called, given what is known of it. */
-static enum op choose_op(const struct batch *b, const struct row *row,
+static enum op choose_op(const struct ledger *l, const struct batch *b, const struct row *row,
                          const struct known_row *known)
 {
     bool is_there = known->id != 0 && (known->now.flags & (KNOWN_PENDING | KNOWN_SOFT)) == 0;
@@ -138,6 +139,8 @@ static enum op choose_op(const struct batch *b, const struct row *row,
         return OP_DELETE;
     if (is_there)
         return OP_UPDATE;
+    if (!b->is_snapshot && known->id == 0 && (!l->is_learned || l->is_fresh))
+        return OP_UPSERT;
     return row->op == OP_READ && b->reads <= 1 ? OP_READ : OP_INSERT;
 }
 
@@ -200,7 +203,7 @@ static bool note_row(struct ledger *l, struct batch *b, size_t from, size_t to, 
         return false;
     state.digest = digest(b->bytes + row.start, row.len);
     *is_wanted = !is_unchanged(l, b, &row, &known, state.digest);
-    row.op = choose_op(b, &row, &known);
+    row.op = choose_op(l, b, &row, &known);
     state.flags = row.op == OP_DELETE ? KNOWN_SOFT : 0;
     l->note++;
     b->rows[to] = row;
@@ -372,6 +375,7 @@ bool ledger_weigh(struct ledger *l, struct batch *b, const unsigned char **asked
     b->tally = NULL;
     l->is_truncated = v->tally->is_truncated && known_count(l->known) > 0;
     v->learns = !l->is_learned;
+    l->is_fresh = false;
     if (!count_known(l, v, e))
         return false;
     for (size_t i = 0; i < BUCKETS; i++)
@@ -469,6 +473,7 @@ static bool judge(struct ledger *l, struct err *e)
             !note_odd(l, i, v->tally->buckets[i].count - v->counted[i].count,
                       v->tally->buckets[i].xor ^ v->counted[i].xor, e))
             return false;
+    l->is_fresh = !l->is_learned;
     l->is_learned = true;
     return conclude(l, e);
 }
