@@ -47,7 +47,8 @@ function actions.print(t)
 end
 
 function actions.prune(t)
-   local seconds = trigger.seconds(options.older_than) or bundled.usage "older_than: say 7d, 12h, 30m"
+   local seconds = trigger.seconds(options.older_than)
+      or bundled.usage "older_than: say 7d, 12h, 30m or 90s"
    print(("%s: %d deletes forgotten"):format(t.name, trigger.prune(db, t, seconds)))
 end
 

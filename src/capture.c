@@ -8,6 +8,7 @@
 #include "capture.h"
 
 #include "keyset.h"
+#include "reads.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -18,18 +19,16 @@
 
 /* What is under way between capture_begin and the end of capture_next. */
 struct step {
-    enum { READ_NOTHING, READ_RANGE, READ_POLL, READ_LEAF, READ_XMINS } what;
+    struct reads reads;
     bool is_open;            /* a transaction is */
     bool in_copy, is_over;
     bool is_start;           /* reads no row: only gives the host a position to start from */
     struct batch *batch;     /* being filled */
     struct xidset delivered; /* xids delivered by this poll */
-    struct xidset baseline;  /* start = "now": xids that are there already */
+    struct xidset baseline;  /* start = "now", a switch: xids that are there already */
     bool has_new_leaves;
     size_t next_leaf;        /* the leaves before it in the survey are known, or were read */
-    /* a range */
-    uint32_t leaf, end;
-    struct keyset done;      /* its rows that were delivered before */
+    struct keyset done;      /* rows of a range that were delivered before */
     struct buf key;          /* scratch */
     /* the last row handed out */
     bool has_out;
@@ -116,7 +115,7 @@ bool capture_has_polled(const struct capture *c)
 
 bool capture_is_held(const struct capture *c)
 {
-    return c->step.what == READ_RANGE || c->step.has_new_leaves;
+    return c->step.reads.what == READ_RANGE || c->step.has_new_leaves || c->step.reads.is_switch;
 }
 
 /* ---- ranges of the snapshot ---- */
@@ -142,9 +141,9 @@ static bool begin_range(struct capture *c, struct err *e)
 
         if (leaf->next >= leaf->blocks)
             continue;
-        s->what = READ_RANGE;
-        s->leaf = leaf->oid;
-        s->end = leaf->next + range_length(leaf);
+        s->reads.what = READ_RANGE;
+        s->reads.leaf = leaf->oid;
+        s->reads.end = leaf->next + range_length(leaf);
         return p->done.keys == NULL || p->done.leaf != leaf->oid ||
                keyset_init(&s->done, p->done.keys) || err_memory(e);
     }
@@ -154,10 +153,11 @@ static bool begin_range(struct capture *c, struct err *e)
 static void finish_range(struct capture *c)
 {
     struct position *p = &c->standing.position;
-    struct leaf *leaf = c->step.what == READ_RANGE ? position_leaf(p, c->step.leaf) : NULL;
+    const struct reads *r = &c->step.reads;
+    struct leaf *leaf = r->what == READ_RANGE ? position_leaf(p, r->leaf) : NULL;
 
     if (leaf != NULL) {
-        leaf->next = c->step.end;
+        leaf->next = c->step.reads.end;
         if (p->done.leaf == leaf->oid && p->done.end <= leaf->next)
             position_forget_done(p);
     }
@@ -176,7 +176,8 @@ static void begin_poll(struct capture *c)
     for (size_t i = 0; i < t->n_leaves; i++)
         if (position_leaf(&c->standing.position, t->leaves[i].oid) == NULL)
             c->step.has_new_leaves = true;
-    c->step.what = c->step.has_new_leaves ? READ_LEAF : READ_POLL;
+    c->step.reads.is_switch = reads_by_trigger(&c->standing) && !reads_stamps(&c->standing);
+    c->step.reads.what = c->step.has_new_leaves ? READ_LEAF : READ_POLL;
 }
 
 static bool finish_poll(struct capture *c, struct err *e)
@@ -191,7 +192,11 @@ static bool finish_poll(struct capture *c, struct err *e)
     c->standing.polled = text;
     if (!position_uncut(p, &s->delivered))
         return err_memory(e);
-    if (s->what == READ_XMINS) {
+    if (s->reads.is_switch) { /* what counts are the stamps of what was delivered, now and before */
+        xidset_fini(&s->delivered);
+        p->stamped_since = c->standing.stamps.since;
+    }
+    if (s->reads.what == READ_XMINS || s->reads.is_switch) {
         xidset_fini(&p->horizon.seen);
         p->horizon.seen = s->baseline;
         s->baseline = (struct xidset){ 0 };
@@ -199,7 +204,8 @@ static bool finish_poll(struct capture *c, struct err *e)
     if (!horizon_advance(&p->horizon, &c->standing.survey.snapshot, &s->delivered,
                          standing_durable_bound(&c->standing)))
         return err_memory(e);
-    c->has_polled = s->what != READ_XMINS;
+    p->gone_floor = reads_stamps(&c->standing) ? p->horizon.floor : 0;
+    c->has_polled = s->reads.what != READ_XMINS;
     return standing_know_leaves(&c->standing, e);
 }
 
@@ -218,6 +224,8 @@ static bool begin_rise(struct capture *c, enum capture_found *found, struct err 
     if (!horizon_advance(h, &c->standing.survey.snapshot, &c->step.delivered,
                          standing_durable_bound(&c->standing)))
         return err_memory(e);
+    if (reads_stamps(&c->standing))
+        c->standing.position.gone_floor = h->floor;
     if (h->floor == floor && was_guarded == (c->standing.position.floor_lsn != 0))
         return true;
     *found = CAPTURE_STEP;
@@ -279,7 +287,7 @@ bool capture_begin(struct capture *c, struct db *db, enum capture_found *found, 
     if (t->position.phase == PHASE_SNAPSHOT)
         return c->step.is_start || begin_range(c, e);
     if (news == STANDING_STARTS_NOW)
-        c->step.what = READ_XMINS;
+        c->step.reads.what = READ_XMINS;
     else if (news == STANDING_GOES_ON)
         begin_poll(c);
     return standing_add_ready(t, e);
@@ -291,39 +299,27 @@ bool capture_begin(struct capture *c, struct db *db, enum capture_found *found, 
 static bool start_copy(struct capture *c, struct db *db, struct err *e)
 {
     const struct table_facts *t = &c->standing.survey.table;
+    const struct leaf_facts *leaf = NULL;
     struct step *s = &c->step;
-    struct query q;
     struct buf sql;
     bool ok;
 
-    describe(c, &q);
-    buf_init(&sql, BUF_SQL_MAX);
-    if (s->what == READ_LEAF) {
+    if (s->reads.what == READ_LEAF) {
         while (s->next_leaf < t->n_leaves &&
                position_leaf(&c->standing.position, t->leaves[s->next_leaf].oid) != NULL)
             s->next_leaf++;
         if (s->next_leaf == t->n_leaves)
-            s->what = READ_POLL;
+            s->reads.what = READ_POLL;
     }
-    switch (s->what) {
-    case READ_NOTHING:
+    if (s->reads.what == READ_NOTHING)
         return true;
-    case READ_RANGE: {
-        const struct leaf *at = position_leaf(&c->standing.position, s->leaf);
-
-        query_range(&sql, &q, table_leaf(t, s->leaf), at->next, s->end);
-        break;
-    }
-    case READ_LEAF:
-        query_leaf(&sql, &q, &t->leaves[s->next_leaf++]);
-        break;
-    case READ_POLL:
-        query_poll(&sql, &q, &c->standing.position);
-        break;
-    case READ_XMINS:
-        query_xmins(&sql, &q, &c->standing.position);
-        break;
-    }
+    if (s->reads.what == READ_LEAF)
+        leaf = &t->leaves[s->next_leaf++];
+    if (reads_wants_index(&s->reads, &c->standing) &&
+        !db_run(db, "SET LOCAL enable_seqscan = off", NULL, 0, e))
+        return false;
+    buf_init(&sql, BUF_SQL_MAX);
+    reads_put(&s->reads, &c->standing, leaf, &sql);
     ok = buf_ok(&sql) ? db_copy(db, sql.data, e) : err_memory(e);
     buf_fini(&sql);
     s->in_copy = ok;
@@ -342,25 +338,10 @@ static bool start_batch(struct capture *c, struct err *e)
     if (c->standing.survey.shape != NULL)
         s->batch->shape = shape_ref(c->standing.survey.shape);
     s->batch->begins = !s->has_out;
-    s->batch->is_snapshot = s->what == READ_RANGE;
-    s->batch->leaf = s->leaf;
-    s->batch->end = s->end;
-    s->batch->is_ordered = s->what == READ_POLL && !s->has_new_leaves;
-    return true;
-}
-
-/* Reads the xmin that a row begins with; *p ends at the fields behind it. */
-static bool read_xmin(const char **p, const char *end, bool is_alone, uint32_t *xmin)
-{
-    const char *s = *p, *most = end - s > 10 ? s + 10 : end;
-    uint64_t v = 0;
-
-    while (s < most && *s >= '0' && *s <= '9')
-        v = v * 10 + (uint64_t)(*s++ - '0');
-    if (s == *p || v > UINT32_MAX || (is_alone ? s != end : s == end || *s != '\t'))
-        return false;
-    *p = s + !is_alone;
-    *xmin = (uint32_t)v;
+    s->batch->is_snapshot = s->reads.what == READ_RANGE;
+    s->batch->leaf = s->reads.leaf;
+    s->batch->end = s->reads.end;
+    s->batch->is_ordered = s->reads.what == READ_POLL && !s->has_new_leaves && !s->reads.is_switch;
     return true;
 }
 
@@ -381,18 +362,19 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
     const struct horizon *h = &c->standing.position.horizon;
     const char *p = text, *end = text + len;
     struct row row = { .op = OP_UPSERT };
-    uint32_t xmin;
-    bool is_new;
+    struct reads_row read;
 
-    if (len > UINT32_MAX || !read_xmin(&p, end, s->what == READ_XMINS, &xmin))
+    if (len > UINT32_MAX || !reads_parse(&s->reads, &c->standing, &p, end, &read))
         return err_set(e, ERR_INTERNAL, "cannot read a row of the server's COPY");
-    row.xid = horizon_widen(xmin, c->standing.survey.snapshot.xmax);
-    is_new = horizon_is_new(h, row.xid);
-    switch (s->what) {
+    if (s->reads.is_switch && read.stamp > 0 && !xidset_add(&s->baseline, read.stamp))
+        return err_memory(e);
+    row.xid = read.xid;
+    row.is_gone = read.is_gone;
+    switch (s->reads.what) {
     case READ_XMINS:
-        return row.xid < h->floor || xidset_add(&s->baseline, row.xid) ? true : err_memory(e);
+        return read.judged < h->floor || xidset_add(&s->baseline, read.judged) || err_memory(e);
     case READ_RANGE:
-        if (row.xid >= h->floor)
+        if (read.judged >= h->floor)
             return true; /* left to the first poll */
         if (s->done.n > 0 && was_done(c, p, (size_t)(end - p)))
             return true;
@@ -400,18 +382,20 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
         c->standing.position.rows++;
         break;
     case READ_LEAF:
-        row.op = is_new ? OP_UPSERT : OP_READ;
+        row.op = read.is_new ? OP_UPSERT : OP_READ;
         break;
     case READ_POLL:
     case READ_NOTHING:
-        if (!is_new)
+        if (!read.is_new)
             return true;
         break;
     }
-    if (is_new && s->what != READ_RANGE && !xidset_add(&s->delivered, row.xid))
+    if (read.is_new && s->reads.what != READ_RANGE && !xidset_add(&s->delivered, row.xid))
         return err_memory(e);
+    if (read.is_superseded)
+        return true;
     row.len = (uint32_t)(end - p);
-    if (shape_is_soft_deleted(c->standing.survey.shape, p, row.len))
+    if (row.is_gone || shape_is_soft_deleted(c->standing.survey.shape, p, row.len))
         row.op = OP_DELETE;
     return start_batch(c, e) && (batch_add(s->batch, &row, p) || err_memory(e));
 }
@@ -430,7 +414,7 @@ static bool fill_batch(struct capture *c, struct db *db, struct err *e)
             break;
         case DB_COPY_END:
             c->step.in_copy = false;
-            if (c->step.what != READ_LEAF)
+            if (c->step.reads.what != READ_LEAF)
                 c->step.is_over = true;
             return true;
         case DB_COPY_FAILED:
@@ -456,7 +440,7 @@ static bool finish_step(struct capture *c, struct db *db, struct err *e)
     b = s->batch;
     if (was_snapshot)
         finish_range(c);
-    else if (s->what != READ_NOTHING && !finish_poll(c, e))
+    else if (s->reads.what != READ_NOTHING && !finish_poll(c, e))
         return false;
     b->is_lazy = !was_snapshot && !s->is_start && b->n_rows == 0 && !s->has_out;
     b->ends = true;
@@ -480,6 +464,7 @@ static bool note_out(struct capture *c, const struct batch *b, struct err *e)
     if (!b->is_ordered)
         return true;
     buf_clear(&s->out_key);
+    buf_puts(&s->out_key, s->out.is_gone ? CUT_GONE : "");
     return batch_row_key(b, &s->out, &s->out_key) || err_memory(e);
 }
 
@@ -492,7 +477,7 @@ bool capture_next(struct capture *c, struct db *db, struct batch **batch, struct
         return true;
     if (s->is_over && s->batch == NULL)
         return true; /* the last one was handed out */
-    if (s->what == READ_NOTHING)
+    if (s->reads.what == READ_NOTHING)
         s->is_over = true;
     while (!s->is_over && (s->batch == NULL || !batch_is_full(s->batch)))
         if ((!s->in_copy && !start_copy(c, db, e)) || !fill_batch(c, db, e))
@@ -521,6 +506,11 @@ void capture_abort(struct capture *c, struct db *db)
     drop_step(c);
 }
 
+uint64_t capture_bell(const struct capture *c)
+{
+    return c->standing.stamps.notifies ? c->standing.stamps.number : 0;
+}
+
 void capture_stop_waiting(struct capture *c)
 {
     c->standing.is_impatient = true;
@@ -528,26 +518,16 @@ void capture_stop_waiting(struct capture *c)
 
 bool capture_check(struct capture *c, struct db *db, struct buf *report, struct err *e)
 {
-    const struct survey *v = &c->standing.survey;
-    const struct source_config *g = c->standing.config;
-    int version = db_version(db);
-
-    bool ok = survey_begin(&c->standing.survey, db, g, false, e) && try_query(c, db, e);
+    struct batch *word;
+    bool ok = standing_look(&c->standing, db, false, e) && try_query(c, db, e);
 
     db_rollback(db);
     if (!ok)
         return false;
-    buf_printf(report, "table %s.%s", v->table.schema, v->table.name);
-    if (v->table.is_tree)
-        buf_printf(report, " (%zu leaves)", v->table.n_leaves);
-    buf_puts(report, ", key ");
-    for (size_t i = 0; i < v->shape->n_key; i++)
-        buf_printf(report, "%s%s", i > 0 ? "," : "", v->shape->columns[v->shape->key[i]].name);
-    buf_printf(report, ", %zu columns, every %g", v->shape->n_row,
-               (double)g->interval_min_ms / 1000);
-    if (g->interval_max_ms != g->interval_min_ms)
-        buf_printf(report, " to %g", (double)g->interval_max_ms / 1000);
-    buf_printf(report, " s, Postgres %d.%d (%s)", version / 10000, version % 10000,
-               v->identity.in_recovery ? "standby" : "primary");
+    survey_report(&c->standing.survey, c->standing.config, db_version(db), report);
+    while ((word = standing_take_word(&c->standing)) != NULL) {
+        buf_printf(report, "; %s", word->err.msg);
+        batch_free(word);
+    }
     return buf_ok(report) || err_memory(e);
 }

@@ -56,6 +56,10 @@ bool capture_has_polled(const struct capture *c);
  * capture_abort all of them come again. (Rows of a poll do not, see there.) */
 bool capture_is_held(const struct capture *c);
 
+/* The number that commits which may concern the source are announced under, see bell.h; 0: they are
+ * not. Known behind the first step. */
+uint64_t capture_bell(const struct capture *c);
+
 /* A standby that is behind is taken for a restored one from now on. */
 void capture_stop_waiting(struct capture *c);
 

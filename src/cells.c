@@ -117,6 +117,7 @@ struct cells *cells_push(lua_State *L, const struct batch *b, const struct row *
     c->n_columns = (uint32_t)n;
     c->xid = row->xid;
     c->op = row->op;
+    c->is_gone = row->is_gone;
     c->is_split = c->has_side = false;
     memcpy(c->ts, b->ts, sizeof c->ts);
     c->len = row->len;

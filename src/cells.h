@@ -47,6 +47,7 @@ struct cells {
     uint64_t xid;
     enum op op;
     bool is_split;
+    bool is_gone;  /* a row that is not there any more: there is a key, and no row */
     bool has_side; /* one of the user values is not nil */
     char ts[CLOCK_TEXT];
     uint32_t len;

@@ -69,6 +69,9 @@ void position_write(const struct position *p, const char *source, struct buf *b)
     buf_printf(b, "durable_xmax %" PRIu64 "\ndurable_lsn %" PRIu64 "\n", id->durable_xmax,
                id->durable_lsn);
     buf_printf(b, "table %" PRIu32 "\nrows %" PRIu64 "\n", p->table, p->rows);
+    if (p->stamped_since > 0)
+        buf_printf(b, "stamped_since %" PRIu64 "\ngone_floor %" PRIu64 "\n", p->stamped_since,
+                   p->gone_floor);
     put_text(b, "signature", p->signature);
     for (size_t i = 0; i < p->n_leaves; i++)
         buf_printf(b, "leaf %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu32 "\n", p->leaves[i].oid,
@@ -189,6 +192,7 @@ static bool read_number(const char *word, const char *text, struct position *p)
         { "floor", &p->horizon.floor }, { "floor_lsn", &p->floor_lsn }, { "xmax", &id->xmax },
         { "lsn", &id->lsn }, { "durable_xmax", &id->durable_xmax },
         { "durable_lsn", &id->durable_lsn }, { "rows", &p->rows },
+        { "stamped_since", &p->stamped_since }, { "gone_floor", &p->gone_floor },
     };
     const struct { const char *word; uint32_t *to; } narrow[] = {
         { "database", &id->database }, { "timeline", &id->timeline }, { "table", &p->table },

@@ -64,11 +64,15 @@ void push_put_id_key(lua_State *L, const struct form *f, struct cells *c, struct
     }
 }
 
+static const char deleted[] = "/deleted"; /* behind the id of a row that is gone */
+
 /* "schema.table/xid/key, key" without its quotes. */
 static void put_id(lua_State *L, const struct form *f, struct cells *c, struct buf *b)
 {
     buf_printf(b, "%s.%s/%" PRIu64 "/", f->shape->schema, f->shape->table, c->xid);
     push_put_id_key(L, f, c, b);
+    if (c->is_gone)
+        buf_puts(b, deleted);
 }
 
 static void put_id_json(lua_State *L, const struct form *f, struct cells *c, struct buf *b)
@@ -89,6 +93,8 @@ static void put_id_json(lua_State *L, const struct form *f, struct cells *c, str
         else if (!field_put_text(b, s->columns[i].kind, field))
             cells_throw_utf8(L, f, i);
     }
+    if (c->is_gone)
+        buf_puts(b, deleted);
     buf_putc(b, '"');
 }
 
@@ -210,6 +216,8 @@ static void push_what(lua_State *L, struct form *f, struct cells *c, enum what w
         keep_field(L);
         return;
     case W_ROW:
+        if (c->is_gone)
+            break;
         push_shared(L, SHARED_ROW_MT);
         row_push(L, 1, -1);
         keep_field(L);
@@ -332,6 +340,8 @@ static void put_what(lua_State *L, const struct form *f, int index, enum what wh
         put_raw_key(L, f, c, b);
         return;
     case W_ROW:
+        if (c->is_gone)
+            break;
         row_put(L, f, index, b);
         return;
     case W_XID:
@@ -426,7 +436,10 @@ static void put_change(lua_State *L, int index, struct buf *b)
         fixed_put(b, f->heads[c->op]);
         put_raw_key(L, f, c, b);
         buf_puts(b, ",\"row\":");
-        row_put(L, f, index, b);
+        if (c->is_gone)
+            buf_puts(b, "null");
+        else
+            row_put(L, f, index, b);
         buf_puts(b, ",\"xid\":");
         buf_put_u64(b, c->xid);
         buf_puts(b, ",\"ts\":");

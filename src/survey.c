@@ -140,3 +140,22 @@ bool survey_begin(struct survey *s, struct db *db, const struct source_config *c
         db_rollback(db);
     return ok;
 }
+
+void survey_report(const struct survey *v, const struct source_config *c, int server_version,
+                   struct buf *report)
+{
+    static const char *const by[] = { "", ", by a growing column", ", by triggers" };
+
+    buf_printf(report, "table %s.%s", v->table.schema, v->table.name);
+    if (v->table.is_tree)
+        buf_printf(report, " (%zu leaves)", v->table.n_leaves);
+    buf_puts(report, ", key ");
+    for (size_t i = 0; i < v->shape->n_key; i++)
+        buf_printf(report, "%s%s", i > 0 ? "," : "", v->shape->columns[v->shape->key[i]].name);
+    buf_printf(report, ", %zu columns, every %g", v->shape->n_row,
+               (double)c->interval_min_ms / 1000);
+    if (c->interval_max_ms != c->interval_min_ms)
+        buf_printf(report, " to %g", (double)c->interval_max_ms / 1000);
+    buf_printf(report, " s%s, Postgres %d.%d (%s)", by[c->capture], server_version / 10000,
+               server_version % 10000, v->identity.in_recovery ? "standby" : "primary");
+}

@@ -11,6 +11,9 @@
 
 #include "query.h"
 
+/* How changes are found: by the xmin of rows, by a column that grows, by stamps of triggers. */
+enum capture_by { BY_XMIN, BY_INCREMENT, BY_TRIGGER };
+
 enum start { START_SNAPSHOT, START_NOW, START_XID };
 
 /* A source as the script declared it. Immutable once the host runs. */
@@ -24,6 +27,7 @@ struct source_config {
     size_t n_pk;
     char *where;    /* or NULL */
     char *soft_delete; /* a column whose value says that the row is gone; or NULL */
+    enum capture_by capture;
     enum start start;
     uint64_t start_xid;
     int64_t interval_min_ms, interval_max_ms; /* alike unless adaptive */
@@ -51,6 +55,10 @@ bool survey_glance(struct survey *s, struct db *db, struct err *e) WARN_UNUSED;
 
 /* One statement, no transaction: the snapshot and the whole identity. */
 bool survey_identify(struct survey *s, struct db *db, struct err *e) WARN_UNUSED;
+
+/* Says in a line what would be captured. */
+void survey_report(const struct survey *v, const struct source_config *c, int server_version,
+                   struct buf *report);
 
 /* Leaves a transaction open that holds the lock and the snapshot. Keeps the shape that it
  * finds in <s> where nothing has changed. After a failure no transaction is open. */

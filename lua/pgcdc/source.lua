@@ -14,8 +14,11 @@ local LEAST_INTERVAL = 0.01
 local fields = {
    table = true, pk = true, interval = true, connect = true, name = true, start = true,
    columns = true, where = true, rls = true, on_change = true, on_error = true,
-   dead_letter = true, soft_delete = true,
+   dead_letter = true, soft_delete = true, capture = true,
 }
+
+-- How changes are found.
+local captures = { xmin = true, trigger = true }
 
 -- Which of the host's events a script's event stands for.
 local ops = { read = true, upsert = true, insert = true, update = true, delete = true }
@@ -178,6 +181,9 @@ function Source.declare(spec)
    if spec.soft_delete ~= nil then
       check.text("pgcdc.source: soft_delete", spec.soft_delete)
    end
+   if spec.capture ~= nil then
+      check.one_of("pgcdc.source: capture", spec.capture, captures)
+   end
    if spec.rls ~= nil then
       check.type("pgcdc.source: rls", spec.rls, "boolean")
    end
@@ -201,6 +207,7 @@ function Source.declare(spec)
       start = start(spec.start),
       where = spec.where,
       soft_delete = spec.soft_delete,
+      capture = spec.capture,
       rls = spec.rls or false,
    }
    sources[source.number] = source

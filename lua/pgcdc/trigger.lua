@@ -22,7 +22,8 @@ end
 -- ---- what is there ----
 
 local FIND = [[
-   SELECT c.oid::int8 AS oid, format('%I.%I', n.nspname, c.relname) AS name, c.relkind::text AS kind,
+   SELECT c.oid::int8 AS oid, format('%I.%I', n.nspname, c.relname) AS name,
+      c.relkind::text AS kind,
       c.relispartition AS is_partition, quote_ident(pg_get_userbyid(c.relowner)) AS owner,
       EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid AND c.relkind = 'r') AS is_parent,
       to_regclass('pgcdc.tables') IS NOT NULL AS has_tables,
@@ -161,7 +162,8 @@ local function key_row(side, key)
 end
 
 local function add_functions(step, t, number, key, notify)
-   local ring = notify and ("   PERFORM pg_catalog.pg_notify('pgcdc', '%d');\n"):format(number) or ""
+   local ring = notify
+      and ("   PERFORM pg_catalog.pg_notify('pgcdc', '%d');\n"):format(number) or ""
    local arguments = key_arguments(key)
    local names = { "stamp_" .. number, "gone_" .. number, "emptied_" .. number }
    add(step, STAMP:format(names[1], ring))

@@ -1,0 +1,126 @@
+/* reads.c -- what a step of capture reads: the COPY, and its rows' xids. floor 2
+ * SPDX-License-Identifier: MIT */
+#include "reads.h"
+
+bool reads_by_trigger(const struct standing *s)
+{
+    return s->config->capture == BY_TRIGGER;
+}
+
+bool reads_stamps(const struct standing *s)
+{
+    return s->position.stamped_since != 0;
+}
+
+bool reads_wants_index(const struct reads *r, const struct standing *s)
+{
+    return reads_by_trigger(s) && !r->is_switch &&
+           (r->what == READ_POLL || r->what == READ_XMINS);
+}
+
+/* ---- statements ---- */
+
+static void put_plain(const struct reads *r, const struct query *q, const struct position *p,
+                      const struct leaf_facts *leaf, struct buf *sql)
+{
+    switch (r->what) {
+    case READ_RANGE:
+        query_range(sql, q, table_leaf(q->table, r->leaf), position_leaf(p, r->leaf)->next, r->end);
+        return;
+    case READ_LEAF:
+        query_leaf(sql, q, leaf);
+        return;
+    case READ_POLL:
+        query_poll(sql, q, p);
+        return;
+    case READ_XMINS:
+        query_xmins(sql, q, p);
+        return;
+    case READ_NOTHING:
+        return;
+    }
+}
+
+static void put_stamped(const struct reads *r, const struct stamp_query *q,
+                        const struct position *p, const struct leaf_facts *leaf, struct buf *sql)
+{
+    switch (r->what) {
+    case READ_RANGE:
+        query_stamps_range(sql, &q->query, table_leaf(q->query.table, r->leaf),
+                           position_leaf(p, r->leaf)->next, r->end);
+        return;
+    case READ_LEAF:
+        query_stamps_leaf(sql, &q->query, leaf);
+        return;
+    case READ_POLL:
+        (r->is_switch ? query_stamps_switch : query_stamps_poll)(sql, q, p);
+        return;
+    case READ_XMINS:
+        query_stamps_xids(sql, q, p);
+        return;
+    case READ_NOTHING:
+        return;
+    }
+}
+
+void reads_put(const struct reads *r, const struct standing *s, const struct leaf_facts *leaf,
+               struct buf *sql)
+{
+    struct stamp_query q = {
+        .query = {
+            .table = &s->survey.table,
+            .shape = s->survey.shape,
+            .where = s->config->where,
+            .through_root = s->config->rls,
+        },
+        .number = s->stamps.number,
+        .xmax = s->survey.snapshot.xmax,
+    };
+
+    if (reads_by_trigger(s))
+        put_stamped(r, &q, &s->position, leaf, sql);
+    else
+        put_plain(r, &q.query, &s->position, leaf, sql);
+}
+
+/* ---- rows ---- */
+
+/* Reads the xmin that a row begins with; *p ends at the fields behind it. */
+static bool parse_xmin(const char **p, const char *end, bool is_alone, uint32_t *xmin)
+{
+    const char *s = *p, *most = end - s > 10 ? s + 10 : end;
+    uint64_t v = 0;
+
+    while (s < most && *s >= '0' && *s <= '9')
+        v = v * 10 + (uint64_t)(*s++ - '0');
+    if (s == *p || v > UINT32_MAX || (is_alone ? s != end : s == end || *s != '\t'))
+        return false;
+    *p = s + !is_alone;
+    *xmin = (uint32_t)v;
+    return true;
+}
+
+bool reads_parse(const struct reads *r, const struct standing *s, const char **p, const char *end,
+                 struct reads_row *row)
+{
+    const struct horizon *h = &s->position.horizon;
+    uint64_t xmax = s->survey.snapshot.xmax;
+    struct stamp_row parsed = { .mark = STAMP_ROW };
+
+    if (!(reads_by_trigger(s) ? stamps_parse(p, end, &parsed)
+                              : parse_xmin(p, end, r->what == READ_XMINS, &parsed.xmin)))
+        return false;
+    /* one that this cluster has not reached is from another */
+    row->stamp = parsed.stamp < xmax ? parsed.stamp : 0;
+    row->xid = row->judged = horizon_widen(parsed.xmin, xmax);
+    if (reads_stamps(s)) {
+        row->judged = row->stamp;
+        if (row->stamp > 0)
+            row->xid = row->stamp;
+    }
+    row->is_gone = parsed.mark == STAMP_GONE;
+    row->is_superseded = row->is_gone && parsed.later > 0 && !xidset_has(&h->seen, parsed.later);
+    row->is_new = row->is_gone ? !xidset_has(&h->seen, row->judged)
+                               : parsed.mark == STAMP_ROW && horizon_is_new(h, row->judged);
+    return true;
+}
