@@ -34,6 +34,7 @@ struct row {
     size_t start;   /* in the batch's bytes: the fields of the shape, tabs between */
     uint32_t len;
     enum op op;
+    bool is_gone;   /* nothing but its key is known: the other fields are NULL */
     uint64_t xid;
 };
 

@@ -93,6 +93,17 @@ static void read_start(lua_State *L, struct source_config *c)
     lua_pop(L, 1);
 }
 
+static enum capture_by capture_field(lua_State *L)
+{
+    static const char *const names[] = { "xmin", "increment", "trigger", NULL };
+    int capture;
+
+    lua_getfield(L, 1, "capture");
+    capture = luaL_checkoption(L, -1, "xmin", names);
+    lua_pop(L, 1);
+    return (enum capture_by)capture;
+}
+
 static int declare(lua_State *L)
 {
     struct script *s = script_of(L);
@@ -120,6 +131,7 @@ static int declare(lua_State *L)
     d->config->soft_delete = copy_field(L, "soft_delete");
     copy_list(L, "columns", &d->config->columns, &d->config->n_columns);
     copy_list(L, "pk", &d->config->pk, &d->config->n_pk);
+    d->config->capture = capture_field(L);
     read_start(L, d->config);
     d->config->interval_min_ms = ms_field(L, "interval_min");
     d->config->interval_max_ms = ms_field(L, "interval_max");

@@ -9,6 +9,7 @@
 
 #include "census.h"
 #include "keyset.h"
+#include "reads.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -19,8 +20,7 @@
 
 /* What is under way between capture_begin and the end of capture_next. */
 struct step {
-    enum { READ_NOTHING, READ_RANGE, READ_POLL, READ_LEAF, READ_XMINS, READ_TALLY,
-           READ_KEYS } what;
+    struct reads reads;
     bool is_open;            /* a transaction is */
     bool in_copy;
     bool is_over;            /* all was read */
@@ -28,12 +28,10 @@ struct step {
     bool is_start;           /* reads no row: only gives the host a position to start from */
     struct batch *batch;     /* being filled */
     struct xidset delivered; /* xids delivered by this poll */
-    struct xidset baseline;  /* start = "now": xids that are there already */
+    struct xidset baseline;  /* start = "now", a switch: xids that are there already */
     bool has_new_leaves;
     size_t next_leaf;        /* the leaves before it in the survey are known, or were read */
-    /* a range */
-    uint32_t leaf, end;
-    struct keyset done;      /* its rows that were delivered before */
+    struct keyset done;      /* rows of a range that were delivered before */
     struct buf key;          /* scratch */
     /* the last row handed out */
     bool has_out;
@@ -123,7 +121,8 @@ bool capture_has_polled(const struct capture *c)
 
 bool capture_is_held(const struct capture *c)
 {
-    return c->step.what == READ_RANGE || c->step.has_new_leaves || c->census.is_wanted;
+    return c->step.reads.what == READ_RANGE || c->step.has_new_leaves || c->step.reads.is_switch ||
+           c->census.is_wanted;
 }
 
 bool capture_owes_census(const struct capture *c)
@@ -159,9 +158,9 @@ static bool begin_range(struct capture *c, struct err *e)
 
         if (leaf->next >= leaf->blocks)
             continue;
-        s->what = READ_RANGE;
-        s->leaf = leaf->oid;
-        s->end = leaf->next + range_length(leaf);
+        s->reads.what = READ_RANGE;
+        s->reads.leaf = leaf->oid;
+        s->reads.end = leaf->next + range_length(leaf);
         return p->done.keys == NULL || p->done.leaf != leaf->oid ||
                keyset_init(&s->done, p->done.keys) || err_memory(e);
     }
@@ -171,10 +170,11 @@ static bool begin_range(struct capture *c, struct err *e)
 static void finish_range(struct capture *c)
 {
     struct position *p = &c->standing.position;
-    struct leaf *leaf = c->step.what == READ_RANGE ? position_leaf(p, c->step.leaf) : NULL;
+    const struct reads *r = &c->step.reads;
+    struct leaf *leaf = r->what == READ_RANGE ? position_leaf(p, r->leaf) : NULL;
 
     if (leaf != NULL) {
-        leaf->next = c->step.end;
+        leaf->next = c->step.reads.end;
         if (p->done.leaf == leaf->oid && p->done.end <= leaf->next)
             position_forget_done(p);
     }
@@ -194,7 +194,8 @@ static void begin_poll(struct capture *c)
         if (position_leaf(&c->standing.position, t->leaves[i].oid) == NULL)
             c->step.has_new_leaves = true;
     census_begin(&c->census, c->standing.config, &c->standing.position, t);
-    c->step.what = c->step.has_new_leaves ? READ_LEAF : READ_POLL;
+    c->step.reads.is_switch = reads_by_trigger(&c->standing) && !reads_stamps(&c->standing);
+    c->step.reads.what = c->step.has_new_leaves ? READ_LEAF : READ_POLL;
 }
 
 static bool finish_poll(struct capture *c, struct err *e)
@@ -209,7 +210,11 @@ static bool finish_poll(struct capture *c, struct err *e)
     c->standing.polled = text;
     if (!position_uncut(p, &s->delivered))
         return err_memory(e);
-    if (s->what == READ_XMINS) {
+    if (s->reads.is_switch) { /* what counts are the stamps of what was delivered, now and before */
+        xidset_fini(&s->delivered);
+        p->stamped_since = c->standing.stamps.since;
+    }
+    if (s->reads.what == READ_XMINS || s->reads.is_switch) {
         xidset_fini(&p->horizon.seen);
         p->horizon.seen = s->baseline;
         s->baseline = (struct xidset){ 0 };
@@ -217,7 +222,8 @@ static bool finish_poll(struct capture *c, struct err *e)
     if (!horizon_advance(&p->horizon, &c->standing.survey.snapshot, &s->delivered,
                          standing_durable_bound(&c->standing)))
         return err_memory(e);
-    c->has_polled = s->what != READ_XMINS;
+    p->gone_floor = reads_stamps(&c->standing) ? p->horizon.floor : 0;
+    c->has_polled = s->reads.what != READ_XMINS;
     return standing_know_leaves(&c->standing, e);
 }
 
@@ -236,6 +242,8 @@ static bool begin_rise(struct capture *c, enum capture_found *found, struct err 
     if (!horizon_advance(h, &c->standing.survey.snapshot, &c->step.delivered,
                          standing_durable_bound(&c->standing)))
         return err_memory(e);
+    if (reads_stamps(&c->standing))
+        c->standing.position.gone_floor = h->floor;
     if (h->floor == floor && was_guarded == (c->standing.position.floor_lsn != 0))
         return true;
     *found = CAPTURE_STEP;
@@ -298,7 +306,7 @@ bool capture_begin(struct capture *c, struct db *db, enum capture_found *found, 
     if (t->position.phase == PHASE_SNAPSHOT)
         return c->step.is_start || begin_range(c, e);
     if (news == STANDING_STARTS_NOW)
-        c->step.what = READ_XMINS;
+        c->step.reads.what = READ_XMINS;
     else if (news == STANDING_GOES_ON)
         begin_poll(c);
     return standing_add_ready(t, e);
@@ -310,47 +318,29 @@ bool capture_begin(struct capture *c, struct db *db, enum capture_found *found, 
 static bool start_copy(struct capture *c, struct db *db, struct err *e)
 {
     const struct table_facts *t = &c->standing.survey.table;
+    const struct leaf_facts *leaf = NULL;
     struct step *s = &c->step;
-    struct query q;
     struct buf sql;
     bool ok;
 
-    describe(c, &q);
-    buf_init(&sql, BUF_SQL_MAX);
-    if (s->what == READ_LEAF) {
+    if (s->reads.what == READ_LEAF) {
         while (s->next_leaf < t->n_leaves &&
                position_leaf(&c->standing.position, t->leaves[s->next_leaf].oid) != NULL)
             s->next_leaf++;
         if (s->next_leaf == t->n_leaves)
-            s->what = READ_POLL;
+            s->reads.what = READ_POLL;
     }
-    switch (s->what) {
-    case READ_NOTHING:
+    if (s->reads.what == READ_NOTHING)
         return true;
-    case READ_RANGE: {
-        const struct leaf *at = position_leaf(&c->standing.position, s->leaf);
-
-        query_range(&sql, &q, table_leaf(t, s->leaf), at->next, s->end);
-        break;
-    }
-    case READ_LEAF:
-        query_leaf(&sql, &q, &t->leaves[s->next_leaf++]);
-        break;
-    case READ_POLL:
-        query_poll(&sql, &q, &c->standing.position);
-        break;
-    case READ_XMINS:
-        query_xmins(&sql, &q, &c->standing.position);
-        break;
-    case READ_TALLY:
-        query_tally(&sql, &q);
-        break;
-    case READ_KEYS:
-        if ((s->is_over = c->census.asked == NULL))
-            return true;
-        query_keys(&sql, &q, c->census.asked);
-        break;
-    }
+    if (s->reads.what == READ_LEAF)
+        leaf = &t->leaves[s->next_leaf++];
+    if (s->reads.what == READ_KEYS && (s->is_over = c->census.asked == NULL))
+        return true;
+    if (reads_wants_index(&s->reads, &c->standing) &&
+        !db_run(db, "SET LOCAL enable_seqscan = off", NULL, 0, e))
+        return false;
+    buf_init(&sql, BUF_SQL_MAX);
+    reads_put(&s->reads, &c->standing, leaf, c->census.asked, &sql);
     ok = buf_ok(&sql) ? db_copy(db, sql.data, e) : err_memory(e);
     buf_fini(&sql);
     s->in_copy = ok;
@@ -369,10 +359,10 @@ static bool start_batch(struct capture *c, struct err *e)
     if (c->standing.survey.shape != NULL)
         s->batch->shape = shape_ref(c->standing.survey.shape);
     s->batch->begins = !s->has_out;
-    s->batch->is_snapshot = s->what == READ_RANGE;
-    s->batch->leaf = s->leaf;
-    s->batch->end = s->end;
-    s->batch->is_ordered = !s->batch->is_snapshot && !s->has_new_leaves;
+    s->batch->is_snapshot = s->reads.what == READ_RANGE;
+    s->batch->leaf = s->reads.leaf;
+    s->batch->end = s->reads.end;
+    s->batch->is_ordered = !s->batch->is_snapshot && !s->has_new_leaves && !s->reads.is_switch;
     s->batch->reads = c->standing.position.reads;
     return true;
 }
@@ -399,18 +389,19 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
     const struct horizon *h = &c->standing.position.horizon;
     const char *p = text, *end = text + len;
     struct row row = { .op = OP_UPSERT };
-    uint32_t xmin;
-    bool is_new;
+    struct reads_row read;
 
-    if (len > UINT32_MAX || !census_read_xmin(&p, end, s->what == READ_XMINS, &xmin))
+    if (len > UINT32_MAX || !reads_parse(&s->reads, &c->standing, &p, end, &read))
         return err_set(e, ERR_INTERNAL, "cannot read a row of the server's COPY");
-    row.xid = horizon_widen(xmin, c->standing.survey.snapshot.xmax);
-    is_new = horizon_is_new(h, row.xid);
-    switch (s->what) {
+    if (s->reads.is_switch && read.stamp > 0 && !xidset_add(&s->baseline, read.stamp))
+        return err_memory(e);
+    row.xid = read.xid;
+    row.is_gone = read.is_gone;
+    switch (s->reads.what) {
     case READ_XMINS:
-        return row.xid < h->floor || xidset_add(&s->baseline, row.xid) ? true : err_memory(e);
+        return read.judged < h->floor || xidset_add(&s->baseline, read.judged) || err_memory(e);
     case READ_RANGE:
-        if (row.xid >= h->floor)
+        if (read.judged >= h->floor)
             return true; /* left to the first poll */
         if (s->done.n > 0 && was_done(c, p, end))
             return true;
@@ -418,23 +409,25 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
         c->standing.position.rows++;
         break;
     case READ_LEAF:
-        row.op = is_new ? OP_UPSERT : OP_READ;
+        row.op = read.is_new ? OP_UPSERT : OP_READ;
         break;
     case READ_POLL:
     case READ_NOTHING:
     case READ_TALLY:
     case READ_KEYS:
-        if (!is_new)
+        if (!read.is_new)
             return true;
         break;
     }
-    if (is_new && s->what != READ_RANGE && !xidset_add(&s->delivered, row.xid))
+    if (read.is_new && s->reads.what != READ_RANGE && !xidset_add(&s->delivered, row.xid))
         return err_memory(e);
+    if (read.is_superseded)
+        return true;
     if (!start_batch(c, e) ||
         (c->standing.config->deletes && !census_take_hash(&c->census, s->batch, &p, end, e)))
         return false;
     row.len = (uint32_t)(end - p);
-    if (shape_is_soft_deleted(c->standing.survey.shape, p, row.len))
+    if (row.is_gone || shape_is_soft_deleted(c->standing.survey.shape, p, row.len))
         row.op = OP_DELETE;
     return batch_add(s->batch, &row, p) || err_memory(e);
 }
@@ -445,9 +438,9 @@ static void end_copy(struct capture *c)
     struct step *s = &c->step;
 
     s->in_copy = false;
-    if (s->what == READ_POLL && c->census.is_wanted && !c->census.is_skipped)
-        s->what = READ_TALLY;
-    else if (s->what != READ_LEAF)
+    if (s->reads.what == READ_POLL && c->census.is_wanted && !c->census.is_skipped)
+        s->reads.what = READ_TALLY;
+    else if (s->reads.what != READ_LEAF)
         s->is_over = true;
 }
 
@@ -458,9 +451,9 @@ static bool read_census(struct capture *c, struct db *db, struct batch **batch, 
     struct step *s = &c->step;
     bool is_over;
 
-    if (s->what == READ_TALLY) {
+    if (s->reads.what == READ_TALLY) {
         s->in_copy = false;
-        s->what = READ_KEYS; /* of which the host is to say */
+        s->reads.what = READ_KEYS; /* of which the host is to say */
         return census_read_tally(&c->census, db, t->number, t->survey.shape, batch, e);
     }
     if (!census_read_keys(&c->census, db, t->number, &t->position.horizon,
@@ -510,7 +503,7 @@ static bool finish_step(struct capture *c, struct db *db, struct err *e)
     b = s->batch;
     if (was_snapshot)
         finish_range(c);
-    else if (s->what != READ_NOTHING && !finish_poll(c, e))
+    else if (s->reads.what != READ_NOTHING && !finish_poll(c, e))
         return false;
     census_complete(&c->census);
     b->is_lazy = !was_snapshot && !s->is_start && b->n_rows == 0 && !s->has_out;
@@ -535,6 +528,7 @@ static bool note_out(struct capture *c, const struct batch *b, struct err *e)
     if (!b->is_ordered)
         return true;
     buf_clear(&s->out_key);
+    buf_puts(&s->out_key, s->out.is_gone ? CUT_GONE : "");
     return batch_row_key(b, &s->out, &s->out_key) || err_memory(e);
 }
 
@@ -547,12 +541,12 @@ bool capture_next(struct capture *c, struct db *db, struct batch **batch, struct
         return true;
     if (s->is_finished)
         return true;
-    if (s->what == READ_NOTHING)
+    if (s->reads.what == READ_NOTHING)
         s->is_over = true;
     while (!s->is_over && (s->batch == NULL || !batch_is_full(s->batch))) {
         if (!s->in_copy && !start_copy(c, db, e))
             return false;
-        if (s->in_copy && (s->what == READ_TALLY || s->what == READ_KEYS))
+        if (s->in_copy && (s->reads.what == READ_TALLY || s->reads.what == READ_KEYS))
             return read_census(c, db, batch, e);
         if (s->in_copy && !fill_batch(c, db, e))
             return false;
@@ -581,6 +575,11 @@ void capture_abort(struct capture *c, struct db *db)
     drop_step(c);
 }
 
+uint64_t capture_bell(const struct capture *c)
+{
+    return c->standing.stamps.notifies ? c->standing.stamps.number : 0;
+}
+
 void capture_stop_waiting(struct capture *c)
 {
     c->standing.is_impatient = true;
@@ -588,12 +587,16 @@ void capture_stop_waiting(struct capture *c)
 
 bool capture_check(struct capture *c, struct db *db, struct buf *report, struct err *e)
 {
-    bool ok = survey_begin(&c->standing.survey, db, c->standing.config, false, e) &&
-              try_query(c, db, e);
+    struct batch *word;
+    bool ok = standing_look(&c->standing, db, false, e) && try_query(c, db, e);
 
     db_rollback(db);
     if (!ok)
         return false;
     survey_report(&c->standing.survey, c->standing.config, db_version(db), report);
+    while ((word = standing_take_word(&c->standing)) != NULL) {
+        buf_printf(report, "; %s", word->err.msg);
+        batch_free(word);
+    }
     return buf_ok(report) || err_memory(e);
 }

@@ -118,7 +118,8 @@ static struct cells *push_raw(lua_State *L, const struct batch *b, const struct 
     c->n_columns = (uint32_t)n;
     c->xid = row->xid;
     c->op = row->op;
-    c->is_split = c->has_side = c->has_old = c->is_gone = false;
+    c->is_gone = row->is_gone;
+    c->is_split = c->has_side = c->has_old = false;
     memcpy(c->ts, b->ts, sizeof c->ts);
     c->len = (uint32_t)len;
     memcpy((char *)(c->ends + n), bytes, len);
@@ -132,7 +133,7 @@ struct cells *cells_push(lua_State *L, const struct batch *b, const struct row *
     struct cells *c = push_raw(L, b, row, b->bytes + row->start, row->len,
                                has_old ? CELLS_OLD : CELLS_DECODED);
 
-    c->is_gone = side != NULL && side->is_gone;
+    c->is_gone = c->is_gone || (side != NULL && side->is_gone);
     if (has_old) {
         push_raw(L, b, row, b->bytes + side->old_start, side->old_len, CELLS_DECODED);
         lua_setiuservalue(L, -2, CELLS_OLD);

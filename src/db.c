@@ -307,19 +307,10 @@ bool db_run(struct db *db, const char *sql, struct db_rows **rows, size_t n, str
 void db_rollback(struct db *db)
 {
     struct err e;
+    PGTransactionStatusType status = PQtransactionStatus(db->conn);
 
-    switch (PQtransactionStatus(db->conn)) {
-    case PQTRANS_INTRANS:
-    case PQTRANS_INERROR:
-        if (!db_run(db, "ROLLBACK", NULL, 0, &e)) {
-            /* the next call meets the same broken connection */
-        }
-        break;
-    case PQTRANS_IDLE:
-    case PQTRANS_ACTIVE:
-    case PQTRANS_UNKNOWN:
-        break;
-    }
+    if (status == PQTRANS_INTRANS || status == PQTRANS_INERROR)
+        (void)!db_run(db, "ROLLBACK", NULL, 0, &e); /* the next call meets a broken connection */
 }
 
 /* Sends a COPY, which the server must answer with <expected>. */
@@ -485,6 +476,22 @@ bool db_is_alive(struct db *db)
     return PQstatus(db->conn) == CONNECTION_OK && !db->is_doomed;
 }
 
+bool db_wait_notify(struct db *db, int64_t deadline_ms, char *text, size_t size, struct err *e)
+{
+    PGnotify *n;
+
+    *text = '\0';
+    while ((n = PQnotifies(db->conn)) == NULL) {
+        if (!wait_socket(db, false, deadline_ms, e))
+            return deadline_ms >= 0 && clock_mono_ms() >= deadline_ms && e->code == ERR_CONNECTION;
+        if (!PQconsumeInput(db->conn))
+            return fail_connection(db, e);
+    }
+    strncat(text, n->extra, size - 1);
+    PQfreemem(n);
+    return true;
+}
+
 enum db_transaction db_transaction(const struct db *db)
 {
     switch (PQtransactionStatus(db->conn)) {
@@ -584,7 +591,6 @@ uint64_t db_rows_u64(const struct db_rows *r, int row, int col)
 bool db_rows_bool(const struct db_rows *r, int row, int col)
 {
     const char *s = db_rows_text(r, row, col);
-
     return s != NULL && *s == 't';
 }
 

@@ -64,6 +64,11 @@ bool db_describe(struct db *db, const char *sql, uint32_t *types, size_t max, si
 /* False if the server is known to have closed the connection. Does not wait. */
 bool db_is_alive(struct db *db);
 
+/* Waits for a notification on a channel that was LISTENed to. <text>: what it says, at most <size>
+ * bytes; empty when none came before <deadline_ms> (clock_mono_ms; < 0: none). */
+bool db_wait_notify(struct db *db, int64_t deadline_ms, char *text, size_t size,
+                    struct err *e) WARN_UNUSED;
+
 /* Whether a transaction is open, and whether it has failed, so that it can be rolled back only.
  * DB_LOST: there is no telling. */
 enum db_transaction { DB_IDLE, DB_OPEN, DB_ABORTED, DB_LOST };

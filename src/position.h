@@ -16,6 +16,10 @@ enum phase {
     PHASE_POLL,     /* the snapshot is behind us */
 };
 
+/* A cut's key begins with this where the last change was a tombstone: of an xid these come first.
+ * (No field of COPY does.) */
+#define CUT_GONE "\\d"
+
 /* Where the snapshot is in one relation: blocks before <next> are done, those
  * from <blocks> on need not be read. */
 struct leaf {
@@ -53,6 +57,8 @@ struct position {
     struct cut *cuts;       /* where polls were cut, for those xids that are not done yet */
     size_t n_cuts;
     struct done_keys done;
+    uint64_t stamped_since; /* the horizon is one of stamps, of triggers of that xid; 0: of xmins */
+    uint64_t gone_floor;    /* tombstones below it were delivered; 0 where there are none */
 };
 
 void position_fini(struct position *p);

@@ -72,6 +72,9 @@ void position_write(const struct position *p, const char *source, struct buf *b)
     if (p->reads > 0)
         buf_printf(b, "reads %" PRIu64 "\nnoted %" PRIu64 "\nlearned %" PRIu64 "\n", p->reads,
                    p->noted, p->learned);
+    if (p->stamped_since > 0)
+        buf_printf(b, "stamped_since %" PRIu64 "\ngone_floor %" PRIu64 "\n", p->stamped_since,
+                   p->gone_floor);
     put_text(b, "signature", p->signature);
     for (size_t i = 0; i < p->n_leaves; i++)
         buf_printf(b, "leaf %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu32 "\n", p->leaves[i].oid,
@@ -193,6 +196,7 @@ static bool read_number(const char *word, const char *text, struct position *p)
         { "lsn", &id->lsn }, { "durable_xmax", &id->durable_xmax },
         { "durable_lsn", &id->durable_lsn }, { "rows", &p->rows }, { "reads", &p->reads },
         { "noted", &p->noted }, { "learned", &p->learned },
+        { "stamped_since", &p->stamped_since }, { "gone_floor", &p->gone_floor },
     };
     const struct { const char *word; uint32_t *to; } narrow[] = {
         { "database", &id->database }, { "timeline", &id->timeline }, { "table", &p->table },

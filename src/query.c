@@ -256,13 +256,8 @@ static void put_from_leaf(struct buf *b, const struct query *q, const struct lea
     buf_puts(b, " WHERE ");
 }
 
-static void put_not_below_floor(struct buf *b, const struct query *q, const struct position *p)
+static void put_known_leaves(struct buf *b, const struct query *q, const struct position *p)
 {
-    buf_puts(b, "age(");
-    put_system_column(b, q, "xmin");
-    buf_printf(b, ") <= (SELECT age('%" PRIu32 "'::xid)) AND age(", horizon_floor32(&p->horizon));
-    put_system_column(b, q, "xmin");
-    buf_puts(b, ") >= 0");
     if (q->table->is_tree) {
         /* a leaf attached between the snapshot and the plan of this statement is not ours yet */
         buf_puts(b, " AND ");
@@ -272,6 +267,16 @@ static void put_not_below_floor(struct buf *b, const struct query *q, const stru
             buf_printf(b, "%s%" PRIu32, i > 0 ? "," : "", p->leaves[i].oid);
         buf_puts(b, "}'::oid[])");
     }
+}
+
+static void put_not_below_floor(struct buf *b, const struct query *q, const struct position *p)
+{
+    buf_puts(b, "age(");
+    put_system_column(b, q, "xmin");
+    buf_printf(b, ") <= (SELECT age('%" PRIu32 "'::xid)) AND age(", horizon_floor32(&p->horizon));
+    put_system_column(b, q, "xmin");
+    buf_puts(b, ") >= 0");
+    put_known_leaves(b, q, p);
 }
 
 /* The newline ends a comment that the condition may end with. */
@@ -436,4 +441,59 @@ void query_xmins(struct buf *b, const struct query *q, const struct position *p)
     put_from_table(b, q);
     put_not_below_floor(b, q, p);
     buf_puts(b, ") TO STDOUT");
+}
+
+/* ---- for the statements of other captures ---- */
+
+void query_put_ident(struct buf *b, const char *name)
+{
+    put_ident(b, name);
+}
+
+void query_put_literal(struct buf *b, const char *s)
+{
+    put_literal(b, s, strlen(s));
+}
+
+void query_put_columns(struct buf *b, const struct query *q)
+{
+    put_columns(b, q);
+}
+
+void query_put_from(struct buf *b, const struct query *q, const struct leaf_facts *leaf)
+{
+    if (leaf != NULL)
+        put_from_leaf(b, q, leaf);
+    else
+        put_from_table(b, q);
+}
+
+void query_put_known_leaves(struct buf *b, const struct query *q, const struct position *p)
+{
+    put_known_leaves(b, q, p);
+}
+
+void query_put_since(struct buf *b, const struct query *q, const struct position *p)
+{
+    put_not_below_floor(b, q, p);
+}
+
+void query_put_after_cuts(struct buf *b, const struct query *q, const struct position *p)
+{
+    put_after_cuts(b, q, p);
+}
+
+void query_put_where(struct buf *b, const struct query *q)
+{
+    put_where(b, q);
+}
+
+void query_put_kept_key(struct buf *b, const struct query *q, const char *key)
+{
+    put_kept_key(b, q, key);
+}
+
+void query_put_order(struct buf *b, const struct query *q)
+{
+    put_order(b, q);
 }

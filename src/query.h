@@ -65,4 +65,18 @@ void query_keys(struct buf *b, const struct query *q, const unsigned char *asked
 /* COPY of the distinct xmins that are not below the position's floor. */
 void query_xmins(struct buf *b, const struct query *q, const struct position *p);
 
+/* Parts of statements, for the rooms of other captures: a column list, each behind ", "; FROM the
+ * table or the leaf, WHERE, up to a condition; conditions, each behind " AND "; the values of a
+ * kept key; ORDER BY xmin and key. */
+void query_put_ident(struct buf *b, const char *name);
+void query_put_literal(struct buf *b, const char *s);
+void query_put_columns(struct buf *b, const struct query *q);
+void query_put_from(struct buf *b, const struct query *q, const struct leaf_facts *leaf);
+void query_put_known_leaves(struct buf *b, const struct query *q, const struct position *p);
+void query_put_since(struct buf *b, const struct query *q, const struct position *p);
+void query_put_after_cuts(struct buf *b, const struct query *q, const struct position *p);
+void query_put_where(struct buf *b, const struct query *q);
+void query_put_kept_key(struct buf *b, const struct query *q, const char *key);
+void query_put_order(struct buf *b, const struct query *q);
+
 #endif

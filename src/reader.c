@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "reader.h"
 
+#include "bell.h"
 #include "outbox.h"
 
 #include <errno.h>
@@ -17,6 +18,7 @@
 #define ONCE_TRIES 3           /* --once and --check give up then */
 #define PATIENCE_MS 60000      /* for a table that is gone, or a standby that is behind */
 #define ANSWER_MS 5000         /* a transaction waits no longer for the host */
+#define RING_MS 5              /* a poll that is rung for waits so long behind the one before */
 #define BUSY_STEPS 6           /* an adaptive interval begins at least at max / 2^this */
 
 struct source {
@@ -33,6 +35,10 @@ struct source {
     bool has_asked;   /* of the answer: it names buckets */
     unsigned char asked[BUCKETS / 8];
     int64_t due_ms;
+    uint64_t bell;    /* what the bell rings for it with; 0: nothing */
+    uint64_t heard;   /* its count when the last poll began */
+    int64_t polled_ms;
+    bool was_told;    /* that it is mute */
     /* of the thread that has it: */
     int64_t interval_ms;
     unsigned failures;        /* in a row */
@@ -48,6 +54,7 @@ struct crew {
     size_t n_sources;
     pthread_t threads[CREW_MAX];
     size_t n_threads;
+    struct bell *bell; /* made when a source wants one */
     bool is_stopping;
 };
 
@@ -237,6 +244,17 @@ static void tell(struct source *s, struct batch *b)
     batch_seal(b, &s->lane);
     if (!queue_push(s->crew->reader->queue, &b->item))
         batch_free(b);
+}
+
+static void tell_notice(struct source *s, const struct err *e)
+{
+    struct batch *b = batch_new(BATCH_NOTICE, s->number);
+
+    if (b == NULL)
+        return;
+    b->err = *e;
+    b->notice_level = LOG_INFO;
+    tell(s, b);
 }
 
 static void tell_error(struct source *s, enum batch_kind kind, const struct err *e,
@@ -463,6 +481,36 @@ static bool handle_failure(struct source *s, struct db **db, const struct err *e
 
 /* ---- the crew ---- */
 
+/* Looks after the bell of a source that has done a step. Under the mutex. */
+static void hang_bell(struct source *s)
+{
+    struct crew *crew = s->crew;
+    const char *why = crew->bell != NULL ? bell_mute(crew->bell) : NULL;
+    struct err e = { .code = ERR_NONE };
+
+    s->polled_ms = clock_mono_ms();
+    s->bell = crew->reader->mode == READER_RUN ? capture_bell(s->capture) : 0;
+    if (s->bell == 0)
+        return;
+    if (crew->bell == NULL)
+        crew->bell = bell_new(s->config->conninfo, crew->reader->stop_fd, &crew->mutex,
+                              &crew->changed);
+    if (why != NULL && !s->was_told) {
+        s->was_told = true;
+        err_set(&e, ERR_NONE, "%s", why);
+        tell_notice(s, &e);
+    }
+}
+
+/* When it is due: at its interval, or as soon as the bell has rung for it. */
+static int64_t due_ms(const struct source *s)
+{
+    int64_t rung = s->polled_ms + RING_MS;
+
+    return s->bell != 0 && s->failures == 0 && s->crew->bell != NULL && rung < s->due_ms &&
+           bell_count(s->crew->bell, s->bell) != s->heard ? rung : s->due_ms;
+}
+
 /* The source that has been due the longest, or, with *wait_ms set, NULL. */
 static struct source *choose(struct crew *crew, int64_t *wait_ms)
 {
@@ -477,12 +525,12 @@ static struct source *choose(struct crew *crew, int64_t *wait_ms)
         if (!capture_is_in_snapshot(s->capture) &&
             !queue_lane_is_empty(crew->reader->queue, &s->lane))
             continue; /* reader_wake will tell */
-        if (chosen == NULL || s->due_ms < chosen->due_ms)
+        if (chosen == NULL || due_ms(s) < due_ms(chosen))
             chosen = s;
     }
-    if (chosen != NULL && chosen->due_ms <= now)
+    if (chosen != NULL && due_ms(chosen) <= now)
         return chosen;
-    *wait_ms = chosen != NULL ? chosen->due_ms - now : -1;
+    *wait_ms = chosen != NULL ? due_ms(chosen) - now : -1;
     return NULL;
 }
 
@@ -504,12 +552,15 @@ static void *run_thread(void *arg)
             continue;
         }
         s->is_busy = true;
+        if (crew->bell != NULL)
+            s->heard = bell_count(crew->bell, s->bell);
         pthread_mutex_unlock(&crew->mutex);
         if (do_step(s, &db, &e))
             s->failures = 0;
         else
             goes_on = handle_failure(s, &db, &e);
         pthread_mutex_lock(&crew->mutex);
+        hang_bell(s);
         s->is_busy = false;
         pthread_cond_broadcast(&crew->changed);
         if (!goes_on)
@@ -583,6 +634,7 @@ void reader_free(struct reader *r)
 
         for (size_t j = 0; j < crew->n_threads; j++)
             pthread_join(crew->threads[j], NULL);
+        bell_free(crew->bell);
         pthread_cond_destroy(&crew->changed);
         pthread_mutex_destroy(&crew->mutex);
         free(crew->sources);

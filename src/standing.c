@@ -99,6 +99,39 @@ bool standing_add_ready(struct standing *s, struct err *e)
     return add_word(s, BATCH_READY, LOG_DEBUG, "ready", e);
 }
 
+/* ---- the survey ---- */
+
+/* What is wrong with the triggers, a notice for each line. */
+static bool add_faults(struct standing *s, char *faults, struct err *e)
+{
+    for (char *line = faults, *end; *line != '\0'; line = end + 1) {
+        if ((end = strchr(line, '\n')) == NULL)
+            break;
+        *end = '\0';
+        if (!add_word(s, BATCH_NOTICE, LOG_WARN, line, e))
+            return false;
+    }
+    return true;
+}
+
+bool standing_look(struct standing *s, struct db *db, bool with_sizes, struct err *e)
+{
+    struct buf faults;
+    bool ok;
+
+    if (!survey_begin(&s->survey, db, s->config, with_sizes, e))
+        return false;
+    if (s->config->capture != BY_TRIGGER)
+        return true;
+    buf_init(&faults, BUF_SQL_MAX);
+    ok = stamps_read(&s->stamps, db, &s->survey, &faults, e) &&
+         (faults.len == 0 || add_faults(s, faults.data, e));
+    buf_fini(&faults);
+    if (!ok)
+        db_rollback(db);
+    return ok;
+}
+
 /* ---- what the facts mean for the position ---- */
 
 /* An unflushed floor must be guarded against a crash until it is flushed. */
@@ -134,6 +167,19 @@ static void forget_seen(struct standing *s)
     s->durable.n = 0;
 }
 
+/* The horizon is one of stamps from now on (or never, where there are no triggers). Where there was
+ * one before, tombstones that were not delivered still are to be. */
+static void set_stamps(struct position *p, const struct stamps *stamps)
+{
+    p->stamped_since = stamps->since;
+    if (p->gone_floor == 0 || p->gone_floor > p->horizon.floor)
+        p->gone_floor = p->horizon.floor;
+    if (p->gone_floor < stamps->pruned)
+        p->gone_floor = stamps->pruned;
+    if (stamps->since == 0)
+        p->gone_floor = 0;
+}
+
 /* Takes a fresh horizon from the snapshot of the open transaction. */
 static void set_horizon(struct standing *s, uint64_t floor)
 {
@@ -141,6 +187,7 @@ static void set_horizon(struct standing *s, uint64_t floor)
     position_forget_done(&s->position);
     s->durable = (struct durable){ 0 };
     s->position.horizon.floor = floor;
+    set_stamps(&s->position, &s->stamps);
     s->position.floor_lsn = lsn_to_flush(&s->survey.identity);
     s->position.table = s->survey.table.oid;
     s->position.rows = 0;
@@ -153,12 +200,13 @@ static bool begin_snapshot(struct standing *s, struct db *db, enum standing_news
 {
     *news = STANDING_STARTS;
     db_rollback(db);
-    if (!survey_begin(&s->survey, db, s->config, true, e) || !standing_know_leaves(s, e))
+    if (!standing_look(s, db, true, e) || !standing_know_leaves(s, e))
         return false;
     set_horizon(s, s->survey.snapshot.xmin);
     /* where nobody was under way the snapshot's rows are all that there is, and the first poll
      * need not look unless something commits meanwhile */
     if (s->survey.snapshot.xmin == s->survey.snapshot.xmax &&
+        (s->position.gone_floor == 0 || s->position.gone_floor == s->position.horizon.floor) &&
         (s->polled = strdup(s->survey.snapshot.text)) == NULL)
         return err_memory(e);
     s->position.reads += s->config->deletes;
@@ -209,6 +257,24 @@ static bool fail_other(const char *why, struct err *e)
                    "right one, use another state file, or forget the position with --reset", why);
 }
 
+/* A horizon of stamps goes on if they are of the same triggers; of xmins, which is what it is else,
+ * any horizon can be one, since no xid is below its transaction's. False: tombstones that were not
+ * delivered are gone. */
+static bool judge_stamps(struct standing *s)
+{
+    struct position *p = &s->position;
+
+    if (p->stamped_since == 0)
+        return true;
+    if (p->stamped_since != s->stamps.since) {
+        forget_polled(s);
+        position_forget_cuts(p);
+        p->stamped_since = p->gone_floor = 0;
+        return true;
+    }
+    return p->gone_floor >= s->stamps.pruned;
+}
+
 /* The fault table: brings the position in line with who answers now. */
 static bool judge(struct standing *s, struct db *db, enum standing_news *news, struct err *e)
 {
@@ -226,6 +292,8 @@ static bool judge(struct standing *s, struct db *db, enum standing_news *news, s
             return begin_anew(s, db, "the standby does not come to where we were", news, e);
         return err_set(e, ERR_BEHIND, "%s", why);
     case VERDICT_FAILED_OVER:
+        if (p->gone_floor > 0)
+            p->gone_floor = 1; /* what went in between is told by any of the tombstones */
         return begin_anew(s, db, why, news, e);
     case VERDICT_CRASHED:
         if (p->floor_lsn != 0)
@@ -245,7 +313,9 @@ static bool judge(struct standing *s, struct db *db, enum standing_news *news, s
     }
     if (p->table != s->survey.table.oid)
         return begin_anew(s, db, "the table was dropped and created again, or swapped", news, e);
-    if (s->survey.snapshot.xmax > p->horizon.floor + XID_MAX_BEHIND)
+    if (!judge_stamps(s))
+        return begin_anew(s, db, "deletes that were not read yet were pruned", news, e);
+    if (p->stamped_since == 0 && s->survey.snapshot.xmax > p->horizon.floor + XID_MAX_BEHIND)
         return begin_anew(s, db, "too many transactions have passed since the last poll", news, e);
     return true;
 }
@@ -342,7 +412,9 @@ bool standing_glance(struct standing *s, struct db *db, bool *unchanged, struct 
     if (!survey_glance(&s->survey, db, e))
         return false;
     s->glance_lsn = now->lsn;
-    *unchanged = s->polled != NULL && s->position.n_cuts == 0 &&
+    *unchanged = s->polled != NULL &&
+                 (s->position.stamped_since != 0) == (s->stamps.since != 0) &&
+                 s->position.n_cuts == 0 &&
                  strcmp(s->polled, s->survey.snapshot.text) == 0 &&
                  strcmp(then->started, now->started) == 0 && strcmp(then->stats, now->stats) == 0 &&
                  then->in_recovery == now->in_recovery &&
@@ -369,11 +441,11 @@ bool standing_begin(struct standing *s, struct db *db, enum standing_news *news,
     bool is_new = s->position.phase == PHASE_NONE;
 
     *news = STANDING_GOES_ON;
-    if (!survey_begin(&s->survey, db, s->config, is_new, e))
+    if (!standing_look(s, db, is_new, e))
         return fail_stranger(s, db, e);
     if (some_have_moved(s)) {
         db_rollback(db);
-        if (!survey_begin(&s->survey, db, s->config, true, e))
+        if (!standing_look(s, db, true, e))
             return false;
     }
     if (!judge(s, db, news, e)) {

@@ -10,6 +10,7 @@
 #define STANDING_H
 
 #include "batch.h"
+#include "stamps.h"
 #include "survey.h"
 
 struct standing {
@@ -18,6 +19,7 @@ struct standing {
     struct position position;
     struct durable durable;
     struct survey survey;
+    struct stamps stamps;               /* where the capture is by triggers */
     char *polled;                       /* the text of the snapshot of the last complete poll */
     uint64_t glance_lsn;                /* how far a standby had come before the step's snapshot */
     bool is_ready;                      /* the ready word was given */
@@ -34,6 +36,9 @@ bool standing_restore(struct standing *s, const struct position *kept) WARN_UNUS
 /* Asks in one statement whether anything has committed in the cluster since the last complete
  * poll; *unchanged false where only a poll can tell. */
 bool standing_glance(struct standing *s, struct db *db, bool *unchanged, struct err *e) WARN_UNUSED;
+
+/* survey_begin, and what is known of the triggers where the capture is by them. */
+bool standing_look(struct standing *s, struct db *db, bool with_sizes, struct err *e) WARN_UNUSED;
 
 enum standing_news {
     STANDING_GOES_ON,

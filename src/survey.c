@@ -144,6 +144,8 @@ bool survey_begin(struct survey *s, struct db *db, const struct source_config *c
 void survey_report(const struct survey *v, const struct source_config *c, int server_version,
                    struct buf *report)
 {
+    static const char *const by[] = { "", ", by a growing column", ", by triggers" };
+
     buf_printf(report, "table %s.%s", v->table.schema, v->table.name);
     if (v->table.is_tree)
         buf_printf(report, " (%zu leaves)", v->table.n_leaves);
@@ -154,7 +156,7 @@ void survey_report(const struct survey *v, const struct source_config *c, int se
                (double)c->interval_min_ms / 1000);
     if (c->interval_max_ms != c->interval_min_ms)
         buf_printf(report, " to %g", (double)c->interval_max_ms / 1000);
-    buf_puts(report, " s");
+    buf_printf(report, " s%s", by[c->capture]);
     if (c->deletes)
         buf_printf(report, ", deletes%s%s", c->keeps_old ? ", old rows" : "",
                    c->skips_unchanged ? ", unchanged ones skipped" : "");

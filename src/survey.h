@@ -11,6 +11,9 @@
 
 #include "query.h"
 
+/* How changes are found: by the xmin of rows, by a column that grows, by stamps of triggers. */
+enum capture_by { BY_XMIN, BY_INCREMENT, BY_TRIGGER };
+
 enum start { START_SNAPSHOT, START_NOW, START_XID };
 
 /* A source as the script declared it. Immutable once the host runs. */
@@ -24,6 +27,7 @@ struct source_config {
     size_t n_pk;
     char *where;    /* or NULL */
     char *soft_delete; /* a column whose value says that the row is gone; or NULL */
+    enum capture_by capture;
     enum start start;
     uint64_t start_xid;
     int64_t interval_min_ms, interval_max_ms; /* alike unless adaptive */

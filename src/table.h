@@ -16,6 +16,8 @@
 
 #include <stdatomic.h>
 
+#define STAMP_COLUMN "pgcdc_xid" /* is no part of rows unless `columns` names it */
+
 struct column {
     char *name;
     char *type; /* as format_type() writes it: "numeric(12,2)" */
@@ -34,6 +36,7 @@ struct shape {
     size_t *key; /* indices into columns, in the order of the key */
     size_t n_key;
     bool hides_key;
+    bool has_stamp; /* the table has the column of the triggers, see stamps.h */
     size_t soft; /* the column that says that a row is deleted; SIZE_MAX: none */
     char *signature; /* "name\ttype\n" for each column of the row */
 };

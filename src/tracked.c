@@ -69,6 +69,8 @@ bool tracked_note_last(struct tracked *t, const struct batch *b, size_t from, si
     if (!b->is_snapshot)
         buf_clear(keys);
     for (size_t i = b->is_snapshot ? from : done - 1; i < done; i++) {
+        if (b->rows[i].is_gone)
+            buf_puts(keys, CUT_GONE);
         if (!batch_row_key(b, &b->rows[i], keys))
             return false;
         if (b->is_snapshot)

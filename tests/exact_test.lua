@@ -76,6 +76,25 @@ function TestExact.test_nothing_lost_nothing_twice_on_a_standby()
    assert_busy(stats, checker, usual)
 end
 
+-- The same by the stamps of triggers; and the keys that the script holds are those of the table.
+function TestExact.test_nothing_lost_nothing_twice_by_triggers()
+   local checker, stats, result = random_run {
+      cluster = cluster.main(), seconds = seconds / 4, capture = "trigger",
+   }
+   lu.assertNil(checker:verdict(), "seed " .. seed)
+   lu.assertEquals(result.status, 0)
+   assert_busy(stats, checker, usual)
+end
+
+function TestExact.test_nothing_lost_when_killed_by_triggers()
+   local checker, stats, result = random_run {
+      cluster = cluster.main(), seconds = seconds / 4, capture = "trigger", kills = true,
+   }
+   lu.assertNil(checker:verdict(), "seed " .. seed)
+   lu.assertEquals(result.status, 0)
+   assert_busy(stats, checker, usual)
+end
+
 -- A poll whose connection breaks goes on behind the last row that was delivered. The second break
 -- in a row once forgot where the first had been, and rows came again.
 function TestExact.test_nothing_twice_when_a_poll_is_cut_twice()

@@ -15,7 +15,11 @@ local fields = {
    table = true, pk = true, interval = true, connect = true, name = true, start = true,
    columns = true, where = true, rls = true, on_change = true, on_error = true,
    dead_letter = true, soft_delete = true, deletes = true, old = true, skip_unchanged = true,
+   capture = true,
 }
+
+-- How changes are found.
+local captures = { xmin = true, trigger = true }
 
 -- Which of the host's events a script's event stands for.
 local ops = { read = true, upsert = true, insert = true, update = true, delete = true }
@@ -208,6 +212,9 @@ function Source.declare(spec)
    if spec.soft_delete ~= nil then
       check.text("pgcdc.source: soft_delete", spec.soft_delete)
    end
+   if spec.capture ~= nil then
+      check.one_of("pgcdc.source: capture", spec.capture, captures)
+   end
    if spec.rls ~= nil then
       check.type("pgcdc.source: rls", spec.rls, "boolean")
    end
@@ -216,6 +223,10 @@ function Source.declare(spec)
    end
    local min, max = interval(spec.interval)
    local has_deletes, check_interval = deletes(spec.deletes)
+   if has_deletes and spec.capture ~= nil and spec.capture ~= "xmin" then
+      check.fail('pgcdc.source: deletes is for capture = "xmin"%s',
+         spec.capture == "trigger" and "; triggers tell deletes by themselves" or "")
+   end
    local full_name = conninfo.table_name("pgcdc.source: table", spec.table)
    local source = setmetatable(stream.node("source"), Source)
    source.policy = failure.policy(spec.on_error)
@@ -232,6 +243,7 @@ function Source.declare(spec)
       start = start(spec.start),
       where = spec.where,
       soft_delete = spec.soft_delete,
+      capture = spec.capture,
       rls = spec.rls or false,
       deletes = has_deletes,
       check_interval = check_interval,

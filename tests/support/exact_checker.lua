@@ -8,12 +8,13 @@ local checker = {}
 
 -- Prints a line for each change. The tables' names come as arguments.
 checker.script = [[
-local options = pgcdc.options {tables = pgcdc.required, interval = 0.02}
+local options = pgcdc.options {tables = pgcdc.required, interval = 0.02, capture = "xmin"}
 for name in options.tables:gmatch "[^,]+" do
-   pgcdc.source {table = name, interval = options.interval, on_change = function(change)
-      local row = change.row
-      io.write(("%s %d %d %d %s\n"):format(change.table, row.k, row.v, change.xid, change.op))
-   end}
+   pgcdc.source {table = name, interval = options.interval, capture = options.capture,
+      on_change = function(change)
+         local v = change.row and change.row.v or 0
+         io.write(("%s %d %d %d %s\n"):format(change.table, change.key.k, v, change.xid, change.op))
+      end}
 end]]
 
 local max_problems = 20
@@ -21,11 +22,13 @@ local max_problems = 20
 local methods = {}
 methods.__index = methods
 
--- options.tables: their names; options.repeats: a (key, xid) may come twice.
+-- options.tables: their names; options.repeats: a (key, xid) may come twice; options.stamps: the
+-- xids are those of triggers, and deletes come.
 function checker.new(options)
    local self = setmetatable({
-      tables = options.tables, repeats = options.repeats,
+      tables = options.tables, repeats = options.repeats, stamps = options.stamps,
       last = {},     -- by table and key: {v =, xid =} as delivered last
+      seen_gone = {},
       seen = {},     -- by table, key and xid: the version that was delivered
       marks = {},    -- by table: its mark was delivered
       delivered = 0, repeated = 0,
@@ -44,6 +47,18 @@ function methods:complain(text, ...)
    end
 end
 
+-- A key went. (One that was never seen may: it came and went between two polls.)
+local function take_delete(self, name, k, xid)
+   local id = ("%d/%s/deleted"):format(k, xid)
+   if self.seen_gone[id .. name] and not self.repeats then
+      self:complain("%s %d: the delete by xid %s was delivered twice", name, k, xid)
+   end
+   self.seen_gone[id .. name] = true
+   if self.last[name][k] then
+      self.last[name][k].is_gone = true
+   end
+end
+
 -- Takes one line that the program has written.
 function methods:take(line)
    local name, k, v, xid, op = line:match "^(%w+) (%d+) (%d+) (%d+) (%a+)$"
@@ -53,6 +68,9 @@ function methods:take(line)
    end
    k, v = math.tointeger(k), math.tointeger(v)
    self.delivered = self.delivered + 1
+   if op == "delete" then
+      return take_delete(self, name, k, xid)
+   end
    local last, id = self.last[name][k], k .. "/" .. xid
    if last and v < last.v then
       self:complain("%s %d went back from version %d (xid %s) to %d (xid %s, %s)", name, k, last.v,
@@ -93,10 +111,17 @@ end
 -- Compares with the tables, when nobody writes any more.
 function methods:compare(conn)
    local wrap = 1 << 32
+   local xid = self.stamps and "coalesce(pgcdc_xid::text, xmin::text)" or "xmin"
    for _, name in ipairs(self.tables) do
-      for _, row in ipairs(conn:exec("select k, v, xmin from " .. name)) do
+      local is_there = {}
+      for _, row in ipairs(conn:exec(("select k, v, %s from %s"):format(xid, name))) do
          local k, v, xmin = math.tointeger(row[1]), math.tointeger(row[2]), math.tointeger(row[3])
+         xmin = xmin % wrap
          local last = self.last[name][k]
+         is_there[k] = true
+         if last and last.is_gone then
+            self:complain("%s %d is there, but its delete was delivered", name, k)
+         end
          if not last then
             self:complain("%s %d version %d of xid %d was never delivered", name, k, v, xmin)
          elseif last.v ~= v or math.tointeger(last.xid) % wrap ~= xmin then
@@ -104,11 +129,17 @@ function methods:compare(conn)
                name, k, v, xmin, last.v, last.xid)
          end
       end
+      for k, last in pairs(self.stamps and self.last[name] or {}) do
+         if not is_there[k] and not last.is_gone then
+            self:complain("%s %d is gone, and no delete was delivered", name, k)
+         end
+      end
       -- what was delivered must have been committed
       local written = {}
-      local sql = "select k, v, xmin from history where t = " .. conn:escape(name)
+      local sql = ("select k, v, %s from history where t = %s"):format(
+         xid, conn:escape(name))
       for _, row in ipairs(conn:exec(sql)) do
-         written[("%s/%s/%s"):format(row[1], row[3], row[2])] = true
+         written[("%s/%d/%s"):format(row[1], math.tointeger(row[3]) % wrap, row[2])] = true
       end
       for id, v in pairs(self.seen[name]) do
          local k, xid = id:match "^(%d+)/(%d+)$"

@@ -29,7 +29,7 @@ Watcher.__index = Watcher
 local function start_program(self)
    self.program = program.start {
       script = checker.script, dsn = self.dsn, state = self.state,
-      args = {tables = table.concat(self.checker.tables, ",")},
+      args = {tables = table.concat(self.checker.tables, ","), capture = self.capture or "xmin"},
    }
    self.taken = 0
 end
@@ -95,6 +95,12 @@ local function set_up(options)
    local primary = options.cluster
    local db, other = primary:database {name = "exact"}, primary:database {name = "elsewhere"}
    writers.create(db)
+   if options.capture == "trigger" then -- two-phase commits and NOTIFY exclude each other
+      local result = program.run {bundled = "trigger", dsn = db, state = false,
+         args = {action = "install", table = table.concat(writers.tables, ","), notify = "no"}}
+      assert(result.status == 0, result.stderr)
+      writers.stamp_history(db)
+   end
    scope.add(function() roll_back_prepared(db) end)
    local source = options.standby or primary
    local dsn = source:dsn(db.name, {application_name = "exact"})
@@ -105,7 +111,8 @@ local function set_up(options)
 end
 
 -- Writers work for options.seconds on options.cluster while the program reads it, or
--- options.standby. options.seed; options.kills: the program is killed again and again. Returns the
+-- options.standby. options.seed; options.kills: the program is killed again and again;
+-- options.capture: as a source has it. Returns the
 -- checker, after its comparison; the statistics; the result of the program.
 function run.random(options)
    local db, other, dsn = set_up(options)
@@ -119,8 +126,9 @@ function run.random(options)
    team:add(db:connect(), crew.random(rng:int(1, 1 << 60)), writers.vacuum(stats))
    local watcher = setmetatable({
       dsn = dsn, state = scope.dir "exact" .. "/state.db", rng = rng, with_kills = options.kills,
-      stats = stats,
-      checker = checker.new {tables = writers.tables, repeats = options.kills},
+      stats = stats, capture = options.capture,
+      checker = checker.new {tables = writers.tables, repeats = options.kills,
+         stamps = options.capture == "trigger"},
       admin = (options.standby or options.cluster):connect(),
       next_trouble = native.now() + rng:float(0.02, 0.5), terminated = 0, killed = 0,
    }, Watcher)

@@ -41,6 +41,12 @@ function writers.create(conn)
          writers.keys + 1, writers.keys + wide_rows, writers.keys, writers.keys))
 end
 
+-- History by stamps, as the tables have them.
+function writers.stamp_history(conn)
+   conn:exec [[alter table history add pgcdc_xid xid8;
+      alter table history alter pgcdc_xid set default pg_current_xact_id()]]
+end
+
 -- Whether a statement's error is one that busy sessions must expect.
 local function is_passing(problem)
    local state = problem.sqlstate

@@ -1,0 +1,59 @@
+-- trigger: what capture = "trigger" needs on the server: installs it, removes it, tells of it.
+-- SPDX-License-Identifier: MIT
+
+local bundled = require "pgcdc.bundled"
+local trigger = require "pgcdc.trigger"
+
+local options = pgcdc.options {
+   action = pgcdc.required, -- install, remove, status, prune, or print: install's SQL, not run
+   table = pgcdc.required,  -- one, or several with commas between
+   pk = "",                 -- columns that identify a row; default: the primary key
+   notify = true,           -- wake sources at each commit; NOTIFY forbids PREPARE TRANSACTION
+   readers = "",            -- roles, with commas between, that sources connect as
+   older_than = "7d",       -- prune: forget deletes that are older than so many s, m, h or d
+   tries = 60,              -- how often a table that is in use is tried
+}
+
+local db = pgcdc.connect()
+local actions = {}
+
+local function say(text)
+   print((text:gsub("\n", "\n  ")))
+end
+
+local function plan(t)
+   return trigger.install(db, t, {
+      key = bundled.names(options.pk), notify = options.notify,
+      readers = bundled.list(options.readers),
+   })
+end
+
+function actions.install(t)
+   trigger.run(db, plan(t), options.tries, say)
+   actions.status(trigger.look(db, t.name))
+end
+
+function actions.remove(t)
+   trigger.run(db, trigger.remove(db, t), options.tries, say)
+   actions.status(trigger.look(db, t.name))
+end
+
+function actions.status(t)
+   print(trigger.status(db, t))
+end
+
+function actions.print(t)
+   print(trigger.text(plan(t)))
+end
+
+function actions.prune(t)
+   local seconds = trigger.seconds(options.older_than)
+      or bundled.usage "older_than: say 7d, 12h, 30m or 90s"
+   print(("%s: %d deletes forgotten"):format(t.name, trigger.prune(db, t, seconds)))
+end
+
+local action = actions[options.action]
+   or bundled.usage "action must be install, remove, status, prune or print"
+for _, name in ipairs(bundled.list(options.table)) do
+   action(trigger.look(db, name))
+end

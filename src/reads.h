@@ -1,0 +1,43 @@
+/* reads.h -- what a step of capture reads: the COPY, and its rows' xids. floor 2
+ *
+ * Which statement it is, and what stands before the fields of a row, depends
+ * on how the source finds changes; here that is told apart. Runs nothing.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef READS_H
+#define READS_H
+
+#include "standing.h"
+
+struct reads {
+    enum { READ_NOTHING, READ_RANGE, READ_POLL, READ_LEAF, READ_XMINS, READ_TALLY,
+           READ_KEYS } what;
+    bool is_switch;    /* a poll by xmin whose horizon will be one of stamps */
+    uint32_t leaf, end; /* of a range: the relation's oid, the block behind it */
+};
+
+bool reads_by_trigger(const struct standing *s);
+
+/* Is the horizon one of stamps, or of xmins? */
+bool reads_stamps(const struct standing *s);
+
+/* The COPY; <leaf>: of READ_LEAF, <asked>: of READ_KEYS, the buckets. */
+void reads_put(const struct reads *r, const struct standing *s, const struct leaf_facts *leaf,
+               const unsigned char *asked, struct buf *sql);
+
+/* True if it is to go by the index, whatever the planner believes. */
+bool reads_wants_index(const struct reads *r, const struct standing *s);
+
+struct reads_row {
+    uint64_t xid;    /* of the row */
+    uint64_t judged; /* the xid that the horizon judges */
+    uint64_t stamp;  /* 0: none */
+    bool is_new, is_gone;
+    bool is_superseded; /* gone, but gone again later on in this poll */
+};
+
+/* Reads what stands before a row's fields; *p ends there. False: it is something else. */
+bool reads_parse(const struct reads *r, const struct standing *s, const char **p, const char *end,
+                 struct reads_row *row) WARN_UNUSED;
+
+#endif
