@@ -74,7 +74,7 @@ function TestSnapshot.test_stops_at_any_row()
    local state
    for _ = 1, 6 do
       local p = watch.start(db, {state = state, brief = true, more = [[
-         source:on("change", function() for _ = 1, 5000 do end end)]]})
+         source:on("change", function() for _ = 1, 20000 do end end)]]})
       programs[#programs + 1] = p
       state = p.state
       p:wait_changes(#programs == 1 and 10 or 1, 30)
