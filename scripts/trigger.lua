@@ -14,11 +14,15 @@ local options = pgcdc.options {
    tries = 60,              -- how often a table that is in use is tried
 }
 
+local io = rawget(_G, "io") -- the sandbox has none
 local db = pgcdc.connect()
 local actions = {}
 
 local function say(text)
    print((text:gsub("\n", "\n  ")))
+   if io then
+      io.stdout:flush() -- some take long
+   end
 end
 
 local function plan(t)
@@ -29,12 +33,12 @@ local function plan(t)
 end
 
 function actions.install(t)
-   trigger.run(db, plan(t), options.tries, say)
+   trigger.run(db, plan(t), options.tries, say, pgcdc.log.info)
    actions.status(trigger.look(db, t.name))
 end
 
 function actions.remove(t)
-   trigger.run(db, trigger.remove(db, t), options.tries, say)
+   trigger.run(db, trigger.remove(db, t), options.tries, say, pgcdc.log.info)
    actions.status(trigger.look(db, t.name))
 end
 

@@ -210,11 +210,13 @@ static bool finish_poll(struct capture *c, struct err *e)
     c->standing.polled = text;
     if (!position_uncut(p, &s->delivered))
         return err_memory(e);
-    if (s->reads.is_switch) { /* what counts are the stamps of what was delivered, now and before */
-        xidset_fini(&s->delivered);
+    if (s->reads.is_switch) { /* stamps of what was delivered, now and before, are seen as well */
+        for (size_t i = 0; i < s->baseline.n; i++)
+            if (!xidset_add(&s->delivered, s->baseline.v[i]))
+                return err_memory(e);
         p->stamped_since = c->standing.stamps.since;
     }
-    if (s->reads.what == READ_XMINS || s->reads.is_switch) {
+    if (s->reads.what == READ_XMINS) {
         xidset_fini(&p->horizon.seen);
         p->horizon.seen = s->baseline;
         s->baseline = (struct xidset){ 0 };

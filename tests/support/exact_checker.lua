@@ -142,10 +142,10 @@ function methods:compare(conn)
          written[("%s/%d/%s"):format(row[1], math.tointeger(row[3]) % wrap, row[2])] = true
       end
       for id, v in pairs(self.seen[name]) do
-         local k, xid = id:match "^(%d+)/(%d+)$"
-         if not written[("%s/%d/%d"):format(k, math.tointeger(xid) % wrap, v)] then
+         local k, stamp = id:match "^(%d+)/(%d+)$"
+         if not written[("%s/%d/%d"):format(k, math.tointeger(stamp) % wrap, v)] then
             self:complain("%s %s version %d of xid %s was delivered, but never committed", name, k,
-               v, xid)
+               v, stamp)
          end
       end
    end

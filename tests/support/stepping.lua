@@ -1,0 +1,56 @@
+-- stepping.lua: runs the program with --once between statements, and says what came.
+-- SPDX-License-Identifier: MIT
+
+local lu = require "luaunit"
+local program = require "program"
+local scope = require "scope"
+local watch = require "watch"
+
+local stepping = {}
+
+-- Runs the bundled script trigger on <db>; returns its result, which is a success.
+function stepping.trigger(db, action, args)
+   local all = {action = action, table = "t"}
+   for name, value in pairs(args or {}) do
+      all[name] = value
+   end
+   local result = program.run {bundled = "trigger", dsn = db, args = all, state = false}
+   lu.assertEquals(result.status, 0, result.stderr)
+   return result
+end
+
+-- The changes as they came: "read 1 2, delete 3, upsert 4".
+function stepping.words(changes)
+   local words, last = {}, nil
+   for _, change in ipairs(changes) do
+      local key = {}
+      for _, value in pairs(change.key) do
+         key[#key + 1] = tostring(value)
+      end
+      local new = change.op == last and "" or (last and ", " or "") .. change.op
+      words[#words + 1] = new .. " " .. table.concat(key, "/")
+      last = change.op
+   end
+   return table.concat(words)
+end
+
+-- A function that runs the program once more and returns its changes as words, and the result.
+-- <source>: fields of the source; those given to the function replace them.
+function stepping.new(db, source)
+   local state = scope.dir "stepping" .. "/state.db"
+   return function(more)
+      local fields = {table = "t", capture = "trigger"}
+      for _, given in ipairs {source or {}, more or {}} do
+         for name, value in pairs(given) do
+            fields[name] = value
+         end
+      end
+      local result = program.run {
+         dsn = db, script = watch.script(fields), options = {"--once"}, state = state,
+      }
+      lu.assertEquals(result.status, 0, result.stderr)
+      return stepping.words(result.changes), result
+   end
+end
+
+return stepping
