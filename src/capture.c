@@ -252,28 +252,22 @@ static bool begin_rise(struct capture *c, enum capture_found *found, struct err 
     return true;
 }
 
-static void describe(const struct capture *c, struct query *q)
+/* Whether the source's columns, key and condition work at all is to be known at its start. */
+static bool try_query(struct capture *c, struct db *db, struct err *e)
 {
-    *q = (struct query){
+    struct db_rows *rows = NULL;
+    const struct query q = {
         .table = &c->standing.survey.table,
         .shape = c->standing.survey.shape,
         .where = c->standing.config->where,
         .through_root = c->standing.config->rls,
         .with_hash = c->standing.config->deletes,
     };
-}
-
-/* Whether the source's columns, key and condition work at all is to be known at its start. */
-static bool try_query(struct capture *c, struct db *db, struct err *e)
-{
-    struct db_rows *rows = NULL;
-    struct query q;
     struct buf sql;
     bool ok;
 
     if (c->has_tried)
         return true;
-    describe(c, &q);
     buf_init(&sql, BUF_SQL_MAX);
     query_try(&sql, &q);
     ok = buf_ok(&sql) ? db_run(db, sql.data, &rows, 1, e) : err_memory(e);

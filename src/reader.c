@@ -3,6 +3,7 @@
 #include "reader.h"
 
 #include "bell.h"
+#include "meaning.h"
 #include "outbox.h"
 
 #include <errno.h>
@@ -171,68 +172,6 @@ static void wait_changed(struct crew *crew, int64_t wait_ms)
         until.tv_sec++;
     }
     pthread_cond_timedwait(&crew->changed, &crew->mutex, &until);
-}
-
-/* ---- what an error means ---- */
-
-enum meaning {
-    MEANS_STOP,     /* we were asked to */
-    MEANS_RETRY,    /* it will pass: on a new connection, after a while */
-    MEANS_PATIENCE, /* it may pass: retry for a minute, then give up */
-    MEANS_GIVE_UP,
-};
-
-static enum meaning meaning_of_sqlstate(const struct source *s, const char *state)
-{
-    static const char *const passing[] = {
-        "57P01", "57P02", "57P03", "57P05", /* shut down, crashed, starting up, idle too long */
-        "40001", "40P01", "57014",          /* a recovery conflict, a deadlock, cancelled */
-        "55P03", "55000",                   /* locked; promoted between two questions */
-    };
-    static const char *const altered[] = { "42P01", "3F000", "42703", "42P02", "42804", "42883" };
-
-    if (strncmp(state, "08", 2) == 0 || strncmp(state, "53", 2) == 0)
-        return MEANS_RETRY;
-    for (size_t i = 0; i < sizeof passing / sizeof *passing; i++)
-        if (strcmp(state, passing[i]) == 0)
-            return MEANS_RETRY;
-    for (size_t i = 0; s->has_worked && i < sizeof altered / sizeof *altered; i++)
-        if (strcmp(state, altered[i]) == 0)
-            return MEANS_PATIENCE;
-    return MEANS_GIVE_UP;
-}
-
-static enum meaning meaning_of(const struct source *s, const struct err *e)
-{
-    switch (e->code) {
-    case ERR_STOPPED:
-        return MEANS_STOP;
-    case ERR_CONNECTION:
-        return MEANS_RETRY;
-    case ERR_BEHIND:
-        return MEANS_RETRY;
-    case ERR_SQL:
-        return e->sqlstate[0] == '\0' && s->has_worked ? MEANS_PATIENCE
-                                                          : meaning_of_sqlstate(s, e->sqlstate);
-    case ERR_NONE:
-    case ERR_USAGE:
-    case ERR_SCRIPT:
-    case ERR_REFUSED:
-    case ERR_STATE:
-    case ERR_OUTPUT:
-    case ERR_MEMORY:
-    case ERR_INTERNAL:
-        break;
-    }
-    return MEANS_GIVE_UP;
-}
-
-/* 0.1 s, then 0.5, 1, 2, 4 ... 30, each give or take a quarter. */
-static int64_t backoff_ms(unsigned failures)
-{
-    int64_t ms = failures <= 1 ? 100 : failures >= 8 ? 30000 : (int64_t)500 << (failures - 2);
-
-    return ms * 3 / 4 + (int64_t)((uint64_t)clock_mono_ns() / 64 % (uint64_t)(ms / 2));
 }
 
 /* ---- words to the host ---- */
@@ -455,7 +394,7 @@ static bool handle_failure(struct source *s, struct db **db, const struct err *e
     is_impatient = now - s->failing_since_ms >= PATIENCE_MS;
     db_close(*db);
     *db = NULL;
-    switch (meaning_of(s, e)) {
+    switch (meaning_of(e, s->has_worked)) {
     case MEANS_STOP:
         return false;
     case MEANS_PATIENCE:
@@ -467,7 +406,7 @@ static bool handle_failure(struct source *s, struct db **db, const struct err *e
             break;
         if (e->code == ERR_BEHIND && is_impatient)
             capture_stop_waiting(s->capture);
-        wait = backoff_ms(s->failures);
+        wait = meaning_backoff_ms(s->failures);
         s->due_ms = now + wait;
         tell_error(s, BATCH_NOTICE, e, wait);
         return true;

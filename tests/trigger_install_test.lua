@@ -82,7 +82,8 @@ function TestTriggerInstall.test_repairs()
    lu.assertStrContains(stepping.trigger(db, "status").stdout, "lacks a valid index")
    stepping.trigger(db, "install")
    lu.assertEquals(contents(db), before)
-   db:exec("drop trigger zz_pgcdc_key on t; alter table t disable trigger zz_pgcdc_gone; drop index "
+   db:exec("drop trigger zz_pgcdc_key on t; alter table t disable trigger zz_pgcdc_gone; drop index"
+      .. " "
       .. index)
    lu.assertStrContains(stepping.trigger(db, "status").stdout, "lacks triggers")
    lu.assertNotStrContains(stepping.trigger(db, "install").stdout, "lacks")
@@ -143,7 +144,8 @@ end
 -- of the user's that comes before and meddles.
 function TestTriggerInstall.test_ways_to_write()
    local db = new_database [[
-      create table t (id int primary key, n int default 0, g int generated always as (n + 1) stored);
+      create table t (id int primary key, n int default 0,
+                      g int generated always as (n + 1) stored);
       create table child (id int primary key, parent int references t on delete cascade
          on update cascade);
       create function meddle() returns trigger language plpgsql as
