@@ -77,7 +77,7 @@ function TestScripts.test_help()
       lu.assertEquals(result.status, 0, name .. result.stderr)
       lu.assertEquals(result.stderr, "")
       lu.assertStrMatches(result.lines[1], name .. ": .+")
-      lu.assertStrMatches(result.lines[2], "  table=%.%.%.%s+required: one, or several with .*")
+      lu.assertStrMatches(result.stdout, ".*\n  table=%.%.%. +required: one, or several with .*")
       for i = 2, #result.lines do
          lu.assertStrMatches(result.lines[i], "  [%w_]+=%S*%s+%S+ .*")
       end

@@ -25,7 +25,7 @@
 ---@field table string
 ---@field source string the source's name; not in the JSON
 ---@field key pgcdc.row
----@field row pgcdc.row
+---@field row pgcdc.row? nil where the row is gone
 ---@field old pgcdc.row? what the row was before, where it is known
 ---@field xid integer the transaction that wrote it, 64 bit
 ---@field ts string when it was read: "2026-11-23T05:04:57.057Z"
@@ -298,6 +298,11 @@ function Stream:cloudevents() end
 ---@field start? "snapshot"|"now"|integer
 ---@field columns? string|string[] those to read; default: all
 ---@field where? string an SQL condition that depends on the row alone
+---@field soft_delete? string a column that says that a row is gone
+---@field deletes? boolean|{interval: number} tells what is gone, and inserts from updates
+---@field old? boolean keeps rows, for change.old and change.changed
+---@field skip_unchanged? boolean leaves out updates that change nothing
+---@field capture? "xmin"|"trigger" how changes are found; "xmin"
 ---@field rls? boolean capture what row-level security shows, instead of refusing
 ---@field on_change? fun(change: pgcdc.change)
 ---@field on_error? "stop"|"skip"|"dead_letter"|pgcdc.policy
