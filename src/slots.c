@@ -6,6 +6,7 @@
 #include "slots.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 size_t slots_home(const struct slots *s, uint32_t tag)
 {
@@ -26,24 +27,53 @@ static void place(struct slots *s, struct slot slot)
     s->v[i] = slot;
 }
 
-/* Room for one more. */
+static bool is_moved(const unsigned char *moved, size_t i)
+{
+    return moved[i / 8] >> i % 8 & 1;
+}
+
+/* Gives every row its place among twice as many, without a second table: a row that stands where
+ * another one belongs is moved next. What was moved stays. */
+static void spread(struct slots *s, unsigned char *moved)
+{
+    for (size_t i = 0; i < s->n_v; i++) {
+        struct slot in_hand = s->v[i];
+
+        if (in_hand.id == 0 || is_moved(moved, i))
+            continue;
+        s->v[i].id = 0;
+        while (in_hand.id != 0) {
+            size_t to = slots_home(s, in_hand.tag);
+            struct slot was;
+
+            while (is_moved(moved, to))
+                to = slots_next(s, to);
+            was = s->v[to];
+            s->v[to] = in_hand;
+            moved[to / 8] |= (unsigned char)(1 << to % 8);
+            in_hand = was;
+        }
+    }
+}
+
 bool slots_make_room(struct slots *s, struct err *e)
 {
-    struct slot *old = s->v;
-    size_t n_old = s->n_v;
+    size_t n = s->n_v > 0 ? 2 * s->n_v : 1024;
+    unsigned char *moved;
+    struct slot *v;
 
-    if ((s->n + 1) * 4 <= n_old * 3)
+    if ((s->n + 1) * 4 <= s->n_v * 3)
         return true;
-    s->v = calloc(n_old > 0 ? 2 * n_old : 1024, sizeof *s->v);
-    if (s->v == NULL) {
-        s->v = old;
+    v = realloc(s->v, n * sizeof *v); /* of a big one the pages move, not the bytes */
+    if (v == NULL)
         return err_memory(e);
-    }
-    s->n_v = n_old > 0 ? 2 * n_old : 1024;
-    for (size_t i = 0; i < n_old; i++)
-        if (old[i].id != 0)
-            place(s, old[i]);
-    free(old);
+    s->v = v;
+    memset(v + s->n_v, 0, (n - s->n_v) * sizeof *v);
+    if ((moved = calloc(n / 8, 1)) == NULL)
+        return err_memory(e);
+    s->n_v = n;
+    spread(s, moved);
+    free(moved);
     return true;
 }
 
