@@ -196,7 +196,7 @@ static bool finish_poll(struct capture *c, struct err *e)
         for (size_t i = 0; i < s->baseline.n; i++)
             if (!xidset_add(&s->delivered, s->baseline.v[i]))
                 return err_memory(e);
-        p->stamped_since = c->standing.stamps.since;
+        p->stamped_since = c->standing.survey.marks.since;
     }
     if (s->reads.what == READ_XMINS) {
         xidset_fini(&p->horizon.seen);
@@ -303,6 +303,7 @@ static bool start_copy(struct capture *c, struct db *db, struct err *e)
     const struct table_facts *t = &c->standing.survey.table;
     const struct leaf_facts *leaf = NULL;
     struct step *s = &c->step;
+    const char *setting;
     struct buf sql;
     bool ok;
 
@@ -317,8 +318,8 @@ static bool start_copy(struct capture *c, struct db *db, struct err *e)
         return true;
     if (s->reads.what == READ_LEAF)
         leaf = &t->leaves[s->next_leaf++];
-    if (reads_wants_index(&s->reads, &c->standing) &&
-        !db_run(db, "SET LOCAL enable_seqscan = off", NULL, 0, e))
+    setting = reads_setting(&s->reads, &c->standing, s->has_new_leaves);
+    if (setting != NULL && !db_run(db, setting, NULL, 0, e))
         return false;
     buf_init(&sql, BUF_SQL_MAX);
     reads_put(&s->reads, &c->standing, leaf, &sql);
@@ -510,7 +511,7 @@ void capture_abort(struct capture *c, struct db *db)
 
 uint64_t capture_bell(const struct capture *c)
 {
-    return c->standing.stamps.notifies ? c->standing.stamps.number : 0;
+    return c->standing.survey.marks.notifies ? c->standing.survey.marks.number : 0;
 }
 
 void capture_stop_waiting(struct capture *c)
