@@ -14,15 +14,11 @@ local options = pgcdc.options {
    tries = 60,              -- how often a table that is in use is tried
 }
 
-local io = rawget(_G, "io") -- the sandbox has none
 local db = pgcdc.connect()
 local actions = {}
 
-local function say(text)
-   print((text:gsub("\n", "\n  ")))
-   if io then
-      io.stdout:flush() -- some take long
-   end
+local function say(statement)
+   pgcdc.log.info(statement:match "^[^\n]*") -- at once, which what is printed is not
 end
 
 local function plan(t)
@@ -33,12 +29,12 @@ local function plan(t)
 end
 
 function actions.install(t)
-   trigger.run(db, plan(t), options.tries, say, pgcdc.log.info)
+   trigger.run(db, plan(t), options.tries, say)
    actions.status(trigger.look(db, t.name))
 end
 
 function actions.remove(t)
-   trigger.run(db, trigger.remove(db, t), options.tries, say, pgcdc.log.info)
+   trigger.run(db, trigger.remove(db, t), options.tries, say)
    actions.status(trigger.look(db, t.name))
 end
 

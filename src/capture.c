@@ -214,7 +214,7 @@ static bool finish_poll(struct capture *c, struct err *e)
         for (size_t i = 0; i < s->baseline.n; i++)
             if (!xidset_add(&s->delivered, s->baseline.v[i]))
                 return err_memory(e);
-        p->stamped_since = c->standing.stamps.since;
+        p->stamped_since = c->standing.survey.marks.since;
     }
     if (s->reads.what == READ_XMINS) {
         xidset_fini(&p->horizon.seen);
@@ -316,6 +316,7 @@ static bool start_copy(struct capture *c, struct db *db, struct err *e)
     const struct table_facts *t = &c->standing.survey.table;
     const struct leaf_facts *leaf = NULL;
     struct step *s = &c->step;
+    const char *setting;
     struct buf sql;
     bool ok;
 
@@ -332,8 +333,8 @@ static bool start_copy(struct capture *c, struct db *db, struct err *e)
         leaf = &t->leaves[s->next_leaf++];
     if (s->reads.what == READ_KEYS && (s->is_over = c->census.asked == NULL))
         return true;
-    if (reads_wants_index(&s->reads, &c->standing) &&
-        !db_run(db, "SET LOCAL enable_seqscan = off", NULL, 0, e))
+    setting = reads_setting(&s->reads, &c->standing, s->has_new_leaves);
+    if (setting != NULL && !db_run(db, setting, NULL, 0, e))
         return false;
     buf_init(&sql, BUF_SQL_MAX);
     reads_put(&s->reads, &c->standing, leaf, c->census.asked, &sql);
@@ -573,7 +574,7 @@ void capture_abort(struct capture *c, struct db *db)
 
 uint64_t capture_bell(const struct capture *c)
 {
-    return c->standing.stamps.notifies ? c->standing.stamps.number : 0;
+    return c->standing.survey.marks.notifies ? c->standing.survey.marks.number : 0;
 }
 
 void capture_stop_waiting(struct capture *c)

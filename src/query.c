@@ -455,6 +455,11 @@ void query_put_literal(struct buf *b, const char *s)
     put_literal(b, s, strlen(s));
 }
 
+void query_put_regclass(struct buf *b, const struct table_facts *t)
+{
+    put_regclass(b, t);
+}
+
 void query_put_columns(struct buf *b, const struct query *q)
 {
     put_columns(b, q);

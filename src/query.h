@@ -70,6 +70,7 @@ void query_xmins(struct buf *b, const struct query *q, const struct position *p)
  * kept key; ORDER BY xmin and key. */
 void query_put_ident(struct buf *b, const char *name);
 void query_put_literal(struct buf *b, const char *s);
+void query_put_regclass(struct buf *b, const struct table_facts *t);
 void query_put_columns(struct buf *b, const struct query *q);
 void query_put_from(struct buf *b, const struct query *q, const struct leaf_facts *leaf);
 void query_put_known_leaves(struct buf *b, const struct query *q, const struct position *p);

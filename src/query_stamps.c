@@ -35,15 +35,12 @@ static const struct column *key_column(const struct query *q, size_t k)
     return &q->shape->columns[q->shape->key[k]];
 }
 
-void query_stamps_marks(struct buf *b, const struct query *q)
+void query_stamps_marks(struct buf *b, const struct table_facts *t)
 {
-    buf_puts(b, "SELECT number, since, pruned, notify, ARRAY[");
-    for (size_t k = 0; k < q->shape->n_key; k++) {
-        buf_puts(b, k > 0 ? ", " : "");
-        query_put_literal(b, key_column(q, k)->name);
-    }
-    buf_printf(b, "]::text[] <@ key FROM pgcdc.tables WHERE \"table\" = %" PRIu32 "::oid",
-               q->table->oid);
+    buf_puts(b, "SELECT number, since, pruned, notify, array_to_string(key, E'\\n')"
+                " FROM pgcdc.tables WHERE \"table\" = ");
+    query_put_regclass(b, t);
+    buf_putc(b, ';');
 }
 
 void query_stamps_health(struct buf *b, const struct stamp_query *q)

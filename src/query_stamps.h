@@ -26,8 +26,8 @@ struct stamp_query {
     uint64_t number, xmax;
 };
 
-/* One row, or none: number, since, pruned, notify, and whether tombstones hold the source's key. */
-void query_stamps_marks(struct buf *b, const struct query *q);
+/* One row, or none: number, since, pruned, notify, the columns of the key with newlines between. */
+void query_stamps_marks(struct buf *b, const struct table_facts *t);
 
 /* For each leaf a row: its name, whether it has all triggers for rows, one for TRUNCATE, a valid
  * index. Then one: is there a stamp that this cluster has not reached? */

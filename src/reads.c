@@ -14,10 +14,13 @@ bool reads_stamps(const struct standing *s)
     return s->position.stamped_since != 0;
 }
 
-bool reads_wants_index(const struct reads *r, const struct standing *s)
+const char *reads_setting(const struct reads *r, const struct standing *s, bool has_new_leaves)
 {
-    return reads_by_trigger(s) && !r->is_switch &&
-           (r->what == READ_POLL || r->what == READ_XMINS);
+    if (!reads_by_trigger(s))
+        return NULL;
+    if (r->is_switch || r->what == READ_LEAF)
+        return "SET LOCAL enable_seqscan = on";
+    return has_new_leaves ? "SET LOCAL enable_seqscan = off" : NULL;
 }
 
 /* ---- statements ---- */
@@ -84,7 +87,7 @@ void reads_put(const struct reads *r, const struct standing *s, const struct lea
             .through_root = s->config->rls,
             .with_hash = s->config->deletes,
         },
-        .number = s->stamps.number,
+        .number = s->survey.marks.number,
         .xmax = s->survey.snapshot.xmax,
     };
 

@@ -25,8 +25,8 @@ bool reads_stamps(const struct standing *s);
 void reads_put(const struct reads *r, const struct standing *s, const struct leaf_facts *leaf,
                const unsigned char *asked, struct buf *sql);
 
-/* True if it is to go by the index, whatever the planner believes. */
-bool reads_wants_index(const struct reads *r, const struct standing *s);
+/* A statement to be run first, or NULL: what reads all must not do so by an index. */
+const char *reads_setting(const struct reads *r, const struct standing *s, bool has_new_leaves);
 
 struct reads_row {
     uint64_t xid;    /* of the row */

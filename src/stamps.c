@@ -4,14 +4,6 @@
 
 #include <string.h>
 
-static bool run(struct db *db, struct buf *sql, struct db_rows **rows, size_t n, struct err *e)
-{
-    bool ok = buf_ok(sql) ? db_run(db, sql->data, rows, n, e) : err_memory(e);
-
-    buf_fini(sql);
-    return ok;
-}
-
 static bool refuse(const struct survey *v, const char *why, struct err *e)
 {
     return err_set(e, ERR_REFUSED, "%s.%s: %s", v->table.schema, v->table.name, why);
@@ -23,37 +15,39 @@ static bool refuse_missing(const struct survey *v, struct err *e)
                   "action=install table=...` first", e);
 }
 
-/* The answer to query_stamps_marks. */
-enum { M_NUMBER, M_SINCE, M_PRUNED, M_NOTIFY, M_KEY };
-
-static bool read_marks(struct stamps *s, struct db *db, const struct survey *v,
-                       const struct query *q, struct err *e)
+void stamps_explain(const struct survey *v, struct err *e)
 {
-    struct db_rows *rows = NULL;
-    struct buf sql;
-    bool ok;
+    if (e->code != ERR_SQL || strstr(e->msg, "pgcdc") == NULL)
+        return;
+    if (strcmp(e->sqlstate, "42P01") == 0 || strcmp(e->sqlstate, "3F000") == 0)
+        (void)!refuse_missing(v, e);
+    else if (strcmp(e->sqlstate, "42501") == 0)
+        (void)!refuse(v, "this role may not read what the triggers note: run `pgcdc-lua trigger "
+                      "action=install` again with readers=", e);
+}
 
-    buf_init(&sql, BUF_SQL_MAX);
-    query_stamps_marks(&sql, q);
-    ok = run(db, &sql, &rows, 1, e);
-    if (!ok && (strcmp(e->sqlstate, "42P01") == 0 || strcmp(e->sqlstate, "3F000") == 0)) {
-        refuse_missing(v, e);
-    } else if (!ok && strcmp(e->sqlstate, "42501") == 0) {
-        refuse(v, "this role may not read what the triggers note: run `pgcdc-lua trigger "
-               "action=install` again with readers=", e);
-    } else if (ok && (db_rows_count(rows) == 0 || !v->shape->has_stamp)) {
-        ok = refuse_missing(v, e);
-    } else if (ok && !db_rows_bool(rows, 0, M_KEY)) {
-        ok = refuse(v, "the triggers note another key than the source's pk: run `pgcdc-lua "
-                    "trigger action=install` again with pk=", e);
-    } else if (ok) {
-        s->number = db_rows_u64(rows, 0, M_NUMBER);
-        s->since = db_rows_u64(rows, 0, M_SINCE);
-        s->pruned = db_rows_u64(rows, 0, M_PRUNED);
-        s->notifies = db_rows_bool(rows, 0, M_NOTIFY);
+/* Is <name> one of the lines of <list>? */
+static bool is_line(const char *name, const char *list)
+{
+    for (size_t n; *list != '\0'; list += n + (list[n] == '\n')) {
+        n = strcspn(list, "\n");
+        if (strlen(name) == n && strncmp(name, list, n) == 0)
+            return true;
     }
-    db_rows_free(rows);
-    return ok;
+    return false;
+}
+
+static bool check_marks(const struct survey *v, struct err *e)
+{
+    const struct shape *s = v->shape;
+
+    if (v->marks.since == 0 || !s->has_stamp)
+        return refuse_missing(v, e);
+    for (size_t k = 0; k < s->n_key; k++)
+        if (!is_line(s->columns[s->key[k]].name, v->marks.key))
+            return refuse(v, "the triggers note another key than the source's pk: run `pgcdc-lua "
+                          "trigger action=install` again with pk=", e);
+    return true;
 }
 
 /* The first answer to query_stamps_health. */
@@ -79,25 +73,26 @@ static void put_faults(const struct db_rows *leaves, bool is_ahead, struct buf *
                  "one: they count as old, until it does\n");
 }
 
-bool stamps_read(struct stamps *s, struct db *db, const struct survey *v, struct buf *faults,
-                 struct err *e)
+bool stamps_check(struct stamps *s, struct db *db, const struct survey *v, struct buf *faults,
+                  struct err *e)
 {
-    struct stamp_query q = { .query = { .table = &v->table, .shape = v->shape } };
+    struct stamp_query q = {
+        .query = { .table = &v->table, .shape = v->shape },
+        .number = v->marks.number,
+        .xmax = v->snapshot.xmax,
+    };
     struct db_rows *rows[2] = { NULL };
     struct buf sql;
     bool ok;
 
-    if (!read_marks(s, db, v, &q.query, e))
+    if (!check_marks(v, e))
         return false;
     if (s->is_checked && s->n_leaves == v->table.n_leaves)
         return true;
-    q.number = s->number;
-    q.xmax = v->snapshot.xmax;
     buf_init(&sql, BUF_SQL_MAX);
-    buf_puts(&sql, "SET LOCAL enable_seqscan = off;");
     query_stamps_health(&sql, &q);
-    buf_puts(&sql, ";SET LOCAL enable_seqscan = on");
-    ok = run(db, &sql, rows, 2, e);
+    ok = buf_ok(&sql) ? db_run(db, sql.data, rows, 2, e) : err_memory(e);
+    buf_fini(&sql);
     if (ok) {
         put_faults(rows[0], db_rows_bool(rows[1], 0, 0), faults);
         s->is_checked = true;

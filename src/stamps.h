@@ -15,22 +15,21 @@
 #include "query_stamps.h"
 #include "survey.h"
 
-/* What the server says of the table's triggers. Zeroed: nothing was asked yet. */
+/* What was found out of the triggers. Zeroed: nothing yet. */
 struct stamps {
-    uint64_t number; /* stands for the table in tombstones and notifications */
-    uint64_t since;  /* the xid that made the triggers, 0 without: the rows it saw have no stamps */
-    uint64_t pruned; /* tombstones below this xid may have been forgotten */
-    bool notifies;   /* commits are announced */
-    /* what the last look at the triggers themselves was made for */
     bool is_checked;
-    size_t n_leaves;
+    size_t n_leaves; /* of the table, then */
 };
 
-/* Inside the transaction that <v> has begun: asks whether the triggers are there. <faults>: what is
+/* Inside the transaction that <v> has begun: are the triggers there, and of use? <faults>: what is
  * wrong with them that is no reason to stop, a sentence on each line; asked once, and again
  * when the table's leaves are others. ERR_REFUSED: there are none, or of no use for this source. */
-bool stamps_read(struct stamps *s, struct db *db, const struct survey *v, struct buf *faults,
-                 struct err *e) WARN_UNUSED;
+bool stamps_check(struct stamps *s, struct db *db, const struct survey *v, struct buf *faults,
+                  struct err *e) WARN_UNUSED;
+
+/* The survey of a table failed with <e>, where the capture is by triggers: makes it say so if
+ * they are the reason. */
+void stamps_explain(const struct survey *v, struct err *e);
 
 /* What stands before the fields of a row in the COPYs of query_stamps.h. */
 struct stamp_row {

@@ -119,12 +119,15 @@ bool standing_look(struct standing *s, struct db *db, bool with_sizes, struct er
     struct buf faults;
     bool ok;
 
-    if (!survey_begin(&s->survey, db, s->config, with_sizes, e))
-        return false;
+    ok = survey_begin(&s->survey, db, s->config, with_sizes, e);
     if (s->config->capture != BY_TRIGGER)
-        return true;
+        return ok;
+    if (!ok) {
+        stamps_explain(&s->survey, e);
+        return false;
+    }
     buf_init(&faults, BUF_SQL_MAX);
-    ok = stamps_read(&s->stamps, db, &s->survey, &faults, e) &&
+    ok = stamps_check(&s->stamps, db, &s->survey, &faults, e) &&
          (faults.len == 0 || add_faults(s, faults.data, e));
     buf_fini(&faults);
     if (!ok)
@@ -169,14 +172,14 @@ static void forget_seen(struct standing *s)
 
 /* The horizon is one of stamps from now on (or never, where there are no triggers). Where there was
  * one before, tombstones that were not delivered still are to be. */
-static void set_stamps(struct position *p, const struct stamps *stamps)
+static void set_stamps(struct position *p, const struct stamp_marks *marks)
 {
-    p->stamped_since = stamps->since;
+    p->stamped_since = marks->since;
     if (p->gone_floor == 0 || p->gone_floor > p->horizon.floor)
         p->gone_floor = p->horizon.floor;
-    if (p->gone_floor < stamps->pruned)
-        p->gone_floor = stamps->pruned;
-    if (stamps->since == 0)
+    if (p->gone_floor < marks->pruned)
+        p->gone_floor = marks->pruned;
+    if (marks->since == 0)
         p->gone_floor = 0;
 }
 
@@ -187,7 +190,7 @@ static void set_horizon(struct standing *s, uint64_t floor)
     position_forget_done(&s->position);
     s->durable = (struct durable){ 0 };
     s->position.horizon.floor = floor;
-    set_stamps(&s->position, &s->stamps);
+    set_stamps(&s->position, &s->survey.marks);
     s->position.floor_lsn = lsn_to_flush(&s->survey.identity);
     s->position.table = s->survey.table.oid;
     s->position.rows = 0;
@@ -266,13 +269,13 @@ static bool judge_stamps(struct standing *s)
 
     if (p->stamped_since == 0)
         return true;
-    if (p->stamped_since != s->stamps.since) {
+    if (p->stamped_since != s->survey.marks.since) {
         forget_polled(s);
         position_forget_cuts(p);
         p->stamped_since = p->gone_floor = 0;
         return true;
     }
-    return p->gone_floor >= s->stamps.pruned;
+    return p->gone_floor >= s->survey.marks.pruned;
 }
 
 /* The fault table: brings the position in line with who answers now. */
@@ -413,7 +416,7 @@ bool standing_glance(struct standing *s, struct db *db, bool *unchanged, struct 
         return false;
     s->glance_lsn = now->lsn;
     *unchanged = s->polled != NULL &&
-                 (s->position.stamped_since != 0) == (s->stamps.since != 0) &&
+                 (s->position.stamped_since != 0) == (s->survey.marks.since != 0) &&
                  s->position.n_cuts == 0 &&
                  strcmp(s->polled, s->survey.snapshot.text) == 0 &&
                  strcmp(then->started, now->started) == 0 && strcmp(then->stats, now->stats) == 0 &&

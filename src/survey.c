@@ -35,6 +35,8 @@ void survey_fini(struct survey *s)
     table_fini(&s->table);
     shape_unref(s->shape);
     s->shape = NULL;
+    free(s->marks.key);
+    s->marks = (struct stamp_marks){ 0 };
 }
 
 /* Runs <sql>, which is consumed, for <n> results. */
@@ -119,11 +121,30 @@ static bool read_shape(struct survey *s, const struct db_rows *columns,
     return true;
 }
 
+/* The answer to query_stamps_marks. */
+static bool read_marks(struct survey *s, const struct db_rows *r, struct err *e)
+{
+    enum { NUMBER, SINCE, PRUNED, NOTIFY, KEY };
+    struct stamp_marks *m = &s->marks;
+
+    free(m->key);
+    *m = (struct stamp_marks){ 0 };
+    if (db_rows_count(r) == 0)
+        return true;
+    m->number = db_rows_u64(r, 0, NUMBER);
+    m->since = db_rows_u64(r, 0, SINCE);
+    m->pruned = db_rows_u64(r, 0, PRUNED);
+    m->notifies = db_rows_bool(r, 0, NOTIFY);
+    m->key = strdup(db_rows_text(r, 0, KEY));
+    return m->key != NULL || err_memory(e);
+}
+
 bool survey_begin(struct survey *s, struct db *db, const struct source_config *c, bool with_sizes,
                   struct err *e)
 {
-    enum { FACTS, RELATION, LEAVES, COLUMNS, N };
+    enum { FACTS, RELATION, LEAVES, COLUMNS, MARKS, N };
     struct db_rows *rows[N] = { NULL };
+    bool by_trigger = c->capture == BY_TRIGGER;
     struct buf sql;
     bool ok;
 
@@ -131,9 +152,13 @@ bool survey_begin(struct survey *s, struct db *db, const struct source_config *c
     query_begin(&sql, &s->table, c->rls, db_version(db));
     query_facts(&sql);
     query_table(&sql, &s->table, with_sizes);
-    ok = run(db, &sql, rows, N, e) && read_facts(s, rows[FACTS], true, e) &&
+    if (by_trigger) {
+        query_stamps_marks(&sql, &s->table);
+        buf_puts(&sql, "SET LOCAL enable_seqscan = off");
+    }
+    ok = run(db, &sql, rows, by_trigger ? N : MARKS, e) && read_facts(s, rows[FACTS], true, e) &&
          table_read_facts(&s->table, rows[RELATION], rows[LEAVES], c->rls, e) &&
-         read_shape(s, rows[COLUMNS], c, e);
+         read_shape(s, rows[COLUMNS], c, e) && (!by_trigger || read_marks(s, rows[MARKS], e));
     for (size_t i = 0; i < N; i++)
         db_rows_free(rows[i]);
     if (!ok)

@@ -9,7 +9,7 @@
 #ifndef SURVEY_H
 #define SURVEY_H
 
-#include "query.h"
+#include "query_stamps.h"
 
 /* How changes are found: by the xmin of rows, by a column that grows, by stamps of triggers. */
 enum capture_by { BY_XMIN, BY_INCREMENT, BY_TRIGGER };
@@ -39,11 +39,21 @@ struct source_config {
 
 void source_config_free(struct source_config *c);
 
+/* What the server says of the table's triggers, see stamps.h. */
+struct stamp_marks {
+    uint64_t number; /* stands for the table in tombstones and notifications */
+    uint64_t since;  /* the xid that made the triggers; 0: there are none */
+    uint64_t pruned; /* tombstones below this xid may have been forgotten */
+    bool notifies;   /* commits are announced */
+    char *key;       /* the columns that tombstones hold, newlines between */
+};
+
 struct survey {
     struct snapshot snapshot; /* its text is owned by this survey */
     struct identity identity;
     struct table_facts table;
     struct shape *shape;      /* counted reference */
+    struct stamp_marks marks; /* where the capture is by triggers */
 };
 
 void survey_fini(struct survey *s);
@@ -64,7 +74,8 @@ void survey_report(const struct survey *v, const struct source_config *c, int se
                    struct buf *report);
 
 /* Leaves a transaction open that holds the lock and the snapshot. Keeps the shape that it
- * finds in <s> where nothing has changed. After a failure no transaction is open. */
+ * finds in <s> where nothing has changed. After a failure no transaction is open. Where the capture
+ * is by triggers sequential scans are off in it. */
 bool survey_begin(struct survey *s, struct db *db, const struct source_config *c, bool with_sizes,
                   struct err *e) WARN_UNUSED;
 

@@ -71,7 +71,7 @@ function TestTriggerInstall.test_print()
    lu.assertEquals(plain(contents(other)), plain(contents(db)))
 end
 
--- A leaf that lost its index, or whose index is broken, gets one; a table that lost a trigger too.
+-- A table whose index is broken, or that lost it, gets one; one that lost a trigger too.
 function TestTriggerInstall.test_repairs()
    local db = new_database()
    stepping.trigger(db, "install")
@@ -82,9 +82,8 @@ function TestTriggerInstall.test_repairs()
    lu.assertStrContains(stepping.trigger(db, "status").stdout, "lacks a valid index")
    stepping.trigger(db, "install")
    lu.assertEquals(contents(db), before)
-   db:exec("drop trigger zz_pgcdc_key on t; alter table t disable trigger zz_pgcdc_gone; drop index"
-      .. " "
-      .. index)
+   db:exec("drop trigger zz_pgcdc_key on t; alter table t disable trigger zz_pgcdc_gone")
+   db:exec("drop index " .. index)
    lu.assertStrContains(stepping.trigger(db, "status").stdout, "lacks triggers")
    lu.assertNotStrContains(stepping.trigger(db, "install").stdout, "lacks")
    lu.assertEquals(contents(db), before)
@@ -145,7 +144,7 @@ end
 function TestTriggerInstall.test_ways_to_write()
    local db = new_database [[
       create table t (id int primary key, n int default 0,
-                      g int generated always as (n + 1) stored);
+         g int generated always as (n + 1) stored);
       create table child (id int primary key, parent int references t on delete cascade
          on update cascade);
       create function meddle() returns trigger language plpgsql as

@@ -177,8 +177,7 @@ function TestTrigger.test_a_stop_at_any_row()
    lu.assertEquals(once(9), {"delete\t107", "upsert\t50"})
 end
 
--- The host is killed, its connection lost, while writers write: see exact_test.lua. Here:
--- partitions that come, rows that move between them, TRUNCATE of one.
+-- Partitions that come, rows that move between them, TRUNCATE of one.
 function TestTrigger.test_partitions()
    local db = new_database [[
       create table t (id int primary key, n int default 0) partition by range (id);

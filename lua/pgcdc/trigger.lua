@@ -426,8 +426,8 @@ local function run_once(db, step)
 end
 
 --- Runs the steps. `tries`: how often a step is tried that finds the table in use; `say`: called
---- with each of its statements, `warn` with words about waiting.
-function trigger.run(db, steps, tries, say, warn)
+--- with each of its statements, and with words about waiting.
+function trigger.run(db, steps, tries, say)
    for _, step in ipairs(steps) do
       for _, statement in ipairs(step.alone and { step.alone } or step) do
          say(statement)
@@ -442,7 +442,7 @@ function trigger.run(db, steps, tries, say, warn)
          if not is_passing or try == tries then
             error(problem, 0)
          end
-         warn(("the table is in use: trying again (%d of %d)"):format(try + 1, tries))
+         say(("the table is in use: trying again (%d of %d)"):format(try + 1, tries))
          db:query("SELECT pg_sleep($1)", math.min(try, 5) * 0.5)
       end
    end

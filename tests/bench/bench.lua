@@ -19,6 +19,7 @@ local native = require "native"
 local program = require "program"
 local scope = require "scope"
 local server = require "server"
+local trigger = require "trigger"
 
 local rows = assert(math.tointeger(tonumber(arg[1] or "2000000")), "usage: bench.lua [ROWS]")
 local runs = math.tointeger(tonumber(os.getenv "RUNS" or "7"))
@@ -279,6 +280,9 @@ local function main()
       {"mirror", function()
          mirror {database = database, cluster = bench, rows = rows, psql = psql_path, run = run,
                  in_turns = in_turns, line = line, say = say, patience = patience}
+      end},
+      {"trigger", function()
+         trigger {database = database, rows = rows, line = line, say = say, patience = patience}
       end},
    } do
       if only == "" or only:find(part[1], 1, true) then
