@@ -115,6 +115,16 @@ local function check_title(path, lines, room)
    end
 end
 
+-- The members of a set, sorted.
+local function names_of(set)
+   local names = {}
+   for name in pairs(set) do
+      names[#names + 1] = name
+   end
+   table.sort(names)
+   return table.concat(names, ", ")
+end
+
 local function check_includes(path, lines, name, rooms)
    local is_header = path:find "%.h$"
    for i, line in ipairs(lines) do
@@ -129,7 +139,7 @@ local function check_includes(path, lines, name, rooms)
       elseif wall and not (wall.floors or {})[rooms[name].floor]
          and not (wall.rooms or {})[name] then
          report(path, i, "only %s may include <%s>",
-            wall.rooms and next(wall.rooms) or "floors 4 and 5", header)
+            wall.rooms and names_of(wall.rooms) or "floors 4 and 5", header)
       end
    end
 end
