@@ -574,6 +574,8 @@ bool known_purge(struct known *k, uint64_t saved, struct err *e)
     while (n < k->gone.n && k->gone.v[n].note <= saved)
         if (!drop_row(k, k->gone.v[n++].id, e))
             return false;
+    if (n == 0)
+        return true;
     memmove(k->gone.v, k->gone.v + n, (k->gone.n - n) * sizeof *k->gone.v);
     k->gone.n -= n;
     return true;
