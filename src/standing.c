@@ -143,10 +143,28 @@ static uint64_t lsn_to_flush(const struct identity *id)
     return id->in_recovery || id->lsn <= id->flush_lsn ? 0 : id->lsn;
 }
 
+/* Rows that leave with their partition leave no tombstones. */
+static bool tell_of_gone_leaves(struct standing *s, struct err *e)
+{
+    const struct position *p = &s->position;
+    size_t gone = 0;
+    char text[128];
+
+    for (size_t i = 0; i < p->n_leaves; i++)
+        gone += table_leaf(&s->survey.table, p->leaves[i].oid) == NULL;
+    if (gone == 0 || p->phase != PHASE_POLL || p->stamped_since == 0)
+        return true;
+    snprintf(text, sizeof text, "%zu of the partitions were detached or dropped: no deletes come "
+             "for their rows", gone);
+    return add_word(s, BATCH_NOTICE, LOG_WARN, text, e);
+}
+
 bool standing_know_leaves(struct standing *s, struct err *e)
 {
     const struct table_facts *t = &s->survey.table;
 
+    if (!tell_of_gone_leaves(s, e))
+        return false;
     if (!position_set_leaves(&s->position, t->n_leaves))
         return err_memory(e);
     for (size_t i = 0; i < t->n_leaves; i++)

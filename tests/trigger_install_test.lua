@@ -25,9 +25,26 @@ local function new_database(sql)
    return db
 end
 
--- All that a database holds, as text.
+-- What a database holds that a script could have made, as text.
 local function contents(db)
-   return server.run({server.bin "pg_dump", "-s", db:dsn()}):gsub("\n\\[^\n]*", "")
+   return db:value [[
+      with ours as (select oid from pg_namespace
+         where nspname !~ '^pg_' and nspname <> 'information_schema'),
+      tables as (select c.* from pg_class c join ours on ours.oid = relnamespace
+         where relkind in ('r', 'p'))
+      select string_agg(x, E'\n' order by x) from (
+         select format('column %s %s %s %s', t.oid::regclass, attname,
+            format_type(atttypid, atttypmod), relacl) as x
+            from tables t join pg_attribute a on attrelid = t.oid
+            where attnum > 0 and not attisdropped
+         union all select pg_get_indexdef(indexrelid) || indisvalid
+            from pg_index join tables on indrelid = tables.oid
+         union all select pg_get_triggerdef(g.oid) || tgenabled::text
+            from pg_trigger g join tables on tgrelid = tables.oid
+         union all select pg_get_functiondef(p.oid) || coalesce(proacl::text, '')
+            from pg_proc p join ours on pronamespace = ours.oid
+         union all select format('schema %s %s', n.oid::regnamespace, nspacl)
+            from pg_namespace n join ours using (oid)) all_of_it]]
 end
 
 -- Installing twice is installing once; removing leaves nothing behind. The table's rows stay.
@@ -63,7 +80,7 @@ function TestTriggerInstall.test_print()
    f:write(stepping.trigger(other, "print", args).stdout)
    f:close()
    lu.assertNil(other:value "select to_regclass('pgcdc.tables')" or nil)
-   server.run({server.bin "psql", "-qX", "-v", "ON_ERROR_STOP=1", "-f", path, "-d", other:dsn()},
+   server.run({"psql", "-qX", "-v", "ON_ERROR_STOP=1", "-f", path, "-d", other:dsn()},
       {user = false})
    local function plain(text)
       return (text:gsub("_%d+", "_N"):gsub("%d%d%d%d+", "N"))

@@ -205,6 +205,10 @@ function TestTrigger.test_partitions()
       alter table t attach partition t3 for values from (200) to (300);
       delete from t where id = 201]]
    lu.assertEquals(poll(), "read 202, delete 201")
+   db:exec "alter table t detach partition t3"
+   words, result = poll()
+   lu.assertEquals(words, "")
+   lu.assertStrContains(result.stderr, "1 of the partitions were detached or dropped")
 end
 
 -- start = "now" and a transaction's id.

@@ -22,6 +22,7 @@ local common = {
    where = "",         -- SQL condition
    interval = 1,       -- seconds between polls
    start = "snapshot", -- snapshot, now, or a transaction id
+   capture = "xmin",   -- xmin, or trigger (install it first: pgcdc-lua trigger help=1)
 }
 
 --- The options of all bundled scripts and `own` as one table, for pgcdc.options.
@@ -141,6 +142,7 @@ function bundled.sources(options, more)
          columns = bundled.names(options.columns),
          where = options.where ~= "" and options.where or nil,
          interval = options.interval,
+         capture = options.capture,
          start = math.tointeger(tonumber(options.start)) or options.start,
       }
       for field, value in pairs(more or {}) do
