@@ -5,8 +5,8 @@ local bundled = require "pgcdc.bundled"
 local trigger = require "pgcdc.trigger"
 
 local options = pgcdc.options {
-   action = pgcdc.required, -- install, remove, status, prune, or print: install's SQL, not run
    table = pgcdc.required,  -- one, or several with commas between
+   action = pgcdc.required, -- install, remove, status, prune, or print: install's SQL, not run
    pk = "",                 -- columns that identify a row; default: the primary key
    notify = true,           -- wake sources at each commit; NOTIFY forbids PREPARE TRANSACTION
    readers = "",            -- roles, with commas between, that sources connect as

@@ -374,6 +374,40 @@ function TestTrigger.test_what_is_refused()
    lu.assertStrContains(check(), "public.t lacks a valid index on pgcdc_xid")
 end
 
+-- A backup answers: the table is read again, and any delete that is still known of is told, since
+-- nobody knows which of them were.
+function TestTrigger.test_a_restored_cluster()
+   local one = cluster.new {name = "trigger one"}
+   one:exec [[create table t (id int primary key, n int default 0);
+      insert into t select generate_series(1, 5)]]
+   stepping.trigger(one, "install")
+   local state = scope.dir "state" .. "/state.db"
+   local function once(of)
+      local result = program.run {dsn = of, state = state, options = {"--once"},
+         script = watch.script {table = "t", capture = "trigger"}}
+      lu.assertEquals(result.status, 0, result.stderr)
+      return stepping.words(result.changes), result.stderr
+   end
+   lu.assertEquals(once(one), "read 1 2 3 4 5")
+   one:exec "delete from t where id = 1"
+   one:stop()
+   local backup = one:copy "trigger backup"
+   one:start()
+   lu.assertEquals(once(one), "delete 1")
+   one:exec "delete from t where id = 2"
+   for i = 6, 20 do
+      one:exec(("insert into t values (%d)"):format(i))
+   end
+   lu.assertStrContains(once(one), "delete 2, upsert 6 7")
+   one:stop()
+   backup:start()
+   backup:exec "delete from t where id = 3"
+   local words, errors = once(backup)
+   lu.assertEquals(words, "read 2 4 5, delete 1 3")
+   lu.assertStrContains(errors, "the table is read again")
+   lu.assertEquals(once(backup), "")
+end
+
 -- A commit wakes the source; so does a delete, and a lost connection is made again.
 function TestTrigger.test_notify()
    local db = new_database()

@@ -27,6 +27,7 @@
 ---@field key pgcdc.row
 ---@field row pgcdc.row? nil where the row is gone
 ---@field old pgcdc.row? what the row was before, where it is known
+---@field changed string[]? of an update with `old`: the columns that differ; not in the JSON
 ---@field xid integer the transaction that wrote it, 64 bit
 ---@field ts string when it was read: "2026-11-23T05:04:57.057Z"
 ---@field id string the same at every redelivery of the same row version
@@ -292,6 +293,7 @@ function Stream:cloudevents() end
 ---@class pgcdc.source.spec
 ---@field table string|string[] "orders", "sales.orders", {"sales", "orders"}
 ---@field pk? string|string[] the columns that identify a row; default: the primary key
+---@field capture? "xmin"|"trigger" how changes are found; "xmin"
 ---@field interval? number|number[] seconds between polls, or {min, max}; 10
 ---@field connect? string|table a conninfo string, a URI or libpq's keywords; default: --dsn
 ---@field name? string the position is kept under it; default: "schema.table"
