@@ -163,7 +163,8 @@ cover:
 	@rm -f $(BUILD)/*.gcda
 	@PGCDC_TEST_SLOW=2 $(MAKE) $(WATCHED) BUILD=$(BUILD) OPTIMIZE=-O0 \
 		SANITIZE="--coverage -fprofile-update=atomic"; status=$$?; \
-	gcov -n -o $(BUILD) $(BUILD)/*.gcda | awk -f tests/cover.awk; exit $$status
+	gcov -n -o $(BUILD) $(BUILD)/*.gcda | awk -v above="$(ROOMS_5)" -f tests/cover.awk && \
+		exit $$status
 
 # ---- installation ----
 
