@@ -97,6 +97,7 @@ soak: $(PROGRAM) $(MUTANTS) $(NATIVE)
 bench: $(PROGRAM) $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/bench/bench.lua $(ROWS)
 
+lint: SANITIZE =
 lint:
 	@FLAGS='$(CPPFLAGS_ALL) $(CFLAGS_ALL)' lua5.4 tests/lint.lua
 
