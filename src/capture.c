@@ -7,9 +7,9 @@
  * SPDX-License-Identifier: MIT */
 #include "capture.h"
 
+#include "advance.h"
 #include "census.h"
 #include "keyset.h"
-#include "reads.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -27,8 +27,7 @@ struct step {
     bool is_finished;        /* the last batch was made */
     bool is_start;           /* reads no row: only gives the host a position to start from */
     struct batch *batch;     /* being filled */
-    struct xidset delivered; /* xids delivered by this poll */
-    struct xidset baseline;  /* start = "now", a switch: xids that are there already */
+    struct polled polled;
     bool has_new_leaves;
     size_t next_leaf;        /* the leaves before it in the survey are known, or were read */
     struct keyset done;      /* rows of a range that were delivered before */
@@ -51,8 +50,7 @@ static void drop_step(struct capture *c)
     struct step *s = &c->step;
 
     batch_free(s->batch);
-    xidset_fini(&s->delivered);
-    xidset_fini(&s->baseline);
+    polled_fini(&s->polled);
     keyset_fini(&s->done);
     buf_fini(&s->key);
     buf_fini(&s->out_key);
@@ -186,6 +184,12 @@ static void finish_range(struct capture *c)
 
 /* ---- polls ---- */
 
+/* The COPY that a poll ends with. */
+static int what_polls(const struct capture *c)
+{
+    return reads_values(&c->standing) && !c->step.reads.is_recheck ? READ_WINDOW : READ_POLL;
+}
+
 static void begin_poll(struct capture *c)
 {
     const struct table_facts *t = &c->standing.survey.table;
@@ -194,61 +198,20 @@ static void begin_poll(struct capture *c)
         if (position_leaf(&c->standing.position, t->leaves[i].oid) == NULL)
             c->step.has_new_leaves = true;
     census_begin(&c->census, c->standing.config, &c->standing.position, t);
-    c->step.reads.is_switch = reads_by_trigger(&c->standing) && !reads_stamps(&c->standing);
-    c->step.reads.what = c->step.has_new_leaves ? READ_LEAF : READ_POLL;
+    c->step.reads.is_recheck = reads_values(&c->standing) &&
+                               (c->step.has_new_leaves || advance_wants_recheck(&c->standing));
+    c->step.reads.is_switch = reads_by_trigger(&c->standing) && !reads_stamps(&c->standing) &&
+                              !c->step.reads.is_recheck;
+    c->step.reads.what = c->step.has_new_leaves ? READ_LEAF : what_polls(c);
 }
 
-static bool finish_poll(struct capture *c, struct err *e)
-{
-    struct position *p = &c->standing.position;
-    struct step *s = &c->step;
-    char *text = strdup(c->standing.survey.snapshot.text);
-
-    if (text == NULL)
-        return err_memory(e);
-    free(c->standing.polled);
-    c->standing.polled = text;
-    if (!position_uncut(p, &s->delivered))
-        return err_memory(e);
-    if (s->reads.is_switch) { /* stamps of what was delivered, now and before, are seen as well */
-        for (size_t i = 0; i < s->baseline.n; i++)
-            if (!xidset_add(&s->delivered, s->baseline.v[i]))
-                return err_memory(e);
-        p->stamped_since = c->standing.survey.marks.since;
-    }
-    if (s->reads.what == READ_XMINS) {
-        xidset_fini(&p->horizon.seen);
-        p->horizon.seen = s->baseline;
-        s->baseline = (struct xidset){ 0 };
-    }
-    if (!horizon_advance(&p->horizon, &c->standing.survey.snapshot, &s->delivered,
-                         standing_durable_bound(&c->standing)))
-        return err_memory(e);
-    p->gone_floor = reads_stamps(&c->standing) ? p->horizon.floor : 0;
-    c->has_polled = s->reads.what != READ_XMINS;
-    return standing_know_leaves(&c->standing, e);
-}
-
-/* Nothing has committed, but what had was flushed meanwhile: the floor may rise. */
 static bool begin_rise(struct capture *c, enum capture_found *found, struct err *e)
 {
-    struct horizon *h = &c->standing.position.horizon;
-    uint64_t floor = h->floor;
-    bool was_guarded = c->standing.position.floor_lsn != 0;
+    bool has_risen;
 
-    *found = CAPTURE_NOTHING;
-    if (c->standing.position.identity.in_recovery ||
-        (floor >= c->standing.survey.snapshot.xmin && !was_guarded && c->standing.durable.n == 0))
-        return true;
-    standing_keep_identity(&c->standing);
-    if (!horizon_advance(h, &c->standing.survey.snapshot, &c->step.delivered,
-                         standing_durable_bound(&c->standing)))
-        return err_memory(e);
-    if (reads_stamps(&c->standing))
-        c->standing.position.gone_floor = h->floor;
-    if (h->floor == floor && was_guarded == (c->standing.position.floor_lsn != 0))
-        return true;
-    *found = CAPTURE_STEP;
+    if (!advance_idle(&c->standing, &has_risen, e))
+        return false;
+    *found = has_risen ? CAPTURE_STEP : CAPTURE_NOTHING;
     return true;
 }
 
@@ -288,7 +251,8 @@ bool capture_begin(struct capture *c, struct db *db, enum capture_found *found, 
     c->step.is_finished = false;
     if (!standing_glance(t, db, &is_unchanged, e))
         return false;
-    if (is_unchanged && !(c->census.is_owed && census_is_due(&c->census, t->config))) {
+    if (is_unchanged && !advance_wants_recheck(t) &&
+        !(c->census.is_owed && census_is_due(&c->census, t->config))) {
         c->has_polled = true;
         return begin_rise(c, found, e);
     }
@@ -305,6 +269,9 @@ bool capture_begin(struct capture *c, struct db *db, enum capture_found *found, 
         c->step.reads.what = READ_XMINS;
     else if (news == STANDING_GOES_ON)
         begin_poll(c);
+    if (news == STANDING_GOES_ON && reads_values(t) &&
+        !advance_read_top(&c->step.polled, t, db, e))
+        return false;
     return standing_add_ready(t, e);
 }
 
@@ -325,7 +292,7 @@ static bool start_copy(struct capture *c, struct db *db, struct err *e)
                position_leaf(&c->standing.position, t->leaves[s->next_leaf].oid) != NULL)
             s->next_leaf++;
         if (s->next_leaf == t->n_leaves)
-            s->reads.what = READ_POLL;
+            s->reads.what = what_polls(c);
     }
     if (s->reads.what == READ_NOTHING)
         return true;
@@ -360,6 +327,7 @@ static bool start_batch(struct capture *c, struct err *e)
     s->batch->leaf = s->reads.leaf;
     s->batch->end = s->reads.end;
     s->batch->is_ordered = !s->batch->is_snapshot && !s->has_new_leaves && !s->reads.is_switch;
+    s->batch->is_recheck = s->reads.is_recheck;
     s->batch->reads = c->standing.position.reads;
     return true;
 }
@@ -390,13 +358,15 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
 
     if (len > UINT32_MAX || !reads_parse(&s->reads, &c->standing, &p, end, &read))
         return err_set(e, ERR_INTERNAL, "cannot read a row of the server's COPY");
-    if (s->reads.is_switch && read.stamp > 0 && !xidset_add(&s->baseline, read.stamp))
+    if (s->reads.is_switch && read.stamp > 0 &&
+        !xidset_add(&s->polled.baseline, read.stamp))
         return err_memory(e);
     row.xid = read.xid;
     row.is_gone = read.is_gone;
     switch (s->reads.what) {
     case READ_XMINS:
-        return read.judged < h->floor || xidset_add(&s->baseline, read.judged) || err_memory(e);
+        return read.judged < h->floor || xidset_add(&s->polled.baseline, read.judged) ||
+               err_memory(e);
     case READ_RANGE:
         if (read.judged >= h->floor)
             return true; /* left to the first poll */
@@ -409,6 +379,7 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
         row.op = read.is_new ? OP_UPSERT : OP_READ;
         break;
     case READ_POLL:
+    case READ_WINDOW:
     case READ_NOTHING:
     case READ_TALLY:
     case READ_KEYS:
@@ -416,7 +387,8 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
             return true;
         break;
     }
-    if (read.is_new && s->reads.what != READ_RANGE && !xidset_add(&s->delivered, row.xid))
+    if (read.is_new && s->reads.what != READ_RANGE &&
+        !polled_add(&s->polled, &c->standing, &s->reads, &read))
         return err_memory(e);
     if (read.is_superseded)
         return true;
@@ -483,6 +455,12 @@ static bool fill_batch(struct capture *c, struct db *db, struct err *e)
     return true;
 }
 
+/* Was this the poll that leaves a column behind? Another one, by what the source asks for, is due. */
+static bool leaves_column(const struct capture *c)
+{
+    return c->step.reads.is_recheck && !reads_same_column(&c->standing);
+}
+
 /* Closes the transaction and turns the batch in hand into the last one. */
 static bool finish_step(struct capture *c, struct db *db, struct err *e)
 {
@@ -500,8 +478,11 @@ static bool finish_step(struct capture *c, struct db *db, struct err *e)
     b = s->batch;
     if (was_snapshot)
         finish_range(c);
-    else if (s->reads.what != READ_NOTHING && !finish_poll(c, e))
-        return false;
+    else if (s->reads.what != READ_NOTHING) {
+        if (!advance_poll(&c->standing, &s->reads, &s->polled, e))
+            return false;
+        c->has_polled = s->reads.what != READ_XMINS && !leaves_column(c);
+    }
     census_complete(&c->census);
     b->is_lazy = !was_snapshot && !s->is_start && b->n_rows == 0 && !s->has_out;
     b->ends = true;
@@ -564,8 +545,9 @@ void capture_abort(struct capture *c, struct db *db)
     if (db != NULL)
         db_rollback(db);
     if (s->has_out && !capture_is_held(c) && buf_ok(&s->out_key)) {
-        if (!position_cut(&c->standing.position, &s->delivered, s->out.xid, s->out_key.data,
-                          s->out_key.len)) {
+        c->standing.position.increment.is_rechecking = s->reads.is_recheck;
+        if (!position_cut(&c->standing.position, &s->polled.delivered, s->out.xid,
+                          s->out_key.data, s->out_key.len)) {
             /* no memory: the rows come again, which is allowed where something broke */
         }
     }

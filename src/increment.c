@@ -64,7 +64,7 @@ void increment_fini(struct increment *i)
 {
     free(i->column);
     firsts_fini(&i->firsts);
-    free(i->spans);
+    free(i->stretches);
     free(i->rungs);
     *i = (struct increment){ 0 };
 }
@@ -89,21 +89,21 @@ bool increment_copy(struct increment *to, const struct increment *from)
     ok = (from->column == NULL) == (to->column == NULL);
     to->firsts.v = copy_array(from->firsts.v, from->firsts.n, sizeof *from->firsts.v, &ok);
     to->firsts.cap = from->firsts.n;
-    to->spans = copy_array(from->spans, from->n_spans, sizeof *from->spans, &ok);
+    to->stretches = copy_array(from->stretches, from->n_stretches, sizeof *from->stretches, &ok);
     to->rungs = copy_array(from->rungs, from->n_rungs, sizeof *from->rungs, &ok);
     if (!ok)
         increment_fini(to);
     return ok;
 }
 
-bool increment_add_span(struct increment *i, uint64_t below, int64_t base)
+bool increment_add_stretch(struct increment *i, uint64_t below, int64_t base)
 {
-    struct span *spans = realloc(i->spans, (i->n_spans + 1) * sizeof *spans);
+    struct stretch *stretches = realloc(i->stretches, (i->n_stretches + 1) * sizeof *stretches);
 
-    if (spans == NULL)
+    if (stretches == NULL)
         return false;
-    spans[i->n_spans++] = (struct span){ below, base };
-    i->spans = spans;
+    stretches[i->n_stretches++] = (struct stretch){ below, base };
+    i->stretches = stretches;
     return true;
 }
 
@@ -119,19 +119,19 @@ bool increment_add_rung(struct increment *i, uint64_t xmax, int64_t top)
 }
 
 /* The base of the first window at which <xid>, below the floor, was over. */
-static const struct span *span_of(const struct increment *i, uint64_t xid)
+static const struct stretch *stretch_of(const struct increment *i, uint64_t xid)
 {
-    size_t lo = 0, hi = i->n_spans;
+    size_t lo = 0, hi = i->n_stretches;
 
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
 
-        if (i->spans[mid].below <= xid)
+        if (i->stretches[mid].below <= xid)
             lo = mid + 1;
         else
             hi = mid;
     }
-    return lo < i->n_spans ? &i->spans[lo] : NULL;
+    return lo < i->n_stretches ? &i->stretches[lo] : NULL;
 }
 
 static bool reaches(const int64_t *value, int64_t base)
@@ -143,7 +143,7 @@ bool increment_escaped(const struct increment *i, const struct horizon *h, uint6
                        const int64_t *value)
 {
     const struct first *first = find(&i->firsts, xid);
-    const struct span *span = span_of(i, xid);
+    const struct stretch *stretch = stretch_of(i, xid);
 
     if (xid < i->since)
         return false;
@@ -151,20 +151,20 @@ bool increment_escaped(const struct increment *i, const struct horizon *h, uint6
         return !reaches(value, first->base);
     if (xid >= h->floor)
         return horizon_is_new(h, xid);
-    return span == NULL || !reaches(value, span->base);
+    return stretch == NULL || !reaches(value, stretch->base);
 }
 
-/* The floor has passed xids: from now on spans speak for them, where these say the same. */
-static bool keep_span(struct increment *i, uint64_t floor)
+/* The floor has passed xids: from now on stretches speak for them, where these say the same. */
+static bool keep_stretch(struct increment *i, uint64_t floor)
 {
     struct firsts *f = &i->firsts;
     size_t n = 0;
 
-    if (i->n_spans > 0 && i->spans[i->n_spans - 1].base == i->base) {
-        if (i->spans[i->n_spans - 1].below < floor)
-            i->spans[i->n_spans - 1].below = floor;
-    } else if (floor > (i->n_spans > 0 ? i->spans[i->n_spans - 1].below : i->since)) {
-        if (!increment_add_span(i, floor, i->base))
+    if (i->n_stretches > 0 && i->stretches[i->n_stretches - 1].base == i->base) {
+        if (i->stretches[i->n_stretches - 1].below < floor)
+            i->stretches[i->n_stretches - 1].below = floor;
+    } else if (floor > (i->n_stretches > 0 ? i->stretches[i->n_stretches - 1].below : i->since)) {
+        if (!increment_add_stretch(i, floor, i->base))
             return false;
     }
     for (size_t k = 0; k < f->n; k++)
@@ -178,7 +178,7 @@ static bool keep_span(struct increment *i, uint64_t floor)
 static bool begin_anew(struct increment *i, const struct horizon *h)
 {
     i->since = h->floor;
-    i->n_spans = i->firsts.n = 0;
+    i->n_stretches = i->firsts.n = 0;
     i->is_rechecking = false;
     for (size_t k = 0; k < h->seen.n; k++)
         if (!firsts_add(&i->firsts, h->seen.v[k], INCREMENT_LOWEST, INCREMENT_LOWEST))
@@ -192,7 +192,7 @@ static void forget_below(struct increment *i, uint64_t floor)
     size_t n = 0;
 
     i->since = floor;
-    i->n_spans = 0;
+    i->n_stretches = 0;
     for (size_t k = 0; k < i->firsts.n; k++)
         if (i->firsts.v[k].xid >= floor)
             i->firsts.v[n++] = i->firsts.v[k];
@@ -213,7 +213,7 @@ static bool add_top(struct increment *i, uint64_t xmax, int64_t top)
     return increment_add_rung(i, xmax, top);
 }
 
-/* Moves in strides of the lookback, so that most polls share a base, and a span. */
+/* Moves in strides of the lookback, so that most polls share a base, and a stretch. */
 static void raise_base(struct increment *i, uint64_t floor, int64_t lookback)
 {
     size_t k = i->n_rungs;
@@ -245,7 +245,7 @@ bool increment_advance(struct increment *i, const struct horizon *h,
         for (size_t k = 0; poll->fresh != NULL && k < poll->fresh->n; k++)
             if (!firsts_add(&i->firsts, poll->fresh->v[k].xid, i->base, poll->fresh->v[k].least))
                 return false;
-        if (!keep_span(i, h->floor))
+        if (!keep_stretch(i, h->floor))
             return false;
     }
     if (!poll->keeps)
@@ -266,6 +266,6 @@ void increment_forget(struct increment *i, uint64_t floor)
 
 bool increment_is_full(const struct increment *i, uint64_t xmax)
 {
-    return i->firsts.n + i->n_spans > INCREMENT_ENTRIES ||
+    return i->firsts.n + i->n_stretches > INCREMENT_ENTRIES ||
            xmax - i->since > XID_MAX_BEHIND / 2;
 }

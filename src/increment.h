@@ -15,7 +15,7 @@
  * xid was visible. For an xid that brought rows to a window that base is kept
  * (struct first). Once the floor has passed an xid it is over, and it was
  * visible at the latest to the poll that moved the floor: the bases of these
- * polls are kept by xid (struct span), and the entry of the xid itself goes,
+ * polls are kept by xid (struct stretch), and the entry of the xid itself goes,
  * unless it had rows below that base. What brought no rows to any window
  * before needs no entry: its rows are all below the base.
  *
@@ -47,8 +47,8 @@ struct firsts {
     size_t n, cap;
 };
 
-/* xids below <below>, but not below that of the span before, were over at a window with <base>. */
-struct span {
+/* xids below <below>, but not below that of the stretch before, were over at a window with <base>. */
+struct stretch {
     uint64_t below;
     int64_t base;
 };
@@ -61,14 +61,15 @@ struct rung {
 
 struct increment {
     char *column;       /* what all this is about; NULL: no poll has read all rows yet */
+    uint32_t growth;    /* its enum growth: what values mean */
     uint64_t since;     /* the floor behind the newest recheck: all below was delivered */
     int64_t base;       /* of the next window */
     struct firsts firsts;
-    struct span *spans;
-    size_t n_spans;
+    struct stretch *stretches;
+    size_t n_stretches;
     struct rung *rungs; /* ascending in both */
     size_t n_rungs;
-    int64_t rechecked_s; /* when, seconds since 1970 */
+    int64_t rechecked_ms; /* when, since 1970 */
     bool is_rechecking; /* a recheck was cut: the next poll is one */
 };
 
@@ -80,7 +81,7 @@ bool firsts_add(struct firsts *f, uint64_t xid, int64_t base, int64_t least) WAR
 void firsts_fini(struct firsts *f);
 
 /* Parts of a kept position, in the order in which they were kept. */
-bool increment_add_span(struct increment *i, uint64_t below, int64_t base) WARN_UNUSED;
+bool increment_add_stretch(struct increment *i, uint64_t below, int64_t base) WARN_UNUSED;
 bool increment_add_rung(struct increment *i, uint64_t xmax, int64_t top) WARN_UNUSED;
 
 /* Does a recheck deliver this row? <value>: NULL where it has none. <h>: as the poll before left

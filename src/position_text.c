@@ -54,6 +54,23 @@ static uint64_t sum(const char *source, const char *p, size_t len)
     return h;
 }
 
+static void put_increment(struct buf *b, const struct increment *i)
+{
+    if (i->column == NULL)
+        return;
+    put_text(b, "increment", i->column);
+    buf_printf(b, "growth %" PRIu32 "\n", i->growth);
+    buf_printf(b, "rechecked %" PRId64 "\nis_rechecking %d\nsince %" PRIu64 "\nbase %" PRId64 "\n",
+               i->rechecked_ms, i->is_rechecking, i->since, i->base);
+    for (size_t k = 0; k < i->firsts.n; k++)
+        buf_printf(b, "first %" PRIu64 " %" PRId64 " %" PRId64 "\n", i->firsts.v[k].xid,
+                   i->firsts.v[k].base, i->firsts.v[k].least);
+    for (size_t k = 0; k < i->n_stretches; k++)
+        buf_printf(b, "stretch %" PRIu64 " %" PRId64 "\n", i->stretches[k].below, i->stretches[k].base);
+    for (size_t k = 0; k < i->n_rungs; k++)
+        buf_printf(b, "rung %" PRIu64 " %" PRId64 "\n", i->rungs[k].xmax, i->rungs[k].top);
+}
+
 void position_write(const struct position *p, const char *source, struct buf *b)
 {
     const struct identity *id = &p->identity;
@@ -75,6 +92,7 @@ void position_write(const struct position *p, const char *source, struct buf *b)
     if (p->stamped_since > 0)
         buf_printf(b, "stamped_since %" PRIu64 "\ngone_floor %" PRIu64 "\n", p->stamped_since,
                    p->gone_floor);
+    put_increment(b, &p->increment);
     put_text(b, "signature", p->signature);
     for (size_t i = 0; i < p->n_leaves; i++)
         buf_printf(b, "leaf %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu32 "\n", p->leaves[i].oid,
@@ -178,6 +196,40 @@ static bool read_u32(const char *text, uint32_t *n)
     return ok;
 }
 
+static bool read_i64(const char *text, int64_t *n)
+{
+    char *end;
+
+    *n = strtoll(text, &end, 10);
+    return end != text && *end == '\0';
+}
+
+/* What put_increment writes but the column. False: <word> is none of it, or <text> makes no sense. */
+static bool read_increment(const char *word, const char *text, struct increment *i)
+{
+    uint64_t xid;
+    int64_t a, b;
+
+    if (strcmp(word, "growth") == 0)
+        return read_u32(text, &i->growth);
+    if (strcmp(word, "rechecked") == 0)
+        return read_i64(text, &i->rechecked_ms);
+    if (strcmp(word, "is_rechecking") == 0)
+        return (i->is_rechecking = strcmp(text, "1") == 0) || strcmp(text, "0") == 0;
+    if (strcmp(word, "since") == 0)
+        return read_u64(text, &i->since);
+    if (strcmp(word, "base") == 0)
+        return read_i64(text, &i->base);
+    if (strcmp(word, "first") == 0)
+        return sscanf(text, "%" SCNu64 " %" SCNd64 " %" SCNd64, &xid, &a, &b) == 3 &&
+               firsts_add(&i->firsts, xid, a, b);
+    if (strcmp(word, "stretch") == 0)
+        return sscanf(text, "%" SCNu64 " %" SCNd64, &xid, &a) == 2 && increment_add_stretch(i, xid, a);
+    if (strcmp(word, "rung") == 0)
+        return sscanf(text, "%" SCNu64 " %" SCNd64, &xid, &a) == 2 && increment_add_rung(i, xid, a);
+    return false;
+}
+
 static bool read_phase(const char *text, struct position *p)
 {
     uint32_t phase;
@@ -228,6 +280,8 @@ static bool read_line(const char *word, const char *text, struct position *p, ui
         return read_word(text, id->stats, sizeof id->stats);
     if (strcmp(word, "in_recovery") == 0)
         return (id->in_recovery = strcmp(text, "1") == 0) || strcmp(text, "0") == 0;
+    if (strcmp(word, "increment") == 0)
+        return (p->increment.column = read_text(text)) != NULL;
     if (strcmp(word, "signature") == 0)
         return (p->signature = read_text(text)) != NULL;
     if (strcmp(word, "leaf") == 0)
@@ -240,7 +294,7 @@ static bool read_line(const char *word, const char *text, struct position *p, ui
         return sscanf(text, "%" SCNu32 " %" SCNu32, &p->done.leaf, &p->done.end) == 2;
     if (strcmp(word, "done_keys") == 0)
         return (p->done.keys = read_text(text)) != NULL;
-    return read_number(word, text, p);
+    return read_number(word, text, p) || read_increment(word, text, &p->increment);
 }
 
 /* The sum is right, so whatever does not read is the work of another version. */

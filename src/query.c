@@ -269,11 +269,13 @@ static void put_known_leaves(struct buf *b, const struct query *q, const struct 
     }
 }
 
-static void put_not_below_floor(struct buf *b, const struct query *q, const struct position *p)
+/* Rows whose xid is not below <floor>, in the leaves that the position knows. */
+static void put_not_below(struct buf *b, const struct query *q, const struct position *p,
+                          uint64_t floor)
 {
     buf_puts(b, "age(");
     put_system_column(b, q, "xmin");
-    buf_printf(b, ") <= (SELECT age('%" PRIu32 "'::xid)) AND age(", horizon_floor32(&p->horizon));
+    buf_printf(b, ") <= (SELECT age('%" PRIu32 "'::xid)) AND age(", horizon_floor32(floor));
     put_system_column(b, q, "xmin");
     buf_puts(b, ") >= 0");
     put_known_leaves(b, q, p);
@@ -358,7 +360,7 @@ void query_poll(struct buf *b, const struct query *q, const struct position *p)
     put_system_column(b, q, "xmin");
     put_columns(b, q);
     put_from_table(b, q);
-    put_not_below_floor(b, q, p);
+    put_not_below(b, q, p, p->horizon.floor);
     put_after_cuts(b, q, p);
     put_where(b, q);
     put_order(b, q);
@@ -439,7 +441,7 @@ void query_xmins(struct buf *b, const struct query *q, const struct position *p)
     buf_puts(b, "COPY (SELECT DISTINCT ");
     put_system_column(b, q, "xmin");
     put_from_table(b, q);
-    put_not_below_floor(b, q, p);
+    put_not_below(b, q, p, p->horizon.floor);
     buf_puts(b, ") TO STDOUT");
 }
 
@@ -478,9 +480,10 @@ void query_put_known_leaves(struct buf *b, const struct query *q, const struct p
     put_known_leaves(b, q, p);
 }
 
-void query_put_since(struct buf *b, const struct query *q, const struct position *p)
+void query_put_since(struct buf *b, const struct query *q, const struct position *p,
+                     uint64_t floor)
 {
-    put_not_below_floor(b, q, p);
+    put_not_below(b, q, p, floor);
 }
 
 void query_put_after_cuts(struct buf *b, const struct query *q, const struct position *p)

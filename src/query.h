@@ -74,7 +74,8 @@ void query_put_regclass(struct buf *b, const struct table_facts *t);
 void query_put_columns(struct buf *b, const struct query *q);
 void query_put_from(struct buf *b, const struct query *q, const struct leaf_facts *leaf);
 void query_put_known_leaves(struct buf *b, const struct query *q, const struct position *p);
-void query_put_since(struct buf *b, const struct query *q, const struct position *p);
+void query_put_since(struct buf *b, const struct query *q, const struct position *p,
+                     uint64_t floor);
 void query_put_after_cuts(struct buf *b, const struct query *q, const struct position *p);
 void query_put_where(struct buf *b, const struct query *q);
 void query_put_kept_key(struct buf *b, const struct query *q, const char *key);

@@ -394,6 +394,27 @@ struct shape *table_read_shape(const struct table_facts *t, const struct db_rows
     return NULL;
 }
 
+bool table_read_growth(const struct table_facts *t, const struct db_rows *columns,
+                       const char *name, enum growth *growth, struct err *e)
+{
+    static const struct { uint64_t oid; enum growth growth; } types[] = {
+        { 20, GROWS_INTEGER }, { 21, GROWS_INTEGER }, { 23, GROWS_INTEGER },
+        { 1082, GROWS_DATE }, { 1114, GROWS_TIMESTAMP }, { 1184, GROWS_TIMESTAMPTZ },
+    };
+    int at = find_column(columns, name);
+
+    *growth = GROWS_NOT;
+    if (at < 0)
+        return fail_no_column(t, columns, "column", name, e);
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (types[i].oid == db_rows_u64(columns, at, C_OID))
+            *growth = types[i].growth;
+    return *growth != GROWS_NOT ||
+           err_set(e, ERR_REFUSED, "%s.%s: capture = \"increment\" goes by smallint, integer, "
+                   "bigint, date, timestamp or timestamptz, and column \"%s\" is %s", t->schema,
+                   t->name, name, db_rows_text(columns, at, C_TYPE));
+}
+
 static bool derive_column(struct column *to, const struct column *columns,
                           const struct shape_column *c)
 {

@@ -113,6 +113,14 @@ struct shape *table_read_shape(const struct table_facts *t, const struct db_rows
                                char *const *wanted, size_t n_wanted, char *const *pk, size_t n_pk,
                                const char *soft, struct err *e);
 
+/* What a column is whose values grow, for capture = "increment". */
+enum growth { GROWS_NOT, GROWS_INTEGER, GROWS_DATE, GROWS_TIMESTAMP, GROWS_TIMESTAMPTZ };
+
+/* Looks for it in the third answer to query_table. ERR_REFUSED if it is not there, or of another
+ * type. */
+bool table_read_growth(const struct table_facts *t, const struct db_rows *columns,
+                       const char *name, enum growth *growth, struct err *e) WARN_UNUSED;
+
 /* The leaf with this oid, or NULL. */
 const struct leaf_facts *table_leaf(const struct table_facts *t, uint32_t oid);
 

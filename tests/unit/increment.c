@@ -44,7 +44,7 @@ static void test_base(void)
     CHECK(i.base == 2990 && i.n_rungs == 1);
     advance(&i, 130, 130, 500, false); /* the highest rows are gone */
     CHECK(i.base == 2990);
-    EQUAL(i.n_spans, 4);
+    EQUAL(i.n_stretches, 4);
     increment_fini(&i);
 }
 
@@ -208,7 +208,7 @@ static void test_model_of_a_server(void)
             i = copy;
         }
         poll_model(&m, &i, &h, true);
-        CHECK(i.n_spans == 0);
+        CHECK(i.n_stretches == 0);
         increment_fini(&i);
         horizon_fini(&h);
     }
