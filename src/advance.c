@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define RANGE_BLOCKS 1024 /* 8 MB of table at a time, */
+#define FIRST_BLOCKS 64   /* but little at first and at last, when only one side is at work */
+
 #define LOOKBACK_INTEGERS 1000 /* how far below the highest value a window begins, */
 #define LOOKBACK_SECONDS 60    /* unless the source says so */
 
@@ -99,8 +102,8 @@ static bool tell_of_late(struct standing *s, uint64_t late, struct err *e)
 
     if (late == 0)
         return true;
-    snprintf(text, sizeof text, "the recheck found %" PRIu64 " rows that the index on \"%.60s\" had "
-             "not shown: they were updated, or committed late with a low value", late,
+    snprintf(text, sizeof text, "the recheck found %" PRIu64 " rows that the index on \"%.60s\" "
+             "had not shown: they were updated, or committed late with a low value", late,
              s->position.increment.column);
     return standing_add_notice(s, LOG_WARN, text, e);
 }
@@ -136,6 +139,125 @@ static bool advance_increment(struct standing *s, bool is_recheck, struct polled
         i->rechecked_ms = clock_wall_ms();
     }
     return increment_advance(i, &s->position.horizon, &poll) || err_memory(e);
+}
+
+/* ---- pages ---- */
+
+bool advance_begin_page(struct polled *p, struct standing *s, struct db *db, struct err *e)
+{
+    struct increment *i = &s->position.increment;
+    struct paging *g = &s->position.paging;
+    int64_t lookback = lookback_of(s);
+
+    if (g->reached_key != NULL)
+        return true;
+    if (i->column != NULL && !reads_same_column(s))
+        return err_set(e, ERR_REFUSED, "%s.%s: the position goes by column \"%s\", of the type "
+                       "that it had: forget it with --reset", s->survey.table.schema,
+                       s->survey.table.name, i->column);
+    if (!advance_read_top(p, s, db, e))
+        return false;
+    g->xmax = s->survey.snapshot.xmax;
+    g->has_top = p->has_top;
+    g->top = p->top;
+    if (i->column != NULL)
+        return true;
+    i->base = p->has_top && p->top > INCREMENT_LOWEST + lookback ? p->top - lookback
+                                                                 : INCREMENT_LOWEST;
+    i->growth = s->survey.growth;
+    return (i->column = strdup(s->config->column)) != NULL || err_memory(e);
+}
+
+bool advance_page_row(struct page *page, const struct standing *s, int64_t value,
+                      const char *fields, size_t len, bool *is_new)
+{
+    uint64_t hash;
+
+    if (++page->n == PAGE_ROWS) {
+        page->last = value;
+        if (!shape_put_key(s->survey.shape, fields, len, &page->last_key))
+            return false;
+    }
+    *is_new = true;
+    if (value < s->position.increment.base)
+        return true;
+    if (!paging_hash(fields, len, &hash))
+        return false;
+    *is_new = !givens_has(&s->position.paging.given, hash);
+    return !*is_new || givens_add(&page->fresh, hash, value);
+}
+
+bool advance_page(struct standing *s, const struct page *page, bool *is_over, struct err *e)
+{
+    struct paging *g = &s->position.paging;
+    const struct xidset nothing = { 0 };
+    const struct increment_poll poll = {
+        .xmax = g->xmax, .top = g->has_top ? &g->top : NULL, .lookback = lookback_of(s),
+    };
+
+    for (size_t i = 0; i < page->fresh.n; i++)
+        if (!givens_add(&g->given, page->fresh.v[i].hash, page->fresh.v[i].value))
+            return err_memory(e);
+    free(g->reached_key);
+    g->reached_key = NULL;
+    *is_over = page->n < PAGE_ROWS;
+    if (!*is_over) {
+        g->reached = page->last;
+        g->reached_key = strdup(page->last_key.data);
+    }
+    if ((!*is_over && g->reached_key == NULL) ||
+        !horizon_advance(&s->position.horizon, &s->survey.snapshot, &nothing,
+                         standing_durable_bound(s)))
+        return err_memory(e);
+    if (!*is_over)
+        return true;
+    g->is_silent = false;
+    s->position.phase = PHASE_POLL;
+    if (!increment_advance(&s->position.increment, &s->position.horizon, &poll))
+        return err_memory(e);
+    paging_forget(g, s->position.increment.base);
+    return standing_know_leaves(s, e);
+}
+
+/* ---- ranges ---- */
+
+static uint32_t range_length(const struct leaf *leaf)
+{
+    uint32_t left = leaf->blocks - leaf->next;
+    uint32_t half = (leaf->next < left ? leaf->next : left) / 2;
+
+    half = half < FIRST_BLOCKS ? FIRST_BLOCKS : half > RANGE_BLOCKS ? RANGE_BLOCKS : half;
+    return half < left ? half : left;
+}
+
+bool advance_begin_range(const struct position *p, struct reads *r)
+{
+    for (size_t i = 0; i < p->n_leaves; i++) {
+        const struct leaf *leaf = &p->leaves[i];
+
+        if (leaf->next >= leaf->blocks)
+            continue;
+        r->what = READ_RANGE;
+        r->leaf = leaf->oid;
+        r->end = leaf->next + range_length(leaf);
+        return true;
+    }
+    return false;
+}
+
+void advance_range(struct position *p, const struct reads *r)
+{
+    struct leaf *leaf = r->what == READ_RANGE ? position_leaf(p, r->leaf) : NULL;
+
+    if (leaf != NULL) {
+        leaf->next = r->end;
+        if (p->done.leaf == leaf->oid && p->done.end <= leaf->next)
+            position_forget_done(p);
+    }
+    for (size_t i = 0; i < p->n_leaves; i++)
+        if (p->leaves[i].next < p->leaves[i].blocks)
+            return;
+    p->phase = PHASE_POLL;
 }
 
 /* ---- polls ---- */

@@ -33,8 +33,34 @@ bool advance_wants_recheck(const struct standing *s);
 bool advance_read_top(struct polled *p, const struct standing *s, struct db *db,
                       struct err *e) WARN_UNUSED;
 
+/* Chooses the next range of the snapshot. False: there is none. */
+bool advance_begin_range(const struct position *p, struct reads *r);
+
+/* A range is complete, or there was none to read: the position moves over it. */
+void advance_range(struct position *p, const struct reads *r);
+
 /* A poll is complete: the position moves over it. */
 bool advance_poll(struct standing *s, const struct reads *r, struct polled *p,
+                  struct err *e) WARN_UNUSED;
+
+/* What a page brought, where rows have no xids. */
+struct page {
+    size_t n;            /* rows */
+    struct givens fresh; /* those that were not given before, and may be met again */
+    struct buf last_key; /* of the row that fills the page, COPY text */
+    int64_t last;        /* its value */
+};
+
+/* Before a page is read, in its transaction: a round may begin with it. */
+bool advance_begin_page(struct polled *p, struct standing *s, struct db *db,
+                        struct err *e) WARN_UNUSED;
+
+/* Notes a row of a page, <len> bytes of fields; *is_new: it was not given before. */
+bool advance_page_row(struct page *page, const struct standing *s, int64_t value,
+                      const char *fields, size_t len, bool *is_new) WARN_UNUSED;
+
+/* A page is complete: the position moves over it. *is_over: so is the round. */
+bool advance_page(struct standing *s, const struct page *page, bool *is_over,
                   struct err *e) WARN_UNUSED;
 
 /* Nothing has committed since the last complete poll, but what had was flushed meanwhile: the

@@ -15,9 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RANGE_BLOCKS 1024 /* 8 MB of table at a time, */
-#define FIRST_BLOCKS 64   /* but little at first and at last, when only one side is at work */
-
 /* What is under way between capture_begin and the end of capture_next. */
 struct step {
     struct reads reads;
@@ -28,6 +25,7 @@ struct step {
     bool is_start;           /* reads no row: only gives the host a position to start from */
     struct batch *batch;     /* being filled */
     struct polled polled;
+    struct page page;
     bool has_new_leaves;
     size_t next_leaf;        /* the leaves before it in the survey are known, or were read */
     struct keyset done;      /* rows of a range that were delivered before */
@@ -51,6 +49,8 @@ static void drop_step(struct capture *c)
 
     batch_free(s->batch);
     polled_fini(&s->polled);
+    givens_fini(&s->page.fresh);
+    buf_fini(&s->page.last_key);
     keyset_fini(&s->done);
     buf_fini(&s->key);
     buf_fini(&s->out_key);
@@ -58,6 +58,7 @@ static void drop_step(struct capture *c)
     *s = (struct step){ .is_finished = true };
     buf_init(&s->key, SIZE_MAX / 2);
     buf_init(&s->out_key, SIZE_MAX / 2);
+    buf_init(&s->page.last_key, SIZE_MAX / 2);
 }
 
 struct capture *capture_new(const struct source_config *config, size_t number)
@@ -119,8 +120,10 @@ bool capture_has_polled(const struct capture *c)
 
 bool capture_is_held(const struct capture *c)
 {
-    return c->step.reads.what == READ_RANGE || c->step.has_new_leaves || c->step.reads.is_switch ||
-           c->census.is_wanted;
+    const struct reads *r = &c->step.reads;
+
+    return r->what == READ_RANGE || r->what == READ_PAGE || c->step.has_new_leaves ||
+           r->is_switch || c->census.is_wanted;
 }
 
 bool capture_owes_census(const struct capture *c)
@@ -135,51 +138,23 @@ bool capture_answer(struct capture *c, bool is_answered, const unsigned char *as
 
 /* ---- ranges of the snapshot ---- */
 
-static uint32_t range_length(const struct leaf *leaf)
-{
-    uint32_t left = leaf->blocks - leaf->next;
-    uint32_t half = (leaf->next < left ? leaf->next : left) / 2;
-
-    half = half < FIRST_BLOCKS ? FIRST_BLOCKS : half > RANGE_BLOCKS ? RANGE_BLOCKS : half;
-    return half < left ? half : left;
-}
-
 static bool begin_range(struct capture *c, struct err *e)
 {
-    const struct position *p = &c->standing.position;
+    const struct done_keys *done = &c->standing.position.done;
     struct step *s = &c->step;
 
     if (!standing_check_leaves(&c->standing, e))
         return false;
-    for (size_t i = 0; i < p->n_leaves; i++) {
-        const struct leaf *leaf = &p->leaves[i];
-
-        if (leaf->next >= leaf->blocks)
-            continue;
-        s->reads.what = READ_RANGE;
-        s->reads.leaf = leaf->oid;
-        s->reads.end = leaf->next + range_length(leaf);
-        return p->done.keys == NULL || p->done.leaf != leaf->oid ||
-               keyset_init(&s->done, p->done.keys) || err_memory(e);
-    }
-    return true;
+    return !advance_begin_range(&c->standing.position, &s->reads) || done->keys == NULL ||
+           done->leaf != s->reads.leaf || keyset_init(&s->done, done->keys) || err_memory(e);
 }
 
-static void finish_range(struct capture *c)
+/* Where rows have no xids a round of pages is the snapshot, and each poll. */
+static bool begin_page(struct capture *c, struct db *db, struct err *e)
 {
-    struct position *p = &c->standing.position;
-    const struct reads *r = &c->step.reads;
-    struct leaf *leaf = r->what == READ_RANGE ? position_leaf(p, r->leaf) : NULL;
-
-    if (leaf != NULL) {
-        leaf->next = c->step.reads.end;
-        if (p->done.leaf == leaf->oid && p->done.end <= leaf->next)
-            position_forget_done(p);
-    }
-    for (size_t i = 0; i < p->n_leaves; i++)
-        if (p->leaves[i].next < p->leaves[i].blocks)
-            return;
-    p->phase = PHASE_POLL;
+    c->has_polled = false;
+    c->step.reads.what = READ_PAGE;
+    return advance_begin_page(&c->step.polled, &c->standing, db, e);
 }
 
 /* ---- polls ---- */
@@ -219,20 +194,13 @@ static bool begin_rise(struct capture *c, enum capture_found *found, struct err 
 static bool try_query(struct capture *c, struct db *db, struct err *e)
 {
     struct db_rows *rows = NULL;
-    const struct query q = {
-        .table = &c->standing.survey.table,
-        .shape = c->standing.survey.shape,
-        .where = c->standing.config->where,
-        .through_root = c->standing.config->rls,
-        .with_hash = c->standing.config->deletes,
-    };
     struct buf sql;
     bool ok;
 
     if (c->has_tried)
         return true;
     buf_init(&sql, BUF_SQL_MAX);
-    query_try(&sql, &q);
+    reads_put_try(&c->standing, &sql);
     ok = buf_ok(&sql) ? db_run(db, sql.data, &rows, 1, e) : err_memory(e);
     db_rows_free(rows);
     buf_fini(&sql);
@@ -251,6 +219,7 @@ bool capture_begin(struct capture *c, struct db *db, enum capture_found *found, 
     c->step.is_finished = false;
     if (!standing_glance(t, db, &is_unchanged, e))
         return false;
+    is_unchanged = is_unchanged && !t->position.paging.is_used; /* who knows, behind a view? */
     if (is_unchanged && !advance_wants_recheck(t) &&
         !(c->census.is_owed && census_is_due(&c->census, t->config))) {
         c->has_polled = true;
@@ -263,6 +232,10 @@ bool capture_begin(struct capture *c, struct db *db, enum capture_found *found, 
     if (!try_query(c, db, e))
         return false;
     c->step.is_start = news != STANDING_GOES_ON;
+    if (t->position.paging.is_used)
+        return c->step.is_start ||
+               ((t->position.phase != PHASE_POLL || t->position.paging.is_silent ||
+                 standing_add_ready(t, e)) && begin_page(c, db, e));
     if (t->position.phase == PHASE_SNAPSHOT)
         return c->step.is_start || begin_range(c, e);
     if (news == STANDING_STARTS_NOW)
@@ -326,7 +299,8 @@ static bool start_batch(struct capture *c, struct err *e)
     s->batch->is_snapshot = s->reads.what == READ_RANGE;
     s->batch->leaf = s->reads.leaf;
     s->batch->end = s->reads.end;
-    s->batch->is_ordered = !s->batch->is_snapshot && !s->has_new_leaves && !s->reads.is_switch;
+    s->batch->is_ordered = !s->batch->is_snapshot && s->reads.what != READ_PAGE &&
+                           !s->has_new_leaves && !s->reads.is_switch;
     s->batch->is_recheck = s->reads.is_recheck;
     s->batch->reads = c->standing.position.reads;
     return true;
@@ -378,6 +352,15 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
     case READ_LEAF:
         row.op = read.is_new ? OP_UPSERT : OP_READ;
         break;
+    case READ_PAGE:
+        if (!advance_page_row(&s->page, &c->standing, read.value, p, (size_t)(end - p),
+                              &read.is_new))
+            return err_memory(e);
+        if (!read.is_new || c->standing.position.paging.is_silent)
+            return true;
+        row.xid = (uint64_t)read.value;
+        row.op = capture_is_in_snapshot(c) ? OP_READ : OP_UPSERT;
+        break;
     case READ_POLL:
     case READ_WINDOW:
     case READ_NOTHING:
@@ -387,7 +370,7 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
             return true;
         break;
     }
-    if (read.is_new && s->reads.what != READ_RANGE &&
+    if (read.is_new && s->reads.what != READ_RANGE && s->reads.what != READ_PAGE &&
         !polled_add(&s->polled, &c->standing, &s->reads, &read))
         return err_memory(e);
     if (read.is_superseded)
@@ -455,10 +438,32 @@ static bool fill_batch(struct capture *c, struct db *db, struct err *e)
     return true;
 }
 
-/* Was this the poll that leaves a column behind? Another one, by what the source asks for, is due. */
+/* Was this the poll that leaves a column behind? Then the one that the source asks for is due. */
 static bool leaves_column(const struct capture *c)
 {
     return c->step.reads.is_recheck && !reads_same_column(&c->standing);
+}
+
+/* All rows of the step were read. */
+static bool move_position(struct capture *c, struct err *e)
+{
+    struct standing *t = &c->standing;
+    const struct reads *r = &c->step.reads;
+
+    if (r->what == READ_PAGE)
+        return advance_page(t, &c->step.page, &c->has_polled, e);
+    if (t->position.paging.is_used)
+        return true;
+    if (t->position.phase == PHASE_SNAPSHOT) {
+        advance_range(&t->position, r);
+        return true;
+    }
+    if (r->what == READ_NOTHING)
+        return true;
+    if (!advance_poll(t, r, &c->step.polled, e))
+        return false;
+    c->has_polled = r->what != READ_XMINS && !leaves_column(c);
+    return true;
 }
 
 /* Closes the transaction and turns the batch in hand into the last one. */
@@ -476,13 +481,8 @@ static bool finish_step(struct capture *c, struct db *db, struct err *e)
     if (!start_batch(c, e))
         return false;
     b = s->batch;
-    if (was_snapshot)
-        finish_range(c);
-    else if (s->reads.what != READ_NOTHING) {
-        if (!advance_poll(&c->standing, &s->reads, &s->polled, e))
-            return false;
-        c->has_polled = s->reads.what != READ_XMINS && !leaves_column(c);
-    }
+    if (!move_position(c, e))
+        return false;
     census_complete(&c->census);
     b->is_lazy = !was_snapshot && !s->is_start && b->n_rows == 0 && !s->has_out;
     b->ends = true;
@@ -492,7 +492,8 @@ static bool finish_step(struct capture *c, struct db *db, struct err *e)
         b->position = NULL;
         return err_memory(e);
     }
-    return !was_snapshot || p->phase != PHASE_POLL || standing_add_ready(&c->standing, e);
+    return p->phase != PHASE_POLL || !(was_snapshot || c->has_polled) ||
+           standing_add_ready(&c->standing, e);
 }
 
 static bool note_out(struct capture *c, const struct batch *b, struct err *e)

@@ -47,7 +47,7 @@ struct firsts {
     size_t n, cap;
 };
 
-/* xids below <below>, but not below that of the stretch before, were over at a window with <base>. */
+/* xids below <below>, but not below that of the stretch before, were over at a window of <base>. */
 struct stretch {
     uint64_t below;
     int64_t base;

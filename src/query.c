@@ -9,6 +9,7 @@
 #include "query.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 static void put_ident(struct buf *b, const char *name)
@@ -119,6 +120,8 @@ void query_begin(struct buf *b, const struct table_facts *t, bool rls, int serve
     if (server_version >= 170000)
         buf_puts(b, "SET LOCAL transaction_timeout = 0;");
     buf_puts(b, rls ? "SET LOCAL row_security = on;" : "SET LOCAL row_security = off;");
+    if (!t->is_table)
+        return; /* only tables can be locked */
     buf_puts(b, "LOCK TABLE ");
     put_qualified(b, t->schema, t->name);
     buf_puts(b, " IN ACCESS SHARE MODE;");
@@ -308,15 +311,18 @@ static void put_kept_key(struct buf *b, const struct query *q, const char *key)
     for (size_t i = 0; i < q->shape->n_key; i++) {
         const struct column *column = &q->shape->columns[q->shape->key[i]];
         struct field field = { f, strcspn(f, "\t") };
-        char text[8192];
+        char *text = malloc(field.len + 1);
 
         if (i > 0)
             buf_puts(b, ", ");
         /* NULL compares as unknown: then rows come again, and none is lost */
-        if (field_is_null(field) || field.len > sizeof text || column->wants_to_json)
+        if (text == NULL)
+            b->failed = true;
+        else if (field_is_null(field) || column->wants_to_json)
             buf_puts(b, "NULL");
         else
             put_literal(b, text, field_unescape(field, text));
+        free(text);
         f += field.len + (f[field.len] == '\t');
     }
 }
@@ -494,6 +500,11 @@ void query_put_after_cuts(struct buf *b, const struct query *q, const struct pos
 void query_put_where(struct buf *b, const struct query *q)
 {
     put_where(b, q);
+}
+
+void query_put_key(struct buf *b, const struct query *q)
+{
+    put_key(b, q);
 }
 
 void query_put_kept_key(struct buf *b, const struct query *q, const char *key)

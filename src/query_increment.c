@@ -61,6 +61,12 @@ static void put_value(struct buf *b, const struct increment_query *q)
 static void put_constant(struct buf *b, enum growth growth, int64_t n)
 {
     int64_t days = n / DAY_US - (n % DAY_US < 0), us = n - days * DAY_US;
+    static const char *const types[] = { "bigint", "bigint", "date", "timestamp", "timestamptz" };
+
+    if (growth >= GROWS_DATE && (n == INT64_MAX || n == INT64_MIN)) {
+        buf_printf(b, "'%sinfinity'::%s", n < 0 ? "-" : "", types[growth]);
+        return;
+    }
 
     switch (growth) {
     case GROWS_NOT:
@@ -73,8 +79,7 @@ static void put_constant(struct buf *b, enum growth growth, int64_t n)
     case GROWS_TIMESTAMP:
     case GROWS_TIMESTAMPTZ:
         buf_printf(b, "(%s '1970-01-01' + make_interval(days => %" PRId64 ", secs => %" PRId64
-                   ".%06d))", growth == GROWS_TIMESTAMP ? "timestamp" : "timestamptz", days,
-                   us / 1000000, (int)(us % 1000000));
+                   ".%06d))", types[growth], days, us / 1000000, (int)(us % 1000000));
         return;
     }
 }
@@ -154,6 +159,59 @@ void query_increment_recheck(struct buf *b, const struct increment_query *q,
     query_put_since(b, &q->query, p,
                     p->increment.column != NULL ? p->increment.since : p->horizon.floor);
     put_rest(b, q, p);
+}
+
+static void put_page_select(struct buf *b, const struct increment_query *q)
+{
+    put_value(b, q);
+    query_put_columns(b, &q->query);
+    query_put_from(b, &q->query, NULL);
+}
+
+static void put_page_order(struct buf *b, const struct increment_query *q)
+{
+    query_put_where(b, &q->query);
+    buf_puts(b, " ORDER BY ");
+    put_column(b, q);
+    buf_puts(b, ", ");
+    query_put_key(b, &q->query);
+}
+
+void query_increment_page(struct buf *b, const struct increment_query *q, const struct position *p)
+{
+    const struct paging *g = &p->paging;
+    bool is_bounded = p->phase == PHASE_POLL && p->increment.base != INCREMENT_LOWEST;
+
+    buf_puts(b, "COPY (SELECT ");
+    put_page_select(b, q);
+    if (g->reached_key != NULL) {
+        buf_putc(b, '(');
+        put_column(b, q);
+        buf_puts(b, ", ");
+        query_put_key(b, &q->query);
+        buf_puts(b, ") > (");
+        put_constant(b, q->growth, g->reached);
+        buf_puts(b, ", ");
+        query_put_kept_key(b, &q->query, g->reached_key);
+        buf_putc(b, ')');
+    } else if (is_bounded) {
+        put_column(b, q);
+        buf_puts(b, " >= ");
+        put_constant(b, q->growth, p->increment.base);
+    } else {
+        put_column(b, q);
+        buf_puts(b, " IS NOT NULL");
+    }
+    put_page_order(b, q);
+    buf_printf(b, " LIMIT %d) TO STDOUT", PAGE_ROWS);
+}
+
+void query_increment_try(struct buf *b, const struct increment_query *q)
+{
+    buf_puts(b, "SELECT ");
+    put_page_select(b, q);
+    buf_puts(b, "false");
+    put_page_order(b, q);
 }
 
 void query_increment_leaf(struct buf *b, const struct increment_query *q,

@@ -33,6 +33,14 @@ void query_increment_window(struct buf *b, const struct increment_query *q,
 void query_increment_recheck(struct buf *b, const struct increment_query *q,
                              const struct position *p);
 
+/* Of rows without an xmin: the next page, at most PAGE_ROWS, by value and key, of the round that
+ * the position is in. The number stands first, there is no xmin. */
+void query_increment_page(struct buf *b, const struct increment_query *q,
+                          const struct position *p);
+
+/* Reads nothing, but fails where query_increment_page would. */
+void query_increment_try(struct buf *b, const struct increment_query *q);
+
 /* The rows of query_leaf. */
 void query_increment_leaf(struct buf *b, const struct increment_query *q,
                           const struct leaf_facts *leaf);

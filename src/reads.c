@@ -87,7 +87,8 @@ static void put_plain(const struct reads *r, const struct query *q, const struct
     case READ_KEYS:
         query_keys(sql, q, asked);
         return;
-    case READ_WINDOW: /* goes by values */
+    case READ_WINDOW: /* these go by values */
+    case READ_PAGE:
     case READ_NOTHING:
         return;
     }
@@ -98,6 +99,8 @@ static void put_valued(const struct reads *r, const struct increment_query *q,
 {
     if (r->what == READ_LEAF)
         query_increment_leaf(sql, q, leaf);
+    else if (r->what == READ_PAGE)
+        query_increment_page(sql, q, p);
     else if (r->what == READ_WINDOW)
         query_increment_window(sql, q, p);
     else if (r->what == READ_POLL)
@@ -123,7 +126,8 @@ static void put_stamped(const struct reads *r, const struct stamp_query *q,
     case READ_XMINS:
         query_stamps_xids(sql, q, p);
         return;
-    case READ_WINDOW: /* goes by values */
+    case READ_WINDOW: /* these go by values */
+    case READ_PAGE:
     case READ_TALLY: /* triggers tell what is gone */
     case READ_KEYS:
     case READ_NOTHING:
@@ -134,7 +138,8 @@ static void put_stamped(const struct reads *r, const struct stamp_query *q,
 /* Do the rows of this step carry a value? */
 static bool has_value(const struct reads *r, const struct standing *s)
 {
-    return r->what == READ_WINDOW || r->is_recheck || (r->what == READ_LEAF && reads_values(s));
+    return r->what == READ_WINDOW || r->what == READ_PAGE || r->is_recheck ||
+           (r->what == READ_LEAF && reads_values(s));
 }
 
 void reads_put(const struct reads *r, const struct standing *s, const struct leaf_facts *leaf,
@@ -153,6 +158,16 @@ void reads_put(const struct reads *r, const struct standing *s, const struct lea
         put_stamped(r, &q, &s->position, leaf, sql);
     else
         put_plain(r, &q.query, &s->position, leaf, asked, sql);
+}
+
+void reads_put_try(const struct standing *s, struct buf *sql)
+{
+    const struct increment_query q = reads_increment_query(s);
+
+    if (s->survey.table.has_xmin)
+        query_try(sql, &q.query);
+    else
+        query_increment_try(sql, &q);
 }
 
 /* ---- rows ---- */
@@ -186,6 +201,10 @@ bool reads_parse(const struct reads *r, const struct standing *s, const char **p
     bool is_valued = has_value(r, s);
 
     row->has_value = false;
+    if (r->what == READ_PAGE) {
+        *row = (struct reads_row){ 0 };
+        return parse_value(p, end, row) && row->has_value;
+    }
     if (!(reads_by_trigger(s) && !is_valued
               ? stamps_parse(p, end, &parsed)
               : census_read_xmin(p, end, r->what == READ_XMINS, &parsed.xmin)) ||

@@ -11,8 +11,8 @@
 #include "standing.h"
 
 struct reads {
-    enum { READ_NOTHING, READ_RANGE, READ_POLL, READ_WINDOW, READ_LEAF, READ_XMINS, READ_TALLY,
-           READ_KEYS } what;
+    enum { READ_NOTHING, READ_RANGE, READ_POLL, READ_WINDOW, READ_PAGE, READ_LEAF, READ_XMINS,
+           READ_TALLY, READ_KEYS } what;
     bool is_switch;    /* a poll by xmin whose horizon will be one of stamps */
     bool is_recheck;   /* a poll by xmin of all rows since the recheck before, see increment.h */
     uint32_t leaf, end; /* of a range: the relation's oid, the block behind it */
@@ -36,6 +36,9 @@ struct increment_query reads_increment_query(const struct standing *s);
 /* The COPY; <leaf>: of READ_LEAF, <asked>: of READ_KEYS, the buckets. */
 void reads_put(const struct reads *r, const struct standing *s, const struct leaf_facts *leaf,
                const unsigned char *asked, struct buf *sql);
+
+/* Reads nothing, but fails where the COPYs would. */
+void reads_put_try(const struct standing *s, struct buf *sql);
 
 /* A statement to be run first, or NULL: what reads all must not do so by an index. */
 const char *reads_setting(const struct reads *r, const struct standing *s, bool has_new_leaves);

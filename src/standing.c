@@ -134,7 +134,7 @@ static bool check_indexes(struct standing *s, struct db *db, struct err *e)
     struct buf sql;
     bool ok;
 
-    if (s->indexed_leaves == s->survey.table.n_leaves)
+    if (s->indexed_leaves == s->survey.table.n_leaves || !s->survey.table.has_xmin)
         return true;
     buf_init(&sql, BUF_SQL_MAX);
     query_increment_health(&sql, &q);
@@ -248,6 +248,8 @@ static void set_horizon(struct standing *s, uint64_t floor)
 {
     forget_seen(s);
     increment_fini(&s->position.increment);
+    paging_fini(&s->position.paging);
+    s->position.paging.is_used = !s->survey.table.has_xmin;
     position_forget_done(&s->position);
     s->durable = (struct durable){ 0 };
     s->position.horizon.floor = floor;
@@ -298,9 +300,13 @@ static bool begin_first(struct standing *s, struct db *db, enum standing_news *n
         return begin_snapshot(s, db, news, e);
     case START_NOW:
         set_horizon(s, now->xmin);
+        s->position.paging.is_silent = s->position.paging.is_used;
         *news = STANDING_STARTS_NOW;
         break;
     case START_XID:
+        if (!s->survey.table.has_xmin)
+            return err_set(e, ERR_REFUSED, "%s.%s: its rows have no transaction ids to start at",
+                           s->survey.table.schema, s->survey.table.name);
         if (xid < now->xmax && now->xmax - xid > XID_MAX_BEHIND)
             return err_set(e, ERR_REFUSED,
                            "start = %" PRIu64 " is more than two thousand million transactions "

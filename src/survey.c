@@ -57,7 +57,8 @@ bool survey_resolve(struct survey *s, struct db *db, const struct source_config 
 
     buf_init(&sql, BUF_SQL_MAX);
     query_resolve(&sql, c->table);
-    ok = run(db, &sql, &rows, 1, e) && table_read_name(&s->table, rows, c->table, c->rls, e);
+    ok = run(db, &sql, &rows, 1, e) &&
+         table_read_name(&s->table, rows, c->table, c->capture == BY_INCREMENT, c->rls, e);
     db_rows_free(rows);
     return ok;
 }
@@ -172,7 +173,8 @@ bool survey_begin(struct survey *s, struct db *db, const struct source_config *c
     if (c->capture != BY_XMIN)
         buf_puts(&sql, "SET LOCAL enable_seqscan = off");
     ok = run(db, &sql, rows, by_trigger ? N : MARKS, e) && read_facts(s, rows[FACTS], true, e) &&
-         table_read_facts(&s->table, rows[RELATION], rows[LEAVES], c->rls, e) &&
+         table_read_facts(&s->table, rows[RELATION], rows[LEAVES], c->capture == BY_INCREMENT,
+                          c->rls, e) &&
          read_shape(s, rows[COLUMNS], c, e) && read_growth(s, rows[COLUMNS], c, column, e) &&
          (!by_trigger || read_marks(s, rows[MARKS], e));
     for (size_t i = 0; i < N; i++)

@@ -18,7 +18,8 @@ static void test_firsts(void)
     CHECK(f.v == NULL);
 }
 
-static void advance(struct increment *i, uint64_t floor, uint64_t xmax, int64_t top, bool is_recheck)
+static void advance(struct increment *i, uint64_t floor, uint64_t xmax, int64_t top,
+                    bool is_recheck)
 {
     struct horizon h = { .floor = floor };
     const struct increment_poll poll = { .is_recheck = is_recheck, .xmax = xmax, .top = &top,
