@@ -238,7 +238,7 @@ static void put_table(lua_State *L, int index, struct buf *b, int depth)
         is_array = lua_rawequal(L, -1, -3);
         lua_pop(L, 3);
         if (class != NULL) {
-            class->put(L, index, b);
+            class->put(L, index, b, depth);
             return;
         }
     }
@@ -252,7 +252,7 @@ static void put(lua_State *L, int index, struct buf *b, int depth)
 {
     if (depth > MAX_DEPTH)
         luaL_error(L, "cannot encode as JSON: tables nested too deep (is there a cycle?)");
-    luaL_checkstack(L, 8, "nested tables");
+    luaL_checkstack(L, 16, "nested tables");
     index = lua_absindex(L, index);
     switch (lua_type(L, index)) {
     case LUA_TNIL:
@@ -284,7 +284,12 @@ static void put(lua_State *L, int index, struct buf *b, int depth)
 
 void json_put(lua_State *L, int index, struct buf *b)
 {
-    put(L, index, b, 0);
+    json_put_nested(L, index, b, -1);
+}
+
+void json_put_nested(lua_State *L, int index, struct buf *b, int depth)
+{
+    put(L, index, b, depth + 1);
     json_check(L, b);
 }
 

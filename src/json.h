@@ -11,9 +11,10 @@
 
 #include <lua.h>
 
-/* Tables whose metatable belongs to a class (see json_set_class) are encoded by it. */
+/* Tables whose metatable belongs to a class (see json_set_class) are encoded by it. <depth> is for
+ * json_put_nested: a change may hold anything, itself too. */
 struct json_class {
-    void (*put)(lua_State *L, int index, struct buf *b);
+    void (*put)(lua_State *L, int index, struct buf *b, int depth);
 };
 
 /* Makes pgcdc.null and the metatable of arrays. Call it once per state. */
@@ -32,6 +33,9 @@ const struct json_class *json_class_at(lua_State *L, int index);
 
 /* Appends the JSON of the value at <index>. Throws for what has none. */
 void json_put(lua_State *L, int index, struct buf *b);
+
+/* The same for a value inside another one, which is <depth> deep. */
+void json_put_nested(lua_State *L, int index, struct buf *b, int depth);
 
 /* Throws unless everything was appended. */
 void json_check(lua_State *L, const struct buf *b);

@@ -134,7 +134,7 @@ static int key_pairs(lua_State *L)
     return 2;
 }
 
-static void put_key(lua_State *L, int index, struct buf *b)
+static void put_key(lua_State *L, int index, struct buf *b, int depth)
 {
     const struct form *f = cells_form(L, index);
     const struct shape *s = f->shape;
@@ -147,7 +147,7 @@ static void put_key(lua_State *L, int index, struct buf *b)
         fixed_put(b, f->labels[s->key[k]]);
         lua_pushstring(L, s->columns[s->key[k]].name);
         lua_rawget(L, index);
-        row_put_assigned(L, f, s->key[k], b);
+        row_put_assigned(L, f, s->key[k], b, depth);
         lua_pop(L, 1);
     }
     buf_putc(b, '}');
@@ -160,7 +160,7 @@ static int key_tostring(lua_State *L)
 
     luaL_checktype(L, 1, LUA_TTABLE);
     buf_clear(b);
-    put_key(L, 1, b);
+    put_key(L, 1, b, 0);
     lua_pushlstring(L, b->data, b->len);
     return 1;
 }
@@ -339,15 +339,16 @@ static int change_pairs(lua_State *L)
     return 1;
 }
 
-static void put_old(lua_State *L, const struct form *f, int index, struct buf *b)
+static void put_old(lua_State *L, const struct form *f, int index, struct buf *b, int depth)
 {
     lua_getfield(L, index, what_names[W_OLD]);
-    row_put(L, f, lua_gettop(L), b);
+    row_put(L, f, lua_gettop(L), b, depth);
     lua_pop(L, 1);
 }
 
 /* The JSON of one field that the script has not replaced. */
-static void put_what(lua_State *L, const struct form *f, int index, enum what what, struct buf *b)
+static void put_what(lua_State *L, const struct form *f, int index, enum what what, struct buf *b,
+                     int depth)
 {
     struct cells *c = cells_at(L, index, f);
 
@@ -358,10 +359,10 @@ static void put_what(lua_State *L, const struct form *f, int index, enum what wh
     case W_ROW:
         if (c->is_gone)
             break;
-        row_put(L, f, index, b);
+        row_put(L, f, index, b, depth);
         return;
     case W_OLD:
-        put_old(L, f, index, b);
+        put_old(L, f, index, b, depth);
         return;
     case W_XID:
         buf_put_u64(b, c->xid);
@@ -393,7 +394,7 @@ static void put_what(lua_State *L, const struct form *f, int index, enum what wh
 }
 
 /* A change of which the script replaced or added fields. */
-static void put_touched(lua_State *L, const struct form *f, int index, struct buf *b)
+static void put_touched(lua_State *L, const struct form *f, int index, struct buf *b, int depth)
 {
     const struct cells *c = cells_at(L, index, f);
     bool first = true;
@@ -411,9 +412,9 @@ static void put_touched(lua_State *L, const struct form *f, int index, struct bu
             buf_puts(b, "\":");
             first = false;
             if (is_set)
-                json_put(L, -1, b);
+                json_put_nested(L, -1, b, depth);
             else
-                put_what(L, f, index, what, b);
+                put_what(L, f, index, what, b, depth);
         }
         lua_pop(L, 1);
     }
@@ -427,7 +428,7 @@ static void put_touched(lua_State *L, const struct form *f, int index, struct bu
             luaL_error(L, "the name of a field of a change is not valid UTF-8");
         buf_putc(b, ':');
         lua_rawget(L, index);
-        json_put(L, -1, b);
+        json_put_nested(L, -1, b, depth);
         lua_pop(L, 1);
     }
     lua_pop(L, 2);
@@ -444,7 +445,7 @@ static bool is_own_row(lua_State *L, int change)
            (strcmp(name, what_names[W_OLD]) == 0 && row_is_old_of(L, -1, change));
 }
 
-static void put_change(lua_State *L, int index, struct buf *b)
+static void put_change(lua_State *L, int index, struct buf *b, int depth)
 {
     const struct form *f = cells_form(L, index);
     struct cells *c = cells_at(L, index, f);
@@ -454,15 +455,15 @@ static void put_change(lua_State *L, int index, struct buf *b)
     for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1))
         is_touched = is_touched || (lua_type(L, -2) == LUA_TSTRING && !is_own_row(L, index));
     if (is_touched) {
-        put_touched(L, f, index, b);
+        put_touched(L, f, index, b, depth);
     } else {
         fixed_put(b, f->heads[c->op]);
         put_raw_key(L, f, c, b);
         buf_puts(b, ",\"row\":");
-        put_what(L, f, index, W_ROW, b);
+        put_what(L, f, index, W_ROW, b, depth);
         if (c->has_old) {
             buf_puts(b, ",\"old\":");
-            put_old(L, f, index, b);
+            put_old(L, f, index, b, depth);
         }
         buf_puts(b, ",\"xid\":");
         buf_put_u64(b, c->xid);
@@ -481,7 +482,7 @@ static int change_tostring(lua_State *L)
 
     cells_at(L, 1, row_upvalue_form(L));
     buf_clear(b);
-    put_change(L, 1, b);
+    put_change(L, 1, b, 0);
     lua_pushlstring(L, b->data, b->len);
     return 1;
 }
