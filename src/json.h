@@ -24,8 +24,10 @@ void json_push_null(lua_State *L);                             /* [-0, +1] */
 bool json_null_at(lua_State *L, int index);
 void json_push_array_metatable(lua_State *L);                  /* [-0, +1] */
 
-/* The metatable at <index> belongs to <class>, which must live as long as the state. */
-void json_set_class(lua_State *L, int index, const struct json_class *class);
+/* The metatable at <index> belongs to <class>, which must live as long as the state, and gets the
+ * <name>. It is out of a script's reach, to which it shows a table of its own with that name: whoever
+ * could put another pointer in the place of <class> would have it called. */
+void json_set_class(lua_State *L, int index, const char *name, const struct json_class *class);
 
 /* The class of the value at <index>, or NULL. The JSON of a table that has one is its text as
  * well. */

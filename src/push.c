@@ -494,9 +494,7 @@ static const struct json_class change_class = { put_change }, key_class = { put_
 static void push_class(lua_State *L, const char *name, const struct json_class *class, int form)
 {
     lua_createtable(L, 0, 8);
-    lua_pushstring(L, name);
-    lua_setfield(L, -2, "__name");
-    json_set_class(L, -1, class);
+    json_set_class(L, -1, name, class);
     cells_set_form(L, -1, form);
 }
 

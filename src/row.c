@@ -354,9 +354,7 @@ void row_push_metatable(lua_State *L, int form)
     row_set_method(L, "__newindex", row_newindex, form, names);
     row_set_method(L, "__pairs", row_pairs, form, names);
     row_set_method(L, "__tostring", row_tostring, form, names);
-    lua_pushliteral(L, "pgcdc.row");
-    lua_setfield(L, -2, "__name");
-    json_set_class(L, -1, &row_class);
+    json_set_class(L, -1, "pgcdc.row", &row_class);
     cells_set_form(L, -1, form);
     lua_remove(L, names);                                      /* mt */
 }
