@@ -156,10 +156,9 @@ static void put_key(lua_State *L, int index, struct buf *b, int depth)
 
 static int key_tostring(lua_State *L)
 {
-    struct buf *b = &script_of(L)->scratch;
+    struct buf *b = script_scratch(L);
 
     luaL_checktype(L, 1, LUA_TTABLE);
-    buf_clear(b);
     put_key(L, 1, b, 0);
     lua_pushlstring(L, b->data, b->len);
     return 1;
@@ -196,7 +195,7 @@ static void keep_field(lua_State *L)
 
 static void push_what(lua_State *L, struct form *f, struct cells *c, enum what what)
 {
-    struct buf *b = &script_of(L)->scratch;
+    struct buf *b;
 
     switch (what) {
     case W_OP:
@@ -229,7 +228,7 @@ static void push_what(lua_State *L, struct form *f, struct cells *c, enum what w
         lua_pushstring(L, c->ts);
         return;
     case W_ID:
-        buf_clear(b);
+        b = script_scratch(L);
         put_id(L, f, c, b);
         json_check(L, b);
         lua_pushlstring(L, b->data, b->len);
@@ -289,6 +288,25 @@ static bool is_known(const char *name)
     return false;
 }
 
+/* Sorts the <n> texts of the list on top of the stack; not by table.sort, which is the script's. */
+static void sort_names(lua_State *L, lua_Integer n)
+{
+    for (lua_Integer i = 2; i <= n; i++) {
+        lua_rawgeti(L, -1, i);                                 /* list name */
+        for (lua_Integer k = i; k > 1; k--) {
+            lua_rawgeti(L, -2, k - 1);                         /* list name before */
+            if (!lua_compare(L, -2, -1, LUA_OPLT)) {
+                lua_pop(L, 1);
+                break;
+            }
+            lua_rawseti(L, -3, k);                             /* list name */
+            lua_pushvalue(L, -1);
+            lua_rawseti(L, -3, k - 1);
+        }
+        lua_pop(L, 1);
+    }
+}
+
 /* Pushes the list of the names that a script added to the change at <index>, sorted. */
 static void push_added(lua_State *L, int index)
 {
@@ -300,13 +318,7 @@ static void push_added(lua_State *L, int index)
             lua_pushvalue(L, -2);
             lua_rawseti(L, -4, ++n);
         }
-    if (n > 1) {
-        lua_getglobal(L, "table");
-        lua_getfield(L, -1, "sort");
-        lua_remove(L, -2);
-        lua_pushvalue(L, -2);
-        lua_call(L, 1, 0);
-    }
+    sort_names(L, n);
 }
 
 static int change_pairs(lua_State *L)
@@ -478,10 +490,9 @@ static void put_change(lua_State *L, int index, struct buf *b, int depth)
 
 static int change_tostring(lua_State *L)
 {
-    struct buf *b = &script_of(L)->scratch;
+    struct buf *b = script_scratch(L);
 
     cells_at(L, 1, row_upvalue_form(L));
-    buf_clear(b);
     put_change(L, 1, b, 0);
     lua_pushlstring(L, b->data, b->len);
     return 1;

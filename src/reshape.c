@@ -201,11 +201,11 @@ static void put_column(lua_State *L, const struct job *j, size_t i, struct buf *
 /* Pushes the new cells. */
 static struct cells *push_cells(lua_State *L, const struct job *j)
 {
-    struct buf *b = &script_of(L)->scratch;
+    struct buf *b = script_scratch(L);
     size_t n = j->link->n, start = n * sizeof(uint32_t);
     struct cells *c;
 
-    buf_clear(b); /* what stands in it is laid out as in struct cells: ends, then bytes */
+    /* what stands in it is laid out as in struct cells: ends, then bytes */
     if (buf_reserve(b, start) != NULL)
         b->len = start;
     json_check(L, b);

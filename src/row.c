@@ -315,9 +315,8 @@ static void put_class(lua_State *L, int index, struct buf *b, int depth)
 
 static int row_tostring(lua_State *L)
 {
-    struct buf *b = &script_of(L)->scratch;
+    struct buf *b = script_scratch(L);
 
-    buf_clear(b);
     row_put(L, row_upvalue_form(L), 1, b, 0);
     lua_pushlstring(L, b->data, b->len);
     return 1;

@@ -11,10 +11,21 @@
 
 #define HOOK_INSTRUCTIONS 1000
 #define TRACEBACK_MAX 4000
+#define SCRATCH_MAX ((size_t)4 << 30)
 
 struct script *script_of(lua_State *L)
 {
     return *(struct script **)lua_getextraspace(L);
+}
+
+/* The collector stands still while a finalizer runs. (It does as well where a script has stopped
+ * it, and then no finalizer comes between.) */
+struct buf *script_scratch(lua_State *L)
+{
+    struct buf *b = &script_of(L)->scratch[lua_gc(L, LUA_GCISRUNNING) != 1];
+
+    buf_clear(b);
+    return b;
 }
 
 bool script_should_stop(const struct script *s)
@@ -283,7 +294,8 @@ struct script *script_new(const struct script_options *o, struct err *e)
     s->o = *o;
     for (size_t i = 0; i < HOOK_COUNT; i++)
         s->hooks[i] = LUA_NOREF;
-    buf_init(&s->scratch, (size_t)4 << 30);
+    for (size_t i = 0; i < 2; i++)
+        buf_init(&s->scratch[i], SCRATCH_MAX);
     s->L = lua_newstate(allocate, s);
     if (s->L == NULL) {
         err_memory(e);
@@ -309,7 +321,8 @@ void script_free(struct script *s)
         lua_close(s->L);
     store_close(s->store);
     pool_fini(&s->pool);
-    buf_fini(&s->scratch);
+    for (size_t i = 0; i < 2; i++)
+        buf_fini(&s->scratch[i]);
     free(s->traceback);
     free(s);
 }
