@@ -6,6 +6,7 @@
  * SPDX-License-Identifier: MIT */
 #include "json.h"
 
+#include "script.h"
 #include "types.h"
 
 #include <jansson.h>
@@ -18,6 +19,29 @@
 #define MAX_DEPTH 1000
 
 static const char null_key, array_key, box_key, class_key;
+
+/* What jansson may take for the document in hand; it knows no state to ask. The tree is up to twice
+ * as large as the value that Lua gets. */
+static size_t budget;
+static bool is_spent;
+
+static void *take(size_t n)
+{
+    if (n > budget) {
+        is_spent = true;
+        return NULL;
+    }
+    budget -= n;
+    return malloc(n);
+}
+
+static void set_budget(lua_State *L)
+{
+    size_t most = script_of(L)->o.max_memory;
+
+    budget = most == 0 || most > SIZE_MAX / 2 ? SIZE_MAX : most * 2;
+    is_spent = false;
+}
 
 static int null_to_string(lua_State *L)
 {
@@ -36,6 +60,7 @@ static int drop_box(lua_State *L)
 
 void json_open(lua_State *L)
 {
+    json_set_alloc_funcs(take, free);
     lua_newuserdatauv(L, 1, 0);                                /* null */
     lua_createtable(L, 0, 2);                                  /* null mt */
     lua_pushcfunction(L, null_to_string);
@@ -107,7 +132,8 @@ const struct json_class *json_class_at(lua_State *L, int index)
 void json_check(lua_State *L, const struct buf *b)
 {
     if (!buf_ok(b))
-        luaL_error(L, "out of memory");
+        luaL_error(L, script_of(L)->o.max_memory > 0
+                          ? "a text needs more memory than --max-memory allows" : "out of memory");
 }
 
 /* ---- encoding ---- */
@@ -259,6 +285,7 @@ static void put(lua_State *L, int index, struct buf *b, int depth)
     if (depth > MAX_DEPTH)
         luaL_error(L, "cannot encode as JSON: tables nested too deep (is there a cycle?)");
     luaL_checkstack(L, 16, "nested tables");
+    json_check(L, b); /* tables that share others can be endless for all practical purposes */
     index = lua_absindex(L, index);
     switch (lua_type(L, index)) {
     case LUA_TNIL:
@@ -358,7 +385,10 @@ bool json_push(lua_State *L, const char *text, size_t len, char *why, size_t why
     *box = NULL;
     lua_rawgetp(L, LUA_REGISTRYINDEX, &box_key);
     lua_setmetatable(L, -2);
+    set_budget(L);
     *box = json_loadb(text, len, JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
+    if (*box == NULL && is_spent)
+        luaL_error(L, "decoding a JSON text needs more memory than --max-memory allows");
     if (*box == NULL) {
         snprintf(why, why_size, "%s", error.text);
         lua_pop(L, 1);

@@ -64,8 +64,11 @@ static void check_time(lua_State *L, lua_Debug *ar)
     struct script *s = script_of(L);
 
     (void)ar;
-    if (s->deadline_ns == 0 || (!s->is_out_of_time && clock_mono_ns() < s->deadline_ns))
+    if (s->deadline_ns == 0 || (!s->is_out_of_time && clock_mono_ns() < s->deadline_ns)) {
+        if (lua_gethookcount(L) == 1) /* a coroutine that has outlived the call that was too long */
+            lua_sethook(L, check_time, LUA_MASKCOUNT, HOOK_INSTRUCTIONS);
         return;
+    }
     s->is_out_of_time = true;
     lua_sethook(L, check_time, LUA_MASKCOUNT, 1);
     luaL_error(L, "a handler call took longer than --max-time allows (%f s)",
@@ -295,7 +298,7 @@ struct script *script_new(const struct script_options *o, struct err *e)
     for (size_t i = 0; i < HOOK_COUNT; i++)
         s->hooks[i] = LUA_NOREF;
     for (size_t i = 0; i < 2; i++)
-        buf_init(&s->scratch[i], SCRATCH_MAX);
+        buf_init(&s->scratch[i], o->max_memory > 0 ? o->max_memory : SCRATCH_MAX);
     s->L = lua_newstate(allocate, s);
     if (s->L == NULL) {
         err_memory(e);
