@@ -25,7 +25,7 @@ bool json_null_at(lua_State *L, int index);
 void json_push_array_metatable(lua_State *L);                  /* [-0, +1] */
 
 /* The metatable at <index> belongs to <class>, which must live as long as the state, and gets the
- * <name>. It is out of a script's reach, to which it shows a table of its own with that name: whoever
+ * <name>. It is out of a script's reach, which is shown another table with that name: whoever
  * could put another pointer in the place of <class> would have it called. */
 void json_set_class(lua_State *L, int index, const char *name, const struct json_class *class);
 

@@ -219,7 +219,7 @@ static struct cells *push_cells(lua_State *L, const struct job *j)
         end = (uint32_t)(b->len - start);
         memcpy(b->data + i * sizeof end, &end, sizeof end);
     }
-    c = cells_push_like(L, j->cells, n, b->len - start);
+    c = cells_push_like(L, j->cells, j->to->shape, n, b->len - start);
     memcpy(c->ends, b->data, b->len);
     c->is_split = true;
     return c;
