@@ -6,6 +6,7 @@
 #include "sandbox.h"
 
 #include <lauxlib.h>
+#include <locale.h>
 #include <lualib.h>
 #include <stdlib.h>
 #include <string.h>
@@ -189,11 +190,32 @@ static void set_path(lua_State *L, const struct script_options *o)
     lua_settop(L, 0);
 }
 
+/* os.setlocale, whose upvalue is the original. Numbers keep their decimal point, here and in what
+ * we write: JSON knows no other. */
+static int set_locale(lua_State *L)
+{
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_call(L, lua_gettop(L) - 1, 1);
+    setlocale(LC_NUMERIC, "C");
+    return 1;
+}
+
+static void guard_numbers(lua_State *L)
+{
+    lua_getglobal(L, "os");
+    lua_getfield(L, -1, "setlocale");
+    lua_pushcclosure(L, set_locale, 1);
+    lua_setfield(L, -2, "setlocale");
+    lua_pop(L, 1);
+}
+
 static int open_state(lua_State *L)
 {
     const struct script *s = script_of(L);
 
     luaL_openlibs(L);
+    guard_numbers(L);
     set_path(L, &s->o);
     lua_settop(L, 0);
     if (s->o.is_sandboxed)
