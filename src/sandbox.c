@@ -4,15 +4,33 @@
 
 #include <lauxlib.h>
 #include <stdbool.h>
+#include <string.h>
 
-static void forget(lua_State *L, const char *library, const char *const *names)
+/* Of a library only these functions are left. */
+static void keep_only(lua_State *L, const char *library, const char *const *names)
 {
     lua_getglobal(L, library);                                 /* lib */
+    for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {     /* lib name value */
+        size_t i = 0;
+
+        while (names[i] != NULL && strcmp(names[i], lua_tostring(L, -2)) != 0)
+            i++;
+        if (names[i] == NULL) {
+            lua_pushvalue(L, -2);
+            lua_pushnil(L);
+            lua_rawset(L, -5); /* a field that is there may be cleared meanwhile */
+        }
+    }
+    lua_pop(L, 1);
+}
+
+/* Clears fields of the table on top of the stack. */
+static void forget(lua_State *L, const char *const *names)
+{
     for (; *names != NULL; names++) {
         lua_pushnil(L);
         lua_setfield(L, -2, *names);
     }
-    lua_pop(L, 1);
 }
 
 /* load(chunk, name, mode, env) that takes text only. */
@@ -31,16 +49,22 @@ static int load_text(lua_State *L)
     return lua_gettop(L);
 }
 
-/* A searcher for modules in Lua, text only. */
+/* A searcher for modules in Lua, text only. Upvalues: package.searchpath, and the path as it was,
+ * which whoever started the program has chosen. A name is put into the path before that is taken
+ * apart, so one with a semicolon could name any file. */
 static int search_text(lua_State *L)
 {
-    const char *name = luaL_checkstring(L, 1), *path;
+    size_t len;
+    const char *name = luaL_checklstring(L, 1, &len), *path;
 
-    lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);      /* loaded */
-    lua_getfield(L, -1, "package");
-    lua_getfield(L, -1, "searchpath");
+    if (strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") != len) {
+        lua_pushliteral(L, "the sandbox finds only modules whose names are letters, digits, '_', "
+                           "'-' and '.'");
+        return 1;
+    }
+    lua_pushvalue(L, lua_upvalueindex(1));
     lua_pushvalue(L, 1);
-    lua_getfield(L, -3, "path");
+    lua_pushvalue(L, lua_upvalueindex(2));
     lua_call(L, 2, 2);                                         /* ... path|nil message */
     path = lua_tostring(L, -2);
     if (path == NULL)
@@ -51,42 +75,43 @@ static int search_text(lua_State *L)
     return 2;
 }
 
+/* Leaves package.preload and modules in Lua. */
+static void limit_require(lua_State *L)
+{
+    static const char *const package[] = { "config", "loaded", "path", "preload", "searchers",
+                                           NULL };
+
+    lua_getglobal(L, "package");                               /* package */
+    lua_getfield(L, -1, "searchers");                          /* package searchers */
+    lua_getfield(L, -2, "searchpath");
+    lua_getfield(L, -3, "path");
+    lua_pushcclosure(L, search_text, 2);
+    lua_rawseti(L, -2, 2);
+    for (lua_Integer i = (lua_Integer)lua_rawlen(L, -1); i > 2; i--) {
+        lua_pushnil(L); /* in the same table: `require` holds it */
+        lua_rawseti(L, -2, i);
+    }
+    lua_pop(L, 2);
+    keep_only(L, "package", package);
+}
+
 void sandbox_close(lua_State *L)
 {
-    static const char *const os[] = { "execute", "exit", "remove", "rename", "tmpname", "getenv",
-                                      "setlocale", NULL };
+    static const char *const os[] = { "clock", "date", "difftime", "time", NULL };
     static const char *const globals[] = { "dofile", "loadfile", "io", "debug", NULL };
-    static const char *const package[] = { "loadlib", "cpath", NULL };
     static const char *const loaded[] = { "io", "debug", NULL };
     static const char *const string[] = { "dump", NULL };
 
-    forget(L, "os", os);
-    forget(L, "string", string);
-    forget(L, "package", package);
-    lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);      /* loaded */
-    for (size_t i = 0; loaded[i] != NULL; i++) {
-        lua_pushnil(L);
-        lua_setfield(L, -2, loaded[i]);
-    }
-    lua_getfield(L, -1, "package");                            /* loaded package */
-    lua_getfield(L, -1, "searchers");                          /* loaded package searchers */
-    lua_createtable(L, 2, 0);
-    lua_rawgeti(L, -2, 1);                                     /* preload */
-    lua_rawseti(L, -2, 1);
-    lua_pushcfunction(L, search_text);
-    lua_rawseti(L, -2, 2);                                     /* ... searchers new */
-    for (lua_Integer i = 1; i <= 4; i++) { /* the same table: `require` holds it */
-        lua_rawgeti(L, -1, i);
-        lua_rawseti(L, -3, i);
-    }
-    lua_settop(L, 0);
+    limit_require(L);
+    keep_only(L, "os", os);
+    lua_getglobal(L, "string");
+    forget(L, string);
+    lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    forget(L, loaded);
     lua_getglobal(L, "load");
     lua_pushcclosure(L, load_text, 1);
     lua_setglobal(L, "load");
     lua_pushglobaltable(L);
-    for (size_t i = 0; globals[i] != NULL; i++) {
-        lua_pushnil(L);
-        lua_setfield(L, -2, globals[i]);
-    }
+    forget(L, globals);
     lua_settop(L, 0);
 }
