@@ -343,7 +343,6 @@ end
 function TestCli.test_sandbox()
    write_file(scope.base() .. "/text_module.lua", "return 'text'")
    local script = [[
-      package.path = package.path .. ";" .. pgcdc.args.dir .. "/?.lua"
       print(io, debug, dofile, loadfile, os.execute, os.exit, os.remove, os.getenv, string.dump)
       print(package.loadlib, package.cpath, package.loaded.io, package.loaded.debug)
       print(pcall(require, "io"), (pcall(require, "lfs")))
@@ -354,7 +353,7 @@ function TestCli.test_sandbox()
       print(require "text_module", type(os.time()), type(string.format))
    ]]
    local result = program.run {
-      script = script, options = {"--sandbox"}, args = {dir = scope.base()},
+      script = script, options = {"--sandbox"}, env = {LUA_PATH = scope.base() .. "/?.lua;;"},
    }
    lu.assertEquals(result.status, 0)
    lu.assertEquals(result.lines[1], ("nil\t"):rep(8) .. "nil")
@@ -365,7 +364,7 @@ function TestCli.test_sandbox()
    lu.assertEquals(result.lines[#result.lines - 2], "2")
    lu.assertEquals(result.lines[#result.lines - 1], "env")
    lu.assertEquals(result.lines[#result.lines], "text\tnumber\tfunction")
-   result = program.run {script = script, args = {dir = scope.base()}}
+   result = program.run {script = script, env = {LUA_PATH = scope.base() .. "/?.lua;;"}}
    lu.assertNotStrContains(result.lines[1], "nil")
 end
 
