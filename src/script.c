@@ -66,11 +66,8 @@ static void check_time(lua_State *L, lua_Debug *ar)
     struct script *s = script_of(L);
 
     (void)ar;
-    if (s->deadline_ns == 0 || (!s->is_out_of_time && clock_mono_ns() < s->deadline_ns)) {
-        if (lua_gethookcount(L) == 1) /* a coroutine that has outlived the call that was too long */
-            lua_sethook(L, check_time, LUA_MASKCOUNT, HOOK_INSTRUCTIONS);
+    if (s->deadline_ns == 0 || (!s->is_out_of_time && clock_mono_ns() < s->deadline_ns))
         return;
-    }
     s->is_out_of_time = true;
     lua_sethook(L, check_time, LUA_MASKCOUNT, 1);
     luaL_error(L, "a handler call took longer than --max-time allows (%f s)",
