@@ -210,6 +210,31 @@ function TestStop.test_a_second_signal_ends_it_at_once()
    end
 end
 
+-- What --max-time cannot interrupt: C functions and finalizers. (They are documented.)
+function TestStop.test_a_second_signal_where_no_limit_reaches()
+   local db = database(3)
+   for _, body in ipairs {
+      "local _ = ('a'):rep(3000):find '.-.-.-.-.-.-.-b'",
+      "local _ = ('a'):rep(3000):gsub('(.-)(.-)(.-)(.-)(.-)(.-)b', error)",
+      "setmetatable({}, {__gc = function() while true do os.time() end end}) collectgarbage()",
+      "local t <close> = setmetatable({}, {__close = function() "
+         .. "return ('a'):rep(3000):find '.-.-.-.-.-.-.-b' end})",
+   } do
+      local state = new_state()
+      local p = program.start {dsn = db, state = state, options = {"--max-time=0.1"}, script = ([[
+         pgcdc.source {table = "t", on_change = function(c)
+            pgcdc.log.info "in the handler"
+            %s
+         end}]]):format(body)}
+      p:wait_stderr "in the handler"
+      p:signal "TERM"
+      lu.assertErrorMsgContains("timeout", wait.until_, function() return not p:alive() end, 0.3)
+      local result = p:stop("INT", 5)
+      lu.assertEquals({body, result.signal}, {body, 2})
+      lu.assertEquals(finish(db, state, {}), 3)
+   end
+end
+
 -- While it waits: for the owner of a lock, for a server that is not there, for the next poll, for a
 -- timer.
 function TestStop.test_a_stop_while_it_waits()
