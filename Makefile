@@ -38,7 +38,7 @@ help:
 	@echo "make                 build $(PROGRAM)"
 	@echo "make check           install what is missing, build, run every test"
 	@echo "make demo            the same, then show changes arriving for ten seconds"
-	@echo "make test SUITES=    some of the tests, such as SUITES='values json'"
+	@echo "make test SUITES=    some of the tests, such as SUITES='values json'; JOBS= at a time"
 	@echo "make soak SECONDS=   the exactness test for longer"
 	@echo "make bench ROWS=     measure speed and memory"
 	@echo "make lint            layering, warnings as errors, luacheck"
@@ -75,6 +75,7 @@ UNIT = $(BUILD)/tests/unit
 UNIT_SOURCES = $(wildcard tests/unit/*.c)
 IN_TEST = TMPDIR="$$(tests/tmpdir.sh)" PGCDC_LUA="$(CURDIR)/$(PROGRAM)"
 SUITES ?=
+JOBS ?= $(shell n=$$(nproc); echo $$((n > 4 ? 4 : n)))
 ROWS ?= 2000000
 SECONDS ?= 600
 
@@ -88,7 +89,7 @@ demo:
 	@$(IN_TEST) lua5.4 tests/demo.lua
 
 test: $(PROGRAM) $(MUTANTS) $(UNIT) $(NATIVE)
-	@$(IN_TEST) lua5.4 tests/run.lua $(SUITES)
+	@$(IN_TEST) lua5.4 tests/run.lua --jobs $(JOBS) $(SUITES)
 
 soak: $(PROGRAM) $(MUTANTS) $(NATIVE)
 	@$(IN_TEST) PGCDC_SOAK_SECONDS=$(SECONDS) lua5.4 tests/run.lua exact
@@ -96,6 +97,7 @@ soak: $(PROGRAM) $(MUTANTS) $(NATIVE)
 bench: $(PROGRAM) $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/bench/bench.lua $(ROWS)
 
+lint: SANITIZE =
 lint:
 	@FLAGS='$(CPPFLAGS_ALL) $(CFLAGS_ALL)' lua5.4 tests/lint.lua
 
@@ -162,7 +164,8 @@ cover:
 	@rm -f $(BUILD)/*.gcda
 	@PGCDC_TEST_SLOW=2 $(MAKE) $(WATCHED) BUILD=$(BUILD) OPTIMIZE=-O0 \
 		SANITIZE="--coverage -fprofile-update=atomic"; status=$$?; \
-	gcov -n -o $(BUILD) $(BUILD)/*.gcda | awk -f tests/cover.awk; exit $$status
+	gcov -n -o $(BUILD) $(BUILD)/*.gcda | awk -v above="$(ROOMS_5)" -f tests/cover.awk && \
+		exit $$status
 
 # ---- installation ----
 
