@@ -393,6 +393,92 @@ function TestWildScript.test_odd_values_in_rows()
       '{"id":3,"name":"n3","n":-0.0,"doc":["NaN","Infinity",-9223372036854775808,1e+300,{}]}\n')
 end
 
+-- Each field and each column of a change is replaced by each odd value, and given to everything
+-- that takes changes, most of which refuses it. Nothing ends the program.
+local ALL_ODD = [[
+   local raw = require "pgcdc.raw"
+   local dir = pgcdc.args.dir
+   local values = {
+      5, -1, 0/0, "x", "", "delete", "read", "\xff", true, {}, {1}, {id = 1}, {[1.5] = 2}, print,
+      pgcdc.null, io.stdout, coroutine.create(print), raw.again,
+      setmetatable({}, {__index = function() error "index" end}),
+      setmetatable({}, {__index = function() return "v" end}),
+      setmetatable({}, {__name = "pgcdc.change"}), setmetatable({}, {__metatable = true}),
+      setmetatable({}, {__tostring = error, __len = error, __eq = error}),
+   }
+   local takers = {
+      print = print, tostring = tostring, encode = pgcdc.json.encode, copy = raw.copy,
+      pairs = function(c)
+         for _ in pairs(c) do end
+         for _ in pairs(c.row) do end
+      end,
+      fields = function(c)
+         return c.id, c.ts, c.changed, c.old, c.xid, c.key.id, c.row.name
+      end,
+      log = function(c)
+         pgcdc.log.debug("it", {c = c})
+         pgcdc.log.debug(c, c)
+      end,
+   }
+   for name, sink in pairs {
+      csv = pgcdc.sinks.csv {path = dir .. "/1", meta = {"op", "ts"}}, stdout = pgcdc.sinks.csv {},
+      jsonl = pgcdc.sinks.jsonl {path = dir .. "/2"}, text = pgcdc.sinks.text {path = dir .. "/3"},
+      mirror = pgcdc.sinks.postgres {table = "m"},
+      append = pgcdc.sinks.postgres {table = "a", mode = "append"},
+      history = pgcdc.sinks.postgres {table = "h", mode = "history"},
+   } do
+      takers["sink " .. name] = function(c) sink:write(c) end
+   end
+   for name, args in pairs {
+      select = {{"id", "name"}}, drop = {{"name"}}, rename = {{name = "called"}},
+      add = {{new = function(c) return c.row.name end, name = function() return 1 end}},
+      mask = {{name = "sha256", id = "redact", doc = {keep = 2}, n = function(v) return v end}},
+      debezium = {}, cloudevents = {}, unique = {}, partition = {2, {key = "name"}},
+      sliding_window = {2}, frequencies = {}, pluck = {"name"}, flatten = {}, collect = {},
+      starmap = {function(...) return ... end}, reduce_by = {"name", function(s) return s end},
+   } do
+      local s = pgcdc.stream {}
+      s[name](s, table.unpack(args)):sink(function(x) tostring(x) pgcdc.json.encode(x) end)
+      takers["stream " .. name] = function(c) s:emit(c) end
+   end
+   local tried, taken = 0, 0
+   local function try(take, value)
+      tried = tried + 1
+      taken = taken + (pcall(take, value) and 1 or 0)
+   end
+   pgcdc.source {table = "t", on_change = function(change)
+      for _, take in pairs(takers) do
+         for _, value in ipairs(values) do
+            try(take, value)
+            for _, field in ipairs {"op", "schema", "table", "source", "key", "row", "old", "xid",
+                                    "ts", "id", "database", "changed", "new"} do
+               local c = raw.copy(change)
+               local _ = tried % 2 == 0 and c.row
+               c[field] = value
+               try(take, c)
+            end
+            for _, column in ipairs {"id", "name", "n", "doc", "new"} do
+               for _, part in ipairs {"row", "key"} do
+                  local c = raw.copy(change)
+                  c[part][column] = value
+                  try(take, c)
+               end
+            end
+         end
+      end
+      io.stderr:write("tried ", tried, " taken ", taken, "\n")
+      os.exit(0)
+   end}]]
+
+function TestWildScript.test_odd_values_everywhere()
+   local result = program.run {script = ALL_ODD, dsn = database(), options = {"--once"},
+      args = {dir = scope.dir()}, deadline = 60}
+   lu.assertEquals({result.status, result.signal}, {0})
+   local tried, taken = result.stderr:match "tried (%d+) taken (%d+)"
+   lu.assertTrue(tonumber(tried) > 15000, tried)
+   lu.assertTrue(tonumber(taken) > 5000 and tonumber(taken) < tonumber(tried), taken)
+end
+
 function TestWildScript.test_odd_values_in_state()
    for body, message in pairs {
       ["kept.a = print"] = "what is at 'a' cannot be saved",
