@@ -191,6 +191,13 @@ static int nap(lua_State *L)
     return 1;
 }
 
+/* clock_anew(): what is called now has the whole time of a handler call. */
+static int clock_anew(lua_State *L)
+{
+    script_start_clock(script_of(L));
+    return 0;
+}
+
 static int nearest(lua_State *L)
 {
     const char *word = luaL_checkstring(L, 1), *found;
@@ -265,6 +272,7 @@ void bind_host(lua_State *L)
         { "usage", usage }, { "fail", fail }, { "try", try },
         { "where", where }, { "place", place }, { "traceback", traceback },
         { "nearest", nearest }, { "now", now }, { "sleep", nap }, { "hook", hook },
+        { "clock_anew", clock_anew },
         { NULL, NULL },
     };
     const struct script *s = script_of(L);

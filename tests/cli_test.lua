@@ -9,6 +9,7 @@ local lu = require "luaunit"
 local program = require "program"
 local scope = require "scope"
 local server = require "server"
+local wait = require "wait"
 
 local TestCli = {}
 
@@ -409,6 +410,22 @@ function TestCli.test_limits_that_are_kept()
    }
    lu.assertEquals(result.status, 0)
    lu.assertEquals(#result.changes, 60)
+end
+
+-- Timers that are due at the same time are calls of their own. They shared one clock.
+function TestCli.test_many_timers_and_the_limit()
+   local limit = wait.scaled(0.2)
+   local result = program.run {
+      state = false, options = {("--max-time=%g"):format(limit)}, deadline = 30, script = ([[
+         for i = 1, 8 do
+            pgcdc.after(0.001, function()
+               local stop = os.clock() + %g
+               while os.clock() < stop do end
+               print(i)
+            end)
+         end]]):format(limit / 4)}
+   lu.assertEquals(result.status, 0, result.stderr)
+   lu.assertEquals(#result.lines, 8)
 end
 
 -- The program starts with any of its standard descriptors closed. What is opened then gets their

@@ -1,6 +1,7 @@
 -- pgcdc.timer: pgcdc.every and pgcdc.after. The host asks when it should call again.
 -- SPDX-License-Identifier: MIT
 
+local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 
 local timer = {}
@@ -84,6 +85,7 @@ function timer.run()
          insert(t)
       end
       windows = windows - (t.is_window and 1 or 0)
+      raw.clock_anew()
       t.f()
    end
    if #timers > 0 then
