@@ -208,7 +208,8 @@ function TestWildScript.test_a_locale_with_commas()
    local result = program.run {
       script = handler("assert(os.setlocale 'de_DE.UTF-8' == 'de_DE.UTF-8') change.row.name = 0.5 "
          .. "print(change.row, 1.5, pgcdc.json.decode '2.5')"),
-      dsn = database(), options = {"--once"}, env = {LOCPATH = dir},
+      dsn = database(), options = {"--once"}, env = {LOCPATH = dir, -- glibc never frees that path
+         ASAN_OPTIONS = (os.getenv "ASAN_OPTIONS" or "") .. ":detect_leaks=0"},
    }
    lu.assertEquals(result.status, 0, result.stderr)
    lu.assertEquals(result.lines[3], '{"id":3,"name":0.5,"n":3,"doc":{"a": [1, 2]}}\t1.5\t2.5')
