@@ -9,6 +9,7 @@ local cluster = require "cluster"
 local lu = require "luaunit"
 local program = require "program"
 local scope = require "scope"
+local wait = require "wait"
 
 local TestSandbox = {}
 
@@ -269,8 +270,8 @@ end
 -- Limits are no part of it, but work with it.
 function TestSandbox.test_with_limits()
    local result = program.run {
-      options = {"--sandbox", "--max-memory=8M", "--max-time=0.2"}, state = false, deadline = 20,
-      script = [[
+      options = {"--sandbox", "--max-memory=8M", ("--max-time=%g"):format(wait.scaled(0.4))},
+      state = false, deadline = 20, script = [[
          pgcdc.after(0.001, function()
             print(pcall(function() local t = {} while true do t[#t + 1] = ("x"):rep(1000) end end))
             while true do pcall(coroutine.wrap(function() while true do end end)) end
