@@ -142,6 +142,36 @@ function TestWildScript.test_finalizers_that_fail()
       .. "error 'first'", "script.lua:3: closing")
 end
 
+-- One that asks for a state while another one is read got in between: the rest came from its own.
+function TestWildScript.test_finalizers_that_ask_for_state()
+   local state = scope.dir() .. "/state.db"
+   local function run_script(script)
+      local result = program.run {script = script, state = state, deadline = 20}
+      lu.assertEquals(result.status, 0, result.stderr)
+      return result.stdout
+   end
+   run_script [[
+      for _, name in ipairs {"a", "b"} do
+         for i = 1, 3000 do pgcdc.state(name)[name .. i] = ("x"):rep(100) end
+      end]]
+   lu.assertEquals(run_script [[
+      local asked = 0
+      local function make()
+         setmetatable({}, {__gc = function()
+            asked = asked + 1
+            for _ in pairs(pgcdc.state "b") do break end
+            if asked < 100 then pgcdc.state("c" .. asked) make() end
+         end})
+      end
+      for _ = 1, 20 do make() end
+      local n = 0
+      for key in pairs(pgcdc.state "a") do
+         assert(key:find "^a")
+         n = n + 1
+      end
+      print(n, asked > 20)]], "3000\ttrue\n")
+end
+
 -- Functions that are replaced ------------------------------------------------------------------
 
 -- Our modules looked the standard functions up among the globals of the script: one that replaced
