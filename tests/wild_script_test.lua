@@ -557,9 +557,11 @@ function TestWildScript.test_memory_of_json()
       local result = check_fails(body, "--max-memory", "", {"--once", "--max-memory=8M"})
       lu.assertTrue(result.maxrss_kb < 60000 or wait.slow > 1, result.maxrss_kb)
    end
-   local result = program.run {state = false, options = {"--max-memory=8M"}, deadline = 30, script = [[
-      local function more() pgcdc.after(0.001, more) pgcdc.after(0.001, more) end
-      more()]]}
+   local result = program.run {
+      state = false, options = {"--max-memory=8M"}, deadline = 30, script = [[
+         local function more() pgcdc.after(0.001, more) pgcdc.after(0.001, more) end
+         more()]],
+   }
    lu.assertEquals(result.status, 1)
    lu.assertStrContains(result.stderr, "--max-memory")
    check_passes("print(#pgcdc.json.decode('[' .. ('[],'):rep(10000) .. '1]'))", "10001\n", "",
