@@ -77,9 +77,10 @@ static int kept(lua_State *L)
     }
     lua_settop(L, 2);
     lua_createtable(L, 0, 0);                                  /* kind name values */
-    for (const char *p = b->data, *end = p + b->len; p < end; ) {
-        p = push_text(L, p);
-        p = push_text(L, p);
+    for (size_t at = 0; at < b->len; ) {
+        const char *p = push_text(L, b->data + at);
+
+        at = (size_t)(push_text(L, p) - b->data);
         lua_rawset(L, 3);
     }
     return 1;
