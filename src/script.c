@@ -8,8 +8,10 @@
 #include <lauxlib.h>
 #include <locale.h>
 #include <lualib.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define HOOK_INSTRUCTIONS 1000
 #define TRACEBACK_MAX 4000
@@ -198,12 +200,25 @@ static int set_locale(lua_State *L)
     return 1;
 }
 
-static void guard_numbers(lua_State *L)
+/* os.exit. What exit() runs (OpenSSL tidies up) must not run beside the threads that read. */
+static int leave(lua_State *L)
 {
-    lua_getglobal(L, "os");
+    int status = lua_isboolean(L, 1) ? !lua_toboolean(L, 1) : (int)luaL_optinteger(L, 1, 0);
+
+    if (lua_toboolean(L, 2))
+        lua_close(L);
+    fflush(NULL);
+    _exit(status);
+}
+
+static void replace_functions(lua_State *L)
+{
+    lua_getglobal(L, "os");                                    /* os */
     lua_getfield(L, -1, "setlocale");
     lua_pushcclosure(L, set_locale, 1);
     lua_setfield(L, -2, "setlocale");
+    lua_pushcfunction(L, leave);
+    lua_setfield(L, -2, "exit");
     lua_pop(L, 1);
 }
 
@@ -212,7 +227,7 @@ static int open_state(lua_State *L)
     const struct script *s = script_of(L);
 
     luaL_openlibs(L);
-    guard_numbers(L);
+    replace_functions(L);
     set_path(L, &s->o);
     lua_settop(L, 0);
     if (s->o.is_sandboxed)
