@@ -321,4 +321,29 @@ function TestStop.test_pgcdc_stop_in_a_fast_snapshot()
    check_exactly_once(got, 1, 200000)
 end
 
+-- os.exit in the middle of it all. It ran what libraries do at an exit while the threads were at
+-- work: over TLS one of ten ended by a signal.
+function TestStop.test_os_exit_beside_tls()
+   local one = cluster.new {name = "tls", tcp = true}
+   one:exec "create table t (id int primary key); insert into t select generate_series(1, 5)"
+   lu.assertTrue(os.execute(([[cd "%s" && openssl req -new -x509 -days 2 -nodes \
+      -subj /CN=localhost -out server.crt -keyout server.key 2>/dev/null && chmod 600 server.key &&
+      chown --reference=postgresql.conf server.crt server.key &&
+      echo 'ssl = on' >> postgresql.conf]]):format(one.data)))
+   one:restart()
+   local dsn = ("host=127.0.0.1 port=%d dbname=postgres user=postgres sslmode=require"):format(
+      one.port)
+   for i = 1, 24 do
+      local result = program.run {dsn = dsn, script = ([[
+         for i = 1, 8 do pgcdc.source {table = "t", name = "s" .. i, interval = 0.01} end
+         pgcdc.source {table = "t", on_change = function(c)
+            if c.key.id == 3 then os.exit(7) end
+         end}
+         print(("text"):rep(5000)) -- is written all the same
+         pgcdc.after(%g, function() os.exit(7) end)]]):format(0.01 + i % 8 / 100)}
+      lu.assertEquals({result.status, result.signal}, {7})
+      lu.assertEquals(#result.stdout, 20001)
+   end
+end
+
 return TestStop
