@@ -414,7 +414,7 @@ end
 
 -- Timers that are due at the same time are calls of their own. They shared one clock.
 function TestCli.test_many_timers_and_the_limit()
-   local limit = wait.scaled(0.2)
+   local limit = wait.scaled(1)
    local result = program.run {
       state = false, options = {("--max-time=%g"):format(limit)}, deadline = 30, script = ([[
          for i = 1, 8 do

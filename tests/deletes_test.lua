@@ -66,10 +66,12 @@ function TestDeletes.test_found_while_it_runs()
       script = [[
          pgcdc.source {table = "t", deletes = true, interval = 0.05, on_change = print}
          pgcdc.source {table = "t", name = "slow", deletes = {interval = 1000}, interval = 0.05,
-            on_change = function(c) print("slow", c.op, c.key.id) end}]],
+            on_change = function(c) print("slow", c.op, c.key.id) end}
+            :on("ready", function() print "slow ready" end)]],
       dsn = db, state = new_state(),
    }
    p:wait_changes(3)
+   p:wait_until(function() return p:stdout():find "slow ready" end, 20, "both snapshots")
    db:exec "INSERT INTO t VALUES (4)" -- so that both have looked for the first time
    p:wait_changes(4)
    p:wait_until(function() return p:stdout():find "slow\tinsert\t4" end, 20, "the first poll")
