@@ -188,7 +188,7 @@ static char *without(const char *list, size_t n, size_t skip)
 bool dial_others(PGconn *conn, struct dial_to *to)
 {
     PQconninfoOption *options = PQconninfo(conn);
-    const char *host, *hostaddr, *port, *hosts;
+    const char *host, *hostaddr, *port, *hosts, *here;
     size_t n = 1, at = 0;
 
     if (options == NULL)
@@ -197,10 +197,10 @@ bool dial_others(PGconn *conn, struct dial_to *to)
     hostaddr = value_of(options, "hostaddr");
     port = value_of(options, "port");
     hosts = *hostaddr != '\0' ? hostaddr : host;
+    here = *hostaddr != '\0' ? PQhostaddr(conn) : PQhost(conn);
     for (const char *p = hosts; *p != '\0'; p++)
         n += *p == ',';
-    while (at + 1 < n && !(is_item(hosts, at, hosts == hostaddr ? PQhostaddr(conn) : PQhost(conn)) &&
-                           is_item(port, at, PQport(conn))))
+    while (at + 1 < n && !(is_item(hosts, at, here) && is_item(port, at, PQport(conn))))
         at++;
     if (n > 1) {
         struct dial_to others = { without(host, n, at), without(hostaddr, n, at),

@@ -36,7 +36,8 @@ bool dial_others(struct pg_conn *conn, struct dial_to *to);
 /* The one that <conn> is at; borrows from it. */
 struct dial_to dial_same(const struct pg_conn *conn);
 
-/* Begins to connect. <conninfo>: see db_open. <name>: an application_name, or NULL for the usual one. Returns owned, or NULL with ERR_USAGE, ERR_CONNECTION or ERR_MEMORY. */
+/* Begins to connect. <conninfo>: see db_open. <name>: an application_name, or NULL for the usual
+ * one. Returns owned, or NULL with ERR_USAGE or ERR_MEMORY. */
 struct pg_conn *dial(const char *conninfo, const struct dial_to *to, const char *name,
                      struct err *e);
 
