@@ -87,19 +87,19 @@ local function stall(session, n, check)
    lu.assertTrue(longest < sessions.NOTICED + 12, longest)
 end
 
-function TestNetwork.test_cut_in_a_snapshot() cut(snapshot(), 10) end
-function TestNetwork.test_cut_in_a_poll() cut(poll(), 10) end
-function TestNetwork.test_cut_in_a_poll_by_triggers() cut(triggers(), 5) end
+function TestNetwork.test_cut_in_a_snapshot() cut(snapshot(), 6) end
+function TestNetwork.test_cut_in_a_poll() cut(poll(), 6) end
+function TestNetwork.test_cut_in_a_poll_by_triggers() cut(triggers(), 4) end
 function TestNetwork.test_cut_in_a_sink()
    local session = sink()
-   cut(session, 10, check_sink(session))
+   cut(session, 6, check_sink(session))
 end
 
 function TestNetwork.test_stalled_in_a_snapshot() stall(snapshot(), 3) end
-function TestNetwork.test_stalled_in_a_poll() stall(poll(), 6) end
+function TestNetwork.test_stalled_in_a_poll() stall(poll(), 4) end
 function TestNetwork.test_stalled_in_a_sink()
    local session = sink()
-   stall(session, 6, check_sink(session))
+   stall(session, 4, check_sink(session))
 end
 
 -- A COPY that nobody takes any more, of more than fits into sockets. Sending it waited for ever,
@@ -115,14 +115,14 @@ function TestNetwork.test_stalled_in_a_big_copy()
    check_sink(session)({number = 1}, "big")
 end
 
--- Pieces of one byte, each way, a millisecond apart: all is slower, and the same. (The usual times
+-- Pieces of one byte, each way: all is slower, and the same. (The usual times
 -- hold: with shorter ones a network of 1 kB/s counts as dead.)
 function TestNetwork.test_one_byte_at_a_time()
    for _, make in ipairs {snapshot, poll, triggers, sink} do
       local session = make()
       session.keywords = {}
       local reference = sessions.reference(session)
-      local run = sessions.start(session, function(between) between:pace(1, 0.0001) end, 1)
+      local run = sessions.start(session, function(between) between:pace(1) end, 1)
       local result = run.p:finish(60)
       lu.assertEquals({result.status, result.stderr:match "level=[ew][^\n]*"}, {0})
       lu.assertEquals(#result.lines, #reference.result.lines)

@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 #define NATIVE_PROXY "native.proxy"
-#define LINKS 128
+#define LINKS 32
 #define BUFFER 16384
 
 enum how { PASS, FIN, RST, STALL, SWALLOW };
