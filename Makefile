@@ -40,6 +40,7 @@ help:
 	@echo "make check           install what is missing, build, run every test"
 	@echo "make demo            the same, then show changes arriving for ten seconds"
 	@echo "make test SUITES=    some of the tests, such as SUITES='values json'; JOBS= at a time"
+	@echo "make check-servers   the tests against Postgres 14 to 18; SERVERS='14 18' SUITES=: some"
 	@echo "make soak SECONDS=   the exactness test for longer"
 	@echo "make bench ROWS=     measure speed and memory"
 	@echo "make lint            layering, warnings as errors, luacheck"
@@ -76,6 +77,7 @@ UNIT = $(BUILD)/tests/unit
 UNIT_SOURCES = $(wildcard tests/unit/*.c)
 IN_TEST = TMPDIR="$$(tests/tmpdir.sh)" PGCDC_LUA="$(CURDIR)/$(PROGRAM)"
 SUITES ?=
+SERVERS ?= 14 15 16 17 18
 JOBS ?= $(shell n=$$(nproc); echo $$((n > 4 ? 4 : n)))
 ROWS ?= 2000000
 SECONDS ?= 600
@@ -91,6 +93,11 @@ demo:
 
 test: $(PROGRAM) $(MUTANTS) $(UNIT) $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/run.lua --jobs $(JOBS) $(SUITES)
+
+check-servers:
+	@tests/setup.sh npm
+	@$(MAKE) --no-print-directory $(PROGRAM) $(MUTANTS) $(UNIT) $(NATIVE)
+	@$(IN_TEST) tests/servers.sh "$(SERVERS)" $(SUITES)
 
 soak: $(PROGRAM) $(MUTANTS) $(NATIVE)
 	@$(IN_TEST) PGCDC_SOAK_SECONDS=$(SECONDS) lua5.4 tests/run.lua exact
@@ -190,5 +197,5 @@ dist: | $(BUILD)
 clean:
 	@rm -rf build
 
-.PHONY: all asan bench check clean cover demo dist help install lint native soak test tsan \
-	uninstall valgrind
+.PHONY: all asan bench check check-servers clean cover demo dist help install lint native soak \
+	test tsan uninstall valgrind

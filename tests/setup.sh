@@ -2,6 +2,8 @@
 # setup.sh: installs what the build and the tests need and this machine lacks.
 # SPDX-License-Identifier: MIT
 #
+#    tests/setup.sh [PROGRAM]...   more programs that are needed, each in the package of its name
+#
 # Says nothing and touches nothing where all is there. Otherwise it installs Debian
 # packages with apt-get, through sudo where it is not run as root, and says which.
 # What is missing is found by trying it, not by asking dpkg, so that things that
@@ -47,7 +49,11 @@ lua5.4 -e 'require "luaunit"' >/dev/null 2>&1 || need lua-unit
 has luacheck || need lua-check
 has_server || need postgresql
 has openssl || need openssl
+PATH=$PATH:/usr/sbin has pgbouncer || need pgbouncer
 [ -e /usr/share/i18n/locales/de_DE ] || need locales
+for program in "$@"; do
+   has "$program" || need "$program"
+done
 
 [ -n "$missing" ] || exit 0
 

