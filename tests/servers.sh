@@ -34,7 +34,7 @@ else
    cache=${XDG_CACHE_HOME:-$HOME/.cache}/pgcdc-lua
 fi
 
-# A package keeps its symbolic links as a list in JSON: {"source":"native/...","target":"native/..."}
+# A package keeps its links as JSON: [{"source":"native/...","target":"native/..."}, ...]
 make_links() {
    tr '{' '\n' <"$1/native/pg-symlinks.json" |
       sed -n 's/^"source":"\([^"]*\)","target":"\([^"]*\)".*/\1 \2/p' |
