@@ -44,7 +44,7 @@ function server.bin(name)
    return found.bin .. "/" .. name
 end
 
--- Path of a client program, such as pgbench, which may be of another version: not every build of the
+-- Path of a client program, such as pgbench, which may be of another version: not every build of a
 -- server comes with them. nil: there is none.
 function server.client(name)
    local path = native.realpath(server.bin(name))
