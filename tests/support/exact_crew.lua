@@ -122,8 +122,7 @@ local function turn(self)
 end
 
 -- Works for <seconds>, and longer until <enough>() is true, if that is given, calling <watch>() in
--- between, then tells the members to finish and waits
--- until all have.
+-- between, then tells the members to finish and waits until all have.
 function methods:run(seconds, watch, enough)
    local stop = native.now() + seconds
    local too_late = stop + wait.scaled(60)
