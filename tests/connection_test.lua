@@ -188,7 +188,7 @@ function TestConnection.setupClass()
       ssl = "on", password_encryption = "scram-sha-256",
    }}
    give_certificate(one, dir, ca, ca_key)
-   one:hba "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n"
+   one:hba "local all,replication all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n"
    one:start()
    one:exec(("create role \"far\" superuser login password '%s'"):format(PASSWORD))
    TestConnection.one, TestConnection.ca, TestConnection.dir = one, ca, dir
@@ -320,6 +320,19 @@ function TestConnection.test_session_pooling()
    db:exec "update t set n = -1 where id <= 3"
    watch.wait_current(p, db)
    lu.assertEquals(p:stop().status, 0)
+end
+
+-- A hot standby serves all three captures; it cannot LISTEN either, which is said once.
+function TestConnection.test_a_hot_standby()
+   local db = new_database(TestConnection.one)
+   stepping.trigger(db, "install")
+   local standby = TestConnection.one:standby "behind"
+   standby:wait_replay()
+   local said = pipeline(db, standby:dsn(db.name), {
+      during = function(p) p:wait_stderr("commits are not announced here", 30) end,
+   })
+   lu.assertEquals(select(2, said:gsub("commits are not announced here", "")), 2, said)
+   standby:destroy()
 end
 
 -- LISTEN has no ear there: the source says so once, and lives by its interval.
