@@ -71,6 +71,8 @@ $(HOME_LINKS): | $(BUILD)
 NATIVE = build/tests/native.so
 NATIVE_SOURCES = $(wildcard tests/support/native*.c)
 MUTANTS = $(patsubst tests/mutants/horizon_%.c,$(PROGRAM)-%,$(wildcard tests/mutants/*.c))
+SABOTEUR = $(BUILD)/tests/saboteur.o
+SABOTAGED = $(PROGRAM)-sabotaged
 UNIT = $(BUILD)/tests/unit
 UNIT_SOURCES = $(wildcard tests/unit/*.c)
 IN_TEST = TMPDIR="$$(tests/tmpdir.sh)" PGCDC_LUA="$(CURDIR)/$(PROGRAM)"
@@ -88,7 +90,7 @@ demo:
 	@$(MAKE) --no-print-directory $(PROGRAM) $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/demo.lua
 
-test: $(PROGRAM) $(MUTANTS) $(UNIT) $(NATIVE)
+test: $(PROGRAM) $(MUTANTS) $(SABOTAGED) $(UNIT) $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/run.lua --jobs $(JOBS) $(SUITES)
 
 soak: $(PROGRAM) $(MUTANTS) $(NATIVE)
@@ -123,6 +125,20 @@ $(PROGRAM)-%: $(BUILD)/horizon_%.o $(OBJECTS) | $(HOME_LINKS)
 $(BUILD)/horizon_%.o: tests/mutants/horizon_%.c | $(BUILD)
 	@echo "cc   $<"
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+
+# The program, with somebody between it and everything that can fail.
+$(SABOTEUR): tests/support/saboteur.c | $(BUILD)
+	@echo "cc   $<"
+	@mkdir -p $(@D)
+	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -O1 -fno-builtin -U_FORTIFY_SOURCE -c -o $@ $<
+
+$(SABOTAGED): $(SABOTEUR) $(OBJECTS) | $(HOME_LINKS)
+	@echo "link $@"
+	@objcopy --redefine-sym malloc=lua_malloc --redefine-sym realloc=lua_realloc \
+		$(BUILD)/pool.o $(SABOTEUR:.o=_pool.o)
+	@$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $(SABOTEUR) $(SABOTEUR:.o=_pool.o) \
+		$(filter-out %/pool.o,$(OBJECTS)) $(LDLIBS_ALL) \
+		$$(nm -u $(SABOTEUR) | sed -n 's/.* __real_/-Wl,--wrap=/p')
 
 .SECONDARY: $(MUTANTS:$(PROGRAM)-%=$(BUILD)/horizon_%.o)
 
