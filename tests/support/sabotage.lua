@@ -166,7 +166,7 @@ local function check_versions(run)
       .. " WHERE a.id IS NULL"):format(a)), "0", "not in " .. a)
 end
 
-local JSONL = [[source:sink(pgcdc.sinks.jsonl { path = "out.jsonl", rotate = { size = 1000 } })
+local JSONL = [[source:sink(pgcdc.sinks.jsonl { name = "out", path = "out.jsonl", rotate = { size = 1000 } })
 ]]
 
 -- By name: fields of the source, more lines of the script, and what must hold in the end.
@@ -184,7 +184,7 @@ sabotage.scenarios = {
    -- exactly once
    files = {"deletes = true, old = true", JSONL .. [[
       source:filter(function(c) return c.op ~= "delete" end):sink(pgcdc.sinks.csv {
-         path = "table.csv", columns = { "id", "v" }, meta = { "op" }, rotate = { size = 200 } })
+         name = "table", path = "table.csv", columns = { "id", "v" }, meta = { "op" }, rotate = { size = 200 } })
    ]], function(run)
       check_jsonl(run)
       check_csv(run)
@@ -320,6 +320,21 @@ local function count_steps(db, name, how)
    lu.assertEquals(p:finish(60).status, 0, p:stderr())
    clean_up(run)
    return (assert(read_log(run.log)))
+end
+
+-- A whole run, whose writes are recorded. Returns the path of the record, and the run.
+function sabotage.record(db, name)
+   local run = new_run(db, name)
+   local path = run.dir .. "/record"
+   local p = start_broken(run, {record = path})
+   lu.assertEquals(p:finish(60).status, 0, p:stderr())
+   return path, run
+end
+
+-- A run in which nothing fails, with the files in <dir> as they were left, and the comparison.
+function sabotage.go_on(run, dir)
+   run.dir, run.options.cwd, run.options.state = dir, dir, dir .. "/state.db"
+   finish_clean(run)
 end
 
 -- Breaks runs of a scenario at <n> of their steps, beginning at a random one, until one is not

@@ -389,7 +389,7 @@ static int open_any(int folder, const char *path, int flags, mode_t mode)
         return -1;
     fd = (int)syscall(SYS_openat, folder, path, flags, mode);
     if (fd >= 0 && (flags & O_CREAT))
-        record("open", -1, path, 0, NULL, 0);
+        record("open", fd, NULL, 0, NULL, 0);
     return fd;
 }
 
@@ -426,15 +426,26 @@ int unlink(const char *path)
     return got;
 }
 
-int rename(const char *from, const char *to)
-{
-    return bars("rename") ? -1 : (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
-}
-
 int renameat2(int from_folder, const char *from, int to_folder, const char *to, unsigned flags)
 {
-    return bars("rename") ? -1
-                          : (int)syscall(SYS_renameat2, from_folder, from, to_folder, to, flags);
+    const char *name = strrchr(to, '/') != NULL ? strrchr(to, '/') + 1 : to;
+    char path[PATH_MAX];
+    int got;
+
+    if (bars("rename"))
+        return -1;
+    got = (int)syscall(SYS_renameat2, from_folder, from, to_folder, to, flags);
+    if (got == 0 && plan.record >= 0) {
+        snprintf(path, sizeof path, "%s/%s", plan.folder,
+                 strrchr(from, '/') != NULL ? strrchr(from, '/') + 1 : from);
+        record("rename", -1, path, 0, name, strlen(name));
+    }
+    return got;
+}
+
+int rename(const char *from, const char *to)
+{
+    return renameat2(AT_FDCWD, from, AT_FDCWD, to, 0);
 }
 
 int mkdir(const char *path, mode_t mode)
