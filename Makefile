@@ -40,6 +40,7 @@ help:
 	@echo "make demo            the same, then show changes arriving for ten seconds"
 	@echo "make test SUITES=    some of the tests, such as SUITES='values json'; JOBS= at a time"
 	@echo "make soak SECONDS=   the exactness test for longer"
+	@echo "make sweep STRIDE=   break the program at every STRIDE-th step"
 	@echo "make bench ROWS=     measure speed and memory"
 	@echo "make lint            layering, warnings as errors, luacheck"
 	@echo "make asan | tsan     the tests under the sanitizers"
@@ -163,6 +164,17 @@ asan:
 		SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all" || status=1; \
 	$(FINDINGS)
 
+# Every step in turn is STRIDE=1, and takes hours; a part is SUITES="--filter sqlite sabotage_fail".
+STRIDE ?= 29
+
+sweep: BUILD = build/asan
+sweep:
+	@export ASAN_OPTIONS=exitcode=99 UBSAN_OPTIONS=exitcode=99:print_stacktrace=1; \
+	PGCDC_SWEEP=$(STRIDE) PGCDC_TEST_SLOW=5 $(MAKE) $(WATCHED) BUILD=$(BUILD) CC="$(WATCHER)" \
+		OPTIMIZE="-O1 -fno-omit-frame-pointer" \
+		SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all" \
+		SUITES="$(or $(SUITES),sabotage_kill sabotage_fail power_loss)"
+
 tsan: BUILD = build/tsan
 tsan:
 	@rm -f $(BUILD)/report.*
@@ -205,5 +217,5 @@ dist: | $(BUILD)
 clean:
 	@rm -rf build
 
-.PHONY: all asan bench check clean cover demo dist help install lint native soak test tsan \
+.PHONY: all asan bench check clean cover demo dist help install lint native soak sweep test tsan \
 	uninstall valgrind

@@ -166,7 +166,8 @@ local function check_versions(run)
       .. " WHERE a.id IS NULL"):format(a)), "0", "not in " .. a)
 end
 
-local JSONL = [[source:sink(pgcdc.sinks.jsonl { name = "out", path = "out.jsonl", rotate = { size = 1000 } })
+local JSONL = [[
+source:sink(pgcdc.sinks.jsonl { name = "out", path = "out.jsonl", rotate = { size = 1000 } })
 ]]
 
 -- By name: fields of the source, more lines of the script, and what must hold in the end.
@@ -184,7 +185,8 @@ sabotage.scenarios = {
    -- exactly once
    files = {"deletes = true, old = true", JSONL .. [[
       source:filter(function(c) return c.op ~= "delete" end):sink(pgcdc.sinks.csv {
-         name = "table", path = "table.csv", columns = { "id", "v" }, meta = { "op" }, rotate = { size = 200 } })
+         name = "table", path = "table.csv", columns = { "id", "v" }, meta = { "op" },
+         rotate = { size = 200 } })
    ]], function(run)
       check_jsonl(run)
       check_csv(run)

@@ -107,7 +107,10 @@ static bool strikes(enum class class, const char *name, bool *dies)
 #define WRAP(type, name, params, class, broken, args) \
     type __real_##name params; \
     type __wrap_##name params; \
-    type __wrap_##name params { return strikes(class, #name, NULL) ? (broken) : __real_##name args; }
+    type __wrap_##name params \
+    { \
+        return strikes(class, #name, NULL) ? (broken) : __real_##name args; \
+    }
 
 WRAP(void *, malloc, (size_t n), MEMORY, NULL, (n))
 WRAP(void *, calloc, (size_t n, size_t size), MEMORY, NULL, (n, size))
@@ -149,8 +152,11 @@ static bool refuses(PGconn *conn, const char *name)
 WRAP(PostgresPollingStatusType, PQconnectPoll, (PGconn *conn), PGRES_POLLING_FAILED, (conn))
 WRAP(int, PQconsumeInput, (PGconn *conn), 0, (conn))
 WRAP(int, PQsendQuery, (PGconn *conn, const char *sql), 0, (conn, sql))
-WRAP(int, PQsendQueryParams, (PGconn *conn, const char *sql, int n, const Oid *types, const char *const *values, const int *lengths, const int *formats, int format), 0, (conn, sql, n, types, values, lengths, formats, format))
-WRAP(int, PQsendPrepare, (PGconn *conn, const char *name, const char *sql, int n, const Oid *types), 0, (conn, name, sql, n, types))
+WRAP(int, PQsendQueryParams, (PGconn *conn, const char *sql, int n, const Oid *types, const char
+     *const *values, const int *lengths, const int *formats, int format), 0, (conn, sql, n, types,
+     values, lengths, formats, format))
+WRAP(int, PQsendPrepare, (PGconn *conn, const char *name, const char *sql, int n, const Oid *types),
+     0, (conn, name, sql, n, types))
 WRAP(int, PQsendDescribePrepared, (PGconn *conn, const char *name), 0, (conn, name))
 WRAP(int, PQputCopyData, (PGconn *conn, const char *data, int n), -1, (conn, data, n))
 WRAP(int, PQputCopyEnd, (PGconn *conn, const char *why), -1, (conn, why))
@@ -163,7 +169,8 @@ WRAP(PQconninfoOption *, PQconninfo, (PGconn *conn), NULL, (conn))
     type __wrap_##name params; \
     type __wrap_##name params
 
-WRAP(PGconn *, PQconnectStartParams, (const char *const *keywords, const char *const *values, int expand))
+WRAP(PGconn *, PQconnectStartParams, (const char *const *keywords, const char *const *values, int
+     expand))
 {
     if (strikes(POSTGRES, "PQconnectStartParams", NULL) && !plan.is_cut)
         return NULL;
@@ -213,13 +220,19 @@ static bool spoils(const char *name)
     int __wrap_##name params { return spoils(#name) ? plan.code : __real_##name args; }
 
 WRAP(sqlite3_step, (sqlite3_stmt *st), (st))
-WRAP(sqlite3_prepare_v2, (sqlite3 *db, const char *sql, int n, sqlite3_stmt **st, const char **tail), (db, sql, n, st, tail))
-WRAP(sqlite3_prepare_v3, (sqlite3 *db, const char *sql, int n, unsigned flags, sqlite3_stmt **st, const char **tail), (db, sql, n, flags, st, tail))
-WRAP(sqlite3_exec, (sqlite3 *db, const char *sql, int (*f)(void *, int, char **, char **), void *arg, char **message), (db, sql, f, arg, message))
+WRAP(sqlite3_prepare_v2, (sqlite3 *db, const char *sql, int n, sqlite3_stmt **st, const char
+     **tail), (db, sql, n, st, tail))
+WRAP(sqlite3_prepare_v3, (sqlite3 *db, const char *sql, int n, unsigned flags, sqlite3_stmt **st,
+     const char **tail), (db, sql, n, flags, st, tail))
+WRAP(sqlite3_exec, (sqlite3 *db, const char *sql, int (*f)(void *, int, char **, char **), void
+     *arg, char **message), (db, sql, f, arg, message))
 WRAP(sqlite3_bind_int64, (sqlite3_stmt *st, int i, sqlite3_int64 n), (st, i, n))
-WRAP(sqlite3_bind_text, (sqlite3_stmt *st, int i, const char *text, int n, void (*f)(void *)), (st, i, text, n, f))
-WRAP(sqlite3_bind_text64, (sqlite3_stmt *st, int i, const char *text, sqlite3_uint64 n, void (*f)(void *), unsigned char encoding), (st, i, text, n, f, encoding))
-WRAP(sqlite3_bind_blob64, (sqlite3_stmt *st, int i, const void *p, sqlite3_uint64 n, void (*f)(void *)), (st, i, p, n, f))
+WRAP(sqlite3_bind_text, (sqlite3_stmt *st, int i, const char *text, int n, void (*f)(void *)), (st,
+     i, text, n, f))
+WRAP(sqlite3_bind_text64, (sqlite3_stmt *st, int i, const char *text, sqlite3_uint64 n, void
+     (*f)(void *), unsigned char encoding), (st, i, text, n, f, encoding))
+WRAP(sqlite3_bind_blob64, (sqlite3_stmt *st, int i, const void *p, sqlite3_uint64 n, void (*f)(void
+     *)), (st, i, p, n, f))
 
 #undef WRAP
 #define WRAP(type, name, params) \
