@@ -226,6 +226,7 @@ WRAP(sqlite3_prepare_v3, (sqlite3 *db, const char *sql, int n, unsigned flags, s
      const char **tail), (db, sql, n, flags, st, tail))
 WRAP(sqlite3_exec, (sqlite3 *db, const char *sql, int (*f)(void *, int, char **, char **), void
      *arg, char **message), (db, sql, f, arg, message))
+WRAP(sqlite3_bind_int, (sqlite3_stmt *st, int i, int n), (st, i, n))
 WRAP(sqlite3_bind_int64, (sqlite3_stmt *st, int i, sqlite3_int64 n), (st, i, n))
 WRAP(sqlite3_bind_text, (sqlite3_stmt *st, int i, const char *text, int n, void (*f)(void *)), (st,
      i, text, n, f))
