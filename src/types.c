@@ -86,6 +86,25 @@ size_t field_unescape(struct field f, char *to)
     return (size_t)(to - start);
 }
 
+void field_escape(struct buf *b, const char *s, size_t len)
+{
+    const char *end = s + len;
+
+    while (s < end) {
+        const char *p = s;
+
+        while (p < end && *p != '\\' && *p != '\t' && *p != '\n' && *p != '\r')
+            p++;
+        buf_add(b, s, (size_t)(p - s));
+        if (p < end) {
+            buf_putc(b, '\\');
+            buf_putc(b, *p == '\t' ? 't' : *p == '\n' ? 'n' : *p == '\r' ? 'r' : '\\');
+            p++;
+        }
+        s = p;
+    }
+}
+
 bool field_split(const char *row, size_t len, uint32_t *ends, size_t n)
 {
     const char *p = row, *end = row + len;

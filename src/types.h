@@ -46,6 +46,9 @@ bool field_is_null(struct field f);
  * Returns the number of bytes written. */
 size_t field_unescape(struct field f, char *to);
 
+/* Appends <len> bytes of text with COPY's backslashes: neither tab nor newline is left in it. */
+void field_escape(struct buf *b, const char *s, size_t len);
+
 /* Splits a COPY row of <n> fields: <ends>[i] is the offset behind field i.
  * False if the row has another number of fields. */
 bool field_split(const char *row, size_t len, uint32_t *ends, size_t n) WARN_UNUSED;
