@@ -38,7 +38,7 @@ struct shape {
     bool hides_key;
     bool has_stamp; /* the table has the column of the triggers, see stamps.h */
     size_t soft; /* the column that says that a row is deleted; SIZE_MAX: none */
-    char *signature; /* "name\ttype\n" for each column of the row */
+    char *signature; /* "name\ttype\n" for each column of the row, both with COPY's backslashes */
 };
 
 struct shape *shape_ref(struct shape *s);
