@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_DEPTH 1000
+#define MAX_DEPTH JSON_PARSER_MAX_DEPTH /* what can be decoded can be encoded */
 
 static const char null_key, array_key, box_key, class_key;
 
