@@ -179,10 +179,14 @@ static void put_json(lua_State *L, struct buf *b)
 
 static void put_float(struct buf *b, double d)
 {
-    if (isfinite(d))
-        buf_printf(b, "%.17g", d);
-    else
-        buf_puts(b, isnan(d) ? "NaN" : d > 0 ? "Infinity" : "-Infinity");
+    char text[FLOAT_TEXT];
+
+    if (isfinite(d)) {
+        types_float_text(d, text);
+        buf_puts(b, text);
+        return;
+    }
+    buf_puts(b, isnan(d) ? "NaN" : d > 0 ? "Infinity" : "-Infinity");
 }
 
 static void put_string(lua_State *L, enum kind kind, struct buf *b)

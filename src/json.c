@@ -117,10 +117,10 @@ static void put_text(lua_State *L, int index, struct buf *b)
         luaL_error(L, "cannot encode as JSON: a string is not valid UTF-8");
 }
 
-/* The shortest text that reads back as the same number; NaN and infinities as Postgres has them. */
+/* NaN and infinities as Postgres has them. */
 static void put_float(struct buf *b, double d)
 {
-    char text[40];
+    char text[FLOAT_TEXT];
 
     if (isnan(d)) {
         buf_puts(b, "\"NaN\"");
@@ -130,11 +130,7 @@ static void put_float(struct buf *b, double d)
         buf_puts(b, d > 0 ? "\"Infinity\"" : "\"-Infinity\"");
         return;
     }
-    for (int digits = 15; digits <= 17; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, d);
-        if (strtod(text, NULL) == d)
-            break;
-    }
+    types_float_text(d, text);
     buf_puts(b, text);
     if (strpbrk(text, ".e") == NULL)
         buf_puts(b, ".0");

@@ -10,6 +10,8 @@
 
 #include "utf8.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { BOOL = 16, BYTEA = 17, INT8 = 20, INT2 = 21, INT4 = 23, JSON = 114, FLOAT4 = 700,
@@ -179,6 +181,15 @@ bool field_bytea(struct field f, char *to, size_t *len)
         to[i] = (char)(hi << 4 | lo);
     }
     return true;
+}
+
+void types_float_text(double d, char text[FLOAT_TEXT])
+{
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(text, FLOAT_TEXT, "%.*g", digits, d);
+        if (strtod(text, NULL) == d)
+            return;
+    }
 }
 
 bool types_is_number(const char *s, size_t len)

@@ -71,6 +71,10 @@ bool field_put_text(struct buf *b, enum kind kind, struct field f) WARN_UNUSED;
  * what was appended then is no use. */
 bool types_put_string(struct buf *b, const char *s, size_t len) WARN_UNUSED;
 
+/* The shortest text that reads back as the same finite number, which is what Postgres writes. */
+enum { FLOAT_TEXT = 32 };
+void types_float_text(double d, char text[FLOAT_TEXT]);
+
 /* True if the text is a JSON number (and not NaN or Infinity). */
 bool types_is_number(const char *s, size_t len);
 
