@@ -8,6 +8,7 @@
 #include "json.h"
 #include "script.h"
 
+#include <inttypes.h>
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
@@ -359,4 +360,21 @@ void cells_push_field(lua_State *L, const struct form *f, struct cells *c, size_
         break;
     }
     push_text(L, field);
+}
+
+void cells_put_xid(const struct form *f, const struct cells *c, struct buf *b)
+{
+    if (f->shape->has_no_xid)
+        buf_puts(b, "null");
+    else
+        buf_put_u64(b, c->xid);
+}
+
+void cells_put_id_xid(const struct form *f, const struct cells *c, struct buf *b)
+{
+    if (f->shape->has_no_xid)
+        buf_printf(b, "%" PRId64, (int64_t)c->xid);
+    else
+        buf_put_u64(b, c->xid);
+    buf_putc(b, '/');
 }

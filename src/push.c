@@ -69,7 +69,8 @@ static const char deleted[] = "/deleted"; /* behind the id of a row that is gone
 /* "schema.table/xid/key, key" without its quotes. */
 static void put_id(lua_State *L, const struct form *f, struct cells *c, struct buf *b)
 {
-    buf_printf(b, "%s.%s/%" PRIu64 "/", f->shape->schema, f->shape->table, c->xid);
+    buf_printf(b, "%s.%s/", f->shape->schema, f->shape->table);
+    cells_put_id_xid(f, c, b);
     push_put_id_key(L, f, c, b);
     if (c->is_gone)
         buf_puts(b, deleted);
@@ -80,8 +81,7 @@ static void put_id_json(lua_State *L, const struct form *f, struct cells *c, str
     const struct shape *s = f->shape;
 
     fixed_put(b, f->id_head);
-    buf_put_u64(b, c->xid);
-    buf_putc(b, '/');
+    cells_put_id_xid(f, c, b);
     for (size_t k = 0; k < shape_n_id(s); k++) {
         size_t i = shape_id(s, k);
         struct field field = cells_field(L, f, c, i);
@@ -223,6 +223,8 @@ static void push_what(lua_State *L, struct form *f, struct cells *c, enum what w
         keep_field(L);
         return;
     case W_XID:
+        if (f->shape->has_no_xid)
+            break;
         lua_pushinteger(L, (lua_Integer)c->xid);
         return;
     case W_TS:
@@ -364,7 +366,7 @@ static void put_what(lua_State *L, const struct form *f, int index, enum what wh
         put_old(L, f, index, b);
         return;
     case W_XID:
-        buf_put_u64(b, c->xid);
+        cells_put_xid(f, c, b);
         return;
     case W_TS:
         put_ts(c, b);
@@ -465,7 +467,7 @@ static void put_change(lua_State *L, int index, struct buf *b)
             put_old(L, f, index, b);
         }
         buf_puts(b, ",\"xid\":");
-        buf_put_u64(b, c->xid);
+        cells_put_xid(f, c, b);
         buf_puts(b, ",\"ts\":");
         put_ts(c, b);
         buf_puts(b, ",\"id\":");

@@ -281,8 +281,28 @@ local function check_exports()
    end
 end
 
+-- tests/README.md names every suite, and none, and no test, that is not there.
+local function check_promises()
+   local page, named = "tests/README.md", {}
+   for code in read_file(page):gmatch "`([%l%d_.]+)`" do
+      local suite, test = code:match "^([%l%d_]+)%.?([%l%d_]*)$"
+      local path = ("tests/%s_test.lua"):format(suite)
+      local is_there = read_file(path):find("test_" .. (test or "") .. "%f[^%w_]")
+      if (test or "") ~= "" and suite ~= "suite" and not is_there then
+         report(page, nil, "there is no test %s", code)
+      end
+      named[path] = true
+   end
+   for _, path in ipairs((capture "ls tests/*_test.lua 2>/dev/null")) do
+      if not named[path] then
+         report(page, nil, "says nothing of %s", path)
+      end
+   end
+end
+
 check_rooms(read_rooms())
 check_exports()
+check_promises()
 check_text()
 check_top_level()
 check_tools()

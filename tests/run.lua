@@ -1,11 +1,12 @@
 -- run.lua: runs the test suites, tests/*_test.lua.
 -- SPDX-License-Identifier: MIT
 --
---    lua5.4 tests/run.lua [--filter PATTERN] [--list] [SUITE]...
+--    lua5.4 tests/run.lua [--filter PATTERN] [--jobs N] [--list] [SUITE]...
 --
 -- A suite is a file that returns a table of luaunit tests; tests/some_name_test.lua is suite
 -- TestSomeName, and SUITE is any of some_name, TestSomeName or the path. PATTERN is a
--- Lua pattern that must be found in "TestSomeName.test_this". Needs build/tests/native.so.
+-- Lua pattern that must be found in "TestSomeName.test_this". N suites run at a time, each of these
+-- processes with servers of its own; the default is one. Needs build/tests/native.so.
 -- Prints each test with its time, failures where they happen, the slowest tests, and as its last
 -- line "N passed, N failed". Exit status 0: something ran and nothing failed; 2: usage.
 
@@ -16,13 +17,14 @@ package.path = table.concat({
 }, ";")
 package.cpath = top .. "/build/tests/?.so;" .. package.cpath
 
-local luaunit = require "luaunit"
 local native = require "native"
 local scope = require "scope"
+local suites = require "suites"
+local workers = require "workers"
 
 local function usage(message)
    io.stderr:write("run.lua: ", message, "\n")
-   io.stderr:write "usage: lua5.4 tests/run.lua [--filter PATTERN] [--list] [SUITE]...\n"
+   io.stderr:write "usage: lua5.4 tests/run.lua [--filter PATTERN] [--jobs N] [--list] [SUITE]...\n"
    os.exit(2)
 end
 
@@ -31,11 +33,14 @@ local function parse(words)
    local i = 1
    while i <= #words do
       local word = words[i]
-      if word == "--list" then
-         options.list = true
+      if word == "--list" or word == "--worker" then
+         options[word:sub(3)] = true
       elseif word == "--filter" then
          i = i + 1
          options.filter = words[i] or usage "--filter needs a pattern"
+      elseif word == "--jobs" then
+         i = i + 1
+         options.jobs = math.tointeger(tonumber(words[i])) or usage "--jobs needs a number"
       elseif word:find "^%-" then
          usage("unknown option " .. word)
       else
@@ -51,10 +56,6 @@ local function short_name(word)
    word = word:match "[^/]*$":gsub("%.lua$", ""):gsub("_test$", "")
    local camel = word:match "^Test(%u.*)"
    return camel and camel:gsub("(%l)(%u)", "%1_%2"):lower() or word
-end
-
-local function suite_name(short)
-   return "Test" .. ("_" .. short):gsub("_(%w)", string.upper)
 end
 
 -- The short names of the suites to run, sorted.
@@ -81,130 +82,6 @@ local function select_suites(wanted)
    return names
 end
 
-local last_trace -- of the newest error that went through traced()
-
--- The function, leaving behind the traceback of its error, from there to here: luaunit's own
--- stops at an error that is a table or has no position.
-local function traced(fn)
-   return function(self)
-      local ok, problem = xpcall(fn, function(problem)
-         local trace = debug.traceback(nil, 2)
-         last_trace = trace:match "^(.-)\n%s*%[C%]: in function 'xpcall'" or trace
-         return problem
-      end, self)
-      if not ok then
-         error(problem, 0)
-      end
-   end
-end
-
--- Makes errors of the suite's tests traceable. luaunit stumbles over an error in setupClass or
--- teardownClass: the first becomes the error of each test, the second a line in <late>.
-local function guard(name, suite, late)
-   local broken
-   local fixtures = {setUp = true, tearDown = true, setupClass = true, teardownClass = true}
-   for key, value in pairs(suite) do
-      if fixtures[key] or luaunit.LuaUnit.isMethodTestName(key) and type(value) == "function" then
-         suite[key] = traced(value)
-      end
-   end
-   local setup, teardown, set_up = suite.setupClass, suite.teardownClass, suite.setUp
-   suite.setupClass = setup and function(self)
-      local ok, problem = pcall(setup, self)
-      broken = not ok and ("setupClass: %s\n%s"):format(problem, last_trace) or nil
-   end
-   suite.setUp = function(self)
-      if broken then
-         error(broken, 0)
-      end
-      if set_up then
-         set_up(self)
-      end
-   end
-   suite.teardownClass = teardown and function(self)
-      local ok, problem = pcall(teardown, self)
-      if not ok then
-         late[#late + 1] = ("%s.teardownClass: %s\n%s"):format(name, problem, last_trace)
-      end
-   end
-end
-
--- The tests to run as luaunit wants them: {{"TestName.test_this", suite}, ...}.
-local function collect(options, late)
-   local tests = {}
-   for _, short in ipairs(select_suites(options.suites)) do
-      local name = suite_name(short)
-      local path = ("%s/tests/%s_test.lua"):format(top, short)
-      local ok, suite = xpcall(dofile, debug.traceback, path)
-      if not ok or type(suite) ~= "table" then
-         local message = ok and path .. " returns no table" or suite
-         suite = {test_loads = function() error(message, 0) end}
-      end
-      guard(name, suite, late)
-      for _, test in ipairs(luaunit.LuaUnit.expandClasses {{name, suite}}) do
-         if not options.filter or test[1]:find(options.filter) then
-            tests[#tests + 1] = test
-         end
-      end
-   end
-   return tests
-end
-
-local function indent(text)
-   return "   " .. text:gsub("\n(.)", "\n   %1")
-end
-
--- A luaunit output class; it also opens and closes the scopes of suites and tests.
-local function new_output(late, times)
-   local output = luaunit.genericOutput.new()
-   local started
-
-   local class = {}
-   function class.new(runner)
-      local self = luaunit.genericOutput.new(runner)
-      return setmetatable(self, {__index = output})
-   end
-
-   function output.startClass()
-      scope.open()
-   end
-
-   function output.startTest(_, name)
-      io.write(name, " ... ")
-      io.flush()
-      started, last_trace = native.now(), nil
-      scope.open()
-   end
-
-   function output:endTest(node)
-      local problems = scope.close()
-      if problems and node:isSuccess() then
-         node:error("what the test made could not be released:\n" .. problems, "")
-         table.insert(self.result.errorTests, node)
-      end
-      local took = native.now() - started
-      times[#times + 1] = {name = node.testName, seconds = took}
-      if node:isSuccess() then
-         io.write(("ok %.3f s\n"):format(took))
-      elseif node:isSkipped() then
-         io.write("skipped: ", tostring(node.msg), "\n")
-      else
-         io.write(("FAILED %.3f s\n"):format(took))
-         io.write(indent(tostring(node.msg)), "\n")
-         if last_trace then
-            io.write(indent(last_trace), "\n")
-         end
-      end
-      io.flush()
-   end
-
-   function output.endClass()
-      late[#late + 1] = scope.close()
-   end
-
-   return class
-end
-
 local function print_slowest(times)
    table.sort(times, function(a, b) return a.seconds > b.seconds end)
    io.write "\nslowest tests:\n"
@@ -213,42 +90,48 @@ local function print_slowest(times)
    end
 end
 
-local function main()
-   local options = parse(arg)
-   local late, times = {}, {}
-   scope.begin_run()
-   local tests = collect(options, late)
-   if options.list then
-      for _, test in ipairs(tests) do
-         print(test[1])
-      end
-      return 0
+local function print_outcome(outcome)
+   print_slowest(outcome.times)
+   if #outcome.failed > 0 then
+      io.write("\nfailed:\n   ", table.concat(outcome.failed, "\n   "), "\n")
    end
-   local runner = luaunit.LuaUnit.new()
-   runner.outputType = new_output(late, times)
-   runner:runSuiteByInstances(tests, "--verbose") -- an argument, or it would parse our command line
-   late[#late + 1] = scope.end_run()
-
-   local result = runner.result
-   local failed = #result.failedTests + #result.errorTests + #late
-   for _, message in ipairs(late) do
-      io.write("FAILED after a suite\n", indent(message), "\n")
-   end
-   print_slowest(times)
-   if failed > 0 then
-      io.write "\nfailed:\n"
-      for _, list in ipairs {result.failedTests, result.errorTests} do
-         for _, node in ipairs(list) do
-            io.write("   ", node.testName, "\n")
-         end
-      end
-   end
-   io.write(("\n%d passed, %d failed"):format(result.successCount, failed))
-   if #result.skippedTests > 0 then
-      io.write((", %d skipped"):format(#result.skippedTests))
+   io.write(("\n%d passed, %d failed"):format(outcome.passed, #outcome.failed))
+   if outcome.skipped > 0 then
+      io.write((", %d skipped"):format(outcome.skipped))
    end
    io.write "\n"
-   return failed == 0 and result.successCount > 0 and 0 or 1
+end
+
+local function main()
+   local options = parse(arg)
+   if options.worker then
+      scope.begin_run()
+      workers.serve(function(name) return suites.run(top, {name}, options.filter) end)
+      return scope.end_run() and 1 or 0
+   end
+   local names = select_suites(options.suites)
+   local outcome
+   scope.begin_run()
+   if options.list then
+      print(table.concat(suites.list(top, names, options.filter), "\n"))
+      return 0
+   end
+   if (options.jobs or 1) > 1 and #names > 1 then
+      local argv = {arg[-1], arg[0], "--worker"}
+      if options.filter then
+         table.move({"--filter", options.filter}, 1, 2, #argv + 1, argv)
+      end
+      outcome = workers.run(argv, options.jobs, names)
+   else
+      outcome = suites.run(top, names, options.filter)
+      local late = scope.end_run()
+      if late then
+         io.write("FAILED after the run\n", late, "\n")
+         table.insert(outcome.failed, "after the run: " .. late:match "[^\n]*")
+      end
+   end
+   print_outcome(outcome)
+   return #outcome.failed == 0 and outcome.passed > 0 and 0 or 1
 end
 
 os.exit(main(), true)
