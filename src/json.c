@@ -338,6 +338,10 @@ bool json_push(lua_State *L, const char *text, size_t len, char *why, size_t why
     json_t **box;
     json_error_t error;
 
+    if (memchr(text, '\0', len) != NULL) { /* jansson would take it for the end */
+        snprintf(why, why_size, "a zero byte");
+        return false;
+    }
     luaL_checkstack(L, 8, "JSON");
     box = lua_newuserdatauv(L, sizeof *box, 0);                /* box */
     *box = NULL;
