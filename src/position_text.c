@@ -212,7 +212,7 @@ static bool read_paging(const char *word, const char *text, struct paging *p)
         return sscanf(text, "%" SCNu64 " %" SCNd64 " %" SCNd64, &p->xmax, &p->top,
                       &p->reached) == 3;
     if (strcmp(word, "reached") == 0)
-        return (p->reached_key = read_text(text)) != NULL;
+        return replace_text(text, &p->reached_key);
     if (strcmp(word, "given") == 0)
         return sscanf(text, "%" SCNx64 " %" SCNd64, &hash, &value) == 2 &&
                givens_add(&p->given, hash, value);
