@@ -12,8 +12,8 @@ SANITIZE ?=
 ROOMS_0 = err buf words utf8 hash clock log queue
 ROOMS_1 = db types
 ROOMS_2 = table horizon increment paging identity position position_text batch query query_stamps \
-	query_increment survey stamps standing census reads advance keyset capture spool outbox bell \
-	meaning reader
+	query_increment survey stamps standing census reads advance keyset blame capture spool outbox \
+	bell meaning reader
 ROOMS_3 = store forms slots known
 ROOMS_4 = pool script json cells row push copy link reshape bind_source bind_store bind_file \
 	bind_csv bind_child bind_db bind_lines bind_copy bind_host runtime
