@@ -118,8 +118,8 @@ function TestEncoding.test_bytes_that_are_no_text()
    db:exec "create table t (id int primary key, a text, b text); insert into t values (1, 'x', 'y')"
    local state = scope.dir "encoding" .. "/state.db"
    local function again()
-      return program.run {dsn = db, state = state, options = {"--once"},
-                          script = [[pgcdc.source {table = "t", deletes = true, on_change = print}]]}
+      return program.run {dsn = db, state = state, options = {"--once"}, script = [[
+         pgcdc.source {table = "t", deletes = true, on_change = print}]]}
    end
    lu.assertEquals(again().changes[1].key.id, 1)
    db:exec "insert into t values (2, 'x', 'y')"

@@ -10,8 +10,8 @@
 local random_types = {}
 
 local atoms = {
-   "a", "Z", "0", " ", "\t", "\n", "\r", "\b", "\f", "\v", "\\", "\\\\", '"', "'", "`", "\\N", "\\.",
-   "{", "}", ",", "(", ")", "[", "]", ":", "/", "<", "&", "%", "$1", "NULL", "null", "\\u0000",
+   "a", "Z", "0", " ", "\t", "\n", "\r", "\b", "\f", "\v", "\\", "\\\\", '"', "'", "`", "\\N",
+   "\\.", "{", "}", ",", "(", ")", "[", "]", ":", "/", "<", "&", "%", "$1", "NULL", "null", "\\u0000",
    "\1", "\2", "\14", "\27", "\31", "\127", "é", "ß", "\u{80}", "\u{85}", "\u{7FF}", "\u{800}", "漢",
    "\u{2028}", "\u{FEFF}", "\u{FFFD}", "\u{FFFF}", "🐘", "\u{10000}", "\u{10FFFF}",
 }
@@ -258,7 +258,8 @@ local function builtin(t, version)
       txid_snapshot = q(function() return snapshot(t) end),
       pg_node_tree = function()
          return ("(select proargdefaults from pg_proc where oid = '%s'::regprocedure)"):format(
-            t.one {"json_populate_record(anyelement,json,boolean)", "pg_terminate_backend(int,int8)"})
+            t.one {"json_populate_record(anyelement,json,boolean)",
+               "pg_terminate_backend(int,int8)"})
       end,
    }
    for _, kind in ipairs {"regproc", "regprocedure", "regoper", "regoperator", "regclass",
@@ -320,7 +321,8 @@ local function array_of(t, kind)
          end
          return list(t.rng:int(1, 5), item)
       end,
-      one_way = kind.one_way or kind.is_nested or kind.has_cast, loses = kind.loses or kind.loses_in_arrays,
+      one_way = kind.one_way or kind.is_nested or kind.has_cast,
+      loses = kind.loses or kind.loses_in_arrays,
       is_table = kind.is_table, is_array = true,
    }
 end
