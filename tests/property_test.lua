@@ -181,7 +181,7 @@ local function assert_same(from, to, t, other, expression)
 end
 
 local function run(options)
-   options.options = {"--once"}
+   options.options, options.deadline = {"--once"}, 120
    local result = program.run(options)
    lu.assertEquals(result.stderr:match "level=error.*", nil)
    lu.assertEquals(result.status, 0)
@@ -352,7 +352,7 @@ TestProperty.test_lua_gives_the_same_values = with_seed(function()
       conn:exec(("create view half_%s as select * from %s where id %% 2 = 0")
          :format(t.name, t.name))
    end
-   run {dsn = db, script = sources_of(list) .. give_back, deadline = 120}
+   run {dsn = db, script = sources_of(list) .. give_back}
    for _, t in ipairs(list) do
       local half = {name = "half_" .. t.name, columns = t.columns}
       assert_same(conn, conn, half, "copy_" .. t.name, as_jsonb)

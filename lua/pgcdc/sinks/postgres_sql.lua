@@ -32,7 +32,8 @@ local function expression(name, column, to)
       return name
    elseif vectors[to.type_name] and to.type_schema == "pg_catalog" then
       return ("CASE WHEN %s IS NOT NULL THEN (SELECT coalesce(pg_catalog.string_agg(e.v, ' '"
-         .. " ORDER BY e.n), '') FROM pg_catalog.json_array_elements_text(%s::json) WITH ORDINALITY e(v, n))"
+         .. " ORDER BY e.n), '') FROM pg_catalog.json_array_elements_text(%s::json)"
+         .. " WITH ORDINALITY e(v, n))"
          .. "::%s END"):format(name, name, to.type)
    elseif to.is_made_of_parts then
       return ("(SELECT x.v FROM pg_catalog.json_to_record(pg_catalog.json_build_object('v',"
