@@ -169,9 +169,8 @@ static int new_plan(lua_State *L)
 
 static void put_json(lua_State *L, struct buf *b)
 {
-    struct buf *scratch = &script_of(L)->scratch;
+    struct buf *scratch = script_scratch(L);
 
-    buf_clear(scratch);
     json_put(L, -1, scratch);
     json_check(L, scratch);
     field_escape(b, scratch->data, scratch->len);
@@ -245,10 +244,9 @@ static void push_side(lua_State *L, int table, int which)
 /* The document on top of the stack was decoded by the script: is it still what it was? */
 static bool is_changed(lua_State *L, const struct form *f, struct cells *c, size_t i)
 {
-    struct buf *b = &script_of(L)->scratch;
+    struct buf *b = script_scratch(L);
     size_t middle;
 
-    buf_clear(b);
     json_put(L, -1, b);
     middle = b->len;
     cells_push_field(L, f, c, i);

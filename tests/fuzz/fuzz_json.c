@@ -26,7 +26,7 @@ static void encode(lua_State *L, struct buf *b)
 static int run(lua_State *L)
 {
     const struct job *job = lua_touserdata(L, 1);
-    struct buf *b = &script_of(L)->scratch;
+    struct buf *b = script_scratch(L);
     char why[160] = "";
     const char *first;
     size_t len;
