@@ -8,6 +8,7 @@
 #include "capture.h"
 
 #include "advance.h"
+#include "blame.h"
 #include "census.h"
 #include "keyset.h"
 
@@ -106,6 +107,13 @@ const char *capture_table(const struct capture *c)
 bool capture_restore(struct capture *c, const struct position *kept)
 {
     return kept == NULL || standing_restore(&c->standing, kept);
+}
+
+void capture_blame(struct capture *c, struct db *db, struct err *e)
+{
+    const struct query q = reads_query(&c->standing);
+
+    blame_column(db, &q, c->standing.config->rls, e);
 }
 
 bool capture_is_in_snapshot(const struct capture *c)

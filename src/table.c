@@ -376,8 +376,12 @@ static bool sign(struct shape *s, struct err *e)
     struct buf b;
 
     buf_init(&b, BUF_SQL_MAX);
-    for (size_t i = 0; i < s->n_row; i++)
-        buf_printf(&b, "%s\t%s\n", s->columns[i].name, s->columns[i].type);
+    for (size_t i = 0; i < s->n_row; i++) {
+        field_escape(&b, s->columns[i].name, strlen(s->columns[i].name));
+        buf_putc(&b, '\t');
+        field_escape(&b, s->columns[i].type, strlen(s->columns[i].type));
+        buf_putc(&b, '\n');
+    }
     s->signature = buf_take(&b);
     return s->signature != NULL ? true : err_memory(e);
 }

@@ -39,7 +39,7 @@ struct shape {
     bool has_stamp; /* the table has the column of the triggers, see stamps.h */
     bool has_no_xid; /* what rows have for an xid is the value of the column that grows */
     size_t soft; /* the column that says that a row is deleted; SIZE_MAX: none */
-    char *signature; /* "name\ttype\n" for each column of the row */
+    char *signature; /* "name\ttype\n" for each column of the row, both with COPY's backslashes */
 };
 
 struct shape *shape_ref(struct shape *s);
