@@ -191,6 +191,7 @@ bool advance_page(struct standing *s, const struct page *page, bool *is_over, st
 {
     struct paging *g = &s->position.paging;
     const struct xidset nothing = { 0 };
+    bool is_first = g->reached_key == NULL;
     const struct increment_poll poll = {
         .xmax = g->xmax, .top = g->has_top ? &g->top : NULL, .lookback = lookback_of(s),
     };
@@ -205,9 +206,11 @@ bool advance_page(struct standing *s, const struct page *page, bool *is_over, st
         g->reached = page->last;
         g->reached_key = strdup(page->last_key.data);
     }
-    if ((!*is_over && g->reached_key == NULL) ||
-        !horizon_advance(&s->position.horizon, &s->survey.snapshot, &nothing,
-                         standing_durable_bound(s)))
+    if (!*is_over && g->reached_key == NULL)
+        return err_memory(e);
+    /* who was under way at the first page may have committed behind any page since */
+    if (is_first && !horizon_advance(&s->position.horizon, &s->survey.snapshot, &nothing,
+                                     standing_durable_bound(s)))
         return err_memory(e);
     if (!*is_over)
         return true;

@@ -90,7 +90,7 @@ struct table_facts {
     char *database; /* NULL until table_read_facts */
     char *schema, *name;
     bool is_tree; /* partitioned, or others inherit from it */
-    bool is_table; /* or partitioned: it can be locked */
+    bool is_lockable; /* a table or a view, with the tables under it */
     bool has_xmin; /* all its rows do */
     struct leaf_facts *leaves;
     size_t n_leaves;

@@ -6,6 +6,7 @@ local lu = require "luaunit"
 local program = require "program"
 local scope = require "scope"
 local stepping = require "stepping"
+local wait = require "wait"
 local watch = require "watch"
 
 local TestIncrementView = {}
@@ -127,6 +128,71 @@ function TestIncrementView.test_killed_in_the_middle()
       n = n + 1
    end
    lu.assertEquals(n, 12001)
+end
+
+-- A round of several pages takes as many snapshots. What commits between two of them, with a value
+-- that the pages before had passed, was lost: the last page's snapshot, not the first one's, said
+-- who had been under way. The view stops at a gate in its second page.
+function TestIncrementView.test_a_late_commit_between_two_pages()
+   local db = new_database [[create table t (id int primary key);
+      create function gate(id int) returns bool language plpgsql volatile as $$ begin
+         if id = 26000 then perform pg_advisory_xact_lock_shared(7); end if; return true;
+      end $$;
+      create view v as select id from t where gate(id);
+      insert into t values (1), (2), (3)]]
+   local poll = new_poll(db)
+   poll()
+   local gate, late = db:connect(), db:connect()
+   late:exec "begin; insert into t values (100)"
+   db:exec "insert into t select generate_series(20000, 31999)"
+   gate:exec "select pg_advisory_lock(7)"
+   local count = 0
+   local _, result = poll({}, function()
+      wait.until_(function()
+         return db:value "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+            == "1"
+      end, 30, "the gate")
+      late:exec "commit"
+      gate:exec "select pg_advisory_unlock(7)"
+   end)
+   for _, change in ipairs(result.changes) do
+      count = count + (change.op == "upsert" and 1 or 0)
+   end
+   lu.assertEquals(count, 12000)
+   lu.assertEquals(poll(), "upsert 100")
+end
+
+-- A view was not locked before its snapshot was taken, so that a table under it that was being
+-- rewritten looked empty: the round was over, and the pages that were due never came. The view stops
+-- at a gate in its first page, where the rewrite gets in line; that stops at a gate of its own.
+function TestIncrementView.test_a_rewrite_of_the_table_under_a_view()
+   local db = new_database [[create table t (id int primary key, n int);
+      create function gate(id int, at int, number int) returns int language plpgsql volatile as $$
+      begin
+         if id = at then perform pg_advisory_xact_lock_shared(number); end if; return id;
+      end $$;
+      create view v as select id from t where gate(id, 2500, 7) > 0;
+      insert into t select generate_series(1, 12000)]]
+   local poll = new_poll(db)
+   local gates, rewriter = db:connect(), db:connect()
+   local function wait_for_one(kind, what)
+      wait.until_(function()
+         return db:value(("select count(*) from pg_locks where locktype = '%s' and not granted")
+            :format(kind)) == "1"
+      end, 30, what)
+   end
+   gates:exec "select pg_advisory_lock(7), pg_advisory_lock(8)"
+   local _, result = poll({}, function()
+      wait_for_one("advisory", "the view's gate")
+      rewriter:send "alter table t alter n type bigint using gate(id, 1, 8)"
+      wait_for_one("relation", "the rewrite to get in line")
+      gates:exec "select pg_advisory_unlock(7)"
+      wait_for_one("advisory", "the rewrite's gate")
+      wait_for_one("relation", "the second page")
+      gates:exec "select pg_advisory_unlock(8)"
+      assert(rewriter:collect(30))
+   end)
+   lu.assertEquals(#result.changes, 12000)
 end
 
 -- start = "now": what is there is only learned.
