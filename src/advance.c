@@ -48,10 +48,10 @@ bool advance_wants_recheck(const struct standing *s)
         return false;
     if (i->column == NULL || i->is_rechecking)
         return true;
-    if (s->position.n_cuts > 0)
-        return false; /* what was cut was a window, and is to be finished as one */
     if (!reads_same_column(s))
         return true;
+    if (s->position.n_cuts > 0)
+        return false; /* what was cut was a window, and is best finished as one */
     return every > 0 && (now >= i->rechecked_ms + every || now < i->rechecked_ms ||
                          increment_is_full(i, s->survey.snapshot.xmax));
 }
