@@ -147,10 +147,16 @@ bool advance_begin_page(struct polled *p, struct standing *s, struct db *db, str
 {
     struct increment *i = &s->position.increment;
     struct paging *g = &s->position.paging;
+    const struct shape *shape = s->survey.shape;
     int64_t lookback = lookback_of(s);
 
     if (g->reached_key != NULL)
         return true;
+    for (size_t k = 0; k < shape->n_key; k++)
+        if (shape->columns[shape->key[k]].wants_to_json)
+            return err_set(e, ERR_REFUSED, "%s.%s: no page can begin behind a key of type %s: name "
+                           "other columns in pk", s->survey.table.schema, s->survey.table.name,
+                           shape->columns[shape->key[k]].type);
     if (i->column != NULL && !reads_same_column(s))
         return err_set(e, ERR_REFUSED, "%s.%s: the position goes by column \"%s\", of the type "
                        "that it had: forget it with --reset", s->survey.table.schema,
@@ -168,23 +174,38 @@ bool advance_begin_page(struct polled *p, struct standing *s, struct db *db, str
     return (i->column = strdup(s->config->column)) != NULL || err_memory(e);
 }
 
-bool advance_page_row(struct page *page, const struct standing *s, int64_t value,
-                      const char *fields, size_t len, bool *is_new)
+/* Is one of the fields of a key NULL? */
+static bool has_null(const char *key)
 {
-    uint64_t hash;
+    for (const char *f = key;; f++) {
+        size_t len = strcspn(f, "\t");
 
-    if (++page->n == PAGE_ROWS) {
-        page->last = value;
-        if (!shape_put_key(s->survey.shape, fields, len, &page->last_key))
+        if (field_is_null((struct field){ f, len }))
+            return true;
+        f += len;
+        if (*f == '\0')
             return false;
     }
+}
+
+bool advance_page_row(struct page *page, const struct standing *s, int64_t value,
+                      const char *fields, size_t len, uint64_t *hash, bool *is_new, struct err *e)
+{
+    buf_clear(&page->last_key);
+    if (!shape_put_key(s->survey.shape, fields, len, &page->last_key) ||
+        !paging_hash(fields, len, hash))
+        return err_memory(e);
+    if (has_null(page->last_key.data))
+        return err_set(e, ERR_REFUSED, "%s.%s: a row has NULL in its key, behind which no page can "
+                       "begin: name columns in pk that are never NULL, or leave such rows out by "
+                       "where", s->survey.table.schema, s->survey.table.name);
+    page->n++;
+    page->last = value;
     *is_new = true;
     if (value < s->position.increment.base)
         return true;
-    if (!paging_hash(fields, len, &hash))
-        return false;
-    *is_new = !givens_has(&s->position.paging.given, hash);
-    return !*is_new || givens_add(&page->fresh, hash, value);
+    *is_new = !givens_has(&s->position.paging.given, *hash);
+    return !*is_new || givens_add(&page->fresh, *hash, value) || err_memory(e);
 }
 
 bool advance_page(struct standing *s, const struct page *page, bool *is_over, struct err *e)

@@ -359,12 +359,11 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
         row.op = read.is_new ? OP_UPSERT : OP_READ;
         break;
     case READ_PAGE:
-        if (!advance_page_row(&s->page, &c->standing, read.value, p, (size_t)(end - p),
-                              &read.is_new))
-            return err_memory(e);
+        if (!advance_page_row(&s->page, &c->standing, read.value, p, (size_t)(end - p), &row.xid,
+                              &read.is_new, e))
+            return false;
         if (!read.is_new || c->standing.position.paging.is_silent)
             return true;
-        row.xid = (uint64_t)read.value;
         row.op = capture_is_in_snapshot(c) ? OP_READ : OP_UPSERT;
         break;
     case READ_POLL:

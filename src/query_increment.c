@@ -9,6 +9,7 @@
 #include <inttypes.h>
 
 #define DAY_US INT64_C(86400000000)
+#define FIRST_DAY (-2440588) /* of the types date and timestamp, 4714-11-24 BC */
 
 static void put_xmin(struct buf *b, const struct query *q)
 {
@@ -63,6 +64,8 @@ static void put_constant(struct buf *b, enum growth growth, int64_t n)
     int64_t days = n / DAY_US - (n % DAY_US < 0), us = n - days * DAY_US;
     static const char *const types[] = { "bigint", "bigint", "date", "timestamp", "timestamptz" };
 
+    if (growth >= GROWS_DATE && (growth == GROWS_DATE ? n : days) < FIRST_DAY)
+        n = INT64_MIN; /* a lookback may lead further back than there are dates */
     if (growth >= GROWS_DATE && (n == INT64_MAX || n == INT64_MIN)) {
         buf_printf(b, "'%sinfinity'::%s", n < 0 ? "-" : "", types[growth]);
         return;

@@ -301,6 +301,20 @@ function TestIncrement.test_without_rechecks()
    lu.assertEquals(poll(recheck), "upsert 2")
 end
 
+-- A lookback that leads behind the first date that there is begins there.
+function TestIncrement.test_a_long_lookback()
+   for _, name in ipairs {"date", "timestamp", "timestamptz"} do
+      local db = new_database(("create table t (id int primary key, at %s);"
+         .. "create index on t (at); insert into t values (1, '2020-01-01')"):format(name))
+      local poll = new_poll(db, {column = "at", lookback = 1e12})
+      lu.assertEquals(poll(), "read 1")
+      db:exec "insert into t values (2, '2020-01-02')"
+      lu.assertEquals(poll(), "upsert 2")
+      db:exec "insert into t values (3, '4713-01-01 BC')"
+      lu.assertEquals(poll(), "upsert 3", name)
+   end
+end
+
 function TestIncrement.test_soft_delete()
    local db = new_database [[create table t (id int primary key, gone_at timestamptz, v int);
       create index on t (v); insert into t values (1, null, 1), (2, null, 2)]]
