@@ -301,6 +301,36 @@ function TestIncrement.test_without_rechecks()
    lu.assertEquals(poll(recheck), "upsert 2")
 end
 
+-- What the lookback is for, as servers do it: a session that goes on with the values it took from
+-- a sequence long ago, and now() of a transaction that had no xid yet when others were seen.
+function TestIncrement.test_cached_sequences_and_now()
+   local db = new_database [[create sequence s cache 100;
+      create table t (id int primary key default nextval('s'), at timestamptz default now());
+      create index on t (at)]]
+   local by_id, by_time = new_poll(db, {lookback = false}),
+      new_poll(db, {lookback = false, column = "at"})
+   local one, two, slow = db:connect(), db:connect(), db:connect()
+   one:exec "insert into t default values"
+   by_id()
+   by_time()
+   two:exec "insert into t default values; insert into t default values"
+   slow:exec "begin; select now()"
+   two:exec "insert into t default values"
+   lu.assertEquals(by_id(), "upsert 101 102 103")
+   lu.assertEquals(by_time(), "upsert 101 102 103")
+   one:exec "insert into t default values"
+   lu.assertEquals(by_id(), "upsert 2")
+   lu.assertEquals(by_time(), "upsert 2")
+   slow:exec "insert into t default values; commit"
+   lu.assertEquals(by_id(), "upsert 201")
+   lu.assertEquals(by_time(), "upsert 201")
+   for _, poll in ipairs {by_id, by_time} do
+      local words, result = poll(recheck)
+      lu.assertEquals(words, "")
+      lu.assertNotStrContains(result.stderr, "the recheck found")
+   end
+end
+
 -- A lookback that leads behind the first date that there is begins there.
 function TestIncrement.test_a_long_lookback()
    for _, name in ipairs {"date", "timestamp", "timestamptz"} do
