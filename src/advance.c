@@ -217,9 +217,8 @@ bool advance_page(struct standing *s, const struct page *page, bool *is_over, st
         .xmax = g->xmax, .top = g->has_top ? &g->top : NULL, .lookback = lookback_of(s),
     };
 
-    for (size_t i = 0; i < page->fresh.n; i++)
-        if (!givens_add(&g->given, page->fresh.v[i].hash, page->fresh.v[i].value))
-            return err_memory(e);
+    if (!givens_merge(&g->given, &page->fresh))
+        return err_memory(e);
     free(g->reached_key);
     g->reached_key = NULL;
     *is_over = page->n < PAGE_ROWS;

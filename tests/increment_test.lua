@@ -263,7 +263,8 @@ function TestIncrement.test_a_recheck_behind_a_window_that_was_cut()
       db:exec "begin; insert into t values (2, 2), (4000, 4000), (4001, 4001), (3, 3); commit"
       lu.assertEquals(stop_at(db, state, 4000, by), "upsert 4000", case)
       if case == "attach" then
-         db:exec "insert into t2 values (7, 7, 2); alter table t attach partition t2 for values in (2)"
+         db:exec [[insert into t2 values (7, 7, 2);
+            alter table t attach partition t2 for values in (2)]]
          lu.assertEquals(stop_at(db, state, nil, by), "upsert 7 1 2 3 4001", case)
       elseif case == "trigger" then
          stepping.trigger(db, "install", {pk = "id"})
