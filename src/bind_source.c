@@ -51,8 +51,14 @@ static void copy_list(lua_State *L, const char *name, char ***list, size_t *n)
         if (*list == NULL)
             luaL_error(L, "out of memory");
         for (lua_Unsigned i = 1; i <= count; i++) {
+            size_t len;
+            const char *text;
+
             lua_rawgeti(L, -1, (lua_Integer)i);
-            (*list)[*n] = strdup(luaL_checkstring(L, -1));
+            text = luaL_checklstring(L, -1, &len);
+            if (strlen(text) != len)
+                luaL_error(L, "a name in '%s' holds a zero byte", name);
+            (*list)[*n] = strdup(text);
             if ((*list)[*n] == NULL)
                 luaL_error(L, "out of memory");
             (*n)++;
