@@ -169,7 +169,7 @@ bool table_read_name(struct table_facts *t, const struct db_rows *r, const char 
     t->oid = (uint32_t)db_rows_u64(r, 0, R_OID);
     t->schema = strdup(db_rows_text(r, 0, R_SCHEMA));
     t->name = strdup(db_rows_text(r, 0, R_NAME));
-    t->is_table = strchr("rp", *db_rows_text(r, 0, R_KIND)) != NULL;
+    t->is_lockable = strchr("rpv", *db_rows_text(r, 0, R_KIND)) != NULL;
     if (t->schema != NULL && t->name != NULL)
         return check_relation(t, r, by_value, rls, e);
     table_fini(t);
