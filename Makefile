@@ -12,8 +12,8 @@ SANITIZE ?=
 ROOMS_0 = err buf words utf8 hash clock log queue
 ROOMS_1 = db types
 ROOMS_2 = table horizon increment paging identity position position_text batch query query_stamps \
-	query_increment survey stamps standing census reads advance keyset capture spool outbox bell \
-	meaning reader
+	query_increment survey stamps standing census reads advance keyset blame capture spool outbox \
+	bell meaning reader
 ROOMS_3 = store forms slots image known
 ROOMS_4 = pool sandbox script json cells row push copy link reshape bind_source bind_store \
 	bind_file bind_csv bind_child bind_db bind_lines bind_copy bind_host runtime
@@ -42,6 +42,7 @@ help:
 	@echo "make test SUITES=    some of the tests, such as SUITES='values json'; JOBS= at a time"
 	@echo "make soak SECONDS=   the exactness test for longer"
 	@echo "make sweep STRIDE=   break the program at every STRIDE-th step"
+	@echo "make fuzz SECONDS=   inputs that are made up, under sanitizers"
 	@echo "make bench ROWS=     measure speed and memory"
 	@echo "make lint            layering, warnings as errors, luacheck"
 	@echo "make asan | tsan     the tests under the sanitizers"
@@ -77,6 +78,9 @@ SABOTEUR = $(BUILD)/tests/saboteur.o
 SABOTAGED = $(PROGRAM)-sabotaged
 UNIT = $(BUILD)/tests/unit
 UNIT_SOURCES = $(wildcard tests/unit/*.c)
+REPLAY = $(BUILD)/tests/replay
+FUZZ_SOURCES = $(wildcard tests/fuzz/*.c)
+FUZZ_FLAGS = -Isrc -DFUZZ_TOP='"$(CURDIR)"'
 IN_TEST = TMPDIR="$$(tests/tmpdir.sh)" PGCDC_LUA="$(CURDIR)/$(PROGRAM)"
 SUITES ?=
 JOBS ?= $(shell n=$$(nproc); echo $$((n > 4 ? 4 : n)))
@@ -92,7 +96,7 @@ demo:
 	@$(MAKE) --no-print-directory $(PROGRAM) $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/demo.lua
 
-test: $(PROGRAM) $(MUTANTS) $(SABOTAGED) $(UNIT) $(NATIVE)
+test: $(PROGRAM) $(MUTANTS) $(SABOTAGED) $(UNIT) $(REPLAY) $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/run.lua --jobs $(JOBS) $(SUITES)
 
 soak: $(PROGRAM) $(MUTANTS) $(NATIVE)
@@ -118,6 +122,13 @@ $(UNIT): $(UNIT_SOURCES) $(OBJECTS) $(wildcard tests/unit/*.h)
 	@mkdir -p $(@D)
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS) -Isrc -o $@ $(UNIT_SOURCES) \
 		$(filter-out %/main.o,$(OBJECTS)) $(LDLIBS_ALL)
+
+# The fuzzer's targets, to run on files.
+$(REPLAY): $(FUZZ_SOURCES) $(OBJECTS) tests/fuzz/fuzz.h
+	@echo "cc   $@"
+	@mkdir -p $(@D)
+	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS) $(FUZZ_FLAGS) -DFUZZ_REPLAY -o $@ \
+		$(FUZZ_SOURCES) $(filter-out %/main.o,$(OBJECTS)) $(LDLIBS_ALL)
 
 # The program with another capture rule, for a test that must find it out.
 $(PROGRAM)-%: $(BUILD)/horizon_%.o $(OBJECTS) | $(HOME_LINKS)
@@ -184,6 +195,23 @@ tsan:
 		OPTIMIZE=-O1 SANITIZE=-fsanitize=thread || status=1; \
 	$(FINDINGS)
 
+# The targets of tests/fuzz, each with inputs that the fuzzer makes up, beginning with those of its
+# corpus. What it finds stays in build/fuzz.
+fuzz: BUILD = build/fuzz
+fuzz: SECONDS = 60
+fuzz:
+	@tests/setup.sh fuzz
+	@$(MAKE) --no-print-directory $(BUILD)/fuzz BUILD=$(BUILD) CC=clang \
+		CPPFLAGS=-U_FORTIFY_SOURCE OPTIMIZE="-O1 -fno-omit-frame-pointer" SANITIZE="$(FUZZED)"
+	@$(IN_TEST) tests/fuzz/run.sh $(BUILD) $(SECONDS)
+
+FUZZED = -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+
+$(BUILD)/fuzz: $(FUZZ_SOURCES) $(OBJECTS) tests/fuzz/fuzz.h
+	@echo "link $@"
+	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS) -fsanitize=fuzzer $(FUZZ_FLAGS) -o $@ \
+		$(FUZZ_SOURCES) $(filter-out %/main.o,$(OBJECTS)) $(LDLIBS_ALL)
+
 valgrind: $(PROGRAM) $(NATIVE)
 	@PGCDC_TEST_SLOW=20 PGCDC_TEST_WRAPPER="valgrind -q --error-exitcode=99 --leak-check=full" \
 		$(IN_TEST) lua5.4 tests/run.lua $(or $(SUITES),install)
@@ -218,5 +246,5 @@ dist: | $(BUILD)
 clean:
 	@rm -rf build
 
-.PHONY: all asan bench check clean cover demo dist help install lint native soak sweep test tsan \
-	uninstall valgrind
+.PHONY: all asan bench check clean cover demo dist fuzz help install lint native soak sweep test \
+	tsan uninstall valgrind

@@ -152,9 +152,9 @@ static bool read_row(struct known *k, sqlite3_stmt *st, struct known_row *r, str
     r->now.form = (uint32_t)sqlite3_column_int64(st, 8);
     r->now.row = read_slice(st, 9);
     r->older = read_slice(st, 10);
-    if (r->key.p == NULL || (int32_t)sqlite3_column_int64(st, 6) != sum_row(r))
-        return store_damaged(k->store, "rows", e);
-    return true;
+    return (r->id >= 1 && r->id <= UINT32_MAX && r->key.p != NULL && /* see struct slot */
+            (int32_t)sqlite3_column_int64(st, 6) == sum_row(r)) ||
+           store_damaged(k->store, "rows", e);
 }
 
 /* Copies what <r> points to, since a write may change what SQLite has handed out. */

@@ -336,6 +336,7 @@ static bool poll_step(struct source *s, struct db **db, bool *had_rows, struct e
         bool was_held = capture_is_held(s->capture);
 
         capture_abort(s->capture, *db);
+        capture_blame(s->capture, *db, e);
         /* a transaction that cannot be ended, in a COPY, must not wait for the host */
         db_close(*db);
         *db = NULL;
