@@ -41,6 +41,7 @@ help:
 	@echo "make demo            the same, then show changes arriving for ten seconds"
 	@echo "make test SUITES=    some of the tests, such as SUITES='values json'; JOBS= at a time"
 	@echo "make soak SECONDS=   the exactness test for longer"
+	@echo "make sweep STRIDE=   break the program at every STRIDE-th step"
 	@echo "make fuzz SECONDS=   inputs that are made up, under sanitizers"
 	@echo "make bench ROWS=     measure speed and memory"
 	@echo "make lint            layering, warnings as errors, luacheck"
@@ -73,6 +74,8 @@ $(HOME_LINKS): | $(BUILD)
 NATIVE = build/tests/native.so
 NATIVE_SOURCES = $(wildcard tests/support/native*.c)
 MUTANTS = $(patsubst tests/mutants/horizon_%.c,$(PROGRAM)-%,$(wildcard tests/mutants/*.c))
+SABOTEUR = $(BUILD)/tests/saboteur.o
+SABOTAGED = $(PROGRAM)-sabotaged
 UNIT = $(BUILD)/tests/unit
 UNIT_SOURCES = $(wildcard tests/unit/*.c)
 REPLAY = $(BUILD)/tests/replay
@@ -93,7 +96,7 @@ demo:
 	@$(MAKE) --no-print-directory $(PROGRAM) $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/demo.lua
 
-test: $(PROGRAM) $(MUTANTS) $(UNIT) $(REPLAY) $(NATIVE)
+test: $(PROGRAM) $(MUTANTS) $(SABOTAGED) $(UNIT) $(REPLAY) $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/run.lua --jobs $(JOBS) $(SUITES)
 
 soak: $(PROGRAM) $(MUTANTS) $(NATIVE)
@@ -136,6 +139,20 @@ $(BUILD)/horizon_%.o: tests/mutants/horizon_%.c | $(BUILD)
 	@echo "cc   $<"
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
+# The program, with somebody between it and everything that can fail.
+$(SABOTEUR): tests/support/saboteur.c | $(BUILD)
+	@echo "cc   $<"
+	@mkdir -p $(@D)
+	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -O1 -fno-builtin -U_FORTIFY_SOURCE -c -o $@ $<
+
+$(SABOTAGED): $(SABOTEUR) $(OBJECTS) | $(HOME_LINKS)
+	@echo "link $@"
+	@objcopy --redefine-sym malloc=lua_malloc --redefine-sym realloc=lua_realloc \
+		$(BUILD)/pool.o $(SABOTEUR:.o=_pool.o)
+	@$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $(SABOTEUR) $(SABOTEUR:.o=_pool.o) \
+		$(filter-out %/pool.o,$(OBJECTS)) $(LDLIBS_ALL) \
+		$$(nm -u $(SABOTEUR) | sed -n 's/.* __real_/-Wl,--wrap=/p')
+
 .SECONDARY: $(MUTANTS:$(PROGRAM)-%=$(BUILD)/horizon_%.o)
 
 -include $(MUTANTS:$(PROGRAM)-%=$(BUILD)/horizon_%.d)
@@ -158,6 +175,17 @@ asan:
 		OPTIMIZE="-O1 -fno-omit-frame-pointer" \
 		SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all" || status=1; \
 	$(FINDINGS)
+
+# Every step in turn is STRIDE=1, and takes hours; a part is SUITES="--filter sqlite sabotage_fail".
+STRIDE ?= 29
+
+sweep: BUILD = build/asan
+sweep:
+	@export ASAN_OPTIONS=exitcode=99 UBSAN_OPTIONS=exitcode=99:print_stacktrace=1; \
+	PGCDC_SWEEP=$(STRIDE) PGCDC_TEST_SLOW=5 $(MAKE) $(WATCHED) BUILD=$(BUILD) CC="$(WATCHER)" \
+		OPTIMIZE="-O1 -fno-omit-frame-pointer" \
+		SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all" \
+		SUITES="$(or $(SUITES),sabotage_kill sabotage_fail power_loss)"
 
 tsan: BUILD = build/tsan
 tsan:
@@ -218,5 +246,5 @@ dist: | $(BUILD)
 clean:
 	@rm -rf build
 
-.PHONY: all asan bench check clean cover demo dist fuzz help install lint native soak test tsan \
-	uninstall valgrind
+.PHONY: all asan bench check clean cover demo dist fuzz help install lint native soak sweep test \
+	tsan uninstall valgrind
