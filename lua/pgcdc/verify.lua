@@ -7,8 +7,8 @@
 -- memory is bounded too. All of it is read in one snapshot for each side.
 --
 -- The mirror of a table that is being written is always a little behind. So rows that differ are
--- looked at again, by key, a few times. A row counts if all the while its copy stayed as it was, and
--- is nothing that the source has been. A copy that moves is on its way; that is told, but is no
+-- looked at again, by key, a few times. A row counts if all the while its copy stayed as it was,
+-- and is nothing that the source has been. A copy that moves is on its way; that is told, but is no
 -- difference.
 
 local raw = require "pgcdc.raw"
