@@ -40,6 +40,7 @@ help:
 	@echo "make demo            the same, then show changes arriving for ten seconds"
 	@echo "make test SUITES=    some of the tests, such as SUITES='values json'; JOBS= at a time"
 	@echo "make soak SECONDS=   the exactness test for longer"
+	@echo "make load SECONDS= LOAD_ROWS=   much work: pgbench for so long, tables of so many rows"
 	@echo "make bench ROWS=     measure speed and memory"
 	@echo "make lint            layering, warnings as errors, luacheck"
 	@echo "make asan | tsan     the tests under the sanitizers"
@@ -78,6 +79,7 @@ SUITES ?=
 JOBS ?= $(shell n=$$(nproc); echo $$((n > 4 ? 4 : n)))
 ROWS ?= 2000000
 SECONDS ?= 600
+LOAD_ROWS ?= 20000000
 
 check:
 	@tests/setup.sh
@@ -93,6 +95,11 @@ test: $(PROGRAM) $(MUTANTS) $(UNIT) $(NATIVE)
 
 soak: $(PROGRAM) $(MUTANTS) $(NATIVE)
 	@$(IN_TEST) PGCDC_SOAK_SECONDS=$(SECONDS) lua5.4 tests/run.lua exact
+
+# Big files go to a disk, not to memory.
+load: $(PROGRAM) $(NATIVE)
+	@TMPDIR="$${TMPDIR:-/var/tmp}" PGCDC_LUA="$(CURDIR)/$(PROGRAM)" PGCDC_LOAD_SECONDS=$(SECONDS) \
+		PGCDC_LOAD_ROWS=$(LOAD_ROWS) lua5.4 tests/run.lua load
 
 bench: $(PROGRAM) $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/bench/bench.lua $(ROWS)
@@ -189,5 +196,5 @@ dist: | $(BUILD)
 clean:
 	@rm -rf build
 
-.PHONY: all asan bench check clean cover demo dist help install lint native soak test tsan \
+.PHONY: all asan bench check clean cover demo dist help install lint load native soak test tsan \
 	uninstall valgrind
