@@ -11,11 +11,12 @@ SANITIZE ?=
 # The rooms of src/ in dependency order: each includes only what stands before it.
 ROOMS_0 = err buf words utf8 hash clock log queue
 ROOMS_1 = db types
-ROOMS_2 = table horizon identity position position_text batch query query_stamps survey stamps \
-	standing census reads keyset capture spool outbox bell meaning reader
-ROOMS_3 = store forms slots known
-ROOMS_4 = pool script json cells row push copy link reshape bind_source bind_store bind_file \
-	bind_csv bind_child bind_db bind_lines bind_copy bind_host runtime
+ROOMS_2 = table horizon increment paging identity position position_text batch query query_stamps \
+	query_increment survey stamps standing census reads advance keyset capture spool outbox bell \
+	meaning reader
+ROOMS_3 = store forms slots image known
+ROOMS_4 = pool sandbox script json cells row push copy link reshape bind_source bind_store \
+	bind_file bind_csv bind_child bind_db bind_lines bind_copy bind_host runtime
 ROOMS_5 = output progress ledger tracked gone host listing main
 ROOMS = $(ROOMS_0) $(ROOMS_1) $(ROOMS_2) $(ROOMS_3) $(ROOMS_4) $(ROOMS_5)
 

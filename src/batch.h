@@ -74,6 +74,7 @@ struct batch {
     size_t n_rows, cap_rows;
     bool is_snapshot;       /* rows of a snapshot range, else of a poll */
     bool is_ordered;        /* rows come by xid and key: a poll may stop at any of them */
+    bool is_recheck;        /* see increment.h */
     bool has_hashes;        /* in front of each row's bytes stands the hash of its key */
     uint64_t reads;         /* as in the position */
     uint32_t leaf, end;     /* of a snapshot range: the relation's oid, the block behind it */

@@ -188,9 +188,8 @@ static void put_escaped(struct buf *b, const char *s, size_t len)
 
 static void put_json(lua_State *L, struct buf *b)
 {
-    struct buf *scratch = &script_of(L)->scratch;
+    struct buf *scratch = script_scratch(L);
 
-    buf_clear(scratch);
     json_put(L, -1, scratch);
     json_check(L, scratch);
     put_escaped(b, scratch->data, scratch->len);
@@ -260,10 +259,9 @@ static void push_side(lua_State *L, int table, int which)
 /* The document on top of the stack was decoded by the script: is it still what it was? */
 static bool is_changed(lua_State *L, const struct form *f, struct cells *c, size_t i)
 {
-    struct buf *b = &script_of(L)->scratch;
+    struct buf *b = script_scratch(L);
     size_t middle;
 
-    buf_clear(b);
     json_put(L, -1, b);
     middle = b->len;
     cells_push_field(L, f, c, i);

@@ -53,10 +53,10 @@ static void find_row(lua_State *L)
 /* The members of the row's JSON: valid until the scratch buffer is used again. */
 static const char *open_row(lua_State *L)
 {
-    struct buf *b = &script_of(L)->scratch;
+    struct buf *b;
 
     find_row(L);
-    buf_clear(b);
+    b = script_scratch(L);
     json_put(L, 1, b);
     if (b->data[0] != '{')
         luaL_error(L, "csv: a value must be a change, or a table with named fields");

@@ -185,10 +185,9 @@ static void add(lua_State *L, struct file *f, const char *text, size_t len)
 static int file_put(lua_State *L)
 {
     struct file *f = file_at(L);
-    struct buf *b = &script_of(L)->scratch;
+    struct buf *b = script_scratch(L);
 
     luaL_checkany(L, 2);
-    buf_clear(b);
     json_put(L, 2, b);
     buf_putc(b, '\n');
     json_check(L, b);

@@ -16,10 +16,9 @@
 
 static int encode(lua_State *L)
 {
-    struct buf *b = &script_of(L)->scratch;
+    struct buf *b = script_scratch(L);
 
     luaL_checkany(L, 1);
-    buf_clear(b);
     json_put(L, 1, b);
     lua_pushlstring(L, b->data, b->len);
     return 1;
@@ -46,9 +45,8 @@ static void read_field(lua_State *L, struct log_field *f)
     f->raw = lua_isboolean(L, -1) ||
              (lua_type(L, -1) == LUA_TNUMBER && isfinite(lua_tonumber(L, -1)));
     if (lua_istable(L, -1)) {
-        struct buf *b = &script_of(L)->scratch;
+        struct buf *b = script_scratch(L);
 
-        buf_clear(b);
         json_put(L, -1, b);
         lua_pushlstring(L, b->data, b->len);
     } else {
@@ -64,6 +62,7 @@ static int compare_fields(const void *a, const void *b)
     return strcmp(x->key, y->key);
 }
 
+/* Upvalue 1: pairs, whatever a script makes of its own. */
 static int log_message(lua_State *L)
 {
     static const char *const levels[] = { "error", "warn", "info", "debug", NULL };
@@ -77,7 +76,7 @@ static int log_message(lua_State *L)
         return 0;
     lua_settop(L, 3);
     if (lua_istable(L, 3)) {
-        lua_getglobal(L, "pairs");
+        lua_pushvalue(L, lua_upvalueindex(1));
         lua_pushvalue(L, 3);
         lua_call(L, 1, 3);                                     /* next state key */
         luaL_checkstack(L, 3 * MAX_FIELDS, "fields");
@@ -200,6 +199,13 @@ static int nap(lua_State *L)
     return 1;
 }
 
+/* clock_anew(): what is called now has the whole time of a handler call. */
+static int clock_anew(lua_State *L)
+{
+    script_start_clock(script_of(L));
+    return 0;
+}
+
 static int nearest(lua_State *L)
 {
     const char *word = luaL_checkstring(L, 1), *found;
@@ -243,18 +249,18 @@ static int hook(lua_State *L)
  * position and before it sleeps. */
 static int print(lua_State *L)
 {
-    struct buf *b = &script_of(L)->scratch;
+    struct buf *b;
     int n = lua_gettop(L);
 
     for (int i = 1; i <= n; i++) {
         if (json_class_at(L, i) != NULL) { /* a change, without the detour */
-            buf_clear(b);
+            b = script_scratch(L);
             json_put(L, i, b);
         } else {
             size_t len;
             const char *s = luaL_tolstring(L, i, &len);
 
-            buf_clear(b);
+            b = script_scratch(L);
             buf_add(b, s, len);
             lua_pop(L, 1);
         }
@@ -270,16 +276,20 @@ static int print(lua_State *L)
 void bind_host(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        { "encode", encode }, { "decode", decode }, { "log", log_message }, { "stop", stop },
+        { "encode", encode }, { "decode", decode }, { "stop", stop },
         { "usage", usage }, { "refuse", refuse }, { "fail", fail }, { "try", try },
         { "where", where }, { "place", place }, { "traceback", traceback },
         { "nearest", nearest }, { "now", now }, { "sleep", nap }, { "hook", hook },
+        { "clock_anew", clock_anew },
         { NULL, NULL },
     };
     const struct script *s = script_of(L);
 
     lua_register(L, "print", print);
     luaL_setfuncs(L, functions, 0);
+    lua_getglobal(L, "pairs");
+    lua_pushcclosure(L, log_message, 1);
+    lua_setfield(L, -2, "log");
     lua_pushliteral(L, PGCDC_VERSION);
     lua_setfield(L, -2, "version");
     lua_pushstring(L, s->o.dsn);

@@ -121,7 +121,7 @@ static void spill(lua_State *L, struct lines *s)
 
 static bool send_file(lua_State *L, struct lines *s, struct db *db, struct err *e)
 {
-    struct buf *b = &script_of(L)->scratch;
+    struct buf *b = script_scratch(L);
     off_t at = 0;
 
     while (at < s->in_file) {

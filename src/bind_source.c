@@ -51,8 +51,14 @@ static void copy_list(lua_State *L, const char *name, char ***list, size_t *n)
         if (*list == NULL)
             luaL_error(L, "out of memory");
         for (lua_Unsigned i = 1; i <= count; i++) {
+            size_t len;
+            const char *text;
+
             lua_rawgeti(L, -1, (lua_Integer)i);
-            (*list)[*n] = strdup(luaL_checkstring(L, -1));
+            text = luaL_checklstring(L, -1, &len);
+            if (strlen(text) != len)
+                luaL_error(L, "a name in '%s' holds a zero byte", name);
+            (*list)[*n] = strdup(text);
             if ((*list)[*n] == NULL)
                 luaL_error(L, "out of memory");
             (*n)++;
@@ -62,14 +68,19 @@ static void copy_list(lua_State *L, const char *name, char ***list, size_t *n)
     lua_pop(L, 1);
 }
 
-static int64_t ms_field(lua_State *L, const char *name)
+static lua_Number number_field(lua_State *L, const char *name)
 {
-    lua_Number seconds;
+    lua_Number n;
 
     lua_getfield(L, 1, name);
-    seconds = luaL_checknumber(L, -1);
+    n = luaL_checknumber(L, -1);
     lua_pop(L, 1);
-    return (int64_t)(seconds * 1000 + 0.5);
+    return n;
+}
+
+static int64_t ms_field(lua_State *L, const char *name)
+{
+    return (int64_t)(number_field(L, name) * 1000 + 0.5);
 }
 
 static bool flag_field(lua_State *L, const char *name)
@@ -132,6 +143,9 @@ static int declare(lua_State *L)
     copy_list(L, "columns", &d->config->columns, &d->config->n_columns);
     copy_list(L, "pk", &d->config->pk, &d->config->n_pk);
     d->config->capture = capture_field(L);
+    d->config->column = copy_field(L, "column");
+    d->config->lookback = number_field(L, "lookback");
+    d->config->recheck_ms = ms_field(L, "recheck");
     read_start(L, d->config);
     d->config->interval_min_ms = ms_field(L, "interval_min");
     d->config->interval_max_ms = ms_field(L, "interval_max");

@@ -3,6 +3,7 @@
 #include "bind_store.h"
 
 #include "bind_source.h"
+#include "json.h"
 #include "position_text.h"
 
 #include <lauxlib.h>
@@ -38,24 +39,51 @@ static int throw_cause(lua_State *L)
     return lua_error(L);
 }
 
+static void put_slice(struct buf *b, struct slice text)
+{
+    buf_add(b, &text.len, sizeof text.len);
+    buf_add(b, text.p, text.len);
+}
+
+/* Pushes what put_slice wrote at <p>. Returns what stands behind it. */
+static const char *push_text(lua_State *L, const char *p)     /* [-0, +1] */
+{
+    size_t len;
+
+    memcpy(&len, p, sizeof len);
+    lua_pushlstring(L, p + sizeof len, len);
+    return p + sizeof len + len;
+}
+
+/* The records are read to their end before Lua allocates: the collector may run then, and a
+ * finalizer may ask for others. */
 static int kept(lua_State *L)
 {
     struct script *s = script_of(L);
     const char *kind = luaL_checkstring(L, 1), *name = luaL_checkstring(L, 2);
+    struct buf *b = script_scratch(L);
     struct record r;
 
+    if (s->o.state != NULL) {
+        if (!bind_store_open(s, &s->cause) || !store_find(s->store, kind, name, &s->cause))
+            return throw_cause(L);
+        while (store_next(s->store, &r, &s->cause)) {
+            put_slice(b, r.key);
+            put_slice(b, r.value);
+        }
+        if (s->cause.code != ERR_NONE)
+            return throw_cause(L);
+        json_check(L, b);
+    }
     lua_settop(L, 2);
     lua_createtable(L, 0, 0);                                  /* kind name values */
-    if (s->o.state == NULL)
-        return 1;
-    if (!bind_store_open(s, &s->cause) || !store_find(s->store, kind, name, &s->cause))
-        return throw_cause(L);
-    while (store_next(s->store, &r, &s->cause)) {
-        lua_pushlstring(L, r.key.p, r.key.len); /* should it throw: the next store_find recovers */
-        lua_pushlstring(L, r.value.p, r.value.len);
+    for (size_t at = 0; at < b->len; ) {
+        const char *p = push_text(L, b->data + at);
+
+        at = (size_t)(push_text(L, p) - b->data);
         lua_rawset(L, 3);
     }
-    return s->cause.code == ERR_NONE ? 1 : throw_cause(L);
+    return 1;
 }
 
 /* Field <i> of the list on top of the stack, as text that stays there: [-0, +1] */

@@ -7,16 +7,13 @@
  * SPDX-License-Identifier: MIT */
 #include "capture.h"
 
+#include "advance.h"
 #include "census.h"
 #include "keyset.h"
-#include "reads.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define RANGE_BLOCKS 1024 /* 8 MB of table at a time, */
-#define FIRST_BLOCKS 64   /* but little at first and at last, when only one side is at work */
 
 /* What is under way between capture_begin and the end of capture_next. */
 struct step {
@@ -27,8 +24,8 @@ struct step {
     bool is_finished;        /* the last batch was made */
     bool is_start;           /* reads no row: only gives the host a position to start from */
     struct batch *batch;     /* being filled */
-    struct xidset delivered; /* xids delivered by this poll */
-    struct xidset baseline;  /* start = "now", a switch: xids that are there already */
+    struct polled polled;
+    struct page page;
     bool has_new_leaves;
     size_t next_leaf;        /* the leaves before it in the survey are known, or were read */
     struct keyset done;      /* rows of a range that were delivered before */
@@ -51,8 +48,9 @@ static void drop_step(struct capture *c)
     struct step *s = &c->step;
 
     batch_free(s->batch);
-    xidset_fini(&s->delivered);
-    xidset_fini(&s->baseline);
+    polled_fini(&s->polled);
+    givens_fini(&s->page.fresh);
+    buf_fini(&s->page.last_key);
     keyset_fini(&s->done);
     buf_fini(&s->key);
     buf_fini(&s->out_key);
@@ -60,6 +58,7 @@ static void drop_step(struct capture *c)
     *s = (struct step){ .is_finished = true };
     buf_init(&s->key, SIZE_MAX / 2);
     buf_init(&s->out_key, SIZE_MAX / 2);
+    buf_init(&s->page.last_key, SIZE_MAX / 2);
 }
 
 struct capture *capture_new(const struct source_config *config, size_t number)
@@ -121,8 +120,10 @@ bool capture_has_polled(const struct capture *c)
 
 bool capture_is_held(const struct capture *c)
 {
-    return c->step.reads.what == READ_RANGE || c->step.has_new_leaves || c->step.reads.is_switch ||
-           c->census.is_wanted;
+    const struct reads *r = &c->step.reads;
+
+    return r->what == READ_RANGE || r->what == READ_PAGE || c->step.has_new_leaves ||
+           r->is_switch || c->census.is_wanted;
 }
 
 bool capture_owes_census(const struct capture *c)
@@ -137,54 +138,32 @@ bool capture_answer(struct capture *c, bool is_answered, const unsigned char *as
 
 /* ---- ranges of the snapshot ---- */
 
-static uint32_t range_length(const struct leaf *leaf)
-{
-    uint32_t left = leaf->blocks - leaf->next;
-    uint32_t half = (leaf->next < left ? leaf->next : left) / 2;
-
-    half = half < FIRST_BLOCKS ? FIRST_BLOCKS : half > RANGE_BLOCKS ? RANGE_BLOCKS : half;
-    return half < left ? half : left;
-}
-
 static bool begin_range(struct capture *c, struct err *e)
 {
-    const struct position *p = &c->standing.position;
+    const struct done_keys *done = &c->standing.position.done;
     struct step *s = &c->step;
 
     if (!standing_check_leaves(&c->standing, e))
         return false;
-    for (size_t i = 0; i < p->n_leaves; i++) {
-        const struct leaf *leaf = &p->leaves[i];
-
-        if (leaf->next >= leaf->blocks)
-            continue;
-        s->reads.what = READ_RANGE;
-        s->reads.leaf = leaf->oid;
-        s->reads.end = leaf->next + range_length(leaf);
-        return p->done.keys == NULL || p->done.leaf != leaf->oid ||
-               keyset_init(&s->done, p->done.keys) || err_memory(e);
-    }
-    return true;
+    return !advance_begin_range(&c->standing.position, &s->reads) || done->keys == NULL ||
+           done->leaf != s->reads.leaf || keyset_init(&s->done, done->keys) || err_memory(e);
 }
 
-static void finish_range(struct capture *c)
+/* Where rows have no xids a round of pages is the snapshot, and each poll. */
+static bool begin_page(struct capture *c, struct db *db, struct err *e)
 {
-    struct position *p = &c->standing.position;
-    const struct reads *r = &c->step.reads;
-    struct leaf *leaf = r->what == READ_RANGE ? position_leaf(p, r->leaf) : NULL;
-
-    if (leaf != NULL) {
-        leaf->next = c->step.reads.end;
-        if (p->done.leaf == leaf->oid && p->done.end <= leaf->next)
-            position_forget_done(p);
-    }
-    for (size_t i = 0; i < p->n_leaves; i++)
-        if (p->leaves[i].next < p->leaves[i].blocks)
-            return;
-    p->phase = PHASE_POLL;
+    c->has_polled = false;
+    c->step.reads.what = READ_PAGE;
+    return advance_begin_page(&c->step.polled, &c->standing, db, e);
 }
 
 /* ---- polls ---- */
+
+/* The COPY that a poll ends with. */
+static int what_polls(const struct capture *c)
+{
+    return reads_values(&c->standing) && !c->step.reads.is_recheck ? READ_WINDOW : READ_POLL;
+}
 
 static void begin_poll(struct capture *c)
 {
@@ -194,61 +173,20 @@ static void begin_poll(struct capture *c)
         if (position_leaf(&c->standing.position, t->leaves[i].oid) == NULL)
             c->step.has_new_leaves = true;
     census_begin(&c->census, c->standing.config, &c->standing.position, t);
-    c->step.reads.is_switch = reads_by_trigger(&c->standing) && !reads_stamps(&c->standing);
-    c->step.reads.what = c->step.has_new_leaves ? READ_LEAF : READ_POLL;
+    c->step.reads.is_recheck = reads_values(&c->standing) &&
+                               (c->step.has_new_leaves || advance_wants_recheck(&c->standing));
+    c->step.reads.is_switch = reads_by_trigger(&c->standing) && !reads_stamps(&c->standing) &&
+                              !c->step.reads.is_recheck;
+    c->step.reads.what = c->step.has_new_leaves ? READ_LEAF : what_polls(c);
 }
 
-static bool finish_poll(struct capture *c, struct err *e)
-{
-    struct position *p = &c->standing.position;
-    struct step *s = &c->step;
-    char *text = strdup(c->standing.survey.snapshot.text);
-
-    if (text == NULL)
-        return err_memory(e);
-    free(c->standing.polled);
-    c->standing.polled = text;
-    if (!position_uncut(p, &s->delivered))
-        return err_memory(e);
-    if (s->reads.is_switch) { /* stamps of what was delivered, now and before, are seen as well */
-        for (size_t i = 0; i < s->baseline.n; i++)
-            if (!xidset_add(&s->delivered, s->baseline.v[i]))
-                return err_memory(e);
-        p->stamped_since = c->standing.survey.marks.since;
-    }
-    if (s->reads.what == READ_XMINS) {
-        xidset_fini(&p->horizon.seen);
-        p->horizon.seen = s->baseline;
-        s->baseline = (struct xidset){ 0 };
-    }
-    if (!horizon_advance(&p->horizon, &c->standing.survey.snapshot, &s->delivered,
-                         standing_durable_bound(&c->standing)))
-        return err_memory(e);
-    p->gone_floor = reads_stamps(&c->standing) ? p->horizon.floor : 0;
-    c->has_polled = s->reads.what != READ_XMINS;
-    return standing_know_leaves(&c->standing, e);
-}
-
-/* Nothing has committed, but what had was flushed meanwhile: the floor may rise. */
 static bool begin_rise(struct capture *c, enum capture_found *found, struct err *e)
 {
-    struct horizon *h = &c->standing.position.horizon;
-    uint64_t floor = h->floor;
-    bool was_guarded = c->standing.position.floor_lsn != 0;
+    bool has_risen;
 
-    *found = CAPTURE_NOTHING;
-    if (c->standing.position.identity.in_recovery ||
-        (floor >= c->standing.survey.snapshot.xmin && !was_guarded && c->standing.durable.n == 0))
-        return true;
-    standing_keep_identity(&c->standing);
-    if (!horizon_advance(h, &c->standing.survey.snapshot, &c->step.delivered,
-                         standing_durable_bound(&c->standing)))
-        return err_memory(e);
-    if (reads_stamps(&c->standing))
-        c->standing.position.gone_floor = h->floor;
-    if (h->floor == floor && was_guarded == (c->standing.position.floor_lsn != 0))
-        return true;
-    *found = CAPTURE_STEP;
+    if (!advance_idle(&c->standing, &has_risen, e))
+        return false;
+    *found = has_risen ? CAPTURE_STEP : CAPTURE_NOTHING;
     return true;
 }
 
@@ -256,20 +194,13 @@ static bool begin_rise(struct capture *c, enum capture_found *found, struct err 
 static bool try_query(struct capture *c, struct db *db, struct err *e)
 {
     struct db_rows *rows = NULL;
-    const struct query q = {
-        .table = &c->standing.survey.table,
-        .shape = c->standing.survey.shape,
-        .where = c->standing.config->where,
-        .through_root = c->standing.config->rls,
-        .with_hash = c->standing.config->deletes,
-    };
     struct buf sql;
     bool ok;
 
     if (c->has_tried)
         return true;
     buf_init(&sql, BUF_SQL_MAX);
-    query_try(&sql, &q);
+    reads_put_try(&c->standing, &sql);
     ok = buf_ok(&sql) ? db_run(db, sql.data, &rows, 1, e) : err_memory(e);
     db_rows_free(rows);
     buf_fini(&sql);
@@ -288,7 +219,9 @@ bool capture_begin(struct capture *c, struct db *db, enum capture_found *found, 
     c->step.is_finished = false;
     if (!standing_glance(t, db, &is_unchanged, e))
         return false;
-    if (is_unchanged && !(c->census.is_owed && census_is_due(&c->census, t->config))) {
+    is_unchanged = is_unchanged && !t->position.paging.is_used; /* who knows, behind a view? */
+    if (is_unchanged && !advance_wants_recheck(t) &&
+        !(c->census.is_owed && census_is_due(&c->census, t->config))) {
         c->has_polled = true;
         return begin_rise(c, found, e);
     }
@@ -299,12 +232,19 @@ bool capture_begin(struct capture *c, struct db *db, enum capture_found *found, 
     if (!try_query(c, db, e))
         return false;
     c->step.is_start = news != STANDING_GOES_ON;
+    if (t->position.paging.is_used)
+        return c->step.is_start ||
+               ((t->position.phase != PHASE_POLL || t->position.paging.is_silent ||
+                 standing_add_ready(t, e)) && begin_page(c, db, e));
     if (t->position.phase == PHASE_SNAPSHOT)
         return c->step.is_start || begin_range(c, e);
     if (news == STANDING_STARTS_NOW)
         c->step.reads.what = READ_XMINS;
     else if (news == STANDING_GOES_ON)
         begin_poll(c);
+    if (news == STANDING_GOES_ON && reads_values(t) &&
+        !advance_read_top(&c->step.polled, t, db, e))
+        return false;
     return standing_add_ready(t, e);
 }
 
@@ -325,7 +265,7 @@ static bool start_copy(struct capture *c, struct db *db, struct err *e)
                position_leaf(&c->standing.position, t->leaves[s->next_leaf].oid) != NULL)
             s->next_leaf++;
         if (s->next_leaf == t->n_leaves)
-            s->reads.what = READ_POLL;
+            s->reads.what = what_polls(c);
     }
     if (s->reads.what == READ_NOTHING)
         return true;
@@ -359,7 +299,9 @@ static bool start_batch(struct capture *c, struct err *e)
     s->batch->is_snapshot = s->reads.what == READ_RANGE;
     s->batch->leaf = s->reads.leaf;
     s->batch->end = s->reads.end;
-    s->batch->is_ordered = !s->batch->is_snapshot && !s->has_new_leaves && !s->reads.is_switch;
+    s->batch->is_ordered = !s->batch->is_snapshot && s->reads.what != READ_PAGE &&
+                           !s->has_new_leaves && !s->reads.is_switch;
+    s->batch->is_recheck = s->reads.is_recheck;
     s->batch->reads = c->standing.position.reads;
     return true;
 }
@@ -390,13 +332,15 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
 
     if (len > UINT32_MAX || !reads_parse(&s->reads, &c->standing, &p, end, &read))
         return err_set(e, ERR_INTERNAL, "cannot read a row of the server's COPY");
-    if (s->reads.is_switch && read.stamp > 0 && !xidset_add(&s->baseline, read.stamp))
+    if (s->reads.is_switch && read.stamp > 0 &&
+        !xidset_add(&s->polled.baseline, read.stamp))
         return err_memory(e);
     row.xid = read.xid;
     row.is_gone = read.is_gone;
     switch (s->reads.what) {
     case READ_XMINS:
-        return read.judged < h->floor || xidset_add(&s->baseline, read.judged) || err_memory(e);
+        return read.judged < h->floor || xidset_add(&s->polled.baseline, read.judged) ||
+               err_memory(e);
     case READ_RANGE:
         if (read.judged >= h->floor)
             return true; /* left to the first poll */
@@ -408,7 +352,17 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
     case READ_LEAF:
         row.op = read.is_new ? OP_UPSERT : OP_READ;
         break;
+    case READ_PAGE:
+        if (!advance_page_row(&s->page, &c->standing, read.value, p, (size_t)(end - p),
+                              &read.is_new))
+            return err_memory(e);
+        if (!read.is_new || c->standing.position.paging.is_silent)
+            return true;
+        row.xid = (uint64_t)read.value;
+        row.op = capture_is_in_snapshot(c) ? OP_READ : OP_UPSERT;
+        break;
     case READ_POLL:
+    case READ_WINDOW:
     case READ_NOTHING:
     case READ_TALLY:
     case READ_KEYS:
@@ -416,7 +370,8 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
             return true;
         break;
     }
-    if (read.is_new && s->reads.what != READ_RANGE && !xidset_add(&s->delivered, row.xid))
+    if (read.is_new && s->reads.what != READ_RANGE && s->reads.what != READ_PAGE &&
+        !polled_add(&s->polled, &c->standing, &s->reads, &read))
         return err_memory(e);
     if (read.is_superseded)
         return true;
@@ -483,6 +438,34 @@ static bool fill_batch(struct capture *c, struct db *db, struct err *e)
     return true;
 }
 
+/* Was this the poll that leaves a column behind? Then the one that the source asks for is due. */
+static bool leaves_column(const struct capture *c)
+{
+    return c->step.reads.is_recheck && !reads_same_column(&c->standing);
+}
+
+/* All rows of the step were read. */
+static bool move_position(struct capture *c, struct err *e)
+{
+    struct standing *t = &c->standing;
+    const struct reads *r = &c->step.reads;
+
+    if (r->what == READ_PAGE)
+        return advance_page(t, &c->step.page, &c->has_polled, e);
+    if (t->position.paging.is_used)
+        return true;
+    if (t->position.phase == PHASE_SNAPSHOT) {
+        advance_range(&t->position, r);
+        return true;
+    }
+    if (r->what == READ_NOTHING)
+        return true;
+    if (!advance_poll(t, r, &c->step.polled, e))
+        return false;
+    c->has_polled = r->what != READ_XMINS && !leaves_column(c);
+    return true;
+}
+
 /* Closes the transaction and turns the batch in hand into the last one. */
 static bool finish_step(struct capture *c, struct db *db, struct err *e)
 {
@@ -498,9 +481,7 @@ static bool finish_step(struct capture *c, struct db *db, struct err *e)
     if (!start_batch(c, e))
         return false;
     b = s->batch;
-    if (was_snapshot)
-        finish_range(c);
-    else if (s->reads.what != READ_NOTHING && !finish_poll(c, e))
+    if (!move_position(c, e))
         return false;
     census_complete(&c->census);
     b->is_lazy = !was_snapshot && !s->is_start && b->n_rows == 0 && !s->has_out;
@@ -511,7 +492,8 @@ static bool finish_step(struct capture *c, struct db *db, struct err *e)
         b->position = NULL;
         return err_memory(e);
     }
-    return !was_snapshot || p->phase != PHASE_POLL || standing_add_ready(&c->standing, e);
+    return p->phase != PHASE_POLL || !(was_snapshot || c->has_polled) ||
+           standing_add_ready(&c->standing, e);
 }
 
 static bool note_out(struct capture *c, const struct batch *b, struct err *e)
@@ -564,8 +546,9 @@ void capture_abort(struct capture *c, struct db *db)
     if (db != NULL)
         db_rollback(db);
     if (s->has_out && !capture_is_held(c) && buf_ok(&s->out_key)) {
-        if (!position_cut(&c->standing.position, &s->delivered, s->out.xid, s->out_key.data,
-                          s->out_key.len)) {
+        c->standing.position.increment.is_rechecking = s->reads.is_recheck;
+        if (!position_cut(&c->standing.position, &s->polled.delivered, s->out.xid,
+                          s->out_key.data, s->out_key.len)) {
             /* no memory: the rows come again, which is allowed where something broke */
         }
     }

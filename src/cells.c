@@ -8,6 +8,7 @@
 #include "json.h"
 #include "script.h"
 
+#include <inttypes.h>
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,6 +116,7 @@ static struct cells *push_raw(lua_State *L, const struct batch *b, const struct 
     struct cells *c = lua_newuserdatauv(L, sizeof *c + n * sizeof c->ends[0] + len, n_values);
 
     c->mark = &cells_key;
+    c->shape = b->shape;
     c->n_columns = (uint32_t)n;
     c->xid = row->xid;
     c->op = row->op;
@@ -142,7 +144,8 @@ struct cells *cells_push(lua_State *L, const struct batch *b, const struct row *
     return c;
 }
 
-struct cells *cells_push_like(lua_State *L, const struct cells *like, size_t n, size_t len)
+struct cells *cells_push_like(lua_State *L, const struct cells *like, const struct shape *shape,
+                              size_t n, size_t len)
 {
     struct cells *c;
 
@@ -150,6 +153,7 @@ struct cells *cells_push_like(lua_State *L, const struct cells *like, size_t n, 
         luaL_error(L, "a row is longer than 4 GB");
     c = lua_newuserdatauv(L, sizeof *c + n * sizeof c->ends[0] + len, 2);
     *c = *like;
+    c->shape = shape;
     c->n_columns = (uint32_t)n;
     c->is_split = c->has_side = c->has_old = false;
     c->len = (uint32_t)len;
@@ -183,7 +187,7 @@ struct cells *cells_at(lua_State *L, int index, const struct form *f)
 {
     struct cells *c = cells_find(L, index);
 
-    if (c == NULL || c->n_columns != f->shape->n_columns)
+    if (c == NULL || c->shape != f->shape || c->n_columns != f->shape->n_columns)
         luaL_error(L, "this is not a change, nor the row of one");
     return c;
 }
@@ -233,6 +237,8 @@ struct field cells_field(lua_State *L, const struct form *f, struct cells *c, si
     const char *p = (const char *)(c->ends + f->shape->n_columns);
     size_t start;
 
+    if (c->shape != f->shape || c->n_columns != f->shape->n_columns)
+        luaL_error(L, "a change holds the row of another table");
     if (!c->is_split) {
         if (!field_split(p, c->len, c->ends, f->shape->n_columns))
             luaL_error(L, "a row of %s.%s has another number of columns than the table",
@@ -359,4 +365,21 @@ void cells_push_field(lua_State *L, const struct form *f, struct cells *c, size_
         break;
     }
     push_text(L, field);
+}
+
+void cells_put_xid(const struct form *f, const struct cells *c, struct buf *b)
+{
+    if (f->shape->has_no_xid)
+        buf_puts(b, "null");
+    else
+        buf_put_u64(b, c->xid);
+}
+
+void cells_put_id_xid(const struct form *f, const struct cells *c, struct buf *b)
+{
+    if (f->shape->has_no_xid)
+        buf_printf(b, "%" PRId64, (int64_t)c->xid);
+    else
+        buf_put_u64(b, c->xid);
+    buf_putc(b, '/');
 }

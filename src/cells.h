@@ -44,6 +44,7 @@ enum { CELLS_SET = 1, CELLS_DECODED, CELLS_OLD };
 
 struct cells {
     const void *mark;   /* tells cells from other userdata that a script may put in their place */
+    const struct shape *shape; /* only tells those of another table, likewise */
     uint32_t n_columns;
     uint64_t xid;
     enum op op;
@@ -64,9 +65,10 @@ void cells_push_form(lua_State *L, struct shape *shape);       /* [-0, +1] */
 /* Pushes the cells of a row of a batch. */
 struct cells *cells_push(lua_State *L, const struct batch *b, const struct row *row);
 
-/* Pushes cells with the op, xid and ts of <like> and room for <n> columns and <len> bytes, which
- * the caller fills. */
-struct cells *cells_push_like(lua_State *L, const struct cells *like, size_t n, size_t len);
+/* Pushes cells of <shape> with the op, xid and ts of <like> and room for <n> columns and <len>
+ * bytes, which the caller fills. */
+struct cells *cells_push_like(lua_State *L, const struct cells *like, const struct shape *shape,
+                              size_t n, size_t len);
 
 /* The table at <index> holds the cells on top of the stack, which are popped. */
 void cells_set(lua_State *L, int index);
@@ -91,6 +93,11 @@ void cells_push_field(lua_State *L, const struct form *f, struct cells *c, size_
 
 /* Appends the JSON of column <i> as the server sent it. */
 void cells_put_json(lua_State *L, const struct form *f, struct cells *c, size_t i, struct buf *b);
+
+/* Append the xid as JSON, and as ids have it, a slash behind: of what has no xid null, and the
+ * value that the row was found by. */
+void cells_put_xid(const struct form *f, const struct cells *c, struct buf *b);
+void cells_put_id_xid(const struct form *f, const struct cells *c, struct buf *b);
 
 /* Throws that the text of column <i> is not UTF-8. */
 void cells_throw_utf8(lua_State *L, const struct form *f, size_t i);

@@ -12,6 +12,9 @@
 int64_t clock_mono_ms(void);
 int64_t clock_mono_ns(void);
 
+/* Milliseconds since 1970 by the wall clock, which may be set back. */
+int64_t clock_wall_ms(void);
+
 /* The wall clock as RFC 3339 in UTC with milliseconds. */
 void clock_utc(char text[CLOCK_TEXT]);
 

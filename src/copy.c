@@ -43,7 +43,7 @@ static void push_copy_of_cells(lua_State *L, int index, const struct cells *from
         lua_pop(L, 1);
     }
     lua_createtable(L, 0, 2);                                  /* copy */
-    to = cells_push_like(L, from, from->n_columns, from->len); /* copy cells */
+    to = cells_push_like(L, from, from->shape, from->n_columns, from->len); /* copy cells */
     memcpy(to->ends, from->ends, from->n_columns * sizeof from->ends[0] + from->len);
     to->is_split = from->is_split;
     if (from->has_side)
@@ -76,6 +76,8 @@ static void push_copy(lua_State *L, int index, int depth)
 {
     const struct cells *c = cells_find(L, index);
 
+    if (depth > MAX_DEPTH)
+        luaL_error(L, "cannot copy: tables nested too deep (is there a cycle?)");
     luaL_checkstack(L, 12, "nested tables");
     if (c != NULL) {
         push_copy_of_cells(L, index, c, depth);
@@ -85,8 +87,6 @@ static void push_copy(lua_State *L, int index, int depth)
         lua_pushvalue(L, index);
         return;
     }
-    if (depth > MAX_DEPTH)
-        luaL_error(L, "cannot copy: tables nested too deep (is there a cycle?)");
     lua_createtable(L, (int)lua_rawlen(L, index), 0);          /* copy */
     for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {  /* copy name value */
         lua_pushvalue(L, -2);

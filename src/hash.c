@@ -3,6 +3,7 @@
 #include "hash.h"
 
 #include <openssl/evp.h>
+#include <string.h>
 
 bool hash_sha256(const void *p, size_t len, char to[HASH_TEXT])
 {
@@ -17,4 +18,19 @@ bool hash_sha256(const void *p, size_t len, char to[HASH_TEXT])
         to[2 * i + 1] = hex[digest[i] & 15];
     }
     return true;
+}
+
+uint64_t hash_mix(uint64_t h, const void *p, size_t len)
+{
+    const char *s = p;
+    uint64_t word;
+
+    for (; len >= sizeof word; s += sizeof word, len -= sizeof word) {
+        memcpy(&word, s, sizeof word);
+        h = (h ^ word) * 1099511628211u;
+        h ^= h >> 32;
+    }
+    word = 0;
+    memcpy(&word, s, len);
+    return (h ^ word ^ (uint64_t)len << 56) * 1099511628211u;
 }

@@ -109,9 +109,9 @@ bool horizon_is_new(const struct horizon *h, uint64_t xid)
     return xid >= h->floor && !xidset_has(&h->seen, xid);
 }
 
-uint32_t horizon_floor32(const struct horizon *h)
+uint32_t horizon_floor32(uint64_t floor)
 {
-    uint32_t low = (uint32_t)h->floor;
+    uint32_t low = (uint32_t)floor;
 
     return low < XID_FIRST_NORMAL ? XID_FIRST_NORMAL : low;
 }

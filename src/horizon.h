@@ -69,9 +69,9 @@ uint64_t horizon_widen(uint32_t xmin, uint64_t xmax);
 /* Step 3: is a version with this xid new? */
 bool horizon_is_new(const struct horizon *h, uint64_t xid);
 
-/* The floor as the query's prefilter asks for it: age() of the special xids
+/* A floor as the query's prefilter asks for it: age() of the special xids
  * is the largest integer, so one of them stands for the first normal one. */
-uint32_t horizon_floor32(const struct horizon *h);
+uint32_t horizon_floor32(uint64_t floor);
 
 /* Step 4: what holds when all of a poll of snapshot <s> was delivered.
  * <delivered>: the xids delivered in it; <durable>: D, or XID_UNBOUNDED. */

@@ -408,6 +408,16 @@ static bool is_complete(const struct host *h, const struct timers *t)
     return true;
 }
 
+/* All is saved: the next start need not read what is known. */
+static bool keep_ledgers(struct host *h, struct err *e)
+{
+    for (size_t i = 0; i < h->n_sources; i++)
+        if (h->sources[i].ledger != NULL &&
+            !ledger_keep(h->sources[i].ledger, h->script->sources[i].saved_note, e))
+            return false;
+    return true;
+}
+
 static bool loop(struct host *h, struct err *e)
 {
     for (;;) {
@@ -439,7 +449,7 @@ static bool loop(struct host *h, struct err *e)
     }
     return runtime_last(h->script, e) && output_flush(e) && save_lazy(h, e) &&
            (!h->script->keeps || settle_all(h, true, e)) && runtime_finish(h->script, e) &&
-           output_flush(e);
+           output_flush(e) && keep_ledgers(h, e);
 }
 
 /* ---- birth and death ---- */

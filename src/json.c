@@ -6,6 +6,7 @@
  * SPDX-License-Identifier: MIT */
 #include "json.h"
 
+#include "script.h"
 #include "types.h"
 
 #include <jansson.h>
@@ -18,6 +19,29 @@
 #define MAX_DEPTH 1000
 
 static const char null_key, array_key, box_key, class_key;
+
+/* What jansson may take for the document in hand; it knows no state to ask. The tree is up to twice
+ * as large as the value that Lua gets. */
+static size_t budget;
+static bool is_spent;
+
+static void *take(size_t n)
+{
+    if (n > budget) {
+        is_spent = true;
+        return NULL;
+    }
+    budget -= n;
+    return malloc(n);
+}
+
+static void set_budget(lua_State *L)
+{
+    size_t most = script_of(L)->o.max_memory;
+
+    budget = most == 0 || most > SIZE_MAX / 2 ? SIZE_MAX : most * 2;
+    is_spent = false;
+}
 
 static int null_to_string(lua_State *L)
 {
@@ -36,6 +60,7 @@ static int drop_box(lua_State *L)
 
 void json_open(lua_State *L)
 {
+    json_set_alloc_funcs(take, free);
     lua_newuserdatauv(L, 1, 0);                                /* null */
     lua_createtable(L, 0, 2);                                  /* null mt */
     lua_pushcfunction(L, null_to_string);
@@ -79,9 +104,15 @@ void json_push_array_metatable(lua_State *L)
     lua_rawgetp(L, LUA_REGISTRYINDEX, &array_key);
 }
 
-void json_set_class(lua_State *L, int index, const struct json_class *class)
+void json_set_class(lua_State *L, int index, const char *name, const struct json_class *class)
 {
     index = lua_absindex(L, index);
+    lua_pushstring(L, name);                                   /* name */
+    lua_createtable(L, 0, 1);                                  /* name shown */
+    lua_pushvalue(L, -2);
+    lua_setfield(L, -2, "__name");
+    lua_setfield(L, index, "__metatable");                     /* name */
+    lua_setfield(L, index, "__name");
     lua_pushlightuserdata(L, (void *)class);
     lua_rawsetp(L, index, &class_key);
 }
@@ -101,7 +132,8 @@ const struct json_class *json_class_at(lua_State *L, int index)
 void json_check(lua_State *L, const struct buf *b)
 {
     if (!buf_ok(b))
-        luaL_error(L, "out of memory");
+        luaL_error(L, script_of(L)->o.max_memory > 0
+                          ? "a text needs more memory than --max-memory allows" : "out of memory");
 }
 
 /* ---- encoding ---- */
@@ -238,7 +270,7 @@ static void put_table(lua_State *L, int index, struct buf *b, int depth)
         is_array = lua_rawequal(L, -1, -3);
         lua_pop(L, 3);
         if (class != NULL) {
-            class->put(L, index, b);
+            class->put(L, index, b, depth);
             return;
         }
     }
@@ -252,7 +284,8 @@ static void put(lua_State *L, int index, struct buf *b, int depth)
 {
     if (depth > MAX_DEPTH)
         luaL_error(L, "cannot encode as JSON: tables nested too deep (is there a cycle?)");
-    luaL_checkstack(L, 8, "nested tables");
+    luaL_checkstack(L, 16, "nested tables");
+    json_check(L, b); /* tables that share others can be endless for all practical purposes */
     index = lua_absindex(L, index);
     switch (lua_type(L, index)) {
     case LUA_TNIL:
@@ -284,7 +317,12 @@ static void put(lua_State *L, int index, struct buf *b, int depth)
 
 void json_put(lua_State *L, int index, struct buf *b)
 {
-    put(L, index, b, 0);
+    json_put_nested(L, index, b, -1);
+}
+
+void json_put_nested(lua_State *L, int index, struct buf *b, int depth)
+{
+    put(L, index, b, depth + 1);
     json_check(L, b);
 }
 
@@ -347,7 +385,10 @@ bool json_push(lua_State *L, const char *text, size_t len, char *why, size_t why
     *box = NULL;
     lua_rawgetp(L, LUA_REGISTRYINDEX, &box_key);
     lua_setmetatable(L, -2);
+    set_budget(L);
     *box = json_loadb(text, len, JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
+    if (*box == NULL && is_spent)
+        luaL_error(L, "decoding a JSON text needs more memory than --max-memory allows");
     if (*box == NULL) {
         snprintf(why, why_size, "%s", error.text);
         lua_pop(L, 1);

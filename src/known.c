@@ -2,7 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "known.h"
 
-#include "slots.h"
+#include "hash.h"
+#include "image.h"
 
 #include <inttypes.h>
 #include <sqlite3.h>
@@ -27,11 +28,13 @@ struct known {
     struct store *store; /* borrowed */
     char table[32];
     struct slots slots;
-    int64_t last_id;
+    struct about about;
     struct list gone;    /* in the order of their notes */
     bool has_more_gone;  /* than are listed */
     struct buf held;     /* what was handed out: rows are written while it is needed */
     struct buf older;    /* scratch */
+    bool has_image;      /* of the rows as they are, see image.h */
+    unsigned rollbacks;  /* of the store, when the image was taken away */
     sqlite3_stmt *get, *put, *drop, *clear, *drop_gone;
 };
 
@@ -110,29 +113,13 @@ static bool make_older(struct known *k, const struct known_row *row, uint64_t sa
 
 /* ---- rows in the file ---- */
 
-/* FNV-1a, eight bytes at a time. */
-static uint64_t mix(uint64_t h, const void *p, size_t len)
-{
-    const char *s = p;
-    uint64_t word;
-
-    for (; len >= sizeof word; s += sizeof word, len -= sizeof word) {
-        memcpy(&word, s, sizeof word);
-        h = (h ^ word) * 1099511628211u;
-        h ^= h >> 32;
-    }
-    word = 0;
-    memcpy(&word, s, len);
-    return (h ^ word ^ len << 56) * 1099511628211u;
-}
-
 /* A flipped bit must not pass for a row. (Columns are no part of it: to open the file
  * they need not be read.) */
 static int32_t sum_row(const struct known_row *r)
 {
     const uint64_t numbers[] = { r->hash, r->now.note, r->now.xid, r->now.digest, r->now.reads,
                                  r->now.flags };
-    uint64_t h = mix(mix(14695981039346656037u, numbers, sizeof numbers), r->key.p, r->key.len);
+    uint64_t h = hash_mix(hash_mix(HASH_START, numbers, sizeof numbers), r->key.p, r->key.len);
 
     return (int32_t)(uint32_t)(h ^ h >> 32);
 }
@@ -204,6 +191,17 @@ bool known_get(struct known *k, int64_t id, struct known_row *r, struct err *e)
     }
 }
 
+/* Before rows change: the image is one of them no more. (A transaction that took it away may have
+ * been undone.) */
+static bool begin_change(struct known *k, struct err *e)
+{
+    if (!k->has_image && k->rollbacks == store_rollbacks(k->store))
+        return true;
+    k->rollbacks = store_rollbacks(k->store);
+    k->has_image = false;
+    return image_drop(k->store, k->table, e);
+}
+
 static bool step(struct known *k, sqlite3_stmt *st, struct err *e)
 {
     bool ok = sqlite3_step(st) == SQLITE_DONE || store_fail(k->store, e);
@@ -224,6 +222,9 @@ static bool write_row(struct known *k, const struct known_row *r, struct err *e)
 {
     sqlite3_stmt *st = k->put;
 
+    if (!begin_change(k, e))
+        return false;
+    k->about.note = r->now.note > k->about.note ? r->now.note : k->about.note;
     sqlite3_bind_int64(st, 1, r->id);
     sqlite3_bind_int64(st, 2, (sqlite3_int64)r->hash);
     sqlite3_bind_int64(st, 3, (sqlite3_int64)r->now.xid);
@@ -241,6 +242,8 @@ static bool write_row(struct known *k, const struct known_row *r, struct err *e)
 
 static bool drop_row(struct known *k, int64_t id, struct err *e)
 {
+    if (!begin_change(k, e))
+        return false;
     sqlite3_bind_int64(k->drop, 1, id);
     return step(k, k->drop, e);
 }
@@ -284,8 +287,8 @@ static bool make_table(struct known *k, struct err *e)
     return ok;
 }
 
-/* Reads all rows. Those that are not as they were at the change <noted>, or are gone, are put on
- * the list <odd> instead of the index. */
+/* Reads all rows, where there is no image. Those that are not as they were at the change <noted>,
+ * or are gone, are put on the list <odd> instead of the index. */
 static bool load(struct known *k, uint64_t noted, struct list *odd, struct err *e)
 {
     sqlite3_stmt *st = NULL;
@@ -298,7 +301,8 @@ static bool load(struct known *k, uint64_t noted, struct list *odd, struct err *
         ok = read_row(k, st, &r, e);
         if (!ok)
             break;
-        k->last_id = r.id > k->last_id ? r.id : k->last_id;
+        k->about.last_id = r.id > k->about.last_id ? r.id : k->about.last_id;
+        k->about.note = r.now.note > k->about.note ? r.now.note : k->about.note;
         if (r.now.note > noted || (r.now.flags & KNOWN_GONE)) {
             ok = add_listed(odd, r.now.note, r.id, e);
         } else {
@@ -398,7 +402,7 @@ struct known *known_open(struct store *store, const char *source, uint64_t noted
     buf_init(&k->held, SIZE_MAX / 2);
     buf_init(&k->older, SIZE_MAX / 2);
     snprintf(k->table, sizeof k->table, "known_%016" PRIx64,
-             mix(14695981039346656037u, source, strlen(source)));
+             hash_mix(HASH_START, source, strlen(source)));
     ok = make_table(k, e) &&
          prepare(k, "SELECT " COLUMNS ", row, older FROM %s WHERE id = ?1", &k->get, e) &&
          prepare(k, "INSERT OR REPLACE INTO %s (" COLUMNS ", row, older) VALUES"
@@ -406,7 +410,8 @@ struct known *known_open(struct store *store, const char *source, uint64_t noted
          prepare(k, "DELETE FROM %s WHERE id = ?1", &k->drop, e) &&
          prepare(k, "DELETE FROM %s", &k->clear, e) &&
          prepare(k, "DELETE FROM %s WHERE flags & 2 AND note <= ?1", &k->drop_gone, e) &&
-         load(k, noted, &odd, e) && undo_all(k, noted, &odd, e);
+         image_load(k->store, k->table, noted, &k->slots, &k->about, &k->has_image, e) &&
+         (k->has_image || (load(k, noted, &odd, e) && undo_all(k, noted, &odd, e)));
     free(odd.v);
     if (ok)
         return k;
@@ -426,16 +431,27 @@ void known_close(struct known *k)
     buf_fini(&k->held);
     buf_fini(&k->older);
     free(k->gone.v);
-    free(k->slots.v);
+    slots_fini(&k->slots);
     free(k);
+}
+
+bool known_keep(struct known *k, uint64_t saved, struct err *e)
+{
+    if (k->has_image)
+        return true;
+    if (!known_purge(k, saved, e))
+        return false;
+    if (k->gone.n > 0 || k->has_more_gone)
+        return true; /* these rows are in no index: it takes a look at all to know of them */
+    k->has_image = image_save(k->store, k->table, &k->slots, &k->about, e);
+    return k->has_image;
 }
 
 bool known_clear(struct known *k, struct err *e)
 {
-    if (!step(k, k->clear, e))
+    if (!begin_change(k, e) || !step(k, k->clear, e))
         return false;
-    free(k->slots.v);
-    k->slots = (struct slots){ NULL, 0, 0, { { 0, 0 } } };
+    slots_fini(&k->slots);
     k->gone.n = 0;
     k->has_more_gone = false;
     return true;
@@ -536,12 +552,12 @@ bool known_put(struct known *k, struct known_row *row, const struct known_state 
     bool is_new = row->id == 0, is_gone = (to->flags & KNOWN_GONE) != 0;
 
     if (is_new) {
-        if (k->last_id >= UINT32_MAX)
+        if (k->about.last_id >= UINT32_MAX)
             return err_set(e, ERR_STATE, "the state file has numbered four billion rows of a "
                            "source; start it anew with --reset");
         if (!slots_make_room(&k->slots, e))
             return false;
-        row->id = k->last_id + 1;
+        row->id = k->about.last_id + 1;
         row->older = (struct slice){ NULL, 0 };
     } else {
         if (!make_older(k, row, saved, e))
@@ -552,7 +568,7 @@ bool known_put(struct known *k, struct known_row *row, const struct known_state 
     if (!write_row(k, row, e))
         return false;
     if (is_new) {
-        k->last_id = row->id;
+        k->about.last_id = row->id;
         slots_add(&k->slots, row->hash, row->id);
     }
     if (!is_gone)
@@ -566,6 +582,8 @@ bool known_purge(struct known *k, uint64_t saved, struct err *e)
     size_t n = 0;
 
     if (k->has_more_gone && k->gone.n > 0 && k->gone.v[k->gone.n - 1].note <= saved) {
+        if (!begin_change(k, e))
+            return false;
         sqlite3_bind_int64(k->drop_gone, 1, (sqlite3_int64)saved);
         k->gone.n = 0;
         k->has_more_gone = false; /* what is left of them is dropped when the file is opened */

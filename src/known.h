@@ -49,10 +49,14 @@ struct known_row {
     struct slice older; /* the states before, as known.c writes them */
 };
 
-/* Opens the rows kept for a source, reading all of them once. What was written after the change
- * <noted> is undone. <store> is borrowed. Returns owned, or NULL. */
+/* Opens the rows kept for a source. What was written after the change <noted> is undone. Reads all
+ * rows, unless known_keep came last. <store> is borrowed. Returns owned, or NULL. */
 struct known *known_open(struct store *store, const char *source, uint64_t noted, struct err *e);
 void known_close(struct known *k);
+
+/* The program ends in good order, and the saved position accounts for the change <saved>: the next
+ * known_open need not read all rows. */
+bool known_keep(struct known *k, uint64_t saved, struct err *e) WARN_UNUSED;
 
 /* Forgets all rows. */
 bool known_clear(struct known *k, struct err *e) WARN_UNUSED;

@@ -98,6 +98,11 @@ void ledger_close(struct ledger *l)
     free(l);
 }
 
+bool ledger_keep(struct ledger *l, uint64_t saved, struct err *e)
+{
+    return known_keep(l->known, saved, e);
+}
+
 void ledger_mark(const struct ledger *l, struct position *p, uint64_t noted)
 {
     p->noted = noted;

@@ -25,6 +25,9 @@ struct ledger *ledger_open(struct store *store, const struct source_config *conf
                            const char *source, const struct position *p, struct err *e);
 void ledger_close(struct ledger *l);
 
+/* The program ends in good order; <saved>: as in ledger_note. */
+bool ledger_keep(struct ledger *l, uint64_t saved, struct err *e) WARN_UNUSED;
+
 /* Notes the rows of a batch, unless that was done: sets their ops and sides, and takes those out
  * that are not to be delivered. <saved>: the last change that the saved position accounts for. */
 bool ledger_note(struct ledger *l, struct batch *b, uint64_t saved, struct err *e) WARN_UNUSED;

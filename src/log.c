@@ -23,6 +23,12 @@ int log_level_by_name(const char *name)
 
 /* A quoted string that is valid in logfmt and in JSON alike. A byte that belongs to no
  * character becomes U+FFFD. */
+/* True for U+0080 to U+009F, which terminals may obey as they do escape sequences. */
+static bool is_control(const char *s, size_t len)
+{
+    return len == 2 && (unsigned char)s[0] == 0xc2 && (unsigned char)s[1] < 0xa0;
+}
+
 static void put_quoted(struct buf *b, const char *s, size_t n)
 {
     buf_putc(b, '"');
@@ -43,6 +49,8 @@ static void put_quoted(struct buf *b, const char *s, size_t n)
 
             if (len == 0) {
                 buf_puts(b, "\xef\xbf\xbd");
+            } else if (is_control(s + i, len)) {
+                buf_printf(b, "\\u%04x", (unsigned char)s[++i]);
             } else {
                 buf_add(b, s + i, len);
                 i += len - 1;
@@ -63,6 +71,21 @@ static bool is_bare(const char *s, size_t n)
     return n > 0;
 }
 
+/* A key must not look like two words, nor be obeyed by a terminal. */
+static void put_bare_key(struct buf *b, const char *key)
+{
+    size_t n = strlen(key), len;
+
+    for (size_t i = 0; i < n; i += len > 0 ? len : 1) {
+        len = utf8_length(key + i, n - i);
+        if ((unsigned char)key[i] <= ' ' || strchr("\"=\x7f", key[i]) != NULL || len == 0 ||
+            is_control(key + i, len))
+            buf_putc(b, '_');
+        else
+            buf_add(b, key + i, len);
+    }
+}
+
 static void put_field(struct buf *b, bool as_json, const struct log_field *f)
 {
     if (as_json) {
@@ -71,9 +94,7 @@ static void put_field(struct buf *b, bool as_json, const struct log_field *f)
         buf_putc(b, ':');
     } else {
         buf_putc(b, ' ');
-        /* a key must not look like two words */
-        for (const char *k = f->key; *k != '\0'; k++)
-            buf_putc(b, (unsigned char)*k <= ' ' || strchr("\"=", *k) != NULL ? '_' : *k);
+        put_bare_key(b, f->key);
         buf_putc(b, '=');
     }
     if (f->raw || (!as_json && is_bare(f->value, f->len)))

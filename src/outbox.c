@@ -55,6 +55,7 @@ static struct batch *make_like(const struct batch *b)
     like->begins = b->begins;
     like->is_snapshot = b->is_snapshot;
     like->is_ordered = b->is_ordered;
+    like->is_recheck = b->is_recheck;
     like->has_hashes = b->has_hashes;
     like->reads = b->reads;
     like->leaf = b->leaf;

@@ -8,6 +8,8 @@
 void position_fini(struct position *p)
 {
     horizon_fini(&p->horizon);
+    increment_fini(&p->increment);
+    paging_fini(&p->paging);
     free(p->signature);
     free(p->leaves);
     position_forget_cuts(p);
@@ -27,6 +29,8 @@ bool position_copy(struct position *to, const struct position *from)
 {
     *to = *from;
     to->horizon.seen = (struct xidset){ 0 };
+    to->increment = (struct increment){ 0 };
+    to->paging = (struct paging){ 0 };
     to->signature = from->signature != NULL ? strdup(from->signature) : NULL;
     to->cuts = NULL;
     to->n_cuts = 0;
@@ -36,7 +40,9 @@ bool position_copy(struct position *to, const struct position *from)
         memcpy(to->leaves, from->leaves, from->n_leaves * sizeof *to->leaves);
     if (to->leaves != NULL && (from->signature == NULL || to->signature != NULL) &&
         (from->done.keys == NULL || to->done.keys != NULL) &&
-        copy_cuts(to, from) && horizon_copy(&to->horizon, &from->horizon))
+        copy_cuts(to, from) && horizon_copy(&to->horizon, &from->horizon) &&
+        increment_copy(&to->increment, &from->increment) &&
+        paging_copy(&to->paging, &from->paging))
         return true;
     position_fini(to);
     return false;
@@ -87,13 +93,23 @@ void position_forget_cuts(struct position *p)
     p->n_cuts = 0;
 }
 
+/* The rows of an xid were delivered: all of them, or those of a window. */
+static bool see(struct position *p, uint64_t xid)
+{
+    struct increment *i = &p->increment;
+    int64_t base = i->is_rechecking ? INCREMENT_LOWEST : i->base;
+
+    return xidset_add(&p->horizon.seen, xid) &&
+           (i->column == NULL || firsts_add(&i->firsts, xid, base, INCREMENT_LOWEST));
+}
+
 /* Drops the cuts up to <xid>; those below it are seen from now on. */
 static bool close_cuts(struct position *p, uint64_t xid)
 {
     size_t n = 0;
 
     for (size_t i = 0; i < p->n_cuts; i++)
-        if (p->cuts[i].xid < xid && !xidset_add(&p->horizon.seen, p->cuts[i].xid))
+        if (p->cuts[i].xid < xid && !see(p, p->cuts[i].xid))
             return false;
     for (size_t i = 0; i < p->n_cuts; i++) {
         if (p->cuts[i].xid > xid)
@@ -109,7 +125,7 @@ bool position_cut(struct position *p, const struct xidset *delivered, uint64_t x
                   size_t len)
 {
     for (size_t i = 0; i < delivered->n && delivered->v[i] < xid; i++)
-        if (!xidset_add(&p->horizon.seen, delivered->v[i]))
+        if (!see(p, delivered->v[i]))
             return false;
     return close_cuts(p, xid) && position_add_cut(p, xid, key, len);
 }

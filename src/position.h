@@ -9,6 +9,8 @@
 
 #include "horizon.h"
 #include "identity.h"
+#include "increment.h"
+#include "paging.h"
 
 enum phase {
     PHASE_NONE,     /* never read */
@@ -59,6 +61,8 @@ struct position {
     struct done_keys done;
     uint64_t stamped_since; /* the horizon is one of stamps, of triggers of that xid; 0: of xmins */
     uint64_t gone_floor;    /* tombstones below it were delivered; 0 where there are none */
+    struct increment increment; /* where polls go by a column that grows */
+    struct paging paging;       /* where rows have no xids */
 };
 
 void position_fini(struct position *p);
@@ -69,7 +73,8 @@ struct leaf *position_leaf(const struct position *p, uint32_t oid);
 bool position_set_leaves(struct position *p, size_t n) WARN_UNUSED;
 
 /* Records a poll that ends early: all rows of the xids <delivered> below <xid> are done, and
- * those of <xid> up to <key>, <len> bytes. Rows came by xid: what was cut below it is done too. */
+ * those of <xid> up to <key>, <len> bytes. Rows came by xid: what was cut below it is done too.
+ * Where it goes by a column that grows increment.is_rechecking tells which rows "all" are. */
 bool position_cut(struct position *p, const struct xidset *delivered, uint64_t xid, const char *key,
                   size_t len) WARN_UNUSED;
 

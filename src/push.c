@@ -69,7 +69,8 @@ static const char deleted[] = "/deleted"; /* behind the id of a row that is gone
 /* "schema.table/xid/key, key" without its quotes. */
 static void put_id(lua_State *L, const struct form *f, struct cells *c, struct buf *b)
 {
-    buf_printf(b, "%s.%s/%" PRIu64 "/", f->shape->schema, f->shape->table, c->xid);
+    buf_printf(b, "%s.%s/", f->shape->schema, f->shape->table);
+    cells_put_id_xid(f, c, b);
     push_put_id_key(L, f, c, b);
     if (c->is_gone)
         buf_puts(b, deleted);
@@ -80,8 +81,7 @@ static void put_id_json(lua_State *L, const struct form *f, struct cells *c, str
     const struct shape *s = f->shape;
 
     fixed_put(b, f->id_head);
-    buf_put_u64(b, c->xid);
-    buf_putc(b, '/');
+    cells_put_id_xid(f, c, b);
     for (size_t k = 0; k < shape_n_id(s); k++) {
         size_t i = shape_id(s, k);
         struct field field = cells_field(L, f, c, i);
@@ -134,7 +134,7 @@ static int key_pairs(lua_State *L)
     return 2;
 }
 
-static void put_key(lua_State *L, int index, struct buf *b)
+static void put_key(lua_State *L, int index, struct buf *b, int depth)
 {
     const struct form *f = cells_form(L, index);
     const struct shape *s = f->shape;
@@ -147,7 +147,7 @@ static void put_key(lua_State *L, int index, struct buf *b)
         fixed_put(b, f->labels[s->key[k]]);
         lua_pushstring(L, s->columns[s->key[k]].name);
         lua_rawget(L, index);
-        row_put_assigned(L, f, s->key[k], b);
+        row_put_assigned(L, f, s->key[k], b, depth);
         lua_pop(L, 1);
     }
     buf_putc(b, '}');
@@ -156,11 +156,10 @@ static void put_key(lua_State *L, int index, struct buf *b)
 
 static int key_tostring(lua_State *L)
 {
-    struct buf *b = &script_of(L)->scratch;
+    struct buf *b = script_scratch(L);
 
     luaL_checktype(L, 1, LUA_TTABLE);
-    buf_clear(b);
-    put_key(L, 1, b);
+    put_key(L, 1, b, 0);
     lua_pushlstring(L, b->data, b->len);
     return 1;
 }
@@ -196,7 +195,7 @@ static void keep_field(lua_State *L)
 
 static void push_what(lua_State *L, struct form *f, struct cells *c, enum what what)
 {
-    struct buf *b = &script_of(L)->scratch;
+    struct buf *b;
 
     switch (what) {
     case W_OP:
@@ -223,13 +222,15 @@ static void push_what(lua_State *L, struct form *f, struct cells *c, enum what w
         keep_field(L);
         return;
     case W_XID:
+        if (f->shape->has_no_xid)
+            break;
         lua_pushinteger(L, (lua_Integer)c->xid);
         return;
     case W_TS:
         lua_pushstring(L, c->ts);
         return;
     case W_ID:
-        buf_clear(b);
+        b = script_scratch(L);
         put_id(L, f, c, b);
         json_check(L, b);
         lua_pushlstring(L, b->data, b->len);
@@ -289,6 +290,25 @@ static bool is_known(const char *name)
     return false;
 }
 
+/* Sorts the <n> texts of the list on top of the stack; not by table.sort, which is the script's. */
+static void sort_names(lua_State *L, lua_Integer n)
+{
+    for (lua_Integer i = 2; i <= n; i++) {
+        lua_rawgeti(L, -1, i);                                 /* list name */
+        for (lua_Integer k = i; k > 1; k--) {
+            lua_rawgeti(L, -2, k - 1);                         /* list name before */
+            if (!lua_compare(L, -2, -1, LUA_OPLT)) {
+                lua_pop(L, 1);
+                break;
+            }
+            lua_rawseti(L, -3, k);                             /* list name */
+            lua_pushvalue(L, -1);
+            lua_rawseti(L, -3, k - 1);
+        }
+        lua_pop(L, 1);
+    }
+}
+
 /* Pushes the list of the names that a script added to the change at <index>, sorted. */
 static void push_added(lua_State *L, int index)
 {
@@ -300,13 +320,7 @@ static void push_added(lua_State *L, int index)
             lua_pushvalue(L, -2);
             lua_rawseti(L, -4, ++n);
         }
-    if (n > 1) {
-        lua_getglobal(L, "table");
-        lua_getfield(L, -1, "sort");
-        lua_remove(L, -2);
-        lua_pushvalue(L, -2);
-        lua_call(L, 1, 0);
-    }
+    sort_names(L, n);
 }
 
 static int change_pairs(lua_State *L)
@@ -339,15 +353,16 @@ static int change_pairs(lua_State *L)
     return 1;
 }
 
-static void put_old(lua_State *L, const struct form *f, int index, struct buf *b)
+static void put_old(lua_State *L, const struct form *f, int index, struct buf *b, int depth)
 {
     lua_getfield(L, index, what_names[W_OLD]);
-    row_put(L, f, lua_gettop(L), b);
+    row_put(L, f, lua_gettop(L), b, depth);
     lua_pop(L, 1);
 }
 
 /* The JSON of one field that the script has not replaced. */
-static void put_what(lua_State *L, const struct form *f, int index, enum what what, struct buf *b)
+static void put_what(lua_State *L, const struct form *f, int index, enum what what, struct buf *b,
+                     int depth)
 {
     struct cells *c = cells_at(L, index, f);
 
@@ -358,13 +373,13 @@ static void put_what(lua_State *L, const struct form *f, int index, enum what wh
     case W_ROW:
         if (c->is_gone)
             break;
-        row_put(L, f, index, b);
+        row_put(L, f, index, b, depth);
         return;
     case W_OLD:
-        put_old(L, f, index, b);
+        put_old(L, f, index, b, depth);
         return;
     case W_XID:
-        buf_put_u64(b, c->xid);
+        cells_put_xid(f, c, b);
         return;
     case W_TS:
         put_ts(c, b);
@@ -393,7 +408,7 @@ static void put_what(lua_State *L, const struct form *f, int index, enum what wh
 }
 
 /* A change of which the script replaced or added fields. */
-static void put_touched(lua_State *L, const struct form *f, int index, struct buf *b)
+static void put_touched(lua_State *L, const struct form *f, int index, struct buf *b, int depth)
 {
     const struct cells *c = cells_at(L, index, f);
     bool first = true;
@@ -411,9 +426,9 @@ static void put_touched(lua_State *L, const struct form *f, int index, struct bu
             buf_puts(b, "\":");
             first = false;
             if (is_set)
-                json_put(L, -1, b);
+                json_put_nested(L, -1, b, depth);
             else
-                put_what(L, f, index, what, b);
+                put_what(L, f, index, what, b, depth);
         }
         lua_pop(L, 1);
     }
@@ -427,7 +442,7 @@ static void put_touched(lua_State *L, const struct form *f, int index, struct bu
             luaL_error(L, "the name of a field of a change is not valid UTF-8");
         buf_putc(b, ':');
         lua_rawget(L, index);
-        json_put(L, -1, b);
+        json_put_nested(L, -1, b, depth);
         lua_pop(L, 1);
     }
     lua_pop(L, 2);
@@ -444,7 +459,7 @@ static bool is_own_row(lua_State *L, int change)
            (strcmp(name, what_names[W_OLD]) == 0 && row_is_old_of(L, -1, change));
 }
 
-static void put_change(lua_State *L, int index, struct buf *b)
+static void put_change(lua_State *L, int index, struct buf *b, int depth)
 {
     const struct form *f = cells_form(L, index);
     struct cells *c = cells_at(L, index, f);
@@ -454,18 +469,18 @@ static void put_change(lua_State *L, int index, struct buf *b)
     for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1))
         is_touched = is_touched || (lua_type(L, -2) == LUA_TSTRING && !is_own_row(L, index));
     if (is_touched) {
-        put_touched(L, f, index, b);
+        put_touched(L, f, index, b, depth);
     } else {
         fixed_put(b, f->heads[c->op]);
         put_raw_key(L, f, c, b);
         buf_puts(b, ",\"row\":");
-        put_what(L, f, index, W_ROW, b);
+        put_what(L, f, index, W_ROW, b, depth);
         if (c->has_old) {
             buf_puts(b, ",\"old\":");
-            put_old(L, f, index, b);
+            put_old(L, f, index, b, depth);
         }
         buf_puts(b, ",\"xid\":");
-        buf_put_u64(b, c->xid);
+        cells_put_xid(f, c, b);
         buf_puts(b, ",\"ts\":");
         put_ts(c, b);
         buf_puts(b, ",\"id\":");
@@ -477,11 +492,10 @@ static void put_change(lua_State *L, int index, struct buf *b)
 
 static int change_tostring(lua_State *L)
 {
-    struct buf *b = &script_of(L)->scratch;
+    struct buf *b = script_scratch(L);
 
     cells_at(L, 1, row_upvalue_form(L));
-    buf_clear(b);
-    put_change(L, 1, b);
+    put_change(L, 1, b, 0);
     lua_pushlstring(L, b->data, b->len);
     return 1;
 }
@@ -493,9 +507,7 @@ static const struct json_class change_class = { put_change }, key_class = { put_
 static void push_class(lua_State *L, const char *name, const struct json_class *class, int form)
 {
     lua_createtable(L, 0, 8);
-    lua_pushstring(L, name);
-    lua_setfield(L, -2, "__name");
-    json_set_class(L, -1, class);
+    json_set_class(L, -1, name, class);
     cells_set_form(L, -1, form);
 }
 

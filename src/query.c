@@ -9,6 +9,7 @@
 #include "query.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 static void put_ident(struct buf *b, const char *name)
@@ -119,6 +120,8 @@ void query_begin(struct buf *b, const struct table_facts *t, bool rls, int serve
     if (server_version >= 170000)
         buf_puts(b, "SET LOCAL transaction_timeout = 0;");
     buf_puts(b, rls ? "SET LOCAL row_security = on;" : "SET LOCAL row_security = off;");
+    if (!t->is_table)
+        return; /* only tables can be locked */
     buf_puts(b, "LOCK TABLE ");
     put_qualified(b, t->schema, t->name);
     buf_puts(b, " IN ACCESS SHARE MODE;");
@@ -269,11 +272,13 @@ static void put_known_leaves(struct buf *b, const struct query *q, const struct 
     }
 }
 
-static void put_not_below_floor(struct buf *b, const struct query *q, const struct position *p)
+/* Rows whose xid is not below <floor>, in the leaves that the position knows. */
+static void put_not_below(struct buf *b, const struct query *q, const struct position *p,
+                          uint64_t floor)
 {
     buf_puts(b, "age(");
     put_system_column(b, q, "xmin");
-    buf_printf(b, ") <= (SELECT age('%" PRIu32 "'::xid)) AND age(", horizon_floor32(&p->horizon));
+    buf_printf(b, ") <= (SELECT age('%" PRIu32 "'::xid)) AND age(", horizon_floor32(floor));
     put_system_column(b, q, "xmin");
     buf_puts(b, ") >= 0");
     put_known_leaves(b, q, p);
@@ -306,15 +311,18 @@ static void put_kept_key(struct buf *b, const struct query *q, const char *key)
     for (size_t i = 0; i < q->shape->n_key; i++) {
         const struct column *column = &q->shape->columns[q->shape->key[i]];
         struct field field = { f, strcspn(f, "\t") };
-        char text[8192];
+        char *text = malloc(field.len + 1);
 
         if (i > 0)
             buf_puts(b, ", ");
         /* NULL compares as unknown: then rows come again, and none is lost */
-        if (field_is_null(field) || field.len > sizeof text || column->wants_to_json)
+        if (text == NULL)
+            b->failed = true;
+        else if (field_is_null(field) || column->wants_to_json)
             buf_puts(b, "NULL");
         else
             put_literal(b, text, field_unescape(field, text));
+        free(text);
         f += field.len + (f[field.len] == '\t');
     }
 }
@@ -358,7 +366,7 @@ void query_poll(struct buf *b, const struct query *q, const struct position *p)
     put_system_column(b, q, "xmin");
     put_columns(b, q);
     put_from_table(b, q);
-    put_not_below_floor(b, q, p);
+    put_not_below(b, q, p, p->horizon.floor);
     put_after_cuts(b, q, p);
     put_where(b, q);
     put_order(b, q);
@@ -439,7 +447,7 @@ void query_xmins(struct buf *b, const struct query *q, const struct position *p)
     buf_puts(b, "COPY (SELECT DISTINCT ");
     put_system_column(b, q, "xmin");
     put_from_table(b, q);
-    put_not_below_floor(b, q, p);
+    put_not_below(b, q, p, p->horizon.floor);
     buf_puts(b, ") TO STDOUT");
 }
 
@@ -478,9 +486,10 @@ void query_put_known_leaves(struct buf *b, const struct query *q, const struct p
     put_known_leaves(b, q, p);
 }
 
-void query_put_since(struct buf *b, const struct query *q, const struct position *p)
+void query_put_since(struct buf *b, const struct query *q, const struct position *p,
+                     uint64_t floor)
 {
-    put_not_below_floor(b, q, p);
+    put_not_below(b, q, p, floor);
 }
 
 void query_put_after_cuts(struct buf *b, const struct query *q, const struct position *p)
@@ -491,6 +500,11 @@ void query_put_after_cuts(struct buf *b, const struct query *q, const struct pos
 void query_put_where(struct buf *b, const struct query *q)
 {
     put_where(b, q);
+}
+
+void query_put_key(struct buf *b, const struct query *q)
+{
+    put_key(b, q);
 }
 
 void query_put_kept_key(struct buf *b, const struct query *q, const char *key)

@@ -34,7 +34,8 @@ void query_glance(struct buf *b);
  * query_begin, so that it takes the transaction's snapshot. */
 void query_facts(struct buf *b);
 
-/* The poll's transaction up to the lock, which takes no snapshot. */
+/* The poll's transaction up to the lock, which takes no snapshot. (Views and foreign tables cannot
+ * be locked.) */
 void query_begin(struct buf *b, const struct table_facts *t, bool rls, int server_version);
 
 /* Three results: the relation, its leaves (with sizes if asked), its columns. */
@@ -74,9 +75,11 @@ void query_put_regclass(struct buf *b, const struct table_facts *t);
 void query_put_columns(struct buf *b, const struct query *q);
 void query_put_from(struct buf *b, const struct query *q, const struct leaf_facts *leaf);
 void query_put_known_leaves(struct buf *b, const struct query *q, const struct position *p);
-void query_put_since(struct buf *b, const struct query *q, const struct position *p);
+void query_put_since(struct buf *b, const struct query *q, const struct position *p,
+                     uint64_t floor);
 void query_put_after_cuts(struct buf *b, const struct query *q, const struct position *p);
 void query_put_where(struct buf *b, const struct query *q);
+void query_put_key(struct buf *b, const struct query *q);
 void query_put_kept_key(struct buf *b, const struct query *q, const char *key);
 void query_put_order(struct buf *b, const struct query *q);
 

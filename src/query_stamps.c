@@ -247,7 +247,7 @@ void query_stamps_switch(struct buf *b, const struct stamp_query *q, const struc
     buf_printf(b, " THEN %d ELSE %d END", STAMP_ROW, STAMP_OLD);
     query_put_columns(b, &q->query);
     query_put_from(b, &q->query, NULL);
-    query_put_since(b, &q->query, p);
+    query_put_since(b, &q->query, p, p->horizon.floor);
     query_put_where(b, &q->query);
     query_put_order(b, &q->query);
     buf_puts(b, ") TO STDOUT");

@@ -201,11 +201,11 @@ static void put_column(lua_State *L, const struct job *j, size_t i, struct buf *
 /* Pushes the new cells. */
 static struct cells *push_cells(lua_State *L, const struct job *j)
 {
-    struct buf *b = &script_of(L)->scratch;
+    struct buf *b = script_scratch(L);
     size_t n = j->link->n, start = n * sizeof(uint32_t);
     struct cells *c;
 
-    buf_clear(b); /* what stands in it is laid out as in struct cells: ends, then bytes */
+    /* what stands in it is laid out as in struct cells: ends, then bytes */
     if (buf_reserve(b, start) != NULL)
         b->len = start;
     json_check(L, b);
@@ -219,7 +219,7 @@ static struct cells *push_cells(lua_State *L, const struct job *j)
         end = (uint32_t)(b->len - start);
         memcpy(b->data + i * sizeof end, &end, sizeof end);
     }
-    c = cells_push_like(L, j->cells, n, b->len - start);
+    c = cells_push_like(L, j->cells, j->to->shape, n, b->len - start);
     memcpy(c->ends, b->data, b->len);
     c->is_split = true;
     return c;

@@ -192,14 +192,14 @@ static int row_pairs(lua_State *L)
 
 /* ---- JSON ---- */
 
-void row_put_assigned(lua_State *L, const struct form *f, size_t i, struct buf *b)
+void row_put_assigned(lua_State *L, const struct form *f, size_t i, struct buf *b, int depth)
 {
     enum kind kind = f->shape->columns[i].kind;
     size_t len;
     const char *s;
 
     if (lua_type(L, -1) != LUA_TSTRING) {
-        json_put(L, -1, b);
+        json_put_nested(L, -1, b, depth);
         return;
     }
     s = lua_tolstring(L, -1, &len);
@@ -217,12 +217,12 @@ void row_put_assigned(lua_State *L, const struct form *f, size_t i, struct buf *
 
 /* A document that was decoded and not changed passes as the server wrote it. */
 static bool is_unchanged(lua_State *L, const struct form *f, struct cells *c, size_t i,
-                         struct buf *b)
+                         struct buf *b, int depth)
 {
     size_t start = b->len, middle, end;
     bool same;
 
-    json_put(L, -1, b);
+    json_put_nested(L, -1, b, depth);
     middle = b->len;
     cells_push_field(L, f, c, i);
     json_put(L, -1, b);
@@ -236,7 +236,7 @@ static bool is_unchanged(lua_State *L, const struct form *f, struct cells *c, si
 
 /* A column of a row that has side tables, at <set> and <decoded> or nil there. */
 static void put_cell(lua_State *L, const struct form *f, int set, int decoded, struct cells *c,
-                     size_t i, struct buf *b)
+                     size_t i, struct buf *b, int depth)
 {
     const struct column *column = &f->shape->columns[i];
     bool is_done = false;
@@ -244,12 +244,12 @@ static void put_cell(lua_State *L, const struct form *f, int set, int decoded, s
     if (lua_istable(L, set)) {
         is_done = lua_getfield(L, set, column->name) != LUA_TNIL;
         if (is_done)
-            row_put_assigned(L, f, i, b);
+            row_put_assigned(L, f, i, b, depth);
         lua_pop(L, 1);
     }
     if (!is_done && column->kind == KIND_JSON && lua_istable(L, decoded)) {
         is_done = lua_getfield(L, decoded, column->name) != LUA_TNIL &&
-                  !is_unchanged(L, f, c, i, b);
+                  !is_unchanged(L, f, c, i, b, depth);
         lua_pop(L, 1);
     }
     if (!is_done)
@@ -257,7 +257,7 @@ static void put_cell(lua_State *L, const struct form *f, int set, int decoded, s
 }
 
 /* Names that are no columns, of the side table on top of the stack. */
-static void put_extras(lua_State *L, struct buf *b)
+static void put_extras(lua_State *L, struct buf *b, int depth)
 {
     for (lua_Integer k = 1; lua_istable(L, -1); k++) {
         size_t len;
@@ -274,12 +274,12 @@ static void put_extras(lua_State *L, struct buf *b)
             luaL_error(L, "the name of a column that was added is not valid UTF-8");
         buf_putc(b, ':');
         lua_rawget(L, -2);                                     /* side value */
-        json_put(L, -1, b);
+        json_put_nested(L, -1, b, depth);
         lua_pop(L, 1);
     }
 }
 
-void row_put(lua_State *L, const struct form *f, int index, struct buf *b)
+void row_put(lua_State *L, const struct form *f, int index, struct buf *b, int depth)
 {
     struct cells *c = cells_at(L, index, f);
     bool is_touched = c->has_side;
@@ -296,29 +296,28 @@ void row_put(lua_State *L, const struct form *f, int index, struct buf *b)
             buf_putc(b, ',');
         fixed_put(b, f->labels[i]);
         if (is_touched)
-            put_cell(L, f, set, decoded, c, i, b);
+            put_cell(L, f, set, decoded, c, i, b, depth);
         else
             cells_put_json(L, f, c, i, b);
     }
     if (is_touched) {
-        put_extras(L, b);
+        put_extras(L, b, depth);
         lua_pop(L, 2);
     }
     buf_putc(b, '}');
     json_check(L, b);
 }
 
-static void put_class(lua_State *L, int index, struct buf *b)
+static void put_class(lua_State *L, int index, struct buf *b, int depth)
 {
-    row_put(L, cells_form(L, index), index, b);
+    row_put(L, cells_form(L, index), index, b, depth);
 }
 
 static int row_tostring(lua_State *L)
 {
-    struct buf *b = &script_of(L)->scratch;
+    struct buf *b = script_scratch(L);
 
-    buf_clear(b);
-    row_put(L, row_upvalue_form(L), 1, b);
+    row_put(L, row_upvalue_form(L), 1, b, 0);
     lua_pushlstring(L, b->data, b->len);
     return 1;
 }
@@ -354,9 +353,7 @@ void row_push_metatable(lua_State *L, int form)
     row_set_method(L, "__newindex", row_newindex, form, names);
     row_set_method(L, "__pairs", row_pairs, form, names);
     row_set_method(L, "__tostring", row_tostring, form, names);
-    lua_pushliteral(L, "pgcdc.row");
-    lua_setfield(L, -2, "__name");
-    json_set_class(L, -1, &row_class);
+    json_set_class(L, -1, "pgcdc.row", &row_class);
     cells_set_form(L, -1, form);
     lua_remove(L, names);                                      /* mt */
 }

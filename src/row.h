@@ -34,11 +34,11 @@ bool row_is_old_of(lua_State *L, int index, int change);
 void row_push_cell(lua_State *L, const struct form *f, int index, size_t i);
 void row_push_extra(lua_State *L, int index, const char *name);
 
-/* Appends the JSON of the row whose cells the table at <index> holds. */
-void row_put(lua_State *L, const struct form *f, int index, struct buf *b);
+/* Appends the JSON of the row whose cells the table at <index> holds; <depth>: see json.h. */
+void row_put(lua_State *L, const struct form *f, int index, struct buf *b, int depth);
 
 /* Appends the JSON of the value on top of the stack as column <i> writes it. */
-void row_put_assigned(lua_State *L, const struct form *f, size_t i, struct buf *b);
+void row_put_assigned(lua_State *L, const struct form *f, size_t i, struct buf *b, int depth);
 
 /* Sets mt[name] = closure(form, upvalue) in the metatable on top of the stack. */
 void row_set_method(lua_State *L, const char *name, lua_CFunction f, int form, int upvalue);

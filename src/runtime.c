@@ -25,6 +25,7 @@
 #include <lauxlib.h>
 #include <math.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- loading ---- */
 
@@ -63,6 +64,72 @@ static void close_modules(lua_State *L)
     lua_pop(L, 1);
 }
 
+/* Pushes a copy of the table at <index>. */
+static void push_table_copy(lua_State *L, int index)
+{
+    index = lua_absindex(L, index);
+    lua_createtable(L, 0, 32);                                 /* copy */
+    for (lua_pushnil(L); lua_next(L, index); ) {               /* copy name value */
+        lua_pushvalue(L, -2);
+        lua_insert(L, -2);
+        lua_rawset(L, -4);                                     /* copy name */
+    }
+}
+
+/* Pushes what our modules have as globals: the standard ones as they are now. */
+static void push_our_globals(lua_State *L)
+{
+    int globals;
+
+    lua_pushglobaltable(L);                                    /* globals */
+    push_table_copy(L, -1);                                    /* globals ours */
+    lua_remove(L, -2);
+    globals = lua_gettop(L);
+    for (lua_pushnil(L); lua_next(L, globals); lua_pop(L, 1))
+        if (lua_istable(L, -1) && strcmp(lua_tostring(L, -2), LUA_GNAME) != 0) {
+            lua_pushvalue(L, -2);
+            push_table_copy(L, -2);
+            lua_rawset(L, globals); /* a field that is there may be set meanwhile */
+        }
+}
+
+/* A searcher for our own modules, wherever a script lets package.path lead. They see the standard
+ * functions as they were, whatever the script puts in their place. Upvalue 1: their globals. */
+static int search_ours(lua_State *L)
+{
+    static const char ours[] = "pgcdc.";
+    const char *name = luaL_checkstring(L, 1), *path;
+
+    if (strcmp(name, "pgcdc") == 0)
+        name = "pgcdc.init";
+    if (strncmp(name, ours, sizeof ours - 1) != 0)
+        return 0;
+    luaL_gsub(L, name, ".", "/");
+    path = lua_pushfstring(L, "%s/%s.lua", script_of(L)->o.lua_dir, lua_tostring(L, -1));
+    if (access(path, R_OK) != 0)
+        return 0;
+    script_push_file(L, path);                                 /* ... path chunk */
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_setupvalue(L, -2, 1);
+    lua_insert(L, -2);                                         /* ... chunk path */
+    return 2;
+}
+
+static void add_searcher(lua_State *L)
+{
+    lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    lua_getfield(L, -1, "package");
+    lua_getfield(L, -1, "searchers");                          /* loaded package searchers */
+    for (lua_Integer i = (lua_Integer)lua_rawlen(L, -1); i >= 2; i--) {
+        lua_rawgeti(L, -1, i);
+        lua_rawseti(L, -2, i + 1);
+    }
+    push_our_globals(L);
+    lua_pushcclosure(L, search_ours, 1);
+    lua_rawseti(L, -2, 2); /* behind package.preload */
+    lua_pop(L, 3);
+}
+
 static int load(lua_State *L)
 {
     struct script *s = script_of(L);
@@ -71,6 +138,8 @@ static int load(lua_State *L)
     json_open(L);
     cells_open(L);
     luaL_requiref(L, "pgcdc.raw", open_raw, 0);
+    lua_pop(L, 1);
+    add_searcher(L);
     lua_getglobal(L, "require");
     lua_pushliteral(L, "pgcdc");
     lua_call(L, 1, 1);

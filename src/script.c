@@ -3,18 +3,33 @@
 #include "script.h"
 
 #include "clock.h"
+#include "sandbox.h"
 
 #include <lauxlib.h>
+#include <locale.h>
 #include <lualib.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define HOOK_INSTRUCTIONS 1000
 #define TRACEBACK_MAX 4000
+#define SCRATCH_MAX ((size_t)4 << 30)
 
 struct script *script_of(lua_State *L)
 {
     return *(struct script **)lua_getextraspace(L);
+}
+
+/* The collector stands still while a finalizer runs. (It does as well where a script has stopped
+ * it, and then no finalizer comes between.) */
+struct buf *script_scratch(lua_State *L)
+{
+    struct buf *b = &script_of(L)->scratch[lua_gc(L, LUA_GCISRUNNING) != 1];
+
+    buf_clear(b);
+    return b;
 }
 
 bool script_should_stop(const struct script *s)
@@ -157,92 +172,6 @@ bool script_call(struct script *s, lua_CFunction f, void *job, struct err *e)
 
 /* ---- birth ---- */
 
-static void forget(lua_State *L, const char *library, const char *const *names)
-{
-    lua_getglobal(L, library);                                 /* lib */
-    for (; *names != NULL; names++) {
-        lua_pushnil(L);
-        lua_setfield(L, -2, *names);
-    }
-    lua_pop(L, 1);
-}
-
-/* load(chunk, name, mode, env) that takes text only. */
-static int load_text(lua_State *L)
-{
-    bool has_env = !lua_isnone(L, 4);
-
-    lua_settop(L, 4);
-    lua_pushliteral(L, "t");
-    lua_replace(L, 3);
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);                                          /* load chunk name "t" env */
-    if (!has_env)
-        lua_pop(L, 1);
-    lua_call(L, has_env ? 4 : 3, LUA_MULTRET);
-    return lua_gettop(L);
-}
-
-/* A searcher for modules in Lua, text only. */
-static int search_text(lua_State *L)
-{
-    const char *name = luaL_checkstring(L, 1), *path;
-
-    lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);      /* loaded */
-    lua_getfield(L, -1, "package");
-    lua_getfield(L, -1, "searchpath");
-    lua_pushvalue(L, 1);
-    lua_getfield(L, -3, "path");
-    lua_call(L, 2, 2);                                         /* ... path|nil message */
-    path = lua_tostring(L, -2);
-    if (path == NULL)
-        return 1;
-    if (luaL_loadfilex(L, path, "t") != LUA_OK)
-        return luaL_error(L, "error loading module '%s': %s", name, lua_tostring(L, -1));
-    lua_pushstring(L, path);
-    return 2;
-}
-
-static void close_sandbox(lua_State *L)
-{
-    static const char *const os[] = { "execute", "exit", "remove", "rename", "tmpname", "getenv",
-                                      "setlocale", NULL };
-    static const char *const globals[] = { "dofile", "loadfile", "io", "debug", NULL };
-    static const char *const package[] = { "loadlib", "cpath", NULL };
-    static const char *const loaded[] = { "io", "debug", NULL };
-    static const char *const string[] = { "dump", NULL };
-
-    forget(L, "os", os);
-    forget(L, "string", string);
-    forget(L, "package", package);
-    lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);      /* loaded */
-    for (size_t i = 0; loaded[i] != NULL; i++) {
-        lua_pushnil(L);
-        lua_setfield(L, -2, loaded[i]);
-    }
-    lua_getfield(L, -1, "package");                            /* loaded package */
-    lua_getfield(L, -1, "searchers");                          /* loaded package searchers */
-    lua_createtable(L, 2, 0);
-    lua_rawgeti(L, -2, 1);                                     /* preload */
-    lua_rawseti(L, -2, 1);
-    lua_pushcfunction(L, search_text);
-    lua_rawseti(L, -2, 2);                                     /* ... searchers new */
-    for (lua_Integer i = 1; i <= 4; i++) { /* the same table: `require` holds it */
-        lua_rawgeti(L, -1, i);
-        lua_rawseti(L, -3, i);
-    }
-    lua_settop(L, 0);
-    lua_getglobal(L, "load");
-    lua_pushcclosure(L, load_text, 1);
-    lua_setglobal(L, "load");
-    lua_pushglobaltable(L);
-    for (size_t i = 0; globals[i] != NULL; i++) {
-        lua_pushnil(L);
-        lua_setfield(L, -2, globals[i]);
-    }
-    lua_settop(L, 0);
-}
-
 /* What `require` finds: the product's modules, then what stands beside the script. */
 static void set_path(lua_State *L, const struct script_options *o)
 {
@@ -260,15 +189,49 @@ static void set_path(lua_State *L, const struct script_options *o)
     lua_settop(L, 0);
 }
 
+/* os.setlocale, whose upvalue is the original. Numbers keep their decimal point, here and in what
+ * we write: JSON knows no other. */
+static int set_locale(lua_State *L)
+{
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_call(L, lua_gettop(L) - 1, 1);
+    setlocale(LC_NUMERIC, "C");
+    return 1;
+}
+
+/* os.exit. What exit() runs (OpenSSL tidies up) must not run beside the threads that read. */
+static int leave(lua_State *L)
+{
+    int status = lua_isboolean(L, 1) ? !lua_toboolean(L, 1) : (int)luaL_optinteger(L, 1, 0);
+
+    if (lua_toboolean(L, 2))
+        lua_close(L);
+    fflush(NULL);
+    _exit(status);
+}
+
+static void replace_functions(lua_State *L)
+{
+    lua_getglobal(L, "os");                                    /* os */
+    lua_getfield(L, -1, "setlocale");
+    lua_pushcclosure(L, set_locale, 1);
+    lua_setfield(L, -2, "setlocale");
+    lua_pushcfunction(L, leave);
+    lua_setfield(L, -2, "exit");
+    lua_pop(L, 1);
+}
+
 static int open_state(lua_State *L)
 {
     const struct script *s = script_of(L);
 
     luaL_openlibs(L);
+    replace_functions(L);
     set_path(L, &s->o);
     lua_settop(L, 0);
     if (s->o.is_sandboxed)
-        close_sandbox(L);
+        sandbox_close(L);
     return 0;
 }
 
@@ -283,7 +246,8 @@ struct script *script_new(const struct script_options *o, struct err *e)
     s->o = *o;
     for (size_t i = 0; i < HOOK_COUNT; i++)
         s->hooks[i] = LUA_NOREF;
-    buf_init(&s->scratch, (size_t)4 << 30);
+    for (size_t i = 0; i < 2; i++)
+        buf_init(&s->scratch[i], o->max_memory > 0 ? o->max_memory : SCRATCH_MAX);
     s->L = lua_newstate(allocate, s);
     if (s->L == NULL) {
         err_memory(e);
@@ -309,7 +273,8 @@ void script_free(struct script *s)
         lua_close(s->L);
     store_close(s->store);
     pool_fini(&s->pool);
-    buf_fini(&s->scratch);
+    for (size_t i = 0; i < 2; i++)
+        buf_fini(&s->scratch[i]);
     free(s->traceback);
     free(s);
 }

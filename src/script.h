@@ -2,7 +2,7 @@
  *
  * Everything that can throw runs inside `script_call`. A function whose first
  * parameter is a lua_State may throw; one that takes a struct script never
- * does. Nothing inside the door owns C memory: scratch is script->scratch, a
+ * does. Nothing inside the door owns C memory: scratch is script_scratch, a
  * resource is a userdata with __gc.
  *
  * Limits are against accidents, they are no wall: the time limit is looked at
@@ -46,7 +46,7 @@ enum hook { HOOK_TIMERS, HOOK_START, HOOK_ENTER, HOOK_LEAVE, HOOK_SETTLE, HOOK_L
 struct script {
     lua_State *L;
     struct script_options o;  /* what it points to is borrowed */
-    struct buf scratch;       /* for whoever runs inside the door; valid until the next use */
+    struct buf scratch[2];    /* see script_scratch */
     char *traceback;          /* of the last failure, or NULL */
     bool has_traceback;       /* it is that of the error on its way */
     bool is_loaded;           /* the main chunk has returned: no more sources */
@@ -79,6 +79,10 @@ bool script_call(struct script *s, lua_CFunction f, void *job, struct err *e) WA
 
 /* For those inside the door. */
 struct script *script_of(lua_State *L);
+
+/* A buffer, emptied, for whoever runs inside the door; valid until the next use. Lua code must not
+ * run meanwhile. The collector may, and may run finalizers: these get another buffer. */
+struct buf *script_scratch(lua_State *L);
 
 /* Where the error that is about to be thrown came from, if not from here. <text> is copied. */
 void script_set_traceback(struct script *s, const char *text);

@@ -18,6 +18,41 @@ size_t slots_next(const struct slots *s, size_t i)
     return (i + 1) & (s->n_v - 1);
 }
 
+void slots_fini(struct slots *s)
+{
+    free(s->v);
+    free(s->dirty);
+    *s = (struct slots){ NULL, 0, 0, NULL, { { 0, 0 } } };
+}
+
+size_t slots_parts(const struct slots *s)
+{
+    return (s->n_v + SLOTS_PART - 1) / SLOTS_PART;
+}
+
+void slots_clean(struct slots *s)
+{
+    if (s->dirty != NULL)
+        memset(s->dirty, 0, slots_parts(s));
+}
+
+static void soil(struct slots *s, size_t i)
+{
+    s->dirty[i / SLOTS_PART] = 1;
+}
+
+bool slots_init(struct slots *s, size_t n_v, struct err *e)
+{
+    s->v = calloc(n_v + 1, sizeof *s->v);
+    s->dirty = calloc(n_v / SLOTS_PART + 1, 1);
+    if (s->v == NULL || s->dirty == NULL) {
+        slots_fini(s);
+        return err_memory(e);
+    }
+    s->n_v = n_v;
+    return true;
+}
+
 static void place(struct slots *s, struct slot slot)
 {
     size_t i = slots_home(s, slot.tag);
@@ -25,6 +60,7 @@ static void place(struct slots *s, struct slot slot)
     while (s->v[i].id != 0)
         i = slots_next(s, i);
     s->v[i] = slot;
+    soil(s, i);
 }
 
 static bool is_moved(const unsigned char *moved, size_t i)
@@ -59,11 +95,15 @@ static void spread(struct slots *s, unsigned char *moved)
 bool slots_make_room(struct slots *s, struct err *e)
 {
     size_t n = s->n_v > 0 ? 2 * s->n_v : 1024;
-    unsigned char *moved;
+    unsigned char *moved, *dirty;
     struct slot *v;
 
     if ((s->n + 1) * 4 <= s->n_v * 3)
         return true;
+    dirty = realloc(s->dirty, n / SLOTS_PART + 1);
+    if (dirty == NULL)
+        return err_memory(e);
+    s->dirty = dirty;
     v = realloc(s->v, n * sizeof *v); /* of a big one the pages move, not the bytes */
     if (v == NULL)
         return err_memory(e);
@@ -72,6 +112,7 @@ bool slots_make_room(struct slots *s, struct err *e)
     if ((moved = calloc(n / 8, 1)) == NULL)
         return err_memory(e);
     s->n_v = n;
+    memset(dirty, 1, slots_parts(s));
     spread(s, moved);
     free(moved);
     return true;
@@ -100,10 +141,12 @@ void slots_drop(struct slots *s, uint64_t hash, int64_t id)
     while (s->v[i].id != (uint32_t)id)
         i = slots_next(s, i);
     s->v[i].id = 0;
+    soil(s, i);
     for (size_t j = slots_next(s, i); s->v[j].id != 0; j = slots_next(s, j)) {
         struct slot slot = s->v[j];
 
         s->v[j].id = 0;
+        soil(s, j);
         place(s, slot);
     }
     count(s, hash, -1);

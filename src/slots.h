@@ -14,12 +14,24 @@ struct slot {
     uint32_t id;  /* 0: free */
 };
 
+#define SLOTS_PART 8192 /* places whose changes are noted together */
+
 /* Zeroed is empty. */
 struct slots {
     struct slot *v;
-    size_t n_v, n;   /* n_v: a power of two, or 0 */
+    size_t n_v, n;        /* n_v: a power of two, or 0 */
+    unsigned char *dirty; /* for each part: has it changed since slots_clean? */
     struct bucket buckets[BUCKETS];
 };
+
+void slots_fini(struct slots *s);
+
+/* Parts of SLOTS_PART places; the last one may have less. */
+size_t slots_parts(const struct slots *s);
+void slots_clean(struct slots *s);
+
+/* <n_v> free places, a power of two, or 0, in an empty one. */
+bool slots_init(struct slots *s, size_t n_v, struct err *e) WARN_UNUSED;
 
 /* Where a row with this tag would stand, and the place behind a place: the rows with a tag stand
  * between these and a free one. There must be places. */

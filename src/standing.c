@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "standing.h"
 
+#include "query_increment.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,6 +68,12 @@ static bool add_word(struct standing *s, enum batch_kind kind, enum log_level le
     return true;
 }
 
+bool standing_add_notice(struct standing *s, enum log_level level, const char *text,
+                         struct err *e)
+{
+    return add_word(s, BATCH_NOTICE, level, text, e);
+}
+
 static bool add_schema_word(struct standing *s, struct err *e)
 {
     struct position *p = &s->position;
@@ -114,12 +122,45 @@ static bool add_faults(struct standing *s, char *faults, struct err *e)
     return true;
 }
 
+/* Says which leaves lack the index that windows go by; once, and again for others. */
+static bool check_indexes(struct standing *s, struct db *db, struct err *e)
+{
+    const struct increment_query q = {
+        .query = { .table = &s->survey.table },
+        .column = s->config->column,
+    };
+    struct db_rows *rows = NULL;
+    char text[256];
+    struct buf sql;
+    bool ok;
+
+    if (s->indexed_leaves == s->survey.table.n_leaves || !s->survey.table.has_xmin)
+        return true;
+    buf_init(&sql, BUF_SQL_MAX);
+    query_increment_health(&sql, &q);
+    ok = buf_ok(&sql) ? db_run(db, sql.data, &rows, 1, e) : err_memory(e);
+    buf_fini(&sql);
+    for (int i = 0; ok && i < db_rows_count(rows); i++) {
+        snprintf(text, sizeof text, "%.100s has no index that begins with \"%.60s\": each poll "
+                 "reads all of it", db_rows_text(rows, i, 0), s->config->column);
+        ok = add_word(s, BATCH_NOTICE, LOG_WARN, text, e);
+    }
+    db_rows_free(rows);
+    if (ok)
+        s->indexed_leaves = s->survey.table.n_leaves;
+    else
+        db_rollback(db);
+    return ok;
+}
+
 bool standing_look(struct standing *s, struct db *db, bool with_sizes, struct err *e)
 {
     struct buf faults;
     bool ok;
 
-    ok = survey_begin(&s->survey, db, s->config, with_sizes, e);
+    ok = survey_begin(&s->survey, db, s->config, with_sizes, s->position.increment.column, e);
+    if (s->config->capture == BY_INCREMENT)
+        return ok && check_indexes(s, db, e);
     if (s->config->capture != BY_TRIGGER)
         return ok;
     if (!ok) {
@@ -184,6 +225,7 @@ static void forget_seen(struct standing *s)
 {
     forget_polled(s);
     xidset_fini(&s->position.horizon.seen);
+    increment_forget(&s->position.increment, s->position.horizon.floor);
     position_forget_cuts(&s->position);
     s->durable.n = 0;
 }
@@ -205,6 +247,9 @@ static void set_stamps(struct position *p, const struct stamp_marks *marks)
 static void set_horizon(struct standing *s, uint64_t floor)
 {
     forget_seen(s);
+    increment_fini(&s->position.increment);
+    paging_fini(&s->position.paging);
+    s->position.paging.is_used = !s->survey.table.has_xmin;
     position_forget_done(&s->position);
     s->durable = (struct durable){ 0 };
     s->position.horizon.floor = floor;
@@ -255,9 +300,13 @@ static bool begin_first(struct standing *s, struct db *db, enum standing_news *n
         return begin_snapshot(s, db, news, e);
     case START_NOW:
         set_horizon(s, now->xmin);
+        s->position.paging.is_silent = s->position.paging.is_used;
         *news = STANDING_STARTS_NOW;
         break;
     case START_XID:
+        if (!s->survey.table.has_xmin)
+            return err_set(e, ERR_REFUSED, "%s.%s: its rows have no transaction ids to start at",
+                           s->survey.table.schema, s->survey.table.name);
         if (xid < now->xmax && now->xmax - xid > XID_MAX_BEHIND)
             return err_set(e, ERR_REFUSED,
                            "start = %" PRIu64 " is more than two thousand million transactions "
@@ -294,6 +343,12 @@ static bool judge_stamps(struct standing *s)
         return true;
     }
     return p->gone_floor >= s->survey.marks.pruned;
+}
+
+/* The oldest xid that a poll may ask for by its age. */
+static uint64_t oldest_asked(const struct position *p)
+{
+    return p->increment.column != NULL ? p->increment.since : p->horizon.floor;
 }
 
 /* The fault table: brings the position in line with who answers now. */
@@ -336,7 +391,7 @@ static bool judge(struct standing *s, struct db *db, enum standing_news *news, s
         return begin_anew(s, db, "the table was dropped and created again, or swapped", news, e);
     if (!judge_stamps(s))
         return begin_anew(s, db, "deletes that were not read yet were pruned", news, e);
-    if (p->stamped_since == 0 && s->survey.snapshot.xmax > p->horizon.floor + XID_MAX_BEHIND)
+    if (p->stamped_since == 0 && s->survey.snapshot.xmax > oldest_asked(p) + XID_MAX_BEHIND)
         return begin_anew(s, db, "too many transactions have passed since the last poll", news, e);
     return true;
 }

@@ -20,6 +20,7 @@ struct standing {
     struct durable durable;
     struct survey survey;
     struct stamps stamps;               /* where the capture is by triggers */
+    size_t indexed_leaves;              /* BY_INCREMENT: so many leaves had been looked at */
     char *polled;                       /* the text of the snapshot of the last complete poll */
     uint64_t glance_lsn;                /* how far a standby had come before the step's snapshot */
     bool is_ready;                      /* the ready word was given */
@@ -62,6 +63,10 @@ uint64_t standing_durable_bound(const struct standing *s);
 
 /* The leaves of the survey are the ones that the position knows. */
 bool standing_know_leaves(struct standing *s, struct err *e) WARN_UNUSED;
+
+/* A notice for the log, which the source gives before what comes next. */
+bool standing_add_notice(struct standing *s, enum log_level level, const char *text,
+                         struct err *e) WARN_UNUSED;
 
 /* The next word, or NULL. Returns owned. */
 struct batch *standing_take_word(struct standing *s);

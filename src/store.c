@@ -25,6 +25,7 @@ static const char schema[] =
 struct store {
     char *path;
     sqlite3 *db;
+    unsigned rollbacks;
     sqlite3_stmt *begin, *commit, *rollback, *put, *drop, *find, *forget;
 };
 
@@ -252,9 +253,15 @@ void store_rollback(struct store *s)
 {
     struct err e;
 
+    s->rollbacks++;
     if (!sqlite3_get_autocommit(s->db) && !step(s, s->rollback, &e)) {
         /* the next call meets the same trouble */
     }
+}
+
+unsigned store_rollbacks(const struct store *s)
+{
+    return s->rollbacks;
 }
 
 static struct slice slice_of(const char *text)

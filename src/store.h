@@ -44,6 +44,9 @@ bool store_put(struct store *s, const struct record *r, struct err *e) WARN_UNUS
 bool store_commit(struct store *s, struct err *e) WARN_UNUSED;
 void store_rollback(struct store *s);
 
+/* How often something was, or may have been, rolled back. */
+unsigned store_rollbacks(const struct store *s);
+
 /* Reads all records of a kind and a name:
  *   store_find; while (store_next) ...
  * What store_next hands out is valid until the next call. Call it until it returns false;
@@ -66,7 +69,7 @@ bool store_save(struct store *s, const char *source, const struct position *p,
  * were. */
 bool store_forget(struct store *s, const char *source, int *n, struct err *e) WARN_UNUSED;
 
-/* For known.c, which keeps tables of its own in the file. */
+/* For known.c and image.c, which keep tables of their own in the file. */
 struct sqlite3;
 struct sqlite3 *store_sqlite(struct store *s);
 bool store_fail(const struct store *s, struct err *e);

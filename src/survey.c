@@ -16,6 +16,7 @@ void source_config_free(struct source_config *c)
     free(c->columns);
     free(c->pk);
     free(c->soft_delete);
+    free(c->column);
     free(c->conninfo);
     free(c->table);
     free(c->name);
@@ -56,7 +57,8 @@ bool survey_resolve(struct survey *s, struct db *db, const struct source_config 
 
     buf_init(&sql, BUF_SQL_MAX);
     query_resolve(&sql, c->table);
-    ok = run(db, &sql, &rows, 1, e) && table_read_name(&s->table, rows, c->table, c->rls, e);
+    ok = run(db, &sql, &rows, 1, e) &&
+         table_read_name(&s->table, rows, c->table, c->capture == BY_INCREMENT, c->rls, e);
     db_rows_free(rows);
     return ok;
 }
@@ -139,8 +141,22 @@ static bool read_marks(struct survey *s, const struct db_rows *r, struct err *e)
     return m->key != NULL || err_memory(e);
 }
 
+/* A column that a position speaks of may be gone, or be another one now. */
+static bool read_growth(struct survey *s, const struct db_rows *columns,
+                        const struct source_config *c, const char *column, struct err *e)
+{
+    struct err gone;
+
+    s->growth = GROWS_NOT;
+    if (c->column != NULL && !table_read_growth(&s->table, columns, c->column, &s->growth, e))
+        return false;
+    if (column != NULL && !table_read_growth(&s->table, columns, column, &s->growth, &gone))
+        s->growth = GROWS_NOT;
+    return true;
+}
+
 bool survey_begin(struct survey *s, struct db *db, const struct source_config *c, bool with_sizes,
-                  struct err *e)
+                  const char *column, struct err *e)
 {
     enum { FACTS, RELATION, LEAVES, COLUMNS, MARKS, N };
     struct db_rows *rows[N] = { NULL };
@@ -152,13 +168,15 @@ bool survey_begin(struct survey *s, struct db *db, const struct source_config *c
     query_begin(&sql, &s->table, c->rls, db_version(db));
     query_facts(&sql);
     query_table(&sql, &s->table, with_sizes);
-    if (by_trigger) {
+    if (by_trigger)
         query_stamps_marks(&sql, &s->table);
+    if (c->capture != BY_XMIN)
         buf_puts(&sql, "SET LOCAL enable_seqscan = off");
-    }
     ok = run(db, &sql, rows, by_trigger ? N : MARKS, e) && read_facts(s, rows[FACTS], true, e) &&
-         table_read_facts(&s->table, rows[RELATION], rows[LEAVES], c->rls, e) &&
-         read_shape(s, rows[COLUMNS], c, e) && (!by_trigger || read_marks(s, rows[MARKS], e));
+         table_read_facts(&s->table, rows[RELATION], rows[LEAVES], c->capture == BY_INCREMENT,
+                          c->rls, e) &&
+         read_shape(s, rows[COLUMNS], c, e) && read_growth(s, rows[COLUMNS], c, column, e) &&
+         (!by_trigger || read_marks(s, rows[MARKS], e));
     for (size_t i = 0; i < N; i++)
         db_rows_free(rows[i]);
     if (!ok)
@@ -169,7 +187,7 @@ bool survey_begin(struct survey *s, struct db *db, const struct source_config *c
 void survey_report(const struct survey *v, const struct source_config *c, int server_version,
                    struct buf *report)
 {
-    static const char *const by[] = { "", ", by a growing column", ", by triggers" };
+    static const char *const by[] = { "", ", by column ", ", by triggers" };
 
     buf_printf(report, "table %s.%s", v->table.schema, v->table.name);
     if (v->table.is_tree)
@@ -181,7 +199,7 @@ void survey_report(const struct survey *v, const struct source_config *c, int se
                (double)c->interval_min_ms / 1000);
     if (c->interval_max_ms != c->interval_min_ms)
         buf_printf(report, " to %g", (double)c->interval_max_ms / 1000);
-    buf_printf(report, " s%s", by[c->capture]);
+    buf_printf(report, " s%s%s", by[c->capture], c->column != NULL ? c->column : "");
     if (c->deletes)
         buf_printf(report, ", deletes%s%s", c->keeps_old ? ", old rows" : "",
                    c->skips_unchanged ? ", unchanged ones skipped" : "");

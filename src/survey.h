@@ -27,6 +27,9 @@ struct source_config {
     size_t n_pk;
     char *where;    /* or NULL */
     char *soft_delete; /* a column whose value says that the row is gone; or NULL */
+    char *column;      /* BY_INCREMENT: the one that grows */
+    double lookback;   /* its units, or seconds; below 0: the type's default */
+    int64_t recheck_ms; /* 0: never */
     enum capture_by capture;
     enum start start;
     uint64_t start_xid;
@@ -54,6 +57,7 @@ struct survey {
     struct table_facts table;
     struct shape *shape;      /* counted reference */
     struct stamp_marks marks; /* where the capture is by triggers */
+    enum growth growth;       /* of the column that it was asked about */
 };
 
 void survey_fini(struct survey *s);
@@ -75,8 +79,9 @@ void survey_report(const struct survey *v, const struct source_config *c, int se
 
 /* Leaves a transaction open that holds the lock and the snapshot. Keeps the shape that it
  * finds in <s> where nothing has changed. After a failure no transaction is open. Where the capture
- * is by triggers sequential scans are off in it. */
+ * goes by an index sequential scans are off in it. <column>: one that grows, or NULL; it may be
+ * gone if it is not the one that <c> names. */
 bool survey_begin(struct survey *s, struct db *db, const struct source_config *c, bool with_sizes,
-                  struct err *e) WARN_UNUSED;
+                  const char *column, struct err *e) WARN_UNUSED;
 
 #endif

@@ -113,11 +113,14 @@ static const char *why_no_xmin(char relkind, char persistence, const char *am)
         return strcmp(am, "heap") == 0 ? NULL
                                        : "is not stored as a heap: its rows have no usable xmin";
     case 'v':
-        return "is a view: its rows have no xmin; name the table under it";
+        return "is a view: its rows have no xmin; name the table under it, or use capture = "
+               "\"increment\"";
     case 'm':
-        return "is a materialized view, which cannot be locked against a refresh";
+        return "is a materialized view, which cannot be locked against a refresh; use capture = "
+               "\"increment\"";
     case 'f':
-        return "is a foreign table: its rows have no xmin; read it where it lives";
+        return "is a foreign table: its rows have no xmin; read it where it lives, or use "
+               "capture = \"increment\"";
     case 'S':
         return "is a sequence";
     default:
@@ -128,8 +131,14 @@ static const char *why_no_xmin(char relkind, char persistence, const char *am)
 /* What the answers to query_resolve and, up to R_RLS, to query_table tell of the relation. */
 enum { R_OID, R_KIND, R_PERSISTENCE, R_AM, R_RLS, R_SCHEMA, R_NAME, R_DATABASE = R_SCHEMA };
 
-static bool check_relation(const struct table_facts *t, const struct db_rows *r, bool rls,
-                           struct err *e)
+/* Of these even a capture by value can make nothing. */
+static bool is_out_of_reach(char relkind, char persistence)
+{
+    return strchr("rpvmf", relkind) == NULL || persistence == 't';
+}
+
+static bool check_relation(const struct table_facts *t, const struct db_rows *r, bool by_value,
+                           bool rls, struct err *e)
 {
     const char *why;
 
@@ -137,7 +146,8 @@ static bool check_relation(const struct table_facts *t, const struct db_rows *r,
         return err_set(e, ERR_SQL, "the table %s.%s is gone", t->schema, t->name);
     why = why_no_xmin(*db_rows_text(r, 0, R_KIND), *db_rows_text(r, 0, R_PERSISTENCE),
                       db_rows_text(r, 0, R_AM));
-    if (why != NULL)
+    if (why != NULL && (!by_value || is_out_of_reach(*db_rows_text(r, 0, R_KIND),
+                                                     *db_rows_text(r, 0, R_PERSISTENCE))))
         return err_set(e, ERR_REFUSED, "%s.%s %s", t->schema, t->name, why);
     if (db_rows_bool(r, 0, R_RLS) && !rls)
         return err_set(e, ERR_REFUSED,
@@ -147,8 +157,8 @@ static bool check_relation(const struct table_facts *t, const struct db_rows *r,
     return true;
 }
 
-bool table_read_name(struct table_facts *t, const struct db_rows *r, const char *asked, bool rls,
-                     struct err *e)
+bool table_read_name(struct table_facts *t, const struct db_rows *r, const char *asked,
+                     bool by_value, bool rls, struct err *e)
 {
     if (db_rows_count(r) == 0)
         return err_set(e, ERR_REFUSED,
@@ -159,19 +169,23 @@ bool table_read_name(struct table_facts *t, const struct db_rows *r, const char 
     t->oid = (uint32_t)db_rows_u64(r, 0, R_OID);
     t->schema = strdup(db_rows_text(r, 0, R_SCHEMA));
     t->name = strdup(db_rows_text(r, 0, R_NAME));
+    t->is_table = strchr("rp", *db_rows_text(r, 0, R_KIND)) != NULL;
     if (t->schema != NULL && t->name != NULL)
-        return check_relation(t, r, rls, e);
+        return check_relation(t, r, by_value, rls, e);
     table_fini(t);
     return err_memory(e);
 }
 
-static bool add_leaf(struct table_facts *t, const struct db_rows *r, int i, struct err *e)
+static bool add_leaf(struct table_facts *t, const struct db_rows *r, int i, bool by_value,
+                     struct err *e)
 {
     struct leaf_facts *leaf = &t->leaves[t->n_leaves];
     const char *why = why_no_xmin(*db_rows_text(r, i, 3), *db_rows_text(r, i, 4),
                                   db_rows_text(r, i, 5));
 
-    if (why != NULL)
+    t->has_xmin = t->has_xmin && why == NULL;
+    if (why != NULL && (!by_value || is_out_of_reach(*db_rows_text(r, i, 3),
+                                                     *db_rows_text(r, i, 4))))
         return err_set(e, ERR_REFUSED, "%s.%s, a part of %s.%s, %s", db_rows_text(r, i, 1),
                        db_rows_text(r, i, 2), t->schema, t->name, why);
     *leaf = (struct leaf_facts){
@@ -187,12 +201,13 @@ static bool add_leaf(struct table_facts *t, const struct db_rows *r, int i, stru
 }
 
 bool table_read_facts(struct table_facts *t, const struct db_rows *relation,
-                      const struct db_rows *leaves, bool rls, struct err *e)
+                      const struct db_rows *leaves, bool by_value, bool rls, struct err *e)
 {
     int n = db_rows_count(leaves);
 
-    if (!check_relation(t, relation, rls, e))
+    if (!check_relation(t, relation, by_value, rls, e))
         return false;
+    t->has_xmin = true;
     t->oid = (uint32_t)db_rows_u64(relation, 0, R_OID);
     drop_leaves(t);
     t->leaves = calloc((size_t)n + 1, sizeof *t->leaves);
@@ -201,7 +216,7 @@ bool table_read_facts(struct table_facts *t, const struct db_rows *relation,
     if (t->leaves == NULL || t->database == NULL)
         return err_memory(e);
     for (int i = 0; i < n; i++)
-        if (!add_leaf(t, leaves, i, e))
+        if (!add_leaf(t, leaves, i, by_value, e))
             return false;
     t->is_tree = *db_rows_text(relation, 0, R_KIND) == 'p' || n > 1;
     return true;
@@ -384,6 +399,7 @@ struct shape *table_read_shape(const struct table_facts *t, const struct db_rows
     s->table = strdup(t->name);
     s->columns = calloc(most, sizeof *s->columns);
     s->key = calloc(most, sizeof *s->key);
+    s->has_no_xid = !t->has_xmin;
     if (s->database == NULL || s->schema == NULL || s->table == NULL || s->columns == NULL ||
         s->key == NULL)
         err_memory(e);
@@ -392,6 +408,27 @@ struct shape *table_read_shape(const struct table_facts *t, const struct db_rows
         return s;
     shape_unref(s);
     return NULL;
+}
+
+bool table_read_growth(const struct table_facts *t, const struct db_rows *columns,
+                       const char *name, enum growth *growth, struct err *e)
+{
+    static const struct { uint64_t oid; enum growth growth; } types[] = {
+        { 20, GROWS_INTEGER }, { 21, GROWS_INTEGER }, { 23, GROWS_INTEGER },
+        { 1082, GROWS_DATE }, { 1114, GROWS_TIMESTAMP }, { 1184, GROWS_TIMESTAMPTZ },
+    };
+    int at = find_column(columns, name);
+
+    *growth = GROWS_NOT;
+    if (at < 0)
+        return fail_no_column(t, columns, "column", name, e);
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (types[i].oid == db_rows_u64(columns, at, C_OID))
+            *growth = types[i].growth;
+    return *growth != GROWS_NOT ||
+           err_set(e, ERR_REFUSED, "%s.%s: capture = \"increment\" goes by smallint, integer, "
+                   "bigint, date, timestamp or timestamptz, and column \"%s\" is %s", t->schema,
+                   t->name, name, db_rows_text(columns, at, C_TYPE));
 }
 
 static bool derive_column(struct column *to, const struct column *columns,
@@ -432,6 +469,7 @@ struct shape *shape_derive(const struct shape *of, const struct shape_column *co
             if (columns[i].from == of->key[k])
                 s->key[s->n_key++] = i;
     s->hides_key = hides_key;
+    s->has_no_xid = of->has_no_xid;
     s->soft = SIZE_MAX;
     if (ok && hides_key)
         ok = derive_column(&s->columns[s->n_columns++], of->columns,

@@ -37,6 +37,7 @@ struct shape {
     size_t n_key;
     bool hides_key;
     bool has_stamp; /* the table has the column of the triggers, see stamps.h */
+    bool has_no_xid; /* what rows have for an xid is the value of the column that grows */
     size_t soft; /* the column that says that a row is deleted; SIZE_MAX: none */
     char *signature; /* "name\ttype\n" for each column of the row */
 };
@@ -89,6 +90,8 @@ struct table_facts {
     char *database; /* NULL until table_read_facts */
     char *schema, *name;
     bool is_tree; /* partitioned, or others inherit from it */
+    bool is_table; /* or partitioned: it can be locked */
+    bool has_xmin; /* all its rows do */
     struct leaf_facts *leaves;
     size_t n_leaves;
 };
@@ -97,14 +100,15 @@ void table_fini(struct table_facts *t);
 
 /* Reads the answer to query_resolve: oid, schema and name. <asked> is the name as the script
  * gave it, for messages. ERR_REFUSED if there is no such table, and as table_read_facts. */
-bool table_read_name(struct table_facts *t, const struct db_rows *r, const char *asked, bool rls,
-                     struct err *e) WARN_UNUSED;
+bool table_read_name(struct table_facts *t, const struct db_rows *r, const char *asked,
+                     bool by_value, bool rls, struct err *e) WARN_UNUSED;
 
-/* Reads the first two answers to query_table: the relation itself and its leaves. ERR_REFUSED for
- * what has no usable xmin (a view, a foreign table ...) and, unless <rls>, where row-level
- * security would hide rows. */
+/* Reads the first two answers to query_table: the relation itself and its leaves. ERR_REFUSED,
+ * unless <by_value>, for what has no usable xmin (a view, a foreign table ...) and, unless <rls>,
+ * where row-level security would hide rows. */
 bool table_read_facts(struct table_facts *t, const struct db_rows *relation,
-                      const struct db_rows *leaves, bool rls, struct err *e) WARN_UNUSED;
+                      const struct db_rows *leaves, bool by_value, bool rls,
+                      struct err *e) WARN_UNUSED;
 
 /* Reads the third answer to query_table. <wanted>: the source's `columns`, n_wanted 0 for all;
  * <pk>: its key columns, n_pk 0 for the primary key; <soft>: its `soft_delete`, or NULL. Returns
@@ -112,6 +116,14 @@ bool table_read_facts(struct table_facts *t, const struct db_rows *relation,
 struct shape *table_read_shape(const struct table_facts *t, const struct db_rows *columns,
                                char *const *wanted, size_t n_wanted, char *const *pk, size_t n_pk,
                                const char *soft, struct err *e);
+
+/* What a column is whose values grow, for capture = "increment". */
+enum growth { GROWS_NOT, GROWS_INTEGER, GROWS_DATE, GROWS_TIMESTAMP, GROWS_TIMESTAMPTZ };
+
+/* Looks for it in the third answer to query_table. ERR_REFUSED if it is not there, or of another
+ * type. */
+bool table_read_growth(const struct table_facts *t, const struct db_rows *columns,
+                       const char *name, enum growth *growth, struct err *e) WARN_UNUSED;
 
 /* The leaf with this oid, or NULL. */
 const struct leaf_facts *table_leaf(const struct table_facts *t, uint32_t oid);

@@ -60,6 +60,7 @@ bool tracked_note_last(struct tracked *t, const struct batch *b, size_t from, si
     t->last.is_gone = false;
     t->last.is_known = t->is_known && (b->is_snapshot || b->is_ordered);
     t->last.is_snapshot = b->is_snapshot;
+    t->last.is_recheck = b->is_recheck;
     if (!t->last.is_known || done == from)
         return true;
     t->last.xid = b->rows[done - 1].xid;
@@ -113,9 +114,10 @@ bool tracked_cut(const struct tracked *t, struct position *p)
         ledger_mark(t->ledger, p, t->last.note);
     if (t->last.is_gone)
         return true;
-    return t->last.is_snapshot
-               ? position_add_done(p, t->last.leaf, t->last.end, keys->data, keys->len)
-               : position_cut(p, &t->delivered, t->last.xid, keys->data, keys->len);
+    if (t->last.is_snapshot)
+        return position_add_done(p, t->last.leaf, t->last.end, keys->data, keys->len);
+    p->increment.is_rechecking = t->last.is_recheck;
+    return position_cut(p, &t->delivered, t->last.xid, keys->data, keys->len);
 }
 
 bool tracked_restart(struct tracked *t)

@@ -317,6 +317,7 @@ end
 function TestApiChange.test_misuse()
    local db = database("id int primary key, name text", "1, 'x'")
    local lines = run(db, [[
+      local getmetatable = debug.getmetatable
       local mt, row_mt = getmetatable(c), getmetatable(c.row)
       for _, f in ipairs {mt.__tostring, mt.__pairs, mt.__index,
                           row_mt.__tostring, row_mt.__pairs, row_mt.__index, row_mt.__newindex,

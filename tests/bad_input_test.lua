@@ -65,6 +65,8 @@ function TestBadInput.test_fields_of_a_source()
       {"pgcdc.source {table = 't', on_change = 'x'}",
        "pgcdc.source: on_change must be a function, not a string"},
       {"pgcdc.source {table = 't', table = 'a\\0b'}", "'table' holds a zero byte"},
+      {"pgcdc.source {table = 't', pk = {'id\\0'}}", "a name in 'pk' holds a zero byte"},
+      {"pgcdc.source {table = 't', columns = 'id\\0x'}", "a name in 'columns' holds a zero byte"},
    }
 end
 

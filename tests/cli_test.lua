@@ -9,6 +9,7 @@ local lu = require "luaunit"
 local program = require "program"
 local scope = require "scope"
 local server = require "server"
+local wait = require "wait"
 
 local TestCli = {}
 
@@ -343,7 +344,6 @@ end
 function TestCli.test_sandbox()
    write_file(scope.base() .. "/text_module.lua", "return 'text'")
    local script = [[
-      package.path = package.path .. ";" .. pgcdc.args.dir .. "/?.lua"
       print(io, debug, dofile, loadfile, os.execute, os.exit, os.remove, os.getenv, string.dump)
       print(package.loadlib, package.cpath, package.loaded.io, package.loaded.debug)
       print(pcall(require, "io"), (pcall(require, "lfs")))
@@ -354,7 +354,7 @@ function TestCli.test_sandbox()
       print(require "text_module", type(os.time()), type(string.format))
    ]]
    local result = program.run {
-      script = script, options = {"--sandbox"}, args = {dir = scope.base()},
+      script = script, options = {"--sandbox"}, env = {LUA_PATH = scope.base() .. "/?.lua;;"},
    }
    lu.assertEquals(result.status, 0)
    lu.assertEquals(result.lines[1], ("nil\t"):rep(8) .. "nil")
@@ -365,7 +365,7 @@ function TestCli.test_sandbox()
    lu.assertEquals(result.lines[#result.lines - 2], "2")
    lu.assertEquals(result.lines[#result.lines - 1], "env")
    lu.assertEquals(result.lines[#result.lines], "text\tnumber\tfunction")
-   result = program.run {script = script, args = {dir = scope.base()}}
+   result = program.run {script = script, env = {LUA_PATH = scope.base() .. "/?.lua;;"}}
    lu.assertNotStrContains(result.lines[1], "nil")
 end
 
@@ -410,6 +410,22 @@ function TestCli.test_limits_that_are_kept()
    }
    lu.assertEquals(result.status, 0)
    lu.assertEquals(#result.changes, 60)
+end
+
+-- Timers that are due at the same time are calls of their own. They shared one clock.
+function TestCli.test_many_timers_and_the_limit()
+   local limit = wait.scaled(1)
+   local result = program.run {
+      state = false, options = {("--max-time=%g"):format(limit)}, deadline = 30, script = ([[
+         for i = 1, 8 do
+            pgcdc.after(0.001, function()
+               local stop = os.clock() + %g
+               while os.clock() < stop do end
+               print(i)
+            end)
+         end]]):format(limit / 4)}
+   lu.assertEquals(result.status, 0, result.stderr)
+   lu.assertEquals(#result.lines, 8)
 end
 
 -- The program starts with any of its standard descriptors closed. What is opened then gets their

@@ -66,20 +66,25 @@ function TestDeletes.test_found_while_it_runs()
       script = [[
          pgcdc.source {table = "t", deletes = true, interval = 0.05, on_change = print}
          pgcdc.source {table = "t", name = "slow", deletes = {interval = 1000}, interval = 0.05,
-            on_change = function(c) print("slow", c.op, c.key.id) end}]],
+            on_change = function(c) print("slow", c.op, c.key.id) end}
+            :on("ready", function() print "slow ready" end)]],
       dsn = db, state = new_state(),
    }
    p:wait_changes(3)
-   db:exec "DELETE FROM t WHERE id = 2"
+   p:wait_until(function() return p:stdout():find "slow ready" end, 20, "both snapshots")
+   db:exec "INSERT INTO t VALUES (4)" -- so that both have looked for the first time
    p:wait_changes(4)
+   p:wait_until(function() return p:stdout():find "slow\tinsert\t4" end, 20, "the first poll")
+   db:exec "DELETE FROM t WHERE id = 2"
+   p:wait_changes(5)
    db:exec "INSERT INTO t VALUES (2); DELETE FROM t WHERE id = 1"
-   p:wait_changes(6)
+   p:wait_changes(7)
    p:wait_until(function()
       return p:stdout():find "slow\tupdate\t2" or p:stdout():find "slow\tinsert\t2"
    end, 10, "the insert")
    lu.assertNil(p:stdout():find "slow\tdelete")
    local list = ops(p:changes())
-   lu.assertEquals({list[4], list[5], list[6]}, {"delete 2", "delete 1", "insert 2"})
+   lu.assertEquals({list[5], list[6], list[7]}, {"delete 2", "delete 1", "insert 2"})
    lu.assertEquals(p:stop().status, 0)
 end
 

@@ -95,6 +95,27 @@ function TestExact.test_nothing_lost_when_killed_by_triggers()
    assert_busy(stats, checker, usual)
 end
 
+-- The same by a column that grows, as far as it does: keys are random, so that most rows lie below
+-- the window, and rechecks have to find them, but not again what a window showed.
+function TestExact.test_nothing_lost_nothing_twice_by_increment()
+   local checker, stats, result = random_run {
+      cluster = cluster.main(), seconds = seconds / 4, capture = "increment",
+   }
+   lu.assertNil(checker:verdict(), "seed " .. seed)
+   lu.assertEquals(result.status, 0)
+   lu.assertStrContains(result.stderr, "the recheck found")
+   assert_busy(stats, checker, usual)
+end
+
+function TestExact.test_nothing_lost_when_killed_by_increment()
+   local checker, stats, result = random_run {
+      cluster = cluster.main(), seconds = seconds / 4, capture = "increment", kills = true,
+   }
+   lu.assertNil(checker:verdict(), "seed " .. seed)
+   lu.assertEquals(result.status, 0)
+   assert_busy(stats, checker, usual)
+end
+
 -- A poll whose connection breaks goes on behind the last row that was delivered. The second break
 -- in a row once forgot where the first had been, and rows came again.
 function TestExact.test_nothing_twice_when_a_poll_is_cut_twice()

@@ -13,7 +13,7 @@ local walls = {
    ["lauxlib.h"] = {floors = {["4"] = true, ["5"] = true}},
    ["lualib.h"] = {floors = {["4"] = true, ["5"] = true}},
    ["libpq-fe.h"] = {rooms = {db = true}},
-   ["sqlite3.h"] = {rooms = {store = true, known = true}},
+   ["sqlite3.h"] = {rooms = {store = true, image = true, known = true}},
    ["jansson.h"] = {rooms = {json = true}},
    ["openssl/evp.h"] = {rooms = {hash = true}},
 }

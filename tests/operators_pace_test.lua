@@ -7,6 +7,37 @@ local TestOperatorsPace = {}
 
 local expect = pipeline.expect
 
+-- Timers, against a list that is sorted: in the order of their time, and of their birth where that
+-- is the same, whatever is cancelled. One thousand were slow, ten thousand took seconds to be set,
+-- as `partition` sets them for each key.
+function TestOperatorsPace.test_timers()
+   expect([[
+      math.randomseed(7)
+      for round = 1, 200 do
+         local model, got, want = {}, {}, {}
+         for id = 1, math.random(60) do
+            local t = { due = now + math.random(8), id = id }
+            t.timer = pgcdc.after(t.due - now, function() got[#got + 1] = id end)
+            model[#model + 1] = t
+            if math.random(3) == 1 then
+               local gone = table.remove(model, math.random(#model))
+               gone.timer:cancel()
+               gone.timer:cancel()
+            end
+         end
+         table.sort(model, function(a, b)
+            return a.due < b.due or a.due == b.due and a.id < b.id
+         end)
+         for i, t in ipairs(model) do want[i] = t.id end
+         for _ = 1, 8 do at(now + 1) end
+         assert(table.concat(got, " ") == table.concat(want, " "), round)
+      end
+      local start, n = os.clock(), 0
+      for _ = 1, 20000 do pgcdc.after(5, function() n = n + 1 end) end
+      at(now + 5)
+      print(n, os.clock() - start < 5)]], { "20000\ttrue" })
+end
+
 function TestOperatorsPace.test_delay()
    expect([[
       s:delay(10):sink(function(x) print(now, x) end)

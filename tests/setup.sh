@@ -46,6 +46,8 @@ has lua5.4 || need lua5.4
 lua5.4 -e 'require "luaunit"' >/dev/null 2>&1 || need lua-unit
 has luacheck || need lua-check
 has_server || need postgresql
+has openssl || need openssl
+[ -e /usr/share/i18n/locales/de_DE ] || need locales
 
 [ -n "$missing" ] || exit 0
 

@@ -210,6 +210,31 @@ function TestStop.test_a_second_signal_ends_it_at_once()
    end
 end
 
+-- What --max-time cannot interrupt: C functions and finalizers. (They are documented.)
+function TestStop.test_a_second_signal_where_no_limit_reaches()
+   local db = database(3)
+   for _, body in ipairs {
+      "local _ = ('a'):rep(3000):find '.-.-.-.-.-.-.-b'",
+      "local _ = ('a'):rep(3000):gsub('(.-)(.-)(.-)(.-)(.-)(.-)b', error)",
+      "setmetatable({}, {__gc = function() while true do os.time() end end}) collectgarbage()",
+      "local t <close> = setmetatable({}, {__close = function() "
+         .. "return ('a'):rep(3000):find '.-.-.-.-.-.-.-b' end})",
+   } do
+      local state = new_state()
+      local p = program.start {dsn = db, state = state, options = {"--max-time=0.1"}, script = ([[
+         pgcdc.source {table = "t", on_change = function(c)
+            pgcdc.log.info "in the handler"
+            %s
+         end}]]):format(body)}
+      p:wait_stderr "in the handler"
+      p:signal "TERM"
+      lu.assertErrorMsgContains("timeout", wait.until_, function() return not p:alive() end, 0.3)
+      local result = p:stop("INT", 5)
+      lu.assertEquals({body, result.signal}, {body, 2})
+      lu.assertEquals(finish(db, state, {}), 3)
+   end
+end
+
 -- While it waits: for the owner of a lock, for a server that is not there, for the next poll, for a
 -- timer.
 function TestStop.test_a_stop_while_it_waits()
@@ -294,6 +319,31 @@ function TestStop.test_pgcdc_stop_in_a_fast_snapshot()
    lu.assertEquals(count(result.lines, got), 150001)
    lu.assertEquals(finish(db, state, got, script), 49999)
    check_exactly_once(got, 1, 200000)
+end
+
+-- os.exit in the middle of it all. It ran what libraries do at an exit while the threads were at
+-- work: over TLS one of ten ended by a signal.
+function TestStop.test_os_exit_beside_tls()
+   local one = cluster.new {name = "tls", tcp = true}
+   one:exec "create table t (id int primary key); insert into t select generate_series(1, 5)"
+   lu.assertTrue(os.execute(([[cd "%s" && openssl req -new -x509 -days 2 -nodes \
+      -subj /CN=localhost -out server.crt -keyout server.key 2>/dev/null && chmod 600 server.key &&
+      chown --reference=postgresql.conf server.crt server.key &&
+      echo 'ssl = on' >> postgresql.conf]]):format(one.data)))
+   one:restart()
+   local dsn = ("host=127.0.0.1 port=%d dbname=postgres user=postgres sslmode=require"):format(
+      one.port)
+   for i = 1, 24 do
+      local result = program.run {dsn = dsn, script = ([[
+         for i = 1, 8 do pgcdc.source {table = "t", name = "s" .. i, interval = 0.01} end
+         pgcdc.source {table = "t", on_change = function(c)
+            if c.key.id == 3 then os.exit(7) end
+         end}
+         print(("text"):rep(5000)) -- is written all the same
+         pgcdc.after(%g, function() os.exit(7) end)]]):format(0.01 + i % 8 / 100)}
+      lu.assertEquals({result.status, result.signal}, {7})
+      lu.assertEquals(#result.stdout, 20001)
+   end
 end
 
 return TestStop

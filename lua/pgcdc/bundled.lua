@@ -22,7 +22,8 @@ local common = {
    where = "",         -- SQL condition
    interval = 1,       -- seconds between polls
    start = "snapshot", -- snapshot, now, or a transaction id
-   capture = "xmin",   -- xmin, or trigger (install it first: pgcdc-lua trigger help=1)
+   capture = "xmin",   -- xmin, increment, or trigger (install it first: pgcdc-lua trigger help=1)
+   column = "",        -- with capture=increment: the column that grows
 }
 
 --- The options of all bundled scripts and `own` as one table, for pgcdc.options.
@@ -143,6 +144,7 @@ function bundled.sources(options, more)
          where = options.where ~= "" and options.where or nil,
          interval = options.interval,
          capture = options.capture,
+         column = options.column ~= "" and options.column or nil,
          start = math.tointeger(tonumber(options.start)) or options.start,
       }
       for field, value in pairs(more or {}) do

@@ -32,6 +32,9 @@ local BYTEA, JSON, JSONB = 17, 114, 3802
 local FIRST_USER_TYPE = 16384
 local MOST_DESCRIBED = 1000
 
+-- Connection -> what it connects to, which may hold a password.
+local targets = setmetatable({}, { __mode = "k" })
+
 local Connection = {}
 Connection.__index = Connection
 Connection.__name = "pgcdc.connection"
@@ -75,7 +78,7 @@ local function ready(self, what)
       forget(self)
    end
    if not self.raw then
-      local connection, message, sqlstate = raw.db_open(self.conninfo)
+      local connection, message, sqlstate = raw.db_open(targets[self])
       if not connection then
          fail(what, message, sqlstate)
       end
@@ -315,8 +318,7 @@ end
 
 --- A connection to the database that `target` names, see pgcdc.conninfo; nil: that of --dsn.
 return function(target)
-   return setmetatable({
-      conninfo = conninfo.text("pgcdc.connect: the connection", target),
-      facts = {}, types = {}, described = 0,
-   }, Connection)
+   local self = setmetatable({ facts = {}, types = {}, described = 0 }, Connection)
+   targets[self] = conninfo.text("pgcdc.connect: the connection", target)
+   return self
 end

@@ -61,7 +61,7 @@ local function catch(err)
    if not utf8.len(text) then -- it shall have a JSON
       text = text:gsub("[\128-\255]", "?")
    end
-   return { text = text, again_after = type(err) == "table" and rawget(err, "again_after") or nil,
+   return { text = text, again_after = keep.again_after(err),
             traceback = raw.traceback(2):sub(1, 4000) }
 end
 

@@ -40,6 +40,11 @@ function keep.later(message, seconds)
    return setmetatable({ message = message, again_after = seconds }, Later)
 end
 
+--- The seconds of an error that `keep.later` made; nil of any other.
+function keep.again_after(err)
+   return getmetatable(err) == Later and err.again_after or nil
+end
+
 -- ---- groups ----
 
 local function group_of(source)

@@ -28,7 +28,7 @@
 ---@field row pgcdc.row? nil where the row is gone
 ---@field old pgcdc.row? what the row was before, where it is known
 ---@field changed string[]? of an update with `old`: the columns that differ; not in the JSON
----@field xid integer the transaction that wrote it, 64 bit
+---@field xid integer|nil the transaction that wrote it, 64 bit; nil of views and foreign tables
 ---@field ts string when it was read: "2026-11-23T05:04:57.057Z"
 ---@field id string the same at every redelivery of the same row version
 ---@field [string] any what the script adds
@@ -293,7 +293,6 @@ function Stream:cloudevents() end
 ---@class pgcdc.source.spec
 ---@field table string|string[] "orders", "sales.orders", {"sales", "orders"}
 ---@field pk? string|string[] the columns that identify a row; default: the primary key
----@field capture? "xmin"|"trigger" how changes are found; "xmin"
 ---@field interval? number|number[] seconds between polls, or {min, max}; 10
 ---@field connect? string|table a conninfo string, a URI or libpq's keywords; default: --dsn
 ---@field name? string the position is kept under it; default: "schema.table"
@@ -304,7 +303,10 @@ function Stream:cloudevents() end
 ---@field deletes? boolean|{interval: number} tells what is gone, and inserts from updates
 ---@field old? boolean keeps rows, for change.old and change.changed
 ---@field skip_unchanged? boolean leaves out updates that change nothing
----@field capture? "xmin"|"trigger" how changes are found; "xmin"
+---@field capture? "xmin"|"increment"|"trigger" how changes are found; "xmin"
+---@field column? string with "increment": the column whose values grow
+---@field lookback? number with "increment": how far below the top polls begin; 1000, or 60 s
+---@field recheck? number with "increment": seconds between looks at all rows; 3600, 0: never
 ---@field rls? boolean capture what row-level security shows, instead of refusing
 ---@field on_change? fun(change: pgcdc.change)
 ---@field on_error? "stop"|"skip"|"dead_letter"|pgcdc.policy

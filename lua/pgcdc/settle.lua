@@ -414,7 +414,7 @@ local function insist(f)
       local ok, err = pcall(f)
       if ok then
          return true
-      elseif type(err) ~= "table" or not rawget(err, "again_after") then
+      elseif not keep.again_after(err) then
          error(err, 0)
       end
       raw.log("warn", tostring(err), { retry_in = err.again_after })

@@ -9,17 +9,18 @@ local keep = require "pgcdc.keep"
 local stream = require "pgcdc.stream"
 
 local DEFAULT_INTERVAL = 10
+local DEFAULT_RECHECK = 3600
 local LEAST_INTERVAL = 0.01
 
 local fields = {
    table = true, pk = true, interval = true, connect = true, name = true, start = true,
    columns = true, where = true, rls = true, on_change = true, on_error = true,
    dead_letter = true, soft_delete = true, deletes = true, old = true, skip_unchanged = true,
-   capture = true,
+   capture = true, column = true, lookback = true, recheck = true,
 }
 
 -- How changes are found.
-local captures = { xmin = true, trigger = true }
+local captures = { xmin = true, increment = true, trigger = true }
 
 -- Which of the host's events a script's event stands for.
 local ops = { read = true, upsert = true, insert = true, update = true, delete = true }
@@ -80,6 +81,33 @@ local function with_deletes(option, value, has_deletes)
       check.fail("pgcdc.source: %s = true needs deletes = true, which keeps the rows", option)
    end
    return value
+end
+
+-- What is of use only with capture = "increment": the column, how far below the top a poll looks
+-- back (-1: as suits its type), and every how many seconds all is looked at.
+local function increment(spec)
+   if spec.capture ~= "increment" then
+      for _, option in ipairs { "column", "lookback", "recheck" } do
+         if spec[option] ~= nil then
+            check.fail('pgcdc.source: %s is for capture = "increment"', option)
+         end
+      end
+      return nil, -1, 0
+   end
+   if spec.column == nil then
+      check.fail('pgcdc.source: capture = "increment" needs column = "...", one whose values grow')
+   end
+   check.text("pgcdc.source: column", spec.column)
+   if spec.lookback ~= nil then
+      check.type("pgcdc.source: lookback", spec.lookback, "number")
+      if not (spec.lookback >= 0 and spec.lookback <= 1e12) then
+         check.fail("pgcdc.source: lookback must be a number of at least 0, not %s", spec.lookback)
+      end
+   end
+   if spec.recheck ~= nil then
+      check.seconds("pgcdc.source: recheck", spec.recheck, 0)
+   end
+   return spec.column, spec.lookback or -1, spec.recheck or DEFAULT_RECHECK
 end
 
 local function start(value)
@@ -227,6 +255,7 @@ function Source.declare(spec)
       check.fail('pgcdc.source: deletes is for capture = "xmin"%s',
          spec.capture == "trigger" and "; triggers tell deletes by themselves" or "")
    end
+   local column, lookback, recheck = increment(spec)
    local full_name = conninfo.table_name("pgcdc.source: table", spec.table)
    local source = setmetatable(stream.node("source"), Source)
    source.policy = failure.policy(spec.on_error)
@@ -244,6 +273,9 @@ function Source.declare(spec)
       where = spec.where,
       soft_delete = spec.soft_delete,
       capture = spec.capture,
+      column = column,
+      lookback = lookback,
+      recheck = recheck,
       rls = spec.rls or false,
       deletes = has_deletes,
       check_interval = check_interval,

@@ -290,8 +290,7 @@ end
 -- A field of the row of a change (of what there is, where it was deleted), or of any other table.
 local function field_of(name)
    return function(x)
-      local class = getmetatable(x)
-      if class and class.__name == "pgcdc.change" then
+      if raw.is_change(x) then
          return (x.row or x.old or x.key)[name]
       end
       return x[name]

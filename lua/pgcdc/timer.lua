@@ -1,20 +1,24 @@
 -- pgcdc.timer: pgcdc.every and pgcdc.after. The host asks when it should call again.
 -- SPDX-License-Identifier: MIT
 
+local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 
 local timer = {}
 
 local LEAST = 0.001
 
-local timers = {} -- sorted by `due`, the earliest last
+-- A heap: what is due first comes first, of those that are due together the one that was set first.
+-- Each timer knows its place, `at`; one that is not waiting has none.
+local heap, count = {}, 0
+local serial = 0
 local windows = 0 -- how many of them belong to operators that hold values
 local now
 
 --- `clock`: a function that returns seconds, never going back.
 function timer.start(clock)
    now = clock
-   timers, windows = {}, 0
+   heap, count, windows = {}, 0, 0
 end
 
 --- The seconds of that clock.
@@ -22,12 +26,52 @@ function timer.now()
    return now()
 end
 
-local function insert(t)
-   local i = #timers
-   while i > 0 and timers[i].due <= t.due do
-      i = i - 1
+local function is_before(a, b)
+   return a.due < b.due or a.due == b.due and a.serial < b.serial
+end
+
+-- Puts `t` at the free place i, or nearer to the top.
+local function rise(t, i)
+   while i > 1 and is_before(t, heap[i // 2]) do
+      heap[i] = heap[i // 2]
+      heap[i].at = i
+      i = i // 2
    end
-   table.insert(timers, i + 1, t)
+   heap[i], t.at = t, i
+end
+
+-- Puts `t` at the free place i, or further down.
+local function sink(t, i)
+   while 2 * i <= count do
+      local child = 2 * i
+      if child < count and is_before(heap[child + 1], heap[child]) then
+         child = child + 1
+      end
+      if not is_before(heap[child], t) then
+         break
+      end
+      heap[i] = heap[child]
+      heap[i].at = i
+      i = child
+   end
+   heap[i], t.at = t, i
+end
+
+local function insert(t)
+   serial = serial + 1
+   t.serial = serial
+   count = count + 1
+   rise(t, count)
+end
+
+local function remove(t)
+   local i, last = t.at, heap[count]
+   heap[count], t.at = nil, nil
+   count = count - 1
+   if last ~= t then
+      rise(last, i)
+      sink(last, last.at)
+   end
 end
 
 local Timer = {}
@@ -36,12 +80,9 @@ Timer.__name = "pgcdc.timer"
 
 --- It will not be called again.
 function Timer:cancel()
-   for i, t in ipairs(timers) do
-      if t == self then
-         table.remove(timers, i)
-         windows = windows - (t.is_window and 1 or 0)
-         break
-      end
+   if self.at then
+      remove(self)
+      windows = windows - (self.is_window and 1 or 0)
    end
 end
 
@@ -77,17 +118,19 @@ end
 --- there are windows.
 function timer.run()
    local moment = now()
-   while #timers > 0 and timers[#timers].due <= moment do
-      local t = table.remove(timers)
+   while count > 0 and heap[1].due <= moment do
+      local t = heap[1]
+      remove(t)
       if t.period then
          t.due = math.max(t.due + t.period, moment + LEAST)
          insert(t)
       end
       windows = windows - (t.is_window and 1 or 0)
+      raw.clock_anew()
       t.f()
    end
-   if #timers > 0 then
-      return math.max(timers[#timers].due - now(), 0), windows > 0
+   if count > 0 then
+      return math.max(heap[1].due - now(), 0), windows > 0
    end
    return nil, false
 end

@@ -12,7 +12,9 @@ local here = arg[0]:match "^(.*)/[^/]*$" or "."
 package.path = here .. "/../support/?.lua;" .. here .. "/?.lua;" .. package.path
 package.cpath = here .. "/../../build/tests/?.so;" .. package.cpath
 
+local census = require "census"
 local cluster = require "cluster"
+local increment = require "increment"
 local json = require "json"
 local mirror = require "mirror"
 local native = require "native"
@@ -280,6 +282,12 @@ local function main()
       {"mirror", function()
          mirror {database = database, cluster = bench, rows = rows, psql = psql_path, run = run,
                  in_turns = in_turns, line = line, say = say, patience = patience}
+      end},
+      {"deletes", function()
+         census {database = database, rows = rows, line = line, say = say, patience = patience}
+      end},
+      {"increment", function()
+         increment {database = database, rows = rows, line = line, say = say, patience = patience}
       end},
       {"trigger", function()
          trigger {database = database, rows = rows, line = line, say = say, patience = patience}

@@ -9,8 +9,10 @@ local checker = {}
 -- Prints a line for each change. The tables' names come as arguments.
 checker.script = [[
 local options = pgcdc.options {tables = pgcdc.required, interval = 0.02, capture = "xmin"}
+local grows = options.capture == "increment" or nil
 for name in options.tables:gmatch "[^,]+" do
    pgcdc.source {table = name, interval = options.interval, capture = options.capture,
+      column = grows and "k", lookback = grows and 5, recheck = grows and 0.4,
       on_change = function(change)
          local v = change.row and change.row.v or 0
          io.write(("%s %d %d %d %s\n"):format(change.table, change.key.k, v, change.xid, change.op))

@@ -35,14 +35,14 @@ function stepping.words(changes)
 end
 
 -- A function that runs the program once more and returns its changes as words, and the result.
--- <source>: fields of the source; those given to the function replace them.
+-- <source>: fields of the source; those given to the function replace them, false takes one away.
 function stepping.new(db, source)
    local state = scope.dir "stepping" .. "/state.db"
    return function(more)
       local fields = {table = "t", capture = "trigger"}
       for _, given in ipairs {source or {}, more or {}} do
          for name, value in pairs(given) do
-            fields[name] = value
+            fields[name] = value or nil
          end
       end
       local result = program.run {

@@ -83,12 +83,12 @@ static void test_floor_of_special_xids(void)
     for (uint64_t epoch = 0; epoch <= 2; epoch++) {
         for (uint32_t low = 0; low <= XID_FIRST_NORMAL; low++) {
             h.floor = epoch * EPOCH + low;
-            EQUAL(horizon_floor32(&h), XID_FIRST_NORMAL);
+            EQUAL(horizon_floor32(h.floor), XID_FIRST_NORMAL);
         }
         h.floor = epoch * EPOCH + HALF;
-        EQUAL(horizon_floor32(&h), (uint32_t)HALF);
+        EQUAL(horizon_floor32(h.floor), (uint32_t)HALF);
         h.floor = epoch * EPOCH + UINT32_MAX;
-        EQUAL(horizon_floor32(&h), UINT32_MAX);
+        EQUAL(horizon_floor32(h.floor), UINT32_MAX);
     }
 }
 

@@ -45,6 +45,23 @@ static struct position make(const char *text, uint64_t big)
     id->lsn = big - 4;
     id->durable_xmax = big - 5;
     id->durable_lsn = big - 6;
+    p.increment.column = copy(text);
+    p.increment.growth = 4;
+    p.increment.since = big - 8;
+    p.increment.base = INT64_MIN + 1;
+    p.increment.rechecked_ms = 1795817285123;
+    p.increment.is_rechecking = true;
+    CHECK(firsts_add(&p.increment.firsts, big - 9, INT64_MIN, INT64_MAX));
+    CHECK(firsts_add(&p.increment.firsts, big - 10, -5, 6));
+    CHECK(increment_add_stretch(&p.increment, big - 11, -7));
+    CHECK(increment_add_rung(&p.increment, big - 12, 8));
+    p.paging.is_used = p.paging.has_top = true;
+    p.paging.reached_key = copy(text);
+    p.paging.reached = -11;
+    p.paging.xmax = big - 13;
+    p.paging.top = 12;
+    CHECK(givens_add(&p.paging.given, UINT64_MAX - 1, -13));
+    CHECK(givens_add(&p.paging.given, 5, INT64_MAX));
     p.signature = copy(text);
     CHECK(position_set_leaves(&p, 2));
     p.leaves[0] = (struct leaf){ 1, 2, 3, 4 };
@@ -70,8 +87,39 @@ static char *write(const struct position *p, const char *source)
     return text;
 }
 
+static void check_same_increment(const struct increment *a, const struct increment *b)
+{
+    CHECK(strcmp(a->column, b->column) == 0 && a->growth == b->growth && a->since == b->since);
+    CHECK(a->base == b->base && a->rechecked_ms == b->rechecked_ms);
+    CHECK(a->is_rechecking == b->is_rechecking && a->firsts.n == b->firsts.n);
+    for (size_t i = 0; i < a->firsts.n; i++)
+        CHECK(a->firsts.v[i].xid == b->firsts.v[i].xid &&
+              a->firsts.v[i].base == b->firsts.v[i].base &&
+              a->firsts.v[i].least == b->firsts.v[i].least);
+    CHECK(a->n_stretches == 1 && b->n_stretches == 1 && a->n_rungs == 1 && b->n_rungs == 1);
+    CHECK(a->stretches[0].below == b->stretches[0].below);
+    CHECK(a->stretches[0].base == b->stretches[0].base);
+    CHECK(a->rungs[0].xmax == b->rungs[0].xmax && a->rungs[0].top == b->rungs[0].top);
+}
+
+static void check_same_paging(const struct paging *a, const struct paging *b)
+{
+    CHECK(a->is_used == b->is_used && a->is_silent == b->is_silent && a->has_top == b->has_top);
+    CHECK(strcmp(a->reached_key, b->reached_key) == 0 && a->reached == b->reached);
+    CHECK(a->xmax == b->xmax && a->top == b->top && a->given.n == 2 && b->given.n == 2);
+    for (size_t i = 0; i < 2; i++)
+        CHECK(a->given.v[i].hash == b->given.v[i].hash &&
+              a->given.v[i].value == b->given.v[i].value);
+}
+
 static void check_same(const struct position *a, const struct position *b)
 {
+    CHECK((a->increment.column == NULL) == (b->increment.column == NULL));
+    if (a->increment.column != NULL)
+        check_same_increment(&a->increment, &b->increment);
+    CHECK(a->paging.is_used == b->paging.is_used);
+    if (a->paging.is_used)
+        check_same_paging(&a->paging, &b->paging);
     CHECK(a->phase == b->phase);
     EQUAL(a->horizon.floor, b->horizon.floor);
     EQUAL(a->floor_lsn, b->floor_lsn);

@@ -11,8 +11,7 @@ function jsonl.put(_, file, value)
 end
 
 function jsonl.line(_, value)
-   local class = getmetatable(value)
-   if class and class.__name == "pgcdc.change" then
+   if raw.is_change(value) then
       return value -- printing it needs no text in between
    end
    return raw.encode(value)

@@ -94,11 +94,6 @@ local function take_delete(self, form, change)
    end
 end
 
-local function is_change(value)
-   local class = type(value) == "table" and getmetatable(value)
-   return class and class.__name == "pgcdc.change"
-end
-
 -- Whatever the plan in hand cannot take.
 local function write_slowly(self, change)
    local form = self.forms[getmetatable(change)] or learn(self, change)
@@ -120,7 +115,7 @@ function Sink:write(change)
    if plan and plan:add(change) then
       return
    end
-   if not is_change(change) then
+   if not raw.is_change(change) then
       check.fail("pgcdc.sinks.postgres: it takes changes, not a %s", type(change))
    end
    local ok, problem = pcall(write_slowly, self, change)

@@ -42,7 +42,8 @@ local Problem = { __name = "pgcdc.problem" }
 local Link = {}
 Link.__index = Link
 
-local links = {} -- by conninfo
+local links = {}   -- by conninfo
+local targets = {} -- link -> conninfo; no field, since it may hold a password and scripts see links
 
 -- `what`: what was tried.
 local function raise(message, sqlstate, kind, what)
@@ -157,7 +158,7 @@ function Link:connect()
    if self.db then
       return
    end
-   local db, message, sqlstate, kind = raw.db_open(self.conninfo)
+   local db, message, sqlstate, kind = raw.db_open(targets[self])
    if not db then
       raise(message, sqlstate, kind)
    end
@@ -229,8 +230,7 @@ end
 
 --- The link to a target.
 return function(conninfo)
-   links[conninfo] = links[conninfo] or setmetatable({
-      conninfo = conninfo,
+   local link = links[conninfo] or setmetatable({
       subject = "pgcdc.sinks.postgres",
       generation = 0,   -- changes whenever what was known of the target counts no more
       temporaries = 0,  -- tables that were made
@@ -240,5 +240,6 @@ return function(conninfo)
       is_new = {},      -- sink's name -> nothing had been stored when it was recalled
       tried = {},       -- batches whose transaction failed, or may have failed; see postgres.lua
    }, Link)
-   return links[conninfo]
+   links[conninfo], targets[link] = link, conninfo
+   return link
 end

@@ -1,31 +1,19 @@
--- deletes.lua: what deletes = true costs, as ratios of one run; lua5.4 tests/bench/deletes.lua ROWS
+-- census.lua: what deletes = true costs: the snapshot, the state file, looking for what is gone.
 -- SPDX-License-Identifier: MIT
 --
--- Yardsticks as in bench.lua: C reads all rows with their xmin by psql, N counts them.
+-- Called by bench.lua, with its tools and yardsticks.
 
-local here = arg[0]:match "^(.*)/[^/]*$" or "."
-package.path = here .. "/../support/?.lua;" .. package.path
-package.cpath = here .. "/../../build/tests/?.so;" .. package.cpath
-
-local cluster = require "cluster"
 local native = require "native"
 local program = require "program"
 local scope = require "scope"
 local server = require "server"
 
-local rows = assert(math.tointeger(tonumber(arg[1] or "2000000")), "usage: deletes.lua [ROWS]")
 local runs = math.tointeger(tonumber(os.getenv "RUNS" or "3"))
-local patience = 120 + rows / 5000
-local database
-
-local function say(text, ...)
-   io.write(text:format(...), "\n")
-   io.flush()
-end
+local database, patience, rows, say, report
 
 local function line(what, measured, unit, limit)
-   say("%-50s %-18s %-16s %s", what, ("%.2f %s"):format(measured, unit),
-      ("<= %g %s"):format(limit, unit), measured <= limit and "met" or "MISSED")
+   report(what, ("%.2f %s"):format(measured, unit), ("<= %g %s"):format(limit, unit),
+      measured <= limit)
 end
 
 local function median(measure)
@@ -96,7 +84,11 @@ local function measure(name, key, limit)
    say("%s: C = %.3f s, N = %.3f s, snapshot %.3f s", key, c, n, snapshot)
    line("snapshot with deletes, " .. key, snapshot / c, "C", limit)
    line("  peak memory", peak, "MB", 80)
-   line("  state file, a row", file_size(state) / rows, "bytes", 80)
+   if key == "i" then
+      line("  state file, a row", file_size(state) / rows, "bytes", 80)
+   else
+      say("  state file, a row: %.1f bytes", file_size(state) / rows)
+   end
    local check = median(function()
       database:exec(([[delete from %s where id in
          (select id from %s tablesample system (0.2) limit 10)]]):format(name, name), patience)
@@ -133,12 +125,9 @@ local function measure(name, key, limit)
                key == "i" and "hashint8extended(id, 0)" or "uuid_hash_extended(id, 0)", name)))
 end
 
-scope.begin_run()
-local bench = cluster.new {name = "bench", conf = {
-   shared_buffers = "1GB", max_wal_size = "8GB", checkpoint_timeout = "1h",
-}}
-database = bench:database {name = "bench", keep = true}
-measure("t", "i", 2.5)
-measure("u", "md5(i::text)::uuid", 6)
-local problem = scope.end_run()
-assert(not problem, problem)
+return function(bench)
+   database, patience, rows = bench.database, bench.patience, bench.rows
+   say, report = bench.say, bench.line
+   measure("by_bigint", "i", 2.5)
+   measure("by_uuid", "md5(i::text)::uuid", 6)
+end

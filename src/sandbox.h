@@ -1,0 +1,17 @@
+/* sandbox.h -- what --sandbox takes from scripts.                     floor 4
+ *
+ * Takes away what reads or writes files, runs commands, loads machine code or
+ * bytecode, or looks into our own functions. It does not hide our modules
+ * (see runtime.c), and does not bound time or memory (see script.h).
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef SANDBOX_H
+#define SANDBOX_H
+
+#include <lua.h>
+
+/* To be called once, behind luaL_openlibs and before any Lua code runs. Empties the stack. May
+ * throw. */
+void sandbox_close(lua_State *L);
+
+#endif
