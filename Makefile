@@ -43,6 +43,7 @@ help:
 	@echo "make soak SECONDS=   the exactness test for longer"
 	@echo "make sweep STRIDE=   break the program at every STRIDE-th step"
 	@echo "make fuzz SECONDS=   inputs that are made up, under sanitizers"
+	@echo "make load SECONDS= LOAD_ROWS=   much work: pgbench for so long, tables of so many rows"
 	@echo "make bench ROWS=     measure speed and memory"
 	@echo "make lint            layering, warnings as errors, luacheck"
 	@echo "make asan | tsan     the tests under the sanitizers"
@@ -86,6 +87,7 @@ SUITES ?=
 JOBS ?= $(shell n=$$(nproc); echo $$((n > 4 ? 4 : n)))
 ROWS ?= 2000000
 SECONDS ?= 600
+LOAD_ROWS ?= 20000000
 
 check:
 	@tests/setup.sh
@@ -101,6 +103,11 @@ test: $(PROGRAM) $(MUTANTS) $(SABOTAGED) $(UNIT) $(REPLAY) $(NATIVE)
 
 soak: $(PROGRAM) $(MUTANTS) $(NATIVE)
 	@$(IN_TEST) PGCDC_SOAK_SECONDS=$(SECONDS) lua5.4 tests/run.lua exact
+
+# Big files go to a disk, not to memory.
+load: $(PROGRAM) $(NATIVE)
+	@TMPDIR="$${TMPDIR:-/var/tmp}" PGCDC_LUA="$(CURDIR)/$(PROGRAM)" PGCDC_LOAD_SECONDS=$(SECONDS) \
+		PGCDC_LOAD_ROWS=$(LOAD_ROWS) lua5.4 tests/run.lua load
 
 bench: $(PROGRAM) $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/bench/bench.lua $(ROWS)
@@ -246,5 +253,5 @@ dist: | $(BUILD)
 clean:
 	@rm -rf build
 
-.PHONY: all asan bench check clean cover demo dist fuzz help install lint native soak sweep test \
-	tsan uninstall valgrind
+.PHONY: all asan bench check clean cover demo dist fuzz help install lint load native soak sweep \
+	test tsan uninstall valgrind
