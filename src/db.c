@@ -127,6 +127,8 @@ static bool check_conninfo(const char *conninfo, struct err *e)
 
     if (looks_like_conninfo(conninfo)) {
         options = PQconninfoParse(conninfo, &msg);
+        if (options == NULL && msg == NULL)
+            return err_memory(e);
         PQfreemem(msg);
         ok = options != NULL && !is_garbled(options);
         PQconninfoFree(options);
@@ -213,11 +215,7 @@ struct db *db_open(const char *conninfo, int stop_fd, struct err *e)
      * libpq hides otherwise */
     PQsetErrorVerbosity(db->conn, PQERRORS_VERBOSE);
     PQsetNoticeReceiver(db->conn, on_notice, db);
-    if (PQstatus(db->conn) == CONNECTION_BAD) {
-        fail_connection(db, e);
-        goto fail;
-    }
-    if (!finish_connect(db, e))
+    if (PQstatus(db->conn) == CONNECTION_BAD ? !fail_connection(db, e) : !finish_connect(db, e))
         goto fail;
     return db;
 fail:

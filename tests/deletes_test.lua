@@ -66,10 +66,12 @@ function TestDeletes.test_found_while_it_runs()
       script = [[
          pgcdc.source {table = "t", deletes = true, interval = 0.05, on_change = print}
          pgcdc.source {table = "t", name = "slow", deletes = {interval = 1000}, interval = 0.05,
-            on_change = function(c) print("slow", c.op, c.key.id) end}]],
+            on_change = function(c) print("slow", c.op, c.key.id) end}
+            :on("ready", function() print "slow ready" end)]],
       dsn = db, state = new_state(),
    }
    p:wait_changes(3)
+   p:wait_until(function() return p:stdout():find "slow ready" end, 20, "both snapshots")
    db:exec "INSERT INTO t VALUES (4)" -- so that both have looked for the first time
    p:wait_changes(4)
    p:wait_until(function() return p:stdout():find "slow\tinsert\t4" end, 20, "the first poll")
@@ -161,6 +163,28 @@ function TestDeletes.test_old_rows()
    lu.assertEquals(result.lines[6],
       'update\t{"id":1,"a":"x","b":1.50,"doc":{"k": [1, 2]}}\ta b')
    lu.assertEquals(result.lines[7], "op schema table source key row old xid ts id")
+end
+
+-- A kept row was read by the names of its columns alone, with a newline behind each: `old` of a
+-- column that had been text and was a number now came as {"v":hello}, which is no JSON, and
+-- a newline in a name gave each later column the value of the one before it.
+function TestDeletes.test_old_row_of_other_columns()
+   local db = database('CREATE TABLE t (id int PRIMARY KEY, "new\nline" text, "a\tb\\" text, '
+      .. "v text, n int); INSERT INTO t VALUES (1, 'one', 'two', 'hello', 4), "
+      .. "(2, 'one', 'two', 'hello', 4)")
+   local state = new_state()
+   local function old_of(sql)
+      db:exec(sql)
+      local result = program.run {dsn = db, state = state, options = {"--once"}, script = [[
+         pgcdc.source {table = "t", deletes = true, old = true, on_change = print}]]}
+      lu.assertEquals(result.status, 0, result.stderr)
+      return #result.lines > 0 and result.changes[1].old
+   end
+   old_of ""
+   lu.assertEquals(old_of "ALTER TABLE t ALTER v TYPE int USING 7, ALTER n TYPE bigint",
+      {id = 1, ["new\nline"] = "one", ["a\tb\\"] = "two", v = json.null, n = 4})
+   lu.assertEquals(old_of 'ALTER TABLE t DROP "new\nline"; DELETE FROM t WHERE id = 2',
+      {id = 2, ["a\tb\\"] = "two", v = 7, n = 4})
 end
 
 -- skip_unchanged: an update that changes nothing, and an ALTER TABLE that rewrites the table and

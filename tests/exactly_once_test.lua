@@ -171,6 +171,9 @@ function TestExactlyOnce.test_killed_at_random()
       kills = kills + p.kills
    end
    assert_same_tables(db:connection(), target:connection())
+   local verified = program.run {bundled = "verify", dsn = db, deadline = 120, args = {
+      table = all, target = target:dsn(), settle = 0}}
+   lu.assertEquals(verified.status, 0, verified.stdout .. verified.stderr)
    assert_once(dir .. "/out.jsonl", db)
    assert_counts(dir .. "/count.jsonl", db)
    lu.assertTrue(kills > seconds / 3, "hardly anybody was killed")

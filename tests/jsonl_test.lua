@@ -109,7 +109,7 @@ function TestJsonl.test_wrong_options()
    local db = database(1)
    for _, case in ipairs {
       {2, {}, "table=... is required"}, {2, {table = ""}, "table must not be empty"},
-      {2, {table = "t", colunms = "id"}, "unknown option colunms; did you mean 'columns'?"},
+      {2, {table = "t", colomns = "id"}, "unknown option colomns; did you mean 'columns'?"},
       {2, {table = "t", interval = "x"}, "interval must be a number"},
       {2, {table = ","}, "table"},
       {1, {table = "t", interval = "0"}, "interval must be"},
