@@ -41,7 +41,7 @@ help:
 	@echo "make demo            the same, then show changes arriving for ten seconds"
 	@echo "make test SUITES=    some of the tests, such as SUITES='values json'; JOBS= at a time"
 	@echo "make check-servers   the tests against Postgres 14 to 18; SERVERS='14 18' SUITES=: some"
-	@echo "make soak SECONDS=   the exactness test for longer"
+	@echo "make soak SECONDS=   the exactness tests for longer"
 	@echo "make sweep STRIDE=   break the program at every STRIDE-th step"
 	@echo "make fuzz SECONDS=   inputs that are made up, under sanitizers"
 	@echo "make load SECONDS= LOAD_ROWS=   much work: pgbench for so long, tables of so many rows"
@@ -109,7 +109,7 @@ check-servers:
 	@$(IN_TEST) tests/servers.sh "$(SERVERS)" $(SUITES)
 
 soak: $(PROGRAM) $(MUTANTS) $(NATIVE)
-	@$(IN_TEST) PGCDC_SOAK_SECONDS=$(SECONDS) lua5.4 tests/run.lua exact
+	@$(IN_TEST) PGCDC_SOAK_SECONDS=$(SECONDS) lua5.4 tests/run.lua exact xid
 
 # Big files go to a disk, not to memory.
 load: $(PROGRAM) $(NATIVE)
