@@ -36,7 +36,7 @@ fi
 
 # A package keeps its links as JSON: [{"source":"native/...","target":"native/..."}, ...]
 make_links() {
-   tr '{' '\n' <"$1/native/pg-symlinks.json" |
+   { tr '{' '\n' <"$1/native/pg-symlinks.json" && echo; } |
       sed -n 's/^"source":"\([^"]*\)","target":"\([^"]*\)".*/\1 \2/p' |
       while read -r source target; do
          case $source$target in *..*) exit 1 ;; esac
