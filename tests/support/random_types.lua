@@ -142,8 +142,8 @@ local function stamp(t, kind)
             "294276-12-31 23:59:59", "0001-01-01 00:00 BC", "1970-01-01"})
       end
       local days, us = moment(t)
-      return ("%s '2000-01-01' + interval '%d days %d us'"):format(kind, days,
-         t.rng:chance(30) and us - us % 1000000 or us)
+      return ("%s '2000-01-01' + interval '%d days %d.%06d s'"):format(kind, days,
+         us // 1000000, t.rng:chance(30) and 0 or us % 1000000)
    end
 end
 
