@@ -14,7 +14,7 @@ local scope = require "scope"
 
 local TestPowerLoss = {}
 
-local images = os.getenv "PGCDC_SWEEP" and 300 or 12
+local images = os.getenv "PGCDC_SWEEP" and 150 or 12
 
 local function attack(name)
    local db = sabotage.database()

@@ -130,15 +130,17 @@ local function assert_like_row_to_json(conn, name, lines, many)
       end
       conn:exec("insert into lines values " .. table.concat(list, ","))
    end
+   conn:exec "set search_path = ''" -- as in ours: it shows in what an operator is called
    local differences = conn:exec(([[
       with bad as materialized (
-         select t.id, line->'row' as line, row_to_json(t)::jsonb as r from %s t join lines
+         select t.id, line->'row' as line, row_to_json(t)::jsonb as r from public.%s t join lines
             on (line->'key'->>'id')::int = t.id
          where (line->'row')::text is distinct from row_to_json(t)::jsonb::text)
       select id, d.* from bad, lateral (
          select key, ours.value as ours, theirs.value as theirs from jsonb_each(line) ours
             full join jsonb_each(r) theirs using (key)) d
          where ours::text is distinct from theirs::text limit 10]]):format(name))
+   conn:exec "reset search_path"
    lu.assertEquals(differences[1] and table.concat(differences[1], " | "), nil)
    lu.assertEquals(conn:value "select count(distinct line->'key'->>'id') from lines",
       tostring(many))
