@@ -339,9 +339,9 @@ end
 
 -- ---- stops ----
 
--- The first signal ends it though nothing answers: a reader at once, a handler within ten seconds, a
--- sink within fifteen. The keepalives are the usual ones, half a minute. (A sink tried to connect as
--- often as there was something to save, five seconds each time.)
+-- The first signal ends it though nothing answers: a reader at once, a handler within ten seconds,
+-- a sink within fifteen. The keepalives are the usual ones, half a minute. (A sink tried to connect
+-- as often as there was something to save, five seconds each time.)
 function TestNetwork.test_a_stop_while_nothing_answers()
    local db = new_database(2000)
    local between = proxy.new(db)
