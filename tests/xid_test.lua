@@ -138,4 +138,24 @@ function TestXid.test_a_frozen_row_with_an_xmin_to_come_repeats_once_at_most()
    lu.assertEquals(q.changes, {})
 end
 
+-- A frozen row's xmin is given out again, and while that transaction is open, a poll finds the
+-- frozen row, whose xid looks new. Taken for seen, the xid hid what the transaction wrote,
+-- when it committed: rows were lost.
+function TestXid.test_a_frozen_row_hides_no_open_transaction()
+   local one, first = with_aliases()
+   local p = watch.start(one)
+   watch.wait_ready(p)
+   burn(one, first + 3)
+   local open = one:connect()
+   open:exec "begin; insert into t values (100)"
+   lu.assertEquals(open:value "select xmin from t where id = 100", tostring(first + 3 - wrap))
+   one:exec "insert into t values (101)"
+   watch.wait_line(p, '"id":101[,}]')
+   open:exec "commit"
+   one:exec "insert into t values (102)"
+   watch.wait_line(p, '"id":102[,}]')
+   lu.assertEquals(p:stop().status, 0)
+   lu.assertEquals(count(p)[100], {read = 0, upsert = 1})
+end
+
 return TestXid
