@@ -10,7 +10,7 @@ SANITIZE ?=
 
 # The rooms of src/ in dependency order: each includes only what stands before it.
 ROOMS_0 = err buf words utf8 hash clock log queue
-ROOMS_1 = db types
+ROOMS_1 = dial pulse db types
 ROOMS_2 = table horizon increment paging identity position position_text batch query query_stamps \
 	query_increment survey stamps standing census reads advance keyset blame capture spool outbox \
 	bell meaning reader
@@ -40,7 +40,8 @@ help:
 	@echo "make check           install what is missing, build, run every test"
 	@echo "make demo            the same, then show changes arriving for ten seconds"
 	@echo "make test SUITES=    some of the tests, such as SUITES='values json'; JOBS= at a time"
-	@echo "make soak SECONDS=   the exactness test for longer"
+	@echo "make check-servers   the tests against Postgres 14 to 18; SERVERS='14 18' SUITES=: some"
+	@echo "make soak SECONDS=   the exactness tests for longer"
 	@echo "make sweep STRIDE=   break the program at every STRIDE-th step"
 	@echo "make fuzz SECONDS=   inputs that are made up, under sanitizers"
 	@echo "make load SECONDS= LOAD_ROWS=   much work: pgbench for so long, tables of so many rows"
@@ -84,6 +85,7 @@ FUZZ_SOURCES = $(wildcard tests/fuzz/*.c)
 FUZZ_FLAGS = -Isrc -DFUZZ_TOP='"$(CURDIR)"'
 IN_TEST = TMPDIR="$$(tests/tmpdir.sh)" PGCDC_LUA="$(CURDIR)/$(PROGRAM)"
 SUITES ?=
+SERVERS ?= 14 15 16 17 18
 JOBS ?= $(shell n=$$(nproc); echo $$((n > 4 ? 4 : n)))
 ROWS ?= 2000000
 SECONDS ?= 600
@@ -101,8 +103,13 @@ demo:
 test: $(PROGRAM) $(MUTANTS) $(SABOTAGED) $(UNIT) $(REPLAY) $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/run.lua --jobs $(JOBS) $(SUITES)
 
+check-servers:
+	@tests/setup.sh servers
+	@$(MAKE) --no-print-directory $(PROGRAM) $(MUTANTS) $(SABOTAGED) $(UNIT) $(REPLAY) $(NATIVE)
+	@$(IN_TEST) tests/servers.sh "$(SERVERS)" $(SUITES)
+
 soak: $(PROGRAM) $(MUTANTS) $(NATIVE)
-	@$(IN_TEST) PGCDC_SOAK_SECONDS=$(SECONDS) lua5.4 tests/run.lua exact
+	@$(IN_TEST) PGCDC_SOAK_SECONDS=$(SECONDS) lua5.4 tests/run.lua exact xid
 
 # Big files go to a disk, not to memory.
 load: $(PROGRAM) $(NATIVE)
@@ -253,5 +260,5 @@ dist: | $(BUILD)
 clean:
 	@rm -rf build
 
-.PHONY: all asan bench check clean cover demo dist fuzz help install lint load native soak sweep \
-	test tsan uninstall valgrind
+.PHONY: all asan bench check check-servers clean cover demo dist fuzz help install lint load \
+	native soak sweep test tsan uninstall valgrind

@@ -66,7 +66,7 @@ static void fall_silent(struct bell *b, const char *why)
 /* Says a word of our own on another connection. */
 static bool call_out(struct bell *b, const char *word, struct err *e)
 {
-    struct db *db = db_open(b->conninfo, b->stop_fd, e);
+    struct db *db = db_open(b->conninfo, b->stop_fd, DB_STOP_AT_ONCE, e);
     char sql[128];
     bool ok;
 
@@ -113,10 +113,17 @@ static bool listen(struct bell *b, struct db *db, struct err *e)
         return true;
     }
     ring(b, ""); /* nobody knows what went by before */
-    while (db_wait_notify(db, -1, text, sizeof text, e))
-        if (strncmp(text, "hello", 5) != 0)
+    for (;;) {
+        if (!db_wait_notify(db, clock_mono_ms() + db_patience_ms(db), text, sizeof text, e))
+            return false;
+        if (*text == '\0') {
+            /* is it quiet, or dead? */
+            if (!db_run(db, "SELECT 1", NULL, 0, e))
+                return false;
+        } else if (strncmp(text, "hello", 5) != 0) {
             ring(b, text);
-    return false;
+        }
+    }
 }
 
 static void *run_thread(void *arg)
@@ -127,7 +134,7 @@ static void *run_thread(void *arg)
     pthread_setname_np(pthread_self(), "bell");
     for (;;) {
         struct err e = { .code = ERR_NONE };
-        struct db *db = db_open(b->conninfo, b->stop_fd, &e);
+        struct db *db = db_open(b->conninfo, b->stop_fd, DB_STOP_AT_ONCE, &e);
         bool is_over = db != NULL && listen(b, db, &e);
 
         db_close(db);

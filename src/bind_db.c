@@ -65,7 +65,7 @@ static int open_db(lua_State *L)
 
     *box = NULL;
     luaL_setmetatable(L, CONNECTION);
-    *box = db_open(conninfo, -1, &e);
+    *box = db_open(conninfo, script_of(L)->o.stop_fd, DB_STOP_GENTLY, &e);
     return *box != NULL ? 1 : bind_db_fail(L, &e);
 }
 

@@ -3,19 +3,23 @@
 #include "db.h"
 
 #include "clock.h"
+#include "pulse.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <libpq-fe.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define CONNECT_TIMEOUT_S 10
-
 struct db {
     PGconn *conn;
+    char *conninfo;
     int stop_fd;
+    enum db_stop on_stop;
+    bool is_stopping; /* and was told so */
+    bool is_lost;     /* no answer is to come */
+    struct pulse pulse;
     char *row; /* the row that db_copy_next handed out last */
     bool is_doomed; /* the server has said that it closes the connection */
 };
@@ -26,156 +30,146 @@ static const PGresult *result(const struct db_rows *r)
     return (const PGresult *)r;
 }
 
-/* A message of libpq or of the server, without the parts meant for psql:
- * "connection to ... failed: FATAL:  28P01: text\nLOCATION: ..." becomes
- * the sqlstate 28P01 and "connection to ... failed: text". */
-static bool fail_with_message(enum err_code code, const char *msg, struct err *e)
-{
-    const char *end = strstr(msg, "\nLOCATION:");
-    const char *mark = NULL;
-    size_t len = end != NULL ? (size_t)(end - msg) : strlen(msg);
-    char state[6] = "";
-
-    for (const char *p = strstr(msg, ":  "); p != NULL; p = strstr(p + 1, ":  ")) {
-        size_t n = strspn(p + 3, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ");
-
-        if (n == 5 && strncmp(p + 8, ": ", 2) == 0) {
-            memcpy(state, p + 3, 5);
-            mark = p;
-            break;
-        }
-    }
-    if (mark != NULL) {
-        const char *word = mark; /* back over the severity, in whatever language */
-
-        while (word > msg && !isspace((unsigned char)word[-1]))
-            word--;
-        err_set(e, code, "%.*s%.*s", (int)(word - msg), msg, (int)(len - (size_t)(mark + 10 - msg)),
-                mark + 10);
-        memcpy(e->sqlstate, state, sizeof state);
-        return false;
-    }
-    /* the first line tells; what follows are guesses at the reason */
-    if (strncmp(msg, "FATAL:  ", 8) == 0)
-        msg += 8;
-    return err_set(e, code, "%.*s", (int)strcspn(msg, "\n"), msg);
-}
-
 static bool fail_connection(struct db *db, struct err *e)
 {
     const char *msg = PQerrorMessage(db->conn);
 
-    return fail_with_message(ERR_CONNECTION, *msg != '\0' ? msg : "the connection is closed", e);
+    return dial_fail(ERR_CONNECTION, *msg != '\0' ? msg : "the connection is closed", e);
 }
 
-/* Waits until the socket can be read (or written), the deadline (<0: none)
- * has passed, or the program stops. */
-static bool wait_socket(struct db *db, bool for_write, int64_t deadline_ms, struct err *e)
+/* Instead of a deadline: as long as the server is at work for us (see pulse.h), and for ever. */
+#define WHILE_AT_WORK (-1)
+#define FOR_EVER (-2)
+#define STOPPING_CONNECT_MS 5000 /* a program that is to stop tries no longer to connect */
+
+/* The program is to stop. False if that ends the wait. */
+static bool heed_stop(struct db *db, int64_t *deadline_ms, struct err *e)
 {
+    if (db->on_stop == DB_STOP_AT_ONCE)
+        return err_set(e, ERR_STOPPED, "stopping");
+    db->is_stopping = true;
+    if (*deadline_ms == WHILE_AT_WORK)
+        pulse_hurry(&db->pulse);
+    else if (*deadline_ms == FOR_EVER || *deadline_ms > clock_mono_ms() + STOPPING_CONNECT_MS)
+        *deadline_ms = clock_mono_ms() + STOPPING_CONNECT_MS;
+    return true;
+}
+
+/* Waits until the socket is ready for one of <events>, or the deadline has passed, or the server is
+ * known not to answer, or the program stops. */
+static bool wait_socket(struct db *db, short events, int64_t deadline_ms, struct err *e)
+{
+    bool is_told = false;
+
+    if (deadline_ms == WHILE_AT_WORK)
+        pulse_rest(&db->pulse);
     for (;;) {
-        struct pollfd fds[2] = {
-            { .fd = PQsocket(db->conn), .events = for_write ? POLLOUT : POLLIN },
-            { .fd = db->stop_fd, .events = POLLIN },
+        struct pollfd fds[3] = {
+            { .fd = PQsocket(db->conn), .events = events },
+            { .fd = is_told ? -1 : db->stop_fd, .events = POLLIN },
+            { .fd = -1 },
         };
         int64_t left = deadline_ms < 0 ? -1 : deadline_ms - clock_mono_ms();
         int n;
 
         if (deadline_ms >= 0 && left <= 0)
             return err_set(e, ERR_CONNECTION, "the server did not answer in time");
-        n = poll(fds, 2, (int)left);
+        if (deadline_ms == WHILE_AT_WORK && !pulse_step(&db->pulse, &fds[2], &left, e)) {
+            db->is_lost = true;
+            if (db->pulse.is_there)
+                pulse_end(&db->pulse); /* it would hold its locks until it finds out */
+            return false;
+        }
+        n = poll(fds, 3, left > INT_MAX ? INT_MAX : (int)left);
         if (n < 0 && errno != EINTR)
             return err_set(e, ERR_INTERNAL, "poll: %s", strerror(errno));
-        if (n > 0 && fds[1].revents != 0)
-            return err_set(e, ERR_STOPPED, "stopping");
         if (n > 0 && fds[0].revents != 0)
             return true;
+        if (n > 0 && fds[1].revents != 0) {
+            is_told = true;
+            if (!heed_stop(db, &deadline_ms, e))
+                return false;
+        }
     }
 }
 
-static bool looks_like_conninfo(const char *s)
+/* Sends what libpq has kept back, reading what comes meanwhile. */
+static bool send_all(struct db *db, struct err *e)
 {
-    return strchr(s, '=') != NULL || strncmp(s, "postgres://", 11) == 0 ||
-           strncmp(s, "postgresql://", 13) == 0;
+    int n;
+
+    while ((n = PQflush(db->conn)) > 0) {
+        if (!wait_socket(db, POLLIN | POLLOUT, WHILE_AT_WORK, e))
+            return false;
+        if (!PQconsumeInput(db->conn))
+            return fail_connection(db, e);
+    }
+    return n == 0 || fail_connection(db, e);
 }
 
-/* A URI whose password was not %-escaped is cut in the wrong places. (A host that begins
- * with @ is an abstract socket.) */
-static bool is_garbled(const PQconninfoOption *options)
+/* Waits for more of an answer. */
+static bool read_more(struct db *db, struct err *e)
 {
-    for (const PQconninfoOption *o = options; o->keyword != NULL; o++) {
-        const char *v = o->val;
+    if (!wait_socket(db, POLLIN, WHILE_AT_WORK, e))
+        return false;
+    return PQconsumeInput(db->conn) == 1 || fail_connection(db, e);
+}
 
-        if (v == NULL)
-            continue;
-        if (strcmp(o->keyword, "port") == 0 && v[strspn(v, "0123456789,")] != '\0')
-            return true;
-        if (strcmp(o->keyword, "host") == 0 && *v != '\0' && strchr(v + 1, '@') != NULL)
-            return true;
-        if (strcmp(o->keyword, "dbname") == 0 && strchr(v, '@') != NULL)
-            return true;
-    }
+/* ---- connecting ---- */
+
+static bool fail_connecting(struct db *db, struct err *e)
+{
+    fail_connection(db, e);
+    if (e->sqlstate[0] != '\0')
+        e->code = ERR_SQL;
     return false;
 }
 
-/* What libpq would say of a string that it cannot use can quote a piece of a password, so such
- * strings never get there. What is no conninfo is a database's name, without : and @. */
-static bool check_conninfo(const char *conninfo, struct err *e)
+/* Each host has its time, which ends at *deadline_ms. */
+static bool finish_connect(struct db *db, int64_t *deadline_ms, struct err *e)
 {
-    PQconninfoOption *options = NULL;
-    char *msg = NULL;
-    bool ok;
-
-    if (looks_like_conninfo(conninfo)) {
-        options = PQconninfoParse(conninfo, &msg);
-        if (options == NULL && msg == NULL)
-            return err_memory(e);
-        PQfreemem(msg);
-        ok = options != NULL && !is_garbled(options);
-        PQconninfoFree(options);
-    } else {
-        ok = strpbrk(conninfo, ":@") == NULL;
-    }
-    return ok || err_set(e, ERR_USAGE,
-                         "the connection string cannot be read (it is not shown, since it may hold "
-                         "a password): write host=... dbname=... user=..., or postgres://..., in "
-                         "which : @ / in a password are written %%3A %%40 %%2F");
-}
-
-static int64_t connect_timeout_ms(PGconn *conn)
-{
-    PQconninfoOption *options = PQconninfo(conn);
-    long seconds = 0, hosts = 1;
-
-    for (PQconninfoOption *o = options; o != NULL && o->keyword != NULL; o++) {
-        if (o->val == NULL)
-            continue;
-        if (strcmp(o->keyword, "connect_timeout") == 0)
-            seconds = strtol(o->val, NULL, 10);
-        if (strcmp(o->keyword, "host") == 0)
-            for (const char *p = o->val; *p != '\0'; p++)
-                hosts += *p == ',';
-    }
-    PQconninfoFree(options);
-    return (seconds > 0 ? seconds : CONNECT_TIMEOUT_S) * hosts * 1000;
-}
-
-static bool finish_connect(struct db *db, struct err *e)
-{
-    int64_t deadline = clock_mono_ms() + connect_timeout_ms(db->conn);
     PostgresPollingStatusType status = PGRES_POLLING_WRITING;
+    struct dial_times times;
+    const char *host = NULL;
 
+    dial_read_times(db->conn, &times);
+    *deadline_ms = 0;
     while (status != PGRES_POLLING_OK) {
-        if (!wait_socket(db, status == PGRES_POLLING_WRITING, deadline, e))
+        if (PQhost(db->conn) != host)
+            *deadline_ms = clock_mono_ms() + times.connect_ms;
+        host = PQhost(db->conn);
+        if (!wait_socket(db, status == PGRES_POLLING_WRITING ? POLLOUT : POLLIN, *deadline_ms, e))
             return false;
         status = PQconnectPoll(db->conn);
-        if (status == PGRES_POLLING_FAILED) {
-            fail_connection(db, e);
-            if (e->sqlstate[0] != '\0')
-                e->code = ERR_SQL;
-            return false;
-        }
+        if (status == PGRES_POLLING_FAILED)
+            return fail_connecting(db, e);
     }
     return true;
+}
+
+/* Gets to know the backend, so that it can be asked about. */
+static bool meet(struct db *db, int64_t deadline_ms, struct err *e)
+{
+    PGresult *res;
+
+    dial_keep_alive(db->conn);
+    pulse_init(&db->pulse, db->conninfo, db->conn);
+    if (!PQsendQuery(db->conn, pulse_introduction()))
+        return fail_connection(db, e);
+    while (PQisBusy(db->conn)) {
+        if (!wait_socket(db, POLLIN, deadline_ms, e))
+            return false;
+        if (!PQconsumeInput(db->conn))
+            return fail_connecting(db, e);
+    }
+    while ((res = PQgetResult(db->conn)) != NULL) {
+        if (PQresultStatus(res) == PGRES_TUPLES_OK && PQntuples(res) == 1)
+            pulse_meet(&db->pulse, PQgetvalue(res, 0, 0));
+        PQclear(res); /* who refuses the question is not asked about */
+    }
+    if (PQstatus(db->conn) == CONNECTION_BAD)
+        return fail_connecting(db, e);
+    return PQsetnonblocking(db->conn, 1) == 0 || fail_connection(db, e);
 }
 
 /* Notices are for people; but the last word of a server, said while nobody asks, is one too. */
@@ -188,48 +182,68 @@ static void on_notice(void *arg, const PGresult *res)
         db->is_doomed = true;
 }
 
-struct db *db_open(const char *conninfo, int stop_fd, struct err *e)
+/* One try, with all hosts of <to>. *late: one of them has used up its time. */
+static bool try_connect(struct db *db, const struct dial_to *to, bool *late, struct err *e)
 {
-    /* what comes before dbname is a default, which the conninfo in it overrides; what comes
-     * behind it overrides that */
-    static const char *const keywords[] = { "fallback_application_name", "keepalives_idle",
-        "keepalives_interval", "keepalives_count", "tcp_user_timeout", "dbname", "client_encoding",
-        NULL };
-    const char *values[] = { "pgcdc-lua", "30", "10", "3", "60000", conninfo, "UTF8", NULL };
-    struct db *db;
+    int64_t deadline_ms;
+    bool ok;
 
-    if (!check_conninfo(conninfo, e))
-        return NULL;
-    db = calloc(1, sizeof *db);
-    if (db == NULL) {
-        err_memory(e);
-        return NULL;
-    }
-    db->stop_fd = stop_fd;
-    db->conn = PQconnectStartParams(keywords, values, 1);
-    if (db->conn == NULL) {
-        err_memory(e);
-        goto fail;
-    }
+    *late = false;
+    db->conn = dial(db->conninfo, to, NULL, e);
+    if (db->conn == NULL)
+        return false;
     /* so that a refusal, and the last word of a server that goes, carry their SQLSTATE, which
      * libpq hides otherwise */
     PQsetErrorVerbosity(db->conn, PQERRORS_VERBOSE);
     PQsetNoticeReceiver(db->conn, on_notice, db);
-    if (PQstatus(db->conn) == CONNECTION_BAD ? !fail_connection(db, e) : !finish_connect(db, e))
-        goto fail;
-    return db;
-fail:
-    db_close(db);
-    return NULL;
+    if (PQstatus(db->conn) == CONNECTION_BAD)
+        return fail_connection(db, e);
+    ok = finish_connect(db, &deadline_ms, e) && meet(db, deadline_ms, e);
+    *late = !ok && e->code == ERR_CONNECTION && clock_mono_ms() >= deadline_ms && !db->is_stopping;
+    return ok;
+}
+
+struct db *db_open(const char *conninfo, int stop_fd, enum db_stop on_stop, struct err *e)
+{
+    struct db *db = calloc(1, sizeof *db);
+    struct dial_to to = { NULL, NULL, NULL };
+    bool ok, late;
+
+    if (db == NULL || (db->conninfo = strdup(conninfo)) == NULL) {
+        free(db);
+        err_memory(e);
+        return NULL;
+    }
+    db->stop_fd = stop_fd;
+    db->on_stop = on_stop;
+    /* libpq tries the next host when one refuses, but not when one does not answer */
+    while (!(ok = try_connect(db, &to, &late, e)) && late && dial_others(db->conn, &to)) {
+        PQfinish(db->conn);
+        db->conn = NULL;
+    }
+    dial_to_fini(&to);
+    if (!ok)
+        db_close(db);
+    return ok ? db : NULL;
 }
 
 void db_close(struct db *db)
 {
     if (db == NULL)
         return;
+    /* what the server works at, or waits for, would go on for nobody */
+    if (!db->is_lost && PQtransactionStatus(db->conn) == PQTRANS_ACTIVE)
+        pulse_end(&db->pulse);
+    pulse_fini(&db->pulse);
     PQfreemem(db->row);
     PQfinish(db->conn);
+    free(db->conninfo);
     free(db);
+}
+
+int64_t db_patience_ms(const struct db *db)
+{
+    return db->pulse.times.idle_ms;
 }
 
 int db_version(const struct db *db)
@@ -246,8 +260,8 @@ static bool fail_result(struct db *db, const PGresult *res, struct err *e)
     const char *hint = PQresultErrorField(res, PG_DIAG_MESSAGE_HINT);
 
     if (state == NULL || msg == NULL) {
-        fail_with_message(PQstatus(db->conn) == CONNECTION_BAD ? ERR_CONNECTION : ERR_INTERNAL,
-                          PQresultErrorMessage(res), e);
+        dial_fail(PQstatus(db->conn) == CONNECTION_BAD ? ERR_CONNECTION : ERR_INTERNAL,
+                  PQresultErrorMessage(res), e);
         return false;
     }
     err_set(e, ERR_SQL, "%s%s%s%s%s", msg, detail != NULL ? "; " : "", detail != NULL ? detail : "",
@@ -261,17 +275,10 @@ static bool fail_result(struct db *db, const PGresult *res, struct err *e)
  * when there will be none (<ok> is false). */
 static PGresult *next_result(struct db *db, bool *ok, struct err *e)
 {
-    while (PQisBusy(db->conn)) {
-        if (!wait_socket(db, false, -1, e)) {
-            *ok = false;
-            return NULL;
-        }
-        if (!PQconsumeInput(db->conn)) {
-            *ok = fail_connection(db, e);
-            return NULL;
-        }
-    }
-    return PQgetResult(db->conn);
+    *ok = send_all(db, e);
+    while (*ok && PQisBusy(db->conn))
+        *ok = read_more(db, e);
+    return *ok ? PQgetResult(db->conn) : NULL;
 }
 
 bool db_run(struct db *db, const char *sql, struct db_rows **rows, size_t n, struct err *e)
@@ -297,8 +304,7 @@ bool db_run(struct db *db, const char *sql, struct db_rows **rows, size_t n, str
     if (!waiting)
         return false;
     if (ok && got < n)
-        return err_set(e, ERR_INTERNAL, "the server answered %zu results where %zu were asked", got,
-                       n);
+        return err_set(e, ERR_INTERNAL, "the server gave %zu results where %zu were asked", got, n);
     return ok;
 }
 
@@ -361,15 +367,10 @@ enum db_copy db_copy_next(struct db *db, const char **row, size_t *len, struct e
 {
     int n;
 
-    PQfreemem(db->row);
-    db->row = NULL;
+    PQfreemem(db->row), db->row = NULL;
     while ((n = PQgetCopyData(db->conn, &db->row, 1)) == 0) {
-        if (!wait_socket(db, false, -1, e))
+        if (!read_more(db, e))
             return DB_COPY_FAILED;
-        if (!PQconsumeInput(db->conn)) {
-            fail_connection(db, e);
-            return DB_COPY_FAILED;
-        }
     }
     if (n == -1)
         return finish_copy(db, e);
@@ -480,7 +481,7 @@ bool db_wait_notify(struct db *db, int64_t deadline_ms, char *text, size_t size,
 
     *text = '\0';
     while ((n = PQnotifies(db->conn)) == NULL) {
-        if (!wait_socket(db, false, deadline_ms, e))
+        if (!wait_socket(db, POLLIN, deadline_ms < 0 ? FOR_EVER : deadline_ms, e))
             return deadline_ms >= 0 && clock_mono_ms() >= deadline_ms && e->code == ERR_CONNECTION;
         if (!PQconsumeInput(db->conn))
             return fail_connection(db, e);
@@ -515,7 +516,8 @@ bool db_load(struct db *db, const char *sql, struct err *e)
 
 bool db_load_put(struct db *db, const char *data, size_t len, struct err *e)
 {
-    return PQputCopyData(db->conn, data, (int)len) == 1 || fail_connection(db, e);
+    return (PQputCopyData(db->conn, data, (int)len) == 1 || fail_connection(db, e)) &&
+           send_all(db, e);
 }
 
 /* Where in the data the mistake is, is in the context: "COPY t, line 3, column c: "x"". */

@@ -1,8 +1,8 @@
 /* db.h -- one connection to a Postgres server.                        floor 1
  *
- * The only room that knows libpq. Every call blocks, but never past the
- * moment when <stop_fd> (given to `db_open`) becomes readable: then it returns
- * an ERR_STOPPED. Does not retry and does not reconnect: after an
+ * Every call blocks: as long as the server is at work for it, which is found
+ * out in time (see pulse.h), but not past the moment when <stop_fd> (given to
+ * `db_open`) becomes readable. Does not retry and does not reconnect: after an
  * ERR_CONNECTION the connection is good for `db_close` only.
  *
  * A connection belongs to one thread at a time. Needs libpq 14 or later.
@@ -19,12 +19,24 @@
 struct db;
 struct db_rows;
 
+/* What becomes of a wait when <stop_fd> can be read (-1: it never can). */
+enum db_stop {
+    DB_STOP_AT_ONCE, /* it ends with an ERR_STOPPED */
+    DB_STOP_GENTLY,  /* it goes on while the server is at work; a dead one is noticed in 10 s */
+};
+
 /* Connects. <conninfo>: a conninfo string, a URI or the name of a database;
  * "" leaves all to libpq's environment. Returns an owned connection, or NULL
  * with ERR_USAGE (cannot be parsed), ERR_CONNECTION (nobody there) or ERR_SQL
  * (the server refused; sqlstate says why). */
-struct db *db_open(const char *conninfo, int stop_fd, struct err *e);
+struct db *db_open(const char *conninfo, int stop_fd, enum db_stop on_stop, struct err *e);
+
+/* A statement that is still under way is ended at the server, where that can be done within two
+ * seconds. */
 void db_close(struct db *db);
+
+/* How long a connection may be silent before it is asked about: keepalives_idle. */
+int64_t db_patience_ms(const struct db *db);
 
 /* The server's version as a number: 150018 is 15.18. */
 int db_version(const struct db *db);

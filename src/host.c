@@ -332,7 +332,7 @@ static int64_t earlier(int64_t a, int64_t b)
 static bool sleep_until_news(struct host *h, int64_t wait_ms, struct err *e)
 {
     struct pollfd fds[2] = {
-        { .fd = *h->o->script.stop ? -1 : h->o->stop_fd, .events = POLLIN },
+        { .fd = *h->o->script.stop ? -1 : h->o->script.stop_fd, .events = POLLIN },
         { .fd = h->queue != NULL ? queue_fd(h->queue) : -1, .events = POLLIN },
     };
 

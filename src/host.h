@@ -17,7 +17,6 @@ struct host_options {
     const char *state;      /* path of the state file */
     enum reader_mode mode;
     bool is_graph;          /* --graph: load the script, print its pipeline, no more */
-    int stop_fd;            /* readable when the program is asked to stop */
 };
 
 /* Runs a script until it is over. *status: what the script asked for (0 if it

@@ -405,7 +405,7 @@ int main(int argc, char **argv)
             a.script = NULL;
         ok = ok && find_state(&a, &e) && output_open(stdout_is_closed, &e) && set_signals(&e);
         if (ok) {
-            a.host.stop_fd = stop_fd;
+            a.host.script.stop_fd = stop_fd;
             if (a.host.mode != READER_CHECK && !a.host.is_graph)
                 a.host.script.state = a.host.state;
             ok = host_run(&a.host, &status, &e);

@@ -369,7 +369,8 @@ static bool do_step(struct source *s, struct db **db, struct err *e)
     bool had_rows = false;
 
     if (*db == NULL &&
-        (*db = db_open(s->config->conninfo, s->crew->reader->stop_fd, e)) == NULL)
+        (*db = db_open(s->config->conninfo, s->crew->reader->stop_fd, DB_STOP_AT_ONCE,
+                      e)) == NULL)
         return false;
     if (!capture_is_resolved(s->capture))
         return resolve(s, *db, e);

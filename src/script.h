@@ -36,7 +36,8 @@ struct script_options {
     int64_t max_time_ns;      /* of one handler call; 0: no limit */
     bool is_sandboxed;
     struct log *log;
-    const volatile sig_atomic_t *stop; /* set when the program was asked to stop */
+    const volatile sig_atomic_t *stop; /* set when the program was asked to stop, */
+    int stop_fd;              /* which is readable then */
 };
 
 /* What the Lua half of the program does for the host; see runtime.c for their arguments. */

@@ -21,7 +21,9 @@ local seed = math.tointeger(tonumber(os.getenv "PGCDC_TEST_SEED" or ""))
 local tables = {"pgbench_accounts", "pgbench_branches", "pgbench_tellers", "pgbench_history"}
 
 local function pgbench(db, ...)
-   local argv = {server.bin "pgbench", "-h", server.socket_dir(), "-p", tostring(db.cluster.port),
+   local binary = server.client "pgbench"
+   lu.skipIf(not binary, "there is no pgbench")
+   local argv = {binary, "-h", server.socket_dir(), "-p", tostring(db.cluster.port),
                  "-U", "postgres", ...}
    argv[#argv + 1] = db.name
    return assert(native.spawn {argv = argv, stdout = "null", stderr = "null"})

@@ -2,7 +2,7 @@
 # setup.sh: installs what the build and the tests need and this machine lacks.
 # SPDX-License-Identifier: MIT
 #
-# setup.sh fuzz: what `make fuzz` needs besides, too.
+# setup.sh fuzz | servers: what `make fuzz` and `make check-servers` need besides, too.
 #
 # Says nothing and touches nothing where all is there. Otherwise it installs Debian
 # packages with apt-get, through sudo where it is not run as root, and says which.
@@ -54,9 +54,13 @@ lua5.4 -e 'require "luaunit"' >/dev/null 2>&1 || need lua-unit
 has luacheck || need lua-check
 has_server || need postgresql
 has openssl || need openssl
+PATH=$PATH:/usr/sbin has pgbouncer || need pgbouncer
 [ -e /usr/share/i18n/locales/de_DE ] || need locales
 if [ "${1:-}" = fuzz ]; then
    has_fuzzer || need clang libclang-rt-dev
+fi
+if [ "${1:-}" = servers ]; then
+   has npm || need npm
 fi
 
 [ -n "$missing" ] || exit 0

@@ -106,6 +106,9 @@ local function set_up(options)
       writers.stamp_history(db)
    end
    scope.add(function() roll_back_prepared(db) end)
+   if options.before then
+      options.before(db)
+   end
    local source = options.standby or primary
    local dsn = source:dsn(db.name, {application_name = "exact"})
    if options.standby then
@@ -122,8 +125,10 @@ end
 
 -- Writers work for options.seconds on options.cluster while the program reads it, or
 -- options.standby. options.seed; options.kills: the program is killed again and again;
--- options.capture: as a source has it. Returns the
--- checker, after its comparison; the statistics; the result of the program.
+-- options.capture: as a source has it; options.before: is given the database, with its tables,
+-- before the program starts, and may restart the cluster; options.enough: the writers go on until
+-- it returns true. Returns the checker, after its comparison; the statistics; the result of the
+-- program.
 function run.random(options)
    local db, other, dsn = set_up(options)
    local rng = crew.random(options.seed)
@@ -146,7 +151,7 @@ function run.random(options)
       watcher.next_trouble = math.huge
    end
    start_program(watcher)
-   team:run(options.seconds, function() watcher:watch() end)
+   team:run(options.seconds, function() watcher:watch() end, options.enough)
    watcher.checker:mark(db:connection())
    local result = watcher:finish()
    watcher.checker:compare(db:connection())

@@ -445,5 +445,6 @@ int luaopen_native(lua_State *L)
     luaL_newlib(L, functions);
     native_open_proc(L);
     native_open_pg(L);
+    native_open_proxy(L);
     return 1;
 }

@@ -158,11 +158,15 @@ function Link:connect()
    if self.db then
       return
    end
+   if self.away and not raw.sleep(0) then
+      raise(table.unpack(self.away)) -- the program is to stop: one try was enough
+   end
    local db, message, sqlstate, kind = raw.db_open(targets[self])
    if not db then
+      self.away = { message, sqlstate, kind }
       raise(message, sqlstate, kind)
    end
-   self.db = db
+   self.db, self.away = db, nil
    self.generation = self.generation + 1
    if not self:run("SELECT pg_catalog.to_regclass('pgcdc.position') IS NOT NULL AS yes")[1].yes then
       explain("pgcdc.position cannot be made: grant CREATE on the target database, or let its"
