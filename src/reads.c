@@ -212,7 +212,7 @@ bool reads_parse(const struct reads *r, const struct standing *s, const char **p
         return false;
     /* one that this cluster has not reached is from another */
     row->stamp = parsed.stamp < xmax ? parsed.stamp : 0;
-    row->xid = row->judged = horizon_widen(parsed.xmin, xmax);
+    row->xid = row->judged = horizon_widen_visible(parsed.xmin, &s->survey.snapshot);
     if (reads_stamps(s)) {
         row->judged = row->stamp;
         if (row->stamp > 0)

@@ -90,8 +90,12 @@ function Watcher:finish()
    return self.program:stop()
 end
 
--- A database with the tables, and another one. options: see run.random.
+-- A database with the tables, and another one, or those that run.prepare made. options: see
+-- run.random.
 local function set_up(options)
+   if options.prepared then
+      return table.unpack(options.prepared)
+   end
    local primary = options.cluster
    local db, other = primary:database {name = "exact"}, primary:database {name = "elsewhere"}
    writers.create(db)
@@ -111,6 +115,12 @@ local function set_up(options)
       options.standby:wait_replay()
    end
    return db, other, dsn
+end
+
+-- Makes the tables already, so that what happens to the cluster before run.random happens to them.
+-- <options>, which that will get, note them.
+function run.prepare(options)
+   options.prepared = {set_up(options)}
 end
 
 -- Writers work for options.seconds on options.cluster while the program reads it, or
