@@ -12,8 +12,8 @@ SANITIZE ?=
 ROOMS_0 = err buf words utf8 hash clock log queue
 ROOMS_1 = dial pulse db types
 ROOMS_2 = table horizon increment paging identity position position_text batch query query_stamps \
-	query_increment survey stamps standing census reads advance keyset capture spool outbox bell \
-	meaning reader
+	query_increment survey stamps standing census reads advance keyset blame capture spool outbox \
+	bell meaning reader
 ROOMS_3 = store forms slots image known
 ROOMS_4 = pool sandbox script json cells row push copy link reshape bind_source bind_store \
 	bind_file bind_csv bind_child bind_db bind_lines bind_copy bind_host runtime
@@ -40,7 +40,11 @@ help:
 	@echo "make check           install what is missing, build, run every test"
 	@echo "make demo            the same, then show changes arriving for ten seconds"
 	@echo "make test SUITES=    some of the tests, such as SUITES='values json'; JOBS= at a time"
-	@echo "make soak SECONDS=   the exactness test for longer"
+	@echo "make check-servers   the tests against Postgres 14 to 18; SERVERS='14 18' SUITES=: some"
+	@echo "make soak SECONDS=   the exactness tests for longer"
+	@echo "make sweep STRIDE=   break the program at every STRIDE-th step"
+	@echo "make fuzz SECONDS=   inputs that are made up, under sanitizers"
+	@echo "make load SECONDS= LOAD_ROWS=   much work: pgbench for so long, tables of so many rows"
 	@echo "make bench ROWS=     measure speed and memory"
 	@echo "make lint            layering, warnings as errors, luacheck"
 	@echo "make asan | tsan     the tests under the sanitizers"
@@ -72,13 +76,20 @@ $(HOME_LINKS): | $(BUILD)
 NATIVE = build/tests/native.so
 NATIVE_SOURCES = $(wildcard tests/support/native*.c)
 MUTANTS = $(patsubst tests/mutants/horizon_%.c,$(PROGRAM)-%,$(wildcard tests/mutants/*.c))
+SABOTEUR = $(BUILD)/tests/saboteur.o
+SABOTAGED = $(PROGRAM)-sabotaged
 UNIT = $(BUILD)/tests/unit
 UNIT_SOURCES = $(wildcard tests/unit/*.c)
+REPLAY = $(BUILD)/tests/replay
+FUZZ_SOURCES = $(wildcard tests/fuzz/*.c)
+FUZZ_FLAGS = -Isrc -DFUZZ_TOP='"$(CURDIR)"'
 IN_TEST = TMPDIR="$$(tests/tmpdir.sh)" PGCDC_LUA="$(CURDIR)/$(PROGRAM)"
 SUITES ?=
+SERVERS ?= 14 15 16 17 18
 JOBS ?= $(shell n=$$(nproc); echo $$((n > 4 ? 4 : n)))
 ROWS ?= 2000000
 SECONDS ?= 600
+LOAD_ROWS ?= 20000000
 
 check:
 	@tests/setup.sh
@@ -89,11 +100,21 @@ demo:
 	@$(MAKE) --no-print-directory $(PROGRAM) $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/demo.lua
 
-test: $(PROGRAM) $(MUTANTS) $(UNIT) $(NATIVE)
+test: $(PROGRAM) $(MUTANTS) $(SABOTAGED) $(UNIT) $(REPLAY) $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/run.lua --jobs $(JOBS) $(SUITES)
 
+check-servers:
+	@tests/setup.sh servers
+	@$(MAKE) --no-print-directory $(PROGRAM) $(MUTANTS) $(SABOTAGED) $(UNIT) $(REPLAY) $(NATIVE)
+	@$(IN_TEST) tests/servers.sh "$(SERVERS)" $(SUITES)
+
 soak: $(PROGRAM) $(MUTANTS) $(NATIVE)
-	@$(IN_TEST) PGCDC_SOAK_SECONDS=$(SECONDS) lua5.4 tests/run.lua exact
+	@$(IN_TEST) PGCDC_SOAK_SECONDS=$(SECONDS) lua5.4 tests/run.lua exact xid
+
+# Big files go to a disk, not to memory.
+load: $(PROGRAM) $(NATIVE)
+	@TMPDIR="$${TMPDIR:-/var/tmp}" PGCDC_LUA="$(CURDIR)/$(PROGRAM)" PGCDC_LOAD_SECONDS=$(SECONDS) \
+		PGCDC_LOAD_ROWS=$(LOAD_ROWS) lua5.4 tests/run.lua load
 
 bench: $(PROGRAM) $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/bench/bench.lua $(ROWS)
@@ -116,6 +137,13 @@ $(UNIT): $(UNIT_SOURCES) $(OBJECTS) $(wildcard tests/unit/*.h)
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS) -Isrc -o $@ $(UNIT_SOURCES) \
 		$(filter-out %/main.o,$(OBJECTS)) $(LDLIBS_ALL)
 
+# The fuzzer's targets, to run on files.
+$(REPLAY): $(FUZZ_SOURCES) $(OBJECTS) tests/fuzz/fuzz.h
+	@echo "cc   $@"
+	@mkdir -p $(@D)
+	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS) $(FUZZ_FLAGS) -DFUZZ_REPLAY -o $@ \
+		$(FUZZ_SOURCES) $(filter-out %/main.o,$(OBJECTS)) $(LDLIBS_ALL)
+
 # The program with another capture rule, for a test that must find it out.
 $(PROGRAM)-%: $(BUILD)/horizon_%.o $(OBJECTS) | $(HOME_LINKS)
 	@echo "link $@"
@@ -124,6 +152,20 @@ $(PROGRAM)-%: $(BUILD)/horizon_%.o $(OBJECTS) | $(HOME_LINKS)
 $(BUILD)/horizon_%.o: tests/mutants/horizon_%.c | $(BUILD)
 	@echo "cc   $<"
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+
+# The program, with somebody between it and everything that can fail.
+$(SABOTEUR): tests/support/saboteur.c | $(BUILD)
+	@echo "cc   $<"
+	@mkdir -p $(@D)
+	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -O1 -fno-builtin -U_FORTIFY_SOURCE -c -o $@ $<
+
+$(SABOTAGED): $(SABOTEUR) $(OBJECTS) | $(HOME_LINKS)
+	@echo "link $@"
+	@objcopy --redefine-sym malloc=lua_malloc --redefine-sym realloc=lua_realloc \
+		$(BUILD)/pool.o $(SABOTEUR:.o=_pool.o)
+	@$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $(SABOTEUR) $(SABOTEUR:.o=_pool.o) \
+		$(filter-out %/pool.o,$(OBJECTS)) $(LDLIBS_ALL) \
+		$$(nm -u $(SABOTEUR) | sed -n 's/.* __real_/-Wl,--wrap=/p')
 
 .SECONDARY: $(MUTANTS:$(PROGRAM)-%=$(BUILD)/horizon_%.o)
 
@@ -148,6 +190,17 @@ asan:
 		SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all" || status=1; \
 	$(FINDINGS)
 
+# Every step in turn is STRIDE=1, and takes hours; a part is SUITES="--filter sqlite sabotage_fail".
+STRIDE ?= 29
+
+sweep: BUILD = build/asan
+sweep:
+	@export ASAN_OPTIONS=exitcode=99 UBSAN_OPTIONS=exitcode=99:print_stacktrace=1; \
+	PGCDC_SWEEP=$(STRIDE) PGCDC_TEST_SLOW=5 $(MAKE) $(WATCHED) BUILD=$(BUILD) CC="$(WATCHER)" \
+		OPTIMIZE="-O1 -fno-omit-frame-pointer" \
+		SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all" \
+		SUITES="$(or $(SUITES),sabotage_kill sabotage_fail power_loss)"
+
 tsan: BUILD = build/tsan
 tsan:
 	@rm -f $(BUILD)/report.*
@@ -155,6 +208,23 @@ tsan:
 	PGCDC_TEST_SLOW=5 $(MAKE) $(WATCHED) BUILD=$(BUILD) CC="$(WATCHER)" \
 		OPTIMIZE=-O1 SANITIZE=-fsanitize=thread || status=1; \
 	$(FINDINGS)
+
+# The targets of tests/fuzz, each with inputs that the fuzzer makes up, beginning with those of its
+# corpus. What it finds stays in build/fuzz.
+fuzz: BUILD = build/fuzz
+fuzz: SECONDS = 60
+fuzz:
+	@tests/setup.sh fuzz
+	@$(MAKE) --no-print-directory $(BUILD)/fuzz BUILD=$(BUILD) CC=clang \
+		CPPFLAGS=-U_FORTIFY_SOURCE OPTIMIZE="-O1 -fno-omit-frame-pointer" SANITIZE="$(FUZZED)"
+	@$(IN_TEST) tests/fuzz/run.sh $(BUILD) $(SECONDS)
+
+FUZZED = -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+
+$(BUILD)/fuzz: $(FUZZ_SOURCES) $(OBJECTS) tests/fuzz/fuzz.h
+	@echo "link $@"
+	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS) -fsanitize=fuzzer $(FUZZ_FLAGS) -o $@ \
+		$(FUZZ_SOURCES) $(filter-out %/main.o,$(OBJECTS)) $(LDLIBS_ALL)
 
 valgrind: $(PROGRAM) $(NATIVE)
 	@PGCDC_TEST_SLOW=20 PGCDC_TEST_WRAPPER="valgrind -q --error-exitcode=99 --leak-check=full" \
@@ -190,5 +260,5 @@ dist: | $(BUILD)
 clean:
 	@rm -rf build
 
-.PHONY: all asan bench check clean cover demo dist help install lint native soak test tsan \
-	uninstall valgrind
+.PHONY: all asan bench check check-servers clean cover demo dist fuzz help install lint load \
+	native soak sweep test tsan uninstall valgrind

@@ -48,10 +48,10 @@ bool advance_wants_recheck(const struct standing *s)
         return false;
     if (i->column == NULL || i->is_rechecking)
         return true;
-    if (s->position.n_cuts > 0)
-        return false; /* what was cut was a window, and is to be finished as one */
     if (!reads_same_column(s))
         return true;
+    if (s->position.n_cuts > 0)
+        return false; /* what was cut was a window, and is best finished as one */
     return every > 0 && (now >= i->rechecked_ms + every || now < i->rechecked_ms ||
                          increment_is_full(i, s->survey.snapshot.xmax));
 }
@@ -147,10 +147,16 @@ bool advance_begin_page(struct polled *p, struct standing *s, struct db *db, str
 {
     struct increment *i = &s->position.increment;
     struct paging *g = &s->position.paging;
+    const struct shape *shape = s->survey.shape;
     int64_t lookback = lookback_of(s);
 
     if (g->reached_key != NULL)
         return true;
+    for (size_t k = 0; k < shape->n_key; k++)
+        if (shape->columns[shape->key[k]].wants_to_json)
+            return err_set(e, ERR_REFUSED, "%s.%s: no page can begin behind a key of type %s: name "
+                           "other columns in pk", s->survey.table.schema, s->survey.table.name,
+                           shape->columns[shape->key[k]].type);
     if (i->column != NULL && !reads_same_column(s))
         return err_set(e, ERR_REFUSED, "%s.%s: the position goes by column \"%s\", of the type "
                        "that it had: forget it with --reset", s->survey.table.schema,
@@ -168,36 +174,51 @@ bool advance_begin_page(struct polled *p, struct standing *s, struct db *db, str
     return (i->column = strdup(s->config->column)) != NULL || err_memory(e);
 }
 
-bool advance_page_row(struct page *page, const struct standing *s, int64_t value,
-                      const char *fields, size_t len, bool *is_new)
+/* Is one of the fields of a key NULL? */
+static bool has_null(const char *key)
 {
-    uint64_t hash;
+    for (const char *f = key;; f++) {
+        size_t len = strcspn(f, "\t");
 
-    if (++page->n == PAGE_ROWS) {
-        page->last = value;
-        if (!shape_put_key(s->survey.shape, fields, len, &page->last_key))
+        if (field_is_null((struct field){ f, len }))
+            return true;
+        f += len;
+        if (*f == '\0')
             return false;
     }
+}
+
+bool advance_page_row(struct page *page, const struct standing *s, int64_t value,
+                      const char *fields, size_t len, uint64_t *hash, bool *is_new, struct err *e)
+{
+    buf_clear(&page->last_key);
+    if (!shape_put_key(s->survey.shape, fields, len, &page->last_key) ||
+        !paging_hash(fields, len, hash))
+        return err_memory(e);
+    if (has_null(page->last_key.data))
+        return err_set(e, ERR_REFUSED, "%s.%s: a row has NULL in its key, behind which no page can "
+                       "begin: name columns in pk that are never NULL, or leave such rows out by "
+                       "where", s->survey.table.schema, s->survey.table.name);
+    page->n++;
+    page->last = value;
     *is_new = true;
     if (value < s->position.increment.base)
         return true;
-    if (!paging_hash(fields, len, &hash))
-        return false;
-    *is_new = !givens_has(&s->position.paging.given, hash);
-    return !*is_new || givens_add(&page->fresh, hash, value);
+    *is_new = !givens_has(&s->position.paging.given, *hash);
+    return !*is_new || givens_add(&page->fresh, *hash, value) || err_memory(e);
 }
 
 bool advance_page(struct standing *s, const struct page *page, bool *is_over, struct err *e)
 {
     struct paging *g = &s->position.paging;
     const struct xidset nothing = { 0 };
+    bool is_first = g->reached_key == NULL;
     const struct increment_poll poll = {
         .xmax = g->xmax, .top = g->has_top ? &g->top : NULL, .lookback = lookback_of(s),
     };
 
-    for (size_t i = 0; i < page->fresh.n; i++)
-        if (!givens_add(&g->given, page->fresh.v[i].hash, page->fresh.v[i].value))
-            return err_memory(e);
+    if (!givens_merge(&g->given, &page->fresh))
+        return err_memory(e);
     free(g->reached_key);
     g->reached_key = NULL;
     *is_over = page->n < PAGE_ROWS;
@@ -205,9 +226,11 @@ bool advance_page(struct standing *s, const struct page *page, bool *is_over, st
         g->reached = page->last;
         g->reached_key = strdup(page->last_key.data);
     }
-    if ((!*is_over && g->reached_key == NULL) ||
-        !horizon_advance(&s->position.horizon, &s->survey.snapshot, &nothing,
-                         standing_durable_bound(s)))
+    if (!*is_over && g->reached_key == NULL)
+        return err_memory(e);
+    /* who was under way at the first page may have committed behind any page since */
+    if (is_first && !horizon_advance(&s->position.horizon, &s->survey.snapshot, &nothing,
+                                     standing_durable_bound(s)))
         return err_memory(e);
     if (!*is_over)
         return true;

@@ -55,9 +55,11 @@ struct page {
 bool advance_begin_page(struct polled *p, struct standing *s, struct db *db,
                         struct err *e) WARN_UNUSED;
 
-/* Notes a row of a page, <len> bytes of fields; *is_new: it was not given before. */
+/* Notes a row of a page, <len> bytes of fields. *hash stands for this version of it; *is_new: it
+ * was not given before. ERR_REFUSED: there is NULL in its key, behind which no page can begin. */
 bool advance_page_row(struct page *page, const struct standing *s, int64_t value,
-                      const char *fields, size_t len, bool *is_new) WARN_UNUSED;
+                      const char *fields, size_t len, uint64_t *hash, bool *is_new,
+                      struct err *e) WARN_UNUSED;
 
 /* A page is complete: the position moves over it. *is_over: so is the round. */
 bool advance_page(struct standing *s, const struct page *page, bool *is_over,

@@ -62,7 +62,7 @@ bool batch_add_bytes(struct batch *b, const char *bytes, size_t len, size_t *sta
 {
     void *p;
 
-    if (b->n_bytes + len > b->cap_bytes) {
+    if (b->bytes == NULL || b->n_bytes + len > b->cap_bytes) { /* rows may have no bytes */
         if ((p = grow(b->bytes, &b->cap_bytes, b->n_bytes + len, 1024, 1)) == NULL)
             return false;
         b->bytes = p;

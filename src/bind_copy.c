@@ -167,40 +167,25 @@ static int new_plan(lua_State *L)
 
 /* ---- values ---- */
 
-static void put_escaped(struct buf *b, const char *s, size_t len)
-{
-    const char *end = s + len;
-
-    while (s < end) {
-        const char *p = s;
-
-        while (p < end && *p != '\\' && *p != '\t' && *p != '\n' && *p != '\r')
-            p++;
-        buf_add(b, s, (size_t)(p - s));
-        if (p < end) {
-            buf_putc(b, '\\');
-            buf_putc(b, *p == '\t' ? 't' : *p == '\n' ? 'n' : *p == '\r' ? 'r' : '\\');
-            p++;
-        }
-        s = p;
-    }
-}
-
 static void put_json(lua_State *L, struct buf *b)
 {
     struct buf *scratch = script_scratch(L);
 
     json_put(L, -1, scratch);
     json_check(L, scratch);
-    put_escaped(b, scratch->data, scratch->len);
+    field_escape(b, scratch->data, scratch->len);
 }
 
 static void put_float(struct buf *b, double d)
 {
-    if (isfinite(d))
-        buf_printf(b, "%.17g", d);
-    else
-        buf_puts(b, isnan(d) ? "NaN" : d > 0 ? "Infinity" : "-Infinity");
+    char text[FLOAT_TEXT];
+
+    if (isfinite(d)) {
+        types_float_text(d, text);
+        buf_puts(b, text);
+        return;
+    }
+    buf_puts(b, isnan(d) ? "NaN" : d > 0 ? "Infinity" : "-Infinity");
 }
 
 static void put_string(lua_State *L, enum kind kind, struct buf *b)
@@ -211,7 +196,7 @@ static void put_string(lua_State *L, enum kind kind, struct buf *b)
     char *to;
 
     if (kind != KIND_BYTEA) {
-        put_escaped(b, s, len);
+        field_escape(b, s, len);
         return;
     }
     buf_puts(b, "\\\\x");
@@ -396,9 +381,9 @@ static bool knows_all(lua_State *L, int row)
 static void put_version(struct buf *b, const char *op, const char *ts)
 {
     buf_putc(b, '\t');
-    put_escaped(b, op, strlen(op));
+    field_escape(b, op, strlen(op));
     buf_putc(b, '\t');
-    put_escaped(b, ts, strlen(ts));
+    field_escape(b, ts, strlen(ts));
 }
 
 /* What the script has set in the change itself; borrowed, anchored there. */

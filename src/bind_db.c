@@ -84,7 +84,7 @@ static int close_db(lua_State *L)
 static const char *parameter(lua_State *L, lua_Integer n)
 {
     const char *s;
-    char text[64];
+    char text[FLOAT_TEXT];
     double d;
     size_t len;
 
@@ -99,7 +99,7 @@ static const char *parameter(lua_State *L, lua_Integer n)
         if (lua_isinteger(L, -1))
             lua_pushfstring(L, "%I", lua_tointeger(L, -1));
         else if (isfinite(d)) {
-            snprintf(text, sizeof text, "%.17g", d);
+            types_float_text(d, text);
             lua_pushstring(L, text);
         } else {
             lua_pushstring(L, isnan(d) ? "NaN" : d > 0 ? "Infinity" : "-Infinity");

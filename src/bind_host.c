@@ -123,6 +123,14 @@ static int usage(lua_State *L)
     return lua_error(L);
 }
 
+/* refuse(message): the database cannot be used as the script wants it. */
+static int refuse(lua_State *L)
+{
+    err_set(&script_of(L)->cause, ERR_REFUSED, "%s", luaL_checkstring(L, 1));
+    lua_settop(L, 1);
+    return lua_error(L);
+}
+
 /* fail(message, traceback): throws again what was caught. */
 static int fail(lua_State *L)
 {
@@ -269,7 +277,7 @@ void bind_host(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "encode", encode }, { "decode", decode }, { "stop", stop },
-        { "usage", usage }, { "fail", fail }, { "try", try },
+        { "usage", usage }, { "refuse", refuse }, { "fail", fail }, { "try", try },
         { "where", where }, { "place", place }, { "traceback", traceback },
         { "nearest", nearest }, { "now", now }, { "sleep", nap }, { "hook", hook },
         { "clock_anew", clock_anew },

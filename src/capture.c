@@ -8,6 +8,7 @@
 #include "capture.h"
 
 #include "advance.h"
+#include "blame.h"
 #include "census.h"
 #include "keyset.h"
 
@@ -108,6 +109,13 @@ bool capture_restore(struct capture *c, const struct position *kept)
     return kept == NULL || standing_restore(&c->standing, kept);
 }
 
+void capture_blame(struct capture *c, struct db *db, struct err *e)
+{
+    const struct query q = reads_query(&c->standing);
+
+    blame_column(db, &q, c->standing.config->rls, e);
+}
+
 bool capture_is_in_snapshot(const struct capture *c)
 {
     return c->standing.position.phase != PHASE_POLL;
@@ -118,12 +126,18 @@ bool capture_has_polled(const struct capture *c)
     return c->has_polled;
 }
 
+/* A recheck behind a window that was cut: a cut of its own would be of another kind. */
+static bool mixes_cuts(const struct capture *c)
+{
+    return c->step.reads.is_recheck && position_cut_window(&c->standing.position);
+}
+
 bool capture_is_held(const struct capture *c)
 {
     const struct reads *r = &c->step.reads;
 
     return r->what == READ_RANGE || r->what == READ_PAGE || c->step.has_new_leaves ||
-           r->is_switch || c->census.is_wanted;
+           r->is_switch || mixes_cuts(c) || c->census.is_wanted;
 }
 
 bool capture_owes_census(const struct capture *c)
@@ -300,7 +314,7 @@ static bool start_batch(struct capture *c, struct err *e)
     s->batch->leaf = s->reads.leaf;
     s->batch->end = s->reads.end;
     s->batch->is_ordered = !s->batch->is_snapshot && s->reads.what != READ_PAGE &&
-                           !s->has_new_leaves && !s->reads.is_switch;
+                           !s->has_new_leaves && !s->reads.is_switch && !mixes_cuts(c);
     s->batch->is_recheck = s->reads.is_recheck;
     s->batch->reads = c->standing.position.reads;
     return true;
@@ -353,12 +367,11 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
         row.op = read.is_new ? OP_UPSERT : OP_READ;
         break;
     case READ_PAGE:
-        if (!advance_page_row(&s->page, &c->standing, read.value, p, (size_t)(end - p),
-                              &read.is_new))
-            return err_memory(e);
+        if (!advance_page_row(&s->page, &c->standing, read.value, p, (size_t)(end - p), &row.xid,
+                              &read.is_new, e))
+            return false;
         if (!read.is_new || c->standing.position.paging.is_silent)
             return true;
-        row.xid = (uint64_t)read.value;
         row.op = capture_is_in_snapshot(c) ? OP_READ : OP_UPSERT;
         break;
     case READ_POLL:

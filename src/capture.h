@@ -46,6 +46,9 @@ bool capture_next(struct capture *c, struct db *db, struct batch **batch,
  * <db>: NULL if the connection is gone. */
 void capture_abort(struct capture *c, struct db *db);
 
+/* Behind capture_abort: names the column in <e> if that says that a text cannot be sent. */
+void capture_blame(struct capture *c, struct db *db, struct err *e);
+
 /* True while the snapshot is not finished: the next step is due at once. */
 bool capture_is_in_snapshot(const struct capture *c);
 

@@ -8,7 +8,6 @@
 #include "json.h"
 #include "script.h"
 
-#include <inttypes.h>
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
@@ -373,13 +372,4 @@ void cells_put_xid(const struct form *f, const struct cells *c, struct buf *b)
         buf_puts(b, "null");
     else
         buf_put_u64(b, c->xid);
-}
-
-void cells_put_id_xid(const struct form *f, const struct cells *c, struct buf *b)
-{
-    if (f->shape->has_no_xid)
-        buf_printf(b, "%" PRId64, (int64_t)c->xid);
-    else
-        buf_put_u64(b, c->xid);
-    buf_putc(b, '/');
 }

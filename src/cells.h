@@ -94,10 +94,8 @@ void cells_push_field(lua_State *L, const struct form *f, struct cells *c, size_
 /* Appends the JSON of column <i> as the server sent it. */
 void cells_put_json(lua_State *L, const struct form *f, struct cells *c, size_t i, struct buf *b);
 
-/* Append the xid as JSON, and as ids have it, a slash behind: of what has no xid null, and the
- * value that the row was found by. */
+/* Appends the xid as JSON; of what has none null. */
 void cells_put_xid(const struct form *f, const struct cells *c, struct buf *b);
-void cells_put_id_xid(const struct form *f, const struct cells *c, struct buf *b);
 
 /* Throws that the text of column <i> is not UTF-8. */
 void cells_throw_utf8(lua_State *L, const struct form *f, size_t i);

@@ -261,7 +261,7 @@ static bool fail_result(struct db *db, const PGresult *res, struct err *e)
 
     if (state == NULL || msg == NULL) {
         dial_fail(PQstatus(db->conn) == CONNECTION_BAD ? ERR_CONNECTION : ERR_INTERNAL,
-                          PQresultErrorMessage(res), e);
+                  PQresultErrorMessage(res), e);
         return false;
     }
     err_set(e, ERR_SQL, "%s%s%s%s%s", msg, detail != NULL ? "; " : "", detail != NULL ? detail : "",

@@ -91,6 +91,8 @@ bool dial_check(const char *conninfo, struct err *e)
 
     if (looks_like_conninfo(conninfo)) {
         options = PQconninfoParse(conninfo, &msg);
+        if (options == NULL && msg == NULL)
+            return err_memory(e);
         PQfreemem(msg);
         ok = options != NULL && !is_garbled(options);
         PQconninfoFree(options);

@@ -9,30 +9,30 @@
 
 static const char kind[] = "form", key_name[] = "key";
 
-struct form_names {
+struct form_columns {
     uint32_t number;
-    char *names;
+    char *columns;
 };
 
 struct forms {
     struct store *store;  /* borrowed, as is the next one */
     const char *source;
-    struct form_names *v;
+    struct form_columns *v;
     size_t n;
     char *key;            /* of the rows that are known, or NULL */
     struct shape *shape;  /* of the last forms_enter */
     uint32_t number;
 };
 
-static bool add(struct forms *f, uint32_t number, const char *names, size_t len, struct err *e)
+static bool add(struct forms *f, uint32_t number, const char *columns, size_t len, struct err *e)
 {
-    struct form_names *v = realloc(f->v, (f->n + 1) * sizeof *v);
+    struct form_columns *v = realloc(f->v, (f->n + 1) * sizeof *v);
 
     if (v == NULL)
         return err_memory(e);
     f->v = v;
-    v[f->n] = (struct form_names){ number, strndup(names, len) };
-    return v[f->n++].names != NULL || err_memory(e);
+    v[f->n] = (struct form_columns){ number, strndup(columns, len) };
+    return v[f->n++].columns != NULL || err_memory(e);
 }
 
 static bool load(struct forms *f, struct err *e)
@@ -77,7 +77,7 @@ void forms_close(struct forms *f)
     if (f == NULL)
         return;
     for (size_t i = 0; i < f->n; i++)
-        free(f->v[i].names);
+        free(f->v[i].columns);
     free(f->v);
     free(f->key);
     shape_unref(f->shape);
@@ -122,13 +122,13 @@ static bool enter_key(struct forms *f, const struct shape *s, bool *is_other, st
     return ok;
 }
 
-static bool enter_names(struct forms *f, const char *names, struct err *e)
+static bool enter_columns(struct forms *f, const char *columns, struct err *e)
 {
     char key[24];
 
     f->number = 0;
     for (size_t i = 0; i < f->n; i++) {
-        if (strcmp(f->v[i].names, names) == 0) {
+        if (strcmp(f->v[i].columns, columns) == 0) {
             f->number = f->v[i].number;
             return true;
         }
@@ -136,7 +136,13 @@ static bool enter_names(struct forms *f, const char *names, struct err *e)
     }
     f->number++;
     snprintf(key, sizeof key, "%" PRIu32, f->number);
-    return add(f, f->number, names, strlen(names), e) && save(f, key, names, e);
+    return add(f, f->number, columns, strlen(columns), e) && save(f, key, columns, e);
+}
+
+static void put_column(struct buf *b, const struct column *c)
+{
+    field_escape(b, c->name, strlen(c->name));
+    buf_printf(b, "\t%d", (int)c->kind);
 }
 
 bool forms_enter(struct forms *f, struct shape *s, uint32_t *number, bool *is_other_key,
@@ -150,9 +156,11 @@ bool forms_enter(struct forms *f, struct shape *s, uint32_t *number, bool *is_ot
     if (s == f->shape)
         return true;
     buf_init(&b, BUF_SQL_MAX);
-    for (size_t i = 0; i < s->n_columns; i++)
-        buf_printf(&b, "%s\n", s->columns[i].name);
-    ok = (buf_ok(&b) || err_memory(e)) && enter_names(f, b.data, e) &&
+    for (size_t i = 0; i < s->n_columns; i++) {
+        put_column(&b, &s->columns[i]);
+        buf_putc(&b, '\n');
+    }
+    ok = (buf_ok(&b) || err_memory(e)) && enter_columns(f, b.data, e) &&
          enter_key(f, s, is_other_key, e);
     buf_fini(&b);
     shape_unref(f->shape);
@@ -161,16 +169,17 @@ bool forms_enter(struct forms *f, struct shape *s, uint32_t *number, bool *is_ot
     return ok;
 }
 
-/* The field of <row> whose name in <names> is <name>; p NULL if there is none. */
-static struct slice find_field(const char *names, struct slice row, const char *name)
+/* The field of <row>, of the columns <lines>, that is <column>; p NULL if there is none. */
+static struct slice find_field(const char *lines, struct slice row, const char *column)
 {
     const char *p = row.p, *end = row.p + row.len;
-    size_t len = strlen(name);
+    size_t len = strlen(column), name = strcspn(column, "\t"), n;
 
-    for (const char *n = names, *next; (next = strchr(n, '\n')) != NULL; n = next + 1) {
+    for (const char *line = lines, *next; (next = strchr(line, '\n')) != NULL; line = next + 1) {
         const char *tab = memchr(p, '\t', (size_t)(end - p));
 
-        if ((size_t)(next - n) == len && memcmp(n, name, len) == 0)
+        n = (size_t)(next - line);
+        if ((n == len || n == name) && memcmp(line, column, n) == 0) /* once kinds were not kept */
             return (struct slice){ p, (size_t)((tab != NULL ? tab : end) - p) };
         if (tab == NULL)
             break;
@@ -182,7 +191,8 @@ static struct slice find_field(const char *names, struct slice row, const char *
 bool forms_map(const struct forms *f, uint32_t number, struct slice row, const struct shape *s,
                struct buf *b)
 {
-    const char *names = "";
+    const char *lines = "";
+    struct buf column;
 
     if (number == f->number) {
         buf_add(b, row.p, row.len);
@@ -190,16 +200,23 @@ bool forms_map(const struct forms *f, uint32_t number, struct slice row, const s
     }
     for (size_t i = 0; i < f->n; i++)
         if (f->v[i].number == number)
-            names = f->v[i].names;
+            lines = f->v[i].columns;
+    buf_init(&column, BUF_SQL_MAX);
     for (size_t i = 0; i < s->n_columns; i++) {
-        struct slice field = find_field(names, row, s->columns[i].name);
+        struct slice field = { NULL, 0 };
 
+        buf_clear(&column);
+        put_column(&column, &s->columns[i]);
+        if (buf_ok(&column))
+            field = find_field(lines, row, column.data);
         if (i > 0)
             buf_putc(b, '\t');
         if (field.p != NULL)
             buf_add(b, field.p, field.len);
         else
             buf_puts(b, "\\N");
+        b->failed = b->failed || !buf_ok(&column);
     }
+    buf_fini(&column);
     return buf_ok(b);
 }

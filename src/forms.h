@@ -1,11 +1,12 @@
 /* forms.h -- which columns rows had that were kept.                    floor 3
  *
  * Rows are kept as they came; when the table's columns change, those kept
- * before are read by the names of their columns. Also notices when the key is
+ * before are read by the names and kinds of their columns. Also notices when the key is
  * another one, so that nothing that is known of keys holds any more.
  *
  * In the state file: records of kind "form" under the source, a number and
- * names with a newline behind each; under "key" what the key is.
+ * of each column a line: name (with COPY's backslashes), tab, enum kind; under
+ * "key" what the key is.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef FORMS_H
@@ -25,8 +26,8 @@ void forms_close(struct forms *f);
 bool forms_enter(struct forms *f, struct shape *shape, uint32_t *number,
                  bool *is_other_key, struct err *e) WARN_UNUSED;
 
-/* Appends a row that was kept under <number> as a row of <shape>: columns that it has not are
- * NULL. */
+/* Appends a row that was kept under <number> as a row of <shape>: columns that it has not, or had
+ * of another kind (so that their text meant something else), are NULL. */
 bool forms_map(const struct forms *f, uint32_t number, struct slice row,
                const struct shape *shape, struct buf *b) WARN_UNUSED;
 

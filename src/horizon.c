@@ -104,6 +104,31 @@ uint64_t horizon_widen(uint32_t xmin, uint64_t xmax)
     return xid > UINT32_MAX ? xid - UINT32_MAX - 1 : 0;
 }
 
+/* Whether "xmin:xmax:xid,xid,..." lists <xid>. */
+static bool lists(const struct snapshot *s, uint64_t xid)
+{
+    const char *p = strrchr(s->text, ':');
+
+    while (p != NULL && p[1] != '\0') {
+        char *end;
+
+        if (strtoull(p + 1, &end, 10) == xid)
+            return true;
+        p = *end == ',' ? end : NULL;
+    }
+    return false;
+}
+
+uint64_t horizon_widen_visible(uint32_t xmin, const struct snapshot *s)
+{
+    uint64_t xid = horizon_widen(xmin, s->xmax);
+
+    /* only where an xid can have been given out before */
+    if (xid > UINT32_MAX && xid >= s->xmin && lists(s, xid))
+        return xid - UINT32_MAX - 1;
+    return xid;
+}
+
 bool horizon_is_new(const struct horizon *h, uint64_t xid)
 {
     return xid >= h->floor && !xidset_has(&h->seen, xid);

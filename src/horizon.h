@@ -66,6 +66,10 @@ void horizon_fini(struct horizon *h);
  * older than the cluster, become 0: below every floor. */
 uint64_t horizon_widen(uint32_t xmin, uint64_t xmax);
 
+/* The same of a row that is visible in <s>. Its writer is over, so a xid that <s> lists as in
+ * progress is not its writer's: the row was frozen 2^32 transactions ago. */
+uint64_t horizon_widen_visible(uint32_t xmin, const struct snapshot *s);
+
 /* Step 3: is a version with this xid new? */
 bool horizon_is_new(const struct horizon *h, uint64_t xid);
 

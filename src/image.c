@@ -61,8 +61,7 @@ static bool read_part(struct store *store, sqlite3_stmt *st, int part, void *to,
     bool ok = true;
 
     *is_there = false;
-    sqlite3_bind_int(st, 1, part);
-    switch (sqlite3_step(st)) {
+    switch (sqlite3_bind_int(st, 1, part) == SQLITE_OK ? sqlite3_step(st) : SQLITE_ERROR) {
     case SQLITE_ROW:
         data = sqlite3_column_blob(st, 1);
         *is_there = data != NULL && (size_t)sqlite3_column_bytes(st, 1) == len &&
@@ -168,10 +167,11 @@ static bool write_part(struct store *store, sqlite3_stmt *st, int part, const vo
 {
     bool ok;
 
-    sqlite3_bind_int(st, 1, part);
-    sqlite3_bind_int64(st, 2, sum(part, p, len));
-    sqlite3_bind_blob64(st, 3, p, len, SQLITE_STATIC);
-    ok = sqlite3_step(st) == SQLITE_DONE || store_fail(store, e);
+    /* a part that is not written leaves an older one, which is as sound */
+    ok = (sqlite3_bind_int(st, 1, part) == SQLITE_OK &&
+          sqlite3_bind_int64(st, 2, sum(part, p, len)) == SQLITE_OK &&
+          sqlite3_bind_blob64(st, 3, p, len, SQLITE_STATIC) == SQLITE_OK &&
+          sqlite3_step(st) == SQLITE_DONE) || store_fail(store, e);
     sqlite3_reset(st);
     return ok;
 }

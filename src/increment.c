@@ -266,6 +266,10 @@ void increment_forget(struct increment *i, uint64_t floor)
 
 bool increment_is_full(const struct increment *i, uint64_t xmax)
 {
-    return i->firsts.n + i->n_stretches > INCREMENT_ENTRIES ||
+    size_t n = i->n_stretches;
+
+    for (size_t k = 0; k < i->firsts.n; k++)
+        n += i->firsts.v[k].base != INCREMENT_LOWEST; /* of the others a recheck frees nobody */
+    return n > INCREMENT_ENTRIES ||
            xmax - i->since > XID_MAX_BEHIND / 2;
 }

@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_DEPTH 1000
+#define MAX_DEPTH JSON_PARSER_MAX_DEPTH /* what can be decoded can be encoded */
 
 static const char null_key, array_key, box_key, class_key;
 
@@ -149,10 +149,10 @@ static void put_text(lua_State *L, int index, struct buf *b)
         luaL_error(L, "cannot encode as JSON: a string is not valid UTF-8");
 }
 
-/* The shortest text that reads back as the same number; NaN and infinities as Postgres has them. */
+/* NaN and infinities as Postgres has them. */
 static void put_float(struct buf *b, double d)
 {
-    char text[40];
+    char text[FLOAT_TEXT];
 
     if (isnan(d)) {
         buf_puts(b, "\"NaN\"");
@@ -162,11 +162,7 @@ static void put_float(struct buf *b, double d)
         buf_puts(b, d > 0 ? "\"Infinity\"" : "\"-Infinity\"");
         return;
     }
-    for (int digits = 15; digits <= 17; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, d);
-        if (strtod(text, NULL) == d)
-            break;
-    }
+    types_float_text(d, text);
     buf_puts(b, text);
     if (strpbrk(text, ".e") == NULL)
         buf_puts(b, ".0");
@@ -380,6 +376,10 @@ bool json_push(lua_State *L, const char *text, size_t len, char *why, size_t why
     json_t **box;
     json_error_t error;
 
+    if (memchr(text, '\0', len) != NULL) { /* jansson would take it for the end */
+        snprintf(why, why_size, "a zero byte");
+        return false;
+    }
     luaL_checkstack(L, 8, "JSON");
     box = lua_newuserdatauv(L, sizeof *box, 0);                /* box */
     *box = NULL;

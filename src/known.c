@@ -152,9 +152,9 @@ static bool read_row(struct known *k, sqlite3_stmt *st, struct known_row *r, str
     r->now.form = (uint32_t)sqlite3_column_int64(st, 8);
     r->now.row = read_slice(st, 9);
     r->older = read_slice(st, 10);
-    if (r->key.p == NULL || (int32_t)sqlite3_column_int64(st, 6) != sum_row(r))
-        return store_damaged(k->store, "rows", e);
-    return true;
+    return (r->id >= 1 && r->id <= UINT32_MAX && r->key.p != NULL && /* see struct slot */
+            (int32_t)sqlite3_column_int64(st, 6) == sum_row(r)) ||
+           store_damaged(k->store, "rows", e);
 }
 
 /* Copies what <r> points to, since a write may change what SQLite has handed out. */
@@ -180,8 +180,8 @@ static bool hold(struct known *k, struct known_row *r, struct err *e)
 bool known_get(struct known *k, int64_t id, struct known_row *r, struct err *e)
 {
     sqlite3_reset(k->get);
-    sqlite3_bind_int64(k->get, 1, id);
-    switch (sqlite3_step(k->get)) {
+    switch (sqlite3_bind_int64(k->get, 1, id) == SQLITE_OK ? sqlite3_step(k->get)
+                                                           : SQLITE_ERROR) {
     case SQLITE_ROW:
         return read_row(k, k->get, r, e) && hold(k, r, e);
     case SQLITE_DONE:
@@ -211,10 +211,14 @@ static bool step(struct known *k, sqlite3_stmt *st, struct err *e)
     return ok;
 }
 
-static void bind_slice(sqlite3_stmt *st, int i, struct slice s)
+static bool bind_slice(sqlite3_stmt *st, int i, struct slice s)
 {
-    if (s.p != NULL)
-        sqlite3_bind_blob64(st, i, s.p, s.len, SQLITE_STATIC);
+    return s.p == NULL || sqlite3_bind_blob64(st, i, s.p, s.len, SQLITE_STATIC) == SQLITE_OK;
+}
+
+static bool bind_number(sqlite3_stmt *st, int i, uint64_t n)
+{
+    return sqlite3_bind_int64(st, i, (sqlite3_int64)n) == SQLITE_OK;
 }
 
 /* Writes a row, in the place of the one with its id. */
@@ -225,27 +229,22 @@ static bool write_row(struct known *k, const struct known_row *r, struct err *e)
     if (!begin_change(k, e))
         return false;
     k->about.note = r->now.note > k->about.note ? r->now.note : k->about.note;
-    sqlite3_bind_int64(st, 1, r->id);
-    sqlite3_bind_int64(st, 2, (sqlite3_int64)r->hash);
-    sqlite3_bind_int64(st, 3, (sqlite3_int64)r->now.xid);
-    sqlite3_bind_int64(st, 4, (sqlite3_int64)r->now.digest);
-    sqlite3_bind_int64(st, 5, (sqlite3_int64)(r->now.flags | r->now.reads << KNOWN_FLAGS));
-    sqlite3_bind_int64(st, 6, (sqlite3_int64)r->now.note);
-    sqlite3_bind_int64(st, 7, sum_row(r));
-    bind_slice(st, 8, r->key);
-    if (r->now.row.p != NULL)
-        sqlite3_bind_int64(st, 9, r->now.form);
-    bind_slice(st, 10, r->now.row);
-    bind_slice(st, 11, r->older);
-    return step(k, st, e);
+    /* what could not be bound would be NULL, a row too long for SQLite for one */
+    if (bind_number(st, 1, (uint64_t)r->id) && bind_number(st, 2, r->hash) &&
+        bind_number(st, 3, r->now.xid) && bind_number(st, 4, r->now.digest) &&
+        bind_number(st, 5, r->now.flags | r->now.reads << KNOWN_FLAGS) &&
+        bind_number(st, 6, r->now.note) && bind_number(st, 7, (uint64_t)(int64_t)sum_row(r)) &&
+        bind_slice(st, 8, r->key) &&
+        (r->now.row.p == NULL || bind_number(st, 9, r->now.form)) &&
+        bind_slice(st, 10, r->now.row) && bind_slice(st, 11, r->older))
+        return step(k, st, e);
+    return store_fail(k->store, e);
 }
 
 static bool drop_row(struct known *k, int64_t id, struct err *e)
 {
-    if (!begin_change(k, e))
-        return false;
-    sqlite3_bind_int64(k->drop, 1, id);
-    return step(k, k->drop, e);
+    return begin_change(k, e) &&
+           (bind_number(k->drop, 1, (uint64_t)id) ? step(k, k->drop, e) : store_fail(k->store, e));
 }
 
 /* ---- opening ---- */
@@ -584,7 +583,8 @@ bool known_purge(struct known *k, uint64_t saved, struct err *e)
     if (k->has_more_gone && k->gone.n > 0 && k->gone.v[k->gone.n - 1].note <= saved) {
         if (!begin_change(k, e))
             return false;
-        sqlite3_bind_int64(k->drop_gone, 1, (sqlite3_int64)saved);
+        if (!bind_number(k->drop_gone, 1, saved))
+            return store_fail(k->store, e);
         k->gone.n = 0;
         k->has_more_gone = false; /* what is left of them is dropped when the file is opened */
         return step(k, k->drop_gone, e);

@@ -6,6 +6,7 @@
 #include "clock.h"
 #include "utf8.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -115,6 +116,21 @@ static void write_out(const char *p, size_t n)
     }
 }
 
+/* There is no memory for the line: it has no fields then, and its characters are plain. */
+static void write_poor(const struct log *log, const char *ts, enum log_level level,
+                       const char *msg, size_t len)
+{
+    char line[400], text[256];
+    size_t n = 0;
+
+    for (; n < len && n < sizeof text; n++)
+        text[n] = msg[n] < ' ' || msg[n] > '~' || msg[n] == '"' || msg[n] == '\\' ? '?' : msg[n];
+    snprintf(line, sizeof line, log->as_json ? "{\"ts\":\"%s\",\"level\":\"%s\",\"msg\":\"%.*s\"}\n"
+                                             : "ts=%s level=%s msg=\"%.*s\"\n",
+             ts, names[level], (int)n, text);
+    write_out(line, strlen(line));
+}
+
 void log_line(struct log *log, enum log_level level, const char *msg, size_t len,
               const struct log_field *fields, size_t n_fields)
 {
@@ -139,6 +155,8 @@ void log_line(struct log *log, enum log_level level, const char *msg, size_t len
     buf_puts(&b, log->as_json ? "}\n" : "\n");
     if (buf_ok(&b))
         write_out(b.data, b.len);
+    else
+        write_poor(log, ts, level, msg, len);
     buf_fini(&b);
 }
 

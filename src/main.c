@@ -298,14 +298,18 @@ static bool find_home(struct arguments *a, struct err *e)
         char *init = join(exe, homes[i], "/lua/pgcdc/init.lua");
         bool found = is_file(init);
 
+        if (init == NULL)
+            return err_memory(e);
         free(init);
         if (found) {
             a->lua_dir = join(exe, homes[i], "/lua");
             a->scripts_dir = join(exe, homes[i], "/scripts");
+            if (a->lua_dir == NULL || a->scripts_dir == NULL)
+                return err_memory(e);
             break;
         }
     }
-    if (a->lua_dir == NULL || a->scripts_dir == NULL)
+    if (a->lua_dir == NULL)
         return err_set(e, ERR_INTERNAL, "my Lua files are neither in %s/../lua nor in "
                        "%s/../share/pgcdc-lua/lua: install me with `make install`", exe, exe);
     a->host.script.lua_dir = a->lua_dir;
@@ -318,20 +322,25 @@ static bool find_script(struct arguments *a, struct err *e)
 {
     const char *asked = a->script;
     char *found = NULL;
+    bool no_memory = false;
 
+    a->script = NULL;
     if (is_file(asked))
-        found = strdup(asked);
+        no_memory = (found = strdup(asked)) == NULL;
     for (int i = 0; found == NULL && strchr(asked, '/') == NULL && i < 2; i++) {
         char *in = join(a->scripts_dir, "/", asked);
 
         found = in != NULL ? join(in, i == 0 ? "" : ".lua", "") : NULL;
         free(in);
+        no_memory = no_memory || found == NULL;
         if (!is_file(found)) {
             free(found);
             found = NULL;
         }
     }
     a->script = found;
+    if (found == NULL && no_memory)
+        return err_memory(e);
     if (found == NULL)
         return err_set(e, ERR_USAGE, "there is no script %s, here or among the bundled ones in %s",
                        asked, a->scripts_dir);
@@ -351,18 +360,16 @@ static bool find_state(struct arguments *a, struct err *e)
     name = strdup(base != NULL ? base + 1 : a->script);
     if (name != NULL && strlen(name) > 4 && strcmp(name + strlen(name) - 4, ".lua") == 0)
         name[strlen(name) - 4] = '\0';
-    if (xdg != NULL && *xdg == '/')
+    if (xdg != NULL && *xdg == '/') {
         folder = join(xdg, "/pgcdc-lua/", "");
-    else if (home != NULL && *home != '\0')
+    } else if (home != NULL && *home != '\0') {
         folder = join(home, "/.local/state/pgcdc-lua/", "");
-    else
-        folder = NULL;
-    if (folder == NULL) {
+    } else {
         free(name);
         return err_set(e, ERR_USAGE, "neither XDG_STATE_HOME nor HOME is set: say where positions "
                        "are kept, with --state FILE");
     }
-    a->state = name != NULL ? join(folder, name, ".db") : NULL;
+    a->state = name != NULL && folder != NULL ? join(folder, name, ".db") : NULL;
     a->host.state = a->state;
     free(folder);
     free(name);

@@ -26,12 +26,29 @@ static enum meaning meaning_of_sqlstate(const char *state, bool has_worked)
     return MEANS_GIVE_UP;
 }
 
+/* Where libpq itself declines to go on it gives no SQLSTATE, only a text. */
+static bool is_our_refusal(const char *msg)
+{
+    static const char *const texts[] = {
+        "certificate verify failed", "does not match host name", "certificate file \"",
+        "private key file \"", "but SSL was required", "no password supplied",
+    };
+
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        if (strstr(msg, texts[i]) != NULL)
+            return true;
+    return false;
+}
+
 enum meaning meaning_of(const struct err *e, bool has_worked)
 {
     switch (e->code) {
     case ERR_STOPPED:
         return MEANS_STOP;
     case ERR_CONNECTION:
+        /* it does not heal by itself, unless a file is just being replaced */
+        if (is_our_refusal(e->msg))
+            return has_worked ? MEANS_PATIENCE : MEANS_GIVE_UP;
         return MEANS_RETRY;
     case ERR_BEHIND:
         return MEANS_RETRY;

@@ -50,6 +50,27 @@ bool givens_add(struct givens *g, uint64_t hash, int64_t value)
     return true;
 }
 
+bool givens_merge(struct givens *g, const struct givens *more)
+{
+    struct givens all = { .cap = g->n + more->n };
+    size_t a = 0, b = 0;
+
+    if (more->n == 0)
+        return true;
+    all.v = malloc(all.cap * sizeof *all.v);
+    if (all.v == NULL)
+        return false;
+    while (a < g->n || b < more->n) {
+        bool is_old = b == more->n || (a < g->n && g->v[a].hash <= more->v[b].hash);
+
+        b += is_old && b < more->n && g->v[a].hash == more->v[b].hash;
+        all.v[all.n++] = is_old ? g->v[a++] : more->v[b++];
+    }
+    free(g->v);
+    *g = all;
+    return true;
+}
+
 void givens_fini(struct givens *g)
 {
     free(g->v);

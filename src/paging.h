@@ -30,6 +30,8 @@ struct givens {
 };
 
 bool givens_add(struct givens *g, uint64_t hash, int64_t value) WARN_UNUSED;
+/* Adds all of <more>, in one pass: a page to what may be very many. */
+bool givens_merge(struct givens *g, const struct givens *more) WARN_UNUSED;
 bool givens_has(const struct givens *g, uint64_t hash);
 void givens_fini(struct givens *g);
 

@@ -130,6 +130,13 @@ bool position_cut(struct position *p, const struct xidset *delivered, uint64_t x
     return close_cuts(p, xid) && position_add_cut(p, xid, key, len);
 }
 
+bool position_cut_window(const struct position *p)
+{
+    const struct increment *i = &p->increment;
+
+    return p->n_cuts > 0 && i->column != NULL && !i->is_rechecking && i->base != INCREMENT_LOWEST;
+}
+
 bool position_uncut(struct position *p, struct xidset *delivered)
 {
     for (size_t i = 0; i < p->n_cuts; i++)

@@ -81,6 +81,9 @@ bool position_cut(struct position *p, const struct xidset *delivered, uint64_t x
 /* Adds a cut as it stands; <key> is copied. */
 bool position_add_cut(struct position *p, uint64_t xid, const char *key, size_t len) WARN_UNUSED;
 
+/* Are the cuts those of windows, which were to deliver no row below the base? */
+bool position_cut_window(const struct position *p);
+
 /* A poll is complete, so that no cut counts any more: their xids are added to <delivered>. */
 bool position_uncut(struct position *p, struct xidset *delivered) WARN_UNUSED;
 void position_forget_cuts(struct position *p);

@@ -137,8 +137,8 @@ static bool read_seen(const char *p, struct xidset *seen)
             if (end == p || to < from || to - from > 1u << 30)
                 return false;
         }
-        for (uint64_t x = from; x <= to; x++)
-            if (!xidset_add(seen, x))
+        for (uint64_t n = to - from + 1; n > 0; n--, from++) /* also up to the greatest number */
+            if (!xidset_add(seen, from))
                 return false;
         p = end + (*end == ' ');
         if (*end != ' ' && *end != '\0')
@@ -179,6 +179,13 @@ static char *read_text(const char *text)
     return copy;
 }
 
+/* The same, in the place of what was read before. */
+static bool replace_text(const char *text, char **to)
+{
+    free(*to);
+    return (*to = read_text(text)) != NULL;
+}
+
 static bool read_cut_key(const char *text, struct position *p, uint64_t xid)
 {
     char *key = read_text(text);
@@ -205,7 +212,7 @@ static bool read_paging(const char *word, const char *text, struct paging *p)
         return sscanf(text, "%" SCNu64 " %" SCNd64 " %" SCNd64, &p->xmax, &p->top,
                       &p->reached) == 3;
     if (strcmp(word, "reached") == 0)
-        return (p->reached_key = read_text(text)) != NULL;
+        return replace_text(text, &p->reached_key);
     if (strcmp(word, "given") == 0)
         return sscanf(text, "%" SCNx64 " %" SCNd64, &hash, &value) == 2 &&
                givens_add(&p->given, hash, value);
@@ -320,9 +327,9 @@ static bool read_line(const char *word, const char *text, struct position *p, ui
     if (strcmp(word, "in_recovery") == 0)
         return (id->in_recovery = strcmp(text, "1") == 0) || strcmp(text, "0") == 0;
     if (strcmp(word, "increment") == 0)
-        return (p->increment.column = read_text(text)) != NULL;
+        return replace_text(text, &p->increment.column);
     if (strcmp(word, "signature") == 0)
-        return (p->signature = read_text(text)) != NULL;
+        return replace_text(text, &p->signature);
     if (strcmp(word, "leaf") == 0)
         return read_leaf(text, p);
     if (strcmp(word, "cut_xid") == 0)
@@ -332,7 +339,7 @@ static bool read_line(const char *word, const char *text, struct position *p, ui
     if (strcmp(word, "done") == 0)
         return sscanf(text, "%" SCNu32 " %" SCNu32, &p->done.leaf, &p->done.end) == 2;
     if (strcmp(word, "done_keys") == 0)
-        return (p->done.keys = read_text(text)) != NULL;
+        return replace_text(text, &p->done.keys);
     return read_number(word, text, p) || read_increment(word, text, &p->increment) ||
            read_paging(word, text, &p->paging);
 }

@@ -69,8 +69,7 @@ static const char deleted[] = "/deleted"; /* behind the id of a row that is gone
 /* "schema.table/xid/key, key" without its quotes. */
 static void put_id(lua_State *L, const struct form *f, struct cells *c, struct buf *b)
 {
-    buf_printf(b, "%s.%s/", f->shape->schema, f->shape->table);
-    cells_put_id_xid(f, c, b);
+    buf_printf(b, "%s.%s/%" PRIu64 "/", f->shape->schema, f->shape->table, c->xid);
     push_put_id_key(L, f, c, b);
     if (c->is_gone)
         buf_puts(b, deleted);
@@ -81,7 +80,8 @@ static void put_id_json(lua_State *L, const struct form *f, struct cells *c, str
     const struct shape *s = f->shape;
 
     fixed_put(b, f->id_head);
-    cells_put_id_xid(f, c, b);
+    buf_put_u64(b, c->xid);
+    buf_putc(b, '/');
     for (size_t k = 0; k < shape_n_id(s); k++) {
         size_t i = shape_id(s, k);
         struct field field = cells_field(L, f, c, i);

@@ -120,8 +120,8 @@ void query_begin(struct buf *b, const struct table_facts *t, bool rls, int serve
     if (server_version >= 170000)
         buf_puts(b, "SET LOCAL transaction_timeout = 0;");
     buf_puts(b, rls ? "SET LOCAL row_security = on;" : "SET LOCAL row_security = off;");
-    if (!t->is_table)
-        return; /* only tables can be locked */
+    if (!t->is_lockable)
+        return;
     buf_puts(b, "LOCK TABLE ");
     put_qualified(b, t->schema, t->name);
     buf_puts(b, " IN ACCESS SHARE MODE;");

@@ -9,6 +9,7 @@
 #include <inttypes.h>
 
 #define DAY_US INT64_C(86400000000)
+#define FIRST_DAY (-2440588) /* of the types date and timestamp, 4714-11-24 BC */
 
 static void put_xmin(struct buf *b, const struct query *q)
 {
@@ -63,6 +64,8 @@ static void put_constant(struct buf *b, enum growth growth, int64_t n)
     int64_t days = n / DAY_US - (n % DAY_US < 0), us = n - days * DAY_US;
     static const char *const types[] = { "bigint", "bigint", "date", "timestamp", "timestamptz" };
 
+    if (growth >= GROWS_DATE && (growth == GROWS_DATE ? n : days) < FIRST_DAY)
+        n = INT64_MIN; /* a lookback may lead further back than there are dates */
     if (growth >= GROWS_DATE && (n == INT64_MAX || n == INT64_MIN)) {
         buf_printf(b, "'%sinfinity'::%s", n < 0 ? "-" : "", types[growth]);
         return;
@@ -129,9 +132,8 @@ static void put_select(struct buf *b, const struct increment_query *q,
     query_put_from(b, &q->query, leaf);
 }
 
-static void put_rest(struct buf *b, const struct increment_query *q, const struct position *p)
+static void put_rest(struct buf *b, const struct increment_query *q)
 {
-    query_put_after_cuts(b, &q->query, p);
     query_put_where(b, &q->query);
     query_put_order(b, &q->query);
     buf_puts(b, ") TO STDOUT");
@@ -149,7 +151,23 @@ void query_increment_window(struct buf *b, const struct increment_query *q,
         put_constant(b, q->growth, p->increment.base);
     }
     query_put_known_leaves(b, &q->query, p);
-    put_rest(b, q, p);
+    query_put_after_cuts(b, &q->query, p);
+    put_rest(b, q);
+}
+
+/* What a window delivered before it was cut lies at or above its base. */
+static void put_after_cut_window(struct buf *b, const struct increment_query *q,
+                                 const struct position *p)
+{
+    if (p->n_cuts == 0 || q->growth == GROWS_NOT)
+        return; /* then nobody knows where rows lie, and some come again */
+    buf_puts(b, " AND ((");
+    put_column(b, q);
+    buf_puts(b, " >= ");
+    put_constant(b, q->growth, p->increment.base);
+    buf_puts(b, ") IS NOT TRUE OR (true");
+    query_put_after_cuts(b, &q->query, p);
+    buf_puts(b, "))");
 }
 
 void query_increment_recheck(struct buf *b, const struct increment_query *q,
@@ -158,7 +176,11 @@ void query_increment_recheck(struct buf *b, const struct increment_query *q,
     put_select(b, q, NULL);
     query_put_since(b, &q->query, p,
                     p->increment.column != NULL ? p->increment.since : p->horizon.floor);
-    put_rest(b, q, p);
+    if (position_cut_window(p))
+        put_after_cut_window(b, q, p);
+    else
+        query_put_after_cuts(b, &q->query, p);
+    put_rest(b, q);
 }
 
 static void put_page_select(struct buf *b, const struct increment_query *q)

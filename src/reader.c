@@ -28,6 +28,8 @@ struct source {
     struct capture *capture;
     struct queue_lane lane;
     struct crew *crew;
+    struct batch *last_word; /* for DONE or FAULT, which the host waits for: made when there was
+                              * memory for it */
     /* under the crew's mutex: */
     bool is_busy;     /* a thread has it */
     bool is_waiting;  /* for reader_restore */
@@ -147,8 +149,9 @@ bool reader_add(struct reader *r, const struct source_config *config, struct err
     s->config = config;
     s->interval_ms = config->interval_max_ms;
     s->capture = capture_new(config, s->number);
+    s->last_word = batch_new(BATCH_FAULT, s->number);
     s->crew = find_crew(r, config->conninfo);
-    if (s->capture == NULL || s->crew == NULL ||
+    if (s->capture == NULL || s->last_word == NULL || s->crew == NULL ||
         !append(&s->crew->sources, &s->crew->n_sources, s))
         return err_memory(e);
     return true;
@@ -185,27 +188,29 @@ static void tell(struct source *s, struct batch *b)
         batch_free(b);
 }
 
-static void tell_notice(struct source *s, const struct err *e)
+static void tell_notice(struct source *s, enum log_level level, const struct err *e,
+                        int64_t retry_ms)
 {
     struct batch *b = batch_new(BATCH_NOTICE, s->number);
 
     if (b == NULL)
         return;
     b->err = *e;
-    b->notice_level = LOG_INFO;
+    b->notice_level = level;
+    b->retry_ms = retry_ms;
     tell(s, b);
 }
 
-static void tell_error(struct source *s, enum batch_kind kind, const struct err *e,
-                       int64_t retry_ms)
+/* DONE, or FAULT with its error: the last that is heard of a source. */
+static void tell_last(struct source *s, enum batch_kind kind, const struct err *e)
 {
-    struct batch *b = batch_new(kind, s->number);
+    struct batch *b = s->last_word;
 
-    if (b == NULL)
-        return;
-    b->err = *e;
-    b->notice_level = LOG_WARN;
-    b->retry_ms = retry_ms;
+    s->last_word = NULL;
+    s->is_finished = true;
+    b->kind = kind;
+    if (e != NULL)
+        b->err = *e;
     tell(s, b);
 }
 
@@ -223,6 +228,7 @@ static bool resolve(struct source *s, struct db *db, struct err *e)
     buf_printf(&name, "%s.%s", capture_schema(s->capture), capture_table(s->capture));
     if (b == NULL || (b->text = buf_take(&name)) == NULL) {
         batch_free(b);
+        buf_fini(&name);
         return err_memory(e);
     }
     s->is_waiting = true; /* before the host can answer */
@@ -330,6 +336,7 @@ static bool poll_step(struct source *s, struct db **db, bool *had_rows, struct e
         bool was_held = capture_is_held(s->capture);
 
         capture_abort(s->capture, *db);
+        capture_blame(s->capture, *db, e);
         /* a transaction that cannot be ended, in a COPY, must not wait for the host */
         db_close(*db);
         *db = NULL;
@@ -378,8 +385,7 @@ static bool do_step(struct source *s, struct db **db, struct err *e)
     adapt_interval(s, had_rows);
     s->due_ms += s->interval_ms;
     if (mode == READER_ONCE) {
-        s->is_finished = true;
-        tell(s, batch_new(BATCH_DONE, s->number));
+        tell_last(s, BATCH_DONE, NULL);
     }
     return true;
 }
@@ -409,13 +415,12 @@ static bool handle_failure(struct source *s, struct db **db, const struct err *e
             capture_stop_waiting(s->capture);
         wait = meaning_backoff_ms(s->failures);
         s->due_ms = now + wait;
-        tell_error(s, BATCH_NOTICE, e, wait);
+        tell_notice(s, LOG_WARN, e, wait);
         return true;
     case MEANS_GIVE_UP:
         break;
     }
-    s->is_finished = true;
-    tell_error(s, BATCH_FAULT, e, -1);
+    tell_last(s, BATCH_FAULT, e);
     return true;
 }
 
@@ -438,7 +443,7 @@ static void hang_bell(struct source *s)
     if (why != NULL && !s->was_told) {
         s->was_told = true;
         err_set(&e, ERR_NONE, "%s", why);
-        tell_notice(s, &e);
+        tell_notice(s, LOG_INFO, &e, -1);
     }
 }
 
@@ -582,6 +587,7 @@ void reader_free(struct reader *r)
     }
     for (size_t i = 0; i < r->n_sources; i++) {
         capture_free(r->sources[i]->capture);
+        batch_free(r->sources[i]->last_word);
         free(r->sources[i]);
     }
     free(r->crews);

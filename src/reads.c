@@ -26,7 +26,7 @@ bool reads_same_column(const struct standing *s)
            strcmp(i->column, s->config->column) == 0 && i->growth == s->survey.growth;
 }
 
-static struct query query_of(const struct standing *s)
+struct query reads_query(const struct standing *s)
 {
     return (struct query){
         .table = &s->survey.table,
@@ -43,7 +43,7 @@ struct increment_query reads_increment_query(const struct standing *s)
     bool is_other = i->column != NULL && i->growth != s->survey.growth;
 
     return (struct increment_query){
-        .query = query_of(s),
+        .query = reads_query(s),
         .column = i->column != NULL ? i->column : s->config->column,
         .growth = is_other ? GROWS_NOT : s->survey.growth,
     };
@@ -212,7 +212,7 @@ bool reads_parse(const struct reads *r, const struct standing *s, const char **p
         return false;
     /* one that this cluster has not reached is from another */
     row->stamp = parsed.stamp < xmax ? parsed.stamp : 0;
-    row->xid = row->judged = horizon_widen(parsed.xmin, xmax);
+    row->xid = row->judged = horizon_widen_visible(parsed.xmin, &s->survey.snapshot);
     if (reads_stamps(s)) {
         row->judged = row->stamp;
         if (row->stamp > 0)

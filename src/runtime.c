@@ -251,7 +251,17 @@ static void set_text(lua_State *L, const char *name, const char *text)
     lua_setfield(L, -2, name);
 }
 
-/* A signature ("name\ttype\n"...) as a list of {name=, type=}. */
+/* Sets a field to a word of a signature. */
+static void set_word(lua_State *L, const char *name, const char *p, size_t len)
+{
+    luaL_Buffer b;
+    char *to = luaL_buffinitsize(L, &b, len);
+
+    luaL_pushresultsize(&b, field_unescape((struct field){ p, len }, to));
+    lua_setfield(L, -2, name);
+}
+
+/* A signature (see struct shape) as a list of {name=, type=}. */
 static void push_columns(lua_State *L, const char *p)
 {
     lua_createtable(L, 0, 0);
@@ -259,10 +269,8 @@ static void push_columns(lua_State *L, const char *p)
         size_t line = strcspn(p, "\n"), name = strcspn(p, "\t");
 
         lua_createtable(L, 0, 2);
-        lua_pushlstring(L, p, name);
-        lua_setfield(L, -2, "name");
-        lua_pushlstring(L, p + name + 1, line - name - 1);
-        lua_setfield(L, -2, "type");
+        set_word(L, "name", p, name);
+        set_word(L, "type", p + name + 1, line - name - 1);
         lua_rawseti(L, -2, i);
         p += line + 1;
     }

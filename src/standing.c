@@ -391,7 +391,8 @@ static bool judge(struct standing *s, struct db *db, enum standing_news *news, s
         return begin_anew(s, db, "the table was dropped and created again, or swapped", news, e);
     if (!judge_stamps(s))
         return begin_anew(s, db, "deletes that were not read yet were pruned", news, e);
-    if (p->stamped_since == 0 && s->survey.snapshot.xmax > oldest_asked(p) + XID_MAX_BEHIND)
+    if (p->stamped_since == 0 && !p->paging.is_used &&
+        s->survey.snapshot.xmax > oldest_asked(p) + XID_MAX_BEHIND)
         return begin_anew(s, db, "too many transactions have passed since the last poll", news, e);
     return true;
 }

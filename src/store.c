@@ -220,9 +220,9 @@ static bool step(struct store *s, sqlite3_stmt *st, struct err *e)
     return ok;
 }
 
-static void bind(sqlite3_stmt *st, int i, struct slice text)
+static bool bind(sqlite3_stmt *st, int i, struct slice text)
 {
-    sqlite3_bind_text64(st, i, text.p, text.len, SQLITE_STATIC, SQLITE_UTF8);
+    return sqlite3_bind_text64(st, i, text.p, text.len, SQLITE_STATIC, SQLITE_UTF8) == SQLITE_OK;
 }
 
 bool store_begin(struct store *s, struct err *e)
@@ -234,13 +234,10 @@ bool store_put(struct store *s, const struct record *r, struct err *e)
 {
     sqlite3_stmt *st = r->value.p != NULL ? s->put : s->drop;
 
-    bind(st, 1, r->kind);
-    bind(st, 2, r->name);
-    bind(st, 3, r->key);
-    if (r->value.p != NULL) {
-        bind(st, 4, r->value);
-        sqlite3_bind_int64(st, 5, sum_record(r));
-    }
+    if (!bind(st, 1, r->kind) || !bind(st, 2, r->name) || !bind(st, 3, r->key) ||
+        (r->value.p != NULL && (!bind(st, 4, r->value) ||
+                                sqlite3_bind_int64(st, 5, sum_record(r)) != SQLITE_OK)))
+        return fail(s, e);
     return step(s, st, e);
 }
 
@@ -352,8 +349,8 @@ bool store_forget(struct store *s, const char *source, int *n, struct err *e)
 {
     int before = sqlite3_total_changes(s->db);
 
-    if (source != NULL)
-        bind(s->forget, 1, slice_of(source));
+    if (source != NULL && !bind(s->forget, 1, slice_of(source)))
+        return fail(s, e); /* without a name it would forget them all */
     if (!step(s, s->forget, e))
         return false;
     *n = sqlite3_total_changes(s->db) - before;

@@ -169,7 +169,7 @@ bool table_read_name(struct table_facts *t, const struct db_rows *r, const char 
     t->oid = (uint32_t)db_rows_u64(r, 0, R_OID);
     t->schema = strdup(db_rows_text(r, 0, R_SCHEMA));
     t->name = strdup(db_rows_text(r, 0, R_NAME));
-    t->is_table = strchr("rp", *db_rows_text(r, 0, R_KIND)) != NULL;
+    t->is_lockable = strchr("rpv", *db_rows_text(r, 0, R_KIND)) != NULL;
     if (t->schema != NULL && t->name != NULL)
         return check_relation(t, r, by_value, rls, e);
     table_fini(t);
@@ -376,8 +376,12 @@ static bool sign(struct shape *s, struct err *e)
     struct buf b;
 
     buf_init(&b, BUF_SQL_MAX);
-    for (size_t i = 0; i < s->n_row; i++)
-        buf_printf(&b, "%s\t%s\n", s->columns[i].name, s->columns[i].type);
+    for (size_t i = 0; i < s->n_row; i++) {
+        field_escape(&b, s->columns[i].name, strlen(s->columns[i].name));
+        buf_putc(&b, '\t');
+        field_escape(&b, s->columns[i].type, strlen(s->columns[i].type));
+        buf_putc(&b, '\n');
+    }
     s->signature = buf_take(&b);
     return s->signature != NULL ? true : err_memory(e);
 }

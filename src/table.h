@@ -37,9 +37,9 @@ struct shape {
     size_t n_key;
     bool hides_key;
     bool has_stamp; /* the table has the column of the triggers, see stamps.h */
-    bool has_no_xid; /* what rows have for an xid is the value of the column that grows */
+    bool has_no_xid; /* what rows have for an xid is a hash of their fields */
     size_t soft; /* the column that says that a row is deleted; SIZE_MAX: none */
-    char *signature; /* "name\ttype\n" for each column of the row */
+    char *signature; /* "name\ttype\n" for each column of the row, both with COPY's backslashes */
 };
 
 struct shape *shape_ref(struct shape *s);
@@ -90,7 +90,7 @@ struct table_facts {
     char *database; /* NULL until table_read_facts */
     char *schema, *name;
     bool is_tree; /* partitioned, or others inherit from it */
-    bool is_table; /* or partitioned: it can be locked */
+    bool is_lockable; /* a table or a view, with the tables under it */
     bool has_xmin; /* all its rows do */
     struct leaf_facts *leaves;
     size_t n_leaves;

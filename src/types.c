@@ -10,6 +10,8 @@
 
 #include "utf8.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { BOOL = 16, BYTEA = 17, INT8 = 20, INT2 = 21, INT4 = 23, JSON = 114, FLOAT4 = 700,
@@ -86,6 +88,25 @@ size_t field_unescape(struct field f, char *to)
     return (size_t)(to - start);
 }
 
+void field_escape(struct buf *b, const char *s, size_t len)
+{
+    const char *end = s + len;
+
+    while (s < end) {
+        const char *p = s;
+
+        while (p < end && *p != '\\' && *p != '\t' && *p != '\n' && *p != '\r')
+            p++;
+        buf_add(b, s, (size_t)(p - s));
+        if (p < end) {
+            buf_putc(b, '\\');
+            buf_putc(b, *p == '\t' ? 't' : *p == '\n' ? 'n' : *p == '\r' ? 'r' : '\\');
+            p++;
+        }
+        s = p;
+    }
+}
+
 bool field_split(const char *row, size_t len, uint32_t *ends, size_t n)
 {
     const char *p = row, *end = row + len;
@@ -160,6 +181,15 @@ bool field_bytea(struct field f, char *to, size_t *len)
         to[i] = (char)(hi << 4 | lo);
     }
     return true;
+}
+
+void types_float_text(double d, char text[FLOAT_TEXT])
+{
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(text, FLOAT_TEXT, "%.*g", digits, d);
+        if (strtod(text, NULL) == d)
+            return;
+    }
 }
 
 bool types_is_number(const char *s, size_t len)

@@ -46,6 +46,9 @@ bool field_is_null(struct field f);
  * Returns the number of bytes written. */
 size_t field_unescape(struct field f, char *to);
 
+/* Appends <len> bytes of text with COPY's backslashes: neither tab nor newline is left in it. */
+void field_escape(struct buf *b, const char *s, size_t len);
+
 /* Splits a COPY row of <n> fields: <ends>[i] is the offset behind field i.
  * False if the row has another number of fields. */
 bool field_split(const char *row, size_t len, uint32_t *ends, size_t n) WARN_UNUSED;
@@ -67,6 +70,10 @@ bool field_put_text(struct buf *b, enum kind kind, struct field f) WARN_UNUSED;
 /* Appends <len> bytes of text as a JSON string. False if they are not valid UTF-8;
  * what was appended then is no use. */
 bool types_put_string(struct buf *b, const char *s, size_t len) WARN_UNUSED;
+
+/* The shortest text that reads back as the same finite number, which is what Postgres writes. */
+enum { FLOAT_TEXT = 32 };
+void types_float_text(double d, char text[FLOAT_TEXT]);
 
 /* True if the text is a JSON number (and not NaN or Infinity). */
 bool types_is_number(const char *s, size_t len);

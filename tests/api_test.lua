@@ -191,6 +191,24 @@ function TestApi.test_schema_after_a_restart()
    lu.assertEquals(program.run(args).stdout, "1\t1\n")
 end
 
+-- Columns were kept as lines of name, tab and type, so that a tab or a newline in a name ended the
+-- program: "memory allocation error: block too big".
+function TestApi.test_schema_with_odd_names()
+   local db, state = database(1), new_state()
+   local script = [[
+      pgcdc.source {table = "t"}:on("schema", function(old, new)
+         for _, column in ipairs(new) do print(pgcdc.json.encode(column)) end
+         print(#old)
+      end)]]
+   run(db, script, state)
+   db:exec 'alter table t add "new\nline" int, add "a\tb\\" text'
+   lu.assertEquals(run(db, script, state), {
+      '{"name":"id","type":"integer"}', '{"name":"name","type":"text"}',
+      [[{"name":"new\nline","type":"integer"}]], [[{"name":"a\tb\\","type":"text"}]], "2",
+   })
+   lu.assertEquals(run(db, script, state), {})
+end
+
 -- A passing failure: told with what happened and when it will be tried again, and then it works.
 function TestApi.test_error()
    local db = database(1)

@@ -414,7 +414,7 @@ end
 
 -- Timers that are due at the same time are calls of their own. They shared one clock.
 function TestCli.test_many_timers_and_the_limit()
-   local limit = wait.scaled(1)
+   local limit = wait.scaled(2)
    local result = program.run {
       state = false, options = {("--max-time=%g"):format(limit)}, deadline = 30, script = ([[
          for i = 1, 8 do
@@ -423,7 +423,7 @@ function TestCli.test_many_timers_and_the_limit()
                while os.clock() < stop do end
                print(i)
             end)
-         end]]):format(limit / 4)}
+         end]]):format(limit / 6)}
    lu.assertEquals(result.status, 0, result.stderr)
    lu.assertEquals(#result.lines, 8)
 end

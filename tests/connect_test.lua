@@ -29,6 +29,27 @@ local function run(script, database)
    return result.lines
 end
 
+-- Vectors and arrays of boxes are read as lists, and were given back as arrays are written: an
+-- error, since they have blanks and semicolons. A number that is no integer had seventeen digits,
+-- so that 0.1 for a numeric was 0.10000000000000001.
+function TestConnect.test_parameters_of_odd_arrays_and_numbers()
+   lu.assertEquals(run [===[
+      local function again(sql, cast)
+         local value = db:query("select " .. sql .. " as v")[1].v
+         print(db:query("select ($1::" .. cast .. ")::text as v", value)[1].v)
+      end
+      again("'1 -2'::int2vector", "int2vector")
+      again("'1 4294967295'::oidvector", "oidvector")
+      again("''::oidvector", "oidvector")
+      again("'{(2,2),(0,0);(1,1),(0,0)}'::box[]", "box[]")
+      again("0.1::float8", "numeric") again("1e22::float8", "numeric")
+      again("'{0.1,3}'::float8[]", "numeric[]") again("5::float8", "int")
+   ]===], {
+      "1 -2", "1 4294967295", "", "{(2,2),(0,0);(1,1),(0,0)}", "0.1", "10000000000000000000000",
+      "{0.1,3}", "5",
+   })
+end
+
 -- What comes back has the Lua types of the manual: as in changes.
 function TestConnect.test_values_of_every_kind_come_back()
    local lines = run [===[

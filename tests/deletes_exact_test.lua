@@ -114,12 +114,14 @@ COMMIT;
 ]]
 
 local function write_all(db, seconds)
+   local pgbench = server.client "pgbench"
+   lu.skipIf(not pgbench, "there is no pgbench")
    local path = scope.dir "pgbench" .. "/writes.sql"
    local f = assert(io.open(path, "w"))
    f:write(WRITES)
    f:close()
    return assert(native.spawn {
-      argv = {server.bin "pgbench", "-n", "-c", "4", "-R", "600", "-T", tostring(seconds), "-f",
+      argv = {pgbench, "-n", "-c", "4", "-R", "600", "-T", tostring(seconds), "-f",
               path, db:dsn()},
       stdout = "null", stderr = "null",
    })

@@ -165,6 +165,28 @@ function TestDeletes.test_old_rows()
    lu.assertEquals(result.lines[7], "op schema table source key row old xid ts id")
 end
 
+-- A kept row was read by the names of its columns alone, with a newline behind each: `old` of a
+-- column that had been text and was a number now came as {"v":hello}, which is no JSON, and
+-- a newline in a name gave each later column the value of the one before it.
+function TestDeletes.test_old_row_of_other_columns()
+   local db = database('CREATE TABLE t (id int PRIMARY KEY, "new\nline" text, "a\tb\\" text, '
+      .. "v text, n int); INSERT INTO t VALUES (1, 'one', 'two', 'hello', 4), "
+      .. "(2, 'one', 'two', 'hello', 4)")
+   local state = new_state()
+   local function old_of(sql)
+      db:exec(sql)
+      local result = program.run {dsn = db, state = state, options = {"--once"}, script = [[
+         pgcdc.source {table = "t", deletes = true, old = true, on_change = print}]]}
+      lu.assertEquals(result.status, 0, result.stderr)
+      return #result.lines > 0 and result.changes[1].old
+   end
+   old_of ""
+   lu.assertEquals(old_of "ALTER TABLE t ALTER v TYPE int USING 7, ALTER n TYPE bigint",
+      {id = 1, ["new\nline"] = "one", ["a\tb\\"] = "two", v = json.null, n = 4})
+   lu.assertEquals(old_of 'ALTER TABLE t DROP "new\nline"; DELETE FROM t WHERE id = 2',
+      {id = 2, ["a\tb\\"] = "two", v = 7, n = 4})
+end
+
 -- skip_unchanged: an update that changes nothing, and an ALTER TABLE that rewrites the table and
 -- leaves the columns as they were, go unheard; what follows is an update all the same.
 function TestDeletes.test_skip_unchanged()

@@ -21,7 +21,9 @@ local seed = math.tointeger(tonumber(os.getenv "PGCDC_TEST_SEED" or ""))
 local tables = {"pgbench_accounts", "pgbench_branches", "pgbench_tellers", "pgbench_history"}
 
 local function pgbench(db, ...)
-   local argv = {server.bin "pgbench", "-h", server.socket_dir(), "-p", tostring(db.cluster.port),
+   local binary = server.client "pgbench"
+   lu.skipIf(not binary, "there is no pgbench")
+   local argv = {binary, "-h", server.socket_dir(), "-p", tostring(db.cluster.port),
                  "-U", "postgres", ...}
    argv[#argv + 1] = db.name
    return assert(native.spawn {argv = argv, stdout = "null", stderr = "null"})
@@ -169,6 +171,9 @@ function TestExactlyOnce.test_killed_at_random()
       kills = kills + p.kills
    end
    assert_same_tables(db:connection(), target:connection())
+   local verified = program.run {bundled = "verify", dsn = db, deadline = 120, args = {
+      table = all, target = target:dsn(), settle = 0}}
+   lu.assertEquals(verified.status, 0, verified.stdout .. verified.stderr)
    assert_once(dir .. "/out.jsonl", db)
    assert_counts(dir .. "/count.jsonl", db)
    lu.assertTrue(kills > seconds / 3, "hardly anybody was killed")

@@ -195,4 +195,35 @@ function TestFaultIdentity.test_too_many_transactions_behind()
    lu.assertEquals(#result.changes, 20)
 end
 
+-- A view is not asked by xids, so that none is too old. In a cluster with more than two thousand
+-- million transactions behind it the first pages of one were read again and again.
+function TestFaultIdentity.test_a_view_in_an_old_cluster()
+   lu.skipIf(not native.realpath(server.bin "pg_resetwal"), "there is no pg_resetwal")
+   local one = cluster.new()
+   for _, row in ipairs(one:exec "select datname from pg_database where datallowconn") do
+      local conn = one:connect(row[1])
+      conn:exec "vacuum freeze"
+      conn:close()
+   end
+   one:stop()
+   set_next_xid(one, 3000000000)
+   one:start()
+   one:exec [[create table t (id int primary key); create view v as select * from t;
+      insert into t select generate_series(1, 6000)]]
+   local p = program.start {
+      dsn = one, options = {"--once"},
+      script = [[
+         local n = 0
+         local v = pgcdc.source {table = "v", capture = "increment", column = "id", pk = "id"}
+         v:on("change", function()
+            n = n + 1
+            if n > 6000 then pgcdc.stop(9) end
+         end)
+         v:on("ready", function() print(n) end)]],
+   }
+   local result = p:finish()
+   lu.assertEquals(result.status, 0, result.stderr)
+   lu.assertEquals(result.lines, {"6000"})
+end
+
 return TestFaultIdentity

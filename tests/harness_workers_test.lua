@@ -91,6 +91,23 @@ function TestHarnessWorkers.test_a_process_that_dies_fails_its_suite_alone()
    lu.assertStrContains(text, "a: its process was killed by signal 9")
 end
 
+-- A large one would make its children look large.
+function TestHarnessWorkers.test_a_process_that_grows_retires()
+   local grows = [[
+      local kept = {}
+      return {test_grows = function()
+         for i = 1, 100 do kept[i] = ("x"):rep(1000000) .. i end
+         _G.kept = kept
+      end}]]
+   local small = [[
+      local native = require "native"
+      return {test_is_small = function() assert(_G.kept == nil) end}]]
+   local text, ended = run({a = grows, b = grows, c = small, d = small, e = small},
+      {"--jobs", "2"})
+   lu.assertEquals(ended.exit, 0, text)
+   lu.assertEquals(text:match "([^\n]*)\n$", "5 passed, 0 failed")
+end
+
 function TestHarnessWorkers.test_a_filter()
    local text, ended = run({one = fine, two = fine}, {"--jobs", "2", "--filter", "Two%.test_[ab]"})
    lu.assertEquals(ended.exit, 0)

@@ -6,7 +6,9 @@
 local cluster = require "cluster"
 local lu = require "luaunit"
 local program = require "program"
+local scope = require "scope"
 local stepping = require "stepping"
+local watch = require "watch"
 
 local TestIncrement = {}
 
@@ -225,6 +227,65 @@ function TestIncrement.test_partitions()
    lu.assertEquals(poll(recheck), "")
 end
 
+-- Runs one poll with a handler that stops the program at the change of <id>.
+local function stop_at(db, state, id, fields)
+   local source = {table = "t", capture = "increment", column = "id", lookback = 0, recheck = 1e6}
+   for name, value in pairs(fields or {}) do
+      source[name] = value or nil
+   end
+   local result = program.run {
+      dsn = db, state = state, options = id and {} or {"--once"},
+      script = watch.script(source, id and ([[
+         source:on("change", function(change)
+            if change.key.id == %d then pgcdc.stop() end
+         end)]]):format(id)),
+   }
+   lu.assertEquals(result.status, 0, result.stderr)
+   return stepping.words(result.changes), result
+end
+
+-- A window that ends early leaves a cut: rows of its xid up to a key. Rows of the same xid that
+-- lie below the window were taken for delivered by the recheck that came next, and lost for ever.
+function TestIncrement.test_a_recheck_behind_a_window_that_was_cut()
+   for _, case in ipairs {"attach", "another column", "xmin", "trigger", "renamed"} do
+      local db = new_database [[
+         create table t (id int, n int, part int default 1, primary key (id, part))
+            partition by list (part);
+         create table t1 partition of t for values in (1);
+         create index on t (n);
+         create table t2 (id int, n int, part int, primary key (id, part));
+         insert into t values (1000, 1000), (2000, 2000)]]
+      local state = scope.dir "state" .. "/state.db"
+      local by = {pk = "id", column = "n"}
+      lu.assertEquals(stop_at(db, state, nil, by), "read 1000 2000")
+      db:exec "insert into t values (1, 1), (3001, 3001)"
+      lu.assertEquals(stop_at(db, state, nil, by), "upsert 3001", case)
+      db:exec "begin; insert into t values (2, 2), (4000, 4000), (4001, 4001), (3, 3); commit"
+      lu.assertEquals(stop_at(db, state, 4000, by), "upsert 4000", case)
+      if case == "attach" then
+         db:exec [[insert into t2 values (7, 7, 2);
+            alter table t attach partition t2 for values in (2)]]
+         lu.assertEquals(stop_at(db, state, nil, by), "upsert 7 1 2 3 4001", case)
+      elseif case == "trigger" then
+         stepping.trigger(db, "install", {pk = "id"})
+         by = {pk = "id", capture = "trigger", column = false, lookback = false, recheck = false}
+         lu.assertEquals(stop_at(db, state, nil, by), "upsert 1 2 3 4001", case)
+      elseif case == "renamed" then -- what a window showed cannot be told any more
+         db:exec "alter table t rename n to m"
+         by.column = "m"
+         local words = stop_at(db, state, nil, by)
+         for _, id in ipairs {1, 2, 3, 4001} do
+            lu.assertStrContains(words .. " ", (" %d "):format(id))
+         end
+      else
+         by = case == "xmin" and {pk = "id", capture = "xmin", column = false, lookback = false,
+            recheck = false} or {pk = "id", column = "id"}
+         lu.assertEquals(stop_at(db, state, nil, by), "upsert 1 2 3 4001", case)
+      end
+      lu.assertEquals(stop_at(db, state, nil, by), "", case)
+   end
+end
+
 -- recheck = 0: what no window showed is never found, and nothing is kept for it.
 function TestIncrement.test_without_rechecks()
    local db = new_database()
@@ -239,6 +300,50 @@ function TestIncrement.test_without_rechecks()
    lu.assertEquals(poll(recheck), "")
    db:exec "update t set n = 1 where id = 2"
    lu.assertEquals(poll(recheck), "upsert 2")
+end
+
+-- What the lookback is for, as servers do it: a session that goes on with the values it took from
+-- a sequence long ago, and now() of a transaction that had no xid yet when others were seen.
+function TestIncrement.test_cached_sequences_and_now()
+   local db = new_database [[create sequence s cache 100;
+      create table t (id int primary key default nextval('s'), at timestamptz default now());
+      create index on t (at)]]
+   local by_id, by_time = new_poll(db, {lookback = false}),
+      new_poll(db, {lookback = false, column = "at"})
+   local one, two, slow = db:connect(), db:connect(), db:connect()
+   one:exec "insert into t default values"
+   by_id()
+   by_time()
+   two:exec "insert into t default values; insert into t default values"
+   slow:exec "begin; select now()"
+   two:exec "insert into t default values"
+   lu.assertEquals(by_id(), "upsert 101 102 103")
+   lu.assertEquals(by_time(), "upsert 101 102 103")
+   one:exec "insert into t default values"
+   lu.assertEquals(by_id(), "upsert 2")
+   lu.assertEquals(by_time(), "upsert 2")
+   slow:exec "insert into t default values; commit"
+   lu.assertEquals(by_id(), "upsert 201")
+   lu.assertEquals(by_time(), "upsert 201")
+   for _, poll in ipairs {by_id, by_time} do
+      local words, result = poll(recheck)
+      lu.assertEquals(words, "")
+      lu.assertNotStrContains(result.stderr, "the recheck found")
+   end
+end
+
+-- A lookback that leads behind the first date that there is begins there.
+function TestIncrement.test_a_long_lookback()
+   for _, name in ipairs {"date", "timestamp", "timestamptz"} do
+      local db = new_database(("create table t (id int primary key, at %s);"
+         .. "create index on t (at); insert into t values (1, '2020-01-01')"):format(name))
+      local poll = new_poll(db, {column = "at", lookback = 1e12})
+      lu.assertEquals(poll(), "read 1")
+      db:exec "insert into t values (2, '2020-01-02')"
+      lu.assertEquals(poll(), "upsert 2")
+      db:exec "insert into t values (3, '4713-01-01 BC')"
+      lu.assertEquals(poll(), "upsert 3", name)
+   end
 end
 
 function TestIncrement.test_soft_delete()

@@ -2,6 +2,8 @@
 # setup.sh: installs what the build and the tests need and this machine lacks.
 # SPDX-License-Identifier: MIT
 #
+# setup.sh fuzz | servers: what `make fuzz` and `make check-servers` need besides, too.
+#
 # Says nothing and touches nothing where all is there. Otherwise it installs Debian
 # packages with apt-get, through sudo where it is not run as root, and says which.
 # What is missing is found by trying it, not by asking dpkg, so that things that
@@ -22,6 +24,11 @@ need() {
 
 has() {
    command -v "$1" >/dev/null 2>&1
+}
+
+has_fuzzer() {
+   echo 'int LLVMFuzzerTestOneInput(void); int LLVMFuzzerTestOneInput(void) { return 0; }' |
+      clang -fsanitize=fuzzer,address,undefined -x c -o /dev/null - >/dev/null 2>&1
 }
 
 has_server() {
@@ -47,7 +54,14 @@ lua5.4 -e 'require "luaunit"' >/dev/null 2>&1 || need lua-unit
 has luacheck || need lua-check
 has_server || need postgresql
 has openssl || need openssl
+PATH=$PATH:/usr/sbin has pgbouncer || need pgbouncer
 [ -e /usr/share/i18n/locales/de_DE ] || need locales
+if [ "${1:-}" = fuzz ]; then
+   has_fuzzer || need clang libclang-rt-dev
+fi
+if [ "${1:-}" = servers ]; then
+   has npm || need npm
+fi
 
 [ -n "$missing" ] || exit 0
 

@@ -72,6 +72,8 @@ end
 
 -- What print prints does the same as install, run by psql.
 function TestTriggerInstall.test_print()
+   local psql = server.client "psql"
+   lu.skipIf(not psql, "there is no psql")
    local db, other = new_database(PARTED), new_database(PARTED)
    local args = {table = 's."Weird T"', readers = "pg_monitor"}
    stepping.trigger(db, "install", args)
@@ -80,7 +82,7 @@ function TestTriggerInstall.test_print()
    f:write(stepping.trigger(other, "print", args).stdout)
    f:close()
    lu.assertNil(other:value "select to_regclass('pgcdc.tables')" or nil)
-   server.run({"psql", "-qX", "-v", "ON_ERROR_STOP=1", "-f", path, "-d", other:dsn()},
+   server.run({psql, "-qX", "-v", "ON_ERROR_STOP=1", "-f", path, "-d", other:dsn()},
       {user = false})
    local function plain(text)
       return (text:gsub("_%d+", "_N"):gsub("%d%d%d%d+", "N"))

@@ -21,7 +21,7 @@ local SETTINGS = [[
 local FACTS = [[
    SELECT t.oid::int8 AS oid, pg_catalog.format_type(t.oid, NULL) AS name,
       CASE WHEN t.typelem <> 0 AND t.typsubscript = 'pg_catalog.array_subscript_handler'::regproc
-         THEN t.typelem::int8 END AS element,
+         THEN t.typelem::int8 END AS element, t.typdelim::text AS delimiter,
       t.typtype = 'c' AS is_composite,
       t.oid >= 16384 AND EXISTS (SELECT FROM pg_catalog.pg_cast WHERE castsource = t.oid
          AND castmethod = 'f' AND casttarget = 'pg_catalog.json'::regtype) AS has_json,
@@ -29,6 +29,7 @@ local FACTS = [[
    FROM pg_catalog.pg_type t WHERE t.oid = $1]]
 
 local BYTEA, JSON, JSONB = 17, 114, 3802
+local INT2VECTOR, OIDVECTOR = 22, 30
 local FIRST_USER_TYPE = 16384
 local MOST_DESCRIBED = 1000
 
@@ -110,18 +111,28 @@ local function base_type(self, what, oid)
    return oid < FIRST_USER_TYPE and oid or type_facts(self, what, oid).oid
 end
 
+-- The shortest text that reads back as the same number.
+local function number_text(value)
+   for digits = 15, 17 do
+      local text = ("%." .. digits .. "g"):format(value)
+      if tonumber(text) == value then
+         return text
+      end
+   end
+end
+
 local array_literal
 
-local function array_item(what, value, oid)
+local function array_item(what, value, oid, delimiter)
    if value == raw.null then
       return "NULL"
    elseif type(value) == "table" and oid ~= JSON and oid ~= JSONB then
-      return array_literal(what, value, oid)
+      return array_literal(what, value, oid, delimiter)
    elseif type(value) == "number" and value ~= value then
       return "NaN"
    elseif type(value) == "number" then
       return value == math.huge and "Infinity" or value == -math.huge and "-Infinity"
-         or math.type(value) == "integer" and tostring(value) or ("%.17g"):format(value)
+         or math.type(value) == "integer" and tostring(value) or number_text(value)
    elseif type(value) == "boolean" then
       return tostring(value)
    elseif type(value) == "table" then
@@ -134,13 +145,14 @@ local function array_item(what, value, oid)
    return '"' .. value:gsub('[\\"]', "\\%0") .. '"'
 end
 
--- A sequence as Postgres writes an array of that type, what is nested as more dimensions.
-function array_literal(what, list, oid)
+-- A sequence as Postgres writes an array of that type, what is nested as more dimensions. The
+-- delimiter is a comma but for boxes.
+function array_literal(what, list, oid, delimiter)
    local items = {}
    for i = 1, #list do
-      items[i] = array_item(what, list[i], oid)
+      items[i] = array_item(what, list[i], oid, delimiter)
    end
-   return "{" .. table.concat(items, ",") .. "}"
+   return "{" .. table.concat(items, delimiter) .. "}"
 end
 
 -- Text for a parameter whose type makes a difference.
@@ -154,8 +166,10 @@ local function as_text(self, what, value, oid)
       return value
    end
    local facts = type_facts(self, what, oid)
-   if facts.element then
-      return array_literal(what, value, base_type(self, what, facts.element))
+   if facts.oid == INT2VECTOR or facts.oid == OIDVECTOR then
+      return table.concat(value, " ") -- of numbers, or of the texts that an oid is
+   elseif facts.element then
+      return array_literal(what, value, base_type(self, what, facts.element), facts.delimiter)
    end
    return raw.encode(value)
 end
@@ -211,7 +225,7 @@ local function decode(self, what, rows, odd)
          local decoded = #texts > 0 and call(self, what, "run",
             ("SELECT pg_catalog.to_json(v::%s) AS v FROM pg_catalog.unnest($1::text[])"
                .. " WITH ORDINALITY u(v, n) ORDER BY n"):format(facts.name),
-            1, { array_literal(what, texts) }) or {}
+            1, { array_literal(what, texts, nil, ",") }) or {}
          for i, row in ipairs(places) do
             row[column.name] = decoded[i].v
          end

@@ -34,6 +34,7 @@ function checker.new(options)
       seen = {},     -- by table, key and xid: the version that was delivered
       marks = {},    -- by table: its mark was delivered
       delivered = 0, repeated = 0,
+      lowest = math.maxinteger, highest = 0, -- the xids of what polls delivered
       problems = {}, n_problems = 0,
    }, methods)
    for _, name in ipairs(options.tables) do
@@ -72,6 +73,10 @@ function methods:take(line)
    self.delivered = self.delivered + 1
    if op == "delete" then
       return take_delete(self, name, k, xid)
+   end
+   if op ~= "read" then
+      self.lowest = math.min(self.lowest, math.tointeger(xid))
+      self.highest = math.max(self.highest, math.tointeger(xid))
    end
    local last, id = self.last[name][k], k .. "/" .. xid
    if last and v < last.v then

@@ -121,11 +121,13 @@ local function turn(self)
    native.poll(busy, math.max(0, nearest - native.now()))
 end
 
--- Works for <seconds>, calling <watch>() in between, then tells the members to finish and waits
--- until all have.
-function methods:run(seconds, watch)
+-- Works for <seconds>, and longer until <enough>() is true, if that is given, calling <watch>() in
+-- between, then tells the members to finish and waits until all have.
+function methods:run(seconds, watch, enough)
    local stop = native.now() + seconds
-   while native.now() < stop do
+   local too_late = stop + wait.scaled(60)
+   while native.now() < stop or enough and not enough() do
+      assert(native.now() < too_late, "it is never enough")
       turn(self)
       watch()
    end

@@ -90,8 +90,12 @@ function Watcher:finish()
    return self.program:stop()
 end
 
--- A database with the tables, and another one. options: see run.random.
+-- A database with the tables, and another one, or those that run.prepare made. options: see
+-- run.random.
 local function set_up(options)
+   if options.prepared then
+      return table.unpack(options.prepared)
+   end
    local primary = options.cluster
    local db, other = primary:database {name = "exact"}, primary:database {name = "elsewhere"}
    writers.create(db)
@@ -102,6 +106,9 @@ local function set_up(options)
       writers.stamp_history(db)
    end
    scope.add(function() roll_back_prepared(db) end)
+   if options.before then
+      options.before(db)
+   end
    local source = options.standby or primary
    local dsn = source:dsn(db.name, {application_name = "exact"})
    if options.standby then
@@ -110,10 +117,18 @@ local function set_up(options)
    return db, other, dsn
 end
 
+-- Makes the tables already, so that what happens to the cluster before run.random happens to them.
+-- <options>, which that will get, note them.
+function run.prepare(options)
+   options.prepared = {set_up(options)}
+end
+
 -- Writers work for options.seconds on options.cluster while the program reads it, or
 -- options.standby. options.seed; options.kills: the program is killed again and again;
--- options.capture: as a source has it. Returns the
--- checker, after its comparison; the statistics; the result of the program.
+-- options.capture: as a source has it; options.before: is given the database, with its tables,
+-- before the program starts, and may restart the cluster; options.enough: the writers go on until
+-- it returns true. Returns the checker, after its comparison; the statistics; the result of the
+-- program.
 function run.random(options)
    local db, other, dsn = set_up(options)
    local rng = crew.random(options.seed)
@@ -136,7 +151,7 @@ function run.random(options)
       watcher.next_trouble = math.huge
    end
    start_program(watcher)
-   team:run(options.seconds, function() watcher:watch() end)
+   team:run(options.seconds, function() watcher:watch() end, options.enough)
    watcher.checker:mark(db:connection())
    local result = watcher:finish()
    watcher.checker:compare(db:connection())

@@ -47,7 +47,7 @@ local function command_line(self, options)
    for word in (os.getenv "PGCDC_TEST_WRAPPER" or ""):gmatch "%S+" do
       argv[#argv + 1] = word
    end
-   argv[#argv + 1] = program.binary()
+   argv[#argv + 1] = options.binary or program.binary()
    table.move(options.options or {}, 1, #(options.options or {}), #argv + 1, argv)
    if options.dsn then
       table.move({"--dsn", options.dsn}, 1, 2, #argv + 1, argv)
@@ -85,6 +85,7 @@ end
 --    bundled      name of a bundled script, or none of the three
 --    args         NAME=VALUE words: a table by name, or a list of words, or both
 --    options      list of command line options that come first
+--    binary       another program than the one under test
 --    dsn          conninfo for --dsn, or a database or cluster object
 --    state        path for --state; default one in self.dir; false: no --state
 --    env, cwd, user, stdin, rlimits    as for native.spawn; cwd defaults to self.dir

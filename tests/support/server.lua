@@ -44,6 +44,19 @@ function server.bin(name)
    return found.bin .. "/" .. name
 end
 
+-- Path of a client program, such as pgbench, which may be of another version: not every build of a
+-- server comes with them. nil: there is none.
+function server.client(name)
+   local path = native.realpath(server.bin(name))
+   for _, version in ipairs(not path and native.listdir "/usr/lib/postgresql" or {}) do
+      path = path or native.realpath(("/usr/lib/postgresql/%s/bin/%s"):format(version, name))
+   end
+   for dir in (path and "" or os.getenv "PATH" or ""):gmatch "[^:]+" do
+      path = path or native.realpath(dir .. "/" .. name)
+   end
+   return path
+end
+
 -- Major version as a number.
 function server.version()
    if not found.version then

@@ -36,18 +36,23 @@ end
 
 -- A function that runs the program once more and returns its changes as words, and the result.
 -- <source>: fields of the source; those given to the function replace them, false takes one away.
+-- <meanwhile>: a function that is called while the program runs.
 function stepping.new(db, source)
    local state = scope.dir "stepping" .. "/state.db"
-   return function(more)
+   return function(more, meanwhile)
       local fields = {table = "t", capture = "trigger"}
       for _, given in ipairs {source or {}, more or {}} do
          for name, value in pairs(given) do
             fields[name] = value or nil
          end
       end
-      local result = program.run {
+      local p = program.start {
          dsn = db, script = watch.script(fields), options = {"--once"}, state = state,
       }
+      if meanwhile then
+         meanwhile(p)
+      end
+      local result = p:finish()
       lu.assertEquals(result.status, 0, result.stderr)
       return stepping.words(result.changes), result
    end

@@ -3,7 +3,8 @@
 --
 -- A worker is run.lua --worker: it reads names of suites, a line each, and writes what suites.run
 -- writes, then the marked lines of tell(). What it wrote about a suite is passed on when that is
--- over, so that suites do not mix. A worker that dies fails its suite; the next gets a new one.
+-- over, so that suites do not mix. A worker that dies fails its suite; the next gets a new one. One
+-- that has grown large retires: what a child takes is told as no less than what its parent took.
 
 local native = require "native"
 local wait = require "wait"
@@ -11,6 +12,7 @@ local wait = require "wait"
 local workers = {}
 
 local MARK = "\2"
+local LARGE_KB = 40000
 
 -- In a worker: the outcome of a suite, for the process that waits for it.
 local function tell(outcome)
@@ -20,7 +22,8 @@ local function tell(outcome)
    for _, name in ipairs(outcome.failed) do
       io.write(MARK, "failed ", name, "\n")
    end
-   io.write(("%send %d %d\n"):format(MARK, outcome.passed, outcome.skipped))
+   io.write(("%send %d %d %s\n"):format(MARK, outcome.passed, outcome.skipped,
+      outcome.retires and "retires" or "stays"))
    io.flush()
 end
 
@@ -33,9 +36,10 @@ local function hear(line, outcome)
    elseif what == "failed" then
       table.insert(outcome.failed, rest)
    else
-      local passed, skipped = rest:match "^(%d+) (%d+)$"
+      local passed, skipped, next_step = rest:match "^(%d+) (%d+) (%l+)$"
       outcome.passed = outcome.passed + tonumber(passed)
       outcome.skipped = outcome.skipped + tonumber(skipped)
+      outcome.retires = next_step == "retires"
    end
    return what == "end"
 end
@@ -43,7 +47,11 @@ end
 -- In a worker: <run> is called with each name that comes.
 function workers.serve(run)
    for name in io.lines() do
-      tell(run(name))
+      local outcome = run(name)
+      collectgarbage()
+      local _, now_kb = native.proc_rss(tonumber(native.realpath "/proc/self":match "%d+"))
+      outcome.retires = now_kb > LARGE_KB
+      tell(outcome)
    end
 end
 
@@ -90,8 +98,9 @@ function workers.run(argv, jobs, names)
    -- Hands out the next suite, or nothing more.
    local function give(proc)
       local worker = running[proc]
-      worker.suite, next_name = names[next_name], next_name + 1
+      worker.suite = not outcome.retires and names[next_name] or nil
       if worker.suite then
+         next_name = next_name + 1
          proc:write(worker.suite .. "\n")
       else
          proc:close "stdin"
@@ -108,7 +117,8 @@ function workers.run(argv, jobs, names)
          local whose = worker.suite or "behind the last suite"
          table.insert(outcome.failed, ("%s: its process %s"):format(whose, describe(ended)))
       end
-      if worker.suite and next_name <= #names then
+      if next_name <= #names then
+         outcome.retires = false
          start()
          give(procs[#procs])
       end

@@ -75,6 +75,35 @@ static void test_many_rungs(void)
     increment_fini(&i);
 }
 
+/* A writer that stays open holds the floor, and all xids behind it are remembered, those too whose
+ * rows a recheck has read: once that made every poll a recheck. */
+static void test_full(void)
+{
+    struct increment i = { .base = INCREMENT_LOWEST };
+    struct horizon h = { .floor = 100 };
+    struct firsts fresh = { 0 };
+    struct increment_poll poll = { .is_recheck = true, .xmax = 100, .lookback = 10, .keeps = true };
+    const uint64_t n = INCREMENT_ENTRIES + 1;
+    int64_t top = 1000;
+
+    poll.top = &top;
+    CHECK(increment_advance(&i, &h, &poll));
+    for (uint64_t xid = 101; xid <= 100 + n; xid++)
+        CHECK(xidset_add(&h.seen, xid) && firsts_add(&fresh, xid, 0, 1000));
+    poll = (struct increment_poll){ .xmax = 101 + n, .fresh = &fresh, .keeps = true };
+    CHECK(increment_advance(&i, &h, &poll));
+    CHECK(increment_is_full(&i, 101 + n));
+    poll = (struct increment_poll){ .is_recheck = true, .xmax = 101 + n, .keeps = true };
+    CHECK(increment_advance(&i, &h, &poll));
+    EQUAL(i.firsts.n, n);
+    CHECK(!increment_is_full(&i, 101 + n));
+    h.floor = 101 + n;
+    CHECK(increment_advance(&i, &h, &poll) && i.since == 101 + n);
+    increment_fini(&i);
+    horizon_fini(&h);
+    firsts_fini(&fresh);
+}
+
 /* ---- a model of a server ---- */
 
 /* Transactions draw values when they like, before others and long before they commit. A row counts
@@ -220,6 +249,7 @@ const struct unit_case increment_cases[] = {
     { "increment_base", test_base },
     { "increment_ends_of_the_range", test_ends_of_the_range },
     { "increment_many_rungs", test_many_rungs },
+    { "increment_full", test_full },
     { "increment_model_of_a_server", test_model_of_a_server },
     { NULL, NULL },
 };

@@ -101,15 +101,11 @@ local function text_of(self, problem)
       problem.message, problem.sqlstate ~= "" and (" (%s)"):format(problem.sqlstate) or "")
 end
 
---- Returns f(). A failure leaves no transaction open; one that passes is to be tried again later,
---- but not once the program is to stop and nobody answers: that takes its time every time.
+--- Returns f(). A failure leaves no transaction open; one that passes is to be tried again later.
 --- What was known of the target then counts no more, which a new `generation` tells. `name`: the
 --- sink that errors name, unless f sets another `subject`.
 function Link:attempt(name, f)
    self.subject = name
-   if self.given_up then
-      error(keep.later(self.given_up, self.wait), 0)
-   end
    local ok, result = pcall(f)
    if ok then
       self.wait = 0
@@ -124,9 +120,7 @@ function Link:attempt(name, f)
    elseif is_passing(result) then
       self:close()
       self.wait = math.min(math.max(2 * self.wait, 1), LONGEST_WAIT)
-      local text, is_stopping = text_of(self, result), not raw.sleep(0)
-      self.given_up = is_stopping and result.kind == "connection" and text or nil
-      error(keep.later(text, self.wait), 0)
+      error(keep.later(text_of(self, result), self.wait), 0)
    end
    error(text_of(self, result), 0)
 end
@@ -164,11 +158,15 @@ function Link:connect()
    if self.db then
       return
    end
+   if self.away and not raw.sleep(0) then
+      raise(table.unpack(self.away)) -- the program is to stop: one try was enough
+   end
    local db, message, sqlstate, kind = raw.db_open(targets[self])
    if not db then
+      self.away = { message, sqlstate, kind }
       raise(message, sqlstate, kind)
    end
-   self.db = db
+   self.db, self.away = db, nil
    self.generation = self.generation + 1
    if not self:run("SELECT pg_catalog.to_regclass('pgcdc.position') IS NOT NULL AS yes")[1].yes then
       explain("pgcdc.position cannot be made: grant CREATE on the target database, or let its"

@@ -23,10 +23,18 @@ local function wants_conversion(column, to)
       and to.type_name ~= "jsonb"
 end
 
+-- Arrays to JSON, but not as Postgres writes them: they count from 0.
+local vectors = { int2vector = true, oidvector = true }
+
 -- What makes the target's value of column `name` of the temporary table.
 local function expression(name, column, to)
    if not column.wants_json then
       return name
+   elseif vectors[to.type_name] and to.type_schema == "pg_catalog" then
+      return ("CASE WHEN %s IS NOT NULL THEN (SELECT coalesce(pg_catalog.string_agg(e.v, ' '"
+         .. " ORDER BY e.n), '') FROM pg_catalog.json_array_elements_text(%s::json)"
+         .. " WITH ORDINALITY e(v, n))"
+         .. "::%s END"):format(name, name, to.type)
    elseif to.is_made_of_parts then
       return ("(SELECT x.v FROM pg_catalog.json_to_record(pg_catalog.json_build_object('v',"
          .. " %s::json)) AS x(v %s))"):format(name, to.type)

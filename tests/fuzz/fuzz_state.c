@@ -1,0 +1,321 @@
+/* fuzz_state.c -- any bytes as a state file, or as what is in one.
+ * SPDX-License-Identifier: MIT
+ *
+ * First byte 'F': the rest is the file. Else it is the contents of a good one: values of records,
+ * and what stands in the rows that are known beside what their sums cover. Whatever it is, it is
+ * read, or refused with one line that says so, and a file that was read can be written. */
+#include "fuzz.h"
+
+#include "forms.h"
+#include "known.h"
+
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char source[] = "public.t";
+static char path[4096];
+static struct shape *shape;
+
+struct input {
+    const uint8_t *p;
+    size_t len;
+};
+
+static void remove_files(void)
+{
+    static const char *const tails[] = { "", "-wal", "-shm", "-journal" };
+    char name[sizeof path + 16];
+
+    for (size_t i = 0; i < 4; i++) {
+        snprintf(name, sizeof name, "%s%s", path, tails[i]);
+        unlink(name);
+    }
+}
+
+static void remove_folder(void)
+{
+    remove_files();
+    *strrchr(path, '/') = '\0';
+    rmdir(path);
+}
+
+static char *copy(const char *text)
+{
+    char *s = strdup(text);
+
+    CHECK(s != NULL);
+    return s;
+}
+
+static void set_up(void)
+{
+    const char *tmp = getenv("TMPDIR");
+
+    if (shape != NULL)
+        return;
+    snprintf(path, sizeof path - 16, "%s/fuzz.XXXXXX", tmp != NULL && *tmp != '\0' ? tmp : "/tmp");
+    CHECK(mkdtemp(path) != NULL);
+    memcpy(path + strlen(path), "/state.db", sizeof "/state.db");
+    atexit(remove_folder);
+    shape = calloc(1, sizeof *shape);
+    CHECK(shape != NULL);
+    shape->columns = calloc(2, sizeof *shape->columns);
+    shape->key = calloc(1, sizeof *shape->key);
+    CHECK(shape->columns != NULL && shape->key != NULL);
+    shape->refs = 1;
+    shape->n_columns = shape->n_row = 2;
+    shape->n_key = 1;
+    shape->soft = SIZE_MAX;
+    shape->database = copy("d");
+    shape->schema = copy("public");
+    shape->table = copy("t");
+    shape->signature = copy("id\tinteger\nname\ttext\n");
+    shape->columns[0] = (struct column){ copy("id"), copy("integer"), KIND_INT, false };
+    shape->columns[1] = (struct column){ copy("name"), copy("text"), KIND_TEXT, false };
+}
+
+/* Nothing that fails does so without a word. */
+static bool check(bool ok, const struct err *e)
+{
+    if (ok)
+        return true;
+    CHECK(e->code == ERR_STATE || e->code == ERR_MEMORY);
+    CHECK_OF(e->msg[0] != '\0' && memchr(e->msg, '\n', sizeof e->msg) == NULL, e->msg,
+             strlen(e->msg));
+    return false;
+}
+
+static uint8_t take(struct input *in)
+{
+    if (in->len == 0)
+        return 0;
+    in->len--;
+    return *in->p++;
+}
+
+/* Some bytes, as many as the first one says. */
+static struct slice take_slice(struct input *in)
+{
+    size_t n = take(in);
+    struct slice s = { (const char *)in->p, n < in->len ? n : in->len };
+
+    in->p += s.len;
+    in->len -= s.len;
+    return s;
+}
+
+static int64_t take_number(struct input *in)
+{
+    uint64_t n = take(in);
+
+    return (int64_t)(n << take(in) % 64);
+}
+
+/* ---- reading ---- */
+
+static void read_records(struct store *s, const char *kind)
+{
+    struct record r;
+    struct err e = { 0 };
+
+    if (!check(store_find(s, kind, source, &e), &e))
+        return;
+    while (store_next(s, &r, &e))
+        CHECK(r.kind.len == strlen(kind) && r.name.len == strlen(source));
+    check(e.code == ERR_NONE, &e);
+}
+
+static void read_row(struct known *k, const struct forms *f, int64_t id)
+{
+    struct known_row row;
+    struct known_state to = { .note = 900, .xid = 752, .digest = 7, .reads = 1 };
+    struct buf b;
+    struct err e = { 0 };
+
+    if (!check(known_get(k, id, &row, &e), &e))
+        return;
+    buf_init(&b, SIZE_MAX / 2);
+    if (row.now.row.p != NULL)
+        CHECK(forms_map(f, row.now.form, row.now.row, shape, &b));
+    buf_fini(&b);
+    check(known_put(k, &row, &to, 3, &e), &e);
+}
+
+static bool visit(void *arg, uint32_t id)
+{
+    int64_t *ids = arg;
+
+    ids[0]++;
+    if (ids[0] < 64)
+        ids[ids[0]] = id;
+    return true;
+}
+
+static void read_known(struct store *s, struct forms *f, uint64_t noted)
+{
+    static unsigned char all[BUCKETS / 8];
+    struct known_row row;
+    struct known_state gone = { .note = 901, .flags = KNOWN_GONE };
+    struct err e = { 0 };
+    struct known *k = known_open(s, source, noted, &e);
+    int64_t ids[64] = { 0 };
+
+    if (!check(k != NULL, &e))
+        return;
+    memset(all, 0xff, sizeof all);
+    CHECK(known_each(k, all, visit, ids));
+    CHECK((size_t)ids[0] == known_count(k));
+    for (int64_t i = 1; i <= ids[0] && i < 64; i++)
+        read_row(k, f, ids[i]);
+    for (uint64_t hash = 1; hash <= 2; hash++)
+        if (check(known_find(k, hash << 32, (struct slice){ "1", 1 }, &row, &e), &e) &&
+            check(known_put(k, &row, &gone, 3, &e), &e))
+            check(known_purge(k, 901, &e), &e);
+    known_close(k);
+}
+
+static void read_all(struct store *s, uint64_t noted)
+{
+    static const char *const kinds[] = { "position", "state", "sink", "commit", "form" };
+    struct position p;
+    struct forms *f;
+    struct err e = { 0 };
+    bool found, is_other;
+    uint32_t number;
+
+    if (check(store_load(s, source, &p, &found, &e), &e) && found) {
+        noted = p.noted;
+        check(store_save(s, source, &p, &e), &e);
+        position_fini(&p);
+    }
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        read_records(s, kinds[i]);
+    f = forms_open(s, source, &e);
+    if (!check(f != NULL, &e))
+        return;
+    if (check(store_begin(s, &e), &e)) {
+        if (check(forms_enter(f, shape, &number, &is_other, &e), &e))
+            check(store_commit(s, &e), &e);
+        store_rollback(s);
+    }
+    read_known(s, f, noted);
+    forms_close(f);
+}
+
+static void open_and_read(uint64_t noted)
+{
+    struct err e = { 0 };
+    struct store *s = store_open(path, &e);
+    int n;
+
+    if (!check(s != NULL, &e))
+        return;
+    read_all(s, noted);
+    check(store_forget(s, source, &n, &e), &e);
+    store_close(s);
+}
+
+/* ---- making a file ---- */
+
+static void write_file(const uint8_t *p, size_t len)
+{
+    FILE *f = fopen(path, "wb");
+
+    CHECK(f != NULL && fwrite(p, 1, len, f) == len && fclose(f) == 0);
+}
+
+static void put(struct store *s, const char *kind, const char *key, struct slice value)
+{
+    struct record r = { { kind, strlen(kind) }, { source, strlen(source) }, { key, strlen(key) },
+                        value };
+    struct err e;
+
+    CHECK(store_put(s, &r, &e));
+}
+
+static void run_sql(struct store *s, const char *format, const char *table, struct slice bytes,
+                    int64_t number)
+{
+    char sql[256];
+    sqlite3_stmt *st;
+
+    sqlite3_snprintf(sizeof sql, sql, format, table);
+    CHECK(sqlite3_prepare_v2(store_sqlite(s), sql, -1, &st, NULL) == SQLITE_OK);
+    sqlite3_bind_blob(st, 1, bytes.p, (int)bytes.len, SQLITE_TRANSIENT);
+    sqlite3_bind_int64(st, 2, number);
+    sqlite3_step(st);
+    sqlite3_finalize(st);
+}
+
+static void name_table(struct store *s, char *to, size_t size)
+{
+    sqlite3_stmt *st;
+
+    CHECK(sqlite3_prepare_v2(store_sqlite(s), "SELECT name FROM sqlite_schema WHERE name LIKE "
+                             "'known%'", -1, &st, NULL) == SQLITE_OK);
+    CHECK(sqlite3_step(st) == SQLITE_ROW);
+    snprintf(to, size, "%s", (const char *)sqlite3_column_text(st, 0));
+    sqlite3_finalize(st);
+}
+
+/* Rows with the hashes 1 and 2, each twice: one for each note up to 4. */
+static void put_rows(struct store *s)
+{
+    struct err e;
+    struct known *k = known_open(s, source, 0, &e);
+
+    CHECK(k != NULL);
+    for (uint64_t i = 1; i <= 4; i++) {
+        struct known_row row = { .hash = (1 + i % 2) << 32, .key = { &"12345"[i], 1 } };
+        struct known_state to = { .note = i, .xid = 700 + i, .digest = i, .form = 1,
+                                  .row = { "1\tx", 3 } };
+
+        CHECK(known_put(k, &row, &to, 0, &e));
+    }
+    known_close(k);
+}
+
+static void make_contents(struct input *in)
+{
+    static const char *const keys[] = { "1", "2", "key", "-7", "4294967296" };
+    char table[64];
+    struct err e;
+    struct store *s = store_open(path, &e);
+
+    CHECK(s != NULL);
+    put(s, "position", "", take_slice(in));
+    put(s, "form", keys[take(in) % 5], take_slice(in));
+    put(s, "form", keys[take(in) % 5], take_slice(in));
+    put_rows(s);
+    name_table(s, table, sizeof table);
+    for (int64_t id = 1; id <= 4; id++) {
+        run_sql(s, "UPDATE %s SET older = ?1 WHERE id = ?2", table, take_slice(in), id);
+        run_sql(s, "UPDATE %s SET row = ?1 WHERE id = ?2", table, take_slice(in), id);
+    }
+    if (take(in) % 4 == 1)
+        run_sql(s, "UPDATE %s SET id = CASE WHEN ?1 THEN ?2 END WHERE id = 1", table,
+                (struct slice){ "1", 1 }, take_number(in));
+    store_close(s);
+}
+
+void fuzz_state(const uint8_t *p, size_t len)
+{
+    struct input in = { p + 1, len - 1 };
+    uint64_t noted = 0;
+
+    if (len == 0)
+        return;
+    set_up();
+    remove_files();
+    if (*p == 'F') {
+        write_file(in.p, in.len);
+    } else {
+        noted = take(&in) % 6;
+        make_contents(&in);
+    }
+    open_and_read(noted);
+    remove_files();
+}

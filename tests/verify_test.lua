@@ -1,0 +1,293 @@
+-- verify_test.lua: the bundled script verify: what it takes for equal, what it finds, what it says.
+-- SPDX-License-Identifier: MIT
+
+local cluster = require "cluster"
+local lu = require "luaunit"
+local native = require "native"
+local program = require "program"
+local server = require "server"
+local values = require "values"
+local wait = require "wait"
+
+local TestVerify = {}
+
+local function databases(sql, target_sql)
+   local source, target = cluster.main():database {name = "verify"},
+      cluster.main():database {name = "verified"}
+   source:exec(sql)
+   target:exec(target_sql or sql)
+   return source, target
+end
+
+-- Runs verify; settle=0 unless the test is about that. Returns its lines and its result.
+local function verify(source, target, args, status)
+   local all = {table = "t", target = type(target) == "table" and target:dsn() or target,
+      settle = 0}
+   for name, value in pairs(args or {}) do
+      all[name] = value
+   end
+   local result = program.run {bundled = "verify", dsn = source, args = all, deadline = 60}
+   lu.assertEquals(result.status, status, result.stdout .. result.stderr)
+   return result.lines, result
+end
+
+local function assert_equal(source, target, args)
+   local lines = verify(source, target, args, 0)
+   lu.assertStrMatches(lines[#lines], ".*: %d+ rows, equal")
+end
+
+local function assert_differs(source, target, want, args)
+   local lines = verify(source, target, args, 1)
+   table.remove(lines)
+   lu.assertEquals(lines, want)
+end
+
+local plain = "create table t (id int primary key, v text, n numeric)"
+
+function TestVerify.test_finds_each_kind_of_difference()
+   local source, target = databases(plain .. [[;
+      insert into t select g, 'v' || g, g / 7.0 from generate_series(1, 1000) g]])
+   assert_equal(source, target)
+   target:exec [[
+      delete from t where id in (9, 10); insert into t values (2000, 'x', 1), (-5, 'y', 2);
+      update t set v = 'other' where id = 500; update t set v = '', n = null where id = 501]]
+   local lines, result = verify(source, target, nil, 1)
+   lu.assertEquals(lines, {
+      "public.t: id=-5 is only in the target",
+      "public.t: id=9 is missing in the target",
+      "public.t: id=10 is missing in the target",
+      "public.t: id=500 differs in v",
+      "public.t: id=501 differs in v, n",
+      "public.t: id=2000 is only in the target",
+      "public.t: 1000 rows, 6 differ (2 missing, 2 only in the target, 2 with other values)",
+   })
+   lu.assertNil(io.open(result.program.state), "it made a state file")
+   lines = verify(source, target, {limit = 1}, 1)
+   lu.assertEquals(lines[2], "public.t: and 5 more")
+   lu.assertEquals(#lines, 3)
+   assert_equal(source, target, {where = "id between 11 and 400"})
+   assert_equal(source, target, {columns = "n", where = "id = 500"})
+end
+
+function TestVerify.test_null_is_not_empty()
+   local source, target = databases "create table t (id int primary key, a text, b text)"
+   source:exec "insert into t values (1, null, ''), (2, 'a,b', 'c'), (3, 'x', null)"
+   target:exec "insert into t values (1, '', null), (2, 'a', 'b,c'), (3, 'x', '')"
+   assert_differs(source, target, {"public.t: id=1 differs in a, b",
+      "public.t: id=2 differs in a, b", "public.t: id=3 differs in b"})
+end
+
+-- Types that no mirror can carry, see the README.
+local one_way = {shout = true, ["shout[]"] = true, loudness = true, ["int2vector[]"] = true,
+   ["hstore[]"] = true}
+
+-- A source with a column of every type, mirrored by <how>: "types", into a table of the same types;
+-- "made", into one that the mirror makes, in a database that lacks some of the types; "text", into
+-- columns of text. Returns source, target, names of columns.
+local function mirrored(how)
+   local source = cluster.main():database {name = "verify types"}
+   local target = cluster.main():database {name = "verified types"}
+   values.create(source, 20, 11)
+   if how == "types" then
+      values.create(target, 0, 11)
+   end
+   local conn, names, columns = values.normal_session(source:connect()), {}, {}
+   for _, row in ipairs(conn:exec [[select attname, format_type(atttypid, atttypmod)
+      from pg_attribute where attrelid = '"values"'::regclass and attnum > 1]]) do
+      if one_way[row[2]] then
+         conn:exec(('alter table "values" drop column %s'):format(conn:ident(row[1])))
+      else
+         names[#names + 1] = row[2] ~= "flag" and row[1] or nil -- that one allows no NULL
+         columns[#columns + 1] = conn:ident(row[1]) .. " text"
+      end
+   end
+   if how == "text" then
+      target:exec(('create table "values" (id int primary key, %s)'):format(
+         table.concat(columns, ", ")))
+   end
+   local result = program.run {bundled = "mirror", dsn = source, options = {"--once"},
+      args = {table = '"values"', target = target:dsn()}}
+   lu.assertEquals(result.status, 0, result.stderr)
+   return source, target, names
+end
+
+-- What was mirrored is equal, whatever its type; and any value that is lost is found.
+function TestVerify.test_every_type()
+   for _, how in ipairs {"types", "made", "text"} do
+      local source, target, names = mirrored(how)
+      local args = {table = '"values"'}
+      local conn = values.normal_session(target:connect())
+      local lines = verify(source, target, args, 0)
+      lu.assertEquals(lines, {"public.values: 20 rows, equal"})
+      for _, name in ipairs(names) do
+         local quoted = conn:ident(name)
+         conn:exec(('update "values" set %s = null where id = (select min(id) from "values"'
+            .. ' where %s is not null)'):format(quoted, quoted))
+      end
+      local found = {}
+      for _, line in ipairs((verify(source, target, args, 1))) do
+         for name in (line:match "differs in (.*)$" or ""):gmatch "[^ ,]+" do
+            found[name] = true
+         end
+      end
+      for _, name in ipairs(names) do
+         lu.assertTrue(found[name] or not name:find "^c%d+$", name .. " is not found to differ")
+      end
+   end
+end
+
+-- What the types of the two sides make look different, and is not.
+function TestVerify.test_other_types_in_the_target()
+   local source, target = databases([[
+      create table t (id bigint primary key, n numeric, f float4, i int, j json, at timestamptz,
+         c char(5), a int[], b json);
+      insert into t values (1, 1.0, 0.1, 5, '{"b": 1, "a":  2}', '2026-01-02 03:04:05+02', 'ab',
+         '[0:1]={1,2}', '{"x": "\\u0000"}')]], [[
+      create table t (id numeric primary key, n numeric, f float8, i numeric(9,2), j jsonb,
+         at timestamp, c varchar, a int[], b json, more text default 'ours');
+      insert into t values (1.0, 1.00, 0.1, 5, '{"b": 1, "a":  2}', '2026-01-02 01:04:05', 'ab',
+         '{1,2}', '{"x": "\\u0000"}')]])
+   assert_equal(source, target)
+   target:exec [[update t set n = 1.01, f = 0.1::float4, i = 5.01, j = '{"b": 1}',
+      at = at + '1 us', c = ' ab', a = '{2,1}', b = '{}']]
+   assert_differs(source, target, {"public.t: id=1 differs in n, f, i, j, at, c, a, b"})
+end
+
+-- Keys of several columns and any type, in databases of other encodings and orders.
+function TestVerify.test_keys()
+   local sql = [[
+      create type mood as enum ('z', 'a');
+      create type pair as (x int, y text);
+      create table t (m mood, p pair, b bytea, c char(4), d timestamptz, n numeric, v int,
+         primary key (m, p, b, c, d, n))]]
+   local source = cluster.main():database {name = "verify keys",
+      sql = "encoding 'LATIN1' template template0"}
+   local target = cluster.main():database {name = "verified keys"}
+   for _, db in ipairs {source, target} do
+      db:exec "set client_encoding = 'UTF8'"
+      db:exec(sql)
+      db:exec [[insert into t select 'z', row(g, E'é "\t\\')::pair, '\x00ff', 'é',
+         '2026-01-01 00:00+00', 1.50, g from generate_series(1, 50) g]]
+   end
+   assert_equal(source, target)
+   target:exec "delete from t where v = 7; update t set v = 0, n = 1.5 where v = 8"
+   assert_differs(source, target, {
+      [[public.t: m=z p="{\"x\": 7, \"y\": \"é \\\"\\t\\\\\"}" b="\\x00ff" c="é"]]
+         .. [[ d="2026-01-01 00:00:00+00" n=1.5 is missing in the target]],
+      [[public.t: m=z p="{\"x\": 8, \"y\": \"é \\\"\\t\\\\\"}" b="\\x00ff" c="é"]]
+         .. [[ d="2026-01-01 00:00:00+00" n=1.5 differs in v]],
+   })
+end
+
+-- A key that is none: rows of one key are compared as a heap; NULL is a key like others.
+function TestVerify.test_doubles()
+   local source, target = databases "create table t (id int, v text)"
+   source:exec "insert into t values (1, 'a'), (1, 'b'), (2, 'c'), (null, 'd'), (3, 'e')"
+   target:exec "insert into t values (1, 'b'), (1, 'a'), (2, 'c'), (null, 'x'), (3, 'e'), (3, 'e')"
+   local want = {"public.t: id=3 is not there as often as in the source",
+      "public.t: id=NULL differs in v"}
+   assert_differs(source, target, want, {pk = "id"})
+   assert_differs(source, target, want, {pk = "id", settle = 1, wait = 0.01})
+end
+
+function TestVerify.test_what_cannot_be_compared()
+   local source, target = databases([[
+      create table t (id int primary key, v text); create table keyless (v text);
+      create table here (id int primary key, a int, b int); insert into here values (1, 2, 3);
+      create table secret (id int primary key); create table guarded (id int primary key)]],
+      [[create table t (id int primary key, v text); create table keyless (v text);
+      create table here (id int primary key, b int); insert into here values (1, 3);
+      create table other (v text); create table secret (id int primary key);
+      create table guarded (id int primary key); alter table guarded enable row level security]])
+   local role = cluster.main():role()
+   target:exec(("grant select on guarded to %s"):format(role))
+   local weak = target:dsn {user = role}
+   for _, case in ipairs {
+      {{table = "missing"}, "there is no table missing in the source"},
+      {{table = "secret", target_table = "missing"}, "there is no table missing in the target"},
+      {{table = "keyless"}, "public.keyless has no primary key: name the columns"},
+      {{table = "t", pk = "x"}, "public.t has no column 'x'"},
+      {{table = "t", columns = "v,w"}, "public.t has no column 'w'"},
+      {{table = "t", target_table = "other"}, "public.other in the target has no column 'id',"},
+      {{table = "secret"}, "permission denied for table secret", weak},
+      {{table = "guarded"}, "query would be affected by row-level security policy", weak},
+      {{table = "t", where = "nonsense"}, 'column \\"nonsense\\" does not exist'},
+      {{table = "t"}, "No such file or directory", "host=/nowhere"},
+      {{table = "t,here", target_table = "t"}, "target_table must have as many names", nil, 2},
+      {{table = "t", limit = -1}, "limit must be a whole number", nil, 2},
+      {{table = "t", settle = 1.5}, "settle must be a whole number", nil, 2},
+      {{table = "t", wait = -1}, "wait must be a number of seconds", nil, 2},
+      {{table = "t", nonsense = 1}, "unknown option nonsense", nil, 2},
+   } do
+      local lines, result = verify(source, case[3] or target, case[1], case[4] or 3)
+      lu.assertStrContains(result.stderr, case[2])
+      lu.assertEquals(lines, {})
+   end
+   -- a column that is not there is a difference; one more in the target is none
+   lu.assertEquals(verify(source, target, {table = "t,here"}, 1), {"public.t: 0 rows, equal",
+      "public.here: the target has no column a", "public.here: 1 rows, otherwise equal"})
+   assert_equal(source, target, {table = "here", columns = "b"})
+   assert_equal(target, source, {table = "here"})
+   assert_equal(source, target, {table = "secret", target_table = "guarded"})
+end
+
+-- Few rows among many are found by reading little.
+function TestVerify.test_three_of_many()
+   local source, target = databases(plain .. [[;
+      insert into t select g, 'v' || g, g / 7.0 from generate_series(1, 200000) g; analyze t]])
+   target:exec "delete from t where id = 77; update t set n = n + 1 where id in (100000, 200000)"
+   assert_differs(source, target, {"public.t: id=77 is missing in the target",
+      "public.t: id=100000 differs in n", "public.t: id=200000 differs in n"})
+   target:exec "update t set n = -n"
+   local lines, result = verify(source, target, {limit = 5, where = "id <= 20000"}, 1)
+   lu.assertEquals(#lines, 7)
+   lu.assertStrContains(lines[7],
+      "20000 rows, 19999 in the target, at least 5000 differ (1 missing, 0 only")
+   lu.assertTrue(result.maxrss_kb < 150000, result.maxrss_kb .. " kB")
+end
+
+-- ---- a live mirror ----
+
+local function pgbench(db, ...)
+   local binary = server.client "pgbench"
+   lu.skipIf(not binary, "there is no pgbench")
+   local argv = {binary, "-h", server.socket_dir(), "-p", tostring(db.cluster.port),
+      "-U", "postgres", ...}
+   argv[#argv + 1] = db.name
+   return assert(native.spawn {argv = argv, stdout = "null", stderr = "null"})
+end
+
+-- Rows on their way are no differences, and a row that is wrong is one, also while all is busy.
+function TestVerify.test_live_mirror()
+   local source = cluster.main():database {name = "verify live"}
+   local target = cluster.main():database {name = "verified live"}
+   local init = pgbench(source, "-i", "-q"):wait(wait.scaled(60))
+   lu.assertEquals((init or {}).exit, 0)
+   local tables = "pgbench_accounts,pgbench_branches"
+   local mirror = program.start {bundled = "mirror", dsn = source, args = {table = tables,
+      target = target:dsn(), interval = 0.05}}
+   mirror:wait_until(function()
+      return select(2, mirror:stderr():gsub('msg="ready"', "")) == 2
+   end, 60, "both snapshots")
+   local work = pgbench(source, "-n", "-c", "2", "-T", "600")
+   local args = {table = tables, settle = 4, wait = 0.3}
+   local lines = verify(source, target, args, 0)
+   lu.assertEquals(#lines, 2)
+   -- pgbench's last account is as likely as any; this one is made to stay
+   target:exec [[insert into pgbench_accounts values (200000, 1, 0, '');
+      alter table pgbench_accounts add column more int]]
+   lines = verify(source, target, args, 1)
+   lu.assertEquals(lines[1], "public.pgbench_accounts: aid=200000 is only in the target")
+   lu.assertStrContains(lines[2], "100000 rows")
+   lu.assertStrContains(lines[2], "1 differ")
+   lu.assertTrue(work:alive() and mirror:alive())
+   work:kill "TERM"
+   work:wait(wait.scaled(10))
+   target:exec "delete from pgbench_accounts where aid = 200000"
+   args.settle = 20
+   lines = verify(source, target, args, 0)
+   lu.assertEquals(lines[1], "public.pgbench_accounts: 100000 rows, equal")
+   lu.assertEquals(mirror:stop().status, 0)
+end
+
+return TestVerify
