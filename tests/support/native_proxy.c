@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 #define NATIVE_PROXY "native.proxy"
-#define LINKS 128
+#define LINKS 32
 #define BUFFER 16384
 
 enum how { PASS, FIN, RST, STALL, SWALLOW };
@@ -79,6 +79,15 @@ static void drop_link(struct link *l, bool rudely)
     l->is_used = false;
 }
 
+/* The link meets the fault. */
+static void meet(struct proxy *p, struct link *l)
+{
+    l->how = p->how;
+    p->n_faults++;
+    if (l->how == FIN || l->how == RST)
+        drop_link(l, l->how == RST);
+}
+
 static void accept_link(struct proxy *p)
 {
     int fd = accept4(p->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), server;
@@ -102,22 +111,17 @@ static void accept_link(struct proxy *p)
     l->fd[1] = server;
     l->is_used = true;
     p->n_accepted++;
-    if (p->is_for_all && p->has_come) {
-        l->how = p->how;
-        p->n_faults++;
-    }
+    if (p->is_for_all && p->has_come)
+        meet(p, l);
 }
 
-/* The link meets the fault. */
+/* The fault is due, and the link the first to meet it. */
 static void strike(struct proxy *p, struct link *l)
 {
-    l->how = p->how;
-    p->n_faults++;
+    meet(p, l);
     p->has_come = true;
     if (!p->is_for_all)
         p->how = PASS;
-    if (l->how == FIN || l->how == RST)
-        drop_link(l, l->how == RST);
 }
 
 /* How much of what is there may go now; strikes when the fault is due. */
