@@ -233,7 +233,7 @@ valgrind: $(PROGRAM) $(NATIVE)
 cover: BUILD = build/cover
 cover:
 	@rm -f $(BUILD)/*.gcda
-	@PGCDC_TEST_SLOW=2 $(MAKE) $(WATCHED) BUILD=$(BUILD) OPTIMIZE=-O0 \
+	@PGCDC_TEST_SLOW=2 PGCDC_TEST_COVER=1 $(MAKE) $(WATCHED) BUILD=$(BUILD) OPTIMIZE=-O0 \
 		SANITIZE="--coverage -fprofile-update=atomic"; status=$$?; \
 	gcov -n -o $(BUILD) $(BUILD)/*.gcda | awk -v above="$(ROOMS_5)" -f tests/cover.awk && \
 		exit $$status
