@@ -61,7 +61,8 @@ static void put_value(struct buf *b, const struct increment_query *q)
 /* A number as a constant that the column can be compared with. */
 static void put_constant(struct buf *b, enum growth growth, int64_t n)
 {
-    int64_t days = n / DAY_US - (n % DAY_US < 0), us = n - days * DAY_US;
+    int64_t rest = n % DAY_US;
+    int64_t days = n / DAY_US - (rest < 0), us = rest + (rest < 0 ? DAY_US : 0);
     static const char *const types[] = { "bigint", "bigint", "date", "timestamp", "timestamptz" };
 
     if (growth >= GROWS_DATE && (growth == GROWS_DATE ? n : days) < FIRST_DAY)
