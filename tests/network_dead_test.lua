@@ -7,6 +7,7 @@
 local cluster = require "cluster"
 local lu = require "luaunit"
 local native = require "native"
+local program = require "program"
 local proxy = require "proxy"
 local scope = require "scope"
 local sessions = require "sessions"
@@ -51,14 +52,31 @@ local function holds(p)
    return #native.listdir(("/proc/%d/fd"):format(p:pid())), select(2, p:rss())
 end
 
--- A scan whose first byte comes later than any of these times is waited for, and asking about it
--- leaves nothing open.
-function TestNetworkDead.test_a_slow_scan_is_waited_for()
+-- A COPY of more than fits into sockets, whose server does not read on for some seconds. <keywords>
+-- lead to it.
+local function start_slow_target(keywords)
+   local target, source = new_database(0), new_database(300)
+   source:exec "alter table t add pad text default repeat('x', 100000)"
+   target:exec [[create table a (id int, n int, pad text);
+      create function slow() returns trigger language plpgsql as $$ begin
+         perform pg_sleep(case new.id when 20 then 4 else 0 end); return new; end $$;
+      create trigger slow before insert on a for each row execute function slow()]]
+   return program.start {dsn = source, options = {"--once"}, script = ([[
+      pgcdc.source {table = "t"}
+         :sink(pgcdc.sinks.postgres {connect = %q, table = "a", mode = "append"})]]):format(
+      proxy.new(target):dsn(keywords))}, target
+end
+
+-- A scan whose first byte comes later than any of these times is waited for, and a target that
+-- takes nothing. (tcp_user_timeout, which was set, ended that one, again and again.) Asking about
+-- it leaves nothing open.
+function TestNetworkDead.test_a_slow_server_is_waited_for()
+   local keywords = {keepalives_idle = 1, keepalives_interval = 1, keepalives_count = 1}
    local db = new_database(12)
    db:exec [[create function slow(int) returns boolean language plpgsql as
       'begin perform pg_sleep(0.25); return true; end']]
-   local p, between = start(db, {source = {where = "public.slow(id)"},
-      keywords = {keepalives_idle = 1, keepalives_interval = 1, keepalives_count = 1}})
+   local sink, target = start_slow_target(keywords)
+   local p, between = start(db, {source = {where = "public.slow(id)"}, keywords = keywords})
    watch.wait_ready(p, 30)
    local fds, asked = holds(p), between:stats().accepted
    lu.assertTrue(asked > 1)
@@ -68,6 +86,9 @@ function TestNetworkDead.test_a_slow_scan_is_waited_for()
    lu.assertEquals((holds(p)), fds)
    lu.assertNotStrContains(p:stderr(), "level=warn")
    lu.assertEquals(p:stop().status, 0)
+   local result = sink:finish()
+   lu.assertEquals({result.status, result.stderr:match "level=warn[^\n]*"}, {0})
+   lu.assertEquals(target:value "select count(*) from a", "300")
 end
 
 -- A backend that is left behind by a half-open connection would hold its locks, and vacuum back,

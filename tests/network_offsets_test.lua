@@ -93,11 +93,11 @@ function TestNetworkOffsets.test_cut_in_a_sink()
    cut(session, 6, check_sink(session))
 end
 
-function TestNetworkOffsets.test_stalled_in_a_snapshot() stall(snapshot(), 3) end
+function TestNetworkOffsets.test_stalled_in_a_snapshot() stall(snapshot(), 2) end
 function TestNetworkOffsets.test_stalled_in_a_poll() stall(poll(), 4) end
 function TestNetworkOffsets.test_stalled_in_a_sink()
    local session = sink()
-   stall(session, 4, check_sink(session))
+   stall(session, 3, check_sink(session))
 end
 
 -- A COPY that nobody takes any more, of more than fits into sockets. Sending it waited for ever,
