@@ -28,6 +28,9 @@ local function cross(boundary, capture)
    local one = new_cluster()
    local seed = os.time() * 1000003 + math.floor(native.now() * 1e6) % 1000003
    local options = {cluster = one, seconds = 2, seed = seed, capture = capture}
+   function options.enough()
+      return xids.next(one) > boundary + 100
+   end
    run.prepare(options)
    xids.move(one, boundary - ahead)
    local before = xids.next(one)
