@@ -18,6 +18,7 @@ local xids = require "xids"
 local TestXidAlias = {}
 
 local wrap = 1 << 32
+local asked = tonumber(os.getenv "PGCDC_EXACT_SECONDS" or "")
 
 -- A stopped cluster with 20 rows, frozen: row i has the xmin first - wrap + i - 1. It is about to
 -- give these out again, in epoch 1.
@@ -150,7 +151,7 @@ end
 local function beside_writers(fields)
    local one = cluster.new {conf = xids.conf}
    local seed = os.time() * 1000003 + math.floor(native.now() * 1e6) % 1000003
-   local options = {cluster = one, seconds = 2, seed = seed}
+   local options = {cluster = one, seconds = asked and asked / 12 or 2, seed = seed}
    for name, value in pairs(fields) do
       options[name] = value
    end
@@ -168,6 +169,7 @@ local function beside_writers(fields)
          end $$]]
       from = wrap + math.tointeger(db:value "select min(xmin::text::bigint) from plain")
       xids.move(one, from - 300)
+      options.standby = fields.on_a_standby and one:standby "standby"
    end
    function options.enough()
       return xids.next(one) > from + 1000
@@ -179,11 +181,15 @@ local function beside_writers(fields)
 end
 
 function TestXidAlias.test_exact_beside_writers()
-   beside_writers {}
+   beside_writers {deletes = true}
 end
 
-function TestXidAlias.test_exact_beside_writers_with_deletes()
-   beside_writers {deletes = true}
+function TestXidAlias.test_exact_beside_writers_in_other_ways()
+   lu.skipIf(not asked, "make exact only")
+   beside_writers {}
+   beside_writers {capture = "increment"}
+   beside_writers {kills = true}
+   beside_writers {on_a_standby = true}
 end
 
 -- Who ends while the snapshot is taken may be in it or not. What such a transaction wrote comes
