@@ -4,7 +4,8 @@
 -- Each side counts its rows in buckets of their hashes, in one scan, and gives the xor of each
 -- bucket: little travels, whatever the size of the table. A row that differs spoils a bucket on
 -- one side or on both. Only of spoilt buckets are keys and hashes fetched, some at a time, so that
--- memory is bounded too. All of it is read in one snapshot for each side.
+-- memory is bounded too. All of it is read in one snapshot for each side, both of one moment, and
+-- both servers work at the same time.
 --
 -- The mirror of a table that is being written is always a little behind. So rows that differ are
 -- looked at again, by key, a few times. A row counts if all the while its copy stayed as it was,
@@ -50,7 +51,15 @@ local function begin(side)
    end
 end
 
--- Calls f with a snapshot open on both sides.
+-- Runs a statement of each on both sides at once. Returns the rows of both.
+local function ask_both(a, b, sql_a, sql_b, ...)
+   a.db:send(sql_a, ...)
+   b.db:send(sql_b, ...)
+   local rows = a.db:result()
+   return rows, (b.db:result())
+end
+
+-- Calls f with a snapshot open on both sides: locks first, for which one may wait.
 local function with_snapshots(a, b, f)
    if not raw.sleep(0) then
       refuse "stopped before there was an answer"
@@ -59,6 +68,7 @@ local function with_snapshots(a, b, f)
       begin(a)
       return b.db:transaction(function()
          begin(b)
+         ask_both(a, b, sql.SNAPSHOT, sql.SNAPSHOT)
          return f()
       end)
    end)
@@ -124,9 +134,9 @@ end
 
 -- ---- buckets ----
 
-local function count_buckets(side)
+local function by_number(list)
    local buckets, rows = {}, 0
-   for _, row in ipairs(side.db:query(side.sql.buckets)) do
+   for _, row in ipairs(list) do
       buckets[row.bucket] = row
       rows = rows + row.n
    end
@@ -180,9 +190,10 @@ end
 -- row is on the two sides is seldom in one bucket.
 local function compare_rows(job, a, b, numbers, suspects)
    local held, rows = { a = {}, b = {} }, {}
-   for _, side in ipairs { a, b } do
-      for _, row in ipairs(side.db:query(side.sql.rows, numbers)) do
-         add_hash(held[side.letter], row)
+   local rows_a, rows_b = ask_both(a, b, a.sql.rows, b.sql.rows, numbers)
+   for letter, list in pairs { a = rows_a, b = rows_b } do
+      for _, row in ipairs(list) do
+         add_hash(held[letter], row)
          rows[row.k] = row
       end
    end
@@ -204,8 +215,8 @@ end
 
 -- ---- rows by key ----
 
--- What a side holds of these suspects: hashes and the hashes of columns, by key.
-local function look_up(job, side, suspects, from, to)
+-- The keys of these suspects as arrays, the parameters of `named`.
+local function key_arrays(job, suspects, from, to)
    local arrays, n = {}, #job.key
    for i = 1, n + 1 do
       arrays[i] = {}
@@ -213,8 +224,13 @@ local function look_up(job, side, suspects, from, to)
          arrays[i][j - from + 1] = i <= n and suspects[j].parts[i] or suspects[j].k
       end
    end
+   return arrays
+end
+
+-- Hashes and the hashes of columns, by key.
+local function by_key(rows)
    local held, columns = {}, {}
-   for _, row in ipairs(side.db:query(side.sql.named, table.unpack(arrays))) do
+   for _, row in ipairs(rows) do
       add_hash(held, row)
       columns[row.k] = row.c
    end
@@ -243,8 +259,10 @@ end
 local function each_again(job, a, b, suspects, f)
    for from = 1, #suspects, AT_ONCE do
       local to = math.min(from + AT_ONCE - 1, #suspects)
-      local held_a, columns_a = look_up(job, a, suspects, from, to)
-      local held_b, columns_b = look_up(job, b, suspects, from, to)
+      local rows_a, rows_b = ask_both(a, b, a.sql.named, b.sql.named,
+         table.unpack(key_arrays(job, suspects, from, to)))
+      local held_a, columns_a = by_key(rows_a)
+      local held_b, columns_b = by_key(rows_b)
       for i = from, to do
          local s = suspects[i]
          f(s, held_a[s.k] or ABSENT, held_b[s.k] or ABSENT, columns_a[s.k], columns_b[s.k])
@@ -323,11 +341,11 @@ end
 
 -- What differs in these buckets, sorted, with snapshots open; and whether that is not all.
 local function find_suspects(job, a, b, spoilt)
-   local by_key, list, n, most = {}, {}, 0, math.max(SUSPECTS, job.limit)
+   local found, list, n, most = {}, {}, 0, math.max(SUSPECTS, job.limit)
    while #spoilt > 0 and n <= most do
-      n = n + compare_rows(job, a, b, take_buckets(spoilt), by_key)
+      n = n + compare_rows(job, a, b, take_buckets(spoilt), found)
    end
-   for _, s in pairs(by_key) do
+   for _, s in pairs(found) do
       list[#list + 1] = s
    end
    local is_cut = #spoilt > 0 or n > most
@@ -352,9 +370,9 @@ local function compare(job, a, b, result)
       job.pairs, job.key, result.missing = columns, key, missing
       a.sql = sql.statements(a, columns, key, job.where)
       b.sql = sql.statements(b, columns, key, job.where)
-      local buckets_a, buckets_b
-      buckets_a, result.rows = count_buckets(a)
-      buckets_b, result.target_rows = count_buckets(b)
+      local buckets_a, buckets_b = ask_both(a, b, a.sql.buckets, b.sql.buckets)
+      buckets_a, result.rows = by_number(buckets_a)
+      buckets_b, result.target_rows = by_number(buckets_b)
       return find_suspects(job, a, b, spoilt_buckets(buckets_a, buckets_b))
    end)
 end
@@ -457,7 +475,9 @@ end
 --- The same as one call; what cannot be compared ends the program with status 3.
 function verify.run(spec, say)
    local ok, result = pcall(verify.compare, spec)
-   if not ok then
+   if not ok and not raw.sleep(0) then
+      raw.refuse "stopped before there was an answer"
+   elseif not ok then
       local problem = type(result) == "table" and result.refused or tostring(result)
       raw.refuse((problem:gsub("^[^ ]*%.lua:%d+: ", ""):gsub("^db:%l+: ", "")))
    end

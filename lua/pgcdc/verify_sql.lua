@@ -33,6 +33,9 @@ function sql.settings(version)
    return table.concat(words, "; ")
 end
 
+--- Takes the snapshot of a transaction, if it is the first statement that needs one.
+sql.SNAPSHOT = "SELECT"
+
 --- The table that the name $1 means.
 sql.FIND = [[
    SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind
@@ -157,7 +160,9 @@ local BUCKET = ("(%s & %d)"):format(number(17), sql.BUCKETS - 1)
 --- The statements for one side. `side`: {name = the table as SQL writes it, letter = "a" or "b"};
 --- `columns`, `key`: lists of what sql.pair returns; `where`: SQL or nil.
 ---    buckets   bucket, n, x: how many rows, and the xor of their hashes
----    rows      k, h: keys and hashes of the rows in the buckets $1
+---    rows      k, h: keys and hashes of the rows in the buckets $1; sorted, so that a server has
+---              done its work before it gives the first of them, and need not wait for whoever
+---              reads what the other one gives
 ---    named     the same, and c, the hashes of the columns, of rows by key: the arrays $1 ... are
 --              the columns of the keys, the last one is what was k
 function sql.statements(side, columns, key, where)
@@ -192,9 +197,9 @@ function sql.statements(side, columns, key, where)
    return {
       buckets = ("SELECT %s AS bucket, pg_catalog.count(*) AS n, pg_catalog.bit_xor(%s) AS x FROM"
          .. " (SELECT %s AS h %s) s GROUP BY 1"):format(BUCKET, number(1), hash, source),
-      rows = ("SELECT k, h, %s FROM (SELECT %s AS k, %s, %s AS h %s) s WHERE %s = ANY ($1::int8[])")
-         :format(table.concat(outer, ", "), key_text, table.concat(parts, ", "), hash, source,
-         BUCKET),
+      rows = ("SELECT k, h, %s FROM (SELECT %s AS k, %s, %s AS h %s) s WHERE %s = ANY ($1::int8[])"
+         .. " ORDER BY h"):format(table.concat(outer, ", "), key_text, table.concat(parts, ", "),
+         hash, source, BUCKET),
       named = ("SELECT %s AS k, %s AS h, pg_catalog.array_to_string(ARRAY[%s], ',') AS c FROM"
          .. " ROWS FROM (%s) v(%s) JOIN (SELECT %s %s) t ON %s"):format(key_text, hash,
          table.concat(each, ", "), table.concat(arrays, ", "), table.concat(names, ", "),
