@@ -15,7 +15,7 @@ local conninfo = require "pgcdc.conninfo"
 local SETTINGS = [[
    SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres';
    SET bytea_output = 'hex'; SET extra_float_digits = 1; SET client_encoding = 'UTF8';
-   SET standard_conforming_strings = on]]
+   SET standard_conforming_strings = on; SET array_nulls = on]]
 
 -- A type that is not known yet: what arrays consist of, and how its values are read. Of types that
 -- extensions bring, those with a cast to json are JSON, as to_json has it.

@@ -41,6 +41,7 @@ local function find(side)
    side.name = quote(facts.schema) .. "." .. quote(facts.name)
    side.spoken = facts.schema .. "." .. facts.name
    side.kind, side.oid = facts.kind, facts.oid
+   side.is_narrow = facts.encoding ~= "UTF8" and facts.encoding ~= "SQL_ASCII"
 end
 
 -- Inside the transaction of that side, before its snapshot.
@@ -215,16 +216,26 @@ end
 
 -- ---- rows by key ----
 
--- The keys of these suspects as arrays, the parameters of `named`.
-local function key_arrays(job, suspects, from, to)
-   local arrays, n = {}, #job.key
+-- Fetches what both sides hold of these suspects, by `named`, whose parameters are the keys as
+-- arrays. A key with characters that a database has not cannot be sent there: `scanned`.
+local function fetch_named(job, a, b, suspects, from, to)
+   local arrays, n, is_wide = {}, #job.key, false
    for i = 1, n + 1 do
       arrays[i] = {}
       for j = from, to do
          arrays[i][j - from + 1] = i <= n and suspects[j].parts[i] or suspects[j].k
+         is_wide = is_wide or suspects[j].k:find "[\x80-\xff]" ~= nil
       end
    end
-   return arrays
+   for _, side in ipairs { a, b } do
+      if is_wide and side.is_narrow then
+         side.db:send(side.sql.scanned, arrays[n + 1])
+      else
+         side.db:send(side.sql.named, table.unpack(arrays))
+      end
+   end
+   local rows = a.db:result()
+   return rows, (b.db:result())
 end
 
 -- Hashes and the hashes of columns, by key.
@@ -259,8 +270,7 @@ end
 local function each_again(job, a, b, suspects, f)
    for from = 1, #suspects, AT_ONCE do
       local to = math.min(from + AT_ONCE - 1, #suspects)
-      local rows_a, rows_b = ask_both(a, b, a.sql.named, b.sql.named,
-         table.unpack(key_arrays(job, suspects, from, to)))
+      local rows_a, rows_b = fetch_named(job, a, b, suspects, from, to)
       local held_a, columns_a = by_key(rows_a)
       local held_b, columns_b = by_key(rows_b)
       for i = from, to do

@@ -26,6 +26,8 @@ function sql.settings(version)
       "SET LOCAL TimeZone = 'UTC'", "SET LOCAL extra_float_digits = 1",
       "SET LOCAL bytea_output = 'hex'", "SET LOCAL quote_all_identifiers = off",
       "SET LOCAL xmloption = 'content'", "SET LOCAL row_security = off", "SET LOCAL jit = off",
+      "SET LOCAL client_encoding = 'UTF8'", "SET LOCAL lc_monetary = 'C'",
+      "SET LOCAL array_nulls = on", "SET LOCAL standard_conforming_strings = on",
    }
    if version >= 170000 then
       words[#words + 1] = "SET LOCAL transaction_timeout = 0"
@@ -38,7 +40,8 @@ sql.SNAPSHOT = "SELECT"
 
 --- The table that the name $1 means.
 sql.FIND = [[
-   SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind
+   SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
+      pg_catalog.current_setting('server_encoding') AS encoding
    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
    WHERE c.oid = pg_catalog.to_regclass($1)]]
 
@@ -189,6 +192,9 @@ function sql.statements(side, columns, key, where)
          pair[letter], pair[letter], i)
       outer[i] = "k" .. i
    end
+   local columns_hash = ("pg_catalog.array_to_string(ARRAY[%s], ',') AS c"):format(
+      table.concat(each, ", "))
+   local rows = ("(SELECT %s %s) t"):format(table.concat(read, ", "), source)
    -- what an index finds may be equal and not the same, as under citext
    local whole = quote "pgcdc key"
    matches[#matches + 1] = ("%s = v.%s"):format(key_text, whole)
@@ -200,10 +206,12 @@ function sql.statements(side, columns, key, where)
       rows = ("SELECT k, h, %s FROM (SELECT %s AS k, %s, %s AS h %s) s WHERE %s = ANY ($1::int8[])"
          .. " ORDER BY h"):format(table.concat(outer, ", "), key_text, table.concat(parts, ", "),
          hash, source, BUCKET),
-      named = ("SELECT %s AS k, %s AS h, pg_catalog.array_to_string(ARRAY[%s], ',') AS c FROM"
-         .. " ROWS FROM (%s) v(%s) JOIN (SELECT %s %s) t ON %s"):format(key_text, hash,
-         table.concat(each, ", "), table.concat(arrays, ", "), table.concat(names, ", "),
-         table.concat(read, ", "), source, table.concat(matches, " AND ")),
+      named = ("SELECT %s AS k, %s AS h, %s FROM ROWS FROM (%s) v(%s) JOIN %s ON %s"):format(
+         key_text, hash, columns_hash, table.concat(arrays, ", "), table.concat(names, ", "), rows,
+         table.concat(matches, " AND ")),
+      scanned = ("SELECT %s AS k, %s AS h, %s FROM %s WHERE"
+         .. " pg_catalog.convert_to(%s, 'UTF8') = ANY ($1::bytea[])"):format(key_text, hash,
+         columns_hash, rows, key_text),
    }
 end
 
