@@ -348,6 +348,7 @@ function TestVerify.test_what_cannot_be_compared()
       create table here (id int primary key, b int); insert into here values (1, 3);
       create table other (v text); create table secret (id int primary key);
       create table guarded (id int primary key); alter table guarded enable row level security]])
+   target:exec "insert into t values (1, '')"
    local role = cluster.main():role()
    target:exec(("grant select on guarded to %s"):format(role))
    local weak = target:dsn {user = role}
@@ -358,10 +359,13 @@ function TestVerify.test_what_cannot_be_compared()
       {{table = "t", pk = "x"}, "public.t has no column 'x'"},
       {{table = "t", columns = "v,w"}, "public.t has no column 'w'"},
       {{table = "t", target_table = "other"}, "public.other in the target has no column 'id',"},
-      {{table = "secret"}, "permission denied for table secret", weak},
-      {{table = "guarded"}, "query would be affected by row-level security policy", weak},
-      {{table = "t", where = "nonsense"}, 'column \\"nonsense\\" does not exist'},
-      {{table = "t"}, "No such file or directory", "host=/nowhere"},
+      {{table = "here_pkey"}, "here_pkey in the source is no table"},
+      {{table = "secret"}, "target: permission denied for table secret", weak},
+      {{table = "guarded"}, "target: query would be affected by row-level security policy", weak},
+      {{table = "t", where = "nonsense"}, 'source: column \\"nonsense\\" does not exist'},
+      {{table = "t", where = "1 / (id - 1) > 0"}, "target: division by zero"},
+      {{table = "t"}, "target: connection to server on socket", "host=/nowhere"},
+      {{table = "t"}, 'target: connection to server on socket', target:dsn {dbname = "nix"}},
       {{table = "t,here", target_table = "t"}, "target_table must have as many names", nil, 2},
       {{table = "t", limit = -1}, "limit must be a whole number", nil, 2},
       {{table = "t", settle = 1.5}, "settle must be a whole number", nil, 2},
@@ -373,9 +377,11 @@ function TestVerify.test_what_cannot_be_compared()
       lu.assertEquals(lines, {})
    end
    -- a column that is not there is a difference; one more in the target is none
+   target:exec "truncate t"
    lu.assertEquals(verify(source, target, {table = "t,here"}, 1), {"public.t: 0 rows, equal",
       "public.here: the target has no column a", "public.here: 1 rows, otherwise equal"})
    assert_equal(source, target, {table = "here", columns = "b"})
+   assert_equal(source, target, {table = "here", columns = "b,id,b", pk = "id,id"})
    assert_equal(target, source, {table = "here"})
    assert_equal(source, target, {table = "secret", target_table = "guarded"})
 end
@@ -390,6 +396,7 @@ function TestVerify.test_three_of_many()
    target:exec "update t set n = -n"
    local lines, result = verify(source, target, {limit = 5, where = "id <= 20000"}, 1)
    lu.assertEquals(#lines, 7)
+   lu.assertEquals(lines[6], "public.t: and at least 4995 more")
    lu.assertStrContains(lines[7],
       "20000 rows, 19999 in the target, at least 5000 differ (1 missing, 0 only")
    lu.assertTrue(result.maxrss_kb < 150000, result.maxrss_kb .. " kB")

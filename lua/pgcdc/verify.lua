@@ -33,10 +33,28 @@ end
 
 -- ---- the two sides ----
 
+-- Calls a method of a side's connection, whose errors then say which side it is.
+local function on(side, method, ...)
+   local results = table.pack(pcall(side.db[method], side.db, ...))
+   if not results[1] then
+      local problem = results[2]
+      if type(problem) == "string" then
+         refuse("%s: %s", side.title, (problem:gsub("^[^ ]*:%d+: ", ""):gsub("^db:%l+: ", "")))
+      end
+      error(problem, 0)
+   end
+   return table.unpack(results, 2, results.n)
+end
+
+-- Of pg_class, what has rows to compare.
+local comparable = { r = true, p = true, v = true, m = true, f = true }
+
 local function find(side)
-   local facts = side.db:query(sql.FIND, side.table)[1]
+   local facts = on(side, "query", sql.FIND, side.table)[1]
    if not facts then
       refuse("there is no table %s in the %s", side.table, side.title)
+   elseif not comparable[facts.kind] then
+      refuse("%s in the %s is no table", side.table, side.title)
    end
    side.name = quote(facts.schema) .. "." .. quote(facts.name)
    side.spoken = facts.schema .. "." .. facts.name
@@ -46,18 +64,18 @@ end
 
 -- Inside the transaction of that side, before its snapshot.
 local function begin(side)
-   side.db:exec(sql.settings(side.db.raw:version()))
+   on(side, "exec", sql.settings(side.db.raw:version()))
    if side.kind == "r" or side.kind == "p" then
-      side.db:exec(("LOCK TABLE %s IN ACCESS SHARE MODE"):format(side.name))
+      on(side, "exec", ("LOCK TABLE %s IN ACCESS SHARE MODE"):format(side.name))
    end
 end
 
 -- Runs a statement of each on both sides at once. Returns the rows of both.
 local function ask_both(a, b, sql_a, sql_b, ...)
-   a.db:send(sql_a, ...)
-   b.db:send(sql_b, ...)
-   local rows = a.db:result()
-   return rows, (b.db:result())
+   on(a, "send", sql_a, ...)
+   on(b, "send", sql_b, ...)
+   local rows = on(a, "result")
+   return rows, (on(b, "result"))
 end
 
 -- Calls f with a snapshot open on both sides: locks first, for which one may wait.
@@ -65,9 +83,9 @@ local function with_snapshots(a, b, f)
    if not raw.sleep(0) then
       refuse "stopped before there was an answer"
    end
-   return a.db:transaction(function()
+   return on(a, "transaction", function()
       begin(a)
-      return b.db:transaction(function()
+      return on(b, "transaction", function()
          begin(b)
          ask_both(a, b, sql.SNAPSHOT, sql.SNAPSHOT)
          return f()
@@ -97,8 +115,8 @@ end
 
 -- Which columns are compared, which are the key, which the target lacks.
 local function choose_columns(job, a, b)
-   local all = a.db:query(sql.COLUMNS, a.oid)
-   local there_a, there_b = by_name(all), by_name(b.db:query(sql.COLUMNS, b.oid))
+   local all = on(a, "query", sql.COLUMNS, a.oid)
+   local there_a, there_b = by_name(all), by_name(on(b, "query", sql.COLUMNS, b.oid))
    local wanted, key_names = job.columns or {}, job.pk or primary_key(all)
    if not job.columns then
       for _, column in ipairs(all) do
@@ -121,13 +139,16 @@ local function choose_columns(job, a, b)
       end
    end
    for _, name in ipairs(key_names) do
-      add(key, name, true)
-      add(columns, name, true)
-      is_chosen[name] = true
+      if not is_chosen[name] then
+         add(key, name, true)
+         add(columns, name, true)
+         is_chosen[name] = true
+      end
    end
    for _, name in ipairs(wanted) do
       if not is_chosen[name] then
          add(columns, name)
+         is_chosen[name] = true
       end
    end
    return columns, key, missing
@@ -229,13 +250,13 @@ local function fetch_named(job, a, b, suspects, from, to)
    end
    for _, side in ipairs { a, b } do
       if is_wide and side.is_narrow then
-         side.db:send(side.sql.scanned, arrays[n + 1])
+         on(side, "send", side.sql.scanned, arrays[n + 1])
       else
-         side.db:send(side.sql.named, table.unpack(arrays))
+         on(side, "send", side.sql.named, table.unpack(arrays))
       end
    end
-   local rows = a.db:result()
-   return rows, (b.db:result())
+   local rows = on(a, "result")
+   return rows, (on(b, "result"))
 end
 
 -- Hashes and the hashes of columns, by key.
@@ -393,7 +414,7 @@ end
 --- seconds before each time; `limit`: how many rows are described. Returns a table: `name`; `rows`,
 --- `target_rows`: how many there are; `missing`: columns that the target lacks; `wrong`: a list of
 --- rows that differ; `is_cut`: there may be more; `moving`: how many are on their way. Raises
---- {refused = message}, or what a connection raises.
+--- {refused = message}.
 function verify.compare(spec)
    local job = { columns = spec.columns, pk = spec.pk, where = spec.where, limit = spec.limit,
                  settle = spec.settle, wait = spec.wait }
@@ -462,7 +483,7 @@ function verify.report(result, limit, say)
       end
    end
    if #result.wrong > limit then
-      tell("and %d more", #result.wrong - limit)
+      tell("and %s%d more", result.is_cut and "at least " or "", #result.wrong - limit)
    end
    local words = { ("%d rows"):format(result.rows) }
    if result.rows ~= result.target_rows then
@@ -488,8 +509,7 @@ function verify.run(spec, say)
    if not ok and not raw.sleep(0) then
       raw.refuse "stopped before there was an answer"
    elseif not ok then
-      local problem = type(result) == "table" and result.refused or tostring(result)
-      raw.refuse((problem:gsub("^[^ ]*%.lua:%d+: ", ""):gsub("^db:%l+: ", "")))
+      raw.refuse(type(result) == "table" and result.refused or tostring(result))
    end
    return verify.report(result, spec.limit, say)
 end
