@@ -127,17 +127,18 @@ function TestConnect.test_session_is_pinned()
    local conn = database:connection()
    for _, setting in ipairs {"timezone = 'Asia/Kolkata'", "datestyle = 'SQL, DMY'",
       "bytea_output = 'escape'", "extra_float_digits = -10", "intervalstyle = 'iso_8601'",
-      "standard_conforming_strings = off", "client_encoding = 'latin1'"} do
+      "standard_conforming_strings = off", "client_encoding = 'latin1'", "array_nulls = off"} do
       conn:exec(("alter database %s set %s"):format(database.name, setting))
    end
    local lines = run([[
       local row = db:query("select '2026-11-23 12:00Z'::timestamptz t, '\\x00'::bytea b,"
          .. " '1 day'::interval i, 0.1::float8 f, chr(8364) as e,"
          .. " array['2026-11-23 12:00Z'::timestamptz] a")[1]
-      print(row.t, #row.b, row.i, row.f, row.e, row.a[1])
+      print(row.t, #row.b, row.i, row.f, row.e, row.a[1],
+         db:query("select ($1::text[])[1] is null as v", {pgcdc.null})[1].v)
    ]], database)
    local noon = "2026-11-23T12:00:00+00:00"
-   lu.assertEquals(lines, {noon .. "\t1\t1 day\t0.1\t€\t" .. noon})
+   lu.assertEquals(lines, {noon .. "\t1\t1 day\t0.1\t€\t" .. noon .. "\ttrue"})
 end
 
 -- Every misuse and every refusal is an error that says what, and the connection stays good.

@@ -1,7 +1,8 @@
 -- pgcdc.connect: a small client of a database, for enrichment and for sinks of one's own.
 -- SPDX-License-Identifier: MIT
 --
--- It connects when it is first used. Every call blocks the program while it works.
+-- It connects when it is first used. Every call blocks the program while it works, but for send:
+-- two servers, or a server and we, can be at work at once.
 --
 -- A connection that is found dead before a statement is sent is made anew; a statement of which
 -- nobody knows whether it was run is never sent again. Inside a transaction nothing is repeated.
@@ -14,7 +15,7 @@ local conninfo = require "pgcdc.conninfo"
 local SETTINGS = [[
    SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres';
    SET bytea_output = 'hex'; SET extra_float_digits = 1; SET client_encoding = 'UTF8';
-   SET standard_conforming_strings = on]]
+   SET standard_conforming_strings = on; SET array_nulls = on]]
 
 -- A type that is not known yet: what arrays consist of, and how its values are read. Of types that
 -- extensions bring, those with a cast to json are JSON, as to_json has it.
@@ -47,7 +48,7 @@ end
 
 local function forget(self)
    self.raw:close()
-   self.raw, self.facts = nil, {}
+   self.raw, self.facts, self.is_sent = nil, {}, false
 end
 
 -- Calls a method of the connection below. A lost connection is forgotten.
@@ -67,8 +68,25 @@ local function call(self, what, method, ...)
    return result, message, sqlstate
 end
 
+-- What was sent before, and nobody took the result of, is not in the way of what is next. (Who was
+-- to take it may have failed before it could.)
+local function drop_result(self)
+   self.is_sent = false
+   local ok, rows, message = pcall(self.raw.answer, self.raw)
+   if ok and rows == nil then
+      raw.log("warn", "a statement failed whose result nobody took", { error = message })
+   end
+   local state = self.raw:transaction()
+   if state == "lost" or not self.in_transaction and state ~= "idle" then
+      forget(self)
+   end
+end
+
 -- Makes sure of a connection on which a statement can be sent.
 local function ready(self, what)
+   if self.is_sent then
+      drop_result(self)
+   end
    if self.in_transaction then
       if not self.raw then
          check.fail("%s: the connection was lost, and the transaction with it", what)
@@ -79,7 +97,7 @@ local function ready(self, what)
       forget(self)
    end
    if not self.raw then
-      local connection, message, sqlstate = raw.db_open(targets[self])
+      local connection, message, sqlstate = raw.db_open(targets[self], self.is_brief)
       if not connection then
          fail(what, message, sqlstate)
       end
@@ -234,19 +252,32 @@ local function decode(self, what, rows, odd)
    return rows
 end
 
-local function run(self, what, sql, ...)
+local function check_self(self, what)
    if getmetatable(self) ~= Connection then
       check.fail("%s: call it with a colon, as %s(...)", what, what)
    end
+end
+
+-- Hands a statement to a method of the connection below.
+local function start(self, what, method, sql, ...)
+   check_self(self, what)
    check.type(what .. ": the statement", sql, "string")
    local parameters = table.pack(...)
    ready(self, what)
-   local bound = bind(self, what, sql, parameters)
-   local rows, affected, odd = call(self, what, "run", sql, parameters.n, bound)
+   return call(self, what, method, sql, parameters.n, bind(self, what, sql, parameters))
+end
+
+-- A statement is over.
+local function check_ended(self, what)
    if not self.in_transaction and self.raw:transaction() ~= "idle" then
       forget(self)
       check.fail("%s: a transaction was begun and not ended; use db:transaction(f)", what)
    end
+end
+
+local function run(self, what, sql, ...)
+   local rows, affected, odd = start(self, what, "run", sql, ...)
+   check_ended(self, what)
    return rows, affected, odd
 end
 
@@ -264,6 +295,27 @@ function Connection:exec(sql, ...)
    return affected
 end
 
+--- Hands a statement to the server and returns at once: `result` waits for what becomes of it.
+--- What is done with this connection before that waits for the statement and drops its result.
+function Connection:send(sql, ...)
+   start(self, "db:send", "send", sql, ...)
+   self.is_sent = true
+end
+
+--- Waits for the statement that was sent. Returns the list of its rows and the number of rows that
+--- it changed, or read; raises what it failed with.
+function Connection:result()
+   local what = "db:result"
+   check_self(self, what)
+   if not self.is_sent then
+      check.fail("%s: no statement was sent, or its result is taken or lost", what)
+   end
+   self.is_sent = false
+   local rows, affected, odd = call(self, what, "answer")
+   check_ended(self, what)
+   return decode(self, what, rows, odd), affected
+end
+
 -- ---- transactions ----
 
 local function commit(self)
@@ -279,7 +331,9 @@ local function commit(self)
 end
 
 local function roll_back(self)
-   if self.raw and self.raw:transaction() ~= "idle" and not self.raw:run "ROLLBACK" then
+   if self.is_sent then
+      forget(self) -- ends the statement too, which nobody is to wait for
+   elseif self.raw and self.raw:transaction() ~= "idle" and not self.raw:run "ROLLBACK" then
       forget(self)
    end
 end
@@ -288,9 +342,7 @@ end
 --- when it raises one. Returns what f returns.
 function Connection:transaction(f)
    local what = "db:transaction"
-   if getmetatable(self) ~= Connection then
-      check.fail("%s: call it with a colon, as %s(...)", what, what)
-   end
+   check_self(self, what)
    check.type(what .. ": its argument", f, "function")
    if self.in_transaction then
       check.fail("%s: there is one already", what)
@@ -331,8 +383,10 @@ Connection.__gc = function(self)
 end
 
 --- A connection to the database that `target` names, see pgcdc.conninfo; nil: that of --dsn.
-return function(target)
-   local self = setmetatable({ facts = {}, types = {}, described = 0 }, Connection)
+--- `is_brief`: when the program is to stop it waits for no statement, which is ended.
+return function(target, is_brief)
+   local self = setmetatable({ facts = {}, types = {}, described = 0,
+                               is_brief = is_brief == true }, Connection)
    targets[self] = conninfo.text("pgcdc.connect: the connection", target)
    return self
 end
