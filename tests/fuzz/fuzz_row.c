@@ -58,7 +58,8 @@ static bool is_integer(struct field f)
     text[f.len] = '\0';
     n = strtoll(text, NULL, 10);
     snprintf(again, sizeof again, "%lld", n);
-    return strcmp(text, again) == 0;
+    /* a zero byte is no end */
+    return strlen(again) == f.len && memcmp(text, again, f.len) == 0;
 }
 
 static bool is_one_of(struct field f, const char *const *words)
