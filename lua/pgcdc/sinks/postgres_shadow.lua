@@ -1,4 +1,4 @@
--- pgcdc.sinks.postgres_shadow: types by way of which JSON becomes what Postgres does not make of it.
+-- pgcdc.sinks.postgres_shadow: types by way of which JSON becomes what Postgres makes nothing of.
 -- SPDX-License-Identifier: MIT
 --
 -- json_to_record() checks what it makes of a domain inside an array or a row with the domain's
@@ -69,7 +69,7 @@ function of(types, oid, name, make)
 end
 
 --- Gives those of the target's columns a field `shadow`, the name of a type, which need one.
---- `run(sql, ...)` returns rows; the types that are made are temporary, named `prefix` and a number.
+--- `run(sql, ...)` returns rows; types that are made are temporary, named `prefix` and a number.
 function shadow.find(run, columns, prefix, encode_list)
    local oids, types, n_odd, n_made = {}, {}, 0, 0
    for _, column in ipairs(columns) do
