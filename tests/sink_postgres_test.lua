@@ -197,6 +197,39 @@ function TestSinkPostgres.test_untouched_documents_pass()
       .. [[3 null {1,"{\"b\":\"x\"}",NULL} 4, 4 - - 5]])
 end
 
+-- The null of a document that a script assigned arrived as NULL, and a document that it had set to
+-- nil was pgcdc.null when it was read again.
+function TestSinkPostgres.test_null_of_a_document_is_no_null()
+   local source, target = databases()
+   source:exec [[create table d (id int primary key, j json, b jsonb, l int[], t text);
+      insert into d select i, 'null', 'null', '{}', 'x' from generate_series(1, 4) i]]
+   local result = runner(source, target, [[
+      local s = pgcdc.source {table = "d"}
+      s:on("change", function(change)
+         local row = change.row
+         for _, name in ipairs {"j", "b", "l", "t"} do
+            if row.id == 1 then row[name] = row[name] end
+            if row.id == 2 then row[name] = pgcdc.null end
+            if row.id == 3 then row[name] = nil end
+         end
+         if row.id == 4 then change.row = {id = 4, j = pgcdc.null, t = pgcdc.null} end
+         print(("%s %s %s %s %s"):format(row.j, row.b, row.l and #row.l, row.t, row))
+      end)
+      s:sink(sink {table = "d"})
+      s:sink(pgcdc.sinks.csv {})]])()
+   succeed(result)
+   table.sort(result.lines)
+   lu.assertEquals(result.lines, {
+      '1,null,null,"[]",x', "2,null,null,,", "3,,,,", "4,,,,", "id,j,b,l,t",
+      'nil nil nil nil {"id":3,"j":null,"b":null,"l":null,"t":null}',
+      'null null 0 x {"id":1,"j":null,"b":null,"l":[],"t":"x"}',
+      'null null 0 x {"id":4,"j":null,"b":null,"l":[],"t":"x"}',
+      'null null nil nil {"id":2,"j":null,"b":null,"l":null,"t":null}',
+   })
+   lu.assertEquals(rows(target, "select * from d order by id"),
+      "1 null null {} x, 2 null null - -, 3 - - - -, 4 - - - -")
+end
+
 -- ---- modes ----
 
 local three_sources = [[
