@@ -244,19 +244,20 @@ local function without(...)
    return rest
 end
 
--- Lua text of the tables' sources: a list of {table =, columns =, documents =}.
+-- Lua text of the tables' sources: a list of {table =, columns =, documents =, bytes =}, of which the
+-- last two are sets of columns' places.
 local function sources_of(list)
    local words = {}
    for i, t in ipairs(list) do
-      local names, documents = {'"id"'}, {}
+      local names, documents, bytes = {'"id"'}, {}, {}
       for k, column in ipairs(t.columns) do
          names[k + 1] = ("%q"):format(column.name)
-         if column.type.is_document then
-            documents[#documents + 1] = ("[%d] = true"):format(k + 1)
-         end
+         local place = ("[%d] = true"):format(k + 1)
+         documents[#documents + 1] = column.type.is_document and place or nil
+         bytes[#bytes + 1] = column.type.is_list_of_bytes and place or nil
       end
-      words[i] = ("{table = %q, columns = {%s}, documents = {%s}}"):format(t.name,
-         table.concat(names, ","), table.concat(documents, ","))
+      words[i] = ("{table = %q, columns = {%s}, documents = {%s}, bytes = {%s}}"):format(t.name,
+         table.concat(names, ","), table.concat(documents, ","), table.concat(bytes, ","))
    end
    return "local sources = {" .. table.concat(words, ",\n") .. "}\n"
 end
@@ -308,7 +309,7 @@ local mirror = [[
 -- out is what Postgres itself does not read back from its JSON.
 TestProperty.test_mirror_gives_the_same_values = with_seed(function()
    local target, to = new_database(statements, hstore)
-   local list = without "one_way"
+   local list = without("one_way", "is_vague")
    local script, args = sources_of(list) .. mirror, {target = target:dsn()}
    local first = run {dsn = db, script = script, args = args}
    for _, t in ipairs(list) do
@@ -326,6 +327,16 @@ end)
 
 local give_back = [[
    local db = pgcdc.connect()
+   local function raw(value) -- as a parameter a text is the bytes
+      if type(value) == "table" then
+         for i, item in ipairs(value) do value[i] = raw(item) end
+      elseif type(value) == "string" then
+         value = value:gsub("^\\x", ""):gsub("%x%x", function(h)
+            return string.char(tonumber(h, 16))
+         end)
+      end
+      return value
+   end
    for _, spec in ipairs(sources) do
       local places = {}
       for i in ipairs(spec.columns) do places[i] = "$" .. i end
@@ -337,19 +348,27 @@ local give_back = [[
          local values = {}
          for i, name in ipairs(spec.columns) do
             local value = change.row[name]
-            values[i] = spec.documents[i] and type(value) == "string"
-               and pgcdc.json.encode(value) or value -- as a parameter a text is JSON as it stands
+            if spec.documents[i] and type(value) == "string" then
+               value = pgcdc.json.encode(value) -- as a parameter a text is JSON as it stands
+            end
+            values[i] = spec.bytes[i] and raw(value) or value
          end
          db:exec(sql, table.unpack(values, 1, #places))
       end)
    end]]
 
--- What Lua sees of every other row, given back as the parameters of a statement. Left out are rows
--- and hstore, which are tables by name in Lua, and numeric and bytea within arrays, which are less
--- there.
+-- What Lua sees of every other row, given back as the parameters of a statement. Left out are
+-- numeric in arrays and rows, which has less digits there, and what a parameter takes for something
+-- else there: the text of bytea and of documents.
 TestProperty.test_lua_gives_the_same_values = with_seed(function()
-   local list = without("one_way", "is_table", "loses")
+   local list = without("is_vague", "has_digits", "has_documents")
    for _, t in ipairs(list) do
+      for i = #t.columns, 1, -1 do
+         local kind = t.columns[i].type
+         if kind.has_bytes and not kind.is_list_of_bytes then
+            table.remove(t.columns, i)
+         end
+      end
       create(conn, t, "copy_" .. t.name)
       conn:exec(("create view half_%s as select * from %s where id %% 2 = 0")
          :format(t.name, t.name))
@@ -358,6 +377,33 @@ TestProperty.test_lua_gives_the_same_values = with_seed(function()
    for _, t in ipairs(list) do
       local half = {name = "half_" .. t.name, columns = t.columns}
       assert_same(conn, conn, half, "copy_" .. t.name, as_jsonb)
+   end
+end)
+
+local assign = [[
+   for _, spec in ipairs(sources) do
+      local source = pgcdc.source {
+         table = spec.table, columns = spec.columns, where = "id % 4 = 1",
+      }
+      source:on("change", function(change)
+         local row = change.row
+         for _, name in ipairs(spec.columns) do row[name] = row[name] end
+      end)
+      source:sink(pgcdc.sinks.postgres {
+         connect = pgcdc.args.target, table = spec.table, create = true,
+      })
+   end]]
+
+-- What Lua sees of every fourth row, assigned to the row again, by the sink.
+TestProperty.test_assigned_values_are_the_same = with_seed(function()
+   local target, to = new_database(statements, hstore)
+   local list = without("one_way", "is_vague", "has_digits")
+   run {dsn = db, script = sources_of(list) .. assign, args = {target = target:dsn()}}
+   for _, t in ipairs(list) do
+      conn:exec(("create view quarter_%s as select * from %s where id %% 4 = 1")
+         :format(t.name, t.name))
+      assert_same(conn, to, {name = "quarter_" .. t.name, columns = t.columns}, t.name,
+         function(_, name) return ("to_jsonb(%s)"):format(name) end)
    end
 end)
 

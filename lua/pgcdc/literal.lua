@@ -50,7 +50,7 @@ end
 -- A table among the elements of an array: is it one more dimension, or a value of its type?
 local function is_dimension(value, facts)
    if is_vector(facts) then
-      return type(value[1]) == "table"
+      return type(value[1]) == "table" or value[1] == raw.null
    elseif facts.element or facts.oid == JSON or facts.oid == JSONB then
       return false
    end

@@ -1,11 +1,11 @@
 -- random_types.lua: types of all sorts, and random values for each, as SQL.
 -- SPDX-License-Identifier: MIT
 --
--- A type is {name =, make =, ...}: make() returns an expression of the type. Marks: `is_table`, its
--- values are tables by name in Lua; `is_document`, they are JSON; `one_way`, Postgres makes other
--- values of their JSON (as it must where columns come as JSON), and `is_nested` and
--- `has_cast`, so it does within arrays, within arrays and rows; `loses`, Lua cannot hold their
--- digits, or has hex digits instead of bytes, and `loses_in_arrays`.
+-- A type is {name =, make =, ...}: make() returns an expression of the type. Marks: `is_document`, its
+-- values are JSON; `is_vague`, Postgres does not read its text back; `one_way`, Postgres makes other
+-- values of its JSON (as it must where columns come as JSON), and `is_nested` and `has_cast`, so it
+-- does within arrays, within arrays and rows. What it has inside, of types that are less there:
+-- `has_digits` (numeric, a number in Lua), `has_bytes` (bytea, hex digits), `has_documents` (json).
 
 local random_types = {}
 
@@ -323,14 +323,15 @@ local function array_of(t, kind)
          return list(t.rng:int(1, 5), item)
       end,
       one_way = kind.one_way or kind.is_nested or kind.has_cast,
-      loses = kind.loses or kind.loses_in_arrays,
-      is_table = kind.is_table, is_array = true,
+      has_digits = kind.has_digits or kind.is_digits, has_bytes = kind.has_bytes or kind.is_bytes,
+      has_documents = kind.has_documents or kind.is_document,
+      is_vague = kind.is_vague, is_list_of_bytes = kind.is_bytes,
    }
 end
 
 local function composite_of(t, name, fields)
    local made = {
-      name = name, is_table = true, is_nested = false,
+      name = name, is_nested = false,
       make = function()
          local parts = {}
          for i, field in ipairs(fields) do
@@ -343,6 +344,10 @@ local function composite_of(t, name, fields)
    for i, field in ipairs(fields) do
       columns[i] = ('"f ""%d\\" %s'):format(i, field.name)
       made.one_way = made.one_way or field.one_way or field.has_cast
+      made.is_vague = made.is_vague or field.is_vague
+      made.has_digits = made.has_digits or field.has_digits or field.is_digits
+      made.has_bytes = made.has_bytes or field.has_bytes or field.is_bytes
+      made.has_documents = made.has_documents or field.has_documents or field.is_document
    end
    return made, ("create type %s as (%s)"):format(name, table.concat(columns, ", "))
 end
@@ -371,9 +376,9 @@ function random_types.new(rng, version, escape, has_hstore)
          -- as JSON a vector is a list already, and the name of a function may be that of several
          is_nested = name:find "vector$" ~= nil and name ~= "tsvector" or name:find "^json" ~= nil,
          has_cast = name == "int2vector" or name == "oidvector" or name:find "^jsonb?$" ~= nil,
-         loses_in_arrays = name:find "^numeric" ~= nil or name == "bytea",
+         is_digits = name == "numeric", is_bytes = name == "bytea",
          is_document = name:find "^jsonb?$" ~= nil,
-         one_way = name == "pg_node_tree" or name == "regproc" or name == "regoper" or nil,
+         is_vague = name == "pg_node_tree" or name == "regproc" or name == "regoper",
          has_no_array = name ~= "gtsvector" and not make[name] or name == "pg_node_tree",
       }
    end
@@ -410,7 +415,7 @@ function random_types.new(rng, version, escape, has_hstore)
    if has_hstore then
       -- inside others its JSON is an object, which nothing makes hstore of again
       add {
-         name = "hstore", is_table = true, has_cast = true,
+         name = "hstore", has_cast = true,
          make = function()
             local keys, items = {}, {}
             for i = 1, rng:int(0, 4) do
