@@ -244,8 +244,8 @@ local function without(...)
    return rest
 end
 
--- Lua text of the tables' sources: a list of {table =, columns =, documents =, bytes =}, of which the
--- last two are sets of columns' places.
+-- Lua text of the tables' sources: a list of {table =, columns =, documents =, bytes =}, of which
+-- the last two are sets of columns' places.
 local function sources_of(list)
    local words = {}
    for i, t in ipairs(list) do

@@ -1,11 +1,11 @@
 -- random_types.lua: types of all sorts, and random values for each, as SQL.
 -- SPDX-License-Identifier: MIT
 --
--- A type is {name =, make =, ...}: make() returns an expression of the type. Marks: `is_document`, its
--- values are JSON; `is_vague`, Postgres does not read its text back; `one_way`, Postgres makes other
--- values of its JSON (as it must where columns come as JSON), and `is_nested` and `has_cast`, so it
--- does within arrays, within arrays and rows. What it has inside, of types that are less there:
--- `has_digits` (numeric, a number in Lua), `has_bytes` (bytea, hex digits), `has_documents` (json).
+-- A type is {name =, make =, ...}: make() returns an expression of the type. Marks: `is_document`,
+-- its values are JSON; `is_vague`, Postgres does not read its text back; `one_way`, Postgres makes
+-- other values of its JSON (as it must where columns come as JSON), and `is_nested` and `has_cast`,
+-- so it does within arrays, within arrays and rows. What it has inside, of types that are less
+-- there: `has_digits` (numeric, a number in Lua), `has_bytes` (bytea, hex digits), `has_documents`.
 
 local random_types = {}
 
