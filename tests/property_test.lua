@@ -44,9 +44,10 @@ end
 
 -- A database in which all types are made, and a session in it as the manual's section on values
 -- means it.
-local function new_database(statements, hstore)
-   local db = cluster.main():database {name = "property"}
-   local conn = values.normal_session(db:connect())
+local function new_database(statements, hstore, encoding)
+   local db = cluster.main():database {name = "property", sql = encoding and
+      ("template template0 encoding '%s' lc_collate 'C' lc_ctype 'C'"):format(encoding)}
+   local conn = values.normal_session(db:connect {client_encoding = "UTF8"})
    if hstore then
       conn:exec "create extension hstore"
    end
@@ -54,12 +55,12 @@ local function new_database(statements, hstore)
    return db, conn
 end
 
-local function new_types(rng)
+local function new_types(rng, encoding)
    local conn = cluster.main():connection()
    local hstore = has_hstore(conn)
    local types, statements = random_types.new(rng, cluster.version(), function(text)
       return conn:escape(text)
-   end, hstore)
+   end, hstore, encoding)
    return types, statements, hstore
 end
 
@@ -182,6 +183,14 @@ local function assert_same(from, to, t, other, expression)
    lu.fail(t.name .. " differs, and none of its columns")
 end
 
+local function names_of(list)
+   local names = {}
+   for i, t in ipairs(list) do
+      names[i] = t.name
+   end
+   return table.concat(names, ",")
+end
+
 local function run(options)
    options.options, options.deadline = {"--once"}, 120
    local result = program.run(options)
@@ -227,9 +236,9 @@ function TestProperty.setupClass()
 end
 
 -- The tables with those of their columns only that have none of these marks.
-local function without(...)
+local function without(list, ...)
    local rest = {}
-   for i, t in ipairs(tables) do
+   for i, t in ipairs(list) do
       rest[i] = {name = t.name, columns = {}}
       for _, column in ipairs(t.columns) do
          local is_marked = false
@@ -278,11 +287,7 @@ end)
 
 -- By the snapshot, and by a poll, of a quarter of the rows.
 TestProperty.test_json_is_row_to_json = with_seed(function()
-   local names = {}
-   for i, t in ipairs(tables) do
-      names[i] = t.name
-   end
-   local args = {table = table.concat(names, ",")}
+   local args = {table = names_of(tables)}
    local first = run {dsn = db, bundled = "jsonl", args = args}
    lu.assertEquals(#first.lines, rows_of_a_table * #tables)
    for name, lines in pairs(by_table(first.lines)) do
@@ -309,7 +314,7 @@ local mirror = [[
 -- out is what Postgres itself does not read back from its JSON.
 TestProperty.test_mirror_gives_the_same_values = with_seed(function()
    local target, to = new_database(statements, hstore)
-   local list = without("one_way", "is_vague")
+   local list = without(tables, "one_way", "is_vague")
    local script, args = sources_of(list) .. mirror, {target = target:dsn()}
    local first = run {dsn = db, script = script, args = args}
    for _, t in ipairs(list) do
@@ -361,7 +366,7 @@ local give_back = [[
 -- numeric in arrays and rows, which has less digits there, and what a parameter takes for something
 -- else there: the text of bytea and of documents.
 TestProperty.test_lua_gives_the_same_values = with_seed(function()
-   local list = without("is_vague", "has_digits", "has_documents")
+   local list = without(tables, "is_vague", "has_digits", "has_documents")
    for _, t in ipairs(list) do
       for i = #t.columns, 1, -1 do
          local kind = t.columns[i].type
@@ -397,7 +402,7 @@ local assign = [[
 -- What Lua sees of every fourth row, assigned to the row again, by the sink.
 TestProperty.test_assigned_values_are_the_same = with_seed(function()
    local target, to = new_database(statements, hstore)
-   local list = without("one_way", "is_vague", "has_digits")
+   local list = without(tables, "one_way", "is_vague", "has_digits")
    run {dsn = db, script = sources_of(list) .. assign, args = {target = target:dsn()}}
    for _, t in ipairs(list) do
       conn:exec(("create view quarter_%s as select * from %s where id %% 4 = 1")
@@ -406,6 +411,34 @@ TestProperty.test_assigned_values_are_the_same = with_seed(function()
          function(_, name) return ("to_jsonb(%s)"):format(name) end)
    end
 end)
+
+-- Databases of other encodings, of fewer rows.
+for _, encoding in ipairs {"LATIN1", "SQL_ASCII"} do
+   TestProperty["test_" .. encoding:lower()] = with_seed(function()
+      local rng = crew.random(seed + 5)
+      local kinds, made, has = new_types(rng, encoding)
+      local from, there = new_database(made, has, encoding)
+      local target, to = new_database(made, has, encoding)
+      local list, args = deal(rng, kinds), {target = target:dsn()}
+      for _, t in ipairs(list) do
+         for _, column in ipairs(t.columns) do
+            column.name = encoding == "LATIN1" and column.name:gsub("🐘", "ÿ") or column.name
+         end
+         create(there, t)
+         fill(there, rng, t, 20)
+      end
+      local found = by_table(run {dsn = from, bundled = "jsonl", args = {table = names_of(list)}}
+         .lines)
+      for _, t in ipairs(list) do
+         assert_like_row_to_json(there, t.name, found[t.name], 20)
+      end
+      list = without(list, "one_way", "is_vague")
+      run {dsn = from, script = sources_of(list) .. mirror, args = args}
+      for _, t in ipairs(list) do
+         assert_same(there, to, t, t.name, as_text)
+      end
+   end)
+end
 
 -- As many columns as a table can have.
 TestProperty.test_many_columns = with_seed(function()
