@@ -322,4 +322,21 @@ function TestConnect.test_from_a_handler()
    lu.assertEquals(result.lines, {"10\tBob", "11\tAda"})
 end
 
+-- The row of a change is a row for a parameter of the table's type, and loses nothing on the way.
+function TestConnect.test_a_row_of_a_change_is_a_parameter()
+   local database = cluster.main():database()
+   database:exec [[create table t (id int primary key, "n""\" numeric, b bytea, j json, l text[]);
+      insert into t values (1, 1.2345678901234567890, '\x00ff', '{"a": [null]}', '{"x,\"",null}'),
+         (2, null, null, null, null);
+      create table copy (like t)]]
+   local result = program.run {dsn = database, options = {"--once"}, script = [[
+      local db = pgcdc.connect()
+      pgcdc.source {table = "t", on_change = function(change)
+         db:exec("insert into copy select ($1::t).*", change.row)
+      end}]]}
+   lu.assertEquals(result.status, 0, result.stderr)
+   local sql = [[select string_agg(row(id, "n""\", b, j::jsonb, l)::text, ' ' order by id) from ]]
+   lu.assertEquals(database:value(sql .. "copy"), database:value(sql .. "t"))
+end
+
 return TestConnect

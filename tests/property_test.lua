@@ -280,9 +280,10 @@ TestProperty.test_every_built_in_type_is_there = with_seed(function()
    conn:exec(("create table every (%s)"):format(table.concat(columns, ", ")))
    local missing = conn:exec [[
       select format_type(t.oid, null) from pg_type t where typnamespace = 'pg_catalog'::regnamespace
-         and typtype in ('b', 'r', 'm') and not exists (
-            select from pg_type e where e.oid = t.typelem and e.typtype in ('c', 'p')) and not exists (
-            select from pg_attribute where attrelid = 'every'::regclass and atttypid = t.oid)]]
+         and typtype in ('b', 'r', 'm')
+         and not exists (select from pg_type where oid = t.typelem and typtype in ('c', 'p'))
+         and not exists (select from pg_attribute where attrelid = 'every'::regclass
+            and atttypid = t.oid)]]
    lu.assertEquals(missing[1] and missing[1][1], nil)
 end)
 

@@ -3,7 +3,7 @@
 --
 -- json_to_record() checks what it makes of a domain inside an array or a row with the domain's
 -- binary input function, which aclitem, gtsvector and many an extension's type do not have: the
--- statement fails, if all values are NULL, too (seen on 15). So the JSON is made a *shadow*
+-- statement fails, if all values are NULL, too (seen on 14 to 18). So the JSON is made a *shadow*
 -- first, the same type without such domains, whose text then is that of the type itself.
 
 local quote = require("pgcdc.conninfo").quote
