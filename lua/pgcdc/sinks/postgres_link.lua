@@ -14,7 +14,7 @@ local BEGIN = [[
    SET LOCAL lock_timeout = '10s'; SET LOCAL idle_in_transaction_session_timeout = 0;
    SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD';
    SET LOCAL IntervalStyle = 'postgres'; SET LOCAL client_encoding = 'UTF8';
-   SET LOCAL standard_conforming_strings = on;
+   SET LOCAL extra_float_digits = 1; SET LOCAL standard_conforming_strings = on;
    SET LOCAL xmloption = content; SET LOCAL jit = off]]
 local SINCE_17 = "; SET LOCAL transaction_timeout = 0"
 
