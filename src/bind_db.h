@@ -1,6 +1,7 @@
 /* bind_db.h -- connections that scripts and sinks use.                floor 4
  *
- * Exports to Lua (module pgcdc.raw) db_open(conninfo) -> connection. What can fail returns
+ * Exports to Lua (module pgcdc.raw) db_open(conninfo[, former]) -> connection. <former>: a closed
+ * one in whose place it comes; what that has left at the server is ended. What can fail returns
  * nil, message, sqlstate ("" if there is none) and "connection", "sql" or "usage". Methods:
  *
  *   run(sql, n, parameters)  -> {rows}, affected, odd

@@ -21,11 +21,24 @@
 #define HURRY_MAX_MS 10000 /* and so long where answers do not help */
 #define END_MS 2000
 
-const char *pulse_introduction(void)
+/* The statement that ends a backend, if it is still there. */
+static void put_end(char *sql, size_t size, long pid, const char *began)
 {
-    return "SELECT pid || ' ' || extract(epoch FROM backend_start) || ' ' ||"
-           " extract(epoch FROM pg_catalog.pg_postmaster_start_time())"
-           " FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())";
+    snprintf(sql, size,
+             "SELECT pg_catalog.pg_terminate_backend(pid) FROM"
+             " pg_catalog.pg_stat_get_activity(%ld) WHERE"
+             " extract(epoch FROM backend_start) = '%s'", pid, began);
+}
+
+void pulse_introduce(const struct dial_left *left, char sql[PULSE_SQL])
+{
+    int n = snprintf(sql, PULSE_SQL,
+                     "SELECT pid || ' ' || extract(epoch FROM backend_start) || ' ' ||"
+                     " extract(epoch FROM pg_catalog.pg_postmaster_start_time())"
+                     " FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid());");
+
+    if (left != NULL && left->pid != 0)
+        put_end(sql + n, PULSE_SQL - (size_t)n, left->pid, left->began);
 }
 
 void pulse_meet(struct pulse *p, const char *answer)
@@ -301,13 +314,18 @@ void pulse_end(struct pulse *p)
         }
         status = PQconnectPoll(p->asking);
     }
-    snprintf(sql, sizeof sql,
-             "SELECT pg_catalog.pg_terminate_backend(pid) FROM"
-             " pg_catalog.pg_stat_get_activity(%ld) WHERE"
-             " extract(epoch FROM backend_start) = '%s'", p->pid, p->began);
+    put_end(sql, sizeof sql, p->pid, p->began);
     if (PQsendQuery(p->asking, sql) == 1)
         while (PQisBusy(p->asking) && wait_for(p->asking, false, until_ms) &&
                PQconsumeInput(p->asking))
             ;
     hang_up(p);
+}
+
+void pulse_leave(const struct pulse *p, struct dial_left *left)
+{
+    if (p->pid == 0)
+        return;
+    left->pid = p->pid;
+    memcpy(left->began, p->began, sizeof left->began);
 }

@@ -47,7 +47,7 @@ end
 
 local function forget(self)
    self.raw:close()
-   self.raw, self.facts = nil, {}
+   self.former, self.raw, self.facts = self.raw, nil, {}
 end
 
 -- Calls a method of the connection below. A lost connection is forgotten.
@@ -79,11 +79,11 @@ local function ready(self, what)
       forget(self)
    end
    if not self.raw then
-      local connection, message, sqlstate = raw.db_open(targets[self])
+      local connection, message, sqlstate = raw.db_open(targets[self], self.former)
       if not connection then
          fail(what, message, sqlstate)
       end
-      self.raw = connection
+      self.raw, self.former = connection, nil
       call(self, what, "run", SETTINGS)
    end
 end

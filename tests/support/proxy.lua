@@ -1,8 +1,9 @@
 -- proxy.lua: a network that fails between the program and a cluster.
 -- SPDX-License-Identifier: MIT
 --
--- What it can do is told in native_proxy.c: proxy:pace, :fault, :strike, :heal, :stats. It listens
--- on a unix socket of its own, in a folder of its own, and is closed with the scope it was made in.
+-- What it can do is told in native_proxy.c: proxy:pace, :fault, :sweep, :strike, :heal, :stats. It
+-- listens on a unix socket of its own, in a folder of its own, or on a port of 127.0.0.1, and is
+-- closed with the scope it was made in.
 
 local native = require "native"
 local scope = require "scope"
