@@ -16,6 +16,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -73,7 +74,7 @@ struct proxy {
     size_t text_size; /* 0: at a byte */
     bool is_for_all, has_come;
     bool is_sweep;
-    unsigned long long sweep_settled, n_swept;
+    unsigned long long sweep_settled, sweep_first, sweep_stride, n_to_sweep, n_swept;
     unsigned long long total[2], n_accepted, n_faults;
 };
 
@@ -126,8 +127,10 @@ static void accept_link(struct proxy *p)
     l->is_used = true;
     p->n_accepted++;
     l->is_behind = p->behind[0] == '\0';
-    if (p->is_sweep) {
-        l->at = p->n_swept / 2 + (p->n_swept % 2 == 1 ? p->sweep_settled : 0);
+    l->at = ULLONG_MAX;
+    if (p->is_sweep && p->n_swept < p->n_to_sweep) {
+        l->at = p->sweep_first + p->n_swept / 2 * p->sweep_stride +
+                (p->n_swept % 2 == 1 ? p->sweep_settled : 0);
         p->n_swept++;
     }
     if (p->is_for_all && p->has_come)
@@ -451,15 +454,17 @@ static int proxy_fault(lua_State *L)
     return 0;
 }
 
-/* sweep(how, direction, settled): from now on each connection meets a fault, at its own bytes 0,
- * settled, 1, settled + 1, 2 ... in turn. Behind <settled> bytes whoever is at the other end has
- * done some work, so that he does not become ever more careful. */
+/* sweep(how, direction, first, stride, n, settled): from now on 2 <n> connections meet a fault, at
+ * their own bytes first, settled + first, first + stride, settled + first + stride ... in turn.
+ * Behind <settled> bytes whoever is at the other end has done some work, so that he does not become
+ * ever more careful. Those that there are meet it at once. */
 static int proxy_sweep(lua_State *L)
 {
     struct proxy *p = check_proxy(L);
     enum how how = (enum how)luaL_checkoption(L, 2, NULL, hows);
     int direction = luaL_checkoption(L, 3, NULL, directions);
-    lua_Integer settled = luaL_checkinteger(L, 4);
+    lua_Integer first = luaL_checkinteger(L, 4), stride = luaL_checkinteger(L, 5);
+    lua_Integer n = luaL_checkinteger(L, 6), settled = luaL_checkinteger(L, 7);
 
     luaL_argcheck(L, direction != ANSWER, 3, "up or down expected");
     pthread_mutex_lock(&p->mutex);
@@ -468,9 +473,12 @@ static int proxy_sweep(lua_State *L)
     p->direction = direction;
     p->is_sweep = true;
     p->n_swept = 0;
+    p->n_to_sweep = 2 * (unsigned long long)n;
     p->sweep_settled = (unsigned long long)settled;
+    p->sweep_first = (unsigned long long)first;
+    p->sweep_stride = (unsigned long long)stride;
     for (size_t i = 0; i < LINKS; i++)
-        p->links[i].at = 0; /* those that there are: at once */
+        p->links[i].at = 0;
     wake(p);
     pthread_mutex_unlock(&p->mutex);
     return 0;

@@ -49,10 +49,11 @@ end
 --    state      the state file to begin with
 --    target     another database: then what leads to that is bad
 --    args       function(dsn, number): the words of the command line
---    keywords   of libpq, default QUICK}
+--    keywords   of libpq, default QUICK
+--    tcp        see proxy.new}
 -- <arm> is called with the proxy first.
 function sessions.start(session, arm, number)
-   local between = proxy.new(session.target or session.db)
+   local between = proxy.new(session.target or session.db, session.tcp)
    local dsn = between:dsn(session.keywords or sessions.QUICK)
    if arm then
       arm(between)
