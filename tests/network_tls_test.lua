@@ -1,9 +1,9 @@
 -- network_tls_test.lua: TLS over a network that cuts, stalls, trickles and is half open.
 -- SPDX-License-Identifier: MIT
 --
--- Promise: the same as without TLS. The proxy passes the records on as they are, so that faults come
--- in the middle of a handshake and of a record, too. $PGCDC_NETWORK_STRIDE and $PGCDC_TEST_OFFSETS:
--- at more places.
+-- Promise: the same as without TLS. The proxy passes the records on as they are, so that faults
+-- come in the middle of a handshake and of a record, too. $PGCDC_NETWORK_STRIDE and
+-- $PGCDC_TEST_OFFSETS: at more places.
 
 local certificates = require "certificates"
 local cluster = require "cluster"

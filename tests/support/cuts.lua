@@ -9,7 +9,6 @@
 local lu = require "luaunit"
 local program = require "program"
 local proxy = require "proxy"
-local wait = require "wait"
 
 local cuts = {}
 

@@ -27,7 +27,9 @@ function proxy.new(db, tcp)
    local port = tcp and assert(native.free_port()) or false
    local ends = tcp and {listen = port, target = cluster.port}
       or {listen = dir .. name, target = server.socket_dir() .. name}
-   local self = setmetatable({db = db, dir = dir, port = port, raw = assert(native.proxy(ends))}, mt)
+   local self = setmetatable({
+      db = db, dir = dir, port = port, raw = assert(native.proxy(ends)),
+   }, mt)
    scope.add(function() self.raw:close() end)
    return self
 end
