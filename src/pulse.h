@@ -64,8 +64,9 @@ void pulse_hurry(struct pulse *p);
  * less). False if the connection is lost: ERR_CONNECTION. */
 bool pulse_step(struct pulse *p, struct pollfd *fd, int64_t *wait_ms, struct err *e) WARN_UNUSED;
 
-/* Ends the backend, with what it works at or holds, over a second connection; nothing where it
- * cannot be told. Waits for two seconds at most, whatever the server does. */
+/* Ends the backend, with what it works at or holds, over a second connection; where it cannot be
+ * told, or there is no such connection, cancels what it works at, as poolers pass that on. Waits
+ * for two seconds at most, whatever the server does. */
 void pulse_end(struct pulse *p);
 
 /* Notes the backend, if it can be told. */

@@ -11,6 +11,7 @@
 local cluster = require "cluster"
 local lu = require "luaunit"
 local native = require "native"
+local pooler = require "pooler"
 local program = require "program"
 local proxy = require "proxy"
 local scope = require "scope"
@@ -355,6 +356,35 @@ function TestNetwork.test_a_stop_ends_the_statement()
    wait.until_(function() return not db:value(waiting) end, 5, "the backend to go")
    locker:exec "rollback"
    locker:close()
+end
+
+-- Behind a pooler the backend cannot be told. What it waited for there stayed at the server for as
+-- long as the lock did. Where nobody takes the request the stop does not wait for it.
+function TestNetwork.test_a_stop_ends_the_statement_behind_a_pooler()
+   for _, mode in ipairs {"session", "transaction"} do
+      local db = new_database(10)
+      local pool = pooler.new(cluster.main(), mode, 3)
+      lu.skipIf(not pool, "there is no pgbouncer")
+      local between = proxy.new {port = pool.port, dsn = function(_, _, keywords)
+         keywords.port = pool.port
+         return db:dsn(keywords)
+      end}
+      local locker = db:connect()
+      locker:exec "begin; lock table t in access exclusive mode"
+      local waiting = [[select count(*) from pg_stat_activity where wait_event_type = 'Lock'
+         and datname = current_database()]]
+      local p = watch.start(db, {dsn = pool:dsn(db.name)})
+      wait.until_(function() return db:value(waiting) == "1" end, 10, "the lock")
+      local silent = watch.start(db, {dsn = between:dsn()})
+      wait.until_(function() return db:value(waiting) == "2" end, 10, "the other lock")
+      lu.assertEquals(p:stop("TERM", 5).status, 0)
+      wait.until_(function() return db:value(waiting) == "1" end, 5, "the statement to go")
+      between:strike("swallow", true)
+      lu.assertEquals(silent:stop("TERM", 5).status, 0)
+      locker:exec "rollback"
+      locker:close()
+      pool:stop()
+   end
 end
 
 return TestNetwork
