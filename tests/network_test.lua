@@ -21,11 +21,11 @@ local watch = require "watch"
 
 local TestNetwork = {}
 
-local PLACES = tonumber(os.getenv "PGCDC_NETWORK_SWEEP" or "") or 5
+local PLACES = tonumber(os.getenv "PGCDC_NETWORK_SWEEP" or "") or 3
 local AT_ONCE = 6 -- programs
-local SOON = {keepalives_idle = 1, keepalives_interval = 1, keepalives_count = 2,
+local SOON = {keepalives_idle = 1, keepalives_interval = 1, keepalives_count = 1,
    connect_timeout = 2}
-local NOTICED = 3 -- seconds, with these
+local NOTICED = 2 -- seconds, with these
 local SLACK = 7   -- of a busy machine
 
 local function new_database(rows)
@@ -124,7 +124,7 @@ local function measure(s, script)
 end
 
 function TestNetwork.test_cut_anywhere_nothing_lost_nothing_twice()
-   local db = new_database(1500)
+   local db = new_database(600)
    local model = new_session(db)
    local sessions = {}
    for _, plan in ipairs(plans(measure(model, TELLING))) do
@@ -173,7 +173,7 @@ end
 -- While it connects, in the snapshot, in a poll, and between two of them. Held back or half-open,
 -- for one connection (then the server can be asked about it) or for a while for all of them.
 function TestNetwork.test_silence_is_noticed()
-   local db = new_database(20000)
+   local db = new_database(5000)
    local tries = {}
    for _, how in ipairs {"stall", "swallow"} do
       for _, place in ipairs {"connect", "snapshot", "poll", "idle"} do
@@ -185,7 +185,7 @@ function TestNetwork.test_silence_is_noticed()
    for _, t in ipairs(tries) do
       t.proxy = proxy.new(db)
       if t.place == "connect" or t.place == "snapshot" then
-         t.proxy:fault(t.how, "down", t.place == "connect" and 0 or 1000000, t.is_for_all)
+         t.proxy:fault(t.how, "down", t.place == "connect" and 0 or 250000, t.is_for_all)
       end
       t.p = watch.start(db, {brief = true, dsn = t.proxy:dsn(SOON)})
    end
@@ -202,7 +202,7 @@ function TestNetwork.test_silence_is_noticed()
          t.proxy:strike(t.how, t.is_for_all)
       end
    end
-   db:exec "update t set n = 1 where id <= 10000"
+   db:exec "update t set n = 1 where id <= 2500"
    for _, t in ipairs(tries) do
       t.p:wait_until(function()
          return t.p:stderr():find "retry_in="
@@ -280,8 +280,9 @@ end
 -- ---- stops ----
 
 -- The first signal ends it though nothing answers: a reader at once, a handler within ten seconds,
--- a sink within fifteen. The keepalives are the usual ones, half a minute. (A sink tried to connect
--- as often as there was something to save, five seconds each time.)
+-- a sink within fifteen, or sooner where answers are waited for less long than usual, as here. The
+-- first question would come after half a minute. (A sink tried to connect as often as there was
+-- something to save, five seconds each time.)
 function TestNetwork.test_a_stop_while_nothing_answers()
    local db = new_database(2000)
    local between = proxy.new(db)
@@ -291,10 +292,11 @@ function TestNetwork.test_a_stop_while_nothing_answers()
       one:fault(i == 1 and "swallow" or "stall", "down", i == 1 and 100000 or 0, true)
       readers[i] = {proxy = one, signal = signal, p = watch.start(db, {dsn = one:dsn()})}
    end
+   local less = {keepalives_interval = 2, connect_timeout = 2}
    local p = program.start {script = ([[
       local db = pgcdc.connect(%q)
       pgcdc.every(0.02, function() db:exec "update t set n = n + 1 where id = 1" end)]]):format(
-      between:dsn())}
+      between:dsn(less))}
    wait.until_(function() return db:value "select n > 3 from t where id = 1" == "t" end, 10)
    between:strike("swallow", true)
    local target = cluster.main():database()
@@ -302,7 +304,7 @@ function TestNetwork.test_a_stop_while_nothing_answers()
    local sink = program.start {dsn = db, script = ([[
       pgcdc.source {table = "t", interval = 0.02}
          :sink(pgcdc.sinks.postgres {connect = %q, table = "a", mode = "append"})]]):format(
-      towards:dsn())}
+      towards:dsn(less))}
    wait.until_(function()
       return target:try "select count(*) from a"
          and target:value "select count(*) from a where n > 3" ~= "0"

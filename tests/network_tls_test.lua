@@ -49,33 +49,22 @@ local function new_session(more)
       pgcdc.source {table = "t", deletes = true, on_change = function(c) print(c) end}]]}
 end
 
-local function sweep(spec, kind, few)
-   spec.kinds, spec.tcp, spec.keywords = {}, true, keywords()
-   for i = 1, cuts.stride and 32 or few do
-      spec.kinds[i] = kind
+function TestNetworkTls.test_polls_and_sinks_are_cut()
+   local db, target = new_database(), TestNetworkTls.one:database()
+   local running = cuts.start {db = db, target = target, tcp = true, keywords = keywords(),
+      kinds = cuts.kinds {xmin = 12, sink = 16}}
+   local n, text = cuts.sweep(running, cuts.stride or 700)
+   for _, each in ipairs {db, target} do
+      lu.assertEquals(each:value [[select bool_or(ssl) from pg_stat_ssl
+         join pg_stat_activity using (pid) where application_name = 'pgcdc-lua'
+            and datname = current_database()]], "t")
    end
-   local running = cuts.start(spec)
-   local n, text = cuts.sweep(running, cuts.stride or 700, cuts.stride and 3000 or 60)
-   local db = spec.target or spec.db
-   lu.assertEquals(db:value [[select bool_and(ssl) and count(*) > 1 from pg_stat_ssl
-      join pg_stat_activity using (pid) where application_name = 'pgcdc-lua'
-         and datname = current_database()]], "t")
    cuts.finish(running)
    io.write(("%d cuts (%s) ... "):format(n, text))
 end
 
-function TestNetworkTls.test_polls_are_cut()
-   sweep({db = new_database()}, "xmin", 12)
-end
-
-function TestNetworkTls.test_sinks_are_cut()
-   local source = cluster.main():database()
-   source:exec(cuts.TABLE)
-   sweep({db = source, target = TestNetworkTls.one:database()}, "sink", 16)
-end
-
 function TestNetworkTls.test_stalled_and_half_open()
-   local met, longest = sessions.sweep(new_session(sessions.QUICK), {"stall", "swallow"}, 4)
+   local met, longest = sessions.sweep(new_session(sessions.QUICK), {"stall", "swallow"}, 3)
    io.write(("%d stalled, the longest %.1f s ... "):format(met, longest))
    lu.assertTrue(longest < sessions.NOTICED + 12, longest)
 end

@@ -70,30 +70,30 @@ local function write(self)
    if self.n % 5 == 0 then
       self.db:exec(("insert into t values (%d, 0)"):format(1000 + self.n))
    end
-   if self.n % 50 == 0 and self.is_deleting then
+   if self.n % 50 == 0 and not self.by_name.sink0 then -- which would not tell
       self.db:exec(("delete from t where id = %d"):format(1000 + self.n - 45))
    end
 end
 
 -- Starts it: {db =, with cuts.TABLE in it; kinds = "xmin", "trigger" or "sink" of each worker;
--- target = a sinks' database; keywords = of libpq; tcp = see proxy.new; env = of the program}.
+-- target = sinks' database; keywords = of libpq; tcp = see proxy.new; env = of the program}.
 -- Half of a kind's workers are cut upwards, half downwards; half by "fin", half by "rst".
 function cuts.start(spec)
    local self = setmetatable({workers = {}, by_name = {}, upto = 0, n = 0}, {__index = spec})
    local lines, numbers = {}, {}
    for i, kind in ipairs(spec.kinds) do
       numbers[kind] = (numbers[kind] or -1) + 1
-      self.is_deleting = kind == "trigger"
       local worker = {kind = kind, number = numbers[kind] // 2, rows = {}, ids = {}, gone = {},
          count = 0, direction = numbers[kind] % 2 == 0 and "up" or "down",
-         name = kind .. numbers[kind], proxy = proxy.new(spec.target or spec.db, spec.tcp)}
+         name = kind .. numbers[kind],
+         proxy = proxy.new(kind == "sink" and spec.target or spec.db, spec.tcp)}
       self.workers[i], self.by_name[worker.name] = worker, worker
       local dsn = worker.proxy:dsn(spec.keywords)
       lines[i] = kind == "sink" and ("sink(%q, %q)"):format(worker.name, dsn)
          or ("source(%q, %q, %q)"):format(worker.name, dsn, kind)
    end
    self.p = program.start {script = SCRIPT .. table.concat(lines, "\n"), env = spec.env,
-      dsn = spec.target and spec.db}
+      dsn = spec.db}
    self.p:wait_until(function()
       for _, worker in ipairs(self.workers) do
          if count(self, worker) < 20 then
@@ -103,6 +103,17 @@ function cuts.start(spec)
       return true
    end, 30, "the snapshots")
    return self
+end
+
+-- A list of kinds, for cuts.start: so many of each.
+function cuts.kinds(numbers)
+   local list = {}
+   for kind, n in pairs(numbers) do
+      for _ = 1, n do
+         list[#list + 1] = kind
+      end
+   end
+   return list
 end
 
 -- How many bytes a new connection takes until something has come over it, in both directions.
@@ -125,7 +136,7 @@ local function how_many(self, worker, of)
 end
 
 -- Cuts at every <stride>-th byte. Returns how many cuts there were, and a text about it.
-function cuts.sweep(self, stride, seconds)
+function cuts.sweep(self, stride)
    local sizes, words, total = {}, {}, 0
    for _, worker in ipairs(self.workers) do
       sizes[worker.kind] = sizes[worker.kind] or measure(self, worker)
@@ -150,7 +161,7 @@ function cuts.sweep(self, stride, seconds)
          done = done + math.min(worker.proxy:stats().faults - worker.before, 2 * worker.n)
       end
       return done >= total
-   end, seconds, setmetatable({}, {__concat = function(_, text)
+   end, cuts.stride and 3000 or 60, setmetatable({}, {__concat = function(_, text)
       return ("%d cuts of %d%s"):format(done, total, text)
    end}))
    return done, table.concat(words, "; ")

@@ -17,10 +17,10 @@ local sessions = {}
 
 local AT_A_TIME = 12
 
--- A dead connection is noticed within 3 s with these.
-sessions.QUICK = {keepalives_idle = 1, keepalives_interval = 1, keepalives_count = 2,
+-- A dead connection is noticed within 2 s with these.
+sessions.QUICK = {keepalives_idle = 1, keepalives_interval = 1, keepalives_count = 1,
                   connect_timeout = 2}
-sessions.NOTICED = 3
+sessions.NOTICED = 2
 
 local function read_file(path)
    local f = io.open(path, "rb")
