@@ -4,7 +4,7 @@
 -- Promise: nothing is lost and nothing comes twice, and silence is noticed in time, at BEGIN, in
 -- the middle of a COPY, at a COMMIT that the server did not get, and at one that it did, whose
 -- answer is lost: of a poll, and of a sink. The proxy waits for the statement's text. (At every
--- byte: network_offsets_test.lua.)
+-- byte: network_bytes_test.lua.)
 
 local cluster = require "cluster"
 local lu = require "luaunit"
