@@ -52,7 +52,7 @@ end
 
 local function forget(self)
    self.raw:close()
-   self.raw, self.facts, self.is_sent = nil, {}, false
+   self.former, self.raw, self.facts, self.is_sent = self.raw, nil, {}, false
 end
 
 -- Calls a method of the connection below. A lost connection is forgotten.
@@ -101,11 +101,11 @@ local function ready(self, what)
       forget(self)
    end
    if not self.raw then
-      local connection, message, sqlstate = raw.db_open(targets[self], self.is_brief)
+      local connection, message, sqlstate = raw.db_open(targets[self], self.is_brief, self.former)
       if not connection then
          fail(what, message, sqlstate)
       end
-      self.raw = connection
+      self.raw, self.former = connection, nil
       call(self, what, "run", SETTINGS)
    end
 end
