@@ -21,7 +21,9 @@ local rows = math.tointeger(tonumber(os.getenv "PGCDC_SOAK_ROWS" or ""))
 local patience = 60 + (rows or 0) / 20000
 
 local function pgbench(db, ...)
-   local argv = {server.bin "pgbench", "-h", server.socket_dir(), "-p", tostring(db.cluster.port),
+   local binary = server.client "pgbench"
+   lu.skipIf(not binary, "there is no pgbench")
+   local argv = {binary, "-h", server.socket_dir(), "-p", tostring(db.cluster.port),
       "-U", "postgres", ...}
    argv[#argv + 1] = db.name
    return assert(native.spawn {argv = argv, stdout = "null", stderr = "null"})
