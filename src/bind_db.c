@@ -16,6 +16,11 @@
 #define ROWS "pgcdc.rows"
 #define MAX_PARAMETERS 65535
 
+struct connection {
+    struct db *db; /* NULL: closed */
+    struct dial_left left; /* by it, when it is closed */
+};
+
 static const char *code_name(enum err_code code)
 {
     switch (code) {
@@ -40,11 +45,11 @@ int bind_db_fail(lua_State *L, const struct err *e)
 
 struct db *bind_db_check(lua_State *L, int index)
 {
-    struct db **box = luaL_checkudata(L, index, CONNECTION);
+    struct connection *c = luaL_checkudata(L, index, CONNECTION);
 
-    if (*box == NULL)
+    if (c->db == NULL)
         luaL_error(L, "the connection is closed");
-    return *box;
+    return c->db;
 }
 
 /* The second argument. A zero byte would end it early. */
@@ -61,21 +66,23 @@ static int open_db(lua_State *L)
 {
     const char *conninfo = luaL_checkstring(L, 1);
     enum db_stop on_stop = lua_toboolean(L, 2) ? DB_STOP_AT_ONCE : DB_STOP_GENTLY;
-    struct db **box = lua_newuserdatauv(L, sizeof(struct db *), 0);
+    struct connection *former = lua_isnoneornil(L, 3) ? NULL : luaL_checkudata(L, 3, CONNECTION);
+    struct connection *c = lua_newuserdatauv(L, sizeof *c, 0);
     struct err e;
 
-    *box = NULL;
+    *c = (struct connection){ .db = NULL };
     luaL_setmetatable(L, CONNECTION);
-    *box = db_open(conninfo, script_of(L)->o.stop_fd, on_stop, &e);
-    return *box != NULL ? 1 : bind_db_fail(L, &e);
+    c->db = db_open(conninfo, script_of(L)->o.stop_fd, on_stop,
+                    former != NULL ? &former->left : NULL, &e);
+    return c->db != NULL ? 1 : bind_db_fail(L, &e);
 }
 
 static int close_db(lua_State *L)
 {
-    struct db **box = luaL_checkudata(L, 1, CONNECTION);
+    struct connection *c = luaL_checkudata(L, 1, CONNECTION);
 
-    db_close(*box);
-    *box = NULL;
+    db_close(c->db, &c->left);
+    c->db = NULL;
     return 0;
 }
 
@@ -352,18 +359,18 @@ static int finish(lua_State *L)
 
 static int is_alive(lua_State *L)
 {
-    struct db **box = luaL_checkudata(L, 1, CONNECTION);
+    struct connection *c = luaL_checkudata(L, 1, CONNECTION);
 
-    lua_pushboolean(L, *box != NULL && db_is_alive(*box));
+    lua_pushboolean(L, c->db != NULL && db_is_alive(c->db));
     return 1;
 }
 
 static int transaction(lua_State *L)
 {
     static const char *const names[] = { "idle", "open", "aborted", "lost" };
-    struct db **box = luaL_checkudata(L, 1, CONNECTION);
+    struct connection *c = luaL_checkudata(L, 1, CONNECTION);
 
-    lua_pushstring(L, names[*box != NULL ? db_transaction(*box) : DB_LOST]);
+    lua_pushstring(L, names[c->db != NULL ? db_transaction(c->db) : DB_LOST]);
     return 1;
 }
 

@@ -1,7 +1,8 @@
 /* bind_db.h -- connections that scripts and sinks use.                floor 4
  *
- * Exports to Lua (module pgcdc.raw) db_open(conninfo, at_once) -> connection, on which waits
- * end when the program is to stop, if `at_once` is true. What can fail returns nil, message,
+ * Exports to Lua (module pgcdc.raw) db_open(conninfo, at_once[, former]) -> connection, on which
+ * waits end when the program is to stop, if `at_once` is true. <former>: a closed one in whose
+ * place it comes; what that has left at the server is ended. What can fail returns nil, message,
  * sqlstate ("" if there is none) and "connection", "sql" or "usage". Methods:
  *
  *   run(sql, n, parameters)  -> {rows}, affected, odd

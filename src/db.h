@@ -11,7 +11,7 @@
 #ifndef DB_H
 #define DB_H
 
-#include "err.h"
+#include "dial.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -26,14 +26,17 @@ enum db_stop {
 };
 
 /* Connects. <conninfo>: a conninfo string, a URI or the name of a database;
- * "" leaves all to libpq's environment. Returns an owned connection, or NULL
- * with ERR_USAGE (cannot be parsed), ERR_CONNECTION (nobody there) or ERR_SQL
- * (the server refused; sqlstate says why). */
-struct db *db_open(const char *conninfo, int stop_fd, enum db_stop on_stop, struct err *e);
+ * "" leaves all to libpq's environment. <left>, or NULL: what db_close has
+ * noted, which is then ended at the server and forgotten. Returns an owned
+ * connection, or NULL with ERR_USAGE (cannot be parsed), ERR_CONNECTION
+ * (nobody there) or ERR_SQL (the server refused; sqlstate says why). */
+struct db *db_open(const char *conninfo, int stop_fd, enum db_stop on_stop, struct dial_left *left,
+                   struct err *e);
 
 /* A statement that is still under way is ended at the server, where that can be done within two
- * seconds. */
-void db_close(struct db *db);
+ * seconds. <left>, or NULL: notes a backend that may go on, since it cannot be told that we are
+ * gone. */
+void db_close(struct db *db, struct dial_left *left);
 
 /* How long a connection may be silent before it is asked about: keepalives_idle. */
 int64_t db_patience_ms(const struct db *db);
