@@ -199,7 +199,8 @@ function TestXidAlias.test_who_ends_while_a_poll_begins()
    local p = watch.start(one, {source = {deletes = true}})
    watch.wait_ready(p)
    burn(one, first + 2)
-   local open, locker = one:connect(), one:connect()
+   local older, open, locker = one:connect(), one:connect(), one:connect()
+   older:exec "begin; select pg_current_xact_id()" -- or all would be below the snapshot's xmin
    open:exec "begin; insert into t values (200); savepoint a; insert into t values (201)"
    assert(locker:send "begin; lock table t in access exclusive mode")
    local function wait_locks(n)
