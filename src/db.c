@@ -25,12 +25,6 @@ struct db {
     bool is_doomed; /* the server has said that it closes the connection */
 };
 
-/* struct db_rows is a PGresult under a name that floor 2 may know. */
-static const PGresult *result(const struct db_rows *r)
-{
-    return (const PGresult *)r;
-}
-
 static bool fail_connection(struct db *db, struct err *e)
 {
     const char *msg = PQerrorMessage(db->conn);
@@ -417,7 +411,8 @@ static bool read_answer(struct db *db, PGresult **last, struct err *e)
     }
     if (ok && waiting && *last != NULL)
         return true;
-    PQclear(*last), *last = NULL;
+    PQclear(*last);
+    *last = NULL;
     return ok && waiting ? err_set(e, ERR_INTERNAL, "the server gave no answer") : false;
 }
 
@@ -543,52 +538,4 @@ bool db_load_end(struct db *db, uint64_t *rows, struct err *e)
         PQclear(res);
     }
     return ok && waiting;
-}
-
-int db_rows_count(const struct db_rows *r)
-{
-    return PQntuples(result(r));
-}
-
-int db_rows_columns(const struct db_rows *r)
-{
-    return PQnfields(result(r));
-}
-
-const char *db_rows_name(const struct db_rows *r, int col)
-{
-    return PQfname(result(r), col);
-}
-
-uint32_t db_rows_type(const struct db_rows *r, int col)
-{
-    return PQftype(result(r), col);
-}
-
-size_t db_rows_length(const struct db_rows *r, int row, int col)
-{
-    return (size_t)PQgetlength(result(r), row, col);
-}
-
-const char *db_rows_text(const struct db_rows *r, int row, int col)
-{
-    return PQgetisnull(result(r), row, col) ? NULL : PQgetvalue(result(r), row, col);
-}
-
-uint64_t db_rows_u64(const struct db_rows *r, int row, int col)
-{
-    const char *s = db_rows_text(r, row, col);
-
-    return s != NULL ? strtoull(s, NULL, 10) : 0;
-}
-
-bool db_rows_bool(const struct db_rows *r, int row, int col)
-{
-    const char *s = db_rows_text(r, row, col);
-    return s != NULL && *s == 't';
-}
-
-void db_rows_free(struct db_rows *r)
-{
-    PQclear((PGresult *)r);
 }

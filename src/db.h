@@ -11,13 +11,13 @@
 #ifndef DB_H
 #define DB_H
 
+#include "db_rows.h"
 #include "dial.h"
 
 #include <stddef.h>
 #include <stdint.h>
 
 struct db;
-struct db_rows;
 
 /* What becomes of a wait when <stop_fd> can be read (-1: it never can). */
 enum db_stop {
@@ -99,16 +99,5 @@ enum db_transaction db_transaction(const struct db *db);
 bool db_load(struct db *db, const char *sql, struct err *e) WARN_UNUSED;
 bool db_load_put(struct db *db, const char *data, size_t len, struct err *e) WARN_UNUSED;
 bool db_load_end(struct db *db, uint64_t *rows, struct err *e) WARN_UNUSED;
-
-/* Results. Values are text, borrowed, valid until the rows are freed. */
-int db_rows_count(const struct db_rows *r);
-int db_rows_columns(const struct db_rows *r);
-const char *db_rows_name(const struct db_rows *r, int col);
-uint32_t db_rows_type(const struct db_rows *r, int col);            /* an oid; a domain's base */
-size_t db_rows_length(const struct db_rows *r, int row, int col);
-const char *db_rows_text(const struct db_rows *r, int row, int col); /* NULL for NULL */
-uint64_t db_rows_u64(const struct db_rows *r, int row, int col);     /* 0 for NULL */
-bool db_rows_bool(const struct db_rows *r, int row, int col);        /* false for NULL */
-void db_rows_free(struct db_rows *r);
 
 #endif

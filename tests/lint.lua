@@ -12,7 +12,7 @@ local walls = {
    ["lua.h"] = {floors = {["4"] = true, ["5"] = true}},
    ["lauxlib.h"] = {floors = {["4"] = true, ["5"] = true}},
    ["lualib.h"] = {floors = {["4"] = true, ["5"] = true}},
-   ["libpq-fe.h"] = {rooms = {dial = true, pulse = true, db = true}},
+   ["libpq-fe.h"] = {rooms = {dial = true, pulse = true, db_rows = true, db = true}},
    ["sqlite3.h"] = {rooms = {store = true, image = true, known = true}},
    ["jansson.h"] = {rooms = {json = true}},
    ["openssl/evp.h"] = {rooms = {hash = true}},

@@ -115,7 +115,7 @@ static int catches(struct script *s)
       "src/mid.h:3: high.h stands behind mid",
       "src/high.h:1: the first line must be",
       "src/high.c:3: only json may include <jansson.h>",
-      "src/high.c:4: only db, dial, pulse may include <libpq-fe.h>",
+      "src/high.c:4: only db, db_rows, dial, pulse may include <libpq-fe.h>",
       "src/high.c:5: only image, known, store may include <sqlite3.h>",
       "src/high.c:10: atoi is banned",
       "src/high.c:15: lua_call in a function that takes no lua_State",
