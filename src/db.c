@@ -417,19 +417,21 @@ static bool read_answer(struct db *db, PGresult **last, struct err *e)
     }
     if (ok && waiting && *last != NULL)
         return true;
-    PQclear(*last);
-    *last = NULL;
+    PQclear(*last), *last = NULL;
     return ok && waiting ? err_set(e, ERR_INTERNAL, "the server gave no answer") : false;
 }
 
-bool db_query(struct db *db, const char *sql, const char *const *params, size_t n,
-              struct db_rows **rows, uint64_t *affected, struct err *e)
+bool db_send(struct db *db, const char *sql, const char *const *params, size_t n, struct err *e)
+{
+    return ((n == 0 ? PQsendQuery(db->conn, sql)
+                    : PQsendQueryParams(db->conn, sql, (int)n, NULL, params, NULL, NULL, 0)) ||
+            fail_connection(db, e)) && send_all(db, e);
+}
+
+bool db_answer(struct db *db, struct db_rows **rows, uint64_t *affected, struct err *e)
 {
     PGresult *res;
 
-    if (!(n == 0 ? PQsendQuery(db->conn, sql)
-                 : PQsendQueryParams(db->conn, sql, (int)n, NULL, params, NULL, NULL, 0)))
-        return fail_connection(db, e);
     if (!read_answer(db, &res, e))
         return false;
     *affected = strtoull(PQcmdTuples(res), NULL, 10);
@@ -442,14 +444,12 @@ bool db_describe(struct db *db, const char *sql, uint32_t *types, size_t max, si
 {
     PGresult *res;
 
-    if (!PQsendPrepare(db->conn, "", sql, 0, NULL))
-        return fail_connection(db, e);
-    if (!read_answer(db, &res, e))
+    if (!(PQsendPrepare(db->conn, "", sql, 0, NULL) || fail_connection(db, e)) ||
+        !read_answer(db, &res, e))
         return false;
     PQclear(res);
-    if (!PQsendDescribePrepared(db->conn, ""))
-        return fail_connection(db, e);
-    if (!read_answer(db, &res, e))
+    if (!(PQsendDescribePrepared(db->conn, "") || fail_connection(db, e)) ||
+        !read_answer(db, &res, e))
         return false;
     *n = (size_t)PQnparams(res);
     for (size_t i = 0; i < *n && i < max; i++)

@@ -64,13 +64,17 @@ enum db_copy { DB_COPY_ROW, DB_COPY_END, DB_COPY_FAILED };
  * until the next call on <db>. */
 enum db_copy db_copy_next(struct db *db, const char **row, size_t *len, struct err *e);
 
-/* Runs <sql> with <n> parameters, which are text, NULL for NULL; their types are the server's to
- * find out. Without any it may be several statements, of which the last counts. *rows (owned,
- * never NULL on success) is its answer, of which db_rows_columns is 0 where it has no rows;
- * *affected is how many rows it read or changed. Refuses COPY, after which the connection is
- * good for db_close only (ERR_CONNECTION). */
-bool db_query(struct db *db, const char *sql, const char *const *params, size_t n,
-              struct db_rows **rows, uint64_t *affected, struct err *e) WARN_UNUSED;
+/* Hands the server <sql> with <n> parameters, which are text, NULL for NULL; their types are the
+ * server's to find out. Without any it may be several statements, of which the last counts. Does
+ * not wait for what becomes of it: until db_answer has told nothing else may be run. */
+bool db_send(struct db *db, const char *sql, const char *const *params, size_t n,
+             struct err *e) WARN_UNUSED;
+
+/* Waits for the answer to what was sent. *rows (owned, never NULL on success) is it, of which
+ * db_rows_columns is 0 where it has no rows; *affected is how many rows the statement read or
+ * changed. Refuses COPY, after which the connection is good for db_close only (ERR_CONNECTION). */
+bool db_answer(struct db *db, struct db_rows **rows, uint64_t *affected,
+               struct err *e) WARN_UNUSED;
 
 /* Finds out the types of the parameters of <sql>, at most <max>; *n is how many there are. */
 bool db_describe(struct db *db, const char *sql, uint32_t *types, size_t max, size_t *n,

@@ -14,7 +14,7 @@ local BEGIN = [[
    SET LOCAL lock_timeout = '10s'; SET LOCAL idle_in_transaction_session_timeout = 0;
    SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD';
    SET LOCAL IntervalStyle = 'postgres'; SET LOCAL client_encoding = 'UTF8';
-   SET LOCAL standard_conforming_strings = on;
+   SET LOCAL extra_float_digits = 1; SET LOCAL standard_conforming_strings = on;
    SET LOCAL xmloption = content; SET LOCAL jit = off]]
 local SINCE_17 = "; SET LOCAL transaction_timeout = 0"
 
@@ -161,7 +161,7 @@ function Link:connect()
    if self.away and not raw.sleep(0) then
       raise(table.unpack(self.away)) -- the program is to stop: one try was enough
    end
-   local db, message, sqlstate, kind = raw.db_open(targets[self], self.former)
+   local db, message, sqlstate, kind = raw.db_open(targets[self], false, self.former)
    if not db then
       self.away = { message, sqlstate, kind }
       raise(message, sqlstate, kind)
