@@ -124,10 +124,35 @@ function cuts.kinds(numbers)
    return list
 end
 
+local function check_sink(self, worker)
+   local rows = self.target:exec(([[select count(*), count(distinct (id, n)),
+      count(*) filter (where id <> 1), max(n) from %s]]):format(worker.name))[1]
+   local expected = self.db:exec "select count(*) filter (where id <> 1), max(n) from t"[1]
+   return rows[1] == rows[2] and rows[3] == expected[1] and rows[4] == expected[2]
+end
+
+local function check_source(self, worker)
+   listen(self)
+   local n = 0
+   for _, row in ipairs(self.db:exec "select id, n from t") do
+      n = n + 1
+      if worker.rows[tonumber(row[1])] ~= tonumber(row[2]) then
+         return false
+      end
+   end
+   for _ in pairs(worker.rows) do
+      n = n - 1
+   end
+   return n == 0 or worker.kind == "xmin" and n < 0
+end
+
 -- How many bytes a new connection takes until something has come over it, in both directions.
 local function measure(self, worker)
+   local check = worker.kind == "sink" and check_sink or check_source
+   self.p:wait_until(function() return check(self, worker) end, 20, worker.name)
    local before, had = worker.proxy:stats(), count(self, worker)
    worker.proxy:strike "fin"
+   self.next = 0
    self.p:wait_until(function()
       write(self)
       return count(self, worker) > had
@@ -175,28 +200,6 @@ function cuts.sweep(self, stride)
       return ("%d cuts of %d%s"):format(done, total, text)
    end}))
    return done, table.concat(words, "; ")
-end
-
-local function check_sink(self, worker)
-   local rows = self.target:exec(([[select count(*), count(distinct (id, n)),
-      count(*) filter (where id <> 1), max(n) from %s]]):format(worker.name))[1]
-   local expected = self.db:exec "select count(*) filter (where id <> 1), max(n) from t"[1]
-   return rows[1] == rows[2] and rows[3] == expected[1] and rows[4] == expected[2]
-end
-
-local function check_source(self, worker)
-   listen(self)
-   local n = 0
-   for _, row in ipairs(self.db:exec "select id, n from t") do
-      n = n + 1
-      if worker.rows[tonumber(row[1])] ~= tonumber(row[2]) then
-         return false
-      end
-   end
-   for _ in pairs(worker.rows) do
-      n = n - 1
-   end
-   return n == 0 or worker.kind == "xmin" and n < 0
 end
 
 -- Waits until all that was written has come, and ends it.
