@@ -46,8 +46,26 @@ local function cases(places, hows)
    return list
 end
 
-local function arm(case)
-   case.proxy:fault(case.how, case.direction, case.text, case.is_for_all, case.behind)
+-- Arms all that have met no fault yet, changes each row, and waits by <wait_rows>(so many), again
+-- if somebody has met none: its BEGIN was under way already. Returns how often each row came.
+local function attack(all, db, wait_rows)
+   local rounds, is_missed = 0
+   repeat
+      for _, case in ipairs(all) do
+         if case.proxy:stats().faults == 0 then
+            case.proxy:fault(case.how, case.direction, case.text, case.is_for_all, case.behind)
+         end
+      end
+      rounds = rounds + 1
+      db:exec("update t set n = " .. rounds)
+      wait_rows((rounds + 1) * ROWS)
+      is_missed = false
+      for _, case in ipairs(all) do
+         is_missed = is_missed or case.proxy:stats().faults == 0 and case.name
+      end
+   until not is_missed or rounds == 5
+   lu.assertFalse(is_missed)
+   return rounds + 1
 end
 
 -- No backend of the program in <db> holds a transaction while nobody is at its other end.
@@ -81,8 +99,8 @@ local function wait_all(all, look)
 end
 
 local POLL = {
-   {"begin", "up", "BEGIN ISOLATION"},
-   {"begin_unanswered", "answer", "BEGIN ISOLATION"},
+   {"begin", "up", "BEGIN"},
+   {"begin_unanswered", "answer", "BEGIN"},
    {"copy", "up", "COPY (SELECT"},
    {"copy_unanswered", "answer", "COPY (SELECT"},
    {"in_the_copy", "down", "row 100 of all", true},
@@ -130,16 +148,11 @@ function TestNetworkPlaces.test_a_poll_loses_its_connection_anywhere()
       end)
    end
    wait_rows(ROWS)
-   for _, case in ipairs(all) do
-      arm(case)
-   end
-   db:exec "update t set n = 1"
-   wait_rows(2 * ROWS)
+   local times = attack(all, db, wait_rows)
    for _, case in ipairs(all) do
       local one = told(p)[case.name]
-      lu.assertTrue(case.proxy:stats().faults >= 1, case.name)
       lu.assertTrue(one.errors >= 1, case.name)
-      lu.assertEquals({case.name, one.n}, {case.name, 2 * ROWS})
+      lu.assertEquals({case.name, one.n}, {case.name, times * ROWS})
       for id, count in pairs(one.ids) do
          lu.assertEquals({case.name, id, count}, {case.name, id, 1})
       end
@@ -152,8 +165,8 @@ end
 -- ---- sinks ----
 
 local SINK = {
-   {"begin", "up", "BEGIN ISOLATION"},
-   {"begin_unanswered", "answer", "BEGIN ISOLATION"},
+   {"begin", "up", "BEGIN"},
+   {"begin_unanswered", "answer", "BEGIN"},
    {"in_the_copy", "up", "row 100 of all", true},
    {"position", "up", "UPDATE pgcdc.position", false, "row 100 of all"},
    {"commit", "up", "COMMIT", true, "row 100 of all"},
@@ -200,16 +213,11 @@ function TestNetworkPlaces.test_a_sink_loses_its_connection_anywhere()
       all[#all + 1] = case
    end
    wait_target(target, all, ROWS)
-   for _, case in ipairs(all) do
-      arm(case)
-   end
-   source:exec "update t set n = 1"
-   wait_target(target, all, 2 * ROWS)
+   local times = attack(all, source, function(n) wait_target(target, all, n) end)
    for _, case in ipairs(all) do
       lu.assertEquals({case.name, target:value(
          ("select count(distinct (id, n)) from %s"):format(case.name))},
-         {case.name, tostring(2 * ROWS)})
-      lu.assertTrue(case.proxy:stats().faults >= 1, case.name)
+         {case.name, tostring(times * ROWS)})
    end
    assert_nothing_left(target)
    for _, case in ipairs(all) do

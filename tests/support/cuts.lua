@@ -7,10 +7,14 @@
 -- and in the end all that was written has come to each worker, once.
 
 local lu = require "luaunit"
+local native = require "native"
 local program = require "program"
 local proxy = require "proxy"
 
 local cuts = {}
+
+local PAUSE = 0.2    -- seconds between two that are written
+local BACKLOG = 1500 -- bytes: what has been written while a worker was away takes less
 
 -- Each byte is PGCDC_NETWORK_STRIDE=1.
 cuts.stride = math.tointeger(tonumber(os.getenv "PGCDC_NETWORK_STRIDE" or ""))
@@ -63,15 +67,18 @@ local function count(self, worker)
    return tonumber(self.target:try(sql) and self.target:value(sql) or 0)
 end
 
--- Somebody writes: one row again and again, and others that stay, or are deleted.
+-- Somebody writes, now and then: one row again and again, and others that stay, or are deleted.
 local function write(self)
-   self.n = self.n + 1
+   if native.now() < self.next then
+      return
+   end
+   self.n, self.next = self.n + 1, native.now() + PAUSE
    self.db:exec(("update t set n = %d where id = 1"):format(self.n))
    if self.n % 5 == 0 then
       self.db:exec(("insert into t values (%d, 0)"):format(1000 + self.n))
    end
-   if self.n % 50 == 0 and not self.by_name.sink0 then -- which would not tell
-      self.db:exec(("delete from t where id = %d"):format(1000 + self.n - 45))
+   if self.n % 25 == 0 and not self.by_name.sink0 then -- which would not tell
+      self.db:exec(("delete from t where id = %d"):format(1000 + self.n - 20))
    end
 end
 
@@ -79,7 +86,8 @@ end
 -- target = sinks' database; keywords = of libpq; tcp = see proxy.new; env = of the program}.
 -- Half of a kind's workers are cut upwards, half downwards; half by "fin", half by "rst".
 function cuts.start(spec)
-   local self = setmetatable({workers = {}, by_name = {}, upto = 0, n = 0}, {__index = spec})
+   local self = setmetatable({workers = {}, by_name = {}, upto = 0, n = 0, next = 0},
+      {__index = spec})
    local lines, numbers = {}, {}
    for i, kind in ipairs(spec.kinds) do
       numbers[kind] = (numbers[kind] or -1) + 1
@@ -116,12 +124,39 @@ function cuts.kinds(numbers)
    return list
 end
 
+local function check_sink(self, worker)
+   local rows = self.target:exec(([[select count(*), count(distinct (id, n)),
+      count(*) filter (where id <> 1), max(n) from %s]]):format(worker.name))[1]
+   local expected = self.db:exec "select count(*) filter (where id <> 1), max(n) from t"[1]
+   return rows[1] == rows[2] and rows[3] == expected[1] and rows[4] == expected[2]
+end
+
+local function check_source(self, worker)
+   listen(self)
+   local n = 0
+   for _, row in ipairs(self.db:exec "select id, n from t") do
+      n = n + 1
+      if worker.rows[tonumber(row[1])] ~= tonumber(row[2]) then
+         return false
+      end
+   end
+   for _ in pairs(worker.rows) do
+      n = n - 1
+   end
+   return n == 0 or worker.kind == "xmin" and n < 0
+end
+
 -- How many bytes a new connection takes until something has come over it, in both directions.
 local function measure(self, worker)
+   local check = worker.kind == "sink" and check_sink or check_source
+   self.p:wait_until(function() return check(self, worker) end, 20, worker.name)
    local before, had = worker.proxy:stats(), count(self, worker)
    worker.proxy:strike "fin"
-   write(self)
-   self.p:wait_until(function() return count(self, worker) > had end, 20, "a change")
+   self.next = 0
+   self.p:wait_until(function()
+      write(self)
+      return count(self, worker) > had
+   end, 20, "a change")
    local after = worker.proxy:stats()
    return {up = after.up - before.up, down = after.down - before.down}
 end
@@ -148,7 +183,7 @@ function cuts.sweep(self, stride)
       local size, among = sizes[worker.kind][worker.direction], how_many(self, worker, "kind")
       worker.n = (size - worker.number * stride + among * stride - 1) // (among * stride)
       worker.proxy:sweep(worker.number % 2 == 0 and "fin" or "rst", worker.direction,
-         worker.number * stride, among * stride, worker.n, size + 100)
+         worker.number * stride, among * stride, worker.n, size + BACKLOG)
       worker.before = worker.proxy:stats().faults
       total = total + 2 * worker.n
    end
@@ -165,28 +200,6 @@ function cuts.sweep(self, stride)
       return ("%d cuts of %d%s"):format(done, total, text)
    end}))
    return done, table.concat(words, "; ")
-end
-
-local function check_sink(self, worker)
-   local rows = self.target:exec(([[select count(*), count(distinct (id, n)),
-      count(*) filter (where id <> 1), max(n) from %s]]):format(worker.name))[1]
-   local expected = self.db:exec "select count(*) filter (where id <> 1), max(n) from t"[1]
-   return rows[1] == rows[2] and rows[3] == expected[1] and rows[4] == expected[2]
-end
-
-local function check_source(self, worker)
-   listen(self)
-   local n = 0
-   for _, row in ipairs(self.db:exec "select id, n from t") do
-      n = n + 1
-      if worker.rows[tonumber(row[1])] ~= tonumber(row[2]) then
-         return false
-      end
-   end
-   for _ in pairs(worker.rows) do
-      n = n - 1
-   end
-   return n == 0 or worker.kind == "xmin" and n < 0
 end
 
 -- Waits until all that was written has come, and ends it.
