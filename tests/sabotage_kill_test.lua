@@ -6,7 +6,6 @@
 -- talk to it), which are fewer and matter more; in `make sweep` all.
 
 local lu = require "luaunit"
-local program = require "program"
 local sabotage = require "sabotage"
 
 local TestSabotageKill = {}
@@ -15,21 +14,15 @@ local is_whole = os.getenv "PGCDC_SWEEP" ~= nil
 
 -- It was killed, or, where the step was not reached any more, came to its end.
 local function judge(p)
-   local result = p:finish(60)
+   local result = sabotage.finish(p, 60)
    lu.assertTrue(result.signal == 9 or result.status == 0, result.stderr)
    return result
 end
 
 local function sweep(name)
-   local db = sabotage.database()
-   if name == "trigger" then
-      local result = program.run {bundled = "trigger", dsn = db, state = false,
-                                  args = {action = "install", table = "t"}}
-      lu.assertEquals(result.status, 0, result.stderr)
-   end
    local class = is_whole and "postgres sqlite files" or name == "postgres" and "postgres"
       or "files"
-   lu.assertTrue(sabotage.sweep(db, name, {class = class, how = "kill"}, 10, judge) > 0)
+   lu.assertTrue(sabotage.sweep(name, {class = class, how = "kill"}, 10, judge) > 0)
 end
 
 for name in pairs(sabotage.scenarios) do

@@ -8,6 +8,9 @@
 -- The broken run is followed by more changes and by a run in which nothing fails. Then what was
 -- delivered by both is compared with the table: see `check` of each scenario.
 --
+-- A sweep has several such pairs under way at once, each lane in a coroutine and in a database of
+-- its own: a run mostly waits for its server.
+--
 -- How runs are broken: see saboteur.c.
 
 local cluster = require "cluster"
@@ -16,13 +19,17 @@ local lu = require "luaunit"
 local native = require "native"
 local program = require "program"
 local scope = require "scope"
+local wait = require "wait"
 
 local sabotage = {}
 
 local sweep_stride = math.tointeger(tonumber(os.getenv "PGCDC_SWEEP" or ""))
+local sweep_lanes = math.tointeger(tonumber(os.getenv "PGCDC_SWEEP_LANES" or "")) or 4
 
--- A database whose function work() inserts, updates and deletes a few rows of t.
-function sabotage.database()
+local FRESH = 100 -- so many runs in a database: what they leave in it makes later ones slower
+
+-- A database for a scenario, whose function work() inserts, updates and deletes a few rows of t.
+function sabotage.database(name)
    local db = cluster.main():database {name = "sabotage"}
    db:exec [[
       CREATE SEQUENCE versions;
@@ -33,6 +40,11 @@ function sabotage.database()
          UPDATE t SET v = nextval('versions') WHERE id % 5 = (SELECT max(id) / 2 % 5 FROM t);
          DELETE FROM t WHERE id IN (SELECT id FROM t ORDER BY v LIMIT 2);
       $$]]
+   if name == "trigger" then
+      local result = program.run {bundled = "trigger", dsn = db, state = false,
+                                  args = {action = "install", table = "t"}}
+      lu.assertEquals(result.status, 0, result.stderr)
+   end
    return db
 end
 
@@ -239,6 +251,24 @@ sabotage.scenarios = {
 
 local serial = 0
 
+-- Lets the other lanes of a sweep go on, or time pass.
+function sabotage.rest()
+   if coroutine.isyieldable() then
+      coroutine.yield()
+   else
+      native.sleep(0.005)
+   end
+end
+
+-- The end of a program, as p:finish(seconds).
+function sabotage.finish(p, seconds)
+   local deadline = native.now() + wait.scaled(seconds)
+   while coroutine.isyieldable() and p:alive() and native.now() < deadline do
+      coroutine.yield()
+   end
+   return p:finish(seconds)
+end
+
 -- A new place for two runs of a scenario.
 local function new_run(db, name)
    serial = serial + 1
@@ -246,11 +276,18 @@ local function new_run(db, name)
    local dir = scope.dir "sabotage"
    return {
       db = db, dir = dir, serial = serial, check = scenario[3], results = {}, log = dir .. "/log",
+      dirs = {dir},
       options = {
          dsn = db, state = dir .. "/state.db", cwd = dir, args = {serial = serial},
          script = HEAD:format(scenario[1]) .. scenario[2] .. TAIL,
       },
    }
+end
+
+local function start(run, options)
+   local p = program.start(setmetatable(options, {__index = run.options}))
+   table.insert(run.dirs, p.dir)
+   return p
 end
 
 -- Starts the broken run. <how>: class, how, step, error, record; see saboteur.c.
@@ -259,15 +296,13 @@ local function start_broken(run, how)
    for field, value in pairs(how) do
       env["SABOTAGE_" .. field:upper()] = tostring(value)
    end
-   return program.start(setmetatable(
-      {env = env, binary = program.binary() .. "-sabotaged"}, {__index = run.options}))
+   return start(run, {env = env, binary = program.binary() .. "-sabotaged"})
 end
 
 local function finish_clean(run)
    run.db:exec "SELECT work()"
-   local args = {serial = run.serial, final = 1}
-   local result = program.run(setmetatable({args = args, options = {"--once"}},
-      {__index = run.options}))
+   local p = start(run, {args = {serial = run.serial, final = 1}, options = {"--once"}})
+   local result = sabotage.finish(p, 60)
    lu.assertEquals(result.status, 0, result.stderr)
    run.results[#run.results + 1] = result
    run.check(run)
@@ -277,6 +312,9 @@ local function clean_up(run)
    for _, name in ipairs {"m", "a", "h"} do
       run.db:exec(("SET client_min_messages = error; DROP TABLE IF EXISTS %s%d")
          :format(name, run.serial))
+   end
+   for _, dir in ipairs(run.dirs) do
+      scope.remove(dir)
    end
 end
 
@@ -291,7 +329,8 @@ local function read_log(path)
 end
 
 -- A run is broken in this way, and followed by a whole one. <judge> gets the program that was just
--- started and sees to its end; it returns its result. Returns true if the step was reached.
+-- started and sees to its end (with finish and rest of here, so that other lanes go on); it returns
+-- its result. Returns true if the step was reached.
 function sabotage.once(db, name, how, judge)
    local run = new_run(db, name)
    local p = start_broken(run, how)
@@ -308,8 +347,9 @@ function sabotage.once(db, name, how, judge)
          words[#words + 1] = field .. "=" .. tostring(value)
       end
       table.sort(words)
-      error(("%s, %s, at %s:\n%s\nthe broken run said:\n%s"):format(name, table.concat(words, " "),
-         call, type(why) == "table" and why.msg or tostring(why), p:stderr():sub(-2000)), 0)
+      error(("%s, %s, at %s, in %s:\n%s\nthe broken run said:\n%s"):format(name,
+         table.concat(words, " "), call, run.dir, type(why) == "table" and why.msg or tostring(why),
+         p:stderr():sub(-2000)), 0)
    end
    clean_up(run)
    return call ~= nil
@@ -320,8 +360,9 @@ local function count_steps(db, name, how)
    local run = new_run(db, name)
    local p = start_broken(run, {class = how.class, error = how.error})
    lu.assertEquals(p:finish(60).status, 0, p:stderr())
+   local total = assert(read_log(run.log))
    clean_up(run)
-   return (assert(read_log(run.log)))
+   return total
 end
 
 -- A whole run, whose writes are recorded. Returns the path of the record, and the run.
@@ -339,25 +380,77 @@ function sabotage.go_on(run, dir)
    finish_clean(run)
 end
 
--- Breaks runs of a scenario at <n> of their steps, beginning at a random one, until one is not
--- reached any more; with PGCDC_SWEEP=STRIDE at every STRIDE-th. Returns how many were broken;
--- raises, behind the last one, what went wrong.
-function sabotage.sweep(db, name, how, n, judge)
-   local stride = sweep_stride or math.max(count_steps(db, name, how) // n, 1)
-   local done, step, problems = 0, math.random(stride), {}
-   repeat
-      local ok, reached = pcall(sabotage.once, db, name,
-         {class = how.class, how = how.how, error = how.error, step = step}, judge)
-      if not ok then
-         problems[#problems + 1] = reached
+-- Sweeps ---------------------------------------------------------------------------------------
+
+-- Breaks runs, each at the next step, until steps are not reached any more. Which steps there are
+-- depends a little on how fast the server answers: so three of them. Many problems end it too.
+local function lane(sweep)
+   local db, n = nil, 0
+   while sweep.misses < 3 and #sweep.problems < 20 do
+      local step = sweep.next
+      sweep.next = step + sweep.stride
+      if n % FRESH == 0 then
+         local fresh = sabotage.database(sweep.name)
+         if db then
+            db:drop()
+         end
+         db = fresh
       end
-      done = done + (reached and 1 or 0)
-      step = step + stride
-   until not reached or #problems >= 20
-   if #problems > 0 then
-      error(table.concat(problems, "\n\n"), 0)
+      n = n + 1
+      local ok, reached = pcall(sabotage.once, db, sweep.name,
+         {class = sweep.class, how = sweep.how, error = sweep.error, step = step}, sweep.judge)
+      if not ok then
+         table.insert(sweep.problems, reached)
+      elseif reached then
+         sweep.done, sweep.last, sweep.misses = sweep.done + 1, math.max(sweep.last, step), 0
+      else
+         sweep.misses = sweep.misses + 1
+      end
    end
-   return done
+end
+
+-- Until all have come to their ends.
+local function run_lanes(n, sweep)
+   local lanes = {}
+   for i = 1, n do
+      lanes[i] = coroutine.create(lane)
+   end
+   while #lanes > 0 do
+      for i = #lanes, 1, -1 do
+         local ok, why = coroutine.resume(lanes[i], sweep)
+         if not ok then
+            error(debug.traceback(lanes[i], why), 0)
+         elseif coroutine.status(lanes[i]) == "dead" then
+            table.remove(lanes, i)
+         end
+      end
+      native.sleep(0.002)
+   end
+end
+
+-- Breaks runs of a scenario, <how>: class, how, error, at <n> of their steps, beginning at a random
+-- one, until one is not reached any more; with PGCDC_SWEEP=STRIDE at every STRIDE-th, and tells.
+-- Returns how many were broken; raises, behind the last one, what went wrong.
+function sabotage.sweep(name, how, n, judge)
+   local stride, lanes, started = sweep_stride, sweep_lanes, native.now()
+   if not stride then
+      local db = sabotage.database(name)
+      stride, lanes = math.max(count_steps(db, name, how) // n, 1), 1
+      db:drop()
+   end
+   local first = math.random(stride)
+   local sweep = setmetatable({name = name, judge = judge, stride = stride, next = first, done = 0,
+                               last = 0, misses = 0, problems = {}}, {__index = how})
+   run_lanes(lanes, sweep)
+   if sweep_stride then
+      io.write(("%d runs broken, at step %d to %d by %d, %d wrong, %.0f s ... "):format(
+         sweep.done + #sweep.problems, first, sweep.last, stride, #sweep.problems,
+         native.now() - started))
+   end
+   if #sweep.problems > 0 then
+      error(table.concat(sweep.problems, "\n\n"), 0)
+   end
+   return sweep.done
 end
 
 return sabotage
