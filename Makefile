@@ -9,7 +9,7 @@ OPTIMIZE ?= -O2
 SANITIZE ?=
 
 # The rooms of src/ in dependency order: each includes only what stands before it.
-ROOMS_0 = err buf words utf8 hash clock log queue
+ROOMS_0 = err buf words utf8 hash folder clock log queue
 ROOMS_1 = dial pulse db types
 ROOMS_2 = table horizon increment paging identity position position_text batch query query_stamps \
 	query_increment survey stamps standing census reads advance keyset blame capture spool outbox \

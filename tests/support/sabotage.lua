@@ -365,10 +365,16 @@ local function count_steps(db, name, how)
    return total
 end
 
--- A whole run, whose writes are recorded. Returns the path of the record, and the run.
+local function set_folder(run, dir)
+   run.dir, run.options.cwd, run.options.state = dir, dir, dir .. "/made/here/state.db"
+end
+
+-- A whole run, whose writes are recorded, those in folders that it makes as well. Returns the
+-- path of the record, and the run.
 function sabotage.record(db, name)
    local run = new_run(db, name)
    local path = run.dir .. "/record"
+   set_folder(run, run.dir)
    local p = start_broken(run, {record = path})
    lu.assertEquals(p:finish(60).status, 0, p:stderr())
    return path, run
@@ -376,7 +382,7 @@ end
 
 -- A run in which nothing fails, with the files in <dir> as they were left, and the comparison.
 function sabotage.go_on(run, dir)
-   run.dir, run.options.cwd, run.options.state = dir, dir, dir .. "/state.db"
+   set_folder(run, dir)
    finish_clean(run)
 end
 

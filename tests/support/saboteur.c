@@ -301,9 +301,10 @@ static void record(const char *what, int fd, const char *path, long long at, con
         name[n] = '\0';
         path = name;
     }
-    if (strncmp(path, plan.folder, folder) != 0 || path[folder] != '/')
+    if (strncmp(path, plan.folder, folder) != 0 || (path[folder] != '/' && path[folder] != '\0'))
         return;
-    n = snprintf(line, sizeof line, "%s %lld %zu %s\n", what, at, len, path + folder + 1);
+    n = snprintf(line, sizeof line, "%s %lld %zu %s\n", what, at, len,
+                 path[folder] == '/' ? path + folder + 1 : ".");
     syscall(SYS_write, plan.record, line, (size_t)n);
     if (len > 0)
         syscall(SYS_write, plan.record, data, len);
@@ -464,7 +465,11 @@ int rename(const char *from, const char *to)
 
 int mkdir(const char *path, mode_t mode)
 {
-    return bars("mkdir") ? -1 : (int)syscall(SYS_mkdir, path, mode);
+    int got = bars("mkdir") ? -1 : (int)syscall(SYS_mkdir, path, mode);
+
+    if (got == 0)
+        record("mkdir", -1, path, 0, NULL, 0);
+    return got;
 }
 
 #undef WRAP
