@@ -53,7 +53,8 @@ local function test(name, class, scenario, errors)
          TestSabotageFail[("test_%s_%s_%s"):format(name, error:lower(), how)] = function()
             lu.skipIf(class == "memory" and os.getenv "PGCDC_TEST_COVER",
                "what counts lines does not survive without memory")
-            lu.assertTrue(sabotage.sweep(scenario, {class = class, how = how, error = error}, 3,
+            lu.assertTrue(sabotage.sweep(scenario,
+               {class = class, how = how, error = error, rounds = 2}, 3,
                is_lost and judge_lost or judge) > 0)
          end
       end

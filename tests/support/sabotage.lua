@@ -2,8 +2,8 @@
 -- SPDX-License-Identifier: MIT
 --
 -- A scenario is a script with a snapshot, polls and sinks. It changes the table by itself, behind
--- the snapshot and behind each poll, and stops behind the third. Every write to the table
--- gives its row another number v, so that (id, v) names a version.
+-- the snapshot and behind each poll, and stops behind the fourth, or sooner. Every write to the
+-- table gives its row another number v, so that (id, v) names a version.
 --
 -- The broken run is followed by more changes and by a run in which nothing fails. Then what was
 -- delivered by both is compared with the table: see `check` of each scenario.
@@ -25,6 +25,9 @@ local sabotage = {}
 
 local sweep_stride = math.tointeger(tonumber(os.getenv "PGCDC_SWEEP" or ""))
 local sweep_lanes = math.tointeger(tonumber(os.getenv "PGCDC_SWEEP_LANES" or "")) or 4
+
+-- In runs that nothing breaks, a program that does not watch itself will do.
+local whole_binary = os.getenv "PGCDC_SWEEP_WHOLE" or program.binary()
 
 local FRESH = 100 -- so many runs in a database: what they leave in it makes later ones slower
 
@@ -59,7 +62,7 @@ local TAIL = [[
 local db, rounds = pgcdc.connect(), 0
 local function work()
    rounds = rounds + 1
-   if rounds > 4 then pgcdc.stop() else db:exec "SELECT work()" end
+   if rounds > tonumber(pgcdc.args.rounds) then pgcdc.stop() else db:exec "SELECT work()" end
 end
 if not final then
    source:on("ready", work)
@@ -270,7 +273,7 @@ function sabotage.finish(p, seconds)
 end
 
 -- A new place for two runs of a scenario.
-local function new_run(db, name)
+local function new_run(db, name, rounds)
    serial = serial + 1
    local scenario = assert(sabotage.scenarios[name])
    local dir = scope.dir "sabotage"
@@ -278,7 +281,8 @@ local function new_run(db, name)
       db = db, dir = dir, serial = serial, check = scenario[3], results = {}, log = dir .. "/log",
       dirs = {dir},
       options = {
-         dsn = db, state = dir .. "/state.db", cwd = dir, args = {serial = serial},
+         dsn = db, state = dir .. "/state.db", cwd = dir,
+         args = {serial = serial, rounds = rounds or 4},
          script = HEAD:format(scenario[1]) .. scenario[2] .. TAIL,
       },
    }
@@ -290,7 +294,8 @@ local function start(run, options)
    return p
 end
 
--- Starts the broken run. <how>: class, how, step, error, record; see saboteur.c.
+-- Starts the broken run. <how>: class, how, step, error, record; see saboteur.c. Here and below it
+-- may have rounds, the number of polls, as well.
 local function start_broken(run, how)
    local env = {SABOTAGE_LOG = run.log}
    for field, value in pairs(how) do
@@ -301,7 +306,8 @@ end
 
 local function finish_clean(run)
    run.db:exec "SELECT work()"
-   local p = start(run, {args = {serial = run.serial, final = 1}, options = {"--once"}})
+   local args = {serial = run.serial, final = 1}
+   local p = start(run, {args = args, options = {"--once"}, binary = whole_binary})
    local result = sabotage.finish(p, 60)
    lu.assertEquals(result.status, 0, result.stderr)
    run.results[#run.results + 1] = result
@@ -309,10 +315,8 @@ local function finish_clean(run)
 end
 
 local function clean_up(run)
-   for _, name in ipairs {"m", "a", "h"} do
-      run.db:exec(("SET client_min_messages = error; DROP TABLE IF EXISTS %s%d")
-         :format(name, run.serial))
-   end
+   run.db:exec(("SET client_min_messages = error; DROP TABLE IF EXISTS m%d, a%d, h%d")
+      :format(run.serial, run.serial, run.serial))
    for _, dir in ipairs(run.dirs) do
       scope.remove(dir)
    end
@@ -332,7 +336,7 @@ end
 -- started and sees to its end (with finish and rest of here, so that other lanes go on); it returns
 -- its result. Returns true if the step was reached.
 function sabotage.once(db, name, how, judge)
-   local run = new_run(db, name)
+   local run = new_run(db, name, how.rounds)
    local p = start_broken(run, how)
    local call
    local ok, why = pcall(function()
@@ -357,7 +361,7 @@ end
 
 -- How many steps a run has that nothing breaks.
 local function count_steps(db, name, how)
-   local run = new_run(db, name)
+   local run = new_run(db, name, how.rounds)
    local p = start_broken(run, {class = how.class, error = how.error})
    lu.assertEquals(p:finish(60).status, 0, p:stderr())
    local total = assert(read_log(run.log))
@@ -404,7 +408,8 @@ local function lane(sweep)
       end
       n = n + 1
       local ok, reached = pcall(sabotage.once, db, sweep.name,
-         {class = sweep.class, how = sweep.how, error = sweep.error, step = step}, sweep.judge)
+         {class = sweep.class, how = sweep.how, error = sweep.error, rounds = sweep.rounds,
+          step = step}, sweep.judge)
       if not ok then
          table.insert(sweep.problems, reached)
       elseif reached then
