@@ -63,6 +63,7 @@ end
 
 test("memory", "memory", "both", {"none"})
 test("lua", "lua", "both", {"none"})
+test("limit", "limit", "both", {"none"})
 test("postgres", "postgres", "postgres", {"refuse", "cut"})
 test("sqlite", "sqlite", "files", {"NOMEM", "FULL", "IOERR", "BUSY"})
 test("pages", "pages", "files", {"none"})
