@@ -41,10 +41,10 @@ help:
 	@echo "make demo            the same, then show changes arriving for ten seconds"
 	@echo "make test SUITES=    some of the tests, such as SUITES='values json'; JOBS= at a time"
 	@echo "make check-servers   the tests against Postgres 14 to 18; SERVERS='14 18' SUITES=: some"
-	@echo "make soak SECONDS=   the exactness tests for longer"
+	@echo "make exact SECONDS=  the exactness tests for longer"
 	@echo "make sweep STRIDE=   break the program at every STRIDE-th step"
 	@echo "make fuzz SECONDS=   inputs that are made up, under sanitizers"
-	@echo "make load SECONDS= LOAD_ROWS=   much work: pgbench for so long, tables of so many rows"
+	@echo "make soak SECONDS= SOAK_ROWS=   much work: pgbench for so long, tables of so many rows"
 	@echo "make bench ROWS=     measure speed and memory"
 	@echo "make lint            layering, warnings as errors, luacheck"
 	@echo "make asan | tsan     the tests under the sanitizers"
@@ -89,7 +89,7 @@ SERVERS ?= 14 15 16 17 18
 JOBS ?= $(shell n=$$(nproc); echo $$((n > 4 ? 4 : n)))
 ROWS ?= 2000000
 SECONDS ?= 600
-LOAD_ROWS ?= 20000000
+SOAK_ROWS ?= 20000000
 
 check:
 	@tests/setup.sh
@@ -108,13 +108,13 @@ check-servers:
 	@$(MAKE) --no-print-directory $(PROGRAM) $(MUTANTS) $(SABOTAGED) $(UNIT) $(REPLAY) $(NATIVE)
 	@$(IN_TEST) tests/servers.sh "$(SERVERS)" $(SUITES)
 
-soak: $(PROGRAM) $(MUTANTS) $(NATIVE)
-	@$(IN_TEST) PGCDC_SOAK_SECONDS=$(SECONDS) lua5.4 tests/run.lua exact xid
+exact: $(PROGRAM) $(MUTANTS) $(NATIVE)
+	@$(IN_TEST) PGCDC_EXACT_SECONDS=$(SECONDS) lua5.4 tests/run.lua exact xid exactly_once
 
 # Big files go to a disk, not to memory.
-load: $(PROGRAM) $(NATIVE)
-	@TMPDIR="$${TMPDIR:-/var/tmp}" PGCDC_LUA="$(CURDIR)/$(PROGRAM)" PGCDC_LOAD_SECONDS=$(SECONDS) \
-		PGCDC_LOAD_ROWS=$(LOAD_ROWS) lua5.4 tests/run.lua load
+soak: $(PROGRAM) $(NATIVE)
+	@TMPDIR="$${TMPDIR:-/var/tmp}" PGCDC_LUA="$(CURDIR)/$(PROGRAM)" PGCDC_SOAK_SECONDS=$(SECONDS) \
+		PGCDC_SOAK_ROWS=$(SOAK_ROWS) lua5.4 tests/run.lua load
 
 bench: $(PROGRAM) $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/bench/bench.lua $(ROWS)
@@ -268,5 +268,5 @@ dist: | $(BUILD)
 clean:
 	@rm -rf build
 
-.PHONY: all asan bench check check-servers clean cover demo dist fuzz help install lint load \
+.PHONY: all asan bench check check-servers clean cover demo dist exact fuzz help install lint \
 	native soak sweep test tsan uninstall valgrind

@@ -110,25 +110,14 @@ static int child_start(lua_State *L)
 
 /* ---- writing ---- */
 
-static void add(lua_State *L, struct child *c, const char *text, size_t len)
-{
-    buf_add(&c->out, text, len);
-    if (!buf_ok(&c->out)) {
-        c->out.failed = false; /* nothing was added */
-        luaL_error(L, "out of memory");
-    }
-}
-
 static int child_put(lua_State *L)
 {
     struct child *c = child_at(L);
-    struct buf *b = script_scratch(L);
+    const struct buf *line;
 
     luaL_checkany(L, 2);
-    json_put(L, 2, b);
-    buf_putc(b, '\n');
-    json_check(L, b);
-    add(L, c, b->data, b->len);
+    line = json_line(L, 2);
+    script_append(L, &c->out, line->data, line->len);
     return 0;
 }
 
@@ -138,7 +127,7 @@ static int child_add(lua_State *L)
     size_t len;
     const char *text = luaL_checklstring(L, 2, &len);
 
-    add(L, c, text, len);
+    script_append(L, &c->out, text, len);
     return 0;
 }
 

@@ -176,23 +176,17 @@ static void add(lua_State *L, struct file *f, const char *text, size_t len)
 {
     if (f->out.len > 0 && f->out.len + len > CHUNK)
         write_out(L, f);
-    buf_add(&f->out, text, len);
-    if (!buf_ok(&f->out)) {
-        f->out.failed = false; /* nothing was added */
-        luaL_error(L, "out of memory");
-    }
+    script_append(L, &f->out, text, len);
 }
 
 static int file_put(lua_State *L)
 {
     struct file *f = file_at(L);
-    struct buf *b = script_scratch(L);
+    const struct buf *line;
 
     luaL_checkany(L, 2);
-    json_put(L, 2, b);
-    buf_putc(b, '\n');
-    json_check(L, b);
-    add(L, f, b->data, b->len);
+    line = json_line(L, 2);
+    add(L, f, line->data, line->len);
     return 0;
 }
 

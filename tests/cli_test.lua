@@ -417,15 +417,15 @@ function TestCli.test_many_timers_and_the_limit()
    local limit = wait.scaled(2)
    local result = program.run {
       state = false, options = {("--max-time=%g"):format(limit)}, deadline = 30, script = ([[
-         for i = 1, 8 do
+         for i = 1, 24 do
             pgcdc.after(0.001, function()
                local stop = os.clock() + %g
                while os.clock() < stop do end
                print(i)
             end)
-         end]]):format(limit / 6)}
+         end]]):format(limit / 20)}
    lu.assertEquals(result.status, 0, result.stderr)
-   lu.assertEquals(#result.lines, 8)
+   lu.assertEquals(#result.lines, 24)
 end
 
 -- The program starts with any of its standard descriptors closed. What is opened then gets their

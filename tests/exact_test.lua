@@ -1,7 +1,7 @@
 -- exact_test.lua: no committed row version is missed, none is delivered twice; and that this bites.
 -- SPDX-License-Identifier: MIT
 --
--- $PGCDC_SOAK_SECONDS: how long writers work in all (default 36); $PGCDC_TEST_SEED: what they do.
+-- $PGCDC_EXACT_SECONDS: how long writers work in all (default 36); $PGCDC_TEST_SEED: what they do.
 
 local cluster = require "cluster"
 local lu = require "luaunit"
@@ -11,7 +11,7 @@ local run = require "exact_run"
 
 local TestExact = {}
 
-local seconds = tonumber(os.getenv "PGCDC_SOAK_SECONDS" or "") or 36
+local seconds = tonumber(os.getenv "PGCDC_EXACT_SECONDS" or "") or 36
 local seed = math.tointeger(tonumber(os.getenv "PGCDC_TEST_SEED" or ""))
    or os.time() * 1000003 + math.floor(native.now() * 1e6) % 1000003
 

@@ -1,7 +1,7 @@
 -- exactly_once_test.lua: bundled scripts under SIGKILL: nothing lost, nothing doubled.
 -- SPDX-License-Identifier: MIT
 --
--- $PGCDC_SOAK_SECONDS: how long pgbench writes (default 30); $PGCDC_TEST_SEED: when who is killed.
+-- $PGCDC_EXACT_SECONDS: how long pgbench writes (default 30); $PGCDC_TEST_SEED: when who is killed.
 
 local cluster = require "cluster"
 local json = require "json"
@@ -14,7 +14,7 @@ local wait = require "wait"
 
 local TestExactlyOnce = {}
 
-local seconds = tonumber(os.getenv "PGCDC_SOAK_SECONDS" or "") or 30
+local seconds = tonumber(os.getenv "PGCDC_EXACT_SECONDS" or "") or 30
 local seed = math.tointeger(tonumber(os.getenv "PGCDC_TEST_SEED" or ""))
    or os.time() * 1000003 + math.floor(native.now() * 1e6) % 1000003
 

@@ -18,19 +18,19 @@ local function lint(folder)
    })
    local text = ""
    while true do
-      local chunk, why = proc:read("stdout", wait.scaled(60))
+      local chunk, why = proc:read("stdout", wait.scaled(240))
       if not chunk then
          lu.assertEquals(why, "eof")
          break
       end
       text = text .. chunk
    end
-   return text, assert(proc:wait(wait.scaled(60))).exit
+   return text, assert(proc:wait(wait.scaled(240))).exit
 end
 
 local function run(...)
    local proc = assert(native.spawn {argv = {...}})
-   lu.assertEquals(assert(proc:wait(wait.scaled(60))).exit, 0)
+   lu.assertEquals(assert(proc:wait(wait.scaled(240))).exit, 0)
 end
 
 local function write(folder, name, text)

@@ -1,9 +1,9 @@
 -- load_test.lua: much work for one program: memory, descriptors and threads stay what they are.
 -- SPDX-License-Identifier: MIT
 --
--- The short form is part of every run. `make load SECONDS= LOAD_ROWS=` is the long one: pgbench for
--- $PGCDC_LOAD_SECONDS (default 6), one transaction of $PGCDC_LOAD_ROWS / 4 rows (default 100,000),
--- a table of $PGCDC_LOAD_ROWS rows (default: left out).
+-- The short form is part of every run. `make soak SECONDS= SOAK_ROWS=` is the long one: pgbench for
+-- $PGCDC_SOAK_SECONDS (default 6), one transaction of $PGCDC_SOAK_ROWS / 4 rows (default 100,000),
+-- a table of $PGCDC_SOAK_ROWS rows (default: left out).
 
 local cluster = require "cluster"
 local json = require "json"
@@ -16,12 +16,14 @@ local wait = require "wait"
 
 local TestLoad = {}
 
-local seconds = tonumber(os.getenv "PGCDC_LOAD_SECONDS" or "") or 6
-local rows = math.tointeger(tonumber(os.getenv "PGCDC_LOAD_ROWS" or ""))
+local seconds = tonumber(os.getenv "PGCDC_SOAK_SECONDS" or "") or 6
+local rows = math.tointeger(tonumber(os.getenv "PGCDC_SOAK_ROWS" or ""))
 local patience = 60 + (rows or 0) / 20000
 
 local function pgbench(db, ...)
-   local argv = {server.bin "pgbench", "-h", server.socket_dir(), "-p", tostring(db.cluster.port),
+   local binary = server.client "pgbench"
+   lu.skipIf(not binary, "there is no pgbench")
+   local argv = {binary, "-h", server.socket_dir(), "-p", tostring(db.cluster.port),
       "-U", "postgres", ...}
    argv[#argv + 1] = db.name
    return assert(native.spawn {argv = argv, stdout = "null", stderr = "null"})
@@ -287,7 +289,7 @@ end
 
 -- A table of many rows: the snapshot, polls, memory.
 function TestLoad.test_a_large_table()
-   lu.skipIf(not rows, "make load has it")
+   lu.skipIf(not rows, "make soak has it")
    local db = cluster.main():database {name = "large table"}
    db:exec "create unlogged table t (id bigint primary key)"
    db:exec(("insert into t select g from generate_series(1, %d) g"):format(rows), patience)

@@ -5,7 +5,7 @@
 -- the oldest row that is not frozen, so it goes by steps with VACUUM FREEZE in between. The rows of
 -- before are frozen then, and keep the 32-bit xid that they were written with.
 --
--- $PGCDC_SOAK_SECONDS: how long writers work in all, and then on all ways (default 15).
+-- $PGCDC_EXACT_SECONDS: how long writers work in all, and then on all ways (default 15).
 
 local cluster = require "cluster"
 local lu = require "luaunit"
@@ -16,8 +16,8 @@ local stepping = require "stepping"
 
 local TestXid = {}
 
-local soak = tonumber(os.getenv "PGCDC_SOAK_SECONDS" or "")
-local seconds = (soak or 15) / 6
+local asked = tonumber(os.getenv "PGCDC_EXACT_SECONDS" or "")
+local seconds = (asked or 15) / 6
 local seed = math.tointeger(tonumber(os.getenv "PGCDC_TEST_SEED" or "")) or os.time()
 
 local STEP = 1500000000
@@ -139,7 +139,7 @@ function TestXid.test_into_epoch_2()
 end
 
 function TestXid.test_into_epoch_2_by_triggers()
-   lu.skipIf(not soak, "make soak only")
+   lu.skipIf(not asked, "make exact only")
    cross(2 * EPOCH, "trigger")
 end
 
