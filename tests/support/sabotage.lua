@@ -393,10 +393,10 @@ end
 -- Sweeps ---------------------------------------------------------------------------------------
 
 -- Breaks runs, each at the next step, until steps are not reached any more. Which steps there are
--- depends a little on how fast the server answers: so three of them. Many problems end it too.
+-- depends a little on how fast the server answers: so `patience` of them. Many problems end it too.
 local function lane(sweep)
    local db, n = nil, 0
-   while sweep.misses < 3 and #sweep.problems < 20 do
+   while sweep.misses < sweep.patience and #sweep.problems < 20 do
       local step = sweep.next
       sweep.next = step + sweep.stride
       if n % FRESH == 0 then
@@ -451,7 +451,8 @@ function sabotage.sweep(name, how, n, judge)
    end
    local first = math.random(stride)
    local sweep = setmetatable({name = name, judge = judge, stride = stride, next = first, done = 0,
-                               last = 0, misses = 0, problems = {}}, {__index = how})
+                               last = 0, misses = 0, patience = sweep_stride and 3 or 1,
+                               problems = {}}, {__index = how})
    run_lanes(lanes, sweep)
    if sweep_stride then
       io.write(("%d runs broken, at step %d to %d by %d, %d wrong, %.0f s ... "):format(
