@@ -298,8 +298,8 @@ end
 -- may have rounds, the number of polls, as well.
 local function start_broken(run, how)
    local env = {SABOTAGE_LOG = run.log}
-   for field, value in pairs(how) do
-      env["SABOTAGE_" .. field:upper()] = tostring(value)
+   for _, field in ipairs {"class", "how", "step", "error", "record"} do
+      env["SABOTAGE_" .. field:upper()] = how[field] and tostring(how[field])
    end
    return start(run, {env = env, binary = program.binary() .. "-sabotaged"})
 end
@@ -333,8 +333,9 @@ local function read_log(path)
 end
 
 -- A run is broken in this way, and followed by a whole one. <judge> gets the program that was just
--- started and sees to its end (with finish and rest of here, so that other lanes go on); it returns
--- its result. Returns true if the step was reached.
+-- started and sees to its end (with finish and rest of here, so that other lanes go on); it
+-- returns its result. how.again: the run that comes next is broken as well, sooner. Returns true if
+-- the step was reached.
 function sabotage.once(db, name, how, judge)
    local run = new_run(db, name, how.rounds)
    local p = start_broken(run, how)
@@ -342,6 +343,10 @@ function sabotage.once(db, name, how, judge)
    local ok, why = pcall(function()
       run.results[1] = judge(p)
       call = select(2, read_log(run.log))
+      if how.again and call then
+         p = start_broken(run, setmetatable({step = math.random(how.step)}, {__index = how}))
+         run.results[2] = judge(p)
+      end
       finish_clean(run)
    end)
    if not ok then
@@ -409,7 +414,7 @@ local function lane(sweep)
       n = n + 1
       local ok, reached = pcall(sabotage.once, db, sweep.name,
          {class = sweep.class, how = sweep.how, error = sweep.error, rounds = sweep.rounds,
-          step = step}, sweep.judge)
+          again = sweep.again, step = step}, sweep.judge)
       if not ok then
          table.insert(sweep.problems, reached)
       elseif reached then
@@ -439,9 +444,9 @@ local function run_lanes(n, sweep)
    end
 end
 
--- Breaks runs of a scenario, <how>: class, how, error, at <n> of their steps, beginning at a random
--- one, until one is not reached any more; with PGCDC_SWEEP=STRIDE at every STRIDE-th, and tells.
--- Returns how many were broken; raises, behind the last one, what went wrong.
+-- Breaks runs of a scenario, <how>: class, how, error, rounds, again, at <n> of their steps,
+-- beginning at a random one, until one is not reached any more; with PGCDC_SWEEP=STRIDE at every
+-- STRIDE-th, and tells. Returns how many were broken; raises, behind the last one, what went wrong.
 function sabotage.sweep(name, how, n, judge)
    local stride, lanes, started = sweep_stride, sweep_lanes, native.now()
    if not stride then
