@@ -191,7 +191,8 @@ asan:
 	$(FINDINGS)
 
 # Every STRIDE-th step. A program that is killed need not watch itself, nor need the runs in which
-# nothing fails. A part is SUITES="--filter sqlite sabotage_fail".
+# nothing fails. A part is SUITES="--filter sqlite sabotage_fail", or STRIDE="1 201 300" (every
+# step from the 201st to the 300th).
 STRIDE ?= 29
 SWEPT = $(or $(SUITES),sabotage_kill sabotage_fail power_loss)
 SWEPT_PLAIN = $(if $(filter sabotage_kill power_loss,$(SWEPT)),$(filter-out sabotage_fail,$(SWEPT)))
@@ -199,7 +200,7 @@ SWEPT_WATCHED = $(if $(filter sabotage_fail,$(SWEPT)),$(filter-out \
 	sabotage_kill power_loss,$(SWEPT)))
 
 sweep: $(PROGRAM)
-	@status=0; export PGCDC_SWEEP=$(STRIDE) PGCDC_SWEEP_WHOLE="$(CURDIR)/$(PROGRAM)"; \
+	@status=0; export PGCDC_SWEEP="$(STRIDE)" PGCDC_SWEEP_WHOLE="$(CURDIR)/$(PROGRAM)"; \
 	[ -z "$(SWEPT_PLAIN)" ] || \
 		$(MAKE) --no-print-directory test SUITES="$(SWEPT_PLAIN)" || status=1; \
 	export ASAN_OPTIONS=exitcode=99 UBSAN_OPTIONS=exitcode=99:print_stacktrace=1; \

@@ -23,7 +23,14 @@ local wait = require "wait"
 
 local sabotage = {}
 
-local sweep_stride = math.tointeger(tonumber(os.getenv "PGCDC_SWEEP" or ""))
+-- Every so manieth step, beginning at which, ending at which.
+local sweep_stride, sweep_first, sweep_last = (function()
+   local numbers = {}
+   for word in (os.getenv "PGCDC_SWEEP" or ""):gmatch "%d+" do
+      numbers[#numbers + 1] = math.tointeger(word)
+   end
+   return table.unpack(numbers, 1, 3)
+end)()
 local sweep_lanes = math.tointeger(tonumber(os.getenv "PGCDC_SWEEP_LANES" or "")) or 4
 
 -- In runs that nothing breaks, a program that does not watch itself will do.
@@ -401,7 +408,7 @@ end
 -- depends a little on how fast the server answers: so `patience` of them. Many problems end it too.
 local function lane(sweep)
    local db, n = nil, 0
-   while sweep.misses < sweep.patience and #sweep.problems < 20 do
+   while sweep.misses < sweep.patience and #sweep.problems < 20 and sweep.next <= sweep.stop do
       local step = sweep.next
       sweep.next = step + sweep.stride
       if n % FRESH == 0 then
@@ -445,8 +452,9 @@ local function run_lanes(n, sweep)
 end
 
 -- Breaks runs of a scenario, <how>: class, how, error, rounds, again, at <n> of their steps,
--- beginning at a random one, until one is not reached any more; with PGCDC_SWEEP=STRIDE at every
--- STRIDE-th, and tells. Returns how many were broken; raises, behind the last one, what went wrong.
+-- beginning at a random one, until one is not reached any more; with PGCDC_SWEEP="STRIDE [FIRST
+-- [LAST]]" at every STRIDE-th, and tells. Returns how many were broken; raises, behind the last
+-- one, what went wrong.
 function sabotage.sweep(name, how, n, judge)
    local stride, lanes, started = sweep_stride, sweep_lanes, native.now()
    if not stride then
@@ -454,10 +462,11 @@ function sabotage.sweep(name, how, n, judge)
       stride, lanes = math.max(count_steps(db, name, how) // n, 1), 1
       db:drop()
    end
-   local first = math.random(stride)
-   local sweep = setmetatable({name = name, judge = judge, stride = stride, next = first, done = 0,
-                               last = 0, misses = 0, patience = sweep_stride and 3 or 1,
-                               problems = {}}, {__index = how})
+   local first = sweep_first or math.random(stride)
+   local sweep = setmetatable({
+      name = name, judge = judge, next = first, stop = sweep_last or math.huge, stride = stride,
+      done = 0, last = 0, misses = 0, patience = sweep_stride and 3 or 1, problems = {},
+   }, {__index = how})
    run_lanes(lanes, sweep)
    if sweep_stride then
       io.write(("%d runs broken, at step %d to %d by %d, %d wrong, %.0f s ... "):format(
