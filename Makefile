@@ -109,7 +109,7 @@ check-servers:
 	@$(IN_TEST) tests/servers.sh "$(SERVERS)" $(SUITES)
 
 exact: $(PROGRAM) $(MUTANTS) $(NATIVE)
-	@$(IN_TEST) PGCDC_EXACT_SECONDS=$(SECONDS) lua5.4 tests/run.lua exact xid exactly_once
+	@$(IN_TEST) PGCDC_EXACT_SECONDS=$(SECONDS) lua5.4 tests/run.lua exact xid xid_alias exactly_once
 
 # Big files go to a disk, not to memory.
 soak: $(PROGRAM) $(NATIVE)

@@ -2,6 +2,7 @@
 -- SPDX-License-Identifier: MIT
 
 local bundled = require "pgcdc.bundled"
+local connect = require "pgcdc.connect"
 local verify = require "pgcdc.verify"
 
 local options = pgcdc.options {
@@ -30,7 +31,8 @@ if options.wait < 0 or options.wait > 3600 then
    bundled.usage "wait must be a number of seconds, at most 3600"
 end
 
-local source, target = pgcdc.connect(), pgcdc.connect(options.target)
+-- who stops the program wants no answer
+local source, target = connect(nil, true), connect(options.target, true)
 local is_equal = true
 for i, name in ipairs(names) do
    is_equal = verify.run({

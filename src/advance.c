@@ -138,7 +138,10 @@ static bool advance_increment(struct standing *s, bool is_recheck, struct polled
         }
         i->rechecked_ms = clock_wall_ms();
     }
-    return increment_advance(i, &s->position.horizon, &poll) || err_memory(e);
+    if (!increment_advance(i, &s->position.horizon, &poll))
+        return err_memory(e);
+    i->is_rechecking = i->is_rechecking || (is_recheck && p->has_left); /* it is not over */
+    return true;
 }
 
 /* ---- pages ---- */
@@ -313,7 +316,11 @@ bool advance_poll(struct standing *s, const struct reads *r, struct polled *p, s
         return err_memory(e);
     free(s->polled);
     s->polled = text;
-    if (!take_cuts(s, p) || (r->is_switch && !take_stamps(s, p)))
+    if (p->has_left) { /* the next poll has to read, and the stamps of what is left are not known */
+        free(s->polled);
+        s->polled = NULL;
+    }
+    if (!take_cuts(s, p) || (r->is_switch && !p->has_left && !take_stamps(s, p)))
         return err_memory(e);
     if (r->what == READ_XMINS) {
         xidset_fini(&position->horizon.seen);

@@ -16,6 +16,7 @@ struct polled {
     struct firsts fresh;     /* BY_INCREMENT: the same xids, with their least values */
     bool has_top;
     int64_t top;             /* BY_INCREMENT: the highest value there is */
+    bool has_left;           /* rows to the next poll, see horizon.h */
     uint64_t late;           /* rows that a recheck found below the base */
 };
 

@@ -66,7 +66,7 @@ static void fall_silent(struct bell *b, const char *why)
 /* Says a word of our own on another connection. */
 static bool call_out(struct bell *b, const char *word, struct err *e)
 {
-    struct db *db = db_open(b->conninfo, b->stop_fd, DB_STOP_AT_ONCE, e);
+    struct db *db = db_open(b->conninfo, b->stop_fd, DB_STOP_AT_ONCE, NULL, e);
     char sql[128];
     bool ok;
 
@@ -74,7 +74,7 @@ static bool call_out(struct bell *b, const char *word, struct err *e)
         return false;
     snprintf(sql, sizeof sql, "SELECT pg_catalog.pg_notify('pgcdc', '%s')", word);
     ok = db_run(db, sql, NULL, 0, e);
-    db_close(db);
+    db_close(db, NULL);
     return ok;
 }
 
@@ -130,14 +130,15 @@ static void *run_thread(void *arg)
 {
     struct bell *b = arg;
     struct pollfd stop = { .fd = b->stop_fd, .events = POLLIN };
+    struct dial_left left = { .pid = 0 };
 
     pthread_setname_np(pthread_self(), "bell");
     for (;;) {
         struct err e = { .code = ERR_NONE };
-        struct db *db = db_open(b->conninfo, b->stop_fd, DB_STOP_AT_ONCE, &e);
+        struct db *db = db_open(b->conninfo, b->stop_fd, DB_STOP_AT_ONCE, &left, &e);
         bool is_over = db != NULL && listen(b, db, &e);
 
-        db_close(db);
+        db_close(db, &left);
         if (is_over || e.code == ERR_STOPPED)
             return NULL;
         if (db != NULL && e.code == ERR_SQL && strncmp(e.sqlstate, "57", 2) != 0) {

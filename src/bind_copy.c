@@ -15,7 +15,6 @@
 #define PLAN "pgcdc.plan"
 
 struct slot {
-    enum kind kind;
     bool is_column;
     uint32_t column;
 };
@@ -121,10 +120,10 @@ static void read_slot(lua_State *L, struct plan *p, size_t i)
         lua_Integer column = lua_tointeger(L, -1);
 
         luaL_argcheck(L, column >= 1 && (size_t)column <= s->n_columns, 3, "no such column");
-        *slot = (struct slot){ s->columns[column - 1].kind, true, (uint32_t)column - 1 };
+        *slot = (struct slot){ true, (uint32_t)column - 1 };
     } else {
         luaL_argcheck(L, lua_isstring(L, -1), 3, "a slot is a number or a name");
-        *slot = (struct slot){ KIND_TEXT, false, 0 };
+        *slot = (struct slot){ false, 0 };
     }
     lua_pop(L, 1);
 }
@@ -210,12 +209,14 @@ static void put_string(lua_State *L, enum kind kind, struct buf *b)
     b->len += 2 * len;
 }
 
-/* Appends the value on top of the stack, which stays there. */
-static void put_value(lua_State *L, enum kind kind, struct buf *b)
+/* Appends the value on top of the stack, which stays there; <column> is NULL where a script added
+ * it. */
+static void put_value(lua_State *L, const struct column *column, struct buf *b)
 {
+    enum kind kind = column != NULL ? column->kind : KIND_TEXT;
     int type = lua_type(L, -1);
 
-    if (type == LUA_TNIL || json_null_at(L, -1)) {
+    if (column != NULL ? row_is_null(L, column) : type == LUA_TNIL || json_null_at(L, -1)) {
         buf_puts(b, "\\N");
     } else if (kind == KIND_JSON) {
         put_json(L, b);
@@ -266,7 +267,7 @@ static void put_touched(lua_State *L, const struct form *f, int row, struct cell
     push_side(L, row, CELLS_SET);
     if (lua_istable(L, -1) && i < f->shape->n_row &&
         lua_getfield(L, -1, column->name) != LUA_TNIL) {       /* side value */
-        put_value(L, column->kind, b);
+        put_value(L, column, b);
         lua_pop(L, 2);
         return;
     }
@@ -275,7 +276,7 @@ static void put_touched(lua_State *L, const struct form *f, int row, struct cell
         push_side(L, row, CELLS_DECODED);
         if (lua_istable(L, -1) && lua_getfield(L, -1, column->name) != LUA_TNIL &&
             is_changed(L, f, c, i)) {
-            put_value(L, column->kind, b);
+            put_value(L, column, b);
             lua_settop(L, row + 1);
             return;
         }
@@ -298,7 +299,7 @@ static void put_slots(lua_State *L, const struct plan *p, int row, struct cells 
             lua_getiuservalue(L, 1, PLAN_SLOTS);
             lua_rawgeti(L, -1, (lua_Integer)i + 1);
             row_push_extra(L, row, lua_tostring(L, -1));
-            put_value(L, KIND_TEXT, b);
+            put_value(L, NULL, b);
         } else if (c->has_side) {
             put_touched(L, p->form, row, c, slot->column, b);
         } else {
@@ -332,7 +333,11 @@ static void put_named(lua_State *L, const struct plan *p, int from, int other, s
             lua_pop(L, 1);
             lua_gettable(L, other);
         }
-        put_value(L, slot->kind, b);
+        if (json_null_at(L, -1)) { /* no other NULL can be told in what was JSON */
+            lua_pop(L, 1);
+            lua_pushnil(L);
+        }
+        put_value(L, slot->is_column ? &p->form->shape->columns[slot->column] : NULL, b);
         lua_settop(L, top);
     }
 }

@@ -16,6 +16,11 @@
 #define ROWS "pgcdc.rows"
 #define MAX_PARAMETERS 65535
 
+struct connection {
+    struct db *db; /* NULL: closed */
+    struct dial_left left; /* by it, when it is closed */
+};
+
 static const char *code_name(enum err_code code)
 {
     switch (code) {
@@ -40,11 +45,11 @@ int bind_db_fail(lua_State *L, const struct err *e)
 
 struct db *bind_db_check(lua_State *L, int index)
 {
-    struct db **box = luaL_checkudata(L, index, CONNECTION);
+    struct connection *c = luaL_checkudata(L, index, CONNECTION);
 
-    if (*box == NULL)
+    if (c->db == NULL)
         luaL_error(L, "the connection is closed");
-    return *box;
+    return c->db;
 }
 
 /* The second argument. A zero byte would end it early. */
@@ -60,21 +65,24 @@ static const char *check_sql(lua_State *L)
 static int open_db(lua_State *L)
 {
     const char *conninfo = luaL_checkstring(L, 1);
-    struct db **box = lua_newuserdatauv(L, sizeof(struct db *), 0);
+    enum db_stop on_stop = lua_toboolean(L, 2) ? DB_STOP_AT_ONCE : DB_STOP_GENTLY;
+    struct connection *former = lua_isnoneornil(L, 3) ? NULL : luaL_checkudata(L, 3, CONNECTION);
+    struct connection *c = lua_newuserdatauv(L, sizeof *c, 0);
     struct err e;
 
-    *box = NULL;
+    *c = (struct connection){ .db = NULL };
     luaL_setmetatable(L, CONNECTION);
-    *box = db_open(conninfo, script_of(L)->o.stop_fd, DB_STOP_GENTLY, &e);
-    return *box != NULL ? 1 : bind_db_fail(L, &e);
+    c->db = db_open(conninfo, script_of(L)->o.stop_fd, on_stop,
+                    former != NULL ? &former->left : NULL, &e);
+    return c->db != NULL ? 1 : bind_db_fail(L, &e);
 }
 
 static int close_db(lua_State *L)
 {
-    struct db **box = luaL_checkudata(L, 1, CONNECTION);
+    struct connection *c = luaL_checkudata(L, 1, CONNECTION);
 
-    db_close(*box);
-    *box = NULL;
+    db_close(c->db, &c->left);
+    c->db = NULL;
     return 0;
 }
 
@@ -257,29 +265,54 @@ static void push_rows(lua_State *L, const struct db_rows *r)
     lua_remove(L, odd - 2);                                    /* rows odd */
 }
 
-static int run(lua_State *L)
+/* Leaves the arguments, and what holds the texts of the parameters. */
+static bool send_statement(lua_State *L, struct db *db, struct err *e)
 {
-    struct db *db = bind_db_check(L, 1);
     const char *sql = check_sql(L);
     lua_Integer n = luaL_optinteger(L, 3, 0);
+
+    luaL_argcheck(L, n >= 0 && n <= MAX_PARAMETERS, 3, "too many parameters");
+    lua_settop(L, 4);
+    return db_send(db, sql, parameters(L, 4, n), (size_t)n, e);
+}
+
+static int start(lua_State *L)
+{
+    struct db *db = bind_db_check(L, 1);
+    struct err e;
+
+    if (!send_statement(L, db, &e))
+        return bind_db_fail(L, &e);
+    lua_pushboolean(L, true);
+    return 1;
+}
+
+static int answer(lua_State *L)
+{
+    struct db *db = bind_db_check(L, 1);
     struct db_rows **box;
     uint64_t affected = 0;
     struct err e;
 
-    luaL_argcheck(L, n >= 0 && n <= MAX_PARAMETERS, 3, "too many parameters");
-    lua_settop(L, 4);
-    box = lua_newuserdatauv(L, sizeof *box, 0);                /* db sql n params box */
+    lua_settop(L, 1);
+    box = lua_newuserdatauv(L, sizeof *box, 0);                /* db box */
     *box = NULL;
     luaL_setmetatable(L, ROWS);
-    if (!db_query(db, sql, parameters(L, 4, n), (size_t)n, box, &affected, &e))
+    if (!db_answer(db, box, &affected, &e))
         return bind_db_fail(L, &e);
-    lua_settop(L, 5);
-    push_rows(L, *box);                                        /* ... rows odd */
+    push_rows(L, *box);                                        /* db box rows odd */
     db_rows_free(*box);
     *box = NULL;
     lua_pushinteger(L, (lua_Integer)affected);
     lua_insert(L, -2);
     return 3;
+}
+
+static int run(lua_State *L)
+{
+    struct err e;
+
+    return send_statement(L, bind_db_check(L, 1), &e) ? answer(L) : bind_db_fail(L, &e);
 }
 
 static int describe(lua_State *L)
@@ -326,18 +359,18 @@ static int finish(lua_State *L)
 
 static int is_alive(lua_State *L)
 {
-    struct db **box = luaL_checkudata(L, 1, CONNECTION);
+    struct connection *c = luaL_checkudata(L, 1, CONNECTION);
 
-    lua_pushboolean(L, *box != NULL && db_is_alive(*box));
+    lua_pushboolean(L, c->db != NULL && db_is_alive(c->db));
     return 1;
 }
 
 static int transaction(lua_State *L)
 {
     static const char *const names[] = { "idle", "open", "aborted", "lost" };
-    struct db **box = luaL_checkudata(L, 1, CONNECTION);
+    struct connection *c = luaL_checkudata(L, 1, CONNECTION);
 
-    lua_pushstring(L, names[*box != NULL ? db_transaction(*box) : DB_LOST]);
+    lua_pushstring(L, names[c->db != NULL ? db_transaction(c->db) : DB_LOST]);
     return 1;
 }
 
@@ -350,7 +383,8 @@ static int version(lua_State *L)
 void bind_db(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        { "run", run }, { "describe", describe }, { "load", load }, { "finish", finish },
+        { "run", run }, { "send", start }, { "answer", answer }, { "describe", describe },
+        { "load", load }, { "finish", finish },
         { "alive", is_alive }, { "transaction", transaction }, { "version", version },
         { "close", close_db }, { NULL, NULL },
     };

@@ -1,9 +1,13 @@
 /* bind_db.h -- connections that scripts and sinks use.                floor 4
  *
- * Exports to Lua (module pgcdc.raw) db_open(conninfo) -> connection. What can fail returns
- * nil, message, sqlstate ("" if there is none) and "connection", "sql" or "usage". Methods:
+ * Exports to Lua (module pgcdc.raw) db_open(conninfo, at_once[, former]) -> connection, on which
+ * waits end when the program is to stop, if `at_once` is true. <former>: a closed one in whose
+ * place it comes; what that has left at the server is ended. What can fail returns nil, message,
+ * sqlstate ("" if there is none) and "connection", "sql" or "usage". Methods:
  *
  *   run(sql, n, parameters)  -> {rows}, affected, odd
+ *   send(sql, n, parameters) -> true; the same, and nothing else may be run before
+ *   answer()                 -> {rows}, affected, odd
  *   describe(sql)            -> {oids of its parameters}
  *   load(sql), finish()      -> true; the number of rows: COPY ... FROM STDIN
  *   alive()                  -> true unless the server has closed the connection
@@ -12,7 +16,7 @@
  *
  * Parameters are nil, pgcdc.null, booleans, numbers and text. Rows are tables by column name;
  * columns of types that are not known here come as text and are listed in `odd`, {name =, type =
- * oid}. All of it blocks. lua/pgcdc/connect.lua makes of it what users see.
+ * oid}. All of it blocks, but for `send`. lua/pgcdc/connect.lua makes of it what users see.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef BIND_DB_H

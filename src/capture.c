@@ -346,6 +346,10 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
 
     if (len > UINT32_MAX || !reads_parse(&s->reads, &c->standing, &p, end, &read))
         return err_set(e, ERR_INTERNAL, "cannot read a row of the server's COPY");
+    if (read.is_doubtful) {
+        s->polled.has_left = true;
+        return census_leave(&c->census, p, end, e);
+    }
     if (s->reads.is_switch && read.stamp > 0 &&
         !xidset_add(&s->polled.baseline, read.stamp))
         return err_memory(e);
@@ -421,8 +425,8 @@ static bool read_census(struct capture *c, struct db *db, struct batch **batch, 
         s->reads.what = READ_KEYS; /* of which the host is to say */
         return census_read_tally(&c->census, db, t->number, t->survey.shape, batch, e);
     }
-    if (!census_read_keys(&c->census, db, t->number, &t->position.horizon,
-                          t->survey.snapshot.xmax, batch, &is_over, e))
+    if (!census_read_keys(&c->census, db, t->number, &t->position.horizon, &t->survey, batch,
+                          &is_over, e))
         return false;
     s->in_copy = !is_over;
     s->is_over = is_over;

@@ -36,7 +36,7 @@ static inline void fixed_put(struct buf *b, struct fixed f)
     buf_add(b, f.p, f.len);
 }
 
-/* User value CELLS_SET: what the script assigned to the row, by name, null for nil; names
+/* User value CELLS_SET: what the script assigned to the row, by name, see row.c for nil; names
  * that are no column also in its array part, in order. User value CELLS_DECODED: JSON columns
  * that were decoded, by name. Either is nil until needed. User value CELLS_OLD, which only those
  * have that say so: the cells of the row before. */

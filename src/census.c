@@ -120,6 +120,17 @@ bool census_take_hash(struct census *c, struct batch *b, const char **p, const c
     return (batch_add_hash(b, hash) && note_hash(c, hash)) || err_memory(e);
 }
 
+bool census_leave(struct census *c, const char *p, const char *end, struct err *e)
+{
+    uint64_t hash;
+
+    if (!c->is_wanted)
+        return true;
+    if (!census_read_hash(&p, end, &hash))
+        return fail_row(e);
+    return note_hash(c, hash) || err_memory(e);
+}
+
 /* ---- counts ---- */
 
 /* "bucket\tcount\txor" */
@@ -188,26 +199,27 @@ bool census_answer(struct census *c, const unsigned char *asked)
 
 /* "xmin\thash\tkey" */
 static bool take_key(struct batch *b, const char *p, size_t len, const struct horizon *horizon,
-                     uint64_t xmax, struct err *e)
+                     const struct survey *survey, struct err *e)
 {
     const char *end = p + len;
     uint64_t hash;
     uint32_t xmin;
     struct row row = { .op = OP_READ };
+    bool is_doubtful;
 
     if (!census_read_xmin(&p, end, false, &xmin) || !census_read_hash(&p, end, &hash) ||
         len > UINT32_MAX)
         return fail_row(e);
-    row.xid = horizon_widen(xmin, xmax);
-    if (horizon_is_new(horizon, row.xid))
+    row.xid = horizon_widen_visible(xmin, &survey->snapshot, &survey->doubts, &is_doubtful);
+    if (is_doubtful || horizon_is_new(horizon, row.xid))
         row.op = OP_UPSERT;
     row.len = (uint32_t)(end - p);
     return (batch_add_hash(b, hash) && batch_add(b, &row, p)) || err_memory(e);
 }
 
 bool census_read_keys(struct census *c, struct db *db, size_t source,
-                      const struct horizon *horizon, uint64_t xmax, struct batch **batch,
-                      bool *is_over, struct err *e)
+                      const struct horizon *horizon, const struct survey *survey,
+                      struct batch **batch, bool *is_over, struct err *e)
 {
     const char *text;
     size_t len;
@@ -218,7 +230,7 @@ bool census_read_keys(struct census *c, struct db *db, size_t source,
     while (!*is_over && !batch_is_full(c->batch)) {
         switch (db_copy_next(db, &text, &len, e)) {
         case DB_COPY_ROW:
-            if (!take_key(c->batch, text, len, horizon, xmax, e))
+            if (!take_key(c->batch, text, len, horizon, survey, e))
                 return false;
             break;
         case DB_COPY_END:

@@ -39,6 +39,9 @@ void census_drop(struct census *c);
 bool census_take_hash(struct census *c, struct batch *b, const char **p, const char *end,
                       struct err *e) WARN_UNUSED;
 
+/* Counts a row that is left to the next poll, as the server will; <p>: where its hash is. */
+bool census_leave(struct census *c, const char *p, const char *end, struct err *e) WARN_UNUSED;
+
 /* Reads the answer to query_tally; *batch is for the host. */
 bool census_read_tally(struct census *c, struct db *db, size_t source, struct shape *shape,
                        struct batch **batch, struct err *e) WARN_UNUSED;
@@ -47,10 +50,10 @@ bool census_read_tally(struct census *c, struct db *db, size_t source, struct sh
 bool census_answer(struct census *c, const unsigned char *asked) WARN_UNUSED;
 
 /* Reads of the answer to query_keys what makes a batch; *is_over with the last one. <horizon> and
- * <xmax> tell old rows, OP_READ, from new ones, OP_UPSERT. */
+ * <survey> tell old rows, OP_READ, from those that this poll or the next delivers, OP_UPSERT. */
 bool census_read_keys(struct census *c, struct db *db, size_t source,
-                      const struct horizon *horizon, uint64_t xmax, struct batch **batch,
-                      bool *is_over, struct err *e) WARN_UNUSED;
+                      const struct horizon *horizon, const struct survey *survey,
+                      struct batch **batch, bool *is_over, struct err *e) WARN_UNUSED;
 
 /* The poll is over. */
 void census_complete(struct census *c);

@@ -18,6 +18,16 @@ int64_t clock_mono_ms(void)
     return clock_mono_ns() / 1000000;
 }
 
+void clock_init_cond(pthread_cond_t *cond)
+{
+    pthread_condattr_t attr;
+
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(cond, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
 int64_t clock_wall_ms(void)
 {
     struct timespec ts;

@@ -4,6 +4,7 @@
 #ifndef CLOCK_H
 #define CLOCK_H
 
+#include <pthread.h>
 #include <stdint.h>
 
 #define CLOCK_TEXT 32 /* room for "2026-11-23T00:50:57.721Z" */
@@ -11,6 +12,9 @@
 /* Milliseconds and nanoseconds since some moment in the past; never go back. */
 int64_t clock_mono_ms(void);
 int64_t clock_mono_ns(void);
+
+/* A condition whose deadlines are by CLOCK_MONOTONIC, as the two above are. */
+void clock_init_cond(pthread_cond_t *cond);
 
 /* Milliseconds since 1970 by the wall clock, which may be set back. */
 int64_t clock_wall_ms(void);

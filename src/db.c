@@ -20,6 +20,7 @@ struct db {
     bool is_stopping; /* and was told so */
     bool is_lost;     /* no answer is to come */
     struct pulse pulse;
+    const struct dial_left *left; /* while it connects; may be NULL */
     char *row; /* the row that db_copy_next handed out last */
     bool is_doomed; /* the server has said that it closes the connection */
 };
@@ -147,14 +148,16 @@ static bool finish_connect(struct db *db, int64_t *deadline_ms, struct err *e)
     return true;
 }
 
-/* Gets to know the backend, so that it can be asked about. */
+/* Gets to know the backend, so that it can be asked about, and ends the one before it. */
 static bool meet(struct db *db, int64_t deadline_ms, struct err *e)
 {
+    char sql[PULSE_SQL];
     PGresult *res;
 
     dial_keep_alive(db->conn);
     pulse_init(&db->pulse, db->conninfo, db->conn);
-    if (!PQsendQuery(db->conn, pulse_introduction()))
+    pulse_introduce(db->left, sql);
+    if (!PQsendQuery(db->conn, sql))
         return fail_connection(db, e);
     while (PQisBusy(db->conn)) {
         if (!wait_socket(db, POLLIN, deadline_ms, e))
@@ -203,7 +206,8 @@ static bool try_connect(struct db *db, const struct dial_to *to, bool *late, str
     return ok;
 }
 
-struct db *db_open(const char *conninfo, int stop_fd, enum db_stop on_stop, struct err *e)
+struct db *db_open(const char *conninfo, int stop_fd, enum db_stop on_stop, struct dial_left *left,
+                   struct err *e)
 {
     struct db *db = calloc(1, sizeof *db);
     struct dial_to to = { NULL, NULL, NULL };
@@ -216,24 +220,29 @@ struct db *db_open(const char *conninfo, int stop_fd, enum db_stop on_stop, stru
     }
     db->stop_fd = stop_fd;
     db->on_stop = on_stop;
+    db->left = left;
     /* libpq tries the next host when one refuses, but not when one does not answer */
     while (!(ok = try_connect(db, &to, &late, e)) && late && dial_others(db->conn, &to)) {
         PQfinish(db->conn);
         db->conn = NULL;
     }
     dial_to_fini(&to);
+    if (ok && left != NULL)
+        left->pid = 0;
     if (!ok)
-        db_close(db);
+        db_close(db, NULL);
     return ok ? db : NULL;
 }
 
-void db_close(struct db *db)
+void db_close(struct db *db, struct dial_left *left)
 {
     if (db == NULL)
         return;
     /* what the server works at, or waits for, would go on for nobody */
     if (!db->is_lost && PQtransactionStatus(db->conn) == PQTRANS_ACTIVE)
         pulse_end(&db->pulse);
+    if (left != NULL && PQtransactionStatus(db->conn) != PQTRANS_IDLE)
+        pulse_leave(&db->pulse, left);
     pulse_fini(&db->pulse);
     PQfreemem(db->row);
     PQfinish(db->conn);
@@ -251,24 +260,9 @@ int db_version(const struct db *db)
     return PQserverVersion(db->conn);
 }
 
-/* Keeps the reason and tells a refusal from a broken connection. */
 static bool fail_result(struct db *db, const PGresult *res, struct err *e)
 {
-    const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
-    const char *msg = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
-    const char *detail = PQresultErrorField(res, PG_DIAG_MESSAGE_DETAIL);
-    const char *hint = PQresultErrorField(res, PG_DIAG_MESSAGE_HINT);
-
-    if (state == NULL || msg == NULL) {
-        dial_fail(PQstatus(db->conn) == CONNECTION_BAD ? ERR_CONNECTION : ERR_INTERNAL,
-                  PQresultErrorMessage(res), e);
-        return false;
-    }
-    err_set(e, ERR_SQL, "%s%s%s%s%s", msg, detail != NULL ? "; " : "", detail != NULL ? detail : "",
-            hint != NULL ? "; " : "", hint != NULL ? hint : "");
-    strncpy(e->sqlstate, state, sizeof e->sqlstate - 1);
-    e->sqlstate[sizeof e->sqlstate - 1] = '\0';
-    return false;
+    return dial_fail_result(db->conn, res, e);
 }
 
 /* The next result, or NULL when the statement is over (<ok> stays true) or
@@ -423,19 +417,21 @@ static bool read_answer(struct db *db, PGresult **last, struct err *e)
     }
     if (ok && waiting && *last != NULL)
         return true;
-    PQclear(*last);
-    *last = NULL;
+    PQclear(*last), *last = NULL;
     return ok && waiting ? err_set(e, ERR_INTERNAL, "the server gave no answer") : false;
 }
 
-bool db_query(struct db *db, const char *sql, const char *const *params, size_t n,
-              struct db_rows **rows, uint64_t *affected, struct err *e)
+bool db_send(struct db *db, const char *sql, const char *const *params, size_t n, struct err *e)
+{
+    return ((n == 0 ? PQsendQuery(db->conn, sql)
+                    : PQsendQueryParams(db->conn, sql, (int)n, NULL, params, NULL, NULL, 0)) ||
+            fail_connection(db, e)) && send_all(db, e);
+}
+
+bool db_answer(struct db *db, struct db_rows **rows, uint64_t *affected, struct err *e)
 {
     PGresult *res;
 
-    if (!(n == 0 ? PQsendQuery(db->conn, sql)
-                 : PQsendQueryParams(db->conn, sql, (int)n, NULL, params, NULL, NULL, 0)))
-        return fail_connection(db, e);
     if (!read_answer(db, &res, e))
         return false;
     *affected = strtoull(PQcmdTuples(res), NULL, 10);
@@ -448,14 +444,12 @@ bool db_describe(struct db *db, const char *sql, uint32_t *types, size_t max, si
 {
     PGresult *res;
 
-    if (!PQsendPrepare(db->conn, "", sql, 0, NULL))
-        return fail_connection(db, e);
-    if (!read_answer(db, &res, e))
+    if (!(PQsendPrepare(db->conn, "", sql, 0, NULL) || fail_connection(db, e)) ||
+        !read_answer(db, &res, e))
         return false;
     PQclear(res);
-    if (!PQsendDescribePrepared(db->conn, ""))
-        return fail_connection(db, e);
-    if (!read_answer(db, &res, e))
+    if (!(PQsendDescribePrepared(db->conn, "") || fail_connection(db, e)) ||
+        !read_answer(db, &res, e))
         return false;
     *n = (size_t)PQnparams(res);
     for (size_t i = 0; i < *n && i < max; i++)

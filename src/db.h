@@ -11,7 +11,7 @@
 #ifndef DB_H
 #define DB_H
 
-#include "err.h"
+#include "dial.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -26,14 +26,17 @@ enum db_stop {
 };
 
 /* Connects. <conninfo>: a conninfo string, a URI or the name of a database;
- * "" leaves all to libpq's environment. Returns an owned connection, or NULL
- * with ERR_USAGE (cannot be parsed), ERR_CONNECTION (nobody there) or ERR_SQL
- * (the server refused; sqlstate says why). */
-struct db *db_open(const char *conninfo, int stop_fd, enum db_stop on_stop, struct err *e);
+ * "" leaves all to libpq's environment. <left>, or NULL: what db_close has
+ * noted, which is then ended at the server and forgotten. Returns an owned
+ * connection, or NULL with ERR_USAGE (cannot be parsed), ERR_CONNECTION
+ * (nobody there) or ERR_SQL (the server refused; sqlstate says why). */
+struct db *db_open(const char *conninfo, int stop_fd, enum db_stop on_stop, struct dial_left *left,
+                   struct err *e);
 
 /* A statement that is still under way is ended at the server, where that can be done within two
- * seconds. */
-void db_close(struct db *db);
+ * seconds. <left>, or NULL: notes a backend that may go on, since it cannot be told that we are
+ * gone. */
+void db_close(struct db *db, struct dial_left *left);
 
 /* How long a connection may be silent before it is asked about: keepalives_idle. */
 int64_t db_patience_ms(const struct db *db);
@@ -61,13 +64,17 @@ enum db_copy { DB_COPY_ROW, DB_COPY_END, DB_COPY_FAILED };
  * until the next call on <db>. */
 enum db_copy db_copy_next(struct db *db, const char **row, size_t *len, struct err *e);
 
-/* Runs <sql> with <n> parameters, which are text, NULL for NULL; their types are the server's to
- * find out. Without any it may be several statements, of which the last counts. *rows (owned,
- * never NULL on success) is its answer, of which db_rows_columns is 0 where it has no rows;
- * *affected is how many rows it read or changed. Refuses COPY, after which the connection is
- * good for db_close only (ERR_CONNECTION). */
-bool db_query(struct db *db, const char *sql, const char *const *params, size_t n,
-              struct db_rows **rows, uint64_t *affected, struct err *e) WARN_UNUSED;
+/* Hands the server <sql> with <n> parameters, which are text, NULL for NULL; their types are the
+ * server's to find out. Without any it may be several statements, of which the last counts. Does
+ * not wait for what becomes of it: until db_answer has told nothing else may be run. */
+bool db_send(struct db *db, const char *sql, const char *const *params, size_t n,
+             struct err *e) WARN_UNUSED;
+
+/* Waits for the answer to what was sent. *rows (owned, never NULL on success) is it, of which
+ * db_rows_columns is 0 where it has no rows; *affected is how many rows the statement read or
+ * changed. Refuses COPY, after which the connection is good for db_close only (ERR_CONNECTION). */
+bool db_answer(struct db *db, struct db_rows **rows, uint64_t *affected,
+               struct err *e) WARN_UNUSED;
 
 /* Finds out the types of the parameters of <sql>, at most <max>; *n is how many there are. */
 bool db_describe(struct db *db, const char *sql, uint32_t *types, size_t max, size_t *n,

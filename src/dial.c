@@ -56,6 +56,25 @@ bool dial_fail(enum err_code code, const char *msg, struct err *e)
     return err_set(e, code, "%.*s", (int)strcspn(msg, "\n"), msg);
 }
 
+bool dial_fail_result(const PGconn *conn, const PGresult *res, struct err *e)
+{
+    const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
+    const char *msg = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
+    const char *detail = PQresultErrorField(res, PG_DIAG_MESSAGE_DETAIL);
+    const char *hint = PQresultErrorField(res, PG_DIAG_MESSAGE_HINT);
+
+    if (state == NULL || msg == NULL) {
+        dial_fail(PQstatus(conn) == CONNECTION_BAD ? ERR_CONNECTION : ERR_INTERNAL,
+                  PQresultErrorMessage(res), e);
+        return false;
+    }
+    err_set(e, ERR_SQL, "%s%s%s%s%s", msg, detail != NULL ? "; " : "", detail != NULL ? detail : "",
+            hint != NULL ? "; " : "", hint != NULL ? hint : "");
+    strncpy(e->sqlstate, state, sizeof e->sqlstate - 1);
+    e->sqlstate[sizeof e->sqlstate - 1] = '\0';
+    return false;
+}
+
 static bool looks_like_conninfo(const char *s)
 {
     return strchr(s, '=') != NULL || strncmp(s, "postgres://", 11) == 0 ||

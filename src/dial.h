@@ -15,7 +15,8 @@
 
 #include <stdint.h>
 
-struct pg_conn; /* libpq's PGconn */
+struct pg_conn;   /* libpq's PGconn */
+struct pg_result; /* and PGresult */
 
 struct dial_times {
     int64_t connect_ms;             /* for each host */
@@ -36,6 +37,13 @@ bool dial_others(struct pg_conn *conn, struct dial_to *to);
 /* The one that <conn> is at; borrows from it. */
 struct dial_to dial_same(const struct pg_conn *conn);
 
+/* A backend that its connection may have left behind at the server, with its locks: pid 0 if there
+ * is none. <began>: when it did, as seconds. */
+struct dial_left {
+    long pid;
+    char began[32];
+};
+
 /* Begins to connect. <conninfo>: see db_open. <name>: an application_name, or NULL for the usual
  * one. Returns owned, or NULL with ERR_USAGE or ERR_MEMORY. */
 struct pg_conn *dial(const char *conninfo, const struct dial_to *to, const char *name,
@@ -46,6 +54,10 @@ bool dial_check(const char *conninfo, struct err *e) WARN_UNUSED;
 
 /* What <msg>, of libpq or of the server, says: the sqlstate and the text. Returns false. */
 bool dial_fail(enum err_code code, const char *msg, struct err *e);
+
+/* Sets <e> to what <res> says: a refusal of the server, or that the connection broke. Returns
+ * false. */
+bool dial_fail_result(const struct pg_conn *conn, const struct pg_result *res, struct err *e);
 
 /* What the connection string, a service file and the environment say. */
 void dial_read_times(struct pg_conn *conn, struct dial_times *t);

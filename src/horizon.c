@@ -104,29 +104,24 @@ uint64_t horizon_widen(uint32_t xmin, uint64_t xmax)
     return xid > UINT32_MAX ? xid - UINT32_MAX - 1 : 0;
 }
 
-/* Whether "xmin:xmax:xid,xid,..." lists <xid>. */
-static bool lists(const struct snapshot *s, uint64_t xid)
+void doubts_forget(struct doubts *d)
 {
-    const char *p = strrchr(s->text, ':');
-
-    while (p != NULL && p[1] != '\0') {
-        char *end;
-
-        if (strtoull(p + 1, &end, 10) == xid)
-            return true;
-        p = *end == ',' ? end : NULL;
-    }
-    return false;
+    xidset_fini(&d->open);
+    xidset_fini(&d->still);
+    *d = (struct doubts){ 0 };
 }
 
-uint64_t horizon_widen_visible(uint32_t xmin, const struct snapshot *s)
+uint64_t horizon_widen_visible(uint32_t xmin, const struct snapshot *s, const struct doubts *d,
+                               bool *is_doubtful)
 {
     uint64_t xid = horizon_widen(xmin, s->xmax);
-
     /* only where an xid can have been given out before */
-    if (xid > UINT32_MAX && xid >= s->xmin && lists(s, xid))
-        return xid - UINT32_MAX - 1;
-    return xid;
+    bool was_open = xid > UINT32_MAX && xid >= s->xmin &&
+                    (xid >= d->upto || xidset_has(&d->open, xid));
+    bool is_alias = was_open && xidset_has(&d->still, xid);
+
+    *is_doubtful = was_open && !is_alias;
+    return is_alias ? xid - UINT32_MAX - 1 : xid;
 }
 
 bool horizon_is_new(const struct horizon *h, uint64_t xid)

@@ -11,9 +11,11 @@
 #include "clock.h"
 
 #include <libpq-fe.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define NAME "pgcdc-lua pulse"
 #define HURRY_MS 1000      /* a stop waits so long for a byte before it asks, */
@@ -21,11 +23,24 @@
 #define HURRY_MAX_MS 10000 /* and so long where answers do not help */
 #define END_MS 2000
 
-const char *pulse_introduction(void)
+/* The statement that ends a backend, if it is still there. */
+static void put_end(char *sql, size_t size, long pid, const char *began)
 {
-    return "SELECT pid || ' ' || extract(epoch FROM backend_start) || ' ' ||"
-           " extract(epoch FROM pg_catalog.pg_postmaster_start_time())"
-           " FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())";
+    snprintf(sql, size,
+             "SELECT pg_catalog.pg_terminate_backend(pid) FROM"
+             " pg_catalog.pg_stat_get_activity(%ld) WHERE"
+             " extract(epoch FROM backend_start) = '%s'", pid, began);
+}
+
+void pulse_introduce(const struct dial_left *left, char sql[PULSE_SQL])
+{
+    int n = snprintf(sql, PULSE_SQL,
+                     "SELECT pid || ' ' || extract(epoch FROM backend_start) || ' ' ||"
+                     " extract(epoch FROM pg_catalog.pg_postmaster_start_time())"
+                     " FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid());");
+
+    if (left != NULL && left->pid != 0)
+        put_end(sql + n, PULSE_SQL - (size_t)n, left->pid, left->began);
 }
 
 void pulse_meet(struct pulse *p, const char *answer)
@@ -282,6 +297,65 @@ static bool wait_for(PGconn *conn, bool for_write, int64_t until_ms)
     return false;
 }
 
+/* A request to cancel, which libpq waits for as long as it takes: a thread of its own does. Freed
+ * by whichever of the two is done with it last. */
+struct cancelling {
+    PGcancel *cancel;
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    bool is_over, is_left;
+};
+
+/* Gives up this side's part. <is_last>: the other side has given up its own. Under the mutex. */
+static void leave_cancelling(struct cancelling *c, bool is_last)
+{
+    pthread_cond_signal(&c->changed);
+    pthread_mutex_unlock(&c->mutex);
+    if (!is_last)
+        return;
+    pthread_cond_destroy(&c->changed);
+    pthread_mutex_destroy(&c->mutex);
+    PQfreeCancel(c->cancel);
+    free(c);
+}
+
+static void *run_cancel(void *arg)
+{
+    struct cancelling *c = arg;
+    char text[256];
+
+    pthread_setname_np(pthread_self(), "cancel");
+    PQcancel(c->cancel, text, sizeof text);
+    pthread_mutex_lock(&c->mutex);
+    c->is_over = true;
+    leave_cancelling(c, c->is_left);
+    return NULL;
+}
+
+static void cancel_statement(struct pulse *p, int64_t until_ms)
+{
+    struct timespec until = { .tv_sec = until_ms / 1000, .tv_nsec = until_ms % 1000 * 1000000 };
+    struct cancelling *c = calloc(1, sizeof *c);
+    pthread_t thread;
+
+    if (c == NULL)
+        return;
+    pthread_mutex_init(&c->mutex, NULL);
+    clock_init_cond(&c->changed);
+    c->cancel = PQgetCancel((PGconn *)p->conn);
+    if (c->cancel == NULL || pthread_create(&thread, NULL, run_cancel, c) != 0) {
+        pthread_mutex_lock(&c->mutex);
+        leave_cancelling(c, true);
+        return;
+    }
+    pthread_detach(thread);
+    pthread_mutex_lock(&c->mutex);
+    while (!c->is_over && pthread_cond_timedwait(&c->changed, &c->mutex, &until) == 0)
+        ;
+    c->is_left = true;
+    leave_cancelling(c, c->is_over);
+}
+
 void pulse_end(struct pulse *p)
 {
     int64_t until_ms = clock_mono_ms() + END_MS;
@@ -289,8 +363,10 @@ void pulse_end(struct pulse *p)
     char sql[256];
 
     hang_up(p);
-    if (p->pid == 0 || p->is_refused)
+    if (p->pid == 0 || p->is_refused) {
+        cancel_statement(p, until_ms);
         return;
+    }
     if (!call(p))
         status = PGRES_POLLING_FAILED;
     while (status != PGRES_POLLING_OK) {
@@ -301,13 +377,18 @@ void pulse_end(struct pulse *p)
         }
         status = PQconnectPoll(p->asking);
     }
-    snprintf(sql, sizeof sql,
-             "SELECT pg_catalog.pg_terminate_backend(pid) FROM"
-             " pg_catalog.pg_stat_get_activity(%ld) WHERE"
-             " extract(epoch FROM backend_start) = '%s'", p->pid, p->began);
+    put_end(sql, sizeof sql, p->pid, p->began);
     if (PQsendQuery(p->asking, sql) == 1)
         while (PQisBusy(p->asking) && wait_for(p->asking, false, until_ms) &&
                PQconsumeInput(p->asking))
             ;
     hang_up(p);
+}
+
+void pulse_leave(const struct pulse *p, struct dial_left *left)
+{
+    if (p->pid == 0)
+        return;
+    left->pid = p->pid;
+    memcpy(left->began, p->began, sizeof left->began);
 }

@@ -43,9 +43,11 @@ struct pulse {
     char why[160];
 };
 
-/* What a new connection is to be asked, and its answer: the text of the one value, NULL for NULL.
- * Before that, and where it was never asked, the backend cannot be told. */
-const char *pulse_introduction(void);
+/* What a new connection is to be asked, and its first answer: the text of the one value, NULL for
+ * NULL. Before that, and where it was never asked, the backend cannot be told. <left>, or NULL: is
+ * ended by that. */
+#define PULSE_SQL 640
+void pulse_introduce(const struct dial_left *left, char sql[PULSE_SQL]);
 void pulse_meet(struct pulse *p, const char *answer);
 
 /* <conn> is connected. */
@@ -62,8 +64,12 @@ void pulse_hurry(struct pulse *p);
  * less). False if the connection is lost: ERR_CONNECTION. */
 bool pulse_step(struct pulse *p, struct pollfd *fd, int64_t *wait_ms, struct err *e) WARN_UNUSED;
 
-/* Ends the backend, with what it works at or holds, over a second connection; nothing where it
- * cannot be told. Waits for two seconds at most, whatever the server does. */
+/* Ends the backend, with what it works at or holds, over a second connection; where it cannot be
+ * told, or there is no such connection, cancels what it works at, as poolers pass that on. Waits
+ * for two seconds at most, whatever the server does. */
 void pulse_end(struct pulse *p);
+
+/* Notes the backend, if it can be told. */
+void pulse_leave(const struct pulse *p, struct dial_left *left);
 
 #endif

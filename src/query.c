@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MOST_NAMED 10000 /* xids in a statement; of more all from the least on are meant */
+
 static void put_ident(struct buf *b, const char *name)
 {
     buf_putc(b, '"');
@@ -97,6 +99,27 @@ void query_facts(struct buf *b)
         " FROM pg_control_checkpoint(), pg_control_recovery())"
         " ELSE ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int"
         " END;");
+}
+
+void query_open(struct buf *b, uint64_t from, const struct xidset *also)
+{
+    bool is_short = also->n <= MOST_NAMED;
+
+    if (!is_short && also->v[0] < from)
+        from = also->v[0];
+    buf_printf(b,
+        "SELECT max(xmax), extract(epoch FROM pg_postmaster_start_time())::text || ' ' ||"
+        " coalesce(extract(epoch FROM pg_stat_get_bgwriter_stat_reset_time()), 0)::text || ' ' ||"
+        " pg_is_in_recovery()::text, string_agg(xid::text, ',' ORDER BY xid)"
+        " FROM (SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint"
+        " FROM pg_current_snapshot() s) AS s(xmin, xmax)"
+        " LEFT JOIN LATERAL (SELECT generate_series("
+        "greatest(4294967296, %" PRIu64 ", s.xmin), s.xmax - 1) UNION ALL SELECT unnest('{", from);
+    for (size_t i = 0; is_short && i < also->n; i++)
+        buf_printf(b, "%s%" PRIu64, i > 0 ? "," : "", also->v[i]);
+    /* CASE, since it is an error to ask for an xid that was not given out yet */
+    buf_puts(b, "}'::bigint[])) AS x(xid) ON CASE WHEN x.xid < s.xmax THEN"
+                " pg_xact_status(x.xid::text::xid8) = 'in progress' END;");
 }
 
 void query_begin(struct buf *b, const struct table_facts *t, bool rls, int server_version)

@@ -12,6 +12,7 @@
 #define QUERY_H
 
 #include "batch.h"
+#include "horizon.h"
 #include "table.h"
 
 /* What a statement that reads rows needs to know. All borrowed. */
@@ -33,6 +34,10 @@ void query_glance(struct buf *b);
 /* One row: the same, then what identity_read wants besides. The first statement behind
  * query_begin, so that it takes the transaction's snapshot. */
 void query_facts(struct buf *b);
+
+/* One row: the snapshot's xmax, which run of the server this is, and which xids below that xmax are
+ * under way, commas between: of the snapshot's own from <from> and from 2^32 on, and of <also>. */
+void query_open(struct buf *b, uint64_t from, const struct xidset *also);
 
 /* The poll's transaction up to the lock, which takes no snapshot. (Views and foreign tables cannot
  * be locked.) */

@@ -61,6 +61,12 @@ struct crew {
     bool is_stopping;
 };
 
+/* A thread's connection. */
+struct line {
+    struct db *db; /* NULL: none */
+    struct dial_left left; /* by the one before */
+};
+
 struct reader {
     struct queue *queue;
     char *spool_dir;
@@ -108,16 +114,6 @@ static bool append(void *array, size_t *n, void *p)
     return true;
 }
 
-static void init_monotonic(pthread_cond_t *cond)
-{
-    pthread_condattr_t attr;
-
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(cond, &attr);
-    pthread_condattr_destroy(&attr);
-}
-
 /* The crew of the database that <conninfo> names, made on first demand. */
 static struct crew *find_crew(struct reader *r, const char *conninfo)
 {
@@ -133,7 +129,7 @@ static struct crew *find_crew(struct reader *r, const char *conninfo)
     }
     crew->reader = r;
     pthread_mutex_init(&crew->mutex, NULL);
-    init_monotonic(&crew->changed);
+    clock_init_cond(&crew->changed);
     return crew;
 }
 
@@ -315,7 +311,13 @@ static bool read_step(struct source *s, struct db *db, struct outboxes *out, boo
     return false;
 }
 
-static bool poll_step(struct source *s, struct db **db, bool *had_rows, struct err *e)
+static void hang_up(struct line *line)
+{
+    db_close(line->db, &line->left);
+    line->db = NULL;
+}
+
+static bool poll_step(struct source *s, struct line *line, bool *had_rows, struct err *e)
 {
     struct reader *r = s->crew->reader;
     enum capture_found found;
@@ -323,23 +325,22 @@ static bool poll_step(struct source *s, struct db **db, bool *had_rows, struct e
     struct err later;
     bool ok;
 
-    if (!capture_begin(s->capture, *db, &found, e)) {
-        capture_abort(s->capture, *db);
+    if (!capture_begin(s->capture, line->db, &found, e)) {
+        capture_abort(s->capture, line->db);
         return false;
     }
     if (found == CAPTURE_NOTHING)
         return true;
     outbox_init(&out.rows, r->queue, &s->lane, r->spool_dir, capture_is_held(s->capture));
     outbox_init(&out.keys, r->queue, &s->lane, r->spool_dir, false);
-    ok = read_step(s, *db, &out, had_rows, e);
+    ok = read_step(s, line->db, &out, had_rows, e);
     if (!ok) {
         bool was_held = capture_is_held(s->capture);
 
-        capture_abort(s->capture, *db);
-        capture_blame(s->capture, *db, e);
+        capture_abort(s->capture, line->db);
+        capture_blame(s->capture, line->db, e);
         /* a transaction that cannot be ended, in a COPY, must not wait for the host */
-        db_close(*db);
-        *db = NULL;
+        hang_up(line);
         /* what a poll has handed out counts as delivered, so it must get there */
         if (!was_held && !outbox_flush(&out.rows, &later) && e->code != ERR_STATE)
             *e = later;
@@ -362,22 +363,22 @@ static void adapt_interval(struct source *s, bool had_rows)
     s->interval_ms = had_rows ? min : next < max ? next : max;
 }
 
-/* Does what is due for <s>. <db> is the thread's connection, opened on demand. */
-static bool do_step(struct source *s, struct db **db, struct err *e)
+/* Does what is due for <s>. The connection is opened on demand. */
+static bool do_step(struct source *s, struct line *line, struct err *e)
 {
     enum reader_mode mode = s->crew->reader->mode;
     bool had_rows = false;
 
-    if (*db == NULL &&
-        (*db = db_open(s->config->conninfo, s->crew->reader->stop_fd, DB_STOP_AT_ONCE,
-                      e)) == NULL)
+    if (line->db == NULL &&
+        (line->db = db_open(s->config->conninfo, s->crew->reader->stop_fd, DB_STOP_AT_ONCE,
+                            &line->left, e)) == NULL)
         return false;
     if (!capture_is_resolved(s->capture))
-        return resolve(s, *db, e);
+        return resolve(s, line->db, e);
     if (mode == READER_CHECK)
-        return check(s, *db, e);
+        return check(s, line->db, e);
     s->due_ms = clock_mono_ms();
-    if (!poll_step(s, db, &had_rows, e))
+    if (!poll_step(s, line, &had_rows, e))
         return false;
     if (capture_is_in_snapshot(s->capture) || !capture_has_polled(s->capture) ||
         capture_owes_census(s->capture))
@@ -391,7 +392,7 @@ static bool do_step(struct source *s, struct db **db, struct err *e)
 }
 
 /* False if the thread should end. */
-static bool handle_failure(struct source *s, struct db **db, const struct err *e)
+static bool handle_failure(struct source *s, struct line *line, const struct err *e)
 {
     int64_t now = clock_mono_ms(), wait;
     bool is_impatient;
@@ -399,8 +400,7 @@ static bool handle_failure(struct source *s, struct db **db, const struct err *e
     if (s->failures++ == 0)
         s->failing_since_ms = now;
     is_impatient = now - s->failing_since_ms >= PATIENCE_MS;
-    db_close(*db);
-    *db = NULL;
+    hang_up(line);
     switch (meaning_of(e, s->has_worked)) {
     case MEANS_STOP:
         return false;
@@ -482,7 +482,7 @@ static struct source *choose(struct crew *crew, int64_t *wait_ms)
 static void *run_thread(void *arg)
 {
     struct crew *crew = arg;
-    struct db *db = NULL;
+    struct line line = { .db = NULL };
     int64_t wait_ms;
 
     pthread_setname_np(pthread_self(), "reader");
@@ -500,10 +500,10 @@ static void *run_thread(void *arg)
         if (crew->bell != NULL)
             s->heard = bell_count(crew->bell, s->bell);
         pthread_mutex_unlock(&crew->mutex);
-        if (do_step(s, &db, &e))
+        if (do_step(s, &line, &e))
             s->failures = 0;
         else
-            goes_on = handle_failure(s, &db, &e);
+            goes_on = handle_failure(s, &line, &e);
         pthread_mutex_lock(&crew->mutex);
         hang_bell(s);
         s->is_busy = false;
@@ -512,7 +512,7 @@ static void *run_thread(void *arg)
             break;
     }
     pthread_mutex_unlock(&crew->mutex);
-    db_close(db);
+    hang_up(&line);
     return NULL;
 }
 

@@ -212,8 +212,10 @@ bool reads_parse(const struct reads *r, const struct standing *s, const char **p
         return false;
     /* one that this cluster has not reached is from another */
     row->stamp = parsed.stamp < xmax ? parsed.stamp : 0;
-    row->xid = row->judged = horizon_widen_visible(parsed.xmin, &s->survey.snapshot);
+    row->xid = row->judged = horizon_widen_visible(parsed.xmin, &s->survey.snapshot,
+                                                   &s->survey.doubts, &row->is_doubtful);
     if (reads_stamps(s)) {
+        row->is_doubtful = false;
         row->judged = row->stamp;
         if (row->stamp > 0)
             row->xid = row->stamp;

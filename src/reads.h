@@ -51,6 +51,7 @@ struct reads_row {
     int64_t value;   /* of the column that grows */
     bool has_value;
     bool is_new, is_gone;
+    bool is_doubtful; /* to be left to the next poll, see horizon.h */
     bool is_superseded; /* gone, but gone again later on in this poll */
 };
 

@@ -12,6 +12,10 @@
 #include <lauxlib.h>
 #include <string.h>
 
+/* Stands in the side table for the nil that was assigned to a column; pgcdc.null is something else
+ * for a document. */
+static const char nothing;
+
 struct form *row_upvalue_form(lua_State *L)
 {
     return lua_touserdata(L, lua_upvalueindex(1));
@@ -56,6 +60,12 @@ void row_push_extra(lua_State *L, int index, const char *name)
     push_from_side(L, index, CELLS_SET, name);
 }
 
+bool row_is_null(lua_State *L, const struct column *c)
+{
+    return lua_isnil(L, -1) || lua_touserdata(L, -1) == &nothing ||
+           (json_null_at(L, -1) && (c->kind != KIND_JSON || c->wants_to_json));
+}
+
 void row_push_cell(lua_State *L, const struct form *f, int row, size_t i)
 {
     const struct column *column = &f->shape->columns[i];
@@ -66,7 +76,7 @@ void row_push_cell(lua_State *L, const struct form *f, int row, size_t i)
         return;
     }
     if (push_from_side(L, row, CELLS_SET, column->name)) {
-        if (json_null_at(L, -1) && column->kind != KIND_JSON) {
+        if (row_is_null(L, column)) {
             lua_pop(L, 1);
             lua_pushnil(L);
         }
@@ -147,7 +157,7 @@ static int row_newindex(lua_State *L)
     if (column_index(L, 2) < 0) {
         set_extra(L, 4);
     } else if (lua_isnil(L, 3)) {
-        json_push_null(L);
+        lua_pushlightuserdata(L, (void *)&nothing);
         lua_replace(L, 3);
     }
     lua_pushvalue(L, 2);
@@ -198,6 +208,10 @@ void row_put_assigned(lua_State *L, const struct form *f, size_t i, struct buf *
     size_t len;
     const char *s;
 
+    if (row_is_null(L, &f->shape->columns[i])) {
+        buf_puts(b, "null");
+        return;
+    }
     if (lua_type(L, -1) != LUA_TSTRING) {
         json_put_nested(L, -1, b, depth);
         return;

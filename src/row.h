@@ -37,6 +37,9 @@ void row_push_extra(lua_State *L, int index, const char *name);
 /* Appends the JSON of the row whose cells the table at <index> holds; <depth>: see json.h. */
 void row_put(lua_State *L, const struct form *f, int index, struct buf *b, int depth);
 
+/* True if the value on top of the stack, which was assigned to a column, is NULL for it. */
+bool row_is_null(lua_State *L, const struct column *c);
+
 /* Appends the JSON of the value on top of the stack as column <i> writes it. */
 void row_put_assigned(lua_State *L, const struct form *f, size_t i, struct buf *b, int depth);
 

@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "survey.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,6 +34,7 @@ static void drop_snapshot(struct survey *s)
 void survey_fini(struct survey *s)
 {
     drop_snapshot(s);
+    doubts_forget(&s->doubts);
     table_fini(&s->table);
     shape_unref(s->shape);
     s->shape = NULL;
@@ -155,24 +157,94 @@ static bool read_growth(struct survey *s, const struct db_rows *columns,
     return true;
 }
 
+/* ---- who was under way ---- */
+
+/* The answer to query_open: of this <run> of the server, unless <run> is empty, all below *xmax
+ * are over but for <open>. *is_other: it is another run. */
+static bool read_open(const struct db_rows *r, char *run, size_t size, uint64_t *xmax,
+                      struct xidset *open, bool *is_other, struct err *e)
+{
+    const char *list = db_rows_text(r, 0, 2);
+    char now[128];
+
+    snprintf(now, sizeof now, "%s", db_rows_text(r, 0, 1));
+    *is_other = *run != '\0' && strcmp(run, now) != 0;
+    snprintf(run, size, "%s", now);
+    *xmax = db_rows_u64(r, 0, 0);
+    xidset_fini(open);
+    for (char *end; list != NULL && *list != '\0'; list = *end == ',' ? end + 1 : end)
+        if (!xidset_add(open, strtoull(list, &end, 10)))
+            return err_memory(e);
+    return true;
+}
+
+/* Before the snapshot is taken. What was over once is over, in the same run of the server. */
+static bool ask_before(struct survey *s, struct db *db, struct err *e)
+{
+    struct doubts *d = &s->doubts;
+    bool is_other = false, ok;
+
+    do {
+        struct db_rows *rows = NULL;
+        struct buf sql;
+
+        if (is_other)
+            doubts_forget(d);
+        buf_init(&sql, BUF_SQL_MAX);
+        query_open(&sql, d->xmax, &d->still);
+        ok = run(db, &sql, &rows, 1, e) &&
+             read_open(rows, d->run, sizeof d->run, &d->upto, &d->open, &is_other, e);
+        db_rows_free(rows);
+    } while (ok && is_other);
+    return ok;
+}
+
+/* In the snapshot, right behind it. */
+static bool read_behind(struct survey *s, const struct db_rows *r, struct err *e)
+{
+    struct doubts *d = &s->doubts;
+    bool is_other;
+    bool ok = read_open(r, d->run, sizeof d->run, &d->xmax, &d->still, &is_other, e);
+
+    if (!ok || is_other)
+        doubts_forget(d);
+    return ok;
+}
+
+/* A young cluster has given out no xid twice: nobody is asked, and nothing below is in doubt. */
+static bool is_young(struct survey *s)
+{
+    if (s->snapshot.xmax == 0 || s->snapshot.xmax > UINT32_MAX)
+        return false;
+    doubts_forget(&s->doubts);
+    s->doubts.upto = s->snapshot.xmax;
+    return true;
+}
+
 bool survey_begin(struct survey *s, struct db *db, const struct source_config *c, bool with_sizes,
                   const char *column, struct err *e)
 {
-    enum { FACTS, RELATION, LEAVES, COLUMNS, MARKS, N };
+    enum { OPEN, FACTS, RELATION, LEAVES, COLUMNS, MARKS, N };
     struct db_rows *rows[N] = { NULL };
     bool by_trigger = c->capture == BY_TRIGGER;
+    size_t first = is_young(s) ? FACTS : OPEN, end = by_trigger ? N : MARKS;
     struct buf sql;
     bool ok;
 
+    if (first == OPEN && !ask_before(s, db, e))
+        return false;
     buf_init(&sql, BUF_SQL_MAX);
     query_begin(&sql, &s->table, c->rls, db_version(db));
+    if (first == OPEN)
+        query_open(&sql, s->doubts.upto, &s->doubts.open);
     query_facts(&sql);
     query_table(&sql, &s->table, with_sizes);
     if (by_trigger)
         query_stamps_marks(&sql, &s->table);
     if (c->capture != BY_XMIN)
         buf_puts(&sql, "SET LOCAL enable_seqscan = off");
-    ok = run(db, &sql, rows, by_trigger ? N : MARKS, e) && read_facts(s, rows[FACTS], true, e) &&
+    ok = run(db, &sql, rows + first, end - first, e) && read_facts(s, rows[FACTS], true, e) &&
+         (first != OPEN || read_behind(s, rows[OPEN], e)) &&
          table_read_facts(&s->table, rows[RELATION], rows[LEAVES], c->capture == BY_INCREMENT,
                           c->rls, e) &&
          read_shape(s, rows[COLUMNS], c, e) && read_growth(s, rows[COLUMNS], c, column, e) &&

@@ -53,6 +53,7 @@ struct stamp_marks {
 
 struct survey {
     struct snapshot snapshot; /* its text is owned by this survey */
+    struct doubts doubts;     /* of that snapshot, behind survey_begin */
     struct identity identity;
     struct table_facts table;
     struct shape *shape;      /* counted reference */

@@ -50,6 +50,46 @@ function TestConnect.test_parameters_of_odd_arrays_and_numbers()
    })
 end
 
+-- Tables by name were JSON for rows and hstore, which refuse it, and in arrays nothing at all: an
+-- array of rows arrived as an empty one.
+function TestConnect.test_parameters_of_rows_and_hstore()
+   lu.assertEquals(run [===[
+      db:exec [[create extension if not exists hstore;
+         create domain raw_text as bytea;
+         create type part as ("a ""b\c" text, n int8, raw raw_text, list float8[]);
+         create domain part_list as part[];
+         create type whole as (p part, parts part[], h hstore, v int2vector, j jsonb,
+            more part_list)]]
+      local function gives(type, value)
+         print(db:query("select ($1::" .. type .. ")::text as v", value)[1].v)
+      end
+      local function is(type, value, sql)
+         local same = ("select $1::%s::text = (%s)::text as v"):format(type, sql)
+         assert(db:query(same, value)[1].v, sql)
+      end
+      local part = {['a "b\\c'] = 'x,"y"\\(z)\n', n = math.mininteger, raw = "\0\255",
+                    list = {0.1, -1/0, pgcdc.null}}
+      local row = [[row(E'x,"y"\\(z)\n', -9223372036854775808, '\x00ff', '{0.1,-inf,null}')::part]]
+      is("part", part, row) is("part[]", {part, pgcdc.null}, "array[" .. row .. ", null]")
+      is("whole", {p = part, parts = {part}, h = {a = "1"}, v = {1, -2}, j = {x = {}},
+                   more = {{n = 3}}}, "row(" .. row .. ", array[" .. row .. [[], 'a=>1', '1 -2',
+         '{"x": {}}', array[row(null, 3, null, null)::part])::whole]])
+      gives("part", {}) gives("part", {['a "b\\c'] = ""}) gives("part_list", {{n = 1}})
+      gives("part[]", {{{n = 1}}, {{}}}) gives("part_list[]", {{{n = 1}, {n = 2}}, {}})
+      gives("hstore", {['k "\\'] = 'v"\\'}) gives("hstore", {n = pgcdc.null}) gives("hstore", {})
+      gives("hstore[]", {{a = "1"}, {}}) gives("text[]", {{a = 1}, "x"})
+      fails(db.query, db, "select $1::part", {m = 1})
+      fails(db.query, db, "select $1::part", {n = print})
+      fails(db.query, db, "select $1::part", {['a "b\\c'] = "\0"})
+   ]===], {
+      "(,,,)", '("",,,)', '{"(,1,,)"}', '{{"(,1,,)"},{"(,,,)"}}',
+      [[{"{\"(,1,,)\",\"(,2,,)\"}","{}"}]], [["k \"\\"=>"v\"\\"]], '"n"=>NULL', "",
+      [[{"\"a\"=>\"1\"",""}]], [[{"{\"a\":1}",x}]],
+      "db:query: the type part has no field 'm'", "db:query: a parameter holds a function",
+      "db:query: a text holds a zero byte, which Postgres cannot take",
+   })
+end
+
 -- What comes back has the Lua types of the manual: as in changes.
 function TestConnect.test_values_of_every_kind_come_back()
    local lines = run [===[
@@ -127,17 +167,18 @@ function TestConnect.test_session_is_pinned()
    local conn = database:connection()
    for _, setting in ipairs {"timezone = 'Asia/Kolkata'", "datestyle = 'SQL, DMY'",
       "bytea_output = 'escape'", "extra_float_digits = -10", "intervalstyle = 'iso_8601'",
-      "standard_conforming_strings = off", "client_encoding = 'latin1'"} do
+      "standard_conforming_strings = off", "client_encoding = 'latin1'", "array_nulls = off"} do
       conn:exec(("alter database %s set %s"):format(database.name, setting))
    end
    local lines = run([[
       local row = db:query("select '2026-11-23 12:00Z'::timestamptz t, '\\x00'::bytea b,"
          .. " '1 day'::interval i, 0.1::float8 f, chr(8364) as e,"
          .. " array['2026-11-23 12:00Z'::timestamptz] a")[1]
-      print(row.t, #row.b, row.i, row.f, row.e, row.a[1])
+      print(row.t, #row.b, row.i, row.f, row.e, row.a[1],
+         db:query("select ($1::text[])[1] is null as v", {pgcdc.null})[1].v)
    ]], database)
    local noon = "2026-11-23T12:00:00+00:00"
-   lu.assertEquals(lines, {noon .. "\t1\t1 day\t0.1\t€\t" .. noon})
+   lu.assertEquals(lines, {noon .. "\t1\t1 day\t0.1\t€\t" .. noon .. "\ttrue"})
 end
 
 -- Every misuse and every refusal is an error that says what, and the connection stays good.
@@ -280,6 +321,23 @@ function TestConnect.test_from_a_handler()
    lu.assertEquals(result.status, 0, result.stderr)
    table.sort(result.lines)
    lu.assertEquals(result.lines, {"10\tBob", "11\tAda"})
+end
+
+-- The row of a change is a row for a parameter of the table's type, and loses nothing on the way.
+function TestConnect.test_a_row_of_a_change_is_a_parameter()
+   local database = cluster.main():database()
+   database:exec [[create table t (id int primary key, "n""\" numeric, b bytea, j json, l text[]);
+      insert into t values (1, 1.2345678901234567890, '\x00ff', '{"a": [null]}', '{"x,\"",null}'),
+         (2, null, null, null, null);
+      create table copy (like t)]]
+   local result = program.run {dsn = database, options = {"--once"}, script = [[
+      local db = pgcdc.connect()
+      pgcdc.source {table = "t", on_change = function(change)
+         db:exec("insert into copy select ($1::t).*", change.row)
+      end}]]}
+   lu.assertEquals(result.status, 0, result.stderr)
+   local sql = [[select string_agg(row(id, "n""\", b, j::jsonb, l)::text, ' ' order by id) from ]]
+   lu.assertEquals(database:value(sql .. "copy"), database:value(sql .. "t"))
 end
 
 return TestConnect

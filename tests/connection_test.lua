@@ -4,9 +4,9 @@
 -- On each way the same pipeline runs: a table is captured by xmin, with deletes, and by triggers;
 -- there are a snapshot, polls, a restart; and what came is compared with the table, exactly.
 
+local certificates = require "certificates"
 local cluster = require "cluster"
 local lu = require "luaunit"
-local native = require "native"
 local pooler = require "pooler"
 local program = require "program"
 local scope = require "scope"
@@ -150,44 +150,14 @@ end
 
 -- ---- TLS and passwords ----
 
-local function openssl(dir, ...)
-   server.run({"openssl", ...}, {user = false, accept = false, cwd = dir})
-end
-
--- Makes an authority of this name in <dir>; returns the paths of its certificate and its key.
-local function authority(dir, name)
-   local path = dir .. "/" .. name
-   openssl(dir, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-      "-nodes", "-days", "2", "-subj", "/CN=" .. name, "-keyout", path .. ".key", "-out",
-      path .. ".crt")
-   return path .. ".crt", path .. ".key"
-end
-
--- Has <ca> sign a certificate for "localhost" and gives it to the cluster's server.
-local function give_certificate(one, dir, ca, ca_key)
-   local path = dir .. "/server"
-   openssl(dir, "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-      "-subj", "/CN=localhost", "-keyout", path .. ".key", "-out", path .. ".csr")
-   openssl(dir, "x509", "-req", "-in", path .. ".csr", "-CA", ca, "-CAkey", ca_key,
-      "-CAcreateserial", "-days", "2", "-out", path .. ".crt")
-   for _, name in ipairs {"server.key", "server.crt"} do
-      local target = one.data .. "/" .. name
-      server.run({"cp", dir .. "/" .. name, target}, {user = false})
-      server.run({"chmod", "600", target}, {user = false})
-      if server.user() then
-         assert(native.chown(target, server.user()))
-      end
-   end
-end
-
 -- A cluster that is reached over TLS and with a SCRAM password only, but for the tests themselves.
 function TestConnection.setupClass()
    local dir = scope.dir "certificates"
-   local ca, ca_key = authority(dir, "ca")
+   local ca, ca_key = certificates.authority(dir, "ca")
    local one = cluster.new {name = "tls", tcp = true, start = false, conf = {
       ssl = "on", password_encryption = "scram-sha-256",
    }}
-   give_certificate(one, dir, ca, ca_key)
+   certificates.give(one, dir, ca, ca_key)
    one:hba "local all,replication all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n"
    one:start()
    one:exec(("create role \"far\" superuser login password '%s'"):format(PASSWORD))
@@ -243,7 +213,7 @@ end
 function TestConnection.test_certificates_that_do_not_verify()
    local db = new_database(TestConnection.one)
    local right = password_file(PASSWORD)
-   local other = authority(TestConnection.dir, "other")
+   local other = certificates.authority(TestConnection.dir, "other")
    assert_refused(far_dsn(db, {sslrootcert = other}), right, "certificate verify failed")
    assert_refused(far_dsn(db, {host = "elsewhere.example"}), right,
       [[does not match host name \"elsewhere.example\"]])

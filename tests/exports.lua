@@ -1,4 +1,5 @@
--- exports.lua: prints what scripts may use, one name a line: pgcdc.x, stream:x, pgcdc.sinks.x.
+-- exports.lua: prints what scripts may use, one name a line: pgcdc.x, stream:x, db:x,
+-- pgcdc.sinks.x.
 -- SPDX-License-Identifier: MIT
 --
 -- For lint.lua, in the top folder. Loads the Lua half of the program on a module pgcdc.raw that
@@ -34,6 +35,11 @@ add("pgcdc.", pgcdc)
 for name, value in next, require "pgcdc.stream".class do
    if type(value) == "function" and not name:find "^__" and not internal[name] then
       names[#names + 1] = "stream:" .. name
+   end
+end
+for name in next, getmetatable(pgcdc.connect()) do
+   if not name:find "^__" then
+      names[#names + 1] = "db:" .. name
    end
 end
 for _, name in ipairs(getmetatable(pgcdc.sinks).names) do

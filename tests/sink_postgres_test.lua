@@ -135,6 +135,30 @@ function TestSinkPostgres.test_vectors_can_be_read()
    lu.assertEquals(rows(target, "select * from v order by id"), "1 1 -2 3 4294967295 5 6, 2   -")
 end
 
+-- A domain over a type without a binary input function, inside an array or a row: Postgres made
+-- nothing of such JSON ("no binary input function available for type aclitem").
+function TestSinkPostgres.test_domains_without_binary_input_inside_others()
+   local source, target = databases()
+   for _, db in ipairs {source, target} do
+      db:exec [[create domain acl as aclitem; create domain acls as acl[];
+         create type inner_row as (x acl, "f ""1\" text);
+         create type outer_row as (a inner_row[], b acls, c float8, d timestamptz, e bytea)]]
+   end
+   source:exec [=[create table t (id int primary key, a acl[], b acls, c outer_row[], d inner_row);
+      insert into t values (1, '{{=r/postgres},{NULL}}', '{postgres=arw*/postgres}', array[[row(
+            array[row('=r/postgres', E'so "so"\n{}'), row(null, null)]::inner_row[],
+            '{=r/postgres}', 0.1::float8 + 0.2::float8, '2026-11-23 12:00Z', '\x00ff')::outer_row],
+         [null::outer_row]], row(null, 'a')),
+         (2, null, '{}', '{}', null), (3, array[null]::acl[], null, null, row(null, null))]=]
+   local run = mirror(source, target, [[pgcdc.source {table = "t"}:sink(sink {table = "t"})]])
+   local sql = "set extra_float_digits = 1; select * from t order by id"
+   target:exec(("alter database %s set extra_float_digits = -5"):format(target.name))
+   lu.assertEquals(rows(target, sql), rows(source, sql))
+   source:exec "update t set id = id"
+   run()
+   lu.assertEquals(rows(target, sql), rows(source, sql))
+end
+
 -- What a script assigns goes through Lua: the value that it read, written back, is the same.
 function TestSinkPostgres.test_every_lua_value_arrives()
    local source, target, from, to = every_type(25)
@@ -171,6 +195,39 @@ function TestSinkPostgres.test_untouched_documents_pass()
    lu.assertEquals(rows(target, "select * from docs order by id"),
       [[1 {"a":1e400} {1e400} 2, 2 {"a" : 1.50, "a":2} {} 3, ]]
       .. [[3 null {1,"{\"b\":\"x\"}",NULL} 4, 4 - - 5]])
+end
+
+-- The null of a document that a script assigned arrived as NULL, and a document that it had set to
+-- nil was pgcdc.null when it was read again.
+function TestSinkPostgres.test_null_of_a_document_is_no_null()
+   local source, target = databases()
+   source:exec [[create table d (id int primary key, j json, b jsonb, l int[], t text);
+      insert into d select i, 'null', 'null', '{}', 'x' from generate_series(1, 4) i]]
+   local result = runner(source, target, [[
+      local s = pgcdc.source {table = "d"}
+      s:on("change", function(change)
+         local row = change.row
+         for _, name in ipairs {"j", "b", "l", "t"} do
+            if row.id == 1 then row[name] = row[name] end
+            if row.id == 2 then row[name] = pgcdc.null end
+            if row.id == 3 then row[name] = nil end
+         end
+         if row.id == 4 then change.row = {id = 4, j = pgcdc.null, t = pgcdc.null} end
+         print(("%s %s %s %s %s"):format(row.j, row.b, row.l and #row.l, row.t, row))
+      end)
+      s:sink(sink {table = "d"})
+      s:sink(pgcdc.sinks.csv {})]])()
+   succeed(result)
+   table.sort(result.lines)
+   lu.assertEquals(result.lines, {
+      '1,null,null,"[]",x', "2,null,null,,", "3,,,,", "4,,,,", "id,j,b,l,t",
+      'nil nil nil nil {"id":3,"j":null,"b":null,"l":null,"t":null}',
+      'null null 0 x {"id":1,"j":null,"b":null,"l":[],"t":"x"}',
+      'null null 0 x {"id":4,"j":null,"b":null,"l":[],"t":"x"}',
+      'null null nil nil {"id":2,"j":null,"b":null,"l":null,"t":null}',
+   })
+   lu.assertEquals(rows(target, "select * from d order by id"),
+      "1 null null {} x, 2 null null - -, 3 - - - -, 4 - - - -")
 end
 
 -- ---- modes ----

@@ -83,10 +83,10 @@ local one_way = {shout = true, ["shout[]"] = true, loudness = true, ["int2vector
 
 -- A source with a column of every type, mirrored by <how>: "types", into a table of the same types;
 -- "made", into one that the mirror makes, in a database that lacks some of the types; "text", into
--- columns of text. Returns source, target, names of columns.
-local function mirrored(how)
-   local source = cluster.main():database {name = "verify types"}
-   local target = cluster.main():database {name = "verified types"}
+-- columns of text. Returns source, target, names of columns. <from>, <to>: clusters.
+local function mirrored(how, from, to)
+   local source = (from or cluster.main()):database {name = "verify types"}
+   local target = (to or cluster.main()):database {name = "verified types"}
    values.create(source, 20, 11)
    if how == "types" then
       values.create(target, 0, 11)
@@ -112,28 +112,42 @@ local function mirrored(how)
 end
 
 -- What was mirrored is equal, whatever its type; and any value that is lost is found.
-function TestVerify.test_every_type()
-   for _, how in ipairs {"types", "made", "text"} do
-      local source, target, names = mirrored(how)
-      local args = {table = '"values"'}
-      local conn = values.normal_session(target:connect())
-      local lines = verify(source, target, args, 0)
-      lu.assertEquals(lines, {"public.values: 20 rows, equal"})
-      for _, name in ipairs(names) do
-         local quoted = conn:ident(name)
-         conn:exec(('update "values" set %s = null where id = (select min(id) from "values"'
-            .. ' where %s is not null)'):format(quoted, quoted))
-      end
-      local found = {}
-      for _, line in ipairs((verify(source, target, args, 1))) do
-         for name in (line:match "differs in (.*)$" or ""):gmatch "[^ ,]+" do
-            found[name] = true
-         end
-      end
-      for _, name in ipairs(names) do
-         lu.assertTrue(found[name] or not name:find "^c%d+$", name .. " is not found to differ")
+local function assert_mirror_is_known(...)
+   local source, target, names = mirrored(...)
+   local args = {table = '"values"'}
+   local conn = values.normal_session(target:connect())
+   local lines = verify(source, target, args, 0)
+   lu.assertEquals(lines, {"public.values: 20 rows, equal"})
+   for _, name in ipairs(names) do
+      local quoted = conn:ident(name)
+      conn:exec(('update "values" set %s = null where id = (select min(id) from "values"'
+         .. ' where %s is not null)'):format(quoted, quoted))
+   end
+   local found = {}
+   for _, line in ipairs((verify(source, target, args, 1))) do
+      for name in (line:match "differs in (.*)$" or ""):gmatch "[^ ,]+" do
+         found[name] = true
       end
    end
+   for _, name in ipairs(names) do
+      lu.assertTrue(found[name] or not name:find "^c%d+$", name .. " is not found to differ")
+   end
+end
+
+function TestVerify.test_every_type()
+   for _, how in ipairs {"types", "made", "text"} do
+      assert_mirror_is_known(how)
+   end
+end
+
+-- Servers of two versions, in both directions.
+function TestVerify.test_other_versions()
+   local bin = os.getenv "PGBIN_OTHER"
+   lu.skipIf((bin or "") == "", "there is no server of another version: see servers.sh")
+   local other = cluster.new {name = "other", bin = bin}
+   lu.assertNotEquals(other:value "show server_version", cluster.main():value "show server_version")
+   assert_mirror_is_known("made", cluster.main(), other)
+   assert_mirror_is_known("types", other, cluster.main())
 end
 
 -- What the types of the two sides make look different, and is not.
@@ -179,6 +193,178 @@ function TestVerify.test_keys()
    })
 end
 
+-- Bucket counts alone say that these are the same: what differs has a hash in the same bucket.
+function TestVerify.test_a_difference_within_a_bucket()
+   local bucket = [[('x' || substr(md5(convert_to(row(1, %s)::text, 'UTF8')), 17, 16))::bit(64)
+      ::int8 & 16383]]
+   local source, target = databases "create table t (id int primary key, v text)"
+   source:exec "insert into t values (1, 'first')"
+   target:exec(([[insert into t select 1, v from (select 'v' || g as v
+      from generate_series(1, 1000000) g) s where (%s) = (%s) limit 1]]):format(
+      bucket:format "v", bucket:format "'first'::text"))
+   lu.assertEquals(target:value "select count(*) from t", "1")
+   assert_differs(source, target, {"public.t: id=1 differs in v"})
+end
+
+-- Characters are compared, whatever bytes they are in the two databases: what LATIN1 does not have
+-- too, and not the bytes that two of its characters and one of UTF8 have in common.
+function TestVerify.test_encodings()
+   local function database(encoding, rows)
+      local db = cluster.main():database {name = "verify " .. encoding,
+         sql = ("encoding '%s' template template0"):format(encoding)}
+      db:exec "create table t (id text primary key, v text)"
+      db:exec "set client_encoding = 'UTF8'"
+      db:exec(("insert into t values %s"):format(rows))
+      return db
+   end
+   local utf8 = database("UTF8", "('a', 'é'), ('ß', 'x')")
+   local latin = database("LATIN1", "('a', 'é'), ('ß', 'x')")
+   assert_equal(utf8, latin)
+   assert_equal(latin, utf8)
+   latin:exec "update t set v = 'Ã©' where v = 'é'"
+   lu.assertEquals(utf8:value "select v::bytea from t where id = 'a'",
+      latin:value "select convert_to(v, 'LATIN1') from t where id = 'a'")
+   assert_differs(utf8, latin, {"public.t: id=a differs in v"})
+   assert_differs(latin, utf8, {"public.t: id=a differs in v"})
+   local japanese = database("EUC_JP", "('日本', '語'), ('b', '本')")
+   utf8:exec "truncate t; insert into t values ('日本', '語'), ('b', '日')"
+   assert_differs(japanese, utf8, {"public.t: id=b differs in v"})
+   utf8:exec "insert into t values ('€', '🙂'); update t set v = '本' where id = 'b'"
+   assert_differs(japanese, utf8, {[[public.t: id="€" is only in the target]]})
+   local ascii = database("SQL_ASCII", "('日本', '語'), ('b', '本'), ('€', '🙂')")
+   assert_equal(utf8, ascii)
+   ascii:exec [[update t set v = E'\xe9' where id = 'b']]
+   local _, result = verify(ascii, utf8, nil, 3)
+   lu.assertStrContains(result.stderr, [[invalid byte sequence for encoding \"UTF8\": 0xe9]])
+end
+
+-- Columns whose collations differ: what is equal under the target's is not the same, and the order
+-- of keys is nobody's business.
+function TestVerify.test_collations()
+   local sql = "create table t (a %s, b uuid, c varchar(9) %s, v int, primary key (%s)); %s"
+   local rows = [[insert into t values ('A', '00000000-0000-0000-0000-000000000001', '10', 1),
+      ('b', '00000000-0000-0000-0000-000000000002', '9', 2), ('é,"', md5('')::uuid, '', 3)]]
+   local source, target = databases("create domain word as text; "
+      .. sql:format("word", "", "a, b, c", rows), "create schema empty")
+   lu.skipIf(not target:try [[
+      create collation blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+      create collation size (provider = icu, locale = 'und-u-kn-true')]], "there is no ICU")
+   target:exec(sql:format("text collate blind", "collate size", "c, b, a", rows))
+   assert_equal(source, target)
+   target:exec "update t set a = 'a' where a = 'A'; update t set v = 0 where c = '9'"
+   for settle = 0, 1 do
+      assert_differs(source, target, {
+         "public.t: a=A b=00000000-0000-0000-0000-000000000001 c=10 is missing in the target",
+         "public.t: a=a b=00000000-0000-0000-0000-000000000001 c=10 is only in the target",
+         "public.t: a=b b=00000000-0000-0000-0000-000000000002 c=9 differs in v",
+      }, {settle = settle, wait = 0.01})
+   end
+end
+
+-- The databases' own settings do not show. With array_nulls = off a row whose key holds a NULL
+-- could not be looked at again: an error, or, were the key text, no difference, since none had it.
+function TestVerify.test_settings_of_the_databases()
+   local source = cluster.main():database {name = "verify set"}
+   local target = cluster.main():database {name = "verified set"}
+   local columns = [[id int, d date, at timestamptz, i interval, f float4, g float8, b bytea,
+      m money, r regclass, x xml, a text[], h timestamptz[], z tstzrange, j json, t text]]
+   source:exec(("create table t (%s)"):format(columns))
+   source:exec [[insert into t values (1, '2026-02-01', '2026-02-01 12:00Z', '1 day 02:03:04.5',
+      0.1, 1/3.0::float8, '\x00ff27', 1234.5, 'pg_catalog.pg_class', '<a/>b', array['x', null],
+      array['2026-02-01 12:00Z'::timestamptz], '[2026-02-01 12:00Z,)', '{"a": 1}', '')]]
+   source:exec "insert into t (id) values (2), (null)"
+   target:exec(("create table t (%s); create unique index on t (id)"):format(columns))
+   for db, settings in pairs {
+      [source] = [[datestyle = 'SQL, DMY'; intervalstyle = 'iso_8601'; extra_float_digits = -10;
+         timezone = 'Asia/Kolkata'; bytea_output = 'escape'; search_path = 'pg_catalog';
+         array_nulls = off; standard_conforming_strings = off; xmloption = 'document']],
+      [target] = [[datestyle = 'German'; intervalstyle = 'sql_standard'; extra_float_digits = 3;
+         timezone = 'America/Caracas'; quote_all_identifiers = on; lc_monetary = 'POSIX';
+         client_encoding = 'LATIN1'; array_nulls = off; row_security = off; lc_numeric = 'POSIX';
+         default_transaction_isolation = 'serializable']],
+   } do
+      for setting in settings:gmatch "[^;\n]+" do
+         if setting:find "=" then
+            db.cluster:exec(('alter database "%s" set %s'):format(db.name, setting))
+         end
+      end
+   end
+   local args = {table = "public.t", pk = "id"}
+   local mirror = program.run {bundled = "mirror", dsn = source, options = {"--once"}, args = {
+      table = "public.t", pk = "id", where = "id = 1", target = target:dsn()}}
+   lu.assertEquals(mirror.status, 0, mirror.stderr)
+   local conn = target:connect()
+   lu.assertEquals(conn:value "select a[2] is null from t", "t")
+   conn:exec "insert into t (id) values (2), (null)"
+   assert_equal(source, target, args)
+   conn:exec [[update t set d = d + 1, at = at + '1 us', i = i + '1 us', f = f * 1.000001,
+      g = g * 1.000000000000001, b = b || '\x00', m = m + '0.01', r = 'pg_type', x = '<a/>c',
+      a = array['x', 'NULL'], h = h || h, z = 'empty', j = '{"a": 2}', t = null where id = 1;
+      update t set t = 'x' where id is null]]
+   args.settle, args.wait = 1, 0.01
+   assert_differs(source, target, {
+      "public.t: id=1 differs in d, at, i, f, g, b, m, r, x, a, h, z, j, t",
+      "public.t: id=NULL differs in t"}, args)
+end
+
+-- Both sides work at the same time, at each step: a row is read only when the other side is at the
+-- same statement.
+function TestVerify.test_both_sides_at_once()
+   local source, target = databases [[
+      create table t (id int primary key, v text);
+      create function meet() returns boolean language plpgsql as $$
+         declare until timestamptz := clock_timestamp() + '60 s';
+         begin
+            loop
+               perform pg_catalog.pg_stat_clear_snapshot();
+               if exists (select from pg_catalog.pg_stat_activity me,
+                  pg_catalog.pg_stat_activity other where me.pid = pg_catalog.pg_backend_pid()
+                  and other.datname ~ '^verif' and other.datname <> me.datname
+                  and pg_catalog.left(other.query, 30) = pg_catalog.left(me.query, 30)) then
+                  return true;
+               elsif pg_catalog.clock_timestamp() > until then
+                  raise 'the other side is not there';
+               end if;
+            end loop;
+         end $$]]
+   source:exec "insert into t values (1, 'a'), (2, 'b')"
+   target:exec "insert into t values (1, 'a'), (2, 'c')"
+   assert_differs(source, target, {"public.t: id=2 differs in v"}, {where = "public.meet()"})
+end
+
+-- The tables are locked before there is a snapshot of either: what is written while the target's
+-- waits for its lock is on both sides.
+function TestVerify.test_snapshots_of_one_moment()
+   local source, target = databases "create table t (id int primary key); insert into t values (1)"
+   local locker = target:connect()
+   locker:exec "begin; lock table t in access exclusive mode"
+   local it = program.start {bundled = "verify", dsn = source, args = {table = "t", settle = 0,
+      target = target:dsn()}}
+   wait.until_(function()
+      return target:value "select count(*) from pg_locks where not granted" == "1"
+   end, 30, "the lock to be waited for")
+   source:exec "insert into t values (2)"
+   locker:exec "insert into t values (2); commit"
+   local result = it:finish()
+   lu.assertEquals(result.lines, {"public.t: 2 rows, equal"}, result.stderr)
+end
+
+-- Who stops it waits for no scan, and leaves none behind.
+function TestVerify.test_stop()
+   local source, target = databases "create table t (id int primary key); insert into t values (1)"
+   local function sleepers()
+      return target:value [[select count(*) from pg_stat_activity where datname ~ '^verif'
+         and wait_event = 'PgSleep']]
+   end
+   local it = program.start {bundled = "verify", dsn = source, args = {table = "t",
+      target = target:dsn(), where = "pg_catalog.pg_sleep(100000) is null"}}
+   wait.until_(function() return sleepers() == "2" end, 30, "both scans")
+   local result = it:stop "INT"
+   lu.assertEquals({result.status, result.lines}, {3, {}}, result.stderr)
+   lu.assertStrContains(result.stderr, "stopped before there was an answer")
+   wait.until_(function() return sleepers() == "0" end, 30, "the scans to end")
+end
+
 -- A key that is none: rows of one key are compared as a heap; NULL is a key like others.
 function TestVerify.test_doubles()
    local source, target = databases "create table t (id int, v text)"
@@ -199,6 +385,7 @@ function TestVerify.test_what_cannot_be_compared()
       create table here (id int primary key, b int); insert into here values (1, 3);
       create table other (v text); create table secret (id int primary key);
       create table guarded (id int primary key); alter table guarded enable row level security]])
+   target:exec "insert into t values (1, '')"
    local role = cluster.main():role()
    target:exec(("grant select on guarded to %s"):format(role))
    local weak = target:dsn {user = role}
@@ -209,10 +396,13 @@ function TestVerify.test_what_cannot_be_compared()
       {{table = "t", pk = "x"}, "public.t has no column 'x'"},
       {{table = "t", columns = "v,w"}, "public.t has no column 'w'"},
       {{table = "t", target_table = "other"}, "public.other in the target has no column 'id',"},
-      {{table = "secret"}, "permission denied for table secret", weak},
-      {{table = "guarded"}, "query would be affected by row-level security policy", weak},
-      {{table = "t", where = "nonsense"}, 'column \\"nonsense\\" does not exist'},
-      {{table = "t"}, "No such file or directory", "host=/nowhere"},
+      {{table = "here_pkey"}, "here_pkey in the source is no table"},
+      {{table = "secret"}, "target: permission denied for table secret", weak},
+      {{table = "guarded"}, "target: query would be affected by row-level security policy", weak},
+      {{table = "t", where = "nonsense"}, 'source: column \\"nonsense\\" does not exist'},
+      {{table = "t", where = "1 / (id - 1) > 0"}, "target: division by zero"},
+      {{table = "t"}, "target: connection to server on socket", "host=/nowhere"},
+      {{table = "t"}, 'target: connection to server on socket', target:dsn {dbname = "nix"}},
       {{table = "t,here", target_table = "t"}, "target_table must have as many names", nil, 2},
       {{table = "t", limit = -1}, "limit must be a whole number", nil, 2},
       {{table = "t", settle = 1.5}, "settle must be a whole number", nil, 2},
@@ -224,9 +414,11 @@ function TestVerify.test_what_cannot_be_compared()
       lu.assertEquals(lines, {})
    end
    -- a column that is not there is a difference; one more in the target is none
+   target:exec "truncate t"
    lu.assertEquals(verify(source, target, {table = "t,here"}, 1), {"public.t: 0 rows, equal",
       "public.here: the target has no column a", "public.here: 1 rows, otherwise equal"})
    assert_equal(source, target, {table = "here", columns = "b"})
+   assert_equal(source, target, {table = "here", columns = "b,id,b", pk = "id,id"})
    assert_equal(target, source, {table = "here"})
    assert_equal(source, target, {table = "secret", target_table = "guarded"})
 end
@@ -241,6 +433,7 @@ function TestVerify.test_three_of_many()
    target:exec "update t set n = -n"
    local lines, result = verify(source, target, {limit = 5, where = "id <= 20000"}, 1)
    lu.assertEquals(#lines, 7)
+   lu.assertEquals(lines[6], "public.t: and at least 4995 more")
    lu.assertStrContains(lines[7],
       "20000 rows, 19999 in the target, at least 5000 differ (1 missing, 0 only")
    lu.assertTrue(result.maxrss_kb < 150000, result.maxrss_kb .. " kB")

@@ -9,10 +9,9 @@
 
 local cluster = require "cluster"
 local lu = require "luaunit"
-local native = require "native"
 local run = require "exact_run"
-local server = require "server"
 local stepping = require "stepping"
+local xids = require "xids"
 
 local TestXid = {}
 
@@ -23,16 +22,6 @@ local seed = math.tointeger(tonumber(os.getenv "PGCDC_TEST_SEED" or "")) or os.t
 local STEP = 1500000000
 local EPOCH = 1 << 32
 
--- Moves the next transaction id of the stopped cluster to the 64-bit <xid>. The segment of pg_xact
--- that it falls into must be there.
-local function set_next_xid(one, xid)
-   local low = xid % EPOCH
-   local segment = ("%s/pg_xact/%04X"):format(one.data, low // (32768 * 32))
-   server.run {"truncate", "-s", "262144", segment}
-   server.run {server.bin "pg_resetwal", "-x", tostring(low), "-e", tostring(xid // EPOCH), "-D",
-      one.data}
-end
-
 -- Freezes every row of the running cluster.
 local function freeze(one)
    for _, row in ipairs(one:exec "select datname from pg_database") do
@@ -42,17 +31,13 @@ local function freeze(one)
    end
 end
 
-local function next_xid(one)
-   return math.tointeger(one:value "select pg_snapshot_xmax(pg_current_snapshot())")
-end
-
 -- Freezes everything in the running cluster, and goes on at <xid>.
 local function move(one, xid)
    freeze(one)
    one:stop()
-   set_next_xid(one, xid)
+   xids.set_next(one, xid)
    one:start()
-   local now = next_xid(one)
+   local now = xids.next(one)
    assert(now >= xid and now < xid + 100, "the cluster did not move to " .. xid)
 end
 
@@ -73,8 +58,7 @@ local OLD = [[create table t (id int primary key, n int default 0);
    select fill()]]
 
 function TestXid.setupClass()
-   -- not every build of the server comes with it
-   lu.skipIf(not native.realpath(server.bin "pg_resetwal"), "there is no pg_resetwal")
+   lu.skipIf(not xids.can_move(), "there is no pg_resetwal")
    first = cluster.new {name = "first", conf = {autovacuum_freeze_max_age = "2000000000"}}
    first:exec "alter database template0 allow_connections true"
    first:exec(OLD)
@@ -98,7 +82,7 @@ local function cross(boundary, capture)
          local old = db:value "select count(*) from plain where age(xmin) > 1000000"
          lu.assertTrue(tonumber(old) > 1000, "the rows of before are not old")
       end,
-      enough = function() return next_xid(one) > boundary + 200 end,
+      enough = function() return xids.next(one) > boundary + 200 end,
    }
    lu.assertNil(checker:verdict(), "seed " .. seed)
    lu.assertEquals(result.status, 0)
@@ -174,10 +158,10 @@ function TestXid.test_aliases()
       lu.assertEquals(poll(), "read " .. all)
       one:exec "update t set n = 1 where id = 40"
       lu.assertEquals(poll(), "upsert 40")
-      lu.assertTrue(next_xid(one) < EPOCH + low, "the old xids have come round already")
+      lu.assertTrue(xids.next(one) < EPOCH + low, "the old xids have come round already")
       local holder = one:connect()
       holder:exec "begin; select pg_current_xact_id()"
-      burn(one, EPOCH + high + 50 - next_xid(one))
+      burn(one, EPOCH + high + 50 - xids.next(one))
       local again = poll()
       lu.assertEquals(again, capture == "xmin" and "upsert " .. all:gsub(" 40$", "") or "")
       lu.assertEquals(poll(), "") -- once

@@ -1,7 +1,8 @@
 -- pgcdc.connect: a small client of a database, for enrichment and for sinks of one's own.
 -- SPDX-License-Identifier: MIT
 --
--- It connects when it is first used. Every call blocks the program while it works.
+-- It connects when it is first used. Every call blocks the program while it works, but for send:
+-- two servers, or a server and we, can be at work at once.
 --
 -- A connection that is found dead before a statement is sent is made anew; a statement of which
 -- nobody knows whether it was run is never sent again. Inside a transaction nothing is repeated.
@@ -9,28 +10,32 @@
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local conninfo = require "pgcdc.conninfo"
+local literal = require "pgcdc.literal"
 
 -- What shapes text, so that values come as they do in changes.
 local SETTINGS = [[
    SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres';
    SET bytea_output = 'hex'; SET extra_float_digits = 1; SET client_encoding = 'UTF8';
-   SET standard_conforming_strings = on]]
+   SET standard_conforming_strings = on; SET array_nulls = on]]
 
--- A type that is not known yet: what arrays consist of, and how its values are read. Of types that
--- extensions bring, those with a cast to json are JSON, as to_json has it.
+-- A type that is not known yet: what arrays and rows consist of, and how its values are read. Of
+-- types that extensions bring, those with a cast to json are JSON, as to_json has it.
 local FACTS = [[
    SELECT t.oid::int8 AS oid, pg_catalog.format_type(t.oid, NULL) AS name,
       CASE WHEN t.typelem <> 0 AND t.typsubscript = 'pg_catalog.array_subscript_handler'::regproc
          THEN t.typelem::int8 END AS element, t.typdelim::text AS delimiter,
       t.typtype = 'c' AS is_composite,
+      (SELECT pg_catalog.json_agg(pg_catalog.json_build_object('name', attname,
+            'oid', atttypid::int8) ORDER BY attnum)
+         FROM pg_catalog.pg_attribute WHERE t.typtype = 'c' AND attrelid = t.typrelid
+            AND attnum > 0 AND NOT attisdropped) AS fields,
+      t.typtype = 'b' AND t.typname = 'hstore' AS is_hstore,
       t.oid >= 16384 AND EXISTS (SELECT FROM pg_catalog.pg_cast WHERE castsource = t.oid
          AND castmethod = 'f' AND casttarget = 'pg_catalog.json'::regtype) AS has_json,
       CASE WHEN t.typtype = 'd' THEN t.typbasetype::int8 END AS base
    FROM pg_catalog.pg_type t WHERE t.oid = $1]]
 
-local BYTEA, JSON, JSONB = 17, 114, 3802
-local INT2VECTOR, OIDVECTOR = 22, 30
-local FIRST_USER_TYPE = 16384
+local TEXT = 25
 local MOST_DESCRIBED = 1000
 
 -- Connection -> what it connects to, which may hold a password.
@@ -47,7 +52,7 @@ end
 
 local function forget(self)
    self.raw:close()
-   self.raw, self.facts = nil, {}
+   self.former, self.raw, self.facts, self.is_sent = self.raw, nil, {}, false
 end
 
 -- Calls a method of the connection below. A lost connection is forgotten.
@@ -67,8 +72,25 @@ local function call(self, what, method, ...)
    return result, message, sqlstate
 end
 
+-- What was sent before, and nobody took the result of, is not in the way of what is next. (Who was
+-- to take it may have failed before it could.)
+local function drop_result(self)
+   self.is_sent = false
+   local ok, rows, message = pcall(self.raw.answer, self.raw)
+   if ok and rows == nil then
+      raw.log("warn", "a statement failed whose result nobody took", { error = message })
+   end
+   local state = self.raw:transaction()
+   if state == "lost" or not self.in_transaction and state ~= "idle" then
+      forget(self)
+   end
+end
+
 -- Makes sure of a connection on which a statement can be sent.
 local function ready(self, what)
+   if self.is_sent then
+      drop_result(self)
+   end
    if self.in_transaction then
       if not self.raw then
          check.fail("%s: the connection was lost, and the transaction with it", what)
@@ -79,11 +101,11 @@ local function ready(self, what)
       forget(self)
    end
    if not self.raw then
-      local connection, message, sqlstate = raw.db_open(targets[self])
+      local connection, message, sqlstate = raw.db_open(targets[self], self.is_brief, self.former)
       if not connection then
          fail(what, message, sqlstate)
       end
-      self.raw = connection
+      self.raw, self.former = connection, nil
       call(self, what, "run", SETTINGS)
    end
 end
@@ -100,78 +122,11 @@ end
 
 -- ---- parameters ----
 
-local function bytes(value)
-   return "\\x" .. value:gsub(".", function(c)
-      return ("%02x"):format(c:byte())
-   end)
-end
-
--- The base type of a domain.
-local function base_type(self, what, oid)
-   return oid < FIRST_USER_TYPE and oid or type_facts(self, what, oid).oid
-end
-
--- The shortest text that reads back as the same number.
-local function number_text(value)
-   for digits = 15, 17 do
-      local text = ("%." .. digits .. "g"):format(value)
-      if tonumber(text) == value then
-         return text
-      end
-   end
-end
-
-local array_literal
-
-local function array_item(what, value, oid, delimiter)
-   if value == raw.null then
-      return "NULL"
-   elseif type(value) == "table" and oid ~= JSON and oid ~= JSONB then
-      return array_literal(what, value, oid, delimiter)
-   elseif type(value) == "number" and value ~= value then
-      return "NaN"
-   elseif type(value) == "number" then
-      return value == math.huge and "Infinity" or value == -math.huge and "-Infinity"
-         or math.type(value) == "integer" and tostring(value) or number_text(value)
-   elseif type(value) == "boolean" then
-      return tostring(value)
-   elseif type(value) == "table" then
-      value = raw.encode(value)
-   elseif type(value) ~= "string" then
-      check.fail("%s: an array holds a %s", what, type(value))
-   elseif oid == BYTEA then
-      value = bytes(value)
-   end
-   return '"' .. value:gsub('[\\"]', "\\%0") .. '"'
-end
-
--- A sequence as Postgres writes an array of that type, what is nested as more dimensions. The
--- delimiter is a comma but for boxes.
-function array_literal(what, list, oid, delimiter)
-   local items = {}
-   for i = 1, #list do
-      items[i] = array_item(what, list[i], oid, delimiter)
-   end
-   return "{" .. table.concat(items, delimiter) .. "}"
-end
-
--- Text for a parameter whose type makes a difference.
-local function as_text(self, what, value, oid)
-   if type(value) == "string" then
-      if base_type(self, what, oid) == BYTEA then
-         return bytes(value)
-      elseif value:find("\0", 1, true) then
-         check.fail("%s: a text holds a zero byte, which Postgres cannot take", what)
-      end
-      return value
-   end
-   local facts = type_facts(self, what, oid)
-   if facts.oid == INT2VECTOR or facts.oid == OIDVECTOR then
-      return table.concat(value, " ") -- of numbers, or of the texts that an oid is
-   elseif facts.element then
-      return array_literal(what, value, base_type(self, what, facts.element), facts.delimiter)
-   end
-   return raw.encode(value)
+-- What pgcdc.literal needs to know of types.
+local function types_for(self, what)
+   return { what = what, facts = function(oid)
+      return type_facts(self, what, oid)
+   end }
 end
 
 -- The types of the parameters of a statement.
@@ -201,7 +156,7 @@ local function bind(self, what, sql, parameters)
          if not oid then
             check.fail("%s: the statement has no parameter $%d", what, i)
          end
-         value = as_text(self, what, value, oid)
+         value = literal.text(types_for(self, what), value, oid)
       end
       bound[i] = value
    end
@@ -225,7 +180,7 @@ local function decode(self, what, rows, odd)
          local decoded = #texts > 0 and call(self, what, "run",
             ("SELECT pg_catalog.to_json(v::%s) AS v FROM pg_catalog.unnest($1::text[])"
                .. " WITH ORDINALITY u(v, n) ORDER BY n"):format(facts.name),
-            1, { array_literal(what, texts, nil, ",") }) or {}
+            1, { literal.array(types_for(self, what), texts, TEXT, ",") }) or {}
          for i, row in ipairs(places) do
             row[column.name] = decoded[i].v
          end
@@ -234,19 +189,32 @@ local function decode(self, what, rows, odd)
    return rows
 end
 
-local function run(self, what, sql, ...)
+local function check_self(self, what)
    if getmetatable(self) ~= Connection then
       check.fail("%s: call it with a colon, as %s(...)", what, what)
    end
+end
+
+-- Hands a statement to a method of the connection below.
+local function start(self, what, method, sql, ...)
+   check_self(self, what)
    check.type(what .. ": the statement", sql, "string")
    local parameters = table.pack(...)
    ready(self, what)
-   local bound = bind(self, what, sql, parameters)
-   local rows, affected, odd = call(self, what, "run", sql, parameters.n, bound)
+   return call(self, what, method, sql, parameters.n, bind(self, what, sql, parameters))
+end
+
+-- A statement is over.
+local function check_ended(self, what)
    if not self.in_transaction and self.raw:transaction() ~= "idle" then
       forget(self)
       check.fail("%s: a transaction was begun and not ended; use db:transaction(f)", what)
    end
+end
+
+local function run(self, what, sql, ...)
+   local rows, affected, odd = start(self, what, "run", sql, ...)
+   check_ended(self, what)
    return rows, affected, odd
 end
 
@@ -264,6 +232,27 @@ function Connection:exec(sql, ...)
    return affected
 end
 
+--- Hands a statement to the server and returns at once: `result` waits for what becomes of it.
+--- What is done with this connection before that waits for the statement and drops its result.
+function Connection:send(sql, ...)
+   start(self, "db:send", "send", sql, ...)
+   self.is_sent = true
+end
+
+--- Waits for the statement that was sent. Returns the list of its rows and the number of rows that
+--- it changed, or read; raises what it failed with.
+function Connection:result()
+   local what = "db:result"
+   check_self(self, what)
+   if not self.is_sent then
+      check.fail("%s: no statement was sent, or its result is taken or lost", what)
+   end
+   self.is_sent = false
+   local rows, affected, odd = call(self, what, "answer")
+   check_ended(self, what)
+   return decode(self, what, rows, odd), affected
+end
+
 -- ---- transactions ----
 
 local function commit(self)
@@ -279,7 +268,9 @@ local function commit(self)
 end
 
 local function roll_back(self)
-   if self.raw and self.raw:transaction() ~= "idle" and not self.raw:run "ROLLBACK" then
+   if self.is_sent then
+      forget(self) -- ends the statement too, which nobody is to wait for
+   elseif self.raw and self.raw:transaction() ~= "idle" and not self.raw:run "ROLLBACK" then
       forget(self)
    end
 end
@@ -288,9 +279,7 @@ end
 --- when it raises one. Returns what f returns.
 function Connection:transaction(f)
    local what = "db:transaction"
-   if getmetatable(self) ~= Connection then
-      check.fail("%s: call it with a colon, as %s(...)", what, what)
-   end
+   check_self(self, what)
    check.type(what .. ": its argument", f, "function")
    if self.in_transaction then
       check.fail("%s: there is one already", what)
@@ -331,8 +320,10 @@ Connection.__gc = function(self)
 end
 
 --- A connection to the database that `target` names, see pgcdc.conninfo; nil: that of --dsn.
-return function(target)
-   local self = setmetatable({ facts = {}, types = {}, described = 0 }, Connection)
+--- `is_brief`: when the program is to stop it waits for no statement, which is ended.
+return function(target, is_brief)
+   local self = setmetatable({ facts = {}, types = {}, described = 0,
+                               is_brief = is_brief == true }, Connection)
    targets[self] = conninfo.text("pgcdc.connect: the connection", target)
    return self
 end

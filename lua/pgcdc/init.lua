@@ -10,6 +10,7 @@ local state = require "pgcdc.state"
 local settle = require "pgcdc.settle"
 local failure = require "pgcdc.failure"
 local graph = require "pgcdc.graph"
+local connect = require "pgcdc.connect"
 local stream = require "pgcdc.stream"
 local source = require "pgcdc.source"
 
@@ -26,7 +27,7 @@ local pgcdc = {
    register = stream.register,
    state = state.table,
    sinks = require "pgcdc.sinks",
-   connect = require "pgcdc.connect",
+   connect = function(target) return connect(target) end,
    options = options.read,
    required = options.required,
    args = options.words(raw.words),

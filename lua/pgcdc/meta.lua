@@ -424,6 +424,15 @@ function Connection:query(sql, ...) end
 ---@return integer
 function Connection:exec(sql, ...) end
 
+---Hands a statement to the server without waiting for it: `result` does.
+---@param sql string
+function Connection:send(sql, ...) end
+
+---The rows of the statement that was sent, and how many it changed.
+---@return table<string, any>[] rows
+---@return integer changed
+function Connection:result() end
+
 ---Calls f(db) in a transaction, which is rolled back if f raises an error.
 ---@generic T
 ---@param f fun(db: pgcdc.connection): T

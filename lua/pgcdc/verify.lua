@@ -4,7 +4,8 @@
 -- Each side counts its rows in buckets of their hashes, in one scan, and gives the xor of each
 -- bucket: little travels, whatever the size of the table. A row that differs spoils a bucket on
 -- one side or on both. Only of spoilt buckets are keys and hashes fetched, some at a time, so that
--- memory is bounded too. All of it is read in one snapshot for each side.
+-- memory is bounded too. All of it is read in one snapshot for each side, both of one moment, and
+-- both servers work at the same time.
 --
 -- The mirror of a table that is being written is always a little behind. So rows that differ are
 -- looked at again, by key, a few times. A row counts if all the while its copy stayed as it was,
@@ -32,33 +33,61 @@ end
 
 -- ---- the two sides ----
 
+-- Calls a method of a side's connection, whose errors then say which side it is.
+local function on(side, method, ...)
+   local results = table.pack(pcall(side.db[method], side.db, ...))
+   if not results[1] then
+      local problem = results[2]
+      if type(problem) == "string" then
+         refuse("%s: %s", side.title, (problem:gsub("^[^ ]*:%d+: ", ""):gsub("^db:%l+: ", "")))
+      end
+      error(problem, 0)
+   end
+   return table.unpack(results, 2, results.n)
+end
+
+-- Of pg_class, what has rows to compare.
+local comparable = { r = true, p = true, v = true, m = true, f = true }
+
 local function find(side)
-   local facts = side.db:query(sql.FIND, side.table)[1]
+   local facts = on(side, "query", sql.FIND, side.table)[1]
    if not facts then
       refuse("there is no table %s in the %s", side.table, side.title)
+   elseif not comparable[facts.kind] then
+      refuse("%s in the %s is no table", side.table, side.title)
    end
    side.name = quote(facts.schema) .. "." .. quote(facts.name)
    side.spoken = facts.schema .. "." .. facts.name
    side.kind, side.oid = facts.kind, facts.oid
+   side.is_narrow = facts.encoding ~= "UTF8" and facts.encoding ~= "SQL_ASCII"
 end
 
 -- Inside the transaction of that side, before its snapshot.
 local function begin(side)
-   side.db:exec(sql.settings(side.db.raw:version()))
+   on(side, "exec", sql.settings(side.db.raw:version()))
    if side.kind == "r" or side.kind == "p" then
-      side.db:exec(("LOCK TABLE %s IN ACCESS SHARE MODE"):format(side.name))
+      on(side, "exec", ("LOCK TABLE %s IN ACCESS SHARE MODE"):format(side.name))
    end
 end
 
--- Calls f with a snapshot open on both sides.
+-- Runs a statement of each on both sides at once. Returns the rows of both.
+local function ask_both(a, b, sql_a, sql_b, ...)
+   on(a, "send", sql_a, ...)
+   on(b, "send", sql_b, ...)
+   local rows = on(a, "result")
+   return rows, (on(b, "result"))
+end
+
+-- Calls f with a snapshot open on both sides: locks first, for which one may wait.
 local function with_snapshots(a, b, f)
    if not raw.sleep(0) then
       refuse "stopped before there was an answer"
    end
-   return a.db:transaction(function()
+   return on(a, "transaction", function()
       begin(a)
-      return b.db:transaction(function()
+      return on(b, "transaction", function()
          begin(b)
+         ask_both(a, b, sql.SNAPSHOT, sql.SNAPSHOT)
          return f()
       end)
    end)
@@ -86,8 +115,8 @@ end
 
 -- Which columns are compared, which are the key, which the target lacks.
 local function choose_columns(job, a, b)
-   local all = a.db:query(sql.COLUMNS, a.oid)
-   local there_a, there_b = by_name(all), by_name(b.db:query(sql.COLUMNS, b.oid))
+   local all = on(a, "query", sql.COLUMNS, a.oid)
+   local there_a, there_b = by_name(all), by_name(on(b, "query", sql.COLUMNS, b.oid))
    local wanted, key_names = job.columns or {}, job.pk or primary_key(all)
    if not job.columns then
       for _, column in ipairs(all) do
@@ -110,13 +139,16 @@ local function choose_columns(job, a, b)
       end
    end
    for _, name in ipairs(key_names) do
-      add(key, name, true)
-      add(columns, name, true)
-      is_chosen[name] = true
+      if not is_chosen[name] then
+         add(key, name, true)
+         add(columns, name, true)
+         is_chosen[name] = true
+      end
    end
    for _, name in ipairs(wanted) do
       if not is_chosen[name] then
          add(columns, name)
+         is_chosen[name] = true
       end
    end
    return columns, key, missing
@@ -124,9 +156,9 @@ end
 
 -- ---- buckets ----
 
-local function count_buckets(side)
+local function by_number(list)
    local buckets, rows = {}, 0
-   for _, row in ipairs(side.db:query(side.sql.buckets)) do
+   for _, row in ipairs(list) do
       buckets[row.bucket] = row
       rows = rows + row.n
    end
@@ -180,9 +212,10 @@ end
 -- row is on the two sides is seldom in one bucket.
 local function compare_rows(job, a, b, numbers, suspects)
    local held, rows = { a = {}, b = {} }, {}
-   for _, side in ipairs { a, b } do
-      for _, row in ipairs(side.db:query(side.sql.rows, numbers)) do
-         add_hash(held[side.letter], row)
+   local rows_a, rows_b = ask_both(a, b, a.sql.rows, b.sql.rows, numbers)
+   for letter, list in pairs { a = rows_a, b = rows_b } do
+      for _, row in ipairs(list) do
+         add_hash(held[letter], row)
          rows[row.k] = row
       end
    end
@@ -204,17 +237,32 @@ end
 
 -- ---- rows by key ----
 
--- What a side holds of these suspects: hashes and the hashes of columns, by key.
-local function look_up(job, side, suspects, from, to)
-   local arrays, n = {}, #job.key
+-- Fetches what both sides hold of these suspects, by `named`, whose parameters are the keys as
+-- arrays. A key with characters that a database has not cannot be sent there: `scanned`.
+local function fetch_named(job, a, b, suspects, from, to)
+   local arrays, n, is_wide = {}, #job.key, false
    for i = 1, n + 1 do
       arrays[i] = {}
       for j = from, to do
          arrays[i][j - from + 1] = i <= n and suspects[j].parts[i] or suspects[j].k
+         is_wide = is_wide or suspects[j].k:find "[\x80-\xff]" ~= nil
       end
    end
+   for _, side in ipairs { a, b } do
+      if is_wide and side.is_narrow then
+         on(side, "send", side.sql.scanned, arrays[n + 1])
+      else
+         on(side, "send", side.sql.named, table.unpack(arrays))
+      end
+   end
+   local rows = on(a, "result")
+   return rows, (on(b, "result"))
+end
+
+-- Hashes and the hashes of columns, by key.
+local function by_key(rows)
    local held, columns = {}, {}
-   for _, row in ipairs(side.db:query(side.sql.named, table.unpack(arrays))) do
+   for _, row in ipairs(rows) do
       add_hash(held, row)
       columns[row.k] = row.c
    end
@@ -243,8 +291,9 @@ end
 local function each_again(job, a, b, suspects, f)
    for from = 1, #suspects, AT_ONCE do
       local to = math.min(from + AT_ONCE - 1, #suspects)
-      local held_a, columns_a = look_up(job, a, suspects, from, to)
-      local held_b, columns_b = look_up(job, b, suspects, from, to)
+      local rows_a, rows_b = fetch_named(job, a, b, suspects, from, to)
+      local held_a, columns_a = by_key(rows_a)
+      local held_b, columns_b = by_key(rows_b)
       for i = from, to do
          local s = suspects[i]
          f(s, held_a[s.k] or ABSENT, held_b[s.k] or ABSENT, columns_a[s.k], columns_b[s.k])
@@ -323,11 +372,11 @@ end
 
 -- What differs in these buckets, sorted, with snapshots open; and whether that is not all.
 local function find_suspects(job, a, b, spoilt)
-   local by_key, list, n, most = {}, {}, 0, math.max(SUSPECTS, job.limit)
+   local found, list, n, most = {}, {}, 0, math.max(SUSPECTS, job.limit)
    while #spoilt > 0 and n <= most do
-      n = n + compare_rows(job, a, b, take_buckets(spoilt), by_key)
+      n = n + compare_rows(job, a, b, take_buckets(spoilt), found)
    end
-   for _, s in pairs(by_key) do
+   for _, s in pairs(found) do
       list[#list + 1] = s
    end
    local is_cut = #spoilt > 0 or n > most
@@ -352,9 +401,9 @@ local function compare(job, a, b, result)
       job.pairs, job.key, result.missing = columns, key, missing
       a.sql = sql.statements(a, columns, key, job.where)
       b.sql = sql.statements(b, columns, key, job.where)
-      local buckets_a, buckets_b
-      buckets_a, result.rows = count_buckets(a)
-      buckets_b, result.target_rows = count_buckets(b)
+      local buckets_a, buckets_b = ask_both(a, b, a.sql.buckets, b.sql.buckets)
+      buckets_a, result.rows = by_number(buckets_a)
+      buckets_b, result.target_rows = by_number(buckets_b)
       return find_suspects(job, a, b, spoilt_buckets(buckets_a, buckets_b))
    end)
 end
@@ -365,7 +414,7 @@ end
 --- seconds before each time; `limit`: how many rows are described. Returns a table: `name`; `rows`,
 --- `target_rows`: how many there are; `missing`: columns that the target lacks; `wrong`: a list of
 --- rows that differ; `is_cut`: there may be more; `moving`: how many are on their way. Raises
---- {refused = message}, or what a connection raises.
+--- {refused = message}.
 function verify.compare(spec)
    local job = { columns = spec.columns, pk = spec.pk, where = spec.where, limit = spec.limit,
                  settle = spec.settle, wait = spec.wait }
@@ -434,7 +483,7 @@ function verify.report(result, limit, say)
       end
    end
    if #result.wrong > limit then
-      tell("and %d more", #result.wrong - limit)
+      tell("and %s%d more", result.is_cut and "at least " or "", #result.wrong - limit)
    end
    local words = { ("%d rows"):format(result.rows) }
    if result.rows ~= result.target_rows then
@@ -457,9 +506,10 @@ end
 --- The same as one call; what cannot be compared ends the program with status 3.
 function verify.run(spec, say)
    local ok, result = pcall(verify.compare, spec)
-   if not ok then
-      local problem = type(result) == "table" and result.refused or tostring(result)
-      raw.refuse((problem:gsub("^[^ ]*%.lua:%d+: ", ""):gsub("^db:%l+: ", "")))
+   if not ok and not raw.sleep(0) then
+      raw.refuse "stopped before there was an answer"
+   elseif not ok then
+      raw.refuse(type(result) == "table" and result.refused or tostring(result))
    end
    return verify.report(result, spec.limit, say)
 end

@@ -26,6 +26,8 @@ function sql.settings(version)
       "SET LOCAL TimeZone = 'UTC'", "SET LOCAL extra_float_digits = 1",
       "SET LOCAL bytea_output = 'hex'", "SET LOCAL quote_all_identifiers = off",
       "SET LOCAL xmloption = 'content'", "SET LOCAL row_security = off", "SET LOCAL jit = off",
+      "SET LOCAL client_encoding = 'UTF8'", "SET LOCAL lc_monetary = 'C'",
+      "SET LOCAL array_nulls = on", "SET LOCAL standard_conforming_strings = on",
    }
    if version >= 170000 then
       words[#words + 1] = "SET LOCAL transaction_timeout = 0"
@@ -33,9 +35,13 @@ function sql.settings(version)
    return table.concat(words, "; ")
 end
 
+--- Takes the snapshot of a transaction, if it is the first statement that needs one.
+sql.SNAPSHOT = "SELECT"
+
 --- The table that the name $1 means.
 sql.FIND = [[
-   SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind
+   SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
+      pg_catalog.current_setting('server_encoding') AS encoding
    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
    WHERE c.oid = pg_catalog.to_regclass($1)]]
 
@@ -157,7 +163,9 @@ local BUCKET = ("(%s & %d)"):format(number(17), sql.BUCKETS - 1)
 --- The statements for one side. `side`: {name = the table as SQL writes it, letter = "a" or "b"};
 --- `columns`, `key`: lists of what sql.pair returns; `where`: SQL or nil.
 ---    buckets   bucket, n, x: how many rows, and the xor of their hashes
----    rows      k, h: keys and hashes of the rows in the buckets $1
+---    rows      k, h: keys and hashes of the rows in the buckets $1; sorted, so that a server has
+---              done its work before it gives the first of them, and need not wait for whoever
+---              reads what the other one gives
 ---    named     the same, and c, the hashes of the columns, of rows by key: the arrays $1 ... are
 --              the columns of the keys, the last one is what was k
 function sql.statements(side, columns, key, where)
@@ -184,6 +192,9 @@ function sql.statements(side, columns, key, where)
          pair[letter], pair[letter], i)
       outer[i] = "k" .. i
    end
+   local columns_hash = ("pg_catalog.array_to_string(ARRAY[%s], ',') AS c"):format(
+      table.concat(each, ", "))
+   local rows = ("(SELECT %s %s) t"):format(table.concat(read, ", "), source)
    -- what an index finds may be equal and not the same, as under citext
    local whole = quote "pgcdc key"
    matches[#matches + 1] = ("%s = v.%s"):format(key_text, whole)
@@ -192,13 +203,15 @@ function sql.statements(side, columns, key, where)
    return {
       buckets = ("SELECT %s AS bucket, pg_catalog.count(*) AS n, pg_catalog.bit_xor(%s) AS x FROM"
          .. " (SELECT %s AS h %s) s GROUP BY 1"):format(BUCKET, number(1), hash, source),
-      rows = ("SELECT k, h, %s FROM (SELECT %s AS k, %s, %s AS h %s) s WHERE %s = ANY ($1::int8[])")
-         :format(table.concat(outer, ", "), key_text, table.concat(parts, ", "), hash, source,
-         BUCKET),
-      named = ("SELECT %s AS k, %s AS h, pg_catalog.array_to_string(ARRAY[%s], ',') AS c FROM"
-         .. " ROWS FROM (%s) v(%s) JOIN (SELECT %s %s) t ON %s"):format(key_text, hash,
-         table.concat(each, ", "), table.concat(arrays, ", "), table.concat(names, ", "),
-         table.concat(read, ", "), source, table.concat(matches, " AND ")),
+      rows = ("SELECT k, h, %s FROM (SELECT %s AS k, %s, %s AS h %s) s WHERE %s = ANY ($1::int8[])"
+         .. " ORDER BY h"):format(table.concat(outer, ", "), key_text, table.concat(parts, ", "),
+         hash, source, BUCKET),
+      named = ("SELECT %s AS k, %s AS h, %s FROM ROWS FROM (%s) v(%s) JOIN %s ON %s"):format(
+         key_text, hash, columns_hash, table.concat(arrays, ", "), table.concat(names, ", "), rows,
+         table.concat(matches, " AND ")),
+      scanned = ("SELECT %s AS k, %s AS h, %s FROM %s WHERE"
+         .. " pg_catalog.convert_to(%s, 'UTF8') = ANY ($1::bytea[])"):format(key_text, hash,
+         columns_hash, rows, key_text),
    }
 end
 

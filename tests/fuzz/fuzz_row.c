@@ -58,7 +58,8 @@ static bool is_integer(struct field f)
     text[f.len] = '\0';
     n = strtoll(text, NULL, 10);
     snprintf(again, sizeof again, "%lld", n);
-    return strcmp(text, again) == 0;
+    /* a zero byte is no end */
+    return strlen(again) == f.len && memcmp(text, again, f.len) == 0;
 }
 
 static bool is_one_of(struct field f, const char *const *words)
@@ -307,12 +308,12 @@ static void check_copy(lua_State *L, const struct job *job, int change)
         struct field z = { lines->mem.data + from, is[i] - from };
         size_t n;
 
+        CHECK_OF(field_is_null(a) == field_is_null(z), lines->mem.data, lines->whole);
         if ((job->kinds[i] & IS_ASSIGNED) && ((job->kinds[i] & 7) == KIND_FLOAT ||
                                               (job->kinds[i] & 7) == KIND_BOOL ||
                                               (job->kinds[i] & 7) == KIND_TIMESTAMP ||
                                               (job->kinds[i] & 7) == KIND_JSON))
             continue; /* the same in other words */
-        CHECK(field_is_null(a) == field_is_null(z));
         n = field_unescape(a, x);
         CHECK_OF(field_unescape(z, y) == n && memcmp(x, y, n) == 0, lines->mem.data,
                  lines->whole);

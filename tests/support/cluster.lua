@@ -38,7 +38,7 @@ local default_conf = {
    wal_retrieve_retry_interval = "100ms",
 }
 
-local templates = {} -- by initdb's arguments: a data directory
+local templates = {} -- by initdb and its arguments: a data directory
 local main_cluster
 local serial = 0
 
@@ -71,6 +71,7 @@ local function new_object(options, like)
       conf = {},
       connections = setmetatable({}, {__mode = "k"}),
       tcp = options.tcp,
+      bin = options.bin,
    }, mt)
    if server.user() then
       assert(native.chown(self.dir, server.user()))
@@ -90,9 +91,14 @@ local function new_object(options, like)
    return self
 end
 
-local function initdb(path, args)
+-- Path of a server program of the cluster that these are the options of.
+local function program_of(options, name)
+   return options.bin and options.bin .. "/" .. name or server.bin(name)
+end
+
+local function initdb(program, path, args)
    local argv = {
-      server.bin "initdb", "-D", path, "-U", "postgres", "-A", "trust", "-E", "UTF8",
+      program, "-D", path, "-U", "postgres", "-A", "trust", "-E", "UTF8",
       "--no-locale", "--no-sync",
    }
    table.move(args, 1, #args, #argv + 1, argv)
@@ -102,14 +108,14 @@ local function initdb(path, args)
    f:close()
 end
 
-local function template(args)
-   local key = table.concat(args, "\0")
+local function template(program, args)
+   local key = program .. "\0" .. table.concat(args, "\0")
    if not templates[key] then
       local dir = scope.dir("template", server.root())
       if server.user() then
          assert(native.chown(dir, server.user()))
       end
-      initdb(dir .. "/data", args)
+      initdb(program, dir .. "/data", args)
       templates[key] = dir .. "/data"
    end
    return templates[key]
@@ -120,6 +126,7 @@ end
 --    name         for directories, logs and process titles; may hold spaces
 --    conf         settings, added to the defaults of this module (or of the copied cluster)
 --    initdb       list of more arguments of initdb
+--    bin          the directory of another server's programs; it has no standbys
 --    fresh        an initdb of its own, so another system identifier
 --    tcp          listens on 127.0.0.1 too, at self.port
 --    keep         until the end of the run
@@ -135,9 +142,10 @@ function cluster.new(options)
    end
    local self = new_object(options)
    if options.fresh then
-      initdb(self.data, options.initdb or {})
+      initdb(program_of(options, "initdb"), self.data, options.initdb or {})
    else
-      server.run {"cp", "-a", template(options.initdb or {}), self.data}
+      local from = template(program_of(options, "initdb"), options.initdb or {})
+      server.run {"cp", "-a", from, self.data}
    end
    return options.start == false and self or self:start()
 end
@@ -268,7 +276,7 @@ function methods:start(seconds)
    write_conf(self)
    self.proc = assert(native.spawn {
       argv = {
-         server.bin "postgres", "-D", self.data, "-p", tostring(self.port),
+         program_of(self, "postgres"), "-D", self.data, "-p", tostring(self.port),
          "-c", 'unix_socket_directories="' .. server.socket_dir() .. '"',
          "-c", "listen_addresses=" .. (self.tcp and "127.0.0.1" or ""),
       },

@@ -19,13 +19,13 @@ function deletes.printing(fields)
       :format(fields)
 end
 
--- One run with --once; its changes.
+-- One run with --once; its changes, and its standard error.
 function deletes.run(db, fields, state)
    local result = program.run {
       script = deletes.printing(fields), dsn = db, state = state, options = {"--once"},
    }
    lu.assertEquals({result.status, result.stderr:match "level=error[^\n]*"}, {0})
-   return result.changes
+   return result.changes, result.stderr
 end
 
 -- "op key" of each change, in order.

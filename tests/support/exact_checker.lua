@@ -8,10 +8,12 @@ local checker = {}
 
 -- Prints a line for each change. The tables' names come as arguments.
 checker.script = [[
-local options = pgcdc.options {tables = pgcdc.required, interval = 0.02, capture = "xmin"}
+local options = pgcdc.options {tables = pgcdc.required, interval = 0.02, capture = "xmin",
+   deletes = false}
 local grows = options.capture == "increment" or nil
 for name in options.tables:gmatch "[^,]+" do
    pgcdc.source {table = name, interval = options.interval, capture = options.capture,
+      deletes = options.deletes,
       column = grows and "k", lookback = grows and 5, recheck = grows and 0.4,
       on_change = function(change)
          local v = change.row and change.row.v or 0
@@ -25,10 +27,12 @@ local methods = {}
 methods.__index = methods
 
 -- options.tables: their names; options.repeats: a (key, xid) may come twice; options.stamps: the
--- xids are those of triggers, and deletes come.
+-- xids are those of triggers, and deletes come; options.deletes: these come, and inserts are told
+-- from updates.
 function checker.new(options)
    local self = setmetatable({
       tables = options.tables, repeats = options.repeats, stamps = options.stamps,
+      deletes = options.deletes,
       last = {},     -- by table and key: {v =, xid =} as delivered last
       seen_gone = {},
       seen = {},     -- by table, key and xid: the version that was delivered
@@ -71,6 +75,11 @@ function methods:take(line)
    end
    k, v = math.tointeger(k), math.tointeger(v)
    self.delivered = self.delivered + 1
+   local known = self.last[name][k]
+   local is_there = known ~= nil and not known.is_gone
+   if self.deletes and is_there ~= (op == "update" or op == "delete") then
+      self:complain("%s %d came as %s, but was %sthere", name, k, op, is_there and "" or "not ")
+   end
    if op == "delete" then
       return take_delete(self, name, k, xid)
    end
@@ -136,7 +145,7 @@ function methods:compare(conn)
                name, k, v, xmin, last.v, last.xid)
          end
       end
-      for k, last in pairs(self.stamps and self.last[name] or {}) do
+      for k, last in pairs((self.stamps or self.deletes) and self.last[name] or {}) do
          if not is_there[k] and not last.is_gone then
             self:complain("%s %d is gone, and no delete was delivered", name, k)
          end

@@ -29,7 +29,8 @@ Watcher.__index = Watcher
 local function start_program(self)
    self.program = program.start {
       script = checker.script, dsn = self.dsn, state = self.state,
-      args = {tables = table.concat(self.checker.tables, ","), capture = self.capture or "xmin"},
+      args = {tables = table.concat(self.checker.tables, ","), capture = self.capture or "xmin",
+         deletes = self.checker.deletes},
    }
    self.taken = 0
 end
@@ -125,10 +126,10 @@ end
 
 -- Writers work for options.seconds on options.cluster while the program reads it, or
 -- options.standby. options.seed; options.kills: the program is killed again and again;
--- options.capture: as a source has it; options.before: is given the database, with its tables,
--- before the program starts, and may restart the cluster; options.enough: the writers go on until
--- it returns true. Returns the checker, after its comparison; the statistics; the result of the
--- program.
+-- options.capture, options.deletes: as a source has them; options.before: is given the database,
+-- with its tables, before the program starts, and may restart the cluster; options.enough: the
+-- writers go on until it returns true. Returns the checker, after its comparison; the statistics;
+-- the result of the program.
 function run.random(options)
    local db, other, dsn = set_up(options)
    local rng = crew.random(options.seed)
@@ -143,7 +144,7 @@ function run.random(options)
       dsn = dsn, state = scope.dir "exact" .. "/state.db", rng = rng, with_kills = options.kills,
       stats = stats, capture = options.capture,
       checker = checker.new {tables = writers.tables, repeats = options.kills,
-         stamps = options.capture == "trigger"},
+         deletes = options.deletes, stamps = options.capture == "trigger"},
       admin = (options.standby or options.cluster):connect(),
       next_trouble = native.now() + rng:float(0.02, 0.5), terminated = 0, killed = 0,
    }, Watcher)

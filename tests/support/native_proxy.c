@@ -4,16 +4,19 @@
  * A thread that passes bytes on between two unix sockets, or two ports of the
  * loopback, slowly if asked, until a fault is due: at a number of bytes, counted
  * over all connections from the moment it was asked for, in one direction
- * ("up" goes to the server). What a fault does to the connection that it meets:
+ * ("up" goes to the server); or at a text, whose last byte does not pass; or at
+ * the answer to it. What a fault does to the connection that it meets:
  *    fin      ends it, as a peer that closes does
  *    rst      breaks it
  *    stall    holds its bytes, in both directions, and the kernel answers for us
  *    swallow  a half-open connection: what comes is dropped, nobody is told of anything
- * With "for all" the connections that are made later meet it at their first byte. */
+ * With "for all" the connections that are made later meet it at their first byte.
+ * Or each connection meets one, a byte later than the one before: see proxy_sweep. */
 #include "native.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -26,16 +29,21 @@
 #define NATIVE_PROXY "native.proxy"
 #define LINKS 32
 #define BUFFER 16384
+#define TEXT 64 /* bytes, of a text to wait for */
 
 enum how { PASS, FIN, RST, STALL, SWALLOW };
 static const char *const hows[] = {"pass", "fin", "rst", "stall", "swallow", NULL};
-static const char *const directions[] = {"up", "down", NULL};
+static const char *const directions[] = {"up", "down", "answer", NULL};
+enum { UP, DOWN, ANSWER };
 
 struct pipe {
     char data[BUFFER];
     size_t used, sent;
     bool is_over; /* nothing more comes */
     double next;  /* when the next piece may go */
+    unsigned long long total;
+    char last[TEXT]; /* bytes that passed */
+    size_t n_last;
 };
 
 struct link {
@@ -43,6 +51,9 @@ struct link {
     struct pipe pipe[2];
     enum how how; /* what it has met */
     bool is_used;
+    bool is_behind; /* the text that it is to be behind has passed, */
+    bool is_asked;  /* and that whose answer is to come */
+    unsigned long long at; /* where it is swept off */
 };
 
 struct proxy {
@@ -59,7 +70,11 @@ struct proxy {
     enum how how; /* the fault that is to come; PASS: none */
     int direction;
     unsigned long long at; /* a value of <total> */
+    char text[TEXT], behind[TEXT];
+    size_t text_size; /* 0: at a byte */
     bool is_for_all, has_come;
+    bool is_sweep;
+    unsigned long long sweep_settled, sweep_first, sweep_stride, n_to_sweep, n_swept;
     unsigned long long total[2], n_accepted, n_faults;
 };
 
@@ -111,6 +126,13 @@ static void accept_link(struct proxy *p)
     l->fd[1] = server;
     l->is_used = true;
     p->n_accepted++;
+    l->is_behind = p->behind[0] == '\0';
+    l->at = ULLONG_MAX;
+    if (p->is_sweep && p->n_swept < p->n_to_sweep) {
+        l->at = p->sweep_first + p->n_swept / 2 * p->sweep_stride +
+                (p->n_swept % 2 == 1 ? p->sweep_settled : 0);
+        p->n_swept++;
+    }
     if (p->is_for_all && p->has_come)
         meet(p, l);
 }
@@ -124,22 +146,78 @@ static void strike(struct proxy *p, struct link *l)
         p->how = PASS;
 }
 
+/* How many of the next <n> bytes come before the last one of a text. */
+static size_t before_text(const struct pipe *from, size_t n, const char *text)
+{
+    size_t size = strlen(text), last = from->n_last < size ? from->n_last : size - 1;
+    char all[TEXT + BUFFER];
+    const char *found;
+
+    memcpy(all, from->last + from->n_last - last, last);
+    memcpy(all + last, from->data + from->sent, n);
+    found = memmem(all, last + n, text, size);
+    return found == NULL ? n : (size_t)(found - all) + size - 1 - last;
+}
+
+/* How many of the next <n> bytes, more than none, come before the fault. */
+static size_t before_fault(const struct proxy *p, const struct link *l, int d, size_t n)
+{
+    const struct pipe *from = &l->pipe[d];
+    unsigned long long left = n;
+
+    if (p->how == PASS || p->has_come)
+        return n;
+    if (p->direction == ANSWER)
+        return d == DOWN && l->is_asked ? 0 : n;
+    if (p->direction != d)
+        return n;
+    if (p->text_size > 0)
+        return l->is_behind ? before_text(from, n, p->text) : n;
+    if (p->is_sweep)
+        left = l->at > from->total ? l->at - from->total : 0;
+    else
+        left = p->at > p->total[d] ? p->at - p->total[d] : 0;
+    return n < left ? n : (size_t)left;
+}
+
 /* How much of what is there may go now; strikes when the fault is due. */
 static size_t allowed(struct proxy *p, struct link *l, int d)
 {
-    size_t n = l->pipe[d].used - l->pipe[d].sent;
+    size_t n = l->pipe[d].used - l->pipe[d].sent, before;
 
     if (p->chunk > 0 && n > p->chunk)
         n = p->chunk;
-    if (p->how != PASS && !p->has_come && p->direction == d) {
-        if (p->total[d] >= p->at) {
-            strike(p, l);
-            return 0;
-        }
-        if (n > p->at - p->total[d])
-            n = p->at - p->total[d];
+    before = before_fault(p, l, d, n);
+    if (before == 0 && p->is_sweep)
+        meet(p, l);
+    else if (before == 0)
+        strike(p, l);
+    return before;
+}
+
+/* <n> bytes have passed. */
+static void note(struct proxy *p, struct link *l, int d, size_t n)
+{
+    struct pipe *from = &l->pipe[d];
+    const char *data = from->data + from->sent;
+
+    if (p->text_size > 0 && d == UP && l->is_behind && before_text(from, n, p->text) < n)
+        l->is_asked = true;
+    if (p->text_size > 0 && !l->is_behind && before_text(from, n, p->behind) < n)
+        l->is_behind = true;
+    if (n < TEXT) {
+        size_t old = from->n_last + n > TEXT ? TEXT - n : from->n_last;
+
+        memmove(from->last, from->last + from->n_last - old, old);
+        memcpy(from->last + old, data, n);
+        from->n_last = old + n;
+    } else {
+        memcpy(from->last, data + n - TEXT, TEXT);
+        from->n_last = TEXT;
     }
-    return n;
+    from->sent += n;
+    from->total += n;
+    p->total[d] += n;
 }
 
 static void receive(struct link *l, int d)
@@ -165,8 +243,7 @@ static void forward(struct proxy *p, struct link *l, int d)
         return;
     sent = send(l->fd[!d], from->data + from->sent, n, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent > 0) {
-        from->sent += (size_t)sent;
-        p->total[d] += (size_t)sent;
+        note(p, l, d, (size_t)sent);
         from->next = p->delay > 0 ? native_now() + p->delay : 0;
     } else if (errno != EAGAIN && errno != EINTR) {
         from->used = from->sent = 0;
@@ -333,20 +410,75 @@ static int proxy_pace(lua_State *L)
     return 0;
 }
 
-/* fault(how, direction, bytes[, for_all]) */
+/* No fault is to come, and none behind anything. */
+static void disarm(struct proxy *p)
+{
+    p->how = PASS;
+    p->text_size = 0;
+    p->behind[0] = '\0';
+    p->is_for_all = p->has_come = p->is_sweep = false;
+    for (size_t i = 0; i < LINKS; i++) {
+        p->links[i].is_asked = false;
+        p->links[i].is_behind = true;
+        p->links[i].pipe[UP].n_last = p->links[i].pipe[DOWN].n_last = 0;
+    }
+}
+
+/* fault(how, direction, bytes or text[, for_all[, behind]]); direction "answer": what follows a
+ * text that went up. <behind>: a text that the connection must have passed before, either way. */
 static int proxy_fault(lua_State *L)
 {
     struct proxy *p = check_proxy(L);
     enum how how = (enum how)luaL_checkoption(L, 2, NULL, hows);
     int direction = luaL_checkoption(L, 3, "down", directions);
-    lua_Integer bytes = luaL_optinteger(L, 4, 0);
+    const char *text = lua_type(L, 4) == LUA_TSTRING ? lua_tostring(L, 4) : "";
+    const char *behind = luaL_optstring(L, 6, "");
+    lua_Integer bytes = *text == '\0' ? luaL_optinteger(L, 4, 0) : 0;
 
+    luaL_argcheck(L, strlen(text) < TEXT, 4, "the text is too long");
+    luaL_argcheck(L, strlen(behind) < TEXT, 6, "the text is too long");
+    luaL_argcheck(L, *text != '\0' || direction != ANSWER, 4, "text expected");
     pthread_mutex_lock(&p->mutex);
+    disarm(p);
     p->how = how;
     p->direction = direction;
-    p->at = p->total[direction] + (unsigned long long)bytes;
+    p->text_size = strlen(text);
+    memcpy(p->text, text, p->text_size + 1);
+    memcpy(p->behind, behind, strlen(behind) + 1);
+    for (size_t i = 0; i < LINKS && *behind != '\0'; i++)
+        p->links[i].is_behind = false;
+    p->at = *text == '\0' ? p->total[direction] + (unsigned long long)bytes : 0;
     p->is_for_all = lua_toboolean(L, 5);
-    p->has_come = false;
+    wake(p);
+    pthread_mutex_unlock(&p->mutex);
+    return 0;
+}
+
+/* sweep(how, direction, first, stride, n, settled): from now on 2 <n> connections meet a fault, at
+ * their own bytes first, settled + first, first + stride, settled + first + stride ... in turn.
+ * Behind <settled> bytes whoever is at the other end has done some work, so that he does not become
+ * ever more careful. Those that there are meet it at once. */
+static int proxy_sweep(lua_State *L)
+{
+    struct proxy *p = check_proxy(L);
+    enum how how = (enum how)luaL_checkoption(L, 2, NULL, hows);
+    int direction = luaL_checkoption(L, 3, NULL, directions);
+    lua_Integer first = luaL_checkinteger(L, 4), stride = luaL_checkinteger(L, 5);
+    lua_Integer n = luaL_checkinteger(L, 6), settled = luaL_checkinteger(L, 7);
+
+    luaL_argcheck(L, direction != ANSWER, 3, "up or down expected");
+    pthread_mutex_lock(&p->mutex);
+    disarm(p);
+    p->how = how;
+    p->direction = direction;
+    p->is_sweep = true;
+    p->n_swept = 0;
+    p->n_to_sweep = 2 * (unsigned long long)n;
+    p->sweep_settled = (unsigned long long)settled;
+    p->sweep_first = (unsigned long long)first;
+    p->sweep_stride = (unsigned long long)stride;
+    for (size_t i = 0; i < LINKS; i++)
+        p->links[i].at = 0;
     wake(p);
     pthread_mutex_unlock(&p->mutex);
     return 0;
@@ -359,6 +491,7 @@ static int proxy_strike(lua_State *L)
     enum how how = (enum how)luaL_checkoption(L, 2, NULL, hows);
 
     pthread_mutex_lock(&p->mutex);
+    disarm(p);
     for (size_t i = 0; i < LINKS; i++) {
         if (!p->links[i].is_used || p->links[i].how != PASS)
             continue;
@@ -379,8 +512,7 @@ static int proxy_heal(lua_State *L)
     struct proxy *p = check_proxy(L);
 
     pthread_mutex_lock(&p->mutex);
-    p->how = PASS;
-    p->is_for_all = p->has_come = false;
+    disarm(p);
     for (size_t i = 0; i < LINKS; i++)
         if (p->links[i].is_used && p->links[i].how == STALL)
             p->links[i].how = PASS;
@@ -444,8 +576,8 @@ static int proxy_close(lua_State *L)
 
 static const luaL_Reg methods[] = {
     {"pace", proxy_pace},   {"fault", proxy_fault}, {"strike", proxy_strike},
-    {"heal", proxy_heal},   {"stats", proxy_stats}, {"close", proxy_close},
-    {NULL, NULL},
+    {"sweep", proxy_sweep}, {"heal", proxy_heal},   {"stats", proxy_stats},
+    {"close", proxy_close}, {NULL, NULL},
 };
 
 void native_open_proxy(lua_State *L)

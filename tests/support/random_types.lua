@@ -1,11 +1,11 @@
 -- random_types.lua: types of all sorts, and random values for each, as SQL.
 -- SPDX-License-Identifier: MIT
 --
--- A type is {name =, make =, ...}: make() returns an expression of the type. Marks: `is_table`, its
--- values are tables by name in Lua; `is_document`, they are JSON; `one_way`, Postgres makes other
--- values of their JSON (as it must where columns come as JSON), and `is_nested` and
--- `has_cast`, so it does within arrays, within arrays and rows; `loses`, Lua cannot hold their
--- digits, or has hex digits instead of bytes, and `loses_in_arrays`.
+-- A type is {name =, make =, ...}: make() returns an expression of the type. Marks: `is_document`,
+-- its values are JSON; `is_vague`, Postgres does not read its text back; `one_way`, Postgres makes
+-- other values of its JSON (as it must where columns come as JSON), and `is_nested` and `has_cast`,
+-- so it does within arrays, within arrays and rows. What it has inside, of types that are less
+-- there: `has_digits` (numeric, a number in Lua), `has_bytes` (bytea, hex digits), `has_documents`.
 
 local random_types = {}
 
@@ -17,9 +17,16 @@ local atoms = {
    "\u{2028}", "\u{FEFF}", "\u{FFFD}", "\u{FFFF}", "🐘", "\u{10000}", "\u{10FFFF}",
 }
 
--- Everything that random values are made of: rng, escape(text) -> literal.
-local function tools(rng, escape)
+-- Everything that random values are made of: rng, escape(text) -> literal, and the encoding.
+local function tools(rng, escape, encoding)
    local t = {rng = rng, escape = escape}
+
+   -- A text of UTF-8, without what the encoding does not have.
+   function t.fit(text)
+      return encoding == "LATIN1" and text:gsub(utf8.charpattern, function(c)
+         return utf8.codepoint(c) > 0xFF and "ÿ" or c
+      end) or text
+   end
 
    function t.one(list)
       return list[rng:int(1, #list)]
@@ -31,8 +38,13 @@ local function tools(rng, escape)
       for i = 1, n do
          parts[i] = t.one(atoms)
       end
-      local text = table.concat(parts)
+      local text = t.fit(table.concat(parts))
       return not most and rng:chance(1) and text:rep(rng:int(100, 900)) or text
+   end
+
+   -- A text that a type may cut off; in SQL_ASCII it would do so in the middle of a letter.
+   function t.cut(most)
+      return t.text(encoding == "SQL_ASCII" and most or nil)
    end
 
    function t.bits(n)
@@ -209,14 +221,17 @@ local function builtin(t, version)
       numeric = q(numeric(t)), ["numeric(12,2)"] = q(function() return rng:float(-1e9, 1e9) end),
       money = q(function() return t.one {"", "-"} .. t.bits(50) .. "." .. t.digits(2) end),
       text = q(t.text), varchar = q(t.text), bpchar = q(t.text), refcursor = q(t.text),
-      ["char(10)"] = q(t.text), ["varchar(20)"] = q(t.text), name = q(t.text),
+      ["char(10)"] = q(function() return t.cut(2) end), name = q(function() return t.cut(9) end),
+      ["varchar(20)"] = q(function() return t.cut(3) end),
       char = q(function() return t.one {"", "a", "\\", '"', "'", "\n", "\t", "\1", "\127"} end),
       bytea = function() return ("'\\x%s'"):format(t.hex(2 * rng:int(0, rng:int(1, 40)))) end,
       uuid = q(function() return t.hex(32) end),
       json = q(function() return document(t, 3) end),
       jsonb = q(function() return document(t, 3) end),
       jsonpath = q(function() return "$." .. json_string(t.text(6)) .. "[*] ? (@ > 1.50)" end),
-      xml = q(function() return "<a b=\"c\">" .. t.one {"", "d &amp; é 🐘", "\n\t"} .. "</a>" end),
+      xml = q(function()
+         return t.fit("<a b=\"c\">" .. t.one {"", "d &amp; é 🐘", "\n\t"} .. "</a>")
+      end),
       date = function()
          return rng:chance(10) and t.one {"'infinity'", "'-infinity'", "'4714-11-24 BC'"}
             or ("date '2000-01-01' + %d"):format((moment(t)))
@@ -323,14 +338,15 @@ local function array_of(t, kind)
          return list(t.rng:int(1, 5), item)
       end,
       one_way = kind.one_way or kind.is_nested or kind.has_cast,
-      loses = kind.loses or kind.loses_in_arrays,
-      is_table = kind.is_table, is_array = true,
+      has_digits = kind.has_digits or kind.is_digits, has_bytes = kind.has_bytes or kind.is_bytes,
+      has_documents = kind.has_documents or kind.is_document,
+      is_vague = kind.is_vague, is_list_of_bytes = kind.is_bytes,
    }
 end
 
 local function composite_of(t, name, fields)
    local made = {
-      name = name, is_table = true, is_nested = false,
+      name = name, is_nested = false,
       make = function()
          local parts = {}
          for i, field in ipairs(fields) do
@@ -343,6 +359,10 @@ local function composite_of(t, name, fields)
    for i, field in ipairs(fields) do
       columns[i] = ('"f ""%d\\" %s'):format(i, field.name)
       made.one_way = made.one_way or field.one_way or field.has_cast
+      made.is_vague = made.is_vague or field.is_vague
+      made.has_digits = made.has_digits or field.has_digits or field.is_digits
+      made.has_bytes = made.has_bytes or field.has_bytes or field.is_bytes
+      made.has_documents = made.has_documents or field.has_documents or field.is_document
    end
    return made, ("create type %s as (%s)"):format(name, table.concat(columns, ", "))
 end
@@ -350,10 +370,10 @@ end
 local labels = {"ok", "", 'so "so"', "back\\slash", "new\nline", "tab\t", "é🐘", "NULL", "{a,b}",
                 "(c)", "it's", ("x"):rep(60)}
 
--- The types of a server of that version, which all there is of `extensions` is made in: a list; and
--- the statements that make those that are not there. escape(text) gives a literal.
-function random_types.new(rng, version, escape, has_hstore)
-   local t = tools(rng, escape)
+-- The types of a server of that version: a list; and the statements that make those that are not
+-- there. escape(text) gives a literal; `encoding`: the database's, UTF8 if it is nil.
+function random_types.new(rng, version, escape, has_hstore, encoding)
+   local t = tools(rng, escape, encoding)
    local make = builtin(t, version)
    local names, list, plain, sql = {}, {}, {}, {}
    for name in pairs(make) do
@@ -371,9 +391,10 @@ function random_types.new(rng, version, escape, has_hstore)
          -- as JSON a vector is a list already, and the name of a function may be that of several
          is_nested = name:find "vector$" ~= nil and name ~= "tsvector" or name:find "^json" ~= nil,
          has_cast = name == "int2vector" or name == "oidvector" or name:find "^jsonb?$" ~= nil,
-         loses_in_arrays = name:find "^numeric" ~= nil or name == "bytea",
+         is_digits = name == "numeric", is_bytes = name == "bytea",
          is_document = name:find "^jsonb?$" ~= nil,
-         one_way = name == "pg_node_tree" or name == "regproc" or name == "regoper" or nil,
+         is_vague = name == "pg_node_tree" or name == "regproc" or name == "regoper"
+            or name == "regcollation" and encoding ~= nil, -- many are of one encoding only
          has_no_array = name ~= "gtsvector" and not make[name] or name == "pg_node_tree",
       }
    end
@@ -403,14 +424,14 @@ function random_types.new(rng, version, escape, has_hstore)
    end
    local literals = {}
    for i, label in ipairs(labels) do
-      literals[i] = escape(label)
+      literals[i] = escape(t.fit(label))
    end
    statement(("create type odd as enum (%s)"):format(table.concat(literals, ", ")))
    plain[#plain + 1] = add {name = "odd", make = function() return t.one(literals) end}
    if has_hstore then
       -- inside others its JSON is an object, which nothing makes hstore of again
       add {
-         name = "hstore", is_table = true, has_cast = true,
+         name = "hstore", has_cast = true,
          make = function()
             local keys, items = {}, {}
             for i = 1, rng:int(0, 4) do

@@ -17,10 +17,10 @@ local sessions = {}
 
 local AT_A_TIME = 12
 
--- A dead connection is noticed within 3 s with these.
-sessions.QUICK = {keepalives_idle = 1, keepalives_interval = 1, keepalives_count = 2,
+-- A dead connection is noticed within 2 s with these.
+sessions.QUICK = {keepalives_idle = 1, keepalives_interval = 1, keepalives_count = 1,
                   connect_timeout = 2}
-sessions.NOTICED = 3
+sessions.NOTICED = 2
 
 local function read_file(path)
    local f = io.open(path, "rb")
@@ -49,10 +49,11 @@ end
 --    state      the state file to begin with
 --    target     another database: then what leads to that is bad
 --    args       function(dsn, number): the words of the command line
---    keywords   of libpq, default QUICK}
+--    keywords   of libpq, default QUICK
+--    tcp        see proxy.new}
 -- <arm> is called with the proxy first.
 function sessions.start(session, arm, number)
-   local between = proxy.new(session.target or session.db)
+   local between = proxy.new(session.target or session.db, session.tcp)
    local dsn = between:dsn(session.keywords or sessions.QUICK)
    if arm then
       arm(between)

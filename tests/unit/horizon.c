@@ -10,6 +10,12 @@
 #define EPOCH ((uint64_t)1 << 32)
 #define HALF ((uint64_t)1 << 31)
 
+static void add_all(struct xidset *s, const uint64_t *xids)
+{
+    for (; *xids != 0; xids++)
+        CHECK(xidset_add(s, *xids));
+}
+
 static void test_xidset(void)
 {
     struct xidset s = { 0 }, copy, empty = { 0 };
@@ -76,6 +82,66 @@ static void test_widen(void)
     EQUAL(horizon_widen(3, 2 * EPOCH + 4), 2 * EPOCH + 3);
 }
 
+/* The xid of a row with the xmin <xid> that is visible in <s>, or DOUBTFUL. */
+#define DOUBTFUL 1 /* no row gets this one */
+
+static uint64_t widen_visible(uint64_t xid, const struct snapshot *s, const struct doubts *d)
+{
+    bool is_doubtful;
+    uint64_t wide = horizon_widen_visible((uint32_t)xid, s, d, &is_doubtful);
+
+    return is_doubtful ? DOUBTFUL : wide;
+}
+
+/* Rows that are visible have writers that are over; what looks like the xid of somebody who is not
+ * stands on a frozen row, of 2^32 transactions before. */
+static void test_widen_visible(void)
+{
+    const uint64_t e = EPOCH;
+    struct snapshot s = { .xmin = e + 103, .xmax = e + 110 };
+    struct doubts d = { .upto = e + 108, .xmax = e + 110 };
+
+    add_all(&d.open, (uint64_t[]){ e + 103, e + 104, e + 106, 0 });
+    add_all(&d.still, (uint64_t[]){ e + 103, e + 106, e + 108, 0 });
+    EQUAL(widen_visible(e + 102, &s, &d), e + 102); /* below S.xmin all are over */
+    EQUAL(widen_visible(e + 103, &s, &d), 103);     /* was under way all the time */
+    EQUAL(widen_visible(e + 104, &s, &d), DOUBTFUL); /* ended meanwhile */
+    EQUAL(widen_visible(e + 105, &s, &d), e + 105); /* was over before */
+    EQUAL(widen_visible(e + 106, &s, &d), 106);
+    EQUAL(widen_visible(e + 107, &s, &d), e + 107);
+    EQUAL(widen_visible(e + 108, &s, &d), 108);     /* began meanwhile, */
+    EQUAL(widen_visible(e + 109, &s, &d), DOUBTFUL); /* and ended */
+    EQUAL(widen_visible(e + 110, &s, &d), 110);     /* not begun yet in S */
+    for (uint64_t special = 0; special < XID_FIRST_NORMAL; special++)
+        EQUAL(widen_visible(special, &s, &d), 0);
+
+    /* nothing is known: all from S.xmin on are doubtful */
+    doubts_forget(&d);
+    CHECK(d.open.n == 0 && d.still.n == 0 && d.upto == 0 && d.xmax == 0);
+    EQUAL(widen_visible(e + 102, &s, &d), e + 102);
+    EQUAL(widen_visible(e + 103, &s, &d), DOUBTFUL);
+    EQUAL(widen_visible(e + 109, &s, &d), DOUBTFUL);
+    EQUAL(widen_visible(e + 110, &s, &d), 110);
+
+    /* the first 2^32 xids are nobody else's, also in a snapshot that shows some of the next */
+    s = (struct snapshot){ .xmin = e - 5, .xmax = e + 10 };
+    EQUAL(widen_visible(e - 1, &s, &d), e - 1);
+    EQUAL(widen_visible(e + 3, &s, &d), DOUBTFUL);
+    s = (struct snapshot){ .xmin = 103, .xmax = 110 };
+    for (uint64_t xid = 100; xid < 110; xid++)
+        EQUAL(widen_visible(xid, &s, &d), xid);
+    EQUAL(widen_visible(110, &s, &d), 0);
+
+    /* in a third epoch likewise */
+    s = (struct snapshot){ .xmin = 2 * e + 103, .xmax = 2 * e + 110 };
+    d.upto = 2 * e + 110;
+    add_all(&d.open, (uint64_t[]){ 2 * e + 104, 0 });
+    add_all(&d.still, (uint64_t[]){ 2 * e + 104, 0 });
+    EQUAL(widen_visible(104, &s, &d), e + 104);
+    EQUAL(widen_visible(105, &s, &d), 2 * e + 105);
+    doubts_forget(&d);
+}
+
 static void test_floor_of_special_xids(void)
 {
     struct horizon h = { 0 };
@@ -90,12 +156,6 @@ static void test_floor_of_special_xids(void)
         h.floor = epoch * EPOCH + UINT32_MAX;
         EQUAL(horizon_floor32(h.floor), UINT32_MAX);
     }
-}
-
-static void add_all(struct xidset *s, const uint64_t *xids)
-{
-    for (; *xids != 0; xids++)
-        CHECK(xidset_add(s, *xids));
 }
 
 static void check_seen(const struct horizon *h, const uint64_t *xids)
@@ -299,6 +359,7 @@ const struct unit_case horizon_cases[] = {
     { "horizon_xidset", test_xidset },
     { "horizon_snapshot_text", test_snapshot_text },
     { "horizon_widen", test_widen },
+    { "horizon_widen_visible", test_widen_visible },
     { "horizon_floor_of_special_xids", test_floor_of_special_xids },
     { "horizon_advance", test_advance },
     { "horizon_advance_takes_each_xid_once", test_advance_takes_each_xid_once },

@@ -135,14 +135,14 @@ end
 local function prepare(self, layout)
    local link = self.link
    if layout.generation ~= link.generation then
+      link.temporaries = link.temporaries + 1
       local facts = postgres_target.prepare(function(...)
          return link:run(...)
-      end, self.table, layout, self.mode, self.create, log(self))
+      end, self.table, layout, self.mode, self.create, "pgcdc_type_" .. link.temporaries, log(self))
       if facts.is_made and not link.is_new[self.name] then
          log(self)("warn", "the table was gone from the target, and what had been written to it"
             .. " does not come again by itself: --reset reads the source from the start")
       end
-      link.temporaries = link.temporaries + 1
       layout.statements = postgres_sql.build(layout, facts, self.mode,
          "pgcdc_rows_" .. link.temporaries)
       layout.generation = link.generation

@@ -14,7 +14,7 @@ local BEGIN = [[
    SET LOCAL lock_timeout = '10s'; SET LOCAL idle_in_transaction_session_timeout = 0;
    SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD';
    SET LOCAL IntervalStyle = 'postgres'; SET LOCAL client_encoding = 'UTF8';
-   SET LOCAL standard_conforming_strings = on;
+   SET LOCAL extra_float_digits = 1; SET LOCAL standard_conforming_strings = on;
    SET LOCAL xmloption = content; SET LOCAL jit = off]]
 local SINCE_17 = "; SET LOCAL transaction_timeout = 0"
 
@@ -92,7 +92,7 @@ end
 function Link:close()
    if self.db then
       self.db:close()
-      self.db = nil
+      self.former, self.db = self.db, nil
    end
 end
 
@@ -161,12 +161,12 @@ function Link:connect()
    if self.away and not raw.sleep(0) then
       raise(table.unpack(self.away)) -- the program is to stop: one try was enough
    end
-   local db, message, sqlstate, kind = raw.db_open(targets[self])
+   local db, message, sqlstate, kind = raw.db_open(targets[self], false, self.former)
    if not db then
       self.away = { message, sqlstate, kind }
       raise(message, sqlstate, kind)
    end
-   self.db, self.away = db, nil
+   self.db, self.former, self.away = db, nil, nil
    self.generation = self.generation + 1
    if not self:run("SELECT pg_catalog.to_regclass('pgcdc.position') IS NOT NULL AS yes")[1].yes then
       explain("pgcdc.position cannot be made: grant CREATE on the target database, or let its"
@@ -191,8 +191,9 @@ function Link:recall(name)
    return row.savepoint
 end
 
--- Locks our row, which waits for a COMMIT of ours that the server still works at. Returns true if a
--- transaction with this token is committed.
+-- Locks our row, which waits for a COMMIT of ours that the server still works at. (A transaction
+-- that nobody would end was ended by raw.db_open.) Returns true if a transaction with this token is
+-- committed.
 local function is_done(self, name, token)
    local row = self:run("SELECT flush" .. OURS .. " FOR UPDATE", self.pipeline, name)[1]
    if row and row.flush == token then

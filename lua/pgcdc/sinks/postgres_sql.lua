@@ -36,8 +36,9 @@ local function expression(name, column, to)
          .. " WITH ORDINALITY e(v, n))"
          .. "::%s END"):format(name, name, to.type)
    elseif to.is_made_of_parts then
-      return ("(SELECT x.v FROM pg_catalog.json_to_record(pg_catalog.json_build_object('v',"
-         .. " %s::json)) AS x(v %s))"):format(name, to.type)
+      return ("(SELECT x.v%s FROM pg_catalog.json_to_record(pg_catalog.json_build_object('v',"
+         .. " %s::json)) AS x(v %s))"):format(to.shadow and "::text::" .. to.type or "", name,
+         to.shadow or to.type)
    elseif to.type_name == "hstore" then
       local schema = quote(to.type_schema)
       return ("CASE WHEN %s IS NOT NULL THEN (SELECT coalesce(%s.hstore(pg_catalog.array_agg(e.k),"

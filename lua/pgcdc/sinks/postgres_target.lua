@@ -5,6 +5,7 @@
 -- the server says. Errors of our own are plain text.
 
 local raw = require "pgcdc.raw"
+local postgres_shadow = require "pgcdc.sinks.postgres_shadow"
 local quote = require("pgcdc.conninfo").quote
 
 local target = {}
@@ -207,8 +208,9 @@ end
 
 --- Facts about the table that `asked` names, fit for `layout`: {full = quoted name, by_name =
 --- columns, is_unique = there is an index that finds out doubles, is_made = it was made just now}.
---- Where it or a column is missing, it is made if `may_create`.
-function target.prepare(run, asked, layout, mode, may_create, log)
+--- Where it or a column is missing, it is made if `may_create`. `prefix`: of the names of temporary
+--- types.
+function target.prepare(run, asked, layout, mode, may_create, prefix, log)
    local facts = read(run, asked)
    if not facts and may_create then
       make(run, asked, layout, mode, log)
@@ -227,6 +229,7 @@ function target.prepare(run, asked, layout, mode, may_create, log)
       facts = read(run, asked)
    end
    check(run, facts, layout, mode)
+   postgres_shadow.find(run, facts.columns, prefix, list)
    return facts
 end
 

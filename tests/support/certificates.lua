@@ -1,0 +1,39 @@
+-- certificates.lua: certificates for servers that speak TLS.
+-- SPDX-License-Identifier: MIT
+
+local native = require "native"
+local server = require "server"
+
+local certificates = {}
+
+local function openssl(dir, ...)
+   server.run({"openssl", ...}, {user = false, accept = false, cwd = dir})
+end
+
+-- Makes an authority of this name in <dir>; returns the paths of its certificate and its key.
+function certificates.authority(dir, name)
+   local path = dir .. "/" .. name
+   openssl(dir, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+      "-nodes", "-days", "2", "-subj", "/CN=" .. name, "-keyout", path .. ".key", "-out",
+      path .. ".crt")
+   return path .. ".crt", path .. ".key"
+end
+
+-- Has <ca> sign a certificate for "localhost" and gives it to the cluster's server.
+function certificates.give(one, dir, ca, ca_key)
+   local path = dir .. "/server"
+   openssl(dir, "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+      "-subj", "/CN=localhost", "-keyout", path .. ".key", "-out", path .. ".csr")
+   openssl(dir, "x509", "-req", "-in", path .. ".csr", "-CA", ca, "-CAkey", ca_key,
+      "-CAcreateserial", "-days", "2", "-out", path .. ".crt")
+   for _, name in ipairs {"server.key", "server.crt"} do
+      local target = one.data .. "/" .. name
+      server.run({"cp", dir .. "/" .. name, target}, {user = false})
+      server.run({"chmod", "600", target}, {user = false})
+      if server.user() then
+         assert(native.chown(target, server.user()))
+      end
+   end
+end
+
+return certificates
