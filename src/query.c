@@ -122,14 +122,22 @@ void query_open(struct buf *b, uint64_t from, const struct xidset *also)
                 " pg_xact_status(x.xid::text::xid8) = 'in progress' END;");
 }
 
+void query_unlimited(struct buf *b, int server_version)
+{
+    buf_puts(b, "BEGIN READ ONLY;"
+                "SET LOCAL statement_timeout = 0;"
+                "SET LOCAL lock_timeout = 0;"
+                "SET LOCAL idle_in_transaction_session_timeout = 0;"
+                "SET LOCAL search_path = '';");
+    if (server_version >= 170000)
+        buf_puts(b, "SET LOCAL transaction_timeout = 0;");
+}
+
 void query_begin(struct buf *b, const struct table_facts *t, bool rls, int server_version)
 {
+    query_unlimited(b, server_version);
     buf_puts(b,
-        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
-        "SET LOCAL statement_timeout = 0;"
-        "SET LOCAL lock_timeout = 0;"
-        "SET LOCAL idle_in_transaction_session_timeout = 0;"
-        "SET LOCAL search_path = '';"
+        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;"
         "SET LOCAL client_encoding = 'UTF8';"
         "SET LOCAL DateStyle = 'ISO, YMD';"
         "SET LOCAL IntervalStyle = 'postgres';"
@@ -140,8 +148,6 @@ void query_begin(struct buf *b, const struct table_facts *t, bool rls, int serve
         "SET LOCAL enable_tidscan = on;"
         "SET LOCAL max_parallel_workers_per_gather = 0;"
         "SET LOCAL jit = off;");
-    if (server_version >= 170000)
-        buf_puts(b, "SET LOCAL transaction_timeout = 0;");
     buf_puts(b, rls ? "SET LOCAL row_security = on;" : "SET LOCAL row_security = off;");
     if (!t->is_lockable)
         return;

@@ -39,6 +39,9 @@ void query_facts(struct buf *b);
  * under way, commas between: of the snapshot's own from <from> and from 2^32 on, and of <also>. */
 void query_open(struct buf *b, uint64_t from, const struct xidset *also);
 
+/* Opens a transaction that no limit of the role ends. */
+void query_unlimited(struct buf *b, int server_version);
+
 /* The poll's transaction up to the lock, which takes no snapshot. (Views and foreign tables cannot
  * be locked.) */
 void query_begin(struct buf *b, const struct table_facts *t, bool rls, int server_version);

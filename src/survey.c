@@ -191,11 +191,15 @@ static bool ask_before(struct survey *s, struct db *db, struct err *e)
         if (is_other)
             doubts_forget(d);
         buf_init(&sql, BUF_SQL_MAX);
+        query_unlimited(&sql, db_version(db));
         query_open(&sql, d->xmax, &d->still);
+        buf_puts(&sql, "COMMIT");
         ok = run(db, &sql, &rows, 1, e) &&
              read_open(rows, d->run, sizeof d->run, &d->upto, &d->open, &is_other, e);
         db_rows_free(rows);
     } while (ok && is_other);
+    if (!ok)
+        db_rollback(db);
     return ok;
 }
 

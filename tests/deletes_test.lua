@@ -321,7 +321,7 @@ function TestDeletes.test_old_rows_outlive_their_columns()
       ALTER TABLE t ADD COLUMN new int;
       UPDATE t SET b = 'B', new = 7 WHERE id = 1;
       DELETE FROM t WHERE id = 2]]
-   local gone, update = table.unpack(run(db, fields, state))
+   local gone, update = table.unpack((run(db, fields, state)))
    lu.assertEquals(gone.old, {a = "c", id = 2, b = "d", new = json.null})
    lu.assertEquals(update.old, {a = "a", id = 1, b = "b", new = json.null})
    lu.assertEquals(update.row, {a = "a", id = 1, b = "B", new = 7})

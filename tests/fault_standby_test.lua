@@ -194,6 +194,21 @@ function TestFaultStandby.test_a_failover_between_two_runs()
    lu.assertEquals(keys_of(once(standby, p.state)), "103")
 end
 
+-- A standby had been asked, and a primary answers that is not what became of it: what the standby
+-- had seen need not be in there.
+function TestFaultStandby.test_another_server_answers_where_a_standby_did()
+   local primary, standby = new_pair()
+   local _, p = once(standby)
+   standby:stop()
+   primary:exec "insert into t values (101)"
+   local result = once(primary, p.state)
+   lu.assertStrContains(result.stderr, "level=warn")
+   lu.assertStrContains(result.stderr, "another server, a primary")
+   lu.assertEquals(watch.ops(result.program), {read = 21, upsert = 0})
+   primary:exec "insert into t values (102)"
+   lu.assertEquals(keys_of(once(primary, p.state)), "102")
+end
+
 -- Two standbys replay one history, so one that is behind is waited for, and nothing is read again.
 function TestFaultStandby.test_another_standby_that_is_behind_is_waited_for()
    local primary, ahead = new_pair()

