@@ -5,6 +5,7 @@
  * SPDX-License-Identifier: MIT */
 #include "bind_file.h"
 
+#include "folder.h"
 #include "json.h"
 #include "script.h"
 
@@ -296,23 +297,15 @@ static int file_rename(lua_State *L)
 static int file_sync_folder(lua_State *L)
 {
     const char *path = luaL_checkstring(L, 1);
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), error = 0;
 
-    if (fd < 0)
-        return errno == EACCES ? 0 : fail(L, path, errno); /* one may write there, not read */
-    if (fsync(fd) < 0)
-        error = errno;
-    close(fd);
-    return error == 0 || error == EINVAL || error == EROFS ? 0 : fail(L, path, error);
+    return folder_sync(path) ? 0 : fail(L, path, errno);
 }
 
 static int file_make_folder(lua_State *L)
 {
     const char *path = luaL_checkstring(L, 1);
 
-    if (mkdir(path, 0777) < 0 && errno != EEXIST)
-        return fail(L, path, errno);
-    return 0;
+    return folder_make(path, 0777) ? 0 : fail(L, path, errno);
 }
 
 static int file_real_path(lua_State *L)

@@ -3,6 +3,7 @@
 #include "store.h"
 
 #include "buf.h"
+#include "folder.h"
 #include "position_text.h"
 
 #include <errno.h>
@@ -11,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define APPLICATION_ID 0x70676364 /* "pgcd" */
@@ -75,7 +75,7 @@ static bool make_folders(const char *path, struct err *e)
         return err_memory(e);
     for (char *p = strchr(copy + 1, '/'); ok && p != NULL; p = strchr(p + 1, '/')) {
         *p = '\0';
-        if (mkdir(copy, 0700) != 0 && errno != EEXIST)
+        if (!folder_make(copy, 0700))
             ok = err_set(e, ERR_STATE, "cannot make the folder %s for the state file: %s", copy,
                          strerror(errno));
         *p = '/';
@@ -84,7 +84,8 @@ static bool make_folders(const char *path, struct err *e)
     return ok;
 }
 
-/* SQLite makes its files with the mode of the main one. */
+/* SQLite makes its files with the mode of the main one, and syncs their folder, which has this one
+ * in it by then, before a first commit. */
 static bool make_file(const char *path, struct err *e)
 {
     int fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);

@@ -6,6 +6,10 @@
 -- was reached, and none that is newer than what the sinks had made durable: each change
 -- is in the files exactly once in the end, and the count that is kept with the position is right.
 -- Here some images, in `make sweep` hundreds.
+--
+-- The state file is in folders that the program makes. Once nobody synced the folder that these
+-- were made in: a power loss could take all of them, while the files that sinks had written and
+-- rotated by then stayed, and everything came again.
 
 local lu = require "luaunit"
 local power_loss = require "power_loss"

@@ -17,7 +17,7 @@ end
 
 -- It ends by itself, in good order.
 local function judge(p)
-   local result = p:finish(60)
+   local result = sabotage.finish(p, 60)
    local errors = count(result.stderr, "level=error") + count(result.stderr, "\npgcdc%-lua: ")
       + count(result.stderr:sub(1, 11), "^pgcdc%-lua: ")
    lu.assertNotNil(result.status, "it crashed")
@@ -36,10 +36,10 @@ end
 -- The server never answers again, so it is asked to stop when it has said so.
 local function judge_lost(p)
    while p:alive() and not p:stderr():find "retry_in" do
-      pcall(p.wait_stderr, p, "retry_in", 0.2)
+      sabotage.rest()
    end
    p:signal "TERM"
-   local result = p:finish(30)
+   local result = sabotage.finish(p, 30)
    if result.signal ~= 15 then -- before it could hear it
       judge(p)
    end
@@ -53,8 +53,9 @@ local function test(name, class, scenario, errors)
          TestSabotageFail[("test_%s_%s_%s"):format(name, error:lower(), how)] = function()
             lu.skipIf(class == "memory" and os.getenv "PGCDC_TEST_COVER",
                "what counts lines does not survive without memory")
-            lu.assertTrue(sabotage.sweep(sabotage.database(), scenario,
-               {class = class, how = how, error = error}, 3, is_lost and judge_lost or judge) > 0)
+            lu.assertTrue(sabotage.sweep(scenario,
+               {class = class, how = how, error = error, rounds = 2}, 3,
+               is_lost and judge_lost or judge) > 0)
          end
       end
    end
@@ -62,6 +63,7 @@ end
 
 test("memory", "memory", "both", {"none"})
 test("lua", "lua", "both", {"none"})
+test("limit", "limit", "both", {"none"})
 test("postgres", "postgres", "postgres", {"refuse", "cut"})
 test("sqlite", "sqlite", "files", {"NOMEM", "FULL", "IOERR", "BUSY"})
 test("pages", "pages", "files", {"none"})

@@ -3,10 +3,10 @@
 --
 -- A step is a call of libpq, of SQLite, or one that changes a file (SQLite's own are among them); a
 -- write is done to its half. Here some of the steps that change files (or, where there is a target,
--- talk to it), which are fewer and matter more; in `make sweep` all.
+-- talk to it), which are fewer and matter more; in `make sweep` all. What goes on behind a crash
+-- may crash as well.
 
 local lu = require "luaunit"
-local program = require "program"
 local sabotage = require "sabotage"
 
 local TestSabotageKill = {}
@@ -15,27 +15,25 @@ local is_whole = os.getenv "PGCDC_SWEEP" ~= nil
 
 -- It was killed, or, where the step was not reached any more, came to its end.
 local function judge(p)
-   local result = p:finish(60)
+   local result = sabotage.finish(p, 60)
    lu.assertTrue(result.signal == 9 or result.status == 0, result.stderr)
    return result
 end
 
-local function sweep(name)
-   local db = sabotage.database()
-   if name == "trigger" then
-      local result = program.run {bundled = "trigger", dsn = db, state = false,
-                                  args = {action = "install", table = "t"}}
-      lu.assertEquals(result.status, 0, result.stderr)
-   end
+local function sweep(name, n, again)
    local class = is_whole and "postgres sqlite files" or name == "postgres" and "postgres"
       or "files"
-   lu.assertTrue(sabotage.sweep(db, name, {class = class, how = "kill"}, 10, judge) > 0)
+   lu.assertTrue(sabotage.sweep(name, {class = class, how = "kill", again = again}, n, judge) > 0)
 end
 
 for name in pairs(sabotage.scenarios) do
    if name ~= "both" then -- which is for failures
-      TestSabotageKill["test_" .. name] = function() sweep(name) end
+      TestSabotageKill["test_" .. name] = function() sweep(name, 10) end
    end
+end
+
+for _, name in ipairs {"files", "state", "postgres"} do
+   TestSabotageKill[("test_%s_again"):format(name)] = function() sweep(name, 5, true) end
 end
 
 return TestSabotageKill

@@ -3,14 +3,18 @@
 --
 -- The program's writes are recorded by saboteur.c. A power loss at some moment leaves of each file
 -- what was written before its last sync, and any part of what was written since: each later
--- write is there, is not, or is torn, whole sectors of it; lengths likewise. That a file was
--- made, renamed or is gone is taken for lasting at once: SQLite and our sinks sync the folder.
+-- write is there, is not, or is torn, whole sectors of it; lengths likewise. Of each folder it
+-- leaves the names as they were at its last sync, and any of the changes since: a file that was
+-- made is not there, one that was renamed has its old name, one that was deleted is back.
+
+local native = require "native"
 
 local power_loss = {}
 
 local SECTOR = 512
 
--- The recorded steps: {what =, file =, at =, data =}; a file is the same one when it is renamed.
+-- The recorded steps: {what =, name =, file =, at =, data =}; what = make: a file or a folder; of a
+-- rename, data is the new name. A file is the same one when it is renamed.
 function power_loss.read(path)
    local f = assert(io.open(path, "rb"))
    local text = f:read "a"
@@ -22,6 +26,11 @@ function power_loss.read(path)
       pos = stop + len
       local step = {what = what, name = name, at = math.tointeger(tonumber(at)),
                     data = text:sub(stop, pos - 1)}
+      if what == "open" and not files[name] then
+         step.what = "make"
+      elseif what == "mkdir" then
+         step.what, files[name] = "make", {is_folder = true}
+      end
       files[name] = files[name] or {}
       step.file = files[name]
       if what == "rename" then
@@ -32,6 +41,10 @@ function power_loss.read(path)
       steps[#steps + 1] = step
    end
    return steps
+end
+
+local function folder_of(name)
+   return name:match "^(.*)/[^/]*$" or "."
 end
 
 local function overwritten(text, at, data)
@@ -67,30 +80,58 @@ local function applied(text, step, is_certain)
    return text
 end
 
--- Makes in <folder> the files that a power loss right behind step <n> may leave.
-function power_loss.image(steps, n, folder)
-   local synced, texts, names = {}, {}, {}
-   for i = 1, n do
-      if steps[i].what == "sync" then
-         synced[steps[i].file] = i
-      end
-   end
+local changes_names = {make = true, unlink = true, rename = true}
+
+-- The names that are there, name -> file, behind the first <n> steps. Of one name no later change
+-- is there without the earlier ones.
+local function names_left(steps, n, synced)
+   local names, is_old = {}, {}
    for i = 1, n do
       local step = steps[i]
-      local file = step.file
-      if step.what == "unlink" then
-         names[step.name] = nil
-      elseif step.what == "rename" then
-         names[step.name], names[step.data] = nil, file
-      elseif step.what ~= "sync" then
-         names[step.name] = file
-         texts[file] = applied(texts[file] or "", step, i < (synced[file] or 0))
+      local from, to = step.name, step.what == "rename" and step.data or step.name
+      local is_certain = i < (synced[folder_of(from)] or 0)
+      local is_lost = not is_certain and (is_old[from] or is_old[to] or math.random(2) == 1)
+      if changes_names[step.what] and is_lost then
+         is_old[from], is_old[to] = true, true
+      elseif changes_names[step.what] then
+         names[from] = nil
+         names[to] = step.what ~= "unlink" and step.file or nil
       end
    end
-   for name, file in pairs(names) do
-      local f = assert(io.open(folder .. "/" .. name, "wb"))
-      assert(f:write(texts[file]))
-      assert(f:close())
+   return names
+end
+
+local function write_file(path, text)
+   local f = assert(io.open(path, "wb"))
+   assert(f:write(text))
+   assert(f:close())
+end
+
+-- Makes in <folder> what a power loss right behind step <n> may leave.
+function power_loss.image(steps, n, folder)
+   local synced, texts, sorted = {}, {}, {}
+   for i = 1, n do
+      if steps[i].what == "sync" then
+         synced[steps[i].file], synced[steps[i].name] = i, i
+      end
+   end
+   for i = 1, n do
+      local file = steps[i].file
+      texts[file] = applied(texts[file] or "", steps[i], i < (synced[file] or 0))
+   end
+   local names = names_left(steps, n, synced)
+   for name in pairs(names) do
+      sorted[#sorted + 1] = name
+   end
+   table.sort(sorted) -- folders before what is in them
+   local folders = {["."] = true}
+   for _, name in ipairs(sorted) do
+      local path, file = folder .. "/" .. name, names[name]
+      if folders[folder_of(name)] and file.is_folder then
+         folders[name] = assert(native.mkdir(path))
+      elseif folders[folder_of(name)] then
+         write_file(path, texts[file])
+      end
    end
 end
 

@@ -2,11 +2,14 @@
 -- SPDX-License-Identifier: MIT
 --
 -- A scenario is a script with a snapshot, polls and sinks. It changes the table by itself, behind
--- the snapshot and behind each poll, and stops behind the third. Every write to the table
--- gives its row another number v, so that (id, v) names a version.
+-- the snapshot and behind each poll, and stops behind the fourth, or sooner. Every write to the
+-- table gives its row another number v, so that (id, v) names a version.
 --
 -- The broken run is followed by more changes and by a run in which nothing fails. Then what was
 -- delivered by both is compared with the table: see `check` of each scenario.
+--
+-- A sweep has several such pairs under way at once, each lane in a coroutine and in a database of
+-- its own: a run mostly waits for its server.
 --
 -- How runs are broken: see saboteur.c.
 
@@ -16,13 +19,27 @@ local lu = require "luaunit"
 local native = require "native"
 local program = require "program"
 local scope = require "scope"
+local wait = require "wait"
 
 local sabotage = {}
 
-local sweep_stride = math.tointeger(tonumber(os.getenv "PGCDC_SWEEP" or ""))
+-- Every so manieth step, beginning at which, ending at which.
+local sweep_stride, sweep_first, sweep_last = (function()
+   local numbers = {}
+   for word in (os.getenv "PGCDC_SWEEP" or ""):gmatch "%d+" do
+      numbers[#numbers + 1] = math.tointeger(word)
+   end
+   return table.unpack(numbers, 1, 3)
+end)()
+local sweep_lanes = math.tointeger(tonumber(os.getenv "PGCDC_SWEEP_LANES" or "")) or 4
 
--- A database whose function work() inserts, updates and deletes a few rows of t.
-function sabotage.database()
+-- In runs that nothing breaks, a program that does not watch itself will do.
+local whole_binary = os.getenv "PGCDC_SWEEP_WHOLE" or program.binary()
+
+local FRESH = 100 -- so many runs in a database: what they leave in it makes later ones slower
+
+-- A database for a scenario, whose function work() inserts, updates and deletes a few rows of t.
+function sabotage.database(name)
    local db = cluster.main():database {name = "sabotage"}
    db:exec [[
       CREATE SEQUENCE versions;
@@ -33,6 +50,11 @@ function sabotage.database()
          UPDATE t SET v = nextval('versions') WHERE id % 5 = (SELECT max(id) / 2 % 5 FROM t);
          DELETE FROM t WHERE id IN (SELECT id FROM t ORDER BY v LIMIT 2);
       $$]]
+   if name == "trigger" then
+      local result = program.run {bundled = "trigger", dsn = db, state = false,
+                                  args = {action = "install", table = "t"}}
+      lu.assertEquals(result.status, 0, result.stderr)
+   end
    return db
 end
 
@@ -47,7 +69,7 @@ local TAIL = [[
 local db, rounds = pgcdc.connect(), 0
 local function work()
    rounds = rounds + 1
-   if rounds > 4 then pgcdc.stop() else db:exec "SELECT work()" end
+   if rounds > tonumber(pgcdc.args.rounds) then pgcdc.stop() else db:exec "SELECT work()" end
 end
 if not final then
    source:on("ready", work)
@@ -239,44 +261,71 @@ sabotage.scenarios = {
 
 local serial = 0
 
+-- Lets the other lanes of a sweep go on, or time pass.
+function sabotage.rest()
+   if coroutine.isyieldable() then
+      coroutine.yield()
+   else
+      native.sleep(0.005)
+   end
+end
+
+-- The end of a program, as p:finish(seconds).
+function sabotage.finish(p, seconds)
+   local deadline = native.now() + wait.scaled(seconds)
+   while coroutine.isyieldable() and p:alive() and native.now() < deadline do
+      coroutine.yield()
+   end
+   return p:finish(seconds)
+end
+
 -- A new place for two runs of a scenario.
-local function new_run(db, name)
+local function new_run(db, name, rounds)
    serial = serial + 1
    local scenario = assert(sabotage.scenarios[name])
    local dir = scope.dir "sabotage"
    return {
       db = db, dir = dir, serial = serial, check = scenario[3], results = {}, log = dir .. "/log",
+      dirs = {dir},
       options = {
-         dsn = db, state = dir .. "/state.db", cwd = dir, args = {serial = serial},
+         dsn = db, state = dir .. "/state.db", cwd = dir,
+         args = {serial = serial, rounds = rounds or 4},
          script = HEAD:format(scenario[1]) .. scenario[2] .. TAIL,
       },
    }
 end
 
--- Starts the broken run. <how>: class, how, step, error, record; see saboteur.c.
+local function start(run, options)
+   local p = program.start(setmetatable(options, {__index = run.options}))
+   table.insert(run.dirs, p.dir)
+   return p
+end
+
+-- Starts the broken run. <how>: class, how, step, error, record; see saboteur.c. Here and below it
+-- may have rounds, the number of polls, as well.
 local function start_broken(run, how)
    local env = {SABOTAGE_LOG = run.log}
-   for field, value in pairs(how) do
-      env["SABOTAGE_" .. field:upper()] = tostring(value)
+   for _, field in ipairs {"class", "how", "step", "error", "record"} do
+      env["SABOTAGE_" .. field:upper()] = how[field] and tostring(how[field])
    end
-   return program.start(setmetatable(
-      {env = env, binary = program.binary() .. "-sabotaged"}, {__index = run.options}))
+   return start(run, {env = env, binary = program.binary() .. "-sabotaged"})
 end
 
 local function finish_clean(run)
    run.db:exec "SELECT work()"
    local args = {serial = run.serial, final = 1}
-   local result = program.run(setmetatable({args = args, options = {"--once"}},
-      {__index = run.options}))
+   local p = start(run, {args = args, options = {"--once"}, binary = whole_binary})
+   local result = sabotage.finish(p, 60)
    lu.assertEquals(result.status, 0, result.stderr)
    run.results[#run.results + 1] = result
    run.check(run)
 end
 
 local function clean_up(run)
-   for _, name in ipairs {"m", "a", "h"} do
-      run.db:exec(("SET client_min_messages = error; DROP TABLE IF EXISTS %s%d")
-         :format(name, run.serial))
+   run.db:exec(("SET client_min_messages = error; DROP TABLE IF EXISTS m%d, a%d, h%d")
+      :format(run.serial, run.serial, run.serial))
+   for _, dir in ipairs(run.dirs) do
+      scope.remove(dir)
    end
 end
 
@@ -291,14 +340,20 @@ local function read_log(path)
 end
 
 -- A run is broken in this way, and followed by a whole one. <judge> gets the program that was just
--- started and sees to its end; it returns its result. Returns true if the step was reached.
+-- started and sees to its end (with finish and rest of here, so that other lanes go on); it
+-- returns its result. how.again: the run that comes next is broken as well, sooner. Returns true if
+-- the step was reached.
 function sabotage.once(db, name, how, judge)
-   local run = new_run(db, name)
+   local run = new_run(db, name, how.rounds)
    local p = start_broken(run, how)
    local call
    local ok, why = pcall(function()
       run.results[1] = judge(p)
       call = select(2, read_log(run.log))
+      if how.again and call then
+         p = start_broken(run, setmetatable({step = math.random(how.step)}, {__index = how}))
+         run.results[2] = judge(p)
+      end
       finish_clean(run)
    end)
    if not ok then
@@ -308,8 +363,9 @@ function sabotage.once(db, name, how, judge)
          words[#words + 1] = field .. "=" .. tostring(value)
       end
       table.sort(words)
-      error(("%s, %s, at %s:\n%s\nthe broken run said:\n%s"):format(name, table.concat(words, " "),
-         call, type(why) == "table" and why.msg or tostring(why), p:stderr():sub(-2000)), 0)
+      error(("%s, %s, at %s, in %s:\n%s\nthe broken run said:\n%s"):format(name,
+         table.concat(words, " "), call, run.dir, type(why) == "table" and why.msg or tostring(why),
+         p:stderr():sub(-2000)), 0)
    end
    clean_up(run)
    return call ~= nil
@@ -317,17 +373,24 @@ end
 
 -- How many steps a run has that nothing breaks.
 local function count_steps(db, name, how)
-   local run = new_run(db, name)
+   local run = new_run(db, name, how.rounds)
    local p = start_broken(run, {class = how.class, error = how.error})
    lu.assertEquals(p:finish(60).status, 0, p:stderr())
+   local total = assert(read_log(run.log))
    clean_up(run)
-   return (assert(read_log(run.log)))
+   return total
 end
 
--- A whole run, whose writes are recorded. Returns the path of the record, and the run.
+local function set_folder(run, dir)
+   run.dir, run.options.cwd, run.options.state = dir, dir, dir .. "/made/here/state.db"
+end
+
+-- A whole run, whose writes are recorded, those in folders that it makes as well. Returns the
+-- path of the record, and the run.
 function sabotage.record(db, name)
    local run = new_run(db, name)
    local path = run.dir .. "/record"
+   set_folder(run, run.dir)
    local p = start_broken(run, {record = path})
    lu.assertEquals(p:finish(60).status, 0, p:stderr())
    return path, run
@@ -335,29 +398,86 @@ end
 
 -- A run in which nothing fails, with the files in <dir> as they were left, and the comparison.
 function sabotage.go_on(run, dir)
-   run.dir, run.options.cwd, run.options.state = dir, dir, dir .. "/state.db"
+   set_folder(run, dir)
    finish_clean(run)
 end
 
--- Breaks runs of a scenario at <n> of their steps, beginning at a random one, until one is not
--- reached any more; with PGCDC_SWEEP=STRIDE at every STRIDE-th. Returns how many were broken;
--- raises, behind the last one, what went wrong.
-function sabotage.sweep(db, name, how, n, judge)
-   local stride = sweep_stride or math.max(count_steps(db, name, how) // n, 1)
-   local done, step, problems = 0, math.random(stride), {}
-   repeat
-      local ok, reached = pcall(sabotage.once, db, name,
-         {class = how.class, how = how.how, error = how.error, step = step}, judge)
-      if not ok then
-         problems[#problems + 1] = reached
+-- Sweeps ---------------------------------------------------------------------------------------
+
+-- Breaks runs, each at the next step, until steps are not reached any more. Which steps there are
+-- depends a little on how fast the server answers: so `patience` of them. Many problems end it too.
+local function lane(sweep)
+   local db, n = nil, 0
+   while sweep.misses < sweep.patience and #sweep.problems < 20 and sweep.next <= sweep.stop do
+      local step = sweep.next
+      sweep.next = step + sweep.stride
+      if n % FRESH == 0 then
+         local fresh = sabotage.database(sweep.name)
+         if db then
+            db:drop()
+         end
+         db = fresh
       end
-      done = done + (reached and 1 or 0)
-      step = step + stride
-   until not reached or #problems >= 20
-   if #problems > 0 then
-      error(table.concat(problems, "\n\n"), 0)
+      n = n + 1
+      local ok, reached = pcall(sabotage.once, db, sweep.name,
+         {class = sweep.class, how = sweep.how, error = sweep.error, rounds = sweep.rounds,
+          again = sweep.again, step = step}, sweep.judge)
+      if not ok then
+         table.insert(sweep.problems, reached)
+      elseif reached then
+         sweep.done, sweep.last, sweep.misses = sweep.done + 1, math.max(sweep.last, step), 0
+      else
+         sweep.misses = sweep.misses + 1
+      end
    end
-   return done
+end
+
+-- Until all have come to their ends.
+local function run_lanes(n, sweep)
+   local lanes = {}
+   for i = 1, n do
+      lanes[i] = coroutine.create(lane)
+   end
+   while #lanes > 0 do
+      for i = #lanes, 1, -1 do
+         local ok, why = coroutine.resume(lanes[i], sweep)
+         if not ok then
+            error(debug.traceback(lanes[i], why), 0)
+         elseif coroutine.status(lanes[i]) == "dead" then
+            table.remove(lanes, i)
+         end
+      end
+      native.sleep(0.002)
+   end
+end
+
+-- Breaks runs of a scenario, <how>: class, how, error, rounds, again, at <n> of their steps,
+-- beginning at a random one, until one is not reached any more; with PGCDC_SWEEP="STRIDE [FIRST
+-- [LAST]]" at every STRIDE-th, and tells. Returns how many were broken; raises, behind the last
+-- one, what went wrong.
+function sabotage.sweep(name, how, n, judge)
+   local stride, lanes, started = sweep_stride, sweep_lanes, native.now()
+   if not stride then
+      local db = sabotage.database(name)
+      stride, lanes = math.max(count_steps(db, name, how) // n, 1), 1
+      db:drop()
+   end
+   local first = sweep_first or math.random(stride)
+   local sweep = setmetatable({
+      name = name, judge = judge, next = first, stop = sweep_last or math.huge, stride = stride,
+      done = 0, last = 0, misses = 0, patience = sweep_stride and 3 or 1, problems = {},
+   }, {__index = how})
+   run_lanes(lanes, sweep)
+   if sweep_stride then
+      io.write(("%d runs broken, at step %d to %d by %d, %d wrong, %.0f s ... "):format(
+         sweep.done + #sweep.problems, first, sweep.last, stride, #sweep.problems,
+         native.now() - started))
+   end
+   if #sweep.problems > 0 then -- some: luaunit chews long on long messages
+      error(("%d runs went wrong\n%s"):format(#sweep.problems,
+         table.concat(sweep.problems, "\n\n", 1, math.min(#sweep.problems, 4))), 0)
+   end
+   return sweep.done
 end
 
 return sabotage

@@ -5,8 +5,9 @@
  * name in a WRAP line below, and pool.o's malloc and realloc under the names lua_*); the calls of
  * the C library that change files are defined here, so that SQLite's come here as well.
  *
- *    SABOTAGE_CLASS  what counts as a step: words out of memory (of C), lua (memory of the Lua
- *                    state), postgres, sqlite, pages (SQLite's memory), files
+ *    SABOTAGE_CLASS  what counts as a step: words out of memory (of C), lua (memory for the Lua
+ *                    state, which takes it in slabs), limit (what the Lua state asks for, which
+ *                    --max-memory may refuse), postgres, sqlite, pages (SQLite's memory), files
  *    SABOTAGE_HOW    kill (SIGKILL at the step; of a write the first half is done), once, on (this
  *                    step and every one behind it fails), or nothing: count only
  *    SABOTAGE_STEP   which step, from 1
@@ -20,6 +21,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <lua.h>
 #include <libpq-fe.h>
 #include <signal.h>
 #include <sqlite3.h>
@@ -34,7 +36,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum class { MEMORY = 1, LUA = 2, POSTGRES = 4, SQLITE = 8, PAGES = 16, FILES = 32 };
+enum class { MEMORY = 1, LUA = 2, POSTGRES = 4, SQLITE = 8, PAGES = 16, FILES = 32, LIMIT = 64 };
 
 static struct {
     unsigned classes;
@@ -131,6 +133,27 @@ void *lua_realloc(void *p, size_t n)
     return strikes(LUA, "realloc for Lua", NULL) ? NULL : __real_realloc(p, n);
 }
 
+#undef WRAP
+#define WRAP(type, name, params) \
+    type __real_##name params; \
+    type __wrap_##name params; \
+    type __wrap_##name params
+
+static lua_Alloc give;
+
+static void *give_or_not(void *ud, void *p, size_t old, size_t new)
+{
+    /* Lua takes it for granted that a block can shrink */
+    return new > (p != NULL ? old : 0) && strikes(LIMIT, "what Lua asks for", NULL)
+               ? NULL : give(ud, p, old, new);
+}
+
+WRAP(lua_State *, lua_newstate, (lua_Alloc f, void *ud))
+{
+    give = f;
+    return __real_lua_newstate(give_or_not, ud);
+}
+
 /* ---- Postgres ---- */
 
 /* True: the call is refused. A connection that is cut lets libpq find that out by itself. */
@@ -151,6 +174,8 @@ static bool refuses(PGconn *conn, const char *name)
 
 WRAP(PostgresPollingStatusType, PQconnectPoll, (PGconn *conn), PGRES_POLLING_FAILED, (conn))
 WRAP(int, PQconsumeInput, (PGconn *conn), 0, (conn))
+WRAP(int, PQflush, (PGconn *conn), -1, (conn))
+WRAP(int, PQsetnonblocking, (PGconn *conn, int is_on), -1, (conn, is_on))
 WRAP(int, PQsendQuery, (PGconn *conn, const char *sql), 0, (conn, sql))
 WRAP(int, PQsendQueryParams, (PGconn *conn, const char *sql, int n, const Oid *types, const char
      *const *values, const int *lengths, const int *formats, int format), 0, (conn, sql, n, types,
@@ -301,9 +326,10 @@ static void record(const char *what, int fd, const char *path, long long at, con
         name[n] = '\0';
         path = name;
     }
-    if (strncmp(path, plan.folder, folder) != 0 || path[folder] != '/')
+    if (strncmp(path, plan.folder, folder) != 0 || (path[folder] != '/' && path[folder] != '\0'))
         return;
-    n = snprintf(line, sizeof line, "%s %lld %zu %s\n", what, at, len, path + folder + 1);
+    n = snprintf(line, sizeof line, "%s %lld %zu %s\n", what, at, len,
+                 path[folder] == '/' ? path + folder + 1 : ".");
     syscall(SYS_write, plan.record, line, (size_t)n);
     if (len > 0)
         syscall(SYS_write, plan.record, data, len);
@@ -464,7 +490,11 @@ int rename(const char *from, const char *to)
 
 int mkdir(const char *path, mode_t mode)
 {
-    return bars("mkdir") ? -1 : (int)syscall(SYS_mkdir, path, mode);
+    int got = bars("mkdir") ? -1 : (int)syscall(SYS_mkdir, path, mode);
+
+    if (got == 0)
+        record("mkdir", -1, path, 0, NULL, 0);
+    return got;
 }
 
 #undef WRAP
@@ -481,7 +511,7 @@ WRAP(int, fflush, (FILE *f), (f))
 static void read_plan(void)
 {
     static const char *const classes[] = { "memory", "lua", "postgres", "sqlite", "pages",
-                                           "files" };
+                                           "files", "limit" };
     const char *list = getenv("SABOTAGE_CLASS"), *how = getenv("SABOTAGE_HOW");
     const char *step = getenv("SABOTAGE_STEP"), *error = getenv("SABOTAGE_ERROR");
     const char *folder = getenv("SABOTAGE_RECORD");

@@ -111,4 +111,12 @@ function scope.dir(name, root)
    return path
 end
 
+-- Removes a directory of files before that, for a test that makes thousands.
+function scope.remove(path)
+   for _, name in ipairs(assert(native.listdir(path))) do
+      assert(os.remove(path .. "/" .. name))
+   end
+   assert(os.remove(path))
+end
+
 return scope
