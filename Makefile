@@ -43,7 +43,7 @@ help:
 	@echo "make check-servers   the tests against Postgres 14 to 18; SERVERS='14 18' SUITES=: some"
 	@echo "make exact SECONDS=  the exactness tests for longer"
 	@echo "make sweep STRIDE=   break the program at every STRIDE-th step"
-	@echo "make fuzz SECONDS=   inputs that are made up, under sanitizers"
+	@echo "make fuzz SECONDS= SEED=   inputs that are made up, under sanitizers"
 	@echo "make soak SECONDS= SOAK_ROWS=   much work: pgbench for so long, tables of so many rows"
 	@echo "make bench ROWS=     measure speed and memory"
 	@echo "make lint            layering, warnings as errors, luacheck"
@@ -227,7 +227,7 @@ fuzz:
 	@tests/setup.sh fuzz
 	@$(MAKE) --no-print-directory $(BUILD)/fuzz BUILD=$(BUILD) CC=clang \
 		CPPFLAGS=-U_FORTIFY_SOURCE OPTIMIZE="-O1 -fno-omit-frame-pointer" SANITIZE="$(FUZZED)"
-	@$(IN_TEST) tests/fuzz/run.sh $(BUILD) $(SECONDS)
+	@$(IN_TEST) tests/fuzz/run.sh $(BUILD) $(SECONDS) $(SEED)
 
 FUZZED = -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 

@@ -2,8 +2,9 @@
 # run.sh: runs each target of the fuzzer for its share of some seconds; `make fuzz`.
 # SPDX-License-Identifier: MIT
 #
-#    run.sh BUILD SECONDS
+#    run.sh BUILD SECONDS [SEED]
 #
+# SEED: the same inputs each time, as far as the machine's speed allows; 0 (default): others.
 # BUILD/fuzz is the program; which target it is it knows by its name. Inputs begin with those of
 # tests/fuzz/corpus/TARGET, and with what earlier runs found worth keeping, in BUILD/corpus/TARGET.
 # An input that fails stays as BUILD/found/TARGET-..., and is named. Exit status 1: there is one.
@@ -12,6 +13,7 @@ set -u
 
 build=$1
 seconds=$2
+seed=${3:-0}
 here=tests/fuzz
 found=$build/found
 status=0
@@ -36,8 +38,8 @@ for corpus in "$here"/corpus/*/; do
       # what Lua has not collected yet would be looked for behind each input
       json | options | row) leaks=0 ;;
    esac
-   if "$build/$target" -max_total_time="$share" -timeout=20 -rss_limit_mb=2048 -max_len=32768 \
-      -detect_leaks=$leaks \
+   if "$build/$target" -seed="$seed" -max_total_time="$share" -timeout=20 -rss_limit_mb=2048 \
+      -max_len=32768 -detect_leaks=$leaks \
       -artifact_prefix="$found/$target-" -print_final_stats=1 \
       "$build/corpus/$target" "$corpus" >"$log" 2>&1 </dev/null; then
       runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
