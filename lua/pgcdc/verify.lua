@@ -39,7 +39,8 @@ local function on(side, method, ...)
    if not results[1] then
       local problem = results[2]
       if type(problem) == "string" then
-         refuse("%s: %s", side.title, (problem:gsub("^[^ ]*:%d+: ", ""):gsub("^db:%l+: ", "")))
+         problem = problem:gsub("^.-:%d+: (db:%l+: )", "%1"):gsub("^db:%l+: ", "")
+         refuse("%s: %s", side.title, problem)
       end
       error(problem, 0)
    end
