@@ -25,7 +25,13 @@ local function new_poll(db, fields)
    for name, value in pairs(fields or {}) do
       source[name] = value
    end
-   return stepping.new(db, source)
+   local poll = stepping.new(db, source)
+   return function(...)
+      -- What is not flushed yet, such as a word of the background writer's, would hold the floor
+      -- back, and the window: what is late would come before a recheck. So a commit flushes it.
+      db:exec "select pg_logical_emit_message(true, 'flush', '')"
+      return poll(...)
+   end
 end
 
 -- What a recheck that is due at once brings.
