@@ -311,7 +311,16 @@ local function start_broken(run, how)
    return start(run, {env = env, binary = program.binary() .. "-sabotaged"})
 end
 
+-- A program that was killed may have left a statement behind, work() for one.
+local function wait_for_its_backends(db)
+   wait.until_(function()
+      return db:value [[SELECT count(*) FROM pg_stat_activity
+         WHERE datname = current_database() AND application_name LIKE 'pgcdc-lua%']] == "0"
+   end, 30, "the killed program's statements to end")
+end
+
 local function finish_clean(run)
+   wait_for_its_backends(run.db)
    run.db:exec "SELECT work()"
    local args = {serial = run.serial, final = 1}
    local p = start(run, {args = args, options = {"--once"}, binary = whole_binary})
@@ -351,6 +360,7 @@ function sabotage.once(db, name, how, judge)
       run.results[1] = judge(p)
       call = select(2, read_log(run.log))
       if how.again and call then
+         wait_for_its_backends(run.db)
          p = start_broken(run, setmetatable({step = math.random(how.step)}, {__index = how}))
          run.results[2] = judge(p)
       end
