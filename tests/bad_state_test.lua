@@ -5,6 +5,7 @@
 -- lost: what was not delivered comes when the trouble is over.
 
 local cluster = require "cluster"
+local files = require "files"
 local lu = require "luaunit"
 local native = require "native"
 local program = require "program"
@@ -23,19 +24,6 @@ local function database(n)
    db:exec "create table t (id int primary key, name text)"
    db:exec(("insert into t select i, 'n' || i from generate_series(1, %d) i"):format(n or 0))
    return db
-end
-
-local function read_file(path)
-   local f = assert(io.open(path, "rb"))
-   local text = f:read "a"
-   f:close()
-   return text
-end
-
-local function write_file(path, text)
-   local f = assert(io.open(path, "wb"))
-   assert(f:write(text))
-   assert(f:close())
 end
 
 local function new_state()
@@ -68,38 +56,38 @@ end
 function TestBadState.test_a_file_that_is_something_else()
    local db, state = database(1), new_state()
    for _, text in ipairs {"garbage", ("garbage "):rep(2000), ("\0"):rep(8192)} do
-      write_file(state, text)
+      files.write(state, text)
       check(4, "the state file " .. state .. " is damaged, or is not one of pgcdc-lua",
             run(db, state))
-      lu.assertEquals(read_file(state), text)
+      lu.assertEquals(files.read(state), text)
    end
    check(4, "the state file /dev/null", run(db, "/dev/null"))
    local folder = scope.dir()
    check(4, "the state file " .. folder .. " cannot be written: Is a directory", run(db, folder))
    check(4, "for the state file", run(db, state .. "/below/a/file.db"))
-   write_file(state, "") -- what mktemp makes
+   files.write(state, "") -- what mktemp makes
    check_rest(db, state, {"1\tn1"})
 end
 
 function TestBadState.test_a_database_of_another_program()
    local db, state = database(1), new_state()
    run(db, state)
-   local whole = read_file(state)
+   local whole = files.read(state)
    lu.assertEquals(whole:sub(1, 15), "SQLite format 3")
    lu.assertEquals(whole:sub(69, 72), "pgcd") -- the application's id
-   write_file(state, whole:sub(1, 68) .. "else" .. whole:sub(73))
+   files.write(state, whole:sub(1, 68) .. "else" .. whole:sub(73))
    check(4, "is a database of another program", run(db, state))
    lu.assertEquals(whole:sub(61, 63), "\0\0\0") -- the format's version
-   write_file(state, whole:sub(1, 63) .. "\99" .. whole:sub(65))
+   files.write(state, whole:sub(1, 63) .. "\99" .. whole:sub(65))
    check(4, "has format 99", run(db, state))
-   write_file(state, whole)
+   files.write(state, whole)
    check_rest(db, state, {})
 end
 
 -- Runs with <text> as the state file: that is refused, or nothing is lost, and the two changes made
 -- since come. Returns nil, or what was wrong.
 local function try_state(db, state, text)
-   write_file(state, text)
+   files.write(state, text)
    os.remove(state .. "-wal")
    os.remove(state .. "-journal")
    local result = run(db, state)
@@ -116,7 +104,7 @@ function TestBadState.test_flipped_bits_and_truncated_files()
    run(db, state)
    local xmin = tonumber(db:value "select pg_snapshot_xmin(pg_current_snapshot())")
    db:exec "update t set name = 'b' where id = 2; insert into t values (4, 'd')"
-   local whole = read_file(state)
+   local whole = files.read(state)
    local places, n = {}, 0
    for i = 1, #whole - 1 do -- what may be a floor or an xmax, and every fourth of all other bytes
       local two = string.unpack(">I2", whole, i)
@@ -346,7 +334,7 @@ function TestBadState.test_output_to_a_disk_that_is_full_for_a_while()
    with_disk(disk, function()
       for _, to_file in ipairs {true, false} do
          os.remove(state)
-         write_file(disk.here .. "/out", "")
+         files.write(disk.here .. "/out", "")
          fill(disk)
          local p = program.start {
             script = script, dsn = db, state = state, options = {"--once"}, stdin = "pipe",

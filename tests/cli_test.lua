@@ -4,6 +4,7 @@
 -- Stopping by signals is in stop_test.lua, broken state files and outputs in bad_state_test.lua.
 
 local cluster = require "cluster"
+local files = require "files"
 local json = require "json"
 local lu = require "luaunit"
 local program = require "program"
@@ -22,21 +23,6 @@ local function database(n)
    db:exec "create table t (id int primary key, name text)"
    db:exec(("insert into t select i, 'n' || i from generate_series(1, %d) i"):format(n or 0))
    return db
-end
-
-local function read_file(path)
-   local f = io.open(path, "rb")
-   local text = f and f:read "a"
-   if f then
-      f:close()
-   end
-   return text
-end
-
-local function write_file(path, text)
-   local f = assert(io.open(path, "wb"))
-   assert(f:write(text))
-   assert(f:close())
 end
 
 local function mode_of(path)
@@ -134,8 +120,8 @@ end
 -- A path wins over a bundled name, and require finds what stands beside the script.
 function TestCli.test_the_folder_of_the_script()
    local dir = scope.dir "with space"
-   write_file(dir .. "/jsonl", 'print(require "beside", require "pgcdc" == pgcdc)')
-   write_file(dir .. "/beside.lua", "return 'beside'")
+   files.write(dir .. "/jsonl", 'print(require "beside", require "pgcdc" == pgcdc)')
+   files.write(dir .. "/beside.lua", "return 'beside'")
    local result = program.run {bundled = "jsonl", cwd = dir}
    lu.assertEquals(result.stdout, "beside\ttrue\n")
    lu.assertEquals(result.status, 0)
@@ -244,10 +230,10 @@ function TestCli.test_check_leaves_the_position_alone()
    local state = scope.dir() .. "/state.db"
    local options = {script = PRINT, dsn = db, state = state, options = {"--once"}}
    lu.assertEquals(#program.run(options).changes, 3)
-   local before = read_file(state)
+   local before = files.read(state)
    options.options = {"--check"}
    lu.assertStrContains(program.run(options).stdout, "source public.t: ")
-   lu.assertEquals(read_file(state), before)
+   lu.assertEquals(files.read(state), before)
    db:exec "insert into t values (4)"
    options.options = {"--once"}
    lu.assertEquals(keys_of(program.run(options).changes), {4})
@@ -290,7 +276,7 @@ function TestCli.test_connection_from_the_environment()
    }
    lu.assertEquals(keys_of(program.run(options).changes), {1})
    local file = scope.dir() .. "/services"
-   write_file(file, ("[mine]\nhost=%s\nport=%d\nuser=postgres\ndbname=%s\n"):format(
+   files.write(file, ("[mine]\nhost=%s\nport=%d\nuser=postgres\ndbname=%s\n"):format(
       server.socket_dir(), where.port, db.name))
    options.env = {PGSERVICEFILE = file, PGSERVICE = "mine"}
    lu.assertEquals(keys_of(program.run(options).changes), {1})
@@ -342,7 +328,7 @@ end
 -- Limits and sandbox ---------------------------------------------------------------------------
 
 function TestCli.test_sandbox()
-   write_file(scope.base() .. "/text_module.lua", "return 'text'")
+   files.write(scope.base() .. "/text_module.lua", "return 'text'")
    local script = [[
       print(io, debug, dofile, loadfile, os.execute, os.exit, os.remove, os.getenv, string.dump)
       print(package.loadlib, package.cpath, package.loaded.io, package.loaded.debug)
@@ -389,7 +375,7 @@ end
 
 function TestCli.test_sandbox_refuses_a_binary_script()
    local path = scope.dir() .. "/binary.lua"
-   write_file(path, string.dump(load "print 'ran'"))
+   files.write(path, string.dump(load "print 'ran'"))
    lu.assertEquals(program.run({file = path}).stdout, "ran\n")
    local result = program.run {file = path, options = {"--sandbox"}}
    lu.assertEquals(result.status, 1)
@@ -438,9 +424,9 @@ function TestCli.test_closed_standard_error_and_input()
          bundled = "jsonl", args = {table = "t", interval = 0.05, out = out}, dsn = db,
          stdin = stdin, stderr = "closed",
       }
-      p:wait_until(function() return select(2, (read_file(out) or ""):gsub("\n", "")) >= 2 end)
+      p:wait_until(function() return select(2, (files.read(out) or ""):gsub("\n", "")) >= 2 end)
       db:exec "insert into t values (3)"
-      p:wait_until(function() return read_file(out):find '"id":3' end)
+      p:wait_until(function() return files.read(out):find '"id":3' end)
       lu.assertEquals(p:stop().status, 0)
       local n = 0
       for line in io.lines(out) do

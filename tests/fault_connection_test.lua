@@ -27,12 +27,6 @@ local function terminate(db)
    return pid
 end
 
-local function assert_exact(p, db, reads)
-   watch.wait_current(p, db)
-   lu.assertEquals(watch.repeats(p), {})
-   lu.assertEquals(watch.ops(p).read, reads)
-end
-
 -- The promise: a new connection, after a moment, as if nothing had happened. The script is told.
 function TestFaultConnection.test_terminated_while_idle()
    local db = new_database(10)
@@ -44,7 +38,7 @@ function TestFaultConnection.test_terminated_while_idle()
       watch.wait_current(p, db)
       lu.assertNotEquals(watch.backend(db), old)
    end
-   assert_exact(p, db, 10)
+   watch.assert_exact(p, db, 10)
    lu.assertEquals(watch.ops(p).upsert, 6)
    lu.assertEquals(#watch.lines(p, "^error: "), 2)
    p:wait_stderr "level=warn .*retry_in="
@@ -66,7 +60,7 @@ function TestFaultConnection.test_terminated_in_the_middle_of_a_big_poll()
       watch.wait_current(p, db, "t", {seconds = 60})
       lu.assertEquals(#watch.lines(p, "^error: "), round)
    end
-   assert_exact(p, db, 0)
+   watch.assert_exact(p, db, 0)
    lu.assertEquals(p:stop().status, 0)
 end
 
@@ -82,7 +76,7 @@ function TestFaultConnection.test_too_many_connections()
    p:wait_stderr "sqlstate=53300"
    db:exec "update t set n = 1"
    db:exec(("alter role %s connection limit -1"):format(role))
-   assert_exact(p, db, 10)
+   watch.assert_exact(p, db, 10)
    p:stop()
    db:exec("drop owned by " .. role)
    db.cluster:drop_role(role)
@@ -110,7 +104,7 @@ function TestFaultConnection.test_time_limits_of_the_role_are_lifted()
          and clock_timestamp() - state_change > '0.4 s']]
    end, 10, "the poll to wait for its lock")
    conn:exec "commit"
-   assert_exact(p, db, 10)
+   watch.assert_exact(p, db, 10)
    lu.assertEquals(p:stderr():match "level=warn[^\n]*", nil)
    p:stop()
    conn:close()
@@ -130,7 +124,7 @@ function TestFaultConnection.test_idle_session_timeout()
       watch.wait_current(p, db)
       db:exec(("update t set n = %d"):format(i))
    end
-   assert_exact(p, db, 10)
+   watch.assert_exact(p, db, 10)
    p:wait_stderr "idle%-session timeout"
    p:stop()
    db:exec("drop owned by " .. role)
@@ -167,7 +161,7 @@ function TestFaultConnection.test_a_slow_handler_holds_nothing_on_the_server()
    lu.assertTrue(watch.count(p) <= 1)
    p.proc:write "go\n"
    watch.wait_current(p, db, "t", {seconds = 60})
-   assert_exact(p, db, 0)
+   watch.assert_exact(p, db, 0)
    local peak = p:rss()
    if not os.getenv "PGCDC_TEST_SLOW" then -- sanitizers need more
       lu.assertTrue(peak < 40 * 1024, ("%d kB at the peak, %d kB before"):format(peak, before))

@@ -30,12 +30,6 @@ local function start(db, options)
    return watch.start(db, options), between
 end
 
-local function assert_exact(p, db, reads)
-   watch.wait_current(p, db)
-   lu.assertEquals(watch.repeats(p), {})
-   lu.assertEquals(watch.ops(p).read, reads)
-end
-
 -- The backends of the program in <db>: "state event" of each.
 local function backends(db)
    local list = {}
@@ -79,7 +73,7 @@ function TestNetworkDead.test_a_slow_server_is_waited_for()
    watch.wait_ready(p, 30)
    local fds, asked = holds(p), between:stats().accepted
    db:exec "update t set n = 1"
-   assert_exact(p, db, 12)
+   watch.assert_exact(p, db, 12)
    lu.assertTrue(between:stats().accepted > asked)
    lu.assertEquals((holds(p)), fds)
    lu.assertNotStrContains(p:stderr(), "level=warn")
@@ -103,7 +97,7 @@ function TestNetworkDead.test_nothing_is_left_at_the_server()
       p:wait_until(function()
          return select(2, p:stderr():gsub("retry_in", "")) > before
       end, 15, "the end of a connection")
-      assert_exact(p, db, 10)
+      watch.assert_exact(p, db, 10)
       db:exec "set lock_timeout = '2 s'; lock table t in access exclusive mode"
       lu.assertEquals(#backends(db), 1, table.concat(backends(db), ", "))
    end
@@ -119,7 +113,7 @@ function TestNetworkDead.test_the_next_host()
    local p = watch.start(db, {dsn = alive:dsn {connect_timeout = 2,
       host = table.concat({dead.dir, dead_too.dir, alive.dir}, ",")}})
    watch.wait_ready(p, 15)
-   assert_exact(p, db, 10)
+   watch.assert_exact(p, db, 10)
    lu.assertEquals({dead:stats().accepted, dead_too:stats().accepted}, {1, 1})
    p:stop()
 end
@@ -183,7 +177,7 @@ function TestNetworkDead.test_backoff_and_nothing_left()
    p:wait_until(function() return #watch.lines(p, "^error: ") >= errors + 4 end, 40, "4 failures")
    lu.assertTrue(native.now() - began > 0.75 * (0.1 + 0.5 + 1)) -- jitter takes a quarter at most
    between:heal()
-   assert_exact(p, db, 10)
+   watch.assert_exact(p, db, 10)
    p:stop()
 end
 

@@ -22,18 +22,9 @@ local seed = math.tointeger(tonumber(os.getenv "PGCDC_TEST_SEED" or "")) or os.t
 local STEP = 1500000000
 local EPOCH = 1 << 32
 
--- Freezes every row of the running cluster.
-local function freeze(one)
-   for _, row in ipairs(one:exec "select datname from pg_database") do
-      local conn = one:connect(row[1])
-      conn:exec "vacuum freeze"
-      conn:close()
-   end
-end
-
 -- Freezes everything in the running cluster, and goes on at <xid>.
 local function move(one, xid)
-   freeze(one)
+   xids.freeze(one)
    one:stop()
    xids.set_next(one, xid)
    one:start()
@@ -60,15 +51,14 @@ local OLD = [[create table t (id int primary key, n int default 0);
 function TestXid.setupClass()
    lu.skipIf(not xids.can_move(), "there is no pg_resetwal")
    first = cluster.new {name = "first", conf = {autovacuum_freeze_max_age = "2000000000"}}
-   first:exec "alter database template0 allow_connections true"
    first:exec(OLD)
    move(first, STEP)
-   freeze(first)
+   xids.freeze(first)
    first:stop()
    second = first:copy "second"
    second:start()
    move(second, 2 * STEP)
-   freeze(second)
+   xids.freeze(second)
    second:stop()
 end
 

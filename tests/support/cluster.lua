@@ -9,6 +9,7 @@
 -- Not here: tablespaces, archiving, pg_ctl.
 
 local database = require "database"
+local files = require "files"
 local native = require "native"
 local scope = require "scope"
 local server = require "server"
@@ -50,15 +51,6 @@ local function write_file(path, text)
    if server.user() then
       assert(native.chown(path, server.user()))
    end
-end
-
-local function read_file(path)
-   local f = io.open(path, "rb")
-   local text = f and f:read "a"
-   if f then
-      f:close()
-   end
-   return text
 end
 
 -- The object, and its directory without a data directory in it.
@@ -257,7 +249,7 @@ end
 
 -- All that the server has logged so far.
 function methods:log()
-   return read_file(self.log_path) or ""
+   return files.read(self.log_path) or ""
 end
 
 local function write_conf(self)
@@ -297,7 +289,7 @@ function methods:wait_ready(seconds)
          error("the server has ended while we waited for " .. tail(), 0)
       end
       -- The server's own word for it, as pg_ctl reads it: cheaper than to be refused and logged.
-      local text = read_file(lock) or ""
+      local text = files.read(lock) or ""
       local pid, status = text:match("^(%d+)\n" .. ("[^\n]*\n"):rep(6) .. "(%a+)")
       if tonumber(pid) ~= self.proc:pid() or status ~= "ready" then
          return false
@@ -485,7 +477,7 @@ function methods:destroy()
    if self:running() and not pcall(self.stop, self, "immediate", 20) then
       self:kill9()
    end
-   local segment = (read_file(self.data .. "/postmaster.pid") or ""):match "(%d+)\n%a* *\n$"
+   local segment = (files.read(self.data .. "/postmaster.pid") or ""):match "(%d+)\n%a* *\n$"
    if segment then
       native.shm_remove(tonumber(segment)) -- left by a SIGKILL
    end

@@ -7,6 +7,7 @@
 -- leaves the names as they were at its last sync, and any of the changes since: a file that was
 -- made is not there, one that was renamed has its old name, one that was deleted is back.
 
+local files = require "files"
 local native = require "native"
 
 local power_loss = {}
@@ -16,27 +17,25 @@ local SECTOR = 512
 -- The recorded steps: {what =, name =, file =, at =, data =}; what = make: a file or a folder; of a
 -- rename, data is the new name. A file is the same one when it is renamed.
 function power_loss.read(path)
-   local f = assert(io.open(path, "rb"))
-   local text = f:read "a"
-   f:close()
-   local steps, files, pos = {}, {}, 1
+   local text = assert(files.read(path))
+   local steps, known, pos = {}, {}, 1
    while pos <= #text do
       local what, at, len, name, stop = text:match("^(%l+) (%d+) (%d+) ([^\n]+)\n()", pos)
       assert(what, "the record is not understood")
       pos = stop + len
       local step = {what = what, name = name, at = math.tointeger(tonumber(at)),
                     data = text:sub(stop, pos - 1)}
-      if what == "open" and not files[name] then
+      if what == "open" and not known[name] then
          step.what = "make"
       elseif what == "mkdir" then
-         step.what, files[name] = "make", {is_folder = true}
+         step.what, known[name] = "make", {is_folder = true}
       end
-      files[name] = files[name] or {}
-      step.file = files[name]
+      known[name] = known[name] or {}
+      step.file = known[name]
       if what == "rename" then
-         files[name], files[step.data] = nil, files[name]
+         known[name], known[step.data] = nil, known[name]
       elseif what == "unlink" then
-         files[name] = nil
+         known[name] = nil
       end
       steps[#steps + 1] = step
    end
@@ -101,12 +100,6 @@ local function names_left(steps, n, synced)
    return names
 end
 
-local function write_file(path, text)
-   local f = assert(io.open(path, "wb"))
-   assert(f:write(text))
-   assert(f:close())
-end
-
 -- Makes in <folder> what a power loss right behind step <n> may leave.
 function power_loss.image(steps, n, folder)
    local synced, texts, sorted = {}, {}, {}
@@ -130,7 +123,7 @@ function power_loss.image(steps, n, folder)
       if folders[folder_of(name)] and file.is_folder then
          folders[name] = assert(native.mkdir(path))
       elseif folders[folder_of(name)] then
-         write_file(path, texts[file])
+         files.write(path, texts[file])
       end
    end
 end

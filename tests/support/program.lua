@@ -6,6 +6,7 @@
 -- It sees no PG* variables of the caller and has a home directory of its own. It is
 -- killed at the end of the scope it was started in.
 
+local files = require "files"
 local json = require "json"
 local native = require "native"
 local scope = require "scope"
@@ -21,12 +22,6 @@ local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$" or "."
 function program.binary()
    local path = os.getenv "PGCDC_LUA" or here .. "/../../build/pgcdc-lua"
    return native.realpath(path) or error("there is no program to test at " .. path, 2)
-end
-
-local function write_file(path, text)
-   local f = assert(io.open(path, "wb"))
-   assert(f:write(text))
-   assert(f:close())
 end
 
 -- The NAME=VALUE words of a list, or of a table by name, sorted.
@@ -57,7 +52,7 @@ local function command_line(self, options)
    end
    if options.script then
       self.script = self.dir .. "/" .. (options.name or "script.lua")
-      write_file(self.script, options.script)
+      files.write(self.script, options.script)
    elseif options.file then
       self.script = assert(native.realpath(options.file))
    else

@@ -6,6 +6,7 @@
 -- of its own: whatever the fault, what comes out is the same. How many offsets: quickly a few, with
 -- $PGCDC_TEST_OFFSETS more, up to every byte.
 
+local files = require "files"
 local lu = require "luaunit"
 local native = require "native"
 local program = require "program"
@@ -22,20 +23,11 @@ sessions.QUICK = {keepalives_idle = 1, keepalives_interval = 1, keepalives_count
                   connect_timeout = 2}
 sessions.NOTICED = 2
 
-local function read_file(path)
-   local f = io.open(path, "rb")
-   local text = f and f:read "a"
-   if f then
-      f:close()
-   end
-   return text
-end
-
 -- A copy of a state file, nil for a new one.
 local function new_state(from)
    local path = scope.dir "state" .. "/state.db"
    for _, ending in ipairs {"", "-wal", ".image"} do
-      local text = from and read_file(from .. ending)
+      local text = from and files.read(from .. ending)
       if text then
          local f = assert(io.open(path .. ending, "wb"))
          assert(f:write(text))

@@ -5,6 +5,7 @@
 -- delivered if and only if a change with the id made of its xmin and key was. Valid
 -- in clusters younger than 2^32 transactions and for keys whose text is plain.
 
+local lu = require "luaunit"
 local program = require "program"
 local wait = require "wait"
 
@@ -265,6 +266,14 @@ function watch.freeze_in_copy(p, db, go)
       watch.wait_current(p, db, "t", {seconds = 60}) -- nothing of it is to come later
    end
    error("the program cannot be caught in a COPY\n" .. p:describe(), 2)
+end
+
+-- Waits until the program has told of all that <db> holds: nothing came twice, <reads> rows came
+-- by the snapshot.
+function watch.assert_exact(p, db, reads)
+   watch.wait_current(p, db)
+   lu.assertEquals(watch.repeats(p), {})
+   lu.assertEquals(watch.ops(p).read, reads)
 end
 
 return watch

@@ -41,7 +41,8 @@ function xids.next(one)
    return math.tointeger(one:value "select pg_snapshot_xmax(pg_current_snapshot())")
 end
 
-local function freeze(one)
+-- Freezes every row of the running cluster.
+function xids.freeze(one)
    one:exec "update pg_database set datallowconn = true"
    for _, row in ipairs(one:exec "select datname from pg_database") do
       local conn = one:connect(row[1])
@@ -90,14 +91,14 @@ end
 function xids.move(one, xid)
    local left
    repeat
-      freeze(one)
+      xids.freeze(one)
       local far = (xid - xids.next(one)) % wrap
       left = math.max(0, far - farthest)
       one:stop()
       xids.set_next(one, xid - left)
       one:start()
    until left == 0
-   freeze(one)
+   xids.freeze(one)
 end
 
 return xids
