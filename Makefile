@@ -8,29 +8,18 @@ BUILD ?= build
 OPTIMIZE ?= -O2
 SANITIZE ?=
 
-# The rooms of src/ in dependency order: each includes only what stands before it.
-ROOMS_0 = err buf words utf8 hash folder clock log queue
-ROOMS_1 = dial pulse db_rows db types
-ROOMS_2 = table horizon increment paging identity position position_text batch query query_stamps \
-	query_increment survey stamps standing census reads advance keyset blame capture spool outbox \
-	bell meaning reader
-ROOMS_3 = store forms slots image known
-ROOMS_4 = pool sandbox script json cells row push copy link reshape bind_source bind_store \
-	bind_file bind_csv bind_child bind_db bind_lines bind_copy bind_host runtime
-ROOMS_5 = output progress ledger tracked gone host listing main
-ROOMS = $(ROOMS_0) $(ROOMS_1) $(ROOMS_2) $(ROOMS_3) $(ROOMS_4) $(ROOMS_5)
-
 WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings \
 	-Wformat=2 -Wundef -Wpointer-arith
 PACKAGES = libpq lua5.4 sqlite3 jansson libcrypto
-CPPFLAGS_ALL = -D_GNU_SOURCE -D_FORTIFY_SOURCE=2 $(shell pkg-config --cflags $(PACKAGES)) \
+CPPFLAGS_ALL = -Isrc -D_GNU_SOURCE -D_FORTIFY_SOURCE=2 $(shell pkg-config --cflags $(PACKAGES)) \
 	$(CPPFLAGS)
 CFLAGS_ALL = -std=c11 $(OPTIMIZE) -g $(WARNINGS) -fstack-protector-strong -pthread \
 	$(SANITIZE) $(CFLAGS)
 LDLIBS_ALL = $(shell pkg-config --libs $(PACKAGES)) -lm $(LDLIBS)
 
 PROGRAM = $(BUILD)/pgcdc-lua
-OBJECTS = $(ROOMS:%=$(BUILD)/%.o)
+OBJECTS = $(patsubst src/%.c,$(BUILD)/obj/%.o,$(sort $(wildcard src/*.c src/*/*.c)))
+WITHOUT_MAIN = $(filter-out %/obj/main.o,$(OBJECTS))
 HOME_LINKS = $(BUILD)/../lua $(BUILD)/../scripts
 
 all: $(PROGRAM)
@@ -56,8 +45,9 @@ $(PROGRAM): $(OBJECTS) | $(HOME_LINKS)
 	@echo "link $@"
 	@$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $(OBJECTS) $(LDLIBS_ALL)
 
-$(BUILD)/%.o: src/%.c | $(BUILD)
+$(BUILD)/obj/%.o: src/%.c | $(BUILD)
 	@echo "cc   $<"
+	@mkdir -p $(@D)
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
 $(BUILD):
@@ -82,7 +72,7 @@ UNIT = $(BUILD)/tests/unit
 UNIT_SOURCES = $(wildcard tests/unit/*.c)
 REPLAY = $(BUILD)/tests/replay
 FUZZ_SOURCES = $(wildcard tests/fuzz/*.c)
-FUZZ_FLAGS = -Isrc -DFUZZ_TOP='"$(CURDIR)"'
+FUZZ_FLAGS = -DFUZZ_TOP='"$(CURDIR)"'
 IN_TEST = TMPDIR="$$(tests/tmpdir.sh)" PGCDC_LUA="$(CURDIR)/$(PROGRAM)"
 SUITES ?=
 SERVERS ?= 14 15 16 17 18
@@ -134,20 +124,20 @@ $(NATIVE): $(NATIVE_SOURCES) tests/support/native.h
 $(UNIT): $(UNIT_SOURCES) $(OBJECTS) $(wildcard tests/unit/*.h)
 	@echo "cc   $@"
 	@mkdir -p $(@D)
-	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS) -Isrc -o $@ $(UNIT_SOURCES) \
-		$(filter-out %/main.o,$(OBJECTS)) $(LDLIBS_ALL)
+	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $(UNIT_SOURCES) \
+		$(WITHOUT_MAIN) $(LDLIBS_ALL)
 
 # The fuzzer's targets, to run on files.
 $(REPLAY): $(FUZZ_SOURCES) $(OBJECTS) tests/fuzz/fuzz.h
 	@echo "cc   $@"
 	@mkdir -p $(@D)
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS) $(FUZZ_FLAGS) -DFUZZ_REPLAY -o $@ \
-		$(FUZZ_SOURCES) $(filter-out %/main.o,$(OBJECTS)) $(LDLIBS_ALL)
+		$(FUZZ_SOURCES) $(WITHOUT_MAIN) $(LDLIBS_ALL)
 
 # The program with another capture rule, for a test that must find it out.
 $(PROGRAM)-%: $(BUILD)/horizon_%.o $(OBJECTS) | $(HOME_LINKS)
 	@echo "link $@"
-	@$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $< $(filter-out %/horizon.o,$(OBJECTS)) $(LDLIBS_ALL)
+	@$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $< $(filter-out %/capture/horizon.o,$(OBJECTS)) $(LDLIBS_ALL)
 
 $(BUILD)/horizon_%.o: tests/mutants/horizon_%.c | $(BUILD)
 	@echo "cc   $<"
@@ -162,9 +152,9 @@ $(SABOTEUR): tests/support/saboteur.c | $(BUILD)
 $(SABOTAGED): $(SABOTEUR) $(OBJECTS) | $(HOME_LINKS)
 	@echo "link $@"
 	@objcopy --redefine-sym malloc=lua_malloc --redefine-sym realloc=lua_realloc \
-		$(BUILD)/pool.o $(SABOTEUR:.o=_pool.o)
+		$(BUILD)/obj/lua/pool.o $(SABOTEUR:.o=_pool.o)
 	@$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $(SABOTEUR) $(SABOTEUR:.o=_pool.o) \
-		$(filter-out %/pool.o,$(OBJECTS)) $(LDLIBS_ALL) \
+		$(filter-out %/lua/pool.o,$(OBJECTS)) $(LDLIBS_ALL) \
 		$$(nm -u $(SABOTEUR) | sed -n 's/.* __real_/-Wl,--wrap=/p')
 
 .SECONDARY: $(MUTANTS:$(PROGRAM)-%=$(BUILD)/horizon_%.o)
@@ -234,7 +224,7 @@ FUZZED = -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 $(BUILD)/fuzz: $(FUZZ_SOURCES) $(OBJECTS) tests/fuzz/fuzz.h
 	@echo "link $@"
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS) -fsanitize=fuzzer $(FUZZ_FLAGS) -o $@ \
-		$(FUZZ_SOURCES) $(filter-out %/main.o,$(OBJECTS)) $(LDLIBS_ALL)
+		$(FUZZ_SOURCES) $(WITHOUT_MAIN) $(LDLIBS_ALL)
 
 valgrind: $(PROGRAM) $(NATIVE)
 	@PGCDC_TEST_SLOW=20 PGCDC_TEST_WRAPPER="valgrind -q --error-exitcode=99 --leak-check=full" \
@@ -242,16 +232,16 @@ valgrind: $(PROGRAM) $(NATIVE)
 
 cover: BUILD = build/cover
 cover:
-	@rm -f $(BUILD)/*.gcda
+	@find $(BUILD)/obj -name "*.gcda" -delete 2>/dev/null || true
 	@PGCDC_TEST_SLOW=2 PGCDC_TEST_COVER=1 $(MAKE) $(WATCHED) BUILD=$(BUILD) OPTIMIZE=-O0 \
 		SANITIZE="--coverage -fprofile-update=atomic"; status=$$?; \
-	gcov -n -o $(BUILD) $(BUILD)/*.gcda | awk -v above="$(ROOMS_5)" -f tests/cover.awk && \
+	find $(BUILD)/obj -name "*.gcda" -exec gcov -n '{}' + | awk -f tests/cover.awk && \
 		exit $$status
 
 # ---- installation ----
 
 TO = $(DESTDIR)$(PREFIX)
-VERSION = $(shell sed -n 's/.*PGCDC_VERSION "\(.*\)"/\1/p' src/*.h)
+VERSION = $(shell sed -n 's/.*PGCDC_VERSION "\(.*\)"/\1/p' src/*.h src/*/*.h)
 
 install: $(PROGRAM)
 	@echo "install $(TO)/bin/pgcdc-lua"

@@ -1,10 +1,10 @@
 /* main.c -- argv, signals, exit status.                               floor 5
  * SPDX-License-Identifier: MIT */
-#include "bind_host.h"
-#include "host.h"
-#include "listing.h"
-#include "output.h"
-#include "words.h"
+#include "lua/bind_host.h"
+#include "host/host.h"
+#include "host/listing.h"
+#include "host/output.h"
+#include "base/words.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -11,7 +11,7 @@ local scope = require "scope"
 
 local TestDeletesImage = {}
 
-local MAGIC = "\1" .. "10idcgp" -- what its header begins with, see src/image.c
+local MAGIC = "\1" .. "10idcgp" -- what its header begins with, see src/state/image.c
 
 local script = [[
    local name = pgcdc.args.name

@@ -2,8 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "fuzz.h"
 
-#include "runtime.h"
-#include "utf8.h"
+#include "lua/runtime.h"
+#include "base/utf8.h"
 
 #include <lauxlib.h>
 #include <stdio.h>

@@ -7,8 +7,8 @@
 #ifndef FUZZ_H
 #define FUZZ_H
 
-#include "buf.h"
-#include "script.h"
+#include "base/buf.h"
+#include "lua/script.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -4,7 +4,7 @@
  * What is decoded is JSON; it encodes to one line of JSON, and that decodes to the same again. */
 #include "fuzz.h"
 
-#include "json.h"
+#include "lua/json.h"
 
 #include <string.h>
 

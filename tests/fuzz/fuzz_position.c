@@ -5,7 +5,7 @@
  * another name, is refused. */
 #include "fuzz.h"
 
-#include "position_text.h"
+#include "capture/position_text.h"
 
 #include <inttypes.h>
 #include <stdio.h>

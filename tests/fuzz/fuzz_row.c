@@ -9,9 +9,9 @@
  * script assigns comes out as it went in, in JSON and in COPY. */
 #include "fuzz.h"
 
-#include "bind_lines.h"
-#include "json.h"
-#include "push.h"
+#include "lua/bind_lines.h"
+#include "lua/json.h"
+#include "lua/push.h"
 
 #include <lauxlib.h>
 #include <stdlib.h>

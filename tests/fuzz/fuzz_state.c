@@ -6,8 +6,8 @@
  * read, or refused with one line that says so, and a file that was read can be written. */
 #include "fuzz.h"
 
-#include "forms.h"
-#include "known.h"
+#include "state/forms.h"
+#include "state/known.h"
 
 #include <sqlite3.h>
 #include <stdio.h>

@@ -4,9 +4,9 @@
  * New is what has a higher xid than anything delivered so far, as cursors on
  * a growing column have it. Whatever commits later than a higher xid is lost.
  *
- * Linked in place of src/horizon.c. */
+ * Linked in place of src/capture/horizon.c. */
 #define horizon_advance horizon_advance_by_the_rule
-#include "../../src/horizon.c"
+#include "../../src/capture/horizon.c"
 #undef horizon_advance
 
 bool horizon_advance(struct horizon *h, const struct snapshot *s, const struct xidset *delivered,

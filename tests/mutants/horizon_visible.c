@@ -6,10 +6,10 @@
  * subtransactions (and on a standby nobody), so it takes the work of an open
  * savepoint for done and loses it.
  *
- * Linked in place of src/horizon.c: floor is the snapshot's xmin, seen is all
+ * Linked in place of src/capture/horizon.c: floor is the snapshot's xmin, seen is all
  * that it takes for done from there on. */
 #define horizon_advance horizon_advance_by_the_rule
-#include "../../src/horizon.c"
+#include "../../src/capture/horizon.c"
 #undef horizon_advance
 
 bool horizon_advance(struct horizon *h, const struct snapshot *s, const struct xidset *delivered,

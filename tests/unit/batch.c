@@ -1,6 +1,6 @@
 /* batch.c -- unit tests of what travels from a reader to the host.
  * SPDX-License-Identifier: MIT */
-#include "batch.h"
+#include "capture/batch.h"
 
 #include "unit.h"
 

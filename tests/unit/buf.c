@@ -1,6 +1,6 @@
 /* buf.c -- unit tests of growable runs of bytes.
  * SPDX-License-Identifier: MIT */
-#include "buf.h"
+#include "base/buf.h"
 
 #include "unit.h"
 

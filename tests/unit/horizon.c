@@ -1,6 +1,6 @@
 /* horizon.c -- unit tests of the capture rule.
  * SPDX-License-Identifier: MIT */
-#include "horizon.h"
+#include "capture/horizon.h"
 
 #include "unit.h"
 

@@ -1,6 +1,6 @@
 /* identity.c -- unit tests of the verdict on who answers: every row of the fault table.
  * SPDX-License-Identifier: MIT */
-#include "identity.h"
+#include "capture/identity.h"
 
 #include "unit.h"
 

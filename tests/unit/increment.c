@@ -1,6 +1,6 @@
 /* increment.c -- unit tests of the rule for a column that grows.
  * SPDX-License-Identifier: MIT */
-#include "increment.h"
+#include "capture/increment.h"
 
 #include "unit.h"
 

@@ -1,6 +1,6 @@
 /* paging.c -- unit tests of what is known of rows without xids.
  * SPDX-License-Identifier: MIT */
-#include "paging.h"
+#include "capture/paging.h"
 
 #include "unit.h"
 

@@ -1,6 +1,6 @@
 /* position.c -- unit tests of positions: copies, cuts, leaves.
  * SPDX-License-Identifier: MIT */
-#include "position.h"
+#include "capture/position.h"
 
 #include "unit.h"
 

@@ -1,6 +1,6 @@
 /* position_text.c -- unit tests of positions as text: what is written is read, and nothing else.
  * SPDX-License-Identifier: MIT */
-#include "position_text.h"
+#include "capture/position_text.h"
 
 #include "unit.h"
 

@@ -1,6 +1,6 @@
 /* queue.c -- unit tests of the bounded queue, with threads.
  * SPDX-License-Identifier: MIT */
-#include "queue.h"
+#include "base/queue.h"
 
 #include "unit.h"
 

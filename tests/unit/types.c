@@ -1,7 +1,7 @@
 /* types.c -- unit tests of what a column's text means.
  * SPDX-License-Identifier: MIT */
-#include "types.h"
-#include "utf8.h"
+#include "pg/types.h"
+#include "base/utf8.h"
 
 #include "unit.h"
 

@@ -1,6 +1,6 @@
 /* words.c -- unit tests of "did you mean".
  * SPDX-License-Identifier: MIT */
-#include "words.h"
+#include "base/words.h"
 
 #include "unit.h"
 

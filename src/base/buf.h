@@ -1,0 +1,74 @@
+/* buf.h -- a growable run of bytes.                                   floor 0
+ *
+ * Failure is sticky: after an append that could not be done (no memory, or
+ * past the maximum given at birth) every later append is a no-op and
+ * `buf_ok` is false, so that a builder checks once, at its end.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef BUF_H
+#define BUF_H
+
+#include "base/err.h"
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+struct buf {
+    char *data; /* <len> bytes, then a NUL; NULL while nothing was appended */
+    size_t len;
+    size_t cap;
+    size_t max;
+    bool failed;
+};
+
+#define BUF_SQL_MAX ((size_t)4 << 20) /* longest SQL text that we build */
+
+void buf_init(struct buf *b, size_t max);
+void buf_fini(struct buf *b);
+
+/* Empties <b> and forgets a failure; keeps the memory. */
+void buf_clear(struct buf *b);
+
+/* True if everything appended so far is there. */
+bool buf_ok(const struct buf *b);
+
+/* Makes room for <n> more bytes and returns where they go, or NULL. The
+ * caller adds what it wrote to b->len. */
+char *buf_grow(struct buf *b, size_t n);
+static inline char *buf_reserve(struct buf *b, size_t n)
+{
+    return b->cap > b->len && n < b->cap - b->len && !b->failed ? b->data + b->len
+                                                                : buf_grow(b, n);
+}
+
+static inline void buf_add(struct buf *b, const void *p, size_t n)
+{
+    char *to = buf_reserve(b, n);
+
+    if (to == NULL)
+        return;
+    if (n > 0)
+        memcpy(to, p, n);
+    to[n] = '\0';
+    b->len += n;
+}
+
+static inline void buf_putc(struct buf *b, char c)
+{
+    buf_add(b, &c, 1);
+}
+
+static inline void buf_puts(struct buf *b, const char *s)
+{
+    buf_add(b, s, strlen(s));
+}
+
+void buf_put_u64(struct buf *b, uint64_t n);
+void buf_printf(struct buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+/* Hands the bytes over, NUL-terminated, and leaves <b> empty. Returns owned
+ * memory (free), or NULL if something was not appended. */
+char *buf_take(struct buf *b);
+
+#endif

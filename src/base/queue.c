@@ -1,0 +1,148 @@
+/* queue.c -- the bounded queue between readers and the host.          floor 0
+ * SPDX-License-Identifier: MIT */
+#include "base/queue.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+struct queue {
+    pthread_mutex_t mutex;
+    pthread_cond_t room; /* something was done with, or the queue was closed */
+    struct queue_item *head, **tail;
+    size_t bytes, max_bytes;
+    int fd;
+    bool closed;
+};
+
+struct queue *queue_new(size_t max_bytes, struct err *e)
+{
+    struct queue *q = calloc(1, sizeof *q);
+
+    if (q == NULL) {
+        err_memory(e);
+        return NULL;
+    }
+    q->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (q->fd < 0) {
+        err_set(e, ERR_INTERNAL, "eventfd: %s", strerror(errno));
+        free(q);
+        return NULL;
+    }
+    pthread_mutex_init(&q->mutex, NULL);
+    pthread_cond_init(&q->room, NULL);
+    q->tail = &q->head;
+    q->max_bytes = max_bytes;
+    return q;
+}
+
+void queue_free(struct queue *q)
+{
+    if (q == NULL)
+        return;
+    close(q->fd);
+    pthread_cond_destroy(&q->room);
+    pthread_mutex_destroy(&q->mutex);
+    free(q);
+}
+
+int queue_fd(const struct queue *q)
+{
+    return q->fd;
+}
+
+static bool has_room(const struct queue *q, const struct queue_item *item)
+{
+    return item->bytes == 0 || item->lane->items == 0 || q->bytes + item->bytes <= q->max_bytes;
+}
+
+static void append(struct queue *q, struct queue_item *item)
+{
+    uint64_t one = 1;
+
+    item->next = NULL;
+    *q->tail = item;
+    q->tail = &item->next;
+    q->bytes += item->bytes;
+    item->lane->items++;
+    if (write(q->fd, &one, sizeof one) < 0) {
+        /* only a full counter can refuse, and a full counter is readable */
+    }
+}
+
+bool queue_push(struct queue *q, struct queue_item *item)
+{
+    bool pushed;
+
+    pthread_mutex_lock(&q->mutex);
+    while (!q->closed && !has_room(q, item))
+        pthread_cond_wait(&q->room, &q->mutex);
+    pushed = !q->closed;
+    if (pushed)
+        append(q, item);
+    pthread_mutex_unlock(&q->mutex);
+    return pushed;
+}
+
+bool queue_try_push(struct queue *q, struct queue_item *item)
+{
+    bool pushed;
+
+    pthread_mutex_lock(&q->mutex);
+    pushed = !q->closed && has_room(q, item);
+    if (pushed)
+        append(q, item);
+    pthread_mutex_unlock(&q->mutex);
+    return pushed;
+}
+
+struct queue_item *queue_take(struct queue *q)
+{
+    struct queue_item *item;
+    uint64_t count;
+
+    pthread_mutex_lock(&q->mutex);
+    item = q->head;
+    if (item != NULL) {
+        q->head = item->next;
+        if (q->head == NULL)
+            q->tail = &q->head;
+    }
+    /* the descriptor is emptied together with the list, never before it */
+    if (q->head == NULL && read(q->fd, &count, sizeof count) < 0) {
+        /* EAGAIN: it was empty already */
+    }
+    pthread_mutex_unlock(&q->mutex);
+    return item;
+}
+
+void queue_done(struct queue *q, const struct queue_item *item)
+{
+    pthread_mutex_lock(&q->mutex);
+    q->bytes -= item->bytes;
+    item->lane->items--;
+    pthread_cond_broadcast(&q->room);
+    pthread_mutex_unlock(&q->mutex);
+}
+
+bool queue_lane_is_empty(struct queue *q, const struct queue_lane *lane)
+{
+    bool empty;
+
+    pthread_mutex_lock(&q->mutex);
+    empty = lane->items == 0;
+    pthread_mutex_unlock(&q->mutex);
+    return empty;
+}
+
+void queue_close(struct queue *q)
+{
+    pthread_mutex_lock(&q->mutex);
+    q->closed = true;
+    pthread_cond_broadcast(&q->room);
+    pthread_mutex_unlock(&q->mutex);
+}

@@ -1,0 +1,60 @@
+/* queue.h -- the bounded queue between readers and the host.          floor 0
+ *
+ * Many threads push, one takes. Items are embedded in what they carry; the
+ * queue counts their bytes until the taker says that they are done with, so
+ * that what is in hand counts too. Knows nothing of what the items are.
+ *
+ * Room is shared, but a lane (one source) that has nothing in the queue may
+ * always push one item: a lane with a slow handler starves no other. An item
+ * of 0 bytes always finds room.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef QUEUE_H
+#define QUEUE_H
+
+#include "base/err.h"
+
+#include <stddef.h>
+
+struct queue;
+
+/* Embedded by a source. Zeroed at birth; touched by the queue only. */
+struct queue_lane {
+    size_t items;
+};
+
+/* Embedded by a batch. */
+struct queue_item {
+    struct queue_item *next;
+    struct queue_lane *lane;
+    size_t bytes;
+};
+
+/* Returns an owned queue that holds <max_bytes>, or NULL with <e>. */
+struct queue *queue_new(size_t max_bytes, struct err *e);
+void queue_free(struct queue *q);
+
+/* Readable while there is something to take; for poll(). Borrowed. */
+int queue_fd(const struct queue *q);
+
+/* Takes <item>. Blocks until there is room. False if the queue was closed:
+ * the item is still the caller's. */
+bool queue_push(struct queue *q, struct queue_item *item) WARN_UNUSED;
+
+/* Takes <item> if there is room at once; false if not, or if closed. */
+bool queue_try_push(struct queue *q, struct queue_item *item) WARN_UNUSED;
+
+/* The oldest item, or NULL. The taker owns it and its bytes stay counted
+ * until `queue_done`. */
+struct queue_item *queue_take(struct queue *q);
+
+/* Gives the room of a taken item back. Call it before the item is freed. */
+void queue_done(struct queue *q, const struct queue_item *item);
+
+/* True if nothing of <lane> is queued or in hand. */
+bool queue_lane_is_empty(struct queue *q, const struct queue_lane *lane);
+
+/* From now on every push returns false at once. */
+void queue_close(struct queue *q);
+
+#endif

@@ -1,0 +1,174 @@
+/* bell.c -- hears commits that the triggers announce, and counts them. floor 2
+ *
+ * That notifications arrive is tried out with one of our own, from another
+ * connection: behind a pooler LISTEN succeeds, and its ear is on a connection
+ * that others are given.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "capture/bell.h"
+
+#include "base/clock.h"
+#include "pg/db.h"
+
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SLOTS 64          /* tables that share one are woken together */
+#define TRIAL_MS 5000
+#define RETRY_MS 1000
+
+struct bell {
+    const char *conninfo;
+    int stop_fd;
+    pthread_mutex_t *mutex;
+    pthread_cond_t *changed;
+    pthread_t thread;
+    uint64_t counts[SLOTS];
+    char mute[160]; /* empty while it may ring */
+};
+
+uint64_t bell_count(const struct bell *b, uint64_t number)
+{
+    return b->counts[number % SLOTS];
+}
+
+const char *bell_mute(const struct bell *b)
+{
+    return b->mute[0] != '\0' ? b->mute : NULL;
+}
+
+/* For one table, or for all of them if <text> is none's number. */
+static void ring(struct bell *b, const char *text)
+{
+    char *end;
+    uint64_t number = strtoull(text, &end, 10);
+    bool is_one = end != text && *end == '\0';
+
+    pthread_mutex_lock(b->mutex);
+    for (size_t i = 0; i < SLOTS; i++)
+        b->counts[i] += !is_one || i == number % SLOTS;
+    pthread_cond_broadcast(b->changed);
+    pthread_mutex_unlock(b->mutex);
+}
+
+static void fall_silent(struct bell *b, const char *why)
+{
+    pthread_mutex_lock(b->mutex);
+    snprintf(b->mute, sizeof b->mute, "commits are not announced here (%.80s): changes are looked "
+             "for at the interval", why);
+    pthread_cond_broadcast(b->changed);
+    pthread_mutex_unlock(b->mutex);
+}
+
+/* Says a word of our own on another connection. */
+static bool call_out(struct bell *b, const char *word, struct err *e)
+{
+    struct db *db = db_open(b->conninfo, b->stop_fd, DB_STOP_AT_ONCE, NULL, e);
+    char sql[128];
+    bool ok;
+
+    if (db == NULL)
+        return false;
+    snprintf(sql, sizeof sql, "SELECT pg_catalog.pg_notify('pgcdc', '%s')", word);
+    ok = db_run(db, sql, NULL, 0, e);
+    db_close(db, NULL);
+    return ok;
+}
+
+/* Does what is announced arrive? */
+static bool try_out(struct bell *b, struct db *db, bool *arrives, struct err *e)
+{
+    int64_t deadline = clock_mono_ms() + TRIAL_MS;
+    char word[64], text[64];
+
+    *arrives = false;
+    snprintf(word, sizeof word, "hello-%" PRIx64, (uint64_t)clock_mono_ns());
+    if (!call_out(b, word, e))
+        return false;
+    while (!*arrives) {
+        if (!db_wait_notify(db, deadline, text, sizeof text, e))
+            return false;
+        if (*text == '\0')
+            return true;
+        if (strncmp(text, "hello", 5) != 0)
+            ring(b, text);
+        *arrives = strcmp(text, word) == 0;
+    }
+    return true;
+}
+
+/* Listens until the connection breaks. */
+static bool listen(struct bell *b, struct db *db, struct err *e)
+{
+    bool arrives;
+    char text[64];
+
+    if (!db_run(db, "LISTEN pgcdc", NULL, 0, e) || !try_out(b, db, &arrives, e))
+        return false;
+    if (!arrives) {
+        fall_silent(b, "what is sent does not arrive; is there a pooler?");
+        return true;
+    }
+    ring(b, ""); /* nobody knows what went by before */
+    for (;;) {
+        if (!db_wait_notify(db, clock_mono_ms() + db_patience_ms(db), text, sizeof text, e))
+            return false;
+        if (*text == '\0') {
+            /* is it quiet, or dead? */
+            if (!db_run(db, "SELECT 1", NULL, 0, e))
+                return false;
+        } else if (strncmp(text, "hello", 5) != 0) {
+            ring(b, text);
+        }
+    }
+}
+
+static void *run_thread(void *arg)
+{
+    struct bell *b = arg;
+    struct pollfd stop = { .fd = b->stop_fd, .events = POLLIN };
+    struct dial_left left = { .pid = 0 };
+
+    pthread_setname_np(pthread_self(), "bell");
+    for (;;) {
+        struct err e = { .code = ERR_NONE };
+        struct db *db = db_open(b->conninfo, b->stop_fd, DB_STOP_AT_ONCE, &left, &e);
+        bool is_over = db != NULL && listen(b, db, &e);
+
+        db_close(db, &left);
+        if (is_over || e.code == ERR_STOPPED)
+            return NULL;
+        if (db != NULL && e.code == ERR_SQL && strncmp(e.sqlstate, "57", 2) != 0) {
+            fall_silent(b, e.msg);
+            return NULL;
+        }
+        if (poll(&stop, 1, RETRY_MS) > 0)
+            return NULL;
+    }
+}
+
+struct bell *bell_new(const char *conninfo, int stop_fd, pthread_mutex_t *mutex,
+                      pthread_cond_t *changed)
+{
+    struct bell *b = calloc(1, sizeof *b);
+
+    if (b == NULL)
+        return NULL;
+    *b = (struct bell){ .conninfo = conninfo, .stop_fd = stop_fd, .mutex = mutex,
+                        .changed = changed };
+    if (pthread_create(&b->thread, NULL, run_thread, b) == 0)
+        return b;
+    free(b);
+    return NULL;
+}
+
+void bell_free(struct bell *b)
+{
+    if (b == NULL)
+        return;
+    pthread_join(b->thread, NULL);
+    free(b);
+}

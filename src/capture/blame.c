@@ -1,0 +1,43 @@
+/* blame.c -- which column holds text that cannot be sent.             floor 2
+ * SPDX-License-Identifier: MIT */
+#include "capture/blame.h"
+
+#include <string.h>
+
+static bool is_refusal(const struct err *e)
+{
+    return e->code == ERR_SQL && strcmp(e->sqlstate, "22021") == 0;
+}
+
+/* Fails as the COPY did if the column holds such bytes. */
+static void put_try(struct buf *b, const struct query *q, const struct column *column)
+{
+    buf_puts(b, "SELECT pg_catalog.count(pg_catalog.convert_from(pg_catalog.textsend(");
+    query_put_ident(b, column->name);
+    buf_puts(b, "::pg_catalog.text), 'UTF8'))");
+    query_put_from(b, q, NULL);
+    buf_puts(b, "true");
+    query_put_where(b, q);
+}
+
+void blame_column(struct db *db, const struct query *q, bool rls, struct err *e)
+{
+    bool ok = is_refusal(e) && q->shape != NULL;
+
+    for (size_t i = 0; ok && i < q->shape->n_columns; i++) {
+        const struct column *column = &q->shape->columns[i];
+        struct err found = { 0 };
+        struct buf b;
+
+        if (column->kind != KIND_TEXT && column->kind != KIND_JSON)
+            continue;
+        buf_init(&b, BUF_SQL_MAX);
+        query_begin(&b, q->table, rls, db_version(db));
+        put_try(&b, q, column);
+        ok = buf_ok(&b) && db_run(db, b.data, NULL, 0, &found);
+        buf_fini(&b);
+        db_rollback(db);
+        if (is_refusal(&found))
+            err_prefix(e, "column %s", column->name);
+    }
+}

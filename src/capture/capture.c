@@ -1,0 +1,599 @@
+/* capture.c -- one poll, or one range of the snapshot, of one source. floor 2
+ *
+ * How a snapshot can stop at any row: a position says which blocks are done, and, where a range of
+ * blocks was left half done, the keys of the rows that were delivered of it. (To ask for each
+ * row's ctid instead costs the server a tenth more, for every row, whether we are stopped or not.)
+ *
+ * SPDX-License-Identifier: MIT */
+#include "capture/capture.h"
+
+#include "capture/advance.h"
+#include "capture/blame.h"
+#include "capture/census.h"
+#include "capture/keyset.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What is under way between capture_begin and the end of capture_next. */
+struct step {
+    struct reads reads;
+    bool is_open;            /* a transaction is */
+    bool in_copy;
+    bool is_over;            /* all was read */
+    bool is_finished;        /* the last batch was made */
+    bool is_start;           /* reads no row: only gives the host a position to start from */
+    struct batch *batch;     /* being filled */
+    struct polled polled;
+    struct page page;
+    bool has_new_leaves;
+    size_t next_leaf;        /* the leaves before it in the survey are known, or were read */
+    struct keyset done;      /* rows of a range that were delivered before */
+    struct buf key;          /* scratch */
+    /* the last row handed out */
+    bool has_out;
+    struct row out;
+    struct buf out_key;
+};
+
+struct capture {
+    struct standing standing;
+    struct step step;
+    struct census census;
+    bool is_resolved, has_tried, has_polled;
+};
+
+static void drop_step(struct capture *c)
+{
+    struct step *s = &c->step;
+
+    batch_free(s->batch);
+    polled_fini(&s->polled);
+    givens_fini(&s->page.fresh);
+    buf_fini(&s->page.last_key);
+    keyset_fini(&s->done);
+    buf_fini(&s->key);
+    buf_fini(&s->out_key);
+    census_drop(&c->census);
+    *s = (struct step){ .is_finished = true };
+    buf_init(&s->key, SIZE_MAX / 2);
+    buf_init(&s->out_key, SIZE_MAX / 2);
+    buf_init(&s->page.last_key, SIZE_MAX / 2);
+}
+
+struct capture *capture_new(const struct source_config *config, size_t number)
+{
+    struct capture *c = calloc(1, sizeof *c);
+
+    if (c == NULL)
+        return NULL;
+    standing_init(&c->standing, config, number);
+    c->census.is_owed = config->deletes;
+    drop_step(c);
+    return c;
+}
+
+void capture_free(struct capture *c)
+{
+    if (c == NULL)
+        return;
+    drop_step(c);
+    standing_fini(&c->standing);
+    free(c);
+}
+
+bool capture_resolve(struct capture *c, struct db *db, struct err *e)
+{
+    c->is_resolved = survey_resolve(&c->standing.survey, db, c->standing.config, e);
+    return c->is_resolved;
+}
+
+bool capture_is_resolved(const struct capture *c)
+{
+    return c->is_resolved;
+}
+
+const char *capture_schema(const struct capture *c)
+{
+    return c->standing.survey.table.schema;
+}
+
+const char *capture_table(const struct capture *c)
+{
+    return c->standing.survey.table.name;
+}
+
+bool capture_restore(struct capture *c, const struct position *kept)
+{
+    return kept == NULL || standing_restore(&c->standing, kept);
+}
+
+void capture_blame(struct capture *c, struct db *db, struct err *e)
+{
+    const struct query q = reads_query(&c->standing);
+
+    blame_column(db, &q, c->standing.config->rls, e);
+}
+
+bool capture_is_in_snapshot(const struct capture *c)
+{
+    return c->standing.position.phase != PHASE_POLL;
+}
+
+bool capture_has_polled(const struct capture *c)
+{
+    return c->has_polled;
+}
+
+/* A recheck behind a window that was cut: a cut of its own would be of another kind. */
+static bool mixes_cuts(const struct capture *c)
+{
+    return c->step.reads.is_recheck && position_cut_window(&c->standing.position);
+}
+
+bool capture_is_held(const struct capture *c)
+{
+    const struct reads *r = &c->step.reads;
+
+    return r->what == READ_RANGE || r->what == READ_PAGE || c->step.has_new_leaves ||
+           r->is_switch || mixes_cuts(c) || c->census.is_wanted;
+}
+
+bool capture_owes_census(const struct capture *c)
+{
+    return c->census.is_owed;
+}
+
+bool capture_answer(struct capture *c, bool is_answered, const unsigned char *asked, struct err *e)
+{
+    return !is_answered || census_answer(&c->census, asked) || err_memory(e);
+}
+
+/* ---- ranges of the snapshot ---- */
+
+static bool begin_range(struct capture *c, struct err *e)
+{
+    const struct done_keys *done = &c->standing.position.done;
+    struct step *s = &c->step;
+
+    if (!standing_check_leaves(&c->standing, e))
+        return false;
+    return !advance_begin_range(&c->standing.position, &s->reads) || done->keys == NULL ||
+           done->leaf != s->reads.leaf || keyset_init(&s->done, done->keys) || err_memory(e);
+}
+
+/* Where rows have no xids a round of pages is the snapshot, and each poll. */
+static bool begin_page(struct capture *c, struct db *db, struct err *e)
+{
+    c->has_polled = false;
+    c->step.reads.what = READ_PAGE;
+    return advance_begin_page(&c->step.polled, &c->standing, db, e);
+}
+
+/* ---- polls ---- */
+
+/* The COPY that a poll ends with. */
+static int what_polls(const struct capture *c)
+{
+    return reads_values(&c->standing) && !c->step.reads.is_recheck ? READ_WINDOW : READ_POLL;
+}
+
+static void begin_poll(struct capture *c)
+{
+    const struct table_facts *t = &c->standing.survey.table;
+
+    for (size_t i = 0; i < t->n_leaves; i++)
+        if (position_leaf(&c->standing.position, t->leaves[i].oid) == NULL)
+            c->step.has_new_leaves = true;
+    census_begin(&c->census, c->standing.config, &c->standing.position, t);
+    c->step.reads.is_recheck = reads_values(&c->standing) &&
+                               (c->step.has_new_leaves || advance_wants_recheck(&c->standing));
+    c->step.reads.is_switch = reads_by_trigger(&c->standing) && !reads_stamps(&c->standing) &&
+                              !c->step.reads.is_recheck;
+    c->step.reads.what = c->step.has_new_leaves ? READ_LEAF : what_polls(c);
+}
+
+static bool begin_rise(struct capture *c, enum capture_found *found, struct err *e)
+{
+    bool has_risen;
+
+    if (!advance_idle(&c->standing, &has_risen, e))
+        return false;
+    *found = has_risen ? CAPTURE_STEP : CAPTURE_NOTHING;
+    return true;
+}
+
+/* Whether the source's columns, key and condition work at all is to be known at its start. */
+static bool try_query(struct capture *c, struct db *db, struct err *e)
+{
+    struct db_rows *rows = NULL;
+    struct buf sql;
+    bool ok;
+
+    if (c->has_tried)
+        return true;
+    buf_init(&sql, BUF_SQL_MAX);
+    reads_put_try(&c->standing, &sql);
+    ok = buf_ok(&sql) ? db_run(db, sql.data, &rows, 1, e) : err_memory(e);
+    db_rows_free(rows);
+    buf_fini(&sql);
+    c->has_tried = ok;
+    return ok;
+}
+
+bool capture_begin(struct capture *c, struct db *db, enum capture_found *found, struct err *e)
+{
+    struct standing *t = &c->standing;
+    enum standing_news news;
+    bool is_unchanged;
+
+    assert(!c->step.is_open);
+    drop_step(c);
+    c->step.is_finished = false;
+    if (!standing_glance(t, db, &is_unchanged, e))
+        return false;
+    is_unchanged = is_unchanged && !t->position.paging.is_used; /* who knows, behind a view? */
+    if (is_unchanged && !advance_wants_recheck(t) &&
+        !(c->census.is_owed && census_is_due(&c->census, t->config))) {
+        c->has_polled = true;
+        return begin_rise(c, found, e);
+    }
+    *found = CAPTURE_STEP;
+    if (!standing_begin(t, db, &news, e))
+        return false;
+    c->step.is_open = true;
+    if (!try_query(c, db, e))
+        return false;
+    c->step.is_start = news != STANDING_GOES_ON;
+    if (t->position.paging.is_used)
+        return c->step.is_start ||
+               ((t->position.phase != PHASE_POLL || t->position.paging.is_silent ||
+                 standing_add_ready(t, e)) && begin_page(c, db, e));
+    if (t->position.phase == PHASE_SNAPSHOT)
+        return c->step.is_start || begin_range(c, e);
+    if (news == STANDING_STARTS_NOW)
+        c->step.reads.what = READ_XMINS;
+    else if (news == STANDING_GOES_ON)
+        begin_poll(c);
+    if (news == STANDING_GOES_ON && reads_values(t) &&
+        !advance_read_top(&c->step.polled, t, db, e))
+        return false;
+    return standing_add_ready(t, e);
+}
+
+/* ---- rows ---- */
+
+/* Starts the next COPY of the step, or finds that there is none. */
+static bool start_copy(struct capture *c, struct db *db, struct err *e)
+{
+    const struct table_facts *t = &c->standing.survey.table;
+    const struct leaf_facts *leaf = NULL;
+    struct step *s = &c->step;
+    const char *setting;
+    struct buf sql;
+    bool ok;
+
+    if (s->reads.what == READ_LEAF) {
+        while (s->next_leaf < t->n_leaves &&
+               position_leaf(&c->standing.position, t->leaves[s->next_leaf].oid) != NULL)
+            s->next_leaf++;
+        if (s->next_leaf == t->n_leaves)
+            s->reads.what = what_polls(c);
+    }
+    if (s->reads.what == READ_NOTHING)
+        return true;
+    if (s->reads.what == READ_LEAF)
+        leaf = &t->leaves[s->next_leaf++];
+    if (s->reads.what == READ_KEYS && (s->is_over = c->census.asked == NULL))
+        return true;
+    setting = reads_setting(&s->reads, &c->standing, s->has_new_leaves);
+    if (setting != NULL && !db_run(db, setting, NULL, 0, e))
+        return false;
+    buf_init(&sql, BUF_SQL_MAX);
+    reads_put(&s->reads, &c->standing, leaf, c->census.asked, &sql);
+    ok = buf_ok(&sql) ? db_copy(db, sql.data, e) : err_memory(e);
+    buf_fini(&sql);
+    s->in_copy = ok;
+    return ok;
+}
+
+static bool start_batch(struct capture *c, struct err *e)
+{
+    struct step *s = &c->step;
+
+    if (s->batch != NULL)
+        return true;
+    s->batch = batch_new(BATCH_ROWS, c->standing.number);
+    if (s->batch == NULL)
+        return err_memory(e);
+    if (c->standing.survey.shape != NULL)
+        s->batch->shape = shape_ref(c->standing.survey.shape);
+    s->batch->begins = !s->has_out;
+    s->batch->is_snapshot = s->reads.what == READ_RANGE;
+    s->batch->leaf = s->reads.leaf;
+    s->batch->end = s->reads.end;
+    s->batch->is_ordered = !s->batch->is_snapshot && s->reads.what != READ_PAGE &&
+                           !s->has_new_leaves && !s->reads.is_switch && !mixes_cuts(c);
+    s->batch->is_recheck = s->reads.is_recheck;
+    s->batch->reads = c->standing.position.reads;
+    return true;
+}
+
+/* Was this row of the range delivered before the program was stopped in the middle of it? */
+static bool was_done(struct capture *c, const char *fields, const char *end)
+{
+    struct step *s = &c->step;
+    uint64_t hash;
+    size_t len;
+
+    buf_clear(&s->key);
+    if (c->standing.config->deletes && !census_read_hash(&fields, end, &hash))
+        return false;
+    len = (size_t)(end - fields);
+    return shape_put_key(c->standing.survey.shape, fields, len, &s->key) &&
+           keyset_take(&s->done, s->key.data, s->key.len);
+}
+
+/* Takes one row of COPY: leaves it out, notes it, or adds it to the batch. */
+static bool take_row(struct capture *c, const char *text, size_t len, struct err *e)
+{
+    struct step *s = &c->step;
+    const struct horizon *h = &c->standing.position.horizon;
+    const char *p = text, *end = text + len;
+    struct row row = { .op = OP_UPSERT };
+    struct reads_row read;
+
+    if (len > UINT32_MAX || !reads_parse(&s->reads, &c->standing, &p, end, &read))
+        return err_set(e, ERR_INTERNAL, "cannot read a row of the server's COPY");
+    if (read.is_doubtful) {
+        s->polled.has_left = true;
+        return census_leave(&c->census, p, end, e);
+    }
+    if (s->reads.is_switch && read.stamp > 0 &&
+        !xidset_add(&s->polled.baseline, read.stamp))
+        return err_memory(e);
+    row.xid = read.xid;
+    row.is_gone = read.is_gone;
+    switch (s->reads.what) {
+    case READ_XMINS:
+        return read.judged < h->floor || xidset_add(&s->polled.baseline, read.judged) ||
+               err_memory(e);
+    case READ_RANGE:
+        if (read.judged >= h->floor)
+            return true; /* left to the first poll */
+        if (s->done.n > 0 && was_done(c, p, end))
+            return true;
+        row.op = OP_READ;
+        c->standing.position.rows++;
+        break;
+    case READ_LEAF:
+        row.op = read.is_new ? OP_UPSERT : OP_READ;
+        break;
+    case READ_PAGE:
+        if (!advance_page_row(&s->page, &c->standing, read.value, p, (size_t)(end - p), &row.xid,
+                              &read.is_new, e))
+            return false;
+        if (!read.is_new || c->standing.position.paging.is_silent)
+            return true;
+        row.op = capture_is_in_snapshot(c) ? OP_READ : OP_UPSERT;
+        break;
+    case READ_POLL:
+    case READ_WINDOW:
+    case READ_NOTHING:
+    case READ_TALLY:
+    case READ_KEYS:
+        if (!read.is_new)
+            return true;
+        break;
+    }
+    if (read.is_new && s->reads.what != READ_RANGE && s->reads.what != READ_PAGE &&
+        !polled_add(&s->polled, &c->standing, &s->reads, &read))
+        return err_memory(e);
+    if (read.is_superseded)
+        return true;
+    if (!start_batch(c, e) ||
+        (c->standing.config->deletes && !census_take_hash(&c->census, s->batch, &p, end, e)))
+        return false;
+    row.len = (uint32_t)(end - p);
+    if (row.is_gone || shape_is_soft_deleted(c->standing.survey.shape, p, row.len))
+        row.op = OP_DELETE;
+    return batch_add(s->batch, &row, p) || err_memory(e);
+}
+
+/* A COPY of rows is over. */
+static void end_copy(struct capture *c)
+{
+    struct step *s = &c->step;
+
+    s->in_copy = false;
+    if (s->reads.what == READ_POLL && c->census.is_wanted && !c->census.is_skipped)
+        s->reads.what = READ_TALLY;
+    else if (s->reads.what != READ_LEAF)
+        s->is_over = true;
+}
+
+/* Reads what the census wants; *batch is what the host is to get of it. */
+static bool read_census(struct capture *c, struct db *db, struct batch **batch, struct err *e)
+{
+    const struct standing *t = &c->standing;
+    struct step *s = &c->step;
+    bool is_over;
+
+    if (s->reads.what == READ_TALLY) {
+        s->in_copy = false;
+        s->reads.what = READ_KEYS; /* of which the host is to say */
+        return census_read_tally(&c->census, db, t->number, t->survey.shape, batch, e);
+    }
+    if (!census_read_keys(&c->census, db, t->number, &t->position.horizon, &t->survey, batch,
+                          &is_over, e))
+        return false;
+    s->in_copy = !is_over;
+    s->is_over = is_over;
+    return true;
+}
+
+/* Fills the batch in hand until it is full or the COPY is over. */
+static bool fill_batch(struct capture *c, struct db *db, struct err *e)
+{
+    while (c->step.batch == NULL || !batch_is_full(c->step.batch)) {
+        const char *text;
+        size_t len;
+
+        switch (db_copy_next(db, &text, &len, e)) {
+        case DB_COPY_ROW:
+            if (!take_row(c, text, len, e))
+                return false;
+            break;
+        case DB_COPY_END:
+            end_copy(c);
+            return true;
+        case DB_COPY_FAILED:
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Was this the poll that leaves a column behind? Then the one that the source asks for is due. */
+static bool leaves_column(const struct capture *c)
+{
+    return c->step.reads.is_recheck && !reads_same_column(&c->standing);
+}
+
+/* All rows of the step were read. */
+static bool move_position(struct capture *c, struct err *e)
+{
+    struct standing *t = &c->standing;
+    const struct reads *r = &c->step.reads;
+
+    if (r->what == READ_PAGE)
+        return advance_page(t, &c->step.page, &c->has_polled, e);
+    if (t->position.paging.is_used)
+        return true;
+    if (t->position.phase == PHASE_SNAPSHOT) {
+        advance_range(&t->position, r);
+        return true;
+    }
+    if (r->what == READ_NOTHING)
+        return true;
+    if (!advance_poll(t, r, &c->step.polled, e))
+        return false;
+    c->has_polled = r->what != READ_XMINS && !leaves_column(c);
+    return true;
+}
+
+/* Closes the transaction and turns the batch in hand into the last one. */
+static bool finish_step(struct capture *c, struct db *db, struct err *e)
+{
+    struct step *s = &c->step;
+    struct position *p = &c->standing.position;
+    bool was_snapshot = p->phase == PHASE_SNAPSHOT;
+    struct batch *b;
+
+    if (s->is_open && !db_run(db, "COMMIT", NULL, 0, e))
+        return false;
+    s->is_open = false;
+    s->is_finished = true;
+    if (!start_batch(c, e))
+        return false;
+    b = s->batch;
+    if (!move_position(c, e))
+        return false;
+    census_complete(&c->census);
+    b->is_lazy = !was_snapshot && !s->is_start && b->n_rows == 0 && !s->has_out;
+    b->ends = true;
+    if ((b->position = calloc(1, sizeof *b->position)) == NULL ||
+        !position_copy(b->position, p)) {
+        free(b->position);
+        b->position = NULL;
+        return err_memory(e);
+    }
+    return p->phase != PHASE_POLL || !(was_snapshot || c->has_polled) ||
+           standing_add_ready(&c->standing, e);
+}
+
+static bool note_out(struct capture *c, const struct batch *b, struct err *e)
+{
+    struct step *s = &c->step;
+
+    if (b->n_rows == 0)
+        return true;
+    s->has_out = true;
+    s->out = b->rows[b->n_rows - 1];
+    if (!b->is_ordered)
+        return true;
+    buf_clear(&s->out_key);
+    buf_puts(&s->out_key, s->out.is_gone ? CUT_GONE : "");
+    return batch_row_key(b, &s->out, &s->out_key) || err_memory(e);
+}
+
+bool capture_next(struct capture *c, struct db *db, struct batch **batch, struct err *e)
+{
+    struct step *s = &c->step;
+
+    *batch = standing_take_word(&c->standing);
+    if (*batch != NULL)
+        return true;
+    if (s->is_finished)
+        return true;
+    if (s->reads.what == READ_NOTHING)
+        s->is_over = true;
+    while (!s->is_over && (s->batch == NULL || !batch_is_full(s->batch))) {
+        if (!s->in_copy && !start_copy(c, db, e))
+            return false;
+        if (s->in_copy && (s->reads.what == READ_TALLY || s->reads.what == READ_KEYS))
+            return read_census(c, db, batch, e);
+        if (s->in_copy && !fill_batch(c, db, e))
+            return false;
+    }
+    if (s->is_over && !finish_step(c, db, e))
+        return false;
+    if (!note_out(c, s->batch, e))
+        return false;
+    *batch = s->batch;
+    s->batch = NULL;
+    return true;
+}
+
+void capture_abort(struct capture *c, struct db *db)
+{
+    struct step *s = &c->step;
+
+    if (db != NULL)
+        db_rollback(db);
+    if (s->has_out && !capture_is_held(c) && buf_ok(&s->out_key)) {
+        c->standing.position.increment.is_rechecking = s->reads.is_recheck;
+        if (!position_cut(&c->standing.position, &s->polled.delivered, s->out.xid,
+                          s->out_key.data, s->out_key.len)) {
+            /* no memory: the rows come again, which is allowed where something broke */
+        }
+    }
+    drop_step(c);
+}
+
+uint64_t capture_bell(const struct capture *c)
+{
+    return c->standing.survey.marks.notifies ? c->standing.survey.marks.number : 0;
+}
+
+void capture_stop_waiting(struct capture *c)
+{
+    c->standing.is_impatient = true;
+}
+
+bool capture_check(struct capture *c, struct db *db, struct buf *report, struct err *e)
+{
+    struct batch *word;
+    bool ok = standing_look(&c->standing, db, false, e) && try_query(c, db, e);
+
+    db_rollback(db);
+    if (!ok)
+        return false;
+    survey_report(&c->standing.survey, c->standing.config, db_version(db), report);
+    while ((word = standing_take_word(&c->standing)) != NULL) {
+        buf_printf(report, "; %s", word->err.msg);
+        batch_free(word);
+    }
+    return buf_ok(report) || err_memory(e);
+}

@@ -1,0 +1,246 @@
+/* census.c -- which rows the server still has, counted.               floor 2
+ * SPDX-License-Identifier: MIT */
+#include "capture/census.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_HASHES ((size_t)512 << 10)
+
+bool census_is_due(const struct census *c, const struct source_config *config)
+{
+    return config->deletes &&
+           (c->is_owed || config->check_ms == 0 ||
+            clock_mono_ms() - c->last_ms >= config->check_ms);
+}
+
+/* Every leaf that the position knows has another file now. */
+static bool is_truncated(const struct position *p, const struct table_facts *now)
+{
+    for (size_t i = 0; i < p->n_leaves; i++) {
+        const struct leaf_facts *leaf = table_leaf(now, p->leaves[i].oid);
+
+        if (leaf != NULL && leaf->filenode == p->leaves[i].filenode)
+            return false;
+    }
+    return p->n_leaves > 0 && now->n_leaves > 0;
+}
+
+void census_begin(struct census *c, const struct source_config *config,
+                  const struct position *position, const struct table_facts *now)
+{
+    c->is_wanted = census_is_due(c, config);
+    c->is_owed = c->is_owed || c->is_wanted;
+    c->is_truncated = c->is_truncated || is_truncated(position, now);
+}
+
+void census_drop(struct census *c)
+{
+    free(c->hashes);
+    free(c->asked);
+    batch_free(c->batch);
+    c->hashes = NULL;
+    c->asked = NULL;
+    c->batch = NULL;
+    c->n_hashes = c->cap_hashes = 0;
+    c->is_wanted = c->is_skipped = c->is_answered = false;
+}
+
+void census_complete(struct census *c)
+{
+    if (c->is_wanted && !c->is_skipped && c->is_answered) {
+        c->is_owed = c->is_truncated = false;
+        c->last_ms = clock_mono_ms();
+    }
+    census_drop(c);
+}
+
+static bool note_hash(struct census *c, uint64_t hash)
+{
+    if (!c->is_wanted || c->is_skipped)
+        return true;
+    if (c->n_hashes == c->cap_hashes) {
+        size_t cap = c->cap_hashes > 0 ? c->cap_hashes * 2 : 256;
+        uint64_t *grown = realloc(c->hashes, cap * sizeof *grown);
+
+        if (grown == NULL)
+            return false;
+        c->hashes = grown;
+        c->cap_hashes = cap;
+    }
+    c->hashes[c->n_hashes++] = hash;
+    c->is_skipped = c->n_hashes == MAX_HASHES;
+    return true;
+}
+
+bool census_read_xmin(const char **p, const char *end, bool is_alone, uint32_t *xmin)
+{
+    const char *s = *p, *most = end - s > 10 ? s + 10 : end;
+    uint64_t v = 0;
+
+    while (s < most && *s >= '0' && *s <= '9')
+        v = v * 10 + (uint64_t)(*s++ - '0');
+    if (s == *p || v > UINT32_MAX || (is_alone ? s != end : s == end || *s != '\t'))
+        return false;
+    *p = s + !is_alone;
+    *xmin = (uint32_t)v;
+    return true;
+}
+
+bool census_read_hash(const char **p, const char *end, uint64_t *hash)
+{
+    const char *s = *p;
+    bool is_negative = s < end && *s == '-';
+    uint64_t v = 0;
+
+    s += is_negative;
+    if (s == end || *s < '0' || *s > '9')
+        return false;
+    for (; s < end && *s >= '0' && *s <= '9'; s++)
+        v = v * 10 + (uint64_t)(*s - '0');
+    if (s == end || *s != '\t')
+        return false;
+    *p = s + 1;
+    *hash = is_negative ? 0 - v : v;
+    return true;
+}
+
+static bool fail_row(struct err *e)
+{
+    return err_set(e, ERR_INTERNAL, "cannot read a row of the server's COPY");
+}
+
+bool census_take_hash(struct census *c, struct batch *b, const char **p, const char *end,
+                      struct err *e)
+{
+    uint64_t hash;
+
+    if (!census_read_hash(p, end, &hash))
+        return fail_row(e);
+    return (batch_add_hash(b, hash) && note_hash(c, hash)) || err_memory(e);
+}
+
+bool census_leave(struct census *c, const char *p, const char *end, struct err *e)
+{
+    uint64_t hash;
+
+    if (!c->is_wanted)
+        return true;
+    if (!census_read_hash(&p, end, &hash))
+        return fail_row(e);
+    return note_hash(c, hash) || err_memory(e);
+}
+
+/* ---- counts ---- */
+
+/* "bucket\tcount\txor" */
+static bool read_bucket(struct tally *t, const char *p, size_t len)
+{
+    char text[80], *end = text;
+    unsigned long long i, count;
+    long long xor;
+
+    if (len >= sizeof text)
+        return false;
+    memcpy(text, p, len);
+    text[len] = '\0';
+    i = strtoull(text, &end, 10);
+    if (*end != '\t' || i >= BUCKETS)
+        return false;
+    count = strtoull(end + 1, &end, 10);
+    if (*end != '\t')
+        return false;
+    xor = strtoll(end + 1, &end, 10);
+    t->buckets[i] = (struct bucket){ count, (uint64_t)xor };
+    return *end == '\0';
+}
+
+bool census_read_tally(struct census *c, struct db *db, size_t source, struct shape *shape,
+                       struct batch **batch, struct err *e)
+{
+    struct batch *b = c->batch = batch_new(BATCH_TALLY, source);
+    const char *text;
+    enum db_copy got;
+    uint64_t rows = 0;
+    size_t len;
+
+    if (b == NULL || (b->tally = calloc(1, sizeof *b->tally)) == NULL)
+        return err_memory(e);
+    b->shape = shape_ref(shape);
+    while ((got = db_copy_next(db, &text, &len, e)) == DB_COPY_ROW)
+        if (!read_bucket(b->tally, text, len))
+            return fail_row(e);
+    if (got == DB_COPY_FAILED)
+        return false;
+    for (size_t i = 0; i < BUCKETS; i++)
+        rows += b->tally->buckets[i].count;
+    b->tally->is_truncated = c->is_truncated && rows == 0;
+    b->tally->hashes = c->hashes; /* moves */
+    b->tally->n_hashes = c->n_hashes;
+    c->hashes = NULL;
+    c->n_hashes = c->cap_hashes = 0;
+    *batch = b;
+    c->batch = NULL;
+    return true;
+}
+
+/* ---- keys ---- */
+
+bool census_answer(struct census *c, const unsigned char *asked)
+{
+    c->is_answered = true;
+    if (asked == NULL)
+        return true;
+    if ((c->asked = malloc(BUCKETS / 8)) == NULL)
+        return false;
+    memcpy(c->asked, asked, BUCKETS / 8);
+    return true;
+}
+
+/* "xmin\thash\tkey" */
+static bool take_key(struct batch *b, const char *p, size_t len, const struct horizon *horizon,
+                     const struct survey *survey, struct err *e)
+{
+    const char *end = p + len;
+    uint64_t hash;
+    uint32_t xmin;
+    struct row row = { .op = OP_READ };
+    bool is_doubtful;
+
+    if (!census_read_xmin(&p, end, false, &xmin) || !census_read_hash(&p, end, &hash) ||
+        len > UINT32_MAX)
+        return fail_row(e);
+    row.xid = horizon_widen_visible(xmin, &survey->snapshot, &survey->doubts, &is_doubtful);
+    if (is_doubtful || horizon_is_new(horizon, row.xid))
+        row.op = OP_UPSERT;
+    row.len = (uint32_t)(end - p);
+    return (batch_add_hash(b, hash) && batch_add(b, &row, p)) || err_memory(e);
+}
+
+bool census_read_keys(struct census *c, struct db *db, size_t source,
+                      const struct horizon *horizon, const struct survey *survey,
+                      struct batch **batch, bool *is_over, struct err *e)
+{
+    const char *text;
+    size_t len;
+
+    *is_over = false;
+    if ((c->batch = batch_new(BATCH_KEYS, source)) == NULL)
+        return err_memory(e);
+    while (!*is_over && !batch_is_full(c->batch)) {
+        switch (db_copy_next(db, &text, &len, e)) {
+        case DB_COPY_ROW:
+            if (!take_key(c->batch, text, len, horizon, survey, e))
+                return false;
+            break;
+        case DB_COPY_END:
+            *is_over = c->batch->ends = true;
+            break;
+        case DB_COPY_FAILED:
+            return false;
+        }
+    }
+    *batch = c->batch;
+    c->batch = NULL;
+    return true;
+}

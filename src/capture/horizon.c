@@ -1,0 +1,191 @@
+/* horizon.c -- the capture rule: which row versions are new.          floor 2
+ * SPDX-License-Identifier: MIT */
+#include "capture/horizon.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The index of the first element >= <xid>. */
+static size_t lower_bound(const struct xidset *s, uint64_t xid)
+{
+    size_t lo = 0, hi = s->n;
+
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+
+        if (s->v[mid] < xid)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+bool xidset_has(const struct xidset *s, uint64_t xid)
+{
+    size_t i = lower_bound(s, xid);
+
+    return i < s->n && s->v[i] == xid;
+}
+
+bool xidset_add(struct xidset *s, uint64_t xid)
+{
+    size_t i = s->n > 0 && s->v[s->n - 1] < xid ? s->n : lower_bound(s, xid);
+
+    if (i < s->n && s->v[i] == xid)
+        return true;
+    if (s->n == s->cap) {
+        size_t cap = s->cap == 0 ? 16 : s->cap * 2;
+        uint64_t *v = realloc(s->v, cap * sizeof *v);
+
+        if (v == NULL)
+            return false;
+        s->v = v;
+        s->cap = cap;
+    }
+    memmove(s->v + i + 1, s->v + i, (s->n - i) * sizeof *s->v);
+    s->v[i] = xid;
+    s->n++;
+    return true;
+}
+
+bool xidset_copy(struct xidset *to, const struct xidset *from)
+{
+    *to = (struct xidset){ 0 };
+    if (from->n == 0)
+        return true;
+    to->v = malloc(from->n * sizeof *to->v);
+    if (to->v == NULL)
+        return false;
+    memcpy(to->v, from->v, from->n * sizeof *to->v);
+    to->n = to->cap = from->n;
+    return true;
+}
+
+void xidset_fini(struct xidset *s)
+{
+    free(s->v);
+    *s = (struct xidset){ 0 };
+}
+
+bool snapshot_parse(struct snapshot *s, const char *text)
+{
+    char *end;
+
+    errno = 0;
+    s->text = text;
+    s->xmin = strtoull(text, &end, 10);
+    if (*end != ':')
+        return false;
+    s->xmax = strtoull(end + 1, &end, 10);
+    return *end == ':' && errno == 0 && s->xmin >= XID_FIRST_NORMAL && s->xmin <= s->xmax;
+}
+
+bool horizon_copy(struct horizon *to, const struct horizon *from)
+{
+    to->floor = from->floor;
+    return xidset_copy(&to->seen, &from->seen);
+}
+
+void horizon_fini(struct horizon *h)
+{
+    xidset_fini(&h->seen);
+}
+
+uint64_t horizon_widen(uint32_t xmin, uint64_t xmax)
+{
+    uint64_t xid = (xmax & ~(uint64_t)UINT32_MAX) | xmin;
+
+    if (xmin < XID_FIRST_NORMAL)
+        return 0;
+    if (xid < xmax)
+        return xid;
+    return xid > UINT32_MAX ? xid - UINT32_MAX - 1 : 0;
+}
+
+void doubts_forget(struct doubts *d)
+{
+    xidset_fini(&d->open);
+    xidset_fini(&d->still);
+    *d = (struct doubts){ 0 };
+}
+
+uint64_t horizon_widen_visible(uint32_t xmin, const struct snapshot *s, const struct doubts *d,
+                               bool *is_doubtful)
+{
+    uint64_t xid = horizon_widen(xmin, s->xmax);
+    /* only where an xid can have been given out before */
+    bool was_open = xid > UINT32_MAX && xid >= s->xmin &&
+                    (xid >= d->upto || xidset_has(&d->open, xid));
+    bool is_alias = was_open && xidset_has(&d->still, xid);
+
+    *is_doubtful = was_open && !is_alias;
+    return is_alias ? xid - UINT32_MAX - 1 : xid;
+}
+
+bool horizon_is_new(const struct horizon *h, uint64_t xid)
+{
+    return xid >= h->floor && !xidset_has(&h->seen, xid);
+}
+
+uint32_t horizon_floor32(uint64_t floor)
+{
+    uint32_t low = (uint32_t)floor;
+
+    return low < XID_FIRST_NORMAL ? XID_FIRST_NORMAL : low;
+}
+
+bool horizon_advance(struct horizon *h, const struct snapshot *s, const struct xidset *delivered,
+                     uint64_t durable)
+{
+    uint64_t floor = s->xmin < durable ? s->xmin : durable;
+    struct xidset seen = { 0 };
+    size_t a, b;
+
+    if (floor < h->floor)
+        floor = h->floor;
+    a = lower_bound(&h->seen, floor);
+    b = lower_bound(delivered, floor);
+    while (a < h->seen.n || b < delivered->n) {
+        uint64_t xid;
+
+        if (b == delivered->n || (a < h->seen.n && h->seen.v[a] < delivered->v[b]))
+            xid = h->seen.v[a++];
+        else
+            xid = delivered->v[b++];
+        if (!xidset_add(&seen, xid)) {
+            xidset_fini(&seen);
+            return false;
+        }
+    }
+    xidset_fini(&h->seen);
+    h->seen = seen;
+    h->floor = floor;
+    return true;
+}
+
+void durable_note(struct durable *d, uint64_t xmax, uint64_t lsn)
+{
+    if (xmax == (d->n > 0 ? d->notes[d->n - 1].xmax : d->xmax))
+        return;
+    if (d->n == DURABLE_NOTES) /* keep the old ones, they are flushed soonest, and the newest */
+        d->n--;
+    d->notes[d->n].xmax = xmax;
+    d->notes[d->n].lsn = lsn;
+    d->n++;
+}
+
+void durable_flushed(struct durable *d, uint64_t flush_lsn)
+{
+    size_t done = 0;
+
+    while (done < d->n && d->notes[done].lsn <= flush_lsn) {
+        d->xmax = d->notes[done].xmax;
+        d->lsn = d->notes[done].lsn;
+        done++;
+    }
+    memmove(d->notes, d->notes + done, (d->n - done) * sizeof d->notes[0]);
+    d->n -= done;
+}
+

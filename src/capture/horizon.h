@@ -1,0 +1,120 @@
+/* horizon.h -- the capture rule: which row versions are new.          floor 2
+ *
+ * Pure functions on a source's horizon, no I/O. Why this is exact:
+ *
+ * A horizon is a floor F (every version written by an xid below F that is
+ * still visible has been delivered) and a set of seen xids >= F whose
+ * versions have been delivered. A poll reads one snapshot S and delivers each
+ * visible version whose xid is >= F and not seen. Then the floor moves to
+ * min(S.xmin, D) and what was delivered at or above it becomes seen.
+ *
+ * Nothing is missed: a version visible in S but not in the previous snapshot
+ * P was written by a transaction in progress at P or begun later, so its
+ * top-level xid is >= P.xmin >= F, and a subtransaction's xid is later than
+ * its parent's. Were its xid seen, versions of that xid had been visible at
+ * P; but they become visible all at once, at the top-level commit.
+ * Nothing is repeated: a version delivered at P is below F' or in seen'.
+ *
+ * D, the durable bound: a crash can undo a commit made with
+ * synchronous_commit = off after we saw it, and give its xid out again.
+ * So with each poll (S.xmax, WAL insert position) is noted, and D is the
+ * newest noted xmax whose position has been flushed.
+ *
+ * Aliases: in a cluster older than 2^32 transactions the xmin of a frozen row may read like the
+ * xid of a (sub)transaction that is under way. Taken for seen, that would hide what its bearer
+ * writes. The snapshot's text does not tell: it lists no subtransactions, and nobody on a standby.
+ * So the server is asked for the state of each xid from S.xmin on, right before S is taken and
+ * right behind (struct doubts). Over before: over in S, hence the row may be its writer's. Under
+ * way behind: so it was in S, which shows nothing of it; the row is frozen, and old. What
+ * ended (or began) in between counts as under way in S, whether it was or not: its rows are
+ * left to the next poll, and the proof above holds as it stands. What remains of aliases is that a
+ * frozen row is delivered once too often, when the bearer of its xid is over.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef HORIZON_H
+#define HORIZON_H
+
+#include "base/err.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define XID_FIRST_NORMAL 3u
+#define XID_MAX_BEHIND (((uint64_t)1 << 31) - 10000000) /* 32-bit order is lost beyond */
+#define XID_UNBOUNDED UINT64_MAX
+
+/* A sorted set of 64-bit xids. Zeroed is empty. */
+struct xidset {
+    uint64_t *v;
+    size_t n, cap;
+};
+
+bool xidset_has(const struct xidset *s, uint64_t xid);
+bool xidset_add(struct xidset *s, uint64_t xid) WARN_UNUSED; /* false: no memory */
+bool xidset_copy(struct xidset *to, const struct xidset *from) WARN_UNUSED;
+void xidset_fini(struct xidset *s);
+
+/* pg_current_snapshot(): everything below xmin is over, nothing at or above
+ * xmax was begun and over. <text> is what the server wrote, borrowed. */
+struct snapshot {
+    uint64_t xmin, xmax;
+    const char *text;
+};
+
+bool snapshot_parse(struct snapshot *s, const char *text) WARN_UNUSED;
+
+struct horizon {
+    uint64_t floor;
+    struct xidset seen;
+};
+
+bool horizon_copy(struct horizon *to, const struct horizon *from) WARN_UNUSED;
+void horizon_fini(struct horizon *h);
+
+/* The 64-bit xid of a row's 32-bit xmin: the newest one below <xmax> with
+ * that lower half. The special xids 0, 1 and 2, and what could only be
+ * older than the cluster, become 0: below every floor. */
+uint64_t horizon_widen(uint32_t xmin, uint64_t xmax);
+
+/* Who was under way when a snapshot S was taken, of those that an alias may name: xids from 2^32
+ * and from S.xmin on. Zeroed, all of them are doubtful. */
+struct doubts {
+    uint64_t upto;       /* before S all below it were over */
+    struct xidset open;  /* but for these; */
+    uint64_t xmax;       /* behind S (it is S.xmax) all below it were over */
+    struct xidset still; /* but for these */
+    char run[128];       /* of the server, to which all this belongs */
+};
+
+void doubts_forget(struct doubts *d);
+
+/* The same of a row that is visible in <s>, with what is known of <s>. *is_doubtful: whoever has
+ * this xid may have been under way in <s>, or not; the row is to be left to the next poll. */
+uint64_t horizon_widen_visible(uint32_t xmin, const struct snapshot *s, const struct doubts *d,
+                               bool *is_doubtful);
+
+/* Step 3: is a version with this xid new? */
+bool horizon_is_new(const struct horizon *h, uint64_t xid);
+
+/* A floor as the query's prefilter asks for it: age() of the special xids
+ * is the largest integer, so one of them stands for the first normal one. */
+uint32_t horizon_floor32(uint64_t floor);
+
+/* Step 4: what holds when all of a poll of snapshot <s> was delivered.
+ * <delivered>: the xids delivered in it; <durable>: D, or XID_UNBOUNDED. */
+bool horizon_advance(struct horizon *h, const struct snapshot *s, const struct xidset *delivered,
+                     uint64_t durable) WARN_UNUSED;
+
+/* The notes (S.xmax, WAL insert position) that are not known to be flushed
+ * yet, and the newest one that is. Dropping a note only lowers D. */
+#define DURABLE_NOTES 16
+struct durable {
+    struct { uint64_t xmax, lsn; } notes[DURABLE_NOTES];
+    size_t n;
+    uint64_t xmax, lsn; /* the newest flushed note; 0, 0 at birth */
+};
+
+void durable_note(struct durable *d, uint64_t xmax, uint64_t lsn);
+void durable_flushed(struct durable *d, uint64_t flush_lsn);
+
+#endif

@@ -1,0 +1,110 @@
+/* identity.c -- is this still the server that the position speaks of? floor 2
+ *
+ * Checked on 14.23, 15.18 and 18.4. The mark of a crash: recovery resets the statistics, also
+ * the one after a single killed backend, which keeps the postmaster's start time. A clean
+ * restart changes that time, keeps the statistics, and undoes nothing. The timeline of a
+ * primary is that of its WAL file, since the control file's stays old for minutes after a fast
+ * promotion.
+ *
+ * Two standbys on one timeline replay one history, so one that is behind will
+ * come to where we were; and xids on a standby are the primary's, flushed
+ * before they were sent: its restart takes nothing back.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "capture/identity.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* The columns of query_facts behind the snapshot; those of query_glance end before F_SYSTEM. */
+enum { F_STARTED, F_STATS, F_RECOVERY, F_LSN, F_FLUSH, F_SYSTEM, F_DATABASE, F_TIMELINE };
+
+static bool copy_text(char *to, size_t size, const struct db_rows *r, int col)
+{
+    const char *s = db_rows_text(r, 0, col);
+
+    return s != NULL && (size_t)snprintf(to, size, "%s", s) < size;
+}
+
+static bool fail_nameless(struct err *e)
+{
+    return err_set(e, ERR_INTERNAL, "the server does not say who it is");
+}
+
+bool identity_read_glance(struct identity *id, const struct db_rows *r, int col, struct err *e)
+{
+    id->in_recovery = db_rows_bool(r, 0, col + F_RECOVERY);
+    id->lsn = db_rows_u64(r, 0, col + F_LSN);
+    id->flush_lsn = db_rows_u64(r, 0, col + F_FLUSH);
+    return (copy_text(id->started, sizeof id->started, r, col + F_STARTED) &&
+            copy_text(id->stats, sizeof id->stats, r, col + F_STATS)) || fail_nameless(e);
+}
+
+bool identity_read(struct identity *id, const struct db_rows *r, int col, struct err *e)
+{
+    *id = (struct identity){
+        .database = (uint32_t)db_rows_u64(r, 0, col + F_DATABASE),
+        .timeline = (uint32_t)db_rows_u64(r, 0, col + F_TIMELINE),
+    };
+    if (!copy_text(id->system, sizeof id->system, r, col + F_SYSTEM))
+        return fail_nameless(e);
+    return identity_read_glance(id, r, col, e);
+}
+
+static enum verdict say(enum verdict v, char *why, size_t size, const char *text)
+{
+    snprintf(why, size, "%s", text);
+    return v;
+}
+
+static enum verdict judge_standby(const struct identity *then, const struct identity *now,
+                                  char *why, size_t size)
+{
+    uint64_t lsn = then->in_recovery ? then->lsn : then->durable_lsn;
+
+    if (now->timeline != then->timeline)
+        return say(VERDICT_FAILED_OVER, why, size, "the timeline changed: a failover or a restore");
+    if (now->lsn < lsn)
+        return say(VERDICT_BEHIND, why, size,
+                   "this standby has not replayed yet what was read before");
+    if (!then->in_recovery)
+        return say(VERDICT_CRASHED, why, size, "a standby answers where the primary did");
+    return now->xmax < then->xmax
+               ? say(VERDICT_FAILED_OVER, why, size, "transaction ids went back: a restore")
+               : VERDICT_SAME;
+}
+
+static enum verdict judge_primary(const struct identity *then, const struct identity *now,
+                                  char *why, size_t size)
+{
+    bool restarted = strcmp(then->started, now->started) != 0;
+    bool crashed = strcmp(then->stats, now->stats) != 0;
+
+    if (then->in_recovery) {
+        if (restarted)
+            return say(VERDICT_FAILED_OVER, why, size,
+                       "another server, a primary, answers where the standby did");
+    } else if (now->timeline != then->timeline) {
+        return say(VERDICT_FAILED_OVER, why, size, "the timeline changed: a failover or a restore");
+    }
+    if (crashed && !then->in_recovery
+            ? now->xmax < then->durable_xmax || now->lsn < then->durable_lsn
+            : now->xmax < then->xmax || now->lsn < then->lsn)
+        return say(VERDICT_FAILED_OVER, why, size,
+                   "transaction ids or the WAL position went back: a failover or a restore");
+    if (then->in_recovery)
+        return say(VERDICT_PROMOTED, why, size, "the standby was promoted");
+    return crashed ? say(VERDICT_CRASHED, why, size, "the server crashed") : VERDICT_SAME;
+}
+
+enum verdict identity_judge(const struct identity *then, const struct identity *now, char *why,
+                            size_t why_size)
+{
+    *why = '\0';
+    if (strcmp(then->system, now->system) != 0)
+        return say(VERDICT_OTHER, why, why_size, "another cluster (its system identifier differs)");
+    if (then->database != now->database)
+        return say(VERDICT_OTHER, why, why_size, "another database");
+    return now->in_recovery ? judge_standby(then, now, why, why_size)
+                            : judge_primary(then, now, why, why_size);
+}

@@ -1,0 +1,48 @@
+/* identity.h -- is this still the server that the position speaks of? floor 2
+ *
+ * The facts that are kept with a position and compared at every poll, and the
+ * verdict on what a difference means. Pure functions, no I/O. All the facts
+ * can be read by any role.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef IDENTITY_H
+#define IDENTITY_H
+
+#include "pg/db.h"
+
+struct identity {
+    char system[24];    /* pg_control_system().system_identifier */
+    char started[48];   /* pg_postmaster_start_time() */
+    char stats[48];     /* pg_stat_bgwriter.stats_reset: the mark of a crash */
+    uint32_t database;  /* oid */
+    uint32_t timeline;
+    bool in_recovery;
+    uint64_t xmax;      /* the snapshot's */
+    uint64_t lsn;       /* WAL insert position; in recovery: replayed up to */
+    uint64_t flush_lsn; /* not kept; in recovery the same as lsn */
+    /* the newest (xmax, lsn) known to be flushed when this was kept: what a crash cannot undo */
+    uint64_t durable_xmax, durable_lsn;
+};
+
+/* Reads one row of query_facts, from column <col> on, all but xmax and what is durable. */
+bool identity_read(struct identity *id, const struct db_rows *r, int col,
+                   struct err *e) WARN_UNUSED;
+
+/* Reads one row of query_glance; what that does not tell stays as it is. */
+bool identity_read_glance(struct identity *id, const struct db_rows *r, int col,
+                          struct err *e) WARN_UNUSED;
+
+enum verdict {
+    VERDICT_SAME,        /* go on */
+    VERDICT_PROMOTED,    /* our standby became a primary in place: go on */
+    VERDICT_CRASHED,     /* xids above the durable bound may be given out again: forget seen */
+    VERDICT_FAILED_OVER, /* xids below the floor may be given out again: snapshot again */
+    VERDICT_BEHIND,      /* a standby of the same history that has not come so far yet: wait */
+    VERDICT_OTHER,       /* another cluster or database: stop */
+};
+
+/* What <now> means for a position kept with <then>. <why>: room for a sentence. */
+enum verdict identity_judge(const struct identity *then, const struct identity *now, char *why,
+                            size_t why_size);
+
+#endif

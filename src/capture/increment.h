@@ -1,0 +1,112 @@
+/* increment.h -- the rule for a column that grows: what was delivered. floor 2
+ *
+ * Pure functions, no I/O. A poll of such a source reads a window, the rows
+ * whose value is at or above a base, by an ordinary index; now and then a
+ * recheck reads every row that was written since the recheck before. Why
+ * nothing is repeated and nothing that a recheck finds is lost:
+ *
+ * The horizon goes on as by any poll (horizon.h): below its floor and among
+ * its seen xids is whatever was visible to a window, so a row of the next
+ * window is new by that rule alone, since the base never falls.
+ *
+ * A recheck must tell rows that no window showed from those that one did. All
+ * versions of an xid become visible at once, so a row (xid, value) was
+ * delivered if and only if value >= the base of the first window to which the
+ * xid was visible. For an xid that brought rows to a window that base is kept
+ * (struct first). Once the floor has passed an xid it is over, and it was
+ * visible at the latest to the poll that moved the floor: the bases of these
+ * polls are kept by xid (struct stretch), and the entry of the xid itself goes,
+ * unless it had rows below that base. What brought no rows to any window
+ * before needs no entry: its rows are all below the base.
+ *
+ * The base may be anything, but it is well chosen if late rows lie above it:
+ * a row that is yet to come was written by a transaction that began behind
+ * every poll whose S.xmax is at or below the floor, so the highest value that
+ * the newest of these saw (struct rung) is a good guess; and it is at least
+ * <lookback> below the highest value of all, for values that are drawn long
+ * before they are written: cached sequences, now() at a transaction's start.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef INCREMENT_H
+#define INCREMENT_H
+
+#include "capture/horizon.h"
+
+#define INCREMENT_LOWEST INT64_MIN /* as a base: all rows, also those without a value */
+#define INCREMENT_ENTRIES 20000    /* with more a recheck is due */
+
+/* <xid> brought rows to a window with <base>, the least of them <least>. */
+struct first {
+    uint64_t xid;
+    int64_t base, least;
+};
+
+/* By xid. Zeroed is empty. */
+struct firsts {
+    struct first *v;
+    size_t n, cap;
+};
+
+/* xids below <below>, but not below that of the stretch before, were over at a window of <base>. */
+struct stretch {
+    uint64_t below;
+    int64_t base;
+};
+
+/* A poll with this S.xmax saw this highest value. */
+struct rung {
+    uint64_t xmax;
+    int64_t top;
+};
+
+struct increment {
+    char *column;       /* what all this is about; NULL: no poll has read all rows yet */
+    uint32_t growth;    /* its enum growth: what values mean */
+    uint64_t since;     /* the floor behind the newest recheck: all below was delivered */
+    int64_t base;       /* of the next window */
+    struct firsts firsts;
+    struct stretch *stretches;
+    size_t n_stretches;
+    struct rung *rungs; /* ascending in both */
+    size_t n_rungs;
+    int64_t rechecked_ms; /* when, since 1970 */
+    bool is_rechecking; /* a recheck was cut: the next poll is one */
+};
+
+void increment_fini(struct increment *i);
+bool increment_copy(struct increment *to, const struct increment *from) WARN_UNUSED;
+
+/* Adds <xid> with <base> and <least>, or lowers those of the entry that is there. */
+bool firsts_add(struct firsts *f, uint64_t xid, int64_t base, int64_t least) WARN_UNUSED;
+void firsts_fini(struct firsts *f);
+
+/* Parts of a kept position, in the order in which they were kept. */
+bool increment_add_stretch(struct increment *i, uint64_t below, int64_t base) WARN_UNUSED;
+bool increment_add_rung(struct increment *i, uint64_t xmax, int64_t top) WARN_UNUSED;
+
+/* Does a recheck deliver this row? <value>: NULL where it has none. <h>: as the poll before left
+ * it. */
+bool increment_escaped(const struct increment *i, const struct horizon *h, uint64_t xid,
+                       const int64_t *value);
+
+/* What a poll came to. */
+struct increment_poll {
+    bool is_recheck;
+    uint64_t xmax;              /* S.xmax */
+    const int64_t *top;         /* the highest value there is; NULL: none */
+    const struct firsts *fresh; /* of a window: the xids it delivered; bases do not matter */
+    int64_t lookback;           /* >= 0 */
+    bool keeps;                 /* a recheck will come */
+};
+
+/* A poll is complete and has moved the horizon to <h>: moves the base, and keeps or forgets. */
+bool increment_advance(struct increment *i, const struct horizon *h,
+                       const struct increment_poll *poll) WARN_UNUSED;
+
+/* A crash may give xids from the floor on out again. */
+void increment_forget(struct increment *i, uint64_t floor);
+
+/* Is a recheck due, for another reason than that time has passed? <xmax>: S.xmax. */
+bool increment_is_full(const struct increment *i, uint64_t xmax);
+
+#endif

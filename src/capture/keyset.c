@@ -1,0 +1,64 @@
+/* keyset.c -- keys to be met again, each as often as it was given.      floor 2
+ * SPDX-License-Identifier: MIT */
+#include "capture/keyset.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct keyset_entry {
+    const char *p;
+    size_t len;
+    bool is_taken;
+};
+
+static int compare(const void *a, const void *b)
+{
+    const struct keyset_entry *x = a, *y = b;
+
+    if (x->len != y->len)
+        return x->len < y->len ? -1 : 1;
+    return memcmp(x->p, y->p, x->len);
+}
+
+bool keyset_init(struct keyset *k, const char *text)
+{
+    size_t n = 0;
+
+    for (const char *p = text; (p = strchr(p, '\n')) != NULL; p++)
+        n++;
+    *k = (struct keyset){ 0 };
+    k->v = calloc(n + 1, sizeof *k->v);
+    if (k->v == NULL)
+        return false;
+    for (const char *p = text, *end; (end = strchr(p, '\n')) != NULL; p = end + 1)
+        k->v[k->n++] = (struct keyset_entry){ p, (size_t)(end - p), false };
+    qsort(k->v, k->n, sizeof *k->v, compare);
+    return true;
+}
+
+void keyset_fini(struct keyset *k)
+{
+    free(k->v);
+    *k = (struct keyset){ 0 };
+}
+
+bool keyset_take(struct keyset *k, const char *key, size_t len)
+{
+    struct keyset_entry wanted = { key, len, false };
+    size_t lo = 0, hi = k->n;
+
+    while (lo < hi) { /* the first that is not less */
+        size_t mid = lo + (hi - lo) / 2;
+
+        if (compare(&k->v[mid], &wanted) < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    for (; lo < k->n && compare(&k->v[lo], &wanted) == 0; lo++)
+        if (!k->v[lo].is_taken) {
+            k->v[lo].is_taken = true;
+            return true;
+        }
+    return false;
+}

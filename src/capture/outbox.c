@@ -1,0 +1,154 @@
+/* outbox.c -- the batches of one step on their way to the queue.      floor 2
+ * SPDX-License-Identifier: MIT */
+#include "capture/outbox.h"
+
+#include <string.h>
+
+#define KEEP_BYTES ((size_t)12 << 20) /* of a held step; the rest goes to the spool */
+
+void outbox_init(struct outbox *o, struct queue *q, struct queue_lane *lane, const char *spool_dir,
+                 bool is_held)
+{
+    *o = (struct outbox){ .queue = q, .lane = lane, .spool_dir = spool_dir, .is_held = is_held };
+    o->tail = &o->head;
+}
+
+void outbox_fini(struct outbox *o)
+{
+    while (o->head != NULL) {
+        struct queue_item *item = o->head;
+
+        o->head = item->next;
+        batch_free(batch_of(item));
+    }
+    o->tail = &o->head;
+    spool_close(o->spool);
+    o->spool = NULL;
+    batch_free(o->like);
+    batch_free(o->last);
+    o->like = o->last = NULL;
+}
+
+static bool fail_closed(struct err *e)
+{
+    return err_set(e, ERR_STOPPED, "stopping");
+}
+
+static void keep(struct outbox *o, struct batch *b)
+{
+    b->item.next = NULL;
+    *o->tail = &b->item;
+    o->tail = &b->item.next;
+    o->kept_bytes += b->item.bytes;
+}
+
+/* A batch with all of <b> but its rows and its position. */
+static struct batch *make_like(const struct batch *b)
+{
+    struct batch *like = batch_new(b->kind, b->source);
+
+    if (like == NULL)
+        return NULL;
+    if (b->shape != NULL)
+        like->shape = shape_ref(b->shape);
+    memcpy(like->ts, b->ts, sizeof like->ts);
+    like->begins = b->begins;
+    like->is_snapshot = b->is_snapshot;
+    like->is_ordered = b->is_ordered;
+    like->is_recheck = b->is_recheck;
+    like->has_hashes = b->has_hashes;
+    like->reads = b->reads;
+    like->leaf = b->leaf;
+    like->end = b->end;
+    return like;
+}
+
+static bool put_in_spool(struct outbox *o, struct batch *b, struct err *e)
+{
+    bool ok = true;
+
+    if (o->spool == NULL)
+        ok = (o->spool = spool_open(o->spool_dir, e)) != NULL &&
+             ((o->like = make_like(b)) != NULL || err_memory(e));
+    ok = ok && spool_write(o->spool, b, e);
+    batch_free(b);
+    return ok;
+}
+
+bool outbox_put(struct outbox *o, struct batch *b, struct err *e)
+{
+    batch_seal(b, o->lane);
+    if (!batch_has_rows(b) && o->head == NULL && o->last == NULL) {
+        if (queue_push(o->queue, &b->item)) /* words always find room */
+            return true;
+        batch_free(b);
+        return fail_closed(e);
+    }
+    if (!batch_has_rows(b) || b->ends) { /* words behind the last batch wait for it */
+        if (b->ends && o->spool != NULL)
+            o->last = b;
+        else
+            keep(o, b);
+        return true;
+    }
+    if (o->spool == NULL && o->head == NULL && !o->is_held && queue_try_push(o->queue, &b->item))
+        return true;
+    if (o->spool == NULL && o->is_held && o->kept_bytes + b->item.bytes <= KEEP_BYTES) {
+        keep(o, b);
+        return true;
+    }
+    return put_in_spool(o, b, e);
+}
+
+static bool send(struct outbox *o, struct batch *b, struct err *e)
+{
+    batch_seal(b, o->lane);
+    if (queue_push(o->queue, &b->item))
+        return true;
+    batch_free(b);
+    return fail_closed(e);
+}
+
+static bool send_kept(struct outbox *o, bool rows, struct err *e)
+{
+    while (o->head != NULL && batch_has_rows(batch_of(o->head)) == rows) {
+        struct batch *b = batch_of(o->head);
+
+        o->head = b->item.next;
+        if (o->head == NULL)
+            o->tail = &o->head;
+        if (!send(o, b, e))
+            return false;
+    }
+    return true;
+}
+
+static bool send_spooled(struct outbox *o, struct err *e)
+{
+    for (bool got = o->spool != NULL; got;) {
+        struct batch *b = make_like(o->like);
+
+        if (b == NULL)
+            return err_memory(e);
+        o->like->begins = false; /* only the first one does */
+        if (!spool_read(o->spool, b, &got, e) || !got) {
+            batch_free(b);
+            if (got)
+                return false;
+        } else if (!send(o, b, e)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool outbox_flush(struct outbox *o, struct err *e)
+{
+    struct batch *last;
+
+    if (!send_kept(o, true, e) || !send_spooled(o, e))
+        return false;
+    last = o->last;
+    o->last = NULL;
+    return (last == NULL || send(o, last, e)) && send_kept(o, false, e);
+}

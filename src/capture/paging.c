@@ -1,0 +1,121 @@
+/* paging.c -- where a source is that has no xids: pages, by value and key. floor 2
+ * SPDX-License-Identifier: MIT */
+#include "capture/paging.h"
+
+#include "base/hash.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static size_t lower_bound(const struct givens *g, uint64_t hash)
+{
+    size_t lo = 0, hi = g->n;
+
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+
+        if (g->v[mid].hash < hash)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+bool givens_has(const struct givens *g, uint64_t hash)
+{
+    size_t i = lower_bound(g, hash);
+
+    return i < g->n && g->v[i].hash == hash;
+}
+
+bool givens_add(struct givens *g, uint64_t hash, int64_t value)
+{
+    size_t i = lower_bound(g, hash);
+
+    if (i < g->n && g->v[i].hash == hash)
+        return true;
+    if (g->n == g->cap) {
+        size_t cap = g->cap == 0 ? 64 : g->cap * 2;
+        struct given *v = realloc(g->v, cap * sizeof *v);
+
+        if (v == NULL)
+            return false;
+        g->v = v;
+        g->cap = cap;
+    }
+    memmove(g->v + i + 1, g->v + i, (g->n - i) * sizeof *g->v);
+    g->v[i] = (struct given){ hash, value };
+    g->n++;
+    return true;
+}
+
+bool givens_merge(struct givens *g, const struct givens *more)
+{
+    struct givens all = { .cap = g->n + more->n };
+    size_t a = 0, b = 0;
+
+    if (more->n == 0)
+        return true;
+    all.v = malloc(all.cap * sizeof *all.v);
+    if (all.v == NULL)
+        return false;
+    while (a < g->n || b < more->n) {
+        bool is_old = b == more->n || (a < g->n && g->v[a].hash <= more->v[b].hash);
+
+        b += is_old && b < more->n && g->v[a].hash == more->v[b].hash;
+        all.v[all.n++] = is_old ? g->v[a++] : more->v[b++];
+    }
+    free(g->v);
+    *g = all;
+    return true;
+}
+
+void givens_fini(struct givens *g)
+{
+    free(g->v);
+    *g = (struct givens){ 0 };
+}
+
+void paging_fini(struct paging *p)
+{
+    free(p->reached_key);
+    givens_fini(&p->given);
+    *p = (struct paging){ 0 };
+}
+
+bool paging_copy(struct paging *to, const struct paging *from)
+{
+    *to = *from;
+    to->reached_key = from->reached_key != NULL ? strdup(from->reached_key) : NULL;
+    to->given = (struct givens){ 0 };
+    if (from->given.n > 0 && (to->given.v = malloc(from->given.n * sizeof *to->given.v)) != NULL) {
+        memcpy(to->given.v, from->given.v, from->given.n * sizeof *to->given.v);
+        to->given.n = to->given.cap = from->given.n;
+    }
+    if ((from->reached_key == NULL) == (to->reached_key == NULL) && to->given.n == from->given.n)
+        return true;
+    paging_fini(to);
+    return false;
+}
+
+void paging_forget(struct paging *p, int64_t base)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < p->given.n; i++)
+        if (p->given.v[i].value >= base)
+            p->given.v[n++] = p->given.v[i];
+    p->given.n = n;
+}
+
+bool paging_hash(const char *row, size_t len, uint64_t *hash)
+{
+    char text[HASH_TEXT + 1];
+
+    if (!hash_sha256(row, len, text))
+        return false;
+    text[16] = '\0';
+    *hash = strtoull(text, NULL, 16);
+    return true;
+}

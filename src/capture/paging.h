@@ -1,0 +1,58 @@
+/* paging.h -- where a source is that has no xids: pages, by value and key. floor 2
+ *
+ * Views and foreign tables tell nothing of the transactions that wrote their
+ * rows. They are read in rounds, from a base on and in the order of value and
+ * key, a page at a time; a row that was delivered in a round before is known
+ * by a hash of all its fields, kept while its value is at or above the base.
+ * What comes below the base is never seen. Pure functions, no I/O.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef PAGING_H
+#define PAGING_H
+
+#include "base/err.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define PAGE_ROWS 5000
+
+/* A row that was delivered. */
+struct given {
+    uint64_t hash;
+    int64_t value;
+};
+
+/* Sorted by hash. Zeroed is empty. */
+struct givens {
+    struct given *v;
+    size_t n, cap;
+};
+
+bool givens_add(struct givens *g, uint64_t hash, int64_t value) WARN_UNUSED;
+/* Adds all of <more>, in one pass: a page to what may be very many. */
+bool givens_merge(struct givens *g, const struct givens *more) WARN_UNUSED;
+bool givens_has(const struct givens *g, uint64_t hash);
+void givens_fini(struct givens *g);
+
+struct paging {
+    bool is_used;
+    bool is_silent;       /* start = "now": the round in hand only learns what is there */
+    char *reached_key;    /* of the last row of the page before, COPY text; NULL: a round begins */
+    int64_t reached;      /* its value */
+    uint64_t xmax;        /* S.xmax when the round began */
+    bool has_top;
+    int64_t top;          /* the highest value then */
+    struct givens given;
+};
+
+void paging_fini(struct paging *p);
+bool paging_copy(struct paging *to, const struct paging *from) WARN_UNUSED;
+
+/* Forgets rows below <base>, which no round reads again. */
+void paging_forget(struct paging *p, int64_t base);
+
+/* What stands for a row. False: the library refuses. */
+bool paging_hash(const char *row, size_t len, uint64_t *hash) WARN_UNUSED;
+
+#endif

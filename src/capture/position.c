@@ -1,0 +1,183 @@
+/* position.c -- how far a source has come, as it is kept.             floor 2
+ * SPDX-License-Identifier: MIT */
+#include "capture/position.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void position_fini(struct position *p)
+{
+    horizon_fini(&p->horizon);
+    increment_fini(&p->increment);
+    paging_fini(&p->paging);
+    free(p->signature);
+    free(p->leaves);
+    position_forget_cuts(p);
+    position_forget_done(p);
+    *p = (struct position){ 0 };
+}
+
+static bool copy_cuts(struct position *to, const struct position *from)
+{
+    for (size_t i = 0; i < from->n_cuts; i++)
+        if (!position_add_cut(to, from->cuts[i].xid, from->cuts[i].key, strlen(from->cuts[i].key)))
+            return false;
+    return true;
+}
+
+bool position_copy(struct position *to, const struct position *from)
+{
+    *to = *from;
+    to->horizon.seen = (struct xidset){ 0 };
+    to->increment = (struct increment){ 0 };
+    to->paging = (struct paging){ 0 };
+    to->signature = from->signature != NULL ? strdup(from->signature) : NULL;
+    to->cuts = NULL;
+    to->n_cuts = 0;
+    to->done.keys = from->done.keys != NULL ? strdup(from->done.keys) : NULL;
+    to->leaves = malloc((from->n_leaves + 1) * sizeof *to->leaves);
+    if (to->leaves != NULL && from->n_leaves > 0)
+        memcpy(to->leaves, from->leaves, from->n_leaves * sizeof *to->leaves);
+    if (to->leaves != NULL && (from->signature == NULL || to->signature != NULL) &&
+        (from->done.keys == NULL || to->done.keys != NULL) &&
+        copy_cuts(to, from) && horizon_copy(&to->horizon, &from->horizon) &&
+        increment_copy(&to->increment, &from->increment) &&
+        paging_copy(&to->paging, &from->paging))
+        return true;
+    position_fini(to);
+    return false;
+}
+
+struct leaf *position_leaf(const struct position *p, uint32_t oid)
+{
+    for (size_t i = 0; i < p->n_leaves; i++)
+        if (p->leaves[i].oid == oid)
+            return &p->leaves[i];
+    return NULL;
+}
+
+bool position_set_leaves(struct position *p, size_t n)
+{
+    struct leaf *leaves = calloc(n + 1, sizeof *leaves);
+
+    if (leaves == NULL)
+        return false;
+    free(p->leaves);
+    p->leaves = leaves;
+    p->n_leaves = n;
+    return true;
+}
+
+bool position_add_cut(struct position *p, uint64_t xid, const char *key, size_t len)
+{
+    struct cut *cuts = realloc(p->cuts, (p->n_cuts + 1) * sizeof *cuts);
+
+    if (cuts == NULL)
+        return false;
+    p->cuts = cuts;
+    cuts[p->n_cuts] = (struct cut){ xid, malloc(len + 1) };
+    if (cuts[p->n_cuts].key == NULL)
+        return false;
+    memcpy(cuts[p->n_cuts].key, key, len);
+    cuts[p->n_cuts].key[len] = '\0';
+    p->n_cuts++;
+    return true;
+}
+
+void position_forget_cuts(struct position *p)
+{
+    for (size_t i = 0; i < p->n_cuts; i++)
+        free(p->cuts[i].key);
+    free(p->cuts);
+    p->cuts = NULL;
+    p->n_cuts = 0;
+}
+
+/* The rows of an xid were delivered: all of them, or those of a window. */
+static bool see(struct position *p, uint64_t xid)
+{
+    struct increment *i = &p->increment;
+    int64_t base = i->is_rechecking ? INCREMENT_LOWEST : i->base;
+
+    return xidset_add(&p->horizon.seen, xid) &&
+           (i->column == NULL || firsts_add(&i->firsts, xid, base, INCREMENT_LOWEST));
+}
+
+/* Drops the cuts up to <xid>; those below it are seen from now on. */
+static bool close_cuts(struct position *p, uint64_t xid)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < p->n_cuts; i++)
+        if (p->cuts[i].xid < xid && !see(p, p->cuts[i].xid))
+            return false;
+    for (size_t i = 0; i < p->n_cuts; i++) {
+        if (p->cuts[i].xid > xid)
+            p->cuts[n++] = p->cuts[i];
+        else
+            free(p->cuts[i].key);
+    }
+    p->n_cuts = n;
+    return true;
+}
+
+bool position_cut(struct position *p, const struct xidset *delivered, uint64_t xid, const char *key,
+                  size_t len)
+{
+    for (size_t i = 0; i < delivered->n && delivered->v[i] < xid; i++)
+        if (!see(p, delivered->v[i]))
+            return false;
+    return close_cuts(p, xid) && position_add_cut(p, xid, key, len);
+}
+
+bool position_cut_window(const struct position *p)
+{
+    const struct increment *i = &p->increment;
+
+    return p->n_cuts > 0 && i->column != NULL && !i->is_rechecking && i->base != INCREMENT_LOWEST;
+}
+
+bool position_uncut(struct position *p, struct xidset *delivered)
+{
+    for (size_t i = 0; i < p->n_cuts; i++)
+        if (!xidset_add(delivered, p->cuts[i].xid))
+            return false;
+    position_forget_cuts(p);
+    return true;
+}
+
+bool position_add_done(struct position *p, uint32_t leaf, uint32_t end, const char *keys,
+                       size_t len)
+{
+    struct done_keys *d = &p->done;
+    size_t old;
+    char *all;
+
+    if (d->keys != NULL && (d->leaf != leaf || d->end < end))
+        position_forget_done(p);
+    old = d->keys != NULL ? strlen(d->keys) : 0;
+    all = realloc(d->keys, old + len + 1);
+    if (all == NULL)
+        return false;
+    memcpy(all + old, keys, len);
+    all[old + len] = '\0';
+    *d = (struct done_keys){ leaf, old > 0 ? d->end : end, all };
+    return true;
+}
+
+void position_forget_done(struct position *p)
+{
+    free(p->done.keys);
+    p->done = (struct done_keys){ 0 };
+}
+
+void position_progress(const struct position *p, uint64_t *done, uint64_t *total)
+{
+    *done = *total = 0;
+    for (size_t i = 0; i < p->n_leaves; i++) {
+        const struct leaf *leaf = &p->leaves[i];
+
+        *done += leaf->next < leaf->blocks ? leaf->next : leaf->blocks;
+        *total += leaf->blocks;
+    }
+}

@@ -1,0 +1,393 @@
+/* position_text.c -- a position as text, and back.                    floor 2
+ * SPDX-License-Identifier: MIT */
+#include "capture/position_text.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- writing ---- */
+
+/* "752-760 762": ascending, gaps kept. */
+static void put_seen(struct buf *b, const struct xidset *seen)
+{
+    buf_puts(b, "seen");
+    for (size_t i = 0, j; i < seen->n; i = j + 1) {
+        for (j = i; j + 1 < seen->n && seen->v[j + 1] == seen->v[j] + 1; j++)
+            ;
+        buf_printf(b, " %" PRIu64, seen->v[i]);
+        if (j > i)
+            buf_printf(b, "-%" PRIu64, seen->v[j]);
+    }
+    buf_putc(b, '\n');
+}
+
+/* Text of several lines on one. */
+static void put_text(struct buf *b, const char *word, const char *text)
+{
+    if (text == NULL)
+        return;
+    buf_puts(b, word);
+    buf_putc(b, ' ');
+    for (const char *p = text; *p != '\0'; p++) {
+        size_t n = strcspn(p, "\\\n");
+
+        buf_add(b, p, n);
+        p += n;
+        if (*p == '\0')
+            break;
+        buf_puts(b, *p == '\n' ? "\\n" : "\\\\");
+    }
+    buf_putc(b, '\n');
+}
+
+/* FNV-1a */
+static uint64_t sum(const char *source, const char *p, size_t len)
+{
+    uint64_t h = 14695981039346656037u;
+
+    for (; *source != '\0'; source++)
+        h = (h ^ (unsigned char)*source) * 1099511628211u;
+    for (size_t i = 0; i < len; i++)
+        h = (h ^ (unsigned char)p[i]) * 1099511628211u;
+    return h;
+}
+
+static void put_increment(struct buf *b, const struct increment *i)
+{
+    if (i->column == NULL)
+        return;
+    put_text(b, "increment", i->column);
+    buf_printf(b, "growth %" PRIu32 "\n", i->growth);
+    buf_printf(b, "rechecked %" PRId64 "\nis_rechecking %d\n", i->rechecked_ms, i->is_rechecking);
+    buf_printf(b, "since %" PRIu64 "\nbase %" PRId64 "\n", i->since, i->base);
+    for (size_t k = 0; k < i->firsts.n; k++)
+        buf_printf(b, "first %" PRIu64 " %" PRId64 " %" PRId64 "\n", i->firsts.v[k].xid,
+                   i->firsts.v[k].base, i->firsts.v[k].least);
+    for (size_t k = 0; k < i->n_stretches; k++)
+        buf_printf(b, "stretch %" PRIu64 " %" PRId64 "\n", i->stretches[k].below,
+                   i->stretches[k].base);
+    for (size_t k = 0; k < i->n_rungs; k++)
+        buf_printf(b, "rung %" PRIu64 " %" PRId64 "\n", i->rungs[k].xmax, i->rungs[k].top);
+}
+
+static void put_paging(struct buf *b, const struct paging *p)
+{
+    if (!p->is_used)
+        return;
+    buf_printf(b, "paging %d %d\n", p->is_silent, p->has_top);
+    buf_printf(b, "round %" PRIu64 " %" PRId64 " %" PRId64 "\n", p->xmax, p->top, p->reached);
+    put_text(b, "reached", p->reached_key);
+    for (size_t i = 0; i < p->given.n; i++)
+        buf_printf(b, "given %016" PRIx64 " %" PRId64 "\n", p->given.v[i].hash,
+                   p->given.v[i].value);
+}
+
+void position_write(const struct position *p, const char *source, struct buf *b)
+{
+    const struct identity *id = &p->identity;
+    size_t start = b->len;
+
+    buf_printf(b, "phase %d\nfloor %" PRIu64 "\nfloor_lsn %" PRIu64 "\n", (int)p->phase,
+               p->horizon.floor, p->floor_lsn);
+    put_seen(b, &p->horizon.seen);
+    buf_printf(b, "system %s\ndatabase %" PRIu32 "\ntimeline %" PRIu32 "\nin_recovery %d\n",
+               id->system, id->database, id->timeline, id->in_recovery);
+    buf_printf(b, "started %s\nstats %s\nxmax %" PRIu64 "\nlsn %" PRIu64 "\n", id->started,
+               id->stats, id->xmax, id->lsn);
+    buf_printf(b, "durable_xmax %" PRIu64 "\ndurable_lsn %" PRIu64 "\n", id->durable_xmax,
+               id->durable_lsn);
+    buf_printf(b, "table %" PRIu32 "\nrows %" PRIu64 "\n", p->table, p->rows);
+    if (p->reads > 0)
+        buf_printf(b, "reads %" PRIu64 "\nnoted %" PRIu64 "\nlearned %" PRIu64 "\n", p->reads,
+                   p->noted, p->learned);
+    if (p->stamped_since > 0)
+        buf_printf(b, "stamped_since %" PRIu64 "\ngone_floor %" PRIu64 "\n", p->stamped_since,
+                   p->gone_floor);
+    put_increment(b, &p->increment);
+    put_paging(b, &p->paging);
+    put_text(b, "signature", p->signature);
+    for (size_t i = 0; i < p->n_leaves; i++)
+        buf_printf(b, "leaf %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu32 "\n", p->leaves[i].oid,
+                   p->leaves[i].filenode, p->leaves[i].blocks, p->leaves[i].next);
+    for (size_t i = 0; i < p->n_cuts; i++) {
+        buf_printf(b, "cut_xid %" PRIu64 "\n", p->cuts[i].xid);
+        put_text(b, "cut_key", p->cuts[i].key);
+    }
+    buf_printf(b, "done %" PRIu32 " %" PRIu32 "\n", p->done.leaf, p->done.end);
+    put_text(b, "done_keys", p->done.keys);
+    if (buf_ok(b))
+        buf_printf(b, "sum %016" PRIx64 "\n", sum(source, b->data + start, b->len - start));
+}
+
+/* ---- reading ---- */
+
+static bool read_seen(const char *p, struct xidset *seen)
+{
+    while (*p != '\0') {
+        char *end;
+        uint64_t from = strtoull(p, &end, 10), to = from;
+
+        if (end == p)
+            return false;
+        if (*end == '-') {
+            p = end + 1;
+            to = strtoull(p, &end, 10);
+            if (end == p || to < from || to - from > 1u << 30)
+                return false;
+        }
+        for (uint64_t n = to - from + 1; n > 0; n--, from++) /* also up to the greatest number */
+            if (!xidset_add(seen, from))
+                return false;
+        p = end + (*end == ' ');
+        if (*end != ' ' && *end != '\0')
+            return false;
+    }
+    return true;
+}
+
+static bool read_leaf(const char *text, struct position *p)
+{
+    struct leaf *leaves = realloc(p->leaves, (p->n_leaves + 1) * sizeof *leaves);
+    struct leaf leaf;
+
+    if (leaves == NULL)
+        return false;
+    p->leaves = leaves;
+    if (sscanf(text, "%" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32, &leaf.oid, &leaf.filenode,
+               &leaf.blocks, &leaf.next) != 4)
+        return false;
+    leaves[p->n_leaves++] = leaf;
+    return true;
+}
+
+/* Undoes put_text. Owned, or NULL: no memory. */
+static char *read_text(const char *text)
+{
+    char *copy = strdup(text), *to = copy;
+
+    if (copy == NULL)
+        return NULL;
+    for (const char *p = copy; *p != '\0'; p++) {
+        if (*p == '\\' && p[1] != '\0')
+            *to++ = *++p == 'n' ? '\n' : *p;
+        else
+            *to++ = *p;
+    }
+    *to = '\0';
+    return copy;
+}
+
+/* The same, in the place of what was read before. */
+static bool replace_text(const char *text, char **to)
+{
+    free(*to);
+    return (*to = read_text(text)) != NULL;
+}
+
+static bool read_cut_key(const char *text, struct position *p, uint64_t xid)
+{
+    char *key = read_text(text);
+    bool ok = key != NULL && position_add_cut(p, xid, key, strlen(key));
+
+    free(key);
+    return ok;
+}
+
+/* What put_paging writes, likewise. */
+static bool read_paging(const char *word, const char *text, struct paging *p)
+{
+    uint64_t hash;
+    int64_t value;
+    int is_silent, has_top;
+
+    if (strcmp(word, "paging") == 0) {
+        p->is_used = sscanf(text, "%d %d", &is_silent, &has_top) == 2;
+        p->is_silent = p->is_used && is_silent != 0;
+        p->has_top = p->is_used && has_top != 0;
+        return p->is_used;
+    }
+    if (strcmp(word, "round") == 0)
+        return sscanf(text, "%" SCNu64 " %" SCNd64 " %" SCNd64, &p->xmax, &p->top,
+                      &p->reached) == 3;
+    if (strcmp(word, "reached") == 0)
+        return replace_text(text, &p->reached_key);
+    if (strcmp(word, "given") == 0)
+        return sscanf(text, "%" SCNx64 " %" SCNd64, &hash, &value) == 2 &&
+               givens_add(&p->given, hash, value);
+    return false;
+}
+
+static bool read_word(const char *text, char *to, size_t size)
+{
+    return (size_t)snprintf(to, size, "%s", text) < size;
+}
+
+static bool read_u64(const char *text, uint64_t *n)
+{
+    char *end;
+
+    *n = strtoull(text, &end, 10);
+    return end != text && *end == '\0';
+}
+
+static bool read_u32(const char *text, uint32_t *n)
+{
+    uint64_t wide;
+    bool ok = read_u64(text, &wide) && wide <= UINT32_MAX;
+
+    *n = ok ? (uint32_t)wide : 0;
+    return ok;
+}
+
+static bool read_i64(const char *text, int64_t *n)
+{
+    char *end;
+
+    *n = strtoll(text, &end, 10);
+    return end != text && *end == '\0';
+}
+
+/* What put_increment writes but the column. False: <word> is none of it, or <text> no sense. */
+static bool read_increment(const char *word, const char *text, struct increment *i)
+{
+    uint64_t xid;
+    int64_t a, b;
+
+    if (strcmp(word, "growth") == 0)
+        return read_u32(text, &i->growth);
+    if (strcmp(word, "rechecked") == 0)
+        return read_i64(text, &i->rechecked_ms);
+    if (strcmp(word, "is_rechecking") == 0)
+        return (i->is_rechecking = strcmp(text, "1") == 0) || strcmp(text, "0") == 0;
+    if (strcmp(word, "since") == 0)
+        return read_u64(text, &i->since);
+    if (strcmp(word, "base") == 0)
+        return read_i64(text, &i->base);
+    if (strcmp(word, "first") == 0)
+        return sscanf(text, "%" SCNu64 " %" SCNd64 " %" SCNd64, &xid, &a, &b) == 3 &&
+               firsts_add(&i->firsts, xid, a, b);
+    if (strcmp(word, "stretch") == 0)
+        return sscanf(text, "%" SCNu64 " %" SCNd64, &xid, &a) == 2 &&
+               increment_add_stretch(i, xid, a);
+    if (strcmp(word, "rung") == 0)
+        return sscanf(text, "%" SCNu64 " %" SCNd64, &xid, &a) == 2 && increment_add_rung(i, xid, a);
+    return false;
+}
+
+static bool read_phase(const char *text, struct position *p)
+{
+    uint32_t phase;
+    bool ok = read_u32(text, &phase) && (phase == PHASE_SNAPSHOT || phase == PHASE_POLL);
+
+    p->phase = ok ? (enum phase)phase : PHASE_NONE;
+    return ok;
+}
+
+/* The fields that are numbers. False: <word> is none of them, or <text> is no number. */
+static bool read_number(const char *word, const char *text, struct position *p)
+{
+    struct identity *id = &p->identity;
+    const struct { const char *word; uint64_t *to; } wide[] = {
+        { "floor", &p->horizon.floor }, { "floor_lsn", &p->floor_lsn }, { "xmax", &id->xmax },
+        { "lsn", &id->lsn }, { "durable_xmax", &id->durable_xmax },
+        { "durable_lsn", &id->durable_lsn }, { "rows", &p->rows }, { "reads", &p->reads },
+        { "noted", &p->noted }, { "learned", &p->learned },
+        { "stamped_since", &p->stamped_since }, { "gone_floor", &p->gone_floor },
+    };
+    const struct { const char *word; uint32_t *to; } narrow[] = {
+        { "database", &id->database }, { "timeline", &id->timeline }, { "table", &p->table },
+    };
+
+    for (size_t i = 0; i < sizeof wide / sizeof *wide; i++)
+        if (strcmp(word, wide[i].word) == 0)
+            return read_u64(text, wide[i].to);
+    for (size_t i = 0; i < sizeof narrow / sizeof *narrow; i++)
+        if (strcmp(word, narrow[i].word) == 0)
+            return read_u32(text, narrow[i].to);
+    return false;
+}
+
+/* One line. *cut_xid: of the cut that is being read. */
+static bool read_line(const char *word, const char *text, struct position *p, uint64_t *cut_xid)
+{
+    struct identity *id = &p->identity;
+
+    if (strcmp(word, "phase") == 0)
+        return read_phase(text, p);
+    if (strcmp(word, "seen") == 0)
+        return read_seen(text, &p->horizon.seen);
+    if (strcmp(word, "system") == 0)
+        return read_word(text, id->system, sizeof id->system);
+    if (strcmp(word, "started") == 0)
+        return read_word(text, id->started, sizeof id->started);
+    if (strcmp(word, "stats") == 0)
+        return read_word(text, id->stats, sizeof id->stats);
+    if (strcmp(word, "in_recovery") == 0)
+        return (id->in_recovery = strcmp(text, "1") == 0) || strcmp(text, "0") == 0;
+    if (strcmp(word, "increment") == 0)
+        return replace_text(text, &p->increment.column);
+    if (strcmp(word, "signature") == 0)
+        return replace_text(text, &p->signature);
+    if (strcmp(word, "leaf") == 0)
+        return read_leaf(text, p);
+    if (strcmp(word, "cut_xid") == 0)
+        return read_u64(text, cut_xid);
+    if (strcmp(word, "cut_key") == 0)
+        return read_cut_key(text, p, *cut_xid);
+    if (strcmp(word, "done") == 0)
+        return sscanf(text, "%" SCNu32 " %" SCNu32, &p->done.leaf, &p->done.end) == 2;
+    if (strcmp(word, "done_keys") == 0)
+        return replace_text(text, &p->done.keys);
+    return read_number(word, text, p) || read_increment(word, text, &p->increment) ||
+           read_paging(word, text, &p->paging);
+}
+
+/* The sum is right, so whatever does not read is the work of another version. */
+static bool read_lines(char *text, struct position *p)
+{
+    uint64_t cut_xid = 0;
+
+    while (*text != '\0') {
+        char *end = strchr(text, '\n'), *blank;
+
+        if (end == NULL)
+            return false;
+        *end = '\0';
+        blank = strchr(text, ' ');
+        if (blank != NULL)
+            *blank = '\0';
+        if (!read_line(text, blank != NULL ? blank + 1 : end, p, &cut_xid))
+            return false;
+        text = end + 1;
+    }
+    return p->phase != PHASE_NONE;
+}
+
+bool position_read(struct position *p, const char *source, const char *text)
+{
+    const char *mark = strstr(text, "\nsum ");
+    size_t len = mark != NULL ? (size_t)(mark + 1 - text) : 0;
+    char *copy, line[32];
+    bool ok;
+
+    *p = (struct position){ 0 };
+    snprintf(line, sizeof line, "sum %016" PRIx64 "\n", sum(source, text, len));
+    if (mark == NULL || strcmp(mark + 1, line) != 0)
+        return false;
+    copy = strndup(text, len);
+    ok = copy != NULL && read_lines(copy, p);
+    free(copy);
+    if (!ok)
+        position_fini(p);
+    return ok;
+}
+
+uint64_t position_noted(const char *text)
+{
+    static const char word[] = "\nnoted ";
+    const char *at = strstr(text, word);
+
+    return at != NULL ? strtoull(at + sizeof word - 1, NULL, 10) : 0;
+}

@@ -1,0 +1,23 @@
+/* position_text.h -- a position as text, and back.                    floor 2
+ *
+ * How a position is kept: lines of a word and what belongs to it, and a sum
+ * over all of it, so that a flipped bit does not pass for a position. No I/O.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef POSITION_TEXT_H
+#define POSITION_TEXT_H
+
+#include "base/buf.h"
+#include "capture/position.h"
+
+/* Appends the text of <p>, the position of <source>. See buf_ok. */
+void position_write(const struct position *p, const char *source, struct buf *b);
+
+/* Reads what position_write wrote for the same <source> into <p>, zeroed
+ * before. False, with <p> zeroed: the text is damaged, or of another source. */
+bool position_read(struct position *p, const char *source, const char *text) WARN_UNUSED;
+
+/* `noted` of a position that was written; 0 if it has none. */
+uint64_t position_noted(const char *text);
+
+#endif

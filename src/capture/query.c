@@ -1,0 +1,547 @@
+/* query.c -- the SQL that capture sends.                              floor 2
+ *
+ * age(xmin) counts back from the next xid, modulo 2^32 and signed, so it
+ * orders xids rightly across the wrap. It costs a third of
+ * xmin::text::bigint, and its bound in a scalar subselect is computed once.
+ * The order of the two conditions matters: the first rejects nearly all rows.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "capture/query.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MOST_NAMED 10000 /* xids in a statement; of more all from the least on are meant */
+
+static void put_ident(struct buf *b, const char *name)
+{
+    buf_putc(b, '"');
+    for (; *name != '\0'; name++) {
+        if (*name == '"')
+            buf_putc(b, '"');
+        buf_putc(b, *name);
+    }
+    buf_putc(b, '"');
+}
+
+/* E'' reads the same whatever standard_conforming_strings says. */
+static void put_literal(struct buf *b, const char *s, size_t len)
+{
+    buf_puts(b, "E'");
+    for (size_t i = 0; i < len; i++) {
+        if (s[i] == '\'' || s[i] == '\\')
+            buf_putc(b, s[i]);
+        buf_putc(b, s[i]);
+    }
+    buf_putc(b, '\'');
+}
+
+static void put_qualified(struct buf *b, const char *schema, const char *name)
+{
+    put_ident(b, schema);
+    buf_putc(b, '.');
+    put_ident(b, name);
+}
+
+/* 'schema.table'::regclass, for the catalog. */
+static void put_regclass(struct buf *b, const struct table_facts *t)
+{
+    struct buf name;
+
+    buf_init(&name, BUF_SQL_MAX);
+    put_qualified(&name, t->schema, t->name);
+    if (buf_ok(&name)) {
+        put_literal(b, name.data, name.len);
+        buf_puts(b, "::pg_catalog.regclass");
+    } else {
+        b->failed = true;
+    }
+    buf_fini(&name);
+}
+
+void query_resolve(struct buf *b, const char *asked)
+{
+    buf_puts(b, "SELECT c.oid, c.relkind, c.relpersistence, coalesce(a.amname, ''),"
+                " row_security_active(c.oid), n.nspname, c.relname"
+                " FROM pg_catalog.pg_class c"
+                " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+                " LEFT JOIN pg_catalog.pg_am a ON a.oid = c.relam"
+                " WHERE c.oid = pg_catalog.to_regclass(");
+    put_literal(b, asked, strlen(asked));
+    buf_puts(b, ")");
+}
+
+/* What costs next to nothing to ask. */
+static const char glance[] =
+    "SELECT pg_current_snapshot()::text,"
+    " extract(epoch FROM pg_postmaster_start_time())::text,"
+    " coalesce(extract(epoch FROM pg_stat_get_bgwriter_stat_reset_time()), 0)::text,"
+    " pg_is_in_recovery(),"
+    " CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()"
+    " ELSE pg_current_wal_insert_lsn() END - '0/0',"
+    " CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()"
+    " ELSE pg_current_wal_flush_lsn() END - '0/0'";
+
+void query_glance(struct buf *b)
+{
+    buf_puts(b, glance);
+}
+
+void query_facts(struct buf *b)
+{
+    buf_puts(b, glance);
+    buf_puts(b,
+        ", (SELECT system_identifier FROM pg_control_system()),"
+        " (SELECT oid FROM pg_database WHERE datname = current_database()),"
+        " CASE WHEN pg_is_in_recovery() THEN"
+        " (SELECT greatest(timeline_id, min_recovery_end_timeline)"
+        " FROM pg_control_checkpoint(), pg_control_recovery())"
+        " ELSE ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int"
+        " END;");
+}
+
+void query_open(struct buf *b, uint64_t from, const struct xidset *also)
+{
+    bool is_short = also->n <= MOST_NAMED;
+
+    if (!is_short && also->v[0] < from)
+        from = also->v[0];
+    buf_printf(b,
+        "SELECT max(xmax), extract(epoch FROM pg_postmaster_start_time())::text || ' ' ||"
+        " coalesce(extract(epoch FROM pg_stat_get_bgwriter_stat_reset_time()), 0)::text || ' ' ||"
+        " pg_is_in_recovery()::text, string_agg(xid::text, ',' ORDER BY xid)"
+        " FROM (SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint"
+        " FROM pg_current_snapshot() s) AS s(xmin, xmax)"
+        " LEFT JOIN LATERAL (SELECT generate_series("
+        "greatest(4294967296, %" PRIu64 ", s.xmin), s.xmax - 1) UNION ALL SELECT unnest('{", from);
+    for (size_t i = 0; is_short && i < also->n; i++)
+        buf_printf(b, "%s%" PRIu64, i > 0 ? "," : "", also->v[i]);
+    /* CASE, since it is an error to ask for an xid that was not given out yet */
+    buf_puts(b, "}'::bigint[])) AS x(xid) ON CASE WHEN x.xid < s.xmax THEN"
+                " pg_xact_status(x.xid::text::xid8) = 'in progress' END;");
+}
+
+void query_unlimited(struct buf *b, int server_version)
+{
+    buf_puts(b, "BEGIN READ ONLY;"
+                "SET LOCAL statement_timeout = 0;"
+                "SET LOCAL lock_timeout = 0;"
+                "SET LOCAL idle_in_transaction_session_timeout = 0;"
+                "SET LOCAL search_path = '';");
+    if (server_version >= 170000)
+        buf_puts(b, "SET LOCAL transaction_timeout = 0;");
+}
+
+void query_begin(struct buf *b, const struct table_facts *t, bool rls, int server_version)
+{
+    query_unlimited(b, server_version);
+    buf_puts(b,
+        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;"
+        "SET LOCAL client_encoding = 'UTF8';"
+        "SET LOCAL DateStyle = 'ISO, YMD';"
+        "SET LOCAL IntervalStyle = 'postgres';"
+        "SET LOCAL TimeZone = 'UTC';"
+        "SET LOCAL extra_float_digits = 1;"
+        "SET LOCAL bytea_output = 'hex';"
+        "SET LOCAL quote_all_identifiers = off;"
+        "SET LOCAL enable_tidscan = on;"
+        "SET LOCAL max_parallel_workers_per_gather = 0;"
+        "SET LOCAL jit = off;");
+    buf_puts(b, rls ? "SET LOCAL row_security = on;" : "SET LOCAL row_security = off;");
+    if (!t->is_lockable)
+        return;
+    buf_puts(b, "LOCK TABLE ");
+    put_qualified(b, t->schema, t->name);
+    buf_puts(b, " IN ACCESS SHARE MODE;");
+}
+
+void query_table(struct buf *b, const struct table_facts *t, bool with_sizes)
+{
+    buf_puts(b, "SELECT c.oid, c.relkind, c.relpersistence, coalesce(a.amname, ''),"
+                " row_security_active(c.oid), current_database()"
+                " FROM pg_class c LEFT JOIN pg_am a ON a.oid = c.relam WHERE c.oid = ");
+    put_regclass(b, t);
+    buf_puts(b, ";WITH RECURSIVE tree(oid) AS (SELECT ");
+    put_regclass(b, t);
+    buf_puts(b, "::oid UNION SELECT inhrelid FROM pg_inherits JOIN tree ON inhparent = tree.oid)"
+                " SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence,"
+                " coalesce(a.amname, ''), pg_relation_filenode(c.oid), ");
+    if (with_sizes)
+        buf_puts(b, "CASE WHEN c.relkind IN ('r', 'm') THEN"
+                    " pg_relation_size(c.oid) / current_setting('block_size')::bigint END");
+    else
+        buf_puts(b, "0");
+    buf_puts(b, ", has_table_privilege(c.oid, 'SELECT') AND NOT row_security_active(c.oid)"
+                " FROM tree JOIN pg_class c USING (oid)"
+                " JOIN pg_namespace n ON n.oid = c.relnamespace"
+                " LEFT JOIN pg_am a ON a.oid = c.relam WHERE c.relkind <> 'p' ORDER BY c.oid;"
+                "WITH RECURSIVE base(num, typ) AS (SELECT attnum, atttypid FROM pg_attribute"
+                " WHERE attrelid = ");
+    put_regclass(b, t);
+    buf_puts(b, " AND attnum > 0 AND NOT attisdropped"
+                " UNION SELECT num, t.typbasetype FROM base JOIN pg_type t ON t.oid = typ"
+                " WHERE t.typtype = 'd')"
+                " SELECT a.attname, format_type(a.atttypid, a.atttypmod), t.oid,"
+                " t.typelem <> 0 AND t.typsubscript = 'array_subscript_handler'::regproc,"
+                " t.typtype = 'c' OR t.oid = 'record'::regtype,"
+                " t.oid >= 16384 AND EXISTS (SELECT FROM pg_cast WHERE castsource = t.oid"
+                " AND casttarget = 'json'::regtype AND castmethod = 'f'),"
+                " CASE WHEN array_position(i.indkey::int2[], a.attnum) < i.indnkeyatts"
+                " THEN array_position(i.indkey::int2[], a.attnum) + 1 END"
+                " FROM base JOIN pg_type t ON t.oid = typ AND t.typtype <> 'd'"
+                " JOIN pg_attribute a ON a.attnum = num AND a.attrelid = ");
+    put_regclass(b, t);
+    /* indkey counts from 0 */
+    buf_puts(b, " LEFT JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisprimary"
+                " AND a.attnum = ANY (i.indkey) ORDER BY a.attnum;");
+}
+
+static void put_column(struct buf *b, const struct query *q, size_t i)
+{
+    const struct column *column = &q->shape->columns[i];
+
+    buf_puts(b, column->wants_to_json ? ", to_json(" : ", ");
+    put_qualified(b, q->table->name, column->name);
+    if (column->wants_to_json)
+        buf_putc(b, ')');
+}
+
+/* The function that hashes a column of the key, by its type's own idea of equality only where
+ * that is the same as that of its text, since keys are compared as text. */
+static const char *hash_function(const char *type)
+{
+    static const char *const functions[][2] = {
+        { "bigint", "hashint8extended" }, { "integer", "hashint4extended" },
+        { "smallint", "hashint2extended" }, { "uuid", "uuid_hash_extended" },
+    };
+
+    for (size_t i = 0; i < sizeof functions / sizeof *functions; i++)
+        if (strcmp(type, functions[i][0]) == 0)
+            return functions[i][1];
+    return NULL;
+}
+
+/* The hash of the first <n> columns of the key: each is the seed of the next. */
+static void put_hash_of(struct buf *b, const struct query *q, size_t n)
+{
+    const struct column *column;
+    const char *f;
+
+    if (n == 0) {
+        buf_putc(b, '0');
+        return;
+    }
+    column = &q->shape->columns[q->shape->key[n - 1]];
+    f = hash_function(column->type);
+    buf_puts(b, "coalesce(");
+    buf_puts(b, f != NULL ? f : "hashtextextended");
+    buf_putc(b, '(');
+    put_qualified(b, q->table->name, column->name);
+    buf_puts(b, f != NULL ? ", " : "::text COLLATE \"C\", ");
+    put_hash_of(b, q, n - 1);
+    buf_puts(b, "), 0)");
+}
+
+static void put_hash(struct buf *b, const struct query *q)
+{
+    put_hash_of(b, q, q->shape->n_key);
+}
+
+static void put_columns(struct buf *b, const struct query *q)
+{
+    if (q->with_hash) {
+        buf_puts(b, ", ");
+        put_hash(b, q);
+    }
+    for (size_t i = 0; i < q->shape->n_columns; i++)
+        put_column(b, q, i);
+}
+
+static void put_system_column(struct buf *b, const struct query *q, const char *name)
+{
+    put_ident(b, q->table->name);
+    buf_putc(b, '.');
+    buf_puts(b, name);
+}
+
+/* FROM the table as a whole; its name serves as alias everywhere. */
+static void put_from_table(struct buf *b, const struct query *q)
+{
+    buf_puts(b, q->table->is_tree ? " FROM " : " FROM ONLY ");
+    put_qualified(b, q->table->schema, q->table->name);
+    buf_puts(b, " WHERE ");
+}
+
+static void put_from_leaf(struct buf *b, const struct query *q, const struct leaf_facts *leaf)
+{
+    if (q->through_root || !leaf->is_readable) {
+        put_from_table(b, q);
+        put_system_column(b, q, "tableoid");
+        buf_printf(b, " = %" PRIu32 " AND ", leaf->oid);
+        return;
+    }
+    buf_puts(b, " FROM ONLY ");
+    put_qualified(b, leaf->schema, leaf->name);
+    buf_puts(b, " AS ");
+    put_ident(b, q->table->name);
+    buf_puts(b, " WHERE ");
+}
+
+static void put_known_leaves(struct buf *b, const struct query *q, const struct position *p)
+{
+    if (q->table->is_tree) {
+        /* a leaf attached between the snapshot and the plan of this statement is not ours yet */
+        buf_puts(b, " AND ");
+        put_system_column(b, q, "tableoid");
+        buf_puts(b, " = ANY ('{");
+        for (size_t i = 0; i < p->n_leaves; i++)
+            buf_printf(b, "%s%" PRIu32, i > 0 ? "," : "", p->leaves[i].oid);
+        buf_puts(b, "}'::oid[])");
+    }
+}
+
+/* Rows whose xid is not below <floor>, in the leaves that the position knows. */
+static void put_not_below(struct buf *b, const struct query *q, const struct position *p,
+                          uint64_t floor)
+{
+    buf_puts(b, "age(");
+    put_system_column(b, q, "xmin");
+    buf_printf(b, ") <= (SELECT age('%" PRIu32 "'::xid)) AND age(", horizon_floor32(floor));
+    put_system_column(b, q, "xmin");
+    buf_puts(b, ") >= 0");
+    put_known_leaves(b, q, p);
+}
+
+/* The newline ends a comment that the condition may end with. */
+static void put_where(struct buf *b, const struct query *q)
+{
+    if (q->where == NULL)
+        return;
+    buf_puts(b, " AND (");
+    buf_puts(b, q->where);
+    buf_puts(b, "\n)");
+}
+
+static void put_key(struct buf *b, const struct query *q)
+{
+    for (size_t i = 0; i < q->shape->n_key; i++) {
+        if (i > 0)
+            buf_puts(b, ", ");
+        put_qualified(b, q->table->name, q->shape->columns[q->shape->key[i]].name);
+    }
+}
+
+/* The fields of a key that was kept as COPY text. */
+static void put_kept_key(struct buf *b, const struct query *q, const char *key)
+{
+    const char *f = key;
+
+    for (size_t i = 0; i < q->shape->n_key; i++) {
+        const struct column *column = &q->shape->columns[q->shape->key[i]];
+        struct field field = { f, strcspn(f, "\t") };
+        char *text = malloc(field.len + 1);
+
+        if (i > 0)
+            buf_puts(b, ", ");
+        /* NULL compares as unknown: then rows come again, and none is lost */
+        if (text == NULL)
+            b->failed = true;
+        else if (field_is_null(field) || column->wants_to_json)
+            buf_puts(b, "NULL");
+        else
+            put_literal(b, text, field_unescape(field, text));
+        free(text);
+        f += field.len + (f[field.len] == '\t');
+    }
+}
+
+/* Leaves out what polls that were cut had delivered of their last xids. */
+static void put_after_cuts(struct buf *b, const struct query *q, const struct position *p)
+{
+    for (size_t i = 0; i < p->n_cuts; i++) {
+        buf_puts(b, " AND (");
+        put_system_column(b, q, "xmin");
+        buf_printf(b, " = '%" PRIu32 "'::xid AND (", (uint32_t)p->cuts[i].xid);
+        put_key(b, q);
+        buf_puts(b, ") <= (");
+        put_kept_key(b, q, p->cuts[i].key);
+        buf_puts(b, ")) IS NOT TRUE");
+    }
+}
+
+static void put_order(struct buf *b, const struct query *q)
+{
+    buf_puts(b, " ORDER BY age(");
+    put_system_column(b, q, "xmin");
+    buf_puts(b, ") DESC, ");
+    put_key(b, q);
+}
+
+void query_try(struct buf *b, const struct query *q)
+{
+    buf_puts(b, "SELECT ");
+    put_system_column(b, q, "xmin");
+    put_columns(b, q);
+    put_from_table(b, q);
+    buf_puts(b, "false");
+    put_where(b, q);
+    put_order(b, q);
+}
+
+void query_poll(struct buf *b, const struct query *q, const struct position *p)
+{
+    buf_puts(b, "COPY (SELECT ");
+    put_system_column(b, q, "xmin");
+    put_columns(b, q);
+    put_from_table(b, q);
+    put_not_below(b, q, p, p->horizon.floor);
+    put_after_cuts(b, q, p);
+    put_where(b, q);
+    put_order(b, q);
+    buf_puts(b, ") TO STDOUT");
+}
+
+void query_leaf(struct buf *b, const struct query *q, const struct leaf_facts *leaf)
+{
+    buf_puts(b, "COPY (SELECT ");
+    put_system_column(b, q, "xmin");
+    put_columns(b, q);
+    put_from_leaf(b, q, leaf);
+    buf_puts(b, "true");
+    put_where(b, q);
+    buf_puts(b, ") TO STDOUT");
+}
+
+void query_range(struct buf *b, const struct query *q, const struct leaf_facts *leaf,
+                 uint32_t block, uint32_t end)
+{
+    buf_puts(b, "COPY (SELECT ");
+    put_system_column(b, q, "xmin");
+    put_columns(b, q);
+    put_from_leaf(b, q, leaf);
+    put_system_column(b, q, "ctid");
+    buf_printf(b, " >= '(%" PRIu32 ",0)'::tid AND ", block);
+    put_system_column(b, q, "ctid");
+    buf_printf(b, " < '(%" PRIu32 ",0)'::tid", end);
+    put_where(b, q);
+    buf_puts(b, ") TO STDOUT");
+}
+
+/* All rows of the table, of a tree of the leaves of the survey. */
+static void put_from_all(struct buf *b, const struct query *q)
+{
+    put_from_table(b, q);
+    if (q->table->is_tree) {
+        put_system_column(b, q, "tableoid");
+        buf_puts(b, " = ANY ('{");
+        for (size_t i = 0; i < q->table->n_leaves; i++)
+            buf_printf(b, "%s%" PRIu32, i > 0 ? "," : "", q->table->leaves[i].oid);
+        buf_puts(b, "}'::oid[])");
+    } else {
+        buf_puts(b, "true");
+    }
+    put_where(b, q);
+}
+
+void query_tally(struct buf *b, const struct query *q)
+{
+    buf_printf(b, "COPY (SELECT h >> %d & %u, count(*), bit_xor(h) FROM (SELECT ", BUCKET_SHIFT,
+               BUCKETS - 1);
+    put_hash(b, q);
+    buf_puts(b, " AS h");
+    put_from_all(b, q);
+    buf_puts(b, " OFFSET 0) AS hashes GROUP BY 1) TO STDOUT");
+}
+
+void query_keys(struct buf *b, const struct query *q, const unsigned char *asked)
+{
+    buf_puts(b, "COPY (SELECT ");
+    put_system_column(b, q, "xmin");
+    buf_puts(b, ", ");
+    put_hash(b, q);
+    for (size_t k = 0; k < q->shape->n_key; k++)
+        put_column(b, q, q->shape->key[k]);
+    put_from_all(b, q);
+    buf_puts(b, " AND get_bit('\\x");
+    for (size_t i = 0; i < BUCKETS / 8; i++)
+        buf_printf(b, "%02x", asked[i]);
+    buf_puts(b, "'::bytea, (");
+    put_hash(b, q);
+    buf_printf(b, " >> %d & %u)::int) = 1) TO STDOUT", BUCKET_SHIFT, BUCKETS - 1);
+}
+
+void query_xmins(struct buf *b, const struct query *q, const struct position *p)
+{
+    buf_puts(b, "COPY (SELECT DISTINCT ");
+    put_system_column(b, q, "xmin");
+    put_from_table(b, q);
+    put_not_below(b, q, p, p->horizon.floor);
+    buf_puts(b, ") TO STDOUT");
+}
+
+/* ---- for the statements of other captures ---- */
+
+void query_put_ident(struct buf *b, const char *name)
+{
+    put_ident(b, name);
+}
+
+void query_put_literal(struct buf *b, const char *s)
+{
+    put_literal(b, s, strlen(s));
+}
+
+void query_put_regclass(struct buf *b, const struct table_facts *t)
+{
+    put_regclass(b, t);
+}
+
+void query_put_columns(struct buf *b, const struct query *q)
+{
+    put_columns(b, q);
+}
+
+void query_put_from(struct buf *b, const struct query *q, const struct leaf_facts *leaf)
+{
+    if (leaf != NULL)
+        put_from_leaf(b, q, leaf);
+    else
+        put_from_table(b, q);
+}
+
+void query_put_known_leaves(struct buf *b, const struct query *q, const struct position *p)
+{
+    put_known_leaves(b, q, p);
+}
+
+void query_put_since(struct buf *b, const struct query *q, const struct position *p,
+                     uint64_t floor)
+{
+    put_not_below(b, q, p, floor);
+}
+
+void query_put_after_cuts(struct buf *b, const struct query *q, const struct position *p)
+{
+    put_after_cuts(b, q, p);
+}
+
+void query_put_where(struct buf *b, const struct query *q)
+{
+    put_where(b, q);
+}
+
+void query_put_key(struct buf *b, const struct query *q)
+{
+    put_key(b, q);
+}
+
+void query_put_kept_key(struct buf *b, const struct query *q, const char *key)
+{
+    put_kept_key(b, q, key);
+}
+
+void query_put_order(struct buf *b, const struct query *q)
+{
+    put_order(b, q);
+}

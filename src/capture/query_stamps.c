@@ -1,0 +1,292 @@
+/* query_stamps.c -- the SQL of capture = "trigger".                   floor 2
+ *
+ * The poll must go by the index whatever the planner believes: the caller
+ * turns sequential scans off for it. Whether a tombstone's key is there again
+ * is a scalar subselect, which cannot become a join that reads a whole index.
+ *
+ * The aliases pgcdc_d and pgcdc_k stand for a tombstone and for its key.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "capture/query_stamps.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+static void put_column(struct buf *b, const char *alias, const char *name)
+{
+    query_put_ident(b, alias);
+    buf_putc(b, '.');
+    query_put_ident(b, name);
+}
+
+static void put_stamp(struct buf *b, const struct query *q)
+{
+    put_column(b, q->table->name, STAMP_COLUMN);
+}
+
+static void put_xmin(struct buf *b, const struct query *q)
+{
+    query_put_ident(b, q->table->name);
+    buf_puts(b, ".xmin");
+}
+
+static const struct column *key_column(const struct query *q, size_t k)
+{
+    return &q->shape->columns[q->shape->key[k]];
+}
+
+void query_stamps_marks(struct buf *b, const struct table_facts *t)
+{
+    buf_puts(b, "SELECT number, since, pruned, notify, array_to_string(key, E'\\n')"
+                " FROM pgcdc.tables WHERE \"table\" = ");
+    query_put_regclass(b, t);
+    buf_putc(b, ';');
+}
+
+void query_stamps_health(struct buf *b, const struct stamp_query *q)
+{
+    const struct table_facts *t = q->query.table;
+
+    buf_puts(b,
+        "SELECT c.oid::regclass, (SELECT count(*) = 3 FROM pg_trigger t WHERE t.tgrelid = c.oid"
+        " AND t.tgname IN ('zz_pgcdc_stamp', 'zz_pgcdc_gone', 'zz_pgcdc_key')"
+        " AND t.tgenabled IN ('O', 'A')),"
+        " EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid"
+        " AND t.tgname = 'zz_pgcdc_emptied' AND t.tgenabled IN ('O', 'A')),"
+        " EXISTS (SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = c.oid"
+        " AND a.attnum = i.indkey[0] WHERE i.indrelid = c.oid AND i.indisvalid"
+        " AND a.attname = '" STAMP_COLUMN "')"
+        " FROM pg_class c WHERE c.oid = ANY ('{");
+    for (size_t i = 0; i < t->n_leaves; i++)
+        buf_printf(b, "%s%" PRIu32, i > 0 ? "," : "", t->leaves[i].oid);
+    buf_puts(b, "}'::oid[]) ORDER BY 1::text;SELECT EXISTS (SELECT");
+    query_put_from(b, &q->query, NULL);
+    put_stamp(b, &q->query);
+    buf_printf(b, " >= '%" PRIu64 "'::xid8)", q->xmax);
+}
+
+/* Stamps that a poll is to look at. */
+static void put_in_reach(struct buf *b, const struct stamp_query *q, uint64_t floor)
+{
+    put_stamp(b, &q->query);
+    buf_printf(b, " >= '%" PRIu64 "'::xid8 AND ", floor);
+    put_stamp(b, &q->query);
+    buf_printf(b, " < '%" PRIu64 "'::xid8", q->xmax);
+}
+
+static void put_gone_in_reach(struct buf *b, const struct stamp_query *q, uint64_t floor)
+{
+    buf_printf(b, " FROM pgcdc.deleted AS pgcdc_d WHERE pgcdc_d.\"table\" = %" PRIu64
+               " AND pgcdc_d.xid >= '%" PRIu64 "'::xid8 AND pgcdc_d.xid < '%" PRIu64 "'::xid8",
+               q->number, floor, q->xmax);
+}
+
+/* (table.k1, table.k2) or (pgcdc_k.k1, ...) */
+static void put_key_of(struct buf *b, const struct query *q, const char *alias)
+{
+    for (size_t k = 0; k < q->shape->n_key; k++) {
+        buf_puts(b, k > 0 ? ", " : "(");
+        put_column(b, alias, key_column(q, k)->name);
+    }
+    buf_putc(b, ')');
+}
+
+/* Leaves out what a poll that was cut had delivered of an xid: its tombstones, then its rows. */
+static void put_after_cuts(struct buf *b, const struct query *q, const struct position *p,
+                           bool is_gone)
+{
+    size_t skip = strlen(CUT_GONE);
+
+    for (size_t i = 0; i < p->n_cuts; i++) {
+        const char *key = p->cuts[i].key;
+        bool at_gone = strncmp(key, CUT_GONE, skip) == 0;
+
+        if (at_gone && !is_gone)
+            continue;
+        buf_puts(b, " AND (");
+        if (is_gone)
+            buf_puts(b, "pgcdc_d.xid");
+        else
+            put_stamp(b, q);
+        buf_printf(b, " = '%" PRIu64 "'::xid8", p->cuts[i].xid);
+        if (at_gone == is_gone) {
+            buf_puts(b, " AND ");
+            put_key_of(b, q, is_gone ? "pgcdc_k" : q->table->name);
+            buf_puts(b, " <= (");
+            query_put_kept_key(b, q, key + (at_gone ? skip : 0));
+            buf_putc(b, ')');
+        }
+        buf_puts(b, ") IS NOT TRUE");
+    }
+}
+
+/* The key's columns once more, to order by: as JSON they would have no order. */
+static void put_order_columns(struct buf *b, const struct query *q, const char *alias)
+{
+    for (size_t k = 0; k < q->shape->n_key; k++) {
+        buf_puts(b, ", ");
+        put_column(b, alias, key_column(q, k)->name);
+    }
+}
+
+static void put_rows(struct buf *b, const struct stamp_query *q, const struct position *p)
+{
+    const struct query *r = &q->query;
+
+    buf_puts(b, "SELECT '0'::xid8, ");
+    put_stamp(b, r);
+    buf_printf(b, ", %d", STAMP_ROW);
+    query_put_columns(b, r);
+    put_order_columns(b, r, r->table->name);
+    query_put_from(b, r, NULL);
+    put_in_reach(b, q, p->horizon.floor);
+    query_put_known_leaves(b, r, p);
+    put_after_cuts(b, r, p, false);
+    query_put_where(b, r);
+}
+
+static bool is_key(const struct shape *s, size_t column)
+{
+    for (size_t k = 0; k < s->n_key; k++)
+        if (s->key[k] == column)
+            return true;
+    return false;
+}
+
+/* The columns of a row of which only the key is left. */
+static void put_gone_columns(struct buf *b, const struct query *q)
+{
+    const struct shape *s = q->shape;
+
+    for (size_t i = 0; i < s->n_columns; i++) {
+        if (!is_key(s, i)) {
+            buf_puts(b, ", NULL");
+            continue;
+        }
+        buf_puts(b, s->columns[i].wants_to_json ? ", to_json(" : ", ");
+        put_column(b, "pgcdc_k", s->columns[i].name);
+        if (s->columns[i].wants_to_json)
+            buf_putc(b, ')');
+    }
+}
+
+/* By the index, and then to the letter: 1.0 and 1.00 are two keys downstream. */
+static void put_not_there(struct buf *b, const struct query *q)
+{
+    buf_puts(b, " AND (SELECT true");
+    query_put_from(b, q, NULL);
+    put_key_of(b, q, q->table->name);
+    buf_puts(b, " = ");
+    put_key_of(b, q, "pgcdc_k");
+    buf_puts(b, " AND ROW");
+    put_key_of(b, q, q->table->name);
+    buf_puts(b, "::record *= ROW");
+    put_key_of(b, q, "pgcdc_k");
+    buf_puts(b, "::record");
+    query_put_where(b, q);
+    buf_puts(b, " LIMIT 1) IS NULL");
+}
+
+static void put_gone(struct buf *b, const struct stamp_query *q, const struct position *p)
+{
+    const struct query *r = &q->query;
+
+    buf_printf(b, "SELECT pgcdc_d.later, pgcdc_d.xid, %d", STAMP_GONE);
+    put_gone_columns(b, r);
+    put_order_columns(b, r, "pgcdc_k");
+    buf_puts(b, " FROM (SELECT pgcdc_d.key, pgcdc_d.xid, coalesce(lead(pgcdc_d.xid) OVER"
+                " (PARTITION BY pgcdc_d.key ORDER BY pgcdc_d.xid), '0') AS later");
+    put_gone_in_reach(b, q, p->gone_floor);
+    buf_puts(b, ") AS pgcdc_d CROSS JOIN LATERAL jsonb_to_record(pgcdc_d.key) AS pgcdc_k (");
+    for (size_t k = 0; k < r->shape->n_key; k++) {
+        buf_puts(b, k > 0 ? ", " : "");
+        query_put_ident(b, key_column(r, k)->name);
+        buf_printf(b, " %s", key_column(r, k)->type);
+    }
+    buf_puts(b, ") WHERE true");
+    put_after_cuts(b, r, p, true);
+    put_not_there(b, r);
+}
+
+void query_stamps_poll(struct buf *b, const struct stamp_query *q, const struct position *p)
+{
+    const struct shape *s = q->query.shape;
+
+    buf_puts(b, "COPY (SELECT x, s, m");
+    for (size_t i = 0; i < s->n_columns; i++)
+        buf_printf(b, ", c%zu", i);
+    buf_puts(b, " FROM (");
+    put_rows(b, q, p);
+    buf_puts(b, " UNION ALL ");
+    put_gone(b, q, p);
+    buf_puts(b, ") AS u (x, s, m");
+    for (size_t i = 0; i < s->n_columns; i++)
+        buf_printf(b, ", c%zu", i);
+    for (size_t k = 0; k < s->n_key; k++)
+        buf_printf(b, ", k%zu", k);
+    buf_puts(b, ") ORDER BY s, m");
+    for (size_t k = 0; k < s->n_key; k++)
+        buf_printf(b, ", k%zu", k);
+    buf_puts(b, ") TO STDOUT");
+}
+
+/* COPY (SELECT xmin, stamp, mark */
+static void put_head(struct buf *b, const struct query *q)
+{
+    buf_puts(b, "COPY (SELECT ");
+    put_xmin(b, q);
+    buf_puts(b, ", ");
+    put_stamp(b, q);
+}
+
+void query_stamps_switch(struct buf *b, const struct stamp_query *q, const struct position *p)
+{
+    put_head(b, &q->query);
+    buf_puts(b, ", CASE WHEN true");
+    query_put_after_cuts(b, &q->query, p);
+    buf_printf(b, " THEN %d ELSE %d END", STAMP_ROW, STAMP_OLD);
+    query_put_columns(b, &q->query);
+    query_put_from(b, &q->query, NULL);
+    query_put_since(b, &q->query, p, p->horizon.floor);
+    query_put_where(b, &q->query);
+    query_put_order(b, &q->query);
+    buf_puts(b, ") TO STDOUT");
+}
+
+void query_stamps_leaf(struct buf *b, const struct query *q, const struct leaf_facts *leaf)
+{
+    put_head(b, q);
+    buf_printf(b, ", %d", STAMP_ROW);
+    query_put_columns(b, q);
+    query_put_from(b, q, leaf);
+    buf_puts(b, "true");
+    query_put_where(b, q);
+    buf_puts(b, ") TO STDOUT");
+}
+
+void query_stamps_range(struct buf *b, const struct query *q, const struct leaf_facts *leaf,
+                        uint32_t block, uint32_t end)
+{
+    put_head(b, q);
+    buf_printf(b, ", %d", STAMP_ROW);
+    query_put_columns(b, q);
+    query_put_from(b, q, leaf);
+    query_put_ident(b, q->table->name);
+    buf_printf(b, ".ctid >= '(%" PRIu32 ",0)'::tid AND ", block);
+    query_put_ident(b, q->table->name);
+    buf_printf(b, ".ctid < '(%" PRIu32 ",0)'::tid", end);
+    query_put_where(b, q);
+    buf_puts(b, ") TO STDOUT");
+}
+
+void query_stamps_xids(struct buf *b, const struct stamp_query *q, const struct position *p)
+{
+    buf_printf(b, "COPY (SELECT 0, s, %d FROM (SELECT DISTINCT ", STAMP_ROW);
+    put_stamp(b, &q->query);
+    query_put_from(b, &q->query, NULL);
+    put_in_reach(b, q, p->horizon.floor);
+    query_put_known_leaves(b, &q->query, p);
+    buf_puts(b, " UNION SELECT pgcdc_d.xid");
+    put_gone_in_reach(b, q, p->horizon.floor);
+    buf_puts(b, ") AS u (s)) TO STDOUT");
+}

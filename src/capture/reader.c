@@ -1,0 +1,598 @@
+/* reader.c -- the threads that poll: schedule, reconnect, retry.      floor 2
+ * SPDX-License-Identifier: MIT */
+#include "capture/reader.h"
+
+#include "capture/bell.h"
+#include "pg/meaning.h"
+#include "capture/outbox.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#define CREW_MAX 8
+#define ONCE_TRIES 3           /* --once and --check give up then */
+#define PATIENCE_MS 60000      /* for a table that is gone, or a standby that is behind */
+#define ANSWER_MS 5000         /* a transaction waits no longer for the host */
+#define RING_MS 5              /* a poll that is rung for waits so long behind the one before */
+#define BUSY_STEPS 6           /* an adaptive interval begins at least at max / 2^this */
+
+struct source {
+    size_t number;
+    const struct source_config *config;
+    struct capture *capture;
+    struct queue_lane lane;
+    struct crew *crew;
+    struct batch *last_word; /* for DONE or FAULT, which the host waits for: made when there was
+                              * memory for it */
+    /* under the crew's mutex: */
+    bool is_busy;     /* a thread has it */
+    bool is_waiting;  /* for reader_restore */
+    bool is_finished; /* nothing more is to be done for it */
+    bool is_asking;   /* for reader_answer */
+    bool has_asked;   /* of the answer: it names buckets */
+    unsigned char asked[BUCKETS / 8];
+    int64_t due_ms;
+    uint64_t bell;    /* what the bell rings for it with; 0: nothing */
+    uint64_t heard;   /* its count when the last poll began */
+    int64_t polled_ms;
+    bool was_told;    /* that it is mute */
+    /* of the thread that has it: */
+    int64_t interval_ms;
+    unsigned failures;        /* in a row */
+    int64_t failing_since_ms;
+    bool has_worked;          /* what it asks of the table was right once */
+};
+
+struct crew {
+    struct reader *reader;
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    struct source **sources;
+    size_t n_sources;
+    pthread_t threads[CREW_MAX];
+    size_t n_threads;
+    struct bell *bell; /* made when a source wants one */
+    bool is_stopping;
+};
+
+/* A thread's connection. */
+struct line {
+    struct db *db; /* NULL: none */
+    struct dial_left left; /* by the one before */
+};
+
+struct reader {
+    struct queue *queue;
+    char *spool_dir;
+    enum reader_mode mode;
+    int stop_fd;
+    struct source **sources;
+    size_t n_sources;
+    struct crew **crews;
+    size_t n_crews;
+};
+
+struct reader *reader_new(struct queue *queue, const char *spool_dir, enum reader_mode mode,
+                          struct err *e)
+{
+    struct reader *r = calloc(1, sizeof *r);
+
+    if (r == NULL || (r->spool_dir = strdup(spool_dir)) == NULL) {
+        free(r);
+        err_memory(e);
+        return NULL;
+    }
+    r->queue = queue;
+    r->mode = mode;
+    r->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (r->stop_fd >= 0)
+        return r;
+    err_set(e, ERR_INTERNAL, "eventfd: %s", strerror(errno));
+    free(r->spool_dir);
+    free(r);
+    return NULL;
+}
+
+/* ---- declaring sources ---- */
+
+/* Appends <p> to an array of pointers of <n>. */
+static bool append(void *array, size_t *n, void *p)
+{
+    void ***v = array;
+    void **grown = realloc(*v, (*n + 1) * sizeof *grown);
+
+    if (grown == NULL)
+        return false;
+    grown[(*n)++] = p;
+    *v = grown;
+    return true;
+}
+
+/* The crew of the database that <conninfo> names, made on first demand. */
+static struct crew *find_crew(struct reader *r, const char *conninfo)
+{
+    struct crew *crew;
+
+    for (size_t i = 0; i < r->n_crews; i++)
+        if (strcmp(r->crews[i]->sources[0]->config->conninfo, conninfo) == 0)
+            return r->crews[i];
+    crew = calloc(1, sizeof *crew);
+    if (crew == NULL || !append(&r->crews, &r->n_crews, crew)) {
+        free(crew);
+        return NULL;
+    }
+    crew->reader = r;
+    pthread_mutex_init(&crew->mutex, NULL);
+    clock_init_cond(&crew->changed);
+    return crew;
+}
+
+bool reader_add(struct reader *r, const struct source_config *config, struct err *e)
+{
+    struct source *s = calloc(1, sizeof *s);
+
+    if (s == NULL || !append(&r->sources, &r->n_sources, s)) {
+        free(s);
+        return err_memory(e);
+    }
+    s->number = r->n_sources - 1;
+    s->config = config;
+    s->interval_ms = config->interval_max_ms;
+    s->capture = capture_new(config, s->number);
+    s->last_word = batch_new(BATCH_FAULT, s->number);
+    s->crew = find_crew(r, config->conninfo);
+    if (s->capture == NULL || s->last_word == NULL || s->crew == NULL ||
+        !append(&s->crew->sources, &s->crew->n_sources, s))
+        return err_memory(e);
+    return true;
+}
+
+/* ---- waiting ---- */
+
+static void wait_changed(struct crew *crew, int64_t wait_ms)
+{
+    struct timespec until;
+
+    if (wait_ms < 0) {
+        pthread_cond_wait(&crew->changed, &crew->mutex);
+        return;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += wait_ms / 1000;
+    until.tv_nsec += wait_ms % 1000 * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    pthread_cond_timedwait(&crew->changed, &crew->mutex, &until);
+}
+
+/* ---- words to the host ---- */
+
+static void tell(struct source *s, struct batch *b)
+{
+    if (b == NULL)
+        return;
+    batch_seal(b, &s->lane);
+    if (!queue_push(s->crew->reader->queue, &b->item))
+        batch_free(b);
+}
+
+static void tell_notice(struct source *s, enum log_level level, const struct err *e,
+                        int64_t retry_ms)
+{
+    struct batch *b = batch_new(BATCH_NOTICE, s->number);
+
+    if (b == NULL)
+        return;
+    b->err = *e;
+    b->notice_level = level;
+    b->retry_ms = retry_ms;
+    tell(s, b);
+}
+
+/* DONE, or FAULT with its error: the last that is heard of a source. */
+static void tell_last(struct source *s, enum batch_kind kind, const struct err *e)
+{
+    struct batch *b = s->last_word;
+
+    s->last_word = NULL;
+    s->is_finished = true;
+    b->kind = kind;
+    if (e != NULL)
+        b->err = *e;
+    tell(s, b);
+}
+
+/* ---- one step of one source ---- */
+
+static bool resolve(struct source *s, struct db *db, struct err *e)
+{
+    struct batch *b;
+    struct buf name;
+
+    if (!capture_resolve(s->capture, db, e))
+        return false;
+    b = batch_new(BATCH_RESOLVED, s->number);
+    buf_init(&name, 4096);
+    buf_printf(&name, "%s.%s", capture_schema(s->capture), capture_table(s->capture));
+    if (b == NULL || (b->text = buf_take(&name)) == NULL) {
+        batch_free(b);
+        buf_fini(&name);
+        return err_memory(e);
+    }
+    s->is_waiting = true; /* before the host can answer */
+    tell(s, b);
+    return true;
+}
+
+static bool check(struct source *s, struct db *db, struct err *e)
+{
+    struct batch *b = batch_new(BATCH_DONE, s->number);
+    struct buf report;
+
+    buf_init(&report, BUF_SQL_MAX);
+    if (b == NULL || !capture_check(s->capture, db, &report, e) ||
+        (b->text = buf_take(&report)) == NULL) {
+        bool no_memory = b == NULL || !buf_ok(&report);
+
+        batch_free(b);
+        buf_fini(&report);
+        return no_memory ? err_memory(e) : false;
+    }
+    s->is_finished = true;
+    tell(s, b);
+    return true;
+}
+
+/* Gives a tally to the host and waits for its answer. */
+static bool ask_host(struct source *s, struct batch *b, struct err *e)
+{
+    struct crew *crew = s->crew;
+    int64_t until = clock_mono_ms() + ANSWER_MS, left;
+    bool is_answered, has_asked;
+
+    pthread_mutex_lock(&crew->mutex);
+    s->is_asking = true;
+    pthread_mutex_unlock(&crew->mutex);
+    tell(s, b);
+    pthread_mutex_lock(&crew->mutex);
+    while (s->is_asking && !crew->is_stopping && (left = until - clock_mono_ms()) > 0)
+        wait_changed(crew, left);
+    is_answered = !s->is_asking;
+    has_asked = s->has_asked;
+    s->is_asking = false;
+    pthread_mutex_unlock(&crew->mutex);
+    return capture_answer(s->capture, is_answered, has_asked ? s->asked : NULL, e);
+}
+
+bool reader_answer(struct reader *r, size_t source, const unsigned char *asked)
+{
+    struct source *s = r->sources[source];
+    bool is_asking;
+
+    pthread_mutex_lock(&s->crew->mutex);
+    is_asking = s->is_asking;
+    s->is_asking = false;
+    if ((s->has_asked = is_asking && asked != NULL))
+        memcpy(s->asked, asked, sizeof s->asked);
+    pthread_cond_broadcast(&s->crew->changed);
+    pthread_mutex_unlock(&s->crew->mutex);
+    return is_asking;
+}
+
+/* What the step brings: rows, and ahead of them what their census brings. */
+struct outboxes {
+    struct outbox rows, keys;
+};
+
+static bool read_step(struct source *s, struct db *db, struct outboxes *out, bool *had_rows,
+                      struct err *e)
+{
+    struct batch *b;
+    bool ok;
+
+    do {
+        if (!capture_next(s->capture, db, &b, e))
+            return false;
+        if (b == NULL)
+            return true;
+        *had_rows = *had_rows || b->n_rows > 0;
+        ok = b->kind == BATCH_TALLY ? ask_host(s, b, e)
+                                    : outbox_put(b->kind == BATCH_KEYS ? &out->keys : &out->rows,
+                                                 b, e);
+    } while (ok);
+    return false;
+}
+
+static void hang_up(struct line *line)
+{
+    db_close(line->db, &line->left);
+    line->db = NULL;
+}
+
+static bool poll_step(struct source *s, struct line *line, bool *had_rows, struct err *e)
+{
+    struct reader *r = s->crew->reader;
+    enum capture_found found;
+    struct outboxes out;
+    struct err later;
+    bool ok;
+
+    if (!capture_begin(s->capture, line->db, &found, e)) {
+        capture_abort(s->capture, line->db);
+        return false;
+    }
+    if (found == CAPTURE_NOTHING)
+        return true;
+    outbox_init(&out.rows, r->queue, &s->lane, r->spool_dir, capture_is_held(s->capture));
+    outbox_init(&out.keys, r->queue, &s->lane, r->spool_dir, false);
+    ok = read_step(s, line->db, &out, had_rows, e);
+    if (!ok) {
+        bool was_held = capture_is_held(s->capture);
+
+        capture_abort(s->capture, line->db);
+        capture_blame(s->capture, line->db, e);
+        /* a transaction that cannot be ended, in a COPY, must not wait for the host */
+        hang_up(line);
+        /* what a poll has handed out counts as delivered, so it must get there */
+        if (!was_held && !outbox_flush(&out.rows, &later) && e->code != ERR_STATE)
+            *e = later;
+    } else {
+        ok = outbox_flush(&out.keys, e) && outbox_flush(&out.rows, e);
+    }
+    outbox_fini(&out.keys);
+    outbox_fini(&out.rows);
+    s->has_worked = s->has_worked || ok;
+    return ok;
+}
+
+/* Short after a poll that found something, longer and longer while there is nothing. */
+static void adapt_interval(struct source *s, bool had_rows)
+{
+    int64_t min = s->config->interval_min_ms, max = s->config->interval_max_ms;
+    int64_t next = s->interval_ms + (s->interval_ms > max >> BUSY_STEPS ? s->interval_ms
+                                                                        : max >> BUSY_STEPS);
+
+    s->interval_ms = had_rows ? min : next < max ? next : max;
+}
+
+/* Does what is due for <s>. The connection is opened on demand. */
+static bool do_step(struct source *s, struct line *line, struct err *e)
+{
+    enum reader_mode mode = s->crew->reader->mode;
+    bool had_rows = false;
+
+    if (line->db == NULL &&
+        (line->db = db_open(s->config->conninfo, s->crew->reader->stop_fd, DB_STOP_AT_ONCE,
+                            &line->left, e)) == NULL)
+        return false;
+    if (!capture_is_resolved(s->capture))
+        return resolve(s, line->db, e);
+    if (mode == READER_CHECK)
+        return check(s, line->db, e);
+    s->due_ms = clock_mono_ms();
+    if (!poll_step(s, line, &had_rows, e))
+        return false;
+    if (capture_is_in_snapshot(s->capture) || !capture_has_polled(s->capture) ||
+        capture_owes_census(s->capture))
+        return true; /* due again at once */
+    adapt_interval(s, had_rows);
+    s->due_ms += s->interval_ms;
+    if (mode == READER_ONCE) {
+        tell_last(s, BATCH_DONE, NULL);
+    }
+    return true;
+}
+
+/* False if the thread should end. */
+static bool handle_failure(struct source *s, struct line *line, const struct err *e)
+{
+    int64_t now = clock_mono_ms(), wait;
+    bool is_impatient;
+
+    if (s->failures++ == 0)
+        s->failing_since_ms = now;
+    is_impatient = now - s->failing_since_ms >= PATIENCE_MS;
+    hang_up(line);
+    switch (meaning_of(e, s->has_worked)) {
+    case MEANS_STOP:
+        return false;
+    case MEANS_PATIENCE:
+        if (is_impatient)
+            break;
+        /* fall through */
+    case MEANS_RETRY:
+        if (s->crew->reader->mode != READER_RUN && s->failures >= ONCE_TRIES)
+            break;
+        if (e->code == ERR_BEHIND && is_impatient)
+            capture_stop_waiting(s->capture);
+        wait = meaning_backoff_ms(s->failures);
+        s->due_ms = now + wait;
+        tell_notice(s, LOG_WARN, e, wait);
+        return true;
+    case MEANS_GIVE_UP:
+        break;
+    }
+    tell_last(s, BATCH_FAULT, e);
+    return true;
+}
+
+/* ---- the crew ---- */
+
+/* Looks after the bell of a source that has done a step. Under the mutex. */
+static void hang_bell(struct source *s)
+{
+    struct crew *crew = s->crew;
+    const char *why = crew->bell != NULL ? bell_mute(crew->bell) : NULL;
+    struct err e = { .code = ERR_NONE };
+
+    s->polled_ms = clock_mono_ms();
+    s->bell = crew->reader->mode == READER_RUN ? capture_bell(s->capture) : 0;
+    if (s->bell == 0)
+        return;
+    if (crew->bell == NULL)
+        crew->bell = bell_new(s->config->conninfo, crew->reader->stop_fd, &crew->mutex,
+                              &crew->changed);
+    if (why != NULL && !s->was_told) {
+        s->was_told = true;
+        err_set(&e, ERR_NONE, "%s", why);
+        tell_notice(s, LOG_INFO, &e, -1);
+    }
+}
+
+/* When it is due: at its interval, or as soon as the bell has rung for it. */
+static int64_t due_ms(const struct source *s)
+{
+    int64_t rung = s->polled_ms + RING_MS;
+
+    return s->bell != 0 && s->failures == 0 && s->crew->bell != NULL && rung < s->due_ms &&
+           bell_count(s->crew->bell, s->bell) != s->heard ? rung : s->due_ms;
+}
+
+/* The source that has been due the longest, or, with *wait_ms set, NULL. */
+static struct source *choose(struct crew *crew, int64_t *wait_ms)
+{
+    struct source *chosen = NULL;
+    int64_t now = clock_mono_ms();
+
+    for (size_t i = 0; i < crew->n_sources; i++) {
+        struct source *s = crew->sources[i];
+
+        if (s->is_busy || s->is_waiting || s->is_finished)
+            continue;
+        if (!capture_is_in_snapshot(s->capture) &&
+            !queue_lane_is_empty(crew->reader->queue, &s->lane))
+            continue; /* reader_wake will tell */
+        if (chosen == NULL || due_ms(s) < due_ms(chosen))
+            chosen = s;
+    }
+    if (chosen != NULL && due_ms(chosen) <= now)
+        return chosen;
+    *wait_ms = chosen != NULL ? due_ms(chosen) - now : -1;
+    return NULL;
+}
+
+static void *run_thread(void *arg)
+{
+    struct crew *crew = arg;
+    struct line line = { .db = NULL };
+    int64_t wait_ms;
+
+    pthread_setname_np(pthread_self(), "reader");
+    pthread_mutex_lock(&crew->mutex);
+    while (!crew->is_stopping) {
+        struct source *s = choose(crew, &wait_ms);
+        struct err e = { .code = ERR_NONE };
+        bool goes_on = true;
+
+        if (s == NULL) {
+            wait_changed(crew, wait_ms);
+            continue;
+        }
+        s->is_busy = true;
+        if (crew->bell != NULL)
+            s->heard = bell_count(crew->bell, s->bell);
+        pthread_mutex_unlock(&crew->mutex);
+        if (do_step(s, &line, &e))
+            s->failures = 0;
+        else
+            goes_on = handle_failure(s, &line, &e);
+        pthread_mutex_lock(&crew->mutex);
+        hang_bell(s);
+        s->is_busy = false;
+        pthread_cond_broadcast(&crew->changed);
+        if (!goes_on)
+            break;
+    }
+    pthread_mutex_unlock(&crew->mutex);
+    hang_up(&line);
+    return NULL;
+}
+
+bool reader_start(struct reader *r, struct err *e)
+{
+    for (size_t i = 0; i < r->n_crews; i++) {
+        struct crew *crew = r->crews[i];
+        size_t n = crew->n_sources < CREW_MAX ? crew->n_sources : CREW_MAX;
+
+        while (crew->n_threads < n) {
+            int rc = pthread_create(&crew->threads[crew->n_threads], NULL, run_thread, crew);
+
+            if (rc != 0)
+                return err_set(e, ERR_INTERNAL, "cannot start a thread: %s", strerror(rc));
+            crew->n_threads++;
+        }
+    }
+    return true;
+}
+
+bool reader_restore(struct reader *r, size_t source, const struct position *kept, struct err *e)
+{
+    struct source *s = r->sources[source];
+    bool ok;
+
+    pthread_mutex_lock(&s->crew->mutex);
+    ok = capture_restore(s->capture, kept) || err_memory(e);
+    s->is_waiting = false;
+    pthread_cond_broadcast(&s->crew->changed);
+    pthread_mutex_unlock(&s->crew->mutex);
+    return ok;
+}
+
+void reader_wake(struct reader *r, size_t source)
+{
+    struct crew *crew = r->sources[source]->crew;
+
+    pthread_mutex_lock(&crew->mutex);
+    pthread_cond_broadcast(&crew->changed);
+    pthread_mutex_unlock(&crew->mutex);
+}
+
+void reader_stop(struct reader *r)
+{
+    uint64_t one = 1;
+
+    if (write(r->stop_fd, &one, sizeof one) < 0) {
+        /* only a full counter can refuse, and a full counter is readable */
+    }
+    for (size_t i = 0; i < r->n_crews; i++) {
+        pthread_mutex_lock(&r->crews[i]->mutex);
+        r->crews[i]->is_stopping = true;
+        pthread_cond_broadcast(&r->crews[i]->changed);
+        pthread_mutex_unlock(&r->crews[i]->mutex);
+    }
+}
+
+void reader_free(struct reader *r)
+{
+    if (r == NULL)
+        return;
+    for (size_t i = 0; i < r->n_crews; i++) {
+        struct crew *crew = r->crews[i];
+
+        for (size_t j = 0; j < crew->n_threads; j++)
+            pthread_join(crew->threads[j], NULL);
+        bell_free(crew->bell);
+        pthread_cond_destroy(&crew->changed);
+        pthread_mutex_destroy(&crew->mutex);
+        free(crew->sources);
+        free(crew);
+    }
+    for (size_t i = 0; i < r->n_sources; i++) {
+        capture_free(r->sources[i]->capture);
+        batch_free(r->sources[i]->last_word);
+        free(r->sources[i]);
+    }
+    free(r->crews);
+    free(r->sources);
+    free(r->spool_dir);
+    close(r->stop_fd);
+    free(r);
+}

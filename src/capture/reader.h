@@ -1,0 +1,55 @@
+/* reader.h -- the threads that poll: schedule, reconnect, retry.      floor 2
+ *
+ * One crew of threads for each database, each thread with a connection of its
+ * own: as many as the database has sources, at most 8; more sources share
+ * them, the longest due first. A thread runs straight-line blocking code and
+ * pushes what it finds into the queue. What an error means (reconnect, retry,
+ * give up) is decided here and nowhere else.
+ *
+ * A source never has two polls in flight: the next one waits until the host
+ * is done with all batches of the last. Ranges of a snapshot follow each
+ * other while the queue has room.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef READER_H
+#define READER_H
+
+#include "capture/batch.h"
+#include "capture/capture.h"
+
+struct reader;
+
+enum reader_mode {
+    READER_RUN,   /* for ever */
+    READER_ONCE,  /* until each source has finished its snapshot and polled once */
+    READER_CHECK, /* look at each table, read nothing */
+};
+
+/* <queue> is borrowed; <spool_dir> (copied) is where spool files go. Returns owned, or NULL. */
+struct reader *reader_new(struct queue *queue, const char *spool_dir, enum reader_mode mode,
+                          struct err *e);
+
+/* Declares source <number>, counting from 0. <config> is borrowed until reader_free. */
+bool reader_add(struct reader *r, const struct source_config *config, struct err *e) WARN_UNUSED;
+
+/* Starts the threads. From here on the functions below are for the host's thread. */
+bool reader_start(struct reader *r, struct err *e) WARN_UNUSED;
+
+/* The answer to a BATCH_RESOLVED: the position that was kept (copied), or NULL. */
+bool reader_restore(struct reader *r, size_t source, const struct position *kept,
+                    struct err *e) WARN_UNUSED;
+
+/* The answer to a BATCH_TALLY: the buckets whose keys the host wants to see (copied, see census.h),
+ * NULL for none. False if the reader has gone on without. */
+bool reader_answer(struct reader *r, size_t source, const unsigned char *asked);
+
+/* The host is done with a batch of <source>: call it after queue_done. */
+void reader_wake(struct reader *r, size_t source);
+
+/* Makes every thread end soon, whatever it waits for. The queue must be closed first. */
+void reader_stop(struct reader *r);
+
+/* Waits for the threads, and frees. */
+void reader_free(struct reader *r);
+
+#endif

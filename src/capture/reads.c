@@ -1,0 +1,231 @@
+/* reads.c -- what a step of capture reads: the COPY, and its rows' xids. floor 2
+ * SPDX-License-Identifier: MIT */
+#include "capture/reads.h"
+
+#include "capture/census.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool reads_by_trigger(const struct standing *s)
+{
+    return s->config->capture == BY_TRIGGER;
+}
+
+bool reads_values(const struct standing *s)
+{
+    return s->position.increment.column != NULL || s->config->capture == BY_INCREMENT;
+}
+
+bool reads_same_column(const struct standing *s)
+{
+    const struct increment *i = &s->position.increment;
+
+    return s->config->capture == BY_INCREMENT && i->column != NULL &&
+           strcmp(i->column, s->config->column) == 0 && i->growth == s->survey.growth;
+}
+
+struct query reads_query(const struct standing *s)
+{
+    return (struct query){
+        .table = &s->survey.table,
+        .shape = s->survey.shape,
+        .where = s->config->where,
+        .through_root = s->config->rls,
+        .with_hash = s->config->deletes,
+    };
+}
+
+struct increment_query reads_increment_query(const struct standing *s)
+{
+    const struct increment *i = &s->position.increment;
+    bool is_other = i->column != NULL && i->growth != s->survey.growth;
+
+    return (struct increment_query){
+        .query = reads_query(s),
+        .column = i->column != NULL ? i->column : s->config->column,
+        .growth = is_other ? GROWS_NOT : s->survey.growth,
+    };
+}
+
+bool reads_stamps(const struct standing *s)
+{
+    return s->position.stamped_since != 0;
+}
+
+const char *reads_setting(const struct reads *r, const struct standing *s, bool has_new_leaves)
+{
+    if (s->config->capture == BY_XMIN)
+        return NULL;
+    if (r->is_switch || r->is_recheck || r->what == READ_LEAF)
+        return "SET LOCAL enable_seqscan = on";
+    return has_new_leaves ? "SET LOCAL enable_seqscan = off" : NULL;
+}
+
+/* ---- statements ---- */
+
+static void put_plain(const struct reads *r, const struct query *q, const struct position *p,
+                      const struct leaf_facts *leaf, const unsigned char *asked, struct buf *sql)
+{
+    switch (r->what) {
+    case READ_RANGE:
+        query_range(sql, q, table_leaf(q->table, r->leaf), position_leaf(p, r->leaf)->next, r->end);
+        return;
+    case READ_LEAF:
+        query_leaf(sql, q, leaf);
+        return;
+    case READ_POLL:
+        query_poll(sql, q, p);
+        return;
+    case READ_XMINS:
+        query_xmins(sql, q, p);
+        return;
+    case READ_TALLY:
+        query_tally(sql, q);
+        return;
+    case READ_KEYS:
+        query_keys(sql, q, asked);
+        return;
+    case READ_WINDOW: /* these go by values */
+    case READ_PAGE:
+    case READ_NOTHING:
+        return;
+    }
+}
+
+static void put_valued(const struct reads *r, const struct increment_query *q,
+                       const struct position *p, const struct leaf_facts *leaf, struct buf *sql)
+{
+    if (r->what == READ_LEAF)
+        query_increment_leaf(sql, q, leaf);
+    else if (r->what == READ_PAGE)
+        query_increment_page(sql, q, p);
+    else if (r->what == READ_WINDOW)
+        query_increment_window(sql, q, p);
+    else if (r->what == READ_POLL)
+        query_increment_recheck(sql, q, p);
+    else
+        put_plain(r, &q->query, p, leaf, NULL, sql);
+}
+
+static void put_stamped(const struct reads *r, const struct stamp_query *q,
+                        const struct position *p, const struct leaf_facts *leaf, struct buf *sql)
+{
+    switch (r->what) {
+    case READ_RANGE:
+        query_stamps_range(sql, &q->query, table_leaf(q->query.table, r->leaf),
+                           position_leaf(p, r->leaf)->next, r->end);
+        return;
+    case READ_LEAF:
+        query_stamps_leaf(sql, &q->query, leaf);
+        return;
+    case READ_POLL:
+        (r->is_switch ? query_stamps_switch : query_stamps_poll)(sql, q, p);
+        return;
+    case READ_XMINS:
+        query_stamps_xids(sql, q, p);
+        return;
+    case READ_WINDOW: /* these go by values */
+    case READ_PAGE:
+    case READ_TALLY: /* triggers tell what is gone */
+    case READ_KEYS:
+    case READ_NOTHING:
+        return;
+    }
+}
+
+/* Do the rows of this step carry a value? */
+static bool has_value(const struct reads *r, const struct standing *s)
+{
+    return r->what == READ_WINDOW || r->what == READ_PAGE || r->is_recheck ||
+           (r->what == READ_LEAF && reads_values(s));
+}
+
+void reads_put(const struct reads *r, const struct standing *s, const struct leaf_facts *leaf,
+               const unsigned char *asked, struct buf *sql)
+{
+    const struct increment_query valued = reads_increment_query(s);
+    const struct stamp_query q = {
+        .query = valued.query,
+        .number = s->survey.marks.number,
+        .xmax = s->survey.snapshot.xmax,
+    };
+
+    if (has_value(r, s))
+        put_valued(r, &valued, &s->position, leaf, sql);
+    else if (reads_by_trigger(s))
+        put_stamped(r, &q, &s->position, leaf, sql);
+    else
+        put_plain(r, &q.query, &s->position, leaf, asked, sql);
+}
+
+void reads_put_try(const struct standing *s, struct buf *sql)
+{
+    const struct increment_query q = reads_increment_query(s);
+
+    if (s->survey.table.has_xmin)
+        query_try(sql, &q.query);
+    else
+        query_increment_try(sql, &q);
+}
+
+/* ---- rows ---- */
+
+/* The value of the column that grows, or \N, and the tab behind it. */
+static bool parse_value(const char **p, const char *end, struct reads_row *row)
+{
+    char text[24];
+    const char *tab = memchr(*p, '\t', (size_t)(end - *p));
+    size_t len = tab != NULL ? (size_t)(tab - *p) : sizeof text;
+    char *stop;
+
+    if (len == 0 || len >= sizeof text)
+        return false;
+    memcpy(text, *p, len);
+    text[len] = '\0';
+    *p = tab + 1;
+    row->has_value = strcmp(text, "\\N") != 0;
+    if (!row->has_value)
+        return true;
+    row->value = strtoll(text, &stop, 10);
+    return *stop == '\0';
+}
+
+bool reads_parse(const struct reads *r, const struct standing *s, const char **p, const char *end,
+                 struct reads_row *row)
+{
+    const struct horizon *h = &s->position.horizon;
+    uint64_t xmax = s->survey.snapshot.xmax;
+    struct stamp_row parsed = { .mark = STAMP_ROW };
+    bool is_valued = has_value(r, s);
+
+    row->has_value = false;
+    if (r->what == READ_PAGE) {
+        *row = (struct reads_row){ 0 };
+        return parse_value(p, end, row) && row->has_value;
+    }
+    if (!(reads_by_trigger(s) && !is_valued
+              ? stamps_parse(p, end, &parsed)
+              : census_read_xmin(p, end, r->what == READ_XMINS, &parsed.xmin)) ||
+        (is_valued && !parse_value(p, end, row)))
+        return false;
+    /* one that this cluster has not reached is from another */
+    row->stamp = parsed.stamp < xmax ? parsed.stamp : 0;
+    row->xid = row->judged = horizon_widen_visible(parsed.xmin, &s->survey.snapshot,
+                                                   &s->survey.doubts, &row->is_doubtful);
+    if (reads_stamps(s)) {
+        row->is_doubtful = false;
+        row->judged = row->stamp;
+        if (row->stamp > 0)
+            row->xid = row->stamp;
+    }
+    row->is_gone = parsed.mark == STAMP_GONE;
+    row->is_superseded = row->is_gone && parsed.later > 0 && !xidset_has(&h->seen, parsed.later);
+    row->is_new = row->is_gone ? !xidset_has(&h->seen, row->judged)
+                               : parsed.mark == STAMP_ROW && horizon_is_new(h, row->judged);
+    if (r->is_recheck && s->position.increment.column != NULL)
+        row->is_new = increment_escaped(&s->position.increment, h, row->xid,
+                                        row->has_value ? &row->value : NULL);
+    return true;
+}

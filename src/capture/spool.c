@@ -1,0 +1,138 @@
+/* spool.c -- the file for what the queue cannot hold.                 floor 2
+ * SPDX-License-Identifier: MIT */
+#include "capture/spool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct spool {
+    int fd;
+    off_t written, read;
+};
+
+struct head {
+    size_t n_rows, n_bytes;
+};
+
+static int open_unnamed(const char *dir)
+{
+    char name[4096];
+    struct buf b;
+    int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+    if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
+        return fd;
+    /* not every file system knows O_TMPFILE */
+    buf_init(&b, sizeof name - 1);
+    buf_printf(&b, "%s/pgcdc-lua.XXXXXX", dir);
+    if (!buf_ok(&b)) {
+        buf_fini(&b);
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    fd = mkostemp(b.data, O_CLOEXEC);
+    if (fd >= 0)
+        unlink(b.data);
+    buf_fini(&b);
+    return fd;
+}
+
+struct spool *spool_open(const char *dir, struct err *e)
+{
+    struct spool *s = calloc(1, sizeof *s);
+
+    if (s == NULL) {
+        err_memory(e);
+        return NULL;
+    }
+    s->fd = open_unnamed(dir);
+    if (s->fd < 0) {
+        err_set(e, ERR_STATE, "cannot make a temporary file in %s: %s", dir, strerror(errno));
+        free(s);
+        return NULL;
+    }
+    return s;
+}
+
+void spool_close(struct spool *s)
+{
+    if (s == NULL)
+        return;
+    close(s->fd);
+    free(s);
+}
+
+/* Writes at *at and moves it on. */
+static bool write_at(struct spool *s, off_t *at, const void *data, size_t n, struct err *e)
+{
+    const char *p = data;
+
+    while (n > 0) {
+        ssize_t w = pwrite(s->fd, p, n, *at);
+
+        if (w < 0 && errno == EINTR)
+            continue;
+        if (w <= 0)
+            return err_set(e, ERR_STATE,
+                           "cannot write the temporary file beside the state file: %s",
+                           strerror(w < 0 ? errno : ENOSPC));
+        *at += w;
+        p += w;
+        n -= (size_t)w;
+    }
+    return true;
+}
+
+static bool read_at(struct spool *s, void *data, size_t n, struct err *e)
+{
+    char *p = data;
+
+    while (n > 0) {
+        ssize_t r = pread(s->fd, p, n, s->read);
+
+        if (r < 0 && errno == EINTR)
+            continue;
+        if (r <= 0)
+            return err_set(e, ERR_STATE, "cannot read the temporary file beside the state file: %s",
+                           r < 0 ? strerror(errno) : "it is too short");
+        s->read += r;
+        p += r;
+        n -= (size_t)r;
+    }
+    return true;
+}
+
+bool spool_write(struct spool *s, const struct batch *b, struct err *e)
+{
+    struct head head = { b->n_rows, b->n_bytes };
+    off_t at = s->written;
+
+    if (!write_at(s, &at, &head, sizeof head, e) ||
+        !write_at(s, &at, b->rows, b->n_rows * sizeof *b->rows, e) ||
+        !write_at(s, &at, b->bytes, b->n_bytes, e))
+        return false;
+    s->written = at; /* only now it counts: half a batch is none */
+    return true;
+}
+
+bool spool_read(struct spool *s, struct batch *b, bool *got, struct err *e)
+{
+    struct head head;
+
+    *got = s->read < s->written;
+    if (!*got)
+        return true;
+    if (!read_at(s, &head, sizeof head, e))
+        return false;
+    b->rows = malloc((head.n_rows + 1) * sizeof *b->rows);
+    b->bytes = malloc(head.n_bytes + 1);
+    if (b->rows == NULL || b->bytes == NULL)
+        return err_memory(e);
+    b->n_rows = b->cap_rows = head.n_rows;
+    b->n_bytes = b->cap_bytes = head.n_bytes;
+    return read_at(s, b->rows, b->n_rows * sizeof *b->rows, e) &&
+           read_at(s, b->bytes, b->n_bytes, e);
+}

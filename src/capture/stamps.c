@@ -1,0 +1,137 @@
+/* stamps.c -- what triggers leave on the server, for capture = "trigger". floor 2
+ * SPDX-License-Identifier: MIT */
+#include "capture/stamps.h"
+
+#include <string.h>
+
+static bool refuse(const struct survey *v, const char *why, struct err *e)
+{
+    return err_set(e, ERR_REFUSED, "%s.%s: %s", v->table.schema, v->table.name, why);
+}
+
+static bool refuse_missing(const struct survey *v, struct err *e)
+{
+    return refuse(v, "capture = \"trigger\" finds no triggers: run `pgcdc-lua trigger "
+                  "action=install table=...` first", e);
+}
+
+void stamps_explain(const struct survey *v, struct err *e)
+{
+    if (e->code != ERR_SQL || strstr(e->msg, "pgcdc") == NULL)
+        return;
+    if (strcmp(e->sqlstate, "42P01") == 0 || strcmp(e->sqlstate, "3F000") == 0)
+        (void)!refuse_missing(v, e);
+    else if (strcmp(e->sqlstate, "42501") == 0)
+        (void)!refuse(v, "this role may not read what the triggers note: run `pgcdc-lua trigger "
+                      "action=install` again with readers=", e);
+}
+
+/* Is <name> one of the lines of <list>? */
+static bool is_line(const char *name, const char *list)
+{
+    for (size_t n; *list != '\0'; list += n + (list[n] == '\n')) {
+        n = strcspn(list, "\n");
+        if (strlen(name) == n && strncmp(name, list, n) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool check_marks(const struct survey *v, struct err *e)
+{
+    const struct shape *s = v->shape;
+
+    if (v->marks.since == 0 || !s->has_stamp)
+        return refuse_missing(v, e);
+    for (size_t k = 0; k < s->n_key; k++)
+        if (!is_line(s->columns[s->key[k]].name, v->marks.key))
+            return refuse(v, "the triggers note another key than the source's pk: run `pgcdc-lua "
+                          "trigger action=install` again with pk=", e);
+    return true;
+}
+
+/* The first answer to query_stamps_health. */
+enum { H_NAME, H_ROWS, H_EMPTIED, H_INDEX };
+
+static void put_faults(const struct db_rows *leaves, bool is_ahead, struct buf *faults)
+{
+    for (int i = 0; i < db_rows_count(leaves); i++) {
+        const char *name = db_rows_text(leaves, i, H_NAME);
+
+        if (!db_rows_bool(leaves, i, H_ROWS))
+            buf_printf(faults, "%s lacks triggers, or they are disabled: changes of it are "
+                       "missed until they are installed\n", name);
+        else if (!db_rows_bool(leaves, i, H_EMPTIED))
+            buf_printf(faults, "%s has no trigger for TRUNCATE, which would go unseen: install "
+                       "them again\n", name);
+        if (!db_rows_bool(leaves, i, H_INDEX))
+            buf_printf(faults, "%s lacks a valid index on " STAMP_COLUMN ": each poll reads "
+                       "all of it\n", name);
+    }
+    if (is_ahead)
+        buf_puts(faults, "some rows carry stamps that this cluster has not reached, from another "
+                 "one: they count as old, until it does\n");
+}
+
+bool stamps_check(struct stamps *s, struct db *db, const struct survey *v, struct buf *faults,
+                  struct err *e)
+{
+    struct stamp_query q = {
+        .query = { .table = &v->table, .shape = v->shape },
+        .number = v->marks.number,
+        .xmax = v->snapshot.xmax,
+    };
+    struct db_rows *rows[2] = { NULL };
+    struct buf sql;
+    bool ok;
+
+    if (!check_marks(v, e))
+        return false;
+    if (s->is_checked && s->n_leaves == v->table.n_leaves)
+        return true;
+    buf_init(&sql, BUF_SQL_MAX);
+    query_stamps_health(&sql, &q);
+    ok = buf_ok(&sql) ? db_run(db, sql.data, rows, 2, e) : err_memory(e);
+    buf_fini(&sql);
+    if (ok) {
+        put_faults(rows[0], db_rows_bool(rows[1], 0, 0), faults);
+        s->is_checked = true;
+        s->n_leaves = v->table.n_leaves;
+    }
+    db_rows_free(rows[0]);
+    db_rows_free(rows[1]);
+    return ok && (buf_ok(faults) || err_memory(e));
+}
+
+/* A number, and the tab behind it, or the end. */
+static bool parse_number(const char **p, const char *end, uint64_t *n)
+{
+    const char *s = *p;
+
+    *n = 0;
+    while (s < end && *s >= '0' && *s <= '9')
+        *n = *n * 10 + (uint64_t)(*s++ - '0');
+    if (s == *p || s - *p > 20 || (s < end && *s != '\t'))
+        return false;
+    *p = s < end ? s + 1 : s;
+    return true;
+}
+
+bool stamps_parse(const char **p, const char *end, struct stamp_row *row)
+{
+    uint64_t first, mark;
+
+    if (!parse_number(p, end, &first))
+        return false;
+    row->stamp = 0;
+    if (end - *p >= 3 && memcmp(*p, "\\N\t", 3) == 0)
+        *p += 3;
+    else if (!parse_number(p, end, &row->stamp))
+        return false;
+    if (!parse_number(p, end, &mark) || mark > STAMP_OLD)
+        return false;
+    row->mark = (enum stamp_mark)mark;
+    row->later = row->mark == STAMP_GONE ? first : 0;
+    row->xmin = row->mark == STAMP_GONE ? 0 : (uint32_t)first;
+    return true;
+}

@@ -1,0 +1,534 @@
+/* standing.c -- where a source stands, against what the server says.   floor 2
+ * SPDX-License-Identifier: MIT */
+#include "capture/standing.h"
+
+#include "capture/query_increment.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void standing_init(struct standing *s, const struct source_config *config, size_t number)
+{
+    *s = (struct standing){ .config = config, .number = number };
+    s->words_tail = &s->words;
+}
+
+void standing_fini(struct standing *s)
+{
+    struct batch *b;
+
+    while ((b = standing_take_word(s)) != NULL)
+        batch_free(b);
+    survey_fini(&s->survey);
+    position_fini(&s->position);
+    free(s->polled);
+    s->polled = NULL;
+}
+
+bool standing_restore(struct standing *s, const struct position *kept)
+{
+    position_fini(&s->position);
+    s->durable = (struct durable){ .xmax = kept->identity.durable_xmax,
+                                   .lsn = kept->identity.durable_lsn };
+    return position_copy(&s->position, kept);
+}
+
+/* ---- words ---- */
+
+struct batch *standing_take_word(struct standing *s)
+{
+    struct batch *b = s->words;
+
+    if (b != NULL) {
+        s->words = (struct batch *)b->item.next;
+        if (s->words == NULL)
+            s->words_tail = &s->words;
+    }
+    return b;
+}
+
+static void append_word(struct standing *s, struct batch *b)
+{
+    *s->words_tail = b;
+    s->words_tail = (struct batch **)&b->item.next;
+}
+
+static bool add_word(struct standing *s, enum batch_kind kind, enum log_level level,
+                     const char *text, struct err *e)
+{
+    struct batch *b = batch_new(kind, s->number);
+
+    if (b == NULL)
+        return err_memory(e);
+    b->notice_level = level;
+    err_set(&b->err, ERR_NONE, "%s", text);
+    append_word(s, b);
+    return true;
+}
+
+bool standing_add_notice(struct standing *s, enum log_level level, const char *text,
+                         struct err *e)
+{
+    return add_word(s, BATCH_NOTICE, level, text, e);
+}
+
+static bool add_schema_word(struct standing *s, struct err *e)
+{
+    struct position *p = &s->position;
+    const char *now = s->survey.shape->signature;
+    char *copy;
+
+    if (p->signature != NULL && strcmp(p->signature, now) == 0)
+        return true;
+    if ((copy = strdup(now)) == NULL)
+        return err_memory(e);
+    if (p->signature != NULL) {
+        struct batch *b = batch_new(BATCH_SCHEMA, s->number);
+
+        if (b == NULL || (b->new_signature = strdup(now)) == NULL) {
+            batch_free(b);
+            free(copy);
+            return err_memory(e);
+        }
+        b->old_signature = p->signature; /* moves */
+        append_word(s, b);
+    }
+    p->signature = copy;
+    return true;
+}
+
+bool standing_add_ready(struct standing *s, struct err *e)
+{
+    if (s->is_ready)
+        return true;
+    s->is_ready = true;
+    return add_word(s, BATCH_READY, LOG_DEBUG, "ready", e);
+}
+
+/* ---- the survey ---- */
+
+/* What is wrong with the triggers, a notice for each line. */
+static bool add_faults(struct standing *s, char *faults, struct err *e)
+{
+    for (char *line = faults, *end; *line != '\0'; line = end + 1) {
+        if ((end = strchr(line, '\n')) == NULL)
+            break;
+        *end = '\0';
+        if (!add_word(s, BATCH_NOTICE, LOG_WARN, line, e))
+            return false;
+    }
+    return true;
+}
+
+/* Says which leaves lack the index that windows go by; once, and again for others. */
+static bool check_indexes(struct standing *s, struct db *db, struct err *e)
+{
+    const struct increment_query q = {
+        .query = { .table = &s->survey.table },
+        .column = s->config->column,
+    };
+    struct db_rows *rows = NULL;
+    char text[256];
+    struct buf sql;
+    bool ok;
+
+    if (s->indexed_leaves == s->survey.table.n_leaves || !s->survey.table.has_xmin)
+        return true;
+    buf_init(&sql, BUF_SQL_MAX);
+    query_increment_health(&sql, &q);
+    ok = buf_ok(&sql) ? db_run(db, sql.data, &rows, 1, e) : err_memory(e);
+    buf_fini(&sql);
+    for (int i = 0; ok && i < db_rows_count(rows); i++) {
+        snprintf(text, sizeof text, "%.100s has no index that begins with \"%.60s\": each poll "
+                 "reads all of it", db_rows_text(rows, i, 0), s->config->column);
+        ok = add_word(s, BATCH_NOTICE, LOG_WARN, text, e);
+    }
+    db_rows_free(rows);
+    if (ok)
+        s->indexed_leaves = s->survey.table.n_leaves;
+    else
+        db_rollback(db);
+    return ok;
+}
+
+bool standing_look(struct standing *s, struct db *db, bool with_sizes, struct err *e)
+{
+    struct buf faults;
+    bool ok;
+
+    ok = survey_begin(&s->survey, db, s->config, with_sizes, s->position.increment.column, e);
+    if (s->config->capture == BY_INCREMENT)
+        return ok && check_indexes(s, db, e);
+    if (s->config->capture != BY_TRIGGER)
+        return ok;
+    if (!ok) {
+        stamps_explain(&s->survey, e);
+        return false;
+    }
+    buf_init(&faults, BUF_SQL_MAX);
+    ok = stamps_check(&s->stamps, db, &s->survey, &faults, e) &&
+         (faults.len == 0 || add_faults(s, faults.data, e));
+    buf_fini(&faults);
+    if (!ok)
+        db_rollback(db);
+    return ok;
+}
+
+/* ---- what the facts mean for the position ---- */
+
+/* An unflushed floor must be guarded against a crash until it is flushed. */
+static uint64_t lsn_to_flush(const struct identity *id)
+{
+    return id->in_recovery || id->lsn <= id->flush_lsn ? 0 : id->lsn;
+}
+
+/* Rows that leave with their partition leave no tombstones. */
+static bool tell_of_gone_leaves(struct standing *s, struct err *e)
+{
+    const struct position *p = &s->position;
+    size_t gone = 0;
+    char text[128];
+
+    for (size_t i = 0; i < p->n_leaves; i++)
+        gone += table_leaf(&s->survey.table, p->leaves[i].oid) == NULL;
+    if (gone == 0 || p->phase != PHASE_POLL || p->stamped_since == 0)
+        return true;
+    snprintf(text, sizeof text, "%zu of the partitions were detached or dropped: no deletes come "
+             "for their rows", gone);
+    return add_word(s, BATCH_NOTICE, LOG_WARN, text, e);
+}
+
+bool standing_know_leaves(struct standing *s, struct err *e)
+{
+    const struct table_facts *t = &s->survey.table;
+
+    if (!tell_of_gone_leaves(s, e))
+        return false;
+    if (!position_set_leaves(&s->position, t->n_leaves))
+        return err_memory(e);
+    for (size_t i = 0; i < t->n_leaves; i++)
+        s->position.leaves[i] = (struct leaf){ .oid = t->leaves[i].oid,
+                                               .filenode = t->leaves[i].filenode,
+                                               .blocks = t->leaves[i].blocks };
+    return true;
+}
+
+static void forget_polled(struct standing *s)
+{
+    free(s->polled);
+    s->polled = NULL;
+}
+
+static void forget_seen(struct standing *s)
+{
+    forget_polled(s);
+    xidset_fini(&s->position.horizon.seen);
+    increment_forget(&s->position.increment, s->position.horizon.floor);
+    position_forget_cuts(&s->position);
+    s->durable.n = 0;
+}
+
+/* The horizon is one of stamps from now on (or never, where there are no triggers). Where there was
+ * one before, tombstones that were not delivered still are to be. */
+static void set_stamps(struct position *p, const struct stamp_marks *marks)
+{
+    p->stamped_since = marks->since;
+    if (p->gone_floor == 0 || p->gone_floor > p->horizon.floor)
+        p->gone_floor = p->horizon.floor;
+    if (p->gone_floor < marks->pruned)
+        p->gone_floor = marks->pruned;
+    if (marks->since == 0)
+        p->gone_floor = 0;
+}
+
+/* Takes a fresh horizon from the snapshot of the open transaction. */
+static void set_horizon(struct standing *s, uint64_t floor)
+{
+    forget_seen(s);
+    increment_fini(&s->position.increment);
+    paging_fini(&s->position.paging);
+    s->position.paging.is_used = !s->survey.table.has_xmin;
+    position_forget_done(&s->position);
+    s->durable = (struct durable){ 0 };
+    s->position.horizon.floor = floor;
+    set_stamps(&s->position, &s->survey.marks);
+    s->position.floor_lsn = lsn_to_flush(&s->survey.identity);
+    s->position.table = s->survey.table.oid;
+    s->position.rows = 0;
+}
+
+/* The survey was made without sizes, which only a snapshot needs: asks again
+ * inside a new transaction, so that snapshot, lock and sizes belong together. */
+static bool begin_snapshot(struct standing *s, struct db *db, enum standing_news *news,
+                           struct err *e)
+{
+    *news = STANDING_STARTS;
+    db_rollback(db);
+    if (!standing_look(s, db, true, e) || !standing_know_leaves(s, e))
+        return false;
+    set_horizon(s, s->survey.snapshot.xmin);
+    /* where nobody was under way the snapshot's rows are all that there is, and the first poll
+     * need not look unless something commits meanwhile */
+    if (s->survey.snapshot.xmin == s->survey.snapshot.xmax &&
+        (s->position.gone_floor == 0 || s->position.gone_floor == s->position.horizon.floor) &&
+        (s->polled = strdup(s->survey.snapshot.text)) == NULL)
+        return err_memory(e);
+    s->position.reads += s->config->deletes;
+    s->position.phase = PHASE_SNAPSHOT;
+    s->is_ready = s->is_impatient = false;
+    return true;
+}
+
+static bool begin_anew(struct standing *s, struct db *db, const char *why,
+                       enum standing_news *news, struct err *e)
+{
+    char text[256];
+
+    snprintf(text, sizeof text, "%s: the table is read again from its start", why);
+    return add_word(s, BATCH_NOTICE, LOG_WARN, text, e) && begin_snapshot(s, db, news, e);
+}
+
+static bool begin_first(struct standing *s, struct db *db, enum standing_news *news, struct err *e)
+{
+    const struct snapshot *now = &s->survey.snapshot;
+    uint64_t xid = s->config->start_xid;
+
+    switch (s->config->start) {
+    case START_SNAPSHOT:
+        return begin_snapshot(s, db, news, e);
+    case START_NOW:
+        set_horizon(s, now->xmin);
+        s->position.paging.is_silent = s->position.paging.is_used;
+        *news = STANDING_STARTS_NOW;
+        break;
+    case START_XID:
+        if (!s->survey.table.has_xmin)
+            return err_set(e, ERR_REFUSED, "%s.%s: its rows have no transaction ids to start at",
+                           s->survey.table.schema, s->survey.table.name);
+        if (xid < now->xmax && now->xmax - xid > XID_MAX_BEHIND)
+            return err_set(e, ERR_REFUSED,
+                           "start = %" PRIu64 " is more than two thousand million transactions "
+                           "ago, too far to compare: use start = \"snapshot\"", xid);
+        set_horizon(s, xid);
+        s->position.floor_lsn = 0;
+        *news = STANDING_STARTS;
+        break;
+    }
+    s->position.phase = PHASE_POLL;
+    return standing_know_leaves(s, e);
+}
+
+static bool fail_other(const char *why, struct err *e)
+{
+    return err_set(e, ERR_STATE,
+                   "the kept position belongs to %s than the one that answers: connect to the "
+                   "right one, use another state file, or forget the position with --reset", why);
+}
+
+/* A horizon of stamps goes on if they are of the same triggers; of xmins, which is what it is else,
+ * any horizon can be one, since no xid is below its transaction's. False: tombstones that were not
+ * delivered are gone. */
+static bool judge_stamps(struct standing *s)
+{
+    struct position *p = &s->position;
+
+    if (p->stamped_since == 0)
+        return true;
+    if (p->stamped_since != s->survey.marks.since) {
+        forget_polled(s);
+        position_forget_cuts(p);
+        p->stamped_since = p->gone_floor = 0;
+        return true;
+    }
+    return p->gone_floor >= s->survey.marks.pruned;
+}
+
+/* The oldest xid that a poll may ask for by its age. */
+static uint64_t oldest_asked(const struct position *p)
+{
+    return p->increment.column != NULL ? p->increment.since : p->horizon.floor;
+}
+
+/* The fault table: brings the position in line with who answers now. */
+static bool judge(struct standing *s, struct db *db, enum standing_news *news, struct err *e)
+{
+    struct position *p = &s->position;
+    const struct identity *now = &s->survey.identity;
+    char why[128];
+
+    if (p->phase == PHASE_NONE)
+        return begin_first(s, db, news, e);
+    switch (identity_judge(&p->identity, now, why, sizeof why)) {
+    case VERDICT_OTHER:
+        return fail_other(why, e);
+    case VERDICT_BEHIND:
+        if (s->is_impatient)
+            return begin_anew(s, db, "the standby does not come to where we were", news, e);
+        return err_set(e, ERR_BEHIND, "%s", why);
+    case VERDICT_FAILED_OVER:
+        if (p->gone_floor > 0)
+            p->gone_floor = 1; /* what went in between is told by any of the tombstones */
+        return begin_anew(s, db, why, news, e);
+    case VERDICT_CRASHED:
+        if (p->floor_lsn != 0)
+            return begin_anew(s, db, "the server crashed before the start was safely on its disk",
+                              news, e);
+        if (p->horizon.seen.n > 0 && !add_word(s, BATCH_NOTICE, LOG_INFO, why, e))
+            return false;
+        forget_seen(s);
+        break;
+    case VERDICT_PROMOTED:
+        forget_polled(s);
+        if (!add_word(s, BATCH_NOTICE, LOG_INFO, why, e))
+            return false;
+        break;
+    case VERDICT_SAME:
+        break;
+    }
+    if (p->table != s->survey.table.oid)
+        return begin_anew(s, db, "the table was dropped and created again, or swapped", news, e);
+    if (!judge_stamps(s))
+        return begin_anew(s, db, "deletes that were not read yet were pruned", news, e);
+    if (p->stamped_since == 0 && !p->paging.is_used &&
+        s->survey.snapshot.xmax > oldest_asked(p) + XID_MAX_BEHIND)
+        return begin_anew(s, db, "too many transactions have passed since the last poll", news, e);
+    return true;
+}
+
+/* Notes who answered, and what of it a crash cannot take back. */
+void standing_keep_identity(struct standing *s)
+{
+    struct identity *id = &s->survey.identity;
+
+    if (id->in_recovery) {
+        /* read behind the snapshot, it may count commits that the snapshot does not show */
+        if (s->glance_lsn != 0 && s->glance_lsn < id->lsn)
+            id->lsn = s->glance_lsn;
+        s->durable = (struct durable){ .xmax = s->survey.snapshot.xmax, .lsn = id->lsn };
+    } else {
+        durable_note(&s->durable, s->survey.snapshot.xmax, id->lsn);
+        durable_flushed(&s->durable, id->flush_lsn);
+    }
+    if (s->position.floor_lsn != 0 && id->flush_lsn >= s->position.floor_lsn)
+        s->position.floor_lsn = 0;
+    id->durable_xmax = s->durable.xmax;
+    id->durable_lsn = s->durable.lsn;
+    s->position.identity = *id;
+}
+
+uint64_t standing_durable_bound(const struct standing *s)
+{
+    return s->position.identity.in_recovery ? XID_UNBOUNDED : s->durable.xmax;
+}
+
+/* Leaves that are gone are forgotten: should one come back, it is a new one. */
+static void forget_gone_leaves(struct standing *s)
+{
+    struct position *p = &s->position;
+    size_t n = 0;
+
+    for (size_t i = 0; i < p->n_leaves; i++)
+        if (table_leaf(&s->survey.table, p->leaves[i].oid) != NULL)
+            p->leaves[n++] = p->leaves[i];
+    p->n_leaves = n;
+}
+
+/* VACUUM FULL and CLUSTER move rows to other blocks with their old xids. */
+static bool has_moved(const struct leaf *leaf, const struct leaf_facts *now)
+{
+    return now != NULL && now->filenode != leaf->filenode;
+}
+
+/* Only then the sizes of the new files are wanted, together with all else: in one transaction. */
+static bool some_have_moved(const struct standing *s)
+{
+    const struct position *p = &s->position;
+
+    for (size_t i = 0; p->phase == PHASE_SNAPSHOT && i < p->n_leaves; i++)
+        if (has_moved(&p->leaves[i], table_leaf(&s->survey.table, p->leaves[i].oid)))
+            return true;
+    return false;
+}
+
+bool standing_check_leaves(struct standing *s, struct err *e)
+{
+    struct position *p = &s->position;
+
+    forget_gone_leaves(s);
+    for (size_t i = 0; i < p->n_leaves; i++) {
+        struct leaf *leaf = &p->leaves[i];
+        const struct leaf_facts *now = table_leaf(&s->survey.table, leaf->oid);
+        char text[256];
+
+        if (!has_moved(leaf, now))
+            continue;
+        snprintf(text, sizeof text, "%.100s was rewritten while it was read: it is read again "
+                 "from its start", now->name);
+        if (p->done.leaf == leaf->oid)
+            position_forget_done(p);
+        if (leaf->next > 0 &&
+            !add_word(s, BATCH_NOTICE, LOG_WARN, text, e))
+            return false;
+        *leaf = (struct leaf){ .oid = now->oid, .filenode = now->filenode, .blocks = now->blocks };
+    }
+    return true;
+}
+
+/* Is there nothing to read? If the snapshot is the same text as at the last poll, nothing has
+ * committed anywhere in the cluster. A standby lists nobody: there what it replayed counts too. */
+bool standing_glance(struct standing *s, struct db *db, bool *unchanged, struct err *e)
+{
+    const struct identity *then = &s->position.identity, *now = &s->survey.identity;
+
+    *unchanged = false;
+    s->glance_lsn = 0;
+    if (s->position.phase != PHASE_POLL)
+        return true;
+    if (!survey_glance(&s->survey, db, e))
+        return false;
+    s->glance_lsn = now->lsn;
+    *unchanged = s->polled != NULL &&
+                 (s->position.stamped_since != 0) == (s->survey.marks.since != 0) &&
+                 s->position.n_cuts == 0 &&
+                 strcmp(s->polled, s->survey.snapshot.text) == 0 &&
+                 strcmp(then->started, now->started) == 0 && strcmp(then->stats, now->stats) == 0 &&
+                 then->in_recovery == now->in_recovery &&
+                 (now->in_recovery ? then->lsn == now->lsn : then->lsn <= now->lsn);
+    return true;
+}
+
+/* The survey failed: perhaps because another cluster answers, which lacks the table. */
+static bool fail_stranger(struct standing *s, struct db *db, struct err *e)
+{
+    char why[128];
+    struct err own;
+
+    if (e->code == ERR_SQL && s->position.phase != PHASE_NONE &&
+        survey_identify(&s->survey, db, &own) &&
+        identity_judge(&s->position.identity, &s->survey.identity, why, sizeof why) ==
+            VERDICT_OTHER)
+        return fail_other(why, e);
+    return false;
+}
+
+bool standing_begin(struct standing *s, struct db *db, enum standing_news *news, struct err *e)
+{
+    bool is_new = s->position.phase == PHASE_NONE;
+
+    *news = STANDING_GOES_ON;
+    if (!standing_look(s, db, is_new, e))
+        return fail_stranger(s, db, e);
+    if (some_have_moved(s)) {
+        db_rollback(db);
+        if (!standing_look(s, db, true, e))
+            return false;
+    }
+    if (!judge(s, db, news, e)) {
+        db_rollback(db);
+        return false;
+    }
+    standing_keep_identity(s);
+    return add_schema_word(s, e);
+}

@@ -1,0 +1,75 @@
+/* standing.h -- where a source stands, against what the server says.   floor 2
+ *
+ * A position and the survey it is held against. This is the fault table: it
+ * decides whether the position still means what it says, and mends it where
+ * it does not: forget what was seen, or read the table again from its start.
+ * Reads no rows.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef STANDING_H
+#define STANDING_H
+
+#include "capture/batch.h"
+#include "capture/stamps.h"
+#include "capture/survey.h"
+
+struct standing {
+    const struct source_config *config; /* borrowed */
+    size_t number;
+    struct position position;
+    struct durable durable;
+    struct survey survey;
+    struct stamps stamps;               /* where the capture is by triggers */
+    size_t indexed_leaves;              /* BY_INCREMENT: so many leaves had been looked at */
+    char *polled;                       /* the text of the snapshot of the last complete poll */
+    uint64_t glance_lsn;                /* how far a standby had come before the step's snapshot */
+    bool is_ready;                      /* the ready word was given */
+    bool is_impatient;                  /* waits no longer for a standby that is behind */
+    struct batch *words, **words_tail;  /* notices and the like, to be handed out before rows */
+};
+
+void standing_init(struct standing *s, const struct source_config *config, size_t number);
+void standing_fini(struct standing *s);
+
+/* Takes over a position that was kept (copied). False: out of memory. */
+bool standing_restore(struct standing *s, const struct position *kept) WARN_UNUSED;
+
+/* Asks in one statement whether anything has committed in the cluster since the last complete
+ * poll; *unchanged false where only a poll can tell. */
+bool standing_glance(struct standing *s, struct db *db, bool *unchanged, struct err *e) WARN_UNUSED;
+
+/* survey_begin, and what is known of the triggers where the capture is by them. */
+bool standing_look(struct standing *s, struct db *db, bool with_sizes, struct err *e) WARN_UNUSED;
+
+enum standing_news {
+    STANDING_GOES_ON,
+    STANDING_STARTS,     /* a new position, to be kept before anything is read on its ground */
+    STANDING_STARTS_NOW, /* likewise; what is there already is yet to be passed over */
+};
+
+/* Opens the step's transaction and brings the position in line with what the survey finds. */
+bool standing_begin(struct standing *s, struct db *db, enum standing_news *news,
+                    struct err *e) WARN_UNUSED;
+
+/* In the snapshot phase, behind standing_begin: drops leaves that are gone and starts
+ * those again whose file changed under us. */
+bool standing_check_leaves(struct standing *s, struct err *e) WARN_UNUSED;
+
+/* Notes who answered, and what of it a crash cannot take back. */
+void standing_keep_identity(struct standing *s);
+
+/* D of the capture rule. */
+uint64_t standing_durable_bound(const struct standing *s);
+
+/* The leaves of the survey are the ones that the position knows. */
+bool standing_know_leaves(struct standing *s, struct err *e) WARN_UNUSED;
+
+/* A notice for the log, which the source gives before what comes next. */
+bool standing_add_notice(struct standing *s, enum log_level level, const char *text,
+                         struct err *e) WARN_UNUSED;
+
+/* The next word, or NULL. Returns owned. */
+struct batch *standing_take_word(struct standing *s);
+bool standing_add_ready(struct standing *s, struct err *e) WARN_UNUSED;
+
+#endif

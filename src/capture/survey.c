@@ -1,0 +1,284 @@
+/* survey.c -- what is true when a poll or a range begins.             floor 2
+ * SPDX-License-Identifier: MIT */
+#include "capture/survey.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void source_config_free(struct source_config *c)
+{
+    if (c == NULL)
+        return;
+    for (size_t i = 0; i < c->n_columns; i++)
+        free(c->columns[i]);
+    for (size_t i = 0; i < c->n_pk; i++)
+        free(c->pk[i]);
+    free(c->columns);
+    free(c->pk);
+    free(c->soft_delete);
+    free(c->column);
+    free(c->conninfo);
+    free(c->table);
+    free(c->name);
+    free(c->where);
+    free(c);
+}
+
+static void drop_snapshot(struct survey *s)
+{
+    free((char *)s->snapshot.text);
+    s->snapshot = (struct snapshot){ 0 };
+}
+
+void survey_fini(struct survey *s)
+{
+    drop_snapshot(s);
+    doubts_forget(&s->doubts);
+    table_fini(&s->table);
+    shape_unref(s->shape);
+    s->shape = NULL;
+    free(s->marks.key);
+    s->marks = (struct stamp_marks){ 0 };
+}
+
+/* Runs <sql>, which is consumed, for <n> results. */
+static bool run(struct db *db, struct buf *sql, struct db_rows **rows, size_t n, struct err *e)
+{
+    bool ok = buf_ok(sql) ? db_run(db, sql->data, rows, n, e) : err_memory(e);
+
+    buf_fini(sql);
+    return ok;
+}
+
+bool survey_resolve(struct survey *s, struct db *db, const struct source_config *c, struct err *e)
+{
+    struct db_rows *rows = NULL;
+    struct buf sql;
+    bool ok;
+
+    buf_init(&sql, BUF_SQL_MAX);
+    query_resolve(&sql, c->table);
+    ok = run(db, &sql, &rows, 1, e) &&
+         table_read_name(&s->table, rows, c->table, c->capture == BY_INCREMENT, c->rls, e);
+    db_rows_free(rows);
+    return ok;
+}
+
+/* The row of a glance, or, <is_full>, of all the facts. */
+static bool read_facts(struct survey *s, const struct db_rows *r, bool is_full, struct err *e)
+{
+    char *text = strdup(db_rows_text(r, 0, 0));
+
+    if (text == NULL)
+        return err_memory(e);
+    drop_snapshot(s);
+    if (!snapshot_parse(&s->snapshot, text)) {
+        err_set(e, ERR_INTERNAL, "cannot read the snapshot \"%s\"", text);
+        free(text);
+        s->snapshot = (struct snapshot){ 0 };
+        return false;
+    }
+    if (!(is_full ? identity_read : identity_read_glance)(&s->identity, r, 1, e))
+        return false;
+    s->identity.xmax = s->snapshot.xmax;
+    return true;
+}
+
+static bool ask(struct survey *s, struct db *db, bool for_all, struct err *e)
+{
+    struct db_rows *rows = NULL;
+    struct buf sql;
+    bool ok;
+
+    buf_init(&sql, BUF_SQL_MAX);
+    (for_all ? query_facts : query_glance)(&sql);
+    ok = run(db, &sql, &rows, 1, e) && read_facts(s, rows, for_all, e);
+    db_rows_free(rows);
+    return ok;
+}
+
+bool survey_glance(struct survey *s, struct db *db, struct err *e)
+{
+    return ask(s, db, false, e);
+}
+
+bool survey_identify(struct survey *s, struct db *db, struct err *e)
+{
+    return ask(s, db, true, e);
+}
+
+static bool read_shape(struct survey *s, const struct db_rows *columns,
+                       const struct source_config *c, struct err *e)
+{
+    struct shape *shape = table_read_shape(&s->table, columns, c->columns, c->n_columns, c->pk,
+                                           c->n_pk, c->soft_delete, e);
+
+    if (shape == NULL)
+        return false;
+    if (s->shape != NULL && shape_equal(shape, s->shape)) {
+        shape_unref(shape);
+        return true;
+    }
+    shape_unref(s->shape);
+    s->shape = shape;
+    return true;
+}
+
+/* The answer to query_stamps_marks. */
+static bool read_marks(struct survey *s, const struct db_rows *r, struct err *e)
+{
+    enum { NUMBER, SINCE, PRUNED, NOTIFY, KEY };
+    struct stamp_marks *m = &s->marks;
+
+    free(m->key);
+    *m = (struct stamp_marks){ 0 };
+    if (db_rows_count(r) == 0)
+        return true;
+    m->number = db_rows_u64(r, 0, NUMBER);
+    m->since = db_rows_u64(r, 0, SINCE);
+    m->pruned = db_rows_u64(r, 0, PRUNED);
+    m->notifies = db_rows_bool(r, 0, NOTIFY);
+    m->key = strdup(db_rows_text(r, 0, KEY));
+    return m->key != NULL || err_memory(e);
+}
+
+/* A column that a position speaks of may be gone, or be another one now. */
+static bool read_growth(struct survey *s, const struct db_rows *columns,
+                        const struct source_config *c, const char *column, struct err *e)
+{
+    struct err gone;
+
+    s->growth = GROWS_NOT;
+    if (c->column != NULL && !table_read_growth(&s->table, columns, c->column, &s->growth, e))
+        return false;
+    if (column != NULL && !table_read_growth(&s->table, columns, column, &s->growth, &gone))
+        s->growth = GROWS_NOT;
+    return true;
+}
+
+/* ---- who was under way ---- */
+
+/* The answer to query_open: of this <run> of the server, unless <run> is empty, all below *xmax
+ * are over but for <open>. *is_other: it is another run. */
+static bool read_open(const struct db_rows *r, char *run, size_t size, uint64_t *xmax,
+                      struct xidset *open, bool *is_other, struct err *e)
+{
+    const char *list = db_rows_text(r, 0, 2);
+    char now[128];
+
+    snprintf(now, sizeof now, "%s", db_rows_text(r, 0, 1));
+    *is_other = *run != '\0' && strcmp(run, now) != 0;
+    snprintf(run, size, "%s", now);
+    *xmax = db_rows_u64(r, 0, 0);
+    xidset_fini(open);
+    for (char *end; list != NULL && *list != '\0'; list = *end == ',' ? end + 1 : end)
+        if (!xidset_add(open, strtoull(list, &end, 10)))
+            return err_memory(e);
+    return true;
+}
+
+/* Before the snapshot is taken. What was over once is over, in the same run of the server. */
+static bool ask_before(struct survey *s, struct db *db, struct err *e)
+{
+    struct doubts *d = &s->doubts;
+    bool is_other = false, ok;
+
+    do {
+        struct db_rows *rows = NULL;
+        struct buf sql;
+
+        if (is_other)
+            doubts_forget(d);
+        buf_init(&sql, BUF_SQL_MAX);
+        query_unlimited(&sql, db_version(db));
+        query_open(&sql, d->xmax, &d->still);
+        buf_puts(&sql, "COMMIT");
+        ok = run(db, &sql, &rows, 1, e) &&
+             read_open(rows, d->run, sizeof d->run, &d->upto, &d->open, &is_other, e);
+        db_rows_free(rows);
+    } while (ok && is_other);
+    if (!ok)
+        db_rollback(db);
+    return ok;
+}
+
+/* In the snapshot, right behind it. */
+static bool read_behind(struct survey *s, const struct db_rows *r, struct err *e)
+{
+    struct doubts *d = &s->doubts;
+    bool is_other;
+    bool ok = read_open(r, d->run, sizeof d->run, &d->xmax, &d->still, &is_other, e);
+
+    if (!ok || is_other)
+        doubts_forget(d);
+    return ok;
+}
+
+/* A young cluster has given out no xid twice: nobody is asked, and nothing below is in doubt. */
+static bool is_young(struct survey *s)
+{
+    if (s->snapshot.xmax == 0 || s->snapshot.xmax > UINT32_MAX)
+        return false;
+    doubts_forget(&s->doubts);
+    s->doubts.upto = s->snapshot.xmax;
+    return true;
+}
+
+bool survey_begin(struct survey *s, struct db *db, const struct source_config *c, bool with_sizes,
+                  const char *column, struct err *e)
+{
+    enum { OPEN, FACTS, RELATION, LEAVES, COLUMNS, MARKS, N };
+    struct db_rows *rows[N] = { NULL };
+    bool by_trigger = c->capture == BY_TRIGGER;
+    size_t first = is_young(s) ? FACTS : OPEN, end = by_trigger ? N : MARKS;
+    struct buf sql;
+    bool ok;
+
+    if (first == OPEN && !ask_before(s, db, e))
+        return false;
+    buf_init(&sql, BUF_SQL_MAX);
+    query_begin(&sql, &s->table, c->rls, db_version(db));
+    if (first == OPEN)
+        query_open(&sql, s->doubts.upto, &s->doubts.open);
+    query_facts(&sql);
+    query_table(&sql, &s->table, with_sizes);
+    if (by_trigger)
+        query_stamps_marks(&sql, &s->table);
+    if (c->capture != BY_XMIN)
+        buf_puts(&sql, "SET LOCAL enable_seqscan = off");
+    ok = run(db, &sql, rows + first, end - first, e) && read_facts(s, rows[FACTS], true, e) &&
+         (first != OPEN || read_behind(s, rows[OPEN], e)) &&
+         table_read_facts(&s->table, rows[RELATION], rows[LEAVES], c->capture == BY_INCREMENT,
+                          c->rls, e) &&
+         read_shape(s, rows[COLUMNS], c, e) && read_growth(s, rows[COLUMNS], c, column, e) &&
+         (!by_trigger || read_marks(s, rows[MARKS], e));
+    for (size_t i = 0; i < N; i++)
+        db_rows_free(rows[i]);
+    if (!ok)
+        db_rollback(db);
+    return ok;
+}
+
+void survey_report(const struct survey *v, const struct source_config *c, int server_version,
+                   struct buf *report)
+{
+    static const char *const by[] = { "", ", by column ", ", by triggers" };
+
+    buf_printf(report, "table %s.%s", v->table.schema, v->table.name);
+    if (v->table.is_tree)
+        buf_printf(report, " (%zu leaves)", v->table.n_leaves);
+    buf_puts(report, ", key ");
+    for (size_t i = 0; i < v->shape->n_key; i++)
+        buf_printf(report, "%s%s", i > 0 ? "," : "", v->shape->columns[v->shape->key[i]].name);
+    buf_printf(report, ", %zu columns, every %g", v->shape->n_row,
+               (double)c->interval_min_ms / 1000);
+    if (c->interval_max_ms != c->interval_min_ms)
+        buf_printf(report, " to %g", (double)c->interval_max_ms / 1000);
+    buf_printf(report, " s%s%s", by[c->capture], c->column != NULL ? c->column : "");
+    if (c->deletes)
+        buf_printf(report, ", deletes%s%s", c->keeps_old ? ", old rows" : "",
+                   c->skips_unchanged ? ", unchanged ones skipped" : "");
+    buf_printf(report, ", Postgres %d.%d (%s)", server_version / 10000, server_version % 10000,
+               v->identity.in_recovery ? "standby" : "primary");
+}

@@ -1,0 +1,88 @@
+/* survey.h -- what is true when a poll or a range begins.             floor 2
+ *
+ * Opens the transaction, takes the lock and then the snapshot (in this
+ * order: the other way round, a rewriting ALTER TABLE or a TRUNCATE that
+ * commits in between would show that snapshot an empty table), and reads who
+ * the server is and what the table looks like. Judges nothing.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef SURVEY_H
+#define SURVEY_H
+
+#include "capture/query_stamps.h"
+
+/* How changes are found: by the xmin of rows, by a column that grows, by stamps of triggers. */
+enum capture_by { BY_XMIN, BY_INCREMENT, BY_TRIGGER };
+
+enum start { START_SNAPSHOT, START_NOW, START_XID };
+
+/* A source as the script declared it. Immutable once the host runs. */
+struct source_config {
+    char *conninfo;
+    char *table;    /* as the server is to resolve it */
+    char *name;     /* or NULL: "schema.table" once resolved */
+    char **columns; /* n_columns 0: all */
+    size_t n_columns;
+    char **pk;      /* n_pk 0: the primary key */
+    size_t n_pk;
+    char *where;    /* or NULL */
+    char *soft_delete; /* a column whose value says that the row is gone; or NULL */
+    char *column;      /* BY_INCREMENT: the one that grows */
+    double lookback;   /* its units, or seconds; below 0: the type's default */
+    int64_t recheck_ms; /* 0: never */
+    enum capture_by capture;
+    enum start start;
+    uint64_t start_xid;
+    int64_t interval_min_ms, interval_max_ms; /* alike unless adaptive */
+    bool rls;
+    bool deletes;         /* looks for rows that are gone, and tells inserts from updates */
+    int64_t check_ms;     /* how often; 0: in every poll */
+    bool keeps_old, skips_unchanged;
+};
+
+void source_config_free(struct source_config *c);
+
+/* What the server says of the table's triggers, see stamps.h. */
+struct stamp_marks {
+    uint64_t number; /* stands for the table in tombstones and notifications */
+    uint64_t since;  /* the xid that made the triggers; 0: there are none */
+    uint64_t pruned; /* tombstones below this xid may have been forgotten */
+    bool notifies;   /* commits are announced */
+    char *key;       /* the columns that tombstones hold, newlines between */
+};
+
+struct survey {
+    struct snapshot snapshot; /* its text is owned by this survey */
+    struct doubts doubts;     /* of that snapshot, behind survey_begin */
+    struct identity identity;
+    struct table_facts table;
+    struct shape *shape;      /* counted reference */
+    struct stamp_marks marks; /* where the capture is by triggers */
+    enum growth growth;       /* of the column that it was asked about */
+};
+
+void survey_fini(struct survey *s);
+
+/* Which table the script means. Fills the names in s->table. */
+bool survey_resolve(struct survey *s, struct db *db, const struct source_config *c,
+                    struct err *e) WARN_UNUSED;
+
+/* One statement, no transaction: the snapshot, and of the identity what can tell that it is
+ * another server or another run of it; the rest stays. */
+bool survey_glance(struct survey *s, struct db *db, struct err *e) WARN_UNUSED;
+
+/* One statement, no transaction: the snapshot and the whole identity. */
+bool survey_identify(struct survey *s, struct db *db, struct err *e) WARN_UNUSED;
+
+/* Says in a line what would be captured. */
+void survey_report(const struct survey *v, const struct source_config *c, int server_version,
+                   struct buf *report);
+
+/* Leaves a transaction open that holds the lock and the snapshot. Keeps the shape that it
+ * finds in <s> where nothing has changed. After a failure no transaction is open. Where the capture
+ * goes by an index sequential scans are off in it. <column>: one that grows, or NULL; it may be
+ * gone if it is not the one that <c> names. */
+bool survey_begin(struct survey *s, struct db *db, const struct source_config *c, bool with_sizes,
+                  const char *column, struct err *e) WARN_UNUSED;
+
+#endif

@@ -1,0 +1,485 @@
+/* table.c -- what the catalog says of a table.                        floor 2
+ * SPDX-License-Identifier: MIT */
+#include "capture/table.h"
+
+#include "base/words.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct shape *shape_ref(struct shape *s)
+{
+    atomic_fetch_add(&s->refs, 1);
+    return s;
+}
+
+void shape_unref(struct shape *s)
+{
+    if (s == NULL || atomic_fetch_sub(&s->refs, 1) > 1)
+        return;
+    for (size_t i = 0; i < s->n_columns; i++) {
+        free(s->columns[i].name);
+        free(s->columns[i].type);
+    }
+    free(s->columns);
+    free(s->key);
+    free(s->database);
+    free(s->schema);
+    free(s->table);
+    free(s->signature);
+    free(s);
+}
+
+bool shape_equal(const struct shape *a, const struct shape *b)
+{
+    if (strcmp(a->database, b->database) != 0 || strcmp(a->signature, b->signature) != 0 ||
+        a->n_columns != b->n_columns || a->n_key != b->n_key)
+        return false;
+    for (size_t i = 0; i < a->n_columns; i++)
+        if (strcmp(a->columns[i].name, b->columns[i].name) != 0 ||
+            a->columns[i].kind != b->columns[i].kind)
+            return false;
+    return a->soft == b->soft && a->has_stamp == b->has_stamp &&
+           memcmp(a->key, b->key, a->n_key * sizeof *a->key) == 0;
+}
+
+/* The field <i> of a row; p NULL if it has none. */
+static struct field find_field(const char *row, size_t len, size_t i)
+{
+    const char *p = row, *end = row + len, *tab;
+
+    for (; i > 0; i--, p = tab + 1)
+        if ((tab = memchr(p, '\t', (size_t)(end - p))) == NULL)
+            return (struct field){ NULL, 0 };
+    tab = memchr(p, '\t', (size_t)(end - p));
+    return (struct field){ p, (size_t)((tab != NULL ? tab : end) - p) };
+}
+
+bool shape_is_soft_deleted(const struct shape *s, const char *row, size_t len)
+{
+    struct field f;
+
+    if (s->soft == SIZE_MAX)
+        return false;
+    f = find_field(row, len, s->soft);
+    if (f.p == NULL || field_is_null(f))
+        return false;
+    return s->columns[s->soft].kind != KIND_BOOL || *f.p == 't';
+}
+
+bool shape_put_key(const struct shape *s, const char *row, size_t len, struct buf *key)
+{
+    for (size_t i = 0; i < s->n_key; i++) {
+        struct field f = find_field(row, len, s->key[i]);
+
+        if (f.p == NULL)
+            return false;
+        if (i > 0)
+            buf_putc(key, '\t');
+        buf_add(key, f.p, f.len);
+    }
+    return buf_ok(key);
+}
+
+static void drop_leaves(struct table_facts *t)
+{
+    for (size_t i = 0; i < t->n_leaves; i++) {
+        free(t->leaves[i].schema);
+        free(t->leaves[i].name);
+    }
+    free(t->leaves);
+    t->leaves = NULL;
+    t->n_leaves = 0;
+}
+
+void table_fini(struct table_facts *t)
+{
+    drop_leaves(t);
+    free(t->database);
+    free(t->schema);
+    free(t->name);
+    *t = (struct table_facts){ 0 };
+}
+
+/* Why rows of such a relation cannot be told apart by xmin; NULL if they can. */
+static const char *why_no_xmin(char relkind, char persistence, const char *am)
+{
+    switch (relkind) {
+    case 'p':
+        return NULL;
+    case 'r':
+        if (persistence == 't')
+            return "is a temporary table, which other sessions cannot read";
+        return strcmp(am, "heap") == 0 ? NULL
+                                       : "is not stored as a heap: its rows have no usable xmin";
+    case 'v':
+        return "is a view: its rows have no xmin; name the table under it, or use capture = "
+               "\"increment\"";
+    case 'm':
+        return "is a materialized view, which cannot be locked against a refresh; use capture = "
+               "\"increment\"";
+    case 'f':
+        return "is a foreign table: its rows have no xmin; read it where it lives, or use "
+               "capture = \"increment\"";
+    case 'S':
+        return "is a sequence";
+    default:
+        return "is not a table";
+    }
+}
+
+/* What the answers to query_resolve and, up to R_RLS, to query_table tell of the relation. */
+enum { R_OID, R_KIND, R_PERSISTENCE, R_AM, R_RLS, R_SCHEMA, R_NAME, R_DATABASE = R_SCHEMA };
+
+/* Of these even a capture by value can make nothing. */
+static bool is_out_of_reach(char relkind, char persistence)
+{
+    return strchr("rpvmf", relkind) == NULL || persistence == 't';
+}
+
+static bool check_relation(const struct table_facts *t, const struct db_rows *r, bool by_value,
+                           bool rls, struct err *e)
+{
+    const char *why;
+
+    if (db_rows_count(r) == 0)
+        return err_set(e, ERR_SQL, "the table %s.%s is gone", t->schema, t->name);
+    why = why_no_xmin(*db_rows_text(r, 0, R_KIND), *db_rows_text(r, 0, R_PERSISTENCE),
+                      db_rows_text(r, 0, R_AM));
+    if (why != NULL && (!by_value || is_out_of_reach(*db_rows_text(r, 0, R_KIND),
+                                                     *db_rows_text(r, 0, R_PERSISTENCE))))
+        return err_set(e, ERR_REFUSED, "%s.%s %s", t->schema, t->name, why);
+    if (db_rows_bool(r, 0, R_RLS) && !rls)
+        return err_set(e, ERR_REFUSED,
+                       "row-level security would hide rows of %s.%s from this role: grant it "
+                       "BYPASSRLS, or say rls = true to capture only the rows that it may see",
+                       t->schema, t->name);
+    return true;
+}
+
+bool table_read_name(struct table_facts *t, const struct db_rows *r, const char *asked,
+                     bool by_value, bool rls, struct err *e)
+{
+    if (db_rows_count(r) == 0)
+        return err_set(e, ERR_REFUSED,
+                       "there is no table %s (names are resolved by the server's search_path; "
+                       "write schema.table, and quote what is not lower case: \"My Table\")",
+                       asked);
+    table_fini(t);
+    t->oid = (uint32_t)db_rows_u64(r, 0, R_OID);
+    t->schema = strdup(db_rows_text(r, 0, R_SCHEMA));
+    t->name = strdup(db_rows_text(r, 0, R_NAME));
+    t->is_lockable = strchr("rpv", *db_rows_text(r, 0, R_KIND)) != NULL;
+    if (t->schema != NULL && t->name != NULL)
+        return check_relation(t, r, by_value, rls, e);
+    table_fini(t);
+    return err_memory(e);
+}
+
+static bool add_leaf(struct table_facts *t, const struct db_rows *r, int i, bool by_value,
+                     struct err *e)
+{
+    struct leaf_facts *leaf = &t->leaves[t->n_leaves];
+    const char *why = why_no_xmin(*db_rows_text(r, i, 3), *db_rows_text(r, i, 4),
+                                  db_rows_text(r, i, 5));
+
+    t->has_xmin = t->has_xmin && why == NULL;
+    if (why != NULL && (!by_value || is_out_of_reach(*db_rows_text(r, i, 3),
+                                                     *db_rows_text(r, i, 4))))
+        return err_set(e, ERR_REFUSED, "%s.%s, a part of %s.%s, %s", db_rows_text(r, i, 1),
+                       db_rows_text(r, i, 2), t->schema, t->name, why);
+    *leaf = (struct leaf_facts){
+        .oid = (uint32_t)db_rows_u64(r, i, 0),
+        .schema = strdup(db_rows_text(r, i, 1)),
+        .name = strdup(db_rows_text(r, i, 2)),
+        .filenode = (uint32_t)db_rows_u64(r, i, 6),
+        .blocks = (uint32_t)db_rows_u64(r, i, 7),
+        .is_readable = db_rows_bool(r, i, 8),
+    };
+    t->n_leaves++;
+    return leaf->schema != NULL && leaf->name != NULL ? true : err_memory(e);
+}
+
+bool table_read_facts(struct table_facts *t, const struct db_rows *relation,
+                      const struct db_rows *leaves, bool by_value, bool rls, struct err *e)
+{
+    int n = db_rows_count(leaves);
+
+    if (!check_relation(t, relation, by_value, rls, e))
+        return false;
+    t->has_xmin = true;
+    t->oid = (uint32_t)db_rows_u64(relation, 0, R_OID);
+    drop_leaves(t);
+    t->leaves = calloc((size_t)n + 1, sizeof *t->leaves);
+    free(t->database);
+    t->database = strdup(db_rows_text(relation, 0, R_DATABASE));
+    if (t->leaves == NULL || t->database == NULL)
+        return err_memory(e);
+    for (int i = 0; i < n; i++)
+        if (!add_leaf(t, leaves, i, by_value, e))
+            return false;
+    t->is_tree = *db_rows_text(relation, 0, R_KIND) == 'p' || n > 1;
+    return true;
+}
+
+const struct leaf_facts *table_leaf(const struct table_facts *t, uint32_t oid)
+{
+    for (size_t i = 0; i < t->n_leaves; i++)
+        if (t->leaves[i].oid == oid)
+            return &t->leaves[i];
+    return NULL;
+}
+
+/* The third answer to query_table. */
+enum { C_NAME, C_TYPE, C_OID, C_ARRAY, C_COMPOSITE, C_CAST, C_PK };
+
+#define XID8_OID 5069
+
+static int find_column(const struct db_rows *r, const char *name)
+{
+    for (int i = 0; i < db_rows_count(r); i++)
+        if (strcmp(db_rows_text(r, i, C_NAME), name) == 0)
+            return i;
+    return -1;
+}
+
+static bool fail_no_column(const struct table_facts *t, const struct db_rows *r, const char *what,
+                           const char *name, struct err *e)
+{
+    const char *nearest = NULL;
+    size_t best = SIZE_MAX;
+
+    for (int i = 0; i < db_rows_count(r); i++) {
+        const char *other = db_rows_text(r, i, C_NAME);
+        size_t d = words_distance(name, other);
+
+        if (d < best) {
+            best = d;
+            nearest = other;
+        }
+    }
+    return err_set(e, ERR_REFUSED, "%s.%s has no column \"%s\" (named in %s)%s%s%s", t->schema,
+                   t->name, name, what, nearest != NULL ? "; the nearest is \"" : "",
+                   nearest != NULL ? nearest : "", nearest != NULL ? "\"" : "");
+}
+
+/* Adds column <i> of the answer; returns its index in the shape, or SIZE_MAX without memory. */
+static size_t add_column(struct shape *s, const struct db_rows *r, int i)
+{
+    struct column *c = &s->columns[s->n_columns];
+    struct type_facts type = {
+        .oid = (uint32_t)db_rows_u64(r, i, C_OID),
+        .is_array = db_rows_bool(r, i, C_ARRAY),
+        .is_composite = db_rows_bool(r, i, C_COMPOSITE),
+        .has_json_cast = db_rows_bool(r, i, C_CAST),
+    };
+
+    c->name = strdup(db_rows_text(r, i, C_NAME));
+    c->type = strdup(db_rows_text(r, i, C_TYPE));
+    c->kind = types_kind(&type);
+    c->wants_to_json = types_wants_to_json(&type);
+    s->n_columns++;
+    return c->name != NULL && c->type != NULL ? s->n_columns - 1 : SIZE_MAX;
+}
+
+static bool add_row_columns(struct shape *s, const struct table_facts *t, const struct db_rows *r,
+                            char *const *wanted, size_t n_wanted, struct err *e)
+{
+    size_t n = n_wanted > 0 ? n_wanted : (size_t)db_rows_count(r);
+    int stamp = find_column(r, STAMP_COLUMN);
+
+    s->has_stamp = stamp >= 0 && db_rows_u64(r, stamp, C_OID) == XID8_OID;
+    for (size_t i = 0; i < n; i++) {
+        int at = n_wanted > 0 ? find_column(r, wanted[i]) : (int)i;
+
+        if (n_wanted == 0 && at == stamp && s->has_stamp)
+            continue;
+        if (at < 0)
+            return fail_no_column(t, r, "columns", wanted[i], e);
+        if (add_column(s, r, at) == SIZE_MAX)
+            return err_memory(e);
+    }
+    s->n_row = s->n_columns;
+    return true;
+}
+
+/* Column <at> of the answer, which is added behind the row if it is not in it. */
+static bool add_hidden_column(struct shape *s, const struct db_rows *r, int at, size_t *i,
+                              struct err *e)
+{
+    const char *name = db_rows_text(r, at, C_NAME);
+
+    for (*i = 0; *i < s->n_columns && strcmp(s->columns[*i].name, name) != 0; ++*i)
+        ;
+    return *i < s->n_columns || add_column(s, r, at) != SIZE_MAX || err_memory(e);
+}
+
+static bool add_key_column(struct shape *s, const struct db_rows *r, int at, struct err *e)
+{
+    return add_hidden_column(s, r, at, &s->key[s->n_key++], e);
+}
+
+static bool add_soft(struct shape *s, const struct table_facts *t, const struct db_rows *r,
+                     const char *soft, struct err *e)
+{
+    int at = soft != NULL ? find_column(r, soft) : 0;
+
+    s->soft = SIZE_MAX;
+    if (soft == NULL)
+        return true;
+    if (at < 0)
+        return fail_no_column(t, r, "soft_delete", soft, e);
+    return add_hidden_column(s, r, at, &s->soft, e);
+}
+
+/* The primary key's columns carry their place in it, from 1, in C_PK. */
+static bool add_primary_key(struct shape *s, const struct table_facts *t, const struct db_rows *r,
+                            struct err *e)
+{
+    int n = db_rows_count(r);
+
+    for (uint64_t place = 1;; place++) {
+        int at = 0;
+
+        while (at < n && db_rows_u64(r, at, C_PK) != place)
+            at++;
+        if (at == n)
+            break;
+        if (!add_key_column(s, r, at, e))
+            return false;
+    }
+    if (s->n_key == 0)
+        return err_set(e, ERR_REFUSED,
+                       "%s.%s has no primary key: say which columns identify a row, "
+                       "pk = \"...\" or pk = {\"...\", \"...\"}", t->schema, t->name);
+    return true;
+}
+
+static bool add_key(struct shape *s, const struct table_facts *t, const struct db_rows *r,
+                    char *const *pk, size_t n_pk, struct err *e)
+{
+    if (n_pk == 0)
+        return add_primary_key(s, t, r, e);
+    for (size_t i = 0; i < n_pk; i++) {
+        int at = find_column(r, pk[i]);
+
+        if (at < 0)
+            return fail_no_column(t, r, "pk", pk[i], e);
+        if (!add_key_column(s, r, at, e))
+            return false;
+    }
+    return true;
+}
+
+static bool sign(struct shape *s, struct err *e)
+{
+    struct buf b;
+
+    buf_init(&b, BUF_SQL_MAX);
+    for (size_t i = 0; i < s->n_row; i++) {
+        field_escape(&b, s->columns[i].name, strlen(s->columns[i].name));
+        buf_putc(&b, '\t');
+        field_escape(&b, s->columns[i].type, strlen(s->columns[i].type));
+        buf_putc(&b, '\n');
+    }
+    s->signature = buf_take(&b);
+    return s->signature != NULL ? true : err_memory(e);
+}
+
+struct shape *table_read_shape(const struct table_facts *t, const struct db_rows *columns,
+                               char *const *wanted, size_t n_wanted, char *const *pk, size_t n_pk,
+                               const char *soft, struct err *e)
+{
+    size_t most = (size_t)db_rows_count(columns) + n_wanted + n_pk + 1;
+    struct shape *s = calloc(1, sizeof *s);
+
+    if (s == NULL) {
+        err_memory(e);
+        return NULL;
+    }
+    atomic_init(&s->refs, 1);
+    s->database = strdup(t->database);
+    s->schema = strdup(t->schema);
+    s->table = strdup(t->name);
+    s->columns = calloc(most, sizeof *s->columns);
+    s->key = calloc(most, sizeof *s->key);
+    s->has_no_xid = !t->has_xmin;
+    if (s->database == NULL || s->schema == NULL || s->table == NULL || s->columns == NULL ||
+        s->key == NULL)
+        err_memory(e);
+    else if (add_row_columns(s, t, columns, wanted, n_wanted, e) &&
+             add_key(s, t, columns, pk, n_pk, e) && add_soft(s, t, columns, soft, e) && sign(s, e))
+        return s;
+    shape_unref(s);
+    return NULL;
+}
+
+bool table_read_growth(const struct table_facts *t, const struct db_rows *columns,
+                       const char *name, enum growth *growth, struct err *e)
+{
+    static const struct { uint64_t oid; enum growth growth; } types[] = {
+        { 20, GROWS_INTEGER }, { 21, GROWS_INTEGER }, { 23, GROWS_INTEGER },
+        { 1082, GROWS_DATE }, { 1114, GROWS_TIMESTAMP }, { 1184, GROWS_TIMESTAMPTZ },
+    };
+    int at = find_column(columns, name);
+
+    *growth = GROWS_NOT;
+    if (at < 0)
+        return fail_no_column(t, columns, "column", name, e);
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (types[i].oid == db_rows_u64(columns, at, C_OID))
+            *growth = types[i].growth;
+    return *growth != GROWS_NOT ||
+           err_set(e, ERR_REFUSED, "%s.%s: capture = \"increment\" goes by smallint, integer, "
+                   "bigint, date, timestamp or timestamptz, and column \"%s\" is %s", t->schema,
+                   t->name, name, db_rows_text(columns, at, C_TYPE));
+}
+
+static bool derive_column(struct column *to, const struct column *columns,
+                          const struct shape_column *c)
+{
+    const struct column *from = c->from != SHAPE_NEW ? &columns[c->from] : NULL;
+    bool is_text = from == NULL || c->is_text;
+
+    to->name = strdup(c->name);
+    to->type = strdup(is_text ? "text" : from->type);
+    to->kind = is_text ? KIND_TEXT : from->kind;
+    to->wants_to_json = !is_text && from->wants_to_json;
+    return to->name != NULL && to->type != NULL;
+}
+
+struct shape *shape_derive(const struct shape *of, const struct shape_column *columns, size_t n,
+                           size_t n_row, bool hides_key)
+{
+    struct shape *s = calloc(1, sizeof *s);
+    struct err e;
+    bool ok;
+
+    if (s == NULL)
+        return NULL;
+    atomic_init(&s->refs, 1);
+    s->database = strdup(of->database);
+    s->schema = strdup(of->schema);
+    s->table = strdup(of->table);
+    s->columns = calloc(n + 1, sizeof *s->columns);
+    s->key = calloc(of->n_key + 1, sizeof *s->key);
+    ok = s->database != NULL && s->schema != NULL && s->table != NULL && s->columns != NULL &&
+         s->key != NULL;
+    for (; ok && s->n_columns < n; s->n_columns++)
+        ok = derive_column(&s->columns[s->n_columns], of->columns, &columns[s->n_columns]);
+    s->n_row = n_row;
+    for (size_t k = 0; ok && k < of->n_key; k++)
+        for (size_t i = 0; i < n; i++)
+            if (columns[i].from == of->key[k])
+                s->key[s->n_key++] = i;
+    s->hides_key = hides_key;
+    s->has_no_xid = of->has_no_xid;
+    s->soft = SIZE_MAX;
+    if (ok && hides_key)
+        ok = derive_column(&s->columns[s->n_columns++], of->columns,
+                           &(struct shape_column){ "", SHAPE_NEW, true });
+    if (ok && sign(s, &e))
+        return s;
+    shape_unref(s);
+    return NULL;
+}

@@ -1,0 +1,131 @@
+/* table.h -- what the catalog says of a table.                        floor 2
+ *
+ * Facts as values: columns and their kinds, the key, the leaves that hold the
+ * rows (the table itself, its partitions, the children that inherit from it).
+ * Reads results that `query` asked for; runs no statement itself.
+ *
+ * A shape is the part of the facts that rows need to be understood. It is
+ * immutable and counted, since rows outlive the poll that read them.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef TABLE_H
+#define TABLE_H
+
+#include "pg/db.h"
+#include "pg/types.h"
+
+#include <stdatomic.h>
+
+#define STAMP_COLUMN "pgcdc_xid" /* is no part of rows unless `columns` names it */
+
+struct column {
+    char *name;
+    char *type; /* as format_type() writes it: "numeric(12,2)" */
+    enum kind kind;
+    bool wants_to_json;
+};
+
+/* A row of this shape has n_columns fields: first the n_row columns of change.row in the
+ * order of the table (or of the source's `columns`), then key columns that are not among them,
+ * then, where <hides_key>, the text that stands for the key in ids. */
+struct shape {
+    atomic_int refs;
+    char *database, *schema, *table;
+    struct column *columns;
+    size_t n_columns, n_row;
+    size_t *key; /* indices into columns, in the order of the key */
+    size_t n_key;
+    bool hides_key;
+    bool has_stamp; /* the table has the column of the triggers, see stamps.h */
+    bool has_no_xid; /* what rows have for an xid is a hash of their fields */
+    size_t soft; /* the column that says that a row is deleted; SIZE_MAX: none */
+    char *signature; /* "name\ttype\n" for each column of the row, both with COPY's backslashes */
+};
+
+struct shape *shape_ref(struct shape *s);
+void shape_unref(struct shape *s);
+bool shape_equal(const struct shape *a, const struct shape *b);
+
+/* The columns whose values make the key part of an id. */
+static inline size_t shape_n_id(const struct shape *s)
+{
+    return s->hides_key ? 1 : s->n_key;
+}
+
+static inline size_t shape_id(const struct shape *s, size_t k)
+{
+    return s->hides_key ? s->n_columns - 1 : s->key[k];
+}
+
+/* True if the row's column <soft> is not NULL or, for a boolean, true. */
+bool shape_is_soft_deleted(const struct shape *s, const char *row, size_t len);
+
+/* A column of a shape that is made from another one. */
+struct shape_column {
+    const char *name;
+    size_t from;  /* index into the other's columns, or SHAPE_NEW */
+    bool is_text; /* holds any text, whatever the type of the other's column */
+};
+
+#define SHAPE_NEW SIZE_MAX
+
+/* The shape of rows that were made of rows of <of>: the <n_row> columns of the row, then, up to
+ * <n>, key columns, then one more if <hides_key>. Columns of the key that are not among them are
+ * none any more. Returns owned, or NULL (out of memory). */
+struct shape *shape_derive(const struct shape *of, const struct shape_column *columns, size_t n,
+                           size_t n_row, bool hides_key);
+
+/* Appends the key fields of a row, as they stand in it, tabs between. False if it has too few. */
+bool shape_put_key(const struct shape *s, const char *row, size_t len, struct buf *key) WARN_UNUSED;
+
+/* A relation with rows of its own. */
+struct leaf_facts {
+    uint32_t oid, filenode, blocks;
+    char *schema, *name;
+    bool is_readable; /* by itself, not only through its root: its own rights and policies count */
+};
+
+struct table_facts {
+    uint32_t oid;
+    char *database; /* NULL until table_read_facts */
+    char *schema, *name;
+    bool is_tree; /* partitioned, or others inherit from it */
+    bool is_lockable; /* a table or a view, with the tables under it */
+    bool has_xmin; /* all its rows do */
+    struct leaf_facts *leaves;
+    size_t n_leaves;
+};
+
+void table_fini(struct table_facts *t);
+
+/* Reads the answer to query_resolve: oid, schema and name. <asked> is the name as the script
+ * gave it, for messages. ERR_REFUSED if there is no such table, and as table_read_facts. */
+bool table_read_name(struct table_facts *t, const struct db_rows *r, const char *asked,
+                     bool by_value, bool rls, struct err *e) WARN_UNUSED;
+
+/* Reads the first two answers to query_table: the relation itself and its leaves. ERR_REFUSED,
+ * unless <by_value>, for what has no usable xmin (a view, a foreign table ...) and, unless <rls>,
+ * where row-level security would hide rows. */
+bool table_read_facts(struct table_facts *t, const struct db_rows *relation,
+                      const struct db_rows *leaves, bool by_value, bool rls,
+                      struct err *e) WARN_UNUSED;
+
+/* Reads the third answer to query_table. <wanted>: the source's `columns`, n_wanted 0 for all;
+ * <pk>: its key columns, n_pk 0 for the primary key; <soft>: its `soft_delete`, or NULL. Returns
+ * owned, or NULL with ERR_REFUSED. */
+struct shape *table_read_shape(const struct table_facts *t, const struct db_rows *columns,
+                               char *const *wanted, size_t n_wanted, char *const *pk, size_t n_pk,
+                               const char *soft, struct err *e);
+
+/* What a column is whose values grow, for capture = "increment". */
+enum growth { GROWS_NOT, GROWS_INTEGER, GROWS_DATE, GROWS_TIMESTAMP, GROWS_TIMESTAMPTZ };
+
+/* Looks for it in the third answer to query_table. ERR_REFUSED if it is not there, or of another
+ * type. */
+bool table_read_growth(const struct table_facts *t, const struct db_rows *columns,
+                       const char *name, enum growth *growth, struct err *e) WARN_UNUSED;
+
+/* The leaf with this oid, or NULL. */
+const struct leaf_facts *table_leaf(const struct table_facts *t, uint32_t oid);
+
+#endif

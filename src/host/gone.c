@@ -1,0 +1,97 @@
+/* gone.c -- from the server's tally to deletes in the script's hands. floor 5
+ * SPDX-License-Identifier: MIT */
+#include "host/gone.h"
+
+#include "lua/runtime.h"
+
+/* Weighs what came. *is_over: all is known that is gone. */
+static bool weigh(struct reader *r, struct tracked *t, struct batch *b, uint64_t saved,
+                  bool *is_over, struct err *e)
+{
+    const unsigned char *asked;
+
+    *is_over = b->ends;
+    if (b->kind == BATCH_KEYS)
+        return ledger_take_keys(t->ledger, b, saved, e);
+    if (!ledger_weigh(t->ledger, b, &asked, e))
+        return false;
+    *is_over = asked == NULL;
+    if (!reader_answer(r, b->source, asked) && asked != NULL) {
+        ledger_do_without(t->ledger);
+        *is_over = true;
+    }
+    return true;
+}
+
+/* Takes the next deletes in hand; t->gone is NULL if there are none. */
+static bool take_gone(struct script *s, struct tracked *t, size_t source, struct err *e)
+{
+    struct declared *d = &s->sources[source];
+
+    while (t->gone == NULL) {
+        if (!ledger_next_gone(t->ledger, d->saved_note, &t->gone, e))
+            return false;
+        if (t->gone == NULL)
+            return true;
+        t->gone->source = source;
+        t->gone_done = 0;
+        if (t->gone->n_rows > 0)
+            break;
+        batch_free(t->gone); /* all of them were told before */
+        t->gone = NULL;
+    }
+    if (!t->has_gone) {
+        if (t->count > 0 && !tracked_restart(t))
+            return err_memory(e);
+        t->has_gone = true;
+        d->seq++;
+    }
+    return true;
+}
+
+static bool deliver(struct script *s, struct tracked *t, size_t source, bool *parked,
+                    struct err *e)
+{
+    for (;;) {
+        size_t from;
+
+        if (!take_gone(s, t, source, e))
+            return err_prefix(e, "source %s", s->sources[source].name);
+        if (t->gone == NULL)
+            return true;
+        from = t->gone_done;
+        if (!runtime_deliver(s, t->gone, &t->gone_done, true, e)) {
+            tracked_name_failure(s->sources[source].name, t->gone, t->gone_done, e);
+            return false;
+        }
+        tracked_gone(t, t->gone, from, t->gone_done);
+        if (t->gone_done < t->gone->n_rows) {
+            *parked = !script_should_stop(s);
+            return true;
+        }
+        batch_free(t->gone);
+        t->gone = NULL;
+        if (script_should_stop(s))
+            return true;
+    }
+}
+
+bool gone_handle(struct script *s, struct reader *r, struct tracked *t, struct batch *b,
+                 bool *parked, struct err *e)
+{
+    size_t source = b->source;
+    bool is_over;
+
+    if (script_should_stop(s))
+        return true; /* what was begun may end here: see stop_batches */
+    if (b->note == 0) {
+        b->note = 1; /* it was weighed, should it come again */
+        if (!weigh(r, t, b, s->sources[source].saved_note, &is_over, e))
+            return err_prefix(e, "source %s", s->sources[source].name);
+        if (!is_over)
+            return true;
+        if (ledger_take_truncated(t->ledger) && !runtime_truncate(s, source, e))
+            return err_prefix(e, "source %s", s->sources[source].name);
+    }
+    return deliver(s, t, source, parked, e);
+}

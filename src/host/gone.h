@@ -1,0 +1,17 @@
+/* gone.h -- from the server's tally to deletes in the script's hands. floor 5
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef GONE_H
+#define GONE_H
+
+#include "capture/reader.h"
+#include "lua/script.h"
+#include "host/tracked.h"
+
+/* Handles a BATCH_TALLY or BATCH_KEYS of the source tracked by <t>: answers the reader, and once
+ * all is known that is gone delivers it. *parked: not done with; to be handled again when the
+ * source is not paused. */
+bool gone_handle(struct script *s, struct reader *r, struct tracked *t, struct batch *b,
+                 bool *parked, struct err *e) WARN_UNUSED;
+
+#endif

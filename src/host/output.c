@@ -1,0 +1,42 @@
+/* output.c -- standard output, as a sink of the whole program.        floor 5
+ * SPDX-License-Identifier: MIT */
+#include "host/output.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define BUFFER ((size_t)128 << 10)
+
+bool output_open(bool is_closed, struct err *e)
+{
+    if (is_closed)
+        return err_set(e, ERR_OUTPUT, "standard output is closed: send it somewhere, "
+                       "be it to /dev/null");
+    setvbuf(stdout, NULL, _IOFBF, BUFFER);
+    return true;
+}
+
+/* An earlier write failed and its errno is lost: was it the reader who left? */
+static bool reader_is_gone(void)
+{
+    struct pollfd fd = { .fd = STDOUT_FILENO, .events = POLLOUT };
+
+    return poll(&fd, 1, 0) == 1 && (fd.revents & POLLERR) != 0;
+}
+
+bool output_flush(struct err *e)
+{
+    int error;
+
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return true;
+    error = errno;
+    if (error == EPIPE || (error == 0 && reader_is_gone()))
+        return err_set(e, ERR_STOPPED, "the reader of standard output is gone");
+    return err_set(e, ERR_OUTPUT, "standard output cannot be written: %s",
+                   error != 0 ? strerror(error) : "an earlier write failed");
+}

@@ -1,0 +1,19 @@
+/* output.h -- standard output, as a sink of the whole program.        floor 5
+ *
+ * Scripts write to it with print() and io.write(), which do not tell when
+ * nobody reads any more. So it is flushed and looked at before a position is saved.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef OUTPUT_H
+#define OUTPUT_H
+
+#include "base/err.h"
+
+/* Gives it a large buffer. Call it before anything is written. ERR_OUTPUT if the program was
+ * started without one, <is_closed>. */
+bool output_open(bool is_closed, struct err *e) WARN_UNUSED;
+
+/* Writes out what is buffered. ERR_STOPPED if its reader is gone, ERR_OUTPUT for anything else. */
+bool output_flush(struct err *e) WARN_UNUSED;
+
+#endif

@@ -1,0 +1,177 @@
+/* tracked.c -- where the delivery of one source is.                   floor 5
+ * SPDX-License-Identifier: MIT */
+#include "host/tracked.h"
+
+#include <stdlib.h>
+
+void tracked_init(struct tracked *t)
+{
+    *t = (struct tracked){ 0 };
+    buf_init(&t->last.keys, SIZE_MAX / 2);
+}
+
+void tracked_fini(struct tracked *t)
+{
+    position_fini(&t->position);
+    xidset_fini(&t->delivered);
+    buf_fini(&t->last.keys);
+    ledger_close(t->ledger);
+    batch_free(t->gone);
+    while (t->parked != NULL)
+        batch_free(batch_of(tracked_unpark(t)));
+}
+
+void tracked_adopt(struct tracked *t, struct batch *b)
+{
+    position_fini(&t->position);
+    t->position = *b->position;
+    free(b->position);
+    b->position = NULL;
+    t->is_known = t->is_unsaved = true;
+    t->position.learned = 0;
+    if (t->ledger != NULL)
+        ledger_mark(t->ledger, &t->position, ledger_last(t->ledger));
+    t->has_gone = t->last.is_gone = false;
+    xidset_fini(&t->delivered);
+    t->count = 0;
+    t->last.is_known = false;
+    buf_clear(&t->last.keys);
+}
+
+bool tracked_delivered(struct tracked *t, const struct batch *b, size_t from, size_t done)
+{
+    uint64_t last = 0;
+
+    t->count += done - from;
+    if (!b->is_ordered)
+        return true;
+    for (size_t i = from; i < done; i++)
+        if (b->rows[i].xid != last && !xidset_add(&t->delivered, last = b->rows[i].xid))
+            return false;
+    return true;
+}
+
+bool tracked_note_last(struct tracked *t, const struct batch *b, size_t from, size_t done)
+{
+    struct buf *keys = &t->last.keys;
+
+    if (done == from && t->last.is_gone)
+        return true;
+    t->last.is_gone = false;
+    t->last.is_known = t->is_known && (b->is_snapshot || b->is_ordered);
+    t->last.is_snapshot = b->is_snapshot;
+    t->last.is_recheck = b->is_recheck;
+    if (!t->last.is_known || done == from)
+        return true;
+    t->last.xid = b->rows[done - 1].xid;
+    t->last.leaf = b->leaf;
+    t->last.end = b->end;
+    t->last.note = b->sides != NULL ? b->sides[done - 1].note : 0;
+    if (!b->is_snapshot)
+        buf_clear(keys);
+    for (size_t i = b->is_snapshot ? from : done - 1; i < done; i++) {
+        if (b->rows[i].is_gone)
+            buf_puts(keys, CUT_GONE);
+        if (!batch_row_key(b, &b->rows[i], keys))
+            return false;
+        if (b->is_snapshot)
+            buf_putc(keys, '\n');
+    }
+    return buf_ok(keys);
+}
+
+void tracked_gone(struct tracked *t, const struct batch *b, size_t from, size_t done)
+{
+    t->count += done - from;
+    if (done == from || (t->last.is_known && !t->last.is_gone))
+        return;
+    t->last.is_known = t->is_known;
+    t->last.is_gone = true;
+    t->last.note = b->sides[done - 1].note;
+}
+
+void tracked_name_failure(const char *source, const struct batch *b, size_t i, struct err *e)
+{
+    struct buf key;
+
+    buf_init(&key, 200);
+    if (i < b->n_rows && batch_row_key(b, &b->rows[i], &key)) {
+        for (char *p = key.data; *p != '\0'; p++)
+            if (*p == '\t')
+                *p = ',';
+        err_prefix(e, "source %s, key %s", source, key.data);
+    } else {
+        err_prefix(e, "source %s", source);
+    }
+    buf_fini(&key);
+}
+
+bool tracked_cut(const struct tracked *t, struct position *p)
+{
+    const struct buf *keys = &t->last.keys;
+
+    if (t->ledger != NULL && t->last.note > 0)
+        ledger_mark(t->ledger, p, t->last.note);
+    if (t->last.is_gone)
+        return true;
+    if (t->last.is_snapshot)
+        return position_add_done(p, t->last.leaf, t->last.end, keys->data, keys->len);
+    p->increment.is_rechecking = t->last.is_recheck;
+    return position_cut(p, &t->delivered, t->last.xid, keys->data, keys->len);
+}
+
+bool tracked_restart(struct tracked *t)
+{
+    bool ok = !t->last.is_known || tracked_cut(t, &t->position);
+
+    t->last.is_known = t->last.is_gone = false;
+    xidset_fini(&t->delivered);
+    return ok;
+}
+
+bool tracked_write(const struct tracked *t, const char *source, char **text, bool *is_known)
+{
+    bool is_cut = t->count > 0;
+    struct position p = { 0 };
+    struct buf b;
+    bool ok = true;
+
+    *text = NULL;
+    *is_known = !is_cut || t->last.is_known;
+    if (!*is_known || (!is_cut && !t->is_unsaved))
+        return true;
+    buf_init(&b, SIZE_MAX / 2);
+    if (is_cut)
+        ok = position_copy(&p, &t->position) && tracked_cut(t, &p);
+    if (ok)
+        position_write(is_cut ? &p : &t->position, source, &b);
+    position_fini(&p);
+    *text = ok ? buf_take(&b) : NULL;
+    buf_fini(&b);
+    return *text != NULL;
+}
+
+void tracked_park(struct tracked *t, struct queue_item *item)
+{
+    item->next = NULL;
+    if (t->parked == NULL)
+        t->parked_end = &t->parked;
+    *t->parked_end = item;
+    t->parked_end = &item->next;
+}
+
+void tracked_park_first(struct tracked *t, struct queue_item *item)
+{
+    if (t->parked == NULL)
+        t->parked_end = &item->next;
+    item->next = t->parked;
+    t->parked = item;
+}
+
+struct queue_item *tracked_unpark(struct tracked *t)
+{
+    struct queue_item *item = t->parked;
+
+    t->parked = item->next;
+    return item;
+}

@@ -1,0 +1,75 @@
+/* tracked.h -- where the delivery of one source is.                   floor 5
+ *
+ * Its acknowledged position, what of the poll or range in hand has been
+ * delivered, and where that may be cut: rows of a poll come by xid and key, so
+ * the last one tells; of a range the keys delivered are kept. No Lua.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef TRACKED_H
+#define TRACKED_H
+
+#include "state/ledger.h"
+#include "capture/position_text.h"
+
+struct tracked {
+    struct position position; /* the newest one that was acknowledged */
+    bool is_known;            /* there is one */
+    bool is_resolved;         /* the source's name is final */
+    bool is_unsaved;
+    uint64_t count;           /* changes of the poll or range in hand that were delivered */
+    struct xidset delivered;  /* the xids of the poll in hand */
+    struct {                  /* where what is in hand may be cut: behind its last row delivered */
+        bool is_known, is_snapshot, is_recheck;
+        uint64_t xid;         /* of that row, in a poll */
+        uint32_t leaf, end;   /* of the range */
+        bool is_gone;         /* nothing but deletes was delivered yet: it is where it was */
+        uint64_t note;        /* of the last change; 0: not noted */
+        struct buf keys;      /* that row's key; of all rows of the range, a newline behind each */
+    } last;
+    struct queue_item *parked, **parked_end; /* taken from the queue while it was paused */
+    struct ledger *ledger;    /* owned; NULL: the source does not look for deletes */
+    bool has_gone;            /* the batch in hand began with deletes, not with its rows */
+    struct batch *gone;       /* deletes that are being delivered, <gone_done> of them done */
+    size_t gone_done;
+    size_t resume;            /* rows of the first one that were delivered */
+    bool is_settling;         /* all of them were, and what is left is to save the position */
+};
+
+void tracked_init(struct tracked *t);
+void tracked_fini(struct tracked *t);
+
+/* Takes the position of <b>, whose poll or range is done. */
+void tracked_adopt(struct tracked *t, struct batch *b);
+
+/* Rows <from> to <done> of <b> were delivered. False: out of memory, as below. */
+bool tracked_delivered(struct tracked *t, const struct batch *b, size_t from,
+                       size_t done) WARN_UNUSED;
+
+/* And more is to come: notes where the batch may be cut. */
+bool tracked_note_last(struct tracked *t, const struct batch *b, size_t from,
+                       size_t done) WARN_UNUSED;
+
+/* The same for deletes, which come before the rows. */
+void tracked_gone(struct tracked *t, const struct batch *b, size_t from, size_t done);
+
+/* What the change at row <i> was, which failed, for its error. */
+void tracked_name_failure(const char *source, const struct batch *b, size_t i, struct err *e);
+
+/* Moves <p>, a copy of the position or itself, behind the last row delivered. */
+bool tracked_cut(const struct tracked *t, struct position *p) WARN_UNUSED;
+
+/* The reader lost its connection in the middle of a poll and has begun another one, which
+ * goes on where that one was; its rows come from the lowest xid again. */
+bool tracked_restart(struct tracked *t) WARN_UNUSED;
+
+/* The text of the position of <source> as it is now; owned. *text NULL: it is not a new one, or,
+ * with *is_known false, in the middle of a batch that cannot be cut. */
+bool tracked_write(const struct tracked *t, const char *source, char **text,
+                   bool *is_known) WARN_UNUSED;
+
+/* Batches wait their turn, in order. */
+void tracked_park(struct tracked *t, struct queue_item *item);
+void tracked_park_first(struct tracked *t, struct queue_item *item);
+struct queue_item *tracked_unpark(struct tracked *t); /* there is one */
+
+#endif

@@ -1,0 +1,406 @@
+/* bind_db.c -- connections that scripts and sinks use.                floor 4
+ * SPDX-License-Identifier: MIT */
+#include "lua/bind_db.h"
+
+#include "lua/json.h"
+#include "lua/script.h"
+#include "pg/types.h"
+
+#include <lauxlib.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CONNECTION "pgcdc.connection"
+#define ROWS "pgcdc.rows"
+#define MAX_PARAMETERS 65535
+
+struct connection {
+    struct db *db; /* NULL: closed */
+    struct dial_left left; /* by it, when it is closed */
+};
+
+static const char *code_name(enum err_code code)
+{
+    switch (code) {
+    case ERR_CONNECTION:
+    case ERR_STOPPED:
+        return "connection";
+    case ERR_USAGE:
+        return "usage";
+    default:
+        return "sql";
+    }
+}
+
+int bind_db_fail(lua_State *L, const struct err *e)
+{
+    lua_pushnil(L);
+    lua_pushstring(L, e->msg);
+    lua_pushstring(L, e->sqlstate);
+    lua_pushstring(L, code_name(e->code));
+    return 4;
+}
+
+struct db *bind_db_check(lua_State *L, int index)
+{
+    struct connection *c = luaL_checkudata(L, index, CONNECTION);
+
+    if (c->db == NULL)
+        luaL_error(L, "the connection is closed");
+    return c->db;
+}
+
+/* The second argument. A zero byte would end it early. */
+static const char *check_sql(lua_State *L)
+{
+    size_t len;
+    const char *sql = luaL_checklstring(L, 2, &len);
+
+    luaL_argcheck(L, strlen(sql) == len, 2, "a statement must not hold a zero byte");
+    return sql;
+}
+
+static int open_db(lua_State *L)
+{
+    const char *conninfo = luaL_checkstring(L, 1);
+    enum db_stop on_stop = lua_toboolean(L, 2) ? DB_STOP_AT_ONCE : DB_STOP_GENTLY;
+    struct connection *former = lua_isnoneornil(L, 3) ? NULL : luaL_checkudata(L, 3, CONNECTION);
+    struct connection *c = lua_newuserdatauv(L, sizeof *c, 0);
+    struct err e;
+
+    *c = (struct connection){ .db = NULL };
+    luaL_setmetatable(L, CONNECTION);
+    c->db = db_open(conninfo, script_of(L)->o.stop_fd, on_stop,
+                    former != NULL ? &former->left : NULL, &e);
+    return c->db != NULL ? 1 : bind_db_fail(L, &e);
+}
+
+static int close_db(lua_State *L)
+{
+    struct connection *c = luaL_checkudata(L, 1, CONNECTION);
+
+    db_close(c->db, &c->left);
+    c->db = NULL;
+    return 0;
+}
+
+/* ---- parameters ---- */
+
+/* The text of the parameter on top of the stack, which it replaces; NULL for NULL. */
+static const char *parameter(lua_State *L, lua_Integer n)
+{
+    const char *s;
+    char text[FLOAT_TEXT];
+    double d;
+    size_t len;
+
+    switch (lua_type(L, -1)) {
+    case LUA_TNIL:
+        return NULL;
+    case LUA_TBOOLEAN:
+        lua_pushstring(L, lua_toboolean(L, -1) ? "true" : "false");
+        break;
+    case LUA_TNUMBER:
+        d = lua_tonumber(L, -1);
+        if (lua_isinteger(L, -1))
+            lua_pushfstring(L, "%I", lua_tointeger(L, -1));
+        else if (isfinite(d)) {
+            types_float_text(d, text);
+            lua_pushstring(L, text);
+        } else {
+            lua_pushstring(L, isnan(d) ? "NaN" : d > 0 ? "Infinity" : "-Infinity");
+        }
+        break;
+    case LUA_TSTRING:
+        lua_pushvalue(L, -1);
+        break;
+    default:
+        if (json_null_at(L, -1))
+            return NULL;
+        luaL_error(L, "parameter $%I is a %s", n, luaL_typename(L, -1));
+    }
+    lua_remove(L, -2);
+    s = lua_tolstring(L, -1, &len);
+    if (strlen(s) != len)
+        luaL_error(L, "parameter $%I is text that holds a zero byte, which Postgres cannot take",
+                   n);
+    return s;
+}
+
+/* The texts of the parameters in the table at <index>, in a userdata that is left on the stack
+ * with all of them, so that nothing is collected before they were sent. */
+static const char *const *parameters(lua_State *L, int index, lua_Integer n)
+{
+    const char **list = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof *list, 0);
+
+    luaL_checkstack(L, (int)n + 10, "parameters");
+    for (lua_Integer i = 1; i <= n; i++) {
+        lua_rawgeti(L, index, i);
+        list[i - 1] = parameter(L, i);
+    }
+    return list;
+}
+
+/* ---- rows ---- */
+
+static int drop_rows(lua_State *L)
+{
+    struct db_rows **box = luaL_checkudata(L, 1, ROWS);
+
+    db_rows_free(*box);
+    *box = NULL;
+    return 0;
+}
+
+static int hex_digit(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : 0;
+}
+
+/* "\x6869", which bytea_output = hex makes sure of. */
+static void push_bytes(lua_State *L, const char *s, size_t len)
+{
+    luaL_Buffer b;
+    size_t n = len >= 2 ? (len - 2) / 2 : 0;
+    char *to = luaL_buffinitsize(L, &b, n);
+
+    for (size_t i = 0; i < n; i++)
+        to[i] = (char)(hex_digit(s[2 + 2 * i]) << 4 | hex_digit(s[3 + 2 * i]));
+    luaL_pushresultsize(&b, n);
+}
+
+static void push_value(lua_State *L, enum kind kind, const char *s, size_t len, const char *name)
+{
+    char text[128];
+
+    switch (kind) {
+    case KIND_BOOL:
+        lua_pushboolean(L, *s == 't');
+        return;
+    case KIND_INT:
+        lua_pushinteger(L, strtoll(s, NULL, 10));
+        return;
+    case KIND_FLOAT:
+        lua_pushnumber(L, strtod(s, NULL));
+        return;
+    case KIND_BYTEA:
+        push_bytes(L, s, len);
+        return;
+    case KIND_TIMESTAMP:
+        if (len + 3 > sizeof text)
+            break;
+        lua_pushlstring(L, text, field_timestamp((struct field){ s, len }, text));
+        return;
+    case KIND_JSON:
+        if (!json_push(L, s, len, text, sizeof text))
+            luaL_error(L, "column %s holds JSON that cannot be decoded: %s", name, text);
+        return;
+    case KIND_NUMERIC:
+    case KIND_TEXT:
+        break;
+    }
+    lua_pushlstring(L, s, len);
+}
+
+/* True for types of which no more needs to be known. */
+static bool is_known(uint32_t oid, enum kind kind)
+{
+    /* "char", name, text, oid, unknown, money, bpchar, varchar, date, time, interval, timetz,
+     * record, uuid */
+    static const uint32_t texts[] = { 18, 19, 25, 26, 705, 790, 1042, 1043, 1082, 1083, 1186, 1266,
+                                      2249, 2950 };
+
+    if (kind != KIND_TEXT)
+        return true;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        if (texts[i] == oid)
+            return true;
+    return false;
+}
+
+/* Pushes the list of rows and the list of columns that are not known here. */
+static void push_rows(lua_State *L, const struct db_rows *r)
+{
+    int n = db_rows_columns(r), count = db_rows_count(r), names, rows, odd;
+    enum kind *kinds = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof *kinds, 0);
+    lua_Integer n_odd = 0;
+
+    luaL_checkstack(L, n + 10, "columns");
+    lua_createtable(L, count, 0);                              /* kinds rows */
+    lua_createtable(L, 0, 0);                                  /* kinds rows odd */
+    odd = lua_gettop(L);
+    rows = odd - 1;
+    names = odd + 1;
+    for (int c = 0; c < n; c++) {
+        struct type_facts facts = { .oid = db_rows_type(r, c) };
+
+        kinds[c] = types_kind(&facts);
+        lua_pushstring(L, db_rows_name(r, c));                 /* ... name */
+        if (!is_known(facts.oid, kinds[c])) {
+            lua_createtable(L, 0, 2);
+            lua_pushvalue(L, -2);
+            lua_setfield(L, -2, "name");
+            lua_pushinteger(L, facts.oid);
+            lua_setfield(L, -2, "type");
+            lua_rawseti(L, odd, ++n_odd);
+        }
+    }
+    for (int i = 0; i < count; i++) {
+        lua_createtable(L, 0, n);
+        for (int c = 0; c < n; c++) {
+            const char *s = db_rows_text(r, i, c);
+
+            lua_pushvalue(L, names + c);
+            if (s != NULL)
+                push_value(L, kinds[c], s, db_rows_length(r, i, c), db_rows_name(r, c));
+            else
+                lua_pushnil(L);
+            lua_rawset(L, -3);
+        }
+        lua_rawseti(L, rows, i + 1);
+    }
+    lua_settop(L, odd);
+    lua_remove(L, odd - 2);                                    /* rows odd */
+}
+
+/* Leaves the arguments, and what holds the texts of the parameters. */
+static bool send_statement(lua_State *L, struct db *db, struct err *e)
+{
+    const char *sql = check_sql(L);
+    lua_Integer n = luaL_optinteger(L, 3, 0);
+
+    luaL_argcheck(L, n >= 0 && n <= MAX_PARAMETERS, 3, "too many parameters");
+    lua_settop(L, 4);
+    return db_send(db, sql, parameters(L, 4, n), (size_t)n, e);
+}
+
+static int start(lua_State *L)
+{
+    struct db *db = bind_db_check(L, 1);
+    struct err e;
+
+    if (!send_statement(L, db, &e))
+        return bind_db_fail(L, &e);
+    lua_pushboolean(L, true);
+    return 1;
+}
+
+static int answer(lua_State *L)
+{
+    struct db *db = bind_db_check(L, 1);
+    struct db_rows **box;
+    uint64_t affected = 0;
+    struct err e;
+
+    lua_settop(L, 1);
+    box = lua_newuserdatauv(L, sizeof *box, 0);                /* db box */
+    *box = NULL;
+    luaL_setmetatable(L, ROWS);
+    if (!db_answer(db, box, &affected, &e))
+        return bind_db_fail(L, &e);
+    push_rows(L, *box);                                        /* db box rows odd */
+    db_rows_free(*box);
+    *box = NULL;
+    lua_pushinteger(L, (lua_Integer)affected);
+    lua_insert(L, -2);
+    return 3;
+}
+
+static int run(lua_State *L)
+{
+    struct err e;
+
+    return send_statement(L, bind_db_check(L, 1), &e) ? answer(L) : bind_db_fail(L, &e);
+}
+
+static int describe(lua_State *L)
+{
+    struct db *db = bind_db_check(L, 1);
+    const char *sql = check_sql(L);
+    uint32_t types[1024];
+    size_t n, max = sizeof types / sizeof *types;
+    struct err e;
+
+    if (!db_describe(db, sql, types, max, &n, &e))
+        return bind_db_fail(L, &e);
+    n = n < max ? n : max;
+    lua_createtable(L, (int)n, 0);
+    for (size_t i = 0; i < n; i++) {
+        lua_pushinteger(L, types[i]);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    return 1;
+}
+
+/* ---- the rest ---- */
+
+static int load(lua_State *L)
+{
+    struct err e;
+
+    if (!db_load(bind_db_check(L, 1), check_sql(L), &e))
+        return bind_db_fail(L, &e);
+    lua_pushboolean(L, true);
+    return 1;
+}
+
+static int finish(lua_State *L)
+{
+    uint64_t rows = 0;
+    struct err e;
+
+    if (!db_load_end(bind_db_check(L, 1), &rows, &e))
+        return bind_db_fail(L, &e);
+    lua_pushinteger(L, (lua_Integer)rows);
+    return 1;
+}
+
+static int is_alive(lua_State *L)
+{
+    struct connection *c = luaL_checkudata(L, 1, CONNECTION);
+
+    lua_pushboolean(L, c->db != NULL && db_is_alive(c->db));
+    return 1;
+}
+
+static int transaction(lua_State *L)
+{
+    static const char *const names[] = { "idle", "open", "aborted", "lost" };
+    struct connection *c = luaL_checkudata(L, 1, CONNECTION);
+
+    lua_pushstring(L, names[c->db != NULL ? db_transaction(c->db) : DB_LOST]);
+    return 1;
+}
+
+static int version(lua_State *L)
+{
+    lua_pushinteger(L, db_version(bind_db_check(L, 1)));
+    return 1;
+}
+
+void bind_db(lua_State *L)
+{
+    static const luaL_Reg methods[] = {
+        { "run", run }, { "send", start }, { "answer", answer }, { "describe", describe },
+        { "load", load }, { "finish", finish },
+        { "alive", is_alive }, { "transaction", transaction }, { "version", version },
+        { "close", close_db }, { NULL, NULL },
+    };
+
+    luaL_newmetatable(L, ROWS);
+    lua_pushcfunction(L, drop_rows);
+    lua_setfield(L, -2, "__gc");
+    lua_pop(L, 1);
+    luaL_newmetatable(L, CONNECTION);
+    lua_pushcfunction(L, close_db);
+    lua_setfield(L, -2, "__gc");
+    lua_pushcfunction(L, close_db);
+    lua_setfield(L, -2, "__close");
+    luaL_newlib(L, methods);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+    lua_pushcfunction(L, open_db);
+    lua_setfield(L, -2, "db_open");
+}

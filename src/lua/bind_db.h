@@ -1,0 +1,38 @@
+/* bind_db.h -- connections that scripts and sinks use.                floor 4
+ *
+ * Exports to Lua (module pgcdc.raw) db_open(conninfo, at_once[, former]) -> connection, on which
+ * waits end when the program is to stop, if `at_once` is true. <former>: a closed one in whose
+ * place it comes; what that has left at the server is ended. What can fail returns nil, message,
+ * sqlstate ("" if there is none) and "connection", "sql" or "usage". Methods:
+ *
+ *   run(sql, n, parameters)  -> {rows}, affected, odd
+ *   send(sql, n, parameters) -> true; the same, and nothing else may be run before
+ *   answer()                 -> {rows}, affected, odd
+ *   describe(sql)            -> {oids of its parameters}
+ *   load(sql), finish()      -> true; the number of rows: COPY ... FROM STDIN
+ *   alive()                  -> true unless the server has closed the connection
+ *   transaction()            -> "idle", "open", "aborted" or "lost"
+ *   version(), close()
+ *
+ * Parameters are nil, pgcdc.null, booleans, numbers and text. Rows are tables by column name;
+ * columns of types that are not known here come as text and are listed in `odd`, {name =, type =
+ * oid}. All of it blocks, but for `send`. lua/pgcdc/connect.lua makes of it what users see.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef BIND_DB_H
+#define BIND_DB_H
+
+#include "pg/db.h"
+
+#include <lua.h>
+
+/* Adds the function to the module on top of the stack. */
+void bind_db(lua_State *L);
+
+/* The connection at <index>; throws unless it is one that is open. */
+struct db *bind_db_check(lua_State *L, int index);
+
+/* Pushes nil and what <e> says. Returns 4. */
+int bind_db_fail(lua_State *L, const struct err *e);
+
+#endif

@@ -1,0 +1,197 @@
+/* bind_lines.c -- the lines of a COPY, kept until they are no longer needed. floor 4
+ * SPDX-License-Identifier: MIT */
+#include "lua/bind_lines.h"
+
+#include "lua/bind_db.h"
+#include "lua/json.h"
+#include "lua/script.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LINES "pgcdc.lines"
+#define MOST ((size_t)8 << 30)
+#define IN_MEMORY ((size_t)16 << 20)
+#define PIECE ((size_t)256 << 10) /* what is sent at once */
+
+struct lines *bind_lines_at(lua_State *L, int index)
+{
+    return luaL_checkudata(L, index, LINES);
+}
+
+static void empty(struct lines *s)
+{
+    buf_clear(&s->mem);
+    s->whole = 0;
+    s->in_file = 0;
+    s->rows = s->changed = 0;
+    if (s->fd >= 0)
+        close(s->fd);
+    s->fd = -1;
+}
+
+static int new_lines(lua_State *L)
+{
+    struct lines *s = lua_newuserdatauv(L, sizeof *s, 0);
+
+    *s = (struct lines){ .fd = -1 };
+    buf_init(&s->mem, MOST);
+    luaL_setmetatable(L, LINES);
+    return 1;
+}
+
+static int drop_lines(lua_State *L)
+{
+    struct lines *s = bind_lines_at(L, 1);
+
+    empty(s);
+    buf_fini(&s->mem);
+    return 0;
+}
+
+static int clear_lines(lua_State *L)
+{
+    struct lines *s = bind_lines_at(L, 1);
+    bool was_big = s->mem.cap > IN_MEMORY / 4;
+
+    empty(s);
+    if (was_big) {
+        buf_fini(&s->mem);
+        buf_init(&s->mem, MOST);
+    }
+    return 0;
+}
+
+static int count_lines(lua_State *L)
+{
+    const struct lines *s = bind_lines_at(L, 1);
+
+    lua_pushinteger(L, s->rows);
+    lua_pushinteger(L, s->changed);
+    return 2;
+}
+
+/* A file without a name, beside the state file where there is one. */
+static int open_unnamed(const struct script *s)
+{
+    const char *state = s->o.state, *slash = state != NULL ? strrchr(state, '/') : NULL;
+    const char *tmp = getenv("TMPDIR");
+    struct buf name;
+    int fd = -1;
+
+    buf_init(&name, 8192);
+    if (slash != NULL)
+        buf_add(&name, state, (size_t)(slash - state));
+    else
+        buf_puts(&name, state != NULL ? "." : tmp != NULL && *tmp != '\0' ? tmp : "/tmp");
+    buf_puts(&name, "/pgcdc-lua.XXXXXX");
+    if (buf_ok(&name))
+        fd = mkostemp(name.data, O_CLOEXEC);
+    if (fd >= 0)
+        unlink(name.data);
+    buf_fini(&name);
+    return fd;
+}
+
+/* Moves what is in memory to the file. */
+static void spill(lua_State *L, struct lines *s)
+{
+    size_t done = 0;
+
+    if (s->fd < 0)
+        s->fd = open_unnamed(script_of(L));
+    while (s->fd >= 0 && done < s->whole) {
+        ssize_t n = pwrite(s->fd, s->mem.data + done, s->whole - done, s->in_file + (off_t)done);
+
+        if (n > 0)
+            done += (size_t)n;
+        else if (n == 0 || errno != EINTR)
+            break;
+    }
+    if (done < s->whole)
+        luaL_error(L, "cannot write a temporary file: %s", strerror(errno));
+    s->in_file += (off_t)done;
+    s->whole = 0;
+    buf_clear(&s->mem);
+}
+
+static bool send_file(lua_State *L, struct lines *s, struct db *db, struct err *e)
+{
+    struct buf *b = script_scratch(L);
+    off_t at = 0;
+
+    while (at < s->in_file) {
+        char *to;
+        ssize_t n;
+
+        buf_clear(b);
+        to = buf_reserve(b, PIECE);
+        json_check(L, b);
+        n = pread(s->fd, to, PIECE, at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return err_set(e, ERR_STATE, "cannot read a temporary file: %s",
+                           n < 0 ? strerror(errno) : "it is too short");
+        if (!db_load_put(db, to, (size_t)n, e))
+            return false;
+        at += n;
+    }
+    return true;
+}
+
+static int send_lines(lua_State *L)
+{
+    struct lines *s = bind_lines_at(L, 1);
+    struct db *db = bind_db_check(L, 2);
+    struct err e;
+
+    if (!send_file(L, s, db, &e))
+        return bind_db_fail(L, &e);
+    for (size_t at = 0; at < s->whole; at += PIECE) {
+        size_t n = s->whole - at < PIECE ? s->whole - at : PIECE;
+
+        if (!db_load_put(db, s->mem.data + at, n, &e))
+            return bind_db_fail(L, &e);
+    }
+    lua_pushboolean(L, true);
+    return 1;
+}
+
+struct buf *bind_lines_begin(lua_State *L, struct lines *s)
+{
+    if (s->whole > IN_MEMORY)
+        spill(L, s);
+    s->mem.len = s->whole;
+    s->mem.failed = false;
+    return &s->mem;
+}
+
+void bind_lines_end(lua_State *L, struct lines *s, bool is_read)
+{
+    buf_putc(&s->mem, '\n');
+    json_check(L, &s->mem);
+    s->whole = s->mem.len;
+    s->rows++;
+    s->changed += is_read ? 0 : 1;
+}
+
+void bind_lines(lua_State *L)
+{
+    static const luaL_Reg methods[] = {
+        { "rows", count_lines }, { "clear", clear_lines }, { "send", send_lines }, { NULL, NULL },
+    };
+
+    luaL_newmetatable(L, LINES);
+    lua_pushcfunction(L, drop_lines);
+    lua_setfield(L, -2, "__gc");
+    luaL_newlib(L, methods);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+    lua_pushcfunction(L, new_lines);
+    lua_setfield(L, -2, "copy_lines");
+}

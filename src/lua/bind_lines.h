@@ -1,0 +1,39 @@
+/* bind_lines.h -- the lines of a COPY, kept until they are no longer needed. floor 4
+ *
+ * Exports to Lua (module pgcdc.raw) copy_lines() -> lines, with the methods rows() -> number,
+ * number of those that were not just read from a table, clear(), and send(connection), which
+ * returns what those of a connection do. They are kept in memory up to a
+ * limit, then in a file without a name, and can be sent again and again.
+ *
+ * Everything here may throw.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef BIND_LINES_H
+#define BIND_LINES_H
+
+#include "base/buf.h"
+
+#include <lua.h>
+#include <sys/types.h>
+
+struct lines {
+    struct buf mem;
+    size_t whole;    /* bytes of <mem> that are whole lines */
+    int fd;          /* -1: everything is in memory */
+    off_t in_file;
+    lua_Integer rows;
+    lua_Integer changed; /* rows that were not just read from a table */
+};
+
+/* Adds the function to the module on top of the stack. */
+void bind_lines(lua_State *L);
+
+/* The lines at <index>; throws if there are none. */
+struct lines *bind_lines_at(lua_State *L, int index);
+
+/* Where to put the next line; it counts once bind_lines_end has added its newline, and is
+ * forgotten by the next bind_lines_begin if that is not called. */
+struct buf *bind_lines_begin(lua_State *L, struct lines *s);
+void bind_lines_end(lua_State *L, struct lines *s, bool is_read);
+
+#endif

@@ -1,0 +1,222 @@
+/* bind_source.c -- sources and their handlers, as scripts declare them. floor 4
+ * SPDX-License-Identifier: MIT */
+#include "lua/bind_source.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const event_names[] = { "read", "upsert", "insert", "update", "delete", "batch",
+                                           "ready", "schema", "error", "truncate", NULL };
+
+void bind_source_free(struct script *s)
+{
+    for (size_t i = 0; i < s->n_sources; i++) {
+        source_config_free(s->sources[i].config);
+        free(s->sources[i].name);
+        free(s->sources[i].position);
+    }
+    free(s->sources);
+    s->sources = NULL;
+    s->n_sources = 0;
+}
+
+/* spec[name] as owned text, NULL for nil. */
+static char *copy_field(lua_State *L, const char *name)
+{
+    char *copy = NULL;
+
+    if (lua_getfield(L, 1, name) != LUA_TNIL) {
+        size_t len;
+        const char *text = luaL_checklstring(L, -1, &len);
+
+        if (strlen(text) != len)
+            luaL_error(L, "'%s' holds a zero byte", name);
+        copy = strdup(text);
+        if (copy == NULL)
+            luaL_error(L, "out of memory");
+    }
+    lua_pop(L, 1);
+    return copy;
+}
+
+/* spec[name], a list of strings; *list is reachable from the config at every moment. */
+static void copy_list(lua_State *L, const char *name, char ***list, size_t *n)
+{
+    lua_Unsigned count;
+
+    if (lua_getfield(L, 1, name) == LUA_TTABLE) {
+        count = lua_rawlen(L, -1);
+        *list = calloc(count + 1, sizeof **list);
+        if (*list == NULL)
+            luaL_error(L, "out of memory");
+        for (lua_Unsigned i = 1; i <= count; i++) {
+            size_t len;
+            const char *text;
+
+            lua_rawgeti(L, -1, (lua_Integer)i);
+            text = luaL_checklstring(L, -1, &len);
+            if (strlen(text) != len)
+                luaL_error(L, "a name in '%s' holds a zero byte", name);
+            (*list)[*n] = strdup(text);
+            if ((*list)[*n] == NULL)
+                luaL_error(L, "out of memory");
+            (*n)++;
+            lua_pop(L, 1);
+        }
+    }
+    lua_pop(L, 1);
+}
+
+static lua_Number number_field(lua_State *L, const char *name)
+{
+    lua_Number n;
+
+    lua_getfield(L, 1, name);
+    n = luaL_checknumber(L, -1);
+    lua_pop(L, 1);
+    return n;
+}
+
+static int64_t ms_field(lua_State *L, const char *name)
+{
+    return (int64_t)(number_field(L, name) * 1000 + 0.5);
+}
+
+static bool flag_field(lua_State *L, const char *name)
+{
+    bool is;
+
+    lua_getfield(L, 1, name);
+    is = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    return is;
+}
+
+static void read_start(lua_State *L, struct source_config *c)
+{
+    if (lua_getfield(L, 1, "start") == LUA_TNUMBER) {
+        c->start = START_XID;
+        c->start_xid = (uint64_t)luaL_checkinteger(L, -1);
+    } else {
+        c->start = strcmp(luaL_checkstring(L, -1), "now") == 0 ? START_NOW : START_SNAPSHOT;
+    }
+    lua_pop(L, 1);
+}
+
+static enum capture_by capture_field(lua_State *L)
+{
+    static const char *const names[] = { "xmin", "increment", "trigger", NULL };
+    int capture;
+
+    lua_getfield(L, 1, "capture");
+    capture = luaL_checkoption(L, -1, "xmin", names);
+    lua_pop(L, 1);
+    return (enum capture_by)capture;
+}
+
+static int declare(lua_State *L)
+{
+    struct script *s = script_of(L);
+    struct declared *grown, *d;
+
+    luaL_checktype(L, 1, LUA_TTABLE);
+    if (s->is_loaded)
+        return luaL_error(L, "sources are declared while the script loads, not in its handlers");
+    grown = realloc(s->sources, (s->n_sources + 1) * sizeof *grown);
+    if (grown == NULL)
+        return luaL_error(L, "out of memory");
+    s->sources = grown;
+    d = &grown[s->n_sources];
+    *d = (struct declared){ .metatable = LUA_NOREF, .group = s->n_sources };
+    for (size_t i = 0; i < EVENT_COUNT; i++)
+        d->handlers[i] = LUA_NOREF;
+    s->n_sources++; /* from here on bind_source_free finds it, should anything throw */
+    d->config = calloc(1, sizeof *d->config);
+    if (d->config == NULL)
+        return luaL_error(L, "out of memory");
+    d->config->table = copy_field(L, "table");
+    d->config->conninfo = copy_field(L, "connect");
+    d->config->name = copy_field(L, "name");
+    d->config->where = copy_field(L, "where");
+    d->config->soft_delete = copy_field(L, "soft_delete");
+    copy_list(L, "columns", &d->config->columns, &d->config->n_columns);
+    copy_list(L, "pk", &d->config->pk, &d->config->n_pk);
+    d->config->capture = capture_field(L);
+    d->config->column = copy_field(L, "column");
+    d->config->lookback = number_field(L, "lookback");
+    d->config->recheck_ms = ms_field(L, "recheck");
+    read_start(L, d->config);
+    d->config->interval_min_ms = ms_field(L, "interval_min");
+    d->config->interval_max_ms = ms_field(L, "interval_max");
+    d->config->rls = flag_field(L, "rls");
+    d->config->deletes = flag_field(L, "deletes");
+    d->config->keeps_old = flag_field(L, "old");
+    d->config->skips_unchanged = flag_field(L, "skip_unchanged");
+    d->config->check_ms = ms_field(L, "check_interval");
+    lua_pushinteger(L, (lua_Integer)s->n_sources);
+    return 1;
+}
+
+static struct declared *check_source(lua_State *L)
+{
+    struct script *s = script_of(L);
+    lua_Integer number = luaL_checkinteger(L, 1);
+
+    luaL_argcheck(L, number >= 1 && (size_t)number <= s->n_sources, 1, "no such source");
+    return &s->sources[number - 1];
+}
+
+static int handle(lua_State *L)
+{
+    int event = luaL_checkoption(L, 2, NULL, event_names);
+    int *ref = &check_source(L)->handlers[event];
+
+    luaL_unref(L, LUA_REGISTRYINDEX, *ref);
+    *ref = LUA_NOREF;
+    if (!lua_isnoneornil(L, 3)) {
+        luaL_checktype(L, 3, LUA_TFUNCTION);
+        lua_settop(L, 3);
+        *ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    }
+    return 0;
+}
+
+static int source_count(lua_State *L)
+{
+    lua_pushinteger(L, (lua_Integer)script_of(L)->n_sources);
+    return 1;
+}
+
+static int source_name(lua_State *L)
+{
+    const struct declared *d = check_source(L);
+
+    lua_pushstring(L, d->name != NULL ? d->name : d->config->name);
+    return 1;
+}
+
+static int pause_source(lua_State *L)
+{
+    check_source(L)->pauses += (int)luaL_checkinteger(L, 2);
+    return 0;
+}
+
+static int group(lua_State *L)
+{
+    check_source(L)->group = (size_t)luaL_checkinteger(L, 2) - 1;
+    return 0;
+}
+
+void bind_source(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        { "declare", declare }, { "handle", handle }, { "source_count", source_count },
+        { "source_name", source_name }, { "pause", pause_source }, { "group", group },
+        { NULL, NULL },
+    };
+
+    luaL_setfuncs(L, functions, 0);
+    lua_pushlightuserdata(L, script_of(L));
+    lua_setfield(L, -2, "again");
+}

@@ -1,0 +1,223 @@
+/* bind_store.c -- the state file, for scripts and the host.           floor 4
+ * SPDX-License-Identifier: MIT */
+#include "lua/bind_store.h"
+
+#include "lua/bind_source.h"
+#include "lua/json.h"
+#include "capture/position_text.h"
+
+#include <lauxlib.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+static bool reset(struct script *s, struct err *e)
+{
+    int n;
+
+    if (!s->o.resets)
+        return true;
+    if (!store_forget(s->store, s->o.reset, &n, e))
+        return false;
+    if (n == 0 && s->o.reset != NULL)
+        log_text(s->o.log, LOG_WARN, "there was no position to forget", "source", s->o.reset);
+    return true;
+}
+
+bool bind_store_open(struct script *s, struct err *e)
+{
+    if (s->store != NULL)
+        return true;
+    s->store = store_open(s->o.state, e);
+    return s->store != NULL && reset(s, e);
+}
+
+/* Throws what <s->cause> tells. */
+static int throw_cause(lua_State *L)
+{
+    lua_pushstring(L, script_of(L)->cause.msg);
+    return lua_error(L);
+}
+
+static void put_slice(struct buf *b, struct slice text)
+{
+    buf_add(b, &text.len, sizeof text.len);
+    buf_add(b, text.p, text.len);
+}
+
+/* Pushes what put_slice wrote at <p>. Returns what stands behind it. */
+static const char *push_text(lua_State *L, const char *p)     /* [-0, +1] */
+{
+    size_t len;
+
+    memcpy(&len, p, sizeof len);
+    lua_pushlstring(L, p + sizeof len, len);
+    return p + sizeof len + len;
+}
+
+/* The records are read to their end before Lua allocates: the collector may run then, and a
+ * finalizer may ask for others. */
+static int kept(lua_State *L)
+{
+    struct script *s = script_of(L);
+    const char *kind = luaL_checkstring(L, 1), *name = luaL_checkstring(L, 2);
+    struct buf *b = script_scratch(L);
+    struct record r;
+
+    if (s->o.state != NULL) {
+        if (!bind_store_open(s, &s->cause) || !store_find(s->store, kind, name, &s->cause))
+            return throw_cause(L);
+        while (store_next(s->store, &r, &s->cause)) {
+            put_slice(b, r.key);
+            put_slice(b, r.value);
+        }
+        if (s->cause.code != ERR_NONE)
+            return throw_cause(L);
+        json_check(L, b);
+    }
+    lua_settop(L, 2);
+    lua_createtable(L, 0, 0);                                  /* kind name values */
+    for (size_t at = 0; at < b->len; ) {
+        const char *p = push_text(L, b->data + at);
+
+        at = (size_t)(push_text(L, p) - b->data);
+        lua_rawset(L, 3);
+    }
+    return 1;
+}
+
+/* Field <i> of the list on top of the stack, as text that stays there: [-0, +1] */
+static struct slice push_slice(lua_State *L, int i)
+{
+    struct slice text = { NULL, 0 };
+
+    if (lua_rawgeti(L, -i, i) != LUA_TBOOLEAN)
+        text.p = luaL_checklstring(L, -1, &text.len);
+    return text;
+}
+
+static bool put_records(lua_State *L, struct store *store, lua_Integer n, struct err *e)
+{
+    for (lua_Integer i = 1; i <= n; i++) {
+        struct record r;
+
+        lua_rawgeti(L, 1, i);                                  /* records record */
+        r.kind = push_slice(L, 1);
+        r.name = push_slice(L, 2);
+        r.key = push_slice(L, 3);
+        r.value = push_slice(L, 4);
+        if (!store_put(store, &r, e))
+            return false;
+        lua_settop(L, 1);
+    }
+    return true;
+}
+
+/* The positions among the records are saved: see struct declared. */
+static void note_saved(lua_State *L, struct script *s, lua_Integer n)
+{
+    for (lua_Integer i = 1; i <= n; i++) {
+        struct slice kind, name, value;
+
+        lua_rawgeti(L, 1, i);                                  /* records record */
+        kind = push_slice(L, 1);
+        name = push_slice(L, 2);
+        push_slice(L, 3);
+        value = push_slice(L, 4);
+        for (size_t k = 0; k < s->n_sources && strcmp(kind.p, "position") == 0; k++)
+            if (s->sources[k].name != NULL && strcmp(s->sources[k].name, name.p) == 0)
+                s->sources[k].saved_note = value.p != NULL ? position_noted(value.p) : 0;
+        lua_settop(L, 1);
+    }
+}
+
+/* Nothing may throw while the transaction is open. */
+static void check_records(lua_State *L, lua_Integer n)
+{
+    for (lua_Integer i = 1; i <= n; i++) {
+        if (lua_rawgeti(L, 1, i) != LUA_TTABLE)
+            luaL_error(L, "a record is a list");
+        for (int k = 1; k <= 4; k++)
+            if (lua_rawgeti(L, 2, k) != LUA_TSTRING &&
+                (k < 4 || lua_type(L, -1) != LUA_TBOOLEAN))
+                luaL_error(L, "field %d of a record is not text", k);
+        lua_settop(L, 1);
+    }
+}
+
+static int save(lua_State *L)
+{
+    struct script *s = script_of(L);
+    struct err *e = &s->cause;
+    lua_Integer n;
+    bool ok;
+
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_settop(L, 1);
+    n = (lua_Integer)lua_rawlen(L, 1);
+    check_records(L, n);
+    if (n == 0 || s->o.state == NULL)
+        return 0;
+    ok = bind_store_open(s, e) && store_begin(s->store, e);
+    ok = ok && put_records(L, s->store, n, e) && store_commit(s->store, e);
+    if (!ok && s->store != NULL)
+        store_rollback(s->store);
+    if (!ok)
+        return throw_cause(L);
+    note_saved(L, s, n);
+    return 0;
+}
+
+static int pipeline(lua_State *L)
+{
+    unsigned char bytes[12];
+    char text[2 * sizeof bytes + 1];
+
+    lua_settop(L, 0);
+    lua_pushcfunction(L, kept);
+    lua_pushliteral(L, "pipeline");
+    lua_pushliteral(L, "");
+    lua_call(L, 2, 1);
+    if (lua_getfield(L, 1, "") == LUA_TSTRING)
+        return 1;
+    if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
+        return luaL_error(L, "the system has no random bytes");
+    for (size_t i = 0; i < sizeof bytes; i++)
+        snprintf(text + 2 * i, 3, "%02x", bytes[i]);
+    lua_settop(L, 0);
+    lua_pushstring(L, text);
+    lua_pushcfunction(L, save);
+    lua_createtable(L, 1, 0);                                  /* text save records */
+    lua_createtable(L, 4, 0);
+    for (int i = 1; i <= 3; i++) {
+        lua_pushstring(L, i == 1 ? "pipeline" : "");
+        lua_rawseti(L, -2, i);
+    }
+    lua_pushvalue(L, 1);
+    lua_rawseti(L, -2, 4);
+    lua_rawseti(L, -2, 1);
+    lua_call(L, 1, 0);
+    return 1;
+}
+
+static int keeps(lua_State *L)
+{
+    script_of(L)->keeps = lua_toboolean(L, 1);
+    return 0;
+}
+
+static int waits(lua_State *L)
+{
+    script_of(L)->is_waiting = lua_toboolean(L, 1);
+    return 0;
+}
+
+void bind_store(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        { "kept", kept }, { "save", save }, { "pipeline", pipeline }, { "keeps", keeps },
+        { "waits", waits }, { NULL, NULL },
+    };
+
+    luaL_setfuncs(L, functions, 0);
+}

@@ -1,0 +1,23 @@
+/* bind_store.h -- the state file, for scripts and the host.           floor 4
+ *
+ * Opened when it is first needed: a script may ask for what was kept while it
+ * loads, and one that keeps nothing makes no file.
+ *
+ * Exports to Lua (module pgcdc.raw): kept(kind, name) -> {key = value},
+ * save(list of {kind, name, key, value or false}) saves all or nothing,
+ * pipeline() -> text that tells this state file from all others,
+ * keeps(flag), waits(flag): see struct script.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef BIND_STORE_H
+#define BIND_STORE_H
+
+#include "lua/script.h"
+
+/* Adds the functions to the module on top of the stack. */
+void bind_store(lua_State *L);
+
+/* Opens the state file and does what --reset asks for, unless that was done. */
+bool bind_store_open(struct script *s, struct err *e) WARN_UNUSED;
+
+#endif

@@ -1,0 +1,103 @@
+/* cells.h -- one row's raw bytes inside Lua, decoded on demand.        floor 4
+ *
+ * A form is what the rows of one shape share; cells are one row. Both are
+ * userdata: they live as long as some change, row or metatable needs them.
+ *
+ * Everything here may throw.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef CELLS_H
+#define CELLS_H
+
+#include "capture/batch.h"
+
+#include <lua.h>
+
+extern const char *const op_names[OP_COUNT];
+
+/* Text that is the same in all changes of a shape. */
+struct fixed {
+    char *p;
+    size_t len;
+};
+
+struct form {
+    struct shape *shape;
+    struct fixed *labels; /* "\"name\":" for each column */
+    struct fixed heads[OP_COUNT]; /* a change's JSON up to its key */
+    struct fixed id_head; /* "\"schema.table/", the start of the JSON of an id */
+};
+
+/* User value of a form: what `push` keeps with it. */
+enum { FORM_SHARED = 1 };
+
+static inline void fixed_put(struct buf *b, struct fixed f)
+{
+    buf_add(b, f.p, f.len);
+}
+
+/* User value CELLS_SET: what the script assigned to the row, by name, see row.c for nil; names
+ * that are no column also in its array part, in order. User value CELLS_DECODED: JSON columns
+ * that were decoded, by name. Either is nil until needed. User value CELLS_OLD, which only those
+ * have that say so: the cells of the row before. */
+enum { CELLS_SET = 1, CELLS_DECODED, CELLS_OLD };
+
+struct cells {
+    const void *mark;   /* tells cells from other userdata that a script may put in their place */
+    const struct shape *shape; /* only tells those of another table, likewise */
+    uint32_t n_columns;
+    uint64_t xid;
+    enum op op;
+    bool is_split;
+    bool has_side; /* one of the first two user values is not nil */
+    bool has_old;
+    bool is_gone;  /* there is no row, only its key */
+    char ts[CLOCK_TEXT];
+    uint32_t len;
+    uint32_t ends[]; /* one for each column, then len bytes */
+};
+
+/* Call it once per state. */
+void cells_open(lua_State *L);
+
+void cells_push_form(lua_State *L, struct shape *shape);       /* [-0, +1] */
+
+/* Pushes the cells of a row of a batch. */
+struct cells *cells_push(lua_State *L, const struct batch *b, const struct row *row);
+
+/* Pushes cells of <shape> with the op, xid and ts of <like> and room for <n> columns and <len>
+ * bytes, which the caller fills. */
+struct cells *cells_push_like(lua_State *L, const struct cells *like, const struct shape *shape,
+                              size_t n, size_t len);
+
+/* The table at <index> holds the cells on top of the stack, which are popped. */
+void cells_set(lua_State *L, int index);
+
+/* The cells of the table at <index>, borrowed; throws if it has none that fit the form. */
+struct cells *cells_at(lua_State *L, int index, const struct form *f);
+/* The same, NULL if it has none or is no table. */
+struct cells *cells_find(lua_State *L, int index);
+void cells_push_of(lua_State *L, int index);                   /* [-0, +1] */
+
+/* The form whose userdata is kept in the metatable of the table at <index>; throws if none is. */
+void cells_set_form(lua_State *L, int metatable, int form);
+struct form *cells_metatable_form(lua_State *L, int metatable);
+struct form *cells_form(lua_State *L, int index);
+void cells_push_form_of(lua_State *L, int index);              /* [-0, +1] */
+
+/* The raw text of column <i>; valid as long as the cells. */
+struct field cells_field(lua_State *L, const struct form *f, struct cells *c, size_t i);
+
+/* Pushes the value of column <i> as the server sent it, nil for NULL. */
+void cells_push_field(lua_State *L, const struct form *f, struct cells *c, size_t i);
+
+/* Appends the JSON of column <i> as the server sent it. */
+void cells_put_json(lua_State *L, const struct form *f, struct cells *c, size_t i, struct buf *b);
+
+/* Appends the xid as JSON; of what has none null. */
+void cells_put_xid(const struct form *f, const struct cells *c, struct buf *b);
+
+/* Throws that the text of column <i> is not UTF-8. */
+void cells_throw_utf8(lua_State *L, const struct form *f, size_t i);
+
+#endif

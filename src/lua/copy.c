@@ -1,0 +1,103 @@
+/* copy.c -- copies of values, of changes above all.                   floor 4
+ * SPDX-License-Identifier: MIT */
+#include "lua/copy.h"
+
+#include "lua/json.h"
+#include "lua/push.h"
+#include "lua/row.h"
+
+#include <lauxlib.h>
+#include <string.h>
+
+#define MAX_DEPTH 1000
+
+static void push_copy(lua_State *L, int index, int depth);
+
+/* The side tables of the cells on top of the stack become copies of those of <from>. */
+static void copy_side(lua_State *L, int from, struct cells *to, int depth)
+{
+    for (int n = CELLS_SET; n <= CELLS_DECODED; n++) {
+        cells_push_of(L, from);                                /* to from */
+        if (lua_getiuservalue(L, -1, n) != LUA_TNIL) {
+            push_copy(L, lua_gettop(L), depth + 1);            /* to from side copy */
+            lua_setiuservalue(L, -4, n);
+            to->has_side = true;
+        }
+        lua_pop(L, 2);
+    }
+}
+
+bool copy_is_own_row(lua_State *L, int change)
+{
+    return lua_type(L, -2) == LUA_TSTRING && strcmp(lua_tostring(L, -2), "row") == 0 &&
+           row_is_of(L, -1, change);
+}
+
+/* A change or a row. */
+static void push_copy_of_cells(lua_State *L, int index, const struct cells *from, int depth)
+{
+    struct cells *to;
+
+    if (from->has_old) { /* becomes a field like others */
+        lua_getfield(L, index, "old");
+        lua_pop(L, 1);
+    }
+    lua_createtable(L, 0, 2);                                  /* copy */
+    to = cells_push_like(L, from, from->shape, from->n_columns, from->len); /* copy cells */
+    memcpy(to->ends, from->ends, from->n_columns * sizeof from->ends[0] + from->len);
+    to->is_split = from->is_split;
+    if (from->has_side)
+        copy_side(L, index, to, depth);
+    cells_set(L, -2);                                          /* copy */
+    for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1))    /* copy name value */
+        if (lua_type(L, -2) == LUA_TSTRING && !copy_is_own_row(L, index)) {
+            lua_pushvalue(L, -2);
+            push_copy(L, lua_gettop(L) - 1, depth + 1);
+            lua_rawset(L, -5);
+        }
+    lua_getmetatable(L, index);
+    lua_setmetatable(L, -2);
+}
+
+static bool is_plain(lua_State *L, int index)
+{
+    bool is;
+
+    if (!lua_getmetatable(L, index))
+        return true;
+    json_push_array_metatable(L);
+    is = lua_rawequal(L, -1, -2) || push_is_key(L, index);
+    lua_pop(L, 2);
+    return is;
+}
+
+/* Pushes a copy of the value at <index>, which is absolute. */
+static void push_copy(lua_State *L, int index, int depth)
+{
+    const struct cells *c = cells_find(L, index);
+
+    if (depth > MAX_DEPTH)
+        luaL_error(L, "cannot copy: tables nested too deep (is there a cycle?)");
+    luaL_checkstack(L, 12, "nested tables");
+    if (c != NULL) {
+        push_copy_of_cells(L, index, c, depth);
+        return;
+    }
+    if (!lua_istable(L, index) || !is_plain(L, index)) {
+        lua_pushvalue(L, index);
+        return;
+    }
+    lua_createtable(L, (int)lua_rawlen(L, index), 0);          /* copy */
+    for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {  /* copy name value */
+        lua_pushvalue(L, -2);
+        push_copy(L, lua_gettop(L) - 1, depth + 1);
+        lua_rawset(L, -5);
+    }
+    if (lua_getmetatable(L, index))
+        lua_setmetatable(L, -2);
+}
+
+void copy_push(lua_State *L, int index)
+{
+    push_copy(L, lua_absindex(L, index), 0);
+}

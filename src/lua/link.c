@@ -1,0 +1,176 @@
+/* link.c -- how rows of one form become rows of another.              floor 4
+ *
+ * Registry: &box_key -> the metatable of boxed shapes.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "lua/link.h"
+
+#include "lua/push.h"
+
+#include <lauxlib.h>
+
+static const char box_key;
+
+static void set_names(lua_State *L, const char *name, const struct column *columns, size_t n)
+{
+    lua_createtable(L, (int)n, 0);
+    for (size_t i = 0; i < n; i++) {
+        lua_pushstring(L, columns[i].name);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    lua_setfield(L, -2, name);
+}
+
+/* Pushes what resolve() is told. */
+static void push_facts(lua_State *L, const struct shape *s, int thing, int plain)
+{
+    size_t n_shown = s->n_columns - s->hides_key;
+    int facts = lua_gettop(L) + 1;
+
+    lua_createtable(L, 0, 7);                                  /* facts */
+    lua_pushstring(L, s->schema);
+    lua_setfield(L, -2, "schema");
+    lua_pushstring(L, s->table);
+    lua_setfield(L, -2, "table");
+    set_names(L, "row", s->columns, s->n_row);
+    set_names(L, "key_only", s->columns + s->n_row, n_shown - s->n_row);
+    lua_createtable(L, 0, (int)s->n_key);
+    for (size_t k = 0; k < s->n_key; k++) {
+        lua_pushboolean(L, true);
+        lua_setfield(L, -2, s->columns[s->key[k]].name);
+    }
+    lua_setfield(L, -2, "key");
+    cells_push_of(L, thing);
+    if (lua_getiuservalue(L, -1, CELLS_SET) == LUA_TTABLE)     /* facts cells assigned */
+        lua_setfield(L, facts, "assigned");
+    lua_settop(L, facts);
+    if (plain > 0) {
+        lua_pushvalue(L, plain);
+        lua_setfield(L, -2, "plain");
+    }
+}
+
+static int drop_box(lua_State *L)
+{
+    struct shape **box = lua_touserdata(L, 1);
+
+    shape_unref(*box);
+    *box = NULL;
+    return 0;
+}
+
+/* Pushes the form of what <columns> make of the form at <form>. */
+static void push_new_form(lua_State *L, int form, const struct shape_column *columns, size_t n,
+                          size_t n_row, bool hides_key)
+{
+    const struct form *from = lua_touserdata(L, form);
+    struct shape **box = lua_newuserdatauv(L, sizeof *box, 0); /* box */
+
+    *box = NULL;
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &box_key);
+    lua_setmetatable(L, -2);
+    *box = shape_derive(from->shape, columns, n, n_row, hides_key);
+    if (*box == NULL)
+        luaL_error(L, "out of memory");
+    push_form_like(L, *box, form);                             /* box form */
+    shape_unref(*box);
+    *box = NULL;
+    lua_remove(L, -2);                                         /* form */
+}
+
+static lua_Integer integer_field(lua_State *L, int index, const char *name)
+{
+    lua_Integer n;
+
+    lua_getfield(L, index, name);
+    n = lua_tointeger(L, -1);
+    lua_pop(L, 1);
+    return n;
+}
+
+static bool boolean_field(lua_State *L, int index, const char *name)
+{
+    bool is;
+
+    lua_getfield(L, index, name);
+    is = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    return is;
+}
+
+/* Reads column <i> of the list at <list>; its name stays in there. */
+static struct shape_column read_column(lua_State *L, int list, size_t i, bool *is_computed)
+{
+    struct shape_column c;
+    lua_Integer from;
+
+    lua_rawgeti(L, list, (lua_Integer)i + 1);                  /* column */
+    from = integer_field(L, lua_gettop(L), "from");
+    c.from = from > 0 ? (size_t)from - 1 : SHAPE_NEW;
+    c.is_text = boolean_field(L, lua_gettop(L), "text");
+    *is_computed = boolean_field(L, lua_gettop(L), "f");
+    lua_getfield(L, -1, "name");
+    c.name = lua_tostring(L, -1);
+    lua_pop(L, 2);
+    return c;
+}
+
+/* Pushes {place, function, ...} of the layout at <layout>, whose columns are at <list>. */
+static size_t push_functions(lua_State *L, int layout, int list)
+{
+    size_t n;
+
+    lua_getfield(L, layout, "order");                          /* order */
+    n = (size_t)lua_rawlen(L, -1);
+    lua_createtable(L, (int)n * 2, 0);                         /* order functions */
+    for (size_t k = 0; k < n; k++) {
+        lua_rawgeti(L, -2, (lua_Integer)k + 1);                /* order functions place */
+        lua_rawgeti(L, list, lua_tointeger(L, -1));
+        lua_getfield(L, -1, "f");                              /* ... place column f */
+        lua_rawseti(L, -4, (lua_Integer)k * 2 + 2);
+        lua_pop(L, 1);
+        lua_rawseti(L, -2, (lua_Integer)k * 2 + 1);
+    }
+    lua_remove(L, -2);
+    return n;
+}
+
+void link_push(lua_State *L, int spec, int form, int thing, int plain)
+{
+    const struct shape *s = ((const struct form *)lua_touserdata(L, form))->shape;
+    int layout = lua_gettop(L) + 1, list = layout + 1;
+    struct shape_column *columns;
+    struct link *link;
+    bool hides_key;
+    size_t n;
+
+    lua_getfield(L, spec, "resolve");
+    push_facts(L, s, thing, plain);
+    lua_call(L, 1, 1);                                         /* layout */
+    lua_getfield(L, layout, "columns");                        /* layout list */
+    n = (size_t)lua_rawlen(L, list);
+    hides_key = s->hides_key || boolean_field(L, layout, "hides_key");
+    columns = lua_newuserdatauv(L, (n + 1) * sizeof *columns, 0);
+    link = lua_newuserdatauv(L, sizeof *link + (n + 1) * sizeof *link->columns, 2);
+    for (size_t i = 0; i < n; i++) {                           /* layout list columns link */
+        columns[i] = read_column(L, list, i, &link->columns[i].is_computed);
+        link->columns[i].from = columns[i].from;
+    }
+    link->columns[n].from = s->hides_key ? s->n_columns - 1 : LINK_HASHED;
+    link->columns[n].is_computed = false;
+    link->n = n + hides_key;
+    link->n_functions = push_functions(L, layout, list);
+    lua_setiuservalue(L, -2, LINK_FUNCTIONS);
+    push_new_form(L, form, columns, n, (size_t)integer_field(L, layout, "n_row"), hides_key);
+    lua_setiuservalue(L, -2, LINK_FORM);
+    lua_replace(L, layout);
+    lua_settop(L, layout);                                     /* link */
+}
+
+void link_open(lua_State *L)
+{
+    lua_createtable(L, 0, 1);
+    lua_pushcfunction(L, drop_box);
+    lua_setfield(L, -2, "__gc");
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &box_key);
+}

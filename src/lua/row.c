@@ -1,0 +1,437 @@
+/* row.c -- change.row: a table whose columns are decoded on demand.    floor 4
+ *
+ * row = { [hidden] = cells }. Its metamethods are closures: upvalue 1 is the
+ * form, upvalue 2 a table from column names to their places.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "lua/row.h"
+
+#include "lua/json.h"
+#include "lua/script.h"
+
+#include <lauxlib.h>
+#include <string.h>
+
+/* Stands in the side table for the nil that was assigned to a column; pgcdc.null is something else
+ * for a document. */
+static const char nothing;
+
+struct form *row_upvalue_form(lua_State *L)
+{
+    return lua_touserdata(L, lua_upvalueindex(1));
+}
+
+void row_set_method(lua_State *L, const char *name, lua_CFunction f, int form, int upvalue)
+{
+    lua_pushvalue(L, form);
+    lua_pushvalue(L, upvalue);
+    lua_pushcclosure(L, f, 2);
+    lua_setfield(L, -2, name);
+}
+
+/* The user value <n> of the cells of the table at <index>: a table, made if <make>, or nil. */
+static void push_side_table(lua_State *L, int index, int n, bool make)
+{
+    cells_push_of(L, index);                                   /* cells */
+    if (lua_getiuservalue(L, -1, n) == LUA_TNIL && make) {     /* cells nil */
+        ((struct cells *)lua_touserdata(L, -2))->has_side = true;
+        lua_pop(L, 1);
+        lua_createtable(L, 0, 1);
+        lua_pushvalue(L, -1);
+        lua_setiuservalue(L, -3, n);                           /* cells table */
+    }
+    lua_remove(L, -2);
+}
+
+/* Pushes side[name], nil if there is no such table or entry; true if it is there. */
+static bool push_from_side(lua_State *L, int index, int n, const char *name)
+{
+    push_side_table(L, index, n, false);
+    if (lua_isnil(L, -1))
+        return false;
+    lua_pushstring(L, name);
+    lua_rawget(L, -2);
+    lua_remove(L, -2);
+    return !lua_isnil(L, -1);
+}
+
+void row_push_extra(lua_State *L, int index, const char *name)
+{
+    push_from_side(L, index, CELLS_SET, name);
+}
+
+bool row_is_null(lua_State *L, const struct column *c)
+{
+    return lua_isnil(L, -1) || lua_touserdata(L, -1) == &nothing ||
+           (json_null_at(L, -1) && (c->kind != KIND_JSON || c->wants_to_json));
+}
+
+void row_push_cell(lua_State *L, const struct form *f, int row, size_t i)
+{
+    const struct column *column = &f->shape->columns[i];
+    struct cells *c = cells_at(L, row, f);
+
+    if (!c->has_side && column->kind != KIND_JSON) {
+        cells_push_field(L, f, c, i);
+        return;
+    }
+    if (push_from_side(L, row, CELLS_SET, column->name)) {
+        if (row_is_null(L, column)) {
+            lua_pop(L, 1);
+            lua_pushnil(L);
+        }
+        return;
+    }
+    lua_pop(L, 1);
+    if (column->kind != KIND_JSON) {
+        cells_push_field(L, f, c, i);
+        return;
+    }
+    if (push_from_side(L, row, CELLS_DECODED, column->name))
+        return;
+    lua_pop(L, 1);
+    cells_push_field(L, f, c, i);                                    /* value */
+    if (lua_istable(L, -1)) { /* the script may change it, so it must stay the same one */
+        push_side_table(L, row, CELLS_DECODED, true);
+        lua_pushstring(L, column->name);
+        lua_pushvalue(L, -3);
+        lua_rawset(L, -3);
+        lua_pop(L, 1);
+    }
+}
+
+/* ---- reading and writing ---- */
+
+/* The column's index, or -1. */
+static lua_Integer column_index(lua_State *L, int name)
+{
+    lua_Integer i = -1;
+
+    lua_pushvalue(L, name);
+    if (lua_rawget(L, lua_upvalueindex(2)) == LUA_TNUMBER)
+        i = lua_tointeger(L, -1);
+    lua_pop(L, 1);
+    return i;
+}
+
+static int row_index(lua_State *L)
+{
+    lua_Integer i = column_index(L, 2);
+
+    if (i >= 0)
+        row_push_cell(L, row_upvalue_form(L), 1, (size_t)i);
+    else if (lua_type(L, 2) != LUA_TSTRING || !push_from_side(L, 1, CELLS_SET, lua_tostring(L, 2)))
+        lua_pushnil(L);
+    return 1;
+}
+
+/* A name that is no column: is noted, in order, and forgotten when it becomes nil. */
+static void set_extra(lua_State *L, int side)
+{
+    lua_Integer n = (lua_Integer)lua_rawlen(L, side), at = 0;
+
+    for (lua_Integer i = 1; i <= n && at == 0; i++) {
+        lua_rawgeti(L, side, i);
+        if (lua_rawequal(L, -1, 2))
+            at = i;
+        lua_pop(L, 1);
+    }
+    if (at == 0 && !lua_isnil(L, 3)) {
+        lua_pushvalue(L, 2);
+        lua_rawseti(L, side, n + 1);
+    } else if (at > 0 && lua_isnil(L, 3)) {
+        for (; at <= n; at++) {
+            lua_rawgeti(L, side, at + 1);
+            lua_rawseti(L, side, at);
+        }
+    }
+}
+
+static int row_newindex(lua_State *L)
+{
+    if (lua_type(L, 2) != LUA_TSTRING)
+        return luaL_error(L, "a row has columns, and a %s is not the name of one",
+                          luaL_typename(L, 2));
+    cells_at(L, 1, row_upvalue_form(L));
+    push_side_table(L, 1, CELLS_SET, true);                            /* row name value side */
+    if (column_index(L, 2) < 0) {
+        set_extra(L, 4);
+    } else if (lua_isnil(L, 3)) {
+        lua_pushlightuserdata(L, (void *)&nothing);
+        lua_replace(L, 3);
+    }
+    lua_pushvalue(L, 2);
+    lua_pushvalue(L, 3);
+    lua_rawset(L, 4);
+    return 0;
+}
+
+/* The next of pairs(row): columns in order, then what the script added. Upvalue 2: the count. */
+static int row_next(lua_State *L)
+{
+    const struct form *f = row_upvalue_form(L);
+    lua_Integer i = lua_tointeger(L, lua_upvalueindex(2));
+
+    lua_pushinteger(L, i + 1);
+    lua_replace(L, lua_upvalueindex(2));
+    if ((size_t)i < f->shape->n_row) {
+        lua_pushstring(L, f->shape->columns[i].name);
+        row_push_cell(L, f, 1, (size_t)i);
+        return 2;
+    }
+    push_side_table(L, 1, CELLS_SET, false);                           /* side */
+    if (lua_isnil(L, -1))
+        return 1;
+    lua_rawgeti(L, -1, i - (lua_Integer)f->shape->n_row + 1);  /* side name */
+    if (lua_isnil(L, -1))
+        return 1;
+    lua_pushvalue(L, -1);
+    lua_rawget(L, -3);                                         /* side name value */
+    return 2;
+}
+
+static int row_pairs(lua_State *L)
+{
+    cells_at(L, 1, row_upvalue_form(L));
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_pushinteger(L, 0);
+    lua_pushcclosure(L, row_next, 2);
+    lua_pushvalue(L, 1);
+    return 2;
+}
+
+/* ---- JSON ---- */
+
+void row_put_assigned(lua_State *L, const struct form *f, size_t i, struct buf *b, int depth)
+{
+    enum kind kind = f->shape->columns[i].kind;
+    size_t len;
+    const char *s;
+
+    if (row_is_null(L, &f->shape->columns[i])) {
+        buf_puts(b, "null");
+        return;
+    }
+    if (lua_type(L, -1) != LUA_TSTRING) {
+        json_put_nested(L, -1, b, depth);
+        return;
+    }
+    s = lua_tolstring(L, -1, &len);
+    if (kind == KIND_NUMERIC && types_is_number(s, len)) {
+        buf_add(b, s, len);
+    } else if (kind == KIND_BYTEA) {
+        buf_puts(b, "\"\\\\x");
+        for (size_t k = 0; k < len; k++)
+            buf_printf(b, "%02x", (unsigned char)s[k]);
+        buf_putc(b, '"');
+    } else if (!types_put_string(b, s, len)) {
+        cells_throw_utf8(L, f, i);
+    }
+}
+
+/* A document that was decoded and not changed passes as the server wrote it. */
+static bool is_unchanged(lua_State *L, const struct form *f, struct cells *c, size_t i,
+                         struct buf *b, int depth)
+{
+    size_t start = b->len, middle, end;
+    bool same;
+
+    json_put_nested(L, -1, b, depth);
+    middle = b->len;
+    cells_push_field(L, f, c, i);
+    json_put(L, -1, b);
+    lua_pop(L, 1);
+    end = b->len;
+    same = middle - start == end - middle &&
+           memcmp(b->data + start, b->data + middle, end - middle) == 0;
+    b->len = same ? start : middle;
+    return same;
+}
+
+/* A column of a row that has side tables, at <set> and <decoded> or nil there. */
+static void put_cell(lua_State *L, const struct form *f, int set, int decoded, struct cells *c,
+                     size_t i, struct buf *b, int depth)
+{
+    const struct column *column = &f->shape->columns[i];
+    bool is_done = false;
+
+    if (lua_istable(L, set)) {
+        is_done = lua_getfield(L, set, column->name) != LUA_TNIL;
+        if (is_done)
+            row_put_assigned(L, f, i, b, depth);
+        lua_pop(L, 1);
+    }
+    if (!is_done && column->kind == KIND_JSON && lua_istable(L, decoded)) {
+        is_done = lua_getfield(L, decoded, column->name) != LUA_TNIL &&
+                  !is_unchanged(L, f, c, i, b, depth);
+        lua_pop(L, 1);
+    }
+    if (!is_done)
+        cells_put_json(L, f, c, i, b);
+}
+
+/* Names that are no columns, of the side table on top of the stack. */
+static void put_extras(lua_State *L, struct buf *b, int depth)
+{
+    for (lua_Integer k = 1; lua_istable(L, -1); k++) {
+        size_t len;
+        const char *name;
+
+        if (lua_rawgeti(L, -1, k) == LUA_TNIL) {               /* side name */
+            lua_pop(L, 1);
+            break;
+        }
+        name = lua_tolstring(L, -1, &len);
+        if (b->data[b->len - 1] != '{')
+            buf_putc(b, ',');
+        if (!types_put_string(b, name, len))
+            luaL_error(L, "the name of a column that was added is not valid UTF-8");
+        buf_putc(b, ':');
+        lua_rawget(L, -2);                                     /* side value */
+        json_put_nested(L, -1, b, depth);
+        lua_pop(L, 1);
+    }
+}
+
+void row_put(lua_State *L, const struct form *f, int index, struct buf *b, int depth)
+{
+    struct cells *c = cells_at(L, index, f);
+    bool is_touched = c->has_side;
+    int decoded = lua_gettop(L) + 1, set = decoded + 1;
+
+    if (is_touched) {
+        index = lua_absindex(L, index);
+        push_side_table(L, index, CELLS_DECODED, false);       /* decoded */
+        push_side_table(L, index, CELLS_SET, false);           /* decoded set */
+    }
+    buf_putc(b, '{');
+    for (size_t i = 0; i < f->shape->n_row; i++) {
+        if (i > 0)
+            buf_putc(b, ',');
+        fixed_put(b, f->labels[i]);
+        if (is_touched)
+            put_cell(L, f, set, decoded, c, i, b, depth);
+        else
+            cells_put_json(L, f, c, i, b);
+    }
+    if (is_touched) {
+        put_extras(L, b, depth);
+        lua_pop(L, 2);
+    }
+    buf_putc(b, '}');
+    json_check(L, b);
+}
+
+static void put_class(lua_State *L, int index, struct buf *b, int depth)
+{
+    row_put(L, cells_form(L, index), index, b, depth);
+}
+
+static int row_tostring(lua_State *L)
+{
+    struct buf *b = script_scratch(L);
+
+    row_put(L, row_upvalue_form(L), 1, b, 0);
+    lua_pushlstring(L, b->data, b->len);
+    return 1;
+}
+
+/* ---- birth ---- */
+
+static const struct json_class row_class = { put_class };
+
+bool row_is(lua_State *L, int index)
+{
+    return json_class_at(L, index) == &row_class;
+}
+
+bool row_is_of(lua_State *L, int index, int change)
+{
+    return row_is(L, index) && cells_find(L, index) == cells_find(L, change);
+}
+
+void row_push_metatable(lua_State *L, int form)
+{
+    const struct form *f = lua_touserdata(L, form);
+    int names;
+
+    form = lua_absindex(L, form);
+    lua_createtable(L, 0, (int)f->shape->n_row);               /* names */
+    names = lua_gettop(L);
+    for (size_t i = 0; i < f->shape->n_row; i++) {
+        lua_pushinteger(L, (lua_Integer)i);
+        lua_setfield(L, names, f->shape->columns[i].name);
+    }
+    lua_createtable(L, 0, 8);                                  /* names mt */
+    row_set_method(L, "__index", row_index, form, names);
+    row_set_method(L, "__newindex", row_newindex, form, names);
+    row_set_method(L, "__pairs", row_pairs, form, names);
+    row_set_method(L, "__tostring", row_tostring, form, names);
+    json_set_class(L, -1, "pgcdc.row", &row_class);
+    cells_set_form(L, -1, form);
+    lua_remove(L, names);                                      /* mt */
+}
+
+void row_push_old(lua_State *L, int index, int metatable)
+{
+    metatable = lua_absindex(L, metatable);
+    index = lua_absindex(L, index);
+    lua_createtable(L, 0, 1);                                  /* row */
+    cells_push_of(L, index);
+    lua_getiuservalue(L, -1, CELLS_OLD);
+    lua_remove(L, -2);                                         /* row cells */
+    cells_set(L, -2);
+    lua_pushvalue(L, metatable);
+    lua_setmetatable(L, -2);
+}
+
+bool row_is_old_of(lua_State *L, int index, int change)
+{
+    const struct cells *c = cells_find(L, change), *own = cells_find(L, index);
+    bool is;
+
+    if (!c->has_old || !row_is(L, index))
+        return false;
+    cells_push_of(L, change);                                  /* cells */
+    lua_getiuservalue(L, -1, CELLS_OLD);                       /* cells old */
+    is = lua_touserdata(L, -1) == own;
+    lua_pop(L, 2);
+    return is;
+}
+
+void row_push_changed(lua_State *L, const struct form *f, int change)
+{
+    struct cells *c = cells_at(L, change, f), *old = NULL;
+    lua_Integer n = 0;
+
+    lua_getfield(L, change, "old");                            /* old */
+    if (row_is(L, -1) && cells_form(L, -1)->shape == f->shape)
+        old = cells_at(L, -1, f);
+    lua_pop(L, 1);
+    if (old == NULL || c->is_gone) {
+        lua_pushnil(L);
+        return;
+    }
+    lua_createtable(L, 4, 0);                                  /* list */
+    json_push_array_metatable(L);
+    lua_setmetatable(L, -2);
+    for (size_t i = 0; i < f->shape->n_row; i++) {
+        struct field a = cells_field(L, f, c, i), b = cells_field(L, f, old, i);
+
+        if (a.len == b.len && memcmp(a.p, b.p, a.len) == 0)
+            continue;
+        lua_pushstring(L, f->shape->columns[i].name);
+        lua_rawseti(L, -2, ++n);
+    }
+}
+
+void row_push(lua_State *L, int index, int metatable)
+{
+    index = lua_absindex(L, index);
+    metatable = lua_absindex(L, metatable);
+    lua_createtable(L, 0, 1);
+    cells_push_of(L, index);
+    cells_set(L, -2);
+    lua_pushvalue(L, metatable);
+    lua_setmetatable(L, -2);
+}

@@ -1,0 +1,295 @@
+/* script.c -- the Lua state, and the one protected door into it.      floor 4
+ * SPDX-License-Identifier: MIT */
+#include "lua/script.h"
+
+#include "base/clock.h"
+#include "lua/sandbox.h"
+
+#include <lauxlib.h>
+#include <locale.h>
+#include <lualib.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define HOOK_INSTRUCTIONS 1000
+#define TRACEBACK_MAX 4000
+#define SCRATCH_MAX ((size_t)4 << 30)
+
+struct script *script_of(lua_State *L)
+{
+    return *(struct script **)lua_getextraspace(L);
+}
+
+/* The collector stands still while a finalizer runs. (It does as well where a script has stopped
+ * it, and then no finalizer comes between.) */
+struct buf *script_scratch(lua_State *L)
+{
+    struct buf *b = &script_of(L)->scratch[lua_gc(L, LUA_GCISRUNNING) != 1];
+
+    buf_clear(b);
+    return b;
+}
+
+void script_append(lua_State *L, struct buf *b, const char *text, size_t len)
+{
+    buf_add(b, text, len);
+    if (!buf_ok(b)) {
+        b->failed = false;
+        luaL_error(L, "out of memory");
+    }
+}
+
+bool script_should_stop(const struct script *s)
+{
+    return s->is_stopping || *s->o.stop;
+}
+
+/* ---- limits ---- */
+
+static void *allocate(void *ud, void *p, size_t old, size_t new)
+{
+    struct script *s = ud;
+    void *q;
+
+    if (p == NULL)
+        old = 0; /* it is a type tag then */
+    if (new > old && s->o.max_memory > 0 && new - old > s->o.max_memory - s->memory)
+        return NULL;
+    if (new == 0 && old > 0 && old <= POOL_MAX) { /* the two commonest cases by far */
+        pool_give_back(&s->pool, p, old);
+        q = NULL;
+    } else if (old == 0 && new > 0 && new <= POOL_MAX) {
+        q = pool_take(&s->pool, new);
+    } else {
+        q = pool_resize(&s->pool, p, old, new);
+    }
+    if (q != NULL || new == 0)
+        s->memory += new - old;
+    return q;
+}
+
+/* A plain error would be caught by the script's own pcall, so that from the first one on
+ * every single instruction fails, until the door is reached. */
+static void check_time(lua_State *L, lua_Debug *ar)
+{
+    struct script *s = script_of(L);
+
+    (void)ar;
+    if (s->deadline_ns == 0 || (!s->is_out_of_time && clock_mono_ns() < s->deadline_ns))
+        return;
+    s->is_out_of_time = true;
+    lua_sethook(L, check_time, LUA_MASKCOUNT, 1);
+    luaL_error(L, "a handler call took longer than --max-time allows (%f s)",
+               (double)s->o.max_time_ns / 1e9);
+}
+
+void script_start_clock(struct script *s)
+{
+    if (s->o.max_time_ns > 0)
+        s->deadline_ns = clock_mono_ns() + s->o.max_time_ns;
+}
+
+static void stop_clock(struct script *s)
+{
+    s->deadline_ns = 0;
+    if (s->is_out_of_time) {
+        s->is_out_of_time = false;
+        lua_sethook(s->L, check_time, LUA_MASKCOUNT, HOOK_INSTRUCTIONS);
+    }
+}
+
+void script_forgive(struct script *s)
+{
+    if (!s->is_out_of_time)
+        return;
+    stop_clock(s);
+    script_start_clock(s);
+}
+
+/* ---- the door ---- */
+
+void script_set_traceback(struct script *s, const char *text)
+{
+    free(s->traceback);
+    s->traceback = strndup(text, TRACEBACK_MAX);
+    s->has_traceback = true;
+}
+
+/* Turns whatever was thrown into text, and keeps the traceback. */
+static int on_error(lua_State *L)
+{
+    struct script *s = script_of(L);
+    const char *text, *trace;
+
+    if (!lua_isstring(L, 1)) {
+        if (lua_isnil(L, 1))
+            lua_pushliteral(L, "error(nil): the error object is nil");
+        else if (luaL_callmeta(L, 1, "__tostring") && lua_isstring(L, -1))
+            lua_replace(L, 1);
+        else
+            lua_pushfstring(L, "the error object is a %s value", luaL_typename(L, 1));
+    }
+    text = lua_tostring(L, -1);
+    if (s->has_traceback) /* it was caught and is thrown again */
+        return 1;
+    luaL_traceback(L, L, NULL, 1);                             /* text trace */
+    trace = lua_tostring(L, -1);
+    script_set_traceback(s, trace);
+    lua_pushstring(L, text);
+    return 1;
+}
+
+static bool fail(struct script *s, int status, struct err *e)
+{
+    lua_State *L = s->L;
+    const char *text = lua_tostring(L, -1);
+
+    if (s->cause.code != ERR_NONE)
+        *e = s->cause;
+    else if (status == LUA_ERRMEM && s->o.max_memory > 0)
+        err_set(e, ERR_SCRIPT, "the script needs more memory than --max-memory allows (%zu bytes)",
+                s->o.max_memory);
+    else if (status == LUA_ERRMEM)
+        err_memory(e);
+    else
+        err_set(e, s->is_usage_error ? ERR_USAGE : ERR_SCRIPT, "%s",
+                text != NULL ? text : "an error in the error handler");
+    return false;
+}
+
+bool script_call(struct script *s, lua_CFunction f, void *job, struct err *e)
+{
+    lua_State *L = s->L;
+    int top = lua_gettop(L), status;
+    bool ok;
+
+    free(s->traceback);
+    s->traceback = NULL;
+    s->cause.code = ERR_NONE;
+    s->has_traceback = false;
+    lua_pushcfunction(L, on_error);                            /* on_error */
+    lua_pushcfunction(L, f);                                   /* on_error f */
+    lua_pushlightuserdata(L, job);                             /* on_error f job */
+    status = lua_pcall(L, 1, 0, top + 1);
+    ok = status == LUA_OK || fail(s, status, e);
+    stop_clock(s);
+    lua_settop(L, top);
+    return ok;
+}
+
+/* ---- birth ---- */
+
+/* What `require` finds: the product's modules, then what stands beside the script. */
+static void set_path(lua_State *L, const struct script_options *o)
+{
+    const char *slash = strrchr(o->path, '/');
+
+    lua_getglobal(L, "package");                               /* package */
+    if (slash != NULL)
+        lua_pushlstring(L, o->path, (size_t)(slash - o->path));
+    else
+        lua_pushliteral(L, ".");                               /* package dir */
+    lua_getfield(L, -2, "path");                               /* package dir path */
+    lua_pushfstring(L, "%s/?.lua;%s/?/init.lua;%s/?.lua;%s/?.lua;%s", o->lua_dir, o->lua_dir,
+                    lua_tostring(L, -2), o->scripts_dir, lua_tostring(L, -1));
+    lua_setfield(L, -4, "path");
+    lua_settop(L, 0);
+}
+
+/* os.setlocale, whose upvalue is the original. Numbers keep their decimal point, here and in what
+ * we write: JSON knows no other. */
+static int set_locale(lua_State *L)
+{
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_call(L, lua_gettop(L) - 1, 1);
+    setlocale(LC_NUMERIC, "C");
+    return 1;
+}
+
+/* os.exit. What exit() runs (OpenSSL tidies up) must not run beside the threads that read. */
+static int leave(lua_State *L)
+{
+    int status = lua_isboolean(L, 1) ? !lua_toboolean(L, 1) : (int)luaL_optinteger(L, 1, 0);
+
+    if (lua_toboolean(L, 2))
+        lua_close(L);
+    fflush(NULL);
+    _exit(status);
+}
+
+static void replace_functions(lua_State *L)
+{
+    lua_getglobal(L, "os");                                    /* os */
+    lua_getfield(L, -1, "setlocale");
+    lua_pushcclosure(L, set_locale, 1);
+    lua_setfield(L, -2, "setlocale");
+    lua_pushcfunction(L, leave);
+    lua_setfield(L, -2, "exit");
+    lua_pop(L, 1);
+}
+
+static int open_state(lua_State *L)
+{
+    const struct script *s = script_of(L);
+
+    luaL_openlibs(L);
+    replace_functions(L);
+    set_path(L, &s->o);
+    lua_settop(L, 0);
+    if (s->o.is_sandboxed)
+        sandbox_close(L);
+    return 0;
+}
+
+struct script *script_new(const struct script_options *o, struct err *e)
+{
+    struct script *s = calloc(1, sizeof *s);
+
+    if (s == NULL) {
+        err_memory(e);
+        return NULL;
+    }
+    s->o = *o;
+    for (size_t i = 0; i < HOOK_COUNT; i++)
+        s->hooks[i] = LUA_NOREF;
+    for (size_t i = 0; i < 2; i++)
+        buf_init(&s->scratch[i], o->max_memory > 0 ? o->max_memory : SCRATCH_MAX);
+    s->L = lua_newstate(allocate, s);
+    if (s->L == NULL) {
+        err_memory(e);
+        script_free(s);
+        return NULL;
+    }
+    *(struct script **)lua_getextraspace(s->L) = s;
+    /* set at birth, so that every coroutine inherits it */
+    if (o->max_time_ns > 0)
+        lua_sethook(s->L, check_time, LUA_MASKCOUNT, HOOK_INSTRUCTIONS);
+    if (!script_call(s, open_state, NULL, e)) {
+        script_free(s);
+        return NULL;
+    }
+    return s;
+}
+
+void script_free(struct script *s)
+{
+    if (s == NULL)
+        return;
+    if (s->L != NULL)
+        lua_close(s->L);
+    store_close(s->store);
+    pool_fini(&s->pool);
+    for (size_t i = 0; i < 2; i++)
+        buf_fini(&s->scratch[i]);
+    free(s->traceback);
+    free(s);
+}
+
+void script_push_file(lua_State *L, const char *path)
+{
+    if (luaL_loadfilex(L, path, script_of(L)->o.is_sandboxed ? "t" : NULL) != LUA_OK)
+        lua_error(L);
+}

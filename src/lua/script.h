@@ -1,0 +1,106 @@
+/* script.h -- the Lua state, and the one protected door into it.      floor 4
+ *
+ * Everything that can throw runs inside `script_call`. A function whose first
+ * parameter is a lua_State may throw; one that takes a struct script never
+ * does. Nothing inside the door owns C memory: scratch is script_scratch, a
+ * resource is a userdata with __gc.
+ *
+ * Limits are against accidents, they are no wall: the time limit is looked at
+ * between Lua instructions, so it cannot interrupt one long call of a C
+ * function such as string.find.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef SCRIPT_H
+#define SCRIPT_H
+
+#include "base/buf.h"
+#include "base/log.h"
+#include "lua/pool.h"
+#include "state/store.h"
+
+#include <lua.h>
+#include <signal.h>
+#include <stdint.h>
+
+struct script_options {
+    const char *path;         /* of the script */
+    const char *lua_dir;      /* where pgcdc/init.lua is */
+    const char *scripts_dir;  /* the bundled scripts */
+    char *const *words;       /* NAME=VALUE */
+    size_t n_words;
+    const char *dsn;          /* of sources that name none */
+    const char *state;        /* the state file; NULL: nothing is kept */
+    bool resets;              /* --reset */
+    const char *reset;        /* the source that it names, or NULL for all */
+    size_t max_memory;        /* bytes; 0: no limit */
+    int64_t max_time_ns;      /* of one handler call; 0: no limit */
+    bool is_sandboxed;
+    struct log *log;
+    const volatile sig_atomic_t *stop; /* set when the program was asked to stop, */
+    int stop_fd;              /* which is readable then */
+};
+
+/* What the Lua half of the program does for the host; see runtime.c for their arguments. */
+enum hook { HOOK_TIMERS, HOOK_START, HOOK_ENTER, HOOK_LEAVE, HOOK_SETTLE, HOOK_LAST, HOOK_FINISH,
+            HOOK_GRAPH, HOOK_COUNT };
+
+struct script {
+    lua_State *L;
+    struct script_options o;  /* what it points to is borrowed */
+    struct buf scratch[2];    /* see script_scratch */
+    char *traceback;          /* of the last failure, or NULL */
+    bool has_traceback;       /* it is that of the error on its way */
+    bool is_loaded;           /* the main chunk has returned: no more sources */
+    bool is_usage_error;      /* the failure is about the words on the command line */
+    bool is_stopping;         /* pgcdc.stop() was called */
+    int stop_status;
+    /* limits */
+    size_t memory;
+    struct pool pool;
+    int64_t deadline_ns;      /* 0: none */
+    bool is_out_of_time;
+    /* what the script declared: see bind_source.h */
+    struct declared *sources;
+    size_t n_sources;
+    int hooks[HOOK_COUNT];    /* registry references */
+    struct store *store;      /* see bind_store.h; NULL until it is needed */
+    bool keeps;               /* something is saved together with positions */
+    bool is_waiting;          /* something was captured that may not be saved yet */
+    struct err cause;         /* why the failure happened, where it was not the script's */
+};
+
+/* A state with the standard libraries, less what the sandbox forbids. <o> is copied.
+ * Returns owned, or NULL. */
+struct script *script_new(const struct script_options *o, struct err *e);
+void script_free(struct script *s);
+
+/* Calls <f> with <job> as its one argument, a light userdata. ERR_SCRIPT with
+ * the message of what was thrown; s->traceback tells from where. */
+bool script_call(struct script *s, lua_CFunction f, void *job, struct err *e) WARN_UNUSED;
+
+/* For those inside the door. */
+struct script *script_of(lua_State *L);
+
+/* A buffer, emptied, for whoever runs inside the door; valid until the next use. Lua code must not
+ * run meanwhile. The collector may, and may run finalizers: these get another buffer. */
+struct buf *script_scratch(lua_State *L);
+
+/* Appends a text to a buffer that is to stay in order. Throws, and nothing was appended. */
+void script_append(lua_State *L, struct buf *b, const char *text, size_t len);
+
+/* Where the error that is about to be thrown came from, if not from here. <text> is copied. */
+void script_set_traceback(struct script *s, const char *text);
+
+/* The time of one handler call begins. */
+void script_start_clock(struct script *s);
+
+/* A failure was caught for good: should it have been that of the time, that begins anew. */
+void script_forgive(struct script *s);
+
+/* Loads a file as text; pushes the function. Throws what is wrong with it. */
+void script_push_file(lua_State *L, const char *path);
+
+/* True if handlers should not be given any more changes. */
+bool script_should_stop(const struct script *s);
+
+#endif

@@ -1,0 +1,294 @@
+/* dial.c -- how a connection to a server is begun.                    floor 1
+ *
+ * Our keepalives are set on the socket, not asked of libpq: what is asked for
+ * there overrides a service file. tcp_user_timeout is left alone, since it
+ * also ends a connection to a server that is alive and takes nothing for so
+ * long (a COPY whose trigger is at work); pulse tells the two apart.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "pg/dial.h"
+
+#include <ctype.h>
+#include <libpq-fe.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define CONNECT_TIMEOUT_S 10
+#define IDLE_S 30
+#define INTERVAL_S 10
+#define COUNT 3
+
+/* A message of libpq or of the server, without the parts meant for psql:
+ * "connection to ... failed: FATAL:  28P01: text\nLOCATION: ..." becomes
+ * the sqlstate 28P01 and "connection to ... failed: text". */
+bool dial_fail(enum err_code code, const char *msg, struct err *e)
+{
+    const char *end = strstr(msg, "\nLOCATION:");
+    const char *mark = NULL;
+    size_t len = end != NULL ? (size_t)(end - msg) : strlen(msg);
+    char state[6] = "";
+
+    for (const char *p = strstr(msg, ":  "); p != NULL; p = strstr(p + 1, ":  ")) {
+        size_t n = strspn(p + 3, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ");
+
+        if (n == 5 && strncmp(p + 8, ": ", 2) == 0) {
+            memcpy(state, p + 3, 5);
+            mark = p;
+            break;
+        }
+    }
+    if (mark != NULL) {
+        const char *word = mark; /* back over the severity, in whatever language */
+
+        while (word > msg && !isspace((unsigned char)word[-1]))
+            word--;
+        err_set(e, code, "%.*s%.*s", (int)(word - msg), msg, (int)(len - (size_t)(mark + 10 - msg)),
+                mark + 10);
+        memcpy(e->sqlstate, state, sizeof state);
+        return false;
+    }
+    /* the first line tells; what follows are guesses at the reason */
+    if (strncmp(msg, "FATAL:  ", 8) == 0)
+        msg += 8;
+    return err_set(e, code, "%.*s", (int)strcspn(msg, "\n"), msg);
+}
+
+bool dial_fail_result(const PGconn *conn, const PGresult *res, struct err *e)
+{
+    const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
+    const char *msg = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
+    const char *detail = PQresultErrorField(res, PG_DIAG_MESSAGE_DETAIL);
+    const char *hint = PQresultErrorField(res, PG_DIAG_MESSAGE_HINT);
+
+    if (state == NULL || msg == NULL) {
+        dial_fail(PQstatus(conn) == CONNECTION_BAD ? ERR_CONNECTION : ERR_INTERNAL,
+                  PQresultErrorMessage(res), e);
+        return false;
+    }
+    err_set(e, ERR_SQL, "%s%s%s%s%s", msg, detail != NULL ? "; " : "", detail != NULL ? detail : "",
+            hint != NULL ? "; " : "", hint != NULL ? hint : "");
+    strncpy(e->sqlstate, state, sizeof e->sqlstate - 1);
+    e->sqlstate[sizeof e->sqlstate - 1] = '\0';
+    return false;
+}
+
+static bool looks_like_conninfo(const char *s)
+{
+    return strchr(s, '=') != NULL || strncmp(s, "postgres://", 11) == 0 ||
+           strncmp(s, "postgresql://", 13) == 0;
+}
+
+/* A URI whose password was not %-escaped is cut in the wrong places. (A host that begins
+ * with @ is an abstract socket.) */
+static bool is_garbled(const PQconninfoOption *options)
+{
+    for (const PQconninfoOption *o = options; o->keyword != NULL; o++) {
+        const char *v = o->val;
+
+        if (v == NULL)
+            continue;
+        if (strcmp(o->keyword, "port") == 0 && v[strspn(v, "0123456789,")] != '\0')
+            return true;
+        if (strcmp(o->keyword, "host") == 0 && *v != '\0' && strchr(v + 1, '@') != NULL)
+            return true;
+        if (strcmp(o->keyword, "dbname") == 0 && strchr(v, '@') != NULL)
+            return true;
+    }
+    return false;
+}
+
+/* What libpq would say of a string that it cannot use can quote a piece of a password, so such
+ * strings never get there. What is no conninfo is a database's name, without : and @. */
+bool dial_check(const char *conninfo, struct err *e)
+{
+    PQconninfoOption *options = NULL;
+    char *msg = NULL;
+    bool ok;
+
+    if (looks_like_conninfo(conninfo)) {
+        options = PQconninfoParse(conninfo, &msg);
+        if (options == NULL && msg == NULL)
+            return err_memory(e);
+        PQfreemem(msg);
+        ok = options != NULL && !is_garbled(options);
+        PQconninfoFree(options);
+    } else {
+        ok = strpbrk(conninfo, ":@") == NULL;
+    }
+    return ok || err_set(e, ERR_USAGE,
+                         "the connection string cannot be read (it is not shown, since it may hold "
+                         "a password): write host=... dbname=... user=..., or postgres://..., in "
+                         "which : @ / in a password are written %%3A %%40 %%2F");
+}
+
+PGconn *dial(const char *conninfo, const struct dial_to *to, const char *name, struct err *e)
+{
+    /* what comes before dbname is a default, which the conninfo in it overrides; what comes
+     * behind it overrides that; what is NULL is left out */
+    static const char *const keywords[] = { "fallback_application_name", "dbname",
+        "client_encoding", "host", "hostaddr", "port", "application_name", NULL };
+    const char *values[] = { "pgcdc-lua", conninfo, "UTF8", to->host, to->hostaddr, to->port, name,
+                             NULL };
+    PGconn *conn;
+
+    if (!dial_check(conninfo, e))
+        return NULL;
+    conn = PQconnectStartParams(keywords, values, 1);
+    if (conn == NULL)
+        err_memory(e);
+    return conn;
+}
+
+/* ---- one of several hosts ---- */
+
+void dial_to_fini(struct dial_to *to)
+{
+    free(to->host);
+    free(to->hostaddr);
+    free(to->port);
+    *to = (struct dial_to){ NULL, NULL, NULL };
+}
+
+struct dial_to dial_same(const PGconn *conn)
+{
+    return (struct dial_to){ PQhost(conn), PQhostaddr(conn), PQport(conn) };
+}
+
+static const char *value_of(const PQconninfoOption *options, const char *keyword)
+{
+    for (const PQconninfoOption *o = options; o->keyword != NULL; o++)
+        if (strcmp(o->keyword, keyword) == 0)
+            return o->val != NULL ? o->val : "";
+    return "";
+}
+
+/* Item <i> of a list with commas; of one that has a single item that one. */
+static const char *item(const char *list, size_t i, size_t *len)
+{
+    const char *only = list;
+
+    for (; i > 0 && list != NULL; i--)
+        if ((list = strchr(list, ',')) != NULL)
+            list++;
+    if (list == NULL)
+        list = strchr(only, ',') == NULL ? only : "";
+    *len = strcspn(list, ",");
+    return list;
+}
+
+static bool is_item(const char *list, size_t i, const char *value)
+{
+    size_t len;
+    const char *s = item(list, i, &len);
+
+    return len == 0 || (len == strlen(value) && memcmp(s, value, len) == 0);
+}
+
+/* The list without item <skip> of its <n>. */
+static char *without(const char *list, size_t n, size_t skip)
+{
+    char *text = calloc(1, strlen(list) * n + n + 1), *to = text;
+
+    for (size_t i = 0; text != NULL && i < n && *list != '\0'; i++) {
+        size_t len;
+        const char *s = item(list, i, &len);
+
+        if (i == skip)
+            continue;
+        if (to > text)
+            *to++ = ',';
+        memcpy(to, s, len);
+        to += len;
+    }
+    return text;
+}
+
+bool dial_others(PGconn *conn, struct dial_to *to)
+{
+    PQconninfoOption *options = PQconninfo(conn);
+    const char *host, *hostaddr, *port, *hosts, *here;
+    size_t n = 1, at = 0;
+
+    if (options == NULL)
+        return false;
+    host = value_of(options, "host");
+    hostaddr = value_of(options, "hostaddr");
+    port = value_of(options, "port");
+    hosts = *hostaddr != '\0' ? hostaddr : host;
+    here = *hostaddr != '\0' ? PQhostaddr(conn) : PQhost(conn);
+    for (const char *p = hosts; *p != '\0'; p++)
+        n += *p == ',';
+    while (at + 1 < n && !(is_item(hosts, at, here) && is_item(port, at, PQport(conn))))
+        at++;
+    if (n > 1) {
+        struct dial_to others = { without(host, n, at), without(hostaddr, n, at),
+                                  without(port, n, at) };
+
+        dial_to_fini(to);
+        *to = others;
+    }
+    PQconninfoFree(options);
+    return n > 1;
+}
+
+/* ---- times ---- */
+
+/* The number that option <o> holds, if it is the one called <keyword> and is given. */
+static void read_number(const PQconninfoOption *o, const char *keyword, long *to)
+{
+    if (strcmp(o->keyword, keyword) == 0 && o->val != NULL && *o->val != '\0')
+        *to = strtol(o->val, NULL, 10);
+}
+
+/* What was asked of libpq; -1: nothing. */
+struct asked {
+    long connect, keepalives, idle, interval, count;
+};
+
+static struct asked read_asked(PGconn *conn)
+{
+    struct asked a = { -1, -1, -1, -1, -1 };
+    PQconninfoOption *options = PQconninfo(conn);
+
+    for (PQconninfoOption *o = options; o != NULL && o->keyword != NULL; o++) {
+        read_number(o, "connect_timeout", &a.connect);
+        read_number(o, "keepalives", &a.keepalives);
+        read_number(o, "keepalives_idle", &a.idle);
+        read_number(o, "keepalives_interval", &a.interval);
+        read_number(o, "keepalives_count", &a.count);
+    }
+    PQconninfoFree(options);
+    return a;
+}
+
+void dial_read_times(PGconn *conn, struct dial_times *t)
+{
+    struct asked a = read_asked(conn);
+
+    t->connect_ms = (a.connect > 0 ? a.connect : CONNECT_TIMEOUT_S) * 1000;
+    t->idle_ms = (a.idle > 0 ? a.idle : IDLE_S) * 1000;
+    t->interval_ms = (a.interval > 0 ? a.interval : INTERVAL_S) * 1000;
+    t->count = a.keepalives == 0 ? 0 : a.count > 0 ? (unsigned)a.count : COUNT;
+}
+
+/* Where the socket is none of TCP the kernel refuses, and nothing is missing. */
+static void set_option(int fd, int option, long asked, int ours)
+{
+    if (asked < 0)
+        setsockopt(fd, IPPROTO_TCP, option, &ours, sizeof ours);
+}
+
+void dial_keep_alive(PGconn *conn)
+{
+    struct asked a = read_asked(conn);
+    int fd = PQsocket(conn);
+
+    if (a.keepalives == 0)
+        return; /* libpq has switched them on otherwise */
+    set_option(fd, TCP_KEEPIDLE, a.idle, IDLE_S);
+    set_option(fd, TCP_KEEPINTVL, a.interval, INTERVAL_S);
+    set_option(fd, TCP_KEEPCNT, a.count, COUNT);
+}

@@ -1,0 +1,27 @@
+/* meaning.h -- what an error of the database means.                   floor 2
+ *
+ * The one place where that is decided. Pure functions.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef MEANING_H
+#define MEANING_H
+
+#include "base/err.h"
+
+#include <stdint.h>
+
+enum meaning {
+    MEANS_STOP,     /* we were asked to */
+    MEANS_RETRY,    /* it will pass: on a new connection, after a while */
+    MEANS_PATIENCE, /* it may pass: retry for a minute, then give up */
+    MEANS_GIVE_UP,
+};
+
+/* <has_worked>: what the source asks of its table was right once. */
+enum meaning meaning_of(const struct err *e, bool has_worked);
+
+/* How long to wait behind so many failures in a row: 0.1 s, then 0.5, 1, 2, 4 ... 30, each give or
+ * take a quarter. */
+int64_t meaning_backoff_ms(unsigned failures);
+
+#endif

@@ -1,0 +1,394 @@
+/* pulse.c -- is the server still at work for a connection that is silent? floor 1
+ *
+ * A backend is told by its pid and the moment when it began, the server by the
+ * moment when it was started. Behind a pooler the pid that a new connection is
+ * given is not that of a backend. All columns looked at are readable by the
+ * role of the backend itself. Checked on 14 to 18.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "pg/pulse.h"
+
+#include "base/clock.h"
+
+#include <libpq-fe.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define NAME "pgcdc-lua pulse"
+#define HURRY_MS 1000      /* a stop waits so long for a byte before it asks, */
+#define HURRIED_MS 5000    /* so long for an answer, */
+#define HURRY_MAX_MS 10000 /* and so long where answers do not help */
+#define END_MS 2000
+
+/* The statement that ends a backend, if it is still there. */
+static void put_end(char *sql, size_t size, long pid, const char *began)
+{
+    snprintf(sql, size,
+             "SELECT pg_catalog.pg_terminate_backend(pid) FROM"
+             " pg_catalog.pg_stat_get_activity(%ld) WHERE"
+             " extract(epoch FROM backend_start) = '%s'", pid, began);
+}
+
+void pulse_introduce(const struct dial_left *left, char sql[PULSE_SQL])
+{
+    int n = snprintf(sql, PULSE_SQL,
+                     "SELECT pid || ' ' || extract(epoch FROM backend_start) || ' ' ||"
+                     " extract(epoch FROM pg_catalog.pg_postmaster_start_time())"
+                     " FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid());");
+
+    if (left != NULL && left->pid != 0)
+        put_end(sql + n, PULSE_SQL - (size_t)n, left->pid, left->began);
+}
+
+void pulse_meet(struct pulse *p, const char *answer)
+{
+    long pid = 0;
+
+    if (answer != NULL && sscanf(answer, "%ld %31s %31s", &pid, p->began, p->booted) == 3 &&
+        pid == PQbackendPID(p->conn))
+        p->pid = pid;
+}
+
+void pulse_init(struct pulse *p, const char *conninfo, PGconn *conn)
+{
+    *p = (struct pulse){ .conninfo = conninfo, .conn = conn };
+    dial_read_times(conn, &p->times);
+    pulse_rest(p);
+}
+
+static void hang_up(struct pulse *p)
+{
+    PQfinish(p->asking);
+    p->asking = NULL;
+    p->is_asked = false;
+}
+
+void pulse_fini(struct pulse *p)
+{
+    hang_up(p);
+}
+
+void pulse_rest(struct pulse *p)
+{
+    hang_up(p);
+    p->n_bad = 0;
+    p->silent_ms = clock_mono_ms();
+    p->next_ms = p->silent_ms + (p->is_hurried ? HURRY_MS : p->times.idle_ms);
+}
+
+void pulse_hurry(struct pulse *p)
+{
+    if (p->is_hurried)
+        return;
+    p->is_hurried = true;
+    pulse_rest(p);
+}
+
+/* ---- the question ---- */
+
+static void quietly(void *arg, const PGresult *res)
+{
+    (void)arg;
+    (void)res;
+}
+
+static bool call(struct pulse *p)
+{
+    struct dial_to to = dial_same(p->conn);
+    struct err e;
+
+    p->asked_ms = clock_mono_ms();
+    p->is_asked = false;
+    p->wants_write = true;
+    p->asking = dial(p->conninfo, &to, NAME, &e);
+    if (p->asking == NULL || PQstatus(p->asking) == CONNECTION_BAD)
+        return false;
+    PQsetErrorVerbosity(p->asking, PQERRORS_VERBOSE);
+    PQsetNoticeReceiver(p->asking, quietly, NULL);
+    return true;
+}
+
+static bool send_question(struct pulse *p)
+{
+    char sql[512];
+
+    snprintf(sql, sizeof sql,
+             "SELECT a.pid, a.state, a.wait_event,"
+             " extract(epoch FROM pg_catalog.pg_postmaster_start_time())"
+             " FROM (SELECT 1) one LEFT JOIN pg_catalog.pg_stat_get_activity(%ld) a"
+             " ON extract(epoch FROM a.backend_start) = '%s'", p->pid,
+             p->pid != 0 ? p->began : "0");
+    p->is_asked = true;
+    return PQsendQuery(p->asking, sql) == 1;
+}
+
+enum answer { GOOD, BAD, UNKNOWN };
+
+static const char *field(const PGresult *res, int col)
+{
+    return PQgetisnull(res, 0, col) ? NULL : PQgetvalue(res, 0, col);
+}
+
+static enum answer judge(struct pulse *p, const PGresult *res)
+{
+    const char *state, *event, *booted;
+
+    p->is_there = false;
+    if (p->pid == 0 || PQresultStatus(res) != PGRES_TUPLES_OK || PQntuples(res) != 1)
+        return UNKNOWN;
+    state = field(res, 1);
+    event = field(res, 2);
+    booted = field(res, 3);
+    if (booted == NULL || strcmp(booted, p->booted) != 0)
+        return UNKNOWN; /* another server: or started anew, which TCP tells */
+    if (field(res, 0) == NULL) {
+        snprintf(p->why, sizeof p->why, "the server knows nothing of it any more");
+        return BAD;
+    }
+    p->is_there = true;
+    if (state == NULL)
+        return UNKNOWN;
+    if (strncmp(state, "idle", 4) != 0 &&
+        !(event != NULL &&
+          (strcmp(event, "ClientRead") == 0 || strcmp(event, "ClientWrite") == 0)))
+        return GOOD;
+    snprintf(p->why, sizeof p->why, "the server waits for us on it (%.40s)",
+             event != NULL ? event : state);
+    return BAD;
+}
+
+/* ---- what becomes of it ---- */
+
+/* True while the connection is not lost. */
+static bool conclude(struct pulse *p, enum answer answer, struct err *e)
+{
+    int64_t now = clock_mono_ms();
+    unsigned limit = p->is_hurried ? 1 : p->times.count;
+
+    hang_up(p);
+    if (answer == UNKNOWN && p->is_hurried && now - p->silent_ms >= HURRY_MAX_MS) {
+        snprintf(p->why, sizeof p->why, "and the program is to stop");
+        answer = BAD;
+    }
+    if (answer == BAD && ++p->n_bad >= limit)
+        return err_set(e, ERR_CONNECTION, "no byte came on this connection for %.1f s: %s",
+                       (double)(now - p->silent_ms) / 1000, p->why);
+    if (answer != BAD)
+        p->n_bad = 0;
+    p->next_ms = p->is_hurried ? now + HURRY_MS
+               : answer == BAD ? p->asked_ms + p->times.interval_ms : now + p->times.idle_ms;
+    return true;
+}
+
+/* The second connection cannot be had. */
+static bool conclude_refused(struct pulse *p, struct err *e)
+{
+    struct err why = { .sqlstate = "" };
+
+    if (p->asking != NULL)
+        dial_fail(ERR_CONNECTION, PQerrorMessage(p->asking), &why);
+    if (why.sqlstate[0] != '\0') { /* somebody is there */
+        p->is_refused = strncmp(why.sqlstate, "28", 2) == 0;
+        return conclude(p, UNKNOWN, e);
+    }
+    snprintf(p->why, sizeof p->why, "nor does the server take another one");
+    return conclude(p, BAD, e);
+}
+
+/* Goes on with the question. *done: it was concluded, and what that meant is returned. */
+static bool advance(struct pulse *p, bool *done, struct err *e)
+{
+    PGresult *res;
+    enum answer answer;
+
+    *done = true;
+    if (!p->is_asked) {
+        PostgresPollingStatusType status = PQconnectPoll(p->asking);
+
+        p->wants_write = status == PGRES_POLLING_WRITING;
+        if (status == PGRES_POLLING_FAILED || (status == PGRES_POLLING_OK && !send_question(p)))
+            return conclude_refused(p, e);
+        *done = false;
+        return true;
+    }
+    if (!PQconsumeInput(p->asking)) {
+        snprintf(p->why, sizeof p->why, "and another one broke as well");
+        return conclude(p, BAD, e);
+    }
+    if (PQisBusy(p->asking)) {
+        *done = false;
+        return true;
+    }
+    res = PQgetResult(p->asking);
+    answer = judge(p, res);
+    PQclear(res);
+    return conclude(p, answer, e);
+}
+
+static bool is_ready(const PGconn *conn, bool for_write)
+{
+    struct pollfd fd = { .fd = PQsocket(conn), .events = for_write ? POLLOUT : POLLIN };
+
+    return poll(&fd, 1, 0) > 0;
+}
+
+static void bound(int64_t *wait_ms, int64_t until_ms, int64_t now)
+{
+    int64_t left = until_ms > now ? until_ms - now : 0;
+
+    if (*wait_ms < 0 || left < *wait_ms)
+        *wait_ms = left;
+}
+
+bool pulse_step(struct pulse *p, struct pollfd *fd, int64_t *wait_ms, struct err *e)
+{
+    int64_t now = clock_mono_ms(), late_ms;
+    bool done;
+
+    *fd = (struct pollfd){ .fd = -1 };
+    if (p->is_hurried && (p->is_refused || p->times.count == 0)) {
+        bound(wait_ms, p->silent_ms + HURRY_MAX_MS, now);
+        if (now - p->silent_ms < HURRY_MAX_MS)
+            return true;
+        snprintf(p->why, sizeof p->why, "and the program is to stop");
+        return conclude(p, BAD, e);
+    }
+    if (p->is_refused || p->times.count == 0)
+        return true;
+    if (p->asking == NULL && now >= p->next_ms && !call(p) && !conclude_refused(p, e))
+        return false;
+    if (p->asking != NULL && is_ready(p->asking, p->wants_write) && !advance(p, &done, e))
+        return false;
+    if (p->asking != NULL) {
+        late_ms = p->asked_ms + (p->is_hurried && p->times.interval_ms > HURRIED_MS
+                                     ? HURRIED_MS : p->times.interval_ms);
+        if (now >= late_ms) {
+            snprintf(p->why, sizeof p->why, "nor does the server answer another one");
+            if (!conclude(p, BAD, e))
+                return false;
+        } else {
+            fd->fd = PQsocket(p->asking);
+            fd->events = p->wants_write ? POLLOUT : POLLIN;
+            bound(wait_ms, late_ms, now);
+        }
+    }
+    if (p->asking == NULL)
+        bound(wait_ms, p->next_ms, now);
+    return true;
+}
+
+/* ---- the end ---- */
+
+/* Waits until the second connection can go on. */
+static bool wait_for(PGconn *conn, bool for_write, int64_t until_ms)
+{
+    struct pollfd fd = { .fd = PQsocket(conn), .events = for_write ? POLLOUT : POLLIN };
+    int64_t left;
+
+    while ((left = until_ms - clock_mono_ms()) > 0) {
+        int n = poll(&fd, 1, (int)left);
+
+        if (n > 0)
+            return true;
+    }
+    return false;
+}
+
+/* A request to cancel, which libpq waits for as long as it takes: a thread of its own does. Freed
+ * by whichever of the two is done with it last. */
+struct cancelling {
+    PGcancel *cancel;
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    bool is_over, is_left;
+};
+
+/* Gives up this side's part. <is_last>: the other side has given up its own. Under the mutex. */
+static void leave_cancelling(struct cancelling *c, bool is_last)
+{
+    pthread_cond_signal(&c->changed);
+    pthread_mutex_unlock(&c->mutex);
+    if (!is_last)
+        return;
+    pthread_cond_destroy(&c->changed);
+    pthread_mutex_destroy(&c->mutex);
+    PQfreeCancel(c->cancel);
+    free(c);
+}
+
+static void *run_cancel(void *arg)
+{
+    struct cancelling *c = arg;
+    char text[256];
+
+    pthread_setname_np(pthread_self(), "cancel");
+    PQcancel(c->cancel, text, sizeof text);
+    pthread_mutex_lock(&c->mutex);
+    c->is_over = true;
+    leave_cancelling(c, c->is_left);
+    return NULL;
+}
+
+static void cancel_statement(struct pulse *p, int64_t until_ms)
+{
+    struct timespec until = { .tv_sec = until_ms / 1000, .tv_nsec = until_ms % 1000 * 1000000 };
+    struct cancelling *c = calloc(1, sizeof *c);
+    pthread_t thread;
+
+    if (c == NULL)
+        return;
+    pthread_mutex_init(&c->mutex, NULL);
+    clock_init_cond(&c->changed);
+    c->cancel = PQgetCancel((PGconn *)p->conn);
+    if (c->cancel == NULL || pthread_create(&thread, NULL, run_cancel, c) != 0) {
+        pthread_mutex_lock(&c->mutex);
+        leave_cancelling(c, true);
+        return;
+    }
+    pthread_detach(thread);
+    pthread_mutex_lock(&c->mutex);
+    while (!c->is_over && pthread_cond_timedwait(&c->changed, &c->mutex, &until) == 0)
+        ;
+    c->is_left = true;
+    leave_cancelling(c, c->is_over);
+}
+
+void pulse_end(struct pulse *p)
+{
+    int64_t until_ms = clock_mono_ms() + END_MS;
+    PostgresPollingStatusType status = PGRES_POLLING_WRITING;
+    char sql[256];
+
+    hang_up(p);
+    if (p->pid == 0 || p->is_refused) {
+        cancel_statement(p, until_ms);
+        return;
+    }
+    if (!call(p))
+        status = PGRES_POLLING_FAILED;
+    while (status != PGRES_POLLING_OK) {
+        if (status == PGRES_POLLING_FAILED ||
+            !wait_for(p->asking, status == PGRES_POLLING_WRITING, until_ms)) {
+            hang_up(p);
+            return;
+        }
+        status = PQconnectPoll(p->asking);
+    }
+    put_end(sql, sizeof sql, p->pid, p->began);
+    if (PQsendQuery(p->asking, sql) == 1)
+        while (PQisBusy(p->asking) && wait_for(p->asking, false, until_ms) &&
+               PQconsumeInput(p->asking))
+            ;
+    hang_up(p);
+}
+
+void pulse_leave(const struct pulse *p, struct dial_left *left)
+{
+    if (p->pid == 0)
+        return;
+    left->pid = p->pid;
+    memcpy(left->began, p->began, sizeof left->began);
+}

@@ -1,0 +1,396 @@
+/* types.c -- which kinds of column there are, and what their text means. floor 1
+ *
+ * COPY's text format (checked on 14 to 18): fields are separated by tabs, \N
+ * is NULL, and a backslash stands before b f n r t v or itself. Of these JSON
+ * writes b f n r t and the backslash in the very same way, so that most text
+ * goes from one to the other as it stands.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "pg/types.h"
+
+#include "base/utf8.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BOOL = 16, BYTEA = 17, INT8 = 20, INT2 = 21, INT4 = 23, JSON = 114, FLOAT4 = 700,
+       FLOAT8 = 701, TIMESTAMP = 1114, TIMESTAMPTZ = 1184, NUMERIC = 1700, JSONB = 3802 };
+
+enum kind types_kind(const struct type_facts *t)
+{
+    switch (t->oid) {
+    case BOOL:
+        return KIND_BOOL;
+    case BYTEA:
+        return KIND_BYTEA;
+    case INT2:
+    case INT4:
+    case INT8:
+        return KIND_INT;
+    case FLOAT4:
+    case FLOAT8:
+        return KIND_FLOAT;
+    case NUMERIC:
+        return KIND_NUMERIC;
+    case TIMESTAMP:
+    case TIMESTAMPTZ:
+        return KIND_TIMESTAMP;
+    case JSON:
+    case JSONB:
+        return KIND_JSON;
+    default:
+        return types_wants_to_json(t) ? KIND_JSON : KIND_TEXT;
+    }
+}
+
+bool types_wants_to_json(const struct type_facts *t)
+{
+    return t->is_array || t->is_composite || t->has_json_cast;
+}
+
+bool field_is_null(struct field f)
+{
+    return f.len == 2 && f.p[0] == '\\' && f.p[1] == 'N';
+}
+
+/* The byte that a backslash and <c> stand for. */
+static char unescaped(char c)
+{
+    switch (c) {
+    case 'b': return '\b';
+    case 'f': return '\f';
+    case 'n': return '\n';
+    case 'r': return '\r';
+    case 't': return '\t';
+    case 'v': return '\v';
+    default: return c;
+    }
+}
+
+size_t field_unescape(struct field f, char *to)
+{
+    const char *p = f.p, *end = f.p + f.len;
+    char *start = to;
+
+    while (p < end) {
+        const char *slash = memchr(p, '\\', (size_t)(end - p));
+        size_t n = (size_t)((slash != NULL ? slash : end) - p);
+
+        memcpy(to, p, n);
+        to += n;
+        p += n;
+        if (slash != NULL) {
+            *to++ = p + 1 < end ? unescaped(p[1]) : '\\';
+            p += 2;
+        }
+    }
+    return (size_t)(to - start);
+}
+
+void field_escape(struct buf *b, const char *s, size_t len)
+{
+    const char *end = s + len;
+
+    while (s < end) {
+        const char *p = s;
+
+        while (p < end && *p != '\\' && *p != '\t' && *p != '\n' && *p != '\r')
+            p++;
+        buf_add(b, s, (size_t)(p - s));
+        if (p < end) {
+            buf_putc(b, '\\');
+            buf_putc(b, *p == '\t' ? 't' : *p == '\n' ? 'n' : *p == '\r' ? 'r' : '\\');
+            p++;
+        }
+        s = p;
+    }
+}
+
+bool field_split(const char *row, size_t len, uint32_t *ends, size_t n)
+{
+    const char *p = row, *end = row + len;
+
+    for (size_t i = 0; i < n; i++) {
+        const char *tab = i + 1 < n ? memchr(p, '\t', (size_t)(end - p)) : end;
+
+        if (tab == NULL)
+            return false;
+        ends[i] = (uint32_t)(tab - row);
+        p = tab + 1;
+    }
+    return n > 0 ? memchr(row + (n > 1 ? ends[n - 2] + 1 : 0), '\t',
+                          len - (n > 1 ? ends[n - 2] + 1 : 0)) == NULL
+                 : len == 0;
+}
+
+size_t field_timestamp(struct field f, char *to)
+{
+    char *start = to;
+    size_t i = 0, tail;
+
+    /* infinity and -infinity hold no blank; in all else the first one is before the time */
+    while (i < f.len && f.p[i] != ' ')
+        i++;
+    memcpy(to, f.p, i);
+    to += i;
+    if (i == f.len)
+        return i;
+    *to++ = 'T';
+    tail = ++i;
+    while (i < f.len && f.p[i] != '+' && f.p[i] != '-' && f.p[i] != ' ')
+        i++;
+    memcpy(to, f.p + tail, i - tail);
+    to += i - tail;
+    if (i < f.len && f.p[i] != ' ') { /* the zone: +00 becomes +00:00 */
+        size_t zone = i;
+
+        while (i < f.len && f.p[i] != ' ')
+            i++;
+        memcpy(to, f.p + zone, i - zone);
+        to += i - zone;
+        if (i - zone == 3) {
+            memcpy(to, ":00", 3);
+            to += 3;
+        }
+    }
+    memcpy(to, f.p + i, f.len - i); /* " BC" */
+    to += f.len - i;
+    return (size_t)(to - start);
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    return -1;
+}
+
+bool field_bytea(struct field f, char *to, size_t *len)
+{
+    if (f.len < 3 || memcmp(f.p, "\\\\x", 3) != 0 || f.len % 2 == 0)
+        return false;
+    *len = (f.len - 3) / 2;
+    for (size_t i = 0; i < *len; i++) {
+        int hi = hex_digit(f.p[3 + 2 * i]), lo = hex_digit(f.p[4 + 2 * i]);
+
+        if (hi < 0 || lo < 0)
+            return false;
+        to[i] = (char)(hi << 4 | lo);
+    }
+    return true;
+}
+
+void types_float_text(double d, char text[FLOAT_TEXT])
+{
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(text, FLOAT_TEXT, "%.*g", digits, d);
+        if (strtod(text, NULL) == d)
+            return;
+    }
+}
+
+bool types_is_number(const char *s, size_t len)
+{
+    const char *end = s + len;
+
+#define DIGITS(at_least) do { const char *d = s; \
+        while (s < end && *s >= '0' && *s <= '9') s++; \
+        if (s - d < (at_least)) return false; } while (0)
+    if (s < end && *s == '-')
+        s++;
+    if (s < end && *s == '0')
+        s++;
+    else
+        DIGITS(1);
+    if (s < end && *s == '.') {
+        s++;
+        DIGITS(1);
+    }
+    if (s < end && (*s == 'e' || *s == 'E')) {
+        s++;
+        if (s < end && (*s == '+' || *s == '-'))
+            s++;
+        DIGITS(1);
+    }
+#undef DIGITS
+    return s == end && len > 0;
+}
+
+/* Bytes that may stand in a JSON string as they are. The rest: controls,
+ * quote, backslash, and everything from 0x80 on, which must be looked at. */
+static const bool is_plain[256] = {
+    [' '] = true, ['!'] = true,
+#define P4(x) [x] = true, [(x) + 1] = true, [(x) + 2] = true, [(x) + 3] = true
+    ['#'] = true, P4('$'), P4('('), P4(','), P4('0'), P4('4'), P4('8'), P4('<'), P4('@'), P4('D'),
+    P4('H'), P4('L'), P4('P'), P4('T'), ['X'] = true, ['Y'] = true, ['Z'] = true, ['['] = true,
+    [']'] = true, ['^'] = true, ['_'] = true, P4('`'), P4('d'), P4('h'), P4('l'), P4('p'), P4('t'),
+    P4('x'), ['|'] = true, ['}'] = true, ['~'] = true, [0x7f] = true,
+#undef P4
+};
+
+/* Writes one control byte as JSON escapes it. Returns the bytes written, at most 6. */
+static size_t put_control(char *to, unsigned char c)
+{
+    static const char hex[] = "0123456789abcdef";
+    const char *names = "\bb\ff\nn\rr\tt";
+
+    for (size_t i = 0; i < 10; i += 2)
+        if ((unsigned char)names[i] == c) {
+            to[0] = '\\';
+            to[1] = names[i + 1];
+            return 2;
+        }
+    memcpy(to, "\\u00", 4);
+    to[4] = hex[c >> 4];
+    to[5] = hex[c & 15];
+    return 6;
+}
+
+/* How many bytes from <p> on may stand in a JSON string as they are; eight at a time as
+ * long as none of them is below blank, a quote, a backslash, or above ASCII. */
+static size_t count_plain(const char *p, const char *end)
+{
+    const uint64_t ones = 0x0101010101010101u, tops = 0x8080808080808080u;
+    const char *start = p;
+
+    while (end - p >= 8) {
+        uint64_t w, quote, slash;
+
+        memcpy(&w, p, 8);
+        quote = w ^ ones * '"';
+        slash = w ^ ones * '\\';
+        if ((((w - ones * 0x20) | (quote - ones) | (slash - ones) | w) & tops) != 0)
+            break;
+        p += 8;
+    }
+    while (p < end && is_plain[(unsigned char)*p])
+        p++;
+    return (size_t)(p - start);
+}
+
+/* Text as the inside of a JSON string; <from_copy>: its backslashes are COPY's. */
+static bool put_text(struct buf *b, const char *s, size_t len, bool from_copy)
+{
+    const char *p = s, *end = s + len;
+    char *to;
+
+    while (p < end) {
+        const char *run = p;
+        size_t n;
+
+        p += count_plain(p, end);
+        buf_add(b, run, (size_t)(p - run));
+        if (p == end)
+            break;
+        if ((unsigned char)*p >= 0x80) {
+            for (run = p; p < end && (unsigned char)*p >= 0x80; p += n)
+                if ((n = utf8_length(p, (size_t)(end - p))) == 0)
+                    return false;
+            buf_add(b, run, (size_t)(p - run));
+            continue;
+        }
+        if ((to = buf_reserve(b, 6)) == NULL)
+            return true; /* the buffer knows */
+        if (*p == '"') {
+            memcpy(to, "\\\"", 2);
+            n = 2;
+        } else if (*p == '\\' && !from_copy) {
+            memcpy(to, "\\\\", 2);
+            n = 2;
+        } else if (*p == '\\') {
+            char c = ++p < end ? *p : '\\';
+
+            n = c == '\\' ? (memcpy(to, "\\\\", 2), (size_t)2)
+                          : put_control(to, (unsigned char)unescaped(c));
+        } else {
+            n = put_control(to, (unsigned char)*p);
+        }
+        p++;
+        b->len += n;
+    }
+    return true;
+}
+
+static bool put_string(struct buf *b, const char *s, size_t len, bool from_copy)
+{
+    bool ok;
+
+    buf_putc(b, '"');
+    ok = put_text(b, s, len, from_copy);
+    buf_putc(b, '"');
+    return ok;
+}
+
+bool types_put_string(struct buf *b, const char *s, size_t len)
+{
+    return put_string(b, s, len, false);
+}
+
+/* A JSON document as the server wrote it, on one line. Raw control characters
+ * cannot stand inside a JSON string, so every newline is white space. */
+static bool put_document(struct buf *b, struct field f)
+{
+    char *to = buf_reserve(b, f.len);
+    size_t n, i;
+
+    if (to == NULL)
+        return true;
+    n = field_unescape(f, to);
+    for (i = 0; i < n; i++) {
+        size_t w;
+
+        if ((unsigned char)to[i] < 0x20)
+            to[i] = ' ';
+        if ((unsigned char)to[i] < 0x80)
+            continue;
+        if ((w = utf8_length(to + i, n - i)) == 0)
+            return false;
+        i += w - 1;
+    }
+    b->len += n;
+    b->data[b->len] = '\0';
+    return true;
+}
+
+bool field_put_json(struct buf *b, enum kind kind, struct field f)
+{
+    switch (kind) {
+    case KIND_BOOL:
+        buf_puts(b, f.len == 1 && f.p[0] == 't' ? "true" : "false");
+        return true;
+    case KIND_INT:
+        buf_add(b, f.p, f.len);
+        return true;
+    case KIND_FLOAT:
+    case KIND_NUMERIC:
+        if (!types_is_number(f.p, f.len))
+            return put_string(b, f.p, f.len, true);
+        buf_add(b, f.p, f.len);
+        return true;
+    case KIND_TIMESTAMP: {
+        char text[96];
+
+        if (f.len + 3 > sizeof text)
+            return put_string(b, f.p, f.len, true);
+        return put_string(b, text, field_timestamp(f, text), true);
+    }
+    case KIND_JSON:
+        return put_document(b, f);
+    case KIND_BYTEA:
+    case KIND_TEXT:
+        break;
+    }
+    return put_string(b, f.p, f.len, true);
+}
+
+bool field_put_text(struct buf *b, enum kind kind, struct field f)
+{
+    char text[96];
+
+    if (kind == KIND_TIMESTAMP && f.len + 3 <= sizeof text)
+        return put_text(b, text, field_timestamp(f, text), true);
+    return put_text(b, f.p, f.len, true);
+}

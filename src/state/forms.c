@@ -1,0 +1,222 @@
+/* forms.c -- which columns rows had that were kept.                    floor 3
+ * SPDX-License-Identifier: MIT */
+#include "state/forms.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char kind[] = "form", key_name[] = "key";
+
+struct form_columns {
+    uint32_t number;
+    char *columns;
+};
+
+struct forms {
+    struct store *store;  /* borrowed, as is the next one */
+    const char *source;
+    struct form_columns *v;
+    size_t n;
+    char *key;            /* of the rows that are known, or NULL */
+    struct shape *shape;  /* of the last forms_enter */
+    uint32_t number;
+};
+
+static bool add(struct forms *f, uint32_t number, const char *columns, size_t len, struct err *e)
+{
+    struct form_columns *v = realloc(f->v, (f->n + 1) * sizeof *v);
+
+    if (v == NULL)
+        return err_memory(e);
+    f->v = v;
+    v[f->n] = (struct form_columns){ number, strndup(columns, len) };
+    return v[f->n++].columns != NULL || err_memory(e);
+}
+
+static bool load(struct forms *f, struct err *e)
+{
+    struct record r;
+
+    if (!store_find(f->store, kind, f->source, e))
+        return false;
+    while (store_next(f->store, &r, e)) {
+        bool ok = true;
+
+        if (strcmp(r.key.p, key_name) != 0)
+            ok = add(f, (uint32_t)strtoul(r.key.p, NULL, 10), r.value.p, r.value.len, e);
+        else if ((f->key = strndup(r.value.p, r.value.len)) == NULL)
+            ok = err_memory(e);
+        if (!ok) {
+            store_leave(f->store);
+            return false;
+        }
+    }
+    return e->code == ERR_NONE;
+}
+
+struct forms *forms_open(struct store *store, const char *source, struct err *e)
+{
+    struct forms *f = calloc(1, sizeof *f);
+
+    if (f == NULL) {
+        err_memory(e);
+        return NULL;
+    }
+    f->store = store;
+    f->source = source;
+    if (load(f, e))
+        return f;
+    forms_close(f);
+    return NULL;
+}
+
+void forms_close(struct forms *f)
+{
+    if (f == NULL)
+        return;
+    for (size_t i = 0; i < f->n; i++)
+        free(f->v[i].columns);
+    free(f->v);
+    free(f->key);
+    shape_unref(f->shape);
+    free(f);
+}
+
+static bool save(struct forms *f, const char *key, const char *value, struct err *e)
+{
+    struct record r = { { kind, strlen(kind) }, { f->source, strlen(f->source) },
+                        { key, strlen(key) }, { value, strlen(value) } };
+
+    return store_put(f->store, &r, e);
+}
+
+/* What the hash of a key depends on. */
+static const char *hash_class(const char *type)
+{
+    static const char *const integers[] = { "bigint", "integer", "smallint" };
+
+    for (size_t i = 0; i < 3; i++)
+        if (strcmp(type, integers[i]) == 0)
+            return "integer"; /* they hash alike */
+    return strcmp(type, "uuid") == 0 ? "uuid" : "text";
+}
+
+static bool enter_key(struct forms *f, const struct shape *s, bool *is_other, struct err *e)
+{
+    struct buf b;
+    bool ok = true;
+
+    buf_init(&b, BUF_SQL_MAX);
+    for (size_t k = 0; k < s->n_key; k++)
+        buf_printf(&b, "%s\t%s\n", s->columns[s->key[k]].name,
+                   hash_class(s->columns[s->key[k]].type));
+    *is_other = buf_ok(&b) && f->key != NULL && strcmp(f->key, b.data) != 0;
+    if (!buf_ok(&b))
+        ok = err_memory(e);
+    else if (f->key == NULL || *is_other)
+        ok = save(f, key_name, b.data, e);
+    free(f->key);
+    f->key = buf_take(&b);
+    return ok;
+}
+
+static bool enter_columns(struct forms *f, const char *columns, struct err *e)
+{
+    char key[24];
+
+    f->number = 0;
+    for (size_t i = 0; i < f->n; i++) {
+        if (strcmp(f->v[i].columns, columns) == 0) {
+            f->number = f->v[i].number;
+            return true;
+        }
+        f->number = f->v[i].number > f->number ? f->v[i].number : f->number;
+    }
+    f->number++;
+    snprintf(key, sizeof key, "%" PRIu32, f->number);
+    return add(f, f->number, columns, strlen(columns), e) && save(f, key, columns, e);
+}
+
+static void put_column(struct buf *b, const struct column *c)
+{
+    field_escape(b, c->name, strlen(c->name));
+    buf_printf(b, "\t%d", (int)c->kind);
+}
+
+bool forms_enter(struct forms *f, struct shape *s, uint32_t *number, bool *is_other_key,
+                 struct err *e)
+{
+    struct buf b;
+    bool ok;
+
+    *is_other_key = false;
+    *number = f->number;
+    if (s == f->shape)
+        return true;
+    buf_init(&b, BUF_SQL_MAX);
+    for (size_t i = 0; i < s->n_columns; i++) {
+        put_column(&b, &s->columns[i]);
+        buf_putc(&b, '\n');
+    }
+    ok = (buf_ok(&b) || err_memory(e)) && enter_columns(f, b.data, e) &&
+         enter_key(f, s, is_other_key, e);
+    buf_fini(&b);
+    shape_unref(f->shape);
+    f->shape = ok ? shape_ref(s) : NULL;
+    *number = f->number;
+    return ok;
+}
+
+/* The field of <row>, of the columns <lines>, that is <column>; p NULL if there is none. */
+static struct slice find_field(const char *lines, struct slice row, const char *column)
+{
+    const char *p = row.p, *end = row.p + row.len;
+    size_t len = strlen(column), name = strcspn(column, "\t"), n;
+
+    for (const char *line = lines, *next; (next = strchr(line, '\n')) != NULL; line = next + 1) {
+        const char *tab = memchr(p, '\t', (size_t)(end - p));
+
+        n = (size_t)(next - line);
+        if ((n == len || n == name) && memcmp(line, column, n) == 0) /* once kinds were not kept */
+            return (struct slice){ p, (size_t)((tab != NULL ? tab : end) - p) };
+        if (tab == NULL)
+            break;
+        p = tab + 1;
+    }
+    return (struct slice){ NULL, 0 };
+}
+
+bool forms_map(const struct forms *f, uint32_t number, struct slice row, const struct shape *s,
+               struct buf *b)
+{
+    const char *lines = "";
+    struct buf column;
+
+    if (number == f->number) {
+        buf_add(b, row.p, row.len);
+        return buf_ok(b);
+    }
+    for (size_t i = 0; i < f->n; i++)
+        if (f->v[i].number == number)
+            lines = f->v[i].columns;
+    buf_init(&column, BUF_SQL_MAX);
+    for (size_t i = 0; i < s->n_columns; i++) {
+        struct slice field = { NULL, 0 };
+
+        buf_clear(&column);
+        put_column(&column, &s->columns[i]);
+        if (buf_ok(&column))
+            field = find_field(lines, row, column.data);
+        if (i > 0)
+            buf_putc(b, '\t');
+        if (field.p != NULL)
+            buf_add(b, field.p, field.len);
+        else
+            buf_puts(b, "\\N");
+        b->failed = b->failed || !buf_ok(&column);
+    }
+    buf_fini(&column);
+    return buf_ok(b);
+}

@@ -1,0 +1,34 @@
+/* forms.h -- which columns rows had that were kept.                    floor 3
+ *
+ * Rows are kept as they came; when the table's columns change, those kept
+ * before are read by the names and kinds of their columns. Also notices when the key is
+ * another one, so that nothing that is known of keys holds any more.
+ *
+ * In the state file: records of kind "form" under the source, a number and
+ * of each column a line: name (with COPY's backslashes), tab, enum kind; under
+ * "key" what the key is.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef FORMS_H
+#define FORMS_H
+
+#include "state/store.h"
+#include "capture/table.h"
+
+struct forms;
+
+/* <store> and <source> are borrowed. Returns owned, or NULL. */
+struct forms *forms_open(struct store *store, const char *source, struct err *e);
+void forms_close(struct forms *f);
+
+/* Rows of <shape> are to come: gives it a number, which is kept. *is_other_key: rows had another
+ * key before. Call it inside a transaction. */
+bool forms_enter(struct forms *f, struct shape *shape, uint32_t *number,
+                 bool *is_other_key, struct err *e) WARN_UNUSED;
+
+/* Appends a row that was kept under <number> as a row of <shape>: columns that it has not, or had
+ * of another kind (so that their text meant something else), are NULL. */
+bool forms_map(const struct forms *f, uint32_t number, struct slice row,
+               const struct shape *shape, struct buf *b) WARN_UNUSED;
+
+#endif

@@ -1,0 +1,35 @@
+/* image.h -- the index of known rows, kept from one run to the next.   floor 3
+ *
+ * To read two million rows only to index them takes longer than to look for
+ * deletes. So where a program ends in good order it leaves the index, slots
+ * and buckets, in the state file, in parts; only those that changed are
+ * written. The header makes it valid: it is taken away in the transaction
+ * that changes a row first, so whatever the end, an image with a header is one
+ * of the rows as they are. Whatever else is doubtful (another machine's bytes,
+ * a sum that is wrong, rows beyond the position) makes it none.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef IMAGE_H
+#define IMAGE_H
+
+#include "state/slots.h"
+#include "state/store.h"
+
+struct about {
+    int64_t last_id;
+    uint64_t note; /* the highest of all rows */
+};
+
+/* Loads the image of <table>, if *is_there in the end; <slots>, which is empty, stays so if not.
+ * <noted>: the change that the position accounts for. */
+bool image_load(struct store *store, const char *table, uint64_t noted, struct slots *slots,
+                struct about *about, bool *is_there, struct err *e) WARN_UNUSED;
+
+/* Takes part in the transaction that is open, if one is. */
+bool image_drop(struct store *store, const char *table, struct err *e) WARN_UNUSED;
+
+/* Writes what has changed since slots_clean, in a transaction of its own. */
+bool image_save(struct store *store, const char *table, struct slots *slots,
+                const struct about *about, struct err *e) WARN_UNUSED;
+
+#endif

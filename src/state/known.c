@@ -1,0 +1,600 @@
+/* known.c -- the rows of a source that were delivered and not yet gone. floor 3
+ * SPDX-License-Identifier: MIT */
+#include "state/known.h"
+
+#include "base/hash.h"
+#include "state/image.h"
+
+#include <inttypes.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_LISTED 65536 /* rows that are gone and still in the file; beyond, it is searched */
+
+/* A number of a row. */
+struct listed {
+    uint64_t note;
+    int64_t id;
+};
+
+struct list {
+    struct listed *v;
+    size_t n, cap;
+};
+
+struct known {
+    struct store *store; /* borrowed */
+    char table[32];
+    struct slots slots;
+    struct about about;
+    struct list gone;    /* in the order of their notes */
+    bool has_more_gone;  /* than are listed */
+    struct buf held;     /* what was handed out: rows are written while it is needed */
+    struct buf older;    /* scratch */
+    bool has_image;      /* of the rows as they are, see image.h */
+    unsigned rollbacks;  /* of the store, when the image was taken away */
+    sqlite3_stmt *get, *put, *drop, *clear, *drop_gone;
+};
+
+/* ---- states before ---- */
+
+/* In the column `older` a state is numbers of seven bits a byte, lowest first, then its row. */
+static void put_number(struct buf *b, uint64_t n)
+{
+    for (; n > 127; n >>= 7)
+        buf_putc(b, (char)(n | 128));
+    buf_putc(b, (char)n);
+}
+
+static bool take_number(struct slice *s, uint64_t *n)
+{
+    *n = 0;
+    for (unsigned shift = 0; shift < 64 && s->len > 0; shift += 7) {
+        unsigned char c = (unsigned char)*s->p++;
+
+        s->len--;
+        *n |= (uint64_t)(c & 127) << shift;
+        if (c < 128)
+            return true;
+    }
+    return false;
+}
+
+static void put_older(struct buf *b, const struct known_state *s)
+{
+    put_number(b, s->note);
+    put_number(b, s->xid);
+    put_number(b, s->digest);
+    put_number(b, s->reads << KNOWN_FLAGS | s->flags);
+    put_number(b, s->row.p != NULL ? s->row.len + 1 : 0);
+    if (s->row.p == NULL)
+        return;
+    put_number(b, s->form);
+    buf_add(b, s->row.p, s->row.len);
+}
+
+/* Takes the newest state off <older>. False: there is none. */
+static bool take_older(struct slice *older, struct known_state *s)
+{
+    uint64_t flags, len, form = 0;
+
+    *s = (struct known_state){ 0 };
+    if (older->p == NULL || !take_number(older, &s->note) || !take_number(older, &s->xid) ||
+        !take_number(older, &s->digest) || !take_number(older, &flags) ||
+        !take_number(older, &len) || (len > 0 && !take_number(older, &form)) ||
+        (len > 0 && len - 1 > older->len))
+        return false;
+    s->reads = flags >> KNOWN_FLAGS;
+    s->flags = (unsigned)(flags & ((1u << KNOWN_FLAGS) - 1));
+    s->form = (uint32_t)form;
+    if (len > 0) {
+        s->row = (struct slice){ older->p, len - 1 };
+        older->p += len - 1;
+        older->len -= len - 1;
+    }
+    return true;
+}
+
+/* What is to stand in `older` when <row> gets another state: the one that it has and those
+ * before, back to the newest that was saved. */
+static bool make_older(struct known *k, const struct known_row *row, uint64_t saved, struct err *e)
+{
+    struct known_state s = row->now;
+    struct slice rest = row->older;
+
+    buf_clear(&k->older);
+    do {
+        put_older(&k->older, &s);
+    } while (s.note > saved && take_older(&rest, &s));
+    return buf_ok(&k->older) || err_memory(e);
+}
+
+/* ---- rows in the file ---- */
+
+/* A flipped bit must not pass for a row. (Columns are no part of it: to open the file
+ * they need not be read.) */
+static int32_t sum_row(const struct known_row *r)
+{
+    const uint64_t numbers[] = { r->hash, r->now.note, r->now.xid, r->now.digest, r->now.reads,
+                                 r->now.flags };
+    uint64_t h = hash_mix(hash_mix(HASH_START, numbers, sizeof numbers), r->key.p, r->key.len);
+
+    return (int32_t)(uint32_t)(h ^ h >> 32);
+}
+
+#define COLUMNS "id, hash, xid, digest, flags, note, sum, key, form"
+
+static struct slice read_slice(sqlite3_stmt *st, int i)
+{
+    struct slice s = { (const char *)sqlite3_column_blob(st, i),
+                       (size_t)sqlite3_column_bytes(st, i) };
+
+    if (s.p == NULL && sqlite3_column_type(st, i) != SQLITE_NULL)
+        s.p = "";
+    return s;
+}
+
+/* A row of `SELECT COLUMNS, row, older`. */
+static bool read_row(struct known *k, sqlite3_stmt *st, struct known_row *r, struct err *e)
+{
+    uint64_t flags = (uint64_t)sqlite3_column_int64(st, 4);
+
+    r->id = sqlite3_column_int64(st, 0);
+    r->hash = (uint64_t)sqlite3_column_int64(st, 1);
+    r->now.xid = (uint64_t)sqlite3_column_int64(st, 2);
+    r->now.digest = (uint64_t)sqlite3_column_int64(st, 3);
+    r->now.flags = (unsigned)(flags & ((1u << KNOWN_FLAGS) - 1));
+    r->now.reads = flags >> KNOWN_FLAGS;
+    r->now.note = (uint64_t)sqlite3_column_int64(st, 5);
+    r->key = read_slice(st, 7);
+    r->now.form = (uint32_t)sqlite3_column_int64(st, 8);
+    r->now.row = read_slice(st, 9);
+    r->older = read_slice(st, 10);
+    return (r->id >= 1 && r->id <= UINT32_MAX && r->key.p != NULL && /* see struct slot */
+            (int32_t)sqlite3_column_int64(st, 6) == sum_row(r)) ||
+           store_damaged(k->store, "rows", e);
+}
+
+/* Copies what <r> points to, since a write may change what SQLite has handed out. */
+static bool hold(struct known *k, struct known_row *r, struct err *e)
+{
+    struct slice *slices[] = { &r->key, &r->now.row, &r->older };
+    size_t at = 0;
+
+    buf_clear(&k->held);
+    for (size_t i = 0; i < 3; i++)
+        buf_add(&k->held, slices[i]->p, slices[i]->p != NULL ? slices[i]->len : 0);
+    sqlite3_reset(k->get);
+    if (!buf_ok(&k->held))
+        return err_memory(e);
+    for (size_t i = 0; i < 3; i++)
+        if (slices[i]->p != NULL) {
+            slices[i]->p = k->held.data + at;
+            at += slices[i]->len;
+        }
+    return true;
+}
+
+bool known_get(struct known *k, int64_t id, struct known_row *r, struct err *e)
+{
+    sqlite3_reset(k->get);
+    switch (sqlite3_bind_int64(k->get, 1, id) == SQLITE_OK ? sqlite3_step(k->get)
+                                                           : SQLITE_ERROR) {
+    case SQLITE_ROW:
+        return read_row(k, k->get, r, e) && hold(k, r, e);
+    case SQLITE_DONE:
+        return store_damaged(k->store, "rows", e);
+    default:
+        return store_fail(k->store, e);
+    }
+}
+
+/* Before rows change: the image is one of them no more. (A transaction that took it away may have
+ * been undone.) */
+static bool begin_change(struct known *k, struct err *e)
+{
+    if (!k->has_image && k->rollbacks == store_rollbacks(k->store))
+        return true;
+    k->rollbacks = store_rollbacks(k->store);
+    k->has_image = false;
+    return image_drop(k->store, k->table, e);
+}
+
+static bool step(struct known *k, sqlite3_stmt *st, struct err *e)
+{
+    bool ok = sqlite3_step(st) == SQLITE_DONE || store_fail(k->store, e);
+
+    sqlite3_reset(st);
+    sqlite3_clear_bindings(st);
+    return ok;
+}
+
+static bool bind_slice(sqlite3_stmt *st, int i, struct slice s)
+{
+    return s.p == NULL || sqlite3_bind_blob64(st, i, s.p, s.len, SQLITE_STATIC) == SQLITE_OK;
+}
+
+static bool bind_number(sqlite3_stmt *st, int i, uint64_t n)
+{
+    return sqlite3_bind_int64(st, i, (sqlite3_int64)n) == SQLITE_OK;
+}
+
+/* Writes a row, in the place of the one with its id. */
+static bool write_row(struct known *k, const struct known_row *r, struct err *e)
+{
+    sqlite3_stmt *st = k->put;
+
+    if (!begin_change(k, e))
+        return false;
+    k->about.note = r->now.note > k->about.note ? r->now.note : k->about.note;
+    /* what could not be bound would be NULL, a row too long for SQLite for one */
+    if (bind_number(st, 1, (uint64_t)r->id) && bind_number(st, 2, r->hash) &&
+        bind_number(st, 3, r->now.xid) && bind_number(st, 4, r->now.digest) &&
+        bind_number(st, 5, r->now.flags | r->now.reads << KNOWN_FLAGS) &&
+        bind_number(st, 6, r->now.note) && bind_number(st, 7, (uint64_t)(int64_t)sum_row(r)) &&
+        bind_slice(st, 8, r->key) &&
+        (r->now.row.p == NULL || bind_number(st, 9, r->now.form)) &&
+        bind_slice(st, 10, r->now.row) && bind_slice(st, 11, r->older))
+        return step(k, st, e);
+    return store_fail(k->store, e);
+}
+
+static bool drop_row(struct known *k, int64_t id, struct err *e)
+{
+    return begin_change(k, e) &&
+           (bind_number(k->drop, 1, (uint64_t)id) ? step(k, k->drop, e) : store_fail(k->store, e));
+}
+
+/* ---- opening ---- */
+
+static bool add_listed(struct list *l, uint64_t note, int64_t id, struct err *e)
+{
+    if (l->n == l->cap) {
+        size_t cap = l->cap > 0 ? l->cap * 2 : 64;
+        struct listed *v = realloc(l->v, cap * sizeof *v);
+
+        if (v == NULL)
+            return err_memory(e);
+        l->v = v;
+        l->cap = cap;
+    }
+    l->v[l->n++] = (struct listed){ note, id };
+    return true;
+}
+
+static bool prepare(struct known *k, const char *format, sqlite3_stmt **st, struct err *e)
+{
+    char sql[400];
+
+    sqlite3_snprintf(sizeof sql, sql, format, k->table);
+    return sqlite3_prepare_v3(store_sqlite(k->store), sql, -1, SQLITE_PREPARE_PERSISTENT, st,
+                              NULL) == SQLITE_OK || store_fail(k->store, e);
+}
+
+static bool make_table(struct known *k, struct err *e)
+{
+    sqlite3_stmt *st = NULL;
+    bool ok = prepare(k, "CREATE TABLE IF NOT EXISTS %s (id INTEGER PRIMARY KEY, hash INTEGER NOT"
+                      " NULL, xid INTEGER NOT NULL, digest INTEGER NOT NULL, flags INTEGER NOT"
+                      " NULL, note INTEGER NOT NULL, sum INTEGER NOT NULL, key BLOB NOT NULL,"
+                      " form INTEGER, row BLOB, older BLOB)", &st, e) &&
+              step(k, st, e);
+
+    sqlite3_finalize(st);
+    return ok;
+}
+
+/* Reads all rows, where there is no image. Those that are not as they were at the change <noted>,
+ * or are gone, are put on the list <odd> instead of the index. */
+static bool load(struct known *k, uint64_t noted, struct list *odd, struct err *e)
+{
+    sqlite3_stmt *st = NULL;
+    bool ok = prepare(k, "SELECT " COLUMNS ", NULL, NULL FROM %s ORDER BY id", &st, e);
+    int got = SQLITE_DONE;
+
+    while (ok && (got = sqlite3_step(st)) == SQLITE_ROW) {
+        struct known_row r;
+
+        ok = read_row(k, st, &r, e);
+        if (!ok)
+            break;
+        k->about.last_id = r.id > k->about.last_id ? r.id : k->about.last_id;
+        k->about.note = r.now.note > k->about.note ? r.now.note : k->about.note;
+        if (r.now.note > noted || (r.now.flags & KNOWN_GONE)) {
+            ok = add_listed(odd, r.now.note, r.id, e);
+        } else {
+            ok = slots_make_room(&k->slots, e);
+            if (ok)
+                slots_add(&k->slots, r.hash, r.id);
+        }
+    }
+    if (ok && got != SQLITE_DONE)
+        ok = store_fail(k->store, e);
+    sqlite3_finalize(st);
+    return ok;
+}
+
+/* Row <id> as it was at the change <noted>. <is_late>: rows that then were not there are looked
+ * at now, others were before. (A row may have come in the place of one that was reported gone:
+ * where that is undone, the older one stays.) */
+static bool undo(struct known *k, int64_t id, uint64_t noted, bool is_late, bool *is_done,
+                 struct err *e)
+{
+    struct known_row r, other;
+    struct known_state before;
+    struct slice key;
+    bool ok;
+
+    if (!known_get(k, id, &r, e))
+        return false;
+    while (r.now.note > noted && take_older(&r.older, &before))
+        r.now = before;
+    if (r.now.note > noted) {
+        r.now.note = 0;
+        r.now.flags = KNOWN_PENDING;
+    }
+    *is_done = ((r.now.flags & KNOWN_PENDING) != 0) == is_late;
+    if (!*is_done)
+        return true;
+    if (r.now.flags & KNOWN_GONE)
+        return drop_row(k, id, e);
+    if (is_late) {
+        char *copy = malloc(r.key.len + 1); /* known_find reads other rows by the way */
+
+        if (copy == NULL)
+            return err_memory(e);
+        memcpy(copy, r.key.p, r.key.len);
+        key = (struct slice){ copy, r.key.len };
+        ok = known_find(k, r.hash, key, &other, e);
+        free(copy);
+        if (!ok)
+            return false;
+        if (other.id != 0)
+            return drop_row(k, id, e);
+        if (!known_get(k, id, &r, e))
+            return false;
+        r.now.note = 0;
+        r.now.flags = KNOWN_PENDING;
+    }
+    if (!slots_make_room(&k->slots, e))
+        return false;
+    slots_add(&k->slots, r.hash, id);
+    r.older = (struct slice){ NULL, 0 };
+    return write_row(k, &r, e);
+}
+
+static bool undo_all(struct known *k, uint64_t noted, struct list *odd, struct err *e)
+{
+    bool is_done;
+
+    if (odd->n == 0)
+        return true;
+    if (!store_begin(k->store, e))
+        return false;
+    for (int is_late = 0; is_late <= 1; is_late++)
+        for (size_t i = 0; i < odd->n; i++) {
+            if (odd->v[i].id == 0)
+                continue;
+            if (!undo(k, odd->v[i].id, noted, is_late != 0, &is_done, e)) {
+                store_rollback(k->store);
+                return false;
+            }
+            if (is_done)
+                odd->v[i].id = 0;
+        }
+    return store_commit(k->store, e);
+}
+
+struct known *known_open(struct store *store, const char *source, uint64_t noted, struct err *e)
+{
+    struct known *k = calloc(1, sizeof *k);
+    struct list odd = { NULL, 0, 0 };
+    bool ok;
+
+    if (k == NULL) {
+        err_memory(e);
+        return NULL;
+    }
+    k->store = store;
+    buf_init(&k->held, SIZE_MAX / 2);
+    buf_init(&k->older, SIZE_MAX / 2);
+    snprintf(k->table, sizeof k->table, "known_%016" PRIx64,
+             hash_mix(HASH_START, source, strlen(source)));
+    ok = make_table(k, e) &&
+         prepare(k, "SELECT " COLUMNS ", row, older FROM %s WHERE id = ?1", &k->get, e) &&
+         prepare(k, "INSERT OR REPLACE INTO %s (" COLUMNS ", row, older) VALUES"
+                 " (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)", &k->put, e) &&
+         prepare(k, "DELETE FROM %s WHERE id = ?1", &k->drop, e) &&
+         prepare(k, "DELETE FROM %s", &k->clear, e) &&
+         prepare(k, "DELETE FROM %s WHERE flags & 2 AND note <= ?1", &k->drop_gone, e) &&
+         image_load(k->store, k->table, noted, &k->slots, &k->about, &k->has_image, e) &&
+         (k->has_image || (load(k, noted, &odd, e) && undo_all(k, noted, &odd, e)));
+    free(odd.v);
+    if (ok)
+        return k;
+    known_close(k);
+    return NULL;
+}
+
+void known_close(struct known *k)
+{
+    if (k == NULL)
+        return;
+    sqlite3_finalize(k->get);
+    sqlite3_finalize(k->put);
+    sqlite3_finalize(k->drop);
+    sqlite3_finalize(k->clear);
+    sqlite3_finalize(k->drop_gone);
+    buf_fini(&k->held);
+    buf_fini(&k->older);
+    free(k->gone.v);
+    slots_fini(&k->slots);
+    free(k);
+}
+
+bool known_keep(struct known *k, uint64_t saved, struct err *e)
+{
+    if (k->has_image)
+        return true;
+    if (!known_purge(k, saved, e))
+        return false;
+    if (k->gone.n > 0 || k->has_more_gone)
+        return true; /* these rows are in no index: it takes a look at all to know of them */
+    k->has_image = image_save(k->store, k->table, &k->slots, &k->about, e);
+    return k->has_image;
+}
+
+bool known_clear(struct known *k, struct err *e)
+{
+    if (!begin_change(k, e) || !step(k, k->clear, e))
+        return false;
+    slots_fini(&k->slots);
+    k->gone.n = 0;
+    k->has_more_gone = false;
+    return true;
+}
+
+size_t known_count(const struct known *k)
+{
+    return k->slots.n;
+}
+
+const struct bucket *known_buckets(const struct known *k)
+{
+    return k->slots.buckets;
+}
+
+/* ---- finding ---- */
+
+#define NONE SIZE_MAX
+
+/* Where rows with this tag may stand, one after the other. */
+static size_t occupied(const struct known *k, size_t i)
+{
+    return k->slots.v[i].id != 0 ? i : NONE;
+}
+
+static size_t first(const struct known *k, uint32_t tag)
+{
+    return k->slots.n > 0 ? occupied(k, slots_home(&k->slots, tag)) : NONE;
+}
+
+static size_t after(const struct known *k, size_t i)
+{
+    return occupied(k, slots_next(&k->slots, i));
+}
+
+bool known_find(struct known *k, uint64_t hash, struct slice key, struct known_row *row,
+                struct err *e)
+{
+    uint32_t tag = (uint32_t)(hash >> 32);
+
+    for (size_t i = first(k, tag); i < NONE; i = after(k, i)) {
+        if (k->slots.v[i].tag != tag)
+            continue;
+        if (!known_get(k, k->slots.v[i].id, row, e))
+            return false;
+        if (row->hash == hash && row->key.len == key.len &&
+            memcmp(row->key.p, key.p, key.len) == 0)
+            return true;
+    }
+    *row = (struct known_row){ .hash = hash, .key = key };
+    return true;
+}
+
+bool known_count_hash(struct known *k, uint64_t hash, size_t *n, uint32_t *id, struct err *e)
+{
+    uint32_t tag = (uint32_t)(hash >> 32);
+    struct known_row row;
+
+    *n = 0;
+    for (size_t i = first(k, tag); i < NONE; i = after(k, i)) {
+        if (k->slots.v[i].tag != tag)
+            continue;
+        if (!known_get(k, k->slots.v[i].id, &row, e))
+            return false;
+        if (row.hash != hash)
+            continue;
+        ++*n;
+        *id = k->slots.v[i].id;
+    }
+    return true;
+}
+
+bool known_each(const struct known *k, const unsigned char *buckets, known_visit *visit, void *arg)
+{
+    for (size_t i = 0; i < k->slots.n_v; i++) {
+        const struct slot *s = &k->slots.v[i];
+        uint32_t bucket = s->tag >> (BUCKET_SHIFT - 32);
+
+        if (s->id != 0 && (buckets[bucket / 8] >> bucket % 8 & 1) && !visit(arg, s->id))
+            return false;
+    }
+    return true;
+}
+
+/* ---- changing ---- */
+
+static bool list_gone(struct known *k, uint64_t note, int64_t id, struct err *e)
+{
+    if (k->gone.n < MAX_LISTED)
+        return add_listed(&k->gone, note, id, e);
+    k->has_more_gone = true;
+    return true;
+}
+
+bool known_put(struct known *k, struct known_row *row, const struct known_state *to,
+               uint64_t saved, struct err *e)
+{
+    bool is_new = row->id == 0, is_gone = (to->flags & KNOWN_GONE) != 0;
+
+    if (is_new) {
+        if (k->about.last_id >= UINT32_MAX)
+            return err_set(e, ERR_STATE, "the state file has numbered four billion rows of a "
+                           "source; start it anew with --reset");
+        if (!slots_make_room(&k->slots, e))
+            return false;
+        row->id = k->about.last_id + 1;
+        row->older = (struct slice){ NULL, 0 };
+    } else {
+        if (!make_older(k, row, saved, e))
+            return false;
+        row->older = (struct slice){ k->older.data, k->older.len };
+    }
+    row->now = *to;
+    if (!write_row(k, row, e))
+        return false;
+    if (is_new) {
+        k->about.last_id = row->id;
+        slots_add(&k->slots, row->hash, row->id);
+    }
+    if (!is_gone)
+        return true;
+    slots_drop(&k->slots, row->hash, row->id);
+    return list_gone(k, to->note, row->id, e);
+}
+
+bool known_purge(struct known *k, uint64_t saved, struct err *e)
+{
+    size_t n = 0;
+
+    if (k->has_more_gone && k->gone.n > 0 && k->gone.v[k->gone.n - 1].note <= saved) {
+        if (!begin_change(k, e))
+            return false;
+        if (!bind_number(k->drop_gone, 1, saved))
+            return store_fail(k->store, e);
+        k->gone.n = 0;
+        k->has_more_gone = false; /* what is left of them is dropped when the file is opened */
+        return step(k, k->drop_gone, e);
+    }
+    while (n < k->gone.n && k->gone.v[n].note <= saved)
+        if (!drop_row(k, k->gone.v[n++].id, e))
+            return false;
+    if (n == 0)
+        return true;
+    memmove(k->gone.v, k->gone.v + n, (k->gone.n - n) * sizeof *k->gone.v);
+    k->gone.n -= n;
+    return true;
+}

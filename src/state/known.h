@@ -1,0 +1,90 @@
+/* known.h -- the rows of a source that were delivered and not yet gone. floor 3
+ *
+ * In the state file a row each: key, the server's hash of it, and its state:
+ * the xid of the version delivered last, a digest of its columns and, if asked
+ * for, the columns. In memory an index of 8 bytes a slot, from hashes to rows,
+ * and for each bucket of hashes how many there are and the xor of them: that
+ * is compared with the server's to find what is gone.
+ *
+ * A state is written *before* its change is handed to the script, so that no
+ * row can be delivered and forgotten. Each has the number of its change, and
+ * remembers the states before it back to the one that the saved position
+ * accounts for: what was written beyond that is undone when the file is
+ * opened. So rows are as the position says, whenever the program died.
+ *
+ * Keys and columns are COPY text, tabs between. What is written takes part in
+ * the transaction of the store that is open, if one is.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef KNOWN_H
+#define KNOWN_H
+
+#include "capture/batch.h"
+#include "state/store.h"
+
+struct known;
+
+enum {
+    KNOWN_PENDING = 1, /* written for a change that may have been delivered or not */
+    KNOWN_GONE = 2,    /* reported gone; no such row can be found any more */
+    KNOWN_SOFT = 4,    /* reported gone by what stands in its columns */
+    KNOWN_FLAGS = 3    /* how many bits */
+};
+
+struct known_state {
+    uint64_t note;   /* number of the change; 0 while pending */
+    uint64_t xid, digest;
+    uint64_t reads;  /* see struct position */
+    unsigned flags;
+    uint32_t form;   /* which columns <row> has */
+    struct slice row; /* p NULL: it was not kept */
+};
+
+/* Slices that were handed out are valid until the next call. */
+struct known_row {
+    int64_t id; /* 0: it is not known */
+    uint64_t hash;
+    struct slice key;
+    struct known_state now;
+    struct slice older; /* the states before, as known.c writes them */
+};
+
+/* Opens the rows kept for a source. What was written after the change <noted> is undone. Reads all
+ * rows, unless known_keep came last. <store> is borrowed. Returns owned, or NULL. */
+struct known *known_open(struct store *store, const char *source, uint64_t noted, struct err *e);
+void known_close(struct known *k);
+
+/* The program ends in good order, and the saved position accounts for the change <saved>: the next
+ * known_open need not read all rows. */
+bool known_keep(struct known *k, uint64_t saved, struct err *e) WARN_UNUSED;
+
+/* Forgets all rows. */
+bool known_clear(struct known *k, struct err *e) WARN_UNUSED;
+
+size_t known_count(const struct known *k);
+const struct bucket *known_buckets(const struct known *k);
+
+/* Finds a row by its key. row->id is 0 if there is none. */
+bool known_find(struct known *k, uint64_t hash, struct slice key, struct known_row *row,
+                struct err *e) WARN_UNUSED;
+
+/* Reads row <id>, which is there. */
+bool known_get(struct known *k, int64_t id, struct known_row *row, struct err *e) WARN_UNUSED;
+
+/* How many rows have this hash; *id is one of them. */
+bool known_count_hash(struct known *k, uint64_t hash, size_t *n, uint32_t *id,
+                      struct err *e) WARN_UNUSED;
+
+/* Gives a row the state <next>, and adds it if its id is 0 (and sets that). States up to the
+ * change <saved> need not be returned to, but for the newest of them. */
+bool known_put(struct known *k, struct known_row *row, const struct known_state *next,
+               uint64_t saved, struct err *e) WARN_UNUSED;
+
+/* Removes those from the file that were reported gone up to the change <saved>. */
+bool known_purge(struct known *k, uint64_t saved, struct err *e) WARN_UNUSED;
+
+/* Calls <visit> for the rows in the buckets whose bit is set, while it is true. */
+typedef bool known_visit(void *arg, uint32_t id);
+bool known_each(const struct known *k, const unsigned char *buckets, known_visit *visit, void *arg);
+
+#endif

@@ -1,0 +1,377 @@
+/* store.c -- the state file: positions that outlive the process.      floor 3
+ * SPDX-License-Identifier: MIT */
+#include "state/store.h"
+
+#include "base/buf.h"
+#include "base/folder.h"
+#include "capture/position_text.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define APPLICATION_ID 0x70676364 /* "pgcd" */
+#define FORMAT 2
+
+static const char schema[] =
+    "CREATE TABLE kept (kind TEXT NOT NULL, name TEXT NOT NULL, key TEXT NOT NULL,"
+    " value TEXT NOT NULL, sum INTEGER NOT NULL, saved TEXT NOT NULL,"
+    " PRIMARY KEY (kind, name, key)) WITHOUT ROWID";
+
+struct store {
+    char *path;
+    sqlite3 *db;
+    unsigned rollbacks;
+    sqlite3_stmt *begin, *commit, *rollback, *put, *drop, *find, *forget;
+};
+
+static bool fail(const struct store *s, struct err *e)
+{
+    switch (sqlite3_errcode(s->db) & 0xff) {
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+        return err_set(e, ERR_STATE, "the state file %s is in use by another process: run one "
+                       "pgcdc-lua for each state file, or name another with --state", s->path);
+    case SQLITE_NOTADB:
+    case SQLITE_CORRUPT:
+        return err_set(e, ERR_STATE, "the state file %s is damaged, or is not one of pgcdc-lua "
+                       "(%s): restore it, or move it away to start anew", s->path,
+                       sqlite3_errmsg(s->db));
+    case SQLITE_READONLY:
+    case SQLITE_PERM:
+        return err_set(e, ERR_STATE, "the state file %s cannot be written: it is read-only",
+                       s->path);
+    case SQLITE_FULL:
+        return err_set(e, ERR_STATE, "the state file %s cannot be written: the disk is full",
+                       s->path);
+    case SQLITE_NOMEM:
+        return err_memory(e);
+    default:
+        return err_set(e, ERR_STATE, "the state file %s: %s", s->path, sqlite3_errmsg(s->db));
+    }
+}
+
+static bool fail_damaged(const struct store *s, const struct record *r, struct err *e)
+{
+    if (r->kind.len == 8 && memcmp(r->kind.p, "position", 8) == 0)
+        return err_set(e, ERR_STATE, "the state file %s is damaged: the position of %.*s cannot be "
+                       "read; restore the file, or forget the position with --reset=%.*s", s->path,
+                       (int)r->name.len, r->name.p, (int)r->name.len, r->name.p);
+    return err_set(e, ERR_STATE, "the state file %s is damaged: the %.*s of %.*s cannot be read; "
+                   "restore the file, or forget all with --reset", s->path, (int)r->kind.len,
+                   r->kind.p, (int)r->name.len, r->name.p);
+}
+
+static bool make_folders(const char *path, struct err *e)
+{
+    char *copy = strdup(path);
+    bool ok = true;
+
+    if (copy == NULL)
+        return err_memory(e);
+    for (char *p = strchr(copy + 1, '/'); ok && p != NULL; p = strchr(p + 1, '/')) {
+        *p = '\0';
+        if (!folder_make(copy, 0700))
+            ok = err_set(e, ERR_STATE, "cannot make the folder %s for the state file: %s", copy,
+                         strerror(errno));
+        *p = '/';
+    }
+    free(copy);
+    return ok;
+}
+
+/* SQLite makes its files with the mode of the main one, and syncs their folder, which has this one
+ * in it by then, before a first commit. */
+static bool make_file(const char *path, struct err *e)
+{
+    int fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+
+    if (fd < 0)
+        return err_set(e, ERR_STATE, "the state file %s cannot be written: %s", path,
+                       strerror(errno));
+    close(fd);
+    return true;
+}
+
+static bool exec(struct store *s, const char *sql, struct err *e)
+{
+    return sqlite3_exec(s->db, sql, NULL, NULL, NULL) == SQLITE_OK || fail(s, e);
+}
+
+static bool read_pragma(struct store *s, const char *sql, int *value, struct err *e)
+{
+    sqlite3_stmt *st = NULL;
+    bool ok = sqlite3_prepare_v2(s->db, sql, -1, &st, NULL) == SQLITE_OK &&
+              sqlite3_step(st) == SQLITE_ROW;
+
+    if (ok)
+        *value = sqlite3_column_int(st, 0);
+    else
+        fail(s, e);
+    sqlite3_finalize(st);
+    return ok;
+}
+
+/* Locks the file, and makes sure that it is ours, or new. */
+static bool set_up(struct store *s, struct err *e)
+{
+    int id, format, tables;
+    char mark[128];
+
+    if (!exec(s, "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;"
+                 "PRAGMA synchronous = FULL; PRAGMA cell_size_check = ON; BEGIN IMMEDIATE", e) ||
+        !read_pragma(s, "PRAGMA application_id", &id, e) ||
+        !read_pragma(s, "PRAGMA user_version", &format, e) ||
+        !read_pragma(s, "SELECT count(*) FROM sqlite_schema", &tables, e))
+        return false;
+    if (tables > 0 && id != APPLICATION_ID)
+        return err_set(e, ERR_STATE, "the state file %s is a database of another program", s->path);
+    if (tables > 0 && format != FORMAT)
+        return err_set(e, ERR_STATE, "the state file %s has format %d, and this pgcdc-lua knows %d",
+                       s->path, format, FORMAT);
+    if (tables == 0) {
+        snprintf(mark, sizeof mark, "PRAGMA application_id = %d; PRAGMA user_version = %d",
+                 APPLICATION_ID, FORMAT);
+        if (!exec(s, schema, e) || !exec(s, mark, e))
+            return false;
+    }
+    return exec(s, "COMMIT", e);
+}
+
+static bool prepare(struct store *s, const char *sql, sqlite3_stmt **st, struct err *e)
+{
+    return sqlite3_prepare_v3(s->db, sql, -1, SQLITE_PREPARE_PERSISTENT, st, NULL) == SQLITE_OK ||
+           fail(s, e);
+}
+
+struct store *store_open(const char *path, struct err *e)
+{
+    struct store *s = calloc(1, sizeof *s);
+
+    if (s == NULL || (s->path = strdup(path)) == NULL) {
+        free(s);
+        err_memory(e);
+        return NULL;
+    }
+    if (!make_folders(path, e) || !make_file(path, e))
+        goto failed;
+    if (sqlite3_open_v2(path, &s->db, SQLITE_OPEN_READWRITE, NULL) != SQLITE_OK) {
+        fail(s, e);
+        goto failed;
+    }
+    sqlite3_busy_timeout(s->db, 200); /* a process that was killed a moment ago lets go */
+    if (set_up(s, e) && prepare(s, "BEGIN IMMEDIATE", &s->begin, e) &&
+        prepare(s, "COMMIT", &s->commit, e) && prepare(s, "ROLLBACK", &s->rollback, e) &&
+        prepare(s, "INSERT OR REPLACE INTO kept (kind, name, key, value, sum, saved) VALUES"
+                   " (?1, ?2, ?3, ?4, ?5, strftime('%Y-%m-%dT%H:%M:%fZ'))", &s->put, e) &&
+        prepare(s, "DELETE FROM kept WHERE kind = ?1 AND name = ?2 AND key = ?3", &s->drop, e) &&
+        prepare(s, "SELECT kind, name, key, value, sum FROM kept WHERE kind = ?1 AND name = ?2",
+                &s->find, e) &&
+        prepare(s, "DELETE FROM kept WHERE ?1 IS NULL OR kind = 'position' AND name = ?1",
+                &s->forget, e))
+        return s;
+failed:
+    store_close(s);
+    return NULL;
+}
+
+void store_close(struct store *s)
+{
+    if (s == NULL)
+        return;
+    sqlite3_finalize(s->begin);
+    sqlite3_finalize(s->commit);
+    sqlite3_finalize(s->rollback);
+    sqlite3_finalize(s->put);
+    sqlite3_finalize(s->drop);
+    sqlite3_finalize(s->find);
+    sqlite3_finalize(s->forget);
+    sqlite3_close(s->db);
+    free(s->path);
+    free(s);
+}
+
+/* ---- records ---- */
+
+/* FNV-1a over all that is kept: a flipped bit must not pass for a value. */
+static sqlite3_int64 sum_record(const struct record *r)
+{
+    const struct slice *slices[] = { &r->kind, &r->name, &r->key, &r->value };
+    uint64_t h = 14695981039346656037u;
+
+    for (size_t k = 0; k < 4; k++) {
+        for (size_t i = 0; i < slices[k]->len; i++)
+            h = (h ^ (unsigned char)slices[k]->p[i]) * 1099511628211u;
+        h = (h ^ 0x100) * 1099511628211u; /* no byte: where one ends and the next begins */
+    }
+    return (sqlite3_int64)h;
+}
+
+/* Runs a statement that gives no rows. */
+static bool step(struct store *s, sqlite3_stmt *st, struct err *e)
+{
+    bool ok = sqlite3_step(st) == SQLITE_DONE || fail(s, e);
+
+    sqlite3_reset(st);
+    sqlite3_clear_bindings(st);
+    return ok;
+}
+
+static bool bind(sqlite3_stmt *st, int i, struct slice text)
+{
+    return sqlite3_bind_text64(st, i, text.p, text.len, SQLITE_STATIC, SQLITE_UTF8) == SQLITE_OK;
+}
+
+bool store_begin(struct store *s, struct err *e)
+{
+    return step(s, s->begin, e);
+}
+
+bool store_put(struct store *s, const struct record *r, struct err *e)
+{
+    sqlite3_stmt *st = r->value.p != NULL ? s->put : s->drop;
+
+    if (!bind(st, 1, r->kind) || !bind(st, 2, r->name) || !bind(st, 3, r->key) ||
+        (r->value.p != NULL && (!bind(st, 4, r->value) ||
+                                sqlite3_bind_int64(st, 5, sum_record(r)) != SQLITE_OK)))
+        return fail(s, e);
+    return step(s, st, e);
+}
+
+bool store_commit(struct store *s, struct err *e)
+{
+    return step(s, s->commit, e);
+}
+
+void store_rollback(struct store *s)
+{
+    struct err e;
+
+    s->rollbacks++;
+    if (!sqlite3_get_autocommit(s->db) && !step(s, s->rollback, &e)) {
+        /* the next call meets the same trouble */
+    }
+}
+
+unsigned store_rollbacks(const struct store *s)
+{
+    return s->rollbacks;
+}
+
+static struct slice slice_of(const char *text)
+{
+    return (struct slice){ text, strlen(text) };
+}
+
+bool store_find(struct store *s, const char *kind, const char *name, struct err *e)
+{
+    sqlite3_reset(s->find);
+    if (sqlite3_bind_text(s->find, 1, kind, -1, SQLITE_TRANSIENT) != SQLITE_OK ||
+        sqlite3_bind_text(s->find, 2, name, -1, SQLITE_TRANSIENT) != SQLITE_OK)
+        return fail(s, e);
+    return true;
+}
+
+static struct slice column(sqlite3_stmt *st, int i)
+{
+    const char *p = (const char *)sqlite3_column_text(st, i);
+
+    return (struct slice){ p != NULL ? p : "", (size_t)sqlite3_column_bytes(st, i) };
+}
+
+bool store_next(struct store *s, struct record *r, struct err *e)
+{
+    e->code = ERR_NONE;
+    switch (sqlite3_step(s->find)) {
+    case SQLITE_ROW:
+        *r = (struct record){ column(s->find, 0), column(s->find, 1), column(s->find, 2),
+                              column(s->find, 3) };
+        if (sum_record(r) == sqlite3_column_int64(s->find, 4))
+            return true;
+        fail_damaged(s, r, e);
+        break;
+    case SQLITE_DONE:
+        break;
+    default:
+        fail(s, e);
+    }
+    store_leave(s);
+    return false;
+}
+
+void store_leave(struct store *s)
+{
+    sqlite3_reset(s->find);
+    sqlite3_clear_bindings(s->find);
+}
+
+/* ---- positions ---- */
+
+bool store_load(struct store *s, const char *source, struct position *p, bool *found, struct err *e)
+{
+    struct record r;
+    bool ok = true;
+
+    *p = (struct position){ 0 };
+    if (!store_find(s, "position", source, e))
+        return false;
+    *found = store_next(s, &r, e);
+    if (!*found)
+        return e->code == ERR_NONE;
+    if (!position_read(p, source, r.value.p))
+        ok = fail_damaged(s, &r, e);
+    store_leave(s);
+    return ok;
+}
+
+bool store_save(struct store *s, const char *source, const struct position *p, struct err *e)
+{
+    struct buf text;
+    bool ok;
+
+    buf_init(&text, SIZE_MAX / 2);
+    position_write(p, source, &text);
+    ok = buf_ok(&text) || err_memory(e);
+    if (ok) {
+        struct record r = { slice_of("position"), slice_of(source), slice_of(""),
+                            { text.data, text.len } };
+
+        ok = store_put(s, &r, e); /* a transaction of its own */
+    }
+    buf_fini(&text);
+    return ok;
+}
+
+bool store_forget(struct store *s, const char *source, int *n, struct err *e)
+{
+    int before = sqlite3_total_changes(s->db);
+
+    if (source != NULL && !bind(s->forget, 1, slice_of(source)))
+        return fail(s, e); /* without a name it would forget them all */
+    if (!step(s, s->forget, e))
+        return false;
+    *n = sqlite3_total_changes(s->db) - before;
+    return true;
+}
+
+/* ---- for known.c ---- */
+
+struct sqlite3 *store_sqlite(struct store *s)
+{
+    return s->db;
+}
+
+bool store_fail(const struct store *s, struct err *e)
+{
+    return fail(s, e);
+}
+
+bool store_damaged(const struct store *s, const char *what, struct err *e)
+{
+    return err_set(e, ERR_STATE, "the state file %s is damaged: the %s that were delivered cannot "
+                   "be read; restore the file, or forget all with --reset", s->path, what);
+}

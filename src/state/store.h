@@ -1,0 +1,78 @@
+/* store.h -- the state file: what outlives the process.               floor 3
+ *
+ * One SQLite database for one process at a time: it is locked as long as it
+ * is open. Write-ahead log with synchronous = FULL, so that what was saved
+ * survives a power loss. Mode 0600. Holds no password.
+ *
+ * Records are text under a kind, a name and a key:
+ *   position  source   ""   where the source is, see position_text.h
+ *   state     name     key  a value that a script keeps, JSON
+ *   sink      name     ""   how far a sink has come, JSON
+ *   commit    name     ""   the savepoint that a sink stored with its data, JSON
+ *   serial    ""       ""   the number of the newest savepoint
+ *   pipeline  ""       ""   tells this state file from others
+ *
+ * All errors are ERR_STATE and name the file.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef STORE_H
+#define STORE_H
+
+#include "capture/position.h"
+
+struct store;
+
+/* Opens or creates <path> and the folders above it. Returns owned, or NULL. */
+struct store *store_open(const char *path, struct err *e);
+void store_close(struct store *s);
+
+/* A run of bytes, borrowed. */
+struct slice {
+    const char *p; /* NULL: there is none */
+    size_t len;
+};
+
+struct record {
+    struct slice kind, name, key, value;
+};
+
+/* Saves records, together: all of them or, where something fails, none.
+ *   store_begin; store_put...; store_commit
+ * A record without a value is removed. Durable when store_commit returns. */
+bool store_begin(struct store *s, struct err *e) WARN_UNUSED;
+bool store_put(struct store *s, const struct record *r, struct err *e) WARN_UNUSED;
+bool store_commit(struct store *s, struct err *e) WARN_UNUSED;
+void store_rollback(struct store *s);
+
+/* How often something was, or may have been, rolled back. */
+unsigned store_rollbacks(const struct store *s);
+
+/* Reads all records of a kind and a name:
+ *   store_find; while (store_next) ...
+ * What store_next hands out is valid until the next call. Call it until it returns false;
+ * e->code is ERR_NONE if that was the end. */
+bool store_find(struct store *s, const char *kind, const char *name, struct err *e) WARN_UNUSED;
+bool store_next(struct store *s, struct record *r, struct err *e) WARN_UNUSED;
+
+/* Ends a store_find before its end. */
+void store_leave(struct store *s);
+
+/* The position kept under <source>; *found false and <p> zeroed if there is none. */
+bool store_load(struct store *s, const char *source, struct position *p, bool *found,
+                struct err *e) WARN_UNUSED;
+
+/* Saves one position. Durable when it returns. */
+bool store_save(struct store *s, const char *source, const struct position *p,
+                struct err *e) WARN_UNUSED;
+
+/* Forgets the position of <source>; all that is kept, if NULL. *n: how many records there
+ * were. */
+bool store_forget(struct store *s, const char *source, int *n, struct err *e) WARN_UNUSED;
+
+/* For known.c and image.c, which keep tables of their own in the file. */
+struct sqlite3;
+struct sqlite3 *store_sqlite(struct store *s);
+bool store_fail(const struct store *s, struct err *e);
+bool store_damaged(const struct store *s, const char *what, struct err *e);
+
+#endif
