@@ -1,4 +1,4 @@
-/* main.c -- argv, signals, exit status.                               floor 5
+/* main.c -- argv, signals, exit status.
  * SPDX-License-Identifier: MIT */
 #include "lua/bind_host.h"
 #include "host/host.h"

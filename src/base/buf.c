@@ -1,4 +1,4 @@
-/* buf.c -- a growable run of bytes.                                   floor 0
+/* buf.c -- a growable run of bytes.
  * SPDX-License-Identifier: MIT */
 #include "base/buf.h"
 

@@ -1,4 +1,4 @@
-/* buf.h -- a growable run of bytes.                                   floor 0
+/* buf.h -- a growable run of bytes.
  *
  * Failure is sticky: after an append that could not be done (no memory, or
  * past the maximum given at birth) every later append is a no-op and

@@ -1,4 +1,4 @@
-/* clock.c -- what time it is.                                         floor 0
+/* clock.c -- what time it is.
  * SPDX-License-Identifier: MIT */
 #include "base/clock.h"
 

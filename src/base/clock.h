@@ -1,4 +1,4 @@
-/* clock.h -- what time it is.                                         floor 0
+/* clock.h -- what time it is.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef CLOCK_H

@@ -1,4 +1,4 @@
-/* err.c -- what went wrong, as a value.                               floor 0
+/* err.c -- what went wrong, as a value.
  * SPDX-License-Identifier: MIT */
 #include "base/err.h"
 

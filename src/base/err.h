@@ -1,4 +1,4 @@
-/* err.h -- what went wrong, as a value.                               floor 0
+/* err.h -- what went wrong, as a value.
  *
  * Filled by who detects, prefixed by who knows the context, logged by `host`,
  * turned into an exit status by `main`. Fixed size, so that the error path

@@ -1,4 +1,4 @@
-/* folder.c -- folders that a power loss does not take back.           floor 0
+/* folder.c -- folders that a power loss does not take back.
  * SPDX-License-Identifier: MIT */
 #include "base/folder.h"
 

@@ -1,4 +1,4 @@
-/* folder.h -- folders that a power loss does not take back.           floor 0
+/* folder.h -- folders that a power loss does not take back.
  *
  * A file that was synced is gone nevertheless when nobody synced the folder that
  * names it. These functions set errno when they fail. A folder that may not be

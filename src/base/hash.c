@@ -1,4 +1,4 @@
-/* hash.c -- SHA-256 of bytes, by libcrypto.                           floor 0
+/* hash.c -- SHA-256 of bytes, by libcrypto.
  * SPDX-License-Identifier: MIT */
 #include "base/hash.h"
 

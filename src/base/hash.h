@@ -1,4 +1,4 @@
-/* hash.h -- SHA-256 by libcrypto, and a quick hash for checks.        floor 0
+/* hash.h -- SHA-256 by libcrypto, and a quick hash for checks.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef HASH_H

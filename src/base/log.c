@@ -1,4 +1,4 @@
-/* log.c -- lines on standard error.                                   floor 0
+/* log.c -- lines on standard error.
  * SPDX-License-Identifier: MIT */
 #include "base/log.h"
 

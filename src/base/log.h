@@ -1,4 +1,4 @@
-/* log.h -- lines on standard error.                                   floor 0
+/* log.h -- lines on standard error.
  *
  * One line a message, written at once, as logfmt or as a JSON object. Only
  * `host` and `main` log; every other room returns what it has to say.

@@ -1,4 +1,4 @@
-/* queue.c -- the bounded queue between readers and the host.          floor 0
+/* queue.c -- the bounded queue between readers and the host.
  * SPDX-License-Identifier: MIT */
 #include "base/queue.h"
 

@@ -1,4 +1,4 @@
-/* queue.h -- the bounded queue between readers and the host.          floor 0
+/* queue.h -- the bounded queue between readers and the host.
  *
  * Many threads push, one takes. Items are embedded in what they carry; the
  * queue counts their bytes until the taker says that they are done with, so

@@ -1,4 +1,4 @@
-/* utf8.c -- is this text?                                             floor 0
+/* utf8.c -- is this text?
  * SPDX-License-Identifier: MIT */
 #include "base/utf8.h"
 

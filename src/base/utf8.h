@@ -1,4 +1,4 @@
-/* utf8.h -- is this text?                                             floor 0
+/* utf8.h -- is this text?
  *
  * SPDX-License-Identifier: MIT */
 #ifndef UTF8_H

@@ -1,4 +1,4 @@
-/* words.c -- the nearest of several names, for error messages.        floor 0
+/* words.c -- the nearest of several names, for error messages.
  * SPDX-License-Identifier: MIT */
 #include "base/words.h"
 

@@ -1,4 +1,4 @@
-/* words.h -- the nearest of several names, for error messages.        floor 0
+/* words.h -- the nearest of several names, for error messages.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef WORDS_H

@@ -1,4 +1,4 @@
-/* advance.c -- what a poll came to, and where a source stands behind it. floor 2
+/* advance.c -- what a poll came to, and where a source stands behind it.
  * SPDX-License-Identifier: MIT */
 #include "capture/advance.h"
 

@@ -1,4 +1,4 @@
-/* advance.h -- what a poll came to, and where a source stands behind it. floor 2
+/* advance.h -- what a poll came to, and where a source stands behind it.
  *
  * Moves the position of a standing over a poll that is complete. For a column
  * that grows it also says which kind of poll is due. Reads no rows.

@@ -1,4 +1,4 @@
-/* batch.c -- what travels from a reader to the host.                  floor 2
+/* batch.c -- what travels from a reader to the host.
  * SPDX-License-Identifier: MIT */
 #include "capture/batch.h"
 

@@ -1,4 +1,4 @@
-/* batch.h -- what travels from a reader to the host.                  floor 2
+/* batch.h -- what travels from a reader to the host.
  *
  * A block of raw COPY bytes with the offsets of its rows, or a word about the
  * source (a notice, a schema change, its end). Decoded where it is used: the

@@ -1,4 +1,4 @@
-/* bell.c -- hears commits that the triggers announce, and counts them. floor 2
+/* bell.c -- hears commits that the triggers announce, and counts them.
  *
  * That notifications arrive is tried out with one of our own, from another
  * connection: behind a pooler LISTEN succeeds, and its ear is on a connection

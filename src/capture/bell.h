@@ -1,4 +1,4 @@
-/* bell.h -- hears commits that the triggers announce, and counts them. floor 2
+/* bell.h -- hears commits that the triggers announce, and counts them.
  *
  * One thread with a connection of its own for each database, which LISTENs.
  * What it hears it counts, by the number of the table (see stamps.h); readers

@@ -1,4 +1,4 @@
-/* blame.c -- which column holds text that cannot be sent.             floor 2
+/* blame.c -- which column holds text that cannot be sent.
  * SPDX-License-Identifier: MIT */
 #include "capture/blame.h"
 

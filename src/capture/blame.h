@@ -1,4 +1,4 @@
-/* blame.h -- which column holds text that cannot be sent.             floor 2
+/* blame.h -- which column holds text that cannot be sent.
  *
  * A database of encoding SQL_ASCII takes any bytes; the server then refuses to
  * send them as UTF-8, and says which bytes, but not where they are.

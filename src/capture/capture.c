@@ -1,4 +1,4 @@
-/* capture.c -- one poll, or one range of the snapshot, of one source. floor 2
+/* capture.c -- one poll, or one range of the snapshot, of one source.
  *
  * How a snapshot can stop at any row: a position says which blocks are done, and, where a range of
  * blocks was left half done, the keys of the rows that were delivered of it. (To ask for each

@@ -1,4 +1,4 @@
-/* census.c -- which rows the server still has, counted.               floor 2
+/* census.c -- which rows the server still has, counted.
  * SPDX-License-Identifier: MIT */
 #include "capture/census.h"
 

@@ -1,4 +1,4 @@
-/* census.h -- which rows the server still has, counted.               floor 2
+/* census.h -- which rows the server still has, counted.
  *
  * Part of a poll, in its snapshot: a count and a xor of key hashes for each
  * bucket, for the host to compare with what it knows; then the keys of the

@@ -1,4 +1,4 @@
-/* horizon.c -- the capture rule: which row versions are new.          floor 2
+/* horizon.c -- the capture rule: which row versions are new.
  * SPDX-License-Identifier: MIT */
 #include "capture/horizon.h"
 

@@ -1,4 +1,4 @@
-/* horizon.h -- the capture rule: which row versions are new.          floor 2
+/* horizon.h -- the capture rule: which row versions are new.
  *
  * Pure functions on a source's horizon, no I/O. Why this is exact:
  *

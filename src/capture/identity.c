@@ -1,4 +1,4 @@
-/* identity.c -- is this still the server that the position speaks of? floor 2
+/* identity.c -- is this still the server that the position speaks of?
  *
  * Checked on 14.23, 15.18 and 18.4. The mark of a crash: recovery resets the statistics, also
  * the one after a single killed backend, which keeps the postmaster's start time. A clean

@@ -1,4 +1,4 @@
-/* identity.h -- is this still the server that the position speaks of? floor 2
+/* identity.h -- is this still the server that the position speaks of?
  *
  * The facts that are kept with a position and compared at every poll, and the
  * verdict on what a difference means. Pure functions, no I/O. All the facts

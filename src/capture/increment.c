@@ -1,4 +1,4 @@
-/* increment.c -- the rule for a column that grows: what was delivered. floor 2
+/* increment.c -- the rule for a column that grows: what was delivered.
  * SPDX-License-Identifier: MIT */
 #include "capture/increment.h"
 

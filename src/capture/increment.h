@@ -1,4 +1,4 @@
-/* increment.h -- the rule for a column that grows: what was delivered. floor 2
+/* increment.h -- the rule for a column that grows: what was delivered.
  *
  * Pure functions, no I/O. A poll of such a source reads a window, the rows
  * whose value is at or above a base, by an ordinary index; now and then a

@@ -1,4 +1,4 @@
-/* keyset.c -- keys to be met again, each as often as it was given.      floor 2
+/* keyset.c -- keys to be met again, each as often as it was given.
  * SPDX-License-Identifier: MIT */
 #include "capture/keyset.h"
 

@@ -1,4 +1,4 @@
-/* keyset.h -- keys to be met again, each as often as it was given.      floor 2
+/* keyset.h -- keys to be met again, each as often as it was given.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef KEYSET_H

@@ -1,4 +1,4 @@
-/* outbox.c -- the batches of one step on their way to the queue.      floor 2
+/* outbox.c -- the batches of one step on their way to the queue.
  * SPDX-License-Identifier: MIT */
 #include "capture/outbox.h"
 

@@ -1,4 +1,4 @@
-/* outbox.h -- the batches of one step on their way to the queue.      floor 2
+/* outbox.h -- the batches of one step on their way to the queue.
  *
  * Keeps their order, and never lets a full queue hold up the server: what
  * finds no room goes to a spool file, and follows when the transaction is over.

@@ -1,4 +1,4 @@
-/* paging.c -- where a source is that has no xids: pages, by value and key. floor 2
+/* paging.c -- where a source is that has no xids: pages, by value and key.
  * SPDX-License-Identifier: MIT */
 #include "capture/paging.h"
 

@@ -1,4 +1,4 @@
-/* paging.h -- where a source is that has no xids: pages, by value and key. floor 2
+/* paging.h -- where a source is that has no xids: pages, by value and key.
  *
  * Views and foreign tables tell nothing of the transactions that wrote their
  * rows. They are read in rounds, from a base on and in the order of value and

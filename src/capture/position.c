@@ -1,4 +1,4 @@
-/* position.c -- how far a source has come, as it is kept.             floor 2
+/* position.c -- how far a source has come, as it is kept.
  * SPDX-License-Identifier: MIT */
 #include "capture/position.h"
 

@@ -1,4 +1,4 @@
-/* position.h -- how far a source has come, as it is kept.             floor 2
+/* position.h -- how far a source has come, as it is kept.
  *
  * A value: copied into the last batch of a poll or of a snapshot range, saved
  * by the host once that batch is delivered. No I/O here.

@@ -1,4 +1,4 @@
-/* position_text.c -- a position as text, and back.                    floor 2
+/* position_text.c -- a position as text, and back.
  * SPDX-License-Identifier: MIT */
 #include "capture/position_text.h"
 

@@ -1,4 +1,4 @@
-/* position_text.h -- a position as text, and back.                    floor 2
+/* position_text.h -- a position as text, and back.
  *
  * How a position is kept: lines of a word and what belongs to it, and a sum
  * over all of it, so that a flipped bit does not pass for a position. No I/O.

@@ -1,4 +1,4 @@
-/* query.c -- the SQL that capture sends.                              floor 2
+/* query.c -- the SQL that capture sends.
  *
  * age(xmin) counts back from the next xid, modulo 2^32 and signed, so it
  * orders xids rightly across the wrap. It costs a third of

@@ -1,4 +1,4 @@
-/* query.h -- the SQL that capture sends.                              floor 2
+/* query.h -- the SQL that capture sends.
  *
  * Text only: no statement is run here. Names and literals are quoted here and
  * nowhere else; the one piece of SQL that comes from a script is `where`.

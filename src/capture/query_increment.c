@@ -1,4 +1,4 @@
-/* query_increment.c -- the SQL of capture = "increment".              floor 2
+/* query_increment.c -- the SQL of capture = "increment".
  *
  * The window must go by the index whatever the planner believes: the caller
  * turns sequential scans off for it.

@@ -1,4 +1,4 @@
-/* query_increment.h -- the SQL of capture = "increment".              floor 2
+/* query_increment.h -- the SQL of capture = "increment".
  *
  * A value of the column that grows is a 64-bit number here: an integer as it
  * is, a date in days and a timestamp in microseconds since 1970, infinities as

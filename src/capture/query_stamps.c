@@ -1,4 +1,4 @@
-/* query_stamps.c -- the SQL of capture = "trigger".                   floor 2
+/* query_stamps.c -- the SQL of capture = "trigger".
  *
  * The poll must go by the index whatever the planner believes: the caller
  * turns sequential scans off for it. Whether a tombstone's key is there again

@@ -1,4 +1,4 @@
-/* query_stamps.h -- the SQL of capture = "trigger".                   floor 2
+/* query_stamps.h -- the SQL of capture = "trigger".
  *
  * Every COPY gives rows of the shape behind three fields: the xmin (0 where it
  * does not matter; of a tombstone the xid of the next later one of its key, or

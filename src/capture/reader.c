@@ -1,4 +1,4 @@
-/* reader.c -- the threads that poll: schedule, reconnect, retry.      floor 2
+/* reader.c -- the threads that poll: schedule, reconnect, retry.
  * SPDX-License-Identifier: MIT */
 #include "capture/reader.h"
 

@@ -1,4 +1,4 @@
-/* reader.h -- the threads that poll: schedule, reconnect, retry.      floor 2
+/* reader.h -- the threads that poll: schedule, reconnect, retry.
  *
  * One crew of threads for each database, each thread with a connection of its
  * own: as many as the database has sources, at most 8; more sources share

@@ -1,4 +1,4 @@
-/* reads.c -- what a step of capture reads: the COPY, and its rows' xids. floor 2
+/* reads.c -- what a step of capture reads: the COPY, and its rows' xids.
  * SPDX-License-Identifier: MIT */
 #include "capture/reads.h"
 

@@ -1,4 +1,4 @@
-/* spool.c -- the file for what the queue cannot hold.                 floor 2
+/* spool.c -- the file for what the queue cannot hold.
  * SPDX-License-Identifier: MIT */
 #include "capture/spool.h"
 

@@ -1,4 +1,4 @@
-/* spool.h -- the file for what the queue cannot hold.                 floor 2
+/* spool.h -- the file for what the queue cannot hold.
  *
  * First in, first out. The file has no name from its birth, so that a crash
  * leaves nothing behind. Keeps rows only: what belongs to all batches of a

@@ -1,4 +1,4 @@
-/* stamps.c -- what triggers leave on the server, for capture = "trigger". floor 2
+/* stamps.c -- what triggers leave on the server, for capture = "trigger".
  * SPDX-License-Identifier: MIT */
 #include "capture/stamps.h"
 

@@ -1,4 +1,4 @@
-/* standing.c -- where a source stands, against what the server says.   floor 2
+/* standing.c -- where a source stands, against what the server says.
  * SPDX-License-Identifier: MIT */
 #include "capture/standing.h"
 

@@ -1,4 +1,4 @@
-/* standing.h -- where a source stands, against what the server says.   floor 2
+/* standing.h -- where a source stands, against what the server says.
  *
  * A position and the survey it is held against. This is the fault table: it
  * decides whether the position still means what it says, and mends it where

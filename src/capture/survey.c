@@ -1,4 +1,4 @@
-/* survey.c -- what is true when a poll or a range begins.             floor 2
+/* survey.c -- what is true when a poll or a range begins.
  * SPDX-License-Identifier: MIT */
 #include "capture/survey.h"
 

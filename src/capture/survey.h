@@ -1,4 +1,4 @@
-/* survey.h -- what is true when a poll or a range begins.             floor 2
+/* survey.h -- what is true when a poll or a range begins.
  *
  * Opens the transaction, takes the lock and then the snapshot (in this
  * order: the other way round, a rewriting ALTER TABLE or a TRUNCATE that

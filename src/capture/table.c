@@ -1,4 +1,4 @@
-/* table.c -- what the catalog says of a table.                        floor 2
+/* table.c -- what the catalog says of a table.
  * SPDX-License-Identifier: MIT */
 #include "capture/table.h"
 

@@ -1,4 +1,4 @@
-/* table.h -- what the catalog says of a table.                        floor 2
+/* table.h -- what the catalog says of a table.
  *
  * Facts as values: columns and their kinds, the key, the leaves that hold the
  * rows (the table itself, its partitions, the children that inherit from it).

@@ -1,4 +1,4 @@
-/* gone.c -- from the server's tally to deletes in the script's hands. floor 5
+/* gone.c -- from the server's tally to deletes in the script's hands.
  * SPDX-License-Identifier: MIT */
 #include "host/gone.h"
 

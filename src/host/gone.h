@@ -1,4 +1,4 @@
-/* gone.h -- from the server's tally to deletes in the script's hands. floor 5
+/* gone.h -- from the server's tally to deletes in the script's hands.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef GONE_H

@@ -1,4 +1,4 @@
-/* host.c -- the loop: take a batch, deliver, flush, save, acknowledge. floor 5
+/* host.c -- the loop: take a batch, deliver, flush, save, acknowledge.
  *
  * Where the script keeps nothing but positions, these are saved here. Else the
  * Lua half decides what may be saved and when (see runtime_settle): it gets the

@@ -1,4 +1,4 @@
-/* listing.c -- the bundled scripts and what they are for.             floor 5
+/* listing.c -- the bundled scripts and what they are for.
  * SPDX-License-Identifier: MIT */
 #include "host/listing.h"
 

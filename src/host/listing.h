@@ -1,4 +1,4 @@
-/* listing.h -- the bundled scripts and what they are for.             floor 5
+/* listing.h -- the bundled scripts and what they are for.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef LISTING_H

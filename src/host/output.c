@@ -1,4 +1,4 @@
-/* output.c -- standard output, as a sink of the whole program.        floor 5
+/* output.c -- standard output, as a sink of the whole program.
  * SPDX-License-Identifier: MIT */
 #include "host/output.h"
 

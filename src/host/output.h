@@ -1,4 +1,4 @@
-/* output.h -- standard output, as a sink of the whole program.        floor 5
+/* output.h -- standard output, as a sink of the whole program.
  *
  * Scripts write to it with print() and io.write(), which do not tell when
  * nobody reads any more. So it is flushed and looked at before a position is saved.

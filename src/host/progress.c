@@ -1,4 +1,4 @@
-/* progress.c -- how far a snapshot is, for people.                    floor 5
+/* progress.c -- how far a snapshot is, for people.
  * SPDX-License-Identifier: MIT */
 #include "host/progress.h"
 

@@ -1,4 +1,4 @@
-/* progress.h -- how far a snapshot is, for people.                    floor 5
+/* progress.h -- how far a snapshot is, for people.
  *
  * A bar on a terminal, a log line every ten seconds elsewhere: rows, rate,
  * time left.

@@ -1,4 +1,4 @@
-/* tracked.c -- where the delivery of one source is.                   floor 5
+/* tracked.c -- where the delivery of one source is.
  * SPDX-License-Identifier: MIT */
 #include "host/tracked.h"
 

@@ -1,4 +1,4 @@
-/* tracked.h -- where the delivery of one source is.                   floor 5
+/* tracked.h -- where the delivery of one source is.
  *
  * Its acknowledged position, what of the poll or range in hand has been
  * delivered, and where that may be cut: rows of a poll come by xid and key, so

@@ -1,4 +1,4 @@
-/* bind_child.c -- a command whose standard input a sink writes.        floor 4
+/* bind_child.c -- a command whose standard input a sink writes.
  * SPDX-License-Identifier: MIT */
 #include "lua/bind_child.h"
 

@@ -1,4 +1,4 @@
-/* bind_child.h -- a command whose standard input a sink writes.        floor 4
+/* bind_child.h -- a command whose standard input a sink writes.
  *
  * Exports to Lua (module pgcdc.raw):
  *   child_new(command) -> child, not started. Methods:

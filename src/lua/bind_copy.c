@@ -1,4 +1,4 @@
-/* bind_copy.c -- changes as the lines of a COPY.                      floor 4
+/* bind_copy.c -- changes as the lines of a COPY.
  * SPDX-License-Identifier: MIT */
 #include "lua/bind_copy.h"
 

@@ -1,4 +1,4 @@
-/* bind_copy.h -- changes as the lines of a COPY.                      floor 4
+/* bind_copy.h -- changes as the lines of a COPY.
  *
  * Exports to Lua (module pgcdc.raw):
  *

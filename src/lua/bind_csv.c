@@ -1,4 +1,4 @@
-/* bind_csv.c -- rows as lines of CSV.                                  floor 4
+/* bind_csv.c -- rows as lines of CSV.
  *
  * A row is written as JSON, whatever it is, then the members of that object are looked at: so
  * there is one place that knows what values look like. The JSON is our own and well formed.

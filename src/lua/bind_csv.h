@@ -1,4 +1,4 @@
-/* bind_csv.h -- rows as lines of CSV.                                  floor 4
+/* bind_csv.h -- rows as lines of CSV.
  *
  * Exports to Lua (module pgcdc.raw), where a row is a table with named fields, or a change,
  * which stands for its row (or what there is of it):

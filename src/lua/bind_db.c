@@ -1,4 +1,4 @@
-/* bind_db.c -- connections that scripts and sinks use.                floor 4
+/* bind_db.c -- connections that scripts and sinks use.
  * SPDX-License-Identifier: MIT */
 #include "lua/bind_db.h"
 

@@ -1,4 +1,4 @@
-/* bind_db.h -- connections that scripts and sinks use.                floor 4
+/* bind_db.h -- connections that scripts and sinks use.
  *
  * Exports to Lua (module pgcdc.raw) db_open(conninfo, at_once[, former]) -> connection, on which
  * waits end when the program is to stop, if `at_once` is true. <former>: a closed one in whose

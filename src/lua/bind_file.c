@@ -1,4 +1,4 @@
-/* bind_file.c -- files that sinks write: what Lua's io lacks.          floor 4
+/* bind_file.c -- files that sinks write: what Lua's io lacks.
  *
  * A file is a userdata; its first user value is the path, for messages.
  *

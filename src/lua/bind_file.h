@@ -1,4 +1,4 @@
-/* bind_file.h -- files that sinks write: what Lua's io lacks.          floor 4
+/* bind_file.h -- files that sinks write: what Lua's io lacks.
  *
  * Exports to Lua (module pgcdc.raw):
  *   file_open(path) -> file: appends to it; made if it is not there; a regular one is locked

@@ -1,4 +1,4 @@
-/* bind_host.c -- what scripts may ask of the program.                 floor 4
+/* bind_host.c -- what scripts may ask of the program.
  * SPDX-License-Identifier: MIT */
 #include "lua/bind_host.h"
 

@@ -1,4 +1,4 @@
-/* bind_host.h -- what scripts may ask of the program.                 floor 4
+/* bind_host.h -- what scripts may ask of the program.
  *
  * Exports to Lua (module pgcdc.raw): version, dsn, lua_dir, scripts_dir, script, is_sandboxed,
  * words, null, array_metatable, encode(value), decode(text), log(level, message, fields),

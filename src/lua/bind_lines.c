@@ -1,4 +1,4 @@
-/* bind_lines.c -- the lines of a COPY, kept until they are no longer needed. floor 4
+/* bind_lines.c -- the lines of a COPY, kept until they are no longer needed.
  * SPDX-License-Identifier: MIT */
 #include "lua/bind_lines.h"
 

@@ -1,4 +1,4 @@
-/* bind_lines.h -- the lines of a COPY, kept until they are no longer needed. floor 4
+/* bind_lines.h -- the lines of a COPY, kept until they are no longer needed.
  *
  * Exports to Lua (module pgcdc.raw) copy_lines() -> lines, with the methods rows() -> number,
  * number of those that were not just read from a table, clear(), and send(connection), which

@@ -1,4 +1,4 @@
-/* bind_source.c -- sources and their handlers, as scripts declare them. floor 4
+/* bind_source.c -- sources and their handlers, as scripts declare them.
  * SPDX-License-Identifier: MIT */
 #include "lua/bind_source.h"
 

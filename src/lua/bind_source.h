@@ -1,4 +1,4 @@
-/* bind_source.h -- sources and their handlers, as scripts declare them. floor 4
+/* bind_source.h -- sources and their handlers, as scripts declare them.
  *
  * Exports to Lua (module pgcdc.raw): declare(spec) -> number of the source,
  * handle(number, event, function or nil), source_count(), source_name(number),

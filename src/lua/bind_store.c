@@ -1,4 +1,4 @@
-/* bind_store.c -- the state file, for scripts and the host.           floor 4
+/* bind_store.c -- the state file, for scripts and the host.
  * SPDX-License-Identifier: MIT */
 #include "lua/bind_store.h"
 

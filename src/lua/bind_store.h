@@ -1,4 +1,4 @@
-/* bind_store.h -- the state file, for scripts and the host.           floor 4
+/* bind_store.h -- the state file, for scripts and the host.
  *
  * Opened when it is first needed: a script may ask for what was kept while it
  * loads, and one that keeps nothing makes no file.

@@ -1,4 +1,4 @@
-/* cells.c -- one row's raw bytes inside Lua, decoded on demand.        floor 4
+/* cells.c -- one row's raw bytes inside Lua, decoded on demand.
  *
  * Registry: &form_key -> the metatable of forms.
  *

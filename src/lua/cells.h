@@ -1,4 +1,4 @@
-/* cells.h -- one row's raw bytes inside Lua, decoded on demand.        floor 4
+/* cells.h -- one row's raw bytes inside Lua, decoded on demand.
  *
  * A form is what the rows of one shape share; cells are one row. Both are
  * userdata: they live as long as some change, row or metatable needs them.

@@ -1,4 +1,4 @@
-/* copy.c -- copies of values, of changes above all.                   floor 4
+/* copy.c -- copies of values, of changes above all.
  * SPDX-License-Identifier: MIT */
 #include "lua/copy.h"
 

@@ -1,4 +1,4 @@
-/* copy.h -- copies of values, of changes above all.                   floor 4
+/* copy.h -- copies of values, of changes above all.
  *
  * A change and what is in it are copied through and through, down to the side tables; so are
  * plain tables. Everything else, such as an object of the script's own, is the same afterwards.

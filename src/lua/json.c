@@ -1,4 +1,4 @@
-/* json.c -- Lua values to JSON and back.                              floor 4
+/* json.c -- Lua values to JSON and back.
  *
  * Registry: &null_key -> pgcdc.null; &array_key -> the metatable of arrays;
  * &box_key -> the metatable of boxed jansson values.

@@ -1,4 +1,4 @@
-/* json.h -- Lua values to JSON and back.                              floor 4
+/* json.h -- Lua values to JSON and back.
  *
  * Encoding is deterministic: keys sorted, shortest floats. Decoding is
  * jansson's. Everything here may throw.

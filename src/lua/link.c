@@ -1,4 +1,4 @@
-/* link.c -- how rows of one form become rows of another.              floor 4
+/* link.c -- how rows of one form become rows of another.
  *
  * Registry: &box_key -> the metatable of boxed shapes.
  *

@@ -1,4 +1,4 @@
-/* link.h -- how rows of one form become rows of another.              floor 4
+/* link.h -- how rows of one form become rows of another.
  *
  * What a reshaper (see reshape.h) does with the rows of one form is decided when it meets the
  * first of them, and kept as a link: where the columns come from, and the form of the new rows.

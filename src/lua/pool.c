@@ -1,4 +1,4 @@
-/* pool.c -- small blocks of memory for one Lua state.                 floor 4
+/* pool.c -- small blocks of memory for one Lua state.
  * SPDX-License-Identifier: MIT */
 #include "lua/pool.h"
 

@@ -1,4 +1,4 @@
-/* pool.h -- small blocks of memory for one Lua state.                 floor 4
+/* pool.h -- small blocks of memory for one Lua state.
  *
  * A stream of changes is a stream of small short-lived objects of a few
  * sizes. Blocks up to POOL_MAX bytes come from slabs, by size, and go back

@@ -1,4 +1,4 @@
-/* push.c -- rows as Lua sees them: the change object.                 floor 4
+/* push.c -- rows as Lua sees them: the change object.
  *
  * change = { [hidden] = cells, row = <row>, key = <key> }   row and key once asked for
  *

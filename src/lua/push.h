@@ -1,4 +1,4 @@
-/* push.h -- rows as Lua sees them: the change object.                 floor 4
+/* push.h -- rows as Lua sees them: the change object.
  *
  * A change is a table that holds one hidden thing, a userdata with a copy of
  * the row's raw bytes; its fields are found on first use and decoded only

@@ -1,4 +1,4 @@
-/* reshape.c -- changes with other columns.                            floor 4
+/* reshape.c -- changes with other columns.
  *
  * A new row is the wanted fields of the old one, copied as they are, with what functions gave
  * among them, and what the script assigned beside them.

@@ -1,4 +1,4 @@
-/* reshape.h -- changes with other columns, and copies of changes.     floor 4
+/* reshape.h -- changes with other columns, and copies of changes.
  *
  * Exports to Lua (module pgcdc.raw):
  *

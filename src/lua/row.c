@@ -1,4 +1,4 @@
-/* row.c -- change.row: a table whose columns are decoded on demand.    floor 4
+/* row.c -- change.row: a table whose columns are decoded on demand.
  *
  * row = { [hidden] = cells }. Its metamethods are closures: upvalue 1 is the
  * form, upvalue 2 a table from column names to their places.

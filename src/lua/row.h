@@ -1,4 +1,4 @@
-/* row.h -- change.row: a table whose columns are decoded on demand.    floor 4
+/* row.h -- change.row: a table whose columns are decoded on demand.
  *
  * What a script assigns is kept beside the raw bytes and wins over them: nil
  * writes null, and a name that is no column is added behind the columns.

@@ -1,4 +1,4 @@
-/* runtime.c -- what the host does with a script.                      floor 4
+/* runtime.c -- what the host does with a script.
  *
  * The hooks, functions of the Lua half: timers() -> seconds until the next one or nil, true if
  * windows are open, true if something was let go; start(); enter(source, seq): rows of a batch

@@ -1,4 +1,4 @@
-/* runtime.h -- what the host does with a script.                      floor 4
+/* runtime.h -- what the host does with a script.
  *
  * Loads it and hands it changes and events, each time through the one door.
  * No function here throws; a script's failure is an ERR_SCRIPT (ERR_USAGE for

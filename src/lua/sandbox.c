@@ -1,4 +1,4 @@
-/* sandbox.c -- what --sandbox takes from scripts.                     floor 4
+/* sandbox.c -- what --sandbox takes from scripts.
  * SPDX-License-Identifier: MIT */
 #include "lua/sandbox.h"
 

@@ -1,4 +1,4 @@
-/* sandbox.h -- what --sandbox takes from scripts.                     floor 4
+/* sandbox.h -- what --sandbox takes from scripts.
  *
  * Takes away what reads or writes files, runs commands, loads machine code or
  * bytecode, or looks into our own functions. It does not hide our modules

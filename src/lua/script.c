@@ -1,4 +1,4 @@
-/* script.c -- the Lua state, and the one protected door into it.      floor 4
+/* script.c -- the Lua state, and the one protected door into it.
  * SPDX-License-Identifier: MIT */
 #include "lua/script.h"
 

@@ -1,4 +1,4 @@
-/* script.h -- the Lua state, and the one protected door into it.      floor 4
+/* script.h -- the Lua state, and the one protected door into it.
  *
  * Everything that can throw runs inside `script_call`. A function whose first
  * parameter is a lua_State may throw; one that takes a struct script never

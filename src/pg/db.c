@@ -1,4 +1,4 @@
-/* db.c -- one connection to a Postgres server.                        floor 1
+/* db.c -- one connection to a Postgres server.
  * SPDX-License-Identifier: MIT */
 #include "pg/db.h"
 

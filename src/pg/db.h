@@ -1,4 +1,4 @@
-/* db.h -- one connection to a Postgres server.                        floor 1
+/* db.h -- one connection to a Postgres server.
  *
  * Every call blocks: as long as the server is at work for it, which is found
  * out in time (see pulse.h), but not past the moment when <stop_fd> (given to

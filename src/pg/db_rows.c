@@ -1,11 +1,11 @@
-/* db_rows.c -- the rows that a server has answered with.               floor 1
+/* db_rows.c -- the rows that a server has answered with.
  * SPDX-License-Identifier: MIT */
 #include "pg/db_rows.h"
 
 #include <libpq-fe.h>
 #include <stdlib.h>
 
-/* struct db_rows is a PGresult under a name that floor 2 may know. */
+/* struct db_rows is a PGresult under a name that other folders may know. */
 static const PGresult *result(const struct db_rows *r)
 {
     return (const PGresult *)r;

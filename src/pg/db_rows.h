@@ -1,4 +1,4 @@
-/* db_rows.h -- the rows that a server has answered with.               floor 1
+/* db_rows.h -- the rows that a server has answered with.
  *
  * Values are text, borrowed, valid until the rows are freed. Rows and columns
  * count from 0.

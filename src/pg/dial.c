@@ -1,4 +1,4 @@
-/* dial.c -- how a connection to a server is begun.                    floor 1
+/* dial.c -- how a connection to a server is begun.
  *
  * Our keepalives are set on the socket, not asked of libpq: what is asked for
  * there overrides a service file. tcp_user_timeout is left alone, since it

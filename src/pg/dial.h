@@ -1,4 +1,4 @@
-/* dial.h -- how a connection to a server is begun.                    floor 1
+/* dial.h -- how a connection to a server is begun.
  *
  * What a connection string may say, what it leaves to us, and how long a dead
  * peer may go unnoticed: that is libpq's own keepalives_idle,

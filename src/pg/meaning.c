@@ -1,4 +1,4 @@
-/* meaning.c -- what an error of the database means.                   floor 2
+/* meaning.c -- what an error of the database means.
  * SPDX-License-Identifier: MIT */
 #include "pg/meaning.h"
 

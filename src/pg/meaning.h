@@ -1,4 +1,4 @@
-/* meaning.h -- what an error of the database means.                   floor 2
+/* meaning.h -- what an error of the database means.
  *
  * The one place where that is decided. Pure functions.
  *

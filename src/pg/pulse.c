@@ -1,4 +1,4 @@
-/* pulse.c -- is the server still at work for a connection that is silent? floor 1
+/* pulse.c -- is the server still at work for a connection that is silent?
  *
  * A backend is told by its pid and the moment when it began, the server by the
  * moment when it was started. Behind a pooler the pid that a new connection is

@@ -1,4 +1,4 @@
-/* pulse.h -- is the server still at work for a connection that is silent? floor 1
+/* pulse.h -- is the server still at work for a connection that is silent?
  *
  * TCP's keepalives find out a machine that is gone, not a proxy or a tunnel that
  * holds what it is given: there the kernel still answers. And no clock of ours

@@ -1,4 +1,4 @@
-/* types.c -- which kinds of column there are, and what their text means. floor 1
+/* types.c -- which kinds of column there are, and what their text means.
  *
  * COPY's text format (checked on 14 to 18): fields are separated by tabs, \N
  * is NULL, and a backslash stands before b f n r t v or itself. Of these JSON

@@ -1,4 +1,4 @@
-/* types.h -- which kinds of column there are, and what their text means. floor 1
+/* types.h -- which kinds of column there are, and what their text means.
  *
  * A column's values come as the text of COPY. Its kind says what that text is
  * worth in Lua and in JSON. Pure functions; no I/O, no Lua.

@@ -1,4 +1,4 @@
-/* forms.c -- which columns rows had that were kept.                    floor 3
+/* forms.c -- which columns rows had that were kept.
  * SPDX-License-Identifier: MIT */
 #include "state/forms.h"
 

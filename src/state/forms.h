@@ -1,4 +1,4 @@
-/* forms.h -- which columns rows had that were kept.                    floor 3
+/* forms.h -- which columns rows had that were kept.
  *
  * Rows are kept as they came; when the table's columns change, those kept
  * before are read by the names and kinds of their columns. Also notices when the key is

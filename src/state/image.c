@@ -1,4 +1,4 @@
-/* image.c -- the index of known rows, kept from one run to the next.   floor 3
+/* image.c -- the index of known rows, kept from one run to the next.
  *
  * Parts of the table: the header, the buckets, then the slots.
  *

@@ -1,4 +1,4 @@
-/* image.h -- the index of known rows, kept from one run to the next.   floor 3
+/* image.h -- the index of known rows, kept from one run to the next.
  *
  * To read two million rows only to index them takes longer than to look for
  * deletes. So where a program ends in good order it leaves the index, slots

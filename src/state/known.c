@@ -1,4 +1,4 @@
-/* known.c -- the rows of a source that were delivered and not yet gone. floor 3
+/* known.c -- the rows of a source that were delivered and not yet gone.
  * SPDX-License-Identifier: MIT */
 #include "state/known.h"
 

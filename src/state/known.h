@@ -1,4 +1,4 @@
-/* known.h -- the rows of a source that were delivered and not yet gone. floor 3
+/* known.h -- the rows of a source that were delivered and not yet gone.
  *
  * In the state file a row each: key, the server's hash of it, and its state:
  * the xid of the version delivered last, a digest of its columns and, if asked

@@ -1,4 +1,4 @@
-/* ledger.c -- who came, who went: deletes, and inserts told from updates. floor 5
+/* ledger.c -- who came, who went: deletes, and inserts told from updates.
  * SPDX-License-Identifier: MIT */
 #include "state/ledger.h"
 

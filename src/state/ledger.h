@@ -1,4 +1,4 @@
-/* ledger.h -- who came, who went: deletes, and inserts told from updates. floor 5
+/* ledger.h -- who came, who went: deletes, and inserts told from updates.
  *
  * Of a source with deletes = true. Rows pass through before they are handed
  * to the script: they are noted in the state file, and get their op. Tallies

@@ -1,4 +1,4 @@
-/* slots.c -- an index from hashes to numbers of rows.                 floor 3
+/* slots.c -- an index from hashes to numbers of rows.
  *
  * A row that is gone leaves no gap: what follows it moves up.
  *

@@ -1,4 +1,4 @@
-/* slots.h -- an index from hashes to numbers of rows.                 floor 3
+/* slots.h -- an index from hashes to numbers of rows.
  *
  * A table with open addressing: the upper half of a hash beside the row's
  * number. Counts, for each bucket of hashes, how many there are, and their xor.

@@ -1,4 +1,4 @@
-/* store.c -- the state file: positions that outlive the process.      floor 3
+/* store.c -- the state file: positions that outlive the process.
  * SPDX-License-Identifier: MIT */
 #include "state/store.h"
 

@@ -1,4 +1,4 @@
-/* store.h -- the state file: what outlives the process.               floor 3
+/* store.h -- the state file: what outlives the process.
  *
  * One SQLite database for one process at a time: it is locked as long as it
  * is open. Write-ahead log with synchronous = FULL, so that what was saved
