@@ -5,7 +5,7 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/bind_file.h"
 
-#include "base/folder.h"
+#include "base/file.h"
 #include "lua/json.h"
 #include "lua/script.h"
 
@@ -294,18 +294,18 @@ static int file_rename(lua_State *L)
     return 0;
 }
 
-static int file_sync_folder(lua_State *L)
+static int sync_folder(lua_State *L)
 {
     const char *path = luaL_checkstring(L, 1);
 
-    return folder_sync(path) ? 0 : fail(L, path, errno);
+    return file_sync_folder(path) ? 0 : fail(L, path, errno);
 }
 
-static int file_make_folder(lua_State *L)
+static int make_folder(lua_State *L)
 {
     const char *path = luaL_checkstring(L, 1);
 
-    return folder_make(path, 0777) ? 0 : fail(L, path, errno);
+    return file_make_folder(path, 0777) ? 0 : fail(L, path, errno);
 }
 
 static int file_real_path(lua_State *L)
@@ -351,7 +351,7 @@ void bind_file(lua_State *L)
     };
     static const luaL_Reg functions[] = {
         { "file_open", file_open }, { "file_stat", file_stat }, { "file_rename", file_rename },
-        { "file_sync_folder", file_sync_folder }, { "file_make_folder", file_make_folder },
+        { "file_sync_folder", sync_folder }, { "file_make_folder", make_folder },
         { "file_real_path", file_real_path }, { "wants_colours", wants_colours },
         { "answer", answer }, { NULL, NULL },
     };

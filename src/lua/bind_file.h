@@ -5,8 +5,8 @@
  *     against other writers of our kind. Methods: put(value) a line of JSON, add(text), flush(),
  *     sync(), length() of what was flushed, cut(length), is_regular(), is_at(path), close().
  *   file_stat(path) -> "file", "folder" or "other", and its length; nil if it is not
- *     there; file_rename(from, to) never replaces; file_sync_folder(path);
- *     file_make_folder(path), fine if it is there; file_real_path(path) -> path or nil.
+ *     there; file_rename(from, to) never replaces; sync_folder(path);
+ *     make_folder(path), fine if it is there; file_real_path(path) -> path or nil.
  *   wants_colours(fd) -> true for a terminal whose user did not say no.
  *   answer(text): the program prints it and ends with status 0; does not return.
  *

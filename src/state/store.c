@@ -3,7 +3,7 @@
 #include "state/store.h"
 
 #include "base/buf.h"
-#include "base/folder.h"
+#include "base/file.h"
 #include "capture/position_text.h"
 
 #include <errno.h>
@@ -75,7 +75,7 @@ static bool make_folders(const char *path, struct err *e)
         return err_memory(e);
     for (char *p = strchr(copy + 1, '/'); ok && p != NULL; p = strchr(p + 1, '/')) {
         *p = '\0';
-        if (!folder_make(copy, 0700))
+        if (!file_make_folder(copy, 0700))
             ok = err_set(e, ERR_STATE, "cannot make the folder %s for the state file: %s", copy,
                          strerror(errno));
         *p = '/';

@@ -1,6 +1,6 @@
-/* folder.c -- folders that a power loss does not take back.
+/* file.c -- folders that a power loss does not take back.
  * SPDX-License-Identifier: MIT */
-#include "base/folder.h"
+#include "base/file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-bool folder_sync(const char *path)
+bool file_sync_folder(const char *path)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), error = 0;
 
@@ -23,12 +23,12 @@ bool folder_sync(const char *path)
     return error == 0 || error == EINVAL || error == EROFS;
 }
 
-bool folder_make(const char *path, mode_t mode)
+bool file_make_folder(const char *path, mode_t mode)
 {
     char copy[PATH_MAX];
 
     if (mkdir(path, mode) < 0)
         return errno == EEXIST;
     snprintf(copy, sizeof copy, "%s", path); /* it is not longer: mkdir took it */
-    return folder_sync(dirname(copy));
+    return file_sync_folder(dirname(copy));
 }
