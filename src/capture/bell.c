@@ -130,7 +130,7 @@ static void *run_thread(void *arg)
 {
     struct bell *b = arg;
     struct pollfd stop = { .fd = b->stop_fd, .events = POLLIN };
-    struct dial_left left = { .pid = 0 };
+    struct connect_orphan left = { .pid = 0 };
 
     pthread_setname_np(pthread_self(), "bell");
     for (;;) {

@@ -64,7 +64,7 @@ struct crew {
 /* A thread's connection. */
 struct line {
     struct db *db; /* NULL: none */
-    struct dial_left left; /* by the one before */
+    struct connect_orphan left; /* by the one before */
 };
 
 struct reader {

@@ -18,7 +18,7 @@
 
 struct connection {
     struct db *db; /* NULL: closed */
-    struct dial_left left; /* by it, when it is closed */
+    struct connect_orphan left; /* by it, when it is closed */
 };
 
 static const char *code_name(enum err_code code)

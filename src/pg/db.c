@@ -20,7 +20,7 @@ struct db {
     bool is_stopping; /* and was told so */
     bool is_lost;     /* no answer is to come */
     struct pulse pulse;
-    const struct dial_left *left; /* while it connects; may be NULL */
+    const struct connect_orphan *left; /* while it connects; may be NULL */
     char *row; /* the row that db_copy_next handed out last */
     bool is_doomed; /* the server has said that it closes the connection */
 };
@@ -29,7 +29,7 @@ static bool fail_connection(struct db *db, struct err *e)
 {
     const char *msg = PQerrorMessage(db->conn);
 
-    return dial_fail(ERR_CONNECTION, *msg != '\0' ? msg : "the connection is closed", e);
+    return connect_fail(ERR_CONNECTION, *msg != '\0' ? msg : "the connection is closed", e);
 }
 
 /* Instead of a deadline: as long as the server is at work for us (see pulse.h), and for ever. */
@@ -124,10 +124,10 @@ static bool fail_connecting(struct db *db, struct err *e)
 static bool finish_connect(struct db *db, int64_t *deadline_ms, struct err *e)
 {
     PostgresPollingStatusType status = PGRES_POLLING_WRITING;
-    struct dial_times times;
+    struct connect_times times;
     const char *host = NULL;
 
-    dial_read_times(db->conn, &times);
+    connect_read_times(db->conn, &times);
     *deadline_ms = 0;
     while (status != PGRES_POLLING_OK) {
         if (PQhost(db->conn) != host)
@@ -148,7 +148,7 @@ static bool meet(struct db *db, int64_t deadline_ms, struct err *e)
     char sql[PULSE_SQL];
     PGresult *res;
 
-    dial_keep_alive(db->conn);
+    connect_keep_alive(db->conn);
     pulse_init(&db->pulse, db->conninfo, db->conn);
     pulse_introduce(db->left, sql);
     if (!PQsendQuery(db->conn, sql))
@@ -180,13 +180,13 @@ static void on_notice(void *arg, const PGresult *res)
 }
 
 /* One try, with all hosts of <to>. *late: one of them has used up its time. */
-static bool try_connect(struct db *db, const struct dial_to *to, bool *late, struct err *e)
+static bool try_connect(struct db *db, const struct connect_address *to, bool *late, struct err *e)
 {
     int64_t deadline_ms;
     bool ok;
 
     *late = false;
-    db->conn = dial(db->conninfo, to, NULL, e);
+    db->conn = connect_begin(db->conninfo, to, NULL, e);
     if (db->conn == NULL)
         return false;
     /* so that a refusal, and the last word of a server that goes, carry their SQLSTATE, which
@@ -200,11 +200,11 @@ static bool try_connect(struct db *db, const struct dial_to *to, bool *late, str
     return ok;
 }
 
-struct db *db_open(const char *conninfo, int stop_fd, enum db_stop on_stop, struct dial_left *left,
+struct db *db_open(const char *conninfo, int stop_fd, enum db_stop on_stop, struct connect_orphan *left,
                    struct err *e)
 {
     struct db *db = calloc(1, sizeof *db);
-    struct dial_to to = { NULL, NULL, NULL };
+    struct connect_address to = { NULL, NULL, NULL };
     bool ok, late;
 
     if (db == NULL || (db->conninfo = strdup(conninfo)) == NULL) {
@@ -216,11 +216,11 @@ struct db *db_open(const char *conninfo, int stop_fd, enum db_stop on_stop, stru
     db->on_stop = on_stop;
     db->left = left;
     /* libpq tries the next host when one refuses, but not when one does not answer */
-    while (!(ok = try_connect(db, &to, &late, e)) && late && dial_others(db->conn, &to)) {
+    while (!(ok = try_connect(db, &to, &late, e)) && late && connect_others(db->conn, &to)) {
         PQfinish(db->conn);
         db->conn = NULL;
     }
-    dial_to_fini(&to);
+    connect_address_fini(&to);
     if (ok && left != NULL)
         left->pid = 0;
     if (!ok)
@@ -228,7 +228,7 @@ struct db *db_open(const char *conninfo, int stop_fd, enum db_stop on_stop, stru
     return ok ? db : NULL;
 }
 
-void db_close(struct db *db, struct dial_left *left)
+void db_close(struct db *db, struct connect_orphan *left)
 {
     if (db == NULL)
         return;
@@ -256,7 +256,7 @@ int db_version(const struct db *db)
 
 static bool fail_result(struct db *db, const PGresult *res, struct err *e)
 {
-    return dial_fail_result(db->conn, res, e);
+    return connect_fail_result(db->conn, res, e);
 }
 
 /* The next result, or NULL when the statement is over (<ok> stays true) or

@@ -12,7 +12,7 @@
 #define DB_H
 
 #include "pg/db_rows.h"
-#include "pg/dial.h"
+#include "pg/connect.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -30,13 +30,13 @@ enum db_stop {
  * noted, which is then ended at the server and forgotten. Returns an owned
  * connection, or NULL with ERR_USAGE (cannot be parsed), ERR_CONNECTION
  * (nobody there) or ERR_SQL (the server refused; sqlstate says why). */
-struct db *db_open(const char *conninfo, int stop_fd, enum db_stop on_stop, struct dial_left *left,
+struct db *db_open(const char *conninfo, int stop_fd, enum db_stop on_stop, struct connect_orphan *left,
                    struct err *e);
 
 /* A statement that is still under way is ended at the server, where that can be done within two
  * seconds. <left>, or NULL: notes a backend that may go on, since it cannot be told that we are
  * gone. */
-void db_close(struct db *db, struct dial_left *left);
+void db_close(struct db *db, struct connect_orphan *left);
 
 /* How long a connection may be silent before it is asked about: keepalives_idle. */
 int64_t db_patience_ms(const struct db *db);

@@ -32,7 +32,7 @@ static void put_end(char *sql, size_t size, long pid, const char *began)
              " extract(epoch FROM backend_start) = '%s'", pid, began);
 }
 
-void pulse_introduce(const struct dial_left *left, char sql[PULSE_SQL])
+void pulse_introduce(const struct connect_orphan *left, char sql[PULSE_SQL])
 {
     int n = snprintf(sql, PULSE_SQL,
                      "SELECT pid || ' ' || extract(epoch FROM backend_start) || ' ' ||"
@@ -55,7 +55,7 @@ void pulse_meet(struct pulse *p, const char *answer)
 void pulse_init(struct pulse *p, const char *conninfo, PGconn *conn)
 {
     *p = (struct pulse){ .conninfo = conninfo, .conn = conn };
-    dial_read_times(conn, &p->times);
+    connect_read_times(conn, &p->times);
     pulse_rest(p);
 }
 
@@ -97,13 +97,13 @@ static void quietly(void *arg, const PGresult *res)
 
 static bool call(struct pulse *p)
 {
-    struct dial_to to = dial_same(p->conn);
+    struct connect_address to = connect_same(p->conn);
     struct err e;
 
     p->asked_ms = clock_mono_ms();
     p->is_asked = false;
     p->wants_write = true;
-    p->asking = dial(p->conninfo, &to, NAME, &e);
+    p->asking = connect_begin(p->conninfo, &to, NAME, &e);
     if (p->asking == NULL || PQstatus(p->asking) == CONNECTION_BAD)
         return false;
     PQsetErrorVerbosity(p->asking, PQERRORS_VERBOSE);
@@ -189,7 +189,7 @@ static bool conclude_refused(struct pulse *p, struct err *e)
     struct err why = { .sqlstate = "" };
 
     if (p->asking != NULL)
-        dial_fail(ERR_CONNECTION, PQerrorMessage(p->asking), &why);
+        connect_fail(ERR_CONNECTION, PQerrorMessage(p->asking), &why);
     if (why.sqlstate[0] != '\0') { /* somebody is there */
         p->is_refused = strncmp(why.sqlstate, "28", 2) == 0;
         return conclude(p, UNKNOWN, e);
@@ -385,7 +385,7 @@ void pulse_end(struct pulse *p)
     hang_up(p);
 }
 
-void pulse_leave(const struct pulse *p, struct dial_left *left)
+void pulse_leave(const struct pulse *p, struct connect_orphan *left)
 {
     if (p->pid == 0)
         return;

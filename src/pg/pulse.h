@@ -20,7 +20,7 @@
 #ifndef PULSE_H
 #define PULSE_H
 
-#include "pg/dial.h"
+#include "pg/connect.h"
 
 #include <poll.h>
 #include <stdint.h>
@@ -28,7 +28,7 @@
 struct pulse {
     const char *conninfo;        /* borrowed, as is the next one */
     const struct pg_conn *conn;  /* the connection that is asked about */
-    struct dial_times times;
+    struct connect_times times;
     long pid;                    /* the backend; 0: there is no telling */
     char began[32];              /* when it and the server began, as seconds */
     char booted[32];
@@ -47,7 +47,7 @@ struct pulse {
  * NULL. Before that, and where it was never asked, the backend cannot be told. <left>, or NULL: is
  * ended by that. */
 #define PULSE_SQL 640
-void pulse_introduce(const struct dial_left *left, char sql[PULSE_SQL]);
+void pulse_introduce(const struct connect_orphan *left, char sql[PULSE_SQL]);
 void pulse_meet(struct pulse *p, const char *answer);
 
 /* <conn> is connected. */
@@ -70,6 +70,6 @@ bool pulse_step(struct pulse *p, struct pollfd *fd, int64_t *wait_ms, struct err
 void pulse_end(struct pulse *p);
 
 /* Notes the backend, if it can be told. */
-void pulse_leave(const struct pulse *p, struct dial_left *left);
+void pulse_leave(const struct pulse *p, struct connect_orphan *left);
 
 #endif

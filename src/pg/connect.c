@@ -1,4 +1,4 @@
-/* dial.c -- how a connection to a server is begun.
+/* connect.c -- how a connection to a server is begun.
  *
  * Our keepalives are set on the socket, not asked of libpq: what is asked for
  * there overrides a service file. tcp_user_timeout is left alone, since it
@@ -6,7 +6,7 @@
  * long (a COPY whose trigger is at work); pulse tells the two apart.
  *
  * SPDX-License-Identifier: MIT */
-#include "pg/dial.h"
+#include "pg/connect.h"
 
 #include <ctype.h>
 #include <libpq-fe.h>
@@ -24,7 +24,7 @@
 /* A message of libpq or of the server, without the parts meant for psql:
  * "connection to ... failed: FATAL:  28P01: text\nLOCATION: ..." becomes
  * the sqlstate 28P01 and "connection to ... failed: text". */
-bool dial_fail(enum err_code code, const char *msg, struct err *e)
+bool connect_fail(enum err_code code, const char *msg, struct err *e)
 {
     const char *end = strstr(msg, "\nLOCATION:");
     const char *mark = NULL;
@@ -56,7 +56,7 @@ bool dial_fail(enum err_code code, const char *msg, struct err *e)
     return err_set(e, code, "%.*s", (int)strcspn(msg, "\n"), msg);
 }
 
-bool dial_fail_result(const PGconn *conn, const PGresult *res, struct err *e)
+bool connect_fail_result(const PGconn *conn, const PGresult *res, struct err *e)
 {
     const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
     const char *msg = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
@@ -64,7 +64,7 @@ bool dial_fail_result(const PGconn *conn, const PGresult *res, struct err *e)
     const char *hint = PQresultErrorField(res, PG_DIAG_MESSAGE_HINT);
 
     if (state == NULL || msg == NULL) {
-        dial_fail(PQstatus(conn) == CONNECTION_BAD ? ERR_CONNECTION : ERR_INTERNAL,
+        connect_fail(PQstatus(conn) == CONNECTION_BAD ? ERR_CONNECTION : ERR_INTERNAL,
                   PQresultErrorMessage(res), e);
         return false;
     }
@@ -102,7 +102,7 @@ static bool is_garbled(const PQconninfoOption *options)
 
 /* What libpq would say of a string that it cannot use can quote a piece of a password, so such
  * strings never get there. What is no conninfo is a database's name, without : and @. */
-bool dial_check(const char *conninfo, struct err *e)
+bool connect_check(const char *conninfo, struct err *e)
 {
     PQconninfoOption *options = NULL;
     char *msg = NULL;
@@ -124,7 +124,7 @@ bool dial_check(const char *conninfo, struct err *e)
                          "which : @ / in a password are written %%3A %%40 %%2F");
 }
 
-PGconn *dial(const char *conninfo, const struct dial_to *to, const char *name, struct err *e)
+PGconn *connect_begin(const char *conninfo, const struct connect_address *to, const char *name, struct err *e)
 {
     /* what comes before dbname is a default, which the conninfo in it overrides; what comes
      * behind it overrides that; what is NULL is left out */
@@ -134,7 +134,7 @@ PGconn *dial(const char *conninfo, const struct dial_to *to, const char *name, s
                              NULL };
     PGconn *conn;
 
-    if (!dial_check(conninfo, e))
+    if (!connect_check(conninfo, e))
         return NULL;
     conn = PQconnectStartParams(keywords, values, 1);
     if (conn == NULL)
@@ -144,17 +144,17 @@ PGconn *dial(const char *conninfo, const struct dial_to *to, const char *name, s
 
 /* ---- one of several hosts ---- */
 
-void dial_to_fini(struct dial_to *to)
+void connect_address_fini(struct connect_address *to)
 {
     free(to->host);
     free(to->hostaddr);
     free(to->port);
-    *to = (struct dial_to){ NULL, NULL, NULL };
+    *to = (struct connect_address){ NULL, NULL, NULL };
 }
 
-struct dial_to dial_same(const PGconn *conn)
+struct connect_address connect_same(const PGconn *conn)
 {
-    return (struct dial_to){ PQhost(conn), PQhostaddr(conn), PQport(conn) };
+    return (struct connect_address){ PQhost(conn), PQhostaddr(conn), PQport(conn) };
 }
 
 static const char *value_of(const PQconninfoOption *options, const char *keyword)
@@ -206,7 +206,7 @@ static char *without(const char *list, size_t n, size_t skip)
     return text;
 }
 
-bool dial_others(PGconn *conn, struct dial_to *to)
+bool connect_others(PGconn *conn, struct connect_address *to)
 {
     PQconninfoOption *options = PQconninfo(conn);
     const char *host, *hostaddr, *port, *hosts, *here;
@@ -224,10 +224,10 @@ bool dial_others(PGconn *conn, struct dial_to *to)
     while (at + 1 < n && !(is_item(hosts, at, here) && is_item(port, at, PQport(conn))))
         at++;
     if (n > 1) {
-        struct dial_to others = { without(host, n, at), without(hostaddr, n, at),
+        struct connect_address others = { without(host, n, at), without(hostaddr, n, at),
                                   without(port, n, at) };
 
-        dial_to_fini(to);
+        connect_address_fini(to);
         *to = others;
     }
     PQconninfoFree(options);
@@ -264,7 +264,7 @@ static struct asked read_asked(PGconn *conn)
     return a;
 }
 
-void dial_read_times(PGconn *conn, struct dial_times *t)
+void connect_read_times(PGconn *conn, struct connect_times *t)
 {
     struct asked a = read_asked(conn);
 
@@ -281,7 +281,7 @@ static void set_option(int fd, int option, long asked, int ours)
         setsockopt(fd, IPPROTO_TCP, option, &ours, sizeof ours);
 }
 
-void dial_keep_alive(PGconn *conn)
+void connect_keep_alive(PGconn *conn)
 {
     struct asked a = read_asked(conn);
     int fd = PQsocket(conn);
