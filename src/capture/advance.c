@@ -77,7 +77,7 @@ static int64_t lookback_of(const struct standing *s)
 bool advance_read_top(struct polled *p, const struct standing *s, struct db *db, struct err *e)
 {
     struct increment_query q = reads_increment_query(s);
-    struct db_rows *rows = NULL;
+    struct result *rows = NULL;
     const char *text;
     struct buf sql;
     bool ok;
@@ -88,10 +88,10 @@ bool advance_read_top(struct polled *p, const struct standing *s, struct db *db,
     query_increment_top(&sql, &q);
     ok = buf_ok(&sql) ? db_run(db, sql.data, &rows, 1, e) : err_memory(e);
     buf_fini(&sql);
-    text = ok ? db_rows_text(rows, 0, 0) : NULL;
+    text = ok ? result_text(rows, 0, 0) : NULL;
     p->has_top = text != NULL;
     p->top = text != NULL ? strtoll(text, NULL, 10) : 0;
-    db_rows_free(rows);
+    result_free(rows);
     return ok;
 }
 

@@ -207,7 +207,7 @@ static bool begin_rise(struct capture *c, enum capture_found *found, struct err 
 /* Whether the source's columns, key and condition work at all is to be known at its start. */
 static bool try_query(struct capture *c, struct db *db, struct err *e)
 {
-    struct db_rows *rows = NULL;
+    struct result *rows = NULL;
     struct buf sql;
     bool ok;
 
@@ -216,7 +216,7 @@ static bool try_query(struct capture *c, struct db *db, struct err *e)
     buf_init(&sql, BUF_SQL_MAX);
     reads_put_try(&c->standing, &sql);
     ok = buf_ok(&sql) ? db_run(db, sql.data, &rows, 1, e) : err_memory(e);
-    db_rows_free(rows);
+    result_free(rows);
     buf_fini(&sql);
     c->has_tried = ok;
     return ok;

@@ -19,9 +19,9 @@
 /* The columns of query_facts behind the snapshot; those of query_glance end before F_SYSTEM. */
 enum { F_STARTED, F_STATS, F_RECOVERY, F_LSN, F_FLUSH, F_SYSTEM, F_DATABASE, F_TIMELINE };
 
-static bool copy_text(char *to, size_t size, const struct db_rows *r, int col)
+static bool copy_text(char *to, size_t size, const struct result *r, int col)
 {
-    const char *s = db_rows_text(r, 0, col);
+    const char *s = result_text(r, 0, col);
 
     return s != NULL && (size_t)snprintf(to, size, "%s", s) < size;
 }
@@ -31,20 +31,20 @@ static bool fail_nameless(struct err *e)
     return err_set(e, ERR_INTERNAL, "the server does not say who it is");
 }
 
-bool identity_read_glance(struct identity *id, const struct db_rows *r, int col, struct err *e)
+bool identity_read_glance(struct identity *id, const struct result *r, int col, struct err *e)
 {
-    id->in_recovery = db_rows_bool(r, 0, col + F_RECOVERY);
-    id->lsn = db_rows_u64(r, 0, col + F_LSN);
-    id->flush_lsn = db_rows_u64(r, 0, col + F_FLUSH);
+    id->in_recovery = result_bool(r, 0, col + F_RECOVERY);
+    id->lsn = result_u64(r, 0, col + F_LSN);
+    id->flush_lsn = result_u64(r, 0, col + F_FLUSH);
     return (copy_text(id->started, sizeof id->started, r, col + F_STARTED) &&
             copy_text(id->stats, sizeof id->stats, r, col + F_STATS)) || fail_nameless(e);
 }
 
-bool identity_read(struct identity *id, const struct db_rows *r, int col, struct err *e)
+bool identity_read(struct identity *id, const struct result *r, int col, struct err *e)
 {
     *id = (struct identity){
-        .database = (uint32_t)db_rows_u64(r, 0, col + F_DATABASE),
-        .timeline = (uint32_t)db_rows_u64(r, 0, col + F_TIMELINE),
+        .database = (uint32_t)result_u64(r, 0, col + F_DATABASE),
+        .timeline = (uint32_t)result_u64(r, 0, col + F_TIMELINE),
     };
     if (!copy_text(id->system, sizeof id->system, r, col + F_SYSTEM))
         return fail_nameless(e);

@@ -25,11 +25,11 @@ struct identity {
 };
 
 /* Reads one row of query_facts, from column <col> on, all but xmax and what is durable. */
-bool identity_read(struct identity *id, const struct db_rows *r, int col,
+bool identity_read(struct identity *id, const struct result *r, int col,
                    struct err *e) WARN_UNUSED;
 
 /* Reads one row of query_glance; what that does not tell stays as it is. */
-bool identity_read_glance(struct identity *id, const struct db_rows *r, int col,
+bool identity_read_glance(struct identity *id, const struct result *r, int col,
                           struct err *e) WARN_UNUSED;
 
 enum verdict {

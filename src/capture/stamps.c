@@ -53,18 +53,18 @@ static bool check_marks(const struct survey *v, struct err *e)
 /* The first answer to query_stamps_health. */
 enum { H_NAME, H_ROWS, H_EMPTIED, H_INDEX };
 
-static void put_faults(const struct db_rows *leaves, bool is_ahead, struct buf *faults)
+static void put_faults(const struct result *leaves, bool is_ahead, struct buf *faults)
 {
-    for (int i = 0; i < db_rows_count(leaves); i++) {
-        const char *name = db_rows_text(leaves, i, H_NAME);
+    for (int i = 0; i < result_count(leaves); i++) {
+        const char *name = result_text(leaves, i, H_NAME);
 
-        if (!db_rows_bool(leaves, i, H_ROWS))
+        if (!result_bool(leaves, i, H_ROWS))
             buf_printf(faults, "%s lacks triggers, or they are disabled: changes of it are "
                        "missed until they are installed\n", name);
-        else if (!db_rows_bool(leaves, i, H_EMPTIED))
+        else if (!result_bool(leaves, i, H_EMPTIED))
             buf_printf(faults, "%s has no trigger for TRUNCATE, which would go unseen: install "
                        "them again\n", name);
-        if (!db_rows_bool(leaves, i, H_INDEX))
+        if (!result_bool(leaves, i, H_INDEX))
             buf_printf(faults, "%s lacks a valid index on " STAMP_COLUMN ": each poll reads "
                        "all of it\n", name);
     }
@@ -81,7 +81,7 @@ bool stamps_check(struct stamps *s, struct db *db, const struct survey *v, struc
         .number = v->marks.number,
         .xmax = v->snapshot.xmax,
     };
-    struct db_rows *rows[2] = { NULL };
+    struct result *rows[2] = { NULL };
     struct buf sql;
     bool ok;
 
@@ -94,12 +94,12 @@ bool stamps_check(struct stamps *s, struct db *db, const struct survey *v, struc
     ok = buf_ok(&sql) ? db_run(db, sql.data, rows, 2, e) : err_memory(e);
     buf_fini(&sql);
     if (ok) {
-        put_faults(rows[0], db_rows_bool(rows[1], 0, 0), faults);
+        put_faults(rows[0], result_bool(rows[1], 0, 0), faults);
         s->is_checked = true;
         s->n_leaves = v->table.n_leaves;
     }
-    db_rows_free(rows[0]);
-    db_rows_free(rows[1]);
+    result_free(rows[0]);
+    result_free(rows[1]);
     return ok && (buf_ok(faults) || err_memory(e));
 }
 

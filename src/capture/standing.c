@@ -129,7 +129,7 @@ static bool check_indexes(struct standing *s, struct db *db, struct err *e)
         .query = { .table = &s->survey.table },
         .column = s->config->column,
     };
-    struct db_rows *rows = NULL;
+    struct result *rows = NULL;
     char text[256];
     struct buf sql;
     bool ok;
@@ -140,12 +140,12 @@ static bool check_indexes(struct standing *s, struct db *db, struct err *e)
     query_increment_health(&sql, &q);
     ok = buf_ok(&sql) ? db_run(db, sql.data, &rows, 1, e) : err_memory(e);
     buf_fini(&sql);
-    for (int i = 0; ok && i < db_rows_count(rows); i++) {
+    for (int i = 0; ok && i < result_count(rows); i++) {
         snprintf(text, sizeof text, "%.100s has no index that begins with \"%.60s\": each poll "
-                 "reads all of it", db_rows_text(rows, i, 0), s->config->column);
+                 "reads all of it", result_text(rows, i, 0), s->config->column);
         ok = add_word(s, BATCH_NOTICE, LOG_WARN, text, e);
     }
-    db_rows_free(rows);
+    result_free(rows);
     if (ok)
         s->indexed_leaves = s->survey.table.n_leaves;
     else

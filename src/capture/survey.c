@@ -43,7 +43,7 @@ void survey_fini(struct survey *s)
 }
 
 /* Runs <sql>, which is consumed, for <n> results. */
-static bool run(struct db *db, struct buf *sql, struct db_rows **rows, size_t n, struct err *e)
+static bool run(struct db *db, struct buf *sql, struct result **rows, size_t n, struct err *e)
 {
     bool ok = buf_ok(sql) ? db_run(db, sql->data, rows, n, e) : err_memory(e);
 
@@ -53,7 +53,7 @@ static bool run(struct db *db, struct buf *sql, struct db_rows **rows, size_t n,
 
 bool survey_resolve(struct survey *s, struct db *db, const struct source_config *c, struct err *e)
 {
-    struct db_rows *rows = NULL;
+    struct result *rows = NULL;
     struct buf sql;
     bool ok;
 
@@ -61,14 +61,14 @@ bool survey_resolve(struct survey *s, struct db *db, const struct source_config 
     query_resolve(&sql, c->table);
     ok = run(db, &sql, &rows, 1, e) &&
          table_read_name(&s->table, rows, c->table, c->capture == BY_INCREMENT, c->rls, e);
-    db_rows_free(rows);
+    result_free(rows);
     return ok;
 }
 
 /* The row of a glance, or, <is_full>, of all the facts. */
-static bool read_facts(struct survey *s, const struct db_rows *r, bool is_full, struct err *e)
+static bool read_facts(struct survey *s, const struct result *r, bool is_full, struct err *e)
 {
-    char *text = strdup(db_rows_text(r, 0, 0));
+    char *text = strdup(result_text(r, 0, 0));
 
     if (text == NULL)
         return err_memory(e);
@@ -87,14 +87,14 @@ static bool read_facts(struct survey *s, const struct db_rows *r, bool is_full, 
 
 static bool ask(struct survey *s, struct db *db, bool for_all, struct err *e)
 {
-    struct db_rows *rows = NULL;
+    struct result *rows = NULL;
     struct buf sql;
     bool ok;
 
     buf_init(&sql, BUF_SQL_MAX);
     (for_all ? query_facts : query_glance)(&sql);
     ok = run(db, &sql, &rows, 1, e) && read_facts(s, rows, for_all, e);
-    db_rows_free(rows);
+    result_free(rows);
     return ok;
 }
 
@@ -108,7 +108,7 @@ bool survey_identify(struct survey *s, struct db *db, struct err *e)
     return ask(s, db, true, e);
 }
 
-static bool read_shape(struct survey *s, const struct db_rows *columns,
+static bool read_shape(struct survey *s, const struct result *columns,
                        const struct source_config *c, struct err *e)
 {
     struct shape *shape = table_read_shape(&s->table, columns, c->columns, c->n_columns, c->pk,
@@ -126,25 +126,25 @@ static bool read_shape(struct survey *s, const struct db_rows *columns,
 }
 
 /* The answer to query_stamps_marks. */
-static bool read_marks(struct survey *s, const struct db_rows *r, struct err *e)
+static bool read_marks(struct survey *s, const struct result *r, struct err *e)
 {
     enum { NUMBER, SINCE, PRUNED, NOTIFY, KEY };
     struct stamp_marks *m = &s->marks;
 
     free(m->key);
     *m = (struct stamp_marks){ 0 };
-    if (db_rows_count(r) == 0)
+    if (result_count(r) == 0)
         return true;
-    m->number = db_rows_u64(r, 0, NUMBER);
-    m->since = db_rows_u64(r, 0, SINCE);
-    m->pruned = db_rows_u64(r, 0, PRUNED);
-    m->notifies = db_rows_bool(r, 0, NOTIFY);
-    m->key = strdup(db_rows_text(r, 0, KEY));
+    m->number = result_u64(r, 0, NUMBER);
+    m->since = result_u64(r, 0, SINCE);
+    m->pruned = result_u64(r, 0, PRUNED);
+    m->notifies = result_bool(r, 0, NOTIFY);
+    m->key = strdup(result_text(r, 0, KEY));
     return m->key != NULL || err_memory(e);
 }
 
 /* A column that a position speaks of may be gone, or be another one now. */
-static bool read_growth(struct survey *s, const struct db_rows *columns,
+static bool read_growth(struct survey *s, const struct result *columns,
                         const struct source_config *c, const char *column, struct err *e)
 {
     struct err gone;
@@ -161,16 +161,16 @@ static bool read_growth(struct survey *s, const struct db_rows *columns,
 
 /* The answer to query_open: of this <run> of the server, unless <run> is empty, all below *xmax
  * are over but for <open>. *is_other: it is another run. */
-static bool read_open(const struct db_rows *r, char *run, size_t size, uint64_t *xmax,
+static bool read_open(const struct result *r, char *run, size_t size, uint64_t *xmax,
                       struct xidset *open, bool *is_other, struct err *e)
 {
-    const char *list = db_rows_text(r, 0, 2);
+    const char *list = result_text(r, 0, 2);
     char now[128];
 
-    snprintf(now, sizeof now, "%s", db_rows_text(r, 0, 1));
+    snprintf(now, sizeof now, "%s", result_text(r, 0, 1));
     *is_other = *run != '\0' && strcmp(run, now) != 0;
     snprintf(run, size, "%s", now);
-    *xmax = db_rows_u64(r, 0, 0);
+    *xmax = result_u64(r, 0, 0);
     xidset_fini(open);
     for (char *end; list != NULL && *list != '\0'; list = *end == ',' ? end + 1 : end)
         if (!xidset_add(open, strtoull(list, &end, 10)))
@@ -185,7 +185,7 @@ static bool ask_before(struct survey *s, struct db *db, struct err *e)
     bool is_other = false, ok;
 
     do {
-        struct db_rows *rows = NULL;
+        struct result *rows = NULL;
         struct buf sql;
 
         if (is_other)
@@ -196,7 +196,7 @@ static bool ask_before(struct survey *s, struct db *db, struct err *e)
         buf_puts(&sql, "COMMIT");
         ok = run(db, &sql, &rows, 1, e) &&
              read_open(rows, d->run, sizeof d->run, &d->upto, &d->open, &is_other, e);
-        db_rows_free(rows);
+        result_free(rows);
     } while (ok && is_other);
     if (!ok)
         db_rollback(db);
@@ -204,7 +204,7 @@ static bool ask_before(struct survey *s, struct db *db, struct err *e)
 }
 
 /* In the snapshot, right behind it. */
-static bool read_behind(struct survey *s, const struct db_rows *r, struct err *e)
+static bool read_behind(struct survey *s, const struct result *r, struct err *e)
 {
     struct doubts *d = &s->doubts;
     bool is_other;
@@ -229,7 +229,7 @@ bool survey_begin(struct survey *s, struct db *db, const struct source_config *c
                   const char *column, struct err *e)
 {
     enum { OPEN, FACTS, RELATION, LEAVES, COLUMNS, MARKS, N };
-    struct db_rows *rows[N] = { NULL };
+    struct result *rows[N] = { NULL };
     bool by_trigger = c->capture == BY_TRIGGER;
     size_t first = is_young(s) ? FACTS : OPEN, end = by_trigger ? N : MARKS;
     struct buf sql;
@@ -254,7 +254,7 @@ bool survey_begin(struct survey *s, struct db *db, const struct source_config *c
          read_shape(s, rows[COLUMNS], c, e) && read_growth(s, rows[COLUMNS], c, column, e) &&
          (!by_trigger || read_marks(s, rows[MARKS], e));
     for (size_t i = 0; i < N; i++)
-        db_rows_free(rows[i]);
+        result_free(rows[i]);
     if (!ok)
         db_rollback(db);
     return ok;

@@ -137,19 +137,19 @@ static bool is_out_of_reach(char relkind, char persistence)
     return strchr("rpvmf", relkind) == NULL || persistence == 't';
 }
 
-static bool check_relation(const struct table_facts *t, const struct db_rows *r, bool by_value,
+static bool check_relation(const struct table_facts *t, const struct result *r, bool by_value,
                            bool rls, struct err *e)
 {
     const char *why;
 
-    if (db_rows_count(r) == 0)
+    if (result_count(r) == 0)
         return err_set(e, ERR_SQL, "the table %s.%s is gone", t->schema, t->name);
-    why = why_no_xmin(*db_rows_text(r, 0, R_KIND), *db_rows_text(r, 0, R_PERSISTENCE),
-                      db_rows_text(r, 0, R_AM));
-    if (why != NULL && (!by_value || is_out_of_reach(*db_rows_text(r, 0, R_KIND),
-                                                     *db_rows_text(r, 0, R_PERSISTENCE))))
+    why = why_no_xmin(*result_text(r, 0, R_KIND), *result_text(r, 0, R_PERSISTENCE),
+                      result_text(r, 0, R_AM));
+    if (why != NULL && (!by_value || is_out_of_reach(*result_text(r, 0, R_KIND),
+                                                     *result_text(r, 0, R_PERSISTENCE))))
         return err_set(e, ERR_REFUSED, "%s.%s %s", t->schema, t->name, why);
-    if (db_rows_bool(r, 0, R_RLS) && !rls)
+    if (result_bool(r, 0, R_RLS) && !rls)
         return err_set(e, ERR_REFUSED,
                        "row-level security would hide rows of %s.%s from this role: grant it "
                        "BYPASSRLS, or say rls = true to capture only the rows that it may see",
@@ -157,68 +157,68 @@ static bool check_relation(const struct table_facts *t, const struct db_rows *r,
     return true;
 }
 
-bool table_read_name(struct table_facts *t, const struct db_rows *r, const char *asked,
+bool table_read_name(struct table_facts *t, const struct result *r, const char *asked,
                      bool by_value, bool rls, struct err *e)
 {
-    if (db_rows_count(r) == 0)
+    if (result_count(r) == 0)
         return err_set(e, ERR_REFUSED,
                        "there is no table %s (names are resolved by the server's search_path; "
                        "write schema.table, and quote what is not lower case: \"My Table\")",
                        asked);
     table_fini(t);
-    t->oid = (uint32_t)db_rows_u64(r, 0, R_OID);
-    t->schema = strdup(db_rows_text(r, 0, R_SCHEMA));
-    t->name = strdup(db_rows_text(r, 0, R_NAME));
-    t->is_lockable = strchr("rpv", *db_rows_text(r, 0, R_KIND)) != NULL;
+    t->oid = (uint32_t)result_u64(r, 0, R_OID);
+    t->schema = strdup(result_text(r, 0, R_SCHEMA));
+    t->name = strdup(result_text(r, 0, R_NAME));
+    t->is_lockable = strchr("rpv", *result_text(r, 0, R_KIND)) != NULL;
     if (t->schema != NULL && t->name != NULL)
         return check_relation(t, r, by_value, rls, e);
     table_fini(t);
     return err_memory(e);
 }
 
-static bool add_leaf(struct table_facts *t, const struct db_rows *r, int i, bool by_value,
+static bool add_leaf(struct table_facts *t, const struct result *r, int i, bool by_value,
                      struct err *e)
 {
     struct leaf_facts *leaf = &t->leaves[t->n_leaves];
-    const char *why = why_no_xmin(*db_rows_text(r, i, 3), *db_rows_text(r, i, 4),
-                                  db_rows_text(r, i, 5));
+    const char *why = why_no_xmin(*result_text(r, i, 3), *result_text(r, i, 4),
+                                  result_text(r, i, 5));
 
     t->has_xmin = t->has_xmin && why == NULL;
-    if (why != NULL && (!by_value || is_out_of_reach(*db_rows_text(r, i, 3),
-                                                     *db_rows_text(r, i, 4))))
-        return err_set(e, ERR_REFUSED, "%s.%s, a part of %s.%s, %s", db_rows_text(r, i, 1),
-                       db_rows_text(r, i, 2), t->schema, t->name, why);
+    if (why != NULL && (!by_value || is_out_of_reach(*result_text(r, i, 3),
+                                                     *result_text(r, i, 4))))
+        return err_set(e, ERR_REFUSED, "%s.%s, a part of %s.%s, %s", result_text(r, i, 1),
+                       result_text(r, i, 2), t->schema, t->name, why);
     *leaf = (struct leaf_facts){
-        .oid = (uint32_t)db_rows_u64(r, i, 0),
-        .schema = strdup(db_rows_text(r, i, 1)),
-        .name = strdup(db_rows_text(r, i, 2)),
-        .filenode = (uint32_t)db_rows_u64(r, i, 6),
-        .blocks = (uint32_t)db_rows_u64(r, i, 7),
-        .is_readable = db_rows_bool(r, i, 8),
+        .oid = (uint32_t)result_u64(r, i, 0),
+        .schema = strdup(result_text(r, i, 1)),
+        .name = strdup(result_text(r, i, 2)),
+        .filenode = (uint32_t)result_u64(r, i, 6),
+        .blocks = (uint32_t)result_u64(r, i, 7),
+        .is_readable = result_bool(r, i, 8),
     };
     t->n_leaves++;
     return leaf->schema != NULL && leaf->name != NULL ? true : err_memory(e);
 }
 
-bool table_read_facts(struct table_facts *t, const struct db_rows *relation,
-                      const struct db_rows *leaves, bool by_value, bool rls, struct err *e)
+bool table_read_facts(struct table_facts *t, const struct result *relation,
+                      const struct result *leaves, bool by_value, bool rls, struct err *e)
 {
-    int n = db_rows_count(leaves);
+    int n = result_count(leaves);
 
     if (!check_relation(t, relation, by_value, rls, e))
         return false;
     t->has_xmin = true;
-    t->oid = (uint32_t)db_rows_u64(relation, 0, R_OID);
+    t->oid = (uint32_t)result_u64(relation, 0, R_OID);
     drop_leaves(t);
     t->leaves = calloc((size_t)n + 1, sizeof *t->leaves);
     free(t->database);
-    t->database = strdup(db_rows_text(relation, 0, R_DATABASE));
+    t->database = strdup(result_text(relation, 0, R_DATABASE));
     if (t->leaves == NULL || t->database == NULL)
         return err_memory(e);
     for (int i = 0; i < n; i++)
         if (!add_leaf(t, leaves, i, by_value, e))
             return false;
-    t->is_tree = *db_rows_text(relation, 0, R_KIND) == 'p' || n > 1;
+    t->is_tree = *result_text(relation, 0, R_KIND) == 'p' || n > 1;
     return true;
 }
 
@@ -235,22 +235,22 @@ enum { C_NAME, C_TYPE, C_OID, C_ARRAY, C_COMPOSITE, C_CAST, C_PK };
 
 #define XID8_OID 5069
 
-static int find_column(const struct db_rows *r, const char *name)
+static int find_column(const struct result *r, const char *name)
 {
-    for (int i = 0; i < db_rows_count(r); i++)
-        if (strcmp(db_rows_text(r, i, C_NAME), name) == 0)
+    for (int i = 0; i < result_count(r); i++)
+        if (strcmp(result_text(r, i, C_NAME), name) == 0)
             return i;
     return -1;
 }
 
-static bool fail_no_column(const struct table_facts *t, const struct db_rows *r, const char *what,
+static bool fail_no_column(const struct table_facts *t, const struct result *r, const char *what,
                            const char *name, struct err *e)
 {
     const char *nearest = NULL;
     size_t best = SIZE_MAX;
 
-    for (int i = 0; i < db_rows_count(r); i++) {
-        const char *other = db_rows_text(r, i, C_NAME);
+    for (int i = 0; i < result_count(r); i++) {
+        const char *other = result_text(r, i, C_NAME);
         size_t d = words_distance(name, other);
 
         if (d < best) {
@@ -264,31 +264,31 @@ static bool fail_no_column(const struct table_facts *t, const struct db_rows *r,
 }
 
 /* Adds column <i> of the answer; returns its index in the shape, or SIZE_MAX without memory. */
-static size_t add_column(struct shape *s, const struct db_rows *r, int i)
+static size_t add_column(struct shape *s, const struct result *r, int i)
 {
     struct column *c = &s->columns[s->n_columns];
     struct type_facts type = {
-        .oid = (uint32_t)db_rows_u64(r, i, C_OID),
-        .is_array = db_rows_bool(r, i, C_ARRAY),
-        .is_composite = db_rows_bool(r, i, C_COMPOSITE),
-        .has_json_cast = db_rows_bool(r, i, C_CAST),
+        .oid = (uint32_t)result_u64(r, i, C_OID),
+        .is_array = result_bool(r, i, C_ARRAY),
+        .is_composite = result_bool(r, i, C_COMPOSITE),
+        .has_json_cast = result_bool(r, i, C_CAST),
     };
 
-    c->name = strdup(db_rows_text(r, i, C_NAME));
-    c->type = strdup(db_rows_text(r, i, C_TYPE));
+    c->name = strdup(result_text(r, i, C_NAME));
+    c->type = strdup(result_text(r, i, C_TYPE));
     c->kind = types_kind(&type);
     c->wants_to_json = types_wants_to_json(&type);
     s->n_columns++;
     return c->name != NULL && c->type != NULL ? s->n_columns - 1 : SIZE_MAX;
 }
 
-static bool add_row_columns(struct shape *s, const struct table_facts *t, const struct db_rows *r,
+static bool add_row_columns(struct shape *s, const struct table_facts *t, const struct result *r,
                             char *const *wanted, size_t n_wanted, struct err *e)
 {
-    size_t n = n_wanted > 0 ? n_wanted : (size_t)db_rows_count(r);
+    size_t n = n_wanted > 0 ? n_wanted : (size_t)result_count(r);
     int stamp = find_column(r, STAMP_COLUMN);
 
-    s->has_stamp = stamp >= 0 && db_rows_u64(r, stamp, C_OID) == XID8_OID;
+    s->has_stamp = stamp >= 0 && result_u64(r, stamp, C_OID) == XID8_OID;
     for (size_t i = 0; i < n; i++) {
         int at = n_wanted > 0 ? find_column(r, wanted[i]) : (int)i;
 
@@ -304,22 +304,22 @@ static bool add_row_columns(struct shape *s, const struct table_facts *t, const 
 }
 
 /* Column <at> of the answer, which is added behind the row if it is not in it. */
-static bool add_hidden_column(struct shape *s, const struct db_rows *r, int at, size_t *i,
+static bool add_hidden_column(struct shape *s, const struct result *r, int at, size_t *i,
                               struct err *e)
 {
-    const char *name = db_rows_text(r, at, C_NAME);
+    const char *name = result_text(r, at, C_NAME);
 
     for (*i = 0; *i < s->n_columns && strcmp(s->columns[*i].name, name) != 0; ++*i)
         ;
     return *i < s->n_columns || add_column(s, r, at) != SIZE_MAX || err_memory(e);
 }
 
-static bool add_key_column(struct shape *s, const struct db_rows *r, int at, struct err *e)
+static bool add_key_column(struct shape *s, const struct result *r, int at, struct err *e)
 {
     return add_hidden_column(s, r, at, &s->key[s->n_key++], e);
 }
 
-static bool add_soft(struct shape *s, const struct table_facts *t, const struct db_rows *r,
+static bool add_soft(struct shape *s, const struct table_facts *t, const struct result *r,
                      const char *soft, struct err *e)
 {
     int at = soft != NULL ? find_column(r, soft) : 0;
@@ -333,15 +333,15 @@ static bool add_soft(struct shape *s, const struct table_facts *t, const struct 
 }
 
 /* The primary key's columns carry their place in it, from 1, in C_PK. */
-static bool add_primary_key(struct shape *s, const struct table_facts *t, const struct db_rows *r,
+static bool add_primary_key(struct shape *s, const struct table_facts *t, const struct result *r,
                             struct err *e)
 {
-    int n = db_rows_count(r);
+    int n = result_count(r);
 
     for (uint64_t place = 1;; place++) {
         int at = 0;
 
-        while (at < n && db_rows_u64(r, at, C_PK) != place)
+        while (at < n && result_u64(r, at, C_PK) != place)
             at++;
         if (at == n)
             break;
@@ -355,7 +355,7 @@ static bool add_primary_key(struct shape *s, const struct table_facts *t, const 
     return true;
 }
 
-static bool add_key(struct shape *s, const struct table_facts *t, const struct db_rows *r,
+static bool add_key(struct shape *s, const struct table_facts *t, const struct result *r,
                     char *const *pk, size_t n_pk, struct err *e)
 {
     if (n_pk == 0)
@@ -386,11 +386,11 @@ static bool sign(struct shape *s, struct err *e)
     return s->signature != NULL ? true : err_memory(e);
 }
 
-struct shape *table_read_shape(const struct table_facts *t, const struct db_rows *columns,
+struct shape *table_read_shape(const struct table_facts *t, const struct result *columns,
                                char *const *wanted, size_t n_wanted, char *const *pk, size_t n_pk,
                                const char *soft, struct err *e)
 {
-    size_t most = (size_t)db_rows_count(columns) + n_wanted + n_pk + 1;
+    size_t most = (size_t)result_count(columns) + n_wanted + n_pk + 1;
     struct shape *s = calloc(1, sizeof *s);
 
     if (s == NULL) {
@@ -414,7 +414,7 @@ struct shape *table_read_shape(const struct table_facts *t, const struct db_rows
     return NULL;
 }
 
-bool table_read_growth(const struct table_facts *t, const struct db_rows *columns,
+bool table_read_growth(const struct table_facts *t, const struct result *columns,
                        const char *name, enum growth *growth, struct err *e)
 {
     static const struct { uint64_t oid; enum growth growth; } types[] = {
@@ -427,12 +427,12 @@ bool table_read_growth(const struct table_facts *t, const struct db_rows *column
     if (at < 0)
         return fail_no_column(t, columns, "column", name, e);
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
-        if (types[i].oid == db_rows_u64(columns, at, C_OID))
+        if (types[i].oid == result_u64(columns, at, C_OID))
             *growth = types[i].growth;
     return *growth != GROWS_NOT ||
            err_set(e, ERR_REFUSED, "%s.%s: capture = \"increment\" goes by smallint, integer, "
                    "bigint, date, timestamp or timestamptz, and column \"%s\" is %s", t->schema,
-                   t->name, name, db_rows_text(columns, at, C_TYPE));
+                   t->name, name, result_text(columns, at, C_TYPE));
 }
 
 static bool derive_column(struct column *to, const struct column *columns,

@@ -100,20 +100,20 @@ void table_fini(struct table_facts *t);
 
 /* Reads the answer to query_resolve: oid, schema and name. <asked> is the name as the script
  * gave it, for messages. ERR_REFUSED if there is no such table, and as table_read_facts. */
-bool table_read_name(struct table_facts *t, const struct db_rows *r, const char *asked,
+bool table_read_name(struct table_facts *t, const struct result *r, const char *asked,
                      bool by_value, bool rls, struct err *e) WARN_UNUSED;
 
 /* Reads the first two answers to query_table: the relation itself and its leaves. ERR_REFUSED,
  * unless <by_value>, for what has no usable xmin (a view, a foreign table ...) and, unless <rls>,
  * where row-level security would hide rows. */
-bool table_read_facts(struct table_facts *t, const struct db_rows *relation,
-                      const struct db_rows *leaves, bool by_value, bool rls,
+bool table_read_facts(struct table_facts *t, const struct result *relation,
+                      const struct result *leaves, bool by_value, bool rls,
                       struct err *e) WARN_UNUSED;
 
 /* Reads the third answer to query_table. <wanted>: the source's `columns`, n_wanted 0 for all;
  * <pk>: its key columns, n_pk 0 for the primary key; <soft>: its `soft_delete`, or NULL. Returns
  * owned, or NULL with ERR_REFUSED. */
-struct shape *table_read_shape(const struct table_facts *t, const struct db_rows *columns,
+struct shape *table_read_shape(const struct table_facts *t, const struct result *columns,
                                char *const *wanted, size_t n_wanted, char *const *pk, size_t n_pk,
                                const char *soft, struct err *e);
 
@@ -122,7 +122,7 @@ enum growth { GROWS_NOT, GROWS_INTEGER, GROWS_DATE, GROWS_TIMESTAMP, GROWS_TIMES
 
 /* Looks for it in the third answer to query_table. ERR_REFUSED if it is not there, or of another
  * type. */
-bool table_read_growth(const struct table_facts *t, const struct db_rows *columns,
+bool table_read_growth(const struct table_facts *t, const struct result *columns,
                        const char *name, enum growth *growth, struct err *e) WARN_UNUSED;
 
 /* The leaf with this oid, or NULL. */

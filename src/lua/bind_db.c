@@ -147,9 +147,9 @@ static const char *const *parameters(lua_State *L, int index, lua_Integer n)
 
 static int drop_rows(lua_State *L)
 {
-    struct db_rows **box = luaL_checkudata(L, 1, ROWS);
+    struct result **box = luaL_checkudata(L, 1, ROWS);
 
-    db_rows_free(*box);
+    result_free(*box);
     *box = NULL;
     return 0;
 }
@@ -221,9 +221,9 @@ static bool is_known(uint32_t oid, enum kind kind)
 }
 
 /* Pushes the list of rows and the list of columns that are not known here. */
-static void push_rows(lua_State *L, const struct db_rows *r)
+static void push_rows(lua_State *L, const struct result *r)
 {
-    int n = db_rows_columns(r), count = db_rows_count(r), names, rows, odd;
+    int n = result_columns(r), count = result_count(r), names, rows, odd;
     enum kind *kinds = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof *kinds, 0);
     lua_Integer n_odd = 0;
 
@@ -234,10 +234,10 @@ static void push_rows(lua_State *L, const struct db_rows *r)
     rows = odd - 1;
     names = odd + 1;
     for (int c = 0; c < n; c++) {
-        struct type_facts facts = { .oid = db_rows_type(r, c) };
+        struct type_facts facts = { .oid = result_type(r, c) };
 
         kinds[c] = types_kind(&facts);
-        lua_pushstring(L, db_rows_name(r, c));                 /* ... name */
+        lua_pushstring(L, result_name(r, c));                 /* ... name */
         if (!is_known(facts.oid, kinds[c])) {
             lua_createtable(L, 0, 2);
             lua_pushvalue(L, -2);
@@ -250,11 +250,11 @@ static void push_rows(lua_State *L, const struct db_rows *r)
     for (int i = 0; i < count; i++) {
         lua_createtable(L, 0, n);
         for (int c = 0; c < n; c++) {
-            const char *s = db_rows_text(r, i, c);
+            const char *s = result_text(r, i, c);
 
             lua_pushvalue(L, names + c);
             if (s != NULL)
-                push_value(L, kinds[c], s, db_rows_length(r, i, c), db_rows_name(r, c));
+                push_value(L, kinds[c], s, result_length(r, i, c), result_name(r, c));
             else
                 lua_pushnil(L);
             lua_rawset(L, -3);
@@ -290,7 +290,7 @@ static int start(lua_State *L)
 static int answer(lua_State *L)
 {
     struct db *db = bind_db_check(L, 1);
-    struct db_rows **box;
+    struct result **box;
     uint64_t affected = 0;
     struct err e;
 
@@ -301,7 +301,7 @@ static int answer(lua_State *L)
     if (!db_answer(db, box, &affected, &e))
         return bind_db_fail(L, &e);
     push_rows(L, *box);                                        /* db box rows odd */
-    db_rows_free(*box);
+    result_free(*box);
     *box = NULL;
     lua_pushinteger(L, (lua_Integer)affected);
     lua_insert(L, -2);

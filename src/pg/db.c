@@ -269,7 +269,7 @@ static PGresult *next_result(struct db *db, bool *ok, struct err *e)
     return *ok ? PQgetResult(db->conn) : NULL;
 }
 
-bool db_run(struct db *db, const char *sql, struct db_rows **rows, size_t n, struct err *e)
+bool db_run(struct db *db, const char *sql, struct result **rows, size_t n, struct err *e)
 {
     bool ok = true, waiting = true;
     PGresult *res;
@@ -282,7 +282,7 @@ bool db_run(struct db *db, const char *sql, struct db_rows **rows, size_t n, str
         ExecStatusType status = PQresultStatus(res);
 
         if (ok && status == PGRES_TUPLES_OK && got < n) {
-            rows[got++] = (struct db_rows *)res;
+            rows[got++] = (struct result *)res;
             continue;
         }
         if (ok && status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK)
@@ -423,14 +423,14 @@ bool db_send(struct db *db, const char *sql, const char *const *params, size_t n
             fail_connection(db, e)) && send_all(db, e);
 }
 
-bool db_answer(struct db *db, struct db_rows **rows, uint64_t *affected, struct err *e)
+bool db_answer(struct db *db, struct result **rows, uint64_t *affected, struct err *e)
 {
     PGresult *res;
 
     if (!read_answer(db, &res, e))
         return false;
     *affected = strtoull(PQcmdTuples(res), NULL, 10);
-    *rows = (struct db_rows *)res;
+    *rows = (struct result *)res;
     return true;
 }
 

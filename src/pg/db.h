@@ -11,7 +11,7 @@
 #ifndef DB_H
 #define DB_H
 
-#include "pg/db_rows.h"
+#include "pg/result.h"
 #include "pg/connect.h"
 
 #include <stddef.h>
@@ -47,7 +47,7 @@ int db_version(const struct db *db);
 /* Runs <sql>, one statement or several. The first <n> results that are rows
  * are stored in <rows> in order (owned by the caller, even after a failure;
  * <rows> must hold NULLs before), further ones are dropped. */
-bool db_run(struct db *db, const char *sql, struct db_rows **rows, size_t n,
+bool db_run(struct db *db, const char *sql, struct result **rows, size_t n,
             struct err *e) WARN_UNUSED;
 
 /* Ends whatever transaction is open. A failure only means that the
@@ -71,9 +71,9 @@ bool db_send(struct db *db, const char *sql, const char *const *params, size_t n
              struct err *e) WARN_UNUSED;
 
 /* Waits for the answer to what was sent. *rows (owned, never NULL on success) is it, of which
- * db_rows_columns is 0 where it has no rows; *affected is how many rows the statement read or
+ * result_columns is 0 where it has no rows; *affected is how many rows the statement read or
  * changed. Refuses COPY, after which the connection is good for db_close only (ERR_CONNECTION). */
-bool db_answer(struct db *db, struct db_rows **rows, uint64_t *affected,
+bool db_answer(struct db *db, struct result **rows, uint64_t *affected,
                struct err *e) WARN_UNUSED;
 
 /* Finds out the types of the parameters of <sql>, at most <max>; *n is how many there are. */
