@@ -3,7 +3,7 @@
  * Our keepalives are set on the socket, not asked of libpq: what is asked for
  * there overrides a service file. tcp_user_timeout is left alone, since it
  * also ends a connection to a server that is alive and takes nothing for so
- * long (a COPY whose trigger is at work); pulse tells the two apart.
+ * long (a COPY whose trigger is at work); liveness tells the two apart.
  *
  * SPDX-License-Identifier: MIT */
 #include "pg/connect.h"

@@ -3,7 +3,7 @@
  * What a connection string may say, what it leaves to us, and how long a dead
  * peer may go unnoticed: that is libpq's own keepalives_idle,
  * keepalives_interval and keepalives_count, 30, 10 and 3 where nobody says
- * otherwise, which hold for questions to the server as well (see pulse.h).
+ * otherwise, which hold for questions to the server as well (see liveness.h).
  *
  * Never blocks, but for the name of a host that libpq looks up.
  *

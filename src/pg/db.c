@@ -3,7 +3,7 @@
 #include "pg/db.h"
 
 #include "base/clock.h"
-#include "pg/pulse.h"
+#include "pg/liveness.h"
 
 #include <errno.h>
 #include <libpq-fe.h>
@@ -19,7 +19,7 @@ struct db {
     enum db_stop on_stop;
     bool is_stopping; /* and was told so */
     bool is_lost;     /* no answer is to come */
-    struct pulse pulse;
+    struct liveness liveness;
     const struct connect_orphan *left; /* while it connects; may be NULL */
     char *row; /* the row that db_copy_next handed out last */
     bool is_doomed; /* the server has said that it closes the connection */
@@ -32,7 +32,7 @@ static bool fail_connection(struct db *db, struct err *e)
     return connect_fail(ERR_CONNECTION, *msg != '\0' ? msg : "the connection is closed", e);
 }
 
-/* Instead of a deadline: as long as the server is at work for us (see pulse.h), and for ever. */
+/* Instead of a deadline: as long as the server is at work for us (see liveness.h), and for ever. */
 #define WHILE_AT_WORK (-1)
 #define FOR_EVER (-2)
 #define STOPPING_CONNECT_MS 5000 /* a program that is to stop tries no longer to connect */
@@ -44,7 +44,7 @@ static bool heed_stop(struct db *db, int64_t *deadline_ms, struct err *e)
         return err_set(e, ERR_STOPPED, "stopping");
     db->is_stopping = true;
     if (*deadline_ms == WHILE_AT_WORK)
-        pulse_hurry(&db->pulse);
+        liveness_hurry(&db->liveness);
     else if (*deadline_ms == FOR_EVER || *deadline_ms > clock_mono_ms() + STOPPING_CONNECT_MS)
         *deadline_ms = clock_mono_ms() + STOPPING_CONNECT_MS;
     return true;
@@ -57,7 +57,7 @@ static bool wait_socket(struct db *db, short events, int64_t deadline_ms, struct
     bool is_told = false;
 
     if (deadline_ms == WHILE_AT_WORK)
-        pulse_rest(&db->pulse);
+        liveness_begin_wait(&db->liveness);
     for (;;) {
         struct pollfd fds[3] = {
             { .fd = PQsocket(db->conn), .events = events },
@@ -69,10 +69,10 @@ static bool wait_socket(struct db *db, short events, int64_t deadline_ms, struct
 
         if (deadline_ms >= 0 && left <= 0)
             return err_set(e, ERR_CONNECTION, "the server did not answer in time");
-        if (deadline_ms == WHILE_AT_WORK && !pulse_step(&db->pulse, &fds[2], &left, e)) {
+        if (deadline_ms == WHILE_AT_WORK && !liveness_step(&db->liveness, &fds[2], &left, e)) {
             db->is_lost = true;
-            if (db->pulse.is_there)
-                pulse_end(&db->pulse); /* it would hold its locks until it finds out */
+            if (db->liveness.is_there)
+                liveness_end_backend(&db->liveness); /* it would hold its locks until it finds out */
             return false;
         }
         n = poll(fds, 3, left > INT_MAX ? INT_MAX : (int)left);
@@ -145,12 +145,12 @@ static bool finish_connect(struct db *db, int64_t *deadline_ms, struct err *e)
 /* Gets to know the backend, so that it can be asked about, and ends the one before it. */
 static bool meet(struct db *db, int64_t deadline_ms, struct err *e)
 {
-    char sql[PULSE_SQL];
+    char sql[LIVENESS_SQL];
     PGresult *res;
 
     connect_keep_alive(db->conn);
-    pulse_init(&db->pulse, db->conninfo, db->conn);
-    pulse_introduce(db->left, sql);
+    liveness_init(&db->liveness, db->conninfo, db->conn);
+    liveness_put_question(db->left, sql);
     if (!PQsendQuery(db->conn, sql))
         return fail_connection(db, e);
     while (PQisBusy(db->conn)) {
@@ -161,7 +161,7 @@ static bool meet(struct db *db, int64_t deadline_ms, struct err *e)
     }
     while ((res = PQgetResult(db->conn)) != NULL) {
         if (PQresultStatus(res) == PGRES_TUPLES_OK && PQntuples(res) == 1)
-            pulse_meet(&db->pulse, PQgetvalue(res, 0, 0));
+            liveness_take_answer(&db->liveness, PQgetvalue(res, 0, 0));
         PQclear(res); /* who refuses the question is not asked about */
     }
     if (PQstatus(db->conn) == CONNECTION_BAD)
@@ -234,10 +234,10 @@ void db_close(struct db *db, struct connect_orphan *left)
         return;
     /* what the server works at, or waits for, would go on for nobody */
     if (!db->is_lost && PQtransactionStatus(db->conn) == PQTRANS_ACTIVE)
-        pulse_end(&db->pulse);
+        liveness_end_backend(&db->liveness);
     if (left != NULL && PQtransactionStatus(db->conn) != PQTRANS_IDLE)
-        pulse_leave(&db->pulse, left);
-    pulse_fini(&db->pulse);
+        liveness_record_orphan(&db->liveness, left);
+    liveness_fini(&db->liveness);
     PQfreemem(db->row);
     PQfinish(db->conn);
     free(db->conninfo);
@@ -246,7 +246,7 @@ void db_close(struct db *db, struct connect_orphan *left)
 
 int64_t db_patience_ms(const struct db *db)
 {
-    return db->pulse.times.idle_ms;
+    return db->liveness.times.idle_ms;
 }
 
 int db_version(const struct db *db)

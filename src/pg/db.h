@@ -1,7 +1,7 @@
 /* db.h -- one connection to a Postgres server.
  *
  * Every call blocks: as long as the server is at work for it, which is found
- * out in time (see pulse.h), but not past the moment when <stop_fd> (given to
+ * out in time (see liveness.h), but not past the moment when <stop_fd> (given to
  * `db_open`) becomes readable. Does not retry and does not reconnect: after an
  * ERR_CONNECTION the connection is good for `db_close` only.
  *

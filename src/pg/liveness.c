@@ -1,4 +1,4 @@
-/* pulse.c -- is the server still at work for a connection that is silent?
+/* liveness.c -- is the server still at work for a connection that is silent?
  *
  * A backend is told by its pid and the moment when it began, the server by the
  * moment when it was started. Behind a pooler the pid that a new connection is
@@ -6,7 +6,7 @@
  * role of the backend itself. Checked on 14 to 18.
  *
  * SPDX-License-Identifier: MIT */
-#include "pg/pulse.h"
+#include "pg/liveness.h"
 
 #include "base/clock.h"
 
@@ -17,7 +17,7 @@
 #include <string.h>
 #include <time.h>
 
-#define NAME "pgcdc-lua pulse"
+#define NAME "pgcdc-lua liveness"
 #define HURRY_MS 1000      /* a stop waits so long for a byte before it asks, */
 #define HURRIED_MS 5000    /* so long for an answer, */
 #define HURRY_MAX_MS 10000 /* and so long where answers do not help */
@@ -32,18 +32,18 @@ static void put_end(char *sql, size_t size, long pid, const char *began)
              " extract(epoch FROM backend_start) = '%s'", pid, began);
 }
 
-void pulse_introduce(const struct connect_orphan *left, char sql[PULSE_SQL])
+void liveness_put_question(const struct connect_orphan *left, char sql[LIVENESS_SQL])
 {
-    int n = snprintf(sql, PULSE_SQL,
+    int n = snprintf(sql, LIVENESS_SQL,
                      "SELECT pid || ' ' || extract(epoch FROM backend_start) || ' ' ||"
                      " extract(epoch FROM pg_catalog.pg_postmaster_start_time())"
                      " FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid());");
 
     if (left != NULL && left->pid != 0)
-        put_end(sql + n, PULSE_SQL - (size_t)n, left->pid, left->began);
+        put_end(sql + n, LIVENESS_SQL - (size_t)n, left->pid, left->began);
 }
 
-void pulse_meet(struct pulse *p, const char *answer)
+void liveness_take_answer(struct liveness *p, const char *answer)
 {
     long pid = 0;
 
@@ -52,26 +52,26 @@ void pulse_meet(struct pulse *p, const char *answer)
         p->pid = pid;
 }
 
-void pulse_init(struct pulse *p, const char *conninfo, PGconn *conn)
+void liveness_init(struct liveness *p, const char *conninfo, PGconn *conn)
 {
-    *p = (struct pulse){ .conninfo = conninfo, .conn = conn };
+    *p = (struct liveness){ .conninfo = conninfo, .conn = conn };
     connect_read_times(conn, &p->times);
-    pulse_rest(p);
+    liveness_begin_wait(p);
 }
 
-static void hang_up(struct pulse *p)
+static void hang_up(struct liveness *p)
 {
     PQfinish(p->asking);
     p->asking = NULL;
     p->is_asked = false;
 }
 
-void pulse_fini(struct pulse *p)
+void liveness_fini(struct liveness *p)
 {
     hang_up(p);
 }
 
-void pulse_rest(struct pulse *p)
+void liveness_begin_wait(struct liveness *p)
 {
     hang_up(p);
     p->n_bad = 0;
@@ -79,12 +79,12 @@ void pulse_rest(struct pulse *p)
     p->next_ms = p->silent_ms + (p->is_hurried ? HURRY_MS : p->times.idle_ms);
 }
 
-void pulse_hurry(struct pulse *p)
+void liveness_hurry(struct liveness *p)
 {
     if (p->is_hurried)
         return;
     p->is_hurried = true;
-    pulse_rest(p);
+    liveness_begin_wait(p);
 }
 
 /* ---- the question ---- */
@@ -95,7 +95,7 @@ static void quietly(void *arg, const PGresult *res)
     (void)res;
 }
 
-static bool call(struct pulse *p)
+static bool call(struct liveness *p)
 {
     struct connect_address to = connect_same(p->conn);
     struct err e;
@@ -111,7 +111,7 @@ static bool call(struct pulse *p)
     return true;
 }
 
-static bool send_question(struct pulse *p)
+static bool send_question(struct liveness *p)
 {
     char sql[512];
 
@@ -132,7 +132,7 @@ static const char *field(const PGresult *res, int col)
     return PQgetisnull(res, 0, col) ? NULL : PQgetvalue(res, 0, col);
 }
 
-static enum answer judge(struct pulse *p, const PGresult *res)
+static enum answer judge(struct liveness *p, const PGresult *res)
 {
     const char *state, *event, *booted;
 
@@ -163,7 +163,7 @@ static enum answer judge(struct pulse *p, const PGresult *res)
 /* ---- what becomes of it ---- */
 
 /* True while the connection is not lost. */
-static bool conclude(struct pulse *p, enum answer answer, struct err *e)
+static bool conclude(struct liveness *p, enum answer answer, struct err *e)
 {
     int64_t now = clock_mono_ms();
     unsigned limit = p->is_hurried ? 1 : p->times.count;
@@ -184,7 +184,7 @@ static bool conclude(struct pulse *p, enum answer answer, struct err *e)
 }
 
 /* The second connection cannot be had. */
-static bool conclude_refused(struct pulse *p, struct err *e)
+static bool conclude_refused(struct liveness *p, struct err *e)
 {
     struct err why = { .sqlstate = "" };
 
@@ -199,7 +199,7 @@ static bool conclude_refused(struct pulse *p, struct err *e)
 }
 
 /* Goes on with the question. *done: it was concluded, and what that meant is returned. */
-static bool advance(struct pulse *p, bool *done, struct err *e)
+static bool advance(struct liveness *p, bool *done, struct err *e)
 {
     PGresult *res;
     enum answer answer;
@@ -243,7 +243,7 @@ static void bound(int64_t *wait_ms, int64_t until_ms, int64_t now)
         *wait_ms = left;
 }
 
-bool pulse_step(struct pulse *p, struct pollfd *fd, int64_t *wait_ms, struct err *e)
+bool liveness_step(struct liveness *p, struct pollfd *fd, int64_t *wait_ms, struct err *e)
 {
     int64_t now = clock_mono_ms(), late_ms;
     bool done;
@@ -332,7 +332,7 @@ static void *run_cancel(void *arg)
     return NULL;
 }
 
-static void cancel_statement(struct pulse *p, int64_t until_ms)
+static void cancel_statement(struct liveness *p, int64_t until_ms)
 {
     struct timespec until = { .tv_sec = until_ms / 1000, .tv_nsec = until_ms % 1000 * 1000000 };
     struct cancelling *c = calloc(1, sizeof *c);
@@ -356,7 +356,7 @@ static void cancel_statement(struct pulse *p, int64_t until_ms)
     leave_cancelling(c, c->is_over);
 }
 
-void pulse_end(struct pulse *p)
+void liveness_end_backend(struct liveness *p)
 {
     int64_t until_ms = clock_mono_ms() + END_MS;
     PostgresPollingStatusType status = PGRES_POLLING_WRITING;
@@ -385,7 +385,7 @@ void pulse_end(struct pulse *p)
     hang_up(p);
 }
 
-void pulse_leave(const struct pulse *p, struct connect_orphan *left)
+void liveness_record_orphan(const struct liveness *p, struct connect_orphan *left)
 {
     if (p->pid == 0)
         return;

@@ -1,4 +1,4 @@
-/* pulse.h -- is the server still at work for a connection that is silent?
+/* liveness.h -- is the server still at work for a connection that is silent?
  *
  * TCP's keepalives find out a machine that is gone, not a proxy or a tunnel that
  * holds what it is given: there the kernel still answers. And no clock of ours
@@ -14,18 +14,18 @@
  * Where the server behind the connection cannot be told (a pooler, an address
  * that leads to several servers) any answer is a good one.
  *
- * Never waits but in pulse_end.
+ * Never waits but in liveness_end_backend.
  *
  * SPDX-License-Identifier: MIT */
-#ifndef PULSE_H
-#define PULSE_H
+#ifndef LIVENESS_H
+#define LIVENESS_H
 
 #include "pg/connect.h"
 
 #include <poll.h>
 #include <stdint.h>
 
-struct pulse {
+struct liveness {
     const char *conninfo;        /* borrowed, as is the next one */
     const struct pg_conn *conn;  /* the connection that is asked about */
     struct connect_times times;
@@ -46,30 +46,30 @@ struct pulse {
 /* What a new connection is to be asked, and its first answer: the text of the one value, NULL for
  * NULL. Before that, and where it was never asked, the backend cannot be told. <left>, or NULL: is
  * ended by that. */
-#define PULSE_SQL 640
-void pulse_introduce(const struct connect_orphan *left, char sql[PULSE_SQL]);
-void pulse_meet(struct pulse *p, const char *answer);
+#define LIVENESS_SQL 640
+void liveness_put_question(const struct connect_orphan *left, char sql[LIVENESS_SQL]);
+void liveness_take_answer(struct liveness *p, const char *answer);
 
 /* <conn> is connected. */
-void pulse_init(struct pulse *p, const char *conninfo, struct pg_conn *conn);
-void pulse_fini(struct pulse *p);
+void liveness_init(struct liveness *p, const char *conninfo, struct pg_conn *conn);
+void liveness_fini(struct liveness *p);
 
 /* A wait begins: until now all was well. */
-void pulse_rest(struct pulse *p);
+void liveness_begin_wait(struct liveness *p);
 
 /* The program was asked to stop: the first question comes soon and is the last. */
-void pulse_hurry(struct pulse *p);
+void liveness_hurry(struct liveness *p);
 
 /* Goes on with what is under way. <fd>: what to poll for; *wait_ms: for how long at most (made
  * less). False if the connection is lost: ERR_CONNECTION. */
-bool pulse_step(struct pulse *p, struct pollfd *fd, int64_t *wait_ms, struct err *e) WARN_UNUSED;
+bool liveness_step(struct liveness *p, struct pollfd *fd, int64_t *wait_ms, struct err *e) WARN_UNUSED;
 
 /* Ends the backend, with what it works at or holds, over a second connection; where it cannot be
  * told, or there is no such connection, cancels what it works at, as poolers pass that on. Waits
  * for two seconds at most, whatever the server does. */
-void pulse_end(struct pulse *p);
+void liveness_end_backend(struct liveness *p);
 
 /* Notes the backend, if it can be told. */
-void pulse_leave(const struct pulse *p, struct connect_orphan *left);
+void liveness_record_orphan(const struct liveness *p, struct connect_orphan *left);
 
 #endif
