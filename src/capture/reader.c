@@ -3,7 +3,7 @@
 #include "capture/reader.h"
 
 #include "capture/bell.h"
-#include "pg/meaning.h"
+#include "pg/sqlstate.h"
 #include "capture/outbox.h"
 
 #include <errno.h>
@@ -401,23 +401,23 @@ static bool handle_failure(struct source *s, struct line *line, const struct err
         s->failing_since_ms = now;
     is_impatient = now - s->failing_since_ms >= PATIENCE_MS;
     hang_up(line);
-    switch (meaning_of(e, s->has_worked)) {
-    case MEANS_STOP:
+    switch (sqlstate_action(e, s->has_worked)) {
+    case SQLSTATE_STOP:
         return false;
-    case MEANS_PATIENCE:
+    case SQLSTATE_PATIENCE:
         if (is_impatient)
             break;
         /* fall through */
-    case MEANS_RETRY:
+    case SQLSTATE_RETRY:
         if (s->crew->reader->mode != READER_RUN && s->failures >= ONCE_TRIES)
             break;
         if (e->code == ERR_BEHIND && is_impatient)
             capture_stop_waiting(s->capture);
-        wait = meaning_backoff_ms(s->failures);
+        wait = sqlstate_backoff_ms(s->failures);
         s->due_ms = now + wait;
         tell_notice(s, LOG_WARN, e, wait);
         return true;
-    case MEANS_GIVE_UP:
+    case SQLSTATE_GIVE_UP:
         break;
     }
     tell_last(s, BATCH_FAULT, e);
