@@ -4,7 +4,7 @@
 #include "host/host.h"
 #include "host/listing.h"
 #include "host/output.h"
-#include "base/words.h"
+#include "base/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -138,7 +138,7 @@ static bool fail_option(const char *word, struct err *e)
     snprintf(name, sizeof name, "%.*s", (int)strcspn(word, "="), word);
     for (size_t i = 0; i < N_OPTIONS; i++)
         names[i] = options[i].name;
-    nearest = strncmp(name, "--", 2) == 0 ? words_nearest(name + 2, names, N_OPTIONS) : NULL;
+    nearest = strncmp(name, "--", 2) == 0 ? text_nearest(name + 2, names, N_OPTIONS) : NULL;
     if (nearest != NULL)
         return err_set(e, ERR_USAGE, "unknown option %s; did you mean --%s?", name, nearest);
     return err_set(e, ERR_USAGE, "unknown option %s; --help lists them", name);

@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/table.h"
 
-#include "base/words.h"
+#include "base/text.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -251,7 +251,7 @@ static bool fail_no_column(const struct table_facts *t, const struct result *r, 
 
     for (int i = 0; i < result_count(r); i++) {
         const char *other = result_text(r, i, C_NAME);
-        size_t d = words_distance(name, other);
+        size_t d = text_distance(name, other);
 
         if (d < best) {
             best = d;

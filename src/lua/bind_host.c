@@ -5,7 +5,7 @@
 #include "base/clock.h"
 #include "lua/json.h"
 #include "lua/script.h"
-#include "base/words.h"
+#include "base/text.h"
 
 #include <lauxlib.h>
 #include <math.h>
@@ -220,7 +220,7 @@ static int nearest(lua_State *L)
         names[i] = luaL_checkstring(L, -1); /* anchored in the list */
         lua_pop(L, 1);
     }
-    found = words_nearest(word, names, n);
+    found = text_nearest(word, names, n);
     lua_pushstring(L, found);
     return 1;
 }

@@ -1,13 +1,13 @@
-/* words.c -- the nearest of several names, for error messages.
+/* text.c -- the nearest of several names, for error messages.
  * SPDX-License-Identifier: MIT */
-#include "base/words.h"
+#include "base/text.h"
 
 #include <stdint.h>
 #include <string.h>
 
 #define LETTERS 64
 
-size_t words_distance(const char *a, const char *b)
+size_t text_distance(const char *a, const char *b)
 {
     size_t n = strnlen(a, LETTERS), m = strnlen(b, LETTERS);
     size_t row[LETTERS + 1];
@@ -32,13 +32,13 @@ size_t words_distance(const char *a, const char *b)
     return row[m];
 }
 
-const char *words_nearest(const char *word, const char *const *names, size_t n)
+const char *text_nearest(const char *word, const char *const *names, size_t n)
 {
     const char *nearest = NULL;
     size_t best = SIZE_MAX;
 
     for (size_t i = 0; i < n; i++) {
-        size_t d = words_distance(word, names[i]);
+        size_t d = text_distance(word, names[i]);
 
         if (d < best) {
             best = d;
