@@ -74,7 +74,7 @@ static int64_t lookback_of(const struct standing *s)
     return 0;
 }
 
-bool advance_read_top(struct polled *p, const struct standing *s, struct db *db, struct err *e)
+bool advance_read_top(struct polled *p, const struct standing *s, struct conn *conn, struct err *e)
 {
     struct increment_query q = reads_increment_query(s);
     struct result *rows = NULL;
@@ -86,7 +86,7 @@ bool advance_read_top(struct polled *p, const struct standing *s, struct db *db,
         return true;
     buf_init(&sql, BUF_SQL_MAX);
     query_increment_top(&sql, &q);
-    ok = buf_ok(&sql) ? db_run(db, sql.data, &rows, 1, e) : err_memory(e);
+    ok = buf_ok(&sql) ? conn_run(conn, sql.data, &rows, 1, e) : err_memory(e);
     buf_fini(&sql);
     text = ok ? result_text(rows, 0, 0) : NULL;
     p->has_top = text != NULL;
@@ -146,7 +146,7 @@ static bool advance_increment(struct standing *s, bool is_recheck, struct polled
 
 /* ---- pages ---- */
 
-bool advance_begin_page(struct polled *p, struct standing *s, struct db *db, struct err *e)
+bool advance_begin_page(struct polled *p, struct standing *s, struct conn *conn, struct err *e)
 {
     struct increment *i = &s->position.increment;
     struct paging *g = &s->position.paging;
@@ -164,7 +164,7 @@ bool advance_begin_page(struct polled *p, struct standing *s, struct db *db, str
         return err_set(e, ERR_REFUSED, "%s.%s: the position goes by column \"%s\", of the type "
                        "that it had: forget it with --reset", s->survey.table.schema,
                        s->survey.table.name, i->column);
-    if (!advance_read_top(p, s, db, e))
+    if (!advance_read_top(p, s, conn, e))
         return false;
     g->xmax = s->survey.snapshot.xmax;
     g->has_top = p->has_top;

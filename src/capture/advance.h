@@ -31,7 +31,7 @@ bool polled_add(struct polled *p, const struct standing *s, const struct reads *
 bool advance_wants_recheck(const struct standing *s);
 
 /* Reads the highest value there is, in the transaction of the poll. */
-bool advance_read_top(struct polled *p, const struct standing *s, struct db *db,
+bool advance_read_top(struct polled *p, const struct standing *s, struct conn *conn,
                       struct err *e) WARN_UNUSED;
 
 /* Chooses the next range of the snapshot. False: there is none. */
@@ -53,7 +53,7 @@ struct page {
 };
 
 /* Before a page is read, in its transaction: a round may begin with it. */
-bool advance_begin_page(struct polled *p, struct standing *s, struct db *db,
+bool advance_begin_page(struct polled *p, struct standing *s, struct conn *conn,
                         struct err *e) WARN_UNUSED;
 
 /* Notes a row of a page, <len> bytes of fields. *hash stands for this version of it; *is_new: it

@@ -8,7 +8,7 @@
 #include "capture/bell.h"
 
 #include "base/clock.h"
-#include "pg/db.h"
+#include "pg/conn.h"
 
 #include <inttypes.h>
 #include <poll.h>
@@ -66,20 +66,20 @@ static void fall_silent(struct bell *b, const char *why)
 /* Says a word of our own on another connection. */
 static bool call_out(struct bell *b, const char *word, struct err *e)
 {
-    struct db *db = db_open(b->conninfo, b->stop_fd, DB_STOP_AT_ONCE, NULL, e);
+    struct conn *conn = conn_open(b->conninfo, b->stop_fd, CONN_STOP_AT_ONCE, NULL, e);
     char sql[128];
     bool ok;
 
-    if (db == NULL)
+    if (conn == NULL)
         return false;
     snprintf(sql, sizeof sql, "SELECT pg_catalog.pg_notify('pgcdc', '%s')", word);
-    ok = db_run(db, sql, NULL, 0, e);
-    db_close(db, NULL);
+    ok = conn_run(conn, sql, NULL, 0, e);
+    conn_close(conn, NULL);
     return ok;
 }
 
 /* Does what is announced arrive? */
-static bool try_out(struct bell *b, struct db *db, bool *arrives, struct err *e)
+static bool try_out(struct bell *b, struct conn *conn, bool *arrives, struct err *e)
 {
     int64_t deadline = clock_mono_ms() + TRIAL_MS;
     char word[64], text[64];
@@ -89,7 +89,7 @@ static bool try_out(struct bell *b, struct db *db, bool *arrives, struct err *e)
     if (!call_out(b, word, e))
         return false;
     while (!*arrives) {
-        if (!db_wait_notify(db, deadline, text, sizeof text, e))
+        if (!conn_wait_notify(conn, deadline, text, sizeof text, e))
             return false;
         if (*text == '\0')
             return true;
@@ -101,12 +101,12 @@ static bool try_out(struct bell *b, struct db *db, bool *arrives, struct err *e)
 }
 
 /* Listens until the connection breaks. */
-static bool listen(struct bell *b, struct db *db, struct err *e)
+static bool listen(struct bell *b, struct conn *conn, struct err *e)
 {
     bool arrives;
     char text[64];
 
-    if (!db_run(db, "LISTEN pgcdc", NULL, 0, e) || !try_out(b, db, &arrives, e))
+    if (!conn_run(conn, "LISTEN pgcdc", NULL, 0, e) || !try_out(b, conn, &arrives, e))
         return false;
     if (!arrives) {
         fall_silent(b, "what is sent does not arrive; is there a pooler?");
@@ -114,11 +114,11 @@ static bool listen(struct bell *b, struct db *db, struct err *e)
     }
     ring(b, ""); /* nobody knows what went by before */
     for (;;) {
-        if (!db_wait_notify(db, clock_mono_ms() + db_patience_ms(db), text, sizeof text, e))
+        if (!conn_wait_notify(conn, clock_mono_ms() + conn_patience_ms(conn), text, sizeof text, e))
             return false;
         if (*text == '\0') {
             /* is it quiet, or dead? */
-            if (!db_run(db, "SELECT 1", NULL, 0, e))
+            if (!conn_run(conn, "SELECT 1", NULL, 0, e))
                 return false;
         } else if (strncmp(text, "hello", 5) != 0) {
             ring(b, text);
@@ -135,13 +135,13 @@ static void *run_thread(void *arg)
     pthread_setname_np(pthread_self(), "bell");
     for (;;) {
         struct err e = { .code = ERR_NONE };
-        struct db *db = db_open(b->conninfo, b->stop_fd, DB_STOP_AT_ONCE, &left, &e);
-        bool is_over = db != NULL && listen(b, db, &e);
+        struct conn *conn = conn_open(b->conninfo, b->stop_fd, CONN_STOP_AT_ONCE, &left, &e);
+        bool is_over = conn != NULL && listen(b, conn, &e);
 
-        db_close(db, &left);
+        conn_close(conn, &left);
         if (is_over || e.code == ERR_STOPPED)
             return NULL;
-        if (db != NULL && e.code == ERR_SQL && strncmp(e.sqlstate, "57", 2) != 0) {
+        if (conn != NULL && e.code == ERR_SQL && strncmp(e.sqlstate, "57", 2) != 0) {
             fall_silent(b, e.msg);
             return NULL;
         }

@@ -20,7 +20,7 @@ static void put_try(struct buf *b, const struct query *q, const struct column *c
     query_put_where(b, q);
 }
 
-void blame_column(struct db *db, const struct query *q, bool rls, struct err *e)
+void blame_column(struct conn *conn, const struct query *q, bool rls, struct err *e)
 {
     bool ok = is_refusal(e) && q->shape != NULL;
 
@@ -32,11 +32,11 @@ void blame_column(struct db *db, const struct query *q, bool rls, struct err *e)
         if (column->kind != KIND_TEXT && column->kind != KIND_JSON)
             continue;
         buf_init(&b, BUF_SQL_MAX);
-        query_begin(&b, q->table, rls, db_version(db));
+        query_begin(&b, q->table, rls, conn_version(conn));
         put_try(&b, q, column);
-        ok = buf_ok(&b) && db_run(db, b.data, NULL, 0, &found);
+        ok = buf_ok(&b) && conn_run(conn, b.data, NULL, 0, &found);
         buf_fini(&b);
-        db_rollback(db);
+        conn_rollback(conn);
         if (is_refusal(&found))
             err_prefix(e, "column %s", column->name);
     }

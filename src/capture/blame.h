@@ -12,6 +12,6 @@
 /* If <e> is that refusal (22021), puts the name of the first column of <q> in front of it that
  * holds such bytes, if there is one. Reads the table once for each column up to there, in a
  * transaction of its own: none may be open. */
-void blame_column(struct db *db, const struct query *q, bool rls, struct err *e);
+void blame_column(struct conn *conn, const struct query *q, bool rls, struct err *e);
 
 #endif

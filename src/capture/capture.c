@@ -83,9 +83,9 @@ void capture_free(struct capture *c)
     free(c);
 }
 
-bool capture_resolve(struct capture *c, struct db *db, struct err *e)
+bool capture_resolve(struct capture *c, struct conn *conn, struct err *e)
 {
-    c->is_resolved = survey_resolve(&c->standing.survey, db, c->standing.config, e);
+    c->is_resolved = survey_resolve(&c->standing.survey, conn, c->standing.config, e);
     return c->is_resolved;
 }
 
@@ -109,11 +109,11 @@ bool capture_restore(struct capture *c, const struct position *kept)
     return kept == NULL || standing_restore(&c->standing, kept);
 }
 
-void capture_blame(struct capture *c, struct db *db, struct err *e)
+void capture_blame(struct capture *c, struct conn *conn, struct err *e)
 {
     const struct query q = reads_query(&c->standing);
 
-    blame_column(db, &q, c->standing.config->rls, e);
+    blame_column(conn, &q, c->standing.config->rls, e);
 }
 
 bool capture_is_in_snapshot(const struct capture *c)
@@ -164,11 +164,11 @@ static bool begin_range(struct capture *c, struct err *e)
 }
 
 /* Where rows have no xids a round of pages is the snapshot, and each poll. */
-static bool begin_page(struct capture *c, struct db *db, struct err *e)
+static bool begin_page(struct capture *c, struct conn *conn, struct err *e)
 {
     c->has_polled = false;
     c->step.reads.what = READ_PAGE;
-    return advance_begin_page(&c->step.polled, &c->standing, db, e);
+    return advance_begin_page(&c->step.polled, &c->standing, conn, e);
 }
 
 /* ---- polls ---- */
@@ -205,7 +205,7 @@ static bool begin_rise(struct capture *c, enum capture_found *found, struct err 
 }
 
 /* Whether the source's columns, key and condition work at all is to be known at its start. */
-static bool try_query(struct capture *c, struct db *db, struct err *e)
+static bool try_query(struct capture *c, struct conn *conn, struct err *e)
 {
     struct result *rows = NULL;
     struct buf sql;
@@ -215,14 +215,14 @@ static bool try_query(struct capture *c, struct db *db, struct err *e)
         return true;
     buf_init(&sql, BUF_SQL_MAX);
     reads_put_try(&c->standing, &sql);
-    ok = buf_ok(&sql) ? db_run(db, sql.data, &rows, 1, e) : err_memory(e);
+    ok = buf_ok(&sql) ? conn_run(conn, sql.data, &rows, 1, e) : err_memory(e);
     result_free(rows);
     buf_fini(&sql);
     c->has_tried = ok;
     return ok;
 }
 
-bool capture_begin(struct capture *c, struct db *db, enum capture_found *found, struct err *e)
+bool capture_begin(struct capture *c, struct conn *conn, enum capture_found *found, struct err *e)
 {
     struct standing *t = &c->standing;
     enum standing_news news;
@@ -231,7 +231,7 @@ bool capture_begin(struct capture *c, struct db *db, enum capture_found *found, 
     assert(!c->step.is_open);
     drop_step(c);
     c->step.is_finished = false;
-    if (!standing_glance(t, db, &is_unchanged, e))
+    if (!standing_glance(t, conn, &is_unchanged, e))
         return false;
     is_unchanged = is_unchanged && !t->position.paging.is_used; /* who knows, behind a view? */
     if (is_unchanged && !advance_wants_recheck(t) &&
@@ -240,16 +240,16 @@ bool capture_begin(struct capture *c, struct db *db, enum capture_found *found, 
         return begin_rise(c, found, e);
     }
     *found = CAPTURE_STEP;
-    if (!standing_begin(t, db, &news, e))
+    if (!standing_begin(t, conn, &news, e))
         return false;
     c->step.is_open = true;
-    if (!try_query(c, db, e))
+    if (!try_query(c, conn, e))
         return false;
     c->step.is_start = news != STANDING_GOES_ON;
     if (t->position.paging.is_used)
         return c->step.is_start ||
                ((t->position.phase != PHASE_POLL || t->position.paging.is_silent ||
-                 standing_add_ready(t, e)) && begin_page(c, db, e));
+                 standing_add_ready(t, e)) && begin_page(c, conn, e));
     if (t->position.phase == PHASE_SNAPSHOT)
         return c->step.is_start || begin_range(c, e);
     if (news == STANDING_STARTS_NOW)
@@ -257,7 +257,7 @@ bool capture_begin(struct capture *c, struct db *db, enum capture_found *found, 
     else if (news == STANDING_GOES_ON)
         begin_poll(c);
     if (news == STANDING_GOES_ON && reads_values(t) &&
-        !advance_read_top(&c->step.polled, t, db, e))
+        !advance_read_top(&c->step.polled, t, conn, e))
         return false;
     return standing_add_ready(t, e);
 }
@@ -265,7 +265,7 @@ bool capture_begin(struct capture *c, struct db *db, enum capture_found *found, 
 /* ---- rows ---- */
 
 /* Starts the next COPY of the step, or finds that there is none. */
-static bool start_copy(struct capture *c, struct db *db, struct err *e)
+static bool start_copy(struct capture *c, struct conn *conn, struct err *e)
 {
     const struct table_facts *t = &c->standing.survey.table;
     const struct leaf_facts *leaf = NULL;
@@ -288,11 +288,11 @@ static bool start_copy(struct capture *c, struct db *db, struct err *e)
     if (s->reads.what == READ_KEYS && (s->is_over = c->census.asked == NULL))
         return true;
     setting = reads_setting(&s->reads, &c->standing, s->has_new_leaves);
-    if (setting != NULL && !db_run(db, setting, NULL, 0, e))
+    if (setting != NULL && !conn_run(conn, setting, NULL, 0, e))
         return false;
     buf_init(&sql, BUF_SQL_MAX);
     reads_put(&s->reads, &c->standing, leaf, c->census.asked, &sql);
-    ok = buf_ok(&sql) ? db_copy(db, sql.data, e) : err_memory(e);
+    ok = buf_ok(&sql) ? conn_copy(conn, sql.data, e) : err_memory(e);
     buf_fini(&sql);
     s->in_copy = ok;
     return ok;
@@ -414,7 +414,7 @@ static void end_copy(struct capture *c)
 }
 
 /* Reads what the census wants; *batch is what the host is to get of it. */
-static bool read_census(struct capture *c, struct db *db, struct batch **batch, struct err *e)
+static bool read_census(struct capture *c, struct conn *conn, struct batch **batch, struct err *e)
 {
     const struct standing *t = &c->standing;
     struct step *s = &c->step;
@@ -423,9 +423,9 @@ static bool read_census(struct capture *c, struct db *db, struct batch **batch, 
     if (s->reads.what == READ_TALLY) {
         s->in_copy = false;
         s->reads.what = READ_KEYS; /* of which the host is to say */
-        return census_read_tally(&c->census, db, t->number, t->survey.shape, batch, e);
+        return census_read_tally(&c->census, conn, t->number, t->survey.shape, batch, e);
     }
-    if (!census_read_keys(&c->census, db, t->number, &t->position.horizon, &t->survey, batch,
+    if (!census_read_keys(&c->census, conn, t->number, &t->position.horizon, &t->survey, batch,
                           &is_over, e))
         return false;
     s->in_copy = !is_over;
@@ -434,21 +434,21 @@ static bool read_census(struct capture *c, struct db *db, struct batch **batch, 
 }
 
 /* Fills the batch in hand until it is full or the COPY is over. */
-static bool fill_batch(struct capture *c, struct db *db, struct err *e)
+static bool fill_batch(struct capture *c, struct conn *conn, struct err *e)
 {
     while (c->step.batch == NULL || !batch_is_full(c->step.batch)) {
         const char *text;
         size_t len;
 
-        switch (db_copy_next(db, &text, &len, e)) {
-        case DB_COPY_ROW:
+        switch (conn_copy_next(conn, &text, &len, e)) {
+        case CONN_COPY_ROW:
             if (!take_row(c, text, len, e))
                 return false;
             break;
-        case DB_COPY_END:
+        case CONN_COPY_END:
             end_copy(c);
             return true;
-        case DB_COPY_FAILED:
+        case CONN_COPY_FAILED:
             return false;
         }
     }
@@ -484,14 +484,14 @@ static bool move_position(struct capture *c, struct err *e)
 }
 
 /* Closes the transaction and turns the batch in hand into the last one. */
-static bool finish_step(struct capture *c, struct db *db, struct err *e)
+static bool finish_step(struct capture *c, struct conn *conn, struct err *e)
 {
     struct step *s = &c->step;
     struct position *p = &c->standing.position;
     bool was_snapshot = p->phase == PHASE_SNAPSHOT;
     struct batch *b;
 
-    if (s->is_open && !db_run(db, "COMMIT", NULL, 0, e))
+    if (s->is_open && !conn_run(conn, "COMMIT", NULL, 0, e))
         return false;
     s->is_open = false;
     s->is_finished = true;
@@ -528,7 +528,7 @@ static bool note_out(struct capture *c, const struct batch *b, struct err *e)
     return batch_row_key(b, &s->out, &s->out_key) || err_memory(e);
 }
 
-bool capture_next(struct capture *c, struct db *db, struct batch **batch, struct err *e)
+bool capture_next(struct capture *c, struct conn *conn, struct batch **batch, struct err *e)
 {
     struct step *s = &c->step;
 
@@ -540,14 +540,14 @@ bool capture_next(struct capture *c, struct db *db, struct batch **batch, struct
     if (s->reads.what == READ_NOTHING)
         s->is_over = true;
     while (!s->is_over && (s->batch == NULL || !batch_is_full(s->batch))) {
-        if (!s->in_copy && !start_copy(c, db, e))
+        if (!s->in_copy && !start_copy(c, conn, e))
             return false;
         if (s->in_copy && (s->reads.what == READ_TALLY || s->reads.what == READ_KEYS))
-            return read_census(c, db, batch, e);
-        if (s->in_copy && !fill_batch(c, db, e))
+            return read_census(c, conn, batch, e);
+        if (s->in_copy && !fill_batch(c, conn, e))
             return false;
     }
-    if (s->is_over && !finish_step(c, db, e))
+    if (s->is_over && !finish_step(c, conn, e))
         return false;
     if (!note_out(c, s->batch, e))
         return false;
@@ -556,12 +556,12 @@ bool capture_next(struct capture *c, struct db *db, struct batch **batch, struct
     return true;
 }
 
-void capture_abort(struct capture *c, struct db *db)
+void capture_abort(struct capture *c, struct conn *conn)
 {
     struct step *s = &c->step;
 
-    if (db != NULL)
-        db_rollback(db);
+    if (conn != NULL)
+        conn_rollback(conn);
     if (s->has_out && !capture_is_held(c) && buf_ok(&s->out_key)) {
         c->standing.position.increment.is_rechecking = s->reads.is_recheck;
         if (!position_cut(&c->standing.position, &s->polled.delivered, s->out.xid,
@@ -582,15 +582,15 @@ void capture_stop_waiting(struct capture *c)
     c->standing.is_impatient = true;
 }
 
-bool capture_check(struct capture *c, struct db *db, struct buf *report, struct err *e)
+bool capture_check(struct capture *c, struct conn *conn, struct buf *report, struct err *e)
 {
     struct batch *word;
-    bool ok = standing_look(&c->standing, db, false, e) && try_query(c, db, e);
+    bool ok = standing_look(&c->standing, conn, false, e) && try_query(c, conn, e);
 
-    db_rollback(db);
+    conn_rollback(conn);
     if (!ok)
         return false;
-    survey_report(&c->standing.survey, c->standing.config, db_version(db), report);
+    survey_report(&c->standing.survey, c->standing.config, conn_version(conn), report);
     while ((word = standing_take_word(&c->standing)) != NULL) {
         buf_printf(report, "; %s", word->err.msg);
         batch_free(word);

@@ -24,7 +24,7 @@ struct capture *capture_new(const struct source_config *config, size_t number);
 void capture_free(struct capture *c);
 
 /* Finds the table. Once only; afterwards the names are known. */
-bool capture_resolve(struct capture *c, struct db *db, struct err *e) WARN_UNUSED;
+bool capture_resolve(struct capture *c, struct conn *conn, struct err *e) WARN_UNUSED;
 bool capture_is_resolved(const struct capture *c);
 const char *capture_schema(const struct capture *c);
 const char *capture_table(const struct capture *c);
@@ -37,17 +37,17 @@ enum capture_found {
     CAPTURE_STEP,    /* call capture_next */
 };
 
-bool capture_begin(struct capture *c, struct db *db, enum capture_found *found,
+bool capture_begin(struct capture *c, struct conn *conn, enum capture_found *found,
                    struct err *e) WARN_UNUSED;
-bool capture_next(struct capture *c, struct db *db, struct batch **batch,
+bool capture_next(struct capture *c, struct conn *conn, struct batch **batch,
                   struct err *e) WARN_UNUSED;
 
 /* Ends the step, unfinished. Rows of a poll that were handed out are not handed out again.
- * <db>: NULL if the connection is gone. */
-void capture_abort(struct capture *c, struct db *db);
+ * <conn>: NULL if the connection is gone. */
+void capture_abort(struct capture *c, struct conn *conn);
 
 /* Behind capture_abort: names the column in <e> if that says that a text cannot be sent. */
-void capture_blame(struct capture *c, struct db *db, struct err *e);
+void capture_blame(struct capture *c, struct conn *conn, struct err *e);
 
 /* True while the snapshot is not finished: the next step is due at once. */
 bool capture_is_in_snapshot(const struct capture *c);
@@ -75,7 +75,7 @@ uint64_t capture_bell(const struct capture *c);
 void capture_stop_waiting(struct capture *c);
 
 /* --check: looks at the table as a step would, and says what would be captured. */
-bool capture_check(struct capture *c, struct db *db, struct buf *report,
+bool capture_check(struct capture *c, struct conn *conn, struct buf *report,
                    struct err *e) WARN_UNUSED;
 
 #endif

@@ -155,22 +155,22 @@ static bool read_bucket(struct tally *t, const char *p, size_t len)
     return *end == '\0';
 }
 
-bool census_read_tally(struct census *c, struct db *db, size_t source, struct shape *shape,
+bool census_read_tally(struct census *c, struct conn *conn, size_t source, struct shape *shape,
                        struct batch **batch, struct err *e)
 {
     struct batch *b = c->batch = batch_new(BATCH_TALLY, source);
     const char *text;
-    enum db_copy got;
+    enum conn_copy got;
     uint64_t rows = 0;
     size_t len;
 
     if (b == NULL || (b->tally = calloc(1, sizeof *b->tally)) == NULL)
         return err_memory(e);
     b->shape = shape_ref(shape);
-    while ((got = db_copy_next(db, &text, &len, e)) == DB_COPY_ROW)
+    while ((got = conn_copy_next(conn, &text, &len, e)) == CONN_COPY_ROW)
         if (!read_bucket(b->tally, text, len))
             return fail_row(e);
-    if (got == DB_COPY_FAILED)
+    if (got == CONN_COPY_FAILED)
         return false;
     for (size_t i = 0; i < BUCKETS; i++)
         rows += b->tally->buckets[i].count;
@@ -217,7 +217,7 @@ static bool take_key(struct batch *b, const char *p, size_t len, const struct ho
     return (batch_add_hash(b, hash) && batch_add(b, &row, p)) || err_memory(e);
 }
 
-bool census_read_keys(struct census *c, struct db *db, size_t source,
+bool census_read_keys(struct census *c, struct conn *conn, size_t source,
                       const struct horizon *horizon, const struct survey *survey,
                       struct batch **batch, bool *is_over, struct err *e)
 {
@@ -228,15 +228,15 @@ bool census_read_keys(struct census *c, struct db *db, size_t source,
     if ((c->batch = batch_new(BATCH_KEYS, source)) == NULL)
         return err_memory(e);
     while (!*is_over && !batch_is_full(c->batch)) {
-        switch (db_copy_next(db, &text, &len, e)) {
-        case DB_COPY_ROW:
+        switch (conn_copy_next(conn, &text, &len, e)) {
+        case CONN_COPY_ROW:
             if (!take_key(c->batch, text, len, horizon, survey, e))
                 return false;
             break;
-        case DB_COPY_END:
+        case CONN_COPY_END:
             *is_over = c->batch->ends = true;
             break;
-        case DB_COPY_FAILED:
+        case CONN_COPY_FAILED:
             return false;
         }
     }

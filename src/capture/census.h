@@ -43,7 +43,7 @@ bool census_take_hash(struct census *c, struct batch *b, const char **p, const c
 bool census_leave(struct census *c, const char *p, const char *end, struct err *e) WARN_UNUSED;
 
 /* Reads the answer to query_tally; *batch is for the host. */
-bool census_read_tally(struct census *c, struct db *db, size_t source, struct shape *shape,
+bool census_read_tally(struct census *c, struct conn *conn, size_t source, struct shape *shape,
                        struct batch **batch, struct err *e) WARN_UNUSED;
 
 /* What the host asks for: BUCKETS bits (copied) or, NULL, nothing. */
@@ -51,7 +51,7 @@ bool census_answer(struct census *c, const unsigned char *asked) WARN_UNUSED;
 
 /* Reads of the answer to query_keys what makes a batch; *is_over with the last one. <horizon> and
  * <survey> tell old rows, OP_READ, from those that this poll or the next delivers, OP_UPSERT. */
-bool census_read_keys(struct census *c, struct db *db, size_t source,
+bool census_read_keys(struct census *c, struct conn *conn, size_t source,
                       const struct horizon *horizon, const struct survey *survey,
                       struct batch **batch, bool *is_over, struct err *e) WARN_UNUSED;
 

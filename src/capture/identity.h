@@ -8,7 +8,7 @@
 #ifndef IDENTITY_H
 #define IDENTITY_H
 
-#include "pg/db.h"
+#include "pg/conn.h"
 
 struct identity {
     char system[24];    /* pg_control_system().system_identifier */

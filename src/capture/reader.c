@@ -63,7 +63,7 @@ struct crew {
 
 /* A thread's connection. */
 struct line {
-    struct db *db; /* NULL: none */
+    struct conn *conn; /* NULL: none */
     struct connect_orphan left; /* by the one before */
 };
 
@@ -212,12 +212,12 @@ static void tell_last(struct source *s, enum batch_kind kind, const struct err *
 
 /* ---- one step of one source ---- */
 
-static bool resolve(struct source *s, struct db *db, struct err *e)
+static bool resolve(struct source *s, struct conn *conn, struct err *e)
 {
     struct batch *b;
     struct buf name;
 
-    if (!capture_resolve(s->capture, db, e))
+    if (!capture_resolve(s->capture, conn, e))
         return false;
     b = batch_new(BATCH_RESOLVED, s->number);
     buf_init(&name, 4096);
@@ -232,13 +232,13 @@ static bool resolve(struct source *s, struct db *db, struct err *e)
     return true;
 }
 
-static bool check(struct source *s, struct db *db, struct err *e)
+static bool check(struct source *s, struct conn *conn, struct err *e)
 {
     struct batch *b = batch_new(BATCH_DONE, s->number);
     struct buf report;
 
     buf_init(&report, BUF_SQL_MAX);
-    if (b == NULL || !capture_check(s->capture, db, &report, e) ||
+    if (b == NULL || !capture_check(s->capture, conn, &report, e) ||
         (b->text = buf_take(&report)) == NULL) {
         bool no_memory = b == NULL || !buf_ok(&report);
 
@@ -292,14 +292,14 @@ struct outboxes {
     struct outbox rows, keys;
 };
 
-static bool read_step(struct source *s, struct db *db, struct outboxes *out, bool *had_rows,
+static bool read_step(struct source *s, struct conn *conn, struct outboxes *out, bool *had_rows,
                       struct err *e)
 {
     struct batch *b;
     bool ok;
 
     do {
-        if (!capture_next(s->capture, db, &b, e))
+        if (!capture_next(s->capture, conn, &b, e))
             return false;
         if (b == NULL)
             return true;
@@ -313,8 +313,8 @@ static bool read_step(struct source *s, struct db *db, struct outboxes *out, boo
 
 static void hang_up(struct line *line)
 {
-    db_close(line->db, &line->left);
-    line->db = NULL;
+    conn_close(line->conn, &line->left);
+    line->conn = NULL;
 }
 
 static bool poll_step(struct source *s, struct line *line, bool *had_rows, struct err *e)
@@ -325,20 +325,20 @@ static bool poll_step(struct source *s, struct line *line, bool *had_rows, struc
     struct err later;
     bool ok;
 
-    if (!capture_begin(s->capture, line->db, &found, e)) {
-        capture_abort(s->capture, line->db);
+    if (!capture_begin(s->capture, line->conn, &found, e)) {
+        capture_abort(s->capture, line->conn);
         return false;
     }
     if (found == CAPTURE_NOTHING)
         return true;
     outbox_init(&out.rows, r->queue, &s->lane, r->spool_dir, capture_is_held(s->capture));
     outbox_init(&out.keys, r->queue, &s->lane, r->spool_dir, false);
-    ok = read_step(s, line->db, &out, had_rows, e);
+    ok = read_step(s, line->conn, &out, had_rows, e);
     if (!ok) {
         bool was_held = capture_is_held(s->capture);
 
-        capture_abort(s->capture, line->db);
-        capture_blame(s->capture, line->db, e);
+        capture_abort(s->capture, line->conn);
+        capture_blame(s->capture, line->conn, e);
         /* a transaction that cannot be ended, in a COPY, must not wait for the host */
         hang_up(line);
         /* what a poll has handed out counts as delivered, so it must get there */
@@ -369,14 +369,14 @@ static bool do_step(struct source *s, struct line *line, struct err *e)
     enum reader_mode mode = s->crew->reader->mode;
     bool had_rows = false;
 
-    if (line->db == NULL &&
-        (line->db = db_open(s->config->conninfo, s->crew->reader->stop_fd, DB_STOP_AT_ONCE,
+    if (line->conn == NULL &&
+        (line->conn = conn_open(s->config->conninfo, s->crew->reader->stop_fd, CONN_STOP_AT_ONCE,
                             &line->left, e)) == NULL)
         return false;
     if (!capture_is_resolved(s->capture))
-        return resolve(s, line->db, e);
+        return resolve(s, line->conn, e);
     if (mode == READER_CHECK)
-        return check(s, line->db, e);
+        return check(s, line->conn, e);
     s->due_ms = clock_mono_ms();
     if (!poll_step(s, line, &had_rows, e))
         return false;
@@ -482,7 +482,7 @@ static struct source *choose(struct crew *crew, int64_t *wait_ms)
 static void *run_thread(void *arg)
 {
     struct crew *crew = arg;
-    struct line line = { .db = NULL };
+    struct line line = { .conn = NULL };
     int64_t wait_ms;
 
     pthread_setname_np(pthread_self(), "reader");

@@ -73,7 +73,7 @@ static void put_faults(const struct result *leaves, bool is_ahead, struct buf *f
                  "one: they count as old, until it does\n");
 }
 
-bool stamps_check(struct stamps *s, struct db *db, const struct survey *v, struct buf *faults,
+bool stamps_check(struct stamps *s, struct conn *conn, const struct survey *v, struct buf *faults,
                   struct err *e)
 {
     struct stamp_query q = {
@@ -91,7 +91,7 @@ bool stamps_check(struct stamps *s, struct db *db, const struct survey *v, struc
         return true;
     buf_init(&sql, BUF_SQL_MAX);
     query_stamps_health(&sql, &q);
-    ok = buf_ok(&sql) ? db_run(db, sql.data, rows, 2, e) : err_memory(e);
+    ok = buf_ok(&sql) ? conn_run(conn, sql.data, rows, 2, e) : err_memory(e);
     buf_fini(&sql);
     if (ok) {
         put_faults(rows[0], result_bool(rows[1], 0, 0), faults);

@@ -123,7 +123,7 @@ static bool add_faults(struct standing *s, char *faults, struct err *e)
 }
 
 /* Says which leaves lack the index that windows go by; once, and again for others. */
-static bool check_indexes(struct standing *s, struct db *db, struct err *e)
+static bool check_indexes(struct standing *s, struct conn *conn, struct err *e)
 {
     const struct increment_query q = {
         .query = { .table = &s->survey.table },
@@ -138,7 +138,7 @@ static bool check_indexes(struct standing *s, struct db *db, struct err *e)
         return true;
     buf_init(&sql, BUF_SQL_MAX);
     query_increment_health(&sql, &q);
-    ok = buf_ok(&sql) ? db_run(db, sql.data, &rows, 1, e) : err_memory(e);
+    ok = buf_ok(&sql) ? conn_run(conn, sql.data, &rows, 1, e) : err_memory(e);
     buf_fini(&sql);
     for (int i = 0; ok && i < result_count(rows); i++) {
         snprintf(text, sizeof text, "%.100s has no index that begins with \"%.60s\": each poll "
@@ -149,18 +149,18 @@ static bool check_indexes(struct standing *s, struct db *db, struct err *e)
     if (ok)
         s->indexed_leaves = s->survey.table.n_leaves;
     else
-        db_rollback(db);
+        conn_rollback(conn);
     return ok;
 }
 
-bool standing_look(struct standing *s, struct db *db, bool with_sizes, struct err *e)
+bool standing_look(struct standing *s, struct conn *conn, bool with_sizes, struct err *e)
 {
     struct buf faults;
     bool ok;
 
-    ok = survey_begin(&s->survey, db, s->config, with_sizes, s->position.increment.column, e);
+    ok = survey_begin(&s->survey, conn, s->config, with_sizes, s->position.increment.column, e);
     if (s->config->capture == BY_INCREMENT)
-        return ok && check_indexes(s, db, e);
+        return ok && check_indexes(s, conn, e);
     if (s->config->capture != BY_TRIGGER)
         return ok;
     if (!ok) {
@@ -168,11 +168,11 @@ bool standing_look(struct standing *s, struct db *db, bool with_sizes, struct er
         return false;
     }
     buf_init(&faults, BUF_SQL_MAX);
-    ok = stamps_check(&s->stamps, db, &s->survey, &faults, e) &&
+    ok = stamps_check(&s->stamps, conn, &s->survey, &faults, e) &&
          (faults.len == 0 || add_faults(s, faults.data, e));
     buf_fini(&faults);
     if (!ok)
-        db_rollback(db);
+        conn_rollback(conn);
     return ok;
 }
 
@@ -261,12 +261,12 @@ static void set_horizon(struct standing *s, uint64_t floor)
 
 /* The survey was made without sizes, which only a snapshot needs: asks again
  * inside a new transaction, so that snapshot, lock and sizes belong together. */
-static bool begin_snapshot(struct standing *s, struct db *db, enum standing_news *news,
+static bool begin_snapshot(struct standing *s, struct conn *conn, enum standing_news *news,
                            struct err *e)
 {
     *news = STANDING_STARTS;
-    db_rollback(db);
-    if (!standing_look(s, db, true, e) || !standing_know_leaves(s, e))
+    conn_rollback(conn);
+    if (!standing_look(s, conn, true, e) || !standing_know_leaves(s, e))
         return false;
     set_horizon(s, s->survey.snapshot.xmin);
     /* where nobody was under way the snapshot's rows are all that there is, and the first poll
@@ -281,23 +281,23 @@ static bool begin_snapshot(struct standing *s, struct db *db, enum standing_news
     return true;
 }
 
-static bool begin_anew(struct standing *s, struct db *db, const char *why,
+static bool begin_anew(struct standing *s, struct conn *conn, const char *why,
                        enum standing_news *news, struct err *e)
 {
     char text[256];
 
     snprintf(text, sizeof text, "%s: the table is read again from its start", why);
-    return add_word(s, BATCH_NOTICE, LOG_WARN, text, e) && begin_snapshot(s, db, news, e);
+    return add_word(s, BATCH_NOTICE, LOG_WARN, text, e) && begin_snapshot(s, conn, news, e);
 }
 
-static bool begin_first(struct standing *s, struct db *db, enum standing_news *news, struct err *e)
+static bool begin_first(struct standing *s, struct conn *conn, enum standing_news *news, struct err *e)
 {
     const struct snapshot *now = &s->survey.snapshot;
     uint64_t xid = s->config->start_xid;
 
     switch (s->config->start) {
     case START_SNAPSHOT:
-        return begin_snapshot(s, db, news, e);
+        return begin_snapshot(s, conn, news, e);
     case START_NOW:
         set_horizon(s, now->xmin);
         s->position.paging.is_silent = s->position.paging.is_used;
@@ -352,28 +352,28 @@ static uint64_t oldest_asked(const struct position *p)
 }
 
 /* The fault table: brings the position in line with who answers now. */
-static bool judge(struct standing *s, struct db *db, enum standing_news *news, struct err *e)
+static bool judge(struct standing *s, struct conn *conn, enum standing_news *news, struct err *e)
 {
     struct position *p = &s->position;
     const struct identity *now = &s->survey.identity;
     char why[128];
 
     if (p->phase == PHASE_NONE)
-        return begin_first(s, db, news, e);
+        return begin_first(s, conn, news, e);
     switch (identity_judge(&p->identity, now, why, sizeof why)) {
     case VERDICT_OTHER:
         return fail_other(why, e);
     case VERDICT_BEHIND:
         if (s->is_impatient)
-            return begin_anew(s, db, "the standby does not come to where we were", news, e);
+            return begin_anew(s, conn, "the standby does not come to where we were", news, e);
         return err_set(e, ERR_BEHIND, "%s", why);
     case VERDICT_FAILED_OVER:
         if (p->gone_floor > 0)
             p->gone_floor = 1; /* what went in between is told by any of the tombstones */
-        return begin_anew(s, db, why, news, e);
+        return begin_anew(s, conn, why, news, e);
     case VERDICT_CRASHED:
         if (p->floor_lsn != 0)
-            return begin_anew(s, db, "the server crashed before the start was safely on its disk",
+            return begin_anew(s, conn, "the server crashed before the start was safely on its disk",
                               news, e);
         if (p->horizon.seen.n > 0 && !add_word(s, BATCH_NOTICE, LOG_INFO, why, e))
             return false;
@@ -388,12 +388,12 @@ static bool judge(struct standing *s, struct db *db, enum standing_news *news, s
         break;
     }
     if (p->table != s->survey.table.oid)
-        return begin_anew(s, db, "the table was dropped and created again, or swapped", news, e);
+        return begin_anew(s, conn, "the table was dropped and created again, or swapped", news, e);
     if (!judge_stamps(s))
-        return begin_anew(s, db, "deletes that were not read yet were pruned", news, e);
+        return begin_anew(s, conn, "deletes that were not read yet were pruned", news, e);
     if (p->stamped_since == 0 && !p->paging.is_used &&
         s->survey.snapshot.xmax > oldest_asked(p) + XID_MAX_BEHIND)
-        return begin_anew(s, db, "too many transactions have passed since the last poll", news, e);
+        return begin_anew(s, conn, "too many transactions have passed since the last poll", news, e);
     return true;
 }
 
@@ -478,7 +478,7 @@ bool standing_check_leaves(struct standing *s, struct err *e)
 
 /* Is there nothing to read? If the snapshot is the same text as at the last poll, nothing has
  * committed anywhere in the cluster. A standby lists nobody: there what it replayed counts too. */
-bool standing_glance(struct standing *s, struct db *db, bool *unchanged, struct err *e)
+bool standing_glance(struct standing *s, struct conn *conn, bool *unchanged, struct err *e)
 {
     const struct identity *then = &s->position.identity, *now = &s->survey.identity;
 
@@ -486,7 +486,7 @@ bool standing_glance(struct standing *s, struct db *db, bool *unchanged, struct 
     s->glance_lsn = 0;
     if (s->position.phase != PHASE_POLL)
         return true;
-    if (!survey_glance(&s->survey, db, e))
+    if (!survey_glance(&s->survey, conn, e))
         return false;
     s->glance_lsn = now->lsn;
     *unchanged = s->polled != NULL &&
@@ -500,33 +500,33 @@ bool standing_glance(struct standing *s, struct db *db, bool *unchanged, struct 
 }
 
 /* The survey failed: perhaps because another cluster answers, which lacks the table. */
-static bool fail_stranger(struct standing *s, struct db *db, struct err *e)
+static bool fail_stranger(struct standing *s, struct conn *conn, struct err *e)
 {
     char why[128];
     struct err own;
 
     if (e->code == ERR_SQL && s->position.phase != PHASE_NONE &&
-        survey_identify(&s->survey, db, &own) &&
+        survey_identify(&s->survey, conn, &own) &&
         identity_judge(&s->position.identity, &s->survey.identity, why, sizeof why) ==
             VERDICT_OTHER)
         return fail_other(why, e);
     return false;
 }
 
-bool standing_begin(struct standing *s, struct db *db, enum standing_news *news, struct err *e)
+bool standing_begin(struct standing *s, struct conn *conn, enum standing_news *news, struct err *e)
 {
     bool is_new = s->position.phase == PHASE_NONE;
 
     *news = STANDING_GOES_ON;
-    if (!standing_look(s, db, is_new, e))
-        return fail_stranger(s, db, e);
+    if (!standing_look(s, conn, is_new, e))
+        return fail_stranger(s, conn, e);
     if (some_have_moved(s)) {
-        db_rollback(db);
-        if (!standing_look(s, db, true, e))
+        conn_rollback(conn);
+        if (!standing_look(s, conn, true, e))
             return false;
     }
-    if (!judge(s, db, news, e)) {
-        db_rollback(db);
+    if (!judge(s, conn, news, e)) {
+        conn_rollback(conn);
         return false;
     }
     standing_keep_identity(s);

@@ -36,10 +36,10 @@ bool standing_restore(struct standing *s, const struct position *kept) WARN_UNUS
 
 /* Asks in one statement whether anything has committed in the cluster since the last complete
  * poll; *unchanged false where only a poll can tell. */
-bool standing_glance(struct standing *s, struct db *db, bool *unchanged, struct err *e) WARN_UNUSED;
+bool standing_glance(struct standing *s, struct conn *conn, bool *unchanged, struct err *e) WARN_UNUSED;
 
 /* survey_begin, and what is known of the triggers where the capture is by them. */
-bool standing_look(struct standing *s, struct db *db, bool with_sizes, struct err *e) WARN_UNUSED;
+bool standing_look(struct standing *s, struct conn *conn, bool with_sizes, struct err *e) WARN_UNUSED;
 
 enum standing_news {
     STANDING_GOES_ON,
@@ -48,7 +48,7 @@ enum standing_news {
 };
 
 /* Opens the step's transaction and brings the position in line with what the survey finds. */
-bool standing_begin(struct standing *s, struct db *db, enum standing_news *news,
+bool standing_begin(struct standing *s, struct conn *conn, enum standing_news *news,
                     struct err *e) WARN_UNUSED;
 
 /* In the snapshot phase, behind standing_begin: drops leaves that are gone and starts

@@ -43,15 +43,15 @@ void survey_fini(struct survey *s)
 }
 
 /* Runs <sql>, which is consumed, for <n> results. */
-static bool run(struct db *db, struct buf *sql, struct result **rows, size_t n, struct err *e)
+static bool run(struct conn *conn, struct buf *sql, struct result **rows, size_t n, struct err *e)
 {
-    bool ok = buf_ok(sql) ? db_run(db, sql->data, rows, n, e) : err_memory(e);
+    bool ok = buf_ok(sql) ? conn_run(conn, sql->data, rows, n, e) : err_memory(e);
 
     buf_fini(sql);
     return ok;
 }
 
-bool survey_resolve(struct survey *s, struct db *db, const struct source_config *c, struct err *e)
+bool survey_resolve(struct survey *s, struct conn *conn, const struct source_config *c, struct err *e)
 {
     struct result *rows = NULL;
     struct buf sql;
@@ -59,7 +59,7 @@ bool survey_resolve(struct survey *s, struct db *db, const struct source_config 
 
     buf_init(&sql, BUF_SQL_MAX);
     query_resolve(&sql, c->table);
-    ok = run(db, &sql, &rows, 1, e) &&
+    ok = run(conn, &sql, &rows, 1, e) &&
          table_read_name(&s->table, rows, c->table, c->capture == BY_INCREMENT, c->rls, e);
     result_free(rows);
     return ok;
@@ -85,7 +85,7 @@ static bool read_facts(struct survey *s, const struct result *r, bool is_full, s
     return true;
 }
 
-static bool ask(struct survey *s, struct db *db, bool for_all, struct err *e)
+static bool ask(struct survey *s, struct conn *conn, bool for_all, struct err *e)
 {
     struct result *rows = NULL;
     struct buf sql;
@@ -93,19 +93,19 @@ static bool ask(struct survey *s, struct db *db, bool for_all, struct err *e)
 
     buf_init(&sql, BUF_SQL_MAX);
     (for_all ? query_facts : query_glance)(&sql);
-    ok = run(db, &sql, &rows, 1, e) && read_facts(s, rows, for_all, e);
+    ok = run(conn, &sql, &rows, 1, e) && read_facts(s, rows, for_all, e);
     result_free(rows);
     return ok;
 }
 
-bool survey_glance(struct survey *s, struct db *db, struct err *e)
+bool survey_glance(struct survey *s, struct conn *conn, struct err *e)
 {
-    return ask(s, db, false, e);
+    return ask(s, conn, false, e);
 }
 
-bool survey_identify(struct survey *s, struct db *db, struct err *e)
+bool survey_identify(struct survey *s, struct conn *conn, struct err *e)
 {
-    return ask(s, db, true, e);
+    return ask(s, conn, true, e);
 }
 
 static bool read_shape(struct survey *s, const struct result *columns,
@@ -179,7 +179,7 @@ static bool read_open(const struct result *r, char *run, size_t size, uint64_t *
 }
 
 /* Before the snapshot is taken. What was over once is over, in the same run of the server. */
-static bool ask_before(struct survey *s, struct db *db, struct err *e)
+static bool ask_before(struct survey *s, struct conn *conn, struct err *e)
 {
     struct doubts *d = &s->doubts;
     bool is_other = false, ok;
@@ -191,15 +191,15 @@ static bool ask_before(struct survey *s, struct db *db, struct err *e)
         if (is_other)
             doubts_forget(d);
         buf_init(&sql, BUF_SQL_MAX);
-        query_unlimited(&sql, db_version(db));
+        query_unlimited(&sql, conn_version(conn));
         query_open(&sql, d->xmax, &d->still);
         buf_puts(&sql, "COMMIT");
-        ok = run(db, &sql, &rows, 1, e) &&
+        ok = run(conn, &sql, &rows, 1, e) &&
              read_open(rows, d->run, sizeof d->run, &d->upto, &d->open, &is_other, e);
         result_free(rows);
     } while (ok && is_other);
     if (!ok)
-        db_rollback(db);
+        conn_rollback(conn);
     return ok;
 }
 
@@ -225,7 +225,7 @@ static bool is_young(struct survey *s)
     return true;
 }
 
-bool survey_begin(struct survey *s, struct db *db, const struct source_config *c, bool with_sizes,
+bool survey_begin(struct survey *s, struct conn *conn, const struct source_config *c, bool with_sizes,
                   const char *column, struct err *e)
 {
     enum { OPEN, FACTS, RELATION, LEAVES, COLUMNS, MARKS, N };
@@ -235,10 +235,10 @@ bool survey_begin(struct survey *s, struct db *db, const struct source_config *c
     struct buf sql;
     bool ok;
 
-    if (first == OPEN && !ask_before(s, db, e))
+    if (first == OPEN && !ask_before(s, conn, e))
         return false;
     buf_init(&sql, BUF_SQL_MAX);
-    query_begin(&sql, &s->table, c->rls, db_version(db));
+    query_begin(&sql, &s->table, c->rls, conn_version(conn));
     if (first == OPEN)
         query_open(&sql, s->doubts.upto, &s->doubts.open);
     query_facts(&sql);
@@ -247,7 +247,7 @@ bool survey_begin(struct survey *s, struct db *db, const struct source_config *c
         query_stamps_marks(&sql, &s->table);
     if (c->capture != BY_XMIN)
         buf_puts(&sql, "SET LOCAL enable_seqscan = off");
-    ok = run(db, &sql, rows + first, end - first, e) && read_facts(s, rows[FACTS], true, e) &&
+    ok = run(conn, &sql, rows + first, end - first, e) && read_facts(s, rows[FACTS], true, e) &&
          (first != OPEN || read_behind(s, rows[OPEN], e)) &&
          table_read_facts(&s->table, rows[RELATION], rows[LEAVES], c->capture == BY_INCREMENT,
                           c->rls, e) &&
@@ -256,7 +256,7 @@ bool survey_begin(struct survey *s, struct db *db, const struct source_config *c
     for (size_t i = 0; i < N; i++)
         result_free(rows[i]);
     if (!ok)
-        db_rollback(db);
+        conn_rollback(conn);
     return ok;
 }
 

@@ -64,15 +64,15 @@ struct survey {
 void survey_fini(struct survey *s);
 
 /* Which table the script means. Fills the names in s->table. */
-bool survey_resolve(struct survey *s, struct db *db, const struct source_config *c,
+bool survey_resolve(struct survey *s, struct conn *conn, const struct source_config *c,
                     struct err *e) WARN_UNUSED;
 
 /* One statement, no transaction: the snapshot, and of the identity what can tell that it is
  * another server or another run of it; the rest stays. */
-bool survey_glance(struct survey *s, struct db *db, struct err *e) WARN_UNUSED;
+bool survey_glance(struct survey *s, struct conn *conn, struct err *e) WARN_UNUSED;
 
 /* One statement, no transaction: the snapshot and the whole identity. */
-bool survey_identify(struct survey *s, struct db *db, struct err *e) WARN_UNUSED;
+bool survey_identify(struct survey *s, struct conn *conn, struct err *e) WARN_UNUSED;
 
 /* Says in a line what would be captured. */
 void survey_report(const struct survey *v, const struct source_config *c, int server_version,
@@ -82,7 +82,7 @@ void survey_report(const struct survey *v, const struct source_config *c, int se
  * finds in <s> where nothing has changed. After a failure no transaction is open. Where the capture
  * goes by an index sequential scans are off in it. <column>: one that grows, or NULL; it may be
  * gone if it is not the one that <c> names. */
-bool survey_begin(struct survey *s, struct db *db, const struct source_config *c, bool with_sizes,
+bool survey_begin(struct survey *s, struct conn *conn, const struct source_config *c, bool with_sizes,
                   const char *column, struct err *e) WARN_UNUSED;
 
 #endif

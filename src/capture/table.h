@@ -11,7 +11,7 @@
 #ifndef TABLE_H
 #define TABLE_H
 
-#include "pg/db.h"
+#include "pg/conn.h"
 #include "pg/types.h"
 
 #include <stdatomic.h>

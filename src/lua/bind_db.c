@@ -17,7 +17,7 @@
 #define MAX_PARAMETERS 65535
 
 struct connection {
-    struct db *db; /* NULL: closed */
+    struct conn *conn; /* NULL: closed */
     struct connect_orphan left; /* by it, when it is closed */
 };
 
@@ -43,13 +43,13 @@ int bind_db_fail(lua_State *L, const struct err *e)
     return 4;
 }
 
-struct db *bind_db_check(lua_State *L, int index)
+struct conn *bind_db_check(lua_State *L, int index)
 {
     struct connection *c = luaL_checkudata(L, index, CONNECTION);
 
-    if (c->db == NULL)
+    if (c->conn == NULL)
         luaL_error(L, "the connection is closed");
-    return c->db;
+    return c->conn;
 }
 
 /* The second argument. A zero byte would end it early. */
@@ -65,24 +65,24 @@ static const char *check_sql(lua_State *L)
 static int open_db(lua_State *L)
 {
     const char *conninfo = luaL_checkstring(L, 1);
-    enum db_stop on_stop = lua_toboolean(L, 2) ? DB_STOP_AT_ONCE : DB_STOP_GENTLY;
+    enum conn_stop on_stop = lua_toboolean(L, 2) ? CONN_STOP_AT_ONCE : CONN_STOP_GENTLY;
     struct connection *former = lua_isnoneornil(L, 3) ? NULL : luaL_checkudata(L, 3, CONNECTION);
     struct connection *c = lua_newuserdatauv(L, sizeof *c, 0);
     struct err e;
 
-    *c = (struct connection){ .db = NULL };
+    *c = (struct connection){ .conn = NULL };
     luaL_setmetatable(L, CONNECTION);
-    c->db = db_open(conninfo, script_of(L)->o.stop_fd, on_stop,
+    c->conn = conn_open(conninfo, script_of(L)->o.stop_fd, on_stop,
                     former != NULL ? &former->left : NULL, &e);
-    return c->db != NULL ? 1 : bind_db_fail(L, &e);
+    return c->conn != NULL ? 1 : bind_db_fail(L, &e);
 }
 
 static int close_db(lua_State *L)
 {
     struct connection *c = luaL_checkudata(L, 1, CONNECTION);
 
-    db_close(c->db, &c->left);
-    c->db = NULL;
+    conn_close(c->conn, &c->left);
+    c->conn = NULL;
     return 0;
 }
 
@@ -266,22 +266,22 @@ static void push_rows(lua_State *L, const struct result *r)
 }
 
 /* Leaves the arguments, and what holds the texts of the parameters. */
-static bool send_statement(lua_State *L, struct db *db, struct err *e)
+static bool send_statement(lua_State *L, struct conn *conn, struct err *e)
 {
     const char *sql = check_sql(L);
     lua_Integer n = luaL_optinteger(L, 3, 0);
 
     luaL_argcheck(L, n >= 0 && n <= MAX_PARAMETERS, 3, "too many parameters");
     lua_settop(L, 4);
-    return db_send(db, sql, parameters(L, 4, n), (size_t)n, e);
+    return conn_send(conn, sql, parameters(L, 4, n), (size_t)n, e);
 }
 
 static int start(lua_State *L)
 {
-    struct db *db = bind_db_check(L, 1);
+    struct conn *conn = bind_db_check(L, 1);
     struct err e;
 
-    if (!send_statement(L, db, &e))
+    if (!send_statement(L, conn, &e))
         return bind_db_fail(L, &e);
     lua_pushboolean(L, true);
     return 1;
@@ -289,18 +289,18 @@ static int start(lua_State *L)
 
 static int answer(lua_State *L)
 {
-    struct db *db = bind_db_check(L, 1);
+    struct conn *conn = bind_db_check(L, 1);
     struct result **box;
     uint64_t affected = 0;
     struct err e;
 
     lua_settop(L, 1);
-    box = lua_newuserdatauv(L, sizeof *box, 0);                /* db box */
+    box = lua_newuserdatauv(L, sizeof *box, 0);                /* conn box */
     *box = NULL;
     luaL_setmetatable(L, ROWS);
-    if (!db_answer(db, box, &affected, &e))
+    if (!conn_answer(conn, box, &affected, &e))
         return bind_db_fail(L, &e);
-    push_rows(L, *box);                                        /* db box rows odd */
+    push_rows(L, *box);                                        /* conn box rows odd */
     result_free(*box);
     *box = NULL;
     lua_pushinteger(L, (lua_Integer)affected);
@@ -317,13 +317,13 @@ static int run(lua_State *L)
 
 static int describe(lua_State *L)
 {
-    struct db *db = bind_db_check(L, 1);
+    struct conn *conn = bind_db_check(L, 1);
     const char *sql = check_sql(L);
     uint32_t types[1024];
     size_t n, max = sizeof types / sizeof *types;
     struct err e;
 
-    if (!db_describe(db, sql, types, max, &n, &e))
+    if (!conn_describe(conn, sql, types, max, &n, &e))
         return bind_db_fail(L, &e);
     n = n < max ? n : max;
     lua_createtable(L, (int)n, 0);
@@ -340,7 +340,7 @@ static int load(lua_State *L)
 {
     struct err e;
 
-    if (!db_load(bind_db_check(L, 1), check_sql(L), &e))
+    if (!conn_load(bind_db_check(L, 1), check_sql(L), &e))
         return bind_db_fail(L, &e);
     lua_pushboolean(L, true);
     return 1;
@@ -351,7 +351,7 @@ static int finish(lua_State *L)
     uint64_t rows = 0;
     struct err e;
 
-    if (!db_load_end(bind_db_check(L, 1), &rows, &e))
+    if (!conn_load_end(bind_db_check(L, 1), &rows, &e))
         return bind_db_fail(L, &e);
     lua_pushinteger(L, (lua_Integer)rows);
     return 1;
@@ -361,7 +361,7 @@ static int is_alive(lua_State *L)
 {
     struct connection *c = luaL_checkudata(L, 1, CONNECTION);
 
-    lua_pushboolean(L, c->db != NULL && db_is_alive(c->db));
+    lua_pushboolean(L, c->conn != NULL && conn_is_alive(c->conn));
     return 1;
 }
 
@@ -370,13 +370,13 @@ static int transaction(lua_State *L)
     static const char *const names[] = { "idle", "open", "aborted", "lost" };
     struct connection *c = luaL_checkudata(L, 1, CONNECTION);
 
-    lua_pushstring(L, names[c->db != NULL ? db_transaction(c->db) : DB_LOST]);
+    lua_pushstring(L, names[c->conn != NULL ? conn_transaction(c->conn) : CONN_LOST]);
     return 1;
 }
 
 static int version(lua_State *L)
 {
-    lua_pushinteger(L, db_version(bind_db_check(L, 1)));
+    lua_pushinteger(L, conn_version(bind_db_check(L, 1)));
     return 1;
 }
 

@@ -1,6 +1,6 @@
 /* bind_db.h -- connections that scripts and sinks use.
  *
- * Exports to Lua (module pgcdc.raw) db_open(conninfo, at_once[, former]) -> connection, on which
+ * Exports to Lua (module pgcdc.raw) conn_open(conninfo, at_once[, former]) -> connection, on which
  * waits end when the program is to stop, if `at_once` is true. <former>: a closed one in whose
  * place it comes; what that has left at the server is ended. What can fail returns nil, message,
  * sqlstate ("" if there is none) and "connection", "sql" or "usage". Methods:
@@ -22,7 +22,7 @@
 #ifndef BIND_DB_H
 #define BIND_DB_H
 
-#include "pg/db.h"
+#include "pg/conn.h"
 
 #include <lua.h>
 
@@ -30,7 +30,7 @@
 void bind_db(lua_State *L);
 
 /* The connection at <index>; throws unless it is one that is open. */
-struct db *bind_db_check(lua_State *L, int index);
+struct conn *bind_db_check(lua_State *L, int index);
 
 /* Pushes nil and what <e> says. Returns 4. */
 int bind_db_fail(lua_State *L, const struct err *e);

@@ -119,7 +119,7 @@ static void spill(lua_State *L, struct lines *s)
     buf_clear(&s->mem);
 }
 
-static bool send_file(lua_State *L, struct lines *s, struct db *db, struct err *e)
+static bool send_file(lua_State *L, struct lines *s, struct conn *conn, struct err *e)
 {
     struct buf *b = script_scratch(L);
     off_t at = 0;
@@ -137,7 +137,7 @@ static bool send_file(lua_State *L, struct lines *s, struct db *db, struct err *
         if (n <= 0)
             return err_set(e, ERR_STATE, "cannot read a temporary file: %s",
                            n < 0 ? strerror(errno) : "it is too short");
-        if (!db_load_put(db, to, (size_t)n, e))
+        if (!conn_load_put(conn, to, (size_t)n, e))
             return false;
         at += n;
     }
@@ -147,15 +147,15 @@ static bool send_file(lua_State *L, struct lines *s, struct db *db, struct err *
 static int send_lines(lua_State *L)
 {
     struct lines *s = bind_lines_at(L, 1);
-    struct db *db = bind_db_check(L, 2);
+    struct conn *conn = bind_db_check(L, 2);
     struct err e;
 
-    if (!send_file(L, s, db, &e))
+    if (!send_file(L, s, conn, &e))
         return bind_db_fail(L, &e);
     for (size_t at = 0; at < s->whole; at += PIECE) {
         size_t n = s->whole - at < PIECE ? s->whole - at : PIECE;
 
-        if (!db_load_put(db, s->mem.data + at, n, &e))
+        if (!conn_load_put(conn, s->mem.data + at, n, &e))
             return bind_db_fail(L, &e);
     }
     lua_pushboolean(L, true);

@@ -44,7 +44,7 @@ struct connect_orphan {
     char began[32];
 };
 
-/* Begins to connect. <conninfo>: see db_open. <name>: an application_name, or NULL for the usual
+/* Begins to connect. <conninfo>: see conn_open. <name>: an application_name, or NULL for the usual
  * one. Returns owned, or NULL with ERR_USAGE or ERR_MEMORY. */
 struct pg_conn *connect_begin(const char *conninfo, const struct connect_address *to, const char *name,
                      struct err *e);
