@@ -10,7 +10,7 @@
 #include "capture/advance.h"
 #include "capture/blame.h"
 #include "capture/census.h"
-#include "capture/keyset.h"
+#include "capture/key_multiset.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -29,7 +29,7 @@ struct step {
     struct page page;
     bool has_new_leaves;
     size_t next_leaf;        /* the leaves before it in the survey are known, or were read */
-    struct keyset done;      /* rows of a range that were delivered before */
+    struct key_multiset done;      /* rows of a range that were delivered before */
     struct buf key;          /* scratch */
     /* the last row handed out */
     bool has_out;
@@ -52,7 +52,7 @@ static void drop_step(struct capture *c)
     polled_fini(&s->polled);
     givens_fini(&s->page.fresh);
     buf_fini(&s->page.last_key);
-    keyset_fini(&s->done);
+    key_multiset_fini(&s->done);
     buf_fini(&s->key);
     buf_fini(&s->out_key);
     census_drop(&c->census);
@@ -160,7 +160,7 @@ static bool begin_range(struct capture *c, struct err *e)
     if (!standing_check_leaves(&c->standing, e))
         return false;
     return !advance_begin_range(&c->standing.position, &s->reads) || done->keys == NULL ||
-           done->leaf != s->reads.leaf || keyset_init(&s->done, done->keys) || err_memory(e);
+           done->leaf != s->reads.leaf || key_multiset_init(&s->done, done->keys) || err_memory(e);
 }
 
 /* Where rows have no xids a round of pages is the snapshot, and each poll. */
@@ -332,7 +332,7 @@ static bool was_done(struct capture *c, const char *fields, const char *end)
         return false;
     len = (size_t)(end - fields);
     return shape_put_key(c->standing.survey.shape, fields, len, &s->key) &&
-           keyset_take(&s->done, s->key.data, s->key.len);
+           key_multiset_take(&s->done, s->key.data, s->key.len);
 }
 
 /* Takes one row of COPY: leaves it out, notes it, or adds it to the batch. */

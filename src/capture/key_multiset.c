@@ -1,11 +1,11 @@
-/* keyset.c -- keys to be met again, each as often as it was given.
+/* key_multiset.c -- keys to be met again, each as often as it was given.
  * SPDX-License-Identifier: MIT */
-#include "capture/keyset.h"
+#include "capture/key_multiset.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-struct keyset_entry {
+struct key_multiset_entry {
     const char *p;
     size_t len;
     bool is_taken;
@@ -13,38 +13,38 @@ struct keyset_entry {
 
 static int compare(const void *a, const void *b)
 {
-    const struct keyset_entry *x = a, *y = b;
+    const struct key_multiset_entry *x = a, *y = b;
 
     if (x->len != y->len)
         return x->len < y->len ? -1 : 1;
     return memcmp(x->p, y->p, x->len);
 }
 
-bool keyset_init(struct keyset *k, const char *text)
+bool key_multiset_init(struct key_multiset *k, const char *text)
 {
     size_t n = 0;
 
     for (const char *p = text; (p = strchr(p, '\n')) != NULL; p++)
         n++;
-    *k = (struct keyset){ 0 };
+    *k = (struct key_multiset){ 0 };
     k->v = calloc(n + 1, sizeof *k->v);
     if (k->v == NULL)
         return false;
     for (const char *p = text, *end; (end = strchr(p, '\n')) != NULL; p = end + 1)
-        k->v[k->n++] = (struct keyset_entry){ p, (size_t)(end - p), false };
+        k->v[k->n++] = (struct key_multiset_entry){ p, (size_t)(end - p), false };
     qsort(k->v, k->n, sizeof *k->v, compare);
     return true;
 }
 
-void keyset_fini(struct keyset *k)
+void key_multiset_fini(struct key_multiset *k)
 {
     free(k->v);
-    *k = (struct keyset){ 0 };
+    *k = (struct key_multiset){ 0 };
 }
 
-bool keyset_take(struct keyset *k, const char *key, size_t len)
+bool key_multiset_take(struct key_multiset *k, const char *key, size_t len)
 {
-    struct keyset_entry wanted = { key, len, false };
+    struct key_multiset_entry wanted = { key, len, false };
     size_t lo = 0, hi = k->n;
 
     while (lo < hi) { /* the first that is not less */
