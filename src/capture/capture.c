@@ -8,7 +8,7 @@
 #include "capture/capture.h"
 
 #include "capture/advance.h"
-#include "capture/blame.h"
+#include "capture/badtext.h"
 #include "capture/census.h"
 #include "capture/key_multiset.h"
 
@@ -109,11 +109,11 @@ bool capture_restore(struct capture *c, const struct position *kept)
     return kept == NULL || standing_restore(&c->standing, kept);
 }
 
-void capture_blame(struct capture *c, struct conn *conn, struct err *e)
+void capture_name_bad_column(struct capture *c, struct conn *conn, struct err *e)
 {
     const struct query q = reads_query(&c->standing);
 
-    blame_column(conn, &q, c->standing.config->rls, e);
+    badtext_name_column(conn, &q, c->standing.config->rls, e);
 }
 
 bool capture_is_in_snapshot(const struct capture *c)

@@ -47,7 +47,7 @@ bool capture_next(struct capture *c, struct conn *conn, struct batch **batch,
 void capture_abort(struct capture *c, struct conn *conn);
 
 /* Behind capture_abort: names the column in <e> if that says that a text cannot be sent. */
-void capture_blame(struct capture *c, struct conn *conn, struct err *e);
+void capture_name_bad_column(struct capture *c, struct conn *conn, struct err *e);
 
 /* True while the snapshot is not finished: the next step is due at once. */
 bool capture_is_in_snapshot(const struct capture *c);

@@ -338,7 +338,7 @@ static bool poll_step(struct source *s, struct line *line, bool *had_rows, struc
         bool was_held = capture_is_held(s->capture);
 
         capture_abort(s->capture, line->conn);
-        capture_blame(s->capture, line->conn, e);
+        capture_name_bad_column(s->capture, line->conn, e);
         /* a transaction that cannot be ended, in a COPY, must not wait for the host */
         hang_up(line);
         /* what a poll has handed out counts as delivered, so it must get there */

@@ -1,6 +1,6 @@
-/* blame.c -- which column holds text that cannot be sent.
+/* badtext.c -- which column holds text that cannot be sent.
  * SPDX-License-Identifier: MIT */
-#include "capture/blame.h"
+#include "capture/badtext.h"
 
 #include <string.h>
 
@@ -20,7 +20,7 @@ static void put_try(struct buf *b, const struct query *q, const struct column *c
     query_put_where(b, q);
 }
 
-void blame_column(struct conn *conn, const struct query *q, bool rls, struct err *e)
+void badtext_name_column(struct conn *conn, const struct query *q, bool rls, struct err *e)
 {
     bool ok = is_refusal(e) && q->shape != NULL;
 

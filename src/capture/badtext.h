@@ -1,17 +1,17 @@
-/* blame.h -- which column holds text that cannot be sent.
+/* badtext.h -- which column holds text that cannot be sent.
  *
  * A database of encoding SQL_ASCII takes any bytes; the server then refuses to
  * send them as UTF-8, and says which bytes, but not where they are.
  *
  * SPDX-License-Identifier: MIT */
-#ifndef BLAME_H
-#define BLAME_H
+#ifndef BADTEXT_H
+#define BADTEXT_H
 
 #include "capture/query.h"
 
 /* If <e> is that refusal (22021), puts the name of the first column of <q> in front of it that
  * holds such bytes, if there is one. Reads the table once for each column up to there, in a
  * transaction of its own: none may be open. */
-void blame_column(struct conn *conn, const struct query *q, bool rls, struct err *e);
+void badtext_name_column(struct conn *conn, const struct query *q, bool rls, struct err *e);
 
 #endif
