@@ -572,7 +572,7 @@ void capture_abort(struct capture *c, struct conn *conn)
     drop_step(c);
 }
 
-uint64_t capture_bell(const struct capture *c)
+uint64_t capture_announced_as(const struct capture *c)
 {
     return c->standing.survey.marks.notifies ? c->standing.survey.marks.number : 0;
 }

@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/reader.h"
 
-#include "capture/bell.h"
+#include "capture/listener.h"
 #include "pg/sqlstate.h"
 #include "capture/outbox.h"
 
@@ -38,7 +38,7 @@ struct source {
     bool has_asked;   /* of the answer: it names buckets */
     unsigned char asked[BUCKETS / 8];
     int64_t due_ms;
-    uint64_t bell;    /* what the bell rings for it with; 0: nothing */
+    uint64_t listener;    /* what the listener rings for it with; 0: nothing */
     uint64_t heard;   /* its count when the last poll began */
     int64_t polled_ms;
     bool was_told;    /* that it is mute */
@@ -57,7 +57,7 @@ struct crew {
     size_t n_sources;
     pthread_t threads[CREW_MAX];
     size_t n_threads;
-    struct bell *bell; /* made when a source wants one */
+    struct listener *listener; /* made when a source wants one */
     bool is_stopping;
 };
 
@@ -426,19 +426,19 @@ static bool handle_failure(struct source *s, struct line *line, const struct err
 
 /* ---- the crew ---- */
 
-/* Looks after the bell of a source that has done a step. Under the mutex. */
+/* Looks after the listener of a source that has done a step. Under the mutex. */
 static void hang_bell(struct source *s)
 {
     struct crew *crew = s->crew;
-    const char *why = crew->bell != NULL ? bell_mute(crew->bell) : NULL;
+    const char *why = crew->listener != NULL ? listener_why_mute(crew->listener) : NULL;
     struct err e = { .code = ERR_NONE };
 
     s->polled_ms = clock_mono_ms();
-    s->bell = crew->reader->mode == READER_RUN ? capture_bell(s->capture) : 0;
-    if (s->bell == 0)
+    s->listener = crew->reader->mode == READER_RUN ? capture_announced_as(s->capture) : 0;
+    if (s->listener == 0)
         return;
-    if (crew->bell == NULL)
-        crew->bell = bell_new(s->config->conninfo, crew->reader->stop_fd, &crew->mutex,
+    if (crew->listener == NULL)
+        crew->listener = listener_new(s->config->conninfo, crew->reader->stop_fd, &crew->mutex,
                               &crew->changed);
     if (why != NULL && !s->was_told) {
         s->was_told = true;
@@ -447,13 +447,13 @@ static void hang_bell(struct source *s)
     }
 }
 
-/* When it is due: at its interval, or as soon as the bell has rung for it. */
+/* When it is due: at its interval, or as soon as the listener has rung for it. */
 static int64_t due_ms(const struct source *s)
 {
     int64_t rung = s->polled_ms + RING_MS;
 
-    return s->bell != 0 && s->failures == 0 && s->crew->bell != NULL && rung < s->due_ms &&
-           bell_count(s->crew->bell, s->bell) != s->heard ? rung : s->due_ms;
+    return s->listener != 0 && s->failures == 0 && s->crew->listener != NULL && rung < s->due_ms &&
+           listener_count(s->crew->listener, s->listener) != s->heard ? rung : s->due_ms;
 }
 
 /* The source that has been due the longest, or, with *wait_ms set, NULL. */
@@ -497,8 +497,8 @@ static void *run_thread(void *arg)
             continue;
         }
         s->is_busy = true;
-        if (crew->bell != NULL)
-            s->heard = bell_count(crew->bell, s->bell);
+        if (crew->listener != NULL)
+            s->heard = listener_count(crew->listener, s->listener);
         pthread_mutex_unlock(&crew->mutex);
         if (do_step(s, &line, &e))
             s->failures = 0;
@@ -579,7 +579,7 @@ void reader_free(struct reader *r)
 
         for (size_t j = 0; j < crew->n_threads; j++)
             pthread_join(crew->threads[j], NULL);
-        bell_free(crew->bell);
+        listener_free(crew->listener);
         pthread_cond_destroy(&crew->changed);
         pthread_mutex_destroy(&crew->mutex);
         free(crew->sources);

@@ -1,11 +1,11 @@
-/* bell.c -- hears commits that the triggers announce, and counts them.
+/* listener.c -- hears commits that the triggers announce, and counts them.
  *
  * That notifications arrive is tried out with one of our own, from another
  * connection: behind a pooler LISTEN succeeds, and its ear is on a connection
  * that others are given.
  *
  * SPDX-License-Identifier: MIT */
-#include "capture/bell.h"
+#include "capture/listener.h"
 
 #include "base/clock.h"
 #include "pg/conn.h"
@@ -20,7 +20,7 @@
 #define TRIAL_MS 5000
 #define RETRY_MS 1000
 
-struct bell {
+struct listener {
     const char *conninfo;
     int stop_fd;
     pthread_mutex_t *mutex;
@@ -30,18 +30,18 @@ struct bell {
     char mute[160]; /* empty while it may ring */
 };
 
-uint64_t bell_count(const struct bell *b, uint64_t number)
+uint64_t listener_count(const struct listener *b, uint64_t number)
 {
     return b->counts[number % SLOTS];
 }
 
-const char *bell_mute(const struct bell *b)
+const char *listener_why_mute(const struct listener *b)
 {
     return b->mute[0] != '\0' ? b->mute : NULL;
 }
 
 /* For one table, or for all of them if <text> is none's number. */
-static void ring(struct bell *b, const char *text)
+static void ring(struct listener *b, const char *text)
 {
     char *end;
     uint64_t number = strtoull(text, &end, 10);
@@ -54,7 +54,7 @@ static void ring(struct bell *b, const char *text)
     pthread_mutex_unlock(b->mutex);
 }
 
-static void fall_silent(struct bell *b, const char *why)
+static void fall_silent(struct listener *b, const char *why)
 {
     pthread_mutex_lock(b->mutex);
     snprintf(b->mute, sizeof b->mute, "commits are not announced here (%.80s): changes are looked "
@@ -64,7 +64,7 @@ static void fall_silent(struct bell *b, const char *why)
 }
 
 /* Says a word of our own on another connection. */
-static bool call_out(struct bell *b, const char *word, struct err *e)
+static bool call_out(struct listener *b, const char *word, struct err *e)
 {
     struct conn *conn = conn_open(b->conninfo, b->stop_fd, CONN_STOP_AT_ONCE, NULL, e);
     char sql[128];
@@ -79,7 +79,7 @@ static bool call_out(struct bell *b, const char *word, struct err *e)
 }
 
 /* Does what is announced arrive? */
-static bool try_out(struct bell *b, struct conn *conn, bool *arrives, struct err *e)
+static bool try_out(struct listener *b, struct conn *conn, bool *arrives, struct err *e)
 {
     int64_t deadline = clock_mono_ms() + TRIAL_MS;
     char word[64], text[64];
@@ -101,7 +101,7 @@ static bool try_out(struct bell *b, struct conn *conn, bool *arrives, struct err
 }
 
 /* Listens until the connection breaks. */
-static bool listen(struct bell *b, struct conn *conn, struct err *e)
+static bool listen(struct listener *b, struct conn *conn, struct err *e)
 {
     bool arrives;
     char text[64];
@@ -128,11 +128,11 @@ static bool listen(struct bell *b, struct conn *conn, struct err *e)
 
 static void *run_thread(void *arg)
 {
-    struct bell *b = arg;
+    struct listener *b = arg;
     struct pollfd stop = { .fd = b->stop_fd, .events = POLLIN };
     struct connect_orphan left = { .pid = 0 };
 
-    pthread_setname_np(pthread_self(), "bell");
+    pthread_setname_np(pthread_self(), "listener");
     for (;;) {
         struct err e = { .code = ERR_NONE };
         struct conn *conn = conn_open(b->conninfo, b->stop_fd, CONN_STOP_AT_ONCE, &left, &e);
@@ -150,14 +150,14 @@ static void *run_thread(void *arg)
     }
 }
 
-struct bell *bell_new(const char *conninfo, int stop_fd, pthread_mutex_t *mutex,
+struct listener *listener_new(const char *conninfo, int stop_fd, pthread_mutex_t *mutex,
                       pthread_cond_t *changed)
 {
-    struct bell *b = calloc(1, sizeof *b);
+    struct listener *b = calloc(1, sizeof *b);
 
     if (b == NULL)
         return NULL;
-    *b = (struct bell){ .conninfo = conninfo, .stop_fd = stop_fd, .mutex = mutex,
+    *b = (struct listener){ .conninfo = conninfo, .stop_fd = stop_fd, .mutex = mutex,
                         .changed = changed };
     if (pthread_create(&b->thread, NULL, run_thread, b) == 0)
         return b;
@@ -165,7 +165,7 @@ struct bell *bell_new(const char *conninfo, int stop_fd, pthread_mutex_t *mutex,
     return NULL;
 }
 
-void bell_free(struct bell *b)
+void listener_free(struct listener *b)
 {
     if (b == NULL)
         return;
