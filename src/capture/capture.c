@@ -9,7 +9,7 @@
 
 #include "capture/advance.h"
 #include "capture/badtext.h"
-#include "capture/census.h"
+#include "capture/key_census.h"
 #include "capture/key_multiset.h"
 
 #include <assert.h>
@@ -40,7 +40,7 @@ struct step {
 struct capture {
     struct standing standing;
     struct step step;
-    struct census census;
+    struct key_census census;
     bool is_resolved, has_tried, has_polled;
 };
 
@@ -55,7 +55,7 @@ static void drop_step(struct capture *c)
     key_multiset_fini(&s->done);
     buf_fini(&s->key);
     buf_fini(&s->out_key);
-    census_drop(&c->census);
+    key_census_drop(&c->census);
     *s = (struct step){ .is_finished = true };
     buf_init(&s->key, SIZE_MAX / 2);
     buf_init(&s->out_key, SIZE_MAX / 2);
@@ -147,7 +147,7 @@ bool capture_owes_census(const struct capture *c)
 
 bool capture_answer(struct capture *c, bool is_answered, const unsigned char *asked, struct err *e)
 {
-    return !is_answered || census_answer(&c->census, asked) || err_memory(e);
+    return !is_answered || key_census_answer(&c->census, asked) || err_memory(e);
 }
 
 /* ---- ranges of the snapshot ---- */
@@ -186,7 +186,7 @@ static void begin_poll(struct capture *c)
     for (size_t i = 0; i < t->n_leaves; i++)
         if (position_leaf(&c->standing.position, t->leaves[i].oid) == NULL)
             c->step.has_new_leaves = true;
-    census_begin(&c->census, c->standing.config, &c->standing.position, t);
+    key_census_begin(&c->census, c->standing.config, &c->standing.position, t);
     c->step.reads.is_recheck = reads_values(&c->standing) &&
                                (c->step.has_new_leaves || advance_wants_recheck(&c->standing));
     c->step.reads.is_switch = reads_by_trigger(&c->standing) && !reads_stamps(&c->standing) &&
@@ -235,7 +235,7 @@ bool capture_begin(struct capture *c, struct conn *conn, enum capture_found *fou
         return false;
     is_unchanged = is_unchanged && !t->position.paging.is_used; /* who knows, behind a view? */
     if (is_unchanged && !advance_wants_recheck(t) &&
-        !(c->census.is_owed && census_is_due(&c->census, t->config))) {
+        !(c->census.is_owed && key_census_is_due(&c->census, t->config))) {
         c->has_polled = true;
         return begin_rise(c, found, e);
     }
@@ -328,7 +328,7 @@ static bool was_done(struct capture *c, const char *fields, const char *end)
     size_t len;
 
     buf_clear(&s->key);
-    if (c->standing.config->deletes && !census_read_hash(&fields, end, &hash))
+    if (c->standing.config->deletes && !key_census_read_hash(&fields, end, &hash))
         return false;
     len = (size_t)(end - fields);
     return shape_put_key(c->standing.survey.shape, fields, len, &s->key) &&
@@ -348,7 +348,7 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
         return err_set(e, ERR_INTERNAL, "cannot read a row of the server's COPY");
     if (read.is_doubtful) {
         s->polled.has_left = true;
-        return census_leave(&c->census, p, end, e);
+        return key_census_leave(&c->census, p, end, e);
     }
     if (s->reads.is_switch && read.stamp > 0 &&
         !xidset_add(&s->polled.baseline, read.stamp))
@@ -393,7 +393,7 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
     if (read.is_superseded)
         return true;
     if (!start_batch(c, e) ||
-        (c->standing.config->deletes && !census_take_hash(&c->census, s->batch, &p, end, e)))
+        (c->standing.config->deletes && !key_census_take_hash(&c->census, s->batch, &p, end, e)))
         return false;
     row.len = (uint32_t)(end - p);
     if (row.is_gone || shape_is_soft_deleted(c->standing.survey.shape, p, row.len))
@@ -423,9 +423,9 @@ static bool read_census(struct capture *c, struct conn *conn, struct batch **bat
     if (s->reads.what == READ_TALLY) {
         s->in_copy = false;
         s->reads.what = READ_KEYS; /* of which the host is to say */
-        return census_read_tally(&c->census, conn, t->number, t->survey.shape, batch, e);
+        return key_census_read_tally(&c->census, conn, t->number, t->survey.shape, batch, e);
     }
-    if (!census_read_keys(&c->census, conn, t->number, &t->position.horizon, &t->survey, batch,
+    if (!key_census_read_keys(&c->census, conn, t->number, &t->position.horizon, &t->survey, batch,
                           &is_over, e))
         return false;
     s->in_copy = !is_over;
@@ -500,7 +500,7 @@ static bool finish_step(struct capture *c, struct conn *conn, struct err *e)
     b = s->batch;
     if (!move_position(c, e))
         return false;
-    census_complete(&c->census);
+    key_census_complete(&c->census);
     b->is_lazy = !was_snapshot && !s->is_start && b->n_rows == 0 && !s->has_out;
     b->ends = true;
     if ((b->position = calloc(1, sizeof *b->position)) == NULL ||

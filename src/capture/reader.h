@@ -39,7 +39,7 @@ bool reader_start(struct reader *r, struct err *e) WARN_UNUSED;
 bool reader_restore(struct reader *r, size_t source, const struct position *kept,
                     struct err *e) WARN_UNUSED;
 
-/* The answer to a BATCH_TALLY: the buckets whose keys the host wants to see (copied, see census.h),
+/* The answer to a BATCH_TALLY: the buckets whose keys the host wants to see (copied, see key_census.h),
  * NULL for none. False if the reader has gone on without. */
 bool reader_answer(struct reader *r, size_t source, const unsigned char *asked);
 

@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/reads.h"
 
-#include "capture/census.h"
+#include "capture/key_census.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -207,7 +207,7 @@ bool reads_parse(const struct reads *r, const struct standing *s, const char **p
     }
     if (!(reads_by_trigger(s) && !is_valued
               ? stamps_parse(p, end, &parsed)
-              : census_read_xmin(p, end, r->what == READ_XMINS, &parsed.xmin)) ||
+              : key_census_read_xmin(p, end, r->what == READ_XMINS, &parsed.xmin)) ||
         (is_valued && !parse_value(p, end, row)))
         return false;
     /* one that this cluster has not reached is from another */

@@ -1,4 +1,4 @@
-/* census.h -- which rows the server still has, counted.
+/* key_census.h -- which rows the server still has, counted.
  *
  * Part of a poll, in its snapshot: a count and a xor of key hashes for each
  * bucket, for the host to compare with what it knows; then the keys of the
@@ -6,12 +6,12 @@
  * the host does not know these rows yet.
  *
  * SPDX-License-Identifier: MIT */
-#ifndef CENSUS_H
-#define CENSUS_H
+#ifndef KEY_CENSUS_H
+#define KEY_CENSUS_H
 
 #include "capture/survey.h"
 
-struct census {
+struct key_census {
     bool is_owed;          /* one was wanted, or never made yet, and is not complete */
     bool is_wanted;        /* by the poll in hand */
     bool is_skipped;       /* the poll has too many rows: the next one does it */
@@ -25,43 +25,43 @@ struct census {
 };
 
 /* Is one due now? */
-bool census_is_due(const struct census *c, const struct source_config *config);
+bool key_census_is_due(const struct key_census *c, const struct source_config *config);
 
 /* A poll begins, which makes one if it is due; the leaves that <position> knows are those of the
  * poll before. */
-void census_begin(struct census *c, const struct source_config *config,
+void key_census_begin(struct key_census *c, const struct source_config *config,
                   const struct position *position, const struct table_facts *now);
 
-/* Forgets what the poll in hand brought; its end without one of census_complete. */
-void census_drop(struct census *c);
+/* Forgets what the poll in hand brought; its end without one of key_census_complete. */
+void key_census_drop(struct key_census *c);
 
 /* Takes the hash that the next row of <b> begins with; *p ends behind it. */
-bool census_take_hash(struct census *c, struct batch *b, const char **p, const char *end,
+bool key_census_take_hash(struct key_census *c, struct batch *b, const char **p, const char *end,
                       struct err *e) WARN_UNUSED;
 
 /* Counts a row that is left to the next poll, as the server will; <p>: where its hash is. */
-bool census_leave(struct census *c, const char *p, const char *end, struct err *e) WARN_UNUSED;
+bool key_census_leave(struct key_census *c, const char *p, const char *end, struct err *e) WARN_UNUSED;
 
 /* Reads the answer to query_tally; *batch is for the host. */
-bool census_read_tally(struct census *c, struct conn *conn, size_t source, struct shape *shape,
+bool key_census_read_tally(struct key_census *c, struct conn *conn, size_t source, struct shape *shape,
                        struct batch **batch, struct err *e) WARN_UNUSED;
 
 /* What the host asks for: BUCKETS bits (copied) or, NULL, nothing. */
-bool census_answer(struct census *c, const unsigned char *asked) WARN_UNUSED;
+bool key_census_answer(struct key_census *c, const unsigned char *asked) WARN_UNUSED;
 
 /* Reads of the answer to query_keys what makes a batch; *is_over with the last one. <horizon> and
  * <survey> tell old rows, OP_READ, from those that this poll or the next delivers, OP_UPSERT. */
-bool census_read_keys(struct census *c, struct conn *conn, size_t source,
+bool key_census_read_keys(struct key_census *c, struct conn *conn, size_t source,
                       const struct horizon *horizon, const struct survey *survey,
                       struct batch **batch, bool *is_over, struct err *e) WARN_UNUSED;
 
 /* The poll is over. */
-void census_complete(struct census *c);
+void key_census_complete(struct key_census *c);
 
 /* Reads the xmin that a COPY row begins with, or, if <is_alone>, is; *p ends behind the tab. */
-bool census_read_xmin(const char **p, const char *end, bool is_alone, uint32_t *xmin) WARN_UNUSED;
+bool key_census_read_xmin(const char **p, const char *end, bool is_alone, uint32_t *xmin) WARN_UNUSED;
 
 /* Reads the decimal number that a COPY row begins with, and the tab behind it; *p ends there. */
-bool census_read_hash(const char **p, const char *end, uint64_t *hash) WARN_UNUSED;
+bool key_census_read_hash(const char **p, const char *end, uint64_t *hash) WARN_UNUSED;
 
 #endif

@@ -1,13 +1,13 @@
-/* census.c -- which rows the server still has, counted.
+/* key_census.c -- which rows the server still has, counted.
  * SPDX-License-Identifier: MIT */
-#include "capture/census.h"
+#include "capture/key_census.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #define MAX_HASHES ((size_t)512 << 10)
 
-bool census_is_due(const struct census *c, const struct source_config *config)
+bool key_census_is_due(const struct key_census *c, const struct source_config *config)
 {
     return config->deletes &&
            (c->is_owed || config->check_ms == 0 ||
@@ -26,15 +26,15 @@ static bool is_truncated(const struct position *p, const struct table_facts *now
     return p->n_leaves > 0 && now->n_leaves > 0;
 }
 
-void census_begin(struct census *c, const struct source_config *config,
+void key_census_begin(struct key_census *c, const struct source_config *config,
                   const struct position *position, const struct table_facts *now)
 {
-    c->is_wanted = census_is_due(c, config);
+    c->is_wanted = key_census_is_due(c, config);
     c->is_owed = c->is_owed || c->is_wanted;
     c->is_truncated = c->is_truncated || is_truncated(position, now);
 }
 
-void census_drop(struct census *c)
+void key_census_drop(struct key_census *c)
 {
     free(c->hashes);
     free(c->asked);
@@ -46,16 +46,16 @@ void census_drop(struct census *c)
     c->is_wanted = c->is_skipped = c->is_answered = false;
 }
 
-void census_complete(struct census *c)
+void key_census_complete(struct key_census *c)
 {
     if (c->is_wanted && !c->is_skipped && c->is_answered) {
         c->is_owed = c->is_truncated = false;
         c->last_ms = clock_mono_ms();
     }
-    census_drop(c);
+    key_census_drop(c);
 }
 
-static bool note_hash(struct census *c, uint64_t hash)
+static bool note_hash(struct key_census *c, uint64_t hash)
 {
     if (!c->is_wanted || c->is_skipped)
         return true;
@@ -73,7 +73,7 @@ static bool note_hash(struct census *c, uint64_t hash)
     return true;
 }
 
-bool census_read_xmin(const char **p, const char *end, bool is_alone, uint32_t *xmin)
+bool key_census_read_xmin(const char **p, const char *end, bool is_alone, uint32_t *xmin)
 {
     const char *s = *p, *most = end - s > 10 ? s + 10 : end;
     uint64_t v = 0;
@@ -87,7 +87,7 @@ bool census_read_xmin(const char **p, const char *end, bool is_alone, uint32_t *
     return true;
 }
 
-bool census_read_hash(const char **p, const char *end, uint64_t *hash)
+bool key_census_read_hash(const char **p, const char *end, uint64_t *hash)
 {
     const char *s = *p;
     bool is_negative = s < end && *s == '-';
@@ -110,23 +110,23 @@ static bool fail_row(struct err *e)
     return err_set(e, ERR_INTERNAL, "cannot read a row of the server's COPY");
 }
 
-bool census_take_hash(struct census *c, struct batch *b, const char **p, const char *end,
+bool key_census_take_hash(struct key_census *c, struct batch *b, const char **p, const char *end,
                       struct err *e)
 {
     uint64_t hash;
 
-    if (!census_read_hash(p, end, &hash))
+    if (!key_census_read_hash(p, end, &hash))
         return fail_row(e);
     return (batch_add_hash(b, hash) && note_hash(c, hash)) || err_memory(e);
 }
 
-bool census_leave(struct census *c, const char *p, const char *end, struct err *e)
+bool key_census_leave(struct key_census *c, const char *p, const char *end, struct err *e)
 {
     uint64_t hash;
 
     if (!c->is_wanted)
         return true;
-    if (!census_read_hash(&p, end, &hash))
+    if (!key_census_read_hash(&p, end, &hash))
         return fail_row(e);
     return note_hash(c, hash) || err_memory(e);
 }
@@ -155,7 +155,7 @@ static bool read_bucket(struct tally *t, const char *p, size_t len)
     return *end == '\0';
 }
 
-bool census_read_tally(struct census *c, struct conn *conn, size_t source, struct shape *shape,
+bool key_census_read_tally(struct key_census *c, struct conn *conn, size_t source, struct shape *shape,
                        struct batch **batch, struct err *e)
 {
     struct batch *b = c->batch = batch_new(BATCH_TALLY, source);
@@ -186,7 +186,7 @@ bool census_read_tally(struct census *c, struct conn *conn, size_t source, struc
 
 /* ---- keys ---- */
 
-bool census_answer(struct census *c, const unsigned char *asked)
+bool key_census_answer(struct key_census *c, const unsigned char *asked)
 {
     c->is_answered = true;
     if (asked == NULL)
@@ -207,7 +207,7 @@ static bool take_key(struct batch *b, const char *p, size_t len, const struct ho
     struct row row = { .op = OP_READ };
     bool is_doubtful;
 
-    if (!census_read_xmin(&p, end, false, &xmin) || !census_read_hash(&p, end, &hash) ||
+    if (!key_census_read_xmin(&p, end, false, &xmin) || !key_census_read_hash(&p, end, &hash) ||
         len > UINT32_MAX)
         return fail_row(e);
     row.xid = horizon_widen_visible(xmin, &survey->snapshot, &survey->doubts, &is_doubtful);
@@ -217,7 +217,7 @@ static bool take_key(struct batch *b, const char *p, size_t len, const struct ho
     return (batch_add_hash(b, hash) && batch_add(b, &row, p)) || err_memory(e);
 }
 
-bool census_read_keys(struct census *c, struct conn *conn, size_t source,
+bool key_census_read_keys(struct key_census *c, struct conn *conn, size_t source,
                       const struct horizon *horizon, const struct survey *survey,
                       struct batch **batch, bool *is_over, struct err *e)
 {
