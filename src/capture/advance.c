@@ -149,7 +149,7 @@ static bool advance_increment(struct standing *s, bool is_recheck, struct polled
 bool advance_begin_page(struct polled *p, struct standing *s, struct conn *conn, struct err *e)
 {
     struct increment *i = &s->position.increment;
-    struct paging *g = &s->position.paging;
+    struct pages *g = &s->position.pages;
     const struct shape *shape = s->survey.shape;
     int64_t lookback = lookback_of(s);
 
@@ -196,7 +196,7 @@ bool advance_page_row(struct page *page, const struct standing *s, int64_t value
 {
     buf_clear(&page->last_key);
     if (!shape_put_key(s->survey.shape, fields, len, &page->last_key) ||
-        !paging_hash(fields, len, hash))
+        !pages_hash(fields, len, hash))
         return err_memory(e);
     if (has_null(page->last_key.data))
         return err_set(e, ERR_REFUSED, "%s.%s: a row has NULL in its key, behind which no page can "
@@ -207,20 +207,20 @@ bool advance_page_row(struct page *page, const struct standing *s, int64_t value
     *is_new = true;
     if (value < s->position.increment.base)
         return true;
-    *is_new = !givens_has(&s->position.paging.given, *hash);
-    return !*is_new || givens_add(&page->fresh, *hash, value) || err_memory(e);
+    *is_new = !pages_rows_has(&s->position.pages.given, *hash);
+    return !*is_new || pages_rows_add(&page->fresh, *hash, value) || err_memory(e);
 }
 
 bool advance_page(struct standing *s, const struct page *page, bool *is_over, struct err *e)
 {
-    struct paging *g = &s->position.paging;
+    struct pages *g = &s->position.pages;
     const struct xidset nothing = { 0 };
     bool is_first = g->reached_key == NULL;
     const struct increment_poll poll = {
         .xmax = g->xmax, .top = g->has_top ? &g->top : NULL, .lookback = lookback_of(s),
     };
 
-    if (!givens_merge(&g->given, &page->fresh))
+    if (!pages_rows_merge(&g->given, &page->fresh))
         return err_memory(e);
     free(g->reached_key);
     g->reached_key = NULL;
@@ -241,7 +241,7 @@ bool advance_page(struct standing *s, const struct page *page, bool *is_over, st
     s->position.phase = PHASE_POLL;
     if (!increment_advance(&s->position.increment, &s->position.horizon, &poll))
         return err_memory(e);
-    paging_forget(g, s->position.increment.base);
+    pages_forget(g, s->position.increment.base);
     return standing_know_leaves(s, e);
 }
 

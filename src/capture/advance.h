@@ -47,7 +47,7 @@ bool advance_poll(struct standing *s, const struct reads *r, struct polled *p,
 /* What a page brought, where rows have no xids. */
 struct page {
     size_t n;            /* rows */
-    struct givens fresh; /* those that were not given before, and may be met again */
+    struct pages_rows fresh; /* those that were not given before, and may be met again */
     struct buf last_key; /* of the row that fills the page, COPY text */
     int64_t last;        /* its value */
 };

@@ -50,7 +50,7 @@ static void drop_step(struct capture *c)
 
     batch_free(s->batch);
     polled_fini(&s->polled);
-    givens_fini(&s->page.fresh);
+    pages_rows_fini(&s->page.fresh);
     buf_fini(&s->page.last_key);
     key_multiset_fini(&s->done);
     buf_fini(&s->key);
@@ -233,7 +233,7 @@ bool capture_begin(struct capture *c, struct conn *conn, enum capture_found *fou
     c->step.is_finished = false;
     if (!standing_glance(t, conn, &is_unchanged, e))
         return false;
-    is_unchanged = is_unchanged && !t->position.paging.is_used; /* who knows, behind a view? */
+    is_unchanged = is_unchanged && !t->position.pages.is_used; /* who knows, behind a view? */
     if (is_unchanged && !advance_wants_recheck(t) &&
         !(c->census.is_owed && key_census_is_due(&c->census, t->config))) {
         c->has_polled = true;
@@ -246,9 +246,9 @@ bool capture_begin(struct capture *c, struct conn *conn, enum capture_found *fou
     if (!try_query(c, conn, e))
         return false;
     c->step.is_start = news != STANDING_GOES_ON;
-    if (t->position.paging.is_used)
+    if (t->position.pages.is_used)
         return c->step.is_start ||
-               ((t->position.phase != PHASE_POLL || t->position.paging.is_silent ||
+               ((t->position.phase != PHASE_POLL || t->position.pages.is_silent ||
                  standing_add_ready(t, e)) && begin_page(c, conn, e));
     if (t->position.phase == PHASE_SNAPSHOT)
         return c->step.is_start || begin_range(c, e);
@@ -374,7 +374,7 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
         if (!advance_page_row(&s->page, &c->standing, read.value, p, (size_t)(end - p), &row.xid,
                               &read.is_new, e))
             return false;
-        if (!read.is_new || c->standing.position.paging.is_silent)
+        if (!read.is_new || c->standing.position.pages.is_silent)
             return true;
         row.op = capture_is_in_snapshot(c) ? OP_READ : OP_UPSERT;
         break;
@@ -469,7 +469,7 @@ static bool move_position(struct capture *c, struct err *e)
 
     if (r->what == READ_PAGE)
         return advance_page(t, &c->step.page, &c->has_polled, e);
-    if (t->position.paging.is_used)
+    if (t->position.pages.is_used)
         return true;
     if (t->position.phase == PHASE_SNAPSHOT) {
         advance_range(&t->position, r);

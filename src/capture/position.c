@@ -9,7 +9,7 @@ void position_fini(struct position *p)
 {
     horizon_fini(&p->horizon);
     increment_fini(&p->increment);
-    paging_fini(&p->paging);
+    pages_fini(&p->pages);
     free(p->signature);
     free(p->leaves);
     position_forget_cuts(p);
@@ -30,7 +30,7 @@ bool position_copy(struct position *to, const struct position *from)
     *to = *from;
     to->horizon.seen = (struct xidset){ 0 };
     to->increment = (struct increment){ 0 };
-    to->paging = (struct paging){ 0 };
+    to->pages = (struct pages){ 0 };
     to->signature = from->signature != NULL ? strdup(from->signature) : NULL;
     to->cuts = NULL;
     to->n_cuts = 0;
@@ -42,7 +42,7 @@ bool position_copy(struct position *to, const struct position *from)
         (from->done.keys == NULL || to->done.keys != NULL) &&
         copy_cuts(to, from) && horizon_copy(&to->horizon, &from->horizon) &&
         increment_copy(&to->increment, &from->increment) &&
-        paging_copy(&to->paging, &from->paging))
+        pages_copy(&to->pages, &from->pages))
         return true;
     position_fini(to);
     return false;

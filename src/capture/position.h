@@ -10,7 +10,7 @@
 #include "capture/horizon.h"
 #include "capture/identity.h"
 #include "capture/increment.h"
-#include "capture/paging.h"
+#include "capture/pages.h"
 
 enum phase {
     PHASE_NONE,     /* never read */
@@ -62,7 +62,7 @@ struct position {
     uint64_t stamped_since; /* the horizon is one of stamps, of triggers of that xid; 0: of xmins */
     uint64_t gone_floor;    /* tombstones below it were delivered; 0 where there are none */
     struct increment increment; /* where polls go by a column that grows */
-    struct paging paging;       /* where rows have no xids */
+    struct pages pages;       /* where rows have no xids */
 };
 
 void position_fini(struct position *p);

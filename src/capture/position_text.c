@@ -72,7 +72,7 @@ static void put_increment(struct buf *b, const struct increment *i)
         buf_printf(b, "rung %" PRIu64 " %" PRId64 "\n", i->rungs[k].xmax, i->rungs[k].top);
 }
 
-static void put_paging(struct buf *b, const struct paging *p)
+static void put_paging(struct buf *b, const struct pages *p)
 {
     if (!p->is_used)
         return;
@@ -106,7 +106,7 @@ void position_write(const struct position *p, const char *source, struct buf *b)
         buf_printf(b, "stamped_since %" PRIu64 "\ngone_floor %" PRIu64 "\n", p->stamped_since,
                    p->gone_floor);
     put_increment(b, &p->increment);
-    put_paging(b, &p->paging);
+    put_paging(b, &p->pages);
     put_text(b, "signature", p->signature);
     for (size_t i = 0; i < p->n_leaves; i++)
         buf_printf(b, "leaf %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu32 "\n", p->leaves[i].oid,
@@ -196,7 +196,7 @@ static bool read_cut_key(const char *text, struct position *p, uint64_t xid)
 }
 
 /* What put_paging writes, likewise. */
-static bool read_paging(const char *word, const char *text, struct paging *p)
+static bool read_paging(const char *word, const char *text, struct pages *p)
 {
     uint64_t hash;
     int64_t value;
@@ -215,7 +215,7 @@ static bool read_paging(const char *word, const char *text, struct paging *p)
         return replace_text(text, &p->reached_key);
     if (strcmp(word, "given") == 0)
         return sscanf(text, "%" SCNx64 " %" SCNd64, &hash, &value) == 2 &&
-               givens_add(&p->given, hash, value);
+               pages_rows_add(&p->given, hash, value);
     return false;
 }
 
@@ -341,7 +341,7 @@ static bool read_line(const char *word, const char *text, struct position *p, ui
     if (strcmp(word, "done_keys") == 0)
         return replace_text(text, &p->done.keys);
     return read_number(word, text, p) || read_increment(word, text, &p->increment) ||
-           read_paging(word, text, &p->paging);
+           read_paging(word, text, &p->pages);
 }
 
 /* The sum is right, so whatever does not read is the work of another version. */

@@ -202,7 +202,7 @@ static void put_page_order(struct buf *b, const struct increment_query *q)
 
 void query_increment_page(struct buf *b, const struct increment_query *q, const struct position *p)
 {
-    const struct paging *g = &p->paging;
+    const struct pages *g = &p->pages;
     bool is_bounded = p->phase == PHASE_POLL && p->increment.base != INCREMENT_LOWEST;
 
     buf_puts(b, "COPY (SELECT ");

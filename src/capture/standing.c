@@ -248,8 +248,8 @@ static void set_horizon(struct standing *s, uint64_t floor)
 {
     forget_seen(s);
     increment_fini(&s->position.increment);
-    paging_fini(&s->position.paging);
-    s->position.paging.is_used = !s->survey.table.has_xmin;
+    pages_fini(&s->position.pages);
+    s->position.pages.is_used = !s->survey.table.has_xmin;
     position_forget_done(&s->position);
     s->durable = (struct durable){ 0 };
     s->position.horizon.floor = floor;
@@ -300,7 +300,7 @@ static bool begin_first(struct standing *s, struct conn *conn, enum standing_new
         return begin_snapshot(s, conn, news, e);
     case START_NOW:
         set_horizon(s, now->xmin);
-        s->position.paging.is_silent = s->position.paging.is_used;
+        s->position.pages.is_silent = s->position.pages.is_used;
         *news = STANDING_STARTS_NOW;
         break;
     case START_XID:
@@ -391,7 +391,7 @@ static bool judge(struct standing *s, struct conn *conn, enum standing_news *new
         return begin_anew(s, conn, "the table was dropped and created again, or swapped", news, e);
     if (!judge_stamps(s))
         return begin_anew(s, conn, "deletes that were not read yet were pruned", news, e);
-    if (p->stamped_since == 0 && !p->paging.is_used &&
+    if (p->stamped_since == 0 && !p->pages.is_used &&
         s->survey.snapshot.xmax > oldest_asked(p) + XID_MAX_BEHIND)
         return begin_anew(s, conn, "too many transactions have passed since the last poll", news, e);
     return true;

@@ -55,13 +55,13 @@ static struct position make(const char *text, uint64_t big)
     CHECK(firsts_add(&p.increment.firsts, big - 10, -5, 6));
     CHECK(increment_add_stretch(&p.increment, big - 11, -7));
     CHECK(increment_add_rung(&p.increment, big - 12, 8));
-    p.paging.is_used = p.paging.has_top = true;
-    p.paging.reached_key = copy(text);
-    p.paging.reached = -11;
-    p.paging.xmax = big - 13;
-    p.paging.top = 12;
-    CHECK(givens_add(&p.paging.given, UINT64_MAX - 1, -13));
-    CHECK(givens_add(&p.paging.given, 5, INT64_MAX));
+    p.pages.is_used = p.pages.has_top = true;
+    p.pages.reached_key = copy(text);
+    p.pages.reached = -11;
+    p.pages.xmax = big - 13;
+    p.pages.top = 12;
+    CHECK(pages_rows_add(&p.pages.given, UINT64_MAX - 1, -13));
+    CHECK(pages_rows_add(&p.pages.given, 5, INT64_MAX));
     p.signature = copy(text);
     CHECK(position_set_leaves(&p, 2));
     p.leaves[0] = (struct leaf){ 1, 2, 3, 4 };
@@ -102,7 +102,7 @@ static void check_same_increment(const struct increment *a, const struct increme
     CHECK(a->rungs[0].xmax == b->rungs[0].xmax && a->rungs[0].top == b->rungs[0].top);
 }
 
-static void check_same_paging(const struct paging *a, const struct paging *b)
+static void check_same_paging(const struct pages *a, const struct pages *b)
 {
     CHECK(a->is_used == b->is_used && a->is_silent == b->is_silent && a->has_top == b->has_top);
     CHECK(strcmp(a->reached_key, b->reached_key) == 0 && a->reached == b->reached);
@@ -117,9 +117,9 @@ static void check_same(const struct position *a, const struct position *b)
     CHECK((a->increment.column == NULL) == (b->increment.column == NULL));
     if (a->increment.column != NULL)
         check_same_increment(&a->increment, &b->increment);
-    CHECK(a->paging.is_used == b->paging.is_used);
-    if (a->paging.is_used)
-        check_same_paging(&a->paging, &b->paging);
+    CHECK(a->pages.is_used == b->pages.is_used);
+    if (a->pages.is_used)
+        check_same_paging(&a->pages, &b->pages);
     CHECK(a->phase == b->phase);
     EQUAL(a->horizon.floor, b->horizon.floor);
     EQUAL(a->floor_lsn, b->floor_lsn);

@@ -1,13 +1,13 @@
-/* paging.c -- where a source is that has no xids: pages, by value and key.
+/* pages.c -- where a source is that has no xids: pages, by value and key.
  * SPDX-License-Identifier: MIT */
-#include "capture/paging.h"
+#include "capture/pages.h"
 
 #include "base/hash.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-static size_t lower_bound(const struct givens *g, uint64_t hash)
+static size_t lower_bound(const struct pages_rows *g, uint64_t hash)
 {
     size_t lo = 0, hi = g->n;
 
@@ -22,14 +22,14 @@ static size_t lower_bound(const struct givens *g, uint64_t hash)
     return lo;
 }
 
-bool givens_has(const struct givens *g, uint64_t hash)
+bool pages_rows_has(const struct pages_rows *g, uint64_t hash)
 {
     size_t i = lower_bound(g, hash);
 
     return i < g->n && g->v[i].hash == hash;
 }
 
-bool givens_add(struct givens *g, uint64_t hash, int64_t value)
+bool pages_rows_add(struct pages_rows *g, uint64_t hash, int64_t value)
 {
     size_t i = lower_bound(g, hash);
 
@@ -37,7 +37,7 @@ bool givens_add(struct givens *g, uint64_t hash, int64_t value)
         return true;
     if (g->n == g->cap) {
         size_t cap = g->cap == 0 ? 64 : g->cap * 2;
-        struct given *v = realloc(g->v, cap * sizeof *v);
+        struct pages_row *v = realloc(g->v, cap * sizeof *v);
 
         if (v == NULL)
             return false;
@@ -45,14 +45,14 @@ bool givens_add(struct givens *g, uint64_t hash, int64_t value)
         g->cap = cap;
     }
     memmove(g->v + i + 1, g->v + i, (g->n - i) * sizeof *g->v);
-    g->v[i] = (struct given){ hash, value };
+    g->v[i] = (struct pages_row){ hash, value };
     g->n++;
     return true;
 }
 
-bool givens_merge(struct givens *g, const struct givens *more)
+bool pages_rows_merge(struct pages_rows *g, const struct pages_rows *more)
 {
-    struct givens all = { .cap = g->n + more->n };
+    struct pages_rows all = { .cap = g->n + more->n };
     size_t a = 0, b = 0;
 
     if (more->n == 0)
@@ -71,35 +71,35 @@ bool givens_merge(struct givens *g, const struct givens *more)
     return true;
 }
 
-void givens_fini(struct givens *g)
+void pages_rows_fini(struct pages_rows *g)
 {
     free(g->v);
-    *g = (struct givens){ 0 };
+    *g = (struct pages_rows){ 0 };
 }
 
-void paging_fini(struct paging *p)
+void pages_fini(struct pages *p)
 {
     free(p->reached_key);
-    givens_fini(&p->given);
-    *p = (struct paging){ 0 };
+    pages_rows_fini(&p->given);
+    *p = (struct pages){ 0 };
 }
 
-bool paging_copy(struct paging *to, const struct paging *from)
+bool pages_copy(struct pages *to, const struct pages *from)
 {
     *to = *from;
     to->reached_key = from->reached_key != NULL ? strdup(from->reached_key) : NULL;
-    to->given = (struct givens){ 0 };
+    to->given = (struct pages_rows){ 0 };
     if (from->given.n > 0 && (to->given.v = malloc(from->given.n * sizeof *to->given.v)) != NULL) {
         memcpy(to->given.v, from->given.v, from->given.n * sizeof *to->given.v);
         to->given.n = to->given.cap = from->given.n;
     }
     if ((from->reached_key == NULL) == (to->reached_key == NULL) && to->given.n == from->given.n)
         return true;
-    paging_fini(to);
+    pages_fini(to);
     return false;
 }
 
-void paging_forget(struct paging *p, int64_t base)
+void pages_forget(struct pages *p, int64_t base)
 {
     size_t n = 0;
 
@@ -109,7 +109,7 @@ void paging_forget(struct paging *p, int64_t base)
     p->given.n = n;
 }
 
-bool paging_hash(const char *row, size_t len, uint64_t *hash)
+bool pages_hash(const char *row, size_t len, uint64_t *hash)
 {
     char text[HASH_TEXT + 1];
 

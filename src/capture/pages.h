@@ -1,4 +1,4 @@
-/* paging.h -- where a source is that has no xids: pages, by value and key.
+/* pages.h -- where a source is that has no xids: pages, by value and key.
  *
  * Views and foreign tables tell nothing of the transactions that wrote their
  * rows. They are read in rounds, from a base on and in the order of value and
@@ -7,8 +7,8 @@
  * What comes below the base is never seen. Pure functions, no I/O.
  *
  * SPDX-License-Identifier: MIT */
-#ifndef PAGING_H
-#define PAGING_H
+#ifndef PAGES_H
+#define PAGES_H
 
 #include "base/err.h"
 
@@ -18,24 +18,24 @@
 #define PAGE_ROWS 5000
 
 /* A row that was delivered. */
-struct given {
+struct pages_row {
     uint64_t hash;
     int64_t value;
 };
 
 /* Sorted by hash. Zeroed is empty. */
-struct givens {
-    struct given *v;
+struct pages_rows {
+    struct pages_row *v;
     size_t n, cap;
 };
 
-bool givens_add(struct givens *g, uint64_t hash, int64_t value) WARN_UNUSED;
+bool pages_rows_add(struct pages_rows *g, uint64_t hash, int64_t value) WARN_UNUSED;
 /* Adds all of <more>, in one pass: a page to what may be very many. */
-bool givens_merge(struct givens *g, const struct givens *more) WARN_UNUSED;
-bool givens_has(const struct givens *g, uint64_t hash);
-void givens_fini(struct givens *g);
+bool pages_rows_merge(struct pages_rows *g, const struct pages_rows *more) WARN_UNUSED;
+bool pages_rows_has(const struct pages_rows *g, uint64_t hash);
+void pages_rows_fini(struct pages_rows *g);
 
-struct paging {
+struct pages {
     bool is_used;
     bool is_silent;       /* start = "now": the round in hand only learns what is there */
     char *reached_key;    /* of the last row of the page before, COPY text; NULL: a round begins */
@@ -43,16 +43,16 @@ struct paging {
     uint64_t xmax;        /* S.xmax when the round began */
     bool has_top;
     int64_t top;          /* the highest value then */
-    struct givens given;
+    struct pages_rows given;
 };
 
-void paging_fini(struct paging *p);
-bool paging_copy(struct paging *to, const struct paging *from) WARN_UNUSED;
+void pages_fini(struct pages *p);
+bool pages_copy(struct pages *to, const struct pages *from) WARN_UNUSED;
 
 /* Forgets rows below <base>, which no round reads again. */
-void paging_forget(struct paging *p, int64_t base);
+void pages_forget(struct pages *p, int64_t base);
 
 /* What stands for a row. False: the library refuses. */
-bool paging_hash(const char *row, size_t len, uint64_t *hash) WARN_UNUSED;
+bool pages_hash(const char *row, size_t len, uint64_t *hash) WARN_UNUSED;
 
 #endif
