@@ -132,7 +132,7 @@ static void *run_thread(void *arg)
     struct pollfd stop = { .fd = b->stop_fd, .events = POLLIN };
     struct connect_orphan left = { .pid = 0 };
 
-    pthread_setname_np(pthread_self(), "listener");
+    pthread_setname_np(pthread_self(), "bell");
     for (;;) {
         struct err e = { .code = ERR_NONE };
         struct conn *conn = conn_open(b->conninfo, b->stop_fd, CONN_STOP_AT_ONCE, &left, &e);

@@ -17,7 +17,7 @@
 #include <string.h>
 #include <time.h>
 
-#define NAME "pgcdc-lua liveness"
+#define NAME "pgcdc-lua pulse"
 #define HURRY_MS 1000      /* a stop waits so long for a byte before it asks, */
 #define HURRIED_MS 5000    /* so long for an answer, */
 #define HURRY_MAX_MS 10000 /* and so long where answers do not help */
