@@ -150,7 +150,7 @@ bool advance_begin_page(struct polled *p, struct standing *s, struct conn *conn,
 {
     struct increment *i = &s->position.increment;
     struct pages *g = &s->position.pages;
-    const struct shape *shape = s->survey.shape;
+    const struct rowtype *shape = s->survey.shape;
     int64_t lookback = lookback_of(s);
 
     if (g->reached_key != NULL)
@@ -195,7 +195,7 @@ bool advance_page_row(struct page *page, const struct standing *s, int64_t value
                       const char *fields, size_t len, uint64_t *hash, bool *is_new, struct err *e)
 {
     buf_clear(&page->last_key);
-    if (!shape_put_key(s->survey.shape, fields, len, &page->last_key) ||
+    if (!rowtype_put_key(s->survey.shape, fields, len, &page->last_key) ||
         !pages_hash(fields, len, hash))
         return err_memory(e);
     if (has_null(page->last_key.data))

@@ -28,7 +28,7 @@ void batch_free(struct batch *b)
     if (b->position != NULL)
         position_fini(b->position);
     free(b->position);
-    shape_unref(b->shape);
+    rowtype_unref(b->shape);
     free(b->bytes);
     free(b->rows);
     free(b->sides);
@@ -127,5 +127,5 @@ void batch_seal(struct batch *b, struct queue_lane *lane)
 
 bool batch_row_key(const struct batch *b, const struct row *row, struct buf *key)
 {
-    return shape_put_key(b->shape, b->bytes + row->start, row->len, key);
+    return rowtype_put_key(b->shape, b->bytes + row->start, row->len, key);
 }

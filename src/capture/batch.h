@@ -14,7 +14,7 @@
 #include "base/log.h"
 #include "capture/position.h"
 #include "base/queue.h"
-#include "capture/table.h"
+#include "capture/relation.h"
 
 enum batch_kind {
     BATCH_ROWS,
@@ -66,7 +66,7 @@ struct batch {
     enum batch_kind kind;
     size_t source;          /* its number */
 
-    struct shape *shape;    /* counted reference; NULL without rows */
+    struct rowtype *shape;    /* counted reference; NULL without rows */
     char ts[CLOCK_TEXT];    /* when the rows were read */
     char *bytes;
     size_t n_bytes, cap_bytes;

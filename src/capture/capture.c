@@ -181,7 +181,7 @@ static int what_polls(const struct capture *c)
 
 static void begin_poll(struct capture *c)
 {
-    const struct table_facts *t = &c->standing.survey.table;
+    const struct relation *t = &c->standing.survey.table;
 
     for (size_t i = 0; i < t->n_leaves; i++)
         if (position_leaf(&c->standing.position, t->leaves[i].oid) == NULL)
@@ -267,8 +267,8 @@ bool capture_begin(struct capture *c, struct conn *conn, enum capture_found *fou
 /* Starts the next COPY of the step, or finds that there is none. */
 static bool start_copy(struct capture *c, struct conn *conn, struct err *e)
 {
-    const struct table_facts *t = &c->standing.survey.table;
-    const struct leaf_facts *leaf = NULL;
+    const struct relation *t = &c->standing.survey.table;
+    const struct relation_leaf *leaf = NULL;
     struct step *s = &c->step;
     const char *setting;
     struct buf sql;
@@ -308,7 +308,7 @@ static bool start_batch(struct capture *c, struct err *e)
     if (s->batch == NULL)
         return err_memory(e);
     if (c->standing.survey.shape != NULL)
-        s->batch->shape = shape_ref(c->standing.survey.shape);
+        s->batch->shape = rowtype_ref(c->standing.survey.shape);
     s->batch->begins = !s->has_out;
     s->batch->is_snapshot = s->reads.what == READ_RANGE;
     s->batch->leaf = s->reads.leaf;
@@ -331,7 +331,7 @@ static bool was_done(struct capture *c, const char *fields, const char *end)
     if (c->standing.config->deletes && !key_census_read_hash(&fields, end, &hash))
         return false;
     len = (size_t)(end - fields);
-    return shape_put_key(c->standing.survey.shape, fields, len, &s->key) &&
+    return rowtype_put_key(c->standing.survey.shape, fields, len, &s->key) &&
            key_multiset_take(&s->done, s->key.data, s->key.len);
 }
 
@@ -396,7 +396,7 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
         (c->standing.config->deletes && !key_census_take_hash(&c->census, s->batch, &p, end, e)))
         return false;
     row.len = (uint32_t)(end - p);
-    if (row.is_gone || shape_is_soft_deleted(c->standing.survey.shape, p, row.len))
+    if (row.is_gone || rowtype_is_soft_deleted(c->standing.survey.shape, p, row.len))
         row.op = OP_DELETE;
     return batch_add(s->batch, &row, p) || err_memory(e);
 }

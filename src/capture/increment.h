@@ -61,7 +61,7 @@ struct rung {
 
 struct increment {
     char *column;       /* what all this is about; NULL: no poll has read all rows yet */
-    uint32_t growth;    /* its enum growth: what values mean */
+    uint32_t growth;    /* its enum relation_growth: what values mean */
     uint64_t since;     /* the floor behind the newest recheck: all below was delivered */
     int64_t base;       /* of the next window */
     struct firsts firsts;

@@ -15,10 +15,10 @@ bool key_census_is_due(const struct key_census *c, const struct source_config *c
 }
 
 /* Every leaf that the position knows has another file now. */
-static bool is_truncated(const struct position *p, const struct table_facts *now)
+static bool is_truncated(const struct position *p, const struct relation *now)
 {
     for (size_t i = 0; i < p->n_leaves; i++) {
-        const struct leaf_facts *leaf = table_leaf(now, p->leaves[i].oid);
+        const struct relation_leaf *leaf = relation_leaf(now, p->leaves[i].oid);
 
         if (leaf != NULL && leaf->filenode == p->leaves[i].filenode)
             return false;
@@ -27,7 +27,7 @@ static bool is_truncated(const struct position *p, const struct table_facts *now
 }
 
 void key_census_begin(struct key_census *c, const struct source_config *config,
-                  const struct position *position, const struct table_facts *now)
+                  const struct position *position, const struct relation *now)
 {
     c->is_wanted = key_census_is_due(c, config);
     c->is_owed = c->is_owed || c->is_wanted;
@@ -155,7 +155,7 @@ static bool read_bucket(struct tally *t, const char *p, size_t len)
     return *end == '\0';
 }
 
-bool key_census_read_tally(struct key_census *c, struct conn *conn, size_t source, struct shape *shape,
+bool key_census_read_tally(struct key_census *c, struct conn *conn, size_t source, struct rowtype *shape,
                        struct batch **batch, struct err *e)
 {
     struct batch *b = c->batch = batch_new(BATCH_TALLY, source);
@@ -166,7 +166,7 @@ bool key_census_read_tally(struct key_census *c, struct conn *conn, size_t sourc
 
     if (b == NULL || (b->tally = calloc(1, sizeof *b->tally)) == NULL)
         return err_memory(e);
-    b->shape = shape_ref(shape);
+    b->shape = rowtype_ref(shape);
     while ((got = conn_copy_next(conn, &text, &len, e)) == CONN_COPY_ROW)
         if (!read_bucket(b->tally, text, len))
             return fail_row(e);

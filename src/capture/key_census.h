@@ -30,7 +30,7 @@ bool key_census_is_due(const struct key_census *c, const struct source_config *c
 /* A poll begins, which makes one if it is due; the leaves that <position> knows are those of the
  * poll before. */
 void key_census_begin(struct key_census *c, const struct source_config *config,
-                  const struct position *position, const struct table_facts *now);
+                  const struct position *position, const struct relation *now);
 
 /* Forgets what the poll in hand brought; its end without one of key_census_complete. */
 void key_census_drop(struct key_census *c);
@@ -43,7 +43,7 @@ bool key_census_take_hash(struct key_census *c, struct batch *b, const char **p,
 bool key_census_leave(struct key_census *c, const char *p, const char *end, struct err *e) WARN_UNUSED;
 
 /* Reads the answer to query_tally; *batch is for the host. */
-bool key_census_read_tally(struct key_census *c, struct conn *conn, size_t source, struct shape *shape,
+bool key_census_read_tally(struct key_census *c, struct conn *conn, size_t source, struct rowtype *shape,
                        struct batch **batch, struct err *e) WARN_UNUSED;
 
 /* What the host asks for: BUCKETS bits (copied) or, NULL, nothing. */

@@ -50,7 +50,7 @@ static struct batch *make_like(const struct batch *b)
     if (like == NULL)
         return NULL;
     if (b->shape != NULL)
-        like->shape = shape_ref(b->shape);
+        like->shape = rowtype_ref(b->shape);
     memcpy(like->ts, b->ts, sizeof like->ts);
     like->begins = b->begins;
     like->is_snapshot = b->is_snapshot;

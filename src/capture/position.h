@@ -49,7 +49,7 @@ struct position {
     uint64_t floor_lsn;     /* the floor holds after a crash once this is flushed; 0: it is */
     struct identity identity;
     uint32_t table;         /* oid */
-    char *signature;        /* the columns, see struct shape */
+    char *signature;        /* the columns, see struct rowtype */
     struct leaf *leaves;    /* known leaves; ranges are read in this order */
     size_t n_leaves;
     uint64_t rows;          /* delivered by the snapshot so far, for the progress line */

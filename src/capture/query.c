@@ -45,7 +45,7 @@ static void put_qualified(struct buf *b, const char *schema, const char *name)
 }
 
 /* 'schema.table'::regclass, for the catalog. */
-static void put_regclass(struct buf *b, const struct table_facts *t)
+static void put_regclass(struct buf *b, const struct relation *t)
 {
     struct buf name;
 
@@ -133,7 +133,7 @@ void query_unlimited(struct buf *b, int server_version)
         buf_puts(b, "SET LOCAL transaction_timeout = 0;");
 }
 
-void query_begin(struct buf *b, const struct table_facts *t, bool rls, int server_version)
+void query_begin(struct buf *b, const struct relation *t, bool rls, int server_version)
 {
     query_unlimited(b, server_version);
     buf_puts(b,
@@ -156,7 +156,7 @@ void query_begin(struct buf *b, const struct table_facts *t, bool rls, int serve
     buf_puts(b, " IN ACCESS SHARE MODE;");
 }
 
-void query_table(struct buf *b, const struct table_facts *t, bool with_sizes)
+void query_table(struct buf *b, const struct relation *t, bool with_sizes)
 {
     buf_puts(b, "SELECT c.oid, c.relkind, c.relpersistence, coalesce(a.amname, ''),"
                 " row_security_active(c.oid), current_database()"
@@ -273,7 +273,7 @@ static void put_from_table(struct buf *b, const struct query *q)
     buf_puts(b, " WHERE ");
 }
 
-static void put_from_leaf(struct buf *b, const struct query *q, const struct leaf_facts *leaf)
+static void put_from_leaf(struct buf *b, const struct query *q, const struct relation_leaf *leaf)
 {
     if (q->through_root || !leaf->is_readable) {
         put_from_table(b, q);
@@ -402,7 +402,7 @@ void query_poll(struct buf *b, const struct query *q, const struct position *p)
     buf_puts(b, ") TO STDOUT");
 }
 
-void query_leaf(struct buf *b, const struct query *q, const struct leaf_facts *leaf)
+void query_leaf(struct buf *b, const struct query *q, const struct relation_leaf *leaf)
 {
     buf_puts(b, "COPY (SELECT ");
     put_system_column(b, q, "xmin");
@@ -413,7 +413,7 @@ void query_leaf(struct buf *b, const struct query *q, const struct leaf_facts *l
     buf_puts(b, ") TO STDOUT");
 }
 
-void query_range(struct buf *b, const struct query *q, const struct leaf_facts *leaf,
+void query_range(struct buf *b, const struct query *q, const struct relation_leaf *leaf,
                  uint32_t block, uint32_t end)
 {
     buf_puts(b, "COPY (SELECT ");
@@ -492,7 +492,7 @@ void query_put_literal(struct buf *b, const char *s)
     put_literal(b, s, strlen(s));
 }
 
-void query_put_regclass(struct buf *b, const struct table_facts *t)
+void query_put_regclass(struct buf *b, const struct relation *t)
 {
     put_regclass(b, t);
 }
@@ -502,7 +502,7 @@ void query_put_columns(struct buf *b, const struct query *q)
     put_columns(b, q);
 }
 
-void query_put_from(struct buf *b, const struct query *q, const struct leaf_facts *leaf)
+void query_put_from(struct buf *b, const struct query *q, const struct relation_leaf *leaf)
 {
     if (leaf != NULL)
         put_from_leaf(b, q, leaf);

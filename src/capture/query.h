@@ -13,18 +13,18 @@
 
 #include "capture/batch.h"
 #include "capture/horizon.h"
-#include "capture/table.h"
+#include "capture/relation.h"
 
 /* What a statement that reads rows needs to know. All borrowed. */
 struct query {
-    const struct table_facts *table;
-    const struct shape *shape;
+    const struct relation *table;
+    const struct rowtype *shape;
     const char *where; /* or NULL */
     bool through_root; /* never name a leaf: its own rights and policies would count */
     bool with_hash;    /* rows carry a hash of their key behind their xmin */
 };
 
-/* One row, what table_read_name wants, of what <asked> names under the session's search_path. */
+/* One row, what relation_read_name wants, of what <asked> names under the session's search_path. */
 void query_resolve(struct buf *b, const char *asked);
 
 /* One row: the snapshot's text, then what identity_read_glance wants. Stands alone, as the cheap
@@ -44,10 +44,10 @@ void query_unlimited(struct buf *b, int server_version);
 
 /* The poll's transaction up to the lock, which takes no snapshot. (Views and foreign tables cannot
  * be locked.) */
-void query_begin(struct buf *b, const struct table_facts *t, bool rls, int server_version);
+void query_begin(struct buf *b, const struct relation *t, bool rls, int server_version);
 
 /* Three results: the relation, its leaves (with sizes if asked), its columns. */
-void query_table(struct buf *b, const struct table_facts *t, bool with_sizes);
+void query_table(struct buf *b, const struct relation *t, bool with_sizes);
 
 /* Reads nothing, but fails where query_poll would: a condition that cannot work, a key that has
  * no order. */
@@ -59,10 +59,10 @@ void query_try(struct buf *b, const struct query *q);
 void query_poll(struct buf *b, const struct query *q, const struct position *p);
 
 /* COPY of all rows of one leaf, whatever their age. */
-void query_leaf(struct buf *b, const struct query *q, const struct leaf_facts *leaf);
+void query_leaf(struct buf *b, const struct query *q, const struct relation_leaf *leaf);
 
 /* COPY of the rows of one leaf in the blocks from <block> on and before <end>. */
-void query_range(struct buf *b, const struct query *q, const struct leaf_facts *leaf,
+void query_range(struct buf *b, const struct query *q, const struct relation_leaf *leaf,
                  uint32_t block, uint32_t end);
 
 /* COPY of (bucket, count, xor of hashes) of all rows, see struct tally. */
@@ -79,9 +79,9 @@ void query_xmins(struct buf *b, const struct query *q, const struct position *p)
  * kept key; ORDER BY xmin and key. */
 void query_put_ident(struct buf *b, const char *name);
 void query_put_literal(struct buf *b, const char *s);
-void query_put_regclass(struct buf *b, const struct table_facts *t);
+void query_put_regclass(struct buf *b, const struct relation *t);
 void query_put_columns(struct buf *b, const struct query *q);
-void query_put_from(struct buf *b, const struct query *q, const struct leaf_facts *leaf);
+void query_put_from(struct buf *b, const struct query *q, const struct relation_leaf *leaf);
 void query_put_known_leaves(struct buf *b, const struct query *q, const struct position *p);
 void query_put_since(struct buf *b, const struct query *q, const struct position *p,
                      uint64_t floor);

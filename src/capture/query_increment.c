@@ -59,7 +59,7 @@ static void put_value(struct buf *b, const struct increment_query *q)
 }
 
 /* A number as a constant that the column can be compared with. */
-static void put_constant(struct buf *b, enum growth growth, int64_t n)
+static void put_constant(struct buf *b, enum relation_growth growth, int64_t n)
 {
     int64_t rest = n % DAY_US;
     int64_t days = n / DAY_US - (rest < 0), us = rest + (rest < 0 ? DAY_US : 0);
@@ -108,7 +108,7 @@ void query_increment_top(struct buf *b, const struct increment_query *q)
 
 void query_increment_health(struct buf *b, const struct increment_query *q)
 {
-    const struct table_facts *t = q->query.table;
+    const struct relation *t = q->query.table;
 
     buf_puts(b, "SELECT c.oid::regclass FROM pg_class c WHERE c.oid = ANY ('{");
     for (size_t i = 0; i < t->n_leaves; i++)
@@ -123,7 +123,7 @@ void query_increment_health(struct buf *b, const struct increment_query *q)
 }
 
 static void put_select(struct buf *b, const struct increment_query *q,
-                       const struct leaf_facts *leaf)
+                       const struct relation_leaf *leaf)
 {
     buf_puts(b, "COPY (SELECT ");
     put_xmin(b, &q->query);
@@ -238,7 +238,7 @@ void query_increment_try(struct buf *b, const struct increment_query *q)
 }
 
 void query_increment_leaf(struct buf *b, const struct increment_query *q,
-                          const struct leaf_facts *leaf)
+                          const struct relation_leaf *leaf)
 {
     put_select(b, q, leaf);
     buf_puts(b, "true");

@@ -16,7 +16,7 @@
 struct increment_query {
     struct query query;
     const char *column;
-    enum growth growth; /* GROWS_NOT: it is gone, all values are NULL */
+    enum relation_growth growth; /* GROWS_NOT: it is gone, all values are NULL */
 };
 
 /* One row: the highest value that is no infinity, or NULL. */
@@ -43,6 +43,6 @@ void query_increment_try(struct buf *b, const struct increment_query *q);
 
 /* The rows of query_leaf. */
 void query_increment_leaf(struct buf *b, const struct increment_query *q,
-                          const struct leaf_facts *leaf);
+                          const struct relation_leaf *leaf);
 
 #endif

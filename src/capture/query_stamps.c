@@ -35,7 +35,7 @@ static const struct column *key_column(const struct query *q, size_t k)
     return &q->shape->columns[q->shape->key[k]];
 }
 
-void query_stamps_marks(struct buf *b, const struct table_facts *t)
+void query_stamps_marks(struct buf *b, const struct relation *t)
 {
     buf_puts(b, "SELECT number, since, pruned, notify, array_to_string(key, E'\\n')"
                 " FROM pgcdc.tables WHERE \"table\" = ");
@@ -45,7 +45,7 @@ void query_stamps_marks(struct buf *b, const struct table_facts *t)
 
 void query_stamps_health(struct buf *b, const struct stamp_query *q)
 {
-    const struct table_facts *t = q->query.table;
+    const struct relation *t = q->query.table;
 
     buf_puts(b,
         "SELECT c.oid::regclass, (SELECT count(*) = 3 FROM pg_trigger t WHERE t.tgrelid = c.oid"
@@ -145,7 +145,7 @@ static void put_rows(struct buf *b, const struct stamp_query *q, const struct po
     query_put_where(b, r);
 }
 
-static bool is_key(const struct shape *s, size_t column)
+static bool is_key(const struct rowtype *s, size_t column)
 {
     for (size_t k = 0; k < s->n_key; k++)
         if (s->key[k] == column)
@@ -156,7 +156,7 @@ static bool is_key(const struct shape *s, size_t column)
 /* The columns of a row of which only the key is left. */
 static void put_gone_columns(struct buf *b, const struct query *q)
 {
-    const struct shape *s = q->shape;
+    const struct rowtype *s = q->shape;
 
     for (size_t i = 0; i < s->n_columns; i++) {
         if (!is_key(s, i)) {
@@ -210,7 +210,7 @@ static void put_gone(struct buf *b, const struct stamp_query *q, const struct po
 
 void query_stamps_poll(struct buf *b, const struct stamp_query *q, const struct position *p)
 {
-    const struct shape *s = q->query.shape;
+    const struct rowtype *s = q->query.shape;
 
     buf_puts(b, "COPY (SELECT x, s, m");
     for (size_t i = 0; i < s->n_columns; i++)
@@ -253,7 +253,7 @@ void query_stamps_switch(struct buf *b, const struct stamp_query *q, const struc
     buf_puts(b, ") TO STDOUT");
 }
 
-void query_stamps_leaf(struct buf *b, const struct query *q, const struct leaf_facts *leaf)
+void query_stamps_leaf(struct buf *b, const struct query *q, const struct relation_leaf *leaf)
 {
     put_head(b, q);
     buf_printf(b, ", %d", STAMP_ROW);
@@ -264,7 +264,7 @@ void query_stamps_leaf(struct buf *b, const struct query *q, const struct leaf_f
     buf_puts(b, ") TO STDOUT");
 }
 
-void query_stamps_range(struct buf *b, const struct query *q, const struct leaf_facts *leaf,
+void query_stamps_range(struct buf *b, const struct query *q, const struct relation_leaf *leaf,
                         uint32_t block, uint32_t end)
 {
     put_head(b, q);

@@ -27,7 +27,7 @@ struct stamp_query {
 };
 
 /* One row, or none: number, since, pruned, notify, the columns of the key with newlines between. */
-void query_stamps_marks(struct buf *b, const struct table_facts *t);
+void query_stamps_marks(struct buf *b, const struct relation *t);
 
 /* For each leaf a row: its name, whether it has all triggers for rows, one for TRUNCATE, a valid
  * index. Then one: is there a stamp that this cluster has not reached? */
@@ -41,8 +41,8 @@ void query_stamps_poll(struct buf *b, const struct stamp_query *q, const struct 
 void query_stamps_switch(struct buf *b, const struct stamp_query *q, const struct position *p);
 
 /* The rows of query_leaf and of query_range. */
-void query_stamps_leaf(struct buf *b, const struct query *q, const struct leaf_facts *leaf);
-void query_stamps_range(struct buf *b, const struct query *q, const struct leaf_facts *leaf,
+void query_stamps_leaf(struct buf *b, const struct query *q, const struct relation_leaf *leaf);
+void query_stamps_range(struct buf *b, const struct query *q, const struct relation_leaf *leaf,
                         uint32_t block, uint32_t end);
 
 /* The distinct stamps and tombstones' xids that are not below the floor, with no row behind. */

@@ -66,11 +66,11 @@ const char *reads_setting(const struct reads *r, const struct standing *s, bool 
 /* ---- statements ---- */
 
 static void put_plain(const struct reads *r, const struct query *q, const struct position *p,
-                      const struct leaf_facts *leaf, const unsigned char *asked, struct buf *sql)
+                      const struct relation_leaf *leaf, const unsigned char *asked, struct buf *sql)
 {
     switch (r->what) {
     case READ_RANGE:
-        query_range(sql, q, table_leaf(q->table, r->leaf), position_leaf(p, r->leaf)->next, r->end);
+        query_range(sql, q, relation_leaf(q->table, r->leaf), position_leaf(p, r->leaf)->next, r->end);
         return;
     case READ_LEAF:
         query_leaf(sql, q, leaf);
@@ -95,7 +95,7 @@ static void put_plain(const struct reads *r, const struct query *q, const struct
 }
 
 static void put_valued(const struct reads *r, const struct increment_query *q,
-                       const struct position *p, const struct leaf_facts *leaf, struct buf *sql)
+                       const struct position *p, const struct relation_leaf *leaf, struct buf *sql)
 {
     if (r->what == READ_LEAF)
         query_increment_leaf(sql, q, leaf);
@@ -110,11 +110,11 @@ static void put_valued(const struct reads *r, const struct increment_query *q,
 }
 
 static void put_stamped(const struct reads *r, const struct stamp_query *q,
-                        const struct position *p, const struct leaf_facts *leaf, struct buf *sql)
+                        const struct position *p, const struct relation_leaf *leaf, struct buf *sql)
 {
     switch (r->what) {
     case READ_RANGE:
-        query_stamps_range(sql, &q->query, table_leaf(q->query.table, r->leaf),
+        query_stamps_range(sql, &q->query, relation_leaf(q->query.table, r->leaf),
                            position_leaf(p, r->leaf)->next, r->end);
         return;
     case READ_LEAF:
@@ -142,7 +142,7 @@ static bool has_value(const struct reads *r, const struct standing *s)
            (r->what == READ_LEAF && reads_values(s));
 }
 
-void reads_put(const struct reads *r, const struct standing *s, const struct leaf_facts *leaf,
+void reads_put(const struct reads *r, const struct standing *s, const struct relation_leaf *leaf,
                const unsigned char *asked, struct buf *sql)
 {
     const struct increment_query valued = reads_increment_query(s);

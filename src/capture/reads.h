@@ -35,7 +35,7 @@ struct query reads_query(const struct standing *s);
 struct increment_query reads_increment_query(const struct standing *s);
 
 /* The COPY; <leaf>: of READ_LEAF, <asked>: of READ_KEYS, the buckets. */
-void reads_put(const struct reads *r, const struct standing *s, const struct leaf_facts *leaf,
+void reads_put(const struct reads *r, const struct standing *s, const struct relation_leaf *leaf,
                const unsigned char *asked, struct buf *sql);
 
 /* Reads nothing, but fails where the COPYs would. */

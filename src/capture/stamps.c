@@ -39,7 +39,7 @@ static bool is_line(const char *name, const char *list)
 
 static bool check_marks(const struct survey *v, struct err *e)
 {
-    const struct shape *s = v->shape;
+    const struct rowtype *s = v->shape;
 
     if (v->marks.since == 0 || !s->has_stamp)
         return refuse_missing(v, e);

@@ -192,7 +192,7 @@ static bool tell_of_gone_leaves(struct standing *s, struct err *e)
     char text[128];
 
     for (size_t i = 0; i < p->n_leaves; i++)
-        gone += table_leaf(&s->survey.table, p->leaves[i].oid) == NULL;
+        gone += relation_leaf(&s->survey.table, p->leaves[i].oid) == NULL;
     if (gone == 0 || p->phase != PHASE_POLL || p->stamped_since == 0)
         return true;
     snprintf(text, sizeof text, "%zu of the partitions were detached or dropped: no deletes come "
@@ -202,7 +202,7 @@ static bool tell_of_gone_leaves(struct standing *s, struct err *e)
 
 bool standing_know_leaves(struct standing *s, struct err *e)
 {
-    const struct table_facts *t = &s->survey.table;
+    const struct relation *t = &s->survey.table;
 
     if (!tell_of_gone_leaves(s, e))
         return false;
@@ -430,13 +430,13 @@ static void forget_gone_leaves(struct standing *s)
     size_t n = 0;
 
     for (size_t i = 0; i < p->n_leaves; i++)
-        if (table_leaf(&s->survey.table, p->leaves[i].oid) != NULL)
+        if (relation_leaf(&s->survey.table, p->leaves[i].oid) != NULL)
             p->leaves[n++] = p->leaves[i];
     p->n_leaves = n;
 }
 
 /* VACUUM FULL and CLUSTER move rows to other blocks with their old xids. */
-static bool has_moved(const struct leaf *leaf, const struct leaf_facts *now)
+static bool has_moved(const struct leaf *leaf, const struct relation_leaf *now)
 {
     return now != NULL && now->filenode != leaf->filenode;
 }
@@ -447,7 +447,7 @@ static bool some_have_moved(const struct standing *s)
     const struct position *p = &s->position;
 
     for (size_t i = 0; p->phase == PHASE_SNAPSHOT && i < p->n_leaves; i++)
-        if (has_moved(&p->leaves[i], table_leaf(&s->survey.table, p->leaves[i].oid)))
+        if (has_moved(&p->leaves[i], relation_leaf(&s->survey.table, p->leaves[i].oid)))
             return true;
     return false;
 }
@@ -459,7 +459,7 @@ bool standing_check_leaves(struct standing *s, struct err *e)
     forget_gone_leaves(s);
     for (size_t i = 0; i < p->n_leaves; i++) {
         struct leaf *leaf = &p->leaves[i];
-        const struct leaf_facts *now = table_leaf(&s->survey.table, leaf->oid);
+        const struct relation_leaf *now = relation_leaf(&s->survey.table, leaf->oid);
         char text[256];
 
         if (!has_moved(leaf, now))

@@ -35,8 +35,8 @@ void survey_fini(struct survey *s)
 {
     drop_snapshot(s);
     doubts_forget(&s->doubts);
-    table_fini(&s->table);
-    shape_unref(s->shape);
+    relation_fini(&s->table);
+    rowtype_unref(s->shape);
     s->shape = NULL;
     free(s->marks.key);
     s->marks = (struct stamp_marks){ 0 };
@@ -60,7 +60,7 @@ bool survey_resolve(struct survey *s, struct conn *conn, const struct source_con
     buf_init(&sql, BUF_SQL_MAX);
     query_resolve(&sql, c->table);
     ok = run(conn, &sql, &rows, 1, e) &&
-         table_read_name(&s->table, rows, c->table, c->capture == BY_INCREMENT, c->rls, e);
+         relation_read_name(&s->table, rows, c->table, c->capture == BY_INCREMENT, c->rls, e);
     result_free(rows);
     return ok;
 }
@@ -111,16 +111,16 @@ bool survey_identify(struct survey *s, struct conn *conn, struct err *e)
 static bool read_shape(struct survey *s, const struct result *columns,
                        const struct source_config *c, struct err *e)
 {
-    struct shape *shape = table_read_shape(&s->table, columns, c->columns, c->n_columns, c->pk,
+    struct rowtype *shape = rowtype_read(&s->table, columns, c->columns, c->n_columns, c->pk,
                                            c->n_pk, c->soft_delete, e);
 
     if (shape == NULL)
         return false;
-    if (s->shape != NULL && shape_equal(shape, s->shape)) {
-        shape_unref(shape);
+    if (s->shape != NULL && rowtype_equal(shape, s->shape)) {
+        rowtype_unref(shape);
         return true;
     }
-    shape_unref(s->shape);
+    rowtype_unref(s->shape);
     s->shape = shape;
     return true;
 }
@@ -150,9 +150,9 @@ static bool read_growth(struct survey *s, const struct result *columns,
     struct err gone;
 
     s->growth = GROWS_NOT;
-    if (c->column != NULL && !table_read_growth(&s->table, columns, c->column, &s->growth, e))
+    if (c->column != NULL && !relation_read_growth(&s->table, columns, c->column, &s->growth, e))
         return false;
-    if (column != NULL && !table_read_growth(&s->table, columns, column, &s->growth, &gone))
+    if (column != NULL && !relation_read_growth(&s->table, columns, column, &s->growth, &gone))
         s->growth = GROWS_NOT;
     return true;
 }
@@ -249,7 +249,7 @@ bool survey_begin(struct survey *s, struct conn *conn, const struct source_confi
         buf_puts(&sql, "SET LOCAL enable_seqscan = off");
     ok = run(conn, &sql, rows + first, end - first, e) && read_facts(s, rows[FACTS], true, e) &&
          (first != OPEN || read_behind(s, rows[OPEN], e)) &&
-         table_read_facts(&s->table, rows[RELATION], rows[LEAVES], c->capture == BY_INCREMENT,
+         relation_read_facts(&s->table, rows[RELATION], rows[LEAVES], c->capture == BY_INCREMENT,
                           c->rls, e) &&
          read_shape(s, rows[COLUMNS], c, e) && read_growth(s, rows[COLUMNS], c, column, e) &&
          (!by_trigger || read_marks(s, rows[MARKS], e));

@@ -55,10 +55,10 @@ struct survey {
     struct snapshot snapshot; /* its text is owned by this survey */
     struct doubts doubts;     /* of that snapshot, behind survey_begin */
     struct identity identity;
-    struct table_facts table;
-    struct shape *shape;      /* counted reference */
+    struct relation table;
+    struct rowtype *shape;      /* counted reference */
     struct stamp_marks marks; /* where the capture is by triggers */
-    enum growth growth;       /* of the column that it was asked about */
+    enum relation_growth growth;       /* of the column that it was asked about */
 };
 
 void survey_fini(struct survey *s);

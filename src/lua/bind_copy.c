@@ -45,7 +45,7 @@ static const char *const kind_names[] = {
 
 static int columns(lua_State *L)
 {
-    const struct shape *s;
+    const struct rowtype *s;
     size_t n;
 
     if (!push_is_change(L, 1))
@@ -112,7 +112,7 @@ static int added(lua_State *L)
 
 static void read_slot(lua_State *L, struct plan *p, size_t i)
 {
-    const struct shape *s = p->form->shape;
+    const struct rowtype *s = p->form->shape;
     struct slot *slot = &p->slots[i];
 
     lua_rawgeti(L, 3, (lua_Integer)i + 1);

@@ -26,7 +26,7 @@ static int drop_form(lua_State *L)
     for (size_t op = 0; op < OP_COUNT; op++)
         free(f->heads[op].p);
     free(f->id_head.p);
-    shape_unref(f->shape);
+    rowtype_unref(f->shape);
     *f = (struct form){ 0 };
     return 0;
 }
@@ -61,7 +61,7 @@ static void make_label(lua_State *L, const char *name, struct fixed *to)
     keep(L, &b, ok, to);
 }
 
-static void make_head(lua_State *L, const struct shape *s, const char *op, struct fixed *to)
+static void make_head(lua_State *L, const struct rowtype *s, const char *op, struct fixed *to)
 {
     struct buf b;
     bool ok;
@@ -75,7 +75,7 @@ static void make_head(lua_State *L, const struct shape *s, const char *op, struc
     keep(L, &b, ok, to);
 }
 
-static void make_id_head(lua_State *L, const struct shape *s, struct fixed *to)
+static void make_id_head(lua_State *L, const struct rowtype *s, struct fixed *to)
 {
     struct buf b, name;
     bool ok;
@@ -90,14 +90,14 @@ static void make_id_head(lua_State *L, const struct shape *s, struct fixed *to)
     keep(L, &b, ok, to);
 }
 
-void cells_push_form(lua_State *L, struct shape *shape)
+void cells_push_form(lua_State *L, struct rowtype *shape)
 {
     struct form *f = lua_newuserdatauv(L, sizeof *f, FORM_SHARED); /* form */
 
     *f = (struct form){ 0 };
     lua_rawgetp(L, LUA_REGISTRYINDEX, &form_key);
     lua_setmetatable(L, -2);
-    f->shape = shape_ref(shape);
+    f->shape = rowtype_ref(shape);
     f->labels = calloc(shape->n_columns + 1, sizeof *f->labels);
     if (f->labels == NULL)
         luaL_error(L, "out of memory");
@@ -143,7 +143,7 @@ struct cells *cells_push(lua_State *L, const struct batch *b, const struct row *
     return c;
 }
 
-struct cells *cells_push_like(lua_State *L, const struct cells *like, const struct shape *shape,
+struct cells *cells_push_like(lua_State *L, const struct cells *like, const struct rowtype *shape,
                               size_t n, size_t len)
 {
     struct cells *c;

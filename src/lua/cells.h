@@ -22,7 +22,7 @@ struct fixed {
 };
 
 struct form {
-    struct shape *shape;
+    struct rowtype *shape;
     struct fixed *labels; /* "\"name\":" for each column */
     struct fixed heads[OP_COUNT]; /* a change's JSON up to its key */
     struct fixed id_head; /* "\"schema.table/", the start of the JSON of an id */
@@ -44,7 +44,7 @@ enum { CELLS_SET = 1, CELLS_DECODED, CELLS_OLD };
 
 struct cells {
     const void *mark;   /* tells cells from other userdata that a script may put in their place */
-    const struct shape *shape; /* only tells those of another table, likewise */
+    const struct rowtype *shape; /* only tells those of another table, likewise */
     uint32_t n_columns;
     uint64_t xid;
     enum op op;
@@ -60,14 +60,14 @@ struct cells {
 /* Call it once per state. */
 void cells_open(lua_State *L);
 
-void cells_push_form(lua_State *L, struct shape *shape);       /* [-0, +1] */
+void cells_push_form(lua_State *L, struct rowtype *shape);       /* [-0, +1] */
 
 /* Pushes the cells of a row of a batch. */
 struct cells *cells_push(lua_State *L, const struct batch *b, const struct row *row);
 
 /* Pushes cells of <shape> with the op, xid and ts of <like> and room for <n> columns and <len>
  * bytes, which the caller fills. */
-struct cells *cells_push_like(lua_State *L, const struct cells *like, const struct shape *shape,
+struct cells *cells_push_like(lua_State *L, const struct cells *like, const struct rowtype *shape,
                               size_t n, size_t len);
 
 /* The table at <index> holds the cells on top of the stack, which are popped. */

@@ -22,7 +22,7 @@ static void set_names(lua_State *L, const char *name, const struct column *colum
 }
 
 /* Pushes what resolve() is told. */
-static void push_facts(lua_State *L, const struct shape *s, int thing, int plain)
+static void push_facts(lua_State *L, const struct rowtype *s, int thing, int plain)
 {
     size_t n_shown = s->n_columns - s->hides_key;
     int facts = lua_gettop(L) + 1;
@@ -52,28 +52,28 @@ static void push_facts(lua_State *L, const struct shape *s, int thing, int plain
 
 static int drop_box(lua_State *L)
 {
-    struct shape **box = lua_touserdata(L, 1);
+    struct rowtype **box = lua_touserdata(L, 1);
 
-    shape_unref(*box);
+    rowtype_unref(*box);
     *box = NULL;
     return 0;
 }
 
 /* Pushes the form of what <columns> make of the form at <form>. */
-static void push_new_form(lua_State *L, int form, const struct shape_column *columns, size_t n,
+static void push_new_form(lua_State *L, int form, const struct rowtype_source *columns, size_t n,
                           size_t n_row, bool hides_key)
 {
     const struct form *from = lua_touserdata(L, form);
-    struct shape **box = lua_newuserdatauv(L, sizeof *box, 0); /* box */
+    struct rowtype **box = lua_newuserdatauv(L, sizeof *box, 0); /* box */
 
     *box = NULL;
     lua_rawgetp(L, LUA_REGISTRYINDEX, &box_key);
     lua_setmetatable(L, -2);
-    *box = shape_derive(from->shape, columns, n, n_row, hides_key);
+    *box = rowtype_derive(from->shape, columns, n, n_row, hides_key);
     if (*box == NULL)
         luaL_error(L, "out of memory");
     push_form_like(L, *box, form);                             /* box form */
-    shape_unref(*box);
+    rowtype_unref(*box);
     *box = NULL;
     lua_remove(L, -2);                                         /* form */
 }
@@ -99,14 +99,14 @@ static bool boolean_field(lua_State *L, int index, const char *name)
 }
 
 /* Reads column <i> of the list at <list>; its name stays in there. */
-static struct shape_column read_column(lua_State *L, int list, size_t i, bool *is_computed)
+static struct rowtype_source read_column(lua_State *L, int list, size_t i, bool *is_computed)
 {
-    struct shape_column c;
+    struct rowtype_source c;
     lua_Integer from;
 
     lua_rawgeti(L, list, (lua_Integer)i + 1);                  /* column */
     from = integer_field(L, lua_gettop(L), "from");
-    c.from = from > 0 ? (size_t)from - 1 : SHAPE_NEW;
+    c.from = from > 0 ? (size_t)from - 1 : ROWTYPE_NEW;
     c.is_text = boolean_field(L, lua_gettop(L), "text");
     *is_computed = boolean_field(L, lua_gettop(L), "f");
     lua_getfield(L, -1, "name");
@@ -137,9 +137,9 @@ static size_t push_functions(lua_State *L, int layout, int list)
 
 void link_push(lua_State *L, int spec, int form, int thing, int plain)
 {
-    const struct shape *s = ((const struct form *)lua_touserdata(L, form))->shape;
+    const struct rowtype *s = ((const struct form *)lua_touserdata(L, form))->shape;
     int layout = lua_gettop(L) + 1, list = layout + 1;
-    struct shape_column *columns;
+    struct rowtype_source *columns;
     struct link *link;
     bool hides_key;
     size_t n;

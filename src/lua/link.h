@@ -14,7 +14,7 @@
 #define LINK_HASHED (SIZE_MAX - 1) /* the key part of ids, to be made */
 
 struct link_column {
-    size_t from; /* index into the old columns, LINK_HASHED, or SHAPE_NEW */
+    size_t from; /* index into the old columns, LINK_HASHED, or ROWTYPE_NEW */
     bool is_computed;
 };
 

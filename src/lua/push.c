@@ -31,7 +31,7 @@ enum shared { SHARED_ROW_MT = 1, SHARED_KEY_MT, SHARED_CHANGE_MT, SHARED_SOURCE 
 
 static void put_raw_key(lua_State *L, const struct form *f, struct cells *c, struct buf *b)
 {
-    const struct shape *s = f->shape;
+    const struct rowtype *s = f->shape;
 
     buf_putc(b, '{');
     for (size_t k = 0; k < s->n_key; k++) {
@@ -45,10 +45,10 @@ static void put_raw_key(lua_State *L, const struct form *f, struct cells *c, str
 
 void push_put_id_key(lua_State *L, const struct form *f, struct cells *c, struct buf *b)
 {
-    const struct shape *s = f->shape;
+    const struct rowtype *s = f->shape;
 
-    for (size_t k = 0; k < shape_n_id(s); k++) {
-        struct field field = cells_field(L, f, c, shape_id(s, k));
+    for (size_t k = 0; k < rowtype_n_id(s); k++) {
+        struct field field = cells_field(L, f, c, rowtype_id(s, k));
         char *to;
 
         if (k > 0)
@@ -59,7 +59,7 @@ void push_put_id_key(lua_State *L, const struct form *f, struct cells *c, struct
         }
         to = buf_reserve(b, field.len + 3);
         json_check(L, b);
-        b->len += s->columns[shape_id(s, k)].kind == KIND_TIMESTAMP && field.len < 64
+        b->len += s->columns[rowtype_id(s, k)].kind == KIND_TIMESTAMP && field.len < 64
                       ? field_timestamp(field, to) : field_unescape(field, to);
     }
 }
@@ -77,13 +77,13 @@ static void put_id(lua_State *L, const struct form *f, struct cells *c, struct b
 
 static void put_id_json(lua_State *L, const struct form *f, struct cells *c, struct buf *b)
 {
-    const struct shape *s = f->shape;
+    const struct rowtype *s = f->shape;
 
     fixed_put(b, f->id_head);
     buf_put_u64(b, c->xid);
     buf_putc(b, '/');
-    for (size_t k = 0; k < shape_n_id(s); k++) {
-        size_t i = shape_id(s, k);
+    for (size_t k = 0; k < rowtype_n_id(s); k++) {
+        size_t i = rowtype_id(s, k);
         struct field field = cells_field(L, f, c, i);
 
         if (k > 0)
@@ -109,7 +109,7 @@ static void put_ts(const struct cells *c, struct buf *b)
 
 static int key_next(lua_State *L)
 {
-    const struct shape *s = row_upvalue_form(L)->shape;
+    const struct rowtype *s = row_upvalue_form(L)->shape;
     lua_Integer i = lua_tointeger(L, lua_upvalueindex(2));
 
     lua_pushinteger(L, i + 1);
@@ -137,7 +137,7 @@ static int key_pairs(lua_State *L)
 static void put_key(lua_State *L, int index, struct buf *b, int depth)
 {
     const struct form *f = cells_form(L, index);
-    const struct shape *s = f->shape;
+    const struct rowtype *s = f->shape;
 
     index = lua_absindex(L, index);
     buf_putc(b, '{');
@@ -173,7 +173,7 @@ static void push_shared(lua_State *L, int which)
 
 static void push_key(lua_State *L, const struct form *f, struct cells *c)
 {
-    const struct shape *s = f->shape;
+    const struct rowtype *s = f->shape;
 
     lua_createtable(L, 0, (int)s->n_key);                      /* key */
     for (size_t k = 0; k < s->n_key; k++) {
@@ -512,7 +512,7 @@ static void push_class(lua_State *L, const char *name, const struct json_class *
 }
 
 /* Pushes a form, and keeps with it the metatables of what is made of it. */
-static void push_form(lua_State *L, struct shape *shape, const char *source)
+static void push_form(lua_State *L, struct rowtype *shape, const char *source)
 {
     int form, shared;
 
@@ -547,7 +547,7 @@ static void push_of_shared(lua_State *L, int form, enum shared which)
     lua_remove(L, -2);
 }
 
-void push_form_like(lua_State *L, struct shape *shape, int form)
+void push_form_like(lua_State *L, struct rowtype *shape, int form)
 {
     form = lua_absindex(L, form);
     push_of_shared(L, form, SHARED_SOURCE);                    /* source */
@@ -572,7 +572,7 @@ bool push_is_key(lua_State *L, int index)
     return json_class_at(L, index) == &key_class;
 }
 
-void push_metatable(lua_State *L, struct shape *shape, const char *source, int *ref)
+void push_metatable(lua_State *L, struct rowtype *shape, const char *source, int *ref)
 {
     if (*ref != LUA_NOREF) {
         lua_rawgeti(L, LUA_REGISTRYINDEX, *ref);               /* mt */

@@ -15,12 +15,12 @@
 
 /* Pushes the metatable of changes of this shape, made on first use. <ref>: where the caller
  * keeps it between batches (LUA_NOREF at birth); <source>: its name. */
-void push_metatable(lua_State *L, struct shape *shape, const char *source, int *ref);
+void push_metatable(lua_State *L, struct rowtype *shape, const char *source, int *ref);
 
 /* Pushes a form for <shape>, with metatables for changes of the source that the form at <form> is
  * of; and one of these metatables. */
 enum push_part { PUSH_CHANGE, PUSH_ROW, PUSH_KEY };
-void push_form_like(lua_State *L, struct shape *shape, int form); /* [-0, +1] */
+void push_form_like(lua_State *L, struct rowtype *shape, int form); /* [-0, +1] */
 void push_part_metatable(lua_State *L, int form, enum push_part part); /* [-0, +1] */
 
 /* True if the value at <index> is a change; the key of one. */

@@ -83,7 +83,7 @@ static void push_old_value(lua_State *L, const struct job *j, size_t i)
             lua_getfield(L, j->plain, j->to->shape->columns[i].name);
         else
             lua_pushnil(L);
-    } else if (from == SHAPE_NEW) {
+    } else if (from == ROWTYPE_NEW) {
         row_push_extra(L, j->thing, j->to->shape->columns[i].name);
     } else {
         row_push_cell(L, j->from, j->thing, from);
@@ -190,7 +190,7 @@ static void put_column(lua_State *L, const struct job *j, size_t i, struct buf *
         lua_pop(L, 1);
     } else if (c->from == LINK_HASHED) {
         put_hash(L, j, b);
-    } else if (c->from == SHAPE_NEW) {
+    } else if (c->from == ROWTYPE_NEW) {
         buf_puts(b, "\\N");
     } else {
         field = cells_field(L, j->from, j->cells, c->from);
@@ -307,25 +307,25 @@ static void push_new_name(lua_State *L)
     }
 }
 
-static size_t find_column(const struct shape *s, const char *name)
+static size_t find_column(const struct rowtype *s, const char *name)
 {
     for (size_t i = 0; i < s->n_row; i++)
         if (strcmp(s->columns[i].name, name) == 0)
             return i;
-    return SHAPE_NEW;
+    return ROWTYPE_NEW;
 }
 
 /* The name and its value that are at <name> and <name> + 1 become the new row's, as <to>. */
 static void carry_extra(lua_State *L, const struct job *j, int cells, int name, int to)
 {
     size_t i = find_column(j->to->shape, lua_tostring(L, to));
-    bool is_column = i != SHAPE_NEW;
+    bool is_column = i != ROWTYPE_NEW;
 
     if (is_column && j->link->columns[i].is_computed)
         return;
     push_side(L, cells, CELLS_SET);                            /* side */
     lua_pushvalue(L, to);
-    if (lua_rawget(L, -2) != LUA_TNIL || (is_column && j->link->columns[i].from != SHAPE_NEW))
+    if (lua_rawget(L, -2) != LUA_TNIL || (is_column && j->link->columns[i].from != ROWTYPE_NEW))
         fail(L, "there is a column '", lua_tostring(L, to), "' already");
     lua_pop(L, 1);
     if (!is_column) {
@@ -476,7 +476,7 @@ static void carry_fields(lua_State *L, const struct job *j)
 /* Key columns with a value that the cells cannot hold: the key becomes a table that can. */
 static void keep_key(lua_State *L, const struct job *j)
 {
-    const struct shape *s = j->to->shape;
+    const struct rowtype *s = j->to->shape;
     bool is_beside = false;
 
     for (size_t k = 0; k < s->n_key; k++)

@@ -261,7 +261,7 @@ static void set_word(lua_State *L, const char *name, const char *p, size_t len)
     lua_setfield(L, -2, name);
 }
 
-/* A signature (see struct shape) as a list of {name=, type=}. */
+/* A signature (see struct rowtype) as a list of {name=, type=}. */
 static void push_columns(lua_State *L, const char *p)
 {
     lua_createtable(L, 0, 0);

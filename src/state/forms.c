@@ -20,7 +20,7 @@ struct forms {
     struct form_columns *v;
     size_t n;
     char *key;            /* of the rows that are known, or NULL */
-    struct shape *shape;  /* of the last forms_enter */
+    struct rowtype *shape;  /* of the last forms_enter */
     uint32_t number;
 };
 
@@ -80,7 +80,7 @@ void forms_close(struct forms *f)
         free(f->v[i].columns);
     free(f->v);
     free(f->key);
-    shape_unref(f->shape);
+    rowtype_unref(f->shape);
     free(f);
 }
 
@@ -103,7 +103,7 @@ static const char *hash_class(const char *type)
     return strcmp(type, "uuid") == 0 ? "uuid" : "text";
 }
 
-static bool enter_key(struct forms *f, const struct shape *s, bool *is_other, struct err *e)
+static bool enter_key(struct forms *f, const struct rowtype *s, bool *is_other, struct err *e)
 {
     struct buf b;
     bool ok = true;
@@ -145,7 +145,7 @@ static void put_column(struct buf *b, const struct column *c)
     buf_printf(b, "\t%d", (int)c->kind);
 }
 
-bool forms_enter(struct forms *f, struct shape *s, uint32_t *number, bool *is_other_key,
+bool forms_enter(struct forms *f, struct rowtype *s, uint32_t *number, bool *is_other_key,
                  struct err *e)
 {
     struct buf b;
@@ -163,8 +163,8 @@ bool forms_enter(struct forms *f, struct shape *s, uint32_t *number, bool *is_ot
     ok = (buf_ok(&b) || err_memory(e)) && enter_columns(f, b.data, e) &&
          enter_key(f, s, is_other_key, e);
     buf_fini(&b);
-    shape_unref(f->shape);
-    f->shape = ok ? shape_ref(s) : NULL;
+    rowtype_unref(f->shape);
+    f->shape = ok ? rowtype_ref(s) : NULL;
     *number = f->number;
     return ok;
 }
@@ -188,7 +188,7 @@ static struct slice find_field(const char *lines, struct slice row, const char *
     return (struct slice){ NULL, 0 };
 }
 
-bool forms_map(const struct forms *f, uint32_t number, struct slice row, const struct shape *s,
+bool forms_map(const struct forms *f, uint32_t number, struct slice row, const struct rowtype *s,
                struct buf *b)
 {
     const char *lines = "";

@@ -13,7 +13,7 @@
 #define FORMS_H
 
 #include "state/store.h"
-#include "capture/table.h"
+#include "capture/relation.h"
 
 struct forms;
 
@@ -23,12 +23,12 @@ void forms_close(struct forms *f);
 
 /* Rows of <shape> are to come: gives it a number, which is kept. *is_other_key: rows had another
  * key before. Call it inside a transaction. */
-bool forms_enter(struct forms *f, struct shape *shape, uint32_t *number,
+bool forms_enter(struct forms *f, struct rowtype *shape, uint32_t *number,
                  bool *is_other_key, struct err *e) WARN_UNUSED;
 
 /* Appends a row that was kept under <number> as a row of <shape>: columns that it has not, or had
  * of another kind (so that their text meant something else), are NULL. */
 bool forms_map(const struct forms *f, uint32_t number, struct slice row,
-               const struct shape *shape, struct buf *b) WARN_UNUSED;
+               const struct rowtype *shape, struct buf *b) WARN_UNUSED;
 
 #endif

@@ -31,7 +31,7 @@ struct ledger {
     uint64_t note;              /* of the last change */
     bool is_learned;
     bool is_fresh;              /* that is so since this poll, of whose rows nothing is known */
-    struct shape *shape;        /* of the last tally */
+    struct rowtype *shape;        /* of the last tally */
     struct weighing *weighing;  /* that waits for keys, or NULL */
     struct bucket *odd;         /* what the server has more than is known, where that was looked
                                  * into: keys that are not unique; NULL: nothing */
@@ -90,7 +90,7 @@ void ledger_close(struct ledger *l)
     drop_weighing(l);
     known_close(l->known);
     forms_close(l->forms);
-    shape_unref(l->shape);
+    rowtype_unref(l->shape);
     buf_fini(&l->key);
     buf_fini(&l->bytes);
     free(l->odd);
@@ -179,7 +179,7 @@ static bool keep_old(struct ledger *l, struct batch *b, size_t i, const struct k
 
 /* Rows of this shape are to be noted. Where their key is another one than before, nothing is
  * known any more: what there is will be learned. */
-static bool enter_shape(struct ledger *l, struct shape *shape, struct err *e)
+static bool enter_shape(struct ledger *l, struct rowtype *shape, struct err *e)
 {
     bool is_other_key;
 
@@ -369,8 +369,8 @@ bool ledger_weigh(struct ledger *l, struct batch *b, const unsigned char **asked
     *asked = NULL;
     drop_weighing(l); /* one whose keys never came */
     l->n_gone = l->at_gone = 0;
-    shape_unref(l->shape);
-    l->shape = shape_ref(b->shape);
+    rowtype_unref(l->shape);
+    l->shape = rowtype_ref(b->shape);
     if (!store_begin(l->store, e) || !commit(l, enter_shape(l, l->shape, e), e))
         return false;
     l->weighing = v = calloc(1, sizeof *v);
@@ -512,7 +512,7 @@ bool ledger_take_truncated(struct ledger *l)
 }
 
 /* Builds a row of which only the key is there. */
-static bool put_gone(struct buf *b, const struct shape *s, struct slice key)
+static bool put_gone(struct buf *b, const struct rowtype *s, struct slice key)
 {
     buf_clear(b);
     for (size_t i = 0; i < s->n_columns; i++) {
@@ -579,7 +579,7 @@ bool ledger_next_gone(struct ledger *l, uint64_t saved, struct batch **batch, st
         batch_free(b);
         return err_memory(e);
     }
-    b->shape = shape_ref(l->shape);
+    b->shape = rowtype_ref(l->shape);
     ok = store_begin(l->store, e);
     if (ok) {
         ok = known_purge(l->known, saved, e);

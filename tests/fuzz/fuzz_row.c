@@ -130,9 +130,9 @@ static char *copy(const char *text)
     return s;
 }
 
-static struct shape *new_shape(const uint8_t *kinds, size_t n)
+static struct rowtype *new_shape(const uint8_t *kinds, size_t n)
 {
-    struct shape *s = calloc(1, sizeof *s);
+    struct rowtype *s = calloc(1, sizeof *s);
 
     CHECK(s != NULL);
     s->refs = 1;
@@ -158,7 +158,7 @@ static struct shape *new_shape(const uint8_t *kinds, size_t n)
 
 static void look_at(struct job *job, const char *row, size_t len)
 {
-    const struct shape *s = job->batch->shape;
+    const struct rowtype *s = job->batch->shape;
     uint32_t ends[MOST_COLUMNS];
     size_t start = 0;
 

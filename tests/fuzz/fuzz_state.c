@@ -17,7 +17,7 @@
 
 static const char source[] = "public.t";
 static char path[4096];
-static struct shape *shape;
+static struct rowtype *shape;
 
 struct input {
     const uint8_t *p;

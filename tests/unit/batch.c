@@ -8,9 +8,9 @@
 #include <string.h>
 
 /* Columns a, b, c, d of which d and b, in this order, are the key. */
-static struct shape *make_shape(void)
+static struct rowtype *make_shape(void)
 {
-    struct shape *s = calloc(1, sizeof *s);
+    struct rowtype *s = calloc(1, sizeof *s);
 
     CHECK(s != NULL);
     atomic_init(&s->refs, 1);
@@ -114,12 +114,12 @@ static void test_key(void)
 /* All that a batch owns goes with it; the shape when the last one lets go. */
 static void test_free(void)
 {
-    struct shape *s = make_shape();
+    struct rowtype *s = make_shape();
     struct batch *a = batch_new(BATCH_ROWS, 0), *b = batch_new(BATCH_SCHEMA, 1);
 
     CHECK(a != NULL && b != NULL);
     a->shape = s;
-    b->shape = shape_ref(s);
+    b->shape = rowtype_ref(s);
     a->position = calloc(1, sizeof *a->position);
     CHECK(a->position != NULL && xidset_add(&a->position->horizon.seen, 5));
     b->old_signature = strdup("old");

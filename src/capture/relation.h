@@ -1,4 +1,4 @@
-/* table.h -- what the catalog says of a table.
+/* relation.h -- what the catalog says of a table.
  *
  * Facts as values: columns and their kinds, the key, the leaves that hold the
  * rows (the table itself, its partitions, the children that inherit from it).
@@ -8,8 +8,8 @@
  * immutable and counted, since rows outlive the poll that read them.
  *
  * SPDX-License-Identifier: MIT */
-#ifndef TABLE_H
-#define TABLE_H
+#ifndef RELATION_H
+#define RELATION_H
 
 #include "pg/conn.h"
 #include "pg/types.h"
@@ -28,7 +28,7 @@ struct column {
 /* A row of this shape has n_columns fields: first the n_row columns of change.row in the
  * order of the table (or of the source's `columns`), then key columns that are not among them,
  * then, where <hides_key>, the text that stands for the key in ids. */
-struct shape {
+struct rowtype {
     atomic_int refs;
     char *database, *schema, *table;
     struct column *columns;
@@ -42,90 +42,90 @@ struct shape {
     char *signature; /* "name\ttype\n" for each column of the row, both with COPY's backslashes */
 };
 
-struct shape *shape_ref(struct shape *s);
-void shape_unref(struct shape *s);
-bool shape_equal(const struct shape *a, const struct shape *b);
+struct rowtype *rowtype_ref(struct rowtype *s);
+void rowtype_unref(struct rowtype *s);
+bool rowtype_equal(const struct rowtype *a, const struct rowtype *b);
 
 /* The columns whose values make the key part of an id. */
-static inline size_t shape_n_id(const struct shape *s)
+static inline size_t rowtype_n_id(const struct rowtype *s)
 {
     return s->hides_key ? 1 : s->n_key;
 }
 
-static inline size_t shape_id(const struct shape *s, size_t k)
+static inline size_t rowtype_id(const struct rowtype *s, size_t k)
 {
     return s->hides_key ? s->n_columns - 1 : s->key[k];
 }
 
 /* True if the row's column <soft> is not NULL or, for a boolean, true. */
-bool shape_is_soft_deleted(const struct shape *s, const char *row, size_t len);
+bool rowtype_is_soft_deleted(const struct rowtype *s, const char *row, size_t len);
 
 /* A column of a shape that is made from another one. */
-struct shape_column {
+struct rowtype_source {
     const char *name;
-    size_t from;  /* index into the other's columns, or SHAPE_NEW */
+    size_t from;  /* index into the other's columns, or ROWTYPE_NEW */
     bool is_text; /* holds any text, whatever the type of the other's column */
 };
 
-#define SHAPE_NEW SIZE_MAX
+#define ROWTYPE_NEW SIZE_MAX
 
 /* The shape of rows that were made of rows of <of>: the <n_row> columns of the row, then, up to
  * <n>, key columns, then one more if <hides_key>. Columns of the key that are not among them are
  * none any more. Returns owned, or NULL (out of memory). */
-struct shape *shape_derive(const struct shape *of, const struct shape_column *columns, size_t n,
+struct rowtype *rowtype_derive(const struct rowtype *of, const struct rowtype_source *columns, size_t n,
                            size_t n_row, bool hides_key);
 
 /* Appends the key fields of a row, as they stand in it, tabs between. False if it has too few. */
-bool shape_put_key(const struct shape *s, const char *row, size_t len, struct buf *key) WARN_UNUSED;
+bool rowtype_put_key(const struct rowtype *s, const char *row, size_t len, struct buf *key) WARN_UNUSED;
 
 /* A relation with rows of its own. */
-struct leaf_facts {
+struct relation_leaf {
     uint32_t oid, filenode, blocks;
     char *schema, *name;
     bool is_readable; /* by itself, not only through its root: its own rights and policies count */
 };
 
-struct table_facts {
+struct relation {
     uint32_t oid;
-    char *database; /* NULL until table_read_facts */
+    char *database; /* NULL until relation_read_facts */
     char *schema, *name;
     bool is_tree; /* partitioned, or others inherit from it */
     bool is_lockable; /* a table or a view, with the tables under it */
     bool has_xmin; /* all its rows do */
-    struct leaf_facts *leaves;
+    struct relation_leaf *leaves;
     size_t n_leaves;
 };
 
-void table_fini(struct table_facts *t);
+void relation_fini(struct relation *t);
 
 /* Reads the answer to query_resolve: oid, schema and name. <asked> is the name as the script
- * gave it, for messages. ERR_REFUSED if there is no such table, and as table_read_facts. */
-bool table_read_name(struct table_facts *t, const struct result *r, const char *asked,
+ * gave it, for messages. ERR_REFUSED if there is no such table, and as relation_read_facts. */
+bool relation_read_name(struct relation *t, const struct result *r, const char *asked,
                      bool by_value, bool rls, struct err *e) WARN_UNUSED;
 
 /* Reads the first two answers to query_table: the relation itself and its leaves. ERR_REFUSED,
  * unless <by_value>, for what has no usable xmin (a view, a foreign table ...) and, unless <rls>,
  * where row-level security would hide rows. */
-bool table_read_facts(struct table_facts *t, const struct result *relation,
+bool relation_read_facts(struct relation *t, const struct result *relation,
                       const struct result *leaves, bool by_value, bool rls,
                       struct err *e) WARN_UNUSED;
 
 /* Reads the third answer to query_table. <wanted>: the source's `columns`, n_wanted 0 for all;
  * <pk>: its key columns, n_pk 0 for the primary key; <soft>: its `soft_delete`, or NULL. Returns
  * owned, or NULL with ERR_REFUSED. */
-struct shape *table_read_shape(const struct table_facts *t, const struct result *columns,
+struct rowtype *rowtype_read(const struct relation *t, const struct result *columns,
                                char *const *wanted, size_t n_wanted, char *const *pk, size_t n_pk,
                                const char *soft, struct err *e);
 
 /* What a column is whose values grow, for capture = "increment". */
-enum growth { GROWS_NOT, GROWS_INTEGER, GROWS_DATE, GROWS_TIMESTAMP, GROWS_TIMESTAMPTZ };
+enum relation_growth { GROWS_NOT, GROWS_INTEGER, GROWS_DATE, GROWS_TIMESTAMP, GROWS_TIMESTAMPTZ };
 
 /* Looks for it in the third answer to query_table. ERR_REFUSED if it is not there, or of another
  * type. */
-bool table_read_growth(const struct table_facts *t, const struct result *columns,
-                       const char *name, enum growth *growth, struct err *e) WARN_UNUSED;
+bool relation_read_growth(const struct relation *t, const struct result *columns,
+                       const char *name, enum relation_growth *growth, struct err *e) WARN_UNUSED;
 
 /* The leaf with this oid, or NULL. */
-const struct leaf_facts *table_leaf(const struct table_facts *t, uint32_t oid);
+const struct relation_leaf *relation_leaf(const struct relation *t, uint32_t oid);
 
 #endif

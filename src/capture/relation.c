@@ -1,19 +1,19 @@
-/* table.c -- what the catalog says of a table.
+/* relation.c -- what the catalog says of a table.
  * SPDX-License-Identifier: MIT */
-#include "capture/table.h"
+#include "capture/relation.h"
 
 #include "base/text.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-struct shape *shape_ref(struct shape *s)
+struct rowtype *rowtype_ref(struct rowtype *s)
 {
     atomic_fetch_add(&s->refs, 1);
     return s;
 }
 
-void shape_unref(struct shape *s)
+void rowtype_unref(struct rowtype *s)
 {
     if (s == NULL || atomic_fetch_sub(&s->refs, 1) > 1)
         return;
@@ -30,7 +30,7 @@ void shape_unref(struct shape *s)
     free(s);
 }
 
-bool shape_equal(const struct shape *a, const struct shape *b)
+bool rowtype_equal(const struct rowtype *a, const struct rowtype *b)
 {
     if (strcmp(a->database, b->database) != 0 || strcmp(a->signature, b->signature) != 0 ||
         a->n_columns != b->n_columns || a->n_key != b->n_key)
@@ -55,7 +55,7 @@ static struct field find_field(const char *row, size_t len, size_t i)
     return (struct field){ p, (size_t)((tab != NULL ? tab : end) - p) };
 }
 
-bool shape_is_soft_deleted(const struct shape *s, const char *row, size_t len)
+bool rowtype_is_soft_deleted(const struct rowtype *s, const char *row, size_t len)
 {
     struct field f;
 
@@ -67,7 +67,7 @@ bool shape_is_soft_deleted(const struct shape *s, const char *row, size_t len)
     return s->columns[s->soft].kind != KIND_BOOL || *f.p == 't';
 }
 
-bool shape_put_key(const struct shape *s, const char *row, size_t len, struct buf *key)
+bool rowtype_put_key(const struct rowtype *s, const char *row, size_t len, struct buf *key)
 {
     for (size_t i = 0; i < s->n_key; i++) {
         struct field f = find_field(row, len, s->key[i]);
@@ -81,7 +81,7 @@ bool shape_put_key(const struct shape *s, const char *row, size_t len, struct bu
     return buf_ok(key);
 }
 
-static void drop_leaves(struct table_facts *t)
+static void drop_leaves(struct relation *t)
 {
     for (size_t i = 0; i < t->n_leaves; i++) {
         free(t->leaves[i].schema);
@@ -92,13 +92,13 @@ static void drop_leaves(struct table_facts *t)
     t->n_leaves = 0;
 }
 
-void table_fini(struct table_facts *t)
+void relation_fini(struct relation *t)
 {
     drop_leaves(t);
     free(t->database);
     free(t->schema);
     free(t->name);
-    *t = (struct table_facts){ 0 };
+    *t = (struct relation){ 0 };
 }
 
 /* Why rows of such a relation cannot be told apart by xmin; NULL if they can. */
@@ -137,7 +137,7 @@ static bool is_out_of_reach(char relkind, char persistence)
     return strchr("rpvmf", relkind) == NULL || persistence == 't';
 }
 
-static bool check_relation(const struct table_facts *t, const struct result *r, bool by_value,
+static bool check_relation(const struct relation *t, const struct result *r, bool by_value,
                            bool rls, struct err *e)
 {
     const char *why;
@@ -157,7 +157,7 @@ static bool check_relation(const struct table_facts *t, const struct result *r, 
     return true;
 }
 
-bool table_read_name(struct table_facts *t, const struct result *r, const char *asked,
+bool relation_read_name(struct relation *t, const struct result *r, const char *asked,
                      bool by_value, bool rls, struct err *e)
 {
     if (result_count(r) == 0)
@@ -165,21 +165,21 @@ bool table_read_name(struct table_facts *t, const struct result *r, const char *
                        "there is no table %s (names are resolved by the server's search_path; "
                        "write schema.table, and quote what is not lower case: \"My Table\")",
                        asked);
-    table_fini(t);
+    relation_fini(t);
     t->oid = (uint32_t)result_u64(r, 0, R_OID);
     t->schema = strdup(result_text(r, 0, R_SCHEMA));
     t->name = strdup(result_text(r, 0, R_NAME));
     t->is_lockable = strchr("rpv", *result_text(r, 0, R_KIND)) != NULL;
     if (t->schema != NULL && t->name != NULL)
         return check_relation(t, r, by_value, rls, e);
-    table_fini(t);
+    relation_fini(t);
     return err_memory(e);
 }
 
-static bool add_leaf(struct table_facts *t, const struct result *r, int i, bool by_value,
+static bool add_leaf(struct relation *t, const struct result *r, int i, bool by_value,
                      struct err *e)
 {
-    struct leaf_facts *leaf = &t->leaves[t->n_leaves];
+    struct relation_leaf *leaf = &t->leaves[t->n_leaves];
     const char *why = why_no_xmin(*result_text(r, i, 3), *result_text(r, i, 4),
                                   result_text(r, i, 5));
 
@@ -188,7 +188,7 @@ static bool add_leaf(struct table_facts *t, const struct result *r, int i, bool 
                                                      *result_text(r, i, 4))))
         return err_set(e, ERR_REFUSED, "%s.%s, a part of %s.%s, %s", result_text(r, i, 1),
                        result_text(r, i, 2), t->schema, t->name, why);
-    *leaf = (struct leaf_facts){
+    *leaf = (struct relation_leaf){
         .oid = (uint32_t)result_u64(r, i, 0),
         .schema = strdup(result_text(r, i, 1)),
         .name = strdup(result_text(r, i, 2)),
@@ -200,7 +200,7 @@ static bool add_leaf(struct table_facts *t, const struct result *r, int i, bool 
     return leaf->schema != NULL && leaf->name != NULL ? true : err_memory(e);
 }
 
-bool table_read_facts(struct table_facts *t, const struct result *relation,
+bool relation_read_facts(struct relation *t, const struct result *relation,
                       const struct result *leaves, bool by_value, bool rls, struct err *e)
 {
     int n = result_count(leaves);
@@ -222,7 +222,7 @@ bool table_read_facts(struct table_facts *t, const struct result *relation,
     return true;
 }
 
-const struct leaf_facts *table_leaf(const struct table_facts *t, uint32_t oid)
+const struct relation_leaf *relation_leaf(const struct relation *t, uint32_t oid)
 {
     for (size_t i = 0; i < t->n_leaves; i++)
         if (t->leaves[i].oid == oid)
@@ -243,7 +243,7 @@ static int find_column(const struct result *r, const char *name)
     return -1;
 }
 
-static bool fail_no_column(const struct table_facts *t, const struct result *r, const char *what,
+static bool fail_no_column(const struct relation *t, const struct result *r, const char *what,
                            const char *name, struct err *e)
 {
     const char *nearest = NULL;
@@ -264,7 +264,7 @@ static bool fail_no_column(const struct table_facts *t, const struct result *r, 
 }
 
 /* Adds column <i> of the answer; returns its index in the shape, or SIZE_MAX without memory. */
-static size_t add_column(struct shape *s, const struct result *r, int i)
+static size_t add_column(struct rowtype *s, const struct result *r, int i)
 {
     struct column *c = &s->columns[s->n_columns];
     struct type_facts type = {
@@ -282,7 +282,7 @@ static size_t add_column(struct shape *s, const struct result *r, int i)
     return c->name != NULL && c->type != NULL ? s->n_columns - 1 : SIZE_MAX;
 }
 
-static bool add_row_columns(struct shape *s, const struct table_facts *t, const struct result *r,
+static bool add_row_columns(struct rowtype *s, const struct relation *t, const struct result *r,
                             char *const *wanted, size_t n_wanted, struct err *e)
 {
     size_t n = n_wanted > 0 ? n_wanted : (size_t)result_count(r);
@@ -304,7 +304,7 @@ static bool add_row_columns(struct shape *s, const struct table_facts *t, const 
 }
 
 /* Column <at> of the answer, which is added behind the row if it is not in it. */
-static bool add_hidden_column(struct shape *s, const struct result *r, int at, size_t *i,
+static bool add_hidden_column(struct rowtype *s, const struct result *r, int at, size_t *i,
                               struct err *e)
 {
     const char *name = result_text(r, at, C_NAME);
@@ -314,12 +314,12 @@ static bool add_hidden_column(struct shape *s, const struct result *r, int at, s
     return *i < s->n_columns || add_column(s, r, at) != SIZE_MAX || err_memory(e);
 }
 
-static bool add_key_column(struct shape *s, const struct result *r, int at, struct err *e)
+static bool add_key_column(struct rowtype *s, const struct result *r, int at, struct err *e)
 {
     return add_hidden_column(s, r, at, &s->key[s->n_key++], e);
 }
 
-static bool add_soft(struct shape *s, const struct table_facts *t, const struct result *r,
+static bool add_soft(struct rowtype *s, const struct relation *t, const struct result *r,
                      const char *soft, struct err *e)
 {
     int at = soft != NULL ? find_column(r, soft) : 0;
@@ -333,7 +333,7 @@ static bool add_soft(struct shape *s, const struct table_facts *t, const struct 
 }
 
 /* The primary key's columns carry their place in it, from 1, in C_PK. */
-static bool add_primary_key(struct shape *s, const struct table_facts *t, const struct result *r,
+static bool add_primary_key(struct rowtype *s, const struct relation *t, const struct result *r,
                             struct err *e)
 {
     int n = result_count(r);
@@ -355,7 +355,7 @@ static bool add_primary_key(struct shape *s, const struct table_facts *t, const 
     return true;
 }
 
-static bool add_key(struct shape *s, const struct table_facts *t, const struct result *r,
+static bool add_key(struct rowtype *s, const struct relation *t, const struct result *r,
                     char *const *pk, size_t n_pk, struct err *e)
 {
     if (n_pk == 0)
@@ -371,7 +371,7 @@ static bool add_key(struct shape *s, const struct table_facts *t, const struct r
     return true;
 }
 
-static bool sign(struct shape *s, struct err *e)
+static bool sign(struct rowtype *s, struct err *e)
 {
     struct buf b;
 
@@ -386,12 +386,12 @@ static bool sign(struct shape *s, struct err *e)
     return s->signature != NULL ? true : err_memory(e);
 }
 
-struct shape *table_read_shape(const struct table_facts *t, const struct result *columns,
+struct rowtype *rowtype_read(const struct relation *t, const struct result *columns,
                                char *const *wanted, size_t n_wanted, char *const *pk, size_t n_pk,
                                const char *soft, struct err *e)
 {
     size_t most = (size_t)result_count(columns) + n_wanted + n_pk + 1;
-    struct shape *s = calloc(1, sizeof *s);
+    struct rowtype *s = calloc(1, sizeof *s);
 
     if (s == NULL) {
         err_memory(e);
@@ -410,14 +410,14 @@ struct shape *table_read_shape(const struct table_facts *t, const struct result 
     else if (add_row_columns(s, t, columns, wanted, n_wanted, e) &&
              add_key(s, t, columns, pk, n_pk, e) && add_soft(s, t, columns, soft, e) && sign(s, e))
         return s;
-    shape_unref(s);
+    rowtype_unref(s);
     return NULL;
 }
 
-bool table_read_growth(const struct table_facts *t, const struct result *columns,
-                       const char *name, enum growth *growth, struct err *e)
+bool relation_read_growth(const struct relation *t, const struct result *columns,
+                       const char *name, enum relation_growth *growth, struct err *e)
 {
-    static const struct { uint64_t oid; enum growth growth; } types[] = {
+    static const struct { uint64_t oid; enum relation_growth growth; } types[] = {
         { 20, GROWS_INTEGER }, { 21, GROWS_INTEGER }, { 23, GROWS_INTEGER },
         { 1082, GROWS_DATE }, { 1114, GROWS_TIMESTAMP }, { 1184, GROWS_TIMESTAMPTZ },
     };
@@ -436,9 +436,9 @@ bool table_read_growth(const struct table_facts *t, const struct result *columns
 }
 
 static bool derive_column(struct column *to, const struct column *columns,
-                          const struct shape_column *c)
+                          const struct rowtype_source *c)
 {
-    const struct column *from = c->from != SHAPE_NEW ? &columns[c->from] : NULL;
+    const struct column *from = c->from != ROWTYPE_NEW ? &columns[c->from] : NULL;
     bool is_text = from == NULL || c->is_text;
 
     to->name = strdup(c->name);
@@ -448,10 +448,10 @@ static bool derive_column(struct column *to, const struct column *columns,
     return to->name != NULL && to->type != NULL;
 }
 
-struct shape *shape_derive(const struct shape *of, const struct shape_column *columns, size_t n,
+struct rowtype *rowtype_derive(const struct rowtype *of, const struct rowtype_source *columns, size_t n,
                            size_t n_row, bool hides_key)
 {
-    struct shape *s = calloc(1, sizeof *s);
+    struct rowtype *s = calloc(1, sizeof *s);
     struct err e;
     bool ok;
 
@@ -477,9 +477,9 @@ struct shape *shape_derive(const struct shape *of, const struct shape_column *co
     s->soft = SIZE_MAX;
     if (ok && hides_key)
         ok = derive_column(&s->columns[s->n_columns++], of->columns,
-                           &(struct shape_column){ "", SHAPE_NEW, true });
+                           &(struct rowtype_source){ "", ROWTYPE_NEW, true });
     if (ok && sign(s, &e))
         return s;
-    shape_unref(s);
+    rowtype_unref(s);
     return NULL;
 }
