@@ -109,22 +109,22 @@ static void put_valued(const struct reads *r, const struct increment_query *q,
         put_plain(r, &q->query, p, leaf, NULL, sql);
 }
 
-static void put_stamped(const struct reads *r, const struct stamp_query *q,
+static void put_stamped(const struct reads *r, const struct sql_trigger_query *q,
                         const struct position *p, const struct relation_leaf *leaf, struct buf *sql)
 {
     switch (r->what) {
     case READ_RANGE:
-        query_stamps_range(sql, &q->query, relation_leaf(q->query.table, r->leaf),
+        sql_trigger_range(sql, &q->query, relation_leaf(q->query.table, r->leaf),
                            position_leaf(p, r->leaf)->next, r->end);
         return;
     case READ_LEAF:
-        query_stamps_leaf(sql, &q->query, leaf);
+        sql_trigger_leaf(sql, &q->query, leaf);
         return;
     case READ_POLL:
-        (r->is_switch ? query_stamps_switch : query_stamps_poll)(sql, q, p);
+        (r->is_switch ? sql_trigger_switch : sql_trigger_poll)(sql, q, p);
         return;
     case READ_XMINS:
-        query_stamps_xids(sql, q, p);
+        sql_trigger_xids(sql, q, p);
         return;
     case READ_WINDOW: /* these go by values */
     case READ_PAGE:
@@ -146,7 +146,7 @@ void reads_put(const struct reads *r, const struct standing *s, const struct rel
                const unsigned char *asked, struct buf *sql)
 {
     const struct increment_query valued = reads_increment_query(s);
-    const struct stamp_query q = {
+    const struct sql_trigger_query q = {
         .query = valued.query,
         .number = s->survey.marks.number,
         .xmax = s->survey.snapshot.xmax,

@@ -50,7 +50,7 @@ static bool check_marks(const struct survey *v, struct err *e)
     return true;
 }
 
-/* The first answer to query_stamps_health. */
+/* The first answer to sql_trigger_health. */
 enum { H_NAME, H_ROWS, H_EMPTIED, H_INDEX };
 
 static void put_faults(const struct result *leaves, bool is_ahead, struct buf *faults)
@@ -76,7 +76,7 @@ static void put_faults(const struct result *leaves, bool is_ahead, struct buf *f
 bool stamps_check(struct stamps *s, struct conn *conn, const struct survey *v, struct buf *faults,
                   struct err *e)
 {
-    struct stamp_query q = {
+    struct sql_trigger_query q = {
         .query = { .table = &v->table, .shape = v->shape },
         .number = v->marks.number,
         .xmax = v->snapshot.xmax,
@@ -90,7 +90,7 @@ bool stamps_check(struct stamps *s, struct conn *conn, const struct survey *v, s
     if (s->is_checked && s->n_leaves == v->table.n_leaves)
         return true;
     buf_init(&sql, BUF_SQL_MAX);
-    query_stamps_health(&sql, &q);
+    sql_trigger_health(&sql, &q);
     ok = buf_ok(&sql) ? conn_run(conn, sql.data, rows, 2, e) : err_memory(e);
     buf_fini(&sql);
     if (ok) {

@@ -12,7 +12,7 @@
 #ifndef STAMPS_H
 #define STAMPS_H
 
-#include "capture/query_stamps.h"
+#include "capture/sql_trigger.h"
 #include "capture/survey.h"
 
 /* What was found out of the triggers. Zeroed: nothing yet. */
@@ -31,7 +31,7 @@ bool stamps_check(struct stamps *s, struct conn *conn, const struct survey *v, s
  * they are the reason. */
 void stamps_explain(const struct survey *v, struct err *e);
 
-/* What stands before the fields of a row in the COPYs of query_stamps.h. */
+/* What stands before the fields of a row in the COPYs of sql_trigger.h. */
 struct stamp_row {
     uint32_t xmin;  /* 0 of a tombstone */
     uint64_t later; /* of a tombstone: the xid of the next one of its key; 0: none */

@@ -125,7 +125,7 @@ static bool read_shape(struct survey *s, const struct result *columns,
     return true;
 }
 
-/* The answer to query_stamps_marks. */
+/* The answer to sql_trigger_marks. */
 static bool read_marks(struct survey *s, const struct result *r, struct err *e)
 {
     enum { NUMBER, SINCE, PRUNED, NOTIFY, KEY };
@@ -244,7 +244,7 @@ bool survey_begin(struct survey *s, struct conn *conn, const struct source_confi
     query_facts(&sql);
     query_table(&sql, &s->table, with_sizes);
     if (by_trigger)
-        query_stamps_marks(&sql, &s->table);
+        sql_trigger_marks(&sql, &s->table);
     if (c->capture != BY_XMIN)
         buf_puts(&sql, "SET LOCAL enable_seqscan = off");
     ok = run(conn, &sql, rows + first, end - first, e) && read_facts(s, rows[FACTS], true, e) &&

@@ -9,7 +9,7 @@
 #ifndef SURVEY_H
 #define SURVEY_H
 
-#include "capture/query_stamps.h"
+#include "capture/sql_trigger.h"
 
 /* How changes are found: by the xmin of rows, by a column that grows, by stamps of triggers. */
 enum capture_by { BY_XMIN, BY_INCREMENT, BY_TRIGGER };

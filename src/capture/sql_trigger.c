@@ -1,4 +1,4 @@
-/* query_stamps.c -- the SQL of capture = "trigger".
+/* sql_trigger.c -- the SQL of capture = "trigger".
  *
  * The poll must go by the index whatever the planner believes: the caller
  * turns sequential scans off for it. Whether a tombstone's key is there again
@@ -7,7 +7,7 @@
  * The aliases pgcdc_d and pgcdc_k stand for a tombstone and for its key.
  *
  * SPDX-License-Identifier: MIT */
-#include "capture/query_stamps.h"
+#include "capture/sql_trigger.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -35,7 +35,7 @@ static const struct column *key_column(const struct query *q, size_t k)
     return &q->shape->columns[q->shape->key[k]];
 }
 
-void query_stamps_marks(struct buf *b, const struct relation *t)
+void sql_trigger_marks(struct buf *b, const struct relation *t)
 {
     buf_puts(b, "SELECT number, since, pruned, notify, array_to_string(key, E'\\n')"
                 " FROM pgcdc.tables WHERE \"table\" = ");
@@ -43,7 +43,7 @@ void query_stamps_marks(struct buf *b, const struct relation *t)
     buf_putc(b, ';');
 }
 
-void query_stamps_health(struct buf *b, const struct stamp_query *q)
+void sql_trigger_health(struct buf *b, const struct sql_trigger_query *q)
 {
     const struct relation *t = q->query.table;
 
@@ -66,7 +66,7 @@ void query_stamps_health(struct buf *b, const struct stamp_query *q)
 }
 
 /* Stamps that a poll is to look at. */
-static void put_in_reach(struct buf *b, const struct stamp_query *q, uint64_t floor)
+static void put_in_reach(struct buf *b, const struct sql_trigger_query *q, uint64_t floor)
 {
     put_stamp(b, &q->query);
     buf_printf(b, " >= '%" PRIu64 "'::xid8 AND ", floor);
@@ -74,7 +74,7 @@ static void put_in_reach(struct buf *b, const struct stamp_query *q, uint64_t fl
     buf_printf(b, " < '%" PRIu64 "'::xid8", q->xmax);
 }
 
-static void put_gone_in_reach(struct buf *b, const struct stamp_query *q, uint64_t floor)
+static void put_gone_in_reach(struct buf *b, const struct sql_trigger_query *q, uint64_t floor)
 {
     buf_printf(b, " FROM pgcdc.deleted AS pgcdc_d WHERE pgcdc_d.\"table\" = %" PRIu64
                " AND pgcdc_d.xid >= '%" PRIu64 "'::xid8 AND pgcdc_d.xid < '%" PRIu64 "'::xid8",
@@ -129,7 +129,7 @@ static void put_order_columns(struct buf *b, const struct query *q, const char *
     }
 }
 
-static void put_rows(struct buf *b, const struct stamp_query *q, const struct position *p)
+static void put_rows(struct buf *b, const struct sql_trigger_query *q, const struct position *p)
 {
     const struct query *r = &q->query;
 
@@ -187,7 +187,7 @@ static void put_not_there(struct buf *b, const struct query *q)
     buf_puts(b, " LIMIT 1) IS NULL");
 }
 
-static void put_gone(struct buf *b, const struct stamp_query *q, const struct position *p)
+static void put_gone(struct buf *b, const struct sql_trigger_query *q, const struct position *p)
 {
     const struct query *r = &q->query;
 
@@ -208,7 +208,7 @@ static void put_gone(struct buf *b, const struct stamp_query *q, const struct po
     put_not_there(b, r);
 }
 
-void query_stamps_poll(struct buf *b, const struct stamp_query *q, const struct position *p)
+void sql_trigger_poll(struct buf *b, const struct sql_trigger_query *q, const struct position *p)
 {
     const struct rowtype *s = q->query.shape;
 
@@ -239,7 +239,7 @@ static void put_head(struct buf *b, const struct query *q)
     put_stamp(b, q);
 }
 
-void query_stamps_switch(struct buf *b, const struct stamp_query *q, const struct position *p)
+void sql_trigger_switch(struct buf *b, const struct sql_trigger_query *q, const struct position *p)
 {
     put_head(b, &q->query);
     buf_puts(b, ", CASE WHEN true");
@@ -253,7 +253,7 @@ void query_stamps_switch(struct buf *b, const struct stamp_query *q, const struc
     buf_puts(b, ") TO STDOUT");
 }
 
-void query_stamps_leaf(struct buf *b, const struct query *q, const struct relation_leaf *leaf)
+void sql_trigger_leaf(struct buf *b, const struct query *q, const struct relation_leaf *leaf)
 {
     put_head(b, q);
     buf_printf(b, ", %d", STAMP_ROW);
@@ -264,7 +264,7 @@ void query_stamps_leaf(struct buf *b, const struct query *q, const struct relati
     buf_puts(b, ") TO STDOUT");
 }
 
-void query_stamps_range(struct buf *b, const struct query *q, const struct relation_leaf *leaf,
+void sql_trigger_range(struct buf *b, const struct query *q, const struct relation_leaf *leaf,
                         uint32_t block, uint32_t end)
 {
     put_head(b, q);
@@ -279,7 +279,7 @@ void query_stamps_range(struct buf *b, const struct query *q, const struct relat
     buf_puts(b, ") TO STDOUT");
 }
 
-void query_stamps_xids(struct buf *b, const struct stamp_query *q, const struct position *p)
+void sql_trigger_xids(struct buf *b, const struct sql_trigger_query *q, const struct position *p)
 {
     buf_printf(b, "COPY (SELECT 0, s, %d FROM (SELECT DISTINCT ", STAMP_ROW);
     put_stamp(b, &q->query);

@@ -1,4 +1,4 @@
-/* query_stamps.h -- the SQL of capture = "trigger".
+/* sql_trigger.h -- the SQL of capture = "trigger".
  *
  * Every COPY gives rows of the shape behind three fields: the xmin (0 where it
  * does not matter; of a tombstone the xid of the next later one of its key, or
@@ -8,8 +8,8 @@
  * Text only, as query.h.
  *
  * SPDX-License-Identifier: MIT */
-#ifndef QUERY_STAMPS_H
-#define QUERY_STAMPS_H
+#ifndef SQL_TRIGGER_H
+#define SQL_TRIGGER_H
 
 #include "capture/query.h"
 
@@ -21,31 +21,31 @@ enum stamp_mark {
 
 /* What a statement needs to know besides: the table's number among tombstones; S.xmax, which no
  * stamp of this cluster has reached. */
-struct stamp_query {
+struct sql_trigger_query {
     struct query query;
     uint64_t number, xmax;
 };
 
 /* One row, or none: number, since, pruned, notify, the columns of the key with newlines between. */
-void query_stamps_marks(struct buf *b, const struct relation *t);
+void sql_trigger_marks(struct buf *b, const struct relation *t);
 
 /* For each leaf a row: its name, whether it has all triggers for rows, one for TRUNCATE, a valid
  * index. Then one: is there a stamp that this cluster has not reached? */
-void query_stamps_health(struct buf *b, const struct stamp_query *q);
+void sql_trigger_health(struct buf *b, const struct sql_trigger_query *q);
 
 /* Stamps and tombstones from the position's floors on, by xid, tombstones first, and key. One whose
  * key is there again is left out: its row comes. */
-void query_stamps_poll(struct buf *b, const struct stamp_query *q, const struct position *p);
+void sql_trigger_poll(struct buf *b, const struct sql_trigger_query *q, const struct position *p);
 
 /* The rows of query_poll, those that cuts leave out marked instead. */
-void query_stamps_switch(struct buf *b, const struct stamp_query *q, const struct position *p);
+void sql_trigger_switch(struct buf *b, const struct sql_trigger_query *q, const struct position *p);
 
 /* The rows of query_leaf and of query_range. */
-void query_stamps_leaf(struct buf *b, const struct query *q, const struct relation_leaf *leaf);
-void query_stamps_range(struct buf *b, const struct query *q, const struct relation_leaf *leaf,
+void sql_trigger_leaf(struct buf *b, const struct query *q, const struct relation_leaf *leaf);
+void sql_trigger_range(struct buf *b, const struct query *q, const struct relation_leaf *leaf,
                         uint32_t block, uint32_t end);
 
 /* The distinct stamps and tombstones' xids that are not below the floor, with no row behind. */
-void query_stamps_xids(struct buf *b, const struct stamp_query *q, const struct position *p);
+void sql_trigger_xids(struct buf *b, const struct sql_trigger_query *q, const struct position *p);
 
 #endif
