@@ -76,7 +76,7 @@ static int64_t lookback_of(const struct standing *s)
 
 bool advance_read_top(struct polled *p, const struct standing *s, struct conn *conn, struct err *e)
 {
-    struct increment_query q = reads_increment_query(s);
+    struct sql_increment_query q = reads_sql_increment(s);
     struct result *rows = NULL;
     const char *text;
     struct buf sql;
@@ -85,7 +85,7 @@ bool advance_read_top(struct polled *p, const struct standing *s, struct conn *c
     if (q.growth == GROWS_NOT)
         return true;
     buf_init(&sql, BUF_SQL_MAX);
-    query_increment_top(&sql, &q);
+    sql_increment_top(&sql, &q);
     ok = buf_ok(&sql) ? conn_run(conn, sql.data, &rows, 1, e) : err_memory(e);
     buf_fini(&sql);
     text = ok ? result_text(rows, 0, 0) : NULL;

@@ -37,12 +37,12 @@ struct query reads_query(const struct standing *s)
     };
 }
 
-struct increment_query reads_increment_query(const struct standing *s)
+struct sql_increment_query reads_sql_increment(const struct standing *s)
 {
     const struct increment *i = &s->position.increment;
     bool is_other = i->column != NULL && i->growth != s->survey.growth;
 
-    return (struct increment_query){
+    return (struct sql_increment_query){
         .query = reads_query(s),
         .column = i->column != NULL ? i->column : s->config->column,
         .growth = is_other ? GROWS_NOT : s->survey.growth,
@@ -94,17 +94,17 @@ static void put_plain(const struct reads *r, const struct query *q, const struct
     }
 }
 
-static void put_valued(const struct reads *r, const struct increment_query *q,
+static void put_valued(const struct reads *r, const struct sql_increment_query *q,
                        const struct position *p, const struct relation_leaf *leaf, struct buf *sql)
 {
     if (r->what == READ_LEAF)
-        query_increment_leaf(sql, q, leaf);
+        sql_increment_leaf(sql, q, leaf);
     else if (r->what == READ_PAGE)
-        query_increment_page(sql, q, p);
+        sql_increment_page(sql, q, p);
     else if (r->what == READ_WINDOW)
-        query_increment_window(sql, q, p);
+        sql_increment_window(sql, q, p);
     else if (r->what == READ_POLL)
-        query_increment_recheck(sql, q, p);
+        sql_increment_recheck(sql, q, p);
     else
         put_plain(r, &q->query, p, leaf, NULL, sql);
 }
@@ -145,7 +145,7 @@ static bool has_value(const struct reads *r, const struct standing *s)
 void reads_put(const struct reads *r, const struct standing *s, const struct relation_leaf *leaf,
                const unsigned char *asked, struct buf *sql)
 {
-    const struct increment_query valued = reads_increment_query(s);
+    const struct sql_increment_query valued = reads_sql_increment(s);
     const struct sql_trigger_query q = {
         .query = valued.query,
         .number = s->survey.marks.number,
@@ -162,12 +162,12 @@ void reads_put(const struct reads *r, const struct standing *s, const struct rel
 
 void reads_put_try(const struct standing *s, struct buf *sql)
 {
-    const struct increment_query q = reads_increment_query(s);
+    const struct sql_increment_query q = reads_sql_increment(s);
 
     if (s->survey.table.has_xmin)
         query_try(sql, &q.query);
     else
-        query_increment_try(sql, &q);
+        sql_increment_try(sql, &q);
 }
 
 /* ---- rows ---- */

@@ -7,7 +7,7 @@
 #ifndef READS_H
 #define READS_H
 
-#include "capture/query_increment.h"
+#include "capture/sql_increment.h"
 #include "capture/standing.h"
 
 struct reads {
@@ -30,9 +30,9 @@ bool reads_values(const struct standing *s);
 /* Is the position's column, if it speaks of one, the source's? */
 bool reads_same_column(const struct standing *s);
 
-/* What statements of query.h and of query_increment.h need to know. */
+/* What statements of query.h and of sql_increment.h need to know. */
 struct query reads_query(const struct standing *s);
-struct increment_query reads_increment_query(const struct standing *s);
+struct sql_increment_query reads_sql_increment(const struct standing *s);
 
 /* The COPY; <leaf>: of READ_LEAF, <asked>: of READ_KEYS, the buckets. */
 void reads_put(const struct reads *r, const struct standing *s, const struct relation_leaf *leaf,

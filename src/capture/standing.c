@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/standing.h"
 
-#include "capture/query_increment.h"
+#include "capture/sql_increment.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -125,7 +125,7 @@ static bool add_faults(struct standing *s, char *faults, struct err *e)
 /* Says which leaves lack the index that windows go by; once, and again for others. */
 static bool check_indexes(struct standing *s, struct conn *conn, struct err *e)
 {
-    const struct increment_query q = {
+    const struct sql_increment_query q = {
         .query = { .table = &s->survey.table },
         .column = s->config->column,
     };
@@ -137,7 +137,7 @@ static bool check_indexes(struct standing *s, struct conn *conn, struct err *e)
     if (s->indexed_leaves == s->survey.table.n_leaves || !s->survey.table.has_xmin)
         return true;
     buf_init(&sql, BUF_SQL_MAX);
-    query_increment_health(&sql, &q);
+    sql_increment_health(&sql, &q);
     ok = buf_ok(&sql) ? conn_run(conn, sql.data, &rows, 1, e) : err_memory(e);
     buf_fini(&sql);
     for (int i = 0; ok && i < result_count(rows); i++) {

@@ -1,10 +1,10 @@
-/* query_increment.c -- the SQL of capture = "increment".
+/* sql_increment.c -- the SQL of capture = "increment".
  *
  * The window must go by the index whatever the planner believes: the caller
  * turns sequential scans off for it.
  *
  * SPDX-License-Identifier: MIT */
-#include "capture/query_increment.h"
+#include "capture/sql_increment.h"
 
 #include <inttypes.h>
 
@@ -17,7 +17,7 @@ static void put_xmin(struct buf *b, const struct query *q)
     buf_puts(b, ".xmin");
 }
 
-static void put_column(struct buf *b, const struct increment_query *q)
+static void put_column(struct buf *b, const struct sql_increment_query *q)
 {
     query_put_ident(b, q->query.table->name);
     buf_putc(b, '.');
@@ -25,7 +25,7 @@ static void put_column(struct buf *b, const struct increment_query *q)
 }
 
 /* <value>, an expression of the column's type, as a number. */
-static void put_number(struct buf *b, const struct increment_query *q, const char *value)
+static void put_number(struct buf *b, const struct sql_increment_query *q, const char *value)
 {
     if (q->growth == GROWS_NOT) {
         buf_puts(b, "NULL::bigint");
@@ -45,7 +45,7 @@ static void put_number(struct buf *b, const struct increment_query *q, const cha
                " THEN 9223372036854775807 ELSE -9223372036854775808 END END", value, value);
 }
 
-static void put_value(struct buf *b, const struct increment_query *q)
+static void put_value(struct buf *b, const struct sql_increment_query *q)
 {
     struct buf column;
 
@@ -88,7 +88,7 @@ static void put_constant(struct buf *b, enum relation_growth growth, int64_t n)
     }
 }
 
-void query_increment_top(struct buf *b, const struct increment_query *q)
+void sql_increment_top(struct buf *b, const struct sql_increment_query *q)
 {
     buf_puts(b, "SELECT ");
     put_number(b, q, "top");
@@ -106,7 +106,7 @@ void query_increment_top(struct buf *b, const struct increment_query *q)
     buf_puts(b, ") AS highest");
 }
 
-void query_increment_health(struct buf *b, const struct increment_query *q)
+void sql_increment_health(struct buf *b, const struct sql_increment_query *q)
 {
     const struct relation *t = q->query.table;
 
@@ -122,7 +122,7 @@ void query_increment_health(struct buf *b, const struct increment_query *q)
     buf_puts(b, ") ORDER BY 1::text");
 }
 
-static void put_select(struct buf *b, const struct increment_query *q,
+static void put_select(struct buf *b, const struct sql_increment_query *q,
                        const struct relation_leaf *leaf)
 {
     buf_puts(b, "COPY (SELECT ");
@@ -133,14 +133,14 @@ static void put_select(struct buf *b, const struct increment_query *q,
     query_put_from(b, &q->query, leaf);
 }
 
-static void put_rest(struct buf *b, const struct increment_query *q)
+static void put_rest(struct buf *b, const struct sql_increment_query *q)
 {
     query_put_where(b, &q->query);
     query_put_order(b, &q->query);
     buf_puts(b, ") TO STDOUT");
 }
 
-void query_increment_window(struct buf *b, const struct increment_query *q,
+void sql_increment_window(struct buf *b, const struct sql_increment_query *q,
                             const struct position *p)
 {
     put_select(b, q, NULL);
@@ -157,7 +157,7 @@ void query_increment_window(struct buf *b, const struct increment_query *q,
 }
 
 /* What a window delivered before it was cut lies at or above its base. */
-static void put_after_cut_window(struct buf *b, const struct increment_query *q,
+static void put_after_cut_window(struct buf *b, const struct sql_increment_query *q,
                                  const struct position *p)
 {
     if (p->n_cuts == 0 || q->growth == GROWS_NOT)
@@ -171,7 +171,7 @@ static void put_after_cut_window(struct buf *b, const struct increment_query *q,
     buf_puts(b, "))");
 }
 
-void query_increment_recheck(struct buf *b, const struct increment_query *q,
+void sql_increment_recheck(struct buf *b, const struct sql_increment_query *q,
                              const struct position *p)
 {
     put_select(b, q, NULL);
@@ -184,14 +184,14 @@ void query_increment_recheck(struct buf *b, const struct increment_query *q,
     put_rest(b, q);
 }
 
-static void put_page_select(struct buf *b, const struct increment_query *q)
+static void put_page_select(struct buf *b, const struct sql_increment_query *q)
 {
     put_value(b, q);
     query_put_columns(b, &q->query);
     query_put_from(b, &q->query, NULL);
 }
 
-static void put_page_order(struct buf *b, const struct increment_query *q)
+static void put_page_order(struct buf *b, const struct sql_increment_query *q)
 {
     query_put_where(b, &q->query);
     buf_puts(b, " ORDER BY ");
@@ -200,7 +200,7 @@ static void put_page_order(struct buf *b, const struct increment_query *q)
     query_put_key(b, &q->query);
 }
 
-void query_increment_page(struct buf *b, const struct increment_query *q, const struct position *p)
+void sql_increment_page(struct buf *b, const struct sql_increment_query *q, const struct position *p)
 {
     const struct pages *g = &p->pages;
     bool is_bounded = p->phase == PHASE_POLL && p->increment.base != INCREMENT_LOWEST;
@@ -229,7 +229,7 @@ void query_increment_page(struct buf *b, const struct increment_query *q, const 
     buf_printf(b, " LIMIT %d) TO STDOUT", PAGE_ROWS);
 }
 
-void query_increment_try(struct buf *b, const struct increment_query *q)
+void sql_increment_try(struct buf *b, const struct sql_increment_query *q)
 {
     buf_puts(b, "SELECT ");
     put_page_select(b, q);
@@ -237,7 +237,7 @@ void query_increment_try(struct buf *b, const struct increment_query *q)
     put_page_order(b, q);
 }
 
-void query_increment_leaf(struct buf *b, const struct increment_query *q,
+void sql_increment_leaf(struct buf *b, const struct sql_increment_query *q,
                           const struct relation_leaf *leaf)
 {
     put_select(b, q, leaf);

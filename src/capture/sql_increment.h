@@ -1,4 +1,4 @@
-/* query_increment.h -- the SQL of capture = "increment".
+/* sql_increment.h -- the SQL of capture = "increment".
  *
  * A value of the column that grows is a 64-bit number here: an integer as it
  * is, a date in days and a timestamp in microseconds since 1970, infinities as
@@ -8,41 +8,41 @@
  * Text only, as query.h.
  *
  * SPDX-License-Identifier: MIT */
-#ifndef QUERY_INCREMENT_H
-#define QUERY_INCREMENT_H
+#ifndef SQL_INCREMENT_H
+#define SQL_INCREMENT_H
 
 #include "capture/query.h"
 
-struct increment_query {
+struct sql_increment_query {
     struct query query;
     const char *column;
     enum relation_growth growth; /* GROWS_NOT: it is gone, all values are NULL */
 };
 
 /* One row: the highest value that is no infinity, or NULL. */
-void query_increment_top(struct buf *b, const struct increment_query *q);
+void sql_increment_top(struct buf *b, const struct sql_increment_query *q);
 
 /* For each leaf without a usable index that begins with the column a row: its name. */
-void query_increment_health(struct buf *b, const struct increment_query *q);
+void sql_increment_health(struct buf *b, const struct sql_increment_query *q);
 
 /* Rows of the position's base or above, in the order and with the limits of query_poll. */
-void query_increment_window(struct buf *b, const struct increment_query *q,
+void sql_increment_window(struct buf *b, const struct sql_increment_query *q,
                             const struct position *p);
 
 /* The rows of query_poll, from the floor of the newest recheck on. */
-void query_increment_recheck(struct buf *b, const struct increment_query *q,
+void sql_increment_recheck(struct buf *b, const struct sql_increment_query *q,
                              const struct position *p);
 
 /* Of rows without an xmin: the next page, at most PAGE_ROWS, by value and key, of the round that
  * the position is in. The number stands first, there is no xmin. */
-void query_increment_page(struct buf *b, const struct increment_query *q,
+void sql_increment_page(struct buf *b, const struct sql_increment_query *q,
                           const struct position *p);
 
-/* Reads nothing, but fails where query_increment_page would. */
-void query_increment_try(struct buf *b, const struct increment_query *q);
+/* Reads nothing, but fails where sql_increment_page would. */
+void sql_increment_try(struct buf *b, const struct sql_increment_query *q);
 
 /* The rows of query_leaf. */
-void query_increment_leaf(struct buf *b, const struct increment_query *q,
+void sql_increment_leaf(struct buf *b, const struct sql_increment_query *q,
                           const struct relation_leaf *leaf);
 
 #endif
