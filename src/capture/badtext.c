@@ -10,17 +10,17 @@ static bool is_refusal(const struct err *e)
 }
 
 /* Fails as the COPY did if the column holds such bytes. */
-static void put_try(struct buf *b, const struct query *q, const struct column *column)
+static void put_try(struct buf *b, const struct sql_query *q, const struct column *column)
 {
     buf_puts(b, "SELECT pg_catalog.count(pg_catalog.convert_from(pg_catalog.textsend(");
-    query_put_ident(b, column->name);
+    sql_put_ident(b, column->name);
     buf_puts(b, "::pg_catalog.text), 'UTF8'))");
-    query_put_from(b, q, NULL);
+    sql_put_from(b, q, NULL);
     buf_puts(b, "true");
-    query_put_where(b, q);
+    sql_put_where(b, q);
 }
 
-void badtext_name_column(struct conn *conn, const struct query *q, bool rls, struct err *e)
+void badtext_name_column(struct conn *conn, const struct sql_query *q, bool rls, struct err *e)
 {
     bool ok = is_refusal(e) && q->shape != NULL;
 
@@ -32,7 +32,7 @@ void badtext_name_column(struct conn *conn, const struct query *q, bool rls, str
         if (column->kind != KIND_TEXT && column->kind != KIND_JSON)
             continue;
         buf_init(&b, BUF_SQL_MAX);
-        query_begin(&b, q->table, rls, conn_version(conn));
+        sql_begin(&b, q->table, rls, conn_version(conn));
         put_try(&b, q, column);
         ok = buf_ok(&b) && conn_run(conn, b.data, NULL, 0, &found);
         buf_fini(&b);

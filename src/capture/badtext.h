@@ -7,11 +7,11 @@
 #ifndef BADTEXT_H
 #define BADTEXT_H
 
-#include "capture/query.h"
+#include "capture/sql.h"
 
 /* If <e> is that refusal (22021), puts the name of the first column of <q> in front of it that
  * holds such bytes, if there is one. Reads the table once for each column up to there, in a
  * transaction of its own: none may be open. */
-void badtext_name_column(struct conn *conn, const struct query *q, bool rls, struct err *e);
+void badtext_name_column(struct conn *conn, const struct sql_query *q, bool rls, struct err *e);
 
 #endif

@@ -111,7 +111,7 @@ bool capture_restore(struct capture *c, const struct position *kept)
 
 void capture_name_bad_column(struct capture *c, struct conn *conn, struct err *e)
 {
-    const struct query q = reads_query(&c->standing);
+    const struct sql_query q = reads_query(&c->standing);
 
     badtext_name_column(conn, &q, c->standing.config->rls, e);
 }

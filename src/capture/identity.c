@@ -16,7 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The columns of query_facts behind the snapshot; those of query_glance end before F_SYSTEM. */
+/* The columns of sql_facts behind the snapshot; those of sql_glance end before F_SYSTEM. */
 enum { F_STARTED, F_STATS, F_RECOVERY, F_LSN, F_FLUSH, F_SYSTEM, F_DATABASE, F_TIMELINE };
 
 static bool copy_text(char *to, size_t size, const struct result *r, int col)

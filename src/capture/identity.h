@@ -24,11 +24,11 @@ struct identity {
     uint64_t durable_xmax, durable_lsn;
 };
 
-/* Reads one row of query_facts, from column <col> on, all but xmax and what is durable. */
+/* Reads one row of sql_facts, from column <col> on, all but xmax and what is durable. */
 bool identity_read(struct identity *id, const struct result *r, int col,
                    struct err *e) WARN_UNUSED;
 
-/* Reads one row of query_glance; what that does not tell stays as it is. */
+/* Reads one row of sql_glance; what that does not tell stays as it is. */
 bool identity_read_glance(struct identity *id, const struct result *r, int col,
                           struct err *e) WARN_UNUSED;
 

@@ -42,14 +42,14 @@ bool key_census_take_hash(struct key_census *c, struct batch *b, const char **p,
 /* Counts a row that is left to the next poll, as the server will; <p>: where its hash is. */
 bool key_census_leave(struct key_census *c, const char *p, const char *end, struct err *e) WARN_UNUSED;
 
-/* Reads the answer to query_tally; *batch is for the host. */
+/* Reads the answer to sql_tally; *batch is for the host. */
 bool key_census_read_tally(struct key_census *c, struct conn *conn, size_t source, struct rowtype *shape,
                        struct batch **batch, struct err *e) WARN_UNUSED;
 
 /* What the host asks for: BUCKETS bits (copied) or, NULL, nothing. */
 bool key_census_answer(struct key_census *c, const unsigned char *asked) WARN_UNUSED;
 
-/* Reads of the answer to query_keys what makes a batch; *is_over with the last one. <horizon> and
+/* Reads of the answer to sql_keys what makes a batch; *is_over with the last one. <horizon> and
  * <survey> tell old rows, OP_READ, from those that this poll or the next delivers, OP_UPSERT. */
 bool key_census_read_keys(struct key_census *c, struct conn *conn, size_t source,
                       const struct horizon *horizon, const struct survey *survey,

@@ -26,9 +26,9 @@ bool reads_same_column(const struct standing *s)
            strcmp(i->column, s->config->column) == 0 && i->growth == s->survey.growth;
 }
 
-struct query reads_query(const struct standing *s)
+struct sql_query reads_query(const struct standing *s)
 {
-    return (struct query){
+    return (struct sql_query){
         .table = &s->survey.table,
         .shape = s->survey.shape,
         .where = s->config->where,
@@ -65,27 +65,27 @@ const char *reads_setting(const struct reads *r, const struct standing *s, bool 
 
 /* ---- statements ---- */
 
-static void put_plain(const struct reads *r, const struct query *q, const struct position *p,
+static void put_plain(const struct reads *r, const struct sql_query *q, const struct position *p,
                       const struct relation_leaf *leaf, const unsigned char *asked, struct buf *sql)
 {
     switch (r->what) {
     case READ_RANGE:
-        query_range(sql, q, relation_leaf(q->table, r->leaf), position_leaf(p, r->leaf)->next, r->end);
+        sql_range(sql, q, relation_leaf(q->table, r->leaf), position_leaf(p, r->leaf)->next, r->end);
         return;
     case READ_LEAF:
-        query_leaf(sql, q, leaf);
+        sql_leaf(sql, q, leaf);
         return;
     case READ_POLL:
-        query_poll(sql, q, p);
+        sql_poll(sql, q, p);
         return;
     case READ_XMINS:
-        query_xmins(sql, q, p);
+        sql_xmins(sql, q, p);
         return;
     case READ_TALLY:
-        query_tally(sql, q);
+        sql_tally(sql, q);
         return;
     case READ_KEYS:
-        query_keys(sql, q, asked);
+        sql_keys(sql, q, asked);
         return;
     case READ_WINDOW: /* these go by values */
     case READ_PAGE:
@@ -165,7 +165,7 @@ void reads_put_try(const struct standing *s, struct buf *sql)
     const struct sql_increment_query q = reads_sql_increment(s);
 
     if (s->survey.table.has_xmin)
-        query_try(sql, &q.query);
+        sql_try(sql, &q.query);
     else
         sql_increment_try(sql, &q);
 }

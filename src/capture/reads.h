@@ -30,8 +30,8 @@ bool reads_values(const struct standing *s);
 /* Is the position's column, if it speaks of one, the source's? */
 bool reads_same_column(const struct standing *s);
 
-/* What statements of query.h and of sql_increment.h need to know. */
-struct query reads_query(const struct standing *s);
+/* What statements of sql.h and of sql_increment.h need to know. */
+struct sql_query reads_query(const struct standing *s);
 struct sql_increment_query reads_sql_increment(const struct standing *s);
 
 /* The COPY; <leaf>: of READ_LEAF, <asked>: of READ_KEYS, the buckets. */

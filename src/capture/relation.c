@@ -128,7 +128,7 @@ static const char *why_no_xmin(char relkind, char persistence, const char *am)
     }
 }
 
-/* What the answers to query_resolve and, up to R_RLS, to query_table tell of the relation. */
+/* What the answers to sql_resolve and, up to R_RLS, to sql_table tell of the relation. */
 enum { R_OID, R_KIND, R_PERSISTENCE, R_AM, R_RLS, R_SCHEMA, R_NAME, R_DATABASE = R_SCHEMA };
 
 /* Of these even a capture by value can make nothing. */
@@ -230,7 +230,7 @@ const struct relation_leaf *relation_leaf(const struct relation *t, uint32_t oid
     return NULL;
 }
 
-/* The third answer to query_table. */
+/* The third answer to sql_table. */
 enum { C_NAME, C_TYPE, C_OID, C_ARRAY, C_COMPOSITE, C_CAST, C_PK };
 
 #define XID8_OID 5069

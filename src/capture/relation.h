@@ -98,19 +98,19 @@ struct relation {
 
 void relation_fini(struct relation *t);
 
-/* Reads the answer to query_resolve: oid, schema and name. <asked> is the name as the script
+/* Reads the answer to sql_resolve: oid, schema and name. <asked> is the name as the script
  * gave it, for messages. ERR_REFUSED if there is no such table, and as relation_read_facts. */
 bool relation_read_name(struct relation *t, const struct result *r, const char *asked,
                      bool by_value, bool rls, struct err *e) WARN_UNUSED;
 
-/* Reads the first two answers to query_table: the relation itself and its leaves. ERR_REFUSED,
+/* Reads the first two answers to sql_table: the relation itself and its leaves. ERR_REFUSED,
  * unless <by_value>, for what has no usable xmin (a view, a foreign table ...) and, unless <rls>,
  * where row-level security would hide rows. */
 bool relation_read_facts(struct relation *t, const struct result *relation,
                       const struct result *leaves, bool by_value, bool rls,
                       struct err *e) WARN_UNUSED;
 
-/* Reads the third answer to query_table. <wanted>: the source's `columns`, n_wanted 0 for all;
+/* Reads the third answer to sql_table. <wanted>: the source's `columns`, n_wanted 0 for all;
  * <pk>: its key columns, n_pk 0 for the primary key; <soft>: its `soft_delete`, or NULL. Returns
  * owned, or NULL with ERR_REFUSED. */
 struct rowtype *rowtype_read(const struct relation *t, const struct result *columns,
@@ -120,7 +120,7 @@ struct rowtype *rowtype_read(const struct relation *t, const struct result *colu
 /* What a column is whose values grow, for capture = "increment". */
 enum relation_growth { GROWS_NOT, GROWS_INTEGER, GROWS_DATE, GROWS_TIMESTAMP, GROWS_TIMESTAMPTZ };
 
-/* Looks for it in the third answer to query_table. ERR_REFUSED if it is not there, or of another
+/* Looks for it in the third answer to sql_table. ERR_REFUSED if it is not there, or of another
  * type. */
 bool relation_read_growth(const struct relation *t, const struct result *columns,
                        const char *name, enum relation_growth *growth, struct err *e) WARN_UNUSED;

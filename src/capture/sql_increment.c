@@ -11,17 +11,17 @@
 #define DAY_US INT64_C(86400000000)
 #define FIRST_DAY (-2440588) /* of the types date and timestamp, 4714-11-24 BC */
 
-static void put_xmin(struct buf *b, const struct query *q)
+static void put_xmin(struct buf *b, const struct sql_query *q)
 {
-    query_put_ident(b, q->table->name);
+    sql_put_ident(b, q->table->name);
     buf_puts(b, ".xmin");
 }
 
 static void put_column(struct buf *b, const struct sql_increment_query *q)
 {
-    query_put_ident(b, q->query.table->name);
+    sql_put_ident(b, q->query.table->name);
     buf_putc(b, '.');
-    query_put_ident(b, q->column);
+    sql_put_ident(b, q->column);
 }
 
 /* <value>, an expression of the column's type, as a number. */
@@ -95,7 +95,7 @@ void sql_increment_top(struct buf *b, const struct sql_increment_query *q)
     buf_puts(b, " FROM (SELECT max(");
     put_column(b, q);
     buf_puts(b, ") AS top");
-    query_put_from(b, &q->query, NULL);
+    sql_put_from(b, &q->query, NULL);
     if (q->growth == GROWS_INTEGER) {
         buf_puts(b, "true");
     } else {
@@ -118,7 +118,7 @@ void sql_increment_health(struct buf *b, const struct sql_increment_query *q)
                 " JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam"
                 " WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL"
                 " AND m.amname = 'btree' AND a.attname = ");
-    query_put_literal(b, q->column);
+    sql_put_literal(b, q->column);
     buf_puts(b, ") ORDER BY 1::text");
 }
 
@@ -129,14 +129,14 @@ static void put_select(struct buf *b, const struct sql_increment_query *q,
     put_xmin(b, &q->query);
     buf_puts(b, ", ");
     put_value(b, q);
-    query_put_columns(b, &q->query);
-    query_put_from(b, &q->query, leaf);
+    sql_put_columns(b, &q->query);
+    sql_put_from(b, &q->query, leaf);
 }
 
 static void put_rest(struct buf *b, const struct sql_increment_query *q)
 {
-    query_put_where(b, &q->query);
-    query_put_order(b, &q->query);
+    sql_put_where(b, &q->query);
+    sql_put_order(b, &q->query);
     buf_puts(b, ") TO STDOUT");
 }
 
@@ -151,8 +151,8 @@ void sql_increment_window(struct buf *b, const struct sql_increment_query *q,
         buf_puts(b, " >= ");
         put_constant(b, q->growth, p->increment.base);
     }
-    query_put_known_leaves(b, &q->query, p);
-    query_put_after_cuts(b, &q->query, p);
+    sql_put_known_leaves(b, &q->query, p);
+    sql_put_after_cuts(b, &q->query, p);
     put_rest(b, q);
 }
 
@@ -167,7 +167,7 @@ static void put_after_cut_window(struct buf *b, const struct sql_increment_query
     buf_puts(b, " >= ");
     put_constant(b, q->growth, p->increment.base);
     buf_puts(b, ") IS NOT TRUE OR (true");
-    query_put_after_cuts(b, &q->query, p);
+    sql_put_after_cuts(b, &q->query, p);
     buf_puts(b, "))");
 }
 
@@ -175,29 +175,29 @@ void sql_increment_recheck(struct buf *b, const struct sql_increment_query *q,
                              const struct position *p)
 {
     put_select(b, q, NULL);
-    query_put_since(b, &q->query, p,
+    sql_put_since(b, &q->query, p,
                     p->increment.column != NULL ? p->increment.since : p->horizon.floor);
     if (position_cut_window(p))
         put_after_cut_window(b, q, p);
     else
-        query_put_after_cuts(b, &q->query, p);
+        sql_put_after_cuts(b, &q->query, p);
     put_rest(b, q);
 }
 
 static void put_page_select(struct buf *b, const struct sql_increment_query *q)
 {
     put_value(b, q);
-    query_put_columns(b, &q->query);
-    query_put_from(b, &q->query, NULL);
+    sql_put_columns(b, &q->query);
+    sql_put_from(b, &q->query, NULL);
 }
 
 static void put_page_order(struct buf *b, const struct sql_increment_query *q)
 {
-    query_put_where(b, &q->query);
+    sql_put_where(b, &q->query);
     buf_puts(b, " ORDER BY ");
     put_column(b, q);
     buf_puts(b, ", ");
-    query_put_key(b, &q->query);
+    sql_put_key(b, &q->query);
 }
 
 void sql_increment_page(struct buf *b, const struct sql_increment_query *q, const struct position *p)
@@ -211,11 +211,11 @@ void sql_increment_page(struct buf *b, const struct sql_increment_query *q, cons
         buf_putc(b, '(');
         put_column(b, q);
         buf_puts(b, ", ");
-        query_put_key(b, &q->query);
+        sql_put_key(b, &q->query);
         buf_puts(b, ") > (");
         put_constant(b, q->growth, g->reached);
         buf_puts(b, ", ");
-        query_put_kept_key(b, &q->query, g->reached_key);
+        sql_put_kept_key(b, &q->query, g->reached_key);
         buf_putc(b, ')');
     } else if (is_bounded) {
         put_column(b, q);
@@ -242,6 +242,6 @@ void sql_increment_leaf(struct buf *b, const struct sql_increment_query *q,
 {
     put_select(b, q, leaf);
     buf_puts(b, "true");
-    query_put_where(b, &q->query);
+    sql_put_where(b, &q->query);
     buf_puts(b, ") TO STDOUT");
 }

@@ -5,16 +5,16 @@
  * the ends of the range. Every COPY of rows gives two fields before those of
  * the shape: the xmin, and that number or NULL.
  *
- * Text only, as query.h.
+ * Text only, as sql.h.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef SQL_INCREMENT_H
 #define SQL_INCREMENT_H
 
-#include "capture/query.h"
+#include "capture/sql.h"
 
 struct sql_increment_query {
-    struct query query;
+    struct sql_query query;
     const char *column;
     enum relation_growth growth; /* GROWS_NOT: it is gone, all values are NULL */
 };
@@ -25,11 +25,11 @@ void sql_increment_top(struct buf *b, const struct sql_increment_query *q);
 /* For each leaf without a usable index that begins with the column a row: its name. */
 void sql_increment_health(struct buf *b, const struct sql_increment_query *q);
 
-/* Rows of the position's base or above, in the order and with the limits of query_poll. */
+/* Rows of the position's base or above, in the order and with the limits of sql_poll. */
 void sql_increment_window(struct buf *b, const struct sql_increment_query *q,
                             const struct position *p);
 
-/* The rows of query_poll, from the floor of the newest recheck on. */
+/* The rows of sql_poll, from the floor of the newest recheck on. */
 void sql_increment_recheck(struct buf *b, const struct sql_increment_query *q,
                              const struct position *p);
 
@@ -41,7 +41,7 @@ void sql_increment_page(struct buf *b, const struct sql_increment_query *q,
 /* Reads nothing, but fails where sql_increment_page would. */
 void sql_increment_try(struct buf *b, const struct sql_increment_query *q);
 
-/* The rows of query_leaf. */
+/* The rows of sql_leaf. */
 void sql_increment_leaf(struct buf *b, const struct sql_increment_query *q,
                           const struct relation_leaf *leaf);
 

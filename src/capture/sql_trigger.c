@@ -14,23 +14,23 @@
 
 static void put_column(struct buf *b, const char *alias, const char *name)
 {
-    query_put_ident(b, alias);
+    sql_put_ident(b, alias);
     buf_putc(b, '.');
-    query_put_ident(b, name);
+    sql_put_ident(b, name);
 }
 
-static void put_stamp(struct buf *b, const struct query *q)
+static void put_stamp(struct buf *b, const struct sql_query *q)
 {
     put_column(b, q->table->name, STAMP_COLUMN);
 }
 
-static void put_xmin(struct buf *b, const struct query *q)
+static void put_xmin(struct buf *b, const struct sql_query *q)
 {
-    query_put_ident(b, q->table->name);
+    sql_put_ident(b, q->table->name);
     buf_puts(b, ".xmin");
 }
 
-static const struct column *key_column(const struct query *q, size_t k)
+static const struct column *key_column(const struct sql_query *q, size_t k)
 {
     return &q->shape->columns[q->shape->key[k]];
 }
@@ -39,7 +39,7 @@ void sql_trigger_marks(struct buf *b, const struct relation *t)
 {
     buf_puts(b, "SELECT number, since, pruned, notify, array_to_string(key, E'\\n')"
                 " FROM pgcdc.tables WHERE \"table\" = ");
-    query_put_regclass(b, t);
+    sql_put_regclass(b, t);
     buf_putc(b, ';');
 }
 
@@ -60,7 +60,7 @@ void sql_trigger_health(struct buf *b, const struct sql_trigger_query *q)
     for (size_t i = 0; i < t->n_leaves; i++)
         buf_printf(b, "%s%" PRIu32, i > 0 ? "," : "", t->leaves[i].oid);
     buf_puts(b, "}'::oid[]) ORDER BY 1::text;SELECT EXISTS (SELECT");
-    query_put_from(b, &q->query, NULL);
+    sql_put_from(b, &q->query, NULL);
     put_stamp(b, &q->query);
     buf_printf(b, " >= '%" PRIu64 "'::xid8)", q->xmax);
 }
@@ -82,7 +82,7 @@ static void put_gone_in_reach(struct buf *b, const struct sql_trigger_query *q, 
 }
 
 /* (table.k1, table.k2) or (pgcdc_k.k1, ...) */
-static void put_key_of(struct buf *b, const struct query *q, const char *alias)
+static void put_key_of(struct buf *b, const struct sql_query *q, const char *alias)
 {
     for (size_t k = 0; k < q->shape->n_key; k++) {
         buf_puts(b, k > 0 ? ", " : "(");
@@ -92,7 +92,7 @@ static void put_key_of(struct buf *b, const struct query *q, const char *alias)
 }
 
 /* Leaves out what a poll that was cut had delivered of an xid: its tombstones, then its rows. */
-static void put_after_cuts(struct buf *b, const struct query *q, const struct position *p,
+static void put_after_cuts(struct buf *b, const struct sql_query *q, const struct position *p,
                            bool is_gone)
 {
     size_t skip = strlen(CUT_GONE);
@@ -113,7 +113,7 @@ static void put_after_cuts(struct buf *b, const struct query *q, const struct po
             buf_puts(b, " AND ");
             put_key_of(b, q, is_gone ? "pgcdc_k" : q->table->name);
             buf_puts(b, " <= (");
-            query_put_kept_key(b, q, key + (at_gone ? skip : 0));
+            sql_put_kept_key(b, q, key + (at_gone ? skip : 0));
             buf_putc(b, ')');
         }
         buf_puts(b, ") IS NOT TRUE");
@@ -121,7 +121,7 @@ static void put_after_cuts(struct buf *b, const struct query *q, const struct po
 }
 
 /* The key's columns once more, to order by: as JSON they would have no order. */
-static void put_order_columns(struct buf *b, const struct query *q, const char *alias)
+static void put_order_columns(struct buf *b, const struct sql_query *q, const char *alias)
 {
     for (size_t k = 0; k < q->shape->n_key; k++) {
         buf_puts(b, ", ");
@@ -131,18 +131,18 @@ static void put_order_columns(struct buf *b, const struct query *q, const char *
 
 static void put_rows(struct buf *b, const struct sql_trigger_query *q, const struct position *p)
 {
-    const struct query *r = &q->query;
+    const struct sql_query *r = &q->query;
 
     buf_puts(b, "SELECT '0'::xid8, ");
     put_stamp(b, r);
     buf_printf(b, ", %d", STAMP_ROW);
-    query_put_columns(b, r);
+    sql_put_columns(b, r);
     put_order_columns(b, r, r->table->name);
-    query_put_from(b, r, NULL);
+    sql_put_from(b, r, NULL);
     put_in_reach(b, q, p->horizon.floor);
-    query_put_known_leaves(b, r, p);
+    sql_put_known_leaves(b, r, p);
     put_after_cuts(b, r, p, false);
-    query_put_where(b, r);
+    sql_put_where(b, r);
 }
 
 static bool is_key(const struct rowtype *s, size_t column)
@@ -154,7 +154,7 @@ static bool is_key(const struct rowtype *s, size_t column)
 }
 
 /* The columns of a row of which only the key is left. */
-static void put_gone_columns(struct buf *b, const struct query *q)
+static void put_gone_columns(struct buf *b, const struct sql_query *q)
 {
     const struct rowtype *s = q->shape;
 
@@ -171,10 +171,10 @@ static void put_gone_columns(struct buf *b, const struct query *q)
 }
 
 /* By the index, and then to the letter: 1.0 and 1.00 are two keys downstream. */
-static void put_not_there(struct buf *b, const struct query *q)
+static void put_not_there(struct buf *b, const struct sql_query *q)
 {
     buf_puts(b, " AND (SELECT true");
-    query_put_from(b, q, NULL);
+    sql_put_from(b, q, NULL);
     put_key_of(b, q, q->table->name);
     buf_puts(b, " = ");
     put_key_of(b, q, "pgcdc_k");
@@ -183,13 +183,13 @@ static void put_not_there(struct buf *b, const struct query *q)
     buf_puts(b, "::record *= ROW");
     put_key_of(b, q, "pgcdc_k");
     buf_puts(b, "::record");
-    query_put_where(b, q);
+    sql_put_where(b, q);
     buf_puts(b, " LIMIT 1) IS NULL");
 }
 
 static void put_gone(struct buf *b, const struct sql_trigger_query *q, const struct position *p)
 {
-    const struct query *r = &q->query;
+    const struct sql_query *r = &q->query;
 
     buf_printf(b, "SELECT pgcdc_d.later, pgcdc_d.xid, %d", STAMP_GONE);
     put_gone_columns(b, r);
@@ -200,7 +200,7 @@ static void put_gone(struct buf *b, const struct sql_trigger_query *q, const str
     buf_puts(b, ") AS pgcdc_d CROSS JOIN LATERAL jsonb_to_record(pgcdc_d.key) AS pgcdc_k (");
     for (size_t k = 0; k < r->shape->n_key; k++) {
         buf_puts(b, k > 0 ? ", " : "");
-        query_put_ident(b, key_column(r, k)->name);
+        sql_put_ident(b, key_column(r, k)->name);
         buf_printf(b, " %s", key_column(r, k)->type);
     }
     buf_puts(b, ") WHERE true");
@@ -231,7 +231,7 @@ void sql_trigger_poll(struct buf *b, const struct sql_trigger_query *q, const st
 }
 
 /* COPY (SELECT xmin, stamp, mark */
-static void put_head(struct buf *b, const struct query *q)
+static void put_head(struct buf *b, const struct sql_query *q)
 {
     buf_puts(b, "COPY (SELECT ");
     put_xmin(b, q);
@@ -243,39 +243,39 @@ void sql_trigger_switch(struct buf *b, const struct sql_trigger_query *q, const 
 {
     put_head(b, &q->query);
     buf_puts(b, ", CASE WHEN true");
-    query_put_after_cuts(b, &q->query, p);
+    sql_put_after_cuts(b, &q->query, p);
     buf_printf(b, " THEN %d ELSE %d END", STAMP_ROW, STAMP_OLD);
-    query_put_columns(b, &q->query);
-    query_put_from(b, &q->query, NULL);
-    query_put_since(b, &q->query, p, p->horizon.floor);
-    query_put_where(b, &q->query);
-    query_put_order(b, &q->query);
+    sql_put_columns(b, &q->query);
+    sql_put_from(b, &q->query, NULL);
+    sql_put_since(b, &q->query, p, p->horizon.floor);
+    sql_put_where(b, &q->query);
+    sql_put_order(b, &q->query);
     buf_puts(b, ") TO STDOUT");
 }
 
-void sql_trigger_leaf(struct buf *b, const struct query *q, const struct relation_leaf *leaf)
+void sql_trigger_leaf(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf)
 {
     put_head(b, q);
     buf_printf(b, ", %d", STAMP_ROW);
-    query_put_columns(b, q);
-    query_put_from(b, q, leaf);
+    sql_put_columns(b, q);
+    sql_put_from(b, q, leaf);
     buf_puts(b, "true");
-    query_put_where(b, q);
+    sql_put_where(b, q);
     buf_puts(b, ") TO STDOUT");
 }
 
-void sql_trigger_range(struct buf *b, const struct query *q, const struct relation_leaf *leaf,
+void sql_trigger_range(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf,
                         uint32_t block, uint32_t end)
 {
     put_head(b, q);
     buf_printf(b, ", %d", STAMP_ROW);
-    query_put_columns(b, q);
-    query_put_from(b, q, leaf);
-    query_put_ident(b, q->table->name);
+    sql_put_columns(b, q);
+    sql_put_from(b, q, leaf);
+    sql_put_ident(b, q->table->name);
     buf_printf(b, ".ctid >= '(%" PRIu32 ",0)'::tid AND ", block);
-    query_put_ident(b, q->table->name);
+    sql_put_ident(b, q->table->name);
     buf_printf(b, ".ctid < '(%" PRIu32 ",0)'::tid", end);
-    query_put_where(b, q);
+    sql_put_where(b, q);
     buf_puts(b, ") TO STDOUT");
 }
 
@@ -283,9 +283,9 @@ void sql_trigger_xids(struct buf *b, const struct sql_trigger_query *q, const st
 {
     buf_printf(b, "COPY (SELECT 0, s, %d FROM (SELECT DISTINCT ", STAMP_ROW);
     put_stamp(b, &q->query);
-    query_put_from(b, &q->query, NULL);
+    sql_put_from(b, &q->query, NULL);
     put_in_reach(b, q, p->horizon.floor);
-    query_put_known_leaves(b, &q->query, p);
+    sql_put_known_leaves(b, &q->query, p);
     buf_puts(b, " UNION SELECT pgcdc_d.xid");
     put_gone_in_reach(b, q, p->horizon.floor);
     buf_puts(b, ") AS u (s)) TO STDOUT");

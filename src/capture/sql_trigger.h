@@ -5,13 +5,13 @@
  * 0), the stamp (the top-level xid that a trigger wrote, NULL for a row that
  * was not written since), and a mark, see enum stamp_mark.
  *
- * Text only, as query.h.
+ * Text only, as sql.h.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef SQL_TRIGGER_H
 #define SQL_TRIGGER_H
 
-#include "capture/query.h"
+#include "capture/sql.h"
 
 enum stamp_mark {
     STAMP_GONE, /* a tombstone: nothing but the key */
@@ -22,7 +22,7 @@ enum stamp_mark {
 /* What a statement needs to know besides: the table's number among tombstones; S.xmax, which no
  * stamp of this cluster has reached. */
 struct sql_trigger_query {
-    struct query query;
+    struct sql_query query;
     uint64_t number, xmax;
 };
 
@@ -37,12 +37,12 @@ void sql_trigger_health(struct buf *b, const struct sql_trigger_query *q);
  * key is there again is left out: its row comes. */
 void sql_trigger_poll(struct buf *b, const struct sql_trigger_query *q, const struct position *p);
 
-/* The rows of query_poll, those that cuts leave out marked instead. */
+/* The rows of sql_poll, those that cuts leave out marked instead. */
 void sql_trigger_switch(struct buf *b, const struct sql_trigger_query *q, const struct position *p);
 
-/* The rows of query_leaf and of query_range. */
-void sql_trigger_leaf(struct buf *b, const struct query *q, const struct relation_leaf *leaf);
-void sql_trigger_range(struct buf *b, const struct query *q, const struct relation_leaf *leaf,
+/* The rows of sql_leaf and of sql_range. */
+void sql_trigger_leaf(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf);
+void sql_trigger_range(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf,
                         uint32_t block, uint32_t end);
 
 /* The distinct stamps and tombstones' xids that are not below the floor, with no row behind. */

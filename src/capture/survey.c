@@ -58,7 +58,7 @@ bool survey_resolve(struct survey *s, struct conn *conn, const struct source_con
     bool ok;
 
     buf_init(&sql, BUF_SQL_MAX);
-    query_resolve(&sql, c->table);
+    sql_resolve(&sql, c->table);
     ok = run(conn, &sql, &rows, 1, e) &&
          relation_read_name(&s->table, rows, c->table, c->capture == BY_INCREMENT, c->rls, e);
     result_free(rows);
@@ -92,7 +92,7 @@ static bool ask(struct survey *s, struct conn *conn, bool for_all, struct err *e
     bool ok;
 
     buf_init(&sql, BUF_SQL_MAX);
-    (for_all ? query_facts : query_glance)(&sql);
+    (for_all ? sql_facts : sql_glance)(&sql);
     ok = run(conn, &sql, &rows, 1, e) && read_facts(s, rows, for_all, e);
     result_free(rows);
     return ok;
@@ -159,7 +159,7 @@ static bool read_growth(struct survey *s, const struct result *columns,
 
 /* ---- who was under way ---- */
 
-/* The answer to query_open: of this <run> of the server, unless <run> is empty, all below *xmax
+/* The answer to sql_open: of this <run> of the server, unless <run> is empty, all below *xmax
  * are over but for <open>. *is_other: it is another run. */
 static bool read_open(const struct result *r, char *run, size_t size, uint64_t *xmax,
                       struct xidset *open, bool *is_other, struct err *e)
@@ -191,8 +191,8 @@ static bool ask_before(struct survey *s, struct conn *conn, struct err *e)
         if (is_other)
             doubts_forget(d);
         buf_init(&sql, BUF_SQL_MAX);
-        query_unlimited(&sql, conn_version(conn));
-        query_open(&sql, d->xmax, &d->still);
+        sql_unlimited(&sql, conn_version(conn));
+        sql_open(&sql, d->xmax, &d->still);
         buf_puts(&sql, "COMMIT");
         ok = run(conn, &sql, &rows, 1, e) &&
              read_open(rows, d->run, sizeof d->run, &d->upto, &d->open, &is_other, e);
@@ -238,11 +238,11 @@ bool survey_begin(struct survey *s, struct conn *conn, const struct source_confi
     if (first == OPEN && !ask_before(s, conn, e))
         return false;
     buf_init(&sql, BUF_SQL_MAX);
-    query_begin(&sql, &s->table, c->rls, conn_version(conn));
+    sql_begin(&sql, &s->table, c->rls, conn_version(conn));
     if (first == OPEN)
-        query_open(&sql, s->doubts.upto, &s->doubts.open);
-    query_facts(&sql);
-    query_table(&sql, &s->table, with_sizes);
+        sql_open(&sql, s->doubts.upto, &s->doubts.open);
+    sql_facts(&sql);
+    sql_table(&sql, &s->table, with_sizes);
     if (by_trigger)
         sql_trigger_marks(&sql, &s->table);
     if (c->capture != BY_XMIN)

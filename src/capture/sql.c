@@ -1,4 +1,4 @@
-/* query.c -- the SQL that capture sends.
+/* sql.c -- the SQL that capture sends.
  *
  * age(xmin) counts back from the next xid, modulo 2^32 and signed, so it
  * orders xids rightly across the wrap. It costs a third of
@@ -6,7 +6,7 @@
  * The order of the two conditions matters: the first rejects nearly all rows.
  *
  * SPDX-License-Identifier: MIT */
-#include "capture/query.h"
+#include "capture/sql.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -60,7 +60,7 @@ static void put_regclass(struct buf *b, const struct relation *t)
     buf_fini(&name);
 }
 
-void query_resolve(struct buf *b, const char *asked)
+void sql_resolve(struct buf *b, const char *asked)
 {
     buf_puts(b, "SELECT c.oid, c.relkind, c.relpersistence, coalesce(a.amname, ''),"
                 " row_security_active(c.oid), n.nspname, c.relname"
@@ -83,12 +83,12 @@ static const char glance[] =
     " CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()"
     " ELSE pg_current_wal_flush_lsn() END - '0/0'";
 
-void query_glance(struct buf *b)
+void sql_glance(struct buf *b)
 {
     buf_puts(b, glance);
 }
 
-void query_facts(struct buf *b)
+void sql_facts(struct buf *b)
 {
     buf_puts(b, glance);
     buf_puts(b,
@@ -101,7 +101,7 @@ void query_facts(struct buf *b)
         " END;");
 }
 
-void query_open(struct buf *b, uint64_t from, const struct xidset *also)
+void sql_open(struct buf *b, uint64_t from, const struct xidset *also)
 {
     bool is_short = also->n <= MOST_NAMED;
 
@@ -122,7 +122,7 @@ void query_open(struct buf *b, uint64_t from, const struct xidset *also)
                 " pg_xact_status(x.xid::text::xid8) = 'in progress' END;");
 }
 
-void query_unlimited(struct buf *b, int server_version)
+void sql_unlimited(struct buf *b, int server_version)
 {
     buf_puts(b, "BEGIN READ ONLY;"
                 "SET LOCAL statement_timeout = 0;"
@@ -133,9 +133,9 @@ void query_unlimited(struct buf *b, int server_version)
         buf_puts(b, "SET LOCAL transaction_timeout = 0;");
 }
 
-void query_begin(struct buf *b, const struct relation *t, bool rls, int server_version)
+void sql_begin(struct buf *b, const struct relation *t, bool rls, int server_version)
 {
-    query_unlimited(b, server_version);
+    sql_unlimited(b, server_version);
     buf_puts(b,
         "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;"
         "SET LOCAL client_encoding = 'UTF8';"
@@ -156,7 +156,7 @@ void query_begin(struct buf *b, const struct relation *t, bool rls, int server_v
     buf_puts(b, " IN ACCESS SHARE MODE;");
 }
 
-void query_table(struct buf *b, const struct relation *t, bool with_sizes)
+void sql_table(struct buf *b, const struct relation *t, bool with_sizes)
 {
     buf_puts(b, "SELECT c.oid, c.relkind, c.relpersistence, coalesce(a.amname, ''),"
                 " row_security_active(c.oid), current_database()"
@@ -197,7 +197,7 @@ void query_table(struct buf *b, const struct relation *t, bool with_sizes)
                 " AND a.attnum = ANY (i.indkey) ORDER BY a.attnum;");
 }
 
-static void put_column(struct buf *b, const struct query *q, size_t i)
+static void put_column(struct buf *b, const struct sql_query *q, size_t i)
 {
     const struct column *column = &q->shape->columns[i];
 
@@ -223,7 +223,7 @@ static const char *hash_function(const char *type)
 }
 
 /* The hash of the first <n> columns of the key: each is the seed of the next. */
-static void put_hash_of(struct buf *b, const struct query *q, size_t n)
+static void put_hash_of(struct buf *b, const struct sql_query *q, size_t n)
 {
     const struct column *column;
     const char *f;
@@ -243,12 +243,12 @@ static void put_hash_of(struct buf *b, const struct query *q, size_t n)
     buf_puts(b, "), 0)");
 }
 
-static void put_hash(struct buf *b, const struct query *q)
+static void put_hash(struct buf *b, const struct sql_query *q)
 {
     put_hash_of(b, q, q->shape->n_key);
 }
 
-static void put_columns(struct buf *b, const struct query *q)
+static void put_columns(struct buf *b, const struct sql_query *q)
 {
     if (q->with_hash) {
         buf_puts(b, ", ");
@@ -258,7 +258,7 @@ static void put_columns(struct buf *b, const struct query *q)
         put_column(b, q, i);
 }
 
-static void put_system_column(struct buf *b, const struct query *q, const char *name)
+static void put_system_column(struct buf *b, const struct sql_query *q, const char *name)
 {
     put_ident(b, q->table->name);
     buf_putc(b, '.');
@@ -266,14 +266,14 @@ static void put_system_column(struct buf *b, const struct query *q, const char *
 }
 
 /* FROM the table as a whole; its name serves as alias everywhere. */
-static void put_from_table(struct buf *b, const struct query *q)
+static void put_from_table(struct buf *b, const struct sql_query *q)
 {
     buf_puts(b, q->table->is_tree ? " FROM " : " FROM ONLY ");
     put_qualified(b, q->table->schema, q->table->name);
     buf_puts(b, " WHERE ");
 }
 
-static void put_from_leaf(struct buf *b, const struct query *q, const struct relation_leaf *leaf)
+static void put_from_leaf(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf)
 {
     if (q->through_root || !leaf->is_readable) {
         put_from_table(b, q);
@@ -288,7 +288,7 @@ static void put_from_leaf(struct buf *b, const struct query *q, const struct rel
     buf_puts(b, " WHERE ");
 }
 
-static void put_known_leaves(struct buf *b, const struct query *q, const struct position *p)
+static void put_known_leaves(struct buf *b, const struct sql_query *q, const struct position *p)
 {
     if (q->table->is_tree) {
         /* a leaf attached between the snapshot and the plan of this statement is not ours yet */
@@ -302,7 +302,7 @@ static void put_known_leaves(struct buf *b, const struct query *q, const struct 
 }
 
 /* Rows whose xid is not below <floor>, in the leaves that the position knows. */
-static void put_not_below(struct buf *b, const struct query *q, const struct position *p,
+static void put_not_below(struct buf *b, const struct sql_query *q, const struct position *p,
                           uint64_t floor)
 {
     buf_puts(b, "age(");
@@ -314,7 +314,7 @@ static void put_not_below(struct buf *b, const struct query *q, const struct pos
 }
 
 /* The newline ends a comment that the condition may end with. */
-static void put_where(struct buf *b, const struct query *q)
+static void put_where(struct buf *b, const struct sql_query *q)
 {
     if (q->where == NULL)
         return;
@@ -323,7 +323,7 @@ static void put_where(struct buf *b, const struct query *q)
     buf_puts(b, "\n)");
 }
 
-static void put_key(struct buf *b, const struct query *q)
+static void put_key(struct buf *b, const struct sql_query *q)
 {
     for (size_t i = 0; i < q->shape->n_key; i++) {
         if (i > 0)
@@ -333,7 +333,7 @@ static void put_key(struct buf *b, const struct query *q)
 }
 
 /* The fields of a key that was kept as COPY text. */
-static void put_kept_key(struct buf *b, const struct query *q, const char *key)
+static void put_kept_key(struct buf *b, const struct sql_query *q, const char *key)
 {
     const char *f = key;
 
@@ -357,7 +357,7 @@ static void put_kept_key(struct buf *b, const struct query *q, const char *key)
 }
 
 /* Leaves out what polls that were cut had delivered of their last xids. */
-static void put_after_cuts(struct buf *b, const struct query *q, const struct position *p)
+static void put_after_cuts(struct buf *b, const struct sql_query *q, const struct position *p)
 {
     for (size_t i = 0; i < p->n_cuts; i++) {
         buf_puts(b, " AND (");
@@ -370,7 +370,7 @@ static void put_after_cuts(struct buf *b, const struct query *q, const struct po
     }
 }
 
-static void put_order(struct buf *b, const struct query *q)
+static void put_order(struct buf *b, const struct sql_query *q)
 {
     buf_puts(b, " ORDER BY age(");
     put_system_column(b, q, "xmin");
@@ -378,7 +378,7 @@ static void put_order(struct buf *b, const struct query *q)
     put_key(b, q);
 }
 
-void query_try(struct buf *b, const struct query *q)
+void sql_try(struct buf *b, const struct sql_query *q)
 {
     buf_puts(b, "SELECT ");
     put_system_column(b, q, "xmin");
@@ -389,7 +389,7 @@ void query_try(struct buf *b, const struct query *q)
     put_order(b, q);
 }
 
-void query_poll(struct buf *b, const struct query *q, const struct position *p)
+void sql_poll(struct buf *b, const struct sql_query *q, const struct position *p)
 {
     buf_puts(b, "COPY (SELECT ");
     put_system_column(b, q, "xmin");
@@ -402,7 +402,7 @@ void query_poll(struct buf *b, const struct query *q, const struct position *p)
     buf_puts(b, ") TO STDOUT");
 }
 
-void query_leaf(struct buf *b, const struct query *q, const struct relation_leaf *leaf)
+void sql_leaf(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf)
 {
     buf_puts(b, "COPY (SELECT ");
     put_system_column(b, q, "xmin");
@@ -413,7 +413,7 @@ void query_leaf(struct buf *b, const struct query *q, const struct relation_leaf
     buf_puts(b, ") TO STDOUT");
 }
 
-void query_range(struct buf *b, const struct query *q, const struct relation_leaf *leaf,
+void sql_range(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf,
                  uint32_t block, uint32_t end)
 {
     buf_puts(b, "COPY (SELECT ");
@@ -429,7 +429,7 @@ void query_range(struct buf *b, const struct query *q, const struct relation_lea
 }
 
 /* All rows of the table, of a tree of the leaves of the survey. */
-static void put_from_all(struct buf *b, const struct query *q)
+static void put_from_all(struct buf *b, const struct sql_query *q)
 {
     put_from_table(b, q);
     if (q->table->is_tree) {
@@ -444,7 +444,7 @@ static void put_from_all(struct buf *b, const struct query *q)
     put_where(b, q);
 }
 
-void query_tally(struct buf *b, const struct query *q)
+void sql_tally(struct buf *b, const struct sql_query *q)
 {
     buf_printf(b, "COPY (SELECT h >> %d & %u, count(*), bit_xor(h) FROM (SELECT ", BUCKET_SHIFT,
                BUCKETS - 1);
@@ -454,7 +454,7 @@ void query_tally(struct buf *b, const struct query *q)
     buf_puts(b, " OFFSET 0) AS hashes GROUP BY 1) TO STDOUT");
 }
 
-void query_keys(struct buf *b, const struct query *q, const unsigned char *asked)
+void sql_keys(struct buf *b, const struct sql_query *q, const unsigned char *asked)
 {
     buf_puts(b, "COPY (SELECT ");
     put_system_column(b, q, "xmin");
@@ -471,7 +471,7 @@ void query_keys(struct buf *b, const struct query *q, const unsigned char *asked
     buf_printf(b, " >> %d & %u)::int) = 1) TO STDOUT", BUCKET_SHIFT, BUCKETS - 1);
 }
 
-void query_xmins(struct buf *b, const struct query *q, const struct position *p)
+void sql_xmins(struct buf *b, const struct sql_query *q, const struct position *p)
 {
     buf_puts(b, "COPY (SELECT DISTINCT ");
     put_system_column(b, q, "xmin");
@@ -482,27 +482,27 @@ void query_xmins(struct buf *b, const struct query *q, const struct position *p)
 
 /* ---- for the statements of other captures ---- */
 
-void query_put_ident(struct buf *b, const char *name)
+void sql_put_ident(struct buf *b, const char *name)
 {
     put_ident(b, name);
 }
 
-void query_put_literal(struct buf *b, const char *s)
+void sql_put_literal(struct buf *b, const char *s)
 {
     put_literal(b, s, strlen(s));
 }
 
-void query_put_regclass(struct buf *b, const struct relation *t)
+void sql_put_regclass(struct buf *b, const struct relation *t)
 {
     put_regclass(b, t);
 }
 
-void query_put_columns(struct buf *b, const struct query *q)
+void sql_put_columns(struct buf *b, const struct sql_query *q)
 {
     put_columns(b, q);
 }
 
-void query_put_from(struct buf *b, const struct query *q, const struct relation_leaf *leaf)
+void sql_put_from(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf)
 {
     if (leaf != NULL)
         put_from_leaf(b, q, leaf);
@@ -510,38 +510,38 @@ void query_put_from(struct buf *b, const struct query *q, const struct relation_
         put_from_table(b, q);
 }
 
-void query_put_known_leaves(struct buf *b, const struct query *q, const struct position *p)
+void sql_put_known_leaves(struct buf *b, const struct sql_query *q, const struct position *p)
 {
     put_known_leaves(b, q, p);
 }
 
-void query_put_since(struct buf *b, const struct query *q, const struct position *p,
+void sql_put_since(struct buf *b, const struct sql_query *q, const struct position *p,
                      uint64_t floor)
 {
     put_not_below(b, q, p, floor);
 }
 
-void query_put_after_cuts(struct buf *b, const struct query *q, const struct position *p)
+void sql_put_after_cuts(struct buf *b, const struct sql_query *q, const struct position *p)
 {
     put_after_cuts(b, q, p);
 }
 
-void query_put_where(struct buf *b, const struct query *q)
+void sql_put_where(struct buf *b, const struct sql_query *q)
 {
     put_where(b, q);
 }
 
-void query_put_key(struct buf *b, const struct query *q)
+void sql_put_key(struct buf *b, const struct sql_query *q)
 {
     put_key(b, q);
 }
 
-void query_put_kept_key(struct buf *b, const struct query *q, const char *key)
+void sql_put_kept_key(struct buf *b, const struct sql_query *q, const char *key)
 {
     put_kept_key(b, q, key);
 }
 
-void query_put_order(struct buf *b, const struct query *q)
+void sql_put_order(struct buf *b, const struct sql_query *q)
 {
     put_order(b, q);
 }

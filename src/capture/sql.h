@@ -1,22 +1,22 @@
-/* query.h -- the SQL that capture sends.
+/* sql.h -- the SQL that capture sends.
  *
  * Text only: no statement is run here. Names and literals are quoted here and
  * nowhere else; the one piece of SQL that comes from a script is `where`.
  *
- * Inside query_begin's transaction the search_path is empty and every setting
+ * Inside sql_begin's transaction the search_path is empty and every setting
  * that shapes output or limits time is pinned with SET LOCAL, so that a
  * transaction-pooling pgbouncer in between works too.
  *
  * SPDX-License-Identifier: MIT */
-#ifndef QUERY_H
-#define QUERY_H
+#ifndef SQL_H
+#define SQL_H
 
 #include "capture/batch.h"
 #include "capture/horizon.h"
 #include "capture/relation.h"
 
 /* What a statement that reads rows needs to know. All borrowed. */
-struct query {
+struct sql_query {
     const struct relation *table;
     const struct rowtype *shape;
     const char *where; /* or NULL */
@@ -25,70 +25,70 @@ struct query {
 };
 
 /* One row, what relation_read_name wants, of what <asked> names under the session's search_path. */
-void query_resolve(struct buf *b, const char *asked);
+void sql_resolve(struct buf *b, const char *asked);
 
 /* One row: the snapshot's text, then what identity_read_glance wants. Stands alone, as the cheap
  * question whether anything has happened at all. */
-void query_glance(struct buf *b);
+void sql_glance(struct buf *b);
 
 /* One row: the same, then what identity_read wants besides. The first statement behind
- * query_begin, so that it takes the transaction's snapshot. */
-void query_facts(struct buf *b);
+ * sql_begin, so that it takes the transaction's snapshot. */
+void sql_facts(struct buf *b);
 
 /* One row: the snapshot's xmax, which run of the server this is, and which xids below that xmax are
  * under way, commas between: of the snapshot's own from <from> and from 2^32 on, and of <also>. */
-void query_open(struct buf *b, uint64_t from, const struct xidset *also);
+void sql_open(struct buf *b, uint64_t from, const struct xidset *also);
 
 /* Opens a transaction that no limit of the role ends. */
-void query_unlimited(struct buf *b, int server_version);
+void sql_unlimited(struct buf *b, int server_version);
 
 /* The poll's transaction up to the lock, which takes no snapshot. (Views and foreign tables cannot
  * be locked.) */
-void query_begin(struct buf *b, const struct relation *t, bool rls, int server_version);
+void sql_begin(struct buf *b, const struct relation *t, bool rls, int server_version);
 
 /* Three results: the relation, its leaves (with sizes if asked), its columns. */
-void query_table(struct buf *b, const struct relation *t, bool with_sizes);
+void sql_table(struct buf *b, const struct relation *t, bool with_sizes);
 
-/* Reads nothing, but fails where query_poll would: a condition that cannot work, a key that has
+/* Reads nothing, but fails where sql_poll would: a condition that cannot work, a key that has
  * no order. */
-void query_try(struct buf *b, const struct query *q);
+void sql_try(struct buf *b, const struct sql_query *q);
 
 /* Step 2 of the capture rule: COPY of xmin and the shape's columns of the rows that may be
  * new since the position, in the order of xid and key. Of a tree only the leaves that
  * the position knows. */
-void query_poll(struct buf *b, const struct query *q, const struct position *p);
+void sql_poll(struct buf *b, const struct sql_query *q, const struct position *p);
 
 /* COPY of all rows of one leaf, whatever their age. */
-void query_leaf(struct buf *b, const struct query *q, const struct relation_leaf *leaf);
+void sql_leaf(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf);
 
 /* COPY of the rows of one leaf in the blocks from <block> on and before <end>. */
-void query_range(struct buf *b, const struct query *q, const struct relation_leaf *leaf,
+void sql_range(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf,
                  uint32_t block, uint32_t end);
 
 /* COPY of (bucket, count, xor of hashes) of all rows, see struct tally. */
-void query_tally(struct buf *b, const struct query *q);
+void sql_tally(struct buf *b, const struct sql_query *q);
 
 /* COPY of xmin, hash and key of the rows in the buckets whose bit is set in <asked>. */
-void query_keys(struct buf *b, const struct query *q, const unsigned char *asked);
+void sql_keys(struct buf *b, const struct sql_query *q, const unsigned char *asked);
 
 /* COPY of the distinct xmins that are not below the position's floor. */
-void query_xmins(struct buf *b, const struct query *q, const struct position *p);
+void sql_xmins(struct buf *b, const struct sql_query *q, const struct position *p);
 
 /* Parts of statements, for the rooms of other captures: a column list, each behind ", "; FROM the
  * table or the leaf, WHERE, up to a condition; conditions, each behind " AND "; the values of a
  * kept key; ORDER BY xmin and key. */
-void query_put_ident(struct buf *b, const char *name);
-void query_put_literal(struct buf *b, const char *s);
-void query_put_regclass(struct buf *b, const struct relation *t);
-void query_put_columns(struct buf *b, const struct query *q);
-void query_put_from(struct buf *b, const struct query *q, const struct relation_leaf *leaf);
-void query_put_known_leaves(struct buf *b, const struct query *q, const struct position *p);
-void query_put_since(struct buf *b, const struct query *q, const struct position *p,
+void sql_put_ident(struct buf *b, const char *name);
+void sql_put_literal(struct buf *b, const char *s);
+void sql_put_regclass(struct buf *b, const struct relation *t);
+void sql_put_columns(struct buf *b, const struct sql_query *q);
+void sql_put_from(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf);
+void sql_put_known_leaves(struct buf *b, const struct sql_query *q, const struct position *p);
+void sql_put_since(struct buf *b, const struct sql_query *q, const struct position *p,
                      uint64_t floor);
-void query_put_after_cuts(struct buf *b, const struct query *q, const struct position *p);
-void query_put_where(struct buf *b, const struct query *q);
-void query_put_key(struct buf *b, const struct query *q);
-void query_put_kept_key(struct buf *b, const struct query *q, const char *key);
-void query_put_order(struct buf *b, const struct query *q);
+void sql_put_after_cuts(struct buf *b, const struct sql_query *q, const struct position *p);
+void sql_put_where(struct buf *b, const struct sql_query *q);
+void sql_put_key(struct buf *b, const struct sql_query *q);
+void sql_put_kept_key(struct buf *b, const struct sql_query *q, const char *key);
+void sql_put_order(struct buf *b, const struct sql_query *q);
 
 #endif
