@@ -53,7 +53,7 @@ bool advance_wants_recheck(const struct standing *s)
     if (s->position.n_cuts > 0)
         return false; /* what was cut was a window, and is best finished as one */
     return every > 0 && (now >= i->rechecked_ms + every || now < i->rechecked_ms ||
-                         increment_is_full(i, s->survey.snapshot.xmax));
+                         increment_is_full(i, s->facts.snapshot.xmax));
 }
 
 /* In the units of the column. */
@@ -61,7 +61,7 @@ static int64_t lookback_of(const struct standing *s)
 {
     double lookback = s->config->lookback;
 
-    switch (s->survey.growth) {
+    switch (s->facts.growth) {
     case GROWS_NOT:
     case GROWS_INTEGER:
         return (int64_t)(lookback < 0 ? LOOKBACK_INTEGERS : lookback);
@@ -114,7 +114,7 @@ static bool advance_increment(struct standing *s, bool is_recheck, struct polled
     struct increment *i = &s->position.increment;
     const struct increment_poll poll = {
         .is_recheck = is_recheck,
-        .xmax = s->survey.snapshot.xmax,
+        .xmax = s->facts.snapshot.xmax,
         .top = p != NULL && p->has_top ? &p->top : NULL,
         .fresh = p != NULL ? &p->fresh : NULL,
         .lookback = lookback_of(s),
@@ -132,7 +132,7 @@ static bool advance_increment(struct standing *s, bool is_recheck, struct polled
     if (is_recheck) {
         if (i->column == NULL) {
             i->base = INCREMENT_LOWEST;
-            i->growth = s->survey.growth;
+            i->growth = s->facts.growth;
             if ((i->column = strdup(s->config->column)) == NULL)
                 return err_memory(e);
         }
@@ -150,7 +150,7 @@ bool advance_begin_page(struct polled *p, struct standing *s, struct conn *conn,
 {
     struct increment *i = &s->position.increment;
     struct pages *g = &s->position.pages;
-    const struct rowtype *shape = s->survey.shape;
+    const struct rowtype *shape = s->facts.shape;
     int64_t lookback = lookback_of(s);
 
     if (g->reached_key != NULL)
@@ -158,22 +158,22 @@ bool advance_begin_page(struct polled *p, struct standing *s, struct conn *conn,
     for (size_t k = 0; k < shape->n_key; k++)
         if (shape->columns[shape->key[k]].wants_to_json)
             return err_set(e, ERR_REFUSED, "%s.%s: no page can begin behind a key of type %s: name "
-                           "other columns in pk", s->survey.table.schema, s->survey.table.name,
+                           "other columns in pk", s->facts.table.schema, s->facts.table.name,
                            shape->columns[shape->key[k]].type);
     if (i->column != NULL && !reads_same_column(s))
         return err_set(e, ERR_REFUSED, "%s.%s: the position goes by column \"%s\", of the type "
-                       "that it had: forget it with --reset", s->survey.table.schema,
-                       s->survey.table.name, i->column);
+                       "that it had: forget it with --reset", s->facts.table.schema,
+                       s->facts.table.name, i->column);
     if (!advance_read_top(p, s, conn, e))
         return false;
-    g->xmax = s->survey.snapshot.xmax;
+    g->xmax = s->facts.snapshot.xmax;
     g->has_top = p->has_top;
     g->top = p->top;
     if (i->column != NULL)
         return true;
     i->base = p->has_top && p->top > INCREMENT_LOWEST + lookback ? p->top - lookback
                                                                  : INCREMENT_LOWEST;
-    i->growth = s->survey.growth;
+    i->growth = s->facts.growth;
     return (i->column = strdup(s->config->column)) != NULL || err_memory(e);
 }
 
@@ -195,13 +195,13 @@ bool advance_page_row(struct page *page, const struct standing *s, int64_t value
                       const char *fields, size_t len, uint64_t *hash, bool *is_new, struct err *e)
 {
     buf_clear(&page->last_key);
-    if (!rowtype_put_key(s->survey.shape, fields, len, &page->last_key) ||
+    if (!rowtype_put_key(s->facts.shape, fields, len, &page->last_key) ||
         !pages_hash(fields, len, hash))
         return err_memory(e);
     if (has_null(page->last_key.data))
         return err_set(e, ERR_REFUSED, "%s.%s: a row has NULL in its key, behind which no page can "
                        "begin: name columns in pk that are never NULL, or leave such rows out by "
-                       "where", s->survey.table.schema, s->survey.table.name);
+                       "where", s->facts.table.schema, s->facts.table.name);
     page->n++;
     page->last = value;
     *is_new = true;
@@ -232,7 +232,7 @@ bool advance_page(struct standing *s, const struct page *page, bool *is_over, st
     if (!*is_over && g->reached_key == NULL)
         return err_memory(e);
     /* who was under way at the first page may have committed behind any page since */
-    if (is_first && !horizon_advance(&s->position.horizon, &s->survey.snapshot, &nothing,
+    if (is_first && !horizon_advance(&s->position.horizon, &s->facts.snapshot, &nothing,
                                      standing_durable_bound(s)))
         return err_memory(e);
     if (!*is_over)
@@ -303,14 +303,14 @@ static bool take_stamps(struct standing *s, struct polled *p)
     for (size_t i = 0; i < p->baseline.n; i++)
         if (!xidset_add(&p->delivered, p->baseline.v[i]))
             return false;
-    s->position.stamped_since = s->survey.marks.since;
+    s->position.stamped_since = s->facts.marks.since;
     return true;
 }
 
 bool advance_poll(struct standing *s, const struct reads *r, struct polled *p, struct err *e)
 {
     struct position *position = &s->position;
-    char *text = strdup(s->survey.snapshot.text);
+    char *text = strdup(s->facts.snapshot.text);
 
     if (text == NULL)
         return err_memory(e);
@@ -327,7 +327,7 @@ bool advance_poll(struct standing *s, const struct reads *r, struct polled *p, s
         position->horizon.seen = p->baseline;
         p->baseline = (struct xidset){ 0 };
     }
-    if (!horizon_advance(&position->horizon, &s->survey.snapshot, &p->delivered,
+    if (!horizon_advance(&position->horizon, &s->facts.snapshot, &p->delivered,
                          standing_durable_bound(s)))
         return err_memory(e);
     if (r->what != READ_XMINS && reads_values(s) && !advance_increment(s, r->is_recheck, p, e))
@@ -345,10 +345,10 @@ bool advance_idle(struct standing *s, bool *has_risen, struct err *e)
 
     *has_risen = false;
     if (s->position.identity.in_recovery ||
-        (floor >= s->survey.snapshot.xmin && !was_guarded && s->durable.n == 0))
+        (floor >= s->facts.snapshot.xmin && !was_guarded && s->durable.n == 0))
         return true;
     standing_keep_identity(s);
-    if (!horizon_advance(h, &s->survey.snapshot, &nothing, standing_durable_bound(s)))
+    if (!horizon_advance(h, &s->facts.snapshot, &nothing, standing_durable_bound(s)))
         return err_memory(e);
     if (s->position.increment.column != NULL && !advance_increment(s, false, NULL, e))
         return false;

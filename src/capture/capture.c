@@ -28,7 +28,7 @@ struct step {
     struct polled polled;
     struct page page;
     bool has_new_leaves;
-    size_t next_leaf;        /* the leaves before it in the survey are known, or were read */
+    size_t next_leaf;        /* the leaves before it in the facts are known, or were read */
     struct key_multiset done;      /* rows of a range that were delivered before */
     struct buf key;          /* scratch */
     /* the last row handed out */
@@ -85,7 +85,7 @@ void capture_free(struct capture *c)
 
 bool capture_resolve(struct capture *c, struct conn *conn, struct err *e)
 {
-    c->is_resolved = survey_resolve(&c->standing.survey, conn, c->standing.config, e);
+    c->is_resolved = begin_resolve(&c->standing.facts, conn, c->standing.config, e);
     return c->is_resolved;
 }
 
@@ -96,12 +96,12 @@ bool capture_is_resolved(const struct capture *c)
 
 const char *capture_schema(const struct capture *c)
 {
-    return c->standing.survey.table.schema;
+    return c->standing.facts.table.schema;
 }
 
 const char *capture_table(const struct capture *c)
 {
-    return c->standing.survey.table.name;
+    return c->standing.facts.table.name;
 }
 
 bool capture_restore(struct capture *c, const struct position *kept)
@@ -181,7 +181,7 @@ static int what_polls(const struct capture *c)
 
 static void begin_poll(struct capture *c)
 {
-    const struct relation *t = &c->standing.survey.table;
+    const struct relation *t = &c->standing.facts.table;
 
     for (size_t i = 0; i < t->n_leaves; i++)
         if (position_leaf(&c->standing.position, t->leaves[i].oid) == NULL)
@@ -267,7 +267,7 @@ bool capture_begin(struct capture *c, struct conn *conn, enum capture_found *fou
 /* Starts the next COPY of the step, or finds that there is none. */
 static bool start_copy(struct capture *c, struct conn *conn, struct err *e)
 {
-    const struct relation *t = &c->standing.survey.table;
+    const struct relation *t = &c->standing.facts.table;
     const struct relation_leaf *leaf = NULL;
     struct step *s = &c->step;
     const char *setting;
@@ -307,8 +307,8 @@ static bool start_batch(struct capture *c, struct err *e)
     s->batch = batch_new(BATCH_ROWS, c->standing.number);
     if (s->batch == NULL)
         return err_memory(e);
-    if (c->standing.survey.shape != NULL)
-        s->batch->shape = rowtype_ref(c->standing.survey.shape);
+    if (c->standing.facts.shape != NULL)
+        s->batch->shape = rowtype_ref(c->standing.facts.shape);
     s->batch->begins = !s->has_out;
     s->batch->is_snapshot = s->reads.what == READ_RANGE;
     s->batch->leaf = s->reads.leaf;
@@ -331,7 +331,7 @@ static bool was_done(struct capture *c, const char *fields, const char *end)
     if (c->standing.config->deletes && !key_census_read_hash(&fields, end, &hash))
         return false;
     len = (size_t)(end - fields);
-    return rowtype_put_key(c->standing.survey.shape, fields, len, &s->key) &&
+    return rowtype_put_key(c->standing.facts.shape, fields, len, &s->key) &&
            key_multiset_take(&s->done, s->key.data, s->key.len);
 }
 
@@ -396,7 +396,7 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
         (c->standing.config->deletes && !key_census_take_hash(&c->census, s->batch, &p, end, e)))
         return false;
     row.len = (uint32_t)(end - p);
-    if (row.is_gone || rowtype_is_soft_deleted(c->standing.survey.shape, p, row.len))
+    if (row.is_gone || rowtype_is_soft_deleted(c->standing.facts.shape, p, row.len))
         row.op = OP_DELETE;
     return batch_add(s->batch, &row, p) || err_memory(e);
 }
@@ -423,9 +423,9 @@ static bool read_census(struct capture *c, struct conn *conn, struct batch **bat
     if (s->reads.what == READ_TALLY) {
         s->in_copy = false;
         s->reads.what = READ_KEYS; /* of which the host is to say */
-        return key_census_read_tally(&c->census, conn, t->number, t->survey.shape, batch, e);
+        return key_census_read_tally(&c->census, conn, t->number, t->facts.shape, batch, e);
     }
-    if (!key_census_read_keys(&c->census, conn, t->number, &t->position.horizon, &t->survey, batch,
+    if (!key_census_read_keys(&c->census, conn, t->number, &t->position.horizon, &t->facts, batch,
                           &is_over, e))
         return false;
     s->in_copy = !is_over;
@@ -574,7 +574,7 @@ void capture_abort(struct capture *c, struct conn *conn)
 
 uint64_t capture_announced_as(const struct capture *c)
 {
-    return c->standing.survey.marks.notifies ? c->standing.survey.marks.number : 0;
+    return c->standing.facts.marks.notifies ? c->standing.facts.marks.number : 0;
 }
 
 void capture_stop_waiting(struct capture *c)
@@ -590,7 +590,7 @@ bool capture_check(struct capture *c, struct conn *conn, struct buf *report, str
     conn_rollback(conn);
     if (!ok)
         return false;
-    survey_report(&c->standing.survey, c->standing.config, conn_version(conn), report);
+    begin_report(&c->standing.facts, c->standing.config, conn_version(conn), report);
     while ((word = standing_take_word(&c->standing)) != NULL) {
         buf_printf(report, "; %s", word->err.msg);
         batch_free(word);

@@ -199,7 +199,7 @@ bool key_census_answer(struct key_census *c, const unsigned char *asked)
 
 /* "xmin\thash\tkey" */
 static bool take_key(struct batch *b, const char *p, size_t len, const struct horizon *horizon,
-                     const struct survey *survey, struct err *e)
+                     const struct begin_facts *facts, struct err *e)
 {
     const char *end = p + len;
     uint64_t hash;
@@ -210,7 +210,7 @@ static bool take_key(struct batch *b, const char *p, size_t len, const struct ho
     if (!key_census_read_xmin(&p, end, false, &xmin) || !key_census_read_hash(&p, end, &hash) ||
         len > UINT32_MAX)
         return fail_row(e);
-    row.xid = horizon_widen_visible(xmin, &survey->snapshot, &survey->doubts, &is_doubtful);
+    row.xid = horizon_widen_visible(xmin, &facts->snapshot, &facts->doubts, &is_doubtful);
     if (is_doubtful || horizon_is_new(horizon, row.xid))
         row.op = OP_UPSERT;
     row.len = (uint32_t)(end - p);
@@ -218,7 +218,7 @@ static bool take_key(struct batch *b, const char *p, size_t len, const struct ho
 }
 
 bool key_census_read_keys(struct key_census *c, struct conn *conn, size_t source,
-                      const struct horizon *horizon, const struct survey *survey,
+                      const struct horizon *horizon, const struct begin_facts *facts,
                       struct batch **batch, bool *is_over, struct err *e)
 {
     const char *text;
@@ -230,7 +230,7 @@ bool key_census_read_keys(struct key_census *c, struct conn *conn, size_t source
     while (!*is_over && !batch_is_full(c->batch)) {
         switch (conn_copy_next(conn, &text, &len, e)) {
         case CONN_COPY_ROW:
-            if (!take_key(c->batch, text, len, horizon, survey, e))
+            if (!take_key(c->batch, text, len, horizon, facts, e))
                 return false;
             break;
         case CONN_COPY_END:

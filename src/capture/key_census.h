@@ -9,7 +9,7 @@
 #ifndef KEY_CENSUS_H
 #define KEY_CENSUS_H
 
-#include "capture/survey.h"
+#include "capture/begin.h"
 
 struct key_census {
     bool is_owed;          /* one was wanted, or never made yet, and is not complete */
@@ -50,9 +50,9 @@ bool key_census_read_tally(struct key_census *c, struct conn *conn, size_t sourc
 bool key_census_answer(struct key_census *c, const unsigned char *asked) WARN_UNUSED;
 
 /* Reads of the answer to sql_keys what makes a batch; *is_over with the last one. <horizon> and
- * <survey> tell old rows, OP_READ, from those that this poll or the next delivers, OP_UPSERT. */
+ * <facts> tell old rows, OP_READ, from those that this poll or the next delivers, OP_UPSERT. */
 bool key_census_read_keys(struct key_census *c, struct conn *conn, size_t source,
-                      const struct horizon *horizon, const struct survey *survey,
+                      const struct horizon *horizon, const struct begin_facts *facts,
                       struct batch **batch, bool *is_over, struct err *e) WARN_UNUSED;
 
 /* The poll is over. */

@@ -23,14 +23,14 @@ bool reads_same_column(const struct standing *s)
     const struct increment *i = &s->position.increment;
 
     return s->config->capture == BY_INCREMENT && i->column != NULL &&
-           strcmp(i->column, s->config->column) == 0 && i->growth == s->survey.growth;
+           strcmp(i->column, s->config->column) == 0 && i->growth == s->facts.growth;
 }
 
 struct sql_query reads_query(const struct standing *s)
 {
     return (struct sql_query){
-        .table = &s->survey.table,
-        .shape = s->survey.shape,
+        .table = &s->facts.table,
+        .shape = s->facts.shape,
         .where = s->config->where,
         .through_root = s->config->rls,
         .with_hash = s->config->deletes,
@@ -40,12 +40,12 @@ struct sql_query reads_query(const struct standing *s)
 struct sql_increment_query reads_sql_increment(const struct standing *s)
 {
     const struct increment *i = &s->position.increment;
-    bool is_other = i->column != NULL && i->growth != s->survey.growth;
+    bool is_other = i->column != NULL && i->growth != s->facts.growth;
 
     return (struct sql_increment_query){
         .query = reads_query(s),
         .column = i->column != NULL ? i->column : s->config->column,
-        .growth = is_other ? GROWS_NOT : s->survey.growth,
+        .growth = is_other ? GROWS_NOT : s->facts.growth,
     };
 }
 
@@ -148,8 +148,8 @@ void reads_put(const struct reads *r, const struct standing *s, const struct rel
     const struct sql_increment_query valued = reads_sql_increment(s);
     const struct sql_trigger_query q = {
         .query = valued.query,
-        .number = s->survey.marks.number,
-        .xmax = s->survey.snapshot.xmax,
+        .number = s->facts.marks.number,
+        .xmax = s->facts.snapshot.xmax,
     };
 
     if (has_value(r, s))
@@ -164,7 +164,7 @@ void reads_put_try(const struct standing *s, struct buf *sql)
 {
     const struct sql_increment_query q = reads_sql_increment(s);
 
-    if (s->survey.table.has_xmin)
+    if (s->facts.table.has_xmin)
         sql_try(sql, &q.query);
     else
         sql_increment_try(sql, &q);
@@ -196,7 +196,7 @@ bool reads_parse(const struct reads *r, const struct standing *s, const char **p
                  struct reads_row *row)
 {
     const struct horizon *h = &s->position.horizon;
-    uint64_t xmax = s->survey.snapshot.xmax;
+    uint64_t xmax = s->facts.snapshot.xmax;
     struct stamp_row parsed = { .mark = STAMP_ROW };
     bool is_valued = has_value(r, s);
 
@@ -212,8 +212,8 @@ bool reads_parse(const struct reads *r, const struct standing *s, const char **p
         return false;
     /* one that this cluster has not reached is from another */
     row->stamp = parsed.stamp < xmax ? parsed.stamp : 0;
-    row->xid = row->judged = horizon_widen_visible(parsed.xmin, &s->survey.snapshot,
-                                                   &s->survey.doubts, &row->is_doubtful);
+    row->xid = row->judged = horizon_widen_visible(parsed.xmin, &s->facts.snapshot,
+                                                   &s->facts.doubts, &row->is_doubtful);
     if (reads_stamps(s)) {
         row->is_doubtful = false;
         row->judged = row->stamp;

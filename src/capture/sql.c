@@ -428,7 +428,7 @@ void sql_range(struct buf *b, const struct sql_query *q, const struct relation_l
     buf_puts(b, ") TO STDOUT");
 }
 
-/* All rows of the table, of a tree of the leaves of the survey. */
+/* All rows of the table, of a tree of the leaves of the facts. */
 static void put_from_all(struct buf *b, const struct sql_query *q)
 {
     put_from_table(b, q);

@@ -4,18 +4,18 @@
 
 #include <string.h>
 
-static bool refuse(const struct survey *v, const char *why, struct err *e)
+static bool refuse(const struct begin_facts *v, const char *why, struct err *e)
 {
     return err_set(e, ERR_REFUSED, "%s.%s: %s", v->table.schema, v->table.name, why);
 }
 
-static bool refuse_missing(const struct survey *v, struct err *e)
+static bool refuse_missing(const struct begin_facts *v, struct err *e)
 {
     return refuse(v, "capture = \"trigger\" finds no triggers: run `pgcdc-lua trigger "
                   "action=install table=...` first", e);
 }
 
-void stamps_explain(const struct survey *v, struct err *e)
+void stamps_explain(const struct begin_facts *v, struct err *e)
 {
     if (e->code != ERR_SQL || strstr(e->msg, "pgcdc") == NULL)
         return;
@@ -37,7 +37,7 @@ static bool is_line(const char *name, const char *list)
     return false;
 }
 
-static bool check_marks(const struct survey *v, struct err *e)
+static bool check_marks(const struct begin_facts *v, struct err *e)
 {
     const struct rowtype *s = v->shape;
 
@@ -73,7 +73,7 @@ static void put_faults(const struct result *leaves, bool is_ahead, struct buf *f
                  "one: they count as old, until it does\n");
 }
 
-bool stamps_check(struct stamps *s, struct conn *conn, const struct survey *v, struct buf *faults,
+bool stamps_check(struct stamps *s, struct conn *conn, const struct begin_facts *v, struct buf *faults,
                   struct err *e)
 {
     struct sql_trigger_query q = {

@@ -13,7 +13,7 @@
 #define STAMPS_H
 
 #include "capture/sql_trigger.h"
-#include "capture/survey.h"
+#include "capture/begin.h"
 
 /* What was found out of the triggers. Zeroed: nothing yet. */
 struct stamps {
@@ -24,12 +24,12 @@ struct stamps {
 /* Inside the transaction that <v> has begun: are the triggers there, and of use? <faults>: what is
  * wrong with them that is no reason to stop, a sentence on each line; asked once, and again
  * when the table's leaves are others. ERR_REFUSED: there are none, or of no use for this source. */
-bool stamps_check(struct stamps *s, struct conn *conn, const struct survey *v, struct buf *faults,
+bool stamps_check(struct stamps *s, struct conn *conn, const struct begin_facts *v, struct buf *faults,
                   struct err *e) WARN_UNUSED;
 
-/* The survey of a table failed with <e>, where the capture is by triggers: makes it say so if
+/* The facts of a table failed with <e>, where the capture is by triggers: makes it say so if
  * they are the reason. */
-void stamps_explain(const struct survey *v, struct err *e);
+void stamps_explain(const struct begin_facts *v, struct err *e);
 
 /* What stands before the fields of a row in the COPYs of sql_trigger.h. */
 struct stamp_row {

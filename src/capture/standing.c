@@ -21,7 +21,7 @@ void standing_fini(struct standing *s)
 
     while ((b = standing_take_word(s)) != NULL)
         batch_free(b);
-    survey_fini(&s->survey);
+    begin_facts_fini(&s->facts);
     position_fini(&s->position);
     free(s->polled);
     s->polled = NULL;
@@ -77,7 +77,7 @@ bool standing_add_notice(struct standing *s, enum log_level level, const char *t
 static bool add_schema_word(struct standing *s, struct err *e)
 {
     struct position *p = &s->position;
-    const char *now = s->survey.shape->signature;
+    const char *now = s->facts.shape->signature;
     char *copy;
 
     if (p->signature != NULL && strcmp(p->signature, now) == 0)
@@ -107,7 +107,7 @@ bool standing_add_ready(struct standing *s, struct err *e)
     return add_word(s, BATCH_READY, LOG_DEBUG, "ready", e);
 }
 
-/* ---- the survey ---- */
+/* ---- the facts ---- */
 
 /* What is wrong with the triggers, a notice for each line. */
 static bool add_faults(struct standing *s, char *faults, struct err *e)
@@ -126,7 +126,7 @@ static bool add_faults(struct standing *s, char *faults, struct err *e)
 static bool check_indexes(struct standing *s, struct conn *conn, struct err *e)
 {
     const struct sql_increment_query q = {
-        .query = { .table = &s->survey.table },
+        .query = { .table = &s->facts.table },
         .column = s->config->column,
     };
     struct result *rows = NULL;
@@ -134,7 +134,7 @@ static bool check_indexes(struct standing *s, struct conn *conn, struct err *e)
     struct buf sql;
     bool ok;
 
-    if (s->indexed_leaves == s->survey.table.n_leaves || !s->survey.table.has_xmin)
+    if (s->indexed_leaves == s->facts.table.n_leaves || !s->facts.table.has_xmin)
         return true;
     buf_init(&sql, BUF_SQL_MAX);
     sql_increment_health(&sql, &q);
@@ -147,7 +147,7 @@ static bool check_indexes(struct standing *s, struct conn *conn, struct err *e)
     }
     result_free(rows);
     if (ok)
-        s->indexed_leaves = s->survey.table.n_leaves;
+        s->indexed_leaves = s->facts.table.n_leaves;
     else
         conn_rollback(conn);
     return ok;
@@ -158,17 +158,17 @@ bool standing_look(struct standing *s, struct conn *conn, bool with_sizes, struc
     struct buf faults;
     bool ok;
 
-    ok = survey_begin(&s->survey, conn, s->config, with_sizes, s->position.increment.column, e);
+    ok = begin_transaction(&s->facts, conn, s->config, with_sizes, s->position.increment.column, e);
     if (s->config->capture == BY_INCREMENT)
         return ok && check_indexes(s, conn, e);
     if (s->config->capture != BY_TRIGGER)
         return ok;
     if (!ok) {
-        stamps_explain(&s->survey, e);
+        stamps_explain(&s->facts, e);
         return false;
     }
     buf_init(&faults, BUF_SQL_MAX);
-    ok = stamps_check(&s->stamps, conn, &s->survey, &faults, e) &&
+    ok = stamps_check(&s->stamps, conn, &s->facts, &faults, e) &&
          (faults.len == 0 || add_faults(s, faults.data, e));
     buf_fini(&faults);
     if (!ok)
@@ -192,7 +192,7 @@ static bool tell_of_gone_leaves(struct standing *s, struct err *e)
     char text[128];
 
     for (size_t i = 0; i < p->n_leaves; i++)
-        gone += relation_leaf(&s->survey.table, p->leaves[i].oid) == NULL;
+        gone += relation_leaf(&s->facts.table, p->leaves[i].oid) == NULL;
     if (gone == 0 || p->phase != PHASE_POLL || p->stamped_since == 0)
         return true;
     snprintf(text, sizeof text, "%zu of the partitions were detached or dropped: no deletes come "
@@ -202,7 +202,7 @@ static bool tell_of_gone_leaves(struct standing *s, struct err *e)
 
 bool standing_know_leaves(struct standing *s, struct err *e)
 {
-    const struct relation *t = &s->survey.table;
+    const struct relation *t = &s->facts.table;
 
     if (!tell_of_gone_leaves(s, e))
         return false;
@@ -249,17 +249,17 @@ static void set_horizon(struct standing *s, uint64_t floor)
     forget_seen(s);
     increment_fini(&s->position.increment);
     pages_fini(&s->position.pages);
-    s->position.pages.is_used = !s->survey.table.has_xmin;
+    s->position.pages.is_used = !s->facts.table.has_xmin;
     position_forget_done(&s->position);
     s->durable = (struct durable){ 0 };
     s->position.horizon.floor = floor;
-    set_stamps(&s->position, &s->survey.marks);
-    s->position.floor_lsn = lsn_to_flush(&s->survey.identity);
-    s->position.table = s->survey.table.oid;
+    set_stamps(&s->position, &s->facts.marks);
+    s->position.floor_lsn = lsn_to_flush(&s->facts.identity);
+    s->position.table = s->facts.table.oid;
     s->position.rows = 0;
 }
 
-/* The survey was made without sizes, which only a snapshot needs: asks again
+/* The facts was made without sizes, which only a snapshot needs: asks again
  * inside a new transaction, so that snapshot, lock and sizes belong together. */
 static bool begin_snapshot(struct standing *s, struct conn *conn, enum standing_news *news,
                            struct err *e)
@@ -268,12 +268,12 @@ static bool begin_snapshot(struct standing *s, struct conn *conn, enum standing_
     conn_rollback(conn);
     if (!standing_look(s, conn, true, e) || !standing_know_leaves(s, e))
         return false;
-    set_horizon(s, s->survey.snapshot.xmin);
+    set_horizon(s, s->facts.snapshot.xmin);
     /* where nobody was under way the snapshot's rows are all that there is, and the first poll
      * need not look unless something commits meanwhile */
-    if (s->survey.snapshot.xmin == s->survey.snapshot.xmax &&
+    if (s->facts.snapshot.xmin == s->facts.snapshot.xmax &&
         (s->position.gone_floor == 0 || s->position.gone_floor == s->position.horizon.floor) &&
-        (s->polled = strdup(s->survey.snapshot.text)) == NULL)
+        (s->polled = strdup(s->facts.snapshot.text)) == NULL)
         return err_memory(e);
     s->position.reads += s->config->deletes;
     s->position.phase = PHASE_SNAPSHOT;
@@ -292,7 +292,7 @@ static bool begin_anew(struct standing *s, struct conn *conn, const char *why,
 
 static bool begin_first(struct standing *s, struct conn *conn, enum standing_news *news, struct err *e)
 {
-    const struct snapshot *now = &s->survey.snapshot;
+    const struct snapshot *now = &s->facts.snapshot;
     uint64_t xid = s->config->start_xid;
 
     switch (s->config->start) {
@@ -304,9 +304,9 @@ static bool begin_first(struct standing *s, struct conn *conn, enum standing_new
         *news = STANDING_STARTS_NOW;
         break;
     case START_XID:
-        if (!s->survey.table.has_xmin)
+        if (!s->facts.table.has_xmin)
             return err_set(e, ERR_REFUSED, "%s.%s: its rows have no transaction ids to start at",
-                           s->survey.table.schema, s->survey.table.name);
+                           s->facts.table.schema, s->facts.table.name);
         if (xid < now->xmax && now->xmax - xid > XID_MAX_BEHIND)
             return err_set(e, ERR_REFUSED,
                            "start = %" PRIu64 " is more than two thousand million transactions "
@@ -336,13 +336,13 @@ static bool judge_stamps(struct standing *s)
 
     if (p->stamped_since == 0)
         return true;
-    if (p->stamped_since != s->survey.marks.since) {
+    if (p->stamped_since != s->facts.marks.since) {
         forget_polled(s);
         position_forget_cuts(p);
         p->stamped_since = p->gone_floor = 0;
         return true;
     }
-    return p->gone_floor >= s->survey.marks.pruned;
+    return p->gone_floor >= s->facts.marks.pruned;
 }
 
 /* The oldest xid that a poll may ask for by its age. */
@@ -355,7 +355,7 @@ static uint64_t oldest_asked(const struct position *p)
 static bool judge(struct standing *s, struct conn *conn, enum standing_news *news, struct err *e)
 {
     struct position *p = &s->position;
-    const struct identity *now = &s->survey.identity;
+    const struct identity *now = &s->facts.identity;
     char why[128];
 
     if (p->phase == PHASE_NONE)
@@ -387,12 +387,12 @@ static bool judge(struct standing *s, struct conn *conn, enum standing_news *new
     case VERDICT_SAME:
         break;
     }
-    if (p->table != s->survey.table.oid)
+    if (p->table != s->facts.table.oid)
         return begin_anew(s, conn, "the table was dropped and created again, or swapped", news, e);
     if (!judge_stamps(s))
         return begin_anew(s, conn, "deletes that were not read yet were pruned", news, e);
     if (p->stamped_since == 0 && !p->pages.is_used &&
-        s->survey.snapshot.xmax > oldest_asked(p) + XID_MAX_BEHIND)
+        s->facts.snapshot.xmax > oldest_asked(p) + XID_MAX_BEHIND)
         return begin_anew(s, conn, "too many transactions have passed since the last poll", news, e);
     return true;
 }
@@ -400,15 +400,15 @@ static bool judge(struct standing *s, struct conn *conn, enum standing_news *new
 /* Notes who answered, and what of it a crash cannot take back. */
 void standing_keep_identity(struct standing *s)
 {
-    struct identity *id = &s->survey.identity;
+    struct identity *id = &s->facts.identity;
 
     if (id->in_recovery) {
         /* read behind the snapshot, it may count commits that the snapshot does not show */
         if (s->glance_lsn != 0 && s->glance_lsn < id->lsn)
             id->lsn = s->glance_lsn;
-        s->durable = (struct durable){ .xmax = s->survey.snapshot.xmax, .lsn = id->lsn };
+        s->durable = (struct durable){ .xmax = s->facts.snapshot.xmax, .lsn = id->lsn };
     } else {
-        durable_note(&s->durable, s->survey.snapshot.xmax, id->lsn);
+        durable_note(&s->durable, s->facts.snapshot.xmax, id->lsn);
         durable_flushed(&s->durable, id->flush_lsn);
     }
     if (s->position.floor_lsn != 0 && id->flush_lsn >= s->position.floor_lsn)
@@ -430,7 +430,7 @@ static void forget_gone_leaves(struct standing *s)
     size_t n = 0;
 
     for (size_t i = 0; i < p->n_leaves; i++)
-        if (relation_leaf(&s->survey.table, p->leaves[i].oid) != NULL)
+        if (relation_leaf(&s->facts.table, p->leaves[i].oid) != NULL)
             p->leaves[n++] = p->leaves[i];
     p->n_leaves = n;
 }
@@ -447,7 +447,7 @@ static bool some_have_moved(const struct standing *s)
     const struct position *p = &s->position;
 
     for (size_t i = 0; p->phase == PHASE_SNAPSHOT && i < p->n_leaves; i++)
-        if (has_moved(&p->leaves[i], relation_leaf(&s->survey.table, p->leaves[i].oid)))
+        if (has_moved(&p->leaves[i], relation_leaf(&s->facts.table, p->leaves[i].oid)))
             return true;
     return false;
 }
@@ -459,7 +459,7 @@ bool standing_check_leaves(struct standing *s, struct err *e)
     forget_gone_leaves(s);
     for (size_t i = 0; i < p->n_leaves; i++) {
         struct leaf *leaf = &p->leaves[i];
-        const struct relation_leaf *now = relation_leaf(&s->survey.table, leaf->oid);
+        const struct relation_leaf *now = relation_leaf(&s->facts.table, leaf->oid);
         char text[256];
 
         if (!has_moved(leaf, now))
@@ -480,34 +480,34 @@ bool standing_check_leaves(struct standing *s, struct err *e)
  * committed anywhere in the cluster. A standby lists nobody: there what it replayed counts too. */
 bool standing_glance(struct standing *s, struct conn *conn, bool *unchanged, struct err *e)
 {
-    const struct identity *then = &s->position.identity, *now = &s->survey.identity;
+    const struct identity *then = &s->position.identity, *now = &s->facts.identity;
 
     *unchanged = false;
     s->glance_lsn = 0;
     if (s->position.phase != PHASE_POLL)
         return true;
-    if (!survey_glance(&s->survey, conn, e))
+    if (!begin_glance(&s->facts, conn, e))
         return false;
     s->glance_lsn = now->lsn;
     *unchanged = s->polled != NULL &&
-                 (s->position.stamped_since != 0) == (s->survey.marks.since != 0) &&
+                 (s->position.stamped_since != 0) == (s->facts.marks.since != 0) &&
                  s->position.n_cuts == 0 &&
-                 strcmp(s->polled, s->survey.snapshot.text) == 0 &&
+                 strcmp(s->polled, s->facts.snapshot.text) == 0 &&
                  strcmp(then->started, now->started) == 0 && strcmp(then->stats, now->stats) == 0 &&
                  then->in_recovery == now->in_recovery &&
                  (now->in_recovery ? then->lsn == now->lsn : then->lsn <= now->lsn);
     return true;
 }
 
-/* The survey failed: perhaps because another cluster answers, which lacks the table. */
+/* The facts failed: perhaps because another cluster answers, which lacks the table. */
 static bool fail_stranger(struct standing *s, struct conn *conn, struct err *e)
 {
     char why[128];
     struct err own;
 
     if (e->code == ERR_SQL && s->position.phase != PHASE_NONE &&
-        survey_identify(&s->survey, conn, &own) &&
-        identity_judge(&s->position.identity, &s->survey.identity, why, sizeof why) ==
+        begin_identify(&s->facts, conn, &own) &&
+        identity_judge(&s->position.identity, &s->facts.identity, why, sizeof why) ==
             VERDICT_OTHER)
         return fail_other(why, e);
     return false;

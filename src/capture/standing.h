@@ -1,6 +1,6 @@
 /* standing.h -- where a source stands, against what the server says.
  *
- * A position and the survey it is held against. This is the fault table: it
+ * A position and the facts it is held against. This is the fault table: it
  * decides whether the position still means what it says, and mends it where
  * it does not: forget what was seen, or read the table again from its start.
  * Reads no rows.
@@ -11,14 +11,14 @@
 
 #include "capture/batch.h"
 #include "capture/stamps.h"
-#include "capture/survey.h"
+#include "capture/begin.h"
 
 struct standing {
     const struct source_config *config; /* borrowed */
     size_t number;
     struct position position;
     struct durable durable;
-    struct survey survey;
+    struct begin_facts facts;
     struct stamps stamps;               /* where the capture is by triggers */
     size_t indexed_leaves;              /* BY_INCREMENT: so many leaves had been looked at */
     char *polled;                       /* the text of the snapshot of the last complete poll */
@@ -38,7 +38,7 @@ bool standing_restore(struct standing *s, const struct position *kept) WARN_UNUS
  * poll; *unchanged false where only a poll can tell. */
 bool standing_glance(struct standing *s, struct conn *conn, bool *unchanged, struct err *e) WARN_UNUSED;
 
-/* survey_begin, and what is known of the triggers where the capture is by them. */
+/* begin_transaction, and what is known of the triggers where the capture is by them. */
 bool standing_look(struct standing *s, struct conn *conn, bool with_sizes, struct err *e) WARN_UNUSED;
 
 enum standing_news {
@@ -47,7 +47,7 @@ enum standing_news {
     STANDING_STARTS_NOW, /* likewise; what is there already is yet to be passed over */
 };
 
-/* Opens the step's transaction and brings the position in line with what the survey finds. */
+/* Opens the step's transaction and brings the position in line with what the facts finds. */
 bool standing_begin(struct standing *s, struct conn *conn, enum standing_news *news,
                     struct err *e) WARN_UNUSED;
 
@@ -61,7 +61,7 @@ void standing_keep_identity(struct standing *s);
 /* D of the capture rule. */
 uint64_t standing_durable_bound(const struct standing *s);
 
-/* The leaves of the survey are the ones that the position knows. */
+/* The leaves of the facts are the ones that the position knows. */
 bool standing_know_leaves(struct standing *s, struct err *e) WARN_UNUSED;
 
 /* A notice for the log, which the source gives before what comes next. */

@@ -12,7 +12,7 @@
 #define BIND_SOURCE_H
 
 #include "lua/script.h"
-#include "capture/survey.h"
+#include "capture/begin.h"
 
 enum event {
     EVENT_READ, EVENT_UPSERT, EVENT_INSERT, EVENT_UPDATE, EVENT_DELETE, /* one change */

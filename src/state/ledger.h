@@ -15,7 +15,7 @@
 
 #include "capture/batch.h"
 #include "state/known.h"
-#include "capture/survey.h"
+#include "capture/begin.h"
 
 struct ledger;
 

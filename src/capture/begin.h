@@ -1,4 +1,4 @@
-/* survey.h -- what is true when a poll or a range begins.
+/* begin.h -- what is true when a poll or a range begins.
  *
  * Opens the transaction, takes the lock and then the snapshot (in this
  * order: the other way round, a rewriting ALTER TABLE or a TRUNCATE that
@@ -6,8 +6,8 @@
  * the server is and what the table looks like. Judges nothing.
  *
  * SPDX-License-Identifier: MIT */
-#ifndef SURVEY_H
-#define SURVEY_H
+#ifndef BEGIN_H
+#define BEGIN_H
 
 #include "capture/sql_trigger.h"
 
@@ -51,9 +51,9 @@ struct stamp_marks {
     char *key;       /* the columns that tombstones hold, newlines between */
 };
 
-struct survey {
-    struct snapshot snapshot; /* its text is owned by this survey */
-    struct doubts doubts;     /* of that snapshot, behind survey_begin */
+struct begin_facts {
+    struct snapshot snapshot; /* its text is owned by this facts */
+    struct doubts doubts;     /* of that snapshot, behind begin_transaction */
     struct identity identity;
     struct relation table;
     struct rowtype *shape;      /* counted reference */
@@ -61,28 +61,28 @@ struct survey {
     enum relation_growth growth;       /* of the column that it was asked about */
 };
 
-void survey_fini(struct survey *s);
+void begin_facts_fini(struct begin_facts *s);
 
 /* Which table the script means. Fills the names in s->table. */
-bool survey_resolve(struct survey *s, struct conn *conn, const struct source_config *c,
+bool begin_resolve(struct begin_facts *s, struct conn *conn, const struct source_config *c,
                     struct err *e) WARN_UNUSED;
 
 /* One statement, no transaction: the snapshot, and of the identity what can tell that it is
  * another server or another run of it; the rest stays. */
-bool survey_glance(struct survey *s, struct conn *conn, struct err *e) WARN_UNUSED;
+bool begin_glance(struct begin_facts *s, struct conn *conn, struct err *e) WARN_UNUSED;
 
 /* One statement, no transaction: the snapshot and the whole identity. */
-bool survey_identify(struct survey *s, struct conn *conn, struct err *e) WARN_UNUSED;
+bool begin_identify(struct begin_facts *s, struct conn *conn, struct err *e) WARN_UNUSED;
 
 /* Says in a line what would be captured. */
-void survey_report(const struct survey *v, const struct source_config *c, int server_version,
+void begin_report(const struct begin_facts *v, const struct source_config *c, int server_version,
                    struct buf *report);
 
 /* Leaves a transaction open that holds the lock and the snapshot. Keeps the shape that it
  * finds in <s> where nothing has changed. After a failure no transaction is open. Where the capture
  * goes by an index sequential scans are off in it. <column>: one that grows, or NULL; it may be
  * gone if it is not the one that <c> names. */
-bool survey_begin(struct survey *s, struct conn *conn, const struct source_config *c, bool with_sizes,
+bool begin_transaction(struct begin_facts *s, struct conn *conn, const struct source_config *c, bool with_sizes,
                   const char *column, struct err *e) WARN_UNUSED;
 
 #endif

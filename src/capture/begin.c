@@ -1,6 +1,6 @@
-/* survey.c -- what is true when a poll or a range begins.
+/* begin.c -- what is true when a poll or a range begins.
  * SPDX-License-Identifier: MIT */
-#include "capture/survey.h"
+#include "capture/begin.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,13 +25,13 @@ void source_config_free(struct source_config *c)
     free(c);
 }
 
-static void drop_snapshot(struct survey *s)
+static void drop_snapshot(struct begin_facts *s)
 {
     free((char *)s->snapshot.text);
     s->snapshot = (struct snapshot){ 0 };
 }
 
-void survey_fini(struct survey *s)
+void begin_facts_fini(struct begin_facts *s)
 {
     drop_snapshot(s);
     doubts_forget(&s->doubts);
@@ -51,7 +51,7 @@ static bool run(struct conn *conn, struct buf *sql, struct result **rows, size_t
     return ok;
 }
 
-bool survey_resolve(struct survey *s, struct conn *conn, const struct source_config *c, struct err *e)
+bool begin_resolve(struct begin_facts *s, struct conn *conn, const struct source_config *c, struct err *e)
 {
     struct result *rows = NULL;
     struct buf sql;
@@ -66,7 +66,7 @@ bool survey_resolve(struct survey *s, struct conn *conn, const struct source_con
 }
 
 /* The row of a glance, or, <is_full>, of all the facts. */
-static bool read_facts(struct survey *s, const struct result *r, bool is_full, struct err *e)
+static bool read_facts(struct begin_facts *s, const struct result *r, bool is_full, struct err *e)
 {
     char *text = strdup(result_text(r, 0, 0));
 
@@ -85,7 +85,7 @@ static bool read_facts(struct survey *s, const struct result *r, bool is_full, s
     return true;
 }
 
-static bool ask(struct survey *s, struct conn *conn, bool for_all, struct err *e)
+static bool ask(struct begin_facts *s, struct conn *conn, bool for_all, struct err *e)
 {
     struct result *rows = NULL;
     struct buf sql;
@@ -98,17 +98,17 @@ static bool ask(struct survey *s, struct conn *conn, bool for_all, struct err *e
     return ok;
 }
 
-bool survey_glance(struct survey *s, struct conn *conn, struct err *e)
+bool begin_glance(struct begin_facts *s, struct conn *conn, struct err *e)
 {
     return ask(s, conn, false, e);
 }
 
-bool survey_identify(struct survey *s, struct conn *conn, struct err *e)
+bool begin_identify(struct begin_facts *s, struct conn *conn, struct err *e)
 {
     return ask(s, conn, true, e);
 }
 
-static bool read_shape(struct survey *s, const struct result *columns,
+static bool read_shape(struct begin_facts *s, const struct result *columns,
                        const struct source_config *c, struct err *e)
 {
     struct rowtype *shape = rowtype_read(&s->table, columns, c->columns, c->n_columns, c->pk,
@@ -126,7 +126,7 @@ static bool read_shape(struct survey *s, const struct result *columns,
 }
 
 /* The answer to sql_trigger_marks. */
-static bool read_marks(struct survey *s, const struct result *r, struct err *e)
+static bool read_marks(struct begin_facts *s, const struct result *r, struct err *e)
 {
     enum { NUMBER, SINCE, PRUNED, NOTIFY, KEY };
     struct stamp_marks *m = &s->marks;
@@ -144,7 +144,7 @@ static bool read_marks(struct survey *s, const struct result *r, struct err *e)
 }
 
 /* A column that a position speaks of may be gone, or be another one now. */
-static bool read_growth(struct survey *s, const struct result *columns,
+static bool read_growth(struct begin_facts *s, const struct result *columns,
                         const struct source_config *c, const char *column, struct err *e)
 {
     struct err gone;
@@ -179,7 +179,7 @@ static bool read_open(const struct result *r, char *run, size_t size, uint64_t *
 }
 
 /* Before the snapshot is taken. What was over once is over, in the same run of the server. */
-static bool ask_before(struct survey *s, struct conn *conn, struct err *e)
+static bool ask_before(struct begin_facts *s, struct conn *conn, struct err *e)
 {
     struct doubts *d = &s->doubts;
     bool is_other = false, ok;
@@ -204,7 +204,7 @@ static bool ask_before(struct survey *s, struct conn *conn, struct err *e)
 }
 
 /* In the snapshot, right behind it. */
-static bool read_behind(struct survey *s, const struct result *r, struct err *e)
+static bool read_behind(struct begin_facts *s, const struct result *r, struct err *e)
 {
     struct doubts *d = &s->doubts;
     bool is_other;
@@ -216,7 +216,7 @@ static bool read_behind(struct survey *s, const struct result *r, struct err *e)
 }
 
 /* A young cluster has given out no xid twice: nobody is asked, and nothing below is in doubt. */
-static bool is_young(struct survey *s)
+static bool is_young(struct begin_facts *s)
 {
     if (s->snapshot.xmax == 0 || s->snapshot.xmax > UINT32_MAX)
         return false;
@@ -225,7 +225,7 @@ static bool is_young(struct survey *s)
     return true;
 }
 
-bool survey_begin(struct survey *s, struct conn *conn, const struct source_config *c, bool with_sizes,
+bool begin_transaction(struct begin_facts *s, struct conn *conn, const struct source_config *c, bool with_sizes,
                   const char *column, struct err *e)
 {
     enum { OPEN, FACTS, RELATION, LEAVES, COLUMNS, MARKS, N };
@@ -260,7 +260,7 @@ bool survey_begin(struct survey *s, struct conn *conn, const struct source_confi
     return ok;
 }
 
-void survey_report(const struct survey *v, const struct source_config *c, int server_version,
+void begin_report(const struct begin_facts *v, const struct source_config *c, int server_version,
                    struct buf *report)
 {
     static const char *const by[] = { "", ", by column ", ", by triggers" };
