@@ -22,7 +22,7 @@
 #define RING_MS 5              /* a poll that is rung for waits so long behind the one before */
 #define BUSY_STEPS 6           /* an adaptive interval begins at least at max / 2^this */
 
-struct source {
+struct reader_source {
     size_t number;
     const struct source_config *config;
     struct capture *capture;
@@ -53,7 +53,7 @@ struct crew {
     struct reader *reader;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
-    struct source **sources;
+    struct reader_source **sources;
     size_t n_sources;
     pthread_t threads[CREW_MAX];
     size_t n_threads;
@@ -72,7 +72,7 @@ struct reader {
     char *spool_dir;
     enum reader_mode mode;
     int stop_fd;
-    struct source **sources;
+    struct reader_source **sources;
     size_t n_sources;
     struct crew **crews;
     size_t n_crews;
@@ -135,7 +135,7 @@ static struct crew *find_crew(struct reader *r, const char *conninfo)
 
 bool reader_add(struct reader *r, const struct source_config *config, struct err *e)
 {
-    struct source *s = calloc(1, sizeof *s);
+    struct reader_source *s = calloc(1, sizeof *s);
 
     if (s == NULL || !append(&r->sources, &r->n_sources, s)) {
         free(s);
@@ -175,7 +175,7 @@ static void wait_changed(struct crew *crew, int64_t wait_ms)
 
 /* ---- words to the host ---- */
 
-static void tell(struct source *s, struct batch *b)
+static void tell(struct reader_source *s, struct batch *b)
 {
     if (b == NULL)
         return;
@@ -184,7 +184,7 @@ static void tell(struct source *s, struct batch *b)
         batch_free(b);
 }
 
-static void tell_notice(struct source *s, enum log_level level, const struct err *e,
+static void tell_notice(struct reader_source *s, enum log_level level, const struct err *e,
                         int64_t retry_ms)
 {
     struct batch *b = batch_new(BATCH_NOTICE, s->number);
@@ -198,7 +198,7 @@ static void tell_notice(struct source *s, enum log_level level, const struct err
 }
 
 /* DONE, or FAULT with its error: the last that is heard of a source. */
-static void tell_last(struct source *s, enum batch_kind kind, const struct err *e)
+static void tell_last(struct reader_source *s, enum batch_kind kind, const struct err *e)
 {
     struct batch *b = s->last_word;
 
@@ -212,7 +212,7 @@ static void tell_last(struct source *s, enum batch_kind kind, const struct err *
 
 /* ---- one step of one source ---- */
 
-static bool resolve(struct source *s, struct conn *conn, struct err *e)
+static bool resolve(struct reader_source *s, struct conn *conn, struct err *e)
 {
     struct batch *b;
     struct buf name;
@@ -232,7 +232,7 @@ static bool resolve(struct source *s, struct conn *conn, struct err *e)
     return true;
 }
 
-static bool check(struct source *s, struct conn *conn, struct err *e)
+static bool check(struct reader_source *s, struct conn *conn, struct err *e)
 {
     struct batch *b = batch_new(BATCH_DONE, s->number);
     struct buf report;
@@ -252,7 +252,7 @@ static bool check(struct source *s, struct conn *conn, struct err *e)
 }
 
 /* Gives a tally to the host and waits for its answer. */
-static bool ask_host(struct source *s, struct batch *b, struct err *e)
+static bool ask_host(struct reader_source *s, struct batch *b, struct err *e)
 {
     struct crew *crew = s->crew;
     int64_t until = clock_mono_ms() + ANSWER_MS, left;
@@ -274,7 +274,7 @@ static bool ask_host(struct source *s, struct batch *b, struct err *e)
 
 bool reader_answer(struct reader *r, size_t source, const unsigned char *asked)
 {
-    struct source *s = r->sources[source];
+    struct reader_source *s = r->sources[source];
     bool is_asking;
 
     pthread_mutex_lock(&s->crew->mutex);
@@ -292,7 +292,7 @@ struct outboxes {
     struct outbox rows, keys;
 };
 
-static bool read_step(struct source *s, struct conn *conn, struct outboxes *out, bool *had_rows,
+static bool read_step(struct reader_source *s, struct conn *conn, struct outboxes *out, bool *had_rows,
                       struct err *e)
 {
     struct batch *b;
@@ -317,7 +317,7 @@ static void hang_up(struct line *line)
     line->conn = NULL;
 }
 
-static bool poll_step(struct source *s, struct line *line, bool *had_rows, struct err *e)
+static bool poll_step(struct reader_source *s, struct line *line, bool *had_rows, struct err *e)
 {
     struct reader *r = s->crew->reader;
     enum capture_found found;
@@ -354,7 +354,7 @@ static bool poll_step(struct source *s, struct line *line, bool *had_rows, struc
 }
 
 /* Short after a poll that found something, longer and longer while there is nothing. */
-static void adapt_interval(struct source *s, bool had_rows)
+static void adapt_interval(struct reader_source *s, bool had_rows)
 {
     int64_t min = s->config->interval_min_ms, max = s->config->interval_max_ms;
     int64_t next = s->interval_ms + (s->interval_ms > max >> BUSY_STEPS ? s->interval_ms
@@ -364,7 +364,7 @@ static void adapt_interval(struct source *s, bool had_rows)
 }
 
 /* Does what is due for <s>. The connection is opened on demand. */
-static bool do_step(struct source *s, struct line *line, struct err *e)
+static bool do_step(struct reader_source *s, struct line *line, struct err *e)
 {
     enum reader_mode mode = s->crew->reader->mode;
     bool had_rows = false;
@@ -392,7 +392,7 @@ static bool do_step(struct source *s, struct line *line, struct err *e)
 }
 
 /* False if the thread should end. */
-static bool handle_failure(struct source *s, struct line *line, const struct err *e)
+static bool handle_failure(struct reader_source *s, struct line *line, const struct err *e)
 {
     int64_t now = clock_mono_ms(), wait;
     bool is_impatient;
@@ -427,7 +427,7 @@ static bool handle_failure(struct source *s, struct line *line, const struct err
 /* ---- the crew ---- */
 
 /* Looks after the listener of a source that has done a step. Under the mutex. */
-static void hang_bell(struct source *s)
+static void hang_bell(struct reader_source *s)
 {
     struct crew *crew = s->crew;
     const char *why = crew->listener != NULL ? listener_why_mute(crew->listener) : NULL;
@@ -448,7 +448,7 @@ static void hang_bell(struct source *s)
 }
 
 /* When it is due: at its interval, or as soon as the listener has rung for it. */
-static int64_t due_ms(const struct source *s)
+static int64_t due_ms(const struct reader_source *s)
 {
     int64_t rung = s->polled_ms + RING_MS;
 
@@ -457,13 +457,13 @@ static int64_t due_ms(const struct source *s)
 }
 
 /* The source that has been due the longest, or, with *wait_ms set, NULL. */
-static struct source *choose(struct crew *crew, int64_t *wait_ms)
+static struct reader_source *choose(struct crew *crew, int64_t *wait_ms)
 {
-    struct source *chosen = NULL;
+    struct reader_source *chosen = NULL;
     int64_t now = clock_mono_ms();
 
     for (size_t i = 0; i < crew->n_sources; i++) {
-        struct source *s = crew->sources[i];
+        struct reader_source *s = crew->sources[i];
 
         if (s->is_busy || s->is_waiting || s->is_finished)
             continue;
@@ -488,7 +488,7 @@ static void *run_thread(void *arg)
     pthread_setname_np(pthread_self(), "reader");
     pthread_mutex_lock(&crew->mutex);
     while (!crew->is_stopping) {
-        struct source *s = choose(crew, &wait_ms);
+        struct reader_source *s = choose(crew, &wait_ms);
         struct err e = { .code = ERR_NONE };
         bool goes_on = true;
 
@@ -535,7 +535,7 @@ bool reader_start(struct reader *r, struct err *e)
 
 bool reader_restore(struct reader *r, size_t source, const struct position *kept, struct err *e)
 {
-    struct source *s = r->sources[source];
+    struct reader_source *s = r->sources[source];
     bool ok;
 
     pthread_mutex_lock(&s->crew->mutex);
