@@ -23,7 +23,7 @@ void polled_fini(struct polled *p)
     *p = (struct polled){ 0 };
 }
 
-bool polled_add(struct polled *p, const struct standing *s, const struct reads *r,
+bool polled_add(struct polled *p, const struct source *s, const struct reads *r,
                 const struct reads_row *row)
 {
     if (!xidset_add(&p->delivered, row->xid))
@@ -39,7 +39,7 @@ bool polled_add(struct polled *p, const struct standing *s, const struct reads *
 
 /* ---- a column that grows ---- */
 
-bool advance_wants_recheck(const struct standing *s)
+bool advance_wants_recheck(const struct source *s)
 {
     const struct increment *i = &s->position.increment;
     int64_t now = clock_wall_ms(), every = s->config->recheck_ms;
@@ -57,7 +57,7 @@ bool advance_wants_recheck(const struct standing *s)
 }
 
 /* In the units of the column. */
-static int64_t lookback_of(const struct standing *s)
+static int64_t lookback_of(const struct source *s)
 {
     double lookback = s->config->lookback;
 
@@ -74,7 +74,7 @@ static int64_t lookback_of(const struct standing *s)
     return 0;
 }
 
-bool advance_read_top(struct polled *p, const struct standing *s, struct conn *conn, struct err *e)
+bool advance_read_top(struct polled *p, const struct source *s, struct conn *conn, struct err *e)
 {
     struct sql_increment_query q = reads_sql_increment(s);
     struct result *rows = NULL;
@@ -96,7 +96,7 @@ bool advance_read_top(struct polled *p, const struct standing *s, struct conn *c
 }
 
 /* Rows that no window has shown, which is why there are rechecks. */
-static bool tell_of_late(struct standing *s, uint64_t late, struct err *e)
+static bool tell_of_late(struct source *s, uint64_t late, struct err *e)
 {
     char text[200];
 
@@ -105,11 +105,11 @@ static bool tell_of_late(struct standing *s, uint64_t late, struct err *e)
     snprintf(text, sizeof text, "the recheck found %" PRIu64 " rows that the index on \"%.60s\" "
              "had not shown: they were updated, or committed late with a low value", late,
              s->position.increment.column);
-    return standing_add_notice(s, LOG_WARN, text, e);
+    return fault_add_notice(s, LOG_WARN, text, e);
 }
 
 /* The column's part of advance_poll and advance_idle; <p> NULL: nothing was read. */
-static bool advance_increment(struct standing *s, bool is_recheck, struct polled *p, struct err *e)
+static bool advance_increment(struct source *s, bool is_recheck, struct polled *p, struct err *e)
 {
     struct increment *i = &s->position.increment;
     const struct increment_poll poll = {
@@ -146,7 +146,7 @@ static bool advance_increment(struct standing *s, bool is_recheck, struct polled
 
 /* ---- pages ---- */
 
-bool advance_begin_page(struct polled *p, struct standing *s, struct conn *conn, struct err *e)
+bool advance_begin_page(struct polled *p, struct source *s, struct conn *conn, struct err *e)
 {
     struct increment *i = &s->position.increment;
     struct pages *g = &s->position.pages;
@@ -191,7 +191,7 @@ static bool has_null(const char *key)
     }
 }
 
-bool advance_page_row(struct page *page, const struct standing *s, int64_t value,
+bool advance_page_row(struct page *page, const struct source *s, int64_t value,
                       const char *fields, size_t len, uint64_t *hash, bool *is_new, struct err *e)
 {
     buf_clear(&page->last_key);
@@ -211,7 +211,7 @@ bool advance_page_row(struct page *page, const struct standing *s, int64_t value
     return !*is_new || pages_rows_add(&page->fresh, *hash, value) || err_memory(e);
 }
 
-bool advance_page(struct standing *s, const struct page *page, bool *is_over, struct err *e)
+bool advance_page(struct source *s, const struct page *page, bool *is_over, struct err *e)
 {
     struct pages *g = &s->position.pages;
     const struct xidset nothing = { 0 };
@@ -233,7 +233,7 @@ bool advance_page(struct standing *s, const struct page *page, bool *is_over, st
         return err_memory(e);
     /* who was under way at the first page may have committed behind any page since */
     if (is_first && !horizon_advance(&s->position.horizon, &s->facts.snapshot, &nothing,
-                                     standing_durable_bound(s)))
+                                     fault_durable_bound(s)))
         return err_memory(e);
     if (!*is_over)
         return true;
@@ -242,7 +242,7 @@ bool advance_page(struct standing *s, const struct page *page, bool *is_over, st
     if (!increment_advance(&s->position.increment, &s->position.horizon, &poll))
         return err_memory(e);
     pages_forget(g, s->position.increment.base);
-    return standing_know_leaves(s, e);
+    return fault_know_leaves(s, e);
 }
 
 /* ---- ranges ---- */
@@ -289,7 +289,7 @@ void advance_range(struct position *p, const struct reads *r)
 /* ---- polls ---- */
 
 /* Polls that were cut go with this one: their xids count as delivered by it. */
-static bool take_cuts(struct standing *s, struct polled *p)
+static bool take_cuts(struct source *s, struct polled *p)
 {
     for (size_t i = 0; i < s->position.n_cuts; i++)
         if (!firsts_add(&p->fresh, s->position.cuts[i].xid, INCREMENT_LOWEST, INCREMENT_LOWEST))
@@ -298,7 +298,7 @@ static bool take_cuts(struct standing *s, struct polled *p)
 }
 
 /* Stamps of what a switch delivered, now and before, are seen as well. */
-static bool take_stamps(struct standing *s, struct polled *p)
+static bool take_stamps(struct source *s, struct polled *p)
 {
     for (size_t i = 0; i < p->baseline.n; i++)
         if (!xidset_add(&p->delivered, p->baseline.v[i]))
@@ -307,7 +307,7 @@ static bool take_stamps(struct standing *s, struct polled *p)
     return true;
 }
 
-bool advance_poll(struct standing *s, const struct reads *r, struct polled *p, struct err *e)
+bool advance_poll(struct source *s, const struct reads *r, struct polled *p, struct err *e)
 {
     struct position *position = &s->position;
     char *text = strdup(s->facts.snapshot.text);
@@ -328,15 +328,15 @@ bool advance_poll(struct standing *s, const struct reads *r, struct polled *p, s
         p->baseline = (struct xidset){ 0 };
     }
     if (!horizon_advance(&position->horizon, &s->facts.snapshot, &p->delivered,
-                         standing_durable_bound(s)))
+                         fault_durable_bound(s)))
         return err_memory(e);
     if (r->what != READ_XMINS && reads_values(s) && !advance_increment(s, r->is_recheck, p, e))
         return false;
     position->gone_floor = reads_stamps(s) ? position->horizon.floor : 0;
-    return standing_know_leaves(s, e);
+    return fault_know_leaves(s, e);
 }
 
-bool advance_idle(struct standing *s, bool *has_risen, struct err *e)
+bool advance_idle(struct source *s, bool *has_risen, struct err *e)
 {
     struct horizon *h = &s->position.horizon;
     const struct xidset nothing = { 0 };
@@ -347,8 +347,8 @@ bool advance_idle(struct standing *s, bool *has_risen, struct err *e)
     if (s->position.identity.in_recovery ||
         (floor >= s->facts.snapshot.xmin && !was_guarded && s->durable.n == 0))
         return true;
-    standing_keep_identity(s);
-    if (!horizon_advance(h, &s->facts.snapshot, &nothing, standing_durable_bound(s)))
+    fault_keep_identity(s);
+    if (!horizon_advance(h, &s->facts.snapshot, &nothing, fault_durable_bound(s)))
         return err_memory(e);
     if (s->position.increment.column != NULL && !advance_increment(s, false, NULL, e))
         return false;

@@ -1,6 +1,6 @@
 /* advance.h -- what a poll came to, and where a source stands behind it.
  *
- * Moves the position of a standing over a poll that is complete. For a column
+ * Moves the position of a source over a poll that is complete. For a column
  * that grows it also says which kind of poll is due. Reads no rows.
  *
  * SPDX-License-Identifier: MIT */
@@ -23,15 +23,15 @@ struct polled {
 void polled_fini(struct polled *p);
 
 /* Notes a row that is delivered. */
-bool polled_add(struct polled *p, const struct standing *s, const struct reads *r,
+bool polled_add(struct polled *p, const struct source *s, const struct reads *r,
                 const struct reads_row *row) WARN_UNUSED;
 
 /* Is the next poll of a source to read all rows that were written since the recheck before? Behind
- * standing_glance or standing_begin; <xmax>: S.xmax. */
-bool advance_wants_recheck(const struct standing *s);
+ * fault_glance or fault_begin; <xmax>: S.xmax. */
+bool advance_wants_recheck(const struct source *s);
 
 /* Reads the highest value there is, in the transaction of the poll. */
-bool advance_read_top(struct polled *p, const struct standing *s, struct conn *conn,
+bool advance_read_top(struct polled *p, const struct source *s, struct conn *conn,
                       struct err *e) WARN_UNUSED;
 
 /* Chooses the next range of the snapshot. False: there is none. */
@@ -41,7 +41,7 @@ bool advance_begin_range(const struct position *p, struct reads *r);
 void advance_range(struct position *p, const struct reads *r);
 
 /* A poll is complete: the position moves over it. */
-bool advance_poll(struct standing *s, const struct reads *r, struct polled *p,
+bool advance_poll(struct source *s, const struct reads *r, struct polled *p,
                   struct err *e) WARN_UNUSED;
 
 /* What a page brought, where rows have no xids. */
@@ -53,21 +53,21 @@ struct page {
 };
 
 /* Before a page is read, in its transaction: a round may begin with it. */
-bool advance_begin_page(struct polled *p, struct standing *s, struct conn *conn,
+bool advance_begin_page(struct polled *p, struct source *s, struct conn *conn,
                         struct err *e) WARN_UNUSED;
 
 /* Notes a row of a page, <len> bytes of fields. *hash stands for this version of it; *is_new: it
  * was not given before. ERR_REFUSED: there is NULL in its key, behind which no page can begin. */
-bool advance_page_row(struct page *page, const struct standing *s, int64_t value,
+bool advance_page_row(struct page *page, const struct source *s, int64_t value,
                       const char *fields, size_t len, uint64_t *hash, bool *is_new,
                       struct err *e) WARN_UNUSED;
 
 /* A page is complete: the position moves over it. *is_over: so is the round. */
-bool advance_page(struct standing *s, const struct page *page, bool *is_over,
+bool advance_page(struct source *s, const struct page *page, bool *is_over,
                   struct err *e) WARN_UNUSED;
 
 /* Nothing has committed since the last complete poll, but what had was flushed meanwhile: the
  * floor may rise. *has_risen: the position is another one. */
-bool advance_idle(struct standing *s, bool *has_risen, struct err *e) WARN_UNUSED;
+bool advance_idle(struct source *s, bool *has_risen, struct err *e) WARN_UNUSED;
 
 #endif

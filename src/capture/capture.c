@@ -38,7 +38,7 @@ struct step {
 };
 
 struct capture {
-    struct standing standing;
+    struct source source;
     struct step step;
     struct key_census census;
     bool is_resolved, has_tried, has_polled;
@@ -68,7 +68,7 @@ struct capture *capture_new(const struct source_config *config, size_t number)
 
     if (c == NULL)
         return NULL;
-    standing_init(&c->standing, config, number);
+    fault_init(&c->source, config, number);
     c->census.is_owed = config->deletes;
     drop_step(c);
     return c;
@@ -79,13 +79,13 @@ void capture_free(struct capture *c)
     if (c == NULL)
         return;
     drop_step(c);
-    standing_fini(&c->standing);
+    fault_fini(&c->source);
     free(c);
 }
 
 bool capture_resolve(struct capture *c, struct conn *conn, struct err *e)
 {
-    c->is_resolved = begin_resolve(&c->standing.facts, conn, c->standing.config, e);
+    c->is_resolved = begin_resolve(&c->source.facts, conn, c->source.config, e);
     return c->is_resolved;
 }
 
@@ -96,29 +96,29 @@ bool capture_is_resolved(const struct capture *c)
 
 const char *capture_schema(const struct capture *c)
 {
-    return c->standing.facts.table.schema;
+    return c->source.facts.table.schema;
 }
 
 const char *capture_table(const struct capture *c)
 {
-    return c->standing.facts.table.name;
+    return c->source.facts.table.name;
 }
 
 bool capture_restore(struct capture *c, const struct position *kept)
 {
-    return kept == NULL || standing_restore(&c->standing, kept);
+    return kept == NULL || fault_restore(&c->source, kept);
 }
 
 void capture_name_bad_column(struct capture *c, struct conn *conn, struct err *e)
 {
-    const struct sql_query q = reads_query(&c->standing);
+    const struct sql_query q = reads_query(&c->source);
 
-    badtext_name_column(conn, &q, c->standing.config->rls, e);
+    badtext_name_column(conn, &q, c->source.config->rls, e);
 }
 
 bool capture_is_in_snapshot(const struct capture *c)
 {
-    return c->standing.position.phase != PHASE_POLL;
+    return c->source.position.phase != PHASE_POLL;
 }
 
 bool capture_has_polled(const struct capture *c)
@@ -129,7 +129,7 @@ bool capture_has_polled(const struct capture *c)
 /* A recheck behind a window that was cut: a cut of its own would be of another kind. */
 static bool mixes_cuts(const struct capture *c)
 {
-    return c->step.reads.is_recheck && position_cut_window(&c->standing.position);
+    return c->step.reads.is_recheck && position_cut_window(&c->source.position);
 }
 
 bool capture_is_held(const struct capture *c)
@@ -154,12 +154,12 @@ bool capture_answer(struct capture *c, bool is_answered, const unsigned char *as
 
 static bool begin_range(struct capture *c, struct err *e)
 {
-    const struct done_keys *done = &c->standing.position.done;
+    const struct done_keys *done = &c->source.position.done;
     struct step *s = &c->step;
 
-    if (!standing_check_leaves(&c->standing, e))
+    if (!fault_check_leaves(&c->source, e))
         return false;
-    return !advance_begin_range(&c->standing.position, &s->reads) || done->keys == NULL ||
+    return !advance_begin_range(&c->source.position, &s->reads) || done->keys == NULL ||
            done->leaf != s->reads.leaf || key_multiset_init(&s->done, done->keys) || err_memory(e);
 }
 
@@ -168,7 +168,7 @@ static bool begin_page(struct capture *c, struct conn *conn, struct err *e)
 {
     c->has_polled = false;
     c->step.reads.what = READ_PAGE;
-    return advance_begin_page(&c->step.polled, &c->standing, conn, e);
+    return advance_begin_page(&c->step.polled, &c->source, conn, e);
 }
 
 /* ---- polls ---- */
@@ -176,20 +176,20 @@ static bool begin_page(struct capture *c, struct conn *conn, struct err *e)
 /* The COPY that a poll ends with. */
 static int what_polls(const struct capture *c)
 {
-    return reads_values(&c->standing) && !c->step.reads.is_recheck ? READ_WINDOW : READ_POLL;
+    return reads_values(&c->source) && !c->step.reads.is_recheck ? READ_WINDOW : READ_POLL;
 }
 
 static void begin_poll(struct capture *c)
 {
-    const struct relation *t = &c->standing.facts.table;
+    const struct relation *t = &c->source.facts.table;
 
     for (size_t i = 0; i < t->n_leaves; i++)
-        if (position_leaf(&c->standing.position, t->leaves[i].oid) == NULL)
+        if (position_leaf(&c->source.position, t->leaves[i].oid) == NULL)
             c->step.has_new_leaves = true;
-    key_census_begin(&c->census, c->standing.config, &c->standing.position, t);
-    c->step.reads.is_recheck = reads_values(&c->standing) &&
-                               (c->step.has_new_leaves || advance_wants_recheck(&c->standing));
-    c->step.reads.is_switch = reads_by_trigger(&c->standing) && !reads_stamps(&c->standing) &&
+    key_census_begin(&c->census, c->source.config, &c->source.position, t);
+    c->step.reads.is_recheck = reads_values(&c->source) &&
+                               (c->step.has_new_leaves || advance_wants_recheck(&c->source));
+    c->step.reads.is_switch = reads_by_trigger(&c->source) && !reads_stamps(&c->source) &&
                               !c->step.reads.is_recheck;
     c->step.reads.what = c->step.has_new_leaves ? READ_LEAF : what_polls(c);
 }
@@ -198,7 +198,7 @@ static bool begin_rise(struct capture *c, enum capture_found *found, struct err 
 {
     bool has_risen;
 
-    if (!advance_idle(&c->standing, &has_risen, e))
+    if (!advance_idle(&c->source, &has_risen, e))
         return false;
     *found = has_risen ? CAPTURE_STEP : CAPTURE_NOTHING;
     return true;
@@ -214,7 +214,7 @@ static bool try_query(struct capture *c, struct conn *conn, struct err *e)
     if (c->has_tried)
         return true;
     buf_init(&sql, BUF_SQL_MAX);
-    reads_put_try(&c->standing, &sql);
+    reads_put_try(&c->source, &sql);
     ok = buf_ok(&sql) ? conn_run(conn, sql.data, &rows, 1, e) : err_memory(e);
     result_free(rows);
     buf_fini(&sql);
@@ -224,14 +224,14 @@ static bool try_query(struct capture *c, struct conn *conn, struct err *e)
 
 bool capture_begin(struct capture *c, struct conn *conn, enum capture_found *found, struct err *e)
 {
-    struct standing *t = &c->standing;
-    enum standing_news news;
+    struct source *t = &c->source;
+    enum fault_news news;
     bool is_unchanged;
 
     assert(!c->step.is_open);
     drop_step(c);
     c->step.is_finished = false;
-    if (!standing_glance(t, conn, &is_unchanged, e))
+    if (!fault_glance(t, conn, &is_unchanged, e))
         return false;
     is_unchanged = is_unchanged && !t->position.pages.is_used; /* who knows, behind a view? */
     if (is_unchanged && !advance_wants_recheck(t) &&
@@ -240,26 +240,26 @@ bool capture_begin(struct capture *c, struct conn *conn, enum capture_found *fou
         return begin_rise(c, found, e);
     }
     *found = CAPTURE_STEP;
-    if (!standing_begin(t, conn, &news, e))
+    if (!fault_begin(t, conn, &news, e))
         return false;
     c->step.is_open = true;
     if (!try_query(c, conn, e))
         return false;
-    c->step.is_start = news != STANDING_GOES_ON;
+    c->step.is_start = news != FAULT_GOES_ON;
     if (t->position.pages.is_used)
         return c->step.is_start ||
                ((t->position.phase != PHASE_POLL || t->position.pages.is_silent ||
-                 standing_add_ready(t, e)) && begin_page(c, conn, e));
+                 fault_add_ready(t, e)) && begin_page(c, conn, e));
     if (t->position.phase == PHASE_SNAPSHOT)
         return c->step.is_start || begin_range(c, e);
-    if (news == STANDING_STARTS_NOW)
+    if (news == FAULT_STARTS_NOW)
         c->step.reads.what = READ_XMINS;
-    else if (news == STANDING_GOES_ON)
+    else if (news == FAULT_GOES_ON)
         begin_poll(c);
-    if (news == STANDING_GOES_ON && reads_values(t) &&
+    if (news == FAULT_GOES_ON && reads_values(t) &&
         !advance_read_top(&c->step.polled, t, conn, e))
         return false;
-    return standing_add_ready(t, e);
+    return fault_add_ready(t, e);
 }
 
 /* ---- rows ---- */
@@ -267,7 +267,7 @@ bool capture_begin(struct capture *c, struct conn *conn, enum capture_found *fou
 /* Starts the next COPY of the step, or finds that there is none. */
 static bool start_copy(struct capture *c, struct conn *conn, struct err *e)
 {
-    const struct relation *t = &c->standing.facts.table;
+    const struct relation *t = &c->source.facts.table;
     const struct relation_leaf *leaf = NULL;
     struct step *s = &c->step;
     const char *setting;
@@ -276,7 +276,7 @@ static bool start_copy(struct capture *c, struct conn *conn, struct err *e)
 
     if (s->reads.what == READ_LEAF) {
         while (s->next_leaf < t->n_leaves &&
-               position_leaf(&c->standing.position, t->leaves[s->next_leaf].oid) != NULL)
+               position_leaf(&c->source.position, t->leaves[s->next_leaf].oid) != NULL)
             s->next_leaf++;
         if (s->next_leaf == t->n_leaves)
             s->reads.what = what_polls(c);
@@ -287,11 +287,11 @@ static bool start_copy(struct capture *c, struct conn *conn, struct err *e)
         leaf = &t->leaves[s->next_leaf++];
     if (s->reads.what == READ_KEYS && (s->is_over = c->census.asked == NULL))
         return true;
-    setting = reads_setting(&s->reads, &c->standing, s->has_new_leaves);
+    setting = reads_setting(&s->reads, &c->source, s->has_new_leaves);
     if (setting != NULL && !conn_run(conn, setting, NULL, 0, e))
         return false;
     buf_init(&sql, BUF_SQL_MAX);
-    reads_put(&s->reads, &c->standing, leaf, c->census.asked, &sql);
+    reads_put(&s->reads, &c->source, leaf, c->census.asked, &sql);
     ok = buf_ok(&sql) ? conn_copy(conn, sql.data, e) : err_memory(e);
     buf_fini(&sql);
     s->in_copy = ok;
@@ -304,11 +304,11 @@ static bool start_batch(struct capture *c, struct err *e)
 
     if (s->batch != NULL)
         return true;
-    s->batch = batch_new(BATCH_ROWS, c->standing.number);
+    s->batch = batch_new(BATCH_ROWS, c->source.number);
     if (s->batch == NULL)
         return err_memory(e);
-    if (c->standing.facts.shape != NULL)
-        s->batch->shape = rowtype_ref(c->standing.facts.shape);
+    if (c->source.facts.shape != NULL)
+        s->batch->shape = rowtype_ref(c->source.facts.shape);
     s->batch->begins = !s->has_out;
     s->batch->is_snapshot = s->reads.what == READ_RANGE;
     s->batch->leaf = s->reads.leaf;
@@ -316,7 +316,7 @@ static bool start_batch(struct capture *c, struct err *e)
     s->batch->is_ordered = !s->batch->is_snapshot && s->reads.what != READ_PAGE &&
                            !s->has_new_leaves && !s->reads.is_switch && !mixes_cuts(c);
     s->batch->is_recheck = s->reads.is_recheck;
-    s->batch->reads = c->standing.position.reads;
+    s->batch->reads = c->source.position.reads;
     return true;
 }
 
@@ -328,10 +328,10 @@ static bool was_done(struct capture *c, const char *fields, const char *end)
     size_t len;
 
     buf_clear(&s->key);
-    if (c->standing.config->deletes && !key_census_read_hash(&fields, end, &hash))
+    if (c->source.config->deletes && !key_census_read_hash(&fields, end, &hash))
         return false;
     len = (size_t)(end - fields);
-    return rowtype_put_key(c->standing.facts.shape, fields, len, &s->key) &&
+    return rowtype_put_key(c->source.facts.shape, fields, len, &s->key) &&
            key_multiset_take(&s->done, s->key.data, s->key.len);
 }
 
@@ -339,12 +339,12 @@ static bool was_done(struct capture *c, const char *fields, const char *end)
 static bool take_row(struct capture *c, const char *text, size_t len, struct err *e)
 {
     struct step *s = &c->step;
-    const struct horizon *h = &c->standing.position.horizon;
+    const struct horizon *h = &c->source.position.horizon;
     const char *p = text, *end = text + len;
     struct row row = { .op = OP_UPSERT };
     struct reads_row read;
 
-    if (len > UINT32_MAX || !reads_parse(&s->reads, &c->standing, &p, end, &read))
+    if (len > UINT32_MAX || !reads_parse(&s->reads, &c->source, &p, end, &read))
         return err_set(e, ERR_INTERNAL, "cannot read a row of the server's COPY");
     if (read.is_doubtful) {
         s->polled.has_left = true;
@@ -365,16 +365,16 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
         if (s->done.n > 0 && was_done(c, p, end))
             return true;
         row.op = OP_READ;
-        c->standing.position.rows++;
+        c->source.position.rows++;
         break;
     case READ_LEAF:
         row.op = read.is_new ? OP_UPSERT : OP_READ;
         break;
     case READ_PAGE:
-        if (!advance_page_row(&s->page, &c->standing, read.value, p, (size_t)(end - p), &row.xid,
+        if (!advance_page_row(&s->page, &c->source, read.value, p, (size_t)(end - p), &row.xid,
                               &read.is_new, e))
             return false;
-        if (!read.is_new || c->standing.position.pages.is_silent)
+        if (!read.is_new || c->source.position.pages.is_silent)
             return true;
         row.op = capture_is_in_snapshot(c) ? OP_READ : OP_UPSERT;
         break;
@@ -388,15 +388,15 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
         break;
     }
     if (read.is_new && s->reads.what != READ_RANGE && s->reads.what != READ_PAGE &&
-        !polled_add(&s->polled, &c->standing, &s->reads, &read))
+        !polled_add(&s->polled, &c->source, &s->reads, &read))
         return err_memory(e);
     if (read.is_superseded)
         return true;
     if (!start_batch(c, e) ||
-        (c->standing.config->deletes && !key_census_take_hash(&c->census, s->batch, &p, end, e)))
+        (c->source.config->deletes && !key_census_take_hash(&c->census, s->batch, &p, end, e)))
         return false;
     row.len = (uint32_t)(end - p);
-    if (row.is_gone || rowtype_is_soft_deleted(c->standing.facts.shape, p, row.len))
+    if (row.is_gone || rowtype_is_soft_deleted(c->source.facts.shape, p, row.len))
         row.op = OP_DELETE;
     return batch_add(s->batch, &row, p) || err_memory(e);
 }
@@ -416,7 +416,7 @@ static void end_copy(struct capture *c)
 /* Reads what the census wants; *batch is what the host is to get of it. */
 static bool read_census(struct capture *c, struct conn *conn, struct batch **batch, struct err *e)
 {
-    const struct standing *t = &c->standing;
+    const struct source *t = &c->source;
     struct step *s = &c->step;
     bool is_over;
 
@@ -458,13 +458,13 @@ static bool fill_batch(struct capture *c, struct conn *conn, struct err *e)
 /* Was this the poll that leaves a column behind? Then the one that the source asks for is due. */
 static bool leaves_column(const struct capture *c)
 {
-    return c->step.reads.is_recheck && !reads_same_column(&c->standing);
+    return c->step.reads.is_recheck && !reads_same_column(&c->source);
 }
 
 /* All rows of the step were read. */
 static bool move_position(struct capture *c, struct err *e)
 {
-    struct standing *t = &c->standing;
+    struct source *t = &c->source;
     const struct reads *r = &c->step.reads;
 
     if (r->what == READ_PAGE)
@@ -487,7 +487,7 @@ static bool move_position(struct capture *c, struct err *e)
 static bool finish_step(struct capture *c, struct conn *conn, struct err *e)
 {
     struct step *s = &c->step;
-    struct position *p = &c->standing.position;
+    struct position *p = &c->source.position;
     bool was_snapshot = p->phase == PHASE_SNAPSHOT;
     struct batch *b;
 
@@ -510,7 +510,7 @@ static bool finish_step(struct capture *c, struct conn *conn, struct err *e)
         return err_memory(e);
     }
     return p->phase != PHASE_POLL || !(was_snapshot || c->has_polled) ||
-           standing_add_ready(&c->standing, e);
+           fault_add_ready(&c->source, e);
 }
 
 static bool note_out(struct capture *c, const struct batch *b, struct err *e)
@@ -532,7 +532,7 @@ bool capture_next(struct capture *c, struct conn *conn, struct batch **batch, st
 {
     struct step *s = &c->step;
 
-    *batch = standing_take_word(&c->standing);
+    *batch = fault_take_word(&c->source);
     if (*batch != NULL)
         return true;
     if (s->is_finished)
@@ -563,8 +563,8 @@ void capture_abort(struct capture *c, struct conn *conn)
     if (conn != NULL)
         conn_rollback(conn);
     if (s->has_out && !capture_is_held(c) && buf_ok(&s->out_key)) {
-        c->standing.position.increment.is_rechecking = s->reads.is_recheck;
-        if (!position_cut(&c->standing.position, &s->polled.delivered, s->out.xid,
+        c->source.position.increment.is_rechecking = s->reads.is_recheck;
+        if (!position_cut(&c->source.position, &s->polled.delivered, s->out.xid,
                           s->out_key.data, s->out_key.len)) {
             /* no memory: the rows come again, which is allowed where something broke */
         }
@@ -574,24 +574,24 @@ void capture_abort(struct capture *c, struct conn *conn)
 
 uint64_t capture_announced_as(const struct capture *c)
 {
-    return c->standing.facts.marks.notifies ? c->standing.facts.marks.number : 0;
+    return c->source.facts.marks.notifies ? c->source.facts.marks.number : 0;
 }
 
 void capture_stop_waiting(struct capture *c)
 {
-    c->standing.is_impatient = true;
+    c->source.is_impatient = true;
 }
 
 bool capture_check(struct capture *c, struct conn *conn, struct buf *report, struct err *e)
 {
     struct batch *word;
-    bool ok = standing_look(&c->standing, conn, false, e) && try_query(c, conn, e);
+    bool ok = fault_look(&c->source, conn, false, e) && try_query(c, conn, e);
 
     conn_rollback(conn);
     if (!ok)
         return false;
-    begin_report(&c->standing.facts, c->standing.config, conn_version(conn), report);
-    while ((word = standing_take_word(&c->standing)) != NULL) {
+    begin_report(&c->source.facts, c->source.config, conn_version(conn), report);
+    while ((word = fault_take_word(&c->source)) != NULL) {
         buf_printf(report, "; %s", word->err.msg);
         batch_free(word);
     }

@@ -8,14 +8,14 @@
  *     capture_next    a batch, a batch ..., NULL: the transaction is closed
  *     capture_abort   instead, after an error in either
  *
- * The rule itself is in horizon.h, the fault table in standing.h.
+ * The rule itself is in horizon.h, the fault table in fault.h.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef CAPTURE_H
 #define CAPTURE_H
 
 #include "capture/batch.h"
-#include "capture/standing.h"
+#include "capture/fault.h"
 
 struct capture;
 

@@ -8,17 +8,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool reads_by_trigger(const struct standing *s)
+bool reads_by_trigger(const struct source *s)
 {
     return s->config->capture == BY_TRIGGER;
 }
 
-bool reads_values(const struct standing *s)
+bool reads_values(const struct source *s)
 {
     return s->position.increment.column != NULL || s->config->capture == BY_INCREMENT;
 }
 
-bool reads_same_column(const struct standing *s)
+bool reads_same_column(const struct source *s)
 {
     const struct increment *i = &s->position.increment;
 
@@ -26,7 +26,7 @@ bool reads_same_column(const struct standing *s)
            strcmp(i->column, s->config->column) == 0 && i->growth == s->facts.growth;
 }
 
-struct sql_query reads_query(const struct standing *s)
+struct sql_query reads_query(const struct source *s)
 {
     return (struct sql_query){
         .table = &s->facts.table,
@@ -37,7 +37,7 @@ struct sql_query reads_query(const struct standing *s)
     };
 }
 
-struct sql_increment_query reads_sql_increment(const struct standing *s)
+struct sql_increment_query reads_sql_increment(const struct source *s)
 {
     const struct increment *i = &s->position.increment;
     bool is_other = i->column != NULL && i->growth != s->facts.growth;
@@ -49,12 +49,12 @@ struct sql_increment_query reads_sql_increment(const struct standing *s)
     };
 }
 
-bool reads_stamps(const struct standing *s)
+bool reads_stamps(const struct source *s)
 {
     return s->position.stamped_since != 0;
 }
 
-const char *reads_setting(const struct reads *r, const struct standing *s, bool has_new_leaves)
+const char *reads_setting(const struct reads *r, const struct source *s, bool has_new_leaves)
 {
     if (s->config->capture == BY_XMIN)
         return NULL;
@@ -136,13 +136,13 @@ static void put_stamped(const struct reads *r, const struct sql_trigger_query *q
 }
 
 /* Do the rows of this step carry a value? */
-static bool has_value(const struct reads *r, const struct standing *s)
+static bool has_value(const struct reads *r, const struct source *s)
 {
     return r->what == READ_WINDOW || r->what == READ_PAGE || r->is_recheck ||
            (r->what == READ_LEAF && reads_values(s));
 }
 
-void reads_put(const struct reads *r, const struct standing *s, const struct relation_leaf *leaf,
+void reads_put(const struct reads *r, const struct source *s, const struct relation_leaf *leaf,
                const unsigned char *asked, struct buf *sql)
 {
     const struct sql_increment_query valued = reads_sql_increment(s);
@@ -160,7 +160,7 @@ void reads_put(const struct reads *r, const struct standing *s, const struct rel
         put_plain(r, &q.query, &s->position, leaf, asked, sql);
 }
 
-void reads_put_try(const struct standing *s, struct buf *sql)
+void reads_put_try(const struct source *s, struct buf *sql)
 {
     const struct sql_increment_query q = reads_sql_increment(s);
 
@@ -192,7 +192,7 @@ static bool parse_value(const char **p, const char *end, struct reads_row *row)
     return *stop == '\0';
 }
 
-bool reads_parse(const struct reads *r, const struct standing *s, const char **p, const char *end,
+bool reads_parse(const struct reads *r, const struct source *s, const char **p, const char *end,
                  struct reads_row *row)
 {
     const struct horizon *h = &s->position.horizon;

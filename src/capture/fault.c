@@ -1,6 +1,6 @@
-/* standing.c -- where a source stands, against what the server says.
+/* fault.c -- where a source stands, against what the server says.
  * SPDX-License-Identifier: MIT */
-#include "capture/standing.h"
+#include "capture/fault.h"
 
 #include "capture/sql_increment.h"
 
@@ -9,17 +9,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-void standing_init(struct standing *s, const struct source_config *config, size_t number)
+void fault_init(struct source *s, const struct source_config *config, size_t number)
 {
-    *s = (struct standing){ .config = config, .number = number };
+    *s = (struct source){ .config = config, .number = number };
     s->words_tail = &s->words;
 }
 
-void standing_fini(struct standing *s)
+void fault_fini(struct source *s)
 {
     struct batch *b;
 
-    while ((b = standing_take_word(s)) != NULL)
+    while ((b = fault_take_word(s)) != NULL)
         batch_free(b);
     begin_facts_fini(&s->facts);
     position_fini(&s->position);
@@ -27,7 +27,7 @@ void standing_fini(struct standing *s)
     s->polled = NULL;
 }
 
-bool standing_restore(struct standing *s, const struct position *kept)
+bool fault_restore(struct source *s, const struct position *kept)
 {
     position_fini(&s->position);
     s->durable = (struct durable){ .xmax = kept->identity.durable_xmax,
@@ -37,7 +37,7 @@ bool standing_restore(struct standing *s, const struct position *kept)
 
 /* ---- words ---- */
 
-struct batch *standing_take_word(struct standing *s)
+struct batch *fault_take_word(struct source *s)
 {
     struct batch *b = s->words;
 
@@ -49,13 +49,13 @@ struct batch *standing_take_word(struct standing *s)
     return b;
 }
 
-static void append_word(struct standing *s, struct batch *b)
+static void append_word(struct source *s, struct batch *b)
 {
     *s->words_tail = b;
     s->words_tail = (struct batch **)&b->item.next;
 }
 
-static bool add_word(struct standing *s, enum batch_kind kind, enum log_level level,
+static bool add_word(struct source *s, enum batch_kind kind, enum log_level level,
                      const char *text, struct err *e)
 {
     struct batch *b = batch_new(kind, s->number);
@@ -68,13 +68,13 @@ static bool add_word(struct standing *s, enum batch_kind kind, enum log_level le
     return true;
 }
 
-bool standing_add_notice(struct standing *s, enum log_level level, const char *text,
+bool fault_add_notice(struct source *s, enum log_level level, const char *text,
                          struct err *e)
 {
     return add_word(s, BATCH_NOTICE, level, text, e);
 }
 
-static bool add_schema_word(struct standing *s, struct err *e)
+static bool add_schema_word(struct source *s, struct err *e)
 {
     struct position *p = &s->position;
     const char *now = s->facts.shape->signature;
@@ -99,7 +99,7 @@ static bool add_schema_word(struct standing *s, struct err *e)
     return true;
 }
 
-bool standing_add_ready(struct standing *s, struct err *e)
+bool fault_add_ready(struct source *s, struct err *e)
 {
     if (s->is_ready)
         return true;
@@ -110,7 +110,7 @@ bool standing_add_ready(struct standing *s, struct err *e)
 /* ---- the facts ---- */
 
 /* What is wrong with the triggers, a notice for each line. */
-static bool add_faults(struct standing *s, char *faults, struct err *e)
+static bool add_faults(struct source *s, char *faults, struct err *e)
 {
     for (char *line = faults, *end; *line != '\0'; line = end + 1) {
         if ((end = strchr(line, '\n')) == NULL)
@@ -123,7 +123,7 @@ static bool add_faults(struct standing *s, char *faults, struct err *e)
 }
 
 /* Says which leaves lack the index that windows go by; once, and again for others. */
-static bool check_indexes(struct standing *s, struct conn *conn, struct err *e)
+static bool check_indexes(struct source *s, struct conn *conn, struct err *e)
 {
     const struct sql_increment_query q = {
         .query = { .table = &s->facts.table },
@@ -153,7 +153,7 @@ static bool check_indexes(struct standing *s, struct conn *conn, struct err *e)
     return ok;
 }
 
-bool standing_look(struct standing *s, struct conn *conn, bool with_sizes, struct err *e)
+bool fault_look(struct source *s, struct conn *conn, bool with_sizes, struct err *e)
 {
     struct buf faults;
     bool ok;
@@ -185,7 +185,7 @@ static uint64_t lsn_to_flush(const struct identity *id)
 }
 
 /* Rows that leave with their partition leave no tombstones. */
-static bool tell_of_gone_leaves(struct standing *s, struct err *e)
+static bool tell_of_gone_leaves(struct source *s, struct err *e)
 {
     const struct position *p = &s->position;
     size_t gone = 0;
@@ -200,7 +200,7 @@ static bool tell_of_gone_leaves(struct standing *s, struct err *e)
     return add_word(s, BATCH_NOTICE, LOG_WARN, text, e);
 }
 
-bool standing_know_leaves(struct standing *s, struct err *e)
+bool fault_know_leaves(struct source *s, struct err *e)
 {
     const struct relation *t = &s->facts.table;
 
@@ -215,13 +215,13 @@ bool standing_know_leaves(struct standing *s, struct err *e)
     return true;
 }
 
-static void forget_polled(struct standing *s)
+static void forget_polled(struct source *s)
 {
     free(s->polled);
     s->polled = NULL;
 }
 
-static void forget_seen(struct standing *s)
+static void forget_seen(struct source *s)
 {
     forget_polled(s);
     xidset_fini(&s->position.horizon.seen);
@@ -244,7 +244,7 @@ static void set_stamps(struct position *p, const struct stamp_marks *marks)
 }
 
 /* Takes a fresh horizon from the snapshot of the open transaction. */
-static void set_horizon(struct standing *s, uint64_t floor)
+static void set_horizon(struct source *s, uint64_t floor)
 {
     forget_seen(s);
     increment_fini(&s->position.increment);
@@ -261,12 +261,12 @@ static void set_horizon(struct standing *s, uint64_t floor)
 
 /* The facts was made without sizes, which only a snapshot needs: asks again
  * inside a new transaction, so that snapshot, lock and sizes belong together. */
-static bool begin_snapshot(struct standing *s, struct conn *conn, enum standing_news *news,
+static bool begin_snapshot(struct source *s, struct conn *conn, enum fault_news *news,
                            struct err *e)
 {
-    *news = STANDING_STARTS;
+    *news = FAULT_STARTS;
     conn_rollback(conn);
-    if (!standing_look(s, conn, true, e) || !standing_know_leaves(s, e))
+    if (!fault_look(s, conn, true, e) || !fault_know_leaves(s, e))
         return false;
     set_horizon(s, s->facts.snapshot.xmin);
     /* where nobody was under way the snapshot's rows are all that there is, and the first poll
@@ -281,8 +281,8 @@ static bool begin_snapshot(struct standing *s, struct conn *conn, enum standing_
     return true;
 }
 
-static bool begin_anew(struct standing *s, struct conn *conn, const char *why,
-                       enum standing_news *news, struct err *e)
+static bool begin_anew(struct source *s, struct conn *conn, const char *why,
+                       enum fault_news *news, struct err *e)
 {
     char text[256];
 
@@ -290,7 +290,7 @@ static bool begin_anew(struct standing *s, struct conn *conn, const char *why,
     return add_word(s, BATCH_NOTICE, LOG_WARN, text, e) && begin_snapshot(s, conn, news, e);
 }
 
-static bool begin_first(struct standing *s, struct conn *conn, enum standing_news *news, struct err *e)
+static bool begin_first(struct source *s, struct conn *conn, enum fault_news *news, struct err *e)
 {
     const struct snapshot *now = &s->facts.snapshot;
     uint64_t xid = s->config->start_xid;
@@ -301,7 +301,7 @@ static bool begin_first(struct standing *s, struct conn *conn, enum standing_new
     case START_NOW:
         set_horizon(s, now->xmin);
         s->position.pages.is_silent = s->position.pages.is_used;
-        *news = STANDING_STARTS_NOW;
+        *news = FAULT_STARTS_NOW;
         break;
     case START_XID:
         if (!s->facts.table.has_xmin)
@@ -313,11 +313,11 @@ static bool begin_first(struct standing *s, struct conn *conn, enum standing_new
                            "ago, too far to compare: use start = \"snapshot\"", xid);
         set_horizon(s, xid);
         s->position.floor_lsn = 0;
-        *news = STANDING_STARTS;
+        *news = FAULT_STARTS;
         break;
     }
     s->position.phase = PHASE_POLL;
-    return standing_know_leaves(s, e);
+    return fault_know_leaves(s, e);
 }
 
 static bool fail_other(const char *why, struct err *e)
@@ -330,7 +330,7 @@ static bool fail_other(const char *why, struct err *e)
 /* A horizon of stamps goes on if they are of the same triggers; of xmins, which is what it is else,
  * any horizon can be one, since no xid is below its transaction's. False: tombstones that were not
  * delivered are gone. */
-static bool judge_stamps(struct standing *s)
+static bool judge_stamps(struct source *s)
 {
     struct position *p = &s->position;
 
@@ -352,7 +352,7 @@ static uint64_t oldest_asked(const struct position *p)
 }
 
 /* The fault table: brings the position in line with who answers now. */
-static bool judge(struct standing *s, struct conn *conn, enum standing_news *news, struct err *e)
+static bool judge(struct source *s, struct conn *conn, enum fault_news *news, struct err *e)
 {
     struct position *p = &s->position;
     const struct identity *now = &s->facts.identity;
@@ -398,7 +398,7 @@ static bool judge(struct standing *s, struct conn *conn, enum standing_news *new
 }
 
 /* Notes who answered, and what of it a crash cannot take back. */
-void standing_keep_identity(struct standing *s)
+void fault_keep_identity(struct source *s)
 {
     struct identity *id = &s->facts.identity;
 
@@ -418,13 +418,13 @@ void standing_keep_identity(struct standing *s)
     s->position.identity = *id;
 }
 
-uint64_t standing_durable_bound(const struct standing *s)
+uint64_t fault_durable_bound(const struct source *s)
 {
     return s->position.identity.in_recovery ? XID_UNBOUNDED : s->durable.xmax;
 }
 
 /* Leaves that are gone are forgotten: should one come back, it is a new one. */
-static void forget_gone_leaves(struct standing *s)
+static void forget_gone_leaves(struct source *s)
 {
     struct position *p = &s->position;
     size_t n = 0;
@@ -442,7 +442,7 @@ static bool has_moved(const struct leaf *leaf, const struct relation_leaf *now)
 }
 
 /* Only then the sizes of the new files are wanted, together with all else: in one transaction. */
-static bool some_have_moved(const struct standing *s)
+static bool some_have_moved(const struct source *s)
 {
     const struct position *p = &s->position;
 
@@ -452,7 +452,7 @@ static bool some_have_moved(const struct standing *s)
     return false;
 }
 
-bool standing_check_leaves(struct standing *s, struct err *e)
+bool fault_check_leaves(struct source *s, struct err *e)
 {
     struct position *p = &s->position;
 
@@ -478,7 +478,7 @@ bool standing_check_leaves(struct standing *s, struct err *e)
 
 /* Is there nothing to read? If the snapshot is the same text as at the last poll, nothing has
  * committed anywhere in the cluster. A standby lists nobody: there what it replayed counts too. */
-bool standing_glance(struct standing *s, struct conn *conn, bool *unchanged, struct err *e)
+bool fault_glance(struct source *s, struct conn *conn, bool *unchanged, struct err *e)
 {
     const struct identity *then = &s->position.identity, *now = &s->facts.identity;
 
@@ -500,7 +500,7 @@ bool standing_glance(struct standing *s, struct conn *conn, bool *unchanged, str
 }
 
 /* The facts failed: perhaps because another cluster answers, which lacks the table. */
-static bool fail_stranger(struct standing *s, struct conn *conn, struct err *e)
+static bool fail_stranger(struct source *s, struct conn *conn, struct err *e)
 {
     char why[128];
     struct err own;
@@ -513,22 +513,22 @@ static bool fail_stranger(struct standing *s, struct conn *conn, struct err *e)
     return false;
 }
 
-bool standing_begin(struct standing *s, struct conn *conn, enum standing_news *news, struct err *e)
+bool fault_begin(struct source *s, struct conn *conn, enum fault_news *news, struct err *e)
 {
     bool is_new = s->position.phase == PHASE_NONE;
 
-    *news = STANDING_GOES_ON;
-    if (!standing_look(s, conn, is_new, e))
+    *news = FAULT_GOES_ON;
+    if (!fault_look(s, conn, is_new, e))
         return fail_stranger(s, conn, e);
     if (some_have_moved(s)) {
         conn_rollback(conn);
-        if (!standing_look(s, conn, true, e))
+        if (!fault_look(s, conn, true, e))
             return false;
     }
     if (!judge(s, conn, news, e)) {
         conn_rollback(conn);
         return false;
     }
-    standing_keep_identity(s);
+    fault_keep_identity(s);
     return add_schema_word(s, e);
 }

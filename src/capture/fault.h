@@ -1,4 +1,4 @@
-/* standing.h -- where a source stands, against what the server says.
+/* fault.h -- where a source stands, against what the server says.
  *
  * A position and the facts it is held against. This is the fault table: it
  * decides whether the position still means what it says, and mends it where
@@ -6,14 +6,14 @@
  * Reads no rows.
  *
  * SPDX-License-Identifier: MIT */
-#ifndef STANDING_H
-#define STANDING_H
+#ifndef FAULT_H
+#define FAULT_H
 
 #include "capture/batch.h"
 #include "capture/stamps.h"
 #include "capture/begin.h"
 
-struct standing {
+struct source {
     const struct source_config *config; /* borrowed */
     size_t number;
     struct position position;
@@ -28,48 +28,48 @@ struct standing {
     struct batch *words, **words_tail;  /* notices and the like, to be handed out before rows */
 };
 
-void standing_init(struct standing *s, const struct source_config *config, size_t number);
-void standing_fini(struct standing *s);
+void fault_init(struct source *s, const struct source_config *config, size_t number);
+void fault_fini(struct source *s);
 
 /* Takes over a position that was kept (copied). False: out of memory. */
-bool standing_restore(struct standing *s, const struct position *kept) WARN_UNUSED;
+bool fault_restore(struct source *s, const struct position *kept) WARN_UNUSED;
 
 /* Asks in one statement whether anything has committed in the cluster since the last complete
  * poll; *unchanged false where only a poll can tell. */
-bool standing_glance(struct standing *s, struct conn *conn, bool *unchanged, struct err *e) WARN_UNUSED;
+bool fault_glance(struct source *s, struct conn *conn, bool *unchanged, struct err *e) WARN_UNUSED;
 
 /* begin_transaction, and what is known of the triggers where the capture is by them. */
-bool standing_look(struct standing *s, struct conn *conn, bool with_sizes, struct err *e) WARN_UNUSED;
+bool fault_look(struct source *s, struct conn *conn, bool with_sizes, struct err *e) WARN_UNUSED;
 
-enum standing_news {
-    STANDING_GOES_ON,
-    STANDING_STARTS,     /* a new position, to be kept before anything is read on its ground */
-    STANDING_STARTS_NOW, /* likewise; what is there already is yet to be passed over */
+enum fault_news {
+    FAULT_GOES_ON,
+    FAULT_STARTS,     /* a new position, to be kept before anything is read on its ground */
+    FAULT_STARTS_NOW, /* likewise; what is there already is yet to be passed over */
 };
 
 /* Opens the step's transaction and brings the position in line with what the facts finds. */
-bool standing_begin(struct standing *s, struct conn *conn, enum standing_news *news,
+bool fault_begin(struct source *s, struct conn *conn, enum fault_news *news,
                     struct err *e) WARN_UNUSED;
 
-/* In the snapshot phase, behind standing_begin: drops leaves that are gone and starts
+/* In the snapshot phase, behind fault_begin: drops leaves that are gone and starts
  * those again whose file changed under us. */
-bool standing_check_leaves(struct standing *s, struct err *e) WARN_UNUSED;
+bool fault_check_leaves(struct source *s, struct err *e) WARN_UNUSED;
 
 /* Notes who answered, and what of it a crash cannot take back. */
-void standing_keep_identity(struct standing *s);
+void fault_keep_identity(struct source *s);
 
 /* D of the capture rule. */
-uint64_t standing_durable_bound(const struct standing *s);
+uint64_t fault_durable_bound(const struct source *s);
 
 /* The leaves of the facts are the ones that the position knows. */
-bool standing_know_leaves(struct standing *s, struct err *e) WARN_UNUSED;
+bool fault_know_leaves(struct source *s, struct err *e) WARN_UNUSED;
 
 /* A notice for the log, which the source gives before what comes next. */
-bool standing_add_notice(struct standing *s, enum log_level level, const char *text,
+bool fault_add_notice(struct source *s, enum log_level level, const char *text,
                          struct err *e) WARN_UNUSED;
 
 /* The next word, or NULL. Returns owned. */
-struct batch *standing_take_word(struct standing *s);
-bool standing_add_ready(struct standing *s, struct err *e) WARN_UNUSED;
+struct batch *fault_take_word(struct source *s);
+bool fault_add_ready(struct source *s, struct err *e) WARN_UNUSED;
 
 #endif
