@@ -34,7 +34,7 @@ static void drop_snapshot(struct begin_facts *s)
 void begin_facts_fini(struct begin_facts *s)
 {
     drop_snapshot(s);
-    doubts_forget(&s->doubts);
+    in_doubt_forget(&s->in_doubt);
     relation_fini(&s->table);
     rowtype_unref(s->shape);
     s->shape = NULL;
@@ -181,7 +181,7 @@ static bool read_open(const struct result *r, char *run, size_t size, uint64_t *
 /* Before the snapshot is taken. What was over once is over, in the same run of the server. */
 static bool ask_before(struct begin_facts *s, struct conn *conn, struct err *e)
 {
-    struct doubts *d = &s->doubts;
+    struct in_doubt *d = &s->in_doubt;
     bool is_other = false, ok;
 
     do {
@@ -189,7 +189,7 @@ static bool ask_before(struct begin_facts *s, struct conn *conn, struct err *e)
         struct buf sql;
 
         if (is_other)
-            doubts_forget(d);
+            in_doubt_forget(d);
         buf_init(&sql, BUF_SQL_MAX);
         sql_unlimited(&sql, conn_version(conn));
         sql_open(&sql, d->xmax, &d->still);
@@ -206,12 +206,12 @@ static bool ask_before(struct begin_facts *s, struct conn *conn, struct err *e)
 /* In the snapshot, right behind it. */
 static bool read_behind(struct begin_facts *s, const struct result *r, struct err *e)
 {
-    struct doubts *d = &s->doubts;
+    struct in_doubt *d = &s->in_doubt;
     bool is_other;
     bool ok = read_open(r, d->run, sizeof d->run, &d->xmax, &d->still, &is_other, e);
 
     if (!ok || is_other)
-        doubts_forget(d);
+        in_doubt_forget(d);
     return ok;
 }
 
@@ -220,8 +220,8 @@ static bool is_young(struct begin_facts *s)
 {
     if (s->snapshot.xmax == 0 || s->snapshot.xmax > UINT32_MAX)
         return false;
-    doubts_forget(&s->doubts);
-    s->doubts.upto = s->snapshot.xmax;
+    in_doubt_forget(&s->in_doubt);
+    s->in_doubt.upto = s->snapshot.xmax;
     return true;
 }
 
@@ -240,7 +240,7 @@ bool begin_transaction(struct begin_facts *s, struct conn *conn, const struct so
     buf_init(&sql, BUF_SQL_MAX);
     sql_begin(&sql, &s->table, c->rls, conn_version(conn));
     if (first == OPEN)
-        sql_open(&sql, s->doubts.upto, &s->doubts.open);
+        sql_open(&sql, s->in_doubt.upto, &s->in_doubt.open);
     sql_facts(&sql);
     sql_table(&sql, &s->table, with_sizes);
     if (by_trigger)

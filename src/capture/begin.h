@@ -53,7 +53,7 @@ struct stamp_marks {
 
 struct begin_facts {
     struct snapshot snapshot; /* its text is owned by this facts */
-    struct doubts doubts;     /* of that snapshot, behind begin_transaction */
+    struct in_doubt in_doubt;     /* of that snapshot, behind begin_transaction */
     struct identity identity;
     struct relation table;
     struct rowtype *shape;      /* counted reference */

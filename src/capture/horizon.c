@@ -104,14 +104,14 @@ uint64_t horizon_widen(uint32_t xmin, uint64_t xmax)
     return xid > UINT32_MAX ? xid - UINT32_MAX - 1 : 0;
 }
 
-void doubts_forget(struct doubts *d)
+void in_doubt_forget(struct in_doubt *d)
 {
     xidset_fini(&d->open);
     xidset_fini(&d->still);
-    *d = (struct doubts){ 0 };
+    *d = (struct in_doubt){ 0 };
 }
 
-uint64_t horizon_widen_visible(uint32_t xmin, const struct snapshot *s, const struct doubts *d,
+uint64_t horizon_widen_visible(uint32_t xmin, const struct snapshot *s, const struct in_doubt *d,
                                bool *is_doubtful)
 {
     uint64_t xid = horizon_widen(xmin, s->xmax);

@@ -24,7 +24,7 @@
  * xid of a (sub)transaction that is under way. Taken for seen, that would hide what its bearer
  * writes. The snapshot's text does not tell: it lists no subtransactions, and nobody on a standby.
  * So the server is asked for the state of each xid from S.xmin on, right before S is taken and
- * right behind (struct doubts). Over before: over in S, hence the row may be its writer's. Under
+ * right behind (struct in_doubt). Over before: over in S, hence the row may be its writer's. Under
  * way behind: so it was in S, which shows nothing of it; the row is frozen, and old. What
  * ended (or began) in between counts as under way in S, whether it was or not: its rows are
  * left to the next poll, and the proof above holds as it stands. What remains of aliases is that a
@@ -78,7 +78,7 @@ uint64_t horizon_widen(uint32_t xmin, uint64_t xmax);
 
 /* Who was under way when a snapshot S was taken, of those that an alias may name: xids from 2^32
  * and from S.xmin on. Zeroed, all of them are doubtful. */
-struct doubts {
+struct in_doubt {
     uint64_t upto;       /* before S all below it were over */
     struct xidset open;  /* but for these; */
     uint64_t xmax;       /* behind S (it is S.xmax) all below it were over */
@@ -86,11 +86,11 @@ struct doubts {
     char run[128];       /* of the server, to which all this belongs */
 };
 
-void doubts_forget(struct doubts *d);
+void in_doubt_forget(struct in_doubt *d);
 
 /* The same of a row that is visible in <s>, with what is known of <s>. *is_doubtful: whoever has
  * this xid may have been under way in <s>, or not; the row is to be left to the next poll. */
-uint64_t horizon_widen_visible(uint32_t xmin, const struct snapshot *s, const struct doubts *d,
+uint64_t horizon_widen_visible(uint32_t xmin, const struct snapshot *s, const struct in_doubt *d,
                                bool *is_doubtful);
 
 /* Step 3: is a version with this xid new? */

@@ -210,7 +210,7 @@ static bool take_key(struct batch *b, const char *p, size_t len, const struct ho
     if (!key_census_read_xmin(&p, end, false, &xmin) || !key_census_read_hash(&p, end, &hash) ||
         len > UINT32_MAX)
         return fail_row(e);
-    row.xid = horizon_widen_visible(xmin, &facts->snapshot, &facts->doubts, &is_doubtful);
+    row.xid = horizon_widen_visible(xmin, &facts->snapshot, &facts->in_doubt, &is_doubtful);
     if (is_doubtful || horizon_is_new(horizon, row.xid))
         row.op = OP_UPSERT;
     row.len = (uint32_t)(end - p);

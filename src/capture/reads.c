@@ -213,7 +213,7 @@ bool reads_parse(const struct reads *r, const struct source *s, const char **p, 
     /* one that this cluster has not reached is from another */
     row->stamp = parsed.stamp < xmax ? parsed.stamp : 0;
     row->xid = row->judged = horizon_widen_visible(parsed.xmin, &s->facts.snapshot,
-                                                   &s->facts.doubts, &row->is_doubtful);
+                                                   &s->facts.in_doubt, &row->is_doubtful);
     if (reads_stamps(s)) {
         row->is_doubtful = false;
         row->judged = row->stamp;

@@ -85,7 +85,7 @@ static void test_widen(void)
 /* The xid of a row with the xmin <xid> that is visible in <s>, or DOUBTFUL. */
 #define DOUBTFUL 1 /* no row gets this one */
 
-static uint64_t widen_visible(uint64_t xid, const struct snapshot *s, const struct doubts *d)
+static uint64_t widen_visible(uint64_t xid, const struct snapshot *s, const struct in_doubt *d)
 {
     bool is_doubtful;
     uint64_t wide = horizon_widen_visible((uint32_t)xid, s, d, &is_doubtful);
@@ -99,7 +99,7 @@ static void test_widen_visible(void)
 {
     const uint64_t e = EPOCH;
     struct snapshot s = { .xmin = e + 103, .xmax = e + 110 };
-    struct doubts d = { .upto = e + 108, .xmax = e + 110 };
+    struct in_doubt d = { .upto = e + 108, .xmax = e + 110 };
 
     add_all(&d.open, (uint64_t[]){ e + 103, e + 104, e + 106, 0 });
     add_all(&d.still, (uint64_t[]){ e + 103, e + 106, e + 108, 0 });
@@ -116,7 +116,7 @@ static void test_widen_visible(void)
         EQUAL(widen_visible(special, &s, &d), 0);
 
     /* nothing is known: all from S.xmin on are doubtful */
-    doubts_forget(&d);
+    in_doubt_forget(&d);
     CHECK(d.open.n == 0 && d.still.n == 0 && d.upto == 0 && d.xmax == 0);
     EQUAL(widen_visible(e + 102, &s, &d), e + 102);
     EQUAL(widen_visible(e + 103, &s, &d), DOUBTFUL);
@@ -139,7 +139,7 @@ static void test_widen_visible(void)
     add_all(&d.still, (uint64_t[]){ 2 * e + 104, 0 });
     EQUAL(widen_visible(104, &s, &d), e + 104);
     EQUAL(widen_visible(105, &s, &d), 2 * e + 105);
-    doubts_forget(&d);
+    in_doubt_forget(&d);
 }
 
 static void test_floor_of_special_xids(void)
