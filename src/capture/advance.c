@@ -50,7 +50,7 @@ bool advance_wants_recheck(const struct source *s)
         return true;
     if (!reads_same_column(s))
         return true;
-    if (s->position.n_cuts > 0)
+    if (s->position.n_resume_points > 0)
         return false; /* what was cut was a window, and is best finished as one */
     return every > 0 && (now >= i->rechecked_ms + every || now < i->rechecked_ms ||
                          increment_is_full(i, s->facts.snapshot.xmax));
@@ -291,10 +291,10 @@ void advance_range(struct position *p, const struct reads *r)
 /* Polls that were cut go with this one: their xids count as delivered by it. */
 static bool take_cuts(struct source *s, struct polled *p)
 {
-    for (size_t i = 0; i < s->position.n_cuts; i++)
-        if (!firsts_add(&p->fresh, s->position.cuts[i].xid, INCREMENT_LOWEST, INCREMENT_LOWEST))
+    for (size_t i = 0; i < s->position.n_resume_points; i++)
+        if (!firsts_add(&p->fresh, s->position.resume_points[i].xid, INCREMENT_LOWEST, INCREMENT_LOWEST))
             return false;
-    return position_uncut(&s->position, &p->delivered);
+    return position_take_resume_points(&s->position, &p->delivered);
 }
 
 /* Stamps of what a switch delivered, now and before, are seen as well. */

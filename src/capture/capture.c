@@ -127,9 +127,9 @@ bool capture_has_polled(const struct capture *c)
 }
 
 /* A recheck behind a window that was cut: a cut of its own would be of another kind. */
-static bool mixes_cuts(const struct capture *c)
+static bool mixes_resume_points(const struct capture *c)
 {
-    return c->step.reads.is_recheck && position_cut_window(&c->source.position);
+    return c->step.reads.is_recheck && position_resumes_window(&c->source.position);
 }
 
 bool capture_is_held(const struct capture *c)
@@ -137,7 +137,7 @@ bool capture_is_held(const struct capture *c)
     const struct reads *r = &c->step.reads;
 
     return r->what == READ_RANGE || r->what == READ_PAGE || c->step.has_new_leaves ||
-           r->is_switch || mixes_cuts(c) || c->census.is_wanted;
+           r->is_switch || mixes_resume_points(c) || c->census.is_wanted;
 }
 
 bool capture_owes_census(const struct capture *c)
@@ -314,7 +314,7 @@ static bool start_batch(struct capture *c, struct err *e)
     s->batch->leaf = s->reads.leaf;
     s->batch->end = s->reads.end;
     s->batch->is_ordered = !s->batch->is_snapshot && s->reads.what != READ_PAGE &&
-                           !s->has_new_leaves && !s->reads.is_switch && !mixes_cuts(c);
+                           !s->has_new_leaves && !s->reads.is_switch && !mixes_resume_points(c);
     s->batch->is_recheck = s->reads.is_recheck;
     s->batch->reads = c->source.position.reads;
     return true;
@@ -524,7 +524,7 @@ static bool note_out(struct capture *c, const struct batch *b, struct err *e)
     if (!b->is_ordered)
         return true;
     buf_clear(&s->out_key);
-    buf_puts(&s->out_key, s->out.is_gone ? CUT_GONE : "");
+    buf_puts(&s->out_key, s->out.is_gone ? RESUME_AFTER_TOMBSTONE : "");
     return batch_row_key(b, &s->out, &s->out_key) || err_memory(e);
 }
 
@@ -564,7 +564,7 @@ void capture_abort(struct capture *c, struct conn *conn)
         conn_rollback(conn);
     if (s->has_out && !capture_is_held(c) && buf_ok(&s->out_key)) {
         c->source.position.increment.is_rechecking = s->reads.is_recheck;
-        if (!position_cut(&c->source.position, &s->polled.delivered, s->out.xid,
+        if (!position_end_early(&c->source.position, &s->polled.delivered, s->out.xid,
                           s->out_key.data, s->out_key.len)) {
             /* no memory: the rows come again, which is allowed where something broke */
         }

@@ -226,7 +226,7 @@ static void forget_seen(struct source *s)
     forget_polled(s);
     xidset_fini(&s->position.horizon.seen);
     increment_forget(&s->position.increment, s->position.horizon.floor);
-    position_forget_cuts(&s->position);
+    position_forget_resume_points(&s->position);
     s->durable.n = 0;
 }
 
@@ -338,7 +338,7 @@ static bool judge_stamps(struct source *s)
         return true;
     if (p->stamped_since != s->facts.marks.since) {
         forget_polled(s);
-        position_forget_cuts(p);
+        position_forget_resume_points(p);
         p->stamped_since = p->gone_floor = 0;
         return true;
     }
@@ -491,7 +491,7 @@ bool fault_glance(struct source *s, struct conn *conn, bool *unchanged, struct e
     s->glance_lsn = now->lsn;
     *unchanged = s->polled != NULL &&
                  (s->position.stamped_since != 0) == (s->facts.marks.since != 0) &&
-                 s->position.n_cuts == 0 &&
+                 s->position.n_resume_points == 0 &&
                  strcmp(s->polled, s->facts.snapshot.text) == 0 &&
                  strcmp(then->started, now->started) == 0 && strcmp(then->stats, now->stats) == 0 &&
                  then->in_recovery == now->in_recovery &&

@@ -12,15 +12,15 @@ void position_fini(struct position *p)
     pages_fini(&p->pages);
     free(p->signature);
     free(p->leaves);
-    position_forget_cuts(p);
+    position_forget_resume_points(p);
     position_forget_done(p);
     *p = (struct position){ 0 };
 }
 
-static bool copy_cuts(struct position *to, const struct position *from)
+static bool copy_resume_points(struct position *to, const struct position *from)
 {
-    for (size_t i = 0; i < from->n_cuts; i++)
-        if (!position_add_cut(to, from->cuts[i].xid, from->cuts[i].key, strlen(from->cuts[i].key)))
+    for (size_t i = 0; i < from->n_resume_points; i++)
+        if (!position_add_resume_point(to, from->resume_points[i].xid, from->resume_points[i].key, strlen(from->resume_points[i].key)))
             return false;
     return true;
 }
@@ -32,15 +32,15 @@ bool position_copy(struct position *to, const struct position *from)
     to->increment = (struct increment){ 0 };
     to->pages = (struct pages){ 0 };
     to->signature = from->signature != NULL ? strdup(from->signature) : NULL;
-    to->cuts = NULL;
-    to->n_cuts = 0;
+    to->resume_points = NULL;
+    to->n_resume_points = 0;
     to->done.keys = from->done.keys != NULL ? strdup(from->done.keys) : NULL;
     to->leaves = malloc((from->n_leaves + 1) * sizeof *to->leaves);
     if (to->leaves != NULL && from->n_leaves > 0)
         memcpy(to->leaves, from->leaves, from->n_leaves * sizeof *to->leaves);
     if (to->leaves != NULL && (from->signature == NULL || to->signature != NULL) &&
         (from->done.keys == NULL || to->done.keys != NULL) &&
-        copy_cuts(to, from) && horizon_copy(&to->horizon, &from->horizon) &&
+        copy_resume_points(to, from) && horizon_copy(&to->horizon, &from->horizon) &&
         increment_copy(&to->increment, &from->increment) &&
         pages_copy(&to->pages, &from->pages))
         return true;
@@ -68,29 +68,29 @@ bool position_set_leaves(struct position *p, size_t n)
     return true;
 }
 
-bool position_add_cut(struct position *p, uint64_t xid, const char *key, size_t len)
+bool position_add_resume_point(struct position *p, uint64_t xid, const char *key, size_t len)
 {
-    struct cut *cuts = realloc(p->cuts, (p->n_cuts + 1) * sizeof *cuts);
+    struct resume_point *resume_points = realloc(p->resume_points, (p->n_resume_points + 1) * sizeof *resume_points);
 
-    if (cuts == NULL)
+    if (resume_points == NULL)
         return false;
-    p->cuts = cuts;
-    cuts[p->n_cuts] = (struct cut){ xid, malloc(len + 1) };
-    if (cuts[p->n_cuts].key == NULL)
+    p->resume_points = resume_points;
+    resume_points[p->n_resume_points] = (struct resume_point){ xid, malloc(len + 1) };
+    if (resume_points[p->n_resume_points].key == NULL)
         return false;
-    memcpy(cuts[p->n_cuts].key, key, len);
-    cuts[p->n_cuts].key[len] = '\0';
-    p->n_cuts++;
+    memcpy(resume_points[p->n_resume_points].key, key, len);
+    resume_points[p->n_resume_points].key[len] = '\0';
+    p->n_resume_points++;
     return true;
 }
 
-void position_forget_cuts(struct position *p)
+void position_forget_resume_points(struct position *p)
 {
-    for (size_t i = 0; i < p->n_cuts; i++)
-        free(p->cuts[i].key);
-    free(p->cuts);
-    p->cuts = NULL;
-    p->n_cuts = 0;
+    for (size_t i = 0; i < p->n_resume_points; i++)
+        free(p->resume_points[i].key);
+    free(p->resume_points);
+    p->resume_points = NULL;
+    p->n_resume_points = 0;
 }
 
 /* The rows of an xid were delivered: all of them, or those of a window. */
@@ -103,46 +103,46 @@ static bool see(struct position *p, uint64_t xid)
            (i->column == NULL || firsts_add(&i->firsts, xid, base, INCREMENT_LOWEST));
 }
 
-/* Drops the cuts up to <xid>; those below it are seen from now on. */
-static bool close_cuts(struct position *p, uint64_t xid)
+/* Drops the resume_points up to <xid>; those below it are seen from now on. */
+static bool close_resume_points(struct position *p, uint64_t xid)
 {
     size_t n = 0;
 
-    for (size_t i = 0; i < p->n_cuts; i++)
-        if (p->cuts[i].xid < xid && !see(p, p->cuts[i].xid))
+    for (size_t i = 0; i < p->n_resume_points; i++)
+        if (p->resume_points[i].xid < xid && !see(p, p->resume_points[i].xid))
             return false;
-    for (size_t i = 0; i < p->n_cuts; i++) {
-        if (p->cuts[i].xid > xid)
-            p->cuts[n++] = p->cuts[i];
+    for (size_t i = 0; i < p->n_resume_points; i++) {
+        if (p->resume_points[i].xid > xid)
+            p->resume_points[n++] = p->resume_points[i];
         else
-            free(p->cuts[i].key);
+            free(p->resume_points[i].key);
     }
-    p->n_cuts = n;
+    p->n_resume_points = n;
     return true;
 }
 
-bool position_cut(struct position *p, const struct xidset *delivered, uint64_t xid, const char *key,
+bool position_end_early(struct position *p, const struct xidset *delivered, uint64_t xid, const char *key,
                   size_t len)
 {
     for (size_t i = 0; i < delivered->n && delivered->v[i] < xid; i++)
         if (!see(p, delivered->v[i]))
             return false;
-    return close_cuts(p, xid) && position_add_cut(p, xid, key, len);
+    return close_resume_points(p, xid) && position_add_resume_point(p, xid, key, len);
 }
 
-bool position_cut_window(const struct position *p)
+bool position_resumes_window(const struct position *p)
 {
     const struct increment *i = &p->increment;
 
-    return p->n_cuts > 0 && i->column != NULL && !i->is_rechecking && i->base != INCREMENT_LOWEST;
+    return p->n_resume_points > 0 && i->column != NULL && !i->is_rechecking && i->base != INCREMENT_LOWEST;
 }
 
-bool position_uncut(struct position *p, struct xidset *delivered)
+bool position_take_resume_points(struct position *p, struct xidset *delivered)
 {
-    for (size_t i = 0; i < p->n_cuts; i++)
-        if (!xidset_add(delivered, p->cuts[i].xid))
+    for (size_t i = 0; i < p->n_resume_points; i++)
+        if (!xidset_add(delivered, p->resume_points[i].xid))
             return false;
-    position_forget_cuts(p);
+    position_forget_resume_points(p);
     return true;
 }
 

@@ -20,7 +20,7 @@ enum phase {
 
 /* A cut's key begins with this where the last change was a tombstone: of an xid these come first.
  * (No field of COPY does.) */
-#define CUT_GONE "\\d"
+#define RESUME_AFTER_TOMBSTONE "\\d"
 
 /* Where the snapshot is in one relation: blocks before <next> are done, those
  * from <blocks> on need not be read. */
@@ -31,7 +31,7 @@ struct leaf {
 
 /* A poll that ended early delivered the rows of <xid> up to and including the one whose key
  * fields read <key> (COPY text, tabs between, a NUL behind). */
-struct cut {
+struct resume_point {
     uint64_t xid;
     char *key;
 };
@@ -56,8 +56,8 @@ struct position {
     uint64_t reads;         /* how often the snapshot was begun, if we look for deletes */
     uint64_t noted;         /* number of the last change delivered, see known.h; 0: none is kept */
     uint64_t learned;       /* 1: every row there was has been noted */
-    struct cut *cuts;       /* where polls were cut, for those xids that are not done yet */
-    size_t n_cuts;
+    struct resume_point *resume_points;       /* where polls were cut, for those xids that are not done yet */
+    size_t n_resume_points;
     struct done_keys done;
     uint64_t stamped_since; /* the horizon is one of stamps, of triggers of that xid; 0: of xmins */
     uint64_t gone_floor;    /* tombstones below it were delivered; 0 where there are none */
@@ -75,18 +75,18 @@ bool position_set_leaves(struct position *p, size_t n) WARN_UNUSED;
 /* Records a poll that ends early: all rows of the xids <delivered> below <xid> are done, and
  * those of <xid> up to <key>, <len> bytes. Rows came by xid: what was cut below it is done too.
  * Where it goes by a column that grows increment.is_rechecking tells which rows "all" are. */
-bool position_cut(struct position *p, const struct xidset *delivered, uint64_t xid, const char *key,
+bool position_end_early(struct position *p, const struct xidset *delivered, uint64_t xid, const char *key,
                   size_t len) WARN_UNUSED;
 
 /* Adds a cut as it stands; <key> is copied. */
-bool position_add_cut(struct position *p, uint64_t xid, const char *key, size_t len) WARN_UNUSED;
+bool position_add_resume_point(struct position *p, uint64_t xid, const char *key, size_t len) WARN_UNUSED;
 
-/* Are the cuts those of windows, which were to deliver no row below the base? */
-bool position_cut_window(const struct position *p);
+/* Are the resume_points those of windows, which were to deliver no row below the base? */
+bool position_resumes_window(const struct position *p);
 
 /* A poll is complete, so that no cut counts any more: their xids are added to <delivered>. */
-bool position_uncut(struct position *p, struct xidset *delivered) WARN_UNUSED;
-void position_forget_cuts(struct position *p);
+bool position_take_resume_points(struct position *p, struct xidset *delivered) WARN_UNUSED;
+void position_forget_resume_points(struct position *p);
 
 /* Records a range of the snapshot, of the blocks of <leaf> before <end>, that ends early behind
  * the rows with the <keys>, <len> bytes. What was recorded of it before is kept. */

@@ -111,9 +111,9 @@ void position_write(const struct position *p, const char *source, struct buf *b)
     for (size_t i = 0; i < p->n_leaves; i++)
         buf_printf(b, "leaf %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu32 "\n", p->leaves[i].oid,
                    p->leaves[i].filenode, p->leaves[i].blocks, p->leaves[i].next);
-    for (size_t i = 0; i < p->n_cuts; i++) {
-        buf_printf(b, "cut_xid %" PRIu64 "\n", p->cuts[i].xid);
-        put_text(b, "cut_key", p->cuts[i].key);
+    for (size_t i = 0; i < p->n_resume_points; i++) {
+        buf_printf(b, "cut_xid %" PRIu64 "\n", p->resume_points[i].xid);
+        put_text(b, "cut_key", p->resume_points[i].key);
     }
     buf_printf(b, "done %" PRIu32 " %" PRIu32 "\n", p->done.leaf, p->done.end);
     put_text(b, "done_keys", p->done.keys);
@@ -189,7 +189,7 @@ static bool replace_text(const char *text, char **to)
 static bool read_cut_key(const char *text, struct position *p, uint64_t xid)
 {
     char *key = read_text(text);
-    bool ok = key != NULL && position_add_cut(p, xid, key, strlen(key));
+    bool ok = key != NULL && position_add_resume_point(p, xid, key, strlen(key));
 
     free(key);
     return ok;

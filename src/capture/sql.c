@@ -357,15 +357,15 @@ static void put_kept_key(struct buf *b, const struct sql_query *q, const char *k
 }
 
 /* Leaves out what polls that were cut had delivered of their last xids. */
-static void put_after_cuts(struct buf *b, const struct sql_query *q, const struct position *p)
+static void put_after_resume_points(struct buf *b, const struct sql_query *q, const struct position *p)
 {
-    for (size_t i = 0; i < p->n_cuts; i++) {
+    for (size_t i = 0; i < p->n_resume_points; i++) {
         buf_puts(b, " AND (");
         put_system_column(b, q, "xmin");
-        buf_printf(b, " = '%" PRIu32 "'::xid AND (", (uint32_t)p->cuts[i].xid);
+        buf_printf(b, " = '%" PRIu32 "'::xid AND (", (uint32_t)p->resume_points[i].xid);
         put_key(b, q);
         buf_puts(b, ") <= (");
-        put_kept_key(b, q, p->cuts[i].key);
+        put_kept_key(b, q, p->resume_points[i].key);
         buf_puts(b, ")) IS NOT TRUE");
     }
 }
@@ -396,7 +396,7 @@ void sql_poll(struct buf *b, const struct sql_query *q, const struct position *p
     put_columns(b, q);
     put_from_table(b, q);
     put_not_below(b, q, p, p->horizon.floor);
-    put_after_cuts(b, q, p);
+    put_after_resume_points(b, q, p);
     put_where(b, q);
     put_order(b, q);
     buf_puts(b, ") TO STDOUT");
@@ -521,9 +521,9 @@ void sql_put_since(struct buf *b, const struct sql_query *q, const struct positi
     put_not_below(b, q, p, floor);
 }
 
-void sql_put_after_cuts(struct buf *b, const struct sql_query *q, const struct position *p)
+void sql_put_after_resume_points(struct buf *b, const struct sql_query *q, const struct position *p)
 {
-    put_after_cuts(b, q, p);
+    put_after_resume_points(b, q, p);
 }
 
 void sql_put_where(struct buf *b, const struct sql_query *q)

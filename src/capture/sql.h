@@ -85,7 +85,7 @@ void sql_put_from(struct buf *b, const struct sql_query *q, const struct relatio
 void sql_put_known_leaves(struct buf *b, const struct sql_query *q, const struct position *p);
 void sql_put_since(struct buf *b, const struct sql_query *q, const struct position *p,
                      uint64_t floor);
-void sql_put_after_cuts(struct buf *b, const struct sql_query *q, const struct position *p);
+void sql_put_after_resume_points(struct buf *b, const struct sql_query *q, const struct position *p);
 void sql_put_where(struct buf *b, const struct sql_query *q);
 void sql_put_key(struct buf *b, const struct sql_query *q);
 void sql_put_kept_key(struct buf *b, const struct sql_query *q, const char *key);

@@ -152,7 +152,7 @@ void sql_increment_window(struct buf *b, const struct sql_increment_query *q,
         put_constant(b, q->growth, p->increment.base);
     }
     sql_put_known_leaves(b, &q->query, p);
-    sql_put_after_cuts(b, &q->query, p);
+    sql_put_after_resume_points(b, &q->query, p);
     put_rest(b, q);
 }
 
@@ -160,14 +160,14 @@ void sql_increment_window(struct buf *b, const struct sql_increment_query *q,
 static void put_after_cut_window(struct buf *b, const struct sql_increment_query *q,
                                  const struct position *p)
 {
-    if (p->n_cuts == 0 || q->growth == GROWS_NOT)
+    if (p->n_resume_points == 0 || q->growth == GROWS_NOT)
         return; /* then nobody knows where rows lie, and some come again */
     buf_puts(b, " AND ((");
     put_column(b, q);
     buf_puts(b, " >= ");
     put_constant(b, q->growth, p->increment.base);
     buf_puts(b, ") IS NOT TRUE OR (true");
-    sql_put_after_cuts(b, &q->query, p);
+    sql_put_after_resume_points(b, &q->query, p);
     buf_puts(b, "))");
 }
 
@@ -177,10 +177,10 @@ void sql_increment_recheck(struct buf *b, const struct sql_increment_query *q,
     put_select(b, q, NULL);
     sql_put_since(b, &q->query, p,
                     p->increment.column != NULL ? p->increment.since : p->horizon.floor);
-    if (position_cut_window(p))
+    if (position_resumes_window(p))
         put_after_cut_window(b, q, p);
     else
-        sql_put_after_cuts(b, &q->query, p);
+        sql_put_after_resume_points(b, &q->query, p);
     put_rest(b, q);
 }
 

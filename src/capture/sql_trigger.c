@@ -92,14 +92,14 @@ static void put_key_of(struct buf *b, const struct sql_query *q, const char *ali
 }
 
 /* Leaves out what a poll that was cut had delivered of an xid: its tombstones, then its rows. */
-static void put_after_cuts(struct buf *b, const struct sql_query *q, const struct position *p,
+static void put_after_resume_points(struct buf *b, const struct sql_query *q, const struct position *p,
                            bool is_gone)
 {
-    size_t skip = strlen(CUT_GONE);
+    size_t skip = strlen(RESUME_AFTER_TOMBSTONE);
 
-    for (size_t i = 0; i < p->n_cuts; i++) {
-        const char *key = p->cuts[i].key;
-        bool at_gone = strncmp(key, CUT_GONE, skip) == 0;
+    for (size_t i = 0; i < p->n_resume_points; i++) {
+        const char *key = p->resume_points[i].key;
+        bool at_gone = strncmp(key, RESUME_AFTER_TOMBSTONE, skip) == 0;
 
         if (at_gone && !is_gone)
             continue;
@@ -108,7 +108,7 @@ static void put_after_cuts(struct buf *b, const struct sql_query *q, const struc
             buf_puts(b, "pgcdc_d.xid");
         else
             put_stamp(b, q);
-        buf_printf(b, " = '%" PRIu64 "'::xid8", p->cuts[i].xid);
+        buf_printf(b, " = '%" PRIu64 "'::xid8", p->resume_points[i].xid);
         if (at_gone == is_gone) {
             buf_puts(b, " AND ");
             put_key_of(b, q, is_gone ? "pgcdc_k" : q->table->name);
@@ -141,7 +141,7 @@ static void put_rows(struct buf *b, const struct sql_trigger_query *q, const str
     sql_put_from(b, r, NULL);
     put_in_reach(b, q, p->horizon.floor);
     sql_put_known_leaves(b, r, p);
-    put_after_cuts(b, r, p, false);
+    put_after_resume_points(b, r, p, false);
     sql_put_where(b, r);
 }
 
@@ -204,7 +204,7 @@ static void put_gone(struct buf *b, const struct sql_trigger_query *q, const str
         buf_printf(b, " %s", key_column(r, k)->type);
     }
     buf_puts(b, ") WHERE true");
-    put_after_cuts(b, r, p, true);
+    put_after_resume_points(b, r, p, true);
     put_not_there(b, r);
 }
 
@@ -243,7 +243,7 @@ void sql_trigger_switch(struct buf *b, const struct sql_trigger_query *q, const 
 {
     put_head(b, &q->query);
     buf_puts(b, ", CASE WHEN true");
-    sql_put_after_cuts(b, &q->query, p);
+    sql_put_after_resume_points(b, &q->query, p);
     buf_printf(b, " THEN %d ELSE %d END", STAMP_ROW, STAMP_OLD);
     sql_put_columns(b, &q->query);
     sql_put_from(b, &q->query, NULL);

@@ -37,7 +37,7 @@ void sql_trigger_health(struct buf *b, const struct sql_trigger_query *q);
  * key is there again is left out: its row comes. */
 void sql_trigger_poll(struct buf *b, const struct sql_trigger_query *q, const struct position *p);
 
-/* The rows of sql_poll, those that cuts leave out marked instead. */
+/* The rows of sql_poll, those that resume_points leave out marked instead. */
 void sql_trigger_switch(struct buf *b, const struct sql_trigger_query *q, const struct position *p);
 
 /* The rows of sql_leaf and of sql_range. */

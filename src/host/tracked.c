@@ -71,7 +71,7 @@ bool tracked_note_last(struct tracked *t, const struct batch *b, size_t from, si
         buf_clear(keys);
     for (size_t i = b->is_snapshot ? from : done - 1; i < done; i++) {
         if (b->rows[i].is_gone)
-            buf_puts(keys, CUT_GONE);
+            buf_puts(keys, RESUME_AFTER_TOMBSTONE);
         if (!batch_row_key(b, &b->rows[i], keys))
             return false;
         if (b->is_snapshot)
@@ -117,7 +117,7 @@ bool tracked_cut(const struct tracked *t, struct position *p)
     if (t->last.is_snapshot)
         return position_add_done(p, t->last.leaf, t->last.end, keys->data, keys->len);
     p->increment.is_rechecking = t->last.is_recheck;
-    return position_cut(p, &t->delivered, t->last.xid, keys->data, keys->len);
+    return position_end_early(p, &t->delivered, t->last.xid, keys->data, keys->len);
 }
 
 bool tracked_restart(struct tracked *t)

@@ -1,4 +1,4 @@
-/* position.c -- unit tests of positions: copies, cuts, leaves.
+/* position.c -- unit tests of positions: copies, resume_points, leaves.
  * SPDX-License-Identifier: MIT */
 #include "capture/position.h"
 
@@ -13,15 +13,15 @@ static void cut(struct position *p, const uint64_t *xids, uint64_t xid, const ch
 
     for (; *xids != 0; xids++)
         CHECK(xidset_add(&delivered, *xids));
-    CHECK(position_cut(p, &delivered, xid, key, strlen(key)));
+    CHECK(position_end_early(p, &delivered, xid, key, strlen(key)));
     xidset_fini(&delivered);
 }
 
 static const char *cut_of(const struct position *p, uint64_t xid)
 {
-    for (size_t i = 0; i < p->n_cuts; i++)
-        if (p->cuts[i].xid == xid)
-            return p->cuts[i].key;
+    for (size_t i = 0; i < p->n_resume_points; i++)
+        if (p->resume_points[i].xid == xid)
+            return p->resume_points[i].key;
     return NULL;
 }
 
@@ -33,10 +33,10 @@ static void test_copy(void)
     CHECK(p.signature != NULL && position_set_leaves(&p, 2));
     p.leaves[1] = (struct leaf){ .oid = 5, .blocks = 10, .next = 4 };
     CHECK(xidset_add(&p.horizon.seen, 77));
-    CHECK(position_add_cut(&p, 88, "x\ty", 3));
+    CHECK(position_add_resume_point(&p, 88, "x\ty", 3));
     CHECK(position_copy(&copy, &p));
     position_fini(&p);
-    CHECK(p.phase == PHASE_NONE && p.leaves == NULL && p.cuts == NULL && p.n_cuts == 0);
+    CHECK(p.phase == PHASE_NONE && p.leaves == NULL && p.resume_points == NULL && p.n_resume_points == 0);
     CHECK(copy.phase == PHASE_SNAPSHOT && copy.floor_lsn == 7 && copy.rows == 9);
     EQUAL_TEXT(copy.signature, strlen(copy.signature), "a int\n");
     CHECK(copy.n_leaves == 2 && copy.leaves[0].oid == 0 && copy.leaves[1].next == 4);
@@ -72,7 +72,7 @@ static void test_cut(void)
 
     cut(&p, (uint64_t[]){ 100, 102, 105, 0 }, 105, "k1");
     CHECK(xidset_has(&p.horizon.seen, 100) && xidset_has(&p.horizon.seen, 102));
-    CHECK(!xidset_has(&p.horizon.seen, 105) && p.n_cuts == 1);
+    CHECK(!xidset_has(&p.horizon.seen, 105) && p.n_resume_points == 1);
     EQUAL_TEXT(cut_of(&p, 105), strlen(cut_of(&p, 105)), "k1");
     position_fini(&p);
 }
@@ -85,20 +85,20 @@ static void test_cut_again(void)
 
     cut(&p, (uint64_t[]){ 105, 0 }, 105, "k1");
     cut(&p, (uint64_t[]){ 105, 0 }, 105, "k2"); /* farther in the same */
-    CHECK(p.n_cuts == 1 && strcmp(cut_of(&p, 105), "k2") == 0);
+    CHECK(p.n_resume_points == 1 && strcmp(cut_of(&p, 105), "k2") == 0);
     cut(&p, (uint64_t[]){ 103, 0 }, 103, "k3"); /* an older one committed meanwhile */
-    CHECK(p.n_cuts == 2 && strcmp(cut_of(&p, 103), "k3") == 0);
+    CHECK(p.n_resume_points == 2 && strcmp(cut_of(&p, 103), "k3") == 0);
     CHECK(strcmp(cut_of(&p, 105), "k2") == 0);
     CHECK(!xidset_has(&p.horizon.seen, 103) && !xidset_has(&p.horizon.seen, 105));
     cut(&p, (uint64_t[]){ 107, 0 }, 107, "k4"); /* past both, no row of them was left */
-    CHECK(p.n_cuts == 1 && strcmp(cut_of(&p, 107), "k4") == 0);
+    CHECK(p.n_resume_points == 1 && strcmp(cut_of(&p, 107), "k4") == 0);
     CHECK(xidset_has(&p.horizon.seen, 103) && xidset_has(&p.horizon.seen, 105));
     cut(&p, (uint64_t[]){ 104, 0 }, 104, "k5");
-    CHECK(xidset_add(&delivered, 109) && position_uncut(&p, &delivered));
-    CHECK(p.n_cuts == 0 && delivered.n == 3 && xidset_has(&delivered, 104));
+    CHECK(xidset_add(&delivered, 109) && position_take_resume_points(&p, &delivered));
+    CHECK(p.n_resume_points == 0 && delivered.n == 3 && xidset_has(&delivered, 104));
     CHECK(xidset_has(&delivered, 107) && xidset_has(&delivered, 109));
     xidset_fini(&delivered);
-    position_forget_cuts(&p);
+    position_forget_resume_points(&p);
     position_fini(&p);
 }
 

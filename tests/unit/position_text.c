@@ -66,8 +66,8 @@ static struct position make(const char *text, uint64_t big)
     CHECK(position_set_leaves(&p, 2));
     p.leaves[0] = (struct leaf){ 1, 2, 3, 4 };
     p.leaves[1] = (struct leaf){ 4294967295u, 4294967294u, 4294967293u, 4294967292u };
-    CHECK(position_add_cut(&p, big - 7, text, strlen(text)));
-    CHECK(position_add_cut(&p, 12, "x\ty", 3));
+    CHECK(position_add_resume_point(&p, big - 7, text, strlen(text)));
+    CHECK(position_add_resume_point(&p, 12, "x\ty", 3));
     p.done.leaf = 77;
     p.done.end = 4294967291u;
     p.done.keys = copy(text);
@@ -145,9 +145,9 @@ static void check_same(const struct position *a, const struct position *b)
         CHECK(a->leaves[i].oid == b->leaves[i].oid && a->leaves[i].next == b->leaves[i].next &&
               a->leaves[i].filenode == b->leaves[i].filenode &&
               a->leaves[i].blocks == b->leaves[i].blocks);
-    EQUAL(a->n_cuts, b->n_cuts);
-    for (size_t i = 0; i < a->n_cuts; i++)
-        CHECK(a->cuts[i].xid == b->cuts[i].xid && strcmp(a->cuts[i].key, b->cuts[i].key) == 0);
+    EQUAL(a->n_resume_points, b->n_resume_points);
+    for (size_t i = 0; i < a->n_resume_points; i++)
+        CHECK(a->resume_points[i].xid == b->resume_points[i].xid && strcmp(a->resume_points[i].key, b->resume_points[i].key) == 0);
     EQUAL(a->done.leaf, b->done.leaf);
     EQUAL(a->done.end, b->done.end);
     CHECK((a->done.keys == NULL) == (b->done.keys == NULL));
@@ -220,7 +220,7 @@ static void check_refused(const char *source, const char *text)
     struct position p;
 
     CHECK(!position_read(&p, source, text));
-    CHECK(p.phase == PHASE_NONE && p.signature == NULL && p.leaves == NULL && p.cuts == NULL &&
+    CHECK(p.phase == PHASE_NONE && p.signature == NULL && p.leaves == NULL && p.resume_points == NULL &&
           p.done.keys == NULL && p.horizon.seen.n == 0);
 }
 
