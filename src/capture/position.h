@@ -54,7 +54,7 @@ struct position {
     size_t n_leaves;
     uint64_t rows;          /* delivered by the snapshot so far, for the progress line */
     uint64_t reads;         /* how often the snapshot was begun, if we look for deletes */
-    uint64_t noted;         /* number of the last change delivered, see known.h; 0: none is kept */
+    uint64_t noted;         /* number of the last change delivered, see kept_rows.h; 0: none is kept */
     uint64_t learned;       /* 1: every row there was has been noted */
     struct resume_point *resume_points;       /* where polls were cut, for those xids that are not done yet */
     size_t n_resume_points;

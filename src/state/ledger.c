@@ -23,7 +23,7 @@ struct weighing {
 struct ledger {
     struct store *store;        /* borrowed, like the next one */
     const struct source_config *config;
-    struct known *known;
+    struct kept_rows *known;
     struct forms *forms;
     uint32_t form;              /* of the rows in hand, see forms.h */
     struct buf key;             /* scratch, like the next one */
@@ -59,9 +59,9 @@ struct ledger *ledger_open(struct store *store, const struct source_config *conf
     l->is_learned = p != NULL ? p->learned != 0 : config->start == START_SNAPSHOT;
     l->forms = forms_open(store, source, e);
     if (l->forms != NULL)
-        l->known = known_open(store, source, l->note, e);
+        l->known = kept_rows_open(store, source, l->note, e);
     /* where it does not go on from there it begins anew */
-    if (l->known != NULL && ((p != NULL && l->is_learned) || known_clear(l->known, e)))
+    if (l->known != NULL && ((p != NULL && l->is_learned) || kept_rows_clear(l->known, e)))
         return l;
     ledger_close(l);
     return NULL;
@@ -88,7 +88,7 @@ void ledger_close(struct ledger *l)
     if (l == NULL)
         return;
     drop_weighing(l);
-    known_close(l->known);
+    kept_rows_close(l->known);
     forms_close(l->forms);
     rowtype_unref(l->shape);
     buf_fini(&l->key);
@@ -100,7 +100,7 @@ void ledger_close(struct ledger *l)
 
 bool ledger_keep(struct ledger *l, uint64_t saved, struct err *e)
 {
-    return known_keep(l->known, saved, e);
+    return kept_rows_keep(l->known, saved, e);
 }
 
 void ledger_mark(const struct ledger *l, struct position *p, uint64_t noted)
@@ -136,9 +136,9 @@ static uint64_t digest(const char *p, size_t len)
 
 /* What a row is called, given what is known of it. */
 static enum op choose_op(const struct ledger *l, const struct batch *b, const struct row *row,
-                         const struct known_row *known)
+                         const struct kept_row *known)
 {
-    bool is_there = known->id != 0 && (known->now.flags & (KNOWN_PENDING | KNOWN_SOFT)) == 0;
+    bool is_there = known->id != 0 && (known->now.flags & (KEPT_PENDING | KEPT_SOFT)) == 0;
 
     if (row->op == OP_DELETE) /* softly */
         return OP_DELETE;
@@ -158,16 +158,16 @@ static uint64_t reads_of(const struct batch *b)
 /* True if the row is as it was delivered last, and nobody wants to hear that. A row with the same
  * xid comes again because it is not known whether it came, or since the table is read again. */
 static bool is_unchanged(const struct ledger *l, const struct batch *b, const struct row *row,
-                         const struct known_row *known, uint64_t sum)
+                         const struct kept_row *known, uint64_t sum)
 {
-    if (known->id == 0 || (known->now.flags & KNOWN_PENDING) || known->now.digest != sum)
+    if (known->id == 0 || (known->now.flags & KEPT_PENDING) || known->now.digest != sum)
         return false;
     return known->now.reads < reads_of(b) ||
            (l->config->skips_unchanged && known->now.xid != row->xid);
 }
 
 /* Keeps the row before beside row <i>. */
-static bool keep_old(struct ledger *l, struct batch *b, size_t i, const struct known_state *old)
+static bool keep_old(struct ledger *l, struct batch *b, size_t i, const struct kept_state *old)
 {
     buf_clear(&l->bytes);
     if (!forms_map(l->forms, old->form, old->row, b->shape, &l->bytes) ||
@@ -188,7 +188,7 @@ static bool enter_shape(struct ledger *l, struct rowtype *shape, struct err *e)
     if (!is_other_key)
         return true;
     l->is_learned = false;
-    return known_clear(l->known, e);
+    return kept_rows_clear(l->known, e);
 }
 
 /* Notes a row, which becomes row <to> of the batch. *is_wanted: it is to be delivered. */
@@ -196,20 +196,20 @@ static bool note_row(struct ledger *l, struct batch *b, size_t from, size_t to, 
                      bool *is_wanted, struct err *e)
 {
     struct row row = b->rows[from];
-    struct known_row known;
-    struct known_state state = { .note = l->note + 1, .xid = row.xid,
+    struct kept_row known;
+    struct kept_state state = { .note = l->note + 1, .xid = row.xid,
                                  .reads = reads_of(b) };
 
     buf_clear(&l->key);
     if (!batch_row_key(b, &row, &l->key))
         return err_memory(e);
-    if (!known_find(l->known, batch_hash(b, &row), (struct slice){ l->key.data, l->key.len },
+    if (!kept_rows_find(l->known, batch_hash(b, &row), (struct slice){ l->key.data, l->key.len },
                     &known, e))
         return false;
     state.digest = digest(b->bytes + row.start, row.len);
     *is_wanted = !is_unchanged(l, b, &row, &known, state.digest);
     row.op = choose_op(l, b, &row, &known);
-    state.flags = row.op == OP_DELETE ? KNOWN_SOFT : 0;
+    state.flags = row.op == OP_DELETE ? KEPT_SOFT : 0;
     l->note++;
     b->rows[to] = row;
     b->sides[to] = (struct row_side){ .note = l->note };
@@ -219,7 +219,7 @@ static bool note_row(struct ledger *l, struct batch *b, size_t from, size_t to, 
     state.form = l->form;
     if (l->config->keeps_old)
         state.row = (struct slice){ b->bytes + row.start, row.len };
-    return known_put(l->known, &known, &state, saved, e);
+    return kept_rows_put(l->known, &known, &state, saved, e);
 }
 
 static bool commit(struct ledger *l, bool ok, struct err *e)
@@ -244,7 +244,7 @@ bool ledger_note(struct ledger *l, struct batch *b, uint64_t saved, struct err *
         return err_memory(e);
     if (!store_begin(l->store, e))
         return false;
-    ok = enter_shape(l, b->shape, e) && known_purge(l->known, saved, e);
+    ok = enter_shape(l, b->shape, e) && kept_rows_purge(l->known, saved, e);
     for (size_t i = 0; ok && i < b->n_rows; i++) {
         ok = note_row(l, b, i, n, saved, &is_wanted, e);
         n += is_wanted;
@@ -298,7 +298,7 @@ static bool add_expected(void *arg, uint32_t id)
 /* What is known, and the rows of the poll that are not known yet. */
 static bool count_known(struct ledger *l, struct weighing *v, struct err *e)
 {
-    const struct bucket *known = known_buckets(l->known);
+    const struct bucket *known = kept_rows_buckets(l->known);
 
     for (size_t i = 0; i < BUCKETS; i++) {
         v->counted[i].count = known[i].count + (l->odd != NULL ? l->odd[i].count : 0);
@@ -309,7 +309,7 @@ static bool count_known(struct ledger *l, struct weighing *v, struct err *e)
         uint32_t id;
         size_t n;
 
-        if (!known_count_hash(l->known, hash, &n, &id, e))
+        if (!kept_rows_count_hash(l->known, hash, &n, &id, e))
             return false;
         if (n == 0) {
             v->counted[hash >> BUCKET_SHIFT].count++;
@@ -334,7 +334,7 @@ static bool weigh_bucket(struct ledger *l, struct weighing *v, size_t i, struct 
         return true;
     }
     if (ours->count == theirs->count + 1) {
-        if (!known_count_hash(l->known, xor, &n, &id, e))
+        if (!kept_rows_count_hash(l->known, xor, &n, &id, e))
             return false;
         if (n == 1)
             return add_gone(l, id) || err_memory(e);
@@ -353,7 +353,7 @@ static int compare_ids(const void *a, const void *b)
 /* All that is gone is known: in the order in which the rows came. */
 static bool conclude(struct ledger *l, struct err *e)
 {
-    bool ok = known_each(l->known, l->weighing->empty, add_gone, l);
+    bool ok = kept_rows_each(l->known, l->weighing->empty, add_gone, l);
 
     if (l->n_gone > 0)
         qsort(l->gone, l->n_gone, sizeof *l->gone, compare_ids);
@@ -378,7 +378,7 @@ bool ledger_weigh(struct ledger *l, struct batch *b, const unsigned char **asked
         return err_memory(e);
     v->tally = b->tally; /* moves */
     b->tally = NULL;
-    l->is_truncated = v->tally->is_truncated && known_count(l->known) > 0;
+    l->is_truncated = v->tally->is_truncated && kept_rows_count(l->known) > 0;
     v->learns = !l->is_learned;
     l->is_fresh = false;
     if (!count_known(l, v, e))
@@ -391,7 +391,7 @@ bool ledger_weigh(struct ledger *l, struct batch *b, const unsigned char **asked
             return false;
     if (memcmp(v->asked, nothing, sizeof nothing) == 0)
         return conclude(l, e);
-    if (!known_each(l->known, v->asked, add_expected, v))
+    if (!kept_rows_each(l->known, v->asked, add_expected, v))
         return err_memory(e);
     if (v->n_expected > 0)
         qsort(v->expected, v->n_expected, sizeof *v->expected, compare_ids);
@@ -414,12 +414,12 @@ void ledger_do_without(struct ledger *l)
 
 /* A row that was there before deletes were looked for. */
 static bool learn(struct ledger *l, const struct batch *b, const struct row *row,
-                  struct known_row *known, uint64_t saved, struct err *e)
+                  struct kept_row *known, uint64_t saved, struct err *e)
 {
-    struct known_state state = { .xid = row->xid, .note = ++l->note,
+    struct kept_state state = { .xid = row->xid, .note = ++l->note,
                                  .reads = reads_of(b) };
 
-    return known_put(l->known, known, &state, saved, e);
+    return kept_rows_put(l->known, known, &state, saved, e);
 }
 
 static bool take_key(struct ledger *l, const struct batch *b, const struct row *row,
@@ -427,10 +427,10 @@ static bool take_key(struct ledger *l, const struct batch *b, const struct row *
 {
     struct weighing *v = l->weighing;
     struct slice key = { b->bytes + row->start, row->len };
-    struct known_row known;
+    struct kept_row known;
     uint32_t id, *at;
 
-    if (!known_find(l->known, batch_hash(b, row), key, &known, e))
+    if (!kept_rows_find(l->known, batch_hash(b, row), key, &known, e))
         return false;
     if (known.id == 0)
         return !v->learns || row->op != OP_READ || learn(l, b, row, &known, saved, e);
@@ -460,14 +460,14 @@ static bool judge(struct ledger *l, struct err *e)
     struct weighing *v = l->weighing;
 
     for (size_t i = 0; i < v->n_expected; i++) {
-        struct known_row known;
+        struct kept_row known;
         struct bucket *ours;
 
         if (v->is_seen[i])
             continue;
         if (!add_gone(l, v->expected[i]))
             return err_memory(e);
-        if (!known_get(l->known, v->expected[i], &known, e))
+        if (!kept_rows_get(l->known, v->expected[i], &known, e))
             return false;
         ours = &v->counted[known.hash >> BUCKET_SHIFT];
         ours->count--;
@@ -539,17 +539,17 @@ static bool put_gone(struct buf *b, const struct rowtype *s, struct slice key)
 static bool note_gone(struct ledger *l, struct batch *b, uint32_t id, uint64_t saved,
                       struct err *e)
 {
-    struct known_row known;
-    struct known_state state;
+    struct kept_row known;
+    struct kept_state state;
     struct row row = { .op = OP_DELETE };
     struct row_side *side = &b->sides[b->n_rows];
 
-    if (!known_get(l->known, id, &known, e))
+    if (!kept_rows_get(l->known, id, &known, e))
         return false;
     state = known.now;
     state.note = ++l->note;
-    state.flags |= KNOWN_GONE;
-    if (!(known.now.flags & KNOWN_SOFT)) { /* that was told */
+    state.flags |= KEPT_GONE;
+    if (!(known.now.flags & KEPT_SOFT)) { /* that was told */
         row.xid = known.now.xid;
         if (!put_gone(&l->bytes, l->shape, known.key))
             return err_memory(e);
@@ -561,7 +561,7 @@ static bool note_gone(struct ledger *l, struct batch *b, uint32_t id, uint64_t s
             !keep_old(l, b, b->n_rows - 1, &known.now))
             return err_memory(e);
     }
-    return known_put(l->known, &known, &state, saved, e);
+    return kept_rows_put(l->known, &known, &state, saved, e);
 }
 
 bool ledger_next_gone(struct ledger *l, uint64_t saved, struct batch **batch, struct err *e)
@@ -582,7 +582,7 @@ bool ledger_next_gone(struct ledger *l, uint64_t saved, struct batch **batch, st
     b->shape = rowtype_ref(l->shape);
     ok = store_begin(l->store, e);
     if (ok) {
-        ok = known_purge(l->known, saved, e);
+        ok = kept_rows_purge(l->known, saved, e);
         for (size_t i = 0; ok && i < n; i++)
             ok = note_gone(l, b, l->gone[l->at_gone + i], saved, e);
         ok = commit(l, ok, e);

@@ -14,7 +14,7 @@
 #define LEDGER_H
 
 #include "capture/batch.h"
-#include "state/known.h"
+#include "state/kept_rows.h"
 #include "capture/begin.h"
 
 struct ledger;

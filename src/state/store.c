@@ -358,7 +358,7 @@ bool store_forget(struct store *s, const char *source, int *n, struct err *e)
     return true;
 }
 
-/* ---- for known.c ---- */
+/* ---- for kept_rows.c ---- */
 
 struct sqlite3 *store_sqlite(struct store *s)
 {

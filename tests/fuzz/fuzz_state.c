@@ -7,7 +7,7 @@
 #include "fuzz.h"
 
 #include "state/forms.h"
-#include "state/known.h"
+#include "state/kept_rows.h"
 
 #include <sqlite3.h>
 #include <stdio.h>
@@ -128,20 +128,20 @@ static void read_records(struct store *s, const char *kind)
     check(e.code == ERR_NONE, &e);
 }
 
-static void read_row(struct known *k, const struct forms *f, int64_t id)
+static void read_row(struct kept_rows *k, const struct forms *f, int64_t id)
 {
-    struct known_row row;
-    struct known_state to = { .note = 900, .xid = 752, .digest = 7, .reads = 1 };
+    struct kept_row row;
+    struct kept_state to = { .note = 900, .xid = 752, .digest = 7, .reads = 1 };
     struct buf b;
     struct err e = { 0 };
 
-    if (!check(known_get(k, id, &row, &e), &e))
+    if (!check(kept_rows_get(k, id, &row, &e), &e))
         return;
     buf_init(&b, SIZE_MAX / 2);
     if (row.now.row.p != NULL)
         CHECK(forms_map(f, row.now.form, row.now.row, shape, &b));
     buf_fini(&b);
-    check(known_put(k, &row, &to, 3, &e), &e);
+    check(kept_rows_put(k, &row, &to, 3, &e), &e);
 }
 
 static bool visit(void *arg, uint32_t id)
@@ -157,24 +157,24 @@ static bool visit(void *arg, uint32_t id)
 static void read_known(struct store *s, struct forms *f, uint64_t noted)
 {
     static unsigned char all[BUCKETS / 8];
-    struct known_row row;
-    struct known_state gone = { .note = 901, .flags = KNOWN_GONE };
+    struct kept_row row;
+    struct kept_state gone = { .note = 901, .flags = KEPT_GONE };
     struct err e = { 0 };
-    struct known *k = known_open(s, source, noted, &e);
+    struct kept_rows *k = kept_rows_open(s, source, noted, &e);
     int64_t ids[64] = { 0 };
 
     if (!check(k != NULL, &e))
         return;
     memset(all, 0xff, sizeof all);
-    CHECK(known_each(k, all, visit, ids));
-    CHECK((size_t)ids[0] == known_count(k));
+    CHECK(kept_rows_each(k, all, visit, ids));
+    CHECK((size_t)ids[0] == kept_rows_count(k));
     for (int64_t i = 1; i <= ids[0] && i < 64; i++)
         read_row(k, f, ids[i]);
     for (uint64_t hash = 1; hash <= 2; hash++)
-        if (check(known_find(k, hash << 32, (struct slice){ "1", 1 }, &row, &e), &e) &&
-            check(known_put(k, &row, &gone, 3, &e), &e))
-            check(known_purge(k, 901, &e), &e);
-    known_close(k);
+        if (check(kept_rows_find(k, hash << 32, (struct slice){ "1", 1 }, &row, &e), &e) &&
+            check(kept_rows_put(k, &row, &gone, 3, &e), &e))
+            check(kept_rows_purge(k, 901, &e), &e);
+    kept_rows_close(k);
 }
 
 static void read_all(struct store *s, uint64_t noted)
@@ -265,17 +265,17 @@ static void name_table(struct store *s, char *to, size_t size)
 static void put_rows(struct store *s)
 {
     struct err e;
-    struct known *k = known_open(s, source, 0, &e);
+    struct kept_rows *k = kept_rows_open(s, source, 0, &e);
 
     CHECK(k != NULL);
     for (uint64_t i = 1; i <= 4; i++) {
-        struct known_row row = { .hash = (1 + i % 2) << 32, .key = { &"12345"[i], 1 } };
-        struct known_state to = { .note = i, .xid = 700 + i, .digest = i, .form = 1,
+        struct kept_row row = { .hash = (1 + i % 2) << 32, .key = { &"12345"[i], 1 } };
+        struct kept_state to = { .note = i, .xid = 700 + i, .digest = i, .form = 1,
                                   .row = { "1\tx", 3 } };
 
-        CHECK(known_put(k, &row, &to, 0, &e));
+        CHECK(kept_rows_put(k, &row, &to, 0, &e));
     }
-    known_close(k);
+    kept_rows_close(k);
 }
 
 static void make_contents(struct input *in)

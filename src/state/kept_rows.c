@@ -1,6 +1,6 @@
-/* known.c -- the rows of a source that were delivered and not yet gone.
+/* kept_rows.c -- the rows of a source that were delivered and not yet gone.
  * SPDX-License-Identifier: MIT */
-#include "state/known.h"
+#include "state/kept_rows.h"
 
 #include "base/hash.h"
 #include "state/image.h"
@@ -24,7 +24,7 @@ struct list {
     size_t n, cap;
 };
 
-struct known {
+struct kept_rows {
     struct store *store; /* borrowed */
     char table[32];
     struct slots slots;
@@ -62,12 +62,12 @@ static bool take_number(struct slice *s, uint64_t *n)
     return false;
 }
 
-static void put_older(struct buf *b, const struct known_state *s)
+static void put_older(struct buf *b, const struct kept_state *s)
 {
     put_number(b, s->note);
     put_number(b, s->xid);
     put_number(b, s->digest);
-    put_number(b, s->reads << KNOWN_FLAGS | s->flags);
+    put_number(b, s->reads << KEPT_FLAGS | s->flags);
     put_number(b, s->row.p != NULL ? s->row.len + 1 : 0);
     if (s->row.p == NULL)
         return;
@@ -76,18 +76,18 @@ static void put_older(struct buf *b, const struct known_state *s)
 }
 
 /* Takes the newest state off <older>. False: there is none. */
-static bool take_older(struct slice *older, struct known_state *s)
+static bool take_older(struct slice *older, struct kept_state *s)
 {
     uint64_t flags, len, form = 0;
 
-    *s = (struct known_state){ 0 };
+    *s = (struct kept_state){ 0 };
     if (older->p == NULL || !take_number(older, &s->note) || !take_number(older, &s->xid) ||
         !take_number(older, &s->digest) || !take_number(older, &flags) ||
         !take_number(older, &len) || (len > 0 && !take_number(older, &form)) ||
         (len > 0 && len - 1 > older->len))
         return false;
-    s->reads = flags >> KNOWN_FLAGS;
-    s->flags = (unsigned)(flags & ((1u << KNOWN_FLAGS) - 1));
+    s->reads = flags >> KEPT_FLAGS;
+    s->flags = (unsigned)(flags & ((1u << KEPT_FLAGS) - 1));
     s->form = (uint32_t)form;
     if (len > 0) {
         s->row = (struct slice){ older->p, len - 1 };
@@ -99,9 +99,9 @@ static bool take_older(struct slice *older, struct known_state *s)
 
 /* What is to stand in `older` when <row> gets another state: the one that it has and those
  * before, back to the newest that was saved. */
-static bool make_older(struct known *k, const struct known_row *row, uint64_t saved, struct err *e)
+static bool make_older(struct kept_rows *k, const struct kept_row *row, uint64_t saved, struct err *e)
 {
-    struct known_state s = row->now;
+    struct kept_state s = row->now;
     struct slice rest = row->older;
 
     buf_clear(&k->older);
@@ -115,7 +115,7 @@ static bool make_older(struct known *k, const struct known_row *row, uint64_t sa
 
 /* A flipped bit must not pass for a row. (Columns are no part of it: to open the file
  * they need not be read.) */
-static int32_t sum_row(const struct known_row *r)
+static int32_t sum_row(const struct kept_row *r)
 {
     const uint64_t numbers[] = { r->hash, r->now.note, r->now.xid, r->now.digest, r->now.reads,
                                  r->now.flags };
@@ -137,7 +137,7 @@ static struct slice read_slice(sqlite3_stmt *st, int i)
 }
 
 /* A row of `SELECT COLUMNS, row, older`. */
-static bool read_row(struct known *k, sqlite3_stmt *st, struct known_row *r, struct err *e)
+static bool read_row(struct kept_rows *k, sqlite3_stmt *st, struct kept_row *r, struct err *e)
 {
     uint64_t flags = (uint64_t)sqlite3_column_int64(st, 4);
 
@@ -145,8 +145,8 @@ static bool read_row(struct known *k, sqlite3_stmt *st, struct known_row *r, str
     r->hash = (uint64_t)sqlite3_column_int64(st, 1);
     r->now.xid = (uint64_t)sqlite3_column_int64(st, 2);
     r->now.digest = (uint64_t)sqlite3_column_int64(st, 3);
-    r->now.flags = (unsigned)(flags & ((1u << KNOWN_FLAGS) - 1));
-    r->now.reads = flags >> KNOWN_FLAGS;
+    r->now.flags = (unsigned)(flags & ((1u << KEPT_FLAGS) - 1));
+    r->now.reads = flags >> KEPT_FLAGS;
     r->now.note = (uint64_t)sqlite3_column_int64(st, 5);
     r->key = read_slice(st, 7);
     r->now.form = (uint32_t)sqlite3_column_int64(st, 8);
@@ -158,7 +158,7 @@ static bool read_row(struct known *k, sqlite3_stmt *st, struct known_row *r, str
 }
 
 /* Copies what <r> points to, since a write may change what SQLite has handed out. */
-static bool hold(struct known *k, struct known_row *r, struct err *e)
+static bool hold(struct kept_rows *k, struct kept_row *r, struct err *e)
 {
     struct slice *slices[] = { &r->key, &r->now.row, &r->older };
     size_t at = 0;
@@ -177,7 +177,7 @@ static bool hold(struct known *k, struct known_row *r, struct err *e)
     return true;
 }
 
-bool known_get(struct known *k, int64_t id, struct known_row *r, struct err *e)
+bool kept_rows_get(struct kept_rows *k, int64_t id, struct kept_row *r, struct err *e)
 {
     sqlite3_reset(k->get);
     switch (sqlite3_bind_int64(k->get, 1, id) == SQLITE_OK ? sqlite3_step(k->get)
@@ -193,7 +193,7 @@ bool known_get(struct known *k, int64_t id, struct known_row *r, struct err *e)
 
 /* Before rows change: the image is one of them no more. (A transaction that took it away may have
  * been undone.) */
-static bool begin_change(struct known *k, struct err *e)
+static bool begin_change(struct kept_rows *k, struct err *e)
 {
     if (!k->has_image && k->rollbacks == store_rollbacks(k->store))
         return true;
@@ -202,7 +202,7 @@ static bool begin_change(struct known *k, struct err *e)
     return image_drop(k->store, k->table, e);
 }
 
-static bool step(struct known *k, sqlite3_stmt *st, struct err *e)
+static bool step(struct kept_rows *k, sqlite3_stmt *st, struct err *e)
 {
     bool ok = sqlite3_step(st) == SQLITE_DONE || store_fail(k->store, e);
 
@@ -222,7 +222,7 @@ static bool bind_number(sqlite3_stmt *st, int i, uint64_t n)
 }
 
 /* Writes a row, in the place of the one with its id. */
-static bool write_row(struct known *k, const struct known_row *r, struct err *e)
+static bool write_row(struct kept_rows *k, const struct kept_row *r, struct err *e)
 {
     sqlite3_stmt *st = k->put;
 
@@ -232,7 +232,7 @@ static bool write_row(struct known *k, const struct known_row *r, struct err *e)
     /* what could not be bound would be NULL, a row too long for SQLite for one */
     if (bind_number(st, 1, (uint64_t)r->id) && bind_number(st, 2, r->hash) &&
         bind_number(st, 3, r->now.xid) && bind_number(st, 4, r->now.digest) &&
-        bind_number(st, 5, r->now.flags | r->now.reads << KNOWN_FLAGS) &&
+        bind_number(st, 5, r->now.flags | r->now.reads << KEPT_FLAGS) &&
         bind_number(st, 6, r->now.note) && bind_number(st, 7, (uint64_t)(int64_t)sum_row(r)) &&
         bind_slice(st, 8, r->key) &&
         (r->now.row.p == NULL || bind_number(st, 9, r->now.form)) &&
@@ -241,7 +241,7 @@ static bool write_row(struct known *k, const struct known_row *r, struct err *e)
     return store_fail(k->store, e);
 }
 
-static bool drop_row(struct known *k, int64_t id, struct err *e)
+static bool drop_row(struct kept_rows *k, int64_t id, struct err *e)
 {
     return begin_change(k, e) &&
            (bind_number(k->drop, 1, (uint64_t)id) ? step(k, k->drop, e) : store_fail(k->store, e));
@@ -264,7 +264,7 @@ static bool add_listed(struct list *l, uint64_t note, int64_t id, struct err *e)
     return true;
 }
 
-static bool prepare(struct known *k, const char *format, sqlite3_stmt **st, struct err *e)
+static bool prepare(struct kept_rows *k, const char *format, sqlite3_stmt **st, struct err *e)
 {
     char sql[400];
 
@@ -273,7 +273,7 @@ static bool prepare(struct known *k, const char *format, sqlite3_stmt **st, stru
                               NULL) == SQLITE_OK || store_fail(k->store, e);
 }
 
-static bool make_table(struct known *k, struct err *e)
+static bool make_table(struct kept_rows *k, struct err *e)
 {
     sqlite3_stmt *st = NULL;
     bool ok = prepare(k, "CREATE TABLE IF NOT EXISTS %s (id INTEGER PRIMARY KEY, hash INTEGER NOT"
@@ -288,21 +288,21 @@ static bool make_table(struct known *k, struct err *e)
 
 /* Reads all rows, where there is no image. Those that are not as they were at the change <noted>,
  * or are gone, are put on the list <odd> instead of the index. */
-static bool load(struct known *k, uint64_t noted, struct list *odd, struct err *e)
+static bool load(struct kept_rows *k, uint64_t noted, struct list *odd, struct err *e)
 {
     sqlite3_stmt *st = NULL;
     bool ok = prepare(k, "SELECT " COLUMNS ", NULL, NULL FROM %s ORDER BY id", &st, e);
     int got = SQLITE_DONE;
 
     while (ok && (got = sqlite3_step(st)) == SQLITE_ROW) {
-        struct known_row r;
+        struct kept_row r;
 
         ok = read_row(k, st, &r, e);
         if (!ok)
             break;
         k->about.last_id = r.id > k->about.last_id ? r.id : k->about.last_id;
         k->about.note = r.now.note > k->about.note ? r.now.note : k->about.note;
-        if (r.now.note > noted || (r.now.flags & KNOWN_GONE)) {
+        if (r.now.note > noted || (r.now.flags & KEPT_GONE)) {
             ok = add_listed(odd, r.now.note, r.id, e);
         } else {
             ok = slots_make_room(&k->slots, e);
@@ -319,44 +319,44 @@ static bool load(struct known *k, uint64_t noted, struct list *odd, struct err *
 /* Row <id> as it was at the change <noted>. <is_late>: rows that then were not there are looked
  * at now, others were before. (A row may have come in the place of one that was reported gone:
  * where that is undone, the older one stays.) */
-static bool undo(struct known *k, int64_t id, uint64_t noted, bool is_late, bool *is_done,
+static bool undo(struct kept_rows *k, int64_t id, uint64_t noted, bool is_late, bool *is_done,
                  struct err *e)
 {
-    struct known_row r, other;
-    struct known_state before;
+    struct kept_row r, other;
+    struct kept_state before;
     struct slice key;
     bool ok;
 
-    if (!known_get(k, id, &r, e))
+    if (!kept_rows_get(k, id, &r, e))
         return false;
     while (r.now.note > noted && take_older(&r.older, &before))
         r.now = before;
     if (r.now.note > noted) {
         r.now.note = 0;
-        r.now.flags = KNOWN_PENDING;
+        r.now.flags = KEPT_PENDING;
     }
-    *is_done = ((r.now.flags & KNOWN_PENDING) != 0) == is_late;
+    *is_done = ((r.now.flags & KEPT_PENDING) != 0) == is_late;
     if (!*is_done)
         return true;
-    if (r.now.flags & KNOWN_GONE)
+    if (r.now.flags & KEPT_GONE)
         return drop_row(k, id, e);
     if (is_late) {
-        char *copy = malloc(r.key.len + 1); /* known_find reads other rows by the way */
+        char *copy = malloc(r.key.len + 1); /* kept_rows_find reads other rows by the way */
 
         if (copy == NULL)
             return err_memory(e);
         memcpy(copy, r.key.p, r.key.len);
         key = (struct slice){ copy, r.key.len };
-        ok = known_find(k, r.hash, key, &other, e);
+        ok = kept_rows_find(k, r.hash, key, &other, e);
         free(copy);
         if (!ok)
             return false;
         if (other.id != 0)
             return drop_row(k, id, e);
-        if (!known_get(k, id, &r, e))
+        if (!kept_rows_get(k, id, &r, e))
             return false;
         r.now.note = 0;
-        r.now.flags = KNOWN_PENDING;
+        r.now.flags = KEPT_PENDING;
     }
     if (!slots_make_room(&k->slots, e))
         return false;
@@ -365,7 +365,7 @@ static bool undo(struct known *k, int64_t id, uint64_t noted, bool is_late, bool
     return write_row(k, &r, e);
 }
 
-static bool undo_all(struct known *k, uint64_t noted, struct list *odd, struct err *e)
+static bool undo_all(struct kept_rows *k, uint64_t noted, struct list *odd, struct err *e)
 {
     bool is_done;
 
@@ -387,9 +387,9 @@ static bool undo_all(struct known *k, uint64_t noted, struct list *odd, struct e
     return store_commit(k->store, e);
 }
 
-struct known *known_open(struct store *store, const char *source, uint64_t noted, struct err *e)
+struct kept_rows *kept_rows_open(struct store *store, const char *source, uint64_t noted, struct err *e)
 {
-    struct known *k = calloc(1, sizeof *k);
+    struct kept_rows *k = calloc(1, sizeof *k);
     struct list odd = { NULL, 0, 0 };
     bool ok;
 
@@ -414,11 +414,11 @@ struct known *known_open(struct store *store, const char *source, uint64_t noted
     free(odd.v);
     if (ok)
         return k;
-    known_close(k);
+    kept_rows_close(k);
     return NULL;
 }
 
-void known_close(struct known *k)
+void kept_rows_close(struct kept_rows *k)
 {
     if (k == NULL)
         return;
@@ -434,11 +434,11 @@ void known_close(struct known *k)
     free(k);
 }
 
-bool known_keep(struct known *k, uint64_t saved, struct err *e)
+bool kept_rows_keep(struct kept_rows *k, uint64_t saved, struct err *e)
 {
     if (k->has_image)
         return true;
-    if (!known_purge(k, saved, e))
+    if (!kept_rows_purge(k, saved, e))
         return false;
     if (k->gone.n > 0 || k->has_more_gone)
         return true; /* these rows are in no index: it takes a look at all to know of them */
@@ -446,7 +446,7 @@ bool known_keep(struct known *k, uint64_t saved, struct err *e)
     return k->has_image;
 }
 
-bool known_clear(struct known *k, struct err *e)
+bool kept_rows_clear(struct kept_rows *k, struct err *e)
 {
     if (!begin_change(k, e) || !step(k, k->clear, e))
         return false;
@@ -456,12 +456,12 @@ bool known_clear(struct known *k, struct err *e)
     return true;
 }
 
-size_t known_count(const struct known *k)
+size_t kept_rows_count(const struct kept_rows *k)
 {
     return k->slots.n;
 }
 
-const struct bucket *known_buckets(const struct known *k)
+const struct bucket *kept_rows_buckets(const struct kept_rows *k)
 {
     return k->slots.buckets;
 }
@@ -471,22 +471,22 @@ const struct bucket *known_buckets(const struct known *k)
 #define NONE SIZE_MAX
 
 /* Where rows with this tag may stand, one after the other. */
-static size_t occupied(const struct known *k, size_t i)
+static size_t occupied(const struct kept_rows *k, size_t i)
 {
     return k->slots.v[i].id != 0 ? i : NONE;
 }
 
-static size_t first(const struct known *k, uint32_t tag)
+static size_t first(const struct kept_rows *k, uint32_t tag)
 {
     return k->slots.n > 0 ? occupied(k, slots_home(&k->slots, tag)) : NONE;
 }
 
-static size_t after(const struct known *k, size_t i)
+static size_t after(const struct kept_rows *k, size_t i)
 {
     return occupied(k, slots_next(&k->slots, i));
 }
 
-bool known_find(struct known *k, uint64_t hash, struct slice key, struct known_row *row,
+bool kept_rows_find(struct kept_rows *k, uint64_t hash, struct slice key, struct kept_row *row,
                 struct err *e)
 {
     uint32_t tag = (uint32_t)(hash >> 32);
@@ -494,26 +494,26 @@ bool known_find(struct known *k, uint64_t hash, struct slice key, struct known_r
     for (size_t i = first(k, tag); i < NONE; i = after(k, i)) {
         if (k->slots.v[i].tag != tag)
             continue;
-        if (!known_get(k, k->slots.v[i].id, row, e))
+        if (!kept_rows_get(k, k->slots.v[i].id, row, e))
             return false;
         if (row->hash == hash && row->key.len == key.len &&
             memcmp(row->key.p, key.p, key.len) == 0)
             return true;
     }
-    *row = (struct known_row){ .hash = hash, .key = key };
+    *row = (struct kept_row){ .hash = hash, .key = key };
     return true;
 }
 
-bool known_count_hash(struct known *k, uint64_t hash, size_t *n, uint32_t *id, struct err *e)
+bool kept_rows_count_hash(struct kept_rows *k, uint64_t hash, size_t *n, uint32_t *id, struct err *e)
 {
     uint32_t tag = (uint32_t)(hash >> 32);
-    struct known_row row;
+    struct kept_row row;
 
     *n = 0;
     for (size_t i = first(k, tag); i < NONE; i = after(k, i)) {
         if (k->slots.v[i].tag != tag)
             continue;
-        if (!known_get(k, k->slots.v[i].id, &row, e))
+        if (!kept_rows_get(k, k->slots.v[i].id, &row, e))
             return false;
         if (row.hash != hash)
             continue;
@@ -523,7 +523,7 @@ bool known_count_hash(struct known *k, uint64_t hash, size_t *n, uint32_t *id, s
     return true;
 }
 
-bool known_each(const struct known *k, const unsigned char *buckets, known_visit *visit, void *arg)
+bool kept_rows_each(const struct kept_rows *k, const unsigned char *buckets, kept_rows_visit *visit, void *arg)
 {
     for (size_t i = 0; i < k->slots.n_v; i++) {
         const struct slot *s = &k->slots.v[i];
@@ -537,7 +537,7 @@ bool known_each(const struct known *k, const unsigned char *buckets, known_visit
 
 /* ---- changing ---- */
 
-static bool list_gone(struct known *k, uint64_t note, int64_t id, struct err *e)
+static bool list_gone(struct kept_rows *k, uint64_t note, int64_t id, struct err *e)
 {
     if (k->gone.n < MAX_LISTED)
         return add_listed(&k->gone, note, id, e);
@@ -545,10 +545,10 @@ static bool list_gone(struct known *k, uint64_t note, int64_t id, struct err *e)
     return true;
 }
 
-bool known_put(struct known *k, struct known_row *row, const struct known_state *to,
+bool kept_rows_put(struct kept_rows *k, struct kept_row *row, const struct kept_state *to,
                uint64_t saved, struct err *e)
 {
-    bool is_new = row->id == 0, is_gone = (to->flags & KNOWN_GONE) != 0;
+    bool is_new = row->id == 0, is_gone = (to->flags & KEPT_GONE) != 0;
 
     if (is_new) {
         if (k->about.last_id >= UINT32_MAX)
@@ -576,7 +576,7 @@ bool known_put(struct known *k, struct known_row *row, const struct known_state 
     return list_gone(k, to->note, row->id, e);
 }
 
-bool known_purge(struct known *k, uint64_t saved, struct err *e)
+bool kept_rows_purge(struct kept_rows *k, uint64_t saved, struct err *e)
 {
     size_t n = 0;
 

@@ -1,4 +1,4 @@
-/* known.h -- the rows of a source that were delivered and not yet gone.
+/* kept_rows.h -- the rows of a source that were delivered and not yet gone.
  *
  * In the state file a row each: key, the server's hash of it, and its state:
  * the xid of the version delivered last, a digest of its columns and, if asked
@@ -16,22 +16,22 @@
  * the transaction of the store that is open, if one is.
  *
  * SPDX-License-Identifier: MIT */
-#ifndef KNOWN_H
-#define KNOWN_H
+#ifndef KEPT_ROWS_H
+#define KEPT_ROWS_H
 
 #include "capture/batch.h"
 #include "state/store.h"
 
-struct known;
+struct kept_rows;
 
 enum {
-    KNOWN_PENDING = 1, /* written for a change that may have been delivered or not */
-    KNOWN_GONE = 2,    /* reported gone; no such row can be found any more */
-    KNOWN_SOFT = 4,    /* reported gone by what stands in its columns */
-    KNOWN_FLAGS = 3    /* how many bits */
+    KEPT_PENDING = 1, /* written for a change that may have been delivered or not */
+    KEPT_GONE = 2,    /* reported gone; no such row can be found any more */
+    KEPT_SOFT = 4,    /* reported gone by what stands in its columns */
+    KEPT_FLAGS = 3    /* how many bits */
 };
 
-struct known_state {
+struct kept_state {
     uint64_t note;   /* number of the change; 0 while pending */
     uint64_t xid, digest;
     uint64_t reads;  /* see struct position */
@@ -41,50 +41,50 @@ struct known_state {
 };
 
 /* Slices that were handed out are valid until the next call. */
-struct known_row {
+struct kept_row {
     int64_t id; /* 0: it is not known */
     uint64_t hash;
     struct slice key;
-    struct known_state now;
-    struct slice older; /* the states before, as known.c writes them */
+    struct kept_state now;
+    struct slice older; /* the states before, as kept_rows.c writes them */
 };
 
 /* Opens the rows kept for a source. What was written after the change <noted> is undone. Reads all
- * rows, unless known_keep came last. <store> is borrowed. Returns owned, or NULL. */
-struct known *known_open(struct store *store, const char *source, uint64_t noted, struct err *e);
-void known_close(struct known *k);
+ * rows, unless kept_rows_keep came last. <store> is borrowed. Returns owned, or NULL. */
+struct kept_rows *kept_rows_open(struct store *store, const char *source, uint64_t noted, struct err *e);
+void kept_rows_close(struct kept_rows *k);
 
 /* The program ends in good order, and the saved position accounts for the change <saved>: the next
- * known_open need not read all rows. */
-bool known_keep(struct known *k, uint64_t saved, struct err *e) WARN_UNUSED;
+ * kept_rows_open need not read all rows. */
+bool kept_rows_keep(struct kept_rows *k, uint64_t saved, struct err *e) WARN_UNUSED;
 
 /* Forgets all rows. */
-bool known_clear(struct known *k, struct err *e) WARN_UNUSED;
+bool kept_rows_clear(struct kept_rows *k, struct err *e) WARN_UNUSED;
 
-size_t known_count(const struct known *k);
-const struct bucket *known_buckets(const struct known *k);
+size_t kept_rows_count(const struct kept_rows *k);
+const struct bucket *kept_rows_buckets(const struct kept_rows *k);
 
 /* Finds a row by its key. row->id is 0 if there is none. */
-bool known_find(struct known *k, uint64_t hash, struct slice key, struct known_row *row,
+bool kept_rows_find(struct kept_rows *k, uint64_t hash, struct slice key, struct kept_row *row,
                 struct err *e) WARN_UNUSED;
 
 /* Reads row <id>, which is there. */
-bool known_get(struct known *k, int64_t id, struct known_row *row, struct err *e) WARN_UNUSED;
+bool kept_rows_get(struct kept_rows *k, int64_t id, struct kept_row *row, struct err *e) WARN_UNUSED;
 
 /* How many rows have this hash; *id is one of them. */
-bool known_count_hash(struct known *k, uint64_t hash, size_t *n, uint32_t *id,
+bool kept_rows_count_hash(struct kept_rows *k, uint64_t hash, size_t *n, uint32_t *id,
                       struct err *e) WARN_UNUSED;
 
 /* Gives a row the state <next>, and adds it if its id is 0 (and sets that). States up to the
  * change <saved> need not be returned to, but for the newest of them. */
-bool known_put(struct known *k, struct known_row *row, const struct known_state *next,
+bool kept_rows_put(struct kept_rows *k, struct kept_row *row, const struct kept_state *next,
                uint64_t saved, struct err *e) WARN_UNUSED;
 
 /* Removes those from the file that were reported gone up to the change <saved>. */
-bool known_purge(struct known *k, uint64_t saved, struct err *e) WARN_UNUSED;
+bool kept_rows_purge(struct kept_rows *k, uint64_t saved, struct err *e) WARN_UNUSED;
 
 /* Calls <visit> for the rows in the buckets whose bit is set, while it is true. */
-typedef bool known_visit(void *arg, uint32_t id);
-bool known_each(const struct known *k, const unsigned char *buckets, known_visit *visit, void *arg);
+typedef bool kept_rows_visit(void *arg, uint32_t id);
+bool kept_rows_each(const struct kept_rows *k, const unsigned char *buckets, kept_rows_visit *visit, void *arg);
 
 #endif
