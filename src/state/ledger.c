@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "state/ledger.h"
 
-#include "state/forms.h"
+#include "state/kept_columns.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -24,8 +24,8 @@ struct ledger {
     struct store *store;        /* borrowed, like the next one */
     const struct source_config *config;
     struct kept_rows *known;
-    struct forms *forms;
-    uint32_t form;              /* of the rows in hand, see forms.h */
+    struct kept_columns *forms;
+    uint32_t form;              /* of the rows in hand, see kept_columns.h */
     struct buf key;             /* scratch, like the next one */
     struct buf bytes;
     uint64_t note;              /* of the last change */
@@ -57,7 +57,7 @@ struct ledger *ledger_open(struct store *store, const struct source_config *conf
     buf_init(&l->bytes, SIZE_MAX / 2);
     l->note = p != NULL ? p->noted : 0;
     l->is_learned = p != NULL ? p->learned != 0 : config->start == START_SNAPSHOT;
-    l->forms = forms_open(store, source, e);
+    l->forms = kept_columns_open(store, source, e);
     if (l->forms != NULL)
         l->known = kept_rows_open(store, source, l->note, e);
     /* where it does not go on from there it begins anew */
@@ -89,7 +89,7 @@ void ledger_close(struct ledger *l)
         return;
     drop_weighing(l);
     kept_rows_close(l->known);
-    forms_close(l->forms);
+    kept_columns_close(l->forms);
     rowtype_unref(l->shape);
     buf_fini(&l->key);
     buf_fini(&l->bytes);
@@ -170,7 +170,7 @@ static bool is_unchanged(const struct ledger *l, const struct batch *b, const st
 static bool keep_old(struct ledger *l, struct batch *b, size_t i, const struct kept_state *old)
 {
     buf_clear(&l->bytes);
-    if (!forms_map(l->forms, old->form, old->row, b->shape, &l->bytes) ||
+    if (!kept_columns_map(l->forms, old->form, old->row, b->shape, &l->bytes) ||
         !batch_add_bytes(b, l->bytes.data, l->bytes.len, &b->sides[i].old_start))
         return false;
     b->sides[i].old_len = (uint32_t)l->bytes.len;
@@ -183,7 +183,7 @@ static bool enter_shape(struct ledger *l, struct rowtype *shape, struct err *e)
 {
     bool is_other_key;
 
-    if (!forms_enter(l->forms, shape, &l->form, &is_other_key, e))
+    if (!kept_columns_enter(l->forms, shape, &l->form, &is_other_key, e))
         return false;
     if (!is_other_key)
         return true;

@@ -6,7 +6,7 @@
  * read, or refused with one line that says so, and a file that was read can be written. */
 #include "fuzz.h"
 
-#include "state/forms.h"
+#include "state/kept_columns.h"
 #include "state/kept_rows.h"
 
 #include <sqlite3.h>
@@ -128,7 +128,7 @@ static void read_records(struct store *s, const char *kind)
     check(e.code == ERR_NONE, &e);
 }
 
-static void read_row(struct kept_rows *k, const struct forms *f, int64_t id)
+static void read_row(struct kept_rows *k, const struct kept_columns *f, int64_t id)
 {
     struct kept_row row;
     struct kept_state to = { .note = 900, .xid = 752, .digest = 7, .reads = 1 };
@@ -139,7 +139,7 @@ static void read_row(struct kept_rows *k, const struct forms *f, int64_t id)
         return;
     buf_init(&b, SIZE_MAX / 2);
     if (row.now.row.p != NULL)
-        CHECK(forms_map(f, row.now.form, row.now.row, shape, &b));
+        CHECK(kept_columns_map(f, row.now.form, row.now.row, shape, &b));
     buf_fini(&b);
     check(kept_rows_put(k, &row, &to, 3, &e), &e);
 }
@@ -154,7 +154,7 @@ static bool visit(void *arg, uint32_t id)
     return true;
 }
 
-static void read_known(struct store *s, struct forms *f, uint64_t noted)
+static void read_known(struct store *s, struct kept_columns *f, uint64_t noted)
 {
     static unsigned char all[BUCKETS / 8];
     struct kept_row row;
@@ -181,7 +181,7 @@ static void read_all(struct store *s, uint64_t noted)
 {
     static const char *const kinds[] = { "position", "state", "sink", "commit", "form" };
     struct position p;
-    struct forms *f;
+    struct kept_columns *f;
     struct err e = { 0 };
     bool found, is_other;
     uint32_t number;
@@ -193,16 +193,16 @@ static void read_all(struct store *s, uint64_t noted)
     }
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         read_records(s, kinds[i]);
-    f = forms_open(s, source, &e);
+    f = kept_columns_open(s, source, &e);
     if (!check(f != NULL, &e))
         return;
     if (check(store_begin(s, &e), &e)) {
-        if (check(forms_enter(f, shape, &number, &is_other, &e), &e))
+        if (check(kept_columns_enter(f, shape, &number, &is_other, &e), &e))
             check(store_commit(s, &e), &e);
         store_rollback(s);
     }
     read_known(s, f, noted);
-    forms_close(f);
+    kept_columns_close(f);
 }
 
 static void open_and_read(uint64_t noted)

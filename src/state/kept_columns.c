@@ -1,6 +1,6 @@
-/* forms.c -- which columns rows had that were kept.
+/* kept_columns.c -- which columns rows had that were kept.
  * SPDX-License-Identifier: MIT */
-#include "state/forms.h"
+#include "state/kept_columns.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -14,17 +14,17 @@ struct form_columns {
     char *columns;
 };
 
-struct forms {
+struct kept_columns {
     struct store *store;  /* borrowed, as is the next one */
     const char *source;
     struct form_columns *v;
     size_t n;
     char *key;            /* of the rows that are known, or NULL */
-    struct rowtype *shape;  /* of the last forms_enter */
+    struct rowtype *shape;  /* of the last kept_columns_enter */
     uint32_t number;
 };
 
-static bool add(struct forms *f, uint32_t number, const char *columns, size_t len, struct err *e)
+static bool add(struct kept_columns *f, uint32_t number, const char *columns, size_t len, struct err *e)
 {
     struct form_columns *v = realloc(f->v, (f->n + 1) * sizeof *v);
 
@@ -35,7 +35,7 @@ static bool add(struct forms *f, uint32_t number, const char *columns, size_t le
     return v[f->n++].columns != NULL || err_memory(e);
 }
 
-static bool load(struct forms *f, struct err *e)
+static bool load(struct kept_columns *f, struct err *e)
 {
     struct record r;
 
@@ -56,9 +56,9 @@ static bool load(struct forms *f, struct err *e)
     return e->code == ERR_NONE;
 }
 
-struct forms *forms_open(struct store *store, const char *source, struct err *e)
+struct kept_columns *kept_columns_open(struct store *store, const char *source, struct err *e)
 {
-    struct forms *f = calloc(1, sizeof *f);
+    struct kept_columns *f = calloc(1, sizeof *f);
 
     if (f == NULL) {
         err_memory(e);
@@ -68,11 +68,11 @@ struct forms *forms_open(struct store *store, const char *source, struct err *e)
     f->source = source;
     if (load(f, e))
         return f;
-    forms_close(f);
+    kept_columns_close(f);
     return NULL;
 }
 
-void forms_close(struct forms *f)
+void kept_columns_close(struct kept_columns *f)
 {
     if (f == NULL)
         return;
@@ -84,7 +84,7 @@ void forms_close(struct forms *f)
     free(f);
 }
 
-static bool save(struct forms *f, const char *key, const char *value, struct err *e)
+static bool save(struct kept_columns *f, const char *key, const char *value, struct err *e)
 {
     struct record r = { { kind, strlen(kind) }, { f->source, strlen(f->source) },
                         { key, strlen(key) }, { value, strlen(value) } };
@@ -103,7 +103,7 @@ static const char *hash_class(const char *type)
     return strcmp(type, "uuid") == 0 ? "uuid" : "text";
 }
 
-static bool enter_key(struct forms *f, const struct rowtype *s, bool *is_other, struct err *e)
+static bool enter_key(struct kept_columns *f, const struct rowtype *s, bool *is_other, struct err *e)
 {
     struct buf b;
     bool ok = true;
@@ -122,7 +122,7 @@ static bool enter_key(struct forms *f, const struct rowtype *s, bool *is_other, 
     return ok;
 }
 
-static bool enter_columns(struct forms *f, const char *columns, struct err *e)
+static bool enter_columns(struct kept_columns *f, const char *columns, struct err *e)
 {
     char key[24];
 
@@ -145,7 +145,7 @@ static void put_column(struct buf *b, const struct column *c)
     buf_printf(b, "\t%d", (int)c->kind);
 }
 
-bool forms_enter(struct forms *f, struct rowtype *s, uint32_t *number, bool *is_other_key,
+bool kept_columns_enter(struct kept_columns *f, struct rowtype *s, uint32_t *number, bool *is_other_key,
                  struct err *e)
 {
     struct buf b;
@@ -188,7 +188,7 @@ static struct slice find_field(const char *lines, struct slice row, const char *
     return (struct slice){ NULL, 0 };
 }
 
-bool forms_map(const struct forms *f, uint32_t number, struct slice row, const struct rowtype *s,
+bool kept_columns_map(const struct kept_columns *f, uint32_t number, struct slice row, const struct rowtype *s,
                struct buf *b)
 {
     const char *lines = "";

@@ -1,4 +1,4 @@
-/* forms.h -- which columns rows had that were kept.
+/* kept_columns.h -- which columns rows had that were kept.
  *
  * Rows are kept as they came; when the table's columns change, those kept
  * before are read by the names and kinds of their columns. Also notices when the key is
@@ -9,26 +9,26 @@
  * "key" what the key is.
  *
  * SPDX-License-Identifier: MIT */
-#ifndef FORMS_H
-#define FORMS_H
+#ifndef KEPT_COLUMNS_H
+#define KEPT_COLUMNS_H
 
 #include "state/store.h"
 #include "capture/relation.h"
 
-struct forms;
+struct kept_columns;
 
 /* <store> and <source> are borrowed. Returns owned, or NULL. */
-struct forms *forms_open(struct store *store, const char *source, struct err *e);
-void forms_close(struct forms *f);
+struct kept_columns *kept_columns_open(struct store *store, const char *source, struct err *e);
+void kept_columns_close(struct kept_columns *f);
 
 /* Rows of <shape> are to come: gives it a number, which is kept. *is_other_key: rows had another
  * key before. Call it inside a transaction. */
-bool forms_enter(struct forms *f, struct rowtype *shape, uint32_t *number,
+bool kept_columns_enter(struct kept_columns *f, struct rowtype *shape, uint32_t *number,
                  bool *is_other_key, struct err *e) WARN_UNUSED;
 
 /* Appends a row that was kept under <number> as a row of <shape>: columns that it has not, or had
  * of another kind (so that their text meant something else), are NULL. */
-bool forms_map(const struct forms *f, uint32_t number, struct slice row,
+bool kept_columns_map(const struct kept_columns *f, uint32_t number, struct slice row,
                const struct rowtype *shape, struct buf *b) WARN_UNUSED;
 
 #endif
