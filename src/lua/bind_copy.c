@@ -14,7 +14,7 @@
 
 #define PLAN "pgcdc.plan"
 
-struct slot {
+struct kept_index_entry {
     bool is_column;
     uint32_t column;
 };
@@ -32,7 +32,7 @@ struct plan {
     enum tail tail;
     bool is_verbatim; /* its slots are the columns of the form as they stand */
     size_t n;
-    struct slot slots[];
+    struct kept_index_entry slots[];
 };
 
 /* ---- columns ---- */
@@ -113,17 +113,17 @@ static int added(lua_State *L)
 static void read_slot(lua_State *L, struct plan *p, size_t i)
 {
     const struct rowtype *s = p->form->shape;
-    struct slot *slot = &p->slots[i];
+    struct kept_index_entry *slot = &p->slots[i];
 
     lua_rawgeti(L, 3, (lua_Integer)i + 1);
     if (lua_isinteger(L, -1)) {
         lua_Integer column = lua_tointeger(L, -1);
 
         luaL_argcheck(L, column >= 1 && (size_t)column <= s->n_columns, 3, "no such column");
-        *slot = (struct slot){ true, (uint32_t)column - 1 };
+        *slot = (struct kept_index_entry){ true, (uint32_t)column - 1 };
     } else {
         luaL_argcheck(L, lua_isstring(L, -1), 3, "a slot is a number or a name");
-        *slot = (struct slot){ false, 0 };
+        *slot = (struct kept_index_entry){ false, 0 };
     }
     lua_pop(L, 1);
 }
@@ -291,7 +291,7 @@ static void put_slots(lua_State *L, const struct plan *p, int row, struct cells 
 {
     lua_settop(L, row + 1);
     for (size_t i = 0; i < p->n; i++) {
-        const struct slot *slot = &p->slots[i];
+        const struct kept_index_entry *slot = &p->slots[i];
 
         if (i > 0)
             buf_putc(b, '\t');
@@ -318,7 +318,7 @@ static void put_named(lua_State *L, const struct plan *p, int from, int other, s
     int top = lua_gettop(L);
 
     for (size_t i = 0; i < p->n; i++) {
-        const struct slot *slot = &p->slots[i];
+        const struct kept_index_entry *slot = &p->slots[i];
 
         if (i > 0)
             buf_putc(b, '\t');

@@ -1,6 +1,6 @@
 /* image.c -- the index of known rows, kept from one run to the next.
  *
- * Parts of the table: the header, the buckets, then the slots.
+ * Parts of the table: the header, the buckets, then the index.
  *
  * SPDX-License-Identifier: MIT */
 #include "state/image.h"
@@ -44,11 +44,11 @@ static int64_t sum(int part, const void *p, size_t len)
     return (int64_t)hash_mix(hash_mix(HASH_START, &part, sizeof part), p, len);
 }
 
-static size_t part_bytes(const struct slots *s, size_t i)
+static size_t part_bytes(const struct kept_index *s, size_t i)
 {
-    size_t left = s->n_v - i * SLOTS_PART;
+    size_t left = s->n_v - i * KEPT_INDEX_PART;
 
-    return (left < SLOTS_PART ? left : SLOTS_PART) * sizeof *s->v;
+    return (left < KEPT_INDEX_PART ? left : KEPT_INDEX_PART) * sizeof *s->v;
 }
 
 /* ---- loading ---- */
@@ -100,7 +100,7 @@ static bool find_last(struct store *store, const char *table, int64_t *last, str
     return ok;
 }
 
-static bool count_slots(const struct slots *s)
+static bool count_slots(const struct kept_index *s)
 {
     uint64_t in_slots = 0, in_buckets = 0;
 
@@ -111,20 +111,20 @@ static bool count_slots(const struct slots *s)
     return in_slots == s->n && in_buckets == s->n;
 }
 
-static bool read_parts(struct store *store, sqlite3_stmt *st, struct slots *s, bool *is_there,
+static bool read_parts(struct store *store, sqlite3_stmt *st, struct kept_index *s, bool *is_there,
                        struct err *e)
 {
     if (!read_part(store, st, BUCKET_COUNTS, s->buckets, sizeof s->buckets, is_there, e))
         return false;
-    for (size_t i = 0; *is_there && i < slots_parts(s); i++)
-        if (!read_part(store, st, FIRST_SLOTS + (int)i, s->v + i * SLOTS_PART, part_bytes(s, i),
+    for (size_t i = 0; *is_there && i < kept_index_parts(s); i++)
+        if (!read_part(store, st, FIRST_SLOTS + (int)i, s->v + i * KEPT_INDEX_PART, part_bytes(s, i),
                        is_there, e))
             return false;
     *is_there = *is_there && count_slots(s);
     return true;
 }
 
-bool image_load(struct store *store, const char *table, uint64_t noted, struct slots *slots,
+bool image_load(struct store *store, const char *table, uint64_t noted, struct kept_index *index,
                 struct about *about, bool *is_there, struct err *e)
 {
     sqlite3_stmt *st = NULL;
@@ -141,11 +141,11 @@ bool image_load(struct store *store, const char *table, uint64_t noted, struct s
         ok = find_last(store, table, &last, e);
     *is_there = ok && *is_there && is_sound(&h, noted) && last <= h.last_id;
     if (*is_there) {
-        ok = slots_init(slots, h.n_v, e);
-        slots->n = ok ? h.n : 0;
-        ok = ok && read_parts(store, st, slots, is_there, e);
+        ok = kept_index_init(index, h.n_v, e);
+        index->n = ok ? h.n : 0;
+        ok = ok && read_parts(store, st, index, is_there, e);
         if (!ok || !*is_there)
-            slots_fini(slots);
+            kept_index_fini(index);
         *about = (struct about){ h.last_id, h.note };
     }
     *is_there = ok && *is_there;
@@ -176,26 +176,26 @@ static bool write_part(struct store *store, sqlite3_stmt *st, int part, const vo
     return ok;
 }
 
-bool image_save(struct store *store, const char *table, struct slots *slots,
+bool image_save(struct store *store, const char *table, struct kept_index *index,
                 const struct about *about, struct err *e)
 {
-    const struct header h = { MAGIC, slots->n_v, slots->n, about->note, about->last_id };
+    const struct header h = { MAGIC, index->n_v, index->n, about->note, about->last_id };
     sqlite3_stmt *st = NULL;
     bool ok;
 
     if (!store_begin(store, e))
         return false;
     ok = prepare(store, "INSERT OR REPLACE INTO %s_image VALUES (?1, ?2, ?3)", table, &st, e) &&
-         write_part(store, st, BUCKET_COUNTS, slots->buckets, sizeof slots->buckets, e);
-    for (size_t i = 0; ok && i < slots_parts(slots); i++)
-        if (slots->dirty[i])
-            ok = write_part(store, st, FIRST_SLOTS + (int)i, slots->v + i * SLOTS_PART,
-                            part_bytes(slots, i), e);
+         write_part(store, st, BUCKET_COUNTS, index->buckets, sizeof index->buckets, e);
+    for (size_t i = 0; ok && i < kept_index_parts(index); i++)
+        if (index->dirty[i])
+            ok = write_part(store, st, FIRST_SLOTS + (int)i, index->v + i * KEPT_INDEX_PART,
+                            part_bytes(index, i), e);
     ok = ok && write_part(store, st, HEADER, &h, sizeof h, e);
     sqlite3_finalize(st);
     ok = ok && store_commit(store, e);
     if (ok)
-        slots_clean(slots);
+        kept_index_clean(index);
     else
         store_rollback(store);
     return ok;

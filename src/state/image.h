@@ -1,7 +1,7 @@
 /* image.h -- the index of known rows, kept from one run to the next.
  *
  * To read two million rows only to index them takes longer than to look for
- * deletes. So where a program ends in good order it leaves the index, slots
+ * deletes. So where a program ends in good order it leaves the index, index
  * and buckets, in the state file, in parts; only those that changed are
  * written. The header makes it valid: it is taken away in the transaction
  * that changes a row first, so whatever the end, an image with a header is one
@@ -12,7 +12,7 @@
 #ifndef IMAGE_H
 #define IMAGE_H
 
-#include "state/slots.h"
+#include "state/kept_index.h"
 #include "state/store.h"
 
 struct about {
@@ -20,16 +20,16 @@ struct about {
     uint64_t note; /* the highest of all rows */
 };
 
-/* Loads the image of <table>, if *is_there in the end; <slots>, which is empty, stays so if not.
+/* Loads the image of <table>, if *is_there in the end; <index>, which is empty, stays so if not.
  * <noted>: the change that the position accounts for. */
-bool image_load(struct store *store, const char *table, uint64_t noted, struct slots *slots,
+bool image_load(struct store *store, const char *table, uint64_t noted, struct kept_index *index,
                 struct about *about, bool *is_there, struct err *e) WARN_UNUSED;
 
 /* Takes part in the transaction that is open, if one is. */
 bool image_drop(struct store *store, const char *table, struct err *e) WARN_UNUSED;
 
-/* Writes what has changed since slots_clean, in a transaction of its own. */
-bool image_save(struct store *store, const char *table, struct slots *slots,
+/* Writes what has changed since kept_index_clean, in a transaction of its own. */
+bool image_save(struct store *store, const char *table, struct kept_index *index,
                 const struct about *about, struct err *e) WARN_UNUSED;
 
 #endif

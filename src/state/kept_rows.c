@@ -27,7 +27,7 @@ struct list {
 struct kept_rows {
     struct store *store; /* borrowed */
     char table[32];
-    struct slots slots;
+    struct kept_index index;
     struct about about;
     struct list gone;    /* in the order of their notes */
     bool has_more_gone;  /* than are listed */
@@ -152,7 +152,7 @@ static bool read_row(struct kept_rows *k, sqlite3_stmt *st, struct kept_row *r, 
     r->now.form = (uint32_t)sqlite3_column_int64(st, 8);
     r->now.row = read_slice(st, 9);
     r->older = read_slice(st, 10);
-    return (r->id >= 1 && r->id <= UINT32_MAX && r->key.p != NULL && /* see struct slot */
+    return (r->id >= 1 && r->id <= UINT32_MAX && r->key.p != NULL && /* see struct kept_index_entry */
             (int32_t)sqlite3_column_int64(st, 6) == sum_row(r)) ||
            store_damaged(k->store, "rows", e);
 }
@@ -305,9 +305,9 @@ static bool load(struct kept_rows *k, uint64_t noted, struct list *odd, struct e
         if (r.now.note > noted || (r.now.flags & KEPT_GONE)) {
             ok = add_listed(odd, r.now.note, r.id, e);
         } else {
-            ok = slots_make_room(&k->slots, e);
+            ok = kept_index_make_room(&k->index, e);
             if (ok)
-                slots_add(&k->slots, r.hash, r.id);
+                kept_index_add(&k->index, r.hash, r.id);
         }
     }
     if (ok && got != SQLITE_DONE)
@@ -358,9 +358,9 @@ static bool undo(struct kept_rows *k, int64_t id, uint64_t noted, bool is_late, 
         r.now.note = 0;
         r.now.flags = KEPT_PENDING;
     }
-    if (!slots_make_room(&k->slots, e))
+    if (!kept_index_make_room(&k->index, e))
         return false;
-    slots_add(&k->slots, r.hash, id);
+    kept_index_add(&k->index, r.hash, id);
     r.older = (struct slice){ NULL, 0 };
     return write_row(k, &r, e);
 }
@@ -409,7 +409,7 @@ struct kept_rows *kept_rows_open(struct store *store, const char *source, uint64
          prepare(k, "DELETE FROM %s WHERE id = ?1", &k->drop, e) &&
          prepare(k, "DELETE FROM %s", &k->clear, e) &&
          prepare(k, "DELETE FROM %s WHERE flags & 2 AND note <= ?1", &k->drop_gone, e) &&
-         image_load(k->store, k->table, noted, &k->slots, &k->about, &k->has_image, e) &&
+         image_load(k->store, k->table, noted, &k->index, &k->about, &k->has_image, e) &&
          (k->has_image || (load(k, noted, &odd, e) && undo_all(k, noted, &odd, e)));
     free(odd.v);
     if (ok)
@@ -430,7 +430,7 @@ void kept_rows_close(struct kept_rows *k)
     buf_fini(&k->held);
     buf_fini(&k->older);
     free(k->gone.v);
-    slots_fini(&k->slots);
+    kept_index_fini(&k->index);
     free(k);
 }
 
@@ -442,7 +442,7 @@ bool kept_rows_keep(struct kept_rows *k, uint64_t saved, struct err *e)
         return false;
     if (k->gone.n > 0 || k->has_more_gone)
         return true; /* these rows are in no index: it takes a look at all to know of them */
-    k->has_image = image_save(k->store, k->table, &k->slots, &k->about, e);
+    k->has_image = image_save(k->store, k->table, &k->index, &k->about, e);
     return k->has_image;
 }
 
@@ -450,7 +450,7 @@ bool kept_rows_clear(struct kept_rows *k, struct err *e)
 {
     if (!begin_change(k, e) || !step(k, k->clear, e))
         return false;
-    slots_fini(&k->slots);
+    kept_index_fini(&k->index);
     k->gone.n = 0;
     k->has_more_gone = false;
     return true;
@@ -458,12 +458,12 @@ bool kept_rows_clear(struct kept_rows *k, struct err *e)
 
 size_t kept_rows_count(const struct kept_rows *k)
 {
-    return k->slots.n;
+    return k->index.n;
 }
 
 const struct bucket *kept_rows_buckets(const struct kept_rows *k)
 {
-    return k->slots.buckets;
+    return k->index.buckets;
 }
 
 /* ---- finding ---- */
@@ -473,17 +473,17 @@ const struct bucket *kept_rows_buckets(const struct kept_rows *k)
 /* Where rows with this tag may stand, one after the other. */
 static size_t occupied(const struct kept_rows *k, size_t i)
 {
-    return k->slots.v[i].id != 0 ? i : NONE;
+    return k->index.v[i].id != 0 ? i : NONE;
 }
 
 static size_t first(const struct kept_rows *k, uint32_t tag)
 {
-    return k->slots.n > 0 ? occupied(k, slots_home(&k->slots, tag)) : NONE;
+    return k->index.n > 0 ? occupied(k, kept_index_home(&k->index, tag)) : NONE;
 }
 
 static size_t after(const struct kept_rows *k, size_t i)
 {
-    return occupied(k, slots_next(&k->slots, i));
+    return occupied(k, kept_index_next(&k->index, i));
 }
 
 bool kept_rows_find(struct kept_rows *k, uint64_t hash, struct slice key, struct kept_row *row,
@@ -492,9 +492,9 @@ bool kept_rows_find(struct kept_rows *k, uint64_t hash, struct slice key, struct
     uint32_t tag = (uint32_t)(hash >> 32);
 
     for (size_t i = first(k, tag); i < NONE; i = after(k, i)) {
-        if (k->slots.v[i].tag != tag)
+        if (k->index.v[i].tag != tag)
             continue;
-        if (!kept_rows_get(k, k->slots.v[i].id, row, e))
+        if (!kept_rows_get(k, k->index.v[i].id, row, e))
             return false;
         if (row->hash == hash && row->key.len == key.len &&
             memcmp(row->key.p, key.p, key.len) == 0)
@@ -511,22 +511,22 @@ bool kept_rows_count_hash(struct kept_rows *k, uint64_t hash, size_t *n, uint32_
 
     *n = 0;
     for (size_t i = first(k, tag); i < NONE; i = after(k, i)) {
-        if (k->slots.v[i].tag != tag)
+        if (k->index.v[i].tag != tag)
             continue;
-        if (!kept_rows_get(k, k->slots.v[i].id, &row, e))
+        if (!kept_rows_get(k, k->index.v[i].id, &row, e))
             return false;
         if (row.hash != hash)
             continue;
         ++*n;
-        *id = k->slots.v[i].id;
+        *id = k->index.v[i].id;
     }
     return true;
 }
 
 bool kept_rows_each(const struct kept_rows *k, const unsigned char *buckets, kept_rows_visit *visit, void *arg)
 {
-    for (size_t i = 0; i < k->slots.n_v; i++) {
-        const struct slot *s = &k->slots.v[i];
+    for (size_t i = 0; i < k->index.n_v; i++) {
+        const struct kept_index_entry *s = &k->index.v[i];
         uint32_t bucket = s->tag >> (BUCKET_SHIFT - 32);
 
         if (s->id != 0 && (buckets[bucket / 8] >> bucket % 8 & 1) && !visit(arg, s->id))
@@ -554,7 +554,7 @@ bool kept_rows_put(struct kept_rows *k, struct kept_row *row, const struct kept_
         if (k->about.last_id >= UINT32_MAX)
             return err_set(e, ERR_STATE, "the state file has numbered four billion rows of a "
                            "source; start it anew with --reset");
-        if (!slots_make_room(&k->slots, e))
+        if (!kept_index_make_room(&k->index, e))
             return false;
         row->id = k->about.last_id + 1;
         row->older = (struct slice){ NULL, 0 };
@@ -568,11 +568,11 @@ bool kept_rows_put(struct kept_rows *k, struct kept_row *row, const struct kept_
         return false;
     if (is_new) {
         k->about.last_id = row->id;
-        slots_add(&k->slots, row->hash, row->id);
+        kept_index_add(&k->index, row->hash, row->id);
     }
     if (!is_gone)
         return true;
-    slots_drop(&k->slots, row->hash, row->id);
+    kept_index_drop(&k->index, row->hash, row->id);
     return list_gone(k, to->note, row->id, e);
 }
 

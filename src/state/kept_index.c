@@ -1,64 +1,64 @@
-/* slots.c -- an index from hashes to numbers of rows.
+/* kept_index.c -- an index from hashes to numbers of rows.
  *
  * A row that is gone leaves no gap: what follows it moves up.
  *
  * SPDX-License-Identifier: MIT */
-#include "state/slots.h"
+#include "state/kept_index.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-size_t slots_home(const struct slots *s, uint32_t tag)
+size_t kept_index_home(const struct kept_index *s, uint32_t tag)
 {
     return (tag * 0x9e3779b1u >> 3) & (s->n_v - 1);
 }
 
-size_t slots_next(const struct slots *s, size_t i)
+size_t kept_index_next(const struct kept_index *s, size_t i)
 {
     return (i + 1) & (s->n_v - 1);
 }
 
-void slots_fini(struct slots *s)
+void kept_index_fini(struct kept_index *s)
 {
     free(s->v);
     free(s->dirty);
-    *s = (struct slots){ NULL, 0, 0, NULL, { { 0, 0 } } };
+    *s = (struct kept_index){ NULL, 0, 0, NULL, { { 0, 0 } } };
 }
 
-size_t slots_parts(const struct slots *s)
+size_t kept_index_parts(const struct kept_index *s)
 {
-    return (s->n_v + SLOTS_PART - 1) / SLOTS_PART;
+    return (s->n_v + KEPT_INDEX_PART - 1) / KEPT_INDEX_PART;
 }
 
-void slots_clean(struct slots *s)
+void kept_index_clean(struct kept_index *s)
 {
     if (s->dirty != NULL)
-        memset(s->dirty, 0, slots_parts(s));
+        memset(s->dirty, 0, kept_index_parts(s));
 }
 
-static void soil(struct slots *s, size_t i)
+static void soil(struct kept_index *s, size_t i)
 {
-    s->dirty[i / SLOTS_PART] = 1;
+    s->dirty[i / KEPT_INDEX_PART] = 1;
 }
 
-bool slots_init(struct slots *s, size_t n_v, struct err *e)
+bool kept_index_init(struct kept_index *s, size_t n_v, struct err *e)
 {
     s->v = calloc(n_v + 1, sizeof *s->v);
-    s->dirty = calloc(n_v / SLOTS_PART + 1, 1);
+    s->dirty = calloc(n_v / KEPT_INDEX_PART + 1, 1);
     if (s->v == NULL || s->dirty == NULL) {
-        slots_fini(s);
+        kept_index_fini(s);
         return err_memory(e);
     }
     s->n_v = n_v;
     return true;
 }
 
-static void place(struct slots *s, struct slot slot)
+static void place(struct kept_index *s, struct kept_index_entry slot)
 {
-    size_t i = slots_home(s, slot.tag);
+    size_t i = kept_index_home(s, slot.tag);
 
     while (s->v[i].id != 0)
-        i = slots_next(s, i);
+        i = kept_index_next(s, i);
     s->v[i] = slot;
     soil(s, i);
 }
@@ -70,20 +70,20 @@ static bool is_moved(const unsigned char *moved, size_t i)
 
 /* Gives every row its place among twice as many, without a second table: a row that stands where
  * another one belongs is moved next. What was moved stays. */
-static void spread(struct slots *s, unsigned char *moved)
+static void spread(struct kept_index *s, unsigned char *moved)
 {
     for (size_t i = 0; i < s->n_v; i++) {
-        struct slot in_hand = s->v[i];
+        struct kept_index_entry in_hand = s->v[i];
 
         if (in_hand.id == 0 || is_moved(moved, i))
             continue;
         s->v[i].id = 0;
         while (in_hand.id != 0) {
-            size_t to = slots_home(s, in_hand.tag);
-            struct slot was;
+            size_t to = kept_index_home(s, in_hand.tag);
+            struct kept_index_entry was;
 
             while (is_moved(moved, to))
-                to = slots_next(s, to);
+                to = kept_index_next(s, to);
             was = s->v[to];
             s->v[to] = in_hand;
             moved[to / 8] |= (unsigned char)(1 << to % 8);
@@ -92,15 +92,15 @@ static void spread(struct slots *s, unsigned char *moved)
     }
 }
 
-bool slots_make_room(struct slots *s, struct err *e)
+bool kept_index_make_room(struct kept_index *s, struct err *e)
 {
     size_t n = s->n_v > 0 ? 2 * s->n_v : 1024;
     unsigned char *moved, *dirty;
-    struct slot *v;
+    struct kept_index_entry *v;
 
     if ((s->n + 1) * 4 <= s->n_v * 3)
         return true;
-    dirty = realloc(s->dirty, n / SLOTS_PART + 1);
+    dirty = realloc(s->dirty, n / KEPT_INDEX_PART + 1);
     if (dirty == NULL)
         return err_memory(e);
     s->dirty = dirty;
@@ -112,13 +112,13 @@ bool slots_make_room(struct slots *s, struct err *e)
     if ((moved = calloc(n / 8, 1)) == NULL)
         return err_memory(e);
     s->n_v = n;
-    memset(dirty, 1, slots_parts(s));
+    memset(dirty, 1, kept_index_parts(s));
     spread(s, moved);
     free(moved);
     return true;
 }
 
-static void count(struct slots *s, uint64_t hash, int by)
+static void count(struct kept_index *s, uint64_t hash, int by)
 {
     struct bucket *b = &s->buckets[hash >> BUCKET_SHIFT];
 
@@ -127,23 +127,23 @@ static void count(struct slots *s, uint64_t hash, int by)
     s->n += (size_t)by;
 }
 
-void slots_add(struct slots *s, uint64_t hash, int64_t id)
+void kept_index_add(struct kept_index *s, uint64_t hash, int64_t id)
 {
-    place(s, (struct slot){ (uint32_t)(hash >> 32), (uint32_t)id });
+    place(s, (struct kept_index_entry){ (uint32_t)(hash >> 32), (uint32_t)id });
     count(s, hash, 1);
 }
 
-void slots_drop(struct slots *s, uint64_t hash, int64_t id)
+void kept_index_drop(struct kept_index *s, uint64_t hash, int64_t id)
 {
     uint32_t tag = (uint32_t)(hash >> 32);
-    size_t i = slots_home(s, tag);
+    size_t i = kept_index_home(s, tag);
 
     while (s->v[i].id != (uint32_t)id)
-        i = slots_next(s, i);
+        i = kept_index_next(s, i);
     s->v[i].id = 0;
     soil(s, i);
-    for (size_t j = slots_next(s, i); s->v[j].id != 0; j = slots_next(s, j)) {
-        struct slot slot = s->v[j];
+    for (size_t j = kept_index_next(s, i); s->v[j].id != 0; j = kept_index_next(s, j)) {
+        struct kept_index_entry slot = s->v[j];
 
         s->v[j].id = 0;
         soil(s, j);
