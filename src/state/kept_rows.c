@@ -3,7 +3,7 @@
 #include "state/kept_rows.h"
 
 #include "base/hash.h"
-#include "state/image.h"
+#include "state/kept_index_file.h"
 
 #include <inttypes.h>
 #include <sqlite3.h>
@@ -28,12 +28,12 @@ struct kept_rows {
     struct store *store; /* borrowed */
     char table[32];
     struct kept_index index;
-    struct about about;
+    struct kept_index_about about;
     struct list gone;    /* in the order of their notes */
     bool has_more_gone;  /* than are listed */
     struct buf held;     /* what was handed out: rows are written while it is needed */
     struct buf older;    /* scratch */
-    bool has_image;      /* of the rows as they are, see image.h */
+    bool has_image;      /* of the rows as they are, see kept_index_file.h */
     unsigned rollbacks;  /* of the store, when the image was taken away */
     sqlite3_stmt *get, *put, *drop, *clear, *drop_gone;
 };
@@ -199,7 +199,7 @@ static bool begin_change(struct kept_rows *k, struct err *e)
         return true;
     k->rollbacks = store_rollbacks(k->store);
     k->has_image = false;
-    return image_drop(k->store, k->table, e);
+    return kept_index_file_drop(k->store, k->table, e);
 }
 
 static bool step(struct kept_rows *k, sqlite3_stmt *st, struct err *e)
@@ -409,7 +409,7 @@ struct kept_rows *kept_rows_open(struct store *store, const char *source, uint64
          prepare(k, "DELETE FROM %s WHERE id = ?1", &k->drop, e) &&
          prepare(k, "DELETE FROM %s", &k->clear, e) &&
          prepare(k, "DELETE FROM %s WHERE flags & 2 AND note <= ?1", &k->drop_gone, e) &&
-         image_load(k->store, k->table, noted, &k->index, &k->about, &k->has_image, e) &&
+         kept_index_file_load(k->store, k->table, noted, &k->index, &k->about, &k->has_image, e) &&
          (k->has_image || (load(k, noted, &odd, e) && undo_all(k, noted, &odd, e)));
     free(odd.v);
     if (ok)
@@ -442,7 +442,7 @@ bool kept_rows_keep(struct kept_rows *k, uint64_t saved, struct err *e)
         return false;
     if (k->gone.n > 0 || k->has_more_gone)
         return true; /* these rows are in no index: it takes a look at all to know of them */
-    k->has_image = image_save(k->store, k->table, &k->index, &k->about, e);
+    k->has_image = kept_index_file_save(k->store, k->table, &k->index, &k->about, e);
     return k->has_image;
 }
 

@@ -69,7 +69,7 @@ bool store_save(struct store *s, const char *source, const struct position *p,
  * were. */
 bool store_forget(struct store *s, const char *source, int *n, struct err *e) WARN_UNUSED;
 
-/* For kept_rows.c and image.c, which keep tables of their own in the file. */
+/* For kept_rows.c and kept_index_file.c, which keep tables of their own in the file. */
 struct sqlite3;
 struct sqlite3 *store_sqlite(struct store *s);
 bool store_fail(const struct store *s, struct err *e);

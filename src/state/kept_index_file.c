@@ -1,9 +1,9 @@
-/* image.c -- the index of known rows, kept from one run to the next.
+/* kept_index_file.c -- the index of known rows, kept from one run to the next.
  *
  * Parts of the table: the header, the buckets, then the index.
  *
  * SPDX-License-Identifier: MIT */
-#include "state/image.h"
+#include "state/kept_index_file.h"
 
 #include "base/hash.h"
 
@@ -124,8 +124,8 @@ static bool read_parts(struct store *store, sqlite3_stmt *st, struct kept_index 
     return true;
 }
 
-bool image_load(struct store *store, const char *table, uint64_t noted, struct kept_index *index,
-                struct about *about, bool *is_there, struct err *e)
+bool kept_index_file_load(struct store *store, const char *table, uint64_t noted, struct kept_index *index,
+                struct kept_index_about *about, bool *is_there, struct err *e)
 {
     sqlite3_stmt *st = NULL;
     struct header h;
@@ -146,18 +146,18 @@ bool image_load(struct store *store, const char *table, uint64_t noted, struct k
         ok = ok && read_parts(store, st, index, is_there, e);
         if (!ok || !*is_there)
             kept_index_fini(index);
-        *about = (struct about){ h.last_id, h.note };
+        *about = (struct kept_index_about){ h.last_id, h.note };
     }
     *is_there = ok && *is_there;
     if (!*is_there)
-        *about = (struct about){ 0, 0 };
+        *about = (struct kept_index_about){ 0, 0 };
     sqlite3_finalize(st);
     return ok;
 }
 
 /* ---- changing ---- */
 
-bool image_drop(struct store *store, const char *table, struct err *e)
+bool kept_index_file_drop(struct store *store, const char *table, struct err *e)
 {
     return run(store, "DELETE FROM %s_image WHERE part = 0", table, e);
 }
@@ -176,8 +176,8 @@ static bool write_part(struct store *store, sqlite3_stmt *st, int part, const vo
     return ok;
 }
 
-bool image_save(struct store *store, const char *table, struct kept_index *index,
-                const struct about *about, struct err *e)
+bool kept_index_file_save(struct store *store, const char *table, struct kept_index *index,
+                const struct kept_index_about *about, struct err *e)
 {
     const struct header h = { MAGIC, index->n_v, index->n, about->note, about->last_id };
     sqlite3_stmt *st = NULL;

@@ -1,4 +1,4 @@
-/* image.h -- the index of known rows, kept from one run to the next.
+/* kept_index_file.h -- the index of known rows, kept from one run to the next.
  *
  * To read two million rows only to index them takes longer than to look for
  * deletes. So where a program ends in good order it leaves the index, index
@@ -9,27 +9,27 @@
  * a sum that is wrong, rows beyond the position) makes it none.
  *
  * SPDX-License-Identifier: MIT */
-#ifndef IMAGE_H
-#define IMAGE_H
+#ifndef KEPT_INDEX_FILE_H
+#define KEPT_INDEX_FILE_H
 
 #include "state/kept_index.h"
 #include "state/store.h"
 
-struct about {
+struct kept_index_about {
     int64_t last_id;
     uint64_t note; /* the highest of all rows */
 };
 
 /* Loads the image of <table>, if *is_there in the end; <index>, which is empty, stays so if not.
  * <noted>: the change that the position accounts for. */
-bool image_load(struct store *store, const char *table, uint64_t noted, struct kept_index *index,
-                struct about *about, bool *is_there, struct err *e) WARN_UNUSED;
+bool kept_index_file_load(struct store *store, const char *table, uint64_t noted, struct kept_index *index,
+                struct kept_index_about *about, bool *is_there, struct err *e) WARN_UNUSED;
 
 /* Takes part in the transaction that is open, if one is. */
-bool image_drop(struct store *store, const char *table, struct err *e) WARN_UNUSED;
+bool kept_index_file_drop(struct store *store, const char *table, struct err *e) WARN_UNUSED;
 
 /* Writes what has changed since kept_index_clean, in a transaction of its own. */
-bool image_save(struct store *store, const char *table, struct kept_index *index,
-                const struct about *about, struct err *e) WARN_UNUSED;
+bool kept_index_file_save(struct store *store, const char *table, struct kept_index *index,
+                const struct kept_index_about *about, struct err *e) WARN_UNUSED;
 
 #endif
