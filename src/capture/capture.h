@@ -63,7 +63,7 @@ bool capture_is_held(const struct capture *c);
 bool capture_owes_census(const struct capture *c);
 
 /* The host's answer to a BATCH_TALLY that capture_next gave: the buckets whose keys it wants (see
- * ledger.h), or NULL; no answer came in time, if not <is_answered>. */
+ * diff.h), or NULL; no answer came in time, if not <is_answered>. */
 bool capture_answer(struct capture *c, bool is_answered, const unsigned char *asked,
                     struct err *e) WARN_UNUSED;
 

@@ -12,12 +12,12 @@ static bool weigh(struct reader *r, struct tracked *t, struct batch *b, uint64_t
 
     *is_over = b->ends;
     if (b->kind == BATCH_KEYS)
-        return ledger_take_keys(t->ledger, b, saved, e);
-    if (!ledger_weigh(t->ledger, b, &asked, e))
+        return diff_take_keys(t->diff, b, saved, e);
+    if (!diff_weigh(t->diff, b, &asked, e))
         return false;
     *is_over = asked == NULL;
     if (!reader_answer(r, b->source, asked) && asked != NULL) {
-        ledger_do_without(t->ledger);
+        diff_do_without(t->diff);
         *is_over = true;
     }
     return true;
@@ -29,7 +29,7 @@ static bool take_gone(struct script *s, struct tracked *t, size_t source, struct
     struct declared *d = &s->sources[source];
 
     while (t->gone == NULL) {
-        if (!ledger_next_gone(t->ledger, d->saved_note, &t->gone, e))
+        if (!diff_next_gone(t->diff, d->saved_note, &t->gone, e))
             return false;
         if (t->gone == NULL)
             return true;
@@ -90,7 +90,7 @@ bool gone_handle(struct script *s, struct reader *r, struct tracked *t, struct b
             return err_prefix(e, "source %s", s->sources[source].name);
         if (!is_over)
             return true;
-        if (ledger_take_truncated(t->ledger) && !runtime_truncate(s, source, e))
+        if (diff_take_truncated(t->diff) && !runtime_truncate(s, source, e))
             return err_prefix(e, "source %s", s->sources[source].name);
     }
     return deliver(s, t, source, parked, e);

@@ -177,7 +177,7 @@ static bool deliver_rows(struct host *h, struct batch *b, bool *parked, struct e
             return err_memory(e);
         d->seq++;
     }
-    if (t->ledger != NULL && !ledger_note(t->ledger, b, d->saved_note, e))
+    if (t->diff != NULL && !diff_note(t->diff, b, d->saved_note, e))
         return err_prefix(e, "source %s", d->name);
     if (!runtime_deliver(h->script, b, &done, may_cut, e)) {
         tracked_name_failure(d->name, b, done, e);
@@ -252,9 +252,9 @@ static bool resolve(struct host *h, struct batch *b, struct err *e)
         return false;
     if (d->config->deletes) {
         d->saved_note = t->position.noted;
-        t->ledger = ledger_open(h->script->store, d->config, d->name,
+        t->diff = diff_open(h->script->store, d->config, d->name,
                                 t->is_known ? &t->position : NULL, e);
-        if (t->ledger == NULL)
+        if (t->diff == NULL)
             return false;
     }
     return reader_restore(h->reader, b->source, t->is_known ? &t->position : NULL, e);
@@ -412,8 +412,8 @@ static bool is_complete(const struct host *h, const struct timers *t)
 static bool keep_ledgers(struct host *h, struct err *e)
 {
     for (size_t i = 0; i < h->n_sources; i++)
-        if (h->sources[i].ledger != NULL &&
-            !ledger_keep(h->sources[i].ledger, h->script->sources[i].saved_note, e))
+        if (h->sources[i].diff != NULL &&
+            !diff_keep(h->sources[i].diff, h->script->sources[i].saved_note, e))
             return false;
     return true;
 }

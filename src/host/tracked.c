@@ -15,7 +15,7 @@ void tracked_fini(struct tracked *t)
     position_fini(&t->position);
     xidset_fini(&t->delivered);
     buf_fini(&t->last.keys);
-    ledger_close(t->ledger);
+    diff_close(t->diff);
     batch_free(t->gone);
     while (t->parked != NULL)
         batch_free(batch_of(tracked_unpark(t)));
@@ -29,8 +29,8 @@ void tracked_adopt(struct tracked *t, struct batch *b)
     b->position = NULL;
     t->is_known = t->is_unsaved = true;
     t->position.learned = 0;
-    if (t->ledger != NULL)
-        ledger_mark(t->ledger, &t->position, ledger_last(t->ledger));
+    if (t->diff != NULL)
+        diff_mark(t->diff, &t->position, diff_last(t->diff));
     t->has_gone = t->last.is_gone = false;
     xidset_fini(&t->delivered);
     t->count = 0;
@@ -110,8 +110,8 @@ bool tracked_cut(const struct tracked *t, struct position *p)
 {
     const struct buf *keys = &t->last.keys;
 
-    if (t->ledger != NULL && t->last.note > 0)
-        ledger_mark(t->ledger, p, t->last.note);
+    if (t->diff != NULL && t->last.note > 0)
+        diff_mark(t->diff, p, t->last.note);
     if (t->last.is_gone)
         return true;
     if (t->last.is_snapshot)

@@ -8,7 +8,7 @@
 #ifndef TRACKED_H
 #define TRACKED_H
 
-#include "state/ledger.h"
+#include "state/diff.h"
 #include "capture/position_text.h"
 
 struct tracked {
@@ -27,7 +27,7 @@ struct tracked {
         struct buf keys;      /* that row's key; of all rows of the range, a newline behind each */
     } last;
     struct queue_item *parked, **parked_end; /* taken from the queue while it was paused */
-    struct ledger *ledger;    /* owned; NULL: the source does not look for deletes */
+    struct diff *diff;    /* owned; NULL: the source does not look for deletes */
     bool has_gone;            /* the batch in hand began with deletes, not with its rows */
     struct batch *gone;       /* deletes that are being delivered, <gone_done> of them done */
     size_t gone_done;

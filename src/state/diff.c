@@ -1,6 +1,6 @@
-/* ledger.c -- who came, who went: deletes, and inserts told from updates.
+/* diff.c -- who came, who went: deletes, and inserts told from updates.
  * SPDX-License-Identifier: MIT */
-#include "state/ledger.h"
+#include "state/diff.h"
 
 #include "state/kept_columns.h"
 
@@ -20,7 +20,7 @@ struct weighing {
     bool learns;
 };
 
-struct ledger {
+struct diff {
     struct store *store;        /* borrowed, like the next one */
     const struct source_config *config;
     struct kept_rows *known;
@@ -42,10 +42,10 @@ struct ledger {
 
 /* ---- birth and death ---- */
 
-struct ledger *ledger_open(struct store *store, const struct source_config *config,
+struct diff *diff_open(struct store *store, const struct source_config *config,
                            const char *source, const struct position *p, struct err *e)
 {
-    struct ledger *l = calloc(1, sizeof *l);
+    struct diff *l = calloc(1, sizeof *l);
 
     if (l == NULL) {
         err_memory(e);
@@ -63,11 +63,11 @@ struct ledger *ledger_open(struct store *store, const struct source_config *conf
     /* where it does not go on from there it begins anew */
     if (l->known != NULL && ((p != NULL && l->is_learned) || kept_rows_clear(l->known, e)))
         return l;
-    ledger_close(l);
+    diff_close(l);
     return NULL;
 }
 
-static void drop_weighing(struct ledger *l)
+static void drop_weighing(struct diff *l)
 {
     struct weighing *v = l->weighing;
 
@@ -83,7 +83,7 @@ static void drop_weighing(struct ledger *l)
     l->weighing = NULL;
 }
 
-void ledger_close(struct ledger *l)
+void diff_close(struct diff *l)
 {
     if (l == NULL)
         return;
@@ -98,12 +98,12 @@ void ledger_close(struct ledger *l)
     free(l);
 }
 
-bool ledger_keep(struct ledger *l, uint64_t saved, struct err *e)
+bool diff_keep(struct diff *l, uint64_t saved, struct err *e)
 {
     return kept_rows_keep(l->known, saved, e);
 }
 
-void ledger_mark(const struct ledger *l, struct position *p, uint64_t noted)
+void diff_mark(const struct diff *l, struct position *p, uint64_t noted)
 {
     p->noted = noted;
     p->learned = l->is_learned;
@@ -111,7 +111,7 @@ void ledger_mark(const struct ledger *l, struct position *p, uint64_t noted)
         p->reads = 1;
 }
 
-uint64_t ledger_last(const struct ledger *l)
+uint64_t diff_last(const struct diff *l)
 {
     return l->note;
 }
@@ -135,7 +135,7 @@ static uint64_t digest(const char *p, size_t len)
 }
 
 /* What a row is called, given what is known of it. */
-static enum op choose_op(const struct ledger *l, const struct batch *b, const struct row *row,
+static enum op choose_op(const struct diff *l, const struct batch *b, const struct row *row,
                          const struct kept_row *known)
 {
     bool is_there = known->id != 0 && (known->now.flags & (KEPT_PENDING | KEPT_SOFT)) == 0;
@@ -157,7 +157,7 @@ static uint64_t reads_of(const struct batch *b)
 
 /* True if the row is as it was delivered last, and nobody wants to hear that. A row with the same
  * xid comes again because it is not known whether it came, or since the table is read again. */
-static bool is_unchanged(const struct ledger *l, const struct batch *b, const struct row *row,
+static bool is_unchanged(const struct diff *l, const struct batch *b, const struct row *row,
                          const struct kept_row *known, uint64_t sum)
 {
     if (known->id == 0 || (known->now.flags & KEPT_PENDING) || known->now.digest != sum)
@@ -167,7 +167,7 @@ static bool is_unchanged(const struct ledger *l, const struct batch *b, const st
 }
 
 /* Keeps the row before beside row <i>. */
-static bool keep_old(struct ledger *l, struct batch *b, size_t i, const struct kept_state *old)
+static bool keep_old(struct diff *l, struct batch *b, size_t i, const struct kept_state *old)
 {
     buf_clear(&l->bytes);
     if (!kept_columns_map(l->forms, old->form, old->row, b->shape, &l->bytes) ||
@@ -179,7 +179,7 @@ static bool keep_old(struct ledger *l, struct batch *b, size_t i, const struct k
 
 /* Rows of this shape are to be noted. Where their key is another one than before, nothing is
  * known any more: what there is will be learned. */
-static bool enter_shape(struct ledger *l, struct rowtype *shape, struct err *e)
+static bool enter_shape(struct diff *l, struct rowtype *shape, struct err *e)
 {
     bool is_other_key;
 
@@ -192,7 +192,7 @@ static bool enter_shape(struct ledger *l, struct rowtype *shape, struct err *e)
 }
 
 /* Notes a row, which becomes row <to> of the batch. *is_wanted: it is to be delivered. */
-static bool note_row(struct ledger *l, struct batch *b, size_t from, size_t to, uint64_t saved,
+static bool note_row(struct diff *l, struct batch *b, size_t from, size_t to, uint64_t saved,
                      bool *is_wanted, struct err *e)
 {
     struct row row = b->rows[from];
@@ -222,7 +222,7 @@ static bool note_row(struct ledger *l, struct batch *b, size_t from, size_t to, 
     return kept_rows_put(l->known, &known, &state, saved, e);
 }
 
-static bool commit(struct ledger *l, bool ok, struct err *e)
+static bool commit(struct diff *l, bool ok, struct err *e)
 {
     if (ok && store_commit(l->store, e))
         return true;
@@ -230,7 +230,7 @@ static bool commit(struct ledger *l, bool ok, struct err *e)
     return false;
 }
 
-bool ledger_note(struct ledger *l, struct batch *b, uint64_t saved, struct err *e)
+bool diff_note(struct diff *l, struct batch *b, uint64_t saved, struct err *e)
 {
     size_t n = 0;
     bool ok, is_wanted = true;
@@ -283,7 +283,7 @@ static bool add_id(uint32_t **v, size_t *n, size_t *cap, uint32_t id)
 
 static bool add_gone(void *arg, uint32_t id)
 {
-    struct ledger *l = arg;
+    struct diff *l = arg;
 
     return add_id(&l->gone, &l->n_gone, &l->cap_gone, id);
 }
@@ -296,7 +296,7 @@ static bool add_expected(void *arg, uint32_t id)
 }
 
 /* What is known, and the rows of the poll that are not known yet. */
-static bool count_known(struct ledger *l, struct weighing *v, struct err *e)
+static bool count_known(struct diff *l, struct weighing *v, struct err *e)
 {
     const struct bucket *known = kept_rows_buckets(l->known);
 
@@ -320,7 +320,7 @@ static bool count_known(struct ledger *l, struct weighing *v, struct err *e)
 }
 
 /* What is gone of a bucket that differs, if that can be told from here, or it is asked for. */
-static bool weigh_bucket(struct ledger *l, struct weighing *v, size_t i, struct err *e)
+static bool weigh_bucket(struct diff *l, struct weighing *v, size_t i, struct err *e)
 {
     const struct bucket *theirs = &v->tally->buckets[i], *ours = &v->counted[i];
     uint64_t xor = ours->xor ^ theirs->xor;
@@ -351,7 +351,7 @@ static int compare_ids(const void *a, const void *b)
 }
 
 /* All that is gone is known: in the order in which the rows came. */
-static bool conclude(struct ledger *l, struct err *e)
+static bool conclude(struct diff *l, struct err *e)
 {
     bool ok = kept_rows_each(l->known, l->weighing->empty, add_gone, l);
 
@@ -361,7 +361,7 @@ static bool conclude(struct ledger *l, struct err *e)
     return ok || err_memory(e);
 }
 
-bool ledger_weigh(struct ledger *l, struct batch *b, const unsigned char **asked, struct err *e)
+bool diff_weigh(struct diff *l, struct batch *b, const unsigned char **asked, struct err *e)
 {
     static const unsigned char nothing[BUCKETS / 8];
     struct weighing *v;
@@ -402,7 +402,7 @@ bool ledger_weigh(struct ledger *l, struct batch *b, const unsigned char **asked
     return true;
 }
 
-void ledger_do_without(struct ledger *l)
+void diff_do_without(struct diff *l)
 {
     struct err e;
 
@@ -413,7 +413,7 @@ void ledger_do_without(struct ledger *l)
 /* ---- keys ---- */
 
 /* A row that was there before deletes were looked for. */
-static bool learn(struct ledger *l, const struct batch *b, const struct row *row,
+static bool learn(struct diff *l, const struct batch *b, const struct row *row,
                   struct kept_row *known, uint64_t saved, struct err *e)
 {
     struct kept_state state = { .xid = row->xid, .note = ++l->note,
@@ -422,7 +422,7 @@ static bool learn(struct ledger *l, const struct batch *b, const struct row *row
     return kept_rows_put(l->known, known, &state, saved, e);
 }
 
-static bool take_key(struct ledger *l, const struct batch *b, const struct row *row,
+static bool take_key(struct diff *l, const struct batch *b, const struct row *row,
                      uint64_t saved, struct err *e)
 {
     struct weighing *v = l->weighing;
@@ -443,7 +443,7 @@ static bool take_key(struct ledger *l, const struct batch *b, const struct row *
 }
 
 /* A bucket that was looked into and still differs will go on to: its keys are not unique. */
-static bool note_odd(struct ledger *l, size_t i, uint64_t n, uint64_t xor, struct err *e)
+static bool note_odd(struct diff *l, size_t i, uint64_t n, uint64_t xor, struct err *e)
 {
     if (l->odd == NULL && n == 0 && xor == 0)
         return true;
@@ -455,7 +455,7 @@ static bool note_odd(struct ledger *l, size_t i, uint64_t n, uint64_t xor, struc
 }
 
 /* The last key was taken. */
-static bool judge(struct ledger *l, struct err *e)
+static bool judge(struct diff *l, struct err *e)
 {
     struct weighing *v = l->weighing;
 
@@ -483,7 +483,7 @@ static bool judge(struct ledger *l, struct err *e)
     return conclude(l, e);
 }
 
-bool ledger_take_keys(struct ledger *l, const struct batch *b, uint64_t saved, struct err *e)
+bool diff_take_keys(struct diff *l, const struct batch *b, uint64_t saved, struct err *e)
 {
     bool ok = true;
 
@@ -503,7 +503,7 @@ bool ledger_take_keys(struct ledger *l, const struct batch *b, uint64_t saved, s
 
 /* ---- what is gone ---- */
 
-bool ledger_take_truncated(struct ledger *l)
+bool diff_take_truncated(struct diff *l)
 {
     bool was = l->is_truncated;
 
@@ -536,7 +536,7 @@ static bool put_gone(struct buf *b, const struct rowtype *s, struct slice key)
 }
 
 /* Notes that row <id> is gone, and adds it to <b>. */
-static bool note_gone(struct ledger *l, struct batch *b, uint32_t id, uint64_t saved,
+static bool note_gone(struct diff *l, struct batch *b, uint32_t id, uint64_t saved,
                       struct err *e)
 {
     struct kept_row known;
@@ -564,7 +564,7 @@ static bool note_gone(struct ledger *l, struct batch *b, uint32_t id, uint64_t s
     return kept_rows_put(l->known, &known, &state, saved, e);
 }
 
-bool ledger_next_gone(struct ledger *l, uint64_t saved, struct batch **batch, struct err *e)
+bool diff_next_gone(struct diff *l, uint64_t saved, struct batch **batch, struct err *e)
 {
     size_t n = l->n_gone - l->at_gone;
     struct batch *b;
