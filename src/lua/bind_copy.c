@@ -27,7 +27,7 @@ enum { PLAN_LINES = 1, PLAN_FORM, PLAN_METATABLE, PLAN_SLOTS, PLAN_KNOWN };
 
 struct plan {
     struct lines *lines;
-    struct form *form;
+    struct row_class *form;
     const void *metatable;
     enum tail tail;
     bool is_verbatim; /* its slots are the columns of the form as they stand */
@@ -50,7 +50,7 @@ static int columns(lua_State *L)
 
     if (!push_is_change(L, 1))
         return 0;
-    s = cells_form(L, 1)->shape;
+    s = rowdata_class(L, 1)->shape;
     n = s->n_columns - (s->hides_key ? 1 : 0);
     lua_createtable(L, (int)n, 0);
     for (size_t i = 0; i < n; i++) {
@@ -82,8 +82,8 @@ static int columns(lua_State *L)
 static void push_added(lua_State *L, int index)
 {
     lua_createtable(L, 0, 0);                                  /* added */
-    cells_push_of(L, index);
-    lua_getiuservalue(L, -1, CELLS_SET);                       /* added cells side */
+    rowdata_push_of(L, index);
+    lua_getiuservalue(L, -1, ROWDATA_SET);                       /* added cells side */
     for (lua_Integer i = 1; lua_istable(L, -1); i++) {
         if (lua_rawgeti(L, -1, i) == LUA_TNIL) {
             lua_pop(L, 1);
@@ -103,7 +103,7 @@ static int added(lua_State *L)
     lua_pushliteral(L, "row");
     if (lua_rawget(L, 1) == LUA_TNIL)
         lua_pop(L, 1);
-    if (cells_find(L, -1) != NULL)
+    if (rowdata_find(L, -1) != NULL)
         push_added(L, lua_gettop(L));
     return 1; /* a table that the script put in the place of the row is all its own */
 }
@@ -146,8 +146,8 @@ static int new_plan(lua_State *L)
     luaL_setmetatable(L, PLAN);
     lua_pushvalue(L, 2);
     lua_setiuservalue(L, -2, PLAN_LINES);
-    p->form = cells_form(L, 1);
-    cells_push_form_of(L, 1);
+    p->form = rowdata_class(L, 1);
+    rowdata_push_class_of(L, 1);
     lua_setiuservalue(L, -2, PLAN_FORM);
     lua_getmetatable(L, 1);
     p->metatable = lua_topointer(L, -1);
@@ -237,20 +237,20 @@ static void put_value(lua_State *L, const struct column *column, struct buf *b)
 
 static void push_side(lua_State *L, int table, int which)
 {
-    cells_push_of(L, table);
+    rowdata_push_of(L, table);
     lua_getiuservalue(L, -1, which);
     lua_remove(L, -2);
 }
 
 /* The document on top of the stack was decoded by the script: is it still what it was? */
-static bool is_changed(lua_State *L, const struct form *f, struct cells *c, size_t i)
+static bool is_changed(lua_State *L, const struct row_class *f, struct rowdata *c, size_t i)
 {
     struct buf *b = script_scratch(L);
     size_t middle;
 
     json_put(L, -1, b);
     middle = b->len;
-    cells_push_field(L, f, c, i);
+    rowdata_push_field(L, f, c, i);
     json_put(L, -1, b);
     lua_pop(L, 1);
     json_check(L, b);
@@ -258,13 +258,13 @@ static bool is_changed(lua_State *L, const struct form *f, struct cells *c, size
 }
 
 /* Column <i> of the row at <row>, whose cells somebody may have written over. */
-static void put_touched(lua_State *L, const struct form *f, int row, struct cells *c, size_t i,
+static void put_touched(lua_State *L, const struct row_class *f, int row, struct rowdata *c, size_t i,
                         struct buf *b)
 {
     const struct column *column = &f->shape->columns[i];
     struct field field;
 
-    push_side(L, row, CELLS_SET);
+    push_side(L, row, ROWDATA_SET);
     if (lua_istable(L, -1) && i < f->shape->n_row &&
         lua_getfield(L, -1, column->name) != LUA_TNIL) {       /* side value */
         put_value(L, column, b);
@@ -273,7 +273,7 @@ static void put_touched(lua_State *L, const struct form *f, int row, struct cell
     }
     lua_settop(L, row + 1);
     if (column->kind == KIND_JSON) {
-        push_side(L, row, CELLS_DECODED);
+        push_side(L, row, ROWDATA_DECODED);
         if (lua_istable(L, -1) && lua_getfield(L, -1, column->name) != LUA_TNIL &&
             is_changed(L, f, c, i)) {
             put_value(L, column, b);
@@ -282,12 +282,12 @@ static void put_touched(lua_State *L, const struct form *f, int row, struct cell
         }
     }
     lua_settop(L, row + 1);
-    field = cells_field(L, f, c, i);
+    field = rowdata_field(L, f, c, i);
     buf_add(b, field.p, field.len);
 }
 
 /* The slots of a row with cells; the row is on top of the stack but one. */
-static void put_slots(lua_State *L, const struct plan *p, int row, struct cells *c, struct buf *b)
+static void put_slots(lua_State *L, const struct plan *p, int row, struct rowdata *c, struct buf *b)
 {
     lua_settop(L, row + 1);
     for (size_t i = 0; i < p->n; i++) {
@@ -303,7 +303,7 @@ static void put_slots(lua_State *L, const struct plan *p, int row, struct cells 
         } else if (c->has_side) {
             put_touched(L, p->form, row, c, slot->column, b);
         } else {
-            struct field field = cells_field(L, p->form, c, slot->column);
+            struct field field = rowdata_field(L, p->form, c, slot->column);
 
             buf_add(b, field.p, field.len);
         }
@@ -360,7 +360,7 @@ static bool knows_added(lua_State *L, int row)
 {
     bool is = true;
 
-    push_side(L, row, CELLS_SET);
+    push_side(L, row, ROWDATA_SET);
     for (lua_Integer i = 1; is && lua_istable(L, -1); i++) {
         if (lua_rawgeti(L, -1, i) == LUA_TNIL) {
             lua_pop(L, 1);
@@ -441,15 +441,15 @@ static int answer(lua_State *L, bool is)
 static int add(lua_State *L)
 {
     struct plan *p = plan_at(L);
-    struct cells *c;
+    struct rowdata *c;
     const char *op, *ts;
     struct buf *b;
     int row = 2;
 
     lua_settop(L, 2);
-    if (!is_of(L, p) || (c = cells_find(L, 2)) == NULL)
+    if (!is_of(L, p) || (c = rowdata_find(L, 2)) == NULL)
         return answer(L, false);
-    op = op_names[c->op];
+    op = rowdata_op_names[c->op];
     ts = c->ts;
     if (has_own(L)) {
         op = own_text(L, "op", op);
@@ -458,8 +458,8 @@ static int add(lua_State *L)
         if (lua_rawget(L, 2) != LUA_TNIL) { /* it was asked for, or is the script's own */
             row = 3;
             luaL_argcheck(L, lua_istable(L, 3), 2, "the row of the change is not a table");
-            c = cells_find(L, 3);
-            if (c != NULL && cells_form(L, 3) != p->form)
+            c = rowdata_find(L, 3);
+            if (c != NULL && rowdata_class(L, 3) != p->form)
                 return luaL_error(L, "the row of the change is that of another table");
         }
     }

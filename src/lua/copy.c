@@ -14,10 +14,10 @@
 static void push_copy(lua_State *L, int index, int depth);
 
 /* The side tables of the cells on top of the stack become copies of those of <from>. */
-static void copy_side(lua_State *L, int from, struct cells *to, int depth)
+static void copy_side(lua_State *L, int from, struct rowdata *to, int depth)
 {
-    for (int n = CELLS_SET; n <= CELLS_DECODED; n++) {
-        cells_push_of(L, from);                                /* to from */
+    for (int n = ROWDATA_SET; n <= ROWDATA_DECODED; n++) {
+        rowdata_push_of(L, from);                                /* to from */
         if (lua_getiuservalue(L, -1, n) != LUA_TNIL) {
             push_copy(L, lua_gettop(L), depth + 1);            /* to from side copy */
             lua_setiuservalue(L, -4, n);
@@ -34,21 +34,21 @@ bool copy_is_own_row(lua_State *L, int change)
 }
 
 /* A change or a row. */
-static void push_copy_of_cells(lua_State *L, int index, const struct cells *from, int depth)
+static void push_copy_of_cells(lua_State *L, int index, const struct rowdata *from, int depth)
 {
-    struct cells *to;
+    struct rowdata *to;
 
     if (from->has_old) { /* becomes a field like others */
         lua_getfield(L, index, "old");
         lua_pop(L, 1);
     }
     lua_createtable(L, 0, 2);                                  /* copy */
-    to = cells_push_like(L, from, from->shape, from->n_columns, from->len); /* copy cells */
+    to = rowdata_push_like(L, from, from->shape, from->n_columns, from->len); /* copy cells */
     memcpy(to->ends, from->ends, from->n_columns * sizeof from->ends[0] + from->len);
     to->is_split = from->is_split;
     if (from->has_side)
         copy_side(L, index, to, depth);
-    cells_set(L, -2);                                          /* copy */
+    rowdata_set(L, -2);                                          /* copy */
     for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1))    /* copy name value */
         if (lua_type(L, -2) == LUA_TSTRING && !copy_is_own_row(L, index)) {
             lua_pushvalue(L, -2);
@@ -74,7 +74,7 @@ static bool is_plain(lua_State *L, int index)
 /* Pushes a copy of the value at <index>, which is absolute. */
 static void push_copy(lua_State *L, int index, int depth)
 {
-    const struct cells *c = cells_find(L, index);
+    const struct rowdata *c = rowdata_find(L, index);
 
     if (depth > MAX_DEPTH)
         luaL_error(L, "cannot copy: tables nested too deep (is there a cycle?)");

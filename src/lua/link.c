@@ -40,8 +40,8 @@ static void push_facts(lua_State *L, const struct rowtype *s, int thing, int pla
         lua_setfield(L, -2, s->columns[s->key[k]].name);
     }
     lua_setfield(L, -2, "key");
-    cells_push_of(L, thing);
-    if (lua_getiuservalue(L, -1, CELLS_SET) == LUA_TTABLE)     /* facts cells assigned */
+    rowdata_push_of(L, thing);
+    if (lua_getiuservalue(L, -1, ROWDATA_SET) == LUA_TTABLE)     /* facts cells assigned */
         lua_setfield(L, facts, "assigned");
     lua_settop(L, facts);
     if (plain > 0) {
@@ -63,7 +63,7 @@ static int drop_box(lua_State *L)
 static void push_new_form(lua_State *L, int form, const struct rowtype_source *columns, size_t n,
                           size_t n_row, bool hides_key)
 {
-    const struct form *from = lua_touserdata(L, form);
+    const struct row_class *from = lua_touserdata(L, form);
     struct rowtype **box = lua_newuserdatauv(L, sizeof *box, 0); /* box */
 
     *box = NULL;
@@ -72,7 +72,7 @@ static void push_new_form(lua_State *L, int form, const struct rowtype_source *c
     *box = rowtype_derive(from->shape, columns, n, n_row, hides_key);
     if (*box == NULL)
         luaL_error(L, "out of memory");
-    push_form_like(L, *box, form);                             /* box form */
+    push_class_like(L, *box, form);                             /* box form */
     rowtype_unref(*box);
     *box = NULL;
     lua_remove(L, -2);                                         /* form */
@@ -137,7 +137,7 @@ static size_t push_functions(lua_State *L, int layout, int list)
 
 void link_push(lua_State *L, int spec, int form, int thing, int plain)
 {
-    const struct rowtype *s = ((const struct form *)lua_touserdata(L, form))->shape;
+    const struct rowtype *s = ((const struct row_class *)lua_touserdata(L, form))->shape;
     int layout = lua_gettop(L) + 1, list = layout + 1;
     struct rowtype_source *columns;
     struct link *link;

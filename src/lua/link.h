@@ -9,7 +9,7 @@
 #ifndef LINK_H
 #define LINK_H
 
-#include "lua/cells.h"
+#include "lua/rowdata.h"
 
 #define LINK_HASHED (SIZE_MAX - 1) /* the key part of ids, to be made */
 

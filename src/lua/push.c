@@ -29,7 +29,7 @@ enum shared { SHARED_ROW_MT = 1, SHARED_KEY_MT, SHARED_CHANGE_MT, SHARED_SOURCE 
 
 /* ---- JSON of what the server sent ---- */
 
-static void put_raw_key(lua_State *L, const struct form *f, struct cells *c, struct buf *b)
+static void put_raw_key(lua_State *L, const struct row_class *f, struct rowdata *c, struct buf *b)
 {
     const struct rowtype *s = f->shape;
 
@@ -37,18 +37,18 @@ static void put_raw_key(lua_State *L, const struct form *f, struct cells *c, str
     for (size_t k = 0; k < s->n_key; k++) {
         if (k > 0)
             buf_putc(b, ',');
-        fixed_put(b, f->labels[s->key[k]]);
-        cells_put_json(L, f, c, s->key[k], b);
+        rowdata_put_text(b, f->labels[s->key[k]]);
+        rowdata_put_json(L, f, c, s->key[k], b);
     }
     buf_putc(b, '}');
 }
 
-void push_put_id_key(lua_State *L, const struct form *f, struct cells *c, struct buf *b)
+void push_put_id_key(lua_State *L, const struct row_class *f, struct rowdata *c, struct buf *b)
 {
     const struct rowtype *s = f->shape;
 
     for (size_t k = 0; k < rowtype_n_id(s); k++) {
-        struct field field = cells_field(L, f, c, rowtype_id(s, k));
+        struct field field = rowdata_field(L, f, c, rowtype_id(s, k));
         char *to;
 
         if (k > 0)
@@ -67,7 +67,7 @@ void push_put_id_key(lua_State *L, const struct form *f, struct cells *c, struct
 static const char deleted[] = "/deleted"; /* behind the id of a row that is gone */
 
 /* "schema.table/xid/key, key" without its quotes. */
-static void put_id(lua_State *L, const struct form *f, struct cells *c, struct buf *b)
+static void put_id(lua_State *L, const struct row_class *f, struct rowdata *c, struct buf *b)
 {
     buf_printf(b, "%s.%s/%" PRIu64 "/", f->shape->schema, f->shape->table, c->xid);
     push_put_id_key(L, f, c, b);
@@ -75,30 +75,30 @@ static void put_id(lua_State *L, const struct form *f, struct cells *c, struct b
         buf_puts(b, deleted);
 }
 
-static void put_id_json(lua_State *L, const struct form *f, struct cells *c, struct buf *b)
+static void put_id_json(lua_State *L, const struct row_class *f, struct rowdata *c, struct buf *b)
 {
     const struct rowtype *s = f->shape;
 
-    fixed_put(b, f->id_head);
+    rowdata_put_text(b, f->id_head);
     buf_put_u64(b, c->xid);
     buf_putc(b, '/');
     for (size_t k = 0; k < rowtype_n_id(s); k++) {
         size_t i = rowtype_id(s, k);
-        struct field field = cells_field(L, f, c, i);
+        struct field field = rowdata_field(L, f, c, i);
 
         if (k > 0)
             buf_putc(b, ',');
         if (field_is_null(field))
             buf_puts(b, "null");
         else if (!field_put_text(b, s->columns[i].kind, field))
-            cells_throw_utf8(L, f, i);
+            rowdata_throw_utf8(L, f, i);
     }
     if (c->is_gone)
         buf_puts(b, deleted);
     buf_putc(b, '"');
 }
 
-static void put_ts(const struct cells *c, struct buf *b)
+static void put_ts(const struct rowdata *c, struct buf *b)
 {
     buf_putc(b, '"');
     buf_puts(b, c->ts);
@@ -109,7 +109,7 @@ static void put_ts(const struct cells *c, struct buf *b)
 
 static int key_next(lua_State *L)
 {
-    const struct rowtype *s = row_upvalue_form(L)->shape;
+    const struct rowtype *s = row_upvalue_class(L)->shape;
     lua_Integer i = lua_tointeger(L, lua_upvalueindex(2));
 
     lua_pushinteger(L, i + 1);
@@ -136,7 +136,7 @@ static int key_pairs(lua_State *L)
 
 static void put_key(lua_State *L, int index, struct buf *b, int depth)
 {
-    const struct form *f = cells_form(L, index);
+    const struct row_class *f = rowdata_class(L, index);
     const struct rowtype *s = f->shape;
 
     index = lua_absindex(L, index);
@@ -144,7 +144,7 @@ static void put_key(lua_State *L, int index, struct buf *b, int depth)
     for (size_t k = 0; k < s->n_key; k++) {
         if (k > 0)
             buf_putc(b, ',');
-        fixed_put(b, f->labels[s->key[k]]);
+        rowdata_put_text(b, f->labels[s->key[k]]);
         lua_pushstring(L, s->columns[s->key[k]].name);
         lua_rawget(L, index);
         row_put_assigned(L, f, s->key[k], b, depth);
@@ -171,14 +171,14 @@ static void push_shared(lua_State *L, int which)
     lua_rawgeti(L, lua_upvalueindex(2), which);
 }
 
-static void push_key(lua_State *L, const struct form *f, struct cells *c)
+static void push_key(lua_State *L, const struct row_class *f, struct rowdata *c)
 {
     const struct rowtype *s = f->shape;
 
     lua_createtable(L, 0, (int)s->n_key);                      /* key */
     for (size_t k = 0; k < s->n_key; k++) {
         lua_pushstring(L, s->columns[s->key[k]].name);
-        cells_push_field(L, f, c, s->key[k]);
+        rowdata_push_field(L, f, c, s->key[k]);
         lua_rawset(L, -3);
     }
     push_shared(L, SHARED_KEY_MT);
@@ -193,13 +193,13 @@ static void keep_field(lua_State *L)
     lua_rawset(L, 1);
 }
 
-static void push_what(lua_State *L, struct form *f, struct cells *c, enum what what)
+static void push_what(lua_State *L, struct row_class *f, struct rowdata *c, enum what what)
 {
     struct buf *b;
 
     switch (what) {
     case W_OP:
-        lua_pushstring(L, op_names[c->op]);
+        lua_pushstring(L, rowdata_op_names[c->op]);
         return;
     case W_SCHEMA:
         lua_pushstring(L, f->shape->schema);
@@ -256,7 +256,7 @@ static void push_what(lua_State *L, struct form *f, struct cells *c, enum what w
 
 static int change_index(lua_State *L)
 {
-    struct form *f = row_upvalue_form(L);
+    struct row_class *f = row_upvalue_class(L);
     enum what what;
 
     lua_pushvalue(L, 2);
@@ -265,7 +265,7 @@ static int change_index(lua_State *L)
         return 1;
     }
     what = (enum what)lua_tointeger(L, -1);
-    push_what(L, f, cells_at(L, 1, f), what);
+    push_what(L, f, rowdata_at(L, 1, f), what);
     return 1;
 }
 
@@ -327,7 +327,7 @@ static int change_pairs(lua_State *L)
 {
     lua_Integer n = 0;
 
-    cells_at(L, 1, row_upvalue_form(L));
+    rowdata_at(L, 1, row_upvalue_class(L));
     lua_settop(L, 1);
     push_added(L, 1);                                          /* change added */
     lua_createtable(L, 20, 0);                                 /* change added list */
@@ -353,7 +353,7 @@ static int change_pairs(lua_State *L)
     return 1;
 }
 
-static void put_old(lua_State *L, const struct form *f, int index, struct buf *b, int depth)
+static void put_old(lua_State *L, const struct row_class *f, int index, struct buf *b, int depth)
 {
     lua_getfield(L, index, what_names[W_OLD]);
     row_put(L, f, lua_gettop(L), b, depth);
@@ -361,10 +361,10 @@ static void put_old(lua_State *L, const struct form *f, int index, struct buf *b
 }
 
 /* The JSON of one field that the script has not replaced. */
-static void put_what(lua_State *L, const struct form *f, int index, enum what what, struct buf *b,
+static void put_what(lua_State *L, const struct row_class *f, int index, enum what what, struct buf *b,
                      int depth)
 {
-    struct cells *c = cells_at(L, index, f);
+    struct rowdata *c = rowdata_at(L, index, f);
 
     switch (what) {
     case W_KEY:
@@ -379,7 +379,7 @@ static void put_what(lua_State *L, const struct form *f, int index, enum what wh
         put_old(L, f, index, b, depth);
         return;
     case W_XID:
-        cells_put_xid(f, c, b);
+        rowdata_put_xid(f, c, b);
         return;
     case W_TS:
         put_ts(c, b);
@@ -389,7 +389,7 @@ static void put_what(lua_State *L, const struct form *f, int index, enum what wh
         return;
     case W_OP:
         buf_putc(b, '"');
-        buf_puts(b, op_names[c->op]);
+        buf_puts(b, rowdata_op_names[c->op]);
         buf_putc(b, '"');
         return;
     case W_SCHEMA:
@@ -408,9 +408,9 @@ static void put_what(lua_State *L, const struct form *f, int index, enum what wh
 }
 
 /* A change of which the script replaced or added fields. */
-static void put_touched(lua_State *L, const struct form *f, int index, struct buf *b, int depth)
+static void put_touched(lua_State *L, const struct row_class *f, int index, struct buf *b, int depth)
 {
-    const struct cells *c = cells_at(L, index, f);
+    const struct rowdata *c = rowdata_at(L, index, f);
     bool first = true;
 
     buf_putc(b, '{');
@@ -461,8 +461,8 @@ static bool is_own_row(lua_State *L, int change)
 
 static void put_change(lua_State *L, int index, struct buf *b, int depth)
 {
-    const struct form *f = cells_form(L, index);
-    struct cells *c = cells_at(L, index, f);
+    const struct row_class *f = rowdata_class(L, index);
+    struct rowdata *c = rowdata_at(L, index, f);
     bool is_touched = false;
 
     index = lua_absindex(L, index);
@@ -471,7 +471,7 @@ static void put_change(lua_State *L, int index, struct buf *b, int depth)
     if (is_touched) {
         put_touched(L, f, index, b, depth);
     } else {
-        fixed_put(b, f->heads[c->op]);
+        rowdata_put_text(b, f->heads[c->op]);
         put_raw_key(L, f, c, b);
         buf_puts(b, ",\"row\":");
         put_what(L, f, index, W_ROW, b, depth);
@@ -480,7 +480,7 @@ static void put_change(lua_State *L, int index, struct buf *b, int depth)
             put_old(L, f, index, b, depth);
         }
         buf_puts(b, ",\"xid\":");
-        cells_put_xid(f, c, b);
+        rowdata_put_xid(f, c, b);
         buf_puts(b, ",\"ts\":");
         put_ts(c, b);
         buf_puts(b, ",\"id\":");
@@ -494,7 +494,7 @@ static int change_tostring(lua_State *L)
 {
     struct buf *b = script_scratch(L);
 
-    cells_at(L, 1, row_upvalue_form(L));
+    rowdata_at(L, 1, row_upvalue_class(L));
     put_change(L, 1, b, 0);
     lua_pushlstring(L, b->data, b->len);
     return 1;
@@ -508,7 +508,7 @@ static void push_class(lua_State *L, const char *name, const struct json_class *
 {
     lua_createtable(L, 0, 8);
     json_set_class(L, -1, name, class);
-    cells_set_form(L, -1, form);
+    rowdata_set_class(L, -1, form);
 }
 
 /* Pushes a form, and keeps with it the metatables of what is made of it. */
@@ -516,7 +516,7 @@ static void push_form(lua_State *L, struct rowtype *shape, const char *source)
 {
     int form, shared;
 
-    cells_push_form(L, shape);
+    rowdata_push_class(L, shape);
     form = lua_gettop(L);
     lua_createtable(L, SHARED_SOURCE, W_COUNT);
     shared = lua_gettop(L);
@@ -537,17 +537,17 @@ static void push_form(lua_State *L, struct rowtype *shape, const char *source)
     row_set_method(L, "__pairs", change_pairs, form, shared);
     row_set_method(L, "__tostring", change_tostring, form, shared);
     lua_rawseti(L, shared, SHARED_CHANGE_MT);
-    lua_setiuservalue(L, form, FORM_SHARED);
+    lua_setiuservalue(L, form, ROW_CLASS_SHARED);
 }
 
 static void push_of_shared(lua_State *L, int form, enum shared which)
 {
-    lua_getiuservalue(L, form, FORM_SHARED);
+    lua_getiuservalue(L, form, ROW_CLASS_SHARED);
     lua_rawgeti(L, -1, which);
     lua_remove(L, -2);
 }
 
-void push_form_like(lua_State *L, struct rowtype *shape, int form)
+void push_class_like(lua_State *L, struct rowtype *shape, int form)
 {
     form = lua_absindex(L, form);
     push_of_shared(L, form, SHARED_SOURCE);                    /* source */
@@ -576,7 +576,7 @@ void push_metatable(lua_State *L, struct rowtype *shape, const char *source, int
 {
     if (*ref != LUA_NOREF) {
         lua_rawgeti(L, LUA_REGISTRYINDEX, *ref);               /* mt */
-        if (cells_metatable_form(L, -1)->shape == shape)
+        if (rowdata_metatable_class(L, -1)->shape == shape)
             return;
         lua_pop(L, 1);
     }
@@ -591,8 +591,8 @@ void push_metatable(lua_State *L, struct rowtype *shape, const char *source, int
 void push_change(lua_State *L, int metatable, const struct batch *b, const struct row *row)
 {
     lua_createtable(L, 0, 2);                                  /* change */
-    cells_push(L, b, row);
-    cells_set(L, -2);
+    rowdata_push(L, b, row);
+    rowdata_set(L, -2);
     lua_pushvalue(L, metatable);
     lua_setmetatable(L, -2);
 }

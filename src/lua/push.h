@@ -11,7 +11,7 @@
 #ifndef PUSH_H
 #define PUSH_H
 
-#include "lua/cells.h"
+#include "lua/rowdata.h"
 
 /* Pushes the metatable of changes of this shape, made on first use. <ref>: where the caller
  * keeps it between batches (LUA_NOREF at birth); <source>: its name. */
@@ -20,7 +20,7 @@ void push_metatable(lua_State *L, struct rowtype *shape, const char *source, int
 /* Pushes a form for <shape>, with metatables for changes of the source that the form at <form> is
  * of; and one of these metatables. */
 enum push_part { PUSH_CHANGE, PUSH_ROW, PUSH_KEY };
-void push_form_like(lua_State *L, struct rowtype *shape, int form); /* [-0, +1] */
+void push_class_like(lua_State *L, struct rowtype *shape, int form); /* [-0, +1] */
 void push_part_metatable(lua_State *L, int form, enum push_part part); /* [-0, +1] */
 
 /* True if the value at <index> is a change; the key of one. */
@@ -28,7 +28,7 @@ bool push_is_change(lua_State *L, int index);
 bool push_is_key(lua_State *L, int index);
 
 /* Appends the key part of the id of the row with these cells, as text. */
-void push_put_id_key(lua_State *L, const struct form *f, struct cells *c, struct buf *b);
+void push_put_id_key(lua_State *L, const struct row_class *f, struct rowdata *c, struct buf *b);
 
 /* Pushes one change. <metatable>: the index of what push_metatable gave. */
 void push_change(lua_State *L, int metatable, const struct batch *b, const struct row *row);

@@ -28,8 +28,8 @@ struct job {
     int plain;        /* what the script has put in the place of the change's row, or 0 */
     int link_at, values, result;
     const struct link *link;
-    const struct form *from, *to;
-    struct cells *cells;
+    const struct row_class *from, *to;
+    struct rowdata *cells;
 };
 
 static void push_spec(lua_State *L, const char *name)
@@ -50,10 +50,10 @@ static void push_link(lua_State *L, struct job *j)
 {
     int form;
 
-    cells_push_form_of(L, j->thing);                           /* form */
+    rowdata_push_class_of(L, j->thing);                           /* form */
     form = lua_gettop(L);
     j->from = lua_touserdata(L, form);
-    j->cells = cells_at(L, j->thing, j->from);
+    j->cells = rowdata_at(L, j->thing, j->from);
     lua_pushvalue(L, form);
     if (lua_rawget(L, lua_upvalueindex(2)) == LUA_TNIL) {      /* form nil */
         lua_pushvalue(L, lua_upvalueindex(1));
@@ -193,19 +193,19 @@ static void put_column(lua_State *L, const struct job *j, size_t i, struct buf *
     } else if (c->from == ROWTYPE_NEW) {
         buf_puts(b, "\\N");
     } else {
-        field = cells_field(L, j->from, j->cells, c->from);
+        field = rowdata_field(L, j->from, j->cells, c->from);
         buf_add(b, field.p, field.len);
     }
 }
 
 /* Pushes the new cells. */
-static struct cells *push_cells(lua_State *L, const struct job *j)
+static struct rowdata *push_cells(lua_State *L, const struct job *j)
 {
     struct buf *b = script_scratch(L);
     size_t n = j->link->n, start = n * sizeof(uint32_t);
-    struct cells *c;
+    struct rowdata *c;
 
-    /* what stands in it is laid out as in struct cells: ends, then bytes */
+    /* what stands in it is laid out as in struct rowdata: ends, then bytes */
     if (buf_reserve(b, start) != NULL)
         b->len = start;
     json_check(L, b);
@@ -219,7 +219,7 @@ static struct cells *push_cells(lua_State *L, const struct job *j)
         end = (uint32_t)(b->len - start);
         memcpy(b->data + i * sizeof end, &end, sizeof end);
     }
-    c = cells_push_like(L, j->cells, j->to->shape, n, b->len - start);
+    c = rowdata_push_like(L, j->cells, j->to->shape, n, b->len - start);
     memcpy(c->ends, b->data, b->len);
     c->is_split = true;
     return c;
@@ -231,7 +231,7 @@ static struct cells *push_cells(lua_State *L, const struct job *j)
 static void push_side(lua_State *L, int cells, int n)
 {
     if (lua_getiuservalue(L, cells, n) == LUA_TNIL) {
-        ((struct cells *)lua_touserdata(L, cells))->has_side = true;
+        ((struct rowdata *)lua_touserdata(L, cells))->has_side = true;
         lua_pop(L, 1);
         lua_createtable(L, 0, 1);
         lua_pushvalue(L, -1);
@@ -260,7 +260,7 @@ static void keep_values(lua_State *L, const struct job *j, int cells)
         if (is_field(L, column->kind))
             lua_pop(L, 1);
         else
-            set_beside(L, cells, CELLS_SET, column->name);
+            set_beside(L, cells, ROWDATA_SET, column->name);
     }
 }
 
@@ -269,7 +269,7 @@ static void carry_columns(lua_State *L, const struct job *j, int cells, int n)
 {
     int side = lua_gettop(L) + 1;
 
-    cells_push_of(L, j->thing);
+    rowdata_push_of(L, j->thing);
     lua_getiuservalue(L, -1, n);
     lua_remove(L, -2);                                         /* side */
     for (size_t i = 0; lua_istable(L, side) && i < j->link->n; i++) {
@@ -323,7 +323,7 @@ static void carry_extra(lua_State *L, const struct job *j, int cells, int name, 
 
     if (is_column && j->link->columns[i].is_computed)
         return;
-    push_side(L, cells, CELLS_SET);                            /* side */
+    push_side(L, cells, ROWDATA_SET);                            /* side */
     lua_pushvalue(L, to);
     if (lua_rawget(L, -2) != LUA_TNIL || (is_column && j->link->columns[i].from != ROWTYPE_NEW))
         fail(L, "there is a column '", lua_tostring(L, to), "' already");
@@ -343,8 +343,8 @@ static void carry_extras(lua_State *L, const struct job *j, int cells)
 {
     int side = lua_gettop(L) + 1, name = side + 1;
 
-    cells_push_of(L, j->thing);
-    lua_getiuservalue(L, -1, CELLS_SET);
+    rowdata_push_of(L, j->thing);
+    lua_getiuservalue(L, -1, ROWDATA_SET);
     lua_remove(L, -2);                                         /* side */
     for (lua_Integer k = 1; lua_istable(L, side); k++) {
         if (lua_rawgeti(L, side, k) == LUA_TNIL)               /* side name */
@@ -372,13 +372,13 @@ static void push_reshaped(lua_State *L, struct job *j)
     push_cells(L, j);                                          /* ... result cells */
     cells = lua_gettop(L);
     if (j->cells->has_side) {
-        carry_columns(L, j, cells, CELLS_SET);
-        carry_columns(L, j, cells, CELLS_DECODED);
+        carry_columns(L, j, cells, ROWDATA_SET);
+        carry_columns(L, j, cells, ROWDATA_DECODED);
         carry_extras(L, j, cells);
     }
     if (j->link->n_functions > 0)
         keep_values(L, j, cells);
-    cells_set(L, j->result);
+    rowdata_set(L, j->result);
     push_part_metatable(L, top + 2, push_is_change(L, j->thing) ? PUSH_CHANGE : PUSH_ROW);
     lua_setmetatable(L, j->result);
 }

@@ -16,7 +16,7 @@
  * for a document. */
 static const char nothing;
 
-struct form *row_upvalue_form(lua_State *L)
+struct row_class *row_upvalue_class(lua_State *L)
 {
     return lua_touserdata(L, lua_upvalueindex(1));
 }
@@ -32,9 +32,9 @@ void row_set_method(lua_State *L, const char *name, lua_CFunction f, int form, i
 /* The user value <n> of the cells of the table at <index>: a table, made if <make>, or nil. */
 static void push_side_table(lua_State *L, int index, int n, bool make)
 {
-    cells_push_of(L, index);                                   /* cells */
+    rowdata_push_of(L, index);                                   /* cells */
     if (lua_getiuservalue(L, -1, n) == LUA_TNIL && make) {     /* cells nil */
-        ((struct cells *)lua_touserdata(L, -2))->has_side = true;
+        ((struct rowdata *)lua_touserdata(L, -2))->has_side = true;
         lua_pop(L, 1);
         lua_createtable(L, 0, 1);
         lua_pushvalue(L, -1);
@@ -57,7 +57,7 @@ static bool push_from_side(lua_State *L, int index, int n, const char *name)
 
 void row_push_extra(lua_State *L, int index, const char *name)
 {
-    push_from_side(L, index, CELLS_SET, name);
+    push_from_side(L, index, ROWDATA_SET, name);
 }
 
 bool row_is_null(lua_State *L, const struct column *c)
@@ -66,16 +66,16 @@ bool row_is_null(lua_State *L, const struct column *c)
            (json_null_at(L, -1) && (c->kind != KIND_JSON || c->wants_to_json));
 }
 
-void row_push_cell(lua_State *L, const struct form *f, int row, size_t i)
+void row_push_cell(lua_State *L, const struct row_class *f, int row, size_t i)
 {
     const struct column *column = &f->shape->columns[i];
-    struct cells *c = cells_at(L, row, f);
+    struct rowdata *c = rowdata_at(L, row, f);
 
     if (!c->has_side && column->kind != KIND_JSON) {
-        cells_push_field(L, f, c, i);
+        rowdata_push_field(L, f, c, i);
         return;
     }
-    if (push_from_side(L, row, CELLS_SET, column->name)) {
+    if (push_from_side(L, row, ROWDATA_SET, column->name)) {
         if (row_is_null(L, column)) {
             lua_pop(L, 1);
             lua_pushnil(L);
@@ -84,15 +84,15 @@ void row_push_cell(lua_State *L, const struct form *f, int row, size_t i)
     }
     lua_pop(L, 1);
     if (column->kind != KIND_JSON) {
-        cells_push_field(L, f, c, i);
+        rowdata_push_field(L, f, c, i);
         return;
     }
-    if (push_from_side(L, row, CELLS_DECODED, column->name))
+    if (push_from_side(L, row, ROWDATA_DECODED, column->name))
         return;
     lua_pop(L, 1);
-    cells_push_field(L, f, c, i);                                    /* value */
+    rowdata_push_field(L, f, c, i);                                    /* value */
     if (lua_istable(L, -1)) { /* the script may change it, so it must stay the same one */
-        push_side_table(L, row, CELLS_DECODED, true);
+        push_side_table(L, row, ROWDATA_DECODED, true);
         lua_pushstring(L, column->name);
         lua_pushvalue(L, -3);
         lua_rawset(L, -3);
@@ -119,8 +119,8 @@ static int row_index(lua_State *L)
     lua_Integer i = column_index(L, 2);
 
     if (i >= 0)
-        row_push_cell(L, row_upvalue_form(L), 1, (size_t)i);
-    else if (lua_type(L, 2) != LUA_TSTRING || !push_from_side(L, 1, CELLS_SET, lua_tostring(L, 2)))
+        row_push_cell(L, row_upvalue_class(L), 1, (size_t)i);
+    else if (lua_type(L, 2) != LUA_TSTRING || !push_from_side(L, 1, ROWDATA_SET, lua_tostring(L, 2)))
         lua_pushnil(L);
     return 1;
 }
@@ -152,8 +152,8 @@ static int row_newindex(lua_State *L)
     if (lua_type(L, 2) != LUA_TSTRING)
         return luaL_error(L, "a row has columns, and a %s is not the name of one",
                           luaL_typename(L, 2));
-    cells_at(L, 1, row_upvalue_form(L));
-    push_side_table(L, 1, CELLS_SET, true);                            /* row name value side */
+    rowdata_at(L, 1, row_upvalue_class(L));
+    push_side_table(L, 1, ROWDATA_SET, true);                            /* row name value side */
     if (column_index(L, 2) < 0) {
         set_extra(L, 4);
     } else if (lua_isnil(L, 3)) {
@@ -169,7 +169,7 @@ static int row_newindex(lua_State *L)
 /* The next of pairs(row): columns in order, then what the script added. Upvalue 2: the count. */
 static int row_next(lua_State *L)
 {
-    const struct form *f = row_upvalue_form(L);
+    const struct row_class *f = row_upvalue_class(L);
     lua_Integer i = lua_tointeger(L, lua_upvalueindex(2));
 
     lua_pushinteger(L, i + 1);
@@ -179,7 +179,7 @@ static int row_next(lua_State *L)
         row_push_cell(L, f, 1, (size_t)i);
         return 2;
     }
-    push_side_table(L, 1, CELLS_SET, false);                           /* side */
+    push_side_table(L, 1, ROWDATA_SET, false);                           /* side */
     if (lua_isnil(L, -1))
         return 1;
     lua_rawgeti(L, -1, i - (lua_Integer)f->shape->n_row + 1);  /* side name */
@@ -192,7 +192,7 @@ static int row_next(lua_State *L)
 
 static int row_pairs(lua_State *L)
 {
-    cells_at(L, 1, row_upvalue_form(L));
+    rowdata_at(L, 1, row_upvalue_class(L));
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_pushinteger(L, 0);
     lua_pushcclosure(L, row_next, 2);
@@ -202,7 +202,7 @@ static int row_pairs(lua_State *L)
 
 /* ---- JSON ---- */
 
-void row_put_assigned(lua_State *L, const struct form *f, size_t i, struct buf *b, int depth)
+void row_put_assigned(lua_State *L, const struct row_class *f, size_t i, struct buf *b, int depth)
 {
     enum kind kind = f->shape->columns[i].kind;
     size_t len;
@@ -225,12 +225,12 @@ void row_put_assigned(lua_State *L, const struct form *f, size_t i, struct buf *
             buf_printf(b, "%02x", (unsigned char)s[k]);
         buf_putc(b, '"');
     } else if (!types_put_string(b, s, len)) {
-        cells_throw_utf8(L, f, i);
+        rowdata_throw_utf8(L, f, i);
     }
 }
 
 /* A document that was decoded and not changed passes as the server wrote it. */
-static bool is_unchanged(lua_State *L, const struct form *f, struct cells *c, size_t i,
+static bool is_unchanged(lua_State *L, const struct row_class *f, struct rowdata *c, size_t i,
                          struct buf *b, int depth)
 {
     size_t start = b->len, middle, end;
@@ -238,7 +238,7 @@ static bool is_unchanged(lua_State *L, const struct form *f, struct cells *c, si
 
     json_put_nested(L, -1, b, depth);
     middle = b->len;
-    cells_push_field(L, f, c, i);
+    rowdata_push_field(L, f, c, i);
     json_put(L, -1, b);
     lua_pop(L, 1);
     end = b->len;
@@ -249,7 +249,7 @@ static bool is_unchanged(lua_State *L, const struct form *f, struct cells *c, si
 }
 
 /* A column of a row that has side tables, at <set> and <decoded> or nil there. */
-static void put_cell(lua_State *L, const struct form *f, int set, int decoded, struct cells *c,
+static void put_cell(lua_State *L, const struct row_class *f, int set, int decoded, struct rowdata *c,
                      size_t i, struct buf *b, int depth)
 {
     const struct column *column = &f->shape->columns[i];
@@ -267,7 +267,7 @@ static void put_cell(lua_State *L, const struct form *f, int set, int decoded, s
         lua_pop(L, 1);
     }
     if (!is_done)
-        cells_put_json(L, f, c, i, b);
+        rowdata_put_json(L, f, c, i, b);
 }
 
 /* Names that are no columns, of the side table on top of the stack. */
@@ -293,26 +293,26 @@ static void put_extras(lua_State *L, struct buf *b, int depth)
     }
 }
 
-void row_put(lua_State *L, const struct form *f, int index, struct buf *b, int depth)
+void row_put(lua_State *L, const struct row_class *f, int index, struct buf *b, int depth)
 {
-    struct cells *c = cells_at(L, index, f);
+    struct rowdata *c = rowdata_at(L, index, f);
     bool is_touched = c->has_side;
     int decoded = lua_gettop(L) + 1, set = decoded + 1;
 
     if (is_touched) {
         index = lua_absindex(L, index);
-        push_side_table(L, index, CELLS_DECODED, false);       /* decoded */
-        push_side_table(L, index, CELLS_SET, false);           /* decoded set */
+        push_side_table(L, index, ROWDATA_DECODED, false);       /* decoded */
+        push_side_table(L, index, ROWDATA_SET, false);           /* decoded set */
     }
     buf_putc(b, '{');
     for (size_t i = 0; i < f->shape->n_row; i++) {
         if (i > 0)
             buf_putc(b, ',');
-        fixed_put(b, f->labels[i]);
+        rowdata_put_text(b, f->labels[i]);
         if (is_touched)
             put_cell(L, f, set, decoded, c, i, b, depth);
         else
-            cells_put_json(L, f, c, i, b);
+            rowdata_put_json(L, f, c, i, b);
     }
     if (is_touched) {
         put_extras(L, b, depth);
@@ -324,14 +324,14 @@ void row_put(lua_State *L, const struct form *f, int index, struct buf *b, int d
 
 static void put_class(lua_State *L, int index, struct buf *b, int depth)
 {
-    row_put(L, cells_form(L, index), index, b, depth);
+    row_put(L, rowdata_class(L, index), index, b, depth);
 }
 
 static int row_tostring(lua_State *L)
 {
     struct buf *b = script_scratch(L);
 
-    row_put(L, row_upvalue_form(L), 1, b, 0);
+    row_put(L, row_upvalue_class(L), 1, b, 0);
     lua_pushlstring(L, b->data, b->len);
     return 1;
 }
@@ -347,12 +347,12 @@ bool row_is(lua_State *L, int index)
 
 bool row_is_of(lua_State *L, int index, int change)
 {
-    return row_is(L, index) && cells_find(L, index) == cells_find(L, change);
+    return row_is(L, index) && rowdata_find(L, index) == rowdata_find(L, change);
 }
 
 void row_push_metatable(lua_State *L, int form)
 {
-    const struct form *f = lua_touserdata(L, form);
+    const struct row_class *f = lua_touserdata(L, form);
     int names;
 
     form = lua_absindex(L, form);
@@ -368,7 +368,7 @@ void row_push_metatable(lua_State *L, int form)
     row_set_method(L, "__pairs", row_pairs, form, names);
     row_set_method(L, "__tostring", row_tostring, form, names);
     json_set_class(L, -1, "pgcdc.row", &row_class);
-    cells_set_form(L, -1, form);
+    rowdata_set_class(L, -1, form);
     lua_remove(L, names);                                      /* mt */
 }
 
@@ -377,36 +377,36 @@ void row_push_old(lua_State *L, int index, int metatable)
     metatable = lua_absindex(L, metatable);
     index = lua_absindex(L, index);
     lua_createtable(L, 0, 1);                                  /* row */
-    cells_push_of(L, index);
-    lua_getiuservalue(L, -1, CELLS_OLD);
+    rowdata_push_of(L, index);
+    lua_getiuservalue(L, -1, ROWDATA_OLD);
     lua_remove(L, -2);                                         /* row cells */
-    cells_set(L, -2);
+    rowdata_set(L, -2);
     lua_pushvalue(L, metatable);
     lua_setmetatable(L, -2);
 }
 
 bool row_is_old_of(lua_State *L, int index, int change)
 {
-    const struct cells *c = cells_find(L, change), *own = cells_find(L, index);
+    const struct rowdata *c = rowdata_find(L, change), *own = rowdata_find(L, index);
     bool is;
 
     if (!c->has_old || !row_is(L, index))
         return false;
-    cells_push_of(L, change);                                  /* cells */
-    lua_getiuservalue(L, -1, CELLS_OLD);                       /* cells old */
+    rowdata_push_of(L, change);                                  /* cells */
+    lua_getiuservalue(L, -1, ROWDATA_OLD);                       /* cells old */
     is = lua_touserdata(L, -1) == own;
     lua_pop(L, 2);
     return is;
 }
 
-void row_push_changed(lua_State *L, const struct form *f, int change)
+void row_push_changed(lua_State *L, const struct row_class *f, int change)
 {
-    struct cells *c = cells_at(L, change, f), *old = NULL;
+    struct rowdata *c = rowdata_at(L, change, f), *old = NULL;
     lua_Integer n = 0;
 
     lua_getfield(L, change, "old");                            /* old */
-    if (row_is(L, -1) && cells_form(L, -1)->shape == f->shape)
-        old = cells_at(L, -1, f);
+    if (row_is(L, -1) && rowdata_class(L, -1)->shape == f->shape)
+        old = rowdata_at(L, -1, f);
     lua_pop(L, 1);
     if (old == NULL || c->is_gone) {
         lua_pushnil(L);
@@ -416,7 +416,7 @@ void row_push_changed(lua_State *L, const struct form *f, int change)
     json_push_array_metatable(L);
     lua_setmetatable(L, -2);
     for (size_t i = 0; i < f->shape->n_row; i++) {
-        struct field a = cells_field(L, f, c, i), b = cells_field(L, f, old, i);
+        struct field a = rowdata_field(L, f, c, i), b = rowdata_field(L, f, old, i);
 
         if (a.len == b.len && memcmp(a.p, b.p, a.len) == 0)
             continue;
@@ -430,8 +430,8 @@ void row_push(lua_State *L, int index, int metatable)
     index = lua_absindex(L, index);
     metatable = lua_absindex(L, metatable);
     lua_createtable(L, 0, 1);
-    cells_push_of(L, index);
-    cells_set(L, -2);
+    rowdata_push_of(L, index);
+    rowdata_set(L, -2);
     lua_pushvalue(L, metatable);
     lua_setmetatable(L, -2);
 }

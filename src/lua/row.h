@@ -9,7 +9,7 @@
 #ifndef ROW_H
 #define ROW_H
 
-#include "lua/cells.h"
+#include "lua/rowdata.h"
 
 /* Pushes the metatable of rows of the form at index <form>. */
 void row_push_metatable(lua_State *L, int form);               /* [-0, +1] */
@@ -22,7 +22,7 @@ void row_push_old(lua_State *L, int index, int metatable);     /* [-0, +1] */
 
 /* Pushes the list of the columns of which the server sent something else than in the row before;
  * nil where that is not known. */
-void row_push_changed(lua_State *L, const struct form *f, int change); /* [-0, +1] */
+void row_push_changed(lua_State *L, const struct row_class *f, int change); /* [-0, +1] */
 
 /* True if the value at <index> is a row; one that has the cells of the change at <change>. */
 bool row_is(lua_State *L, int index);
@@ -31,22 +31,22 @@ bool row_is_old_of(lua_State *L, int index, int change);
 
 /* Pushes what column <i> of the row at <index> is (or of the change that has its cells), whoever
  * set it; and what the script assigned to a name that is no column. */
-void row_push_cell(lua_State *L, const struct form *f, int index, size_t i);
+void row_push_cell(lua_State *L, const struct row_class *f, int index, size_t i);
 void row_push_extra(lua_State *L, int index, const char *name);
 
 /* Appends the JSON of the row whose cells the table at <index> holds; <depth>: see json.h. */
-void row_put(lua_State *L, const struct form *f, int index, struct buf *b, int depth);
+void row_put(lua_State *L, const struct row_class *f, int index, struct buf *b, int depth);
 
 /* True if the value on top of the stack, which was assigned to a column, is NULL for it. */
 bool row_is_null(lua_State *L, const struct column *c);
 
 /* Appends the JSON of the value on top of the stack as column <i> writes it. */
-void row_put_assigned(lua_State *L, const struct form *f, size_t i, struct buf *b, int depth);
+void row_put_assigned(lua_State *L, const struct row_class *f, size_t i, struct buf *b, int depth);
 
 /* Sets mt[name] = closure(form, upvalue) in the metatable on top of the stack. */
 void row_set_method(lua_State *L, const char *name, lua_CFunction f, int form, int upvalue);
 
 /* For closures made so: the form, which is their first upvalue. */
-struct form *row_upvalue_form(lua_State *L);
+struct row_class *row_upvalue_class(lua_State *L);
 
 #endif

@@ -17,7 +17,7 @@
 #include "lua/bind_host.h"
 #include "lua/bind_lines.h"
 #include "lua/bind_store.h"
-#include "lua/cells.h"
+#include "lua/rowdata.h"
 #include "lua/json.h"
 #include "lua/push.h"
 #include "lua/reshape.h"
@@ -136,7 +136,7 @@ static int load(lua_State *L)
 
     lua_settop(L, 0);
     json_open(L);
-    cells_open(L);
+    rowdata_open(L);
     luaL_requiref(L, "pgcdc.raw", open_raw, 0);
     lua_pop(L, 1);
     add_searcher(L);

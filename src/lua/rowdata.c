@@ -1,9 +1,9 @@
-/* cells.c -- one row's raw bytes inside Lua, decoded on demand.
+/* rowdata.c -- one row's raw bytes inside Lua, decoded on demand.
  *
  * Registry: &form_key -> the metatable of forms.
  *
  * SPDX-License-Identifier: MIT */
-#include "lua/cells.h"
+#include "lua/rowdata.h"
 
 #include "lua/json.h"
 #include "lua/script.h"
@@ -12,13 +12,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const op_names[OP_COUNT] = { "read", "upsert", "insert", "update", "delete" };
+const char *const rowdata_op_names[OP_COUNT] = { "read", "upsert", "insert", "update", "delete" };
 
-static const char cells_key, form_key;
+static const char rowdata_key, form_key;
 
 static int drop_form(lua_State *L)
 {
-    struct form *f = lua_touserdata(L, 1);
+    struct row_class *f = lua_touserdata(L, 1);
 
     for (size_t i = 0; f->labels != NULL && i < f->shape->n_columns; i++)
         free(f->labels[i].p);
@@ -27,11 +27,11 @@ static int drop_form(lua_State *L)
         free(f->heads[op].p);
     free(f->id_head.p);
     rowtype_unref(f->shape);
-    *f = (struct form){ 0 };
+    *f = (struct row_class){ 0 };
     return 0;
 }
 
-void cells_open(lua_State *L)
+void rowdata_open(lua_State *L)
 {
     lua_createtable(L, 0, 1);
     lua_pushcfunction(L, drop_form);
@@ -40,7 +40,7 @@ void cells_open(lua_State *L)
 }
 
 /* Keeps what was built in <b>, which is emptied, in <to>. */
-static void keep(lua_State *L, struct buf *b, bool is_utf8, struct fixed *to)
+static void keep(lua_State *L, struct buf *b, bool is_utf8, struct rowdata_text *to)
 {
     to->len = b->len;
     to->p = buf_take(b);
@@ -50,7 +50,7 @@ static void keep(lua_State *L, struct buf *b, bool is_utf8, struct fixed *to)
         luaL_error(L, "the name of a table or of a column is not valid UTF-8");
 }
 
-static void make_label(lua_State *L, const char *name, struct fixed *to)
+static void make_label(lua_State *L, const char *name, struct rowdata_text *to)
 {
     struct buf b;
     bool ok;
@@ -61,7 +61,7 @@ static void make_label(lua_State *L, const char *name, struct fixed *to)
     keep(L, &b, ok, to);
 }
 
-static void make_head(lua_State *L, const struct rowtype *s, const char *op, struct fixed *to)
+static void make_head(lua_State *L, const struct rowtype *s, const char *op, struct rowdata_text *to)
 {
     struct buf b;
     bool ok;
@@ -75,7 +75,7 @@ static void make_head(lua_State *L, const struct rowtype *s, const char *op, str
     keep(L, &b, ok, to);
 }
 
-static void make_id_head(lua_State *L, const struct rowtype *s, struct fixed *to)
+static void make_id_head(lua_State *L, const struct rowtype *s, struct rowdata_text *to)
 {
     struct buf b, name;
     bool ok;
@@ -90,11 +90,11 @@ static void make_id_head(lua_State *L, const struct rowtype *s, struct fixed *to
     keep(L, &b, ok, to);
 }
 
-void cells_push_form(lua_State *L, struct rowtype *shape)
+void rowdata_push_class(lua_State *L, struct rowtype *shape)
 {
-    struct form *f = lua_newuserdatauv(L, sizeof *f, FORM_SHARED); /* form */
+    struct row_class *f = lua_newuserdatauv(L, sizeof *f, ROW_CLASS_SHARED); /* form */
 
-    *f = (struct form){ 0 };
+    *f = (struct row_class){ 0 };
     lua_rawgetp(L, LUA_REGISTRYINDEX, &form_key);
     lua_setmetatable(L, -2);
     f->shape = rowtype_ref(shape);
@@ -104,17 +104,17 @@ void cells_push_form(lua_State *L, struct rowtype *shape)
     for (size_t i = 0; i < shape->n_columns; i++)
         make_label(L, shape->columns[i].name, &f->labels[i]);
     for (size_t op = 0; op < OP_COUNT; op++)
-        make_head(L, shape, op_names[op], &f->heads[op]);
+        make_head(L, shape, rowdata_op_names[op], &f->heads[op]);
     make_id_head(L, shape, &f->id_head);
 }
 
-static struct cells *push_raw(lua_State *L, const struct batch *b, const struct row *row,
+static struct rowdata *push_raw(lua_State *L, const struct batch *b, const struct row *row,
                               const char *bytes, size_t len, int n_values)
 {
     size_t n = b->shape->n_columns;
-    struct cells *c = lua_newuserdatauv(L, sizeof *c + n * sizeof c->ends[0] + len, n_values);
+    struct rowdata *c = lua_newuserdatauv(L, sizeof *c + n * sizeof c->ends[0] + len, n_values);
 
-    c->mark = &cells_key;
+    c->mark = &rowdata_key;
     c->shape = b->shape;
     c->n_columns = (uint32_t)n;
     c->xid = row->xid;
@@ -127,26 +127,26 @@ static struct cells *push_raw(lua_State *L, const struct batch *b, const struct 
     return c;
 }
 
-struct cells *cells_push(lua_State *L, const struct batch *b, const struct row *row)
+struct rowdata *rowdata_push(lua_State *L, const struct batch *b, const struct row *row)
 {
     const struct row_side *side = b->sides != NULL ? &b->sides[row - b->rows] : NULL;
     bool has_old = side != NULL && side->old_len > 0;
-    struct cells *c = push_raw(L, b, row, b->bytes + row->start, row->len,
-                               has_old ? CELLS_OLD : CELLS_DECODED);
+    struct rowdata *c = push_raw(L, b, row, b->bytes + row->start, row->len,
+                               has_old ? ROWDATA_OLD : ROWDATA_DECODED);
 
     c->is_gone = c->is_gone || (side != NULL && side->is_gone);
     if (has_old) {
-        push_raw(L, b, row, b->bytes + side->old_start, side->old_len, CELLS_DECODED);
-        lua_setiuservalue(L, -2, CELLS_OLD);
+        push_raw(L, b, row, b->bytes + side->old_start, side->old_len, ROWDATA_DECODED);
+        lua_setiuservalue(L, -2, ROWDATA_OLD);
         c->has_old = true;
     }
     return c;
 }
 
-struct cells *cells_push_like(lua_State *L, const struct cells *like, const struct rowtype *shape,
+struct rowdata *rowdata_push_like(lua_State *L, const struct rowdata *like, const struct rowtype *shape,
                               size_t n, size_t len)
 {
-    struct cells *c;
+    struct rowdata *c;
 
     if (len > UINT32_MAX)
         luaL_error(L, "a row is longer than 4 GB");
@@ -159,48 +159,48 @@ struct cells *cells_push_like(lua_State *L, const struct cells *like, const stru
     return c;
 }
 
-void cells_set(lua_State *L, int index)
+void rowdata_set(lua_State *L, int index)
 {
-    lua_rawsetp(L, index, &cells_key);
+    lua_rawsetp(L, index, &rowdata_key);
 }
 
-void cells_push_of(lua_State *L, int index)
+void rowdata_push_of(lua_State *L, int index)
 {
-    lua_rawgetp(L, index, &cells_key);
+    lua_rawgetp(L, index, &rowdata_key);
 }
 
-struct cells *cells_find(lua_State *L, int index)
+struct rowdata *rowdata_find(lua_State *L, int index)
 {
-    struct cells *c = NULL;
+    struct rowdata *c = NULL;
 
     if (lua_istable(L, index)) {
-        cells_push_of(L, index);
+        rowdata_push_of(L, index);
         if (lua_type(L, -1) == LUA_TUSERDATA && lua_rawlen(L, -1) >= sizeof *c)
             c = lua_touserdata(L, -1);
         lua_pop(L, 1);
     }
-    return c != NULL && c->mark == &cells_key ? c : NULL;
+    return c != NULL && c->mark == &rowdata_key ? c : NULL;
 }
 
-struct cells *cells_at(lua_State *L, int index, const struct form *f)
+struct rowdata *rowdata_at(lua_State *L, int index, const struct row_class *f)
 {
-    struct cells *c = cells_find(L, index);
+    struct rowdata *c = rowdata_find(L, index);
 
     if (c == NULL || c->shape != f->shape || c->n_columns != f->shape->n_columns)
         luaL_error(L, "this is not a change, nor the row of one");
     return c;
 }
 
-void cells_set_form(lua_State *L, int metatable, int form)
+void rowdata_set_class(lua_State *L, int metatable, int form)
 {
     metatable = lua_absindex(L, metatable);
     lua_pushvalue(L, form);
     lua_rawsetp(L, metatable, &form_key);
 }
 
-struct form *cells_metatable_form(lua_State *L, int metatable)
+struct row_class *rowdata_metatable_class(lua_State *L, int metatable)
 {
-    struct form *f;
+    struct row_class *f;
 
     lua_rawgetp(L, metatable, &form_key);
     f = lua_touserdata(L, -1);
@@ -208,12 +208,12 @@ struct form *cells_metatable_form(lua_State *L, int metatable)
     return f;
 }
 
-struct form *cells_form(lua_State *L, int index)
+struct row_class *rowdata_class(lua_State *L, int index)
 {
-    struct form *f = NULL;
+    struct row_class *f = NULL;
 
     if (lua_getmetatable(L, index)) {
-        f = cells_metatable_form(L, -1);
+        f = rowdata_metatable_class(L, -1);
         lua_pop(L, 1);
     }
     if (f == NULL)
@@ -221,7 +221,7 @@ struct form *cells_form(lua_State *L, int index)
     return f;
 }
 
-void cells_push_form_of(lua_State *L, int index)
+void rowdata_push_class_of(lua_State *L, int index)
 {
     if (!lua_getmetatable(L, index)) {
         lua_pushnil(L);
@@ -231,7 +231,7 @@ void cells_push_form_of(lua_State *L, int index)
     lua_remove(L, -2);
 }
 
-struct field cells_field(lua_State *L, const struct form *f, struct cells *c, size_t i)
+struct field rowdata_field(lua_State *L, const struct row_class *f, struct rowdata *c, size_t i)
 {
     const char *p = (const char *)(c->ends + f->shape->n_columns);
     size_t start;
@@ -248,20 +248,20 @@ struct field cells_field(lua_State *L, const struct form *f, struct cells *c, si
     return (struct field){ p + start, c->ends[i] - start };
 }
 
-void cells_throw_utf8(lua_State *L, const struct form *f, size_t i)
+void rowdata_throw_utf8(lua_State *L, const struct row_class *f, size_t i)
 {
     luaL_error(L, "column %s of %s.%s holds text that is not valid UTF-8",
                f->shape->columns[i].name, f->shape->schema, f->shape->table);
 }
 
-void cells_put_json(lua_State *L, const struct form *f, struct cells *c, size_t i, struct buf *b)
+void rowdata_put_json(lua_State *L, const struct row_class *f, struct rowdata *c, size_t i, struct buf *b)
 {
-    struct field field = cells_field(L, f, c, i);
+    struct field field = rowdata_field(L, f, c, i);
 
     if (field_is_null(field))
         buf_puts(b, "null");
     else if (!field_put_json(b, f->shape->columns[i].kind, field))
-        cells_throw_utf8(L, f, i);
+        rowdata_throw_utf8(L, f, i);
 }
 
 static void push_text(lua_State *L, struct field f)
@@ -298,7 +298,7 @@ static void push_timestamp(lua_State *L, struct field f)
         lua_pushlstring(L, text, field_timestamp(f, text));
 }
 
-static void push_document(lua_State *L, const struct form *f, size_t i, struct field field)
+static void push_document(lua_State *L, const struct row_class *f, size_t i, struct field field)
 {
     char why[160];
     const char *text;
@@ -332,9 +332,9 @@ static double to_float(struct field f)
     return strtod(text, NULL);
 }
 
-void cells_push_field(lua_State *L, const struct form *f, struct cells *c, size_t i)
+void rowdata_push_field(lua_State *L, const struct row_class *f, struct rowdata *c, size_t i)
 {
-    struct field field = cells_field(L, f, c, i);
+    struct field field = rowdata_field(L, f, c, i);
 
     if (field_is_null(field)) {
         lua_pushnil(L);
@@ -366,7 +366,7 @@ void cells_push_field(lua_State *L, const struct form *f, struct cells *c, size_
     push_text(L, field);
 }
 
-void cells_put_xid(const struct form *f, const struct cells *c, struct buf *b)
+void rowdata_put_xid(const struct row_class *f, const struct rowdata *c, struct buf *b)
 {
     if (f->shape->has_no_xid)
         buf_puts(b, "null");
