@@ -5,7 +5,7 @@
 #include "lua/bind_lines.h"
 #include "lua/json.h"
 #include "lua/push.h"
-#include "lua/row.h"
+#include "lua/change_row.h"
 #include "lua/script.h"
 
 #include <lauxlib.h>
@@ -216,7 +216,7 @@ static void put_value(lua_State *L, const struct column *column, struct buf *b)
     enum kind kind = column != NULL ? column->kind : KIND_TEXT;
     int type = lua_type(L, -1);
 
-    if (column != NULL ? row_is_null(L, column) : type == LUA_TNIL || json_null_at(L, -1)) {
+    if (column != NULL ? change_row_is_null(L, column) : type == LUA_TNIL || json_null_at(L, -1)) {
         buf_puts(b, "\\N");
     } else if (kind == KIND_JSON) {
         put_json(L, b);
@@ -298,7 +298,7 @@ static void put_slots(lua_State *L, const struct plan *p, int row, struct rowdat
         if (!slot->is_column) {
             lua_getiuservalue(L, 1, PLAN_SLOTS);
             lua_rawgeti(L, -1, (lua_Integer)i + 1);
-            row_push_extra(L, row, lua_tostring(L, -1));
+            change_row_push_extra(L, row, lua_tostring(L, -1));
             put_value(L, NULL, b);
         } else if (c->has_side) {
             put_touched(L, p->form, row, c, slot->column, b);

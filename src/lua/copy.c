@@ -4,7 +4,7 @@
 
 #include "lua/json.h"
 #include "lua/push.h"
-#include "lua/row.h"
+#include "lua/change_row.h"
 
 #include <lauxlib.h>
 #include <string.h>
@@ -30,7 +30,7 @@ static void copy_side(lua_State *L, int from, struct rowdata *to, int depth)
 bool copy_is_own_row(lua_State *L, int change)
 {
     return lua_type(L, -2) == LUA_TSTRING && strcmp(lua_tostring(L, -2), "row") == 0 &&
-           row_is_of(L, -1, change);
+           change_row_is_of(L, -1, change);
 }
 
 /* A change or a row. */

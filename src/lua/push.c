@@ -9,7 +9,7 @@
 #include "lua/push.h"
 
 #include "lua/json.h"
-#include "lua/row.h"
+#include "lua/change_row.h"
 #include "lua/script.h"
 
 #include <inttypes.h>
@@ -109,7 +109,7 @@ static void put_ts(const struct rowdata *c, struct buf *b)
 
 static int key_next(lua_State *L)
 {
-    const struct rowtype *s = row_upvalue_class(L)->shape;
+    const struct rowtype *s = change_row_upvalue_class(L)->shape;
     lua_Integer i = lua_tointeger(L, lua_upvalueindex(2));
 
     lua_pushinteger(L, i + 1);
@@ -147,7 +147,7 @@ static void put_key(lua_State *L, int index, struct buf *b, int depth)
         rowdata_put_text(b, f->labels[s->key[k]]);
         lua_pushstring(L, s->columns[s->key[k]].name);
         lua_rawget(L, index);
-        row_put_assigned(L, f, s->key[k], b, depth);
+        change_row_put_assigned(L, f, s->key[k], b, depth);
         lua_pop(L, 1);
     }
     buf_putc(b, '}');
@@ -218,7 +218,7 @@ static void push_what(lua_State *L, struct row_class *f, struct rowdata *c, enum
         if (c->is_gone)
             break;
         push_shared(L, SHARED_ROW_MT);
-        row_push(L, 1, -1);
+        change_row_push(L, 1, -1);
         keep_field(L);
         return;
     case W_XID:
@@ -242,11 +242,11 @@ static void push_what(lua_State *L, struct row_class *f, struct rowdata *c, enum
         if (!c->has_old)
             break;
         push_shared(L, SHARED_ROW_MT);
-        row_push_old(L, 1, -1);
+        change_row_push_old(L, 1, -1);
         keep_field(L);
         return;
     case W_CHANGED:
-        row_push_changed(L, f, 1);
+        change_row_push_changed(L, f, 1);
         return;
     case W_COUNT:
         break;
@@ -256,7 +256,7 @@ static void push_what(lua_State *L, struct row_class *f, struct rowdata *c, enum
 
 static int change_index(lua_State *L)
 {
-    struct row_class *f = row_upvalue_class(L);
+    struct row_class *f = change_row_upvalue_class(L);
     enum what what;
 
     lua_pushvalue(L, 2);
@@ -327,7 +327,7 @@ static int change_pairs(lua_State *L)
 {
     lua_Integer n = 0;
 
-    rowdata_at(L, 1, row_upvalue_class(L));
+    rowdata_at(L, 1, change_row_upvalue_class(L));
     lua_settop(L, 1);
     push_added(L, 1);                                          /* change added */
     lua_createtable(L, 20, 0);                                 /* change added list */
@@ -356,7 +356,7 @@ static int change_pairs(lua_State *L)
 static void put_old(lua_State *L, const struct row_class *f, int index, struct buf *b, int depth)
 {
     lua_getfield(L, index, what_names[W_OLD]);
-    row_put(L, f, lua_gettop(L), b, depth);
+    change_row_put(L, f, lua_gettop(L), b, depth);
     lua_pop(L, 1);
 }
 
@@ -373,7 +373,7 @@ static void put_what(lua_State *L, const struct row_class *f, int index, enum wh
     case W_ROW:
         if (c->is_gone)
             break;
-        row_put(L, f, index, b, depth);
+        change_row_put(L, f, index, b, depth);
         return;
     case W_OLD:
         put_old(L, f, index, b, depth);
@@ -455,8 +455,8 @@ static bool is_own_row(lua_State *L, int change)
 {
     const char *name = lua_tostring(L, -2);
 
-    return (strcmp(name, what_names[W_ROW]) == 0 && row_is_of(L, -1, change)) ||
-           (strcmp(name, what_names[W_OLD]) == 0 && row_is_old_of(L, -1, change));
+    return (strcmp(name, what_names[W_ROW]) == 0 && change_row_is_of(L, -1, change)) ||
+           (strcmp(name, what_names[W_OLD]) == 0 && change_row_is_old_of(L, -1, change));
 }
 
 static void put_change(lua_State *L, int index, struct buf *b, int depth)
@@ -494,7 +494,7 @@ static int change_tostring(lua_State *L)
 {
     struct buf *b = script_scratch(L);
 
-    rowdata_at(L, 1, row_upvalue_class(L));
+    rowdata_at(L, 1, change_row_upvalue_class(L));
     put_change(L, 1, b, 0);
     lua_pushlstring(L, b->data, b->len);
     return 1;
@@ -524,18 +524,18 @@ static void push_form(lua_State *L, struct rowtype *shape, const char *source)
         lua_pushinteger(L, w);
         lua_setfield(L, shared, what_names[w]);
     }
-    row_push_metatable(L, form);
+    change_row_push_metatable(L, form);
     lua_rawseti(L, shared, SHARED_ROW_MT);
     push_class(L, "pgcdc.key", &key_class, form);
-    row_set_method(L, "__pairs", key_pairs, form, shared);
-    row_set_method(L, "__tostring", key_tostring, form, shared);
+    change_row_set_method(L, "__pairs", key_pairs, form, shared);
+    change_row_set_method(L, "__tostring", key_tostring, form, shared);
     lua_rawseti(L, shared, SHARED_KEY_MT);
     lua_pushstring(L, source);
     lua_rawseti(L, shared, SHARED_SOURCE);
     push_class(L, "pgcdc.change", &change_class, form);
-    row_set_method(L, "__index", change_index, form, shared);
-    row_set_method(L, "__pairs", change_pairs, form, shared);
-    row_set_method(L, "__tostring", change_tostring, form, shared);
+    change_row_set_method(L, "__index", change_index, form, shared);
+    change_row_set_method(L, "__pairs", change_pairs, form, shared);
+    change_row_set_method(L, "__tostring", change_tostring, form, shared);
     lua_rawseti(L, shared, SHARED_CHANGE_MT);
     lua_setiuservalue(L, form, ROW_CLASS_SHARED);
 }

@@ -13,7 +13,7 @@
 #include "lua/json.h"
 #include "lua/link.h"
 #include "lua/push.h"
-#include "lua/row.h"
+#include "lua/change_row.h"
 #include "lua/script.h"
 
 #include <lauxlib.h>
@@ -84,9 +84,9 @@ static void push_old_value(lua_State *L, const struct job *j, size_t i)
         else
             lua_pushnil(L);
     } else if (from == ROWTYPE_NEW) {
-        row_push_extra(L, j->thing, j->to->shape->columns[i].name);
+        change_row_push_extra(L, j->thing, j->to->shape->columns[i].name);
     } else {
-        row_push_cell(L, j->from, j->thing, from);
+        change_row_push_cell(L, j->from, j->thing, from);
     }
     if (json_null_at(L, -1)) {
         lua_pop(L, 1);
@@ -440,7 +440,7 @@ static void push_new_field(lua_State *L, const struct job *j, const char *name, 
 
     if (!lua_istable(L, index)) {
         lua_pushvalue(L, index);
-    } else if ((is_old || is_row) && row_is(L, index)) {
+    } else if ((is_old || is_row) && change_row_is(L, index)) {
         push_other_row(L, j, index, is_old);
     } else if (is_old) {
         push_other_part(L, j, index);

@@ -36,7 +36,7 @@ static inline void rowdata_put_text(struct buf *b, struct rowdata_text f)
     buf_add(b, f.p, f.len);
 }
 
-/* User value ROWDATA_SET: what the script assigned to the row, by name, see row.c for nil; names
+/* User value ROWDATA_SET: what the script assigned to the row, by name, see change_row.c for nil; names
  * that are no column also in its array part, in order. User value ROWDATA_DECODED: JSON columns
  * that were decoded, by name. Either is nil until needed. User value ROWDATA_OLD, which only those
  * have that say so: the cells of the row before. */

@@ -1,10 +1,10 @@
-/* row.c -- change.row: a table whose columns are decoded on demand.
+/* change_row.c -- change.row: a table whose columns are decoded on demand.
  *
  * row = { [hidden] = cells }. Its metamethods are closures: upvalue 1 is the
  * form, upvalue 2 a table from column names to their places.
  *
  * SPDX-License-Identifier: MIT */
-#include "lua/row.h"
+#include "lua/change_row.h"
 
 #include "lua/json.h"
 #include "lua/script.h"
@@ -16,12 +16,12 @@
  * for a document. */
 static const char nothing;
 
-struct row_class *row_upvalue_class(lua_State *L)
+struct row_class *change_row_upvalue_class(lua_State *L)
 {
     return lua_touserdata(L, lua_upvalueindex(1));
 }
 
-void row_set_method(lua_State *L, const char *name, lua_CFunction f, int form, int upvalue)
+void change_row_set_method(lua_State *L, const char *name, lua_CFunction f, int form, int upvalue)
 {
     lua_pushvalue(L, form);
     lua_pushvalue(L, upvalue);
@@ -55,18 +55,18 @@ static bool push_from_side(lua_State *L, int index, int n, const char *name)
     return !lua_isnil(L, -1);
 }
 
-void row_push_extra(lua_State *L, int index, const char *name)
+void change_row_push_extra(lua_State *L, int index, const char *name)
 {
     push_from_side(L, index, ROWDATA_SET, name);
 }
 
-bool row_is_null(lua_State *L, const struct column *c)
+bool change_row_is_null(lua_State *L, const struct column *c)
 {
     return lua_isnil(L, -1) || lua_touserdata(L, -1) == &nothing ||
            (json_null_at(L, -1) && (c->kind != KIND_JSON || c->wants_to_json));
 }
 
-void row_push_cell(lua_State *L, const struct row_class *f, int row, size_t i)
+void change_row_push_cell(lua_State *L, const struct row_class *f, int row, size_t i)
 {
     const struct column *column = &f->shape->columns[i];
     struct rowdata *c = rowdata_at(L, row, f);
@@ -76,7 +76,7 @@ void row_push_cell(lua_State *L, const struct row_class *f, int row, size_t i)
         return;
     }
     if (push_from_side(L, row, ROWDATA_SET, column->name)) {
-        if (row_is_null(L, column)) {
+        if (change_row_is_null(L, column)) {
             lua_pop(L, 1);
             lua_pushnil(L);
         }
@@ -119,7 +119,7 @@ static int row_index(lua_State *L)
     lua_Integer i = column_index(L, 2);
 
     if (i >= 0)
-        row_push_cell(L, row_upvalue_class(L), 1, (size_t)i);
+        change_row_push_cell(L, change_row_upvalue_class(L), 1, (size_t)i);
     else if (lua_type(L, 2) != LUA_TSTRING || !push_from_side(L, 1, ROWDATA_SET, lua_tostring(L, 2)))
         lua_pushnil(L);
     return 1;
@@ -152,7 +152,7 @@ static int row_newindex(lua_State *L)
     if (lua_type(L, 2) != LUA_TSTRING)
         return luaL_error(L, "a row has columns, and a %s is not the name of one",
                           luaL_typename(L, 2));
-    rowdata_at(L, 1, row_upvalue_class(L));
+    rowdata_at(L, 1, change_row_upvalue_class(L));
     push_side_table(L, 1, ROWDATA_SET, true);                            /* row name value side */
     if (column_index(L, 2) < 0) {
         set_extra(L, 4);
@@ -169,14 +169,14 @@ static int row_newindex(lua_State *L)
 /* The next of pairs(row): columns in order, then what the script added. Upvalue 2: the count. */
 static int row_next(lua_State *L)
 {
-    const struct row_class *f = row_upvalue_class(L);
+    const struct row_class *f = change_row_upvalue_class(L);
     lua_Integer i = lua_tointeger(L, lua_upvalueindex(2));
 
     lua_pushinteger(L, i + 1);
     lua_replace(L, lua_upvalueindex(2));
     if ((size_t)i < f->shape->n_row) {
         lua_pushstring(L, f->shape->columns[i].name);
-        row_push_cell(L, f, 1, (size_t)i);
+        change_row_push_cell(L, f, 1, (size_t)i);
         return 2;
     }
     push_side_table(L, 1, ROWDATA_SET, false);                           /* side */
@@ -192,7 +192,7 @@ static int row_next(lua_State *L)
 
 static int row_pairs(lua_State *L)
 {
-    rowdata_at(L, 1, row_upvalue_class(L));
+    rowdata_at(L, 1, change_row_upvalue_class(L));
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_pushinteger(L, 0);
     lua_pushcclosure(L, row_next, 2);
@@ -202,13 +202,13 @@ static int row_pairs(lua_State *L)
 
 /* ---- JSON ---- */
 
-void row_put_assigned(lua_State *L, const struct row_class *f, size_t i, struct buf *b, int depth)
+void change_row_put_assigned(lua_State *L, const struct row_class *f, size_t i, struct buf *b, int depth)
 {
     enum kind kind = f->shape->columns[i].kind;
     size_t len;
     const char *s;
 
-    if (row_is_null(L, &f->shape->columns[i])) {
+    if (change_row_is_null(L, &f->shape->columns[i])) {
         buf_puts(b, "null");
         return;
     }
@@ -258,7 +258,7 @@ static void put_cell(lua_State *L, const struct row_class *f, int set, int decod
     if (lua_istable(L, set)) {
         is_done = lua_getfield(L, set, column->name) != LUA_TNIL;
         if (is_done)
-            row_put_assigned(L, f, i, b, depth);
+            change_row_put_assigned(L, f, i, b, depth);
         lua_pop(L, 1);
     }
     if (!is_done && column->kind == KIND_JSON && lua_istable(L, decoded)) {
@@ -293,7 +293,7 @@ static void put_extras(lua_State *L, struct buf *b, int depth)
     }
 }
 
-void row_put(lua_State *L, const struct row_class *f, int index, struct buf *b, int depth)
+void change_row_put(lua_State *L, const struct row_class *f, int index, struct buf *b, int depth)
 {
     struct rowdata *c = rowdata_at(L, index, f);
     bool is_touched = c->has_side;
@@ -324,14 +324,14 @@ void row_put(lua_State *L, const struct row_class *f, int index, struct buf *b, 
 
 static void put_class(lua_State *L, int index, struct buf *b, int depth)
 {
-    row_put(L, rowdata_class(L, index), index, b, depth);
+    change_row_put(L, rowdata_class(L, index), index, b, depth);
 }
 
 static int row_tostring(lua_State *L)
 {
     struct buf *b = script_scratch(L);
 
-    row_put(L, row_upvalue_class(L), 1, b, 0);
+    change_row_put(L, change_row_upvalue_class(L), 1, b, 0);
     lua_pushlstring(L, b->data, b->len);
     return 1;
 }
@@ -340,17 +340,17 @@ static int row_tostring(lua_State *L)
 
 static const struct json_class row_class = { put_class };
 
-bool row_is(lua_State *L, int index)
+bool change_row_is(lua_State *L, int index)
 {
     return json_class_at(L, index) == &row_class;
 }
 
-bool row_is_of(lua_State *L, int index, int change)
+bool change_row_is_of(lua_State *L, int index, int change)
 {
-    return row_is(L, index) && rowdata_find(L, index) == rowdata_find(L, change);
+    return change_row_is(L, index) && rowdata_find(L, index) == rowdata_find(L, change);
 }
 
-void row_push_metatable(lua_State *L, int form)
+void change_row_push_metatable(lua_State *L, int form)
 {
     const struct row_class *f = lua_touserdata(L, form);
     int names;
@@ -363,16 +363,16 @@ void row_push_metatable(lua_State *L, int form)
         lua_setfield(L, names, f->shape->columns[i].name);
     }
     lua_createtable(L, 0, 8);                                  /* names mt */
-    row_set_method(L, "__index", row_index, form, names);
-    row_set_method(L, "__newindex", row_newindex, form, names);
-    row_set_method(L, "__pairs", row_pairs, form, names);
-    row_set_method(L, "__tostring", row_tostring, form, names);
+    change_row_set_method(L, "__index", row_index, form, names);
+    change_row_set_method(L, "__newindex", row_newindex, form, names);
+    change_row_set_method(L, "__pairs", row_pairs, form, names);
+    change_row_set_method(L, "__tostring", row_tostring, form, names);
     json_set_class(L, -1, "pgcdc.row", &row_class);
     rowdata_set_class(L, -1, form);
     lua_remove(L, names);                                      /* mt */
 }
 
-void row_push_old(lua_State *L, int index, int metatable)
+void change_row_push_old(lua_State *L, int index, int metatable)
 {
     metatable = lua_absindex(L, metatable);
     index = lua_absindex(L, index);
@@ -385,12 +385,12 @@ void row_push_old(lua_State *L, int index, int metatable)
     lua_setmetatable(L, -2);
 }
 
-bool row_is_old_of(lua_State *L, int index, int change)
+bool change_row_is_old_of(lua_State *L, int index, int change)
 {
     const struct rowdata *c = rowdata_find(L, change), *own = rowdata_find(L, index);
     bool is;
 
-    if (!c->has_old || !row_is(L, index))
+    if (!c->has_old || !change_row_is(L, index))
         return false;
     rowdata_push_of(L, change);                                  /* cells */
     lua_getiuservalue(L, -1, ROWDATA_OLD);                       /* cells old */
@@ -399,13 +399,13 @@ bool row_is_old_of(lua_State *L, int index, int change)
     return is;
 }
 
-void row_push_changed(lua_State *L, const struct row_class *f, int change)
+void change_row_push_changed(lua_State *L, const struct row_class *f, int change)
 {
     struct rowdata *c = rowdata_at(L, change, f), *old = NULL;
     lua_Integer n = 0;
 
     lua_getfield(L, change, "old");                            /* old */
-    if (row_is(L, -1) && rowdata_class(L, -1)->shape == f->shape)
+    if (change_row_is(L, -1) && rowdata_class(L, -1)->shape == f->shape)
         old = rowdata_at(L, -1, f);
     lua_pop(L, 1);
     if (old == NULL || c->is_gone) {
@@ -425,7 +425,7 @@ void row_push_changed(lua_State *L, const struct row_class *f, int change)
     }
 }
 
-void row_push(lua_State *L, int index, int metatable)
+void change_row_push(lua_State *L, int index, int metatable)
 {
     index = lua_absindex(L, index);
     metatable = lua_absindex(L, metatable);
