@@ -4,7 +4,7 @@
 
 #include "lua/bind_lines.h"
 #include "lua/json.h"
-#include "lua/push.h"
+#include "lua/change.h"
 #include "lua/change_row.h"
 #include "lua/script.h"
 
@@ -48,7 +48,7 @@ static int columns(lua_State *L)
     const struct rowtype *s;
     size_t n;
 
-    if (!push_is_change(L, 1))
+    if (!change_is(L, 1))
         return 0;
     s = rowdata_class(L, 1)->shape;
     n = s->n_columns - (s->hides_key ? 1 : 0);
@@ -98,7 +98,7 @@ static void push_added(lua_State *L, int index)
 
 static int added(lua_State *L)
 {
-    luaL_argcheck(L, push_is_change(L, 1), 1, "a change is needed");
+    luaL_argcheck(L, change_is(L, 1), 1, "a change is needed");
     lua_settop(L, 1);
     lua_pushliteral(L, "row");
     if (lua_rawget(L, 1) == LUA_TNIL)
@@ -136,7 +136,7 @@ static int new_plan(lua_State *L)
     struct plan *p;
     size_t n;
 
-    luaL_argcheck(L, push_is_change(L, 1), 1, "a change is needed");
+    luaL_argcheck(L, change_is(L, 1), 1, "a change is needed");
     luaL_checktype(L, 3, LUA_TTABLE);
     luaL_checktype(L, 5, LUA_TTABLE);
     lua_settop(L, 5);

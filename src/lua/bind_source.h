@@ -24,7 +24,7 @@ struct declared {
     struct source_config *config; /* owned */
     char *name;                   /* owned; NULL until known */
     int handlers[EVENT_COUNT];    /* registry references; LUA_NOREF: nobody listens */
-    int metatable;                /* of its changes, see push.h */
+    int metatable;                /* of its changes, see change.h */
     int pauses;                   /* > 0: its changes wait */
     size_t group;                 /* the same number for all sources of a group */
     uint64_t seq;                 /* of the poll or range in hand, or of the last one */

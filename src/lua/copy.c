@@ -3,7 +3,7 @@
 #include "lua/copy.h"
 
 #include "lua/json.h"
-#include "lua/push.h"
+#include "lua/change.h"
 #include "lua/change_row.h"
 
 #include <lauxlib.h>
@@ -66,7 +66,7 @@ static bool is_plain(lua_State *L, int index)
     if (!lua_getmetatable(L, index))
         return true;
     json_push_array_metatable(L);
-    is = lua_rawequal(L, -1, -2) || push_is_key(L, index);
+    is = lua_rawequal(L, -1, -2) || change_is_key(L, index);
     lua_pop(L, 2);
     return is;
 }

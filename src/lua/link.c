@@ -5,7 +5,7 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/link.h"
 
-#include "lua/push.h"
+#include "lua/change.h"
 
 #include <lauxlib.h>
 
@@ -72,7 +72,7 @@ static void push_new_form(lua_State *L, int form, const struct rowtype_source *c
     *box = rowtype_derive(from->shape, columns, n, n_row, hides_key);
     if (*box == NULL)
         luaL_error(L, "out of memory");
-    push_class_like(L, *box, form);                             /* box form */
+    change_push_class_like(L, *box, form);                             /* box form */
     rowtype_unref(*box);
     *box = NULL;
     lua_remove(L, -2);                                         /* form */

@@ -12,7 +12,7 @@
 #include "base/hash.h"
 #include "lua/json.h"
 #include "lua/link.h"
-#include "lua/push.h"
+#include "lua/change.h"
 #include "lua/change_row.h"
 #include "lua/script.h"
 
@@ -167,7 +167,7 @@ static void put_hash(lua_State *L, const struct job *j, struct buf *b)
     salt = lua_tolstring(L, -1, &len);
     buf_add(b, salt, salt != NULL ? len : 0);
     lua_pop(L, 1);
-    push_put_id_key(L, j->from, j->cells, b);
+    change_put_id_key(L, j->from, j->cells, b);
     json_check(L, b);
     if (!hash_sha256(b->data + start, b->len - start, digits))
         luaL_error(L, "libcrypto gives no SHA-256");
@@ -379,7 +379,7 @@ static void push_reshaped(lua_State *L, struct job *j)
     if (j->link->n_functions > 0)
         keep_values(L, j, cells);
     rowdata_set(L, j->result);
-    push_part_metatable(L, top + 2, push_is_change(L, j->thing) ? PUSH_CHANGE : PUSH_ROW);
+    change_push_part_metatable(L, top + 2, change_is(L, j->thing) ? CHANGE_PART_CHANGE : CHANGE_PART_ROW);
     lua_setmetatable(L, j->result);
 }
 
@@ -447,11 +447,11 @@ static void push_new_field(lua_State *L, const struct job *j, const char *name, 
     } else if (is_row) {
         push_new_part(L, j, index, "row");
     } else if (strcmp(name, "key") == 0) {
-        bool is_ours = push_is_key(L, index);
+        bool is_ours = change_is_key(L, index);
 
         push_new_part(L, j, index, "key");
         if (is_ours) {
-            push_part_metatable(L, j->link_at + 1, PUSH_KEY);
+            change_push_part_metatable(L, j->link_at + 1, CHANGE_PART_KEY);
             lua_setmetatable(L, -2);
         }
     } else {
@@ -512,7 +512,7 @@ static int reshape(lua_State *L)
     struct job j = { .thing = 1, .change = 1 };
 
     lua_settop(L, 1);
-    if (!push_is_change(L, 1))
+    if (!change_is(L, 1))
         return fail(L, "takes changes, not a ", luaL_typename(L, 1), "");
     luaL_checkstack(L, 40, "a change");
     lua_getfield(L, 1, "old"); /* becomes a field like others */
@@ -549,7 +549,7 @@ static int copy(lua_State *L)
 static int is_change(lua_State *L)
 {
     luaL_checkany(L, 1);
-    lua_pushboolean(L, push_is_change(L, 1));
+    lua_pushboolean(L, change_is(L, 1));
     return 1;
 }
 

@@ -19,7 +19,7 @@
 #include "lua/bind_store.h"
 #include "lua/rowdata.h"
 #include "lua/json.h"
-#include "lua/push.h"
+#include "lua/change.h"
 #include "lua/reshape.h"
 
 #include <lauxlib.h>
@@ -195,7 +195,7 @@ static int deliver(lua_State *L)
     lua_pushinteger(L, (lua_Integer)b->source + 1);
     lua_pushinteger(L, (lua_Integer)source->seq);
     lua_call(L, 2, 0);
-    push_metatable(L, b->shape, source->name, &source->metatable);   /* job mt */
+    change_push_metatable(L, b->shape, source->name, &source->metatable);   /* job mt */
     for (int op = 0; op < OP_COUNT; op++) /* job mt read upsert ... */
         lua_rawgeti(L, LUA_REGISTRYINDEX, source->handlers[event_of(op)]);
     while (d->done < b->n_rows) {
@@ -204,7 +204,7 @@ static int deliver(lua_State *L)
 
         if (!lua_isnil(L, handler)) {
             lua_pushvalue(L, handler);
-            push_change(L, 2, b, row);
+            change_push(L, 2, b, row);
             script_start_clock(s);
             lua_call(L, 1, 1);
             if (lua_touserdata(L, -1) == s) /* the same change again, later */

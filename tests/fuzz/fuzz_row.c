@@ -11,7 +11,7 @@
 
 #include "lua/bind_lines.h"
 #include "lua/json.h"
-#include "lua/push.h"
+#include "lua/change.h"
 
 #include <lauxlib.h>
 #include <stdlib.h>
@@ -328,8 +328,8 @@ static int run(lua_State *L)
     int ref = LUA_NOREF;
     bool is_readable = true;
 
-    push_metatable(L, job->batch->shape, "source", &ref);      /* job mt */
-    push_change(L, 2, job->batch, &job->batch->rows[0]);       /* job mt change */
+    change_push_metatable(L, job->batch->shape, "source", &ref);      /* job mt */
+    change_push(L, 2, job->batch, &job->batch->rows[0]);       /* job mt change */
     push_json(L, 3, job);                                      /* job mt change json */
     for (size_t i = 0; i < job->n; i++) {
         bool is = push_column(L, 3, names[i]);

@@ -1,4 +1,4 @@
-/* push.c -- rows as Lua sees them: the change object.
+/* change.c -- rows as Lua sees them: the change object.
  *
  * change = { [hidden] = cells, row = <row>, key = <key> }   row and key once asked for
  *
@@ -6,7 +6,7 @@
  * `shared`: names of fields -> enum what, and what enum shared lists.
  *
  * SPDX-License-Identifier: MIT */
-#include "lua/push.h"
+#include "lua/change.h"
 
 #include "lua/json.h"
 #include "lua/change_row.h"
@@ -43,7 +43,7 @@ static void put_raw_key(lua_State *L, const struct row_class *f, struct rowdata 
     buf_putc(b, '}');
 }
 
-void push_put_id_key(lua_State *L, const struct row_class *f, struct rowdata *c, struct buf *b)
+void change_put_id_key(lua_State *L, const struct row_class *f, struct rowdata *c, struct buf *b)
 {
     const struct rowtype *s = f->shape;
 
@@ -70,7 +70,7 @@ static const char deleted[] = "/deleted"; /* behind the id of a row that is gone
 static void put_id(lua_State *L, const struct row_class *f, struct rowdata *c, struct buf *b)
 {
     buf_printf(b, "%s.%s/%" PRIu64 "/", f->shape->schema, f->shape->table, c->xid);
-    push_put_id_key(L, f, c, b);
+    change_put_id_key(L, f, c, b);
     if (c->is_gone)
         buf_puts(b, deleted);
 }
@@ -547,7 +547,7 @@ static void push_of_shared(lua_State *L, int form, enum shared which)
     lua_remove(L, -2);
 }
 
-void push_class_like(lua_State *L, struct rowtype *shape, int form)
+void change_push_class_like(lua_State *L, struct rowtype *shape, int form)
 {
     form = lua_absindex(L, form);
     push_of_shared(L, form, SHARED_SOURCE);                    /* source */
@@ -555,24 +555,24 @@ void push_class_like(lua_State *L, struct rowtype *shape, int form)
     lua_remove(L, -2);
 }
 
-void push_part_metatable(lua_State *L, int form, enum push_part part)
+void change_push_part_metatable(lua_State *L, int form, enum change_part part)
 {
     static const enum shared places[] = { SHARED_CHANGE_MT, SHARED_ROW_MT, SHARED_KEY_MT };
 
     push_of_shared(L, form, places[part]);
 }
 
-bool push_is_change(lua_State *L, int index)
+bool change_is(lua_State *L, int index)
 {
     return json_class_at(L, index) == &change_class;
 }
 
-bool push_is_key(lua_State *L, int index)
+bool change_is_key(lua_State *L, int index)
 {
     return json_class_at(L, index) == &key_class;
 }
 
-void push_metatable(lua_State *L, struct rowtype *shape, const char *source, int *ref)
+void change_push_metatable(lua_State *L, struct rowtype *shape, const char *source, int *ref)
 {
     if (*ref != LUA_NOREF) {
         lua_rawgeti(L, LUA_REGISTRYINDEX, *ref);               /* mt */
@@ -581,14 +581,14 @@ void push_metatable(lua_State *L, struct rowtype *shape, const char *source, int
         lua_pop(L, 1);
     }
     push_form(L, shape, source);                               /* form */
-    push_part_metatable(L, -1, PUSH_CHANGE);
+    change_push_part_metatable(L, -1, CHANGE_PART_CHANGE);
     lua_remove(L, -2);                                         /* mt */
     luaL_unref(L, LUA_REGISTRYINDEX, *ref);
     lua_pushvalue(L, -1);
     *ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
-void push_change(lua_State *L, int metatable, const struct batch *b, const struct row *row)
+void change_push(lua_State *L, int metatable, const struct batch *b, const struct row *row)
 {
     lua_createtable(L, 0, 2);                                  /* change */
     rowdata_push(L, b, row);
