@@ -8,7 +8,7 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/reshape.h"
 
-#include "lua/copy.h"
+#include "lua/clone.h"
 #include "base/hash.h"
 #include "lua/json.h"
 #include "lua/link.h"
@@ -279,7 +279,7 @@ static void carry_columns(lua_State *L, const struct job *j, int cells, int n)
             continue;
         lua_pushstring(L, j->from->shape->columns[c->from].name);
         if (lua_rawget(L, side) != LUA_TNIL) {
-            copy_push(L, -1);
+            clone_push(L, -1);
             set_beside(L, cells, n, j->to->shape->columns[i].name);
         }
         lua_pop(L, 1);
@@ -333,7 +333,7 @@ static void carry_extra(lua_State *L, const struct job *j, int cells, int name, 
         lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
     }
     lua_pushvalue(L, to);
-    copy_push(L, name + 1);
+    clone_push(L, name + 1);
     lua_rawset(L, -3);
     lua_pop(L, 1);
 }
@@ -406,7 +406,7 @@ static void push_other_row(lua_State *L, const struct job *of, int row, bool is_
     struct job j = { .thing = row, .change = of->change };
 
     if (is_old && of->link->n_functions > 0) {
-        copy_push(L, of->change);
+        clone_push(L, of->change);
         j.change = lua_gettop(L);
         lua_pushliteral(L, "row");
         lua_pushvalue(L, row);
@@ -422,7 +422,7 @@ static void push_other_part(lua_State *L, const struct job *of, int index)
     struct job j = *of;
 
     if (j.link->n_functions > 0) {
-        copy_push(L, of->change);
+        clone_push(L, of->change);
         j.change = lua_gettop(L);
         lua_pushliteral(L, "row");
         lua_pushvalue(L, index);
@@ -455,7 +455,7 @@ static void push_new_field(lua_State *L, const struct job *j, const char *name, 
             lua_setmetatable(L, -2);
         }
     } else {
-        copy_push(L, index);
+        clone_push(L, index);
     }
 }
 
@@ -464,7 +464,7 @@ static void carry_fields(lua_State *L, const struct job *j)
     int top = lua_gettop(L), name = top + 1, value = top + 2;
 
     for (lua_pushnil(L); lua_next(L, j->thing); lua_settop(L, name)) {
-        if (lua_type(L, name) != LUA_TSTRING || copy_is_own_row(L, j->thing))
+        if (lua_type(L, name) != LUA_TSTRING || clone_is_own_row(L, j->thing))
             continue;
         push_new_field(L, j, lua_tostring(L, name), value);
         lua_pushvalue(L, name);
@@ -501,7 +501,7 @@ static int find_plain_row(lua_State *L)
 {
     lua_pushliteral(L, "row");
     lua_pushvalue(L, -1);
-    if (lua_rawget(L, 1) != LUA_TNIL && !copy_is_own_row(L, 1))
+    if (lua_rawget(L, 1) != LUA_TNIL && !clone_is_own_row(L, 1))
         return lua_gettop(L);
     lua_pop(L, 2);
     return 0;
@@ -542,7 +542,7 @@ static int reshaper(lua_State *L)
 static int copy(lua_State *L)
 {
     luaL_checkany(L, 1);
-    copy_push(L, 1);
+    clone_push(L, 1);
     return 1;
 }
 

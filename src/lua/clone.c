@@ -1,6 +1,6 @@
-/* copy.c -- copies of values, of changes above all.
+/* clone.c -- copies of values, of changes above all.
  * SPDX-License-Identifier: MIT */
-#include "lua/copy.h"
+#include "lua/clone.h"
 
 #include "lua/json.h"
 #include "lua/change.h"
@@ -27,7 +27,7 @@ static void copy_side(lua_State *L, int from, struct rowdata *to, int depth)
     }
 }
 
-bool copy_is_own_row(lua_State *L, int change)
+bool clone_is_own_row(lua_State *L, int change)
 {
     return lua_type(L, -2) == LUA_TSTRING && strcmp(lua_tostring(L, -2), "row") == 0 &&
            change_row_is_of(L, -1, change);
@@ -50,7 +50,7 @@ static void push_copy_of_cells(lua_State *L, int index, const struct rowdata *fr
         copy_side(L, index, to, depth);
     rowdata_set(L, -2);                                          /* copy */
     for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1))    /* copy name value */
-        if (lua_type(L, -2) == LUA_TSTRING && !copy_is_own_row(L, index)) {
+        if (lua_type(L, -2) == LUA_TSTRING && !clone_is_own_row(L, index)) {
             lua_pushvalue(L, -2);
             push_copy(L, lua_gettop(L) - 1, depth + 1);
             lua_rawset(L, -5);
@@ -97,7 +97,7 @@ static void push_copy(lua_State *L, int index, int depth)
         lua_setmetatable(L, -2);
 }
 
-void copy_push(lua_State *L, int index)
+void clone_push(lua_State *L, int index)
 {
     push_copy(L, lua_absindex(L, index), 0);
 }
