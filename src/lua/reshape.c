@@ -11,7 +11,7 @@
 #include "lua/clone.h"
 #include "base/hash.h"
 #include "lua/json.h"
-#include "lua/link.h"
+#include "lua/project_plan.h"
 #include "lua/change.h"
 #include "lua/change_row.h"
 #include "lua/script.h"
@@ -27,7 +27,7 @@ struct job {
     int change;       /* for the functions */
     int plain;        /* what the script has put in the place of the change's row, or 0 */
     int link_at, values, result;
-    const struct link *link;
+    const struct project_plan *link;
     const struct row_class *from, *to;
     struct rowdata *cells;
 };
@@ -58,7 +58,7 @@ static void push_link(lua_State *L, struct job *j)
     if (lua_rawget(L, lua_upvalueindex(2)) == LUA_TNIL) {      /* form nil */
         lua_pushvalue(L, lua_upvalueindex(1));
         lua_replace(L, -2);                                    /* form spec */
-        link_push(L, form + 1, form, j->thing, j->plain);      /* form spec link */
+        project_plan_push(L, form + 1, form, j->thing, j->plain);      /* form spec link */
         lua_remove(L, form + 1);                               /* form link */
         lua_pushvalue(L, form);
         lua_pushvalue(L, -2);
@@ -67,7 +67,7 @@ static void push_link(lua_State *L, struct job *j)
     lua_replace(L, form);                                      /* link */
     j->link_at = form;
     j->link = lua_touserdata(L, form);
-    lua_getiuservalue(L, form, LINK_FORM);                     /* link form */
+    lua_getiuservalue(L, form, PROJECT_PLAN_FORM);                     /* link form */
     j->to = lua_touserdata(L, -1);
 }
 
@@ -105,7 +105,7 @@ static void push_values(lua_State *L, struct job *j)
     }
     lua_createtable(L, 0, (int)n);                             /* values */
     j->values = lua_gettop(L);
-    lua_getiuservalue(L, j->link_at, LINK_FUNCTIONS);          /* values functions */
+    lua_getiuservalue(L, j->link_at, PROJECT_PLAN_FUNCTIONS);          /* values functions */
     for (size_t k = 0; k < n; k++) {
         size_t i;
 
@@ -177,7 +177,7 @@ static void put_hash(lua_State *L, const struct job *j, struct buf *b)
 
 static void put_column(lua_State *L, const struct job *j, size_t i, struct buf *b)
 {
-    const struct link_column *c = &j->link->columns[i];
+    const struct project_plan_column *c = &j->link->columns[i];
     const struct column *column = &j->to->shape->columns[i];
     struct field field;
 
@@ -188,7 +188,7 @@ static void put_column(lua_State *L, const struct job *j, size_t i, struct buf *
         else
             buf_puts(b, "\\N"); /* the value stands beside the cells */
         lua_pop(L, 1);
-    } else if (c->from == LINK_HASHED) {
+    } else if (c->from == PROJECT_PLAN_HASHED) {
         put_hash(L, j, b);
     } else if (c->from == ROWTYPE_NEW) {
         buf_puts(b, "\\N");
@@ -273,9 +273,9 @@ static void carry_columns(lua_State *L, const struct job *j, int cells, int n)
     lua_getiuservalue(L, -1, n);
     lua_remove(L, -2);                                         /* side */
     for (size_t i = 0; lua_istable(L, side) && i < j->link->n; i++) {
-        const struct link_column *c = &j->link->columns[i];
+        const struct project_plan_column *c = &j->link->columns[i];
 
-        if (c->is_computed || c->from >= LINK_HASHED)
+        if (c->is_computed || c->from >= PROJECT_PLAN_HASHED)
             continue;
         lua_pushstring(L, j->from->shape->columns[c->from].name);
         if (lua_rawget(L, side) != LUA_TNIL) {
@@ -572,6 +572,6 @@ void bind_reshape(lua_State *L)
         { "reshaper", reshaper }, { NULL, NULL },
     };
 
-    link_open(L);
+    project_plan_open(L);
     luaL_setfuncs(L, functions, 0);
 }

@@ -1,9 +1,9 @@
-/* link.c -- how rows of one form become rows of another.
+/* project_plan.c -- how rows of one form become rows of another.
  *
  * Registry: &box_key -> the metatable of boxed shapes.
  *
  * SPDX-License-Identifier: MIT */
-#include "lua/link.h"
+#include "lua/project_plan.h"
 
 #include "lua/change.h"
 
@@ -135,12 +135,12 @@ static size_t push_functions(lua_State *L, int layout, int list)
     return n;
 }
 
-void link_push(lua_State *L, int spec, int form, int thing, int plain)
+void project_plan_push(lua_State *L, int spec, int form, int thing, int plain)
 {
     const struct rowtype *s = ((const struct row_class *)lua_touserdata(L, form))->shape;
     int layout = lua_gettop(L) + 1, list = layout + 1;
     struct rowtype_source *columns;
-    struct link *link;
+    struct project_plan *link;
     bool hides_key;
     size_t n;
 
@@ -156,18 +156,18 @@ void link_push(lua_State *L, int spec, int form, int thing, int plain)
         columns[i] = read_column(L, list, i, &link->columns[i].is_computed);
         link->columns[i].from = columns[i].from;
     }
-    link->columns[n].from = s->hides_key ? s->n_columns - 1 : LINK_HASHED;
+    link->columns[n].from = s->hides_key ? s->n_columns - 1 : PROJECT_PLAN_HASHED;
     link->columns[n].is_computed = false;
     link->n = n + hides_key;
     link->n_functions = push_functions(L, layout, list);
-    lua_setiuservalue(L, -2, LINK_FUNCTIONS);
+    lua_setiuservalue(L, -2, PROJECT_PLAN_FUNCTIONS);
     push_new_form(L, form, columns, n, (size_t)integer_field(L, layout, "n_row"), hides_key);
-    lua_setiuservalue(L, -2, LINK_FORM);
+    lua_setiuservalue(L, -2, PROJECT_PLAN_FORM);
     lua_replace(L, layout);
     lua_settop(L, layout);                                     /* link */
 }
 
-void link_open(lua_State *L)
+void project_plan_open(lua_State *L)
 {
     lua_createtable(L, 0, 1);
     lua_pushcfunction(L, drop_box);
