@@ -1,6 +1,6 @@
 /* project_plan.h -- how rows of one form become rows of another.
  *
- * What a reshaper (see reshape.h) does with the rows of one form is decided when it meets the
+ * What a reshaper (see project.h) does with the rows of one form is decided when it meets the
  * first of them, and kept as a link: where the columns come from, and the form of the new rows.
  *
  * Everything here may throw.

@@ -20,7 +20,7 @@
 #include "lua/rowdata.h"
 #include "lua/json.h"
 #include "lua/change.h"
-#include "lua/reshape.h"
+#include "lua/project.h"
 
 #include <lauxlib.h>
 #include <math.h>
@@ -34,7 +34,7 @@ static int open_raw(lua_State *L)
     lua_createtable(L, 0, 16);
     bind_host(L);
     bind_source(L);
-    bind_reshape(L);
+    project_export(L);
     bind_store(L);
     bind_file(L);
     bind_csv(L);

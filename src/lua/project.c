@@ -1,4 +1,4 @@
-/* reshape.c -- changes with other columns.
+/* project.c -- changes with other columns.
  *
  * A new row is the wanted fields of the old one, copied as they are, with what functions gave
  * among them, and what the script assigned beside them.
@@ -6,7 +6,7 @@
  * A reshaper is a closure: upvalue 1 is its spec, upvalue 2 its links by form, with weak keys.
  *
  * SPDX-License-Identifier: MIT */
-#include "lua/reshape.h"
+#include "lua/project.h"
 
 #include "lua/clone.h"
 #include "base/hash.h"
@@ -565,7 +565,7 @@ static int sha256(lua_State *L)
     return 1;
 }
 
-void bind_reshape(lua_State *L)
+void project_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "copy", copy }, { "is_change", is_change }, { "sha256", sha256 },

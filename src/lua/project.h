@@ -1,4 +1,4 @@
-/* reshape.h -- changes with other columns, and copies of changes.
+/* project.h -- changes with other columns, and copies of changes.
  *
  * Exports to Lua (module pgcdc.raw):
  *
@@ -24,12 +24,12 @@
  *       name, or nil.
  *
  * SPDX-License-Identifier: MIT */
-#ifndef RESHAPE_H
-#define RESHAPE_H
+#ifndef PROJECT_H
+#define PROJECT_H
 
 #include <lua.h>
 
 /* Adds the functions to the module on top of the stack. */
-void bind_reshape(lua_State *L);
+void project_export(lua_State *L);
 
 #endif
