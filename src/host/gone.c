@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "host/gone.h"
 
-#include "lua/runtime.h"
+#include "lua/hooks.h"
 
 /* Weighs what came. *is_over: all is known that is gone. */
 static bool weigh(struct reader *r, struct tracked *t, struct batch *b, uint64_t saved,
@@ -60,7 +60,7 @@ static bool deliver(struct script *s, struct tracked *t, size_t source, bool *pa
         if (t->gone == NULL)
             return true;
         from = t->gone_done;
-        if (!runtime_deliver(s, t->gone, &t->gone_done, true, e)) {
+        if (!hooks_deliver(s, t->gone, &t->gone_done, true, e)) {
             tracked_name_failure(s->sources[source].name, t->gone, t->gone_done, e);
             return false;
         }
@@ -90,7 +90,7 @@ bool gone_handle(struct script *s, struct reader *r, struct tracked *t, struct b
             return err_prefix(e, "source %s", s->sources[source].name);
         if (!is_over)
             return true;
-        if (diff_take_truncated(t->diff) && !runtime_truncate(s, source, e))
+        if (diff_take_truncated(t->diff) && !hooks_truncate(s, source, e))
             return err_prefix(e, "source %s", s->sources[source].name);
     }
     return deliver(s, t, source, parked, e);

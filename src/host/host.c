@@ -1,7 +1,7 @@
 /* host.c -- the loop: take a batch, deliver, flush, save, acknowledge.
  *
  * Where the script keeps nothing but positions, these are saved here. Else the
- * Lua half decides what may be saved and when (see runtime_settle): it gets the
+ * Lua half decides what may be saved and when (see hooks_settle): it gets the
  * positions of all sources of a group as they are at that moment, also of one
  * in the middle of a poll.
  *
@@ -17,7 +17,7 @@
 #include "host/gone.h"
 #include "host/output.h"
 #include "host/progress.h"
-#include "lua/runtime.h"
+#include "lua/hooks.h"
 #include "host/tracked.h"
 
 #include <errno.h>
@@ -72,7 +72,7 @@ static bool settle(struct host *h, size_t source, bool is_moment, bool *done, st
     for (size_t i = 0; i < h->n_sources; i++)
         if (h->script->sources[i].group == group && !write_position(h, i, &is_known, e))
             return false;
-    if (!runtime_settle(h->script, source, is_known, is_moment, &taken, done, e))
+    if (!hooks_settle(h->script, source, is_known, is_moment, &taken, done, e))
         return false;
     for (size_t i = 0; taken && i < h->n_sources; i++)
         if (h->script->sources[i].group == group)
@@ -138,7 +138,7 @@ static bool finish_batch(struct host *h, size_t source, struct err *e)
 {
     uint64_t count = h->sources[source].count;
 
-    if (count > 0 && !runtime_batch(h->script, source, count, e))
+    if (count > 0 && !hooks_batch(h->script, source, count, e))
         return err_prefix(e, "source %s", h->script->sources[source].name);
     return output_flush(e);
 }
@@ -179,7 +179,7 @@ static bool deliver_rows(struct host *h, struct batch *b, bool *parked, struct e
     }
     if (t->diff != NULL && !diff_note(t->diff, b, d->saved_note, e))
         return err_prefix(e, "source %s", d->name);
-    if (!runtime_deliver(h->script, b, &done, may_cut, e)) {
+    if (!hooks_deliver(h->script, b, &done, may_cut, e)) {
         tracked_name_failure(d->name, b, done, e);
         return false;
     }
@@ -276,7 +276,7 @@ static bool notice(struct host *h, struct batch *b, struct err *e)
         fields[n++] = (struct log_field){ "retry_in", retry, strlen(retry), true };
     }
     log_line(h->log, b->notice_level, b->err.msg, strlen(b->err.msg), fields, n);
-    return b->retry_ms < 0 || runtime_error(h->script, b, e);
+    return b->retry_ms < 0 || hooks_error(h->script, b, e);
 }
 
 static bool finish_source(struct host *h, const struct batch *b)
@@ -290,7 +290,7 @@ static bool finish_source(struct host *h, const struct batch *b)
 static bool ready(struct host *h, size_t source, struct err *e)
 {
     log_source(h, LOG_INFO, "ready", source);
-    return runtime_ready(h->script, source, e);
+    return hooks_ready(h->script, source, e);
 }
 
 /* *parked: not done with; to be handled again when the source is not paused. */
@@ -309,7 +309,7 @@ static bool handle(struct host *h, struct batch *b, bool *parked, struct err *e)
         return notice(h, b, e);
     case BATCH_SCHEMA:
         log_source(h, LOG_INFO, "the columns changed", b->source);
-        return runtime_schema(h->script, b, e);
+        return hooks_schema(h->script, b, e);
     case BATCH_READY:
         return ready(h, b->source, e);
     case BATCH_DONE:
@@ -425,11 +425,11 @@ static bool loop(struct host *h, struct err *e)
         bool idle;
 
         /* timers first: one of them may let a source go on */
-        if (!runtime_timers(h->script, &t, e))
+        if (!hooks_timers(h->script, &t, e))
             return false;
         if ((t.has_released && h->script->is_waiting) || h->is_unsettled) {
             /* which may have set a timer */
-            if (!settle_all(h, false, e) || !runtime_timers(h->script, &t, e))
+            if (!settle_all(h, false, e) || !hooks_timers(h->script, &t, e))
                 return false;
         }
         if (!handle_next(h, &idle, e))
@@ -447,8 +447,8 @@ static bool loop(struct host *h, struct err *e)
         if (idle && (!output_flush(e) || !sleep_until_news(h, t.wait_ms, e)))
             return false;
     }
-    return runtime_last(h->script, e) && output_flush(e) && save_lazy(h, e) &&
-           (!h->script->keeps || settle_all(h, true, e)) && runtime_finish(h->script, e) &&
+    return hooks_last(h->script, e) && output_flush(e) && save_lazy(h, e) &&
+           (!h->script->keeps || settle_all(h, true, e)) && hooks_finish(h->script, e) &&
            output_flush(e) && keep_ledgers(h, e);
 }
 
@@ -523,14 +523,14 @@ static void log_failure(struct host *h, const struct err *e)
 
 static bool run(struct host *h, struct err *e)
 {
-    if ((h->script = script_new(&h->o->script, e)) == NULL || !runtime_load(h->script, e))
+    if ((h->script = script_new(&h->o->script, e)) == NULL || !hooks_load(h->script, e))
         return false;
     h->n_sources = h->script->n_sources;
     if (h->o->is_graph)
-        return runtime_graph(h->script, e) && output_flush(e);
+        return hooks_graph(h->script, e) && output_flush(e);
     if (h->n_sources > 0 && h->o->mode != READER_CHECK && !bind_store_open(h->script, e))
         return false;
-    if (h->o->mode != READER_CHECK && !runtime_start(h->script, e))
+    if (h->o->mode != READER_CHECK && !hooks_start(h->script, e))
         return false;
     if (h->n_sources > 0 && !start_reader(h, e))
         return false;

@@ -5,7 +5,7 @@
  * stop(status), usage(message), refuse(message): ends with status 3, fail(message, traceback),
  * try(catch, f, ...), where(level), place(function), traceback(level), nearest(word, names),
  * now(), sleep(seconds) -> false if asked to stop, clock_anew(), hook(name, function): what the
- * host calls, see runtime.c. Replaces the global print by one that leaves the flushing to the host.
+ * host calls, see hooks.c. Replaces the global print by one that leaves the flushing to the host.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef BIND_HOST_H

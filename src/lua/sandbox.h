@@ -2,7 +2,7 @@
  *
  * Takes away what reads or writes files, runs commands, loads machine code or
  * bytecode, or looks into our own functions. It does not hide our modules
- * (see runtime.c), and does not bound time or memory (see script.h).
+ * (see hooks.c), and does not bound time or memory (see script.h).
  *
  * SPDX-License-Identifier: MIT */
 #ifndef SANDBOX_H

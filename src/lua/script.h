@@ -40,7 +40,7 @@ struct script_options {
     int stop_fd;              /* which is readable then */
 };
 
-/* What the Lua half of the program does for the host; see runtime.c for their arguments. */
+/* What the Lua half of the program does for the host; see hooks.c for their arguments. */
 enum hook { HOOK_TIMERS, HOOK_START, HOOK_ENTER, HOOK_LEAVE, HOOK_SETTLE, HOOK_LAST, HOOK_FINISH,
             HOOK_GRAPH, HOOK_COUNT };
 

@@ -1,4 +1,4 @@
-/* runtime.c -- what the host does with a script.
+/* hooks.c -- what the host does with a script.
  *
  * The hooks, functions of the Lua half: timers() -> seconds until the next one or nil, true if
  * windows are open, true if something was let go; start(); enter(source, seq): rows of a batch
@@ -7,7 +7,7 @@
  * if the positions were taken; last(); finish(); graph().
  *
  * SPDX-License-Identifier: MIT */
-#include "lua/runtime.h"
+#include "lua/hooks.h"
 
 #include "lua/bind_child.h"
 #include "lua/bind_copy.h"
@@ -152,7 +152,7 @@ static int load(lua_State *L)
     return 0;
 }
 
-bool runtime_load(struct script *s, struct err *e)
+bool hooks_load(struct script *s, struct err *e)
 {
     return script_call(s, load, NULL, e);
 }
@@ -220,7 +220,7 @@ static int deliver(lua_State *L)
     return 0;
 }
 
-bool runtime_deliver(struct script *s, const struct batch *b, size_t *done, bool may_stop,
+bool hooks_deliver(struct script *s, const struct batch *b, size_t *done, bool may_stop,
                      struct err *e)
 {
     const struct declared *source = &s->sources[b->source];
@@ -314,27 +314,27 @@ static bool emit_event(struct script *s, const struct event_job *job, struct err
     return script_call(s, emit, (void *)job, e);
 }
 
-bool runtime_batch(struct script *s, size_t source, uint64_t count, struct err *e)
+bool hooks_batch(struct script *s, size_t source, uint64_t count, struct err *e)
 {
     return emit_event(s, &(struct event_job){ source, EVENT_BATCH, count, NULL }, e);
 }
 
-bool runtime_truncate(struct script *s, size_t source, struct err *e)
+bool hooks_truncate(struct script *s, size_t source, struct err *e)
 {
     return emit_event(s, &(struct event_job){ source, EVENT_TRUNCATE, 0, NULL }, e);
 }
 
-bool runtime_ready(struct script *s, size_t source, struct err *e)
+bool hooks_ready(struct script *s, size_t source, struct err *e)
 {
     return emit_event(s, &(struct event_job){ source, EVENT_READY, 0, NULL }, e);
 }
 
-bool runtime_schema(struct script *s, const struct batch *b, struct err *e)
+bool hooks_schema(struct script *s, const struct batch *b, struct err *e)
 {
     return emit_event(s, &(struct event_job){ b->source, EVENT_SCHEMA, 0, b }, e);
 }
 
-bool runtime_error(struct script *s, const struct batch *b, struct err *e)
+bool hooks_error(struct script *s, const struct batch *b, struct err *e)
 {
     return emit_event(s, &(struct event_job){ b->source, EVENT_ERROR, 0, b }, e);
 }
@@ -355,22 +355,22 @@ static bool run_hook(struct script *s, enum hook hook, struct err *e)
     return s->hooks[hook] == LUA_NOREF || script_call(s, call_hook, &hook, e);
 }
 
-bool runtime_graph(struct script *s, struct err *e)
+bool hooks_graph(struct script *s, struct err *e)
 {
     return run_hook(s, HOOK_GRAPH, e);
 }
 
-bool runtime_start(struct script *s, struct err *e)
+bool hooks_start(struct script *s, struct err *e)
 {
     return run_hook(s, HOOK_START, e);
 }
 
-bool runtime_last(struct script *s, struct err *e)
+bool hooks_last(struct script *s, struct err *e)
 {
     return run_hook(s, HOOK_LAST, e);
 }
 
-bool runtime_finish(struct script *s, struct err *e)
+bool hooks_finish(struct script *s, struct err *e)
 {
     return run_hook(s, HOOK_FINISH, e);
 }
@@ -411,7 +411,7 @@ static int settle(lua_State *L)
     return 0;
 }
 
-bool runtime_settle(struct script *s, size_t source, bool is_known, bool is_moment, bool *taken,
+bool hooks_settle(struct script *s, size_t source, bool is_known, bool is_moment, bool *taken,
                     bool *done, struct err *e)
 {
     struct settlement job = { source, is_known, is_moment, false, false };
@@ -441,7 +441,7 @@ static int run_timers(lua_State *L)
     return 0;
 }
 
-bool runtime_timers(struct script *s, struct timers *t, struct err *e)
+bool hooks_timers(struct script *s, struct timers *t, struct err *e)
 {
     *t = (struct timers){ .wait_ms = -1 };
     return s->hooks[HOOK_TIMERS] == LUA_NOREF || script_call(s, run_timers, t, e);
