@@ -503,7 +503,7 @@ static void fini(struct host *h)
     free(h->progress);
     free(h->sources);
     if (h->script != NULL)
-        bind_source_free(h->script);
+        api_source_free(h->script);
     script_free(h->script);
     log_bar(h->log, NULL);
 }

@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/bind_store.h"
 
-#include "lua/bind_source.h"
+#include "lua/api_source.h"
 #include "lua/json.h"
 #include "capture/position_text.h"
 

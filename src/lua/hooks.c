@@ -33,7 +33,7 @@ static int open_raw(lua_State *L)
 {
     lua_createtable(L, 0, 16);
     bind_host(L);
-    bind_source(L);
+    api_source(L);
     project_export(L);
     bind_store(L);
     bind_file(L);

@@ -9,7 +9,7 @@
 #define HOOKS_H
 
 #include "capture/batch.h"
-#include "lua/bind_source.h"
+#include "lua/api_source.h"
 
 /* Runs the main chunk. Afterwards script->sources is what it declared. */
 bool hooks_load(struct script *s, struct err *e) WARN_UNUSED;

@@ -59,7 +59,7 @@ struct script {
     struct pool pool;
     int64_t deadline_ns;      /* 0: none */
     bool is_out_of_time;
-    /* what the script declared: see bind_source.h */
+    /* what the script declared: see api_source.h */
     struct declared *sources;
     size_t n_sources;
     int hooks[HOOK_COUNT];    /* registry references */

@@ -1,4 +1,4 @@
-/* bind_source.h -- sources and their handlers, as scripts declare them.
+/* api_source.h -- sources and their handlers, as scripts declare them.
  *
  * Exports to Lua (module pgcdc.raw): declare(spec) -> number of the source,
  * handle(number, event, function or nil), source_count(), source_name(number),
@@ -8,8 +8,8 @@
  * lua/pgcdc/source.lua makes of it what users see, and checks what they wrote.
  *
  * SPDX-License-Identifier: MIT */
-#ifndef BIND_SOURCE_H
-#define BIND_SOURCE_H
+#ifndef API_SOURCE_H
+#define API_SOURCE_H
 
 #include "lua/script.h"
 #include "capture/begin.h"
@@ -33,9 +33,9 @@ struct declared {
 };
 
 /* Adds the functions to the module on top of the stack. */
-void bind_source(lua_State *L);
+void api_source(lua_State *L);
 
-/* What the script declared; the pointers are borrowed until bind_source_free. */
-void bind_source_free(struct script *s);
+/* What the script declared; the pointers are borrowed until api_source_free. */
+void api_source_free(struct script *s);
 
 #endif

@@ -1,6 +1,6 @@
-/* bind_source.c -- sources and their handlers, as scripts declare them.
+/* api_source.c -- sources and their handlers, as scripts declare them.
  * SPDX-License-Identifier: MIT */
-#include "lua/bind_source.h"
+#include "lua/api_source.h"
 
 #include <lauxlib.h>
 #include <stdlib.h>
@@ -9,7 +9,7 @@
 static const char *const event_names[] = { "read", "upsert", "insert", "update", "delete", "batch",
                                            "ready", "schema", "error", "truncate", NULL };
 
-void bind_source_free(struct script *s)
+void api_source_free(struct script *s)
 {
     for (size_t i = 0; i < s->n_sources; i++) {
         source_config_free(s->sources[i].config);
@@ -131,7 +131,7 @@ static int declare(lua_State *L)
     *d = (struct declared){ .metatable = LUA_NOREF, .group = s->n_sources };
     for (size_t i = 0; i < EVENT_COUNT; i++)
         d->handlers[i] = LUA_NOREF;
-    s->n_sources++; /* from here on bind_source_free finds it, should anything throw */
+    s->n_sources++; /* from here on api_source_free finds it, should anything throw */
     d->config = calloc(1, sizeof *d->config);
     if (d->config == NULL)
         return luaL_error(L, "out of memory");
@@ -208,7 +208,7 @@ static int group(lua_State *L)
     return 0;
 }
 
-void bind_source(lua_State *L)
+void api_source(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "declare", declare }, { "handle", handle }, { "source_count", source_count },
