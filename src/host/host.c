@@ -13,7 +13,7 @@
  * SPDX-License-Identifier: MIT */
 #include "host/host.h"
 
-#include "lua/bind_store.h"
+#include "lua/api_state.h"
 #include "host/gone.h"
 #include "host/output.h"
 #include "host/progress.h"
@@ -528,7 +528,7 @@ static bool run(struct host *h, struct err *e)
     h->n_sources = h->script->n_sources;
     if (h->o->is_graph)
         return hooks_graph(h->script, e) && output_flush(e);
-    if (h->n_sources > 0 && h->o->mode != READER_CHECK && !bind_store_open(h->script, e))
+    if (h->n_sources > 0 && h->o->mode != READER_CHECK && !api_state_open(h->script, e))
         return false;
     if (h->o->mode != READER_CHECK && !hooks_start(h->script, e))
         return false;

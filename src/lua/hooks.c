@@ -16,7 +16,7 @@
 #include "lua/bind_file.h"
 #include "lua/bind_host.h"
 #include "lua/bind_lines.h"
-#include "lua/bind_store.h"
+#include "lua/api_state.h"
 #include "lua/rowdata.h"
 #include "lua/json.h"
 #include "lua/change.h"
@@ -35,7 +35,7 @@ static int open_raw(lua_State *L)
     bind_host(L);
     api_source(L);
     project_export(L);
-    bind_store(L);
+    api_state(L);
     bind_file(L);
     bind_csv(L);
     bind_child(L);

@@ -63,7 +63,7 @@ struct script {
     struct declared *sources;
     size_t n_sources;
     int hooks[HOOK_COUNT];    /* registry references */
-    struct store *store;      /* see bind_store.h; NULL until it is needed */
+    struct store *store;      /* see api_state.h; NULL until it is needed */
     bool keeps;               /* something is saved together with positions */
     bool is_waiting;          /* something was captured that may not be saved yet */
     struct err cause;         /* why the failure happened, where it was not the script's */

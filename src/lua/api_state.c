@@ -1,6 +1,6 @@
-/* bind_store.c -- the state file, for scripts and the host.
+/* api_state.c -- the state file, for scripts and the host.
  * SPDX-License-Identifier: MIT */
-#include "lua/bind_store.h"
+#include "lua/api_state.h"
 
 #include "lua/api_source.h"
 #include "lua/json.h"
@@ -24,7 +24,7 @@ static bool reset(struct script *s, struct err *e)
     return true;
 }
 
-bool bind_store_open(struct script *s, struct err *e)
+bool api_state_open(struct script *s, struct err *e)
 {
     if (s->store != NULL)
         return true;
@@ -65,7 +65,7 @@ static int kept(lua_State *L)
     struct record r;
 
     if (s->o.state != NULL) {
-        if (!bind_store_open(s, &s->cause) || !store_find(s->store, kind, name, &s->cause))
+        if (!api_state_open(s, &s->cause) || !store_find(s->store, kind, name, &s->cause))
             return throw_cause(L);
         while (store_next(s->store, &r, &s->cause)) {
             put_slice(b, r.key);
@@ -158,7 +158,7 @@ static int save(lua_State *L)
     check_records(L, n);
     if (n == 0 || s->o.state == NULL)
         return 0;
-    ok = bind_store_open(s, e) && store_begin(s->store, e);
+    ok = api_state_open(s, e) && store_begin(s->store, e);
     ok = ok && put_records(L, s->store, n, e) && store_commit(s->store, e);
     if (!ok && s->store != NULL)
         store_rollback(s->store);
@@ -212,7 +212,7 @@ static int waits(lua_State *L)
     return 0;
 }
 
-void bind_store(lua_State *L)
+void api_state(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "kept", kept }, { "save", save }, { "pipeline", pipeline }, { "keeps", keeps },

@@ -1,4 +1,4 @@
-/* bind_store.h -- the state file, for scripts and the host.
+/* api_state.h -- the state file, for scripts and the host.
  *
  * Opened when it is first needed: a script may ask for what was kept while it
  * loads, and one that keeps nothing makes no file.
@@ -9,15 +9,15 @@
  * keeps(flag), waits(flag): see struct script.
  *
  * SPDX-License-Identifier: MIT */
-#ifndef BIND_STORE_H
-#define BIND_STORE_H
+#ifndef API_STATE_H
+#define API_STATE_H
 
 #include "lua/script.h"
 
 /* Adds the functions to the module on top of the stack. */
-void bind_store(lua_State *L);
+void api_state(lua_State *L);
 
 /* Opens the state file and does what --reset asks for, unless that was done. */
-bool bind_store_open(struct script *s, struct err *e) WARN_UNUSED;
+bool api_state_open(struct script *s, struct err *e) WARN_UNUSED;
 
 #endif
