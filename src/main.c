@@ -1,6 +1,6 @@
 /* main.c -- argv, signals, exit status.
  * SPDX-License-Identifier: MIT */
-#include "lua/bind_host.h"
+#include "lua/api_host.h"
 #include "host/host.h"
 #include "host/listing.h"
 #include "host/output.h"

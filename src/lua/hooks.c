@@ -14,7 +14,7 @@
 #include "lua/bind_csv.h"
 #include "lua/bind_db.h"
 #include "lua/bind_file.h"
-#include "lua/bind_host.h"
+#include "lua/api_host.h"
 #include "lua/bind_lines.h"
 #include "lua/api_state.h"
 #include "lua/rowdata.h"
@@ -32,7 +32,7 @@
 static int open_raw(lua_State *L)
 {
     lua_createtable(L, 0, 16);
-    bind_host(L);
+    api_host(L);
     api_source(L);
     project_export(L);
     api_state(L);

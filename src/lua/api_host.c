@@ -1,6 +1,6 @@
-/* bind_host.c -- what scripts may ask of the program.
+/* api_host.c -- what scripts may ask of the program.
  * SPDX-License-Identifier: MIT */
-#include "lua/bind_host.h"
+#include "lua/api_host.h"
 
 #include "base/clock.h"
 #include "lua/json.h"
@@ -273,7 +273,7 @@ static int print(lua_State *L)
     return 0;
 }
 
-void bind_host(lua_State *L)
+void api_host(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "encode", encode }, { "decode", decode }, { "stop", stop },

@@ -1,4 +1,4 @@
-/* bind_host.h -- what scripts may ask of the program.
+/* api_host.h -- what scripts may ask of the program.
  *
  * Exports to Lua (module pgcdc.raw): version, dsn, lua_dir, scripts_dir, script, is_sandboxed,
  * words, null, array_metatable, encode(value), decode(text), log(level, message, fields),
@@ -8,14 +8,14 @@
  * host calls, see hooks.c. Replaces the global print by one that leaves the flushing to the host.
  *
  * SPDX-License-Identifier: MIT */
-#ifndef BIND_HOST_H
-#define BIND_HOST_H
+#ifndef API_HOST_H
+#define API_HOST_H
 
 #include <lua.h>
 
 #define PGCDC_VERSION "0.1.0"
 
 /* Adds the functions to the module on top of the stack. */
-void bind_host(lua_State *L);
+void api_host(lua_State *L);
 
 #endif
