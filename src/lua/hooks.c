@@ -13,7 +13,7 @@
 #include "lua/bind_copy.h"
 #include "lua/bind_csv.h"
 #include "lua/bind_db.h"
-#include "lua/bind_file.h"
+#include "lua/api_file.h"
 #include "lua/api_host.h"
 #include "lua/bind_lines.h"
 #include "lua/api_state.h"
@@ -36,7 +36,7 @@ static int open_raw(lua_State *L)
     api_source(L);
     project_export(L);
     api_state(L);
-    bind_file(L);
+    api_file(L);
     bind_csv(L);
     bind_child(L);
     bind_db(L);

@@ -1,4 +1,4 @@
-/* bind_file.h -- files that sinks write: what Lua's io lacks.
+/* api_file.h -- files that sinks write: what Lua's io lacks.
  *
  * Exports to Lua (module pgcdc.raw):
  *   file_open(path) -> file: appends to it; made if it is not there; a regular one is locked
@@ -14,12 +14,12 @@
  * value or nothing of it, so that they can be called again.
  *
  * SPDX-License-Identifier: MIT */
-#ifndef BIND_FILE_H
-#define BIND_FILE_H
+#ifndef API_FILE_H
+#define API_FILE_H
 
 #include <lua.h>
 
 /* Adds the functions to the module on top of the stack. */
-void bind_file(lua_State *L);
+void api_file(lua_State *L);
 
 #endif

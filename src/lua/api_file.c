@@ -1,9 +1,9 @@
-/* bind_file.c -- files that sinks write: what Lua's io lacks.
+/* api_file.c -- files that sinks write: what Lua's io lacks.
  *
  * A file is a userdata; its first user value is the path, for messages.
  *
  * SPDX-License-Identifier: MIT */
-#include "lua/bind_file.h"
+#include "lua/api_file.h"
 
 #include "base/file.h"
 #include "lua/json.h"
@@ -341,7 +341,7 @@ static int answer(lua_State *L)
     return luaL_error(L, "answered");
 }
 
-void bind_file(lua_State *L)
+void api_file(lua_State *L)
 {
     static const luaL_Reg methods[] = {
         { "put", file_put }, { "add", file_add }, { "flush", file_flush }, { "sync", file_sync },
