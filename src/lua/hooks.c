@@ -11,7 +11,7 @@
 
 #include "lua/bind_child.h"
 #include "lua/bind_copy.h"
-#include "lua/bind_csv.h"
+#include "lua/api_csv.h"
 #include "lua/bind_db.h"
 #include "lua/api_file.h"
 #include "lua/api_host.h"
@@ -37,7 +37,7 @@ static int open_raw(lua_State *L)
     project_export(L);
     api_state(L);
     api_file(L);
-    bind_csv(L);
+    api_csv(L);
     bind_child(L);
     bind_db(L);
     bind_lines(L);

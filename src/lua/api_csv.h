@@ -1,4 +1,4 @@
-/* bind_csv.h -- rows as lines of CSV.
+/* api_csv.h -- rows as lines of CSV.
  *
  * Exports to Lua (module pgcdc.raw), where a row is a table with named fields, or a change,
  * which stands for its row (or what there is of it):
@@ -10,12 +10,12 @@
  * stands in the row's JSON, so that numbers keep their digits; what is no scalar stays JSON.
  *
  * SPDX-License-Identifier: MIT */
-#ifndef BIND_CSV_H
-#define BIND_CSV_H
+#ifndef API_CSV_H
+#define API_CSV_H
 
 #include <lua.h>
 
 /* Adds the functions to the module on top of the stack. */
-void bind_csv(lua_State *L);
+void api_csv(lua_State *L);
 
 #endif

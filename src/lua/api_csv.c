@@ -1,10 +1,10 @@
-/* bind_csv.c -- rows as lines of CSV.
+/* api_csv.c -- rows as lines of CSV.
  *
  * A row is written as JSON, whatever it is, then the members of that object are looked at: so
  * there is one place that knows what values look like. The JSON is our own and well formed.
  *
  * SPDX-License-Identifier: MIT */
-#include "lua/bind_csv.h"
+#include "lua/api_csv.h"
 
 #include "lua/json.h"
 #include "lua/script.h"
@@ -344,7 +344,7 @@ static int csv_line(lua_State *L)
     return 2;
 }
 
-void bind_csv(lua_State *L)
+void api_csv(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "csv_names", csv_names }, { "csv_line", csv_line }, { NULL, NULL },
