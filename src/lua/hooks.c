@@ -9,7 +9,7 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/hooks.h"
 
-#include "lua/bind_child.h"
+#include "lua/api_process.h"
 #include "lua/bind_copy.h"
 #include "lua/api_csv.h"
 #include "lua/bind_db.h"
@@ -38,7 +38,7 @@ static int open_raw(lua_State *L)
     api_state(L);
     api_file(L);
     api_csv(L);
-    bind_child(L);
+    api_process(L);
     bind_db(L);
     bind_lines(L);
     bind_copy(L);

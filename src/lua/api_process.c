@@ -1,6 +1,6 @@
-/* bind_child.c -- a command whose standard input a sink writes.
+/* api_process.c -- a command whose standard input a sink writes.
  * SPDX-License-Identifier: MIT */
-#include "lua/bind_child.h"
+#include "lua/api_process.h"
 
 #include "base/clock.h"
 #include "lua/json.h"
@@ -272,7 +272,7 @@ static int nap(lua_State *L)
     return 0;
 }
 
-void bind_child(lua_State *L)
+void api_process(lua_State *L)
 {
     static const luaL_Reg methods[] = {
         { "start", child_start }, { "put", child_put }, { "add", child_add },

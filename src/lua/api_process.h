@@ -1,4 +1,4 @@
-/* bind_child.h -- a command whose standard input a sink writes.
+/* api_process.h -- a command whose standard input a sink writes.
  *
  * Exports to Lua (module pgcdc.raw):
  *   child_new(command) -> child, not started. Methods:
@@ -17,12 +17,12 @@
  * a shell's job in the background: Ctrl-C is for us, and we let the child read to the end.
  *
  * SPDX-License-Identifier: MIT */
-#ifndef BIND_CHILD_H
-#define BIND_CHILD_H
+#ifndef API_PROCESS_H
+#define API_PROCESS_H
 
 #include <lua.h>
 
 /* Adds the functions to the module on top of the stack. */
-void bind_child(lua_State *L);
+void api_process(lua_State *L);
 
 #endif
