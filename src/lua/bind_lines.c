@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/bind_lines.h"
 
-#include "lua/bind_db.h"
+#include "lua/api_db.h"
 #include "lua/json.h"
 #include "lua/script.h"
 
@@ -147,16 +147,16 @@ static bool send_file(lua_State *L, struct lines *s, struct conn *conn, struct e
 static int send_lines(lua_State *L)
 {
     struct lines *s = bind_lines_at(L, 1);
-    struct conn *conn = bind_db_check(L, 2);
+    struct conn *conn = api_db_check(L, 2);
     struct err e;
 
     if (!send_file(L, s, conn, &e))
-        return bind_db_fail(L, &e);
+        return api_db_fail(L, &e);
     for (size_t at = 0; at < s->whole; at += PIECE) {
         size_t n = s->whole - at < PIECE ? s->whole - at : PIECE;
 
         if (!conn_load_put(conn, s->mem.data + at, n, &e))
-            return bind_db_fail(L, &e);
+            return api_db_fail(L, &e);
     }
     lua_pushboolean(L, true);
     return 1;

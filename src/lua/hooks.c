@@ -12,7 +12,7 @@
 #include "lua/api_process.h"
 #include "lua/bind_copy.h"
 #include "lua/api_csv.h"
-#include "lua/bind_db.h"
+#include "lua/api_db.h"
 #include "lua/api_file.h"
 #include "lua/api_host.h"
 #include "lua/bind_lines.h"
@@ -39,7 +39,7 @@ static int open_raw(lua_State *L)
     api_file(L);
     api_csv(L);
     api_process(L);
-    bind_db(L);
+    api_db(L);
     bind_lines(L);
     bind_copy(L);
     return 1;

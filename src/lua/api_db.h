@@ -1,4 +1,4 @@
-/* bind_db.h -- connections that scripts and sinks use.
+/* api_db.h -- connections that scripts and sinks use.
  *
  * Exports to Lua (module pgcdc.raw) conn_open(conninfo, at_once[, former]) -> connection, on which
  * waits end when the program is to stop, if `at_once` is true. <former>: a closed one in whose
@@ -19,20 +19,20 @@
  * oid}. All of it blocks, but for `send`. lua/pgcdc/connect.lua makes of it what users see.
  *
  * SPDX-License-Identifier: MIT */
-#ifndef BIND_DB_H
-#define BIND_DB_H
+#ifndef API_DB_H
+#define API_DB_H
 
 #include "pg/conn.h"
 
 #include <lua.h>
 
 /* Adds the function to the module on top of the stack. */
-void bind_db(lua_State *L);
+void api_db(lua_State *L);
 
 /* The connection at <index>; throws unless it is one that is open. */
-struct conn *bind_db_check(lua_State *L, int index);
+struct conn *api_db_check(lua_State *L, int index);
 
 /* Pushes nil and what <e> says. Returns 4. */
-int bind_db_fail(lua_State *L, const struct err *e);
+int api_db_fail(lua_State *L, const struct err *e);
 
 #endif

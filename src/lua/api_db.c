@@ -1,6 +1,6 @@
-/* bind_db.c -- connections that scripts and sinks use.
+/* api_db.c -- connections that scripts and sinks use.
  * SPDX-License-Identifier: MIT */
-#include "lua/bind_db.h"
+#include "lua/api_db.h"
 
 #include "lua/json.h"
 #include "lua/script.h"
@@ -34,7 +34,7 @@ static const char *code_name(enum err_code code)
     }
 }
 
-int bind_db_fail(lua_State *L, const struct err *e)
+int api_db_fail(lua_State *L, const struct err *e)
 {
     lua_pushnil(L);
     lua_pushstring(L, e->msg);
@@ -43,7 +43,7 @@ int bind_db_fail(lua_State *L, const struct err *e)
     return 4;
 }
 
-struct conn *bind_db_check(lua_State *L, int index)
+struct conn *api_db_check(lua_State *L, int index)
 {
     struct connection *c = luaL_checkudata(L, index, CONNECTION);
 
@@ -74,7 +74,7 @@ static int open_db(lua_State *L)
     luaL_setmetatable(L, CONNECTION);
     c->conn = conn_open(conninfo, script_of(L)->o.stop_fd, on_stop,
                     former != NULL ? &former->left : NULL, &e);
-    return c->conn != NULL ? 1 : bind_db_fail(L, &e);
+    return c->conn != NULL ? 1 : api_db_fail(L, &e);
 }
 
 static int close_db(lua_State *L)
@@ -278,18 +278,18 @@ static bool send_statement(lua_State *L, struct conn *conn, struct err *e)
 
 static int start(lua_State *L)
 {
-    struct conn *conn = bind_db_check(L, 1);
+    struct conn *conn = api_db_check(L, 1);
     struct err e;
 
     if (!send_statement(L, conn, &e))
-        return bind_db_fail(L, &e);
+        return api_db_fail(L, &e);
     lua_pushboolean(L, true);
     return 1;
 }
 
 static int answer(lua_State *L)
 {
-    struct conn *conn = bind_db_check(L, 1);
+    struct conn *conn = api_db_check(L, 1);
     struct result **box;
     uint64_t affected = 0;
     struct err e;
@@ -299,7 +299,7 @@ static int answer(lua_State *L)
     *box = NULL;
     luaL_setmetatable(L, ROWS);
     if (!conn_answer(conn, box, &affected, &e))
-        return bind_db_fail(L, &e);
+        return api_db_fail(L, &e);
     push_rows(L, *box);                                        /* conn box rows odd */
     result_free(*box);
     *box = NULL;
@@ -312,19 +312,19 @@ static int run(lua_State *L)
 {
     struct err e;
 
-    return send_statement(L, bind_db_check(L, 1), &e) ? answer(L) : bind_db_fail(L, &e);
+    return send_statement(L, api_db_check(L, 1), &e) ? answer(L) : api_db_fail(L, &e);
 }
 
 static int describe(lua_State *L)
 {
-    struct conn *conn = bind_db_check(L, 1);
+    struct conn *conn = api_db_check(L, 1);
     const char *sql = check_sql(L);
     uint32_t types[1024];
     size_t n, max = sizeof types / sizeof *types;
     struct err e;
 
     if (!conn_describe(conn, sql, types, max, &n, &e))
-        return bind_db_fail(L, &e);
+        return api_db_fail(L, &e);
     n = n < max ? n : max;
     lua_createtable(L, (int)n, 0);
     for (size_t i = 0; i < n; i++) {
@@ -340,8 +340,8 @@ static int load(lua_State *L)
 {
     struct err e;
 
-    if (!conn_load(bind_db_check(L, 1), check_sql(L), &e))
-        return bind_db_fail(L, &e);
+    if (!conn_load(api_db_check(L, 1), check_sql(L), &e))
+        return api_db_fail(L, &e);
     lua_pushboolean(L, true);
     return 1;
 }
@@ -351,8 +351,8 @@ static int finish(lua_State *L)
     uint64_t rows = 0;
     struct err e;
 
-    if (!conn_load_end(bind_db_check(L, 1), &rows, &e))
-        return bind_db_fail(L, &e);
+    if (!conn_load_end(api_db_check(L, 1), &rows, &e))
+        return api_db_fail(L, &e);
     lua_pushinteger(L, (lua_Integer)rows);
     return 1;
 }
@@ -376,11 +376,11 @@ static int transaction(lua_State *L)
 
 static int version(lua_State *L)
 {
-    lua_pushinteger(L, conn_version(bind_db_check(L, 1)));
+    lua_pushinteger(L, conn_version(api_db_check(L, 1)));
     return 1;
 }
 
-void bind_db(lua_State *L)
+void api_db(lua_State *L)
 {
     static const luaL_Reg methods[] = {
         { "run", run }, { "send", start }, { "answer", answer }, { "describe", describe },
