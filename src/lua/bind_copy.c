@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/bind_copy.h"
 
-#include "lua/bind_lines.h"
+#include "lua/api_copy_lines.h"
 #include "lua/json.h"
 #include "lua/change.h"
 #include "lua/change_row.h"
@@ -131,7 +131,7 @@ static void read_slot(lua_State *L, struct plan *p, size_t i)
 static int new_plan(lua_State *L)
 {
     static const char *const tails[] = { "", "count", "version", NULL };
-    struct lines *to = bind_lines_at(L, 2);
+    struct lines *to = api_copy_lines_at(L, 2);
     enum tail tail = (enum tail)luaL_checkoption(L, 4, "", tails);
     struct plan *p;
     size_t n;
@@ -467,7 +467,7 @@ static int add(lua_State *L)
         return answer(L, false);
     if (c == NULL ? !knows_all(L, row) : c->has_side && !knows_added(L, row))
         return answer(L, false);
-    b = bind_lines_begin(L, p->lines);
+    b = api_copy_lines_begin(L, p->lines);
     if (c == NULL) {
         put_named(L, p, row, 0, b);
     } else if (p->is_verbatim && !c->has_side) {
@@ -479,7 +479,7 @@ static int add(lua_State *L)
     }
     if (p->tail == TAIL_VERSION)
         put_version(b, op, ts);
-    bind_lines_end(L, p->lines, strcmp(op, "read") == 0);
+    api_copy_lines_end(L, p->lines, strcmp(op, "read") == 0);
     return answer(L, true);
 }
 
@@ -494,13 +494,13 @@ static int add_delete(lua_State *L)
     lua_getfield(L, 2, "key");
     lua_getfield(L, 2, "old");
     lua_getfield(L, 2, "ts");
-    b = bind_lines_begin(L, p->lines);
+    b = api_copy_lines_begin(L, p->lines);
     put_named(L, p, 3, lua_istable(L, 4) ? 4 : 0, b);
     if (p->tail == TAIL_COUNT)
         buf_printf(b, "\t%lld", (long long)count);
     else if (p->tail == TAIL_VERSION)
         put_version(b, "delete", lua_tostring(L, 5));
-    bind_lines_end(L, p->lines, false);
+    api_copy_lines_end(L, p->lines, false);
     return 0;
 }
 

@@ -15,7 +15,7 @@
 #include "lua/api_db.h"
 #include "lua/api_file.h"
 #include "lua/api_host.h"
-#include "lua/bind_lines.h"
+#include "lua/api_copy_lines.h"
 #include "lua/api_state.h"
 #include "lua/rowdata.h"
 #include "lua/json.h"
@@ -40,7 +40,7 @@ static int open_raw(lua_State *L)
     api_csv(L);
     api_process(L);
     api_db(L);
-    bind_lines(L);
+    api_copy_lines(L);
     bind_copy(L);
     return 1;
 }

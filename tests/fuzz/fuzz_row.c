@@ -9,7 +9,7 @@
  * script assigns comes out as it went in, in JSON and in COPY. */
 #include "fuzz.h"
 
-#include "lua/bind_lines.h"
+#include "lua/api_copy_lines.h"
 #include "lua/json.h"
 #include "lua/change.h"
 
@@ -282,7 +282,7 @@ static void check_copy(lua_State *L, const struct job *job, int change)
     lua_pushvalue(L, change);
     fuzz_push_raw(L, "copy_lines");
     lua_call(L, 0, 1);
-    lines = bind_lines_at(L, -1);
+    lines = api_copy_lines_at(L, -1);
     lua_newtable(L);
     for (size_t i = 0; i < job->n; i++) {
         lua_pushinteger(L, (lua_Integer)i + 1);

@@ -1,6 +1,6 @@
-/* bind_lines.c -- the lines of a COPY, kept until they are no longer needed.
+/* api_copy_lines.c -- the lines of a COPY, kept until they are no longer needed.
  * SPDX-License-Identifier: MIT */
-#include "lua/bind_lines.h"
+#include "lua/api_copy_lines.h"
 
 #include "lua/api_db.h"
 #include "lua/json.h"
@@ -18,7 +18,7 @@
 #define IN_MEMORY ((size_t)16 << 20)
 #define PIECE ((size_t)256 << 10) /* what is sent at once */
 
-struct lines *bind_lines_at(lua_State *L, int index)
+struct lines *api_copy_lines_at(lua_State *L, int index)
 {
     return luaL_checkudata(L, index, LINES);
 }
@@ -46,7 +46,7 @@ static int new_lines(lua_State *L)
 
 static int drop_lines(lua_State *L)
 {
-    struct lines *s = bind_lines_at(L, 1);
+    struct lines *s = api_copy_lines_at(L, 1);
 
     empty(s);
     buf_fini(&s->mem);
@@ -55,7 +55,7 @@ static int drop_lines(lua_State *L)
 
 static int clear_lines(lua_State *L)
 {
-    struct lines *s = bind_lines_at(L, 1);
+    struct lines *s = api_copy_lines_at(L, 1);
     bool was_big = s->mem.cap > IN_MEMORY / 4;
 
     empty(s);
@@ -68,7 +68,7 @@ static int clear_lines(lua_State *L)
 
 static int count_lines(lua_State *L)
 {
-    const struct lines *s = bind_lines_at(L, 1);
+    const struct lines *s = api_copy_lines_at(L, 1);
 
     lua_pushinteger(L, s->rows);
     lua_pushinteger(L, s->changed);
@@ -146,7 +146,7 @@ static bool send_file(lua_State *L, struct lines *s, struct conn *conn, struct e
 
 static int send_lines(lua_State *L)
 {
-    struct lines *s = bind_lines_at(L, 1);
+    struct lines *s = api_copy_lines_at(L, 1);
     struct conn *conn = api_db_check(L, 2);
     struct err e;
 
@@ -162,7 +162,7 @@ static int send_lines(lua_State *L)
     return 1;
 }
 
-struct buf *bind_lines_begin(lua_State *L, struct lines *s)
+struct buf *api_copy_lines_begin(lua_State *L, struct lines *s)
 {
     if (s->whole > IN_MEMORY)
         spill(L, s);
@@ -171,7 +171,7 @@ struct buf *bind_lines_begin(lua_State *L, struct lines *s)
     return &s->mem;
 }
 
-void bind_lines_end(lua_State *L, struct lines *s, bool is_read)
+void api_copy_lines_end(lua_State *L, struct lines *s, bool is_read)
 {
     buf_putc(&s->mem, '\n');
     json_check(L, &s->mem);
@@ -180,7 +180,7 @@ void bind_lines_end(lua_State *L, struct lines *s, bool is_read)
     s->changed += is_read ? 0 : 1;
 }
 
-void bind_lines(lua_State *L)
+void api_copy_lines(lua_State *L)
 {
     static const luaL_Reg methods[] = {
         { "rows", count_lines }, { "clear", clear_lines }, { "send", send_lines }, { NULL, NULL },

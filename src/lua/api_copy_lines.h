@@ -1,4 +1,4 @@
-/* bind_lines.h -- the lines of a COPY, kept until they are no longer needed.
+/* api_copy_lines.h -- the lines of a COPY, kept until they are no longer needed.
  *
  * Exports to Lua (module pgcdc.raw) copy_lines() -> lines, with the methods rows() -> number,
  * number of those that were not just read from a table, clear(), and send(connection), which
@@ -8,8 +8,8 @@
  * Everything here may throw.
  *
  * SPDX-License-Identifier: MIT */
-#ifndef BIND_LINES_H
-#define BIND_LINES_H
+#ifndef API_COPY_LINES_H
+#define API_COPY_LINES_H
 
 #include "base/buf.h"
 
@@ -26,14 +26,14 @@ struct lines {
 };
 
 /* Adds the function to the module on top of the stack. */
-void bind_lines(lua_State *L);
+void api_copy_lines(lua_State *L);
 
 /* The lines at <index>; throws if there are none. */
-struct lines *bind_lines_at(lua_State *L, int index);
+struct lines *api_copy_lines_at(lua_State *L, int index);
 
-/* Where to put the next line; it counts once bind_lines_end has added its newline, and is
- * forgotten by the next bind_lines_begin if that is not called. */
-struct buf *bind_lines_begin(lua_State *L, struct lines *s);
-void bind_lines_end(lua_State *L, struct lines *s, bool is_read);
+/* Where to put the next line; it counts once api_copy_lines_end has added its newline, and is
+ * forgotten by the next api_copy_lines_begin if that is not called. */
+struct buf *api_copy_lines_begin(lua_State *L, struct lines *s);
+void api_copy_lines_end(lua_State *L, struct lines *s, bool is_read);
 
 #endif
