@@ -10,7 +10,7 @@
 #include "lua/hooks.h"
 
 #include "lua/api_process.h"
-#include "lua/bind_copy.h"
+#include "lua/api_copy.h"
 #include "lua/api_csv.h"
 #include "lua/api_db.h"
 #include "lua/api_file.h"
@@ -41,7 +41,7 @@ static int open_raw(lua_State *L)
     api_process(L);
     api_db(L);
     api_copy_lines(L);
-    bind_copy(L);
+    api_copy(L);
     return 1;
 }
 

@@ -1,4 +1,4 @@
-/* bind_copy.h -- changes as the lines of a COPY.
+/* api_copy.h -- changes as the lines of a COPY.
  *
  * Exports to Lua (module pgcdc.raw):
  *
@@ -20,12 +20,12 @@
  * something is thrown, not at all.
  *
  * SPDX-License-Identifier: MIT */
-#ifndef BIND_COPY_H
-#define BIND_COPY_H
+#ifndef API_COPY_H
+#define API_COPY_H
 
 #include <lua.h>
 
 /* Adds the functions to the module on top of the stack. */
-void bind_copy(lua_State *L);
+void api_copy(lua_State *L);
 
 #endif

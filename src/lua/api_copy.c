@@ -1,6 +1,6 @@
-/* bind_copy.c -- changes as the lines of a COPY.
+/* api_copy.c -- changes as the lines of a COPY.
  * SPDX-License-Identifier: MIT */
-#include "lua/bind_copy.h"
+#include "lua/api_copy.h"
 
 #include "lua/api_copy_lines.h"
 #include "lua/json.h"
@@ -504,7 +504,7 @@ static int add_delete(lua_State *L)
     return 0;
 }
 
-void bind_copy(lua_State *L)
+void api_copy(lua_State *L)
 {
     static const luaL_Reg methods[] = { { "add", add }, { "add_delete", add_delete },
                                         { NULL, NULL } };
