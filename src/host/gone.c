@@ -5,7 +5,7 @@
 #include "lua/hooks.h"
 
 /* Weighs what came. *is_over: all is known that is gone. */
-static bool weigh(struct reader *r, struct tracked *t, struct batch *b, uint64_t saved,
+static bool weigh(struct reader *r, struct delivery *t, struct batch *b, uint64_t saved,
                   bool *is_over, struct err *e)
 {
     const unsigned char *asked;
@@ -24,7 +24,7 @@ static bool weigh(struct reader *r, struct tracked *t, struct batch *b, uint64_t
 }
 
 /* Takes the next deletes in hand; t->gone is NULL if there are none. */
-static bool take_gone(struct script *s, struct tracked *t, size_t source, struct err *e)
+static bool take_gone(struct script *s, struct delivery *t, size_t source, struct err *e)
 {
     struct declared *d = &s->sources[source];
 
@@ -41,7 +41,7 @@ static bool take_gone(struct script *s, struct tracked *t, size_t source, struct
         t->gone = NULL;
     }
     if (!t->has_gone) {
-        if (t->count > 0 && !tracked_restart(t))
+        if (t->count > 0 && !delivery_restart(t))
             return err_memory(e);
         t->has_gone = true;
         d->seq++;
@@ -49,7 +49,7 @@ static bool take_gone(struct script *s, struct tracked *t, size_t source, struct
     return true;
 }
 
-static bool deliver(struct script *s, struct tracked *t, size_t source, bool *parked,
+static bool deliver(struct script *s, struct delivery *t, size_t source, bool *parked,
                     struct err *e)
 {
     for (;;) {
@@ -61,10 +61,10 @@ static bool deliver(struct script *s, struct tracked *t, size_t source, bool *pa
             return true;
         from = t->gone_done;
         if (!hooks_deliver(s, t->gone, &t->gone_done, true, e)) {
-            tracked_name_failure(s->sources[source].name, t->gone, t->gone_done, e);
+            delivery_name_failure(s->sources[source].name, t->gone, t->gone_done, e);
             return false;
         }
-        tracked_gone(t, t->gone, from, t->gone_done);
+        delivery_gone(t, t->gone, from, t->gone_done);
         if (t->gone_done < t->gone->n_rows) {
             *parked = !script_should_stop(s);
             return true;
@@ -76,7 +76,7 @@ static bool deliver(struct script *s, struct tracked *t, size_t source, bool *pa
     }
 }
 
-bool gone_handle(struct script *s, struct reader *r, struct tracked *t, struct batch *b,
+bool gone_handle(struct script *s, struct reader *r, struct delivery *t, struct batch *b,
                  bool *parked, struct err *e)
 {
     size_t source = b->source;

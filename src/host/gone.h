@@ -6,12 +6,12 @@
 
 #include "capture/reader.h"
 #include "lua/script.h"
-#include "host/tracked.h"
+#include "host/delivery.h"
 
 /* Handles a BATCH_TALLY or BATCH_KEYS of the source tracked by <t>: answers the reader, and once
  * all is known that is gone delivers it. *parked: not done with; to be handled again when the
  * source is not paused. */
-bool gone_handle(struct script *s, struct reader *r, struct tracked *t, struct batch *b,
+bool gone_handle(struct script *s, struct reader *r, struct delivery *t, struct batch *b,
                  bool *parked, struct err *e) WARN_UNUSED;
 
 #endif

@@ -18,7 +18,7 @@
 #include "host/output.h"
 #include "host/progress.h"
 #include "lua/hooks.h"
-#include "host/tracked.h"
+#include "host/delivery.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -36,7 +36,7 @@ struct host {
     struct script *script;
     struct queue *queue;
     struct reader *reader;
-    struct tracked *sources;
+    struct delivery *sources;
     struct progress *progress; /* of each source */
     size_t n_sources, n_done;
     size_t turn;           /* whose parked batches are looked at first */
@@ -57,7 +57,7 @@ static bool write_position(struct host *h, size_t source, bool *is_known, struct
     bool known;
 
     free(d->position);
-    if (!tracked_write(&h->sources[source], d->name, &d->position, &known))
+    if (!delivery_write(&h->sources[source], d->name, &d->position, &known))
         return err_memory(e);
     *is_known = *is_known && known;
     return true;
@@ -83,7 +83,7 @@ static bool settle(struct host *h, size_t source, bool is_moment, bool *done, st
 /* Saves the position of a source, or sees that it will be. *done false: to be tried again. */
 static bool save(struct host *h, size_t source, bool *done, struct err *e)
 {
-    struct tracked *t = &h->sources[source];
+    struct delivery *t = &h->sources[source];
 
     *done = true;
     if (!t->is_unsaved)
@@ -146,7 +146,7 @@ static bool finish_batch(struct host *h, size_t source, struct err *e)
 /* The batch is delivered and its position adopted. Sees to the rest. */
 static bool settle_batch(struct host *h, size_t source, bool is_lazy, bool *parked, struct err *e)
 {
-    struct tracked *t = &h->sources[source];
+    struct delivery *t = &h->sources[source];
     bool done;
 
     if (is_lazy) {
@@ -162,7 +162,7 @@ static bool settle_batch(struct host *h, size_t source, bool is_lazy, bool *park
 
 static bool deliver_rows(struct host *h, struct batch *b, bool *parked, struct err *e)
 {
-    struct tracked *t = &h->sources[b->source];
+    struct delivery *t = &h->sources[b->source];
     struct declared *d = &h->script->sources[b->source];
     bool may_cut = b->is_snapshot || b->is_ordered;
     size_t from = t->resume, done = from;
@@ -173,22 +173,22 @@ static bool deliver_rows(struct host *h, struct batch *b, bool *parked, struct e
     if (script_should_stop(h->script) && t->count == 0)
         return true; /* not begun: it comes again as a whole */
     if (b->begins && from == 0 && !t->has_gone) {
-        if (t->count > 0 && !tracked_restart(t))
+        if (t->count > 0 && !delivery_restart(t))
             return err_memory(e);
         d->seq++;
     }
     if (t->diff != NULL && !diff_note(t->diff, b, d->saved_note, e))
         return err_prefix(e, "source %s", d->name);
     if (!hooks_deliver(h->script, b, &done, may_cut, e)) {
-        tracked_name_failure(d->name, b, done, e);
+        delivery_name_failure(d->name, b, done, e);
         return false;
     }
-    if (!tracked_delivered(t, b, from, done))
+    if (!delivery_delivered(t, b, from, done))
         return err_memory(e);
     if (done < b->n_rows || !b->ends) {
         *parked = done < b->n_rows && !script_should_stop(h->script);
         t->resume = *parked ? done : 0;
-        return tracked_note_last(t, b, from, done) || err_memory(e);
+        return delivery_note_last(t, b, from, done) || err_memory(e);
     }
     t->resume = 0;
     if (b->is_snapshot)
@@ -196,7 +196,7 @@ static bool deliver_rows(struct host *h, struct batch *b, bool *parked, struct e
     if (!finish_batch(h, b->source, e))
         return false;
     is_lazy = b->is_lazy && t->count == 0;
-    tracked_adopt(t, b);
+    delivery_adopt(t, b);
     return settle_batch(h, b->source, is_lazy, parked, e);
 }
 
@@ -206,7 +206,7 @@ static bool stop_batches(struct host *h, bool *must_go_on, struct err *e)
 {
     *must_go_on = false;
     for (size_t i = 0; i < h->n_sources; i++) {
-        struct tracked *t = &h->sources[i];
+        struct delivery *t = &h->sources[i];
         bool done;
 
         if (t->count == 0)
@@ -217,7 +217,7 @@ static bool stop_batches(struct host *h, bool *must_go_on, struct err *e)
         }
         if (!finish_batch(h, i, e))
             return false;
-        if (!tracked_cut(t, &t->position))
+        if (!delivery_cut(t, &t->position))
             return err_memory(e);
         t->is_unsaved = true;
         t->count = 0;
@@ -233,7 +233,7 @@ static bool stop_batches(struct host *h, bool *must_go_on, struct err *e)
 static bool resolve(struct host *h, struct batch *b, struct err *e)
 {
     struct declared *d = &h->script->sources[b->source];
-    struct tracked *t = &h->sources[b->source];
+    struct delivery *t = &h->sources[b->source];
 
     if (d->config->name == NULL) {
         free(d->name);
@@ -360,15 +360,15 @@ static struct batch *next_batch(struct host *h)
         size_t i = h->turn++ % h->n_sources;
 
         if (h->sources[i].parked != NULL && h->script->sources[i].pauses <= 0)
-            return batch_of(tracked_unpark(&h->sources[i]));
+            return batch_of(delivery_unpark(&h->sources[i]));
     }
     while (h->queue != NULL && (item = queue_take(h->queue)) != NULL) {
         struct batch *b = batch_of(item);
-        struct tracked *t = &h->sources[b->source];
+        struct delivery *t = &h->sources[b->source];
 
         if (t->parked == NULL && h->script->sources[b->source].pauses <= 0)
             return b;
-        tracked_park(t, item);
+        delivery_park(t, item);
     }
     return NULL;
 }
@@ -384,7 +384,7 @@ static bool handle_next(struct host *h, bool *idle, struct err *e)
         return true;
     ok = handle(h, b, &parked, e);
     if (parked) {
-        tracked_park_first(&h->sources[b->source], &b->item);
+        delivery_park_first(&h->sources[b->source], &b->item);
     } else {
         size_t source = b->source;
 
@@ -478,7 +478,7 @@ static bool start_reader(struct host *h, struct err *e)
     for (size_t i = 0; i < h->n_sources; i++) {
         struct declared *d = &h->script->sources[i];
 
-        tracked_init(&h->sources[i]);
+        delivery_init(&h->sources[i]);
         d->name = strdup(d->config->name != NULL ? d->config->name : d->config->table);
         if (d->name == NULL)
             return err_memory(e);
@@ -499,7 +499,7 @@ static void fini(struct host *h)
         batch_free(batch_of(item));
     queue_free(h->queue);
     for (size_t i = 0; h->sources != NULL && i < h->n_sources; i++)
-        tracked_fini(&h->sources[i]);
+        delivery_fini(&h->sources[i]);
     free(h->progress);
     free(h->sources);
     if (h->script != NULL)

@@ -1,16 +1,16 @@
-/* tracked.c -- where the delivery of one source is.
+/* delivery.c -- where the delivery of one source is.
  * SPDX-License-Identifier: MIT */
-#include "host/tracked.h"
+#include "host/delivery.h"
 
 #include <stdlib.h>
 
-void tracked_init(struct tracked *t)
+void delivery_init(struct delivery *t)
 {
-    *t = (struct tracked){ 0 };
+    *t = (struct delivery){ 0 };
     buf_init(&t->last.keys, SIZE_MAX / 2);
 }
 
-void tracked_fini(struct tracked *t)
+void delivery_fini(struct delivery *t)
 {
     position_fini(&t->position);
     xidset_fini(&t->delivered);
@@ -18,10 +18,10 @@ void tracked_fini(struct tracked *t)
     diff_close(t->diff);
     batch_free(t->gone);
     while (t->parked != NULL)
-        batch_free(batch_of(tracked_unpark(t)));
+        batch_free(batch_of(delivery_unpark(t)));
 }
 
-void tracked_adopt(struct tracked *t, struct batch *b)
+void delivery_adopt(struct delivery *t, struct batch *b)
 {
     position_fini(&t->position);
     t->position = *b->position;
@@ -38,7 +38,7 @@ void tracked_adopt(struct tracked *t, struct batch *b)
     buf_clear(&t->last.keys);
 }
 
-bool tracked_delivered(struct tracked *t, const struct batch *b, size_t from, size_t done)
+bool delivery_delivered(struct delivery *t, const struct batch *b, size_t from, size_t done)
 {
     uint64_t last = 0;
 
@@ -51,7 +51,7 @@ bool tracked_delivered(struct tracked *t, const struct batch *b, size_t from, si
     return true;
 }
 
-bool tracked_note_last(struct tracked *t, const struct batch *b, size_t from, size_t done)
+bool delivery_note_last(struct delivery *t, const struct batch *b, size_t from, size_t done)
 {
     struct buf *keys = &t->last.keys;
 
@@ -80,7 +80,7 @@ bool tracked_note_last(struct tracked *t, const struct batch *b, size_t from, si
     return buf_ok(keys);
 }
 
-void tracked_gone(struct tracked *t, const struct batch *b, size_t from, size_t done)
+void delivery_gone(struct delivery *t, const struct batch *b, size_t from, size_t done)
 {
     t->count += done - from;
     if (done == from || (t->last.is_known && !t->last.is_gone))
@@ -90,7 +90,7 @@ void tracked_gone(struct tracked *t, const struct batch *b, size_t from, size_t 
     t->last.note = b->sides[done - 1].note;
 }
 
-void tracked_name_failure(const char *source, const struct batch *b, size_t i, struct err *e)
+void delivery_name_failure(const char *source, const struct batch *b, size_t i, struct err *e)
 {
     struct buf key;
 
@@ -106,7 +106,7 @@ void tracked_name_failure(const char *source, const struct batch *b, size_t i, s
     buf_fini(&key);
 }
 
-bool tracked_cut(const struct tracked *t, struct position *p)
+bool delivery_cut(const struct delivery *t, struct position *p)
 {
     const struct buf *keys = &t->last.keys;
 
@@ -120,16 +120,16 @@ bool tracked_cut(const struct tracked *t, struct position *p)
     return position_end_early(p, &t->delivered, t->last.xid, keys->data, keys->len);
 }
 
-bool tracked_restart(struct tracked *t)
+bool delivery_restart(struct delivery *t)
 {
-    bool ok = !t->last.is_known || tracked_cut(t, &t->position);
+    bool ok = !t->last.is_known || delivery_cut(t, &t->position);
 
     t->last.is_known = t->last.is_gone = false;
     xidset_fini(&t->delivered);
     return ok;
 }
 
-bool tracked_write(const struct tracked *t, const char *source, char **text, bool *is_known)
+bool delivery_write(const struct delivery *t, const char *source, char **text, bool *is_known)
 {
     bool is_cut = t->count > 0;
     struct position p = { 0 };
@@ -142,7 +142,7 @@ bool tracked_write(const struct tracked *t, const char *source, char **text, boo
         return true;
     buf_init(&b, SIZE_MAX / 2);
     if (is_cut)
-        ok = position_copy(&p, &t->position) && tracked_cut(t, &p);
+        ok = position_copy(&p, &t->position) && delivery_cut(t, &p);
     if (ok)
         position_write(is_cut ? &p : &t->position, source, &b);
     position_fini(&p);
@@ -151,7 +151,7 @@ bool tracked_write(const struct tracked *t, const char *source, char **text, boo
     return *text != NULL;
 }
 
-void tracked_park(struct tracked *t, struct queue_item *item)
+void delivery_park(struct delivery *t, struct queue_item *item)
 {
     item->next = NULL;
     if (t->parked == NULL)
@@ -160,7 +160,7 @@ void tracked_park(struct tracked *t, struct queue_item *item)
     t->parked_end = &item->next;
 }
 
-void tracked_park_first(struct tracked *t, struct queue_item *item)
+void delivery_park_first(struct delivery *t, struct queue_item *item)
 {
     if (t->parked == NULL)
         t->parked_end = &item->next;
@@ -168,7 +168,7 @@ void tracked_park_first(struct tracked *t, struct queue_item *item)
     t->parked = item;
 }
 
-struct queue_item *tracked_unpark(struct tracked *t)
+struct queue_item *delivery_unpark(struct delivery *t)
 {
     struct queue_item *item = t->parked;
 

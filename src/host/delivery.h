@@ -1,17 +1,17 @@
-/* tracked.h -- where the delivery of one source is.
+/* delivery.h -- where the delivery of one source is.
  *
  * Its acknowledged position, what of the poll or range in hand has been
  * delivered, and where that may be cut: rows of a poll come by xid and key, so
  * the last one tells; of a range the keys delivered are kept. No Lua.
  *
  * SPDX-License-Identifier: MIT */
-#ifndef TRACKED_H
-#define TRACKED_H
+#ifndef DELIVERY_H
+#define DELIVERY_H
 
 #include "state/diff.h"
 #include "capture/position_text.h"
 
-struct tracked {
+struct delivery {
     struct position position; /* the newest one that was acknowledged */
     bool is_known;            /* there is one */
     bool is_resolved;         /* the source's name is final */
@@ -35,41 +35,41 @@ struct tracked {
     bool is_settling;         /* all of them were, and what is left is to save the position */
 };
 
-void tracked_init(struct tracked *t);
-void tracked_fini(struct tracked *t);
+void delivery_init(struct delivery *t);
+void delivery_fini(struct delivery *t);
 
 /* Takes the position of <b>, whose poll or range is done. */
-void tracked_adopt(struct tracked *t, struct batch *b);
+void delivery_adopt(struct delivery *t, struct batch *b);
 
 /* Rows <from> to <done> of <b> were delivered. False: out of memory, as below. */
-bool tracked_delivered(struct tracked *t, const struct batch *b, size_t from,
+bool delivery_delivered(struct delivery *t, const struct batch *b, size_t from,
                        size_t done) WARN_UNUSED;
 
 /* And more is to come: notes where the batch may be cut. */
-bool tracked_note_last(struct tracked *t, const struct batch *b, size_t from,
+bool delivery_note_last(struct delivery *t, const struct batch *b, size_t from,
                        size_t done) WARN_UNUSED;
 
 /* The same for deletes, which come before the rows. */
-void tracked_gone(struct tracked *t, const struct batch *b, size_t from, size_t done);
+void delivery_gone(struct delivery *t, const struct batch *b, size_t from, size_t done);
 
 /* What the change at row <i> was, which failed, for its error. */
-void tracked_name_failure(const char *source, const struct batch *b, size_t i, struct err *e);
+void delivery_name_failure(const char *source, const struct batch *b, size_t i, struct err *e);
 
 /* Moves <p>, a copy of the position or itself, behind the last row delivered. */
-bool tracked_cut(const struct tracked *t, struct position *p) WARN_UNUSED;
+bool delivery_cut(const struct delivery *t, struct position *p) WARN_UNUSED;
 
 /* The reader lost its connection in the middle of a poll and has begun another one, which
  * goes on where that one was; its rows come from the lowest xid again. */
-bool tracked_restart(struct tracked *t) WARN_UNUSED;
+bool delivery_restart(struct delivery *t) WARN_UNUSED;
 
 /* The text of the position of <source> as it is now; owned. *text NULL: it is not a new one, or,
  * with *is_known false, in the middle of a batch that cannot be cut. */
-bool tracked_write(const struct tracked *t, const char *source, char **text,
+bool delivery_write(const struct delivery *t, const char *source, char **text,
                    bool *is_known) WARN_UNUSED;
 
 /* Batches wait their turn, in order. */
-void tracked_park(struct tracked *t, struct queue_item *item);
-void tracked_park_first(struct tracked *t, struct queue_item *item);
-struct queue_item *tracked_unpark(struct tracked *t); /* there is one */
+void delivery_park(struct delivery *t, struct queue_item *item);
+void delivery_park_first(struct delivery *t, struct queue_item *item);
+struct queue_item *delivery_unpark(struct delivery *t); /* there is one */
 
 #endif
