@@ -14,7 +14,7 @@
 #include "host/host.h"
 
 #include "lua/api_state.h"
-#include "host/gone.h"
+#include "host/deletes.h"
 #include "host/output.h"
 #include "host/progress.h"
 #include "lua/hooks.h"
@@ -302,7 +302,7 @@ static bool handle(struct host *h, struct batch *b, bool *parked, struct err *e)
         return deliver_rows(h, b, parked, e);
     case BATCH_TALLY:
     case BATCH_KEYS:
-        return gone_handle(h->script, h->reader, &h->sources[b->source], b, parked, e);
+        return deletes_handle(h->script, h->reader, &h->sources[b->source], b, parked, e);
     case BATCH_RESOLVED:
         return resolve(h, b, e);
     case BATCH_NOTICE:

@@ -1,8 +1,8 @@
-/* gone.h -- from the server's tally to deletes in the script's hands.
+/* deletes.h -- from the server's tally to deletes in the script's hands.
  *
  * SPDX-License-Identifier: MIT */
-#ifndef GONE_H
-#define GONE_H
+#ifndef DELETES_H
+#define DELETES_H
 
 #include "capture/reader.h"
 #include "lua/script.h"
@@ -11,7 +11,7 @@
 /* Handles a BATCH_TALLY or BATCH_KEYS of the source tracked by <t>: answers the reader, and once
  * all is known that is gone delivers it. *parked: not done with; to be handled again when the
  * source is not paused. */
-bool gone_handle(struct script *s, struct reader *r, struct delivery *t, struct batch *b,
+bool deletes_handle(struct script *s, struct reader *r, struct delivery *t, struct batch *b,
                  bool *parked, struct err *e) WARN_UNUSED;
 
 #endif

@@ -1,6 +1,6 @@
-/* gone.c -- from the server's tally to deletes in the script's hands.
+/* deletes.c -- from the server's tally to deletes in the script's hands.
  * SPDX-License-Identifier: MIT */
-#include "host/gone.h"
+#include "host/deletes.h"
 
 #include "lua/hooks.h"
 
@@ -76,7 +76,7 @@ static bool deliver(struct script *s, struct delivery *t, size_t source, bool *p
     }
 }
 
-bool gone_handle(struct script *s, struct reader *r, struct delivery *t, struct batch *b,
+bool deletes_handle(struct script *s, struct reader *r, struct delivery *t, struct batch *b,
                  bool *parked, struct err *e)
 {
     size_t source = b->source;
