@@ -24,7 +24,7 @@ struct step {
     bool is_over;            /* all was read */
     bool is_finished;        /* the last batch was made */
     bool is_start;           /* reads no row: only gives the host a position to start from */
-    struct batch *batch;     /* being filled */
+    struct message *batch;     /* being filled */
     struct polled polled;
     struct page page;
     bool has_new_leaves;
@@ -48,7 +48,7 @@ static void drop_step(struct capture *c)
 {
     struct step *s = &c->step;
 
-    batch_free(s->batch);
+    message_free(s->batch);
     polled_fini(&s->polled);
     pages_rows_fini(&s->page.fresh);
     buf_fini(&s->page.last_key);
@@ -304,7 +304,7 @@ static bool start_batch(struct capture *c, struct err *e)
 
     if (s->batch != NULL)
         return true;
-    s->batch = batch_new(BATCH_ROWS, c->source.number);
+    s->batch = message_new(MESSAGE_ROWS, c->source.number);
     if (s->batch == NULL)
         return err_memory(e);
     if (c->source.facts.shape != NULL)
@@ -398,7 +398,7 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
     row.len = (uint32_t)(end - p);
     if (row.is_gone || rowtype_is_soft_deleted(c->source.facts.shape, p, row.len))
         row.op = OP_DELETE;
-    return batch_add(s->batch, &row, p) || err_memory(e);
+    return message_add(s->batch, &row, p) || err_memory(e);
 }
 
 /* A COPY of rows is over. */
@@ -414,7 +414,7 @@ static void end_copy(struct capture *c)
 }
 
 /* Reads what the census wants; *batch is what the host is to get of it. */
-static bool read_census(struct capture *c, struct conn *conn, struct batch **batch, struct err *e)
+static bool read_census(struct capture *c, struct conn *conn, struct message **batch, struct err *e)
 {
     const struct source *t = &c->source;
     struct step *s = &c->step;
@@ -436,7 +436,7 @@ static bool read_census(struct capture *c, struct conn *conn, struct batch **bat
 /* Fills the batch in hand until it is full or the COPY is over. */
 static bool fill_batch(struct capture *c, struct conn *conn, struct err *e)
 {
-    while (c->step.batch == NULL || !batch_is_full(c->step.batch)) {
+    while (c->step.batch == NULL || !message_is_full(c->step.batch)) {
         const char *text;
         size_t len;
 
@@ -489,7 +489,7 @@ static bool finish_step(struct capture *c, struct conn *conn, struct err *e)
     struct step *s = &c->step;
     struct position *p = &c->source.position;
     bool was_snapshot = p->phase == PHASE_SNAPSHOT;
-    struct batch *b;
+    struct message *b;
 
     if (s->is_open && !conn_run(conn, "COMMIT", NULL, 0, e))
         return false;
@@ -513,7 +513,7 @@ static bool finish_step(struct capture *c, struct conn *conn, struct err *e)
            fault_add_ready(&c->source, e);
 }
 
-static bool note_out(struct capture *c, const struct batch *b, struct err *e)
+static bool note_out(struct capture *c, const struct message *b, struct err *e)
 {
     struct step *s = &c->step;
 
@@ -525,10 +525,10 @@ static bool note_out(struct capture *c, const struct batch *b, struct err *e)
         return true;
     buf_clear(&s->out_key);
     buf_puts(&s->out_key, s->out.is_gone ? RESUME_AFTER_TOMBSTONE : "");
-    return batch_row_key(b, &s->out, &s->out_key) || err_memory(e);
+    return message_row_key(b, &s->out, &s->out_key) || err_memory(e);
 }
 
-bool capture_next(struct capture *c, struct conn *conn, struct batch **batch, struct err *e)
+bool capture_next(struct capture *c, struct conn *conn, struct message **batch, struct err *e)
 {
     struct step *s = &c->step;
 
@@ -539,7 +539,7 @@ bool capture_next(struct capture *c, struct conn *conn, struct batch **batch, st
         return true;
     if (s->reads.what == READ_NOTHING)
         s->is_over = true;
-    while (!s->is_over && (s->batch == NULL || !batch_is_full(s->batch))) {
+    while (!s->is_over && (s->batch == NULL || !message_is_full(s->batch))) {
         if (!s->in_copy && !start_copy(c, conn, e))
             return false;
         if (s->in_copy && (s->reads.what == READ_TALLY || s->reads.what == READ_KEYS))
@@ -584,7 +584,7 @@ void capture_stop_waiting(struct capture *c)
 
 bool capture_check(struct capture *c, struct conn *conn, struct buf *report, struct err *e)
 {
-    struct batch *word;
+    struct message *word;
     bool ok = fault_look(&c->source, conn, false, e) && try_query(c, conn, e);
 
     conn_rollback(conn);
@@ -593,7 +593,7 @@ bool capture_check(struct capture *c, struct conn *conn, struct buf *report, str
     begin_report(&c->source.facts, c->source.config, conn_version(conn), report);
     while ((word = fault_take_word(&c->source)) != NULL) {
         buf_printf(report, "; %s", word->err.msg);
-        batch_free(word);
+        message_free(word);
     }
     return buf_ok(report) || err_memory(e);
 }

@@ -14,7 +14,7 @@
 #ifndef CAPTURE_H
 #define CAPTURE_H
 
-#include "capture/batch.h"
+#include "capture/message.h"
 #include "capture/fault.h"
 
 struct capture;
@@ -39,7 +39,7 @@ enum capture_found {
 
 bool capture_begin(struct capture *c, struct conn *conn, enum capture_found *found,
                    struct err *e) WARN_UNUSED;
-bool capture_next(struct capture *c, struct conn *conn, struct batch **batch,
+bool capture_next(struct capture *c, struct conn *conn, struct message **batch,
                   struct err *e) WARN_UNUSED;
 
 /* Ends the step, unfinished. Rows of a poll that were handed out are not handed out again.
@@ -62,7 +62,7 @@ bool capture_is_held(const struct capture *c);
 /* True while the poll that was complete last has not been checked for deletes, and is to be. */
 bool capture_owes_census(const struct capture *c);
 
-/* The host's answer to a BATCH_TALLY that capture_next gave: the buckets whose keys it wants (see
+/* The host's answer to a MESSAGE_TALLY that capture_next gave: the buckets whose keys it wants (see
  * diff.h), or NULL; no answer came in time, if not <is_answered>. */
 bool capture_answer(struct capture *c, bool is_answered, const unsigned char *asked,
                     struct err *e) WARN_UNUSED;

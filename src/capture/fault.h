@@ -9,7 +9,7 @@
 #ifndef FAULT_H
 #define FAULT_H
 
-#include "capture/batch.h"
+#include "capture/message.h"
 #include "capture/stamps.h"
 #include "capture/begin.h"
 
@@ -25,7 +25,7 @@ struct source {
     uint64_t glance_lsn;                /* how far a standby had come before the step's snapshot */
     bool is_ready;                      /* the ready word was given */
     bool is_impatient;                  /* waits no longer for a standby that is behind */
-    struct batch *words, **words_tail;  /* notices and the like, to be handed out before rows */
+    struct message *words, **words_tail;  /* notices and the like, to be handed out before rows */
 };
 
 void fault_init(struct source *s, const struct source_config *config, size_t number);
@@ -69,7 +69,7 @@ bool fault_add_notice(struct source *s, enum log_level level, const char *text,
                          struct err *e) WARN_UNUSED;
 
 /* The next word, or NULL. Returns owned. */
-struct batch *fault_take_word(struct source *s);
+struct message *fault_take_word(struct source *s);
 bool fault_add_ready(struct source *s, struct err *e) WARN_UNUSED;
 
 #endif

@@ -38,7 +38,7 @@ void key_census_drop(struct key_census *c)
 {
     free(c->hashes);
     free(c->asked);
-    batch_free(c->batch);
+    message_free(c->batch);
     c->hashes = NULL;
     c->asked = NULL;
     c->batch = NULL;
@@ -110,14 +110,14 @@ static bool fail_row(struct err *e)
     return err_set(e, ERR_INTERNAL, "cannot read a row of the server's COPY");
 }
 
-bool key_census_take_hash(struct key_census *c, struct batch *b, const char **p, const char *end,
+bool key_census_take_hash(struct key_census *c, struct message *b, const char **p, const char *end,
                       struct err *e)
 {
     uint64_t hash;
 
     if (!key_census_read_hash(p, end, &hash))
         return fail_row(e);
-    return (batch_add_hash(b, hash) && note_hash(c, hash)) || err_memory(e);
+    return (message_add_hash(b, hash) && note_hash(c, hash)) || err_memory(e);
 }
 
 bool key_census_leave(struct key_census *c, const char *p, const char *end, struct err *e)
@@ -156,9 +156,9 @@ static bool read_bucket(struct tally *t, const char *p, size_t len)
 }
 
 bool key_census_read_tally(struct key_census *c, struct conn *conn, size_t source, struct rowtype *shape,
-                       struct batch **batch, struct err *e)
+                       struct message **batch, struct err *e)
 {
-    struct batch *b = c->batch = batch_new(BATCH_TALLY, source);
+    struct message *b = c->batch = message_new(MESSAGE_TALLY, source);
     const char *text;
     enum conn_copy got;
     uint64_t rows = 0;
@@ -198,7 +198,7 @@ bool key_census_answer(struct key_census *c, const unsigned char *asked)
 }
 
 /* "xmin\thash\tkey" */
-static bool take_key(struct batch *b, const char *p, size_t len, const struct horizon *horizon,
+static bool take_key(struct message *b, const char *p, size_t len, const struct horizon *horizon,
                      const struct begin_facts *facts, struct err *e)
 {
     const char *end = p + len;
@@ -214,20 +214,20 @@ static bool take_key(struct batch *b, const char *p, size_t len, const struct ho
     if (is_doubtful || horizon_is_new(horizon, row.xid))
         row.op = OP_UPSERT;
     row.len = (uint32_t)(end - p);
-    return (batch_add_hash(b, hash) && batch_add(b, &row, p)) || err_memory(e);
+    return (message_add_hash(b, hash) && message_add(b, &row, p)) || err_memory(e);
 }
 
 bool key_census_read_keys(struct key_census *c, struct conn *conn, size_t source,
                       const struct horizon *horizon, const struct begin_facts *facts,
-                      struct batch **batch, bool *is_over, struct err *e)
+                      struct message **batch, bool *is_over, struct err *e)
 {
     const char *text;
     size_t len;
 
     *is_over = false;
-    if ((c->batch = batch_new(BATCH_KEYS, source)) == NULL)
+    if ((c->batch = message_new(MESSAGE_KEYS, source)) == NULL)
         return err_memory(e);
-    while (!*is_over && !batch_is_full(c->batch)) {
+    while (!*is_over && !message_is_full(c->batch)) {
         switch (conn_copy_next(conn, &text, &len, e)) {
         case CONN_COPY_ROW:
             if (!take_key(c->batch, text, len, horizon, facts, e))

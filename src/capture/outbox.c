@@ -19,13 +19,13 @@ void outbox_fini(struct outbox *o)
         struct queue_item *item = o->head;
 
         o->head = item->next;
-        batch_free(batch_of(item));
+        message_free(message_of(item));
     }
     o->tail = &o->head;
     spool_close(o->spool);
     o->spool = NULL;
-    batch_free(o->like);
-    batch_free(o->last);
+    message_free(o->like);
+    message_free(o->last);
     o->like = o->last = NULL;
 }
 
@@ -34,7 +34,7 @@ static bool fail_closed(struct err *e)
     return err_set(e, ERR_STOPPED, "stopping");
 }
 
-static void keep(struct outbox *o, struct batch *b)
+static void keep(struct outbox *o, struct message *b)
 {
     b->item.next = NULL;
     *o->tail = &b->item;
@@ -43,9 +43,9 @@ static void keep(struct outbox *o, struct batch *b)
 }
 
 /* A batch with all of <b> but its rows and its position. */
-static struct batch *make_like(const struct batch *b)
+static struct message *make_like(const struct message *b)
 {
-    struct batch *like = batch_new(b->kind, b->source);
+    struct message *like = message_new(b->kind, b->source);
 
     if (like == NULL)
         return NULL;
@@ -63,7 +63,7 @@ static struct batch *make_like(const struct batch *b)
     return like;
 }
 
-static bool put_in_spool(struct outbox *o, struct batch *b, struct err *e)
+static bool put_in_spool(struct outbox *o, struct message *b, struct err *e)
 {
     bool ok = true;
 
@@ -71,20 +71,20 @@ static bool put_in_spool(struct outbox *o, struct batch *b, struct err *e)
         ok = (o->spool = spool_open(o->spool_dir, e)) != NULL &&
              ((o->like = make_like(b)) != NULL || err_memory(e));
     ok = ok && spool_write(o->spool, b, e);
-    batch_free(b);
+    message_free(b);
     return ok;
 }
 
-bool outbox_put(struct outbox *o, struct batch *b, struct err *e)
+bool outbox_put(struct outbox *o, struct message *b, struct err *e)
 {
-    batch_seal(b, o->lane);
-    if (!batch_has_rows(b) && o->head == NULL && o->last == NULL) {
+    message_seal(b, o->lane);
+    if (!message_has_rows(b) && o->head == NULL && o->last == NULL) {
         if (queue_push(o->queue, &b->item)) /* words always find room */
             return true;
-        batch_free(b);
+        message_free(b);
         return fail_closed(e);
     }
-    if (!batch_has_rows(b) || b->ends) { /* words behind the last batch wait for it */
+    if (!message_has_rows(b) || b->ends) { /* words behind the last batch wait for it */
         if (b->ends && o->spool != NULL)
             o->last = b;
         else
@@ -100,19 +100,19 @@ bool outbox_put(struct outbox *o, struct batch *b, struct err *e)
     return put_in_spool(o, b, e);
 }
 
-static bool send(struct outbox *o, struct batch *b, struct err *e)
+static bool send(struct outbox *o, struct message *b, struct err *e)
 {
-    batch_seal(b, o->lane);
+    message_seal(b, o->lane);
     if (queue_push(o->queue, &b->item))
         return true;
-    batch_free(b);
+    message_free(b);
     return fail_closed(e);
 }
 
 static bool send_kept(struct outbox *o, bool rows, struct err *e)
 {
-    while (o->head != NULL && batch_has_rows(batch_of(o->head)) == rows) {
-        struct batch *b = batch_of(o->head);
+    while (o->head != NULL && message_has_rows(message_of(o->head)) == rows) {
+        struct message *b = message_of(o->head);
 
         o->head = b->item.next;
         if (o->head == NULL)
@@ -126,13 +126,13 @@ static bool send_kept(struct outbox *o, bool rows, struct err *e)
 static bool send_spooled(struct outbox *o, struct err *e)
 {
     for (bool got = o->spool != NULL; got;) {
-        struct batch *b = make_like(o->like);
+        struct message *b = make_like(o->like);
 
         if (b == NULL)
             return err_memory(e);
         o->like->begins = false; /* only the first one does */
         if (!spool_read(o->spool, b, &got, e) || !got) {
-            batch_free(b);
+            message_free(b);
             if (got)
                 return false;
         } else if (!send(o, b, e)) {
@@ -144,7 +144,7 @@ static bool send_spooled(struct outbox *o, struct err *e)
 
 bool outbox_flush(struct outbox *o, struct err *e)
 {
-    struct batch *last;
+    struct message *last;
 
     if (!send_kept(o, true, e) || !send_spooled(o, e))
         return false;

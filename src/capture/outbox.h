@@ -17,15 +17,15 @@ struct outbox {
     struct queue_item *head, **tail; /* kept in memory */
     size_t kept_bytes;
     struct spool *spool;        /* what came after these; NULL: nothing */
-    struct batch *like;         /* an empty batch like those in the spool */
-    struct batch *last;         /* the one that ends the step, behind the spool */
+    struct message *like;         /* an empty batch like those in the spool */
+    struct message *last;         /* the one that ends the step, behind the spool */
 };
 
 void outbox_init(struct outbox *o, struct queue *q, struct queue_lane *lane, const char *spool_dir,
                  bool is_held);
 
 /* Takes <b>, in any case. Does not block. */
-bool outbox_put(struct outbox *o, struct batch *b, struct err *e) WARN_UNUSED;
+bool outbox_put(struct outbox *o, struct message *b, struct err *e) WARN_UNUSED;
 
 /* Sends what was put and has not gone yet. Blocks while the queue is full. */
 bool outbox_flush(struct outbox *o, struct err *e) WARN_UNUSED;

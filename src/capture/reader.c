@@ -28,7 +28,7 @@ struct reader_source {
     struct capture *capture;
     struct queue_lane lane;
     struct crew *crew;
-    struct batch *last_word; /* for DONE or FAULT, which the host waits for: made when there was
+    struct message *last_word; /* for DONE or FAULT, which the host waits for: made when there was
                               * memory for it */
     /* under the crew's mutex: */
     bool is_busy;     /* a thread has it */
@@ -145,7 +145,7 @@ bool reader_add(struct reader *r, const struct source_config *config, struct err
     s->config = config;
     s->interval_ms = config->interval_max_ms;
     s->capture = capture_new(config, s->number);
-    s->last_word = batch_new(BATCH_FAULT, s->number);
+    s->last_word = message_new(MESSAGE_FAULT, s->number);
     s->crew = find_crew(r, config->conninfo);
     if (s->capture == NULL || s->last_word == NULL || s->crew == NULL ||
         !append(&s->crew->sources, &s->crew->n_sources, s))
@@ -175,19 +175,19 @@ static void wait_changed(struct crew *crew, int64_t wait_ms)
 
 /* ---- words to the host ---- */
 
-static void tell(struct reader_source *s, struct batch *b)
+static void tell(struct reader_source *s, struct message *b)
 {
     if (b == NULL)
         return;
-    batch_seal(b, &s->lane);
+    message_seal(b, &s->lane);
     if (!queue_push(s->crew->reader->queue, &b->item))
-        batch_free(b);
+        message_free(b);
 }
 
 static void tell_notice(struct reader_source *s, enum log_level level, const struct err *e,
                         int64_t retry_ms)
 {
-    struct batch *b = batch_new(BATCH_NOTICE, s->number);
+    struct message *b = message_new(MESSAGE_NOTICE, s->number);
 
     if (b == NULL)
         return;
@@ -198,9 +198,9 @@ static void tell_notice(struct reader_source *s, enum log_level level, const str
 }
 
 /* DONE, or FAULT with its error: the last that is heard of a source. */
-static void tell_last(struct reader_source *s, enum batch_kind kind, const struct err *e)
+static void tell_last(struct reader_source *s, enum message_kind kind, const struct err *e)
 {
-    struct batch *b = s->last_word;
+    struct message *b = s->last_word;
 
     s->last_word = NULL;
     s->is_finished = true;
@@ -214,16 +214,16 @@ static void tell_last(struct reader_source *s, enum batch_kind kind, const struc
 
 static bool resolve(struct reader_source *s, struct conn *conn, struct err *e)
 {
-    struct batch *b;
+    struct message *b;
     struct buf name;
 
     if (!capture_resolve(s->capture, conn, e))
         return false;
-    b = batch_new(BATCH_RESOLVED, s->number);
+    b = message_new(MESSAGE_RESOLVED, s->number);
     buf_init(&name, 4096);
     buf_printf(&name, "%s.%s", capture_schema(s->capture), capture_table(s->capture));
     if (b == NULL || (b->text = buf_take(&name)) == NULL) {
-        batch_free(b);
+        message_free(b);
         buf_fini(&name);
         return err_memory(e);
     }
@@ -234,7 +234,7 @@ static bool resolve(struct reader_source *s, struct conn *conn, struct err *e)
 
 static bool check(struct reader_source *s, struct conn *conn, struct err *e)
 {
-    struct batch *b = batch_new(BATCH_DONE, s->number);
+    struct message *b = message_new(MESSAGE_DONE, s->number);
     struct buf report;
 
     buf_init(&report, BUF_SQL_MAX);
@@ -242,7 +242,7 @@ static bool check(struct reader_source *s, struct conn *conn, struct err *e)
         (b->text = buf_take(&report)) == NULL) {
         bool no_memory = b == NULL || !buf_ok(&report);
 
-        batch_free(b);
+        message_free(b);
         buf_fini(&report);
         return no_memory ? err_memory(e) : false;
     }
@@ -252,7 +252,7 @@ static bool check(struct reader_source *s, struct conn *conn, struct err *e)
 }
 
 /* Gives a tally to the host and waits for its answer. */
-static bool ask_host(struct reader_source *s, struct batch *b, struct err *e)
+static bool ask_host(struct reader_source *s, struct message *b, struct err *e)
 {
     struct crew *crew = s->crew;
     int64_t until = clock_mono_ms() + ANSWER_MS, left;
@@ -295,7 +295,7 @@ struct outboxes {
 static bool read_step(struct reader_source *s, struct conn *conn, struct outboxes *out, bool *had_rows,
                       struct err *e)
 {
-    struct batch *b;
+    struct message *b;
     bool ok;
 
     do {
@@ -304,8 +304,8 @@ static bool read_step(struct reader_source *s, struct conn *conn, struct outboxe
         if (b == NULL)
             return true;
         *had_rows = *had_rows || b->n_rows > 0;
-        ok = b->kind == BATCH_TALLY ? ask_host(s, b, e)
-                                    : outbox_put(b->kind == BATCH_KEYS ? &out->keys : &out->rows,
+        ok = b->kind == MESSAGE_TALLY ? ask_host(s, b, e)
+                                    : outbox_put(b->kind == MESSAGE_KEYS ? &out->keys : &out->rows,
                                                  b, e);
     } while (ok);
     return false;
@@ -386,7 +386,7 @@ static bool do_step(struct reader_source *s, struct line *line, struct err *e)
     adapt_interval(s, had_rows);
     s->due_ms += s->interval_ms;
     if (mode == READER_ONCE) {
-        tell_last(s, BATCH_DONE, NULL);
+        tell_last(s, MESSAGE_DONE, NULL);
     }
     return true;
 }
@@ -420,7 +420,7 @@ static bool handle_failure(struct reader_source *s, struct line *line, const str
     case SQLSTATE_GIVE_UP:
         break;
     }
-    tell_last(s, BATCH_FAULT, e);
+    tell_last(s, MESSAGE_FAULT, e);
     return true;
 }
 
@@ -587,7 +587,7 @@ void reader_free(struct reader *r)
     }
     for (size_t i = 0; i < r->n_sources; i++) {
         capture_free(r->sources[i]->capture);
-        batch_free(r->sources[i]->last_word);
+        message_free(r->sources[i]->last_word);
         free(r->sources[i]);
     }
     free(r->crews);

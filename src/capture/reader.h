@@ -14,7 +14,7 @@
 #ifndef READER_H
 #define READER_H
 
-#include "capture/batch.h"
+#include "capture/message.h"
 #include "capture/capture.h"
 
 struct reader;
@@ -35,11 +35,11 @@ bool reader_add(struct reader *r, const struct source_config *config, struct err
 /* Starts the threads. From here on the functions below are for the host's thread. */
 bool reader_start(struct reader *r, struct err *e) WARN_UNUSED;
 
-/* The answer to a BATCH_RESOLVED: the position that was kept (copied), or NULL. */
+/* The answer to a MESSAGE_RESOLVED: the position that was kept (copied), or NULL. */
 bool reader_restore(struct reader *r, size_t source, const struct position *kept,
                     struct err *e) WARN_UNUSED;
 
-/* The answer to a BATCH_TALLY: the buckets whose keys the host wants to see (copied, see key_census.h),
+/* The answer to a MESSAGE_TALLY: the buckets whose keys the host wants to see (copied, see key_census.h),
  * NULL for none. False if the reader has gone on without. */
 bool reader_answer(struct reader *r, size_t source, const unsigned char *asked);
 

@@ -105,7 +105,7 @@ static bool read_at(struct spool *s, void *data, size_t n, struct err *e)
     return true;
 }
 
-bool spool_write(struct spool *s, const struct batch *b, struct err *e)
+bool spool_write(struct spool *s, const struct message *b, struct err *e)
 {
     struct head head = { b->n_rows, b->n_bytes };
     off_t at = s->written;
@@ -118,7 +118,7 @@ bool spool_write(struct spool *s, const struct batch *b, struct err *e)
     return true;
 }
 
-bool spool_read(struct spool *s, struct batch *b, bool *got, struct err *e)
+bool spool_read(struct spool *s, struct message *b, bool *got, struct err *e)
 {
     struct head head;
 

@@ -8,7 +8,7 @@
 #ifndef SPOOL_H
 #define SPOOL_H
 
-#include "capture/batch.h"
+#include "capture/message.h"
 
 struct spool;
 
@@ -18,10 +18,10 @@ void spool_close(struct spool *s);
 
 /* Appends the rows of <b>, which stays the caller's. ERR_STATE if the disk is full; what was
  * written before can still be read. */
-bool spool_write(struct spool *s, const struct batch *b, struct err *e) WARN_UNUSED;
+bool spool_write(struct spool *s, const struct message *b, struct err *e) WARN_UNUSED;
 
 /* Fills the rows of <b> (a fresh batch) with those written longest ago.
  * *got is false when everything was read. */
-bool spool_read(struct spool *s, struct batch *b, bool *got, struct err *e) WARN_UNUSED;
+bool spool_read(struct spool *s, struct message *b, bool *got, struct err *e) WARN_UNUSED;
 
 #endif

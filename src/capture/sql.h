@@ -11,7 +11,7 @@
 #ifndef SQL_H
 #define SQL_H
 
-#include "capture/batch.h"
+#include "capture/message.h"
 #include "capture/horizon.h"
 #include "capture/relation.h"
 

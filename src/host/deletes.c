@@ -5,13 +5,13 @@
 #include "lua/hooks.h"
 
 /* Weighs what came. *is_over: all is known that is gone. */
-static bool weigh(struct reader *r, struct delivery *t, struct batch *b, uint64_t saved,
+static bool weigh(struct reader *r, struct delivery *t, struct message *b, uint64_t saved,
                   bool *is_over, struct err *e)
 {
     const unsigned char *asked;
 
     *is_over = b->ends;
-    if (b->kind == BATCH_KEYS)
+    if (b->kind == MESSAGE_KEYS)
         return diff_take_keys(t->diff, b, saved, e);
     if (!diff_weigh(t->diff, b, &asked, e))
         return false;
@@ -37,7 +37,7 @@ static bool take_gone(struct script *s, struct delivery *t, size_t source, struc
         t->gone_done = 0;
         if (t->gone->n_rows > 0)
             break;
-        batch_free(t->gone); /* all of them were told before */
+        message_free(t->gone); /* all of them were told before */
         t->gone = NULL;
     }
     if (!t->has_gone) {
@@ -69,14 +69,14 @@ static bool deliver(struct script *s, struct delivery *t, size_t source, bool *p
             *parked = !script_should_stop(s);
             return true;
         }
-        batch_free(t->gone);
+        message_free(t->gone);
         t->gone = NULL;
         if (script_should_stop(s))
             return true;
     }
 }
 
-bool deletes_handle(struct script *s, struct reader *r, struct delivery *t, struct batch *b,
+bool deletes_handle(struct script *s, struct reader *r, struct delivery *t, struct message *b,
                  bool *parked, struct err *e)
 {
     size_t source = b->source;

@@ -16,12 +16,12 @@ void delivery_fini(struct delivery *t)
     xidset_fini(&t->delivered);
     buf_fini(&t->last.keys);
     diff_close(t->diff);
-    batch_free(t->gone);
+    message_free(t->gone);
     while (t->parked != NULL)
-        batch_free(batch_of(delivery_unpark(t)));
+        message_free(message_of(delivery_unpark(t)));
 }
 
-void delivery_adopt(struct delivery *t, struct batch *b)
+void delivery_adopt(struct delivery *t, struct message *b)
 {
     position_fini(&t->position);
     t->position = *b->position;
@@ -38,7 +38,7 @@ void delivery_adopt(struct delivery *t, struct batch *b)
     buf_clear(&t->last.keys);
 }
 
-bool delivery_delivered(struct delivery *t, const struct batch *b, size_t from, size_t done)
+bool delivery_delivered(struct delivery *t, const struct message *b, size_t from, size_t done)
 {
     uint64_t last = 0;
 
@@ -51,7 +51,7 @@ bool delivery_delivered(struct delivery *t, const struct batch *b, size_t from, 
     return true;
 }
 
-bool delivery_note_last(struct delivery *t, const struct batch *b, size_t from, size_t done)
+bool delivery_note_last(struct delivery *t, const struct message *b, size_t from, size_t done)
 {
     struct buf *keys = &t->last.keys;
 
@@ -72,7 +72,7 @@ bool delivery_note_last(struct delivery *t, const struct batch *b, size_t from, 
     for (size_t i = b->is_snapshot ? from : done - 1; i < done; i++) {
         if (b->rows[i].is_gone)
             buf_puts(keys, RESUME_AFTER_TOMBSTONE);
-        if (!batch_row_key(b, &b->rows[i], keys))
+        if (!message_row_key(b, &b->rows[i], keys))
             return false;
         if (b->is_snapshot)
             buf_putc(keys, '\n');
@@ -80,7 +80,7 @@ bool delivery_note_last(struct delivery *t, const struct batch *b, size_t from, 
     return buf_ok(keys);
 }
 
-void delivery_gone(struct delivery *t, const struct batch *b, size_t from, size_t done)
+void delivery_gone(struct delivery *t, const struct message *b, size_t from, size_t done)
 {
     t->count += done - from;
     if (done == from || (t->last.is_known && !t->last.is_gone))
@@ -90,12 +90,12 @@ void delivery_gone(struct delivery *t, const struct batch *b, size_t from, size_
     t->last.note = b->sides[done - 1].note;
 }
 
-void delivery_name_failure(const char *source, const struct batch *b, size_t i, struct err *e)
+void delivery_name_failure(const char *source, const struct message *b, size_t i, struct err *e)
 {
     struct buf key;
 
     buf_init(&key, 200);
-    if (i < b->n_rows && batch_row_key(b, &b->rows[i], &key)) {
+    if (i < b->n_rows && message_row_key(b, &b->rows[i], &key)) {
         for (char *p = key.data; *p != '\0'; p++)
             if (*p == '\t')
                 *p = ',';

@@ -160,7 +160,7 @@ static bool settle_batch(struct host *h, size_t source, bool is_lazy, bool *park
     return true;
 }
 
-static bool deliver_rows(struct host *h, struct batch *b, bool *parked, struct err *e)
+static bool deliver_rows(struct host *h, struct message *b, bool *parked, struct err *e)
 {
     struct delivery *t = &h->sources[b->source];
     struct declared *d = &h->script->sources[b->source];
@@ -230,7 +230,7 @@ static bool stop_batches(struct host *h, bool *must_go_on, struct err *e)
 /* ---- words ---- */
 
 /* The reader knows now which table is meant: so the name of the source is known. */
-static bool resolve(struct host *h, struct batch *b, struct err *e)
+static bool resolve(struct host *h, struct message *b, struct err *e)
 {
     struct declared *d = &h->script->sources[b->source];
     struct delivery *t = &h->sources[b->source];
@@ -260,7 +260,7 @@ static bool resolve(struct host *h, struct batch *b, struct err *e)
     return reader_restore(h->reader, b->source, t->is_known ? &t->position : NULL, e);
 }
 
-static bool notice(struct host *h, struct batch *b, struct err *e)
+static bool notice(struct host *h, struct message *b, struct err *e)
 {
     struct log_field fields[3];
     const char *name = h->script->sources[b->source].name;
@@ -279,7 +279,7 @@ static bool notice(struct host *h, struct batch *b, struct err *e)
     return b->retry_ms < 0 || hooks_error(h->script, b, e);
 }
 
-static bool finish_source(struct host *h, const struct batch *b)
+static bool finish_source(struct host *h, const struct message *b)
 {
     if (b->text != NULL && h->o->mode == READER_CHECK)
         printf("source %s: %s\n", h->script->sources[b->source].name, b->text);
@@ -294,27 +294,27 @@ static bool ready(struct host *h, size_t source, struct err *e)
 }
 
 /* *parked: not done with; to be handled again when the source is not paused. */
-static bool handle(struct host *h, struct batch *b, bool *parked, struct err *e)
+static bool handle(struct host *h, struct message *b, bool *parked, struct err *e)
 {
     *parked = false;
     switch (b->kind) {
-    case BATCH_ROWS:
+    case MESSAGE_ROWS:
         return deliver_rows(h, b, parked, e);
-    case BATCH_TALLY:
-    case BATCH_KEYS:
+    case MESSAGE_TALLY:
+    case MESSAGE_KEYS:
         return deletes_handle(h->script, h->reader, &h->sources[b->source], b, parked, e);
-    case BATCH_RESOLVED:
+    case MESSAGE_RESOLVED:
         return resolve(h, b, e);
-    case BATCH_NOTICE:
+    case MESSAGE_NOTICE:
         return notice(h, b, e);
-    case BATCH_SCHEMA:
+    case MESSAGE_SCHEMA:
         log_source(h, LOG_INFO, "the columns changed", b->source);
         return hooks_schema(h->script, b, e);
-    case BATCH_READY:
+    case MESSAGE_READY:
         return ready(h, b->source, e);
-    case BATCH_DONE:
+    case MESSAGE_DONE:
         return finish_source(h, b);
-    case BATCH_FAULT:
+    case MESSAGE_FAULT:
         *e = b->err;
         return err_prefix(e, "source %s", h->script->sources[b->source].name);
     }
@@ -352,7 +352,7 @@ static bool sleep_until_news(struct host *h, int64_t wait_ms, struct err *e)
 
 /* The next batch that may be handled, or NULL. What is taken from the queue stays counted there
  * while it is parked, so that a paused source soon finds no room; others always do. */
-static struct batch *next_batch(struct host *h)
+static struct message *next_batch(struct host *h)
 {
     struct queue_item *item;
 
@@ -360,10 +360,10 @@ static struct batch *next_batch(struct host *h)
         size_t i = h->turn++ % h->n_sources;
 
         if (h->sources[i].parked != NULL && h->script->sources[i].pauses <= 0)
-            return batch_of(delivery_unpark(&h->sources[i]));
+            return message_of(delivery_unpark(&h->sources[i]));
     }
     while (h->queue != NULL && (item = queue_take(h->queue)) != NULL) {
-        struct batch *b = batch_of(item);
+        struct message *b = message_of(item);
         struct delivery *t = &h->sources[b->source];
 
         if (t->parked == NULL && h->script->sources[b->source].pauses <= 0)
@@ -376,7 +376,7 @@ static struct batch *next_batch(struct host *h)
 /* Handles one batch. *idle: there was none. */
 static bool handle_next(struct host *h, bool *idle, struct err *e)
 {
-    struct batch *b = next_batch(h);
+    struct message *b = next_batch(h);
     bool ok, parked;
 
     *idle = b == NULL;
@@ -389,7 +389,7 @@ static bool handle_next(struct host *h, bool *idle, struct err *e)
         size_t source = b->source;
 
         queue_done(h->queue, &b->item);
-        batch_free(b);
+        message_free(b);
         reader_wake(h->reader, source);
     }
     return ok;
@@ -496,7 +496,7 @@ static void fini(struct host *h)
         reader_stop(h->reader);
     reader_free(h->reader);
     for (struct queue_item *item; h->queue != NULL && (item = queue_take(h->queue)) != NULL;)
-        batch_free(batch_of(item));
+        message_free(message_of(item));
     queue_free(h->queue);
     for (size_t i = 0; h->sources != NULL && i < h->n_sources; i++)
         delivery_fini(&h->sources[i]);

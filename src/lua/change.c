@@ -588,7 +588,7 @@ void change_push_metatable(lua_State *L, struct rowtype *shape, const char *sour
     *ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
-void change_push(lua_State *L, int metatable, const struct batch *b, const struct row *row)
+void change_push(lua_State *L, int metatable, const struct message *b, const struct row *row)
 {
     lua_createtable(L, 0, 2);                                  /* change */
     rowdata_push(L, b, row);

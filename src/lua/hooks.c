@@ -160,7 +160,7 @@ bool hooks_load(struct script *s, struct err *e)
 /* ---- changes ---- */
 
 struct delivery {
-    const struct batch *batch;
+    const struct message *batch;
     size_t done;
     bool may_stop;
 };
@@ -187,7 +187,7 @@ static bool has_handler(const struct declared *source)
 static int deliver(lua_State *L)
 {
     struct delivery *d = lua_touserdata(L, 1);
-    const struct batch *b = d->batch;
+    const struct message *b = d->batch;
     struct script *s = script_of(L);
     struct declared *source = &s->sources[b->source];
 
@@ -220,7 +220,7 @@ static int deliver(lua_State *L)
     return 0;
 }
 
-bool hooks_deliver(struct script *s, const struct batch *b, size_t *done, bool may_stop,
+bool hooks_deliver(struct script *s, const struct message *b, size_t *done, bool may_stop,
                      struct err *e)
 {
     const struct declared *source = &s->sources[b->source];
@@ -242,7 +242,7 @@ struct event_job {
     size_t source;
     enum event event;
     uint64_t count;
-    const struct batch *batch;
+    const struct message *batch;
 };
 
 static void set_text(lua_State *L, const char *name, const char *text)
@@ -281,7 +281,7 @@ static int emit(lua_State *L)
     const struct event_job *job = lua_touserdata(L, 1);
     struct script *s = script_of(L);
     const struct declared *source = &s->sources[job->source];
-    const struct batch *b = job->batch;
+    const struct message *b = job->batch;
 
     lua_rawgeti(L, LUA_REGISTRYINDEX, source->handlers[job->event]);
     if (job->event == EVENT_SCHEMA) {
@@ -329,12 +329,12 @@ bool hooks_ready(struct script *s, size_t source, struct err *e)
     return emit_event(s, &(struct event_job){ source, EVENT_READY, 0, NULL }, e);
 }
 
-bool hooks_schema(struct script *s, const struct batch *b, struct err *e)
+bool hooks_schema(struct script *s, const struct message *b, struct err *e)
 {
     return emit_event(s, &(struct event_job){ b->source, EVENT_SCHEMA, 0, b }, e);
 }
 
-bool hooks_error(struct script *s, const struct batch *b, struct err *e)
+bool hooks_error(struct script *s, const struct message *b, struct err *e)
 {
     return emit_event(s, &(struct event_job){ b->source, EVENT_ERROR, 0, b }, e);
 }

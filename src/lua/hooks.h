@@ -8,7 +8,7 @@
 #ifndef HOOKS_H
 #define HOOKS_H
 
-#include "capture/batch.h"
+#include "capture/message.h"
 #include "lua/api_source.h"
 
 /* Runs the main chunk. Afterwards script->sources is what it declared. */
@@ -24,7 +24,7 @@ bool hooks_start(struct script *s, struct err *e) WARN_UNUSED;
  * behind each that is handled. Stops early, and is true, if the source was paused, or if
  * <may_stop> and the program was asked to stop. After a failure row *done is the one that
  * failed. */
-bool hooks_deliver(struct script *s, const struct batch *b, size_t *done, bool may_stop,
+bool hooks_deliver(struct script *s, const struct message *b, size_t *done, bool may_stop,
                      struct err *e) WARN_UNUSED;
 
 /* Saves what can be saved of the group of <source>, positions and all that belongs to them:
@@ -45,8 +45,8 @@ bool hooks_finish(struct script *s, struct err *e) WARN_UNUSED;
 bool hooks_batch(struct script *s, size_t source, uint64_t count, struct err *e) WARN_UNUSED;
 bool hooks_truncate(struct script *s, size_t source, struct err *e) WARN_UNUSED;
 bool hooks_ready(struct script *s, size_t source, struct err *e) WARN_UNUSED;
-bool hooks_schema(struct script *s, const struct batch *b, struct err *e) WARN_UNUSED;
-bool hooks_error(struct script *s, const struct batch *b, struct err *e) WARN_UNUSED;
+bool hooks_schema(struct script *s, const struct message *b, struct err *e) WARN_UNUSED;
+bool hooks_error(struct script *s, const struct message *b, struct err *e) WARN_UNUSED;
 
 struct timers {
     int64_t wait_ms;   /* until the next one is due; -1: there is none */

@@ -108,7 +108,7 @@ void rowdata_push_class(lua_State *L, struct rowtype *shape)
     make_id_head(L, shape, &f->id_head);
 }
 
-static struct rowdata *push_raw(lua_State *L, const struct batch *b, const struct row *row,
+static struct rowdata *push_raw(lua_State *L, const struct message *b, const struct row *row,
                               const char *bytes, size_t len, int n_values)
 {
     size_t n = b->shape->n_columns;
@@ -127,7 +127,7 @@ static struct rowdata *push_raw(lua_State *L, const struct batch *b, const struc
     return c;
 }
 
-struct rowdata *rowdata_push(lua_State *L, const struct batch *b, const struct row *row)
+struct rowdata *rowdata_push(lua_State *L, const struct message *b, const struct row *row)
 {
     const struct row_side *side = b->sides != NULL ? &b->sides[row - b->rows] : NULL;
     bool has_old = side != NULL && side->old_len > 0;

@@ -9,7 +9,7 @@
 #ifndef ROWDATA_H
 #define ROWDATA_H
 
-#include "capture/batch.h"
+#include "capture/message.h"
 
 #include <lua.h>
 
@@ -63,7 +63,7 @@ void rowdata_open(lua_State *L);
 void rowdata_push_class(lua_State *L, struct rowtype *shape);       /* [-0, +1] */
 
 /* Pushes the cells of a row of a batch. */
-struct rowdata *rowdata_push(lua_State *L, const struct batch *b, const struct row *row);
+struct rowdata *rowdata_push(lua_State *L, const struct message *b, const struct row *row);
 
 /* Pushes cells of <shape> with the op, xid and ts of <like> and room for <n> columns and <len>
  * bytes, which the caller fills. */

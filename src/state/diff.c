@@ -135,7 +135,7 @@ static uint64_t digest(const char *p, size_t len)
 }
 
 /* What a row is called, given what is known of it. */
-static enum op choose_op(const struct diff *l, const struct batch *b, const struct row *row,
+static enum op choose_op(const struct diff *l, const struct message *b, const struct row *row,
                          const struct kept_row *known)
 {
     bool is_there = known->id != 0 && (known->now.flags & (KEPT_PENDING | KEPT_SOFT)) == 0;
@@ -150,14 +150,14 @@ static enum op choose_op(const struct diff *l, const struct batch *b, const stru
 }
 
 /* Counted from 1; a source that began with start = "now" has none. */
-static uint64_t reads_of(const struct batch *b)
+static uint64_t reads_of(const struct message *b)
 {
     return b->reads > 0 ? b->reads : 1;
 }
 
 /* True if the row is as it was delivered last, and nobody wants to hear that. A row with the same
  * xid comes again because it is not known whether it came, or since the table is read again. */
-static bool is_unchanged(const struct diff *l, const struct batch *b, const struct row *row,
+static bool is_unchanged(const struct diff *l, const struct message *b, const struct row *row,
                          const struct kept_row *known, uint64_t sum)
 {
     if (known->id == 0 || (known->now.flags & KEPT_PENDING) || known->now.digest != sum)
@@ -167,11 +167,11 @@ static bool is_unchanged(const struct diff *l, const struct batch *b, const stru
 }
 
 /* Keeps the row before beside row <i>. */
-static bool keep_old(struct diff *l, struct batch *b, size_t i, const struct kept_state *old)
+static bool keep_old(struct diff *l, struct message *b, size_t i, const struct kept_state *old)
 {
     buf_clear(&l->bytes);
     if (!kept_columns_map(l->forms, old->form, old->row, b->shape, &l->bytes) ||
-        !batch_add_bytes(b, l->bytes.data, l->bytes.len, &b->sides[i].old_start))
+        !message_add_bytes(b, l->bytes.data, l->bytes.len, &b->sides[i].old_start))
         return false;
     b->sides[i].old_len = (uint32_t)l->bytes.len;
     return true;
@@ -192,7 +192,7 @@ static bool enter_shape(struct diff *l, struct rowtype *shape, struct err *e)
 }
 
 /* Notes a row, which becomes row <to> of the batch. *is_wanted: it is to be delivered. */
-static bool note_row(struct diff *l, struct batch *b, size_t from, size_t to, uint64_t saved,
+static bool note_row(struct diff *l, struct message *b, size_t from, size_t to, uint64_t saved,
                      bool *is_wanted, struct err *e)
 {
     struct row row = b->rows[from];
@@ -201,9 +201,9 @@ static bool note_row(struct diff *l, struct batch *b, size_t from, size_t to, ui
                                  .reads = reads_of(b) };
 
     buf_clear(&l->key);
-    if (!batch_row_key(b, &row, &l->key))
+    if (!message_row_key(b, &row, &l->key))
         return err_memory(e);
-    if (!kept_rows_find(l->known, batch_hash(b, &row), (struct slice){ l->key.data, l->key.len },
+    if (!kept_rows_find(l->known, message_hash(b, &row), (struct slice){ l->key.data, l->key.len },
                     &known, e))
         return false;
     state.digest = digest(b->bytes + row.start, row.len);
@@ -230,7 +230,7 @@ static bool commit(struct diff *l, bool ok, struct err *e)
     return false;
 }
 
-bool diff_note(struct diff *l, struct batch *b, uint64_t saved, struct err *e)
+bool diff_note(struct diff *l, struct message *b, uint64_t saved, struct err *e)
 {
     size_t n = 0;
     bool ok, is_wanted = true;
@@ -361,7 +361,7 @@ static bool conclude(struct diff *l, struct err *e)
     return ok || err_memory(e);
 }
 
-bool diff_weigh(struct diff *l, struct batch *b, const unsigned char **asked, struct err *e)
+bool diff_weigh(struct diff *l, struct message *b, const unsigned char **asked, struct err *e)
 {
     static const unsigned char nothing[BUCKETS / 8];
     struct weighing *v;
@@ -413,7 +413,7 @@ void diff_do_without(struct diff *l)
 /* ---- keys ---- */
 
 /* A row that was there before deletes were looked for. */
-static bool learn(struct diff *l, const struct batch *b, const struct row *row,
+static bool learn(struct diff *l, const struct message *b, const struct row *row,
                   struct kept_row *known, uint64_t saved, struct err *e)
 {
     struct kept_state state = { .xid = row->xid, .note = ++l->note,
@@ -422,7 +422,7 @@ static bool learn(struct diff *l, const struct batch *b, const struct row *row,
     return kept_rows_put(l->known, known, &state, saved, e);
 }
 
-static bool take_key(struct diff *l, const struct batch *b, const struct row *row,
+static bool take_key(struct diff *l, const struct message *b, const struct row *row,
                      uint64_t saved, struct err *e)
 {
     struct weighing *v = l->weighing;
@@ -430,7 +430,7 @@ static bool take_key(struct diff *l, const struct batch *b, const struct row *ro
     struct kept_row known;
     uint32_t id, *at;
 
-    if (!kept_rows_find(l->known, batch_hash(b, row), key, &known, e))
+    if (!kept_rows_find(l->known, message_hash(b, row), key, &known, e))
         return false;
     if (known.id == 0)
         return !v->learns || row->op != OP_READ || learn(l, b, row, &known, saved, e);
@@ -483,7 +483,7 @@ static bool judge(struct diff *l, struct err *e)
     return conclude(l, e);
 }
 
-bool diff_take_keys(struct diff *l, const struct batch *b, uint64_t saved, struct err *e)
+bool diff_take_keys(struct diff *l, const struct message *b, uint64_t saved, struct err *e)
 {
     bool ok = true;
 
@@ -536,7 +536,7 @@ static bool put_gone(struct buf *b, const struct rowtype *s, struct slice key)
 }
 
 /* Notes that row <id> is gone, and adds it to <b>. */
-static bool note_gone(struct diff *l, struct batch *b, uint32_t id, uint64_t saved,
+static bool note_gone(struct diff *l, struct message *b, uint32_t id, uint64_t saved,
                       struct err *e)
 {
     struct kept_row known;
@@ -554,7 +554,7 @@ static bool note_gone(struct diff *l, struct batch *b, uint32_t id, uint64_t sav
         if (!put_gone(&l->bytes, l->shape, known.key))
             return err_memory(e);
         row.len = (uint32_t)l->bytes.len;
-        if (!batch_add(b, &row, l->bytes.data))
+        if (!message_add(b, &row, l->bytes.data))
             return err_memory(e);
         *side = (struct row_side){ .note = l->note, .is_gone = true };
         if (l->config->keeps_old && known.now.row.p != NULL &&
@@ -564,19 +564,19 @@ static bool note_gone(struct diff *l, struct batch *b, uint32_t id, uint64_t sav
     return kept_rows_put(l->known, &known, &state, saved, e);
 }
 
-bool diff_next_gone(struct diff *l, uint64_t saved, struct batch **batch, struct err *e)
+bool diff_next_gone(struct diff *l, uint64_t saved, struct message **batch, struct err *e)
 {
     size_t n = l->n_gone - l->at_gone;
-    struct batch *b;
+    struct message *b;
     bool ok = true;
 
     *batch = NULL;
     n = n < GONE_ROWS ? n : GONE_ROWS;
     if (n == 0)
         return true;
-    b = batch_new(BATCH_ROWS, 0);
+    b = message_new(MESSAGE_ROWS, 0);
     if (b == NULL || (b->sides = calloc(n, sizeof *b->sides)) == NULL) {
-        batch_free(b);
+        message_free(b);
         return err_memory(e);
     }
     b->shape = rowtype_ref(l->shape);
@@ -588,7 +588,7 @@ bool diff_next_gone(struct diff *l, uint64_t saved, struct batch **batch, struct
         ok = commit(l, ok, e);
     }
     if (!ok) {
-        batch_free(b);
+        message_free(b);
         return false;
     }
     l->at_gone += n;

@@ -7,7 +7,7 @@
 #ifndef KEPT_INDEX_H
 #define KEPT_INDEX_H
 
-#include "capture/batch.h"
+#include "capture/message.h"
 
 struct kept_index_entry {
     uint32_t tag; /* upper half of the hash */

@@ -19,7 +19,7 @@
 #ifndef KEPT_ROWS_H
 #define KEPT_ROWS_H
 
-#include "capture/batch.h"
+#include "capture/message.h"
 #include "state/store.h"
 
 struct kept_rows;

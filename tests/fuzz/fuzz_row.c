@@ -28,7 +28,7 @@ static const char *const names[MOST_COLUMNS] = { "id", "a\"b\\c", "t\tb", "n\nl"
 struct job {
     const uint8_t *kinds;
     size_t n;
-    struct batch *batch;
+    struct message *batch;
     bool is_sound; /* every field is what the server sends */
     bool has_odd_integers;
 };
@@ -271,7 +271,7 @@ static bool has_assigned(const struct job *job, unsigned without)
 /* The line of COPY that the change at <change> is, against the row. */
 static void check_copy(lua_State *L, const struct job *job, int change)
 {
-    const struct batch *b = job->batch;
+    const struct message *b = job->batch;
     const char *row = b->bytes + b->rows[0].start;
     size_t len = b->rows[0].len, start = 0, from = 0;
     uint32_t was[MOST_COLUMNS], is[MOST_COLUMNS];
@@ -368,13 +368,13 @@ void fuzz_row(const uint8_t *p, size_t len)
         return;
     job.kinds = p + 1;
     row.len = (uint32_t)(len - 1 - job.n);
-    job.batch = batch_new(BATCH_ROWS, 0);
+    job.batch = message_new(MESSAGE_ROWS, 0);
     CHECK(job.batch != NULL);
     job.batch->shape = new_shape(job.kinds, job.n);
     strncpy(job.batch->ts, "2026-11-23T00:50:57.721Z", sizeof job.batch->ts - 1);
-    CHECK(batch_add(job.batch, &row, (const char *)p + 1 + job.n));
+    CHECK(message_add(job.batch, &row, (const char *)p + 1 + job.n));
     look_at(&job, (const char *)p + 1 + job.n, row.len);
     ok = script_call(fuzz_script(), run, &job, &e);
     CHECK_OF(ok, e.msg, strlen(e.msg));
-    batch_free(job.batch);
+    message_free(job.batch);
 }

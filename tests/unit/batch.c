@@ -1,6 +1,6 @@
-/* batch.c -- unit tests of what travels from a reader to the host.
+/* message.c -- unit tests of what travels from a reader to the host.
  * SPDX-License-Identifier: MIT */
-#include "capture/batch.h"
+#include "capture/message.h"
 
 #include "unit.h"
 
@@ -29,20 +29,20 @@ static struct rowtype *make_shape(void)
     return s;
 }
 
-static void add(struct batch *b, const char *text, uint64_t xid)
+static void add(struct message *b, const char *text, uint64_t xid)
 {
     struct row row = { .len = (uint32_t)strlen(text), .xid = xid };
 
-    CHECK(batch_add(b, &row, text));
+    CHECK(message_add(b, &row, text));
 }
 
 static void test_rows(void)
 {
-    struct batch *b = batch_new(BATCH_ROWS, 3);
+    struct message *b = message_new(MESSAGE_ROWS, 3);
     char text[32];
 
     CHECK(b != NULL && b->source == 3 && b->retry_ms < 0 && b->n_rows == 0);
-    CHECK(strlen(b->ts) > 0 && strlen(b->ts) < sizeof b->ts && batch_of(&b->item) == b);
+    CHECK(strlen(b->ts) > 0 && strlen(b->ts) < sizeof b->ts && message_of(&b->item) == b);
     for (uint64_t i = 0; i < 1000; i++) {
         memset(text, 'a' + (int)(i % 26), sizeof text);
         text[i % 31] = '\0';
@@ -55,41 +55,41 @@ static void test_rows(void)
         for (size_t k = 0; k < b->rows[i].len; k++)
             CHECK(b->bytes[b->rows[i].start + k] == 'a' + (int)(i % 26));
     }
-    batch_free(b);
-    batch_free(NULL);
+    message_free(b);
+    message_free(NULL);
 }
 
 static void test_full(void)
 {
-    struct batch *b = batch_new(BATCH_ROWS, 0);
+    struct message *b = message_new(MESSAGE_ROWS, 0);
     struct queue_lane lane = { 0 };
     char *big = calloc(1, 1 << 20);
     struct row row = { .len = 1 << 20 };
     size_t n = 0;
 
-    CHECK(b != NULL && big != NULL && !batch_is_full(b));
-    for (; !batch_is_full(b); n++)
+    CHECK(b != NULL && big != NULL && !message_is_full(b));
+    for (; !message_is_full(b); n++)
         add(b, "", 1);
     CHECK(n > 1 && n <= 100000); /* empty rows fill it too */
-    batch_seal(b, &lane);
+    message_seal(b, &lane);
     CHECK(b->item.lane == &lane && b->item.bytes > n * sizeof(struct row));
-    batch_free(b);
-    b = batch_new(BATCH_ROWS, 0);
-    CHECK(b != NULL && batch_add(b, &row, big) && batch_is_full(b));
-    batch_seal(b, &lane);
+    message_free(b);
+    b = message_new(MESSAGE_ROWS, 0);
+    CHECK(b != NULL && message_add(b, &row, big) && message_is_full(b));
+    message_seal(b, &lane);
     CHECK(b->item.bytes >= 1 << 20);
-    batch_free(b);
-    b = batch_new(BATCH_NOTICE, 0);
+    message_free(b);
+    b = message_new(MESSAGE_NOTICE, 0);
     CHECK(b != NULL);
-    batch_seal(b, &lane);
+    message_seal(b, &lane);
     EQUAL(b->item.bytes, 0); /* words always find room */
-    batch_free(b);
+    message_free(b);
     free(big);
 }
 
 static void test_key(void)
 {
-    struct batch *b = batch_new(BATCH_ROWS, 0);
+    struct message *b = message_new(MESSAGE_ROWS, 0);
     struct buf key;
 
     CHECK(b != NULL);
@@ -98,24 +98,24 @@ static void test_key(void)
     add(b, "1\t\t3\t\\N", 1);
     add(b, "too\tfew", 1);
     buf_init(&key, 1000);
-    CHECK(batch_row_key(b, &b->rows[0], &key));
+    CHECK(message_row_key(b, &b->rows[0], &key));
     EQUAL_TEXT(key.data, key.len, "dee\tbee");
     buf_clear(&key);
-    CHECK(batch_row_key(b, &b->rows[1], &key));
+    CHECK(message_row_key(b, &b->rows[1], &key));
     EQUAL_TEXT(key.data, key.len, "\\N\t");
-    CHECK(!batch_row_key(b, &b->rows[2], &key));
+    CHECK(!message_row_key(b, &b->rows[2], &key));
     buf_fini(&key);
     buf_init(&key, 3);
-    CHECK(!batch_row_key(b, &b->rows[0], &key));
+    CHECK(!message_row_key(b, &b->rows[0], &key));
     buf_fini(&key);
-    batch_free(b);
+    message_free(b);
 }
 
 /* All that a batch owns goes with it; the shape when the last one lets go. */
 static void test_free(void)
 {
     struct rowtype *s = make_shape();
-    struct batch *a = batch_new(BATCH_ROWS, 0), *b = batch_new(BATCH_SCHEMA, 1);
+    struct message *a = message_new(MESSAGE_ROWS, 0), *b = message_new(MESSAGE_SCHEMA, 1);
 
     CHECK(a != NULL && b != NULL);
     a->shape = s;
@@ -125,9 +125,9 @@ static void test_free(void)
     b->old_signature = strdup("old");
     b->new_signature = strdup("new");
     b->text = strdup("text");
-    batch_free(a);
+    message_free(a);
     EQUAL(atomic_load(&s->refs), 1);
-    batch_free(b);
+    message_free(b);
 }
 
 const struct unit_case batch_cases[] = {

@@ -1,6 +1,6 @@
-/* batch.c -- what travels from a reader to the host.
+/* message.c -- what travels from a reader to the host.
  * SPDX-License-Identifier: MIT */
-#include "capture/batch.h"
+#include "capture/message.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -8,9 +8,9 @@
 #define FULL_BYTES ((size_t)256 << 10)
 #define FULL_ROWS 4096
 
-struct batch *batch_new(enum batch_kind kind, size_t source)
+struct message *message_new(enum message_kind kind, size_t source)
 {
-    struct batch *b = calloc(1, sizeof *b);
+    struct message *b = calloc(1, sizeof *b);
 
     if (b == NULL)
         return NULL;
@@ -21,7 +21,7 @@ struct batch *batch_new(enum batch_kind kind, size_t source)
     return b;
 }
 
-void batch_free(struct batch *b)
+void message_free(struct message *b)
 {
     if (b == NULL)
         return;
@@ -41,9 +41,9 @@ void batch_free(struct batch *b)
     free(b);
 }
 
-struct batch *batch_of(struct queue_item *item)
+struct message *message_of(struct queue_item *item)
 {
-    return (struct batch *)item;
+    return (struct message *)item;
 }
 
 static void *grow(void *p, size_t *cap, size_t need, size_t first, size_t size)
@@ -58,7 +58,7 @@ static void *grow(void *p, size_t *cap, size_t need, size_t first, size_t size)
     return p;
 }
 
-bool batch_add_bytes(struct batch *b, const char *bytes, size_t len, size_t *start)
+bool message_add_bytes(struct message *b, const char *bytes, size_t len, size_t *start)
 {
     void *p;
 
@@ -74,7 +74,7 @@ bool batch_add_bytes(struct batch *b, const char *bytes, size_t len, size_t *sta
     return true;
 }
 
-bool batch_add(struct batch *b, const struct row *row, const char *bytes)
+bool message_add(struct message *b, const struct row *row, const char *bytes)
 {
     size_t start;
     void *p;
@@ -84,7 +84,7 @@ bool batch_add(struct batch *b, const struct row *row, const char *bytes)
             return false;
         b->rows = p;
     }
-    if (!batch_add_bytes(b, bytes, row->len, &start))
+    if (!message_add_bytes(b, bytes, row->len, &start))
         return false;
     b->rows[b->n_rows] = *row;
     b->rows[b->n_rows].start = start;
@@ -92,15 +92,15 @@ bool batch_add(struct batch *b, const struct row *row, const char *bytes)
     return true;
 }
 
-bool batch_add_hash(struct batch *b, uint64_t hash)
+bool message_add_hash(struct message *b, uint64_t hash)
 {
     size_t start;
 
     b->has_hashes = true;
-    return batch_add_bytes(b, (const char *)&hash, sizeof hash, &start);
+    return message_add_bytes(b, (const char *)&hash, sizeof hash, &start);
 }
 
-uint64_t batch_hash(const struct batch *b, const struct row *row)
+uint64_t message_hash(const struct message *b, const struct row *row)
 {
     uint64_t hash;
 
@@ -108,24 +108,24 @@ uint64_t batch_hash(const struct batch *b, const struct row *row)
     return hash;
 }
 
-bool batch_has_rows(const struct batch *b)
+bool message_has_rows(const struct message *b)
 {
-    return b->kind == BATCH_ROWS || b->kind == BATCH_KEYS;
+    return b->kind == MESSAGE_ROWS || b->kind == MESSAGE_KEYS;
 }
 
-bool batch_is_full(const struct batch *b)
+bool message_is_full(const struct message *b)
 {
     return b->n_bytes >= FULL_BYTES || b->n_rows >= FULL_ROWS;
 }
 
-void batch_seal(struct batch *b, struct queue_lane *lane)
+void message_seal(struct message *b, struct queue_lane *lane)
 {
     b->item.lane = lane;
-    b->item.bytes = !batch_has_rows(b) ? 0
+    b->item.bytes = !message_has_rows(b) ? 0
                     : sizeof *b + b->cap_bytes + b->cap_rows * sizeof *b->rows;
 }
 
-bool batch_row_key(const struct batch *b, const struct row *row, struct buf *key)
+bool message_row_key(const struct message *b, const struct row *row, struct buf *key)
 {
     return rowtype_put_key(b->shape, b->bytes + row->start, row->len, key);
 }

@@ -1,4 +1,4 @@
-/* batch.h -- what travels from a reader to the host.
+/* message.h -- what travels from a reader to the host.
  *
  * A block of raw COPY bytes with the offsets of its rows, or a word about the
  * source (a notice, a schema change, its end). Decoded where it is used: the
@@ -7,8 +7,8 @@
  * Ownership: made by the reader, passed on whole, freed by the host.
  *
  * SPDX-License-Identifier: MIT */
-#ifndef BATCH_H
-#define BATCH_H
+#ifndef MESSAGE_H
+#define MESSAGE_H
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -16,16 +16,16 @@
 #include "base/queue.h"
 #include "capture/relation.h"
 
-enum batch_kind {
-    BATCH_ROWS,
-    BATCH_TALLY, /* tally: what keys the server has, counted */
-    BATCH_KEYS,  /* keys of the rows in the buckets that the host asked for, instead of rows */
-    BATCH_RESOLVED, /* text: the table's full name; the reader waits for reader_restore */
-    BATCH_NOTICE, /* err.msg, at notice_level; retry_ms >= 0 where a passing error is retried */
-    BATCH_SCHEMA, /* the columns changed from old_signature to new_signature */
-    BATCH_READY,  /* no snapshot is due any more */
-    BATCH_DONE,   /* nothing more will come from this source; text: what --check found */
-    BATCH_FAULT,  /* err: the reader gave up */
+enum message_kind {
+    MESSAGE_ROWS,
+    MESSAGE_TALLY, /* tally: what keys the server has, counted */
+    MESSAGE_KEYS,  /* keys of the rows in the buckets that the host asked for, instead of rows */
+    MESSAGE_RESOLVED, /* text: the table's full name; the reader waits for reader_restore */
+    MESSAGE_NOTICE, /* err.msg, at notice_level; retry_ms >= 0 where a passing error is retried */
+    MESSAGE_SCHEMA, /* the columns changed from old_signature to new_signature */
+    MESSAGE_READY,  /* no snapshot is due any more */
+    MESSAGE_DONE,   /* nothing more will come from this source; text: what --check found */
+    MESSAGE_FAULT,  /* err: the reader gave up */
 };
 
 enum op { OP_READ, OP_UPSERT, OP_INSERT, OP_UPDATE, OP_DELETE, OP_COUNT };
@@ -61,9 +61,9 @@ struct row_side {
     bool is_gone;      /* its fields are NULL but for the key */
 };
 
-struct batch {
+struct message {
     struct queue_item item; /* first: a batch is found by its item */
-    enum batch_kind kind;
+    enum message_kind kind;
     size_t source;          /* its number */
 
     struct rowtype *shape;    /* counted reference; NULL without rows */
@@ -95,32 +95,32 @@ struct batch {
 };
 
 /* Returns owned memory, or NULL (out of memory). */
-struct batch *batch_new(enum batch_kind kind, size_t source);
-void batch_free(struct batch *b);
+struct message *message_new(enum message_kind kind, size_t source);
+void message_free(struct message *b);
 
 /* The batch that <item> is part of. */
-struct batch *batch_of(struct queue_item *item);
+struct message *message_of(struct queue_item *item);
 
 /* Appends a row, copying its <len> bytes. False: out of memory. */
-bool batch_add(struct batch *b, const struct row *row, const char *bytes) WARN_UNUSED;
+bool message_add(struct message *b, const struct row *row, const char *bytes) WARN_UNUSED;
 
 /* Takes the place in front of the next row for the hash of its key. */
-bool batch_add_hash(struct batch *b, uint64_t hash) WARN_UNUSED;
-uint64_t batch_hash(const struct batch *b, const struct row *row);
+bool message_add_hash(struct message *b, uint64_t hash) WARN_UNUSED;
+uint64_t message_hash(const struct message *b, const struct row *row);
 
 /* Appends bytes that belong to no row; *start: where they are. */
-bool batch_add_bytes(struct batch *b, const char *bytes, size_t len, size_t *start) WARN_UNUSED;
+bool message_add_bytes(struct message *b, const char *bytes, size_t len, size_t *start) WARN_UNUSED;
 
 /* True for batches of rows or keys. */
-bool batch_has_rows(const struct batch *b);
+bool message_has_rows(const struct message *b);
 
 /* Big enough to be sent on. */
-bool batch_is_full(const struct batch *b);
+bool message_is_full(const struct message *b);
 
 /* Sets what the queue counts. Call it once, when the batch is complete. */
-void batch_seal(struct batch *b, struct queue_lane *lane);
+void message_seal(struct message *b, struct queue_lane *lane);
 
 /* The fields of a row's key as COPY text, tabs between, appended to <key>. */
-bool batch_row_key(const struct batch *b, const struct row *row, struct buf *key) WARN_UNUSED;
+bool message_row_key(const struct message *b, const struct row *row, struct buf *key) WARN_UNUSED;
 
 #endif
