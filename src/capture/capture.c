@@ -24,7 +24,7 @@ struct step {
     bool is_over;            /* all was read */
     bool is_finished;        /* the last batch was made */
     bool is_start;           /* reads no row: only gives the host a position to start from */
-    struct message *batch;     /* being filled */
+    struct message *message;     /* being filled */
     struct polled polled;
     struct page page;
     bool has_new_leaves;
@@ -48,7 +48,7 @@ static void drop_step(struct capture *c)
 {
     struct step *s = &c->step;
 
-    message_free(s->batch);
+    message_free(s->message);
     polled_fini(&s->polled);
     pages_rows_fini(&s->page.fresh);
     buf_fini(&s->page.last_key);
@@ -302,21 +302,21 @@ static bool start_batch(struct capture *c, struct err *e)
 {
     struct step *s = &c->step;
 
-    if (s->batch != NULL)
+    if (s->message != NULL)
         return true;
-    s->batch = message_new(MESSAGE_ROWS, c->source.number);
-    if (s->batch == NULL)
+    s->message = message_new(MESSAGE_ROWS, c->source.number);
+    if (s->message == NULL)
         return err_memory(e);
     if (c->source.facts.shape != NULL)
-        s->batch->shape = rowtype_ref(c->source.facts.shape);
-    s->batch->begins = !s->has_out;
-    s->batch->is_snapshot = s->reads.what == READ_RANGE;
-    s->batch->leaf = s->reads.leaf;
-    s->batch->end = s->reads.end;
-    s->batch->is_ordered = !s->batch->is_snapshot && s->reads.what != READ_PAGE &&
+        s->message->shape = rowtype_ref(c->source.facts.shape);
+    s->message->begins = !s->has_out;
+    s->message->is_snapshot = s->reads.what == READ_RANGE;
+    s->message->leaf = s->reads.leaf;
+    s->message->end = s->reads.end;
+    s->message->is_ordered = !s->message->is_snapshot && s->reads.what != READ_PAGE &&
                            !s->has_new_leaves && !s->reads.is_switch && !mixes_resume_points(c);
-    s->batch->is_recheck = s->reads.is_recheck;
-    s->batch->reads = c->source.position.reads;
+    s->message->is_recheck = s->reads.is_recheck;
+    s->message->reads = c->source.position.reads;
     return true;
 }
 
@@ -393,12 +393,12 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
     if (read.is_superseded)
         return true;
     if (!start_batch(c, e) ||
-        (c->source.config->deletes && !key_census_take_hash(&c->census, s->batch, &p, end, e)))
+        (c->source.config->deletes && !key_census_take_hash(&c->census, s->message, &p, end, e)))
         return false;
     row.len = (uint32_t)(end - p);
     if (row.is_gone || rowtype_is_soft_deleted(c->source.facts.shape, p, row.len))
         row.op = OP_DELETE;
-    return message_add(s->batch, &row, p) || err_memory(e);
+    return message_add(s->message, &row, p) || err_memory(e);
 }
 
 /* A COPY of rows is over. */
@@ -414,7 +414,7 @@ static void end_copy(struct capture *c)
 }
 
 /* Reads what the census wants; *batch is what the host is to get of it. */
-static bool read_census(struct capture *c, struct conn *conn, struct message **batch, struct err *e)
+static bool read_census(struct capture *c, struct conn *conn, struct message **message, struct err *e)
 {
     const struct source *t = &c->source;
     struct step *s = &c->step;
@@ -423,9 +423,9 @@ static bool read_census(struct capture *c, struct conn *conn, struct message **b
     if (s->reads.what == READ_TALLY) {
         s->in_copy = false;
         s->reads.what = READ_KEYS; /* of which the host is to say */
-        return key_census_read_tally(&c->census, conn, t->number, t->facts.shape, batch, e);
+        return key_census_read_tally(&c->census, conn, t->number, t->facts.shape, message, e);
     }
-    if (!key_census_read_keys(&c->census, conn, t->number, &t->position.horizon, &t->facts, batch,
+    if (!key_census_read_keys(&c->census, conn, t->number, &t->position.horizon, &t->facts, message,
                           &is_over, e))
         return false;
     s->in_copy = !is_over;
@@ -436,7 +436,7 @@ static bool read_census(struct capture *c, struct conn *conn, struct message **b
 /* Fills the batch in hand until it is full or the COPY is over. */
 static bool fill_batch(struct capture *c, struct conn *conn, struct err *e)
 {
-    while (c->step.batch == NULL || !message_is_full(c->step.batch)) {
+    while (c->step.message == NULL || !message_is_full(c->step.message)) {
         const char *text;
         size_t len;
 
@@ -497,7 +497,7 @@ static bool finish_step(struct capture *c, struct conn *conn, struct err *e)
     s->is_finished = true;
     if (!start_batch(c, e))
         return false;
-    b = s->batch;
+    b = s->message;
     if (!move_position(c, e))
         return false;
     key_census_complete(&c->census);
@@ -528,31 +528,31 @@ static bool note_out(struct capture *c, const struct message *b, struct err *e)
     return message_row_key(b, &s->out, &s->out_key) || err_memory(e);
 }
 
-bool capture_next(struct capture *c, struct conn *conn, struct message **batch, struct err *e)
+bool capture_next(struct capture *c, struct conn *conn, struct message **message, struct err *e)
 {
     struct step *s = &c->step;
 
-    *batch = fault_take_word(&c->source);
-    if (*batch != NULL)
+    *message = fault_take_word(&c->source);
+    if (*message != NULL)
         return true;
     if (s->is_finished)
         return true;
     if (s->reads.what == READ_NOTHING)
         s->is_over = true;
-    while (!s->is_over && (s->batch == NULL || !message_is_full(s->batch))) {
+    while (!s->is_over && (s->message == NULL || !message_is_full(s->message))) {
         if (!s->in_copy && !start_copy(c, conn, e))
             return false;
         if (s->in_copy && (s->reads.what == READ_TALLY || s->reads.what == READ_KEYS))
-            return read_census(c, conn, batch, e);
+            return read_census(c, conn, message, e);
         if (s->in_copy && !fill_batch(c, conn, e))
             return false;
     }
     if (s->is_over && !finish_step(c, conn, e))
         return false;
-    if (!note_out(c, s->batch, e))
+    if (!note_out(c, s->message, e))
         return false;
-    *batch = s->batch;
-    s->batch = NULL;
+    *message = s->message;
+    s->message = NULL;
     return true;
 }
 

@@ -39,7 +39,7 @@ enum capture_found {
 
 bool capture_begin(struct capture *c, struct conn *conn, enum capture_found *found,
                    struct err *e) WARN_UNUSED;
-bool capture_next(struct capture *c, struct conn *conn, struct message **batch,
+bool capture_next(struct capture *c, struct conn *conn, struct message **message,
                   struct err *e) WARN_UNUSED;
 
 /* Ends the step, unfinished. Rows of a poll that were handed out are not handed out again.

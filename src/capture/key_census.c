@@ -38,10 +38,10 @@ void key_census_drop(struct key_census *c)
 {
     free(c->hashes);
     free(c->asked);
-    message_free(c->batch);
+    message_free(c->message);
     c->hashes = NULL;
     c->asked = NULL;
-    c->batch = NULL;
+    c->message = NULL;
     c->n_hashes = c->cap_hashes = 0;
     c->is_wanted = c->is_skipped = c->is_answered = false;
 }
@@ -156,9 +156,9 @@ static bool read_bucket(struct tally *t, const char *p, size_t len)
 }
 
 bool key_census_read_tally(struct key_census *c, struct conn *conn, size_t source, struct rowtype *shape,
-                       struct message **batch, struct err *e)
+                       struct message **message, struct err *e)
 {
-    struct message *b = c->batch = message_new(MESSAGE_TALLY, source);
+    struct message *b = c->message = message_new(MESSAGE_TALLY, source);
     const char *text;
     enum conn_copy got;
     uint64_t rows = 0;
@@ -179,8 +179,8 @@ bool key_census_read_tally(struct key_census *c, struct conn *conn, size_t sourc
     b->tally->n_hashes = c->n_hashes;
     c->hashes = NULL;
     c->n_hashes = c->cap_hashes = 0;
-    *batch = b;
-    c->batch = NULL;
+    *message = b;
+    c->message = NULL;
     return true;
 }
 
@@ -219,28 +219,28 @@ static bool take_key(struct message *b, const char *p, size_t len, const struct 
 
 bool key_census_read_keys(struct key_census *c, struct conn *conn, size_t source,
                       const struct horizon *horizon, const struct begin_facts *facts,
-                      struct message **batch, bool *is_over, struct err *e)
+                      struct message **message, bool *is_over, struct err *e)
 {
     const char *text;
     size_t len;
 
     *is_over = false;
-    if ((c->batch = message_new(MESSAGE_KEYS, source)) == NULL)
+    if ((c->message = message_new(MESSAGE_KEYS, source)) == NULL)
         return err_memory(e);
-    while (!*is_over && !message_is_full(c->batch)) {
+    while (!*is_over && !message_is_full(c->message)) {
         switch (conn_copy_next(conn, &text, &len, e)) {
         case CONN_COPY_ROW:
-            if (!take_key(c->batch, text, len, horizon, facts, e))
+            if (!take_key(c->message, text, len, horizon, facts, e))
                 return false;
             break;
         case CONN_COPY_END:
-            *is_over = c->batch->ends = true;
+            *is_over = c->message->ends = true;
             break;
         case CONN_COPY_FAILED:
             return false;
         }
     }
-    *batch = c->batch;
-    c->batch = NULL;
+    *message = c->message;
+    c->message = NULL;
     return true;
 }

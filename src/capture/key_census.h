@@ -21,7 +21,7 @@ struct key_census {
     size_t n_hashes, cap_hashes;
     bool is_answered;      /* the host has said what it asks for */
     unsigned char *asked;  /* a bit for each bucket, owned; NULL: none */
-    struct message *batch;   /* being filled */
+    struct message *message;   /* being filled */
 };
 
 /* Is one due now? */
@@ -44,7 +44,7 @@ bool key_census_leave(struct key_census *c, const char *p, const char *end, stru
 
 /* Reads the answer to sql_tally; *batch is for the host. */
 bool key_census_read_tally(struct key_census *c, struct conn *conn, size_t source, struct rowtype *shape,
-                       struct message **batch, struct err *e) WARN_UNUSED;
+                       struct message **message, struct err *e) WARN_UNUSED;
 
 /* What the host asks for: BUCKETS bits (copied) or, NULL, nothing. */
 bool key_census_answer(struct key_census *c, const unsigned char *asked) WARN_UNUSED;
@@ -53,7 +53,7 @@ bool key_census_answer(struct key_census *c, const unsigned char *asked) WARN_UN
  * <facts> tell old rows, OP_READ, from those that this poll or the next delivers, OP_UPSERT. */
 bool key_census_read_keys(struct key_census *c, struct conn *conn, size_t source,
                       const struct horizon *horizon, const struct begin_facts *facts,
-                      struct message **batch, bool *is_over, struct err *e) WARN_UNUSED;
+                      struct message **message, bool *is_over, struct err *e) WARN_UNUSED;
 
 /* The poll is over. */
 void key_census_complete(struct key_census *c);

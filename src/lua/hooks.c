@@ -160,7 +160,7 @@ bool hooks_load(struct script *s, struct err *e)
 /* ---- changes ---- */
 
 struct delivery {
-    const struct message *batch;
+    const struct message *message;
     size_t done;
     bool may_stop;
 };
@@ -187,7 +187,7 @@ static bool has_handler(const struct declared *source)
 static int deliver(lua_State *L)
 {
     struct delivery *d = lua_touserdata(L, 1);
-    const struct message *b = d->batch;
+    const struct message *b = d->message;
     struct script *s = script_of(L);
     struct declared *source = &s->sources[b->source];
 
@@ -242,7 +242,7 @@ struct event_job {
     size_t source;
     enum event event;
     uint64_t count;
-    const struct message *batch;
+    const struct message *message;
 };
 
 static void set_text(lua_State *L, const char *name, const char *text)
@@ -281,7 +281,7 @@ static int emit(lua_State *L)
     const struct event_job *job = lua_touserdata(L, 1);
     struct script *s = script_of(L);
     const struct declared *source = &s->sources[job->source];
-    const struct message *b = job->batch;
+    const struct message *b = job->message;
 
     lua_rawgeti(L, LUA_REGISTRYINDEX, source->handlers[job->event]);
     if (job->event == EVENT_SCHEMA) {

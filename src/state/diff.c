@@ -564,13 +564,13 @@ static bool note_gone(struct diff *l, struct message *b, uint32_t id, uint64_t s
     return kept_rows_put(l->known, &known, &state, saved, e);
 }
 
-bool diff_next_gone(struct diff *l, uint64_t saved, struct message **batch, struct err *e)
+bool diff_next_gone(struct diff *l, uint64_t saved, struct message **message, struct err *e)
 {
     size_t n = l->n_gone - l->at_gone;
     struct message *b;
     bool ok = true;
 
-    *batch = NULL;
+    *message = NULL;
     n = n < GONE_ROWS ? n : GONE_ROWS;
     if (n == 0)
         return true;
@@ -593,6 +593,6 @@ bool diff_next_gone(struct diff *l, uint64_t saved, struct message **batch, stru
     }
     l->at_gone += n;
     b->note = l->note;
-    *batch = b;
+    *message = b;
     return true;
 }
