@@ -150,16 +150,16 @@ bool advance_begin_page(struct polled *p, struct source *s, struct conn *conn, s
 {
     struct increment *i = &s->position.increment;
     struct pages *g = &s->position.pages;
-    const struct rowtype *shape = s->facts.shape;
+    const struct rowtype *rowtype = s->facts.rowtype;
     int64_t lookback = lookback_of(s);
 
     if (g->reached_key != NULL)
         return true;
-    for (size_t k = 0; k < shape->n_key; k++)
-        if (shape->columns[shape->key[k]].wants_to_json)
+    for (size_t k = 0; k < rowtype->n_key; k++)
+        if (rowtype->columns[rowtype->key[k]].wants_to_json)
             return err_set(e, ERR_REFUSED, "%s.%s: no page can begin behind a key of type %s: name "
                            "other columns in pk", s->facts.table.schema, s->facts.table.name,
-                           shape->columns[shape->key[k]].type);
+                           rowtype->columns[rowtype->key[k]].type);
     if (i->column != NULL && !reads_same_column(s))
         return err_set(e, ERR_REFUSED, "%s.%s: the position goes by column \"%s\", of the type "
                        "that it had: forget it with --reset", s->facts.table.schema,
@@ -195,7 +195,7 @@ bool advance_page_row(struct page *page, const struct source *s, int64_t value,
                       const char *fields, size_t len, uint64_t *hash, bool *is_new, struct err *e)
 {
     buf_clear(&page->last_key);
-    if (!rowtype_put_key(s->facts.shape, fields, len, &page->last_key) ||
+    if (!rowtype_put_key(s->facts.rowtype, fields, len, &page->last_key) ||
         !pages_hash(fields, len, hash))
         return err_memory(e);
     if (has_null(page->last_key.data))

@@ -22,10 +22,10 @@ static void put_try(struct buf *b, const struct sql_query *q, const struct colum
 
 void badtext_name_column(struct conn *conn, const struct sql_query *q, bool rls, struct err *e)
 {
-    bool ok = is_refusal(e) && q->shape != NULL;
+    bool ok = is_refusal(e) && q->rowtype != NULL;
 
-    for (size_t i = 0; ok && i < q->shape->n_columns; i++) {
-        const struct column *column = &q->shape->columns[i];
+    for (size_t i = 0; ok && i < q->rowtype->n_columns; i++) {
+        const struct column *column = &q->rowtype->columns[i];
         struct err found = { 0 };
         struct buf b;
 

@@ -36,8 +36,8 @@ void begin_facts_fini(struct begin_facts *s)
     drop_snapshot(s);
     in_doubt_forget(&s->in_doubt);
     relation_fini(&s->table);
-    rowtype_unref(s->shape);
-    s->shape = NULL;
+    rowtype_unref(s->rowtype);
+    s->rowtype = NULL;
     free(s->marks.key);
     s->marks = (struct stamp_marks){ 0 };
 }
@@ -111,17 +111,17 @@ bool begin_identify(struct begin_facts *s, struct conn *conn, struct err *e)
 static bool read_shape(struct begin_facts *s, const struct result *columns,
                        const struct source_config *c, struct err *e)
 {
-    struct rowtype *shape = rowtype_read(&s->table, columns, c->columns, c->n_columns, c->pk,
+    struct rowtype *rowtype = rowtype_read(&s->table, columns, c->columns, c->n_columns, c->pk,
                                            c->n_pk, c->soft_delete, e);
 
-    if (shape == NULL)
+    if (rowtype == NULL)
         return false;
-    if (s->shape != NULL && rowtype_equal(shape, s->shape)) {
-        rowtype_unref(shape);
+    if (s->rowtype != NULL && rowtype_equal(rowtype, s->rowtype)) {
+        rowtype_unref(rowtype);
         return true;
     }
-    rowtype_unref(s->shape);
-    s->shape = shape;
+    rowtype_unref(s->rowtype);
+    s->rowtype = rowtype;
     return true;
 }
 
@@ -269,9 +269,9 @@ void begin_report(const struct begin_facts *v, const struct source_config *c, in
     if (v->table.is_tree)
         buf_printf(report, " (%zu leaves)", v->table.n_leaves);
     buf_puts(report, ", key ");
-    for (size_t i = 0; i < v->shape->n_key; i++)
-        buf_printf(report, "%s%s", i > 0 ? "," : "", v->shape->columns[v->shape->key[i]].name);
-    buf_printf(report, ", %zu columns, every %g", v->shape->n_row,
+    for (size_t i = 0; i < v->rowtype->n_key; i++)
+        buf_printf(report, "%s%s", i > 0 ? "," : "", v->rowtype->columns[v->rowtype->key[i]].name);
+    buf_printf(report, ", %zu columns, every %g", v->rowtype->n_row,
                (double)c->interval_min_ms / 1000);
     if (c->interval_max_ms != c->interval_min_ms)
         buf_printf(report, " to %g", (double)c->interval_max_ms / 1000);

@@ -56,7 +56,7 @@ struct begin_facts {
     struct in_doubt in_doubt;     /* of that snapshot, behind begin_transaction */
     struct identity identity;
     struct relation table;
-    struct rowtype *shape;      /* counted reference */
+    struct rowtype *rowtype;      /* counted reference */
     struct stamp_marks marks; /* where the capture is by triggers */
     enum relation_growth growth;       /* of the column that it was asked about */
 };

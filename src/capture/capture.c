@@ -307,8 +307,8 @@ static bool start_batch(struct capture *c, struct err *e)
     s->message = message_new(MESSAGE_ROWS, c->source.number);
     if (s->message == NULL)
         return err_memory(e);
-    if (c->source.facts.shape != NULL)
-        s->message->shape = rowtype_ref(c->source.facts.shape);
+    if (c->source.facts.rowtype != NULL)
+        s->message->rowtype = rowtype_ref(c->source.facts.rowtype);
     s->message->begins = !s->has_out;
     s->message->is_snapshot = s->reads.what == READ_RANGE;
     s->message->leaf = s->reads.leaf;
@@ -331,7 +331,7 @@ static bool was_done(struct capture *c, const char *fields, const char *end)
     if (c->source.config->deletes && !key_census_read_hash(&fields, end, &hash))
         return false;
     len = (size_t)(end - fields);
-    return rowtype_put_key(c->source.facts.shape, fields, len, &s->key) &&
+    return rowtype_put_key(c->source.facts.rowtype, fields, len, &s->key) &&
            key_multiset_take(&s->done, s->key.data, s->key.len);
 }
 
@@ -396,7 +396,7 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
         (c->source.config->deletes && !key_census_take_hash(&c->census, s->message, &p, end, e)))
         return false;
     row.len = (uint32_t)(end - p);
-    if (row.is_gone || rowtype_is_soft_deleted(c->source.facts.shape, p, row.len))
+    if (row.is_gone || rowtype_is_soft_deleted(c->source.facts.rowtype, p, row.len))
         row.op = OP_DELETE;
     return message_add(s->message, &row, p) || err_memory(e);
 }
@@ -423,7 +423,7 @@ static bool read_census(struct capture *c, struct conn *conn, struct message **m
     if (s->reads.what == READ_TALLY) {
         s->in_copy = false;
         s->reads.what = READ_KEYS; /* of which the host is to say */
-        return key_census_read_tally(&c->census, conn, t->number, t->facts.shape, message, e);
+        return key_census_read_tally(&c->census, conn, t->number, t->facts.rowtype, message, e);
     }
     if (!key_census_read_keys(&c->census, conn, t->number, &t->position.horizon, &t->facts, message,
                           &is_over, e))

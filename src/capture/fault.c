@@ -77,7 +77,7 @@ bool fault_add_notice(struct source *s, enum log_level level, const char *text,
 static bool add_schema_word(struct source *s, struct err *e)
 {
     struct position *p = &s->position;
-    const char *now = s->facts.shape->signature;
+    const char *now = s->facts.rowtype->signature;
     char *copy;
 
     if (p->signature != NULL && strcmp(p->signature, now) == 0)

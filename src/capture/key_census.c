@@ -155,7 +155,7 @@ static bool read_bucket(struct tally *t, const char *p, size_t len)
     return *end == '\0';
 }
 
-bool key_census_read_tally(struct key_census *c, struct conn *conn, size_t source, struct rowtype *shape,
+bool key_census_read_tally(struct key_census *c, struct conn *conn, size_t source, struct rowtype *rowtype,
                        struct message **message, struct err *e)
 {
     struct message *b = c->message = message_new(MESSAGE_TALLY, source);
@@ -166,7 +166,7 @@ bool key_census_read_tally(struct key_census *c, struct conn *conn, size_t sourc
 
     if (b == NULL || (b->tally = calloc(1, sizeof *b->tally)) == NULL)
         return err_memory(e);
-    b->shape = rowtype_ref(shape);
+    b->rowtype = rowtype_ref(rowtype);
     while ((got = conn_copy_next(conn, &text, &len, e)) == CONN_COPY_ROW)
         if (!read_bucket(b->tally, text, len))
             return fail_row(e);

@@ -43,7 +43,7 @@ bool key_census_take_hash(struct key_census *c, struct message *b, const char **
 bool key_census_leave(struct key_census *c, const char *p, const char *end, struct err *e) WARN_UNUSED;
 
 /* Reads the answer to sql_tally; *batch is for the host. */
-bool key_census_read_tally(struct key_census *c, struct conn *conn, size_t source, struct rowtype *shape,
+bool key_census_read_tally(struct key_census *c, struct conn *conn, size_t source, struct rowtype *rowtype,
                        struct message **message, struct err *e) WARN_UNUSED;
 
 /* What the host asks for: BUCKETS bits (copied) or, NULL, nothing. */

@@ -28,7 +28,7 @@ void message_free(struct message *b)
     if (b->position != NULL)
         position_fini(b->position);
     free(b->position);
-    rowtype_unref(b->shape);
+    rowtype_unref(b->rowtype);
     free(b->bytes);
     free(b->rows);
     free(b->sides);
@@ -127,5 +127,5 @@ void message_seal(struct message *b, struct queue_lane *lane)
 
 bool message_row_key(const struct message *b, const struct row *row, struct buf *key)
 {
-    return rowtype_put_key(b->shape, b->bytes + row->start, row->len, key);
+    return rowtype_put_key(b->rowtype, b->bytes + row->start, row->len, key);
 }

@@ -66,7 +66,7 @@ struct message {
     enum message_kind kind;
     size_t source;          /* its number */
 
-    struct rowtype *shape;    /* counted reference; NULL without rows */
+    struct rowtype *rowtype;    /* counted reference; NULL without rows */
     char ts[CLOCK_TEXT];    /* when the rows were read */
     char *bytes;
     size_t n_bytes, cap_bytes;

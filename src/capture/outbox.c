@@ -49,8 +49,8 @@ static struct message *make_like(const struct message *b)
 
     if (like == NULL)
         return NULL;
-    if (b->shape != NULL)
-        like->shape = rowtype_ref(b->shape);
+    if (b->rowtype != NULL)
+        like->rowtype = rowtype_ref(b->rowtype);
     memcpy(like->ts, b->ts, sizeof like->ts);
     like->begins = b->begins;
     like->is_snapshot = b->is_snapshot;

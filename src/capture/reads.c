@@ -30,7 +30,7 @@ struct sql_query reads_query(const struct source *s)
 {
     return (struct sql_query){
         .table = &s->facts.table,
-        .shape = s->facts.shape,
+        .rowtype = s->facts.rowtype,
         .where = s->config->where,
         .through_root = s->config->rls,
         .with_hash = s->config->deletes,

@@ -199,7 +199,7 @@ void sql_table(struct buf *b, const struct relation *t, bool with_sizes)
 
 static void put_column(struct buf *b, const struct sql_query *q, size_t i)
 {
-    const struct column *column = &q->shape->columns[i];
+    const struct column *column = &q->rowtype->columns[i];
 
     buf_puts(b, column->wants_to_json ? ", to_json(" : ", ");
     put_qualified(b, q->table->name, column->name);
@@ -232,7 +232,7 @@ static void put_hash_of(struct buf *b, const struct sql_query *q, size_t n)
         buf_putc(b, '0');
         return;
     }
-    column = &q->shape->columns[q->shape->key[n - 1]];
+    column = &q->rowtype->columns[q->rowtype->key[n - 1]];
     f = hash_function(column->type);
     buf_puts(b, "coalesce(");
     buf_puts(b, f != NULL ? f : "hashtextextended");
@@ -245,7 +245,7 @@ static void put_hash_of(struct buf *b, const struct sql_query *q, size_t n)
 
 static void put_hash(struct buf *b, const struct sql_query *q)
 {
-    put_hash_of(b, q, q->shape->n_key);
+    put_hash_of(b, q, q->rowtype->n_key);
 }
 
 static void put_columns(struct buf *b, const struct sql_query *q)
@@ -254,7 +254,7 @@ static void put_columns(struct buf *b, const struct sql_query *q)
         buf_puts(b, ", ");
         put_hash(b, q);
     }
-    for (size_t i = 0; i < q->shape->n_columns; i++)
+    for (size_t i = 0; i < q->rowtype->n_columns; i++)
         put_column(b, q, i);
 }
 
@@ -325,10 +325,10 @@ static void put_where(struct buf *b, const struct sql_query *q)
 
 static void put_key(struct buf *b, const struct sql_query *q)
 {
-    for (size_t i = 0; i < q->shape->n_key; i++) {
+    for (size_t i = 0; i < q->rowtype->n_key; i++) {
         if (i > 0)
             buf_puts(b, ", ");
-        put_qualified(b, q->table->name, q->shape->columns[q->shape->key[i]].name);
+        put_qualified(b, q->table->name, q->rowtype->columns[q->rowtype->key[i]].name);
     }
 }
 
@@ -337,8 +337,8 @@ static void put_kept_key(struct buf *b, const struct sql_query *q, const char *k
 {
     const char *f = key;
 
-    for (size_t i = 0; i < q->shape->n_key; i++) {
-        const struct column *column = &q->shape->columns[q->shape->key[i]];
+    for (size_t i = 0; i < q->rowtype->n_key; i++) {
+        const struct column *column = &q->rowtype->columns[q->rowtype->key[i]];
         struct field field = { f, strcspn(f, "\t") };
         char *text = malloc(field.len + 1);
 
@@ -460,8 +460,8 @@ void sql_keys(struct buf *b, const struct sql_query *q, const unsigned char *ask
     put_system_column(b, q, "xmin");
     buf_puts(b, ", ");
     put_hash(b, q);
-    for (size_t k = 0; k < q->shape->n_key; k++)
-        put_column(b, q, q->shape->key[k]);
+    for (size_t k = 0; k < q->rowtype->n_key; k++)
+        put_column(b, q, q->rowtype->key[k]);
     put_from_all(b, q);
     buf_puts(b, " AND get_bit('\\x");
     for (size_t i = 0; i < BUCKETS / 8; i++)

@@ -18,7 +18,7 @@
 /* What a statement that reads rows needs to know. All borrowed. */
 struct sql_query {
     const struct relation *table;
-    const struct rowtype *shape;
+    const struct rowtype *rowtype;
     const char *where; /* or NULL */
     bool through_root; /* never name a leaf: its own rights and policies would count */
     bool with_hash;    /* rows carry a hash of their key behind their xmin */

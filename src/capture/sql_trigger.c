@@ -32,7 +32,7 @@ static void put_xmin(struct buf *b, const struct sql_query *q)
 
 static const struct column *key_column(const struct sql_query *q, size_t k)
 {
-    return &q->shape->columns[q->shape->key[k]];
+    return &q->rowtype->columns[q->rowtype->key[k]];
 }
 
 void sql_trigger_marks(struct buf *b, const struct relation *t)
@@ -84,7 +84,7 @@ static void put_gone_in_reach(struct buf *b, const struct sql_trigger_query *q, 
 /* (table.k1, table.k2) or (pgcdc_k.k1, ...) */
 static void put_key_of(struct buf *b, const struct sql_query *q, const char *alias)
 {
-    for (size_t k = 0; k < q->shape->n_key; k++) {
+    for (size_t k = 0; k < q->rowtype->n_key; k++) {
         buf_puts(b, k > 0 ? ", " : "(");
         put_column(b, alias, key_column(q, k)->name);
     }
@@ -123,7 +123,7 @@ static void put_after_resume_points(struct buf *b, const struct sql_query *q, co
 /* The key's columns once more, to order by: as JSON they would have no order. */
 static void put_order_columns(struct buf *b, const struct sql_query *q, const char *alias)
 {
-    for (size_t k = 0; k < q->shape->n_key; k++) {
+    for (size_t k = 0; k < q->rowtype->n_key; k++) {
         buf_puts(b, ", ");
         put_column(b, alias, key_column(q, k)->name);
     }
@@ -156,7 +156,7 @@ static bool is_key(const struct rowtype *s, size_t column)
 /* The columns of a row of which only the key is left. */
 static void put_gone_columns(struct buf *b, const struct sql_query *q)
 {
-    const struct rowtype *s = q->shape;
+    const struct rowtype *s = q->rowtype;
 
     for (size_t i = 0; i < s->n_columns; i++) {
         if (!is_key(s, i)) {
@@ -198,7 +198,7 @@ static void put_gone(struct buf *b, const struct sql_trigger_query *q, const str
                 " (PARTITION BY pgcdc_d.key ORDER BY pgcdc_d.xid), '0') AS later");
     put_gone_in_reach(b, q, p->gone_floor);
     buf_puts(b, ") AS pgcdc_d CROSS JOIN LATERAL jsonb_to_record(pgcdc_d.key) AS pgcdc_k (");
-    for (size_t k = 0; k < r->shape->n_key; k++) {
+    for (size_t k = 0; k < r->rowtype->n_key; k++) {
         buf_puts(b, k > 0 ? ", " : "");
         sql_put_ident(b, key_column(r, k)->name);
         buf_printf(b, " %s", key_column(r, k)->type);
@@ -210,7 +210,7 @@ static void put_gone(struct buf *b, const struct sql_trigger_query *q, const str
 
 void sql_trigger_poll(struct buf *b, const struct sql_trigger_query *q, const struct position *p)
 {
-    const struct rowtype *s = q->query.shape;
+    const struct rowtype *s = q->query.rowtype;
 
     buf_puts(b, "COPY (SELECT x, s, m");
     for (size_t i = 0; i < s->n_columns; i++)

@@ -39,7 +39,7 @@ static bool is_line(const char *name, const char *list)
 
 static bool check_marks(const struct begin_facts *v, struct err *e)
 {
-    const struct rowtype *s = v->shape;
+    const struct rowtype *s = v->rowtype;
 
     if (v->marks.since == 0 || !s->has_stamp)
         return refuse_missing(v, e);
@@ -77,7 +77,7 @@ bool stamps_check(struct stamps *s, struct conn *conn, const struct begin_facts 
                   struct err *e)
 {
     struct sql_trigger_query q = {
-        .query = { .table = &v->table, .shape = v->shape },
+        .query = { .table = &v->table, .rowtype = v->rowtype },
         .number = v->marks.number,
         .xmax = v->snapshot.xmax,
     };

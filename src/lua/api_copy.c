@@ -50,7 +50,7 @@ static int columns(lua_State *L)
 
     if (!change_is(L, 1))
         return 0;
-    s = rowdata_class(L, 1)->shape;
+    s = rowdata_class(L, 1)->rowtype;
     n = s->n_columns - (s->hides_key ? 1 : 0);
     lua_createtable(L, (int)n, 0);
     for (size_t i = 0; i < n; i++) {
@@ -112,7 +112,7 @@ static int added(lua_State *L)
 
 static void read_slot(lua_State *L, struct plan *p, size_t i)
 {
-    const struct rowtype *s = p->form->shape;
+    const struct rowtype *s = p->form->rowtype;
     struct kept_index_entry *slot = &p->slots[i];
 
     lua_rawgeti(L, 3, (lua_Integer)i + 1);
@@ -152,7 +152,7 @@ static int new_plan(lua_State *L)
     lua_getmetatable(L, 1);
     p->metatable = lua_topointer(L, -1);
     lua_setiuservalue(L, -2, PLAN_METATABLE);
-    p->is_verbatim = n == p->form->shape->n_columns;
+    p->is_verbatim = n == p->form->rowtype->n_columns;
     for (size_t i = 0; i < n; i++) {
         read_slot(L, p, i);
         p->is_verbatim = p->is_verbatim && p->slots[i].is_column && p->slots[i].column == i;
@@ -261,11 +261,11 @@ static bool is_changed(lua_State *L, const struct row_class *f, struct rowdata *
 static void put_touched(lua_State *L, const struct row_class *f, int row, struct rowdata *c, size_t i,
                         struct buf *b)
 {
-    const struct column *column = &f->shape->columns[i];
+    const struct column *column = &f->rowtype->columns[i];
     struct field field;
 
     push_side(L, row, ROWDATA_SET);
-    if (lua_istable(L, -1) && i < f->shape->n_row &&
+    if (lua_istable(L, -1) && i < f->rowtype->n_row &&
         lua_getfield(L, -1, column->name) != LUA_TNIL) {       /* side value */
         put_value(L, column, b);
         lua_pop(L, 2);
@@ -323,7 +323,7 @@ static void put_named(lua_State *L, const struct plan *p, int from, int other, s
         if (i > 0)
             buf_putc(b, '\t');
         if (slot->is_column) {
-            lua_pushstring(L, p->form->shape->columns[slot->column].name);
+            lua_pushstring(L, p->form->rowtype->columns[slot->column].name);
         } else {
             lua_getiuservalue(L, 1, PLAN_SLOTS);
             lua_rawgeti(L, -1, (lua_Integer)i + 1);
@@ -337,7 +337,7 @@ static void put_named(lua_State *L, const struct plan *p, int from, int other, s
             lua_pop(L, 1);
             lua_pushnil(L);
         }
-        put_value(L, slot->is_column ? &p->form->shape->columns[slot->column] : NULL, b);
+        put_value(L, slot->is_column ? &p->form->rowtype->columns[slot->column] : NULL, b);
         lua_settop(L, top);
     }
 }

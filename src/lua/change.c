@@ -31,7 +31,7 @@ enum shared { SHARED_ROW_MT = 1, SHARED_KEY_MT, SHARED_CHANGE_MT, SHARED_SOURCE 
 
 static void put_raw_key(lua_State *L, const struct row_class *f, struct rowdata *c, struct buf *b)
 {
-    const struct rowtype *s = f->shape;
+    const struct rowtype *s = f->rowtype;
 
     buf_putc(b, '{');
     for (size_t k = 0; k < s->n_key; k++) {
@@ -45,7 +45,7 @@ static void put_raw_key(lua_State *L, const struct row_class *f, struct rowdata 
 
 void change_put_id_key(lua_State *L, const struct row_class *f, struct rowdata *c, struct buf *b)
 {
-    const struct rowtype *s = f->shape;
+    const struct rowtype *s = f->rowtype;
 
     for (size_t k = 0; k < rowtype_n_id(s); k++) {
         struct field field = rowdata_field(L, f, c, rowtype_id(s, k));
@@ -69,7 +69,7 @@ static const char deleted[] = "/deleted"; /* behind the id of a row that is gone
 /* "schema.table/xid/key, key" without its quotes. */
 static void put_id(lua_State *L, const struct row_class *f, struct rowdata *c, struct buf *b)
 {
-    buf_printf(b, "%s.%s/%" PRIu64 "/", f->shape->schema, f->shape->table, c->xid);
+    buf_printf(b, "%s.%s/%" PRIu64 "/", f->rowtype->schema, f->rowtype->table, c->xid);
     change_put_id_key(L, f, c, b);
     if (c->is_gone)
         buf_puts(b, deleted);
@@ -77,7 +77,7 @@ static void put_id(lua_State *L, const struct row_class *f, struct rowdata *c, s
 
 static void put_id_json(lua_State *L, const struct row_class *f, struct rowdata *c, struct buf *b)
 {
-    const struct rowtype *s = f->shape;
+    const struct rowtype *s = f->rowtype;
 
     rowdata_put_text(b, f->id_head);
     buf_put_u64(b, c->xid);
@@ -109,7 +109,7 @@ static void put_ts(const struct rowdata *c, struct buf *b)
 
 static int key_next(lua_State *L)
 {
-    const struct rowtype *s = change_row_upvalue_class(L)->shape;
+    const struct rowtype *s = change_row_upvalue_class(L)->rowtype;
     lua_Integer i = lua_tointeger(L, lua_upvalueindex(2));
 
     lua_pushinteger(L, i + 1);
@@ -137,7 +137,7 @@ static int key_pairs(lua_State *L)
 static void put_key(lua_State *L, int index, struct buf *b, int depth)
 {
     const struct row_class *f = rowdata_class(L, index);
-    const struct rowtype *s = f->shape;
+    const struct rowtype *s = f->rowtype;
 
     index = lua_absindex(L, index);
     buf_putc(b, '{');
@@ -173,7 +173,7 @@ static void push_shared(lua_State *L, int which)
 
 static void push_key(lua_State *L, const struct row_class *f, struct rowdata *c)
 {
-    const struct rowtype *s = f->shape;
+    const struct rowtype *s = f->rowtype;
 
     lua_createtable(L, 0, (int)s->n_key);                      /* key */
     for (size_t k = 0; k < s->n_key; k++) {
@@ -202,10 +202,10 @@ static void push_what(lua_State *L, struct row_class *f, struct rowdata *c, enum
         lua_pushstring(L, rowdata_op_names[c->op]);
         return;
     case W_SCHEMA:
-        lua_pushstring(L, f->shape->schema);
+        lua_pushstring(L, f->rowtype->schema);
         return;
     case W_TABLE:
-        lua_pushstring(L, f->shape->table);
+        lua_pushstring(L, f->rowtype->table);
         return;
     case W_SOURCE:
         push_shared(L, SHARED_SOURCE);
@@ -222,7 +222,7 @@ static void push_what(lua_State *L, struct row_class *f, struct rowdata *c, enum
         keep_field(L);
         return;
     case W_XID:
-        if (f->shape->has_no_xid)
+        if (f->rowtype->has_no_xid)
             break;
         lua_pushinteger(L, (lua_Integer)c->xid);
         return;
@@ -236,7 +236,7 @@ static void push_what(lua_State *L, struct row_class *f, struct rowdata *c, enum
         lua_pushlstring(L, b->data, b->len);
         return;
     case W_DATABASE:
-        lua_pushstring(L, f->shape->database);
+        lua_pushstring(L, f->rowtype->database);
         return;
     case W_OLD:
         if (!c->has_old)
@@ -394,8 +394,8 @@ static void put_what(lua_State *L, const struct row_class *f, int index, enum wh
         return;
     case W_SCHEMA:
     case W_TABLE:
-        if (!types_put_string(b, what == W_SCHEMA ? f->shape->schema : f->shape->table,
-                              strlen(what == W_SCHEMA ? f->shape->schema : f->shape->table)))
+        if (!types_put_string(b, what == W_SCHEMA ? f->rowtype->schema : f->rowtype->table,
+                              strlen(what == W_SCHEMA ? f->rowtype->schema : f->rowtype->table)))
             luaL_error(L, "the name of the table is not valid UTF-8");
         return;
     case W_SOURCE:
@@ -512,11 +512,11 @@ static void push_class(lua_State *L, const char *name, const struct json_class *
 }
 
 /* Pushes a form, and keeps with it the metatables of what is made of it. */
-static void push_form(lua_State *L, struct rowtype *shape, const char *source)
+static void push_form(lua_State *L, struct rowtype *rowtype, const char *source)
 {
     int form, shared;
 
-    rowdata_push_class(L, shape);
+    rowdata_push_class(L, rowtype);
     form = lua_gettop(L);
     lua_createtable(L, SHARED_SOURCE, W_COUNT);
     shared = lua_gettop(L);
@@ -547,11 +547,11 @@ static void push_of_shared(lua_State *L, int form, enum shared which)
     lua_remove(L, -2);
 }
 
-void change_push_class_like(lua_State *L, struct rowtype *shape, int form)
+void change_push_class_like(lua_State *L, struct rowtype *rowtype, int form)
 {
     form = lua_absindex(L, form);
     push_of_shared(L, form, SHARED_SOURCE);                    /* source */
-    push_form(L, shape, lua_tostring(L, -1));                  /* source form */
+    push_form(L, rowtype, lua_tostring(L, -1));                  /* source form */
     lua_remove(L, -2);
 }
 
@@ -572,15 +572,15 @@ bool change_is_key(lua_State *L, int index)
     return json_class_at(L, index) == &key_class;
 }
 
-void change_push_metatable(lua_State *L, struct rowtype *shape, const char *source, int *ref)
+void change_push_metatable(lua_State *L, struct rowtype *rowtype, const char *source, int *ref)
 {
     if (*ref != LUA_NOREF) {
         lua_rawgeti(L, LUA_REGISTRYINDEX, *ref);               /* mt */
-        if (rowdata_metatable_class(L, -1)->shape == shape)
+        if (rowdata_metatable_class(L, -1)->rowtype == rowtype)
             return;
         lua_pop(L, 1);
     }
-    push_form(L, shape, source);                               /* form */
+    push_form(L, rowtype, source);                               /* form */
     change_push_part_metatable(L, -1, CHANGE_PART_CHANGE);
     lua_remove(L, -2);                                         /* mt */
     luaL_unref(L, LUA_REGISTRYINDEX, *ref);

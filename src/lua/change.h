@@ -15,12 +15,12 @@
 
 /* Pushes the metatable of changes of this shape, made on first use. <ref>: where the caller
  * keeps it between batches (LUA_NOREF at birth); <source>: its name. */
-void change_push_metatable(lua_State *L, struct rowtype *shape, const char *source, int *ref);
+void change_push_metatable(lua_State *L, struct rowtype *rowtype, const char *source, int *ref);
 
 /* Pushes a form for <shape>, with metatables for changes of the source that the form at <form> is
  * of; and one of these metatables. */
 enum change_part { CHANGE_PART_CHANGE, CHANGE_PART_ROW, CHANGE_PART_KEY };
-void change_push_class_like(lua_State *L, struct rowtype *shape, int form); /* [-0, +1] */
+void change_push_class_like(lua_State *L, struct rowtype *rowtype, int form); /* [-0, +1] */
 void change_push_part_metatable(lua_State *L, int form, enum change_part part); /* [-0, +1] */
 
 /* True if the value at <index> is a change; the key of one. */

@@ -68,7 +68,7 @@ bool change_row_is_null(lua_State *L, const struct column *c)
 
 void change_row_push_cell(lua_State *L, const struct row_class *f, int row, size_t i)
 {
-    const struct column *column = &f->shape->columns[i];
+    const struct column *column = &f->rowtype->columns[i];
     struct rowdata *c = rowdata_at(L, row, f);
 
     if (!c->has_side && column->kind != KIND_JSON) {
@@ -174,15 +174,15 @@ static int row_next(lua_State *L)
 
     lua_pushinteger(L, i + 1);
     lua_replace(L, lua_upvalueindex(2));
-    if ((size_t)i < f->shape->n_row) {
-        lua_pushstring(L, f->shape->columns[i].name);
+    if ((size_t)i < f->rowtype->n_row) {
+        lua_pushstring(L, f->rowtype->columns[i].name);
         change_row_push_cell(L, f, 1, (size_t)i);
         return 2;
     }
     push_side_table(L, 1, ROWDATA_SET, false);                           /* side */
     if (lua_isnil(L, -1))
         return 1;
-    lua_rawgeti(L, -1, i - (lua_Integer)f->shape->n_row + 1);  /* side name */
+    lua_rawgeti(L, -1, i - (lua_Integer)f->rowtype->n_row + 1);  /* side name */
     if (lua_isnil(L, -1))
         return 1;
     lua_pushvalue(L, -1);
@@ -204,11 +204,11 @@ static int row_pairs(lua_State *L)
 
 void change_row_put_assigned(lua_State *L, const struct row_class *f, size_t i, struct buf *b, int depth)
 {
-    enum kind kind = f->shape->columns[i].kind;
+    enum kind kind = f->rowtype->columns[i].kind;
     size_t len;
     const char *s;
 
-    if (change_row_is_null(L, &f->shape->columns[i])) {
+    if (change_row_is_null(L, &f->rowtype->columns[i])) {
         buf_puts(b, "null");
         return;
     }
@@ -252,7 +252,7 @@ static bool is_unchanged(lua_State *L, const struct row_class *f, struct rowdata
 static void put_cell(lua_State *L, const struct row_class *f, int set, int decoded, struct rowdata *c,
                      size_t i, struct buf *b, int depth)
 {
-    const struct column *column = &f->shape->columns[i];
+    const struct column *column = &f->rowtype->columns[i];
     bool is_done = false;
 
     if (lua_istable(L, set)) {
@@ -305,7 +305,7 @@ void change_row_put(lua_State *L, const struct row_class *f, int index, struct b
         push_side_table(L, index, ROWDATA_SET, false);           /* decoded set */
     }
     buf_putc(b, '{');
-    for (size_t i = 0; i < f->shape->n_row; i++) {
+    for (size_t i = 0; i < f->rowtype->n_row; i++) {
         if (i > 0)
             buf_putc(b, ',');
         rowdata_put_text(b, f->labels[i]);
@@ -356,11 +356,11 @@ void change_row_push_metatable(lua_State *L, int form)
     int names;
 
     form = lua_absindex(L, form);
-    lua_createtable(L, 0, (int)f->shape->n_row);               /* names */
+    lua_createtable(L, 0, (int)f->rowtype->n_row);               /* names */
     names = lua_gettop(L);
-    for (size_t i = 0; i < f->shape->n_row; i++) {
+    for (size_t i = 0; i < f->rowtype->n_row; i++) {
         lua_pushinteger(L, (lua_Integer)i);
-        lua_setfield(L, names, f->shape->columns[i].name);
+        lua_setfield(L, names, f->rowtype->columns[i].name);
     }
     lua_createtable(L, 0, 8);                                  /* names mt */
     change_row_set_method(L, "__index", row_index, form, names);
@@ -405,7 +405,7 @@ void change_row_push_changed(lua_State *L, const struct row_class *f, int change
     lua_Integer n = 0;
 
     lua_getfield(L, change, "old");                            /* old */
-    if (change_row_is(L, -1) && rowdata_class(L, -1)->shape == f->shape)
+    if (change_row_is(L, -1) && rowdata_class(L, -1)->rowtype == f->rowtype)
         old = rowdata_at(L, -1, f);
     lua_pop(L, 1);
     if (old == NULL || c->is_gone) {
@@ -415,12 +415,12 @@ void change_row_push_changed(lua_State *L, const struct row_class *f, int change
     lua_createtable(L, 4, 0);                                  /* list */
     json_push_array_metatable(L);
     lua_setmetatable(L, -2);
-    for (size_t i = 0; i < f->shape->n_row; i++) {
+    for (size_t i = 0; i < f->rowtype->n_row; i++) {
         struct field a = rowdata_field(L, f, c, i), b = rowdata_field(L, f, old, i);
 
         if (a.len == b.len && memcmp(a.p, b.p, a.len) == 0)
             continue;
-        lua_pushstring(L, f->shape->columns[i].name);
+        lua_pushstring(L, f->rowtype->columns[i].name);
         lua_rawseti(L, -2, ++n);
     }
 }

@@ -43,7 +43,7 @@ static void push_copy_of_cells(lua_State *L, int index, const struct rowdata *fr
         lua_pop(L, 1);
     }
     lua_createtable(L, 0, 2);                                  /* copy */
-    to = rowdata_push_like(L, from, from->shape, from->n_columns, from->len); /* copy cells */
+    to = rowdata_push_like(L, from, from->rowtype, from->n_columns, from->len); /* copy cells */
     memcpy(to->ends, from->ends, from->n_columns * sizeof from->ends[0] + from->len);
     to->is_split = from->is_split;
     if (from->has_side)

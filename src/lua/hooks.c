@@ -195,7 +195,7 @@ static int deliver(lua_State *L)
     lua_pushinteger(L, (lua_Integer)b->source + 1);
     lua_pushinteger(L, (lua_Integer)source->seq);
     lua_call(L, 2, 0);
-    change_push_metatable(L, b->shape, source->name, &source->metatable);   /* job mt */
+    change_push_metatable(L, b->rowtype, source->name, &source->metatable);   /* job mt */
     for (int op = 0; op < OP_COUNT; op++) /* job mt read upsert ... */
         lua_rawgeti(L, LUA_REGISTRYINDEX, source->handlers[event_of(op)]);
     while (d->done < b->n_rows) {
@@ -227,7 +227,7 @@ bool hooks_deliver(struct script *s, const struct message *b, size_t *done, bool
     struct delivery d = { b, *done, may_stop };
     bool ok;
 
-    if (b->shape == NULL || !has_handler(source)) {
+    if (b->rowtype == NULL || !has_handler(source)) {
         *done = b->n_rows;
         return true;
     }

@@ -78,13 +78,13 @@ static void push_old_value(lua_State *L, const struct job *j, size_t i)
 {
     size_t from = j->link->columns[i].from;
 
-    if (j->plain > 0 && i < j->to->shape->n_row) {
+    if (j->plain > 0 && i < j->to->rowtype->n_row) {
         if (lua_istable(L, j->plain))
-            lua_getfield(L, j->plain, j->to->shape->columns[i].name);
+            lua_getfield(L, j->plain, j->to->rowtype->columns[i].name);
         else
             lua_pushnil(L);
     } else if (from == ROWTYPE_NEW) {
-        change_row_push_extra(L, j->thing, j->to->shape->columns[i].name);
+        change_row_push_extra(L, j->thing, j->to->rowtype->columns[i].name);
     } else {
         change_row_push_cell(L, j->from, j->thing, from);
     }
@@ -116,7 +116,7 @@ static void push_values(lua_State *L, struct job *j)
         push_old_value(L, j, i);
         lua_pushvalue(L, j->change);
         lua_call(L, 2, 1);
-        lua_setfield(L, j->values, j->to->shape->columns[i].name);
+        lua_setfield(L, j->values, j->to->rowtype->columns[i].name);
     }
     lua_pop(L, 1);
 }
@@ -178,7 +178,7 @@ static void put_hash(lua_State *L, const struct job *j, struct buf *b)
 static void put_column(lua_State *L, const struct job *j, size_t i, struct buf *b)
 {
     const struct project_plan_column *c = &j->link->columns[i];
-    const struct column *column = &j->to->shape->columns[i];
+    const struct column *column = &j->to->rowtype->columns[i];
     struct field field;
 
     if (c->is_computed) {
@@ -219,7 +219,7 @@ static struct rowdata *push_cells(lua_State *L, const struct job *j)
         end = (uint32_t)(b->len - start);
         memcpy(b->data + i * sizeof end, &end, sizeof end);
     }
-    c = rowdata_push_like(L, j->cells, j->to->shape, n, b->len - start);
+    c = rowdata_push_like(L, j->cells, j->to->rowtype, n, b->len - start);
     memcpy(c->ends, b->data, b->len);
     c->is_split = true;
     return c;
@@ -252,7 +252,7 @@ static void set_beside(lua_State *L, int cells, int n, const char *name)
 static void keep_values(lua_State *L, const struct job *j, int cells)
 {
     for (size_t i = 0; i < j->link->n; i++) {
-        const struct column *column = &j->to->shape->columns[i];
+        const struct column *column = &j->to->rowtype->columns[i];
 
         if (!j->link->columns[i].is_computed)
             continue;
@@ -277,10 +277,10 @@ static void carry_columns(lua_State *L, const struct job *j, int cells, int n)
 
         if (c->is_computed || c->from >= PROJECT_PLAN_HASHED)
             continue;
-        lua_pushstring(L, j->from->shape->columns[c->from].name);
+        lua_pushstring(L, j->from->rowtype->columns[c->from].name);
         if (lua_rawget(L, side) != LUA_TNIL) {
             clone_push(L, -1);
-            set_beside(L, cells, n, j->to->shape->columns[i].name);
+            set_beside(L, cells, n, j->to->rowtype->columns[i].name);
         }
         lua_pop(L, 1);
     }
@@ -318,7 +318,7 @@ static size_t find_column(const struct rowtype *s, const char *name)
 /* The name and its value that are at <name> and <name> + 1 become the new row's, as <to>. */
 static void carry_extra(lua_State *L, const struct job *j, int cells, int name, int to)
 {
-    size_t i = find_column(j->to->shape, lua_tostring(L, to));
+    size_t i = find_column(j->to->rowtype, lua_tostring(L, to));
     bool is_column = i != ROWTYPE_NEW;
 
     if (is_column && j->link->columns[i].is_computed)
@@ -476,7 +476,7 @@ static void carry_fields(lua_State *L, const struct job *j)
 /* Key columns with a value that the cells cannot hold: the key becomes a table that can. */
 static void keep_key(lua_State *L, const struct job *j)
 {
-    const struct rowtype *s = j->to->shape;
+    const struct rowtype *s = j->to->rowtype;
     bool is_beside = false;
 
     for (size_t k = 0; k < s->n_key; k++)

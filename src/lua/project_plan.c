@@ -69,7 +69,7 @@ static void push_new_form(lua_State *L, int form, const struct rowtype_source *c
     *box = NULL;
     lua_rawgetp(L, LUA_REGISTRYINDEX, &box_key);
     lua_setmetatable(L, -2);
-    *box = rowtype_derive(from->shape, columns, n, n_row, hides_key);
+    *box = rowtype_derive(from->rowtype, columns, n, n_row, hides_key);
     if (*box == NULL)
         luaL_error(L, "out of memory");
     change_push_class_like(L, *box, form);                             /* box form */
@@ -137,7 +137,7 @@ static size_t push_functions(lua_State *L, int layout, int list)
 
 void project_plan_push(lua_State *L, int spec, int form, int thing, int plain)
 {
-    const struct rowtype *s = ((const struct row_class *)lua_touserdata(L, form))->shape;
+    const struct rowtype *s = ((const struct row_class *)lua_touserdata(L, form))->rowtype;
     int layout = lua_gettop(L) + 1, list = layout + 1;
     struct rowtype_source *columns;
     struct project_plan *link;

@@ -20,13 +20,13 @@ static int drop_form(lua_State *L)
 {
     struct row_class *f = lua_touserdata(L, 1);
 
-    for (size_t i = 0; f->labels != NULL && i < f->shape->n_columns; i++)
+    for (size_t i = 0; f->labels != NULL && i < f->rowtype->n_columns; i++)
         free(f->labels[i].p);
     free(f->labels);
     for (size_t op = 0; op < OP_COUNT; op++)
         free(f->heads[op].p);
     free(f->id_head.p);
-    rowtype_unref(f->shape);
+    rowtype_unref(f->rowtype);
     *f = (struct row_class){ 0 };
     return 0;
 }
@@ -90,32 +90,32 @@ static void make_id_head(lua_State *L, const struct rowtype *s, struct rowdata_t
     keep(L, &b, ok, to);
 }
 
-void rowdata_push_class(lua_State *L, struct rowtype *shape)
+void rowdata_push_class(lua_State *L, struct rowtype *rowtype)
 {
     struct row_class *f = lua_newuserdatauv(L, sizeof *f, ROW_CLASS_SHARED); /* form */
 
     *f = (struct row_class){ 0 };
     lua_rawgetp(L, LUA_REGISTRYINDEX, &form_key);
     lua_setmetatable(L, -2);
-    f->shape = rowtype_ref(shape);
-    f->labels = calloc(shape->n_columns + 1, sizeof *f->labels);
+    f->rowtype = rowtype_ref(rowtype);
+    f->labels = calloc(rowtype->n_columns + 1, sizeof *f->labels);
     if (f->labels == NULL)
         luaL_error(L, "out of memory");
-    for (size_t i = 0; i < shape->n_columns; i++)
-        make_label(L, shape->columns[i].name, &f->labels[i]);
+    for (size_t i = 0; i < rowtype->n_columns; i++)
+        make_label(L, rowtype->columns[i].name, &f->labels[i]);
     for (size_t op = 0; op < OP_COUNT; op++)
-        make_head(L, shape, rowdata_op_names[op], &f->heads[op]);
-    make_id_head(L, shape, &f->id_head);
+        make_head(L, rowtype, rowdata_op_names[op], &f->heads[op]);
+    make_id_head(L, rowtype, &f->id_head);
 }
 
 static struct rowdata *push_raw(lua_State *L, const struct message *b, const struct row *row,
                               const char *bytes, size_t len, int n_values)
 {
-    size_t n = b->shape->n_columns;
+    size_t n = b->rowtype->n_columns;
     struct rowdata *c = lua_newuserdatauv(L, sizeof *c + n * sizeof c->ends[0] + len, n_values);
 
     c->mark = &rowdata_key;
-    c->shape = b->shape;
+    c->rowtype = b->rowtype;
     c->n_columns = (uint32_t)n;
     c->xid = row->xid;
     c->op = row->op;
@@ -143,7 +143,7 @@ struct rowdata *rowdata_push(lua_State *L, const struct message *b, const struct
     return c;
 }
 
-struct rowdata *rowdata_push_like(lua_State *L, const struct rowdata *like, const struct rowtype *shape,
+struct rowdata *rowdata_push_like(lua_State *L, const struct rowdata *like, const struct rowtype *rowtype,
                               size_t n, size_t len)
 {
     struct rowdata *c;
@@ -152,7 +152,7 @@ struct rowdata *rowdata_push_like(lua_State *L, const struct rowdata *like, cons
         luaL_error(L, "a row is longer than 4 GB");
     c = lua_newuserdatauv(L, sizeof *c + n * sizeof c->ends[0] + len, 2);
     *c = *like;
-    c->shape = shape;
+    c->rowtype = rowtype;
     c->n_columns = (uint32_t)n;
     c->is_split = c->has_side = c->has_old = false;
     c->len = (uint32_t)len;
@@ -186,7 +186,7 @@ struct rowdata *rowdata_at(lua_State *L, int index, const struct row_class *f)
 {
     struct rowdata *c = rowdata_find(L, index);
 
-    if (c == NULL || c->shape != f->shape || c->n_columns != f->shape->n_columns)
+    if (c == NULL || c->rowtype != f->rowtype || c->n_columns != f->rowtype->n_columns)
         luaL_error(L, "this is not a change, nor the row of one");
     return c;
 }
@@ -233,15 +233,15 @@ void rowdata_push_class_of(lua_State *L, int index)
 
 struct field rowdata_field(lua_State *L, const struct row_class *f, struct rowdata *c, size_t i)
 {
-    const char *p = (const char *)(c->ends + f->shape->n_columns);
+    const char *p = (const char *)(c->ends + f->rowtype->n_columns);
     size_t start;
 
-    if (c->shape != f->shape || c->n_columns != f->shape->n_columns)
+    if (c->rowtype != f->rowtype || c->n_columns != f->rowtype->n_columns)
         luaL_error(L, "a change holds the row of another table");
     if (!c->is_split) {
-        if (!field_split(p, c->len, c->ends, f->shape->n_columns))
+        if (!field_split(p, c->len, c->ends, f->rowtype->n_columns))
             luaL_error(L, "a row of %s.%s has another number of columns than the table",
-                       f->shape->schema, f->shape->table);
+                       f->rowtype->schema, f->rowtype->table);
         c->is_split = true;
     }
     start = i > 0 ? c->ends[i - 1] + 1 : 0;
@@ -251,7 +251,7 @@ struct field rowdata_field(lua_State *L, const struct row_class *f, struct rowda
 void rowdata_throw_utf8(lua_State *L, const struct row_class *f, size_t i)
 {
     luaL_error(L, "column %s of %s.%s holds text that is not valid UTF-8",
-               f->shape->columns[i].name, f->shape->schema, f->shape->table);
+               f->rowtype->columns[i].name, f->rowtype->schema, f->rowtype->table);
 }
 
 void rowdata_put_json(lua_State *L, const struct row_class *f, struct rowdata *c, size_t i, struct buf *b)
@@ -260,7 +260,7 @@ void rowdata_put_json(lua_State *L, const struct row_class *f, struct rowdata *c
 
     if (field_is_null(field))
         buf_puts(b, "null");
-    else if (!field_put_json(b, f->shape->columns[i].kind, field))
+    else if (!field_put_json(b, f->rowtype->columns[i].kind, field))
         rowdata_throw_utf8(L, f, i);
 }
 
@@ -308,7 +308,7 @@ static void push_document(lua_State *L, const struct row_class *f, size_t i, str
     text = lua_tolstring(L, -1, &len);
     if (!json_push(L, text, len, why, sizeof why))             /* text value */
         luaL_error(L, "column %s of %s.%s holds JSON that cannot be decoded: %s",
-                   f->shape->columns[i].name, f->shape->schema, f->shape->table, why);
+                   f->rowtype->columns[i].name, f->rowtype->schema, f->rowtype->table, why);
     lua_remove(L, -2);
 }
 
@@ -340,7 +340,7 @@ void rowdata_push_field(lua_State *L, const struct row_class *f, struct rowdata 
         lua_pushnil(L);
         return;
     }
-    switch (f->shape->columns[i].kind) {
+    switch (f->rowtype->columns[i].kind) {
     case KIND_BOOL:
         lua_pushboolean(L, field.len == 1 && field.p[0] == 't');
         return;
@@ -368,7 +368,7 @@ void rowdata_push_field(lua_State *L, const struct row_class *f, struct rowdata 
 
 void rowdata_put_xid(const struct row_class *f, const struct rowdata *c, struct buf *b)
 {
-    if (f->shape->has_no_xid)
+    if (f->rowtype->has_no_xid)
         buf_puts(b, "null");
     else
         buf_put_u64(b, c->xid);

@@ -22,7 +22,7 @@ struct rowdata_text {
 };
 
 struct row_class {
-    struct rowtype *shape;
+    struct rowtype *rowtype;
     struct rowdata_text *labels; /* "\"name\":" for each column */
     struct rowdata_text heads[OP_COUNT]; /* a change's JSON up to its key */
     struct rowdata_text id_head; /* "\"schema.table/", the start of the JSON of an id */
@@ -44,7 +44,7 @@ enum { ROWDATA_SET = 1, ROWDATA_DECODED, ROWDATA_OLD };
 
 struct rowdata {
     const void *mark;   /* tells cells from other userdata that a script may put in their place */
-    const struct rowtype *shape; /* only tells those of another table, likewise */
+    const struct rowtype *rowtype; /* only tells those of another table, likewise */
     uint32_t n_columns;
     uint64_t xid;
     enum op op;
@@ -60,14 +60,14 @@ struct rowdata {
 /* Call it once per state. */
 void rowdata_open(lua_State *L);
 
-void rowdata_push_class(lua_State *L, struct rowtype *shape);       /* [-0, +1] */
+void rowdata_push_class(lua_State *L, struct rowtype *rowtype);       /* [-0, +1] */
 
 /* Pushes the cells of a row of a batch. */
 struct rowdata *rowdata_push(lua_State *L, const struct message *b, const struct row *row);
 
 /* Pushes cells of <shape> with the op, xid and ts of <like> and room for <n> columns and <len>
  * bytes, which the caller fills. */
-struct rowdata *rowdata_push_like(lua_State *L, const struct rowdata *like, const struct rowtype *shape,
+struct rowdata *rowdata_push_like(lua_State *L, const struct rowdata *like, const struct rowtype *rowtype,
                               size_t n, size_t len);
 
 /* The table at <index> holds the cells on top of the stack, which are popped. */

@@ -31,7 +31,7 @@ struct diff {
     uint64_t note;              /* of the last change */
     bool is_learned;
     bool is_fresh;              /* that is so since this poll, of whose rows nothing is known */
-    struct rowtype *shape;        /* of the last tally */
+    struct rowtype *rowtype;        /* of the last tally */
     struct weighing *weighing;  /* that waits for keys, or NULL */
     struct bucket *odd;         /* what the server has more than is known, where that was looked
                                  * into: keys that are not unique; NULL: nothing */
@@ -90,7 +90,7 @@ void diff_close(struct diff *l)
     drop_weighing(l);
     kept_rows_close(l->known);
     kept_columns_close(l->forms);
-    rowtype_unref(l->shape);
+    rowtype_unref(l->rowtype);
     buf_fini(&l->key);
     buf_fini(&l->bytes);
     free(l->odd);
@@ -170,7 +170,7 @@ static bool is_unchanged(const struct diff *l, const struct message *b, const st
 static bool keep_old(struct diff *l, struct message *b, size_t i, const struct kept_state *old)
 {
     buf_clear(&l->bytes);
-    if (!kept_columns_map(l->forms, old->form, old->row, b->shape, &l->bytes) ||
+    if (!kept_columns_map(l->forms, old->form, old->row, b->rowtype, &l->bytes) ||
         !message_add_bytes(b, l->bytes.data, l->bytes.len, &b->sides[i].old_start))
         return false;
     b->sides[i].old_len = (uint32_t)l->bytes.len;
@@ -179,11 +179,11 @@ static bool keep_old(struct diff *l, struct message *b, size_t i, const struct k
 
 /* Rows of this shape are to be noted. Where their key is another one than before, nothing is
  * known any more: what there is will be learned. */
-static bool enter_shape(struct diff *l, struct rowtype *shape, struct err *e)
+static bool enter_shape(struct diff *l, struct rowtype *rowtype, struct err *e)
 {
     bool is_other_key;
 
-    if (!kept_columns_enter(l->forms, shape, &l->form, &is_other_key, e))
+    if (!kept_columns_enter(l->forms, rowtype, &l->form, &is_other_key, e))
         return false;
     if (!is_other_key)
         return true;
@@ -244,7 +244,7 @@ bool diff_note(struct diff *l, struct message *b, uint64_t saved, struct err *e)
         return err_memory(e);
     if (!store_begin(l->store, e))
         return false;
-    ok = enter_shape(l, b->shape, e) && kept_rows_purge(l->known, saved, e);
+    ok = enter_shape(l, b->rowtype, e) && kept_rows_purge(l->known, saved, e);
     for (size_t i = 0; ok && i < b->n_rows; i++) {
         ok = note_row(l, b, i, n, saved, &is_wanted, e);
         n += is_wanted;
@@ -369,9 +369,9 @@ bool diff_weigh(struct diff *l, struct message *b, const unsigned char **asked, 
     *asked = NULL;
     drop_weighing(l); /* one whose keys never came */
     l->n_gone = l->at_gone = 0;
-    rowtype_unref(l->shape);
-    l->shape = rowtype_ref(b->shape);
-    if (!store_begin(l->store, e) || !commit(l, enter_shape(l, l->shape, e), e))
+    rowtype_unref(l->rowtype);
+    l->rowtype = rowtype_ref(b->rowtype);
+    if (!store_begin(l->store, e) || !commit(l, enter_shape(l, l->rowtype, e), e))
         return false;
     l->weighing = v = calloc(1, sizeof *v);
     if (v == NULL || (v->counted = malloc(BUCKETS * sizeof *v->counted)) == NULL)
@@ -551,7 +551,7 @@ static bool note_gone(struct diff *l, struct message *b, uint32_t id, uint64_t s
     state.flags |= KEPT_GONE;
     if (!(known.now.flags & KEPT_SOFT)) { /* that was told */
         row.xid = known.now.xid;
-        if (!put_gone(&l->bytes, l->shape, known.key))
+        if (!put_gone(&l->bytes, l->rowtype, known.key))
             return err_memory(e);
         row.len = (uint32_t)l->bytes.len;
         if (!message_add(b, &row, l->bytes.data))
@@ -579,7 +579,7 @@ bool diff_next_gone(struct diff *l, uint64_t saved, struct message **message, st
         message_free(b);
         return err_memory(e);
     }
-    b->shape = rowtype_ref(l->shape);
+    b->rowtype = rowtype_ref(l->rowtype);
     ok = store_begin(l->store, e);
     if (ok) {
         ok = kept_rows_purge(l->known, saved, e);

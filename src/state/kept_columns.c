@@ -20,7 +20,7 @@ struct kept_columns {
     struct form_columns *v;
     size_t n;
     char *key;            /* of the rows that are known, or NULL */
-    struct rowtype *shape;  /* of the last kept_columns_enter */
+    struct rowtype *rowtype;  /* of the last kept_columns_enter */
     uint32_t number;
 };
 
@@ -80,7 +80,7 @@ void kept_columns_close(struct kept_columns *f)
         free(f->v[i].columns);
     free(f->v);
     free(f->key);
-    rowtype_unref(f->shape);
+    rowtype_unref(f->rowtype);
     free(f);
 }
 
@@ -153,7 +153,7 @@ bool kept_columns_enter(struct kept_columns *f, struct rowtype *s, uint32_t *num
 
     *is_other_key = false;
     *number = f->number;
-    if (s == f->shape)
+    if (s == f->rowtype)
         return true;
     buf_init(&b, BUF_SQL_MAX);
     for (size_t i = 0; i < s->n_columns; i++) {
@@ -163,8 +163,8 @@ bool kept_columns_enter(struct kept_columns *f, struct rowtype *s, uint32_t *num
     ok = (buf_ok(&b) || err_memory(e)) && enter_columns(f, b.data, e) &&
          enter_key(f, s, is_other_key, e);
     buf_fini(&b);
-    rowtype_unref(f->shape);
-    f->shape = ok ? rowtype_ref(s) : NULL;
+    rowtype_unref(f->rowtype);
+    f->rowtype = ok ? rowtype_ref(s) : NULL;
     *number = f->number;
     return ok;
 }

@@ -158,7 +158,7 @@ static struct rowtype *new_shape(const uint8_t *kinds, size_t n)
 
 static void look_at(struct job *job, const char *row, size_t len)
 {
-    const struct rowtype *s = job->batch->shape;
+    const struct rowtype *s = job->batch->rowtype;
     uint32_t ends[MOST_COLUMNS];
     size_t start = 0;
 
@@ -328,7 +328,7 @@ static int run(lua_State *L)
     int ref = LUA_NOREF;
     bool is_readable = true;
 
-    change_push_metatable(L, job->batch->shape, "source", &ref);      /* job mt */
+    change_push_metatable(L, job->batch->rowtype, "source", &ref);      /* job mt */
     change_push(L, 2, job->batch, &job->batch->rows[0]);       /* job mt change */
     push_json(L, 3, job);                                      /* job mt change json */
     for (size_t i = 0; i < job->n; i++) {
@@ -370,7 +370,7 @@ void fuzz_row(const uint8_t *p, size_t len)
     row.len = (uint32_t)(len - 1 - job.n);
     job.batch = message_new(MESSAGE_ROWS, 0);
     CHECK(job.batch != NULL);
-    job.batch->shape = new_shape(job.kinds, job.n);
+    job.batch->rowtype = new_shape(job.kinds, job.n);
     strncpy(job.batch->ts, "2026-11-23T00:50:57.721Z", sizeof job.batch->ts - 1);
     CHECK(message_add(job.batch, &row, (const char *)p + 1 + job.n));
     look_at(&job, (const char *)p + 1 + job.n, row.len);

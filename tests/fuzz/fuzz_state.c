@@ -17,7 +17,7 @@
 
 static const char source[] = "public.t";
 static char path[4096];
-static struct rowtype *shape;
+static struct rowtype *rowtype;
 
 struct input {
     const uint8_t *p;
@@ -54,27 +54,27 @@ static void set_up(void)
 {
     const char *tmp = getenv("TMPDIR");
 
-    if (shape != NULL)
+    if (rowtype != NULL)
         return;
     snprintf(path, sizeof path - 16, "%s/fuzz.XXXXXX", tmp != NULL && *tmp != '\0' ? tmp : "/tmp");
     CHECK(mkdtemp(path) != NULL);
     memcpy(path + strlen(path), "/state.db", sizeof "/state.db");
     atexit(remove_folder);
-    shape = calloc(1, sizeof *shape);
-    CHECK(shape != NULL);
-    shape->columns = calloc(2, sizeof *shape->columns);
-    shape->key = calloc(1, sizeof *shape->key);
-    CHECK(shape->columns != NULL && shape->key != NULL);
-    shape->refs = 1;
-    shape->n_columns = shape->n_row = 2;
-    shape->n_key = 1;
-    shape->soft = SIZE_MAX;
-    shape->database = copy("d");
-    shape->schema = copy("public");
-    shape->table = copy("t");
-    shape->signature = copy("id\tinteger\nname\ttext\n");
-    shape->columns[0] = (struct column){ copy("id"), copy("integer"), KIND_INT, false };
-    shape->columns[1] = (struct column){ copy("name"), copy("text"), KIND_TEXT, false };
+    rowtype = calloc(1, sizeof *rowtype);
+    CHECK(rowtype != NULL);
+    rowtype->columns = calloc(2, sizeof *rowtype->columns);
+    rowtype->key = calloc(1, sizeof *rowtype->key);
+    CHECK(rowtype->columns != NULL && rowtype->key != NULL);
+    rowtype->refs = 1;
+    rowtype->n_columns = rowtype->n_row = 2;
+    rowtype->n_key = 1;
+    rowtype->soft = SIZE_MAX;
+    rowtype->database = copy("d");
+    rowtype->schema = copy("public");
+    rowtype->table = copy("t");
+    rowtype->signature = copy("id\tinteger\nname\ttext\n");
+    rowtype->columns[0] = (struct column){ copy("id"), copy("integer"), KIND_INT, false };
+    rowtype->columns[1] = (struct column){ copy("name"), copy("text"), KIND_TEXT, false };
 }
 
 /* Nothing that fails does so without a word. */
@@ -139,7 +139,7 @@ static void read_row(struct kept_rows *k, const struct kept_columns *f, int64_t 
         return;
     buf_init(&b, SIZE_MAX / 2);
     if (row.now.row.p != NULL)
-        CHECK(kept_columns_map(f, row.now.form, row.now.row, shape, &b));
+        CHECK(kept_columns_map(f, row.now.form, row.now.row, rowtype, &b));
     buf_fini(&b);
     check(kept_rows_put(k, &row, &to, 3, &e), &e);
 }
@@ -197,7 +197,7 @@ static void read_all(struct store *s, uint64_t noted)
     if (!check(f != NULL, &e))
         return;
     if (check(store_begin(s, &e), &e)) {
-        if (check(kept_columns_enter(f, shape, &number, &is_other, &e), &e))
+        if (check(kept_columns_enter(f, rowtype, &number, &is_other, &e), &e))
             check(store_commit(s, &e), &e);
         store_rollback(s);
     }

@@ -93,7 +93,7 @@ static void test_key(void)
     struct buf key;
 
     CHECK(b != NULL);
-    b->shape = make_shape();
+    b->rowtype = make_shape();
     add(b, "1\tbee\t3\tdee", 1);
     add(b, "1\t\t3\t\\N", 1);
     add(b, "too\tfew", 1);
@@ -118,8 +118,8 @@ static void test_free(void)
     struct message *a = message_new(MESSAGE_ROWS, 0), *b = message_new(MESSAGE_SCHEMA, 1);
 
     CHECK(a != NULL && b != NULL);
-    a->shape = s;
-    b->shape = rowtype_ref(s);
+    a->rowtype = s;
+    b->rowtype = rowtype_ref(s);
     a->position = calloc(1, sizeof *a->position);
     CHECK(a->position != NULL && xidset_add(&a->position->horizon.seen, 5));
     b->old_signature = strdup("old");
