@@ -292,7 +292,8 @@ void advance_range(struct position *p, const struct reads *r)
 static bool take_cuts(struct source *s, struct polled *p)
 {
     for (size_t i = 0; i < s->position.n_resume_points; i++)
-        if (!firsts_add(&p->fresh, s->position.resume_points[i].xid, INCREMENT_LOWEST, INCREMENT_LOWEST))
+        if (!firsts_add(&p->fresh, s->position.resume_points[i].xid, INCREMENT_LOWEST,
+                        INCREMENT_LOWEST))
             return false;
     return position_take_resume_points(&s->position, &p->delivered);
 }

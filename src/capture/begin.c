@@ -51,7 +51,8 @@ static bool run(struct conn *conn, struct buf *sql, struct result **rows, size_t
     return ok;
 }
 
-bool begin_resolve(struct begin_facts *s, struct conn *conn, const struct source_config *c, struct err *e)
+bool begin_resolve(struct begin_facts *s, struct conn *conn, const struct source_config *c,
+                   struct err *e)
 {
     struct result *rows = NULL;
     struct buf sql;
@@ -225,8 +226,8 @@ static bool is_young(struct begin_facts *s)
     return true;
 }
 
-bool begin_transaction(struct begin_facts *s, struct conn *conn, const struct source_config *c, bool with_sizes,
-                  const char *column, struct err *e)
+bool begin_transaction(struct begin_facts *s, struct conn *conn, const struct source_config *c,
+                       bool with_sizes, const char *column, struct err *e)
 {
     enum { OPEN, FACTS, RELATION, LEAVES, COLUMNS, MARKS, N };
     struct result *rows[N] = { NULL };
@@ -250,7 +251,7 @@ bool begin_transaction(struct begin_facts *s, struct conn *conn, const struct so
     ok = run(conn, &sql, rows + first, end - first, e) && read_facts(s, rows[FACTS], true, e) &&
          (first != OPEN || read_behind(s, rows[OPEN], e)) &&
          relation_read_facts(&s->table, rows[RELATION], rows[LEAVES], c->capture == BY_INCREMENT,
-                          c->rls, e) &&
+                             c->rls, e) &&
          read_shape(s, rows[COLUMNS], c, e) && read_growth(s, rows[COLUMNS], c, column, e) &&
          (!by_trigger || read_marks(s, rows[MARKS], e));
     for (size_t i = 0; i < N; i++)
@@ -261,7 +262,7 @@ bool begin_transaction(struct begin_facts *s, struct conn *conn, const struct so
 }
 
 void begin_report(const struct begin_facts *v, const struct source_config *c, int server_version,
-                   struct buf *report)
+                  struct buf *report)
 {
     static const char *const by[] = { "", ", by column ", ", by triggers" };
 

@@ -65,7 +65,7 @@ void begin_facts_fini(struct begin_facts *s);
 
 /* Which table the script means. Fills the names in s->table. */
 bool begin_resolve(struct begin_facts *s, struct conn *conn, const struct source_config *c,
-                    struct err *e) WARN_UNUSED;
+                   struct err *e) WARN_UNUSED;
 
 /* One statement, no transaction: the snapshot, and of the identity what can tell that it is
  * another server or another run of it; the rest stays. */
@@ -76,13 +76,13 @@ bool begin_identify(struct begin_facts *s, struct conn *conn, struct err *e) WAR
 
 /* Says in a line what would be captured. */
 void begin_report(const struct begin_facts *v, const struct source_config *c, int server_version,
-                   struct buf *report);
+                  struct buf *report);
 
 /* Leaves a transaction open that holds the lock and the snapshot. Keeps the shape that it
  * finds in <s> where nothing has changed. After a failure no transaction is open. Where the capture
  * goes by an index sequential scans are off in it. <column>: one that grows, or NULL; it may be
  * gone if it is not the one that <c> names. */
-bool begin_transaction(struct begin_facts *s, struct conn *conn, const struct source_config *c, bool with_sizes,
-                  const char *column, struct err *e) WARN_UNUSED;
+bool begin_transaction(struct begin_facts *s, struct conn *conn, const struct source_config *c,
+                       bool with_sizes, const char *column, struct err *e) WARN_UNUSED;
 
 #endif

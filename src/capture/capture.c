@@ -414,7 +414,8 @@ static void end_copy(struct capture *c)
 }
 
 /* Reads what the census wants; *batch is what the host is to get of it. */
-static bool read_census(struct capture *c, struct conn *conn, struct message **message, struct err *e)
+static bool read_census(struct capture *c, struct conn *conn, struct message **message,
+                        struct err *e)
 {
     const struct source *t = &c->source;
     struct step *s = &c->step;
@@ -426,7 +427,7 @@ static bool read_census(struct capture *c, struct conn *conn, struct message **m
         return key_census_read_tally(&c->census, conn, t->number, t->facts.rowtype, message, e);
     }
     if (!key_census_read_keys(&c->census, conn, t->number, &t->position.horizon, &t->facts, message,
-                          &is_over, e))
+                              &is_over, e))
         return false;
     s->in_copy = !is_over;
     s->is_over = is_over;
@@ -565,7 +566,7 @@ void capture_abort(struct capture *c, struct conn *conn)
     if (s->has_out && !capture_is_held(c) && buf_ok(&s->out_key)) {
         c->source.position.increment.is_rechecking = s->reads.is_recheck;
         if (!position_end_early(&c->source.position, &s->polled.delivered, s->out.xid,
-                          s->out_key.data, s->out_key.len)) {
+                                s->out_key.data, s->out_key.len)) {
             /* no memory: the rows come again, which is allowed where something broke */
         }
     }

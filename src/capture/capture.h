@@ -67,8 +67,8 @@ bool capture_owes_census(const struct capture *c);
 bool capture_answer(struct capture *c, bool is_answered, const unsigned char *asked,
                     struct err *e) WARN_UNUSED;
 
-/* The number that commits which may concern the source are announced under, see listener.h; 0: they are
- * not. Known behind the first step. */
+/* The number that commits which may concern the source are announced under, see listener.h; 0: they
+ * are not. Known behind the first step. */
 uint64_t capture_announced_as(const struct capture *c);
 
 /* A standby that is behind is taken for a restored one from now on. */

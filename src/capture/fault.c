@@ -69,7 +69,7 @@ static bool add_word(struct source *s, enum message_kind kind, enum log_level le
 }
 
 bool fault_add_notice(struct source *s, enum log_level level, const char *text,
-                         struct err *e)
+                      struct err *e)
 {
     return add_word(s, MESSAGE_NOTICE, level, text, e);
 }
@@ -393,7 +393,8 @@ static bool judge(struct source *s, struct conn *conn, enum fault_news *news, st
         return begin_anew(s, conn, "deletes that were not read yet were pruned", news, e);
     if (p->stamped_since == 0 && !p->pages.is_used &&
         s->facts.snapshot.xmax > oldest_asked(p) + XID_MAX_BEHIND)
-        return begin_anew(s, conn, "too many transactions have passed since the last poll", news, e);
+        return begin_anew(s, conn, "too many transactions have passed since the last poll", news,
+                          e);
     return true;
 }
 
@@ -508,7 +509,7 @@ static bool fail_stranger(struct source *s, struct conn *conn, struct err *e)
     if (e->code == ERR_SQL && s->position.phase != PHASE_NONE &&
         begin_identify(&s->facts, conn, &own) &&
         identity_judge(&s->position.identity, &s->facts.identity, why, sizeof why) ==
-            VERDICT_OTHER)
+        VERDICT_OTHER)
         return fail_other(why, e);
     return false;
 }

@@ -49,7 +49,7 @@ enum fault_news {
 
 /* Opens the step's transaction and brings the position in line with what the facts finds. */
 bool fault_begin(struct source *s, struct conn *conn, enum fault_news *news,
-                    struct err *e) WARN_UNUSED;
+                 struct err *e) WARN_UNUSED;
 
 /* In the snapshot phase, behind fault_begin: drops leaves that are gone and starts
  * those again whose file changed under us. */
@@ -66,7 +66,7 @@ bool fault_know_leaves(struct source *s, struct err *e) WARN_UNUSED;
 
 /* A notice for the log, which the source gives before what comes next. */
 bool fault_add_notice(struct source *s, enum log_level level, const char *text,
-                         struct err *e) WARN_UNUSED;
+                      struct err *e) WARN_UNUSED;
 
 /* The next word, or NULL. Returns owned. */
 struct message *fault_take_word(struct source *s);

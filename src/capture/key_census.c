@@ -27,7 +27,7 @@ static bool is_truncated(const struct position *p, const struct relation *now)
 }
 
 void key_census_begin(struct key_census *c, const struct source_config *config,
-                  const struct position *position, const struct relation *now)
+                      const struct position *position, const struct relation *now)
 {
     c->is_wanted = key_census_is_due(c, config);
     c->is_owed = c->is_owed || c->is_wanted;
@@ -111,7 +111,7 @@ static bool fail_row(struct err *e)
 }
 
 bool key_census_take_hash(struct key_census *c, struct message *b, const char **p, const char *end,
-                      struct err *e)
+                          struct err *e)
 {
     uint64_t hash;
 
@@ -155,8 +155,8 @@ static bool read_bucket(struct tally *t, const char *p, size_t len)
     return *end == '\0';
 }
 
-bool key_census_read_tally(struct key_census *c, struct conn *conn, size_t source, struct rowtype *rowtype,
-                       struct message **message, struct err *e)
+bool key_census_read_tally(struct key_census *c, struct conn *conn, size_t source,
+                           struct rowtype *rowtype, struct message **message, struct err *e)
 {
     struct message *b = c->message = message_new(MESSAGE_TALLY, source);
     const char *text;
@@ -218,8 +218,8 @@ static bool take_key(struct message *b, const char *p, size_t len, const struct 
 }
 
 bool key_census_read_keys(struct key_census *c, struct conn *conn, size_t source,
-                      const struct horizon *horizon, const struct begin_facts *facts,
-                      struct message **message, bool *is_over, struct err *e)
+                          const struct horizon *horizon, const struct begin_facts *facts,
+                          struct message **message, bool *is_over, struct err *e)
 {
     const char *text;
     size_t len;

@@ -30,21 +30,23 @@ bool key_census_is_due(const struct key_census *c, const struct source_config *c
 /* A poll begins, which makes one if it is due; the leaves that <position> knows are those of the
  * poll before. */
 void key_census_begin(struct key_census *c, const struct source_config *config,
-                  const struct position *position, const struct relation *now);
+                      const struct position *position, const struct relation *now);
 
 /* Forgets what the poll in hand brought; its end without one of key_census_complete. */
 void key_census_drop(struct key_census *c);
 
 /* Takes the hash that the next row of <b> begins with; *p ends behind it. */
 bool key_census_take_hash(struct key_census *c, struct message *b, const char **p, const char *end,
-                      struct err *e) WARN_UNUSED;
+                          struct err *e) WARN_UNUSED;
 
 /* Counts a row that is left to the next poll, as the server will; <p>: where its hash is. */
-bool key_census_leave(struct key_census *c, const char *p, const char *end, struct err *e) WARN_UNUSED;
+bool key_census_leave(struct key_census *c, const char *p, const char *end,
+                      struct err *e) WARN_UNUSED;
 
 /* Reads the answer to sql_tally; *batch is for the host. */
-bool key_census_read_tally(struct key_census *c, struct conn *conn, size_t source, struct rowtype *rowtype,
-                       struct message **message, struct err *e) WARN_UNUSED;
+bool key_census_read_tally(struct key_census *c, struct conn *conn, size_t source,
+                           struct rowtype *rowtype,
+                           struct message **message, struct err *e) WARN_UNUSED;
 
 /* What the host asks for: BUCKETS bits (copied) or, NULL, nothing. */
 bool key_census_answer(struct key_census *c, const unsigned char *asked) WARN_UNUSED;
@@ -52,14 +54,15 @@ bool key_census_answer(struct key_census *c, const unsigned char *asked) WARN_UN
 /* Reads of the answer to sql_keys what makes a batch; *is_over with the last one. <horizon> and
  * <facts> tell old rows, OP_READ, from those that this poll or the next delivers, OP_UPSERT. */
 bool key_census_read_keys(struct key_census *c, struct conn *conn, size_t source,
-                      const struct horizon *horizon, const struct begin_facts *facts,
-                      struct message **message, bool *is_over, struct err *e) WARN_UNUSED;
+                          const struct horizon *horizon, const struct begin_facts *facts,
+                          struct message **message, bool *is_over, struct err *e) WARN_UNUSED;
 
 /* The poll is over. */
 void key_census_complete(struct key_census *c);
 
 /* Reads the xmin that a COPY row begins with, or, if <is_alone>, is; *p ends behind the tab. */
-bool key_census_read_xmin(const char **p, const char *end, bool is_alone, uint32_t *xmin) WARN_UNUSED;
+bool key_census_read_xmin(const char **p, const char *end, bool is_alone,
+                          uint32_t *xmin) WARN_UNUSED;
 
 /* Reads the decimal number that a COPY row begins with, and the tab behind it; *p ends there. */
 bool key_census_read_hash(const char **p, const char *end, uint64_t *hash) WARN_UNUSED;

@@ -151,7 +151,7 @@ static void *run_thread(void *arg)
 }
 
 struct listener *listener_new(const char *conninfo, int stop_fd, pthread_mutex_t *mutex,
-                      pthread_cond_t *changed)
+                              pthread_cond_t *changed)
 {
     struct listener *b = calloc(1, sizeof *b);
 

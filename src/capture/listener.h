@@ -20,7 +20,7 @@ struct listener;
 /* Starts the thread; all is borrowed, until listener_free. It signals <changed> at each ring, ends
  * when <stop_fd> can be read. Returns owned, or NULL: no memory, no thread. */
 struct listener *listener_new(const char *conninfo, int stop_fd, pthread_mutex_t *mutex,
-                      pthread_cond_t *changed);
+                              pthread_cond_t *changed);
 
 /* How often it rang for a table. What is new is news. */
 uint64_t listener_count(const struct listener *b, uint64_t number);

@@ -20,7 +20,8 @@ void position_fini(struct position *p)
 static bool copy_resume_points(struct position *to, const struct position *from)
 {
     for (size_t i = 0; i < from->n_resume_points; i++)
-        if (!position_add_resume_point(to, from->resume_points[i].xid, from->resume_points[i].key, strlen(from->resume_points[i].key)))
+        if (!position_add_resume_point(to, from->resume_points[i].xid, from->resume_points[i].key,
+                                       strlen(from->resume_points[i].key)))
             return false;
     return true;
 }
@@ -70,7 +71,8 @@ bool position_set_leaves(struct position *p, size_t n)
 
 bool position_add_resume_point(struct position *p, uint64_t xid, const char *key, size_t len)
 {
-    struct resume_point *resume_points = realloc(p->resume_points, (p->n_resume_points + 1) * sizeof *resume_points);
+    struct resume_point *resume_points = realloc(p->resume_points,
+                                                 (p->n_resume_points + 1) * sizeof *resume_points);
 
     if (resume_points == NULL)
         return false;
@@ -103,7 +105,7 @@ static bool see(struct position *p, uint64_t xid)
            (i->column == NULL || firsts_add(&i->firsts, xid, base, INCREMENT_LOWEST));
 }
 
-/* Drops the resume_points up to <xid>; those below it are seen from now on. */
+/* Drops the resume points up to <xid>; those below it are seen from now on. */
 static bool close_resume_points(struct position *p, uint64_t xid)
 {
     size_t n = 0;
@@ -121,8 +123,8 @@ static bool close_resume_points(struct position *p, uint64_t xid)
     return true;
 }
 
-bool position_end_early(struct position *p, const struct xidset *delivered, uint64_t xid, const char *key,
-                  size_t len)
+bool position_end_early(struct position *p, const struct xidset *delivered, uint64_t xid,
+                        const char *key, size_t len)
 {
     for (size_t i = 0; i < delivered->n && delivered->v[i] < xid; i++)
         if (!see(p, delivered->v[i]))
@@ -134,7 +136,8 @@ bool position_resumes_window(const struct position *p)
 {
     const struct increment *i = &p->increment;
 
-    return p->n_resume_points > 0 && i->column != NULL && !i->is_rechecking && i->base != INCREMENT_LOWEST;
+    return p->n_resume_points > 0 && i->column != NULL && !i->is_rechecking &&
+           i->base != INCREMENT_LOWEST;
 }
 
 bool position_take_resume_points(struct position *p, struct xidset *delivered)

@@ -54,9 +54,9 @@ struct position {
     size_t n_leaves;
     uint64_t rows;          /* delivered by the snapshot so far, for the progress line */
     uint64_t reads;         /* how often the snapshot was begun, if we look for deletes */
-    uint64_t noted;         /* number of the last change delivered, see kept_rows.h; 0: none is kept */
+    uint64_t noted;      /* number of the last change delivered, see kept_rows.h; 0: none is kept */
     uint64_t learned;       /* 1: every row there was has been noted */
-    struct resume_point *resume_points;       /* where polls were cut, for those xids that are not done yet */
+    struct resume_point *resume_points; /* of the polls that ended early; of xids not done yet */
     size_t n_resume_points;
     struct done_keys done;
     uint64_t stamped_since; /* the horizon is one of stamps, of triggers of that xid; 0: of xmins */
@@ -75,13 +75,14 @@ bool position_set_leaves(struct position *p, size_t n) WARN_UNUSED;
 /* Records a poll that ends early: all rows of the xids <delivered> below <xid> are done, and
  * those of <xid> up to <key>, <len> bytes. Rows came by xid: what was cut below it is done too.
  * Where it goes by a column that grows increment.is_rechecking tells which rows "all" are. */
-bool position_end_early(struct position *p, const struct xidset *delivered, uint64_t xid, const char *key,
-                  size_t len) WARN_UNUSED;
+bool position_end_early(struct position *p, const struct xidset *delivered, uint64_t xid,
+                        const char *key, size_t len) WARN_UNUSED;
 
 /* Adds a cut as it stands; <key> is copied. */
-bool position_add_resume_point(struct position *p, uint64_t xid, const char *key, size_t len) WARN_UNUSED;
+bool position_add_resume_point(struct position *p, uint64_t xid, const char *key,
+                               size_t len) WARN_UNUSED;
 
-/* Are the resume_points those of windows, which were to deliver no row below the base? */
+/* Are the resume points those of windows, which were to deliver no row below the base? */
 bool position_resumes_window(const struct position *p);
 
 /* A poll is complete, so that no cut counts any more: their xids are added to <delivered>. */

@@ -292,8 +292,8 @@ struct outboxes {
     struct outbox rows, keys;
 };
 
-static bool read_step(struct reader_source *s, struct conn *conn, struct outboxes *out, bool *had_rows,
-                      struct err *e)
+static bool read_step(struct reader_source *s, struct conn *conn, struct outboxes *out,
+                      bool *had_rows, struct err *e)
 {
     struct message *b;
     bool ok;
@@ -371,7 +371,7 @@ static bool do_step(struct reader_source *s, struct line *line, struct err *e)
 
     if (line->conn == NULL &&
         (line->conn = conn_open(s->config->conninfo, s->crew->reader->stop_fd, CONN_STOP_AT_ONCE,
-                            &line->left, e)) == NULL)
+                                &line->left, e)) == NULL)
         return false;
     if (!capture_is_resolved(s->capture))
         return resolve(s, line->conn, e);
@@ -439,7 +439,7 @@ static void hang_bell(struct reader_source *s)
         return;
     if (crew->listener == NULL)
         crew->listener = listener_new(s->config->conninfo, crew->reader->stop_fd, &crew->mutex,
-                              &crew->changed);
+                                      &crew->changed);
     if (why != NULL && !s->was_told) {
         s->was_told = true;
         err_set(&e, ERR_NONE, "%s", why);

@@ -39,8 +39,8 @@ bool reader_start(struct reader *r, struct err *e) WARN_UNUSED;
 bool reader_restore(struct reader *r, size_t source, const struct position *kept,
                     struct err *e) WARN_UNUSED;
 
-/* The answer to a MESSAGE_TALLY: the buckets whose keys the host wants to see (copied, see key_census.h),
- * NULL for none. False if the reader has gone on without. */
+/* The answer to a MESSAGE_TALLY: the buckets whose keys the host wants to see (copied, see
+ * key_census.h), NULL for none. False if the reader has gone on without. */
 bool reader_answer(struct reader *r, size_t source, const unsigned char *asked);
 
 /* The host is done with a batch of <source>: call it after queue_done. */

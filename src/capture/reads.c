@@ -70,7 +70,8 @@ static void put_plain(const struct reads *r, const struct sql_query *q, const st
 {
     switch (r->what) {
     case READ_RANGE:
-        sql_range(sql, q, relation_leaf(q->table, r->leaf), position_leaf(p, r->leaf)->next, r->end);
+        sql_range(sql, q, relation_leaf(q->table, r->leaf), position_leaf(p, r->leaf)->next,
+                  r->end);
         return;
     case READ_LEAF:
         sql_leaf(sql, q, leaf);
@@ -115,7 +116,7 @@ static void put_stamped(const struct reads *r, const struct sql_trigger_query *q
     switch (r->what) {
     case READ_RANGE:
         sql_trigger_range(sql, &q->query, relation_leaf(q->query.table, r->leaf),
-                           position_leaf(p, r->leaf)->next, r->end);
+                          position_leaf(p, r->leaf)->next, r->end);
         return;
     case READ_LEAF:
         sql_trigger_leaf(sql, &q->query, leaf);

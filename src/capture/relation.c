@@ -158,7 +158,7 @@ static bool check_relation(const struct relation *t, const struct result *r, boo
 }
 
 bool relation_read_name(struct relation *t, const struct result *r, const char *asked,
-                     bool by_value, bool rls, struct err *e)
+                        bool by_value, bool rls, struct err *e)
 {
     if (result_count(r) == 0)
         return err_set(e, ERR_REFUSED,
@@ -201,7 +201,7 @@ static bool add_leaf(struct relation *t, const struct result *r, int i, bool by_
 }
 
 bool relation_read_facts(struct relation *t, const struct result *relation,
-                      const struct result *leaves, bool by_value, bool rls, struct err *e)
+                         const struct result *leaves, bool by_value, bool rls, struct err *e)
 {
     int n = result_count(leaves);
 
@@ -387,8 +387,8 @@ static bool sign(struct rowtype *s, struct err *e)
 }
 
 struct rowtype *rowtype_read(const struct relation *t, const struct result *columns,
-                               char *const *wanted, size_t n_wanted, char *const *pk, size_t n_pk,
-                               const char *soft, struct err *e)
+                             char *const *wanted, size_t n_wanted, char *const *pk, size_t n_pk,
+                             const char *soft, struct err *e)
 {
     size_t most = (size_t)result_count(columns) + n_wanted + n_pk + 1;
     struct rowtype *s = calloc(1, sizeof *s);
@@ -415,7 +415,7 @@ struct rowtype *rowtype_read(const struct relation *t, const struct result *colu
 }
 
 bool relation_read_growth(const struct relation *t, const struct result *columns,
-                       const char *name, enum relation_growth *growth, struct err *e)
+                          const char *name, enum relation_growth *growth, struct err *e)
 {
     static const struct { uint64_t oid; enum relation_growth growth; } types[] = {
         { 20, GROWS_INTEGER }, { 21, GROWS_INTEGER }, { 23, GROWS_INTEGER },
@@ -448,8 +448,8 @@ static bool derive_column(struct column *to, const struct column *columns,
     return to->name != NULL && to->type != NULL;
 }
 
-struct rowtype *rowtype_derive(const struct rowtype *of, const struct rowtype_source *columns, size_t n,
-                           size_t n_row, bool hides_key)
+struct rowtype *rowtype_derive(const struct rowtype *of, const struct rowtype_source *columns,
+                               size_t n, size_t n_row, bool hides_key)
 {
     struct rowtype *s = calloc(1, sizeof *s);
     struct err e;

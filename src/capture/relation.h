@@ -72,11 +72,12 @@ struct rowtype_source {
 /* The shape of rows that were made of rows of <of>: the <n_row> columns of the row, then, up to
  * <n>, key columns, then one more if <hides_key>. Columns of the key that are not among them are
  * none any more. Returns owned, or NULL (out of memory). */
-struct rowtype *rowtype_derive(const struct rowtype *of, const struct rowtype_source *columns, size_t n,
-                           size_t n_row, bool hides_key);
+struct rowtype *rowtype_derive(const struct rowtype *of, const struct rowtype_source *columns,
+                               size_t n, size_t n_row, bool hides_key);
 
 /* Appends the key fields of a row, as they stand in it, tabs between. False if it has too few. */
-bool rowtype_put_key(const struct rowtype *s, const char *row, size_t len, struct buf *key) WARN_UNUSED;
+bool rowtype_put_key(const struct rowtype *s, const char *row, size_t len,
+                     struct buf *key) WARN_UNUSED;
 
 /* A relation with rows of its own. */
 struct relation_leaf {
@@ -101,21 +102,21 @@ void relation_fini(struct relation *t);
 /* Reads the answer to sql_resolve: oid, schema and name. <asked> is the name as the script
  * gave it, for messages. ERR_REFUSED if there is no such table, and as relation_read_facts. */
 bool relation_read_name(struct relation *t, const struct result *r, const char *asked,
-                     bool by_value, bool rls, struct err *e) WARN_UNUSED;
+                        bool by_value, bool rls, struct err *e) WARN_UNUSED;
 
 /* Reads the first two answers to sql_table: the relation itself and its leaves. ERR_REFUSED,
  * unless <by_value>, for what has no usable xmin (a view, a foreign table ...) and, unless <rls>,
  * where row-level security would hide rows. */
 bool relation_read_facts(struct relation *t, const struct result *relation,
-                      const struct result *leaves, bool by_value, bool rls,
-                      struct err *e) WARN_UNUSED;
+                         const struct result *leaves, bool by_value, bool rls,
+                         struct err *e) WARN_UNUSED;
 
 /* Reads the third answer to sql_table. <wanted>: the source's `columns`, n_wanted 0 for all;
  * <pk>: its key columns, n_pk 0 for the primary key; <soft>: its `soft_delete`, or NULL. Returns
  * owned, or NULL with ERR_REFUSED. */
 struct rowtype *rowtype_read(const struct relation *t, const struct result *columns,
-                               char *const *wanted, size_t n_wanted, char *const *pk, size_t n_pk,
-                               const char *soft, struct err *e);
+                             char *const *wanted, size_t n_wanted, char *const *pk, size_t n_pk,
+                             const char *soft, struct err *e);
 
 /* What a column is whose values grow, for capture = "increment". */
 enum relation_growth { GROWS_NOT, GROWS_INTEGER, GROWS_DATE, GROWS_TIMESTAMP, GROWS_TIMESTAMPTZ };

@@ -273,7 +273,8 @@ static void put_from_table(struct buf *b, const struct sql_query *q)
     buf_puts(b, " WHERE ");
 }
 
-static void put_from_leaf(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf)
+static void put_from_leaf(struct buf *b, const struct sql_query *q,
+                          const struct relation_leaf *leaf)
 {
     if (q->through_root || !leaf->is_readable) {
         put_from_table(b, q);
@@ -357,7 +358,8 @@ static void put_kept_key(struct buf *b, const struct sql_query *q, const char *k
 }
 
 /* Leaves out what polls that were cut had delivered of their last xids. */
-static void put_after_resume_points(struct buf *b, const struct sql_query *q, const struct position *p)
+static void put_after_resume_points(struct buf *b, const struct sql_query *q,
+                                    const struct position *p)
 {
     for (size_t i = 0; i < p->n_resume_points; i++) {
         buf_puts(b, " AND (");
@@ -414,7 +416,7 @@ void sql_leaf(struct buf *b, const struct sql_query *q, const struct relation_le
 }
 
 void sql_range(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf,
-                 uint32_t block, uint32_t end)
+               uint32_t block, uint32_t end)
 {
     buf_puts(b, "COPY (SELECT ");
     put_system_column(b, q, "xmin");
@@ -516,7 +518,7 @@ void sql_put_known_leaves(struct buf *b, const struct sql_query *q, const struct
 }
 
 void sql_put_since(struct buf *b, const struct sql_query *q, const struct position *p,
-                     uint64_t floor)
+                   uint64_t floor)
 {
     put_not_below(b, q, p, floor);
 }

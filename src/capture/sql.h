@@ -63,7 +63,7 @@ void sql_leaf(struct buf *b, const struct sql_query *q, const struct relation_le
 
 /* COPY of the rows of one leaf in the blocks from <block> on and before <end>. */
 void sql_range(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf,
-                 uint32_t block, uint32_t end);
+               uint32_t block, uint32_t end);
 
 /* COPY of (bucket, count, xor of hashes) of all rows, see struct tally. */
 void sql_tally(struct buf *b, const struct sql_query *q);
@@ -84,8 +84,9 @@ void sql_put_columns(struct buf *b, const struct sql_query *q);
 void sql_put_from(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf);
 void sql_put_known_leaves(struct buf *b, const struct sql_query *q, const struct position *p);
 void sql_put_since(struct buf *b, const struct sql_query *q, const struct position *p,
-                     uint64_t floor);
-void sql_put_after_resume_points(struct buf *b, const struct sql_query *q, const struct position *p);
+                   uint64_t floor);
+void sql_put_after_resume_points(struct buf *b, const struct sql_query *q,
+                                 const struct position *p);
 void sql_put_where(struct buf *b, const struct sql_query *q);
 void sql_put_key(struct buf *b, const struct sql_query *q);
 void sql_put_kept_key(struct buf *b, const struct sql_query *q, const char *key);

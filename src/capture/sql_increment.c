@@ -141,7 +141,7 @@ static void put_rest(struct buf *b, const struct sql_increment_query *q)
 }
 
 void sql_increment_window(struct buf *b, const struct sql_increment_query *q,
-                            const struct position *p)
+                          const struct position *p)
 {
     put_select(b, q, NULL);
     if (p->increment.base == INCREMENT_LOWEST) {
@@ -172,11 +172,11 @@ static void put_after_cut_window(struct buf *b, const struct sql_increment_query
 }
 
 void sql_increment_recheck(struct buf *b, const struct sql_increment_query *q,
-                             const struct position *p)
+                           const struct position *p)
 {
     put_select(b, q, NULL);
     sql_put_since(b, &q->query, p,
-                    p->increment.column != NULL ? p->increment.since : p->horizon.floor);
+                  p->increment.column != NULL ? p->increment.since : p->horizon.floor);
     if (position_resumes_window(p))
         put_after_cut_window(b, q, p);
     else
@@ -200,7 +200,8 @@ static void put_page_order(struct buf *b, const struct sql_increment_query *q)
     sql_put_key(b, &q->query);
 }
 
-void sql_increment_page(struct buf *b, const struct sql_increment_query *q, const struct position *p)
+void sql_increment_page(struct buf *b, const struct sql_increment_query *q,
+                        const struct position *p)
 {
     const struct pages *g = &p->pages;
     bool is_bounded = p->phase == PHASE_POLL && p->increment.base != INCREMENT_LOWEST;
@@ -238,7 +239,7 @@ void sql_increment_try(struct buf *b, const struct sql_increment_query *q)
 }
 
 void sql_increment_leaf(struct buf *b, const struct sql_increment_query *q,
-                          const struct relation_leaf *leaf)
+                        const struct relation_leaf *leaf)
 {
     put_select(b, q, leaf);
     buf_puts(b, "true");

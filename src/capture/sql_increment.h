@@ -27,22 +27,22 @@ void sql_increment_health(struct buf *b, const struct sql_increment_query *q);
 
 /* Rows of the position's base or above, in the order and with the limits of sql_poll. */
 void sql_increment_window(struct buf *b, const struct sql_increment_query *q,
-                            const struct position *p);
+                          const struct position *p);
 
 /* The rows of sql_poll, from the floor of the newest recheck on. */
 void sql_increment_recheck(struct buf *b, const struct sql_increment_query *q,
-                             const struct position *p);
+                           const struct position *p);
 
 /* Of rows without an xmin: the next page, at most PAGE_ROWS, by value and key, of the round that
  * the position is in. The number stands first, there is no xmin. */
 void sql_increment_page(struct buf *b, const struct sql_increment_query *q,
-                          const struct position *p);
+                        const struct position *p);
 
 /* Reads nothing, but fails where sql_increment_page would. */
 void sql_increment_try(struct buf *b, const struct sql_increment_query *q);
 
 /* The rows of sql_leaf. */
 void sql_increment_leaf(struct buf *b, const struct sql_increment_query *q,
-                          const struct relation_leaf *leaf);
+                        const struct relation_leaf *leaf);
 
 #endif

@@ -92,8 +92,8 @@ static void put_key_of(struct buf *b, const struct sql_query *q, const char *ali
 }
 
 /* Leaves out what a poll that was cut had delivered of an xid: its tombstones, then its rows. */
-static void put_after_resume_points(struct buf *b, const struct sql_query *q, const struct position *p,
-                           bool is_gone)
+static void put_after_resume_points(struct buf *b, const struct sql_query *q,
+                                    const struct position *p, bool is_gone)
 {
     size_t skip = strlen(RESUME_AFTER_TOMBSTONE);
 
@@ -265,7 +265,7 @@ void sql_trigger_leaf(struct buf *b, const struct sql_query *q, const struct rel
 }
 
 void sql_trigger_range(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf,
-                        uint32_t block, uint32_t end)
+                       uint32_t block, uint32_t end)
 {
     put_head(b, q);
     buf_printf(b, ", %d", STAMP_ROW);

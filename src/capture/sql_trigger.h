@@ -37,13 +37,13 @@ void sql_trigger_health(struct buf *b, const struct sql_trigger_query *q);
  * key is there again is left out: its row comes. */
 void sql_trigger_poll(struct buf *b, const struct sql_trigger_query *q, const struct position *p);
 
-/* The rows of sql_poll, those that resume_points leave out marked instead. */
+/* The rows of sql_poll, those that resume points leave out marked instead. */
 void sql_trigger_switch(struct buf *b, const struct sql_trigger_query *q, const struct position *p);
 
 /* The rows of sql_leaf and of sql_range. */
 void sql_trigger_leaf(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf);
 void sql_trigger_range(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf,
-                        uint32_t block, uint32_t end);
+                       uint32_t block, uint32_t end);
 
 /* The distinct stamps and tombstones' xids that are not below the floor, with no row behind. */
 void sql_trigger_xids(struct buf *b, const struct sql_trigger_query *q, const struct position *p);

@@ -73,8 +73,8 @@ static void put_faults(const struct result *leaves, bool is_ahead, struct buf *f
                  "one: they count as old, until it does\n");
 }
 
-bool stamps_check(struct stamps *s, struct conn *conn, const struct begin_facts *v, struct buf *faults,
-                  struct err *e)
+bool stamps_check(struct stamps *s, struct conn *conn, const struct begin_facts *v,
+                  struct buf *faults, struct err *e)
 {
     struct sql_trigger_query q = {
         .query = { .table = &v->table, .rowtype = v->rowtype },

@@ -24,8 +24,8 @@ struct stamps {
 /* Inside the transaction that <v> has begun: are the triggers there, and of use? <faults>: what is
  * wrong with them that is no reason to stop, a sentence on each line; asked once, and again
  * when the table's leaves are others. ERR_REFUSED: there are none, or of no use for this source. */
-bool stamps_check(struct stamps *s, struct conn *conn, const struct begin_facts *v, struct buf *faults,
-                  struct err *e) WARN_UNUSED;
+bool stamps_check(struct stamps *s, struct conn *conn, const struct begin_facts *v,
+                  struct buf *faults, struct err *e) WARN_UNUSED;
 
 /* The facts of a table failed with <e>, where the capture is by triggers: makes it say so if
  * they are the reason. */

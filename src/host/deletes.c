@@ -77,7 +77,7 @@ static bool deliver(struct script *s, struct delivery *t, size_t source, bool *p
 }
 
 bool deletes_handle(struct script *s, struct reader *r, struct delivery *t, struct message *b,
-                 bool *parked, struct err *e)
+                    bool *parked, struct err *e)
 {
     size_t source = b->source;
     bool is_over;

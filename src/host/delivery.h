@@ -43,11 +43,11 @@ void delivery_adopt(struct delivery *t, struct message *b);
 
 /* Rows <from> to <done> of <b> were delivered. False: out of memory, as below. */
 bool delivery_delivered(struct delivery *t, const struct message *b, size_t from,
-                       size_t done) WARN_UNUSED;
+                        size_t done) WARN_UNUSED;
 
 /* And more is to come: notes where the batch may be cut. */
 bool delivery_note_last(struct delivery *t, const struct message *b, size_t from,
-                       size_t done) WARN_UNUSED;
+                        size_t done) WARN_UNUSED;
 
 /* The same for deletes, which come before the rows. */
 void delivery_gone(struct delivery *t, const struct message *b, size_t from, size_t done);
@@ -65,7 +65,7 @@ bool delivery_restart(struct delivery *t) WARN_UNUSED;
 /* The text of the position of <source> as it is now; owned. *text NULL: it is not a new one, or,
  * with *is_known false, in the middle of a batch that cannot be cut. */
 bool delivery_write(const struct delivery *t, const char *source, char **text,
-                   bool *is_known) WARN_UNUSED;
+                    bool *is_known) WARN_UNUSED;
 
 /* Batches wait their turn, in order. */
 void delivery_park(struct delivery *t, struct queue_item *item);

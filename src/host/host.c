@@ -253,7 +253,7 @@ static bool resolve(struct host *h, struct message *b, struct err *e)
     if (d->config->deletes) {
         d->saved_note = t->position.noted;
         t->diff = diff_open(h->script->store, d->config, d->name,
-                                t->is_known ? &t->position : NULL, e);
+                            t->is_known ? &t->position : NULL, e);
         if (t->diff == NULL)
             return false;
     }

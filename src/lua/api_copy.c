@@ -258,8 +258,8 @@ static bool is_changed(lua_State *L, const struct row_class *f, struct rowdata *
 }
 
 /* Column <i> of the row at <row>, whose cells somebody may have written over. */
-static void put_touched(lua_State *L, const struct row_class *f, int row, struct rowdata *c, size_t i,
-                        struct buf *b)
+static void put_touched(lua_State *L, const struct row_class *f, int row, struct rowdata *c,
+                        size_t i, struct buf *b)
 {
     const struct column *column = &f->rowtype->columns[i];
     struct field field;

@@ -73,7 +73,7 @@ static int open_db(lua_State *L)
     *c = (struct connection){ .conn = NULL };
     luaL_setmetatable(L, CONNECTION);
     c->conn = conn_open(conninfo, script_of(L)->o.stop_fd, on_stop,
-                    former != NULL ? &former->left : NULL, &e);
+                        former != NULL ? &former->left : NULL, &e);
     return c->conn != NULL ? 1 : api_db_fail(L, &e);
 }
 

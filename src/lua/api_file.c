@@ -256,7 +256,7 @@ static int file_is_at(lua_State *L)
     if (fstat(f->fd, &mine) < 0)
         return fail(L, path_of(L, 1), errno);
     lua_pushboolean(L, stat(luaL_checkstring(L, 2), &there) == 0 && mine.st_dev == there.st_dev &&
-                           mine.st_ino == there.st_ino);
+                    mine.st_ino == there.st_ino);
     return 1;
 }
 
@@ -324,7 +324,7 @@ static int wants_colours(lua_State *L)
     const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
 
     lua_pushboolean(L, isatty((int)luaL_checkinteger(L, 1)) && (no == NULL || *no == '\0') &&
-                           (term == NULL || strcmp(term, "dumb") != 0));
+                    (term == NULL || strcmp(term, "dumb") != 0));
     return 1;
 }
 

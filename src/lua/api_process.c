@@ -220,7 +220,7 @@ static int child_is_running(lua_State *L)
     return 1;
 }
 
-/* Sleeps a little longer each time, up to 20 ms: a signal of ours resume_points a nap short. */
+/* Sleeps a little longer each time, up to 20 ms: a signal of ours resume points a nap short. */
 static int child_wait(lua_State *L)
 {
     struct child *c = child_at(L);
@@ -261,7 +261,7 @@ static int child_gc(lua_State *L)
     return 0;
 }
 
-/* nap(seconds): sleeps, a signal of ours resume_points it short. */
+/* nap(seconds): sleeps, a signal of ours resume points it short. */
 static int nap(lua_State *L)
 {
     lua_Number seconds = luaL_checknumber(L, 1);

@@ -361,8 +361,8 @@ static void put_old(lua_State *L, const struct row_class *f, int index, struct b
 }
 
 /* The JSON of one field that the script has not replaced. */
-static void put_what(lua_State *L, const struct row_class *f, int index, enum what what, struct buf *b,
-                     int depth)
+static void put_what(lua_State *L, const struct row_class *f, int index, enum what what,
+                     struct buf *b, int depth)
 {
     struct rowdata *c = rowdata_at(L, index, f);
 
@@ -408,7 +408,8 @@ static void put_what(lua_State *L, const struct row_class *f, int index, enum wh
 }
 
 /* A change of which the script replaced or added fields. */
-static void put_touched(lua_State *L, const struct row_class *f, int index, struct buf *b, int depth)
+static void put_touched(lua_State *L, const struct row_class *f, int index, struct buf *b,
+                        int depth)
 {
     const struct rowdata *c = rowdata_at(L, index, f);
     bool first = true;

@@ -120,7 +120,8 @@ static int row_index(lua_State *L)
 
     if (i >= 0)
         change_row_push_cell(L, change_row_upvalue_class(L), 1, (size_t)i);
-    else if (lua_type(L, 2) != LUA_TSTRING || !push_from_side(L, 1, ROWDATA_SET, lua_tostring(L, 2)))
+    else if (lua_type(L, 2) != LUA_TSTRING || !push_from_side(L, 1, ROWDATA_SET, lua_tostring(L,
+                                                                                              2)))
         lua_pushnil(L);
     return 1;
 }
@@ -202,7 +203,8 @@ static int row_pairs(lua_State *L)
 
 /* ---- JSON ---- */
 
-void change_row_put_assigned(lua_State *L, const struct row_class *f, size_t i, struct buf *b, int depth)
+void change_row_put_assigned(lua_State *L, const struct row_class *f, size_t i, struct buf *b,
+                             int depth)
 {
     enum kind kind = f->rowtype->columns[i].kind;
     size_t len;
@@ -249,8 +251,8 @@ static bool is_unchanged(lua_State *L, const struct row_class *f, struct rowdata
 }
 
 /* A column of a row that has side tables, at <set> and <decoded> or nil there. */
-static void put_cell(lua_State *L, const struct row_class *f, int set, int decoded, struct rowdata *c,
-                     size_t i, struct buf *b, int depth)
+static void put_cell(lua_State *L, const struct row_class *f, int set, int decoded,
+                     struct rowdata *c, size_t i, struct buf *b, int depth)
 {
     const struct column *column = &f->rowtype->columns[i];
     bool is_done = false;

@@ -41,7 +41,8 @@ void change_row_put(lua_State *L, const struct row_class *f, int index, struct b
 bool change_row_is_null(lua_State *L, const struct column *c);
 
 /* Appends the JSON of the value on top of the stack as column <i> writes it. */
-void change_row_put_assigned(lua_State *L, const struct row_class *f, size_t i, struct buf *b, int depth);
+void change_row_put_assigned(lua_State *L, const struct row_class *f, size_t i, struct buf *b,
+                             int depth);
 
 /* Sets mt[name] = closure(form, upvalue) in the metatable on top of the stack. */
 void change_row_set_method(lua_State *L, const char *name, lua_CFunction f, int form, int upvalue);

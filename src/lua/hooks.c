@@ -221,7 +221,7 @@ static int deliver(lua_State *L)
 }
 
 bool hooks_deliver(struct script *s, const struct message *b, size_t *done, bool may_stop,
-                     struct err *e)
+                   struct err *e)
 {
     const struct declared *source = &s->sources[b->source];
     struct delivery d = { b, *done, may_stop };
@@ -412,7 +412,7 @@ static int settle(lua_State *L)
 }
 
 bool hooks_settle(struct script *s, size_t source, bool is_known, bool is_moment, bool *taken,
-                    bool *done, struct err *e)
+                  bool *done, struct err *e)
 {
     struct settlement job = { source, is_known, is_moment, false, false };
     bool ok = script_call(s, settle, &job, e);

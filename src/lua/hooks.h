@@ -25,7 +25,7 @@ bool hooks_start(struct script *s, struct err *e) WARN_UNUSED;
  * <may_stop> and the program was asked to stop. After a failure row *done is the one that
  * failed. */
 bool hooks_deliver(struct script *s, const struct message *b, size_t *done, bool may_stop,
-                     struct err *e) WARN_UNUSED;
+                   struct err *e) WARN_UNUSED;
 
 /* Saves what can be saved of the group of <source>, positions and all that belongs to them:
  * the positions are s->sources[i].position, of those of the group that have a new one.
@@ -33,7 +33,7 @@ bool hooks_deliver(struct script *s, const struct message *b, size_t *done, bool
  * was let go. *taken: the positions are saved, or will be. *done is false if a sink failed and it
  * is to be tried again, when the source is not paused any more. */
 bool hooks_settle(struct script *s, size_t source, bool is_known, bool is_moment, bool *taken,
-                    bool *done, struct err *e) WARN_UNUSED;
+                  bool *done, struct err *e) WARN_UNUSED;
 
 /* The program stops in good order: what operators may pass on early is passed on. */
 bool hooks_last(struct script *s, struct err *e) WARN_UNUSED;

@@ -379,7 +379,8 @@ static void push_reshaped(lua_State *L, struct job *j)
     if (j->link->n_functions > 0)
         keep_values(L, j, cells);
     rowdata_set(L, j->result);
-    change_push_part_metatable(L, top + 2, change_is(L, j->thing) ? CHANGE_PART_CHANGE : CHANGE_PART_ROW);
+    change_push_part_metatable(L, top + 2,
+                               change_is(L, j->thing) ? CHANGE_PART_CHANGE : CHANGE_PART_ROW);
     lua_setmetatable(L, j->result);
 }
 

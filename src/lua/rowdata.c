@@ -61,7 +61,8 @@ static void make_label(lua_State *L, const char *name, struct rowdata_text *to)
     keep(L, &b, ok, to);
 }
 
-static void make_head(lua_State *L, const struct rowtype *s, const char *op, struct rowdata_text *to)
+static void make_head(lua_State *L, const struct rowtype *s, const char *op,
+                      struct rowdata_text *to)
 {
     struct buf b;
     bool ok;
@@ -109,7 +110,7 @@ void rowdata_push_class(lua_State *L, struct rowtype *rowtype)
 }
 
 static struct rowdata *push_raw(lua_State *L, const struct message *b, const struct row *row,
-                              const char *bytes, size_t len, int n_values)
+                                const char *bytes, size_t len, int n_values)
 {
     size_t n = b->rowtype->n_columns;
     struct rowdata *c = lua_newuserdatauv(L, sizeof *c + n * sizeof c->ends[0] + len, n_values);
@@ -132,7 +133,7 @@ struct rowdata *rowdata_push(lua_State *L, const struct message *b, const struct
     const struct row_side *side = b->sides != NULL ? &b->sides[row - b->rows] : NULL;
     bool has_old = side != NULL && side->old_len > 0;
     struct rowdata *c = push_raw(L, b, row, b->bytes + row->start, row->len,
-                               has_old ? ROWDATA_OLD : ROWDATA_DECODED);
+                                 has_old ? ROWDATA_OLD : ROWDATA_DECODED);
 
     c->is_gone = c->is_gone || (side != NULL && side->is_gone);
     if (has_old) {
@@ -143,8 +144,8 @@ struct rowdata *rowdata_push(lua_State *L, const struct message *b, const struct
     return c;
 }
 
-struct rowdata *rowdata_push_like(lua_State *L, const struct rowdata *like, const struct rowtype *rowtype,
-                              size_t n, size_t len)
+struct rowdata *rowdata_push_like(lua_State *L, const struct rowdata *like,
+                                  const struct rowtype *rowtype, size_t n, size_t len)
 {
     struct rowdata *c;
 
@@ -254,7 +255,8 @@ void rowdata_throw_utf8(lua_State *L, const struct row_class *f, size_t i)
                f->rowtype->columns[i].name, f->rowtype->schema, f->rowtype->table);
 }
 
-void rowdata_put_json(lua_State *L, const struct row_class *f, struct rowdata *c, size_t i, struct buf *b)
+void rowdata_put_json(lua_State *L, const struct row_class *f, struct rowdata *c, size_t i,
+                      struct buf *b)
 {
     struct field field = rowdata_field(L, f, c, i);
 

@@ -36,8 +36,8 @@ static inline void rowdata_put_text(struct buf *b, struct rowdata_text f)
     buf_add(b, f.p, f.len);
 }
 
-/* User value ROWDATA_SET: what the script assigned to the row, by name, see change_row.c for nil; names
- * that are no column also in its array part, in order. User value ROWDATA_DECODED: JSON columns
+/* User value ROWDATA_SET: what the script assigned to the row, by name, see change_row.c for nil;
+ * names that are no column also in its array part, in order. User value ROWDATA_DECODED: JSON columns
  * that were decoded, by name. Either is nil until needed. User value ROWDATA_OLD, which only those
  * have that say so: the cells of the row before. */
 enum { ROWDATA_SET = 1, ROWDATA_DECODED, ROWDATA_OLD };
@@ -67,8 +67,8 @@ struct rowdata *rowdata_push(lua_State *L, const struct message *b, const struct
 
 /* Pushes cells of <shape> with the op, xid and ts of <like> and room for <n> columns and <len>
  * bytes, which the caller fills. */
-struct rowdata *rowdata_push_like(lua_State *L, const struct rowdata *like, const struct rowtype *rowtype,
-                              size_t n, size_t len);
+struct rowdata *rowdata_push_like(lua_State *L, const struct rowdata *like,
+                                  const struct rowtype *rowtype, size_t n, size_t len);
 
 /* The table at <index> holds the cells on top of the stack, which are popped. */
 void rowdata_set(lua_State *L, int index);
@@ -92,7 +92,8 @@ struct field rowdata_field(lua_State *L, const struct row_class *f, struct rowda
 void rowdata_push_field(lua_State *L, const struct row_class *f, struct rowdata *c, size_t i);
 
 /* Appends the JSON of column <i> as the server sent it. */
-void rowdata_put_json(lua_State *L, const struct row_class *f, struct rowdata *c, size_t i, struct buf *b);
+void rowdata_put_json(lua_State *L, const struct row_class *f, struct rowdata *c, size_t i,
+                      struct buf *b);
 
 /* Appends the xid as JSON; of what has none null. */
 void rowdata_put_xid(const struct row_class *f, const struct rowdata *c, struct buf *b);

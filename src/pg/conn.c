@@ -200,8 +200,8 @@ static bool try_connect(struct conn *c, const struct connect_address *to, bool *
     return ok;
 }
 
-struct conn *conn_open(const char *conninfo, int stop_fd, enum conn_stop on_stop, struct connect_orphan *left,
-                   struct err *e)
+struct conn *conn_open(const char *conninfo, int stop_fd, enum conn_stop on_stop,
+                       struct connect_orphan *left, struct err *e)
 {
     struct conn *c = calloc(1, sizeof *c);
     struct connect_address to = { NULL, NULL, NULL };
@@ -435,7 +435,7 @@ bool conn_answer(struct conn *c, struct result **rows, uint64_t *affected, struc
 }
 
 bool conn_describe(struct conn *c, const char *sql, uint32_t *types, size_t max, size_t *n,
-                 struct err *e)
+                   struct err *e)
 {
     PGresult *res;
 

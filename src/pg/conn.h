@@ -30,8 +30,8 @@ enum conn_stop {
  * noted, which is then ended at the server and forgotten. Returns an owned
  * connection, or NULL with ERR_USAGE (cannot be parsed), ERR_CONNECTION
  * (nobody there) or ERR_SQL (the server refused; sqlstate says why). */
-struct conn *conn_open(const char *conninfo, int stop_fd, enum conn_stop on_stop, struct connect_orphan *left,
-                   struct err *e);
+struct conn *conn_open(const char *conninfo, int stop_fd, enum conn_stop on_stop,
+                       struct connect_orphan *left, struct err *e);
 
 /* A statement that is still under way is ended at the server, where that can be done within two
  * seconds. <left>, or NULL: notes a backend that may go on, since it cannot be told that we are
@@ -48,7 +48,7 @@ int conn_version(const struct conn *c);
  * are stored in <rows> in order (owned by the caller, even after a failure;
  * <rows> must hold NULLs before), further ones are dropped. */
 bool conn_run(struct conn *c, const char *sql, struct result **rows, size_t n,
-            struct err *e) WARN_UNUSED;
+              struct err *e) WARN_UNUSED;
 
 /* Ends whatever transaction is open. A failure only means that the
  * connection is lost, which the next call reports. */
@@ -68,17 +68,18 @@ enum conn_copy conn_copy_next(struct conn *c, const char **row, size_t *len, str
  * server's to find out. Without any it may be several statements, of which the last counts. Does
  * not wait for what becomes of it: until conn_answer has told nothing else may be run. */
 bool conn_send(struct conn *c, const char *sql, const char *const *params, size_t n,
-             struct err *e) WARN_UNUSED;
+               struct err *e) WARN_UNUSED;
 
 /* Waits for the answer to what was sent. *rows (owned, never NULL on success) is it, of which
  * result_columns is 0 where it has no rows; *affected is how many rows the statement read or
- * changed. Refuses COPY, after which the connection is good for conn_close only (ERR_CONNECTION). */
+ * changed. Refuses COPY, after which the connection is good for conn_close only
+ * (ERR_CONNECTION). */
 bool conn_answer(struct conn *c, struct result **rows, uint64_t *affected,
-               struct err *e) WARN_UNUSED;
+                 struct err *e) WARN_UNUSED;
 
 /* Finds out the types of the parameters of <sql>, at most <max>; *n is how many there are. */
 bool conn_describe(struct conn *c, const char *sql, uint32_t *types, size_t max, size_t *n,
-                 struct err *e) WARN_UNUSED;
+                   struct err *e) WARN_UNUSED;
 
 /* False if the server is known to have closed the connection. Does not wait. */
 bool conn_is_alive(struct conn *c);
@@ -86,7 +87,7 @@ bool conn_is_alive(struct conn *c);
 /* Waits for a notification on a channel that was LISTENed to. <text>: what it says, at most <size>
  * bytes; empty when none came before <deadline_ms> (clock_mono_ms; < 0: none). */
 bool conn_wait_notify(struct conn *c, int64_t deadline_ms, char *text, size_t size,
-                    struct err *e) WARN_UNUSED;
+                      struct err *e) WARN_UNUSED;
 
 /* Whether a transaction is open, and whether it has failed, so that it can be rolled back only.
  * CONN_LOST: there is no telling. */

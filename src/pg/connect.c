@@ -65,7 +65,7 @@ bool connect_fail_result(const PGconn *conn, const PGresult *res, struct err *e)
 
     if (state == NULL || msg == NULL) {
         connect_fail(PQstatus(conn) == CONNECTION_BAD ? ERR_CONNECTION : ERR_INTERNAL,
-                  PQresultErrorMessage(res), e);
+                     PQresultErrorMessage(res), e);
         return false;
     }
     err_set(e, ERR_SQL, "%s%s%s%s%s", msg, detail != NULL ? "; " : "", detail != NULL ? detail : "",
@@ -124,7 +124,8 @@ bool connect_check(const char *conninfo, struct err *e)
                          "which : @ / in a password are written %%3A %%40 %%2F");
 }
 
-PGconn *connect_begin(const char *conninfo, const struct connect_address *to, const char *name, struct err *e)
+PGconn *connect_begin(const char *conninfo, const struct connect_address *to, const char *name,
+                      struct err *e)
 {
     /* what comes before dbname is a default, which the conninfo in it overrides; what comes
      * behind it overrides that; what is NULL is left out */

@@ -46,8 +46,8 @@ struct connect_orphan {
 
 /* Begins to connect. <conninfo>: see conn_open. <name>: an application_name, or NULL for the usual
  * one. Returns owned, or NULL with ERR_USAGE or ERR_MEMORY. */
-struct pg_conn *connect_begin(const char *conninfo, const struct connect_address *to, const char *name,
-                     struct err *e);
+struct pg_conn *connect_begin(const char *conninfo, const struct connect_address *to,
+                              const char *name, struct err *e);
 
 /* Whether <conninfo> can be read; it is never shown. */
 bool connect_check(const char *conninfo, struct err *e) WARN_UNUSED;

@@ -62,7 +62,8 @@ void liveness_hurry(struct liveness *p);
 
 /* Goes on with what is under way. <fd>: what to poll for; *wait_ms: for how long at most (made
  * less). False if the connection is lost: ERR_CONNECTION. */
-bool liveness_step(struct liveness *p, struct pollfd *fd, int64_t *wait_ms, struct err *e) WARN_UNUSED;
+bool liveness_step(struct liveness *p, struct pollfd *fd, int64_t *wait_ms,
+                   struct err *e) WARN_UNUSED;
 
 /* Ends the backend, with what it works at or holds, over a second connection; where it cannot be
  * told, or there is no such connection, cancels what it works at, as poolers pass that on. Waits

@@ -43,7 +43,7 @@ struct diff {
 /* ---- birth and death ---- */
 
 struct diff *diff_open(struct store *store, const struct source_config *config,
-                           const char *source, const struct position *p, struct err *e)
+                       const char *source, const struct position *p, struct err *e)
 {
     struct diff *l = calloc(1, sizeof *l);
 
@@ -204,7 +204,7 @@ static bool note_row(struct diff *l, struct message *b, size_t from, size_t to, 
     if (!message_row_key(b, &row, &l->key))
         return err_memory(e);
     if (!kept_rows_find(l->known, message_hash(b, &row), (struct slice){ l->key.data, l->key.len },
-                    &known, e))
+                        &known, e))
         return false;
     state.digest = digest(b->bytes + row.start, row.len);
     *is_wanted = !is_unchanged(l, b, &row, &known, state.digest);

@@ -22,7 +22,7 @@ struct diff;
 /* Opens that of <source>. <p>: its position, or NULL where there is none yet. Both pointers are
  * borrowed. Returns owned, or NULL. */
 struct diff *diff_open(struct store *store, const struct source_config *config,
-                           const char *source, const struct position *p, struct err *e);
+                       const char *source, const struct position *p, struct err *e);
 void diff_close(struct diff *l);
 
 /* The program ends in good order; <saved>: as in diff_note. */
@@ -35,21 +35,21 @@ bool diff_note(struct diff *l, struct message *b, uint64_t saved, struct err *e)
 /* Weighs a tally, of which it takes over the parts. *asked: the buckets whose keys are wanted,
  * borrowed, or NULL: then all is known that is gone. */
 bool diff_weigh(struct diff *l, struct message *b, const unsigned char **asked,
-                  struct err *e) WARN_UNUSED;
+                struct err *e) WARN_UNUSED;
 
 /* The reader will not send them: only what is known for sure counts. */
 void diff_do_without(struct diff *l);
 
 /* Takes keys that were asked for; behind the last of them all is known that is gone. */
 bool diff_take_keys(struct diff *l, const struct message *b, uint64_t saved,
-                      struct err *e) WARN_UNUSED;
+                    struct err *e) WARN_UNUSED;
 
 /* The table was truncated: true once, before the deletes. */
 bool diff_take_truncated(struct diff *l);
 
 /* The next rows that are gone, noted, as a batch of deletes; *b NULL: there are no more. */
 bool diff_next_gone(struct diff *l, uint64_t saved, struct message **b,
-                      struct err *e) WARN_UNUSED;
+                    struct err *e) WARN_UNUSED;
 
 /* Sets what <p> is to tell of the diff, where the change <noted> was delivered last. */
 void diff_mark(const struct diff *l, struct position *p, uint64_t noted);

@@ -24,7 +24,8 @@ struct kept_columns {
     uint32_t number;
 };
 
-static bool add(struct kept_columns *f, uint32_t number, const char *columns, size_t len, struct err *e)
+static bool add(struct kept_columns *f, uint32_t number, const char *columns, size_t len,
+                struct err *e)
 {
     struct form_columns *v = realloc(f->v, (f->n + 1) * sizeof *v);
 
@@ -103,7 +104,8 @@ static const char *hash_class(const char *type)
     return strcmp(type, "uuid") == 0 ? "uuid" : "text";
 }
 
-static bool enter_key(struct kept_columns *f, const struct rowtype *s, bool *is_other, struct err *e)
+static bool enter_key(struct kept_columns *f, const struct rowtype *s, bool *is_other,
+                      struct err *e)
 {
     struct buf b;
     bool ok = true;
@@ -145,8 +147,8 @@ static void put_column(struct buf *b, const struct column *c)
     buf_printf(b, "\t%d", (int)c->kind);
 }
 
-bool kept_columns_enter(struct kept_columns *f, struct rowtype *s, uint32_t *number, bool *is_other_key,
-                 struct err *e)
+bool kept_columns_enter(struct kept_columns *f, struct rowtype *s, uint32_t *number,
+                        bool *is_other_key, struct err *e)
 {
     struct buf b;
     bool ok;
@@ -188,8 +190,8 @@ static struct slice find_field(const char *lines, struct slice row, const char *
     return (struct slice){ NULL, 0 };
 }
 
-bool kept_columns_map(const struct kept_columns *f, uint32_t number, struct slice row, const struct rowtype *s,
-               struct buf *b)
+bool kept_columns_map(const struct kept_columns *f, uint32_t number, struct slice row,
+                      const struct rowtype *s, struct buf *b)
 {
     const char *lines = "";
     struct buf column;

@@ -24,11 +24,11 @@ void kept_columns_close(struct kept_columns *f);
 /* Rows of <shape> are to come: gives it a number, which is kept. *is_other_key: rows had another
  * key before. Call it inside a transaction. */
 bool kept_columns_enter(struct kept_columns *f, struct rowtype *rowtype, uint32_t *number,
-                 bool *is_other_key, struct err *e) WARN_UNUSED;
+                        bool *is_other_key, struct err *e) WARN_UNUSED;
 
 /* Appends a row that was kept under <number> as a row of <shape>: columns that it has not, or had
  * of another kind (so that their text meant something else), are NULL. */
 bool kept_columns_map(const struct kept_columns *f, uint32_t number, struct slice row,
-               const struct rowtype *rowtype, struct buf *b) WARN_UNUSED;
+                      const struct rowtype *rowtype, struct buf *b) WARN_UNUSED;
 
 #endif

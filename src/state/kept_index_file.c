@@ -117,15 +117,17 @@ static bool read_parts(struct store *store, sqlite3_stmt *st, struct kept_index 
     if (!read_part(store, st, BUCKET_COUNTS, s->buckets, sizeof s->buckets, is_there, e))
         return false;
     for (size_t i = 0; *is_there && i < kept_index_parts(s); i++)
-        if (!read_part(store, st, FIRST_SLOTS + (int)i, s->v + i * KEPT_INDEX_PART, part_bytes(s, i),
+        if (!read_part(store, st, FIRST_SLOTS + (int)i, s->v + i * KEPT_INDEX_PART, part_bytes(s,
+                                                                                               i),
                        is_there, e))
             return false;
     *is_there = *is_there && count_slots(s);
     return true;
 }
 
-bool kept_index_file_load(struct store *store, const char *table, uint64_t noted, struct kept_index *index,
-                struct kept_index_about *about, bool *is_there, struct err *e)
+bool kept_index_file_load(struct store *store, const char *table, uint64_t noted,
+                          struct kept_index *index,
+                          struct kept_index_about *about, bool *is_there, struct err *e)
 {
     sqlite3_stmt *st = NULL;
     struct header h;
@@ -177,7 +179,7 @@ static bool write_part(struct store *store, sqlite3_stmt *st, int part, const vo
 }
 
 bool kept_index_file_save(struct store *store, const char *table, struct kept_index *index,
-                const struct kept_index_about *about, struct err *e)
+                          const struct kept_index_about *about, struct err *e)
 {
     const struct header h = { MAGIC, index->n_v, index->n, about->note, about->last_id };
     sqlite3_stmt *st = NULL;

@@ -22,7 +22,8 @@ struct kept_index_about {
 
 /* Loads the image of <table>, if *is_there in the end; <index>, which is empty, stays so if not.
  * <noted>: the change that the position accounts for. */
-bool kept_index_file_load(struct store *store, const char *table, uint64_t noted, struct kept_index *index,
+bool kept_index_file_load(struct store *store, const char *table, uint64_t noted,
+                          struct kept_index *index,
                 struct kept_index_about *about, bool *is_there, struct err *e) WARN_UNUSED;
 
 /* Takes part in the transaction that is open, if one is. */
@@ -30,6 +31,6 @@ bool kept_index_file_drop(struct store *store, const char *table, struct err *e)
 
 /* Writes what has changed since kept_index_clean, in a transaction of its own. */
 bool kept_index_file_save(struct store *store, const char *table, struct kept_index *index,
-                const struct kept_index_about *about, struct err *e) WARN_UNUSED;
+                          const struct kept_index_about *about, struct err *e) WARN_UNUSED;
 
 #endif

@@ -99,7 +99,8 @@ static bool take_older(struct slice *older, struct kept_state *s)
 
 /* What is to stand in `older` when <row> gets another state: the one that it has and those
  * before, back to the newest that was saved. */
-static bool make_older(struct kept_rows *k, const struct kept_row *row, uint64_t saved, struct err *e)
+static bool make_older(struct kept_rows *k, const struct kept_row *row, uint64_t saved,
+                       struct err *e)
 {
     struct kept_state s = row->now;
     struct slice rest = row->older;
@@ -152,7 +153,8 @@ static bool read_row(struct kept_rows *k, sqlite3_stmt *st, struct kept_row *r, 
     r->now.form = (uint32_t)sqlite3_column_int64(st, 8);
     r->now.row = read_slice(st, 9);
     r->older = read_slice(st, 10);
-    return (r->id >= 1 && r->id <= UINT32_MAX && r->key.p != NULL && /* see struct kept_index_entry */
+    /* for the ids see struct kept_index_entry */
+    return (r->id >= 1 && r->id <= UINT32_MAX && r->key.p != NULL &&
             (int32_t)sqlite3_column_int64(st, 6) == sum_row(r)) ||
            store_damaged(k->store, "rows", e);
 }
@@ -387,7 +389,8 @@ static bool undo_all(struct kept_rows *k, uint64_t noted, struct list *odd, stru
     return store_commit(k->store, e);
 }
 
-struct kept_rows *kept_rows_open(struct store *store, const char *source, uint64_t noted, struct err *e)
+struct kept_rows *kept_rows_open(struct store *store, const char *source, uint64_t noted,
+                                 struct err *e)
 {
     struct kept_rows *k = calloc(1, sizeof *k);
     struct list odd = { NULL, 0, 0 };
@@ -487,7 +490,7 @@ static size_t after(const struct kept_rows *k, size_t i)
 }
 
 bool kept_rows_find(struct kept_rows *k, uint64_t hash, struct slice key, struct kept_row *row,
-                struct err *e)
+                    struct err *e)
 {
     uint32_t tag = (uint32_t)(hash >> 32);
 
@@ -504,7 +507,8 @@ bool kept_rows_find(struct kept_rows *k, uint64_t hash, struct slice key, struct
     return true;
 }
 
-bool kept_rows_count_hash(struct kept_rows *k, uint64_t hash, size_t *n, uint32_t *id, struct err *e)
+bool kept_rows_count_hash(struct kept_rows *k, uint64_t hash, size_t *n, uint32_t *id,
+                          struct err *e)
 {
     uint32_t tag = (uint32_t)(hash >> 32);
     struct kept_row row;
@@ -523,7 +527,8 @@ bool kept_rows_count_hash(struct kept_rows *k, uint64_t hash, size_t *n, uint32_
     return true;
 }
 
-bool kept_rows_each(const struct kept_rows *k, const unsigned char *buckets, kept_rows_visit *visit, void *arg)
+bool kept_rows_each(const struct kept_rows *k, const unsigned char *buckets, kept_rows_visit *visit,
+                    void *arg)
 {
     for (size_t i = 0; i < k->index.n_v; i++) {
         const struct kept_index_entry *s = &k->index.v[i];
@@ -546,7 +551,7 @@ static bool list_gone(struct kept_rows *k, uint64_t note, int64_t id, struct err
 }
 
 bool kept_rows_put(struct kept_rows *k, struct kept_row *row, const struct kept_state *to,
-               uint64_t saved, struct err *e)
+                   uint64_t saved, struct err *e)
 {
     bool is_new = row->id == 0, is_gone = (to->flags & KEPT_GONE) != 0;
 

@@ -51,7 +51,8 @@ struct kept_row {
 
 /* Opens the rows kept for a source. What was written after the change <noted> is undone. Reads all
  * rows, unless kept_rows_keep came last. <store> is borrowed. Returns owned, or NULL. */
-struct kept_rows *kept_rows_open(struct store *store, const char *source, uint64_t noted, struct err *e);
+struct kept_rows *kept_rows_open(struct store *store, const char *source, uint64_t noted,
+                                 struct err *e);
 void kept_rows_close(struct kept_rows *k);
 
 /* The program ends in good order, and the saved position accounts for the change <saved>: the next
@@ -66,25 +67,27 @@ const struct bucket *kept_rows_buckets(const struct kept_rows *k);
 
 /* Finds a row by its key. row->id is 0 if there is none. */
 bool kept_rows_find(struct kept_rows *k, uint64_t hash, struct slice key, struct kept_row *row,
-                struct err *e) WARN_UNUSED;
+                    struct err *e) WARN_UNUSED;
 
 /* Reads row <id>, which is there. */
-bool kept_rows_get(struct kept_rows *k, int64_t id, struct kept_row *row, struct err *e) WARN_UNUSED;
+bool kept_rows_get(struct kept_rows *k, int64_t id, struct kept_row *row,
+                   struct err *e) WARN_UNUSED;
 
 /* How many rows have this hash; *id is one of them. */
 bool kept_rows_count_hash(struct kept_rows *k, uint64_t hash, size_t *n, uint32_t *id,
-                      struct err *e) WARN_UNUSED;
+                          struct err *e) WARN_UNUSED;
 
 /* Gives a row the state <next>, and adds it if its id is 0 (and sets that). States up to the
  * change <saved> need not be returned to, but for the newest of them. */
 bool kept_rows_put(struct kept_rows *k, struct kept_row *row, const struct kept_state *next,
-               uint64_t saved, struct err *e) WARN_UNUSED;
+                   uint64_t saved, struct err *e) WARN_UNUSED;
 
 /* Removes those from the file that were reported gone up to the change <saved>. */
 bool kept_rows_purge(struct kept_rows *k, uint64_t saved, struct err *e) WARN_UNUSED;
 
 /* Calls <visit> for the rows in the buckets whose bit is set, while it is true. */
 typedef bool kept_rows_visit(void *arg, uint32_t id);
-bool kept_rows_each(const struct kept_rows *k, const unsigned char *buckets, kept_rows_visit *visit, void *arg);
+bool kept_rows_each(const struct kept_rows *k, const unsigned char *buckets, kept_rows_visit *visit,
+                    void *arg);
 
 #endif

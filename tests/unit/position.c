@@ -36,7 +36,8 @@ static void test_copy(void)
     CHECK(position_add_resume_point(&p, 88, "x\ty", 3));
     CHECK(position_copy(&copy, &p));
     position_fini(&p);
-    CHECK(p.phase == PHASE_NONE && p.leaves == NULL && p.resume_points == NULL && p.n_resume_points == 0);
+    CHECK(p.phase == PHASE_NONE && p.leaves == NULL && p.resume_points == NULL &&
+          p.n_resume_points == 0);
     CHECK(copy.phase == PHASE_SNAPSHOT && copy.floor_lsn == 7 && copy.rows == 9);
     EQUAL_TEXT(copy.signature, strlen(copy.signature), "a int\n");
     CHECK(copy.n_leaves == 2 && copy.leaves[0].oid == 0 && copy.leaves[1].next == 4);

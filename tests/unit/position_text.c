@@ -102,7 +102,7 @@ static void check_same_increment(const struct increment *a, const struct increme
     CHECK(a->rungs[0].xmax == b->rungs[0].xmax && a->rungs[0].top == b->rungs[0].top);
 }
 
-static void check_same_paging(const struct pages *a, const struct pages *b)
+static void check_same_pages(const struct pages *a, const struct pages *b)
 {
     CHECK(a->is_used == b->is_used && a->is_silent == b->is_silent && a->has_top == b->has_top);
     CHECK(strcmp(a->reached_key, b->reached_key) == 0 && a->reached == b->reached);
@@ -119,7 +119,7 @@ static void check_same(const struct position *a, const struct position *b)
         check_same_increment(&a->increment, &b->increment);
     CHECK(a->pages.is_used == b->pages.is_used);
     if (a->pages.is_used)
-        check_same_paging(&a->pages, &b->pages);
+        check_same_pages(&a->pages, &b->pages);
     CHECK(a->phase == b->phase);
     EQUAL(a->horizon.floor, b->horizon.floor);
     EQUAL(a->floor_lsn, b->floor_lsn);
@@ -147,7 +147,8 @@ static void check_same(const struct position *a, const struct position *b)
               a->leaves[i].blocks == b->leaves[i].blocks);
     EQUAL(a->n_resume_points, b->n_resume_points);
     for (size_t i = 0; i < a->n_resume_points; i++)
-        CHECK(a->resume_points[i].xid == b->resume_points[i].xid && strcmp(a->resume_points[i].key, b->resume_points[i].key) == 0);
+        CHECK(a->resume_points[i].xid == b->resume_points[i].xid &&
+              strcmp(a->resume_points[i].key, b->resume_points[i].key) == 0);
     EQUAL(a->done.leaf, b->done.leaf);
     EQUAL(a->done.end, b->done.end);
     CHECK((a->done.keys == NULL) == (b->done.keys == NULL));
@@ -220,8 +221,8 @@ static void check_refused(const char *source, const char *text)
     struct position p;
 
     CHECK(!position_read(&p, source, text));
-    CHECK(p.phase == PHASE_NONE && p.signature == NULL && p.leaves == NULL && p.resume_points == NULL &&
-          p.done.keys == NULL && p.horizon.seen.n == 0);
+    CHECK(p.phase == PHASE_NONE && p.signature == NULL && p.leaves == NULL &&
+          p.resume_points == NULL && p.done.keys == NULL && p.horizon.seen.n == 0);
 }
 
 /* Each flipped bit, each truncation, each byte that is one too many, another source's name. */

@@ -16,9 +16,9 @@ struct unit_case {
 };
 
 /* Ends with an entry without a name. */
-extern const struct unit_case batch_cases[], buf_cases[], horizon_cases[], identity_cases[],
+extern const struct unit_case message_cases[], buf_cases[], horizon_cases[], identity_cases[],
     increment_cases[], pages_cases[], position_cases[], position_text_cases[], queue_cases[],
-    types_cases[], words_cases[];
+    types_cases[], text_cases[];
 
 /* Ends the program with a message unless <ok>. */
 void unit_check(bool ok, const char *what, const char *file, int line);

@@ -39,7 +39,7 @@ static void test_nearest(void)
     CHECK(text_nearest("table", names, 0) == NULL);
 }
 
-const struct unit_case words_cases[] = {
+const struct unit_case text_cases[] = {
     { "text_distance", test_distance },
     { "text_nearest", test_nearest },
     { NULL, NULL },

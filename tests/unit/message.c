@@ -130,10 +130,10 @@ static void test_free(void)
     message_free(b);
 }
 
-const struct unit_case batch_cases[] = {
-    { "batch_rows", test_rows },
-    { "batch_full", test_full },
-    { "batch_key", test_key },
-    { "batch_free", test_free },
+const struct unit_case message_cases[] = {
+    { "message_rows", test_rows },
+    { "message_full", test_full },
+    { "message_key", test_key },
+    { "message_free", test_free },
     { NULL, NULL },
 };

@@ -34,6 +34,6 @@ static void test_merge(void)
 }
 
 const struct unit_case pages_cases[] = {
-    { "paging_merge", test_merge },
+    { "pages_merge", test_merge },
     { NULL, NULL },
 };
