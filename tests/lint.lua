@@ -197,7 +197,7 @@ local function check_text()
          if line:find "%s$" then
             report(path, i, "blanks at the end")
          end
-         if line:find "\t" and path ~= "Makefile" then
+         if line:find "\t" and path ~= "Makefile" and not path:find "%.mk$" then
             report(path, i, "a tab")
          end
       end
