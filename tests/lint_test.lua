@@ -49,7 +49,7 @@ end
 function TestLint.test_every_rule_bites()
    local folder = scope.dir "bad tree"
    run("mkdir", "-p", folder .. "/src", folder .. "/lua/pgcdc", folder .. "/scripts",
-      folder .. "/tests")
+      folder .. "/tests/some")
    run("cp", top .. "/.luacheckrc", folder)
    run("cp", top .. "/tests/lint.lua", top .. "/tests/exports.lua", folder .. "/tests")
    write(folder, "Makefile", ([[
@@ -104,8 +104,9 @@ static int catches(struct script *s)
       .. "function Connection:told() end\nfunction sinks.tape(spec) end\n")
    write(folder, "README.md", "lost, tape\n| `pgcdc.told(f)` | `f(lose)` |\n")
    write(folder, "tests/README.md", "`told`, `told.here`, `told.gone`, `lost.tape`\n")
-   write(folder, "tests/told_test.lua", "-- SPDX-License-Identifier: MIT\nreturn {test_here = 1}\n")
-   write(folder, "tests/mute_test.lua", "-- SPDX-License-Identifier: MIT\nreturn {}\n")
+   write(folder, "tests/some/told_test.lua",
+      "-- SPDX-License-Identifier: MIT\nreturn {test_here = 1}\n")
+   write(folder, "tests/some/mute_test.lua", "-- SPDX-License-Identifier: MIT\nreturn {}\n")
    local text, status = lint(folder)
    lu.assertEquals(status, 2)
    for _, offence in ipairs {
@@ -131,7 +132,7 @@ static int catches(struct script *s)
       "README.md: no table names pgcdc.sinks.tape",
       "tests/README.md: there is no test told.gone",
       "tests/README.md: there is no test lost.tape",
-      "tests/README.md: says nothing of tests/mute_test.lua",
+      "tests/README.md: says nothing of tests/some/mute_test.lua",
       "lua/bad.lua:1: a tab",
       "lua/bad.lua:1: more than 100 columns",
       "lua/bad.lua: no line SPDX",

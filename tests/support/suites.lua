@@ -55,6 +55,27 @@ local function guard(name, suite, late)
    end
 end
 
+-- The suites that there are, by short name: {path =, folder =}, the folder's name below tests/ ("":
+-- tests/ itself). <top>: where the folder tests is.
+function suites.find(top)
+   local there = {}
+   local function look(folder)
+      local path = top .. "/tests/" .. folder
+      for _, file in ipairs(native.listdir(path) or {}) do
+         local short = file:match "^(.*)_test%.lua$"
+         if short then
+            assert(not there[short], short .. " stands in two folders")
+            there[short] = {path = path .. "/" .. file, folder = folder}
+         end
+      end
+   end
+   look ""
+   for _, folder in ipairs(assert(native.listdir(top .. "/tests"))) do
+      look(folder)
+   end
+   return there
+end
+
 -- "TestSomeName" of "some_name".
 local function suite_name(short)
    return "Test" .. ("_" .. short):gsub("_(%w)", string.upper)
@@ -62,10 +83,10 @@ end
 
 -- The tests to run as luaunit wants them: {{"TestName.test_this", suite}, ...}.
 local function collect(top, names, filter, late)
-   local tests = {}
+   local tests, there = {}, suites.find(top)
    for _, short in ipairs(names) do
       local name = suite_name(short)
-      local path = ("%s/tests/%s_test.lua"):format(top, short)
+      local path = there[short].path
       local ok, suite = xpcall(dofile, debug.traceback, path)
       if not ok or type(suite) ~= "table" then
          local message = ok and path .. " returns no table" or suite
