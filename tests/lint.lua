@@ -9,13 +9,13 @@ local max_lines, max_columns = 600, 100
 
 -- Which floors, or which rooms, may include a library's header.
 local walls = {
-   ["lua.h"] = {floors = {["4"] = true, ["5"] = true}},
-   ["lauxlib.h"] = {floors = {["4"] = true, ["5"] = true}},
-   ["lualib.h"] = {floors = {["4"] = true, ["5"] = true}},
-   ["libpq-fe.h"] = {rooms = {dial = true, pulse = true, db_rows = true, db = true}},
-   ["sqlite3.h"] = {rooms = {store = true, image = true, known = true}},
-   ["jansson.h"] = {rooms = {json = true}},
-   ["openssl/evp.h"] = {rooms = {hash = true}},
+   ["lua.h"] = { floors = { ["4"] = true, ["5"] = true } },
+   ["lauxlib.h"] = { floors = { ["4"] = true, ["5"] = true } },
+   ["lualib.h"] = { floors = { ["4"] = true, ["5"] = true } },
+   ["libpq-fe.h"] = { rooms = { dial = true, pulse = true, db_rows = true, db = true } },
+   ["sqlite3.h"] = { rooms = { store = true, image = true, known = true } },
+   ["jansson.h"] = { rooms = { json = true } },
+   ["openssl/evp.h"] = { rooms = { hash = true } },
 }
 
 local banned = {
@@ -61,7 +61,7 @@ local function read_rooms()
    for floor, names in text:gmatch "\nROOMS_(%d+) = ([^\n]*)" do
       for name in names:gmatch "%S+" do
          rank = rank + 1
-         rooms[name] = {floor = floor, rank = rank}
+         rooms[name] = { floor = floor, rank = rank }
       end
    end
    return rooms
@@ -228,7 +228,7 @@ local function run_tool(command)
 end
 
 local function check_tools()
-   for _, cc in ipairs {"gcc", "clang"} do
+   for _, cc in ipairs { "gcc", "clang" } do
       if os.execute("command -v " .. cc .. " >/dev/null") then
          run_tool(("%s %s -Werror -fsyntax-only src/*.c"):format(cc, os.getenv "FLAGS" or ""))
       end

@@ -29,7 +29,7 @@ local function usage(message)
 end
 
 local function parse(words)
-   local options = {suites = {}}
+   local options = { suites = {} }
    local i = 1
    while i <= #words do
       local word = words[i]
@@ -115,7 +115,7 @@ local function main()
    local options = parse(arg)
    if options.worker then
       scope.begin_run()
-      workers.serve(function(name) return suites.run(top, {name}, options.filter) end)
+      workers.serve(function(name) return suites.run(top, { name }, options.filter) end)
       return scope.end_run() and 1 or 0
    end
    local names = select_suites(options.suites)
@@ -126,9 +126,9 @@ local function main()
       return 0
    end
    if (options.jobs or 1) > 1 and #names > 1 then
-      local argv = {arg[-1], arg[0], "--worker"}
+      local argv = { arg[-1], arg[0], "--worker" }
       if options.filter then
-         table.move({"--filter", options.filter}, 1, 2, #argv + 1, argv)
+         table.move({ "--filter", options.filter }, 1, 2, #argv + 1, argv)
       end
       outcome = workers.run(argv, options.jobs, names)
    else

@@ -24,13 +24,13 @@ end
 local function run(db, body, more)
    local options = {
       script = ("pgcdc.source {table = 't', on_change = function(c)\n%s\nend}"):format(body),
-      dsn = db, options = {"--once"},
+      dsn = db, options = { "--once" },
    }
    for name, value in pairs(more or {}) do
       options[name] = value
    end
    local result = program.run(options)
-   lu.assertEquals({result.status, result.stderr:match "level=error[^\n]*"}, {0})
+   lu.assertEquals({ result.status, result.stderr:match "level=error[^\n]*" }, { 0 })
    return result.lines
 end
 
@@ -119,7 +119,7 @@ function TestApiChange.test_pk_and_columns()
    local db = database("id int primary key, a text, b int", "1, 'x', null")
    local function source(fields)
       local result = program.run {
-         dsn = db, options = {"--once"}, script = ([[
+         dsn = db, options = { "--once" }, script = ([[
             pgcdc.source {table = "t", %s, on_change = function(c)
                print(tostring(c.key), tostring(c.row), c.row.id, c.row.b, c.key.b, c.id)
             end}]]):format(fields),
@@ -139,14 +139,14 @@ end
 function TestApiChange.test_ids()
    local db = database("id int primary key, name text", "1, 'a'")
    local state = scope.dir() .. "/state.db"
-   local failing = program.run {dsn = db, state = state, script = [[
-      pgcdc.source {table = "t", on_change = function(c) print(c.id) error "no" end}]]}
+   local failing = program.run { dsn = db, state = state, script = [[
+      pgcdc.source {table = "t", on_change = function(c) print(c.id) error "no" end}]] }
    lu.assertEquals(failing.status, 1)
-   local first = run(db, "print(c.id)", {state = state})
+   local first = run(db, "print(c.id)", { state = state })
    lu.assertEquals(first, failing.lines)
    db:exec "update t set name = 'b'; insert into t values (2)"
-   local seen, n = {[first[1]] = true}, 0
-   for _, id in ipairs(run(db, "print(c.id)", {state = state})) do
+   local seen, n = { [first[1]] = true }, 0
+   for _, id in ipairs(run(db, "print(c.id)", { state = state })) do
       lu.assertNil(seen[id])
       seen[id], n = true, n + 1
    end
@@ -282,7 +282,7 @@ function TestApiChange.test_assigning_to_the_change()
    end
    lu.assertEquals(plain(lines[1]), [[{"op":"delete","schema":"public","table":"t","key":{"id":1},]]
       .. [["row":{"id":1,"name":"x"},"old":{"id":1},]] .. tail)
-   lu.assertEquals({lines[2], lines[3], lines[4], lines[5], lines[6]}, {
+   lu.assertEquals({ lines[2], lines[3], lines[4], lines[5], lines[6] }, {
       "op\tdelete", "schema\tpublic", "table\tt", "source\tpublic.t", "extra\tmore",
    })
    lu.assertStrContains(lines[7], '"row":{"a":{},"b":1},"old":{"id":1},')
@@ -294,7 +294,7 @@ function TestApiChange.test_changes_that_are_kept()
    local db = cluster.main():database()
    db:exec "create table t (id int primary key, name text)"
    db:exec "insert into t select i, 'name ' || i from generate_series(1, 5000) i"
-   local result = program.run {dsn = db, options = {"--once"}, script = [[
+   local result = program.run { dsn = db, options = { "--once" }, script = [[
       local kept, texts = {}, {}
       local s = pgcdc.source {table = "t", on_change = function(c)
          if c.key.id % 10 == 0 then
@@ -309,7 +309,7 @@ function TestApiChange.test_changes_that_are_kept()
             assert(c.row.name == "name " .. c.key.id and c.key.id == i * 10)
          end
          print(#kept)
-      end)]]}
+      end)]] }
    lu.assertEquals(result.stdout, "500\n")
 end
 
@@ -339,15 +339,15 @@ function TestApiChange.test_odd_names()
 Täble" ("Col ""x""" int, "\" int, "op" int, primary key ("Col ""x"""))]]
    db:exec [[insert into "We""ird
 Täble" values (1, 2, 3)]]
-   local result = program.run {dsn = db, options = {"--once"}, script = [[
+   local result = program.run { dsn = db, options = { "--once" }, script = [[
       pgcdc.source {table = {"public", 'We"ird\nTäble'}, on_change = function(c)
          print(c.key['Col "x"'], c.row["\\"], c.row.op, c.table)
          print(c)
-      end}]]}
+      end}]] }
    lu.assertEquals(result.lines[1], '1\t2\t3\tWe"ird')
    local change = result.changes[1]
    lu.assertEquals(change.table, 'We"ird\nTäble')
-   lu.assertEquals(json.keys(change.row), {'Col "x"', "\\", "op"})
+   lu.assertEquals(json.keys(change.row), { 'Col "x"', "\\", "op" })
    lu.assertStrMatches(change.id, 'public%.We"ird\nTäble/%d+/1')
 end
 

@@ -9,14 +9,14 @@ local TestApiJson = {}
 
 -- The lines that the script prints; it must end well.
 local function run(script, ...)
-   local result = program.run {script = script, options = {...}}
+   local result = program.run { script = script, options = { ... } }
    lu.assertEquals(result.status, 0)
    return result.lines, result.stderr
 end
 
 -- Prints what encode makes of each expression.
 local function encode(expressions)
-   local script = {"local array, null = pgcdc.array, pgcdc.null"}
+   local script = { "local array, null = pgcdc.array, pgcdc.null" }
    for _, expression in ipairs(expressions) do
       script[#script + 1] = ("print(pgcdc.json.encode(%s))"):format(expression)
    end
@@ -54,7 +54,7 @@ function TestApiJson.test_floats_survive()
             n = n + 1
          end
       end
-      print(n > 19000)]], {"true"})
+      print(n > 19000)]], { "true" })
 end
 
 -- A sequence is an array, all else an object with sorted keys; an empty table is an object.
@@ -80,21 +80,22 @@ function TestApiJson.test_encode_tables()
          first = first or text
          assert(text == first)
       end
-      print(pgcdc.array({1, 2}) ~= nil, select("#", pgcdc.array()))]], {"true\t1"})
+      print(pgcdc.array({1, 2}) ~= nil, select("#", pgcdc.array()))]], { "true\t1" })
 end
 
 function TestApiJson.test_what_cannot_be_encoded()
    local cases = {
-      {[['\xff']], "not valid UTF-8"}, {[[{a = 'x\xc3'}]], "not valid UTF-8"},
-      {[[{['\xed\xa0\x80'] = 1}]], "not valid UTF-8"}, {[['\xc0\x80']], "not valid UTF-8"},
-      {[['\xf4\x90\x80\x80']], "not valid UTF-8"},
-      {"print", "a function"}, {"{io.stdout}", "a userdata"},
-      {"{coroutine.create(print)}", "a thread"},
-      {"{[1.5] = 1}", "a key that is a number"}, {"{1, 2, x = 3}", "a key that is a number"},
-      {"{[1] = 1, [3] = 3}", "a key that is a number"}, {"{[true] = 1}", "a key that is a boolean"},
-      {"(function() local t = {} t.t = t return t end)()", "nested too deep"},
-      {"(function() local t = {} for _ = 1, 1000000 do t = {t} end return t end)()",
-       "nested too deep"},
+      { [['\xff']], "not valid UTF-8" }, { [[{a = 'x\xc3'}]], "not valid UTF-8" },
+      { [[{['\xed\xa0\x80'] = 1}]], "not valid UTF-8" }, { [['\xc0\x80']], "not valid UTF-8" },
+      { [['\xf4\x90\x80\x80']], "not valid UTF-8" },
+      { "print", "a function" }, { "{io.stdout}", "a userdata" },
+      { "{coroutine.create(print)}", "a thread" },
+      { "{[1.5] = 1}", "a key that is a number" }, { "{1, 2, x = 3}", "a key that is a number" },
+      { "{[1] = 1, [3] = 3}", "a key that is a number" },
+      { "{[true] = 1}", "a key that is a boolean" },
+      { "(function() local t = {} t.t = t return t end)()", "nested too deep" },
+      { "(function() local t = {} for _ = 1, 1000000 do t = {t} end return t end)()",
+        "nested too deep" },
    }
    local script = {}
    for _, case in ipairs(cases) do
@@ -202,19 +203,19 @@ function TestApiJson.test_log_json()
    end
    lu.assertEquals(#entries, 16)
    lu.assertEquals(entries[2].text, "two words")
-   lu.assertEquals({entries[3].level, entries[3].n}, {"error", 42})
+   lu.assertEquals({ entries[3].level, entries[3].n }, { "error", 42 })
    lu.assertEquals(entries[4].f, 1.5)
    lu.assertEquals(entries[5].b, true)
    lu.assertEquals(entries[7].e, "")
    lu.assertEquals(entries[8]['a key="x"'], 'q"uote\\ \n\t\1')
    lu.assertEquals(entries[11]["1"], "first")
    lu.assertEquals(entries[12].msg, "é line\nbreak")
-   lu.assertEquals(json.keys(entries[12]), {"ts", "level", "msg"})
+   lu.assertEquals(json.keys(entries[12]), { "ts", "level", "msg" })
 end
 
 -- Fields stand in a fixed order, as keys do in JSON: logs are compared and searched.
 function TestApiJson.test_order_of_fields()
-   for _, format in ipairs {"text", "json"} do
+   for _, format in ipairs { "text", "json" } do
       local _, stderr = run([[
          for _ = 1, 20 do
             local t = {}

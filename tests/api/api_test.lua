@@ -26,9 +26,9 @@ end
 -- Runs the script once; its lines.
 local function run(db, script, state)
    local result = program.run {
-      script = script, dsn = db, state = state, options = {"--once"},
+      script = script, dsn = db, state = state, options = { "--once" },
    }
-   lu.assertEquals({result.status, result.stderr:match "level=error[^\n]*"}, {0})
+   lu.assertEquals({ result.status, result.stderr:match "level=error[^\n]*" }, { 0 })
    return result.lines
 end
 
@@ -66,7 +66,7 @@ function TestApi.test_events_of_a_snapshot_and_of_polls()
       "batch\tpublic.t\t1\t0", "change\tupsert\t1\tpublic.t\t0", "first change\tupsert\t1",
       "last change", "ready\tpublic.t", "upsert\tupsert\t1\tpublic.t\t0",
    })
-   lu.assertEquals(run(db, ALL_EVENTS, state), {"ready\tpublic.t"})
+   lu.assertEquals(run(db, ALL_EVENTS, state), { "ready\tpublic.t" })
 end
 
 -- A batch is a chunk of the snapshot or a poll, and comes before its position is saved.
@@ -85,7 +85,7 @@ function TestApi.test_batches()
          if pgcdc.args.fail then error "fail" end
       end)]]
    local result = program.run {
-      script = script, dsn = db, state = state, args = {fail = 1}, options = {"--once"},
+      script = script, dsn = db, state = state, args = { fail = 1 }, options = { "--once" },
    }
    lu.assertEquals(result.status, 1)
    lu.assertEquals(#result.lines, 1)
@@ -96,7 +96,7 @@ function TestApi.test_batches()
    lu.assertEquals(total, 30000)
    lu.assertTrue(#lines > 1)
    db:exec "update t set name = ''" -- one poll is one batch, however large
-   lu.assertEquals(run(db, script, state), {"30000"})
+   lu.assertEquals(run(db, script, state), { "30000" })
    lu.assertEquals(run(db, script, state), {})
 end
 
@@ -104,7 +104,7 @@ end
 function TestApi.test_ready_comes_once_per_start()
    local db, state = database(3), new_state()
    for i = 1, 3 do
-      local p = program.start {script = ALL_EVENTS, dsn = db, state = state}
+      local p = program.start { script = ALL_EVENTS, dsn = db, state = state }
       p:wait_until(function() return p:stdout():find "ready" end)
       db:exec(("insert into t values (%d)"):format(10 * i))
       p:wait_until(function() return p:stdout():find("upsert\t" .. 10 * i) end)
@@ -115,17 +115,17 @@ function TestApi.test_ready_comes_once_per_start()
       lu.assertEquals(select(2, result.stdout:gsub("read\tread", "")), i == 1 and 3 or 0)
    end
    local db2 = database(0)
-   lu.assertEquals(run(db2, ALL_EVENTS), {"ready\tpublic.t"})
-   for _, start in ipairs {'"now"', "3"} do
+   lu.assertEquals(run(db2, ALL_EVENTS), { "ready\tpublic.t" })
+   for _, start in ipairs { '"now"', "3" } do
       local script = ALL_EVENTS:gsub('table = "t"', "%0, start = " .. start)
-      lu.assertEquals(run(db2, script), {"ready\tpublic.t"})
+      lu.assertEquals(run(db2, script), { "ready\tpublic.t" })
    end
 end
 
 -- Old and new columns as lists of {name, type}, before the first change of the new kind.
 function TestApi.test_schema()
    local db = database(1)
-   local p = program.start {dsn = db, script = [[
+   local p = program.start { dsn = db, script = [[
       local function list(columns)
          local words = {}
          for i, c in ipairs(columns) do words[i] = c.name .. " " .. c.type end
@@ -137,23 +137,23 @@ function TestApi.test_schema()
       s:on("schema", function(old, new, ...)
          print(list(old) .. " -> " .. list(new), select("#", ...))
          io.stdout:flush()
-      end)]]}
+      end)]] }
    p:wait_until(function() return #p:lines() == 1 end)
    local n = 1
    for _, case in ipairs {
-      {"alter table t add column price numeric(12,2) default 1.50",
-       "id integer, name text -> id integer, name text, price numeric(12,2)",
-       '{"id":2,"name":"b","price":1.50}'},
-      {"alter table t rename column name to label",
-       "id integer, name text, price numeric(12,2) -> "
+      { "alter table t add column price numeric(12,2) default 1.50",
+        "id integer, name text -> id integer, name text, price numeric(12,2)",
+        '{"id":2,"name":"b","price":1.50}' },
+      { "alter table t rename column name to label",
+        "id integer, name text, price numeric(12,2) -> "
           .. "id integer, label text, price numeric(12,2)",
-       '{"id":3,"label":"b","price":1.50}'},
-      {"alter table t drop column price",
-       "id integer, label text, price numeric(12,2) -> id integer, label text",
-       '{"id":4,"label":"b"}'},
-      {"alter table t alter column label type varchar(9)",
-       "id integer, label text -> id integer, label character varying(9)",
-       '{"id":5,"label":"b"}'},
+        '{"id":3,"label":"b","price":1.50}' },
+      { "alter table t drop column price",
+        "id integer, label text, price numeric(12,2) -> id integer, label text",
+        '{"id":4,"label":"b"}' },
+      { "alter table t alter column label type varchar(9)",
+        "id integer, label text -> id integer, label character varying(9)",
+        '{"id":5,"label":"b"}' },
    } do
       local from = #p:lines()
       db:exec(case[1])
@@ -180,10 +180,10 @@ function TestApi.test_schema_after_a_restart()
    lu.assertEquals(run(db, script, state), {})
    db:exec "alter table t add column more int; create index on t (name)"
    db:exec "alter table t alter column name set default 'x'"
-   lu.assertEquals(run(db, script, state), {"2\t3"})
+   lu.assertEquals(run(db, script, state), { "2\t3" })
    lu.assertEquals(run(db, script, state), {})
-   local args = {script = script, dsn = db, state = new_state(), args = {columns = 1},
-                 options = {"--once"}}
+   local args = { script = script, dsn = db, state = new_state(), args = { columns = 1 },
+                  options = { "--once" } }
    lu.assertEquals(program.run(args).stdout, "")
    db:exec "alter table t add column even_more int"
    lu.assertEquals(program.run(args).stdout, "")
@@ -212,14 +212,14 @@ end
 -- A passing failure: told with what happened and when it will be tried again, and then it works.
 function TestApi.test_error()
    local db = database(1)
-   local p = program.start {dsn = db, script = [[
+   local p = program.start { dsn = db, script = [[
       local s = pgcdc.source {table = "t", interval = 0.02, on_change = function(c)
          print(pgcdc.json.encode {change = c.key.id})
       end}
       s:on("error", function(e)
          print(pgcdc.json.encode(e))
          io.stdout:flush()
-      end)]]}
+      end)]] }
    p:wait_changes(1)
    db.cluster:exec(([[
       select pg_terminate_backend(pid) from pg_stat_activity
@@ -233,11 +233,11 @@ function TestApi.test_error()
    p:wait_until(function() return p:stdout():find '{"change":2}' end)
    p:stop()
 
-   p = program.start {dsn = "host=/nonexistent", script = [[
+   p = program.start { dsn = "host=/nonexistent", script = [[
       pgcdc.source {table = "t", name = "mine"}:on("error", function(e)
          print(pgcdc.json.encode(e))
          pgcdc.stop(9)
-      end)]]}
+      end)]] }
    local result = p:finish()
    lu.assertEquals(result.status, 9)
    lu.assertEquals(result.changes[1].source, "mine")
@@ -255,7 +255,7 @@ function TestApi.test_a_handler_added_by_a_handler()
             s:on("batch", function(b) print("batch", b.count) end)
          end
       end}]])
-   lu.assertEquals(lines, {"first\t1", "first\t2", "first\t3", "batch\t3"})
+   lu.assertEquals(lines, { "first\t1", "first\t2", "first\t3", "batch\t3" })
 end
 
 -- pgcdc.source's on_change, :on by event, and two sources: nobody gets another's.
@@ -279,7 +279,7 @@ end
 -- Timers and stop ------------------------------------------------------------------------------
 
 function TestApi.test_timers_only()
-   local result = program.run {script = [[
+   local result = program.run { script = [[
       local n, ticks = 0
       pgcdc.after(0.06, function() print "after" end)
       pgcdc.after(0.02, function() print "sooner" end)
@@ -293,8 +293,8 @@ function TestApi.test_timers_only()
             ticks:cancel()
             pgcdc.after(0.01, function() print "nested" end)
          end
-      end)]]}
-   lu.assertEquals(result.lines, {"sooner", "after", "tick\t1", "tick\t2", "tick\t3", "nested"})
+      end)]] }
+   lu.assertEquals(result.lines, { "sooner", "after", "tick\t1", "tick\t2", "tick\t3", "nested" })
    lu.assertEquals(result.status, 0)
    lu.assertTrue(result.seconds >= 0.3)
    lu.assertEquals(result.stderr, "")
@@ -303,44 +303,45 @@ end
 
 -- No source and no timer: it is over.
 function TestApi.test_a_script_with_nothing()
-   local result = program.run {script = "print 'hello'"}
-   lu.assertEquals({result.stdout, result.status, result.stderr}, {"hello\n", 0, ""})
-   result = program.run {script = ""}
-   lu.assertEquals({result.stdout, result.status, result.stderr}, {"", 0, ""})
+   local result = program.run { script = "print 'hello'" }
+   lu.assertEquals({ result.stdout, result.status, result.stderr }, { "hello\n", 0, "" })
+   result = program.run { script = "" }
+   lu.assertEquals({ result.stdout, result.status, result.stderr }, { "", 0, "" })
 end
 
 function TestApi.test_stop_and_its_status()
    for _, case in ipairs {
-      {"pgcdc.stop()", 0}, {"pgcdc.stop(0)", 0}, {"pgcdc.stop(77)", 77}, {"pgcdc.stop(255)", 255},
-      {"pgcdc.stop(3) pgcdc.stop(4)", 4},
+      { "pgcdc.stop()", 0 }, { "pgcdc.stop(0)", 0 }, { "pgcdc.stop(77)", 77 },
+      { "pgcdc.stop(255)", 255 },
+      { "pgcdc.stop(3) pgcdc.stop(4)", 4 },
    } do
-      local result = program.run {script = case[1] .. "\npgcdc.every(0.01, function() end)"}
-      lu.assertEquals({case[1], result.status}, {case[1], case[2]})
+      local result = program.run { script = case[1] .. "\npgcdc.every(0.01, function() end)" }
+      lu.assertEquals({ case[1], result.status }, { case[1], case[2] })
       result = program.run {
          script = ("pgcdc.after(0.01, function() %s print 'rest' end) pgcdc.every(9, print)")
             :format(case[1]),
       }
-      lu.assertEquals({result.stdout, result.status}, {"rest\n", case[2]})
+      lu.assertEquals({ result.stdout, result.status }, { "rest\n", case[2] })
    end
-   local result = program.run {dsn = database(5), options = {"--once"}, script = [[
+   local result = program.run { dsn = database(5), options = { "--once" }, script = [[
       pgcdc.source {table = "t", on_change = function(c) print(c.key.id) end}
-      pgcdc.stop(5)]]}
-   lu.assertEquals({result.stdout, result.status}, {"", 5})
+      pgcdc.stop(5)]] }
+   lu.assertEquals({ result.stdout, result.status }, { "", 5 })
 end
 
 -- Timers go on beside sources, while there is nothing to do and while there is much.
 function TestApi.test_timers_beside_a_source()
    local db = database(0)
-   local p = program.start {dsn = db, script = [[
+   local p = program.start { dsn = db, script = [[
       pgcdc.source {table = "t", interval = 1000, on_change = function(c) print "change" end}
-      pgcdc.every(0.02, function() print "tick" io.stdout:flush() end)]]}
+      pgcdc.every(0.02, function() print "tick" io.stdout:flush() end)]] }
    p:wait_until(function() return #p:lines() >= 5 end)
    p:stop()
    db:exec "insert into t select generate_series(1, 200000)"
-   p = program.start {dsn = db, options = {"--once"}, script = [[
+   p = program.start { dsn = db, options = { "--once" }, script = [[
       local n = 0
       pgcdc.source {table = "t", on_change = function(c) n = n + 1 end}
-      pgcdc.every(0.002, function() print(n) end)]]}
+      pgcdc.every(0.002, function() print(n) end)]] }
    local between = 0
    for _, line in ipairs(p:finish().lines) do
       between = between + (line + 0 > 0 and line + 0 < 200000 and 1 or 0)
@@ -350,7 +351,7 @@ end
 
 -- A timer that is late is called once for all the times that it missed.
 function TestApi.test_missed_calls_are_not_made_up_for()
-   local result = program.run {script = [[
+   local result = program.run { script = [[
       local n, moment = 0, os.clock()
       pgcdc.every(0.02, function()
          n = n + 1
@@ -358,14 +359,14 @@ function TestApi.test_missed_calls_are_not_made_up_for()
             while os.clock() < moment + 0.3 do end
          end
       end)
-      pgcdc.after(0.35, function() print(n) pgcdc.stop() end)]]}
+      pgcdc.after(0.35, function() print(n) pgcdc.stop() end)]] }
    lu.assertTrue(tonumber(result.stdout) <= 6, result.stdout)
 end
 
 -- Values of pgcdc itself -----------------------------------------------------------------------
 
 function TestApi.test_pgcdc_itself()
-   local result = program.run {args = {"b=2", "a=x=y", "empty=", "b=3"}, script = [[
+   local result = program.run { args = { "b=2", "a=x=y", "empty=", "b=3" }, script = [[
       print(pgcdc.version, require "pgcdc" == pgcdc, tostring(pgcdc.null))
       local names = {}
       for name, value in pairs(pgcdc.args) do
@@ -376,12 +377,12 @@ function TestApi.test_pgcdc_itself()
       local functions = {}
       for name in pairs(pgcdc) do functions[#functions + 1] = name end
       table.sort(functions)
-      print(table.concat(functions, " "))]]}
+      print(table.concat(functions, " "))]] }
    lu.assertEquals(result.lines[1],
-                   program.run {options = {"-V"}}.stdout:match "%d[%d.]*" .. "\ttrue\tnull")
+                   program.run { options = { "-V" } }.stdout:match "%d[%d.]*" .. "\ttrue\tnull")
    lu.assertEquals(result.lines[2], "a=x=y b=3 empty=\tstring")
-   for _, name in ipairs {"after", "args", "array", "every", "json", "log", "null", "options",
-                          "required", "source", "stop", "version"} do
+   for _, name in ipairs { "after", "args", "array", "every", "json", "log", "null", "options",
+                           "required", "source", "stop", "version" } do
       lu.assertStrContains(" " .. result.lines[3] .. " ", " " .. name .. " ")
    end
 end
@@ -389,9 +390,9 @@ end
 -- Data goes out when a batch is over, however little it is, so that whoever reads sees it.
 function TestApi.test_output_is_not_kept_back()
    local db = database(1)
-   local p = program.start {dsn = db, stdout = "pipe", script = [[
+   local p = program.start { dsn = db, stdout = "pipe", script = [[
       print "loading"
-      pgcdc.source {table = "t", interval = 0.02, on_change = function(c) print(c) end}]]}
+      pgcdc.source {table = "t", interval = 0.02, on_change = function(c) print(c) end}]] }
    p:wait_changes(1)
    for i = 2, 4 do
       db:exec(("insert into t values (%d)"):format(i))

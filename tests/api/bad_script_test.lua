@@ -22,7 +22,7 @@ end
 -- Runs the script, which must fail, and returns what it said with quotes as they were.
 local function run_failing(options)
    local result = program.run(options)
-   lu.assertEquals({result.status, result.stderr:match "panic"}, {1})
+   lu.assertEquals({ result.status, result.stderr:match "panic" }, { 1 })
    local text = result.stderr:gsub('\\"', '"'):gsub("\\t", "\t"):gsub("\\n", "\n")
    return text, result
 end
@@ -66,7 +66,7 @@ function TestBadScript.test_handlers_that_throw()
       if not load(body) then
          body = "local _ = " .. body
       end
-      local text, result = run_failing {script = handler(body), dsn = db, options = {"--once"}}
+      local text, result = run_failing { script = handler(body), dsn = db, options = { "--once" } }
       lu.assertEquals(result.stdout, "1\n2\n")
       lu.assertStrContains(text, message)
       lu.assertStrContains(text, "source public.t, key 3")
@@ -83,11 +83,11 @@ end
 function TestBadScript.test_nothing_past_the_failed_change_is_recorded()
    local db = database(5)
    local state = scope.dir() .. "/state.db"
-   local _, result = run_failing {script = handler "error 'x'", dsn = db, state = state}
+   local _, result = run_failing { script = handler "error 'x'", dsn = db, state = state }
    lu.assertEquals(result.stdout, "1\n2\n")
    local function finish()
       local ended = program.run {
-         script = PRINT, dsn = db, state = state, options = {"--once"},
+         script = PRINT, dsn = db, state = state, options = { "--once" },
       }
       lu.assertEquals(ended.status, 0)
       return ended.stdout
@@ -95,7 +95,7 @@ function TestBadScript.test_nothing_past_the_failed_change_is_recorded()
    lu.assertStrContains(finish(), "3\n4\n5\n")
    lu.assertEquals(finish(), "")
    db:exec "update t set name = 'new'"
-   _, result = run_failing {script = handler "error 'x'", dsn = db, state = state}
+   _, result = run_failing { script = handler "error 'x'", dsn = db, state = state }
    lu.assertEquals(result.stdout, "1\n2\n")
    lu.assertStrContains(finish(), "3\n4\n5\n")
    lu.assertEquals(finish(), "")
@@ -114,19 +114,19 @@ end
 function TestBadScript.test_events_and_timers_that_throw()
    local db = database(2)
    for _, case in ipairs {
-      {"s:on('batch', function() error 'x' end)", "source public.t: "},
-      {"s:on('ready', function() error 'x' end)", "script.lua:2: x"},
-      {"pgcdc.after(0.001, function() error 'x' end)", "script.lua:2: x"},
-      {"pgcdc.every(0.001, function() error() end)", "script.lua:2: in "},
-      {"s:on('read', function() error 'x' end) s:on('read', function() error 'y' end)", "2: x"},
+      { "s:on('batch', function() error 'x' end)", "source public.t: " },
+      { "s:on('ready', function() error 'x' end)", "script.lua:2: x" },
+      { "pgcdc.after(0.001, function() error 'x' end)", "script.lua:2: x" },
+      { "pgcdc.every(0.001, function() error() end)", "script.lua:2: in " },
+      { "s:on('read', function() error 'x' end) s:on('read', function() error 'y' end)", "2: x" },
    } do
       local text = run_failing {
          script = "local s = pgcdc.source {table = 't'}\n" .. case[1], dsn = db,
       }
       lu.assertStrContains(text, case[2])
    end
-   run_failing {dsn = "host=/nonexistent", script = [[
-      pgcdc.source {table = "t"}:on("error", function(e) error("seen: " .. e.message) end)]]}
+   run_failing { dsn = "host=/nonexistent", script = [[
+      pgcdc.source {table = "t"}:on("error", function(e) error("seen: " .. e.message) end)]] }
 end
 
 -- --max-time -----------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ function TestBadScript.test_handlers_that_never_return()
       "while true do pcall(string.gsub, ('x'):rep(1000), '.', function() end) end",
    } do
       local text, result = run_failing {
-         script = handler(body), dsn = db, options = {"--once", SHORT}, deadline = 10,
+         script = handler(body), dsn = db, options = { "--once", SHORT }, deadline = 10,
       }
       lu.assertEquals(result.stdout, "1\n2\n")
       lu.assertStrContains(text, "--max-time")
@@ -166,13 +166,13 @@ function TestBadScript.test_max_time_elsewhere()
       "pgcdc.source {table = 't'}:on('batch', " .. forever .. ")",
       "pgcdc.source {table = 't'}:on('ready', " .. forever .. ")",
    } do
-      local text = run_failing {script = script, dsn = db, options = {SHORT}}
+      local text = run_failing { script = script, dsn = db, options = { SHORT } }
       lu.assertStrContains(text, "--max-time")
    end
-   local result = program.run {options = {"--max-time=0.05"}, script = [[
+   local result = program.run { options = { "--max-time=0.05" }, script = [[
       local stop = os.clock() + 0.2
       while os.clock() < stop do end
-      print "loaded"]]}
+      print "loaded"]] }
    lu.assertEquals(result.stdout, "loaded\n")
    lu.assertEquals(result.status, 0)
 end
@@ -189,23 +189,23 @@ function TestBadScript.test_handlers_that_eat_memory()
       "keep = {} while true do keep[#keep + 1] = pgcdc.json.decode '[[1,2,3]]' end",
    } do
       local text, result = run_failing {
-         script = handler(body), dsn = db, options = {"--once", "--max-memory=8M"},
+         script = handler(body), dsn = db, options = { "--once", "--max-memory=8M" },
       }
       lu.assertEquals(result.stdout, "1\n2\n")
       lu.assertNotNil(text:find("--max-memory", 1, true) or text:find "too large")
       lu.assertTrue(result.maxrss_kb < 60000 or wait.slow > 1, result.maxrss_kb)
    end
    local text = run_failing {
-      script = "local s = 'x' while true do s = s .. s end", options = {"--max-memory=1M"},
+      script = "local s = 'x' while true do s = s .. s end", options = { "--max-memory=1M" },
    }
    lu.assertStrContains(text, "--max-memory")
-   text = run_failing {script = "print 'x'", options = {"--max-memory=64K"}}
+   text = run_failing { script = "print 'x'", options = { "--max-memory=64K" } }
    lu.assertStrContains(text, "memory")
 end
 
 -- A script may catch it, free what it holds, and go on.
 function TestBadScript.test_memory_that_is_given_back()
-   local result = program.run {options = {"--max-memory=4M"}, script = [[
+   local result = program.run { options = { "--max-memory=4M" }, script = [[
       for _ = 1, 20 do
          local t = {}
          local ok, message = pcall(function()
@@ -213,7 +213,7 @@ function TestBadScript.test_memory_that_is_given_back()
          end)
          assert(not ok and message == "not enough memory")
       end
-      print "still here"]]}
+      print "still here"]] }
    lu.assertEquals(result.stdout, "still here\n")
    lu.assertEquals(result.status, 0)
 end

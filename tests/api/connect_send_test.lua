@@ -26,8 +26,8 @@ prelude = prelude:gsub("\n", " ")
 
 -- Runs a script whose `db` and `other` are connected to a new database, or to <database>.
 local function run(script, database, options)
-   local result = program.run {script = prelude .. script, state = false, options = options,
-      dsn = database or cluster.main():database()}
+   local result = program.run { script = prelude .. script, state = false, options = options,
+      dsn = database or cluster.main():database() }
    lu.assertEquals(result.status, 0, result.stderr)
    return result.lines, result
 end
@@ -49,7 +49,7 @@ function TestConnectSend.test_the_server_works_meanwhile()
       repeat until value "count(*) from pg_locks where locktype = 'advisory' and not granted" == 1
       other:exec "select pg_advisory_unlock(1)"
       print(db:result()[1].n)
-   ]], {"7"})
+   ]], { "7" })
 end
 
 -- What query and exec give, result gives; parameters are bound in the same way.
@@ -66,7 +66,7 @@ function TestConnectSend.test_results()
       print(db:result()[1].b)
       db:send ""
       print(#db:result())
-   ]], {"0\t2", "2\t1\tb,c\ttrue\t2\tnil", "2", "0"})
+   ]], { "0\t2", "2\t1\tb,c\ttrue\t2\tnil", "2", "0" })
 end
 
 -- Far more than what the network holds, both ways, on two connections at once.
@@ -79,7 +79,7 @@ function TestConnectSend.test_much()
       for _, conn in ipairs {db, other} do
          print(conn:result()[2].v == long .. "2")
       end
-   ]], {"true", "true"})
+   ]], { "true", "true" })
 end
 
 function TestConnectSend.test_errors()
@@ -155,7 +155,7 @@ function TestConnectSend.test_results_that_nobody_takes()
    ]]
    lu.assertEquals(lines, {
       "1", "db:result: no statement was sent, or its result is taken or lost", "3", "1", "5",
-      "db:transaction: a statement failed, so that nothing can be committed", "1,2,3,4,5,7"})
+      "db:transaction: a statement failed, so that nothing can be committed", "1,2,3,4,5,7" })
    local _, warnings = result.stderr:gsub("level=warn", "")
    lu.assertEquals(warnings, 2)
    lu.assertStrContains(result.stderr, "a statement failed whose result nobody took")
@@ -189,7 +189,7 @@ function TestConnectSend.test_who_goes_takes_the_statement_along()
       db:send(forever)
    ]], database)
    lu.assertEquals(lines,
-      {"db:result: no statement was sent, or its result is taken or lost", "enough", "1"})
+      { "db:result: no statement was sent, or its result is taken or lost", "enough", "1" })
    wait_workers(database, 0)
 end
 
@@ -235,20 +235,20 @@ function TestConnectSend.test_signals()
    local database = cluster.main():database()
    database:exec "create table t (id int primary key); insert into t values (1)"
    local locker = database:connect()
-   for _, is_patient in ipairs {true, false} do
+   for _, is_patient in ipairs { true, false } do
       locker:exec "select pg_advisory_lock(1)"
-      local it = program.start {dsn = database, state = false, script = [[
+      local it = program.start { dsn = database, state = false, script = [[
          local db = pgcdc.connect()
          pgcdc.source {table = "t", on_change = function()
             db:send "select pg_advisory_xact_lock(1), 5 as n"
             print(db:result()[1].n)
-         end}]]}
+         end}]] }
       wait_workers(database, 1)
       it:signal "TERM"
       if is_patient then
          locker:exec "select pg_advisory_unlock(1)"
          local result = it:finish()
-         lu.assertEquals({result.status, result.lines}, {0, {"5"}}, result.stderr)
+         lu.assertEquals({ result.status, result.lines }, { 0, { "5" } }, result.stderr)
       else
          wait.until_(function()
             it:signal "TERM" -- two that come at once are one
@@ -266,16 +266,16 @@ end
 function TestConnectSend.test_a_handler_that_is_cut_off()
    local database = cluster.main():database()
    database:exec "create table t (id int primary key); insert into t values (1), (2), (3)"
-   local result = program.run {dsn = database, state = false,
-      options = {"--once", "--sandbox", "--max-time", "0.5"}, script = [[
+   local result = program.run { dsn = database, state = false,
+      options = { "--once", "--sandbox", "--max-time", "0.5" }, script = [[
          local db = pgcdc.connect()
          pgcdc.source {table = "t", on_error = "skip", on_change = function(change)
             db:send("select $1::int as n", change.key.id)
             while change.key.id == 2 do end
             print(db:result()[1].n)
-         end}]]}
+         end}]] }
    lu.assertEquals(result.status, 0, result.stderr)
-   lu.assertEquals(result.lines, {"1", "3"})
+   lu.assertEquals(result.lines, { "1", "3" })
 end
 
 return TestConnectSend

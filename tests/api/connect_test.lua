@@ -23,8 +23,8 @@ prelude = prelude:gsub("\n", " ")
 -- Runs a script whose `db` is connected to a new database, or to <database>; returns what it
 -- prints.
 local function run(script, database)
-   local result = program.run {script = prelude .. script, state = false,
-                               dsn = database or cluster.main():database()}
+   local result = program.run { script = prelude .. script, state = false,
+                                dsn = database or cluster.main():database() }
    lu.assertEquals(result.status, 0, result.stderr)
    return result.lines
 end
@@ -125,7 +125,7 @@ function TestConnect.test_values_of_every_kind_come_back()
       print(#db:query "select 1 where false", #db:query "create table t (id int primary key)",
          #db:query "select g from generate_series(1, 1000) g")
    ]===]
-   lu.assertEquals(lines, {"0\t0\t1000"})
+   lu.assertEquals(lines, { "0\t0\t1000" })
 end
 
 -- What a parameter becomes depends on its Lua type and on the type that the server expects.
@@ -158,16 +158,16 @@ function TestConnect.test_parameters_are_bound()
          db:exec "select 1 union select 2")
       print(db:query("select $1::int + $2::int as sum", 1, 2)[1].sum)
    ]===]
-   lu.assertEquals(lines, {"2", "2\t2\t2", "3"})
+   lu.assertEquals(lines, { "2", "2\t2\t2", "3" })
 end
 
 -- The server's settings, whatever they are, do not show.
 function TestConnect.test_session_is_pinned()
    local database = cluster.main():database()
    local conn = database:connection()
-   for _, setting in ipairs {"timezone = 'Asia/Kolkata'", "datestyle = 'SQL, DMY'",
+   for _, setting in ipairs { "timezone = 'Asia/Kolkata'", "datestyle = 'SQL, DMY'",
       "bytea_output = 'escape'", "extra_float_digits = -10", "intervalstyle = 'iso_8601'",
-      "standard_conforming_strings = off", "client_encoding = 'latin1'", "array_nulls = off"} do
+      "standard_conforming_strings = off", "client_encoding = 'latin1'", "array_nulls = off" } do
       conn:exec(("alter database %s set %s"):format(database.name, setting))
    end
    local lines = run([[
@@ -178,7 +178,7 @@ function TestConnect.test_session_is_pinned()
          db:query("select ($1::text[])[1] is null as v", {pgcdc.null})[1].v)
    ]], database)
    local noon = "2026-11-23T12:00:00+00:00"
-   lu.assertEquals(lines, {noon .. "\t1\t1 day\t0.1\t€\t" .. noon .. "\ttrue"})
+   lu.assertEquals(lines, { noon .. "\t1\t1 day\t0.1\t€\t" .. noon .. "\ttrue" })
 end
 
 -- Every misuse and every refusal is an error that says what, and the connection stays good.
@@ -233,9 +233,9 @@ end
 
 -- An error nobody catches names the line of the script, not one of ours.
 function TestConnect.test_errors_blame_the_script()
-   local result = program.run {state = false, dsn = cluster.main():database(), script = [[
+   local result = program.run { state = false, dsn = cluster.main():database(), script = [[
       local db = (pgcdc.connect or require "pgcdc.connect")()
-      db:query("select nonsense")]]}
+      db:query("select nonsense")]] }
    lu.assertEquals(result.status, 1)
    lu.assertStrMatches(result.stderr, '.*%.lua:2: db:query: column \\"nonsense\\" does not exist.*')
 end
@@ -301,7 +301,7 @@ function TestConnect.test_lost_connections()
    lu.assertEquals(lines[2], "0")
    lu.assertEquals(lines[3],
       "db:transaction: the connection was lost, and the transaction with it")
-   lu.assertEquals({lines[4], lines[5]}, {"0", "1"})
+   lu.assertEquals({ lines[4], lines[5] }, { "0", "1" })
 end
 
 -- Enrichment: a handler asks, in the change's own database or another one, also in the sandbox.
@@ -312,15 +312,15 @@ function TestConnect.test_from_a_handler()
       insert into customers values (1, 'Ada'), (2, 'Bob');
       create table orders (id int primary key, customer int);
       insert into orders values (10, 2), (11, 1)]]
-   local result = program.run {dsn = database, options = {"--once", "--sandbox"}, script = [[
+   local result = program.run { dsn = database, options = { "--once", "--sandbox" }, script = [[
       local db = (pgcdc.connect or require "pgcdc.connect")()
       pgcdc.source {table = "orders", on_change = function(change)
          local found = db:query("select name from customers where id = $1", change.row.customer)
          print(change.row.id, found[1].name)
-      end}]]}
+      end}]] }
    lu.assertEquals(result.status, 0, result.stderr)
    table.sort(result.lines)
-   lu.assertEquals(result.lines, {"10\tBob", "11\tAda"})
+   lu.assertEquals(result.lines, { "10\tBob", "11\tAda" })
 end
 
 -- The row of a change is a row for a parameter of the table's type, and loses nothing on the way.
@@ -330,11 +330,11 @@ function TestConnect.test_a_row_of_a_change_is_a_parameter()
       insert into t values (1, 1.2345678901234567890, '\x00ff', '{"a": [null]}', '{"x,\"",null}'),
          (2, null, null, null, null);
       create table copy (like t)]]
-   local result = program.run {dsn = database, options = {"--once"}, script = [[
+   local result = program.run { dsn = database, options = { "--once" }, script = [[
       local db = pgcdc.connect()
       pgcdc.source {table = "t", on_change = function(change)
          db:exec("insert into copy select ($1::t).*", change.row)
-      end}]]}
+      end}]] }
    lu.assertEquals(result.status, 0, result.stderr)
    local sql = [[select string_agg(row(id, "n""\", b, j::jsonb, l)::text, ' ' order by id) from ]]
    lu.assertEquals(database:value(sql .. "copy"), database:value(sql .. "t"))

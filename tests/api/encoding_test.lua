@@ -19,11 +19,11 @@ local function database(encoding)
 end
 
 -- Each with a word that it can write.
-local words = {LATIN1 = "été", WIN1252 = "œuf€", EUC_JP = "日本", EUC_KR = "한국", SQL_ASCII = "é🐘"}
+local words = { LATIN1 = "été", WIN1252 = "œuf€", EUC_JP = "日本", EUC_KR = "한국", SQL_ASCII = "é🐘" }
 
 -- SQL in which WORD is a word of the database's.
 local function exec(db, word, sql)
-   local conn = db:connect {client_encoding = "UTF8"}
+   local conn = db:connect { client_encoding = "UTF8" }
    local rows = conn:exec((sql:gsub("WORD", word)))
    conn:close()
    return rows
@@ -45,7 +45,7 @@ local function heard(result, word)
       local row = change.row ~= json.null and change.row or change.old
       lu.assertEquals(change.table, "t" .. word)
       lu.assertEquals(change.key["k" .. word], row["k" .. word])
-      lu.assertEquals(row.list, {word, '"'})
+      lu.assertEquals(row.list, { word, '"' })
       list[i] = ("%s %s %s"):format(change.op, row["k" .. word], row[word]):gsub(word, "WORD")
    end
    return table.concat(list, ", ")
@@ -58,7 +58,7 @@ for encoding, word in pairs(words) do
       create(db, word)
       local state = scope.dir "encoding" .. "/state.db"
       local function again(stop_at)
-         return program.run {dsn = db, state = state, options = {"--once"}, script = ([[
+         return program.run { dsn = db, state = state, options = { "--once" }, script = ([[
             pgcdc.source {
                table = '"tWORD"', deletes = true, old = true, where = [=["WORD" <> 'xWORD']=],
                on_change = function(change)
@@ -66,7 +66,7 @@ for encoding, word in pairs(words) do
                   if change.row and change.row.kWORD == "%s" then pgcdc.stop() end
                end,
             }]]):gsub("kWORD", 'kWORD"]'):gsub("row%.k", 'row["k'):format(stop_at or "none")
-            :gsub("WORD", word)}
+            :gsub("WORD", word) }
       end
       lu.assertEquals(heard(again(), word), "read WORD1 WORD, read WORD2 WORD, read WORD3 WORD, "
          .. "read WORD4 WORD, read WORD5 WORD")
@@ -83,16 +83,18 @@ end
 -- refused with the server's own words, and nothing of that flush is there.
 function TestEncoding.test_mirror_between_encodings()
    for _, pair in ipairs {
-      {"LATIN1", "UTF8"}, {"UTF8", "LATIN1", "été"}, {"EUC_JP", "UTF8"}, {"LATIN1", "WIN1252"},
-      {"SQL_ASCII", "UTF8"}, {"LATIN1", "SQL_ASCII"}, {"EUC_JP", "LATIN1"},
+      { "LATIN1", "UTF8" }, { "UTF8", "LATIN1", "été" }, { "EUC_JP", "UTF8" },
+      { "LATIN1", "WIN1252" },
+      { "SQL_ASCII", "UTF8" }, { "LATIN1", "SQL_ASCII" }, { "EUC_JP", "LATIN1" },
    } do
       local what, word = pair[1] .. " to " .. pair[2], pair[3] or words[pair[1]]
       local source, target = database(pair[1]), database(pair[2])
       create(source, word)
       local state = scope.dir "encoding" .. "/state.db"
       local function again()
-         return program.run {dsn = source, state = state, bundled = "mirror", options = {"--once"},
-                             args = {table = ('"t%s"'):format(word), target = target:dsn()}}
+         return program.run { dsn = source, state = state, bundled = "mirror",
+            options = { "--once" },
+                              args = { table = ('"t%s"'):format(word), target = target:dsn() } }
       end
       local result = again()
       if pair[1] == "EUC_JP" and pair[2] == "LATIN1" then
@@ -118,8 +120,8 @@ function TestEncoding.test_bytes_that_are_no_text()
    db:exec "create table t (id int primary key, a text, b text); insert into t values (1, 'x', 'y')"
    local state = scope.dir "encoding" .. "/state.db"
    local function again()
-      return program.run {dsn = db, state = state, options = {"--once"}, script = [[
-         pgcdc.source {table = "t", deletes = true, on_change = print}]]}
+      return program.run { dsn = db, state = state, options = { "--once" }, script = [[
+         pgcdc.source {table = "t", deletes = true, on_change = print}]] }
    end
    lu.assertEquals(again().changes[1].key.id, 1)
    db:exec "insert into t values (2, 'x', 'y')"
@@ -137,7 +139,7 @@ function TestEncoding.test_bytes_that_are_no_text()
       ids[#ids + 1] = change.key.id
    end
    table.sort(ids)
-   lu.assertEquals(ids, {2, 3, 4})
+   lu.assertEquals(ids, { 2, 3, 4 })
 end
 
 return TestEncoding

@@ -18,7 +18,7 @@ local seed = math.tointeger(tonumber(os.getenv "PGCDC_TEST_SEED" or "")) or 1795
 local n_rows = math.tointeger(tonumber(os.getenv "PGCDC_TEST_ROWS" or "")) or 20000
 local n_tables = 20 -- of some 20 columns, so that every type has one
 local rows_of_a_table, rows_of_a_statement = n_rows // n_tables, 100
-local odd_names = {'a"b\\c', "tab\there", "new\nline", "🐘", "select", "\1", "$1", "%s", "A b"}
+local odd_names = { 'a"b\\c', "tab\there", "new\nline", "🐘", "select", "\1", "$1", "%s", "A b" }
 
 -- A function that raises the errors of <f> with the seed in front.
 local function with_seed(f)
@@ -45,9 +45,9 @@ end
 -- A database in which all types are made, and a session in it as the manual's section on values
 -- means it.
 local function new_database(statements, hstore, encoding)
-   local db = cluster.main():database {name = "property", sql = encoding and
-      ("template template0 encoding '%s' lc_collate 'C' lc_ctype 'C'"):format(encoding)}
-   local conn = values.normal_session(db:connect {client_encoding = "UTF8"})
+   local db = cluster.main():database { name = "property", sql = encoding and
+      ("template template0 encoding '%s' lc_collate 'C' lc_ctype 'C'"):format(encoding) }
+   local conn = values.normal_session(db:connect { client_encoding = "UTF8" })
    if hstore then
       conn:exec "create extension hstore"
    end
@@ -68,7 +68,7 @@ end
 local function deal(rng, types)
    local left, tables = {}, {}
    for i = 1, n_tables do
-      tables[i] = {name = "t" .. i, columns = {}}
+      tables[i] = { name = "t" .. i, columns = {} }
    end
    for at = 0, math.max(#types, 12 * n_tables) - 1 do
       if #left == 0 then
@@ -108,7 +108,7 @@ local function fill(conn, rng, t, n)
    for from = 1, n, rows_of_a_statement do
       local rows = {}
       for id = from, math.min(from + rows_of_a_statement - 1, n) do
-         local row = {tostring(id)}
+         local row = { tostring(id) }
          for i, column in ipairs(t.columns) do
             row[i + 1] = literal(rng, column)
          end
@@ -192,7 +192,7 @@ local function names_of(list)
 end
 
 local function run(options)
-   options.options, options.deadline = {"--once"}, 120
+   options.options, options.deadline = { "--once" }, 120
    local result = program.run(options)
    lu.assertEquals(result.stderr:match "level=error.*", nil)
    lu.assertEquals(result.status, 0)
@@ -239,10 +239,10 @@ end
 local function without(list, ...)
    local rest = {}
    for i, t in ipairs(list) do
-      rest[i] = {name = t.name, columns = {}}
+      rest[i] = { name = t.name, columns = {} }
       for _, column in ipairs(t.columns) do
          local is_marked = false
-         for _, mark in ipairs {...} do
+         for _, mark in ipairs { ... } do
             is_marked = is_marked or column.type[mark]
          end
          if not is_marked then
@@ -258,7 +258,7 @@ end
 local function sources_of(list)
    local words = {}
    for i, t in ipairs(list) do
-      local names, documents, bytes = {'"id"'}, {}, {}
+      local names, documents, bytes = { '"id"' }, {}, {}
       for k, column in ipairs(t.columns) do
          names[k + 1] = ("%q"):format(column.name)
          local place = ("[%d] = true"):format(k + 1)
@@ -289,8 +289,8 @@ end)
 
 -- By the snapshot, and by a poll, of a quarter of the rows.
 TestProperty.test_json_is_row_to_json = with_seed(function()
-   local args = {table = names_of(tables)}
-   local first = run {dsn = db, bundled = "jsonl", args = args}
+   local args = { table = names_of(tables) }
+   local first = run { dsn = db, bundled = "jsonl", args = args }
    lu.assertEquals(#first.lines, rows_of_a_table * #tables)
    for name, lines in pairs(by_table(first.lines)) do
       assert_like_row_to_json(conn, name, lines, rows_of_a_table)
@@ -298,7 +298,7 @@ TestProperty.test_json_is_row_to_json = with_seed(function()
    for _, t in ipairs(tables) do
       conn:exec(("update %s set id = id where id %% 4 = 0"):format(t.name))
    end
-   local second = run {dsn = db, bundled = "jsonl", args = args, state = first.program.state}
+   local second = run { dsn = db, bundled = "jsonl", args = args, state = first.program.state }
    lu.assertEquals(#second.lines, rows_of_a_table // 4 * #tables)
    for name, lines in pairs(by_table(second.lines)) do
       assert_like_row_to_json(conn, name, lines, rows_of_a_table // 4)
@@ -317,8 +317,8 @@ local mirror = [[
 TestProperty.test_mirror_gives_the_same_values = with_seed(function()
    local target, to = new_database(statements, hstore)
    local list = without(tables, "one_way", "is_vague")
-   local script, args = sources_of(list) .. mirror, {target = target:dsn()}
-   local first = run {dsn = db, script = script, args = args}
+   local script, args = sources_of(list) .. mirror, { target = target:dsn() }
+   local first = run { dsn = db, script = script, args = args }
    for _, t in ipairs(list) do
       assert_same(conn, to, t, t.name, as_text)
       -- rows get the values of others
@@ -326,7 +326,7 @@ TestProperty.test_mirror_gives_the_same_values = with_seed(function()
       conn:exec("update " .. t.name .. " t set (" .. names .. ") = (select " .. names .. " from "
          .. t.name .. " where id = t.id - 1) where id % 5 = 2")
    end
-   run {dsn = db, script = script, args = args, state = first.program.state}
+   run { dsn = db, script = script, args = args, state = first.program.state }
    for _, t in ipairs(list) do
       assert_same(conn, to, t, t.name, as_text)
    end
@@ -380,9 +380,9 @@ TestProperty.test_lua_gives_the_same_values = with_seed(function()
       conn:exec(("create view half_%s as select * from %s where id %% 2 = 0")
          :format(t.name, t.name))
    end
-   run {dsn = db, script = sources_of(list) .. give_back}
+   run { dsn = db, script = sources_of(list) .. give_back }
    for _, t in ipairs(list) do
-      local half = {name = "half_" .. t.name, columns = t.columns}
+      local half = { name = "half_" .. t.name, columns = t.columns }
       assert_same(conn, conn, half, "copy_" .. t.name, as_jsonb)
    end
 end)
@@ -405,23 +405,23 @@ local assign = [[
 TestProperty.test_assigned_values_are_the_same = with_seed(function()
    local target, to = new_database(statements, hstore)
    local list = without(tables, "one_way", "is_vague", "has_digits")
-   run {dsn = db, script = sources_of(list) .. assign, args = {target = target:dsn()}}
+   run { dsn = db, script = sources_of(list) .. assign, args = { target = target:dsn() } }
    for _, t in ipairs(list) do
       conn:exec(("create view quarter_%s as select * from %s where id %% 4 = 1")
          :format(t.name, t.name))
-      assert_same(conn, to, {name = "quarter_" .. t.name, columns = t.columns}, t.name,
+      assert_same(conn, to, { name = "quarter_" .. t.name, columns = t.columns }, t.name,
          function(_, name) return ("to_jsonb(%s)"):format(name) end)
    end
 end)
 
 -- Databases of other encodings, of fewer rows.
-for _, encoding in ipairs {"LATIN1", "SQL_ASCII"} do
+for _, encoding in ipairs { "LATIN1", "SQL_ASCII" } do
    TestProperty["test_" .. encoding:lower()] = with_seed(function()
       local rng = crew.random(seed + 5)
       local kinds, made, has = new_types(rng, encoding)
       local from, there = new_database(made, has, encoding)
       local target, to = new_database(made, has, encoding)
-      local list, args = deal(rng, kinds), {target = target:dsn()}
+      local list, args = deal(rng, kinds), { target = target:dsn() }
       for _, t in ipairs(list) do
          for _, column in ipairs(t.columns) do
             column.name = encoding == "LATIN1" and column.name:gsub("🐘", "ÿ") or column.name
@@ -429,13 +429,14 @@ for _, encoding in ipairs {"LATIN1", "SQL_ASCII"} do
          create(there, t)
          fill(there, rng, t, 20)
       end
-      local found = by_table(run {dsn = from, bundled = "jsonl", args = {table = names_of(list)}}
+      local found = by_table(run { dsn = from, bundled = "jsonl",
+         args = { table = names_of(list) } }
          .lines)
       for _, t in ipairs(list) do
          assert_like_row_to_json(there, t.name, found[t.name], 20)
       end
       list = without(list, "one_way", "is_vague")
-      run {dsn = from, script = sources_of(list) .. mirror, args = args}
+      run { dsn = from, script = sources_of(list) .. mirror, args = args }
       for _, t in ipairs(list) do
          assert_same(there, to, t, t.name, as_text)
       end
@@ -453,17 +454,18 @@ TestProperty.test_many_columns = with_seed(function()
    end
    local wide, target = cluster.main():database(), cluster.main():database()
    local from, to = values.normal_session(wide:connect()), values.normal_session(target:connect())
-   local t = {name = "t1", columns = {}}
+   local t = { name = "t1", columns = {} }
    for i = 1, 1599 do
-      t.columns[i] = {name = odd_names[i] or "c" .. i, type = few[rng:int(1, #few)]}
+      t.columns[i] = { name = odd_names[i] or "c" .. i, type = few[rng:int(1, #few)] }
    end
    create(from, t)
    fill(from, rng, t, 20)
-   assert_like_row_to_json(from, "t1", run {dsn = wide, bundled = "jsonl",
-      args = {table = "t1"}}.lines, 20)
-   run {dsn = wide, bundled = "mirror", args = {table = "t1", target = target:dsn()}}
+   assert_like_row_to_json(from, "t1", run { dsn = wide, bundled = "jsonl",
+      args = { table = "t1" } }.lines, 20)
+   run { dsn = wide, bundled = "mirror", args = { table = "t1", target = target:dsn() } }
    for i = 1, 1599, 400 do
-      local part = {name = "t1", columns = table.move(t.columns, i, math.min(i + 399, 1599), 1, {})}
+      local part = { name = "t1",
+         columns = table.move(t.columns, i, math.min(i + 399, 1599), 1, {}) }
       assert_same(from, to, part, "t1", as_text)
    end
 end)

@@ -166,7 +166,7 @@ local function run_attempt(attempt, dir, options)
    local result = program.run {
       script = PRELUDE .. ("local ok, got = pcall(function() %s end)\n"):format(attempt)
          .. "if ok and got then print('success', got) end collectgarbage() pgcdc.stop()",
-      options = options, args = {dir = dir}, state = false, env = {TREASURE = SECRET},
+      options = options, args = { dir = dir }, state = false, env = { TREASURE = SECRET },
       dsn = "host=/nonexistent user=u password=" .. SECRET,
    }
    return result.stdout:find "success" ~= nil, result
@@ -183,9 +183,9 @@ function TestSandbox.test_attempts_in_the_main_chunk()
    local dir = new_folder()
    lu.assertTrue(#attempts > 50)
    for _, attempt in ipairs(attempts) do
-      local is_successful, result = run_attempt(attempt, dir, {"--sandbox"})
-      lu.assertEquals({attempt, is_successful}, {attempt, false})
-      lu.assertEquals({attempt, result.status}, {attempt, 0})
+      local is_successful, result = run_attempt(attempt, dir, { "--sandbox" })
+      lu.assertEquals({ attempt, is_successful }, { attempt, false })
+      lu.assertEquals({ attempt, result.status }, { attempt, 0 })
       lu.assertNotStrContains(result.stderr, SECRET)
       lu.assertNotStrContains(result.stdout, "out")
       lu.assertNil(io.open(dir .. "/made"), attempt)
@@ -211,10 +211,10 @@ function TestSandbox.test_attempts_in_a_handler()
    db:exec(("insert into a select i, 'x' from generate_series(1, %d) i"):format(#handler_attempts))
    db:exec "create table b (at timestamptz primary key, yes bool)"
    db:exec "insert into b values (now(), true)"
-   local lines = {PRELUDE, [[
+   local lines = { PRELUDE, [[
       local other
       pgcdc.source {table = "b", on_change = function(c) other = c end}
-      local attempts = {}]]}
+      local attempts = {}]] }
    for i, attempt in ipairs(handler_attempts) do
       lines[#lines + 1] = ("attempts[%d] = function(change) %s end"):format(i, attempt)
    end
@@ -231,13 +231,13 @@ function TestSandbox.test_attempts_in_a_handler()
          pgcdc.stop()
       end)]]
    local result = program.run {
-      dsn = db, options = {"--sandbox"}, args = {dir = scope.base()},
+      dsn = db, options = { "--sandbox" }, args = { dir = scope.base() },
       script = table.concat(lines, "\n"),
    }
    lu.assertEquals(result.status, 0, result.stderr)
    for i, attempt in ipairs(handler_attempts) do
       local told = result.stdout:match(("attempt %d\t(%%l+)"):format(i))
-      lu.assertEquals({attempt, told}, {attempt, "refused"})
+      lu.assertEquals({ attempt, told }, { attempt, "refused" })
    end
 end
 
@@ -256,8 +256,8 @@ function TestSandbox.test_what_is_left()
       local co = coroutine.wrap(function(x) return coroutine.yield(x + 1) end)
       print(co(1), pcall(require, "not_there"))]])
    local result = program.run {
-      file = dir .. "/main.lua", options = {"--sandbox"}, state = false,
-      env = {LUA_PATH = lib .. "/?.lua;;"},
+      file = dir .. "/main.lua", options = { "--sandbox" }, state = false,
+      env = { LUA_PATH = lib .. "/?.lua;;" },
    }
    lu.assertEquals(result.status, 0, result.stderr)
    lu.assertEquals(result.lines[1], "from_path\tnil\tnil\tbeside\ttrue")
@@ -270,7 +270,7 @@ end
 -- Limits are no part of it, but work with it.
 function TestSandbox.test_with_limits()
    local result = program.run {
-      options = {"--sandbox", "--max-memory=8M", ("--max-time=%g"):format(wait.scaled(0.4))},
+      options = { "--sandbox", "--max-memory=8M", ("--max-time=%g"):format(wait.scaled(0.4)) },
       state = false, deadline = 20, script = [[
          pgcdc.after(0.001, function()
             print(pcall(function() local t = {} while true do t[#t + 1] = ("x"):rep(1000) end end))

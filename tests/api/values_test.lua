@@ -13,13 +13,13 @@ local seed = math.tointeger(tonumber(os.getenv "PGCDC_TEST_SEED" or "")) or os.t
 
 -- Runs a script, or the bundled jsonl, once on a table.
 local function run(db, options)
-   options.dsn, options.options = options.dsn or db, {"--once"}
+   options.dsn, options.options = options.dsn or db, { "--once" }
    options.bundled = not options.script and "jsonl" or nil
    return program.run(options)
 end
 
 local function lines_of(db, name)
-   local result = run(db, {args = {table = name}})
+   local result = run(db, { args = { table = name } })
    lu.assertEquals(result.stderr:match "level=error.*", nil)
    lu.assertEquals(result.status, 0)
    return result.lines
@@ -45,16 +45,16 @@ end
 -- The oracle: row_to_json() in a session whose time zone is UTC, for every type there is and
 -- whatever the settings of the database are.
 function TestValues.test_json_of_every_type_is_row_to_json()
-   local db = cluster.main():database {name = "values"}
+   local db = cluster.main():database { name = "values" }
    io.write("seed ", seed, " ... ")
    local names = values.create(db, 60, seed)
    local lines = lines_of(db, '"values"')
    assert_like_row_to_json(values.normal_session(db:connect()), '"values"', lines)
    for _, line in ipairs(lines) do
-      local change = json.decode(line, {numbers = "tagged", duplicates = true})
+      local change = json.decode(line, { numbers = "tagged", duplicates = true })
       lu.assertEquals(json.keys(change.row), names)
       lu.assertEquals(json.keys(change),
-         {"op", "schema", "table", "key", "row", "xid", "ts", "id"})
+         { "op", "schema", "table", "key", "row", "xid", "ts", "id" })
    end
 end
 
@@ -94,13 +94,13 @@ end
 function TestValues.test_odd_json_that_is_read()
    local db = cluster.main():database()
    create_documents(db)
-   local result = run(db, {script = [[
+   local result = run(db, { script = [[
       pgcdc.source {table = "docs", on_change = function(change)
          local before = tostring(change)
          local ok, problem = pcall(function() return change.row.j end)
          print(change.key.id, ok, not ok and problem)
          assert(tostring(change) == before)
-      end}]]})
+      end}]] })
    lu.assertEquals(result.status, 0, result.stderr)
    lu.assertEquals(#result.lines, #odd_documents)
    local undecodable = 0
@@ -120,8 +120,8 @@ end
 function TestValues.test_json_that_cannot_be_decoded_ends_the_program()
    local db = cluster.main():database()
    db:exec "create table docs (id int primary key, j json); insert into docs values (7, '[1e400]')"
-   local result = run(db, {script = [[
-      pgcdc.source {table = "docs", on_change = function(change) print(change.row.j) end}]]})
+   local result = run(db, { script = [[
+      pgcdc.source {table = "docs", on_change = function(change) print(change.row.j) end}]] })
    lu.assertEquals(result.status, 1)
    lu.assertEquals(result.stdout, "")
    lu.assertStrContains(result.stderr, "column j of public.docs")
@@ -130,59 +130,59 @@ end
 
 -- {column, type, literal, what the script sees}: an expression, with v the value.
 local seen_by_lua = {
-   {"b", "bool", "'t'", "v == true"},
-   {"i2", "int2", "-32768", "math.type(v) == 'integer' and v == -32768"},
-   {"i4", "int4", "0", "math.type(v) == 'integer' and v == 0"},
-   {"i8", "int8", "'-9223372036854775808'", "math.type(v) == 'integer' and v == math.mininteger"},
-   {"big", "int8", "9007199254740993", "math.type(v) == 'integer' and v == 9007199254740993"},
-   {"f4", "float4", "0.1", "math.type(v) == 'float' and v == 0.1"},
-   {"f8", "float8", "5", "math.type(v) == 'float' and v == 5.0"},
-   {"huge", "float8", "1e300", "math.type(v) == 'float' and v == 1e300"},
-   {"nan", "float8", "'NaN'", "math.type(v) == 'float' and v ~= v"},
-   {"inf", "float4", "'-Infinity'", "v == -math.huge"},
-   {"n", "numeric", "123456789012345678901234567890.10",
-      "v == '123456789012345678901234567890.10'"},
-   {"n2", "numeric(12,2)", "5", "v == '5.00'"},
-   {"nnan", "numeric", "'NaN'", "v == 'NaN'"},
-   {"t", "text", [[E'tab\t nl\n back\\slash "é🐘" \\N']],
-      [[v == 'tab\t nl\n back\\slash "é🐘" \\N']]},
-   {"c", "char(5)", "'ab'", "v == 'ab   '"},
-   {"ch", '"char"', "'x'", "v == 'x'"},
-   {"u", "uuid", "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'",
-      "v == 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'"},
-   {"o", "oid", "16384", "v == '16384'"},
-   {"ip", "inet", "'10.0.0.1'", "v == '10.0.0.1'"},
-   {"m", "money", "1234.5", "v == '$1,234.50'"},
-   {"iv", "interval", "'1 day 2 h'", "v == '1 day 02:00:00'"},
-   {"r", "int4range", "'[1,5)'", "v == '[1,5)'"},
-   {"d", "date", "'0044-03-15 BC'", "v == '0044-03-15 BC'"},
-   {"tm", "time", "'12:00'", "v == '12:00:00'"},
-   {"tz", "timetz", "'12:00+05:30'", "v == '12:00:00+05:30'"},
-   {"ts", "timestamp", "'2026-11-23 00:50:57.7219'", "v == '2026-11-23T00:50:57.7219'"},
-   {"tstz", "timestamptz", "'2026-11-23 02:50:57.7219+02'",
-      "v == '2026-11-23T00:50:57.7219+00:00'"},
-   {"bc", "timestamptz", "'0044-03-15 12:00+00 BC'", "v == '0044-03-15T12:00:00+00:00 BC'"},
-   {"never", "timestamptz", "'infinity'", "v == 'infinity'"},
-   {"raw", "bytea", [['\x00ff5c0a']], [[v == '\0\xff\\\n']]},
-   {"nothing_raw", "bytea", "''", "v == ''"},
-   {"xm", "xml", "'<a/>'", "v == '<a/>'"},
-   {"j", "json", [['{"a": {"b": null}, "l": [1, 2.5, true, "x"]}']], "v.a.b == pgcdc.null "
+   { "b", "bool", "'t'", "v == true" },
+   { "i2", "int2", "-32768", "math.type(v) == 'integer' and v == -32768" },
+   { "i4", "int4", "0", "math.type(v) == 'integer' and v == 0" },
+   { "i8", "int8", "'-9223372036854775808'", "math.type(v) == 'integer' and v == math.mininteger" },
+   { "big", "int8", "9007199254740993", "math.type(v) == 'integer' and v == 9007199254740993" },
+   { "f4", "float4", "0.1", "math.type(v) == 'float' and v == 0.1" },
+   { "f8", "float8", "5", "math.type(v) == 'float' and v == 5.0" },
+   { "huge", "float8", "1e300", "math.type(v) == 'float' and v == 1e300" },
+   { "nan", "float8", "'NaN'", "math.type(v) == 'float' and v ~= v" },
+   { "inf", "float4", "'-Infinity'", "v == -math.huge" },
+   { "n", "numeric", "123456789012345678901234567890.10",
+      "v == '123456789012345678901234567890.10'" },
+   { "n2", "numeric(12,2)", "5", "v == '5.00'" },
+   { "nnan", "numeric", "'NaN'", "v == 'NaN'" },
+   { "t", "text", [[E'tab\t nl\n back\\slash "é🐘" \\N']],
+      [[v == 'tab\t nl\n back\\slash "é🐘" \\N']] },
+   { "c", "char(5)", "'ab'", "v == 'ab   '" },
+   { "ch", '"char"', "'x'", "v == 'x'" },
+   { "u", "uuid", "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'",
+      "v == 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'" },
+   { "o", "oid", "16384", "v == '16384'" },
+   { "ip", "inet", "'10.0.0.1'", "v == '10.0.0.1'" },
+   { "m", "money", "1234.5", "v == '$1,234.50'" },
+   { "iv", "interval", "'1 day 2 h'", "v == '1 day 02:00:00'" },
+   { "r", "int4range", "'[1,5)'", "v == '[1,5)'" },
+   { "d", "date", "'0044-03-15 BC'", "v == '0044-03-15 BC'" },
+   { "tm", "time", "'12:00'", "v == '12:00:00'" },
+   { "tz", "timetz", "'12:00+05:30'", "v == '12:00:00+05:30'" },
+   { "ts", "timestamp", "'2026-11-23 00:50:57.7219'", "v == '2026-11-23T00:50:57.7219'" },
+   { "tstz", "timestamptz", "'2026-11-23 02:50:57.7219+02'",
+      "v == '2026-11-23T00:50:57.7219+00:00'" },
+   { "bc", "timestamptz", "'0044-03-15 12:00+00 BC'", "v == '0044-03-15T12:00:00+00:00 BC'" },
+   { "never", "timestamptz", "'infinity'", "v == 'infinity'" },
+   { "raw", "bytea", [['\x00ff5c0a']], [[v == '\0\xff\\\n']] },
+   { "nothing_raw", "bytea", "''", "v == ''" },
+   { "xm", "xml", "'<a/>'", "v == '<a/>'" },
+   { "j", "json", [['{"a": {"b": null}, "l": [1, 2.5, true, "x"]}']], "v.a.b == pgcdc.null "
       .. "and math.type(v.l[1]) == 'integer' and v.l[2] == 2.5 and v.l[3] == true "
-      .. "and v.l[4] == 'x'"},
-   {"jb", "jsonb", "'[]'", "type(v) == 'table' and #v == 0"},
-   {"jnull", "json", "'null'", "v == pgcdc.null"},
-   {"js", "jsonb", [['"text"']], "v == 'text'"},
-   {"jn", "jsonb", "'5'", "math.type(v) == 'integer' and v == 5"},
-   {"arr", "int4[]", "'{1,NULL,3}'", "v[1] == 1 and v[2] == pgcdc.null and v[3] == 3"},
-   {"arr2", "text[]", "'{{a,b},{c,d}}'", "v[2][1] == 'c'"},
-   {"comp", "pair", "'(1,\"x y\")'", "v.a == 1 and v.b == 'x y'"},
-   {"dom", "dom_int", "5", "math.type(v) == 'integer' and v == 5"},
-   {"domn", "dom_numeric", "5", "v == '5'"},
-   {"domj", "dom_json", "'[1]'", "v[1] == 1"},
-   {"e", "mood", "'ok'", "v == 'ok'"},
-   {"no", "int4", "null", "v == nil"},
-   {"noj", "json", "null", "v == nil"},
-   {"noa", "int4[]", "null", "v == nil"},
+      .. "and v.l[4] == 'x'" },
+   { "jb", "jsonb", "'[]'", "type(v) == 'table' and #v == 0" },
+   { "jnull", "json", "'null'", "v == pgcdc.null" },
+   { "js", "jsonb", [['"text"']], "v == 'text'" },
+   { "jn", "jsonb", "'5'", "math.type(v) == 'integer' and v == 5" },
+   { "arr", "int4[]", "'{1,NULL,3}'", "v[1] == 1 and v[2] == pgcdc.null and v[3] == 3" },
+   { "arr2", "text[]", "'{{a,b},{c,d}}'", "v[2][1] == 'c'" },
+   { "comp", "pair", "'(1,\"x y\")'", "v.a == 1 and v.b == 'x y'" },
+   { "dom", "dom_int", "5", "math.type(v) == 'integer' and v == 5" },
+   { "domn", "dom_numeric", "5", "v == '5'" },
+   { "domj", "dom_json", "'[1]'", "v[1] == 1" },
+   { "e", "mood", "'ok'", "v == 'ok'" },
+   { "no", "int4", "null", "v == nil" },
+   { "noj", "json", "null", "v == nil" },
+   { "noa", "int4[]", "null", "v == nil" },
 }
 
 -- The types of values in Lua, one by one, by dot and by pairs(), which gives all columns in order.
@@ -198,7 +198,7 @@ function TestValues.test_lua_values()
    end
    db:exec(("create table t (%s, primary key (i2)); insert into t values (%s)"):format(
       table.concat(columns, ", "), table.concat(literals, ", ")))
-   local result = run(db, {script = ([[
+   local result = run(db, { script = ([[
       pgcdc.source {table = "t", on_change = function(change)
          local names, by_pairs, n = {}, {}, 0
          for name, value in pairs(change.row) do
@@ -216,7 +216,7 @@ function TestValues.test_lua_values()
          %s
          assert(n == %d)
          print "all right"
-      end}]]):format(table.concat(checks, "\n"), #seen_by_lua)})
+      end}]]):format(table.concat(checks, "\n"), #seen_by_lua) })
    lu.assertEquals(result.stderr:match "level=error.*", nil)
    lu.assertEquals(result.stdout, "all right\n")
    lu.assertEquals(result.status, 0)
@@ -228,12 +228,12 @@ local function row_after(work)
    local db = cluster.main():database()
    db:exec [[create table t (id int primary key, j json, n numeric, raw bytea, t text, l int[]);
       insert into t values (1, '{"b" : 1.50, "a":[1]}', 1.50, '\x00', 'x', '{1,2}')]]
-   local result = run(db, {script = ([[
+   local result = run(db, { script = ([[
       pgcdc.source {table = "t", on_change = function(change)
          local row = change.row
          %s
          print(change)
-      end}]]):format(work)})
+      end}]]):format(work) })
    lu.assertEquals(result.status, 0, result.stderr)
    lu.assertEquals(#result.lines, 1)
    return result.lines[1]:match '"row":(.*),"xid":', result.lines[1]
@@ -290,7 +290,7 @@ function TestValues.test_sql_ascii()
    }
    for name, sql in pairs(tables) do
       db:exec(("create table bad_%s " .. sql):format(name, "bad_" .. name))
-      local result = run(db, {args = {table = "bad_" .. name}})
+      local result = run(db, { args = { table = "bad_" .. name } })
       lu.assertEquals(result.status, 3, name)
       lu.assertTrue(#result.lines <= 1 and utf8.len(result.stdout) ~= nil, name)
       lu.assertNotNil(utf8.len(result.stderr), "standard error of " .. name)
@@ -304,12 +304,12 @@ function TestValues.test_latin1()
    local db = cluster.main():database {
       sql = "template template0 encoding 'LATIN1' lc_collate 'C' lc_ctype 'C'",
    }
-   local conn = db:connect {client_encoding = "UTF8"}
+   local conn = db:connect { client_encoding = "UTF8" }
    conn:exec [[create table "été" (id int primary key, "où" text, a text[], j json);
       insert into "été" values (1, 'é\ÿ"', '{ß}', '"ü"'), (2, chr(255), null, null)]]
-   for _, keywords in ipairs {{}, {client_encoding = "LATIN1"}, {client_encoding = "UTF8"}} do
+   for _, keywords in ipairs { {}, { client_encoding = "LATIN1" }, { client_encoding = "UTF8" } } do
       local result = run(db, {
-         args = {table = '"été"', where = [["où" <> 'ø']]}, dsn = db:dsn(keywords),
+         args = { table = '"été"', where = [["où" <> 'ø']] }, dsn = db:dsn(keywords),
       })
       lu.assertEquals(#result.lines, 2, (keywords.client_encoding or "") .. result.stderr)
       lu.assertStrContains(result.lines[1], [["table":"été","key":{"id":1},"row":{"id":1,]]

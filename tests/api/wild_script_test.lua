@@ -36,7 +36,7 @@ end
 
 local function run(body, before, options)
    return program.run {
-      script = handler(body, before), dsn = database(), options = options or {"--once"},
+      script = handler(body, before), dsn = database(), options = options or { "--once" },
       deadline = 20,
    }
 end
@@ -44,7 +44,7 @@ end
 -- It stops at the change of key 3, with one message.
 local function check_fails(body, message, before, options)
    local result = run(body, before, options)
-   lu.assertEquals({body, result.status, result.signal}, {body, 1})
+   lu.assertEquals({ body, result.status, result.signal }, { body, 1 })
    lu.assertEquals(result.stdout, "1\n2\n")
    lu.assertEquals(select(2, result.stderr:gsub("level=error", "")), 1)
    lu.assertStrContains(result.stderr, "source public.t, key 3: ")
@@ -55,7 +55,7 @@ end
 -- It goes through, printing <told> at key 3.
 local function check_passes(body, told, before, options)
    local result = run(body, before, options)
-   lu.assertEquals({body, result.status, result.stderr:match "level=error.*"}, {body, 0})
+   lu.assertEquals({ body, result.status, result.stderr:match "level=error.*" }, { body, 0 })
    lu.assertEquals(result.stdout, ("1\n2\n%s3\n4\n"):format(told or ""))
    return result
 end
@@ -90,11 +90,11 @@ function TestWildScript.test_copies_of_changes_that_hold_themselves()
       "s:mask {name = function(value) return value end}:sink(print)",
       "s:add {more = function(c) return c end}:sink(print)",
    } do
-      local result = program.run {dsn = database(), options = {"--once"}, script = [[
+      local result = program.run { dsn = database(), options = { "--once" }, script = [[
          local s = pgcdc.source {table = "t", on_error = {retry = 1, wait = 0.001}}
          s:on("change", function(c) c.me, c.row.me, c.key = c, c.row, c end)
-      ]] .. use}
-      lu.assertEquals({use, result.status, result.stdout}, {use, 1, ""})
+      ]] .. use }
+      lu.assertEquals({ use, result.status, result.stdout }, { use, 1, "" })
       lu.assertStrContains(result.stderr, "nested too deep")
    end
 end
@@ -131,11 +131,11 @@ function TestWildScript.test_finalizers_that_fail()
       setmetatable({}, {__gc = function() error "in a finalizer" end})
       setmetatable({}, {__gc = function() error() end})
       collectgarbage()]]
-   local result = program.run {state = false, script = [[
+   local result = program.run { state = false, script = [[
       kept = setmetatable({}, {__gc = function()
          print("the end", pgcdc.json.encode {1}, pcall(pgcdc.source, {table = "t"}))
          error "in a finalizer"
-      end})]]}
+      end})]] }
    lu.assertEquals(result.status, 0, result.stderr)
    lu.assertStrContains(result.stdout, "the end\t[1]\tfalse")
    check_fails("local t <close> = setmetatable({}, {__close = function() error 'closing' end}) "
@@ -146,7 +146,7 @@ end
 function TestWildScript.test_finalizers_that_ask_for_state()
    local state = scope.dir() .. "/state.db"
    local function run_script(script)
-      local result = program.run {script = script, state = state, deadline = 20}
+      local result = program.run { script = script, state = state, deadline = 20 }
       lu.assertEquals(result.status, 0, result.stderr)
       return result.stdout
    end
@@ -177,13 +177,13 @@ end
 -- Our modules looked the standard functions up among the globals of the script: one that replaced
 -- `error` made mistakes pass, and without `table` the program failed at its end.
 function TestWildScript.test_replaced_globals()
-   local names = {"assert", "collectgarbage", "coroutine", "error", "getmetatable", "ipairs",
-                  "load", "math", "next", "os", "package", "pairs", "pcall", "print", "rawequal",
-                  "rawget", "rawlen", "rawset", "require", "select", "setmetatable", "string",
-                  "table", "tonumber", "tostring", "type", "utf8", "xpcall"}
+   local names = { "assert", "collectgarbage", "coroutine", "error", "getmetatable", "ipairs",
+                   "load", "math", "next", "os", "package", "pairs", "pcall", "print", "rawequal",
+                   "rawget", "rawlen", "rawset", "require", "select", "setmetatable", "string",
+                   "table", "tonumber", "tostring", "type", "utf8", "xpcall" }
    for _, name in ipairs(names) do
-      for _, value in ipairs {"nil", "function() end"} do
-         local result = program.run {dsn = database(), options = {"--once"}, script = ([[
+      for _, value in ipairs { "nil", "function() end" } do
+         local result = program.run { dsn = database(), options = { "--once" }, script = ([[
             local say = print
             %s = %s
             local s = pgcdc.source {table = "t", interval = {1, 2}, columns = {"id", "doc"}}
@@ -196,10 +196,10 @@ function TestWildScript.test_replaced_globals()
                pgcdc.log.warn("ready", {b = 1, a = {2}})
                say(count.n, pgcdc.connect():query("SELECT $1::int + 1 AS n", 6)[1].n)
                pgcdc.source {tabel = "t"}
-            end)]]):format(name, value)}
+            end)]]):format(name, value) }
          local what = name .. " = " .. value
-         lu.assertEquals({what, result.stdout}, {what, "id\n1\n2\n3\n4\n4\t7\n"})
-         lu.assertEquals({what, result.status}, {what, 1})
+         lu.assertEquals({ what, result.stdout }, { what, "id\n1\n2\n3\n4\n4\t7\n" })
+         lu.assertEquals({ what, result.status }, { what, 1 })
          lu.assertStrContains(result.stderr, 'msg="ready" a=[2] b=1')
          lu.assertStrContains(result.stderr, "unknown field 'tabel'; did you mean 'table'?")
       end
@@ -213,7 +213,7 @@ function TestWildScript.test_replaced_methods_of_text()
       "getmetatable('').__index = function() error 'index' end",
    } do
       local result = run("pgcdc.connect():query('SELECT $1::text', 'x')", before)
-      lu.assertEquals({before, result.status}, {before, 1})
+      lu.assertEquals({ before, result.status }, { before, 1 })
       lu.assertEquals(select(2, result.stderr:gsub("level=error", "")), 1)
    end
 end
@@ -238,8 +238,9 @@ function TestWildScript.test_a_locale_with_commas()
    local result = program.run {
       script = handler("assert(os.setlocale 'de_DE.UTF-8' == 'de_DE.UTF-8') change.row.name = 0.5 "
          .. "print(change.row, 1.5, pgcdc.json.decode '2.5')"),
-      dsn = database(), options = {"--once"}, env = {LOCPATH = dir, -- glibc never frees that path
-         ASAN_OPTIONS = (os.getenv "ASAN_OPTIONS" or "") .. ":detect_leaks=0"},
+      dsn = database(), options = { "--once" },
+      env = { LOCPATH = dir, -- glibc never frees that path
+         ASAN_OPTIONS = (os.getenv "ASAN_OPTIONS" or "") .. ":detect_leaks=0" },
    }
    lu.assertEquals(result.status, 0, result.stderr)
    lu.assertEquals(result.lines[3], '{"id":3,"name":0.5,"n":3,"doc":{"a": [1, 2]}}\t1.5\t2.5')
@@ -274,12 +275,12 @@ function TestWildScript.test_calls_where_they_are_odd()
       print(#pgcdc.connect():query 'SELECT 1') end)]], "1\n")
    check_passes("pgcdc.state 'a'.x = pgcdc.state 'b' pgcdc.state 'b'.y = 1 "
       .. "print(pgcdc.json.encode(pgcdc.state 'a'))", '{"x":{"y":1}}\n')
-   local result = program.run {dsn = database(), script = [[
+   local result = program.run { dsn = database(), script = [[
       local n = 0
       pgcdc.source {table = "t"}:sink {name = "own", write = function() n = n + 1 end,
          flush = function() if n > 0 then pgcdc.stop(5) end return n end,
-         close = function() print("closed", n) end}]]}
-   lu.assertEquals({result.status, result.stdout}, {5, "closed\t4\n"})
+         close = function() print("closed", n) end}]] }
+   lu.assertEquals({ result.status, result.stdout }, { 5, "closed\t4\n" })
 end
 
 -- What never ends of itself ends when it is asked to.
@@ -292,20 +293,20 @@ function TestWildScript.test_endless_work_stops_when_asked()
       "local function more() pgcdc.every(0.5, print) pgcdc.after(0.01, more) end more()",
    } do
       local script = handler(body .. " pgcdc.log.info 'begun'")
-      local p = program.start {dsn = database(), script = script}
+      local p = program.start { dsn = database(), script = script }
       p:wait_stderr "begun"
       p:wait_stderr '"ready"'
-      lu.assertEquals({body, p:stop("TERM", 10).status}, {body, 0})
+      lu.assertEquals({ body, p:stop("TERM", 10).status }, { body, 0 })
    end
 end
 
 -- os.exit is the end at once, and what was not saved comes again.
 function TestWildScript.test_os_exit()
    local state = scope.dir() .. "/state.db"
-   for _, exit in ipairs {"os.exit(7)", "os.exit(7, true)", ""} do
-      local result = program.run {script = handler(exit), dsn = database(), state = state,
-         options = {"--once"}}
-      lu.assertEquals({exit, result.status}, {exit, exit == "" and 0 or 7})
+   for _, exit in ipairs { "os.exit(7)", "os.exit(7, true)", "" } do
+      local result = program.run { script = handler(exit), dsn = database(), state = state,
+         options = { "--once" } }
+      lu.assertEquals({ exit, result.status }, { exit, exit == "" and 0 or 7 })
       lu.assertEquals(result.stdout, exit == "" and "1\n2\n3\n4\n" or "1\n2\n")
    end
 end
@@ -345,11 +346,11 @@ function TestWildScript.test_deep_documents()
    local other = cluster.main():database()
    other:exec [[create table t (id int primary key, doc json);
       insert into t values (1, (repeat('[', 3000) || repeat(']', 3000))::json)]]
-   local result = program.run {dsn = other, options = {"--once"}, script = [[
+   local result = program.run { dsn = other, options = { "--once" }, script = [[
       pgcdc.source {table = "t", on_change = function(change)
          print(#tostring(change) > 6000, change.row.doc)
-      end}]]}
-   lu.assertEquals({result.status, result.stdout}, {1, ""})
+      end}]] }
+   lu.assertEquals({ result.status, result.stdout }, { 1, "" })
    lu.assertStrContains(result.stderr, "column doc of public.t holds JSON that cannot be decoded")
 end
 
@@ -375,8 +376,8 @@ function TestWildScript.test_coroutines()
          coroutine.resume(f)
          print(coroutine.close(f), pcall(handle, nil))
       end)]]
-   local result = program.run {script = script, dsn = database(), options = {"--once"}}
-   lu.assertEquals({result.status, #result.lines}, {0, 9})
+   local result = program.run { script = script, dsn = database(), options = { "--once" } }
+   lu.assertEquals({ result.status, #result.lines }, { 0, 9 })
    lu.assertStrMatches(result.lines[8],
       '{"id":4,"name":"n4","n":4.5,"doc":{"a": %[1, 2%]}}\tpublic.t/%d+/4')
    lu.assertStrContains(result.lines[9], "true\tfalse")
@@ -386,7 +387,7 @@ end
 function TestWildScript.test_coroutines_and_the_limit()
    local result = program.run {
       dsn = database(), deadline = 30,
-      options = {"--once", ("--max-time=%g"):format(wait.scaled(0.2))},
+      options = { "--once", ("--max-time=%g"):format(wait.scaled(0.2)) },
       script = [[
       local old = coroutine.create(function()
          pcall(function() while true do end end)
@@ -502,9 +503,9 @@ local ALL_ODD = [[
    end}]]
 
 function TestWildScript.test_odd_values_everywhere()
-   local result = program.run {script = ALL_ODD, dsn = database(), options = {"--once"},
-      args = {dir = scope.dir()}, deadline = 60}
-   lu.assertEquals({result.status, result.signal}, {0})
+   local result = program.run { script = ALL_ODD, dsn = database(), options = { "--once" },
+      args = { dir = scope.dir() }, deadline = 60 }
+   lu.assertEquals({ result.status, result.signal }, { 0 })
    local tried, taken = result.stderr:match "tried (%d+) taken (%d+)"
    lu.assertTrue(tonumber(tried) > 15000, tried)
    lu.assertTrue(tonumber(taken) > 5000 and tonumber(taken) < tonumber(tried), taken)
@@ -520,15 +521,15 @@ function TestWildScript.test_odd_values_in_state()
    } do
       local state = scope.dir() .. "/state.db"
       local before = "local kept = pgcdc.state 'kept' kept.n = (kept.n or 0) + 1"
-      local result = program.run {script = handler(body, before), dsn = database(), state = state,
-         options = {"--once"}}
-      lu.assertEquals({body, result.status}, {body, 1})
+      local result = program.run { script = handler(body, before), dsn = database(), state = state,
+         options = { "--once" } }
+      lu.assertEquals({ body, result.status }, { body, 1 })
       lu.assertStrContains(result.stderr, "source public.t: pgcdc.state: 'kept'")
       lu.assertStrContains(result.stderr, message)
       result = program.run { -- neither state nor position was saved
          script = handler("print(next(kept), kept.n > 0)", before), state = state,
-         dsn = database(), options = {"--once"}}
-      lu.assertEquals({body, result.status, result.stdout}, {body, 0, "1\n2\nn\ttrue\n3\n4\n"})
+         dsn = database(), options = { "--once" } }
+      lu.assertEquals({ body, result.status, result.stdout }, { body, 0, "1\n2\nn\ttrue\n3\n4\n" })
    end
 end
 
@@ -537,8 +538,8 @@ function TestWildScript.test_error_texts_with_control_characters()
    local result = check_fails("error('a\\27[31mred\\r\\n\\tlevel=warn \\7 \\u{9b}31m end')", "a")
    lu.assertNil(result.stderr:find "[\0-\9\11-\31\127]")
    lu.assertNotStrContains(result.stderr, "\u{9b}")
-   result = program.run {state = false, script = [[
-      pgcdc.log.warn("a\27b\u{9b}c", {["k\27\127\u{9b}=\xff\u{e4}"] = "v\27\u{85}"})]]}
+   result = program.run { state = false, script = [[
+      pgcdc.log.warn("a\27b\u{9b}c", {["k\27\127\u{9b}=\xff\u{e4}"] = "v\27\u{85}"})]] }
    lu.assertStrContains(result.stderr, [[msg="a\u001bb\u009bc" k_____ä="v\u001b\u0085"]])
 end
 
@@ -554,18 +555,18 @@ function TestWildScript.test_memory_of_json()
          .. "pgcdc.log.warn('', {t = t})",
       "pgcdc.json.decode('[' .. ('[],'):rep(1000000) .. '1]')",
    } do
-      local result = check_fails(body, "--max-memory", "", {"--once", "--max-memory=8M"})
+      local result = check_fails(body, "--max-memory", "", { "--once", "--max-memory=8M" })
       lu.assertTrue(result.maxrss_kb < 60000 or wait.slow > 1, result.maxrss_kb)
    end
    local result = program.run {
-      state = false, options = {"--max-memory=8M"}, deadline = 30, script = [[
+      state = false, options = { "--max-memory=8M" }, deadline = 30, script = [[
          local function more() pgcdc.after(0.001, more) pgcdc.after(0.001, more) end
          more()]],
    }
    lu.assertEquals(result.status, 1)
    lu.assertStrContains(result.stderr, "--max-memory")
    check_passes("print(#pgcdc.json.decode('[' .. ('[],'):rep(10000) .. '1]'))", "10001\n", "",
-      {"--once", "--max-memory=8M"})
+      { "--once", "--max-memory=8M" })
 end
 
 return TestWildScript

@@ -38,7 +38,8 @@ function TestDeletesExact.test_stopped_in_between()
       INSERT INTO t SELECT i, 0 FROM generate_series(5001, 6000) i]]
    local count, seen = {}, {}
    for _ = 1, 5 do
-      local result = program.run {script = script, dsn = db, state = state, options = {"--once"}}
+      local result = program.run { script = script, dsn = db, state = state,
+         options = { "--once" } }
       lu.assertEquals(result.status, 0)
       for _, change in ipairs(result.changes) do
          local id = change.op .. change.key.id
@@ -47,7 +48,7 @@ function TestDeletesExact.test_stopped_in_between()
          count[change.op] = (count[change.op] or 0) + 1
       end
    end
-   lu.assertEquals(count, {delete = 1400, update = 1000, insert = 1000})
+   lu.assertEquals(count, { delete = 1400, update = 1000, insert = 1000 })
 end
 
 -- A program that kills itself in the handler: what it had been given comes again as the same op,
@@ -65,7 +66,7 @@ function TestDeletesExact.test_killed_in_a_handler()
                io.stdout:flush()
                if c.key.id == %d then os.execute "kill -9 $PPID" end
             end}]]):format(last),
-         dsn = db, state = state, options = {"--once"},
+         dsn = db, state = state, options = { "--once" },
       }
    end
    lu.assertEquals(#again(0).lines, 3)
@@ -73,14 +74,14 @@ function TestDeletesExact.test_killed_in_a_handler()
       DELETE FROM t WHERE id = 1;
       UPDATE t SET v = 'b' WHERE id = 2;
       INSERT INTO t VALUES (4, 'a')]]
-   local expected = {"delete\t1\tnil\ta", "update\t2\tb\ta", "insert\t4\ta\tnil"}
+   local expected = { "delete\t1\tnil\ta", "update\t2\tb\ta", "insert\t4\ta\tnil" }
    lu.assertEquals(again(4).lines, expected)
    lu.assertEquals(again(4).lines, expected)
    db:exec "UPDATE t SET v = 'c' WHERE id = 2; DELETE FROM t WHERE id IN (3, 4)"
    local lines = again(0).lines
    lu.assertEquals(lines[4], "update\t2\tc\ta")
-   lu.assertEquals(sorted {lines[1], lines[2], lines[3]},
-      {"delete\t1\tnil\ta", "delete\t3\tnil\ta", "delete\t4\tnil\ta"})
+   lu.assertEquals(sorted { lines[1], lines[2], lines[3] },
+      { "delete\t1\tnil\ta", "delete\t3\tnil\ta", "delete\t4\tnil\ta" })
    lu.assertEquals(#lines, 4)
    lu.assertEquals(again(0).lines, {})
 end
@@ -121,8 +122,8 @@ local function write_all(db, seconds)
    f:write(WRITES)
    f:close()
    return assert(native.spawn {
-      argv = {pgbench, "-n", "-c", "4", "-R", "600", "-T", tostring(seconds), "-f",
-              path, db:dsn()},
+      argv = { pgbench, "-n", "-c", "4", "-R", "600", "-T", tostring(seconds), "-f",
+               path, db:dsn() },
       stdout = "null", stderr = "null",
    })
 end
@@ -158,11 +159,12 @@ end
 function TestDeletesExact.test_exact_beside_writers()
    local db = exact_database()
    local state, live = new_state(), {}
-   local p = program.start {script = SCRIPT, dsn = db, state = state}
+   local p = program.start { script = SCRIPT, dsn = db, state = state }
    lu.assertEquals(write_all(db, 4):wait(30).exit, 0)
    p:stop()
    follow(live, p:lines(), true)
-   follow(live, program.run {script = SCRIPT, dsn = db, state = state, options = {"--once"}}.lines,
+   follow(live,
+      program.run { script = SCRIPT, dsn = db, state = state, options = { "--once" } }.lines,
       true)
    assert_live(db, live)
 end
@@ -174,14 +176,16 @@ function TestDeletesExact.test_exact_when_killed()
    local writer = write_all(db, 4)
    local over = native.now() + 4
    while native.now() < over do
-      local p = program.start {script = SCRIPT, dsn = db, state = state}
+      local p = program.start { script = SCRIPT, dsn = db, state = state }
       local dies = native.now() + 0.05 + math.random() * 0.5
       wait.until_(function() return native.now() > dies end, 5, "its time")
       p:kill9()
       follow(live, p:lines())
    end
    lu.assertEquals(writer:wait(30).exit, 0)
-   follow(live, program.run {script = SCRIPT, dsn = db, state = state, options = {"--once"}}.lines)
+   follow(live, program.run {
+      script = SCRIPT, dsn = db, state = state, options = { "--once" },
+   }.lines)
    assert_live(db, live)
 end
 
@@ -192,7 +196,7 @@ function TestDeletesExact.test_ops_are_exact_under_kills()
    local db, dir = exact_database(), scope.dir "exact"
    local conn = db:connect()
    local _, kills = killing.run {
-      dsn = db, stops = true, state = dir .. "/state.db", args = {dir = dir}, life = 0.6,
+      dsn = db, stops = true, state = dir .. "/state.db", args = { dir = dir }, life = 0.6,
       script = killing.file_sink .. [[
          pgcdc.source {table = "t", deletes = true, old = true, interval = 0.01}
             :map(function(c)
@@ -218,7 +222,7 @@ function TestDeletesExact.test_ops_are_exact_under_kills()
       if op == "update" or (op == "delete" and live[id]) then
          lu.assertEquals(old, live[id], what)
       elseif op ~= "delete" then
-         lu.assertEquals({live[id], old}, {nil, "-"}, what)
+         lu.assertEquals({ live[id], old }, { nil, "-" }, what)
       end
       live[id] = v ~= "-" and v or nil
    end
@@ -263,8 +267,8 @@ end
 -- Behind a failover the table is read again, and only real differences are told: rows of which the
 -- new primary knows another version or nothing.
 function TestDeletesExact.test_failover()
-   local primary = cluster.new {name = "deletes primary"}
-   local db = primary:database {name = "deletes"}
+   local primary = cluster.new { name = "deletes primary" }
+   local db = primary:database { name = "deletes" }
    db:exec [[
       CREATE TABLE t (id int PRIMARY KEY, v int);
       INSERT INTO t SELECT i, 0 FROM generate_series(1, 5000) i]]
@@ -284,7 +288,7 @@ function TestDeletesExact.test_failover()
    other:exec "UPDATE t SET v = 2 WHERE id = 3; DELETE FROM t WHERE id = 4"
    local changes = run(dsn, 'table = "t", old = true', state)
    lu.assertEquals(sorted(deletes.ops(changes)),
-      {"delete 0", "delete 4", "insert 2", "update 1", "update 3"})
+      { "delete 0", "delete 4", "insert 2", "update 1", "update 3" })
    lu.assertEquals(run(dsn, 'table = "t", old = true', state), {})
 end
 

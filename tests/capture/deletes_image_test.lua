@@ -26,8 +26,8 @@ local function new_database(rows)
 end
 
 local function once(db, state, options)
-   return program.run {dsn = db, script = script, state = state,
-      options = options or {"--once"}}
+   return program.run { dsn = db, script = script, state = state,
+      options = options or { "--once" } }
 end
 
 -- The changes of a run, which ends well: "insert key-1, ...".
@@ -73,7 +73,7 @@ end
 
 -- A header or a part that is not what was written makes it none: all rows are read.
 function TestDeletesImage.test_damaged()
-   for _, offset in ipairs {0, 9, 17, 25, 33} do
+   for _, offset in ipairs { 0, 9, 17, 25, 33 } do
       local db, state = new_database()
       changes(db, state)
       lu.assertTrue(damage(state, MAGIC, offset) > 0)
@@ -111,7 +111,7 @@ function TestDeletesImage.test_killed_and_ended_by_turns()
       if round % 3 == 0 then
          take(once(db, state).lines)
       else
-         local p = program.start {dsn = db, script = script, state = state}
+         local p = program.start { dsn = db, script = script, state = state }
          p:wait_until(function() return #p:lines() > round * 5 end, 20, "some changes")
          for more = 1, round % 4 do -- behind which rows that went before are gone from the file
             p:wait_until(function() return #p:lines() >= 79 + more end, 20, "the others")
@@ -133,19 +133,19 @@ end
 -- Each source of a state file has its own; what is forgotten is read anew.
 function TestDeletesImage.test_reset_and_neighbours()
    local db, state = new_database()
-   local two = {dsn = db, state = state, options = {"--once"}, script = [[
+   local two = { dsn = db, state = state, options = { "--once" }, script = [[
       for _, name in ipairs {"a", "b"} do
          pgcdc.source {table = "t", name = name, deletes = true,
             on_change = function(change) print(name, change.op, change.key.k) end}
-      end]]}
+      end]] }
    lu.assertEquals(#program.run(two).lines, 10)
    db:exec "delete from t where k = 'key-2'"
-   two.options = {"--once", "--reset=a"}
+   two.options = { "--once", "--reset=a" }
    local result = program.run(two)
    table.sort(result.lines)
    lu.assertEquals(#result.lines, 5) -- four rows again, and a delete
    lu.assertEquals(result.lines[5], "b\tdelete\tkey-2")
-   two.options = {"--once"}
+   two.options = { "--once" }
    lu.assertEquals(program.run(two).lines, {})
 end
 

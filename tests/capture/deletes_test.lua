@@ -29,11 +29,11 @@ function TestDeletes.test_inserts_updates_and_deletes_are_told_apart()
       UPDATE t SET id = 40 WHERE id = 4]]
    local changes = run(db, 'table = "t"', state)
    local list = ops(changes)
-   lu.assertEquals(sorted {list[1], list[2]}, {"delete 2", "delete 4"})
+   lu.assertEquals(sorted { list[1], list[2] }, { "delete 2", "delete 4" })
    lu.assertEquals(sorted(list),
-      {"delete 2", "delete 4", "insert 20", "insert 40", "update 1", "update 3"})
+      { "delete 2", "delete 4", "insert 20", "insert 40", "update 1", "update 3" })
    local gone = changes[1]
-   lu.assertEquals(json.keys(gone), {"op", "schema", "table", "key", "row", "xid", "ts", "id"})
+   lu.assertEquals(json.keys(gone), { "op", "schema", "table", "key", "row", "xid", "ts", "id" })
    lu.assertEquals(gone.row, json.null)
    lu.assertStrContains(gone.id, "/deleted")
    lu.assertEquals(run(db, 'table = "t"', state), {})
@@ -84,7 +84,7 @@ function TestDeletes.test_found_while_it_runs()
    end, 10, "the insert")
    lu.assertNil(p:stdout():find "slow\tdelete")
    local list = ops(p:changes())
-   lu.assertEquals({list[5], list[6], list[7]}, {"delete 2", "delete 1", "insert 2"})
+   lu.assertEquals({ list[5], list[6], list[7] }, { "delete 2", "delete 1", "insert 2" })
    lu.assertEquals(p:stop().status, 0)
 end
 
@@ -100,7 +100,7 @@ function TestDeletes.test_truncate()
       s:on("batch", function(e) print("batch", e.count) end)]]
    local state = new_state()
    local function again()
-      return program.run {script = script, dsn = db, state = state, options = {"--once"}}
+      return program.run { script = script, dsn = db, state = state, options = { "--once" } }
    end
    lu.assertEquals(#again().changes, 5000)
    db:exec "VACUUM FULL t"
@@ -113,11 +113,11 @@ function TestDeletes.test_truncate()
    lu.assertEquals(#result.lines, 5002)
    lu.assertEquals(again().stdout, "")
    db:exec "INSERT INTO t VALUES (1, 'w'), (2, 'w')"
-   lu.assertEquals(ops(again().changes), {"insert 1", "insert 2"})
+   lu.assertEquals(ops(again().changes), { "insert 1", "insert 2" })
    db:exec "TRUNCATE t; INSERT INTO t VALUES (2, 'x')"
    result = again()
    lu.assertNil(result.stdout:find "truncate")
-   lu.assertEquals(ops(result.changes), {"delete 1", "update 2"})
+   lu.assertEquals(ops(result.changes), { "delete 1", "update 2" })
 end
 
 -- old = true: the row before, in updates and deletes, also after a restart; which columns differ.
@@ -139,7 +139,7 @@ function TestDeletes.test_old_rows()
       end}]]
    local state = new_state()
    local function again()
-      return program.run {script = script, dsn = db, state = state, options = {"--once"}}
+      return program.run { script = script, dsn = db, state = state, options = { "--once" } }
    end
    local first = again()
    lu.assertEquals(#first.changes, 2)
@@ -149,12 +149,12 @@ function TestDeletes.test_old_rows()
    local result = again()
    local gone, _, update, mine = table.unpack(result.changes)
    lu.assertEquals(gone.op, "delete")
-   lu.assertEquals(json.keys(gone), {"op", "schema", "table", "key", "row", "old", "xid", "ts",
-      "id"})
+   lu.assertEquals(json.keys(gone), { "op", "schema", "table", "key", "row", "old", "xid", "ts",
+      "id" })
    lu.assertEquals(gone.row, json.null)
    lu.assertStrContains(result.lines[1], '"row":null,"old":{"id":2,"a":null,"b":2,"doc":null}')
-   lu.assertEquals(json.keys(update), {"op", "schema", "table", "key", "row", "old", "xid", "ts",
-      "id"})
+   lu.assertEquals(json.keys(update), { "op", "schema", "table", "key", "row", "old", "xid", "ts",
+      "id" })
    lu.assertStrContains(result.lines[5],
       '"old":{"id":1,"a":"x","b":1.50,"doc":{"k": [1, 2]}}')
    lu.assertEquals(mine.old.a, "mine")
@@ -175,16 +175,16 @@ function TestDeletes.test_old_row_of_other_columns()
    local state = new_state()
    local function old_of(sql)
       db:exec(sql)
-      local result = program.run {dsn = db, state = state, options = {"--once"}, script = [[
-         pgcdc.source {table = "t", deletes = true, old = true, on_change = print}]]}
+      local result = program.run { dsn = db, state = state, options = { "--once" }, script = [[
+         pgcdc.source {table = "t", deletes = true, old = true, on_change = print}]] }
       lu.assertEquals(result.status, 0, result.stderr)
       return #result.lines > 0 and result.changes[1].old
    end
    old_of ""
    lu.assertEquals(old_of "ALTER TABLE t ALTER v TYPE int USING 7, ALTER n TYPE bigint",
-      {id = 1, ["new\nline"] = "one", ["a\tb\\"] = "two", v = json.null, n = 4})
+      { id = 1, ["new\nline"] = "one", ["a\tb\\"] = "two", v = json.null, n = 4 })
    lu.assertEquals(old_of 'ALTER TABLE t DROP "new\nline"; DELETE FROM t WHERE id = 2',
-      {id = 2, ["a\tb\\"] = "two", v = 7, n = 4})
+      { id = 2, ["a\tb\\"] = "two", v = 7, n = 4 })
 end
 
 -- skip_unchanged: an update that changes nothing, and an ALTER TABLE that rewrites the table and
@@ -196,13 +196,13 @@ function TestDeletes.test_skip_unchanged()
    local fields, state = 'table = "t", skip_unchanged = true', new_state()
    lu.assertEquals(#run(db, fields, state), 100)
    db:exec "UPDATE t SET a = a; UPDATE t SET a = 0 WHERE id = 7"
-   lu.assertEquals(ops(run(db, fields, state)), {"update 7"})
+   lu.assertEquals(ops(run(db, fields, state)), { "update 7" })
    db:exec "ALTER TABLE t ALTER COLUMN a TYPE bigint"
    lu.assertEquals(run(db, fields, state), {})
    db:exec "UPDATE t SET a = 1 WHERE id = 8"
-   lu.assertEquals(ops(run(db, fields, state)), {"update 8"})
+   lu.assertEquals(ops(run(db, fields, state)), { "update 8" })
    db:exec "UPDATE t SET a = a WHERE id = 9"
-   lu.assertEquals(ops(run(db, 'table = "t"', state)), {"update 9"})
+   lu.assertEquals(ops(run(db, 'table = "t"', state)), { "update 9" })
 end
 
 -- With soft_delete as well, a row that was told to be gone is not told again when it is removed,
@@ -215,12 +215,12 @@ function TestDeletes.test_soft_delete()
    lu.assertEquals(#run(db, fields, state), 3)
    db:exec "UPDATE t SET gone_at = now() WHERE id < 3"
    local changes = run(db, fields, state)
-   lu.assertEquals(sorted(ops(changes)), {"delete 1", "delete 2"})
+   lu.assertEquals(sorted(ops(changes)), { "delete 1", "delete 2" })
    lu.assertNotEquals(changes[1].row, json.null)
    db:exec "DELETE FROM t WHERE id = 1; UPDATE t SET gone_at = NULL WHERE id = 2"
-   lu.assertEquals(ops(run(db, fields, state)), {"insert 2"})
+   lu.assertEquals(ops(run(db, fields, state)), { "insert 2" })
    db:exec "DELETE FROM t"
-   lu.assertEquals(sorted(ops(run(db, fields, state))), {"delete 2", "delete 3"})
+   lu.assertEquals(sorted(ops(run(db, fields, state))), { "delete 2", "delete 3" })
 end
 
 -- where: a row that has left it is gone, one that comes back is an insert.
@@ -229,11 +229,11 @@ function TestDeletes.test_a_row_that_leaves_where_is_gone()
       CREATE TABLE t (id int PRIMARY KEY, open boolean);
       INSERT INTO t VALUES (1, true), (2, true), (3, false)]]
    local fields, state = 'table = "t", where = "open"', new_state()
-   lu.assertEquals(sorted(ops(run(db, fields, state))), {"read 1", "read 2"})
+   lu.assertEquals(sorted(ops(run(db, fields, state))), { "read 1", "read 2" })
    db:exec "UPDATE t SET open = NOT open"
-   lu.assertEquals(sorted(ops(run(db, fields, state))), {"delete 1", "delete 2", "insert 3"})
+   lu.assertEquals(sorted(ops(run(db, fields, state))), { "delete 1", "delete 2", "insert 3" })
    db:exec "UPDATE t SET open = true WHERE id = 1; DELETE FROM t WHERE id = 2"
-   lu.assertEquals(ops(run(db, fields, state)), {"insert 1"})
+   lu.assertEquals(ops(run(db, fields, state)), { "insert 1" })
 end
 
 -- The rows of a partition that is detached or dropped are gone, those of one that is attached are
@@ -254,7 +254,7 @@ function TestDeletes.test_partitions()
    lu.assertEquals(list[1], "delete 2")
    lu.assertEquals(list[2]:match "%d", "8")
    db:exec "UPDATE t SET part = 1 WHERE id = 8; DROP TABLE t3"
-   lu.assertEquals(ops(run(db, fields, state)), {"delete 3", "update 8"})
+   lu.assertEquals(ops(run(db, fields, state)), { "delete 3", "update 8" })
    lu.assertEquals(run(db, fields, state), {})
 end
 
@@ -267,22 +267,22 @@ function TestDeletes.test_learns_what_is_there()
    local state, from_now = new_state(), new_state()
    local plain = 'pgcdc.source {table = "t", on_change = print}'
    local function without()
-      return program.run {script = plain, dsn = db, state = state, options = {"--once"}}.changes
+      return program.run { script = plain, dsn = db, state = state, options = { "--once" } }.changes
    end
    lu.assertEquals(#without(), 20000)
    lu.assertEquals(run(db, 'table = "t", start = "now"', from_now), {})
    local writes = "UPDATE t SET v = v + 1 WHERE id = %d; DELETE FROM t WHERE id = %d"
    db:exec(writes:format(1, 2))
-   lu.assertEquals(ops(run(db, 'table = "t"', from_now)), {"delete 2", "update 1"})
-   lu.assertEquals(ops(run(db, 'table = "t"', state)), {"upsert 1"}) -- there is no telling
+   lu.assertEquals(ops(run(db, 'table = "t"', from_now)), { "delete 2", "update 1" })
+   lu.assertEquals(ops(run(db, 'table = "t"', state)), { "upsert 1" }) -- there is no telling
    db:exec(writes:format(3, 4))
-   lu.assertEquals(ops(run(db, 'table = "t"', state)), {"delete 4", "update 3"})
+   lu.assertEquals(ops(run(db, 'table = "t"', state)), { "delete 4", "update 3" })
    lu.assertEquals(run(db, 'table = "t"', state), {})
    db:exec(writes:format(5, 6)) -- and on again, after a time without
-   lu.assertEquals(ops(without()), {"upsert 5"})
+   lu.assertEquals(ops(without()), { "upsert 5" })
    lu.assertEquals(run(db, 'table = "t"', state), {})
    db:exec(writes:format(7, 8))
-   lu.assertEquals(ops(run(db, 'table = "t"', state)), {"delete 8", "update 7"})
+   lu.assertEquals(ops(run(db, 'table = "t"', state)), { "delete 8", "update 7" })
 end
 
 -- A table that is read again from its start, since it was dropped and created again: only what is
@@ -302,7 +302,7 @@ function TestDeletes.test_read_again_gives_differences()
       DELETE FROM t WHERE id = 6;
       INSERT INTO t VALUES (2000, 0)]]
    local changes = run(db, 'table = "t", old = true', state)
-   lu.assertEquals(sorted(ops(changes)), {"delete 6", "insert 2000", "update 5"})
+   lu.assertEquals(sorted(ops(changes)), { "delete 6", "insert 2000", "update 5" })
    for _, change in ipairs(changes) do
       lu.assertEquals(change.old ~= nil, change.op ~= "insert")
    end
@@ -322,14 +322,14 @@ function TestDeletes.test_old_rows_outlive_their_columns()
       UPDATE t SET b = 'B', new = 7 WHERE id = 1;
       DELETE FROM t WHERE id = 2]]
    local gone, update = table.unpack((run(db, fields, state)))
-   lu.assertEquals(gone.old, {a = "c", id = 2, b = "d", new = json.null})
-   lu.assertEquals(update.old, {a = "a", id = 1, b = "b", new = json.null})
-   lu.assertEquals(update.row, {a = "a", id = 1, b = "B", new = 7})
+   lu.assertEquals(gone.old, { a = "c", id = 2, b = "d", new = json.null })
+   lu.assertEquals(update.old, { a = "a", id = 1, b = "b", new = json.null })
+   lu.assertEquals(update.row, { a = "a", id = 1, b = "B", new = 7 })
    db:exec "UPDATE t SET new = 8; ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (a)"
    local list = ops(run(db, fields, state)) -- of another key nothing is known
-   lu.assertEquals(sorted(list), {"upsert a", "upsert e"})
+   lu.assertEquals(sorted(list), { "upsert a", "upsert e" })
    db:exec "DELETE FROM t WHERE a = 'e'"
-   lu.assertEquals(ops(run(db, fields, state)), {"delete e"})
+   lu.assertEquals(ops(run(db, fields, state)), { "delete e" })
 end
 
 -- Streams that give changes other columns do so with the row before as well, and pass deletes on.
@@ -343,28 +343,29 @@ function TestDeletes.test_reshaped()
          :sink(function(c) print(c) print(c.changed and table.concat(c.changed, " ")) end)]]
    local state = new_state()
    local function again()
-      return program.run {script = script, dsn = db, state = state, options = {"--once"}}
+      return program.run { script = script, dsn = db, state = state, options = { "--once" } }
    end
    local first = again()
    lu.assertEquals(#first.changes, 2, first.stderr)
    db:exec "UPDATE t SET name = 'c', secret = 'z' WHERE id = 1; DELETE FROM t WHERE id = 2"
    local result = again()
    local gone, update = table.unpack(result.changes)
-   lu.assertEquals({gone.op, gone.row, gone.old}, {"delete", json.null, {id = 2, title = "b"}})
+   lu.assertEquals({ gone.op, gone.row, gone.old },
+      { "delete", json.null, { id = 2, title = "b" } })
    lu.assertStrContains(gone.id, "/deleted")
-   lu.assertEquals({update.op, update.row, update.old},
-      {"update", {id = 1, title = "c"}, {id = 1, title = "a"}})
+   lu.assertEquals({ update.op, update.row, update.old },
+      { "update", { id = 1, title = "c" }, { id = 1, title = "a" } })
    lu.assertEquals(result.lines[4], "title")
 end
 
 -- What needs deletes says so; so does what is no option of it.
 function TestDeletes.test_misuse()
    for _, case in ipairs {
-      {"old = true", "old = true needs deletes = true"},
-      {"skip_unchanged = true", "skip_unchanged = true needs deletes = true"},
-      {"deletes = 5", "deletes must be"},
-      {"deletes = {intervall = 5}", "interval"},
-      {"deletes = {interval = 0}", "deletes.interval"},
+      { "old = true", "old = true needs deletes = true" },
+      { "skip_unchanged = true", "skip_unchanged = true needs deletes = true" },
+      { "deletes = 5", "deletes must be" },
+      { "deletes = {intervall = 5}", "interval" },
+      { "deletes = {interval = 0}", "deletes.interval" },
    } do
       local result = program.run {
          script = ('pgcdc.source {table = "t", %s}'):format(case[1]), dsn = "", state = new_state(),
@@ -377,14 +378,17 @@ end
 -- Key types ------------------------------------------------------------------------------------
 
 local KEY_TYPES = {
-   {"int2", "i"}, {"int4", "-i"}, {"int8", "i * 10000000000"}, {"uuid", "md5(i::text)::uuid"},
-   {"text", "'k ' || i || ' \"\\é' || chr(9)"}, {"varchar(20)", "'K' || i"}, {"char(8)", "i::text"},
-   {"numeric(20,4)", "-i / 3.0"}, {"float8", "i / 3.0"}, {"boolean", "i > 3"},
-   {"timestamptz", "timestamptz '2001-02-03 04:05:06.789+01' + i * interval '0.1 s'"},
-   {"date", "date '2000-01-01' + i"}, {"bytea", "decode(md5(i::text), 'hex')"},
-   {"inet", "inet '10.0.0.0' + i"}, {"interval", "i * interval '1 hour'"},
-   {"int[]", "array[i, -i]"}, {"jsonb", "jsonb_build_object('k', i)"}, {"mood", "('m' || i)::mood"},
-   {"positive", "i"}, {"bit(8)", "i::bit(8)"},
+   { "int2", "i" }, { "int4", "-i" }, { "int8", "i * 10000000000" },
+   { "uuid", "md5(i::text)::uuid" },
+   { "text", "'k ' || i || ' \"\\é' || chr(9)" }, { "varchar(20)", "'K' || i" },
+   { "char(8)", "i::text" },
+   { "numeric(20,4)", "-i / 3.0" }, { "float8", "i / 3.0" }, { "boolean", "i > 3" },
+   { "timestamptz", "timestamptz '2001-02-03 04:05:06.789+01' + i * interval '0.1 s'" },
+   { "date", "date '2000-01-01' + i" }, { "bytea", "decode(md5(i::text), 'hex')" },
+   { "inet", "inet '10.0.0.0' + i" }, { "interval", "i * interval '1 hour'" },
+   { "int[]", "array[i, -i]" }, { "jsonb", "jsonb_build_object('k', i)" },
+   { "mood", "('m' || i)::mood" },
+   { "positive", "i" }, { "bit(8)", "i::bit(8)" },
 }
 
 -- Each type's rows are told apart, whatever the server can hash; in a key of two columns too.
@@ -401,7 +405,7 @@ function TestDeletes.test_key_types()
          CREATE TABLE "u %d" (k %s, v int, n int, PRIMARY KEY (v, k));
          INSERT INTO "u %d" SELECT %s, i, i FROM generate_series(%s) i]]):format(n, case[1], n,
          case[2], values, n, case[1], n, case[2], values))
-      for _, prefix in ipairs {"t", "u"} do
+      for _, prefix in ipairs { "t", "u" } do
          sources[#sources + 1] = ([[
             pgcdc.source {table = '"%s %d"', deletes = true, on_change = function(c)
                print(%q, c.op, c.row and c.row.v or "-")
@@ -411,14 +415,14 @@ function TestDeletes.test_key_types()
    local state = new_state()
    local function again()
       local result = program.run {
-         script = table.concat(sources, "\n"), dsn = db, state = state, options = {"--once"},
+         script = table.concat(sources, "\n"), dsn = db, state = state, options = { "--once" },
       }
       lu.assertEquals(result.status, 0, result.stderr)
       return sorted(result.lines)
    end
    again()
    for n in ipairs(KEY_TYPES) do
-      for _, prefix in ipairs {"t", "u"} do
+      for _, prefix in ipairs { "t", "u" } do
          db:exec(([[
             DELETE FROM "%s %d" WHERE v = 3;
             UPDATE "%s %d" SET n = 0 WHERE v = 4]]):format(prefix, n, prefix, n))
@@ -426,7 +430,7 @@ function TestDeletes.test_key_types()
    end
    local expected = {}
    for _, case in ipairs(KEY_TYPES) do
-      for _, prefix in ipairs {"t ", "u "} do
+      for _, prefix in ipairs { "t ", "u " } do
          expected[#expected + 1] = prefix .. case[1] .. "\tdelete\t-"
          expected[#expected + 1] = prefix .. case[1] .. "\tupdate\t4"
       end
@@ -445,7 +449,7 @@ function TestDeletes.test_keys_that_are_not_unique()
    lu.assertEquals(run(db, fields, state), {})
    db:exec "DELETE FROM t WHERE n IN (1, 3, 4)"
    local changes = run(db, fields, state)
-   lu.assertEquals(ops(changes), {"delete 2"})
+   lu.assertEquals(ops(changes), { "delete 2" })
    db:exec "DELETE FROM t"
    lu.assertEquals(#run(db, fields, state), 2)
 end

@@ -38,12 +38,12 @@ local function assert_busy(stats, checker, kinds)
    lu.assertTrue(checker.delivered > 20 * seconds / 3, "hardly anything was delivered")
 end
 
-local usual = {"committed", "aborted", "released", "undone", "prepared", "held", "vacuumed",
-   "rewritten"}
+local usual = { "committed", "aborted", "released", "undone", "prepared", "held", "vacuumed",
+   "rewritten" }
 
 -- Nothing is missed, nothing delivered twice, although its connection is cut again and again.
 function TestExact.test_nothing_lost_nothing_twice()
-   local checker, stats, result = random_run {cluster = cluster.main(), seconds = seconds / 3}
+   local checker, stats, result = random_run { cluster = cluster.main(), seconds = seconds / 3 }
    lu.assertNil(checker:verdict(), "seed " .. seed)
    lu.assertEquals(result.status, 0)
    lu.assertTrue(stats.terminated > 0, "its connection was never cut")
@@ -64,9 +64,9 @@ end
 -- A hot standby is as good a source, with recovery conflicts all the time. Its snapshots list no
 -- transaction at all.
 function TestExact.test_nothing_lost_nothing_twice_on_a_standby()
-   local primary = cluster.new {name = "exact primary"}
+   local primary = cluster.new { name = "exact primary" }
    local standby = primary:standby("exact standby", {
-      conf = {max_standby_streaming_delay = "100ms"},
+      conf = { max_standby_streaming_delay = "100ms" },
    })
    local checker, stats, result = random_run {
       cluster = primary, standby = standby, seconds = seconds / 3,
@@ -119,14 +119,14 @@ end
 -- A poll whose connection breaks goes on behind the last row that was delivered. The second break
 -- in a row once forgot where the first had been, and rows came again.
 function TestExact.test_nothing_twice_when_a_poll_is_cut_twice()
-   local checker, twice = run.cut {cluster = cluster.main(), polls = 2}
+   local checker, twice = run.cut { cluster = cluster.main(), polls = 2 }
    lu.assertNil(checker:verdict())
    lu.assertTrue(twice > 0, "no poll was cut twice")
 end
 
 -- What the mutants stumble over is no trouble for the rule.
 function TestExact.test_savepoint_open_while_a_later_transaction_commits()
-   lu.assertNil(run.scripted {cluster = cluster.main()}:verdict())
+   lu.assertNil(run.scripted { cluster = cluster.main() }:verdict())
 end
 
 -- Runs <fn> with the program whose capture rule is replaced by tests/mutants/horizon_<name>.c.
@@ -142,7 +142,7 @@ end
 -- The test must find a mutant out: by the interleaving that was made for it, and at random.
 local function assert_found_out(name)
    with_mutant(name, function()
-      local verdict = run.scripted {cluster = cluster.main()}:verdict()
+      local verdict = run.scripted { cluster = cluster.main() }:verdict()
       lu.assertStrContains(verdict or "no problem", "plain 4 version 1")
       local tries = 0
       repeat

@@ -21,7 +21,7 @@ end
 
 -- A function that polls once; a recheck comes only where the test asks for it.
 local function new_poll(db, fields)
-   local source = {capture = "increment", column = "id", lookback = 0, recheck = 1e6}
+   local source = { capture = "increment", column = "id", lookback = 0, recheck = 1e6 }
    for name, value in pairs(fields or {}) do
       source[name] = value
    end
@@ -35,7 +35,7 @@ local function new_poll(db, fields)
 end
 
 -- What a recheck that is due at once brings.
-local recheck = {recheck = 0.001}
+local recheck = { recheck = 0.001 }
 
 -- New rows come by the index; updates below the window at the next recheck, which counts them.
 function TestIncrement.test_windows_and_rechecks()
@@ -102,7 +102,7 @@ end
 -- within the lookback.
 function TestIncrement.test_lookback()
    local db = new_database "create table t (id int primary key); insert into t values (1000)"
-   local poll = new_poll(db, {lookback = 100})
+   local poll = new_poll(db, { lookback = 100 })
    poll()
    db:exec "insert into t values (2000)"
    poll()
@@ -118,7 +118,7 @@ end
 
 function TestIncrement.test_ties_and_nulls()
    local db = new_database "create table t (id int primary key, at int); create index on t (at)"
-   local poll = new_poll(db, {column = "at"})
+   local poll = new_poll(db, { column = "at" })
    db:exec "insert into t values (1, 5), (2, 5), (3, null)"
    lu.assertEquals(poll(), "read 1 2 3")
    db:exec "insert into t values (4, 5)"
@@ -135,16 +135,17 @@ end
 -- Each type with values before and behind 1970, far away, and infinite ones, which are not the top.
 function TestIncrement.test_types()
    local types = {
-      {"smallint", "-5", "-3", "7"}, {"bigint", "-9223372036854775800", "5", "9223372036854775000"},
-      {"date", "'0044-03-15 BC'", "'1969-12-30'", "'5874897-12-31'"},
-      {"timestamp", "'4713-01-01 BC'", "'1969-12-31 23:59:59.999999'", "'290000-12-31 23:59:59'"},
-      {"timestamptz", "'1200-01-01'", "'1970-01-01 00:00:00.000001+00'", "'9999-01-01'"},
+      { "smallint", "-5", "-3", "7" },
+      { "bigint", "-9223372036854775800", "5", "9223372036854775000" },
+      { "date", "'0044-03-15 BC'", "'1969-12-30'", "'5874897-12-31'" },
+      { "timestamp", "'4713-01-01 BC'", "'1969-12-31 23:59:59.999999'", "'290000-12-31 23:59:59'" },
+      { "timestamptz", "'1200-01-01'", "'1970-01-01 00:00:00.000001+00'", "'9999-01-01'" },
    }
    for _, case in ipairs(types) do
       local name, low, middle, high = table.unpack(case)
       local db = new_database(("create table t (id int primary key, at %s);"
          .. "create index on t (at)"):format(name))
-      local poll = new_poll(db, {column = "at"})
+      local poll = new_poll(db, { column = "at" })
       db:exec(("insert into t values (1, %s)"):format(low))
       lu.assertEquals(poll(), "read 1", name)
       db:exec(("insert into t values (2, %s)"):format(middle))
@@ -170,7 +171,7 @@ function TestIncrement.test_switches()
    local db = new_database [[create table t (id int primary key, n int default 0);
       create index on t (n); insert into t values (1), (2), (3)]]
    local poll = new_poll(db)
-   local xmin = {capture = "xmin", column = false, lookback = false, recheck = false}
+   local xmin = { capture = "xmin", column = false, lookback = false, recheck = false }
    lu.assertEquals(poll(xmin), "read 1 2 3")
    db:exec "insert into t values (4)"
    lu.assertEquals(poll(), "upsert 4")
@@ -185,9 +186,9 @@ function TestIncrement.test_switches()
    lu.assertEquals(poll(), "")
    db:exec "insert into t values (6, 3); update t set n = 4 where id = 3"
    lu.assertEquals(poll(), "upsert 6")
-   lu.assertEquals(poll {column = "n"}, "upsert 3")
+   lu.assertEquals(poll { column = "n" }, "upsert 3")
    db:exec "update t set n = 5 where id = 4; update t set n = 0 where id = 5"
-   lu.assertEquals(poll {column = "n"}, "upsert 4")
+   lu.assertEquals(poll { column = "n" }, "upsert 4")
    db:exec "drop index t_n_idx; alter table t drop n"
    lu.assertEquals(poll(), "upsert 4 5") -- which of them a window showed cannot be told any more
    db:exec "insert into t values (7)"
@@ -206,7 +207,7 @@ function TestIncrement.test_to_triggers()
    lu.assertEquals(poll(), "upsert 5")
    stepping.trigger(db, "install")
    db:exec "update t set n = 1 where id = 2"
-   local trigger = {capture = "trigger", column = false, lookback = false, recheck = false}
+   local trigger = { capture = "trigger", column = false, lookback = false, recheck = false }
    lu.assertEquals(poll(trigger), "upsert 1 2")
    db:exec "delete from t where id = 1"
    lu.assertEquals(poll(trigger), "delete 1")
@@ -222,7 +223,7 @@ function TestIncrement.test_partitions()
       create table t1 partition of t for values in (1);
       insert into t values (1, 1);
       create table t2 (id int, n int, primary key (id, n)); insert into t2 values (7, 2), (50, 2)]]
-   local poll = new_poll(db, {pk = "id"})
+   local poll = new_poll(db, { pk = "id" })
    lu.assertEquals(poll(), "read 1")
    db:exec "insert into t values (20, 1)"
    poll()
@@ -235,12 +236,12 @@ end
 
 -- Runs one poll with a handler that stops the program at the change of <id>.
 local function stop_at(db, state, id, fields)
-   local source = {table = "t", capture = "increment", column = "id", lookback = 0, recheck = 1e6}
+   local source = { table = "t", capture = "increment", column = "id", lookback = 0, recheck = 1e6 }
    for name, value in pairs(fields or {}) do
       source[name] = value or nil
    end
    local result = program.run {
-      dsn = db, state = state, options = id and {} or {"--once"},
+      dsn = db, state = state, options = id and {} or { "--once" },
       script = watch.script(source, id and ([[
          source:on("change", function(change)
             if change.key.id == %d then pgcdc.stop() end
@@ -253,7 +254,7 @@ end
 -- A window that ends early leaves a cut: rows of its xid up to a key. Rows of the same xid that
 -- lie below the window were taken for delivered by the recheck that came next, and lost for ever.
 function TestIncrement.test_a_recheck_behind_a_window_that_was_cut()
-   for _, case in ipairs {"attach", "another column", "xmin", "trigger", "renamed"} do
+   for _, case in ipairs { "attach", "another column", "xmin", "trigger", "renamed" } do
       local db = new_database [[
          create table t (id int, n int, part int default 1, primary key (id, part))
             partition by list (part);
@@ -262,7 +263,7 @@ function TestIncrement.test_a_recheck_behind_a_window_that_was_cut()
          create table t2 (id int, n int, part int, primary key (id, part));
          insert into t values (1000, 1000), (2000, 2000)]]
       local state = scope.dir "state" .. "/state.db"
-      local by = {pk = "id", column = "n"}
+      local by = { pk = "id", column = "n" }
       lu.assertEquals(stop_at(db, state, nil, by), "read 1000 2000")
       db:exec "insert into t values (1, 1), (3001, 3001)"
       lu.assertEquals(stop_at(db, state, nil, by), "upsert 3001", case)
@@ -273,19 +274,19 @@ function TestIncrement.test_a_recheck_behind_a_window_that_was_cut()
             alter table t attach partition t2 for values in (2)]]
          lu.assertEquals(stop_at(db, state, nil, by), "upsert 7 1 2 3 4001", case)
       elseif case == "trigger" then
-         stepping.trigger(db, "install", {pk = "id"})
-         by = {pk = "id", capture = "trigger", column = false, lookback = false, recheck = false}
+         stepping.trigger(db, "install", { pk = "id" })
+         by = { pk = "id", capture = "trigger", column = false, lookback = false, recheck = false }
          lu.assertEquals(stop_at(db, state, nil, by), "upsert 1 2 3 4001", case)
       elseif case == "renamed" then -- what a window showed cannot be told any more
          db:exec "alter table t rename n to m"
          by.column = "m"
          local words = stop_at(db, state, nil, by)
-         for _, id in ipairs {1, 2, 3, 4001} do
+         for _, id in ipairs { 1, 2, 3, 4001 } do
             lu.assertStrContains(words .. " ", (" %d "):format(id))
          end
       else
-         by = case == "xmin" and {pk = "id", capture = "xmin", column = false, lookback = false,
-            recheck = false} or {pk = "id", column = "id"}
+         by = case == "xmin" and { pk = "id", capture = "xmin", column = false, lookback = false,
+            recheck = false } or { pk = "id", column = "id" }
          lu.assertEquals(stop_at(db, state, nil, by), "upsert 1 2 3 4001", case)
       end
       lu.assertEquals(stop_at(db, state, nil, by), "", case)
@@ -295,7 +296,7 @@ end
 -- recheck = 0: what no window showed is never found, and nothing is kept for it.
 function TestIncrement.test_without_rechecks()
    local db = new_database()
-   local poll = new_poll(db, {recheck = 0})
+   local poll = new_poll(db, { recheck = 0 })
    poll()
    for id = 10, 15 do
       db:exec(("insert into t values (%d)"):format(id))
@@ -314,8 +315,8 @@ function TestIncrement.test_cached_sequences_and_now()
    local db = new_database [[create sequence s cache 100;
       create table t (id int primary key default nextval('s'), at timestamptz default now());
       create index on t (at)]]
-   local by_id, by_time = new_poll(db, {lookback = false}),
-      new_poll(db, {lookback = false, column = "at"})
+   local by_id, by_time = new_poll(db, { lookback = false }),
+      new_poll(db, { lookback = false, column = "at" })
    local one, two, slow = db:connect(), db:connect(), db:connect()
    one:exec "insert into t default values"
    by_id()
@@ -331,7 +332,7 @@ function TestIncrement.test_cached_sequences_and_now()
    slow:exec "insert into t default values; commit"
    lu.assertEquals(by_id(), "upsert 201")
    lu.assertEquals(by_time(), "upsert 201")
-   for _, poll in ipairs {by_id, by_time} do
+   for _, poll in ipairs { by_id, by_time } do
       local words, result = poll(recheck)
       lu.assertEquals(words, "")
       lu.assertNotStrContains(result.stderr, "the recheck found")
@@ -340,10 +341,10 @@ end
 
 -- A lookback that leads behind the first date that there is begins there.
 function TestIncrement.test_a_long_lookback()
-   for _, name in ipairs {"date", "timestamp", "timestamptz"} do
+   for _, name in ipairs { "date", "timestamp", "timestamptz" } do
       local db = new_database(("create table t (id int primary key, at %s);"
          .. "create index on t (at); insert into t values (1, '2020-01-01')"):format(name))
-      local poll = new_poll(db, {column = "at", lookback = 1e12})
+      local poll = new_poll(db, { column = "at", lookback = 1e12 })
       lu.assertEquals(poll(), "read 1")
       db:exec "insert into t values (2, '2020-01-02')"
       lu.assertEquals(poll(), "upsert 2")
@@ -355,7 +356,7 @@ end
 function TestIncrement.test_soft_delete()
    local db = new_database [[create table t (id int primary key, gone_at timestamptz, v int);
       create index on t (v); insert into t values (1, null, 1), (2, null, 2)]]
-   local poll = new_poll(db, {column = "v", soft_delete = "gone_at"})
+   local poll = new_poll(db, { column = "v", soft_delete = "gone_at" })
    lu.assertEquals(poll(), "read 1 2")
    db:exec "update t set gone_at = now(), v = 3 where id = 1"
    lu.assertEquals(poll(), "delete 1")
@@ -363,7 +364,7 @@ end
 
 function TestIncrement.test_start_now()
    local db = new_database()
-   local poll = new_poll(db, {start = "now"})
+   local poll = new_poll(db, { start = "now" })
    local open = db:connect()
    open:exec "begin; insert into t values (4)"
    lu.assertEquals(poll(), "")
@@ -379,17 +380,17 @@ end
 function TestIncrement.test_no_index()
    local db = new_database [[create table t (id int primary key, n int);
       create index on t (n) where n > 5; insert into t values (1, 1)]]
-   local _, result = new_poll(db, {column = "n"})()
-   lu.assertStrContains(result.stderr, 'has no index that begins with')
+   local _, result = new_poll(db, { column = "n" })()
+   lu.assertStrContains(result.stderr, "has no index that begins with")
    db:exec "create index on t (n, id)"
-   _, result = new_poll(db, {column = "n"})()
+   _, result = new_poll(db, { column = "n" })()
    lu.assertNotStrContains(result.stderr, "has no index")
 end
 
 -- A crash of the server may undo what a poll has seen, and give its xids and values out again.
 function TestIncrement.test_a_crash_of_the_server()
-   local one = cluster.new {name = "increment crash", conf = {synchronous_commit = "off",
-      wal_writer_delay = "10s", fsync = "on"}}
+   local one = cluster.new { name = "increment crash", conf = { synchronous_commit = "off",
+      wal_writer_delay = "10s", fsync = "on" } }
    local db = one:database()
    db:exec "create table t (id int primary key, n int); insert into t values (1, 1)"
    local poll = new_poll(db)
@@ -414,19 +415,19 @@ function TestIncrement.test_what_is_refused()
    local db = new_database [[create table t (id int primary key, name text, at timestamptz);
       create view v as select * from t]]
    local cases = {
-      {[[capture = "increment"]], 1, 'needs column ='},
-      {[[column = "id"]], 1, 'column is for capture'},
-      {[[recheck = 5]], 1, 'recheck is for capture'},
-      {[[capture = "increment", column = "id", lookback = -1]], 1, "lookback must be"},
-      {[[capture = "increment", column = "id", recheck = "x"]], 1, "recheck must be a number"},
-      {[[capture = "increment", column = 5]], 1, "column must be"},
-      {[[capture = "increment", column = "id", deletes = true]], 1, 'deletes is for capture'},
-      {[[capture = "increment", column = "ad"]], 3, '(named in column)'},
-      {[[capture = "increment", column = "name"]], 3, 'is text'},
+      { [[capture = "increment"]], 1, "needs column =" },
+      { [[column = "id"]], 1, "column is for capture" },
+      { [[recheck = 5]], 1, "recheck is for capture" },
+      { [[capture = "increment", column = "id", lookback = -1]], 1, "lookback must be" },
+      { [[capture = "increment", column = "id", recheck = "x"]], 1, "recheck must be a number" },
+      { [[capture = "increment", column = 5]], 1, "column must be" },
+      { [[capture = "increment", column = "id", deletes = true]], 1, "deletes is for capture" },
+      { [[capture = "increment", column = "ad"]], 3, "(named in column)" },
+      { [[capture = "increment", column = "name"]], 3, "is text" },
    }
    for _, case in ipairs(cases) do
       local result = program.run {
-         dsn = db, options = {"--once"},
+         dsn = db, options = { "--once" },
          script = ("pgcdc.source {table = 't', %s}"):format(case[1]),
       }
       lu.assertEquals(result.status, case[2], case[1])
@@ -437,7 +438,7 @@ end
 function TestIncrement.test_check_says_what_would_run()
    local db = new_database()
    local result = program.run {
-      dsn = db, options = {"--check"},
+      dsn = db, options = { "--check" },
       script = [[pgcdc.source {table = "t", capture = "increment", column = "id"}]],
    }
    lu.assertEquals(result.status, 0)

@@ -12,7 +12,7 @@ local watch = require "watch"
 local TestIncrementView = {}
 
 local function new_poll(db, fields)
-   local source = {table = "v", capture = "increment", column = "id", pk = "id", lookback = 10}
+   local source = { table = "v", capture = "increment", column = "id", pk = "id", lookback = 10 }
    for name, value in pairs(fields or {}) do
       source[name] = value
    end
@@ -78,10 +78,11 @@ function TestIncrementView.test_pages()
       insert into t select i, i / 7000 - 1, 'a' || i from generate_series(1, 21000) i;
       insert into t values (0, null, 'x')]]
    local state = scope.dir "state" .. "/state.db"
-   local script = watch.script({table = "v", capture = "increment", column = "at", interval = 1,
-      lookback = 1}, nil, true):gsub("pgcdc.source {", 'pgcdc.source { pk = {"s", "id"},')
+   local script = watch.script({ table = "v", capture = "increment", column = "at", interval = 1,
+      lookback = 1 }, nil, true):gsub("pgcdc.source {", 'pgcdc.source { pk = {"s", "id"},')
    local function poll()
-      local result = program.run {dsn = db, script = script, options = {"--once"}, state = state}
+      local result = program.run { dsn = db, script = script, options = { "--once" },
+         state = state }
       lu.assertEquals(result.status, 0, result.stderr)
       local ops, ids = {}, {}
       for line in result.stdout:gmatch '"op":"(%l+)"' do
@@ -97,11 +98,11 @@ function TestIncrementView.test_pages()
       return ops, n
    end
    local ops, n = poll()
-   lu.assertEquals(ops, {read = 21000})
+   lu.assertEquals(ops, { read = 21000 })
    lu.assertEquals(n, 21000)
    db:exec "insert into t select i, 5, 'b' || i from generate_series(30001, 42000) i"
    ops, n = poll()
-   lu.assertEquals(ops, {upsert = 12000})
+   lu.assertEquals(ops, { upsert = 12000 })
    lu.assertEquals(n, 12000)
    lu.assertEquals(poll(), {})
 end
@@ -111,8 +112,8 @@ function TestIncrementView.test_killed_in_the_middle()
    local db = new_database [[create table t (id int primary key); create view v as select * from t;
       insert into t select generate_series(1, 12000)]]
    local state = scope.dir "state" .. "/state.db"
-   local options = {dsn = db, state = state, brief = true, table = "v",
-      source = {capture = "increment", column = "id", pk = "id"}}
+   local options = { dsn = db, state = state, brief = true, table = "v",
+      source = { capture = "increment", column = "id", pk = "id" } }
    local p = watch.start(db, options)
    p:wait_until(function() return #p:lines() > 6000 end, 20, "some rows")
    p:kill9()
@@ -207,7 +208,7 @@ end
 -- start = "now": what is there is only learned.
 function TestIncrementView.test_start_now()
    local db = new_database()
-   local poll = new_poll(db, {start = "now"})
+   local poll = new_poll(db, { start = "now" })
    lu.assertEquals(poll(), "")
    db:exec "insert into t values (4)"
    lu.assertEquals(poll(), "upsert 4")
@@ -231,7 +232,7 @@ function TestIncrementView.test_foreign_tables()
       create foreign table p1 partition of p for values in (1) server s options (table_name 'r');
       create table p2 partition of p for values in (2)]]):format(host, port, there.name, user))
    there:exec "insert into r values (1, '2001-01-01')"
-   local poll = new_poll(db, {column = "at", lookback = 60})
+   local poll = new_poll(db, { column = "at", lookback = 60 })
    lu.assertEquals(poll(), "read 1")
    there:exec "insert into r values (2, '2001-01-02'), (3, '2001-01-02')"
    lu.assertEquals(poll(), "upsert 2 3")
@@ -239,12 +240,12 @@ function TestIncrementView.test_foreign_tables()
    lu.assertEquals(poll(), "upsert 4 5")
    lu.assertEquals(poll(), "")
    there:exec "delete from r where id > 1"
-   local parted = new_poll(db, {table = "p", column = "id", lookback = 5})
+   local parted = new_poll(db, { table = "p", column = "id", lookback = 5 })
    lu.assertEquals(parted(), "read 1")
    db:exec "insert into p values (2, now())"
    lu.assertEquals(parted(), "upsert 2")
    db:exec "create materialized view m as select 1 as id union all select 2"
-   lu.assertEquals(new_poll(db, {table = "m"})(), "read 1 2")
+   lu.assertEquals(new_poll(db, { table = "m" })(), "read 1 2")
 end
 
 function TestIncrementView.test_what_is_refused()
@@ -253,18 +254,18 @@ function TestIncrementView.test_what_is_refused()
       create view n as select id, nullif(id, 2) as key from t;
       create view a as select id, array[id] as key from t]]
    local cases = {
-      {[[table = "v"]], "is a view: its rows have no xmin"},
-      {[[table = "v", capture = "increment", column = "id"]], "has no primary key"},
-      {[[table = "v", capture = "increment", column = "id", pk = "id", start = 700]],
-         "no transaction ids to start at"},
-      {[[table = "n", capture = "increment", column = "id", pk = "key"]], "has NULL in its key"},
-      {[[table = "a", capture = "increment", column = "id", pk = "key"]],
-         "a key of type integer[]"},
-      {[[table = "s", capture = "increment", column = "id"]], "is a sequence"},
+      { [[table = "v"]], "is a view: its rows have no xmin" },
+      { [[table = "v", capture = "increment", column = "id"]], "has no primary key" },
+      { [[table = "v", capture = "increment", column = "id", pk = "id", start = 700]],
+         "no transaction ids to start at" },
+      { [[table = "n", capture = "increment", column = "id", pk = "key"]], "has NULL in its key" },
+      { [[table = "a", capture = "increment", column = "id", pk = "key"]],
+         "a key of type integer[]" },
+      { [[table = "s", capture = "increment", column = "id"]], "is a sequence" },
    }
    for _, case in ipairs(cases) do
       local result = program.run {
-         dsn = db, options = {"--once"}, script = ("pgcdc.source {%s}"):format(case[1]),
+         dsn = db, options = { "--once" }, script = ("pgcdc.source {%s}"):format(case[1]),
       }
       lu.assertEquals(result.status, 3, case[1])
       lu.assertStrContains(result.stderr, case[2])

@@ -23,10 +23,10 @@ local patience = 60 + (rows or 0) / 20000
 local function pgbench(db, ...)
    local binary = server.client "pgbench"
    lu.skipIf(not binary, "there is no pgbench")
-   local argv = {binary, "-h", server.socket_dir(), "-p", tostring(db.cluster.port),
-      "-U", "postgres", ...}
+   local argv = { binary, "-h", server.socket_dir(), "-p", tostring(db.cluster.port),
+      "-U", "postgres", ... }
    argv[#argv + 1] = db.name
-   return assert(native.spawn {argv = argv, stdout = "null", stderr = "null"})
+   return assert(native.spawn { argv = argv, stdout = "null", stderr = "null" })
 end
 
 local function count(path)
@@ -37,7 +37,7 @@ end
 local function sample(p)
    local _, now_kb = p:rss()
    local proc = "/proc/" .. p:pid()
-   return {kb = now_kb, fds = count(proc .. "/fd"), threads = count(proc .. "/task")}
+   return { kb = now_kb, fds = count(proc .. "/fd"), threads = count(proc .. "/task") }
 end
 
 local function extreme(samples, from, to, field, better)
@@ -85,8 +85,8 @@ local function assert_file(path, db, tables)
    return n
 end
 
-local tables = {pgbench_accounts = "aid", pgbench_tellers = "tid", pgbench_branches = "bid",
-   pgbench_history = "id"}
+local tables = { pgbench_accounts = "aid", pgbench_tellers = "tid", pgbench_branches = "bid",
+   pgbench_history = "id" }
 local names = "pgbench_accounts,pgbench_tellers,pgbench_branches,pgbench_history"
 
 local both = [[
@@ -108,8 +108,8 @@ local function watch(p, work, source, target)
          error(p:describe())
       end
       samples[#samples + 1] = sample(p)
-      marks[#marks + 1] = {at = native.now(), id = tonumber(
-         source:value "select coalesce(max(id), 0) from pgbench_history")}
+      marks[#marks + 1] = { at = native.now(), id = tonumber(
+         source:value "select coalesce(max(id), 0) from pgbench_history") }
       local there = tonumber(target:value "select coalesce(max(id), 0) from pgbench_history")
       while marks[1] and marks[1].id <= there do
          lag = math.max(lag, native.now() - table.remove(marks, 1).at)
@@ -123,13 +123,14 @@ end
 
 -- Eight clients at full speed, four sources, a mirror and a file together.
 function TestLoad.test_a_mirror_and_a_file_under_pgbench()
-   local source = cluster.main():database {name = "load"}
-   local target = cluster.main():database {name = "load_target"}
+   local source = cluster.main():database { name = "load" }
+   local target = cluster.main():database { name = "load_target" }
    lu.assertEquals((pgbench(source, "-i", "-q"):wait(wait.scaled(60)) or {}).exit, 0)
    source:exec "alter table pgbench_history add column id bigserial primary key"
    local dir = scope.dir "load"
-   local options = {script = both, dsn = source, state = dir .. "/state.db", args = {table = names,
-      target = target:dsn(), out = dir .. "/out.jsonl", interval = 0.2}, deadline = 300}
+   local options = { script = both, dsn = source, state = dir .. "/state.db",
+      args = { table = names,
+      target = target:dsn(), out = dir .. "/out.jsonl", interval = 0.2 }, deadline = 300 }
    local p = program.start(options)
    p:wait_until(function()
       return select(2, p:stderr():gsub('msg="ready"', "")) == 4
@@ -143,10 +144,10 @@ function TestLoad.test_a_mirror_and_a_file_under_pgbench()
    local before, last = assert_flat(samples)
    lu.assertTrue(lag < wait.scaled(30), ("a row took %.1f s"):format(lag))
    lu.assertEquals(p:stop("TERM", 60).status, 0)
-   local once = program.run(setmetatable({options = {"--once"}}, {__index = options}))
+   local once = program.run(setmetatable({ options = { "--once" } }, { __index = options }))
    lu.assertEquals(once.status, 0, once.stderr)
-   local verified = program.run {bundled = "verify", dsn = source, deadline = 120,
-      args = {table = names, target = target:dsn(), settle = 0}}
+   local verified = program.run { bundled = "verify", dsn = source, deadline = 120,
+      args = { table = names, target = target:dsn(), settle = 0 } }
    lu.assertEquals(verified.status, 0, verified.stdout .. verified.stderr)
    local n = assert_file(dir .. "/out.jsonl", source, tables)
    local end_of = samples[#samples]
@@ -157,17 +158,17 @@ end
 
 -- A hundred sources share eight connections, and none is forgotten.
 function TestLoad.test_a_hundred_sources()
-   local db = cluster.main():database {name = "hundred"}
+   local db = cluster.main():database { name = "hundred" }
    db:exec [[do $$ begin for i in 1..100 loop
       execute format('create table t%s (id int primary key, v int)', i);
       execute format('insert into t%s select g, 0 from generate_series(1, 10) g', i);
       end loop; end $$]]
-   local p = program.start {dsn = db, script = [[
+   local p = program.start { dsn = db, script = [[
       for i = 1, 100 do
          pgcdc.source {table = "t" .. i, interval = 0.2, on_change = function(change)
             print(change.op, change.table, change.row.v)
          end}
-      end]]}
+      end]] }
    local function come(op, v, n)
       p:wait_until(function()
          local seen, all = {}, 0
@@ -203,7 +204,8 @@ end
 -- Starts a program that writes the key of each change into a file, exactly once. <slow>: it takes
 -- its time for every thousandth.
 local function start_keys(db, dir, slow, start)
-   return program.start {dsn = db, state = dir .. "/state.db", args = {start = start}, script = ([[
+   return program.start { dsn = db, state = dir .. "/state.db", args = { start = start },
+      script = ([[
       local options = pgcdc.options {start = "snapshot"}
       local n = 0
       pgcdc.source {table = "t", interval = 0.2, start = options.start}:map(function(change)
@@ -213,7 +215,7 @@ local function start_keys(db, dir, slow, start)
             while os.clock() < stop do end
          end
          return change.key.id
-      end):sink(pgcdc.sinks.text {path = %q})]]):format(slow, dir .. "/keys")}
+      end):sink(pgcdc.sinks.text {path = %q})]]):format(slow, dir .. "/keys") }
 end
 
 -- Waits until the file has as many lines as bytes say; then each key from 1 to n is there once.
@@ -247,7 +249,7 @@ end
 
 local function large_transaction(slow, killed)
    local n = (rows or 400000) // 4
-   local db = cluster.main():database {name = "large"}
+   local db = cluster.main():database { name = "large" }
    db:exec "create table t (id bigint primary key)"
    local dir = scope.dir "large"
    local p = start_keys(db, dir, slow, "now")
@@ -290,7 +292,7 @@ end
 -- A table of many rows: the snapshot, polls, memory.
 function TestLoad.test_a_large_table()
    lu.skipIf(not rows, "make soak has it")
-   local db = cluster.main():database {name = "large table"}
+   local db = cluster.main():database { name = "large table" }
    db:exec "create unlogged table t (id bigint primary key)"
    db:exec(("insert into t select g from generate_series(1, %d) g"):format(rows), patience)
    local dir = scope.dir "large table"

@@ -36,24 +36,24 @@ end
 -- "read 1 2, upsert 3", sorted, or "".
 local function stepper(db, source)
    local state
-   local fields = {table = "t"}
+   local fields = { table = "t" }
    for name, value in pairs(source or {}) do
       fields[name] = value
    end
    return function()
       local p = program.start {
-         dsn = db, script = watch.script(fields), options = {"--once"}, state = state,
+         dsn = db, script = watch.script(fields), options = { "--once" }, state = state,
       }
       state = p.state
       local result = p:finish()
       lu.assertEquals(result.status, 0, result.stderr)
       lu.assertNotStrContains(result.stderr, "level=warn")
-      local by_op, words = {read = {}, upsert = {}}, {}
+      local by_op, words = { read = {}, upsert = {} }, {}
       for _, change in ipairs(result.changes) do
          table.insert(by_op[change.op], change.key.id)
          lu.assertEquals(change.table, "t")
       end
-      for _, op in ipairs {"read", "upsert"} do
+      for _, op in ipairs { "read", "upsert" } do
          table.sort(by_op[op])
          if #by_op[op] > 0 then
             words[#words + 1] = op .. " " .. table.concat(by_op[op], " ")
@@ -68,12 +68,12 @@ function TestPartition.test_snapshot_and_changes_through_the_root()
    local db = new_database()
    local p = watch.start(db)
    watch.wait_current(p, db)
-   lu.assertEquals(watch.ops(p), {read = 20, upsert = 0})
+   lu.assertEquals(watch.ops(p), { read = 20, upsert = 0 })
    db:exec "update t set id = id + 110 where id <= 3; update t set n = 1 where id = 105"
    watch.wait_current(p, db)
    db:exec "insert into t2 values (150)" -- not through the root
    watch.wait_current(p, db)
-   lu.assertEquals(watch.ops(p), {read = 20, upsert = 5})
+   lu.assertEquals(watch.ops(p), { read = 20, upsert = 5 })
    lu.assertEquals(watch.repeats(p), {})
    lu.assertEquals(p:stop().status, 0)
 end
@@ -109,7 +109,7 @@ function TestPartition.test_attach_and_a_lost_connection_in_the_middle()
    db:exec [[alter table t add pad text;
       create table a (id int primary key, n int default 0, pad text);
       insert into a select i, 0, repeat('x', 500) from generate_series(100000, 140000) i]]
-   local p = watch.start(db, {brief = true})
+   local p = watch.start(db, { brief = true })
    watch.wait_ready(p)
    local pid
    for i = 1, 5 do -- until the program is caught in the COPY of the leaf, not behind it
@@ -122,11 +122,11 @@ function TestPartition.test_attach_and_a_lost_connection_in_the_middle()
       if pid then
          break
       end
-      watch.wait_current(p, db, "t", {seconds = 60})
+      watch.wait_current(p, db, "t", { seconds = 60 })
    end
    db:exec(("select pg_terminate_backend(%s)"):format(pid))
    p:signal "CONT"
-   watch.wait_current(p, db, "t", {seconds = 60})
+   watch.wait_current(p, db, "t", { seconds = 60 })
    lu.assertEquals(watch.repeats(p), {})
    lu.assertEquals(p:stop().status, 0)
 end
@@ -139,7 +139,7 @@ function TestPartition.test_attach_racing_with_a_poll()
       create function gate() returns bool immutable language plpgsql as
          'begin perform pg_advisory_xact_lock_shared(1); return true; end']])
    add_table(db, "t3", 201, 203)
-   local p = watch.start(db, {source = {where = "public.gate()"}})
+   local p = watch.start(db, { source = { where = "public.gate()" } })
    watch.wait_ready(p)
    watch.wait_current(p, db)
    local open = db:connect() -- keeps the floor below the rows of t3 that are written now
@@ -167,7 +167,7 @@ function TestPartition.test_attach_and_detach_all_the_time()
    for i = 1, 4 do
       add_table(db, "x" .. i, i * 1000, i * 1000 + 5)
    end
-   local p = watch.start(db, {source = {interval = 0.01}})
+   local p = watch.start(db, { source = { interval = 0.01 } })
    watch.wait_ready(p)
    for round = 1, 30 do
       local i = round % 4 + 1
@@ -220,14 +220,14 @@ end
 
 function TestPartition.test_detach_concurrently_while_running()
    local db = new_database()
-   local p = watch.start(db, {source = {interval = 0.01}})
+   local p = watch.start(db, { source = { interval = 0.01 } })
    watch.wait_current(p, db)
    db:exec "alter table t detach partition t2 concurrently"
    db:exec "insert into t2 values (150); insert into t values (50)"
    watch.wait_current(p, db)
    db:exec "drop table t2; insert into t values (51)"
    watch.wait_current(p, db)
-   lu.assertEquals(watch.ops(p), {read = 20, upsert = 2})
+   lu.assertEquals(watch.ops(p), { read = 20, upsert = 2 })
    lu.assertEquals(watch.repeats(p), {})
    lu.assertEquals(p:stop().status, 0)
 end
@@ -269,7 +269,7 @@ end
 -- "now" holds for a leaf too: those that are there at the start are passed over.
 function TestPartition.test_start_now()
    local db = new_database()
-   local poll = stepper(db, {start = "now"})
+   local poll = stepper(db, { start = "now" })
    lu.assertEquals(poll(), "")
    db:exec "insert into t values (50), (150)"
    lu.assertEquals(poll(), "upsert 50 150")
@@ -286,8 +286,8 @@ function TestPartition.test_a_leaf_with_other_column_numbers()
    db:exec "update t set n = 8 where id = 201"
    watch.wait_current(p, db)
    local changes = p:stop().changes
-   lu.assertEquals(changes[#changes].row, {id = 201, n = 8})
-   lu.assertEquals(watch.ops(p), {read = 21, upsert = 1})
+   lu.assertEquals(changes[#changes].row, { id = 201, n = 8 })
+   lu.assertEquals(watch.ops(p), { read = 21, upsert = 1 })
    for _, change in ipairs(changes) do
       lu.assertEquals(change.row.n, change.key.id ~= 201 and 0 or change.op == "read" and 7 or 8)
    end
@@ -299,12 +299,12 @@ function TestPartition.test_select_on_the_root_only()
    local role = db.cluster:role "login"
    db:exec("grant select on t to " .. role)
    add_table(db, "t3", 201, 203)
-   local p = watch.start(db, {dsn = db:dsn {user = role}})
+   local p = watch.start(db, { dsn = db:dsn { user = role } })
    watch.wait_current(p, db)
    db:exec [[insert into t values (50);
       alter table t attach partition t3 for values from (200) to (300)]]
    watch.wait_current(p, db)
-   lu.assertEquals(watch.ops(p), {read = 23, upsert = 1})
+   lu.assertEquals(watch.ops(p), { read = 23, upsert = 1 })
    lu.assertEquals(watch.repeats(p), {})
    lu.assertEquals(p:stop().status, 0)
    db:exec("drop owned by " .. role)
@@ -317,11 +317,11 @@ function TestPartition.test_row_level_security_of_a_leaf()
    local role = db.cluster:role "login"
    db:exec(("grant select on t, t1, t2 to %s"):format(role))
    db:exec "alter table t2 enable row level security"
-   local p = watch.start(db, {dsn = db:dsn {user = role}})
+   local p = watch.start(db, { dsn = db:dsn { user = role } })
    watch.wait_current(p, db)
    db:exec "insert into t values (50), (150)"
    watch.wait_current(p, db)
-   lu.assertEquals(watch.ops(p), {read = 20, upsert = 2})
+   lu.assertEquals(watch.ops(p), { read = 20, upsert = 2 })
    lu.assertEquals(p:stop().status, 0)
    db:exec("drop owned by " .. role)
    db.cluster:drop_role(role)
@@ -362,7 +362,7 @@ function TestPartition.test_a_foreign_partition_is_refused()
    lu.assertStrContains(result.stderr, "far away")
    lu.assertStrContains(result.stderr, "foreign table")
    result = program.run {
-      dsn = db, options = {"--once"}, script = [[pgcdc.source {table = "t", pk = "id"}]],
+      dsn = db, options = { "--once" }, script = [[pgcdc.source {table = "t", pk = "id"}]],
    }
    lu.assertEquals(result.status, 3)
    lu.assertStrContains(result.stderr, "far away")
@@ -393,7 +393,7 @@ function TestPartition.test_attach_and_detach_during_the_snapshot()
       alter table t attach partition late for values from (200) to (300);
       insert into t values (30000), (203), (150)]]
    p.proc:write "go\n"
-   watch.wait_current(p, db, "t", {seconds = 30})
+   watch.wait_current(p, db, "t", { seconds = 30 })
    lu.assertEquals(watch.repeats(p), {})
    db:exec "alter table t attach partition t1 for values from (0) to (100)"
    watch.wait_current(p, db)

@@ -35,7 +35,7 @@ local function pause_at(...)
             io.stdout:flush()
             assert(io.read "l" == "go")
          end
-      end)]]):format(table.concat({...}, ", "))
+      end)]]):format(table.concat({ ... }, ", "))
 end
 
 local function go(p)
@@ -48,19 +48,19 @@ function TestSnapshot.test_kill9_at_random_points()
    local db = new_database(40000)
    local programs = {}
    local state
-   for _, least in ipairs {0, 1, 2000, 5000, 3000, math.random(10000)} do
-      local p = watch.start(db, {state = state, brief = true, more = [[
-         source:on("change", function() for _ = 1, 3000 do end end)]]})
+   for _, least in ipairs { 0, 1, 2000, 5000, 3000, math.random(10000) } do
+      local p = watch.start(db, { state = state, brief = true, more = [[
+         source:on("change", function() for _ = 1, 3000 do end end)]] })
       programs[#programs + 1] = p
       state = p.state
       p:wait_until(function() return watch.count(p) >= least end, 30)
       p:kill9()
       db:exec(("update t set n = n + 1 where id %% 1000 = %d"):format(#programs))
    end
-   local last = watch.start(db, {state = state, brief = true})
+   local last = watch.start(db, { state = state, brief = true })
    programs[#programs + 1] = last
    watch.wait_ready(last, 30)
-   watch.wait_current(programs, db, "t", {seconds = 30})
+   watch.wait_current(programs, db, "t", { seconds = 30 })
    local total = watch.count(programs)
    lu.assertTrue(total < 40000 + 40 * 6 + 6 * 9000, total .. " changes") -- 8 MB are in hand at most
    lu.assertTrue(watch.count(last) < 39000, watch.count(last) .. " changes of the last run")
@@ -73,17 +73,17 @@ function TestSnapshot.test_stops_at_any_row()
    local programs = {}
    local state
    for _ = 1, 6 do
-      local p = watch.start(db, {state = state, brief = true, more = [[
-         source:on("change", function() for _ = 1, 20000 do end end)]]})
+      local p = watch.start(db, { state = state, brief = true, more = [[
+         source:on("change", function() for _ = 1, 20000 do end end)]] })
       programs[#programs + 1] = p
       state = p.state
       p:wait_changes(#programs == 1 and 10 or 1, 30)
       lu.assertEquals(p:stop().status, 0)
    end
-   programs[#programs + 1] = watch.start(db, {state = state, brief = true})
-   watch.wait_current(programs, db, "t", {seconds = 30})
+   programs[#programs + 1] = watch.start(db, { state = state, brief = true })
+   watch.wait_current(programs, db, "t", { seconds = 30 })
    lu.assertEquals(watch.repeats(programs), {})
-   lu.assertEquals(watch.ops(programs), {read = 10000, upsert = 0})
+   lu.assertEquals(watch.ops(programs), { read = 10000, upsert = 0 })
 end
 
 -- Rows change all the time, in all ways, while the snapshot is read: at the end each row that is
@@ -92,8 +92,8 @@ function TestSnapshot.test_concurrent_changes()
    local db = new_database(20000)
    local open = db:connect()
    open:exec "begin; update t set n = -1 where id <= 10; insert into t values (100001)"
-   local p = watch.start(db, {brief = true, more = [[
-      source:on("change", function() for _ = 1, 12000 do end end)]]})
+   local p = watch.start(db, { brief = true, more = [[
+      source:on("change", function() for _ = 1, 12000 do end end)]] })
    p:wait_changes(1)
    local round = 0
    repeat
@@ -107,7 +107,7 @@ function TestSnapshot.test_concurrent_changes()
    until #watch.lines(p, "^ready$") > 0 or round >= 2000
    lu.assertTrue(round > 3, "the snapshot was over too soon")
    open:exec "commit"
-   watch.wait_current(p, db, "t", {seconds = 60})
+   watch.wait_current(p, db, "t", { seconds = 60 })
    lu.assertEquals(watch.repeats(p), {})
    lu.assertTrue(watch.ops(p).read <= 20000)
    lu.assertEquals(p:stop().status, 0)
@@ -118,12 +118,12 @@ end
 -- and the program says what happened.
 local function rewritten(sql)
    local db = new_database(40000)
-   local p = watch.start(db, {stdin = "pipe", brief = true, more = pause_at(8000)})
+   local p = watch.start(db, { stdin = "pipe", brief = true, more = pause_at(8000) })
    watch.wait_line(p, "^pause", 30)
    db:exec "delete from t where id < 20000"
    db:exec(sql)
    go(p)
-   watch.wait_current(p, db, "t", {seconds = 60})
+   watch.wait_current(p, db, "t", { seconds = 60 })
    p:wait_stderr "level=warn [^\n]*rewritten"
    db:exec "update t set n = 1 where id > 39990"
    watch.wait_current(p, db)
@@ -149,15 +149,15 @@ function TestSnapshot.test_vacuum_full_of_leaves_between_two_runs()
          i, i * 5000, (i + 1) * 5000))
    end
    db:exec "insert into t select i, repeat(md5(i::text), 30) from generate_series(0, 19999) i"
-   local p = watch.start(db, {stdin = "pipe", brief = true, more = pause_at(12000)})
+   local p = watch.start(db, { stdin = "pipe", brief = true, more = pause_at(12000) })
    watch.wait_line(p, "^pause", 30)
    p:kill9()
    db:exec "delete from t where id % 5000 < 2500"
    for i = 0, 3 do
       db:exec(("vacuum full t%d"):format(i))
    end
-   local q = watch.start(db, {state = p.state, brief = true})
-   watch.wait_current({q}, db, "t", {seconds = 30})
+   local q = watch.start(db, { state = p.state, brief = true })
+   watch.wait_current({ q }, db, "t", { seconds = 30 })
    q:wait_stderr "rewritten"
    lu.assertEquals(watch.repeats(q), {})
    lu.assertEquals(q:stop().status, 0)
@@ -171,11 +171,11 @@ function TestSnapshot.test_alter_and_truncate_during_the_snapshot()
       "alter table t drop column n",
    } do
       local db = new_database(20000)
-      local p = watch.start(db, {stdin = "pipe", brief = true, more = pause_at(5000)})
+      local p = watch.start(db, { stdin = "pipe", brief = true, more = pause_at(5000) })
       watch.wait_line(p, "^pause", 30)
       db:exec(sql)
       go(p)
-      watch.wait_current(p, db, "t", {seconds = 60})
+      watch.wait_current(p, db, "t", { seconds = 60 })
       lu.assertEquals(watch.repeats(p), {})
       lu.assertEquals(p:stop().status, 0)
       db:drop()
@@ -187,11 +187,11 @@ function TestSnapshot.test_swapped_during_the_snapshot()
    local db = new_database(20000)
    db:exec [[create table other (like t including all);
       insert into other select generate_series(1, 100)]]
-   local p = watch.start(db, {stdin = "pipe", brief = true, more = pause_at(5000)})
+   local p = watch.start(db, { stdin = "pipe", brief = true, more = pause_at(5000) })
    watch.wait_line(p, "^pause", 30)
    db:exec "begin; drop table t; alter table other rename to t; commit"
    go(p)
-   watch.wait_current(p, db, "t", {seconds = 60})
+   watch.wait_current(p, db, "t", { seconds = 60 })
    p:wait_stderr "level=warn [^\n]*read again from its start"
    lu.assertEquals(p:stop().status, 0)
 end
@@ -199,13 +199,13 @@ end
 -- The table grows behind the last block of the start, and shrinks below it.
 function TestSnapshot.test_the_table_grows_and_shrinks()
    local db = new_database(20000)
-   local p = watch.start(db, {stdin = "pipe", brief = true, more = pause_at(5000)})
+   local p = watch.start(db, { stdin = "pipe", brief = true, more = pause_at(5000) })
    watch.wait_line(p, "^pause", 30)
    db:exec "delete from t where id > 12000"
    db:exec "vacuum t" -- cuts off the empty end
    db:exec "insert into t select generate_series(50001, 51000)"
    go(p)
-   watch.wait_current(p, db, "t", {seconds = 60})
+   watch.wait_current(p, db, "t", { seconds = 60 })
    lu.assertEquals(watch.repeats(p), {})
    lu.assertTrue(watch.ops(p).read <= 20000)
    lu.assertEquals(p:stop().status, 0)
@@ -215,7 +215,7 @@ end
 -- memory stays small, and ALTER TABLE goes through.
 function TestSnapshot.test_a_slow_handler_holds_nothing_on_the_server()
    local db = new_database(60000)
-   local p = watch.start(db, {stdin = "pipe", brief = true, more = pause_at(1, 30000)})
+   local p = watch.start(db, { stdin = "pipe", brief = true, more = pause_at(1, 30000) })
    for _ = 1, 2 do
       watch.wait_line(p, "^pause", 30)
       wait.until_(function() -- it reads ahead, and then nothing
@@ -231,7 +231,7 @@ function TestSnapshot.test_a_slow_handler_holds_nothing_on_the_server()
       db:exec "set lock_timeout = '5 s'; alter table t set (fillfactor = 90)"
       go(p)
    end
-   watch.wait_current(p, db, "t", {seconds = 60})
+   watch.wait_current(p, db, "t", { seconds = 60 })
    lu.assertEquals(watch.repeats(p), {})
    lu.assertEquals(p:stop().status, 0)
 end
@@ -241,7 +241,7 @@ function TestSnapshot.test_start_now_reads_no_old_row()
    local db = new_database(100)
    local function once(state)
       local p = program.start {
-         dsn = db, script = watch.script {table = "t", start = "now"}, options = {"--once"},
+         dsn = db, script = watch.script { table = "t", start = "now" }, options = { "--once" },
          state = state,
       }
       return p:finish(), p.state
@@ -258,13 +258,13 @@ function TestSnapshot.test_start_now_reads_no_old_row()
       keys[i] = change.op .. change.key.id
    end
    table.sort(keys)
-   lu.assertEquals(keys, {"upsert1", "upsert101"})
+   lu.assertEquals(keys, { "upsert1", "upsert101" })
    lu.assertEquals(#once(state).changes, 0)
 end
 
 -- An empty table, and one whose rows are all gone.
 function TestSnapshot.test_nothing_to_read()
-   for _, sql in ipairs {"truncate t", "delete from t"} do
+   for _, sql in ipairs { "truncate t", "delete from t" } do
       local db = new_database(100)
       db:exec(sql)
       local p = watch.start(db)
@@ -291,7 +291,7 @@ function TestSnapshot.test_freeze()
    db:exec(("copy (select i, 2, 'y' from generate_series(21, 25) i) to '%s'"):format(path))
    db:exec(("begin; truncate t; copy t from '%s' with (freeze); commit"):format(path))
    watch.wait_current(p, db)
-   lu.assertEquals(watch.ops(p), {read = 10, upsert = 6})
+   lu.assertEquals(watch.ops(p), { read = 10, upsert = 6 })
    lu.assertEquals(watch.repeats(p), {})
    lu.assertEquals(p:stop().status, 0)
 end
@@ -299,7 +299,7 @@ end
 -- rows of the snapshot are "read", what comes behind is "upsert", and "ready" stands between, once.
 function TestSnapshot.test_ready_comes_once_between_reads_and_upserts()
    local db = new_database(3000)
-   local p = watch.start(db, {brief = true})
+   local p = watch.start(db, { brief = true })
    watch.wait_ready(p)
    db:exec "update t set n = 1"
    watch.wait_current(p, db)
@@ -313,7 +313,7 @@ function TestSnapshot.test_ready_comes_once_between_reads_and_upserts()
    end
    lu.assertEquals(at, 3001)
    p:stop()
-   local q = watch.start(db, {state = p.state})
+   local q = watch.start(db, { state = p.state })
    watch.wait_ready(q)
    lu.assertEquals(#q:changes(), 0)
    lu.assertEquals(q:stop().status, 0)

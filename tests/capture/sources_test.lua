@@ -27,9 +27,9 @@ end
 -- One run with --once; its changes.
 local function run(db, fields, state)
    local result = program.run {
-      script = printing(fields), dsn = db, state = state, options = {"--once"},
+      script = printing(fields), dsn = db, state = state, options = { "--once" },
    }
-   lu.assertEquals({result.status, result.stderr:match "level=error[^\n]*"}, {0})
+   lu.assertEquals({ result.status, result.stderr:match "level=error[^\n]*" }, { 0 })
    return result.changes
 end
 
@@ -45,17 +45,17 @@ end
 -- Keys -----------------------------------------------------------------------------------------
 
 local KEY_TYPES = {
-   {"uuid", "md5(i::text)::uuid"}, {"text", "'k ' || i || ' \"\\é' || chr(9)"},
-   {"varchar(20) collate \"C\"", "'K' || i"}, {"char(8)", "i::text"},
-   {"timestamptz", "timestamptz '2001-02-03 04:05:06.789+01' + i * interval '0.1 s'"},
-   {"timestamp", "timestamp '0044-03-15 BC' + i * interval '1 day'"},
-   {"date", "date '2000-01-01' + i"}, {"time", "time '00:00' + i * interval '1 s'"},
-   {"int2", "-i"}, {"int4", "-2147483649 + i"}, {"int8", "-9223372036854775809 + i"},
-   {"numeric(20,4)", "-i / 3.0"}, {"float8", "i / 3.0"}, {"boolean", "i > 3"},
-   {"bytea", "decode(md5(i::text), 'hex')"}, {"inet", "inet '10.0.0.0' + i"},
-   {"interval", "i * interval '1 hour'"}, {"int[]", "array[i, -i]"},
-   {"jsonb", "jsonb_build_object('k', i)"}, {"int4range", "int4range(i, i + 5)"},
-   {"mood", "('m' || i)::mood"}, {"positive", "i"}, {"bit(8)", "i::bit(8)"},
+   { "uuid", "md5(i::text)::uuid" }, { "text", "'k ' || i || ' \"\\é' || chr(9)" },
+   { "varchar(20) collate \"C\"", "'K' || i" }, { "char(8)", "i::text" },
+   { "timestamptz", "timestamptz '2001-02-03 04:05:06.789+01' + i * interval '0.1 s'" },
+   { "timestamp", "timestamp '0044-03-15 BC' + i * interval '1 day'" },
+   { "date", "date '2000-01-01' + i" }, { "time", "time '00:00' + i * interval '1 s'" },
+   { "int2", "-i" }, { "int4", "-2147483649 + i" }, { "int8", "-9223372036854775809 + i" },
+   { "numeric(20,4)", "-i / 3.0" }, { "float8", "i / 3.0" }, { "boolean", "i > 3" },
+   { "bytea", "decode(md5(i::text), 'hex')" }, { "inet", "inet '10.0.0.0' + i" },
+   { "interval", "i * interval '1 hour'" }, { "int[]", "array[i, -i]" },
+   { "jsonb", "jsonb_build_object('k', i)" }, { "int4range", "int4range(i, i + 5)" },
+   { "mood", "('m' || i)::mood" }, { "positive", "i" }, { "bit(8)", "i::bit(8)" },
 }
 
 -- Of any type: a snapshot, then a poll ordered by it, then an update of each row. (Boolean has but
@@ -78,7 +78,7 @@ function TestSources.test_key_types()
    end
    local function check(op, from, to)
       local result = program.run {
-         script = table.concat(script), dsn = db, state = state, options = {"--once"},
+         script = table.concat(script), dsn = db, state = state, options = { "--once" },
       }
       lu.assertEquals(result.status, 0, result.stderr)
       local seen, n = {}, 0
@@ -86,10 +86,10 @@ function TestSources.test_key_types()
          local is, i, k, again, id = line:match(
             '^{"op":"(%l+)","schema":"public","table":"t(%d+)","key":{"k":(.*)},'
             .. '"row":{"k":(.*),"id":(%d+)},"xid"')
-         lu.assertEquals({is, k}, {op, again}, line)
+         lu.assertEquals({ is, k }, { op, again }, line)
          i = i + 0
-         lu.assertEquals({KEY_TYPES[i][1], db:value(("select id from t%d where to_jsonb(k) = %s")
-            :format(i, db:connection():escape(k) .. "::jsonb"))}, {KEY_TYPES[i][1], id})
+         lu.assertEquals({ KEY_TYPES[i][1], db:value(("select id from t%d where to_jsonb(k) = %s")
+            :format(i, db:connection():escape(k) .. "::jsonb")) }, { KEY_TYPES[i][1], id })
          seen[i .. " " .. id], n = true, n + 1
       end
       local expected = 0
@@ -117,9 +117,9 @@ end
 function TestSources.test_a_key_that_changes()
    local db, state = cluster.main():database(), new_state()
    db:exec "create table t (id int primary key); insert into t values (1), (2)"
-   lu.assertEquals(ids_of(run(db, "table = 't'", state)), {1, 2})
+   lu.assertEquals(ids_of(run(db, "table = 't'", state)), { 1, 2 })
    db:exec "update t set id = 7 where id = 2"
-   lu.assertEquals(ids_of(run(db, "table = 't'", state)), {7})
+   lu.assertEquals(ids_of(run(db, "table = 't'", state)), { 7 })
 end
 
 -- Names ----------------------------------------------------------------------------------------
@@ -136,15 +136,15 @@ function TestSources.test_table_names()
       insert into "Sche Ma"."a.b""c'd\e" values (3);
       create table "Sche Ma".plain (id int primary key); insert into "Sche Ma".plain values (4)]]
    for _, case in ipairs {
-      {[['plain']], "public.plain", 1}, {[['PLAIN']], "public.plain", 1},
-      {[['public.plain']], "public.plain", 1}, {[[{'plain'}]], "public.plain", 1},
-      {[[{'public', 'plain'}]], "public.plain", 1}, {[[' plain ']], "public.plain", 1},
-      {[['"Weird Table"']], "public.Weird Table", 2},
-      {[['public."Weird Table"']], "public.Weird Table", 2},
-      {[[{'Weird Table'}]], "public.Weird Table", 2},
-      {[[ [=["Sche Ma"."a.b""c'd\e"]=] ]], "Sche Ma.a.b\"c'd\\e", 3},
-      {[[ {"Sche Ma", [=[a.b"c'd\e]=]} ]], "Sche Ma.a.b\"c'd\\e", 3},
-      {[['"Sche Ma".plain']], "Sche Ma.plain", 4},
+      { [['plain']], "public.plain", 1 }, { [['PLAIN']], "public.plain", 1 },
+      { [['public.plain']], "public.plain", 1 }, { [[{'plain'}]], "public.plain", 1 },
+      { [[{'public', 'plain'}]], "public.plain", 1 }, { [[' plain ']], "public.plain", 1 },
+      { [['"Weird Table"']], "public.Weird Table", 2 },
+      { [['public."Weird Table"']], "public.Weird Table", 2 },
+      { [[{'Weird Table'}]], "public.Weird Table", 2 },
+      { [[ [=["Sche Ma"."a.b""c'd\e"]=] ]], "Sche Ma.a.b\"c'd\\e", 3 },
+      { [[ {"Sche Ma", [=[a.b"c'd\e]=]} ]], "Sche Ma.a.b\"c'd\\e", 3 },
+      { [['"Sche Ma".plain']], "Sche Ma.plain", 4 },
    } do
       local state = new_state()
       local changes = run(db, "table = " .. case[1], state)
@@ -167,7 +167,7 @@ function TestSources.test_names_of_sources()
    lu.assertEquals(#run(db, "table = 't', name = [[it's \"é\"]]", state), 1)
    lu.assertEquals(#run(db, "table = 't', name = [[it's \"é\"]]", state), 0)
    local result = program.run {
-      dsn = db, options = {"--once"},
+      dsn = db, options = { "--once" },
       script = printing "table = 't', name = 'one'" .. printing "table = 't', name = 'two'",
    }
    lu.assertEquals(#result.changes, 2)
@@ -181,7 +181,7 @@ function TestSources.test_columns()
       alter table t drop column gone; insert into t values (1, 'x', 5)]]
    local function row(fields)
       local change = run(db, "table = 't', " .. fields)[1]
-      return json.encode(change.row, {keys = "kept"}) .. json.encode(change.key)
+      return json.encode(change.row, { keys = "kept" }) .. json.encode(change.key)
    end
    lu.assertEquals(row "columns = {'n', 'Name'}", '{"n":5,"Name":"x"}{"id":1}')
    lu.assertEquals(row "columns = 'id'", '{"id":1}{"id":1}')
@@ -198,19 +198,19 @@ function TestSources.test_where()
    db:exec "create table t (id int primary key, name text, n int, \"id2\" int)"
    db:exec "insert into t select i, 'it''s ' || i, i % 3 from generate_series(1, 9) i"
    for condition, ids in pairs {
-      ["n = 1"] = {1, 4, 7}, ["n = 1 and id > 1 -- not the first"] = {4, 7},
-      ["n = 0 or n = 2 /* comment */"] = {2, 3, 5, 6, 8, 9},
-      ["name = 'it''s 4'"] = {4}, ["name like '%s 5%' -- %d %s"] = {5},
-      ["t.id = 9"] = {9}, ["id in (select 3 union select 4)"] = {3, 4}, ["false"] = {},
-      ["null"] = {}, ["id2 is null and\n\tid < 3"] = {1, 2}, ["name ~ '^it.s\\s8$'"] = {8},
+      ["n = 1"] = { 1, 4, 7 }, ["n = 1 and id > 1 -- not the first"] = { 4, 7 },
+      ["n = 0 or n = 2 /* comment */"] = { 2, 3, 5, 6, 8, 9 },
+      ["name = 'it''s 4'"] = { 4 }, ["name like '%s 5%' -- %d %s"] = { 5 },
+      ["t.id = 9"] = { 9 }, ["id in (select 3 union select 4)"] = { 3, 4 }, ["false"] = {},
+      ["null"] = {}, ["id2 is null and\n\tid < 3"] = { 1, 2 }, ["name ~ '^it.s\\s8$'"] = { 8 },
    } do
       lu.assertEquals(ids_of(run(db, ("table = 't', where = %q"):format(condition))), ids)
    end
    -- in polls too; and a row that comes to satisfy it is a change of its own
-   lu.assertEquals(ids_of(run(db, "table = 't', where = 'n = 1 -- c'", state)), {1, 4, 7})
+   lu.assertEquals(ids_of(run(db, "table = 't', where = 'n = 1 -- c'", state)), { 1, 4, 7 })
    db:exec "update t set n = 1 where id = 2; update t set n = 0 where id = 4"
    db:exec "insert into t values (10, '', 1), (11, '', 0); delete from t where id = 7"
-   lu.assertEquals(ids_of(run(db, "table = 't', where = 'n = 1 -- c'", state)), {2, 10})
+   lu.assertEquals(ids_of(run(db, "table = 't', where = 'n = 1 -- c'", state)), { 2, 10 })
 end
 
 -- start ------------------------------------------------------------------------------------------
@@ -225,23 +225,24 @@ function TestSources.test_start()
       local state = new_state()
       local fields = "table = 't', start = " .. start
       local changes = run(db, fields, state)
-      local ids = {read = {}, upsert = {}}
+      local ids = { read = {}, upsert = {} }
       for _, change in ipairs(changes) do
          table.insert(ids[change.op], change.key.id)
       end
       table.sort(ids.read)
       table.sort(ids.upsert)
-      lu.assertEquals(ids, {read = reads, upsert = upserts})
+      lu.assertEquals(ids, { read = reads, upsert = upserts })
       lu.assertEquals(run(db, fields, state), {})
       db:exec "insert into t values (9)"
-      lu.assertEquals(ids_of(run(db, fields, state)), {9}) -- once there is a position, that counts
+      -- Once there is a position, that counts.
+      lu.assertEquals(ids_of(run(db, fields, state)), { 9 })
       db:exec "delete from t where id = 9"
    end
-   check("'snapshot'", {1, 2, 3}, {})
+   check("'snapshot'", { 1, 2, 3 }, {})
    check("'now'", {}, {})
-   check(xid, {}, {1, 3})
-   check(xid + 2, {}, {1})
-   check(3, {}, {1, 2, 3})
+   check(xid, {}, { 1, 3 })
+   check(xid + 2, {}, { 1 })
+   check(3, {}, { 1, 2, 3 })
 end
 
 -- An xid that is yet to come: nothing until it does.
@@ -256,7 +257,7 @@ function TestSources.test_start_in_the_future()
       db:exec "select txid_current()"
    end
    db:exec "insert into t values (3)"
-   lu.assertEquals(ids_of(run(db, fields, state)), {3})
+   lu.assertEquals(ids_of(run(db, fields, state)), { 3 })
 end
 
 -- start = "now": a transaction that was open at the start and commits later is news, a row that was
@@ -271,7 +272,7 @@ function TestSources.test_start_now_with_open_transactions()
    lu.assertEquals(run(db, fields, state), {})
    lu.assertEquals(run(db, fields, state), {})
    open:exec "commit"
-   lu.assertEquals(ids_of(run(db, fields, state)), {1, 2})
+   lu.assertEquals(ids_of(run(db, fields, state)), { 1, 2 })
    open:close()
 end
 
@@ -316,7 +317,7 @@ end
 function TestSources.test_fixed_interval()
    local db = cluster.main():database()
    db:exec "create table t (id int primary key); insert into t values (1)"
-   local p = program.start {script = printing "table = 't', interval = 0.1", dsn = db}
+   local p = program.start { script = printing "table = 't', interval = 0.1", dsn = db }
    p:wait_changes(1)
    local n = count_polls(db, 1.5)
    lu.assertTrue(n >= 8 / wait.slow and n <= 20, n)
@@ -329,16 +330,16 @@ end
 -- read like the others.
 function TestSources.test_a_slow_source_delays_no_other()
    local db, other = cluster.main():database(), cluster.main():database()
-   for _, where in ipairs {db, other} do
+   for _, where in ipairs { db, other } do
       where:exec "create table t (id int primary key); create table u (id int primary key)"
    end
    local locker = db:connect()
    locker:exec "begin; lock table t in access exclusive mode; insert into t values (1)"
-   local p = program.start {dsn = db, script = printing "table = 't', interval = 0.05"
+   local p = program.start { dsn = db, script = printing "table = 't', interval = 0.05"
       .. printing "table = 'u', interval = 0.05"
       .. printing("table = 'u', interval = 0.05, name = 'other', connect = pgcdc.args.other")
       .. printing "table = 't', interval = 0.05, name = 'away', connect = 'host=/nonexistent'",
-      args = {other = other:dsn()}}
+      args = { other = other:dsn() } }
    p:wait_until(function()
       return select(2, p:stderr():gsub('msg="ready"', "")) == 2
    end, 10, "two sources")
@@ -364,9 +365,9 @@ function TestSources.test_a_slow_scan_delays_no_other()
    local db = cluster.main():database()
    db:exec [[create table slow (id int primary key); create table u (id int primary key);
       insert into slow values (1)]]
-   local p = program.start {dsn = db, script = printing
+   local p = program.start { dsn = db, script = printing
       "table = 'slow', interval = 0.05, where = 'pg_sleep(3) is not null'"
-      .. printing "table = 'u', interval = 0.05"}
+      .. printing "table = 'u', interval = 0.05" }
    p:wait_stderr '"ready" source=public.u'
    for i = 1, 5 do
       db:exec(("insert into u values (%d)"):format(i))
@@ -383,7 +384,7 @@ function TestSources.test_many_sources()
       db:exec(("create table t%d (id int primary key); insert into t%d values (1)"):format(i, i))
       script[i] = printing(("table = 't%d', interval = 0.1"):format(i))
    end
-   local p = program.start {script = table.concat(script), dsn = db}
+   local p = program.start { script = table.concat(script), dsn = db }
    p:wait_changes(30)
    local count = ("select count(*) from pg_stat_activity where datname = '%s'"):format(db.name)
    lu.assertTrue(tonumber(db:value(count .. " and application_name = 'pgcdc-lua'")) <= 8)
@@ -402,7 +403,7 @@ end
 -- connect: as conninfo, as URI, as a table of keywords whose values may hold anything.
 function TestSources.test_connect()
    local main = cluster.main()
-   local db = main:database {name = "it's \\ odd"}
+   local db = main:database { name = "it's \\ odd" }
    db:exec "create table t (id int primary key); insert into t values (1)"
    local socket, port = server.socket_dir(), main.port
    local function count(connect)
@@ -415,8 +416,8 @@ function TestSources.test_connect()
       db.name:gsub("[^%w]", function(c) return ("%%%02X"):format(c:byte()) end), socket, port)
    lu.assertEquals(count(("%q"):format(uri)), 1)
    -- the same program name that people look for, unless they say another
-   local p = program.start {script = printing "table = 't', interval = 10",
-                            dsn = db:dsn {application_name = "mine"}}
+   local p = program.start { script = printing "table = 't', interval = 10",
+                             dsn = db:dsn { application_name = "mine" } }
    p:wait_changes(1)
    lu.assertEquals(main:value [[
       select count(*) from pg_stat_activity where application_name = 'mine']], "1")

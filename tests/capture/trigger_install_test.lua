@@ -49,24 +49,24 @@ end
 
 -- Installing twice is installing once; removing leaves nothing behind. The table's rows stay.
 function TestTriggerInstall.test_idempotent_and_reversible()
-   for _, case in ipairs {{"t"}, {'s."Weird T"', PARTED}} do
+   for _, case in ipairs { { "t" }, { 's."Weird T"', PARTED } } do
       local db = new_database(case[2])
       local before = contents(db)
-      local first = stepping.trigger(db, "install", {table = case[1]})
+      local first = stepping.trigger(db, "install", { table = case[1] })
       local installed = contents(db)
       lu.assertStrContains(installed, "zz_pgcdc_stamp")
-      local second = stepping.trigger(db, "install", {table = case[1]})
+      local second = stepping.trigger(db, "install", { table = case[1] })
       lu.assertEquals(#second.lines, 1) -- nothing was left to do
       lu.assertEquals(second.lines[1], first.lines[#first.lines])
       lu.assertStrContains(second.lines[1], "installed since transaction ")
       lu.assertEquals(contents(db), installed)
-      stepping.trigger(db, "install", {table = case[1], notify = "no"})
+      stepping.trigger(db, "install", { table = case[1], notify = "no" })
       lu.assertNotStrContains(contents(db), "pg_notify")
-      stepping.trigger(db, "remove", {table = case[1]})
+      stepping.trigger(db, "remove", { table = case[1] })
       lu.assertEquals(contents(db), before)
-      lu.assertStrContains(stepping.trigger(db, "status", {table = case[1]}).stdout,
+      lu.assertStrContains(stepping.trigger(db, "status", { table = case[1] }).stdout,
          "not installed")
-      stepping.trigger(db, "remove", {table = case[1]})
+      stepping.trigger(db, "remove", { table = case[1] })
    end
 end
 
@@ -75,15 +75,15 @@ function TestTriggerInstall.test_print()
    local psql = server.client "psql"
    lu.skipIf(not psql, "there is no psql")
    local db, other = new_database(PARTED), new_database(PARTED)
-   local args = {table = 's."Weird T"', readers = "pg_monitor"}
+   local args = { table = 's."Weird T"', readers = "pg_monitor" }
    stepping.trigger(db, "install", args)
    local path = scope.dir "print" .. "/install.sql"
    local f = assert(io.open(path, "w"))
    f:write(stepping.trigger(other, "print", args).stdout)
    f:close()
    lu.assertNil(other:value "select to_regclass('pgcdc.tables')" or nil)
-   server.run({psql, "-qX", "-v", "ON_ERROR_STOP=1", "-f", path, "-d", other:dsn()},
-      {user = false})
+   server.run({ psql, "-qX", "-v", "ON_ERROR_STOP=1", "-f", path, "-d", other:dsn() },
+      { user = false })
    local function plain(text)
       return (text:gsub("_%d+", "_N"):gsub("%d%d%d%d+", "N"))
    end
@@ -116,7 +116,7 @@ function TestTriggerInstall.test_a_writer_without_privileges()
    stepping.trigger(db, "install")
    local poll = stepping.new(db)
    poll()
-   local writer = db:connect {user = role}
+   local writer = db:connect { user = role }
    writer:exec [[
       create function public.jsonb_build_object(variadic text[]) returns jsonb language sql as
          'select ''{"id": 666}''::jsonb';
@@ -128,8 +128,8 @@ function TestTriggerInstall.test_a_writer_without_privileges()
    lu.assertEquals(poll(), "upsert 3, delete 1 2, upsert 4")
    writer:exec "truncate public.t"
    lu.assertEquals(poll(), "delete 3 4")
-   for _, sql in ipairs {"select * from pgcdc.deleted", "delete from pgcdc.tables",
-      "create trigger x after delete on u for each row execute function pgcdc.gone_1()"} do
+   for _, sql in ipairs { "select * from pgcdc.deleted", "delete from pgcdc.tables",
+      "create trigger x after delete on u for each row execute function pgcdc.gone_1()" } do
       writer:exec "create temp table if not exists u (id int)"
       local rows, problem = writer:try(sql)
       lu.assertNil(rows)
@@ -142,16 +142,16 @@ function TestTriggerInstall.test_a_busy_table()
    local db = new_database()
    local busy = db:connect()
    busy:exec "begin; insert into t values (1)"
-   local p = program.start {bundled = "trigger", dsn = db, state = false,
-      args = {action = "install", table = "t"}}
+   local p = program.start { bundled = "trigger", dsn = db, state = false,
+      args = { action = "install", table = "t" } }
    p:wait_stderr "the table is in use: trying again %(3 of 60%)"
    db:exec "insert into t values (2)"
    busy:exec "commit"
    local result = p:finish()
    lu.assertEquals(result.status, 0, result.stderr)
    busy:exec "begin; select * from t"
-   local failed = program.run {bundled = "trigger", dsn = db, state = false,
-      args = {action = "remove", table = "t", tries = "1"}}
+   local failed = program.run { bundled = "trigger", dsn = db, state = false,
+      args = { action = "remove", table = "t", tries = "1" } }
    lu.assertEquals(failed.status, 1)
    lu.assertStrContains(failed.stderr, "lock timeout")
    busy:exec "commit"
@@ -168,10 +168,10 @@ function TestTriggerInstall.test_ways_to_write()
          on update cascade);
       create function meddle() returns trigger language plpgsql as
          'begin new.pgcdc_xid := 3::text::xid8; return new; end';]]
-   stepping.trigger(db, "install", {table = "t,child"})
+   stepping.trigger(db, "install", { table = "t,child" })
    db:exec "create trigger a before insert or update on t for each row execute function meddle()"
    local poll = stepping.new(db)
-   local child = stepping.new(db, {table = "child"})
+   local child = stepping.new(db, { table = "child" })
    poll()
    child()
    db:exec "insert into t values (1), (2), (3); insert into child values (10, 1), (20, 2), (30, 3)"
@@ -192,7 +192,7 @@ function TestTriggerInstall.test_two_phase_commits()
    lu.assertNil(rows)
    lu.assertStrContains(problem.message, "LISTEN, UNLISTEN, or NOTIFY")
    db:exec "rollback"
-   stepping.trigger(db, "install", {notify = "no"})
+   stepping.trigger(db, "install", { notify = "no" })
    local poll = stepping.new(db)
    poll()
    db:exec "begin; insert into t values (1); prepare transaction 'trigger y'"
@@ -210,22 +210,22 @@ function TestTriggerInstall.test_what_is_refused()
       create table p (id int primary key) partition by range (id);
       create table p1 partition of p for values from (0) to (100)]]
    for args, message in pairs {
-      [{action = "install", table = "nowhere"}] = "there is no table nowhere",
-      [{action = "install", table = "v"}] = "public.v is no table",
-      [{action = "install", table = "keyless"}] = "public.keyless has no primary key: say pk=",
-      [{action = "install", table = "keyless", pk = "x"}] = 'has no column \\"x\\"',
-      [{action = "install", table = "parent"}] = "other tables inherit from public.parent",
-      [{action = "install", table = "p1"}] = "public.p1 is a partition",
-      [{action = "prune", table = "t"}] = "public.t has no triggers",
-      [{action = "prune", table = "t", older_than = "x"}] = "older_than: say 7d",
-      [{action = "instal", table = "t"}] = "action must be install, remove",
+      [{ action = "install", table = "nowhere" }] = "there is no table nowhere",
+      [{ action = "install", table = "v" }] = "public.v is no table",
+      [{ action = "install", table = "keyless" }] = "public.keyless has no primary key: say pk=",
+      [{ action = "install", table = "keyless", pk = "x" }] = 'has no column \\"x\\"',
+      [{ action = "install", table = "parent" }] = "other tables inherit from public.parent",
+      [{ action = "install", table = "p1" }] = "public.p1 is a partition",
+      [{ action = "prune", table = "t" }] = "public.t has no triggers",
+      [{ action = "prune", table = "t", older_than = "x" }] = "older_than: say 7d",
+      [{ action = "instal", table = "t" }] = "action must be install, remove",
    } do
-      local result = program.run {bundled = "trigger", dsn = db, args = args, state = false}
+      local result = program.run { bundled = "trigger", dsn = db, args = args, state = false }
       lu.assertNotEquals(result.status, 0)
       lu.assertStrContains(result.stderr, message)
    end
-   stepping.trigger(db, "install", {table = "keyless", pk = "id"})
-   lu.assertStrContains(stepping.trigger(db, "status", {table = "keyless"}).stdout, "key id")
+   stepping.trigger(db, "install", { table = "keyless", pk = "id" })
+   lu.assertStrContains(stepping.trigger(db, "status", { table = "keyless" }).stdout, "key id")
 end
 
 return TestTriggerInstall

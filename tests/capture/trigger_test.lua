@@ -28,7 +28,7 @@ function TestTrigger.test_changes()
    local poll = stepping.new(db)
    local words, result = poll()
    lu.assertEquals(words, "read 1 2 3 4 5")
-   lu.assertEquals(result.changes[1].row, {id = 1, n = 0})
+   lu.assertEquals(result.changes[1].row, { id = 1, n = 0 })
    lu.assertEquals(poll(), "")
    db:exec "insert into t values (6); update t set n = 1 where id = 1; delete from t where id = 2"
    lu.assertEquals(poll(), "delete 2, upsert 1 6") -- one transaction
@@ -63,10 +63,10 @@ function TestTrigger.test_what_a_delete_looks_like()
       print()
    end}]]
    local state = scope.dir "state" .. "/state.db"
-   program.run {dsn = db, script = script, options = {"--once"}, state = state}
+   program.run { dsn = db, script = script, options = { "--once" }, state = state }
    local xid = db:value "delete from t where id = 2 returning pg_current_xact_id()"
-   local result = program.run {dsn = db, script = script, options = {"--once"}, state = state,
-      args = {"xid=" .. xid}}
+   local result = program.run { dsn = db, script = script, options = { "--once" }, state = state,
+      args = { "xid=" .. xid } }
    lu.assertStrContains(result.lines[1], '"key":{"id":2},"row":null,"xid":' .. xid)
    lu.assertStrContains(result.lines[1], ('"id":"public.t/%s/2/deleted"}'):format(xid))
    lu.assertEquals(result.lines[2], "nil\t2/deleted\ttrue")
@@ -75,13 +75,14 @@ end
 
 -- Keys pass through the tombstone as they are, whatever the writer's settings say.
 local KEYS = {
-   {"uuid", "'6d3ee7a0-54f3-4c0b-8a1c-000000000001'"}, {"text", "E'a\"\\\\b\\tc\\u00e9'"},
-   {"timestamptz", "'2001-02-03 04:05:06.789+01'"}, {"timestamp", "'0044-03-15 01:02:03 BC'"},
-   {"date", "'2001-12-31'"}, {"int8", "'-9223372036854775808'"}, {"numeric", "'1.500'"},
-   {"float8", "1/3::float8"}, {"bool", "true"}, {"bytea", "'\\xdeadbeef00'"},
-   {"interval", "'-1 day 02:03'"}, {"int[]", "'{1,2,NULL}'"}, {"jsonb", "'{\"a\": [1, null]}'"},
-   {"daterange", "'[2001-01-02,2001-02-03)'"}, {"char(5)", "'ab'"}, {"mood", "'m 1'"},
-   {"never", "7"}, {"pair", "'(1,\"x,y\")'"}, {"bit(3)", "'101'"}, {"inet", "'10.0.0.1/8'"},
+   { "uuid", "'6d3ee7a0-54f3-4c0b-8a1c-000000000001'" }, { "text", "E'a\"\\\\b\\tc\\u00e9'" },
+   { "timestamptz", "'2001-02-03 04:05:06.789+01'" }, { "timestamp", "'0044-03-15 01:02:03 BC'" },
+   { "date", "'2001-12-31'" }, { "int8", "'-9223372036854775808'" }, { "numeric", "'1.500'" },
+   { "float8", "1/3::float8" }, { "bool", "true" }, { "bytea", "'\\xdeadbeef00'" },
+   { "interval", "'-1 day 02:03'" }, { "int[]", "'{1,2,NULL}'" },
+   { "jsonb", "'{\"a\": [1, null]}'" },
+   { "daterange", "'[2001-01-02,2001-02-03)'" }, { "char(5)", "'ab'" }, { "mood", "'m 1'" },
+   { "never", "7" }, { "pair", "'(1,\"x,y\")'" }, { "bit(3)", "'101'" }, { "inet", "'10.0.0.1/8'" },
 }
 
 function TestTrigger.test_keys()
@@ -98,11 +99,11 @@ function TestTrigger.test_keys()
       db:exec(("insert into k%d values (%s)"):format(i, key[2]))
       script[i] = ("pgcdc.source {table = 'k%d', capture = 'trigger', on_change = print}"):format(i)
    end
-   stepping.trigger(db, "install", {table = table.concat(names, ",")})
+   stepping.trigger(db, "install", { table = table.concat(names, ",") })
    local state = scope.dir "state" .. "/state.db"
    local function once()
-      local result = program.run {dsn = db, script = table.concat(script, "\n"), state = state,
-         options = {"--once"}}
+      local result = program.run { dsn = db, script = table.concat(script, "\n"), state = state,
+         options = { "--once" } }
       lu.assertEquals(result.status, 0, result.stderr)
       local keys = {}
       for _, line in ipairs(result.lines) do
@@ -153,8 +154,8 @@ function TestTrigger.test_a_stop_at_any_row()
          if left == 0 then pgcdc.stop() end
       end}]]
    local function once(n)
-      local result = program.run {dsn = db, state = state, options = {"--once"},
-         script = script:gsub("= 1", "= " .. n, 1)}
+      local result = program.run { dsn = db, state = state, options = { "--once" },
+         script = script:gsub("= 1", "= " .. n, 1) }
       lu.assertEquals(result.status, 0, result.stderr)
       return result.lines
    end
@@ -174,7 +175,7 @@ function TestTrigger.test_a_stop_at_any_row()
       .. "upsert 5,upsert 6,delete 7,delete 8,upsert 107,upsert 108,delete 9")
    lu.assertEquals(once(1), {})
    open:exec "delete from t where id = 107; commit"
-   lu.assertEquals(once(9), {"delete\t107", "upsert\t50"})
+   lu.assertEquals(once(9), { "delete\t107", "upsert\t50" })
 end
 
 -- Partitions that come, rows that move between them, TRUNCATE of one.
@@ -219,8 +220,8 @@ function TestTrigger.test_starts()
    db:exec "delete from t where id = 2"
    local xid = db:value "update t set n = 1 where id = 3 returning pg_current_xact_id()"
    db:exec "insert into t values (6); delete from t where id = 5"
-   local now, by_xid = stepping.new(db, {start = "now"}),
-      stepping.new(db, {start = math.tointeger(tonumber(xid))})
+   local now, by_xid = stepping.new(db, { start = "now" }),
+      stepping.new(db, { start = math.tointeger(tonumber(xid)) })
    lu.assertEquals(now(), "")
    lu.assertEquals(by_xid(), "upsert 3, delete 5, upsert 6")
    open:exec "commit"
@@ -235,16 +236,16 @@ function TestTrigger.test_from_xmin_and_back()
    db:exec "create table t (id int primary key, n int default 0)"
    db:exec "insert into t select generate_series(1, 5)"
    local poll = stepping.new(db)
-   lu.assertEquals(poll {capture = "xmin"}, "read 1 2 3 4 5")
+   lu.assertEquals(poll { capture = "xmin" }, "read 1 2 3 4 5")
    local open, old = db:connect(), db:connect()
    old:exec "create table other (id int); begin; insert into other values (1)"
    db:exec "begin; savepoint a; insert into t values (10); release a; commit"
-   lu.assertEquals(poll {capture = "xmin"}, "upsert 10")
+   lu.assertEquals(poll { capture = "xmin" }, "upsert 10")
    db:exec "insert into t values (11)"
    stepping.trigger(db, "install")
    lu.assertEquals(db:value "select count(pgcdc_xid) from t", "0")
    db:exec "begin; savepoint a; insert into t values (12); release a; commit"
-   lu.assertEquals(poll {capture = "xmin"}, "upsert 11 12")
+   lu.assertEquals(poll { capture = "xmin" }, "upsert 11 12")
    open:exec "begin; savepoint a; insert into t values (13); delete from t where id = 1"
    db:exec "begin; savepoint a; insert into t values (14); release a; commit"
    lu.assertEquals(poll(), "upsert 14")
@@ -252,8 +253,8 @@ function TestTrigger.test_from_xmin_and_back()
    open:exec "commit"
    lu.assertEquals(poll(), "delete 1, upsert 13")
    lu.assertEquals(poll(), "")
-   lu.assertEquals(poll {capture = "xmin"}, "upsert 13") -- by a subtransaction: once more
-   lu.assertEquals(poll {capture = "xmin"}, "")
+   lu.assertEquals(poll { capture = "xmin" }, "upsert 13") -- by a subtransaction: once more
+   lu.assertEquals(poll { capture = "xmin" }, "")
    old:exec "commit"
    db:exec "update t set n = 5 where id = 5"
    lu.assertEquals(poll(), "upsert 5")
@@ -269,13 +270,13 @@ function TestTrigger.test_from_xmin_in_the_middle_of_a_snapshot()
       insert into t select i, repeat('x', 7000) from generate_series(1, 300) i]]
    local state = scope.dir "state" .. "/state.db"
    local function once(capture, n)
-      local result = program.run {dsn = db, state = state, options = {"--once"}, script = ([[
+      local result = program.run { dsn = db, state = state, options = { "--once" }, script = ([[
          local left = %d
          pgcdc.source {table = "t", capture = "%s", on_change = function(c)
             print(c.op, c.key.id)
             left = left - 1
             if left == 0 then pgcdc.stop() end
-         end}]]):format(n, capture)}
+         end}]]):format(n, capture) }
       lu.assertEquals(result.status, 0, result.stderr)
       return result.lines
    end
@@ -311,18 +312,18 @@ function TestTrigger.test_behind_pruned_tombstones()
    local poll = stepping.new(db)
    poll()
    db:exec "delete from t where id = 1"
-   lu.assertStrContains(stepping.trigger(db, "prune", {older_than = "0s"}).stdout,
+   lu.assertStrContains(stepping.trigger(db, "prune", { older_than = "0s" }).stdout,
       "public.t: 1 deletes forgotten")
    db:exec "delete from t where id = 2"
    local words, result = poll()
    lu.assertEquals(words, "read 3 4 5, delete 2")
    lu.assertStrContains(result.stderr, "deletes that were not read yet were pruned")
-   stepping.trigger(db, "prune", {older_than = "1d"})
+   stepping.trigger(db, "prune", { older_than = "1d" })
    db:exec "delete from t where id = 3"
    words, result = poll()
    lu.assertEquals(words, "delete 3")
    lu.assertNotStrContains(result.stderr, "level=warn")
-   stepping.trigger(db, "prune", {older_than = "0s"})
+   stepping.trigger(db, "prune", { older_than = "0s" })
    db:exec "delete from t where id = 4"
    words, result = poll() -- what was pruned had been read
    lu.assertEquals(words, "delete 4")
@@ -349,8 +350,9 @@ function TestTrigger.test_what_is_refused()
    local role = cluster.main():role "login"
    db:exec(("grant select on t to %s"):format(role))
    local function refused(source, user, message)
-      local result = program.run {dsn = db:dsn {user = user}, state = false,
-         options = {"--check"}, script = ("pgcdc.source {capture = 'trigger', %s}"):format(source)}
+      local result = program.run { dsn = db:dsn { user = user }, state = false,
+         options = { "--check" },
+         script = ("pgcdc.source {capture = 'trigger', %s}"):format(source) }
       lu.assertEquals(result.status, 3, result.stderr)
       lu.assertStrContains(result.stderr, message)
    end
@@ -359,10 +361,10 @@ function TestTrigger.test_what_is_refused()
    refused("table = 'u'", nil, "finds no triggers")
    refused("table = 't', pk = 'a'", nil, "the triggers note another key")
    refused("table = 't'", role, "this role may not read what the triggers note")
-   stepping.trigger(db, "install", {readers = role})
+   stepping.trigger(db, "install", { readers = role })
    local function check(user)
-      local result = program.run {dsn = db:dsn {user = user}, options = {"--check"},
-         state = false, script = "pgcdc.source {table = 't', capture = 'trigger'}"}
+      local result = program.run { dsn = db:dsn { user = user }, options = { "--check" },
+         state = false, script = "pgcdc.source {table = 't', capture = 'trigger'}" }
       lu.assertEquals(result.status, 0, result.stderr)
       return result.stdout
    end
@@ -377,14 +379,14 @@ end
 -- A backup answers: the table is read again, and any delete that is still known of is told, since
 -- nobody knows which of them were.
 function TestTrigger.test_a_restored_cluster()
-   local one = cluster.new {name = "trigger one"}
+   local one = cluster.new { name = "trigger one" }
    one:exec [[create table t (id int primary key, n int default 0);
       insert into t select generate_series(1, 5)]]
    stepping.trigger(one, "install")
    local state = scope.dir "state" .. "/state.db"
    local function once(of)
-      local result = program.run {dsn = of, state = state, options = {"--once"},
-         script = watch.script {table = "t", capture = "trigger"}}
+      local result = program.run { dsn = of, state = state, options = { "--once" },
+         script = watch.script { table = "t", capture = "trigger" } }
       lu.assertEquals(result.status, 0, result.stderr)
       return stepping.words(result.changes), result.stderr
    end
@@ -411,7 +413,7 @@ end
 -- A commit wakes the source; so does a delete, and a lost connection is made again.
 function TestTrigger.test_notify()
    local db = new_database()
-   local p = watch.start(db, {source = {capture = "trigger", interval = 3000}})
+   local p = watch.start(db, { source = { capture = "trigger", interval = 3000 } })
    watch.wait_ready(p)
    local function wait_for(id, op)
       watch.wait_line(p, ('"op":"%s".*"key":{"id":%d}'):format(op, id), 10)
@@ -432,15 +434,15 @@ end
 
 -- Where nothing can be heard it says so once, and lives by its interval.
 function TestTrigger.test_a_standby()
-   local primary = cluster.new {name = "trigger primary"}
+   local primary = cluster.new { name = "trigger primary" }
    primary:exec [[create table t (id int primary key, n int default 0);
       insert into t select generate_series(1, 5)]]
-   local result = program.run {bundled = "trigger", dsn = primary, state = false,
-      args = {action = "install", table = "t"}}
+   local result = program.run { bundled = "trigger", dsn = primary, state = false,
+      args = { action = "install", table = "t" } }
    lu.assertEquals(result.status, 0, result.stderr)
    local standby = primary:standby "trigger standby"
    standby:wait_replay()
-   local p = watch.start(standby, {source = {capture = "trigger", interval = 0.05}})
+   local p = watch.start(standby, { source = { capture = "trigger", interval = 0.05 } })
    watch.wait_line(p, '"op":"read".*"key":{"id":5}')
    p:wait_stderr "commits are not announced here"
    primary:exec "delete from t where id = 2; insert into t values (6)"

@@ -26,7 +26,7 @@ local template, first
 
 function TestXidAlias.setupClass()
    lu.skipIf(not xids.can_move(), "there is no pg_resetwal")
-   template = cluster.new {conf = xids.conf}
+   template = cluster.new { conf = xids.conf }
    template:exec "create table t (id int primary key, n int default 0)"
    template:exec [[do $$ begin for i in 1 .. 2000 loop
       begin perform pg_current_xact_id(); insert into t values (0); raise 'undo';
@@ -83,7 +83,7 @@ end
 function TestXidAlias.test_frozen_rows_repeat_once_at_most()
    local one = new_cluster()
    local state = scope.dir "state" .. "/state.db"
-   local p = watch.start(one, {state = state})
+   local p = watch.start(one, { state = state })
    watch.wait_ready(p)
    burn(one, first - 5)
    for id = 101, 140 do
@@ -97,12 +97,12 @@ function TestXidAlias.test_frozen_rows_repeat_once_at_most()
       repeats = repeats + (counts[id].upsert or 0)
    end
    for id = 101, 140 do
-      lu.assertEquals(counts[id], {upsert = 1})
+      lu.assertEquals(counts[id], { upsert = 1 })
    end
    lu.assertTrue(repeats > 0, "the case was not provoked")
    -- and not at the next start
-   local q = program.run {dsn = one, state = state, script = watch.script {table = "t"},
-      options = {"--once"}}
+   local q = program.run { dsn = one, state = state, script = watch.script { table = "t" },
+      options = { "--once" } }
    lu.assertEquals(q.status, 0, q.stderr)
    lu.assertEquals(q.changes, {})
 end
@@ -130,8 +130,8 @@ local function hides_nobody(one, source)
    lu.assertEquals(p:stop().status, 0)
    local counts = count(p)
    assert_old_rows(counts)
-   for _, id in ipairs {101, 102, 200, 201, 202} do
-      lu.assertEquals(counts[id], {upsert = 1}, "row " .. id)
+   for _, id in ipairs { 101, 102, 200, 201, 202 } do
+      lu.assertEquals(counts[id], { upsert = 1 }, "row " .. id)
    end
 end
 
@@ -149,9 +149,9 @@ end
 
 -- Writers with savepoints get the xids of frozen rows of the tables that they write to.
 local function beside_writers(fields)
-   local one = cluster.new {conf = xids.conf}
+   local one = cluster.new { conf = xids.conf }
    local seed = os.time() * 1000003 + math.floor(native.now() * 1e6) % 1000003
-   local options = {cluster = one, seconds = asked and asked / 12 or 2, seed = seed}
+   local options = { cluster = one, seconds = asked and asked / 12 or 2, seed = seed }
    for name, value in pairs(fields) do
       options[name] = value
    end
@@ -181,22 +181,22 @@ local function beside_writers(fields)
 end
 
 function TestXidAlias.test_exact_beside_writers()
-   beside_writers {deletes = true}
+   beside_writers { deletes = true }
 end
 
 function TestXidAlias.test_exact_beside_writers_in_other_ways()
    lu.skipIf(not asked, "make exact only")
    beside_writers {}
-   beside_writers {capture = "increment"}
-   beside_writers {kills = true}
-   beside_writers {on_a_standby = true}
+   beside_writers { capture = "increment" }
+   beside_writers { kills = true }
+   beside_writers { on_a_standby = true }
 end
 
 -- Who ends while the snapshot is taken may be in it or not. What such a transaction wrote comes
 -- with the next poll, even if nothing else happens, and is an insert where deletes are looked for.
 function TestXidAlias.test_who_ends_while_a_poll_begins()
    local one = new_cluster()
-   local p = watch.start(one, {source = {deletes = true}})
+   local p = watch.start(one, { source = { deletes = true } })
    watch.wait_ready(p)
    burn(one, first + 2)
    local older, open, locker = one:connect(), one:connect(), one:connect()
@@ -225,7 +225,7 @@ function TestXidAlias.test_who_ends_while_a_poll_begins()
    lu.assertEquals(p:stop().status, 0)
    local counts = count(p)
    assert_old_rows(counts, "update")
-   lu.assertEquals({counts[200], counts[201]}, {{insert = 1, delete = 1}, {insert = 1}})
+   lu.assertEquals({ counts[200], counts[201] }, { { insert = 1, delete = 1 }, { insert = 1 } })
    for id = 1, 20 do
       lu.assertEquals(counts[id].delete, (id == 3 or id == 5) and 1 or nil)
       lu.assertNil(counts[id].insert)
@@ -245,9 +245,9 @@ function TestXidAlias.test_a_frozen_row_is_learned()
    lu.assertEquals(deletes.run(one, fields, state), {})
    one:exec "delete from t where id in (4, 5, 6)"
    lu.assertEquals(deletes.ops(deletes.run(one, fields, state)),
-      {"delete 4", "delete 5", "delete 6"})
+      { "delete 4", "delete 5", "delete 6" })
    open:exec "commit"
-   lu.assertEquals(deletes.ops(deletes.run(one, fields, state)), {"insert 200"})
+   lu.assertEquals(deletes.ops(deletes.run(one, fields, state)), { "insert 200" })
 end
 
 return TestXidAlias

@@ -19,15 +19,16 @@ local ahead = 500 -- transactions from where writers begin to the boundary
 
 local function new_cluster()
    lu.skipIf(not xids.can_move(), "there is no pg_resetwal")
-   return cluster.new {conf = xids.conf}
+   return cluster.new { conf = xids.conf }
 end
 
 -- Stopped in good order, with what it knows of the rows, the program starts again.
 local function start_again(checker, options, state)
    local db, _, dsn = table.unpack(options.prepared)
    db:exec "delete from plain where k in (select k from plain limit 5); delete from parted"
-   local result = program.run {script = exact_checker.script, dsn = dsn, state = state,
-      args = {tables = table.concat(checker.tables, ","), deletes = true}, options = {"--once"}}
+   local result = program.run { script = exact_checker.script, dsn = dsn, state = state,
+      args = { tables = table.concat(checker.tables, ","), deletes = true },
+      options = { "--once" } }
    lu.assertEquals(result.status, 0, result.stderr)
    for _, line in ipairs(result.lines) do
       lu.assertStrContains(line, "delete")
@@ -40,8 +41,8 @@ end
 local function cross(boundary, capture, deletes)
    local one = new_cluster()
    local seed = os.time() * 1000003 + math.floor(native.now() * 1e6) % 1000003
-   local options = {cluster = one, seconds = 2, seed = seed, capture = capture,
-      deletes = deletes}
+   local options = { cluster = one, seconds = 2, seed = seed, capture = capture,
+      deletes = deletes }
    function options.enough()
       return xids.next(one) > boundary + 100
    end

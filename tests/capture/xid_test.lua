@@ -50,7 +50,7 @@ local OLD = [[create table t (id int primary key, n int default 0);
 
 function TestXid.setupClass()
    lu.skipIf(not xids.can_move(), "there is no pg_resetwal")
-   first = cluster.new {name = "first", conf = {autovacuum_freeze_max_age = "2000000000"}}
+   first = cluster.new { name = "first", conf = { autovacuum_freeze_max_age = "2000000000" } }
    first:exec(OLD)
    move(first, STEP)
    xids.freeze(first)
@@ -132,7 +132,7 @@ end
 -- Frozen rows of epoch 0 look new when the same 32-bit xids come round again: each comes once more,
 -- and only while the floor, held back by an open transaction, lets it. That is documented, and all.
 function TestXid.test_aliases()
-   for _, capture in ipairs {"xmin", "trigger"} do
+   for _, capture in ipairs { "xmin", "trigger" } do
       local one = second:copy():start()
       local low, high = raw_xids(one)
       lu.assertTrue(high - low == 39 and low > 100)
@@ -140,7 +140,7 @@ function TestXid.test_aliases()
       if capture == "trigger" then
          stepping.trigger(one, "install")
       end
-      local poll, all = stepping.new(one, {capture = capture}), {}
+      local poll, all = stepping.new(one, { capture = capture }), {}
       for i = 1, 40 do
          all[i] = tostring(i)
       end
@@ -170,7 +170,7 @@ function TestXid.test_aliases_that_nobody_sees()
    local one = second:copy():start()
    local low, high = raw_xids(one)
    move(one, EPOCH + low - 60)
-   local poll = stepping.new(one, {capture = "xmin"})
+   local poll = stepping.new(one, { capture = "xmin" })
    poll()
    burn(one, high - low + 200)
    local words = poll() -- the floor of the snapshot is still below: this poll passes it

@@ -26,7 +26,7 @@ local function database(n)
 end
 
 local function mode_of(path)
-   return (server.run({"stat", "-c", "%a", path}, {user = false}):gsub("%s+$", ""))
+   return (server.run({ "stat", "-c", "%a", path }, { user = false }):gsub("%s+$", ""))
 end
 
 -- Runs it; the status and a piece of the message must be these, and nothing is on standard output.
@@ -49,8 +49,8 @@ end
 -- Answers --------------------------------------------------------------------------------------
 
 function TestCli.test_help_and_version_go_to_standard_output()
-   for _, word in ipairs {"--help", "-h"} do
-      local result = program.run {options = {word}, state = false}
+   for _, word in ipairs { "--help", "-h" } do
+      local result = program.run { options = { word }, state = false }
       lu.assertEquals(result.status, 0)
       lu.assertEquals(result.stderr, "")
       lu.assertEquals(result.lines[1], "Usage: pgcdc-lua [OPTION]... SCRIPT [NAME=VALUE]...")
@@ -62,8 +62,8 @@ function TestCli.test_help_and_version_go_to_standard_output()
          lu.assertStrContains(result.stdout, option)
       end
    end
-   for _, word in ipairs {"--version", "-V"} do
-      local result = program.run {options = {word}, state = false}
+   for _, word in ipairs { "--version", "-V" } do
+      local result = program.run { options = { word }, state = false }
       lu.assertEquals(result.status, 0)
       lu.assertStrMatches(result.stdout, "pgcdc%-lua %d+%.%d+%.%d+\n")
       lu.assertEquals(result.stderr, "")
@@ -73,47 +73,47 @@ end
 -- Usage is status 2, one line that names what is wrong, whatever else the line holds.
 function TestCli.test_usage_errors()
    local wrong = {
-      {{"--onec", "x"}, "unknown option --onec; did you mean --once?"},
-      {{"--log-levle=info", "x"}, "unknown option --log-levle; did you mean --log-level?"},
-      {{"--nothing-like-it", "x"}, "unknown option --nothing-like-it; --help lists them"},
-      {{"-x", "x"}, "unknown option -x"},
-      {{"--dsn"}, "option --dsn needs a value"},
-      {{"-s"}, "option -s needs a value"},
-      {{}, "which script?"},
-      {{"--max-memory", "lots", "x"}, "--max-memory lots"},
-      {{"--max-memory", "-1M", "x"}, "--max-memory -1M"},
-      {{"--max-memory", "10", "x"}, "--max-memory 10"},
-      {{"--max-memory", "1Mb", "x"}, "--max-memory 1Mb"},
-      {{"--max-time", "soon", "x"}, "--max-time soon"},
-      {{"--max-time", "0", "x"}, "--max-time 0"},
-      {{"--max-time", "nan", "x"}, "--max-time nan"},
-      {{"--log-level", "loud", "x"}, "--log-level loud: use error, warn, info or debug"},
-      {{"--log-format", "xml", "x"}, "--log-format xml: use text or json"},
-      {{"jsonl", "table"}, "table: words behind the script are written NAME=VALUE"},
-      {{"jsonl", "=t"}, "=t: words behind the script are written NAME=VALUE"},
-      {{"jsonl", "--once"}, "options stand before it"},
+      { { "--onec", "x" }, "unknown option --onec; did you mean --once?" },
+      { { "--log-levle=info", "x" }, "unknown option --log-levle; did you mean --log-level?" },
+      { { "--nothing-like-it", "x" }, "unknown option --nothing-like-it; --help lists them" },
+      { { "-x", "x" }, "unknown option -x" },
+      { { "--dsn" }, "option --dsn needs a value" },
+      { { "-s" }, "option -s needs a value" },
+      { {}, "which script?" },
+      { { "--max-memory", "lots", "x" }, "--max-memory lots" },
+      { { "--max-memory", "-1M", "x" }, "--max-memory -1M" },
+      { { "--max-memory", "10", "x" }, "--max-memory 10" },
+      { { "--max-memory", "1Mb", "x" }, "--max-memory 1Mb" },
+      { { "--max-time", "soon", "x" }, "--max-time soon" },
+      { { "--max-time", "0", "x" }, "--max-time 0" },
+      { { "--max-time", "nan", "x" }, "--max-time nan" },
+      { { "--log-level", "loud", "x" }, "--log-level loud: use error, warn, info or debug" },
+      { { "--log-format", "xml", "x" }, "--log-format xml: use text or json" },
+      { { "jsonl", "table" }, "table: words behind the script are written NAME=VALUE" },
+      { { "jsonl", "=t" }, "=t: words behind the script are written NAME=VALUE" },
+      { { "jsonl", "--once" }, "options stand before it" },
    }
    for _, case in ipairs(wrong) do
-      local result = check_fails(2, case[2], {options = case[1], state = false})
+      local result = check_fails(2, case[2], { options = case[1], state = false })
       lu.assertStrMatches(result.stderr, "pgcdc%-lua: [^\n]+\n")
    end
 end
 
 function TestCli.test_a_script_that_is_not_there()
-   check_fails(2, "there is no script nowhere.lua", {bundled = "nowhere.lua"})
-   check_fails(2, "there is no script ./jsonl", {bundled = "./jsonl"})
+   check_fails(2, "there is no script nowhere.lua", { bundled = "nowhere.lua" })
+   check_fails(2, "there is no script ./jsonl", { bundled = "./jsonl" })
 end
 
 -- Finding the script ---------------------------------------------------------------------------
 
 function TestCli.test_bundled_scripts_are_found_with_and_without_lua()
    local db = database(1)
-   for _, name in ipairs {"jsonl", "jsonl.lua"} do
+   for _, name in ipairs { "jsonl", "jsonl.lua" } do
       local result = program.run {
-         bundled = name, options = {"--once"}, dsn = db, args = {table = "t"},
+         bundled = name, options = { "--once" }, dsn = db, args = { table = "t" },
       }
       lu.assertEquals(result.status, 0)
-      lu.assertEquals(keys_of(result.changes), {1})
+      lu.assertEquals(keys_of(result.changes), { 1 })
    end
 end
 
@@ -122,10 +122,10 @@ function TestCli.test_the_folder_of_the_script()
    local dir = scope.dir "with space"
    files.write(dir .. "/jsonl", 'print(require "beside", require "pgcdc" == pgcdc)')
    files.write(dir .. "/beside.lua", "return 'beside'")
-   local result = program.run {bundled = "jsonl", cwd = dir}
+   local result = program.run { bundled = "jsonl", cwd = dir }
    lu.assertEquals(result.stdout, "beside\ttrue\n")
    lu.assertEquals(result.status, 0)
-   result = program.run {bundled = dir .. "/jsonl"}
+   result = program.run { bundled = dir .. "/jsonl" }
    lu.assertEquals(result.stdout, "beside\ttrue\n")
 end
 
@@ -136,23 +136,23 @@ function TestCli.test_the_default_state_file()
    local db = database(2)
    local dir = scope.dir "state"
    local once = {
-      script = PRINT, name = "my script.lua", options = {"--once"}, dsn = db, state = false,
+      script = PRINT, name = "my script.lua", options = { "--once" }, dsn = db, state = false,
    }
-   once.env = {XDG_STATE_HOME = dir .. "/deep/xdg"}
-   lu.assertEquals(keys_of(program.run(once).changes), {1, 2})
+   once.env = { XDG_STATE_HOME = dir .. "/deep/xdg" }
+   lu.assertEquals(keys_of(program.run(once).changes), { 1, 2 })
    lu.assertEquals(mode_of(dir .. "/deep/xdg/pgcdc-lua/my script.db"), "600")
    lu.assertEquals(mode_of(dir .. "/deep/xdg/pgcdc-lua"), "700")
    lu.assertEquals(program.run(once).stdout, "")
 
-   once.env = {HOME = dir .. "/home"}
+   once.env = { HOME = dir .. "/home" }
    lu.assertEquals(#program.run(once).changes, 2)
    lu.assertEquals(mode_of(dir .. "/home/.local/state/pgcdc-lua/my script.db"), "600")
 
-   once.env = {HOME = dir .. "/home2", XDG_STATE_HOME = "not/absolute"}
+   once.env = { HOME = dir .. "/home2", XDG_STATE_HOME = "not/absolute" }
    lu.assertEquals(#program.run(once).changes, 2)
    lu.assertEquals(mode_of(dir .. "/home2/.local/state/pgcdc-lua/my script.db"), "600")
 
-   once.env = {HOME = false}
+   once.env = { HOME = false }
    check_fails(2, "--state", once)
 end
 
@@ -160,11 +160,11 @@ function TestCli.test_state_option()
    local db = database(2)
    local dir = scope.dir "state"
    local path = dir .. "/new folder/positions"
-   local result = program.run {script = PRINT, options = {"--once"}, dsn = db, state = path}
+   local result = program.run { script = PRINT, options = { "--once" }, dsn = db, state = path }
    lu.assertEquals(#result.changes, 2)
    lu.assertEquals(mode_of(path), "600")
    result = program.run {
-      script = PRINT, options = {"--once", "-s", "new folder/positions", "-d", db:dsn()},
+      script = PRINT, options = { "--once", "-s", "new folder/positions", "-d", db:dsn() },
       state = false, cwd = dir,
    }
    lu.assertEquals(result.stdout, "")
@@ -178,13 +178,13 @@ function TestCli.test_once()
    local db = database(3)
    db:exec "create table u (id int primary key); insert into u values (7)"
    local state = scope.dir() .. "/state.db"
-   local once = {options = {"--once"}, dsn = db, state = state, script = PRINT .. [[
-      pgcdc.source {table = "u", interval = 1000, on_change = function(c) print(c) end}]]}
+   local once = { options = { "--once" }, dsn = db, state = state, script = PRINT .. [[
+      pgcdc.source {table = "u", interval = 1000, on_change = function(c) print(c) end}]] }
    local result = program.run(once)
    lu.assertEquals(result.status, 0)
    local ids = keys_of(result.changes)
    table.sort(ids)
-   lu.assertEquals(ids, {1, 2, 3, 7})
+   lu.assertEquals(ids, { 1, 2, 3, 7 })
    for _, change in ipairs(result.changes) do
       lu.assertEquals(change.op, "read")
    end
@@ -192,7 +192,7 @@ function TestCli.test_once()
    result = program.run(once)
    ids = keys_of(result.changes)
    table.sort(ids)
-   lu.assertEquals(ids, {2, 8})
+   lu.assertEquals(ids, { 2, 8 })
    lu.assertEquals(result.changes[1].op, "upsert")
    lu.assertEquals(program.run(once).stdout, "")
 end
@@ -205,7 +205,7 @@ function TestCli.test_check()
       print "loading"
       pgcdc.source {table = "t", interval = {0.5, 20}, on_change = function(c) print(c) end}
       pgcdc.source {table = '"Odd"', name = "odd", columns = {"b"}}]]
-   local result = program.run {script = script, options = {"--check"}, dsn = db}
+   local result = program.run { script = script, options = { "--check" }, dsn = db }
    lu.assertEquals(result.status, 0)
    lu.assertEquals(result.lines[1], "loading")
    table.sort(result.lines)
@@ -217,26 +217,26 @@ function TestCli.test_check()
    lu.assertNil(io.open(result.program.state))
 
    check_fails(3, "there is no table nowhere", {
-      script = 'pgcdc.source {table = "nowhere"}', options = {"--check"}, dsn = db,
+      script = 'pgcdc.source {table = "nowhere"}', options = { "--check" }, dsn = db,
    })
    local role = cluster.main():role "login"
    check_fails(3, "permission denied", {
-      script = 'pgcdc.source {table = "t"}', options = {"--check"}, dsn = db:dsn {user = role},
+      script = 'pgcdc.source {table = "t"}', options = { "--check" }, dsn = db:dsn { user = role },
    })
 end
 
 function TestCli.test_check_leaves_the_position_alone()
    local db = database(3)
    local state = scope.dir() .. "/state.db"
-   local options = {script = PRINT, dsn = db, state = state, options = {"--once"}}
+   local options = { script = PRINT, dsn = db, state = state, options = { "--once" } }
    lu.assertEquals(#program.run(options).changes, 3)
    local before = files.read(state)
-   options.options = {"--check"}
+   options.options = { "--check" }
    lu.assertStrContains(program.run(options).stdout, "source public.t: ")
    lu.assertEquals(files.read(state), before)
    db:exec "insert into t values (4)"
-   options.options = {"--once"}
-   lu.assertEquals(keys_of(program.run(options).changes), {4})
+   options.options = { "--once" }
+   lu.assertEquals(keys_of(program.run(options).changes), { 4 })
 end
 
 function TestCli.test_reset()
@@ -244,7 +244,7 @@ function TestCli.test_reset()
    db:exec "create table u (id int primary key); insert into u values (7)"
    local function run(...)
       local result = program.run {
-         options = {"--once", ...}, dsn = db, state = scope.base() .. "/" .. db.name .. ".db",
+         options = { "--once", ... }, dsn = db, state = scope.base() .. "/" .. db.name .. ".db",
          script = PRINT .. [[
             pgcdc.source {table = "u", name = "the other", on_change = function(c) print(c) end}]],
       }
@@ -253,12 +253,12 @@ function TestCli.test_reset()
       table.sort(ids)
       return ids, result.stderr
    end
-   lu.assertEquals(run(), {1, 2, 7})
+   lu.assertEquals(run(), { 1, 2, 7 })
    lu.assertEquals(run(), {})
-   lu.assertEquals(run "--reset=the other", {7})
-   lu.assertEquals(run "--reset=public.t", {1, 2})
+   lu.assertEquals(run "--reset=the other", { 7 })
+   lu.assertEquals(run "--reset=public.t", { 1, 2 })
    lu.assertEquals(run(), {})
-   lu.assertEquals(run "--reset", {1, 2, 7})
+   lu.assertEquals(run "--reset", { 1, 2, 7 })
    local ids, stderr = run "--reset=t"
    lu.assertEquals(ids, {})
    lu.assertStrContains(stderr, "there was no position to forget")
@@ -270,33 +270,33 @@ function TestCli.test_connection_from_the_environment()
    local db = database(1)
    local where = db.cluster
    local options = {
-      script = PRINT, options = {"--once"},
-      env = {PGHOST = server.socket_dir(), PGPORT = where.port, PGUSER = "postgres",
-             PGDATABASE = db.name},
+      script = PRINT, options = { "--once" },
+      env = { PGHOST = server.socket_dir(), PGPORT = where.port, PGUSER = "postgres",
+              PGDATABASE = db.name },
    }
-   lu.assertEquals(keys_of(program.run(options).changes), {1})
+   lu.assertEquals(keys_of(program.run(options).changes), { 1 })
    local file = scope.dir() .. "/services"
    files.write(file, ("[mine]\nhost=%s\nport=%d\nuser=postgres\ndbname=%s\n"):format(
       server.socket_dir(), where.port, db.name))
-   options.env = {PGSERVICEFILE = file, PGSERVICE = "mine"}
-   lu.assertEquals(keys_of(program.run(options).changes), {1})
-   options.env = {PGSERVICEFILE = file}
+   options.env = { PGSERVICEFILE = file, PGSERVICE = "mine" }
+   lu.assertEquals(keys_of(program.run(options).changes), { 1 })
+   options.env = { PGSERVICEFILE = file }
    options.dsn = "service=mine"
-   lu.assertEquals(keys_of(program.run(options).changes), {1})
+   lu.assertEquals(keys_of(program.run(options).changes), { 1 })
    options.dsn = ("postgresql://postgres@%s:%d/%s"):format(
       server.socket_dir():gsub("/", "%%2F"), where.port, db.name)
-   lu.assertEquals(keys_of(program.run(options).changes), {1})
+   lu.assertEquals(keys_of(program.run(options).changes), { 1 })
 end
 
 -- Logs -----------------------------------------------------------------------------------------
 
 function TestCli.test_log_level()
    local function levels(...)
-      local text = program.run {options = {...}, script = [[
+      local text = program.run { options = { ... }, script = [[
          pgcdc.log.error "e"
          pgcdc.log.warn "w"
          pgcdc.log.info "i"
-         pgcdc.log.debug "d"]]}.stderr
+         pgcdc.log.debug "d"]] }.stderr
       return (text:gsub("[^\n]*msg=\"(.)\"\n", "%1"))
    end
    lu.assertEquals(levels(), "ewi")
@@ -309,16 +309,16 @@ end
 function TestCli.test_log_format()
    local db = database(1)
    local stamp = "%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d%.%d%d%dZ"
-   local result = program.run {script = PRINT, options = {"--once"}, dsn = db}
+   local result = program.run { script = PRINT, options = { "--once" }, dsn = db }
    for line in result.stderr:gmatch "[^\n]+" do
       lu.assertStrMatches(line, "ts=" .. stamp .. ' level=%l+ msg=".*')
    end
-   result = program.run {script = PRINT, options = {"--once", "--log-format=json"}, dsn = db}
+   result = program.run { script = PRINT, options = { "--once", "--log-format=json" }, dsn = db }
    local ready = 0
    for line in result.stderr:gmatch "[^\n]+" do
       local entry = json.decode(line)
       local keys = json.keys(entry)
-      lu.assertEquals({keys[1], keys[2], keys[3]}, {"ts", "level", "msg"})
+      lu.assertEquals({ keys[1], keys[2], keys[3] }, { "ts", "level", "msg" })
       lu.assertStrMatches(entry.ts, stamp)
       ready = ready + (entry.msg == "ready" and entry.source == "public.t" and 1 or 0)
    end
@@ -340,7 +340,7 @@ function TestCli.test_sandbox()
       print(require "text_module", type(os.time()), type(string.format))
    ]]
    local result = program.run {
-      script = script, options = {"--sandbox"}, env = {LUA_PATH = scope.base() .. "/?.lua;;"},
+      script = script, options = { "--sandbox" }, env = { LUA_PATH = scope.base() .. "/?.lua;;" },
    }
    lu.assertEquals(result.status, 0)
    lu.assertEquals(result.lines[1], ("nil\t"):rep(8) .. "nil")
@@ -351,7 +351,7 @@ function TestCli.test_sandbox()
    lu.assertEquals(result.lines[#result.lines - 2], "2")
    lu.assertEquals(result.lines[#result.lines - 1], "env")
    lu.assertEquals(result.lines[#result.lines], "text\tnumber\tfunction")
-   result = program.run {script = script, env = {LUA_PATH = scope.base() .. "/?.lua;;"}}
+   result = program.run { script = script, env = { LUA_PATH = scope.base() .. "/?.lua;;" } }
    lu.assertNotStrContains(result.lines[1], "nil")
 end
 
@@ -359,16 +359,16 @@ end
 function TestCli.test_sandbox_streams_changes()
    local db = database(2)
    local result = program.run {
-      script = PRINT, options = {"--sandbox", "--once", "--max-memory=64M", "--max-time=5"},
+      script = PRINT, options = { "--sandbox", "--once", "--max-memory=64M", "--max-time=5" },
       dsn = db,
    }
-   lu.assertEquals(keys_of(result.changes), {1, 2})
+   lu.assertEquals(keys_of(result.changes), { 1, 2 })
    lu.assertEquals(result.status, 0)
    result = program.run {
-      bundled = "jsonl", options = {"--sandbox", "--once"}, dsn = db, args = {table = "t"},
+      bundled = "jsonl", options = { "--sandbox", "--once" }, dsn = db, args = { table = "t" },
    }
-   lu.assertEquals(keys_of(result.changes), {1, 2})
-   result = program.run {script = "\n\npgcdc.source {tabel = 't'}", options = {"--sandbox"}}
+   lu.assertEquals(keys_of(result.changes), { 1, 2 })
+   result = program.run { script = "\n\npgcdc.source {tabel = 't'}", options = { "--sandbox" } }
    lu.assertEquals(result.status, 1)
    lu.assertStrContains(result.stderr, "script.lua:3:")
 end
@@ -376,8 +376,8 @@ end
 function TestCli.test_sandbox_refuses_a_binary_script()
    local path = scope.dir() .. "/binary.lua"
    files.write(path, string.dump(load "print 'ran'"))
-   lu.assertEquals(program.run({file = path}).stdout, "ran\n")
-   local result = program.run {file = path, options = {"--sandbox"}}
+   lu.assertEquals(program.run({ file = path }).stdout, "ran\n")
+   local result = program.run { file = path, options = { "--sandbox" } }
    lu.assertEquals(result.status, 1)
    lu.assertEquals(result.stdout, "")
    lu.assertStrContains(result.stderr, "binary")
@@ -387,7 +387,7 @@ end
 function TestCli.test_limits_that_are_kept()
    local db = database(60)
    local result = program.run {
-      options = {"--once", "--max-time=1", "--max-memory=8M"}, dsn = db, script = [[
+      options = { "--once", "--max-time=1", "--max-memory=8M" }, dsn = db, script = [[
          pgcdc.source {table = "t", on_change = function(c)
             local stop = os.clock() + 0.02
             while os.clock() < stop do local _ = ("x"):rep(1000) end
@@ -402,14 +402,14 @@ end
 function TestCli.test_many_timers_and_the_limit()
    local limit = wait.scaled(2)
    local result = program.run {
-      state = false, options = {("--max-time=%g"):format(limit)}, deadline = 30, script = ([[
+      state = false, options = { ("--max-time=%g"):format(limit) }, deadline = 30, script = ([[
          for i = 1, 24 do
             pgcdc.after(0.001, function()
                local stop = os.clock() + %g
                while os.clock() < stop do end
                print(i)
             end)
-         end]]):format(limit / 20)}
+         end]]):format(limit / 20) }
    lu.assertEquals(result.status, 0, result.stderr)
    lu.assertEquals(#result.lines, 24)
 end
@@ -417,11 +417,11 @@ end
 -- The program starts with any of its standard descriptors closed. What is opened then gets their
 -- numbers: log lines once ended up in the file that jsonl wrote.
 function TestCli.test_closed_standard_error_and_input()
-   for _, stdin in ipairs {"closed", "null"} do
+   for _, stdin in ipairs { "closed", "null" } do
       local db = database(2)
       local out = scope.dir() .. "/out"
       local p = program.start {
-         bundled = "jsonl", args = {table = "t", interval = 0.05, out = out}, dsn = db,
+         bundled = "jsonl", args = { table = "t", interval = 0.05, out = out }, dsn = db,
          stdin = stdin, stderr = "closed",
       }
       p:wait_until(function() return select(2, (files.read(out) or ""):gsub("\n", "")) >= 2 end)

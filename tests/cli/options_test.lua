@@ -25,7 +25,7 @@ local SCRIPT = [[
    end]]
 
 local function run(...)
-   return program.run {script = SCRIPT, args = {...}}
+   return program.run { script = SCRIPT, args = { ... } }
 end
 
 function TestOptions.test_defaults()
@@ -68,22 +68,22 @@ local function check_usage(words, complaints)
 end
 
 function TestOptions.test_complaints()
-   check_usage({}, {"table=... is required"})
-   check_usage({"table="}, {"table must not be empty"})
-   check_usage({"table=t", "tabel=u"}, {"unknown option tabel; did you mean 'table'?"})
-   check_usage({"table=t", "zzzzzzzzz=u"}, {"unknown option zzzzzzzzz"})
-   check_usage({"table=t", "interval=soon"}, {"interval must be a number, not 'soon'"})
-   check_usage({"table=t", "interval="}, {"interval must be a number, not ''"})
-   check_usage({"table=t", "interval=nan"}, {"interval must be a number"})
-   check_usage({"table=t", "interval=inf"}, {"interval must be a number"})
-   check_usage({"table=t", "interval=1e999"}, {"interval must be a number"})
-   check_usage({"table=t", "verbose=maybe"}, {"verbose must be true or false, not 'maybe'"})
-   check_usage({"table=t", "verbose="}, {"verbose must be true or false, not ''"})
+   check_usage({}, { "table=... is required" })
+   check_usage({ "table=" }, { "table must not be empty" })
+   check_usage({ "table=t", "tabel=u" }, { "unknown option tabel; did you mean 'table'?" })
+   check_usage({ "table=t", "zzzzzzzzz=u" }, { "unknown option zzzzzzzzz" })
+   check_usage({ "table=t", "interval=soon" }, { "interval must be a number, not 'soon'" })
+   check_usage({ "table=t", "interval=" }, { "interval must be a number, not ''" })
+   check_usage({ "table=t", "interval=nan" }, { "interval must be a number" })
+   check_usage({ "table=t", "interval=inf" }, { "interval must be a number" })
+   check_usage({ "table=t", "interval=1e999" }, { "interval must be a number" })
+   check_usage({ "table=t", "verbose=maybe" }, { "verbose must be true or false, not 'maybe'" })
+   check_usage({ "table=t", "verbose=" }, { "verbose must be true or false, not ''" })
 end
 
 -- All that is wrong is told at once, not one thing after another.
 function TestOptions.test_all_complaints_in_one()
-   check_usage({"intervall=3", "interval=x", "factor=y", "verbose=z", "other=1"}, {
+   check_usage({ "intervall=3", "interval=x", "factor=y", "verbose=z", "other=1" }, {
       "unknown option intervall; did you mean 'interval'?", "unknown option other",
       "interval must be a number, not 'x'", "factor must be a number, not 'y'",
       "verbose must be true or false, not 'z'", "table=... is required",
@@ -92,18 +92,18 @@ function TestOptions.test_all_complaints_in_one()
    for i = 1, 30 do
       many[i] = "unexpected_and_rather_long_" .. i .. "=1"
    end
-   check_usage(many, {"unexpected_and_rather_long_1;", "unexpected_and_rather_long_30",
-                      "table=... is required"})
+   check_usage(many, { "unexpected_and_rather_long_1;", "unexpected_and_rather_long_30",
+                       "table=... is required" })
 end
 
 -- Without pgcdc.options any word is allowed, as text, in pgcdc.args.
 function TestOptions.test_args()
-   local result = program.run {args = {"x=1", "y="}, script = [[
-      print(pgcdc.args.x, pgcdc.args.y, pgcdc.args.z, math.type(pgcdc.args.x))]]}
+   local result = program.run { args = { "x=1", "y=" }, script = [[
+      print(pgcdc.args.x, pgcdc.args.y, pgcdc.args.z, math.type(pgcdc.args.x))]] }
    lu.assertEquals(result.stdout, "1\t\tnil\tnil\n")
-   result = program.run {script = "pgcdc.options {} print 'fine'"}
+   result = program.run { script = "pgcdc.options {} print 'fine'" }
    lu.assertEquals(result.stdout, "fine\n")
-   result = program.run {script = "pgcdc.options {} print 'fine'", args = {"x=1"}}
+   result = program.run { script = "pgcdc.options {} print 'fine'", args = { "x=1" } }
    lu.assertEquals(result.status, 2)
 end
 

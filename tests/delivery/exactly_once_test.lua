@@ -18,15 +18,15 @@ local seconds = tonumber(os.getenv "PGCDC_EXACT_SECONDS" or "") or 30
 local seed = math.tointeger(tonumber(os.getenv "PGCDC_TEST_SEED" or ""))
    or os.time() * 1000003 + math.floor(native.now() * 1e6) % 1000003
 
-local tables = {"pgbench_accounts", "pgbench_branches", "pgbench_tellers", "pgbench_history"}
+local tables = { "pgbench_accounts", "pgbench_branches", "pgbench_tellers", "pgbench_history" }
 
 local function pgbench(db, ...)
    local binary = server.client "pgbench"
    lu.skipIf(not binary, "there is no pgbench")
-   local argv = {binary, "-h", server.socket_dir(), "-p", tostring(db.cluster.port),
-                 "-U", "postgres", ...}
+   local argv = { binary, "-h", server.socket_dir(), "-p", tostring(db.cluster.port),
+                  "-U", "postgres", ... }
    argv[#argv + 1] = db.name
-   return assert(native.spawn {argv = argv, stdout = "null", stderr = "null"})
+   return assert(native.spawn { argv = argv, stdout = "null", stderr = "null" })
 end
 
 local function finish(proc, deadline, what)
@@ -36,7 +36,7 @@ end
 
 -- A database with pgbench's tables, all of them with a key.
 local function bench_database()
-   local db = cluster.main():database {name = "exactly_once"}
+   local db = cluster.main():database { name = "exactly_once" }
    finish(pgbench(db, "-i", "-q", "-s", "1"), 60, "pgbench -i")
    db:exec "ALTER TABLE pgbench_history ADD COLUMN id bigserial PRIMARY KEY"
    return db
@@ -44,7 +44,7 @@ end
 
 -- A program that is killed at random moments and started again until `over`.
 local function mortal(options)
-   local self = {kills = 0, options = options}
+   local self = { kills = 0, options = options }
    function self.start()
       self.program = program.start(options)
       self.dies = native.now() + 0.05 + math.random() * 1.5
@@ -62,8 +62,8 @@ local function mortal(options)
    -- A last run that delivers what there is.
    function self.finish()
       self.program:kill9()
-      local last = setmetatable({options = {"--once"}}, {__index = options})
-      local result = program.run(setmetatable({deadline = 60}, {__index = last}))
+      local last = setmetatable({ options = { "--once" } }, { __index = options })
+      local result = program.run(setmetatable({ deadline = 60 }, { __index = last }))
       lu.assertEquals(result.status, 0, result.stderr)
    end
    self.start()
@@ -143,7 +143,7 @@ function TestExactlyOnce.test_killed_at_random()
    io.write("seed ", seed, " ... ")
    math.randomseed(seed)
    local db = bench_database()
-   local target = cluster.main():database {name = "exactly_once_target"}
+   local target = cluster.main():database { name = "exactly_once_target" }
    local dir = scope.dir "exactly once"
    local all = table.concat(tables, ",")
    local work = pgbench(db, "-n", "-c", "4", "-T", tostring(math.ceil(seconds)))
@@ -151,13 +151,13 @@ function TestExactlyOnce.test_killed_at_random()
       return dir .. "/" .. name .. ".db"
    end
    local programs = {
-      mortal {bundled = "mirror", dsn = db, state = state "mirror", args = {
-         table = all, target = target:dsn(), interval = 0.1}},
-      mortal {bundled = "jsonl", dsn = db, state = state "jsonl", args = {
-         table = all, out = dir .. "/out.jsonl", interval = 0.1}},
-      mortal {bundled = "count", dsn = db, state = state "count", args = {
+      mortal { bundled = "mirror", dsn = db, state = state "mirror", args = {
+         table = all, target = target:dsn(), interval = 0.1 } },
+      mortal { bundled = "jsonl", dsn = db, state = state "jsonl", args = {
+         table = all, out = dir .. "/out.jsonl", interval = 0.1 } },
+      mortal { bundled = "count", dsn = db, state = state "count", args = {
          table = "pgbench_history", by = "tid", every = 0.2, out = dir .. "/count.jsonl",
-         interval = 0.1}},
+         interval = 0.1 } },
    }
    while not work:wait(0) do
       for _, p in ipairs(programs) do
@@ -171,8 +171,8 @@ function TestExactlyOnce.test_killed_at_random()
       kills = kills + p.kills
    end
    assert_same_tables(db:connection(), target:connection())
-   local verified = program.run {bundled = "verify", dsn = db, deadline = 120, args = {
-      table = all, target = target:dsn(), settle = 0}}
+   local verified = program.run { bundled = "verify", dsn = db, deadline = 120, args = {
+      table = all, target = target:dsn(), settle = 0 } }
    lu.assertEquals(verified.status, 0, verified.stdout .. verified.stderr)
    assert_once(dir .. "/out.jsonl", db)
    assert_counts(dir .. "/count.jsonl", db)
@@ -184,8 +184,8 @@ end
 function TestExactlyOnce.test_a_mirror_needs_a_key()
    local db = cluster.main():database()
    db:exec "CREATE TABLE keyless (v int)"
-   local result = program.run {bundled = "mirror", dsn = db, options = {"--once"}, args = {
-      table = "keyless", target = db:dsn()}}
+   local result = program.run { bundled = "mirror", dsn = db, options = { "--once" }, args = {
+      table = "keyless", target = db:dsn() } }
    lu.assertEquals(result.status, 3)
    lu.assertStrContains(result.stderr, "has no primary key")
 end
@@ -197,12 +197,12 @@ function TestExactlyOnce.test_windows_lose_nothing()
    local db = cluster.main():database()
    db:exec "CREATE TABLE w (id serial PRIMARY KEY, n int)"
    local dir = scope.dir "windows"
-   local mortal_one = mortal {dsn = db, state = dir .. "/state.db", script = ([[
+   local mortal_one = mortal { dsn = db, state = dir .. "/state.db", script = ([[
       pgcdc.source {table = "w", interval = 0.05}
          :timed_window(0.5)
          :flatten()
          :sink(pgcdc.sinks.jsonl {path = %q})
-   ]]):format(dir .. "/out.jsonl")}
+   ]]):format(dir .. "/out.jsonl") }
    local deadline = native.now() + wait.scaled(math.min(seconds, 10))
    local written = 0
    while native.now() < deadline do

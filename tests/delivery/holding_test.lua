@@ -16,7 +16,7 @@ local TestHolding = {}
 
 local function database()
    local db = cluster.main():database()
-   for _, name in ipairs {"t", "u"} do
+   for _, name in ipairs { "t", "u" } do
       db:exec(("create table %s (id int primary key, k text)"):format(name))
    end
    return db
@@ -29,19 +29,19 @@ end
 local function run(db, script, status, options)
    options = options or {}
    local result = program.run {
-      script = script, dsn = db, options = {"--once"}, state = options.state, args = options.args,
+      script = script, dsn = db, options = { "--once" }, state = options.state, args = options.args,
    }
-   lu.assertEquals({result.status, result.signal}, {status}, result.stderr)
+   lu.assertEquals({ result.status, result.signal }, { status }, result.stderr)
    return result
 end
 
 -- A run that is fed one poll at a time.
 local function start(db, script, state, args)
-   local self = {p = program.start {script = script, dsn = db, state = state, args = args}}
+   local self = { p = program.start { script = script, dsn = db, state = state, args = args } }
    -- Adds rows in one transaction and waits until "saw <last id>" is printed.
    function self.add(name, ...)
       local values = {}
-      for _, row in ipairs {...} do
+      for _, row in ipairs { ... } do
          values[#values + 1] = ("(%d, '%s')"):format(row[1], row[2])
       end
       db:exec(("insert into %s values %s"):format(name, table.concat(values, ", ")))
@@ -66,7 +66,7 @@ local PAIRS = [[
 
 -- What a run with a state prints of t, all in one line.
 local function again(db, script, state)
-   return (run(db, script, 0, {state = state}).stdout:gsub("\n", ", "))
+   return (run(db, script, 0, { state = state }).stdout:gsub("\n", ", "))
 end
 
 -- What is held comes again after a kill -9, and so does what came behind it, though that was passed
@@ -75,25 +75,25 @@ function TestHolding.test_the_contiguous_prefix()
    local db, state = database(), new_state()
    local r = start(db, PAIRS, state)
    r.wait_ready()
-   r.add("t", {1, "a"})
-   r.add("t", {2, "a"}) -- 1 and 2 are done
-   r.add("t", {3, "b"}) -- held
-   r.add("t", {4, "c"})
-   r.add("t", {5, "c"}) -- passed on, but behind 3
+   r.add("t", { 1, "a" })
+   r.add("t", { 2, "a" }) -- 1 and 2 are done
+   r.add("t", { 3, "b" }) -- held
+   r.add("t", { 4, "c" })
+   r.add("t", { 5, "c" }) -- passed on, but behind 3
    r.p:kill9()
    lu.assertEquals(again(db, PAIRS, state), "saw t 3, saw t 4, saw t 5, pair 4 5, ")
    r = start(db, PAIRS, state)
    r.wait "saw t 5"
-   r.add("t", {6, "b"}) -- lets 3 go, and with it 4 and 5
-   r.add("t", {7, "d"})
-   r.add("t", {8, "e"})
+   r.add("t", { 6, "b" }) -- lets 3 go, and with it 4 and 5
+   r.add("t", { 7, "d" })
+   r.add("t", { 8, "e" })
    r.p:kill9()
    lu.assertStrContains(r.p:stdout(), "pair 3 6\n")
    lu.assertEquals(again(db, PAIRS, state), "saw t 7, saw t 8, ")
    -- letting 8 go does not let 7 go
    r = start(db, PAIRS, state)
    r.wait "saw t 8"
-   r.add("t", {9, "e"})
+   r.add("t", { 9, "e" })
    r.p:kill9()
    lu.assertEquals(again(db, PAIRS, state), "saw t 7, saw t 8, saw t 9, pair 8 9, ")
 end
@@ -121,21 +121,21 @@ function TestHolding.test_once_waits_for_windows()
       local s = pgcdc.source {table = "t", interval = 0.01}
       s:timed_window(tonumber(pgcdc.args.seconds)):sink(function(list) print(#list) end)
       s:delay(0.05):sink(function(c) print("delayed", c.key.id) end)]]
-   local p = program.start {script = script, dsn = db, state = state, args = {seconds = 60}}
+   local p = program.start { script = script, dsn = db, state = state, args = { seconds = 60 } }
    p:wait_until(function() return p:stdout():find "delayed\t5" end, 10, "all delayed")
    local result = p:stop("TERM", 5)
    lu.assertEquals(result.status, 0)
    lu.assertNotStrContains(result.stdout, "\n5\n")
-   result = run(db, script, 0, {state = state, args = {seconds = 0.2}})
+   result = run(db, script, 0, { state = state, args = { seconds = 0.2 } })
    lu.assertStrContains(result.stdout, "\n5\n")
-   lu.assertEquals(run(db, script, 0, {state = state, args = {seconds = 0.2}}).stdout, "")
+   lu.assertEquals(run(db, script, 0, { state = state, args = { seconds = 0.2 } }).stdout, "")
 end
 
 -- What one source's operators hold does not keep the position of another from being saved, unless
 -- they have something in common.
 function TestHolding.test_other_sources()
    local db = database()
-   for _, shared in ipairs {false, true} do
+   for _, shared in ipairs { false, true } do
       local state = new_state()
       db:exec "truncate t, u"
       local script = [[
@@ -154,9 +154,9 @@ function TestHolding.test_other_sources()
       r.p:wait_until(function()
          return select(2, r.p:stderr():gsub('msg="?ready', "")) == 2
       end, 10, "both ready")
-      r.add("t", {1, "x"})
-      r.add("u", {1, "x"})
-      r.add("u", {2, "x"}) -- now 1 of u is saved
+      r.add("t", { 1, "x" })
+      r.add("u", { 1, "x" })
+      r.add("u", { 2, "x" }) -- now 1 of u is saved
       r.p:kill9()
       local got = again(db, script, state)
       lu.assertStrContains(got, "saw t 1")
@@ -181,11 +181,11 @@ function TestHolding.test_sources_that_meet_while_both_are_held()
    r.p:wait_until(function()
       return select(2, r.p:stderr():gsub('msg="?ready', "")) == 2
    end, 10, "both ready")
-   r.add("u", {1, "held"})
-   r.add("t", {1, "held"})
-   r.add("u", {2, "go"}) -- the sink meets u
-   r.add("t", {2, "go"}) -- the sink meets t, and 1 and 2 of t are let go
-   r.add("t", {3, "held"})
+   r.add("u", { 1, "held" })
+   r.add("t", { 1, "held" })
+   r.add("u", { 2, "go" }) -- the sink meets u
+   r.add("t", { 2, "go" }) -- the sink meets t, and 1 and 2 of t are let go
+   r.add("t", { 3, "held" })
    r.p:kill9()
    local got = again(db, script, state)
    lu.assertStrContains(got, "saw u 1")
@@ -206,11 +206,11 @@ function TestHolding.test_zip()
    r.p:wait_until(function()
       return select(2, r.p:stderr():gsub('msg="?ready', "")) == 2
    end, 10, "both ready")
-   r.add("t", {1, "x"})
-   r.add("t", {2, "x"})
-   r.add("u", {1, "x"}) -- 1 with 1; 2 of t is held
-   r.add("u", {2, "x"}) -- 2 with 2; nothing is held
-   r.add("u", {3, "x"}) -- held
+   r.add("t", { 1, "x" })
+   r.add("t", { 2, "x" })
+   r.add("u", { 1, "x" }) -- 1 with 1; 2 of t is held
+   r.add("u", { 2, "x" }) -- 2 with 2; nothing is held
+   r.add("u", { 3, "x" }) -- held
    r.p:kill9()
    lu.assertStrContains(r.p:stdout(), "zip 2 2\n")
    lu.assertEquals(again(db, script, state), "saw u 3, ")
@@ -246,17 +246,17 @@ function TestHolding.test_an_operator_made_by_hand()
       s:on("change", function(c) if c.row.k == "destroy" then odd:destroy() end end)]]
    local r = start(db, script, state)
    r.wait_ready()
-   r.add("t", {1, "x"})
-   r.add("t", {2, "x"})
-   r.add("t", {3, "x"})
-   r.add("t", {5, "x"})
+   r.add("t", { 1, "x" })
+   r.add("t", { 2, "x" })
+   r.add("t", { 3, "x" })
+   r.add("t", { 5, "x" })
    r.p:kill9()
    lu.assertStrContains(r.p:stdout(), "out 1\nout 2\n")
    lu.assertEquals(again(db, script, state), "saw t 3, saw t 5, ")
    r = start(db, script, state)
    r.wait "saw t 5"
-   r.add("t", {6, "destroy"})
-   r.add("t", {7, "x"})
+   r.add("t", { 6, "destroy" })
+   r.add("t", { 7, "x" })
    r.p:stop()
    lu.assertEquals(again(db, script, state), "")
 end
@@ -265,7 +265,7 @@ end
 -- which something is held, comes before what is passed on later in that batch. It must not be saved
 -- when that is let go, should the positions of then not be known.
 function TestHolding.test_a_moment_in_the_middle_of_a_batch()
-   local result = program.run {state = false, dsn = "host=/nonexistent", script = [[
+   local result = program.run { state = false, dsn = "host=/nonexistent", script = [[
       local raw, hold, keep = require "pgcdc.raw", require "pgcdc.hold", require "pgcdc.keep"
       local failure, source = require "pgcdc.failure", require "pgcdc.source"
       function raw.save(records)
@@ -303,7 +303,7 @@ function TestHolding.test_a_moment_in_the_middle_of_a_batch()
       settle(t, nil, true)
       deliver(t, 4, "i")
       settle(t, {t = "t4", u = "u3"}, true)
-      os.exit(0)]]}
+      os.exit(0)]] }
    lu.assertEquals(result.status, 0, result.stderr)
    lu.assertEquals(result.stdout:gsub("\n", ", "), "settle\tt, sink\tboth\t1, position\tt\tt1, "
       .. "settle\tu, sink\tboth\t2, position\tu\tu1, settle\tu, settle\tt, settle\tt, "
@@ -329,8 +329,8 @@ function TestHolding.test_kills()
    local db, dir = database(), scope.dir()
    local conn = db:connection()
    conn:exec "insert into t select i, i % 7 from generate_series(1, 1000) i"
-   local _, kills = killing.run {dsn = db, stops = true, state = dir .. "/state.db",
-      args = {dir = dir}, options = {"--log-level=warn"}, life = 0.5,
+   local _, kills = killing.run { dsn = db, stops = true, state = dir .. "/state.db",
+      args = { dir = dir }, options = { "--log-level=warn" }, life = 0.5,
       script = killing.file_sink .. [[
          local st = pgcdc.state "n"
          local s = pgcdc.source {table = "t", name = "t", interval = 0.01}
@@ -350,7 +350,7 @@ function TestHolding.test_kills()
          native.sleep(0.002)
          conn:exec(("insert into t select i, i %% 7 from generate_series(%d, %d) i"):format(
             10000 + n * 100, 10000 + n * 100 + math.random(0, 20)))
-      end}
+      end }
    lu.assertTrue(kills >= 3, kills)
    local rows = db:exec "select id from t"
    local all, count = read_lines(dir .. "/all")
@@ -358,7 +358,7 @@ function TestHolding.test_kills()
       lu.assertEquals(count[row[1]], 1, killing.seed())
    end
    lu.assertEquals(#all, #rows, killing.seed())
-   for _, name in ipairs {"windows", "parts", "delayed"} do
+   for _, name in ipairs { "windows", "parts", "delayed" } do
       local seen = {}
       for _, line in ipairs((read_lines(dir .. "/" .. name))) do
          for id in line:gmatch "%d+" do
@@ -370,7 +370,7 @@ function TestHolding.test_kills()
       end
    end
    local st = json.decode(run(db, [[print(pgcdc.json.encode(pgcdc.state "n"))]], 0,
-      {state = dir .. "/state.db"}).lines[1])
+      { state = dir .. "/state.db" }).lines[1])
    lu.assertEquals(st.n, #rows, killing.seed())
 end
 
@@ -378,15 +378,15 @@ end
 function TestHolding.test_kills_of_a_delay_that_is_alone()
    local db, dir = database(), scope.dir()
    local conn = db:connection()
-   local _, kills = killing.run {dsn = db, stops = true, state = dir .. "/state.db", seconds = 3,
-      args = {dir = dir}, options = {"--log-level=warn"}, life = 0.3,
+   local _, kills = killing.run { dsn = db, stops = true, state = dir .. "/state.db", seconds = 3,
+      args = { dir = dir }, options = { "--log-level=warn" }, life = 0.3,
       script = killing.file_sink .. [[
          local s = pgcdc.source {table = "t", name = "t", interval = 0.05}
          s:timed_window(0.01):flatten():map(function(c) return c.key.id end)
             :sink(file_sink(pgcdc.args.dir .. "/all", "all"))]],
       write = function(n)
          conn:exec(("insert into t values (%d, 'x'), (%d, 'y')"):format(2 * n, 2 * n + 1))
-      end}
+      end }
    lu.assertTrue(kills >= 3, kills)
    local rows = db:exec "select id from t"
    local all, count = read_lines(dir .. "/all")

@@ -29,11 +29,11 @@ end
 -- were. `status`: what it must end with.
 local function run(db, script, status, options)
    options = options or {}
-   local words = table.move(options.options or {}, 1, #(options.options or {}), 2, {"--once"})
+   local words = table.move(options.options or {}, 1, #(options.options or {}), 2, { "--once" })
    local result = program.run {
       script = script, dsn = db, options = words, state = options.state, args = options.args,
    }
-   lu.assertEquals({result.status, result.signal}, {status}, result.stderr)
+   lu.assertEquals({ result.status, result.signal }, { status }, result.stderr)
    result.text = result.stderr:gsub('\\"', '"'):gsub("\\n", "\n"):gsub("\\t", "\t")
    return result
 end
@@ -53,8 +53,8 @@ end
 
 function TestOnError.test_stop_is_the_default_and_has_a_name()
    local db = database(3)
-   for _, policy in ipairs {"", ", on_error = 'stop'", ", on_error = {}",
-                            ", on_error = {otherwise = 'stop'}"} do
+   for _, policy in ipairs { "", ", on_error = 'stop'", ", on_error = {}",
+                             ", on_error = {otherwise = 'stop'}" } do
       local result = run(db, ([[
          pgcdc.source {table = "t"%s, on_change = function(c)
             if c.key.id == 2 then error "boom" end
@@ -78,7 +78,7 @@ function TestOnError.test_skip()
          if c.key.id % 2 == 0 then error "boom" end
          print(c.key.id)
       end}]]
-   local result = run(db, script, 0, {state = state})
+   local result = run(db, script, 0, { state = state })
    lu.assertEquals(result.stdout, "1\n3\n5\n")
    local lines = log_lines(result, "error")
    lu.assertEquals(#lines, 2)
@@ -91,7 +91,7 @@ function TestOnError.test_skip()
       lu.assertStrContains(line, "then=skipped")
    end
    db:exec "insert into t values (7, 'x'), (8, 'y')"
-   result = run(db, script, 0, {state = state})
+   result = run(db, script, 0, { state = state })
    lu.assertEquals(result.stdout, "7\n")
    lu.assertStrContains(log_lines(result, "error")[1], "failed=1")
 end
@@ -101,24 +101,24 @@ end
 function TestOnError.test_whatever_is_thrown()
    local db = database(1)
    local cases = {
-      {"error {code = 7}", ""},
-      {"error()", "nil"},
-      {"error(42)", "42"},
-      {"error(true)", "true"},
-      {"error(print)", "function"},
-      {"error('two\\nlines', 0)", "two\\nlines"},
-      {"error('bytes \\xff\\0 end', 0)", "bytes "},
-      {"error(setmetatable({}, {__tostring = function() return 'my boom' end}))", "my boom"},
-      {"error(setmetatable({}, {__tostring = function() error 'no' end}))", ""},
-      {"error(setmetatable({}, {__tostring = function() return {} end}))", ""},
-      {"error(setmetatable({}, {__index = function() error 'no' end}))", ""},
-      {"error(setmetatable({}, {__name = 42}))", ""},
-      {"error(setmetatable({}, {__metatable = 1}))", ""},
-      {"local x; x.y = 1", "attempt to index a nil value"},
-      {"local function f() return f() + 1 end f()", "stack overflow"},
-      {"coroutine.wrap(function() error 'inside' end)()", "inside"},
-      {"error(c)", "public.t"},
-      {"error(('long '):rep(100000))", "long long"},
+      { "error {code = 7}", "" },
+      { "error()", "nil" },
+      { "error(42)", "42" },
+      { "error(true)", "true" },
+      { "error(print)", "function" },
+      { "error('two\\nlines', 0)", "two\\nlines" },
+      { "error('bytes \\xff\\0 end', 0)", "bytes " },
+      { "error(setmetatable({}, {__tostring = function() return 'my boom' end}))", "my boom" },
+      { "error(setmetatable({}, {__tostring = function() error 'no' end}))", "" },
+      { "error(setmetatable({}, {__tostring = function() return {} end}))", "" },
+      { "error(setmetatable({}, {__index = function() error 'no' end}))", "" },
+      { "error(setmetatable({}, {__name = 42}))", "" },
+      { "error(setmetatable({}, {__metatable = 1}))", "" },
+      { "local x; x.y = 1", "attempt to index a nil value" },
+      { "local function f() return f() + 1 end f()", "stack overflow" },
+      { "coroutine.wrap(function() error 'inside' end)()", "inside" },
+      { "error(c)", "public.t" },
+      { "error(('long '):rep(100000))", "long long" },
    }
    local script = {}
    for i, case in ipairs(cases) do
@@ -145,14 +145,14 @@ end
 function TestOnError.test_other_events_stop()
    local db = database(1)
    for _, case in ipairs {
-      {"s:on('batch', function() error 'boom' end)"},
-      {"s:on('ready', function() error 'boom' end)"},
-      {"pgcdc.after(0.001, function() error 'boom' end) pgcdc.after(1, print)"},
+      { "s:on('batch', function() error 'boom' end)" },
+      { "s:on('ready', function() error 'boom' end)" },
+      { "pgcdc.after(0.001, function() error 'boom' end) pgcdc.after(1, print)" },
    } do
-      local result = program.run {dsn = db, script = [[
+      local result = program.run { dsn = db, script = [[
          local s = pgcdc.source {table = "t", interval = 0.05,
             on_error = {retry = 9, otherwise = "skip"}}
-         ]] .. case[1]}
+         ]] .. case[1] }
       lu.assertEquals(result.status, 1)
       lu.assertStrContains(result.stderr, "script.lua:3: boom")
    end
@@ -200,7 +200,7 @@ function TestOnError.test_tries_and_waits()
             print(c.key.id, timer.now())
             if c.key.id == 2 then error "boom" end
          end}]]
-   local result = run(db, script, 1, {state = state})
+   local result = run(db, script, 1, { state = state })
    local times = {}
    for id, time in result.stdout:gmatch "(%d)\t(%S+)" do
       if id == "2" then
@@ -209,7 +209,7 @@ function TestOnError.test_tries_and_waits()
    end
    lu.assertEquals(#times, 4)
    lu.assertEquals(#result.lines, 5)
-   for i, least in ipairs {0.05, 0.1, 0.2} do
+   for i, least in ipairs { 0.05, 0.1, 0.2 } do
       local gap = times[i + 1] - times[i]
       lu.assertTrue(gap >= least and gap < least + wait.scaled(2), gap)
       lu.assertStrMatches(log_lines(result, "warn")[i],
@@ -219,7 +219,7 @@ function TestOnError.test_tries_and_waits()
    lu.assertStrContains(result.text, "boom (after 4 attempts)")
    lu.assertStrContains(result.text, "script.lua:5: in function")
    -- nothing of the batch was recorded
-   lu.assertEquals(run(db, script, 1, {state = state}).stdout:match "^%d", "1")
+   lu.assertEquals(run(db, script, 1, { state = state }).stdout:match "^%d", "1")
 end
 
 -- The try that works ends it: each change has all of its tries, and no other change comes between.
@@ -240,7 +240,7 @@ end
 function TestOnError.test_other_sources_go_on()
    local db = database(3)
    db:exec "create table u (id int primary key)"
-   local p = program.start {dsn = db, script = [[
+   local p = program.start { dsn = db, script = [[
       local others = 0
       pgcdc.source {table = "t", interval = 0.02, on_error = {retry = 1000, wait = 0.02},
          on_change = function(c)
@@ -253,7 +253,7 @@ function TestOnError.test_other_sources_go_on()
       pgcdc.source {table = "u", interval = 0.02, start = "now", on_change = function(c)
          others = others + 1
          print("u", c.key.id)
-      end}]]}
+      end}]] }
    for i = 1, 3 do
       local before = select(2, p:stdout():gsub("failing", ""))
       p:wait_until(function()
@@ -271,7 +271,7 @@ end
 -- A great many changes are held back, more than fit in memory at once; they come in order.
 function TestOnError.test_later_changes_wait_in_order()
    local db = database(1)
-   local p = program.start {dsn = db, script = [[
+   local p = program.start { dsn = db, script = [[
       local tries, last, count = 0, 1, 0
       pgcdc.source {table = "t", interval = 0.02, on_error = {retry = 1000, wait = 0.05},
          on_change = function(c)
@@ -288,7 +288,7 @@ function TestOnError.test_later_changes_wait_in_order()
             if c.key.id == last + 1 then count = count + 1 end
             last = c.key.id
             if last == 100000 then print("all", count) end
-         end}]], args = {flag = "flag"}}
+         end}]], args = { flag = "flag" } }
    p:wait_until(function() return p:stdout():find "seen\t1" end, 10, "the snapshot")
    db:exec "insert into t select i, repeat('x', 300) from generate_series(2, 50000) i"
    p:wait_until(function() return p:stdout():find "failing" end, 10, "the first try")
@@ -315,38 +315,38 @@ function TestOnError.test_a_stop_in_between()
             if c.key.id == bad then error "boom" end
          end}]]
    local function start(bad)
-      return program.start {script = script, dsn = db, state = state, args = {bad = bad}}
+      return program.start { script = script, dsn = db, state = state, args = { bad = bad } }
    end
-   for i, bad in ipairs {1, 3, 3, 4} do
+   for i, bad in ipairs { 1, 3, 3, 4 } do
       local p = start(bad)
       p:wait_stderr "retry_in=60"
       local result = p:stop()
       lu.assertEquals(result.status, 0)
-      lu.assertEquals(result.stdout, ({"1\n", "1\n2\n3\n", "3\n", "3\n4\n"})[i])
+      lu.assertEquals(result.stdout, ({ "1\n", "1\n2\n3\n", "3\n", "3\n4\n" })[i])
       lu.assertNotStrContains(result.stderr, "level=error")
       lu.assertStrContains(result.stderr, "attempt=1")
    end
-   local rest = run(db, script, 0, {state = state, args = {bad = 0}}).stdout
+   local rest = run(db, script, 0, { state = state, args = { bad = 0 } }).stdout
    lu.assertEquals(rest, "4\n5\n6\n")
    -- the same in a poll
    db:exec "update t set name = 'new'"
    local p = start(5)
    p:wait_stderr "retry_in=60"
    lu.assertEquals(p:stop().stdout, "1\n2\n3\n4\n5\n")
-   lu.assertEquals(run(db, script, 0, {state = state, args = {bad = 0}}).stdout, "5\n6\n")
-   lu.assertEquals(run(db, script, 0, {state = state, args = {bad = 0}}).stdout, "")
+   lu.assertEquals(run(db, script, 0, { state = state, args = { bad = 0 } }).stdout, "5\n6\n")
+   lu.assertEquals(run(db, script, 0, { state = state, args = { bad = 0 } }).stdout, "")
 end
 
 -- Nor does a kill -9 in between lose anything.
 function TestOnError.test_a_kill_in_between()
    local db, state = database(4), new_state()
-   local p = program.start {dsn = db, state = state, script = [[
+   local p = program.start { dsn = db, state = state, script = [[
       pgcdc.source {table = "t", interval = 0.02, on_error = {retry = 1, wait = 60},
-         on_change = function(c) if c.key.id == 3 then error "boom" end end}]]}
+         on_change = function(c) if c.key.id == 3 then error "boom" end end}]] }
    p:wait_stderr "retry_in=60"
    p:kill9()
    lu.assertEquals(run(db, [[pgcdc.source {table = "t", on_change = function(c)
-      io.write(c.key.id, " ") end}]], 0, {state = state}).stdout, "1 2 3 4 ")
+      io.write(c.key.id, " ") end}]], 0, { state = state }).stdout, "1 2 3 4 ")
 end
 
 -- several handlers -----------------------------------------------------------------------------
@@ -400,8 +400,8 @@ function TestOnError.test_a_change_comes_unchanged_to_the_next_try()
       lu.assertEquals(result.lines[i + 1], result.lines[2])
    end
    local first = json.decode(result.lines[1])
-   lu.assertEquals({first.row.name, first.row.by_first, first.row.j.deep[1], first.row.a[1]},
-      {"one", "kept", 1, 1})
+   lu.assertEquals({ first.row.name, first.row.by_first, first.row.j.deep[1], first.row.a[1] },
+      { "one", "kept", 1, 1 })
    lu.assertEquals(result.lines[9], "last\tnil\t99\tspoilt\t2")
 end
 
@@ -412,10 +412,10 @@ end
 function TestOnError.test_dead_letters()
    local db = database(3)
    for _, policy in ipairs {
-      {"'dead_letter'", 1, "function(l) letter(l) end"},
-      {"{retry = 2, wait = 0, otherwise = 'dead_letter'}", 3, "function(l) letter(l) end"},
-      {"{retry = 1, wait = 0, otherwise = 'dead_letter'}", 2,
-       "{write = function(self, l) letter(l) end}"},
+      { "'dead_letter'", 1, "function(l) letter(l) end" },
+      { "{retry = 2, wait = 0, otherwise = 'dead_letter'}", 3, "function(l) letter(l) end" },
+      { "{retry = 1, wait = 0, otherwise = 'dead_letter'}", 2,
+        "{write = function(self, l) letter(l) end}" },
    } do
       local result = run(db, ([[
          local function letter(l)
@@ -435,15 +435,15 @@ function TestOnError.test_dead_letters()
             if c.key.id == 2 then error "boom" end
          end)
          s:on("change", function(c) print(c.key.id) end)]]):format(policy[1], policy[3]), 0)
-      lu.assertEquals({result.lines[1], result.lines[7]}, {"1", "3"}, result.stdout)
+      lu.assertEquals({ result.lines[1], result.lines[7] }, { "1", "3" }, result.stdout)
       lu.assertEquals(#result.lines, 7)
       lu.assertEquals(result.lines[2], "letter\tattempts,change,error,traceback\t" .. policy[2])
       lu.assertStrMatches(result.lines[3], "error\t.*script.lua:15: boom")
       lu.assertStrMatches(result.lines[4], "where\tstack traceback:|.*script.lua:15: in .*")
       local change = json.decode(result.lines[5])
-      lu.assertEquals({change.key.id, change.row.name, change.row.first}, {2, "n2", true})
+      lu.assertEquals({ change.key.id, change.row.name, change.row.first }, { 2, "n2", true })
       local all = json.decode(result.lines[6])
-      lu.assertEquals({all.change.id, all.attempts}, {change.id, policy[2]})
+      lu.assertEquals({ all.change.id, all.attempts }, { change.id, policy[2] })
       local line = log_lines(result, "error")[1]
       lu.assertStrContains(line, 'then="dead letter"')
       lu.assertStrContains(line, "failed=1")
@@ -458,7 +458,7 @@ function TestOnError.test_dead_letters_in_a_file()
       pgcdc.source {table = "t", on_error = "dead_letter",
          dead_letter = pgcdc.sinks.jsonl {path = pgcdc.args.path},
          on_change = function(c) if c.key.id > 1 then error "boom" end end}]]
-   local options = {state = dir .. "/state.db", args = {path = dir .. "/dead.jsonl"}}
+   local options = { state = dir .. "/state.db", args = { path = dir .. "/dead.jsonl" } }
    run(db, script, 0, options)
    db:exec "insert into t values (5, 'five')"
    run(db, script, 0, options)
@@ -466,7 +466,7 @@ function TestOnError.test_dead_letters_in_a_file()
    for line in io.lines(dir .. "/dead.jsonl") do
       ids[#ids + 1] = json.decode(line).change.key.id
    end
-   lu.assertEquals(ids, {2, 3, 4, 5})
+   lu.assertEquals(ids, { 2, 3, 4, 5 })
 end
 
 -- A letter that is not taken is tried again as the policy has it, and is a stop when that does not
@@ -488,12 +488,12 @@ function TestOnError.test_a_dead_letter_sink_that_fails()
             io.write(c.key.id, " ")
             if c.key.id == 2 then error "boom" end
          end}]]
-   local result = run(db, script, 0, {args = {needed = 3}})
+   local result = run(db, script, 0, { args = { needed = 3 } })
    lu.assertEquals(result.stdout, "1 2 2 2 letter2 letter2 letter2 3 ")
-   result = run(db, script, 1, {args = {needed = 4}})
+   result = run(db, script, 1, { args = { needed = 4 } })
    lu.assertEquals(result.stdout, "1 2 2 2 letter2 letter2 letter2 ")
    lu.assertStrContains(result.text, "refused (after 3 attempts)")
-   result = run(db, script, 0, {args = {needed = 9, later = 1}})
+   result = run(db, script, 0, { args = { needed = 9, later = 1 } })
    lu.assertEquals(select(2, result.stdout:gsub("letter2 ", "")), 9)
    lu.assertStrMatches(result.stdout, ".*letter2 3 ")
 end
@@ -509,37 +509,37 @@ end
 
 function TestOnError.test_misuse()
    local cases = {
-      {"on_error = 'skp'", "pgcdc.source: on_error: unknown 'skp'; did you mean 'skip'?"},
-      {"on_error = 'retry'", "pgcdc.source: on_error: unknown 'retry'"},
-      {"on_error = 3", "pgcdc.source: on_error must be a string or a table, not a number"},
-      {"on_error = print", "pgcdc.source: on_error must be a string or a table, not a function"},
-      {"on_error = {retries = 3}",
-       "pgcdc.source: on_error: unknown field 'retries'; did you mean 'retry'?"},
-      {"on_error = {'skip'}", "pgcdc.source: on_error: unknown field '1'"},
-      {"on_error = {retry = -1}", "on_error.retry must be a whole number of tries, not -1"},
-      {"on_error = {retry = 1.5}", "on_error.retry must be a whole number of tries, not 1.5"},
-      {"on_error = {retry = '3'}", "on_error.retry must be a whole number of tries, not 3"},
-      {"on_error = {retry = true}", "on_error.retry must be a whole number of tries, not true"},
-      {"on_error = {wait = -1}", "on_error.wait must be a number of seconds, at least 0, not -1"},
-      {"on_error = {wait = 'x'}", "on_error.wait must be a number, not a string"},
-      {"on_error = {wait = 0/0}", "on_error.wait must be a number of seconds"},
-      {"on_error = {wait = math.huge}", "on_error.wait must be a number of seconds"},
-      {"on_error = {factor = 0.5}", "on_error.factor must be at least 1, not 0.5"},
-      {"on_error = {factor = 0/0}", "on_error.factor must be at least 1"},
-      {"on_error = {factor = math.huge}", "on_error.factor must be at least 1"},
-      {"on_error = {factor = '2'}", "on_error.factor must be a number, not a string"},
-      {"on_error = {otherwise = 'dead'}", "on_error.otherwise: unknown 'dead'"},
-      {"on_error = {otherwise = 'deadletter'}", "did you mean 'dead_letter'?"},
-      {"on_error = {otherwise = 7}", "on_error.otherwise: unknown (a number)"},
-      {"on_error = 'dead_letter'", "so dead_letter = ... is required"},
-      {"on_error = {otherwise = 'dead_letter'}", "so dead_letter = ... is required"},
-      {"dead_letter = print", "pgcdc.source: dead_letter is never used"},
-      {"on_error = 'skip', dead_letter = print", "pgcdc.source: dead_letter is never used"},
-      {"on_error = 'dead_letter', dead_letter = 7",
-       "pgcdc.source: dead_letter must be a function or a table, not a number"},
-      {"on_error = 'dead_letter', dead_letter = {}", "write"},
-      {"on_error = 'dead_letter', dead_letter = {write = 3}", "write"},
-      {"on_eror = 'skip'", "unknown field 'on_eror'; did you mean 'on_error'?"},
+      { "on_error = 'skp'", "pgcdc.source: on_error: unknown 'skp'; did you mean 'skip'?" },
+      { "on_error = 'retry'", "pgcdc.source: on_error: unknown 'retry'" },
+      { "on_error = 3", "pgcdc.source: on_error must be a string or a table, not a number" },
+      { "on_error = print", "pgcdc.source: on_error must be a string or a table, not a function" },
+      { "on_error = {retries = 3}",
+        "pgcdc.source: on_error: unknown field 'retries'; did you mean 'retry'?" },
+      { "on_error = {'skip'}", "pgcdc.source: on_error: unknown field '1'" },
+      { "on_error = {retry = -1}", "on_error.retry must be a whole number of tries, not -1" },
+      { "on_error = {retry = 1.5}", "on_error.retry must be a whole number of tries, not 1.5" },
+      { "on_error = {retry = '3'}", "on_error.retry must be a whole number of tries, not 3" },
+      { "on_error = {retry = true}", "on_error.retry must be a whole number of tries, not true" },
+      { "on_error = {wait = -1}", "on_error.wait must be a number of seconds, at least 0, not -1" },
+      { "on_error = {wait = 'x'}", "on_error.wait must be a number, not a string" },
+      { "on_error = {wait = 0/0}", "on_error.wait must be a number of seconds" },
+      { "on_error = {wait = math.huge}", "on_error.wait must be a number of seconds" },
+      { "on_error = {factor = 0.5}", "on_error.factor must be at least 1, not 0.5" },
+      { "on_error = {factor = 0/0}", "on_error.factor must be at least 1" },
+      { "on_error = {factor = math.huge}", "on_error.factor must be at least 1" },
+      { "on_error = {factor = '2'}", "on_error.factor must be a number, not a string" },
+      { "on_error = {otherwise = 'dead'}", "on_error.otherwise: unknown 'dead'" },
+      { "on_error = {otherwise = 'deadletter'}", "did you mean 'dead_letter'?" },
+      { "on_error = {otherwise = 7}", "on_error.otherwise: unknown (a number)" },
+      { "on_error = 'dead_letter'", "so dead_letter = ... is required" },
+      { "on_error = {otherwise = 'dead_letter'}", "so dead_letter = ... is required" },
+      { "dead_letter = print", "pgcdc.source: dead_letter is never used" },
+      { "on_error = 'skip', dead_letter = print", "pgcdc.source: dead_letter is never used" },
+      { "on_error = 'dead_letter', dead_letter = 7",
+        "pgcdc.source: dead_letter must be a function or a table, not a number" },
+      { "on_error = 'dead_letter', dead_letter = {}", "write" },
+      { "on_error = 'dead_letter', dead_letter = {write = 3}", "write" },
+      { "on_eror = 'skip'", "unknown field 'on_eror'; did you mean 'on_error'?" },
    }
    local script = {}
    for i, case in ipairs(cases) do
@@ -547,7 +547,7 @@ function TestOnError.test_misuse()
          .. " end)))"):format(i, case[1])
    end
    script[#script + 1] = "os.exit(0)"
-   local result = program.run {script = table.concat(script, "\n"), dsn = "host=/nonexistent"}
+   local result = program.run { script = table.concat(script, "\n"), dsn = "host=/nonexistent" }
    lu.assertEquals(result.status, 0, result.stderr)
    for i, case in ipairs(cases) do
       lu.assertStrContains(result.lines[i], case[2])
@@ -563,7 +563,7 @@ local SHORT = ("--max-time=%g"):format(wait.scaled(0.2))
 -- A handler that never returns is a failed change like any other.
 function TestOnError.test_a_runaway_handler_is_skipped()
    local db = database(4)
-   for _, body in ipairs {"while true do end", "while true do pcall(error) end"} do
+   for _, body in ipairs { "while true do end", "while true do pcall(error) end" } do
       local result = run(db, ([[
          local tries = 0
          pgcdc.source {table = "t", on_error = {retry = 1, wait = 0, otherwise = "skip"},
@@ -571,7 +571,7 @@ function TestOnError.test_a_runaway_handler_is_skipped()
                tries = tries + 1
                if c.key.id == 2 then %s end
                print(c.key.id, tries)
-            end}]]):format(body), 0, {options = {SHORT}})
+            end}]]):format(body), 0, { options = { SHORT } })
       lu.assertEquals(result.stdout, "1\t1\n3\t4\n4\t5\n")
       local line = log_lines(result, "error")[1]
       lu.assertStrContains(line, "--max-time")
@@ -589,7 +589,7 @@ function TestOnError.test_a_handler_that_eats_memory_is_skipped()
             while true do t[#t + 1] = ("x"):rep(1000) .. #t end
          end
          print(c.key.id)
-      end}]], 0, {options = {"--max-memory=20M"}})
+      end}]], 0, { options = { "--max-memory=20M" } })
    lu.assertEquals(result.stdout, "1\n3\n4\n")
    lu.assertStrContains(log_lines(result, "error")[1], "memory")
 end

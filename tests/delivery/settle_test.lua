@@ -14,7 +14,7 @@ local TestSettle = {}
 
 local function database(n)
    local db = cluster.main():database()
-   for _, name in ipairs {"t", "u"} do
+   for _, name in ipairs { "t", "u" } do
       db:exec(("create table %s (id int primary key, name text)"):format(name))
    end
    db:exec(("insert into t select i, 'n' || i from generate_series(1, %d) i"):format(n))
@@ -30,15 +30,15 @@ local function run(db, script, status, options)
    options = options or {}
    local result = program.run {
       script = script, dsn = db, state = options.state, args = options.args,
-      options = not options.forever and {"--once"} or nil,
+      options = not options.forever and { "--once" } or nil,
    }
-   lu.assertEquals({result.status, result.signal}, {status}, result.stderr)
+   lu.assertEquals({ result.status, result.signal }, { status }, result.stderr)
    result.text = result.stderr:gsub('\\"', '"'):gsub("\\n", "\n")
    return result
 end
 
 local function start(db, script, state, args)
-   return program.start {script = script, dsn = db, state = state, args = args}
+   return program.start { script = script, dsn = db, state = state, args = args }
 end
 
 -- sinks ----------------------------------------------------------------------------------------
@@ -70,14 +70,14 @@ local TALKING = [[
 function TestSettle.test_the_order_of_calls()
    local db, state = database(2), new_state()
    local function calls(status, args)
-      return (run(db, TALKING, status, {state = state, args = args}).stdout
+      return (run(db, TALKING, status, { state = state, args = args }).stdout
          :gsub("(flush%d )%1", "%1"))
    end
    -- dies in the first flush behind the writes: nothing is saved
-   lu.assertEquals(calls(7, {die = "write", at = 2}), "restorenil flush0 write1 write2 ")
-   lu.assertEquals(calls(7, {die = "flush", at = 2}), "restore0 flush0 write1 write2 flush2 ")
+   lu.assertEquals(calls(7, { die = "write", at = 2 }), "restorenil flush0 write1 write2 ")
+   lu.assertEquals(calls(7, { die = "flush", at = 2 }), "restore0 flush0 write1 write2 flush2 ")
    -- saved is called behind the saving
-   lu.assertEquals(calls(7, {die = "saved", at = 1}),
+   lu.assertEquals(calls(7, { die = "saved", at = 1 }),
       "restore0 flush0 write1 write2 flush2 saved2 ")
    db:exec "insert into t values (3)"
    lu.assertEquals(calls(0), "restore2 flush2 write3 flush3 saved3 close ")
@@ -102,12 +102,12 @@ function TestSettle.test_tokens()
                   print(name, token == nil and "none" or math.type(token) or type(token),
                      pgcdc.json.encode(token) == pgcdc.json.encode(tokens[name]))
                end}
-         end]], 0, {state = state})
+         end]], 0, { state = state })
       lu.assertEquals(#result.lines, 11)
       for i, line in ipairs(result.lines) do
          local name = ("abcdefghijk"):sub(i, i)
-         local types = {a = "integer", b = "float", c = "string", d = "string", e = "boolean",
-            f = "boolean", g = "table", h = "table", i = "float", j = "integer", k = "userdata"}
+         local types = { a = "integer", b = "float", c = "string", d = "string", e = "boolean",
+            f = "boolean", g = "table", h = "table", i = "float", j = "integer", k = "userdata" }
          local want = run_number == 1 and "none\t" .. tostring(name == "k")
             or types[name] .. "\ttrue"
          lu.assertEquals(line, name .. "\t" .. want)
@@ -131,7 +131,7 @@ function TestSettle.test_names()
       s:sink(shared)
       s:map(function(c) return c end):sink(shared)]]
    local function output()
-      return run(db, script, 0, {state = state}).stdout
+      return run(db, script, 0, { state = state }).stdout
    end
    lu.assertEquals(output(), "1\tnil\n2\tnil\n3\tnil\nshared\t4\n")
    lu.assertEquals(output(), "1\t1\n2\t2\n3\t3\nshared\t0\n")
@@ -151,7 +151,7 @@ function TestSettle.test_misuse()
       ["{write = print, name = 7}"] = "name",
    } do
       local result = program.run {
-         script = "local s = pgcdc.stream {}\ns:sink(" .. case .. ")", state = false}
+         script = "local s = pgcdc.stream {}\ns:sink(" .. case .. ")", state = false }
       lu.assertEquals(result.status, 1, case)
       lu.assertStrContains(result.stderr, "script.lua:2: sink")
       lu.assertStrContains(result.stderr, message)
@@ -160,11 +160,11 @@ end
 
 -- Without a source there is no position: the sink is flushed and closed at the end all the same.
 function TestSettle.test_a_sink_without_a_source()
-   local result = program.run {script = [[
+   local result = program.run { script = [[
       local s = pgcdc.stream {}
       s:sink {restore = function(_, t) print("restore", t) end, write = function(_, x) print(x) end,
          flush = function() print "flush" return 5 end, close = function() print "close" end}
-      pgcdc.after(0.001, function() s:emit(1) end)]]}
+      pgcdc.after(0.001, function() s:emit(1) end)]] }
    lu.assertEquals(result.status, 0, result.stderr)
    lu.assertEquals(result.stdout:gsub("flush\n", "", 1), "restore\tnil\n1\nflush\nclose\n")
 end
@@ -187,15 +187,15 @@ function TestSettle.test_write_fails()
          end
          print(id, tries)
       end}]]
-   for _, otherwise in ipairs {"skip", "stop", "dead_letter"} do
-      local result = run(db, script, 1, {state = state,
-         args = {allowed = 3, otherwise = otherwise}})
+   for _, otherwise in ipairs { "skip", "stop", "dead_letter" } do
+      local result = run(db, script, 1, { state = state,
+         args = { allowed = 3, otherwise = otherwise } })
       lu.assertEquals(result.stdout, "1\t0\n")
       lu.assertStrContains(result.text, "source public.t, key 2: ")
       lu.assertStrContains(result.text, "refused (after 3 attempts)")
       lu.assertStrContains(result.text, "script.lua:8: in method 'write'")
    end
-   local result = run(db, script, 0, {state = state, args = {allowed = 2, otherwise = "skip"}})
+   local result = run(db, script, 0, { state = state, args = { allowed = 2, otherwise = "skip" } })
    lu.assertEquals(result.stdout, "1\t0\n2\t3\n3\t3\n")
    -- a failure that is not the sink's is the change's, behind a sink as before it
    result = run(db, [[
@@ -222,14 +222,14 @@ function TestSettle.test_flush_fails()
          print(written, tries)
          return written
       end}]]
-   local result = run(db, script, 1, {state = state, args = {allowed = 3}})
+   local result = run(db, script, 1, { state = state, args = { allowed = 3 } })
    lu.assertEquals(result.stdout:gsub("0\t0\n", ""), "")
    lu.assertStrContains(result.text, "refused (after 3 attempts)")
    lu.assertStrContains(result.text, "source public.t")
    lu.assertStrMatches(result.text, ".*attempt=1 retry_in=0.01 .*attempt=2 retry_in=0.03 .*")
-   result = run(db, script, 0, {state = state, args = {allowed = 2}})
+   result = run(db, script, 0, { state = state, args = { allowed = 2 } })
    lu.assertStrContains(result.stdout, "3\t3\n")
-   result = run(db, script, 0, {state = state, args = {allowed = 2}})
+   result = run(db, script, 0, { state = state, args = { allowed = 2 } })
    lu.assertEquals(result.stdout:gsub("0\t0\n", ""), "")
 end
 
@@ -252,7 +252,7 @@ function TestSettle.test_flush_later()
          end}
       pgcdc.source {table = "u", interval = 0.02}:sink(function(c) print("u", c.key.id) end)]]
    local flag = state .. ".flag"
-   local p = start(db, script, state, {flag = flag})
+   local p = start(db, script, state, { flag = flag })
    p:wait_stderr "it is away.*attempt=20 "
    db:exec "insert into t values (4); insert into u values (1)"
    p:wait_until(function() return p:stderr():find "attempt=40 " end, 10, "more tries")
@@ -263,7 +263,7 @@ function TestSettle.test_flush_later()
    lu.assertNotStrContains(result.stdout, "flushed")
    lu.assertNotStrContains(result.stdout, "4")
    assert(io.open(flag, "w")):close()
-   result = run(db, script, 0, {state = state, args = {flag = flag}})
+   result = run(db, script, 0, { state = state, args = { flag = flag } })
    local got = {}
    for list in result.stdout:gmatch "flushed\t([^\n]+)" do
       got[#got + 1] = list
@@ -300,7 +300,7 @@ function TestSettle.test_write_later()
             print(id, tries)
          end}]]
    local db = database(3)
-   for _, policy in ipairs {"", ", on_error = 'skip'", ", on_error = {retry = 1}"} do
+   for _, policy in ipairs { "", ", on_error = 'skip'", ", on_error = {retry = 1}" } do
       lu.assertEquals(run(db, script:format(policy), 0).stdout, "1\t0\n2\t20\n3\t20\n")
    end
 end
@@ -324,7 +324,7 @@ function TestSettle.test_flush_fails_behind_a_window()
                return written
             end,
             saved = function(_, token) print("saved", token) end}]]
-   for _, failure in ipairs {"keep.later('away', 0.001)", "'refused'"} do
+   for _, failure in ipairs { "keep.later('away', 0.001)", "'refused'" } do
       local result = run(db, script:format(failure), 0)
       lu.assertStrContains(result.stdout, "flushed\t2\nsaved\t2\n")
       local p = start(db, script:format(failure), new_state())

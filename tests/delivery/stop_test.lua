@@ -57,7 +57,7 @@ end
 
 -- Starts a run and lets it finish <n> changes; the next one is in hand then.
 local function start(db, state, n, script)
-   local p = program.start {script = script or ASKING, dsn = db, state = state, stdin = "pipe"}
+   local p = program.start { script = script or ASKING, dsn = db, state = state, stdin = "pipe" }
    p.proc:write(("\n"):rep(n))
    p:wait_until(function() return #p:lines() > n end, 20, n + 1 .. " lines")
    return p
@@ -78,7 +78,8 @@ end
 -- Delivers all that is left; returns how many changes that was.
 local function finish(db, state, got, script)
    local result = program.run {
-      script = script or ASKING, options = {"--once"}, dsn = db, state = state, args = {free = 1},
+      script = script or ASKING, options = { "--once" }, dsn = db, state = state,
+      args = { free = 1 },
    }
    lu.assertEquals(result.status, 0)
    return count(result.lines, got)
@@ -100,7 +101,7 @@ end
 function TestStop.test_a_stop_before_the_first_change()
    local db, state, got = database(100), new_state(), {}
    for _ = 1, 4 do
-      local p = program.start {script = ASKING, dsn = db, state = state, args = {free = 1}}
+      local p = program.start { script = ASKING, dsn = db, state = state, args = { free = 1 } }
       p:wait_stderr "loading"
       local result = p:stop("TERM", 10)
       lu.assertEquals(result.status, 0)
@@ -142,14 +143,14 @@ end
 function TestStop.test_a_poll_is_cut_by_any_key()
    local script = ASKING:gsub("c%.key%.id", "c.row.id")
    for _, key in ipairs {
-      {"k uuid", "md5(i::text)::uuid"},
-      {"k text", "chr(9) || '\\' || i || '''\"é' || chr(10)"},
-      {"k timestamptz", "timestamptz '2000-01-01 UTC' + i * interval '1.000001 s'"},
-      {"k bytea", "decode(md5(i::text), 'hex')"},
-      {"k numeric", "-i / 7.0"},
-      {"k bool, l float8", "i % 2 = 0, i / 3.0", "k, l"},
-      {"k int, l text collate \"C\"", "i / 3, case i % 3 when 0 then '' else md5(i::text) end",
-       "k, l"},
+      { "k uuid", "md5(i::text)::uuid" },
+      { "k text", "chr(9) || '\\' || i || '''\"é' || chr(10)" },
+      { "k timestamptz", "timestamptz '2000-01-01 UTC' + i * interval '1.000001 s'" },
+      { "k bytea", "decode(md5(i::text), 'hex')" },
+      { "k numeric", "-i / 7.0" },
+      { "k bool, l float8", "i % 2 = 0, i / 3.0", "k, l" },
+      { "k int, l text collate \"C\"", "i / 3, case i % 3 when 0 then '' else md5(i::text) end",
+        "k, l" },
    } do
       local db, state, got = cluster.main():database(), new_state(), {}
       db:exec(("create table t (id int, %s, primary key (%s))"):format(key[1], key[3] or "k"))
@@ -184,7 +185,7 @@ function TestStop.test_a_handler_that_becomes_slow()
             is_free = io.stdin:read "l" == "free"
          end
       end}]]
-   local p = program.start {script = script, dsn = db, state = state, stdin = "pipe"}
+   local p = program.start { script = script, dsn = db, state = state, stdin = "pipe" }
    p:wait_until(function() return #p:lines() > 150000 end, 20, "150001 lines")
    stop(p, "TERM", got)
    finish(db, state, got, script)
@@ -194,13 +195,15 @@ end
 -- The second signal does not wait for the handler, whichever two they are.
 function TestStop.test_a_second_signal_ends_it_at_once()
    local db = database(3)
-   for _, sigs in ipairs {{"TERM", "TERM"}, {"INT", "INT"}, {"INT", "TERM"}, {"TERM", "INT"}} do
+   for _, sigs in ipairs {
+      { "TERM", "TERM" }, { "INT", "INT" }, { "INT", "TERM" }, { "TERM", "INT" },
+   } do
       local state = new_state()
-      local p = program.start {dsn = db, state = state, script = [[
+      local p = program.start { dsn = db, state = state, script = [[
          pgcdc.source {table = "t", on_change = function(c)
             pgcdc.log.info "in the handler"
             while true do os.time() end -- a call: the thread sanitizer hands signals over at calls
-         end}]]}
+         end}]] }
       p:wait_stderr "in the handler"
       p:signal(sigs[1])
       lu.assertErrorMsgContains("timeout", wait.until_, function() return not p:alive() end, 0.1)
@@ -221,16 +224,17 @@ function TestStop.test_a_second_signal_where_no_limit_reaches()
          .. "return ('a'):rep(3000):find '.-.-.-.-.-.-.-b' end})",
    } do
       local state = new_state()
-      local p = program.start {dsn = db, state = state, options = {"--max-time=0.1"}, script = ([[
+      local p = program.start { dsn = db, state = state, options = { "--max-time=0.1" },
+         script = ([[
          pgcdc.source {table = "t", on_change = function(c)
             pgcdc.log.info "in the handler"
             %s
-         end}]]):format(body)}
+         end}]]):format(body) }
       p:wait_stderr "in the handler"
       p:signal "TERM"
       lu.assertErrorMsgContains("timeout", wait.until_, function() return not p:alive() end, 0.3)
       local result = p:stop("INT", 5)
-      lu.assertEquals({body, result.signal}, {body, 2})
+      lu.assertEquals({ body, result.signal }, { body, 2 })
       lu.assertEquals(finish(db, state, {}), 3)
    end
 end
@@ -241,34 +245,34 @@ function TestStop.test_a_stop_while_it_waits()
    local db = database(2)
    local locker = db:connect()
    locker:exec "begin; lock table t in access exclusive mode"
-   local p = program.start {script = ASKING, dsn = db}
+   local p = program.start { script = ASKING, dsn = db }
    wait.until_(function()
       return db:value "select 1 from pg_stat_activity where wait_event_type = 'Lock'"
    end, 10, "the lock")
    lu.assertEquals(p:stop("TERM", 5).status, 0)
    locker:close()
 
-   p = program.start {script = ASKING, dsn = "host=/nonexistent"}
+   p = program.start { script = ASKING, dsn = "host=/nonexistent" }
    p:wait_stderr "retry_in"
    lu.assertEquals(p:stop("INT", 5).status, 0)
 
-   p = program.start {dsn = db, script = [[
+   p = program.start { dsn = db, script = [[
       pgcdc.source {table = "t", interval = 1000, on_change = function(c) print(c) end}
-      pgcdc.every(1000, print)]]}
+      pgcdc.every(1000, print)]] }
    p:wait_stderr '"ready"'
    lu.assertEquals(#p:stop("TERM", 5).lines, 2)
 
-   p = program.start {script = "pgcdc.log.info 'up'; pgcdc.every(1000, print)"}
+   p = program.start { script = "pgcdc.log.info 'up'; pgcdc.every(1000, print)" }
    p:wait_stderr "up"
    lu.assertEquals(p:stop("INT", 5).status, 0)
 end
 
 -- A signal in the main chunk is not lost: it ends when that returns, and delivers nothing.
 function TestStop.test_a_stop_while_the_script_loads()
-   local p = program.start {dsn = database(2), stdin = "pipe", script = [[
+   local p = program.start { dsn = database(2), stdin = "pipe", script = [[
       pgcdc.source {table = "t", on_change = function(c) print(c) end}
       pgcdc.log.info "loading"
-      io.stdin:read "l"]]}
+      io.stdin:read "l"]] }
    p:wait_stderr "loading"
    p:signal "TERM"
    p.proc:write "go on\n"
@@ -293,7 +297,7 @@ local STOPPING = [[
 function TestStop.test_pgcdc_stop_in_a_handler()
    local db, state, got = database(3000), new_state(), {}
    local function check(n)
-      local result = program.run {script = STOPPING, dsn = db, state = state, args = {n = n}}
+      local result = program.run { script = STOPPING, dsn = db, state = state, args = { n = n } }
       lu.assertEquals(result.status, 7)
       lu.assertEquals(count(result.lines, got), n)
    end
@@ -314,7 +318,7 @@ function TestStop.test_pgcdc_stop_in_a_fast_snapshot()
    local db, state, got = cluster.main():database(), new_state(), {}
    db:exec "create table t (id int); insert into t select generate_series(1, 200000)"
    local script = STOPPING:gsub("table = \"t\"", '%0, pk = "id"')
-   local result = program.run {script = script, dsn = db, state = state, args = {n = 150001}}
+   local result = program.run { script = script, dsn = db, state = state, args = { n = 150001 } }
    lu.assertEquals(result.status, 7)
    lu.assertEquals(count(result.lines, got), 150001)
    lu.assertEquals(finish(db, state, got, script), 49999)
@@ -324,7 +328,7 @@ end
 -- os.exit in the middle of it all. It ran what libraries do at an exit while the threads were at
 -- work: over TLS one of ten ended by a signal.
 function TestStop.test_os_exit_beside_tls()
-   local one = cluster.new {name = "tls", tcp = true}
+   local one = cluster.new { name = "tls", tcp = true }
    one:exec "create table t (id int primary key); insert into t select generate_series(1, 5)"
    lu.assertTrue(os.execute(([[cd "%s" && openssl req -new -x509 -days 2 -nodes \
       -subj /CN=localhost -out server.crt -keyout server.key 2>/dev/null && chmod 600 server.key &&
@@ -334,14 +338,14 @@ function TestStop.test_os_exit_beside_tls()
    local dsn = ("host=127.0.0.1 port=%d dbname=postgres user=postgres sslmode=require"):format(
       one.port)
    for i = 1, 24 do
-      local result = program.run {dsn = dsn, script = ([[
+      local result = program.run { dsn = dsn, script = ([[
          for i = 1, 8 do pgcdc.source {table = "t", name = "s" .. i, interval = 0.01} end
          pgcdc.source {table = "t", on_change = function(c)
             if c.key.id == 3 then os.exit(7) end
          end}
          print(("text"):rep(5000)) -- is written all the same
-         pgcdc.after(%g, function() os.exit(7) end)]]):format(0.01 + i % 8 / 100)}
-      lu.assertEquals({result.status, result.signal}, {7})
+         pgcdc.after(%g, function() os.exit(7) end)]]):format(0.01 + i % 8 / 100) }
+      lu.assertEquals({ result.status, result.signal }, { 7 })
       lu.assertEquals(#result.stdout, 20001)
    end
 end

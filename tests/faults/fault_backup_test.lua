@@ -23,8 +23,8 @@ end
 -- Takes a backup of the running cluster; returns where it is.
 local function back_up(one)
    local path = one.dir .. "/backup"
-   server.run {server.client "pg_basebackup", "-D", path, "-d", one:dsn(nil, {dbname = false}),
-      "--checkpoint=fast", "--no-sync"}
+   server.run { server.client "pg_basebackup", "-D", path, "-d", one:dsn(nil, { dbname = false }),
+      "--checkpoint=fast", "--no-sync" }
    return path
 end
 
@@ -40,13 +40,13 @@ end
 local function restore(one, backup, conf)
    local before = identity(one)
    one:stop()
-   server.run {"rm", "-rf", "--", one.data}
-   server.run {"mv", "--", backup, one.data}
+   server.run { "rm", "-rf", "--", one.data }
+   server.run { "mv", "--", backup, one.data }
    for key, value in pairs(conf or {}) do
       one.conf[key] = value
    end
    if conf then
-      server.run {"touch", one.data .. "/recovery.signal"}
+      server.run { "touch", one.data .. "/recovery.signal" }
    end
    one:start()
    wait.until_(function() return not one:in_recovery() end, 30, "the end of recovery")
@@ -58,7 +58,7 @@ end
 local function need_pg_basebackup()
    local program = server.client "pg_basebackup"
    lu.skipIf(not program, "there is no pg_basebackup")
-   local major = tonumber(server.run({program, "-V"}):match "(%d+)")
+   local major = tonumber(server.run({ program, "-V" }):match "(%d+)")
    lu.skipIf(major ~= server.version(), "there is no pg_basebackup of this version")
 end
 
@@ -90,11 +90,11 @@ function TestFaultBackup.test_restored_between_two_runs()
    lu.assertStrContains(stderr, "level=warn")
    lu.assertStrContains(stderr, "went back")
    lu.assertStrContains(stderr, "read again from its start")
-   lu.assertEquals(deletes.sorted(deletes.ops(changes)), {"delete 101", "delete 102", "delete 103",
-      "delete 104", "delete 105", "insert 20", "insert 201", "update 1", "update 2", "update 3"})
+   lu.assertEquals(deletes.sorted(deletes.ops(changes)), { "delete 101", "delete 102", "delete 103",
+      "delete 104", "delete 105", "insert 20", "insert 201", "update 1", "update 2", "update 3" })
    lu.assertEquals(deletes.run(one, 'table = "t"', state), {})
    insert(one, 202, 202)
-   lu.assertEquals(deletes.ops(deletes.run(one, 'table = "t"', state)), {"insert 202"})
+   lu.assertEquals(deletes.ops(deletes.run(one, 'table = "t"', state)), { "insert 202" })
 end
 
 -- Under a program that runs on, and looks again only when the restored cluster has given out more
@@ -109,8 +109,8 @@ function TestFaultBackup.test_recovered_to_a_point_in_time()
    local lsn = one:lsn()
    watch.wait_current(p, one)
    p:signal "STOP"
-   restore(one, backup, {recovery_target = "immediate", recovery_target_action = "promote",
-      restore_command = "false"})
+   restore(one, backup, { recovery_target = "immediate", recovery_target_action = "promote",
+      restore_command = "false" })
    local again = insert(one, 201, 220)
    lu.assertTrue(tonumber(again[1]) <= tonumber(xids[1]))
    lu.assertTrue(tonumber(again[#again]) > tonumber(xids[#xids]))
@@ -122,7 +122,7 @@ function TestFaultBackup.test_recovered_to_a_point_in_time()
    watch.wait_current(p, one)
    insert(one, 221, 221)
    watch.wait_current(p, one)
-   lu.assertEquals(watch.ops(p), {read = 20 + 40, upsert = 5 + 1})
+   lu.assertEquals(watch.ops(p), { read = 20 + 40, upsert = 5 + 1 })
    lu.assertEquals(p:stop().status, 0)
 end
 

@@ -49,15 +49,15 @@ end
 -- Half of the rows have one xid, so that the poll breaks inside it, between two keys.
 function TestFaultConnection.test_terminated_in_the_middle_of_a_big_poll()
    local db = new_database(60000, 512)
-   local p = watch.start(db, {brief = true, source = {start = "now"}})
+   local p = watch.start(db, { brief = true, source = { start = "now" } })
    watch.wait_ready(p)
-   for round, how in ipairs {"pg_terminate_backend", "pg_cancel_backend"} do
+   for round, how in ipairs { "pg_terminate_backend", "pg_cancel_backend" } do
       local pid = watch.freeze_in_copy(p, db, function()
          db:exec(("update t set n = n + %d"):format(round), 60)
       end)
       db:exec(("select %s(%s)"):format(how, pid))
       p:signal "CONT"
-      watch.wait_current(p, db, "t", {seconds = 60})
+      watch.wait_current(p, db, "t", { seconds = 60 })
       lu.assertEquals(#watch.lines(p, "^error: "), round)
    end
    watch.assert_exact(p, db, 0)
@@ -69,7 +69,7 @@ function TestFaultConnection.test_too_many_connections()
    local db = new_database(10)
    local role = db.cluster:role "login"
    db:exec("grant select on t to " .. role)
-   local p = watch.start(db, {dsn = db:dsn {user = role}})
+   local p = watch.start(db, { dsn = db:dsn { user = role } })
    watch.wait_ready(p)
    db:exec(("alter role %s connection limit 0"):format(role))
    terminate(db)
@@ -93,7 +93,7 @@ function TestFaultConnection.test_time_limits_of_the_role_are_lifted()
       alter role %s set statement_timeout = '150ms';
       alter role %s set idle_in_transaction_session_timeout = '20ms']]):format(
       role, role, role, role))
-   local p = watch.start(db, {dsn = db:dsn {user = role}})
+   local p = watch.start(db, { dsn = db:dsn { user = role } })
    watch.wait_ready(p)
    local conn = db:connect()
    conn:exec "begin; lock table t in access exclusive mode; update t set n = 1"
@@ -119,7 +119,7 @@ function TestFaultConnection.test_idle_session_timeout()
    db:exec(([[
       grant select on t to %s;
       alter role %s set idle_session_timeout = '30ms']]):format(role, role))
-   local p = watch.start(db, {dsn = db:dsn {user = role}, source = {interval = 0.2}})
+   local p = watch.start(db, { dsn = db:dsn { user = role }, source = { interval = 0.2 } })
    for i = 1, 2 do
       watch.wait_current(p, db)
       db:exec(("update t set n = %d"):format(i))
@@ -137,7 +137,7 @@ end
 function TestFaultConnection.test_a_slow_handler_holds_nothing_on_the_server()
    local db = new_database(60000, 1024)
    local p = watch.start(db, {
-      stdin = "pipe", brief = true, source = {start = "now"}, more = [[
+      stdin = "pipe", brief = true, source = { start = "now" }, more = [[
          local waited = false
          source:on("upsert", function()
             if not waited then
@@ -160,7 +160,7 @@ function TestFaultConnection.test_a_slow_handler_holds_nothing_on_the_server()
    db:exec "set lock_timeout = '2 s'; alter table t add column more int"
    lu.assertTrue(watch.count(p) <= 1)
    p.proc:write "go\n"
-   watch.wait_current(p, db, "t", {seconds = 60})
+   watch.wait_current(p, db, "t", { seconds = 60 })
    watch.assert_exact(p, db, 0)
    local peak = p:rss()
    if not os.getenv "PGCDC_TEST_SLOW" then -- sanitizers need more
@@ -185,7 +185,7 @@ function TestFaultConnection.test_restart_and_recovery()
    local one = new_cluster()
    local p = watch.start(one)
    watch.wait_ready(p)
-   for round, mode in ipairs {"fast", "immediate", "kill9"} do
+   for round, mode in ipairs { "fast", "immediate", "kill9" } do
       one:exec(("update t set n = %d where id <= 50"):format(round))
       if mode ~= "kill9" then
          watch.wait_current(p, one)
@@ -213,12 +213,12 @@ function TestFaultConnection.test_away_for_ten_seconds()
    wait.until_(function() return native.now() >= back_at end, 20)
    one:start()
    one:exec "update t set n = 7 where id <= 50"
-   for _, each in ipairs {p, late} do
-      watch.wait_current(each, one, "t", {seconds = 30})
+   for _, each in ipairs { p, late } do
+      watch.wait_current(each, one, "t", { seconds = 30 })
       lu.assertEquals(watch.repeats(each), {})
       lu.assertEquals(watch.ops(each).read >= 50, true)
    end
-   lu.assertEquals(watch.ops(p), {read = 100, upsert = 50})
+   lu.assertEquals(watch.ops(p), { read = 100, upsert = 50 })
    lu.assertTrue(#watch.lines(p, "^error: ") >= 4)
    lu.assertEquals(p:stop().status, 0)
 end

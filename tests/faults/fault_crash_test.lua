@@ -16,10 +16,10 @@ local TestFaultCrash = {}
 
 -- A cluster in which an asynchronous commit is not flushed before something else asks for it.
 local function new_cluster()
-   local one = cluster.new {conf = {
+   local one = cluster.new { conf = {
       wal_writer_delay = "10s", wal_writer_flush_after = "1GB", checkpoint_timeout = "1h",
       bgwriter_lru_maxpages = "0",
-   }}
+   } }
    one:exec [[
       create table t (id int primary key, n int default 0);
       insert into t select generate_series(1, 100)]]
@@ -28,12 +28,12 @@ end
 
 -- Runs the program once; returns its result and the program.
 local function once(one, state, source)
-   local fields = {table = "t"}
+   local fields = { table = "t" }
    for name, value in pairs(source or {}) do
       fields[name] = value
    end
    local p = program.start {
-      dsn = one, script = watch.script(fields), options = {"--once"}, state = state,
+      dsn = one, script = watch.script(fields), options = { "--once" }, state = state,
    }
    local result = p:finish()
    lu.assertEquals(result.status, 0, result.stderr)
@@ -170,7 +170,7 @@ function TestFaultCrash.test_the_start_of_the_snapshot_is_undone()
 end
 
 function TestFaultCrash.test_the_start_from_now_is_undone()
-   start_is_undone {start = "now"}
+   start_is_undone { start = "now" }
 end
 
 -- But once the start is known to be flushed, a crash does not read the table again.
@@ -246,13 +246,13 @@ function TestFaultCrash.test_a_backend_is_killed_in_the_middle_of_a_big_poll()
    local one = new_cluster()
    one:exec [[alter table t add pad text default repeat('x', 500);
       insert into t select i, 0 from generate_series(101, 40000) i]]
-   local p = watch.start(one, {brief = true, source = {start = "now"}})
+   local p = watch.start(one, { brief = true, source = { start = "now" } })
    watch.wait_ready(p)
    local pid = watch.freeze_in_copy(p, one, function() one:exec "update t set n = n + 1" end)
    kill_backend(one, pid)
    p:signal "CONT"
    p:wait_stderr "level=warn"
-   watch.wait_current(p, one, "t", {seconds = 60})
+   watch.wait_current(p, one, "t", { seconds = 60 })
    lu.assertEquals(watch.ops(p).read, 0)
    lu.assertEquals(p:stop().status, 0)
 end
@@ -281,7 +281,7 @@ function TestFaultCrash.test_the_server_crashes_during_the_snapshot()
    one:kill9()
    one:start()
    p.proc:write "go\n"
-   watch.wait_current(p, one, "t", {seconds = 60})
+   watch.wait_current(p, one, "t", { seconds = 60 })
    lu.assertEquals(watch.repeats(p), {})
    lu.assertTrue(watch.ops(p).read <= 30000)
    lu.assertNotStrContains(p:stderr(), "read again")

@@ -20,8 +20,8 @@ local CREATE = [[
 local function once(dsn, state, options)
    options = options or {}
    return program.run {
-      dsn = dsn, script = watch.script {table = "t"}, state = state,
-      options = table.move(options, 1, #options, 2, {"--once"}),
+      dsn = dsn, script = watch.script { table = "t" }, state = state,
+      options = table.move(options, 1, #options, 2, { "--once" }),
    }
 end
 
@@ -46,9 +46,9 @@ function TestFaultIdentity.test_another_database()
    assert_refused(result, "another database")
    lu.assertEquals(#result.changes, 0)
    lu.assertEquals(#once(one, state).changes, 0) -- the position is as it was
-   lu.assertEquals(#once(two, state, {"--reset"}).changes, 20)
+   lu.assertEquals(#once(two, state, { "--reset" }).changes, 20)
    assert_refused(once(one, state), "another database")
-   lu.assertEquals(#once(one, state, {"--reset=public.t"}).changes, 20)
+   lu.assertEquals(#once(one, state, { "--reset=public.t" }).changes, 20)
 end
 
 -- Dropped and created again under its name, a database is another one.
@@ -69,7 +69,7 @@ end
 -- not have the table, which is then not what matters.
 local function replaced_by_another(sql)
    local one = cluster.new()
-   local two = cluster.new {fresh = true}
+   local two = cluster.new { fresh = true }
    two:exec(sql)
    two:stop()
    one:exec(CREATE)
@@ -87,7 +87,7 @@ end
 function TestFaultIdentity.test_another_cluster_behind_the_same_address()
    local two, state = replaced_by_another(CREATE)
    assert_refused(once(two, state), "system identifier")
-   lu.assertEquals(#once(two, state, {"--reset"}).changes, 20)
+   lu.assertEquals(#once(two, state, { "--reset" }).changes, 20)
 end
 
 function TestFaultIdentity.test_another_cluster_without_the_table()
@@ -202,7 +202,7 @@ function TestFaultIdentity.test_a_view_in_an_old_cluster()
    one:exec [[create table t (id int primary key); create view v as select * from t;
       insert into t select generate_series(1, 6000)]]
    local p = program.start {
-      dsn = one, options = {"--once"},
+      dsn = one, options = { "--once" },
       script = [[
          local n = 0
          local v = pgcdc.source {table = "v", capture = "increment", column = "id", pk = "id"}
@@ -214,7 +214,7 @@ function TestFaultIdentity.test_a_view_in_an_old_cluster()
    }
    local result = p:finish()
    lu.assertEquals(result.status, 0, result.stderr)
-   lu.assertEquals(result.lines, {"6000"})
+   lu.assertEquals(result.lines, { "6000" })
 end
 
 return TestFaultIdentity

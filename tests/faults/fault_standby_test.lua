@@ -18,16 +18,16 @@ local CREATE = [[
    insert into t select generate_series(1, 20)]]
 
 local function new_pair(conf)
-   local primary = cluster.new {name = "primary"}
+   local primary = cluster.new { name = "primary" }
    primary:exec(CREATE)
-   local standby = primary:standby("standby", {conf = conf})
+   local standby = primary:standby("standby", { conf = conf })
    standby:wait_replay()
    return primary, standby
 end
 
 local function once(one, state)
    local p = program.start {
-      dsn = one, script = watch.script {table = "t"}, options = {"--once"}, state = state,
+      dsn = one, script = watch.script { table = "t" }, options = { "--once" }, state = state,
    }
    local result = p:finish()
    lu.assertEquals(result.status, 0, result.stderr)
@@ -46,7 +46,7 @@ end
 function TestFaultStandby.test_transactions_as_a_standby_sees_them()
    local primary, standby = new_pair()
    local first, p = once(standby)
-   lu.assertEquals(watch.ops(first.program), {read = 20, upsert = 0})
+   lu.assertEquals(watch.ops(first.program), { read = 20, upsert = 0 })
    local function poll()
       standby:wait_replay()
       return keys_of(once(standby, p.state))
@@ -95,7 +95,7 @@ function TestFaultStandby.test_changes_arrive_and_a_restart_takes_nothing_back()
       watch.wait_current(p, primary)
       middle:close()
    end
-   for round, mode in ipairs {"fast", "immediate", "kill9"} do
+   for round, mode in ipairs { "fast", "immediate", "kill9" } do
       if mode == "kill9" then
          standby:kill9()
       else
@@ -105,11 +105,11 @@ function TestFaultStandby.test_changes_arrive_and_a_restart_takes_nothing_back()
       primary:exec(("update t set n = %d where id <= 5"):format(round))
       standby:start()
       primary:exec(("update t set n = %d where id > 15 and id < 300"):format(round))
-      watch.wait_current(p, primary, "t", {seconds = 30})
+      watch.wait_current(p, primary, "t", { seconds = 30 })
    end
    standby:crash()
    primary:exec "update t set n = 4"
-   watch.wait_current(p, primary, "t", {seconds = 30})
+   watch.wait_current(p, primary, "t", { seconds = 30 })
    open:exec "commit"
    watch.wait_current(p, primary)
    lu.assertEquals(watch.repeats(p), {})
@@ -189,7 +189,7 @@ function TestFaultStandby.test_a_failover_between_two_runs()
    local result = once(standby, p.state)
    lu.assertStrContains(result.stderr, "level=warn")
    lu.assertStrContains(result.stderr, "timeline")
-   lu.assertEquals(watch.ops(result.program), {read = 22, upsert = 0})
+   lu.assertEquals(watch.ops(result.program), { read = 22, upsert = 0 })
    standby:exec "insert into t values (103)"
    lu.assertEquals(keys_of(once(standby, p.state)), "103")
 end
@@ -204,7 +204,7 @@ function TestFaultStandby.test_another_server_answers_where_a_standby_did()
    local result = once(primary, p.state)
    lu.assertStrContains(result.stderr, "level=warn")
    lu.assertStrContains(result.stderr, "another server, a primary")
-   lu.assertEquals(watch.ops(result.program), {read = 21, upsert = 0})
+   lu.assertEquals(watch.ops(result.program), { read = 21, upsert = 0 })
    primary:exec "insert into t values (102)"
    lu.assertEquals(keys_of(once(primary, p.state)), "102")
 end
@@ -222,7 +222,7 @@ function TestFaultStandby.test_another_standby_that_is_behind_is_waited_for()
    primary:exec "insert into t values (101)"
    ahead:wait_replay()
    lu.assertEquals(keys_of(once(ahead, first.state)), "101")
-   local p = watch.start(behind, {state = first.state})
+   local p = watch.start(behind, { state = first.state })
    p:wait_stderr "has not replayed"
    primary:exec "insert into t values (102)"
    behind:exec "select pg_wal_replay_resume()"
@@ -241,7 +241,7 @@ function TestFaultStandby.test_a_recovery_conflict()
    primary:exec [[alter table t add pad text default repeat('x', 500);
       insert into t select i, 0 from generate_series(101, 40000) i]]
    standby:wait_replay()
-   local p = watch.start(standby, {brief = true, source = {start = "now"}})
+   local p = watch.start(standby, { brief = true, source = { start = "now" } })
    watch.wait_ready(p)
    watch.freeze_in_copy(p, standby, function()
       primary:exec "update t set n = n + 1"
@@ -253,7 +253,7 @@ function TestFaultStandby.test_a_recovery_conflict()
       return standby:log():find "recovery still waiting" or standby:log():find "due to conflict"
    end, 30, "the conflict")
    p:signal "CONT"
-   watch.wait_current(p, primary, "t", {seconds = 60})
+   watch.wait_current(p, primary, "t", { seconds = 60 })
    p:wait_stderr "level=warn [^\n]*conflict"
    lu.assertEquals(watch.repeats(p), {})
    lu.assertEquals(p:stop().status, 0)

@@ -54,7 +54,7 @@ function TestFaultTable.test_dropped_and_created_again()
    watch.wait_current(p, db)
    db:exec "update t set n = 1 where id = 1"
    watch.wait_current(p, db)
-   lu.assertEquals(watch.ops(p), {read = 40, upsert = 1})
+   lu.assertEquals(watch.ops(p), { read = 40, upsert = 1 })
    lu.assertEquals(watch.repeats(p), {})
    assert_read_again(p, 1)
    lu.assertEquals(p:stop().status, 0)
@@ -69,7 +69,7 @@ function TestFaultTable.test_dropped_and_created_seconds_later()
    p:wait_stderr "42P01.*42P01.*42P01"
    db:exec(CREATE)
    watch.wait_current(p, db)
-   lu.assertEquals(watch.ops(p), {read = 40, upsert = 0})
+   lu.assertEquals(watch.ops(p), { read = 40, upsert = 0 })
    assert_read_again(p, 1)
    lu.assertEquals(p:stop().status, 0)
 end
@@ -83,7 +83,7 @@ function TestFaultTable.test_swapped_by_rename_in_one_transaction()
    watch.wait_current(p, db)
    db:exec "begin; alter table t rename to t_old; alter table other rename to t; commit"
    watch.wait_current(p, db)
-   lu.assertEquals(watch.ops(p), {read = 30, upsert = 0})
+   lu.assertEquals(watch.ops(p), { read = 30, upsert = 0 })
    assert_read_again(p, 1)
    -- and the other way round while a poll waits for the lock, which it gets on the other table
    local commit = hold_lock(db, "alter table t rename to other; alter table t_old rename to t")
@@ -100,7 +100,7 @@ function TestFaultTable.test_swapped_between_two_runs()
    local db = new_database()
    local function once(state)
       local p = program.start {
-         dsn = db, script = watch.script {table = "t", start = "now"}, options = {"--once"},
+         dsn = db, script = watch.script { table = "t", start = "now" }, options = { "--once" },
          state = state,
       }
       return p:finish(), p.state
@@ -110,7 +110,7 @@ function TestFaultTable.test_swapped_between_two_runs()
    db:exec("alter table t rename to t_old;" .. CREATE)
    result = once(state)
    lu.assertEquals(result.status, 0)
-   lu.assertEquals(watch.ops(result.program), {read = 20, upsert = 0})
+   lu.assertEquals(watch.ops(result.program), { read = 20, upsert = 0 })
    lu.assertStrContains(result.stderr, "level=warn")
    lu.assertEquals(#once(state).changes, 0)
 end
@@ -118,7 +118,7 @@ end
 -- Dropped for good: given up in the end, but not within the first second.
 function TestFaultTable.test_never_there()
    local db = new_database "select 1"
-   local result = program.run {dsn = db, script = watch.script {table = "t"}}
+   local result = program.run { dsn = db, script = watch.script { table = "t" } }
    lu.assertEquals(result.status, 3)
    lu.assertStrContains(result.stderr, "there is no table t")
 end
@@ -152,7 +152,7 @@ function TestFaultTable.test_truncate_racing_with_a_poll()
    commit()
    watch.wait_current(p, db)
    lu.assertEquals(watch.repeats(p), {})
-   lu.assertEquals(watch.ops(p), {read = 20, upsert = 7})
+   lu.assertEquals(watch.ops(p), { read = 20, upsert = 7 })
    lu.assertEquals(p:stop().status, 0)
 end
 
@@ -173,22 +173,23 @@ function TestFaultTable.test_columns_change_while_running()
    local p = watch.start(db)
    watch.wait_current(p, db)
    local steps = {
-      {"add column c int default 7",
+      { "add column c int default 7",
          "id integer, a text, b numeric(10,2) -> id integer, a text, b numeric(10,2), c integer",
-         {id = 1, a = "1", b = 1, c = 7}},
-      {"drop column a",
+         { id = 1, a = "1", b = 1, c = 7 } },
+      { "drop column a",
          "a text, b numeric(10,2), c integer -> id integer, b numeric(10,2), c integer",
-         {id = 2, b = 2, c = 7}},
-      {"rename column c to \"Odd \"\"name\"", " -> id integer, b numeric(10,2), Odd \"name integer",
-         {id = 3, b = 3, ['Odd "name'] = 7}},
-      {"alter column b type text using 'x' || b", " -> id integer, b text, Odd \"name integer",
-         {id = 4, b = "x4.00", ['Odd "name'] = 7}},
-      {"alter column b type varchar(30)", " -> id integer, b character varying(30), ",
-         {id = 5, b = "x5.00", ['Odd "name'] = 7}},
-      {"alter column b type jsonb using jsonb_build_object('b', b)", " -> id integer, b jsonb, ",
-         {id = 6, b = {b = "x6.00"}, ['Odd "name'] = 7}},
-      {"add column g int generated always as (id * 2) stored", ", g integer",
-         {id = 7, b = {b = "x7.00"}, ['Odd "name'] = 7, g = 14}},
+         { id = 2, b = 2, c = 7 } },
+      { "rename column c to \"Odd \"\"name\"",
+         " -> id integer, b numeric(10,2), Odd \"name integer",
+         { id = 3, b = 3, ['Odd "name'] = 7 } },
+      { "alter column b type text using 'x' || b", " -> id integer, b text, Odd \"name integer",
+         { id = 4, b = "x4.00", ['Odd "name'] = 7 } },
+      { "alter column b type varchar(30)", " -> id integer, b character varying(30), ",
+         { id = 5, b = "x5.00", ['Odd "name'] = 7 } },
+      { "alter column b type jsonb using jsonb_build_object('b', b)", " -> id integer, b jsonb, ",
+         { id = 6, b = { b = "x6.00" }, ['Odd "name'] = 7 } },
+      { "add column g int generated always as (id * 2) stored", ", g integer",
+         { id = 7, b = { b = "x7.00" }, ['Odd "name'] = 7, g = 14 } },
    }
    for i, step in ipairs(steps) do
       db:exec("alter table t " .. step[1])
@@ -224,7 +225,7 @@ function TestFaultTable.test_a_rewriting_alter_racing_with_a_poll()
       alter table t add column more int default 3; update t set n = 'last' where id = 20]])
    commit()
    local change, count = last_change(p, db)
-   lu.assertEquals(change.row, {id = 20, n = "last", more = 3})
+   lu.assertEquals(change.row, { id = 20, n = "last", more = 3 })
    lu.assertEquals(count, 40)
    lu.assertEquals(watch.repeats(p), {})
    local lines = p:lines()
@@ -240,16 +241,16 @@ function TestFaultTable.test_columns_change_between_two_runs()
    watch.wait_current(p, db)
    p:stop()
    db:exec "alter table t add column more int; insert into t values (21, 1, 2)"
-   local q = watch.start(db, {state = p.state})
-   watch.wait_current({p, q}, db)
-   lu.assertEquals(q:changes()[1].row, {id = 21, n = 1, more = 2})
+   local q = watch.start(db, { state = p.state })
+   watch.wait_current({ p, q }, db)
+   lu.assertEquals(q:changes()[1].row, { id = 21, n = 1, more = 2 })
    lu.assertEquals(#watch.lines(q, "^schema: "), 1)
    q:stop()
-   local r = watch.start(db, {state = p.state})
+   local r = watch.start(db, { state = p.state })
    db:exec "insert into t values (22, 1, 2)"
-   watch.wait_current({p, q, r}, db)
+   watch.wait_current({ p, q, r }, db)
    lu.assertEquals(#watch.lines(r, "^schema: "), 0)
-   lu.assertEquals(watch.repeats {p, q, r}, {})
+   lu.assertEquals(watch.repeats { p, q, r }, {})
    r:stop()
 end
 
@@ -260,7 +261,7 @@ function TestFaultTable.test_the_key_changes_while_running()
    watch.wait_current(p, db)
    db:exec [[begin; alter table t drop constraint t_pkey; alter table t add column a text;
       update t set a = 'k' || id; alter table t add primary key (a, id); commit]]
-   watch.wait_current(p, db, "t", {key = "a || ',' || id"})
+   watch.wait_current(p, db, "t", { key = "a || ',' || id" })
    local changes = p:changes()
    lu.assertEquals(#changes, 40)
    lu.assertEquals(changes[40].key.a, "k" .. changes[40].key.id)
@@ -273,7 +274,8 @@ end
 -- What cannot be captured -----------------------------------------------------------------------
 
 local function assert_refused(db, source, pattern, dsn)
-   local result = program.run {dsn = dsn or db, script = watch.script(source), options = {"--once"}}
+   local result = program.run { dsn = dsn or db, script = watch.script(source),
+      options = { "--once" } }
    lu.assertEquals(result.status, 3, result.stderr)
    lu.assertStrMatches(result.stderr, ".*" .. pattern .. ".*")
    lu.assertEquals(result.stdout, "")
@@ -287,12 +289,12 @@ function TestFaultTable.test_views_and_their_like_are_refused()
       create foreign data wrapper w; create server s foreign data wrapper w;
       create foreign table f (id int) server s;
       create index i on t (n)]])
-   assert_refused(db, {table = "v"}, "is a view")
-   assert_refused(db, {table = "m"}, "is a materialized view")
-   assert_refused(db, {table = "f"}, "is a foreign table")
-   assert_refused(db, {table = "s"}, "is a sequence")
-   assert_refused(db, {table = "i"}, "is not a table")
-   assert_refused(db, {table = "pg_stat_activity"}, "is a view")
+   assert_refused(db, { table = "v" }, "is a view")
+   assert_refused(db, { table = "m" }, "is a materialized view")
+   assert_refused(db, { table = "f" }, "is a foreign table")
+   assert_refused(db, { table = "s" }, "is a sequence")
+   assert_refused(db, { table = "i" }, "is not a table")
+   assert_refused(db, { table = "pg_stat_activity" }, "is a view")
 end
 
 -- Also one that becomes a view while the program runs.
@@ -315,12 +317,12 @@ function TestFaultTable.test_row_level_security()
       alter table t enable row level security;
       create policy even on t using (id %% 2 = 0);
       grant select on t to %s, %s]]):format(role, free))
-   assert_refused(db, {table = "t"}, "row%-level security.*rls = true", db:dsn {user = role})
+   assert_refused(db, { table = "t" }, "row%-level security.*rls = true", db:dsn { user = role })
    local result = program.run {
-      dsn = db:dsn {user = free}, script = watch.script {table = "t"}, options = {"--once"},
+      dsn = db:dsn { user = free }, script = watch.script { table = "t" }, options = { "--once" },
    }
    lu.assertEquals(#result.changes, 20)
-   local p = watch.start(db, {dsn = db:dsn {user = role}, source = {rls = true}})
+   local p = watch.start(db, { dsn = db:dsn { user = role }, source = { rls = true } })
    watch.wait_ready(p)
    lu.assertEquals(#p:changes(), 10)
    db:exec "update t set n = 1 where id <= 4"
@@ -333,7 +335,7 @@ function TestFaultTable.test_row_level_security()
    lu.assertEquals(#p:stop().changes, 13)
    -- switched on while the program runs, by whoever may
    db:exec "alter table t disable row level security"
-   p = watch.start(db, {dsn = db:dsn {user = role}, source = {start = "now"}})
+   p = watch.start(db, { dsn = db:dsn { user = role }, source = { start = "now" } })
    watch.wait_ready(p)
    db:exec "alter table t enable row level security"
    result = p:finish()
@@ -356,8 +358,8 @@ function TestFaultTable.test_generated_and_dropped_columns()
    db:exec "update t set a = 5"
    watch.wait_current(p, db)
    local changes = p:stop().changes
-   lu.assertEquals(changes[1].row, {id = 1, a = 2, g = 4, z = "z"})
-   lu.assertEquals(changes[2].row, {id = 1, a = 5, g = 10, z = "z"})
+   lu.assertEquals(changes[1].row, { id = 1, a = 2, g = 4, z = "z" })
+   lu.assertEquals(changes[2].row, { id = 1, a = 5, g = 10, z = "z" })
    lu.assertStrContains(p:lines()[1], [["row":{"id":1,"a":2,"g":4,"z":"z"}]])
 end
 
@@ -372,7 +374,7 @@ function TestFaultTable.test_nothing_but_a_key()
 end
 
 function TestFaultTable.test_1500_columns()
-   local columns, row = {}, {id = 1}
+   local columns, row = {}, { id = 1 }
    for i = 1, 1499 do
       columns[i] = ("c%d int default %d"):format(i, i)
       row["c" .. i] = i
@@ -390,15 +392,15 @@ function TestFaultTable.test_a_value_of_50_MB()
    local db = new_database [[
       create table t (id int primary key, v text);
       insert into t select 1, repeat('0123456789', 5000000)]]
-   local p = watch.start(db, {brief = true, more = [[
+   local p = watch.start(db, { brief = true, more = [[
       source:on("change", function(change)
          local v = change.row.v
          print(#v, v == ("0123456789"):rep(#v // 10))
-      end)]]})
-   watch.wait_current(p, db, "t", {seconds = 60})
+      end)]] })
+   watch.wait_current(p, db, "t", { seconds = 60 })
    db:exec "update t set v = v || '0123456789'"
-   watch.wait_current(p, db, "t", {seconds = 60})
-   lu.assertEquals(watch.lines(p, "true"), {"50000000\ttrue", "50000010\ttrue"})
+   watch.wait_current(p, db, "t", { seconds = 60 })
+   lu.assertEquals(watch.lines(p, "true"), { "50000000\ttrue", "50000010\ttrue" })
    lu.assertEquals(p:stop().status, 0)
 end
 
@@ -409,22 +411,22 @@ function TestFaultTable.test_tables_in_any_schema()
       create table "Odd ""schema'\"."t.""'\ä" (id int primary key, "c""'\ä" int);
       create table plain.t (id int primary key, n int);
       create table t (id int primary key, n int)]]
-   local p = program.start {dsn = db, script = [==[
+   local p = program.start { dsn = db, script = [==[
       for _, name in ipairs {{[[Odd "schema'\]], [[t."'\ä]]}, "plain.t", [["public"."t"]]} do
          pgcdc.source {table = name, interval = 0.02, on_change = function(change)
             print(change)
          end}
-      end]==]}
+      end]==] }
    db:exec [[
       insert into "Odd ""schema'\"."t.""'\ä" values (1, 1);
       insert into plain.t values (1, 2); insert into t values (1, 3)]]
    local changes = p:wait_changes(3)
    local function row(schema, name, column, value)
-      return {schema, name, {id = 1, [column] = value}}
+      return { schema, name, { id = 1, [column] = value } }
    end
    local got = {}
    for i, change in ipairs(changes) do
-      got[i] = {change.schema, change.table, change.row}
+      got[i] = { change.schema, change.table, change.row }
    end
    table.sort(got, function(a, b) return a[1] < b[1] end)
    lu.assertEquals(got, {

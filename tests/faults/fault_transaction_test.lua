@@ -18,13 +18,13 @@ local function new_database(source)
    local db = cluster.main():database()
    db:exec "create table t (id int primary key, n int default 0); insert into t values (0)"
    local state
-   local fields = {table = "t"}
+   local fields = { table = "t" }
    for name, value in pairs(source or {}) do
       fields[name] = value
    end
    local function poll()
       local p = program.start {
-         dsn = db, script = watch.script(fields), options = {"--once"}, state = state,
+         dsn = db, script = watch.script(fields), options = { "--once" }, state = state,
       }
       state = p.state
       local result = p:finish()
@@ -185,7 +185,7 @@ end
 -- Nothing that was there before, and all that commits after the start, also of transactions that
 -- had begun before.
 function TestFaultTransaction.test_start_now_with_open_transactions()
-   local db, poll = new_database {start = "now"}
+   local db, poll = new_database { start = "now" }
    local one, two = db:connect(), db:connect()
    one:exec "begin; insert into t values (1); savepoint a; insert into t values (2)"
    two:exec "begin; insert into t values (3)"
@@ -206,7 +206,7 @@ function TestFaultTransaction.test_start_at_a_transaction()
    db:exec "insert into t values (2); insert into t values (3)"
    local one = db:connect()
    one:exec "begin; insert into t values (4)"
-   local p = watch.start(db, {source = {start = xid}})
+   local p = watch.start(db, { source = { start = xid } })
    p:wait_changes(2)
    one:exec "commit"
    db:exec "update t set n = 1 where id = 1"
@@ -217,7 +217,7 @@ function TestFaultTransaction.test_start_at_a_transaction()
       keys[i] = change.op .. change.key.id
    end
    table.sort(keys)
-   lu.assertEquals(keys, {"upsert1", "upsert2", "upsert3", "upsert4"})
+   lu.assertEquals(keys, { "upsert1", "upsert2", "upsert3", "upsert4" })
    lu.assertEquals(watch.repeats(p), {})
 end
 

@@ -24,7 +24,7 @@ local function judge(p)
    if result.status == 0 then
       lu.assertEquals(errors, 0, "an error, and status 0")
    else
-      lu.assertTrue(({[1] = true, [3] = true, [4] = true, [70] = true})[result.status],
+      lu.assertTrue(({ [1] = true, [3] = true, [4] = true, [70] = true })[result.status],
          "status " .. result.status)
       lu.assertEquals(errors, 1, "lines that tell the error")
       lu.assertNil(result.stderr:find('msg=""', 1, true))
@@ -48,25 +48,25 @@ end
 
 local function test(name, class, scenario, errors)
    for _, error in ipairs(errors) do
-      for _, how in ipairs {"once", "on"} do
+      for _, how in ipairs { "once", "on" } do
          local is_lost = error == "cut" and how == "on"
          TestSabotageFail[("test_%s_%s_%s"):format(name, error:lower(), how)] = function()
             lu.skipIf(class == "memory" and os.getenv "PGCDC_TEST_COVER",
                "what counts lines does not survive without memory")
             lu.assertTrue(sabotage.sweep(scenario,
-               {class = class, how = how, error = error, rounds = 2}, 3,
+               { class = class, how = how, error = error, rounds = 2 }, 3,
                is_lost and judge_lost or judge) > 0)
          end
       end
    end
 end
 
-test("memory", "memory", "both", {"none"})
-test("lua", "lua", "both", {"none"})
-test("limit", "limit", "both", {"none"})
-test("postgres", "postgres", "postgres", {"refuse", "cut"})
-test("sqlite", "sqlite", "files", {"NOMEM", "FULL", "IOERR", "BUSY"})
-test("pages", "pages", "files", {"none"})
-test("files", "files", "files", {"ENOSPC", "EIO", "short"})
+test("memory", "memory", "both", { "none" })
+test("lua", "lua", "both", { "none" })
+test("limit", "limit", "both", { "none" })
+test("postgres", "postgres", "postgres", { "refuse", "cut" })
+test("sqlite", "sqlite", "files", { "NOMEM", "FULL", "IOERR", "BUSY" })
+test("pages", "pages", "files", { "none" })
+test("files", "files", "files", { "ENOSPC", "EIO", "short" })
 
 return TestSabotageFail

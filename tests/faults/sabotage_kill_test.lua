@@ -23,7 +23,7 @@ end
 local function sweep(name, n, again)
    local class = is_whole and "postgres sqlite files" or name == "postgres" and "postgres"
       or "files"
-   lu.assertTrue(sabotage.sweep(name, {class = class, how = "kill", again = again}, n, judge) > 0)
+   lu.assertTrue(sabotage.sweep(name, { class = class, how = "kill", again = again }, n, judge) > 0)
 end
 
 for name in pairs(sabotage.scenarios) do
@@ -32,7 +32,7 @@ for name in pairs(sabotage.scenarios) do
    end
 end
 
-for _, name in ipairs {"files", "state", "postgres"} do
+for _, name in ipairs { "files", "state", "postgres" } do
    TestSabotageKill[("test_%s_again"):format(name)] = function() sweep(name, 5, true) end
 end
 

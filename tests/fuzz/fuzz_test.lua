@@ -16,9 +16,9 @@ local build = program.binary():match "^(.*)/"
 local corpus = build:match "^(.*)/build" .. "/tests/fuzz/corpus/"
 local replay = build .. "/tests/replay"
 
-for target in server.run({replay}, {user = false}):gmatch "%S+" do
+for target in server.run({ replay }, { user = false }):gmatch "%S+" do
    TestFuzz["test_" .. target] = function()
-      local argv, dir = {replay, target}, scope.dir "fuzz"
+      local argv, dir = { replay, target }, scope.dir "fuzz"
       for _, name in ipairs(native.listdir(corpus .. target)) do
          argv[#argv + 1] = corpus .. target .. "/" .. name
       end

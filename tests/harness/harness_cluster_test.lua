@@ -20,9 +20,9 @@ function TestHarnessCluster.test_rows_and_errors()
    local db = cluster.main():database()
    local rows = db:exec [[
       select 1 as a, null as b, 'x''y' as c union all select 2, 'n', '' order by 1]]
-   lu.assertEquals(rows[1], {"1", false, "x'y"})
-   lu.assertEquals(rows[2], {"2", "n", ""})
-   lu.assertEquals(rows.columns, {"a", "b", "c"})
+   lu.assertEquals(rows[1], { "1", false, "x'y" })
+   lu.assertEquals(rows[2], { "2", "n", "" })
+   lu.assertEquals(rows.columns, { "a", "b", "c" })
    lu.assertEquals(#rows, 2)
    db:exec "create table t (id int)"
    lu.assertEquals(db:exec "insert into t select generate_series(1, 5); select 1/1".count, 1)
@@ -144,7 +144,7 @@ end
 function TestHarnessCluster.test_databases_have_unique_names_and_go()
    local main = cluster.main()
    scope.open()
-   local one, two = main:database(), main:database {name = "named", sql = "encoding 'UTF8'"}
+   local one, two = main:database(), main:database { name = "named", sql = "encoding 'UTF8'" }
    lu.assertNotEquals(one.name, two.name)
    lu.assertEquals(two:value "select current_database()", two.name)
    local conn = one:connect()
@@ -157,7 +157,7 @@ end
 function TestHarnessCluster.test_roles()
    local main = cluster.main()
    local role = main:role "login password 'x'"
-   lu.assertEquals(main:connect(nil, {user = role}):value "select current_user", role)
+   lu.assertEquals(main:connect(nil, { user = role }):value "select current_user", role)
    main:exec("create table owned (); alter table owned owner to " .. role)
    main:drop_role(role, "no such role")
    lu.assertFalse(main:value(("select to_regrole('%s')"):format(role)))
@@ -165,11 +165,11 @@ function TestHarnessCluster.test_roles()
 end
 
 function TestHarnessCluster.test_stop_restart_and_settings()
-   local one = cluster.new {name = "a name with spaces", conf = {work_mem = "3MB"}}
+   local one = cluster.new { name = "a name with spaces", conf = { work_mem = "3MB" } }
    lu.assertStrContains(one.data, "a name with spaces")
    lu.assertEquals(one:value "show work_mem", "3MB")
    one:exec "create table t as select 7 as x"
-   for _, mode in ipairs {"fast", "immediate", "smart"} do
+   for _, mode in ipairs { "fast", "immediate", "smart" } do
       local pid = one:postmaster_pid()
       one:stop(mode)
       lu.assertFalse(one:running())
@@ -178,7 +178,7 @@ function TestHarnessCluster.test_stop_restart_and_settings()
       lu.assertNotEquals(one:postmaster_pid(), pid)
       lu.assertEquals(one:value "select x from t", "7")
    end
-   one:configure {work_mem = "5MB", log_line_prefix = [[it's \ %p ]]}
+   one:configure { work_mem = "5MB", log_line_prefix = [[it's \ %p ]] }
    lu.assertEquals(one:value "show work_mem", "5MB")
    lu.assertEquals(one:value "show log_line_prefix", [[it's \ %p ]])
    one:exec "alter system set work_mem = '6MB'"
@@ -194,7 +194,7 @@ function TestHarnessCluster.test_stop_restart_and_settings()
 end
 
 function TestHarnessCluster.test_a_server_that_cannot_start_says_why()
-   local one = cluster.new {start = false, conf = {shared_buffers = "nonsense"}}
+   local one = cluster.new { start = false, conf = { shared_buffers = "nonsense" } }
    lu.assertErrorMsgContains("nonsense", one.start, one)
    lu.assertFalse(one:running())
 end
@@ -245,20 +245,20 @@ function TestHarnessCluster.test_copy_shares_the_identity_and_fresh_does_not()
    lu.assertEquals(two:value "select count(*) from t", "1")
    lu.assertEquals(two:value(identity), id)
    one:kill9()
-   local three = cluster.new {copy_of = one, conf = {work_mem = "9MB"}}
+   local three = cluster.new { copy_of = one, conf = { work_mem = "9MB" } }
    lu.assertEquals(three:value "show work_mem", "9MB")
    lu.assertEquals(three:value "select count(*) from t", "2")
-   local other = cluster.new {fresh = true, initdb = {"--wal-segsize=1"}, tcp = true}
+   local other = cluster.new { fresh = true, initdb = { "--wal-segsize=1" }, tcp = true }
    lu.assertNotEquals(other:value(identity), id)
    lu.assertEquals(other:value "show wal_segment_size", "1MB")
-   local conn = other:connect(nil, {host = "127.0.0.1"})
+   local conn = other:connect(nil, { host = "127.0.0.1" })
    lu.assertEquals(conn:value "select inet_server_port()", tostring(other.port))
 end
 
 function TestHarnessCluster.test_standby_replays_and_is_promoted()
-   local one = cluster.new {name = "primary"}
+   local one = cluster.new { name = "primary" }
    one:exec "create table t (x int)"
-   local two = one:standby("second", {conf = {max_standby_streaming_delay = "-1"}})
+   local two = one:standby("second", { conf = { max_standby_streaming_delay = "-1" } })
    lu.assertTrue(two:in_recovery())
    lu.assertEquals(two:value "show max_standby_streaming_delay", "-1")
    for i = 1, 20 do
@@ -279,13 +279,13 @@ function TestHarnessCluster.test_standby_replays_and_is_promoted()
    two:exec "insert into t values (1)"
    two:restart()
    lu.assertFalse(two:in_recovery())
-   local three = cluster.new {standby_of = two, name = "third"}
+   local three = cluster.new { standby_of = two, name = "third" }
    three:wait_replay(two:lsn())
    lu.assertTrue(three:in_recovery())
 end
 
 function TestHarnessCluster.test_waiting_for_replay_at_the_start_of_a_page()
-   local one = cluster.new {name = "primary"}
+   local one = cluster.new { name = "primary" }
    local two = one:standby "second"
    one:exec "select pg_switch_wal()"
    two:wait_replay()
@@ -297,10 +297,10 @@ function TestHarnessCluster.test_hba()
    local one = cluster.new()
    one:exec "create role joe login password 'secret'"
    one:hba "local all postgres trust\nlocal all joe scram-sha-256\n"
-   local conn, message = native.connect(one:dsn(nil, {user = "joe", password = "wrong"}))
+   local conn, message = native.connect(one:dsn(nil, { user = "joe", password = "wrong" }))
    lu.assertNil(conn)
    lu.assertStrContains(message, "password authentication failed")
-   lu.assertEquals(one:connect(nil, {user = "joe", password = "secret"}):value "select 1", "1")
+   lu.assertEquals(one:connect(nil, { user = "joe", password = "secret" }):value "select 1", "1")
 end
 
 function TestHarnessCluster.test_server_runs_as_an_ordinary_user()

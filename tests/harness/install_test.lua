@@ -24,11 +24,11 @@ local function make(target, destdir)
       "sh", "-c", 'umask 077; exec make -s -C "$@"', "sh", top, target,
       "BUILD=" .. binary:match "^(.*)/[^/]*$", "--old-file=" .. binary,
       "PREFIX=/opt/pgcdc lua", "DESTDIR=" .. destdir,
-   }, {user = false})
+   }, { user = false })
 end
 
 local function files_below(path)
-   return server.run({"find", path, "-not", "-type", "d"}, {user = false})
+   return server.run({ "find", path, "-not", "-type", "d" }, { user = false })
 end
 
 function TestInstall:setUp()
@@ -43,7 +43,7 @@ function TestInstall:tearDown()
 end
 
 function TestInstall.test_installed_copy_says_its_version_anywhere()
-   local result = program.run {options = {"--version"}, state = false, cwd = "/"}
+   local result = program.run { options = { "--version" }, state = false, cwd = "/" }
    lu.assertEquals(result.status, 0)
    lu.assertStrMatches(result.stdout, "pgcdc%-lua %d+%.%d+%.%d+\n")
 end
@@ -53,7 +53,7 @@ function TestInstall.test_installed_copy_runs_a_bundled_script()
    local db = cluster.main():database()
    db:exec "create table orders (id int primary key, what text); insert into orders values (1, 'a')"
    local result = program.run {
-      dsn = db, bundled = "jsonl", args = {"table=orders"}, options = {"--once"}, cwd = "/",
+      dsn = db, bundled = "jsonl", args = { "table=orders" }, options = { "--once" }, cwd = "/",
    }
    lu.assertEquals(result.status, 0, result.stderr)
    lu.assertEquals(#result.changes, 1)
@@ -65,7 +65,7 @@ function TestInstall:test_installed_files_are_for_everybody()
    local closed = server.run({
       "find", self.destdir .. "/opt", "-not", "-perm", "-444", "-o", "-type", "d", "-not", "-perm",
       "-555",
-   }, {user = false})
+   }, { user = false })
    lu.assertEquals(closed, "")
 end
 

@@ -14,7 +14,7 @@ local top = native.realpath(here .. "/..")
 -- Runs `make lint` in a folder; returns what it prints and its exit status.
 local function lint(folder)
    local proc = assert(native.spawn {
-      argv = {"sh", "-c", "exec env -u MAKEFLAGS make -s lint 2>&1"}, cwd = folder,
+      argv = { "sh", "-c", "exec env -u MAKEFLAGS make -s lint 2>&1" }, cwd = folder,
    })
    local text = ""
    while true do
@@ -29,7 +29,7 @@ local function lint(folder)
 end
 
 local function run(...)
-   local proc = assert(native.spawn {argv = {...}})
+   local proc = assert(native.spawn { argv = { ... } })
    lu.assertEquals(assert(proc:wait(wait.scaled(240))).exit, 0)
 end
 

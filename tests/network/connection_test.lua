@@ -17,7 +17,7 @@ local watch = require "watch"
 local TestConnection = {}
 
 local PASSWORD = "q7-hidden-treasure"
-local KINDS = {"xmin", "deletes", "trigger"}
+local KINDS = { "xmin", "deletes", "trigger" }
 
 local SCRIPT = [[
    local fields = {
@@ -45,7 +45,7 @@ end
 local function sum_up(programs)
    local sums = {}
    for _, kind in ipairs(KINDS) do
-      sums[kind] = {rows = {}, ids = {}, ready = 0}
+      sums[kind] = { rows = {}, ids = {}, ready = 0 }
    end
    for _, p in ipairs(programs) do
       for _, line in ipairs(p:lines()) do
@@ -94,7 +94,7 @@ local function wait_exact(db, kinds, programs)
    last:wait_until(function()
       problem = difference(db, kinds, sum_up(programs))
       return not problem
-   end, 30, setmetatable({}, {__concat = function(_, text) return problem .. text end}))
+   end, 30, setmetatable({}, { __concat = function(_, text) return problem .. text end }))
 end
 
 local function work(db, round)
@@ -113,11 +113,11 @@ local function pipeline(db, dsn, options)
    local state = scope.dir "connection" .. "/state.db"
    local programs, said, round = {}, "", options.first or 0
    for turn = 1, 2 do
-      local p = program.start {script = SCRIPT, dsn = dsn, state = state, env = options.env,
-         options = {"--log-level=debug"}, args = {kinds = table.concat(kinds, ",")}}
+      local p = program.start { script = SCRIPT, dsn = dsn, state = state, env = options.env,
+         options = { "--log-level=debug" }, args = { kinds = table.concat(kinds, ",") } }
       programs[turn] = p
       p:wait_until(function()
-         local sums = sum_up {p}
+         local sums = sum_up { p }
          for _, kind in ipairs(kinds) do
             if sums[kind].ready == 0 then
                return false
@@ -154,9 +154,9 @@ end
 function TestConnection.setupClass()
    local dir = scope.dir "certificates"
    local ca, ca_key = certificates.authority(dir, "ca")
-   local one = cluster.new {name = "tls", tcp = true, start = false, conf = {
+   local one = cluster.new { name = "tls", tcp = true, start = false, conf = {
       ssl = "on", password_encryption = "scram-sha-256",
-   }}
+   } }
    certificates.give(one, dir, ca, ca_key)
    one:hba "local all,replication all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n"
    one:start()
@@ -166,8 +166,8 @@ end
 
 -- The way of the README: verify-full, and the password in a file.
 local function far_dsn(db, keywords)
-   local all = {host = "localhost", hostaddr = "127.0.0.1", user = "far", sslmode = "verify-full",
-      sslrootcert = TestConnection.ca}
+   local all = { host = "localhost", hostaddr = "127.0.0.1", user = "far", sslmode = "verify-full",
+      sslrootcert = TestConnection.ca }
    for key, value in pairs(keywords or {}) do
       all[key] = value
    end
@@ -179,8 +179,8 @@ local function password_file(password)
    local f = assert(io.open(path, "w"))
    f:write("localhost:*:*:far:", password, "\n")
    f:close()
-   server.run({"chmod", "600", path}, {user = false})
-   return {PGPASSFILE = path}
+   server.run({ "chmod", "600", path }, { user = false })
+   return { PGPASSFILE = path }
 end
 
 function TestConnection.test_tls_and_a_password_from_a_file()
@@ -200,10 +200,10 @@ end
 -- One line, exit status 3, at once: an error of the kind that does not heal was once retried for
 -- ever, since libpq gives it no SQLSTATE.
 local function assert_refused(dsn, env, why)
-   local p = program.start {script = SCRIPT, args = {kinds = "xmin"}, dsn = dsn, env = env,
-      options = {"--log-level=debug"}}
+   local p = program.start { script = SCRIPT, args = { kinds = "xmin" }, dsn = dsn, env = env,
+      options = { "--log-level=debug" } }
    local result = p:finish(20)
-   lu.assertEquals({result.status, result.stdout}, {3, ""}, result.stderr)
+   lu.assertEquals({ result.status, result.stdout }, { 3, "" }, result.stderr)
    lu.assertStrContains(result.stderr, why)
    lu.assertEquals(select(2, result.stderr:gsub("level=%a+", "")), 1, result.stderr)
    lu.assertNotStrContains(result.stderr, PASSWORD)
@@ -214,24 +214,24 @@ function TestConnection.test_certificates_that_do_not_verify()
    local db = new_database(TestConnection.one)
    local right = password_file(PASSWORD)
    local other = certificates.authority(TestConnection.dir, "other")
-   assert_refused(far_dsn(db, {sslrootcert = other}), right, "certificate verify failed")
-   assert_refused(far_dsn(db, {host = "elsewhere.example"}), right,
+   assert_refused(far_dsn(db, { sslrootcert = other }), right, "certificate verify failed")
+   assert_refused(far_dsn(db, { host = "elsewhere.example" }), right,
       [[does not match host name \"elsewhere.example\"]])
-   assert_refused(far_dsn(db, {sslrootcert = "/nonexistent.crt"}), right, "nonexistent.crt")
+   assert_refused(far_dsn(db, { sslrootcert = "/nonexistent.crt" }), right, "nonexistent.crt")
 end
 
 function TestConnection.test_passwords_that_are_wrong()
    local db = new_database(TestConnection.one)
    assert_refused(far_dsn(db), password_file "wrong-secret", "password authentication failed")
-   assert_refused(far_dsn(db), {PGPASSFILE = "/nonexistent"}, "no password supplied")
+   assert_refused(far_dsn(db), { PGPASSFILE = "/nonexistent" }, "no password supplied")
    lu.assertNotStrContains(TestConnection.one:log(), "wrong-secret")
 end
 
 -- A server that does not offer TLS is not trusted where sslmode asks for it.
 function TestConnection.test_no_tls_where_it_is_asked_for()
-   local one = cluster.new {name = "plain", tcp = true}
+   local one = cluster.new { name = "plain", tcp = true }
    local db = new_database(one)
-   assert_refused(far_dsn(db, {user = "postgres"}), nil, "SSL was required")
+   assert_refused(far_dsn(db, { user = "postgres" }), nil, "SSL was required")
 end
 
 -- A certificate that is replaced by a bad one while the program runs: it stays for a while, and
@@ -239,16 +239,16 @@ end
 function TestConnection.test_a_certificate_that_is_mended()
    local one, dir = TestConnection.one, TestConnection.dir
    local db = new_database(one)
-   local p = watch.start(db, {dsn = far_dsn(db), env = password_file(PASSWORD)})
+   local p = watch.start(db, { dsn = far_dsn(db), env = password_file(PASSWORD) })
    watch.wait_ready(p)
    local kept = dir .. "/kept.crt"
-   server.run({"mv", TestConnection.ca, kept}, {user = false})
+   server.run({ "mv", TestConnection.ca, kept }, { user = false })
    one:exec [[select pg_terminate_backend(pid) from pg_stat_activity
       where application_name = 'pgcdc-lua']]
    watch.wait_line(p, "^error: .*certificate", 20)
    db:exec "update t set n = -1 where id = 1"
-   server.run({"mv", kept, TestConnection.ca}, {user = false})
-   watch.wait_current(p, db, "t", {seconds = 30})
+   server.run({ "mv", kept, TestConnection.ca }, { user = false })
+   watch.wait_current(p, db, "t", { seconds = 30 })
    lu.assertEquals(watch.repeats(p), {})
    lu.assertEquals(p:stop().status, 0)
 end
@@ -263,9 +263,9 @@ function TestConnection.test_a_role_that_may_only_select()
    db:exec(([[revoke all on schema public from public; revoke all on database "%s" from public;
       grant connect on database "%s" to %s; grant usage on schema public to %s;
       grant select on t to %s]]):format(db.name, db.name, role, role, role))
-   pipeline(db, db:dsn {user = role}, {kinds = {"xmin", "deletes"}})
-   stepping.trigger(db, "install", {readers = role})
-   pipeline(db, db:dsn {user = role}, {kinds = {"trigger"}, first = 20})
+   pipeline(db, db:dsn { user = role }, { kinds = { "xmin", "deletes" } })
+   stepping.trigger(db, "install", { readers = role })
+   pipeline(db, db:dsn { user = role }, { kinds = { "trigger" }, first = 20 })
    db:exec(("drop owned by %s; drop role %s"):format(role, role))
 end
 
@@ -285,7 +285,7 @@ end
 function TestConnection.test_session_pooling()
    local db, dsn = behind_pooler "session"
    lu.assertNotStrContains(pipeline(db, dsn), "level=warn")
-   local p = watch.start(db, {dsn = dsn, source = {capture = "trigger", interval = 3600}})
+   local p = watch.start(db, { dsn = dsn, source = { capture = "trigger", interval = 3600 } })
    watch.wait_ready(p)
    db:exec "update t set n = -1 where id <= 3"
    watch.wait_current(p, db)

@@ -29,14 +29,14 @@ end
 
 function TestNetworkBytes.test_polls()
    local db = new_database()
-   stepping.trigger(db, "install", {notify = "no"}) -- an ear is another connection
+   stepping.trigger(db, "install", { notify = "no" }) -- an ear is another connection
    local each = cuts.stride and MANY // 2 or 12
-   run({db = db, kinds = cuts.kinds {xmin = each, trigger = each}}, 400)
+   run({ db = db, kinds = cuts.kinds { xmin = each, trigger = each } }, 400)
 end
 
 function TestNetworkBytes.test_sinks()
-   run({db = new_database(), target = cluster.main():database(),
-        kinds = cuts.kinds {sink = cuts.stride and MANY or 12}}, 600)
+   run({ db = new_database(), target = cluster.main():database(),
+         kinds = cuts.kinds { sink = cuts.stride and MANY or 12 } }, 600)
 end
 
 return TestNetworkBytes

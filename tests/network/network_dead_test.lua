@@ -25,8 +25,8 @@ end
 -- The program on <db>, through a proxy.
 local function start(db, options)
    local between = proxy.new(db)
-   options = setmetatable({dsn = between:dsn(options and options.keywords or sessions.QUICK)},
-      {__index = options})
+   options = setmetatable({ dsn = between:dsn(options and options.keywords or sessions.QUICK) },
+      { __index = options })
    return watch.start(db, options), between
 end
 
@@ -54,22 +54,22 @@ local function start_slow_target(keywords)
       create function slow() returns trigger language plpgsql as $$ begin
          perform pg_sleep(case new.id when 20 then 4 else 0 end); return new; end $$;
       create trigger slow before insert on a for each row execute function slow()]]
-   return program.start {dsn = source, options = {"--once"}, script = ([[
+   return program.start { dsn = source, options = { "--once" }, script = ([[
       pgcdc.source {table = "t"}
          :sink(pgcdc.sinks.postgres {connect = %q, table = "a", mode = "append"})]]):format(
-      proxy.new(target):dsn(keywords))}, target
+      proxy.new(target):dsn(keywords)) }, target
 end
 
 -- A scan whose first byte comes later than any of these times is waited for, and a target that
 -- takes nothing. (tcp_user_timeout, which was set, ended that one, again and again.) Asking about
 -- it leaves nothing open.
 function TestNetworkDead.test_a_slow_server_is_waited_for()
-   local keywords = {keepalives_idle = 1, keepalives_interval = 1, keepalives_count = 1}
+   local keywords = { keepalives_idle = 1, keepalives_interval = 1, keepalives_count = 1 }
    local db = new_database(12)
    db:exec [[create function slow(int) returns boolean language plpgsql as
       'begin perform pg_sleep($1 * 0.25); return true; end']]
    local sink, target = start_slow_target(keywords)
-   local p, between = start(db, {source = {where = "public.slow(n)"}, keywords = keywords})
+   local p, between = start(db, { source = { where = "public.slow(n)" }, keywords = keywords })
    watch.wait_ready(p, 30)
    local fds, asked = holds(p), between:stats().accepted
    db:exec "update t set n = 1"
@@ -79,7 +79,7 @@ function TestNetworkDead.test_a_slow_server_is_waited_for()
    lu.assertNotStrContains(p:stderr(), "level=warn")
    lu.assertEquals(p:stop().status, 0)
    local result = sink:finish()
-   lu.assertEquals({result.status, result.stderr:match "level=warn[^\n]*"}, {0})
+   lu.assertEquals({ result.status, result.stderr:match "level=warn[^\n]*" }, { 0 })
    lu.assertEquals(target:value "select count(*) from a", "300")
 end
 
@@ -87,10 +87,10 @@ end
 -- until the server finds out, hours later. It is ended, since the server can be asked.
 function TestNetworkDead.test_nothing_is_left_at_the_server()
    local db = new_database()
-   local p, between = start(db, {keywords = {keepalives_idle = 1, keepalives_interval = 1,
-      keepalives_count = 2}})
+   local p, between = start(db, { keywords = { keepalives_idle = 1, keepalives_interval = 1,
+      keepalives_count = 2 } })
    watch.wait_ready(p)
-   for _, direction in ipairs {"down", "up"} do
+   for _, direction in ipairs { "down", "up" } do
       local before = select(2, p:stderr():gsub("retry_in", ""))
       between:fault("swallow", direction, 400) -- behind BEGIN and LOCK, before their end
       db:exec "update t set n = n + 1"
@@ -110,18 +110,18 @@ function TestNetworkDead.test_the_next_host()
    local dead, dead_too, alive = proxy.new(db), proxy.new(db), proxy.new(db)
    dead:strike("swallow", true)
    dead_too:strike("stall", true)
-   local p = watch.start(db, {dsn = alive:dsn {connect_timeout = 2,
-      host = table.concat({dead.dir, dead_too.dir, alive.dir}, ",")}})
+   local p = watch.start(db, { dsn = alive:dsn { connect_timeout = 2,
+      host = table.concat({ dead.dir, dead_too.dir, alive.dir }, ",") } })
    watch.wait_ready(p, 15)
    watch.assert_exact(p, db, 10)
-   lu.assertEquals({dead:stats().accepted, dead_too:stats().accepted}, {1, 1})
+   lu.assertEquals({ dead:stats().accepted, dead_too:stats().accepted }, { 1, 1 })
    p:stop()
 end
 
 -- Keepalives of TCP are on, and the user's own count, from a service file too. (Libpq's defaults
 -- are the kernel's: two hours.)
 function TestNetworkDead.test_keepalives_of_tcp()
-   local one = cluster.new {name = "tcp", tcp = true}
+   local one = cluster.new { name = "tcp", tcp = true }
    one:exec "create table t (id int primary key); insert into t values (1)"
    local file = scope.dir "service" .. "/services"
    local f = assert(io.open(file, "wb"))
@@ -139,12 +139,12 @@ function TestNetworkDead.test_keepalives_of_tcp()
       end
       return longest
    end
-   local dsn = one:dsn(nil, {host = "127.0.0.1"})
+   local dsn = one:dsn(nil, { host = "127.0.0.1" })
    for _, case in ipairs {
-      {dsn, 20, 30}, {dsn .. " keepalives_idle=100", 70, 100}, {dsn .. " keepalives=0"},
-      {"service=shop user=postgres dbname=postgres", 3, 7, {PGSERVICEFILE = file}},
+      { dsn, 20, 30 }, { dsn .. " keepalives_idle=100", 70, 100 }, { dsn .. " keepalives=0" },
+      { "service=shop user=postgres dbname=postgres", 3, 7, { PGSERVICEFILE = file } },
    } do
-      local p = watch.start(one, {dsn = case[1], env = case[4], source = {interval = 3600}})
+      local p = watch.start(one, { dsn = case[1], env = case[4], source = { interval = 3600 } })
       watch.wait_ready(p)
       local left = due()
       if case[2] then

@@ -25,15 +25,15 @@ end
 local function snapshot()
    local db = cluster.main():database()
    db:exec(TABLE)
-   return {db = db, script = script "deletes = true"}
+   return { db = db, script = script "deletes = true" }
 end
 
 -- A poll with a census: rows came, changed and went.
 local function poll()
    local session = snapshot()
    session.state = scope.dir "before" .. "/state.db"
-   local result = program.run {dsn = session.db, script = session.script, state = session.state,
-                               options = {"--once"}}
+   local result = program.run { dsn = session.db, script = session.script, state = session.state,
+                                options = { "--once" } }
    lu.assertEquals(result.status, 0)
    session.db:exec [[update t set n = 1 where id % 2 = 0; delete from t where id % 5 = 0;
       insert into t select i from generate_series(100, 120) i]]
@@ -45,10 +45,10 @@ local function triggers()
    local db = cluster.main():database()
    db:exec(TABLE)
    stepping.trigger(db, "install")
-   local session = {db = db, script = script "capture = 'trigger'",
-                    state = scope.dir "before" .. "/state.db"}
-   local result = program.run {dsn = db, script = session.script, state = session.state,
-                               options = {"--once"}}
+   local session = { db = db, script = script "capture = 'trigger'",
+                     state = scope.dir "before" .. "/state.db" }
+   local result = program.run { dsn = db, script = session.script, state = session.state,
+                                options = { "--once" } }
    lu.assertEquals(result.status, 0)
    db:exec "update t set n = 1 where id % 2 = 0; delete from t where id % 5 = 0"
    return session
@@ -61,7 +61,7 @@ local function sink()
    session.script = [[pgcdc.source {table = "t"}:sink(pgcdc.sinks.postgres {
       connect = pgcdc.args.target, table = pgcdc.args.into, mode = "append"})]]
    session.args = function(dsn, number)
-      return {target = dsn, into = "into" .. number}
+      return { target = dsn, into = "into" .. number }
    end
    return session
 end
@@ -70,19 +70,19 @@ end
 local function check_sink(session)
    return function(run, what)
       local table_name = "into" .. run.number
-      lu.assertEquals({what, session.target:value(
-         ("select count(*) || ' ' || count(distinct id) from %s"):format(table_name))},
-         {what, "60 60"})
+      lu.assertEquals({ what, session.target:value(
+         ("select count(*) || ' ' || count(distinct id) from %s"):format(table_name)) },
+         { what, "60 60" })
    end
 end
 
 local function cut(session, n, check)
-   sessions.sweep(session, {"fin", "rst"}, n, check)
+   sessions.sweep(session, { "fin", "rst" }, n, check)
 end
 
 -- A dead connection is noticed in time; what is more is the backoff, and a busy machine.
 local function stall(session, n, check)
-   local met, longest = sessions.sweep(session, {"stall", "swallow"}, n, check)
+   local met, longest = sessions.sweep(session, { "stall", "swallow" }, n, check)
    io.write(("%d stalled, the longest %.1f s ... "):format(met, longest))
    lu.assertTrue(longest < sessions.NOTICED + 12, longest)
 end
@@ -110,22 +110,22 @@ function TestNetworkOffsets.test_stalled_in_a_big_copy()
    end, 1)
    lu.assertEquals(run.p:finish(20).status, 0, run.p:stderr())
    lu.assertEquals(run.proxy:stats().faults, 1)
-   check_sink(session)({number = 1}, "big")
+   check_sink(session)({ number = 1 }, "big")
 end
 
 -- Pieces of one byte, each way: all is slower, and the same. (The usual times
 -- hold: with shorter ones a network of 1 kB/s counts as dead.)
 function TestNetworkOffsets.test_one_byte_at_a_time()
-   for _, make in ipairs {triggers, sink} do
+   for _, make in ipairs { triggers, sink } do
       local session = make()
       session.keywords = {}
       local reference = sessions.reference(session)
       local run = sessions.start(session, function(between) between:pace(1) end, 1)
       local result = run.p:finish(60)
-      lu.assertEquals({result.status, result.stderr:match "level=[ew][^\n]*"}, {0})
+      lu.assertEquals({ result.status, result.stderr:match "level=[ew][^\n]*" }, { 0 })
       lu.assertEquals(#result.lines, #reference.result.lines)
       if session.target then
-         check_sink(session)({number = 1}, "one byte")
+         check_sink(session)({ number = 1 }, "one byte")
       end
    end
 end

@@ -14,8 +14,8 @@ local wait = require "wait"
 
 local TestNetworkPlaces = {}
 
-local KEYWORDS = {keepalives_idle = 1, keepalives_interval = 1, keepalives_count = 1,
-   connect_timeout = 2}
+local KEYWORDS = { keepalives_idle = 1, keepalives_interval = 1, keepalives_count = 1,
+   connect_timeout = 2 }
 local NOTICED = 2 -- seconds, with these
 local SLACK = 10  -- of a busy machine, and of the backoff
 
@@ -36,10 +36,10 @@ local function cases(places, hows)
    for _, place in ipairs(places) do
       for _, how in ipairs(hows) do
          local is_silent = how == "stall" or how == "swallow"
-         for _, is_for_all in ipairs {false, is_silent and place[4] or nil} do
-            list[#list + 1] = {direction = place[2], text = place[3], behind = place[5],
+         for _, is_for_all in ipairs { false, is_silent and place[4] or nil } do
+            list[#list + 1] = { direction = place[2], text = place[3], behind = place[5],
                how = how, is_for_all = is_for_all,
-               name = place[1] .. "_" .. how .. (is_for_all and "_for_all" or "")}
+               name = place[1] .. "_" .. how .. (is_for_all and "_for_all" or "") }
          end
       end
    end
@@ -99,13 +99,13 @@ local function wait_all(all, look)
 end
 
 local POLL = {
-   {"begin", "up", "BEGIN"},
-   {"begin_unanswered", "answer", "BEGIN"},
-   {"copy", "up", "COPY (SELECT"},
-   {"copy_unanswered", "answer", "COPY (SELECT"},
-   {"in_the_copy", "down", "row 100 of all", true},
-   {"commit", "up", "COMMIT", true, "row 100 of all"},
-   {"commit_unanswered", "answer", "COMMIT", true, "row 100 of all"},
+   { "begin", "up", "BEGIN" },
+   { "begin_unanswered", "answer", "BEGIN" },
+   { "copy", "up", "COPY (SELECT" },
+   { "copy_unanswered", "answer", "COPY (SELECT" },
+   { "in_the_copy", "down", "row 100 of all", true },
+   { "commit", "up", "COMMIT", true, "row 100 of all" },
+   { "commit_unanswered", "answer", "COMMIT", true, "row 100 of all" },
 }
 
 -- What each source of p has told: {[name] = {ids = how often each came, n = how many, errors =}}.
@@ -114,7 +114,7 @@ local function told(p)
    local all, lines = p.told, p:lines()
    for i = (p.told_upto or 0) + 1, #lines do
       local name, id = lines[i]:match "^(.-)\t(.*)$"
-      local one = all[name] or {ids = {}, n = 0, errors = 0}
+      local one = all[name] or { ids = {}, n = 0, errors = 0 }
       all[name], p.told_upto = one, i
       if id == "error" then
          one.errors = one.errors + 1
@@ -129,21 +129,21 @@ end
 -- All of them are sources of one program, each over a network of its own.
 function TestNetworkPlaces.test_a_poll_loses_its_connection_anywhere()
    local db = new_database()
-   local all, lines = cases(POLL, {"fin", "rst", "stall", "swallow"}), {}
+   local all, lines = cases(POLL, { "fin", "rst", "stall", "swallow" }), {}
    for i, case in ipairs(all) do
       case.proxy = proxy.new(db)
       lines[i] = ("source(%q, %q)"):format(case.name, case.proxy:dsn(KEYWORDS))
    end
-   local p = program.start {script = [[
+   local p = program.start { script = [[
       local function source(name, connect)
          pgcdc.source {table = "t", name = name, connect = connect, interval = 0.05}
             :on("change", function(c) print(name, c.id) end)
             :on("error", function() print(name, "error") end)
       end
-      ]] .. table.concat(lines, "\n")}
+      ]] .. table.concat(lines, "\n") }
    local function wait_rows(n)
       wait_all(all, function(case)
-         local one = told(p)[case.name] or {n = 0, errors = 0}
+         local one = told(p)[case.name] or { n = 0, errors = 0 }
          return one.n >= n, one.errors
       end)
    end
@@ -152,9 +152,9 @@ function TestNetworkPlaces.test_a_poll_loses_its_connection_anywhere()
    for _, case in ipairs(all) do
       local one = told(p)[case.name]
       lu.assertTrue(one.errors >= 1, case.name)
-      lu.assertEquals({case.name, one.n}, {case.name, times * ROWS})
+      lu.assertEquals({ case.name, one.n }, { case.name, times * ROWS })
       for id, count in pairs(one.ids) do
-         lu.assertEquals({case.name, id, count}, {case.name, id, 1})
+         lu.assertEquals({ case.name, id, count }, { case.name, id, 1 })
       end
    end
    assert_nothing_left(db)
@@ -165,12 +165,12 @@ end
 -- ---- sinks ----
 
 local SINK = {
-   {"begin", "up", "BEGIN"},
-   {"begin_unanswered", "answer", "BEGIN"},
-   {"in_the_copy", "up", "row 100 of all", true},
-   {"position", "up", "UPDATE pgcdc.position", false, "row 100 of all"},
-   {"commit", "up", "COMMIT", true, "row 100 of all"},
-   {"commit_unanswered", "answer", "COMMIT", true, "row 100 of all"},
+   { "begin", "up", "BEGIN" },
+   { "begin_unanswered", "answer", "BEGIN" },
+   { "in_the_copy", "up", "row 100 of all", true },
+   { "position", "up", "UPDATE pgcdc.position", false, "row 100 of all" },
+   { "commit", "up", "COMMIT", true, "row 100 of all" },
+   { "commit_unanswered", "answer", "COMMIT", true, "row 100 of all" },
 }
 
 local SINK_SCRIPT = [[
@@ -186,7 +186,7 @@ local function start_sinks(source, target, all)
       case.proxy = proxy.new(target)
       lines[i] = ("sink(%q, %q)"):format(case.name, case.proxy:dsn(KEYWORDS))
    end
-   local p = program.start {dsn = source, script = SINK_SCRIPT .. table.concat(lines, "\n")}
+   local p = program.start { dsn = source, script = SINK_SCRIPT .. table.concat(lines, "\n") }
    for _, case in ipairs(all) do
       case.p = p
    end
@@ -206,18 +206,18 @@ end
 -- transaction that held the sink's row in pgcdc.position kept the next one from it for ever.
 function TestNetworkPlaces.test_a_sink_loses_its_connection_anywhere()
    local source, target = new_database(), cluster.main():database()
-   local all = cases(SINK, {"fin", "rst"})
+   local all = cases(SINK, { "fin", "rst" })
    start_sinks(source, target, all)
-   for _, case in ipairs(cases({SINK[3], SINK[5], SINK[6]}, {"stall", "swallow"})) do
-      start_sinks(source, target, {case})
+   for _, case in ipairs(cases({ SINK[3], SINK[5], SINK[6] }, { "stall", "swallow" })) do
+      start_sinks(source, target, { case })
       all[#all + 1] = case
    end
    wait_target(target, all, ROWS)
    local times = attack(all, source, function(n) wait_target(target, all, n) end)
    for _, case in ipairs(all) do
-      lu.assertEquals({case.name, target:value(
-         ("select count(distinct (id, n)) from %s"):format(case.name))},
-         {case.name, tostring(times * ROWS)})
+      lu.assertEquals({ case.name, target:value(
+         ("select count(distinct (id, n)) from %s"):format(case.name)) },
+         { case.name, tostring(times * ROWS) })
    end
    assert_nothing_left(target)
    for _, case in ipairs(all) do
@@ -232,7 +232,7 @@ end
 function TestNetworkPlaces.test_a_transaction_that_meets_silence()
    local db = new_database()
    local between = proxy.new(db)
-   local p = program.start {script = ([[
+   local p = program.start { script = ([[
       local db = pgcdc.connect(%q)
       local step = 0
       pgcdc.every(0.02, function()
@@ -241,7 +241,7 @@ function TestNetworkPlaces.test_a_transaction_that_meets_silence()
             db:exec("update t set n = $1 where id = 1", step)
          end)
          print(ok and "done" or problem)
-      end)]]):format(between:dsn(KEYWORDS))}
+      end)]]):format(between:dsn(KEYWORDS)) }
    p:wait_until(function() return #p:lines() > 3 end)
    between:fault("swallow", "up", "COMMIT", true)
    p:wait_until(function() return p:stdout():find "is not known" end, NOTICED + SLACK)

@@ -23,8 +23,8 @@ local TestNetwork = {}
 
 local PLACES = tonumber(os.getenv "PGCDC_NETWORK_SWEEP" or "") or 3
 local AT_ONCE = 6 -- programs
-local SOON = {keepalives_idle = 1, keepalives_interval = 1, keepalives_count = 1,
-   connect_timeout = 2}
+local SOON = { keepalives_idle = 1, keepalives_interval = 1, keepalives_count = 1,
+   connect_timeout = 2 }
 local NOTICED = 2 -- seconds, with these
 local SLACK = 7   -- of a busy machine
 
@@ -53,7 +53,7 @@ local function replay(lines)
       lu.assertNotNil(op, line)
       lu.assertNil(ids[id], "twice: " .. line)
       ids[id] = true
-      lu.assertEquals({line, rows[key] ~= nil}, {line, op == "update" or op == "delete"})
+      lu.assertEquals({ line, rows[key] ~= nil }, { line, op == "update" or op == "delete" })
       rows[key] = op ~= "delete" and n or nil
    end
    return rows
@@ -70,11 +70,11 @@ end
 -- What is done to the connections of each run: nothing, then each fault at each place.
 local function plans(total)
    local list = {}
-   for _, direction in ipairs {"up", "down"} do
-      for _, how in ipairs {"fin", "rst"} do
+   for _, direction in ipairs { "up", "down" } do
+      for _, how in ipairs { "fin", "rst" } do
          for i = 0, PLACES - 1 do
-            list[#list + 1] = {how = how, direction = direction,
-               at = (total[direction] * (2 * i + 1)) // (2 * PLACES)}
+            list[#list + 1] = { how = how, direction = direction,
+               at = (total[direction] * (2 * i + 1)) // (2 * PLACES) }
          end
       end
    end
@@ -92,8 +92,8 @@ local function run_all(sessions, script, options)
             s.proxy:fault(s.how, s.direction, s.at)
          end
          running[#running + 1] = s
-         s.running = program.start {dsn = s.proxy:dsn(options), state = s.state, script = script,
-            options = {"--once"}}
+         s.running = program.start { dsn = s.proxy:dsn(options), state = s.state, script = script,
+            options = { "--once" } }
       end
       for _, s in ipairs(running) do
          local result = s.running:finish(60)
@@ -106,7 +106,7 @@ local function run_all(sessions, script, options)
 end
 
 local function new_session(db, plan)
-   local s = {db = db, lines = {}, state = scope.dir "network" .. "/state.db"}
+   local s = { db = db, lines = {}, state = scope.dir "network" .. "/state.db" }
    for name, value in pairs(plan or {}) do
       s[name] = value
    end
@@ -118,9 +118,9 @@ local function measure(s, script)
    s.how = nil
    s.proxy = s.proxy or proxy.new(s.db)
    local before = s.proxy:stats()
-   run_all({s}, script)
+   run_all({ s }, script)
    local after = s.proxy:stats()
-   return {up = after.up - before.up, down = after.down - before.down}
+   return { up = after.up - before.up, down = after.down - before.down }
 end
 
 function TestNetwork.test_cut_anywhere_nothing_lost_nothing_twice()
@@ -159,11 +159,11 @@ function TestNetwork.test_one_byte_at_a_time()
    local direct, trickled = new_session(db), new_session(db)
    trickled.proxy = proxy.new(db)
    trickled.proxy:pace(1, 0)
-   run_all({direct, trickled}, TELLING)
+   run_all({ direct, trickled }, TELLING)
    db:exec "delete from t where id < 10; update t set n = 5 where id < 30"
    -- the census of a table takes half a megabyte: in pieces that a packet could be
    trickled.proxy:pace(100, 0)
-   run_all({direct, trickled}, TELLING)
+   run_all({ direct, trickled }, TELLING)
    lu.assertEquals(trickled.lines, direct.lines)
    lu.assertEquals(replay(direct.lines), rows_of(db))
 end
@@ -175,10 +175,10 @@ end
 function TestNetwork.test_silence_is_noticed()
    local db = new_database(5000)
    local tries = {}
-   for _, how in ipairs {"stall", "swallow"} do
-      for _, place in ipairs {"connect", "snapshot", "poll", "idle"} do
-         for _, is_for_all in ipairs {false, true} do
-            tries[#tries + 1] = {how = how, place = place, is_for_all = is_for_all}
+   for _, how in ipairs { "stall", "swallow" } do
+      for _, place in ipairs { "connect", "snapshot", "poll", "idle" } do
+         for _, is_for_all in ipairs { false, true } do
+            tries[#tries + 1] = { how = how, place = place, is_for_all = is_for_all }
          end
       end
    end
@@ -187,7 +187,7 @@ function TestNetwork.test_silence_is_noticed()
       if t.place == "connect" or t.place == "snapshot" then
          t.proxy:fault(t.how, "down", t.place == "connect" and 0 or 250000, t.is_for_all)
       end
-      t.p = watch.start(db, {brief = true, dsn = t.proxy:dsn(SOON)})
+      t.p = watch.start(db, { brief = true, dsn = t.proxy:dsn(SOON) })
    end
    for _, t in ipairs(tries) do
       if t.place == "poll" or t.place == "idle" then
@@ -211,7 +211,7 @@ function TestNetwork.test_silence_is_noticed()
    end
    io.write(("all noticed in %.1f s ... "):format(native.now() - began))
    for _, t in ipairs(tries) do
-      watch.wait_current(t.p, db, "t", {seconds = 30})
+      watch.wait_current(t.p, db, "t", { seconds = 30 })
       lu.assertEquals(watch.repeats(t.p), {})
       lu.assertEquals(t.p:stop().status, 0)
    end
@@ -220,7 +220,7 @@ end
 -- The other side of it: what takes long is waited for, as long as the server is at work.
 function TestNetwork.test_a_slow_server_is_waited_for()
    local db = new_database(10)
-   local p = watch.start(db, {dsn = proxy.new(db):dsn(SOON)})
+   local p = watch.start(db, { dsn = proxy.new(db):dsn(SOON) })
    watch.wait_ready(p)
    local locker = db:connect()
    locker:exec "begin; lock table t in access exclusive mode; update t set n = 1"
@@ -241,8 +241,8 @@ function TestNetwork.test_a_silent_bell_is_noticed()
    local db = new_database(10)
    stepping.trigger(db, "install")
    local between = proxy.new(db)
-   local p = watch.start(db, {dsn = between:dsn(SOON),
-      source = {capture = "trigger", interval = 1000}})
+   local p = watch.start(db, { dsn = between:dsn(SOON),
+      source = { capture = "trigger", interval = 1000 } })
    watch.wait_ready(p)
    local n = 0
    wait.until_(function() -- until what is written comes long before the interval is over
@@ -262,13 +262,13 @@ end
 function TestNetwork.test_silence_for_a_script()
    local db = new_database(1)
    local between = proxy.new(db)
-   local p = program.start {script = ([[
+   local p = program.start { script = ([[
       local db = pgcdc.connect(%q)
       db:exec "update t set n = 1"
       pgcdc.every(0.05, function()
          local ok, problem = pcall(db.exec, db, "update t set n = n + 1")
          if not ok then print(problem) pgcdc.stop() end
-      end)]]):format(between:dsn(SOON))}
+      end)]]):format(between:dsn(SOON)) }
    wait.until_(function() return db:value "select n > 3 from t" == "t" end, 10, "some updates")
    local began = native.now()
    between:strike("swallow", true)
@@ -287,24 +287,24 @@ function TestNetwork.test_a_stop_while_nothing_answers()
    local db = new_database(2000)
    local between = proxy.new(db)
    local readers = {}
-   for i, signal in ipairs {"TERM", "INT"} do
+   for i, signal in ipairs { "TERM", "INT" } do
       local one = proxy.new(db)
       one:fault(i == 1 and "swallow" or "stall", "down", i == 1 and 100000 or 0, true)
-      readers[i] = {proxy = one, signal = signal, p = watch.start(db, {dsn = one:dsn()})}
+      readers[i] = { proxy = one, signal = signal, p = watch.start(db, { dsn = one:dsn() }) }
    end
-   local less = {keepalives_interval = 2, connect_timeout = 2}
-   local p = program.start {script = ([[
+   local less = { keepalives_interval = 2, connect_timeout = 2 }
+   local p = program.start { script = ([[
       local db = pgcdc.connect(%q)
       pgcdc.every(0.02, function() db:exec "update t set n = n + 1 where id = 1" end)]]):format(
-      between:dsn(less))}
+      between:dsn(less)) }
    wait.until_(function() return db:value "select n > 3 from t where id = 1" == "t" end, 10)
    between:strike("swallow", true)
    local target = cluster.main():database()
    local towards = proxy.new(target)
-   local sink = program.start {dsn = db, script = ([[
+   local sink = program.start { dsn = db, script = ([[
       pgcdc.source {table = "t", interval = 0.02}
          :sink(pgcdc.sinks.postgres {connect = %q, table = "a", mode = "append"})]]):format(
-      towards:dsn(less))}
+      towards:dsn(less)) }
    wait.until_(function()
       return target:try "select count(*) from a"
          and target:value "select count(*) from a where n > 3" ~= "0"
@@ -320,7 +320,7 @@ function TestNetwork.test_a_stop_while_nothing_answers()
    local began = native.now()
    p:signal "TERM"
    sink:signal "TERM"
-   for i, each in ipairs {p, sink} do
+   for i, each in ipairs { p, sink } do
       lu.assertNotNil(each:finish(i == 1 and 10 or 15).status, each:stderr())
    end
    lu.assertEquals(select(2, sink:stderr():gsub("did not answer in time\" attempt=2", "")), 1)
@@ -332,11 +332,11 @@ function TestNetwork.test_a_second_stop_while_nothing_answers()
    local db = new_database(10)
    local between = proxy.new(db)
    between:fault("swallow", "down", 100, true)
-   local p = program.start {script = ([[
+   local p = program.start { script = ([[
       pgcdc.after(0.01, function()
          pgcdc.log.info "in the handler"
          pgcdc.connect(%q):query "select 1"
-      end)]]):format(between:dsn())}
+      end)]]):format(between:dsn()) }
    p:wait_stderr "in the handler"
    p:signal "TERM"
    lu.assertErrorMsgContains("timeout", wait.until_, function() return not p:alive() end, 0.3)
@@ -363,21 +363,21 @@ end
 -- Behind a pooler the backend cannot be told. What it waited for there stayed at the server for as
 -- long as the lock did. Where nobody takes the request the stop does not wait for it.
 function TestNetwork.test_a_stop_ends_the_statement_behind_a_pooler()
-   for _, mode in ipairs {"session", "transaction"} do
+   for _, mode in ipairs { "session", "transaction" } do
       local db = new_database(10)
       local pool = pooler.new(cluster.main(), mode, 3)
       lu.skipIf(not pool, "there is no pgbouncer")
-      local between = proxy.new {port = pool.port, dsn = function(_, _, keywords)
+      local between = proxy.new { port = pool.port, dsn = function(_, _, keywords)
          keywords.port = pool.port
          return db:dsn(keywords)
-      end}
+      end }
       local locker = db:connect()
       locker:exec "begin; lock table t in access exclusive mode"
       local waiting = [[select count(*) from pg_stat_activity where wait_event_type = 'Lock'
          and datname = current_database()]]
-      local p = watch.start(db, {dsn = pool:dsn(db.name)})
+      local p = watch.start(db, { dsn = pool:dsn(db.name) })
       wait.until_(function() return db:value(waiting) == "1" end, 10, "the lock")
-      local silent = watch.start(db, {dsn = between:dsn()})
+      local silent = watch.start(db, { dsn = between:dsn() })
       wait.until_(function() return db:value(waiting) == "2" end, 10, "the other lock")
       lu.assertEquals(p:stop("TERM", 5).status, 0)
       wait.until_(function() return db:value(waiting) == "1" end, 5, "the statement to go")

@@ -24,7 +24,7 @@ end
 
 -- One run with --once; what it says and the changes.
 local function run(db, args, more)
-   local options = {bundled = "jsonl", options = {"--once"}, dsn = db, args = args}
+   local options = { bundled = "jsonl", options = { "--once" }, dsn = db, args = args }
    for name, value in pairs(more or {}) do
       options[name] = value
    end
@@ -43,7 +43,7 @@ end
 
 -- A line is what tostring(change) gives, and that is the format of section 4 of the design.
 function TestJsonl.test_a_line()
-   local result = run(database(1), {table = "t"})
+   local result = run(database(1), { table = "t" })
    lu.assertEquals(result.status, 0)
    lu.assertStrMatches(result.stdout, '{"op":"read","schema":"public","table":"t","key":{"id":1},'
       .. '"row":{"id":1,"name":"c4ca4238a0b923820dcc509a6f75849b","n":1},"xid":%d+,'
@@ -52,16 +52,16 @@ end
 
 function TestJsonl.test_columns_where_and_pk()
    local db = database(20)
-   local result = run(db, {table = "t", columns = "n, name", where = "n = 3 -- three",
-                           pk = "name,id"})
+   local result = run(db, { table = "t", columns = "n, name", where = "n = 3 -- three",
+                            pk = "name,id" })
    lu.assertEquals(#result.changes, 2)
-   lu.assertEquals(json.keys(result.changes[1].row), {"n", "name"})
-   lu.assertEquals(json.keys(result.changes[1].key), {"name", "id"})
+   lu.assertEquals(json.keys(result.changes[1].row), { "n", "name" })
+   lu.assertEquals(json.keys(result.changes[1].key), { "name", "id" })
    lu.assertEquals(result.changes[1].key.id, 3)
    lu.assertEquals(result.changes[2].key.id, 13)
    db:exec 'create table "Odd Name" ("The Key" int primary key); '
    db:exec 'insert into "Odd Name" values (1)'
-   result = run(db, {table = 't, "Odd Name"', where = "true"})
+   result = run(db, { table = 't, "Odd Name"', where = "true" })
    lu.assertEquals(#result.changes, 21)
 end
 
@@ -69,35 +69,35 @@ end
 function TestJsonl.test_several_tables()
    local db, state = database(2), new_state()
    db:exec "create schema s; create table s.u (id int primary key); insert into s.u values (7)"
-   local result = run(db, {table = "t, s.u"}, {state = state})
+   local result = run(db, { table = "t, s.u" }, { state = state })
    local ids = {}
    for _, change in ipairs(result.changes) do
       ids[#ids + 1] = ("%s.%s %d"):format(change.schema, change.table, change.key.id)
    end
    table.sort(ids)
-   lu.assertEquals(ids, {"public.t 1", "public.t 2", "s.u 7"})
+   lu.assertEquals(ids, { "public.t 1", "public.t 2", "s.u 7" })
    db:exec "insert into s.u values (8)"
-   lu.assertEquals(run(db, {table = "t"}, {state = state}).stdout, "")
-   lu.assertEquals(run(db, {table = "s.u"}, {state = state}).changes[1].key.id, 8)
+   lu.assertEquals(run(db, { table = "t" }, { state = state }).stdout, "")
+   lu.assertEquals(run(db, { table = "s.u" }, { state = state }).changes[1].key.id, 8)
 end
 
 function TestJsonl.test_start()
    local db, state = database(2), new_state()
-   lu.assertEquals(run(db, {table = "t", start = "now"}, {state = state}).stdout, "")
+   lu.assertEquals(run(db, { table = "t", start = "now" }, { state = state }).stdout, "")
    local xid = db:value "select txid_current()"
    db:exec "insert into t values (3)"
-   local result = run(db, {table = "t", start = "now"}, {state = state})
+   local result = run(db, { table = "t", start = "now" }, { state = state })
    lu.assertEquals(result.changes[1].op, "upsert")
    lu.assertEquals(#result.changes, 1)
-   result = run(db, {table = "t", start = xid})
+   result = run(db, { table = "t", start = xid })
    lu.assertEquals(#result.changes, 1)
    lu.assertEquals(result.changes[1].key.id, 3)
-   lu.assertEquals(#run(db, {table = "t", start = "snapshot"}).changes, 3)
+   lu.assertEquals(#run(db, { table = "t", start = "snapshot" }).changes, 3)
 end
 
 function TestJsonl.test_interval()
    local db = database(1)
-   local p = program.start {bundled = "jsonl", dsn = db, args = {table = "t", interval = 0.02}}
+   local p = program.start { bundled = "jsonl", dsn = db, args = { table = "t", interval = 0.02 } }
    for i = 2, 20 do
       db:exec(("insert into t values (%d)"):format(i))
       p:wait_changes(i, 5)
@@ -108,15 +108,16 @@ end
 function TestJsonl.test_wrong_options()
    local db = database(1)
    for _, case in ipairs {
-      {2, {}, "table=... is required"}, {2, {table = ""}, "table must not be empty"},
-      {2, {table = "t", colomns = "id"}, "unknown option colomns; did you mean 'columns'?"},
-      {2, {table = "t", interval = "x"}, "interval must be a number"},
-      {2, {table = ","}, "table"},
-      {1, {table = "t", interval = "0"}, "interval must be"},
-      {1, {table = "t", start = "then"}, "start must be"},
-      {1, {table = "t", out = "/nonexistent/out"}, "/nonexistent/out: No such file or directory"},
-      {3, {table = "t", columns = "nothing"}, "has no column"},
-      {3, {table = "nowhere"}, "there is no table nowhere"},
+      { 2, {}, "table=... is required" }, { 2, { table = "" }, "table must not be empty" },
+      { 2, { table = "t", colomns = "id" }, "unknown option colomns; did you mean 'columns'?" },
+      { 2, { table = "t", interval = "x" }, "interval must be a number" },
+      { 2, { table = "," }, "table" },
+      { 1, { table = "t", interval = "0" }, "interval must be" },
+      { 1, { table = "t", start = "then" }, "start must be" },
+      { 1, { table = "t", out = "/nonexistent/out" },
+         "/nonexistent/out: No such file or directory" },
+      { 3, { table = "t", columns = "nothing" }, "has no column" },
+      { 3, { table = "nowhere" }, "there is no table nowhere" },
    } do
       local result = run(db, case[2])
       lu.assertStrContains(result.stderr, case[3])
@@ -131,23 +132,24 @@ end
 function TestJsonl.test_out()
    local db, state = database(3), new_state()
    local out = scope.dir "a folder" .. "/out.jsonl"
-   lu.assertEquals(run(db, {table = "t", out = out}, {state = state}).stdout, "")
+   lu.assertEquals(run(db, { table = "t", out = out }, { state = state }).stdout, "")
    lu.assertEquals(#read_lines(out), 3)
    db:exec "insert into t values (4)"
-   run(db, {table = "t", out = out}, {state = state})
+   run(db, { table = "t", out = out }, { state = state })
    local lines = read_lines(out)
    lu.assertEquals(#lines, 4)
    lu.assertEquals(lines[4].op, "upsert")
 
    local p = program.start {
-      bundled = "jsonl", dsn = db, args = {table = "t", out = out, interval = 0.02}, state = state,
+      bundled = "jsonl", dsn = db, args = { table = "t", out = out, interval = 0.02 },
+      state = state,
    }
    db:exec "insert into t values (5)"
    p:wait_until(function() return #read_lines(out) == 5 end)
    db:exec "insert into t values (6)"
    p:wait_until(function() return #read_lines(out) == 6 end)
    p:kill9()
-   lu.assertEquals(run(db, {table = "t", out = out}, {state = state}).status, 0)
+   lu.assertEquals(run(db, { table = "t", out = out }, { state = state }).status, 0)
    local seen = {}
    for _, line in ipairs(read_lines(out)) do
       seen[line.key.id] = true
@@ -157,10 +159,10 @@ end
 
 function TestJsonl.test_out_that_is_full()
    local db, state = database(3), new_state()
-   local result = run(db, {table = "t", out = "/dev/full"}, {state = state})
+   local result = run(db, { table = "t", out = "/dev/full" }, { state = state })
    lu.assertEquals(result.status, 1)
    lu.assertStrContains(result.stderr, "No space left on device")
-   lu.assertEquals(#run(db, {table = "t"}, {state = state}).changes, 3)
+   lu.assertEquals(#run(db, { table = "t" }, { state = state }).changes, 3)
 end
 
 -- Readers that leave ---------------------------------------------------------------------------
@@ -168,11 +170,11 @@ end
 -- Like `pgcdc-lua jsonl ... | head -<n>`: a shell runs both; what both ended with is printed after.
 local function pipe_to_head(db, state, n, args, options)
    local proc = assert(native.spawn {
-      argv = {"sh", "-c", [[
+      argv = { "sh", "-c", [[
          exec 4>&1
          { "$@"; echo "status $?" >&4; } | head -]] .. n, "sh",
          program.binary(), "--dsn", db:dsn(), "--state", state, options or "--once", "jsonl",
-         "table=t", args},
+         "table=t", args },
    })
    local function drain(stream)
       local parts = {}
@@ -201,12 +203,12 @@ end
 -- `| head -1` ends it quietly with status 0, and the rest comes with the next run. As the reader
 -- may have been given more than it took, what it has seen may come again; nothing is left out.
 function TestJsonl.test_head_of_a_snapshot()
-   for _, n in ipairs {1, 100} do
+   for _, n in ipairs { 1, 100 } do
       local db, state = database(6000), new_state()
       local ids = pipe_to_head(db, state, n, "interval=0.05")
       lu.assertEquals(ids[1], 1)
       local seen, first = {}, math.huge
-      for _, change in ipairs(run(db, {table = "t"}, {state = state}).changes) do
+      for _, change in ipairs(run(db, { table = "t" }, { state = state }).changes) do
          seen[change.key.id] = (seen[change.key.id] or 0) + 1
          first = math.min(first, change.key.id)
       end
@@ -221,11 +223,11 @@ end
 
 function TestJsonl.test_head_of_a_poll()
    local db, state = database(0), new_state()
-   lu.assertEquals(run(db, {table = "t"}, {state = state}).stdout, "")
+   lu.assertEquals(run(db, { table = "t" }, { state = state }).stdout, "")
    db:exec "insert into t select i, md5(i::text) from generate_series(1, 6000) i"
    pipe_to_head(db, state, 1, "interval=0.05")
    local seen = {}
-   for _, change in ipairs(run(db, {table = "t"}, {state = state}).changes) do
+   for _, change in ipairs(run(db, { table = "t" }, { state = state }).changes) do
       seen[change.key.id] = true
    end
    for id = 2, 6000 do
@@ -240,7 +242,7 @@ end
 function TestJsonl.test_a_reader_that_leaves_between_changes()
    local db, state = database(1), new_state()
    local p = program.start {
-      bundled = "jsonl", dsn = db, state = state, args = {table = "t", interval = 0.02},
+      bundled = "jsonl", dsn = db, state = state, args = { table = "t", interval = 0.02 },
       stdout = "pipe",
    }
    p:wait_changes(1)
@@ -251,13 +253,13 @@ function TestJsonl.test_a_reader_that_leaves_between_changes()
          break
       end
       db:exec(("insert into t values (%d)"):format(i))
-      native.poll({p.proc}, 0.02)
+      native.poll({ p.proc }, 0.02)
    end
    local result = p:finish(10)
    lu.assertEquals(result.status, 0)
    lu.assertNotStrContains(result.stderr, "level=error")
    local seen = {}
-   for _, change in ipairs(run(db, {table = "t"}, {state = state}).changes) do
+   for _, change in ipairs(run(db, { table = "t" }, { state = state }).changes) do
       seen[change.key.id] = true
    end
    for id = 2, tonumber(db:value "select max(id) from t") do
@@ -269,10 +271,10 @@ end
 function TestJsonl.test_a_slow_reader()
    local db, state = database(100000), new_state()
    local p = program.start {
-      bundled = "jsonl", dsn = db, state = state, args = {table = "t"}, options = {"--once"},
+      bundled = "jsonl", dsn = db, state = state, args = { table = "t" }, options = { "--once" },
       hold = true,
    }
-   p:wait_until(function() return #native.poll({p.proc}, 0.01) > 0 end, 10, "output")
+   p:wait_until(function() return #native.poll({ p.proc }, 0.01) > 0 end, 10, "output")
    -- sampled: what wait4 tells is never less than what the runner held when it forked
    local peak_kb = p:rss()
    p:release()

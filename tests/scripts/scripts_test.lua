@@ -10,7 +10,7 @@ local scope = require "scope"
 
 local TestScripts = {}
 
-local own = {"csv", "exec", "jsonl", "route", "tail"}
+local own = { "csv", "exec", "jsonl", "route", "tail" }
 
 local function database(n)
    local db = cluster.main():database()
@@ -22,7 +22,7 @@ local function database(n)
 end
 
 local function run(name, db, args, more)
-   local options = {bundled = name, options = {"--once"}, dsn = db, args = args}
+   local options = { bundled = name, options = { "--once" }, dsn = db, args = args }
    for field, value in pairs(more or {}) do
       options[field] = value
    end
@@ -54,7 +54,7 @@ end
 
 -- Each is short, says first what it does, and is listed with that.
 function TestScripts.test_list()
-   local result = program.run {state = false, options = {"--list"}}
+   local result = program.run { state = false, options = { "--list" } }
    lu.assertEquals(result.status, 0, result.stderr)
    local files = names_in(scripts_folder())
    lu.assertEquals(#result.lines, #files)
@@ -63,9 +63,9 @@ function TestScripts.test_list()
       local job = text:match("^%-%- " .. name .. ": ([^\n]+)\n")
       lu.assertNotNil(job, file)
       lu.assertTrue(select(2, text:gsub("\n", "")) <= 60, file)
-      lu.assertEquals({result.lines[i]:match "^(%S+)%s+(.*)$"}, {name, job})
+      lu.assertEquals({ result.lines[i]:match "^(%S+)%s+(.*)$" }, { name, job })
    end
-   result = program.run {state = false, options = {"--list"}, stdout = "/dev/full"}
+   result = program.run { state = false, options = { "--list" }, stdout = "/dev/full" }
    lu.assertEquals(result.status, 1)
 end
 
@@ -73,7 +73,7 @@ end
 function TestScripts.test_help()
    for _, file in ipairs(names_in(scripts_folder())) do
       local name = file:match "^(.*)%.lua$"
-      local result = program.run {bundled = name, args = {"help=1"}, state = false}
+      local result = program.run { bundled = name, args = { "help=1" }, state = false }
       lu.assertEquals(result.status, 0, name .. result.stderr)
       lu.assertEquals(result.stderr, "")
       lu.assertStrMatches(result.lines[1], name .. ": .+")
@@ -82,18 +82,19 @@ function TestScripts.test_help()
          lu.assertStrMatches(result.lines[i], "  [%w_]+=%S*%s+%S+ .*")
       end
    end
-   local route = program.run {bundled = "route", args = {"help=yes"}, state = false}.stdout
+   local route = program.run { bundled = "route", args = { "help=yes" }, state = false }.stdout
    lu.assertStrMatches(route, ".*\n  by=%.%.%. +required: the column\n.*")
    -- scripts of one's own have it too, without comments in the sandbox
    local text = "pgcdc.options {\n   size = 10, -- how many\n   -- of them\n   name = 'x',\n}"
-   local result = program.run {script = text, args = {"help=1"}, state = false}
-   lu.assertEquals(result.lines, {"  size=10  how many of them", "  name=x"})
-   result = program.run {script = text, args = {"help=1"}, state = false, options = {"--sandbox"}}
-   lu.assertEquals(result.lines, {"  name=x", "  size=10"})
-   result = program.run {script = "print(pgcdc.options { help = '' }.help)", args = {"help=1"},
-                         state = false}
-   lu.assertEquals(result.lines, {"1"})
-   result = program.run {bundled = "jsonl", args = {"help=no"}, state = false}
+   local result = program.run { script = text, args = { "help=1" }, state = false }
+   lu.assertEquals(result.lines, { "  size=10  how many of them", "  name=x" })
+   result = program.run { script = text, args = { "help=1" }, state = false,
+      options = { "--sandbox" } }
+   lu.assertEquals(result.lines, { "  name=x", "  size=10" })
+   result = program.run { script = "print(pgcdc.options { help = '' }.help)", args = { "help=1" },
+                          state = false }
+   lu.assertEquals(result.lines, { "1" })
+   result = program.run { bundled = "jsonl", args = { "help=no" }, state = false }
    lu.assertEquals(result.status, 2)
 end
 
@@ -101,14 +102,14 @@ end
 function TestScripts.test_required()
    local db = database(2)
    for _, name in ipairs(own) do
-      local args = {table = "t", by = name == "route" and "id" or nil,
-                    dir = name == "route" and scope.dir "route" or nil,
-                    command = name == "exec" and "cat > /dev/null" or nil}
-      local result = program.run {dsn = db, options = {"--once"}, args = args, script = ([[
+      local args = { table = "t", by = name == "route" and "id" or nil,
+                     dir = name == "route" and scope.dir "route" or nil,
+                     command = name == "exec" and "cat > /dev/null" or nil }
+      local result = program.run { dsn = db, options = { "--once" }, args = args, script = ([[
          local n = 0
          require "%s"[1]:on("change", function() n = n + 1 end):on("batch", function()
             io.stderr:write(n, " of them\n")
-         end)]]):format(name)}
+         end)]]):format(name) }
       lu.assertEquals(result.status, 0, result.stderr)
       lu.assertStrContains(result.stderr, "2 of them")
    end
@@ -117,12 +118,13 @@ end
 function TestScripts.test_in_the_sandbox()
    local db, folder = database(1), scope.dir "out"
    for _, case in ipairs {
-      {"jsonl", {}, 0}, {"csv", {}, 0}, {"tail", {}, 0}, {"jsonl", {out = folder .. "/x"}, 1},
-      {"csv", {out = folder .. "/x"}, 1}, {"route", {by = "id", dir = folder .. "/y"}, 1},
-      {"exec", {command = "true"}, 1},
+      { "jsonl", {}, 0 }, { "csv", {}, 0 }, { "tail", {}, 0 },
+      { "jsonl", { out = folder .. "/x" }, 1 },
+      { "csv", { out = folder .. "/x" }, 1 }, { "route", { by = "id", dir = folder .. "/y" }, 1 },
+      { "exec", { command = "true" }, 1 },
    } do
       case[2].table = "t"
-      local result = run(case[1], db, case[2], {options = {"--once", "--sandbox"}})
+      local result = run(case[1], db, case[2], { options = { "--once", "--sandbox" } })
       lu.assertEquals(result.status, case[3], result.stderr)
       if case[3] == 1 then
          lu.assertStrContains(result.stderr, "the sandbox allows no ")
@@ -135,17 +137,17 @@ end
 
 function TestScripts.test_jsonl_that_rotates()
    local db, folder, state = database(50), scope.dir "out", scope.dir "state" .. "/state.db"
-   local args = {table = "t", out = folder .. "/o.jsonl", rotate = "1K"}
+   local args = { table = "t", out = folder .. "/o.jsonl", rotate = "1K" }
    for i = 1, 3 do
-      lu.assertEquals(run("jsonl", db, args, {state = state}).status, 0)
+      lu.assertEquals(run("jsonl", db, args, { state = state }).status, 0)
       db:exec(("insert into t select %d + i from generate_series(1, 20) i"):format(i * 100))
    end
    lu.assertEquals(#names_in(folder), 4)
    lu.assertEquals(read_file(folder .. "/o.jsonl"), "")
-   for _, case in ipairs {{"rotate", "x", "rotate.size must be a size"},
-                          {"every", "-1", "rotate.every must be a number of seconds"}} do
+   for _, case in ipairs { { "rotate", "x", "rotate.size must be a size" },
+                           { "every", "-1", "rotate.every must be a number of seconds" } } do
       args.rotate = nil
-      local result = run("jsonl", db, {table = "t", out = args.out, [case[1]] = case[2]})
+      local result = run("jsonl", db, { table = "t", out = args.out, [case[1]] = case[2] })
       lu.assertEquals(result.status, 1)
       lu.assertStrContains(result.stderr, case[3])
    end
@@ -153,21 +155,22 @@ end
 
 function TestScripts.test_csv()
    local db, folder, state = database(2), scope.dir "out", scope.dir "state" .. "/state.db"
-   lu.assertEquals(run("csv", db, {table = "t"}).stdout, "id,name\n1,n1\n2,n2\n")
-   lu.assertEquals(run("csv", db, {table = "t", columns = "name, id", header = "no",
-                                   meta = "op,table", where = "id = 2"}).stdout, "read,t,n2,2\n")
-   local args = {table = "t", out = folder .. "/o.csv"}
-   lu.assertEquals(run("csv", db, args, {state = state}).status, 0)
+   lu.assertEquals(run("csv", db, { table = "t" }).stdout, "id,name\n1,n1\n2,n2\n")
+   lu.assertEquals(run("csv", db, { table = "t", columns = "name, id", header = "no",
+                                    meta = "op,table", where = "id = 2" }).stdout, "read,t,n2,2\n")
+   local args = { table = "t", out = folder .. "/o.csv" }
+   lu.assertEquals(run("csv", db, args, { state = state }).status, 0)
    db:exec "alter table t add column extra int; insert into t values (3, null, 7)"
-   local result = run("csv", db, args, {state = state})
+   local result = run("csv", db, args, { state = state })
    lu.assertStrContains(result.stderr, "left out")
    lu.assertEquals(read_file(args.out), "id,name\n1,n1\n2,n2\n3,\n")
    args.meta = "op"
-   result = run("csv", db, args, {state = state})
+   result = run("csv", db, args, { state = state })
    lu.assertEquals(result.status, 1)
    lu.assertStrContains(result.stderr, "/o.csv: its columns are id, name, and not those")
-   lu.assertStrContains(run("csv", db, {table = "t", every = 5}).stderr, "standard output is none")
-   lu.assertStrContains(run("jsonl", db, {table = "t", rotate = "1K"}).stderr,
+   lu.assertStrContains(run("csv", db, { table = "t", every = 5 }).stderr,
+      "standard output is none")
+   lu.assertStrContains(run("jsonl", db, { table = "t", rotate = "1K" }).stderr,
                         "standard output is none")
 end
 
@@ -179,10 +182,11 @@ local nasty = "E'a\\x1b[31mb\\nc\\td\\u009bx\\u202ey\\u200bz\\u00fc\\x7f\"'"
 function TestScripts.test_tail()
    local db = database()
    db:exec('create table "odd\n\27[1mname" (a int, "b\27" text, c jsonb, d text, '
-      .. 'primary key (a, d))')
+      .. "primary key (a, d))")
    db:exec('insert into "odd\n\27[1mname" values (1, ' .. nasty .. [[, '{"x":[1,"y z"]}', ''),
       (2, null, null, 'plain'), (3, 'NULL', '"x"', repeat('long ', 100))]])
-   local result = run("tail", db, {table = '"odd\n\27[1mname"', width = 20}, {env = {TZ = "UTC"}})
+   local result = run("tail", db, { table = '"odd\n\27[1mname"', width = 20 },
+      { env = { TZ = "UTC" } })
    lu.assertEquals(result.status, 0, result.stderr)
    for i, line in ipairs {
       [[read   public.odd\n\x1b[1mname a=1 d="" b\x1b="a\x1b[31mb\nc\td]]
@@ -200,11 +204,13 @@ function TestScripts.test_tail_on_a_terminal()
    lu.skipIf(not os.execute "command -v script > /dev/null", "there is no script(1)")
    local db = database()
    db:exec("insert into t values (1, " .. nasty .. ")")
-   for _, env in ipairs {{TERM = "xterm"}, {TERM = "xterm", NO_COLOR = "1"}, {TERM = "dumb"}} do
+   for _, env in ipairs {
+      { TERM = "xterm" }, { TERM = "xterm", NO_COLOR = "1" }, { TERM = "dumb" },
+   } do
       env.SHELL, env.NO_COLOR = "/bin/sh", env.NO_COLOR or ""
       local proc = assert(native.spawn {
-         argv = {"script", "-qec", ("'%s' --once -s '%s/s.db' -d \"%s\" tail table=t"):format(
-            program.binary(), scope.dir "state", db:dsn()), "/dev/null"}, env = env})
+         argv = { "script", "-qec", ("'%s' --once -s '%s/s.db' -d \"%s\" tail table=t"):format(
+            program.binary(), scope.dir "state", db:dsn()), "/dev/null" }, env = env })
       local text = ""
       repeat
          local chunk = proc:read("stdout", 10)
@@ -223,7 +229,7 @@ end
 
 -- Only what has changed is shown of an update, where that is known.
 function TestScripts.test_tail_of_updates_and_deletes()
-   local result = program.run {state = false, args = {table = "t"}, script = [[
+   local result = program.run { state = false, args = { table = "t" }, script = [[
       local bundled, handler = require "pgcdc.bundled", nil
       bundled.sources = function()
          return { { on = function(_, _, f) handler = f end } }
@@ -235,9 +241,9 @@ function TestScripts.test_tail_of_updates_and_deletes()
       change.op, change.row, change.changed, change.old = "delete", nil, nil, { a = 2 }
       handler(change)
       change.old = nil
-      handler(change)]], env = {TZ = "UTC"}}
-   lu.assertEquals(result.lines, {"03:04:05 update s.t id=1 b=3", "03:04:05 delete s.t id=1 a=2",
-                                  "03:04:05 delete s.t id=1"})
+      handler(change)]], env = { TZ = "UTC" } }
+   lu.assertEquals(result.lines, { "03:04:05 update s.t id=1 b=3", "03:04:05 delete s.t id=1 a=2",
+                                   "03:04:05 delete s.t id=1" })
 end
 
 -- route ----------------------------------------------------------------------------------------
@@ -255,10 +261,10 @@ function TestScripts.test_route()
       conn:exec(("insert into t values (%d, '%s'), (%d, '%s')"):format(i, value, i + 100, value))
    end
    conn:exec "insert into t values (99, null), (199, null)"
-   local result = run("route", db, {table = "t", by = "name", dir = folder .. "/new/dir"})
+   local result = run("route", db, { table = "t", by = "name", dir = folder .. "/new/dir" })
    lu.assertEquals(result.status, 0, result.stderr)
-   lu.assertEquals(names_in(folder), {"new"})
-   lu.assertEquals(names_in(folder .. "/new"), {"dir"})
+   lu.assertEquals(names_in(folder), { "new" })
+   lu.assertEquals(names_in(folder .. "/new"), { "dir" })
    local names = names_in(folder .. "/new/dir")
    lu.assertEquals(#names, #values + 1)
    local seen = {}
@@ -276,7 +282,7 @@ function TestScripts.test_route()
    lu.assertEquals(seen[5], "%2E.%2Fx.jsonl")
    lu.assertEquals(seen[99], "%null.jsonl")
    lu.assertEquals(seen[2], "%empty.jsonl")
-   result = run("route", db, {table = "t", by = "nmae", dir = folder})
+   result = run("route", db, { table = "t", by = "nmae", dir = folder })
    lu.assertEquals(result.status, 1)
    lu.assertStrContains(result.stderr, "has no column 'nmae'")
 end
@@ -285,8 +291,8 @@ end
 function TestScripts.test_route_killed_at_random()
    local db, folder = database(300), scope.dir "out"
    local state = scope.dir "state" .. "/state.db"
-   local options = {bundled = "route", dsn = db, state = state, rlimits = {nofile = 200},
-                    args = {table = "t", by = "name", dir = folder, interval = 0.02}}
+   local options = { bundled = "route", dsn = db, state = state, rlimits = { nofile = 200 },
+                     args = { table = "t", by = "name", dir = folder, interval = 0.02 } }
    local n = 300
    for _ = 1, 5 do
       local p = program.start(options)
@@ -299,7 +305,7 @@ function TestScripts.test_route_killed_at_random()
       until native.now() > stop
       p:kill9()
    end
-   options.options = {"--once"}
+   options.options = { "--once" }
    local result = program.run(options)
    lu.assertEquals(result.status, 0, result.stderr)
    local count = {}
@@ -319,10 +325,10 @@ end
 
 function TestScripts.test_exec()
    local db = database(100)
-   local result = run("exec", db, {table = "t", command = "wc -l"})
+   local result = run("exec", db, { table = "t", command = "wc -l" })
    lu.assertEquals(result.status, 0, result.stderr)
    lu.assertEquals(result.stdout:match "%d+", "100")
-   result = run("exec", db, {table = "t", command = "exit 5", retry = 2, wait = 0.01})
+   result = run("exec", db, { table = "t", command = "exit 5", retry = 2, wait = 0.01 })
    lu.assertEquals(result.status, 1)
    lu.assertStrContains(result.stderr, "ended with status 5")
    lu.assertStrContains(result.stderr, "(after 3 attempts)")

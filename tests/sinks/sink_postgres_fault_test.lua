@@ -41,8 +41,8 @@ local function make_table(source)
 end
 
 local function once(source, target, state, script)
-   local result = program.run {dsn = source, state = state, options = {"--once"},
-                               script = script or all_modes(target)}
+   local result = program.run { dsn = source, state = state, options = { "--once" },
+                                script = script or all_modes(target) }
    lu.assertEquals(result.status, 0, result.stderr)
 end
 
@@ -56,7 +56,7 @@ local function assert_exact(source, target)
    lu.assertEquals(table.concat(target:exec(
       sums .. "(select distinct on (id) id, n from a order by id, n desc) x")[1], " "), expected,
       "append")
-   for _, name in ipairs {"a", "h"} do
+   for _, name in ipairs { "a", "h" } do
       local doubles = ("select count(*) - count(distinct (id, n)) from %s"):format(name)
       lu.assertEquals(target:value(doubles), "0", "doubles in " .. name)
    end
@@ -77,7 +77,7 @@ function TestSinkPostgresFault.test_exactly_once_whatever_dies()
    local deadline = native.now() + wait.scaled(60)
    while worker:busy() or killed < 8 do
       assert(native.now() < deadline, "the writer does not end")
-      local p = program.start {dsn = source, state = state, script = all_modes(target)}
+      local p = program.start { dsn = source, state = state, script = all_modes(target) }
       native.sleep(0.05 + math.random() * 0.5)
       if math.random() < 0.5 then
          cut = cut + tonumber(target:value [[select count(pg_terminate_backend(pid))
@@ -100,16 +100,16 @@ end
 
 -- The target goes away and comes back: the sink waits for it, other sources go on, nothing is lost.
 function TestSinkPostgresFault.test_target_is_away()
-   local source, away = cluster.main():database(), cluster.new {name = "target"}
+   local source, away = cluster.main():database(), cluster.new { name = "target" }
    local target = away:database()
    make_table(source)
    source:exec "create table other (id int primary key)"
    local state = scope.dir "sink" .. "/state.db"
    once(source, target, state)
-   local p = program.start {dsn = source, state = state, script = all_modes(target) .. [[
-      pgcdc.source {table = "other", interval = 0.02, on_change = print}]]}
+   local p = program.start { dsn = source, state = state, script = all_modes(target) .. [[
+      pgcdc.source {table = "other", interval = 0.02, on_change = print}]] }
    p:wait_stderr 'msg="?ready'
-   for _, how in ipairs {"fast", "immediate"} do
+   for _, how in ipairs { "fast", "immediate" } do
       away:stop(how)
       source:exec "call work(5)"
       p:wait_stderr "retry_in"
@@ -129,7 +129,7 @@ end
 
 -- A COMMIT whose answer was lost is not repeated when it was done, and is when it was not.
 function TestSinkPostgresFault.test_commit_without_an_answer()
-   local source, own = cluster.main():database(), cluster.new {name = "target"}
+   local source, own = cluster.main():database(), cluster.new { name = "target" }
    local target = own:database()
    make_table(source)
    local state = scope.dir "sink" .. "/state.db"
@@ -138,10 +138,10 @@ function TestSinkPostgresFault.test_commit_without_an_answer()
          :sink(pgcdc.sinks.postgres {connect = %q, table = "a", mode = "append"})]]):format(
       target:dsn())
    once(source, target, state, script)
-   local p = program.start {dsn = source, state = state, script = script}
+   local p = program.start { dsn = source, state = state, script = script }
    p:wait_stderr 'msg="?ready'
    -- a COMMIT that waits for a standby is done already, but not answered
-   own:configure {synchronous_standby_names = "nobody"}
+   own:configure { synchronous_standby_names = "nobody" }
    own:reload()
    source:exec "update t set n = 1 where id <= 100"
    local waiting = [[select pid from pg_stat_activity
@@ -150,7 +150,7 @@ function TestSinkPostgresFault.test_commit_without_an_answer()
    wait.until_(function() return #conn:exec(waiting) > 0 end, 10, "a COMMIT that waits")
    conn:exec(("select pg_terminate_backend(pid) from (%s) x"):format(waiting))
    wait.until_(function() return #conn:exec(waiting) == 0 end, 10, "its end")
-   own:configure {synchronous_standby_names = ""}
+   own:configure { synchronous_standby_names = "" }
    own:reload()
    p:wait_stderr "retry_in"
    wait.until_(function()
@@ -183,7 +183,7 @@ function TestSinkPostgresFault.test_somebody_else_with_the_same_state()
    local dir = scope.dir "sink"
    local script = all_modes(target)
    once(source, target, dir .. "/state.db", script)
-   local p = program.start {dsn = source, state = dir .. "/state.db", script = script}
+   local p = program.start { dsn = source, state = dir .. "/state.db", script = script }
    p:wait_stderr 'msg="?ready'
    target:exec "update pgcdc.position set flush = 'another' where sink = 'postgres a'"
    source:exec "update t set n = 7 where id = 1"

@@ -25,8 +25,8 @@ local function runner(source, target, script)
       local function sink(spec) spec.connect = target; return pgcdc.sinks.postgres(spec) end
    ]]):format(target:dsn()):gsub("\n", " ")
    return function(more)
-      local p = program.start {script = prelude .. (more or script), dsn = source, state = state,
-                               options = {"--once"}}
+      local p = program.start { script = prelude .. (more or script), dsn = source, state = state,
+                                options = { "--once" } }
       local peak_kb = 0 -- sampled: what wait4 tells is never less than what the runner held
       while p:alive() do
          peak_kb = math.max(peak_kb, p:rss() or 0)
@@ -67,8 +67,8 @@ end
 -- ---- types ----
 
 -- Types whose JSON cannot be read back: a cast to JSON of its own, arrays of hstore, int2vector[].
-local one_way = {shout = true, ["shout[]"] = true, loudness = true, ["int2vector[]"] = true,
-                 ["hstore[]"] = true}
+local one_way = { shout = true, ["shout[]"] = true, loudness = true, ["int2vector[]"] = true,
+                  ["hstore[]"] = true }
 
 -- A table with a column of every type, and a target that knows the same types.
 local function every_type(n)
@@ -93,8 +93,8 @@ local function assert_same_rows(from, to, name)
    lu.assertEquals(#ours, #theirs)
    for i, row in ipairs(theirs) do
       if row[1] ~= ours[i][1] then
-         local a, b = json.decode(row[1], {numbers = "string"}), json.decode(ours[i][1],
-            {numbers = "string"})
+         local a, b = json.decode(row[1], { numbers = "string" }), json.decode(ours[i][1],
+            { numbers = "string" })
          for _, key in ipairs(json.keys(a)) do
             lu.assertEquals(b[key], a[key], ("row %d, column %s"):format(i, key))
          end
@@ -139,7 +139,7 @@ end
 -- nothing of such JSON ("no binary input function available for type aclitem").
 function TestSinkPostgres.test_domains_without_binary_input_inside_others()
    local source, target = databases()
-   for _, db in ipairs {source, target} do
+   for _, db in ipairs { source, target } do
       db:exec [[create domain acl as aclitem; create domain acls as acl[];
          create type inner_row as (x acl, "f ""1\" text);
          create type outer_row as (a inner_row[], b acls, c float8, d timestamptz, e bytea)]]
@@ -329,8 +329,8 @@ function TestSinkPostgres.test_savepoints_and_seals()
          t:flush("three") show()
       end)]])
    local result = succeed(run())
-   lu.assertEquals({table.unpack(result.lines, 1, 5)},
-      {"1\tone", "2\tone", "2\ttwo", "3\ttwo", "3\tthree"})
+   lu.assertEquals({ table.unpack(result.lines, 1, 5) },
+      { "1\tone", "2\tone", "2\ttwo", "3\ttwo", "3\tthree" })
 end
 
 -- A key that comes twice in one flush, from two sources, is no trouble.
@@ -428,9 +428,9 @@ function TestSinkPostgres.test_types_and_columns_that_are_missing()
       create table t (id int primary key, m mood, p pair, ms mood[]);
       insert into t values (1, 'ok', row(1,2), '{ok}')]]
    local state = scope.dir "sink" .. "/state.db"
-   local p = program.start {dsn = source, state = state, script = ([[
+   local p = program.start { dsn = source, state = state, script = ([[
       pgcdc.source {table = "t", interval = 0.05}
-         :sink(pgcdc.sinks.postgres {connect = %q, table = "t"})]]):format(target:dsn())}
+         :sink(pgcdc.sinks.postgres {connect = %q, table = "t"})]]):format(target:dsn()) }
    p:wait_stderr 'msg="?ready'
    lu.assertEquals(rows(target, "select * from t"), '1 ok {"a": 1, "b": 2} ["ok"]')
    lu.assertStrContains(p:stderr(), "the target has no type public.mood: column m becomes text")
@@ -470,19 +470,19 @@ function TestSinkPostgres.test_bundled_scripts()
       create table "My T" (k int, v text); insert into "My T" values (2, 'b')]]
    local function run(name, args)
       args.target = target:dsn()
-      return program.run {bundled = name, dsn = source, options = {"--once", "--sandbox"},
-                          state = false, args = args}
+      return program.run { bundled = name, dsn = source, options = { "--once", "--sandbox" },
+                           state = false, args = args }
    end
-   succeed(run("mirror", {table = "t"}))
-   succeed(run("mirror", {table = '"My T"', pk = "k"}))
-   succeed(run("history", {table = 't,"My T"', pk = "v"}))
-   succeed(run("history", {table = "t", suffix = "_log", columns = "id"}))
+   succeed(run("mirror", { table = "t" }))
+   succeed(run("mirror", { table = '"My T"', pk = "k" }))
+   succeed(run("history", { table = 't,"My T"', pk = "v" }))
+   succeed(run("history", { table = "t", suffix = "_log", columns = "id" }))
    lu.assertEquals(rows(target, [[select * from t union all select * from "My T"]]), "1 a, 2 b")
    lu.assertEquals(rows(target, [[select id, v, op, valid_to from t_history union all
       select k, v, op, valid_to from "My T_history" order by 1]]), "1 a read -, 2 b read -")
    lu.assertEquals(columns_of(target, "t_log"), "id integer, op text, "
       .. "valid_from timestamp with time zone, valid_to timestamp with time zone")
-   local result = run("mirror", {table = '"My T"'})
+   local result = run("mirror", { table = '"My T"' })
    lu.assertEquals(result.status, 3)
    lu.assertStrContains(result.stderr, "primary key")
 end
@@ -539,8 +539,8 @@ function TestSinkPostgres.test_misuse()
       fails {table = "t", rename = {a = "x", b = "x"}} fails {table = "t", connect = 1}
       pgcdc.sinks.postgres {table = "t"} fails {table = "t"}
    ]]
-   local result = program.run {script = script, state = false,
-                               dsn = cluster.main():database()}
+   local result = program.run { script = script, state = false,
+                                dsn = cluster.main():database() }
    local what = "pgcdc.sinks.postgres: "
    lu.assertEquals(result.lines, {
       what .. "its argument must be a table, not nil", what .. "table is required",
@@ -562,9 +562,9 @@ function TestSinkPostgres.test_privileges()
    source:exec "create table t (id int primary key); insert into t values (1)"
    local role = cluster.main():role "login"
    local function run()
-      return program.run {dsn = source, options = {"--once"}, script = ([[
+      return program.run { dsn = source, options = { "--once" }, script = ([[
          pgcdc.source {table = "t"}:sink(pgcdc.sinks.postgres {connect = %q, table = "t"})]])
-         :format(target:dsn {user = role})}
+         :format(target:dsn { user = role }) }
    end
    local function refused(message)
       local result = run()

@@ -21,7 +21,7 @@ end
 -- Runs a script that gives rows of t to a command. `more`: further fields of the source.
 local function options(db, command, more)
    return {
-      dsn = db, options = {"--once"}, args = {command = command},
+      dsn = db, options = { "--once" }, args = { command = command },
       script = ([[
          pgcdc.source { table = "t", interval = 0.02, %s }
             :sink(pgcdc.sinks.exec { command = pgcdc.args.command })]]):format(more or ""),
@@ -83,12 +83,12 @@ end
 -- What ends too early or badly is an error that names it and says how.
 function TestSinksExec.test_it_fails()
    for _, case in ipairs {
-      {"exit 3", "the command 'exit 3' ended with status 3"},
-      {"head -n 3 > /dev/null", "ended with status 0, though there is more to read"},
-      {"kill -9 $$", "was ended by signal 9"},
-      {"no-such-command-anywhere", "ended with status 127"},
-      {"exec 0<&-; sleep 60", "has closed its input"},
-      {"cat > /dev/null; exit 4", "ended with status 4"},
+      { "exit 3", "the command 'exit 3' ended with status 3" },
+      { "head -n 3 > /dev/null", "ended with status 0, though there is more to read" },
+      { "kill -9 $$", "was ended by signal 9" },
+      { "no-such-command-anywhere", "ended with status 127" },
+      { "exec 0<&-; sleep 60", "has closed its input" },
+      { "cat > /dev/null; exit 4", "ended with status 4" },
    } do
       local result = run(database(20000), case[1])
       lu.assertEquals(result.status, 1, case[1])
@@ -105,7 +105,7 @@ function TestSinksExec.test_unread_lines_come_again()
       :format(folder, folder))
    slow.state = state
    local p = program.start(slow)
-   native.poll({p.proc}, 0.3)
+   native.poll({ p.proc }, 0.3)
    lu.assertTrue(p:alive())
    p:kill9()
    local all = options(db, ("cat >> %s/out"):format(folder))
@@ -147,7 +147,7 @@ function TestSinksExec.test_a_stop_lets_it_finish()
    local run_it = options(db, ([[
       cat > %s/out; sleep 0.2; echo done > %s/done]]):format(folder, folder))
    run_it.options = {}
-   for _, sig in ipairs {"INT", "TERM"} do
+   for _, sig in ipairs { "INT", "TERM" } do
       os.remove(folder .. "/done")
       os.remove(folder .. "/out") -- also written by the run before
       run_it.state = scope.dir "state" .. "/state.db"
@@ -165,17 +165,17 @@ function TestSinksExec.test_a_second_signal()
    local p = program.start(options(database(1), "cat > /dev/null; exec sleep 30 > /dev/null 2>&1"))
    p:wait_stderr("waiting for the command to end", 10)
    p:signal "TERM"
-   native.poll({p.proc}, 0.2)
+   native.poll({ p.proc }, 0.2)
    lu.assertTrue(p:alive())
    lu.assertEquals(p:stop("TERM", 5).signal, 15)
    p.proc:kill("KILL", "group")
 end
 
 function TestSinksExec.test_misuse()
-   local result = program.run {state = false, script = [[
+   local result = program.run { state = false, script = [[
       for _, spec in ipairs { false, {}, { command = "" }, { comand = "x" }, { command = 1 } } do
          print(select(2, pcall(pgcdc.sinks.exec, spec)))
-      end]]}
+      end]] }
    for i, text in ipairs {
       "its argument must be a table", "command must be a string, not nil", "must not be empty",
       "unknown field 'comand'; did you mean 'command'?", "command must be a string, not a number",
@@ -183,8 +183,8 @@ function TestSinksExec.test_misuse()
       lu.assertStrContains(result.lines[i], "pgcdc.sinks.exec: ")
       lu.assertStrContains(result.lines[i], text)
    end
-   result = program.run {state = false, options = {"--sandbox"},
-                         script = "pgcdc.sinks.exec { command = 'true' }"}
+   result = program.run { state = false, options = { "--sandbox" },
+                          script = "pgcdc.sinks.exec { command = 'true' }" }
    lu.assertEquals(result.status, 1)
    lu.assertStrContains(result.stderr, "exec: the sandbox allows no commands")
 end

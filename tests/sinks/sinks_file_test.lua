@@ -118,7 +118,7 @@ function TestSinksFile.test_again()
    local result, folder = run(text)
    lu.assertEquals(result.status, 0, result.stderr)
    local function again(...)
-      return program.run {script = text, cwd = folder, state = false, args = {...}}
+      return program.run { script = text, cwd = folder, state = false, args = { ... } }
    end
    result = again "more=1"
    lu.assertStrContains(result.stderr, "columns that the CSV has not")
@@ -145,8 +145,8 @@ function TestSinksFile.test_csv_of_a_table()
           E'{"x":\n"y"}', '2026-01-02 03:04:05.6+00', true, '{1,2}', 'plain'),
          (2, 'Infinity', 0.1, '', '', 'null', '"text"', null, false, '{}', 'a,b'),
          (3, null, null, null, null, null, null, null, null, null, null)]]
-   local result = program.run {bundled = "csv", dsn = db, options = {"--once"},
-                               args = {table = "v", meta = "op,key"}}
+   local result = program.run { bundled = "csv", dsn = db, options = { "--once" },
+                                args = { table = "v", meta = "op,key" } }
    lu.assertEquals(result.status, 0, result.stderr)
    lu.assertEquals(result.stdout, [[
 op,key,id,n,f,t,b,j,k,ts,ok,a,"Odd ""Name"""
@@ -160,23 +160,24 @@ end
 
 function TestSinksFile.test_misuse()
    local cases = {
-      {'jsonl { pth = "x" }', "jsonl: unknown field 'pth'; did you mean 'path'?"},
-      {'jsonl { path = 1 }', "jsonl: path must be a string, not a number"},
-      {'jsonl { path = "" }', "jsonl: path must not be empty"},
-      {'jsonl "x"', "jsonl: its argument must be a table"},
-      {'jsonl { path = "x", name = "" }', "jsonl: name must not be empty"},
-      {'jsonl { path = "x", rotate = "100M" }', "rotate must be a table"},
-      {'jsonl { path = "x", rotate = {} }', "rotate must say when"},
-      {'jsonl { path = "x", rotate = { size = "many" } }', "rotate.size must be a size"},
-      {'jsonl { path = "x", rotate = { size = 0 } }', "rotate.size must be a size"},
-      {'jsonl { path = "x", rotate = { evry = 1 } }', "did you mean 'every'?"},
-      {'jsonl { path = "x", rotate = { every = -1 } }', "rotate.every must be a number of seconds"},
-      {'jsonl { rotate = { size = 1 } }', "standard output is none"},
-      {'csv { path = "x", columns = {} }', "columns must name at least one column"},
-      {'csv { path = "x", columns = { "a", "a" } }', "names 'a' twice"},
-      {'csv { path = "x", header = 1 }', "header must be a boolean"},
-      {'text { path = "x", append = "no" }', "append must be a boolean"},
-      {'cvs {}', "there is no sink 'cvs'; did you mean 'csv'?"},
+      { 'jsonl { pth = "x" }', "jsonl: unknown field 'pth'; did you mean 'path'?" },
+      { "jsonl { path = 1 }", "jsonl: path must be a string, not a number" },
+      { 'jsonl { path = "" }', "jsonl: path must not be empty" },
+      { 'jsonl "x"', "jsonl: its argument must be a table" },
+      { 'jsonl { path = "x", name = "" }', "jsonl: name must not be empty" },
+      { 'jsonl { path = "x", rotate = "100M" }', "rotate must be a table" },
+      { 'jsonl { path = "x", rotate = {} }', "rotate must say when" },
+      { 'jsonl { path = "x", rotate = { size = "many" } }', "rotate.size must be a size" },
+      { 'jsonl { path = "x", rotate = { size = 0 } }', "rotate.size must be a size" },
+      { 'jsonl { path = "x", rotate = { evry = 1 } }', "did you mean 'every'?" },
+      { 'jsonl { path = "x", rotate = { every = -1 } }',
+         "rotate.every must be a number of seconds" },
+      { "jsonl { rotate = { size = 1 } }", "standard output is none" },
+      { 'csv { path = "x", columns = {} }', "columns must name at least one column" },
+      { 'csv { path = "x", columns = { "a", "a" } }', "names 'a' twice" },
+      { 'csv { path = "x", header = 1 }', "header must be a boolean" },
+      { 'text { path = "x", append = "no" }', "append must be a boolean" },
+      { "cvs {}", "there is no sink 'cvs'; did you mean 'csv'?" },
    }
    local calls = {}
    for i, case in ipairs(cases) do
@@ -206,7 +207,7 @@ function TestSinksFile.test_in_the_sandbox()
       pgcdc.stream {}:connect(pgcdc.stream {}):sink(pgcdc.sinks.csv {})
       local s = pgcdc.stream {}
       s:sink(pgcdc.sinks.csv {})
-      s:emit { a = 1 }]], {options = {"--sandbox"}})
+      s:emit { a = 1 }]], { options = { "--sandbox" } })
    lu.assertEquals(result.status, 0, result.stderr)
    lu.assertStrContains(result.stdout, "jsonl: the sandbox allows no files")
    lu.assertStrContains(result.stdout, "\na\n1\n")
@@ -224,7 +225,7 @@ function TestSinksFile.test_many_files()
          for i = 1, 300 do
             sinks[i]:write { n = n }
          end
-      end]], {rlimits = {nofile = 150}})
+      end]], { rlimits = { nofile = 150 } })
    lu.assertEquals(result.status, 0, result.stderr)
    local names = names_in(folder)
    lu.assertEquals(#names, 300)
@@ -241,8 +242,8 @@ function TestSinksFile.test_a_fifo()
    local path = folder .. "/pipe"
    lu.assertTrue(os.execute("mkfifo " .. path))
    for _ = 1, 2 do
-      local p = program.start {script = script("jsonl", path), dsn = db, options = {"--once"}}
-      local reader = assert(native.spawn {argv = {"cat", path}})
+      local p = program.start { script = script("jsonl", path), dsn = db, options = { "--once" } }
+      local reader = assert(native.spawn { argv = { "cat", path } })
       local text = ""
       repeat
          local chunk = reader:read("stdout", 10)
@@ -252,7 +253,7 @@ function TestSinksFile.test_a_fifo()
       lu.assertEquals(p:finish().status, 0)
    end
    -- asked to stop while nobody reads
-   local p = program.start {script = script("jsonl", path), dsn = db}
+   local p = program.start { script = script("jsonl", path), dsn = db }
    p:wait_until(function()
       local file = io.open(("/proc/%d/status"):format(p:pid()))
       local caught = file and file:read "a":match "SigCgt:%s*%x+(%x)%x%x%x" or "0"
@@ -265,9 +266,9 @@ end
 function TestSinksFile.test_standard_output_is_never_cut()
    local db, folder = database(2), scope.dir "out"
    for i = 1, 2 do
-      local result = program.run {script = script("jsonl", "/proc/self/fd/1"), dsn = db,
-                                  options = {"--once"}, stdout = folder .. "/x",
-                                  state = folder .. "/state.db"}
+      local result = program.run { script = script("jsonl", "/proc/self/fd/1"), dsn = db,
+                                   options = { "--once" }, stdout = folder .. "/x",
+                                   state = folder .. "/state.db" }
       lu.assertEquals(result.status, 0, result.stderr)
       lu.assertEquals(select(2, read_file(folder .. "/x"):gsub("\n", "")), 2, i)
    end
@@ -297,14 +298,14 @@ function TestSinksFile.test_killed_at_random()
       .. script("text", folder .. "/a.txt"):gsub("interval", 'name = "text", interval')
    local n = 200
    for _ = 1, 12 do
-      local p = program.start {script = text, dsn = db, state = state}
+      local p = program.start { script = text, dsn = db, state = state }
       n = insert_for_a_while(db, n)
       p:kill9()
    end
-   local result = program.run {script = text, dsn = db, state = state, options = {"--once"}}
+   local result = program.run { script = text, dsn = db, state = state, options = { "--once" } }
    lu.assertEquals(result.status, 0, result.stderr)
-   assert_once(db, {folder .. "/a.jsonl"})
-   assert_once(db, {folder .. "/a.txt"})
+   assert_once(db, { folder .. "/a.jsonl" })
+   assert_once(db, { folder .. "/a.txt" })
    lu.assertEquals(select(2, read_file(folder .. "/a.csv"):gsub("\n", "")), n + 1)
    lu.assertStrMatches(read_file(folder .. "/a.jsonl"), '{"key":{"id":0}}\n.*')
 end
@@ -319,13 +320,13 @@ function TestSinksFile.test_killed_while_rotating()
          :gsub("interval", 'name = "csv", interval')
    local n, kills, deadline = 100, 0, native.now() + wait.scaled(60)
    repeat -- on a busy machine a program hardly begins before it is killed
-      local p = program.start {script = text, dsn = db, state = state}
+      local p = program.start { script = text, dsn = db, state = state }
       n = insert_for_a_while(db, n)
       p:kill9()
       kills = kills + 1
       lu.assertTrue(native.now() < deadline, "too few files")
    until kills >= 15 and #names_in(folder) > 16
-   local result = program.run {script = text, dsn = db, state = state, options = {"--once"}}
+   local result = program.run { script = text, dsn = db, state = state, options = { "--once" } }
    lu.assertEquals(result.status, 0, result.stderr)
    local jsonl, rows = {}, 0
    for _, name in ipairs(names_in(folder)) do
@@ -347,24 +348,24 @@ end
 -- Each moment of a rotation at which a crash can come, made by hand: what restore finds.
 function TestSinksFile.test_the_moments_of_a_rotation()
    for _, case in ipairs {
-      {"before", "a.jsonl", nil}, {"behind, no new file", "to", nil},
-      {"behind", "to", ""}, {"behind, and written", "to", "never saved\n"},
-      {"before, and written", "a.jsonl", "never saved\n", true},
+      { "before", "a.jsonl", nil }, { "behind, no new file", "to", nil },
+      { "behind", "to", "" }, { "behind, and written", "to", "never saved\n" },
+      { "before, and written", "a.jsonl", "never saved\n", true },
    } do
       local folder = scope.dir "out"
       write_file(folder .. "/" .. case[2], "12345\n" .. (case[4] and case[3] or ""))
       if case[3] and not case[4] then
          write_file(folder .. "/a.jsonl", case[3])
       end
-      local result = program.run {state = false, cwd = folder, script = [[
+      local result = program.run { state = false, cwd = folder, script = [[
          local sink = pgcdc.sinks.text { path = "a.jsonl" }
          sink:restore { length = 6, since = 1, to = "to" }
          sink.keeper.is_prepared = true
          sink:write "new"
-         print(pgcdc.json.encode(sink:flush()))]]}
+         print(pgcdc.json.encode(sink:flush()))]] }
       lu.assertEquals(result.status, 0, case[1] .. result.stderr)
       lu.assertStrMatches(result.stdout, '{"length":4,"since":%d+}\n')
-      lu.assertEquals(names_in(folder), {"a.jsonl", "to"}, case[1])
+      lu.assertEquals(names_in(folder), { "a.jsonl", "to" }, case[1])
       lu.assertEquals(read_file(folder .. "/a.jsonl"), "new\n", case[1])
       lu.assertEquals(read_file(folder .. "/to"), "12345\n", case[1])
    end
@@ -390,8 +391,8 @@ function TestSinksFile.test_when_it_is_renamed()
    lu.assertEquals(result.status, 0, result.stderr)
    local to = result.lines[1]:match "^(a%-%d+T%d+Z%.txt)\t5\t5$"
    lu.assertNotNil(to, result.stdout)
-   lu.assertEquals({table.unpack(result.lines, 2)}, {"5", "true\t7", "7", "0\tnil"})
-   lu.assertEquals(names_in(folder), {to, "a.txt"})
+   lu.assertEquals({ table.unpack(result.lines, 2) }, { "5", "true\t7", "7", "0\tnil" })
+   lu.assertEquals(names_in(folder), { to, "a.txt" })
    lu.assertEquals(read_file(folder .. "/" .. to), "1234\n5\n")
 end
 
@@ -401,11 +402,11 @@ function TestSinksFile.test_rotation_by_age()
    local state = scope.dir "state" .. "/state.db"
    local text = script("jsonl", folder .. "/a.jsonl", "rotate = { every = 1 }")
    local function once()
-      lu.assertEquals(program.run {script = text, dsn = db, state = state,
-                                   options = {"--once"}}.status, 0)
+      lu.assertEquals(program.run { script = text, dsn = db, state = state,
+                                    options = { "--once" } }.status, 0)
    end
    once()
-   lu.assertEquals(names_in(folder), {"a.jsonl"})
+   lu.assertEquals(names_in(folder), { "a.jsonl" })
    native.sleep(2.1) -- the clock of the file's age has whole seconds
    db:exec "insert into t values (2)"
    once()
@@ -418,12 +419,14 @@ function TestSinksFile.test_a_file_that_others_changed()
    local db, folder = database(3), scope.dir "out"
    local path, state = folder .. "/a.jsonl", folder .. "/state.db"
    local function once(...)
-      return program.run {script = script("jsonl", path), dsn = db, state = state,
-                          options = {"--once", ...}}
+      return program.run { script = script("jsonl", path), dsn = db, state = state,
+                           options = { "--once", ... } }
    end
    lu.assertEquals(once().status, 0)
    local whole = read_file(path)
-   for _, case in ipairs {{whole:sub(1, -2), "it was cut or replaced"}, {nil, "is not there"}} do
+   for _, case in ipairs {
+      { whole:sub(1, -2), "it was cut or replaced" }, { nil, "is not there" },
+   } do
       os.remove(path)
       if case[1] then
          write_file(path, case[1])
@@ -440,11 +443,11 @@ function TestSinksFile.test_a_file_that_others_changed()
    lu.assertEquals(read_file(path), whole)
    os.remove(path)
    lu.assertEquals(once "--reset".status, 0)
-   assert_once(db, {path})
+   assert_once(db, { path })
 
-   for _, case in ipairs {{"mv %s %s.moved", "was moved"}, {": > %s", "was cut"}} do
-      local p = program.start {script = script("jsonl", path), dsn = db,
-                               state = scope.dir "state" .. "/state.db"}
+   for _, case in ipairs { { "mv %s %s.moved", "was moved" }, { ": > %s", "was cut" } } do
+      local p = program.start { script = script("jsonl", path), dsn = db,
+                                state = scope.dir "state" .. "/state.db" }
       p:wait_stderr 'msg="ready"'
       p:wait_until(function() return #read_file(path) > 0 end)
       lu.assertTrue(os.execute(case[1]:format(path, path)))
@@ -460,14 +463,14 @@ end
 function TestSinksFile.test_no_room()
    local db, folder = database(5000), scope.dir "out"
    local path, state = folder .. "/a.jsonl", folder .. "/state.db"
-   local result = program.run {script = script("jsonl", path), dsn = db, state = state,
-                               options = {"--once"}, rlimits = {fsize = 600001}}
+   local result = program.run { script = script("jsonl", path), dsn = db, state = state,
+                                options = { "--once" }, rlimits = { fsize = 600001 } }
    lu.assertEquals(result.status, 1)
    lu.assertStrContains(result.stderr, path .. ": File too large")
-   result = program.run {script = script("jsonl", path), dsn = db, state = state,
-                         options = {"--once"}}
+   result = program.run { script = script("jsonl", path), dsn = db, state = state,
+                          options = { "--once" } }
    lu.assertEquals(result.status, 0, result.stderr)
-   assert_once(db, {path})
+   assert_once(db, { path })
 end
 
 return TestSinksFile

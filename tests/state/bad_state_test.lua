@@ -31,7 +31,7 @@ local function new_state()
 end
 
 local function run(db, state, more)
-   local options = {script = PRINT, dsn = db, state = state, options = {"--once"}}
+   local options = { script = PRINT, dsn = db, state = state, options = { "--once" } }
    for name, value in pairs(more or {}) do
       options[name] = value
    end
@@ -55,7 +55,7 @@ end
 
 function TestBadState.test_a_file_that_is_something_else()
    local db, state = database(1), new_state()
-   for _, text in ipairs {"garbage", ("garbage "):rep(2000), ("\0"):rep(8192)} do
+   for _, text in ipairs { "garbage", ("garbage "):rep(2000), ("\0"):rep(8192) } do
       files.write(state, text)
       check(4, "the state file " .. state .. " is damaged, or is not one of pgcdc-lua",
             run(db, state))
@@ -66,7 +66,7 @@ function TestBadState.test_a_file_that_is_something_else()
    check(4, "the state file " .. folder .. " cannot be written: Is a directory", run(db, folder))
    check(4, "for the state file", run(db, state .. "/below/a/file.db"))
    files.write(state, "") -- what mktemp makes
-   check_rest(db, state, {"1\tn1"})
+   check_rest(db, state, { "1\tn1" })
 end
 
 function TestBadState.test_a_database_of_another_program()
@@ -121,7 +121,7 @@ function TestBadState.test_flipped_bits_and_truncated_files()
       wrong[#wrong + 1] = try_state(db, state, whole:sub(1, i - 1)
          .. string.char(whole:byte(i) ~ bit) .. whole:sub(i + 1))
    end
-   for _, size in ipairs {#whole - 1, #whole - 100, #whole - 4096, 4096, 100, 1} do
+   for _, size in ipairs { #whole - 1, #whole - 100, #whole - 4096, 4096, 100, 1 } do
       wrong[#wrong + 1] = try_state(db, state, whole:sub(1, size))
    end
    lu.assertEquals(table.concat(wrong, "\n"), "")
@@ -139,28 +139,28 @@ function TestBadState.test_a_read_only_file()
       native.chown(state, user)
    end
    native.chmod(state, 256) -- 0400
-   check(4, "the state file " .. state .. " cannot be written: ", run(db, state, {user = user}))
+   check(4, "the state file " .. state .. " cannot be written: ", run(db, state, { user = user }))
    native.chmod(state, 384)
    native.chmod(state:match "^(.*)/", 320) -- 0500: no place for the write-ahead log
-   check(4, "the state file " .. state, run(db, state, {user = user}))
-   check(4, "cannot", run(db, state .. "2", {user = user}))
+   check(4, "the state file " .. state, run(db, state, { user = user }))
+   check(4, "cannot", run(db, state .. "2", { user = user }))
    native.chmod(state:match "^(.*)/", 493)
    db:exec "insert into t values (2, 'b')"
-   lu.assertEquals(run(db, state, {user = user}).lines, {"2\tb"})
+   lu.assertEquals(run(db, state, { user = user }).lines, { "2\tb" })
 end
 
 function TestBadState.test_a_file_in_use()
    local db, state = database(1), new_state()
-   local p = program.start {script = PRINT, dsn = db, state = state}
+   local p = program.start { script = PRINT, dsn = db, state = state }
    p:wait_until(function() return #p:lines() == 1 end)
    check(4, "the state file " .. state .. " is in use by another process", run(db, state))
-   check(4, "is in use by another process", run(db, state, {options = {"--reset", "--once"}}))
+   check(4, "is in use by another process", run(db, state, { options = { "--reset", "--once" } }))
    db:exec "insert into t values (2, 'b')"
    p:wait_until(function() return #p:lines() == 2 end)
    lu.assertEquals(p:stop().status, 0)
    check_rest(db, state, {})
    -- somebody who was killed holds nothing
-   p = program.start {script = PRINT, dsn = db, state = state}
+   p = program.start { script = PRINT, dsn = db, state = state }
    p:wait_stderr '"ready"'
    p:kill9()
    check_rest(db, state, {})
@@ -172,15 +172,15 @@ end
 local function small_disk(kb)
    local path = scope.dir "disk"
    local keeper = native.getuid() == 0 and native.spawn {
-      argv = {"unshare", "-m", "sh", "-c",
-              'mount -t tmpfs -o size="$1"k none "$2" && echo mounted && exec sleep 1000000', "sh",
-              tostring(kb), path}, stderr = "null",
+      argv = { "unshare", "-m", "sh", "-c",
+               'mount -t tmpfs -o size="$1"k none "$2" && echo mounted && exec sleep 1000000', "sh",
+               tostring(kb), path }, stderr = "null",
    }
    if not keeper or keeper:read("stdout", wait.scaled(10)) ~= "mounted\n" then
       lu.skip "only root can mount a small disk"
    end
    scope.add(function() keeper:kill "KILL" end)
-   return {path = path, here = ("/proc/%d/root%s"):format(keeper:pid(), path), keeper = keeper}
+   return { path = path, here = ("/proc/%d/root%s"):format(keeper:pid(), path), keeper = keeper }
 end
 
 -- Calls <fn>, and programs that it starts see the disk.
@@ -215,15 +215,15 @@ function TestBadState.test_a_full_disk()
       fill(disk)
       check(4, "cannot be written: the disk is full", run(db, state))
       empty(disk)
-      check_rest(db, state, {"1\tn1", "2\tn2", "3\tn3"})
-      local p = program.start {script = PRINT, dsn = db, state = state}
+      check_rest(db, state, { "1\tn1", "2\tn2", "3\tn3" })
+      local p = program.start { script = PRINT, dsn = db, state = state }
       p:wait_stderr '"ready"'
       fill(disk)
       local id = 3
       while p:alive() and id < 2000 do -- its log has some room of its own
          id = id + 1
          db:exec(("insert into t values (%d, 'x')"):format(id))
-         native.poll({p.proc}, 0.001)
+         native.poll({ p.proc }, 0.001)
       end
       local result = p:finish()
       lu.assertEquals(result.status, 4)
@@ -232,13 +232,13 @@ function TestBadState.test_a_full_disk()
       local rest = run(db, state)
       lu.assertEquals(rest.status, 0)
       local came = {}
-      for _, lines in ipairs {result.lines, rest.lines} do
+      for _, lines in ipairs { result.lines, rest.lines } do
          for _, line in ipairs(lines) do
             came[tonumber(line:match "^%d+")] = true
          end
       end
       for i = 4, id do
-         lu.assertEquals({i, came[i]}, {i, true})
+         lu.assertEquals({ i, came[i] }, { i, true })
       end
    end)
 end
@@ -246,12 +246,12 @@ end
 -- A limit on file sizes is no reason to die by a signal.
 function TestBadState.test_a_limit_on_file_sizes()
    local db, state = database(3), new_state()
-   local result = run(db, state, {rlimits = {fsize = 4096}, stdout = "pipe"})
+   local result = run(db, state, { rlimits = { fsize = 4096 }, stdout = "pipe" })
    lu.assertEquals(result.signal, nil)
    lu.assertEquals(result.status, 4)
    lu.assertStrContains(result.stderr, "the state file " .. state)
    os.remove(state)
-   check_rest(db, state, {"1\tn1", "2\tn2", "3\tn3"})
+   check_rest(db, state, { "1\tn1", "2\tn2", "3\tn3" })
 end
 
 -- What the queue cannot hold goes to a file beside the state file, which needs room too.
@@ -261,11 +261,11 @@ function TestBadState.test_no_room_for_the_overflow()
       local db, state = database(), disk.path .. "/state.db"
       lu.assertEquals(run(db, state).status, 0)
       db:exec "insert into t select i, repeat(md5(i::text), 100) from generate_series(1, 5000) i"
-      local p = program.start {dsn = db, state = state, stdin = "pipe", script = [[
+      local p = program.start { dsn = db, state = state, stdin = "pipe", script = [[
          pgcdc.source {table = "t", on_change = function(c)
             pgcdc.log.info "in hand"
             io.stdin:read "l"
-         end}]]}
+         end}]] }
       p:wait_stderr "in hand"
       wait.until_(function() -- the poll is over
          return not db:value [[
@@ -277,7 +277,7 @@ function TestBadState.test_no_room_for_the_overflow()
       lu.assertStrContains(result.stderr, "No space left on device")
       lu.assertEquals(result.status, 4)
       db:exec "delete from t where id > 3; update t set name = 'n'"
-      check_rest(db, state, {"1\tn", "2\tn", "3\tn"})
+      check_rest(db, state, { "1\tn", "2\tn", "3\tn" })
    end)
 end
 
@@ -285,23 +285,23 @@ end
 
 function TestBadState.test_standard_output_that_is_closed()
    local db, state = database(2), new_state()
-   check(1, "standard output is closed", run(db, state, {stdout = "closed"}))
+   check(1, "standard output is closed", run(db, state, { stdout = "closed" }))
    lu.assertNil(io.open(state))
-   check_rest(db, state, {"1\tn1", "2\tn2"})
+   check_rest(db, state, { "1\tn1", "2\tn2" })
 end
 
 function TestBadState.test_standard_output_that_is_full()
    local db, state = database(2), new_state()
    check(1, "standard output cannot be written: No space left on device",
-         run(db, state, {stdout = "/dev/full"}))
-   check_rest(db, state, {"1\tn1", "2\tn2"})
+         run(db, state, { stdout = "/dev/full" }))
+   check_rest(db, state, { "1\tn1", "2\tn2" })
    db:exec "insert into t values (3, 'c')"
-   check(1, "standard output cannot be written", run(db, state, {stdout = "/dev/full"}))
-   check(1, "standard output cannot be written", run(db, state, {stdout = "/dev/full"}))
-   check_rest(db, state, {"3\tc"})
-   for _, option in ipairs {"--help", "--version", "--check"} do
-      local result = run(db, state, {stdout = "/dev/full", options = {option}})
-      lu.assertEquals({option, result.status}, {option, 1})
+   check(1, "standard output cannot be written", run(db, state, { stdout = "/dev/full" }))
+   check(1, "standard output cannot be written", run(db, state, { stdout = "/dev/full" }))
+   check_rest(db, state, { "3\tc" })
+   for _, option in ipairs { "--help", "--version", "--check" } do
+      local result = run(db, state, { stdout = "/dev/full", options = { option } })
+      lu.assertEquals({ option, result.status }, { option, 1 })
       lu.assertStrContains(result.stderr, "No space left on device")
    end
 end
@@ -309,7 +309,7 @@ end
 -- More than the buffer holds, so that it is a write in the middle that fails.
 function TestBadState.test_much_output_to_a_full_disk()
    local db, state = database(30000), new_state()
-   local result = run(db, state, {stdout = "/dev/full"})
+   local result = run(db, state, { stdout = "/dev/full" })
    lu.assertEquals(result.status, 1)
    lu.assertStrContains(result.stderr, "standard output cannot be written")
    lu.assertEquals(#run(db, state).lines, 30000)
@@ -332,13 +332,13 @@ function TestBadState.test_output_to_a_disk_that_is_full_for_a_while()
       end
       dofile %q]]):format(native.realpath(program.binary() .. "/../../scripts/jsonl.lua"))
    with_disk(disk, function()
-      for _, to_file in ipairs {true, false} do
+      for _, to_file in ipairs { true, false } do
          os.remove(state)
          files.write(disk.here .. "/out", "")
          fill(disk)
          local p = program.start {
-            script = script, dsn = db, state = state, options = {"--once"}, stdin = "pipe",
-            args = {table = "t", out = to_file and disk.path .. "/out" or "-"},
+            script = script, dsn = db, state = state, options = { "--once" }, stdin = "pipe",
+            args = { table = "t", out = to_file and disk.path .. "/out" or "-" },
             stdout = not to_file and disk.here .. "/out" or nil,
          }
          wait.until_(function()

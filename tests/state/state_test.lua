@@ -16,7 +16,7 @@ local TestState = {}
 
 local function database(n)
    local db = cluster.main():database()
-   for _, name in ipairs {"t", "u"} do
+   for _, name in ipairs { "t", "u" } do
       db:exec(("create table %s (id int primary key, v int not null)"):format(name))
    end
    db:exec(("insert into t select i, 0 from generate_series(1, %d) i"):format(n))
@@ -29,11 +29,11 @@ end
 
 local function run(db, script, status, options)
    options = options or {}
-   local words = table.move(options.options or {}, 1, #(options.options or {}), 2, {"--once"})
+   local words = table.move(options.options or {}, 1, #(options.options or {}), 2, { "--once" })
    local result = program.run {
       script = script, dsn = db, options = words, state = options.state, args = options.args,
    }
-   lu.assertEquals({result.status, result.signal}, {status}, result.stderr)
+   lu.assertEquals({ result.status, result.signal }, { status }, result.stderr)
    result.text = result.stderr:gsub('\\"', '"'):gsub("\\n", "\n")
    return result
 end
@@ -67,8 +67,8 @@ function TestState.test_values()
       pgcdc.source {table = "t", on_change = function()
          for name, value in pairs(values) do st[name] = value end
       end}]]
-   lu.assertEquals(run(db, script, 0, {state = state}).stdout, "0\t0\n")
-   lu.assertEquals(run(db, script, 0, {state = state}).stdout, "21\t21\n")
+   lu.assertEquals(run(db, script, 0, { state = state }).stdout, "0\t0\n")
+   lu.assertEquals(run(db, script, 0, { state = state }).stdout, "21\t21\n")
 end
 
 -- Changes at any depth are seen, keys that are removed are gone, what is not touched stays; two
@@ -92,16 +92,16 @@ function TestState.test_changes()
             b.deep = nil
          end
       end}]]
-   lu.assertEquals(run(db, script, 0, {state = state}).stdout, "{}\t{}\n")
+   lu.assertEquals(run(db, script, 0, { state = state }).stdout, "{}\t{}\n")
    local seen = {}
    for v = 1, 3 do
       db:exec("update t set v = " .. v)
-      seen[v] = run(db, script, 0, {state = state}).stdout
+      seen[v] = run(db, script, 0, { state = state }).stdout
    end
    lu.assertEquals(seen, {
       '{"deep":{"list":[1,{"x":1}]},"gone":1}\t{"deep":"b"}\n',
       '{"deep":{"list":[1,{"x":2},3]}}\t{"deep":"b"}\n',
-      '{"deep":{"list":[1]}}\t{}\n'})
+      '{"deep":{"list":[1]}}\t{}\n' })
 end
 
 -- What cannot be saved is told with the state's name and the key, and nothing is saved.
@@ -121,7 +121,7 @@ function TestState.test_values_without_a_json()
       local result = run(db, ([[
          local st = pgcdc.state "mine"
          pgcdc.source {table = "t", on_error = "skip", on_change = function() %s end}]])
-         :format(value), 1, {state = state})
+         :format(value), 1, { state = state })
       lu.assertStrContains(result.text, "'mine'")
       lu.assertStrContains(result.text, message)
       lu.assertStrContains(result.text, "source public.t: ")
@@ -129,7 +129,7 @@ function TestState.test_values_without_a_json()
    lu.assertEquals(run(db, [[
       for key in pairs(pgcdc.state "mine") do print("kept", key) end
       pgcdc.source {table = "t", on_change = function(c) print(c.key.id) end}]], 0,
-      {state = state}).stdout, "1\n")
+      { state = state }).stdout, "1\n")
 end
 
 -- A change and its row have a JSON.
@@ -139,8 +139,8 @@ function TestState.test_a_row_in_the_state()
       local st = pgcdc.state "last"
       print(st.row and st.row.v, st.change and st.change.op)
       pgcdc.source {table = "t", on_change = function(c) st.row = c.row st.change = c end}]]
-   lu.assertEquals(run(db, script, 0, {state = state}).stdout, "nil\tnil\n")
-   lu.assertEquals(run(db, script, 0, {state = state}).stdout, "0\tread\n")
+   lu.assertEquals(run(db, script, 0, { state = state }).stdout, "nil\tnil\n")
+   lu.assertEquals(run(db, script, 0, { state = state }).stdout, "0\tread\n")
 end
 
 function TestState.test_misuse()
@@ -151,7 +151,7 @@ function TestState.test_misuse()
       ["pgcdc.stream{}:accumulate(math.max, {persist = 'x'}) pgcdc.state 'x'"] = "taken",
       ["pgcdc.state 'x' pgcdc.stream{}:accumulate(math.max, {persist = 'x'})"] = "taken",
    } do
-      local result = program.run {script = "\n" .. case}
+      local result = program.run { script = "\n" .. case }
       lu.assertEquals(result.status, 1, case)
       lu.assertStrContains(result.stderr, "script.lua:2: ")
       lu.assertStrContains(result.stderr, message)
@@ -171,7 +171,7 @@ function TestState.test_reset()
       s:sink {name = "file", write = function() end, flush = function() return "token" end,
          restore = function(_, token) print("token", token) end}]]
    local function starts(...)
-      return run(db, script, 0, {state = state, options = {...}}).stdout
+      return run(db, script, 0, { state = state, options = { ... } }).stdout
    end
    lu.assertEquals(starts(), "starts\tnil\ttrue\ntoken\tnil\n")
    lu.assertEquals(starts(), "starts\t3\tfalse\ntoken\ttoken\n")
@@ -190,7 +190,8 @@ function TestState.test_check_makes_no_file()
       print("n", st.n)
       pgcdc.stream {}:accumulate(math.max, {persist = "max"})
       pgcdc.source {table = "t"}:sink {write = print, flush = function() return 1 end,
-         restore = function() print "restored" end}]], 0, {state = state, options = {"--check"}})
+         restore = function() print "restored" end}]], 0,
+            { state = state, options = { "--check" } })
    lu.assertStrContains(result.stdout, "n\t1\n")
    lu.assertStrContains(result.stdout, "source public.t")
    lu.assertNotStrContains(result.stdout, "restored")
@@ -209,14 +210,14 @@ function TestState.test_flipped_bits()
       end}:sink {name = "marked sink", write = function() end,
          flush = function() return "the token in the file" end,
          restore = function(_, token) print("token", token) end}]]
-   local first = run(db, script, 0, {state = state})
-   local good = run(db, script, 0, {state = state}).stdout
+   local first = run(db, script, 0, { state = state })
+   local good = run(db, script, 0, { state = state }).stdout
    lu.assertEquals(first.stdout, "nil\tnil\ntoken\tnil\n")
    local f = assert(io.open(state, "rb"))
    local text = f:read "a"
    f:close()
    local damaged = 0
-   for _, word in ipairs {"a value to be found", "another one", "the token in", '"deep"'} do
+   for _, word in ipairs { "a value to be found", "another one", "the token in", '"deep"' } do
       local at = assert(text:find(word, 1, true), word)
       for bit = 0, 6, 3 do
          local other = new_state()
@@ -225,7 +226,8 @@ function TestState.test_flipped_bits()
          f:write(text:sub(1, at_byte - 1), string.char(text:byte(at_byte) ~ (1 << bit)),
             text:sub(at_byte + 1))
          f:close()
-         local result = program.run {script = script, dsn = db, options = {"--once"}, state = other}
+         local result = program.run { script = script, dsn = db, options = { "--once" },
+            state = other }
          if result.status == 0 then
             lu.assertEquals(result.stdout, good)
          else
@@ -243,16 +245,16 @@ end
 function TestState.test_a_state_file_that_cannot_be_opened()
    local db, state = database(1), new_state()
    local script = "pgcdc.state 'x'\npgcdc.source {table = 't', interval = 0.05}"
-   local p = program.start {script = script, dsn = db, state = state}
+   local p = program.start { script = script, dsn = db, state = state }
    p:wait_stderr "ready"
-   local result = run(db, script, 4, {state = state})
+   local result = run(db, script, 4, { state = state })
    lu.assertStrContains(result.text, "in use by another process")
    p:stop()
    local other = scope.dir() .. "/text.db"
    local f = assert(io.open(other, "w"))
    f:write(("this is no database "):rep(1000))
    f:close()
-   result = run(db, script, 4, {state = other})
+   result = run(db, script, 4, { state = other })
    lu.assertStrContains(result.text, "damaged")
 end
 
@@ -269,9 +271,11 @@ function TestState.test_a_stop_in_the_middle()
          print(c.key.id, st.n)
          if c.key.id == stop then pgcdc.stop() end
       end}]]
-   lu.assertEquals(run(db, script, 0, {state = state, args = {stop = 2}}).stdout, "1\t1\n2\t2\n")
-   lu.assertEquals(run(db, script, 0, {state = state, args = {stop = 4}}).stdout, "3\t3\n4\t4\n")
-   lu.assertEquals(run(db, script, 0, {state = state, args = {stop = 0}}).stdout, "5\t5\n")
+   lu.assertEquals(run(db, script, 0, { state = state, args = { stop = 2 } }).stdout,
+      "1\t1\n2\t2\n")
+   lu.assertEquals(run(db, script, 0, { state = state, args = { stop = 4 } }).stdout,
+      "3\t3\n4\t4\n")
+   lu.assertEquals(run(db, script, 0, { state = state, args = { stop = 0 } }).stdout, "5\t5\n")
 end
 
 -- A stop while a change is tried again: what the handlers before the failing one counted does not
@@ -284,12 +288,12 @@ function TestState.test_a_stop_between_two_tries()
       s:on("change", function(c) st.n = (st.n or 0) + 1 end)
       s:on("change", function(c) if c.key.id == bad then error "boom" end end)
       s:on("change", function(c) print(c.key.id, st.n) end)]]
-   for _, bad in ipairs {1, 3, 3} do
-      local p = program.start {script = script, dsn = db, state = state, args = {bad = bad}}
+   for _, bad in ipairs { 1, 3, 3 } do
+      local p = program.start { script = script, dsn = db, state = state, args = { bad = bad } }
       p:wait_stderr "retry_in=60"
       lu.assertEquals(p:stop().status, 0)
    end
-   local result = run(db, script, 0, {state = state, args = {bad = 0}})
+   local result = run(db, script, 0, { state = state, args = { bad = 0 } })
    lu.assertStrContains(result.stdout, "5\t5\n")
 end
 
@@ -311,26 +315,26 @@ function TestState.test_a_flush_that_fails_loses_no_state()
          end
       end}
       s:on("change", function(c) st.n = (st.n or 0) + 1 sum:emit(c.key.id) end)]]
-   lu.assertStrContains(run(db, script, 0, {state = state}).stdout, "sum\t6\n")
+   lu.assertStrContains(run(db, script, 0, { state = state }).stdout, "sum\t6\n")
    db:exec "insert into t values (4, 0)"
-   lu.assertEquals(run(db, script, 0, {state = state}).stdout, "starts\t3\nsum\t10\n")
-   lu.assertEquals(run(db, script, 0, {state = state}).stdout, "starts\t4\n")
+   lu.assertEquals(run(db, script, 0, { state = state }).stdout, "starts\t3\nsum\t10\n")
+   lu.assertEquals(run(db, script, 0, { state = state }).stdout, "starts\t4\n")
 end
 
 -- Without a source there is no position to save it with: it is saved at the end.
 function TestState.test_without_a_source()
    local state = new_state()
    for i = 0, 2 do
-      local result = program.run {state = state, script = [[
+      local result = program.run { state = state, script = [[
          local st, sum = pgcdc.state "n", pgcdc.stream {}
          print(st.n or 0)
          sum:accumulate(math.max, {persist = "max"}):sink(print)
          pgcdc.after(0.001, function()
             st.n = (st.n or 0) + 1
             sum:emit(st.n == 2 and 7 or st.n)
-         end)]]}
+         end)]] }
       lu.assertEquals(result.status, 0, result.stderr)
-      lu.assertEquals(result.stdout, ({[0] = "0\n1\n", "1\n7\n", "2\n7\n"})[i])
+      lu.assertEquals(result.stdout, ({ [0] = "0\n1\n", "1\n7\n", "2\n7\n" })[i])
    end
 end
 
@@ -358,7 +362,7 @@ end
 function TestState.test_kills()
    local db, dir = database(2000), scope.dir()
    local conn = db:connection()
-   local result, kills = killing.run {dsn = db, stops = true, args = {path = dir .. "/out"},
+   local result, kills = killing.run { dsn = db, stops = true, args = { path = dir .. "/out" },
       state = dir .. "/state.db",
       script = killing.file_sink .. [[
          local st = pgcdc.state "n"
@@ -385,13 +389,13 @@ function TestState.test_kills()
          conn:exec(("insert into t select i, 0 from generate_series(%d, %d) i"):format(
             10000 + n * 100, 10000 + n * 100 + math.random(0, 60)))
          conn:exec(("update t set v = v + 1 where id %% 97 = %d"):format(n % 97))
-      end}
+      end }
    lu.assertEquals(result.status, 0)
    lu.assertTrue(kills >= 3, kills)
    local n = check_file(db, dir .. "/out", "t")
    local st = json.decode(run(db, [[
-      print(pgcdc.json.encode(pgcdc.state "n"))]], 0, {state = dir .. "/state.db"}).lines[1])
-   lu.assertEquals({st.n, st.folded}, {n, n}, killing.seed())
+      print(pgcdc.json.encode(pgcdc.state "n"))]], 0, { state = dir .. "/state.db" }).lines[1])
+   lu.assertEquals({ st.n, st.folded }, { n, n }, killing.seed())
    lu.assertEquals(st.by["0"] + st.by["1"] + st.by["2"], n, killing.seed())
 end
 
@@ -417,9 +421,9 @@ function TestState.test_kills_with_two_sources()
          s:map(function(c) return name .. " " .. c.key.id .. " " .. c.row.v end):sink(shared)
          s:on("change", function() if math.random(300) <= chance then error "flaky behind" end end)
       end]]
-   local result, kills = killing.run {dsn = db, stops = true, state = dir .. "/state.db",
-      script = script, args = {path = dir .. "/out", seed = math.floor(native.now() * 1000)},
-      seconds = 5, life = 0.7, options = {"--log-level=error"},
+   local result, kills = killing.run { dsn = db, stops = true, state = dir .. "/state.db",
+      script = script, args = { path = dir .. "/out", seed = math.floor(native.now() * 1000) },
+      seconds = 5, life = 0.7, options = { "--log-level=error" },
       write = function(n)
          local name = n % 2 == 0 and "t" or "u"
          native.sleep(0.002)
@@ -430,14 +434,14 @@ function TestState.test_kills_with_two_sources()
             conn:exec(("insert into %s values (%d, 0)"):format(name, 100000 + n * 1000))
             conn:exec(("update %s set v = v + 1 where id %% 997 = %d"):format(name, n % 997))
          end
-      end}
+      end }
    lu.assertEquals(result.status, 0)
    lu.assertTrue(kills >= 3, kills)
    local t = check_file(db, dir .. "/out", "t")
    local u = check_file(db, dir .. "/out", "u")
    local st = json.decode(run(db, [[
-      print(pgcdc.json.encode(pgcdc.state "n"))]], 0, {state = dir .. "/state.db"}).lines[1])
-   lu.assertEquals({st.t, st.u, st.all}, {t, u, t + u}, killing.seed())
+      print(pgcdc.json.encode(pgcdc.state "n"))]], 0, { state = dir .. "/state.db" }).lines[1])
+   lu.assertEquals({ st.t, st.u, st.all }, { t, u, t + u }, killing.seed())
 end
 
 return TestState

@@ -220,7 +220,7 @@ function TestOperatorsBasic.test_sink_to_textfile()
       s:sink_to_textfile(%q, { append = true })
       for _, x in ipairs { "one", 2, true } do s:emit(x) end]]):format(path)
    for _ = 1, 2 do
-      local result = program.run {script = script, state = false}
+      local result = program.run { script = script, state = false }
       lu.assertEquals(result.status, 0, result.stderr)
    end
    local file = assert(io.open(path))

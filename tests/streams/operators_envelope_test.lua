@@ -11,7 +11,7 @@ local TestOperatorsEnvelope = {}
 local db
 
 function TestOperatorsEnvelope.setupClass()
-   db = cluster.main():database {name = "envelope é/%"}
+   db = cluster.main():database { name = "envelope é/%" }
    db:exec [[
       create schema "a b"; create table "a b"."t/ü" (id int primary key, n numeric, doc jsonb);
       insert into "a b"."t/ü" values
@@ -20,10 +20,10 @@ function TestOperatorsEnvelope.setupClass()
 end
 
 local function run(script)
-   local result = program.run {dsn = db, options = {"--once"}, state = false, script = [[
+   local result = program.run { dsn = db, options = { "--once" }, state = false, script = [[
       local t = pgcdc.source {table = {"a b", "t/ü"}, name = "mine"}
       local function encode(x) print(pgcdc.json.encode(x)) end
-   ]] .. script}
+   ]] .. script }
    lu.assertEquals(result.status, 0, result.stderr)
    return result.lines
 end
@@ -39,7 +39,7 @@ function TestOperatorsEnvelope.test_debezium()
    local lines = run "t:debezium():sink(encode) t:sink(print)"
    local change = json.decode(lines[2])
    local envelope = json.decode(lines[1])
-   lu.assertEquals(json.keys(envelope), {"after", "before", "op", "source", "ts_ms"})
+   lu.assertEquals(json.keys(envelope), { "after", "before", "op", "source", "ts_ms" })
    lu.assertEquals(lines[1]:match '^{"after":(.*),"before":null,"op":"r","source":{',
       [[{"id":1,"n":1234567890123456789012345678901234567890.1234567890,]]
          .. [["doc":{"a": null, "b": 1.50}}]])
@@ -83,9 +83,9 @@ function TestOperatorsEnvelope.test_debezium_of_ops_and_times()
    for i = 1, 5 do
       local envelope = json.decode(lines[i])
       ops[i] = envelope.op .. " " .. envelope.source.snapshot
-      lu.assertEquals(envelope.before, i == 2 and {id = 1} or json.null)
+      lu.assertEquals(envelope.before, i == 2 and { id = 1 } or json.null)
    end
-   lu.assertEquals(ops, {"c false", "u false", "u false", "d false", "r true"})
+   lu.assertEquals(ops, { "c false", "u false", "u false", "d false", "r true" })
    for i, ts in ipairs(times) do
       lu.assertEquals(json.decode(lines[5 + i]).ts_ms, ms_of(ts), ts)
    end
@@ -105,12 +105,12 @@ function TestOperatorsEnvelope.test_cloudevents()
    table.remove(lines, 1)
    local change = json.decode(lines[2])
    local event = json.decode(lines[1])
-   lu.assertEquals(json.keys(event), {"data", "datacontenttype", "id", "source", "specversion",
-      "time", "type"})
+   lu.assertEquals(json.keys(event), { "data", "datacontenttype", "id", "source", "specversion",
+      "time", "type" })
    lu.assertEquals(lines[1]:match '^{"data":(.*),"datacontenttype":"application/json"', lines[2])
    local database = "envelope%20%C3%A9%2F%25" .. db.name:match "_%d+$"
-   lu.assertEquals({event.id, event.source, event.specversion, event.time, event.type},
-      {change.id, "/" .. database .. "/a%20b/t%2F%C3%BC", "1.0", change.ts, "pgcdc.read"})
+   lu.assertEquals({ event.id, event.source, event.specversion, event.time, event.type },
+      { change.id, "/" .. database .. "/a%20b/t%2F%C3%BC", "1.0", change.ts, "pgcdc.read" })
 end
 
 -- What was shaped before is what is enveloped: nothing that was dropped or masked is in it.

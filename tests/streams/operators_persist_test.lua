@@ -17,7 +17,7 @@ end
 
 -- Runs the script with --once, on the same state each time. Returns the lines that it prints.
 local function once(db, state, script)
-   local result = program.run {script = script, dsn = db, options = {"--once"}, state = state}
+   local result = program.run { script = script, dsn = db, options = { "--once" }, state = state }
    lu.assertEquals(result.status, 0, result.stderr)
    return result.lines
 end
@@ -32,10 +32,10 @@ function TestOperatorsPersist.test_accumulate()
          { start = { n = 0 }, persist = "seen" })
          :sink(function(x) print("seen", x.n, x.last) end)]]
    db:exec "INSERT INTO t VALUES (1, 10), (2, 20)"
-   lu.assertEquals(once(db, state, script), {"sum\t10", "seen\t1\t1", "sum\t30", "seen\t2\t2"})
+   lu.assertEquals(once(db, state, script), { "sum\t10", "seen\t1\t1", "sum\t30", "seen\t2\t2" })
    lu.assertEquals(once(db, state, script), {})
    db:exec "INSERT INTO t VALUES (3, 5)"
-   lu.assertEquals(once(db, state, script), {"sum\t35", "seen\t3\t3"})
+   lu.assertEquals(once(db, state, script), { "sum\t35", "seen\t3\t3" })
 end
 
 -- Keys keep their types: 1 is not "1", and NULL is a key.
@@ -73,17 +73,17 @@ function TestOperatorsPersist.test_reduce_by_every()
          :reduce_by("s", function(n) return n + 1 end, { start = 0, every = 1000, persist = "n" })
          :sink(function(x) print(x.key, x.state) end)]]
    db:exec "INSERT INTO t VALUES (1, 'b'), (2, 'a'), (3, 'b')"
-   lu.assertEquals(once(db, state, script), {"b\t2", "a\t1"})
+   lu.assertEquals(once(db, state, script), { "b\t2", "a\t1" })
    lu.assertEquals(once(db, state, script), {})
    db:exec "INSERT INTO t VALUES (4, 'b')"
-   lu.assertEquals(once(db, state, script), {"b\t3"})
+   lu.assertEquals(once(db, state, script), { "b\t3" })
 end
 
 function TestOperatorsPersist.test_one_name_for_two()
-   local result = program.run {state = false, script = [[
+   local result = program.run { state = false, script = [[
       local s = pgcdc.stream {}
       s:accumulate(print, { persist = "x" })
-      s:reduce_by("k", print, { persist = "x" })]]}
+      s:reduce_by("k", print, { persist = "x" })]] }
    lu.assertEquals(result.status, 1)
    lu.assertStrContains(result.stderr,
       "script.lua:3: reduce_by: the name 'x' is taken by another state of this script")
@@ -95,7 +95,7 @@ function TestOperatorsPersist.test_once_waits_for_windows()
    local script = [[
       pgcdc.source { table = "t" }:timed_window(0.3):sink(function(l) print("list", #l) end)]]
    db:exec "INSERT INTO t SELECT i, i FROM generate_series(1, 100) i"
-   lu.assertEquals(once(db, state, script), {"list\t100"})
+   lu.assertEquals(once(db, state, script), { "list\t100" })
    lu.assertEquals(once(db, state, script), {})
 end
 
@@ -108,7 +108,7 @@ function TestOperatorsPersist.test_what_is_held_comes_again()
    db:exec "INSERT INTO t VALUES (1, 1), (2, 2)"
    lu.assertEquals(once(db, state, script), {})
    db:exec "INSERT INTO t VALUES (3, 3)"
-   lu.assertEquals(once(db, state, script), {"1 2 3"})
+   lu.assertEquals(once(db, state, script), { "1 2 3" })
    lu.assertEquals(once(db, state, script), {})
 end
 
@@ -134,7 +134,7 @@ function TestOperatorsPersist.test_slow_streams()
          if n == 1500 then print("latest", n) end
       end)]])
    table.sort(lines)
-   lu.assertEquals(lines, {"buffered\t1500", "latest\t1500", "sum\t1125750"})
+   lu.assertEquals(lines, { "buffered\t1500", "latest\t1500", "sum\t1125750" })
 end
 
 return TestOperatorsPersist

@@ -13,7 +13,7 @@ local seed = math.tointeger(tonumber(os.getenv "PGCDC_TEST_SEED" or "")) or os.t
 local people
 
 function TestOperatorsShape.setupClass()
-   people = cluster.main():database {name = "shape people"}
+   people = cluster.main():database { name = "shape people" }
    people:exec [[
       create table people (id int primary key, name text, email text unique, age numeric(5,2),
          doc jsonb, n int, photo bytea, at timestamptz);
@@ -24,7 +24,7 @@ end
 -- Runs a script whose source `t` is the table people, or another one; returns the lines it prints.
 local function run(script, options)
    options = options or {}
-   options.dsn, options.options, options.state = options.dsn or people, {"--once"}, false
+   options.dsn, options.options, options.state = options.dsn or people, { "--once" }, false
    local source = options.source or 'pgcdc.source {table = "people", name = "people"}'
    options.script = "local t = " .. source .. "\nlocal null = pgcdc.null\n" .. script
    options.source = nil
@@ -49,7 +49,7 @@ end
 -- The oracle is row_to_json(): each column goes through rename, select in another order, rename,
 -- and comes out as it was. In Lua too: what the columns are, and what pairs shows.
 function TestOperatorsShape.test_every_type_passes_as_it_is()
-   local db = cluster.main():database {name = "shape values"}
+   local db = cluster.main():database { name = "shape values" }
    io.write("seed ", seed, " ... ")
    local names = values.create(db, 30, seed)
    local there, back, list = {}, {}, {}
@@ -77,7 +77,7 @@ function TestOperatorsShape.test_every_type_passes_as_it_is()
          assert(same(change.key, original.key) and change.id == original.id)
       end)]]):format(table.concat(there, ","), table.concat(list, ","), table.concat(back, ","),
       "[[" .. table.concat(names, "]],[[") .. "]]"),
-      {dsn = db, source = [[pgcdc.source {table = '"values"'}]]})
+      { dsn = db, source = [[pgcdc.source {table = '"values"'}]] })
    local conn = values.normal_session(db:connect())
    local literals = {}
    for i, line in ipairs(lines) do
@@ -92,7 +92,7 @@ function TestOperatorsShape.test_every_type_passes_as_it_is()
          where d.ours::text is distinct from d.theirs::text limit 10]]
    lu.assertEquals(differences[1] and table.concat(differences[1], " | "), nil)
    lu.assertEquals(#lines, math.tointeger(conn:value 'select count(*) from "values"'))
-   local order = json.keys(json.decode(lines[1], {numbers = "tagged", duplicates = true}).row)
+   local order = json.keys(json.decode(lines[1], { numbers = "tagged", duplicates = true }).row)
    for i, name in ipairs(names) do
       lu.assertEquals(order[#names + 1 - i], name)
    end
@@ -265,7 +265,7 @@ function TestOperatorsShape.test_keys_do_not_leak()
       show("add", t:add {email = function() return 5 end})
       show("rename", t:rename {email = "mail"}:drop {"name"})
       show("read", t:map(function(c) assert(c.key.email) return c end):mask {email = {keep = 1}})]]
-   local lines = run(script, {source = source})
+   local lines = run(script, { source = source })
    local function hash(text)
       return "public.people/" .. people:value("select left(encode(sha256(" .. people:connection()
          :escape(text) .. "), 'hex'), 32)")
@@ -282,7 +282,7 @@ function TestOperatorsShape.test_keys_do_not_leak()
       'rename\t{"mail":"ada@example.org","id":1}\tpublic.people/ada@example.org,1\ttrue',
       'read\t{"email":"a***","id":1}\t' .. plain .. "\tnil",
    })
-   lu.assertEquals(run(script, {source = source}), lines)
+   lu.assertEquals(run(script, { source = source }), lines)
 end
 
 -- A key that is not among the columns that are read is shaped all the same.
@@ -297,7 +297,7 @@ function TestOperatorsShape.test_keys_beside_the_row()
       show(t:rename {id = "nr"})
       show(t:mask {id = "redact"})
       show(t:add {id = function() return 3 end})]], {
-      source = [[pgcdc.source {table = "people", columns = "name", where = "id = 1"}]]})
+      source = [[pgcdc.source {table = "people", columns = "name", where = "id = 1"}]] })
    local hash = "6b86b273ff34fce19d6b804eff5a3f57" -- of "1"
    lu.assertEquals(lines, {
       '{}\t{"name":"Ädá"}\t' .. hash,
@@ -335,21 +335,21 @@ function TestOperatorsShape.test_copies()
          cycle[1] = cycle
          print(pcall(raw.copy, cycle))
       end)]]
-   lu.assertEquals(lines, {"false\tcannot copy: tables nested too deep (is there a cycle?)"})
+   lu.assertEquals(lines, { "false\tcannot copy: tables nested too deep (is there a cycle?)" })
 end
 
 -- The columns are looked up again where ALTER TABLE has changed them.
 function TestOperatorsShape.test_alter_table()
    local db = cluster.main():database()
    db:exec "create table a (id int primary key, x int); insert into a values (1, 1)"
-   local p = program.start {dsn = db, state = false, script = [[
+   local p = program.start { dsn = db, state = false, script = [[
       local t = pgcdc.source {table = "a", interval = 0.05}
-      t:drop {"x"}:rename {id = "nr"}:sink(print)]]}
+      t:drop {"x"}:rename {id = "nr"}:sink(print)]] }
    p:wait_changes(1)
    db:exec "alter table a add y text default 'new'; insert into a values (2, 2)"
    local changes = p:wait_changes(2)
    lu.assertEquals(json.encode(changes[1].row), '{"nr":1}')
-   lu.assertEquals(json.decode(json.encode(changes[2].row)), {nr = 2, y = "new"})
+   lu.assertEquals(json.decode(json.encode(changes[2].row)), { nr = 2, y = "new" })
    lu.assertEquals(p:stop().status, 0)
 end
 
@@ -365,7 +365,7 @@ function TestOperatorsShape.test_names_that_are_wrong()
       ['t:drop {"age"}:drop {"age"}:sink(print)'] = "drop: public.people has no column 'age'",
       ['t:map(function(c) c.row.x = 1 return c end):rename {id = "x"}:sink(print)'] =
          "rename: there is a column 'x' already",
-      ['t:map(function(c) if c.key.id == 2 then c.row.x = 1 end return c end)'
+      ["t:map(function(c) if c.key.id == 2 then c.row.x = 1 end return c end)"
          .. ':rename {id = "x"}:sink(print)'] = "rename: there is a column 'x' already",
       ['t:pluck("id"):select {"id"}:sink(print)'] = "select: takes changes, not a number",
       ['t:map(function(c) return c.row end):mask {id = "redact"}:sink(print)'] =

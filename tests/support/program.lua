@@ -15,7 +15,7 @@ local wait = require "wait"
 local program = {}
 
 local methods = {}
-local mt = {__name = "program", __index = methods}
+local mt = { __name = "program", __index = methods }
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$" or "."
 
 -- The program under test: $PGCDC_LUA, or build/pgcdc-lua beside the Makefile.
@@ -45,10 +45,10 @@ local function command_line(self, options)
    argv[#argv + 1] = options.binary or program.binary()
    table.move(options.options or {}, 1, #(options.options or {}), #argv + 1, argv)
    if options.dsn then
-      table.move({"--dsn", options.dsn}, 1, 2, #argv + 1, argv)
+      table.move({ "--dsn", options.dsn }, 1, 2, #argv + 1, argv)
    end
    if self.state then
-      table.move({"--state", self.state}, 1, 2, #argv + 1, argv)
+      table.move({ "--state", self.state }, 1, 2, #argv + 1, argv)
    end
    if options.script then
       self.script = self.dir .. "/" .. (options.name or "script.lua")
@@ -65,7 +65,7 @@ end
 
 -- Follows a file that grows.
 local function follow(path)
-   return {path = path, text = {}}
+   return { path = path, text = {} }
 end
 
 local function follow_more(source)
@@ -107,12 +107,13 @@ function program.start(options)
       self.state = self.dir .. "/state.db"
    end
    local dsn = options.dsn
-   options = setmetatable({dsn = type(dsn) == "table" and dsn:dsn() or dsn}, {__index = options})
+   options = setmetatable({ dsn = type(dsn) == "table" and dsn:dsn() or dsn },
+      { __index = options })
    self.argv = command_line(self, options)
    if options.user then
       assert(native.chown(self.dir, options.user))
    end
-   local env = {HOME = self.dir, XDG_STATE_HOME = false}
+   local env = { HOME = self.dir, XDG_STATE_HOME = false }
    for name, value in pairs(options.env or {}) do
       env[name] = value
    end
@@ -282,7 +283,7 @@ function methods:finish(seconds)
    local ended
    repeat
       if self.pipe and not self.held then
-         native.poll({self.proc}, 0.02)
+         native.poll({ self.proc }, 0.02)
          pump(self)
          ended = self.proc:wait(0)
       else
@@ -335,7 +336,7 @@ function methods:discard()
       self.proc:wait(wait.scaled(10))
    end
    pump(self)
-   for _, which in ipairs {"out", "err"} do
+   for _, which in ipairs { "out", "err" } do
       local source = self[which]
       if source and source.file then
          source.file:close()

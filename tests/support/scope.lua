@@ -12,7 +12,7 @@ local wait = require "wait"
 
 local scope = {}
 
-local stack = {{}}
+local stack = { {} }
 local base, reaper, serial = nil, nil, 0
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$" or "."
 
@@ -34,7 +34,7 @@ end
 -- function that forgets it, for things that are released early.
 function scope.add(release, keep)
    local list = keep and stack[1] or stack[#stack]
-   local entry = {release = release}
+   local entry = { release = release }
    list[#list + 1] = entry
    return function()
       entry.release = nil
@@ -87,7 +87,7 @@ end
 function scope.root(parent)
    local path = assert(native.mkdtemp(parent .. "/pgcdc-", 493)) -- 0755
    reaper = reaper or assert(native.spawn {
-      argv = {"sh", here .. "/reaper.sh"},
+      argv = { "sh", here .. "/reaper.sh" },
       stdin = "pipe", stdout = "null", stderr = "null", detached = true,
    })
    assert(reaper:write(path .. "\n"))

@@ -10,9 +10,9 @@ local TestUnit = {}
 
 local runner = program.binary():match "^(.*)/" .. "/tests/unit"
 
-for name in server.run({runner, "--list"}, {user = false}):gmatch "%S+" do
+for name in server.run({ runner, "--list" }, { user = false }):gmatch "%S+" do
    TestUnit["test_" .. name] = function()
-      server.run({runner, name}, {user = false})
+      server.run({ runner, name }, { user = false })
    end
 end
 
