@@ -10,6 +10,7 @@ local lu = require "luaunit"
 local native = require "native"
 local program = require "program"
 local scope = require "scope"
+local server = require "server"
 local wait = require "wait"
 
 local TestBadState = {}
@@ -131,9 +132,9 @@ end
 -- Refusals of the system -----------------------------------------------------------------------
 
 function TestBadState.test_a_read_only_file()
-   local db, state = database(1), new_state()
+   local db, state = database(1), scope.dir("state", server.root()) .. "/state.db"
    run(db, state)
-   local user = native.getuid() == 0 and "nobody" or nil -- root may write anywhere
+   local user = server.user() -- root may write anywhere
    if user then
       native.chown(state:match "^(.*)/", user)
       native.chown(state, user)

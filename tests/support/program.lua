@@ -10,6 +10,7 @@ local files = require "files"
 local json = require "json"
 local native = require "native"
 local scope = require "scope"
+local server = require "server"
 local wait = require "wait"
 
 local program = {}
@@ -22,6 +23,25 @@ local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$" or "."
 function program.binary()
    local path = os.getenv "PGCDC_LUA" or here .. "/../../build/pgcdc-lua"
    return native.realpath(path) or error("there is no program to test at " .. path, 2)
+end
+
+local copies = {} -- by path of a program: the copy of it that every user may run
+
+-- A copy of the program with its Lua files, in a folder that the server's user may enter: the
+-- original may be in somebody's home that only the owner may enter.
+local function copy_for_others(binary)
+   if not copies[binary] then
+      local top, build, name = binary:match "^(.*)/([^/]+)/([^/]+)$"
+      local dir = scope.dir("program for others", server.root())
+      server.run({ "sh", "-c", [[
+         mkdir "$2/$3" && cp -L "$1/$3/$4" "$2/$3"
+         for part in lua scripts share; do
+            [ ! -e "$1/$part" ] || cp -rL "$1/$part" "$2"
+         done
+         chmod -R go+rX "$2"]], "sh", top, dir, build, name }, { user = false })
+      copies[binary] = ("%s/%s/%s"):format(dir, build, name)
+   end
+   return copies[binary]
 end
 
 -- The NAME=VALUE words of a list, or of a table by name, sorted.
@@ -42,7 +62,8 @@ local function command_line(self, options)
    for word in (os.getenv "PGCDC_TEST_WRAPPER" or ""):gmatch "%S+" do
       argv[#argv + 1] = word
    end
-   argv[#argv + 1] = options.binary or program.binary()
+   local binary = options.binary or program.binary()
+   argv[#argv + 1] = options.user and copy_for_others(binary) or binary
    table.move(options.options or {}, 1, #(options.options or {}), #argv + 1, argv)
    if options.dsn then
       table.move({ "--dsn", options.dsn }, 1, 2, #argv + 1, argv)
@@ -83,7 +104,8 @@ end
 --    binary       another program than the one under test
 --    dsn          conninfo for --dsn, or a database or cluster object
 --    state        path for --state; default one in self.dir; false: no --state
---    env, cwd, user, stdin, rlimits    as for native.spawn; cwd defaults to self.dir
+--    env, cwd, stdin, rlimits    as for native.spawn; cwd defaults to self.dir
+--    user         runs a copy of the program as this user: server.user(), or nil for ourselves
 --    stdout       "null", "closed" or a path instead of being followed; "pipe": a pipe that is read
 --                 whenever the object is asked something
 --    hold         a pipe that nobody reads until :release()
@@ -92,7 +114,7 @@ end
 -- Raises if it cannot be started at all. Fields: proc, dir, state, script, argv.
 function program.start(options)
    local self = setmetatable({
-      dir = scope.dir "program",
+      dir = scope.dir("program", options.user and server.root()),
       json = options.json,
       held = options.hold,
       partial = {}, -- pieces of the last line, which is not finished
