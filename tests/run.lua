@@ -116,7 +116,11 @@ local function main()
    if options.worker then
       scope.begin_run()
       workers.serve(function(name) return suites.run(top, { name }, options.filter) end)
-      return scope.end_run() and 1 or 0
+      local late = scope.end_run()
+      if late then
+         io.stderr:write("FAILED after the run\n", late, "\n")
+      end
+      return late and 1 or 0
    end
    local names = select_suites(options.suites)
    local outcome

@@ -75,7 +75,7 @@ local attempts = {
    "return package.searchpath('secret', dir .. '/?')",
    "return os.remove(dir .. '/secret')",
    "return os.rename(dir .. '/secret', dir .. '/stolen')",
-   "return os.tmpname()",
+   "local path = os.tmpname() pcall(os.remove, path) return path",
    "return pgcdc.sinks.jsonl {path = dir .. '/made'}",
    "return pgcdc.sinks.csv {path = dir .. '/made'}",
    "return pgcdc.sinks.text {path = '/dev/stdout/../' .. dir .. '/made'}",

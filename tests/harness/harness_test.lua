@@ -251,6 +251,16 @@ local function nested_runner(ending, env)
    return proc, { tonumber(postmaster), tonumber(busy) }, data
 end
 
+-- All that it writes to standard output until it ends.
+local function read_all(proc)
+   local text = {}
+   repeat
+      local chunk = proc:read("stdout", wait.scaled(60))
+      text[#text + 1] = chunk
+   until not chunk
+   return table.concat(text)
+end
+
 local function check_nothing_left(tmp, pids)
    for _, pid in ipairs(pids) do
       wait.until_(function() return not native.running(pid) end, 30, "process " .. pid .. " to end")
@@ -274,16 +284,23 @@ end
 function TestHarness.test_nothing_is_left_after_an_error_in_a_test()
    local tmp = scope.dir "tmp"
    local proc, pids = nested_runner("error 'on purpose'", { TMPDIR = tmp })
-   local text = {}
-   repeat
-      local chunk = proc:read("stdout", wait.scaled(60))
-      text[#text + 1] = chunk
-   until not chunk
+   local text = read_all(proc)
    lu.assertEquals(proc:wait(wait.scaled(60)).exit, 1)
-   text = table.concat(text)
    lu.assertStrContains(text, "on purpose")
    lu.assertStrContains(text, "inner_test.lua:")
    lu.assertEquals(text:match "([^\n]*)\n$", "0 passed, 1 failed")
+   check_nothing_left(tmp, pids)
+end
+
+function TestHarness.test_a_file_that_is_left_is_told()
+   local tmp = scope.dir "tmp"
+   local proc, pids = nested_runner([[
+      assert(io.open(os.getenv "TMPDIR" .. "/forgotten", "w")):close()
+   ]], { TMPDIR = tmp })
+   local text = read_all(proc)
+   lu.assertEquals(proc:wait(wait.scaled(60)).exit, 1)
+   lu.assertStrContains(text, "left in the folder for temporary files: forgotten")
+   lu.assertEquals(text:match "([^\n]*)\n$", "1 passed, 1 failed")
    check_nothing_left(tmp, pids)
 end
 
