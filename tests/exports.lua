@@ -6,16 +6,16 @@
 -- does nothing.
 
 -- Methods of streams for operators and the library itself.
-local internal = {accept = true, input = true, is_ready = true, rewire = true}
+local internal = { accept = true, input = true, is_ready = true, rewire = true }
 
 local raw = {
    version = "", null = {}, array_metatable = {}, words = {}, lua_dir = "no folder",
    scripts_dir = "no folder", script = "no script", is_sandboxed = false,
 }
 package.preload["pgcdc.raw"] = function()
-   return setmetatable(raw, {__index = function()
+   return setmetatable(raw, { __index = function()
       return function() end
-   end})
+   end })
 end
 package.path = "lua/?.lua;lua/?/init.lua;" .. package.path
 
