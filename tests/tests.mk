@@ -51,7 +51,7 @@ bench: $(PROGRAM) $(NATIVE)
 
 lint: SANITIZE =
 lint:
-	@FLAGS='$(CPPFLAGS_ALL) $(CFLAGS_ALL)' lua5.4 tests/lint.lua
+	@FLAGS='$(CPPFLAGS_ALL) $(CFLAGS_ALL)' lua5.4 tests/lint/lint.lua
 
 native: $(NATIVE)
 

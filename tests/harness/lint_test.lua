@@ -49,16 +49,17 @@ end
 function TestLint.test_every_rule_bites()
    local folder = scope.dir "bad tree"
    run("mkdir", "-p", folder .. "/src", folder .. "/lua/pgcdc", folder .. "/scripts",
-      folder .. "/tests/some")
+      folder .. "/tests/some", folder .. "/tests/lint")
    run("cp", top .. "/.luacheckrc", folder)
-   run("cp", top .. "/tests/lint.lua", top .. "/tests/exports.lua", folder .. "/tests")
+   run("cp", top .. "/tests/lint/lint.lua", top .. "/tests/lint/exports.lua",
+      folder .. "/tests/lint")
    write(folder, "Makefile", ([[
 # SPDX-License-Identifier: MIT
 ROOMS_0 = low
 ROOMS_2 = mid \
 >high gone
 lint:
->@FLAGS=-Wall lua5.4 tests/lint.lua
+>@FLAGS=-Wall lua5.4 tests/lint/lint.lua
 ]]):gsub(">", "\t"))
    write(folder, "notes.txt", "")
    write(folder, "src/low.h", [[

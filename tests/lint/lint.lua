@@ -260,9 +260,9 @@ end
 
 -- What scripts may use is annotated for editors, and stands in a table of the README.
 local function check_exports()
-   local names, ok = capture "lua5.4 tests/exports.lua 2>&1"
+   local names, ok = capture "lua5.4 tests/lint/exports.lua 2>&1"
    if not ok then
-      report("tests/exports.lua", nil, "%s", table.concat(names, "\n"))
+      report("tests/lint/exports.lua", nil, "%s", table.concat(names, "\n"))
       return
    end
    local meta = "\n" .. read_file "lua/pgcdc/meta.lua"
