@@ -42,7 +42,8 @@ bool begin_resolve(struct begin_facts *s, struct conn *conn, const struct config
     buf_init(&sql, BUF_SQL_MAX);
     sql_resolve(&sql, c->table);
     ok = run(conn, &sql, &rows, 1, e) &&
-         relation_read_name(&s->table, rows, c->table, c->capture == CONFIG_BY_INCREMENT, c->rls, e);
+         relation_read_name(&s->table, rows, c->table, c->capture == CONFIG_BY_INCREMENT, c->rls,
+                            e);
     result_free(rows);
     return ok;
 }
@@ -131,11 +132,11 @@ static bool read_growth(struct begin_facts *s, const struct result *columns,
 {
     struct err gone;
 
-    s->growth = GROWS_NOT;
-    if (c->column != NULL && !relation_read_growth(&s->table, columns, c->column, &s->growth, e))
+    s->growth = INCREMENT_GROWS_NOT;
+    if (c->column != NULL && !rowtype_read_growth(&s->table, columns, c->column, &s->growth, e))
         return false;
-    if (column != NULL && !relation_read_growth(&s->table, columns, column, &s->growth, &gone))
-        s->growth = GROWS_NOT;
+    if (column != NULL && !rowtype_read_growth(&s->table, columns, column, &s->growth, &gone))
+        s->growth = INCREMENT_GROWS_NOT;
     return true;
 }
 
@@ -231,8 +232,8 @@ bool begin_transaction(struct begin_facts *s, struct conn *conn, const struct co
         buf_puts(&sql, "SET LOCAL enable_seqscan = off");
     ok = run(conn, &sql, rows + first, end - first, e) && read_facts(s, rows[FACTS], true, e) &&
          (first != OPEN || read_behind(s, rows[OPEN], e)) &&
-         relation_read_facts(&s->table, rows[RELATION], rows[LEAVES], c->capture == CONFIG_BY_INCREMENT,
-                             c->rls, e) &&
+         relation_read_facts(&s->table, rows[RELATION], rows[LEAVES],
+                             c->capture == CONFIG_BY_INCREMENT, c->rls, e) &&
          read_shape(s, rows[COLUMNS], c, e) && read_growth(s, rows[COLUMNS], c, column, e) &&
          (!by_trigger || read_marks(s, rows[MARKS], e));
     for (size_t i = 0; i < N; i++)

@@ -28,7 +28,7 @@ struct begin_facts {
     struct relation table;
     struct rowtype *rowtype;      /* counted reference */
     struct stamp_marks marks; /* where the capture is by triggers */
-    enum relation_growth growth;       /* of the column that it was asked about */
+    enum increment_growth growth;       /* of the column that it was asked about */
 };
 
 void begin_facts_fini(struct begin_facts *s);

@@ -14,7 +14,7 @@
 #include "base/log.h"
 #include "capture/position.h"
 #include "base/queue.h"
-#include "capture/relation.h"
+#include "capture/rowtype.h"
 
 enum message_kind {
     MESSAGE_ROWS,

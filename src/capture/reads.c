@@ -45,7 +45,7 @@ struct sql_increment_query reads_sql_increment(const struct source *s)
     return (struct sql_increment_query){
         .query = reads_query(s),
         .column = i->column != NULL ? i->column : s->config->column,
-        .growth = is_other ? GROWS_NOT : s->facts.growth,
+        .growth = is_other ? INCREMENT_GROWS_NOT : s->facts.growth,
     };
 }
 

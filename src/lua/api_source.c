@@ -99,7 +99,8 @@ static void read_start(lua_State *L, struct config *c)
         c->start = CONFIG_START_XID;
         c->start_xid = (uint64_t)luaL_checkinteger(L, -1);
     } else {
-        c->start = strcmp(luaL_checkstring(L, -1), "now") == 0 ? CONFIG_START_NOW : CONFIG_START_SNAPSHOT;
+        c->start = strcmp(luaL_checkstring(L, -1), "now") == 0 ? CONFIG_START_NOW
+                                                               : CONFIG_START_SNAPSHOT;
     }
     lua_pop(L, 1);
 }
