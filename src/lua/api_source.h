@@ -12,7 +12,7 @@
 #define API_SOURCE_H
 
 #include "lua/script.h"
-#include "capture/begin.h"
+#include "capture/config.h"
 
 enum event {
     EVENT_READ, EVENT_UPSERT, EVENT_INSERT, EVENT_UPDATE, EVENT_DELETE, /* one change */
@@ -21,7 +21,7 @@ enum event {
 };
 
 struct declared {
-    struct source_config *config; /* owned */
+    struct config *config; /* owned */
     char *name;                   /* owned; NULL until known */
     int handlers[EVENT_COUNT];    /* registry references; LUA_NOREF: nobody listens */
     int metatable;                /* of its changes, see change.h */

@@ -60,7 +60,7 @@ void change_row_push_extra(lua_State *L, int index, const char *name)
     push_from_side(L, index, ROWDATA_SET, name);
 }
 
-bool change_row_is_null(lua_State *L, const struct column *c)
+bool change_row_is_null(lua_State *L, const struct rowtype_column *c)
 {
     return lua_isnil(L, -1) || lua_touserdata(L, -1) == &nothing ||
            (json_null_at(L, -1) && (c->kind != KIND_JSON || c->wants_to_json));
@@ -68,7 +68,7 @@ bool change_row_is_null(lua_State *L, const struct column *c)
 
 void change_row_push_cell(lua_State *L, const struct row_class *f, int row, size_t i)
 {
-    const struct column *column = &f->rowtype->columns[i];
+    const struct rowtype_column *column = &f->rowtype->columns[i];
     struct rowdata *c = rowdata_at(L, row, f);
 
     if (!c->has_side && column->kind != KIND_JSON) {
@@ -254,7 +254,7 @@ static bool is_unchanged(lua_State *L, const struct row_class *f, struct rowdata
 static void put_cell(lua_State *L, const struct row_class *f, int set, int decoded,
                      struct rowdata *c, size_t i, struct buf *b, int depth)
 {
-    const struct column *column = &f->rowtype->columns[i];
+    const struct rowtype_column *column = &f->rowtype->columns[i];
     bool is_done = false;
 
     if (lua_istable(L, set)) {

@@ -178,7 +178,7 @@ static void put_hash(lua_State *L, const struct job *j, struct buf *b)
 static void put_column(lua_State *L, const struct job *j, size_t i, struct buf *b)
 {
     const struct project_plan_column *c = &j->link->columns[i];
-    const struct column *column = &j->to->rowtype->columns[i];
+    const struct rowtype_column *column = &j->to->rowtype->columns[i];
     struct field field;
 
     if (c->is_computed) {
@@ -252,7 +252,7 @@ static void set_beside(lua_State *L, int cells, int n, const char *name)
 static void keep_values(lua_State *L, const struct job *j, int cells)
 {
     for (size_t i = 0; i < j->link->n; i++) {
-        const struct column *column = &j->to->rowtype->columns[i];
+        const struct rowtype_column *column = &j->to->rowtype->columns[i];
 
         if (!j->link->columns[i].is_computed)
             continue;

@@ -22,7 +22,7 @@ struct weighing {
 
 struct diff {
     struct store *store;        /* borrowed, like the next one */
-    const struct source_config *config;
+    const struct config *config;
     struct kept_rows *known;
     struct kept_columns *forms;
     uint32_t form;              /* of the rows in hand, see kept_columns.h */
@@ -42,7 +42,7 @@ struct diff {
 
 /* ---- birth and death ---- */
 
-struct diff *diff_open(struct store *store, const struct source_config *config,
+struct diff *diff_open(struct store *store, const struct config *config,
                        const char *source, const struct position *p, struct err *e)
 {
     struct diff *l = calloc(1, sizeof *l);
@@ -56,7 +56,7 @@ struct diff *diff_open(struct store *store, const struct source_config *config,
     buf_init(&l->key, SIZE_MAX / 2);
     buf_init(&l->bytes, SIZE_MAX / 2);
     l->note = p != NULL ? p->noted : 0;
-    l->is_learned = p != NULL ? p->learned != 0 : config->start == START_SNAPSHOT;
+    l->is_learned = p != NULL ? p->learned != 0 : config->start == CONFIG_START_SNAPSHOT;
     l->forms = kept_columns_open(store, source, e);
     if (l->forms != NULL)
         l->known = kept_rows_open(store, source, l->note, e);

@@ -141,7 +141,7 @@ static bool enter_columns(struct kept_columns *f, const char *columns, struct er
     return add(f, f->number, columns, strlen(columns), e) && save(f, key, columns, e);
 }
 
-static void put_column(struct buf *b, const struct column *c)
+static void put_column(struct buf *b, const struct rowtype_column *c)
 {
     field_escape(b, c->name, strlen(c->name));
     buf_printf(b, "\t%d", (int)c->kind);

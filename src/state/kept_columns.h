@@ -13,7 +13,7 @@
 #define KEPT_COLUMNS_H
 
 #include "state/store.h"
-#include "capture/relation.h"
+#include "capture/rowtype.h"
 
 struct kept_columns;
 
