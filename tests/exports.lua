@@ -32,7 +32,7 @@ local function add(prefix, t)
 end
 
 add("pgcdc.", pgcdc)
-for name, value in next, require "pgcdc.stream".class do
+for name, value in next, require "pgcdc.stream.stream".class do
    if type(value) == "function" and not name:find "^__" and not internal[name] then
       names[#names + 1] = "stream:" .. name
    end

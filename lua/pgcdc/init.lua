@@ -9,14 +9,14 @@ local keep = require "pgcdc.keep"
 local state = require "pgcdc.state"
 local settle = require "pgcdc.settle"
 local failure = require "pgcdc.failure"
-local graph = require "pgcdc.graph"
+local graph = require "pgcdc.stream.graph"
 local connect = require "pgcdc.connect"
-local stream = require "pgcdc.stream"
-local source = require "pgcdc.source"
+local stream = require "pgcdc.stream.stream"
+local source = require "pgcdc.stream.source"
 
 for _, name in ipairs { "basic", "choose", "combine", "ends", "envelope", "fold", "pace", "reduce",
                         "route", "shape", "window" } do
-   require("pgcdc.operators." .. name)
+   require("pgcdc.stream.operators." .. name)
 end
 
 local pgcdc = {

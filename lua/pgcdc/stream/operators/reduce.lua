@@ -3,14 +3,14 @@
 --
 -- reduce_by
 
-local stream = require "pgcdc.stream"
+local stream = require "pgcdc.stream.stream"
 local check = require "pgcdc.check"
 local hold = require "pgcdc.hold"
 local keep = require "pgcdc.keep"
-local keys = require "pgcdc.keys"
-local ordered = require "pgcdc.ordered"
+local keys = require "pgcdc.stream.keys"
+local ordered = require "pgcdc.stream.ordered"
 local timer = require "pgcdc.timer"
-local undo = require "pgcdc.undo"
+local undo = require "pgcdc.stream.undo"
 
 local function copy(value)
    if type(value) ~= "table" then

@@ -1,4 +1,4 @@
--- pgcdc.source: declares a table to watch, and who listens to its changes.
+-- pgcdc.stream.source: declares a table to watch, and who listens to its changes.
 -- SPDX-License-Identifier: MIT
 
 local raw = require "pgcdc.raw"
@@ -6,7 +6,7 @@ local check = require "pgcdc.check"
 local conninfo = require "pgcdc.conninfo"
 local failure = require "pgcdc.failure"
 local keep = require "pgcdc.keep"
-local stream = require "pgcdc.stream"
+local stream = require "pgcdc.stream.stream"
 
 local DEFAULT_INTERVAL = 10
 local DEFAULT_RECHECK = 3600

@@ -1,4 +1,4 @@
--- pgcdc.operators.shape: select, drop, rename, add, mask: changes with other columns.
+-- pgcdc.stream.operators.shape: select, drop, rename, add, mask: changes with other columns.
 -- SPDX-License-Identifier: MIT
 --
 -- Each gives a new change; other branches keep the old one. What an operator does is described by
@@ -16,7 +16,7 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
-local stream = require "pgcdc.stream"
+local stream = require "pgcdc.stream.stream"
 
 local function sorted_names(t)
    local names = {}

@@ -1,4 +1,4 @@
--- pgcdc.undo: takes back what an operator did, when passing the result on fails.
+-- pgcdc.stream.undo: takes back what an operator did, when passing the result on fails.
 -- SPDX-License-Identifier: MIT
 --
 -- An operator changes its state first and emits then, so that what a feedback loop brings back

@@ -7,13 +7,13 @@
 -- over; then its list is passed on.
 
 local raw = require "pgcdc.raw"
-local stream = require "pgcdc.stream"
+local stream = require "pgcdc.stream.stream"
 local check = require "pgcdc.check"
 local hold = require "pgcdc.hold"
-local held = require "pgcdc.held"
-local keys = require "pgcdc.keys"
-local ordered = require "pgcdc.ordered"
-local undo = require "pgcdc.undo"
+local held = require "pgcdc.stream.held"
+local keys = require "pgcdc.stream.keys"
+local ordered = require "pgcdc.stream.ordered"
+local undo = require "pgcdc.stream.undo"
 
 local LEAST = 0.001
 

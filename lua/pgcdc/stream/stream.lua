@@ -1,4 +1,4 @@
--- pgcdc.stream: a graph of streams, through which values are passed on.
+-- pgcdc.stream.stream: a graph of streams, through which values are passed on.
 -- SPDX-License-Identifier: MIT
 --
 -- A node has `out`, a function that passes a value to its consumers in the order in which they

@@ -1,8 +1,8 @@
--- pgcdc.held: values that an operator keeps, one by one, each with its origin (see pgcdc.hold).
+-- pgcdc.stream.held: values that an operator keeps, each with its origin (see pgcdc.hold).
 -- SPDX-License-Identifier: MIT
 
 local hold = require "pgcdc.hold"
-local undo = require "pgcdc.undo"
+local undo = require "pgcdc.stream.undo"
 
 local held = {}
 

@@ -1,8 +1,8 @@
--- pgcdc.graph: the pipeline as text for Graphviz.
+-- pgcdc.stream.graph: the pipeline as text for Graphviz.
 -- SPDX-License-Identifier: MIT
 
 local raw = require "pgcdc.raw"
-local stream = require "pgcdc.stream"
+local stream = require "pgcdc.stream.stream"
 
 local graph = {}
 

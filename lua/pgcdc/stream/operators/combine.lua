@@ -7,11 +7,11 @@
 -- disconnected leaves its slot, which then holds nothing and does not count, and gets it back when
 -- it is connected again.
 
-local stream = require "pgcdc.stream"
+local stream = require "pgcdc.stream.stream"
 local check = require "pgcdc.check"
-local held = require "pgcdc.held"
-local keys = require "pgcdc.keys"
-local undo = require "pgcdc.undo"
+local held = require "pgcdc.stream.held"
+local keys = require "pgcdc.stream.keys"
+local undo = require "pgcdc.stream.undo"
 
 -- Defines an operator of several streams. `build(node, streams, options)` sets the node's input.
 local function operator(name, known, build)

@@ -1,4 +1,4 @@
--- pgcdc.keys: values as keys of tables, and as text under which state is kept.
+-- pgcdc.stream.keys: values as keys of tables, and as text under which state is kept.
 -- SPDX-License-Identifier: MIT
 --
 -- A table has no place for nil, neither as a key nor in a list: there it is `pgcdc.null`, as in a

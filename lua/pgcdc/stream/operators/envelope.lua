@@ -1,8 +1,8 @@
--- pgcdc.operators.envelope: debezium and cloudevents: changes as others write them.
+-- pgcdc.stream.operators.envelope: debezium and cloudevents: changes as others write them.
 -- SPDX-License-Identifier: MIT
 
 local raw = require "pgcdc.raw"
-local stream = require "pgcdc.stream"
+local stream = require "pgcdc.stream.stream"
 local check = require "pgcdc.check"
 
 local function check_change(what, value)

@@ -3,9 +3,9 @@
 --
 -- route branch
 
-local stream = require "pgcdc.stream"
+local stream = require "pgcdc.stream.stream"
 local check = require "pgcdc.check"
-local ends = require "pgcdc.operators.ends"
+local ends = require "pgcdc.stream.operators.ends"
 
 -- The names in an order that is always the same.
 local function sorted_names(targets)

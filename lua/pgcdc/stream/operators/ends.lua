@@ -4,10 +4,10 @@
 -- sink sink_to_list sink_to_textfile
 
 local sinks = require "pgcdc.sinks"
-local stream = require "pgcdc.stream"
+local stream = require "pgcdc.stream.stream"
 local check = require "pgcdc.check"
 local keep = require "pgcdc.keep"
-local keys = require "pgcdc.keys"
+local keys = require "pgcdc.stream.keys"
 
 local ends = {}
 

@@ -1,4 +1,4 @@
--- pgcdc.ordered: a table that knows the order in which its keys were put.
+-- pgcdc.stream.ordered: a table that knows the order in which its keys were put.
 -- SPDX-License-Identifier: MIT
 
 local Ordered = {}

@@ -6,11 +6,11 @@
 -- A stream is *ready* if a value that is given to it would be passed on at once. rate_limit is
 -- what makes streams not ready; buffer and latest look whether what follows them is.
 
-local stream = require "pgcdc.stream"
+local stream = require "pgcdc.stream.stream"
 local check = require "pgcdc.check"
-local held = require "pgcdc.held"
+local held = require "pgcdc.stream.held"
 local timer = require "pgcdc.timer"
-local undo = require "pgcdc.undo"
+local undo = require "pgcdc.stream.undo"
 
 local LEAST = 0.001
 local A_LITTLE = 1e-6 -- seconds: due + (x - due) need not be x

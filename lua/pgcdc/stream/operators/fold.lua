@@ -3,11 +3,11 @@
 --
 -- accumulate (= scan) frequencies
 
-local stream = require "pgcdc.stream"
+local stream = require "pgcdc.stream.stream"
 local check = require "pgcdc.check"
 local keep = require "pgcdc.keep"
-local keys = require "pgcdc.keys"
-local undo = require "pgcdc.undo"
+local keys = require "pgcdc.stream.keys"
+local undo = require "pgcdc.stream.undo"
 
 local known = { start = true, returns_state = true, with_state = true, persist = true }
 

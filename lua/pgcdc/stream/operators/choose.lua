@@ -3,11 +3,11 @@
 --
 -- slice unique
 
-local stream = require "pgcdc.stream"
+local stream = require "pgcdc.stream.stream"
 local check = require "pgcdc.check"
-local keys = require "pgcdc.keys"
-local ordered = require "pgcdc.ordered"
-local undo = require "pgcdc.undo"
+local keys = require "pgcdc.stream.keys"
+local ordered = require "pgcdc.stream.ordered"
+local undo = require "pgcdc.stream.undo"
 
 --- slice(start, stop, step): the values at the positions start, start + step, ... before stop.
 --- Positions count from 0; the defaults are 0, no end, and 1.

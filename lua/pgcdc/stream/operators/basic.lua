@@ -6,9 +6,9 @@
 -- These are what most values pass through, so they do nothing per value but call the function:
 -- no table, no pcall, and no argument list where none was given.
 
-local stream = require "pgcdc.stream"
+local stream = require "pgcdc.stream.stream"
 local check = require "pgcdc.check"
-local keys = require "pgcdc.keys"
+local keys = require "pgcdc.stream.keys"
 
 -- f with the arguments behind its first one.
 local function bind(f, ...)
