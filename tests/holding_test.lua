@@ -220,7 +220,7 @@ end
 function TestHolding.test_an_operator_made_by_hand()
    local db, state = database(), new_state()
    local script = [[
-      local hold, stream = require "pgcdc.hold", require "pgcdc.stream.stream"
+      local hold, stream = require "pgcdc.delivery.lineage", require "pgcdc.stream.stream"
       stream.operator("keep_odd", function(node)
          local queue = {}
          node.input = function(c)
@@ -266,8 +266,9 @@ end
 -- when that is let go, should the positions of then not be known.
 function TestHolding.test_a_moment_in_the_middle_of_a_batch()
    local result = program.run {state = false, dsn = "host=/nonexistent", script = [[
-      local raw, hold, keep = require "pgcdc.raw", require "pgcdc.hold", require "pgcdc.keep"
-      local failure, source = require "pgcdc.failure", require "pgcdc.stream.source"
+      local raw, hold = require "pgcdc.raw", require "pgcdc.delivery.lineage"
+      local keep = require "pgcdc.delivery.participants"
+      local failure, source = require "pgcdc.delivery.on_error", require "pgcdc.stream.source"
       function raw.save(records)
          for _, r in ipairs(records) do print(r[1], r[2], r[4]) end
       end

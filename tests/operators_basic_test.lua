@@ -183,7 +183,7 @@ end
 -- A sink's methods are called as methods; keep.in_sink tells whose failure it is.
 function TestOperatorsBasic.test_sink_with_a_sink()
    expect([[
-      local keep = require "pgcdc.keep"
+      local keep = require "pgcdc.delivery.participants"
       local sink = { name = "mine" }
       function sink:write(x)
          print("write", x, keep.in_sink == self)
@@ -202,7 +202,7 @@ end
 -- A sink with a keeper of its own, as the built-in ones have, is not registered again.
 function TestOperatorsBasic.test_sink_that_keeps_itself()
    expect([[
-      local keep = require "pgcdc.keep"
+      local keep = require "pgcdc.delivery.participants"
       local sink = { name = "own", write = tell "own" }
       sink.write = function(_, x) print("own " .. x) end
       sink.keeper = keep.sink(sink)

@@ -112,7 +112,7 @@ local attempts = {
    "return debug or package.loaded.debug or require 'debug'",
    "return reaches 'getupvalue' or reaches 'getregistry' or reaches 'sethook'",
    "return require 'pgcdc.raw'",
-   "return require 'pgcdc.settle' or require 'pgcdc.keep'",
+   "return require 'pgcdc.delivery.checkpoint' or require 'pgcdc.delivery.participants'",
    "for name in pairs(package.loaded) do if name:find '^pgcdc%.' and name ~= 'pgcdc.bundled' "
       .. "and name ~= 'pgcdc.show' then return true end end",
    "package.loaded['pgcdc.raw'] = setmetatable({}, {__index = function() return print end}) "

@@ -19,7 +19,8 @@ local program = require "program"
 local pipeline = {}
 
 local prelude = [[
-local hold, timer, raw, now = require "pgcdc.hold", require "pgcdc.timer", require "pgcdc.raw", 0
+local hold, timer = require "pgcdc.delivery.lineage", require "pgcdc.timer"
+local raw, now = require "pgcdc.raw", 0
 timer.start(function() return now end)
 local function at(t) now = t; timer.run() end
 local s, broken = pgcdc.stream { name = "s" }, false

@@ -6,7 +6,7 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
-local keep = require "pgcdc.keep"
+local keep = require "pgcdc.delivery.participants"
 
 local SEND = 64 * 1024  -- bytes that are written at once
 local KEEP = 1024 * 1024 -- bytes that are kept, before we wait until they are read

@@ -15,7 +15,7 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
-local keep = require "pgcdc.keep"
+local keep = require "pgcdc.delivery.participants"
 
 local file_sink = {}
 

@@ -14,7 +14,7 @@
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local conninfo = require "pgcdc.conninfo"
-local keep = require "pgcdc.keep"
+local keep = require "pgcdc.delivery.participants"
 local new_link = require "pgcdc.sinks.postgres_link"
 local postgres_layout = require "pgcdc.sinks.postgres_layout"
 local postgres_sql = require "pgcdc.sinks.postgres_sql"

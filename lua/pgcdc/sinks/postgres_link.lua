@@ -7,7 +7,7 @@
 -- of it what the host understands.
 
 local raw = require "pgcdc.raw"
-local keep = require "pgcdc.keep"
+local keep = require "pgcdc.delivery.participants"
 
 local BEGIN = [[
    BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = 0;

@@ -1,7 +1,7 @@
--- pgcdc.stream.held: values that an operator keeps, each with its origin (see pgcdc.hold).
+-- pgcdc.stream.held: values that an operator keeps, each with its origin (see delivery/lineage).
 -- SPDX-License-Identifier: MIT
 
-local hold = require "pgcdc.hold"
+local hold = require "pgcdc.delivery.lineage"
 local undo = require "pgcdc.stream.undo"
 
 local held = {}

@@ -4,8 +4,8 @@
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local conninfo = require "pgcdc.conninfo"
-local failure = require "pgcdc.failure"
-local keep = require "pgcdc.keep"
+local failure = require "pgcdc.delivery.on_error"
+local keep = require "pgcdc.delivery.participants"
 local stream = require "pgcdc.stream.stream"
 
 local DEFAULT_INTERVAL = 10

@@ -7,7 +7,7 @@
 -- keep the function.
 
 local check = require "pgcdc.check"
-local failure = require "pgcdc.failure"
+local failure = require "pgcdc.delivery.on_error"
 local raw = require "pgcdc.raw"
 local timer = require "pgcdc.timer"
 

@@ -6,7 +6,7 @@
 local sinks = require "pgcdc.sinks"
 local stream = require "pgcdc.stream.stream"
 local check = require "pgcdc.check"
-local keep = require "pgcdc.keep"
+local keep = require "pgcdc.delivery.participants"
 local keys = require "pgcdc.stream.keys"
 
 local ends = {}

@@ -5,7 +5,7 @@
 
 local stream = require "pgcdc.stream.stream"
 local check = require "pgcdc.check"
-local keep = require "pgcdc.keep"
+local keep = require "pgcdc.delivery.participants"
 local keys = require "pgcdc.stream.keys"
 local undo = require "pgcdc.stream.undo"
 

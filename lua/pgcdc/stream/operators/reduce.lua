@@ -5,8 +5,8 @@
 
 local stream = require "pgcdc.stream.stream"
 local check = require "pgcdc.check"
-local hold = require "pgcdc.hold"
-local keep = require "pgcdc.keep"
+local hold = require "pgcdc.delivery.lineage"
+local keep = require "pgcdc.delivery.participants"
 local keys = require "pgcdc.stream.keys"
 local ordered = require "pgcdc.stream.ordered"
 local timer = require "pgcdc.timer"

@@ -9,7 +9,7 @@
 local raw = require "pgcdc.raw"
 local stream = require "pgcdc.stream.stream"
 local check = require "pgcdc.check"
-local hold = require "pgcdc.hold"
+local hold = require "pgcdc.delivery.lineage"
 local held = require "pgcdc.stream.held"
 local keys = require "pgcdc.stream.keys"
 local ordered = require "pgcdc.stream.ordered"

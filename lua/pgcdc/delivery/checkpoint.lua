@@ -1,7 +1,7 @@
--- pgcdc.settle: what may be saved, and when.
+-- pgcdc.delivery.checkpoint: what may be saved, and when.
 -- SPDX-License-Identifier: MIT
 --
--- While an operator holds values (see pgcdc.hold) what was captured (see pgcdc.keep) waits. When
+-- While an operator holds values (see lineage) what was captured (see participants) waits. When
 -- they are let go it is saved, with the positions of its own moment. Two cases:
 -- * Nothing of the group is held any more: what is true now is saved. That is exact.
 -- * Something newer is held: what was captured with the newest moment that is free is saved, which
@@ -10,8 +10,8 @@
 --   comes again after a crash, and nothing is lost.
 
 local raw = require "pgcdc.raw"
-local hold = require "pgcdc.hold"
-local keep = require "pgcdc.keep"
+local hold = require "pgcdc.delivery.lineage"
+local keep = require "pgcdc.delivery.participants"
 
 local settle = {}
 

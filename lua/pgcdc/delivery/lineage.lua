@@ -1,4 +1,4 @@
--- pgcdc.hold: which batches the value in hand stems from, and which are still held.
+-- pgcdc.delivery.lineage: which batches the value in hand stems from, and which are still held.
 -- SPDX-License-Identifier: MIT
 --
 -- A batch is one poll, or one range of a snapshot: {source = number, seq = number, held = count}.
@@ -16,7 +16,7 @@
 local raw = require "pgcdc.raw"
 
 local hold = {
-   meet = nil,     -- function(a, b), set by pgcdc.keep: values of two sources are passed on as one
+   meet = nil,     -- function(a, b), set by participants: values of two sources are passed on as one
    current = nil,  -- the origin of the value in hand
    live = nil,     -- the batch that the host delivers just now
    has_released = false, -- something was let go since the host looked last

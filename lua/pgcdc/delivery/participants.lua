@@ -1,4 +1,4 @@
--- pgcdc.keep: what is saved together with positions: state, and how far sinks have come.
+-- pgcdc.delivery.participants: what is saved with positions: state, and how far sinks have come.
 -- SPDX-License-Identifier: MIT
 --
 -- A *keeper* is a sink, or a piece of state that a script named. When a batch ends its changes
@@ -10,7 +10,7 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
-local hold = require "pgcdc.hold"
+local hold = require "pgcdc.delivery.lineage"
 
 local keep = {}
 

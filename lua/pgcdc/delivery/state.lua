@@ -1,9 +1,9 @@
--- pgcdc.state: values that survive, saved with the positions of what they come from.
+-- pgcdc.delivery.state: values that survive, saved with the positions of what they come from.
 -- SPDX-License-Identifier: MIT
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
-local keep = require "pgcdc.keep"
+local keep = require "pgcdc.delivery.participants"
 
 local state = {}
 

@@ -1,4 +1,4 @@
--- pgcdc.failure: what happens when a handler or a sink raises an error.
+-- pgcdc.delivery.on_error: what happens when a handler or a sink raises an error.
 -- SPDX-License-Identifier: MIT
 --
 -- A policy is {tries =, wait =, factor =, otherwise =}: how often a change is tried again, after
@@ -11,9 +11,9 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
-local hold = require "pgcdc.hold"
-local keep = require "pgcdc.keep"
-local settle = require "pgcdc.settle"
+local hold = require "pgcdc.delivery.lineage"
+local keep = require "pgcdc.delivery.participants"
+local settle = require "pgcdc.delivery.checkpoint"
 local timer = require "pgcdc.timer"
 
 local failure = {}
@@ -227,7 +227,7 @@ function failure.later(sources, state, f, again)
    again(math.max(seconds, 0.001))
 end
 
---- Settles (see pgcdc.settle) for a source. Returns true, and whether the positions were taken;
+--- Settles (see checkpoint) for a source. Returns true, and whether the positions were taken;
 --- or false: a sink failed, try again when the source is not paused.
 function failure.settle(source, positions, members, is_moment)
    for number in pairs(#keep.list > 0 and half_done or {}) do
