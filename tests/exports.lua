@@ -37,7 +37,7 @@ for name, value in next, require "pgcdc.stream.stream".class do
       names[#names + 1] = "stream:" .. name
    end
 end
-for name in next, getmetatable(require "pgcdc.connect"()) do
+for name in next, getmetatable(require "pgcdc.postgres.client"()) do
    if not name:find "^__" then
       names[#names + 1] = "db:" .. name
    end

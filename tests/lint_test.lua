@@ -48,7 +48,8 @@ end
 -- A small tree that breaks each rule once: a check that finds nothing is found out.
 function TestLint.test_every_rule_bites()
    local folder = scope.dir "bad tree"
-   run("mkdir", "-p", folder .. "/src", folder .. "/lua/pgcdc/stream", folder .. "/scripts",
+   run("mkdir", "-p", folder .. "/src", folder .. "/lua/pgcdc/stream",
+      folder .. "/lua/pgcdc/postgres", folder .. "/scripts",
       folder .. "/tests")
    run("cp", top .. "/.luacheckrc", folder)
    run("cp", top .. "/tests/lint.lua", top .. "/tests/exports.lua", folder .. "/tests")
@@ -98,7 +99,7 @@ static int catches(struct script *s)
    write(folder, "lua/pgcdc/init.lua",
       "return {told = 1, lost = 1, sinks = setmetatable({}, {names = {'tape'}})}")
    write(folder, "lua/pgcdc/stream/stream.lua", "return {class = {told = print, lose = print}}")
-   write(folder, "lua/pgcdc/connect.lua",
+   write(folder, "lua/pgcdc/postgres/client.lua",
       "return function() return setmetatable({}, {told = print, leave = print}) end")
    write(folder, "lua/pgcdc/meta.lua", "\npgcdc.told = 1\nfunction Stream:told() end\n"
       .. "function Connection:told() end\nfunction sinks.tape(spec) end\n")

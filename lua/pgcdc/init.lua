@@ -10,7 +10,7 @@ local state = require "pgcdc.delivery.state"
 local settle = require "pgcdc.delivery.checkpoint"
 local failure = require "pgcdc.delivery.on_error"
 local graph = require "pgcdc.stream.graph"
-local connect = require "pgcdc.connect"
+local connect = require "pgcdc.postgres.client"
 local stream = require "pgcdc.stream.stream"
 local source = require "pgcdc.stream.source"
 
@@ -26,7 +26,7 @@ local pgcdc = {
    stream = stream.new,
    register = stream.register,
    state = state.table,
-   sinks = require "pgcdc.sinks",
+   sinks = require "pgcdc.sinks.by_name",
    connect = function(target) return connect(target) end,
    options = options.read,
    required = options.required,
@@ -75,8 +75,8 @@ raw.hook("graph", function()
    print(graph.dot())
 end)
 
-require "pgcdc.globals"()
+require "pgcdc.strict"()
 require "pgcdc.bundled"
-require "pgcdc.show"
+require "pgcdc.terminal"
 
 return pgcdc

@@ -16,7 +16,7 @@
 local raw = require "pgcdc.raw"
 
 local hold = {
-   meet = nil,     -- function(a, b), set by participants: values of two sources are passed on as one
+   meet = nil,     -- function(a, b), set by participants, for values of two sources
    current = nil,  -- the origin of the value in hand
    live = nil,     -- the batch that the host delivers just now
    has_released = false, -- something was let go since the host looked last

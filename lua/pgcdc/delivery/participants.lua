@@ -3,7 +3,7 @@
 --
 -- A *keeper* is a sink, or a piece of state that a script named. When a batch ends its changes
 -- are captured as records {kind, name, key, value}, all of them text (value: false to remove it),
--- and saved in the same transaction as the position: see pgcdc.settle.
+-- and saved in the same transaction as the position: see checkpoint.
 --
 -- Sources that a keeper has met are a *group*: their positions are saved together, as they are at
 -- one moment, since what the keeper holds then stems from all of them.

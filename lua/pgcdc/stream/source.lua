@@ -3,7 +3,7 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
-local conninfo = require "pgcdc.conninfo"
+local conninfo = require "pgcdc.postgres.conninfo"
 local failure = require "pgcdc.delivery.on_error"
 local keep = require "pgcdc.delivery.participants"
 local stream = require "pgcdc.stream.stream"

@@ -3,7 +3,7 @@
 --
 -- sink sink_to_list sink_to_textfile
 
-local sinks = require "pgcdc.sinks"
+local sinks = require "pgcdc.sinks.by_name"
 local stream = require "pgcdc.stream.stream"
 local check = require "pgcdc.check"
 local keep = require "pgcdc.delivery.participants"

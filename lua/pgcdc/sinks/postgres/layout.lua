@@ -1,4 +1,4 @@
--- pgcdc.sinks.postgres_layout: which columns of changes go over, under which names.
+-- pgcdc.sinks.postgres.layout: which columns of changes go over, under which names.
 -- SPDX-License-Identifier: MIT
 --
 -- A *form* is what changes with one metatable have in common: {layout =, plan =, gone =, key =,

@@ -1,12 +1,12 @@
--- pgcdc.sinks.postgres_target: the table that a sink writes to: what it is, how it is made.
+-- pgcdc.sinks.postgres.target: the table that a sink writes to: what it is, how it is made.
 -- SPDX-License-Identifier: MIT
 --
 -- Everything here runs inside the sink's transaction. `run(sql, ...)` returns rows; it raises what
 -- the server says. Errors of our own are plain text.
 
 local raw = require "pgcdc.raw"
-local postgres_shadow = require "pgcdc.sinks.postgres_shadow"
-local quote = require("pgcdc.conninfo").quote
+local postgres_shadow = require "pgcdc.sinks.postgres.shadow"
+local quote = require("pgcdc.postgres.conninfo").quote
 
 local target = {}
 

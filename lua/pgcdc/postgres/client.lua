@@ -1,4 +1,4 @@
--- pgcdc.connect: a small client of a database, for enrichment and for sinks of one's own.
+-- pgcdc.postgres.client: a small client of a database, for enrichment and for sinks of one's own.
 -- SPDX-License-Identifier: MIT
 --
 -- It connects when it is first used. Every call blocks the program while it works, but for send:
@@ -9,8 +9,8 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
-local conninfo = require "pgcdc.conninfo"
-local literal = require "pgcdc.literal"
+local conninfo = require "pgcdc.postgres.conninfo"
+local literal = require "pgcdc.postgres.literal"
 
 -- What shapes text, so that values come as they do in changes.
 local SETTINGS = [[
@@ -122,7 +122,7 @@ end
 
 -- ---- parameters ----
 
--- What pgcdc.literal needs to know of types.
+-- What literal needs to know of types.
 local function types_for(self, what)
    return { what = what, facts = function(oid)
       return type_facts(self, what, oid)
@@ -319,7 +319,7 @@ Connection.__gc = function(self)
    end
 end
 
---- A connection to the database that `target` names, see pgcdc.conninfo; nil: that of --dsn.
+--- A connection to the database that `target` names, see conninfo; nil: that of --dsn.
 --- `is_brief`: when the program is to stop it waits for no statement, which is ended.
 return function(target, is_brief)
    local self = setmetatable({ facts = {}, types = {}, described = 0,

@@ -1,4 +1,4 @@
--- pgcdc.sinks.postgres_shadow: types by way of which JSON becomes what Postgres makes nothing of.
+-- pgcdc.sinks.postgres.shadow: types by way of which JSON becomes what Postgres makes nothing of.
 -- SPDX-License-Identifier: MIT
 --
 -- json_to_record() checks what it makes of a domain inside an array or a row with the domain's
@@ -6,7 +6,7 @@
 -- statement fails, if all values are NULL, too (seen on 14 to 18). So the JSON is made a *shadow*
 -- first, the same type without such domains, whose text then is that of the type itself.
 
-local quote = require("pgcdc.conninfo").quote
+local quote = require("pgcdc.postgres.conninfo").quote
 
 local shadow = {}
 

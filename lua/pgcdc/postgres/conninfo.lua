@@ -1,4 +1,4 @@
--- pgcdc.conninfo: what a script gives as a connection, as libpq reads it; and names of tables.
+-- pgcdc.postgres.conninfo: what scripts give as connections, as libpq reads it; table names.
 -- SPDX-License-Identifier: MIT
 
 local raw = require "pgcdc.raw"

@@ -1,4 +1,4 @@
--- pgcdc.trigger: what capture = "trigger" needs on the server: installs it, removes it, prints it.
+-- pgcdc.postgres.trigger: what capture = "trigger" needs on the server, as SQL.
 -- SPDX-License-Identifier: MIT
 --
 -- A plan is a list of steps, in their order: {a statement, ...} is one transaction, which waits for
@@ -9,7 +9,7 @@
 -- All of a table's marks are in the row of pgcdc.tables; its number stands for the table in
 -- tombstones and notifications, since names change and oids do not outlive a dump.
 
-local conninfo = require "pgcdc.conninfo"
+local conninfo = require "pgcdc.postgres.conninfo"
 
 local trigger = {}
 

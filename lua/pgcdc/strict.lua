@@ -1,4 +1,4 @@
--- pgcdc.globals: a global that nobody has set is a mistake, where a script reads it.
+-- pgcdc.strict: a global that nobody has set is a mistake, where a script reads it.
 -- SPDX-License-Identifier: MIT
 --
 -- Libraries that a script loads may look for globals that are not there; many do.

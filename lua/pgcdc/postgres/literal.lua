@@ -1,4 +1,4 @@
--- pgcdc.literal: what Lua values are as texts that Postgres reads: arrays, rows, hstore.
+-- pgcdc.postgres.literal: what Lua values are as texts that Postgres reads: arrays, rows, hstore.
 -- SPDX-License-Identifier: MIT
 --
 -- `types` are {what = who asks, facts = f}: f(oid) returns facts of the type, of a domain those of

@@ -1,4 +1,4 @@
--- pgcdc.show: values for people to look at: colours, and nothing in them that a terminal obeys.
+-- pgcdc.terminal: values for people to look at: colours, and nothing in them that a terminal obeys.
 -- SPDX-License-Identifier: MIT
 
 local raw = require "pgcdc.raw"

@@ -1,4 +1,4 @@
--- pgcdc.verify: are a table and its mirror the same? And if not, which rows differ?
+-- pgcdc.postgres.verify: are a table and its mirror the same? And if not, which rows differ?
 -- SPDX-License-Identifier: MIT
 --
 -- Each side counts its rows in buckets of their hashes, in one scan, and gives the xor of each
@@ -13,9 +13,9 @@
 -- difference.
 
 local raw = require "pgcdc.raw"
-local show = require "pgcdc.show"
-local sql = require "pgcdc.verify_sql"
-local quote = require("pgcdc.conninfo").quote
+local show = require "pgcdc.terminal"
+local sql = require "pgcdc.postgres.verify_sql"
+local quote = require("pgcdc.postgres.conninfo").quote
 
 local verify = {}
 

@@ -1,12 +1,14 @@
--- pgcdc.sinks: the sinks that come with the program, each loaded when it is first asked for.
+-- pgcdc.sinks.by_name: the sinks that come with the program, each loaded at its first use.
 -- SPDX-License-Identifier: MIT
 --
--- lua/pgcdc/sinks/NAME.lua returns the constructor: a function from a table of options to a sink.
+-- sinks/NAME.lua, or sinks/NAME/sink.lua, returns the constructor: a function from a table of
+-- options to a sink.
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 
 local names = { "csv", "exec", "jsonl", "postgres", "text" }
+local modules = { postgres = "postgres.sink" }
 
 local known = {}
 for _, name in ipairs(names) do
@@ -20,7 +22,7 @@ local sinks = setmetatable({}, {
          check.fail("pgcdc.sinks: there is no sink '%s'%s", tostring(name),
             check.nearest(name, names))
       end
-      local constructor = require("pgcdc.sinks." .. name)
+      local constructor = require("pgcdc.sinks." .. (modules[name] or name))
       rawset(t, name, constructor)
       return constructor
    end,

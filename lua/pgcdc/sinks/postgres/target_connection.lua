@@ -1,4 +1,4 @@
--- pgcdc.sinks.postgres_link: a connection to a target, and what is ours in pgcdc.position there.
+-- pgcdc.sinks.postgres.target_connection: a connection to a target, and our rows there.
 -- SPDX-License-Identifier: MIT
 --
 -- Sinks with the same target share a link, so that they can share transactions.

@@ -1,4 +1,4 @@
--- pgcdc.sinks.postgres: changes into a table of a Postgres database, exactly once.
+-- pgcdc.sinks.postgres.sink: changes into a table of a Postgres database, exactly once.
 -- SPDX-License-Identifier: MIT
 --
 -- Rows are kept as the lines of a COPY until `flush`, which is one transaction: they go over, and
@@ -13,12 +13,12 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
-local conninfo = require "pgcdc.conninfo"
+local conninfo = require "pgcdc.postgres.conninfo"
 local keep = require "pgcdc.delivery.participants"
-local new_link = require "pgcdc.sinks.postgres_link"
-local postgres_layout = require "pgcdc.sinks.postgres_layout"
-local postgres_sql = require "pgcdc.sinks.postgres_sql"
-local postgres_target = require "pgcdc.sinks.postgres_target"
+local new_link = require "pgcdc.sinks.postgres.target_connection"
+local postgres_layout = require "pgcdc.sinks.postgres.layout"
+local postgres_sql = require "pgcdc.sinks.postgres.sql"
+local postgres_target = require "pgcdc.sinks.postgres.target"
 
 local fields = { connect = true, table = true, pk = true, mode = true, create = true,
                  rename = true, name = true }

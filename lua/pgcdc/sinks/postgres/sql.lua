@@ -1,11 +1,11 @@
--- pgcdc.sinks.postgres_sql: the statements by which rows get from a COPY into a table.
+-- pgcdc.sinks.postgres.sql: the statements by which rows get from a COPY into a table.
 -- SPDX-License-Identifier: MIT
 --
 -- Rows go into a temporary table, with columns c1, c2 and so on, in the order in which they came,
 -- which its ctid keeps; from there one statement takes all of them. Where nothing can be in
 -- the way they go into the table itself.
 
-local quote = require("pgcdc.conninfo").quote
+local quote = require("pgcdc.postgres.conninfo").quote
 
 local sql = {}
 

@@ -1,4 +1,4 @@
--- pgcdc.verify_sql: the SQL by which pgcdc.verify reads one side.
+-- pgcdc.postgres.verify_sql: the SQL by which verify reads one side.
 -- SPDX-License-Identifier: MIT
 --
 -- A row is worth the md5 of one text, which is the same on both sides if the values are: columns in
@@ -10,7 +10,7 @@
 -- they have in common: numbers without zeros at the end, json as jsonb writes it, arrays and
 -- composites (whose inner bounds do not travel) as JSON, char(n) without its blanks.
 
-local quote = require("pgcdc.conninfo").quote
+local quote = require("pgcdc.postgres.conninfo").quote
 
 local sql = {}
 
