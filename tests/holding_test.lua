@@ -279,14 +279,14 @@ function TestHolding.test_a_moment_in_the_middle_of_a_batch()
       t:partition(2):sink(both)
       u:sink(both)
       local function deliver(s, seq, x)
-         keep.enter(s.number, seq)
+         hold.enter(s.number, seq)
          s:emit(x)
          hold.leave()
       end
       local function settle(s, positions, is_moment)
          print("settle", s.name)
          local list = positions and {[t.number] = positions.t, [u.number] = positions.u}
-         failure.settle(source.by_number(s.number), list,
+         failure.checkpoint(source.by_number(s.number), list,
             {[t.number] = true, [u.number] = true}, is_moment)
       end
       deliver(t, 1, "a") deliver(t, 1, "b")    -- the sink meets t

@@ -4,11 +4,11 @@
 local raw = require "pgcdc.raw"
 local options = require "pgcdc.options"
 local timer = require "pgcdc.timer"
-local hold = require "pgcdc.delivery.lineage"
-local keep = require "pgcdc.delivery.participants"
+local checkpoint = require "pgcdc.delivery.checkpoint"
+local lineage = require "pgcdc.delivery.lineage"
+local on_error = require "pgcdc.delivery.on_error"
+local recovery = require "pgcdc.delivery.recovery"
 local state = require "pgcdc.delivery.state"
-local settle = require "pgcdc.delivery.checkpoint"
-local failure = require "pgcdc.delivery.on_error"
 local graph = require "pgcdc.stream.graph"
 local connect = require "pgcdc.postgres.client"
 local stream = require "pgcdc.stream.stream"
@@ -58,19 +58,19 @@ end
 timer.start(raw.now)
 raw.hook("timers", function()
    local seconds, has_windows = timer.run()
-   return seconds, has_windows, hold.has_released
+   return seconds, has_windows, lineage.has_released
 end)
 raw.hook("start", function()
    source.rewire_all() -- now it is known whether there are sinks
-   settle.start()
+   recovery.start()
 end)
-raw.hook("enter", keep.enter)
-raw.hook("leave", hold.leave)
+raw.hook("enter", lineage.enter)
+raw.hook("leave", lineage.leave)
 raw.hook("settle", function(number, ...)
-   return failure.settle(source.by_number(number), ...)
+   return on_error.checkpoint(source.by_number(number), ...)
 end)
 raw.hook("last", stream.finish)
-raw.hook("finish", settle.finish)
+raw.hook("finish", checkpoint.finish)
 raw.hook("graph", function()
    print(graph.dot())
 end)

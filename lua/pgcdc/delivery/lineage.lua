@@ -1,33 +1,46 @@
--- pgcdc.delivery.lineage: which batches the value in hand stems from, and which are still held.
+-- pgcdc.delivery.lineage: which batches a value stems from, and which batches are held.
 -- SPDX-License-Identifier: MIT
 --
--- A batch is one poll, or one range of a snapshot: {source = number, seq = number, held = count}.
--- An *origin* is what a value stems from: a batch, or a list of batches, the oldest of each
--- source, or nil where it came from no source. While a value is passed on, its origin is
--- `hold.current`.
+--    orders    batch 7   batch 8   batch 9 (being delivered)
+--                 │         │
+--                 a         b       partition(3) keeps a and b until a third value comes
 --
--- An operator that keeps a value beyond the call that brought it retains the origin, and releases
--- it behind the emission that passes the value on. A batch that is held, and every later one of
--- its source, is not saved.
+--    held: batch 7 once, batch 8 once. The position after batch 6 may be saved, no later one:
+--    after a crash a and b must come again, or the list of three would lack them.
+--
+-- A *batch* is all the changes of one poll, or of one range of the snapshot:
+-- {source = number, seq = number, held = how many values of it operators keep}. The *origin* of a
+-- value is what it stems from: a batch; or a list of batches, the oldest one of each source; or
+-- nil, where it came from no source. While a value is passed on, its origin is `lineage.current`.
+--
+-- An operator that keeps a value beyond the call that brought it retains the value's origin, and
+-- releases it after the emission that passes the value on. While a batch is held, neither it nor
+-- any later batch of its source is saved (see checkpoint).
 --
 -- An emission that fails leaves everything as it was before the value that triggered it came, so
--- that it can be tried again: emit first, then forget.
+-- that the same value can be given again: emit first, then release.
 
 local raw = require "pgcdc.raw"
+local groups = require "pgcdc.delivery.groups"
 
-local hold = {
-   meet = nil,     -- function(a, b), set by participants, for values of two sources
-   current = nil,  -- the origin of the value in hand
-   live = nil,     -- the batch that the host delivers just now
-   has_released = false, -- something was let go since the host looked last
+local lineage = {
+   current = nil,        -- the origin of the value in hand; to be read by others, not written
+   live = nil,           -- the batch that the host delivers just now; likewise
+   has_released = false, -- something was released since the host looked last; likewise
 }
 
 -- Per source: the batches that are or were held, [first] to [last], the oldest first.
 local lists = {}
 
+local newest_seq = {} -- source -> the number of the newest batch that was begun
+local is_open = {}    -- source -> true while that batch has not ended
+
+-- ---- what the host delivers ----
+
 --- The host begins or resumes the delivery of a batch.
-function hold.enter(source, seq)
-   local batch = hold.live
+function lineage.enter(source, seq)
+   newest_seq[source], is_open[source] = seq, true
+   local batch = lineage.live
    if not batch or batch.source ~= source or batch.seq ~= seq then
       local list = lists[source]
       batch = list and list[list.last]
@@ -35,13 +48,36 @@ function hold.enter(source, seq)
          batch = { source = source, seq = seq, held = 0 }
       end
    end
-   hold.live, hold.current = batch, batch
+   lineage.live, lineage.current = batch, batch
 end
 
 --- The host has delivered what there was, or stopped in between.
-function hold.leave()
-   hold.live, hold.current = nil, nil
+function lineage.leave()
+   lineage.live, lineage.current = nil, nil
 end
+
+--- The newest batch of a source has ended.
+function lineage.end_batch(source)
+   is_open[source] = nil
+end
+
+--- The number of the newest batch of a source, 0 before the first one; and whether it has not
+--- ended yet.
+function lineage.newest_batch(source)
+   return newest_seq[source] or 0, is_open[source] or false
+end
+
+--- Makes `origin` that of the value in hand again, after a call that failed.
+function lineage.resume(origin)
+   lineage.current = origin
+end
+
+--- Forgets that something was released.
+function lineage.clear_released()
+   lineage.has_released = false
+end
+
+-- ---- what is held ----
 
 local function retain_batch(batch)
    if batch.held == 0 and not batch.is_listed then
@@ -68,18 +104,18 @@ local function release_batch(batch)
       list[list.first].is_listed = nil
       list[list.first] = nil
       list.first = list.first + 1
-      hold.has_released = true
+      lineage.has_released = true
    end
 end
 
 --- The oldest batch of a source that is held, or nil.
-function hold.oldest(source)
+function lineage.oldest_held(source)
    local list = lists[source]
    return list and list[list.first]
 end
 
 --- The newest batch of a source that is held, or nil.
-function hold.newest(source)
+function lineage.newest_held(source)
    local list = lists[source]
    for i = list and list.last or 0, list and list.first or 1, -1 do
       if list[i].held > 0 then
@@ -88,9 +124,9 @@ function hold.newest(source)
    end
 end
 
---- Holds the batches of the value in hand. Returns its origin, for `hold.release`.
-function hold.retain()
-   local origin = hold.current
+--- Holds the batches of the value in hand. Returns its origin, for `lineage.release`.
+function lineage.retain()
+   local origin = lineage.current
    if origin then
       if origin.held then
          retain_batch(origin)
@@ -103,8 +139,8 @@ function hold.retain()
    return origin
 end
 
---- Lets go of what `hold.retain` returned; nil is allowed.
-function hold.release(origin)
+--- Releases what `lineage.retain` returned; nil is allowed.
+function lineage.release(origin)
    if origin then
       if origin.held then
          release_batch(origin)
@@ -116,6 +152,8 @@ function hold.release(origin)
    end
 end
 
+-- ---- values that are made of others ----
+
 local function add(origin, batch)
    for i = 1, #origin do
       if origin[i].source == batch.source then
@@ -125,8 +163,8 @@ local function add(origin, batch)
          return
       end
    end
-   if origin[1] then
-      hold.meet(origin[1].source, batch.source)
+   if origin[1] then -- a value of one source must not find another partner after a crash
+      groups.unite(origin[1].source, batch.source)
    end
    origin[#origin + 1] = batch
 end
@@ -141,8 +179,9 @@ local function add_all(origin, other)
    end
 end
 
---- The origin of something that was made of values with the origins `a` and `b`.
-function hold.merge(a, b)
+--- The origin of something that was made of values with the origins `a` and `b`. Sources that meet
+--- in it are one group from then on.
+function lineage.merge(a, b)
    if a == b or b == nil then
       return a
    elseif a == nil then
@@ -154,59 +193,57 @@ function hold.merge(a, b)
    return origin
 end
 
---- Passes `x`, a value whose origin was retained as `origin`, on through the function `out`,
---- then lets go of it.
-function hold.emit(origin, out, x)
-   local before = hold.current
-   hold.current = hold.merge(before, origin)
+--- Passes `x`, a value with this origin, on through the function `out`.
+function lineage.pass(origin, out, x)
+   local before = lineage.current
+   lineage.current = origin
    out(x)
-   hold.current = before
-   hold.release(origin)
+   lineage.current = before
 end
+
+--- Passes `x`, a value whose origin was retained as `origin`, on through the function `out`,
+--- then releases it.
+function lineage.emit(origin, out, x)
+   lineage.pass(lineage.merge(lineage.current, origin), out, x)
+   lineage.release(origin)
+end
+
+-- ---- bags ----
 
 --- A bag holds the origins of values that are passed on together.
 local Bag = {}
 Bag.__index = Bag
 
-function hold.bag()
+--- A new bag, which is empty.
+function lineage.bag()
    return setmetatable({}, Bag)
 end
 
---- Holds the batches of the value in hand. Idempotent enough to be called for every value.
+--- Retains the origin of the value in hand. Cheap enough to be called for every value: nothing is
+--- done where the value before had the same origin.
 function Bag:add()
-   if hold.current and hold.current ~= self[#self] then
-      self[#self + 1] = hold.retain()
+   if lineage.current and lineage.current ~= self[#self] then
+      self[#self + 1] = lineage.retain()
    end
 end
 
---- Takes back the `Bag:add` that was called last, where an emission failed: `mark` is what
---- `#bag` was before it.
-function Bag:undo(mark)
-   while #self > mark do
-      hold.release(table.remove(self))
-   end
-end
-
---- Lets go of all.
+--- Releases all.
 function Bag:release()
    for i = #self, 1, -1 do
-      hold.release(self[i])
+      lineage.release(self[i])
       self[i] = nil
    end
 end
 
---- Passes `x`, made of all values whose origins are in the bag (and the value in hand), on
---- through `out`, then lets go of them.
+--- Passes `x`, made of all values whose origins are in the bag (and of the value in hand), on
+--- through `out`, then releases them.
 function Bag:emit(out, x)
-   local before = hold.current
-   local origin = before
+   local origin = lineage.current
    for i = 1, #self do
-      origin = hold.merge(origin, self[i])
+      origin = lineage.merge(origin, self[i])
    end
-   hold.current = origin
-   out(x)
-   hold.current = before
+   lineage.pass(origin, out, x)
    self:release()
 end
 
-return hold
+return lineage

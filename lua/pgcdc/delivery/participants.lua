@@ -1,34 +1,46 @@
--- pgcdc.delivery.participants: what is saved with positions: state, and how far sinks have come.
+-- pgcdc.delivery.participants: whoever takes part in a save: sinks, and state that scripts name.
 -- SPDX-License-Identifier: MIT
 --
--- A *keeper* is a sink, or a piece of state that a script named. When a batch ends its changes
--- are captured as records {kind, name, key, value}, all of them text (value: false to remove it),
--- and saved in the same transaction as the position: see checkpoint.
+--    change ──┬── accumulate(persist = "sum") ──── participant {kind = "state", name = "sum"}
+--             └── sink {name = "out"} ──────────── participant {kind = "sink", name = "out"}
 --
--- Sources that a keeper has met are a *group*: their positions are saved together, as they are at
--- one moment, since what the keeper holds then stems from all of them.
+--    when the batch ends, in one transaction:   position   t    {...}
+--                                               state      sum  17
+--                                               sink       out  {"length":4711}
+--
+-- Whoever is about to take a value calls `touch`, which records the sources that the participant
+-- stems from: sources that meet in one participant are a group (see groups). When a batch ends,
+-- what has changed in a participant is captured as *records* {kind, name, key, value}, all of them
+-- text (value: false to remove it), which are saved with the positions (see checkpoint).
+--
+-- A participant:
+--    kind, name        together they are its own
+--    sink              the sink, of kind "sink"
+--    capture           function(participant, records): adds what has changed to the records
+--    sources           set of the numbers of the sources that it stems from
+--    is_dirty          it may have changed since it was captured
+--    is_always_dirty   it cannot tell
+--    is_late           values reached it later than their batch, see checkpoint
+--    token             of a sink: what was captured last, as text
+--    is_prepared, recalled   of a sink: what recovery has done and found
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
-local hold = require "pgcdc.delivery.lineage"
+local groups = require "pgcdc.delivery.groups"
+local lineage = require "pgcdc.delivery.lineage"
 
-local keep = {}
+local participants = {
+   list = {},     -- all of them, in the order in which they were made
+   in_sink = nil, -- the sink that is being called just now: its failure is no change's fault; to
+                  -- be read by others, not written
+}
 
---- All keepers, in the order in which they were made: {kind =, name =, sources = set of numbers,
---- capture = function(keeper, records), is_dirty =, is_late =, ...}.
-keep.list = {}
-
---- The newest batch of each source, and whether it has not ended yet.
-keep.seqs, keep.is_open = {}, {}
-
-local by_name = {}  -- "kind name" -> keeper
+local by_name = {} -- "kind name" -> participant
 local by_sink = {}
 local sink_count = 0
-local group = {}    -- source -> group, a list of sources; shared by its members
-local all_in_one = false -- something belongs to all sources
+local listener     -- see `on_new_sink`
 
---- Which sink is being called just now, or nil: its failure is not the fault of one change.
-keep.in_sink = nil
+-- ---- a target that is away ----
 
 local Later = { __tostring = function(e)
    return e.message
@@ -36,94 +48,37 @@ end }
 
 --- An error for sinks whose target is away for a while: the host tries again after so many
 --- seconds, as long as it takes.
-function keep.later(message, seconds)
+function participants.later(message, seconds)
    return setmetatable({ message = message, again_after = seconds }, Later)
 end
 
---- The seconds of an error that `keep.later` made; nil of any other.
-function keep.again_after(err)
+--- The seconds of an error that `participants.later` made; nil of any other.
+function participants.again_after(err)
    return getmetatable(err) == Later and err.again_after or nil
 end
 
--- ---- groups ----
+-- ---- all participants ----
 
-local function group_of(source)
-   if not group[source] then
-      group[source] = { source }
-      raw.group(source, source)
-   end
-   return group[source]
-end
-
-local function unite(a, b)
-   local into, from = group_of(a), group_of(b)
-   if into ~= from then
-      for _, source in ipairs(from) do
-         into[#into + 1] = source
-         group[source] = into
-         raw.group(source, into[1])
-      end
-   end
-end
-
-hold.meet = unite -- lest a value of one source finds another partner after a crash
-
-local function meet(keeper, batch)
-   if not keeper.sources[batch.source] then
-      local other = next(keeper.sources)
-      keeper.sources[batch.source] = true
-      if other then
-         unite(other, batch.source)
-      end
-   end
-end
-
--- The keeper meets the value in hand for the first time since something changed.
-local function note(keeper)
-   local origin = hold.current
-   keeper.origin, keeper.live = origin, hold.live
-   if origin == nil then
-      return
-   elseif origin.held then
-      meet(keeper, origin)
-   else
-      for i = 1, #origin do
-         meet(keeper, origin[i])
-      end
-   end
-   if origin ~= hold.live then
-      keeper.is_late = true
-   end
-end
-
---- Tells that the keeper is about to take the value in hand.
-function keep.touch(keeper)
-   keeper.is_dirty = true
-   if hold.current ~= keeper.origin or hold.live ~= keeper.live then
-      note(keeper)
-   end
-end
-
---- Adds a keeper, whose name is new among its kind.
-function keep.add(keeper)
-   keeper.sources = {}
-   keep.list[#keep.list + 1] = keeper
-   by_name[keeper.kind .. " " .. keeper.name] = keeper
+--- Adds a participant, whose name is new among its kind. Returns it.
+function participants.add(participant)
+   participant.sources = {}
+   participants.list[#participants.list + 1] = participant
+   by_name[participant.kind .. " " .. participant.name] = participant
    raw.keeps(true)
-   return keeper
+   return participant
 end
 
---- The keeper of that kind and name, or nil.
-function keep.find(kind, name)
+--- The participant of that kind and name, or nil.
+function participants.find(kind, name)
    return by_name[kind .. " " .. name]
 end
 
---- True if the keeper may have to do with one of these sources, a set of numbers.
-function keep.is_of(keeper, members)
-   if all_in_one or next(keeper.sources) == nil then
+--- True if the participant may stem from one of these sources, a set of numbers.
+function participants.is_of(participant, members)
+   if groups.is_single_group() or next(participant.sources) == nil then
       return true
    end
-   for source in pairs(keeper.sources) do
+   for source in pairs(participant.sources) do
       if members[source] then
          return true
       end
@@ -131,58 +86,94 @@ function keep.is_of(keeper, members)
    return false
 end
 
---- Something that cannot tell which source it hears of: all sources are one group from now on.
-function keep.unite_all()
-   all_in_one = true
-   for i = 2, raw.source_count() do
-      unite(1, i)
+-- ---- the values that they take ----
+
+local function add_source(participant, batch)
+   if not participant.sources[batch.source] then
+      local other = next(participant.sources)
+      participant.sources[batch.source] = true
+      if other then
+         groups.unite(other, batch.source)
+      end
    end
 end
 
---- True if some state belongs to all sources.
-function keep.is_everybodys()
-   return all_in_one
+-- The value in hand has another origin than the one before.
+local function add_origin(participant)
+   local origin = lineage.current
+   participant.origin, participant.live = origin, lineage.live
+   if origin == nil then
+      return
+   elseif origin.held then
+      add_source(participant, origin)
+   else
+      for i = 1, #origin do
+         add_source(participant, origin[i])
+      end
+   end
+   if origin ~= lineage.live then
+      participant.is_late = true
+   end
 end
 
---- The host has begun a batch of a source.
-function keep.enter(source, seq)
-   keep.seqs[source], keep.is_open[source] = seq, true
-   hold.enter(source, seq)
+--- To be called before the participant takes the value in hand.
+function participants.touch(participant)
+   participant.is_dirty = true
+   if lineage.current ~= participant.origin or lineage.live ~= participant.live then
+      add_origin(participant)
+   end
+end
+
+--- To be called when the participant has changed without a value that was given to it.
+function participants.set_dirty(participant)
+   participant.is_dirty = true
 end
 
 -- ---- sinks ----
 
---- Calls a method of a sink. Should it fail, `keep.in_sink` tells which one.
-function keep.call(sink, method, ...)
-   local before = keep.in_sink
-   keep.in_sink = sink
+--- A method of the sink is about to be called. Returns what `leave_sink` is to be given after that;
+--- should the method fail, `in_sink` goes on telling whose failure it is.
+function participants.enter_sink(sink)
+   local before = participants.in_sink
+   participants.in_sink = sink
+   return before
+end
+
+--- The method has returned. `before`: what `enter_sink` returned; nil: no sink is being called.
+function participants.leave_sink(before)
+   participants.in_sink = before
+end
+
+--- Calls a method of a sink. Returns its first result.
+function participants.call(sink, method, ...)
+   local before = participants.enter_sink(sink)
    local result = sink[method](sink, ...)
-   keep.in_sink = before
+   participants.leave_sink(before)
    return result
 end
 
-local function capture_sink(keeper, records)
-   local sink = keeper.sink
+local function capture_sink(participant, records)
+   local sink = participant.sink
    if not sink.flush then
       return
    end
-   local token = keep.call(sink, "flush")
+   local token = participants.call(sink, "flush")
    if token ~= nil then
       local text = raw.encode(token)
-      if text ~= keeper.token then
-         keeper.token = text
-         records[#records + 1] = { "sink", keeper.name, "", text, keeper = keeper }
+      if text ~= participant.token then
+         participant.token = text
+         records[#records + 1] = { "sink", participant.name, "", text, participant = participant }
       end
    end
 end
 
 --- True if there is any sink.
-function keep.has_sinks()
+function participants.has_sinks()
    return sink_count > 0
 end
 
---- Makes a sink known, if it is not yet. Returns its keeper.
-function keep.sink(sink)
+--- The participant that a sink is; makes one for a sink that is not known yet.
+function participants.sink(sink)
    if by_sink[sink] then
       return by_sink[sink]
    end
@@ -190,16 +181,22 @@ function keep.sink(sink)
    if by_name["sink " .. name] then
       check.fail("two sinks are named '%s': give one of them another name", name)
    end
-   local keeper = keep.add { kind = "sink", name = name, sink = sink, capture = capture_sink }
-   by_sink[sink] = keeper
+   local participant = participants.add {
+      kind = "sink", name = name, sink = sink, capture = capture_sink,
+   }
+   by_sink[sink] = participant
    sink_count = sink_count + 1
-   if keep.on_sink then
-      keep.on_sink(keeper)
+   if listener then
+      listener(participant)
    end
-   return keeper
+   return participant
 end
 
---- Set when the program has started: what is to be done with a sink that is made now.
-keep.on_sink = nil
+--- From now on `f(participant)` is called once for each sink that becomes known, before `sink`
+--- returns. Recovery asks for it at the start: sinks that are made later must find what they had
+--- stored, too. An error of `f` is raised where the sink is made.
+function participants.on_new_sink(f)
+   listener = f
+end
 
-return keep
+return participants

@@ -3,7 +3,8 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
-local keep = require "pgcdc.delivery.participants"
+local groups = require "pgcdc.delivery.groups"
+local participants = require "pgcdc.delivery.participants"
 
 local state = {}
 
@@ -19,11 +20,12 @@ local function load_state(name)
    return values
 end
 
-local function capture_cells(keeper, records)
-   for key, text in pairs(keeper.changed) do
-      records[#records + 1] = { "state", keeper.name, key, text, keeper = keeper }
+local function capture_cells(participant, records)
+   local name = participant.name
+   for key, text in pairs(participant.changed) do
+      records[#records + 1] = { "state", name, key, text, participant = participant }
    end
-   keeper.changed = {}
+   participant.changed = {}
 end
 
 local Cells = {}
@@ -34,53 +36,55 @@ Cells.__index = Cells
 --- cells:get(key), cells:set(key, value); cells:all() is a table of all of them.
 function state.cells(what, name)
    check.text(what .. ": persist", name)
-   if keep.find("state", name) then
+   if participants.find("state", name) then
       check.fail("%s: the name '%s' is taken by another state of this script", what, name)
    end
-   local keeper = keep.add { kind = "state", name = name, changed = {}, capture = capture_cells }
-   keeper.values = load_state(name)
-   return setmetatable({ keeper = keeper }, Cells)
+   local participant = participants.add {
+      kind = "state", name = name, changed = {}, capture = capture_cells,
+   }
+   participant.values = load_state(name)
+   return setmetatable({ participant = participant }, Cells)
 end
 
 function Cells:get(key)
-   return self.keeper.values[key]
+   return self.participant.values[key]
 end
 
 --- The value is encoded now; it must not be changed in place without another `set`.
 function Cells:set(key, value)
-   local keeper = self.keeper
-   keep.touch(keeper)
-   keeper.changed[key] = raw.encode(value)
-   keeper.values[key] = value
+   local participant = self.participant
+   participants.touch(participant)
+   participant.changed[key] = raw.encode(value)
+   participant.values[key] = value
 end
 
 function Cells:all()
-   return self.keeper.values
+   return self.participant.values
 end
 
 -- A script's table can change anywhere in its depth: each entry is compared with what it was.
-local function capture_table(keeper, records)
-   local seen = {}
-   for key, value in pairs(keeper.values) do
+local function capture_table(participant, records)
+   local name, seen = participant.name, {}
+   for key, value in pairs(participant.values) do
       if type(key) ~= "string" then
-         error(("pgcdc.state: '%s' has a key that is a %s; keys are text"):format(keeper.name,
+         error(("pgcdc.state: '%s' has a key that is a %s; keys are text"):format(name,
             type(key)), 0)
       end
       local ok, text = pcall(raw.encode, value)
       if not ok then
-         error(("pgcdc.state: '%s': what is at '%s' cannot be saved: %s"):format(keeper.name, key,
+         error(("pgcdc.state: '%s': what is at '%s' cannot be saved: %s"):format(name, key,
             text), 0)
       end
       seen[key] = true
-      if keeper.texts[key] ~= text then
-         keeper.texts[key] = text
-         records[#records + 1] = { "state", keeper.name, key, text, keeper = keeper }
+      if participant.texts[key] ~= text then
+         participant.texts[key] = text
+         records[#records + 1] = { "state", name, key, text, participant = participant }
       end
    end
-   for key in pairs(keeper.texts) do
+   for key in pairs(participant.texts) do
       if not seen[key] then
-         keeper.texts[key] = nil
-         records[#records + 1] = { "state", keeper.name, key, false, keeper = keeper }
+         participant.texts[key] = nil
+         records[#records + 1] = { "state", name, key, false, participant = participant }
       end
    end
 end
@@ -89,22 +93,21 @@ end
 --- positions, as it is when a batch ends. The same name gives the same table.
 function state.table(name)
    check.text("pgcdc.state: the name", name)
-   local keeper = keep.find("state", name)
-   if keeper and keeper.capture ~= capture_table then
+   local participant = participants.find("state", name)
+   if participant and participant.capture ~= capture_table then
       check.fail("pgcdc.state: the name '%s' is taken by an operator of this script", name)
    end
-   if not keeper then
-      keeper = keep.add { kind = "state", name = name, texts = {}, capture = capture_table,
-                            is_always_dirty = true }
-      keeper.values = load_state(name)
-      for key, value in pairs(keeper.values) do
-         keeper.texts[key] = raw.encode(value)
+   if not participant then
+      participant = participants.add {
+         kind = "state", name = name, texts = {}, capture = capture_table, is_always_dirty = true,
+      }
+      participant.values = load_state(name)
+      for key, value in pairs(participant.values) do
+         participant.texts[key] = raw.encode(value)
       end
-      keep.unite_all()
+      groups.unite_all()
    end
-   return keeper.values
+   return participant.values
 end
-
-keep.cells = state.cells
 
 return state

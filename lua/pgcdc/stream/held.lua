@@ -1,14 +1,14 @@
 -- pgcdc.stream.held: values that an operator keeps, each with its origin (see delivery/lineage).
 -- SPDX-License-Identifier: MIT
 
-local hold = require "pgcdc.delivery.lineage"
+local lineage = require "pgcdc.delivery.lineage"
 local undo = require "pgcdc.stream.undo"
 
 local held = {}
 
 --- An entry for the value in hand: {x = the value, origin =}.
 function held.new(x)
-   return { x = x, origin = hold.retain() }
+   return { x = x, origin = lineage.retain() }
 end
 
 --- Lets go of the batches of an entry; a second time, or nil, does nothing.
@@ -16,21 +16,18 @@ function held.release(entry)
    if entry and entry.origin then
       local origin = entry.origin
       entry.origin = nil
-      hold.release(origin)
+      lineage.release(origin)
    end
 end
 
 --- Passes `value`, made of these entries (and of the value in hand), on through the function
 --- `out`, then lets go of them.
 function held.emit(entries, out, value)
-   local before = hold.current
-   local origin = before
+   local origin = lineage.current
    for i = 1, #entries do
-      origin = hold.merge(origin, entries[i].origin)
+      origin = lineage.merge(origin, entries[i].origin)
    end
-   hold.current = origin
-   out(value)
-   hold.current = before
+   lineage.pass(origin, out, value)
    for i = 1, #entries do
       held.release(entries[i])
    end

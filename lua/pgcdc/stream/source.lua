@@ -4,8 +4,8 @@
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local conninfo = require "pgcdc.postgres.conninfo"
-local failure = require "pgcdc.delivery.on_error"
-local keep = require "pgcdc.delivery.participants"
+local groups = require "pgcdc.delivery.groups"
+local on_error = require "pgcdc.delivery.on_error"
 local stream = require "pgcdc.stream.stream"
 
 local DEFAULT_INTERVAL = 10
@@ -172,7 +172,7 @@ function Source:rewire()
       local functions = functions_of(self, event)
       local f
       if #functions > 0 then
-         f = ops[event] and failure.guard(self, functions) or stream.to_all(functions)
+         f = ops[event] and on_error.guard(self, functions) or stream.to_all(functions)
       end
       raw.handle(self.number, event, f)
    end
@@ -258,9 +258,8 @@ function Source.declare(spec)
    local column, lookback, recheck = increment(spec)
    local full_name = conninfo.table_name("pgcdc.source: table", spec.table)
    local source = setmetatable(stream.node("source"), Source)
-   source.policy = failure.policy(spec.on_error)
+   source.policy = on_error.policy(spec.on_error)
    source.dead_letter = dead_letter(spec.dead_letter, source.policy)
-   source.failed = 0
    source.number = raw.declare {
       table = full_name,
       pk = check.names("pgcdc.source: pk", spec.pk),
@@ -285,8 +284,8 @@ function Source.declare(spec)
    sources[source.number] = source
    source.name = spec.name or full_name
    stream.list(source)
-   if keep.is_everybodys() then
-      keep.unite_all()
+   if groups.is_single_group() then
+      groups.unite_all()
    end
    if spec.on_change then
       source:on("change", spec.on_change)

@@ -7,7 +7,7 @@
 -- keep the function.
 
 local check = require "pgcdc.check"
-local failure = require "pgcdc.delivery.on_error"
+local on_error = require "pgcdc.delivery.on_error"
 local raw = require "pgcdc.raw"
 local timer = require "pgcdc.timer"
 
@@ -184,7 +184,7 @@ function stream.after(node, seconds, f)
    local state = {}
    local handle = {}
    local function run()
-      failure.later(sources_of(node), state, f, function(wait)
+      on_error.later(sources_of(node), state, f, function(wait)
          handle.timer = timer.window(wait, run)
       end)
    end

@@ -14,7 +14,7 @@
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local conninfo = require "pgcdc.postgres.conninfo"
-local keep = require "pgcdc.delivery.participants"
+local participants = require "pgcdc.delivery.participants"
 local new_link = require "pgcdc.sinks.postgres.target_connection"
 local postgres_layout = require "pgcdc.sinks.postgres.layout"
 local postgres_sql = require "pgcdc.sinks.postgres.sql"
@@ -110,7 +110,7 @@ end
 
 --- Takes a change, which goes over with the next `flush`.
 function Sink:write(change)
-   keep.touch(self.keeper)
+   participants.touch(self.participant)
    local plan = self.plan
    if plan and plan:add(change) then
       return
@@ -363,6 +363,6 @@ return function(spec)
    }, Sink)
    sink.link = new_link(conninfo.text(what .. ": connect", spec.connect))
    sink.together = sink.link
-   sink.keeper = keep.sink(sink)
+   sink.participant = participants.sink(sink)
    return sink
 end

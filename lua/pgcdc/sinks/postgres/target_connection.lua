@@ -7,7 +7,7 @@
 -- of it what the host understands.
 
 local raw = require "pgcdc.raw"
-local keep = require "pgcdc.delivery.participants"
+local participants = require "pgcdc.delivery.participants"
 
 local BEGIN = [[
    BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = 0;
@@ -120,7 +120,7 @@ function Link:attempt(name, f)
    elseif is_passing(result) then
       self:close()
       self.wait = math.min(math.max(2 * self.wait, 1), LONGEST_WAIT)
-      error(keep.later(text_of(self, result), self.wait), 0)
+      error(participants.later(text_of(self, result), self.wait), 0)
    end
    error(text_of(self, result), 0)
 end

@@ -6,7 +6,7 @@
 local sinks = require "pgcdc.sinks.by_name"
 local stream = require "pgcdc.stream.stream"
 local check = require "pgcdc.check"
-local keep = require "pgcdc.delivery.participants"
+local participants = require "pgcdc.delivery.participants"
 local keys = require "pgcdc.stream.keys"
 
 local ends = {}
@@ -32,17 +32,22 @@ function ends.check(what, sink)
    end
 end
 
--- A function that gives values to a sink. A built-in sink has a keeper and touches it itself.
+-- A function that gives values to a sink. A built-in sink has a field `participant` and calls
+-- `touch` itself; one that `enters_itself` calls enter_sink and leave_sink, too.
 local function writer(sink)
-   local keeper = not sink.keeper and keep.sink(sink)
-   return function(x)
-      if keeper then
-         keep.touch(keeper)
+   if sink.participant and sink.enters_itself then
+      return function(x)
+         sink:write(x)
       end
-      local before = keep.in_sink
-      keep.in_sink = sink
+   end
+   local participant = not sink.participant and participants.sink(sink)
+   return function(x)
+      if participant then
+         participants.touch(participant)
+      end
+      local before = participants.enter_sink(sink)
       sink:write(x)
-      keep.in_sink = before
+      participants.leave_sink(before)
    end
 end
 

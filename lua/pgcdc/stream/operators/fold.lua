@@ -5,7 +5,7 @@
 
 local stream = require "pgcdc.stream.stream"
 local check = require "pgcdc.check"
-local keep = require "pgcdc.delivery.participants"
+local saved_state = require "pgcdc.delivery.state"
 local keys = require "pgcdc.stream.keys"
 local undo = require "pgcdc.stream.undo"
 
@@ -23,7 +23,7 @@ local function accumulate(node, _, f, given)
    local options = stream.options(what, given, known)
    local returns_state = check.flag(what .. ": returns_state", options.returns_state, false)
    local with_state = check.flag(what .. ": with_state", options.with_state, false)
-   local cells = options.persist ~= nil and keep.cells(what, options.persist)
+   local cells = options.persist ~= nil and saved_state.cells(what, options.persist)
    local state = cells and cells:get("")
    if not cells or state == nil then
       state = options.start

@@ -5,8 +5,8 @@
 
 local stream = require "pgcdc.stream.stream"
 local check = require "pgcdc.check"
-local hold = require "pgcdc.delivery.lineage"
-local keep = require "pgcdc.delivery.participants"
+local lineage = require "pgcdc.delivery.lineage"
+local saved_state = require "pgcdc.delivery.state"
 local keys = require "pgcdc.stream.keys"
 local ordered = require "pgcdc.stream.ordered"
 local timer = require "pgcdc.timer"
@@ -30,7 +30,7 @@ Kept.__index = Kept
 local function new_kept(persist)
    local self = setmetatable({ states = {} }, Kept)
    if persist ~= nil then
-      self.cells = keep.cells("reduce_by", persist)
+      self.cells = saved_state.cells("reduce_by", persist)
       for text, state in pairs(self.cells:all()) do
          self.states[keys.from_text(text)] = state
       end
@@ -51,7 +51,7 @@ end
 -- Tells of keys that changed, every so many seconds.
 local function tell_later(node, states, seconds)
    local pending = ordered()  -- keys, in the order in which they changed first
-   local bag = hold.bag()
+   local bag = lineage.bag()
    local clock
 
    local function put_back(key)
@@ -82,7 +82,7 @@ local function tell_later(node, states, seconds)
    end
    function tick()
       local full = bag
-      bag = hold.bag()
+      bag = lineage.bag()
       local attempt <close> = undo(refill, full)
       full:emit(tell_all, pending.count)
       attempt.is_done = true

@@ -9,7 +9,7 @@
 local raw = require "pgcdc.raw"
 local stream = require "pgcdc.stream.stream"
 local check = require "pgcdc.check"
-local hold = require "pgcdc.delivery.lineage"
+local lineage = require "pgcdc.delivery.lineage"
 local held = require "pgcdc.stream.held"
 local keys = require "pgcdc.stream.keys"
 local ordered = require "pgcdc.stream.ordered"
@@ -26,7 +26,7 @@ local Plain = {}
 Plain.__index = Plain
 
 local function plain_box()
-   return setmetatable({ n = 0, bag = hold.bag() }, Plain)
+   return setmetatable({ n = 0, bag = lineage.bag() }, Plain)
 end
 
 function Plain:take(x, limit)
