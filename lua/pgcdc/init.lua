@@ -14,8 +14,8 @@ local connect = require "pgcdc.postgres.client"
 local stream = require "pgcdc.stream.stream"
 local source = require "pgcdc.stream.source"
 
-for _, name in ipairs { "basic", "choose", "combine", "ends", "envelope", "fold", "pace", "reduce",
-                        "route", "shape", "window" } do
+for _, name in ipairs { "basic", "choose", "combine", "ends", "envelope", "fold", "pace",
+                        "project", "reduce", "route", "window" } do
    require("pgcdc.stream.operators." .. name)
 end
 

@@ -1,4 +1,4 @@
--- pgcdc.stream.operators.shape: select, drop, rename, add, mask: changes with other columns.
+-- pgcdc.stream.operators.project: select, drop, rename, add, mask: changes with other columns.
 -- SPDX-License-Identifier: MIT
 --
 -- Each gives a new change; other branches keep the old one. What an operator does is described by
