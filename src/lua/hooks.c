@@ -55,7 +55,7 @@ static void close_modules(lua_State *L)
         const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
 
         if (strncmp(name, ours, sizeof ours - 1) != 0 || strcmp(name, "pgcdc.bundled") == 0 ||
-            strcmp(name, "pgcdc.show") == 0)
+            strcmp(name, "pgcdc.terminal") == 0)
             continue;
         lua_pushvalue(L, -2);
         lua_pushnil(L);

@@ -122,8 +122,8 @@ static int catches(struct script *s)
       .. "function t.bury_it()\n   return text\nend\n\nreturn t\n",
    ["lua/pgcdc/init.lua"] =
       "return {told = 1, lost = 1, sinks = setmetatable({}, {names = {'tape'}})}",
-   ["lua/pgcdc/stream.lua"] = "return {class = {told = print, lose = print}}",
-   ["lua/pgcdc/connect.lua"] =
+   ["lua/pgcdc/stream/stream.lua"] = "return {class = {told = print, lose = print}}",
+   ["lua/pgcdc/postgres/client.lua"] =
       "return function() return setmetatable({}, {told = print, leave = print}) end",
    ["lua/pgcdc/meta.lua"] = "\npgcdc.told = 1\nfunction Stream:told() end\n"
       .. "function Connection:told() end\nfunction sinks.tape(spec) end\n",
