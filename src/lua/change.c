@@ -2,7 +2,7 @@
  *
  * change = { [hidden] = cells, row = <row>, key = <key> }   row and key once asked for
  *
- * The metamethods are closures: upvalue 1 is the form, upvalue 2 the table
+ * The metamethods are closures: upvalue 1 is the row class, upvalue 2 the table
  * `shared`: names of fields -> enum what, and what enum shared lists.
  *
  * SPDX-License-Identifier: MIT */
@@ -29,26 +29,28 @@ enum shared { SHARED_ROW_MT = 1, SHARED_KEY_MT, SHARED_CHANGE_MT, SHARED_SOURCE 
 
 /* ---- JSON of what the server sent ---- */
 
-static void put_raw_key(lua_State *L, const struct row_class *f, struct rowdata *c, struct buf *b)
+static void put_raw_key(lua_State *L, const struct row_class *class, struct rowdata *d,
+                        struct buf *b)
 {
-    const struct rowtype *s = f->rowtype;
+    const struct rowtype *s = class->rowtype;
 
     buf_putc(b, '{');
     for (size_t k = 0; k < s->n_key; k++) {
         if (k > 0)
             buf_putc(b, ',');
-        rowdata_put_text(b, f->labels[s->key[k]]);
-        rowdata_put_json(L, f, c, s->key[k], b);
+        rowdata_put_text(b, class->labels[s->key[k]]);
+        rowdata_put_json(L, class, d, s->key[k], b);
     }
     buf_putc(b, '}');
 }
 
-void change_put_id_key(lua_State *L, const struct row_class *f, struct rowdata *c, struct buf *b)
+void change_put_id_key(lua_State *L, const struct row_class *class, struct rowdata *d,
+                       struct buf *b)
 {
-    const struct rowtype *s = f->rowtype;
+    const struct rowtype *s = class->rowtype;
 
     for (size_t k = 0; k < rowtype_n_id(s); k++) {
-        struct field field = rowdata_field(L, f, c, rowtype_id(s, k));
+        struct field field = rowdata_field(L, class, d, rowtype_id(s, k));
         char *to;
 
         if (k > 0)
@@ -67,41 +69,42 @@ void change_put_id_key(lua_State *L, const struct row_class *f, struct rowdata *
 static const char deleted[] = "/deleted"; /* behind the id of a row that is gone */
 
 /* "schema.table/xid/key, key" without its quotes. */
-static void put_id(lua_State *L, const struct row_class *f, struct rowdata *c, struct buf *b)
+static void put_id(lua_State *L, const struct row_class *class, struct rowdata *d, struct buf *b)
 {
-    buf_printf(b, "%s.%s/%" PRIu64 "/", f->rowtype->schema, f->rowtype->table, c->xid);
-    change_put_id_key(L, f, c, b);
-    if (c->is_gone)
+    buf_printf(b, "%s.%s/%" PRIu64 "/", class->rowtype->schema, class->rowtype->table, d->xid);
+    change_put_id_key(L, class, d, b);
+    if (d->is_key_only)
         buf_puts(b, deleted);
 }
 
-static void put_id_json(lua_State *L, const struct row_class *f, struct rowdata *c, struct buf *b)
+static void put_id_json(lua_State *L, const struct row_class *class, struct rowdata *d,
+                        struct buf *b)
 {
-    const struct rowtype *s = f->rowtype;
+    const struct rowtype *s = class->rowtype;
 
-    rowdata_put_text(b, f->id_head);
-    buf_put_u64(b, c->xid);
+    rowdata_put_text(b, class->id_head);
+    buf_put_u64(b, d->xid);
     buf_putc(b, '/');
     for (size_t k = 0; k < rowtype_n_id(s); k++) {
         size_t i = rowtype_id(s, k);
-        struct field field = rowdata_field(L, f, c, i);
+        struct field field = rowdata_field(L, class, d, i);
 
         if (k > 0)
             buf_putc(b, ',');
         if (field_is_null(field))
             buf_puts(b, "null");
         else if (!field_put_text(b, s->columns[i].kind, field))
-            rowdata_throw_utf8(L, f, i);
+            rowdata_throw_utf8(L, class, i);
     }
-    if (c->is_gone)
+    if (d->is_key_only)
         buf_puts(b, deleted);
     buf_putc(b, '"');
 }
 
-static void put_ts(const struct rowdata *c, struct buf *b)
+static void put_ts(const struct rowdata *d, struct buf *b)
 {
     buf_putc(b, '"');
-    buf_puts(b, c->ts);
+    buf_puts(b, d->ts);
     buf_putc(b, '"');
 }
 
@@ -136,18 +139,18 @@ static int key_pairs(lua_State *L)
 
 static void put_key(lua_State *L, int index, struct buf *b, int depth)
 {
-    const struct row_class *f = rowdata_class(L, index);
-    const struct rowtype *s = f->rowtype;
+    const struct row_class *class = rowdata_class(L, index);
+    const struct rowtype *s = class->rowtype;
 
     index = lua_absindex(L, index);
     buf_putc(b, '{');
     for (size_t k = 0; k < s->n_key; k++) {
         if (k > 0)
             buf_putc(b, ',');
-        rowdata_put_text(b, f->labels[s->key[k]]);
+        rowdata_put_text(b, class->labels[s->key[k]]);
         lua_pushstring(L, s->columns[s->key[k]].name);
         lua_rawget(L, index);
-        change_row_put_assigned(L, f, s->key[k], b, depth);
+        change_row_put_assigned(L, class, s->key[k], b, depth);
         lua_pop(L, 1);
     }
     buf_putc(b, '}');
@@ -171,14 +174,14 @@ static void push_shared(lua_State *L, int which)
     lua_rawgeti(L, lua_upvalueindex(2), which);
 }
 
-static void push_key(lua_State *L, const struct row_class *f, struct rowdata *c)
+static void push_key(lua_State *L, const struct row_class *class, struct rowdata *d)
 {
-    const struct rowtype *s = f->rowtype;
+    const struct rowtype *s = class->rowtype;
 
     lua_createtable(L, 0, (int)s->n_key);                      /* key */
     for (size_t k = 0; k < s->n_key; k++) {
         lua_pushstring(L, s->columns[s->key[k]].name);
-        rowdata_push_field(L, f, c, s->key[k]);
+        rowdata_push_field(L, class, d, s->key[k]);
         lua_rawset(L, -3);
     }
     push_shared(L, SHARED_KEY_MT);
@@ -193,60 +196,60 @@ static void keep_field(lua_State *L)
     lua_rawset(L, 1);
 }
 
-static void push_what(lua_State *L, struct row_class *f, struct rowdata *c, enum what what)
+static void push_what(lua_State *L, struct row_class *class, struct rowdata *d, enum what what)
 {
     struct buf *b;
 
     switch (what) {
     case W_OP:
-        lua_pushstring(L, rowdata_op_names[c->op]);
+        lua_pushstring(L, rowdata_op_names[d->op]);
         return;
     case W_SCHEMA:
-        lua_pushstring(L, f->rowtype->schema);
+        lua_pushstring(L, class->rowtype->schema);
         return;
     case W_TABLE:
-        lua_pushstring(L, f->rowtype->table);
+        lua_pushstring(L, class->rowtype->table);
         return;
     case W_SOURCE:
         push_shared(L, SHARED_SOURCE);
         return;
     case W_KEY:
-        push_key(L, f, c);
+        push_key(L, class, d);
         keep_field(L);
         return;
     case W_ROW:
-        if (c->is_gone)
+        if (d->is_key_only)
             break;
         push_shared(L, SHARED_ROW_MT);
         change_row_push(L, 1, -1);
         keep_field(L);
         return;
     case W_XID:
-        if (f->rowtype->has_no_xid)
+        if (class->rowtype->has_no_xid)
             break;
-        lua_pushinteger(L, (lua_Integer)c->xid);
+        lua_pushinteger(L, (lua_Integer)d->xid);
         return;
     case W_TS:
-        lua_pushstring(L, c->ts);
+        lua_pushstring(L, d->ts);
         return;
     case W_ID:
         b = script_scratch(L);
-        put_id(L, f, c, b);
+        put_id(L, class, d, b);
         json_check(L, b);
         lua_pushlstring(L, b->data, b->len);
         return;
     case W_DATABASE:
-        lua_pushstring(L, f->rowtype->database);
+        lua_pushstring(L, class->rowtype->database);
         return;
     case W_OLD:
-        if (!c->has_old)
+        if (!d->has_old)
             break;
         push_shared(L, SHARED_ROW_MT);
         change_row_push_old(L, 1, -1);
         keep_field(L);
         return;
     case W_CHANGED:
-        change_row_push_changed(L, f, 1);
+        change_row_push_changed(L, class, 1);
         return;
     case W_COUNT:
         break;
@@ -256,7 +259,7 @@ static void push_what(lua_State *L, struct row_class *f, struct rowdata *c, enum
 
 static int change_index(lua_State *L)
 {
-    struct row_class *f = change_row_upvalue_class(L);
+    struct row_class *class = change_row_upvalue_class(L);
     enum what what;
 
     lua_pushvalue(L, 2);
@@ -265,7 +268,7 @@ static int change_index(lua_State *L)
         return 1;
     }
     what = (enum what)lua_tointeger(L, -1);
-    push_what(L, f, rowdata_at(L, 1, f), what);
+    push_what(L, class, rowdata_at(L, 1, class), what);
     return 1;
 }
 
@@ -353,49 +356,51 @@ static int change_pairs(lua_State *L)
     return 1;
 }
 
-static void put_old(lua_State *L, const struct row_class *f, int index, struct buf *b, int depth)
+static void put_old(lua_State *L, const struct row_class *class, int index, struct buf *b,
+                    int depth)
 {
     lua_getfield(L, index, what_names[W_OLD]);
-    change_row_put(L, f, lua_gettop(L), b, depth);
+    change_row_put(L, class, lua_gettop(L), b, depth);
     lua_pop(L, 1);
 }
 
 /* The JSON of one field that the script has not replaced. */
-static void put_what(lua_State *L, const struct row_class *f, int index, enum what what,
+static void put_what(lua_State *L, const struct row_class *class, int index, enum what what,
                      struct buf *b, int depth)
 {
-    struct rowdata *c = rowdata_at(L, index, f);
+    struct rowdata *d = rowdata_at(L, index, class);
+    const char *name;
 
     switch (what) {
     case W_KEY:
-        put_raw_key(L, f, c, b);
+        put_raw_key(L, class, d, b);
         return;
     case W_ROW:
-        if (c->is_gone)
+        if (d->is_key_only)
             break;
-        change_row_put(L, f, index, b, depth);
+        change_row_put(L, class, index, b, depth);
         return;
     case W_OLD:
-        put_old(L, f, index, b, depth);
+        put_old(L, class, index, b, depth);
         return;
     case W_XID:
-        rowdata_put_xid(f, c, b);
+        rowdata_put_xid(class, d, b);
         return;
     case W_TS:
-        put_ts(c, b);
+        put_ts(d, b);
         return;
     case W_ID:
-        put_id_json(L, f, c, b);
+        put_id_json(L, class, d, b);
         return;
     case W_OP:
         buf_putc(b, '"');
-        buf_puts(b, rowdata_op_names[c->op]);
+        buf_puts(b, rowdata_op_names[d->op]);
         buf_putc(b, '"');
         return;
     case W_SCHEMA:
     case W_TABLE:
-        if (!types_put_string(b, what == W_SCHEMA ? f->rowtype->schema : f->rowtype->table,
-                              strlen(what == W_SCHEMA ? f->rowtype->schema : f->rowtype->table)))
+        name = what == W_SCHEMA ? class->rowtype->schema : class->rowtype->table;
+        if (!types_put_string(b, name, strlen(name)))
             luaL_error(L, "the name of the table is not valid UTF-8");
         return;
     case W_SOURCE:
@@ -408,10 +413,10 @@ static void put_what(lua_State *L, const struct row_class *f, int index, enum wh
 }
 
 /* A change of which the script replaced or added fields. */
-static void put_touched(lua_State *L, const struct row_class *f, int index, struct buf *b,
+static void put_touched(lua_State *L, const struct row_class *class, int index, struct buf *b,
                         int depth)
 {
-    const struct rowdata *c = rowdata_at(L, index, f);
+    const struct rowdata *d = rowdata_at(L, index, class);
     bool first = true;
 
     buf_putc(b, '{');
@@ -421,7 +426,7 @@ static void put_touched(lua_State *L, const struct row_class *f, int index, stru
 
         lua_pushstring(L, what_names[what]);
         is_set = lua_rawget(L, index) != LUA_TNIL;
-        if (what != W_OLD || is_set || c->has_old) {
+        if (what != W_OLD || is_set || d->has_old) {
             buf_puts(b, first ? "\"" : ",\"");
             buf_puts(b, what_names[what]);
             buf_puts(b, "\":");
@@ -429,7 +434,7 @@ static void put_touched(lua_State *L, const struct row_class *f, int index, stru
             if (is_set)
                 json_put_nested(L, -1, b, depth);
             else
-                put_what(L, f, index, what, b, depth);
+                put_what(L, class, index, what, b, depth);
         }
         lua_pop(L, 1);
     }
@@ -462,30 +467,30 @@ static bool is_own_row(lua_State *L, int change)
 
 static void put_change(lua_State *L, int index, struct buf *b, int depth)
 {
-    const struct row_class *f = rowdata_class(L, index);
-    struct rowdata *c = rowdata_at(L, index, f);
+    const struct row_class *class = rowdata_class(L, index);
+    struct rowdata *d = rowdata_at(L, index, class);
     bool is_touched = false;
 
     index = lua_absindex(L, index);
     for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1))
         is_touched = is_touched || (lua_type(L, -2) == LUA_TSTRING && !is_own_row(L, index));
     if (is_touched) {
-        put_touched(L, f, index, b, depth);
+        put_touched(L, class, index, b, depth);
     } else {
-        rowdata_put_text(b, f->heads[c->op]);
-        put_raw_key(L, f, c, b);
+        rowdata_put_text(b, class->heads[d->op]);
+        put_raw_key(L, class, d, b);
         buf_puts(b, ",\"row\":");
-        put_what(L, f, index, W_ROW, b, depth);
-        if (c->has_old) {
+        put_what(L, class, index, W_ROW, b, depth);
+        if (d->has_old) {
             buf_puts(b, ",\"old\":");
-            put_old(L, f, index, b, depth);
+            put_old(L, class, index, b, depth);
         }
         buf_puts(b, ",\"xid\":");
-        rowdata_put_xid(f, c, b);
+        rowdata_put_xid(class, d, b);
         buf_puts(b, ",\"ts\":");
-        put_ts(c, b);
+        put_ts(d, b);
         buf_puts(b, ",\"id\":");
-        put_id_json(L, f, c, b);
+        put_id_json(L, class, d, b);
         buf_putc(b, '}');
     }
     json_check(L, b);
@@ -505,62 +510,62 @@ static int change_tostring(lua_State *L)
 
 static const struct json_class change_class = { put_change }, key_class = { put_key };
 
-static void push_class(lua_State *L, const char *name, const struct json_class *class, int form)
+static void push_class(lua_State *L, const char *name, const struct json_class *class, int class_at)
 {
     lua_createtable(L, 0, 8);
     json_set_class(L, -1, name, class);
-    rowdata_set_class(L, -1, form);
+    rowdata_set_class(L, -1, class_at);
 }
 
-/* Pushes a form, and keeps with it the metatables of what is made of it. */
-static void push_form(lua_State *L, struct rowtype *rowtype, const char *source)
+/* Pushes a row class, and keeps with it the metatables of what is made of it. */
+static void push_row_class(lua_State *L, struct rowtype *rowtype, const char *source)
 {
-    int form, shared;
+    int class_at, shared;
 
     rowdata_push_class(L, rowtype);
-    form = lua_gettop(L);
+    class_at = lua_gettop(L);
     lua_createtable(L, SHARED_SOURCE, W_COUNT);
     shared = lua_gettop(L);
     for (int w = 0; w < W_COUNT; w++) {
         lua_pushinteger(L, w);
         lua_setfield(L, shared, what_names[w]);
     }
-    change_row_push_metatable(L, form);
+    change_row_push_metatable(L, class_at);
     lua_rawseti(L, shared, SHARED_ROW_MT);
-    push_class(L, "pgcdc.key", &key_class, form);
-    change_row_set_method(L, "__pairs", key_pairs, form, shared);
-    change_row_set_method(L, "__tostring", key_tostring, form, shared);
+    push_class(L, "pgcdc.key", &key_class, class_at);
+    change_row_set_method(L, "__pairs", key_pairs, class_at, shared);
+    change_row_set_method(L, "__tostring", key_tostring, class_at, shared);
     lua_rawseti(L, shared, SHARED_KEY_MT);
     lua_pushstring(L, source);
     lua_rawseti(L, shared, SHARED_SOURCE);
-    push_class(L, "pgcdc.change", &change_class, form);
-    change_row_set_method(L, "__index", change_index, form, shared);
-    change_row_set_method(L, "__pairs", change_pairs, form, shared);
-    change_row_set_method(L, "__tostring", change_tostring, form, shared);
+    push_class(L, "pgcdc.change", &change_class, class_at);
+    change_row_set_method(L, "__index", change_index, class_at, shared);
+    change_row_set_method(L, "__pairs", change_pairs, class_at, shared);
+    change_row_set_method(L, "__tostring", change_tostring, class_at, shared);
     lua_rawseti(L, shared, SHARED_CHANGE_MT);
-    lua_setiuservalue(L, form, ROW_CLASS_SHARED);
+    lua_setiuservalue(L, class_at, ROW_CLASS_SHARED);
 }
 
-static void push_of_shared(lua_State *L, int form, enum shared which)
+static void push_of_shared(lua_State *L, int class_at, enum shared which)
 {
-    lua_getiuservalue(L, form, ROW_CLASS_SHARED);
+    lua_getiuservalue(L, class_at, ROW_CLASS_SHARED);
     lua_rawgeti(L, -1, which);
     lua_remove(L, -2);
 }
 
-void change_push_class_like(lua_State *L, struct rowtype *rowtype, int form)
+void change_push_class_like(lua_State *L, struct rowtype *rowtype, int class_at)
 {
-    form = lua_absindex(L, form);
-    push_of_shared(L, form, SHARED_SOURCE);                    /* source */
-    push_form(L, rowtype, lua_tostring(L, -1));                  /* source form */
+    class_at = lua_absindex(L, class_at);
+    push_of_shared(L, class_at, SHARED_SOURCE);                /* source */
+    push_row_class(L, rowtype, lua_tostring(L, -1));           /* source class */
     lua_remove(L, -2);
 }
 
-void change_push_part_metatable(lua_State *L, int form, enum change_part part)
+void change_push_part_metatable(lua_State *L, int class_at, enum change_part part)
 {
     static const enum shared places[] = { SHARED_CHANGE_MT, SHARED_ROW_MT, SHARED_KEY_MT };
 
-    push_of_shared(L, form, places[part]);
+    push_of_shared(L, class_at, places[part]);
 }
 
 bool change_is(lua_State *L, int index)
@@ -581,7 +586,7 @@ void change_push_metatable(lua_State *L, struct rowtype *rowtype, const char *so
             return;
         lua_pop(L, 1);
     }
-    push_form(L, rowtype, source);                               /* form */
+    push_row_class(L, rowtype, source);                        /* class */
     change_push_part_metatable(L, -1, CHANGE_PART_CHANGE);
     lua_remove(L, -2);                                         /* mt */
     luaL_unref(L, LUA_REGISTRYINDEX, *ref);

@@ -65,7 +65,7 @@ static void close_modules(lua_State *L)
 }
 
 /* Pushes a copy of the table at <index>. */
-static void push_table_copy(lua_State *L, int index)
+static void push_table_clone(lua_State *L, int index)
 {
     index = lua_absindex(L, index);
     lua_createtable(L, 0, 32);                                 /* copy */
@@ -82,13 +82,13 @@ static void push_our_globals(lua_State *L)
     int globals;
 
     lua_pushglobaltable(L);                                    /* globals */
-    push_table_copy(L, -1);                                    /* globals ours */
+    push_table_clone(L, -1);                                   /* globals ours */
     lua_remove(L, -2);
     globals = lua_gettop(L);
     for (lua_pushnil(L); lua_next(L, globals); lua_pop(L, 1))
         if (lua_istable(L, -1) && strcmp(lua_tostring(L, -2), LUA_GNAME) != 0) {
             lua_pushvalue(L, -2);
-            push_table_copy(L, -2);
+            push_table_clone(L, -2);
             lua_rawset(L, globals); /* a field that is there may be set meanwhile */
         }
 }
@@ -195,7 +195,7 @@ static int deliver(lua_State *L)
     lua_pushinteger(L, (lua_Integer)b->source + 1);
     lua_pushinteger(L, (lua_Integer)source->seq);
     lua_call(L, 2, 0);
-    change_push_metatable(L, b->rowtype, source->name, &source->metatable);   /* job mt */
+    change_push_metatable(L, b->rowtype, source->name, &source->metatable); /* job mt */
     for (int op = 0; op < OP_COUNT; op++) /* job mt read upsert ... */
         lua_rawgeti(L, LUA_REGISTRYINDEX, source->handlers[event_of(op)]);
     while (d->done < b->n_rows) {

@@ -3,7 +3,7 @@
  * A new row is the wanted fields of the old one, copied as they are, with what functions gave
  * among them, and what the script assigned beside them.
  *
- * A reshaper is a closure: upvalue 1 is its spec, upvalue 2 its links by form, with weak keys.
+ * A reshaper is a closure: upvalue 1 is its spec, upvalue 2 its plans by row class, with weak keys.
  *
  * SPDX-License-Identifier: MIT */
 #include "lua/project.h"
@@ -21,15 +21,15 @@
 
 #define HASH_SHOWN 32 /* hex digits of the hash that stands for the key in ids */
 
-/* What is being reshaped; the numbers are places on the stack. */
+/* What is being projected; the numbers are places on the stack. */
 struct job {
-    int thing;        /* a change, or another row of one */
-    int change;       /* for the functions */
+    int thing;                                                 /* a change, or another row of one */
+    int change;                                                /* for the functions */
     int plain;        /* what the script has put in the place of the change's row, or 0 */
-    int link_at, values, result;
-    const struct project_plan *link;
+    int plan_at, values, result;
+    const struct project_plan *plan;
     const struct row_class *from, *to;
-    struct rowdata *cells;
+    struct rowdata *data;
 };
 
 static void push_spec(lua_State *L, const char *name)
@@ -45,29 +45,29 @@ static int fail(lua_State *L, const char *a, const char *b, const char *c)
     return lua_error(L);
 }
 
-/* Fills in the link and both forms; pushes the link, the new form behind it. */
-static void push_link(lua_State *L, struct job *j)
+/* Fills in the plan and both row classes; pushes the plan, the new row class behind it. */
+static void find_plan(lua_State *L, struct job *j)
 {
-    int form;
+    int class_at;
 
-    rowdata_push_class_of(L, j->thing);                           /* form */
-    form = lua_gettop(L);
-    j->from = lua_touserdata(L, form);
-    j->cells = rowdata_at(L, j->thing, j->from);
-    lua_pushvalue(L, form);
-    if (lua_rawget(L, lua_upvalueindex(2)) == LUA_TNIL) {      /* form nil */
+    rowdata_push_class_of(L, j->thing);                        /* class */
+    class_at = lua_gettop(L);
+    j->from = lua_touserdata(L, class_at);
+    j->data = rowdata_at(L, j->thing, j->from);
+    lua_pushvalue(L, class_at);
+    if (lua_rawget(L, lua_upvalueindex(2)) == LUA_TNIL) {      /* class nil */
         lua_pushvalue(L, lua_upvalueindex(1));
-        lua_replace(L, -2);                                    /* form spec */
-        project_plan_push(L, form + 1, form, j->thing, j->plain);      /* form spec link */
-        lua_remove(L, form + 1);                               /* form link */
-        lua_pushvalue(L, form);
+        lua_replace(L, -2);                                    /* class spec */
+        project_plan_push(L, class_at + 1, class_at, j->thing, j->plain); /* class spec plan */
+        lua_remove(L, class_at + 1);                           /* class plan */
+        lua_pushvalue(L, class_at);
         lua_pushvalue(L, -2);
         lua_rawset(L, lua_upvalueindex(2));
     }
-    lua_replace(L, form);                                      /* link */
-    j->link_at = form;
-    j->link = lua_touserdata(L, form);
-    lua_getiuservalue(L, form, PROJECT_PLAN_FORM);                     /* link form */
+    lua_replace(L, class_at);                                  /* plan */
+    j->plan_at = class_at;
+    j->plan = lua_touserdata(L, class_at);
+    lua_getiuservalue(L, class_at, PROJECT_PLAN_CLASS);        /* plan class */
     j->to = lua_touserdata(L, -1);
 }
 
@@ -76,7 +76,7 @@ static void push_link(lua_State *L, struct job *j)
 /* Pushes what column <i> of the new row is made of; nil for NULL. */
 static void push_old_value(lua_State *L, const struct job *j, size_t i)
 {
-    size_t from = j->link->columns[i].from;
+    size_t from = j->plan->columns[i].from;
 
     if (j->plain > 0 && i < j->to->rowtype->n_row) {
         if (lua_istable(L, j->plain))
@@ -97,7 +97,7 @@ static void push_old_value(lua_State *L, const struct job *j, size_t i)
 /* Pushes what the functions give, by the names of the columns; nil where there are none. */
 static void push_values(lua_State *L, struct job *j)
 {
-    size_t n = j->link->n_functions;
+    size_t n = j->plan->n_functions;
 
     if (n == 0) {
         lua_pushnil(L);
@@ -105,7 +105,7 @@ static void push_values(lua_State *L, struct job *j)
     }
     lua_createtable(L, 0, (int)n);                             /* values */
     j->values = lua_gettop(L);
-    lua_getiuservalue(L, j->link_at, PROJECT_PLAN_FUNCTIONS);          /* values functions */
+    lua_getiuservalue(L, j->plan_at, PROJECT_PLAN_FUNCTIONS);  /* values functions */
     for (size_t k = 0; k < n; k++) {
         size_t i;
 
@@ -167,7 +167,7 @@ static void put_hash(lua_State *L, const struct job *j, struct buf *b)
     salt = lua_tolstring(L, -1, &len);
     buf_add(b, salt, salt != NULL ? len : 0);
     lua_pop(L, 1);
-    change_put_id_key(L, j->from, j->cells, b);
+    change_put_id_key(L, j->from, j->data, b);
     json_check(L, b);
     if (!hash_sha256(b->data + start, b->len - start, digits))
         luaL_error(L, "libcrypto gives no SHA-256");
@@ -177,7 +177,7 @@ static void put_hash(lua_State *L, const struct job *j, struct buf *b)
 
 static void put_column(lua_State *L, const struct job *j, size_t i, struct buf *b)
 {
-    const struct project_plan_column *c = &j->link->columns[i];
+    const struct project_plan_column *c = &j->plan->columns[i];
     const struct column *column = &j->to->rowtype->columns[i];
     struct field field;
 
@@ -186,24 +186,24 @@ static void put_column(lua_State *L, const struct job *j, size_t i, struct buf *
         if (is_field(L, column->kind))
             put_field(L, b);
         else
-            buf_puts(b, "\\N"); /* the value stands beside the cells */
+            buf_puts(b, "\\N"); /* the value stands beside the data */
         lua_pop(L, 1);
     } else if (c->from == PROJECT_PLAN_HASHED) {
         put_hash(L, j, b);
     } else if (c->from == ROWTYPE_NEW) {
         buf_puts(b, "\\N");
     } else {
-        field = rowdata_field(L, j->from, j->cells, c->from);
+        field = rowdata_field(L, j->from, j->data, c->from);
         buf_add(b, field.p, field.len);
     }
 }
 
 /* Pushes the new cells. */
-static struct rowdata *push_cells(lua_State *L, const struct job *j)
+static struct rowdata *push_data(lua_State *L, const struct job *j)
 {
     struct buf *b = script_scratch(L);
-    size_t n = j->link->n, start = n * sizeof(uint32_t);
-    struct rowdata *c;
+    size_t n = j->plan->n, start = n * sizeof(uint32_t);
+    struct rowdata *d;
 
     /* what stands in it is laid out as in struct rowdata: ends, then bytes */
     if (buf_reserve(b, start) != NULL)
@@ -219,68 +219,68 @@ static struct rowdata *push_cells(lua_State *L, const struct job *j)
         end = (uint32_t)(b->len - start);
         memcpy(b->data + i * sizeof end, &end, sizeof end);
     }
-    c = rowdata_push_like(L, j->cells, j->to->rowtype, n, b->len - start);
-    memcpy(c->ends, b->data, b->len);
-    c->is_split = true;
-    return c;
+    d = rowdata_push_like(L, j->data, j->to->rowtype, n, b->len - start);
+    memcpy(d->ends, b->data, b->len);
+    d->is_split = true;
+    return d;
 }
 
 /* ---- what the script assigned ---- */
 
 /* Pushes table <n> beside the cells at <cells>, made if need be. */
-static void push_side(lua_State *L, int cells, int n)
+static void push_side(lua_State *L, int data, int n)
 {
-    if (lua_getiuservalue(L, cells, n) == LUA_TNIL) {
-        ((struct rowdata *)lua_touserdata(L, cells))->has_side = true;
+    if (lua_getiuservalue(L, data, n) == LUA_TNIL) {
+        ((struct rowdata *)lua_touserdata(L, data))->has_side = true;
         lua_pop(L, 1);
         lua_createtable(L, 0, 1);
         lua_pushvalue(L, -1);
-        lua_setiuservalue(L, cells, n);
+        lua_setiuservalue(L, data, n);
     }
 }
 
 /* side[name] = the value on top of the stack, which is popped. */
-static void set_beside(lua_State *L, int cells, int n, const char *name)
+static void set_beside(lua_State *L, int data, int n, const char *name)
 {
-    push_side(L, cells, n);                                    /* value side */
+    push_side(L, data, n);                                     /* value side */
     lua_insert(L, -2);                                         /* side value */
     lua_setfield(L, -2, name);
     lua_pop(L, 1);
 }
 
 /* Values of functions that the cells cannot hold. */
-static void keep_values(lua_State *L, const struct job *j, int cells)
+static void keep_values(lua_State *L, const struct job *j, int data)
 {
-    for (size_t i = 0; i < j->link->n; i++) {
+    for (size_t i = 0; i < j->plan->n; i++) {
         const struct column *column = &j->to->rowtype->columns[i];
 
-        if (!j->link->columns[i].is_computed)
+        if (!j->plan->columns[i].is_computed)
             continue;
         lua_getfield(L, j->values, column->name);
         if (is_field(L, column->kind))
             lua_pop(L, 1);
         else
-            set_beside(L, cells, ROWDATA_SET, column->name);
+            set_beside(L, data, ROWDATA_SET, column->name);
     }
 }
 
 /* Columns that the script assigned, or decoded and perhaps changed. */
-static void carry_columns(lua_State *L, const struct job *j, int cells, int n)
+static void carry_columns(lua_State *L, const struct job *j, int data, int n)
 {
     int side = lua_gettop(L) + 1;
 
     rowdata_push_of(L, j->thing);
     lua_getiuservalue(L, -1, n);
     lua_remove(L, -2);                                         /* side */
-    for (size_t i = 0; lua_istable(L, side) && i < j->link->n; i++) {
-        const struct project_plan_column *c = &j->link->columns[i];
+    for (size_t i = 0; lua_istable(L, side) && i < j->plan->n; i++) {
+        const struct project_plan_column *c = &j->plan->columns[i];
 
         if (c->is_computed || c->from >= PROJECT_PLAN_HASHED)
             continue;
         lua_pushstring(L, j->from->rowtype->columns[c->from].name);
         if (lua_rawget(L, side) != LUA_TNIL) {
             clone_push(L, -1);
-            set_beside(L, cells, n, j->to->rowtype->columns[i].name);
+            set_beside(L, data, n, j->to->rowtype->columns[i].name);
         }
         lua_pop(L, 1);
     }
@@ -316,16 +316,16 @@ static size_t find_column(const struct rowtype *s, const char *name)
 }
 
 /* The name and its value that are at <name> and <name> + 1 become the new row's, as <to>. */
-static void carry_extra(lua_State *L, const struct job *j, int cells, int name, int to)
+static void carry_extra(lua_State *L, const struct job *j, int data, int name, int to)
 {
     size_t i = find_column(j->to->rowtype, lua_tostring(L, to));
     bool is_column = i != ROWTYPE_NEW;
 
-    if (is_column && j->link->columns[i].is_computed)
+    if (is_column && j->plan->columns[i].is_computed)
         return;
-    push_side(L, cells, ROWDATA_SET);                            /* side */
+    push_side(L, data, ROWDATA_SET);                           /* side */
     lua_pushvalue(L, to);
-    if (lua_rawget(L, -2) != LUA_TNIL || (is_column && j->link->columns[i].from != ROWTYPE_NEW))
+    if (lua_rawget(L, -2) != LUA_TNIL || (is_column && j->plan->columns[i].from != ROWTYPE_NEW))
         fail(L, "there is a column '", lua_tostring(L, to), "' already");
     lua_pop(L, 1);
     if (!is_column) {
@@ -339,7 +339,7 @@ static void carry_extra(lua_State *L, const struct job *j, int cells, int name, 
 }
 
 /* Names that are no columns. */
-static void carry_extras(lua_State *L, const struct job *j, int cells)
+static void carry_extras(lua_State *L, const struct job *j, int data)
 {
     int side = lua_gettop(L) + 1, name = side + 1;
 
@@ -354,30 +354,30 @@ static void carry_extras(lua_State *L, const struct job *j, int cells)
         lua_pushvalue(L, name);
         push_new_name(L);                                      /* side name value name new */
         if (!lua_isnil(L, -1))
-            carry_extra(L, j, cells, name, lua_gettop(L));
+            carry_extra(L, j, data, name, lua_gettop(L));
         lua_settop(L, side);
     }
     lua_settop(L, side - 1);
 }
 
 /* Pushes what is made of the change or row at <thing>. */
-static void push_reshaped(lua_State *L, struct job *j)
+static void push_projected(lua_State *L, struct job *j)
 {
-    int top = lua_gettop(L), cells;
+    int top = lua_gettop(L), data;
 
-    push_link(L, j);                                           /* link form */
-    push_values(L, j);                                         /* link form values */
-    lua_createtable(L, 0, 2);                                  /* link form values result */
+    find_plan(L, j);                                           /* plan class */
+    push_values(L, j);                                         /* plan class values */
+    lua_createtable(L, 0, 2);                                  /* plan class values result */
     j->result = lua_gettop(L);
-    push_cells(L, j);                                          /* ... result cells */
-    cells = lua_gettop(L);
-    if (j->cells->has_side) {
-        carry_columns(L, j, cells, ROWDATA_SET);
-        carry_columns(L, j, cells, ROWDATA_DECODED);
-        carry_extras(L, j, cells);
+    push_data(L, j);                                           /* ... result data */
+    data = lua_gettop(L);
+    if (j->data->has_side) {
+        carry_columns(L, j, data, ROWDATA_SET);
+        carry_columns(L, j, data, ROWDATA_DECODED);
+        carry_extras(L, j, data);
     }
-    if (j->link->n_functions > 0)
-        keep_values(L, j, cells);
+    if (j->plan->n_functions > 0)
+        keep_values(L, j, data);
     rowdata_set(L, j->result);
     change_push_part_metatable(L, top + 2,
                                change_is(L, j->thing) ? CHANGE_PART_CHANGE : CHANGE_PART_ROW);
@@ -406,14 +406,14 @@ static void push_other_row(lua_State *L, const struct job *of, int row, bool is_
 {
     struct job j = { .thing = row, .change = of->change };
 
-    if (is_old && of->link->n_functions > 0) {
+    if (is_old && of->plan->n_functions > 0) {
         clone_push(L, of->change);
         j.change = lua_gettop(L);
         lua_pushliteral(L, "row");
         lua_pushvalue(L, row);
         lua_rawset(L, j.change);
     }
-    push_reshaped(L, &j);
+    push_projected(L, &j);
     lua_pushvalue(L, j.result);
 }
 
@@ -422,7 +422,7 @@ static void push_other_part(lua_State *L, const struct job *of, int index)
 {
     struct job j = *of;
 
-    if (j.link->n_functions > 0) {
+    if (j.plan->n_functions > 0) {
         clone_push(L, of->change);
         j.change = lua_gettop(L);
         lua_pushliteral(L, "row");
@@ -452,7 +452,7 @@ static void push_new_field(lua_State *L, const struct job *j, const char *name, 
 
         push_new_part(L, j, index, "key");
         if (is_ours) {
-            change_push_part_metatable(L, j->link_at + 1, CHANGE_PART_KEY);
+            change_push_part_metatable(L, j->plan_at + 1, CHANGE_PART_KEY);
             lua_setmetatable(L, -2);
         }
     } else {
@@ -481,7 +481,7 @@ static void keep_key(lua_State *L, const struct job *j)
     bool is_beside = false;
 
     for (size_t k = 0; k < s->n_key; k++)
-        if (j->link->columns[s->key[k]].is_computed) {
+        if (j->plan->columns[s->key[k]].is_computed) {
             lua_getfield(L, j->values, s->columns[s->key[k]].name);
             is_beside = is_beside || !is_field(L, s->columns[s->key[k]].kind);
             lua_pop(L, 1);
@@ -490,7 +490,7 @@ static void keep_key(lua_State *L, const struct job *j)
         return;
     lua_getfield(L, j->result, "key");                         /* key: kept in the change */
     for (size_t k = 0; k < s->n_key; k++)
-        if (j->link->columns[s->key[k]].is_computed) {
+        if (j->plan->columns[s->key[k]].is_computed) {
             lua_getfield(L, j->values, s->columns[s->key[k]].name);
             lua_setfield(L, -2, s->columns[s->key[k]].name);
         }
@@ -508,7 +508,7 @@ static int find_plain_row(lua_State *L)
     return 0;
 }
 
-static int reshape(lua_State *L)
+static int project(lua_State *L)
 {
     struct job j = { .thing = 1, .change = 1 };
 
@@ -519,8 +519,8 @@ static int reshape(lua_State *L)
     lua_getfield(L, 1, "old"); /* becomes a field like others */
     lua_settop(L, 1);
     j.plain = find_plain_row(L);
-    push_reshaped(L, &j);
-    if (j.link->n_functions > 0)
+    push_projected(L, &j);
+    if (j.plan->n_functions > 0)
         keep_key(L, &j);
     carry_fields(L, &j);
     lua_pushvalue(L, j.result);
@@ -531,12 +531,12 @@ static int reshaper(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
-    lua_createtable(L, 0, 1);                                  /* spec links */
+    lua_createtable(L, 0, 1);                                  /* spec plans */
     lua_createtable(L, 0, 1);
     lua_pushliteral(L, "k");
     lua_setfield(L, -2, "__mode");
     lua_setmetatable(L, 2);
-    lua_pushcclosure(L, reshape, 2);
+    lua_pushcclosure(L, project, 2);
     return 1;
 }
 
