@@ -50,7 +50,7 @@ static int columns(lua_State *L)
 
     if (!change_is(L, 1))
         return 0;
-    s = rowdata_class(L, 1)->rowtype;
+    s = row_class_at(L, 1)->rowtype;
     n = s->n_columns - (s->hides_key ? 1 : 0);
     lua_createtable(L, (int)n, 0);
     for (size_t i = 0; i < n; i++) {
@@ -146,8 +146,8 @@ static int new_plan(lua_State *L)
     luaL_setmetatable(L, PLAN);
     lua_pushvalue(L, 2);
     lua_setiuservalue(L, -2, PLAN_LINES);
-    p->class = rowdata_class(L, 1);
-    rowdata_push_class_of(L, 1);
+    p->class = row_class_at(L, 1);
+    row_class_push_of(L, 1);
     lua_setiuservalue(L, -2, PLAN_CLASS);
     lua_getmetatable(L, 1);
     p->metatable = lua_topointer(L, -1);
@@ -235,13 +235,6 @@ static void put_value(lua_State *L, const struct column *column, struct buf *b)
 
 /* ---- rows ---- */
 
-static void push_side(lua_State *L, int table, int which)
-{
-    rowdata_push_of(L, table);
-    lua_getiuservalue(L, -1, which);
-    lua_remove(L, -2);
-}
-
 /* The document on top of the stack was decoded by the script: is it still what it was? */
 static bool is_changed(lua_State *L, const struct row_class *class, struct rowdata *d, size_t i)
 {
@@ -264,7 +257,7 @@ static void put_touched(lua_State *L, const struct row_class *class, int row, st
     const struct column *column = &class->rowtype->columns[i];
     struct field field;
 
-    push_side(L, row, ROWDATA_SET);
+    rowdata_push_side(L, row, ROWDATA_SET);
     if (lua_istable(L, -1) && i < class->rowtype->n_row &&
         lua_getfield(L, -1, column->name) != LUA_TNIL) {       /* side value */
         put_value(L, column, b);
@@ -273,7 +266,7 @@ static void put_touched(lua_State *L, const struct row_class *class, int row, st
     }
     lua_settop(L, row + 1);
     if (column->kind == KIND_JSON) {
-        push_side(L, row, ROWDATA_DECODED);
+        rowdata_push_side(L, row, ROWDATA_DECODED);
         if (lua_istable(L, -1) && lua_getfield(L, -1, column->name) != LUA_TNIL &&
             is_changed(L, class, d, i)) {
             put_value(L, column, b);
@@ -360,7 +353,7 @@ static bool knows_added(lua_State *L, int row)
 {
     bool is = true;
 
-    push_side(L, row, ROWDATA_SET);
+    rowdata_push_side(L, row, ROWDATA_SET);
     for (lua_Integer i = 1; is && lua_istable(L, -1); i++) {
         if (lua_rawgeti(L, -1, i) == LUA_TNIL) {
             lua_pop(L, 1);
@@ -449,7 +442,7 @@ static int add(lua_State *L)
     lua_settop(L, 2);
     if (!is_of(L, p) || (d = rowdata_find(L, 2)) == NULL)
         return answer(L, false);
-    op = rowdata_op_names[d->op];
+    op = row_class_op_names[d->op];
     ts = d->ts;
     if (has_own(L)) {
         op = own_text(L, "op", op);
@@ -459,7 +452,7 @@ static int add(lua_State *L)
             row = 3;
             luaL_argcheck(L, lua_istable(L, 3), 2, "the row of the change is not a table");
             d = rowdata_find(L, 3);
-            if (d != NULL && rowdata_class(L, 3) != p->class)
+            if (d != NULL && row_class_at(L, 3) != p->class)
                 return luaL_error(L, "the row of the change is that of another table");
         }
     }

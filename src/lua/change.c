@@ -38,7 +38,7 @@ static void put_raw_key(lua_State *L, const struct row_class *class, struct rowd
     for (size_t k = 0; k < s->n_key; k++) {
         if (k > 0)
             buf_putc(b, ',');
-        rowdata_put_text(b, class->labels[s->key[k]]);
+        row_class_put_text(b, class->labels[s->key[k]]);
         rowdata_put_json(L, class, d, s->key[k], b);
     }
     buf_putc(b, '}');
@@ -82,7 +82,7 @@ static void put_id_json(lua_State *L, const struct row_class *class, struct rowd
 {
     const struct rowtype *s = class->rowtype;
 
-    rowdata_put_text(b, class->id_head);
+    row_class_put_text(b, class->id_head);
     buf_put_u64(b, d->xid);
     buf_putc(b, '/');
     for (size_t k = 0; k < rowtype_n_id(s); k++) {
@@ -94,7 +94,7 @@ static void put_id_json(lua_State *L, const struct row_class *class, struct rowd
         if (field_is_null(field))
             buf_puts(b, "null");
         else if (!field_put_text(b, s->columns[i].kind, field))
-            rowdata_throw_utf8(L, class, i);
+            row_class_throw_utf8(L, class, i);
     }
     if (d->is_key_only)
         buf_puts(b, deleted);
@@ -112,7 +112,7 @@ static void put_ts(const struct rowdata *d, struct buf *b)
 
 static int key_next(lua_State *L)
 {
-    const struct rowtype *s = change_row_upvalue_class(L)->rowtype;
+    const struct rowtype *s = row_class_upvalue(L)->rowtype;
     lua_Integer i = lua_tointeger(L, lua_upvalueindex(2));
 
     lua_pushinteger(L, i + 1);
@@ -139,7 +139,7 @@ static int key_pairs(lua_State *L)
 
 static void put_key(lua_State *L, int index, struct buf *b, int depth)
 {
-    const struct row_class *class = rowdata_class(L, index);
+    const struct row_class *class = row_class_at(L, index);
     const struct rowtype *s = class->rowtype;
 
     index = lua_absindex(L, index);
@@ -147,7 +147,7 @@ static void put_key(lua_State *L, int index, struct buf *b, int depth)
     for (size_t k = 0; k < s->n_key; k++) {
         if (k > 0)
             buf_putc(b, ',');
-        rowdata_put_text(b, class->labels[s->key[k]]);
+        row_class_put_text(b, class->labels[s->key[k]]);
         lua_pushstring(L, s->columns[s->key[k]].name);
         lua_rawget(L, index);
         change_row_put_assigned(L, class, s->key[k], b, depth);
@@ -202,7 +202,7 @@ static void push_what(lua_State *L, struct row_class *class, struct rowdata *d, 
 
     switch (what) {
     case W_OP:
-        lua_pushstring(L, rowdata_op_names[d->op]);
+        lua_pushstring(L, row_class_op_names[d->op]);
         return;
     case W_SCHEMA:
         lua_pushstring(L, class->rowtype->schema);
@@ -259,7 +259,7 @@ static void push_what(lua_State *L, struct row_class *class, struct rowdata *d, 
 
 static int change_index(lua_State *L)
 {
-    struct row_class *class = change_row_upvalue_class(L);
+    struct row_class *class = row_class_upvalue(L);
     enum what what;
 
     lua_pushvalue(L, 2);
@@ -330,7 +330,7 @@ static int change_pairs(lua_State *L)
 {
     lua_Integer n = 0;
 
-    rowdata_at(L, 1, change_row_upvalue_class(L));
+    rowdata_at(L, 1, row_class_upvalue(L));
     lua_settop(L, 1);
     push_added(L, 1);                                          /* change added */
     lua_createtable(L, 20, 0);                                 /* change added list */
@@ -394,7 +394,7 @@ static void put_what(lua_State *L, const struct row_class *class, int index, enu
         return;
     case W_OP:
         buf_putc(b, '"');
-        buf_puts(b, rowdata_op_names[d->op]);
+        buf_puts(b, row_class_op_names[d->op]);
         buf_putc(b, '"');
         return;
     case W_SCHEMA:
@@ -467,7 +467,7 @@ static bool is_own_row(lua_State *L, int change)
 
 static void put_change(lua_State *L, int index, struct buf *b, int depth)
 {
-    const struct row_class *class = rowdata_class(L, index);
+    const struct row_class *class = row_class_at(L, index);
     struct rowdata *d = rowdata_at(L, index, class);
     bool is_touched = false;
 
@@ -477,7 +477,7 @@ static void put_change(lua_State *L, int index, struct buf *b, int depth)
     if (is_touched) {
         put_touched(L, class, index, b, depth);
     } else {
-        rowdata_put_text(b, class->heads[d->op]);
+        row_class_put_text(b, class->heads[d->op]);
         put_raw_key(L, class, d, b);
         buf_puts(b, ",\"row\":");
         put_what(L, class, index, W_ROW, b, depth);
@@ -500,7 +500,7 @@ static int change_tostring(lua_State *L)
 {
     struct buf *b = script_scratch(L);
 
-    rowdata_at(L, 1, change_row_upvalue_class(L));
+    rowdata_at(L, 1, row_class_upvalue(L));
     put_change(L, 1, b, 0);
     lua_pushlstring(L, b->data, b->len);
     return 1;
@@ -514,7 +514,7 @@ static void push_class(lua_State *L, const char *name, const struct json_class *
 {
     lua_createtable(L, 0, 8);
     json_set_class(L, -1, name, class);
-    rowdata_set_class(L, -1, class_at);
+    row_class_set(L, -1, class_at);
 }
 
 /* Pushes a row class, and keeps with it the metatables of what is made of it. */
@@ -522,7 +522,7 @@ static void push_row_class(lua_State *L, struct rowtype *rowtype, const char *so
 {
     int class_at, shared;
 
-    rowdata_push_class(L, rowtype);
+    row_class_push(L, rowtype);
     class_at = lua_gettop(L);
     lua_createtable(L, SHARED_SOURCE, W_COUNT);
     shared = lua_gettop(L);
@@ -533,15 +533,15 @@ static void push_row_class(lua_State *L, struct rowtype *rowtype, const char *so
     change_row_push_metatable(L, class_at);
     lua_rawseti(L, shared, SHARED_ROW_MT);
     push_class(L, "pgcdc.key", &key_class, class_at);
-    change_row_set_method(L, "__pairs", key_pairs, class_at, shared);
-    change_row_set_method(L, "__tostring", key_tostring, class_at, shared);
+    row_class_set_method(L, "__pairs", key_pairs, class_at, shared);
+    row_class_set_method(L, "__tostring", key_tostring, class_at, shared);
     lua_rawseti(L, shared, SHARED_KEY_MT);
     lua_pushstring(L, source);
     lua_rawseti(L, shared, SHARED_SOURCE);
     push_class(L, "pgcdc.change", &change_class, class_at);
-    change_row_set_method(L, "__index", change_index, class_at, shared);
-    change_row_set_method(L, "__pairs", change_pairs, class_at, shared);
-    change_row_set_method(L, "__tostring", change_tostring, class_at, shared);
+    row_class_set_method(L, "__index", change_index, class_at, shared);
+    row_class_set_method(L, "__pairs", change_pairs, class_at, shared);
+    row_class_set_method(L, "__tostring", change_tostring, class_at, shared);
     lua_rawseti(L, shared, SHARED_CHANGE_MT);
     lua_setiuservalue(L, class_at, ROW_CLASS_SHARED);
 }
@@ -582,7 +582,7 @@ void change_push_metatable(lua_State *L, struct rowtype *rowtype, const char *so
 {
     if (*ref != LUA_NOREF) {
         lua_rawgeti(L, LUA_REGISTRYINDEX, *ref);               /* mt */
-        if (rowdata_metatable_class(L, -1)->rowtype == rowtype)
+        if (row_class_of_metatable(L, -1)->rowtype == rowtype)
             return;
         lua_pop(L, 1);
     }

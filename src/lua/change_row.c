@@ -16,38 +16,18 @@
  * for a document. */
 static const char nothing;
 
-struct row_class *change_row_upvalue_class(lua_State *L)
+/* Pushes side table <which> of the row at <index>, made if it is not there. */
+static void push_made_side(lua_State *L, int index, int which)
 {
-    return lua_touserdata(L, lua_upvalueindex(1));
-}
-
-void change_row_set_method(lua_State *L, const char *name, lua_CFunction f, int class_at,
-                           int upvalue)
-{
-    lua_pushvalue(L, class_at);
-    lua_pushvalue(L, upvalue);
-    lua_pushcclosure(L, f, 2);
-    lua_setfield(L, -2, name);
-}
-
-/* The user value <n> of the cells of the table at <index>: a table, made if <make>, or nil. */
-static void push_side_table(lua_State *L, int index, int n, bool make)
-{
-    rowdata_push_of(L, index);                                 /* cells */
-    if (lua_getiuservalue(L, -1, n) == LUA_TNIL && make) {     /* cells nil */
-        ((struct rowdata *)lua_touserdata(L, -2))->has_side = true;
-        lua_pop(L, 1);
-        lua_createtable(L, 0, 1);
-        lua_pushvalue(L, -1);
-        lua_setiuservalue(L, -3, n);                           /* cells table */
-    }
+    rowdata_push_of(L, index);                                 /* data */
+    rowdata_make_side(L, -1, which);                           /* data side */
     lua_remove(L, -2);
 }
 
 /* Pushes side[name], nil if there is no such table or entry; true if it is there. */
 static bool push_from_side(lua_State *L, int index, int n, const char *name)
 {
-    push_side_table(L, index, n, false);
+    rowdata_push_side(L, index, n);
     if (lua_isnil(L, -1))
         return false;
     lua_pushstring(L, name);
@@ -93,7 +73,7 @@ void change_row_push_cell(lua_State *L, const struct row_class *class, int row, 
     lua_pop(L, 1);
     rowdata_push_field(L, class, d, i);                        /* value */
     if (lua_istable(L, -1)) { /* the script may change it, so it must stay the same one */
-        push_side_table(L, row, ROWDATA_DECODED, true);
+        push_made_side(L, row, ROWDATA_DECODED);
         lua_pushstring(L, column->name);
         lua_pushvalue(L, -3);
         lua_rawset(L, -3);
@@ -120,7 +100,7 @@ static int row_index(lua_State *L)
     lua_Integer i = column_index(L, 2);
 
     if (i >= 0)
-        change_row_push_cell(L, change_row_upvalue_class(L), 1, (size_t)i);
+        change_row_push_cell(L, row_class_upvalue(L), 1, (size_t)i);
     else if (lua_type(L, 2) != LUA_TSTRING || !push_from_side(L, 1, ROWDATA_SET, lua_tostring(L,
                                                                                               2)))
         lua_pushnil(L);
@@ -154,8 +134,8 @@ static int row_newindex(lua_State *L)
     if (lua_type(L, 2) != LUA_TSTRING)
         return luaL_error(L, "a row has columns, and a %s is not the name of one",
                           luaL_typename(L, 2));
-    rowdata_at(L, 1, change_row_upvalue_class(L));
-    push_side_table(L, 1, ROWDATA_SET, true);                  /* row name value side */
+    rowdata_at(L, 1, row_class_upvalue(L));
+    push_made_side(L, 1, ROWDATA_SET);                         /* row name value side */
     if (column_index(L, 2) < 0) {
         set_extra(L, 4);
     } else if (lua_isnil(L, 3)) {
@@ -171,7 +151,7 @@ static int row_newindex(lua_State *L)
 /* The next of pairs(row): columns in order, then what the script added. Upvalue 2: the count. */
 static int row_next(lua_State *L)
 {
-    const struct row_class *class = change_row_upvalue_class(L);
+    const struct row_class *class = row_class_upvalue(L);
     lua_Integer i = lua_tointeger(L, lua_upvalueindex(2));
 
     lua_pushinteger(L, i + 1);
@@ -181,7 +161,7 @@ static int row_next(lua_State *L)
         change_row_push_cell(L, class, 1, (size_t)i);
         return 2;
     }
-    push_side_table(L, 1, ROWDATA_SET, false);                 /* side */
+    rowdata_push_side(L, 1, ROWDATA_SET);                      /* side */
     if (lua_isnil(L, -1))
         return 1;
     lua_rawgeti(L, -1, i - (lua_Integer)class->rowtype->n_row + 1); /* side name */
@@ -194,7 +174,7 @@ static int row_next(lua_State *L)
 
 static int row_pairs(lua_State *L)
 {
-    rowdata_at(L, 1, change_row_upvalue_class(L));
+    rowdata_at(L, 1, row_class_upvalue(L));
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_pushinteger(L, 0);
     lua_pushcclosure(L, row_next, 2);
@@ -228,7 +208,7 @@ void change_row_put_assigned(lua_State *L, const struct row_class *class, size_t
             buf_printf(b, "%02x", (unsigned char)s[k]);
         buf_putc(b, '"');
     } else if (!types_put_string(b, s, len)) {
-        rowdata_throw_utf8(L, class, i);
+        row_class_throw_utf8(L, class, i);
     }
 }
 
@@ -305,14 +285,14 @@ void change_row_put(lua_State *L, const struct row_class *class, int index, stru
 
     if (is_touched) {
         index = lua_absindex(L, index);
-        push_side_table(L, index, ROWDATA_DECODED, false);     /* decoded */
-        push_side_table(L, index, ROWDATA_SET, false);         /* decoded set */
+        rowdata_push_side(L, index, ROWDATA_DECODED);          /* decoded */
+        rowdata_push_side(L, index, ROWDATA_SET);              /* decoded set */
     }
     buf_putc(b, '{');
     for (size_t i = 0; i < class->rowtype->n_row; i++) {
         if (i > 0)
             buf_putc(b, ',');
-        rowdata_put_text(b, class->labels[i]);
+        row_class_put_text(b, class->labels[i]);
         if (is_touched)
             put_cell(L, class, set, decoded, d, i, b, depth);
         else
@@ -328,14 +308,14 @@ void change_row_put(lua_State *L, const struct row_class *class, int index, stru
 
 static void put_class(lua_State *L, int index, struct buf *b, int depth)
 {
-    change_row_put(L, rowdata_class(L, index), index, b, depth);
+    change_row_put(L, row_class_at(L, index), index, b, depth);
 }
 
 static int row_tostring(lua_State *L)
 {
     struct buf *b = script_scratch(L);
 
-    change_row_put(L, change_row_upvalue_class(L), 1, b, 0);
+    change_row_put(L, row_class_upvalue(L), 1, b, 0);
     lua_pushlstring(L, b->data, b->len);
     return 1;
 }
@@ -367,12 +347,12 @@ void change_row_push_metatable(lua_State *L, int class_at)
         lua_setfield(L, names, class->rowtype->columns[i].name);
     }
     lua_createtable(L, 0, 8);                                  /* names mt */
-    change_row_set_method(L, "__index", row_index, class_at, names);
-    change_row_set_method(L, "__newindex", row_newindex, class_at, names);
-    change_row_set_method(L, "__pairs", row_pairs, class_at, names);
-    change_row_set_method(L, "__tostring", row_tostring, class_at, names);
+    row_class_set_method(L, "__index", row_index, class_at, names);
+    row_class_set_method(L, "__newindex", row_newindex, class_at, names);
+    row_class_set_method(L, "__pairs", row_pairs, class_at, names);
+    row_class_set_method(L, "__tostring", row_tostring, class_at, names);
     json_set_class(L, -1, "pgcdc.row", &row_class);
-    rowdata_set_class(L, -1, class_at);
+    row_class_set(L, -1, class_at);
     lua_remove(L, names);                                      /* mt */
 }
 
@@ -409,7 +389,7 @@ void change_row_push_changed(lua_State *L, const struct row_class *class, int ch
     lua_Integer n = 0;
 
     lua_getfield(L, change, "old");                            /* old */
-    if (change_row_is(L, -1) && rowdata_class(L, -1)->rowtype == class->rowtype)
+    if (change_row_is(L, -1) && row_class_at(L, -1)->rowtype == class->rowtype)
         old = rowdata_at(L, -1, class);
     lua_pop(L, 1);
     if (old == NULL || d->is_key_only) {

@@ -46,11 +46,4 @@ bool change_row_is_null(lua_State *L, const struct column *c);
 void change_row_put_assigned(lua_State *L, const struct row_class *class, size_t i, struct buf *b,
                              int depth);
 
-/* Sets mt[name] = closure(row class, upvalue) in the metatable on top of the stack. */
-void change_row_set_method(lua_State *L, const char *name, lua_CFunction f, int class_at,
-                           int upvalue);
-
-/* For closures made so: the row class, which is their first upvalue. */
-struct row_class *change_row_upvalue_class(lua_State *L);
-
 #endif

@@ -17,7 +17,7 @@
 #include "lua/api_host.h"
 #include "lua/api_copy_lines.h"
 #include "lua/api_state.h"
-#include "lua/rowdata.h"
+#include "lua/row_class.h"
 #include "lua/json.h"
 #include "lua/change.h"
 #include "lua/project.h"
@@ -136,7 +136,7 @@ static int load(lua_State *L)
 
     lua_settop(L, 0);
     json_open(L);
-    rowdata_open(L);
+    row_class_open(L);
     luaL_requiref(L, "pgcdc.raw", open_raw, 0);
     lua_pop(L, 1);
     add_searcher(L);

@@ -50,7 +50,7 @@ static void find_plan(lua_State *L, struct job *j)
 {
     int class_at;
 
-    rowdata_push_class_of(L, j->thing);                        /* class */
+    row_class_push_of(L, j->thing);                            /* class */
     class_at = lua_gettop(L);
     j->from = lua_touserdata(L, class_at);
     j->data = rowdata_at(L, j->thing, j->from);
@@ -227,22 +227,10 @@ static struct rowdata *push_data(lua_State *L, const struct job *j)
 
 /* ---- what the script assigned ---- */
 
-/* Pushes table <n> beside the cells at <cells>, made if need be. */
-static void push_side(lua_State *L, int data, int n)
-{
-    if (lua_getiuservalue(L, data, n) == LUA_TNIL) {
-        ((struct rowdata *)lua_touserdata(L, data))->has_side = true;
-        lua_pop(L, 1);
-        lua_createtable(L, 0, 1);
-        lua_pushvalue(L, -1);
-        lua_setiuservalue(L, data, n);
-    }
-}
-
 /* side[name] = the value on top of the stack, which is popped. */
 static void set_beside(lua_State *L, int data, int n, const char *name)
 {
-    push_side(L, data, n);                                     /* value side */
+    rowdata_make_side(L, data, n);                             /* value side */
     lua_insert(L, -2);                                         /* side value */
     lua_setfield(L, -2, name);
     lua_pop(L, 1);
@@ -269,9 +257,7 @@ static void carry_columns(lua_State *L, const struct job *j, int data, int n)
 {
     int side = lua_gettop(L) + 1;
 
-    rowdata_push_of(L, j->thing);
-    lua_getiuservalue(L, -1, n);
-    lua_remove(L, -2);                                         /* side */
+    rowdata_push_side(L, j->thing, n);                         /* side */
     for (size_t i = 0; lua_istable(L, side) && i < j->plan->n; i++) {
         const struct project_plan_column *c = &j->plan->columns[i];
 
@@ -323,7 +309,7 @@ static void carry_extra(lua_State *L, const struct job *j, int data, int name, i
 
     if (is_column && j->plan->columns[i].is_computed)
         return;
-    push_side(L, data, ROWDATA_SET);                           /* side */
+    rowdata_make_side(L, data, ROWDATA_SET);                   /* side */
     lua_pushvalue(L, to);
     if (lua_rawget(L, -2) != LUA_TNIL || (is_column && j->plan->columns[i].from != ROWTYPE_NEW))
         fail(L, "there is a column '", lua_tostring(L, to), "' already");
@@ -343,9 +329,7 @@ static void carry_extras(lua_State *L, const struct job *j, int data)
 {
     int side = lua_gettop(L) + 1, name = side + 1;
 
-    rowdata_push_of(L, j->thing);
-    lua_getiuservalue(L, -1, ROWDATA_SET);
-    lua_remove(L, -2);                                         /* side */
+    rowdata_push_side(L, j->thing, ROWDATA_SET);               /* side */
     for (lua_Integer k = 1; lua_istable(L, side); k++) {
         if (lua_rawgeti(L, side, k) == LUA_TNIL)               /* side name */
             break;

@@ -1,7 +1,4 @@
 /* rowdata.c -- one row's raw bytes inside Lua, decoded on demand.
- *
- * Registry: &class_key -> the metatable of row classes.
- *
  * SPDX-License-Identifier: MIT */
 #include "lua/rowdata.h"
 
@@ -12,102 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const rowdata_op_names[OP_COUNT] = { "read", "upsert", "insert", "update", "delete" };
-
-static const char rowdata_key, class_key;
-
-static int drop_class(lua_State *L)
-{
-    struct row_class *class = lua_touserdata(L, 1);
-
-    for (size_t i = 0; class->labels != NULL && i < class->rowtype->n_columns; i++)
-        free(class->labels[i].p);
-    free(class->labels);
-    for (size_t op = 0; op < OP_COUNT; op++)
-        free(class->heads[op].p);
-    free(class->id_head.p);
-    rowtype_unref(class->rowtype);
-    *class = (struct row_class){ 0 };
-    return 0;
-}
-
-void rowdata_open(lua_State *L)
-{
-    lua_createtable(L, 0, 1);
-    lua_pushcfunction(L, drop_class);
-    lua_setfield(L, -2, "__gc");
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &class_key);
-}
-
-/* Keeps what was built in <b>, which is emptied, in <to>. */
-static void keep(lua_State *L, struct buf *b, bool is_utf8, struct rowdata_text *to)
-{
-    to->len = b->len;
-    to->p = buf_take(b);
-    if (to->p == NULL)
-        luaL_error(L, "out of memory");
-    if (!is_utf8)
-        luaL_error(L, "the name of a table or of a column is not valid UTF-8");
-}
-
-static void make_label(lua_State *L, const char *name, struct rowdata_text *to)
-{
-    struct buf b;
-    bool ok;
-
-    buf_init(&b, SIZE_MAX / 2);
-    ok = types_put_string(&b, name, strlen(name));
-    buf_putc(&b, ':');
-    keep(L, &b, ok, to);
-}
-
-static void make_head(lua_State *L, const struct rowtype *s, const char *op,
-                      struct rowdata_text *to)
-{
-    struct buf b;
-    bool ok;
-
-    buf_init(&b, SIZE_MAX / 2);
-    buf_printf(&b, "{\"op\":\"%s\",\"schema\":", op);
-    ok = types_put_string(&b, s->schema, strlen(s->schema));
-    buf_puts(&b, ",\"table\":");
-    ok = types_put_string(&b, s->table, strlen(s->table)) && ok;
-    buf_puts(&b, ",\"key\":");
-    keep(L, &b, ok, to);
-}
-
-static void make_id_head(lua_State *L, const struct rowtype *s, struct rowdata_text *to)
-{
-    struct buf b, name;
-    bool ok;
-
-    buf_init(&name, SIZE_MAX / 2);
-    buf_printf(&name, "%s.%s/", s->schema, s->table);
-    buf_init(&b, SIZE_MAX / 2);
-    ok = buf_ok(&name) && types_put_string(&b, name.data, name.len);
-    buf_fini(&name);
-    if (ok)
-        b.len--; /* the quote: an id goes on */
-    keep(L, &b, ok, to);
-}
-
-void rowdata_push_class(lua_State *L, struct rowtype *rowtype)
-{
-    struct row_class *class = lua_newuserdatauv(L, sizeof *class, ROW_CLASS_SHARED); /* class */
-
-    *class = (struct row_class){ 0 };
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &class_key);
-    lua_setmetatable(L, -2);
-    class->rowtype = rowtype_ref(rowtype);
-    class->labels = calloc(rowtype->n_columns + 1, sizeof *class->labels);
-    if (class->labels == NULL)
-        luaL_error(L, "out of memory");
-    for (size_t i = 0; i < rowtype->n_columns; i++)
-        make_label(L, rowtype->columns[i].name, &class->labels[i]);
-    for (size_t op = 0; op < OP_COUNT; op++)
-        make_head(L, rowtype, rowdata_op_names[op], &class->heads[op]);
-    make_id_head(L, rowtype, &class->id_head);
-}
+static const char rowdata_key;
 
 static struct rowdata *push_raw(lua_State *L, const struct message *b, const struct row *row,
                                 const char *bytes, size_t len, int n_values)
@@ -115,7 +17,7 @@ static struct rowdata *push_raw(lua_State *L, const struct message *b, const str
     size_t n = b->rowtype->n_columns;
     struct rowdata *d = lua_newuserdatauv(L, sizeof *d + n * sizeof d->ends[0] + len, n_values);
 
-    d->mark = &rowdata_key;
+    d->tag = &rowdata_key;
     d->rowtype = b->rowtype;
     d->n_columns = (uint32_t)n;
     d->xid = row->xid;
@@ -170,6 +72,25 @@ void rowdata_push_of(lua_State *L, int index)
     lua_rawgetp(L, index, &rowdata_key);
 }
 
+void rowdata_push_side(lua_State *L, int index, int which)
+{
+    rowdata_push_of(L, index);                                 /* data */
+    lua_getiuservalue(L, -1, which);
+    lua_remove(L, -2);                                         /* side */
+}
+
+void rowdata_make_side(lua_State *L, int data_at, int which)
+{
+    data_at = lua_absindex(L, data_at);
+    if (lua_getiuservalue(L, data_at, which) == LUA_TNIL) {    /* nil */
+        ((struct rowdata *)lua_touserdata(L, data_at))->has_side = true;
+        lua_pop(L, 1);
+        lua_createtable(L, 0, 1);
+        lua_pushvalue(L, -1);
+        lua_setiuservalue(L, data_at, which);                  /* side */
+    }
+}
+
 struct rowdata *rowdata_find(lua_State *L, int index)
 {
     struct rowdata *d = NULL;
@@ -180,7 +101,7 @@ struct rowdata *rowdata_find(lua_State *L, int index)
             d = lua_touserdata(L, -1);
         lua_pop(L, 1);
     }
-    return d != NULL && d->mark == &rowdata_key ? d : NULL;
+    return d != NULL && d->tag == &rowdata_key ? d : NULL;
 }
 
 struct rowdata *rowdata_at(lua_State *L, int index, const struct row_class *class)
@@ -190,46 +111,6 @@ struct rowdata *rowdata_at(lua_State *L, int index, const struct row_class *clas
     if (d == NULL || d->rowtype != class->rowtype || d->n_columns != class->rowtype->n_columns)
         luaL_error(L, "this is not a change, nor the row of one");
     return d;
-}
-
-void rowdata_set_class(lua_State *L, int metatable, int class_at)
-{
-    metatable = lua_absindex(L, metatable);
-    lua_pushvalue(L, class_at);
-    lua_rawsetp(L, metatable, &class_key);
-}
-
-struct row_class *rowdata_metatable_class(lua_State *L, int metatable)
-{
-    struct row_class *class;
-
-    lua_rawgetp(L, metatable, &class_key);
-    class = lua_touserdata(L, -1);
-    lua_pop(L, 1);
-    return class;
-}
-
-struct row_class *rowdata_class(lua_State *L, int index)
-{
-    struct row_class *class = NULL;
-
-    if (lua_getmetatable(L, index)) {
-        class = rowdata_metatable_class(L, -1);
-        lua_pop(L, 1);
-    }
-    if (class == NULL)
-        luaL_error(L, "this is not a change, nor a part of one");
-    return class;
-}
-
-void rowdata_push_class_of(lua_State *L, int index)
-{
-    if (!lua_getmetatable(L, index)) {
-        lua_pushnil(L);
-        return;
-    }
-    lua_rawgetp(L, -1, &class_key);
-    lua_remove(L, -2);
 }
 
 struct field rowdata_field(lua_State *L, const struct row_class *class, struct rowdata *d, size_t i)
@@ -249,12 +130,6 @@ struct field rowdata_field(lua_State *L, const struct row_class *class, struct r
     return (struct field){ p + start, d->ends[i] - start };
 }
 
-void rowdata_throw_utf8(lua_State *L, const struct row_class *class, size_t i)
-{
-    luaL_error(L, "column %s of %s.%s holds text that is not valid UTF-8",
-               class->rowtype->columns[i].name, class->rowtype->schema, class->rowtype->table);
-}
-
 void rowdata_put_json(lua_State *L, const struct row_class *class, struct rowdata *d, size_t i,
                       struct buf *b)
 {
@@ -263,7 +138,7 @@ void rowdata_put_json(lua_State *L, const struct row_class *class, struct rowdat
     if (field_is_null(field))
         buf_puts(b, "null");
     else if (!field_put_json(b, class->rowtype->columns[i].kind, field))
-        rowdata_throw_utf8(L, class, i);
+        row_class_throw_utf8(L, class, i);
 }
 
 static void push_text(lua_State *L, struct field f)
