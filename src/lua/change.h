@@ -23,13 +23,8 @@ enum change_part { CHANGE_PART_CHANGE, CHANGE_PART_ROW, CHANGE_PART_KEY };
 void change_push_class_like(lua_State *L, struct rowtype *rowtype, int class_at); /* [-0, +1] */
 void change_push_part_metatable(lua_State *L, int class_at, enum change_part part); /* [-0, +1] */
 
-/* True if the value at <index> is a change; the key of one. */
+/* True if the value at <index> is a change. */
 bool change_is(lua_State *L, int index);
-bool change_is_key(lua_State *L, int index);
-
-/* Appends the key part of the id of the row with these cells, as text. */
-void change_put_id_key(lua_State *L, const struct row_class *class, struct rowdata *d,
-                       struct buf *b);
 
 /* Pushes one change. <metatable>: the index of what change_push_metatable gave. */
 void change_push(lua_State *L, int metatable, const struct message *b, const struct row *row);

@@ -4,6 +4,7 @@
 
 #include "lua/json.h"
 #include "lua/change.h"
+#include "lua/change_key.h"
 #include "lua/change_row.h"
 
 #include <lauxlib.h>
@@ -66,7 +67,7 @@ static bool is_plain(lua_State *L, int index)
     if (!lua_getmetatable(L, index))
         return true;
     json_push_array_metatable(L);
-    is = lua_rawequal(L, -1, -2) || change_is_key(L, index);
+    is = lua_rawequal(L, -1, -2) || change_key_is(L, index);
     lua_pop(L, 2);
     return is;
 }

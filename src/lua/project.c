@@ -13,6 +13,8 @@
 #include "lua/json.h"
 #include "lua/project_plan.h"
 #include "lua/change.h"
+#include "lua/change_id.h"
+#include "lua/change_key.h"
 #include "lua/change_row.h"
 #include "lua/script.h"
 
@@ -167,7 +169,7 @@ static void put_hash(lua_State *L, const struct job *j, struct buf *b)
     salt = lua_tolstring(L, -1, &len);
     buf_add(b, salt, salt != NULL ? len : 0);
     lua_pop(L, 1);
-    change_put_id_key(L, j->from, j->data, b);
+    change_id_put_key(L, j->from, j->data, b);
     json_check(L, b);
     if (!hash_sha256(b->data + start, b->len - start, digits))
         luaL_error(L, "libcrypto gives no SHA-256");
@@ -432,7 +434,7 @@ static void push_new_field(lua_State *L, const struct job *j, const char *name, 
     } else if (is_row) {
         push_new_part(L, j, index, "row");
     } else if (strcmp(name, "key") == 0) {
-        bool is_ours = change_is_key(L, index);
+        bool is_ours = change_key_is(L, index);
 
         push_new_part(L, j, index, "key");
         if (is_ours) {

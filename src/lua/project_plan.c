@@ -40,8 +40,8 @@ static void push_facts(lua_State *L, const struct rowtype *s, int thing, int pla
         lua_setfield(L, -2, s->columns[s->key[k]].name);
     }
     lua_setfield(L, -2, "key");
-    rowdata_push_of(L, thing);
-    if (lua_getiuservalue(L, -1, ROWDATA_SET) == LUA_TTABLE)   /* facts cells assigned */
+    rowdata_push_side(L, thing, ROWDATA_SET);                  /* facts assigned */
+    if (lua_istable(L, -1))
         lua_setfield(L, facts, "assigned");
     lua_settop(L, facts);
     if (plain > 0) {

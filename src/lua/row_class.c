@@ -158,8 +158,9 @@ void row_class_set_method(lua_State *L, const char *name, lua_CFunction f, int c
                            int upvalue)
 {
     lua_pushvalue(L, class_at);
-    lua_pushvalue(L, upvalue);
-    lua_pushcclosure(L, f, 2);
+    if (upvalue != 0)
+        lua_pushvalue(L, upvalue);
+    lua_pushcclosure(L, f, upvalue != 0 ? 2 : 1);
     lua_setfield(L, -2, name);
 }
 
