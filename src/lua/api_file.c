@@ -26,10 +26,10 @@
 #define CHUNK ((size_t)128 << 10) /* is written out when it is full */
 
 struct file {
-    int fd;                                                    /* -1: closed */
+    int fd;           /* -1: closed */
     bool is_regular;
     bool is_broken;   /* an fsync failed: what it should have kept may be gone for good */
-    struct buf out;                                            /* not written yet */
+    struct buf out;   /* not written yet */
 };
 
 /* Throws "path: what the system says". */
