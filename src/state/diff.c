@@ -55,8 +55,8 @@ struct diff *diff_open(struct store *store, const struct source_config *config,
     l->config = config;
     buf_init(&l->key, SIZE_MAX / 2);
     buf_init(&l->bytes, SIZE_MAX / 2);
-    l->note = p != NULL ? p->noted : 0;
-    l->is_learned = p != NULL ? p->learned != 0 : config->start == START_SNAPSHOT;
+    l->note = p != NULL ? p->last_change : 0;
+    l->is_learned = p != NULL ? p->is_learned : config->start == START_SNAPSHOT;
     l->forms = kept_columns_open(store, source, e);
     if (l->forms != NULL)
         l->known = kept_rows_open(store, source, l->note, e);
@@ -105,8 +105,8 @@ bool diff_keep(struct diff *l, uint64_t saved, struct err *e)
 
 void diff_mark(const struct diff *l, struct position *p, uint64_t noted)
 {
-    p->noted = noted;
-    p->learned = l->is_learned;
+    p->last_change = noted;
+    p->is_learned = l->is_learned;
     if (p->reads == 0)
         p->reads = 1;
 }

@@ -187,7 +187,7 @@ static void read_all(struct store *s, uint64_t noted)
     uint32_t number;
 
     if (check(store_load(s, source, &p, &found, &e), &e) && found) {
-        noted = p.noted;
+        noted = p.last_change;
         check(store_save(s, source, &p, &e), &e);
         position_fini(&p);
     }
