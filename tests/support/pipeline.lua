@@ -50,8 +50,8 @@ require("pgcdc.timer").start(require("pgcdc.raw").now)
 
 --- Runs the script, which must end well. Returns the lines that it prints.
 function pipeline.run(script, ...)
-   local result = program.run {script = prelude .. script .. finish, state = false,
-                               options = {...}}
+   local result = program.run { script = prelude .. script .. finish, state = false,
+                                options = { ... } }
    lu.assertEquals(result.status, 0, result.stderr)
    return result.lines
 end
