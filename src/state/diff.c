@@ -203,8 +203,8 @@ static bool note_row(struct diff *l, struct message *b, size_t from, size_t to, 
     buf_clear(&l->key);
     if (!message_row_key(b, &row, &l->key))
         return err_memory(e);
-    if (!kept_rows_find(l->known, message_hash(b, &row), (struct slice){ l->key.data, l->key.len },
-                        &known, e))
+    if (!kept_rows_find(l->known, message_hash(b, &row),
+                        (struct store_slice){ l->key.data, l->key.len }, &known, e))
         return false;
     state.digest = digest(b->bytes + row.start, row.len);
     *is_wanted = !is_unchanged(l, b, &row, &known, state.digest);
@@ -218,7 +218,7 @@ static bool note_row(struct diff *l, struct message *b, size_t from, size_t to, 
         return err_memory(e);
     state.form = l->form;
     if (l->config->keeps_old)
-        state.row = (struct slice){ b->bytes + row.start, row.len };
+        state.row = (struct store_slice){ b->bytes + row.start, row.len };
     return kept_rows_put(l->known, &known, &state, saved, e);
 }
 
@@ -426,7 +426,7 @@ static bool take_key(struct diff *l, const struct message *b, const struct row *
                      uint64_t saved, struct err *e)
 {
     struct weighing *v = l->weighing;
-    struct slice key = { b->bytes + row->start, row->len };
+    struct store_slice key = { b->bytes + row->start, row->len };
     struct kept_row known;
     uint32_t id, *at;
 
@@ -512,7 +512,7 @@ bool diff_take_truncated(struct diff *l)
 }
 
 /* Builds a row of which only the key is there. */
-static bool put_gone(struct buf *b, const struct rowtype *s, struct slice key)
+static bool put_gone(struct buf *b, const struct rowtype *s, struct store_slice key)
 {
     buf_clear(b);
     for (size_t i = 0; i < s->n_columns; i++) {

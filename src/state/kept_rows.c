@@ -48,7 +48,7 @@ static void put_number(struct buf *b, uint64_t n)
     buf_putc(b, (char)n);
 }
 
-static bool take_number(struct slice *s, uint64_t *n)
+static bool take_number(struct store_slice *s, uint64_t *n)
 {
     *n = 0;
     for (unsigned shift = 0; shift < 64 && s->len > 0; shift += 7) {
@@ -76,7 +76,7 @@ static void put_older(struct buf *b, const struct kept_state *s)
 }
 
 /* Takes the newest state off <older>. False: there is none. */
-static bool take_older(struct slice *older, struct kept_state *s)
+static bool take_older(struct store_slice *older, struct kept_state *s)
 {
     uint64_t flags, len, form = 0;
 
@@ -90,7 +90,7 @@ static bool take_older(struct slice *older, struct kept_state *s)
     s->flags = (unsigned)(flags & ((1u << KEPT_FLAGS) - 1));
     s->form = (uint32_t)form;
     if (len > 0) {
-        s->row = (struct slice){ older->p, len - 1 };
+        s->row = (struct store_slice){ older->p, len - 1 };
         older->p += len - 1;
         older->len -= len - 1;
     }
@@ -103,7 +103,7 @@ static bool make_older(struct kept_rows *k, const struct kept_row *row, uint64_t
                        struct err *e)
 {
     struct kept_state s = row->now;
-    struct slice rest = row->older;
+    struct store_slice rest = row->older;
 
     buf_clear(&k->older);
     do {
@@ -127,10 +127,10 @@ static int32_t sum_row(const struct kept_row *r)
 
 #define COLUMNS "id, hash, xid, digest, flags, note, sum, key, form"
 
-static struct slice read_slice(sqlite3_stmt *st, int i)
+static struct store_slice read_slice(sqlite3_stmt *st, int i)
 {
-    struct slice s = { (const char *)sqlite3_column_blob(st, i),
-                       (size_t)sqlite3_column_bytes(st, i) };
+    struct store_slice s = { (const char *)sqlite3_column_blob(st, i),
+                             (size_t)sqlite3_column_bytes(st, i) };
 
     if (s.p == NULL && sqlite3_column_type(st, i) != SQLITE_NULL)
         s.p = "";
@@ -162,7 +162,7 @@ static bool read_row(struct kept_rows *k, sqlite3_stmt *st, struct kept_row *r, 
 /* Copies what <r> points to, since a write may change what SQLite has handed out. */
 static bool hold(struct kept_rows *k, struct kept_row *r, struct err *e)
 {
-    struct slice *slices[] = { &r->key, &r->now.row, &r->older };
+    struct store_slice *slices[] = { &r->key, &r->now.row, &r->older };
     size_t at = 0;
 
     buf_clear(&k->held);
@@ -213,7 +213,7 @@ static bool step(struct kept_rows *k, sqlite3_stmt *st, struct err *e)
     return ok;
 }
 
-static bool bind_slice(sqlite3_stmt *st, int i, struct slice s)
+static bool bind_slice(sqlite3_stmt *st, int i, struct store_slice s)
 {
     return s.p == NULL || sqlite3_bind_blob64(st, i, s.p, s.len, SQLITE_STATIC) == SQLITE_OK;
 }
@@ -326,7 +326,7 @@ static bool undo(struct kept_rows *k, int64_t id, uint64_t noted, bool is_late, 
 {
     struct kept_row r, other;
     struct kept_state before;
-    struct slice key;
+    struct store_slice key;
     bool ok;
 
     if (!kept_rows_get(k, id, &r, e))
@@ -348,7 +348,7 @@ static bool undo(struct kept_rows *k, int64_t id, uint64_t noted, bool is_late, 
         if (copy == NULL)
             return err_memory(e);
         memcpy(copy, r.key.p, r.key.len);
-        key = (struct slice){ copy, r.key.len };
+        key = (struct store_slice){ copy, r.key.len };
         ok = kept_rows_find(k, r.hash, key, &other, e);
         free(copy);
         if (!ok)
@@ -363,7 +363,7 @@ static bool undo(struct kept_rows *k, int64_t id, uint64_t noted, bool is_late, 
     if (!kept_index_make_room(&k->index, e))
         return false;
     kept_index_add(&k->index, r.hash, id);
-    r.older = (struct slice){ NULL, 0 };
+    r.older = (struct store_slice){ NULL, 0 };
     return write_row(k, &r, e);
 }
 
@@ -489,8 +489,8 @@ static size_t after(const struct kept_rows *k, size_t i)
     return occupied(k, kept_index_next(&k->index, i));
 }
 
-bool kept_rows_find(struct kept_rows *k, uint64_t hash, struct slice key, struct kept_row *row,
-                    struct err *e)
+bool kept_rows_find(struct kept_rows *k, uint64_t hash, struct store_slice key,
+                    struct kept_row *row, struct err *e)
 {
     uint32_t tag = (uint32_t)(hash >> 32);
 
@@ -562,11 +562,11 @@ bool kept_rows_put(struct kept_rows *k, struct kept_row *row, const struct kept_
         if (!kept_index_make_room(&k->index, e))
             return false;
         row->id = k->about.last_id + 1;
-        row->older = (struct slice){ NULL, 0 };
+        row->older = (struct store_slice){ NULL, 0 };
     } else {
         if (!make_older(k, row, saved, e))
             return false;
-        row->older = (struct slice){ k->older.data, k->older.len };
+        row->older = (struct store_slice){ k->older.data, k->older.len };
     }
     row->now = *to;
     if (!write_row(k, row, e))

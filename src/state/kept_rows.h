@@ -37,16 +37,16 @@ struct kept_state {
     uint64_t reads;  /* see struct position */
     unsigned flags;
     uint32_t form;   /* which columns <row> has */
-    struct slice row; /* p NULL: it was not kept */
+    struct store_slice row; /* p NULL: it was not kept */
 };
 
 /* Slices that were handed out are valid until the next call. */
 struct kept_row {
     int64_t id; /* 0: it is not known */
     uint64_t hash;
-    struct slice key;
+    struct store_slice key;
     struct kept_state now;
-    struct slice older; /* the states before, as kept_rows.c writes them */
+    struct store_slice older; /* the states before, as kept_rows.c writes them */
 };
 
 /* Opens the rows kept for a source. What was written after the change <noted> is undone. Reads all
@@ -66,8 +66,8 @@ size_t kept_rows_count(const struct kept_rows *k);
 const struct bucket *kept_rows_buckets(const struct kept_rows *k);
 
 /* Finds a row by its key. row->id is 0 if there is none. */
-bool kept_rows_find(struct kept_rows *k, uint64_t hash, struct slice key, struct kept_row *row,
-                    struct err *e) WARN_UNUSED;
+bool kept_rows_find(struct kept_rows *k, uint64_t hash, struct store_slice key,
+                    struct kept_row *row, struct err *e) WARN_UNUSED;
 
 /* Reads row <id>, which is there. */
 bool kept_rows_get(struct kept_rows *k, int64_t id, struct kept_row *row,

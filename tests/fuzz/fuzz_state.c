@@ -97,10 +97,10 @@ static uint8_t take(struct input *in)
 }
 
 /* Some bytes, as many as the first one says. */
-static struct slice take_slice(struct input *in)
+static struct store_slice take_slice(struct input *in)
 {
     size_t n = take(in);
-    struct slice s = { (const char *)in->p, n < in->len ? n : in->len };
+    struct store_slice s = { (const char *)in->p, n < in->len ? n : in->len };
 
     in->p += s.len;
     in->len -= s.len;
@@ -118,7 +118,7 @@ static int64_t take_number(struct input *in)
 
 static void read_records(struct store *s, const char *kind)
 {
-    struct record r;
+    struct store_record r;
     struct err e = { 0 };
 
     if (!check(store_find(s, kind, source, &e), &e))
@@ -171,7 +171,7 @@ static void read_known(struct store *s, struct kept_columns *f, uint64_t noted)
     for (int64_t i = 1; i <= ids[0] && i < 64; i++)
         read_row(k, f, ids[i]);
     for (uint64_t hash = 1; hash <= 2; hash++)
-        if (check(kept_rows_find(k, hash << 32, (struct slice){ "1", 1 }, &row, &e), &e) &&
+        if (check(kept_rows_find(k, hash << 32, (struct store_slice){ "1", 1 }, &row, &e), &e) &&
             check(kept_rows_put(k, &row, &gone, 3, &e), &e))
             check(kept_rows_purge(k, 901, &e), &e);
     kept_rows_close(k);
@@ -227,17 +227,17 @@ static void write_file(const uint8_t *p, size_t len)
     CHECK(f != NULL && fwrite(p, 1, len, f) == len && fclose(f) == 0);
 }
 
-static void put(struct store *s, const char *kind, const char *key, struct slice value)
+static void put(struct store *s, const char *kind, const char *key, struct store_slice value)
 {
-    struct record r = { { kind, strlen(kind) }, { source, strlen(source) }, { key, strlen(key) },
-                        value };
+    struct store_record r = { { kind, strlen(kind) }, { source, strlen(source) },
+                              { key, strlen(key) }, value };
     struct err e;
 
     CHECK(store_put(s, &r, &e));
 }
 
-static void run_sql(struct store *s, const char *format, const char *table, struct slice bytes,
-                    int64_t number)
+static void run_sql(struct store *s, const char *format, const char *table,
+                    struct store_slice bytes, int64_t number)
 {
     char sql[256];
     sqlite3_stmt *st;
@@ -297,7 +297,7 @@ static void make_contents(struct input *in)
     }
     if (take(in) % 4 == 1)
         run_sql(s, "UPDATE %s SET id = CASE WHEN ?1 THEN ?2 END WHERE id = 1", table,
-                (struct slice){ "1", 1 }, take_number(in));
+                (struct store_slice){ "1", 1 }, take_number(in));
     store_close(s);
 }
 
