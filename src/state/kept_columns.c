@@ -9,7 +9,7 @@
 
 static const char kind[] = "form", key_name[] = "key";
 
-struct form_columns {
+struct numbered {
     uint32_t number;
     char *columns;
 };
@@ -17,7 +17,7 @@ struct form_columns {
 struct kept_columns {
     struct store *store;  /* borrowed, as is the next one */
     const char *source;
-    struct form_columns *v;
+    struct numbered *v;
     size_t n;
     char *key;            /* of the rows that are known, or NULL */
     struct rowtype *rowtype;  /* of the last kept_columns_enter */
@@ -27,12 +27,12 @@ struct kept_columns {
 static bool add(struct kept_columns *f, uint32_t number, const char *columns, size_t len,
                 struct err *e)
 {
-    struct form_columns *v = realloc(f->v, (f->n + 1) * sizeof *v);
+    struct numbered *v = realloc(f->v, (f->n + 1) * sizeof *v);
 
     if (v == NULL)
         return err_memory(e);
     f->v = v;
-    v[f->n] = (struct form_columns){ number, strndup(columns, len) };
+    v[f->n] = (struct numbered){ number, strndup(columns, len) };
     return v[f->n++].columns != NULL || err_memory(e);
 }
 
