@@ -31,6 +31,7 @@ bool change_is_key(lua_State *L, int index);
 void change_put_id_key(lua_State *L, const struct row_class *f, struct rowdata *c, struct buf *b);
 
 /* Pushes one change. <metatable>: the index of what change_push_metatable gave. */
-void change_push(lua_State *L, int metatable, const struct message *b, const struct row *row);
+void change_push(lua_State *L, int metatable, const struct chunk *chunk,
+                 const struct chunk_row *row);
 
 #endif

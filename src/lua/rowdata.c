@@ -109,35 +109,37 @@ void rowdata_push_class(lua_State *L, struct rowtype *rowtype)
     make_id_head(L, rowtype, &f->id_head);
 }
 
-static struct rowdata *push_raw(lua_State *L, const struct message *b, const struct row *row,
-                                const char *bytes, size_t len, int n_values)
+static struct rowdata *push_raw(lua_State *L, const struct chunk *chunk,
+                                const struct chunk_row *row, const char *bytes, size_t len,
+                                int n_values)
 {
-    size_t n = b->rowtype->n_columns;
+    size_t n = chunk->rowtype->n_columns;
     struct rowdata *c = lua_newuserdatauv(L, sizeof *c + n * sizeof c->ends[0] + len, n_values);
 
     c->mark = &rowdata_key;
-    c->rowtype = b->rowtype;
+    c->rowtype = chunk->rowtype;
     c->n_columns = (uint32_t)n;
     c->xid = row->xid;
     c->op = row->op;
-    c->is_gone = row->is_gone;
+    c->is_gone = row->is_key_only;
     c->is_split = c->has_side = c->has_old = false;
-    memcpy(c->ts, b->ts, sizeof c->ts);
+    memcpy(c->ts, chunk->ts, sizeof c->ts);
     c->len = (uint32_t)len;
     memcpy((char *)(c->ends + n), bytes, len);
     return c;
 }
 
-struct rowdata *rowdata_push(lua_State *L, const struct message *b, const struct row *row)
+struct rowdata *rowdata_push(lua_State *L, const struct chunk *chunk,
+                             const struct chunk_row *row)
 {
-    const struct row_side *side = b->sides != NULL ? &b->sides[row - b->rows] : NULL;
+    const struct chunk_side *side = chunk->sides != NULL ? &chunk->sides[row - chunk->rows] : NULL;
     bool has_old = side != NULL && side->old_len > 0;
-    struct rowdata *c = push_raw(L, b, row, b->bytes + row->start, row->len,
+    struct rowdata *c = push_raw(L, chunk, row, chunk->bytes + row->start, row->len,
                                  has_old ? ROWDATA_OLD : ROWDATA_DECODED);
 
-    c->is_gone = c->is_gone || (side != NULL && side->is_gone);
     if (has_old) {
-        push_raw(L, b, row, b->bytes + side->old_start, side->old_len, ROWDATA_DECODED);
+        push_raw(L, chunk, row, chunk->bytes + side->old_start, side->old_len,
+                 ROWDATA_DECODED)->is_gone = false;
         lua_setiuservalue(L, -2, ROWDATA_OLD);
         c->has_old = true;
     }

@@ -9,7 +9,7 @@
 #ifndef ROWDATA_H
 #define ROWDATA_H
 
-#include "capture/message.h"
+#include "capture/chunk.h"
 
 #include <lua.h>
 
@@ -37,9 +37,9 @@ static inline void rowdata_put_text(struct buf *b, struct rowdata_text f)
 }
 
 /* User value ROWDATA_SET: what the script assigned to the row, by name, see change_row.c for nil;
- * names that are no column also in its array part, in order. User value ROWDATA_DECODED: JSON columns
- * that were decoded, by name. Either is nil until needed. User value ROWDATA_OLD, which only those
- * have that say so: the cells of the row before. */
+ * names that are no column also in its array part, in order. User value ROWDATA_DECODED: JSON
+ * columns that were decoded, by name. Either is nil until needed. User value ROWDATA_OLD, which
+ * only those have that say so: the cells of the row before. */
 enum { ROWDATA_SET = 1, ROWDATA_DECODED, ROWDATA_OLD };
 
 struct rowdata {
@@ -62,8 +62,9 @@ void rowdata_open(lua_State *L);
 
 void rowdata_push_class(lua_State *L, struct rowtype *rowtype);       /* [-0, +1] */
 
-/* Pushes the cells of a row of a batch. */
-struct rowdata *rowdata_push(lua_State *L, const struct message *b, const struct row *row);
+/* Pushes the cells of a row of a chunk. */
+struct rowdata *rowdata_push(lua_State *L, const struct chunk *chunk,
+                             const struct chunk_row *row);
 
 /* Pushes cells of <shape> with the op, xid and ts of <like> and room for <n> columns and <len>
  * bytes, which the caller fills. */

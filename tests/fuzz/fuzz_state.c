@@ -156,7 +156,7 @@ static bool visit(void *arg, uint32_t id)
 
 static void read_known(struct store *s, struct kept_columns *f, uint64_t last_change)
 {
-    static unsigned char all[BUCKETS / 8];
+    static unsigned char all[TALLY_BUCKETS / 8];
     struct kept_row row;
     struct kept_row_state deleted = { .change = 901, .is_deleted = true };
     struct err e = { 0 };
