@@ -66,7 +66,7 @@ include tests/tests.mk
 # ---- installation ----
 
 TO = $(DESTDIR)$(PREFIX)
-VERSION = $(shell sed -n 's/.*PGCDC_VERSION "\(.*\)"/\1/p' src/*.h src/*/*.h)
+VERSION = $(shell sed -n 's/.*define VERSION "\(.*\)"/\1/p' src/version.h)
 
 install: $(PROGRAM)
 	@echo "install $(TO)/bin/pgcdc-lua"
