@@ -1,0 +1,342 @@
+-- manuals_test.lua: what the manuals show works, what they name is there, what they link to too.
+-- SPDX-License-Identifier: MIT
+--
+-- Every block of code of every page runs here, in the order of the page, against a server with two
+-- empty databases, shop and reports, in an empty folder, with the program and psql in PATH and the
+-- server in PGHOST: as somebody would who follows the page. What is shown as output is held against
+-- what comes, but for times, transaction ids and the like. Languages of blocks:
+--
+--    sql        runs in shop (db=reports: there)
+--    lua        is kept under the name in its first comment, `-- NAME.lua:`, and run with --once
+--    sh         commands; they must succeed
+--    console    commands, each after a "$ ", with their output
+--    text       output of the block before (`output`), or of what runs on (`goes-on`)
+--
+-- Words for tests (support/manual.lua has their form): needs=NAME,... makes tables first;
+-- `fragment` is a piece of Lua that a script of the table orders may hold; `later` is a script that
+-- a later block runs; status=N is what the last command ends with; `runs-on` does not wait for the
+-- end of the last command; `stop` ends what runs on; `any-order`: of the lines of output; `folded`:
+-- a line that begins with three blanks is the rest of the one above; `fresh`: both databases and the
+-- folder are empty again; `skip WHY`.
+
+local cluster = require "cluster"
+local files = require "files"
+local lu = require "luaunit"
+local manual = require "manual"
+local native = require "native"
+local program = require "program"
+local scope = require "scope"
+local server = require "server"
+local wait = require "wait"
+
+local TestManuals = {}
+
+local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$" or "."
+local top = native.realpath(here .. "/..")
+while not files.read(top .. "/Makefile") do
+   top = native.realpath(top .. "/..")
+end
+
+local pages = {
+   "README.md", "lua/README.md", "lua/captures.md", "scripts/README.md", "src/README.md",
+   "src/pgcdc-lua.1",
+}
+
+local function read(path)
+   return manual.read(top .. "/" .. path)
+end
+
+-- Tables that pages work on, by name. The table orders is the one that the README makes.
+local tables = {
+   customers = [[
+      CREATE TABLE customers (id bigint PRIMARY KEY, name text, email text, vip boolean);
+      INSERT INTO customers VALUES (1, 'Ada', 'ada@example.org', true),
+         (2, 'Bob', 'bob@example.org', false)]],
+   events = [[
+      CREATE TABLE events (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, what text,
+         created_at timestamptz NOT NULL DEFAULT now());
+      INSERT INTO events (what) VALUES ('login'), ('logout')]],
+}
+
+function tables.orders()
+   for _, block in ipairs(read "README.md".blocks) do
+      if block.language == "sql" and block.text:find "CREATE TABLE orders" then
+         return block.text
+      end
+   end
+   error "the README does not make the table orders"
+end
+
+-- Running -----------------------------------------------------------------------------------------
+
+local main -- the cluster
+
+function TestManuals.setupClass()
+   main = cluster.new {name = "manuals"}
+end
+
+local Run = {}
+Run.__index = Run
+
+local function new_run(page)
+   local bin = program.binary():match "^(.*)/[^/]*$"
+   local psql = assert(server.client "psql", "no psql"):match "^(.*)/[^/]*$"
+   local self = setmetatable({page = page, made = {}}, Run)
+   self.env = {
+      PATH = table.concat({bin, psql, os.getenv "PATH"}, ":"), XDG_STATE_HOME = false,
+      PGHOST = server.socket_dir(), PGPORT = tostring(main.port), PGUSER = "postgres",
+      PGDATABASE = "shop", NO_COLOR = "1",
+   }
+   return self
+end
+
+-- Both databases and the folder are empty.
+function Run:clear()
+   self:stop()
+   for _, name in ipairs {"shop", "reports"} do
+      main:exec(("drop database if exists %s with (force)"):format(name))
+      main:exec("create database " .. name)
+   end
+   self.folder, self.made = scope.dir "page", {}
+   self.env.HOME = self.folder
+end
+
+function Run:sql(name, text)
+   local path = self.folder .. "/.sql"
+   files.write(path, text)
+   local status, said = Run.finish(self:start("psql -qX -v ON_ERROR_STOP=1 -f .sql " .. name))
+   assert(status == 0, said)
+end
+
+-- Starts a command of the shell; what it says, on either way, goes to one file.
+function Run:start(command)
+   self.serial = (self.serial or 0) + 1
+   local out = ("%s/.out.%d"):format(self.folder, self.serial)
+   return {
+      out = out, command = command,
+      proc = assert(native.spawn {
+         argv = {"sh", "-c", "exec 2>&1\n" .. command}, cwd = self.folder, env = self.env,
+         stdin = "null", stdout = out, stderr = "null",
+      }),
+   }
+end
+
+-- Waits for its end. Returns the status and the output.
+function Run.finish(started)
+   local ended = started.proc:wait(wait.scaled(30))
+   if not ended then
+      started.proc:kill("KILL", "group")
+      error(("no end of: %s\n%s"):format(started.command, files.read(started.out)), 0)
+   end
+   return ended.exit, files.read(started.out)
+end
+
+function Run:stop()
+   if self.running then
+      self.running.proc:kill("TERM", "group")
+      Run.finish(self.running)
+      self.running = nil
+   end
+end
+
+-- Comparing ---------------------------------------------------------------------------------------
+
+-- A line of output without what differs from run to run.
+local function normal(line)
+   return (line
+      :gsub("%d%d%d%d%-%d%d%-%d%d[T ]%d%d:%d%d:%d%d%.?%d*%+?[%d:]*Z?", "TIME")
+      :gsub("^%d%d:%d%d:%d%d%f[ ]", "TIME")
+      :gsub("rows_per_s=%d+", "rows_per_s=N")
+      :gsub('"xid":%d+', '"xid":N'):gsub('"ts_ms":%d+', '"ts_ms":N')
+      :gsub("(public%.[%w_]+)/%d+/", "%1/N/")
+      :gsub("%f[%w]xid %d+", "xid N")
+      :gsub("%s+$", ""))
+end
+
+-- Lines of the log, and the others, as texts: they reach a terminal on ways of their own.
+local function parts(lines, any_order)
+   local log, data = {}, {}
+   for _, line in ipairs(lines) do
+      local list = line:find "^ts=" and log or data
+      list[#list + 1] = normal(line)
+   end
+   if any_order then
+      table.sort(data)
+   end
+   while data[#data] == "" do
+      data[#data] = nil
+   end
+   return table.concat(log, "\n"), table.concat(data, "\n")
+end
+
+local function lines_of(text)
+   local lines = {}
+   for line in (text:gsub("([^\n])$", "%1\n")):gmatch "([^\n]*)\n" do
+      lines[#lines + 1] = line
+   end
+   return lines
+end
+
+-- Lines that are folded in the manuals, as they were: what begins with three blanks goes on.
+local function unfold(lines)
+   local whole = {}
+   for _, line in ipairs(lines) do
+      local more = #whole > 0 and line:match "^   %s*(.*)$"
+      if more then
+         local glue = whole[#whole]:find "[,:{]$" and "" or " "
+         whole[#whole] = whole[#whole] .. glue .. more
+      else
+         whole[#whole + 1] = line
+      end
+   end
+   return whole
+end
+
+local function assert_same(shown, text, any_order)
+   local log, data = parts(lines_of(text), any_order)
+   local shown_log, shown_data = parts(shown, any_order)
+   lu.assertEquals(data .. "\n-- log:\n" .. log, shown_data .. "\n-- log:\n" .. shown_log)
+end
+
+-- Waits until what runs on has said these lines, and no more, since <from>. Returns how far it is.
+local function wait_same(running, from, shown, any_order)
+   local log, data = parts(shown, any_order)
+   local last
+   local ok = pcall(wait.until_, function()
+      last = files.read(running.out):sub(from + 1)
+      local now_log, now_data = parts(lines_of(last), any_order)
+      return now_log == log and now_data == data
+   end, 15, "the output that is shown")
+   if not ok then
+      assert_same(shown, last, any_order)
+      error("the output was late", 0)
+   end
+   return from + #last
+end
+
+-- Blocks ------------------------------------------------------------------------------------------
+
+local languages = {}
+
+function languages.sql(run, block)
+   run:sql(block.words.db or "shop", block.text)
+end
+
+function languages.sh(run, block)
+   local status, text = Run.finish(run:start("set -e\n" .. block.text))
+   lu.assertEquals({status, text}, {tonumber(block.words.status or 0), text})
+   run.said = text
+end
+
+function languages.lua(run, block)
+   local name = block.text:match "^%-%- ([%w_]+%.lua):" or "script.lua"
+   local text = block.text
+   if block.words.fragment then
+      text = 'local orders = pgcdc.source { table = "orders", interval = 1 }\n' .. text
+   end
+   files.write(run.folder .. "/" .. name, text)
+   if block.words.later then
+      return
+   end
+   local words = (block.words.args or ""):gsub(",", " ")
+   local command = ("pgcdc-lua -d dbname=shop --state .state.%d --log-level warn --once %s %s")
+      :format(block.line, name, words)
+   local status, said = Run.finish(run:start(command))
+   lu.assertEquals({status, said}, {tonumber(block.words.status or 0), said})
+   run.said = said
+end
+
+-- The commands of a block, each with what it prints: {command=, lines=}.
+local function read_commands(block)
+   local commands, last = {}, nil
+   for _, line in ipairs(block.lines) do
+      local command = line:match "^%$ (.*)$"
+      local more = line:match "^> ?(.*)$"
+      if command then
+         last = {command = command, lines = {}}
+         commands[#commands + 1] = last
+      elseif more and #last.lines == 0 then
+         last.command = last.command .. "\n" .. more
+      else
+         assert(last, "a console begins with $ and a command")
+         last.lines[#last.lines + 1] = line
+      end
+   end
+   for _, one in ipairs(commands) do
+      one.lines = block.words.folded and unfold(one.lines) or one.lines
+   end
+   return commands
+end
+
+function languages.console(run, block)
+   local commands = read_commands(block)
+   for i, one in ipairs(commands) do
+      local is_last = i == #commands
+      local started = run:start(one.command)
+      if is_last and block.words["runs-on"] then
+         run.running = started
+         run.seen = wait_same(started, 0, one.lines, block.words["any-order"])
+      else
+         local status, text = Run.finish(started)
+         assert_same(one.lines, text, block.words["any-order"])
+         lu.assertEquals(status, is_last and tonumber(block.words.status) or 0)
+         run.said = text
+      end
+   end
+end
+
+function languages.text(run, block)
+   local lines = block.words.folded and unfold(block.lines) or block.lines
+   if block.words["goes-on"] then
+      run.seen = wait_same(run.running, run.seen, lines, block.words["any-order"])
+   else
+      assert(block.words.output, "a text is output, or it goes-on, or says skip")
+      assert_same(lines, run.said, block.words["any-order"])
+   end
+end
+
+local function run_block(run, block)
+   local words = block.words
+   if words.fresh then
+      run:clear()
+   end
+   for name in (words.needs or ""):gmatch "[^,]+" do
+      if not run.made[name] then
+         run.made[name] = true
+         local sql = tables[name]
+         run:sql("shop", type(sql) == "function" and sql() or sql)
+      end
+   end
+   local f = languages[block.language]
+   assert(f, ("nobody runs blocks of '%s'"):format(block.language))
+   f(run, block)
+   if words.stop then
+      run:stop()
+   end
+end
+
+local function run_page(path)
+   local page = read(path)
+   local run = new_run(page)
+   run:clear()
+   local problems = {}
+   for _, block in ipairs(page.blocks) do
+      if not block.words.skip then
+         local ok, problem = pcall(run_block, run, block)
+         if not ok then
+            problems[#problems + 1] = ("%s:%d: %s"):format(path, block.line,
+               type(problem) == "table" and problem.msg or tostring(problem))
+         end
+      end
+   end
+   run:stop()
+   lu.assertEquals(table.concat(problems, "\n\n"), "")
+end
+
+for _, path in ipairs(pages) do
+   TestManuals["test_blocks_of_" .. path:gsub("%W+", "_"):lower()] = function()
+      run_page(path)
+   end
+end
+
+return TestManuals
