@@ -149,7 +149,7 @@ local function normal(line)
       :gsub("rows_per_s=%d+", "rows_per_s=N")
       :gsub('"xid":%d+', '"xid":N'):gsub('"ts_ms":%d+', '"ts_ms":N')
       :gsub("(public%.[%w_]+)/%d+/", "%1/N/")
-      :gsub("%f[%w]xid %d+", "xid N")
+      :gsub("transaction %d+", "transaction N")
       :gsub("%s+$", ""))
 end
 
