@@ -12,12 +12,17 @@
 --    console    commands, each after a "$ ", with their output
 --    text       output of the block before (`output`), or of what runs on (`goes-on`)
 --
--- Words for tests (support/manual.lua has their form): needs=NAME,... makes tables first;
--- `fragment` is a piece of Lua that a script of the table orders may hold; `later` is a script that
--- a later block runs; status=N is what the last command ends with; `runs-on` does not wait for the
--- end of the last command; `stop` ends what runs on; `any-order`: of the lines of output; `folded`:
--- a line that begins with three blanks is the rest of the one above; `fresh`: both databases and the
--- folder are empty again; `skip WHY`.
+-- Words for tests (support/manual.lua has their form):
+--
+--    needs=NAME,...   makes these tables first, if the page has not
+--    fragment         a piece of Lua that a script of the table orders may hold
+--    later            a script that a later block runs
+--    status=N         what the last command ends with
+--    runs-on, stop    the end of the last command is not waited for; what runs on is ended
+--    any-order        of the lines of output
+--    folded           a line that begins with three blanks is the rest of the one above
+--    fresh            both databases and the folder are empty again
+--    skip WHY
 
 local cluster = require "cluster"
 local files = require "files"
@@ -338,6 +343,164 @@ for _, path in ipairs(pages) do
    TestManuals["test_blocks_of_" .. path:gsub("%W+", "_"):lower()] = function()
       run_page(path)
    end
+end
+
+-- Names -------------------------------------------------------------------------------------------
+
+local function set_of(list)
+   local set = {}
+   for _, name in ipairs(list) do
+      set[name] = true
+   end
+   return set
+end
+
+-- Those that are not in the set, sorted, as one text.
+local function missing(names, set)
+   local list = {}
+   for _, name in ipairs(names) do
+      if not set[name] then
+         list[#list + 1] = name
+      end
+   end
+   table.sort(list)
+   return table.concat(list, " ")
+end
+
+local function matches(text, pattern)
+   local list = {}
+   for found in text:gmatch(pattern) do
+      list[#list + 1] = found
+   end
+   return list
+end
+
+-- The part of a page of Markdown from a heading to the next one, as text.
+local function section(page, title)
+   local lines = {}
+   local is_inside = false
+   for _, line in ipairs(page.lines) do
+      if line:find "^#" then
+         is_inside = line:match "^#+%s+(.*)$" == title
+      end
+      lines[#lines + 1] = is_inside and line or nil
+   end
+   return table.concat(lines, "\n")
+end
+
+-- Links between pages lead to files and headings that are there.
+function TestManuals.test_links()
+   local wrong = {}
+   for _, path in ipairs(matches(server.run({"find", top, "-name", "*.md", "-not", "-path",
+         top .. "/build/*"}, {user = false}), "[^\n]+")) do
+      local folder = path:match "^(.*)/"
+      for _, target in ipairs(manual.links(manual.read(path))) do
+         local file, anchor = target:match "^([^#]*)#?(.*)$"
+         local to = file == "" and path or native.realpath(folder .. "/" .. file)
+         local is_there = target:find "^https?://" or to and (anchor == ""
+            or manual.anchors(manual.read(to))[anchor])
+         if not is_there then
+            wrong[#wrong + 1] = path:sub(#top + 2) .. ": " .. target
+         end
+      end
+   end
+   lu.assertEquals(table.concat(wrong, "\n"), "")
+end
+
+-- The man page has every option of --help, and no page one that is not there.
+function TestManuals.test_options()
+   local help = program.run {options = {"--help"}, state = false}.stdout
+   local options = matches(help, "%-%-[%w-]+")
+   table.move({"-d", "-s", "-h", "-V"}, 1, 4, #options + 1, options)
+   local man = read "src/pgcdc-lua.1"
+   local heads = {}
+   for i, line in ipairs(man.prose) do
+      if line == ".TP" then
+         table.move(matches(man.prose[i + 1], "%-+%a[%w-]*"), 1, 9, #heads + 1, heads)
+      end
+   end
+   lu.assertEquals(missing(options, set_of(heads)), "")
+   for _, path in ipairs(pages) do
+      local page = read(path)
+      local text = path:find "%.1$" and table.concat(page.prose, "\n") or manual.code(page)
+      local named = matches(" " .. text, "[%s=](%-%-%a[%w-]*)")
+      lu.assertEquals({path, missing(named, set_of(options))}, {path, ""})
+   end
+end
+
+-- The man page says the version that it is of.
+function TestManuals.test_version()
+   local version = program.run {options = {"--version"}, state = false}.stdout:match "%S+\n$"
+   lu.assertStrContains(read "src/pgcdc-lua.1".lines[3] .. "\n", '"pgcdc\\-lua '
+      .. version:gsub("\n", "") .. '"')
+end
+
+-- Where the manual of scripts tells of the fields of each class of meta.lua.
+local sections = {
+   batch = "Events", change = "Changes", failed = "When a handler fails",
+   policy = "When a handler fails", problem = "Events", sink = "Your own",
+   ["source.spec"] = "Sources", rotation = "Files: jsonl, csv, text",
+   ["file.spec"] = "Files: jsonl, csv, text", ["csv.spec"] = "Files: jsonl, csv, text",
+   ["postgres.spec"] = "Tables: postgres",
+}
+
+-- The manual of scripts has the fields that editors are told of, and sources take those in it.
+function TestManuals.test_fields()
+   local meta = files.read(top .. "/lua/pgcdc/meta.lua")
+   local page = read "lua/README.md"
+   for class, title in pairs(sections) do
+      local text = section(page, title):gsub("\n```.-\n```", "")
+      local code = table.concat(matches(text, "`([^`]+)`"), "\n")
+      local text = assert(meta:match("%-%-%-@class pgcdc%." .. class .. "[^%w.].-\n\n"), class)
+      local fields = matches(text, "%-%-%-@field ([%a_]+)")
+      lu.assertTrue(#fields > 0, class)
+      lu.assertEquals({class, missing(fields, set_of(matches(code, "[%w_]+")))}, {class, ""})
+   end
+   local heads = {}
+   for _, line in ipairs(matches("\n" .. section(page, "Sources"), "\n%* ([^\n:]*)")) do
+      table.move(matches(line:gsub("%b()", ""), "`([%a_]+)`"), 1, 9, #heads + 1, heads)
+   end
+   lu.assertTrue(#heads >= 19, #heads)
+   local result = program.run {state = false, options = {"--check"}, script = ([[
+      local wrong = setmetatable({}, {__name = "wrong"})
+      for name in ("%s"):gmatch "%%S+" do
+         local _, message = pcall(pgcdc.source, {[name] = wrong})
+         if message:find "unknown field" then print(name, message) end
+      end]]):format(table.concat(heads, " "))}
+   lu.assertEquals({result.status, result.stdout}, {0, ""}, result.stderr)
+end
+
+-- Each bundled script has a section that names its options, those of all are in one of their own.
+function TestManuals.test_bundled_scripts()
+   local page = read "scripts/README.md"
+   local all = set_of(matches(section(page, "Options of all"), "`([%a_]+)="))
+   local names = {}
+   for _, line in ipairs(program.run {options = {"--list"}, state = false}.lines) do
+      names[#names + 1] = line:match "^%S+"
+   end
+   local titles = matches(table.concat(page.lines, "\n"), "\n## (%a+)")
+   lu.assertEquals(missing(names, set_of(titles)), "")
+   for _, name in ipairs(names) do
+      local help = program.run {bundled = name, args = {"help=1"}, state = false}.stdout
+      local own = set_of(matches(section(page, name), "`([%a_]+)="))
+      local is_apart = name == "verify" or name == "trigger"
+      lu.assertEquals({name, missing(matches(help, "\n  ([%a_]+)="),
+         is_apart and own or setmetatable(own, {__index = all}))}, {name, ""})
+      for option, default in help:gmatch "\n  ([%a_]+)=(%S*)" do
+         if own[option] and default ~= "..." and not all[option] then
+            local shown = ("`%s=%s`"):format(option, default)
+            lu.assertStrContains(section(page, name), shown)
+         end
+      end
+   end
+end
+
+-- The man page is clean: groff has nothing to say of it.
+function TestManuals.test_man_page()
+   local path = top .. "/src/pgcdc-lua.1"
+   local said = server.run({"sh", "-c", 'exec groff -man -Tutf8 -ww "$0" 2>&1 >/dev/null', path},
+      {user = false})
+   lu.assertEquals(said, "")
 end
 
 return TestManuals

@@ -2,8 +2,8 @@
 -- SPDX-License-Identifier: MIT
 --
 -- A block of a Markdown page stands between lines of ```; its language follows the first. A block
--- of the man page stands between .EX and .EE, and is of the language console unless it says so. What
--- a test needs to know of a block is said right before it, where a reader does not see it:
+-- of the man page stands between .EX and .EE, and is of the language console unless it says so.
+-- What a test needs to know of a block is said right before it, where a reader does not see it:
 --
 --    <!-- test: needs=orders fragment -->          in Markdown
 --    .\" test: sql db=reports                      in the man page, which may say the language
