@@ -149,13 +149,13 @@ end
 -- A line of output without what differs from run to run.
 local function normal(line)
    return (line
-      :gsub("%d%d%d%d%-%d%d%-%d%d[T ]%d%d:%d%d:%d%d%.?%d*%+?[%d:]*Z?", "TIME")
+      :gsub("%d%d%d%d%-%d%d%-%d%d[T ]%d%d:%d%d:%d%d%.?%d*[+-]?[%d:]*Z?", "TIME")
       :gsub("^%d%d:%d%d:%d%d%f[ ]", "TIME")
       :gsub("rows_per_s=%d+", "rows_per_s=N")
       :gsub('"xid":%d+', '"xid":N'):gsub('"ts_ms":%d+', '"ts_ms":N'):gsub('"txId":%d+', '"txId":N')
       :gsub('"version":"[%d.]+"', '"version":N')
       :gsub("(public%.[%w_]+)/%d+/", "%1/N/")
-      :gsub("transaction %d+", "transaction N")
+      :gsub("transaction %d+", "transaction N"):gsub("Postgres %d+[%w.]*", "Postgres N")
       :gsub("%s+$", ""))
 end
 
@@ -245,7 +245,7 @@ function languages.lua(run, block)
       return
    end
    local words = (block.words.args or ""):gsub(",", " ")
-   local command = ("pgcdc-lua -d dbname=shop --state .state.%d --log-level warn --once %s %s")
+   local command = ("pgcdc-lua -d dbname=shop --state .state.%d --log-level error --once %s %s")
       :format(block.line, name, words)
    local status, said = Run.finish(run:start(command))
    lu.assertEquals({status, said}, {tonumber(block.words.status or 0), said})
@@ -449,8 +449,8 @@ function TestManuals.test_fields()
    local meta = files.read(top .. "/lua/pgcdc/meta.lua")
    local page = read "lua/README.md"
    for class, title in pairs(sections) do
-      local text = section(page, title):gsub("\n```.-\n```", "")
-      local code = table.concat(matches(text, "`([^`]+)`"), "\n")
+      local prose = section(page, title):gsub("\n```.-\n```", "")
+      local code = table.concat(matches(prose, "`([^`]+)`"), "\n")
       local text = assert(meta:match("%-%-%-@class pgcdc%." .. class .. "[^%w.].-\n\n"), class)
       local fields = matches(text, "%-%-%-@field ([%a_]+)")
       lu.assertTrue(#fields > 0, class)
