@@ -77,7 +77,7 @@ end
 local main -- the cluster
 
 function TestManuals.setupClass()
-   main = cluster.new {name = "manuals"}
+   main = cluster.new { name = "manuals" }
 end
 
 local Run = {}
@@ -86,9 +86,9 @@ Run.__index = Run
 local function new_run(page)
    local bin = program.binary():match "^(.*)/[^/]*$"
    local psql = assert(server.client "psql", "no psql"):match "^(.*)/[^/]*$"
-   local self = setmetatable({page = page, made = {}}, Run)
+   local self = setmetatable({ page = page, made = {} }, Run)
    self.env = {
-      PATH = table.concat({bin, psql, os.getenv "PATH"}, ":"), XDG_STATE_HOME = false,
+      PATH = table.concat({ bin, psql, os.getenv "PATH" }, ":"), XDG_STATE_HOME = false,
       PGHOST = server.socket_dir(), PGPORT = tostring(main.port), PGUSER = "postgres",
       PGDATABASE = "shop", NO_COLOR = "1",
    }
@@ -98,7 +98,7 @@ end
 -- Both databases and the folder are empty.
 function Run:clear()
    self:stop()
-   for _, name in ipairs {"shop", "reports"} do
+   for _, name in ipairs { "shop", "reports" } do
       main:exec(("drop database if exists %s with (force)"):format(name))
       main:exec("create database " .. name)
    end
@@ -120,7 +120,7 @@ function Run:start(command)
    return {
       out = out, command = command,
       proc = assert(native.spawn {
-         argv = {"sh", "-c", "exec 2>&1\n" .. command}, cwd = self.folder, env = self.env,
+         argv = { "sh", "-c", "exec 2>&1\n" .. command }, cwd = self.folder, env = self.env,
          stdin = "null", stdout = out, stderr = "null",
       }),
    }
@@ -230,7 +230,7 @@ end
 
 function languages.sh(run, block)
    local status, text = Run.finish(run:start("set -e\n" .. block.text))
-   lu.assertEquals({status, text}, {tonumber(block.words.status or 0), text})
+   lu.assertEquals({ status, text }, { tonumber(block.words.status or 0), text })
    run.said = text
 end
 
@@ -248,7 +248,7 @@ function languages.lua(run, block)
    local command = ("pgcdc-lua -d dbname=shop --state .state.%d --log-level error --once %s %s")
       :format(block.line, name, words)
    local status, said = Run.finish(run:start(command))
-   lu.assertEquals({status, said}, {tonumber(block.words.status or 0), said})
+   lu.assertEquals({ status, said }, { tonumber(block.words.status or 0), said })
    run.said = said
 end
 
@@ -259,7 +259,7 @@ local function read_commands(block)
       local command = line:match "^%$ (.*)$"
       local more = line:match "^> ?(.*)$"
       if command then
-         last = {command = command, lines = {}}
+         last = { command = command, lines = {} }
          commands[#commands + 1] = last
       elseif more and #last.lines == 0 then
          last.command = last.command .. "\n" .. more
@@ -391,8 +391,8 @@ end
 -- Links between pages lead to files and headings that are there.
 function TestManuals.test_links()
    local wrong = {}
-   for _, path in ipairs(matches(server.run({"find", top, "-name", "*.md", "-not", "-path",
-         top .. "/build/*"}, {user = false}), "[^\n]+")) do
+   for _, path in ipairs(matches(server.run({ "find", top, "-name", "*.md", "-not", "-path",
+         top .. "/build/*" }, { user = false }), "[^\n]+")) do
       local folder = path:match "^(.*)/"
       for _, target in ipairs(manual.links(manual.read(path))) do
          local file, anchor = target:match "^([^#]*)#?(.*)$"
@@ -409,9 +409,9 @@ end
 
 -- The man page has every option of --help, and no page one that is not there.
 function TestManuals.test_options()
-   local help = program.run {options = {"--help"}, state = false}.stdout
+   local help = program.run { options = { "--help" }, state = false }.stdout
    local options = matches(help, "%-%-[%w-]+")
-   table.move({"-d", "-s", "-h", "-V"}, 1, 4, #options + 1, options)
+   table.move({ "-d", "-s", "-h", "-V" }, 1, 4, #options + 1, options)
    local man = read "src/pgcdc-lua.1"
    local heads = {}
    for i, line in ipairs(man.prose) do
@@ -424,13 +424,13 @@ function TestManuals.test_options()
       local page = read(path)
       local text = path:find "%.1$" and table.concat(page.prose, "\n") or manual.code(page)
       local named = matches(" " .. text, "[%s=](%-%-%a[%w-]*)")
-      lu.assertEquals({path, missing(named, set_of(options))}, {path, ""})
+      lu.assertEquals({ path, missing(named, set_of(options)) }, { path, "" })
    end
 end
 
 -- The man page says the version that it is of.
 function TestManuals.test_version()
-   local version = program.run {options = {"--version"}, state = false}.stdout:match "%S+\n$"
+   local version = program.run { options = { "--version" }, state = false }.stdout:match "%S+\n$"
    lu.assertStrContains(read "src/pgcdc-lua.1".lines[3] .. "\n", '"pgcdc\\-lua '
       .. version:gsub("\n", "") .. '"')
 end
@@ -454,20 +454,20 @@ function TestManuals.test_fields()
       local text = assert(meta:match("%-%-%-@class pgcdc%." .. class .. "[^%w.].-\n\n"), class)
       local fields = matches(text, "%-%-%-@field ([%a_]+)")
       lu.assertTrue(#fields > 0, class)
-      lu.assertEquals({class, missing(fields, set_of(matches(code, "[%w_]+")))}, {class, ""})
+      lu.assertEquals({ class, missing(fields, set_of(matches(code, "[%w_]+"))) }, { class, "" })
    end
    local heads = {}
    for _, line in ipairs(matches("\n" .. section(page, "Sources"), "\n%* ([^\n:]*)")) do
       table.move(matches(line:gsub("%b()", ""), "`([%a_]+)`"), 1, 9, #heads + 1, heads)
    end
    lu.assertTrue(#heads >= 19, #heads)
-   local result = program.run {state = false, options = {"--check"}, script = ([[
+   local result = program.run { state = false, options = { "--check" }, script = ([[
       local wrong = setmetatable({}, {__name = "wrong"})
       for name in ("%s"):gmatch "%%S+" do
          local _, message = pcall(pgcdc.source, {[name] = wrong})
          if message:find "unknown field" then print(name, message) end
-      end]]):format(table.concat(heads, " "))}
-   lu.assertEquals({result.status, result.stdout}, {0, ""}, result.stderr)
+      end]]):format(table.concat(heads, " ")) }
+   lu.assertEquals({ result.status, result.stdout }, { 0, "" }, result.stderr)
 end
 
 -- Each bundled script has a section that names its options, those of all are in one of their own.
@@ -475,17 +475,17 @@ function TestManuals.test_bundled_scripts()
    local page = read "scripts/README.md"
    local all = set_of(matches(section(page, "Options of all"), "`([%a_]+)="))
    local names = {}
-   for _, line in ipairs(program.run {options = {"--list"}, state = false}.lines) do
+   for _, line in ipairs(program.run { options = { "--list" }, state = false }.lines) do
       names[#names + 1] = line:match "^%S+"
    end
    local titles = matches(table.concat(page.lines, "\n"), "\n## (%a+)")
    lu.assertEquals(missing(names, set_of(titles)), "")
    for _, name in ipairs(names) do
-      local help = program.run {bundled = name, args = {"help=1"}, state = false}.stdout
+      local help = program.run { bundled = name, args = { "help=1" }, state = false }.stdout
       local own = set_of(matches(section(page, name), "`([%a_]+)="))
       local is_apart = name == "verify" or name == "trigger"
-      lu.assertEquals({name, missing(matches(help, "\n  ([%a_]+)="),
-         is_apart and own or setmetatable(own, {__index = all}))}, {name, ""})
+      lu.assertEquals({ name, missing(matches(help, "\n  ([%a_]+)="),
+         is_apart and own or setmetatable(own, { __index = all })) }, { name, "" })
       for option, default in help:gmatch "\n  ([%a_]+)=(%S*)" do
          if own[option] and default ~= "..." and not all[option] then
             local shown = ("`%s=%s`"):format(option, default)
@@ -498,8 +498,8 @@ end
 -- The man page is clean: groff has nothing to say of it.
 function TestManuals.test_man_page()
    local path = top .. "/src/pgcdc-lua.1"
-   local said = server.run({"sh", "-c", 'exec groff -man -Tutf8 -ww "$0" 2>&1 >/dev/null', path},
-      {user = false})
+   local said = server.run({ "sh", "-c", 'exec groff -man -Tutf8 -ww "$0" 2>&1 >/dev/null', path },
+      { user = false })
    lu.assertEquals(said, "")
 end
 

@@ -33,7 +33,7 @@ local function plain(line)
 end
 
 local function new_block(language, words, line)
-   return {language = language, words = words, line = line, lines = {}}
+   return { language = language, words = words, line = line, lines = {} }
 end
 
 local function read_markdown(page)
@@ -81,7 +81,7 @@ end
 -- Reads a page. Returns {path=, lines=, prose= (lines outside of blocks), blocks=}; a block is
 -- {language=, words=, line=, lines=, text=}.
 function manual.read(path)
-   local page = {path = path, lines = {}, prose = {}, blocks = {}}
+   local page = { path = path, lines = {}, prose = {}, blocks = {} }
    local text = assert(files.read(path), path)
    for line in text:gmatch "([^\n]*)\n" do
       page.lines[#page.lines + 1] = line
