@@ -12,6 +12,8 @@
 --    console    commands, each after a "$ ", with their output
 --    text       output of the block before (`output`), or of what runs on (`goes-on`)
 --
+-- Other languages are for src/README.md only, and do not run.
+--
 -- Words for tests (support/manual.lua has their form):
 --
 --    needs=NAME,...   makes these tables first, if the page has not
@@ -327,7 +329,8 @@ local function run_page(path)
    run:clear()
    local problems = {}
    for _, block in ipairs(page.blocks) do
-      if not block.words.skip then
+      local is_picture = path == "src/README.md" and not languages[block.language]
+      if not block.words.skip and not is_picture then
          local ok, problem = pcall(run_block, run, block)
          if not ok then
             problems[#problems + 1] = ("%s:%d: %s"):format(path, block.line,
