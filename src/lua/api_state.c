@@ -106,29 +106,13 @@ static bool put_records(lua_State *L, struct store *store, lua_Integer n, struct
         r.name = push_slice(L, 2);
         r.key = push_slice(L, 3);
         r.value = push_slice(L, 4);
+        r.change = strcmp(r.kind.p, "position") == 0 && r.value.p != NULL
+                       ? position_noted(r.value.p) : 0;
         if (!store_put(store, &r, e))
             return false;
         lua_settop(L, 1);
     }
     return true;
-}
-
-/* The positions among the records are saved: see struct declared. */
-static void note_saved(lua_State *L, struct script *s, lua_Integer n)
-{
-    for (lua_Integer i = 1; i <= n; i++) {
-        struct store_slice kind, name, value;
-
-        lua_rawgeti(L, 1, i);                                  /* records record */
-        kind = push_slice(L, 1);
-        name = push_slice(L, 2);
-        push_slice(L, 3);
-        value = push_slice(L, 4);
-        for (size_t k = 0; k < s->n_sources && strcmp(kind.p, "position") == 0; k++)
-            if (s->sources[k].name != NULL && strcmp(s->sources[k].name, name.p) == 0)
-                s->sources[k].saved_note = value.p != NULL ? position_noted(value.p) : 0;
-        lua_settop(L, 1);
-    }
 }
 
 /* Nothing may throw while the transaction is open. */
@@ -164,7 +148,6 @@ static int save(lua_State *L)
         store_rollback(s->store);
     if (!ok)
         return throw_cause(L);
-    note_saved(L, s, n);
     return 0;
 }
 

@@ -230,7 +230,7 @@ static void write_file(const uint8_t *p, size_t len)
 static void put(struct store *s, const char *kind, const char *key, struct store_slice value)
 {
     struct store_record r = { { kind, strlen(kind) }, { source, strlen(source) },
-                              { key, strlen(key) }, value };
+                              { key, strlen(key) }, value, 0 };
     struct err e;
 
     CHECK(store_put(s, &r, &e));
