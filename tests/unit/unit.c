@@ -48,6 +48,7 @@ uint64_t unit_random(uint64_t *state)
 int main(int argc, char **argv)
 {
     const struct unit_case *const lists[] = {
+        array_cases,
         buf_cases,
         chunk_cases,
         horizon_cases,

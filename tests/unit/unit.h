@@ -16,6 +16,7 @@ struct unit_case {
 };
 
 /* Each ends with an entry without a name. */
+extern const struct unit_case array_cases[];
 extern const struct unit_case buf_cases[];
 extern const struct unit_case chunk_cases[];
 extern const struct unit_case horizon_cases[];
