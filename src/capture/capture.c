@@ -62,7 +62,7 @@ static void drop_step(struct capture *c)
     buf_init(&s->page.last_key, SIZE_MAX / 2);
 }
 
-struct capture *capture_new(const struct source_config *config, size_t number)
+struct capture *capture_new(const struct config *config, size_t number)
 {
     struct capture *c = calloc(1, sizeof *c);
 

@@ -11,7 +11,7 @@
 #include "base/clock.h"
 #include "capture/op.h"
 #include "capture/position.h"
-#include "capture/relation.h"
+#include "capture/rowtype.h"
 
 struct chunk_row {
     size_t start;     /* in the chunk's bytes: the fields of the row type, tabs between */

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-void fault_init(struct source *s, const struct source_config *config, size_t number)
+void fault_init(struct source *s, const struct config *config, size_t number)
 {
     *s = (struct source){ .config = config, .number = number };
 }
@@ -149,9 +149,9 @@ bool fault_look(struct source *s, struct conn *conn, bool with_sizes, struct err
     bool ok;
 
     ok = begin_transaction(&s->facts, conn, s->config, with_sizes, s->position.increment.column, e);
-    if (s->config->capture == BY_INCREMENT)
+    if (s->config->capture == CONFIG_BY_INCREMENT)
         return ok && check_indexes(s, conn, e);
-    if (s->config->capture != BY_TRIGGER)
+    if (s->config->capture != CONFIG_BY_TRIGGER)
         return ok;
     if (!ok) {
         stamps_explain(&s->facts, e);
@@ -286,14 +286,14 @@ static bool begin_first(struct source *s, struct conn *conn, enum fault_news *ne
     uint64_t xid = s->config->start_xid;
 
     switch (s->config->start) {
-    case START_SNAPSHOT:
+    case CONFIG_START_SNAPSHOT:
         return begin_snapshot(s, conn, news, e);
-    case START_NOW:
+    case CONFIG_START_NOW:
         set_horizon(s, now->xmin);
         s->position.pages.is_silent = s->position.pages.is_used;
         *news = FAULT_STARTS_NOW;
         break;
-    case START_XID:
+    case CONFIG_START_XID:
         if (!s->facts.table.has_xmin)
             return err_set(e, ERR_REFUSED, "%s.%s: its rows have no transaction ids to start at",
                            s->facts.table.schema, s->facts.table.name);

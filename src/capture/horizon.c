@@ -2,50 +2,9 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/horizon.h"
 
-#include "base/array.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* The index of the first element >= <xid>. */
-static size_t lower_bound(const struct xidset *s, uint64_t xid)
-{
-    size_t i;
-
-    ARRAY_LOWER_BOUND(i, s->n, s->v[i] < xid);
-    return i;
-}
-
-bool xidset_has(const struct xidset *s, uint64_t xid)
-{
-    size_t i = lower_bound(s, xid);
-
-    return i < s->n && s->v[i] == xid;
-}
-
-bool xidset_add(struct xidset *s, uint64_t xid)
-{
-    size_t i = s->n > 0 && s->v[s->n - 1] < xid ? s->n : lower_bound(s, xid);
-
-    return (i < s->n && s->v[i] == xid) || ARRAY_INSERT(s->v, s->n, s->cap, i, xid);
-}
-
-bool xidset_copy(struct xidset *to, const struct xidset *from)
-{
-    bool ok = true;
-
-    *to = (struct xidset){ .v = array_copy(from->v, from->n, sizeof *from->v, &ok) };
-    if (ok)
-        to->n = to->cap = from->n;
-    return ok;
-}
-
-void xidset_fini(struct xidset *s)
-{
-    free(s->v);
-    *s = (struct xidset){ 0 };
-}
 
 bool snapshot_parse(struct snapshot *s, const char *text)
 {
@@ -123,8 +82,8 @@ bool horizon_advance(struct horizon *h, const struct snapshot *s, const struct x
 
     if (floor < h->floor)
         floor = h->floor;
-    a = lower_bound(&h->seen, floor);
-    b = lower_bound(delivered, floor);
+    a = xidset_lower_bound(&h->seen, floor);
+    b = xidset_lower_bound(delivered, floor);
     while (a < h->seen.n || b < delivered->n) {
         uint64_t xid;
 

@@ -9,7 +9,7 @@
 
 #define MAX_HASHES ((size_t)512 << 10)
 
-bool key_census_is_due(const struct key_census *c, const struct source_config *config)
+bool key_census_is_due(const struct key_census *c, const struct config *config)
 {
     return config->deletes &&
            (c->is_owed || config->check_ms == 0 ||
@@ -28,7 +28,7 @@ static bool is_truncated(const struct position *p, const struct relation *now)
     return p->n_leaves > 0 && now->n_leaves > 0;
 }
 
-void key_census_begin(struct key_census *c, const struct source_config *config,
+void key_census_begin(struct key_census *c, const struct config *config,
                       const struct position *position, const struct relation *now)
 {
     c->is_wanted = key_census_is_due(c, config);

@@ -25,11 +25,11 @@ struct key_census {
 };
 
 /* Is one due now? */
-bool key_census_is_due(const struct key_census *c, const struct source_config *config);
+bool key_census_is_due(const struct key_census *c, const struct config *config);
 
 /* A poll begins, which makes one if it is due; the leaves that <position> knows are those of the
  * poll before. */
-void key_census_begin(struct key_census *c, const struct source_config *config,
+void key_census_begin(struct key_census *c, const struct config *config,
                       const struct position *position, const struct relation *now);
 
 /* Forgets what the poll in hand brought; its end without one of key_census_complete. */

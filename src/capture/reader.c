@@ -25,7 +25,7 @@
 
 struct reader_source {
     size_t number;
-    const struct source_config *config;
+    const struct config *config;
     struct capture *capture;
     struct queue_lane lane;
     struct crew *crew;
@@ -121,7 +121,7 @@ static struct crew *find_crew(struct reader *r, const char *conninfo)
     return crew;
 }
 
-bool reader_add(struct reader *r, const struct source_config *config, struct err *e)
+bool reader_add(struct reader *r, const struct config *config, struct err *e)
 {
     struct reader_source *s = calloc(1, sizeof *s);
 

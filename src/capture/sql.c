@@ -199,7 +199,7 @@ void sql_table(struct buf *b, const struct relation *t, bool with_sizes)
 
 static void put_column(struct buf *b, const struct sql_query *q, size_t i)
 {
-    const struct column *column = &q->rowtype->columns[i];
+    const struct rowtype_column *column = &q->rowtype->columns[i];
 
     buf_puts(b, column->wants_to_json ? ", to_json(" : ", ");
     put_qualified(b, q->table->name, column->name);
@@ -225,7 +225,7 @@ static const char *hash_function(const char *type)
 /* The hash of the first <n> columns of the key: each is the seed of the next. */
 static void put_hash_of(struct buf *b, const struct sql_query *q, size_t n)
 {
-    const struct column *column;
+    const struct rowtype_column *column;
     const char *f;
 
     if (n == 0) {
@@ -339,7 +339,7 @@ static void put_kept_key(struct buf *b, const struct sql_query *q, const char *k
     const char *f = key;
 
     for (size_t i = 0; i < q->rowtype->n_key; i++) {
-        const struct column *column = &q->rowtype->columns[q->rowtype->key[i]];
+        const struct rowtype_column *column = &q->rowtype->columns[q->rowtype->key[i]];
         struct field field = { f, strcspn(f, "\t") };
         char *text = malloc(field.len + 1);
 

@@ -14,7 +14,7 @@ static const char *const event_names[] = { "read", "upsert", "insert", "update",
 void api_source_free(struct script *s)
 {
     for (size_t i = 0; i < s->n_sources; i++) {
-        source_config_free(s->sources[i].config);
+        config_free(s->sources[i].config);
         free(s->sources[i].name);
         free(s->sources[i].position);
     }
@@ -24,7 +24,7 @@ void api_source_free(struct script *s)
 }
 
 /* spec[name] as owned text, NULL for nil. */
-static char *copy_field(lua_State *L, const char *name)
+static char *text_field(lua_State *L, const char *name)
 {
     char *copy = NULL;
 
@@ -43,7 +43,7 @@ static char *copy_field(lua_State *L, const char *name)
 }
 
 /* spec[name], a list of strings; *list is reachable from the config at every moment. */
-static void copy_list(lua_State *L, const char *name, char ***list, size_t *n)
+static void read_list(lua_State *L, const char *name, char ***list, size_t *n)
 {
     lua_Unsigned count;
 
@@ -95,18 +95,19 @@ static bool flag_field(lua_State *L, const char *name)
     return is;
 }
 
-static void read_start(lua_State *L, struct source_config *c)
+static void read_start(lua_State *L, struct config *c)
 {
     if (lua_getfield(L, 1, "start") == LUA_TNUMBER) {
-        c->start = START_XID;
+        c->start = CONFIG_START_XID;
         c->start_xid = (uint64_t)luaL_checkinteger(L, -1);
     } else {
-        c->start = strcmp(luaL_checkstring(L, -1), "now") == 0 ? START_NOW : START_SNAPSHOT;
+        c->start = strcmp(luaL_checkstring(L, -1), "now") == 0 ? CONFIG_START_NOW
+                                                               : CONFIG_START_SNAPSHOT;
     }
     lua_pop(L, 1);
 }
 
-static enum capture_by capture_field(lua_State *L)
+static enum config_capture capture_field(lua_State *L)
 {
     static const char *const names[] = { "xmin", "increment", "trigger", NULL };
     int capture;
@@ -114,7 +115,7 @@ static enum capture_by capture_field(lua_State *L)
     lua_getfield(L, 1, "capture");
     capture = luaL_checkoption(L, -1, "xmin", names);
     lua_pop(L, 1);
-    return (enum capture_by)capture;
+    return (enum config_capture)capture;
 }
 
 static int declare(lua_State *L)
@@ -135,15 +136,15 @@ static int declare(lua_State *L)
     d->config = calloc(1, sizeof *d->config);
     if (d->config == NULL)
         return luaL_error(L, "out of memory");
-    d->config->table = copy_field(L, "table");
-    d->config->conninfo = copy_field(L, "connect");
-    d->config->name = copy_field(L, "name");
-    d->config->where = copy_field(L, "where");
-    d->config->soft_delete = copy_field(L, "soft_delete");
-    copy_list(L, "columns", &d->config->columns, &d->config->n_columns);
-    copy_list(L, "pk", &d->config->pk, &d->config->n_pk);
+    d->config->table = text_field(L, "table");
+    d->config->conninfo = text_field(L, "connect");
+    d->config->name = text_field(L, "name");
+    d->config->where = text_field(L, "where");
+    d->config->soft_delete = text_field(L, "soft_delete");
+    read_list(L, "columns", &d->config->columns, &d->config->n_columns);
+    read_list(L, "pk", &d->config->pk, &d->config->n_pk);
     d->config->capture = capture_field(L);
-    d->config->column = copy_field(L, "column");
+    d->config->column = text_field(L, "column");
     d->config->lookback = number_field(L, "lookback");
     d->config->recheck_ms = ms_field(L, "recheck");
     read_start(L, d->config);

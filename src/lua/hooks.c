@@ -17,7 +17,7 @@
 #include "lua/api_host.h"
 #include "lua/api_copy_lines.h"
 #include "lua/api_state.h"
-#include "lua/rowdata.h"
+#include "lua/row_class.h"
 #include "lua/json.h"
 #include "lua/change.h"
 #include "lua/project.h"
@@ -55,7 +55,7 @@ static void close_modules(lua_State *L)
         const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
 
         if (strncmp(name, ours, sizeof ours - 1) != 0 || strcmp(name, "pgcdc.bundled") == 0 ||
-            strcmp(name, "pgcdc.show") == 0)
+            strcmp(name, "pgcdc.terminal") == 0)
             continue;
         lua_pushvalue(L, -2);
         lua_pushnil(L);
@@ -65,7 +65,7 @@ static void close_modules(lua_State *L)
 }
 
 /* Pushes a copy of the table at <index>. */
-static void push_table_copy(lua_State *L, int index)
+static void push_table_clone(lua_State *L, int index)
 {
     index = lua_absindex(L, index);
     lua_createtable(L, 0, 32);                                 /* copy */
@@ -82,13 +82,13 @@ static void push_our_globals(lua_State *L)
     int globals;
 
     lua_pushglobaltable(L);                                    /* globals */
-    push_table_copy(L, -1);                                    /* globals ours */
+    push_table_clone(L, -1);                                   /* globals ours */
     lua_remove(L, -2);
     globals = lua_gettop(L);
     for (lua_pushnil(L); lua_next(L, globals); lua_pop(L, 1))
         if (lua_istable(L, -1) && strcmp(lua_tostring(L, -2), LUA_GNAME) != 0) {
             lua_pushvalue(L, -2);
-            push_table_copy(L, -2);
+            push_table_clone(L, -2);
             lua_rawset(L, globals); /* a field that is there may be set meanwhile */
         }
 }
@@ -136,7 +136,7 @@ static int load(lua_State *L)
 
     lua_settop(L, 0);
     json_open(L);
-    rowdata_open(L);
+    row_class_open(L);
     luaL_requiref(L, "pgcdc.raw", open_raw, 0);
     lua_pop(L, 1);
     add_searcher(L);

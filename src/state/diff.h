@@ -15,13 +15,13 @@
 
 #include "capture/message.h"
 #include "state/kept_rows.h"
-#include "capture/begin.h"
+#include "capture/config.h"
 
 struct diff;
 
 /* Opens that of <source>. <p>: its position, or NULL where there is none yet. Both pointers are
  * borrowed. Returns owned, or NULL. */
-struct diff *diff_open(struct store *store, const struct source_config *config,
+struct diff *diff_open(struct store *store, const struct config *config,
                        const char *source, const struct position *p, struct err *e);
 void diff_close(struct diff *l);
 
