@@ -30,6 +30,9 @@ extern const struct unit_case queue_cases[];
 extern const struct unit_case text_cases[];
 extern const struct unit_case types_cases[];
 
+/* Bytes that are no character, each in a way of its own; a NULL after them. */
+extern const char *const unit_bad_utf8[];
+
 /* Ends the program with a message unless <ok>. */
 void unit_check(bool ok, const char *what, const char *file, int line);
 void unit_equal_u64(uint64_t got, uint64_t wanted, const char *what, const char *file, int line);
