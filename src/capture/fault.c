@@ -12,7 +12,6 @@
 void fault_init(struct source *s, const struct config *config, size_t number)
 {
     *s = (struct source){ .config = config, .number = number };
-    s->words_tail = &s->words;
 }
 
 void fault_fini(struct source *s)
@@ -39,20 +38,7 @@ bool fault_restore(struct source *s, const struct position *kept)
 
 struct message *fault_take_word(struct source *s)
 {
-    struct message *b = s->words;
-
-    if (b != NULL) {
-        s->words = (struct message *)b->item.next;
-        if (s->words == NULL)
-            s->words_tail = &s->words;
-    }
-    return b;
-}
-
-static void append_word(struct source *s, struct message *b)
-{
-    *s->words_tail = b;
-    s->words_tail = (struct message **)&b->item.next;
+    return queue_list_is_empty(&s->words) ? NULL : message_of(queue_list_take(&s->words));
 }
 
 static bool add_notice(struct source *s, enum log_level level, const char *text, struct err *e)
@@ -63,7 +49,7 @@ static bool add_notice(struct source *s, enum log_level level, const char *text,
         return err_memory(e);
     b->notice.level = level;
     err_set(&b->notice.err, ERR_NONE, "%s", text);
-    append_word(s, b);
+    queue_list_push(&s->words, &b->item);
     return true;
 }
 
@@ -92,7 +78,7 @@ static bool add_schema_word(struct source *s, struct err *e)
             return err_memory(e);
         }
         b->schema.old_signature = p->signature; /* moves */
-        append_word(s, b);
+        queue_list_push(&s->words, &b->item);
     }
     p->signature = copy;
     return true;
@@ -107,7 +93,7 @@ bool fault_add_ready(struct source *s, struct err *e)
     s->is_ready = true;
     if ((b = message_new(MESSAGE_READY, s->number)) == NULL)
         return err_memory(e);
-    append_word(s, b);
+    queue_list_push(&s->words, &b->item);
     return true;
 }
 

@@ -25,7 +25,7 @@ struct source {
     uint64_t glance_lsn;                /* how far a standby had come before the step's snapshot */
     bool is_ready;                      /* the ready word was given */
     bool is_impatient;                  /* waits no longer for a standby that is behind */
-    struct message *words, **words_tail;  /* notices and the like, to be handed out before rows */
+    struct queue_list words;     /* notices and the like, to be handed out before rows */
 };
 
 void fault_init(struct source *s, const struct config *config, size_t number);

@@ -51,7 +51,7 @@ struct position {
     uint32_t table;         /* oid */
     char *signature;        /* the columns, see struct rowtype */
     struct leaf *leaves;    /* known leaves; ranges are read in this order */
-    size_t n_leaves;
+    size_t n_leaves, cap_leaves;
     uint64_t rows;          /* delivered by the snapshot so far, for the progress line */
     uint64_t reads;         /* how often the snapshot was begun, if we look for deletes */
     uint64_t last_change;   /* number of the last change delivered, see kept_rows.h; 0: none is
@@ -59,7 +59,7 @@ struct position {
     bool is_learned;        /* every row that was there when deletes were first looked for is
                              * known, see diff.h */
     struct resume_point *resume_points; /* of the polls that ended early; of xids not done yet */
-    size_t n_resume_points;
+    size_t n_resume_points, cap_resume_points;
     struct done_keys done;
     uint64_t stamped_since; /* the horizon is one of stamps, of triggers of that xid; 0: of xmins */
     uint64_t gone_floor;    /* tombstones below it were delivered; 0 where there are none */

@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/api_source.h"
 
+#include "base/array.h"
+
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +20,7 @@ void api_source_free(struct script *s)
     }
     free(s->sources);
     s->sources = NULL;
-    s->n_sources = 0;
+    s->n_sources = s->cap_sources = 0;
 }
 
 /* spec[name] as owned text, NULL for nil. */
@@ -119,16 +121,14 @@ static enum config_capture capture_field(lua_State *L)
 static int declare(lua_State *L)
 {
     struct script *s = script_of(L);
-    struct declared *grown, *d;
+    struct declared *d;
 
     luaL_checktype(L, 1, LUA_TTABLE);
     if (s->is_loaded)
         return luaL_error(L, "sources are declared while the script loads, not in its handlers");
-    grown = realloc(s->sources, (s->n_sources + 1) * sizeof *grown);
-    if (grown == NULL)
+    if (!ARRAY_RESERVE(s->sources, s->n_sources, s->cap_sources, 1))
         return luaL_error(L, "out of memory");
-    s->sources = grown;
-    d = &grown[s->n_sources];
+    d = &s->sources[s->n_sources];
     *d = (struct declared){ .metatable = LUA_NOREF, .group = s->n_sources };
     for (size_t i = 0; i < EVENT_COUNT; i++)
         d->handlers[i] = LUA_NOREF;
