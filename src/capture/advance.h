@@ -13,7 +13,8 @@
 struct polled {
     struct xidset delivered; /* xids delivered by this poll */
     struct xidset baseline;  /* start = "now", a switch: xids that are there already */
-    struct firsts fresh;     /* CONFIG_BY_INCREMENT: the same xids, with their least values */
+    /* CONFIG_BY_INCREMENT: the same xids, with their least values */
+    struct increment_firsts fresh;
     bool has_top;
     int64_t top;             /* CONFIG_BY_INCREMENT: the highest value there is */
     bool has_left;           /* rows to the next poll, see horizon.h */

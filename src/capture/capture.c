@@ -118,7 +118,7 @@ void capture_name_bad_column(struct capture *c, struct conn *conn, struct err *e
 
 bool capture_is_in_snapshot(const struct capture *c)
 {
-    return c->source.position.phase != PHASE_POLL;
+    return c->source.position.phase != POSITION_POLL;
 }
 
 bool capture_has_polled(const struct capture *c)
@@ -154,7 +154,7 @@ bool capture_answer(struct capture *c, bool is_answered, const unsigned char *as
 
 static bool begin_range(struct capture *c, struct err *e)
 {
-    const struct done_keys *done = &c->source.position.done;
+    const struct position_done *done = &c->source.position.done;
     struct step *s = &c->step;
 
     if (!fault_check_leaves(&c->source, e))
@@ -248,9 +248,9 @@ bool capture_begin(struct capture *c, struct conn *conn, enum capture_found *fou
     c->step.is_start = news != FAULT_GOES_ON;
     if (t->position.pages.is_used)
         return c->step.is_start ||
-               ((t->position.phase != PHASE_POLL || t->position.pages.is_silent ||
+               ((t->position.phase != POSITION_POLL || t->position.pages.is_silent ||
                  fault_add_ready(t, e)) && begin_page(c, conn, e));
-    if (t->position.phase == PHASE_SNAPSHOT)
+    if (t->position.phase == POSITION_SNAPSHOT)
         return c->step.is_start || begin_range(c, e);
     if (news == FAULT_STARTS_NOW)
         c->step.reads.what = READ_XMINS;
@@ -472,7 +472,7 @@ static bool move_position(struct capture *c, struct err *e)
         return advance_page(t, &c->step.page, &c->has_polled, e);
     if (t->position.pages.is_used)
         return true;
-    if (t->position.phase == PHASE_SNAPSHOT) {
+    if (t->position.phase == POSITION_SNAPSHOT) {
         advance_range(&t->position, r);
         return true;
     }
@@ -489,7 +489,7 @@ static bool finish_step(struct capture *c, struct conn *conn, struct err *e)
 {
     struct step *s = &c->step;
     struct position *p = &c->source.position;
-    bool was_snapshot = p->phase == PHASE_SNAPSHOT;
+    bool was_snapshot = p->phase == POSITION_SNAPSHOT;
     struct message *b;
 
     if (s->is_open && !conn_run(conn, "COMMIT", NULL, 0, e))
@@ -510,7 +510,7 @@ static bool finish_step(struct capture *c, struct conn *conn, struct err *e)
         b->position = NULL;
         return err_memory(e);
     }
-    return p->phase != PHASE_POLL || !(was_snapshot || c->has_polled) ||
+    return p->phase != POSITION_POLL || !(was_snapshot || c->has_polled) ||
            fault_add_ready(&c->source, e);
 }
 

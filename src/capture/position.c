@@ -49,7 +49,7 @@ bool position_copy(struct position *to, const struct position *from)
     return false;
 }
 
-struct leaf *position_leaf(const struct position *p, uint32_t oid)
+struct position_leaf *position_leaf(const struct position *p, uint32_t oid)
 {
     for (size_t i = 0; i < p->n_leaves; i++)
         if (p->leaves[i].oid == oid)
@@ -59,7 +59,7 @@ struct leaf *position_leaf(const struct position *p, uint32_t oid)
 
 bool position_set_leaves(struct position *p, size_t n)
 {
-    struct leaf *leaves = calloc(n + 1, sizeof *leaves);
+    struct position_leaf *leaves = calloc(n + 1, sizeof *leaves);
 
     if (leaves == NULL)
         return false;
@@ -71,13 +71,13 @@ bool position_set_leaves(struct position *p, size_t n)
 
 bool position_add_resume_point(struct position *p, uint64_t xid, const char *key, size_t len)
 {
-    struct resume_point *resume_points = realloc(p->resume_points,
+    struct position_resume_point *resume_points = realloc(p->resume_points,
                                                  (p->n_resume_points + 1) * sizeof *resume_points);
 
     if (resume_points == NULL)
         return false;
     p->resume_points = resume_points;
-    resume_points[p->n_resume_points] = (struct resume_point){ xid, malloc(len + 1) };
+    resume_points[p->n_resume_points] = (struct position_resume_point){ xid, malloc(len + 1) };
     if (resume_points[p->n_resume_points].key == NULL)
         return false;
     memcpy(resume_points[p->n_resume_points].key, key, len);
@@ -102,7 +102,7 @@ static bool see(struct position *p, uint64_t xid)
     int64_t base = i->is_rechecking ? INCREMENT_LOWEST : i->base;
 
     return xidset_add(&p->horizon.seen, xid) &&
-           (i->column == NULL || firsts_add(&i->firsts, xid, base, INCREMENT_LOWEST));
+           (i->column == NULL || increment_add_first(&i->firsts, xid, base, INCREMENT_LOWEST));
 }
 
 /* Drops the resume points up to <xid>; those below it are seen from now on. */
@@ -152,7 +152,7 @@ bool position_take_resume_points(struct position *p, struct xidset *delivered)
 bool position_add_done(struct position *p, uint32_t leaf, uint32_t end, const char *keys,
                        size_t len)
 {
-    struct done_keys *d = &p->done;
+    struct position_done *d = &p->done;
     size_t old;
     char *all;
 
@@ -164,21 +164,21 @@ bool position_add_done(struct position *p, uint32_t leaf, uint32_t end, const ch
         return false;
     memcpy(all + old, keys, len);
     all[old + len] = '\0';
-    *d = (struct done_keys){ leaf, old > 0 ? d->end : end, all };
+    *d = (struct position_done){ leaf, old > 0 ? d->end : end, all };
     return true;
 }
 
 void position_forget_done(struct position *p)
 {
     free(p->done.keys);
-    p->done = (struct done_keys){ 0 };
+    p->done = (struct position_done){ 0 };
 }
 
 void position_progress(const struct position *p, uint64_t *done, uint64_t *total)
 {
     *done = *total = 0;
     for (size_t i = 0; i < p->n_leaves; i++) {
-        const struct leaf *leaf = &p->leaves[i];
+        const struct position_leaf *leaf = &p->leaves[i];
 
         *done += leaf->next < leaf->blocks ? leaf->next : leaf->blocks;
         *total += leaf->blocks;

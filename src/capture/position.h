@@ -12,10 +12,10 @@
 #include "capture/increment.h"
 #include "capture/pages.h"
 
-enum phase {
-    PHASE_NONE,     /* never read */
-    PHASE_SNAPSHOT, /* existing rows are read, range by range */
-    PHASE_POLL,     /* the snapshot is behind us */
+enum position_phase {
+    POSITION_NONE,     /* never read */
+    POSITION_SNAPSHOT, /* existing rows are read, range by range */
+    POSITION_POLL,     /* the snapshot is behind us */
 };
 
 /* A cut's key begins with this where the last change was a tombstone: of an xid these come first.
@@ -24,41 +24,42 @@ enum phase {
 
 /* Where the snapshot is in one relation: blocks before <next> are done, those
  * from <blocks> on need not be read. */
-struct leaf {
+struct position_leaf {
     uint32_t oid, filenode;
     uint32_t blocks, next;
 };
 
 /* A poll that ended early delivered the rows of <xid> up to and including the one whose key
  * fields read <key> (COPY text, tabs between, a NUL behind). */
-struct resume_point {
+struct position_resume_point {
     uint64_t xid;
     char *key;
 };
 
 /* A range of the snapshot that ended early: of the blocks of <leaf> before <end> the rows with
  * these keys were delivered, once for each time that a key stands here. */
-struct done_keys {
+struct position_done {
     uint32_t leaf, end;
     char *keys; /* as in a cut, a newline behind each; NULL: no range ended early */
 };
 
 struct position {
-    enum phase phase;
+    enum position_phase phase;
     struct horizon horizon; /* in the snapshot phase: floor is S0.xmin, nothing is seen */
     uint64_t floor_lsn;     /* the floor holds after a crash once this is flushed; 0: it is */
     struct identity identity;
     uint32_t table;         /* oid */
     char *signature;        /* the columns, see struct rowtype */
-    struct leaf *leaves;    /* known leaves; ranges are read in this order */
+    struct position_leaf *leaves;    /* known leaves; ranges are read in this order */
     size_t n_leaves;
     uint64_t rows;          /* delivered by the snapshot so far, for the progress line */
     uint64_t reads;         /* how often the snapshot was begun, if we look for deletes */
     uint64_t noted;      /* number of the last change delivered, see kept_rows.h; 0: none is kept */
     uint64_t learned;       /* 1: every row there was has been noted */
-    struct resume_point *resume_points; /* of the polls that ended early; of xids not done yet */
+    /* of the polls that ended early; of xids not done yet */
+    struct position_resume_point *resume_points;
     size_t n_resume_points;
-    struct done_keys done;
+    struct position_done done;
     uint64_t stamped_since; /* the horizon is one of stamps, of triggers of that xid; 0: of xmins */
     uint64_t gone_floor;    /* tombstones below it were delivered; 0 where there are none */
     struct increment increment; /* where polls go by a column that grows */
@@ -68,7 +69,7 @@ struct position {
 void position_fini(struct position *p);
 bool position_copy(struct position *to, const struct position *from) WARN_UNUSED;
 
-struct leaf *position_leaf(const struct position *p, uint32_t oid);
+struct position_leaf *position_leaf(const struct position *p, uint32_t oid);
 /* Replaces the known leaves by room for <n>, zeroed. */
 bool position_set_leaves(struct position *p, size_t n) WARN_UNUSED;
 

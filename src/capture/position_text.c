@@ -84,7 +84,7 @@ static void put_paging(struct buf *b, const struct pages *p)
                    p->given.v[i].value);
 }
 
-void position_write(const struct position *p, const char *source, struct buf *b)
+void position_text_write(const struct position *p, const char *source, struct buf *b)
 {
     const struct identity *id = &p->identity;
     size_t start = b->len;
@@ -149,8 +149,8 @@ static bool read_seen(const char *p, struct xidset *seen)
 
 static bool read_leaf(const char *text, struct position *p)
 {
-    struct leaf *leaves = realloc(p->leaves, (p->n_leaves + 1) * sizeof *leaves);
-    struct leaf leaf;
+    struct position_leaf *leaves = realloc(p->leaves, (p->n_leaves + 1) * sizeof *leaves);
+    struct position_leaf leaf;
 
     if (leaves == NULL)
         return false;
@@ -267,7 +267,7 @@ static bool read_increment(const char *word, const char *text, struct increment 
         return read_i64(text, &i->base);
     if (strcmp(word, "first") == 0)
         return sscanf(text, "%" SCNu64 " %" SCNd64 " %" SCNd64, &xid, &a, &b) == 3 &&
-               firsts_add(&i->firsts, xid, a, b);
+               increment_add_first(&i->firsts, xid, a, b);
     if (strcmp(word, "stretch") == 0)
         return sscanf(text, "%" SCNu64 " %" SCNd64, &xid, &a) == 2 &&
                increment_add_stretch(i, xid, a);
@@ -279,9 +279,9 @@ static bool read_increment(const char *word, const char *text, struct increment 
 static bool read_phase(const char *text, struct position *p)
 {
     uint32_t phase;
-    bool ok = read_u32(text, &phase) && (phase == PHASE_SNAPSHOT || phase == PHASE_POLL);
+    bool ok = read_u32(text, &phase) && (phase == POSITION_SNAPSHOT || phase == POSITION_POLL);
 
-    p->phase = ok ? (enum phase)phase : PHASE_NONE;
+    p->phase = ok ? (enum position_phase)phase : POSITION_NONE;
     return ok;
 }
 
@@ -362,10 +362,10 @@ static bool read_lines(char *text, struct position *p)
             return false;
         text = end + 1;
     }
-    return p->phase != PHASE_NONE;
+    return p->phase != POSITION_NONE;
 }
 
-bool position_read(struct position *p, const char *source, const char *text)
+bool position_text_read(struct position *p, const char *source, const char *text)
 {
     const char *mark = strstr(text, "\nsum ");
     size_t len = mark != NULL ? (size_t)(mark + 1 - text) : 0;

@@ -135,7 +135,7 @@ static void put_rows(struct buf *b, const struct sql_trigger_query *q, const str
 
     buf_puts(b, "SELECT '0'::xid8, ");
     put_stamp(b, r);
-    buf_printf(b, ", %d", STAMP_ROW);
+    buf_printf(b, ", %d", SQL_TRIGGER_ROW);
     sql_put_columns(b, r);
     put_order_columns(b, r, r->table->name);
     sql_put_from(b, r, NULL);
@@ -191,7 +191,7 @@ static void put_gone(struct buf *b, const struct sql_trigger_query *q, const str
 {
     const struct sql_query *r = &q->query;
 
-    buf_printf(b, "SELECT pgcdc_d.later, pgcdc_d.xid, %d", STAMP_GONE);
+    buf_printf(b, "SELECT pgcdc_d.later, pgcdc_d.xid, %d", SQL_TRIGGER_TOMBSTONE);
     put_gone_columns(b, r);
     put_order_columns(b, r, "pgcdc_k");
     buf_puts(b, " FROM (SELECT pgcdc_d.key, pgcdc_d.xid, coalesce(lead(pgcdc_d.xid) OVER"
@@ -244,7 +244,7 @@ void sql_trigger_switch(struct buf *b, const struct sql_trigger_query *q, const 
     put_head(b, &q->query);
     buf_puts(b, ", CASE WHEN true");
     sql_put_after_resume_points(b, &q->query, p);
-    buf_printf(b, " THEN %d ELSE %d END", STAMP_ROW, STAMP_OLD);
+    buf_printf(b, " THEN %d ELSE %d END", SQL_TRIGGER_ROW, SQL_TRIGGER_OLD);
     sql_put_columns(b, &q->query);
     sql_put_from(b, &q->query, NULL);
     sql_put_since(b, &q->query, p, p->horizon.floor);
@@ -256,7 +256,7 @@ void sql_trigger_switch(struct buf *b, const struct sql_trigger_query *q, const 
 void sql_trigger_leaf(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf)
 {
     put_head(b, q);
-    buf_printf(b, ", %d", STAMP_ROW);
+    buf_printf(b, ", %d", SQL_TRIGGER_ROW);
     sql_put_columns(b, q);
     sql_put_from(b, q, leaf);
     buf_puts(b, "true");
@@ -268,7 +268,7 @@ void sql_trigger_range(struct buf *b, const struct sql_query *q, const struct re
                        uint32_t block, uint32_t end)
 {
     put_head(b, q);
-    buf_printf(b, ", %d", STAMP_ROW);
+    buf_printf(b, ", %d", SQL_TRIGGER_ROW);
     sql_put_columns(b, q);
     sql_put_from(b, q, leaf);
     sql_put_ident(b, q->table->name);
@@ -281,7 +281,7 @@ void sql_trigger_range(struct buf *b, const struct sql_query *q, const struct re
 
 void sql_trigger_xids(struct buf *b, const struct sql_trigger_query *q, const struct position *p)
 {
-    buf_printf(b, "COPY (SELECT 0, s, %d FROM (SELECT DISTINCT ", STAMP_ROW);
+    buf_printf(b, "COPY (SELECT 0, s, %d FROM (SELECT DISTINCT ", SQL_TRIGGER_ROW);
     put_stamp(b, &q->query);
     sql_put_from(b, &q->query, NULL);
     put_in_reach(b, q, p->horizon.floor);

@@ -36,7 +36,7 @@ struct stamp_row {
     uint32_t xmin;  /* 0 of a tombstone */
     uint64_t later; /* of a tombstone: the xid of the next one of its key; 0: none */
     uint64_t stamp; /* 0: none */
-    enum stamp_mark mark;
+    enum sql_trigger_mark mark;
 };
 
 /* Reads it; *p ends at the fields. False: it is something else. */

@@ -144,7 +144,7 @@ bool delivery_write(const struct delivery *t, const char *source, char **text, b
     if (is_cut)
         ok = position_copy(&p, &t->position) && delivery_cut(t, &p);
     if (ok)
-        position_write(is_cut ? &p : &t->position, source, &b);
+        position_text_write(is_cut ? &p : &t->position, source, &b);
     position_fini(&p);
     *text = ok ? buf_take(&b) : NULL;
     buf_fini(&b);

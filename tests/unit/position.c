@@ -27,18 +27,19 @@ static const char *cut_of(const struct position *p, uint64_t xid)
 
 static void test_copy(void)
 {
-    struct position p = { .phase = PHASE_SNAPSHOT, .floor_lsn = 7, .rows = 9 }, copy, empty = { 0 };
+    struct position p = { .phase = POSITION_SNAPSHOT, .floor_lsn = 7, .rows = 9 }, copy,
+        empty = { 0 };
 
     p.signature = strdup("a int\n");
     CHECK(p.signature != NULL && position_set_leaves(&p, 2));
-    p.leaves[1] = (struct leaf){ .oid = 5, .blocks = 10, .next = 4 };
+    p.leaves[1] = (struct position_leaf){ .oid = 5, .blocks = 10, .next = 4 };
     CHECK(xidset_add(&p.horizon.seen, 77));
     CHECK(position_add_resume_point(&p, 88, "x\ty", 3));
     CHECK(position_copy(&copy, &p));
     position_fini(&p);
-    CHECK(p.phase == PHASE_NONE && p.leaves == NULL && p.resume_points == NULL &&
+    CHECK(p.phase == POSITION_NONE && p.leaves == NULL && p.resume_points == NULL &&
           p.n_resume_points == 0);
-    CHECK(copy.phase == PHASE_SNAPSHOT && copy.floor_lsn == 7 && copy.rows == 9);
+    CHECK(copy.phase == POSITION_SNAPSHOT && copy.floor_lsn == 7 && copy.rows == 9);
     EQUAL_TEXT(copy.signature, strlen(copy.signature), "a int\n");
     CHECK(copy.n_leaves == 2 && copy.leaves[0].oid == 0 && copy.leaves[1].next == 4);
     CHECK(xidset_has(&copy.horizon.seen, 77));
@@ -56,9 +57,9 @@ static void test_leaves(void)
     position_progress(&p, &done, &total);
     CHECK(done == 0 && total == 0 && position_leaf(&p, 1) == NULL);
     CHECK(position_set_leaves(&p, 3));
-    p.leaves[0] = (struct leaf){ .oid = 1, .blocks = 10, .next = 10 };
-    p.leaves[1] = (struct leaf){ .oid = 2, .blocks = 5, .next = 9 }; /* shrunk meanwhile */
-    p.leaves[2] = (struct leaf){ .oid = 3, .blocks = 4000000000u, .next = 3000000000u };
+    p.leaves[0] = (struct position_leaf){ .oid = 1, .blocks = 10, .next = 10 };
+    p.leaves[1] = (struct position_leaf){ .oid = 2, .blocks = 5, .next = 9 }; /* shrunk meanwhile */
+    p.leaves[2] = (struct position_leaf){ .oid = 3, .blocks = 4000000000u, .next = 3000000000u };
     position_progress(&p, &done, &total);
     CHECK(done == 3000000015u && total == 4000000015u);
     CHECK(position_leaf(&p, 3) == &p.leaves[2] && position_leaf(&p, 4) == NULL);
