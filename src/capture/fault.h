@@ -10,7 +10,7 @@
 #define FAULT_H
 
 #include "capture/message.h"
-#include "capture/stamps.h"
+#include "capture/method_trigger.h"
 #include "capture/begin.h"
 
 struct source {

@@ -1,4 +1,4 @@
-/* advance.h -- what a poll came to, and where a source stands behind it.
+/* method_increment.h -- what a poll came to, and where a source stands behind it.
  *
  * Moves the position of a source over a poll that is complete. For a column
  * that grows it also says which kind of poll is due. Reads no rows.
@@ -7,7 +7,7 @@
 #ifndef ADVANCE_H
 #define ADVANCE_H
 
-#include "capture/reads.h"
+#include "capture/method.h"
 
 /* Zeroed is empty. */
 struct polled {

@@ -1,4 +1,4 @@
-/* stamps.h -- what triggers leave on the server, for capture = "trigger".
+/* method_trigger.h -- what triggers leave on the server, for capture = "trigger".
  *
  * lua/pgcdc/trigger.lua installs them. Every row that is written carries the
  * top-level xid of its writer (its stamp), every key that goes leaves a

@@ -1,13 +1,13 @@
-/* capture.c -- one poll, or one range of the snapshot, of one source.
+/* step.c -- one poll, or one range of the snapshot, of one source.
  *
  * How a snapshot can stop at any row: a position says which blocks are done, and, where a range of
  * blocks was left half done, the keys of the rows that were delivered of it. (To ask for each
  * row's ctid instead costs the server a tenth more, for every row, whether we are stopped or not.)
  *
  * SPDX-License-Identifier: MIT */
-#include "capture/capture.h"
+#include "capture/step.h"
 
-#include "capture/advance.h"
+#include "capture/method_increment.h"
 #include "capture/badtext.h"
 #include "capture/key_census.h"
 #include "capture/key_multiset.h"

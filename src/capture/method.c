@@ -1,6 +1,6 @@
-/* reads.c -- what a step of capture reads: the COPY, and its rows' xids.
+/* method.c -- what a step of capture reads: the COPY, and its rows' xids.
  * SPDX-License-Identifier: MIT */
-#include "capture/reads.h"
+#include "capture/method.h"
 
 #include "capture/key_census.h"
 

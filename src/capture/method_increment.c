@@ -1,6 +1,6 @@
-/* advance.c -- what a poll came to, and where a source stands behind it.
+/* method_increment.c -- what a poll came to, and where a source stands behind it.
  * SPDX-License-Identifier: MIT */
-#include "capture/advance.h"
+#include "capture/method_increment.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -1,6 +1,6 @@
-/* stamps.c -- what triggers leave on the server, for capture = "trigger".
+/* method_trigger.c -- what triggers leave on the server, for capture = "trigger".
  * SPDX-License-Identifier: MIT */
-#include "capture/stamps.h"
+#include "capture/method_trigger.h"
 
 #include <string.h>
 
