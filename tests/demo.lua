@@ -44,7 +44,7 @@ end
 local function main()
    scope.begin_run()
    say("Starting a throw-away Postgres in %s; it ends with this demo.", scope.base())
-   local server = cluster.new {name = "demo"}
+   local server = cluster.new { name = "demo" }
    local version = server:value "show server_version"
 
    say("It is Postgres %s. Creating a table with two rows; nothing else is set up there.", version)
@@ -55,7 +55,7 @@ local function main()
 
    say "Running:  pgcdc-lua --dsn ... jsonl table=orders interval=0.1"
    local watcher = program.start {
-      dsn = server, bundled = "jsonl", args = {"table=orders", "interval=0.1"},
+      dsn = server, bundled = "jsonl", args = { "table=orders", "interval=0.1" },
    }
    watcher:wait_until(function(p) return #p:lines() == 2 end, 20, "the rows that are there")
    say "The rows that were there already arrive first, as \"read\":"

@@ -1,10 +1,11 @@
--- run.lua: runs the test suites, tests/*_test.lua.
+-- run.lua: runs the test suites, tests/*/*_test.lua.
 -- SPDX-License-Identifier: MIT
 --
 --    lua5.4 tests/run.lua [--filter PATTERN] [--jobs N] [--list] [SUITE]...
 --
--- A suite is a file that returns a table of luaunit tests; tests/some_name_test.lua is suite
--- TestSomeName, and SUITE is any of some_name, TestSomeName or the path. PATTERN is a
+-- A suite is a file that returns a table of luaunit tests; tests/folder/some_name_test.lua is suite
+-- TestSomeName, and SUITE is any of some_name, TestSomeName or the path. Where no suite has this
+-- name, SUITE is a folder and means all suites in it; "folder/" is always the folder. PATTERN is a
 -- Lua pattern that must be found in "TestSomeName.test_this". N suites run at a time, each of these
 -- processes with servers of its own; the default is one. Needs build/tests/native.so.
 -- Prints each test with its time, failures where they happen, the slowest tests, and as its last
@@ -17,7 +18,6 @@ package.path = table.concat({
 }, ";")
 package.cpath = top .. "/build/tests/?.so;" .. package.cpath
 
-local native = require "native"
 local scope = require "scope"
 local suites = require "suites"
 local workers = require "workers"
@@ -29,7 +29,7 @@ local function usage(message)
 end
 
 local function parse(words)
-   local options = {suites = {}}
+   local options = { suites = {} }
    local i = 1
    while i <= #words do
       local word = words[i]
@@ -58,25 +58,34 @@ local function short_name(word)
    return camel and camel:gsub("(%l)(%u)", "%1_%2"):lower() or word
 end
 
--- The short names of the suites to run, sorted.
+-- The short names of the suites to run, each once, sorted.
 local function select_suites(wanted)
-   local there, names = {}, {}
-   for _, file in ipairs(assert(native.listdir(top .. "/tests"))) do
-      local short = file:match "^(.*)_test%.lua$"
-      if short then
-         there[short] = true
+   local there, names, chosen = suites.find(top), {}, {}
+   local function choose(short)
+      if not chosen[short] then
+         chosen[short] = true
          names[#names + 1] = short
       end
    end
-   if #wanted > 0 then
-      names = {}
-      for _, word in ipairs(wanted) do
-         local short = short_name(word)
-         if not there[short] then
-            usage("there is no suite " .. word)
+   local function choose_folder(folder)
+      local before = #names
+      for short, suite in pairs(there) do
+         if not folder or suite.folder == folder then
+            choose(short)
          end
-         names[#names + 1] = short
       end
+      return #names > before
+   end
+   for _, word in ipairs(wanted) do
+      local short = short_name(word)
+      if there[short] then
+         choose(short)
+      elseif not choose_folder(word:match "([^/]+)/*$") then
+         usage("there is no suite and no folder " .. word)
+      end
+   end
+   if #wanted == 0 then
+      choose_folder(nil)
    end
    table.sort(names)
    return names
@@ -106,8 +115,12 @@ local function main()
    local options = parse(arg)
    if options.worker then
       scope.begin_run()
-      workers.serve(function(name) return suites.run(top, {name}, options.filter) end)
-      return scope.end_run() and 1 or 0
+      workers.serve(function(name) return suites.run(top, { name }, options.filter) end)
+      local late = scope.end_run()
+      if late then
+         io.stderr:write("FAILED after the run\n", late, "\n")
+      end
+      return late and 1 or 0
    end
    local names = select_suites(options.suites)
    local outcome
@@ -117,9 +130,9 @@ local function main()
       return 0
    end
    if (options.jobs or 1) > 1 and #names > 1 then
-      local argv = {arg[-1], arg[0], "--worker"}
+      local argv = { arg[-1], arg[0], "--worker" }
       if options.filter then
-         table.move({"--filter", options.filter}, 1, 2, #argv + 1, argv)
+         table.move({ "--filter", options.filter }, 1, 2, #argv + 1, argv)
       end
       outcome = workers.run(argv, options.jobs, names)
    else

@@ -78,8 +78,8 @@ find_server() {
 
 # All suites that start a server, but for those that are about ourselves.
 database_suites() {
-   (cd "$here" && grep -lE 'require "(cluster|pipeline|stepping|deletes)"' -- *_test.lua) |
-      sed 's/_test\.lua$//' | grep -vE '^(harness.*|install|lint)$'
+   (cd "$here" && grep -lE 'require "(cluster|pipeline|stepping|deletes)"' -- */*_test.lua) |
+      sed -n '/^harness\//d; s/.*\///; s/_test\.lua$//p'
 }
 
 fetch_only=

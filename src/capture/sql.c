@@ -448,8 +448,8 @@ static void put_from_all(struct buf *b, const struct sql_query *q)
 
 void sql_tally(struct buf *b, const struct sql_query *q)
 {
-    buf_printf(b, "COPY (SELECT h >> %d & %u, count(*), bit_xor(h) FROM (SELECT ", BUCKET_SHIFT,
-               BUCKETS - 1);
+    buf_printf(b, "COPY (SELECT h >> %d & %u, count(*), bit_xor(h) FROM (SELECT ", TALLY_SHIFT,
+               TALLY_BUCKETS - 1);
     put_hash(b, q);
     buf_puts(b, " AS h");
     put_from_all(b, q);
@@ -466,11 +466,11 @@ void sql_keys(struct buf *b, const struct sql_query *q, const unsigned char *ask
         put_column(b, q, q->rowtype->key[k]);
     put_from_all(b, q);
     buf_puts(b, " AND get_bit('\\x");
-    for (size_t i = 0; i < BUCKETS / 8; i++)
+    for (size_t i = 0; i < TALLY_BUCKETS / 8; i++)
         buf_printf(b, "%02x", asked[i]);
     buf_puts(b, "'::bytea, (");
     put_hash(b, q);
-    buf_printf(b, " >> %d & %u)::int) = 1) TO STDOUT", BUCKET_SHIFT, BUCKETS - 1);
+    buf_printf(b, " >> %d & %u)::int) = 1) TO STDOUT", TALLY_SHIFT, TALLY_BUCKETS - 1);
 }
 
 void sql_xmins(struct buf *b, const struct sql_query *q, const struct position *p)

@@ -23,14 +23,14 @@ enum tail { TAIL_NONE, TAIL_COUNT, TAIL_VERSION };
 
 /* User values of a plan. SLOTS: the list it was made of; KNOWN: the set of names; METATABLE: that
  * of its changes. */
-enum { PLAN_LINES = 1, PLAN_FORM, PLAN_METATABLE, PLAN_SLOTS, PLAN_KNOWN };
+enum { PLAN_LINES = 1, PLAN_CLASS, PLAN_METATABLE, PLAN_SLOTS, PLAN_KNOWN };
 
 struct plan {
     struct lines *lines;
-    struct row_class *form;
+    struct row_class *class;
     const void *metatable;
     enum tail tail;
-    bool is_verbatim; /* its slots are the columns of the form as they stand */
+    bool is_verbatim; /* its slots are the columns of the class as they stand */
     size_t n;
     struct kept_index_entry slots[];
 };
@@ -50,7 +50,7 @@ static int columns(lua_State *L)
 
     if (!change_is(L, 1))
         return 0;
-    s = rowdata_class(L, 1)->rowtype;
+    s = row_class_at(L, 1)->rowtype;
     n = s->n_columns - (s->hides_key ? 1 : 0);
     lua_createtable(L, (int)n, 0);
     for (size_t i = 0; i < n; i++) {
@@ -83,7 +83,7 @@ static void push_added(lua_State *L, int index)
 {
     lua_createtable(L, 0, 0);                                  /* added */
     rowdata_push_of(L, index);
-    lua_getiuservalue(L, -1, ROWDATA_SET);                       /* added cells side */
+    lua_getiuservalue(L, -1, ROWDATA_SET);                     /* added cells side */
     for (lua_Integer i = 1; lua_istable(L, -1); i++) {
         if (lua_rawgeti(L, -1, i) == LUA_TNIL) {
             lua_pop(L, 1);
@@ -112,7 +112,7 @@ static int added(lua_State *L)
 
 static void read_slot(lua_State *L, struct plan *p, size_t i)
 {
-    const struct rowtype *s = p->form->rowtype;
+    const struct rowtype *s = p->class->rowtype;
     struct kept_index_entry *slot = &p->slots[i];
 
     lua_rawgeti(L, 3, (lua_Integer)i + 1);
@@ -146,13 +146,13 @@ static int new_plan(lua_State *L)
     luaL_setmetatable(L, PLAN);
     lua_pushvalue(L, 2);
     lua_setiuservalue(L, -2, PLAN_LINES);
-    p->form = rowdata_class(L, 1);
-    rowdata_push_class_of(L, 1);
-    lua_setiuservalue(L, -2, PLAN_FORM);
+    p->class = row_class_at(L, 1);
+    row_class_push_of(L, 1);
+    lua_setiuservalue(L, -2, PLAN_CLASS);
     lua_getmetatable(L, 1);
     p->metatable = lua_topointer(L, -1);
     lua_setiuservalue(L, -2, PLAN_METATABLE);
-    p->is_verbatim = n == p->form->rowtype->n_columns;
+    p->is_verbatim = n == p->class->rowtype->n_columns;
     for (size_t i = 0; i < n; i++) {
         read_slot(L, p, i);
         p->is_verbatim = p->is_verbatim && p->slots[i].is_column && p->slots[i].column == i;
@@ -235,22 +235,15 @@ static void put_value(lua_State *L, const struct rowtype_column *column, struct 
 
 /* ---- rows ---- */
 
-static void push_side(lua_State *L, int table, int which)
-{
-    rowdata_push_of(L, table);
-    lua_getiuservalue(L, -1, which);
-    lua_remove(L, -2);
-}
-
 /* The document on top of the stack was decoded by the script: is it still what it was? */
-static bool is_changed(lua_State *L, const struct row_class *f, struct rowdata *c, size_t i)
+static bool is_changed(lua_State *L, const struct row_class *class, struct rowdata *d, size_t i)
 {
     struct buf *b = script_scratch(L);
     size_t middle;
 
     json_put(L, -1, b);
     middle = b->len;
-    rowdata_push_field(L, f, c, i);
+    rowdata_push_field(L, class, d, i);
     json_put(L, -1, b);
     lua_pop(L, 1);
     json_check(L, b);
@@ -258,14 +251,14 @@ static bool is_changed(lua_State *L, const struct row_class *f, struct rowdata *
 }
 
 /* Column <i> of the row at <row>, whose cells somebody may have written over. */
-static void put_touched(lua_State *L, const struct row_class *f, int row, struct rowdata *c,
+static void put_touched(lua_State *L, const struct row_class *class, int row, struct rowdata *d,
                         size_t i, struct buf *b)
 {
-    const struct rowtype_column *column = &f->rowtype->columns[i];
+    const struct rowtype_column *column = &class->rowtype->columns[i];
     struct field field;
 
-    push_side(L, row, ROWDATA_SET);
-    if (lua_istable(L, -1) && i < f->rowtype->n_row &&
+    rowdata_push_side(L, row, ROWDATA_SET);
+    if (lua_istable(L, -1) && i < class->rowtype->n_row &&
         lua_getfield(L, -1, column->name) != LUA_TNIL) {       /* side value */
         put_value(L, column, b);
         lua_pop(L, 2);
@@ -273,21 +266,21 @@ static void put_touched(lua_State *L, const struct row_class *f, int row, struct
     }
     lua_settop(L, row + 1);
     if (column->kind == KIND_JSON) {
-        push_side(L, row, ROWDATA_DECODED);
+        rowdata_push_side(L, row, ROWDATA_DECODED);
         if (lua_istable(L, -1) && lua_getfield(L, -1, column->name) != LUA_TNIL &&
-            is_changed(L, f, c, i)) {
+            is_changed(L, class, d, i)) {
             put_value(L, column, b);
             lua_settop(L, row + 1);
             return;
         }
     }
     lua_settop(L, row + 1);
-    field = rowdata_field(L, f, c, i);
+    field = rowdata_field(L, class, d, i);
     buf_add(b, field.p, field.len);
 }
 
 /* The slots of a row with cells; the row is on top of the stack but one. */
-static void put_slots(lua_State *L, const struct plan *p, int row, struct rowdata *c, struct buf *b)
+static void put_slots(lua_State *L, const struct plan *p, int row, struct rowdata *d, struct buf *b)
 {
     lua_settop(L, row + 1);
     for (size_t i = 0; i < p->n; i++) {
@@ -300,10 +293,10 @@ static void put_slots(lua_State *L, const struct plan *p, int row, struct rowdat
             lua_rawgeti(L, -1, (lua_Integer)i + 1);
             change_row_push_extra(L, row, lua_tostring(L, -1));
             put_value(L, NULL, b);
-        } else if (c->has_side) {
-            put_touched(L, p->form, row, c, slot->column, b);
+        } else if (d->has_side) {
+            put_touched(L, p->class, row, d, slot->column, b);
         } else {
-            struct field field = rowdata_field(L, p->form, c, slot->column);
+            struct field field = rowdata_field(L, p->class, d, slot->column);
 
             buf_add(b, field.p, field.len);
         }
@@ -323,7 +316,7 @@ static void put_named(lua_State *L, const struct plan *p, int from, int other, s
         if (i > 0)
             buf_putc(b, '\t');
         if (slot->is_column) {
-            lua_pushstring(L, p->form->rowtype->columns[slot->column].name);
+            lua_pushstring(L, p->class->rowtype->columns[slot->column].name);
         } else {
             lua_getiuservalue(L, 1, PLAN_SLOTS);
             lua_rawgeti(L, -1, (lua_Integer)i + 1);
@@ -337,7 +330,7 @@ static void put_named(lua_State *L, const struct plan *p, int from, int other, s
             lua_pop(L, 1);
             lua_pushnil(L);
         }
-        put_value(L, slot->is_column ? &p->form->rowtype->columns[slot->column] : NULL, b);
+        put_value(L, slot->is_column ? &p->class->rowtype->columns[slot->column] : NULL, b);
         lua_settop(L, top);
     }
 }
@@ -360,7 +353,7 @@ static bool knows_added(lua_State *L, int row)
 {
     bool is = true;
 
-    push_side(L, row, ROWDATA_SET);
+    rowdata_push_side(L, row, ROWDATA_SET);
     for (lua_Integer i = 1; is && lua_istable(L, -1); i++) {
         if (lua_rawgeti(L, -1, i) == LUA_TNIL) {
             lua_pop(L, 1);
@@ -441,16 +434,16 @@ static int answer(lua_State *L, bool is)
 static int add(lua_State *L)
 {
     struct plan *p = plan_at(L);
-    struct rowdata *c;
+    struct rowdata *d;
     const char *op, *ts;
     struct buf *b;
     int row = 2;
 
     lua_settop(L, 2);
-    if (!is_of(L, p) || (c = rowdata_find(L, 2)) == NULL)
+    if (!is_of(L, p) || (d = rowdata_find(L, 2)) == NULL)
         return answer(L, false);
-    op = rowdata_op_names[c->op];
-    ts = c->ts;
+    op = row_class_op_names[d->op];
+    ts = d->ts;
     if (has_own(L)) {
         op = own_text(L, "op", op);
         ts = own_text(L, "ts", ts);
@@ -458,24 +451,24 @@ static int add(lua_State *L)
         if (lua_rawget(L, 2) != LUA_TNIL) { /* it was asked for, or is the script's own */
             row = 3;
             luaL_argcheck(L, lua_istable(L, 3), 2, "the row of the change is not a table");
-            c = rowdata_find(L, 3);
-            if (c != NULL && rowdata_class(L, 3) != p->form)
+            d = rowdata_find(L, 3);
+            if (d != NULL && row_class_at(L, 3) != p->class)
                 return luaL_error(L, "the row of the change is that of another table");
         }
     }
     if (*op == 'd' && strcmp(op, "delete") == 0)
         return answer(L, false);
-    if (c == NULL ? !knows_all(L, row) : c->has_side && !knows_added(L, row))
+    if (d == NULL ? !knows_all(L, row) : d->has_side && !knows_added(L, row))
         return answer(L, false);
     b = api_copy_lines_begin(L, p->lines);
-    if (c == NULL) {
+    if (d == NULL) {
         put_named(L, p, row, 0, b);
-    } else if (p->is_verbatim && !c->has_side) {
-        buf_add(b, (const char *)(c->ends + c->n_columns), c->len);
+    } else if (p->is_verbatim && !d->has_side) {
+        buf_add(b, (const char *)(d->ends + d->n_columns), d->len);
     } else {
         lua_settop(L, row);
         lua_pushnil(L);
-        put_slots(L, p, row, c, b);
+        put_slots(L, p, row, d, b);
     }
     if (p->tail == TAIL_VERSION)
         put_version(b, op, ts);

@@ -7,12 +7,12 @@
  *   copy_added(change)    -> {name = value} of what a script added to its row, or put in its place
  *   copy_plan(change, lines, {slots}, tail, {known = true}) -> plan
  *
- * A plan says how changes of one form become lines: its slots
+ * A plan says how changes of one row class become lines: its slots
  * are numbers of columns (of copy_columns) or names of columns that a script adds. The tail is
  * what stands behind them: nothing, "count" (the number given to add_delete) or "version" (op
  * and ts). `known`: names that a row may have; others are not lost silently:
  *
- *   plan:add(change)      -> true, or false if the change is none of this form, is a delete,
+ *   plan:add(change)      -> true, or false if the change is none of this row class, is a delete,
  *                            or its row has a name that is not known
  *   plan:add_delete(change, count)   writes what the key and `old` tell, else NULL
  *

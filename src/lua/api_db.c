@@ -237,7 +237,7 @@ static void push_rows(lua_State *L, const struct result *r)
         struct type_facts facts = { .oid = result_type(r, c) };
 
         kinds[c] = types_kind(&facts);
-        lua_pushstring(L, result_name(r, c));                 /* ... name */
+        lua_pushstring(L, result_name(r, c));                  /* ... name */
         if (!is_known(facts.oid, kinds[c])) {
             lua_createtable(L, 0, 2);
             lua_pushvalue(L, -2);

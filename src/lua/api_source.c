@@ -22,7 +22,7 @@ void api_source_free(struct script *s)
 }
 
 /* spec[name] as owned text, NULL for nil. */
-static char *copy_field(lua_State *L, const char *name)
+static char *text_field(lua_State *L, const char *name)
 {
     char *copy = NULL;
 
@@ -41,7 +41,7 @@ static char *copy_field(lua_State *L, const char *name)
 }
 
 /* spec[name], a list of strings; *list is reachable from the config at every moment. */
-static void copy_list(lua_State *L, const char *name, char ***list, size_t *n)
+static void read_list(lua_State *L, const char *name, char ***list, size_t *n)
 {
     lua_Unsigned count;
 
@@ -136,15 +136,15 @@ static int declare(lua_State *L)
     d->config = calloc(1, sizeof *d->config);
     if (d->config == NULL)
         return luaL_error(L, "out of memory");
-    d->config->table = copy_field(L, "table");
-    d->config->conninfo = copy_field(L, "connect");
-    d->config->name = copy_field(L, "name");
-    d->config->where = copy_field(L, "where");
-    d->config->soft_delete = copy_field(L, "soft_delete");
-    copy_list(L, "columns", &d->config->columns, &d->config->n_columns);
-    copy_list(L, "pk", &d->config->pk, &d->config->n_pk);
+    d->config->table = text_field(L, "table");
+    d->config->conninfo = text_field(L, "connect");
+    d->config->name = text_field(L, "name");
+    d->config->where = text_field(L, "where");
+    d->config->soft_delete = text_field(L, "soft_delete");
+    read_list(L, "columns", &d->config->columns, &d->config->n_columns);
+    read_list(L, "pk", &d->config->pk, &d->config->n_pk);
     d->config->capture = capture_field(L);
-    d->config->column = copy_field(L, "column");
+    d->config->column = text_field(L, "column");
     d->config->lookback = number_field(L, "lookback");
     d->config->recheck_ms = ms_field(L, "recheck");
     read_start(L, d->config);

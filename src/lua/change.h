@@ -17,20 +17,17 @@
  * keeps it between batches (LUA_NOREF at birth); <source>: its name. */
 void change_push_metatable(lua_State *L, struct rowtype *rowtype, const char *source, int *ref);
 
-/* Pushes a form for <shape>, with metatables for changes of the source that the form at <form> is
- * of; and one of these metatables. */
+/* Pushes a row class for <rowtype>, with metatables for changes of the source that the row class
+ * at <class_at> is of; and one of these metatables. */
 enum change_part { CHANGE_PART_CHANGE, CHANGE_PART_ROW, CHANGE_PART_KEY };
-void change_push_class_like(lua_State *L, struct rowtype *rowtype, int form); /* [-0, +1] */
-void change_push_part_metatable(lua_State *L, int form, enum change_part part); /* [-0, +1] */
+void change_push_class_like(lua_State *L, struct rowtype *rowtype, int class_at); /* [-0, +1] */
+void change_push_part_metatable(lua_State *L, int class_at, enum change_part part); /* [-0, +1] */
 
-/* True if the value at <index> is a change; the key of one. */
+/* True if the value at <index> is a change. */
 bool change_is(lua_State *L, int index);
-bool change_is_key(lua_State *L, int index);
-
-/* Appends the key part of the id of the row with these cells, as text. */
-void change_put_id_key(lua_State *L, const struct row_class *f, struct rowdata *c, struct buf *b);
 
 /* Pushes one change. <metatable>: the index of what change_push_metatable gave. */
-void change_push(lua_State *L, int metatable, const struct message *b, const struct row *row);
+void change_push(lua_State *L, int metatable, const struct chunk *chunk,
+                 const struct chunk_row *row);
 
 #endif

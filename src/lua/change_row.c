@@ -1,7 +1,7 @@
 /* change_row.c -- change.row: a table whose columns are decoded on demand.
  *
  * row = { [hidden] = cells }. Its metamethods are closures: upvalue 1 is the
- * form, upvalue 2 a table from column names to their places.
+ * row class, upvalue 2 a table from column names to their places.
  *
  * SPDX-License-Identifier: MIT */
 #include "lua/change_row.h"
@@ -16,37 +16,18 @@
  * for a document. */
 static const char nothing;
 
-struct row_class *change_row_upvalue_class(lua_State *L)
+/* Pushes side table <which> of the row at <index>, made if it is not there. */
+static void push_made_side(lua_State *L, int index, int which)
 {
-    return lua_touserdata(L, lua_upvalueindex(1));
-}
-
-void change_row_set_method(lua_State *L, const char *name, lua_CFunction f, int form, int upvalue)
-{
-    lua_pushvalue(L, form);
-    lua_pushvalue(L, upvalue);
-    lua_pushcclosure(L, f, 2);
-    lua_setfield(L, -2, name);
-}
-
-/* The user value <n> of the cells of the table at <index>: a table, made if <make>, or nil. */
-static void push_side_table(lua_State *L, int index, int n, bool make)
-{
-    rowdata_push_of(L, index);                                   /* cells */
-    if (lua_getiuservalue(L, -1, n) == LUA_TNIL && make) {     /* cells nil */
-        ((struct rowdata *)lua_touserdata(L, -2))->has_side = true;
-        lua_pop(L, 1);
-        lua_createtable(L, 0, 1);
-        lua_pushvalue(L, -1);
-        lua_setiuservalue(L, -3, n);                           /* cells table */
-    }
+    rowdata_push_of(L, index);                                 /* data */
+    rowdata_make_side(L, -1, which);                           /* data side */
     lua_remove(L, -2);
 }
 
 /* Pushes side[name], nil if there is no such table or entry; true if it is there. */
 static bool push_from_side(lua_State *L, int index, int n, const char *name)
 {
-    push_side_table(L, index, n, false);
+    rowdata_push_side(L, index, n);
     if (lua_isnil(L, -1))
         return false;
     lua_pushstring(L, name);
@@ -66,13 +47,13 @@ bool change_row_is_null(lua_State *L, const struct rowtype_column *c)
            (json_null_at(L, -1) && (c->kind != KIND_JSON || c->wants_to_json));
 }
 
-void change_row_push_cell(lua_State *L, const struct row_class *f, int row, size_t i)
+void change_row_push_cell(lua_State *L, const struct row_class *class, int row, size_t i)
 {
-    const struct rowtype_column *column = &f->rowtype->columns[i];
-    struct rowdata *c = rowdata_at(L, row, f);
+    const struct rowtype_column *column = &class->rowtype->columns[i];
+    struct rowdata *d = rowdata_at(L, row, class);
 
-    if (!c->has_side && column->kind != KIND_JSON) {
-        rowdata_push_field(L, f, c, i);
+    if (!d->has_side && column->kind != KIND_JSON) {
+        rowdata_push_field(L, class, d, i);
         return;
     }
     if (push_from_side(L, row, ROWDATA_SET, column->name)) {
@@ -84,15 +65,15 @@ void change_row_push_cell(lua_State *L, const struct row_class *f, int row, size
     }
     lua_pop(L, 1);
     if (column->kind != KIND_JSON) {
-        rowdata_push_field(L, f, c, i);
+        rowdata_push_field(L, class, d, i);
         return;
     }
     if (push_from_side(L, row, ROWDATA_DECODED, column->name))
         return;
     lua_pop(L, 1);
-    rowdata_push_field(L, f, c, i);                                    /* value */
+    rowdata_push_field(L, class, d, i);                        /* value */
     if (lua_istable(L, -1)) { /* the script may change it, so it must stay the same one */
-        push_side_table(L, row, ROWDATA_DECODED, true);
+        push_made_side(L, row, ROWDATA_DECODED);
         lua_pushstring(L, column->name);
         lua_pushvalue(L, -3);
         lua_rawset(L, -3);
@@ -119,7 +100,7 @@ static int row_index(lua_State *L)
     lua_Integer i = column_index(L, 2);
 
     if (i >= 0)
-        change_row_push_cell(L, change_row_upvalue_class(L), 1, (size_t)i);
+        change_row_push_cell(L, row_class_upvalue(L), 1, (size_t)i);
     else if (lua_type(L, 2) != LUA_TSTRING || !push_from_side(L, 1, ROWDATA_SET, lua_tostring(L,
                                                                                               2)))
         lua_pushnil(L);
@@ -153,8 +134,8 @@ static int row_newindex(lua_State *L)
     if (lua_type(L, 2) != LUA_TSTRING)
         return luaL_error(L, "a row has columns, and a %s is not the name of one",
                           luaL_typename(L, 2));
-    rowdata_at(L, 1, change_row_upvalue_class(L));
-    push_side_table(L, 1, ROWDATA_SET, true);                            /* row name value side */
+    rowdata_at(L, 1, row_class_upvalue(L));
+    push_made_side(L, 1, ROWDATA_SET);                         /* row name value side */
     if (column_index(L, 2) < 0) {
         set_extra(L, 4);
     } else if (lua_isnil(L, 3)) {
@@ -170,20 +151,20 @@ static int row_newindex(lua_State *L)
 /* The next of pairs(row): columns in order, then what the script added. Upvalue 2: the count. */
 static int row_next(lua_State *L)
 {
-    const struct row_class *f = change_row_upvalue_class(L);
+    const struct row_class *class = row_class_upvalue(L);
     lua_Integer i = lua_tointeger(L, lua_upvalueindex(2));
 
     lua_pushinteger(L, i + 1);
     lua_replace(L, lua_upvalueindex(2));
-    if ((size_t)i < f->rowtype->n_row) {
-        lua_pushstring(L, f->rowtype->columns[i].name);
-        change_row_push_cell(L, f, 1, (size_t)i);
+    if ((size_t)i < class->rowtype->n_row) {
+        lua_pushstring(L, class->rowtype->columns[i].name);
+        change_row_push_cell(L, class, 1, (size_t)i);
         return 2;
     }
-    push_side_table(L, 1, ROWDATA_SET, false);                           /* side */
+    rowdata_push_side(L, 1, ROWDATA_SET);                      /* side */
     if (lua_isnil(L, -1))
         return 1;
-    lua_rawgeti(L, -1, i - (lua_Integer)f->rowtype->n_row + 1);  /* side name */
+    lua_rawgeti(L, -1, i - (lua_Integer)class->rowtype->n_row + 1); /* side name */
     if (lua_isnil(L, -1))
         return 1;
     lua_pushvalue(L, -1);
@@ -193,7 +174,7 @@ static int row_next(lua_State *L)
 
 static int row_pairs(lua_State *L)
 {
-    rowdata_at(L, 1, change_row_upvalue_class(L));
+    rowdata_at(L, 1, row_class_upvalue(L));
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_pushinteger(L, 0);
     lua_pushcclosure(L, row_next, 2);
@@ -203,14 +184,14 @@ static int row_pairs(lua_State *L)
 
 /* ---- JSON ---- */
 
-void change_row_put_assigned(lua_State *L, const struct row_class *f, size_t i, struct buf *b,
+void change_row_put_assigned(lua_State *L, const struct row_class *class, size_t i, struct buf *b,
                              int depth)
 {
-    enum kind kind = f->rowtype->columns[i].kind;
+    enum kind kind = class->rowtype->columns[i].kind;
     size_t len;
     const char *s;
 
-    if (change_row_is_null(L, &f->rowtype->columns[i])) {
+    if (change_row_is_null(L, &class->rowtype->columns[i])) {
         buf_puts(b, "null");
         return;
     }
@@ -227,12 +208,12 @@ void change_row_put_assigned(lua_State *L, const struct row_class *f, size_t i, 
             buf_printf(b, "%02x", (unsigned char)s[k]);
         buf_putc(b, '"');
     } else if (!types_put_string(b, s, len)) {
-        rowdata_throw_utf8(L, f, i);
+        row_class_throw_utf8(L, class, i);
     }
 }
 
 /* A document that was decoded and not changed passes as the server wrote it. */
-static bool is_unchanged(lua_State *L, const struct row_class *f, struct rowdata *c, size_t i,
+static bool is_unchanged(lua_State *L, const struct row_class *class, struct rowdata *d, size_t i,
                          struct buf *b, int depth)
 {
     size_t start = b->len, middle, end;
@@ -240,7 +221,7 @@ static bool is_unchanged(lua_State *L, const struct row_class *f, struct rowdata
 
     json_put_nested(L, -1, b, depth);
     middle = b->len;
-    rowdata_push_field(L, f, c, i);
+    rowdata_push_field(L, class, d, i);
     json_put(L, -1, b);
     lua_pop(L, 1);
     end = b->len;
@@ -251,25 +232,25 @@ static bool is_unchanged(lua_State *L, const struct row_class *f, struct rowdata
 }
 
 /* A column of a row that has side tables, at <set> and <decoded> or nil there. */
-static void put_cell(lua_State *L, const struct row_class *f, int set, int decoded,
-                     struct rowdata *c, size_t i, struct buf *b, int depth)
+static void put_cell(lua_State *L, const struct row_class *class, int set, int decoded,
+                     struct rowdata *d, size_t i, struct buf *b, int depth)
 {
-    const struct rowtype_column *column = &f->rowtype->columns[i];
+    const struct rowtype_column *column = &class->rowtype->columns[i];
     bool is_done = false;
 
     if (lua_istable(L, set)) {
         is_done = lua_getfield(L, set, column->name) != LUA_TNIL;
         if (is_done)
-            change_row_put_assigned(L, f, i, b, depth);
+            change_row_put_assigned(L, class, i, b, depth);
         lua_pop(L, 1);
     }
     if (!is_done && column->kind == KIND_JSON && lua_istable(L, decoded)) {
         is_done = lua_getfield(L, decoded, column->name) != LUA_TNIL &&
-                  !is_unchanged(L, f, c, i, b, depth);
+                  !is_unchanged(L, class, d, i, b, depth);
         lua_pop(L, 1);
     }
     if (!is_done)
-        rowdata_put_json(L, f, c, i, b);
+        rowdata_put_json(L, class, d, i, b);
 }
 
 /* Names that are no columns, of the side table on top of the stack. */
@@ -295,26 +276,27 @@ static void put_extras(lua_State *L, struct buf *b, int depth)
     }
 }
 
-void change_row_put(lua_State *L, const struct row_class *f, int index, struct buf *b, int depth)
+void change_row_put(lua_State *L, const struct row_class *class, int index, struct buf *b,
+                    int depth)
 {
-    struct rowdata *c = rowdata_at(L, index, f);
-    bool is_touched = c->has_side;
+    struct rowdata *d = rowdata_at(L, index, class);
+    bool is_touched = d->has_side;
     int decoded = lua_gettop(L) + 1, set = decoded + 1;
 
     if (is_touched) {
         index = lua_absindex(L, index);
-        push_side_table(L, index, ROWDATA_DECODED, false);       /* decoded */
-        push_side_table(L, index, ROWDATA_SET, false);           /* decoded set */
+        rowdata_push_side(L, index, ROWDATA_DECODED);          /* decoded */
+        rowdata_push_side(L, index, ROWDATA_SET);              /* decoded set */
     }
     buf_putc(b, '{');
-    for (size_t i = 0; i < f->rowtype->n_row; i++) {
+    for (size_t i = 0; i < class->rowtype->n_row; i++) {
         if (i > 0)
             buf_putc(b, ',');
-        rowdata_put_text(b, f->labels[i]);
+        row_class_put_text(b, class->labels[i]);
         if (is_touched)
-            put_cell(L, f, set, decoded, c, i, b, depth);
+            put_cell(L, class, set, decoded, d, i, b, depth);
         else
-            rowdata_put_json(L, f, c, i, b);
+            rowdata_put_json(L, class, d, i, b);
     }
     if (is_touched) {
         put_extras(L, b, depth);
@@ -326,14 +308,14 @@ void change_row_put(lua_State *L, const struct row_class *f, int index, struct b
 
 static void put_class(lua_State *L, int index, struct buf *b, int depth)
 {
-    change_row_put(L, rowdata_class(L, index), index, b, depth);
+    change_row_put(L, row_class_at(L, index), index, b, depth);
 }
 
 static int row_tostring(lua_State *L)
 {
     struct buf *b = script_scratch(L);
 
-    change_row_put(L, change_row_upvalue_class(L), 1, b, 0);
+    change_row_put(L, row_class_upvalue(L), 1, b, 0);
     lua_pushlstring(L, b->data, b->len);
     return 1;
 }
@@ -352,25 +334,25 @@ bool change_row_is_of(lua_State *L, int index, int change)
     return change_row_is(L, index) && rowdata_find(L, index) == rowdata_find(L, change);
 }
 
-void change_row_push_metatable(lua_State *L, int form)
+void change_row_push_metatable(lua_State *L, int class_at)
 {
-    const struct row_class *f = lua_touserdata(L, form);
+    const struct row_class *class = lua_touserdata(L, class_at);
     int names;
 
-    form = lua_absindex(L, form);
-    lua_createtable(L, 0, (int)f->rowtype->n_row);               /* names */
+    class_at = lua_absindex(L, class_at);
+    lua_createtable(L, 0, (int)class->rowtype->n_row);         /* names */
     names = lua_gettop(L);
-    for (size_t i = 0; i < f->rowtype->n_row; i++) {
+    for (size_t i = 0; i < class->rowtype->n_row; i++) {
         lua_pushinteger(L, (lua_Integer)i);
-        lua_setfield(L, names, f->rowtype->columns[i].name);
+        lua_setfield(L, names, class->rowtype->columns[i].name);
     }
     lua_createtable(L, 0, 8);                                  /* names mt */
-    change_row_set_method(L, "__index", row_index, form, names);
-    change_row_set_method(L, "__newindex", row_newindex, form, names);
-    change_row_set_method(L, "__pairs", row_pairs, form, names);
-    change_row_set_method(L, "__tostring", row_tostring, form, names);
+    row_class_set_method(L, "__index", row_index, class_at, names);
+    row_class_set_method(L, "__newindex", row_newindex, class_at, names);
+    row_class_set_method(L, "__pairs", row_pairs, class_at, names);
+    row_class_set_method(L, "__tostring", row_tostring, class_at, names);
     json_set_class(L, -1, "pgcdc.row", &row_class);
-    rowdata_set_class(L, -1, form);
+    row_class_set(L, -1, class_at);
     lua_remove(L, names);                                      /* mt */
 }
 
@@ -389,40 +371,40 @@ void change_row_push_old(lua_State *L, int index, int metatable)
 
 bool change_row_is_old_of(lua_State *L, int index, int change)
 {
-    const struct rowdata *c = rowdata_find(L, change), *own = rowdata_find(L, index);
+    const struct rowdata *d = rowdata_find(L, change), *own = rowdata_find(L, index);
     bool is;
 
-    if (!c->has_old || !change_row_is(L, index))
+    if (!d->has_old || !change_row_is(L, index))
         return false;
-    rowdata_push_of(L, change);                                  /* cells */
-    lua_getiuservalue(L, -1, ROWDATA_OLD);                       /* cells old */
+    rowdata_push_of(L, change);                                /* cells */
+    lua_getiuservalue(L, -1, ROWDATA_OLD);                     /* cells old */
     is = lua_touserdata(L, -1) == own;
     lua_pop(L, 2);
     return is;
 }
 
-void change_row_push_changed(lua_State *L, const struct row_class *f, int change)
+void change_row_push_changed(lua_State *L, const struct row_class *class, int change)
 {
-    struct rowdata *c = rowdata_at(L, change, f), *old = NULL;
+    struct rowdata *d = rowdata_at(L, change, class), *old = NULL;
     lua_Integer n = 0;
 
     lua_getfield(L, change, "old");                            /* old */
-    if (change_row_is(L, -1) && rowdata_class(L, -1)->rowtype == f->rowtype)
-        old = rowdata_at(L, -1, f);
+    if (change_row_is(L, -1) && row_class_at(L, -1)->rowtype == class->rowtype)
+        old = rowdata_at(L, -1, class);
     lua_pop(L, 1);
-    if (old == NULL || c->is_gone) {
+    if (old == NULL || d->is_key_only) {
         lua_pushnil(L);
         return;
     }
     lua_createtable(L, 4, 0);                                  /* list */
     json_push_array_metatable(L);
     lua_setmetatable(L, -2);
-    for (size_t i = 0; i < f->rowtype->n_row; i++) {
-        struct field a = rowdata_field(L, f, c, i), b = rowdata_field(L, f, old, i);
+    for (size_t i = 0; i < class->rowtype->n_row; i++) {
+        struct field a = rowdata_field(L, class, d, i), b = rowdata_field(L, class, old, i);
 
         if (a.len == b.len && memcmp(a.p, b.p, a.len) == 0)
             continue;
-        lua_pushstring(L, f->rowtype->columns[i].name);
+        lua_pushstring(L, class->rowtype->columns[i].name);
         lua_rawseti(L, -2, ++n);
     }
 }

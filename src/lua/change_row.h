@@ -11,8 +11,8 @@
 
 #include "lua/rowdata.h"
 
-/* Pushes the metatable of rows of the form at index <form>. */
-void change_row_push_metatable(lua_State *L, int form);               /* [-0, +1] */
+/* Pushes the metatable of rows of the row class at index <class_at>. */
+void change_row_push_metatable(lua_State *L, int class_at);               /* [-0, +1] */
 
 /* Pushes a row with the cells of the table at <index>; <metatable>: the index of its metatable. */
 void change_row_push(lua_State *L, int index, int metatable);         /* [-0, +1] */
@@ -22,7 +22,8 @@ void change_row_push_old(lua_State *L, int index, int metatable);     /* [-0, +1
 
 /* Pushes the list of the columns of which the server sent something else than in the row before;
  * nil where that is not known. */
-void change_row_push_changed(lua_State *L, const struct row_class *f, int change); /* [-0, +1] */
+void change_row_push_changed(lua_State *L, const struct row_class *class, int change); /* [-0,
+                             +1] */
 
 /* True if the value at <index> is a row; one that has the cells of the change at <change>. */
 bool change_row_is(lua_State *L, int index);
@@ -31,23 +32,18 @@ bool change_row_is_old_of(lua_State *L, int index, int change);
 
 /* Pushes what column <i> of the row at <index> is (or of the change that has its cells), whoever
  * set it; and what the script assigned to a name that is no column. */
-void change_row_push_cell(lua_State *L, const struct row_class *f, int index, size_t i);
+void change_row_push_cell(lua_State *L, const struct row_class *class, int index, size_t i);
 void change_row_push_extra(lua_State *L, int index, const char *name);
 
 /* Appends the JSON of the row whose cells the table at <index> holds; <depth>: see json.h. */
-void change_row_put(lua_State *L, const struct row_class *f, int index, struct buf *b, int depth);
+void change_row_put(lua_State *L, const struct row_class *class, int index, struct buf *b,
+                    int depth);
 
 /* True if the value on top of the stack, which was assigned to a column, is NULL for it. */
 bool change_row_is_null(lua_State *L, const struct rowtype_column *c);
 
 /* Appends the JSON of the value on top of the stack as column <i> writes it. */
-void change_row_put_assigned(lua_State *L, const struct row_class *f, size_t i, struct buf *b,
+void change_row_put_assigned(lua_State *L, const struct row_class *class, size_t i, struct buf *b,
                              int depth);
-
-/* Sets mt[name] = closure(form, upvalue) in the metatable on top of the stack. */
-void change_row_set_method(lua_State *L, const char *name, lua_CFunction f, int form, int upvalue);
-
-/* For closures made so: the form, which is their first upvalue. */
-struct row_class *change_row_upvalue_class(lua_State *L);
 
 #endif

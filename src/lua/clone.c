@@ -4,6 +4,7 @@
 
 #include "lua/json.h"
 #include "lua/change.h"
+#include "lua/change_key.h"
 #include "lua/change_row.h"
 
 #include <lauxlib.h>
@@ -11,15 +12,15 @@
 
 #define MAX_DEPTH 1000
 
-static void push_copy(lua_State *L, int index, int depth);
+static void push_clone(lua_State *L, int index, int depth);
 
 /* The side tables of the cells on top of the stack become copies of those of <from>. */
-static void copy_side(lua_State *L, int from, struct rowdata *to, int depth)
+static void clone_sides(lua_State *L, int from, struct rowdata *to, int depth)
 {
     for (int n = ROWDATA_SET; n <= ROWDATA_DECODED; n++) {
-        rowdata_push_of(L, from);                                /* to from */
+        rowdata_push_of(L, from);                              /* to from */
         if (lua_getiuservalue(L, -1, n) != LUA_TNIL) {
-            push_copy(L, lua_gettop(L), depth + 1);            /* to from side copy */
+            push_clone(L, lua_gettop(L), depth + 1);           /* to from side copy */
             lua_setiuservalue(L, -4, n);
             to->has_side = true;
         }
@@ -34,7 +35,7 @@ bool clone_is_own_row(lua_State *L, int change)
 }
 
 /* A change or a row. */
-static void push_copy_of_cells(lua_State *L, int index, const struct rowdata *from, int depth)
+static void clone_rowdata(lua_State *L, int index, const struct rowdata *from, int depth)
 {
     struct rowdata *to;
 
@@ -47,12 +48,12 @@ static void push_copy_of_cells(lua_State *L, int index, const struct rowdata *fr
     memcpy(to->ends, from->ends, from->n_columns * sizeof from->ends[0] + from->len);
     to->is_split = from->is_split;
     if (from->has_side)
-        copy_side(L, index, to, depth);
-    rowdata_set(L, -2);                                          /* copy */
+        clone_sides(L, index, to, depth);
+    rowdata_set(L, -2);                                        /* copy */
     for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1))    /* copy name value */
         if (lua_type(L, -2) == LUA_TSTRING && !clone_is_own_row(L, index)) {
             lua_pushvalue(L, -2);
-            push_copy(L, lua_gettop(L) - 1, depth + 1);
+            push_clone(L, lua_gettop(L) - 1, depth + 1);
             lua_rawset(L, -5);
         }
     lua_getmetatable(L, index);
@@ -66,21 +67,21 @@ static bool is_plain(lua_State *L, int index)
     if (!lua_getmetatable(L, index))
         return true;
     json_push_array_metatable(L);
-    is = lua_rawequal(L, -1, -2) || change_is_key(L, index);
+    is = lua_rawequal(L, -1, -2) || change_key_is(L, index);
     lua_pop(L, 2);
     return is;
 }
 
 /* Pushes a copy of the value at <index>, which is absolute. */
-static void push_copy(lua_State *L, int index, int depth)
+static void push_clone(lua_State *L, int index, int depth)
 {
-    const struct rowdata *c = rowdata_find(L, index);
+    const struct rowdata *d = rowdata_find(L, index);
 
     if (depth > MAX_DEPTH)
         luaL_error(L, "cannot copy: tables nested too deep (is there a cycle?)");
     luaL_checkstack(L, 12, "nested tables");
-    if (c != NULL) {
-        push_copy_of_cells(L, index, c, depth);
+    if (d != NULL) {
+        clone_rowdata(L, index, d, depth);
         return;
     }
     if (!lua_istable(L, index) || !is_plain(L, index)) {
@@ -90,7 +91,7 @@ static void push_copy(lua_State *L, int index, int depth)
     lua_createtable(L, (int)lua_rawlen(L, index), 0);          /* copy */
     for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {  /* copy name value */
         lua_pushvalue(L, -2);
-        push_copy(L, lua_gettop(L) - 1, depth + 1);
+        push_clone(L, lua_gettop(L) - 1, depth + 1);
         lua_rawset(L, -5);
     }
     if (lua_getmetatable(L, index))
@@ -99,5 +100,5 @@ static void push_copy(lua_State *L, int index, int depth)
 
 void clone_push(lua_State *L, int index)
 {
-    push_copy(L, lua_absindex(L, index), 0);
+    push_clone(L, lua_absindex(L, index), 0);
 }

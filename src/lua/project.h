@@ -11,7 +11,7 @@
  *    names: old name -> new name, or false where it is dropped
  *    keep: whether names that are not in there stay
  *    salt: of the hash that stands for the key in ids
- *    resolve(facts) -> layout, called once for each form.
+ *    resolve(facts) -> layout, called once for each row class.
  *       facts: schema, table; row (names of columns), key_only (names of key columns that are not
  *       in the row), key (set of names); assigned (what the script assigned to the row, names that
  *       are no columns as a list) and plain (what it has put in the place of the row), or nil.

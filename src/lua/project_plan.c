@@ -1,4 +1,4 @@
-/* project_plan.c -- how rows of one form become rows of another.
+/* project_plan.c -- how rows of one row class become rows of another.
  *
  * Registry: &box_key -> the metatable of boxed shapes.
  *
@@ -41,8 +41,8 @@ static void push_facts(lua_State *L, const struct rowtype *s, int thing, int pla
         lua_setfield(L, -2, s->columns[s->key[k]].name);
     }
     lua_setfield(L, -2, "key");
-    rowdata_push_of(L, thing);
-    if (lua_getiuservalue(L, -1, ROWDATA_SET) == LUA_TTABLE)     /* facts cells assigned */
+    rowdata_push_side(L, thing, ROWDATA_SET);                  /* facts assigned */
+    if (lua_istable(L, -1))
         lua_setfield(L, facts, "assigned");
     lua_settop(L, facts);
     if (plain > 0) {
@@ -60,11 +60,12 @@ static int drop_box(lua_State *L)
     return 0;
 }
 
-/* Pushes the form of what <columns> make of the form at <form>. */
-static void push_new_form(lua_State *L, int form, const struct rowtype_source *columns, size_t n,
+/* Pushes the row class of what <columns> make of the row class at <class_at>. */
+static void push_new_class(lua_State *L, int class_at, const struct rowtype_source *columns,
+                           size_t n,
                           size_t n_row, bool hides_key)
 {
-    const struct row_class *from = lua_touserdata(L, form);
+    const struct row_class *from = lua_touserdata(L, class_at);
     struct rowtype **box = lua_newuserdatauv(L, sizeof *box, 0); /* box */
 
     *box = NULL;
@@ -73,10 +74,10 @@ static void push_new_form(lua_State *L, int form, const struct rowtype_source *c
     *box = rowtype_derive(from->rowtype, columns, n, n_row, hides_key);
     if (*box == NULL)
         luaL_error(L, "out of memory");
-    change_push_class_like(L, *box, form);                             /* box form */
+    change_push_class_like(L, *box, class_at);                 /* box class */
     rowtype_unref(*box);
     *box = NULL;
-    lua_remove(L, -2);                                         /* form */
+    lua_remove(L, -2);                                         /* class */
 }
 
 static lua_Integer integer_field(lua_State *L, int index, const char *name)
@@ -136,12 +137,12 @@ static size_t push_functions(lua_State *L, int layout, int list)
     return n;
 }
 
-void project_plan_push(lua_State *L, int spec, int form, int thing, int plain)
+void project_plan_push(lua_State *L, int spec, int class_at, int thing, int plain)
 {
-    const struct rowtype *s = ((const struct row_class *)lua_touserdata(L, form))->rowtype;
+    const struct rowtype *s = ((const struct row_class *)lua_touserdata(L, class_at))->rowtype;
     int layout = lua_gettop(L) + 1, list = layout + 1;
     struct rowtype_source *columns;
-    struct project_plan *link;
+    struct project_plan *plan;
     bool hides_key;
     size_t n;
 
@@ -152,20 +153,20 @@ void project_plan_push(lua_State *L, int spec, int form, int thing, int plain)
     n = (size_t)lua_rawlen(L, list);
     hides_key = s->hides_key || boolean_field(L, layout, "hides_key");
     columns = lua_newuserdatauv(L, (n + 1) * sizeof *columns, 0);
-    link = lua_newuserdatauv(L, sizeof *link + (n + 1) * sizeof *link->columns, 2);
-    for (size_t i = 0; i < n; i++) {                           /* layout list columns link */
-        columns[i] = read_column(L, list, i, &link->columns[i].is_computed);
-        link->columns[i].from = columns[i].from;
+    plan = lua_newuserdatauv(L, sizeof *plan + (n + 1) * sizeof *plan->columns, 2);
+    for (size_t i = 0; i < n; i++) {                           /* layout list columns plan */
+        columns[i] = read_column(L, list, i, &plan->columns[i].is_computed);
+        plan->columns[i].from = columns[i].from;
     }
-    link->columns[n].from = s->hides_key ? s->n_columns - 1 : PROJECT_PLAN_HASHED;
-    link->columns[n].is_computed = false;
-    link->n = n + hides_key;
-    link->n_functions = push_functions(L, layout, list);
+    plan->columns[n].from = s->hides_key ? s->n_columns - 1 : PROJECT_PLAN_HASHED;
+    plan->columns[n].is_computed = false;
+    plan->n = n + hides_key;
+    plan->n_functions = push_functions(L, layout, list);
     lua_setiuservalue(L, -2, PROJECT_PLAN_FUNCTIONS);
-    push_new_form(L, form, columns, n, (size_t)integer_field(L, layout, "n_row"), hides_key);
-    lua_setiuservalue(L, -2, PROJECT_PLAN_FORM);
+    push_new_class(L, class_at, columns, n, (size_t)integer_field(L, layout, "n_row"), hides_key);
+    lua_setiuservalue(L, -2, PROJECT_PLAN_CLASS);
     lua_replace(L, layout);
-    lua_settop(L, layout);                                     /* link */
+    lua_settop(L, layout);                                     /* plan */
 }
 
 void project_plan_open(lua_State *L)

@@ -1,7 +1,7 @@
-/* project_plan.h -- how rows of one form become rows of another.
+/* project_plan.h -- how rows of one row class become rows of another.
  *
- * What a reshaper (see project.h) does with the rows of one form is decided when it meets the
- * first of them, and kept as a link: where the columns come from, and the form of the new rows.
+ * What a projection (see project.h) does with the rows of one class is decided when it meets the
+ * first of them, and kept as a plan: where the columns come from, and the class of the new rows.
  *
  * Everything here may throw.
  *
@@ -18,19 +18,19 @@ struct project_plan_column {
     bool is_computed;
 };
 
-/* User values: the form of the new rows; {place, function, place, function, ...}, places from 1,
- * in the order in which they are called. */
-enum { PROJECT_PLAN_FORM = 1, PROJECT_PLAN_FUNCTIONS };
+/* User values: the row class of the new rows; {place, function, place, function, ...}, places from
+ * 1, in the order in which they are called. */
+enum { PROJECT_PLAN_CLASS = 1, PROJECT_PLAN_FUNCTIONS };
 
 struct project_plan {
     size_t n, n_functions;
     struct project_plan_column columns[];
 };
 
-/* Pushes a link, a userdata, for rows of the form at <form>, as resolve() of the spec at <spec>
- * wants it. <thing>: the first such row, or the change that it is of; <plain>: what the script has
- * put in the place of the change's row, or 0. */
-void project_plan_push(lua_State *L, int spec, int form, int thing, int plain); /* [-0, +1] */
+/* Pushes a plan, a userdata, for rows of the row class at <class_at>, as resolve() of the spec at
+ * <spec> wants it. <thing>: the first such row, or the change that it is of; <plain>: what the
+ * script has put in the place of the change's row, or 0. */
+void project_plan_push(lua_State *L, int spec, int class_at, int thing, int plain); /* [-0, +1] */
 
 /* Call it once per state. */
 void project_plan_open(lua_State *L);

@@ -1,7 +1,4 @@
 /* rowdata.c -- one row's raw bytes inside Lua, decoded on demand.
- *
- * Registry: &form_key -> the metatable of forms.
- *
  * SPDX-License-Identifier: MIT */
 #include "lua/rowdata.h"
 
@@ -12,152 +9,59 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const rowdata_op_names[OP_COUNT] = { "read", "upsert", "insert", "update", "delete" };
+static const char rowdata_key;
 
-static const char rowdata_key, form_key;
-
-static int drop_form(lua_State *L)
+static struct rowdata *push_raw(lua_State *L, const struct chunk *chunk,
+                                const struct chunk_row *row, const char *bytes, size_t len,
+                                int n_values)
 {
-    struct row_class *f = lua_touserdata(L, 1);
+    size_t n = chunk->rowtype->n_columns;
+    struct rowdata *d = lua_newuserdatauv(L, sizeof *d + n * sizeof d->ends[0] + len, n_values);
 
-    for (size_t i = 0; f->labels != NULL && i < f->rowtype->n_columns; i++)
-        free(f->labels[i].p);
-    free(f->labels);
-    for (size_t op = 0; op < OP_COUNT; op++)
-        free(f->heads[op].p);
-    free(f->id_head.p);
-    rowtype_unref(f->rowtype);
-    *f = (struct row_class){ 0 };
-    return 0;
+    d->tag = &rowdata_key;
+    d->rowtype = chunk->rowtype;
+    d->n_columns = (uint32_t)n;
+    d->xid = row->xid;
+    d->op = row->op;
+    d->is_key_only = row->is_key_only;
+    d->is_split = d->has_side = d->has_old = false;
+    memcpy(d->ts, chunk->ts, sizeof d->ts);
+    d->len = (uint32_t)len;
+    memcpy((char *)(d->ends + n), bytes, len);
+    return d;
 }
 
-void rowdata_open(lua_State *L)
+struct rowdata *rowdata_push(lua_State *L, const struct chunk *chunk,
+                             const struct chunk_row *row)
 {
-    lua_createtable(L, 0, 1);
-    lua_pushcfunction(L, drop_form);
-    lua_setfield(L, -2, "__gc");
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &form_key);
-}
-
-/* Keeps what was built in <b>, which is emptied, in <to>. */
-static void keep(lua_State *L, struct buf *b, bool is_utf8, struct rowdata_text *to)
-{
-    to->len = b->len;
-    to->p = buf_take(b);
-    if (to->p == NULL)
-        luaL_error(L, "out of memory");
-    if (!is_utf8)
-        luaL_error(L, "the name of a table or of a column is not valid UTF-8");
-}
-
-static void make_label(lua_State *L, const char *name, struct rowdata_text *to)
-{
-    struct buf b;
-    bool ok;
-
-    buf_init(&b, SIZE_MAX / 2);
-    ok = types_put_string(&b, name, strlen(name));
-    buf_putc(&b, ':');
-    keep(L, &b, ok, to);
-}
-
-static void make_head(lua_State *L, const struct rowtype *s, const char *op,
-                      struct rowdata_text *to)
-{
-    struct buf b;
-    bool ok;
-
-    buf_init(&b, SIZE_MAX / 2);
-    buf_printf(&b, "{\"op\":\"%s\",\"schema\":", op);
-    ok = types_put_string(&b, s->schema, strlen(s->schema));
-    buf_puts(&b, ",\"table\":");
-    ok = types_put_string(&b, s->table, strlen(s->table)) && ok;
-    buf_puts(&b, ",\"key\":");
-    keep(L, &b, ok, to);
-}
-
-static void make_id_head(lua_State *L, const struct rowtype *s, struct rowdata_text *to)
-{
-    struct buf b, name;
-    bool ok;
-
-    buf_init(&name, SIZE_MAX / 2);
-    buf_printf(&name, "%s.%s/", s->schema, s->table);
-    buf_init(&b, SIZE_MAX / 2);
-    ok = buf_ok(&name) && types_put_string(&b, name.data, name.len);
-    buf_fini(&name);
-    if (ok)
-        b.len--; /* the quote: an id goes on */
-    keep(L, &b, ok, to);
-}
-
-void rowdata_push_class(lua_State *L, struct rowtype *rowtype)
-{
-    struct row_class *f = lua_newuserdatauv(L, sizeof *f, ROW_CLASS_SHARED); /* form */
-
-    *f = (struct row_class){ 0 };
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &form_key);
-    lua_setmetatable(L, -2);
-    f->rowtype = rowtype_ref(rowtype);
-    f->labels = calloc(rowtype->n_columns + 1, sizeof *f->labels);
-    if (f->labels == NULL)
-        luaL_error(L, "out of memory");
-    for (size_t i = 0; i < rowtype->n_columns; i++)
-        make_label(L, rowtype->columns[i].name, &f->labels[i]);
-    for (size_t op = 0; op < OP_COUNT; op++)
-        make_head(L, rowtype, rowdata_op_names[op], &f->heads[op]);
-    make_id_head(L, rowtype, &f->id_head);
-}
-
-static struct rowdata *push_raw(lua_State *L, const struct message *b, const struct row *row,
-                                const char *bytes, size_t len, int n_values)
-{
-    size_t n = b->rowtype->n_columns;
-    struct rowdata *c = lua_newuserdatauv(L, sizeof *c + n * sizeof c->ends[0] + len, n_values);
-
-    c->mark = &rowdata_key;
-    c->rowtype = b->rowtype;
-    c->n_columns = (uint32_t)n;
-    c->xid = row->xid;
-    c->op = row->op;
-    c->is_gone = row->is_gone;
-    c->is_split = c->has_side = c->has_old = false;
-    memcpy(c->ts, b->ts, sizeof c->ts);
-    c->len = (uint32_t)len;
-    memcpy((char *)(c->ends + n), bytes, len);
-    return c;
-}
-
-struct rowdata *rowdata_push(lua_State *L, const struct message *b, const struct row *row)
-{
-    const struct row_side *side = b->sides != NULL ? &b->sides[row - b->rows] : NULL;
+    const struct chunk_side *side = chunk->sides != NULL ? &chunk->sides[row - chunk->rows] : NULL;
     bool has_old = side != NULL && side->old_len > 0;
-    struct rowdata *c = push_raw(L, b, row, b->bytes + row->start, row->len,
+    struct rowdata *d = push_raw(L, chunk, row, chunk->bytes + row->start, row->len,
                                  has_old ? ROWDATA_OLD : ROWDATA_DECODED);
 
-    c->is_gone = c->is_gone || (side != NULL && side->is_gone);
     if (has_old) {
-        push_raw(L, b, row, b->bytes + side->old_start, side->old_len, ROWDATA_DECODED);
+        push_raw(L, chunk, row, chunk->bytes + side->old_start, side->old_len,
+                 ROWDATA_DECODED)->is_key_only = false;
         lua_setiuservalue(L, -2, ROWDATA_OLD);
-        c->has_old = true;
+        d->has_old = true;
     }
-    return c;
+    return d;
 }
 
 struct rowdata *rowdata_push_like(lua_State *L, const struct rowdata *like,
                                   const struct rowtype *rowtype, size_t n, size_t len)
 {
-    struct rowdata *c;
+    struct rowdata *d;
 
     if (len > UINT32_MAX)
         luaL_error(L, "a row is longer than 4 GB");
-    c = lua_newuserdatauv(L, sizeof *c + n * sizeof c->ends[0] + len, 2);
-    *c = *like;
-    c->rowtype = rowtype;
-    c->n_columns = (uint32_t)n;
-    c->is_split = c->has_side = c->has_old = false;
-    c->len = (uint32_t)len;
-    return c;
+    d = lua_newuserdatauv(L, sizeof *d + n * sizeof d->ends[0] + len, 2);
+    *d = *like;
+    d->rowtype = rowtype;
+    d->n_columns = (uint32_t)n;
+    d->is_split = d->has_side = d->has_old = false;
+    d->len = (uint32_t)len;
+    return d;
 }
 
 void rowdata_set(lua_State *L, int index)
@@ -170,100 +74,73 @@ void rowdata_push_of(lua_State *L, int index)
     lua_rawgetp(L, index, &rowdata_key);
 }
 
+void rowdata_push_side(lua_State *L, int index, int which)
+{
+    rowdata_push_of(L, index);                                 /* data */
+    lua_getiuservalue(L, -1, which);
+    lua_remove(L, -2);                                         /* side */
+}
+
+void rowdata_make_side(lua_State *L, int data_at, int which)
+{
+    data_at = lua_absindex(L, data_at);
+    if (lua_getiuservalue(L, data_at, which) == LUA_TNIL) {    /* nil */
+        ((struct rowdata *)lua_touserdata(L, data_at))->has_side = true;
+        lua_pop(L, 1);
+        lua_createtable(L, 0, 1);
+        lua_pushvalue(L, -1);
+        lua_setiuservalue(L, data_at, which);                  /* side */
+    }
+}
+
 struct rowdata *rowdata_find(lua_State *L, int index)
 {
-    struct rowdata *c = NULL;
+    struct rowdata *d = NULL;
 
     if (lua_istable(L, index)) {
         rowdata_push_of(L, index);
-        if (lua_type(L, -1) == LUA_TUSERDATA && lua_rawlen(L, -1) >= sizeof *c)
-            c = lua_touserdata(L, -1);
+        if (lua_type(L, -1) == LUA_TUSERDATA && lua_rawlen(L, -1) >= sizeof *d)
+            d = lua_touserdata(L, -1);
         lua_pop(L, 1);
     }
-    return c != NULL && c->mark == &rowdata_key ? c : NULL;
+    return d != NULL && d->tag == &rowdata_key ? d : NULL;
 }
 
-struct rowdata *rowdata_at(lua_State *L, int index, const struct row_class *f)
+struct rowdata *rowdata_at(lua_State *L, int index, const struct row_class *class)
 {
-    struct rowdata *c = rowdata_find(L, index);
+    struct rowdata *d = rowdata_find(L, index);
 
-    if (c == NULL || c->rowtype != f->rowtype || c->n_columns != f->rowtype->n_columns)
+    if (d == NULL || d->rowtype != class->rowtype || d->n_columns != class->rowtype->n_columns)
         luaL_error(L, "this is not a change, nor the row of one");
-    return c;
+    return d;
 }
 
-void rowdata_set_class(lua_State *L, int metatable, int form)
+struct field rowdata_field(lua_State *L, const struct row_class *class, struct rowdata *d, size_t i)
 {
-    metatable = lua_absindex(L, metatable);
-    lua_pushvalue(L, form);
-    lua_rawsetp(L, metatable, &form_key);
-}
-
-struct row_class *rowdata_metatable_class(lua_State *L, int metatable)
-{
-    struct row_class *f;
-
-    lua_rawgetp(L, metatable, &form_key);
-    f = lua_touserdata(L, -1);
-    lua_pop(L, 1);
-    return f;
-}
-
-struct row_class *rowdata_class(lua_State *L, int index)
-{
-    struct row_class *f = NULL;
-
-    if (lua_getmetatable(L, index)) {
-        f = rowdata_metatable_class(L, -1);
-        lua_pop(L, 1);
-    }
-    if (f == NULL)
-        luaL_error(L, "this is not a change, nor a part of one");
-    return f;
-}
-
-void rowdata_push_class_of(lua_State *L, int index)
-{
-    if (!lua_getmetatable(L, index)) {
-        lua_pushnil(L);
-        return;
-    }
-    lua_rawgetp(L, -1, &form_key);
-    lua_remove(L, -2);
-}
-
-struct field rowdata_field(lua_State *L, const struct row_class *f, struct rowdata *c, size_t i)
-{
-    const char *p = (const char *)(c->ends + f->rowtype->n_columns);
+    const char *p = (const char *)(d->ends + class->rowtype->n_columns);
     size_t start;
 
-    if (c->rowtype != f->rowtype || c->n_columns != f->rowtype->n_columns)
+    if (d->rowtype != class->rowtype || d->n_columns != class->rowtype->n_columns)
         luaL_error(L, "a change holds the row of another table");
-    if (!c->is_split) {
-        if (!field_split(p, c->len, c->ends, f->rowtype->n_columns))
+    if (!d->is_split) {
+        if (!field_split(p, d->len, d->ends, class->rowtype->n_columns))
             luaL_error(L, "a row of %s.%s has another number of columns than the table",
-                       f->rowtype->schema, f->rowtype->table);
-        c->is_split = true;
+                       class->rowtype->schema, class->rowtype->table);
+        d->is_split = true;
     }
-    start = i > 0 ? c->ends[i - 1] + 1 : 0;
-    return (struct field){ p + start, c->ends[i] - start };
+    start = i > 0 ? d->ends[i - 1] + 1 : 0;
+    return (struct field){ p + start, d->ends[i] - start };
 }
 
-void rowdata_throw_utf8(lua_State *L, const struct row_class *f, size_t i)
-{
-    luaL_error(L, "column %s of %s.%s holds text that is not valid UTF-8",
-               f->rowtype->columns[i].name, f->rowtype->schema, f->rowtype->table);
-}
-
-void rowdata_put_json(lua_State *L, const struct row_class *f, struct rowdata *c, size_t i,
+void rowdata_put_json(lua_State *L, const struct row_class *class, struct rowdata *d, size_t i,
                       struct buf *b)
 {
-    struct field field = rowdata_field(L, f, c, i);
+    struct field field = rowdata_field(L, class, d, i);
 
     if (field_is_null(field))
         buf_puts(b, "null");
-    else if (!field_put_json(b, f->rowtype->columns[i].kind, field))
-        rowdata_throw_utf8(L, f, i);
+    else if (!field_put_json(b, class->rowtype->columns[i].kind, field))
+        row_class_throw_utf8(L, class, i);
 }
 
 static void push_text(lua_State *L, struct field f)
@@ -300,7 +177,7 @@ static void push_timestamp(lua_State *L, struct field f)
         lua_pushlstring(L, text, field_timestamp(f, text));
 }
 
-static void push_document(lua_State *L, const struct row_class *f, size_t i, struct field field)
+static void push_document(lua_State *L, const struct row_class *class, size_t i, struct field field)
 {
     char why[160];
     const char *text;
@@ -310,7 +187,8 @@ static void push_document(lua_State *L, const struct row_class *f, size_t i, str
     text = lua_tolstring(L, -1, &len);
     if (!json_push(L, text, len, why, sizeof why))             /* text value */
         luaL_error(L, "column %s of %s.%s holds JSON that cannot be decoded: %s",
-                   f->rowtype->columns[i].name, f->rowtype->schema, f->rowtype->table, why);
+                   class->rowtype->columns[i].name, class->rowtype->schema, class->rowtype->table,
+                   why);
     lua_remove(L, -2);
 }
 
@@ -334,15 +212,15 @@ static double to_float(struct field f)
     return strtod(text, NULL);
 }
 
-void rowdata_push_field(lua_State *L, const struct row_class *f, struct rowdata *c, size_t i)
+void rowdata_push_field(lua_State *L, const struct row_class *class, struct rowdata *d, size_t i)
 {
-    struct field field = rowdata_field(L, f, c, i);
+    struct field field = rowdata_field(L, class, d, i);
 
     if (field_is_null(field)) {
         lua_pushnil(L);
         return;
     }
-    switch (f->rowtype->columns[i].kind) {
+    switch (class->rowtype->columns[i].kind) {
     case KIND_BOOL:
         lua_pushboolean(L, field.len == 1 && field.p[0] == 't');
         return;
@@ -359,7 +237,7 @@ void rowdata_push_field(lua_State *L, const struct row_class *f, struct rowdata 
         push_timestamp(L, field);
         return;
     case KIND_JSON:
-        push_document(L, f, i, field);
+        push_document(L, class, i, field);
         return;
     case KIND_NUMERIC:
     case KIND_TEXT:
@@ -368,10 +246,10 @@ void rowdata_push_field(lua_State *L, const struct row_class *f, struct rowdata 
     push_text(L, field);
 }
 
-void rowdata_put_xid(const struct row_class *f, const struct rowdata *c, struct buf *b)
+void rowdata_put_xid(const struct row_class *class, const struct rowdata *d, struct buf *b)
 {
-    if (f->rowtype->has_no_xid)
+    if (class->rowtype->has_no_xid)
         buf_puts(b, "null");
     else
-        buf_put_u64(b, c->xid);
+        buf_put_u64(b, d->xid);
 }

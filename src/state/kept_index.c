@@ -120,7 +120,7 @@ bool kept_index_make_room(struct kept_index *s, struct err *e)
 
 static void count(struct kept_index *s, uint64_t hash, int by)
 {
-    struct bucket *b = &s->buckets[hash >> BUCKET_SHIFT];
+    struct tally_bucket *b = &s->buckets[hash >> TALLY_SHIFT];
 
     b->count += (uint64_t)by;
     b->xor ^= hash;

@@ -7,7 +7,8 @@
 #ifndef KEPT_INDEX_H
 #define KEPT_INDEX_H
 
-#include "capture/message.h"
+#include "base/err.h"
+#include "capture/tally.h"
 
 struct kept_index_entry {
     uint32_t tag; /* upper half of the hash */
@@ -21,7 +22,7 @@ struct kept_index {
     struct kept_index_entry *v;
     size_t n_v, n;        /* n_v: a power of two, or 0 */
     unsigned char *dirty; /* for each part: has it changed since kept_index_clean? */
-    struct bucket buckets[BUCKETS];
+    struct tally_bucket buckets[TALLY_BUCKETS];
 };
 
 void kept_index_fini(struct kept_index *s);

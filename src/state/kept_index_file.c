@@ -106,7 +106,7 @@ static bool count_slots(const struct kept_index *s)
 
     for (size_t i = 0; i < s->n_v; i++)
         in_slots += s->v[i].id != 0;
-    for (size_t i = 0; i < BUCKETS; i++)
+    for (size_t i = 0; i < TALLY_BUCKETS; i++)
         in_buckets += s->buckets[i].count;
     return in_slots == s->n && in_buckets == s->n;
 }

@@ -464,7 +464,7 @@ size_t kept_rows_count(const struct kept_rows *k)
     return k->index.n;
 }
 
-const struct bucket *kept_rows_buckets(const struct kept_rows *k)
+const struct tally_bucket *kept_rows_buckets(const struct kept_rows *k)
 {
     return k->index.buckets;
 }
@@ -532,7 +532,7 @@ bool kept_rows_each(const struct kept_rows *k, const unsigned char *buckets, kep
 {
     for (size_t i = 0; i < k->index.n_v; i++) {
         const struct kept_index_entry *s = &k->index.v[i];
-        uint32_t bucket = s->tag >> (BUCKET_SHIFT - 32);
+        uint32_t bucket = s->tag >> (TALLY_SHIFT - 32);
 
         if (s->id != 0 && (buckets[bucket / 8] >> bucket % 8 & 1) && !visit(arg, s->id))
             return false;

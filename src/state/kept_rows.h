@@ -63,7 +63,7 @@ bool kept_rows_keep(struct kept_rows *k, uint64_t saved, struct err *e) WARN_UNU
 bool kept_rows_clear(struct kept_rows *k, struct err *e) WARN_UNUSED;
 
 size_t kept_rows_count(const struct kept_rows *k);
-const struct bucket *kept_rows_buckets(const struct kept_rows *k);
+const struct tally_bucket *kept_rows_buckets(const struct kept_rows *k);
 
 /* Finds a row by its key. row->id is 0 if there is none. */
 bool kept_rows_find(struct kept_rows *k, uint64_t hash, struct slice key, struct kept_row *row,

@@ -79,8 +79,8 @@ local psql_path = os.execute(("test -x '%s'"):format(server.bin "psql")) and ser
 local function psql(sql)
    local start = native.now()
    local proc = assert(native.spawn {
-      argv = {psql_path, "-X", "-q", "-d", database:dsn(), "-c", sql},
-      env = {PGOPTIONS = "-c max_parallel_workers_per_gather=0"},
+      argv = { psql_path, "-X", "-q", "-d", database:dsn(), "-c", sql },
+      env = { PGOPTIONS = "-c max_parallel_workers_per_gather=0" },
       stdout = "null",
    })
    local ended = assert(proc:wait(patience), "psql does not end")
@@ -93,7 +93,7 @@ end
 local function run(options)
    options.dsn = database
    options.deadline = patience
-   options.options = {"--once", "--log-level", "warn"}
+   options.options = { "--once", "--log-level", "warn" }
    local result = program.run(options)
    assert(result.status == 0, result.stderr)
    -- The kernel's word for the largest size; never below the size of this process at the start,
@@ -156,12 +156,12 @@ local function bench_snapshots()
    local m, all = in_turns {
       function() return psql(yard_c) end,
       function()
-         local result = run {script = two_columns}
+         local result = run { script = two_columns }
          assert(result.stdout:match "^%d+" == tostring(rows), result.stdout)
          return result.seconds
       end,
       function()
-         return run({bundled = "jsonl", args = {"table=t"}, stdout = "null"}).seconds
+         return run({ bundled = "jsonl", args = { "table=t" }, stdout = "null" }).seconds
       end,
    }
    say("C = %.3f s (%.3f to %.3f), two columns %.3f s, jsonl %.3f s", m[1], all[1], all[#all],
@@ -172,7 +172,7 @@ end
 
 local function bench_once()
    local state = scope.dir "once" .. "/state.db"
-   run {script = count_changes, state = state}
+   run { script = count_changes, state = state }
    local step, offset = rows // 100, 0
    local m, all = in_turns {
       function() return psql(yard_n) end,
@@ -180,7 +180,7 @@ local function bench_once()
          offset = offset + 1
          database:exec(("update t set amount = 1 where id in (select generate_series(%d, %d, %d))")
             :format(offset, 99 * step + offset, step))
-         local result = run {script = count_changes, state = state}
+         local result = run { script = count_changes, state = state }
          assert(total(result) == 100, result.stdout)
          return result.seconds
       end,
@@ -234,14 +234,14 @@ local function bench_latency()
       database:exec(("insert into small values (%d, 'x')"):format(i))
       while #watcher:lines() <= i do
          assert(native.now() < start + 20, "a change does not arrive")
-         native.poll({watcher.proc}, 1)
+         native.poll({ watcher.proc }, 1)
       end
       latencies[i] = native.now() - start
       assert(watcher:lines()[i + 1] == tostring(i))
    end
    watcher:stop()
    table.sort(latencies)
-   for _, p in ipairs {{50, 0.030}, {99, 0.100}} do
+   for _, p in ipairs { { 50, 0.030 }, { 99, 0.100 } } do
       local took = latencies[math.ceil(samples * p[1] / 100)]
       line(("commit to handler, interval = 0.02, p%d"):format(p[1]),
          ("%.1f ms"):format(took * 1000), ("<= %.0f ms"):format(p[2] * 1000), took <= p[2])
@@ -251,9 +251,9 @@ end
 -- Every row is new at one poll, and the handler is slow: what the queue cannot hold is spooled.
 local function bench_memory()
    local state = scope.dir "memory" .. "/state.db"
-   run {script = count_changes, state = state}
+   run { script = count_changes, state = state }
    database:exec("update t set active = not active", patience)
-   local result = run {script = slow_handler, state = state}
+   local result = run { script = slow_handler, state = state }
    assert(total(result) == rows, result.stdout)
    line(("peak memory, all %d rows, slow and fast handlers"):format(rows),
       ("%.1f MB"):format(peak_kb / 1024), "<= 40 MB", peak_kb <= 40 * 1024)
@@ -261,7 +261,7 @@ end
 
 -- What five stages cost, as a ratio to the same five as plain nested calls.
 local function bench_stages()
-   local result = program.run {file = here .. "/stages.lua", state = false, deadline = 600}
+   local result = program.run { file = here .. "/stages.lua", state = false, deadline = 600 }
    assert(result.status == 0, result.stderr)
    local got = json.decode(result.lines[1])
    line("five stages to nested calls, 1M values", ("%.2f (%.2f s)"):format(got.ratio, got.stages),
@@ -271,27 +271,27 @@ end
 local function main()
    scope.begin_run()
    local cache_mb = math.max(128, math.min(4096, rows * 400 // 1000000))
-   local bench = cluster.new {name = "bench", conf = {
+   local bench = cluster.new { name = "bench", conf = {
       shared_buffers = cache_mb .. "MB", max_wal_size = "8GB", checkpoint_timeout = "1h",
-   }}
-   database = bench:database {name = "bench", keep = true}
+   } }
+   database = bench:database { name = "bench", keep = true }
    make_table()
    for _, part in ipairs {
-      {"snapshot", bench_snapshots}, {"once", bench_once}, {"idle", bench_idle},
-      {"latency", bench_latency}, {"memory", bench_memory}, {"stages", bench_stages},
-      {"mirror", function()
-         mirror {database = database, cluster = bench, rows = rows, psql = psql_path, run = run,
-                 in_turns = in_turns, line = line, say = say, patience = patience}
-      end},
-      {"deletes", function()
-         census {database = database, rows = rows, line = line, say = say, patience = patience}
-      end},
-      {"increment", function()
-         increment {database = database, rows = rows, line = line, say = say, patience = patience}
-      end},
-      {"trigger", function()
-         trigger {database = database, rows = rows, line = line, say = say, patience = patience}
-      end},
+      { "snapshot", bench_snapshots }, { "once", bench_once }, { "idle", bench_idle },
+      { "latency", bench_latency }, { "memory", bench_memory }, { "stages", bench_stages },
+      { "mirror", function()
+         mirror { database = database, cluster = bench, rows = rows, psql = psql_path, run = run,
+                  in_turns = in_turns, line = line, say = say, patience = patience }
+      end },
+      { "deletes", function()
+         census { database = database, rows = rows, line = line, say = say, patience = patience }
+      end },
+      { "increment", function()
+         increment { database = database, rows = rows, line = line, say = say, patience = patience }
+      end },
+      { "trigger", function()
+         trigger { database = database, rows = rows, line = line, say = say, patience = patience }
+      end },
    } do
       if only == "" or only:find(part[1], 1, true) then
          part[2]()

@@ -28,8 +28,8 @@ end
 local function psql(sql)
    local start = native.now()
    local proc = assert(native.spawn {
-      argv = {server.bin "psql", "-X", "-q", "-d", database:dsn(), "-c", sql},
-      env = {PGOPTIONS = "-c max_parallel_workers_per_gather=0"}, stdout = "null",
+      argv = { server.bin "psql", "-X", "-q", "-d", database:dsn(), "-c", sql },
+      env = { PGOPTIONS = "-c max_parallel_workers_per_gather=0" }, stdout = "null",
    })
    assert(proc:wait(patience).exit == 0)
    return native.now() - start
@@ -40,7 +40,7 @@ local function run(name, state)
       script = ([[
          pgcdc.source {table = %q, deletes = true}:on("batch", function(b) print(b.count) end)]])
          :format(name),
-      dsn = database, state = state, deadline = patience, options = {"--once"},
+      dsn = database, state = state, deadline = patience, options = { "--once" },
    }
    assert(result.status == 0, result.stderr)
    local sum = 0
@@ -103,7 +103,7 @@ local function measure(name, key, limit)
       script = ([[
          local t = pgcdc.source {table = %q, deletes = true, interval = 0.01}
          t:on("batch", function(b) print(b.count) end)]]):format(name),
-      dsn = database, state = state, options = {"--log-level", "warn"},
+      dsn = database, state = state, options = { "--log-level", "warn" },
    }
    native.sleep(rows / 200000) -- it reads what it knows, and makes its first check
    local seen = 0

@@ -32,7 +32,7 @@ local function measure(bench, name)
       bench.database:exec(statement)
       while #p:lines() < before + 100 do
          assert(native.now() < start + 60, "a change does not arrive")
-         native.poll({p.proc}, 1)
+         native.poll({ p.proc }, 1)
       end
       if i > 0 then -- the first poll reads the table
          list[#list + 1] = native.now() - start
@@ -52,7 +52,7 @@ end
 
 return function(bench)
    local rows, took = 5 * bench.rows, {}
-   for name, n in pairs {grown = rows, sprout = rows // 100} do
+   for name, n in pairs { grown = rows, sprout = rows // 100 } do
       bench.database:exec(([[
          create table %s (id bigint generated always as identity primary key, name text, note text);
          insert into %s (name, note) select 'name ' || i, md5(i::text)

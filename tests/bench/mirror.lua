@@ -9,7 +9,7 @@ local scope = require "scope"
 -- Seconds that `sh -c command` takes.
 local function shell(command, patience)
    local start = native.now()
-   local proc = assert(native.spawn {argv = {"/bin/sh", "-c", command}, stdout = "null"})
+   local proc = assert(native.spawn { argv = { "/bin/sh", "-c", command }, stdout = "null" })
    local ended = assert(proc:wait(patience), "psql does not end")
    local took = native.now() - start
    assert(ended.exit == 0, proc:read "stderr")
@@ -19,7 +19,7 @@ end
 -- What bench.lua gives: `database` with the table t of `rows` rows, `cluster`, `psql` (a path),
 -- `run` (of the program), `in_turns`, `line`, `say`, `patience`.
 return function(b)
-   local target = b.cluster:database {name = "mirror", keep = true}
+   local target = b.cluster:database { name = "mirror", keep = true }
    local columns = [[id bigint primary key, name text, email text, amount numeric(12,2),
       created timestamptz, active bool, note text]]
    local state
@@ -33,8 +33,8 @@ return function(b)
    end
 
    local function mirror()
-      return b.run {bundled = "mirror", state = state,
-                    args = {table = "t", target = target:dsn()}}.seconds
+      return b.run { bundled = "mirror", state = state,
+                     args = { table = "t", target = target:dsn() } }.seconds
    end
 
    local function snapshot()
@@ -46,7 +46,7 @@ return function(b)
       return took
    end
 
-   local m = b.in_turns {pipe, snapshot}
+   local m = b.in_turns { pipe, snapshot }
    b.say("psql | psql %.3f s, mirror %.3f s", m[1], m[2])
    b.line("mirror, a snapshot, to psql COPY | psql COPY",
       ("%.2f x, %.0f rows/s"):format(m[2] / m[1], b.rows / m[2]), ">= 150000 rows/s",

@@ -12,12 +12,12 @@ local samples = 400
 
 -- Installs the triggers of table <name>, or does another action.
 local function trigger(bench, action, name, args)
-   local all = {action = action, table = name}
+   local all = { action = action, table = name }
    for k, v in pairs(args or {}) do
       all[k] = v
    end
-   local result = program.run {bundled = "trigger", dsn = bench.database, args = all,
-      state = false, deadline = bench.patience}
+   local result = program.run { bundled = "trigger", dsn = bench.database, args = all,
+      state = false, deadline = bench.patience }
    assert(result.status == 0, result.stderr)
 end
 
@@ -52,7 +52,7 @@ local function latencies(bench, p, n, changes, sql)
       seen = seen + changes
       while #p:lines() < seen do
          assert(native.now() < start + 20, "a change does not arrive")
-         native.poll({p.proc}, 1)
+         native.poll({ p.proc }, 1)
       end
       list[i] = native.now() - start
       assert(#p:lines() == seen)
@@ -87,7 +87,7 @@ local function bench_polls(bench)
    bench.database:exec [[
       create table big (id bigint primary key, name text, amount int, note text);
       create table little (like big including all)]]
-   for name, n in pairs {big = rows, little = rows // 100} do
+   for name, n in pairs { big = rows, little = rows // 100 } do
       bench.database:exec(([[insert into %s select i, 'name ' || i, 0, md5(i::text)
          from generate_series(1, %d) i]]):format(name, n), bench.patience)
       bench.database:exec("vacuum analyze " .. name, bench.patience)
@@ -109,7 +109,7 @@ local function bench_latency(bench)
       return ("update little set amount = %d where id = %d"):format(i, i)
    end)
    p:stop()
-   for _, limit in ipairs {{50, 0.005}, {99, 0.025}} do
+   for _, limit in ipairs { { 50, 0.005 }, { 99, 0.025 } } do
       local took = list[math.ceil(samples * limit[1] / 100)]
       bench.line(("commit to handler by NOTIFY, p%d"):format(limit[1]),
          ("%.1f ms"):format(took * 1000), ("<= %.0f ms"):format(limit[2] * 1000), took <= limit[2])
@@ -122,20 +122,21 @@ local function pgbench(bench, script)
    local f = assert(io.open(path, "w"))
    f:write(script)
    f:close()
-   local text = server.run({server.bin "pgbench", "-n", "-c", "2", "-T", "4", "-f", path,
-      bench.database:dsn()}, {user = false})
+   local text = server.run({ server.bin "pgbench", "-n", "-c", "2", "-T", "4", "-f", path,
+      bench.database:dsn() }, { user = false })
    return assert(tonumber(text:match "tps = ([%d.]+)"), text)
 end
 
 local scripts = {
-   {"inserts", "insert into written (note) values ('x');"},
-   {"updates", "\\set id random(1, 100000)\n"
-      .. "update written set amount = amount + 1 where id = :id;"},
+   { "inserts", "insert into written (note) values ('x');" },
+   { "updates", "\\set id random(1, 100000)\n"
+      .. "update written set amount = amount + 1 where id = :id;" },
 }
 
 local function bench_writers(bench)
    local ways = {
-      {"no triggers"}, {"triggers", {notify = "no"}}, {"triggers and NOTIFY", {notify = "yes"}},
+      { "no triggers" }, { "triggers", { notify = "no" } },
+      { "triggers and NOTIFY", { notify = "yes" } },
    }
    for _, what in ipairs(scripts) do
       local tps = {}

@@ -156,7 +156,7 @@ static bool visit(void *arg, uint32_t id)
 
 static void read_known(struct store *s, struct kept_columns *f, uint64_t noted)
 {
-    static unsigned char all[BUCKETS / 8];
+    static unsigned char all[TALLY_BUCKETS / 8];
     struct kept_row row;
     struct kept_state gone = { .note = 901, .flags = KEPT_GONE };
     struct err e = { 0 };

@@ -85,7 +85,7 @@ end
 
 package.loaded["fuzz.options"] = function(which, ...)
    local declared = declarations[which % #declarations + 1]
-   raw.words = {...}
+   raw.words = { ... }
    local given = given_by(raw.words)
    local ok, result = pcall(pgcdc.options, declared)
    if ok then

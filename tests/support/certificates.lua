@@ -7,7 +7,7 @@ local server = require "server"
 local certificates = {}
 
 local function openssl(dir, ...)
-   server.run({"openssl", ...}, {user = false, accept = false, cwd = dir})
+   server.run({ "openssl", ... }, { user = false, accept = false, cwd = dir })
 end
 
 -- Makes an authority of this name in <dir>; returns the paths of its certificate and its key.
@@ -26,10 +26,10 @@ function certificates.give(one, dir, ca, ca_key)
       "-subj", "/CN=localhost", "-keyout", path .. ".key", "-out", path .. ".csr")
    openssl(dir, "x509", "-req", "-in", path .. ".csr", "-CA", ca, "-CAkey", ca_key,
       "-CAcreateserial", "-days", "2", "-out", path .. ".crt")
-   for _, name in ipairs {"server.key", "server.crt"} do
+   for _, name in ipairs { "server.key", "server.crt" } do
       local target = one.data .. "/" .. name
-      server.run({"cp", dir .. "/" .. name, target}, {user = false})
-      server.run({"chmod", "600", target}, {user = false})
+      server.run({ "cp", dir .. "/" .. name, target }, { user = false })
+      server.run({ "chmod", "600", target }, { user = false })
       if server.user() then
          assert(native.chown(target, server.user()))
       end

@@ -61,7 +61,7 @@ local function new_object(options, like)
       name = name,
       dir = scope.dir(name, server.root()),
       conf = {},
-      connections = setmetatable({}, {__mode = "k"}),
+      connections = setmetatable({}, { __mode = "k" }),
       tcp = options.tcp,
       bin = options.bin,
    }, mt)
@@ -137,7 +137,7 @@ function cluster.new(options)
       initdb(program_of(options, "initdb"), self.data, options.initdb or {})
    else
       local from = template(program_of(options, "initdb"), options.initdb or {})
-      server.run {"cp", "-a", from, self.data}
+      server.run { "cp", "-a", from, self.data }
    end
    return options.start == false and self or self:start()
 end
@@ -145,7 +145,7 @@ end
 -- The cluster all tests share, started when first asked for. Do not stop it or change its settings.
 function cluster.main()
    if not main_cluster then
-      main_cluster = cluster.new {name = "main", keep = true}
+      main_cluster = cluster.new { name = "main", keep = true }
    end
    return main_cluster
 end
@@ -225,7 +225,7 @@ end
 
 -- Drops roles and what they own in database postgres; those that are not there are no error.
 function methods:drop_role(...)
-   for _, name in ipairs {...} do
+   for _, name in ipairs { ... } do
       local conn = self:connection()
       if conn:value("select 1 from pg_roles where rolname = " .. conn:escape(name)) then
          local quoted = conn:ident(name)
@@ -315,7 +315,7 @@ end
 -- Stops it: "fast" (default), "immediate", "smart". Nothing if it is not running. "smart" waits for
 -- connections other than the object's own to go.
 function methods:stop(mode, seconds)
-   local signals = {smart = "TERM", fast = "INT", immediate = "QUIT"}
+   local signals = { smart = "TERM", fast = "INT", immediate = "QUIT" }
    local signal = signals[mode or "fast"] or error("no such way to stop: " .. tostring(mode), 2)
    close_kept(self)
    if not self:running() then
@@ -396,9 +396,9 @@ end
 -- A copy of the stopped cluster's files as another cluster, not started. Options: cluster.new's.
 function methods:copy(name, options)
    assert(not self:running(), "stop the cluster before you copy it")
-   options = setmetatable({name = name}, {__index = options})
+   options = setmetatable({ name = name }, { __index = options })
    local copy = new_object(options, self)
-   server.run {"cp", "-a", self.data, copy.data}
+   server.run { "cp", "-a", self.data, copy.data }
    os.remove(copy.data .. "/postmaster.pid")
    return copy
 end
@@ -412,7 +412,7 @@ local function base_backup(self, target)
    end
    local conn = self:connect()
    conn:exec("select " .. start)
-   local argv = {"cp", "-a", "--"}
+   local argv = { "cp", "-a", "--" }
    for _, entry in ipairs(assert(native.listdir(self.data))) do
       if entry ~= "pg_wal" and not entry:find "^postmaster%." and not entry:find "%.signal$" then
          argv[#argv + 1] = self.data .. "/" .. entry
@@ -420,7 +420,7 @@ local function base_backup(self, target)
    end
    argv[#argv + 1] = target
    local wal = target .. "/pg_wal"
-   server.run {"mkdir", "-m", "700", target, wal, wal .. "/archive_status"}
+   server.run { "mkdir", "-m", "700", target, wal, wal .. "/archive_status" }
    server.run(argv, {
       accept = function(line) return line:find "No such file" end, -- removed meanwhile
    })
@@ -434,11 +434,11 @@ end
 -- false. Options as for cluster.new; conf is added to the primary's. A standby of a standby needs
 -- full_page_writes on at the primary.
 function methods:standby(name, options)
-   options = setmetatable({name = name}, {__index = options})
+   options = setmetatable({ name = name }, { __index = options })
    local standby = new_object(options, self)
    standby.primary = self
    standby.conf.primary_conninfo = options.conf and options.conf.primary_conninfo
-      or self:dsn(nil, {dbname = false, application_name = standby.name})
+      or self:dsn(nil, { dbname = false, application_name = standby.name })
    base_backup(self, standby.data)
    return options.start == false and standby or standby:start()
 end
@@ -481,7 +481,7 @@ function methods:destroy()
    if segment then
       native.shm_remove(tonumber(segment)) -- left by a SIGKILL
    end
-   server.run({"rm", "-rf", "--", self.dir}, {user = false})
+   server.run({ "rm", "-rf", "--", self.dir }, { user = false })
    if self == main_cluster then
       main_cluster = nil
    end

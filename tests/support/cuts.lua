@@ -86,22 +86,22 @@ end
 -- target = sinks' database; keywords = of libpq; tcp = see proxy.new; env = of the program}.
 -- Half of a kind's workers are cut upwards, half downwards; half by "fin", half by "rst".
 function cuts.start(spec)
-   local self = setmetatable({workers = {}, by_name = {}, upto = 0, n = 0, next = 0},
-      {__index = spec})
+   local self = setmetatable({ workers = {}, by_name = {}, upto = 0, n = 0, next = 0 },
+      { __index = spec })
    local lines, numbers = {}, {}
    for i, kind in ipairs(spec.kinds) do
       numbers[kind] = (numbers[kind] or -1) + 1
-      local worker = {kind = kind, number = numbers[kind] // 2, rows = {}, ids = {}, gone = {},
+      local worker = { kind = kind, number = numbers[kind] // 2, rows = {}, ids = {}, gone = {},
          count = 0, direction = numbers[kind] % 2 == 0 and "up" or "down",
          name = kind .. numbers[kind],
-         proxy = proxy.new(kind == "sink" and spec.target or spec.db, spec.tcp)}
+         proxy = proxy.new(kind == "sink" and spec.target or spec.db, spec.tcp) }
       self.workers[i], self.by_name[worker.name] = worker, worker
       local dsn = worker.proxy:dsn(spec.keywords)
       lines[i] = kind == "sink" and ("sink(%q, %q)"):format(worker.name, dsn)
          or ("source(%q, %q, %q)"):format(worker.name, dsn, kind)
    end
-   self.p = program.start {script = SCRIPT .. table.concat(lines, "\n"), env = spec.env,
-      dsn = spec.db}
+   self.p = program.start { script = SCRIPT .. table.concat(lines, "\n"), env = spec.env,
+      dsn = spec.db }
    self.p:wait_until(function()
       for _, worker in ipairs(self.workers) do
          if count(self, worker) < 20 then
@@ -158,7 +158,7 @@ local function measure(self, worker)
       return count(self, worker) > had
    end, 20, "a change")
    local after = worker.proxy:stats()
-   return {up = after.up - before.up, down = after.down - before.down}
+   return { up = after.up - before.up, down = after.down - before.down }
 end
 
 local function how_many(self, worker, of)
@@ -196,9 +196,9 @@ function cuts.sweep(self, stride)
          done = done + math.min(worker.proxy:stats().faults - worker.before, 2 * worker.n)
       end
       return done >= total
-   end, cuts.stride and 3000 or 60, setmetatable({}, {__concat = function(_, text)
+   end, cuts.stride and 3000 or 60, setmetatable({}, { __concat = function(_, text)
       return ("%d cuts of %d%s"):format(done, total, text)
-   end}))
+   end }))
    return done, table.concat(words, "; ")
 end
 

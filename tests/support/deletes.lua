@@ -22,9 +22,9 @@ end
 -- One run with --once; its changes, and its standard error.
 function deletes.run(db, fields, state)
    local result = program.run {
-      script = deletes.printing(fields), dsn = db, state = state, options = {"--once"},
+      script = deletes.printing(fields), dsn = db, state = state, options = { "--once" },
    }
-   lu.assertEquals({result.status, result.stderr:match "level=error[^\n]*"}, {0})
+   lu.assertEquals({ result.status, result.stderr:match "level=error[^\n]*" }, { 0 })
    return result.changes, result.stderr
 end
 
@@ -47,7 +47,7 @@ function deletes.sorted(list)
 end
 
 function deletes.database(sql)
-   local db = cluster.main():database {name = "deletes"}
+   local db = cluster.main():database { name = "deletes" }
    db:exec(sql)
    return db
 end

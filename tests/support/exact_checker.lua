@@ -102,7 +102,7 @@ function methods:take(line)
       end
    end
    self.seen[name][id] = v
-   self.last[name][k] = {v = v, xid = xid}
+   self.last[name][k] = { v = v, xid = xid }
    self.marks[name] = self.marks[name] or k == 0
 end
 

@@ -15,7 +15,7 @@ local random = {}
 random.__index = random
 
 function crew.random(seed)
-   return setmetatable({state = seed}, random)
+   return setmetatable({ state = seed }, random)
 end
 
 local function next_bits(self)
@@ -93,13 +93,13 @@ local methods = {}
 methods.__index = methods
 
 function crew.new()
-   return setmetatable({members = {}}, methods)
+   return setmetatable({ members = {} }, methods)
 end
 
 -- Adds a member: <work>(session), with a connection that it owns (nil: it needs none).
 function methods:add(conn, rng, work)
-   local s = setmetatable({conn = conn, rng = rng, crew = self}, session)
-   self.members[#self.members + 1] = {session = s, thread = coroutine.create(work)}
+   local s = setmetatable({ conn = conn, rng = rng, crew = self }, session)
+   self.members[#self.members + 1] = { session = s, thread = coroutine.create(work) }
 end
 
 -- Lets every member that can go on do so, then waits for answers, at most a moment.

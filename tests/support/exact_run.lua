@@ -29,8 +29,8 @@ Watcher.__index = Watcher
 local function start_program(self)
    self.program = program.start {
       script = checker.script, dsn = self.dsn, state = self.state,
-      args = {tables = table.concat(self.checker.tables, ","), capture = self.capture or "xmin",
-         deletes = self.checker.deletes},
+      args = { tables = table.concat(self.checker.tables, ","), capture = self.capture or "xmin",
+         deletes = self.checker.deletes },
    }
    self.taken = 0
 end
@@ -98,11 +98,11 @@ local function set_up(options)
       return table.unpack(options.prepared)
    end
    local primary = options.cluster
-   local db, other = primary:database {name = "exact"}, primary:database {name = "elsewhere"}
+   local db, other = primary:database { name = "exact" }, primary:database { name = "elsewhere" }
    writers.create(db)
    if options.capture == "trigger" then -- two-phase commits and NOTIFY exclude each other
-      local result = program.run {bundled = "trigger", dsn = db, state = false,
-         args = {action = "install", table = table.concat(writers.tables, ","), notify = "no"}}
+      local result = program.run { bundled = "trigger", dsn = db, state = false,
+         args = { action = "install", table = table.concat(writers.tables, ","), notify = "no" } }
       assert(result.status == 0, result.stderr)
       writers.stamp_history(db)
    end
@@ -111,7 +111,7 @@ local function set_up(options)
       options.before(db)
    end
    local source = options.standby or primary
-   local dsn = source:dsn(db.name, {application_name = "exact"})
+   local dsn = source:dsn(db.name, { application_name = "exact" })
    if options.standby then
       options.standby:wait_replay()
    end
@@ -121,7 +121,7 @@ end
 -- Makes the tables already, so that what happens to the cluster before run.random happens to them.
 -- <options>, which that will get, note them.
 function run.prepare(options)
-   options.prepared = {set_up(options)}
+   options.prepared = { set_up(options) }
 end
 
 -- Writers work for options.seconds on options.cluster while the program reads it, or
@@ -143,8 +143,8 @@ function run.random(options)
    local watcher = setmetatable({
       dsn = dsn, state = scope.dir "exact" .. "/state.db", rng = rng, with_kills = options.kills,
       stats = stats, capture = options.capture,
-      checker = checker.new {tables = writers.tables, repeats = options.kills,
-         deletes = options.deletes, stamps = options.capture == "trigger"},
+      checker = checker.new { tables = writers.tables, repeats = options.kills,
+         deletes = options.deletes, stamps = options.capture == "trigger" },
       admin = (options.standby or options.cluster):connect(),
       next_trouble = native.now() + rng:float(0.02, 0.5), terminated = 0, killed = 0,
    }, Watcher)
@@ -204,7 +204,7 @@ function run.cut(options)
    db:exec(hunter)
    local watcher = setmetatable({
       dsn = dsn, state = scope.dir "exact" .. "/state.db", admin = db:connect(),
-      checker = checker.new {tables = {"big"}},
+      checker = checker.new { tables = { "big" } },
    }, Watcher)
    start_program(watcher)
    watcher.program:wait_stderr "ready"
@@ -240,7 +240,7 @@ function run.scripted(options)
    local old, new = db:connect(), db:connect()
    local watcher = setmetatable({
       dsn = dsn, state = scope.dir "exact" .. "/state.db",
-      checker = checker.new {tables = writers.tables},
+      checker = checker.new { tables = writers.tables },
    }, Watcher)
    local function wait_for(k)
       watcher.program:wait_until(function()

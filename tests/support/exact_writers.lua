@@ -12,7 +12,7 @@ local writers = {}
 writers.keys = 600      -- that the writers work on; more rows are there only to be read
 local wide_rows = 1400  -- rows of one block each, so that the snapshot takes several ranges
 
-writers.tables = {"plain", "parted"}
+writers.tables = { "plain", "parted" }
 
 -- Makes the tables in the database of <conn>.
 function writers.create(conn)
@@ -84,8 +84,8 @@ local statements = {
    end,
 }
 
-local mix = {10, "insert", 12, "upsert", 40, "update", 4, "update_some", 14, "delete", 10, "rekey",
-   4, "lock", 6, "block"}
+local mix = { 10, "insert", 12, "upsert", 40, "update", 4, "update_some", 14, "delete", 10, "rekey",
+   4, "lock", 6, "block" }
 
 -- One random statement, on table <t> or any. True: done; false: the (sub)transaction is broken.
 local function change(s, t)
@@ -134,7 +134,7 @@ end
 local function transaction(s, stats, name)
    local rng = s.rng
    s:exec("begin isolation level "
-      .. rng:pick {80, "read committed", 15, "repeatable read", 5, "serializable"})
+      .. rng:pick { 80, "read committed", 15, "repeatable read", 5, "serializable" })
    local t = rng:chance(70) and writers.tables[rng:int(1, #writers.tables)] or nil
    local ok = change_some(s, stats, t, 0)
    if ok and rng:chance(2) then
@@ -189,7 +189,8 @@ function writers.vacuum(stats)
          s:pause(s.rng:float(0.1, 0.6))
          local full = stats.may_rewrite and (s.rng:chance(40) or stats.rewritten == 0)
          local how = full and "(full)" or s.rng:chance(50) and "(freeze)" or ""
-         local t = s.rng:pick {3, "plain", 1, "parted", 1, "parted_1", 1, "parted_2", 1, "versions"}
+         local t = s.rng:pick { 3, "plain", 1, "parted", 1, "parted_1", 1, "parted_2", 1,
+            "versions" }
          s:exec(("set lock_timeout = '%dms'"):format(stats.rewritten == 0 and 2500 or 400))
          local rows, problem = s:try(("vacuum %s %s"):format(how, t))
          assert(rows or is_passing(problem), problem)
@@ -200,8 +201,8 @@ function writers.vacuum(stats)
 end
 
 function writers.new_stats()
-   return {committed = 0, aborted = 0, released = 0, undone = 0, prepared = 0, held = 0,
-      vacuumed = 0, rewritten = 0}
+   return { committed = 0, aborted = 0, released = 0, undone = 0, prepared = 0, held = 0,
+      vacuumed = 0, rewritten = 0 }
 end
 
 return writers

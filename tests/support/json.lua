@@ -18,13 +18,13 @@ end
 -- JSON null, equal only to itself.
 json.null = constant "null"
 
-local array_mt = {__name = "json.array"}
+local array_mt = { __name = "json.array" }
 local number_mt = {
    __name = "json.number",
    __tostring = function(n) return n.number end,
    __eq = function(a, b) return a.number == b.number end,
 }
-local order = setmetatable({}, {__mode = "k"})
+local order = setmetatable({}, { __mode = "k" })
 
 -- Marks <list> as an array, so that an empty one is written as []. Returns it.
 function json.array(list)
@@ -38,7 +38,7 @@ end
 
 -- A number with its text, as decode(text, {numbers = "tagged"}) gives it.
 function json.number(text)
-   return setmetatable({number = text}, number_mt)
+   return setmetatable({ number = text }, number_mt)
 end
 
 -- The keys of a decoded object in the order of the text.
@@ -52,7 +52,7 @@ local escapes = {
 
 local function fail(s, at, message)
    local near = s.text:sub(at, at + 20)
-   error({json = ("%s at byte %d, near '%s'"):format(message, at, near)}, 0)
+   error({ json = ("%s at byte %d, near '%s'"):format(message, at, near) }, 0)
 end
 
 local function skip(s)
@@ -179,7 +179,7 @@ local function decode_array(s)
    return array
 end
 
-local literals = {["true"] = true, ["false"] = false, ["null"] = json.null}
+local literals = { ["true"] = true, ["false"] = false, ["null"] = json.null }
 
 function decode_value(s)
    local char = s.text:sub(s.at, s.at)
@@ -209,7 +209,7 @@ end
 -- options.duplicates: the last of several equal keys counts.
 function json.decode(text, options)
    options = options or {}
-   local s = {text = text, at = 1, numbers = options.numbers, duplicates = options.duplicates}
+   local s = { text = text, at = 1, numbers = options.numbers, duplicates = options.duplicates }
    local ok, value = pcall(function()
       local _, bad = utf8.len(text)
       if bad then

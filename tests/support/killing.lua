@@ -47,8 +47,8 @@ function killing.run(options)
       options.write(n)
    end
    p:kill9()
-   local last = setmetatable({options = {"--once"}}, {__index = options})
-   last.args = setmetatable({final = 1}, nil)
+   local last = setmetatable({ options = { "--once" } }, { __index = options })
+   last.args = setmetatable({ final = 1 }, nil)
    for name, value in pairs(options.args or {}) do
       last.args[name] = value
    end

@@ -12,7 +12,7 @@ local wait = require "wait"
 local pooler = {}
 
 local methods = {}
-local mt = {__name = "pooler", __index = methods}
+local mt = { __name = "pooler", __index = methods }
 
 local function find_binary()
    for dir in ((os.getenv "PATH" or "") .. ":/usr/sbin"):gmatch "[^:]+" do
@@ -31,7 +31,7 @@ function pooler.new(cluster, mode, size)
    if not binary then
       return nil
    end
-   local self = setmetatable({cluster = cluster, port = cluster.port + 20000}, mt)
+   local self = setmetatable({ cluster = cluster, port = cluster.port + 20000 }, mt)
    self.dir = scope.dir("pooler", server.root())
    local f = assert(io.open(self.dir .. "/pgbouncer.ini", "w"))
    f:write(([[
@@ -51,7 +51,7 @@ max_client_conn = 100
    f:write '"postgres" ""\n'
    f:close()
    self.proc = assert(native.spawn {
-      argv = {binary, self.dir .. "/pgbouncer.ini"}, user = server.user(), cwd = "/",
+      argv = { binary, self.dir .. "/pgbouncer.ini" }, user = server.user(), cwd = "/",
       stdout = self.dir .. "/log", stderr = self.dir .. "/log",
    })
    scope.add(function() self:stop() end)
@@ -64,7 +64,7 @@ max_client_conn = 100
 end
 
 function methods:dsn(dbname)
-   return self.cluster:dsn(dbname, {port = self.port})
+   return self.cluster:dsn(dbname, { port = self.port })
 end
 
 function methods:log()

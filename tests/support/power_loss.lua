@@ -23,12 +23,12 @@ function power_loss.read(path)
       local what, at, len, name, stop = text:match("^(%l+) (%d+) (%d+) ([^\n]+)\n()", pos)
       assert(what, "the record is not understood")
       pos = stop + len
-      local step = {what = what, name = name, at = math.tointeger(tonumber(at)),
-                    data = text:sub(stop, pos - 1)}
+      local step = { what = what, name = name, at = math.tointeger(tonumber(at)),
+                     data = text:sub(stop, pos - 1) }
       if what == "open" and not known[name] then
          step.what = "make"
       elseif what == "mkdir" then
-         step.what, known[name] = "make", {is_folder = true}
+         step.what, known[name] = "make", { is_folder = true }
       end
       known[name] = known[name] or {}
       step.file = known[name]
@@ -79,7 +79,7 @@ local function applied(text, step, is_certain)
    return text
 end
 
-local changes_names = {make = true, unlink = true, rename = true}
+local changes_names = { make = true, unlink = true, rename = true }
 
 -- The names that are there, name -> file, behind the first <n> steps. Of one name no later change
 -- is there without the earlier ones.
@@ -117,7 +117,7 @@ function power_loss.image(steps, n, folder)
       sorted[#sorted + 1] = name
    end
    table.sort(sorted) -- folders before what is in them
-   local folders = {["."] = true}
+   local folders = { ["."] = true }
    for _, name in ipairs(sorted) do
       local path, file = folder .. "/" .. name, names[name]
       if folders[folder_of(name)] and file.is_folder then

@@ -10,18 +10,38 @@ local files = require "files"
 local json = require "json"
 local native = require "native"
 local scope = require "scope"
+local server = require "server"
 local wait = require "wait"
 
 local program = {}
 
 local methods = {}
-local mt = {__name = "program", __index = methods}
+local mt = { __name = "program", __index = methods }
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$" or "."
 
 -- The program under test: $PGCDC_LUA, or build/pgcdc-lua beside the Makefile.
 function program.binary()
    local path = os.getenv "PGCDC_LUA" or here .. "/../../build/pgcdc-lua"
    return native.realpath(path) or error("there is no program to test at " .. path, 2)
+end
+
+local copies = {} -- by path of a program: the copy of it that every user may run
+
+-- A copy of the program with its Lua files, in a folder that the server's user may enter: the
+-- original may be in somebody's home that only the owner may enter.
+local function copy_for_others(binary)
+   if not copies[binary] then
+      local top, build, name = binary:match "^(.*)/([^/]+)/([^/]+)$"
+      local dir = scope.dir("program for others", server.root())
+      server.run({ "sh", "-c", [[
+         mkdir "$2/$3" && cp -L "$1/$3/$4" "$2/$3"
+         for part in lua scripts share; do
+            [ ! -e "$1/$part" ] || cp -rL "$1/$part" "$2"
+         done
+         chmod -R go+rX "$2"]], "sh", top, dir, build, name }, { user = false })
+      copies[binary] = ("%s/%s/%s"):format(dir, build, name)
+   end
+   return copies[binary]
 end
 
 -- The NAME=VALUE words of a list, or of a table by name, sorted.
@@ -42,13 +62,14 @@ local function command_line(self, options)
    for word in (os.getenv "PGCDC_TEST_WRAPPER" or ""):gmatch "%S+" do
       argv[#argv + 1] = word
    end
-   argv[#argv + 1] = options.binary or program.binary()
+   local binary = options.binary or program.binary()
+   argv[#argv + 1] = options.user and copy_for_others(binary) or binary
    table.move(options.options or {}, 1, #(options.options or {}), #argv + 1, argv)
    if options.dsn then
-      table.move({"--dsn", options.dsn}, 1, 2, #argv + 1, argv)
+      table.move({ "--dsn", options.dsn }, 1, 2, #argv + 1, argv)
    end
    if self.state then
-      table.move({"--state", self.state}, 1, 2, #argv + 1, argv)
+      table.move({ "--state", self.state }, 1, 2, #argv + 1, argv)
    end
    if options.script then
       self.script = self.dir .. "/" .. (options.name or "script.lua")
@@ -65,7 +86,7 @@ end
 
 -- Follows a file that grows.
 local function follow(path)
-   return {path = path, text = {}}
+   return { path = path, text = {} }
 end
 
 local function follow_more(source)
@@ -83,7 +104,8 @@ end
 --    binary       another program than the one under test
 --    dsn          conninfo for --dsn, or a database or cluster object
 --    state        path for --state; default one in self.dir; false: no --state
---    env, cwd, user, stdin, rlimits    as for native.spawn; cwd defaults to self.dir
+--    env, cwd, stdin, rlimits    as for native.spawn; cwd defaults to self.dir
+--    user         runs a copy of the program as this user: server.user(), or nil for ourselves
 --    stdout       "null", "closed" or a path instead of being followed; "pipe": a pipe that is read
 --                 whenever the object is asked something
 --    hold         a pipe that nobody reads until :release()
@@ -92,7 +114,7 @@ end
 -- Raises if it cannot be started at all. Fields: proc, dir, state, script, argv.
 function program.start(options)
    local self = setmetatable({
-      dir = scope.dir "program",
+      dir = scope.dir("program", options.user and server.root()),
       json = options.json,
       held = options.hold,
       partial = {}, -- pieces of the last line, which is not finished
@@ -107,12 +129,13 @@ function program.start(options)
       self.state = self.dir .. "/state.db"
    end
    local dsn = options.dsn
-   options = setmetatable({dsn = type(dsn) == "table" and dsn:dsn() or dsn}, {__index = options})
+   options = setmetatable({ dsn = type(dsn) == "table" and dsn:dsn() or dsn },
+      { __index = options })
    self.argv = command_line(self, options)
    if options.user then
       assert(native.chown(self.dir, options.user))
    end
-   local env = {HOME = self.dir, XDG_STATE_HOME = false}
+   local env = { HOME = self.dir, XDG_STATE_HOME = false }
    for name, value in pairs(options.env or {}) do
       env[name] = value
    end
@@ -282,7 +305,7 @@ function methods:finish(seconds)
    local ended
    repeat
       if self.pipe and not self.held then
-         native.poll({self.proc}, 0.02)
+         native.poll({ self.proc }, 0.02)
          pump(self)
          ended = self.proc:wait(0)
       else
@@ -335,7 +358,7 @@ function methods:discard()
       self.proc:wait(wait.scaled(10))
    end
    pump(self)
-   for _, which in ipairs {"out", "err"} do
+   for _, which in ipairs { "out", "err" } do
       local source = self[which]
       if source and source.file then
          source.file:close()

@@ -25,8 +25,8 @@ function proxy.new(db, tcp)
    local dir = scope.dir("proxy", server.root())
    local name = "/.s.PGSQL." .. cluster.port
    local port = tcp and assert(native.free_port()) or false
-   local ends = tcp and {listen = port, target = cluster.port}
-      or {listen = dir .. name, target = server.socket_dir() .. name}
+   local ends = tcp and { listen = port, target = cluster.port }
+      or { listen = dir .. name, target = server.socket_dir() .. name }
    local self = setmetatable({
       db = db, dir = dir, port = port, raw = assert(native.proxy(ends)),
    }, mt)
@@ -36,7 +36,7 @@ end
 
 -- Conninfo that leads through it. <keywords>: more libpq keywords.
 function methods:dsn(keywords)
-   local all = {host = self.port and "127.0.0.1" or self.dir, port = self.port or nil}
+   local all = { host = self.port and "127.0.0.1" or self.dir, port = self.port or nil }
    for name, value in pairs(keywords or {}) do
       all[name] = value
    end

@@ -19,7 +19,7 @@ local atoms = {
 
 -- Everything that random values are made of: rng, escape(text) -> literal, and the encoding.
 local function tools(rng, escape, encoding)
-   local t = {rng = rng, escape = escape}
+   local t = { rng = rng, escape = escape }
 
    -- A text of UTF-8, without what the encoding does not have.
    function t.fit(text)
@@ -72,7 +72,7 @@ local function tools(rng, escape, encoding)
       local least = -(1 << (bits - 1))
       local how = rng:int(1, 4)
       if how == 1 then
-         return t.one {0, 1, -1, least, -(least + 1), least + 1}
+         return t.one { 0, 1, -1, least, -(least + 1), least + 1 }
       elseif how == 2 then
          return rng:int(-1000, 1000)
       end
@@ -83,7 +83,7 @@ local function tools(rng, escape, encoding)
    function t.float(format, size)
       local how = rng:int(1, 10)
       if how == 1 then
-         return t.one {"NaN", "Infinity", "-Infinity", "-0", "0", "1e15", "1e16", "0.1", "1e-5"}
+         return t.one { "NaN", "Infinity", "-Infinity", "-0", "0", "1e15", "1e16", "0.1", "1e-5" }
       elseif how < 5 then
          return ("%.6g"):format(rng:float(-1e6, 1e6))
       end
@@ -103,7 +103,7 @@ end
 
 -- ---- JSON ----
 
-local escapes = {['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\t"] = "\\t"}
+local escapes = { ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\t"] = "\\t" }
 
 local function json_string(text)
    return '"' .. text:gsub('[%c"\\]', function(c)
@@ -114,7 +114,7 @@ end
 local function document(t, depth)
    local rng = t.rng
    local how = rng:int(depth > 0 and 1 or 3, 8)
-   local blank = t.one {"", "", " ", "\n\t"}
+   local blank = t.one { "", "", " ", "\n\t" }
    if how <= 2 then
       local parts = {}
       for i = 1, rng:int(0, 4) do
@@ -124,7 +124,7 @@ local function document(t, depth)
       local inside = blank .. table.concat(parts, "," .. blank) .. blank
       return how == 1 and "{" .. inside .. "}" or "[" .. inside .. "]"
    elseif how == 3 then
-      return t.one {"true", "false", "null", "{}", "[]"}
+      return t.one { "true", "false", "null", "{}", "[]" }
    elseif how == 4 then
       return ("%d"):format(t.integer(64))
    elseif how == 5 then
@@ -150,8 +150,8 @@ end
 local function stamp(t, kind)
    return function()
       if t.rng:chance(5) then
-         return ("'%s'"):format(t.one {"infinity", "-infinity", "4714-11-24 BC",
-            "294276-12-31 23:59:59", "0001-01-01 00:00 BC", "1970-01-01"})
+         return ("'%s'"):format(t.one { "infinity", "-infinity", "4714-11-24 BC",
+            "294276-12-31 23:59:59", "0001-01-01 00:00 BC", "1970-01-01" })
       end
       local days, us = moment(t)
       return ("%s '2000-01-01' + interval '%d days %d.%06d s'"):format(kind, days,
@@ -161,7 +161,7 @@ end
 
 local function clock(t)
    return ("%02d:%02d:%02d%s"):format(t.rng:int(0, 23), t.rng:int(0, 59), t.rng:int(0, 59),
-      t.one {"", ".5", ".000001", ".999999"})
+      t.one { "", ".5", ".000001", ".999999" })
 end
 
 local function point(t)
@@ -182,9 +182,9 @@ local function numeric(t)
    return function()
       local how = t.rng:int(1, 12)
       if how == 1 then
-         return t.one {"NaN", "0", "-0.0", "1e1000", "-1e-1000", "0.10", "Infinity", "-Infinity"}
+         return t.one { "NaN", "0", "-0.0", "1e1000", "-1e-1000", "0.10", "Infinity", "-Infinity" }
       end
-      return t.one {"", "-"} .. t.digits(t.rng:int(1, how == 2 and 300 or 20)) .. "."
+      return t.one { "", "-" } .. t.digits(t.rng:int(1, how == 2 and 300 or 20)) .. "."
          .. t.digits(t.rng:int(1, how == 3 and 300 or 9))
    end
 end
@@ -203,7 +203,7 @@ end
 
 local function snapshot(t)
    local xmin = t.rng:int(3, 1 << 40)
-   return ("%d:%d:%s"):format(xmin, xmin + 9, t.one {"", ("%d,%d"):format(xmin, xmin + 4)})
+   return ("%d:%d:%s"):format(xmin, xmin + 9, t.one { "", ("%d,%d"):format(xmin, xmin + 4) })
 end
 
 -- Types by name; what is false has values that nobody can write, so that its columns are NULL.
@@ -213,37 +213,37 @@ local function builtin(t, version)
       return quoted(t, f)
    end
    local types = {
-      bool = function() return t.one {"true", "false"} end,
+      bool = function() return t.one { "true", "false" } end,
       int2 = q(function() return t.integer(16) end), int4 = q(function() return t.integer(32) end),
       int8 = q(function() return t.integer(64) end),
       float4 = q(function() return t.float("<f", 4) end),
       float8 = q(function() return t.float("<d", 8) end),
       numeric = q(numeric(t)), ["numeric(12,2)"] = q(function() return rng:float(-1e9, 1e9) end),
-      money = q(function() return t.one {"", "-"} .. t.bits(50) .. "." .. t.digits(2) end),
+      money = q(function() return t.one { "", "-" } .. t.bits(50) .. "." .. t.digits(2) end),
       text = q(t.text), varchar = q(t.text), bpchar = q(t.text), refcursor = q(t.text),
       ["char(10)"] = q(function() return t.cut(2) end), name = q(function() return t.cut(9) end),
       ["varchar(20)"] = q(function() return t.cut(3) end),
-      char = q(function() return t.one {"", "a", "\\", '"', "'", "\n", "\t", "\1", "\127"} end),
+      char = q(function() return t.one { "", "a", "\\", '"', "'", "\n", "\t", "\1", "\127" } end),
       bytea = function() return ("'\\x%s'"):format(t.hex(2 * rng:int(0, rng:int(1, 40)))) end,
       uuid = q(function() return t.hex(32) end),
       json = q(function() return document(t, 3) end),
       jsonb = q(function() return document(t, 3) end),
       jsonpath = q(function() return "$." .. json_string(t.text(6)) .. "[*] ? (@ > 1.50)" end),
       xml = q(function()
-         return t.fit("<a b=\"c\">" .. t.one {"", "d &amp; é 🐘", "\n\t"} .. "</a>")
+         return t.fit("<a b=\"c\">" .. t.one { "", "d &amp; é 🐘", "\n\t" } .. "</a>")
       end),
       date = function()
-         return rng:chance(10) and t.one {"'infinity'", "'-infinity'", "'4714-11-24 BC'"}
+         return rng:chance(10) and t.one { "'infinity'", "'-infinity'", "'4714-11-24 BC'" }
             or ("date '2000-01-01' + %d"):format((moment(t)))
       end,
       time = q(function() return rng:chance(5) and "24:00" or clock(t) end),
       timetz = q(function()
-         return clock(t) .. t.one {"+00", "-15:59:59", "+05:30", "+12:45"}
+         return clock(t) .. t.one { "+00", "-15:59:59", "+05:30", "+12:45" }
       end),
       timestamp = stamp(t, "timestamp"), timestamptz = stamp(t, "timestamptz"),
       ["timestamp(3)"] = stamp(t, "timestamp"),
       interval = q(function()
-         return version >= 17 and rng:chance(5) and t.one {"infinity", "-infinity"}
+         return version >= 17 and rng:chance(5) and t.one { "infinity", "-infinity" }
             or ("%d mons %d days %d.%s s"):format(rng:int(-9999, 9999), rng:int(-99, 99),
                rng:int(-99999, 99999), t.digits(6))
       end),
@@ -264,26 +264,26 @@ local function builtin(t, version)
       tid = q(function() return ("(%d,%d)"):format(t.bits(32), t.bits(16)) end),
       pg_lsn = q(function() return t.hex(8) .. "/" .. t.hex(8) end),
       oidvector = q(function() return ("%d %d"):format(t.bits(32), t.bits(9)) end),
-      int2vector = q(function() return t.one {"", "1", "1 -2 3"} end),
+      int2vector = q(function() return t.one { "", "1", "1 -2 3" } end),
       tsvector = function() return ("to_tsvector('simple', %s)"):format(t.escape(t.text())) end,
       tsquery = function()
          return ("plainto_tsquery('simple', %s)"):format(t.escape("x " .. t.text(9)))
       end,
-      aclitem = q(function() return t.one {"=r/postgres", "postgres=arw*/postgres"} end),
+      aclitem = q(function() return t.one { "=r/postgres", "postgres=arw*/postgres" } end),
       pg_snapshot = q(function() return snapshot(t) end),
       txid_snapshot = q(function() return snapshot(t) end),
       pg_node_tree = function()
          return ("(select proargdefaults from pg_proc where oid = '%s'::regprocedure)"):format(
-            t.one {"json_populate_record(anyelement,json,boolean)",
-               "pg_terminate_backend(int,int8)"})
+            t.one { "json_populate_record(anyelement,json,boolean)",
+               "pg_terminate_backend(int,int8)" })
       end,
    }
-   for _, kind in ipairs {"regproc", "regprocedure", "regoper", "regoperator", "regclass",
-      "regtype", "regrole", "regnamespace", "regconfig", "regdictionary", "regcollation"} do
+   for _, kind in ipairs { "regproc", "regprocedure", "regoper", "regoperator", "regclass",
+      "regtype", "regrole", "regnamespace", "regconfig", "regdictionary", "regcollation" } do
       types[kind] = function() return object(t, kind) end
    end
-   for _, name in ipairs {"gtsvector", "pg_ndistinct", "pg_dependencies", "pg_mcv_list",
-      "pg_brin_bloom_summary", "pg_brin_minmax_multi_summary"} do
+   for _, name in ipairs { "gtsvector", "pg_ndistinct", "pg_dependencies", "pg_mcv_list",
+      "pg_brin_bloom_summary", "pg_brin_minmax_multi_summary" } do
       types[name] = false
    end
    return types
@@ -367,8 +367,8 @@ local function composite_of(t, name, fields)
    return made, ("create type %s as (%s)"):format(name, table.concat(columns, ", "))
 end
 
-local labels = {"ok", "", 'so "so"', "back\\slash", "new\nline", "tab\t", "é🐘", "NULL", "{a,b}",
-                "(c)", "it's", ("x"):rep(60)}
+local labels = { "ok", "", 'so "so"', "back\\slash", "new\nline", "tab\t", "é🐘", "NULL", "{a,b}",
+                 "(c)", "it's", ("x"):rep(60) }
 
 -- The types of a server of that version: a list; and the statements that make those that are not
 -- there. escape(text) gives a literal; `encoding`: the database's, UTF8 if it is nil.
@@ -409,7 +409,7 @@ function random_types.new(rng, version, escape, has_hstore, encoding)
    end
    table.sort(names)
    for _, name in ipairs(names) do
-      local range = add {name = name, make = function() return of_range[name](t) end}
+      local range = add { name = name, make = function() return of_range[name](t) end }
       plain[#plain + 1] = range
       plain[#plain + 1] = add {
          name = name == "tstzrange" and "tstzmultirange" or name:gsub("range$", "multirange"),
@@ -427,7 +427,7 @@ function random_types.new(rng, version, escape, has_hstore, encoding)
       literals[i] = escape(t.fit(label))
    end
    statement(("create type odd as enum (%s)"):format(table.concat(literals, ", ")))
-   plain[#plain + 1] = add {name = "odd", make = function() return t.one(literals) end}
+   plain[#plain + 1] = add { name = "odd", make = function() return t.one(literals) end }
    if has_hstore then
       -- inside others its JSON is an object, which nothing makes hstore of again
       add {

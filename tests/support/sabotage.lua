@@ -40,7 +40,7 @@ local FRESH = 100 -- so many runs in a database: what they leave in it makes lat
 
 -- A database for a scenario, whose function work() inserts, updates and deletes a few rows of t.
 function sabotage.database(name)
-   local db = cluster.main():database {name = "sabotage"}
+   local db = cluster.main():database { name = "sabotage" }
    db:exec [[
       CREATE SEQUENCE versions;
       CREATE TABLE t (id int PRIMARY KEY, v bigint NOT NULL DEFAULT nextval('versions'));
@@ -51,8 +51,8 @@ function sabotage.database(name)
          DELETE FROM t WHERE id IN (SELECT id FROM t ORDER BY v LIMIT 2);
       $$]]
    if name == "trigger" then
-      local result = program.run {bundled = "trigger", dsn = db, state = false,
-                                  args = {action = "install", table = "t"}}
+      local result = program.run { bundled = "trigger", dsn = db, state = false,
+                                   args = { action = "install", table = "t" } }
       lu.assertEquals(result.status, 0, result.stderr)
    end
    return db
@@ -116,7 +116,7 @@ local function read_json(lines)
    for i, line in ipairs(lines) do
       local change = json.decode(line)
       local v = type(change.row) == "table" and change.row.v
-      list[i] = {op = change.op, id = tostring(change.key.id), v = v and tostring(v)}
+      list[i] = { op = change.op, id = tostring(change.key.id), v = v and tostring(v) }
    end
    return list
 end
@@ -127,7 +127,7 @@ local function lines_of(folder, stem, ending)
    for _, name in ipairs(native.listdir(folder)) do
       local time, n = name:match("^" .. stem .. "%-(%d+T%d+Z)_?(%d*)%." .. ending .. "$")
       if time or name == stem .. "." .. ending then
-         files[#files + 1] = {name = name, time = time or "9", n = tonumber(n) or 1}
+         files[#files + 1] = { name = name, time = time or "9", n = tonumber(n) or 1 }
       end
    end
    table.sort(files, function(a, b)
@@ -157,7 +157,7 @@ local function check_csv(run)
       if line ~= "op,id,v" then
          local op, id, v = line:match "^(%l+),(%d+),(%d+)$"
          lu.assertNotNil(op, line)
-         list[#list + 1] = {op = op, id = id, v = v}
+         list[#list + 1] = { op = op, id = id, v = v }
       end
    end
    local live, there = follow(list, false), truth(run.db)
@@ -180,7 +180,7 @@ local function check_versions(run)
    local h, a = "h" .. run.serial, "a" .. run.serial
    lu.assertEquals(rows_of(run.db, "SELECT id, v FROM " .. h .. " WHERE valid_to IS NULL"),
       truth(run.db), "history")
-   for _, name in ipairs {h, a} do
+   for _, name in ipairs { h, a } do
       lu.assertEquals(run.db:value(("SELECT count(*) FROM (SELECT FROM %s GROUP BY id, v"
          .. " HAVING count(*) > 1) x"):format(name)), "0", "twice in " .. name)
    end
@@ -195,7 +195,7 @@ source:sink(pgcdc.sinks.jsonl { name = "out", path = "out.jsonl", rotate = { siz
 -- By name: fields of the source, more lines of the script, and what must hold in the end.
 sabotage.scenarios = {
    -- nothing lost
-   stdout = {"deletes = true", "source:on('change', print)\n", function(run)
+   stdout = { "deletes = true", "source:on('change', print)\n", function(run)
       local lines = {}
       for _, result in ipairs(run.results) do
          for _, line in ipairs(result.lines) do
@@ -203,18 +203,18 @@ sabotage.scenarios = {
          end
       end
       lu.assertEquals(follow(read_json(lines), false), truth(run.db), "standard output")
-   end},
+   end },
    -- exactly once
-   files = {"deletes = true, old = true", JSONL .. [[
+   files = { "deletes = true, old = true", JSONL .. [[
       source:filter(function(c) return c.op ~= "delete" end):sink(pgcdc.sinks.csv {
          name = "table", path = "table.csv", columns = { "id", "v" }, meta = { "op" },
          rotate = { size = 200 } })
    ]], function(run)
       check_jsonl(run)
       check_csv(run)
-   end},
+   end },
    -- a count that is kept is the number of lines
-   state = {"", JSONL .. [[
+   state = { "", JSONL .. [[
       local state = pgcdc.state "sums"
       source:on("change", function() state.n = (state.n or 0) + 1 end)
       if final then
@@ -230,31 +230,31 @@ sabotage.scenarios = {
          seen[#seen + 1] = line
       end
       lu.assertEquals(seen[#seen], tostring(#list), "the count that is kept")
-   end},
+   end },
    -- exactly once, with deletes for the mirror
-   postgres = {"deletes = true", [[
+   postgres = { "deletes = true", [[
       for name, mode in pairs { m = "mirror", a = "append", h = "history" } do
          source:sink(pgcdc.sinks.postgres { table = name .. pgcdc.args.serial, mode = mode })
       end
    ]], function(run)
       check_mirror(run)
       check_versions(run)
-   end},
+   end },
    -- both kinds of sinks
-   both = {"deletes = true", JSONL .. [[
+   both = { "deletes = true", JSONL .. [[
       source:sink(pgcdc.sinks.postgres { table = "m" .. pgcdc.args.serial })
    ]], function(run)
       check_jsonl(run)
       check_mirror(run)
-   end},
+   end },
    -- by triggers, and both kinds
-   trigger = {"capture = 'trigger'", JSONL .. [[
+   trigger = { "capture = 'trigger'", JSONL .. [[
       source:sink(pgcdc.sinks.postgres { table = "m" .. pgcdc.args.serial })
    ]], function(run)
       local list = read_json(lines_of(run.dir, "out", "jsonl"))
       lu.assertEquals(follow(list, true), truth(run.db), "jsonl")
       check_mirror(run)
-   end},
+   end },
 }
 
 -- Runs -----------------------------------------------------------------------------------------
@@ -286,17 +286,17 @@ local function new_run(db, name, rounds)
    local dir = scope.dir "sabotage"
    return {
       db = db, dir = dir, serial = serial, check = scenario[3], results = {}, log = dir .. "/log",
-      dirs = {dir},
+      dirs = { dir },
       options = {
          dsn = db, state = dir .. "/state.db", cwd = dir,
-         args = {serial = serial, rounds = rounds or 4},
+         args = { serial = serial, rounds = rounds or 4 },
          script = HEAD:format(scenario[1]) .. scenario[2] .. TAIL,
       },
    }
 end
 
 local function start(run, options)
-   local p = program.start(setmetatable(options, {__index = run.options}))
+   local p = program.start(setmetatable(options, { __index = run.options }))
    table.insert(run.dirs, p.dir)
    return p
 end
@@ -304,11 +304,11 @@ end
 -- Starts the broken run. <how>: class, how, step, error, record; see saboteur.c. Here and below it
 -- may have rounds, the number of polls, as well.
 local function start_broken(run, how)
-   local env = {SABOTAGE_LOG = run.log}
-   for _, field in ipairs {"class", "how", "step", "error", "record"} do
+   local env = { SABOTAGE_LOG = run.log }
+   for _, field in ipairs { "class", "how", "step", "error", "record" } do
       env["SABOTAGE_" .. field:upper()] = how[field] and tostring(how[field])
    end
-   return start(run, {env = env, binary = program.binary() .. "-sabotaged"})
+   return start(run, { env = env, binary = program.binary() .. "-sabotaged" })
 end
 
 -- A program that was killed may have left a statement behind, work() for one.
@@ -322,8 +322,8 @@ end
 local function finish_clean(run)
    wait_for_its_backends(run.db)
    run.db:exec "SELECT work()"
-   local args = {serial = run.serial, final = 1}
-   local p = start(run, {args = args, options = {"--once"}, binary = whole_binary})
+   local args = { serial = run.serial, final = 1 }
+   local p = start(run, { args = args, options = { "--once" }, binary = whole_binary })
    local result = sabotage.finish(p, 60)
    lu.assertEquals(result.status, 0, result.stderr)
    run.results[#run.results + 1] = result
@@ -361,7 +361,7 @@ function sabotage.once(db, name, how, judge)
       call = select(2, read_log(run.log))
       if how.again and call then
          wait_for_its_backends(run.db)
-         p = start_broken(run, setmetatable({step = math.random(how.step)}, {__index = how}))
+         p = start_broken(run, setmetatable({ step = math.random(how.step) }, { __index = how }))
          run.results[2] = judge(p)
       end
       finish_clean(run)
@@ -384,7 +384,7 @@ end
 -- How many steps a run has that nothing breaks.
 local function count_steps(db, name, how)
    local run = new_run(db, name, how.rounds)
-   local p = start_broken(run, {class = how.class, error = how.error})
+   local p = start_broken(run, { class = how.class, error = how.error })
    lu.assertEquals(p:finish(60).status, 0, p:stderr())
    local total = assert(read_log(run.log))
    clean_up(run)
@@ -401,7 +401,7 @@ function sabotage.record(db, name)
    local run = new_run(db, name)
    local path = run.dir .. "/record"
    set_folder(run, run.dir)
-   local p = start_broken(run, {record = path})
+   local p = start_broken(run, { record = path })
    lu.assertEquals(p:finish(60).status, 0, p:stderr())
    return path, run
 end
@@ -430,8 +430,8 @@ local function lane(sweep)
       end
       n = n + 1
       local ok, reached = pcall(sabotage.once, db, sweep.name,
-         {class = sweep.class, how = sweep.how, error = sweep.error, rounds = sweep.rounds,
-          again = sweep.again, step = step}, sweep.judge)
+         { class = sweep.class, how = sweep.how, error = sweep.error, rounds = sweep.rounds,
+           again = sweep.again, step = step }, sweep.judge)
       if not ok then
          table.insert(sweep.problems, reached)
       elseif reached then
@@ -476,7 +476,7 @@ function sabotage.sweep(name, how, n, judge)
    local sweep = setmetatable({
       name = name, judge = judge, next = first, stop = sweep_last or math.huge, stride = stride,
       done = 0, last = 0, misses = 0, patience = sweep_stride and 3 or 1, problems = {},
-   }, {__index = how})
+   }, { __index = how })
    run_lanes(lanes, sweep)
    if sweep_stride then
       io.write(("%d runs broken, at step %d to %d by %d, %d wrong, %.0f s ... "):format(

@@ -12,8 +12,9 @@ local wait = require "wait"
 
 local scope = {}
 
-local stack = {{}}
+local stack = { {} }
 local base, reaper, serial = nil, nil, 0
+local roots = {} -- directories that the reaper removes
 local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$" or "."
 
 -- Once, before anything else: the caller's libpq settings and language do not reach the tests, and
@@ -34,7 +35,7 @@ end
 -- function that forgets it, for things that are released early.
 function scope.add(release, keep)
    local list = keep and stack[1] or stack[#stack]
-   local entry = {release = release}
+   local entry = { release = release }
    list[#list + 1] = entry
    return function()
       entry.release = nil
@@ -65,19 +66,28 @@ function scope.close()
    return #problems > 0 and table.concat(problems, "\n") or nil
 end
 
--- Releases everything and removes all directories; returns nil, or what went wrong meanwhile.
+-- Releases everything and removes all directories; returns nil, or what went wrong meanwhile:
+-- also what the run has left in the folder for temporary files.
 function scope.end_run()
    local problems = {}
    repeat
       local last = #stack == 1
       problems[#problems + 1] = scope.close()
    until last
+   for _, name in ipairs(base and native.listdir(base .. "/tmp") or {}) do
+      problems[#problems + 1] = "left in the folder for temporary files: " .. name
+   end
    if reaper then
       reaper:close "stdin"
       if not reaper:wait(wait.scaled(60)) then
          problems[#problems + 1] = "the reaper does not end"
       end
-      base, reaper = nil, nil
+      for _, path in ipairs(roots) do
+         if native.listdir(path) then
+            problems[#problems + 1] = "left after the run: " .. path
+         end
+      end
+      base, reaper, roots = nil, nil, {}
    end
    return #problems > 0 and table.concat(problems, "\n") or nil
 end
@@ -87,17 +97,21 @@ end
 function scope.root(parent)
    local path = assert(native.mkdtemp(parent .. "/pgcdc-", 493)) -- 0755
    reaper = reaper or assert(native.spawn {
-      argv = {"sh", here .. "/reaper.sh"},
+      argv = { "sh", here .. "/reaper.sh" },
       stdin = "pipe", stdout = "null", stderr = "null", detached = true,
    })
    assert(reaper:write(path .. "\n"))
+   roots[#roots + 1] = path
    return path
 end
 
--- The run's own directory, in $TMPDIR or /tmp.
+-- The run's own directory, in $TMPDIR or /tmp. From then on $TMPDIR is a folder in it, for us and
+-- for what we start, so that it is seen at the end what has been left there.
 function scope.base()
    if not base then
       base = scope.root(assert(native.realpath(os.getenv "TMPDIR" or "/tmp")))
+      assert(native.mkdir(base .. "/tmp", 1023)) -- 01777
+      native.setenv("TMPDIR", base .. "/tmp")
    end
    return base
 end

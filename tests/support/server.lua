@@ -60,7 +60,7 @@ end
 -- Major version as a number.
 function server.version()
    if not found.version then
-      found.version = tonumber(server.run({server.bin "postgres", "-V"}):match "(%d+)")
+      found.version = tonumber(server.run({ server.bin "postgres", "-V" }):match "(%d+)")
    end
    return found.version
 end
@@ -83,12 +83,12 @@ function server.run(argv, options)
    if options.user == false then
       user = nil
    end
-   local proc = assert(native.spawn {argv = argv, user = user, cwd = "/"})
+   local proc = assert(native.spawn { argv = argv, user = user, cwd = "/" })
    local deadline = native.now() + wait.scaled(120)
-   local text = {stdout = "", stderr = ""}
-   local open = {stdout = true, stderr = true}
+   local text = { stdout = "", stderr = "" }
+   local open = { stdout = true, stderr = true }
    repeat
-      assert(native.poll({proc}, deadline - native.now())[1], "a command takes too long")
+      assert(native.poll({ proc }, deadline - native.now())[1], "a command takes too long")
       for which in pairs(text) do
          local chunk, why = proc:read(which)
          text[which] = text[which] .. (chunk or "")
@@ -114,7 +114,7 @@ end
 function server.root()
    if not found.root then
       found.root = scope.base()
-      if not pcall(server.run, {"test", "-x", found.root}) then
+      if not pcall(server.run, { "test", "-x", found.root }) then
          found.root = scope.root "/tmp"
       end
    end

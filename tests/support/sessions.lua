@@ -19,14 +19,14 @@ local sessions = {}
 local AT_A_TIME = 12
 
 -- A dead connection is noticed within 2 s with these.
-sessions.QUICK = {keepalives_idle = 1, keepalives_interval = 1, keepalives_count = 1,
-                  connect_timeout = 2}
+sessions.QUICK = { keepalives_idle = 1, keepalives_interval = 1, keepalives_count = 1,
+                   connect_timeout = 2 }
 sessions.NOTICED = 2
 
 -- A copy of a state file, nil for a new one.
 local function new_state(from)
    local path = scope.dir "state" .. "/state.db"
-   for _, ending in ipairs {"", "-wal", ".image"} do
+   for _, ending in ipairs { "", "-wal", ".image" } do
       local text = from and files.read(from .. ending)
       if text then
          local f = assert(io.open(path .. ending, "wb"))
@@ -53,9 +53,9 @@ function sessions.start(session, arm, number)
    local args = session.args and session.args(dsn, number)
    local p = program.start {
       dsn = session.target and session.db or dsn, script = session.script, args = args,
-      state = new_state(session.state), options = {"--once"},
+      state = new_state(session.state), options = { "--once" },
    }
-   return {p = p, proxy = between, number = number, began = native.now()}
+   return { p = p, proxy = between, number = number, began = native.now() }
 end
 
 -- What a run printed, without the time.
@@ -70,7 +70,7 @@ end
 
 local function finish(run, what, seconds)
    local result = run.p:finish(seconds or 40)
-   lu.assertEquals({what, result.status, result.stderr:match "level=error[^\n]*"}, {what, 0})
+   lu.assertEquals({ what, result.status, result.stderr:match "level=error[^\n]*" }, { what, 0 })
    run.result, run.output = result, sorted_lines(result)
    run.stats = run.proxy:stats()
    run.proxy:close()
@@ -98,9 +98,9 @@ function sessions.sweep(session, faults, n, check)
    session.reference = reference
    local todo, running, met, longest = {}, {}, 0, 0
    for _, how in ipairs(faults) do
-      for _, direction in ipairs {"up", "down"} do
+      for _, direction in ipairs { "up", "down" } do
          for _, offset in ipairs(offsets_of(reference.stats[direction], n)) do
-            todo[#todo + 1] = {how = how, direction = direction, offset = offset}
+            todo[#todo + 1] = { how = how, direction = direction, offset = offset }
          end
       end
    end

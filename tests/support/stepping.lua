@@ -10,11 +10,11 @@ local stepping = {}
 
 -- Runs the bundled script trigger on <db>; returns its result, which is a success.
 function stepping.trigger(db, action, args)
-   local all = {action = action, table = "t"}
+   local all = { action = action, table = "t" }
    for name, value in pairs(args or {}) do
       all[name] = value
    end
-   local result = program.run {bundled = "trigger", dsn = db, args = all, state = false}
+   local result = program.run { bundled = "trigger", dsn = db, args = all, state = false }
    lu.assertEquals(result.status, 0, result.stderr)
    return result
 end
@@ -40,14 +40,14 @@ end
 function stepping.new(db, source)
    local state = scope.dir "stepping" .. "/state.db"
    return function(more, meanwhile)
-      local fields = {table = "t", capture = "trigger"}
-      for _, given in ipairs {source or {}, more or {}} do
+      local fields = { table = "t", capture = "trigger" }
+      for _, given in ipairs { source or {}, more or {} } do
          for name, value in pairs(given) do
             fields[name] = value or nil
          end
       end
       local p = program.start {
-         dsn = db, script = watch.script(fields), options = {"--once"}, state = state,
+         dsn = db, script = watch.script(fields), options = { "--once" }, state = state,
       }
       if meanwhile then
          meanwhile(p)

@@ -28,7 +28,7 @@ end
 -- teardownClass: the first becomes the error of each test, the second a line in <late>.
 local function guard(name, suite, late)
    local broken
-   local fixtures = {setUp = true, tearDown = true, setupClass = true, teardownClass = true}
+   local fixtures = { setUp = true, tearDown = true, setupClass = true, teardownClass = true }
    for key, value in pairs(suite) do
       if fixtures[key] or luaunit.LuaUnit.isMethodTestName(key) and type(value) == "function" then
          suite[key] = traced(value)
@@ -55,6 +55,27 @@ local function guard(name, suite, late)
    end
 end
 
+-- The suites that there are, by short name: {path =, folder =}, the folder's name below tests/ ("":
+-- tests/ itself). <top>: where the folder tests is.
+function suites.find(top)
+   local there = {}
+   local function look(folder)
+      local path = top .. "/tests/" .. folder
+      for _, file in ipairs(native.listdir(path) or {}) do
+         local short = file:match "^(.*)_test%.lua$"
+         if short then
+            assert(not there[short], short .. " stands in two folders")
+            there[short] = { path = path .. "/" .. file, folder = folder }
+         end
+      end
+   end
+   look ""
+   for _, folder in ipairs(assert(native.listdir(top .. "/tests"))) do
+      look(folder)
+   end
+   return there
+end
+
 -- "TestSomeName" of "some_name".
 local function suite_name(short)
    return "Test" .. ("_" .. short):gsub("_(%w)", string.upper)
@@ -62,17 +83,17 @@ end
 
 -- The tests to run as luaunit wants them: {{"TestName.test_this", suite}, ...}.
 local function collect(top, names, filter, late)
-   local tests = {}
+   local tests, there = {}, suites.find(top)
    for _, short in ipairs(names) do
       local name = suite_name(short)
-      local path = ("%s/tests/%s_test.lua"):format(top, short)
+      local path = there[short].path
       local ok, suite = xpcall(dofile, debug.traceback, path)
       if not ok or type(suite) ~= "table" then
          local message = ok and path .. " returns no table" or suite
-         suite = {test_loads = function() error(message, 0) end}
+         suite = { test_loads = function() error(message, 0) end }
       end
       guard(name, suite, late)
-      for _, test in ipairs(luaunit.LuaUnit.expandClasses {{name, suite}}) do
+      for _, test in ipairs(luaunit.LuaUnit.expandClasses { { name, suite } }) do
          if not filter or test[1]:find(filter) then
             tests[#tests + 1] = test
          end
@@ -93,7 +114,7 @@ local function new_output(late, times)
    local class = {}
    function class.new(runner)
       local self = luaunit.genericOutput.new(runner)
-      return setmetatable(self, {__index = output})
+      return setmetatable(self, { __index = output })
    end
 
    function output.startClass()
@@ -114,7 +135,7 @@ local function new_output(late, times)
          table.insert(self.result.errorTests, node)
       end
       local took = native.now() - started
-      times[#times + 1] = {name = node.testName, seconds = took}
+      times[#times + 1] = { name = node.testName, seconds = took }
       if node:isSuccess() then
          io.write(("ok %.3f s\n"):format(took))
       elseif node:isSkipped() then
@@ -154,7 +175,7 @@ function suites.run(top, names, filter)
    local runner = luaunit.LuaUnit.new()
    runner.outputType = new_output(late, times)
    runner:runSuiteByInstances(tests, "--verbose") -- an argument, or it would parse our command line
-   for _, list in ipairs {runner.result.failedTests, runner.result.errorTests} do
+   for _, list in ipairs { runner.result.failedTests, runner.result.errorTests } do
       for _, node in ipairs(list) do
          failed[#failed + 1] = node.testName
       end

@@ -55,12 +55,13 @@ end
 --    brief      see above
 function watch.start(db, options)
    options = options or {}
-   local fields = {table = options.table or "t", interval = 0.02}
+   local fields = { table = options.table or "t", interval = 0.02 }
    for name, value in pairs(options.source or {}) do
       fields[name] = value
    end
-   local all = {dsn = options.dsn or db, script = watch.script(fields, options.more, options.brief)}
-   return program.start(setmetatable(all, {__index = options}))
+   local all = { dsn = options.dsn or db,
+      script = watch.script(fields, options.more, options.brief) }
+   return program.start(setmetatable(all, { __index = options }))
 end
 
 -- Waits until the script was told that the snapshot is over.
@@ -98,7 +99,7 @@ end
 -- What came from the program so far: how often each id, each op, and all together. Found by
 -- pattern, since decoding takes its time: of a change op comes first and id last.
 local function seen_of(p)
-   p.watched = p.watched or {upto = 0, counts = {}, ops = {read = 0, upsert = 0}, n = 0}
+   p.watched = p.watched or { upto = 0, counts = {}, ops = { read = 0, upsert = 0 }, n = 0 }
    local seen = p.watched
    local lines = p:lines()
    for i = seen.upto + 1, #lines do
@@ -114,7 +115,7 @@ local function seen_of(p)
 end
 
 local function list(programs)
-   return programs.changes and {programs} or programs
+   return programs.changes and { programs } or programs
 end
 
 -- The ids that changes of all rows of <name> in <db> would have as they are now.
@@ -172,12 +173,12 @@ function watch.repeats(programs, counts)
    end
    table.sort(repeated)
    return #repeated <= 10 and repeated
-      or {("%s and %d more"):format(repeated[1], #repeated - 1)}
+      or { ("%s and %d more"):format(repeated[1], #repeated - 1) }
 end
 
 -- How often each op came: {read = n, upsert = n}.
 function watch.ops(programs)
-   local ops = {read = 0, upsert = 0}
+   local ops = { read = 0, upsert = 0 }
    for _, p in ipairs(list(programs)) do
       for op, count in pairs(seen_of(p).ops) do
          ops[op] = ops[op] + count
@@ -263,7 +264,7 @@ function watch.freeze_in_copy(p, db, go)
       if pid then
          return pid
       end
-      watch.wait_current(p, db, "t", {seconds = 60}) -- nothing of it is to come later
+      watch.wait_current(p, db, "t", { seconds = 60 }) -- nothing of it is to come later
    end
    error("the program cannot be caught in a COPY\n" .. p:describe(), 2)
 end

@@ -32,7 +32,7 @@ local function hear(line, outcome)
    local what, rest = line:match "^(%l+) (.*)"
    if what == "time" then
       local seconds, name = rest:match "^(%S+) (.*)"
-      table.insert(outcome.times, {name = name, seconds = tonumber(seconds)})
+      table.insert(outcome.times, { name = name, seconds = tonumber(seconds) })
    elseif what == "failed" then
       table.insert(outcome.failed, rest)
    else
@@ -86,13 +86,13 @@ end
 
 -- Runs the suites in <jobs> workers started by <argv>; returns what suites.run returns.
 function workers.run(argv, jobs, names)
-   local outcome = {passed = 0, skipped = 0, failed = {}, times = {}}
+   local outcome = { passed = 0, skipped = 0, failed = {}, times = {} }
    local running, procs, next_name = {}, {}, 1
 
    local function start()
-      local proc = assert(native.spawn {argv = argv, stdin = "pipe"})
+      local proc = assert(native.spawn { argv = argv, stdin = "pipe" })
       procs[#procs + 1] = proc
-      running[proc] = {about = {}, text = ""}
+      running[proc] = { about = {}, text = "" }
    end
 
    -- Hands out the next suite, or nothing more.
@@ -133,7 +133,7 @@ function workers.run(argv, jobs, names)
       for i = #procs, 1, -1 do
          local proc = procs[i]
          local worker, open = running[proc], false
-         for _, stream in ipairs {"stderr", "stdout"} do
+         for _, stream in ipairs { "stderr", "stdout" } do
             local chunk, why = proc:read(stream, 0)
             open = open or why ~= "eof"
             if chunk and stream == "stderr" then

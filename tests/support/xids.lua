@@ -16,16 +16,16 @@ local farthest = 1900000000
 local per_segment = 32768 * 32 -- transactions in a file of pg_xact
 
 -- What a cluster needs in its conf, or each step starts a vacuum of the server's own.
-xids.conf = {autovacuum_freeze_max_age = "2000000000"}
+xids.conf = { autovacuum_freeze_max_age = "2000000000" }
 
 -- Not every build of the server comes with pg_resetwal. Those of these versions read the control
 -- files of each other.
-local alike = {[14] = true, [15] = true, [16] = true}
+local alike = { [14] = true, [15] = true, [16] = true }
 
 -- pg_resetwal, and its version; or nil.
 local function find_pg_resetwal()
    local path = server.client "pg_resetwal"
-   local major = path and tonumber(server.run({path, "-V"}):match "(%d+)")
+   local major = path and tonumber(server.run({ path, "-V" }):match "(%d+)")
    if major == server.version() or (alike[major] and alike[server.version()]) then
       return path, major
    end
@@ -78,10 +78,10 @@ function xids.set_next(one, xid)
    local pg_resetwal, version = find_pg_resetwal()
    local low, magic = xid % wrap, set_magic(one)
    -- the server opens the file that the id is in, and makes only those after it
-   server.run {"truncate", "-s", "262144",
-      ("%s/pg_xact/%04X"):format(one.data, low // per_segment)}
+   server.run { "truncate", "-s", "262144",
+      ("%s/pg_xact/%04X"):format(one.data, low // per_segment) }
    set_version(one, version)
-   server.run {pg_resetwal, "-x", tostring(low), "-e", tostring(xid // wrap), "-D", one.data}
+   server.run { pg_resetwal, "-x", tostring(low), "-e", tostring(xid // wrap), "-D", one.data }
    set_version(one, server.version())
    set_magic(one, magic)
 end

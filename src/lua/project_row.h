@@ -1,0 +1,18 @@
+/* project_row.h -- a row with other columns.
+ *
+ * Everything here may throw.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef PROJECT_ROW_H
+#define PROJECT_ROW_H
+
+#include "lua/project_job.h"
+
+/* Makes of the change or row at <thing> a new one with its metatable, at <result>; fills in the
+ * rest of <j>. Leaves all that <j> refers to on the stack. */
+void project_row_push(lua_State *L, struct project_job *j);
+
+/* True if a column of this kind can hold the value on top of the stack as the server's text. */
+bool project_row_can_hold(lua_State *L, enum kind kind);
+
+#endif

@@ -1,0 +1,171 @@
+/* row_class.c -- what all rows of one row type share inside Lua.
+ *
+ * Registry: &class_key -> the metatable of row classes. The same key leads from a metatable that is
+ * bound to a class to that class.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "lua/row_class.h"
+
+#include "pg/types.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *const row_class_op_names[OP_COUNT] = { "read", "upsert", "insert", "update", "delete" };
+
+static const char class_key;
+
+static int drop_class(lua_State *L)
+{
+    struct row_class *class = lua_touserdata(L, 1);
+
+    for (size_t i = 0; class->labels != NULL && i < class->rowtype->n_columns; i++)
+        free(class->labels[i].p);
+    free(class->labels);
+    for (size_t op = 0; op < OP_COUNT; op++)
+        free(class->heads[op].p);
+    free(class->id_head.p);
+    rowtype_unref(class->rowtype);
+    *class = (struct row_class){ 0 };
+    return 0;
+}
+
+void row_class_open(lua_State *L)
+{
+    lua_createtable(L, 0, 1);
+    lua_pushcfunction(L, drop_class);
+    lua_setfield(L, -2, "__gc");
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &class_key);
+}
+
+/* Keeps what was built in <b>, which is emptied, in <to>. */
+static void keep(lua_State *L, struct buf *b, bool is_utf8, struct row_class_text *to)
+{
+    to->len = b->len;
+    to->p = buf_take(b);
+    if (to->p == NULL)
+        luaL_error(L, "out of memory");
+    if (!is_utf8)
+        luaL_error(L, "the name of a table or of a column is not valid UTF-8");
+}
+
+static void make_label(lua_State *L, const char *name, struct row_class_text *to)
+{
+    struct buf b;
+    bool ok;
+
+    buf_init(&b, SIZE_MAX / 2);
+    ok = types_put_string(&b, name, strlen(name));
+    buf_putc(&b, ':');
+    keep(L, &b, ok, to);
+}
+
+static void make_head(lua_State *L, const struct rowtype *s, const char *op,
+                      struct row_class_text *to)
+{
+    struct buf b;
+    bool ok;
+
+    buf_init(&b, SIZE_MAX / 2);
+    buf_printf(&b, "{\"op\":\"%s\",\"schema\":", op);
+    ok = types_put_string(&b, s->schema, strlen(s->schema));
+    buf_puts(&b, ",\"table\":");
+    ok = types_put_string(&b, s->table, strlen(s->table)) && ok;
+    buf_puts(&b, ",\"key\":");
+    keep(L, &b, ok, to);
+}
+
+static void make_id_head(lua_State *L, const struct rowtype *s, struct row_class_text *to)
+{
+    struct buf b, name;
+    bool ok;
+
+    buf_init(&name, SIZE_MAX / 2);
+    buf_printf(&name, "%s.%s/", s->schema, s->table);
+    buf_init(&b, SIZE_MAX / 2);
+    ok = buf_ok(&name) && types_put_string(&b, name.data, name.len);
+    buf_fini(&name);
+    if (ok)
+        b.len--; /* the quote: an id goes on */
+    keep(L, &b, ok, to);
+}
+
+void row_class_push(lua_State *L, struct rowtype *rowtype)
+{
+    struct row_class *class = lua_newuserdatauv(L, sizeof *class, ROW_CLASS_SHARED); /* class */
+
+    *class = (struct row_class){ 0 };
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &class_key);
+    lua_setmetatable(L, -2);
+    class->rowtype = rowtype_ref(rowtype);
+    class->labels = calloc(rowtype->n_columns + 1, sizeof *class->labels);
+    if (class->labels == NULL)
+        luaL_error(L, "out of memory");
+    for (size_t i = 0; i < rowtype->n_columns; i++)
+        make_label(L, rowtype->columns[i].name, &class->labels[i]);
+    for (size_t op = 0; op < OP_COUNT; op++)
+        make_head(L, rowtype, row_class_op_names[op], &class->heads[op]);
+    make_id_head(L, rowtype, &class->id_head);
+}
+
+void row_class_set(lua_State *L, int metatable, int class_at)
+{
+    metatable = lua_absindex(L, metatable);
+    lua_pushvalue(L, class_at);
+    lua_rawsetp(L, metatable, &class_key);
+}
+
+struct row_class *row_class_of_metatable(lua_State *L, int metatable)
+{
+    struct row_class *class;
+
+    lua_rawgetp(L, metatable, &class_key);
+    class = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    return class;
+}
+
+struct row_class *row_class_at(lua_State *L, int index)
+{
+    struct row_class *class = NULL;
+
+    if (lua_getmetatable(L, index)) {
+        class = row_class_of_metatable(L, -1);
+        lua_pop(L, 1);
+    }
+    if (class == NULL)
+        luaL_error(L, "this is not a change, nor a part of one");
+    return class;
+}
+
+void row_class_push_of(lua_State *L, int index)
+{
+    if (!lua_getmetatable(L, index)) {
+        lua_pushnil(L);
+        return;
+    }
+    lua_rawgetp(L, -1, &class_key);
+    lua_remove(L, -2);
+}
+
+struct row_class *row_class_upvalue(lua_State *L)
+{
+    return lua_touserdata(L, lua_upvalueindex(1));
+}
+
+void row_class_set_method(lua_State *L, const char *name, lua_CFunction f, int class_at,
+                           int upvalue)
+{
+    lua_pushvalue(L, class_at);
+    if (upvalue != 0)
+        lua_pushvalue(L, upvalue);
+    lua_pushcclosure(L, f, upvalue != 0 ? 2 : 1);
+    lua_setfield(L, -2, name);
+}
+
+void row_class_throw_utf8(lua_State *L, const struct row_class *class, size_t i)
+{
+    luaL_error(L, "column %s of %s.%s holds text that is not valid UTF-8",
+               class->rowtype->columns[i].name, class->rowtype->schema, class->rowtype->table);
+}

@@ -1,0 +1,65 @@
+/* row_class.h -- what all rows of one row type share inside Lua.
+ *
+ * A row class holds the row type and the pieces of JSON that are the same in all its rows. It is a
+ * userdata that the metatables of changes, of rows and of keys refer to: it lives as long as one of
+ * these.
+ *
+ * Everything here may throw.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef ROW_CLASS_H
+#define ROW_CLASS_H
+
+#include "capture/chunk.h"
+
+#include <lua.h>
+
+extern const char *const row_class_op_names[OP_COUNT];
+
+struct row_class_text {
+    char *p;
+    size_t len;
+};
+
+struct row_class {
+    struct rowtype *rowtype;              /* counted reference */
+    struct row_class_text *labels;        /* "\"name\":" for each column */
+    struct row_class_text heads[OP_COUNT]; /* a change's JSON up to its key */
+    struct row_class_text id_head;        /* "\"schema.table/", the start of the JSON of an id */
+};
+
+/* User value of a row class: what change.c keeps with it. */
+enum { ROW_CLASS_SHARED = 1 };
+
+static inline void row_class_put_text(struct buf *b, struct row_class_text text)
+{
+    buf_add(b, text.p, text.len);
+}
+
+/* Call it once per state. */
+void row_class_open(lua_State *L);
+
+/* Pushes a new one. */
+void row_class_push(lua_State *L, struct rowtype *rowtype);    /* [-0, +1] */
+
+/* Binds a metatable to the class at <class_at>; the class that a metatable is bound to, or NULL. */
+void row_class_set(lua_State *L, int metatable, int class_at);
+struct row_class *row_class_of_metatable(lua_State *L, int metatable);
+
+/* The class that the metatable of the value at <index> is bound to: borrowed; throws if there is
+ * none. Pushed as userdata, or nil. */
+struct row_class *row_class_at(lua_State *L, int index);
+void row_class_push_of(lua_State *L, int index);               /* [-0, +1] */
+
+/* Sets mt[name] = closure(class, upvalue) in the metatable on top of the stack. <class_at> and
+ * <upvalue> are absolute indexes; an upvalue of 0 is none. */
+void row_class_set_method(lua_State *L, const char *name, lua_CFunction f, int class_at,
+                          int upvalue);
+
+/* For closures made so: the class, which is their first upvalue. */
+struct row_class *row_class_upvalue(lua_State *L);
+
+/* Throws that the text of column <i> is not UTF-8. */
+void row_class_throw_utf8(lua_State *L, const struct row_class *class, size_t i);
+
+#endif

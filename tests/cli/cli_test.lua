@@ -1,0 +1,440 @@
+-- cli_test.lua: the command line: every option, its errors, where script and state file are.
+-- SPDX-License-Identifier: MIT
+--
+-- Stopping by signals is in stop_test.lua, broken state files and outputs in bad_state_test.lua.
+
+local cluster = require "cluster"
+local files = require "files"
+local json = require "json"
+local lu = require "luaunit"
+local program = require "program"
+local scope = require "scope"
+local server = require "server"
+local wait = require "wait"
+
+local TestCli = {}
+
+local PRINT = [[
+   pgcdc.source {table = "t", interval = 0.05, on_change = function(c) print(c) end}]]
+
+-- A database with t(id, name) holding rows 1..n.
+local function database(n)
+   local db = cluster.main():database()
+   db:exec "create table t (id int primary key, name text)"
+   db:exec(("insert into t select i, 'n' || i from generate_series(1, %d) i"):format(n or 0))
+   return db
+end
+
+local function mode_of(path)
+   return (server.run({ "stat", "-c", "%a", path }, { user = false }):gsub("%s+$", ""))
+end
+
+-- Runs it; the status and a piece of the message must be these, and nothing is on standard output.
+local function check_fails(status, message, options)
+   local result = program.run(options)
+   lu.assertStrContains(result.stderr, message)
+   lu.assertEquals(result.status, status)
+   lu.assertEquals(result.stdout, "")
+   return result
+end
+
+local function keys_of(changes)
+   local ids = {}
+   for i, change in ipairs(changes) do
+      ids[i] = change.key.id
+   end
+   return ids
+end
+
+-- Answers --------------------------------------------------------------------------------------
+
+function TestCli.test_help_and_version_go_to_standard_output()
+   for _, word in ipairs { "--help", "-h" } do
+      local result = program.run { options = { word }, state = false }
+      lu.assertEquals(result.status, 0)
+      lu.assertEquals(result.stderr, "")
+      lu.assertEquals(result.lines[1], "Usage: pgcdc-lua [OPTION]... SCRIPT [NAME=VALUE]...")
+      for _, option in ipairs {
+         "-d, --dsn CONNINFO", "-s, --state FILE", "--once", "--check", "--reset[=SOURCE]",
+         "--max-memory SIZE", "--max-time SECONDS", "--sandbox", "--log-level LEVEL",
+         "--log-format FORMAT", "-h, --help", "-V, --version",
+      } do
+         lu.assertStrContains(result.stdout, option)
+      end
+   end
+   for _, word in ipairs { "--version", "-V" } do
+      local result = program.run { options = { word }, state = false }
+      lu.assertEquals(result.status, 0)
+      lu.assertStrMatches(result.stdout, "pgcdc%-lua %d+%.%d+%.%d+\n")
+      lu.assertEquals(result.stderr, "")
+   end
+end
+
+-- Usage is status 2, one line that names what is wrong, whatever else the line holds.
+function TestCli.test_usage_errors()
+   local wrong = {
+      { { "--onec", "x" }, "unknown option --onec; did you mean --once?" },
+      { { "--log-levle=info", "x" }, "unknown option --log-levle; did you mean --log-level?" },
+      { { "--nothing-like-it", "x" }, "unknown option --nothing-like-it; --help lists them" },
+      { { "-x", "x" }, "unknown option -x" },
+      { { "--dsn" }, "option --dsn needs a value" },
+      { { "-s" }, "option -s needs a value" },
+      { {}, "which script?" },
+      { { "--max-memory", "lots", "x" }, "--max-memory lots" },
+      { { "--max-memory", "-1M", "x" }, "--max-memory -1M" },
+      { { "--max-memory", "10", "x" }, "--max-memory 10" },
+      { { "--max-memory", "1Mb", "x" }, "--max-memory 1Mb" },
+      { { "--max-time", "soon", "x" }, "--max-time soon" },
+      { { "--max-time", "0", "x" }, "--max-time 0" },
+      { { "--max-time", "nan", "x" }, "--max-time nan" },
+      { { "--log-level", "loud", "x" }, "--log-level loud: use error, warn, info or debug" },
+      { { "--log-format", "xml", "x" }, "--log-format xml: use text or json" },
+      { { "jsonl", "table" }, "table: words behind the script are written NAME=VALUE" },
+      { { "jsonl", "=t" }, "=t: words behind the script are written NAME=VALUE" },
+      { { "jsonl", "--once" }, "options stand before it" },
+   }
+   for _, case in ipairs(wrong) do
+      local result = check_fails(2, case[2], { options = case[1], state = false })
+      lu.assertStrMatches(result.stderr, "pgcdc%-lua: [^\n]+\n")
+   end
+end
+
+function TestCli.test_a_script_that_is_not_there()
+   check_fails(2, "there is no script nowhere.lua", { bundled = "nowhere.lua" })
+   check_fails(2, "there is no script ./jsonl", { bundled = "./jsonl" })
+end
+
+-- Finding the script ---------------------------------------------------------------------------
+
+function TestCli.test_bundled_scripts_are_found_with_and_without_lua()
+   local db = database(1)
+   for _, name in ipairs { "jsonl", "jsonl.lua" } do
+      local result = program.run {
+         bundled = name, options = { "--once" }, dsn = db, args = { table = "t" },
+      }
+      lu.assertEquals(result.status, 0)
+      lu.assertEquals(keys_of(result.changes), { 1 })
+   end
+end
+
+-- A path wins over a bundled name, and require finds what stands beside the script.
+function TestCli.test_the_folder_of_the_script()
+   local dir = scope.dir "with space"
+   files.write(dir .. "/jsonl", 'print(require "beside", require "pgcdc" == pgcdc)')
+   files.write(dir .. "/beside.lua", "return 'beside'")
+   local result = program.run { bundled = "jsonl", cwd = dir }
+   lu.assertEquals(result.stdout, "beside\ttrue\n")
+   lu.assertEquals(result.status, 0)
+   result = program.run { bundled = dir .. "/jsonl" }
+   lu.assertEquals(result.stdout, "beside\ttrue\n")
+end
+
+-- The state file -------------------------------------------------------------------------------
+
+-- Beside positions it holds keys of the data, so only its owner may read it.
+function TestCli.test_the_default_state_file()
+   local db = database(2)
+   local dir = scope.dir "state"
+   local once = {
+      script = PRINT, name = "my script.lua", options = { "--once" }, dsn = db, state = false,
+   }
+   once.env = { XDG_STATE_HOME = dir .. "/deep/xdg" }
+   lu.assertEquals(keys_of(program.run(once).changes), { 1, 2 })
+   lu.assertEquals(mode_of(dir .. "/deep/xdg/pgcdc-lua/my script.db"), "600")
+   lu.assertEquals(mode_of(dir .. "/deep/xdg/pgcdc-lua"), "700")
+   lu.assertEquals(program.run(once).stdout, "")
+
+   once.env = { HOME = dir .. "/home" }
+   lu.assertEquals(#program.run(once).changes, 2)
+   lu.assertEquals(mode_of(dir .. "/home/.local/state/pgcdc-lua/my script.db"), "600")
+
+   once.env = { HOME = dir .. "/home2", XDG_STATE_HOME = "not/absolute" }
+   lu.assertEquals(#program.run(once).changes, 2)
+   lu.assertEquals(mode_of(dir .. "/home2/.local/state/pgcdc-lua/my script.db"), "600")
+
+   once.env = { HOME = false }
+   check_fails(2, "--state", once)
+end
+
+function TestCli.test_state_option()
+   local db = database(2)
+   local dir = scope.dir "state"
+   local path = dir .. "/new folder/positions"
+   local result = program.run { script = PRINT, options = { "--once" }, dsn = db, state = path }
+   lu.assertEquals(#result.changes, 2)
+   lu.assertEquals(mode_of(path), "600")
+   result = program.run {
+      script = PRINT, options = { "--once", "-s", "new folder/positions", "-d", db:dsn() },
+      state = false, cwd = dir,
+   }
+   lu.assertEquals(result.stdout, "")
+   lu.assertEquals(result.status, 0)
+end
+
+-- What to do -----------------------------------------------------------------------------------
+
+-- --once: the snapshot and one poll of each source, then status 0; the next goes on from there.
+function TestCli.test_once()
+   local db = database(3)
+   db:exec "create table u (id int primary key); insert into u values (7)"
+   local state = scope.dir() .. "/state.db"
+   local once = { options = { "--once" }, dsn = db, state = state, script = PRINT .. [[
+      pgcdc.source {table = "u", interval = 1000, on_change = function(c) print(c) end}]] }
+   local result = program.run(once)
+   lu.assertEquals(result.status, 0)
+   local ids = keys_of(result.changes)
+   table.sort(ids)
+   lu.assertEquals(ids, { 1, 2, 3, 7 })
+   for _, change in ipairs(result.changes) do
+      lu.assertEquals(change.op, "read")
+   end
+   db:exec "update t set name = 'new' where id = 2; insert into u values (8)"
+   result = program.run(once)
+   ids = keys_of(result.changes)
+   table.sort(ids)
+   lu.assertEquals(ids, { 2, 8 })
+   lu.assertEquals(result.changes[1].op, "upsert")
+   lu.assertEquals(program.run(once).stdout, "")
+end
+
+-- --check runs the script, but reads no row and moves no position.
+function TestCli.test_check()
+   local db = database(3)
+   db:exec "create table \"Odd\" (a int, b text, c int, primary key (c, a))"
+   local script = [[
+      print "loading"
+      pgcdc.source {table = "t", interval = {0.5, 20}, on_change = function(c) print(c) end}
+      pgcdc.source {table = '"Odd"', name = "odd", columns = {"b"}}]]
+   local result = program.run { script = script, options = { "--check" }, dsn = db }
+   lu.assertEquals(result.status, 0)
+   lu.assertEquals(result.lines[1], "loading")
+   table.sort(result.lines)
+   lu.assertEquals(#result.lines, 3)
+   lu.assertStrContains(result.lines[2],
+      "source odd: table public.Odd, key c,a, 1 columns, every 10 s, Postgres ")
+   lu.assertStrContains(result.lines[3],
+      "source public.t: table public.t, key id, 2 columns, every 0.5 to 20 s, Postgres ")
+   lu.assertNil(io.open(result.program.state))
+
+   check_fails(3, "there is no table nowhere", {
+      script = 'pgcdc.source {table = "nowhere"}', options = { "--check" }, dsn = db,
+   })
+   local role = cluster.main():role "login"
+   check_fails(3, "permission denied", {
+      script = 'pgcdc.source {table = "t"}', options = { "--check" }, dsn = db:dsn { user = role },
+   })
+end
+
+function TestCli.test_check_leaves_the_position_alone()
+   local db = database(3)
+   local state = scope.dir() .. "/state.db"
+   local options = { script = PRINT, dsn = db, state = state, options = { "--once" } }
+   lu.assertEquals(#program.run(options).changes, 3)
+   local before = files.read(state)
+   options.options = { "--check" }
+   lu.assertStrContains(program.run(options).stdout, "source public.t: ")
+   lu.assertEquals(files.read(state), before)
+   db:exec "insert into t values (4)"
+   options.options = { "--once" }
+   lu.assertEquals(keys_of(program.run(options).changes), { 4 })
+end
+
+function TestCli.test_reset()
+   local db = database(2)
+   db:exec "create table u (id int primary key); insert into u values (7)"
+   local function run(...)
+      local result = program.run {
+         options = { "--once", ... }, dsn = db, state = scope.base() .. "/" .. db.name .. ".db",
+         script = PRINT .. [[
+            pgcdc.source {table = "u", name = "the other", on_change = function(c) print(c) end}]],
+      }
+      lu.assertEquals(result.status, 0)
+      local ids = keys_of(result.changes)
+      table.sort(ids)
+      return ids, result.stderr
+   end
+   lu.assertEquals(run(), { 1, 2, 7 })
+   lu.assertEquals(run(), {})
+   lu.assertEquals(run "--reset=the other", { 7 })
+   lu.assertEquals(run "--reset=public.t", { 1, 2 })
+   lu.assertEquals(run(), {})
+   lu.assertEquals(run "--reset", { 1, 2, 7 })
+   local ids, stderr = run "--reset=t"
+   lu.assertEquals(ids, {})
+   lu.assertStrContains(stderr, "there was no position to forget")
+   lu.assertStrContains(stderr, "source=t")
+end
+
+-- Without --dsn libpq's own environment and service files say where.
+function TestCli.test_connection_from_the_environment()
+   local db = database(1)
+   local where = db.cluster
+   local options = {
+      script = PRINT, options = { "--once" },
+      env = { PGHOST = server.socket_dir(), PGPORT = where.port, PGUSER = "postgres",
+              PGDATABASE = db.name },
+   }
+   lu.assertEquals(keys_of(program.run(options).changes), { 1 })
+   local file = scope.dir() .. "/services"
+   files.write(file, ("[mine]\nhost=%s\nport=%d\nuser=postgres\ndbname=%s\n"):format(
+      server.socket_dir(), where.port, db.name))
+   options.env = { PGSERVICEFILE = file, PGSERVICE = "mine" }
+   lu.assertEquals(keys_of(program.run(options).changes), { 1 })
+   options.env = { PGSERVICEFILE = file }
+   options.dsn = "service=mine"
+   lu.assertEquals(keys_of(program.run(options).changes), { 1 })
+   options.dsn = ("postgresql://postgres@%s:%d/%s"):format(
+      server.socket_dir():gsub("/", "%%2F"), where.port, db.name)
+   lu.assertEquals(keys_of(program.run(options).changes), { 1 })
+end
+
+-- Logs -----------------------------------------------------------------------------------------
+
+function TestCli.test_log_level()
+   local function levels(...)
+      local text = program.run { options = { ... }, script = [[
+         pgcdc.log.error "e"
+         pgcdc.log.warn "w"
+         pgcdc.log.info "i"
+         pgcdc.log.debug "d"]] }.stderr
+      return (text:gsub("[^\n]*msg=\"(.)\"\n", "%1"))
+   end
+   lu.assertEquals(levels(), "ewi")
+   lu.assertEquals(levels "--log-level=error", "e")
+   lu.assertEquals(levels("--log-level", "warn"), "ew")
+   lu.assertEquals(levels "--log-level=info", "ewi")
+   lu.assertEquals(levels "--log-level=debug", "ewid")
+end
+
+function TestCli.test_log_format()
+   local db = database(1)
+   local stamp = "%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d%.%d%d%dZ"
+   local result = program.run { script = PRINT, options = { "--once" }, dsn = db }
+   for line in result.stderr:gmatch "[^\n]+" do
+      lu.assertStrMatches(line, "ts=" .. stamp .. ' level=%l+ msg=".*')
+   end
+   result = program.run { script = PRINT, options = { "--once", "--log-format=json" }, dsn = db }
+   local ready = 0
+   for line in result.stderr:gmatch "[^\n]+" do
+      local entry = json.decode(line)
+      local keys = json.keys(entry)
+      lu.assertEquals({ keys[1], keys[2], keys[3] }, { "ts", "level", "msg" })
+      lu.assertStrMatches(entry.ts, stamp)
+      ready = ready + (entry.msg == "ready" and entry.source == "public.t" and 1 or 0)
+   end
+   lu.assertEquals(ready, 1)
+end
+
+-- Limits and sandbox ---------------------------------------------------------------------------
+
+function TestCli.test_sandbox()
+   files.write(scope.base() .. "/text_module.lua", "return 'text'")
+   local script = [[
+      print(io, debug, dofile, loadfile, os.execute, os.exit, os.remove, os.getenv, string.dump)
+      print(package.loadlib, package.cpath, package.loaded.io, package.loaded.debug)
+      print(pcall(require, "io"), (pcall(require, "lfs")))
+      print(load("\27Lua", "b"))
+      print(load("\27Lua", "b", "b"))
+      print(load "return 1 + 1" ())
+      print(load("return x", "c", "t", {x = "env"})())
+      print(require "text_module", type(os.time()), type(string.format))
+   ]]
+   local result = program.run {
+      script = script, options = { "--sandbox" }, env = { LUA_PATH = scope.base() .. "/?.lua;;" },
+   }
+   lu.assertEquals(result.status, 0)
+   lu.assertEquals(result.lines[1], ("nil\t"):rep(8) .. "nil")
+   lu.assertEquals(result.lines[2], "nil\tnil\tnil\tnil")
+   lu.assertStrContains(result.lines[3], "false")
+   lu.assertStrMatches(result.lines[#result.lines - 4], "nil\tattempt to load a binary chunk.*")
+   lu.assertStrMatches(result.lines[#result.lines - 3], "nil\tattempt to load a binary chunk.*")
+   lu.assertEquals(result.lines[#result.lines - 2], "2")
+   lu.assertEquals(result.lines[#result.lines - 1], "env")
+   lu.assertEquals(result.lines[#result.lines], "text\tnumber\tfunction")
+   result = program.run { script = script, env = { LUA_PATH = scope.base() .. "/?.lua;;" } }
+   lu.assertNotStrContains(result.lines[1], "nil")
+end
+
+-- The library needs nothing of what the sandbox takes, the bundled script neither.
+function TestCli.test_sandbox_streams_changes()
+   local db = database(2)
+   local result = program.run {
+      script = PRINT, options = { "--sandbox", "--once", "--max-memory=64M", "--max-time=5" },
+      dsn = db,
+   }
+   lu.assertEquals(keys_of(result.changes), { 1, 2 })
+   lu.assertEquals(result.status, 0)
+   result = program.run {
+      bundled = "jsonl", options = { "--sandbox", "--once" }, dsn = db, args = { table = "t" },
+   }
+   lu.assertEquals(keys_of(result.changes), { 1, 2 })
+   result = program.run { script = "\n\npgcdc.source {tabel = 't'}", options = { "--sandbox" } }
+   lu.assertEquals(result.status, 1)
+   lu.assertStrContains(result.stderr, "script.lua:3:")
+end
+
+function TestCli.test_sandbox_refuses_a_binary_script()
+   local path = scope.dir() .. "/binary.lua"
+   files.write(path, string.dump(load "print 'ran'"))
+   lu.assertEquals(program.run({ file = path }).stdout, "ran\n")
+   local result = program.run { file = path, options = { "--sandbox" } }
+   lu.assertEquals(result.status, 1)
+   lu.assertEquals(result.stdout, "")
+   lu.assertStrContains(result.stderr, "binary")
+end
+
+-- Each handler call has its own clock: many calls that are short each are no offence.
+function TestCli.test_limits_that_are_kept()
+   local db = database(60)
+   local result = program.run {
+      options = { "--once", "--max-time=1", "--max-memory=8M" }, dsn = db, script = [[
+         pgcdc.source {table = "t", on_change = function(c)
+            local stop = os.clock() + 0.02
+            while os.clock() < stop do local _ = ("x"):rep(1000) end
+            print(c)
+         end}]],
+   }
+   lu.assertEquals(result.status, 0)
+   lu.assertEquals(#result.changes, 60)
+end
+
+-- Timers that are due at the same time are calls of their own. They shared one clock.
+function TestCli.test_many_timers_and_the_limit()
+   local limit = wait.scaled(2)
+   local result = program.run {
+      state = false, options = { ("--max-time=%g"):format(limit) }, deadline = 30, script = ([[
+         for i = 1, 24 do
+            pgcdc.after(0.001, function()
+               local stop = os.clock() + %g
+               while os.clock() < stop do end
+               print(i)
+            end)
+         end]]):format(limit / 20) }
+   lu.assertEquals(result.status, 0, result.stderr)
+   lu.assertEquals(#result.lines, 24)
+end
+
+-- The program starts with any of its standard descriptors closed. What is opened then gets their
+-- numbers: log lines once ended up in the file that jsonl wrote.
+function TestCli.test_closed_standard_error_and_input()
+   for _, stdin in ipairs { "closed", "null" } do
+      local db = database(2)
+      local out = scope.dir() .. "/out"
+      local p = program.start {
+         bundled = "jsonl", args = { table = "t", interval = 0.05, out = out }, dsn = db,
+         stdin = stdin, stderr = "closed",
+      }
+      p:wait_until(function() return select(2, (files.read(out) or ""):gsub("\n", "")) >= 2 end)
+      db:exec "insert into t values (3)"
+      p:wait_until(function() return files.read(out):find '"id":3' end)
+      lu.assertEquals(p:stop().status, 0)
+      local n = 0
+      for line in io.lines(out) do
+         lu.assertStrMatches(line, '{"op":.*}')
+         n = n + 1
+      end
+      lu.assertEquals(n, 3)
+   end
+end
+
+return TestCli

@@ -1,0 +1,118 @@
+-- harness_workers_test.lua: suites that run at the same time are counted as if they had not.
+-- SPDX-License-Identifier: MIT
+
+local lu = require "luaunit"
+local native = require "native"
+local scope = require "scope"
+local wait = require "wait"
+
+local TestHarnessWorkers = {}
+
+local top = native.realpath(arg[0]:match "^(.*)/[^/]*$" or ".") .. "/.."
+
+-- Runs a tree of its own with these suites, by name their text, and returns what was written and
+-- how it ended. <words>: of the command line.
+local function run(suites, words)
+   local tree, parts = scope.dir "tree", {}
+   for _, dir in ipairs { "/tests", "/build" } do
+      assert(native.mkdir(tree .. dir))
+   end
+   for _, name in ipairs { "tests/run.lua", "tests/support", "build/tests" } do
+      local argv = { "ln", "-s", top .. "/" .. name, tree .. "/" .. name }
+      lu.assertEquals(native.spawn { argv = argv }:wait(wait.scaled(10)).exit, 0)
+   end
+   for name, text in pairs(suites) do
+      local f = assert(io.open(("%s/tests/%s_test.lua"):format(tree, name), "w"))
+      f:write(text)
+      f:close()
+   end
+   local argv = { arg[-1], tree .. "/tests/run.lua", table.unpack(words) }
+   local proc = assert(native.spawn { argv = argv, stderr = "null" })
+   while true do
+      local chunk, why = proc:read("stdout", wait.scaled(60))
+      if not chunk then
+         lu.assertEquals(why, "eof")
+         break
+      end
+      parts[#parts + 1] = chunk
+   end
+   return table.concat(parts), assert(proc:wait(wait.scaled(60)))
+end
+
+local fine = [[
+   local lu = require "luaunit"
+   return {
+      test_a = function() end,
+      test_b = function() lu.skip "no need" end,
+      test_c = function() end,
+   }]]
+
+function TestHarnessWorkers.test_counts_and_names()
+   local text, ended = run({
+      one = fine, two = fine, three = [[return {test_d = function() error "on purpose" end}]],
+   }, { "--jobs", "2" })
+   lu.assertEquals(ended.exit, 1)
+   lu.assertEquals(text:match "([^\n]*)\n$", "4 passed, 1 failed, 2 skipped")
+   lu.assertStrContains(text, "\nfailed:\n   TestThree.test_d\n")
+   lu.assertStrContains(text, "on purpose")
+   lu.assertNotStrContains(text, "\2")
+   for _, suite in ipairs { "One", "Two" } do
+      local block = "X.test_a ... ok [%d.]+ s\nX.test_b ... skipped: no need\nX.test_c ... ok"
+      lu.assertNotNil(text:find(block:gsub("X", "Test" .. suite), 1))
+   end
+end
+
+function TestHarnessWorkers.test_two_at_a_time()
+   local meeting = scope.dir "meeting"
+   local suite = [[
+      local native, wait = require "native", require "wait"
+      return {test_meets_the_other = function()
+         io.open(%q .. "/%s", "w"):close()
+         wait.until_(function() return #native.listdir(%q) == 2 end, 60, "the other suite")
+      end}]]
+   local text, ended = run({
+      one = suite:format(meeting, "one", meeting), two = suite:format(meeting, "two", meeting),
+   }, { "--jobs", "2" })
+   lu.assertEquals(ended.exit, 0)
+   lu.assertEquals(text:match "([^\n]*)\n$", "2 passed, 0 failed")
+end
+
+function TestHarnessWorkers.test_a_process_that_dies_fails_its_suite_alone()
+   local dies = [[
+      local native = require "native"
+      return {test_dies = function()
+         native.kill(tonumber(io.open "/proc/self/stat":read "a":match "%d+"), "KILL")
+      end}]]
+   local text, ended = run({
+      a = dies, b = fine, c = fine, d = fine,
+   }, { "--jobs", "2" })
+   lu.assertEquals(ended.exit, 1)
+   lu.assertEquals(text:match "([^\n]*)\n$", "6 passed, 1 failed, 3 skipped")
+   lu.assertStrContains(text, "a: its process was killed by signal 9")
+end
+
+-- A large one would make its children look large.
+function TestHarnessWorkers.test_a_process_that_grows_retires()
+   local grows = [[
+      local kept = {}
+      return {test_grows = function()
+         for i = 1, 100 do kept[i] = ("x"):rep(1000000) .. i end
+         _G.kept = kept
+      end}]]
+   local small = [[
+      local native = require "native"
+      return {test_is_small = function() assert(_G.kept == nil) end}]]
+   local text, ended = run({ a = grows, b = grows, c = small, d = small, e = small },
+      { "--jobs", "2" })
+   lu.assertEquals(ended.exit, 0, text)
+   lu.assertEquals(text:match "([^\n]*)\n$", "5 passed, 0 failed")
+end
+
+function TestHarnessWorkers.test_a_filter()
+   local text, ended = run({ one = fine, two = fine },
+      { "--jobs", "2", "--filter", "Two%.test_[ab]" })
+   lu.assertEquals(ended.exit, 0)
+   lu.assertEquals(text:match "([^\n]*)\n$", "1 passed, 0 failed, 1 skipped")
+end
+
+return TestHarnessWorkers

@@ -1,0 +1,204 @@
+-- lint_test.lua: the source keeps the rules of the house, and `make lint` sees who does not.
+-- SPDX-License-Identifier: MIT
+
+local lu = require "luaunit"
+local native = require "native"
+local scope = require "scope"
+local wait = require "wait"
+
+local TestLint = {}
+
+local here = arg[0]:match "^(.*)/[^/]*$" or "."
+local top = native.realpath(here .. "/..")
+
+-- Runs `make lint` in a folder; returns what it prints and its exit status.
+local function lint(folder)
+   local proc = assert(native.spawn {
+      argv = { "sh", "-c", "exec env -u MAKEFLAGS make -s lint 2>&1" }, cwd = folder,
+   })
+   local text = ""
+   while true do
+      local chunk, why = proc:read("stdout", wait.scaled(240))
+      if not chunk then
+         lu.assertEquals(why, "eof")
+         break
+      end
+      text = text .. chunk
+   end
+   return text, assert(proc:wait(wait.scaled(240))).exit
+end
+
+local function run(...)
+   local proc = assert(native.spawn { argv = { ... } })
+   lu.assertEquals(assert(proc:wait(wait.scaled(240))).exit, 0)
+end
+
+local function write(folder, name, text)
+   local f = assert(io.open(folder .. "/" .. name, "wb"))
+   f:write(text)
+   f:close()
+end
+
+function TestLint.test_the_source_keeps_the_rules()
+   local text, status = lint(top)
+   lu.assertEquals(text, "")
+   lu.assertEquals(status, 0)
+end
+
+-- A small tree that breaks each rule once: a check that finds nothing is found out.
+local bad_tree = {
+   Makefile = "# SPDX-License-Identifier: MIT\nlint:\n"
+      .. "\t@FLAGS=-Isrc\\ -Wall lua5.4 tests/lint/lint.lua\n" .. ("#\n"):rep(118),
+   ["notes.txt"] = "",
+   ["src/capture/low.h"] = [[
+/* low.h -- what it is.
+ * SPDX-License-Identifier: MIT */
+#include "state/high.h"
+#include <lua.h>
+#include <libpq-fe.h>
+#include "capture/nowhere.h"
+struct low {
+    int sprintf; /* a survey of nothing */
+};
+struct other {
+    int x;
+};
+enum low_kind { LOW_ONE, HIGH_TWO };
+#define MAX_OF_LOW 3
+#define LOW_H
+bool low_get(const struct low *l);
+struct low *take_low(void);
+extern const char *const low_names[], *odd;
+]],
+   ["src/capture/one.h"] = [[
+/* one.h -- the first of a circle.
+ * SPDX-License-Identifier: MIT */
+#include "capture/two.h"
+]],
+   ["src/capture/two.c"] = [[
+/* two.c -- the second, whose source closes it.
+ * SPDX-License-Identifier: MIT */
+#include "capture/two.h"
+#include "capture/three.h"
+]],
+   ["src/capture/two.h"] = [[
+/* two.h -- the second.
+ * SPDX-License-Identifier: MIT */
+]],
+   ["src/capture/three.h"] = [[
+/* three.h -- the third.
+ * SPDX-License-Identifier: MIT */
+#include "capture/one.h"
+]],
+   ["src/state/high.h"] = "/* SPDX-License-Identifier: MIT */\n",
+   ["src/state/high.c"] = [[
+/* high.c -- sprintf(here) is no call.
+ * SPDX-License-Identifier: MIT */
+#include <jansson.h>
+#include <libpq-fe.h>
+#include <sqlite3.h>
+static const char *text = "/* strcpy(no), a survey";
+static int throws(lua_State *L)
+{
+    lua_call(L, 0, 0);
+    return atoi("1");
+}
+
+static int catches(struct script *s)
+{
+    lua_call(s->L, 0, 0);
+    return 0;
+}
+]],
+   ["src/capture/store.c"] = [[
+/* store.c -- a wall.
+ * SPDX-License-Identifier: MIT */
+#include <sqlite3.h>
+]],
+   ["src/stray.c"] = "/* SPDX-License-Identifier: MIT */ \n" .. ("x\n"):rep(600),
+   ["src/odd/file.c"] = "/* SPDX-License-Identifier: MIT */\n",
+   ["lua/bad.lua"] = "\tnot_declared = 1 -- " .. ("ü"):rep(100) .. "\n",
+   ["lua/words.lua"] = "-- SPDX-License-Identifier: MIT\nlocal t = {}\nlocal text = \"a survey\"\n"
+      .. "function t.bury_it()\n   return text\nend\n\nreturn t\n",
+   ["lua/pgcdc/init.lua"] =
+      "return {told = 1, lost = 1, sinks = setmetatable({}, {names = {'tape'}})}",
+   ["lua/pgcdc/stream/stream.lua"] = "return {class = {told = print, lose = print}}",
+   ["lua/pgcdc/postgres/client.lua"] =
+      "return function() return setmetatable({}, {told = print, leave = print}) end",
+   ["lua/pgcdc/meta.lua"] = "\npgcdc.told = 1\nfunction Stream:told() end\n"
+      .. "function Connection:told() end\nfunction sinks.tape(spec) end\n",
+   ["README.md"] = "lost, tape\n| `pgcdc.told(f)` | `f(lose)` |\n" .. ("o"):rep(101) .. "\n",
+   ["tests/README.md"] = "`told`, `told.here`, `told.gone`, `lost.tape`\n",
+   ["tests/some/told_test.lua"] =
+      "-- SPDX-License-Identifier: MIT\nreturn {test_here = 1}\n",
+   ["tests/some/mute_test.lua"] = "-- SPDX-License-Identifier: MIT\nreturn {}\n",
+   ["scripts/none.lua"] = "-- SPDX-License-Identifier: MIT\n",
+}
+
+local bad_tree_offences = {
+   "Makefile: 121 lines; it has at most 120",
+   "src/capture/low.h:3: state/high.h is to the right of capture/",
+   "src/capture/low.h:4: only folders from lua on may include <lua.h>",
+   "src/capture/low.h:5: only pg may include <libpq-fe.h>",
+   "src/capture/low.h:6: there is no header src/capture/nowhere.h",
+   "src/capture/low.h:8: the word \"survey\" is not to come back",
+   "src/capture/low.h:10: the name other does not begin with its file's, low",
+   "src/capture/low.h:13: the name HIGH_TWO does not begin",
+   "src/capture/low.h:14: the name MAX_OF_LOW does not begin",
+   "src/capture/low.h:17: the name take_low does not begin",
+   "src/capture/low.h:18: the name odd does not begin",
+   "src/capture/three.h:3: a circle of includes: capture/one > capture/two > capture/three > ",
+   "src/state/high.h:1: the first line must be",
+   "src/state/high.c:3: only lua/json may include <jansson.h>",
+   "src/state/high.c:4: only pg may include <libpq-fe.h>",
+   "src/capture/store.c:3: only state may include <sqlite3.h>",
+   "src/state/high.c:10: atoi is banned",
+   "src/state/high.c:15: lua_call in a function that takes no lua_State",
+   "src/odd/file.c: has no place in src/",
+   "src/stray.c:1: blanks at the end",
+   "src/stray.c: 601 lines",
+   "lua/words.lua:4: the word \"bury\" is not to come back",
+   "lua/pgcdc/meta.lua: says nothing of pgcdc.lost",
+   "lua/pgcdc/meta.lua: says nothing of stream:lose",
+   "README.md: no table names pgcdc.lost",
+   "README.md: no table names stream:lose",
+   "lua/pgcdc/meta.lua: says nothing of db:leave",
+   "README.md: no table names db:leave",
+   "README.md: no table names pgcdc.sinks.tape",
+   "README.md:3: more than 100 columns",
+   "tests/README.md: there is no test told.gone",
+   "tests/README.md: there is no test lost.tape",
+   "tests/README.md: says nothing of tests/some/mute_test.lua",
+   "lua/bad.lua:1: a tab",
+   "lua/bad.lua:1: more than 100 columns",
+   "lua/bad.lua: no line SPDX",
+   "notes.txt: has no place in the top folder",
+   "error: unknown type name", -- a compiler
+   "(W111) setting non-standard global variable", -- luacheck
+}
+
+function TestLint.test_every_rule_bites()
+   local folder = scope.dir "bad tree"
+   run("mkdir", "-p", folder .. "/tests")
+   run("cp", top .. "/.luacheckrc", folder)
+   run("cp", "-r", top .. "/tests/lint", folder .. "/tests/lint")
+   for name, text in pairs(bad_tree) do
+      run("mkdir", "-p", (folder .. "/" .. name):match "^(.*)/")
+      write(folder, name, text)
+   end
+   local text, status = lint(folder)
+   lu.assertEquals(status, 2)
+   for _, offence in ipairs(bad_tree_offences) do
+      lu.assertStrContains(text, offence)
+   end
+   lu.assertNotStrContains(text:gsub("there is no test told%.gone", ""), "told")
+   lu.assertNotStrContains(text, "meta.lua: says nothing of pgcdc.sinks.tape")
+   for _, harmless in ipairs {
+      "high.c:1:", "high.c:5:", "high.c:6:", "high.c:9: lua", "low.h:7:", "name LOW", "name low",
+      "lua/words.lua:3",
+   } do
+      lu.assertNotStrContains(text, harmless)
+   end
+end
+
+return TestLint

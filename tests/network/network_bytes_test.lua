@@ -1,0 +1,42 @@
+-- network_bytes_test.lua: a connection is cut at one byte after the other of what goes over it.
+-- SPDX-License-Identifier: MIT
+--
+-- Promise: nothing is lost and nothing comes twice, wherever that is: a new connection with the
+-- poll, or the transaction of a sink, behind it, and the one behind that, in both directions, by
+-- an end and by a break. $PGCDC_NETWORK_STRIDE: at every how manieth byte (default: few); 1 takes
+-- minutes for each. (Snapshots and deletes: network_test.lua, network_offsets_test.lua.)
+
+local cluster = require "cluster"
+local cuts = require "cuts"
+local stepping = require "stepping"
+
+local TestNetworkBytes = {}
+
+local MANY = 64 -- workers, for each byte
+
+local function new_database()
+   local db = cluster.main():database()
+   db:exec(cuts.TABLE)
+   return db
+end
+
+local function run(spec, stride)
+   local running = cuts.start(spec)
+   local n, text = cuts.sweep(running, cuts.stride or stride)
+   cuts.finish(running)
+   io.write(("%d cuts (%s) ... "):format(n, text))
+end
+
+function TestNetworkBytes.test_polls()
+   local db = new_database()
+   stepping.trigger(db, "install", { notify = "no" }) -- an ear is another connection
+   local each = cuts.stride and MANY // 2 or 12
+   run({ db = db, kinds = cuts.kinds { xmin = each, trigger = each } }, 400)
+end
+
+function TestNetworkBytes.test_sinks()
+   run({ db = new_database(), target = cluster.main():database(),
+         kinds = cuts.kinds { sink = cuts.stride and MANY or 12 } }, 600)
+end
+
+return TestNetworkBytes

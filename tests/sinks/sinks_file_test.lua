@@ -1,0 +1,476 @@
+-- sinks_file_test.lua: pgcdc.sinks.jsonl, csv and text: what they write, and exactly once.
+-- SPDX-License-Identifier: MIT
+
+local cluster = require "cluster"
+local json = require "json"
+local lu = require "luaunit"
+local native = require "native"
+local program = require "program"
+local scope = require "scope"
+local wait = require "wait"
+
+local TestSinksFile = {}
+
+local function read_file(path)
+   local file = assert(io.open(path, "rb"))
+   local text = file:read "a"
+   file:close()
+   return text
+end
+
+local function write_file(path, text)
+   local file = assert(io.open(path, "wb"))
+   file:write(text)
+   file:close()
+end
+
+-- The names in a folder, sorted.
+local function names_in(folder)
+   local pipe = assert(io.popen(("ls -A '%s'"):format(folder)))
+   local names = {}
+   for name in pipe:lines() do
+      names[#names + 1] = name
+   end
+   pipe:close()
+   return names
+end
+
+local function database(n)
+   local db = cluster.main():database()
+   db:exec "create table t (id int primary key, name text)"
+   db:exec("insert into t select i, md5(i::text) from generate_series(1, " .. n .. ") i")
+   return db
+end
+
+-- A script that writes t into sink `kind` at `path`; `more`: further fields.
+local function script(kind, path, more)
+   return ([[
+      pgcdc.source { table = "t", interval = 0.02 }
+         :sink(pgcdc.sinks.%s { path = %q, %s })]]):format(kind, path, more or "")
+end
+
+-- Runs a script without a source, in a folder of its own. Returns the result and the folder.
+local function run(text, options)
+   local folder = scope.dir "out"
+   options = options or {}
+   options.script, options.cwd, options.state = text, folder, false
+   return program.run(options), folder
+end
+
+-- Each id of t is in the files exactly once. `paths`: a list.
+local function assert_once(db, paths)
+   local count = {}
+   for _, path in ipairs(paths) do
+      for line in io.lines(path) do
+         local id = json.decode(line).key.id
+         count[id] = (count[id] or 0) + 1
+      end
+   end
+   for _, row in ipairs(db:exec "select id from t order by id") do
+      local id = math.tointeger(row[1])
+      lu.assertEquals(count[id], 1, ("id %d"):format(id))
+   end
+end
+
+-- What is written ------------------------------------------------------------------------------
+
+function TestSinksFile.test_what_is_written()
+   local result, folder = run [[
+      local s = pgcdc.stream {}
+      s:sink(pgcdc.sinks.jsonl { path = "a.jsonl" })
+      s:pluck "a":sink(pgcdc.sinks.text { path = "a.txt" })
+      s:sink(pgcdc.sinks.csv { path = "a.csv" })
+      s:sink(pgcdc.sinks.csv { path = "b.csv", columns = { "b", "nothing", "a" }, header = false })
+      s:sink(pgcdc.sinks.csv { path = "c.csv", columns = { "b" }, meta = { "a", 'an "odd" one' } })
+      s:sink(pgcdc.sinks.jsonl {})
+      s:sink(pgcdc.sinks.csv { path = "-" })
+      s:sink(pgcdc.sinks.text { path = "/dev/stdout" })
+      s:emit { a = 1, b = 'x,"y"\n\r', ['an "odd" one'] = "\\." }
+      s:emit { a = 0.1, b = "", ['an "odd" one'] = " é☃\t" }
+      s:emit { a = { x = "q" }, b = true }
+      s:emit { a = pgcdc.array {}, b = pgcdc.null }]]
+   lu.assertEquals(result.status, 0)
+   lu.assertNotStrContains(result.stderr, "level=error")
+   lu.assertEquals(read_file(folder .. "/a.jsonl"),
+      '{"a":1,"an \\"odd\\" one":"\\\\.","b":"x,\\"y\\"\\n\\r"}\n'
+      .. '{"a":0.1,"an \\"odd\\" one":" é☃\\t","b":""}\n'
+      .. '{"a":{"x":"q"},"b":true}\n{"a":[],"b":null}\n')
+   lu.assertStrMatches(read_file(folder .. "/a.txt"), "1\n0%.1\ntable: 0x%x+\npgcdc.array: 0x%x+\n")
+   local csv = 'a,"an ""odd"" one",b\n1,"\\.","x,""y""\n\r"\n0.1, é☃\t,""\n'
+      .. '"{""x"":""q""}",,true\n"[]",,\n'
+   lu.assertEquals(read_file(folder .. "/a.csv"), csv)
+   lu.assertEquals(read_file(folder .. "/b.csv"),
+      '"x,""y""\n\r",,1\n"",,0.1\ntrue,,"{""x"":""q""}"\n,,"[]"\n')
+   lu.assertEquals(read_file(folder .. "/c.csv"), 'a,"an ""odd"" one",b\n1,"\\.","x,""y""\n\r"\n'
+      .. '0.1, é☃\t,""\n"{""x"":""q""}",,true\n"[]",,\n')
+   lu.assertStrContains(result.stdout, '{"a":0.1,"an \\"odd\\" one":" é☃\\t","b":""}\n0.1, é')
+end
+
+-- A file is appended to; the header of a CSV is not repeated, its columns are those of the file,
+-- and a column that it has not is told of once. append=false begins anew.
+function TestSinksFile.test_again()
+   local text = [[
+      local s = pgcdc.stream {}
+      local given = pgcdc.args.columns and { "a", "b" } or nil
+      s:sink(pgcdc.sinks.csv { path = "a.csv", columns = given })
+      s:sink(pgcdc.sinks.text { path = "new.txt", append = false })
+      s:emit(pgcdc.args.more and { b = 2, c = 3, a = 1 } or { b = "x", a = "y" })]]
+   local result, folder = run(text)
+   lu.assertEquals(result.status, 0, result.stderr)
+   local function again(...)
+      return program.run { script = text, cwd = folder, state = false, args = { ... } }
+   end
+   result = again "more=1"
+   lu.assertStrContains(result.stderr, "columns that the CSV has not")
+   lu.assertEquals(read_file(folder .. "/a.csv"), "a,b\ny,x\n1,2\n")
+   lu.assertEquals(select(2, read_file(folder .. "/new.txt"):gsub("\n", "")), 1)
+   lu.assertEquals(again "columns=1".status, 0)
+   write_file(folder .. "/a.csv", 'b,"a\n"\n')
+   result = again "columns=1"
+   lu.assertEquals(result.status, 1)
+   lu.assertStrContains(result.stderr, "/a.csv: its columns are b, a")
+   write_file(folder .. "/a.csv", "no end")
+   lu.assertStrContains(again().stderr, "/a.csv: it has no header, and")
+end
+
+-- Values of every kind of column: the text of their JSON, which is that of COPY but for times,
+-- truths and composite values. A JSON null is no NULL.
+function TestSinksFile.test_csv_of_a_table()
+   local db = cluster.main():database()
+   db:exec [[
+      create table v (id int8 primary key, n numeric, f float8, t text, b bytea, j jsonb, k json,
+         ts timestamptz, ok bool, a int[], "Odd ""Name""" text);
+      insert into v values
+         (9007199254740993, 1.50, 'NaN', E'tab\t"q"', '\x0001ff', '{"a":1.10}',
+          E'{"x":\n"y"}', '2026-01-02 03:04:05.6+00', true, '{1,2}', 'plain'),
+         (2, 'Infinity', 0.1, '', '', 'null', '"text"', null, false, '{}', 'a,b'),
+         (3, null, null, null, null, null, null, null, null, null, null)]]
+   local result = program.run { bundled = "csv", dsn = db, options = { "--once" },
+                                args = { table = "v", meta = "op,key" } }
+   lu.assertEquals(result.status, 0, result.stderr)
+   lu.assertEquals(result.stdout, [[
+op,key,id,n,f,t,b,j,k,ts,ok,a,"Odd ""Name"""
+read,"{""id"":9007199254740993}",9007199254740993,1.50,NaN,]]
+      .. '"tab\t""q""",\\x0001ff,"{""a"": 1.10}",'
+      .. [["{""x"": ""y""}",2026-01-02T03:04:05.6+00:00,true,"[1,2]",plain
+read,"{""id"":2}",2,Infinity,0.1,"",\x,null,text,,false,"[]","a,b"
+read,"{""id"":3}",3,,,,,,,,,,
+]])
+end
+
+function TestSinksFile.test_misuse()
+   local cases = {
+      { 'jsonl { pth = "x" }', "jsonl: unknown field 'pth'; did you mean 'path'?" },
+      { "jsonl { path = 1 }", "jsonl: path must be a string, not a number" },
+      { 'jsonl { path = "" }', "jsonl: path must not be empty" },
+      { 'jsonl "x"', "jsonl: its argument must be a table" },
+      { 'jsonl { path = "x", name = "" }', "jsonl: name must not be empty" },
+      { 'jsonl { path = "x", rotate = "100M" }', "rotate must be a table" },
+      { 'jsonl { path = "x", rotate = {} }', "rotate must say when" },
+      { 'jsonl { path = "x", rotate = { size = "many" } }', "rotate.size must be a size" },
+      { 'jsonl { path = "x", rotate = { size = 0 } }', "rotate.size must be a size" },
+      { 'jsonl { path = "x", rotate = { evry = 1 } }', "did you mean 'every'?" },
+      { 'jsonl { path = "x", rotate = { every = -1 } }',
+         "rotate.every must be a number of seconds" },
+      { "jsonl { rotate = { size = 1 } }", "standard output is none" },
+      { 'csv { path = "x", columns = {} }', "columns must name at least one column" },
+      { 'csv { path = "x", columns = { "a", "a" } }', "names 'a' twice" },
+      { 'csv { path = "x", header = 1 }', "header must be a boolean" },
+      { 'text { path = "x", append = "no" }', "append must be a boolean" },
+      { "cvs {}", "there is no sink 'cvs'; did you mean 'csv'?" },
+   }
+   local calls = {}
+   for i, case in ipairs(cases) do
+      calls[i] = ("print(select(2, pcall(function() pgcdc.sinks.%s end)))"):format(case[1])
+   end
+   local result, folder = run(table.concat(calls, "\n"))
+   lu.assertEquals(#result.lines, #cases, result.stderr)
+   for i, case in ipairs(cases) do
+      lu.assertStrContains(result.lines[i], case[2])
+      lu.assertStrMatches(result.lines[i], (".*script%%.lua:%d: .*"):format(i))
+   end
+   lu.assertEquals(names_in(folder), {}) -- nothing is opened before all is declared
+   result = run [[
+      pgcdc.sinks.jsonl { path = "x" }
+      pgcdc.sinks.jsonl { path = "./x" }]]
+   lu.assertStrContains(result.stderr, "two sinks are named")
+   result = run [[
+      pgcdc.sinks.jsonl { path = "x" }
+      pgcdc.sinks.text { path = "x" }]]
+   lu.assertEquals(result.status, 1)
+   lu.assertStrContains(result.stderr, "/x: another sink or program is writing to this file")
+end
+
+function TestSinksFile.test_in_the_sandbox()
+   local result, folder = run([[
+      print(pcall(function() pgcdc.sinks.jsonl { path = "x" } end))
+      pgcdc.stream {}:connect(pgcdc.stream {}):sink(pgcdc.sinks.csv {})
+      local s = pgcdc.stream {}
+      s:sink(pgcdc.sinks.csv {})
+      s:emit { a = 1 }]], { options = { "--sandbox" } })
+   lu.assertEquals(result.status, 0, result.stderr)
+   lu.assertStrContains(result.stdout, "jsonl: the sandbox allows no files")
+   lu.assertStrContains(result.stdout, "\na\n1\n")
+   lu.assertEquals(names_in(folder), {})
+end
+
+-- At most a hundred are open at a time; nobody notices.
+function TestSinksFile.test_many_files()
+   local result, folder = run([[
+      local sinks = {}
+      for i = 1, 300 do
+         sinks[i] = pgcdc.sinks.jsonl { path = ("%03d"):format(i) }
+      end
+      for n = 1, 3 do
+         for i = 1, 300 do
+            sinks[i]:write { n = n }
+         end
+      end]], { rlimits = { nofile = 150 } })
+   lu.assertEquals(result.status, 0, result.stderr)
+   local names = names_in(folder)
+   lu.assertEquals(#names, 300)
+   for _, name in ipairs(names) do
+      lu.assertEquals(read_file(folder .. "/" .. name), '{"n":1}\n{"n":2}\n{"n":3}\n')
+   end
+end
+
+-- What is no regular file ------------------------------------------------------------------------
+
+-- A fifo is waited for and written as it is; nothing of it is remembered.
+function TestSinksFile.test_a_fifo()
+   local db, folder = database(3), scope.dir "fifo"
+   local path = folder .. "/pipe"
+   lu.assertTrue(os.execute("mkfifo " .. path))
+   for _ = 1, 2 do
+      local p = program.start { script = script("jsonl", path), dsn = db, options = { "--once" } }
+      local reader = assert(native.spawn { argv = { "cat", path } })
+      local text = ""
+      repeat
+         local chunk = reader:read("stdout", 10)
+         text = text .. (chunk or "")
+      until not chunk
+      lu.assertEquals(select(2, text:gsub("\n", "")), 3)
+      lu.assertEquals(p:finish().status, 0)
+   end
+   -- asked to stop while nobody reads
+   local p = program.start { script = script("jsonl", path), dsn = db }
+   p:wait_until(function()
+      local file = io.open(("/proc/%d/status"):format(p:pid()))
+      local caught = file and file:read "a":match "SigCgt:%s*%x+(%x)%x%x%x" or "0"
+      return tonumber(caught, 16) & 4 ~= 0 -- SIGTERM is handled
+   end)
+   lu.assertEquals(p:stop().status, 0)
+end
+
+-- /dev/stdout may be a regular file: it is not ours to cut.
+function TestSinksFile.test_standard_output_is_never_cut()
+   local db, folder = database(2), scope.dir "out"
+   for i = 1, 2 do
+      local result = program.run { script = script("jsonl", "/proc/self/fd/1"), dsn = db,
+                                   options = { "--once" }, stdout = folder .. "/x",
+                                   state = folder .. "/state.db" }
+      lu.assertEquals(result.status, 0, result.stderr)
+      lu.assertEquals(select(2, read_file(folder .. "/x"):gsub("\n", "")), 2, i)
+   end
+end
+
+-- Exactly once -----------------------------------------------------------------------------------
+
+-- Inserts rows with ids above n, now and then, up to a random moment. Returns the highest id.
+local function insert_for_a_while(db, n)
+   local stop = native.now() + 0.03 + math.random() * 0.2
+   repeat
+      db:exec(("insert into t select i, 'x' from generate_series(%d, %d) i"):format(n + 1, n + 7))
+      n = n + 7
+      native.sleep(0.01 * math.random())
+   until native.now() > stop
+   return n
+end
+
+-- What was written behind the last position that was saved is cut off and comes again, in
+-- each kind of file. Lines that others had written before us stay.
+function TestSinksFile.test_killed_at_random()
+   local db, folder = database(200), scope.dir "out"
+   local state = folder .. "/state.db"
+   write_file(folder .. "/a.jsonl", '{"key":{"id":0}}\n')
+   local text = script("jsonl", folder .. "/a.jsonl") .. "\n"
+      .. script("csv", folder .. "/a.csv"):gsub("interval", 'name = "csv", interval') .. "\n"
+      .. script("text", folder .. "/a.txt"):gsub("interval", 'name = "text", interval')
+   local n = 200
+   for _ = 1, 12 do
+      local p = program.start { script = text, dsn = db, state = state }
+      n = insert_for_a_while(db, n)
+      p:kill9()
+   end
+   local result = program.run { script = text, dsn = db, state = state, options = { "--once" } }
+   lu.assertEquals(result.status, 0, result.stderr)
+   assert_once(db, { folder .. "/a.jsonl" })
+   assert_once(db, { folder .. "/a.txt" })
+   lu.assertEquals(select(2, read_file(folder .. "/a.csv"):gsub("\n", "")), n + 1)
+   lu.assertStrMatches(read_file(folder .. "/a.jsonl"), '{"key":{"id":0}}\n.*')
+end
+
+-- Rotated files are never lost or doubled, wherever the crash came; a new one begins with a
+-- header where it is a CSV.
+function TestSinksFile.test_killed_while_rotating()
+   local db, folder = database(100), scope.dir "out"
+   local state = scope.dir "state" .. "/state.db"
+   local text = script("jsonl", folder .. "/a.jsonl", 'rotate = { size = "4K" }') .. "\n"
+      .. script("csv", folder .. "/b.csv", "rotate = { size = 500 }")
+         :gsub("interval", 'name = "csv", interval')
+   local n, kills, deadline = 100, 0, native.now() + wait.scaled(60)
+   repeat -- on a busy machine a program hardly begins before it is killed
+      local p = program.start { script = text, dsn = db, state = state }
+      n = insert_for_a_while(db, n)
+      p:kill9()
+      kills = kills + 1
+      lu.assertTrue(native.now() < deadline, "too few files")
+   until kills >= 15 and #names_in(folder) > 16
+   local result = program.run { script = text, dsn = db, state = state, options = { "--once" } }
+   lu.assertEquals(result.status, 0, result.stderr)
+   local jsonl, rows = {}, 0
+   for _, name in ipairs(names_in(folder)) do
+      local path = folder .. "/" .. name
+      if name:find "^a" then
+         lu.assertTrue(name == "a.jsonl" or name:find "^a%-%d+T%d+Z_?%d*%.jsonl$" ~= nil, name)
+         jsonl[#jsonl + 1] = path
+      else
+         local lines = read_file(path)
+         lu.assertStrMatches(lines, lines == "" and "" or "id,name\n.*")
+         rows = rows + math.max(select(2, lines:gsub("\n", "")) - 1, 0)
+      end
+   end
+   lu.assertTrue(#jsonl > 5, #jsonl .. " files")
+   assert_once(db, jsonl)
+   lu.assertEquals(rows, n)
+end
+
+-- Each moment of a rotation at which a crash can come, made by hand: what restore finds.
+function TestSinksFile.test_the_moments_of_a_rotation()
+   for _, case in ipairs {
+      { "before", "a.jsonl", nil }, { "behind, no new file", "to", nil },
+      { "behind", "to", "" }, { "behind, and written", "to", "never saved\n" },
+      { "before, and written", "a.jsonl", "never saved\n", true },
+   } do
+      local folder = scope.dir "out"
+      write_file(folder .. "/" .. case[2], "12345\n" .. (case[4] and case[3] or ""))
+      if case[3] and not case[4] then
+         write_file(folder .. "/a.jsonl", case[3])
+      end
+      local result = program.run { state = false, cwd = folder, script = [[
+         local sink = pgcdc.sinks.text { path = "a.jsonl" }
+         sink:restore { length = 6, since = 1, to = "to" }
+         sink.participant.is_prepared = true
+         sink:write "new"
+         print(pgcdc.json.encode(sink:flush()))]] }
+      lu.assertEquals(result.status, 0, case[1] .. result.stderr)
+      lu.assertStrMatches(result.stdout, '{"length":4,"since":%d+}\n')
+      lu.assertEquals(names_in(folder), { "a.jsonl", "to" }, case[1])
+      lu.assertEquals(read_file(folder .. "/a.jsonl"), "new\n", case[1])
+      lu.assertEquals(read_file(folder .. "/to"), "12345\n", case[1])
+   end
+end
+
+-- The file is renamed when the token that says so was saved, and that very one, not before.
+function TestSinksFile.test_when_it_is_renamed()
+   local result, folder = run [[
+      local sink = pgcdc.sinks.text { path = "a.txt", rotate = { size = 4 } }
+      sink:write "1234"
+      local first = sink:flush()
+      print(first.to, first.length, select(2, require "pgcdc.raw".file_stat "a.txt"))
+      sink:write "5" -- an operator held something back: what was saved is older than this
+      sink:saved(first)
+      print(select(2, require "pgcdc.raw".file_stat "a.txt"))
+      local second = sink:flush()
+      print(second.to == first.to, second.length)
+      sink:saved(first)
+      print(select(2, require "pgcdc.raw".file_stat "a.txt"))
+      sink:saved(second)
+      print(select(2, require "pgcdc.raw".file_stat "a.txt"), sink:flush().to)
+      sink:saved(second)]]
+   lu.assertEquals(result.status, 0, result.stderr)
+   local to = result.lines[1]:match "^(a%-%d+T%d+Z%.txt)\t5\t5$"
+   lu.assertNotNil(to, result.stdout)
+   lu.assertEquals({ table.unpack(result.lines, 2) }, { "5", "true\t7", "7", "0\tnil" })
+   lu.assertEquals(names_in(folder), { to, "a.txt" })
+   lu.assertEquals(read_file(folder .. "/" .. to), "1234\n5\n")
+end
+
+-- Age counts, across restarts too.
+function TestSinksFile.test_rotation_by_age()
+   local db, folder = database(1), scope.dir "out"
+   local state = scope.dir "state" .. "/state.db"
+   local text = script("jsonl", folder .. "/a.jsonl", "rotate = { every = 1 }")
+   local function once()
+      lu.assertEquals(program.run { script = text, dsn = db, state = state,
+                                    options = { "--once" } }.status, 0)
+   end
+   once()
+   lu.assertEquals(names_in(folder), { "a.jsonl" })
+   native.sleep(2.1) -- the clock of the file's age has whole seconds
+   db:exec "insert into t values (2)"
+   once()
+   lu.assertEquals(#names_in(folder), 2)
+   lu.assertEquals(read_file(folder .. "/a.jsonl"), "")
+end
+
+-- A file that others have cut, moved or written is not ours to guess at.
+function TestSinksFile.test_a_file_that_others_changed()
+   local db, folder = database(3), scope.dir "out"
+   local path, state = folder .. "/a.jsonl", folder .. "/state.db"
+   local function once(...)
+      return program.run { script = script("jsonl", path), dsn = db, state = state,
+                           options = { "--once", ... } }
+   end
+   lu.assertEquals(once().status, 0)
+   local whole = read_file(path)
+   for _, case in ipairs {
+      { whole:sub(1, -2), "it was cut or replaced" }, { nil, "is not there" },
+   } do
+      os.remove(path)
+      if case[1] then
+         write_file(path, case[1])
+      end
+      local result = once()
+      lu.assertEquals(result.status, 1)
+      lu.assertStrContains(result.stderr, path)
+      lu.assertStrContains(result.stderr, case[2])
+      lu.assertStrContains(result.stderr, "--reset")
+      lu.assertEquals(case[1] and read_file(path), case[1])
+   end
+   write_file(path, whole .. "half a line that a crash left")
+   lu.assertEquals(once().status, 0)
+   lu.assertEquals(read_file(path), whole)
+   os.remove(path)
+   lu.assertEquals(once "--reset".status, 0)
+   assert_once(db, { path })
+
+   for _, case in ipairs { { "mv %s %s.moved", "was moved" }, { ": > %s", "was cut" } } do
+      local p = program.start { script = script("jsonl", path), dsn = db,
+                                state = scope.dir "state" .. "/state.db" }
+      p:wait_stderr 'msg="ready"'
+      p:wait_until(function() return #read_file(path) > 0 end)
+      lu.assertTrue(os.execute(case[1]:format(path, path)))
+      db:exec "insert into t select max(id) + 1 from t"
+      local result = p:finish(10)
+      lu.assertEquals(result.status, 1)
+      lu.assertStrContains(result.stderr, case[2])
+   end
+end
+
+-- A disk that is full (here: a limit on the size of files) is an error that names the file, and
+-- the next run mends what was written in part.
+function TestSinksFile.test_no_room()
+   local db, folder = database(5000), scope.dir "out"
+   local path, state = folder .. "/a.jsonl", folder .. "/state.db"
+   local result = program.run { script = script("jsonl", path), dsn = db, state = state,
+                                options = { "--once" }, rlimits = { fsize = 600001 } }
+   lu.assertEquals(result.status, 1)
+   lu.assertStrContains(result.stderr, path .. ": File too large")
+   result = program.run { script = script("jsonl", path), dsn = db, state = state,
+                          options = { "--once" } }
+   lu.assertEquals(result.status, 0, result.stderr)
+   assert_once(db, { path })
+end
+
+return TestSinksFile
