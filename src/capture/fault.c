@@ -197,7 +197,7 @@ static bool tell_of_gone_leaves(struct source *s, struct err *e)
 
     for (size_t i = 0; i < p->n_leaves; i++)
         gone += relation_leaf(&s->facts.table, p->leaves[i].oid) == NULL;
-    if (gone == 0 || p->phase != POSITION_POLL || p->stamped_since == 0)
+    if (gone == 0 || p->phase != POSITION_POLL || !p->stamps.is_used)
         return true;
     snprintf(text, sizeof text, "%zu of the partitions were detached or dropped: no deletes come "
              "for their rows", gone);
@@ -238,13 +238,15 @@ static void forget_seen(struct source *s)
  * one before, tombstones that were not delivered still are to be. */
 static void set_stamps(struct position *p, const struct stamp_marks *marks)
 {
-    p->stamped_since = marks->since;
-    if (p->gone_floor == 0 || p->gone_floor > p->horizon.floor)
-        p->gone_floor = p->horizon.floor;
-    if (p->gone_floor < marks->pruned)
-        p->gone_floor = marks->pruned;
-    if (marks->since == 0)
-        p->gone_floor = 0;
+    uint64_t floor = p->horizon.floor;
+
+    if (p->stamps.is_used && p->stamps.tombstone_floor < floor)
+        floor = p->stamps.tombstone_floor;
+    if (floor < marks->pruned)
+        floor = marks->pruned;
+    p->stamps = (struct position_stamps){ 0 };
+    if (marks->since != 0)
+        p->stamps = (struct position_stamps){ true, marks->since, floor };
 }
 
 /* Takes a fresh horizon from the snapshot of the open transaction. */
@@ -276,7 +278,8 @@ static bool begin_snapshot(struct source *s, struct conn *conn, enum fault_news 
     /* where nobody was under way the snapshot's rows are all that there is, and the first poll
      * need not look unless something commits meanwhile */
     if (s->facts.snapshot.xmin == s->facts.snapshot.xmax &&
-        (s->position.gone_floor == 0 || s->position.gone_floor == s->position.horizon.floor) &&
+        (!s->position.stamps.is_used ||
+         s->position.stamps.tombstone_floor == s->position.horizon.floor) &&
         (s->polled = strdup(s->facts.snapshot.text)) == NULL)
         return err_memory(e);
     s->position.reads += s->config->deletes;
@@ -338,15 +341,15 @@ static bool judge_stamps(struct source *s)
 {
     struct position *p = &s->position;
 
-    if (p->stamped_since == 0)
+    if (!p->stamps.is_used)
         return true;
-    if (p->stamped_since != s->facts.marks.since) {
+    if (p->stamps.since != s->facts.marks.since) {
         forget_polled(s);
         position_forget_resume_points(p);
-        p->stamped_since = p->gone_floor = 0;
+        p->stamps = (struct position_stamps){ 0 };
         return true;
     }
-    return p->gone_floor >= s->facts.marks.pruned;
+    return p->stamps.tombstone_floor >= s->facts.marks.pruned;
 }
 
 /* The oldest xid that a poll may ask for by its age. */
@@ -372,8 +375,8 @@ static bool judge(struct source *s, struct conn *conn, enum fault_news *news, st
             return begin_anew(s, conn, "the standby does not come to where we were", news, e);
         return err_set(e, ERR_BEHIND, "%s", why);
     case IDENTITY_FAILED_OVER:
-        if (p->gone_floor > 0)
-            p->gone_floor = 1; /* what went in between is told by any of the tombstones */
+        if (p->stamps.is_used) /* any tombstone may be of a row that went in between */
+            p->stamps.tombstone_floor = 1;
         return begin_anew(s, conn, why, news, e);
     case IDENTITY_CRASHED:
         if (p->floor_lsn != 0)
@@ -395,7 +398,7 @@ static bool judge(struct source *s, struct conn *conn, enum fault_news *news, st
         return begin_anew(s, conn, "the table was dropped and created again, or swapped", news, e);
     if (!judge_stamps(s))
         return begin_anew(s, conn, "deletes that were not read yet were pruned", news, e);
-    if (p->stamped_since == 0 && !p->pages.is_used &&
+    if (!p->stamps.is_used && !p->pages.is_used &&
         s->facts.snapshot.xmax > oldest_asked(p) + HORIZON_MAX_AGE)
         return begin_anew(s, conn, "too many transactions have passed since the last poll", news,
                           e);
@@ -496,7 +499,7 @@ bool fault_glance(struct source *s, struct conn *conn, bool *unchanged, struct e
         return false;
     s->glance_lsn = now->lsn;
     *unchanged = s->polled != NULL &&
-                 (s->position.stamped_since != 0) == (s->facts.marks.since != 0) &&
+                 s->position.stamps.is_used == (s->facts.marks.since != 0) &&
                  s->position.n_resume_points == 0 &&
                  strcmp(s->polled, s->facts.snapshot.text) == 0 &&
                  strcmp(then->started, now->started) == 0 && strcmp(then->stats, now->stats) == 0 &&

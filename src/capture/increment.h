@@ -70,7 +70,7 @@ struct increment_rung {
 
 struct increment {
     char *column;       /* what all this is about; NULL: no poll has read all rows yet */
-    uint32_t growth;    /* its enum increment_growth: what values mean */
+    enum increment_growth growth; /* what its values mean */
     uint64_t since;     /* the floor behind the newest recheck: all below was delivered */
     int64_t base;       /* of the next window */
     struct increment_firsts firsts;

@@ -51,7 +51,7 @@ struct sql_increment_query reads_sql_increment(const struct source *s)
 
 bool reads_stamps(const struct source *s)
 {
-    return s->position.stamped_since != 0;
+    return s->position.stamps.is_used;
 }
 
 const char *reads_setting(const struct reads *r, const struct source *s, bool has_new_leaves)

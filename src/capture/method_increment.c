@@ -304,7 +304,8 @@ static bool take_stamps(struct source *s, struct polled *p)
     for (size_t i = 0; i < p->baseline.n; i++)
         if (!xidset_add(&p->delivered, p->baseline.v[i]))
             return false;
-    s->position.stamped_since = s->facts.marks.since;
+    s->position.stamps.is_used = true;
+    s->position.stamps.since = s->facts.marks.since;
     return true;
 }
 
@@ -333,7 +334,8 @@ bool advance_poll(struct source *s, const struct reads *r, struct polled *p, str
         return err_memory(e);
     if (r->what != READ_XMINS && reads_values(s) && !advance_increment(s, r->is_recheck, p, e))
         return false;
-    position->gone_floor = reads_stamps(s) ? position->horizon.floor : 0;
+    if (reads_stamps(s))
+        position->stamps.tombstone_floor = position->horizon.floor;
     return fault_know_leaves(s, e);
 }
 
@@ -354,7 +356,7 @@ bool advance_idle(struct source *s, bool *has_risen, struct err *e)
     if (s->position.increment.column != NULL && !advance_increment(s, false, NULL, e))
         return false;
     if (reads_stamps(s))
-        s->position.gone_floor = h->floor;
+        s->position.stamps.tombstone_floor = h->floor;
     *has_risen = h->floor != floor || was_guarded != (s->position.floor_lsn != 0);
     return true;
 }

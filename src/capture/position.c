@@ -19,10 +19,13 @@ void position_fini(struct position *p)
 
 static bool copy_resume_points(struct position *to, const struct position *from)
 {
-    for (size_t i = 0; i < from->n_resume_points; i++)
-        if (!position_add_resume_point(to, from->resume_points[i].xid, from->resume_points[i].key,
-                                       strlen(from->resume_points[i].key)))
+    for (size_t i = 0; i < from->n_resume_points; i++) {
+        const struct position_resume_point *point = &from->resume_points[i];
+
+        if (!position_add_resume_point(to, point->xid, point->is_tombstone, point->key,
+                                       strlen(point->key)))
             return false;
+    }
     return true;
 }
 
@@ -69,20 +72,20 @@ bool position_set_leaves(struct position *p, size_t n)
     return true;
 }
 
-bool position_add_resume_point(struct position *p, uint64_t xid, const char *key, size_t len)
+bool position_add_resume_point(struct position *p, uint64_t xid, bool is_tombstone,
+                               const char *key, size_t len)
 {
-    struct position_resume_point *resume_points = realloc(p->resume_points,
-                                                 (p->n_resume_points + 1) * sizeof *resume_points);
+    struct position_resume_point *points = realloc(p->resume_points,
+                                                   (p->n_resume_points + 1) * sizeof *points);
+    char *copy = strndup(key, len);
 
-    if (resume_points == NULL)
+    if (points != NULL)
+        p->resume_points = points;
+    if (points == NULL || copy == NULL) {
+        free(copy);
         return false;
-    p->resume_points = resume_points;
-    resume_points[p->n_resume_points] = (struct position_resume_point){ xid, malloc(len + 1) };
-    if (resume_points[p->n_resume_points].key == NULL)
-        return false;
-    memcpy(resume_points[p->n_resume_points].key, key, len);
-    resume_points[p->n_resume_points].key[len] = '\0';
-    p->n_resume_points++;
+    }
+    points[p->n_resume_points++] = (struct position_resume_point){ xid, is_tombstone, copy };
     return true;
 }
 
@@ -123,13 +126,15 @@ static bool close_resume_points(struct position *p, uint64_t xid)
     return true;
 }
 
-bool position_end_early(struct position *p, const struct xidset *delivered, uint64_t xid,
-                        const char *key, size_t len)
+bool position_end_early(struct position *p, const struct xidset *delivered,
+                        const struct position_last *last)
 {
-    for (size_t i = 0; i < delivered->n && delivered->v[i] < xid; i++)
+    p->increment.is_rechecking = last->is_recheck;
+    for (size_t i = 0; i < delivered->n && delivered->v[i] < last->xid; i++)
         if (!see(p, delivered->v[i]))
             return false;
-    return close_resume_points(p, xid) && position_add_resume_point(p, xid, key, len);
+    return close_resume_points(p, last->xid) &&
+           position_add_resume_point(p, last->xid, last->is_tombstone, last->key, last->len);
 }
 
 bool position_resumes_window(const struct position *p)

@@ -526,7 +526,6 @@ static bool note_out(struct capture *c, const struct chunk *chunk, struct err *e
     if (!chunk->is_ordered)
         return true;
     buf_clear(&s->out_key);
-    buf_puts(&s->out_key, s->out.is_key_only ? RESUME_AFTER_TOMBSTONE : "");
     return chunk_row_key(chunk, &s->out, &s->out_key) || err_memory(e);
 }
 
@@ -565,9 +564,15 @@ void capture_abort(struct capture *c, struct conn *conn)
     if (conn != NULL)
         conn_rollback(conn);
     if (s->has_out && !capture_is_held(c) && buf_ok(&s->out_key)) {
-        c->source.position.increment.is_rechecking = s->reads.is_recheck;
-        if (!position_end_early(&c->source.position, &s->polled.delivered, s->out.xid,
-                                s->out_key.data, s->out_key.len)) {
+        const struct position_last last = {
+            .xid = s->out.xid,
+            .is_tombstone = s->out.is_key_only,
+            .is_recheck = s->reads.is_recheck,
+            .key = s->out_key.data,
+            .len = s->out_key.len,
+        };
+
+        if (!position_end_early(&c->source.position, &s->polled.delivered, &last)) {
             /* no memory: the rows come again, which is allowed where something broke */
         }
     }

@@ -13,7 +13,9 @@ static void cut(struct position *p, const uint64_t *xids, uint64_t xid, const ch
 
     for (; *xids != 0; xids++)
         CHECK(xidset_add(&delivered, *xids));
-    CHECK(position_end_early(p, &delivered, xid, key, strlen(key)));
+    CHECK(position_end_early(p, &delivered,
+                             &(struct position_last){ .xid = xid, .key = key,
+                                                      .len = strlen(key) }));
     xidset_fini(&delivered);
 }
 
@@ -34,7 +36,7 @@ static void test_copy(void)
     CHECK(p.signature != NULL && position_set_leaves(&p, 2));
     p.leaves[1] = (struct position_leaf){ .oid = 5, .blocks = 10, .next = 4 };
     CHECK(xidset_add(&p.horizon.seen, 77));
-    CHECK(position_add_resume_point(&p, 88, "x\ty", 3));
+    CHECK(position_add_resume_point(&p, 88, true, "x\ty", 3));
     CHECK(position_copy(&copy, &p));
     position_fini(&p);
     CHECK(p.phase == POSITION_NONE && p.leaves == NULL && p.resume_points == NULL &&
@@ -44,6 +46,7 @@ static void test_copy(void)
     CHECK(copy.n_leaves == 2 && copy.leaves[0].oid == 0 && copy.leaves[1].next == 4);
     CHECK(xidset_has(&copy.horizon.seen, 77));
     EQUAL_TEXT(cut_of(&copy, 88), strlen(cut_of(&copy, 88)), "x\ty");
+    CHECK(copy.resume_points[0].is_tombstone);
     position_fini(&copy);
     CHECK(position_copy(&copy, &empty) && copy.n_leaves == 0 && copy.signature == NULL);
     position_fini(&copy);

@@ -66,8 +66,8 @@ static struct position make(const char *text, uint64_t big)
     CHECK(position_set_leaves(&p, 2));
     p.leaves[0] = (struct position_leaf){ 1, 2, 3, 4 };
     p.leaves[1] = (struct position_leaf){ 4294967295u, 4294967294u, 4294967293u, 4294967292u };
-    CHECK(position_add_resume_point(&p, big - 7, text, strlen(text)));
-    CHECK(position_add_resume_point(&p, 12, "x\ty", 3));
+    CHECK(position_add_resume_point(&p, big - 7, false, text, strlen(text)));
+    CHECK(position_add_resume_point(&p, 12, true, "x\ty", 3));
     p.done.leaf = 77;
     p.done.end = 4294967291u;
     p.done.keys = copy(text);
@@ -148,6 +148,7 @@ static void check_same(const struct position *a, const struct position *b)
     EQUAL(a->n_resume_points, b->n_resume_points);
     for (size_t i = 0; i < a->n_resume_points; i++)
         CHECK(a->resume_points[i].xid == b->resume_points[i].xid &&
+              a->resume_points[i].is_tombstone == b->resume_points[i].is_tombstone &&
               strcmp(a->resume_points[i].key, b->resume_points[i].key) == 0);
     EQUAL(a->done.leaf, b->done.leaf);
     EQUAL(a->done.end, b->done.end);
@@ -180,6 +181,23 @@ static void test_round_trip(void)
 
             check_round_trip(&p, hostile[N_HOSTILE - 1 - i]);
         }
+}
+
+/* What was stored by an earlier version is read, and written alike. */
+static void test_stored_tombstone(void)
+{
+    struct position p = { .phase = POSITION_POLL };
+    char *text;
+
+    p.stamps = (struct position_stamps){ true, 44, 55 };
+    CHECK(position_add_resume_point(&p, 77, true, "1\ta\\\\b", 6));
+    CHECK(position_add_resume_point(&p, 78, false, "d2", 2));
+    text = write(&p, "s");
+    CHECK(strstr(text, "\nstamped_since 44\ngone_floor 55\n") != NULL);
+    CHECK(strstr(text, "\ncut_xid 77\ncut_key \\\\d1\ta\\\\\\\\b\n") != NULL);
+    CHECK(strstr(text, "\ncut_xid 78\ncut_key d2\n") != NULL);
+    free(text);
+    check_round_trip(&p, "s");
 }
 
 /* What is missing stays missing: NULL is not an empty text. */
@@ -284,6 +302,7 @@ static void test_rubbish(void)
 const struct unit_case position_text_cases[] = {
     { "position_text_round_trip", test_round_trip },
     { "position_text_sparse", test_sparse },
+    { "position_text_stored_tombstone", test_stored_tombstone },
     { "position_text_random_texts", test_random_texts },
     { "position_text_damage", test_damage },
     { "position_text_rubbish", test_rubbish },
