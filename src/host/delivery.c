@@ -28,7 +28,7 @@ void delivery_adopt(struct delivery *t, struct chunk *c)
     free(c->position);
     c->position = NULL;
     t->is_known = t->is_unsaved = true;
-    t->position.learned = 0;
+    t->position.is_learned = false;
     if (t->diff != NULL)
         diff_mark(t->diff, &t->position, diff_last(t->diff));
     t->has_gone = t->last.is_gone = false;

@@ -93,7 +93,7 @@ static bool save(struct host *h, size_t source, bool *done, struct err *e)
     t->is_unsaved = false;
     if (!store_save(h->script->store, h->script->sources[source].name, &t->position, e))
         return false;
-    h->script->sources[source].saved_note = t->position.noted;
+    h->script->sources[source].saved_note = t->position.last_change;
     return true;
 }
 
@@ -252,7 +252,7 @@ static bool resolve(struct host *h, struct message *b, struct err *e)
     if (!store_load(h->script->store, d->name, &t->position, &t->is_known, e))
         return false;
     if (d->config->deletes) {
-        d->saved_note = t->position.noted;
+        d->saved_note = t->position.last_change;
         t->diff = diff_open(h->script->store, d->config, d->name,
                             t->is_known ? &t->position : NULL, e);
         if (t->diff == NULL)

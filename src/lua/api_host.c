@@ -290,7 +290,7 @@ void api_host(lua_State *L)
     lua_getglobal(L, "pairs");
     lua_pushcclosure(L, log_message, 1);
     lua_setfield(L, -2, "log");
-    lua_pushliteral(L, PGCDC_VERSION);
+    lua_pushstring(L, s->o.version);
     lua_setfield(L, -2, "version");
     lua_pushstring(L, s->o.dsn);
     lua_setfield(L, -2, "dsn");

@@ -13,8 +13,6 @@
 
 #include <lua.h>
 
-#define PGCDC_VERSION "0.1.0"
-
 /* Adds the functions to the module on top of the stack. */
 void api_host(lua_State *L);
 

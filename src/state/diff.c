@@ -24,11 +24,11 @@ struct diff {
     struct store *store;        /* borrowed, like the next one */
     const struct config *config;
     struct kept_rows *known;
-    struct kept_columns *forms;
-    uint32_t form;              /* of the rows in hand, see kept_columns.h */
+    struct kept_columns *kept_columns;
+    uint32_t columns;           /* of the rows in hand, see kept_columns.h */
     struct buf key;             /* scratch, like the next one */
     struct buf bytes;
-    uint64_t note;              /* of the last change */
+    uint64_t change;            /* the number of the last one */
     bool is_learned;
     bool is_fresh;              /* that is so since this poll, of whose rows nothing is known */
     struct rowtype *rowtype;        /* of the last tally */
@@ -55,11 +55,11 @@ struct diff *diff_open(struct store *store, const struct config *config,
     l->config = config;
     buf_init(&l->key, SIZE_MAX / 2);
     buf_init(&l->bytes, SIZE_MAX / 2);
-    l->note = p != NULL ? p->noted : 0;
-    l->is_learned = p != NULL ? p->learned != 0 : config->start == CONFIG_START_SNAPSHOT;
-    l->forms = kept_columns_open(store, source, e);
-    if (l->forms != NULL)
-        l->known = kept_rows_open(store, source, l->note, e);
+    l->change = p != NULL ? p->last_change : 0;
+    l->is_learned = p != NULL ? p->is_learned : config->start == CONFIG_START_SNAPSHOT;
+    l->kept_columns = kept_columns_open(store, source, e);
+    if (l->kept_columns != NULL)
+        l->known = kept_rows_open(store, source, l->change, e);
     /* where it does not go on from there it begins anew */
     if (l->known != NULL && ((p != NULL && l->is_learned) || kept_rows_clear(l->known, e)))
         return l;
@@ -87,7 +87,7 @@ void diff_close(struct diff *l)
         return;
     drop_weighing(l);
     kept_rows_close(l->known);
-    kept_columns_close(l->forms);
+    kept_columns_close(l->kept_columns);
     rowtype_unref(l->rowtype);
     buf_fini(&l->key);
     buf_fini(&l->bytes);
@@ -103,15 +103,15 @@ bool diff_keep(struct diff *l, uint64_t saved, struct err *e)
 
 void diff_mark(const struct diff *l, struct position *p, uint64_t noted)
 {
-    p->noted = noted;
-    p->learned = l->is_learned;
+    p->last_change = noted;
+    p->is_learned = l->is_learned;
     if (p->reads == 0)
         p->reads = 1;
 }
 
 uint64_t diff_last(const struct diff *l)
 {
-    return l->note;
+    return l->change;
 }
 
 /* ---- noting ---- */
@@ -136,7 +136,8 @@ static uint64_t digest(const char *p, size_t len)
 static enum op choose_op(const struct diff *l, const struct chunk *b, const struct chunk_row *row,
                          const struct kept_row *known)
 {
-    bool is_there = known->id != 0 && (known->now.flags & (KEPT_PENDING | KEPT_SOFT)) == 0;
+    bool is_there = known->id != 0 && !known->now.is_in_doubt &&
+                    !known->now.is_soft_deleted;
 
     if (row->op == OP_DELETE) /* softly */
         return OP_DELETE;
@@ -158,17 +159,17 @@ static uint64_t reads_of(const struct chunk *b)
 static bool is_unchanged(const struct diff *l, const struct chunk *b, const struct chunk_row *row,
                          const struct kept_row *known, uint64_t sum)
 {
-    if (known->id == 0 || (known->now.flags & KEPT_PENDING) || known->now.digest != sum)
+    if (known->id == 0 || known->now.is_in_doubt || known->now.digest != sum)
         return false;
     return known->now.reads < reads_of(b) ||
            (l->config->skips_unchanged && known->now.xid != row->xid);
 }
 
 /* Keeps the row before beside row <i>. */
-static bool keep_old(struct diff *l, struct chunk *b, size_t i, const struct kept_state *old)
+static bool keep_old(struct diff *l, struct chunk *b, size_t i, const struct kept_row_state *old)
 {
     buf_clear(&l->bytes);
-    if (!kept_columns_map(l->forms, old->form, old->row, b->rowtype, &l->bytes) ||
+    if (!kept_columns_map(l->kept_columns, old->columns, old->row, b->rowtype, &l->bytes) ||
         !chunk_add_bytes(b, l->bytes.data, l->bytes.len, &b->sides[i].old_start))
         return false;
     b->sides[i].old_len = (uint32_t)l->bytes.len;
@@ -181,7 +182,7 @@ static bool enter_shape(struct diff *l, struct rowtype *rowtype, struct err *e)
 {
     bool is_other_key;
 
-    if (!kept_columns_enter(l->forms, rowtype, &l->form, &is_other_key, e))
+    if (!kept_columns_enter(l->kept_columns, rowtype, &l->columns, &is_other_key, e))
         return false;
     if (!is_other_key)
         return true;
@@ -195,28 +196,28 @@ static bool note_row(struct diff *l, struct chunk *b, size_t from, size_t to, ui
 {
     struct chunk_row row = b->rows[from];
     struct kept_row known;
-    struct kept_state state = { .note = l->note + 1, .xid = row.xid,
+    struct kept_row_state state = { .change = l->change + 1, .xid = row.xid,
                                  .reads = reads_of(b) };
 
     buf_clear(&l->key);
     if (!chunk_row_key(b, &row, &l->key))
         return err_memory(e);
-    if (!kept_rows_find(l->known, chunk_hash(b, &row), (struct slice){ l->key.data, l->key.len },
-                        &known, e))
+    if (!kept_rows_find(l->known, chunk_hash(b, &row),
+                        (struct store_slice){ l->key.data, l->key.len }, &known, e))
         return false;
     state.digest = digest(b->bytes + row.start, row.len);
     *is_wanted = !is_unchanged(l, b, &row, &known, state.digest);
     row.op = choose_op(l, b, &row, &known);
-    state.flags = row.op == OP_DELETE ? KEPT_SOFT : 0;
-    l->note++;
+    state.is_soft_deleted = row.op == OP_DELETE;
+    l->change++;
     b->rows[to] = row;
-    b->sides[to] = (struct chunk_side){ .seq = l->note };
+    b->sides[to] = (struct chunk_side){ .seq = l->change };
     if (*is_wanted && l->config->keeps_old && known.now.row.p != NULL && row.op != OP_INSERT &&
         row.op != OP_READ && !keep_old(l, b, to, &known.now))
         return err_memory(e);
-    state.form = l->form;
+    state.columns = l->columns;
     if (l->config->keeps_old)
-        state.row = (struct slice){ b->bytes + row.start, row.len };
+        state.row = (struct store_slice){ b->bytes + row.start, row.len };
     return kept_rows_put(l->known, &known, &state, saved, e);
 }
 
@@ -234,7 +235,7 @@ bool diff_note(struct diff *l, struct chunk *b, uint64_t saved, struct err *e)
     bool ok, is_wanted = true;
 
     if (b->last_seq > 0 || b->n_rows == 0) {
-        b->last_seq = l->note;
+        b->last_seq = l->change;
         return true;
     }
     b->sides = calloc(b->n_rows, sizeof *b->sides);
@@ -248,7 +249,7 @@ bool diff_note(struct diff *l, struct chunk *b, uint64_t saved, struct err *e)
         n += is_wanted;
     }
     b->n_rows = ok ? n : b->n_rows;
-    b->last_seq = l->note;
+    b->last_seq = l->change;
     return commit(l, ok, e);
 }
 
@@ -415,7 +416,7 @@ void diff_do_without(struct diff *l)
 static bool learn(struct diff *l, const struct chunk *b, const struct chunk_row *row,
                   struct kept_row *known, uint64_t saved, struct err *e)
 {
-    struct kept_state state = { .xid = row->xid, .note = ++l->note,
+    struct kept_row_state state = { .xid = row->xid, .change = ++l->change,
                                  .reads = reads_of(b) };
 
     return kept_rows_put(l->known, known, &state, saved, e);
@@ -425,7 +426,7 @@ static bool take_key(struct diff *l, const struct chunk *b, const struct chunk_r
                      uint64_t saved, struct err *e)
 {
     struct weighing *v = l->weighing;
-    struct slice key = { b->bytes + row->start, row->len };
+    struct store_slice key = { b->bytes + row->start, row->len };
     struct kept_row known;
     uint32_t id, *at;
 
@@ -511,7 +512,7 @@ bool diff_take_truncated(struct diff *l)
 }
 
 /* Builds a row of which only the key is there. */
-static bool put_gone(struct buf *b, const struct rowtype *s, struct slice key)
+static bool put_gone(struct buf *b, const struct rowtype *s, struct store_slice key)
 {
     buf_clear(b);
     for (size_t i = 0; i < s->n_columns; i++) {
@@ -539,23 +540,23 @@ static bool note_gone(struct diff *l, struct chunk *b, uint32_t id, uint64_t sav
                       struct err *e)
 {
     struct kept_row known;
-    struct kept_state state;
+    struct kept_row_state state;
     struct chunk_row row = { .op = OP_DELETE, .is_key_only = true };
     struct chunk_side *side = &b->sides[b->n_rows];
 
     if (!kept_rows_get(l->known, id, &known, e))
         return false;
     state = known.now;
-    state.note = ++l->note;
-    state.flags |= KEPT_GONE;
-    if (!(known.now.flags & KEPT_SOFT)) { /* that was told */
+    state.change = ++l->change;
+    state.is_deleted = true;
+    if (!known.now.is_soft_deleted) { /* that was told */
         row.xid = known.now.xid;
         if (!put_gone(&l->bytes, l->rowtype, known.key))
             return err_memory(e);
         row.len = (uint32_t)l->bytes.len;
         if (!chunk_add(b, &row, l->bytes.data))
             return err_memory(e);
-        *side = (struct chunk_side){ .seq = l->note };
+        *side = (struct chunk_side){ .seq = l->change };
         if (l->config->keeps_old && known.now.row.p != NULL &&
             !keep_old(l, b, b->n_rows - 1, &known.now))
             return err_memory(e);
@@ -591,7 +592,7 @@ bool diff_next_gone(struct diff *l, uint64_t saved, struct chunk **chunk, struct
         return false;
     }
     l->at_gone += n;
-    b->last_seq = l->note;
+    b->last_seq = l->change;
     *chunk = b;
     return true;
 }

@@ -15,13 +15,13 @@ struct kept_index_entry {
     uint32_t id;  /* 0: free */
 };
 
-#define KEPT_INDEX_PART 8192 /* places whose changes are noted together */
+#define KEPT_INDEX_PART 8192 /* places that are written together */
 
 /* Zeroed is empty. */
 struct kept_index {
     struct kept_index_entry *v;
     size_t n_v, n;        /* n_v: a power of two, or 0 */
-    unsigned char *dirty; /* for each part: has it changed since kept_index_clean? */
+    unsigned char *is_changed; /* for each part: has it changed since kept_index_clean? */
     struct tally_bucket buckets[TALLY_BUCKETS];
 };
 
