@@ -4,6 +4,7 @@
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local help = require "pgcdc.help"
+local sorted = require("pgcdc.names").sorted
 
 local options = {}
 
@@ -46,15 +47,6 @@ local function read(name, text, default)
       return value
    end
    return text
-end
-
-local function sorted(t)
-   local names = {}
-   for name in pairs(t) do
-      names[#names + 1] = name
-   end
-   table.sort(names)
-   return names
 end
 
 --- Declares the script's options: a table from names to defaults (text, a number, true or

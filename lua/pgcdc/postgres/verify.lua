@@ -15,7 +15,7 @@
 local raw = require "pgcdc.raw"
 local show = require "pgcdc.terminal"
 local sql = require "pgcdc.postgres.verify_sql"
-local quote = require("pgcdc.postgres.conninfo").quote
+local quote = require("pgcdc.names").quote
 
 local verify = {}
 

@@ -256,7 +256,7 @@ function Source.declare(spec)
          spec.capture == "trigger" and "; triggers tell deletes by themselves" or "")
    end
    local column, lookback, recheck = increment(spec)
-   local full_name = conninfo.table_name("pgcdc.source: table", spec.table)
+   local full_name = check.table_name("pgcdc.source: table", spec.table)
    local source = setmetatable(stream.node("source"), Source)
    source.policy = on_error.policy(spec.on_error)
    source.dead_letter = dead_letter(spec.dead_letter, source.policy)

@@ -6,7 +6,7 @@
 -- statement fails, if all values are NULL, too (seen on 14 to 18). So the JSON is made a *shadow*
 -- first, the same type without such domains, whose text then is that of the type itself.
 
-local quote = require("pgcdc.postgres.conninfo").quote
+local quote = require("pgcdc.names").quote
 
 local shadow = {}
 

@@ -349,7 +349,7 @@ return function(spec)
    local mode = spec.mode == nil and "mirror" or spec.mode
    check.one_of(what .. ": mode", mode, modes)
    local create = spec.create == nil or check.type(what .. ": create", spec.create, "boolean")
-   local full_name = conninfo.table_name(what .. ": table", spec.table)
+   local full_name = check.table_name(what .. ": table", spec.table)
    local sink = setmetatable({
       table = full_name,
       pk = check.names(what .. ": pk", spec.pk),

@@ -5,7 +5,7 @@
 -- which its ctid keeps; from there one statement takes all of them. Where nothing can be in
 -- the way they go into the table itself.
 
-local quote = require("pgcdc.postgres.conninfo").quote
+local quote = require("pgcdc.names").quote
 
 local sql = {}
 

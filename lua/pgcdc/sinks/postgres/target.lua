@@ -6,7 +6,7 @@
 
 local raw = require "pgcdc.raw"
 local postgres_shadow = require "pgcdc.sinks.postgres.shadow"
-local quote = require("pgcdc.postgres.conninfo").quote
+local quote = require("pgcdc.names").quote
 
 local target = {}
 
