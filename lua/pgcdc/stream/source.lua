@@ -219,7 +219,7 @@ local function dead_letter(value, policy)
       check.fail('%s is never used: say on_error = "dead_letter", or {otherwise = "dead_letter"}',
          what)
    end
-   local node = stream.list(stream.node("dead_letter"))
+   local node = stream.add(stream.node("dead_letter"))
    node.input = function(x)
       node.out(x)
    end
@@ -283,7 +283,7 @@ function Source.declare(spec)
    }
    sources[source.number] = source
    source.name = spec.name or full_name
-   stream.list(source)
+   stream.add(source)
    if groups.is_single_group() then
       groups.unite_all()
    end
