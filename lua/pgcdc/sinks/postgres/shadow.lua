@@ -36,16 +36,16 @@ local of
 
 -- The shadow of a row type, made by make(definition), which returns its name.
 local function of_row(types, row, name, make)
-   local words, differs = {}, false
+   local parts, differs = {}, false
    for i, field in ipairs(row.fields) do
       local type, is_other = of(types, field.oid, field.type, make)
-      words[i] = quote(field.name) .. " " .. type
+      parts[i] = quote(field.name) .. " " .. type
       differs = differs or is_other
    end
    if not differs then
       return name, false
    end
-   row.shadow = row.shadow or make("(" .. table.concat(words, ", ") .. ")")
+   row.shadow = row.shadow or make("(" .. table.concat(parts, ", ") .. ")")
    return row.shadow, true
 end
 
