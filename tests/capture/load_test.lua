@@ -91,7 +91,7 @@ local names = "pgbench_accounts,pgbench_tellers,pgbench_branches,pgbench_history
 
 local both = [[
    local bundled = require "pgcdc.bundled"
-   local options = pgcdc.options(bundled.defaults {target = pgcdc.required, out = pgcdc.required})
+   local options = bundled.options {{"target", pgcdc.required, ""}, {"out", pgcdc.required, ""}}
    local file = pgcdc.sinks.jsonl {path = options.out}
    for i, source in ipairs(bundled.sources(options)) do
       local name = bundled.list(options.table)[i]
