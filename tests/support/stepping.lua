@@ -4,16 +4,14 @@
 local lu = require "luaunit"
 local program = require "program"
 local scope = require "scope"
+local tables = require "tables"
 local watch = require "watch"
 
 local stepping = {}
 
 -- Runs the bundled script trigger on <db>; returns its result, which is a success.
 function stepping.trigger(db, action, args)
-   local all = { action = action, table = "t" }
-   for name, value in pairs(args or {}) do
-      all[name] = value
-   end
+   local all = tables.merge({ action = action, table = "t" }, args)
    local result = program.run { bundled = "trigger", dsn = db, args = all, state = false }
    lu.assertEquals(result.status, 0, result.stderr)
    return result
@@ -55,6 +53,18 @@ function stepping.new(db, source)
       local result = p:finish()
       lu.assertEquals(result.status, 0, result.stderr)
       return stepping.words(result.changes), result
+   end
+end
+
+-- The same for a source that is captured by xmin, unless <source> says else: the function returns
+-- what <tell> makes of the changes, and fails if there is a warning.
+function stepping.quiet(db, source, tell)
+   local state
+   return function()
+      local result = watch.once(db, state, source)
+      state = result.program.state
+      lu.assertNotStrContains(result.stderr, "level=warn")
+      return tell(result.changes)
    end
 end
 
