@@ -232,7 +232,7 @@ end
 -- Runs one poll with a handler that stops the program at the change of <id>.
 local function stop_at(db, state, id, fields)
    local source = { table = "t", capture = "increment", column = "id", lookback = 0, recheck = 1e6 }
-   source = tables.merge(source, fields)
+   source = tables.replace(source, fields)
    local result = program.run {
       dsn = db, state = state, options = id and {} or { "--once" },
       script = watch.script(source, id and ([[

@@ -1,9 +1,9 @@
 -- stepping.lua: runs the program with --once between statements, and says what came.
 -- SPDX-License-Identifier: MIT
 
+local fixtures = require "fixtures"
 local lu = require "luaunit"
 local program = require "program"
-local scope = require "scope"
 local tables = require "tables"
 local watch = require "watch"
 
@@ -36,14 +36,9 @@ end
 -- <source>: fields of the source; those given to the function replace them, false takes one away.
 -- <meanwhile>: a function that is called while the program runs.
 function stepping.new(db, source)
-   local state = scope.dir "stepping" .. "/state.db"
+   local state = fixtures.state()
    return function(more, meanwhile)
-      local fields = { table = "t", capture = "trigger" }
-      for _, given in ipairs { source or {}, more or {} } do
-         for name, value in pairs(given) do
-            fields[name] = value or nil
-         end
-      end
+      local fields = tables.replace({ table = "t", capture = "trigger" }, source, more)
       local p = program.start {
          dsn = db, script = watch.script(fields), options = { "--once" }, state = state,
       }

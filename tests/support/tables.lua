@@ -14,6 +14,15 @@ function tables.merge(...)
    return all
 end
 
+-- The same, but what is false is left out.
+function tables.replace(...)
+   local all = tables.merge(...)
+   for name, value in pairs(all) do
+      all[name] = value or nil
+   end
+   return all
+end
+
 -- A new list of the members of both; nil is an empty one.
 function tables.join(first, second)
    local all = table.move(first or {}, 1, #(first or {}), 1, {})
