@@ -316,31 +316,6 @@ static int file_real_path(lua_State *L)
     return 1;
 }
 
-/* ---- standard output ---- */
-
-/* NO_COLOR: see no-color.org. */
-static int wants_colours(lua_State *L)
-{
-    const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
-
-    lua_pushboolean(L, isatty((int)luaL_checkinteger(L, 1)) && (no == NULL || *no == '\0') &&
-                    (term == NULL || strcmp(term, "dumb") != 0));
-    return 1;
-}
-
-static int answer(lua_State *L)
-{
-    struct script *s = script_of(L);
-    size_t len;
-    const char *text = luaL_checklstring(L, 1, &len);
-
-    if (fwrite(text, 1, len, stdout) == len && fflush(stdout) == 0)
-        err_set(&s->cause, ERR_STOPPED, "answered");
-    else
-        err_set(&s->cause, ERR_OUTPUT, "standard output cannot be written: %s", strerror(errno));
-    return luaL_error(L, "answered");
-}
-
 void api_file(lua_State *L)
 {
     static const luaL_Reg methods[] = {
@@ -352,8 +327,7 @@ void api_file(lua_State *L)
     static const luaL_Reg functions[] = {
         { "file_open", file_open }, { "file_stat", file_stat }, { "file_rename", file_rename },
         { "file_sync_folder", sync_folder }, { "file_make_folder", make_folder },
-        { "file_real_path", file_real_path }, { "wants_colours", wants_colours },
-        { "answer", answer }, { NULL, NULL },
+        { "file_real_path", file_real_path }, { NULL, NULL },
     };
 
     luaL_newmetatable(L, CLASS);

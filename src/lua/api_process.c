@@ -220,7 +220,7 @@ static int child_is_running(lua_State *L)
     return 1;
 }
 
-/* Sleeps a little longer each time, up to 20 ms: a signal of ours resume points a nap short. */
+/* Sleeps a little longer each time, up to 20 ms: a signal of ours ends a nap early. */
 static int child_wait(lua_State *L)
 {
     struct child *c = child_at(L);
@@ -261,17 +261,6 @@ static int child_gc(lua_State *L)
     return 0;
 }
 
-/* nap(seconds): sleeps, a signal of ours resume points it short. */
-static int nap(lua_State *L)
-{
-    lua_Number seconds = luaL_checknumber(L, 1);
-    struct timespec t = { .tv_sec = (time_t)seconds,
-                          .tv_nsec = (long)((seconds - (lua_Number)(time_t)seconds) * 1e9) };
-
-    nanosleep(&t, NULL);
-    return 0;
-}
-
 void api_process(lua_State *L)
 {
     static const luaL_Reg methods[] = {
@@ -281,14 +270,12 @@ void api_process(lua_State *L)
         { "is_running", child_is_running }, { "wait", child_wait }, { "kill", child_kill },
         { "__gc", child_gc }, { "__close", child_gc }, { NULL, NULL },
     };
-    static const luaL_Reg functions[] = {
-        { "child_new", child_new }, { "nap", nap }, { NULL, NULL },
-    };
 
     luaL_newmetatable(L, CLASS);
     luaL_setfuncs(L, methods, 0);
     lua_pushvalue(L, -1);
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
-    luaL_setfuncs(L, functions, 0);
+    lua_pushcfunction(L, child_new);
+    lua_setfield(L, -2, "child_new");
 }

@@ -17,6 +17,8 @@
 #include "lua/api_host.h"
 #include "lua/api_copy_lines.h"
 #include "lua/api_state.h"
+#include "lua/api_terminal.h"
+#include "lua/api_value.h"
 #include "lua/row_class.h"
 #include "lua/json.h"
 #include "lua/change.h"
@@ -33,6 +35,8 @@ static int open_raw(lua_State *L)
 {
     lua_createtable(L, 0, 16);
     api_host(L);
+    api_terminal(L);
+    api_value(L);
     api_source(L);
     project_export(L);
     api_state(L);
