@@ -6,7 +6,7 @@
 #include "lua/api_file.h"
 
 #include "base/file.h"
-#include "lua/json.h"
+#include "lua/api_out.h"
 #include "lua/script.h"
 
 #include <errno.h>
@@ -172,32 +172,24 @@ static void write_out(lua_State *L, struct file *f)
         fail(L, path_of(L, 1), error);
 }
 
-static void add(lua_State *L, struct file *f, const char *text, size_t len)
+/* The file's buffer, written out first where <len> more bytes would make it too full. */
+static struct buf *make_room(lua_State *L, size_t len)
 {
+    struct file *f = file_at(L);
+
     if (f->out.len > 0 && f->out.len + len > CHUNK)
         write_out(L, f);
-    script_append(L, &f->out, text, len);
+    return &f->out;
 }
 
 static int file_put(lua_State *L)
 {
-    struct file *f = file_at(L);
-    const struct buf *line;
-
-    luaL_checkany(L, 2);
-    line = json_line(L, 2);
-    add(L, f, line->data, line->len);
-    return 0;
+    return api_out_put(L, make_room);
 }
 
 static int file_add(lua_State *L)
 {
-    struct file *f = file_at(L);
-    size_t len;
-    const char *text = luaL_checklstring(L, 2, &len);
-
-    add(L, f, text, len);
-    return 0;
+    return api_out_add(L, make_room);
 }
 
 static int file_flush(lua_State *L)

@@ -3,8 +3,7 @@
 #include "lua/api_process.h"
 
 #include "base/clock.h"
-#include "lua/json.h"
-#include "lua/script.h"
+#include "lua/api_out.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -110,25 +109,20 @@ static int child_start(lua_State *L)
 
 /* ---- writing ---- */
 
+static struct buf *out_of(lua_State *L, size_t len)
+{
+    (void)len; /* what is given waits until it is sent */
+    return &child_at(L)->out;
+}
+
 static int child_put(lua_State *L)
 {
-    struct child *c = child_at(L);
-    const struct buf *line;
-
-    luaL_checkany(L, 2);
-    line = json_line(L, 2);
-    script_append(L, &c->out, line->data, line->len);
-    return 0;
+    return api_out_put(L, out_of);
 }
 
 static int child_add(lua_State *L)
 {
-    struct child *c = child_at(L);
-    size_t len;
-    const char *text = luaL_checklstring(L, 2, &len);
-
-    script_append(L, &c->out, text, len);
-    return 0;
+    return api_out_add(L, out_of);
 }
 
 static int child_pending(lua_State *L)

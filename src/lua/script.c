@@ -32,15 +32,6 @@ struct buf *script_scratch(lua_State *L)
     return b;
 }
 
-void script_append(lua_State *L, struct buf *b, const char *text, size_t len)
-{
-    buf_add(b, text, len);
-    if (!buf_ok(b)) {
-        b->failed = false;
-        luaL_error(L, "out of memory");
-    }
-}
-
 bool script_should_stop(const struct script *s)
 {
     return s->is_stopping || *s->o.stop;

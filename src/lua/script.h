@@ -85,9 +85,6 @@ struct script *script_of(lua_State *L);
  * run meanwhile. The collector may, and may run finalizers: these get another buffer. */
 struct buf *script_scratch(lua_State *L);
 
-/* Appends a text to a buffer that is to stay in order. Throws, and nothing was appended. */
-void script_append(lua_State *L, struct buf *b, const char *text, size_t len);
-
 /* Where the error that is about to be thrown came from, if not from here. <text> is copied. */
 void script_set_traceback(struct script *s, const char *text);
 
