@@ -497,7 +497,7 @@ static int add_delete(lua_State *L)
     return 0;
 }
 
-void api_copy(lua_State *L)
+void api_copy_export(lua_State *L)
 {
     static const luaL_Reg methods[] = { { "add", add }, { "add_delete", add_delete },
                                         { NULL, NULL } };

@@ -26,6 +26,6 @@
 #include <lua.h>
 
 /* Adds the functions to the module on top of the stack. */
-void api_copy(lua_State *L);
+void api_copy_export(lua_State *L);
 
 #endif

@@ -180,7 +180,7 @@ void api_copy_lines_end(lua_State *L, struct lines *s, bool is_read)
     s->changed += is_read ? 0 : 1;
 }
 
-void api_copy_lines(lua_State *L)
+void api_copy_lines_export(lua_State *L)
 {
     static const luaL_Reg methods[] = {
         { "rows", count_lines }, { "clear", clear_lines }, { "send", send_lines }, { NULL, NULL },

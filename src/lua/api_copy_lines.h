@@ -26,7 +26,7 @@ struct lines {
 };
 
 /* Adds the function to the module on top of the stack. */
-void api_copy_lines(lua_State *L);
+void api_copy_lines_export(lua_State *L);
 
 /* The lines at <index>; throws if there are none. */
 struct lines *api_copy_lines_at(lua_State *L, int index);

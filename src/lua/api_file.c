@@ -308,7 +308,7 @@ static int file_real_path(lua_State *L)
     return 1;
 }
 
-void api_file(lua_State *L)
+void api_file_export(lua_State *L)
 {
     static const luaL_Reg methods[] = {
         { "put", file_put }, { "add", file_add }, { "flush", file_flush }, { "sync", file_sync },

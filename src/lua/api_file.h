@@ -18,6 +18,6 @@
 #include <lua.h>
 
 /* Adds the functions to the module on top of the stack. */
-void api_file(lua_State *L);
+void api_file_export(lua_State *L);
 
 #endif

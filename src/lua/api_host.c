@@ -263,7 +263,7 @@ static void set_facts(lua_State *L, const struct script_options *o)
     lua_setfield(L, -2, "words");
 }
 
-void api_host(lua_State *L)
+void api_host_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "stop", stop }, { "usage", usage }, { "refuse", refuse }, { "fail", fail }, { "try", try },

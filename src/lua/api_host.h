@@ -30,6 +30,6 @@
 #define PGCDC_VERSION "0.1.0"
 
 /* Adds these to the module on top of the stack. */
-void api_host(lua_State *L);
+void api_host_export(lua_State *L);
 
 #endif

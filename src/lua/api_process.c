@@ -255,7 +255,7 @@ static int child_gc(lua_State *L)
     return 0;
 }
 
-void api_process(lua_State *L)
+void api_process_export(lua_State *L)
 {
     static const luaL_Reg methods[] = {
         { "start", child_start }, { "put", child_put }, { "add", child_add },

@@ -22,6 +22,6 @@
 #include <lua.h>
 
 /* Adds the functions to the module on top of the stack. */
-void api_process(lua_State *L);
+void api_process_export(lua_State *L);
 
 #endif

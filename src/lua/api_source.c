@@ -208,7 +208,7 @@ static int group(lua_State *L)
     return 0;
 }
 
-void api_source(lua_State *L)
+void api_source_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "declare", declare }, { "handle", handle }, { "source_count", source_count },

@@ -33,7 +33,7 @@ struct declared {
 };
 
 /* Adds the functions to the module on top of the stack. */
-void api_source(lua_State *L);
+void api_source_export(lua_State *L);
 
 /* What the script declared; the pointers are borrowed until api_source_free. */
 void api_source_free(struct script *s);

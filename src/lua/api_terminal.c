@@ -63,7 +63,7 @@ static int answer(lua_State *L)
     return luaL_error(L, "answered");
 }
 
-void api_terminal(lua_State *L)
+void api_terminal_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "answer", answer }, { "wants_colours", wants_colours }, { NULL, NULL },

@@ -12,6 +12,6 @@
 #include <lua.h>
 
 /* Adds the functions to the module on top of the stack. */
-void api_terminal(lua_State *L);
+void api_terminal_export(lua_State *L);
 
 #endif

@@ -59,7 +59,7 @@ static int sha256(lua_State *L)
     return 1;
 }
 
-void api_value(lua_State *L)
+void api_value_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "encode", encode }, { "decode", decode }, { "copy", copy }, { "is_change", is_change },

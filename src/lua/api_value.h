@@ -13,6 +13,6 @@
 #include <lua.h>
 
 /* Adds these to the module on top of the stack. */
-void api_value(lua_State *L);
+void api_value_export(lua_State *L);
 
 #endif

@@ -34,18 +34,18 @@
 static int open_raw(lua_State *L)
 {
     lua_createtable(L, 0, 16);
-    api_host(L);
-    api_terminal(L);
-    api_value(L);
-    api_source(L);
+    api_host_export(L);
+    api_terminal_export(L);
+    api_value_export(L);
+    api_source_export(L);
     project_export(L);
-    api_state(L);
-    api_file(L);
-    api_csv(L);
-    api_process(L);
-    api_db(L);
-    api_copy_lines(L);
-    api_copy(L);
+    api_state_export(L);
+    api_file_export(L);
+    api_csv_export(L);
+    api_process_export(L);
+    api_db_export(L);
+    api_copy_lines_export(L);
+    api_copy_export(L);
     return 1;
 }
 
