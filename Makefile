@@ -66,17 +66,19 @@ include tests/tests.mk
 # ---- installation ----
 
 TO = $(DESTDIR)$(PREFIX)
-VERSION = $(shell sed -n 's/.*PGCDC_VERSION "\(.*\)"/\1/p' src/*.h src/*/*.h)
+VERSION = $(shell sed -n 's/.*define VERSION "\(.*\)"/\1/p' src/version.h)
+MAN = share/man/man1/pgcdc-lua.1
 
 install: $(PROGRAM)
 	@echo "install $(TO)/bin/pgcdc-lua"
 	@install -D -m 755 $(PROGRAM) "$(TO)/bin/pgcdc-lua"
 	@find lua scripts -name '*.lua' -exec \
 		install -D -m 644 '{}' "$(TO)/share/pgcdc-lua/{}" ';'
+	@install -D -m 644 src/pgcdc-lua.1 "$(TO)/$(MAN)"
 
 uninstall:
 	@echo "remove $(TO)/bin/pgcdc-lua"
-	@rm -rf "$(TO)/bin/pgcdc-lua" "$(TO)/share/pgcdc-lua"
+	@rm -rf "$(TO)/bin/pgcdc-lua" "$(TO)/share/pgcdc-lua" "$(TO)/$(MAN)"
 
 dist: | $(BUILD)
 	@echo "dist $(BUILD)/pgcdc-lua-$(VERSION).tar.gz"

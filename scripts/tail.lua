@@ -2,7 +2,7 @@
 -- SPDX-License-Identifier: MIT
 
 local bundled = require "pgcdc.bundled"
-local show = require "pgcdc.show"
+local show = require "pgcdc.terminal"
 
 local options = pgcdc.options(bundled.defaults {
    width = 80, -- the longest value that is shown whole; 0: show all of them whole

@@ -2,7 +2,7 @@
 -- SPDX-License-Identifier: MIT
 
 local bundled = require "pgcdc.bundled"
-local trigger = require "pgcdc.trigger"
+local trigger = require "pgcdc.postgres.trigger"
 
 local options = pgcdc.options {
    table = pgcdc.required,  -- one, or several with commas between

@@ -2,8 +2,8 @@
 -- SPDX-License-Identifier: MIT
 
 local bundled = require "pgcdc.bundled"
-local connect = require "pgcdc.connect"
-local verify = require "pgcdc.verify"
+local connect = require "pgcdc.postgres.client"
+local verify = require "pgcdc.postgres.verify"
 
 local options = pgcdc.options {
    table = pgcdc.required,  -- one, or several with commas between

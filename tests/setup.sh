@@ -54,6 +54,7 @@ lua5.4 -e 'require "luaunit"' >/dev/null 2>&1 || need lua-unit
 has luacheck || need lua-check
 has_server || need postgresql
 has openssl || need openssl
+has groff || need groff-base
 PATH=$PATH:/usr/sbin has pgbouncer || need pgbouncer
 [ -e /usr/share/i18n/locales/de_DE ] || need locales
 if [ "${1:-}" = fuzz ]; then

@@ -9,7 +9,7 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
-local source = require "pgcdc.source"
+local source = require "pgcdc.stream.source"
 local required = require("pgcdc.options").required
 
 local bundled = {}

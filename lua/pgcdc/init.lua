@@ -4,19 +4,19 @@
 local raw = require "pgcdc.raw"
 local options = require "pgcdc.options"
 local timer = require "pgcdc.timer"
-local hold = require "pgcdc.hold"
-local keep = require "pgcdc.keep"
-local state = require "pgcdc.state"
-local settle = require "pgcdc.settle"
-local failure = require "pgcdc.failure"
-local graph = require "pgcdc.graph"
-local connect = require "pgcdc.connect"
-local stream = require "pgcdc.stream"
-local source = require "pgcdc.source"
+local checkpoint = require "pgcdc.delivery.checkpoint"
+local lineage = require "pgcdc.delivery.lineage"
+local on_error = require "pgcdc.delivery.on_error"
+local recovery = require "pgcdc.delivery.recovery"
+local state = require "pgcdc.delivery.state"
+local graph = require "pgcdc.stream.graph"
+local connect = require "pgcdc.postgres.client"
+local stream = require "pgcdc.stream.stream"
+local source = require "pgcdc.stream.source"
 
-for _, name in ipairs { "basic", "choose", "combine", "ends", "envelope", "fold", "pace", "reduce",
-                        "route", "shape", "window" } do
-   require("pgcdc.operators." .. name)
+for _, name in ipairs { "basic", "choose", "combine", "ends", "envelope", "fold", "pace",
+                        "project", "reduce", "route", "window" } do
+   require("pgcdc.stream.operators." .. name)
 end
 
 local pgcdc = {
@@ -26,7 +26,7 @@ local pgcdc = {
    stream = stream.new,
    register = stream.register,
    state = state.table,
-   sinks = require "pgcdc.sinks",
+   sinks = require "pgcdc.sinks.by_name",
    connect = function(target) return connect(target) end,
    options = options.read,
    required = options.required,
@@ -58,25 +58,25 @@ end
 timer.start(raw.now)
 raw.hook("timers", function()
    local seconds, has_windows = timer.run()
-   return seconds, has_windows, hold.has_released
+   return seconds, has_windows, lineage.has_released
 end)
 raw.hook("start", function()
    source.rewire_all() -- now it is known whether there are sinks
-   settle.start()
+   recovery.start()
 end)
-raw.hook("enter", keep.enter)
-raw.hook("leave", hold.leave)
+raw.hook("enter", lineage.enter)
+raw.hook("leave", lineage.leave)
 raw.hook("settle", function(number, ...)
-   return failure.settle(source.by_number(number), ...)
+   return on_error.checkpoint(source.by_number(number), ...)
 end)
 raw.hook("last", stream.finish)
-raw.hook("finish", settle.finish)
+raw.hook("finish", checkpoint.finish)
 raw.hook("graph", function()
    print(graph.dot())
 end)
 
-require "pgcdc.globals"()
+require "pgcdc.strict"()
 require "pgcdc.bundled"
-require "pgcdc.show"
+require "pgcdc.terminal"
 
 return pgcdc

@@ -62,13 +62,13 @@ static int64_t lookback_of(const struct source *s)
     double lookback = s->config->lookback;
 
     switch (s->facts.growth) {
-    case GROWS_NOT:
-    case GROWS_INTEGER:
+    case INCREMENT_GROWS_NOT:
+    case INCREMENT_INTEGER:
         return (int64_t)(lookback < 0 ? LOOKBACK_INTEGERS : lookback);
-    case GROWS_DATE:
+    case INCREMENT_DATE:
         return (int64_t)ceil((lookback < 0 ? LOOKBACK_SECONDS : lookback) / 86400);
-    case GROWS_TIMESTAMP:
-    case GROWS_TIMESTAMPTZ:
+    case INCREMENT_TIMESTAMP:
+    case INCREMENT_TIMESTAMPTZ:
         return (int64_t)((lookback < 0 ? LOOKBACK_SECONDS : lookback) * 1e6);
     }
     return 0;
@@ -82,7 +82,7 @@ bool advance_read_top(struct polled *p, const struct source *s, struct conn *con
     struct buf sql;
     bool ok;
 
-    if (q.growth == GROWS_NOT)
+    if (q.growth == INCREMENT_GROWS_NOT)
         return true;
     buf_init(&sql, BUF_SQL_MAX);
     sql_increment_top(&sql, &q);

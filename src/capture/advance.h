@@ -13,9 +13,9 @@
 struct polled {
     struct xidset delivered; /* xids delivered by this poll */
     struct xidset baseline;  /* start = "now", a switch: xids that are there already */
-    struct firsts fresh;     /* BY_INCREMENT: the same xids, with their least values */
+    struct firsts fresh;     /* CONFIG_BY_INCREMENT: the same xids, with their least values */
     bool has_top;
-    int64_t top;             /* BY_INCREMENT: the highest value there is */
+    int64_t top;             /* CONFIG_BY_INCREMENT: the highest value there is */
     bool has_left;           /* rows to the next poll, see horizon.h */
     uint64_t late;           /* rows that a recheck found below the base */
 };

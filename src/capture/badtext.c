@@ -10,7 +10,7 @@ static bool is_refusal(const struct err *e)
 }
 
 /* Fails as the COPY did if the column holds such bytes. */
-static void put_try(struct buf *b, const struct sql_query *q, const struct column *column)
+static void put_try(struct buf *b, const struct sql_query *q, const struct rowtype_column *column)
 {
     buf_puts(b, "SELECT pg_catalog.count(pg_catalog.convert_from(pg_catalog.textsend(");
     sql_put_ident(b, column->name);
@@ -25,7 +25,7 @@ void badtext_name_column(struct conn *conn, const struct sql_query *q, bool rls,
     bool ok = is_refusal(e) && q->rowtype != NULL;
 
     for (size_t i = 0; ok && i < q->rowtype->n_columns; i++) {
-        const struct column *column = &q->rowtype->columns[i];
+        const struct rowtype_column *column = &q->rowtype->columns[i];
         struct err found = { 0 };
         struct buf b;
 

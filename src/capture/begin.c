@@ -6,25 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-void source_config_free(struct source_config *c)
-{
-    if (c == NULL)
-        return;
-    for (size_t i = 0; i < c->n_columns; i++)
-        free(c->columns[i]);
-    for (size_t i = 0; i < c->n_pk; i++)
-        free(c->pk[i]);
-    free(c->columns);
-    free(c->pk);
-    free(c->soft_delete);
-    free(c->column);
-    free(c->conninfo);
-    free(c->table);
-    free(c->name);
-    free(c->where);
-    free(c);
-}
-
 static void drop_snapshot(struct begin_facts *s)
 {
     free((char *)s->snapshot.text);
@@ -51,7 +32,7 @@ static bool run(struct conn *conn, struct buf *sql, struct result **rows, size_t
     return ok;
 }
 
-bool begin_resolve(struct begin_facts *s, struct conn *conn, const struct source_config *c,
+bool begin_resolve(struct begin_facts *s, struct conn *conn, const struct config *c,
                    struct err *e)
 {
     struct result *rows = NULL;
@@ -61,7 +42,8 @@ bool begin_resolve(struct begin_facts *s, struct conn *conn, const struct source
     buf_init(&sql, BUF_SQL_MAX);
     sql_resolve(&sql, c->table);
     ok = run(conn, &sql, &rows, 1, e) &&
-         relation_read_name(&s->table, rows, c->table, c->capture == BY_INCREMENT, c->rls, e);
+         relation_read_name(&s->table, rows, c->table, c->capture == CONFIG_BY_INCREMENT, c->rls,
+                            e);
     result_free(rows);
     return ok;
 }
@@ -110,7 +92,7 @@ bool begin_identify(struct begin_facts *s, struct conn *conn, struct err *e)
 }
 
 static bool read_shape(struct begin_facts *s, const struct result *columns,
-                       const struct source_config *c, struct err *e)
+                       const struct config *c, struct err *e)
 {
     struct rowtype *rowtype = rowtype_read(&s->table, columns, c->columns, c->n_columns, c->pk,
                                            c->n_pk, c->soft_delete, e);
@@ -146,15 +128,15 @@ static bool read_marks(struct begin_facts *s, const struct result *r, struct err
 
 /* A column that a position speaks of may be gone, or be another one now. */
 static bool read_growth(struct begin_facts *s, const struct result *columns,
-                        const struct source_config *c, const char *column, struct err *e)
+                        const struct config *c, const char *column, struct err *e)
 {
     struct err gone;
 
-    s->growth = GROWS_NOT;
-    if (c->column != NULL && !relation_read_growth(&s->table, columns, c->column, &s->growth, e))
+    s->growth = INCREMENT_GROWS_NOT;
+    if (c->column != NULL && !rowtype_read_growth(&s->table, columns, c->column, &s->growth, e))
         return false;
-    if (column != NULL && !relation_read_growth(&s->table, columns, column, &s->growth, &gone))
-        s->growth = GROWS_NOT;
+    if (column != NULL && !rowtype_read_growth(&s->table, columns, column, &s->growth, &gone))
+        s->growth = INCREMENT_GROWS_NOT;
     return true;
 }
 
@@ -226,12 +208,12 @@ static bool is_young(struct begin_facts *s)
     return true;
 }
 
-bool begin_transaction(struct begin_facts *s, struct conn *conn, const struct source_config *c,
+bool begin_transaction(struct begin_facts *s, struct conn *conn, const struct config *c,
                        bool with_sizes, const char *column, struct err *e)
 {
     enum { OPEN, FACTS, RELATION, LEAVES, COLUMNS, MARKS, N };
     struct result *rows[N] = { NULL };
-    bool by_trigger = c->capture == BY_TRIGGER;
+    bool by_trigger = c->capture == CONFIG_BY_TRIGGER;
     size_t first = is_young(s) ? FACTS : OPEN, end = by_trigger ? N : MARKS;
     struct buf sql;
     bool ok;
@@ -246,12 +228,12 @@ bool begin_transaction(struct begin_facts *s, struct conn *conn, const struct so
     sql_table(&sql, &s->table, with_sizes);
     if (by_trigger)
         sql_trigger_marks(&sql, &s->table);
-    if (c->capture != BY_XMIN)
+    if (c->capture != CONFIG_BY_XMIN)
         buf_puts(&sql, "SET LOCAL enable_seqscan = off");
     ok = run(conn, &sql, rows + first, end - first, e) && read_facts(s, rows[FACTS], true, e) &&
          (first != OPEN || read_behind(s, rows[OPEN], e)) &&
-         relation_read_facts(&s->table, rows[RELATION], rows[LEAVES], c->capture == BY_INCREMENT,
-                             c->rls, e) &&
+         relation_read_facts(&s->table, rows[RELATION], rows[LEAVES],
+                             c->capture == CONFIG_BY_INCREMENT, c->rls, e) &&
          read_shape(s, rows[COLUMNS], c, e) && read_growth(s, rows[COLUMNS], c, column, e) &&
          (!by_trigger || read_marks(s, rows[MARKS], e));
     for (size_t i = 0; i < N; i++)
@@ -261,7 +243,7 @@ bool begin_transaction(struct begin_facts *s, struct conn *conn, const struct so
     return ok;
 }
 
-void begin_report(const struct begin_facts *v, const struct source_config *c, int server_version,
+void begin_report(const struct begin_facts *v, const struct config *c, int server_version,
                   struct buf *report)
 {
     static const char *const by[] = { "", ", by column ", ", by triggers" };

@@ -9,38 +9,8 @@
 #ifndef BEGIN_H
 #define BEGIN_H
 
+#include "capture/config.h"
 #include "capture/sql_trigger.h"
-
-/* How changes are found: by the xmin of rows, by a column that grows, by stamps of triggers. */
-enum capture_by { BY_XMIN, BY_INCREMENT, BY_TRIGGER };
-
-enum start { START_SNAPSHOT, START_NOW, START_XID };
-
-/* A source as the script declared it. Immutable once the host runs. */
-struct source_config {
-    char *conninfo;
-    char *table;    /* as the server is to resolve it */
-    char *name;     /* or NULL: "schema.table" once resolved */
-    char **columns; /* n_columns 0: all */
-    size_t n_columns;
-    char **pk;      /* n_pk 0: the primary key */
-    size_t n_pk;
-    char *where;    /* or NULL */
-    char *soft_delete; /* a column whose value says that the row is gone; or NULL */
-    char *column;      /* BY_INCREMENT: the one that grows */
-    double lookback;   /* its units, or seconds; below 0: the type's default */
-    int64_t recheck_ms; /* 0: never */
-    enum capture_by capture;
-    enum start start;
-    uint64_t start_xid;
-    int64_t interval_min_ms, interval_max_ms; /* alike unless adaptive */
-    bool rls;
-    bool deletes;         /* looks for rows that are gone, and tells inserts from updates */
-    int64_t check_ms;     /* how often; 0: in every poll */
-    bool keeps_old, skips_unchanged;
-};
-
-void source_config_free(struct source_config *c);
 
 /* What the server says of the table's triggers, see stamps.h. */
 struct stamp_marks {
@@ -58,13 +28,13 @@ struct begin_facts {
     struct relation table;
     struct rowtype *rowtype;      /* counted reference */
     struct stamp_marks marks; /* where the capture is by triggers */
-    enum relation_growth growth;       /* of the column that it was asked about */
+    enum increment_growth growth;       /* of the column that it was asked about */
 };
 
 void begin_facts_fini(struct begin_facts *s);
 
 /* Which table the script means. Fills the names in s->table. */
-bool begin_resolve(struct begin_facts *s, struct conn *conn, const struct source_config *c,
+bool begin_resolve(struct begin_facts *s, struct conn *conn, const struct config *c,
                    struct err *e) WARN_UNUSED;
 
 /* One statement, no transaction: the snapshot, and of the identity what can tell that it is
@@ -75,14 +45,14 @@ bool begin_glance(struct begin_facts *s, struct conn *conn, struct err *e) WARN_
 bool begin_identify(struct begin_facts *s, struct conn *conn, struct err *e) WARN_UNUSED;
 
 /* Says in a line what would be captured. */
-void begin_report(const struct begin_facts *v, const struct source_config *c, int server_version,
+void begin_report(const struct begin_facts *v, const struct config *c, int server_version,
                   struct buf *report);
 
 /* Leaves a transaction open that holds the lock and the snapshot. Keeps the shape that it
  * finds in <s> where nothing has changed. After a failure no transaction is open. Where the capture
  * goes by an index sequential scans are off in it. <column>: one that grows, or NULL; it may be
  * gone if it is not the one that <c> names. */
-bool begin_transaction(struct begin_facts *s, struct conn *conn, const struct source_config *c,
+bool begin_transaction(struct begin_facts *s, struct conn *conn, const struct config *c,
                        bool with_sizes, const char *column, struct err *e) WARN_UNUSED;
 
 #endif

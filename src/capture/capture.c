@@ -33,7 +33,7 @@ struct step {
     struct buf key;          /* scratch */
     /* the last row handed out */
     bool has_out;
-    struct row out;
+    struct chunk_row out;
     struct buf out_key;
 };
 
@@ -62,7 +62,7 @@ static void drop_step(struct capture *c)
     buf_init(&s->page.last_key, SIZE_MAX / 2);
 }
 
-struct capture *capture_new(const struct source_config *config, size_t number)
+struct capture *capture_new(const struct config *config, size_t number)
 {
     struct capture *c = calloc(1, sizeof *c);
 
@@ -301,22 +301,24 @@ static bool start_copy(struct capture *c, struct conn *conn, struct err *e)
 static bool start_batch(struct capture *c, struct err *e)
 {
     struct step *s = &c->step;
+    struct chunk *chunk;
 
     if (s->message != NULL)
         return true;
     s->message = message_new(MESSAGE_ROWS, c->source.number);
     if (s->message == NULL)
         return err_memory(e);
+    chunk = &s->message->chunk;
     if (c->source.facts.rowtype != NULL)
-        s->message->rowtype = rowtype_ref(c->source.facts.rowtype);
-    s->message->begins = !s->has_out;
-    s->message->is_snapshot = s->reads.what == READ_RANGE;
-    s->message->leaf = s->reads.leaf;
-    s->message->end = s->reads.end;
-    s->message->is_ordered = !s->message->is_snapshot && s->reads.what != READ_PAGE &&
-                           !s->has_new_leaves && !s->reads.is_switch && !mixes_resume_points(c);
-    s->message->is_recheck = s->reads.is_recheck;
-    s->message->reads = c->source.position.reads;
+        chunk->rowtype = rowtype_ref(c->source.facts.rowtype);
+    chunk->begins = !s->has_out;
+    chunk->is_snapshot = s->reads.what == READ_RANGE;
+    chunk->leaf = s->reads.leaf;
+    chunk->end = s->reads.end;
+    chunk->is_ordered = !chunk->is_snapshot && s->reads.what != READ_PAGE &&
+                        !s->has_new_leaves && !s->reads.is_switch && !mixes_resume_points(c);
+    chunk->is_recheck = s->reads.is_recheck;
+    chunk->reads = c->source.position.reads;
     return true;
 }
 
@@ -341,8 +343,9 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
     struct step *s = &c->step;
     const struct horizon *h = &c->source.position.horizon;
     const char *p = text, *end = text + len;
-    struct row row = { .op = OP_UPSERT };
+    struct chunk_row row = { .op = OP_UPSERT };
     struct reads_row read;
+    struct chunk *chunk;
 
     if (len > UINT32_MAX || !reads_parse(&s->reads, &c->source, &p, end, &read))
         return err_set(e, ERR_INTERNAL, "cannot read a row of the server's COPY");
@@ -354,7 +357,7 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
         !xidset_add(&s->polled.baseline, read.stamp))
         return err_memory(e);
     row.xid = read.xid;
-    row.is_gone = read.is_gone;
+    row.is_key_only = read.is_gone;
     switch (s->reads.what) {
     case READ_XMINS:
         return read.judged < h->floor || xidset_add(&s->polled.baseline, read.judged) ||
@@ -392,13 +395,15 @@ static bool take_row(struct capture *c, const char *text, size_t len, struct err
         return err_memory(e);
     if (read.is_superseded)
         return true;
-    if (!start_batch(c, e) ||
-        (c->source.config->deletes && !key_census_take_hash(&c->census, s->message, &p, end, e)))
+    if (!start_batch(c, e))
+        return false;
+    chunk = &s->message->chunk;
+    if (c->source.config->deletes && !key_census_take_hash(&c->census, chunk, &p, end, e))
         return false;
     row.len = (uint32_t)(end - p);
-    if (row.is_gone || rowtype_is_soft_deleted(c->source.facts.rowtype, p, row.len))
+    if (row.is_key_only || rowtype_is_soft_deleted(c->source.facts.rowtype, p, row.len))
         row.op = OP_DELETE;
-    return message_add(s->message, &row, p) || err_memory(e);
+    return chunk_add(chunk, &row, p) || err_memory(e);
 }
 
 /* A COPY of rows is over. */
@@ -437,7 +442,7 @@ static bool read_census(struct capture *c, struct conn *conn, struct message **m
 /* Fills the batch in hand until it is full or the COPY is over. */
 static bool fill_batch(struct capture *c, struct conn *conn, struct err *e)
 {
-    while (c->step.message == NULL || !message_is_full(c->step.message)) {
+    while (c->step.message == NULL || !chunk_is_full(&c->step.message->chunk)) {
         const char *text;
         size_t len;
 
@@ -490,7 +495,7 @@ static bool finish_step(struct capture *c, struct conn *conn, struct err *e)
     struct step *s = &c->step;
     struct position *p = &c->source.position;
     bool was_snapshot = p->phase == PHASE_SNAPSHOT;
-    struct message *b;
+    struct chunk *chunk;
 
     if (s->is_open && !conn_run(conn, "COMMIT", NULL, 0, e))
         return false;
@@ -498,35 +503,31 @@ static bool finish_step(struct capture *c, struct conn *conn, struct err *e)
     s->is_finished = true;
     if (!start_batch(c, e))
         return false;
-    b = s->message;
+    chunk = &s->message->chunk;
     if (!move_position(c, e))
         return false;
     key_census_complete(&c->census);
-    b->is_lazy = !was_snapshot && !s->is_start && b->n_rows == 0 && !s->has_out;
-    b->ends = true;
-    if ((b->position = calloc(1, sizeof *b->position)) == NULL ||
-        !position_copy(b->position, p)) {
-        free(b->position);
-        b->position = NULL;
+    chunk->is_lazy = !was_snapshot && !s->is_start && chunk->n_rows == 0 && !s->has_out;
+    chunk->ends = true;
+    if (!chunk_set_position(chunk, p))
         return err_memory(e);
-    }
     return p->phase != PHASE_POLL || !(was_snapshot || c->has_polled) ||
            fault_add_ready(&c->source, e);
 }
 
-static bool note_out(struct capture *c, const struct message *b, struct err *e)
+static bool note_out(struct capture *c, const struct chunk *chunk, struct err *e)
 {
     struct step *s = &c->step;
 
-    if (b->n_rows == 0)
+    if (chunk->n_rows == 0)
         return true;
     s->has_out = true;
-    s->out = b->rows[b->n_rows - 1];
-    if (!b->is_ordered)
+    s->out = chunk->rows[chunk->n_rows - 1];
+    if (!chunk->is_ordered)
         return true;
     buf_clear(&s->out_key);
-    buf_puts(&s->out_key, s->out.is_gone ? RESUME_AFTER_TOMBSTONE : "");
-    return message_row_key(b, &s->out, &s->out_key) || err_memory(e);
+    buf_puts(&s->out_key, s->out.is_key_only ? RESUME_AFTER_TOMBSTONE : "");
+    return chunk_row_key(chunk, &s->out, &s->out_key) || err_memory(e);
 }
 
 bool capture_next(struct capture *c, struct conn *conn, struct message **message, struct err *e)
@@ -540,7 +541,7 @@ bool capture_next(struct capture *c, struct conn *conn, struct message **message
         return true;
     if (s->reads.what == READ_NOTHING)
         s->is_over = true;
-    while (!s->is_over && (s->message == NULL || !message_is_full(s->message))) {
+    while (!s->is_over && (s->message == NULL || !chunk_is_full(&s->message->chunk))) {
         if (!s->in_copy && !start_copy(c, conn, e))
             return false;
         if (s->in_copy && (s->reads.what == READ_TALLY || s->reads.what == READ_KEYS))
@@ -550,7 +551,7 @@ bool capture_next(struct capture *c, struct conn *conn, struct message **message
     }
     if (s->is_over && !finish_step(c, conn, e))
         return false;
-    if (!note_out(c, s->message, e))
+    if (!note_out(c, &s->message->chunk, e))
         return false;
     *message = s->message;
     s->message = NULL;
@@ -593,7 +594,8 @@ bool capture_check(struct capture *c, struct conn *conn, struct buf *report, str
         return false;
     begin_report(&c->source.facts, c->source.config, conn_version(conn), report);
     while ((word = fault_take_word(&c->source)) != NULL) {
-        buf_printf(report, "; %s", word->err.msg);
+        if (word->kind == MESSAGE_NOTICE)
+            buf_printf(report, "; %s", word->notice.err.msg);
         message_free(word);
     }
     return buf_ok(report) || err_memory(e);

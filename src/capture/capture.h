@@ -20,7 +20,7 @@
 struct capture;
 
 /* <config> is borrowed and must outlive it. Returns owned, or NULL: out of memory. */
-struct capture *capture_new(const struct source_config *config, size_t number);
+struct capture *capture_new(const struct config *config, size_t number);
 void capture_free(struct capture *c);
 
 /* Finds the table. Once only; afterwards the names are known. */

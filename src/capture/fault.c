@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-void fault_init(struct source *s, const struct source_config *config, size_t number)
+void fault_init(struct source *s, const struct config *config, size_t number)
 {
     *s = (struct source){ .config = config, .number = number };
     s->words_tail = &s->words;
@@ -55,15 +55,14 @@ static void append_word(struct source *s, struct message *b)
     s->words_tail = (struct message **)&b->item.next;
 }
 
-static bool add_word(struct source *s, enum message_kind kind, enum log_level level,
-                     const char *text, struct err *e)
+static bool add_notice(struct source *s, enum log_level level, const char *text, struct err *e)
 {
-    struct message *b = message_new(kind, s->number);
+    struct message *b = message_new(MESSAGE_NOTICE, s->number);
 
     if (b == NULL)
         return err_memory(e);
-    b->notice_level = level;
-    err_set(&b->err, ERR_NONE, "%s", text);
+    b->notice.level = level;
+    err_set(&b->notice.err, ERR_NONE, "%s", text);
     append_word(s, b);
     return true;
 }
@@ -71,7 +70,7 @@ static bool add_word(struct source *s, enum message_kind kind, enum log_level le
 bool fault_add_notice(struct source *s, enum log_level level, const char *text,
                       struct err *e)
 {
-    return add_word(s, MESSAGE_NOTICE, level, text, e);
+    return add_notice(s, level, text, e);
 }
 
 static bool add_schema_word(struct source *s, struct err *e)
@@ -87,12 +86,12 @@ static bool add_schema_word(struct source *s, struct err *e)
     if (p->signature != NULL) {
         struct message *b = message_new(MESSAGE_SCHEMA, s->number);
 
-        if (b == NULL || (b->new_signature = strdup(now)) == NULL) {
+        if (b == NULL || (b->schema.new_signature = strdup(now)) == NULL) {
             message_free(b);
             free(copy);
             return err_memory(e);
         }
-        b->old_signature = p->signature; /* moves */
+        b->schema.old_signature = p->signature; /* moves */
         append_word(s, b);
     }
     p->signature = copy;
@@ -101,10 +100,15 @@ static bool add_schema_word(struct source *s, struct err *e)
 
 bool fault_add_ready(struct source *s, struct err *e)
 {
+    struct message *b;
+
     if (s->is_ready)
         return true;
     s->is_ready = true;
-    return add_word(s, MESSAGE_READY, LOG_DEBUG, "ready", e);
+    if ((b = message_new(MESSAGE_READY, s->number)) == NULL)
+        return err_memory(e);
+    append_word(s, b);
+    return true;
 }
 
 /* ---- the facts ---- */
@@ -116,7 +120,7 @@ static bool add_faults(struct source *s, char *faults, struct err *e)
         if ((end = strchr(line, '\n')) == NULL)
             break;
         *end = '\0';
-        if (!add_word(s, MESSAGE_NOTICE, LOG_WARN, line, e))
+        if (!add_notice(s, LOG_WARN, line, e))
             return false;
     }
     return true;
@@ -143,7 +147,7 @@ static bool check_indexes(struct source *s, struct conn *conn, struct err *e)
     for (int i = 0; ok && i < result_count(rows); i++) {
         snprintf(text, sizeof text, "%.100s has no index that begins with \"%.60s\": each poll "
                  "reads all of it", result_text(rows, i, 0), s->config->column);
-        ok = add_word(s, MESSAGE_NOTICE, LOG_WARN, text, e);
+        ok = add_notice(s, LOG_WARN, text, e);
     }
     result_free(rows);
     if (ok)
@@ -159,9 +163,9 @@ bool fault_look(struct source *s, struct conn *conn, bool with_sizes, struct err
     bool ok;
 
     ok = begin_transaction(&s->facts, conn, s->config, with_sizes, s->position.increment.column, e);
-    if (s->config->capture == BY_INCREMENT)
+    if (s->config->capture == CONFIG_BY_INCREMENT)
         return ok && check_indexes(s, conn, e);
-    if (s->config->capture != BY_TRIGGER)
+    if (s->config->capture != CONFIG_BY_TRIGGER)
         return ok;
     if (!ok) {
         stamps_explain(&s->facts, e);
@@ -197,7 +201,7 @@ static bool tell_of_gone_leaves(struct source *s, struct err *e)
         return true;
     snprintf(text, sizeof text, "%zu of the partitions were detached or dropped: no deletes come "
              "for their rows", gone);
-    return add_word(s, MESSAGE_NOTICE, LOG_WARN, text, e);
+    return add_notice(s, LOG_WARN, text, e);
 }
 
 bool fault_know_leaves(struct source *s, struct err *e)
@@ -287,7 +291,7 @@ static bool begin_anew(struct source *s, struct conn *conn, const char *why,
     char text[256];
 
     snprintf(text, sizeof text, "%s: the table is read again from its start", why);
-    return add_word(s, MESSAGE_NOTICE, LOG_WARN, text, e) && begin_snapshot(s, conn, news, e);
+    return add_notice(s, LOG_WARN, text, e) && begin_snapshot(s, conn, news, e);
 }
 
 static bool begin_first(struct source *s, struct conn *conn, enum fault_news *news, struct err *e)
@@ -296,14 +300,14 @@ static bool begin_first(struct source *s, struct conn *conn, enum fault_news *ne
     uint64_t xid = s->config->start_xid;
 
     switch (s->config->start) {
-    case START_SNAPSHOT:
+    case CONFIG_START_SNAPSHOT:
         return begin_snapshot(s, conn, news, e);
-    case START_NOW:
+    case CONFIG_START_NOW:
         set_horizon(s, now->xmin);
         s->position.pages.is_silent = s->position.pages.is_used;
         *news = FAULT_STARTS_NOW;
         break;
-    case START_XID:
+    case CONFIG_START_XID:
         if (!s->facts.table.has_xmin)
             return err_set(e, ERR_REFUSED, "%s.%s: its rows have no transaction ids to start at",
                            s->facts.table.schema, s->facts.table.name);
@@ -375,13 +379,13 @@ static bool judge(struct source *s, struct conn *conn, enum fault_news *news, st
         if (p->floor_lsn != 0)
             return begin_anew(s, conn, "the server crashed before the start was safely on its disk",
                               news, e);
-        if (p->horizon.seen.n > 0 && !add_word(s, MESSAGE_NOTICE, LOG_INFO, why, e))
+        if (p->horizon.seen.n > 0 && !add_notice(s, LOG_INFO, why, e))
             return false;
         forget_seen(s);
         break;
     case VERDICT_PROMOTED:
         forget_polled(s);
-        if (!add_word(s, MESSAGE_NOTICE, LOG_INFO, why, e))
+        if (!add_notice(s, LOG_INFO, why, e))
             return false;
         break;
     case VERDICT_SAME:
@@ -470,7 +474,7 @@ bool fault_check_leaves(struct source *s, struct err *e)
         if (p->done.leaf == leaf->oid)
             position_forget_done(p);
         if (leaf->next > 0 &&
-            !add_word(s, MESSAGE_NOTICE, LOG_WARN, text, e))
+            !add_notice(s, LOG_WARN, text, e))
             return false;
         *leaf = (struct leaf){ .oid = now->oid, .filenode = now->filenode, .blocks = now->blocks };
     }

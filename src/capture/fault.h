@@ -14,13 +14,13 @@
 #include "capture/begin.h"
 
 struct source {
-    const struct source_config *config; /* borrowed */
+    const struct config *config; /* borrowed */
     size_t number;
     struct position position;
     struct durable durable;
     struct begin_facts facts;
     struct stamps stamps;               /* where the capture is by triggers */
-    size_t indexed_leaves;              /* BY_INCREMENT: so many leaves had been looked at */
+    size_t indexed_leaves;              /* CONFIG_BY_INCREMENT: so many leaves had been looked at */
     char *polled;                       /* the text of the snapshot of the last complete poll */
     uint64_t glance_lsn;                /* how far a standby had come before the step's snapshot */
     bool is_ready;                      /* the ready word was given */
@@ -28,7 +28,7 @@ struct source {
     struct message *words, **words_tail;  /* notices and the like, to be handed out before rows */
 };
 
-void fault_init(struct source *s, const struct source_config *config, size_t number);
+void fault_init(struct source *s, const struct config *config, size_t number);
 void fault_fini(struct source *s);
 
 /* Takes over a position that was kept (copied). False: out of memory. */

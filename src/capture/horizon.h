@@ -34,25 +34,11 @@
 #ifndef HORIZON_H
 #define HORIZON_H
 
-#include "base/err.h"
-
-#include <stddef.h>
-#include <stdint.h>
+#include "capture/xidset.h"
 
 #define XID_FIRST_NORMAL 3u
 #define XID_MAX_BEHIND (((uint64_t)1 << 31) - 10000000) /* 32-bit order is lost beyond */
 #define XID_UNBOUNDED UINT64_MAX
-
-/* A sorted set of 64-bit xids. Zeroed is empty. */
-struct xidset {
-    uint64_t *v;
-    size_t n, cap;
-};
-
-bool xidset_has(const struct xidset *s, uint64_t xid);
-bool xidset_add(struct xidset *s, uint64_t xid) WARN_UNUSED; /* false: no memory */
-bool xidset_copy(struct xidset *to, const struct xidset *from) WARN_UNUSED;
-void xidset_fini(struct xidset *s);
 
 /* pg_current_snapshot(): everything below xmin is over, nothing at or above
  * xmax was begun and over. <text> is what the server wrote, borrowed. */

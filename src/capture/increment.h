@@ -35,6 +35,15 @@
 #define INCREMENT_LOWEST INT64_MIN /* as a base: all rows, also those without a value */
 #define INCREMENT_ENTRIES 20000    /* with more a recheck is due */
 
+/* What a column is whose values grow, for capture = "increment". */
+enum increment_growth {
+    INCREMENT_GROWS_NOT,
+    INCREMENT_INTEGER,
+    INCREMENT_DATE,
+    INCREMENT_TIMESTAMP,
+    INCREMENT_TIMESTAMPTZ,
+};
+
 /* <xid> brought rows to a window with <base>, the least of them <least>. */
 struct first {
     uint64_t xid;
@@ -61,7 +70,7 @@ struct rung {
 
 struct increment {
     char *column;       /* what all this is about; NULL: no poll has read all rows yet */
-    uint32_t growth;    /* its enum relation_growth: what values mean */
+    uint32_t growth;    /* its enum increment_growth: what values mean */
     uint64_t since;     /* the floor behind the newest recheck: all below was delivered */
     int64_t base;       /* of the next window */
     struct firsts firsts;

@@ -7,7 +7,7 @@
 
 #define MAX_HASHES ((size_t)512 << 10)
 
-bool key_census_is_due(const struct key_census *c, const struct source_config *config)
+bool key_census_is_due(const struct key_census *c, const struct config *config)
 {
     return config->deletes &&
            (c->is_owed || config->check_ms == 0 ||
@@ -26,7 +26,7 @@ static bool is_truncated(const struct position *p, const struct relation *now)
     return p->n_leaves > 0 && now->n_leaves > 0;
 }
 
-void key_census_begin(struct key_census *c, const struct source_config *config,
+void key_census_begin(struct key_census *c, const struct config *config,
                       const struct position *position, const struct relation *now)
 {
     c->is_wanted = key_census_is_due(c, config);
@@ -110,14 +110,14 @@ static bool fail_row(struct err *e)
     return err_set(e, ERR_INTERNAL, "cannot read a row of the server's COPY");
 }
 
-bool key_census_take_hash(struct key_census *c, struct message *b, const char **p, const char *end,
-                          struct err *e)
+bool key_census_take_hash(struct key_census *c, struct chunk *chunk, const char **p,
+                          const char *end, struct err *e)
 {
     uint64_t hash;
 
     if (!key_census_read_hash(p, end, &hash))
         return fail_row(e);
-    return (message_add_hash(b, hash) && note_hash(c, hash)) || err_memory(e);
+    return (chunk_add_hash(chunk, hash) && note_hash(c, hash)) || err_memory(e);
 }
 
 bool key_census_leave(struct key_census *c, const char *p, const char *end, struct err *e)
@@ -145,13 +145,13 @@ static bool read_bucket(struct tally *t, const char *p, size_t len)
     memcpy(text, p, len);
     text[len] = '\0';
     i = strtoull(text, &end, 10);
-    if (*end != '\t' || i >= BUCKETS)
+    if (*end != '\t' || i >= TALLY_BUCKETS)
         return false;
     count = strtoull(end + 1, &end, 10);
     if (*end != '\t')
         return false;
     xor = strtoll(end + 1, &end, 10);
-    t->buckets[i] = (struct bucket){ count, (uint64_t)xor };
+    t->buckets[i] = (struct tally_bucket){ count, (uint64_t)xor };
     return *end == '\0';
 }
 
@@ -159,24 +159,26 @@ bool key_census_read_tally(struct key_census *c, struct conn *conn, size_t sourc
                            struct rowtype *rowtype, struct message **message, struct err *e)
 {
     struct message *b = c->message = message_new(MESSAGE_TALLY, source);
+    struct tally *tally;
     const char *text;
     enum conn_copy got;
     uint64_t rows = 0;
     size_t len;
 
-    if (b == NULL || (b->tally = calloc(1, sizeof *b->tally)) == NULL)
+    if (b == NULL || (b->tally.counts = calloc(1, sizeof *b->tally.counts)) == NULL)
         return err_memory(e);
-    b->rowtype = rowtype_ref(rowtype);
+    b->tally.rowtype = rowtype_ref(rowtype);
+    tally = b->tally.counts;
     while ((got = conn_copy_next(conn, &text, &len, e)) == CONN_COPY_ROW)
-        if (!read_bucket(b->tally, text, len))
+        if (!read_bucket(tally, text, len))
             return fail_row(e);
     if (got == CONN_COPY_FAILED)
         return false;
-    for (size_t i = 0; i < BUCKETS; i++)
-        rows += b->tally->buckets[i].count;
-    b->tally->is_truncated = c->is_truncated && rows == 0;
-    b->tally->hashes = c->hashes; /* moves */
-    b->tally->n_hashes = c->n_hashes;
+    for (size_t i = 0; i < TALLY_BUCKETS; i++)
+        rows += tally->buckets[i].count;
+    tally->is_truncated = c->is_truncated && rows == 0;
+    tally->hashes = c->hashes; /* moves */
+    tally->n_hashes = c->n_hashes;
     c->hashes = NULL;
     c->n_hashes = c->cap_hashes = 0;
     *message = b;
@@ -191,20 +193,20 @@ bool key_census_answer(struct key_census *c, const unsigned char *asked)
     c->is_answered = true;
     if (asked == NULL)
         return true;
-    if ((c->asked = malloc(BUCKETS / 8)) == NULL)
+    if ((c->asked = malloc(TALLY_BUCKETS / 8)) == NULL)
         return false;
-    memcpy(c->asked, asked, BUCKETS / 8);
+    memcpy(c->asked, asked, TALLY_BUCKETS / 8);
     return true;
 }
 
 /* "xmin\thash\tkey" */
-static bool take_key(struct message *b, const char *p, size_t len, const struct horizon *horizon,
+static bool take_key(struct chunk *chunk, const char *p, size_t len, const struct horizon *horizon,
                      const struct begin_facts *facts, struct err *e)
 {
     const char *end = p + len;
     uint64_t hash;
     uint32_t xmin;
-    struct row row = { .op = OP_READ };
+    struct chunk_row row = { .op = OP_READ };
     bool is_doubtful;
 
     if (!key_census_read_xmin(&p, end, false, &xmin) || !key_census_read_hash(&p, end, &hash) ||
@@ -214,7 +216,7 @@ static bool take_key(struct message *b, const char *p, size_t len, const struct 
     if (is_doubtful || horizon_is_new(horizon, row.xid))
         row.op = OP_UPSERT;
     row.len = (uint32_t)(end - p);
-    return (message_add_hash(b, hash) && message_add(b, &row, p)) || err_memory(e);
+    return (chunk_add_hash(chunk, hash) && chunk_add(chunk, &row, p)) || err_memory(e);
 }
 
 bool key_census_read_keys(struct key_census *c, struct conn *conn, size_t source,
@@ -227,14 +229,14 @@ bool key_census_read_keys(struct key_census *c, struct conn *conn, size_t source
     *is_over = false;
     if ((c->message = message_new(MESSAGE_KEYS, source)) == NULL)
         return err_memory(e);
-    while (!*is_over && !message_is_full(c->message)) {
+    while (!*is_over && !chunk_is_full(&c->message->chunk)) {
         switch (conn_copy_next(conn, &text, &len, e)) {
         case CONN_COPY_ROW:
-            if (!take_key(c->message, text, len, horizon, facts, e))
+            if (!take_key(&c->message->chunk, text, len, horizon, facts, e))
                 return false;
             break;
         case CONN_COPY_END:
-            *is_over = c->message->ends = true;
+            *is_over = c->message->chunk.ends = true;
             break;
         case CONN_COPY_FAILED:
             return false;

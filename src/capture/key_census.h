@@ -25,19 +25,19 @@ struct key_census {
 };
 
 /* Is one due now? */
-bool key_census_is_due(const struct key_census *c, const struct source_config *config);
+bool key_census_is_due(const struct key_census *c, const struct config *config);
 
 /* A poll begins, which makes one if it is due; the leaves that <position> knows are those of the
  * poll before. */
-void key_census_begin(struct key_census *c, const struct source_config *config,
+void key_census_begin(struct key_census *c, const struct config *config,
                       const struct position *position, const struct relation *now);
 
 /* Forgets what the poll in hand brought; its end without one of key_census_complete. */
 void key_census_drop(struct key_census *c);
 
-/* Takes the hash that the next row of <b> begins with; *p ends behind it. */
-bool key_census_take_hash(struct key_census *c, struct message *b, const char **p, const char *end,
-                          struct err *e) WARN_UNUSED;
+/* Takes the hash that the next row of <chunk> begins with; *p ends after it. */
+bool key_census_take_hash(struct key_census *c, struct chunk *chunk, const char **p,
+                          const char *end, struct err *e) WARN_UNUSED;
 
 /* Counts a row that is left to the next poll, as the server will; <p>: where its hash is. */
 bool key_census_leave(struct key_census *c, const char *p, const char *end,
@@ -48,7 +48,7 @@ bool key_census_read_tally(struct key_census *c, struct conn *conn, size_t sourc
                            struct rowtype *rowtype,
                            struct message **message, struct err *e) WARN_UNUSED;
 
-/* What the host asks for: BUCKETS bits (copied) or, NULL, nothing. */
+/* What the host asks for: TALLY_BUCKETS bits (copied) or, NULL, nothing. */
 bool key_census_answer(struct key_census *c, const unsigned char *asked) WARN_UNUSED;
 
 /* Reads of the answer to sql_keys what makes a batch; *is_over with the last one. <horizon> and

@@ -3,129 +3,67 @@
 #include "capture/message.h"
 
 #include <stdlib.h>
-#include <string.h>
-
-#define FULL_BYTES ((size_t)256 << 10)
-#define FULL_ROWS 4096
 
 struct message *message_new(enum message_kind kind, size_t source)
 {
-    struct message *b = calloc(1, sizeof *b);
+    struct message *m = calloc(1, sizeof *m);
 
-    if (b == NULL)
+    if (m == NULL)
         return NULL;
-    b->kind = kind;
-    b->source = source;
-    b->retry_ms = -1;
-    clock_utc(b->ts);
-    return b;
+    m->kind = kind;
+    m->source = source;
+    if (message_has_rows(m))
+        chunk_init(&m->chunk);
+    if (kind == MESSAGE_NOTICE)
+        m->notice.retry_ms = -1;
+    return m;
 }
 
-void message_free(struct message *b)
+static void fini(struct message *m)
 {
-    if (b == NULL)
+    switch (m->kind) {
+    case MESSAGE_ROWS:
+    case MESSAGE_KEYS:
+        chunk_fini(&m->chunk);
         return;
-    if (b->position != NULL)
-        position_fini(b->position);
-    free(b->position);
-    rowtype_unref(b->rowtype);
-    free(b->bytes);
-    free(b->rows);
-    free(b->sides);
-    if (b->tally != NULL)
-        free(b->tally->hashes);
-    free(b->tally);
-    free(b->old_signature);
-    free(b->new_signature);
-    free(b->text);
-    free(b);
+    case MESSAGE_TALLY:
+        rowtype_unref(m->tally.rowtype);
+        tally_free(m->tally.counts);
+        return;
+    case MESSAGE_RESOLVED:
+    case MESSAGE_DONE:
+        free(m->text);
+        return;
+    case MESSAGE_SCHEMA:
+        free(m->schema.old_signature);
+        free(m->schema.new_signature);
+        return;
+    case MESSAGE_NOTICE:
+    case MESSAGE_READY:
+    case MESSAGE_FAULT:
+        return;
+    }
+}
+
+void message_free(struct message *m)
+{
+    if (m != NULL)
+        fini(m);
+    free(m);
 }
 
 struct message *message_of(struct queue_item *item)
 {
-    return (struct message *)item;
+    return (struct message *)((char *)item - offsetof(struct message, item));
 }
 
-static void *grow(void *p, size_t *cap, size_t need, size_t first, size_t size)
+bool message_has_rows(const struct message *m)
 {
-    size_t n = *cap == 0 ? first : *cap;
-
-    while (n < need)
-        n += n / 2 + 1;
-    p = realloc(p, n * size);
-    if (p != NULL)
-        *cap = n;
-    return p;
+    return m->kind == MESSAGE_ROWS || m->kind == MESSAGE_KEYS;
 }
 
-bool message_add_bytes(struct message *b, const char *bytes, size_t len, size_t *start)
+void message_seal(struct message *m, struct queue_lane *lane)
 {
-    void *p;
-
-    if (b->bytes == NULL || b->n_bytes + len > b->cap_bytes) { /* rows may have no bytes */
-        if ((p = grow(b->bytes, &b->cap_bytes, b->n_bytes + len, 1024, 1)) == NULL)
-            return false;
-        b->bytes = p;
-    }
-    if (len > 0)
-        memcpy(b->bytes + b->n_bytes, bytes, len);
-    *start = b->n_bytes;
-    b->n_bytes += len;
-    return true;
-}
-
-bool message_add(struct message *b, const struct row *row, const char *bytes)
-{
-    size_t start;
-    void *p;
-
-    if (b->n_rows == b->cap_rows) {
-        if ((p = grow(b->rows, &b->cap_rows, b->n_rows + 1, 8, sizeof *b->rows)) == NULL)
-            return false;
-        b->rows = p;
-    }
-    if (!message_add_bytes(b, bytes, row->len, &start))
-        return false;
-    b->rows[b->n_rows] = *row;
-    b->rows[b->n_rows].start = start;
-    b->n_rows++;
-    return true;
-}
-
-bool message_add_hash(struct message *b, uint64_t hash)
-{
-    size_t start;
-
-    b->has_hashes = true;
-    return message_add_bytes(b, (const char *)&hash, sizeof hash, &start);
-}
-
-uint64_t message_hash(const struct message *b, const struct row *row)
-{
-    uint64_t hash;
-
-    memcpy(&hash, b->bytes + row->start - sizeof hash, sizeof hash);
-    return hash;
-}
-
-bool message_has_rows(const struct message *b)
-{
-    return b->kind == MESSAGE_ROWS || b->kind == MESSAGE_KEYS;
-}
-
-bool message_is_full(const struct message *b)
-{
-    return b->n_bytes >= FULL_BYTES || b->n_rows >= FULL_ROWS;
-}
-
-void message_seal(struct message *b, struct queue_lane *lane)
-{
-    b->item.lane = lane;
-    b->item.bytes = !message_has_rows(b) ? 0
-                    : sizeof *b + b->cap_bytes + b->cap_rows * sizeof *b->rows;
-}
-
-bool message_row_key(const struct message *b, const struct row *row, struct buf *key)
-{
-    return rowtype_put_key(b->rowtype, b->bytes + row->start, row->len, key);
+    m->item.lane = lane;
+    m->item.bytes = message_has_rows(m) ? sizeof *m + chunk_size(&m->chunk) - sizeof m->chunk : 0;
 }

@@ -2,8 +2,6 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/outbox.h"
 
-#include <string.h>
-
 #define KEEP_BYTES ((size_t)12 << 20) /* of a held step; the rest goes to the spool */
 
 void outbox_init(struct outbox *o, struct queue *q, struct queue_lane *lane, const char *spool_dir,
@@ -42,24 +40,13 @@ static void keep(struct outbox *o, struct message *b)
     o->kept_bytes += b->item.bytes;
 }
 
-/* A batch with all of <b> but its rows and its position. */
+/* A message of a chunk like that of <b>, without rows and position. */
 static struct message *make_like(const struct message *b)
 {
     struct message *like = message_new(b->kind, b->source);
 
-    if (like == NULL)
-        return NULL;
-    if (b->rowtype != NULL)
-        like->rowtype = rowtype_ref(b->rowtype);
-    memcpy(like->ts, b->ts, sizeof like->ts);
-    like->begins = b->begins;
-    like->is_snapshot = b->is_snapshot;
-    like->is_ordered = b->is_ordered;
-    like->is_recheck = b->is_recheck;
-    like->has_hashes = b->has_hashes;
-    like->reads = b->reads;
-    like->leaf = b->leaf;
-    like->end = b->end;
+    if (like != NULL)
+        chunk_init_like(&like->chunk, &b->chunk);
     return like;
 }
 
@@ -70,7 +57,7 @@ static bool put_in_spool(struct outbox *o, struct message *b, struct err *e)
     if (o->spool == NULL)
         ok = (o->spool = spool_open(o->spool_dir, e)) != NULL &&
              ((o->like = make_like(b)) != NULL || err_memory(e));
-    ok = ok && spool_write(o->spool, b, e);
+    ok = ok && spool_write(o->spool, &b->chunk, e);
     message_free(b);
     return ok;
 }
@@ -84,8 +71,8 @@ bool outbox_put(struct outbox *o, struct message *b, struct err *e)
         message_free(b);
         return fail_closed(e);
     }
-    if (!message_has_rows(b) || b->ends) { /* words behind the last batch wait for it */
-        if (b->ends && o->spool != NULL)
+    if (!message_has_rows(b) || b->chunk.ends) { /* words behind the last batch wait for it */
+        if (b->chunk.ends && o->spool != NULL)
             o->last = b;
         else
             keep(o, b);
@@ -130,8 +117,8 @@ static bool send_spooled(struct outbox *o, struct err *e)
 
         if (b == NULL)
             return err_memory(e);
-        o->like->begins = false; /* only the first one does */
-        if (!spool_read(o->spool, b, &got, e) || !got) {
+        o->like->chunk.begins = false; /* only the first one does */
+        if (!spool_read(o->spool, &b->chunk, &got, e) || !got) {
             message_free(b);
             if (got)
                 return false;

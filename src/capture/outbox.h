@@ -7,6 +7,7 @@
 #ifndef OUTBOX_H
 #define OUTBOX_H
 
+#include "capture/message.h"
 #include "capture/spool.h"
 
 struct outbox {

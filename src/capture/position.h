@@ -54,8 +54,10 @@ struct position {
     size_t n_leaves;
     uint64_t rows;          /* delivered by the snapshot so far, for the progress line */
     uint64_t reads;         /* how often the snapshot was begun, if we look for deletes */
-    uint64_t noted;      /* number of the last change delivered, see kept_rows.h; 0: none is kept */
-    uint64_t learned;       /* 1: every row there was has been noted */
+    uint64_t last_change;   /* number of the last change delivered, see kept_rows.h; 0: none is
+                             * kept */
+    bool is_learned;        /* every row that was there when deletes were first looked for is
+                             * known, see diff.h */
     struct resume_point *resume_points; /* of the polls that ended early; of xids not done yet */
     size_t n_resume_points;
     struct done_keys done;

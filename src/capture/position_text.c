@@ -100,8 +100,8 @@ void position_write(const struct position *p, const char *source, struct buf *b)
                id->durable_lsn);
     buf_printf(b, "table %" PRIu32 "\nrows %" PRIu64 "\n", p->table, p->rows);
     if (p->reads > 0)
-        buf_printf(b, "reads %" PRIu64 "\nnoted %" PRIu64 "\nlearned %" PRIu64 "\n", p->reads,
-                   p->noted, p->learned);
+        buf_printf(b, "reads %" PRIu64 "\nnoted %" PRIu64 "\nlearned %d\n", p->reads,
+                   p->last_change, p->is_learned);
     if (p->stamped_since > 0)
         buf_printf(b, "stamped_since %" PRIu64 "\ngone_floor %" PRIu64 "\n", p->stamped_since,
                    p->gone_floor);
@@ -293,8 +293,8 @@ static bool read_number(const char *word, const char *text, struct position *p)
         { "floor", &p->horizon.floor }, { "floor_lsn", &p->floor_lsn }, { "xmax", &id->xmax },
         { "lsn", &id->lsn }, { "durable_xmax", &id->durable_xmax },
         { "durable_lsn", &id->durable_lsn }, { "rows", &p->rows }, { "reads", &p->reads },
-        { "noted", &p->noted }, { "learned", &p->learned },
-        { "stamped_since", &p->stamped_since }, { "gone_floor", &p->gone_floor },
+        { "noted", &p->last_change }, { "stamped_since", &p->stamped_since },
+        { "gone_floor", &p->gone_floor },
     };
     const struct { const char *word; uint32_t *to; } narrow[] = {
         { "database", &id->database }, { "timeline", &id->timeline }, { "table", &p->table },
@@ -326,6 +326,8 @@ static bool read_line(const char *word, const char *text, struct position *p, ui
         return read_word(text, id->stats, sizeof id->stats);
     if (strcmp(word, "in_recovery") == 0)
         return (id->in_recovery = strcmp(text, "1") == 0) || strcmp(text, "0") == 0;
+    if (strcmp(word, "learned") == 0)
+        return (p->is_learned = strcmp(text, "1") == 0) || strcmp(text, "0") == 0;
     if (strcmp(word, "increment") == 0)
         return replace_text(text, &p->increment.column);
     if (strcmp(word, "signature") == 0)

@@ -24,7 +24,7 @@
 
 struct reader_source {
     size_t number;
-    const struct source_config *config;
+    const struct config *config;
     struct capture *capture;
     struct queue_lane lane;
     struct crew *crew;
@@ -36,7 +36,7 @@ struct reader_source {
     bool is_finished; /* nothing more is to be done for it */
     bool is_asking;   /* for reader_answer */
     bool has_asked;   /* of the answer: it names buckets */
-    unsigned char asked[BUCKETS / 8];
+    unsigned char asked[TALLY_BUCKETS / 8];
     int64_t due_ms;
     uint64_t listener;    /* what the listener rings for it with; 0: nothing */
     uint64_t heard;   /* its count when the last poll began */
@@ -133,7 +133,7 @@ static struct crew *find_crew(struct reader *r, const char *conninfo)
     return crew;
 }
 
-bool reader_add(struct reader *r, const struct source_config *config, struct err *e)
+bool reader_add(struct reader *r, const struct config *config, struct err *e)
 {
     struct reader_source *s = calloc(1, sizeof *s);
 
@@ -145,7 +145,7 @@ bool reader_add(struct reader *r, const struct source_config *config, struct err
     s->config = config;
     s->interval_ms = config->interval_max_ms;
     s->capture = capture_new(config, s->number);
-    s->last_word = message_new(MESSAGE_FAULT, s->number);
+    s->last_word = message_new(MESSAGE_DONE, s->number);
     s->crew = find_crew(r, config->conninfo);
     if (s->capture == NULL || s->last_word == NULL || s->crew == NULL ||
         !append(&s->crew->sources, &s->crew->n_sources, s))
@@ -191,13 +191,13 @@ static void tell_notice(struct reader_source *s, enum log_level level, const str
 
     if (b == NULL)
         return;
-    b->err = *e;
-    b->notice_level = level;
-    b->retry_ms = retry_ms;
+    b->notice.err = *e;
+    b->notice.level = level;
+    b->notice.retry_ms = retry_ms;
     tell(s, b);
 }
 
-/* DONE, or FAULT with its error: the last that is heard of a source. */
+/* DONE, or FAULT with its error <e>: the last that is heard of a source. */
 static void tell_last(struct reader_source *s, enum message_kind kind, const struct err *e)
 {
     struct message *b = s->last_word;
@@ -206,7 +206,7 @@ static void tell_last(struct reader_source *s, enum message_kind kind, const str
     s->is_finished = true;
     b->kind = kind;
     if (e != NULL)
-        b->err = *e;
+        b->fault = *e;
     tell(s, b);
 }
 
@@ -303,7 +303,7 @@ static bool read_step(struct reader_source *s, struct conn *conn, struct outboxe
             return false;
         if (b == NULL)
             return true;
-        *had_rows = *had_rows || b->n_rows > 0;
+        *had_rows = *had_rows || (message_has_rows(b) && b->chunk.n_rows > 0);
         ok = b->kind == MESSAGE_TALLY ? ask_host(s, b, e)
                                     : outbox_put(b->kind == MESSAGE_KEYS ? &out->keys : &out->rows,
                                                  b, e);

@@ -30,7 +30,7 @@ struct reader *reader_new(struct queue *queue, const char *spool_dir, enum reade
                           struct err *e);
 
 /* Declares source <number>, counting from 0. <config> is borrowed until reader_free. */
-bool reader_add(struct reader *r, const struct source_config *config, struct err *e) WARN_UNUSED;
+bool reader_add(struct reader *r, const struct config *config, struct err *e) WARN_UNUSED;
 
 /* Starts the threads. From here on the functions below are for the host's thread. */
 bool reader_start(struct reader *r, struct err *e) WARN_UNUSED;

@@ -10,19 +10,19 @@
 
 bool reads_by_trigger(const struct source *s)
 {
-    return s->config->capture == BY_TRIGGER;
+    return s->config->capture == CONFIG_BY_TRIGGER;
 }
 
 bool reads_values(const struct source *s)
 {
-    return s->position.increment.column != NULL || s->config->capture == BY_INCREMENT;
+    return s->position.increment.column != NULL || s->config->capture == CONFIG_BY_INCREMENT;
 }
 
 bool reads_same_column(const struct source *s)
 {
     const struct increment *i = &s->position.increment;
 
-    return s->config->capture == BY_INCREMENT && i->column != NULL &&
+    return s->config->capture == CONFIG_BY_INCREMENT && i->column != NULL &&
            strcmp(i->column, s->config->column) == 0 && i->growth == s->facts.growth;
 }
 
@@ -45,7 +45,7 @@ struct sql_increment_query reads_sql_increment(const struct source *s)
     return (struct sql_increment_query){
         .query = reads_query(s),
         .column = i->column != NULL ? i->column : s->config->column,
-        .growth = is_other ? GROWS_NOT : s->facts.growth,
+        .growth = is_other ? INCREMENT_GROWS_NOT : s->facts.growth,
     };
 }
 
@@ -56,7 +56,7 @@ bool reads_stamps(const struct source *s)
 
 const char *reads_setting(const struct reads *r, const struct source *s, bool has_new_leaves)
 {
-    if (s->config->capture == BY_XMIN)
+    if (s->config->capture == CONFIG_BY_XMIN)
         return NULL;
     if (r->is_switch || r->is_recheck || r->what == READ_LEAF)
         return "SET LOCAL enable_seqscan = on";

@@ -105,20 +105,20 @@ static bool read_at(struct spool *s, void *data, size_t n, struct err *e)
     return true;
 }
 
-bool spool_write(struct spool *s, const struct message *b, struct err *e)
+bool spool_write(struct spool *s, const struct chunk *c, struct err *e)
 {
-    struct head head = { b->n_rows, b->n_bytes };
+    struct head head = { c->n_rows, c->n_bytes };
     off_t at = s->written;
 
     if (!write_at(s, &at, &head, sizeof head, e) ||
-        !write_at(s, &at, b->rows, b->n_rows * sizeof *b->rows, e) ||
-        !write_at(s, &at, b->bytes, b->n_bytes, e))
+        !write_at(s, &at, c->rows, c->n_rows * sizeof *c->rows, e) ||
+        !write_at(s, &at, c->bytes, c->n_bytes, e))
         return false;
     s->written = at; /* only now it counts: half a batch is none */
     return true;
 }
 
-bool spool_read(struct spool *s, struct message *b, bool *got, struct err *e)
+bool spool_read(struct spool *s, struct chunk *c, bool *got, struct err *e)
 {
     struct head head;
 
@@ -127,12 +127,12 @@ bool spool_read(struct spool *s, struct message *b, bool *got, struct err *e)
         return true;
     if (!read_at(s, &head, sizeof head, e))
         return false;
-    b->rows = malloc((head.n_rows + 1) * sizeof *b->rows);
-    b->bytes = malloc(head.n_bytes + 1);
-    if (b->rows == NULL || b->bytes == NULL)
+    c->rows = malloc((head.n_rows + 1) * sizeof *c->rows);
+    c->bytes = malloc(head.n_bytes + 1);
+    if (c->rows == NULL || c->bytes == NULL)
         return err_memory(e);
-    b->n_rows = b->cap_rows = head.n_rows;
-    b->n_bytes = b->cap_bytes = head.n_bytes;
-    return read_at(s, b->rows, b->n_rows * sizeof *b->rows, e) &&
-           read_at(s, b->bytes, b->n_bytes, e);
+    c->n_rows = c->cap_rows = head.n_rows;
+    c->n_bytes = c->cap_bytes = head.n_bytes;
+    return read_at(s, c->rows, c->n_rows * sizeof *c->rows, e) &&
+           read_at(s, c->bytes, c->n_bytes, e);
 }

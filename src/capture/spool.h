@@ -1,14 +1,14 @@
 /* spool.h -- the file for what the queue cannot hold.
  *
  * First in, first out. The file has no name from its birth, so that a crash
- * leaves nothing behind. Keeps rows only: what belongs to all batches of a
- * poll alike (source, shape, time) is given again when they are read back.
+ * leaves nothing behind. Keeps rows only: what belongs to all chunks of a
+ * poll alike (source, row type, time) is given again when they are read back.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef SPOOL_H
 #define SPOOL_H
 
-#include "capture/message.h"
+#include "capture/chunk.h"
 
 struct spool;
 
@@ -16,12 +16,12 @@ struct spool;
 struct spool *spool_open(const char *dir, struct err *e);
 void spool_close(struct spool *s);
 
-/* Appends the rows of <b>, which stays the caller's. ERR_STATE if the disk is full; what was
+/* Appends the rows of <c>, which stays the caller's. ERR_STATE if the disk is full; what was
  * written before can still be read. */
-bool spool_write(struct spool *s, const struct message *b, struct err *e) WARN_UNUSED;
+bool spool_write(struct spool *s, const struct chunk *c, struct err *e) WARN_UNUSED;
 
-/* Fills the rows of <b> (a fresh batch) with those written longest ago.
+/* Fills the rows of <c>, which has none yet, with those written longest ago.
  * *got is false when everything was read. */
-bool spool_read(struct spool *s, struct message *b, bool *got, struct err *e) WARN_UNUSED;
+bool spool_read(struct spool *s, struct chunk *c, bool *got, struct err *e) WARN_UNUSED;
 
 #endif

@@ -199,7 +199,7 @@ void sql_table(struct buf *b, const struct relation *t, bool with_sizes)
 
 static void put_column(struct buf *b, const struct sql_query *q, size_t i)
 {
-    const struct column *column = &q->rowtype->columns[i];
+    const struct rowtype_column *column = &q->rowtype->columns[i];
 
     buf_puts(b, column->wants_to_json ? ", to_json(" : ", ");
     put_qualified(b, q->table->name, column->name);
@@ -225,7 +225,7 @@ static const char *hash_function(const char *type)
 /* The hash of the first <n> columns of the key: each is the seed of the next. */
 static void put_hash_of(struct buf *b, const struct sql_query *q, size_t n)
 {
-    const struct column *column;
+    const struct rowtype_column *column;
     const char *f;
 
     if (n == 0) {
@@ -339,7 +339,7 @@ static void put_kept_key(struct buf *b, const struct sql_query *q, const char *k
     const char *f = key;
 
     for (size_t i = 0; i < q->rowtype->n_key; i++) {
-        const struct column *column = &q->rowtype->columns[q->rowtype->key[i]];
+        const struct rowtype_column *column = &q->rowtype->columns[q->rowtype->key[i]];
         struct field field = { f, strcspn(f, "\t") };
         char *text = malloc(field.len + 1);
 
@@ -448,8 +448,8 @@ static void put_from_all(struct buf *b, const struct sql_query *q)
 
 void sql_tally(struct buf *b, const struct sql_query *q)
 {
-    buf_printf(b, "COPY (SELECT h >> %d & %u, count(*), bit_xor(h) FROM (SELECT ", BUCKET_SHIFT,
-               BUCKETS - 1);
+    buf_printf(b, "COPY (SELECT h >> %d & %u, count(*), bit_xor(h) FROM (SELECT ", TALLY_SHIFT,
+               TALLY_BUCKETS - 1);
     put_hash(b, q);
     buf_puts(b, " AS h");
     put_from_all(b, q);
@@ -466,11 +466,11 @@ void sql_keys(struct buf *b, const struct sql_query *q, const unsigned char *ask
         put_column(b, q, q->rowtype->key[k]);
     put_from_all(b, q);
     buf_puts(b, " AND get_bit('\\x");
-    for (size_t i = 0; i < BUCKETS / 8; i++)
+    for (size_t i = 0; i < TALLY_BUCKETS / 8; i++)
         buf_printf(b, "%02x", asked[i]);
     buf_puts(b, "'::bytea, (");
     put_hash(b, q);
-    buf_printf(b, " >> %d & %u)::int) = 1) TO STDOUT", BUCKET_SHIFT, BUCKETS - 1);
+    buf_printf(b, " >> %d & %u)::int) = 1) TO STDOUT", TALLY_SHIFT, TALLY_BUCKETS - 1);
 }
 
 void sql_xmins(struct buf *b, const struct sql_query *q, const struct position *p)

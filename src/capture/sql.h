@@ -13,7 +13,7 @@
 
 #include "capture/message.h"
 #include "capture/horizon.h"
-#include "capture/relation.h"
+#include "capture/rowtype.h"
 
 /* What a statement that reads rows needs to know. All borrowed. */
 struct sql_query {

@@ -27,16 +27,16 @@ static void put_column(struct buf *b, const struct sql_increment_query *q)
 /* <value>, an expression of the column's type, as a number. */
 static void put_number(struct buf *b, const struct sql_increment_query *q, const char *value)
 {
-    if (q->growth == GROWS_NOT) {
+    if (q->growth == INCREMENT_GROWS_NOT) {
         buf_puts(b, "NULL::bigint");
         return;
     }
-    if (q->growth == GROWS_INTEGER) {
+    if (q->growth == INCREMENT_INTEGER) {
         buf_printf(b, "(%s)::bigint", value);
         return;
     }
     buf_printf(b, "CASE WHEN isfinite(%s) THEN ", value);
-    if (q->growth == GROWS_DATE)
+    if (q->growth == INCREMENT_DATE)
         buf_printf(b, "(%s - date '1970-01-01')::bigint", value);
     else
         buf_printf(b, "least(extract(epoch FROM %s) * 1000000, 9223372036854775807)::bigint",
@@ -59,29 +59,29 @@ static void put_value(struct buf *b, const struct sql_increment_query *q)
 }
 
 /* A number as a constant that the column can be compared with. */
-static void put_constant(struct buf *b, enum relation_growth growth, int64_t n)
+static void put_constant(struct buf *b, enum increment_growth growth, int64_t n)
 {
     int64_t rest = n % DAY_US;
     int64_t days = n / DAY_US - (rest < 0), us = rest + (rest < 0 ? DAY_US : 0);
     static const char *const types[] = { "bigint", "bigint", "date", "timestamp", "timestamptz" };
 
-    if (growth >= GROWS_DATE && (growth == GROWS_DATE ? n : days) < FIRST_DAY)
+    if (growth >= INCREMENT_DATE && (growth == INCREMENT_DATE ? n : days) < FIRST_DAY)
         n = INT64_MIN; /* a lookback may lead further back than there are dates */
-    if (growth >= GROWS_DATE && (n == INT64_MAX || n == INT64_MIN)) {
+    if (growth >= INCREMENT_DATE && (n == INT64_MAX || n == INT64_MIN)) {
         buf_printf(b, "'%sinfinity'::%s", n < 0 ? "-" : "", types[growth]);
         return;
     }
 
     switch (growth) {
-    case GROWS_NOT:
-    case GROWS_INTEGER:
+    case INCREMENT_GROWS_NOT:
+    case INCREMENT_INTEGER:
         buf_printf(b, "'%" PRId64 "'::bigint", n);
         return;
-    case GROWS_DATE:
+    case INCREMENT_DATE:
         buf_printf(b, "(date '1970-01-01' + %" PRId64 ")", n);
         return;
-    case GROWS_TIMESTAMP:
-    case GROWS_TIMESTAMPTZ:
+    case INCREMENT_TIMESTAMP:
+    case INCREMENT_TIMESTAMPTZ:
         buf_printf(b, "(%s '1970-01-01' + make_interval(days => %" PRId64 ", secs => %" PRId64
                    ".%06d))", types[growth], days, us / 1000000, (int)(us % 1000000));
         return;
@@ -96,7 +96,7 @@ void sql_increment_top(struct buf *b, const struct sql_increment_query *q)
     put_column(b, q);
     buf_puts(b, ") AS top");
     sql_put_from(b, &q->query, NULL);
-    if (q->growth == GROWS_INTEGER) {
+    if (q->growth == INCREMENT_INTEGER) {
         buf_puts(b, "true");
     } else {
         buf_puts(b, "isfinite(");
@@ -160,7 +160,7 @@ void sql_increment_window(struct buf *b, const struct sql_increment_query *q,
 static void put_after_cut_window(struct buf *b, const struct sql_increment_query *q,
                                  const struct position *p)
 {
-    if (p->n_resume_points == 0 || q->growth == GROWS_NOT)
+    if (p->n_resume_points == 0 || q->growth == INCREMENT_GROWS_NOT)
         return; /* then nobody knows where rows lie, and some come again */
     buf_puts(b, " AND ((");
     put_column(b, q);

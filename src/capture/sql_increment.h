@@ -16,7 +16,7 @@
 struct sql_increment_query {
     struct sql_query query;
     const char *column;
-    enum relation_growth growth; /* GROWS_NOT: it is gone, all values are NULL */
+    enum increment_growth growth; /* INCREMENT_GROWS_NOT: it is gone, all values are NULL */
 };
 
 /* One row: the highest value that is no infinity, or NULL. */

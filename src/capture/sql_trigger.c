@@ -21,7 +21,7 @@ static void put_column(struct buf *b, const char *alias, const char *name)
 
 static void put_stamp(struct buf *b, const struct sql_query *q)
 {
-    put_column(b, q->table->name, STAMP_COLUMN);
+    put_column(b, q->table->name, ROWTYPE_STAMP_COLUMN);
 }
 
 static void put_xmin(struct buf *b, const struct sql_query *q)
@@ -30,7 +30,7 @@ static void put_xmin(struct buf *b, const struct sql_query *q)
     buf_puts(b, ".xmin");
 }
 
-static const struct column *key_column(const struct sql_query *q, size_t k)
+static const struct rowtype_column *key_column(const struct sql_query *q, size_t k)
 {
     return &q->rowtype->columns[q->rowtype->key[k]];
 }
@@ -55,7 +55,7 @@ void sql_trigger_health(struct buf *b, const struct sql_trigger_query *q)
         " AND t.tgname = 'zz_pgcdc_emptied' AND t.tgenabled IN ('O', 'A')),"
         " EXISTS (SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = c.oid"
         " AND a.attnum = i.indkey[0] WHERE i.indrelid = c.oid AND i.indisvalid"
-        " AND a.attname = '" STAMP_COLUMN "')"
+        " AND a.attname = '" ROWTYPE_STAMP_COLUMN "')"
         " FROM pg_class c WHERE c.oid = ANY ('{");
     for (size_t i = 0; i < t->n_leaves; i++)
         buf_printf(b, "%s%" PRIu32, i > 0 ? "," : "", t->leaves[i].oid);

@@ -65,8 +65,8 @@ static void put_faults(const struct result *leaves, bool is_ahead, struct buf *f
             buf_printf(faults, "%s has no trigger for TRUNCATE, which would go unseen: install "
                        "them again\n", name);
         if (!result_bool(leaves, i, H_INDEX))
-            buf_printf(faults, "%s lacks a valid index on " STAMP_COLUMN ": each poll reads "
-                       "all of it\n", name);
+            buf_printf(faults, "%s lacks a valid index on " ROWTYPE_STAMP_COLUMN
+                       ": each poll reads all of it\n", name);
     }
     if (is_ahead)
         buf_puts(faults, "some rows carry stamps that this cluster has not reached, from another "

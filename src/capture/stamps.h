@@ -1,6 +1,6 @@
 /* stamps.h -- what triggers leave on the server, for capture = "trigger".
  *
- * lua/pgcdc/trigger.lua installs them. Every row that is written carries the
+ * lua/pgcdc/postgres/trigger.lua installs them. Every row that is written carries the
  * top-level xid of its writer (its stamp), every key that goes leaves a
  * tombstone with the xid of who took it away. So the capture rule of horizon.h
  * holds for these xids as it does for xmins, and more simply: a transaction

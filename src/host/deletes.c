@@ -10,10 +10,11 @@ static bool weigh(struct reader *r, struct delivery *t, struct message *b, uint6
 {
     const unsigned char *asked;
 
-    *is_over = b->ends;
-    if (b->kind == MESSAGE_KEYS)
-        return diff_take_keys(t->diff, b, saved, e);
-    if (!diff_weigh(t->diff, b, &asked, e))
+    if (b->kind == MESSAGE_KEYS) {
+        *is_over = b->chunk.ends;
+        return diff_take_keys(t->diff, &b->chunk, saved, e);
+    }
+    if (!diff_weigh(t->diff, &b->tally, &asked, e))
         return false;
     *is_over = asked == NULL;
     if (!reader_answer(r, b->source, asked) && asked != NULL) {
@@ -33,11 +34,10 @@ static bool take_gone(struct script *s, struct delivery *t, size_t source, struc
             return false;
         if (t->gone == NULL)
             return true;
-        t->gone->source = source;
         t->gone_done = 0;
         if (t->gone->n_rows > 0)
             break;
-        message_free(t->gone); /* all of them were told before */
+        chunk_free(t->gone); /* all of them were told before */
         t->gone = NULL;
     }
     if (!t->has_gone) {
@@ -53,14 +53,20 @@ static bool deliver(struct script *s, struct delivery *t, size_t source, bool *p
                     struct err *e)
 {
     for (;;) {
+        struct hooks_rows rows = { source, NULL, 0, true };
         size_t from;
+        bool ok;
 
         if (!take_gone(s, t, source, e))
             return err_prefix(e, "source %s", s->sources[source].name);
         if (t->gone == NULL)
             return true;
         from = t->gone_done;
-        if (!hooks_deliver(s, t->gone, &t->gone_done, true, e)) {
+        rows.chunk = t->gone;
+        rows.done = from;
+        ok = hooks_deliver(s, &rows, e);
+        t->gone_done = rows.done;
+        if (!ok) {
             delivery_name_failure(s->sources[source].name, t->gone, t->gone_done, e);
             return false;
         }
@@ -69,7 +75,7 @@ static bool deliver(struct script *s, struct delivery *t, size_t source, bool *p
             *parked = !script_should_stop(s);
             return true;
         }
-        message_free(t->gone);
+        chunk_free(t->gone);
         t->gone = NULL;
         if (script_should_stop(s))
             return true;
@@ -84,8 +90,8 @@ bool deletes_handle(struct script *s, struct reader *r, struct delivery *t, stru
 
     if (script_should_stop(s))
         return true; /* what was begun may end here: see stop_batches */
-    if (b->note == 0) {
-        b->note = 1; /* it was weighed, should it come again */
+    if (!b->is_weighed) {
+        b->is_weighed = true;
         if (!weigh(r, t, b, s->sources[source].saved_note, &is_over, e))
             return err_prefix(e, "source %s", s->sources[source].name);
         if (!is_over)

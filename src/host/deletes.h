@@ -9,8 +9,8 @@
 #include "host/delivery.h"
 
 /* Handles a MESSAGE_TALLY or MESSAGE_KEYS of the source whose delivery is <t>: answers the reader,
- * and once all is known that is gone delivers it. *parked: not done with; to be handled again when the
- * source is not paused. */
+ * and delivers the deletes once all of them are known. *parked: not done with; to be handled again
+ * when the source is not paused. */
 bool deletes_handle(struct script *s, struct reader *r, struct delivery *t, struct message *b,
                     bool *parked, struct err *e) WARN_UNUSED;
 

@@ -16,19 +16,19 @@ void delivery_fini(struct delivery *t)
     xidset_fini(&t->delivered);
     buf_fini(&t->last.keys);
     diff_close(t->diff);
-    message_free(t->gone);
+    chunk_free(t->gone);
     while (t->parked != NULL)
         message_free(message_of(delivery_unpark(t)));
 }
 
-void delivery_adopt(struct delivery *t, struct message *b)
+void delivery_adopt(struct delivery *t, struct chunk *c)
 {
     position_fini(&t->position);
-    t->position = *b->position;
-    free(b->position);
-    b->position = NULL;
+    t->position = *c->position;
+    free(c->position);
+    c->position = NULL;
     t->is_known = t->is_unsaved = true;
-    t->position.learned = 0;
+    t->position.is_learned = false;
     if (t->diff != NULL)
         diff_mark(t->diff, &t->position, diff_last(t->diff));
     t->has_gone = t->last.is_gone = false;
@@ -38,64 +38,64 @@ void delivery_adopt(struct delivery *t, struct message *b)
     buf_clear(&t->last.keys);
 }
 
-bool delivery_delivered(struct delivery *t, const struct message *b, size_t from, size_t done)
+bool delivery_delivered(struct delivery *t, const struct chunk *c, size_t from, size_t done)
 {
     uint64_t last = 0;
 
     t->count += done - from;
-    if (!b->is_ordered)
+    if (!c->is_ordered)
         return true;
     for (size_t i = from; i < done; i++)
-        if (b->rows[i].xid != last && !xidset_add(&t->delivered, last = b->rows[i].xid))
+        if (c->rows[i].xid != last && !xidset_add(&t->delivered, last = c->rows[i].xid))
             return false;
     return true;
 }
 
-bool delivery_note_last(struct delivery *t, const struct message *b, size_t from, size_t done)
+bool delivery_note_last(struct delivery *t, const struct chunk *c, size_t from, size_t done)
 {
     struct buf *keys = &t->last.keys;
 
     if (done == from && t->last.is_gone)
         return true;
     t->last.is_gone = false;
-    t->last.is_known = t->is_known && (b->is_snapshot || b->is_ordered);
-    t->last.is_snapshot = b->is_snapshot;
-    t->last.is_recheck = b->is_recheck;
+    t->last.is_known = t->is_known && (c->is_snapshot || c->is_ordered);
+    t->last.is_snapshot = c->is_snapshot;
+    t->last.is_recheck = c->is_recheck;
     if (!t->last.is_known || done == from)
         return true;
-    t->last.xid = b->rows[done - 1].xid;
-    t->last.leaf = b->leaf;
-    t->last.end = b->end;
-    t->last.note = b->sides != NULL ? b->sides[done - 1].note : 0;
-    if (!b->is_snapshot)
+    t->last.xid = c->rows[done - 1].xid;
+    t->last.leaf = c->leaf;
+    t->last.end = c->end;
+    t->last.seq = c->sides != NULL ? c->sides[done - 1].seq : 0;
+    if (!c->is_snapshot)
         buf_clear(keys);
-    for (size_t i = b->is_snapshot ? from : done - 1; i < done; i++) {
-        if (b->rows[i].is_gone)
+    for (size_t i = c->is_snapshot ? from : done - 1; i < done; i++) {
+        if (c->rows[i].is_key_only)
             buf_puts(keys, RESUME_AFTER_TOMBSTONE);
-        if (!message_row_key(b, &b->rows[i], keys))
+        if (!chunk_row_key(c, &c->rows[i], keys))
             return false;
-        if (b->is_snapshot)
+        if (c->is_snapshot)
             buf_putc(keys, '\n');
     }
     return buf_ok(keys);
 }
 
-void delivery_gone(struct delivery *t, const struct message *b, size_t from, size_t done)
+void delivery_gone(struct delivery *t, const struct chunk *c, size_t from, size_t done)
 {
     t->count += done - from;
     if (done == from || (t->last.is_known && !t->last.is_gone))
         return;
     t->last.is_known = t->is_known;
     t->last.is_gone = true;
-    t->last.note = b->sides[done - 1].note;
+    t->last.seq = c->sides[done - 1].seq;
 }
 
-void delivery_name_failure(const char *source, const struct message *b, size_t i, struct err *e)
+void delivery_name_failure(const char *source, const struct chunk *c, size_t i, struct err *e)
 {
     struct buf key;
 
     buf_init(&key, 200);
-    if (i < b->n_rows && message_row_key(b, &b->rows[i], &key)) {
+    if (i < c->n_rows && chunk_row_key(c, &c->rows[i], &key)) {
         for (char *p = key.data; *p != '\0'; p++)
             if (*p == '\t')
                 *p = ',';
@@ -110,8 +110,8 @@ bool delivery_cut(const struct delivery *t, struct position *p)
 {
     const struct buf *keys = &t->last.keys;
 
-    if (t->diff != NULL && t->last.note > 0)
-        diff_mark(t->diff, p, t->last.note);
+    if (t->diff != NULL && t->last.seq > 0)
+        diff_mark(t->diff, p, t->last.seq);
     if (t->last.is_gone)
         return true;
     if (t->last.is_snapshot)

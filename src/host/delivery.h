@@ -23,13 +23,13 @@ struct delivery {
         uint64_t xid;         /* of that row, in a poll */
         uint32_t leaf, end;   /* of the range */
         bool is_gone;         /* nothing but deletes was delivered yet: it is where it was */
-        uint64_t note;        /* of the last change; 0: not noted */
+        uint64_t seq;         /* of the last change; 0: it has none */
         struct buf keys;      /* that row's key; of all rows of the range, a newline behind each */
     } last;
     struct queue_item *parked, **parked_end; /* taken from the queue while it was paused */
     struct diff *diff;    /* owned; NULL: the source does not look for deletes */
     bool has_gone;            /* the batch in hand began with deletes, not with its rows */
-    struct message *gone;       /* deletes that are being delivered, <gone_done> of them done */
+    struct chunk *gone;       /* deletes that are being delivered, <gone_done> of them done */
     size_t gone_done;
     size_t resume;            /* rows of the first one that were delivered */
     bool is_settling;         /* all of them were, and what is left is to save the position */
@@ -38,22 +38,22 @@ struct delivery {
 void delivery_init(struct delivery *t);
 void delivery_fini(struct delivery *t);
 
-/* Takes the position of <b>, whose poll or range is done. */
-void delivery_adopt(struct delivery *t, struct message *b);
+/* Takes the position of <c>, whose poll or range is done. */
+void delivery_adopt(struct delivery *t, struct chunk *c);
 
-/* Rows <from> to <done> of <b> were delivered. False: out of memory, as below. */
-bool delivery_delivered(struct delivery *t, const struct message *b, size_t from,
+/* Rows <from> to <done> of <c> were delivered. False: out of memory, as below. */
+bool delivery_delivered(struct delivery *t, const struct chunk *c, size_t from,
                         size_t done) WARN_UNUSED;
 
 /* And more is to come: notes where the batch may be cut. */
-bool delivery_note_last(struct delivery *t, const struct message *b, size_t from,
+bool delivery_note_last(struct delivery *t, const struct chunk *c, size_t from,
                         size_t done) WARN_UNUSED;
 
 /* The same for deletes, which come before the rows. */
-void delivery_gone(struct delivery *t, const struct message *b, size_t from, size_t done);
+void delivery_gone(struct delivery *t, const struct chunk *c, size_t from, size_t done);
 
 /* What the change at row <i> was, which failed, for its error. */
-void delivery_name_failure(const char *source, const struct message *b, size_t i, struct err *e);
+void delivery_name_failure(const char *source, const struct chunk *c, size_t i, struct err *e);
 
 /* Moves <p>, a copy of the position or itself, behind the last row delivered. */
 bool delivery_cut(const struct delivery *t, struct position *p) WARN_UNUSED;

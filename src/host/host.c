@@ -93,7 +93,7 @@ static bool save(struct host *h, size_t source, bool *done, struct err *e)
     t->is_unsaved = false;
     if (!store_save(h->script->store, h->script->sources[source].name, &t->position, e))
         return false;
-    h->script->sources[source].saved_note = t->position.noted;
+    h->script->sources[source].saved_note = t->position.last_change;
     return true;
 }
 
@@ -160,44 +160,45 @@ static bool settle_batch(struct host *h, size_t source, bool is_lazy, bool *park
     return true;
 }
 
-static bool deliver_rows(struct host *h, struct message *b, bool *parked, struct err *e)
+static bool deliver_rows(struct host *h, size_t source, struct chunk *c, bool *parked,
+                         struct err *e)
 {
-    struct delivery *t = &h->sources[b->source];
-    struct declared *d = &h->script->sources[b->source];
-    bool may_cut = b->is_snapshot || b->is_ordered;
-    size_t from = t->resume, done = from;
+    struct delivery *t = &h->sources[source];
+    struct declared *d = &h->script->sources[source];
+    size_t from = t->resume;
+    struct hooks_rows rows = { source, c, from, c->is_snapshot || c->is_ordered };
     bool is_lazy;
 
     if (t->is_settling)
-        return settle_batch(h, b->source, false, parked, e);
+        return settle_batch(h, source, false, parked, e);
     if (script_should_stop(h->script) && t->count == 0)
         return true; /* not begun: it comes again as a whole */
-    if (b->begins && from == 0 && !t->has_gone) {
+    if (c->begins && from == 0 && !t->has_gone) {
         if (t->count > 0 && !delivery_restart(t))
             return err_memory(e);
         d->seq++;
     }
-    if (t->diff != NULL && !diff_note(t->diff, b, d->saved_note, e))
+    if (t->diff != NULL && !diff_note(t->diff, c, d->saved_note, e))
         return err_prefix(e, "source %s", d->name);
-    if (!hooks_deliver(h->script, b, &done, may_cut, e)) {
-        delivery_name_failure(d->name, b, done, e);
+    if (!hooks_deliver(h->script, &rows, e)) {
+        delivery_name_failure(d->name, c, rows.done, e);
         return false;
     }
-    if (!delivery_delivered(t, b, from, done))
+    if (!delivery_delivered(t, c, from, rows.done))
         return err_memory(e);
-    if (done < b->n_rows || !b->ends) {
-        *parked = done < b->n_rows && !script_should_stop(h->script);
-        t->resume = *parked ? done : 0;
-        return delivery_note_last(t, b, from, done) || err_memory(e);
+    if (rows.done < c->n_rows || !c->ends) {
+        *parked = rows.done < c->n_rows && !script_should_stop(h->script);
+        t->resume = *parked ? rows.done : 0;
+        return delivery_note_last(t, c, from, rows.done) || err_memory(e);
     }
     t->resume = 0;
-    if (b->is_snapshot)
-        progress_show(&h->progress[b->source], h->log, d->name, b->position);
-    if (!finish_batch(h, b->source, e))
+    if (c->is_snapshot)
+        progress_show(&h->progress[source], h->log, d->name, c->position);
+    if (!finish_batch(h, source, e))
         return false;
-    is_lazy = b->is_lazy && t->count == 0;
-    delivery_adopt(t, b);
-    return settle_batch(h, b->source, is_lazy, parked, e);
+    is_lazy = c->is_lazy && t->count == 0;
+    delivery_adopt(t, c);
+    return settle_batch(h, source, is_lazy, parked, e);
 }
 
 /* The program was asked to stop: batches that were begun end where they are, if they may.
@@ -251,7 +252,7 @@ static bool resolve(struct host *h, struct message *b, struct err *e)
     if (!store_load(h->script->store, d->name, &t->position, &t->is_known, e))
         return false;
     if (d->config->deletes) {
-        d->saved_note = t->position.noted;
+        d->saved_note = t->position.last_change;
         t->diff = diff_open(h->script->store, d->config, d->name,
                             t->is_known ? &t->position : NULL, e);
         if (t->diff == NULL)
@@ -260,23 +261,24 @@ static bool resolve(struct host *h, struct message *b, struct err *e)
     return reader_restore(h->reader, b->source, t->is_known ? &t->position : NULL, e);
 }
 
-static bool notice(struct host *h, struct message *b, struct err *e)
+static bool notice(struct host *h, size_t source, const struct message_notice *n, struct err *e)
 {
     struct log_field fields[3];
-    const char *name = h->script->sources[b->source].name;
+    const char *name = h->script->sources[source].name;
+    const struct err *what = &n->err;
     char retry[32];
-    size_t n = 0;
+    size_t n_fields = 0;
 
-    fields[n++] = (struct log_field){ "source", name, strlen(name), false };
-    if (b->err.sqlstate[0] != '\0')
-        fields[n++] = (struct log_field){ "sqlstate", b->err.sqlstate, strlen(b->err.sqlstate),
-                                          false };
-    if (b->retry_ms >= 0) {
-        snprintf(retry, sizeof retry, "%.1f", (double)b->retry_ms / 1000);
-        fields[n++] = (struct log_field){ "retry_in", retry, strlen(retry), true };
+    fields[n_fields++] = (struct log_field){ "source", name, strlen(name), false };
+    if (what->sqlstate[0] != '\0')
+        fields[n_fields++] = (struct log_field){ "sqlstate", what->sqlstate,
+                                                 strlen(what->sqlstate), false };
+    if (n->retry_ms >= 0) {
+        snprintf(retry, sizeof retry, "%.1f", (double)n->retry_ms / 1000);
+        fields[n_fields++] = (struct log_field){ "retry_in", retry, strlen(retry), true };
     }
-    log_line(h->log, b->notice_level, b->err.msg, strlen(b->err.msg), fields, n);
-    return b->retry_ms < 0 || hooks_error(h->script, b, e);
+    log_line(h->log, n->level, what->msg, strlen(what->msg), fields, n_fields);
+    return n->retry_ms < 0 || hooks_error(h->script, source, n, e);
 }
 
 static bool finish_source(struct host *h, const struct message *b)
@@ -299,23 +301,23 @@ static bool handle(struct host *h, struct message *b, bool *parked, struct err *
     *parked = false;
     switch (b->kind) {
     case MESSAGE_ROWS:
-        return deliver_rows(h, b, parked, e);
+        return deliver_rows(h, b->source, &b->chunk, parked, e);
     case MESSAGE_TALLY:
     case MESSAGE_KEYS:
         return deletes_handle(h->script, h->reader, &h->sources[b->source], b, parked, e);
     case MESSAGE_RESOLVED:
         return resolve(h, b, e);
     case MESSAGE_NOTICE:
-        return notice(h, b, e);
+        return notice(h, b->source, &b->notice, e);
     case MESSAGE_SCHEMA:
         log_source(h, LOG_INFO, "the columns changed", b->source);
-        return hooks_schema(h->script, b, e);
+        return hooks_schema(h->script, b->source, &b->schema, e);
     case MESSAGE_READY:
         return ready(h, b->source, e);
     case MESSAGE_DONE:
         return finish_source(h, b);
     case MESSAGE_FAULT:
-        *e = b->err;
+        *e = b->fault;
         return err_prefix(e, "source %s", h->script->sources[b->source].name);
     }
     return true;

@@ -54,7 +54,7 @@ static int columns(lua_State *L)
     n = s->n_columns - (s->hides_key ? 1 : 0);
     lua_createtable(L, (int)n, 0);
     for (size_t i = 0; i < n; i++) {
-        const struct column *c = &s->columns[i];
+        const struct rowtype_column *c = &s->columns[i];
 
         lua_createtable(L, 0, 6);
         lua_pushstring(L, c->name);
@@ -211,7 +211,7 @@ static void put_string(lua_State *L, enum kind kind, struct buf *b)
 
 /* Appends the value on top of the stack, which stays there; <column> is NULL where a script added
  * it. */
-static void put_value(lua_State *L, const struct column *column, struct buf *b)
+static void put_value(lua_State *L, const struct rowtype_column *column, struct buf *b)
 {
     enum kind kind = column != NULL ? column->kind : KIND_TEXT;
     int type = lua_type(L, -1);
@@ -254,7 +254,7 @@ static bool is_changed(lua_State *L, const struct row_class *class, struct rowda
 static void put_touched(lua_State *L, const struct row_class *class, int row, struct rowdata *d,
                         size_t i, struct buf *b)
 {
-    const struct column *column = &class->rowtype->columns[i];
+    const struct rowtype_column *column = &class->rowtype->columns[i];
     struct field field;
 
     rowdata_push_side(L, row, ROWDATA_SET);

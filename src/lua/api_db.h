@@ -16,7 +16,7 @@
  *
  * Parameters are nil, pgcdc.null, booleans, numbers and text. Rows are tables by column name;
  * columns of types that are not known here come as text and are listed in `odd`, {name =, type =
- * oid}. All of it blocks, but for `send`. lua/pgcdc/connect.lua makes of it what users see.
+ * oid}. All of it blocks, but for `send`. lua/pgcdc/postgres/client.lua makes of it what users see.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef API_DB_H

@@ -27,8 +27,6 @@
 
 #include <lua.h>
 
-#define PGCDC_VERSION "0.1.0"
-
 /* Adds these to the module on top of the stack. */
 void api_host_export(lua_State *L);
 

@@ -12,7 +12,7 @@ static const char *const event_names[] = { "read", "upsert", "insert", "update",
 void api_source_free(struct script *s)
 {
     for (size_t i = 0; i < s->n_sources; i++) {
-        source_config_free(s->sources[i].config);
+        config_free(s->sources[i].config);
         free(s->sources[i].name);
         free(s->sources[i].position);
     }
@@ -93,18 +93,19 @@ static bool flag_field(lua_State *L, const char *name)
     return is;
 }
 
-static void read_start(lua_State *L, struct source_config *c)
+static void read_start(lua_State *L, struct config *c)
 {
     if (lua_getfield(L, 1, "start") == LUA_TNUMBER) {
-        c->start = START_XID;
+        c->start = CONFIG_START_XID;
         c->start_xid = (uint64_t)luaL_checkinteger(L, -1);
     } else {
-        c->start = strcmp(luaL_checkstring(L, -1), "now") == 0 ? START_NOW : START_SNAPSHOT;
+        c->start = strcmp(luaL_checkstring(L, -1), "now") == 0 ? CONFIG_START_NOW
+                                                               : CONFIG_START_SNAPSHOT;
     }
     lua_pop(L, 1);
 }
 
-static enum capture_by capture_field(lua_State *L)
+static enum config_capture capture_field(lua_State *L)
 {
     static const char *const names[] = { "xmin", "increment", "trigger", NULL };
     int capture;
@@ -112,7 +113,7 @@ static enum capture_by capture_field(lua_State *L)
     lua_getfield(L, 1, "capture");
     capture = luaL_checkoption(L, -1, "xmin", names);
     lua_pop(L, 1);
-    return (enum capture_by)capture;
+    return (enum config_capture)capture;
 }
 
 static int declare(lua_State *L)

@@ -5,14 +5,14 @@
  * pause(number, by): its changes wait while the sum of <by> is above 0,
  * again: a handler that returns it gets the same change again, when the source is not paused,
  * group(number, group): positions of a group are saved together.
- * lua/pgcdc/source.lua makes of it what users see, and checks what they wrote.
+ * lua/pgcdc/stream/source.lua makes of it what users see, and checks what they wrote.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef API_SOURCE_H
 #define API_SOURCE_H
 
 #include "lua/script.h"
-#include "capture/begin.h"
+#include "capture/config.h"
 
 enum event {
     EVENT_READ, EVENT_UPSERT, EVENT_INSERT, EVENT_UPDATE, EVENT_DELETE, /* one change */
@@ -21,7 +21,7 @@ enum event {
 };
 
 struct declared {
-    struct source_config *config; /* owned */
+    struct config *config; /* owned */
     char *name;                   /* owned; NULL until known */
     int handlers[EVENT_COUNT];    /* registry references; LUA_NOREF: nobody listens */
     int metatable;                /* of its changes, see change.h */

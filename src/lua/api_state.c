@@ -39,7 +39,7 @@ static int throw_cause(lua_State *L)
     return lua_error(L);
 }
 
-static void put_slice(struct buf *b, struct slice text)
+static void put_slice(struct buf *b, struct store_slice text)
 {
     buf_add(b, &text.len, sizeof text.len);
     buf_add(b, text.p, text.len);
@@ -62,7 +62,7 @@ static int kept(lua_State *L)
     struct script *s = script_of(L);
     const char *kind = luaL_checkstring(L, 1), *name = luaL_checkstring(L, 2);
     struct buf *b = script_scratch(L);
-    struct record r;
+    struct store_record r;
 
     if (s->o.state != NULL) {
         if (!api_state_open(s, &s->cause) || !store_find(s->store, kind, name, &s->cause))
@@ -87,9 +87,9 @@ static int kept(lua_State *L)
 }
 
 /* Field <i> of the list on top of the stack, as text that stays there: [-0, +1] */
-static struct slice push_slice(lua_State *L, int i)
+static struct store_slice push_slice(lua_State *L, int i)
 {
-    struct slice text = { NULL, 0 };
+    struct store_slice text = { NULL, 0 };
 
     if (lua_rawgeti(L, -i, i) != LUA_TBOOLEAN)
         text.p = luaL_checklstring(L, -1, &text.len);
@@ -99,7 +99,7 @@ static struct slice push_slice(lua_State *L, int i)
 static bool put_records(lua_State *L, struct store *store, lua_Integer n, struct err *e)
 {
     for (lua_Integer i = 1; i <= n; i++) {
-        struct record r;
+        struct store_record r;
 
         lua_rawgeti(L, 1, i);                                  /* records record */
         r.kind = push_slice(L, 1);
@@ -117,7 +117,7 @@ static bool put_records(lua_State *L, struct store *store, lua_Integer n, struct
 static void note_saved(lua_State *L, struct script *s, lua_Integer n)
 {
     for (lua_Integer i = 1; i <= n; i++) {
-        struct slice kind, name, value;
+        struct store_slice kind, name, value;
 
         lua_rawgeti(L, 1, i);                                  /* records record */
         kind = push_slice(L, 1);

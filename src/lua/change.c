@@ -489,10 +489,11 @@ void change_push_metatable(lua_State *L, struct rowtype *rowtype, const char *so
     *ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
-void change_push(lua_State *L, int metatable, const struct message *b, const struct row *row)
+void change_push(lua_State *L, int metatable, const struct chunk *chunk,
+                 const struct chunk_row *row)
 {
     lua_createtable(L, 0, 2);                                  /* change */
-    rowdata_push(L, b, row);
+    rowdata_push(L, chunk, row);
     rowdata_set(L, -2);
     lua_pushvalue(L, metatable);
     lua_setmetatable(L, -2);

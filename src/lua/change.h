@@ -27,6 +27,7 @@ void change_push_part_metatable(lua_State *L, int class_at, enum change_part par
 bool change_is(lua_State *L, int index);
 
 /* Pushes one change. <metatable>: the index of what change_push_metatable gave. */
-void change_push(lua_State *L, int metatable, const struct message *b, const struct row *row);
+void change_push(lua_State *L, int metatable, const struct chunk *chunk,
+                 const struct chunk_row *row);
 
 #endif

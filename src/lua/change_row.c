@@ -41,7 +41,7 @@ void change_row_push_extra(lua_State *L, int index, const char *name)
     push_from_side(L, index, ROWDATA_SET, name);
 }
 
-bool change_row_is_null(lua_State *L, const struct column *c)
+bool change_row_is_null(lua_State *L, const struct rowtype_column *c)
 {
     return lua_isnil(L, -1) || lua_touserdata(L, -1) == &nothing ||
            (json_null_at(L, -1) && (c->kind != KIND_JSON || c->wants_to_json));
@@ -49,7 +49,7 @@ bool change_row_is_null(lua_State *L, const struct column *c)
 
 void change_row_push_cell(lua_State *L, const struct row_class *class, int row, size_t i)
 {
-    const struct column *column = &class->rowtype->columns[i];
+    const struct rowtype_column *column = &class->rowtype->columns[i];
     struct rowdata *d = rowdata_at(L, row, class);
 
     if (!d->has_side && column->kind != KIND_JSON) {
@@ -235,7 +235,7 @@ static bool is_unchanged(lua_State *L, const struct row_class *class, struct row
 static void put_cell(lua_State *L, const struct row_class *class, int set, int decoded,
                      struct rowdata *d, size_t i, struct buf *b, int depth)
 {
-    const struct column *column = &class->rowtype->columns[i];
+    const struct rowtype_column *column = &class->rowtype->columns[i];
     bool is_done = false;
 
     if (lua_istable(L, set)) {

@@ -40,7 +40,7 @@ void change_row_put(lua_State *L, const struct row_class *class, int index, stru
                     int depth);
 
 /* True if the value on top of the stack, which was assigned to a column, is NULL for it. */
-bool change_row_is_null(lua_State *L, const struct column *c);
+bool change_row_is_null(lua_State *L, const struct rowtype_column *c);
 
 /* Appends the JSON of the value on top of the stack as column <i> writes it. */
 void change_row_put_assigned(lua_State *L, const struct row_class *class, size_t i, struct buf *b,

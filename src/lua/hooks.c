@@ -59,7 +59,7 @@ static void close_modules(lua_State *L)
         const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
 
         if (strncmp(name, ours, sizeof ours - 1) != 0 || strcmp(name, "pgcdc.bundled") == 0 ||
-            strcmp(name, "pgcdc.show") == 0)
+            strcmp(name, "pgcdc.terminal") == 0)
             continue;
         lua_pushvalue(L, -2);
         lua_pushnil(L);
@@ -163,12 +163,6 @@ bool hooks_load(struct script *s, struct err *e)
 
 /* ---- changes ---- */
 
-struct delivery {
-    const struct message *message;
-    size_t done;
-    bool may_stop;
-};
-
 static void push_hook(lua_State *L, enum hook hook)
 {
     lua_rawgeti(L, LUA_REGISTRYINDEX, script_of(L)->hooks[hook]);
@@ -190,25 +184,25 @@ static bool has_handler(const struct declared *source)
 
 static int deliver(lua_State *L)
 {
-    struct delivery *d = lua_touserdata(L, 1);
-    const struct message *b = d->message;
+    struct hooks_rows *d = lua_touserdata(L, 1);
+    const struct chunk *chunk = d->chunk;
     struct script *s = script_of(L);
-    struct declared *source = &s->sources[b->source];
+    struct declared *source = &s->sources[d->source];
 
     push_hook(L, HOOK_ENTER);
-    lua_pushinteger(L, (lua_Integer)b->source + 1);
+    lua_pushinteger(L, (lua_Integer)d->source + 1);
     lua_pushinteger(L, (lua_Integer)source->seq);
     lua_call(L, 2, 0);
-    change_push_metatable(L, b->rowtype, source->name, &source->metatable); /* job mt */
+    change_push_metatable(L, chunk->rowtype, source->name, &source->metatable); /* job mt */
     for (int op = 0; op < OP_COUNT; op++) /* job mt read upsert ... */
         lua_rawgeti(L, LUA_REGISTRYINDEX, source->handlers[event_of(op)]);
-    while (d->done < b->n_rows) {
-        const struct row *row = &b->rows[d->done];
+    while (d->done < chunk->n_rows) {
+        const struct chunk_row *row = &chunk->rows[d->done];
         int handler = 3 + (int)row->op;
 
         if (!lua_isnil(L, handler)) {
             lua_pushvalue(L, handler);
-            change_push(L, 2, b, row);
+            change_push(L, 2, chunk, row);
             script_start_clock(s);
             lua_call(L, 1, 1);
             if (lua_touserdata(L, -1) == s) /* the same change again, later */
@@ -224,20 +218,13 @@ static int deliver(lua_State *L)
     return 0;
 }
 
-bool hooks_deliver(struct script *s, const struct message *b, size_t *done, bool may_stop,
-                   struct err *e)
+bool hooks_deliver(struct script *s, struct hooks_rows *rows, struct err *e)
 {
-    const struct declared *source = &s->sources[b->source];
-    struct delivery d = { b, *done, may_stop };
-    bool ok;
-
-    if (b->rowtype == NULL || !has_handler(source)) {
-        *done = b->n_rows;
+    if (rows->chunk->rowtype == NULL || !has_handler(&s->sources[rows->source])) {
+        rows->done = rows->chunk->n_rows;
         return true;
     }
-    ok = script_call(s, deliver, &d, e);
-    *done = d.done;
-    return ok;
+    return script_call(s, deliver, rows, e);
 }
 
 /* ---- events ---- */
@@ -245,8 +232,9 @@ bool hooks_deliver(struct script *s, const struct message *b, size_t *done, bool
 struct event_job {
     size_t source;
     enum event event;
-    uint64_t count;
-    const struct message *message;
+    uint64_t count;                       /* of EVENT_BATCH */
+    const struct message_schema *schema;  /* of EVENT_SCHEMA */
+    const struct message_notice *notice;  /* of EVENT_ERROR */
 };
 
 static void set_text(lua_State *L, const char *name, const char *text)
@@ -285,12 +273,11 @@ static int emit(lua_State *L)
     const struct event_job *job = lua_touserdata(L, 1);
     struct script *s = script_of(L);
     const struct declared *source = &s->sources[job->source];
-    const struct message *b = job->message;
 
     lua_rawgeti(L, LUA_REGISTRYINDEX, source->handlers[job->event]);
     if (job->event == EVENT_SCHEMA) {
-        push_columns(L, b->old_signature);
-        push_columns(L, b->new_signature);
+        push_columns(L, job->schema->old_signature);
+        push_columns(L, job->schema->new_signature);
         script_start_clock(s);
         lua_call(L, 2, 0);
         return 0;
@@ -301,9 +288,11 @@ static int emit(lua_State *L)
         lua_pushinteger(L, (lua_Integer)job->count);
         lua_setfield(L, -2, "count");
     } else if (job->event == EVENT_ERROR) {
-        set_text(L, "message", b->err.msg);
-        set_text(L, "sqlstate", b->err.sqlstate[0] != '\0' ? b->err.sqlstate : NULL);
-        lua_pushnumber(L, (lua_Number)b->retry_ms / 1000);
+        const struct err *what = &job->notice->err;
+
+        set_text(L, "message", what->msg);
+        set_text(L, "sqlstate", what->sqlstate[0] != '\0' ? what->sqlstate : NULL);
+        lua_pushnumber(L, (lua_Number)job->notice->retry_ms / 1000);
         lua_setfield(L, -2, "retry_in");
     }
     script_start_clock(s);
@@ -320,27 +309,29 @@ static bool emit_event(struct script *s, const struct event_job *job, struct err
 
 bool hooks_batch(struct script *s, size_t source, uint64_t count, struct err *e)
 {
-    return emit_event(s, &(struct event_job){ source, EVENT_BATCH, count, NULL }, e);
+    return emit_event(s, &(struct event_job){ source, EVENT_BATCH, .count = count }, e);
 }
 
 bool hooks_truncate(struct script *s, size_t source, struct err *e)
 {
-    return emit_event(s, &(struct event_job){ source, EVENT_TRUNCATE, 0, NULL }, e);
+    return emit_event(s, &(struct event_job){ .source = source, .event = EVENT_TRUNCATE }, e);
 }
 
 bool hooks_ready(struct script *s, size_t source, struct err *e)
 {
-    return emit_event(s, &(struct event_job){ source, EVENT_READY, 0, NULL }, e);
+    return emit_event(s, &(struct event_job){ .source = source, .event = EVENT_READY }, e);
 }
 
-bool hooks_schema(struct script *s, const struct message *b, struct err *e)
+bool hooks_schema(struct script *s, size_t source, const struct message_schema *schema,
+                  struct err *e)
 {
-    return emit_event(s, &(struct event_job){ b->source, EVENT_SCHEMA, 0, b }, e);
+    return emit_event(s, &(struct event_job){ source, EVENT_SCHEMA, .schema = schema }, e);
 }
 
-bool hooks_error(struct script *s, const struct message *b, struct err *e)
+bool hooks_error(struct script *s, size_t source, const struct message_notice *notice,
+                 struct err *e)
 {
-    return emit_event(s, &(struct event_job){ b->source, EVENT_ERROR, 0, b }, e);
+    return emit_event(s, &(struct event_job){ source, EVENT_ERROR, .notice = notice }, e);
 }
 
 /* ---- saving ---- */

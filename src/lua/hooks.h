@@ -20,12 +20,17 @@ bool hooks_graph(struct script *s, struct err *e) WARN_UNUSED;
 /* The script is loaded, the state file open: sinks are opened. */
 bool hooks_start(struct script *s, struct err *e) WARN_UNUSED;
 
-/* Gives rows *done, *done + 1 ... of <b> to the handlers of its source, and counts *done up
- * behind each that is handled. Stops early, and is true, if the source was paused, or if
- * <may_stop> and the program was asked to stop. After a failure row *done is the one that
- * failed. */
-bool hooks_deliver(struct script *s, const struct message *b, size_t *done, bool may_stop,
-                   struct err *e) WARN_UNUSED;
+/* Rows for the handlers of a source. */
+struct hooks_rows {
+    size_t source;
+    const struct chunk *chunk;
+    size_t done;   /* the first one that is to be handled; counted up after each that was */
+    bool may_stop; /* in the middle of the chunk, if the program was asked to stop */
+};
+
+/* Gives the rows to the handlers. Stops early, and is true, if the source was paused, or by
+ * <may_stop>. After a failure row <done> is the one that failed. */
+bool hooks_deliver(struct script *s, struct hooks_rows *rows, struct err *e) WARN_UNUSED;
 
 /* Saves what can be saved of the group of <source>, positions and all that belongs to them:
  * the positions are s->sources[i].position, of those of the group that have a new one.
@@ -45,8 +50,10 @@ bool hooks_finish(struct script *s, struct err *e) WARN_UNUSED;
 bool hooks_batch(struct script *s, size_t source, uint64_t count, struct err *e) WARN_UNUSED;
 bool hooks_truncate(struct script *s, size_t source, struct err *e) WARN_UNUSED;
 bool hooks_ready(struct script *s, size_t source, struct err *e) WARN_UNUSED;
-bool hooks_schema(struct script *s, const struct message *b, struct err *e) WARN_UNUSED;
-bool hooks_error(struct script *s, const struct message *b, struct err *e) WARN_UNUSED;
+bool hooks_schema(struct script *s, size_t source, const struct message_schema *schema,
+                  struct err *e) WARN_UNUSED;
+bool hooks_error(struct script *s, size_t source, const struct message_notice *notice,
+                 struct err *e) WARN_UNUSED;
 
 struct timers {
     int64_t wait_ms;   /* until the next one is due; -1: there is none */

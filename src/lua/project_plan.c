@@ -11,7 +11,8 @@
 
 static const char box_key;
 
-static void set_names(lua_State *L, const char *name, const struct column *columns, size_t n)
+static void set_names(lua_State *L, const char *name, const struct rowtype_column *columns,
+                      size_t n)
 {
     lua_createtable(L, (int)n, 0);
     for (size_t i = 0; i < n; i++) {

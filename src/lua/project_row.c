@@ -72,7 +72,7 @@ static void put_hash(lua_State *L, const struct project_job *j, struct buf *b)
 static void put_column(lua_State *L, const struct project_job *j, size_t i, struct buf *b)
 {
     const struct project_plan_column *c = &j->plan->columns[i];
-    const struct column *column = &j->to->rowtype->columns[i];
+    const struct rowtype_column *column = &j->to->rowtype->columns[i];
     struct field field;
 
     if (c->is_computed) {
@@ -123,7 +123,7 @@ static struct rowdata *push_data(lua_State *L, const struct project_job *j)
 static void keep_values(lua_State *L, const struct project_job *j, int data)
 {
     for (size_t i = 0; i < j->plan->n; i++) {
-        const struct column *column = &j->to->rowtype->columns[i];
+        const struct rowtype_column *column = &j->to->rowtype->columns[i];
 
         if (!j->plan->columns[i].is_computed)
             continue;

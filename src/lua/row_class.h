@@ -10,7 +10,7 @@
 #ifndef ROW_CLASS_H
 #define ROW_CLASS_H
 
-#include "capture/message.h"
+#include "capture/chunk.h"
 
 #include <lua.h>
 

@@ -11,35 +11,37 @@
 
 static const char rowdata_key;
 
-static struct rowdata *push_raw(lua_State *L, const struct message *b, const struct row *row,
-                                const char *bytes, size_t len, int n_values)
+static struct rowdata *push_raw(lua_State *L, const struct chunk *chunk,
+                                const struct chunk_row *row, const char *bytes, size_t len,
+                                int n_values)
 {
-    size_t n = b->rowtype->n_columns;
+    size_t n = chunk->rowtype->n_columns;
     struct rowdata *d = lua_newuserdatauv(L, sizeof *d + n * sizeof d->ends[0] + len, n_values);
 
     d->tag = &rowdata_key;
-    d->rowtype = b->rowtype;
+    d->rowtype = chunk->rowtype;
     d->n_columns = (uint32_t)n;
     d->xid = row->xid;
     d->op = row->op;
-    d->is_key_only = row->is_gone;
+    d->is_key_only = row->is_key_only;
     d->is_split = d->has_side = d->has_old = false;
-    memcpy(d->ts, b->ts, sizeof d->ts);
+    memcpy(d->ts, chunk->ts, sizeof d->ts);
     d->len = (uint32_t)len;
     memcpy((char *)(d->ends + n), bytes, len);
     return d;
 }
 
-struct rowdata *rowdata_push(lua_State *L, const struct message *b, const struct row *row)
+struct rowdata *rowdata_push(lua_State *L, const struct chunk *chunk,
+                             const struct chunk_row *row)
 {
-    const struct row_side *side = b->sides != NULL ? &b->sides[row - b->rows] : NULL;
+    const struct chunk_side *side = chunk->sides != NULL ? &chunk->sides[row - chunk->rows] : NULL;
     bool has_old = side != NULL && side->old_len > 0;
-    struct rowdata *d = push_raw(L, b, row, b->bytes + row->start, row->len,
+    struct rowdata *d = push_raw(L, chunk, row, chunk->bytes + row->start, row->len,
                                  has_old ? ROWDATA_OLD : ROWDATA_DECODED);
 
-    d->is_key_only = d->is_key_only || (side != NULL && side->is_gone);
     if (has_old) {
-        push_raw(L, b, row, b->bytes + side->old_start, side->old_len, ROWDATA_DECODED);
+        push_raw(L, chunk, row, chunk->bytes + side->old_start, side->old_len,
+                 ROWDATA_DECODED)->is_key_only = false;
         lua_setiuservalue(L, -2, ROWDATA_OLD);
         d->has_old = true;
     }

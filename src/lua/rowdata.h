@@ -34,8 +34,9 @@ struct rowdata {
     uint32_t ends[];  /* one for each column, then len bytes */
 };
 
-/* Pushes the data of a row of a message. */
-struct rowdata *rowdata_push(lua_State *L, const struct message *b, const struct row *row);
+/* Pushes the data of a row of a chunk. */
+struct rowdata *rowdata_push(lua_State *L, const struct chunk *chunk,
+                             const struct chunk_row *row);
 
 /* Pushes row data of <rowtype> with the op, xid and ts of <like> and room for <n> columns and
  * <len> bytes, which the caller fills. */

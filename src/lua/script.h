@@ -23,6 +23,7 @@
 #include <stdint.h>
 
 struct script_options {
+    const char *version;      /* of the program */
     const char *path;         /* of the script */
     const char *lua_dir;      /* where pgcdc/init.lua is */
     const char *scripts_dir;  /* the bundled scripts */

@@ -12,8 +12,8 @@
 /* What is found to be gone, while it is found. */
 struct weighing {
     struct tally *tally;        /* of the server */
-    struct bucket *counted;     /* known rows and the poll's new ones */
-    unsigned char asked[BUCKETS / 8], empty[BUCKETS / 8];
+    struct tally_bucket *counted; /* known rows and the poll's new ones */
+    unsigned char asked[TALLY_BUCKETS / 8], empty[TALLY_BUCKETS / 8];
     uint32_t *expected;         /* known rows in the buckets asked for, sorted */
     bool *is_seen;
     size_t n_expected, cap_expected;
@@ -22,18 +22,18 @@ struct weighing {
 
 struct diff {
     struct store *store;        /* borrowed, like the next one */
-    const struct source_config *config;
+    const struct config *config;
     struct kept_rows *known;
-    struct kept_columns *forms;
-    uint32_t form;              /* of the rows in hand, see kept_columns.h */
+    struct kept_columns *kept_columns;
+    uint32_t columns;           /* of the rows in hand, see kept_columns.h */
     struct buf key;             /* scratch, like the next one */
     struct buf bytes;
-    uint64_t note;              /* of the last change */
+    uint64_t change;            /* the number of the last one */
     bool is_learned;
     bool is_fresh;              /* that is so since this poll, of whose rows nothing is known */
     struct rowtype *rowtype;        /* of the last tally */
     struct weighing *weighing;  /* that waits for keys, or NULL */
-    struct bucket *odd;         /* what the server has more than is known, where that was looked
+    struct tally_bucket *odd;   /* what the server has more than is known, where that was looked
                                  * into: keys that are not unique; NULL: nothing */
     bool is_truncated;
     uint32_t *gone;             /* to be reported */
@@ -42,7 +42,7 @@ struct diff {
 
 /* ---- birth and death ---- */
 
-struct diff *diff_open(struct store *store, const struct source_config *config,
+struct diff *diff_open(struct store *store, const struct config *config,
                        const char *source, const struct position *p, struct err *e)
 {
     struct diff *l = calloc(1, sizeof *l);
@@ -55,11 +55,11 @@ struct diff *diff_open(struct store *store, const struct source_config *config,
     l->config = config;
     buf_init(&l->key, SIZE_MAX / 2);
     buf_init(&l->bytes, SIZE_MAX / 2);
-    l->note = p != NULL ? p->noted : 0;
-    l->is_learned = p != NULL ? p->learned != 0 : config->start == START_SNAPSHOT;
-    l->forms = kept_columns_open(store, source, e);
-    if (l->forms != NULL)
-        l->known = kept_rows_open(store, source, l->note, e);
+    l->change = p != NULL ? p->last_change : 0;
+    l->is_learned = p != NULL ? p->is_learned : config->start == CONFIG_START_SNAPSHOT;
+    l->kept_columns = kept_columns_open(store, source, e);
+    if (l->kept_columns != NULL)
+        l->known = kept_rows_open(store, source, l->change, e);
     /* where it does not go on from there it begins anew */
     if (l->known != NULL && ((p != NULL && l->is_learned) || kept_rows_clear(l->known, e)))
         return l;
@@ -73,9 +73,7 @@ static void drop_weighing(struct diff *l)
 
     if (v == NULL)
         return;
-    if (v->tally != NULL)
-        free(v->tally->hashes);
-    free(v->tally);
+    tally_free(v->tally);
     free(v->counted);
     free(v->expected);
     free(v->is_seen);
@@ -89,7 +87,7 @@ void diff_close(struct diff *l)
         return;
     drop_weighing(l);
     kept_rows_close(l->known);
-    kept_columns_close(l->forms);
+    kept_columns_close(l->kept_columns);
     rowtype_unref(l->rowtype);
     buf_fini(&l->key);
     buf_fini(&l->bytes);
@@ -105,15 +103,15 @@ bool diff_keep(struct diff *l, uint64_t saved, struct err *e)
 
 void diff_mark(const struct diff *l, struct position *p, uint64_t noted)
 {
-    p->noted = noted;
-    p->learned = l->is_learned;
+    p->last_change = noted;
+    p->is_learned = l->is_learned;
     if (p->reads == 0)
         p->reads = 1;
 }
 
 uint64_t diff_last(const struct diff *l)
 {
-    return l->note;
+    return l->change;
 }
 
 /* ---- noting ---- */
@@ -135,10 +133,11 @@ static uint64_t digest(const char *p, size_t len)
 }
 
 /* What a row is called, given what is known of it. */
-static enum op choose_op(const struct diff *l, const struct message *b, const struct row *row,
+static enum op choose_op(const struct diff *l, const struct chunk *b, const struct chunk_row *row,
                          const struct kept_row *known)
 {
-    bool is_there = known->id != 0 && (known->now.flags & (KEPT_PENDING | KEPT_SOFT)) == 0;
+    bool is_there = known->id != 0 && !known->now.is_in_doubt &&
+                    !known->now.is_soft_deleted;
 
     if (row->op == OP_DELETE) /* softly */
         return OP_DELETE;
@@ -150,28 +149,28 @@ static enum op choose_op(const struct diff *l, const struct message *b, const st
 }
 
 /* Counted from 1; a source that began with start = "now" has none. */
-static uint64_t reads_of(const struct message *b)
+static uint64_t reads_of(const struct chunk *b)
 {
     return b->reads > 0 ? b->reads : 1;
 }
 
 /* True if the row is as it was delivered last, and nobody wants to hear that. A row with the same
  * xid comes again because it is not known whether it came, or since the table is read again. */
-static bool is_unchanged(const struct diff *l, const struct message *b, const struct row *row,
+static bool is_unchanged(const struct diff *l, const struct chunk *b, const struct chunk_row *row,
                          const struct kept_row *known, uint64_t sum)
 {
-    if (known->id == 0 || (known->now.flags & KEPT_PENDING) || known->now.digest != sum)
+    if (known->id == 0 || known->now.is_in_doubt || known->now.digest != sum)
         return false;
     return known->now.reads < reads_of(b) ||
            (l->config->skips_unchanged && known->now.xid != row->xid);
 }
 
 /* Keeps the row before beside row <i>. */
-static bool keep_old(struct diff *l, struct message *b, size_t i, const struct kept_state *old)
+static bool keep_old(struct diff *l, struct chunk *b, size_t i, const struct kept_row_state *old)
 {
     buf_clear(&l->bytes);
-    if (!kept_columns_map(l->forms, old->form, old->row, b->rowtype, &l->bytes) ||
-        !message_add_bytes(b, l->bytes.data, l->bytes.len, &b->sides[i].old_start))
+    if (!kept_columns_map(l->kept_columns, old->columns, old->row, b->rowtype, &l->bytes) ||
+        !chunk_add_bytes(b, l->bytes.data, l->bytes.len, &b->sides[i].old_start))
         return false;
     b->sides[i].old_len = (uint32_t)l->bytes.len;
     return true;
@@ -183,7 +182,7 @@ static bool enter_shape(struct diff *l, struct rowtype *rowtype, struct err *e)
 {
     bool is_other_key;
 
-    if (!kept_columns_enter(l->forms, rowtype, &l->form, &is_other_key, e))
+    if (!kept_columns_enter(l->kept_columns, rowtype, &l->columns, &is_other_key, e))
         return false;
     if (!is_other_key)
         return true;
@@ -192,33 +191,33 @@ static bool enter_shape(struct diff *l, struct rowtype *rowtype, struct err *e)
 }
 
 /* Notes a row, which becomes row <to> of the batch. *is_wanted: it is to be delivered. */
-static bool note_row(struct diff *l, struct message *b, size_t from, size_t to, uint64_t saved,
+static bool note_row(struct diff *l, struct chunk *b, size_t from, size_t to, uint64_t saved,
                      bool *is_wanted, struct err *e)
 {
-    struct row row = b->rows[from];
+    struct chunk_row row = b->rows[from];
     struct kept_row known;
-    struct kept_state state = { .note = l->note + 1, .xid = row.xid,
+    struct kept_row_state state = { .change = l->change + 1, .xid = row.xid,
                                  .reads = reads_of(b) };
 
     buf_clear(&l->key);
-    if (!message_row_key(b, &row, &l->key))
+    if (!chunk_row_key(b, &row, &l->key))
         return err_memory(e);
-    if (!kept_rows_find(l->known, message_hash(b, &row), (struct slice){ l->key.data, l->key.len },
-                        &known, e))
+    if (!kept_rows_find(l->known, chunk_hash(b, &row),
+                        (struct store_slice){ l->key.data, l->key.len }, &known, e))
         return false;
     state.digest = digest(b->bytes + row.start, row.len);
     *is_wanted = !is_unchanged(l, b, &row, &known, state.digest);
     row.op = choose_op(l, b, &row, &known);
-    state.flags = row.op == OP_DELETE ? KEPT_SOFT : 0;
-    l->note++;
+    state.is_soft_deleted = row.op == OP_DELETE;
+    l->change++;
     b->rows[to] = row;
-    b->sides[to] = (struct row_side){ .note = l->note };
+    b->sides[to] = (struct chunk_side){ .seq = l->change };
     if (*is_wanted && l->config->keeps_old && known.now.row.p != NULL && row.op != OP_INSERT &&
         row.op != OP_READ && !keep_old(l, b, to, &known.now))
         return err_memory(e);
-    state.form = l->form;
+    state.columns = l->columns;
     if (l->config->keeps_old)
-        state.row = (struct slice){ b->bytes + row.start, row.len };
+        state.row = (struct store_slice){ b->bytes + row.start, row.len };
     return kept_rows_put(l->known, &known, &state, saved, e);
 }
 
@@ -230,13 +229,13 @@ static bool commit(struct diff *l, bool ok, struct err *e)
     return false;
 }
 
-bool diff_note(struct diff *l, struct message *b, uint64_t saved, struct err *e)
+bool diff_note(struct diff *l, struct chunk *b, uint64_t saved, struct err *e)
 {
     size_t n = 0;
     bool ok, is_wanted = true;
 
-    if (b->note > 0 || b->n_rows == 0) {
-        b->note = l->note;
+    if (b->last_seq > 0 || b->n_rows == 0) {
+        b->last_seq = l->change;
         return true;
     }
     b->sides = calloc(b->n_rows, sizeof *b->sides);
@@ -250,7 +249,7 @@ bool diff_note(struct diff *l, struct message *b, uint64_t saved, struct err *e)
         n += is_wanted;
     }
     b->n_rows = ok ? n : b->n_rows;
-    b->note = l->note;
+    b->last_seq = l->change;
     return commit(l, ok, e);
 }
 
@@ -298,9 +297,9 @@ static bool add_expected(void *arg, uint32_t id)
 /* What is known, and the rows of the poll that are not known yet. */
 static bool count_known(struct diff *l, struct weighing *v, struct err *e)
 {
-    const struct bucket *known = kept_rows_buckets(l->known);
+    const struct tally_bucket *known = kept_rows_buckets(l->known);
 
-    for (size_t i = 0; i < BUCKETS; i++) {
+    for (size_t i = 0; i < TALLY_BUCKETS; i++) {
         v->counted[i].count = known[i].count + (l->odd != NULL ? l->odd[i].count : 0);
         v->counted[i].xor = known[i].xor ^ (l->odd != NULL ? l->odd[i].xor : 0);
     }
@@ -312,8 +311,8 @@ static bool count_known(struct diff *l, struct weighing *v, struct err *e)
         if (!kept_rows_count_hash(l->known, hash, &n, &id, e))
             return false;
         if (n == 0) {
-            v->counted[hash >> BUCKET_SHIFT].count++;
-            v->counted[hash >> BUCKET_SHIFT].xor ^= hash;
+            v->counted[hash >> TALLY_SHIFT].count++;
+            v->counted[hash >> TALLY_SHIFT].xor ^= hash;
         }
     }
     return true;
@@ -322,7 +321,7 @@ static bool count_known(struct diff *l, struct weighing *v, struct err *e)
 /* What is gone of a bucket that differs, if that can be told from here, or it is asked for. */
 static bool weigh_bucket(struct diff *l, struct weighing *v, size_t i, struct err *e)
 {
-    const struct bucket *theirs = &v->tally->buckets[i], *ours = &v->counted[i];
+    const struct tally_bucket *theirs = &v->tally->buckets[i], *ours = &v->counted[i];
     uint64_t xor = ours->xor ^ theirs->xor;
     size_t n;
     uint32_t id;
@@ -330,7 +329,7 @@ static bool weigh_bucket(struct diff *l, struct weighing *v, size_t i, struct er
     if (theirs->count == 0) {
         set_bit(v->empty, i);
         if (l->odd != NULL)
-            l->odd[i] = (struct bucket){ 0 };
+            l->odd[i] = (struct tally_bucket){ 0 };
         return true;
     }
     if (ours->count == theirs->count + 1) {
@@ -361,29 +360,30 @@ static bool conclude(struct diff *l, struct err *e)
     return ok || err_memory(e);
 }
 
-bool diff_weigh(struct diff *l, struct message *b, const unsigned char **asked, struct err *e)
+bool diff_weigh(struct diff *l, struct message_tally *tally, const unsigned char **asked,
+                struct err *e)
 {
-    static const unsigned char nothing[BUCKETS / 8];
+    static const unsigned char nothing[TALLY_BUCKETS / 8];
     struct weighing *v;
 
     *asked = NULL;
     drop_weighing(l); /* one whose keys never came */
     l->n_gone = l->at_gone = 0;
     rowtype_unref(l->rowtype);
-    l->rowtype = rowtype_ref(b->rowtype);
+    l->rowtype = rowtype_ref(tally->rowtype);
     if (!store_begin(l->store, e) || !commit(l, enter_shape(l, l->rowtype, e), e))
         return false;
     l->weighing = v = calloc(1, sizeof *v);
-    if (v == NULL || (v->counted = malloc(BUCKETS * sizeof *v->counted)) == NULL)
+    if (v == NULL || (v->counted = malloc(TALLY_BUCKETS * sizeof *v->counted)) == NULL)
         return err_memory(e);
-    v->tally = b->tally; /* moves */
-    b->tally = NULL;
+    v->tally = tally->counts; /* moves */
+    tally->counts = NULL;
     l->is_truncated = v->tally->is_truncated && kept_rows_count(l->known) > 0;
     v->learns = !l->is_learned;
     l->is_fresh = false;
     if (!count_known(l, v, e))
         return false;
-    for (size_t i = 0; i < BUCKETS; i++)
+    for (size_t i = 0; i < TALLY_BUCKETS; i++)
         if (v->learns)
             set_bit(v->asked, i);
         else if ((v->counted[i].count != v->tally->buckets[i].count ||
@@ -413,24 +413,24 @@ void diff_do_without(struct diff *l)
 /* ---- keys ---- */
 
 /* A row that was there before deletes were looked for. */
-static bool learn(struct diff *l, const struct message *b, const struct row *row,
+static bool learn(struct diff *l, const struct chunk *b, const struct chunk_row *row,
                   struct kept_row *known, uint64_t saved, struct err *e)
 {
-    struct kept_state state = { .xid = row->xid, .note = ++l->note,
+    struct kept_row_state state = { .xid = row->xid, .change = ++l->change,
                                  .reads = reads_of(b) };
 
     return kept_rows_put(l->known, known, &state, saved, e);
 }
 
-static bool take_key(struct diff *l, const struct message *b, const struct row *row,
+static bool take_key(struct diff *l, const struct chunk *b, const struct chunk_row *row,
                      uint64_t saved, struct err *e)
 {
     struct weighing *v = l->weighing;
-    struct slice key = { b->bytes + row->start, row->len };
+    struct store_slice key = { b->bytes + row->start, row->len };
     struct kept_row known;
     uint32_t id, *at;
 
-    if (!kept_rows_find(l->known, message_hash(b, row), key, &known, e))
+    if (!kept_rows_find(l->known, chunk_hash(b, row), key, &known, e))
         return false;
     if (known.id == 0)
         return !v->learns || row->op != OP_READ || learn(l, b, row, &known, saved, e);
@@ -447,7 +447,7 @@ static bool note_odd(struct diff *l, size_t i, uint64_t n, uint64_t xor, struct 
 {
     if (l->odd == NULL && n == 0 && xor == 0)
         return true;
-    if (l->odd == NULL && (l->odd = calloc(BUCKETS, sizeof *l->odd)) == NULL)
+    if (l->odd == NULL && (l->odd = calloc(TALLY_BUCKETS, sizeof *l->odd)) == NULL)
         return err_memory(e);
     l->odd[i].count += n;
     l->odd[i].xor ^= xor;
@@ -461,7 +461,7 @@ static bool judge(struct diff *l, struct err *e)
 
     for (size_t i = 0; i < v->n_expected; i++) {
         struct kept_row known;
-        struct bucket *ours;
+        struct tally_bucket *ours;
 
         if (v->is_seen[i])
             continue;
@@ -469,11 +469,11 @@ static bool judge(struct diff *l, struct err *e)
             return err_memory(e);
         if (!kept_rows_get(l->known, v->expected[i], &known, e))
             return false;
-        ours = &v->counted[known.hash >> BUCKET_SHIFT];
+        ours = &v->counted[known.hash >> TALLY_SHIFT];
         ours->count--;
         ours->xor ^= known.hash;
     }
-    for (size_t i = 0; i < BUCKETS; i++)
+    for (size_t i = 0; i < TALLY_BUCKETS; i++)
         if (!v->learns && has_bit(v->asked, i) &&
             !note_odd(l, i, v->tally->buckets[i].count - v->counted[i].count,
                       v->tally->buckets[i].xor ^ v->counted[i].xor, e))
@@ -483,7 +483,7 @@ static bool judge(struct diff *l, struct err *e)
     return conclude(l, e);
 }
 
-bool diff_take_keys(struct diff *l, const struct message *b, uint64_t saved, struct err *e)
+bool diff_take_keys(struct diff *l, const struct chunk *b, uint64_t saved, struct err *e)
 {
     bool ok = true;
 
@@ -512,7 +512,7 @@ bool diff_take_truncated(struct diff *l)
 }
 
 /* Builds a row of which only the key is there. */
-static bool put_gone(struct buf *b, const struct rowtype *s, struct slice key)
+static bool put_gone(struct buf *b, const struct rowtype *s, struct store_slice key)
 {
     buf_clear(b);
     for (size_t i = 0; i < s->n_columns; i++) {
@@ -536,27 +536,27 @@ static bool put_gone(struct buf *b, const struct rowtype *s, struct slice key)
 }
 
 /* Notes that row <id> is gone, and adds it to <b>. */
-static bool note_gone(struct diff *l, struct message *b, uint32_t id, uint64_t saved,
+static bool note_gone(struct diff *l, struct chunk *b, uint32_t id, uint64_t saved,
                       struct err *e)
 {
     struct kept_row known;
-    struct kept_state state;
-    struct row row = { .op = OP_DELETE };
-    struct row_side *side = &b->sides[b->n_rows];
+    struct kept_row_state state;
+    struct chunk_row row = { .op = OP_DELETE, .is_key_only = true };
+    struct chunk_side *side = &b->sides[b->n_rows];
 
     if (!kept_rows_get(l->known, id, &known, e))
         return false;
     state = known.now;
-    state.note = ++l->note;
-    state.flags |= KEPT_GONE;
-    if (!(known.now.flags & KEPT_SOFT)) { /* that was told */
+    state.change = ++l->change;
+    state.is_deleted = true;
+    if (!known.now.is_soft_deleted) { /* that was told */
         row.xid = known.now.xid;
         if (!put_gone(&l->bytes, l->rowtype, known.key))
             return err_memory(e);
         row.len = (uint32_t)l->bytes.len;
-        if (!message_add(b, &row, l->bytes.data))
+        if (!chunk_add(b, &row, l->bytes.data))
             return err_memory(e);
-        *side = (struct row_side){ .note = l->note, .is_gone = true };
+        *side = (struct chunk_side){ .seq = l->change };
         if (l->config->keeps_old && known.now.row.p != NULL &&
             !keep_old(l, b, b->n_rows - 1, &known.now))
             return err_memory(e);
@@ -564,19 +564,19 @@ static bool note_gone(struct diff *l, struct message *b, uint32_t id, uint64_t s
     return kept_rows_put(l->known, &known, &state, saved, e);
 }
 
-bool diff_next_gone(struct diff *l, uint64_t saved, struct message **message, struct err *e)
+bool diff_next_gone(struct diff *l, uint64_t saved, struct chunk **chunk, struct err *e)
 {
     size_t n = l->n_gone - l->at_gone;
-    struct message *b;
+    struct chunk *b;
     bool ok = true;
 
-    *message = NULL;
+    *chunk = NULL;
     n = n < GONE_ROWS ? n : GONE_ROWS;
     if (n == 0)
         return true;
-    b = message_new(MESSAGE_ROWS, 0);
+    b = chunk_new();
     if (b == NULL || (b->sides = calloc(n, sizeof *b->sides)) == NULL) {
-        message_free(b);
+        chunk_free(b);
         return err_memory(e);
     }
     b->rowtype = rowtype_ref(l->rowtype);
@@ -588,11 +588,11 @@ bool diff_next_gone(struct diff *l, uint64_t saved, struct message **message, st
         ok = commit(l, ok, e);
     }
     if (!ok) {
-        message_free(b);
+        chunk_free(b);
         return false;
     }
     l->at_gone += n;
-    b->note = l->note;
-    *message = b;
+    b->last_seq = l->change;
+    *chunk = b;
     return true;
 }

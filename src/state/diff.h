@@ -15,13 +15,13 @@
 
 #include "capture/message.h"
 #include "state/kept_rows.h"
-#include "capture/begin.h"
+#include "capture/config.h"
 
 struct diff;
 
 /* Opens that of <source>. <p>: its position, or NULL where there is none yet. Both pointers are
  * borrowed. Returns owned, or NULL. */
-struct diff *diff_open(struct store *store, const struct source_config *config,
+struct diff *diff_open(struct store *store, const struct config *config,
                        const char *source, const struct position *p, struct err *e);
 void diff_close(struct diff *l);
 
@@ -30,25 +30,25 @@ bool diff_keep(struct diff *l, uint64_t saved, struct err *e) WARN_UNUSED;
 
 /* Notes the rows of a batch, unless that was done: sets their ops and sides, and takes those out
  * that are not to be delivered. <saved>: the last change that the saved position accounts for. */
-bool diff_note(struct diff *l, struct message *b, uint64_t saved, struct err *e) WARN_UNUSED;
+bool diff_note(struct diff *l, struct chunk *b, uint64_t saved, struct err *e) WARN_UNUSED;
 
 /* Weighs a tally, of which it takes over the parts. *asked: the buckets whose keys are wanted,
  * borrowed, or NULL: then all is known that is gone. */
-bool diff_weigh(struct diff *l, struct message *b, const unsigned char **asked,
+bool diff_weigh(struct diff *l, struct message_tally *tally, const unsigned char **asked,
                 struct err *e) WARN_UNUSED;
 
 /* The reader will not send them: only what is known for sure counts. */
 void diff_do_without(struct diff *l);
 
 /* Takes keys that were asked for; behind the last of them all is known that is gone. */
-bool diff_take_keys(struct diff *l, const struct message *b, uint64_t saved,
+bool diff_take_keys(struct diff *l, const struct chunk *b, uint64_t saved,
                     struct err *e) WARN_UNUSED;
 
 /* The table was truncated: true once, before the deletes. */
 bool diff_take_truncated(struct diff *l);
 
 /* The next rows that are gone, noted, as a batch of deletes; *b NULL: there are no more. */
-bool diff_next_gone(struct diff *l, uint64_t saved, struct message **b,
+bool diff_next_gone(struct diff *l, uint64_t saved, struct chunk **b,
                     struct err *e) WARN_UNUSED;
 
 /* Sets what <p> is to tell of the diff, where the change <noted> was delivered last. */

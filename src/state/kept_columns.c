@@ -9,7 +9,7 @@
 
 static const char kind[] = "form", key_name[] = "key";
 
-struct form_columns {
+struct numbered {
     uint32_t number;
     char *columns;
 };
@@ -17,7 +17,7 @@ struct form_columns {
 struct kept_columns {
     struct store *store;  /* borrowed, as is the next one */
     const char *source;
-    struct form_columns *v;
+    struct numbered *v;
     size_t n;
     char *key;            /* of the rows that are known, or NULL */
     struct rowtype *rowtype;  /* of the last kept_columns_enter */
@@ -27,18 +27,18 @@ struct kept_columns {
 static bool add(struct kept_columns *f, uint32_t number, const char *columns, size_t len,
                 struct err *e)
 {
-    struct form_columns *v = realloc(f->v, (f->n + 1) * sizeof *v);
+    struct numbered *v = realloc(f->v, (f->n + 1) * sizeof *v);
 
     if (v == NULL)
         return err_memory(e);
     f->v = v;
-    v[f->n] = (struct form_columns){ number, strndup(columns, len) };
+    v[f->n] = (struct numbered){ number, strndup(columns, len) };
     return v[f->n++].columns != NULL || err_memory(e);
 }
 
 static bool load(struct kept_columns *f, struct err *e)
 {
-    struct record r;
+    struct store_record r;
 
     if (!store_find(f->store, kind, f->source, e))
         return false;
@@ -87,8 +87,8 @@ void kept_columns_close(struct kept_columns *f)
 
 static bool save(struct kept_columns *f, const char *key, const char *value, struct err *e)
 {
-    struct record r = { { kind, strlen(kind) }, { f->source, strlen(f->source) },
-                        { key, strlen(key) }, { value, strlen(value) } };
+    struct store_record r = { { kind, strlen(kind) }, { f->source, strlen(f->source) },
+                              { key, strlen(key) }, { value, strlen(value) } };
 
     return store_put(f->store, &r, e);
 }
@@ -141,7 +141,7 @@ static bool enter_columns(struct kept_columns *f, const char *columns, struct er
     return add(f, f->number, columns, strlen(columns), e) && save(f, key, columns, e);
 }
 
-static void put_column(struct buf *b, const struct column *c)
+static void put_column(struct buf *b, const struct rowtype_column *c)
 {
     field_escape(b, c->name, strlen(c->name));
     buf_printf(b, "\t%d", (int)c->kind);
@@ -172,7 +172,7 @@ bool kept_columns_enter(struct kept_columns *f, struct rowtype *s, uint32_t *num
 }
 
 /* The field of <row>, of the columns <lines>, that is <column>; p NULL if there is none. */
-static struct slice find_field(const char *lines, struct slice row, const char *column)
+static struct store_slice find_field(const char *lines, struct store_slice row, const char *column)
 {
     const char *p = row.p, *end = row.p + row.len;
     size_t len = strlen(column), name = strcspn(column, "\t"), n;
@@ -182,15 +182,15 @@ static struct slice find_field(const char *lines, struct slice row, const char *
 
         n = (size_t)(next - line);
         if ((n == len || n == name) && memcmp(line, column, n) == 0) /* once kinds were not kept */
-            return (struct slice){ p, (size_t)((tab != NULL ? tab : end) - p) };
+            return (struct store_slice){ p, (size_t)((tab != NULL ? tab : end) - p) };
         if (tab == NULL)
             break;
         p = tab + 1;
     }
-    return (struct slice){ NULL, 0 };
+    return (struct store_slice){ NULL, 0 };
 }
 
-bool kept_columns_map(const struct kept_columns *f, uint32_t number, struct slice row,
+bool kept_columns_map(const struct kept_columns *f, uint32_t number, struct store_slice row,
                       const struct rowtype *s, struct buf *b)
 {
     const char *lines = "";
@@ -205,7 +205,7 @@ bool kept_columns_map(const struct kept_columns *f, uint32_t number, struct slic
             lines = f->v[i].columns;
     buf_init(&column, BUF_SQL_MAX);
     for (size_t i = 0; i < s->n_columns; i++) {
-        struct slice field = { NULL, 0 };
+        struct store_slice field = { NULL, 0 };
 
         buf_clear(&column);
         put_column(&column, &s->columns[i]);

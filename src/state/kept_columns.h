@@ -13,7 +13,7 @@
 #define KEPT_COLUMNS_H
 
 #include "state/store.h"
-#include "capture/relation.h"
+#include "capture/rowtype.h"
 
 struct kept_columns;
 
@@ -28,7 +28,7 @@ bool kept_columns_enter(struct kept_columns *f, struct rowtype *rowtype, uint32_
 
 /* Appends a row that was kept under <number> as a row of <shape>: columns that it has not, or had
  * of another kind (so that their text meant something else), are NULL. */
-bool kept_columns_map(const struct kept_columns *f, uint32_t number, struct slice row,
+bool kept_columns_map(const struct kept_columns *f, uint32_t number, struct store_slice row,
                       const struct rowtype *rowtype, struct buf *b) WARN_UNUSED;
 
 #endif

@@ -21,7 +21,7 @@ size_t kept_index_next(const struct kept_index *s, size_t i)
 void kept_index_fini(struct kept_index *s)
 {
     free(s->v);
-    free(s->dirty);
+    free(s->is_changed);
     *s = (struct kept_index){ NULL, 0, 0, NULL, { { 0, 0 } } };
 }
 
@@ -32,20 +32,20 @@ size_t kept_index_parts(const struct kept_index *s)
 
 void kept_index_clean(struct kept_index *s)
 {
-    if (s->dirty != NULL)
-        memset(s->dirty, 0, kept_index_parts(s));
+    if (s->is_changed != NULL)
+        memset(s->is_changed, 0, kept_index_parts(s));
 }
 
-static void soil(struct kept_index *s, size_t i)
+static void mark_changed(struct kept_index *s, size_t i)
 {
-    s->dirty[i / KEPT_INDEX_PART] = 1;
+    s->is_changed[i / KEPT_INDEX_PART] = 1;
 }
 
 bool kept_index_init(struct kept_index *s, size_t n_v, struct err *e)
 {
     s->v = calloc(n_v + 1, sizeof *s->v);
-    s->dirty = calloc(n_v / KEPT_INDEX_PART + 1, 1);
-    if (s->v == NULL || s->dirty == NULL) {
+    s->is_changed = calloc(n_v / KEPT_INDEX_PART + 1, 1);
+    if (s->v == NULL || s->is_changed == NULL) {
         kept_index_fini(s);
         return err_memory(e);
     }
@@ -53,14 +53,14 @@ bool kept_index_init(struct kept_index *s, size_t n_v, struct err *e)
     return true;
 }
 
-static void place(struct kept_index *s, struct kept_index_entry slot)
+static void place(struct kept_index *s, struct kept_index_entry entry)
 {
-    size_t i = kept_index_home(s, slot.tag);
+    size_t i = kept_index_home(s, entry.tag);
 
     while (s->v[i].id != 0)
         i = kept_index_next(s, i);
-    s->v[i] = slot;
-    soil(s, i);
+    s->v[i] = entry;
+    mark_changed(s, i);
 }
 
 static bool is_moved(const unsigned char *moved, size_t i)
@@ -95,15 +95,15 @@ static void spread(struct kept_index *s, unsigned char *moved)
 bool kept_index_make_room(struct kept_index *s, struct err *e)
 {
     size_t n = s->n_v > 0 ? 2 * s->n_v : 1024;
-    unsigned char *moved, *dirty;
+    unsigned char *moved, *is_changed;
     struct kept_index_entry *v;
 
     if ((s->n + 1) * 4 <= s->n_v * 3)
         return true;
-    dirty = realloc(s->dirty, n / KEPT_INDEX_PART + 1);
-    if (dirty == NULL)
+    is_changed = realloc(s->is_changed, n / KEPT_INDEX_PART + 1);
+    if (is_changed == NULL)
         return err_memory(e);
-    s->dirty = dirty;
+    s->is_changed = is_changed;
     v = realloc(s->v, n * sizeof *v); /* of a big one the pages move, not the bytes */
     if (v == NULL)
         return err_memory(e);
@@ -112,7 +112,7 @@ bool kept_index_make_room(struct kept_index *s, struct err *e)
     if ((moved = calloc(n / 8, 1)) == NULL)
         return err_memory(e);
     s->n_v = n;
-    memset(dirty, 1, kept_index_parts(s));
+    memset(is_changed, 1, kept_index_parts(s));
     spread(s, moved);
     free(moved);
     return true;
@@ -120,7 +120,7 @@ bool kept_index_make_room(struct kept_index *s, struct err *e)
 
 static void count(struct kept_index *s, uint64_t hash, int by)
 {
-    struct bucket *b = &s->buckets[hash >> BUCKET_SHIFT];
+    struct tally_bucket *b = &s->buckets[hash >> TALLY_SHIFT];
 
     b->count += (uint64_t)by;
     b->xor ^= hash;
@@ -141,13 +141,13 @@ void kept_index_drop(struct kept_index *s, uint64_t hash, int64_t id)
     while (s->v[i].id != (uint32_t)id)
         i = kept_index_next(s, i);
     s->v[i].id = 0;
-    soil(s, i);
+    mark_changed(s, i);
     for (size_t j = kept_index_next(s, i); s->v[j].id != 0; j = kept_index_next(s, j)) {
-        struct kept_index_entry slot = s->v[j];
+        struct kept_index_entry entry = s->v[j];
 
         s->v[j].id = 0;
-        soil(s, j);
-        place(s, slot);
+        mark_changed(s, j);
+        place(s, entry);
     }
     count(s, hash, -1);
 }

@@ -7,21 +7,22 @@
 #ifndef KEPT_INDEX_H
 #define KEPT_INDEX_H
 
-#include "capture/message.h"
+#include "base/err.h"
+#include "capture/tally.h"
 
 struct kept_index_entry {
     uint32_t tag; /* upper half of the hash */
     uint32_t id;  /* 0: free */
 };
 
-#define KEPT_INDEX_PART 8192 /* places whose changes are noted together */
+#define KEPT_INDEX_PART 8192 /* places that are written together */
 
 /* Zeroed is empty. */
 struct kept_index {
     struct kept_index_entry *v;
     size_t n_v, n;        /* n_v: a power of two, or 0 */
-    unsigned char *dirty; /* for each part: has it changed since kept_index_clean? */
-    struct bucket buckets[BUCKETS];
+    unsigned char *is_changed; /* for each part: has it changed since kept_index_clean? */
+    struct tally_bucket buckets[TALLY_BUCKETS];
 };
 
 void kept_index_fini(struct kept_index *s);

@@ -13,10 +13,10 @@
 
 #define MAGIC UINT64_C(0x7067636469303101) /* says the order of its bytes, too */
 
-enum { HEADER, BUCKET_COUNTS, FIRST_SLOTS };
+enum { HEADER, BUCKET_COUNTS, FIRST_PART };
 
 struct header {
-    uint64_t magic, n_v, n, note;
+    uint64_t magic, n_v, n, last_change;
     int64_t last_id;
 };
 
@@ -79,9 +79,9 @@ static bool read_part(struct store *store, sqlite3_stmt *st, int part, void *to,
 }
 
 /* Does the header fit the table and the position? */
-static bool is_sound(const struct header *h, uint64_t noted)
+static bool is_sound(const struct header *h, uint64_t last_change)
 {
-    return h->magic == MAGIC && h->note <= noted && h->n <= h->n_v &&
+    return h->magic == MAGIC && h->last_change <= last_change && h->n <= h->n_v &&
            (h->n_v & (h->n_v - 1)) == 0 && h->n_v <= UINT64_C(1) << 33 && h->last_id >= 0 &&
            (uint64_t)h->last_id >= h->n;
 }
@@ -100,15 +100,15 @@ static bool find_last(struct store *store, const char *table, int64_t *last, str
     return ok;
 }
 
-static bool count_slots(const struct kept_index *s)
+static bool is_counted(const struct kept_index *s)
 {
-    uint64_t in_slots = 0, in_buckets = 0;
+    uint64_t in_index = 0, in_buckets = 0;
 
     for (size_t i = 0; i < s->n_v; i++)
-        in_slots += s->v[i].id != 0;
-    for (size_t i = 0; i < BUCKETS; i++)
+        in_index += s->v[i].id != 0;
+    for (size_t i = 0; i < TALLY_BUCKETS; i++)
         in_buckets += s->buckets[i].count;
-    return in_slots == s->n && in_buckets == s->n;
+    return in_index == s->n && in_buckets == s->n;
 }
 
 static bool read_parts(struct store *store, sqlite3_stmt *st, struct kept_index *s, bool *is_there,
@@ -117,17 +117,17 @@ static bool read_parts(struct store *store, sqlite3_stmt *st, struct kept_index 
     if (!read_part(store, st, BUCKET_COUNTS, s->buckets, sizeof s->buckets, is_there, e))
         return false;
     for (size_t i = 0; *is_there && i < kept_index_parts(s); i++)
-        if (!read_part(store, st, FIRST_SLOTS + (int)i, s->v + i * KEPT_INDEX_PART, part_bytes(s,
+        if (!read_part(store, st, FIRST_PART + (int)i, s->v + i * KEPT_INDEX_PART, part_bytes(s,
                                                                                                i),
                        is_there, e))
             return false;
-    *is_there = *is_there && count_slots(s);
+    *is_there = *is_there && is_counted(s);
     return true;
 }
 
-bool kept_index_file_load(struct store *store, const char *table, uint64_t noted,
+bool kept_index_file_load(struct store *store, const char *table, uint64_t last_change,
                           struct kept_index *index,
-                          struct kept_index_about *about, bool *is_there, struct err *e)
+                          struct kept_index_file_facts *facts, bool *is_there, struct err *e)
 {
     sqlite3_stmt *st = NULL;
     struct header h;
@@ -141,18 +141,18 @@ bool kept_index_file_load(struct store *store, const char *table, uint64_t noted
          read_part(store, st, HEADER, &h, sizeof h, is_there, e);
     if (ok && *is_there)
         ok = find_last(store, table, &last, e);
-    *is_there = ok && *is_there && is_sound(&h, noted) && last <= h.last_id;
+    *is_there = ok && *is_there && is_sound(&h, last_change) && last <= h.last_id;
     if (*is_there) {
         ok = kept_index_init(index, h.n_v, e);
         index->n = ok ? h.n : 0;
         ok = ok && read_parts(store, st, index, is_there, e);
         if (!ok || !*is_there)
             kept_index_fini(index);
-        *about = (struct kept_index_about){ h.last_id, h.note };
+        *facts = (struct kept_index_file_facts){ h.last_id, h.last_change };
     }
     *is_there = ok && *is_there;
     if (!*is_there)
-        *about = (struct kept_index_about){ 0, 0 };
+        *facts = (struct kept_index_file_facts){ 0, 0 };
     sqlite3_finalize(st);
     return ok;
 }
@@ -179,9 +179,9 @@ static bool write_part(struct store *store, sqlite3_stmt *st, int part, const vo
 }
 
 bool kept_index_file_save(struct store *store, const char *table, struct kept_index *index,
-                          const struct kept_index_about *about, struct err *e)
+                          const struct kept_index_file_facts *facts, struct err *e)
 {
-    const struct header h = { MAGIC, index->n_v, index->n, about->note, about->last_id };
+    const struct header h = { MAGIC, index->n_v, index->n, facts->last_change, facts->last_id };
     sqlite3_stmt *st = NULL;
     bool ok;
 
@@ -190,8 +190,8 @@ bool kept_index_file_save(struct store *store, const char *table, struct kept_in
     ok = prepare(store, "INSERT OR REPLACE INTO %s_image VALUES (?1, ?2, ?3)", table, &st, e) &&
          write_part(store, st, BUCKET_COUNTS, index->buckets, sizeof index->buckets, e);
     for (size_t i = 0; ok && i < kept_index_parts(index); i++)
-        if (index->dirty[i])
-            ok = write_part(store, st, FIRST_SLOTS + (int)i, index->v + i * KEPT_INDEX_PART,
+        if (index->is_changed[i])
+            ok = write_part(store, st, FIRST_PART + (int)i, index->v + i * KEPT_INDEX_PART,
                             part_bytes(index, i), e);
     ok = ok && write_part(store, st, HEADER, &h, sizeof h, e);
     sqlite3_finalize(st);

@@ -15,22 +15,22 @@
 #include "state/kept_index.h"
 #include "state/store.h"
 
-struct kept_index_about {
+struct kept_index_file_facts {
     int64_t last_id;
-    uint64_t note; /* the highest of all rows */
+    uint64_t last_change; /* the highest of all rows */
 };
 
 /* Loads the image of <table>, if *is_there in the end; <index>, which is empty, stays so if not.
- * <noted>: the change that the position accounts for. */
-bool kept_index_file_load(struct store *store, const char *table, uint64_t noted,
+ * <last_change>: the change that the position accounts for. */
+bool kept_index_file_load(struct store *store, const char *table, uint64_t last_change,
                           struct kept_index *index,
-                struct kept_index_about *about, bool *is_there, struct err *e) WARN_UNUSED;
+                struct kept_index_file_facts *facts, bool *is_there, struct err *e) WARN_UNUSED;
 
 /* Takes part in the transaction that is open, if one is. */
 bool kept_index_file_drop(struct store *store, const char *table, struct err *e) WARN_UNUSED;
 
 /* Writes what has changed since kept_index_clean, in a transaction of its own. */
 bool kept_index_file_save(struct store *store, const char *table, struct kept_index *index,
-                          const struct kept_index_about *about, struct err *e) WARN_UNUSED;
+                          const struct kept_index_file_facts *facts, struct err *e) WARN_UNUSED;
 
 #endif

@@ -1,4 +1,4 @@
-/* kept_rows.c -- the rows of a source that were delivered and not yet gone.
+/* kept_rows.c -- the rows of a source that were delivered and not deleted since.
  * SPDX-License-Identifier: MIT */
 #include "state/kept_rows.h"
 
@@ -11,11 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_LISTED 65536 /* rows that are gone and still in the file; beyond, it is searched */
+#define MAX_LISTED 65536 /* rows that are deleted and still in the file; beyond, it is searched */
 
 /* A number of a row. */
 struct listed {
-    uint64_t note;
+    uint64_t change;
     int64_t id;
 };
 
@@ -28,17 +28,45 @@ struct kept_rows {
     struct store *store; /* borrowed */
     char table[32];
     struct kept_index index;
-    struct kept_index_about about;
-    struct list gone;    /* in the order of their notes */
-    bool has_more_gone;  /* than are listed */
+    struct kept_index_file_facts facts;
+    struct list deleted;    /* in the order of their changes */
+    bool has_more_deleted;  /* than are listed */
     struct buf held;     /* what was handed out: rows are written while it is needed */
     struct buf older;    /* scratch */
     bool has_image;      /* of the rows as they are, see kept_index_file.h */
     unsigned rollbacks;  /* of the store, when the image was taken away */
-    sqlite3_stmt *get, *put, *drop, *clear, *drop_gone;
+    sqlite3_stmt *get, *put, *drop, *clear, *drop_deleted;
 };
 
 /* ---- states before ---- */
+
+/* Numbers in the file: the flags, and above them how often the snapshot had been begun. */
+enum { IN_DOUBT = 1, DELETED = 2, SOFT_DELETED = 4, FLAG_BITS = 3 };
+
+static uint64_t flag_bits(const struct kept_row_state *s)
+{
+    return (s->is_in_doubt ? IN_DOUBT : 0) | (s->is_deleted ? DELETED : 0) |
+           (s->is_soft_deleted ? SOFT_DELETED : 0);
+}
+
+static uint64_t flags_of(const struct kept_row_state *s)
+{
+    return flag_bits(s) | s->reads << FLAG_BITS;
+}
+
+static void take_flags(struct kept_row_state *s, uint64_t flags)
+{
+    s->is_in_doubt = (flags & IN_DOUBT) != 0;
+    s->is_deleted = (flags & DELETED) != 0;
+    s->is_soft_deleted = (flags & SOFT_DELETED) != 0;
+    s->reads = flags >> FLAG_BITS;
+}
+
+static void set_in_doubt(struct kept_row_state *s)
+{
+    s->is_in_doubt = true;
+    s->is_deleted = s->is_soft_deleted = false;
+}
 
 /* In the column `older` a state is numbers of seven bits a byte, lowest first, then its row. */
 static void put_number(struct buf *b, uint64_t n)
@@ -48,7 +76,7 @@ static void put_number(struct buf *b, uint64_t n)
     buf_putc(b, (char)n);
 }
 
-static bool take_number(struct slice *s, uint64_t *n)
+static bool take_number(struct store_slice *s, uint64_t *n)
 {
     *n = 0;
     for (unsigned shift = 0; shift < 64 && s->len > 0; shift += 7) {
@@ -62,35 +90,34 @@ static bool take_number(struct slice *s, uint64_t *n)
     return false;
 }
 
-static void put_older(struct buf *b, const struct kept_state *s)
+static void put_older(struct buf *b, const struct kept_row_state *s)
 {
-    put_number(b, s->note);
+    put_number(b, s->change);
     put_number(b, s->xid);
     put_number(b, s->digest);
-    put_number(b, s->reads << KEPT_FLAGS | s->flags);
+    put_number(b, flags_of(s));
     put_number(b, s->row.p != NULL ? s->row.len + 1 : 0);
     if (s->row.p == NULL)
         return;
-    put_number(b, s->form);
+    put_number(b, s->columns);
     buf_add(b, s->row.p, s->row.len);
 }
 
 /* Takes the newest state off <older>. False: there is none. */
-static bool take_older(struct slice *older, struct kept_state *s)
+static bool take_older(struct store_slice *older, struct kept_row_state *s)
 {
-    uint64_t flags, len, form = 0;
+    uint64_t flags, len, columns = 0;
 
-    *s = (struct kept_state){ 0 };
-    if (older->p == NULL || !take_number(older, &s->note) || !take_number(older, &s->xid) ||
+    *s = (struct kept_row_state){ 0 };
+    if (older->p == NULL || !take_number(older, &s->change) || !take_number(older, &s->xid) ||
         !take_number(older, &s->digest) || !take_number(older, &flags) ||
-        !take_number(older, &len) || (len > 0 && !take_number(older, &form)) ||
+        !take_number(older, &len) || (len > 0 && !take_number(older, &columns)) ||
         (len > 0 && len - 1 > older->len))
         return false;
-    s->reads = flags >> KEPT_FLAGS;
-    s->flags = (unsigned)(flags & ((1u << KEPT_FLAGS) - 1));
-    s->form = (uint32_t)form;
+    take_flags(s, flags);
+    s->columns = (uint32_t)columns;
     if (len > 0) {
-        s->row = (struct slice){ older->p, len - 1 };
+        s->row = (struct store_slice){ older->p, len - 1 };
         older->p += len - 1;
         older->len -= len - 1;
     }
@@ -102,13 +129,13 @@ static bool take_older(struct slice *older, struct kept_state *s)
 static bool make_older(struct kept_rows *k, const struct kept_row *row, uint64_t saved,
                        struct err *e)
 {
-    struct kept_state s = row->now;
-    struct slice rest = row->older;
+    struct kept_row_state s = row->now;
+    struct store_slice rest = row->older;
 
     buf_clear(&k->older);
     do {
         put_older(&k->older, &s);
-    } while (s.note > saved && take_older(&rest, &s));
+    } while (s.change > saved && take_older(&rest, &s));
     return buf_ok(&k->older) || err_memory(e);
 }
 
@@ -118,8 +145,8 @@ static bool make_older(struct kept_rows *k, const struct kept_row *row, uint64_t
  * they need not be read.) */
 static int32_t sum_row(const struct kept_row *r)
 {
-    const uint64_t numbers[] = { r->hash, r->now.note, r->now.xid, r->now.digest, r->now.reads,
-                                 r->now.flags };
+    const uint64_t numbers[] = { r->hash, r->now.change, r->now.xid, r->now.digest, r->now.reads,
+                                 flag_bits(&r->now) };
     uint64_t h = hash_mix(hash_mix(HASH_START, numbers, sizeof numbers), r->key.p, r->key.len);
 
     return (int32_t)(uint32_t)(h ^ h >> 32);
@@ -127,10 +154,10 @@ static int32_t sum_row(const struct kept_row *r)
 
 #define COLUMNS "id, hash, xid, digest, flags, note, sum, key, form"
 
-static struct slice read_slice(sqlite3_stmt *st, int i)
+static struct store_slice read_slice(sqlite3_stmt *st, int i)
 {
-    struct slice s = { (const char *)sqlite3_column_blob(st, i),
-                       (size_t)sqlite3_column_bytes(st, i) };
+    struct store_slice s = { (const char *)sqlite3_column_blob(st, i),
+                             (size_t)sqlite3_column_bytes(st, i) };
 
     if (s.p == NULL && sqlite3_column_type(st, i) != SQLITE_NULL)
         s.p = "";
@@ -140,17 +167,14 @@ static struct slice read_slice(sqlite3_stmt *st, int i)
 /* A row of `SELECT COLUMNS, row, older`. */
 static bool read_row(struct kept_rows *k, sqlite3_stmt *st, struct kept_row *r, struct err *e)
 {
-    uint64_t flags = (uint64_t)sqlite3_column_int64(st, 4);
-
     r->id = sqlite3_column_int64(st, 0);
     r->hash = (uint64_t)sqlite3_column_int64(st, 1);
     r->now.xid = (uint64_t)sqlite3_column_int64(st, 2);
     r->now.digest = (uint64_t)sqlite3_column_int64(st, 3);
-    r->now.flags = (unsigned)(flags & ((1u << KEPT_FLAGS) - 1));
-    r->now.reads = flags >> KEPT_FLAGS;
-    r->now.note = (uint64_t)sqlite3_column_int64(st, 5);
+    take_flags(&r->now, (uint64_t)sqlite3_column_int64(st, 4));
+    r->now.change = (uint64_t)sqlite3_column_int64(st, 5);
     r->key = read_slice(st, 7);
-    r->now.form = (uint32_t)sqlite3_column_int64(st, 8);
+    r->now.columns = (uint32_t)sqlite3_column_int64(st, 8);
     r->now.row = read_slice(st, 9);
     r->older = read_slice(st, 10);
     /* for the ids see struct kept_index_entry */
@@ -162,7 +186,7 @@ static bool read_row(struct kept_rows *k, sqlite3_stmt *st, struct kept_row *r, 
 /* Copies what <r> points to, since a write may change what SQLite has handed out. */
 static bool hold(struct kept_rows *k, struct kept_row *r, struct err *e)
 {
-    struct slice *slices[] = { &r->key, &r->now.row, &r->older };
+    struct store_slice *slices[] = { &r->key, &r->now.row, &r->older };
     size_t at = 0;
 
     buf_clear(&k->held);
@@ -213,7 +237,7 @@ static bool step(struct kept_rows *k, sqlite3_stmt *st, struct err *e)
     return ok;
 }
 
-static bool bind_slice(sqlite3_stmt *st, int i, struct slice s)
+static bool bind_slice(sqlite3_stmt *st, int i, struct store_slice s)
 {
     return s.p == NULL || sqlite3_bind_blob64(st, i, s.p, s.len, SQLITE_STATIC) == SQLITE_OK;
 }
@@ -223,6 +247,14 @@ static bool bind_number(sqlite3_stmt *st, int i, uint64_t n)
     return sqlite3_bind_int64(st, i, (sqlite3_int64)n) == SQLITE_OK;
 }
 
+static void add_facts(struct kept_rows *k, const struct kept_row *r)
+{
+    if (r->id > k->facts.last_id)
+        k->facts.last_id = r->id;
+    if (r->now.change > k->facts.last_change)
+        k->facts.last_change = r->now.change;
+}
+
 /* Writes a row, in the place of the one with its id. */
 static bool write_row(struct kept_rows *k, const struct kept_row *r, struct err *e)
 {
@@ -230,14 +262,14 @@ static bool write_row(struct kept_rows *k, const struct kept_row *r, struct err 
 
     if (!begin_change(k, e))
         return false;
-    k->about.note = r->now.note > k->about.note ? r->now.note : k->about.note;
+    add_facts(k, r);
     /* what could not be bound would be NULL, a row too long for SQLite for one */
     if (bind_number(st, 1, (uint64_t)r->id) && bind_number(st, 2, r->hash) &&
         bind_number(st, 3, r->now.xid) && bind_number(st, 4, r->now.digest) &&
-        bind_number(st, 5, r->now.flags | r->now.reads << KEPT_FLAGS) &&
-        bind_number(st, 6, r->now.note) && bind_number(st, 7, (uint64_t)(int64_t)sum_row(r)) &&
+        bind_number(st, 5, flags_of(&r->now)) &&
+        bind_number(st, 6, r->now.change) && bind_number(st, 7, (uint64_t)(int64_t)sum_row(r)) &&
         bind_slice(st, 8, r->key) &&
-        (r->now.row.p == NULL || bind_number(st, 9, r->now.form)) &&
+        (r->now.row.p == NULL || bind_number(st, 9, r->now.columns)) &&
         bind_slice(st, 10, r->now.row) && bind_slice(st, 11, r->older))
         return step(k, st, e);
     return store_fail(k->store, e);
@@ -251,7 +283,7 @@ static bool drop_row(struct kept_rows *k, int64_t id, struct err *e)
 
 /* ---- opening ---- */
 
-static bool add_listed(struct list *l, uint64_t note, int64_t id, struct err *e)
+static bool add_listed(struct list *l, uint64_t change, int64_t id, struct err *e)
 {
     if (l->n == l->cap) {
         size_t cap = l->cap > 0 ? l->cap * 2 : 64;
@@ -262,7 +294,7 @@ static bool add_listed(struct list *l, uint64_t note, int64_t id, struct err *e)
         l->v = v;
         l->cap = cap;
     }
-    l->v[l->n++] = (struct listed){ note, id };
+    l->v[l->n++] = (struct listed){ change, id };
     return true;
 }
 
@@ -288,9 +320,9 @@ static bool make_table(struct kept_rows *k, struct err *e)
     return ok;
 }
 
-/* Reads all rows, where there is no image. Those that are not as they were at the change <noted>,
- * or are gone, are put on the list <odd> instead of the index. */
-static bool load(struct kept_rows *k, uint64_t noted, struct list *odd, struct err *e)
+/* Reads all rows, where there is no image. Those that are not as they were at the change
+ * <last_change>, or are deleted, are put on the list <odd> instead of the index. */
+static bool load(struct kept_rows *k, uint64_t last_change, struct list *odd, struct err *e)
 {
     sqlite3_stmt *st = NULL;
     bool ok = prepare(k, "SELECT " COLUMNS ", NULL, NULL FROM %s ORDER BY id", &st, e);
@@ -302,10 +334,9 @@ static bool load(struct kept_rows *k, uint64_t noted, struct list *odd, struct e
         ok = read_row(k, st, &r, e);
         if (!ok)
             break;
-        k->about.last_id = r.id > k->about.last_id ? r.id : k->about.last_id;
-        k->about.note = r.now.note > k->about.note ? r.now.note : k->about.note;
-        if (r.now.note > noted || (r.now.flags & KEPT_GONE)) {
-            ok = add_listed(odd, r.now.note, r.id, e);
+        add_facts(k, &r);
+        if (r.now.change > last_change || r.now.is_deleted) {
+            ok = add_listed(odd, r.now.change, r.id, e);
         } else {
             ok = kept_index_make_room(&k->index, e);
             if (ok)
@@ -318,29 +349,29 @@ static bool load(struct kept_rows *k, uint64_t noted, struct list *odd, struct e
     return ok;
 }
 
-/* Row <id> as it was at the change <noted>. <is_late>: rows that then were not there are looked
- * at now, others were before. (A row may have come in the place of one that was reported gone:
+/* Row <id> as it was at the change <last_change>. <is_late>: rows that then were not there are
+ * looked at now, others were before. (A row may have come in the place of one that was reported deleted:
  * where that is undone, the older one stays.) */
-static bool undo(struct kept_rows *k, int64_t id, uint64_t noted, bool is_late, bool *is_done,
+static bool undo(struct kept_rows *k, int64_t id, uint64_t last_change, bool is_late, bool *is_done,
                  struct err *e)
 {
     struct kept_row r, other;
-    struct kept_state before;
-    struct slice key;
+    struct kept_row_state before;
+    struct store_slice key;
     bool ok;
 
     if (!kept_rows_get(k, id, &r, e))
         return false;
-    while (r.now.note > noted && take_older(&r.older, &before))
+    while (r.now.change > last_change && take_older(&r.older, &before))
         r.now = before;
-    if (r.now.note > noted) {
-        r.now.note = 0;
-        r.now.flags = KEPT_PENDING;
+    if (r.now.change > last_change) {
+        r.now.change = 0;
+        set_in_doubt(&r.now);
     }
-    *is_done = ((r.now.flags & KEPT_PENDING) != 0) == is_late;
+    *is_done = r.now.is_in_doubt == is_late;
     if (!*is_done)
         return true;
-    if (r.now.flags & KEPT_GONE)
+    if (r.now.is_deleted)
         return drop_row(k, id, e);
     if (is_late) {
         char *copy = malloc(r.key.len + 1); /* kept_rows_find reads other rows by the way */
@@ -348,7 +379,7 @@ static bool undo(struct kept_rows *k, int64_t id, uint64_t noted, bool is_late, 
         if (copy == NULL)
             return err_memory(e);
         memcpy(copy, r.key.p, r.key.len);
-        key = (struct slice){ copy, r.key.len };
+        key = (struct store_slice){ copy, r.key.len };
         ok = kept_rows_find(k, r.hash, key, &other, e);
         free(copy);
         if (!ok)
@@ -357,17 +388,17 @@ static bool undo(struct kept_rows *k, int64_t id, uint64_t noted, bool is_late, 
             return drop_row(k, id, e);
         if (!kept_rows_get(k, id, &r, e))
             return false;
-        r.now.note = 0;
-        r.now.flags = KEPT_PENDING;
+        r.now.change = 0;
+        set_in_doubt(&r.now);
     }
     if (!kept_index_make_room(&k->index, e))
         return false;
     kept_index_add(&k->index, r.hash, id);
-    r.older = (struct slice){ NULL, 0 };
+    r.older = (struct store_slice){ NULL, 0 };
     return write_row(k, &r, e);
 }
 
-static bool undo_all(struct kept_rows *k, uint64_t noted, struct list *odd, struct err *e)
+static bool undo_all(struct kept_rows *k, uint64_t last_change, struct list *odd, struct err *e)
 {
     bool is_done;
 
@@ -379,7 +410,7 @@ static bool undo_all(struct kept_rows *k, uint64_t noted, struct list *odd, stru
         for (size_t i = 0; i < odd->n; i++) {
             if (odd->v[i].id == 0)
                 continue;
-            if (!undo(k, odd->v[i].id, noted, is_late != 0, &is_done, e)) {
+            if (!undo(k, odd->v[i].id, last_change, is_late != 0, &is_done, e)) {
                 store_rollback(k->store);
                 return false;
             }
@@ -389,7 +420,7 @@ static bool undo_all(struct kept_rows *k, uint64_t noted, struct list *odd, stru
     return store_commit(k->store, e);
 }
 
-struct kept_rows *kept_rows_open(struct store *store, const char *source, uint64_t noted,
+struct kept_rows *kept_rows_open(struct store *store, const char *source, uint64_t last_change,
                                  struct err *e)
 {
     struct kept_rows *k = calloc(1, sizeof *k);
@@ -411,9 +442,10 @@ struct kept_rows *kept_rows_open(struct store *store, const char *source, uint64
                  " (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)", &k->put, e) &&
          prepare(k, "DELETE FROM %s WHERE id = ?1", &k->drop, e) &&
          prepare(k, "DELETE FROM %s", &k->clear, e) &&
-         prepare(k, "DELETE FROM %s WHERE flags & 2 AND note <= ?1", &k->drop_gone, e) &&
-         kept_index_file_load(k->store, k->table, noted, &k->index, &k->about, &k->has_image, e) &&
-         (k->has_image || (load(k, noted, &odd, e) && undo_all(k, noted, &odd, e)));
+         prepare(k, "DELETE FROM %s WHERE flags & 2 AND note <= ?1", &k->drop_deleted, e) &&
+         kept_index_file_load(k->store, k->table, last_change, &k->index, &k->facts, &k->has_image,
+                              e) &&
+         (k->has_image || (load(k, last_change, &odd, e) && undo_all(k, last_change, &odd, e)));
     free(odd.v);
     if (ok)
         return k;
@@ -429,10 +461,10 @@ void kept_rows_close(struct kept_rows *k)
     sqlite3_finalize(k->put);
     sqlite3_finalize(k->drop);
     sqlite3_finalize(k->clear);
-    sqlite3_finalize(k->drop_gone);
+    sqlite3_finalize(k->drop_deleted);
     buf_fini(&k->held);
     buf_fini(&k->older);
-    free(k->gone.v);
+    free(k->deleted.v);
     kept_index_fini(&k->index);
     free(k);
 }
@@ -443,9 +475,9 @@ bool kept_rows_keep(struct kept_rows *k, uint64_t saved, struct err *e)
         return true;
     if (!kept_rows_purge(k, saved, e))
         return false;
-    if (k->gone.n > 0 || k->has_more_gone)
+    if (k->deleted.n > 0 || k->has_more_deleted)
         return true; /* these rows are in no index: it takes a look at all to know of them */
-    k->has_image = kept_index_file_save(k->store, k->table, &k->index, &k->about, e);
+    k->has_image = kept_index_file_save(k->store, k->table, &k->index, &k->facts, e);
     return k->has_image;
 }
 
@@ -454,8 +486,8 @@ bool kept_rows_clear(struct kept_rows *k, struct err *e)
     if (!begin_change(k, e) || !step(k, k->clear, e))
         return false;
     kept_index_fini(&k->index);
-    k->gone.n = 0;
-    k->has_more_gone = false;
+    k->deleted.n = 0;
+    k->has_more_deleted = false;
     return true;
 }
 
@@ -464,7 +496,7 @@ size_t kept_rows_count(const struct kept_rows *k)
     return k->index.n;
 }
 
-const struct bucket *kept_rows_buckets(const struct kept_rows *k)
+const struct tally_bucket *kept_rows_buckets(const struct kept_rows *k)
 {
     return k->index.buckets;
 }
@@ -489,8 +521,8 @@ static size_t after(const struct kept_rows *k, size_t i)
     return occupied(k, kept_index_next(&k->index, i));
 }
 
-bool kept_rows_find(struct kept_rows *k, uint64_t hash, struct slice key, struct kept_row *row,
-                    struct err *e)
+bool kept_rows_find(struct kept_rows *k, uint64_t hash, struct store_slice key,
+                    struct kept_row *row, struct err *e)
 {
     uint32_t tag = (uint32_t)(hash >> 32);
 
@@ -532,7 +564,7 @@ bool kept_rows_each(const struct kept_rows *k, const unsigned char *buckets, kep
 {
     for (size_t i = 0; i < k->index.n_v; i++) {
         const struct kept_index_entry *s = &k->index.v[i];
-        uint32_t bucket = s->tag >> (BUCKET_SHIFT - 32);
+        uint32_t bucket = s->tag >> (TALLY_SHIFT - 32);
 
         if (s->id != 0 && (buckets[bucket / 8] >> bucket % 8 & 1) && !visit(arg, s->id))
             return false;
@@ -542,64 +574,64 @@ bool kept_rows_each(const struct kept_rows *k, const unsigned char *buckets, kep
 
 /* ---- changing ---- */
 
-static bool list_gone(struct kept_rows *k, uint64_t note, int64_t id, struct err *e)
+static bool list_deleted(struct kept_rows *k, uint64_t change, int64_t id, struct err *e)
 {
-    if (k->gone.n < MAX_LISTED)
-        return add_listed(&k->gone, note, id, e);
-    k->has_more_gone = true;
+    if (k->deleted.n < MAX_LISTED)
+        return add_listed(&k->deleted, change, id, e);
+    k->has_more_deleted = true;
     return true;
 }
 
-bool kept_rows_put(struct kept_rows *k, struct kept_row *row, const struct kept_state *to,
+bool kept_rows_put(struct kept_rows *k, struct kept_row *row, const struct kept_row_state *to,
                    uint64_t saved, struct err *e)
 {
-    bool is_new = row->id == 0, is_gone = (to->flags & KEPT_GONE) != 0;
+    bool is_new = row->id == 0, is_deleted = to->is_deleted;
 
     if (is_new) {
-        if (k->about.last_id >= UINT32_MAX)
+        if (k->facts.last_id >= UINT32_MAX)
             return err_set(e, ERR_STATE, "the state file has numbered four billion rows of a "
                            "source; start it anew with --reset");
         if (!kept_index_make_room(&k->index, e))
             return false;
-        row->id = k->about.last_id + 1;
-        row->older = (struct slice){ NULL, 0 };
+        row->id = k->facts.last_id + 1;
+        row->older = (struct store_slice){ NULL, 0 };
     } else {
         if (!make_older(k, row, saved, e))
             return false;
-        row->older = (struct slice){ k->older.data, k->older.len };
+        row->older = (struct store_slice){ k->older.data, k->older.len };
     }
     row->now = *to;
     if (!write_row(k, row, e))
         return false;
     if (is_new) {
-        k->about.last_id = row->id;
+        k->facts.last_id = row->id;
         kept_index_add(&k->index, row->hash, row->id);
     }
-    if (!is_gone)
+    if (!is_deleted)
         return true;
     kept_index_drop(&k->index, row->hash, row->id);
-    return list_gone(k, to->note, row->id, e);
+    return list_deleted(k, to->change, row->id, e);
 }
 
 bool kept_rows_purge(struct kept_rows *k, uint64_t saved, struct err *e)
 {
     size_t n = 0;
 
-    if (k->has_more_gone && k->gone.n > 0 && k->gone.v[k->gone.n - 1].note <= saved) {
+    if (k->has_more_deleted && k->deleted.n > 0 && k->deleted.v[k->deleted.n - 1].change <= saved) {
         if (!begin_change(k, e))
             return false;
-        if (!bind_number(k->drop_gone, 1, saved))
+        if (!bind_number(k->drop_deleted, 1, saved))
             return store_fail(k->store, e);
-        k->gone.n = 0;
-        k->has_more_gone = false; /* what is left of them is dropped when the file is opened */
-        return step(k, k->drop_gone, e);
+        k->deleted.n = 0;
+        k->has_more_deleted = false; /* what is left of them is dropped when the file is opened */
+        return step(k, k->drop_deleted, e);
     }
-    while (n < k->gone.n && k->gone.v[n].note <= saved)
-        if (!drop_row(k, k->gone.v[n++].id, e))
+    while (n < k->deleted.n && k->deleted.v[n].change <= saved)
+        if (!drop_row(k, k->deleted.v[n++].id, e))
             return false;
     if (n == 0)
         return true;
-    memmove(k->gone.v, k->gone.v + n, (k->gone.n - n) * sizeof *k->gone.v);
-    k->gone.n -= n;
+    memmove(k->deleted.v, k->deleted.v + n, (k->deleted.n - n) * sizeof *k->deleted.v);
+    k->deleted.n -= n;
     return true;
 }

@@ -1,10 +1,10 @@
-/* kept_rows.h -- the rows of a source that were delivered and not yet gone.
+/* kept_rows.h -- the rows of a source that were delivered and not deleted since.
  *
  * In the state file a row each: key, the server's hash of it, and its state:
  * the xid of the version delivered last, a digest of its columns and, if asked
  * for, the columns. In memory an index of 8 bytes a slot, from hashes to rows,
  * and for each bucket of hashes how many there are and the xor of them: that
- * is compared with the server's to find what is gone.
+ * is compared with the server's to find what was deleted.
  *
  * A state is written *before* its change is handed to the script, so that no
  * row can be delivered and forgotten. Each has the number of its change, and
@@ -24,34 +24,29 @@
 
 struct kept_rows;
 
-enum {
-    KEPT_PENDING = 1, /* written for a change that may have been delivered or not */
-    KEPT_GONE = 2,    /* reported gone; no such row can be found any more */
-    KEPT_SOFT = 4,    /* reported gone by what stands in its columns */
-    KEPT_FLAGS = 3    /* how many bits */
-};
-
-struct kept_state {
-    uint64_t note;   /* number of the change; 0 while pending */
+struct kept_row_state {
+    uint64_t change; /* its number; 0 while in doubt */
     uint64_t xid, digest;
     uint64_t reads;  /* see struct position */
-    unsigned flags;
-    uint32_t form;   /* which columns <row> has */
-    struct slice row; /* p NULL: it was not kept */
+    bool is_in_doubt;      /* written for a change that may have been delivered or not */
+    bool is_deleted;       /* that was reported, and no such row can be found any more */
+    bool is_soft_deleted;  /* that was reported because of what stands in its columns */
+    uint32_t columns;      /* which ones <row> has, see kept_columns.h */
+    struct store_slice row; /* p NULL: it was not kept */
 };
 
 /* Slices that were handed out are valid until the next call. */
 struct kept_row {
     int64_t id; /* 0: it is not known */
     uint64_t hash;
-    struct slice key;
-    struct kept_state now;
-    struct slice older; /* the states before, as kept_rows.c writes them */
+    struct store_slice key;
+    struct kept_row_state now;
+    struct store_slice older; /* the states before, as kept_rows.c writes them */
 };
 
-/* Opens the rows kept for a source. What was written after the change <noted> is undone. Reads all
- * rows, unless kept_rows_keep came last. <store> is borrowed. Returns owned, or NULL. */
-struct kept_rows *kept_rows_open(struct store *store, const char *source, uint64_t noted,
+/* Opens the rows kept for a source. What was written after the change <last_change> is undone.
+ * Reads all rows, unless kept_rows_keep came last. <store> is borrowed. Returns owned, or NULL. */
+struct kept_rows *kept_rows_open(struct store *store, const char *source, uint64_t last_change,
                                  struct err *e);
 void kept_rows_close(struct kept_rows *k);
 
@@ -63,11 +58,11 @@ bool kept_rows_keep(struct kept_rows *k, uint64_t saved, struct err *e) WARN_UNU
 bool kept_rows_clear(struct kept_rows *k, struct err *e) WARN_UNUSED;
 
 size_t kept_rows_count(const struct kept_rows *k);
-const struct bucket *kept_rows_buckets(const struct kept_rows *k);
+const struct tally_bucket *kept_rows_buckets(const struct kept_rows *k);
 
 /* Finds a row by its key. row->id is 0 if there is none. */
-bool kept_rows_find(struct kept_rows *k, uint64_t hash, struct slice key, struct kept_row *row,
-                    struct err *e) WARN_UNUSED;
+bool kept_rows_find(struct kept_rows *k, uint64_t hash, struct store_slice key,
+                    struct kept_row *row, struct err *e) WARN_UNUSED;
 
 /* Reads row <id>, which is there. */
 bool kept_rows_get(struct kept_rows *k, int64_t id, struct kept_row *row,
@@ -79,10 +74,10 @@ bool kept_rows_count_hash(struct kept_rows *k, uint64_t hash, size_t *n, uint32_
 
 /* Gives a row the state <next>, and adds it if its id is 0 (and sets that). States up to the
  * change <saved> need not be returned to, but for the newest of them. */
-bool kept_rows_put(struct kept_rows *k, struct kept_row *row, const struct kept_state *next,
+bool kept_rows_put(struct kept_rows *k, struct kept_row *row, const struct kept_row_state *next,
                    uint64_t saved, struct err *e) WARN_UNUSED;
 
-/* Removes those from the file that were reported gone up to the change <saved>. */
+/* Removes those from the file that were reported deleted up to the change <saved>. */
 bool kept_rows_purge(struct kept_rows *k, uint64_t saved, struct err *e) WARN_UNUSED;
 
 /* Calls <visit> for the rows in the buckets whose bit is set, while it is true. */

@@ -55,7 +55,7 @@ static bool fail(const struct store *s, struct err *e)
     }
 }
 
-static bool fail_damaged(const struct store *s, const struct record *r, struct err *e)
+static bool fail_damaged(const struct store *s, const struct store_record *r, struct err *e)
 {
     if (r->kind.len == 8 && memcmp(r->kind.p, "position", 8) == 0)
         return err_set(e, ERR_STATE, "the state file %s is damaged: the position of %.*s cannot be "
@@ -198,9 +198,9 @@ void store_close(struct store *s)
 /* ---- records ---- */
 
 /* FNV-1a over all that is kept: a flipped bit must not pass for a value. */
-static sqlite3_int64 sum_record(const struct record *r)
+static sqlite3_int64 sum_record(const struct store_record *r)
 {
-    const struct slice *slices[] = { &r->kind, &r->name, &r->key, &r->value };
+    const struct store_slice *slices[] = { &r->kind, &r->name, &r->key, &r->value };
     uint64_t h = 14695981039346656037u;
 
     for (size_t k = 0; k < 4; k++) {
@@ -221,7 +221,7 @@ static bool step(struct store *s, sqlite3_stmt *st, struct err *e)
     return ok;
 }
 
-static bool bind(sqlite3_stmt *st, int i, struct slice text)
+static bool bind(sqlite3_stmt *st, int i, struct store_slice text)
 {
     return sqlite3_bind_text64(st, i, text.p, text.len, SQLITE_STATIC, SQLITE_UTF8) == SQLITE_OK;
 }
@@ -231,7 +231,7 @@ bool store_begin(struct store *s, struct err *e)
     return step(s, s->begin, e);
 }
 
-bool store_put(struct store *s, const struct record *r, struct err *e)
+bool store_put(struct store *s, const struct store_record *r, struct err *e)
 {
     sqlite3_stmt *st = r->value.p != NULL ? s->put : s->drop;
 
@@ -262,9 +262,9 @@ unsigned store_rollbacks(const struct store *s)
     return s->rollbacks;
 }
 
-static struct slice slice_of(const char *text)
+static struct store_slice slice_of(const char *text)
 {
-    return (struct slice){ text, strlen(text) };
+    return (struct store_slice){ text, strlen(text) };
 }
 
 bool store_find(struct store *s, const char *kind, const char *name, struct err *e)
@@ -276,19 +276,19 @@ bool store_find(struct store *s, const char *kind, const char *name, struct err 
     return true;
 }
 
-static struct slice column(sqlite3_stmt *st, int i)
+static struct store_slice column(sqlite3_stmt *st, int i)
 {
     const char *p = (const char *)sqlite3_column_text(st, i);
 
-    return (struct slice){ p != NULL ? p : "", (size_t)sqlite3_column_bytes(st, i) };
+    return (struct store_slice){ p != NULL ? p : "", (size_t)sqlite3_column_bytes(st, i) };
 }
 
-bool store_next(struct store *s, struct record *r, struct err *e)
+bool store_next(struct store *s, struct store_record *r, struct err *e)
 {
     e->code = ERR_NONE;
     switch (sqlite3_step(s->find)) {
     case SQLITE_ROW:
-        *r = (struct record){ column(s->find, 0), column(s->find, 1), column(s->find, 2),
+        *r = (struct store_record){ column(s->find, 0), column(s->find, 1), column(s->find, 2),
                               column(s->find, 3) };
         if (sum_record(r) == sqlite3_column_int64(s->find, 4))
             return true;
@@ -313,7 +313,7 @@ void store_leave(struct store *s)
 
 bool store_load(struct store *s, const char *source, struct position *p, bool *found, struct err *e)
 {
-    struct record r;
+    struct store_record r;
     bool ok = true;
 
     *p = (struct position){ 0 };
@@ -337,8 +337,8 @@ bool store_save(struct store *s, const char *source, const struct position *p, s
     position_write(p, source, &text);
     ok = buf_ok(&text) || err_memory(e);
     if (ok) {
-        struct record r = { slice_of("position"), slice_of(source), slice_of(""),
-                            { text.data, text.len } };
+        struct store_record r = { slice_of("position"), slice_of(source), slice_of(""),
+                                  { text.data, text.len } };
 
         ok = store_put(s, &r, e); /* a transaction of its own */
     }

@@ -27,20 +27,20 @@ struct store *store_open(const char *path, struct err *e);
 void store_close(struct store *s);
 
 /* A run of bytes, borrowed. */
-struct slice {
+struct store_slice {
     const char *p; /* NULL: there is none */
     size_t len;
 };
 
-struct record {
-    struct slice kind, name, key, value;
+struct store_record {
+    struct store_slice kind, name, key, value;
 };
 
 /* Saves records, together: all of them or, where something fails, none.
  *   store_begin; store_put...; store_commit
  * A record without a value is removed. Durable when store_commit returns. */
 bool store_begin(struct store *s, struct err *e) WARN_UNUSED;
-bool store_put(struct store *s, const struct record *r, struct err *e) WARN_UNUSED;
+bool store_put(struct store *s, const struct store_record *r, struct err *e) WARN_UNUSED;
 bool store_commit(struct store *s, struct err *e) WARN_UNUSED;
 void store_rollback(struct store *s);
 
@@ -52,7 +52,7 @@ unsigned store_rollbacks(const struct store *s);
  * What store_next hands out is valid until the next call. Call it until it returns false;
  * e->code is ERR_NONE if that was the end. */
 bool store_find(struct store *s, const char *kind, const char *name, struct err *e) WARN_UNUSED;
-bool store_next(struct store *s, struct record *r, struct err *e) WARN_UNUSED;
+bool store_next(struct store *s, struct store_record *r, struct err *e) WARN_UNUSED;
 
 /* Ends a store_find before its end. */
 void store_leave(struct store *s);

@@ -8,7 +8,7 @@ local program = require "program"
 local TestConnect = {}
 
 local prelude = [[
-local connect = pgcdc.connect or require "pgcdc.connect"
+local connect = pgcdc.connect or require "pgcdc.postgres.client"
 local db = connect()
 local function show(v) print(pgcdc.json.encode(v)) end
 local function fails(f, ...)
@@ -234,7 +234,7 @@ end
 -- An error nobody catches names the line of the script, not one of ours.
 function TestConnect.test_errors_blame_the_script()
    local result = program.run { state = false, dsn = cluster.main():database(), script = [[
-      local db = (pgcdc.connect or require "pgcdc.connect")()
+      local db = (pgcdc.connect or require "pgcdc.postgres.client")()
       db:query("select nonsense")]] }
    lu.assertEquals(result.status, 1)
    lu.assertStrMatches(result.stderr, '.*%.lua:2: db:query: column \\"nonsense\\" does not exist.*')
@@ -313,7 +313,7 @@ function TestConnect.test_from_a_handler()
       create table orders (id int primary key, customer int);
       insert into orders values (10, 2), (11, 1)]]
    local result = program.run { dsn = database, options = { "--once", "--sandbox" }, script = [[
-      local db = (pgcdc.connect or require "pgcdc.connect")()
+      local db = (pgcdc.connect or require "pgcdc.postgres.client")()
       pgcdc.source {table = "orders", on_change = function(change)
          local found = db:query("select name from customers where id = $1", change.row.customer)
          print(change.row.id, found[1].name)

@@ -112,9 +112,9 @@ local attempts = {
    "return debug or package.loaded.debug or require 'debug'",
    "return reaches 'getupvalue' or reaches 'getregistry' or reaches 'sethook'",
    "return require 'pgcdc.raw'",
-   "return require 'pgcdc.settle' or require 'pgcdc.keep'",
+   "return require 'pgcdc.delivery.checkpoint' or require 'pgcdc.delivery.participants'",
    "for name in pairs(package.loaded) do if name:find '^pgcdc%.' and name ~= 'pgcdc.bundled' "
-      .. "and name ~= 'pgcdc.show' then return true end end",
+      .. "and name ~= 'pgcdc.terminal' then return true end end",
    "package.loaded['pgcdc.raw'] = setmetatable({}, {__index = function() return print end}) "
       .. "return require 'pgcdc.sinks.file'.new({kind = 'jsonl'}, {path = dir .. '/made'}).restore",
    "for _, name in ipairs {'file_open', 'child_new', 'db_open', 'save', 'declare', 'hook'} do "

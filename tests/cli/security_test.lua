@@ -1,4 +1,4 @@
--- security_test.lua: what the README says under Security: privileges, files, passwords.
+-- security_test.lua: what the man page says under SECURITY: privileges, files, passwords.
 -- SPDX-License-Identifier: MIT
 
 local cluster = require "cluster"
@@ -17,12 +17,12 @@ local function as_is(argv)
    return (server.run(argv, { user = false }):gsub("%s+$", ""))
 end
 
--- The SQL of the README's section, with our names in it.
-local function readme_sql(role, database)
-   local f = assert(io.open(program.binary():match "^(.*)/build/" .. "/README.md"))
+-- The SQL of the page's section, with our names in it.
+local function manual_sql(role, database)
+   local f = assert(io.open(program.binary():match "^(.*)/build/" .. "/src/pgcdc-lua.1"))
    local text = f:read "a"
    f:close()
-   local sql = assert(text:match "## Security.-```sql\n(.-)```")
+   local sql = assert(text:match "\n%.SH SECURITY.-\n%.EX\n(.-)%.EE\n"):gsub("\\%(aq", "'")
    sql = sql:gsub("capture_role", role):gsub("shop", database)
    lu.assertEquals(select(2, sql:gsub(";", "")), 3)
    return sql
@@ -36,7 +36,7 @@ function TestSecurity.test_least_privilege()
    db:exec "revoke all on schema public from public; insert into orders values (1, 10), (2, 20)"
    local role = "least_" .. db.name
    main:exec(("drop role if exists %s"):format(role))
-   db:exec(readme_sql(role, db.name))
+   db:exec(manual_sql(role, db.name))
    local check = program.run { bundled = "jsonl", options = { "--check" },
       args = { table = "orders" },
       dsn = db:dsn { user = role } }

@@ -220,7 +220,7 @@ end
 function TestHolding.test_an_operator_made_by_hand()
    local db, state = database(), new_state()
    local script = [[
-      local hold, stream = require "pgcdc.hold", require "pgcdc.stream"
+      local hold, stream = require "pgcdc.delivery.lineage", require "pgcdc.stream.stream"
       stream.operator("keep_odd", function(node)
          local queue = {}
          node.input = function(c)
@@ -266,8 +266,9 @@ end
 -- when that is let go, should the positions of then not be known.
 function TestHolding.test_a_moment_in_the_middle_of_a_batch()
    local result = program.run { state = false, dsn = "host=/nonexistent", script = [[
-      local raw, hold, keep = require "pgcdc.raw", require "pgcdc.hold", require "pgcdc.keep"
-      local failure, source = require "pgcdc.failure", require "pgcdc.source"
+      local raw, hold = require "pgcdc.raw", require "pgcdc.delivery.lineage"
+      local keep = require "pgcdc.delivery.participants"
+      local failure, source = require "pgcdc.delivery.on_error", require "pgcdc.stream.source"
       function raw.save(records)
          for _, r in ipairs(records) do print(r[1], r[2], r[4]) end
       end
@@ -278,14 +279,14 @@ function TestHolding.test_a_moment_in_the_middle_of_a_batch()
       t:partition(2):sink(both)
       u:sink(both)
       local function deliver(s, seq, x)
-         keep.enter(s.number, seq)
+         hold.enter(s.number, seq)
          s:emit(x)
          hold.leave()
       end
       local function settle(s, positions, is_moment)
          print("settle", s.name)
          local list = positions and {[t.number] = positions.t, [u.number] = positions.u}
-         failure.settle(source.by_number(s.number), list,
+         failure.checkpoint(source.by_number(s.number), list,
             {[t.number] = true, [u.number] = true}, is_moment)
       end
       deliver(t, 1, "a") deliver(t, 1, "b")    -- the sink meets t

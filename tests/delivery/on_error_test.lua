@@ -474,7 +474,7 @@ end
 function TestOnError.test_a_dead_letter_sink_that_fails()
    local db = database(3)
    local script = [[
-      local keep = require "pgcdc.keep"
+      local keep = require "pgcdc.delivery.participants"
       local tries, needed = 0, tonumber(pgcdc.args.needed)
       pgcdc.source {table = "t", on_error = {retry = 2, wait = 0, otherwise = "dead_letter"},
          dead_letter = {write = function(_, l)

@@ -238,7 +238,7 @@ end
 function TestSettle.test_flush_later()
    local db, state = database(3), new_state()
    local script = [[
-      local keep = require "pgcdc.keep"
+      local keep = require "pgcdc.delivery.participants"
       local written = {}
       local s = pgcdc.source {table = "t", interval = 0.02}
       s:sink {name = "away", write = function(_, c) written[#written + 1] = c.key.id end,
@@ -275,7 +275,7 @@ end
 -- A run with --once waits for the target too.
 function TestSettle.test_once_waits_for_the_target()
    local result = run(database(2), [[
-      local keep = require "pgcdc.keep"
+      local keep = require "pgcdc.delivery.participants"
       local tries, written = 0, 0
       pgcdc.source {table = "t"}:sink {write = function() written = written + 1 end,
          flush = function()
@@ -289,7 +289,7 @@ end
 -- A write may find that its target is away as well.
 function TestSettle.test_write_later()
    local script = [[
-      local keep = require "pgcdc.keep"
+      local keep = require "pgcdc.delivery.participants"
       local tries = 0
       pgcdc.source {table = "t"%s}:map(function(c) return c.key.id end):sink {
          write = function(_, id)
@@ -310,7 +310,7 @@ end
 function TestSettle.test_flush_fails_behind_a_window()
    local db = database(2)
    local script = [[
-      local keep = require "pgcdc.keep"
+      local keep = require "pgcdc.delivery.participants"
       local tries, written = 0, 0
       pgcdc.source {table = "t", interval = 60, on_error = {retry = 20, wait = 0.001}}
          :timed_window(0.05):sink {
@@ -340,7 +340,7 @@ function TestSettle.test_restore_fails()
       pgcdc.source {table = "t"}:sink {write = print, restore = function() error "no way" end}]], 1)
    lu.assertStrContains(result.text, "script.lua:1: no way")
    result = run(db, [[
-      local keep = require "pgcdc.keep"
+      local keep = require "pgcdc.delivery.participants"
       local tries = 0
       pgcdc.source {table = "t"}:sink {write = function(_, c) print("write", c.key.id) end,
          restore = function()

@@ -28,7 +28,7 @@ static const char *const names[MOST_COLUMNS] = { "id", "a\"b\\c", "t\tb", "n\nl"
 struct job {
     const uint8_t *kinds;
     size_t n;
-    struct message *batch;
+    struct chunk *chunk;
     bool is_sound; /* every field is what the server sends */
     bool has_odd_integers;
 };
@@ -146,7 +146,7 @@ static struct rowtype *new_shape(const uint8_t *kinds, size_t n)
     s->n_columns = s->n_row = n;
     s->soft = SIZE_MAX;
     for (size_t i = 0; i < n; i++) {
-        s->columns[i] = (struct column){ copy(names[i]), copy("text"), (enum kind)(kinds[i] & 7),
+        s->columns[i] = (struct rowtype_column){ copy(names[i]), copy("text"), (enum kind)(kinds[i] & 7),
                                          false };
         if (kinds[i] & IS_KEY)
             s->key[s->n_key++] = i;
@@ -158,7 +158,7 @@ static struct rowtype *new_shape(const uint8_t *kinds, size_t n)
 
 static void look_at(struct job *job, const char *row, size_t len)
 {
-    const struct rowtype *s = job->batch->rowtype;
+    const struct rowtype *s = job->chunk->rowtype;
     uint32_t ends[MOST_COLUMNS];
     size_t start = 0;
 
@@ -271,7 +271,7 @@ static bool has_assigned(const struct job *job, unsigned without)
 /* The line of COPY that the change at <change> is, against the row. */
 static void check_copy(lua_State *L, const struct job *job, int change)
 {
-    const struct message *b = job->batch;
+    const struct chunk *b = job->chunk;
     const char *row = b->bytes + b->rows[0].start;
     size_t len = b->rows[0].len, start = 0, from = 0;
     uint32_t was[MOST_COLUMNS], is[MOST_COLUMNS];
@@ -328,8 +328,8 @@ static int run(lua_State *L)
     int ref = LUA_NOREF;
     bool is_readable = true;
 
-    change_push_metatable(L, job->batch->rowtype, "source", &ref);      /* job mt */
-    change_push(L, 2, job->batch, &job->batch->rows[0]);       /* job mt change */
+    change_push_metatable(L, job->chunk->rowtype, "source", &ref);      /* job mt */
+    change_push(L, 2, job->chunk, &job->chunk->rows[0]);       /* job mt change */
     push_json(L, 3, job);                                      /* job mt change json */
     for (size_t i = 0; i < job->n; i++) {
         bool is = push_column(L, 3, names[i]);
@@ -360,7 +360,7 @@ static int run(lua_State *L)
 void fuzz_row(const uint8_t *p, size_t len)
 {
     struct job job = { .n = len > 0 ? 1u + p[0] % MOST_COLUMNS : 1 };
-    struct row row = { .op = OP_UPSERT, .xid = 752 };
+    struct chunk_row row = { .op = OP_UPSERT, .xid = 752 };
     struct err e = { 0 };
     bool ok;
 
@@ -368,13 +368,13 @@ void fuzz_row(const uint8_t *p, size_t len)
         return;
     job.kinds = p + 1;
     row.len = (uint32_t)(len - 1 - job.n);
-    job.batch = message_new(MESSAGE_ROWS, 0);
-    CHECK(job.batch != NULL);
-    job.batch->rowtype = new_shape(job.kinds, job.n);
-    strncpy(job.batch->ts, "2026-11-23T00:50:57.721Z", sizeof job.batch->ts - 1);
-    CHECK(message_add(job.batch, &row, (const char *)p + 1 + job.n));
+    job.chunk = chunk_new();
+    CHECK(job.chunk != NULL);
+    job.chunk->rowtype = new_shape(job.kinds, job.n);
+    strncpy(job.chunk->ts, "2026-11-23T00:50:57.721Z", sizeof job.chunk->ts - 1);
+    CHECK(chunk_add(job.chunk, &row, (const char *)p + 1 + job.n));
     look_at(&job, (const char *)p + 1 + job.n, row.len);
     ok = script_call(fuzz_script(), run, &job, &e);
     CHECK_OF(ok, e.msg, strlen(e.msg));
-    message_free(job.batch);
+    chunk_free(job.chunk);
 }

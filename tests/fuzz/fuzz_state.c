@@ -73,8 +73,8 @@ static void set_up(void)
     rowtype->schema = copy("public");
     rowtype->table = copy("t");
     rowtype->signature = copy("id\tinteger\nname\ttext\n");
-    rowtype->columns[0] = (struct column){ copy("id"), copy("integer"), KIND_INT, false };
-    rowtype->columns[1] = (struct column){ copy("name"), copy("text"), KIND_TEXT, false };
+    rowtype->columns[0] = (struct rowtype_column){ copy("id"), copy("integer"), KIND_INT, false };
+    rowtype->columns[1] = (struct rowtype_column){ copy("name"), copy("text"), KIND_TEXT, false };
 }
 
 /* Nothing that fails does so without a word. */
@@ -97,10 +97,10 @@ static uint8_t take(struct input *in)
 }
 
 /* Some bytes, as many as the first one says. */
-static struct slice take_slice(struct input *in)
+static struct store_slice take_slice(struct input *in)
 {
     size_t n = take(in);
-    struct slice s = { (const char *)in->p, n < in->len ? n : in->len };
+    struct store_slice s = { (const char *)in->p, n < in->len ? n : in->len };
 
     in->p += s.len;
     in->len -= s.len;
@@ -118,7 +118,7 @@ static int64_t take_number(struct input *in)
 
 static void read_records(struct store *s, const char *kind)
 {
-    struct record r;
+    struct store_record r;
     struct err e = { 0 };
 
     if (!check(store_find(s, kind, source, &e), &e))
@@ -131,7 +131,7 @@ static void read_records(struct store *s, const char *kind)
 static void read_row(struct kept_rows *k, const struct kept_columns *f, int64_t id)
 {
     struct kept_row row;
-    struct kept_state to = { .note = 900, .xid = 752, .digest = 7, .reads = 1 };
+    struct kept_row_state to = { .change = 900, .xid = 752, .digest = 7, .reads = 1 };
     struct buf b;
     struct err e = { 0 };
 
@@ -139,7 +139,7 @@ static void read_row(struct kept_rows *k, const struct kept_columns *f, int64_t 
         return;
     buf_init(&b, SIZE_MAX / 2);
     if (row.now.row.p != NULL)
-        CHECK(kept_columns_map(f, row.now.form, row.now.row, rowtype, &b));
+        CHECK(kept_columns_map(f, row.now.columns, row.now.row, rowtype, &b));
     buf_fini(&b);
     check(kept_rows_put(k, &row, &to, 3, &e), &e);
 }
@@ -154,13 +154,13 @@ static bool visit(void *arg, uint32_t id)
     return true;
 }
 
-static void read_known(struct store *s, struct kept_columns *f, uint64_t noted)
+static void read_known(struct store *s, struct kept_columns *f, uint64_t last_change)
 {
-    static unsigned char all[BUCKETS / 8];
+    static unsigned char all[TALLY_BUCKETS / 8];
     struct kept_row row;
-    struct kept_state gone = { .note = 901, .flags = KEPT_GONE };
+    struct kept_row_state deleted = { .change = 901, .is_deleted = true };
     struct err e = { 0 };
-    struct kept_rows *k = kept_rows_open(s, source, noted, &e);
+    struct kept_rows *k = kept_rows_open(s, source, last_change, &e);
     int64_t ids[64] = { 0 };
 
     if (!check(k != NULL, &e))
@@ -171,13 +171,13 @@ static void read_known(struct store *s, struct kept_columns *f, uint64_t noted)
     for (int64_t i = 1; i <= ids[0] && i < 64; i++)
         read_row(k, f, ids[i]);
     for (uint64_t hash = 1; hash <= 2; hash++)
-        if (check(kept_rows_find(k, hash << 32, (struct slice){ "1", 1 }, &row, &e), &e) &&
-            check(kept_rows_put(k, &row, &gone, 3, &e), &e))
+        if (check(kept_rows_find(k, hash << 32, (struct store_slice){ "1", 1 }, &row, &e), &e) &&
+            check(kept_rows_put(k, &row, &deleted, 3, &e), &e))
             check(kept_rows_purge(k, 901, &e), &e);
     kept_rows_close(k);
 }
 
-static void read_all(struct store *s, uint64_t noted)
+static void read_all(struct store *s, uint64_t last_change)
 {
     static const char *const kinds[] = { "position", "state", "sink", "commit", "form" };
     struct position p;
@@ -187,7 +187,7 @@ static void read_all(struct store *s, uint64_t noted)
     uint32_t number;
 
     if (check(store_load(s, source, &p, &found, &e), &e) && found) {
-        noted = p.noted;
+        last_change = p.last_change;
         check(store_save(s, source, &p, &e), &e);
         position_fini(&p);
     }
@@ -201,11 +201,11 @@ static void read_all(struct store *s, uint64_t noted)
             check(store_commit(s, &e), &e);
         store_rollback(s);
     }
-    read_known(s, f, noted);
+    read_known(s, f, last_change);
     kept_columns_close(f);
 }
 
-static void open_and_read(uint64_t noted)
+static void open_and_read(uint64_t last_change)
 {
     struct err e = { 0 };
     struct store *s = store_open(path, &e);
@@ -213,7 +213,7 @@ static void open_and_read(uint64_t noted)
 
     if (!check(s != NULL, &e))
         return;
-    read_all(s, noted);
+    read_all(s, last_change);
     check(store_forget(s, source, &n, &e), &e);
     store_close(s);
 }
@@ -227,17 +227,17 @@ static void write_file(const uint8_t *p, size_t len)
     CHECK(f != NULL && fwrite(p, 1, len, f) == len && fclose(f) == 0);
 }
 
-static void put(struct store *s, const char *kind, const char *key, struct slice value)
+static void put(struct store *s, const char *kind, const char *key, struct store_slice value)
 {
-    struct record r = { { kind, strlen(kind) }, { source, strlen(source) }, { key, strlen(key) },
-                        value };
+    struct store_record r = { { kind, strlen(kind) }, { source, strlen(source) },
+                              { key, strlen(key) }, value };
     struct err e;
 
     CHECK(store_put(s, &r, &e));
 }
 
-static void run_sql(struct store *s, const char *format, const char *table, struct slice bytes,
-                    int64_t number)
+static void run_sql(struct store *s, const char *format, const char *table,
+                    struct store_slice bytes, int64_t number)
 {
     char sql[256];
     sqlite3_stmt *st;
@@ -261,7 +261,7 @@ static void name_table(struct store *s, char *to, size_t size)
     sqlite3_finalize(st);
 }
 
-/* Rows with the hashes 1 and 2, each twice: one for each note up to 4. */
+/* Rows with the hashes 1 and 2, each twice: one for each change up to 4. */
 static void put_rows(struct store *s)
 {
     struct err e;
@@ -270,7 +270,7 @@ static void put_rows(struct store *s)
     CHECK(k != NULL);
     for (uint64_t i = 1; i <= 4; i++) {
         struct kept_row row = { .hash = (1 + i % 2) << 32, .key = { &"12345"[i], 1 } };
-        struct kept_state to = { .note = i, .xid = 700 + i, .digest = i, .form = 1,
+        struct kept_row_state to = { .change = i, .xid = 700 + i, .digest = i, .columns = 1,
                                   .row = { "1\tx", 3 } };
 
         CHECK(kept_rows_put(k, &row, &to, 0, &e));
@@ -297,14 +297,14 @@ static void make_contents(struct input *in)
     }
     if (take(in) % 4 == 1)
         run_sql(s, "UPDATE %s SET id = CASE WHEN ?1 THEN ?2 END WHERE id = 1", table,
-                (struct slice){ "1", 1 }, take_number(in));
+                (struct store_slice){ "1", 1 }, take_number(in));
     store_close(s);
 }
 
 void fuzz_state(const uint8_t *p, size_t len)
 {
     struct input in = { p + 1, len - 1 };
-    uint64_t noted = 0;
+    uint64_t last_change = 0;
 
     if (len == 0)
         return;
@@ -313,9 +313,9 @@ void fuzz_state(const uint8_t *p, size_t len)
     if (*p == 'F') {
         write_file(in.p, in.len);
     } else {
-        noted = take(&in) % 6;
+        last_change = take(&in) % 6;
         make_contents(&in);
     }
-    open_and_read(noted);
+    open_and_read(last_change);
     remove_files();
 }

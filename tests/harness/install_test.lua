@@ -2,6 +2,7 @@
 -- SPDX-License-Identifier: MIT
 
 local cluster = require "cluster"
+local files = require "files"
 local lu = require "luaunit"
 local native = require "native"
 local program = require "program"
@@ -69,8 +70,15 @@ function TestInstall:test_installed_files_are_for_everybody()
    lu.assertEquals(closed, "")
 end
 
+function TestInstall:test_the_man_page_is_installed()
+   local page = self.destdir .. "/opt/pgcdc lua/share/man/man1/pgcdc-lua.1"
+   lu.assertEquals(files.read(page), files.read(top .. "/src/pgcdc-lua.1"))
+end
+
 function TestInstall:test_uninstall_leaves_nothing()
-   lu.assertStrContains(files_below(self.destdir), "/share/pgcdc-lua/scripts/jsonl.lua\n")
+   local before = files_below(self.destdir)
+   lu.assertStrContains(before, "/share/pgcdc-lua/scripts/jsonl.lua\n")
+   lu.assertStrContains(before, "/share/man/man1/pgcdc-lua.1\n")
    native.setenv("PGCDC_LUA", self.before)
    make("uninstall", self.destdir)
    lu.assertEquals(files_below(self.destdir), "")

@@ -122,12 +122,13 @@ static int catches(struct script *s)
       .. "function t.bury_it()\n   return text\nend\n\nreturn t\n",
    ["lua/pgcdc/init.lua"] =
       "return {told = 1, lost = 1, sinks = setmetatable({}, {names = {'tape'}})}",
-   ["lua/pgcdc/stream.lua"] = "return {class = {told = print, lose = print}}",
-   ["lua/pgcdc/connect.lua"] =
+   ["lua/pgcdc/stream/stream.lua"] = "return {class = {told = print, lose = print}}",
+   ["lua/pgcdc/postgres/client.lua"] =
       "return function() return setmetatable({}, {told = print, leave = print}) end",
    ["lua/pgcdc/meta.lua"] = "\npgcdc.told = 1\nfunction Stream:told() end\n"
       .. "function Connection:told() end\nfunction sinks.tape(spec) end\n",
-   ["README.md"] = "lost, tape\n| `pgcdc.told(f)` | `f(lose)` |\n" .. ("o"):rep(101) .. "\n",
+   ["README.md"] = ("o"):rep(101) .. ("\n"):rep(201),
+   ["lua/README.md"] = "lost, `tape`\n* `pgcdc.told(f)`:\n  `f(lose)`\n`leave`\n",
    ["tests/README.md"] = "`told`, `told.here`, `told.gone`, `lost.tape`\n",
    ["tests/some/told_test.lua"] =
       "-- SPDX-License-Identifier: MIT\nreturn {test_here = 1}\n",
@@ -160,12 +161,13 @@ local bad_tree_offences = {
    "lua/words.lua:4: the word \"bury\" is not to come back",
    "lua/pgcdc/meta.lua: says nothing of pgcdc.lost",
    "lua/pgcdc/meta.lua: says nothing of stream:lose",
-   "README.md: no table names pgcdc.lost",
-   "README.md: no table names stream:lose",
+   "lua/README.md: no list names pgcdc.lost",
+   "lua/README.md: no list names stream:lose",
    "lua/pgcdc/meta.lua: says nothing of db:leave",
-   "README.md: no table names db:leave",
-   "README.md: no table names pgcdc.sinks.tape",
-   "README.md:3: more than 100 columns",
+   "lua/README.md: no list names db:leave",
+   "lua/README.md: no list names pgcdc.sinks.tape",
+   "README.md:1: more than 100 columns",
+   "README.md: 201 lines; it has at most 200",
    "tests/README.md: there is no test told.gone",
    "tests/README.md: there is no test lost.tape",
    "tests/README.md: says nothing of tests/some/mute_test.lua",

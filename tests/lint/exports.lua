@@ -32,12 +32,12 @@ local function add(prefix, t)
 end
 
 add("pgcdc.", pgcdc)
-for name, value in next, require "pgcdc.stream".class do
+for name, value in next, require "pgcdc.stream.stream".class do
    if type(value) == "function" and not name:find "^__" and not internal[name] then
       names[#names + 1] = "stream:" .. name
    end
 end
-for name in next, getmetatable(require "pgcdc.connect"()) do
+for name in next, getmetatable(require "pgcdc.postgres.client"()) do
    if not name:find "^__" then
       names[#names + 1] = "db:" .. name
    end

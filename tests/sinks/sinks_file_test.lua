@@ -360,7 +360,7 @@ function TestSinksFile.test_the_moments_of_a_rotation()
       local result = program.run { state = false, cwd = folder, script = [[
          local sink = pgcdc.sinks.text { path = "a.jsonl" }
          sink:restore { length = 6, since = 1, to = "to" }
-         sink.keeper.is_prepared = true
+         sink.participant.is_prepared = true
          sink:write "new"
          print(pgcdc.json.encode(sink:flush()))]] }
       lu.assertEquals(result.status, 0, case[1] .. result.stderr)

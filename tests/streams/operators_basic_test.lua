@@ -180,10 +180,10 @@ function TestOperatorsBasic.test_sink_with_a_function()
       feed(1)]], { "sink\t0", "1\tmore\tnil" })
 end
 
--- A sink's methods are called as methods; keep.in_sink tells whose failure it is.
+-- A sink's methods are called as methods; participants.in_sink tells whose failure it is.
 function TestOperatorsBasic.test_sink_with_a_sink()
    expect([[
-      local keep = require "pgcdc.keep"
+      local keep = require "pgcdc.delivery.participants"
       local sink = { name = "mine" }
       function sink:write(x)
          print("write", x, keep.in_sink == self)
@@ -194,18 +194,18 @@ function TestOperatorsBasic.test_sink_with_a_sink()
       feed(1)
       print(keep.in_sink)
       print(fails(function() s:emit(2) end), keep.in_sink == sink)
-      keep.in_sink = nil]], {
+      keep.leave_sink(nil)]], {
       "write\t1\ttrue", "nil", "write\t2\ttrue", "no\ttrue", "close",
    })
 end
 
--- A sink with a keeper of its own, as the built-in ones have, is not registered again.
+-- A sink that is a participant already, as the built-in ones have, is not registered again.
 function TestOperatorsBasic.test_sink_that_keeps_itself()
    expect([[
-      local keep = require "pgcdc.keep"
+      local keep = require "pgcdc.delivery.participants"
       local sink = { name = "own", write = tell "own" }
       sink.write = function(_, x) print("own " .. x) end
-      sink.keeper = keep.sink(sink)
+      sink.participant = keep.sink(sink)
       local before = #keep.list
       s:sink(sink)
       s:map(function(x) return x * 2 end):sink(sink)

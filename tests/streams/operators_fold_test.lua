@@ -141,7 +141,7 @@ end
 -- A clean stop passes on what is pending.
 function TestOperatorsFold.test_reduce_by_finish()
    expect([[
-      local stream = require "pgcdc.stream"
+      local stream = require "pgcdc.stream.stream"
       s:reduce_by(function(x) return x end, function(n) return n + 1 end, { start = 0, every = 10 })
          :sink(function(x) print(x.key, x.state) end)
       stream.finish()

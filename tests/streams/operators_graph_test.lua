@@ -8,7 +8,7 @@ local TestOperatorsGraph = {}
 
 function TestOperatorsGraph.test_dot()
    local lines = pipeline.run [[
-      local graph = require "pgcdc.graph"
+      local graph = require "pgcdc.stream.graph"
       local odd = pgcdc.stream { name = 'a "name" \\ of\n\27[1m' }
       local doubled = odd:map(function(x)
          return x * 2
@@ -47,7 +47,7 @@ function TestOperatorsGraph.test_sources_and_handlers()
       local orders = pgcdc.source { table = "orders", name = "all orders" }
       orders:on("delete", function() end)
       orders:sink(print)
-      print((require "pgcdc.graph".dot():gsub(".*sans%-serif", "")))
+      print((require "pgcdc.stream.graph".dot():gsub(".*sans%-serif", "")))
       pgcdc.stop()
       os.exit(0)]]
    local text = table.concat(lines, "\n")

@@ -169,7 +169,7 @@ end
 -- A misuse leaves no half-made stream behind.
 function TestOperatorsMisuse.test_nothing_is_attached()
    lu.assertEquals(pipeline.run [[
-      local stream = require "pgcdc.stream"
+      local stream = require "pgcdc.stream.stream"
       local before = #stream.nodes
       for _, f in ipairs {
          function() s:map() end, function() s:zip(s, 1) end, function() s:union(1) end,

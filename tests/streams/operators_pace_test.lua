@@ -90,7 +90,7 @@ end
 
 -- A double of the two calls that hold sources up, to see when they are made.
 local watched = [[
-      local stream = require "pgcdc.stream"
+      local stream = require "pgcdc.stream.stream"
       stream.hold_up = function(node, is_held) print(node.kind, is_held and "hold" or "go") end
 ]]
 

@@ -19,7 +19,8 @@ local program = require "program"
 local pipeline = {}
 
 local prelude = [[
-local hold, timer, raw, now = require "pgcdc.hold", require "pgcdc.timer", require "pgcdc.raw", 0
+local hold, timer = require "pgcdc.delivery.lineage", require "pgcdc.timer"
+local raw, now = require "pgcdc.raw", 0
 timer.start(function() return now end)
 local function at(t) now = t; timer.run() end
 local s, broken = pgcdc.stream { name = "s" }, false
@@ -27,11 +28,11 @@ local function show(v) return type(v) == "string" and v or pgcdc.json.encode(v) 
 local function tell(name) return function(v) print(name .. " " .. show(v)) end end
 local function feed(...) for _, v in ipairs { ... } do s:emit(v) end end
 local function batch(n) if n then hold.enter(1, n) else hold.leave() end end
-local function oldest() local b = hold.oldest(1); return b and b.seq or "nothing" end
+local function oldest() local b = hold.oldest_held(1); return b and b.seq or "nothing" end
 local function fails(f)
    local current = hold.current
    local ok, why = pcall(f)
-   hold.current = current
+   hold.resume(current)
    assert(not ok, "this should have failed")
    return (tostring(why):gsub("^.-([^/]*%.lua:%d+:)", "%1"))
 end

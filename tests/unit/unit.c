@@ -47,9 +47,20 @@ uint64_t unit_random(uint64_t *state)
 
 int main(int argc, char **argv)
 {
-    const struct unit_case *const lists[] = { message_cases, buf_cases, horizon_cases,
-        identity_cases, increment_cases, pages_cases, position_cases, position_text_cases,
-        queue_cases, types_cases, text_cases };
+    const struct unit_case *const lists[] = {
+        buf_cases,
+        chunk_cases,
+        horizon_cases,
+        identity_cases,
+        increment_cases,
+        message_cases,
+        pages_cases,
+        position_cases,
+        position_text_cases,
+        queue_cases,
+        text_cases,
+        types_cases,
+    };
     bool only_list = argc > 1 && strcmp(argv[1], "--list") == 0;
     int n = 0;
 

@@ -15,10 +15,19 @@ struct unit_case {
     void (*run)(void);
 };
 
-/* Ends with an entry without a name. */
-extern const struct unit_case message_cases[], buf_cases[], horizon_cases[], identity_cases[],
-    increment_cases[], pages_cases[], position_cases[], position_text_cases[], queue_cases[],
-    types_cases[], text_cases[];
+/* Each ends with an entry without a name. */
+extern const struct unit_case buf_cases[];
+extern const struct unit_case chunk_cases[];
+extern const struct unit_case horizon_cases[];
+extern const struct unit_case identity_cases[];
+extern const struct unit_case increment_cases[];
+extern const struct unit_case message_cases[];
+extern const struct unit_case pages_cases[];
+extern const struct unit_case position_cases[];
+extern const struct unit_case position_text_cases[];
+extern const struct unit_case queue_cases[];
+extern const struct unit_case text_cases[];
+extern const struct unit_case types_cases[];
 
 /* Ends the program with a message unless <ok>. */
 void unit_check(bool ok, const char *what, const char *file, int line);

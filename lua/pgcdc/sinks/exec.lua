@@ -6,13 +6,14 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
-local keep = require "pgcdc.keep"
+local participants = require "pgcdc.delivery.participants"
+local recovery = require "pgcdc.delivery.recovery"
 
 local SEND = 64 * 1024  -- bytes that are written at once
 local KEEP = 1024 * 1024 -- bytes that are kept, before we wait until they are read
 local PATIENCE = 1      -- seconds at its end before we say that we wait for it
 
-local Exec = {}
+local Exec = { enters_itself = true }
 Exec.__index = Exec
 
 local function fail(self, message, ...)
@@ -46,7 +47,7 @@ end
 
 -- Starts it, if it does not run: with what its predecessor may not have read.
 local function ready(self)
-   keep.prepare(self.keeper)
+   recovery.prepare(self.participant)
    local child = self.child
    if not self.is_started then
       child:start()
@@ -91,9 +92,8 @@ end
 
 --- Takes one value.
 function Exec:write(value)
-   local before = keep.in_sink
-   keep.in_sink = self
-   keep.touch(self.keeper)
+   local before = participants.enter_sink(self)
+   participants.touch(self.participant)
    local child = self.child
    if not self.is_started or self.is_failed then
       ready(self)
@@ -107,7 +107,7 @@ function Exec:write(value)
       send(self)
    end
    child:put(value)
-   keep.in_sink = before
+   participants.leave_sink(before)
 end
 
 --- Starts the command.
@@ -159,6 +159,6 @@ return function(spec)
    end
    local self = setmetatable({ command = spec.command, name = spec.name,
                                child = raw.child_new(spec.command) }, Exec)
-   self.keeper = keep.sink(self)
+   self.participant = participants.sink(self)
    return self
 end

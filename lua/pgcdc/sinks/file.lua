@@ -15,7 +15,8 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
-local keep = require "pgcdc.keep"
+local participants = require "pgcdc.delivery.participants"
+local recovery = require "pgcdc.delivery.recovery"
 
 local file_sink = {}
 
@@ -79,7 +80,7 @@ local standard = { ["-"] = true, ["/dev/stdout"] = true, ["/dev/fd/1"] = true }
 local open_sinks = {} -- those with an open regular file
 local used = 0        -- counts writes, to tell which one is the least recent
 
-local Sink = {}
+local Sink = { enters_itself = true }
 
 local function fail(self, message, ...)
    error(("%s: %s"):format(self.path, message:format(...)), 0)
@@ -182,8 +183,8 @@ local function rotate(self, to)
    if self.renew then
       self:renew()
    end
-   if self.keeper then
-      self.keeper.is_dirty = true -- the new file's token is to be saved at the next occasion
+   if self.participant then
+      participants.set_dirty(self.participant) -- the new file has a token of its own
    end
 end
 
@@ -191,19 +192,18 @@ end
 
 --- Takes one value.
 function Sink:write(value)
-   local before = keep.in_sink
-   keep.in_sink = self
-   keep.touch(self.keeper)
+   local before = participants.enter_sink(self)
+   participants.touch(self.participant)
    local file = self.file
    if not file then
-      keep.prepare(self.keeper)
+      recovery.prepare(self.participant)
       file = self.file or reopen(self)
    end
    used = used + 1
    self.used = used
    self:put(file, value)
    self.has_unflushed = true
-   keep.in_sink = before
+   participants.leave_sink(before)
 end
 
 local function check_length(self, token, length)
@@ -245,7 +245,7 @@ end
 --- Everything is on disk when it returns. Returns the token.
 function Sink:flush()
    if not self.is_open then
-      keep.prepare(self.keeper)
+      recovery.prepare(self.participant)
    end
    local file = self.file
    if not self.is_exact then
@@ -343,7 +343,7 @@ end
 --- Makes a sink of `file_sink.new` known, once it is all there.
 function file_sink.register(self)
    if self.path then
-      self.keeper = keep.sink(self)
+      self.participant = participants.sink(self)
    end
    return self
 end

@@ -1,0 +1,427 @@
+-- pgcdc.delivery.checkpoint: what may be saved, and when.
+-- SPDX-License-Identifier: MIT
+--
+-- A checkpoint is what one transaction saves: the positions of a group of sources (see groups), and
+-- what has changed in the participants that stem from them (see participants). All of it must be
+-- as it was at one *moment*, the end of a batch; or a crash would lose or repeat changes.
+--
+--    batch 1 ends     nothing is held                      saved: what is true now
+--    batch 2 ends     an operator holds a value of 2       waits: the moment after batch 2
+--    batch 3 ends     it holds one of 2 and one of 3       waits: the moment after batch 3
+--    2 is released    it holds one of 3                    saved: the moment after batch 2
+--    3 is released    nothing is held                      saved: what is true now
+--
+-- While values are held (see lineage) what was captured waits, in the order of the moments. When
+-- the last value that held a moment is released, there are two cases:
+-- * Nothing of the group is held any more: what is true now is saved. That is exact.
+-- * Something newer is held: the newest moment that is free is saved, which is exact for every
+--   participant that values reach at once. A participant that they reach through the operator that
+--   held them is *late*: it is saved as it is now. What it was told of newer batches comes again
+--   after a crash, and nothing is lost.
+--
+-- A sink with a method `recall` stores savepoints together with its data: a savepoint is the
+-- checkpoint as text, with a serial number. It is stored there first, then saved here; recovery
+-- compares the two after a crash.
+
+local raw = require "pgcdc.raw"
+local lineage = require "pgcdc.delivery.lineage"
+local participants = require "pgcdc.delivery.participants"
+
+local checkpoint = {}
+
+-- The moments that were captured and are not saved, the oldest first: {members = {[source] = seq of
+-- the batch that had ended}, records =, index = place of each record by its name,
+-- seals = {[participant] = what its sink calls what it had got by then}}.
+local waiting = {}
+
+local unsaved = {} -- source -> records that were captured, and are neither saved nor waiting, since
+                   -- a sink failed
+local serial       -- of the newest savepoint
+
+local function append(records, more, wanted)
+   for _, record in ipairs(more) do
+      if not wanted or record.participant and wanted(record.participant) then
+         records[#records + 1] = record
+      end
+   end
+end
+
+-- ---- capturing ----
+
+-- True if the participant is to be asked what has changed. (Sinks that store savepoints are flushed
+-- instead.)
+local function is_captured(participant, members)
+   return (participant.is_dirty or participant.is_always_dirty)
+      and participants.is_of(participant, members)
+      and not (participant.sink and participant.sink.recall)
+end
+
+-- Captures what has changed in the participants of these sources for which `wanted` is true.
+-- Returns that as records, with what was captured before a sink failed; they are returned again
+-- until `drop_captured` is called.
+local function capture(members, wanted)
+   local all, home = {}, nil
+   for source in pairs(members) do
+      append(all, unsaved[source] or {})
+      unsaved[source] = nil
+      home = math.min(home or source, source)
+   end
+   unsaved[home] = all
+   for _, participant in ipairs(participants.list) do
+      if is_captured(participant, members) and wanted(participant) then
+         participant.capture(participant, all)
+         participant.is_dirty = false
+      end
+   end
+   local records = {}
+   append(records, all, wanted)
+   return records
+end
+
+-- What was captured for these sources is saved, or remembered.
+local function drop_captured(members, wanted)
+   for source in pairs(members) do
+      local left = {}
+      append(left, unsaved[source] or {}, function(participant)
+         return not wanted(participant)
+      end)
+      unsaved[source] = #left > 0 and left or nil
+   end
+end
+
+local function is_anything()
+   return true
+end
+
+local function is_late(participant)
+   return participant.is_late
+end
+
+local function is_punctual(participant)
+   return not participant.is_late
+end
+
+-- ---- moments ----
+
+-- True if nothing of these sources is held, up to the batches named.
+local function is_free(members)
+   for source, seq in pairs(members) do
+      local oldest = lineage.oldest_held(source)
+      if oldest and oldest.seq <= seq then
+         return false
+      end
+   end
+   return true
+end
+
+-- True if something is held of a batch that has not ended yet. That is no moment to remember: what
+-- is released later in that batch reaches participants as if it were not late.
+local function is_amid(members)
+   for source, seq in pairs(members) do
+      local newest = lineage.newest_held(source)
+      local _, is_open = lineage.newest_batch(source)
+      if is_open and newest and newest.seq == seq then
+         return true
+      end
+   end
+   return false
+end
+
+local function shares(members, others)
+   for source in pairs(members) do
+      if others[source] then
+         return true
+      end
+   end
+   return false
+end
+
+-- ---- saving ----
+
+local function member_names(members)
+   local names = {}
+   for source in pairs(members) do
+      names[#names + 1] = raw.source_name(source)
+   end
+   table.sort(names)
+   return names
+end
+
+-- The token of this sink that is among the records, or nil.
+local function find_token(participant, records)
+   for i = #records, 1, -1 do
+      if records[i].participant == participant and participant.sink then
+         return records[i][4]
+      end
+   end
+end
+
+local function array(list)
+   return setmetatable(list, raw.array_metatable)
+end
+
+-- Flushes these sinks; those that can share a transaction (whose `together` is the same) in one.
+-- `upto`: participant -> the seal up to which it is flushed; where there is none, all of it.
+local function flush_targets(targets, savepoint, upto)
+   local done = {}
+   for _, participant in ipairs(targets) do
+      local sink = participant.sink
+      if not done[sink] then
+         local parts = {}
+         for _, other in ipairs(targets) do
+            if other.sink == sink or sink.together and other.sink.together == sink.together then
+               parts[#parts + 1] = { sink = other.sink, upto = upto[other] }
+               done[other.sink] = true
+            end
+         end
+         if sink.flush_together then
+            participants.call(sink, "flush_together", savepoint, parts)
+         else
+            participants.call(sink, "flush", savepoint, upto[participant])
+         end
+         for _, part in ipairs(parts) do
+            participants.sink(part.sink).is_dirty = part.upto ~= nil -- what came after the seal
+         end
+      end
+   end
+end
+
+-- The sinks of these sources that store savepoints and were written to.
+local function dirty_targets(members)
+   local targets = {}
+   for _, participant in ipairs(participants.list) do
+      if participant.sink and participant.sink.recall and participant.is_dirty
+         and participants.is_of(participant, members) then
+         targets[#targets + 1] = participant
+      end
+   end
+   return targets
+end
+
+-- From now on these sinks can tell what they get from what they got before.
+local function seal(members)
+   local seals = {}
+   for _, participant in ipairs(dirty_targets(members)) do
+      seals[participant] = participant.sink.seal and participant.sink:seal()
+   end
+   return seals
+end
+
+-- Stores a savepoint, the records so far, in these sinks together with their data. Adds to the
+-- records what recovery compares it with.
+local function store_savepoint(members, records, targets, upto)
+   serial = (serial or raw.decode(raw.kept("serial", "")[""] or "0")) + 1
+   records[#records + 1] = { "serial", "", "", raw.encode(serial) }
+   for _, participant in ipairs(targets) do
+      records[#records + 1] = { "commit", participant.name, "", raw.encode {
+         serial = serial, sources = array(member_names(members)) } }
+   end
+   local plain = {}
+   for i, record in ipairs(records) do
+      plain[i] = { record[1], record[2], record[3], record[4] }
+   end
+   flush_targets(targets, raw.encode { serial = serial, records = array(plain) }, upto)
+end
+
+-- Which of the sinks that store savepoints are flushed, as a list, and up to which seal. `seals`:
+-- those of the moment that is saved; nil for what is true now.
+local function choose_targets(members, seals)
+   local targets, upto = {}, {}
+   for _, participant in ipairs(dirty_targets(members)) do
+      if seals and participant.sink.seal and not participant.is_late then
+         upto[participant] = seals[participant]
+      end
+      if not seals or upto[participant] or participant.is_late or not participant.sink.seal then
+         targets[#targets + 1] = participant
+      end
+   end
+   return targets, upto
+end
+
+-- Saves the records: in the sinks that store savepoints first, then here.
+local function commit(members, records, seals)
+   local targets, upto = choose_targets(members, seals)
+   if #targets > 0 then
+      store_savepoint(members, records, targets, upto)
+   end
+   raw.save(records)
+   for _, participant in ipairs(participants.list) do
+      local saved = find_token(participant, records)
+      if saved and participant.sink.saved then
+         participants.call(participant.sink, "saved", raw.decode(saved))
+      end
+   end
+end
+
+local function add_positions(positions, records)
+   for source, text in pairs(positions) do
+      records[#records + 1] = { "position", raw.source_name(source), "", text }
+   end
+end
+
+-- Forgets the moments of these sources, up to that place among those that wait.
+local function forget_waiting(members, upto)
+   local left = {}
+   for i, moment in ipairs(waiting) do
+      if i > upto or not shares(moment.members, members) then
+         left[#left + 1] = moment
+      end
+   end
+   waiting = left
+   raw.waits(#waiting > 0)
+end
+
+-- True if whatever frees `moment` frees what is true now, too: the two may be one.
+local function can_join(moment, members)
+   for source, seq in pairs(moment.members) do
+      local newest = lineage.newest_held(source)
+      if not members[source] or newest and newest.seq > seq then
+         return false
+      end
+   end
+   for source in pairs(members) do
+      if not moment.members[source] then
+         return false
+      end
+   end
+   return true
+end
+
+-- Remembers what was captured now. Moments that would be freed together are one, so that there are
+-- never more of them than batches that are held.
+local function remember(members, records)
+   local moment
+   for _, candidate in ipairs(waiting) do
+      moment = shares(candidate.members, members) and candidate or moment
+   end
+   if not moment or not can_join(moment, members) then
+      moment = { records = {}, index = {} }
+      waiting[#waiting + 1] = moment
+   end
+   moment.members, moment.seals = members, seal(members)
+   for _, record in ipairs(records) do
+      local id = table.concat({ record[1], record[2], record[3] }, "\0")
+      local at = moment.index[id] or #moment.records + 1
+      moment.index[id] = at
+      moment.records[at] = record
+   end
+   raw.waits(true)
+end
+
+-- Nothing is held: saves what is true now.
+local function save_now(members, positions)
+   local records = {}
+   for _, moment in ipairs(waiting) do
+      if shares(moment.members, members) then
+         append(records, moment.records)
+      end
+   end
+   append(records, capture(members, is_anything))
+   add_positions(positions, records)
+   commit(members, records)
+   drop_captured(members, is_anything)
+   forget_waiting(members, #waiting)
+   for _, participant in ipairs(participants.list) do
+      if participants.is_of(participant, members) then
+         participant.is_late = nil
+      end
+   end
+end
+
+-- The place of the newest moment of these sources that nothing holds any more, nor one before it;
+-- nil if there is none. (Moments of other sources before it may be held.)
+local function newest_free(members)
+   local newest
+   for i, moment in ipairs(waiting) do
+      if shares(moment.members, members) then
+         if not is_free(moment.members) then
+            break
+         end
+         newest = i
+      end
+   end
+   return newest
+end
+
+-- Saves the newest moment that is free, and late participants as they are now.
+local function save_free(members)
+   local newest = newest_free(members)
+   if not newest then
+      return
+   end
+   local records, rest = {}, {}
+   for i, moment in ipairs(waiting) do
+      if shares(moment.members, members) then
+         for _, record in ipairs(moment.records) do
+            if i <= newest then
+               records[#records + 1] = record
+            elseif record.participant and record.participant.is_late then
+               rest[#rest + 1] = record
+            end
+         end
+      end
+   end
+   append(records, rest)
+   append(records, capture(members, is_late))
+   commit(members, records, waiting[newest].seals)
+   drop_captured(members, is_late)
+   forget_waiting(members, newest)
+end
+
+--- A batch of a source has ended, or something was released. `positions`: source -> text, of all
+--- sources of the group, as they are now; nil where one of them is not known now.
+--- `members`: the sources of the group, as a set, which is changed.
+--- `is_moment`: a batch has ended, so that this is a moment to remember.
+--- Returns true if these positions are saved, or wait to be saved.
+function checkpoint.advance(positions, members, is_moment)
+   if not is_moment then -- at the end of a batch, values of other sources may have been released
+      lineage.clear_released()
+   end
+   for source in pairs(members) do
+      members[source] = lineage.newest_batch(source)
+   end
+   if positions and is_free(members) then
+      save_now(members, positions)
+      return true
+   end
+   local is_taken = positions ~= nil and is_moment and not is_amid(members)
+   if is_taken then
+      local records = capture(members, is_punctual)
+      add_positions(positions, records)
+      remember(members, records)
+      drop_captured(members, is_punctual)
+   end
+   save_free(members)
+   return is_taken
+end
+
+-- ---- end ----
+
+-- Where there is no source, no batch ever ends: state is saved when the program ends.
+local function save_state()
+   local records = {}
+   for _, participant in ipairs(participants.list) do
+      if participant.kind == "state" then
+         participant.capture(participant, records)
+      end
+   end
+   raw.save(records)
+end
+
+--- The program ends in good order: nothing more will be written.
+function checkpoint.finish()
+   if raw.source_count() == 0 then
+      save_state()
+   end
+   for _, participant in ipairs(participants.list) do
+      local sink = participant.sink
+      if sink and sink.flush and participant.is_dirty and raw.source_count() == 0 then
+         participants.call(sink, "flush")
+      end
+      if sink and sink.close then
+         participants.call(sink, "close")
+      end
+   end
+end
+
+return checkpoint

@@ -1,0 +1,278 @@
+-- pgcdc.delivery.on_error: what happens when a handler, a sink or a save raises an error.
+-- SPDX-License-Identifier: MIT
+--
+--    on_error = {retry = 2, wait = 1, factor = 3, otherwise = "dead_letter"}
+--
+--    change 5   handler 1 takes it   handler 2 fails      the source is paused for 1 s
+--               (not called again)   handler 2 fails      ... for 3 s
+--                                    handler 2 fails      dead_letter gets change 5
+--    change 6   handler 1 takes it   handler 2 takes it
+--
+-- A policy is {tries =, wait =, factor =, otherwise =}: how often a change is tried again, after
+-- how many seconds, how much longer each time, and what becomes of it then: "stop", "skip" or
+-- "dead_letter". A sink that fails is tried again in the same way, but that is no change's fault,
+-- so it can end in a stop only; while its target is away (see participants.later) it is tried again
+-- without end.
+--
+-- While a source waits for another try it is paused: its later changes wait in the host, and other
+-- sources go on.
+
+local raw = require "pgcdc.raw"
+local check = require "pgcdc.check"
+local checkpoint = require "pgcdc.delivery.checkpoint"
+local lineage = require "pgcdc.delivery.lineage"
+local participants = require "pgcdc.delivery.participants"
+local timer = require "pgcdc.timer"
+
+local on_error = {}
+
+local LONGEST_MESSAGE = 4000 -- bytes that are logged of it
+local LONGEST_WAIT = 86400 -- seconds
+local LEAST = 0.001
+
+local ends = { stop = true, skip = true, dead_letter = true }
+local fields = { retry = true, wait = true, factor = true, otherwise = true }
+
+--- Checks `on_error` of a source and returns the policy.
+function on_error.policy(value)
+   local what = "pgcdc.source: on_error"
+   if value == nil then
+      value = "stop"
+   end
+   check.type(what, value, "string", "table")
+   if type(value) == "string" then
+      check.one_of(what, value, ends)
+      return { tries = 0, wait = 0, factor = 1, otherwise = value }
+   end
+   check.fields(what, value, fields)
+   local tries, factor = value.retry or 0, value.factor or 1
+   if math.type(tries) ~= "integer" or tries < 0 then
+      check.fail("%s.retry must be a whole number of tries, not %s", what, tostring(tries))
+   end
+   check.type(what .. ".factor", factor, "number")
+   if not (factor >= 1 and factor < math.huge) then
+      check.fail("%s.factor must be at least 1, not %s", what, factor)
+   end
+   local otherwise = value.otherwise or "stop"
+   check.one_of(what .. ".otherwise", otherwise, ends)
+   return { tries = tries, wait = check.seconds(what .. ".wait", value.wait or 1, 0),
+            factor = factor, otherwise = otherwise }
+end
+
+-- ---- what was raised ----
+
+-- What `raw.try` calls where an error was raised: what is known of it.
+local function describe(err)
+   local text = type(err) == "string" and err or nil
+   if not text then
+      local ok, result = pcall(tostring, err)
+      text = ok and result or "an error that cannot be told"
+   end
+   if not utf8.len(text) then -- it must have a JSON
+      text = text:gsub("[\128-\255]", "?")
+   end
+   return { text = text, again_after = participants.again_after(err),
+            traceback = raw.traceback(2):sub(1, LONGEST_MESSAGE) }
+end
+
+-- Calls f(...). Returns true and its result; or false and a description of the error:
+-- {text =, traceback =, again_after = seconds or nil, sink = the sink that failed, or nil}.
+local function try(f, ...)
+   participants.leave_sink(nil) -- a script may have caught the failure of a sink
+   local ok, result = raw.try(describe, f, ...)
+   if ok then
+      return true, result
+   end
+   if type(result) ~= "table" then -- no memory, or an error in `describe`
+      local hint = result == "not enough memory" and " (see --max-memory)" or ""
+      result = { text = tostring(result) .. hint, traceback = "stack traceback: lost" }
+   end
+   result.sink = participants.in_sink
+   participants.leave_sink(nil)
+   return false, result
+end
+
+-- ---- another try ----
+
+-- Pauses a source.
+local function pause(source, seconds)
+   raw.pause(source.number, 1)
+   timer.after(math.max(seconds, LEAST), function()
+      raw.pause(source.number, -1)
+   end)
+end
+
+-- Pauses these sources until the next try, as the policy of the first one says. Returns the
+-- seconds.
+local function wait(sources, err, attempts)
+   local source = sources[1]
+   local policy = source.policy
+   local seconds = err.again_after
+      or math.min(policy.wait * policy.factor ^ (attempts - 1), LONGEST_WAIT)
+   raw.log("warn", err.text:sub(1, LONGEST_MESSAGE), { source = raw.source_name(source.number),
+      attempt = attempts, retry_in = seconds })
+   for _, s in ipairs(sources) do
+      pause(s, seconds)
+   end
+   return seconds
+end
+
+-- Ends the program.
+local function stop(err, attempts)
+   local count = attempts > 1 and (" (after %d attempts)"):format(attempts) or ""
+   raw.fail(err.text .. count, err.traceback)
+end
+
+-- ---- changes ----
+
+-- What a source tries again: source -> {attempts =, and either handler = the place of the handler
+-- that failed, change = what it got; or letter = a dead letter}.
+local retries = {}
+
+-- The numbers of sources of which a change is half done: some handlers took it, others have not
+-- yet. What participants have of it must not be saved, since all of it comes again after a crash.
+local half_done = {}
+
+local failed = {} -- source -> how many changes were given up
+
+local function id_of(change)
+   local ok, id = pcall(function()
+      return change.id
+   end)
+   return ok and id or "?"
+end
+
+-- Hands over a dead letter. Returns raw.again where that is to be tried again.
+local function deliver_letter(source, letter, attempts)
+   local origin = lineage.current
+   local ok, err = try(source.dead_letter, letter)
+   if ok then
+      return
+   end
+   lineage.resume(origin)
+   attempts = attempts + 1
+   if not err.again_after and attempts > source.policy.tries then
+      stop(err, attempts)
+   end
+   retries[source] = { letter = letter, attempts = attempts }
+   half_done[source.number] = true
+   wait({ source }, err, attempts)
+   return raw.again
+end
+
+-- A change has failed for the last time.
+local function give_up(source, change, err, attempts)
+   local otherwise = source.policy.otherwise
+   if err.sink or otherwise == "stop" then
+      stop(err, attempts)
+   end
+   failed[source] = (failed[source] or 0) + 1
+   raw.log("error", err.text:sub(1, LONGEST_MESSAGE), { attempts = attempts,
+      source = raw.source_name(source.number), change = id_of(change), failed = failed[source],
+      ["then"] = otherwise == "skip" and "skipped" or "dead letter" })
+   if otherwise == "dead_letter" then
+      return deliver_letter(source, { change = change, error = err.text,
+         traceback = err.traceback, attempts = attempts }, 0)
+   end
+end
+
+-- The handler of that place failed. `change`: what it is to get the next time.
+local function fail_handler(source, place, change, err, attempts)
+   if not err.again_after and attempts > source.policy.tries then
+      return give_up(source, change, err, attempts)
+   end
+   retries[source] = { handler = place, change = change, attempts = attempts }
+   half_done[source.number] = place > 1 or nil
+   wait({ source }, err, attempts)
+   return raw.again
+end
+
+--- One function that gives a change to all handlers in turn, as the source's policy wants it; it
+--- returns raw.again where the host is to give it the same change again. nil: the handlers may be
+--- called as they are.
+function on_error.guard(source, handlers)
+   local policy = source.policy
+   local is_plain = policy.tries == 0 and policy.otherwise == "stop"
+   if is_plain and not participants.has_sinks() then -- of a sink, the target may be away
+      return nil
+   end
+   return function(change)
+      local retry = retries[source]
+      local first, attempts = 1, 0
+      if retry then
+         retries[source], half_done[source.number] = nil, nil
+         if retry.letter then
+            return deliver_letter(source, retry.letter, retry.attempts)
+         end
+         first, change, attempts = retry.handler, retry.change, retry.attempts
+      end
+      for i = first, #handlers do
+         local origin = lineage.current
+         -- a handler may change it before it fails
+         local before = is_plain and change or raw.copy(change)
+         local ok, err = try(handlers[i], change)
+         if not ok then
+            lineage.resume(origin)
+            return fail_handler(source, i, before, err, attempts + 1)
+         end
+         attempts = 0
+      end
+   end
+end
+
+-- ---- what comes later than its change ----
+
+--- Calls `f` for an operator, later than the changes that it is about. `sources`: a list of those
+--- that these may come from. A failure is tried again as the policy of the first one says, by
+--- calling `again(seconds)`; when that does not help the program ends. `state`: a table, empty at
+--- first, that counts the attempts.
+function on_error.later(sources, state, f, again)
+   local source = sources[1]
+   if not source then
+      return f()
+   end
+   local origin = lineage.current
+   local ok, err = try(f)
+   lineage.resume(origin)
+   if ok then
+      state.attempts = 0
+      return
+   end
+   state.attempts = (state.attempts or 0) + 1
+   if not err.again_after and state.attempts > source.policy.tries then
+      stop(err, state.attempts)
+   end
+   again(math.max(wait(sources, err, state.attempts), LEAST))
+end
+
+-- ---- saves ----
+
+local save_attempts = {} -- source -> how often a save failed in a row
+
+--- The host asks for a checkpoint (see checkpoint.advance) for a source. Returns true, and whether
+--- the positions are saved or wait; or false: a sink failed, the host is to ask again when the
+--- source is no longer paused.
+function on_error.checkpoint(source, positions, members, is_moment)
+   for number in pairs(#participants.list > 0 and half_done or {}) do
+      if members[number] then
+         positions = nil
+      end
+   end
+   if is_moment then
+      lineage.end_batch(source.number)
+   end
+   local ok, result = try(checkpoint.advance, positions, members, is_moment)
+   if ok then
+      save_attempts[source] = 0
+      return true, result
+   end
+   local attempts = (save_attempts[source] or 0) + 1
+   save_attempts[source] = attempts
+   if not result.sink or not result.again_after and attempts > source.policy.tries then
+      stop(result, attempts)
+   end
+   wait({ source }, result, attempts)
+   return false, false
+end
+
+return on_error

@@ -1,0 +1,202 @@
+-- pgcdc.delivery.participants: whoever takes part in a save: sinks, and state that scripts name.
+-- SPDX-License-Identifier: MIT
+--
+--    change ──┬── accumulate(persist = "sum") ──── participant {kind = "state", name = "sum"}
+--             └── sink {name = "out"} ──────────── participant {kind = "sink", name = "out"}
+--
+--    when the batch ends, in one transaction:   position   t    {...}
+--                                               state      sum  17
+--                                               sink       out  {"length":4711}
+--
+-- Whoever is about to take a value calls `touch`, which records the sources that the participant
+-- stems from: sources that meet in one participant are a group (see groups). When a batch ends,
+-- what has changed in a participant is captured as *records* {kind, name, key, value}, all of them
+-- text (value: false to remove it), which are saved with the positions (see checkpoint).
+--
+-- A participant:
+--    kind, name        together they are its own
+--    sink              the sink, of kind "sink"
+--    capture           function(participant, records): adds what has changed to the records
+--    sources           set of the numbers of the sources that it stems from
+--    is_dirty          it may have changed since it was captured
+--    is_always_dirty   it cannot tell
+--    is_late           values reached it later than their batch, see checkpoint
+--    token             of a sink: what was captured last, as text
+--    is_prepared, recalled   of a sink: what recovery has done and found
+
+local raw = require "pgcdc.raw"
+local check = require "pgcdc.check"
+local groups = require "pgcdc.delivery.groups"
+local lineage = require "pgcdc.delivery.lineage"
+
+local participants = {
+   list = {},     -- all of them, in the order in which they were made
+   in_sink = nil, -- the sink that is being called just now: its failure is no change's fault; to
+                  -- be read by others, not written
+}
+
+local by_name = {} -- "kind name" -> participant
+local by_sink = {}
+local sink_count = 0
+local listener     -- see `on_new_sink`
+
+-- ---- a target that is away ----
+
+local Later = { __tostring = function(e)
+   return e.message
+end }
+
+--- An error for sinks whose target is away for a while: the host tries again after so many
+--- seconds, as long as it takes.
+function participants.later(message, seconds)
+   return setmetatable({ message = message, again_after = seconds }, Later)
+end
+
+--- The seconds of an error that `participants.later` made; nil of any other.
+function participants.again_after(err)
+   return getmetatable(err) == Later and err.again_after or nil
+end
+
+-- ---- all participants ----
+
+--- Adds a participant, whose name is new among its kind. Returns it.
+function participants.add(participant)
+   participant.sources = {}
+   participants.list[#participants.list + 1] = participant
+   by_name[participant.kind .. " " .. participant.name] = participant
+   raw.keeps(true)
+   return participant
+end
+
+--- The participant of that kind and name, or nil.
+function participants.find(kind, name)
+   return by_name[kind .. " " .. name]
+end
+
+--- True if the participant may stem from one of these sources, a set of numbers.
+function participants.is_of(participant, members)
+   if groups.is_single_group() or next(participant.sources) == nil then
+      return true
+   end
+   for source in pairs(participant.sources) do
+      if members[source] then
+         return true
+      end
+   end
+   return false
+end
+
+-- ---- the values that they take ----
+
+local function add_source(participant, batch)
+   if not participant.sources[batch.source] then
+      local other = next(participant.sources)
+      participant.sources[batch.source] = true
+      if other then
+         groups.unite(other, batch.source)
+      end
+   end
+end
+
+-- The value in hand has another origin than the one before.
+local function add_origin(participant)
+   local origin = lineage.current
+   participant.origin, participant.live = origin, lineage.live
+   if origin == nil then
+      return
+   elseif origin.held then
+      add_source(participant, origin)
+   else
+      for i = 1, #origin do
+         add_source(participant, origin[i])
+      end
+   end
+   if origin ~= lineage.live then
+      participant.is_late = true
+   end
+end
+
+--- To be called before the participant takes the value in hand.
+function participants.touch(participant)
+   participant.is_dirty = true
+   if lineage.current ~= participant.origin or lineage.live ~= participant.live then
+      add_origin(participant)
+   end
+end
+
+--- To be called when the participant has changed without a value that was given to it.
+function participants.set_dirty(participant)
+   participant.is_dirty = true
+end
+
+-- ---- sinks ----
+
+--- A method of the sink is about to be called. Returns what `leave_sink` is to be given after that;
+--- should the method fail, `in_sink` goes on telling whose failure it is.
+function participants.enter_sink(sink)
+   local before = participants.in_sink
+   participants.in_sink = sink
+   return before
+end
+
+--- The method has returned. `before`: what `enter_sink` returned; nil: no sink is being called.
+function participants.leave_sink(before)
+   participants.in_sink = before
+end
+
+--- Calls a method of a sink. Returns its first result.
+function participants.call(sink, method, ...)
+   local before = participants.enter_sink(sink)
+   local result = sink[method](sink, ...)
+   participants.leave_sink(before)
+   return result
+end
+
+local function capture_sink(participant, records)
+   local sink = participant.sink
+   if not sink.flush then
+      return
+   end
+   local token = participants.call(sink, "flush")
+   if token ~= nil then
+      local text = raw.encode(token)
+      if text ~= participant.token then
+         participant.token = text
+         records[#records + 1] = { "sink", participant.name, "", text, participant = participant }
+      end
+   end
+end
+
+--- True if there is any sink.
+function participants.has_sinks()
+   return sink_count > 0
+end
+
+--- The participant that a sink is; makes one for a sink that is not known yet.
+function participants.sink(sink)
+   if by_sink[sink] then
+      return by_sink[sink]
+   end
+   local name = sink.name or ("sink " .. sink_count + 1)
+   if by_name["sink " .. name] then
+      check.fail("two sinks are named '%s': give one of them another name", name)
+   end
+   local participant = participants.add {
+      kind = "sink", name = name, sink = sink, capture = capture_sink,
+   }
+   by_sink[sink] = participant
+   sink_count = sink_count + 1
+   if listener then
+      listener(participant)
+   end
+   return participant
+end
+
+--- From now on `f(participant)` is called once for each sink that becomes known, before `sink`
+--- returns. Recovery asks for it at the start: sinks that are made later must find what they had
+--- stored, too. An error of `f` is raised where the sink is made.
+function participants.on_new_sink(f)
+   listener = f
+end
+
+return participants

@@ -1,0 +1,178 @@
+-- pgcdc.delivery.recovery: what a start finds, and what it makes of that.
+-- SPDX-License-Identifier: MIT
+--
+-- A run may have ended between any two steps of a checkpoint: sinks made durable what they had got
+-- (flush), then the state file was written. So each sink is told at the start where to go on.
+--
+--    a sink that returns tokens        the state file has   `restore` sets the sink to it:
+--    (a file, say)                     token {length: 40}   a file of 55 bytes is cut to 40
+--
+--    a sink that stores savepoints     state file  target
+--    with its data (a database)             7        7      nothing is to be done
+--                                           7        8      the run died in between: the records
+--                                                           that the target has are saved here
+--                                           7        6      the target was restored from a backup:
+--                                                           its positions count, or it has none
+--                                                           and the tables are read again
+--
+-- A savepoint may be about several sinks, in several targets. It counts if all of them have it.
+-- Sinks whose target is away are waited for.
+
+local raw = require "pgcdc.raw"
+local groups = require "pgcdc.delivery.groups"
+local participants = require "pgcdc.delivery.participants"
+
+local recovery = {}
+
+-- ---- savepoints ----
+
+-- The sinks that a savepoint is about: name -> serial.
+local function partners_of(savepoint)
+   local partners = {}
+   for _, record in ipairs(savepoint.records) do
+      if record[1] == "commit" and record[4] then
+         partners[record[2]] = raw.decode(record[4]).serial
+      end
+   end
+   return partners
+end
+
+-- True if all sinks that the savepoint is about have stored it, or a later one.
+local function is_complete(savepoint)
+   for name, number in pairs(partners_of(savepoint)) do
+      local participant = participants.find("sink", name)
+      local theirs = participant and participant.recalled
+      if participant and not (theirs and theirs.serial >= number) then
+         return false
+      end
+   end
+   return true
+end
+
+-- The target went back to an older savepoint, or lost everything.
+local function go_back(participant, mine, theirs)
+   raw.log("warn", theirs and "the target is older than the state file: going on from there" or
+      "the target has lost its position: reading the tables again", { sink = participant.name })
+   local records = { { "commit", participant.name, "", false } }
+   for _, name in ipairs(mine.sources) do
+      records[#records + 1] = { "position", name, "", false }
+   end
+   for _, record in ipairs(theirs and theirs.records or {}) do
+      if record[1] == "position" or record[1] == "commit" and record[2] == participant.name then
+         records[#records + 1] = record
+      end
+   end
+   raw.save(records)
+end
+
+-- Compares what these sinks have stored with what is saved here, and saves what is to count.
+local function catch_up(all)
+   for _, participant in ipairs(all) do
+      local kept = raw.kept("commit", participant.name)[""]
+      local mine, theirs = kept and raw.decode(kept), participant.recalled
+      if theirs and (not mine or theirs.serial > mine.serial) then
+         if is_complete(theirs) then
+            raw.log("info", "the target is ahead of the state file: going on from there",
+               { sink = participant.name })
+            raw.save(theirs.records)
+         else
+            raw.log("warn", "one of several targets is ahead of the others: the last batch comes "
+               .. "again, and may be there twice", { sink = participant.name })
+         end
+      elseif mine and (not theirs or theirs.serial < mine.serial) then
+         go_back(participant, mine, theirs)
+      end
+   end
+end
+
+-- ---- one sink ----
+
+-- Calls `f` again and again while a target is away. Returns true when it succeeds, false if the
+-- program was asked to stop.
+local function await(f)
+   while true do
+      local ok, err = pcall(f)
+      if ok then
+         return true
+      elseif not participants.again_after(err) then
+         error(err, 0)
+      end
+      raw.log("warn", tostring(err), { retry_in = err.again_after })
+      participants.leave_sink(nil)
+      if not raw.sleep(err.again_after) then
+         return false
+      end
+   end
+end
+
+-- Asks a sink for the savepoint that it stored last. Returns false if the program is to stop.
+local function recall(participant)
+   return await(function()
+      local text = participants.call(participant.sink, "recall")
+      participant.recalled = text and raw.decode(text) or false
+   end)
+end
+
+--- Sets a sink to where it is to go on from. Does so once: it is called before the first write,
+--- which may come while the script loads, and at the start. Returns false if the program was asked
+--- to stop.
+function recovery.prepare(participant)
+   local sink = participant.sink
+   if participant.is_prepared then
+      return true
+   end
+   if sink.recall and participant.recalled == nil then -- it was made after the start
+      recall(participant)
+      catch_up { participant }
+   end
+   participant.token = raw.kept("sink", participant.name)[""]
+   local is_ready = not sink.restore or await(function()
+      participants.call(sink, "restore", participant.token and raw.decode(participant.token))
+   end)
+   participant.is_prepared = is_ready
+   return is_ready
+end
+
+-- ---- all sinks ----
+
+-- Sets a sink to where it is to go on from, and saves what it is then.
+local function begin(participant)
+   local sink = participant.sink
+   if not recovery.prepare(participant) then
+      return -- asked to stop
+   end
+   if sink.flush and not sink.recall then -- so that a crash before the first save is seen
+      local records = {}
+      participant.capture(participant, records)
+      if raw.source_count() > 0 then
+         raw.save(records)
+      end
+   end
+   participant.is_dirty = false
+end
+
+--- The script is loaded and the state file is open.
+function recovery.start()
+   if groups.is_single_group() then
+      groups.unite_all()
+   end
+   local targets = {}
+   for _, participant in ipairs(participants.list) do
+      if participant.sink and participant.sink.recall and not participant.is_prepared then
+         targets[#targets + 1] = participant
+         if not recall(participant) then
+            return
+         end
+      end
+   end
+   catch_up(targets)
+   for i = 1, #participants.list do
+      if participants.list[i].sink then
+         begin(participants.list[i])
+      end
+   end
+   participants.on_new_sink(begin)
+end
+
+return recovery
+

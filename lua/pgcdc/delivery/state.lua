@@ -1,0 +1,113 @@
+-- pgcdc.delivery.state: values that survive, saved with the positions of what they come from.
+-- SPDX-License-Identifier: MIT
+
+local raw = require "pgcdc.raw"
+local check = require "pgcdc.check"
+local groups = require "pgcdc.delivery.groups"
+local participants = require "pgcdc.delivery.participants"
+
+local state = {}
+
+local function load_state(name)
+   local values = {}
+   for key, text in pairs(raw.kept("state", name)) do
+      local value, why = raw.decode(text)
+      if value == nil then
+         error(("the state '%s' cannot be read: %s"):format(name, why), 0)
+      end
+      values[key] = value
+   end
+   return values
+end
+
+local function capture_cells(participant, records)
+   local name = participant.name
+   for key, text in pairs(participant.changed) do
+      records[#records + 1] = { "state", name, key, text, participant = participant }
+   end
+   participant.changed = {}
+end
+
+local Cells = {}
+Cells.__index = Cells
+
+--- Values by key, text to anything that has a JSON, which are saved with the positions of the
+--- values that they come from. `what` (an operator, say) is for messages.
+--- cells:get(key), cells:set(key, value); cells:all() is a table of all of them.
+function state.cells(what, name)
+   check.text(what .. ": persist", name)
+   if participants.find("state", name) then
+      check.fail("%s: the name '%s' is taken by another state of this script", what, name)
+   end
+   local participant = participants.add {
+      kind = "state", name = name, changed = {}, capture = capture_cells,
+   }
+   participant.values = load_state(name)
+   return setmetatable({ participant = participant }, Cells)
+end
+
+function Cells:get(key)
+   return self.participant.values[key]
+end
+
+--- The value is encoded now; it must not be changed in place without another `set`.
+function Cells:set(key, value)
+   local participant = self.participant
+   participants.touch(participant)
+   participant.changed[key] = raw.encode(value)
+   participant.values[key] = value
+end
+
+function Cells:all()
+   return self.participant.values
+end
+
+-- A script's table can change anywhere in its depth: each entry is compared with what it was.
+local function capture_table(participant, records)
+   local name, seen = participant.name, {}
+   for key, value in pairs(participant.values) do
+      if type(key) ~= "string" then
+         error(("pgcdc.state: '%s' has a key that is a %s; keys are text"):format(name,
+            type(key)), 0)
+      end
+      local ok, text = pcall(raw.encode, value)
+      if not ok then
+         error(("pgcdc.state: '%s': what is at '%s' cannot be saved: %s"):format(name, key,
+            text), 0)
+      end
+      seen[key] = true
+      if participant.texts[key] ~= text then
+         participant.texts[key] = text
+         records[#records + 1] = { "state", name, key, text, participant = participant }
+      end
+   end
+   for key in pairs(participant.texts) do
+      if not seen[key] then
+         participant.texts[key] = nil
+         records[#records + 1] = { "state", name, key, false, participant = participant }
+      end
+   end
+end
+
+--- A table that survives, of values that have a JSON, under text keys. It is saved with the
+--- positions, as it is when a batch ends. The same name gives the same table.
+function state.table(name)
+   check.text("pgcdc.state: the name", name)
+   local participant = participants.find("state", name)
+   if participant and participant.capture ~= capture_table then
+      check.fail("pgcdc.state: the name '%s' is taken by an operator of this script", name)
+   end
+   if not participant then
+      participant = participants.add {
+         kind = "state", name = name, texts = {}, capture = capture_table, is_always_dirty = true,
+      }
+      participant.values = load_state(name)
+      for key, value in pairs(participant.values) do
+         participant.texts[key] = raw.encode(value)
+      end
+      groups.unite_all()
+   end
+   return participant.values
+end
+
+return state

@@ -1,0 +1,468 @@
+-- pgcdc.postgres.trigger: what capture = "trigger" needs on the server, as SQL.
+-- SPDX-License-Identifier: MIT
+--
+-- A plan is a list of steps, in their order: {a statement, ...} is one transaction, which waits for
+-- its locks for a moment only and is tried again, so that it never stands in front of others;
+-- {alone = statement} is one outside of any transaction. A plan holds what is missing only: made
+-- anew behind one that broke, it is the rest of it.
+--
+-- All of a table's marks are in the row of pgcdc.tables; its number stands for the table in
+-- tombstones and notifications, since names change and oids do not outlive a dump.
+
+local conninfo = require "pgcdc.postgres.conninfo"
+
+local trigger = {}
+
+local quote = conninfo.quote
+
+local function literal(text)
+   return "'" .. text:gsub("'", "''") .. "'"
+end
+
+-- ---- what is there ----
+
+local FIND = [[
+   SELECT c.oid::int8 AS oid, format('%I.%I', n.nspname, c.relname) AS name,
+      c.relkind::text AS kind,
+      c.relispartition AS is_partition, quote_ident(pg_get_userbyid(c.relowner)) AS owner,
+      EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid AND c.relkind = 'r') AS is_parent,
+      to_regclass('pgcdc.tables') IS NOT NULL AS has_tables,
+      EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'pgcdc_xid'
+         AND NOT a.attisdropped) AS has_column,
+      ARRAY(SELECT a.attname::text FROM pg_index i
+         CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY k(num, place)
+         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.num
+         WHERE i.indrelid = c.oid AND i.indisprimary AND k.place <= i.indnkeyatts
+         ORDER BY k.place) AS primary_key,
+      ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0
+         AND NOT a.attisdropped ORDER BY a.attnum) AS columns
+   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)]]
+
+-- The relations of a partitioned table, roots before their leaves; or the table itself.
+local PARTS = [[
+   WITH RECURSIVE tree(oid, parent, level) AS (SELECT $1::oid, NULL::oid, 0
+      UNION ALL SELECT inhrelid, inhparent, level + 1 FROM pg_inherits JOIN tree ON inhparent = oid)
+   SELECT c.oid::int8 AS oid, tree.parent::int8 AS parent, c.relkind::text AS kind,
+      format('%I.%I', n.nspname, c.relname) AS name,
+      format('%I.', n.nspname) || quote_ident('pgcdc_xid_' || c.oid) AS own_index,
+      ix.name AS index, ix.is_valid, ix.is_attached,
+      to_regclass(format('%I.', n.nspname) || quote_ident('pgcdc_xid_' || c.oid)) IS NOT NULL
+         AS has_own_index,
+      ARRAY(SELECT t.tgname::text FROM pg_trigger t WHERE t.tgrelid = c.oid
+         AND t.tgname LIKE 'zz\_pgcdc\_%' AND t.tgenabled IN ('O', 'A')) AS triggers
+   FROM tree JOIN pg_class c USING (oid) JOIN pg_namespace n ON n.oid = c.relnamespace
+   LEFT JOIN LATERAL (
+      SELECT format('%I.%I', m.nspname, x.relname) AS name, i.indisvalid AS is_valid,
+         x.relispartition AS is_attached
+      FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
+      JOIN pg_namespace m ON m.oid = x.relnamespace
+      JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+      WHERE i.indrelid = c.oid AND i.indnatts = 1 AND a.attname = 'pgcdc_xid'
+      ORDER BY i.indisvalid DESC, x.relispartition DESC LIMIT 1) ix ON true
+   ORDER BY tree.level, c.oid]]
+
+local MARKS = [[
+   SELECT number::int8, key, notify, since::text, pruned::text FROM pgcdc.tables
+   WHERE "table" = $1::oid]]
+
+--- What is known of the table that `name` means: its facts, `parts` (itself, its partitions) and
+--- `marks` (its row of pgcdc.tables, or nil). Raises an error if it cannot have triggers.
+function trigger.look(db, name)
+   local t = db:query(FIND, name)[1]
+   if not t then
+      error(("there is no table %s"):format(name), 0)
+   elseif t.kind ~= "r" and t.kind ~= "p" then
+      error(("%s is no table"):format(t.name), 0)
+   elseif t.is_partition then
+      error(("%s is a partition: name the table that it is a part of"):format(t.name), 0)
+   elseif t.is_parent then
+      error(("other tables inherit from %s, and triggers are not inherited: use capture = \"xmin\"")
+         :format(t.name), 0)
+   end
+   t.parts = db:query(PARTS, t.oid)
+   for _, part in ipairs(t.parts) do
+      if part.kind ~= "r" and part.kind ~= "p" then
+         error(("%s, a part of %s, is no table"):format(part.name, t.name), 0)
+      end
+   end
+   t.marks = t.has_tables and db:query(MARKS, t.oid)[1] or nil
+   return t
+end
+
+-- ---- install ----
+
+local SCHEMA = { [[CREATE SCHEMA IF NOT EXISTS pgcdc]], [[
+CREATE TABLE IF NOT EXISTS pgcdc.tables (
+   number bigint PRIMARY KEY,
+   "table" regclass NOT NULL UNIQUE,
+   key text[] NOT NULL,
+   notify boolean NOT NULL,
+   since xid8 NOT NULL DEFAULT pg_current_xact_id(),
+   pruned xid8 NOT NULL DEFAULT '0')]], [[
+CREATE TABLE IF NOT EXISTS pgcdc.deleted (
+   "table" bigint NOT NULL,
+   key jsonb NOT NULL,
+   xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+   at timestamptz NOT NULL DEFAULT clock_timestamp())]],
+[[CREATE INDEX IF NOT EXISTS deleted_table_xid ON pgcdc.deleted ("table", xid)]] }
+
+-- Every name in it is the catalog's, so that whoever writes need not be trusted with a search_path.
+local STAMP = [[
+CREATE OR REPLACE FUNCTION pgcdc.%s() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+   NEW.pgcdc_xid := pg_catalog.pg_current_xact_id();
+%s   RETURN NEW;
+END $$]]
+
+-- Runs with the rights of who installed it; what shapes text is pinned.
+local NOTE = [[
+CREATE OR REPLACE FUNCTION pgcdc.%s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET DateStyle = 'ISO, YMD' SET IntervalStyle = 'postgres'
+SET TimeZone = 'UTC' SET extra_float_digits = 1 SET bytea_output = 'hex' SET row_security = off
+AS $body$
+%sBEGIN
+%s   RETURN NULL;
+END $body$]]
+
+local GONE = [[
+   INSERT INTO pgcdc.deleted ("table", key) VALUES (%d, jsonb_build_object(%s));
+%s]]
+
+-- TRUNCATE of a partitioned table calls the triggers of all its parts; those made since have none.
+local EMPTIED = [[
+   FOR part IN SELECT c.oid FROM pg_class c
+      WHERE c.oid = TG_RELID AND c.relkind = 'r' UNION ALL
+      SELECT p.relid FROM pg_partition_tree(TG_RELID) p WHERE p.isleaf AND p.relid <> TG_RELID
+      AND NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = p.relid AND tgname = TG_NAME)
+   LOOP
+      EXECUTE format('INSERT INTO pgcdc.deleted ("table", key)'
+         ' SELECT %%s, jsonb_build_object(%%s) FROM ONLY %%s OLD', %d, %s, part::regclass);
+   END LOOP;
+%s]]
+
+local function add(list, text, ...)
+   list[#list + 1] = select("#", ...) > 0 and text:format(...) or text
+end
+
+-- 'id', OLD.id, 'b', OLD.b
+local function key_arguments(key)
+   local words = {}
+   for i, name in ipairs(key) do
+      words[i] = ("%s, OLD.%s"):format(literal(name), quote(name))
+   end
+   return table.concat(words, ", ")
+end
+
+local function key_row(side, key)
+   local words = {}
+   for i, name in ipairs(key) do
+      words[i] = ("%s.%s"):format(side, quote(name))
+   end
+   return ("ROW(%s)::record"):format(table.concat(words, ", "))
+end
+
+local function add_functions(step, t, number, key, notify)
+   local ring = notify
+      and ("   PERFORM pg_catalog.pg_notify('pgcdc', '%d');\n"):format(number) or ""
+   local arguments = key_arguments(key)
+   local names = { "stamp_" .. number, "gone_" .. number, "emptied_" .. number }
+   add(step, STAMP:format(names[1], ring))
+   add(step, NOTE:format(names[2], "", GONE:format(number, arguments, ring)))
+   add(step, NOTE:format(names[3], "DECLARE part oid;\n",
+      EMPTIED:format(number, literal(arguments), ring)))
+   for _, name in ipairs(names) do -- who makes a partition needs them, nobody else does
+      add(step, "REVOKE ALL ON FUNCTION pgcdc.%s() FROM PUBLIC", name)
+      add(step, "GRANT EXECUTE ON FUNCTION pgcdc.%s() TO %s", name, t.owner)
+   end
+end
+
+-- Those that the partitions have from their root, then those that each must be given.
+local function add_triggers(step, t, number, key)
+   local made = "CREATE OR REPLACE TRIGGER zz_pgcdc_%s %s ON %s FOR EACH %s%s"
+      .. " EXECUTE FUNCTION pgcdc.%s_%d()"
+   add(step, made, "stamp", "BEFORE INSERT OR UPDATE", t.name, "ROW", "", "stamp", number)
+   add(step, made, "gone", "AFTER DELETE", t.name, "ROW", "", "gone", number)
+   add(step, made, "key", "AFTER UPDATE", t.name, "ROW",
+      (" WHEN (%s OPERATOR(pg_catalog.*<>) %s)"):format(key_row("OLD", key), key_row("NEW", key)),
+      "gone", number)
+   for _, part in ipairs(t.parts) do
+      add(step, made, "emptied", "BEFORE TRUNCATE", part.name, "STATEMENT", "", "emptied", number)
+   end
+end
+
+local function same(a, b)
+   return table.concat(a, "\0") == table.concat(b, "\0")
+end
+
+local function has_all_triggers(t)
+   for _, part in ipairs(t.parts) do
+      if #part.triggers < 4 then
+         return false
+      end
+   end
+   return true
+end
+
+-- The number of a new row of pgcdc.tables: the oid, unless a table that was restored from a dump
+-- has it already.
+local function free_number(db, t)
+   if t.has_tables and #db:query("SELECT 1 FROM pgcdc.tables WHERE number = $1", t.oid) > 0 then
+      return db:query("SELECT max(number)::int8 + 1 AS n FROM pgcdc.tables")[1].n
+   end
+   return t.oid
+end
+
+local function add_marks(steps, db, t, key, notify)
+   local marks = t.marks
+   if marks and t.has_column and marks.notify == notify and same(marks.key, key)
+      and has_all_triggers(t) then
+      return
+   end
+   local number = marks and marks.number or free_number(db, t)
+   local step = {}
+   for _, statement in ipairs(SCHEMA) do
+      add(step, statement)
+   end
+   if not t.has_column then
+      add(step, "ALTER TABLE %s ADD COLUMN pgcdc_xid xid8", t.name)
+   end
+   add_functions(step, t, number, key, notify)
+   add_triggers(step, t, number, key)
+   local words = {}
+   for i, name in ipairs(key) do
+      words[i] = literal(name)
+   end
+   -- a source whose position is of another time than `since` reads by xmin once; one that has not
+   -- read up to `pruned` reads the table again
+   local is_other_key = marks and not same(marks.key, key)
+   local is_whole = t.has_column and has_all_triggers(t)
+   if is_other_key then
+      add(step, 'DELETE FROM pgcdc.deleted WHERE "table" = %d', number)
+   end
+   add(step, [[
+INSERT INTO pgcdc.tables (number, "table", key, notify)
+   VALUES (%d, %s::regclass, ARRAY[%s]::text[], %s)
+   ON CONFLICT (number) DO UPDATE SET key = excluded.key, notify = excluded.notify,
+   since = %s, pruned = %s]], number, literal(t.name), table.concat(words, ", "), notify,
+      is_whole and "tables.since" or "excluded.since",
+      is_other_key and "excluded.since" or "tables.pruned")
+   steps[#steps + 1] = step
+end
+
+-- NULL is what rows have that were not written since: the index is to be small at first.
+local INDEX = "CREATE INDEX %s%s ON %s%s (pgcdc_xid) WHERE pgcdc_xid IS NOT NULL"
+
+local function index_name(part)
+   return part.index or part.own_index
+end
+
+local function add_indexes(steps, t)
+   local by_oid = {}
+   for _, part in ipairs(t.parts) do
+      by_oid[part.oid] = part
+      local leaf_name = part.own_index:match "[^.]*$"
+      if part.kind == "p" and not part.index then
+         steps[#steps + 1] = { INDEX:format("", leaf_name, "ONLY ", part.name) }
+      end
+   end
+   for _, part in ipairs(t.parts) do
+      if part.kind == "r" then
+         local is_broken = part.index and not part.is_valid or not part.index and part.has_own_index
+         if is_broken then
+            steps[#steps + 1] = { alone = "DROP INDEX CONCURRENTLY " .. index_name(part) }
+            part.index = nil
+         end
+         if not part.index then
+            steps[#steps + 1] = { alone = INDEX:format("CONCURRENTLY ",
+               part.own_index:match "[^.]*$", "", part.name) }
+         end
+      end
+   end
+   for i = #t.parts, 2, -1 do -- the deepest first
+      local part = t.parts[i]
+      if not part.is_attached then
+         steps[#steps + 1] = { ("ALTER INDEX %s ATTACH PARTITION %s"):format(
+            index_name(by_oid[part.parent]), index_name(part)) }
+      end
+   end
+end
+
+--- The steps that install what is missing. `options`: key (a list, default the primary key),
+--- notify, readers (a list of roles as SQL writes them, that may use it).
+function trigger.install(db, t, options)
+   local key = options.key or (t.marks and t.marks.key) or t.primary_key
+   local is_column = {}
+   for _, name in ipairs(t.columns) do
+      is_column[name] = true
+   end
+   for _, name in ipairs(key) do
+      if not is_column[name] then
+         error(("%s has no column \"%s\""):format(t.name, name), 0)
+      end
+   end
+   if #key == 0 then
+      error(("%s has no primary key: say pk=, the columns that identify a row"):format(t.name), 0)
+   end
+   local steps = {}
+   add_marks(steps, db, t, key, options.notify)
+   local n = #steps
+   add_indexes(steps, t)
+   if #steps > n then
+      steps[#steps + 1] = { ("ANALYZE %s (pgcdc_xid)"):format(t.name) }
+   end
+   for _, role in ipairs(options.readers or {}) do
+      steps[#steps + 1] = { "GRANT USAGE ON SCHEMA pgcdc TO " .. role,
+         "GRANT SELECT ON pgcdc.tables, pgcdc.deleted TO " .. role }
+   end
+   return steps
+end
+
+-- ---- remove ----
+
+--- The steps that take away all that was installed for the table, and the schema with the last.
+function trigger.remove(db, t)
+   local step = {}
+   for i, part in ipairs(t.parts) do
+      for _, name in ipairs(part.triggers) do
+         if i == 1 or name == "zz_pgcdc_emptied" then -- the others go with those of the root
+            add(step, "DROP TRIGGER %s ON %s", name, part.name)
+         end
+      end
+   end
+   if t.has_column then
+      add(step, "ALTER TABLE %s DROP COLUMN pgcdc_xid", t.name)
+   end
+   if t.marks then
+      for _, name in ipairs { "stamp", "gone", "emptied" } do
+         add(step, "DROP FUNCTION IF EXISTS pgcdc.%s_%d()", name, t.marks.number)
+      end
+      add(step, 'DELETE FROM pgcdc.deleted WHERE "table" = %d', t.marks.number)
+      add(step, "DELETE FROM pgcdc.tables WHERE number = %d", t.marks.number)
+      if #db:query("SELECT 1 FROM pgcdc.tables WHERE number <> $1", t.marks.number) == 0 then
+         add(step, "DROP TABLE pgcdc.deleted, pgcdc.tables")
+         add(step, "DROP SCHEMA pgcdc")
+      end
+   end
+   return #step > 0 and { step } or {}
+end
+
+-- ---- prune ----
+
+local PRUNE = [[
+   WITH gone AS (DELETE FROM pgcdc.deleted
+      WHERE "table" = $1 AND at < now() - make_interval(secs => $2)
+      AND xid < pg_snapshot_xmin(pg_current_snapshot()) RETURNING xid::text::int8),
+   newest AS (SELECT count(*)::int8 AS n, max(xid) + 1 AS below FROM gone)
+   UPDATE pgcdc.tables SET pruned = greatest(pruned::text::int8, below)::text::xid8
+   FROM newest WHERE number = $1 RETURNING n]]
+
+--- Forgets deletes that are older than `seconds`. Returns how many. A source that has not read
+--- them reads the table again.
+function trigger.prune(db, t, seconds)
+   if not t.marks then
+      error(("%s has no triggers"):format(t.name), 0)
+   end
+   return db:query(PRUNE, t.marks.number, seconds)[1].n
+end
+
+local units = { s = 1, m = 60, h = 3600, d = 86400 }
+
+--- "7d" in seconds, or nil.
+function trigger.seconds(text)
+   local n, unit = text:match "^([%d.]+)([smhd])$"
+   return tonumber(n) and tonumber(n) * units[unit]
+end
+
+-- ---- status ----
+
+local COUNT = [[
+   SELECT count(*)::int8 AS n, to_char(min(at) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS
+   oldest FROM pgcdc.deleted WHERE "table" = $1]]
+
+-- What is not as it should be.
+local function faults(t)
+   local found = {}
+   for i, part in ipairs(t.parts) do
+      if #part.triggers < 4 then
+         add(found, "%s lacks triggers, or they are disabled", part.name)
+      end
+      if not part.index or not part.is_valid or (i > 1 and not part.is_attached) then
+         add(found, "%s lacks a valid index on pgcdc_xid", part.name)
+      end
+   end
+   return found
+end
+
+--- A line about what is installed for the table, and one for each fault of it.
+function trigger.status(db, t)
+   if not t.marks then
+      return ("%s: not installed"):format(t.name)
+   end
+   local deleted = db:query(COUNT, t.marks.number)[1]
+   local lines = {}
+   add(lines, "%s: installed since transaction %s, key %s, notify %s, %d deletes kept%s", t.name,
+      t.marks.since, table.concat(t.marks.key, ","), t.marks.notify and "yes" or "no", deleted.n,
+      deleted.oldest and " since " .. deleted.oldest or "")
+   for _, fault in ipairs(faults(t)) do
+      add(lines, "   " .. fault:gsub("%%", "%%%%"))
+   end
+   return table.concat(lines, "\n")
+end
+
+-- ---- running a plan ----
+
+local LOCK_NOT_AVAILABLE, DEADLOCK = "55P03", "40P01"
+
+local function run_once(db, step)
+   if step.alone then
+      return db:exec(step.alone)
+   end
+   db:transaction(function()
+      db:exec "SET LOCAL lock_timeout = '1s'"
+      for _, statement in ipairs(step) do
+         db:exec(statement)
+      end
+   end)
+end
+
+--- Runs the steps. `tries`: how often a step is tried that finds the table in use; `say`: called
+--- with each of its statements, and with words about waiting.
+function trigger.run(db, steps, tries, say)
+   for _, step in ipairs(steps) do
+      for _, statement in ipairs(step.alone and { step.alone } or step) do
+         say(statement)
+      end
+      for try = 1, tries do
+         local ok, problem = pcall(run_once, db, step)
+         if ok then
+            break
+         end
+         local is_passing = tostring(problem):find(LOCK_NOT_AVAILABLE, 1, true)
+            or tostring(problem):find(DEADLOCK, 1, true)
+         if not is_passing or try == tries then
+            error(problem, 0)
+         end
+         say(("the table is in use: trying again (%d of %d)"):format(try + 1, tries))
+         db:query("SELECT pg_sleep($1)", math.min(try, 5) * 0.5)
+      end
+   end
+end
+
+--- The steps as a script for psql.
+function trigger.text(steps)
+   local lines = {}
+   for _, step in ipairs(steps) do
+      if step.alone then
+         add(lines, step.alone .. ";")
+      else
+         add(lines, "BEGIN;\nSET LOCAL lock_timeout = '1s';")
+         for _, statement in ipairs(step) do
+            add(lines, statement .. ";")
+         end
+         add(lines, "COMMIT;")
+      end
+   end
+   return table.concat(lines, "\n")
+end
+
+return trigger

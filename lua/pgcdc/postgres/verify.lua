@@ -1,0 +1,518 @@
+-- pgcdc.postgres.verify: are a table and its mirror the same? And if not, which rows differ?
+-- SPDX-License-Identifier: MIT
+--
+-- Each side counts its rows in buckets of their hashes, in one scan, and gives the xor of each
+-- bucket: little travels, whatever the size of the table. A row that differs spoils a bucket on
+-- one side or on both. Only of spoilt buckets are keys and hashes fetched, some at a time, so that
+-- memory is bounded too. All of it is read in one snapshot for each side, both of one moment, and
+-- both servers work at the same time.
+--
+-- The mirror of a table that is being written is always a little behind. So rows that differ are
+-- looked at again, by key, a few times. A row counts if all the while its copy stayed as it was,
+-- and is nothing that the source has been. A copy that moves is on its way; that is told, but is no
+-- difference.
+
+local raw = require "pgcdc.raw"
+local show = require "pgcdc.terminal"
+local sql = require "pgcdc.postgres.verify_sql"
+local quote = require("pgcdc.postgres.conninfo").quote
+
+local verify = {}
+
+local FETCH = 50000   -- rows of spoilt buckets that are fetched at a time, on each side
+local SUSPECTS = 5000 -- enough rows that differ: the others are not looked for
+local AT_ONCE = 1000  -- keys of one statement
+local STAMP = "pgcdc_xid" -- the column that triggers use is no part of rows
+
+local ABSENT = ""
+
+-- Raises what ends the program with status 3.
+local function refuse(message, ...)
+   error({ refused = message:format(...) }, 0)
+end
+
+-- ---- the two sides ----
+
+-- Calls a method of a side's connection, whose errors then say which side it is.
+local function on(side, method, ...)
+   local results = table.pack(pcall(side.db[method], side.db, ...))
+   if not results[1] then
+      local problem = results[2]
+      if type(problem) == "string" then
+         problem = problem:gsub("^.-:%d+: (db:%l+: )", "%1"):gsub("^db:%l+: ", "")
+         refuse("%s: %s", side.title, problem)
+      end
+      error(problem, 0)
+   end
+   return table.unpack(results, 2, results.n)
+end
+
+-- Of pg_class, what has rows to compare.
+local comparable = { r = true, p = true, v = true, m = true, f = true }
+
+local function find(side)
+   local facts = on(side, "query", sql.FIND, side.table)[1]
+   if not facts then
+      refuse("there is no table %s in the %s", side.table, side.title)
+   elseif not comparable[facts.kind] then
+      refuse("%s in the %s is no table", side.table, side.title)
+   end
+   side.name = quote(facts.schema) .. "." .. quote(facts.name)
+   side.spoken = facts.schema .. "." .. facts.name
+   side.kind, side.oid = facts.kind, facts.oid
+   side.is_narrow = facts.encoding ~= "UTF8" and facts.encoding ~= "SQL_ASCII"
+end
+
+-- Inside the transaction of that side, before its snapshot.
+local function begin(side)
+   on(side, "exec", sql.settings(side.db.raw:version()))
+   if side.kind == "r" or side.kind == "p" then
+      on(side, "exec", ("LOCK TABLE %s IN ACCESS SHARE MODE"):format(side.name))
+   end
+end
+
+-- Runs a statement of each on both sides at once. Returns the rows of both.
+local function ask_both(a, b, sql_a, sql_b, ...)
+   on(a, "send", sql_a, ...)
+   on(b, "send", sql_b, ...)
+   local rows = on(a, "result")
+   return rows, (on(b, "result"))
+end
+
+-- Calls f with a snapshot open on both sides: locks first, for which one may wait.
+local function with_snapshots(a, b, f)
+   if not raw.sleep(0) then
+      refuse "stopped before there was an answer"
+   end
+   return on(a, "transaction", function()
+      begin(a)
+      return on(b, "transaction", function()
+         begin(b)
+         ask_both(a, b, sql.SNAPSHOT, sql.SNAPSHOT)
+         return f()
+      end)
+   end)
+end
+
+-- ---- columns ----
+
+local function by_name(columns)
+   local names = {}
+   for _, column in ipairs(columns) do
+      names[column.name] = column
+   end
+   return names
+end
+
+local function primary_key(columns)
+   local key = {}
+   for _, column in ipairs(columns) do
+      if column.key then
+         key[column.key] = column.name
+      end
+   end
+   return key
+end
+
+-- Which columns are compared, which are the key, which the target lacks.
+local function choose_columns(job, a, b)
+   local all = on(a, "query", sql.COLUMNS, a.oid)
+   local there_a, there_b = by_name(all), by_name(on(b, "query", sql.COLUMNS, b.oid))
+   local wanted, key_names = job.columns or {}, job.pk or primary_key(all)
+   if not job.columns then
+      for _, column in ipairs(all) do
+         wanted[#wanted + 1] = column.name ~= STAMP and column.name or nil
+      end
+   end
+   if #key_names == 0 then
+      refuse("%s has no primary key: name the columns that identify a row, as pk=", a.spoken)
+   end
+   local columns, key, missing, is_chosen = {}, {}, {}, {}
+   local function add(list, name, must)
+      if not there_a[name] then
+         refuse("%s has no column '%s'", a.spoken, name)
+      elseif there_b[name] then
+         list[#list + 1] = sql.pair(there_a[name], there_b[name])
+      elseif must then
+         refuse("%s in the target has no column '%s', which is in the key", b.spoken, name)
+      else
+         missing[#missing + 1] = name
+      end
+   end
+   for _, name in ipairs(key_names) do
+      if not is_chosen[name] then
+         add(key, name, true)
+         add(columns, name, true)
+         is_chosen[name] = true
+      end
+   end
+   for _, name in ipairs(wanted) do
+      if not is_chosen[name] then
+         add(columns, name)
+         is_chosen[name] = true
+      end
+   end
+   return columns, key, missing
+end
+
+-- ---- buckets ----
+
+local function by_number(list)
+   local buckets, rows = {}, 0
+   for _, row in ipairs(list) do
+      buckets[row.bucket] = row
+      rows = rows + row.n
+   end
+   return buckets, rows
+end
+
+-- The buckets that differ, and how many rows each has, on the side that has more.
+local function spoilt_buckets(a, b)
+   local spoilt = {}
+   for bucket = 0, sql.BUCKETS - 1 do
+      local x, y = a[bucket], b[bucket]
+      if x and not y or y and not x or x and (x.n ~= y.n or x.x ~= y.x) then
+         spoilt[#spoilt + 1] = { number = bucket, n = math.max(x and x.n or 0, y and y.n or 0) }
+      end
+   end
+   return spoilt
+end
+
+-- Takes as many buckets off the list as may be fetched at once, at least one.
+local function take_buckets(spoilt)
+   local numbers, rows = {}, 0
+   while #spoilt > 0 and (#numbers == 0 or rows + spoilt[#spoilt].n <= FETCH) do
+      local bucket = table.remove(spoilt)
+      numbers[#numbers + 1] = bucket.number
+      rows = rows + bucket.n
+   end
+   return numbers
+end
+
+-- Adds what a side holds of a key; several rows of one key are a value of their own.
+local function add_hash(held, row)
+   local before = held[row.k]
+   if not before then
+      held[row.k] = row.h
+   else
+      held[row.k] = before < row.h and before .. "+" .. row.h or row.h .. "+" .. before
+   end
+end
+
+-- The parts of the key, NULL for what is none.
+local function key_parts(row, n)
+   local parts = {}
+   for i = 1, n do
+      local part = row["k" .. i]
+      parts[i] = part == nil and raw.null or part
+   end
+   return parts
+end
+
+-- Fetches the rows of these buckets. Adds those that differ to `suspects`, a table by key: what a
+-- row is on the two sides is seldom in one bucket.
+local function compare_rows(job, a, b, numbers, suspects)
+   local held, rows = { a = {}, b = {} }, {}
+   local rows_a, rows_b = ask_both(a, b, a.sql.rows, b.sql.rows, numbers)
+   for letter, list in pairs { a = rows_a, b = rows_b } do
+      for _, row in ipairs(list) do
+         add_hash(held[letter], row)
+         rows[row.k] = row
+      end
+   end
+   local n = 0
+   for k, row in pairs(rows) do
+      local x, y = held.a[k], held.b[k]
+      if x ~= y then
+         local s = suspects[k]
+         if not s then
+            s = { k = k, parts = key_parts(row, #job.key), a = ABSENT, b = ABSENT }
+            suspects[k] = s
+            n = n + 1
+         end
+         s.a, s.b = x or s.a, y or s.b
+      end
+   end
+   return n
+end
+
+-- ---- rows by key ----
+
+-- Fetches what both sides hold of these suspects, by `named`, whose parameters are the keys as
+-- arrays. A key with characters that a database has not cannot be sent there: `scanned`.
+local function fetch_named(job, a, b, suspects, from, to)
+   local arrays, n, is_wide = {}, #job.key, false
+   for i = 1, n + 1 do
+      arrays[i] = {}
+      for j = from, to do
+         arrays[i][j - from + 1] = i <= n and suspects[j].parts[i] or suspects[j].k
+         is_wide = is_wide or suspects[j].k:find "[\x80-\xff]" ~= nil
+      end
+   end
+   for _, side in ipairs { a, b } do
+      if is_wide and side.is_narrow then
+         on(side, "send", side.sql.scanned, arrays[n + 1])
+      else
+         on(side, "send", side.sql.named, table.unpack(arrays))
+      end
+   end
+   local rows = on(a, "result")
+   return rows, (on(b, "result"))
+end
+
+-- Hashes and the hashes of columns, by key.
+local function by_key(rows)
+   local held, columns = {}, {}
+   for _, row in ipairs(rows) do
+      add_hash(held, row)
+      columns[row.k] = row.c
+   end
+   return held, columns
+end
+
+local function split(text)
+   local words = {}
+   for word in text:gmatch "[^,]+" do
+      words[#words + 1] = word
+   end
+   return words
+end
+
+local function differing_columns(job, x, y)
+   local names, a, b = {}, split(x), split(y)
+   for i, pair in ipairs(job.pairs) do
+      if a[i] ~= b[i] then
+         names[#names + 1] = pair.name
+      end
+   end
+   return names
+end
+
+-- Looks at the suspects again, with snapshots open. `f(suspect, a, b, columns of a, of b)`.
+local function each_again(job, a, b, suspects, f)
+   for from = 1, #suspects, AT_ONCE do
+      local to = math.min(from + AT_ONCE - 1, #suspects)
+      local rows_a, rows_b = fetch_named(job, a, b, suspects, from, to)
+      local held_a, columns_a = by_key(rows_a)
+      local held_b, columns_b = by_key(rows_b)
+      for i = from, to do
+         local s = suspects[i]
+         f(s, held_a[s.k] or ABSENT, held_b[s.k] or ABSENT, columns_a[s.k], columns_b[s.k])
+      end
+   end
+end
+
+-- Notes what it is that differs.
+local function describe(job, a, b, suspects)
+   each_again(job, a, b, suspects, function(s, x, y, columns_x, columns_y)
+      s.a, s.b = x, y
+      s.columns = x ~= ABSENT and y ~= ABSENT and differing_columns(job, columns_x, columns_y)
+   end)
+end
+
+-- One more look. Returns those that still differ and have not moved, and how many are on their way.
+local function settle_once(job, a, b, suspects)
+   local left = {}
+   each_again(job, a, b, suspects, function(s, x, y, columns_x, columns_y)
+      s.been[x] = true
+      s.has_moved = s.has_moved or y ~= s.b or s.been[y] ~= nil
+      s.is_same = x == y
+      s.a, s.b = x, y
+      s.columns = x ~= ABSENT and y ~= ABSENT and differing_columns(job, columns_x, columns_y)
+      if not s.is_same then
+         left[#left + 1] = s
+      end
+   end)
+   return left
+end
+
+-- Gives rows on their way the time to arrive. Returns what differs, and how many still move.
+local function settle(job, a, b, suspects)
+   for _ = 1, job.settle do
+      if #suspects == 0 then
+         break
+      end
+      if not raw.sleep(job.wait) then
+         refuse "stopped before there was an answer"
+      end
+      with_snapshots(a, b, function()
+         suspects = settle_once(job, a, b, suspects)
+      end)
+   end
+   local wrong, moving = {}, 0
+   for _, s in ipairs(suspects) do
+      if s.has_moved then
+         moving = moving + 1
+      else
+         wrong[#wrong + 1] = s
+      end
+   end
+   return wrong, moving
+end
+
+-- ---- the whole ----
+
+local integers = { int2 = true, int4 = true, int8 = true }
+
+-- By key: integers by their size, all else by its text.
+local function sort(list, key)
+   table.sort(list, function(x, y)
+      for i, pair in ipairs(key) do
+         local p, q = x.parts[i], y.parts[i]
+         if p ~= q then
+            if integers[pair.a_column.type] and p ~= raw.null and q ~= raw.null then
+               return math.tointeger(tonumber(p)) < math.tointeger(tonumber(q))
+            end
+            return tostring(p) < tostring(q)
+         end
+      end
+      return false
+   end)
+   return list
+end
+
+-- What differs in these buckets, sorted, with snapshots open; and whether that is not all.
+local function find_suspects(job, a, b, spoilt)
+   local found, list, n, most = {}, {}, 0, math.max(SUSPECTS, job.limit)
+   while #spoilt > 0 and n <= most do
+      n = n + compare_rows(job, a, b, take_buckets(spoilt), found)
+   end
+   for _, s in pairs(found) do
+      list[#list + 1] = s
+   end
+   local is_cut = #spoilt > 0 or n > most
+   sort(list, job.key)
+   list = table.move(list, 1, math.min(n, most), 1, {})
+   if is_cut then -- the other half of a row may be in a bucket that was not read
+      describe(job, a, b, list)
+   elseif job.settle == 0 then
+      describe(job, a, b, table.move(list, 1, math.min(n, job.limit), 1, {}))
+   end
+   for _, s in ipairs(list) do
+      s.been = { [s.a] = true }
+   end
+   return list, is_cut
+end
+
+-- One comparison of both sides. Returns a sorted list of what differs, and whether there is more;
+-- fills in result.rows, result.target_rows and result.missing.
+local function compare(job, a, b, result)
+   return with_snapshots(a, b, function()
+      local columns, key, missing = choose_columns(job, a, b)
+      job.pairs, job.key, result.missing = columns, key, missing
+      a.sql = sql.statements(a, columns, key, job.where)
+      b.sql = sql.statements(b, columns, key, job.where)
+      local buckets_a, buckets_b = ask_both(a, b, a.sql.buckets, b.sql.buckets)
+      buckets_a, result.rows = by_number(buckets_a)
+      buckets_b, result.target_rows = by_number(buckets_b)
+      return find_suspects(job, a, b, spoilt_buckets(buckets_a, buckets_b))
+   end)
+end
+
+--- Compares the table `spec.table` of `spec.source` with `spec.target_table` of `spec.target`, both
+--- connections as of pgcdc.connect. Further fields: `pk`, `columns`: lists of names, or nil;
+--- `where`: SQL, or nil; `settle`: how often rows that differ are looked at again, `wait`: the
+--- seconds before each time; `limit`: how many rows are described. Returns a table: `name`; `rows`,
+--- `target_rows`: how many there are; `missing`: columns that the target lacks; `wrong`: a list of
+--- rows that differ; `is_cut`: there may be more; `moving`: how many are on their way. Raises
+--- {refused = message}.
+function verify.compare(spec)
+   local job = { columns = spec.columns, pk = spec.pk, where = spec.where, limit = spec.limit,
+                 settle = spec.settle, wait = spec.wait }
+   local a = { db = spec.source, table = spec.table, title = "source", letter = "a" }
+   local b = { db = spec.target, table = spec.target_table, title = "target", letter = "b" }
+   local result = {}
+   find(a)
+   find(b)
+   result.name = a.spoken
+   for _ = 0, job.settle do
+      local suspects, is_cut = compare(job, a, b, result)
+      result.wrong, result.moving, result.is_cut = suspects, 0, is_cut
+      if job.settle > 0 then
+         result.wrong, result.moving = settle(job, a, b, suspects)
+      end
+      if #result.wrong > 0 or not is_cut then
+         break
+      end
+   end
+   if #result.wrong == 0 and result.is_cut then
+      refuse("%s: so many rows are on their way that there is no telling: try settle=%d", a.spoken,
+         2 * job.settle)
+   end
+   result.key = job.key
+   return result
+end
+
+-- ---- words ----
+
+local function key_text(key, parts)
+   local words = {}
+   for i, pair in ipairs(key) do
+      words[i] = ("%s=%s"):format(pair.name, parts[i] == raw.null and "NULL"
+         or parts[i]:find "^[%w_.:+-]+$" and parts[i] or raw.encode(parts[i]))
+   end
+   return table.concat(words, " ")
+end
+
+-- What is wrong with a row, and what that is counted as.
+local function what_is_wrong(row)
+   if row.b == ABSENT then
+      return "is missing in the target", "missing"
+   elseif row.a == ABSENT then
+      return "is only in the target", "extra"
+   elseif row.columns and #row.columns > 0 then
+      return "differs in " .. table.concat(row.columns, ", "), "changed"
+   end
+   return "is not there as often as in the source", "changed"
+end
+
+--- Tells of a result, line by line, to `say`: at most `limit` rows, and a summary. Returns true if
+--- both sides are the same.
+function verify.report(result, limit, say)
+   local counts = { missing = 0, extra = 0, changed = 0 }
+   local function tell(text, ...)
+      say(show.text(("%s: " .. text):format(result.name, ...))) -- names may hold anything
+   end
+   for _, name in ipairs(result.missing) do
+      tell("the target has no column %s", name)
+   end
+   for i, row in ipairs(result.wrong) do
+      local text, kind = what_is_wrong(row)
+      counts[kind] = counts[kind] + 1
+      if i <= limit then
+         tell("%s %s", key_text(result.key, row.parts), text)
+      end
+   end
+   if #result.wrong > limit then
+      tell("and %s%d more", result.is_cut and "at least " or "", #result.wrong - limit)
+   end
+   local words = { ("%d rows"):format(result.rows) }
+   if result.rows ~= result.target_rows then
+      words[1] = ("%d rows, %d in the target"):format(result.rows, result.target_rows)
+   end
+   if #result.wrong > 0 then
+      words[2] = ("%s%d differ (%d missing, %d only in the target, %d with other values)"):format(
+         result.is_cut and "at least " or "", #result.wrong, counts.missing, counts.extra,
+         counts.changed)
+   else
+      words[2] = #result.missing > 0 and "otherwise equal" or "equal"
+   end
+   if result.moving > 0 then
+      words[3] = ("%d on their way"):format(result.moving)
+   end
+   tell("%s", table.concat(words, ", "))
+   return #result.wrong == 0 and #result.missing == 0
+end
+
+--- The same as one call; what cannot be compared ends the program with status 3.
+function verify.run(spec, say)
+   local ok, result = pcall(verify.compare, spec)
+   if not ok and not raw.sleep(0) then
+      raw.refuse "stopped before there was an answer"
+   elseif not ok then
+      raw.refuse(type(result) == "table" and result.refused or tostring(result))
+   end
+   return verify.report(result, spec.limit, say)
+end
+
+return verify

@@ -1,0 +1,101 @@
+-- pgcdc.sinks.postgres.shadow: types by way of which JSON becomes what Postgres makes nothing of.
+-- SPDX-License-Identifier: MIT
+--
+-- json_to_record() checks what it makes of a domain inside an array or a row with the domain's
+-- binary input function, which aclitem, gtsvector and many an extension's type do not have: the
+-- statement fails, if all values are NULL, too (seen on 14 to 18). So the JSON is made a *shadow*
+-- first, the same type without such domains, whose text then is that of the type itself.
+
+local quote = require("pgcdc.postgres.conninfo").quote
+
+local shadow = {}
+
+-- All types that these consist of.
+local TYPES = [[
+   WITH RECURSIVE tree(oid) AS (
+      SELECT n::oid FROM pg_catalog.json_array_elements_text($1::json) n
+      UNION
+      SELECT part.oid FROM tree JOIN pg_catalog.pg_type t ON t.oid = tree.oid, LATERAL (
+         SELECT t.typbasetype WHERE t.typtype = 'd' UNION ALL
+         SELECT t.typelem WHERE t.typsubscript = 'pg_catalog.array_subscript_handler'::regproc
+         UNION ALL SELECT atttypid FROM pg_catalog.pg_attribute WHERE t.typtype = 'c'
+            AND attrelid = t.typrelid AND attnum > 0 AND NOT attisdropped) part(oid))
+   SELECT t.oid::int8 AS oid, t.typreceive = 0 AS is_odd,
+      CASE WHEN t.typtype = 'd' THEN t.typbasetype::int8 END AS base,
+      pg_catalog.format_type(t.typbasetype, t.typtypmod) AS base_name,
+      CASE WHEN t.typsubscript = 'pg_catalog.array_subscript_handler'::regproc
+         THEN t.typelem::int8 END AS element,
+      pg_catalog.format_type(t.typelem, NULL) AS element_name,
+      (SELECT pg_catalog.json_agg(pg_catalog.json_build_object('name', attname, 'oid',
+         atttypid::int8, 'type', pg_catalog.format_type(atttypid, atttypmod)) ORDER BY attnum)
+         FROM pg_catalog.pg_attribute WHERE t.typtype = 'c' AND attrelid = t.typrelid
+            AND attnum > 0 AND NOT attisdropped) AS fields
+   FROM tree JOIN pg_catalog.pg_type t USING (oid)]]
+
+local of
+
+-- The shadow of a row type, made by make(definition), which returns its name.
+local function of_row(types, row, name, make)
+   local words, differs = {}, false
+   for i, field in ipairs(row.fields) do
+      local type, is_other = of(types, field.oid, field.type, make)
+      words[i] = quote(field.name) .. " " .. type
+      differs = differs or is_other
+   end
+   if not differs then
+      return name, false
+   end
+   row.shadow = row.shadow or make("(" .. table.concat(words, ", ") .. ")")
+   return row.shadow, true
+end
+
+-- The name of the shadow of a type that is called `name`, and whether it is another type.
+function of(types, oid, name, make)
+   local t = types[oid]
+   if t.base then
+      local base, is_other = of(types, t.base, t.base_name, make)
+      if is_other or types[t.base].is_odd then
+         return base, true
+      end
+   elseif t.element then
+      local element, is_other = of(types, t.element, t.element_name, make)
+      if is_other then
+         return element .. "[]", true
+      end
+   elseif t.fields then
+      return of_row(types, t, name, make)
+   end
+   return name, false
+end
+
+--- Gives those of the target's columns a field `shadow`, the name of a type, which need one.
+--- `run(sql, ...)` returns rows; types that are made are temporary, named `prefix` and a number.
+function shadow.find(run, columns, prefix, encode_list)
+   local oids, types, n_odd, n_made = {}, {}, 0, 0
+   for _, column in ipairs(columns) do
+      if column.is_made_of_parts then
+         oids[#oids + 1] = column.oid
+      end
+   end
+   for _, t in ipairs(#oids > 0 and run(TYPES, encode_list(oids)) or {}) do
+      types[t.oid] = t
+      n_odd = n_odd + (t.is_odd and 1 or 0)
+   end
+   if n_odd == 0 then
+      return
+   end
+   local function make(definition)
+      n_made = n_made + 1
+      local name = ("pg_temp.%s_%d"):format(prefix, n_made)
+      run(("CREATE TYPE %s AS %s"):format(name, definition))
+      return name
+   end
+   for _, column in ipairs(columns) do
+      if column.is_made_of_parts then
+         local name, is_other = of(types, column.oid, column.type, make)
+         column.shadow = is_other and name or nil
+      end
+   end
+end
+
+return shadow

@@ -1,0 +1,222 @@
+-- pgcdc.sinks.postgres.sql: the statements by which rows get from a COPY into a table.
+-- SPDX-License-Identifier: MIT
+--
+-- Rows go into a temporary table, with columns c1, c2 and so on, in the order in which they came,
+-- which its ctid keeps; from there one statement takes all of them. Where nothing can be in
+-- the way they go into the table itself.
+
+local quote = require("pgcdc.postgres.conninfo").quote
+
+local sql = {}
+
+local NUMBER = "pg_catalog.row_number() OVER (ORDER BY ctid)"
+
+-- The name in the temporary table of column number i, and others' names beside `s`.
+local function c(i)
+   return "c" .. i
+end
+
+-- True if the text of the column is JSON, because the source reads it by way of to_json(), and the
+-- target wants something else.
+local function wants_conversion(column, to)
+   return column.wants_json and to.category ~= "S" and to.type_name ~= "json"
+      and to.type_name ~= "jsonb"
+end
+
+-- Arrays to JSON, but not as Postgres writes them: they count from 0.
+local vectors = { int2vector = true, oidvector = true }
+
+-- What makes the target's value of column `name` of the temporary table.
+local function expression(name, column, to)
+   if not column.wants_json then
+      return name
+   elseif vectors[to.type_name] and to.type_schema == "pg_catalog" then
+      return ("CASE WHEN %s IS NOT NULL THEN (SELECT coalesce(pg_catalog.string_agg(e.v, ' '"
+         .. " ORDER BY e.n), '') FROM pg_catalog.json_array_elements_text(%s::json)"
+         .. " WITH ORDINALITY e(v, n))"
+         .. "::%s END"):format(name, name, to.type)
+   elseif to.is_made_of_parts then
+      return ("(SELECT x.v%s FROM pg_catalog.json_to_record(pg_catalog.json_build_object('v',"
+         .. " %s::json)) AS x(v %s))"):format(to.shadow and "::text::" .. to.type or "", name,
+         to.shadow or to.type)
+   elseif to.type_name == "hstore" then
+      local schema = quote(to.type_schema)
+      return ("CASE WHEN %s IS NOT NULL THEN (SELECT coalesce(%s.hstore(pg_catalog.array_agg(e.k),"
+         .. " pg_catalog.array_agg(e.v)), ''::%s.hstore) FROM pg_catalog.json_each_text(%s::json)"
+         .. " e(k, v)) END"):format(name, schema, schema, name)
+   end
+   return ("%s::%s"):format(name, to.type)
+end
+
+local function each(columns, f)
+   local words = {}
+   for i, column in ipairs(columns) do
+      words[#words + 1] = f(column, i)
+   end
+   return words
+end
+
+local function comma(columns, f)
+   return table.concat(each(columns, f), ", ")
+end
+
+-- "t.a = s.c1 AND ..." for the key; `f(column, place)`: the right side.
+local function same_key(layout, f)
+   return table.concat(each(layout.key, function(column)
+      return ("t.%s = %s"):format(quote(column.target), f(column))
+   end), " AND ")
+end
+
+-- What both kinds of statement need to know of one layout.
+local function describe(layout, facts)
+   local d = { to = facts.full, layout = layout, keep = {}, needs_conversion = false }
+   for _, column in ipairs(layout.columns) do
+      local to = facts.by_name[column.target]
+      if to.is_generated then
+         d.needs_conversion = true -- COPY cannot leave it out
+      else
+         d.keep[#d.keep + 1] = column
+         d.needs_conversion = d.needs_conversion or wants_conversion(column, to)
+      end
+   end
+   d.into = comma(d.keep, function(column)
+      return quote(column.target)
+   end)
+   d.from = comma(d.keep, function(column)
+      return "s." .. c(column.place)
+   end)
+   d.key = comma(layout.key, function(column)
+      return "s." .. c(column.place)
+   end)
+   -- converted rows, s.o is their order
+   function d.rows(temp, order, more)
+      return ("(SELECT %s%s, %s AS o FROM %s)"):format(comma(d.keep, function(column)
+         local to = facts.by_name[column.target]
+         return ("%s AS %s"):format(expression(c(column.place), column, to), c(column.place))
+      end), more or "", order, temp)
+   end
+   return d
+end
+
+local function temporary(name, columns, facts, more)
+   local words = each(columns, function(column)
+      local to = facts.by_name[column.target]
+      local type = (column.wants_json or to.is_generated) and "text" or to.type
+      return ("%s %s"):format(c(column.place), type)
+   end)
+   words[#words + 1] = more
+   return ("CREATE TEMPORARY TABLE IF NOT EXISTS %s (%s) ON COMMIT DELETE ROWS"):format(name,
+      table.concat(words, ", "))
+end
+
+local function copy(to, columns)
+   return ("COPY %s (%s) FROM STDIN"):format(to, columns)
+end
+
+local function all_places(columns, more)
+   return comma(columns, function(column)
+      return c(column.place)
+   end) .. (more or "")
+end
+
+-- ---- append ----
+
+local function append(d, temp)
+   return {
+      apply = ("INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM %s s ORDER BY s.o")
+         :format(d.to, d.into, d.from, d.rows(temp, "ctid")),
+   }
+end
+
+-- ---- mirror ----
+
+local function on_conflict(d, facts)
+   local is_key = {}
+   for _, column in ipairs(d.layout.key) do
+      is_key[column] = true
+   end
+   local set = each(d.keep, function(column)
+      if not is_key[column] and not facts.by_name[column.target].is_always_identity then
+         return ("%s = EXCLUDED.%s"):format(quote(column.target), quote(column.target))
+      end
+   end)
+   return ("ON CONFLICT (%s) DO %s"):format(comma(d.layout.key, function(column)
+      return quote(column.target)
+   end), #set > 0 and "UPDATE SET " .. table.concat(set, ", ") or "NOTHING")
+end
+
+local function mirror(d, temp, gone, facts)
+   local insert = ("INSERT INTO %s AS t (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM "):format(d.to,
+      d.into, d.from)
+   local conflict = on_conflict(d, facts)
+   -- the last one of each key
+   local function last(rows)
+      return ("(SELECT DISTINCT ON (%s) s.* FROM %s s ORDER BY %s, s.o DESC)"):format(d.key, rows,
+         d.key)
+   end
+   local gone_keys = comma(d.layout.key, function(column)
+      return ("%s AS %s"):format(expression(c(column.place), column, facts.by_name[column.target]),
+         c(column.place))
+   end)
+   local gone_rows = ("(SELECT %s, n FROM %s)"):format(gone_keys, gone)
+   local is_same = table.concat(each(d.layout.key, function(column)
+      return ("g.%s = s.%s"):format(c(column.place), c(column.place))
+   end), " AND ")
+   return {
+      -- as long as no key comes twice
+      apply = ("%s%s s %s"):format(insert, d.rows(temp, "ctid"), conflict),
+      apply_last = ("%s%s s %s"):format(insert, last(d.rows(temp, "ctid")), conflict),
+      -- n: how many rows came before
+      delete = ("DELETE FROM %s AS t USING (SELECT DISTINCT %s FROM %s s) s WHERE %s"):format(d.to,
+         d.key, gone_rows, same_key(d.layout, function(column)
+            return "s." .. c(column.place)
+         end)),
+      apply_behind_deletes = ("%s%s s WHERE NOT EXISTS (SELECT FROM %s g WHERE %s AND g.n >= s.o)"
+         .. " %s"):format(insert, last(d.rows(temp, NUMBER)), gone_rows, is_same, conflict),
+      gone = temporary(gone, d.layout.key, facts, "n int8"),
+      copy_gone = copy(gone, all_places(d.layout.key, ", n")),
+   }
+end
+
+-- ---- history ----
+
+local function history(d, temp)
+   local rows = d.rows(temp, "ctid", ", op, ts")
+   return {
+      close = ("UPDATE %s AS t SET valid_to = n.ts FROM (SELECT DISTINCT ON (%s) s.* FROM %s s"
+         .. " ORDER BY %s, s.o) n WHERE %s AND t.valid_to IS NULL"):format(d.to, d.key, rows, d.key,
+         same_key(d.layout, function(column)
+            return "n." .. c(column.place)
+         end)),
+      apply = ("INSERT INTO %s (%s, op, valid_from, valid_to) OVERRIDING SYSTEM VALUE SELECT %s,"
+         .. " s.op, s.ts, s.next FROM (SELECT s.*, pg_catalog.lead(s.ts) OVER (PARTITION BY %s"
+         .. " ORDER BY s.o) AS next FROM %s s) s WHERE s.op <> 'delete' ORDER BY s.o"):format(d.to,
+         d.into, d.from, d.key, rows),
+   }
+end
+
+--- The statements for rows of `layout` into the table with these facts. `temp`: the name of a
+--- temporary table.
+---    create, copy     the temporary table, and what fills it
+---    direct           COPY into the table itself; nil where that is impossible
+---    apply and others what moves the rows from one to the other
+function sql.build(layout, facts, mode, temp)
+   local d = describe(layout, facts)
+   local statements, more, more_columns
+   if mode == "mirror" then
+      statements = mirror(d, "pg_temp." .. temp, "pg_temp." .. temp .. "_gone", facts)
+   elseif mode == "history" then
+      statements = history(d, "pg_temp." .. temp)
+      more, more_columns = ", op, ts", "op text, ts timestamptz"
+   else
+      statements = append(d, "pg_temp." .. temp)
+   end
+   statements.create = temporary("pg_temp." .. temp, layout.columns, facts, more_columns)
+   statements.copy = copy("pg_temp." .. temp, all_places(layout.columns, more))
+   if not d.needs_conversion and (mode == "append" or facts.is_unique) then
+      statements.direct = copy(d.to, d.into .. (mode == "history" and ", op, valid_from" or ""))
+   end
+   return statements
+end
+
+return sql

@@ -1,0 +1,236 @@
+-- pgcdc.sinks.postgres.target: the table that a sink writes to: what it is, how it is made.
+-- SPDX-License-Identifier: MIT
+--
+-- Everything here runs inside the sink's transaction. `run(sql, ...)` returns rows; it raises what
+-- the server says. Errors of our own are plain text.
+
+local raw = require "pgcdc.raw"
+local postgres_shadow = require "pgcdc.sinks.postgres.shadow"
+local quote = require("pgcdc.postgres.conninfo").quote
+
+local target = {}
+
+-- The comment by which we know the tables that we made, whose columns we may add to.
+local MARK = "made by pgcdc-lua"
+
+local TABLE = [[
+   SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
+      coalesce(pg_catalog.obj_description(c.oid, 'pg_class') = $2, false) AS is_ours
+   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+   WHERE c.oid = pg_catalog.to_regclass($1)]]
+
+local COLUMNS = [[
+   WITH RECURSIVE base(num, typ, typmod) AS (
+      SELECT attnum, atttypid, atttypmod FROM pg_catalog.pg_attribute
+         WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped
+      UNION ALL
+      SELECT num, t.typbasetype, t.typtypmod FROM base JOIN pg_catalog.pg_type t ON t.oid = typ
+         WHERE t.typtype = 'd')
+   SELECT a.attname AS name, a.attnum::int8 AS number,
+      pg_catalog.format_type(b.typ, b.typmod) AS type, t.oid::int8 AS oid,
+      t.typname AS type_name, n.nspname AS type_schema, t.typcategory::text AS category,
+      a.attgenerated <> '' AS is_generated, a.attidentity = 'a' AS is_always_identity,
+      t.typtype = 'c' OR t.typelem <> 0
+         AND t.typsubscript = 'pg_catalog.array_subscript_handler'::regproc AS is_made_of_parts
+   FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.typ AND t.typtype <> 'd'
+      JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+      JOIN pg_catalog.pg_attribute a ON a.attrelid = $1 AND a.attnum = b.num
+   ORDER BY a.attnum]]
+
+-- Is there a unique index on exactly these columns, without a condition or with this one?
+local UNIQUE = [[
+   SELECT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = $1 AND i.indisunique
+      AND i.indisvalid AND i.indimmediate AND i.indexprs IS NULL
+      AND coalesce(pg_catalog.pg_get_expr(i.indpred, i.indrelid), '') = $3
+      AND i.indnkeyatts = pg_catalog.json_array_length($2::json)
+      AND NOT EXISTS (SELECT FROM pg_catalog.json_array_elements_text($2::json) n
+         WHERE n::int2 <> ALL ((i.indkey::int2[])[0:i.indnkeyatts - 1]))) AS is_there]]
+
+local function list(items)
+   return raw.encode(setmetatable(items, raw.array_metatable))
+end
+
+local function names_of(columns, wanted)
+   local names = {}
+   for _, column in ipairs(columns) do
+      if not wanted or wanted(column) then
+         names[#names + 1] = quote(column.target or column.name)
+      end
+   end
+   return table.concat(names, ", ")
+end
+target.names_of = names_of
+
+-- ---- making one ----
+
+-- The types that columns get: the source's own, where the target has them.
+local function set_types(run, columns, log)
+   local asked = {}
+   for i, column in ipairs(columns) do
+      asked[i] = column.type
+   end
+   local rows = run([[SELECT pg_catalog.to_regtype(t) IS NOT NULL AS is_there
+      FROM pg_catalog.json_array_elements_text($1::json) WITH ORDINALITY AS u(t, n)
+      ORDER BY n]], list(asked))
+   for i, column in ipairs(columns) do
+      column.made_as = column.type
+      if not rows[i].is_there then
+         column.made_as = column.kind == "json" and "jsonb" or "text"
+         log("warn", ("the target has no type %s: column %s becomes %s"):format(column.type,
+            column.target, column.made_as))
+      end
+   end
+end
+
+local function definitions(columns, prefix)
+   local words = {}
+   for i, column in ipairs(columns) do
+      words[i] = ("%s%s %s"):format(prefix, quote(column.target), column.made_as)
+   end
+   return words
+end
+
+-- The schema (nil: the search path's first) and the name that `asked` stands for.
+local function parse(run, asked)
+   local parts = run("SELECT pg_catalog.array_to_json(pg_catalog.parse_ident($1)) AS parts",
+      asked)[1].parts
+   if #parts > 2 then
+      error(("the name of a table has at most two parts: %s"):format(asked), 0)
+   end
+   return parts[2] and parts[1], parts[#parts]
+end
+
+local function make(run, asked, layout, mode, log)
+   local schema, name = parse(run, asked)
+   if schema and not run("SELECT pg_catalog.to_regnamespace($1) IS NOT NULL AS is_there",
+      quote(schema))[1].is_there then
+      error(("there is no schema %s in the target: create it first"):format(schema), 0)
+   end
+   local full = (schema and quote(schema) .. "." or "") .. quote(name)
+   -- two that make it at the same time would get in each other's way
+   run("SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('pgcdc-lua ' || $1))", asked)
+   if #run("SELECT FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass($1)", full) > 0 then
+      return
+   end
+   set_types(run, layout.columns, log)
+   local words = definitions(layout.columns, "")
+   local keys = names_of(layout.key)
+   if mode == "history" then
+      words[#words + 1] = "op text"
+      words[#words + 1] = "valid_from timestamptz"
+      words[#words + 1] = "valid_to timestamptz"
+   elseif mode == "mirror" then
+      words[#words + 1] = ("PRIMARY KEY (%s)"):format(keys)
+   end
+   run(("CREATE TABLE %s (%s)"):format(full, table.concat(words, ", ")))
+   if mode == "history" then
+      run(("CREATE UNIQUE INDEX ON %s (%s) WHERE valid_to IS NULL"):format(full, keys))
+   end
+   run(("COMMENT ON TABLE %s IS '%s'"):format(full, MARK))
+   log("info", ("the table %s was made in the target"):format(full))
+end
+
+-- ---- what is there ----
+
+local function read(run, asked)
+   local facts = run(TABLE, asked, MARK)[1]
+   if not facts then
+      return nil
+   end
+   facts.full = quote(facts.schema) .. "." .. quote(facts.name)
+   facts.columns = run(COLUMNS, facts.oid)
+   facts.by_name = {}
+   for _, column in ipairs(facts.columns) do
+      facts.by_name[column.name] = column
+   end
+   return facts
+end
+
+local function is_unique(run, facts, key, condition)
+   local numbers = {}
+   for i, column in ipairs(key) do
+      numbers[i] = facts.by_name[column.target].number
+   end
+   return run(UNIQUE, facts.oid, list(numbers), condition)[1].is_there
+end
+
+local function missing_columns(facts, layout)
+   local missing = {}
+   for _, column in ipairs(layout.columns) do
+      if not facts.by_name[column.target] then
+         missing[#missing + 1] = column
+      end
+   end
+   return missing
+end
+
+local function add_columns(run, facts, missing, log)
+   set_types(run, missing, log)
+   run(("ALTER TABLE %s %s"):format(facts.full,
+      table.concat(definitions(missing, "ADD COLUMN IF NOT EXISTS "), ", ")))
+   log("info", ("the table %s in the target got the columns %s"):format(facts.full,
+      names_of(missing)))
+end
+
+local function refuse_missing(facts, missing)
+   local words = {}
+   for i, column in ipairs(missing) do
+      words[i] = ("ADD COLUMN %s %s"):format(quote(column.target), column.type)
+   end
+   error(("the table %s in the target has no column %s: ALTER TABLE %s %s, or leave them out with"
+      .. " the source's columns= or :drop{}"):format(facts.full, names_of(missing), facts.full,
+      table.concat(words, ", ")), 0)
+end
+
+local function check(run, facts, layout, mode)
+   for _, column in ipairs(layout.key) do
+      if facts.by_name[column.target].is_generated then
+         error(("the column %s of %s in the target is generated, so it cannot be written, and it is"
+            .. " part of the key"):format(quote(column.target), facts.full), 0)
+      end
+   end
+   if mode == "mirror" then
+      facts.is_unique = is_unique(run, facts, layout.key, "")
+      if not facts.is_unique and facts.kind ~= "v" then
+         error(("to mirror into %s it needs a unique index on (%s): make one, or name other columns"
+            .. " as pk="):format(facts.full, names_of(layout.key)), 0)
+      end
+   elseif mode == "history" then
+      for _, name in ipairs { "op", "valid_from", "valid_to" } do
+         if not facts.by_name[name] then
+            error(("the table %s in the target has no column %s, which a history needs (op text,"
+               .. " valid_from timestamptz, valid_to timestamptz)"):format(facts.full, name), 0)
+         end
+      end
+      facts.is_unique = is_unique(run, facts, layout.key, "(valid_to IS NULL)")
+   end
+end
+
+--- Facts about the table that `asked` names, fit for `layout`: {full = quoted name, by_name =
+--- columns, is_unique = there is an index that finds out doubles, is_made = it was made just now}.
+--- Where it or a column is missing, it is made if `may_create`. `prefix`: of the names of temporary
+--- types.
+function target.prepare(run, asked, layout, mode, may_create, prefix, log)
+   local facts = read(run, asked)
+   if not facts and may_create then
+      make(run, asked, layout, mode, log)
+      facts = read(run, asked)
+      facts.is_made = true
+   end
+   if not facts then
+      error(("there is no table %s in the target"):format(asked), 0)
+   end
+   local missing = missing_columns(facts, layout)
+   if #missing > 0 then
+      if not (may_create and facts.is_ours) then
+         refuse_missing(facts, missing)
+      end
+      add_columns(run, facts, missing, log)
+      facts = read(run, asked)
+   end
+   check(run, facts, layout, mode)
+   postgres_shadow.find(run, facts.columns, prefix, list)
+   return facts
+end
+
+return target

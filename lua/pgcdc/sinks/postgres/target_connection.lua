@@ -1,0 +1,250 @@
+-- pgcdc.sinks.postgres.target_connection: a connection to a target, and our rows there.
+-- SPDX-License-Identifier: MIT
+--
+-- Sinks with the same target share a link, so that they can share transactions.
+--
+-- What the server says is raised as a *problem*: {message =, sqlstate =, kind =}. `attempt` makes
+-- of it what the host understands.
+
+local raw = require "pgcdc.raw"
+local participants = require "pgcdc.delivery.participants"
+
+local BEGIN = [[
+   BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = 0;
+   SET LOCAL lock_timeout = '10s'; SET LOCAL idle_in_transaction_session_timeout = 0;
+   SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD';
+   SET LOCAL IntervalStyle = 'postgres'; SET LOCAL client_encoding = 'UTF8';
+   SET LOCAL extra_float_digits = 1; SET LOCAL standard_conforming_strings = on;
+   SET LOCAL xmloption = content; SET LOCAL jit = off]]
+local SINCE_17 = "; SET LOCAL transaction_timeout = 0"
+
+local POSITION = [[
+   CREATE TABLE IF NOT EXISTS pgcdc.position (pipeline text, sink text, savepoint text,
+      flush text, saved timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (pipeline, sink))]]
+
+local LONGEST_WAIT = 60 -- seconds
+
+local OURS = " FROM pgcdc.position WHERE pipeline = $1 AND sink = $2"
+
+-- The target is away, or in trouble that passes.
+local passing = { ["40001"] = true, ["40P01"] = true, ["55P03"] = true, ["57014"] = true,
+                  ["57P01"] = true, ["57P02"] = true, ["57P03"] = true, ["57P05"] = true,
+                  ["25P03"] = true }
+
+local function is_passing(problem)
+   local class = problem.sqlstate:sub(1, 2)
+   return problem.kind == "connection" or passing[problem.sqlstate] or class == "08"
+      or class == "53"
+end
+
+local Problem = { __name = "pgcdc.problem" }
+
+local Link = {}
+Link.__index = Link
+
+local links = {}   -- by conninfo
+local targets = {} -- link -> conninfo; no field, since it may hold a password and scripts see links
+
+-- `what`: what was tried.
+local function raise(message, sqlstate, kind, what)
+   local problem = { message = message, sqlstate = sqlstate, kind = kind, what = what }
+   error(setmetatable(problem, Problem), 0)
+end
+
+--- Runs a statement; `...` are its parameters. Returns its rows.
+function Link:run(sql, ...)
+   local rows, message, sqlstate, kind = self.db:run(sql, select("#", ...), { ... })
+   if not rows then
+      raise(message, sqlstate, kind)
+   end
+   return rows
+end
+
+--- Sends lines to what `sql`, a COPY, names.
+function Link:copy(sql, lines)
+   local ok, message, sqlstate, kind = self.db:load(sql)
+   if ok then
+      ok, message, sqlstate, kind = lines:send(self.db)
+   end
+   if ok then
+      ok, message, sqlstate, kind = self.db:finish()
+   end
+   if not ok then
+      raise(message, sqlstate, kind)
+   end
+end
+
+--- Calls f() inside the transaction. Returns false if a statement was refused with one of these
+--- SQLSTATEs, and undone.
+function Link:try(states, f)
+   self:run "SAVEPOINT pgcdc"
+   local ok, problem = pcall(f)
+   if ok then
+      self:run "RELEASE pgcdc"
+      return true
+   elseif getmetatable(problem) ~= Problem or not states[problem.sqlstate] then
+      error(problem, 0)
+   end
+   self:run "ROLLBACK TO pgcdc; RELEASE pgcdc"
+   return false
+end
+
+function Link:close()
+   if self.db then
+      self.db:close()
+      self.former, self.db = self.db, nil
+   end
+end
+
+local function text_of(self, problem)
+   return ("%s: %s%s%s"):format(self.subject, problem.what and problem.what .. ": " or "",
+      problem.message, problem.sqlstate ~= "" and (" (%s)"):format(problem.sqlstate) or "")
+end
+
+--- Returns f(). A failure leaves no transaction open; one that passes is to be tried again later.
+--- What was known of the target then counts no more, which a new `generation` tells. `name`: the
+--- sink that errors name, unless f sets another `subject`.
+function Link:attempt(name, f)
+   self.subject = name
+   local ok, result = pcall(f)
+   if ok then
+      self.wait = 0
+      return result
+   end
+   if self.db and self.db:transaction() ~= "idle" and not self.db:run "ROLLBACK" then
+      self:close()
+   end
+   self.generation = self.generation + 1
+   if getmetatable(result) ~= Problem then
+      error(type(result) == "string" and ("%s: %s"):format(self.subject, result) or result, 0)
+   elseif is_passing(result) then
+      self:close()
+      self.wait = math.min(math.max(2 * self.wait, 1), LONGEST_WAIT)
+      error(participants.later(text_of(self, result), self.wait), 0)
+   end
+   error(text_of(self, result), 0)
+end
+
+function Link:begin()
+   self:run(self.db:version() >= 170000 and BEGIN .. SINCE_17 or BEGIN)
+end
+
+-- Calls f(); where a privilege is wanting the error says what for.
+local function explain(what, f)
+   local ok, problem = pcall(f)
+   if not ok then
+      if getmetatable(problem) == Problem and problem.sqlstate == "42501" then
+         problem.what = what
+      end
+      error(problem, 0)
+   end
+end
+
+local function make_table(self)
+   self:begin()
+   self:run "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('pgcdc.position'))"
+   if not self:run("SELECT pg_catalog.to_regnamespace('pgcdc') IS NOT NULL AS yes")[1].yes then
+      self:run "CREATE SCHEMA pgcdc"
+   end
+   self:run(POSITION)
+   self:run "COMMIT"
+end
+
+--- Makes sure of a connection and of the table pgcdc.position.
+function Link:connect()
+   if self.db and not self.db:alive() then
+      self:close()
+   end
+   if self.db then
+      return
+   end
+   if self.away and not raw.sleep(0) then
+      raise(table.unpack(self.away)) -- the program is to stop: one try was enough
+   end
+   local db, message, sqlstate, kind = raw.db_open(targets[self], false, self.former)
+   if not db then
+      self.away = { message, sqlstate, kind }
+      raise(message, sqlstate, kind)
+   end
+   self.db, self.former, self.away = db, nil, nil
+   self.generation = self.generation + 1
+   if not self:run("SELECT pg_catalog.to_regclass('pgcdc.position') IS NOT NULL AS yes")[1].yes then
+      explain("pgcdc.position cannot be made: grant CREATE on the target database, or let its"
+         .. " owner make it", function()
+         make_table(self)
+      end)
+   end
+end
+
+--- Reads what the target knows of the sink `name`. Returns the savepoint, nil where there is none.
+function Link:recall(name)
+   self.pipeline = self.pipeline or raw.pipeline()
+   local row
+   explain("pgcdc.position cannot be used: grant USAGE on the schema pgcdc, and SELECT, INSERT and"
+      .. " UPDATE on the table", function()
+      self:run("INSERT INTO pgcdc.position (pipeline, sink) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+         self.pipeline, name)
+      row = self:run("SELECT savepoint, flush" .. OURS, self.pipeline, name)[1]
+   end)
+   self.flushed[name], self.is_recalled[name] = row.flush, true
+   self.is_new[name] = row.savepoint == nil
+   return row.savepoint
+end
+
+-- Locks our row, which waits for a COMMIT of ours that the server still works at. (A transaction
+-- that nobody would end was ended by raw.db_open.) Returns true if a transaction with this token is
+-- committed.
+local function is_done(self, name, token)
+   local row = self:run("SELECT flush" .. OURS .. " FOR UPDATE", self.pipeline, name)[1]
+   if row and row.flush == token then
+      return true
+   elseif not row or row.flush ~= self.flushed[name] then
+      error("pgcdc.position in the target is not what was stored there: it went back, or somebody"
+         .. " else uses the same state; a new start goes on from what is there", 0)
+   end
+   return false
+end
+
+--- One transaction: calls f() and stores the savepoint, if it is not nil, for the sinks with these
+--- names, unless a transaction with this token is committed already.
+function Link:commit(names, token, savepoint, f)
+   self:connect()
+   for _, name in ipairs(names) do
+      if not self.is_recalled[name] then
+         self:recall(name)
+      end
+   end
+   self:begin()
+   local done = false
+   for _, name in ipairs(names) do
+      done = is_done(self, name, token) or done
+   end
+   if not done then
+      f()
+      for _, name in ipairs(names) do
+         self:run([[UPDATE pgcdc.position SET savepoint = coalesce($3, savepoint), flush = $4,
+            saved = now() WHERE pipeline = $1 AND sink = $2]], self.pipeline, name, savepoint,
+            token)
+      end
+   end
+   self:run(done and "ROLLBACK" or "COMMIT")
+   for _, name in ipairs(names) do
+      self.flushed[name] = token
+   end
+end
+
+--- The link to a target.
+return function(conninfo)
+   local link = links[conninfo] or setmetatable({
+      subject = "pgcdc.sinks.postgres",
+      generation = 0,   -- changes whenever what was known of the target counts no more
+      temporaries = 0,  -- tables that were made
+      wait = 0,
+      flushed = {},     -- sink's name -> token in pgcdc.position
+      is_recalled = {}, -- sink's name -> that is known
+      is_new = {},      -- sink's name -> nothing had been stored when it was recalled
+      tried = {},       -- batches whose transaction failed, or may have failed; see postgres.lua
+   }, Link)
+   links[conninfo], targets[link] = link, conninfo
+   return link
+end

@@ -1,0 +1,108 @@
+-- pgcdc.stream.graph: the pipeline as text for Graphviz.
+-- SPDX-License-Identifier: MIT
+
+local raw = require "pgcdc.raw"
+local stream = require "pgcdc.stream.stream"
+
+local graph = {}
+
+-- Where a function of the script was written, "script.lua:12", or nil.
+local function place_of(f)
+   local source, line = raw.place(f)
+   if line > 0 then
+      return ("%s:%d"):format(source:match("[^/]*$"):gsub("^@", ""), line)
+   end
+end
+
+local function text_of(about)
+   if type(about) == "function" then
+      return place_of(about)
+   elseif type(about) == "string" or type(about) == "number" then
+      return tostring(about)
+   elseif type(about) == "table" and not stream.is(about) then
+      local words = {}
+      for i, word in ipairs(about) do
+         words[i] = text_of(word) or type(word)
+      end
+      return #words > 0 and table.concat(words, ", ") or nil
+   end
+end
+
+-- Text between quotes. What has no place there is shown as "?".
+local function quote(text)
+   text = text:gsub("[%c\127]", function(c)
+      return c == "\n" and c or "?"
+   end)
+   return '"' .. text:gsub('[\\"]', "\\%0"):gsub("\n", "\\n") .. '"'
+end
+
+local function label_of(node)
+   local kind = node.number and "source" or node.kind or "stream"
+   local lines = { kind }
+   for _, text in ipairs { node.name or node.table or false, text_of(node.about) or false } do
+      if text and text ~= lines[#lines] then
+         lines[#lines + 1] = tostring(text)
+      end
+   end
+   return table.concat(lines, "\n")
+end
+
+local function shape_of(node)
+   if node.number then
+      return "cylinder"
+   end
+   return node.kind == "sink" and "note" or "box"
+end
+
+-- All nodes, those that were declared first in front.
+local function all_nodes()
+   local nodes, ids = {}, {}
+   local function add(node)
+      if not ids[node] then
+         nodes[#nodes + 1] = node
+         ids[node] = "n" .. #nodes
+      end
+   end
+   for _, node in ipairs(stream.nodes) do
+      add(node)
+   end
+   local i = 1
+   while nodes[i] do
+      for _, consumer in ipairs(nodes[i].consumers) do
+         if consumer.node then
+            add(consumer.node)
+         end
+      end
+      i = i + 1
+   end
+   return nodes, ids
+end
+
+--- The streams of the script as a Graphviz digraph.
+function graph.dot()
+   local lines = { "digraph pipeline {", "  rankdir=LR;", '  node [fontname="sans-serif"];' }
+   local function add(...)
+      lines[#lines + 1] = "  " .. string.format(...)
+   end
+   local nodes, ids = all_nodes()
+   for _, node in ipairs(nodes) do
+      add("%s [shape=%s, label=%s];", ids[node], shape_of(node), quote(label_of(node)))
+   end
+   for _, node in ipairs(nodes) do
+      for i, consumer in ipairs(node.consumers) do
+         local to = consumer.node and ids[consumer.node]
+         if not to then -- a handler, which is no stream
+            to = ("%sh%d"):format(ids[node], i)
+            local place = type(consumer.f) == "function" and place_of(consumer.f)
+            add("%s [shape=note, label=%s];", to,
+               quote(("on %s\n%s"):format(consumer.event or "change", place or "")))
+         end
+         add("%s -> %s%s;", ids[node], to,
+            consumer.label and (" [label=%s]"):format(quote(consumer.label)) or "")
+      end
+   end
+   lines[#lines + 1] = "}\n"
+   return table.concat(lines, "\n")
+end
+
+return graph

@@ -1,0 +1,109 @@
+-- pgcdc.stream.held: values that an operator keeps, each with its origin (see delivery/lineage).
+-- SPDX-License-Identifier: MIT
+
+local lineage = require "pgcdc.delivery.lineage"
+local undo = require "pgcdc.stream.undo"
+
+local held = {}
+
+--- An entry for the value in hand: {x = the value, origin =}.
+function held.new(x)
+   return { x = x, origin = lineage.retain() }
+end
+
+--- Lets go of the batches of an entry; a second time, or nil, does nothing.
+function held.release(entry)
+   if entry and entry.origin then
+      local origin = entry.origin
+      entry.origin = nil
+      lineage.release(origin)
+   end
+end
+
+--- Passes `value`, made of these entries (and of the value in hand), on through the function
+--- `out`, then lets go of them.
+function held.emit(entries, out, value)
+   local origin = lineage.current
+   for i = 1, #entries do
+      origin = lineage.merge(origin, entries[i].origin)
+   end
+   lineage.pass(origin, out, value)
+   for i = 1, #entries do
+      held.release(entries[i])
+   end
+end
+
+-- ---- a queue of entries ----
+
+local Queue = {}
+Queue.__index = Queue
+
+--- A queue, the oldest at `first`; positions are never used again.
+function held.queue()
+   return setmetatable({ first = 1, last = 0 }, Queue)
+end
+
+function Queue:count()
+   return self.last - self.first + 1
+end
+
+--- Appends the value in hand. Returns its entry.
+function Queue:push(x)
+   local entry = held.new(x)
+   self.last = self.last + 1
+   self[self.last] = entry
+   return entry
+end
+
+--- Takes the oldest entry out, which stays held.
+function Queue:pop()
+   local entry = self[self.first]
+   self[self.first] = nil
+   self.first = self.first + 1
+   return entry
+end
+
+--- Undoes `pop`.
+function Queue:unpop(entry)
+   self.first = self.first - 1
+   self[self.first] = entry
+end
+
+-- Lets go of what was appended behind the position `mark`, as far as it is still there.
+local function cut(queue, mark)
+   while queue.last > mark and queue.last >= queue.first do
+      held.release(queue[queue.last])
+      queue[queue.last] = nil
+      queue.last = queue.last - 1
+   end
+end
+
+--- Undoes the `push` that made this entry, if it is still there, and all that came behind it.
+function Queue:unpush(entry)
+   for position = self.last, self.first, -1 do
+      if self[position] == entry then
+         cut(self, position - 1)
+         return
+      end
+   end
+end
+
+--- Lets go of all.
+function Queue:clear()
+   cut(self, self.first - 1)
+end
+
+local function unpass(queue, entry, mark)
+   cut(queue, mark) -- a feedback loop's
+   queue:unpop(entry)
+end
+
+--- Passes the oldest on through the function `out`. If that fails it stays where it is.
+function Queue:pass(out)
+   local entry = self:pop()
+   local attempt <close> = undo(unpass, self, entry, self.last)
+   held.emit({ entry }, out, entry.x)
+   attempt.is_done = true
+end
+
+return held

@@ -1,0 +1,342 @@
+-- pgcdc.stream.operators.project: select, drop, rename, add, mask: changes with other columns.
+-- SPDX-License-Identifier: MIT
+--
+-- Each gives a new change; other branches keep the old one. What an operator does is described by
+-- a spec, from which `raw.reshaper` (see src/reshape.h) makes the function that does it:
+--    what       the operator
+--    names      old name -> new name, or false where it is dropped
+--    keep       whether names that are not in there stay
+--    wanted     names that must be there
+--    order      the columns of the row, where the operator says it
+--    functions  name -> f(value, change) -> new value
+--    computed   the names of these, sorted
+--    are_texts  set of those that give text, whatever the type of the column
+--    adds       whether names of `computed` may be new
+-- Columns are not known before the first change: that is when a wrong name is noticed.
+
+local raw = require "pgcdc.raw"
+local check = require "pgcdc.check"
+local stream = require "pgcdc.stream.stream"
+
+local function sorted_names(t)
+   local names = {}
+   for name in pairs(t) do
+      names[#names + 1] = name
+   end
+   table.sort(names)
+   return names
+end
+
+local function set_of(list)
+   local set = {}
+   for i, name in ipairs(list) do
+      set[name] = i
+   end
+   return set
+end
+
+-- ---- columns ----
+
+-- The names that the script has given to the row beside its columns, as a list.
+local function extras_of(facts)
+   local extras, seen = {}, set_of(facts.row)
+   local function add(name)
+      if type(name) == "string" and not seen[name] then
+         seen[name] = true
+         extras[#extras + 1] = name
+      end
+   end
+   for _, name in ipairs(facts.assigned or {}) do
+      add(name)
+   end
+   for name in pairs(type(facts.plain) == "table" and facts.plain or {}) do
+      add(name)
+   end
+   return extras
+end
+
+local function check_names(spec, facts, extras)
+   local known = {}
+   for _, list in ipairs { facts.row, facts.key_only, extras } do
+      for _, name in ipairs(list) do
+         known[name] = true
+      end
+   end
+   for _, name in ipairs(spec.wanted) do
+      if not known[name] then
+         check.fail("%s: %s.%s has no column '%s'%s", spec.what, facts.schema, facts.table, name,
+            check.nearest(name, sorted_names(known)))
+      end
+   end
+end
+
+-- The new name of a column; nil where it is dropped.
+local function new_name(spec, name)
+   local to = spec.names[name]
+   if to == nil and spec.keep then
+      return name
+   end
+   return to or nil
+end
+
+-- Raises where two columns would have the same name.
+local function check_renamed(spec, columns, extras)
+   local seen = {}
+   local function add(name)
+      if seen[name] then
+         check.fail("%s: there is a column '%s' already", spec.what, name)
+      end
+      seen[name] = true
+   end
+   for _, column in ipairs(columns) do
+      add(column.name)
+   end
+   for _, name in ipairs(extras) do
+      add(new_name(spec, name))
+   end
+end
+
+-- The columns `names` of the old row, which stand there behind `offset` others.
+local function add_old(spec, columns, names, offset)
+   for i, name in ipairs(names) do
+      local to = new_name(spec, name)
+      if to then
+         local f = not (spec.adds and offset > 0) and spec.functions[name] or nil
+         columns[#columns + 1] =
+            { name = to, from = offset + i, f = f, text = f and spec.are_texts[name] }
+      end
+   end
+end
+
+-- The columns that are asked for, in that order.
+local function add_ordered(spec, columns, facts)
+   local places, key_only = set_of(facts.row), set_of(facts.key_only)
+   for _, name in ipairs(spec.order) do
+      if not key_only[name] then
+         columns[#columns + 1] = { name = name, from = places[name] }
+      end
+   end
+end
+
+-- What is computed and was no column until now.
+local function add_new(spec, columns, facts)
+   local places, key_only = set_of(facts.row), set_of(facts.key_only)
+   for _, name in ipairs(spec.computed) do
+      if not places[name] and (spec.adds or not key_only[name]) then
+         columns[#columns + 1] = { name = name, f = spec.functions[name], text = true }
+      end
+   end
+end
+
+-- The places of the columns that are computed, by name.
+local function order_of(columns)
+   local places, order = {}, {}
+   for i, column in ipairs(columns) do
+      if column.f then
+         places[column.name] = i
+      end
+   end
+   for i, name in ipairs(sorted_names(places)) do
+      order[i] = places[name]
+   end
+   return order
+end
+
+-- True if ids must not tell the key any more.
+local function hides_key(spec, facts)
+   local row = set_of(facts.row)
+   for name in pairs(facts.key) do
+      if not new_name(spec, name) or (spec.functions[name] and (row[name] or not spec.adds)) then
+         return true
+      end
+   end
+   return false
+end
+
+local function resolve(spec, facts)
+   local columns, extras = {}, extras_of(facts)
+   check_names(spec, facts, extras)
+   if spec.order then
+      add_ordered(spec, columns, facts)
+   else
+      add_old(spec, columns, facts.row, 0)
+      add_new(spec, columns, facts)
+   end
+   local n_row = #columns
+   add_old(spec, columns, facts.key_only, #facts.row)
+   if spec.what == "rename" then
+      check_renamed(spec, columns, extras)
+   end
+   return {
+      columns = columns, n_row = n_row, order = order_of(columns),
+      hides_key = hides_key(spec, facts),
+   }
+end
+
+-- ---- plain tables ----
+
+-- What becomes of a computed column in a key. It is what it is in the row, unless the script gave
+-- the key another value.
+local function key_value(spec, name, value, values, change)
+   local row = change.row
+   if spec.adds or type(row) ~= "table" or row[name] == value then
+      return values[name]
+   end
+   return spec.functions[name](value, change)
+end
+
+-- A plain table that the script has put in the place of the row, the key or the old row.
+local function part(spec, old, values, what, change)
+   local new = {}
+   for name, value in next, old do
+      local to = new_name(spec, name)
+      if to ~= nil and not spec.functions[name] then
+         new[to] = raw.copy(value)
+      end
+   end
+   for _, name in ipairs(spec.computed) do
+      if what == "row" and (spec.adds or old[name] ~= nil) then
+         new[name] = values[name] == nil and raw.null or values[name]
+      elseif old[name] ~= nil then
+         new[name] = key_value(spec, name, old[name], values, change)
+      end
+   end
+   return new
+end
+
+-- ---- operators ----
+
+local function set_input(node, spec)
+   spec.names = spec.names or {}
+   spec.wanted = spec.wanted or {}
+   spec.functions = spec.functions or {}
+   spec.computed = sorted_names(spec.functions)
+   spec.are_texts = spec.are_texts or {}
+   spec.salt = spec.salt or ""
+   spec.resolve = function(facts)
+      return resolve(spec, facts)
+   end
+   spec.part = function(...)
+      return part(spec, ...)
+   end
+   local reshape = raw.reshaper(spec)
+   node.input = function(change)
+      node.out(reshape(change))
+   end
+end
+
+-- A table whose keys are names of columns; not empty.
+local function by_column(what, given)
+   check.type(what .. ": the columns", given, "table")
+   if next(given) == nil then
+      check.fail("%s must name at least one column", what)
+   end
+   for name in pairs(given) do
+      check.text(what .. ": the name of a column", name)
+   end
+   return given
+end
+
+local function names_of(what, given)
+   return { table.unpack(check.names(what, check.type(what .. ": the columns", given,
+      "table", "string"))) }
+end
+
+stream.operator("select", function(node, _, columns)
+   local list, names = names_of("select", columns), {}
+   for _, name in ipairs(list) do
+      names[name] = name
+   end
+   set_input(node, { what = "select", names = names, wanted = list, order = list })
+end)
+
+stream.operator("drop", function(node, _, columns)
+   local list, names = names_of("drop", columns), {}
+   for _, name in ipairs(list) do
+      names[name] = false
+   end
+   set_input(node, { what = "drop", keep = true, names = names, wanted = list })
+end)
+
+stream.operator("rename", function(node, _, given)
+   local names, taken = {}, {}
+   for _, name in ipairs(sorted_names(by_column("rename", given))) do
+      local to = check.text(("rename: the new name of '%s'"):format(name), given[name])
+      if taken[to] then
+         check.fail("rename: '%s' and '%s' would both be '%s'", taken[to], name, to)
+      end
+      names[name], taken[to] = to, name
+   end
+   set_input(node, { what = "rename", keep = true, names = names, wanted = sorted_names(names) })
+end)
+
+stream.operator("add", function(node, _, given)
+   local functions = {}
+   for name, f in pairs(by_column("add", given)) do
+      check.type(("add: the value of '%s'"):format(name), f, "function")
+      functions[name] = function(_, change)
+         return f(change)
+      end
+   end
+   set_input(node, { what = "add", keep = true, adds = true, functions = functions })
+end)
+
+local function text_of(value)
+   return type(value) == "table" and raw.encode(value) or tostring(value)
+end
+
+local function redact()
+   return "***"
+end
+
+-- Leaves the first `n` characters; bytes that are none end what is left.
+local function keeper(n)
+   return function(value)
+      local text = text_of(value):sub(1, 4 * n)
+      local _, bad = utf8.len(text)
+      text = bad and text:sub(1, bad - 1) or text
+      return text:sub(1, (utf8.offset(text, n + 1) or #text + 1) - 1) .. "***"
+   end
+end
+
+local function hasher(salt)
+   return function(value)
+      return raw.sha256(salt .. text_of(value))
+   end
+end
+
+-- The function that masks a column, and whether it gives text.
+local function masker(name, how, salt)
+   local what = ("mask: the way of '%s'"):format(name)
+   if type(how) == "function" then
+      return how, false
+   elseif type(how) == "table" then
+      check.fields(what, how, { keep = true })
+      if math.type(how.keep) ~= "integer" or how.keep < 0 then
+         check.fail("mask: keep of '%s' must be a number of characters", name)
+      end
+      return keeper(how.keep), true
+   end
+   check.type(what, how, "string", "table", "function")
+   check.one_of(what, how, { sha256 = true, redact = true })
+   return how == "redact" and redact or hasher(salt), true
+end
+
+stream.operator("mask", function(node, _, given, options)
+   options = stream.options("mask", options, { salt = true })
+   local salt = options.salt == nil and "" or check.type("mask: salt", options.salt, "string")
+   local functions, are_texts = {}, {}
+   for name, how in pairs(by_column("mask", given)) do
+      local f
+      f, are_texts[name] = masker(name, how, salt)
+      functions[name] = function(value, change)
+         if value ~= nil then -- NULL stays NULL
+            return f(value, change)
+         end
+      end
+   end
+   set_input(node, {
+      what = "mask", keep = true, salt = salt, functions = functions, are_texts = are_texts,
+      wanted = sorted_names(functions),
+   })
+end)

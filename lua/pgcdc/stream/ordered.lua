@@ -1,0 +1,65 @@
+-- pgcdc.stream.ordered: a table that knows the order in which its keys were put.
+-- SPDX-License-Identifier: MIT
+
+local Ordered = {}
+Ordered.__index = Ordered
+
+--- Puts a new key at the end. Returns its entry, {key =, value =}.
+function Ordered:push(key, value)
+   local entry = { key = key, value = value, before = self.last }
+   if self.last then
+      self.last.after = entry
+   else
+      self.first = entry
+   end
+   self.last = entry
+   self.entries[key] = entry
+   self.count = self.count + 1
+   return entry
+end
+
+--- Puts a new key at the beginning.
+function Ordered:put_first(key, value)
+   local entry = { key = key, value = value, after = self.first }
+   if self.first then
+      self.first.before = entry
+   else
+      self.last = entry
+   end
+   self.first = entry
+   self.entries[key] = entry
+   self.count = self.count + 1
+   return entry
+end
+
+--- The entry of a key, or nil. Its `after` is the next one; the first is `ordered.first`.
+function Ordered:find(key)
+   return self.entries[key]
+end
+
+--- Takes a key out, if it is there. Returns what was its entry.
+function Ordered:remove(key)
+   local entry = self.entries[key]
+   if not entry then
+      return nil
+   end
+   local before, after = entry.before, entry.after
+   if before then
+      before.after = after
+   else
+      self.first = after
+   end
+   if after then
+      after.before = before
+   else
+      self.last = before
+   end
+   self.entries[key] = nil
+   self.count = self.count - 1
+   return entry
+end
+
+--- A new one.
+return function()
+   return setmetatable({ entries = {}, count = 0 }, Ordered)
+end

@@ -1,0 +1,296 @@
+-- pgcdc.stream.source: declares a table to watch, and who listens to its changes.
+-- SPDX-License-Identifier: MIT
+
+local raw = require "pgcdc.raw"
+local check = require "pgcdc.check"
+local conninfo = require "pgcdc.postgres.conninfo"
+local groups = require "pgcdc.delivery.groups"
+local on_error = require "pgcdc.delivery.on_error"
+local stream = require "pgcdc.stream.stream"
+
+local DEFAULT_INTERVAL = 10
+local DEFAULT_RECHECK = 3600
+local LEAST_INTERVAL = 0.01
+
+local fields = {
+   table = true, pk = true, interval = true, connect = true, name = true, start = true,
+   columns = true, where = true, rls = true, on_change = true, on_error = true,
+   dead_letter = true, soft_delete = true, deletes = true, old = true, skip_unchanged = true,
+   capture = true, column = true, lookback = true, recheck = true,
+}
+
+-- How changes are found.
+local captures = { xmin = true, increment = true, trigger = true }
+
+-- Which of the host's events a script's event stands for.
+local ops = { read = true, upsert = true, insert = true, update = true, delete = true }
+local all_events = { batch = true, ready = true, schema = true, error = true }
+all_events.truncate = true
+local events = { change = ops }
+for event in pairs(all_events) do
+   events[event] = { [event] = true }
+end
+for op in pairs(ops) do
+   all_events[op] = true
+   events[op] = { [op] = true }
+end
+
+local names_taken = {}
+
+local function interval(value)
+   local what = "pgcdc.source: interval"
+   if value == nil then
+      return DEFAULT_INTERVAL, DEFAULT_INTERVAL
+   end
+   if type(value) ~= "table" then
+      check.seconds(what, value, LEAST_INTERVAL)
+      return value, value
+   end
+   if #value ~= 2 then
+      check.fail("%s must be seconds or {min, max}", what)
+   end
+   check.seconds(what .. "[1]", value[1], LEAST_INTERVAL)
+   check.seconds(what .. "[2]", value[2], value[1])
+   return value[1], value[2]
+end
+
+-- Whether rows that are gone are looked for, and every how many seconds (0: in each poll).
+local function deletes(value)
+   local what = "pgcdc.source: deletes"
+   if type(value) ~= "table" then
+      if value ~= nil then
+         check.type(what, value, "boolean", "table")
+      end
+      return value or false, 0
+   end
+   check.fields(what, value, { interval = true })
+   if value.interval == nil then
+      return true, 0
+   end
+   check.seconds(what .. ".interval", value.interval, LEAST_INTERVAL)
+   return true, value.interval
+end
+
+-- An option that is of use only with deletes.
+local function with_deletes(option, value, has_deletes)
+   if value == nil then
+      return false
+   end
+   check.type("pgcdc.source: " .. option, value, "boolean")
+   if value and not has_deletes then
+      check.fail("pgcdc.source: %s = true needs deletes = true, which keeps the rows", option)
+   end
+   return value
+end
+
+-- What is of use only with capture = "increment": the column, how far below the top a poll looks
+-- back (-1: as suits its type), and every how many seconds all is looked at.
+local function increment(spec)
+   if spec.capture ~= "increment" then
+      for _, option in ipairs { "column", "lookback", "recheck" } do
+         if spec[option] ~= nil then
+            check.fail('pgcdc.source: %s is for capture = "increment"', option)
+         end
+      end
+      return nil, -1, 0
+   end
+   if spec.column == nil then
+      check.fail('pgcdc.source: capture = "increment" needs column = "...", one whose values grow')
+   end
+   check.text("pgcdc.source: column", spec.column)
+   if spec.lookback ~= nil then
+      check.type("pgcdc.source: lookback", spec.lookback, "number")
+      if not (spec.lookback >= 0 and spec.lookback <= 1e12) then
+         check.fail("pgcdc.source: lookback must be a number of at least 0, not %s", spec.lookback)
+      end
+   end
+   if spec.recheck ~= nil then
+      check.seconds("pgcdc.source: recheck", spec.recheck, 0)
+   end
+   return spec.column, spec.lookback or -1, spec.recheck or DEFAULT_RECHECK
+end
+
+local function start(value)
+   if value == nil then
+      return "snapshot"
+   end
+   if math.type(value) == "integer" and value >= 3 then
+      return value
+   end
+   if value ~= "snapshot" and value ~= "now" then
+      check.fail('pgcdc.source: start must be "snapshot", "now" or a transaction id, not %s',
+         type(value) == "string" and ("%q"):format(value) or tostring(value))
+   end
+   return value
+end
+
+local function name(value)
+   if value == nil then
+      return nil
+   end
+   check.text("pgcdc.source: name", value)
+   if names_taken[value] then
+      check.fail("pgcdc.source: two sources are named '%s'", value)
+   end
+   names_taken[value] = true
+   return value
+end
+
+-- A source is a stream. Its consumers and its handlers are one list, in the order in which they
+-- were attached: {node =, f =} or {event =, f =}. The host gets one function for each event.
+local Source = setmetatable({}, { __index = stream.class })
+Source.__index = Source
+Source.__name = "pgcdc.source"
+
+local sources = {} -- by number
+
+--- The source with a number.
+function Source.by_number(number)
+   return sources[number]
+end
+
+local function takes(entry, event)
+   if not entry.event then
+      return ops[event]
+   end
+   return events[entry.event][event]
+end
+
+-- The functions that an event of the host goes to.
+local function functions_of(source, event)
+   local functions = {}
+   for _, entry in ipairs(source.consumers) do
+      if takes(entry, event) then
+         functions[#functions + 1] = entry.f
+      end
+   end
+   return functions
+end
+
+function Source:rewire()
+   for event in pairs(all_events) do
+      local functions = functions_of(self, event)
+      local f
+      if #functions > 0 then
+         f = ops[event] and on_error.guard(self, functions) or stream.to_all(functions)
+      end
+      raw.handle(self.number, event, f)
+   end
+   local all = functions_of(self, "read")
+   self.out = stream.to_all(all)
+end
+
+--- All sources call their handlers anew.
+function Source.rewire_all()
+   for _, source in ipairs(sources) do
+      source:rewire()
+   end
+end
+
+--- Calls `handler` on every `event`. Returns the source.
+function Source:on(event, handler)
+   check.one_of("source:on", event, events)
+   check.type(("source:on(%q): the handler"):format(event), handler, "function")
+   self.consumers[#self.consumers + 1] = { event = event, f = handler }
+   self:rewire()
+   return self
+end
+
+--- A value that did not come from the table, for the streams that are attached to it.
+function Source:emit(value)
+   for _, entry in ipairs({ table.unpack(self.consumers) }) do
+      if entry.node then
+         entry.f(value)
+      end
+   end
+end
+
+-- A function or a sink, as a function.
+local function dead_letter(value, policy)
+   local what = "pgcdc.source: dead_letter"
+   if value == nil then
+      if policy.otherwise == "dead_letter" then
+         check.fail('pgcdc.source: on_error says "dead_letter", so dead_letter = ... is required')
+      end
+      return nil
+   end
+   check.type(what, value, "function", "table")
+   if policy.otherwise ~= "dead_letter" then
+      check.fail('%s is never used: say on_error = "dead_letter", or {otherwise = "dead_letter"}',
+         what)
+   end
+   local node = stream.list(stream.node("dead_letter"))
+   node.input = function(x)
+      node.out(x)
+   end
+   node:sink(value)
+   return node.input
+end
+
+--- Declares a source. See the README for the fields.
+function Source.declare(spec)
+   check.type("pgcdc.source: its argument", spec, "table")
+   check.fields("pgcdc.source", spec, fields)
+   if spec.table == nil then
+      check.fail("pgcdc.source: table is required")
+   end
+   if spec.where ~= nil then
+      check.text("pgcdc.source: where", spec.where)
+   end
+   if spec.soft_delete ~= nil then
+      check.text("pgcdc.source: soft_delete", spec.soft_delete)
+   end
+   if spec.capture ~= nil then
+      check.one_of("pgcdc.source: capture", spec.capture, captures)
+   end
+   if spec.rls ~= nil then
+      check.type("pgcdc.source: rls", spec.rls, "boolean")
+   end
+   if spec.on_change ~= nil then
+      check.type("pgcdc.source: on_change", spec.on_change, "function")
+   end
+   local min, max = interval(spec.interval)
+   local has_deletes, check_interval = deletes(spec.deletes)
+   if has_deletes and spec.capture ~= nil and spec.capture ~= "xmin" then
+      check.fail('pgcdc.source: deletes is for capture = "xmin"%s',
+         spec.capture == "trigger" and "; triggers tell deletes by themselves" or "")
+   end
+   local column, lookback, recheck = increment(spec)
+   local full_name = conninfo.table_name("pgcdc.source: table", spec.table)
+   local source = setmetatable(stream.node("source"), Source)
+   source.policy = on_error.policy(spec.on_error)
+   source.dead_letter = dead_letter(spec.dead_letter, source.policy)
+   source.number = raw.declare {
+      table = full_name,
+      pk = check.names("pgcdc.source: pk", spec.pk),
+      columns = check.names("pgcdc.source: columns", spec.columns),
+      interval_min = min,
+      interval_max = max,
+      connect = conninfo.text("pgcdc.source: connect", spec.connect),
+      name = name(spec.name),
+      start = start(spec.start),
+      where = spec.where,
+      soft_delete = spec.soft_delete,
+      capture = spec.capture,
+      column = column,
+      lookback = lookback,
+      recheck = recheck,
+      rls = spec.rls or false,
+      deletes = has_deletes,
+      check_interval = check_interval,
+      old = with_deletes("old", spec.old, has_deletes),
+      skip_unchanged = with_deletes("skip_unchanged", spec.skip_unchanged, has_deletes),
+   }
+   sources[source.number] = source
+   source.name = spec.name or full_name
+   stream.list(source)
+   if groups.is_single_group() then
+      groups.unite_all()
+   end
+   if spec.on_change then
+      source:on("change", spec.on_change)
+   end
+   return source
+end
+
+return Source

@@ -1,0 +1,144 @@
+/* chunk.c -- a block of rows on its way through the queue.
+ * SPDX-License-Identifier: MIT */
+#include "capture/chunk.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define FULL_BYTES ((size_t)256 << 10)
+#define FULL_ROWS 4096
+
+void chunk_init(struct chunk *c)
+{
+    *c = (struct chunk){ 0 };
+    clock_utc(c->ts);
+}
+
+void chunk_fini(struct chunk *c)
+{
+    if (c->position != NULL)
+        position_fini(c->position);
+    free(c->position);
+    rowtype_unref(c->rowtype);
+    free(c->bytes);
+    free(c->rows);
+    free(c->sides);
+    *c = (struct chunk){ 0 };
+}
+
+struct chunk *chunk_new(void)
+{
+    struct chunk *c = malloc(sizeof *c);
+
+    if (c != NULL)
+        chunk_init(c);
+    return c;
+}
+
+void chunk_free(struct chunk *c)
+{
+    if (c != NULL)
+        chunk_fini(c);
+    free(c);
+}
+
+void chunk_init_like(struct chunk *c, const struct chunk *like)
+{
+    *c = (struct chunk){
+        .rowtype = like->rowtype != NULL ? rowtype_ref(like->rowtype) : NULL,
+        .is_snapshot = like->is_snapshot,
+        .is_ordered = like->is_ordered,
+        .is_recheck = like->is_recheck,
+        .reads = like->reads,
+        .leaf = like->leaf,
+        .end = like->end,
+        .begins = like->begins,
+    };
+    memcpy(c->ts, like->ts, sizeof c->ts);
+}
+
+static void *grow(void *p, size_t *cap, size_t need, size_t first, size_t size)
+{
+    size_t n = *cap == 0 ? first : *cap;
+
+    while (n < need)
+        n += n / 2 + 1;
+    p = realloc(p, n * size);
+    if (p != NULL)
+        *cap = n;
+    return p;
+}
+
+bool chunk_add_bytes(struct chunk *c, const char *bytes, size_t len, size_t *start)
+{
+    void *p;
+
+    if (c->bytes == NULL || c->n_bytes + len > c->cap_bytes) { /* rows may have no bytes */
+        if ((p = grow(c->bytes, &c->cap_bytes, c->n_bytes + len, 1024, 1)) == NULL)
+            return false;
+        c->bytes = p;
+    }
+    if (len > 0)
+        memcpy(c->bytes + c->n_bytes, bytes, len);
+    *start = c->n_bytes;
+    c->n_bytes += len;
+    return true;
+}
+
+bool chunk_add(struct chunk *c, const struct chunk_row *row, const char *bytes)
+{
+    size_t start;
+    void *p;
+
+    if (c->n_rows == c->cap_rows) {
+        if ((p = grow(c->rows, &c->cap_rows, c->n_rows + 1, 8, sizeof *c->rows)) == NULL)
+            return false;
+        c->rows = p;
+    }
+    if (!chunk_add_bytes(c, bytes, row->len, &start))
+        return false;
+    c->rows[c->n_rows] = *row;
+    c->rows[c->n_rows].start = start;
+    c->n_rows++;
+    return true;
+}
+
+bool chunk_add_hash(struct chunk *c, uint64_t hash)
+{
+    size_t start;
+
+    return chunk_add_bytes(c, (const char *)&hash, sizeof hash, &start);
+}
+
+uint64_t chunk_hash(const struct chunk *c, const struct chunk_row *row)
+{
+    uint64_t hash;
+
+    memcpy(&hash, c->bytes + row->start - sizeof hash, sizeof hash);
+    return hash;
+}
+
+bool chunk_set_position(struct chunk *c, const struct position *p)
+{
+    c->position = calloc(1, sizeof *c->position);
+    if (c->position != NULL && position_copy(c->position, p))
+        return true;
+    free(c->position);
+    c->position = NULL;
+    return false;
+}
+
+bool chunk_is_full(const struct chunk *c)
+{
+    return c->n_bytes >= FULL_BYTES || c->n_rows >= FULL_ROWS;
+}
+
+size_t chunk_size(const struct chunk *c)
+{
+    return sizeof *c + c->cap_bytes + c->cap_rows * sizeof *c->rows;
+}
+
+bool chunk_row_key(const struct chunk *c, const struct chunk_row *row, struct buf *key)
+{
+    return rowtype_put_key(c->rowtype, c->bytes + row->start, row->len, key);
+}

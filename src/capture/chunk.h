@@ -1,0 +1,86 @@
+/* chunk.h -- a block of rows on its way through the queue.
+ *
+ * Raw bytes of COPY with the offsets of the rows. They are decoded where they are used: the queue
+ * is cheap, and a column that nobody reads costs nothing. A poll or a range of the snapshot is
+ * one or more chunks, of which the last one brings the position.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef CHUNK_H
+#define CHUNK_H
+
+#include "base/clock.h"
+#include "capture/op.h"
+#include "capture/position.h"
+#include "capture/rowtype.h"
+
+struct chunk_row {
+    size_t start;     /* in the chunk's bytes: the fields of the row type, tabs between */
+    uint32_t len;
+    enum op op;
+    bool is_key_only; /* nothing but its key is known: the other fields are NULL */
+    uint64_t xid;
+};
+
+/* What the host knows besides of a row. */
+struct chunk_side {
+    uint64_t seq;      /* the number of the change among all of the source */
+    size_t old_start;  /* in the chunk's bytes: the row as it was delivered before */
+    uint32_t old_len;  /* 0: it was not kept */
+};
+
+struct chunk {
+    struct rowtype *rowtype; /* counted reference; NULL without rows */
+    char ts[CLOCK_TEXT];     /* when the rows were read */
+    char *bytes;             /* owned, as is <rows> */
+    size_t n_bytes, cap_bytes;
+    struct chunk_row *rows;
+    size_t n_rows, cap_rows;
+    bool is_snapshot;        /* rows of a snapshot range, else of a poll */
+    bool is_ordered;         /* rows come by xid and key: a poll may stop at any of them */
+    bool is_recheck;         /* see increment.h */
+    uint64_t reads;          /* as in the position */
+    uint32_t leaf, end;      /* of a snapshot range: the relation's oid, the block after it */
+
+    bool begins;             /* the first chunk of its poll or range */
+    bool ends;               /* the last one */
+    bool is_lazy;            /* its position says nothing that may not be lost */
+    struct position *position; /* owned; holds once this chunk and all before it are done */
+
+    struct chunk_side *sides; /* owned: one for each row, or NULL */
+    uint64_t last_seq;       /* of the last row, also of those left out; 0: rows are not numbered */
+};
+
+/* A chunk that is part of something else. */
+void chunk_init(struct chunk *c);
+void chunk_fini(struct chunk *c);
+
+/* Returns owned memory, or NULL (out of memory). */
+struct chunk *chunk_new(void);
+void chunk_free(struct chunk *c);
+
+/* Initializes <c> with all of <like> but its rows, what belongs to them, and its position. */
+void chunk_init_like(struct chunk *c, const struct chunk *like);
+
+/* Appends a row, copying its <len> bytes. False: out of memory. */
+bool chunk_add(struct chunk *c, const struct chunk_row *row, const char *bytes) WARN_UNUSED;
+
+/* Puts the hash of the next row's key before that row; and what it is. */
+bool chunk_add_hash(struct chunk *c, uint64_t hash) WARN_UNUSED;
+uint64_t chunk_hash(const struct chunk *c, const struct chunk_row *row);
+
+/* Appends bytes that belong to no row; *start: where they are. */
+bool chunk_add_bytes(struct chunk *c, const char *bytes, size_t len, size_t *start) WARN_UNUSED;
+
+/* Gives it a copy of <p>. */
+bool chunk_set_position(struct chunk *c, const struct position *p) WARN_UNUSED;
+
+/* True if it is big enough to be sent. */
+bool chunk_is_full(const struct chunk *c);
+
+/* The memory that it takes, for the queue to count. */
+size_t chunk_size(const struct chunk *c);
+
+/* Appends the fields of a row's key to <key> as COPY text, tabs between. */
+bool chunk_row_key(const struct chunk *c, const struct chunk_row *row, struct buf *key) WARN_UNUSED;
+
+#endif

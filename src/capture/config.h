@@ -1,0 +1,44 @@
+/* config.h -- what a source was declared to be.
+ *
+ * Filled from what the script says, and immutable once the host runs: each
+ * thread may read it.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef CONFIG_H
+#define CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* How changes are found: by the xmin of rows, by a column that grows, by stamps of triggers. */
+enum config_capture { CONFIG_BY_XMIN, CONFIG_BY_INCREMENT, CONFIG_BY_TRIGGER };
+
+enum config_start { CONFIG_START_SNAPSHOT, CONFIG_START_NOW, CONFIG_START_XID };
+
+struct config {
+    char *conninfo;
+    char *table;    /* as the server is to resolve it */
+    char *name;     /* or NULL: "schema.table" once resolved */
+    char **columns; /* n_columns 0: all */
+    size_t n_columns;
+    char **pk;      /* n_pk 0: the primary key */
+    size_t n_pk;
+    char *where;    /* or NULL */
+    char *soft_delete; /* a column whose value says that the row is gone; or NULL */
+    char *column;      /* CONFIG_BY_INCREMENT: the one that grows */
+    double lookback;   /* its units, or seconds; below 0: the type's default */
+    int64_t recheck_ms; /* 0: never */
+    enum config_capture capture;
+    enum config_start start;
+    uint64_t start_xid;
+    int64_t interval_min_ms, interval_max_ms; /* alike unless adaptive */
+    bool rls;
+    bool deletes;         /* looks for rows that are gone, and tells inserts from updates */
+    int64_t check_ms;     /* how often; 0: in every poll */
+    bool keeps_old, skips_unchanged;
+};
+
+void config_free(struct config *c);
+
+#endif

@@ -1,0 +1,336 @@
+/* rowtype.c -- what rows need to be understood: their columns and key.
+ * SPDX-License-Identifier: MIT */
+#include "capture/rowtype.h"
+
+#include "base/text.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct rowtype *rowtype_ref(struct rowtype *s)
+{
+    atomic_fetch_add(&s->refs, 1);
+    return s;
+}
+
+void rowtype_unref(struct rowtype *s)
+{
+    if (s == NULL || atomic_fetch_sub(&s->refs, 1) > 1)
+        return;
+    for (size_t i = 0; i < s->n_columns; i++) {
+        free(s->columns[i].name);
+        free(s->columns[i].type);
+    }
+    free(s->columns);
+    free(s->key);
+    free(s->database);
+    free(s->schema);
+    free(s->table);
+    free(s->signature);
+    free(s);
+}
+
+bool rowtype_equal(const struct rowtype *a, const struct rowtype *b)
+{
+    if (strcmp(a->database, b->database) != 0 || strcmp(a->signature, b->signature) != 0 ||
+        a->n_columns != b->n_columns || a->n_key != b->n_key)
+        return false;
+    for (size_t i = 0; i < a->n_columns; i++)
+        if (strcmp(a->columns[i].name, b->columns[i].name) != 0 ||
+            a->columns[i].kind != b->columns[i].kind)
+            return false;
+    return a->soft == b->soft && a->has_stamp == b->has_stamp &&
+           memcmp(a->key, b->key, a->n_key * sizeof *a->key) == 0;
+}
+
+/* The field <i> of a row; p NULL if it has none. */
+static struct field find_field(const char *row, size_t len, size_t i)
+{
+    const char *p = row, *end = row + len, *tab;
+
+    for (; i > 0; i--, p = tab + 1)
+        if ((tab = memchr(p, '\t', (size_t)(end - p))) == NULL)
+            return (struct field){ NULL, 0 };
+    tab = memchr(p, '\t', (size_t)(end - p));
+    return (struct field){ p, (size_t)((tab != NULL ? tab : end) - p) };
+}
+
+bool rowtype_is_soft_deleted(const struct rowtype *s, const char *row, size_t len)
+{
+    struct field f;
+
+    if (s->soft == SIZE_MAX)
+        return false;
+    f = find_field(row, len, s->soft);
+    if (f.p == NULL || field_is_null(f))
+        return false;
+    return s->columns[s->soft].kind != KIND_BOOL || *f.p == 't';
+}
+
+bool rowtype_put_key(const struct rowtype *s, const char *row, size_t len, struct buf *key)
+{
+    for (size_t i = 0; i < s->n_key; i++) {
+        struct field f = find_field(row, len, s->key[i]);
+
+        if (f.p == NULL)
+            return false;
+        if (i > 0)
+            buf_putc(key, '\t');
+        buf_add(key, f.p, f.len);
+    }
+    return buf_ok(key);
+}
+
+/* The third answer to sql_table. */
+enum { C_NAME, C_TYPE, C_OID, C_ARRAY, C_COMPOSITE, C_CAST, C_PK };
+
+#define XID8_OID 5069
+
+static int find_column(const struct result *r, const char *name)
+{
+    for (int i = 0; i < result_count(r); i++)
+        if (strcmp(result_text(r, i, C_NAME), name) == 0)
+            return i;
+    return -1;
+}
+
+static bool fail_no_column(const struct relation *t, const struct result *r, const char *what,
+                           const char *name, struct err *e)
+{
+    const char *nearest = NULL;
+    size_t best = SIZE_MAX;
+
+    for (int i = 0; i < result_count(r); i++) {
+        const char *other = result_text(r, i, C_NAME);
+        size_t d = text_distance(name, other);
+
+        if (d < best) {
+            best = d;
+            nearest = other;
+        }
+    }
+    return err_set(e, ERR_REFUSED, "%s.%s has no column \"%s\" (named in %s)%s%s%s", t->schema,
+                   t->name, name, what, nearest != NULL ? "; the nearest is \"" : "",
+                   nearest != NULL ? nearest : "", nearest != NULL ? "\"" : "");
+}
+
+/* Adds column <i> of the answer; returns its index in the shape, or SIZE_MAX without memory. */
+static size_t add_column(struct rowtype *s, const struct result *r, int i)
+{
+    struct rowtype_column *c = &s->columns[s->n_columns];
+    struct type_facts type = {
+        .oid = (uint32_t)result_u64(r, i, C_OID),
+        .is_array = result_bool(r, i, C_ARRAY),
+        .is_composite = result_bool(r, i, C_COMPOSITE),
+        .has_json_cast = result_bool(r, i, C_CAST),
+    };
+
+    c->name = strdup(result_text(r, i, C_NAME));
+    c->type = strdup(result_text(r, i, C_TYPE));
+    c->kind = types_kind(&type);
+    c->wants_to_json = types_wants_to_json(&type);
+    s->n_columns++;
+    return c->name != NULL && c->type != NULL ? s->n_columns - 1 : SIZE_MAX;
+}
+
+static bool add_row_columns(struct rowtype *s, const struct relation *t, const struct result *r,
+                            char *const *wanted, size_t n_wanted, struct err *e)
+{
+    size_t n = n_wanted > 0 ? n_wanted : (size_t)result_count(r);
+    int stamp = find_column(r, ROWTYPE_STAMP_COLUMN);
+
+    s->has_stamp = stamp >= 0 && result_u64(r, stamp, C_OID) == XID8_OID;
+    for (size_t i = 0; i < n; i++) {
+        int at = n_wanted > 0 ? find_column(r, wanted[i]) : (int)i;
+
+        if (n_wanted == 0 && at == stamp && s->has_stamp)
+            continue;
+        if (at < 0)
+            return fail_no_column(t, r, "columns", wanted[i], e);
+        if (add_column(s, r, at) == SIZE_MAX)
+            return err_memory(e);
+    }
+    s->n_row = s->n_columns;
+    return true;
+}
+
+/* Column <at> of the answer, which is added behind the row if it is not in it. */
+static bool add_hidden_column(struct rowtype *s, const struct result *r, int at, size_t *i,
+                              struct err *e)
+{
+    const char *name = result_text(r, at, C_NAME);
+
+    for (*i = 0; *i < s->n_columns && strcmp(s->columns[*i].name, name) != 0; ++*i)
+        ;
+    return *i < s->n_columns || add_column(s, r, at) != SIZE_MAX || err_memory(e);
+}
+
+static bool add_key_column(struct rowtype *s, const struct result *r, int at, struct err *e)
+{
+    return add_hidden_column(s, r, at, &s->key[s->n_key++], e);
+}
+
+static bool add_soft(struct rowtype *s, const struct relation *t, const struct result *r,
+                     const char *soft, struct err *e)
+{
+    int at = soft != NULL ? find_column(r, soft) : 0;
+
+    s->soft = SIZE_MAX;
+    if (soft == NULL)
+        return true;
+    if (at < 0)
+        return fail_no_column(t, r, "soft_delete", soft, e);
+    return add_hidden_column(s, r, at, &s->soft, e);
+}
+
+/* The primary key's columns carry their place in it, from 1, in C_PK. */
+static bool add_primary_key(struct rowtype *s, const struct relation *t, const struct result *r,
+                            struct err *e)
+{
+    int n = result_count(r);
+
+    for (uint64_t place = 1;; place++) {
+        int at = 0;
+
+        while (at < n && result_u64(r, at, C_PK) != place)
+            at++;
+        if (at == n)
+            break;
+        if (!add_key_column(s, r, at, e))
+            return false;
+    }
+    if (s->n_key == 0)
+        return err_set(e, ERR_REFUSED,
+                       "%s.%s has no primary key: say which columns identify a row, "
+                       "pk = \"...\" or pk = {\"...\", \"...\"}", t->schema, t->name);
+    return true;
+}
+
+static bool add_key(struct rowtype *s, const struct relation *t, const struct result *r,
+                    char *const *pk, size_t n_pk, struct err *e)
+{
+    if (n_pk == 0)
+        return add_primary_key(s, t, r, e);
+    for (size_t i = 0; i < n_pk; i++) {
+        int at = find_column(r, pk[i]);
+
+        if (at < 0)
+            return fail_no_column(t, r, "pk", pk[i], e);
+        if (!add_key_column(s, r, at, e))
+            return false;
+    }
+    return true;
+}
+
+static bool sign(struct rowtype *s, struct err *e)
+{
+    struct buf b;
+
+    buf_init(&b, BUF_SQL_MAX);
+    for (size_t i = 0; i < s->n_row; i++) {
+        field_escape(&b, s->columns[i].name, strlen(s->columns[i].name));
+        buf_putc(&b, '\t');
+        field_escape(&b, s->columns[i].type, strlen(s->columns[i].type));
+        buf_putc(&b, '\n');
+    }
+    s->signature = buf_take(&b);
+    return s->signature != NULL ? true : err_memory(e);
+}
+
+struct rowtype *rowtype_read(const struct relation *t, const struct result *columns,
+                             char *const *wanted, size_t n_wanted, char *const *pk, size_t n_pk,
+                             const char *soft, struct err *e)
+{
+    size_t most = (size_t)result_count(columns) + n_wanted + n_pk + 1;
+    struct rowtype *s = calloc(1, sizeof *s);
+
+    if (s == NULL) {
+        err_memory(e);
+        return NULL;
+    }
+    atomic_init(&s->refs, 1);
+    s->database = strdup(t->database);
+    s->schema = strdup(t->schema);
+    s->table = strdup(t->name);
+    s->columns = calloc(most, sizeof *s->columns);
+    s->key = calloc(most, sizeof *s->key);
+    s->has_no_xid = !t->has_xmin;
+    if (s->database == NULL || s->schema == NULL || s->table == NULL || s->columns == NULL ||
+        s->key == NULL)
+        err_memory(e);
+    else if (add_row_columns(s, t, columns, wanted, n_wanted, e) &&
+             add_key(s, t, columns, pk, n_pk, e) && add_soft(s, t, columns, soft, e) && sign(s, e))
+        return s;
+    rowtype_unref(s);
+    return NULL;
+}
+
+bool rowtype_read_growth(const struct relation *t, const struct result *columns,
+                          const char *name, enum increment_growth *growth, struct err *e)
+{
+    static const struct { uint64_t oid; enum increment_growth growth; } types[] = {
+        { 20, INCREMENT_INTEGER }, { 21, INCREMENT_INTEGER }, { 23, INCREMENT_INTEGER },
+        { 1082, INCREMENT_DATE }, { 1114, INCREMENT_TIMESTAMP }, { 1184, INCREMENT_TIMESTAMPTZ },
+    };
+    int at = find_column(columns, name);
+
+    *growth = INCREMENT_GROWS_NOT;
+    if (at < 0)
+        return fail_no_column(t, columns, "column", name, e);
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (types[i].oid == result_u64(columns, at, C_OID))
+            *growth = types[i].growth;
+    return *growth != INCREMENT_GROWS_NOT ||
+           err_set(e, ERR_REFUSED, "%s.%s: capture = \"increment\" goes by smallint, integer, "
+                   "bigint, date, timestamp or timestamptz, and column \"%s\" is %s", t->schema,
+                   t->name, name, result_text(columns, at, C_TYPE));
+}
+
+static bool derive_column(struct rowtype_column *to, const struct rowtype_column *columns,
+                          const struct rowtype_source *c)
+{
+    const struct rowtype_column *from = c->from != ROWTYPE_NEW ? &columns[c->from] : NULL;
+    bool is_text = from == NULL || c->is_text;
+
+    to->name = strdup(c->name);
+    to->type = strdup(is_text ? "text" : from->type);
+    to->kind = is_text ? KIND_TEXT : from->kind;
+    to->wants_to_json = !is_text && from->wants_to_json;
+    return to->name != NULL && to->type != NULL;
+}
+
+struct rowtype *rowtype_derive(const struct rowtype *of, const struct rowtype_source *columns,
+                               size_t n, size_t n_row, bool hides_key)
+{
+    struct rowtype *s = calloc(1, sizeof *s);
+    struct err e;
+    bool ok;
+
+    if (s == NULL)
+        return NULL;
+    atomic_init(&s->refs, 1);
+    s->database = strdup(of->database);
+    s->schema = strdup(of->schema);
+    s->table = strdup(of->table);
+    s->columns = calloc(n + 1, sizeof *s->columns);
+    s->key = calloc(of->n_key + 1, sizeof *s->key);
+    ok = s->database != NULL && s->schema != NULL && s->table != NULL && s->columns != NULL &&
+         s->key != NULL;
+    for (; ok && s->n_columns < n; s->n_columns++)
+        ok = derive_column(&s->columns[s->n_columns], of->columns, &columns[s->n_columns]);
+    s->n_row = n_row;
+    for (size_t k = 0; ok && k < of->n_key; k++)
+        for (size_t i = 0; i < n; i++)
+            if (columns[i].from == of->key[k])
+                s->key[s->n_key++] = i;
+    s->hides_key = hides_key;
+    s->has_no_xid = of->has_no_xid;
+    s->soft = SIZE_MAX;
+    if (ok && hides_key)
+        ok = derive_column(&s->columns[s->n_columns++], of->columns,
+                           &(struct rowtype_source){ "", ROWTYPE_NEW, true });
+    if (ok && sign(s, &e))
+        return s;
+    rowtype_unref(s);
+    return NULL;
+}

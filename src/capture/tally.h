@@ -1,0 +1,31 @@
+/* tally.h -- how many keys there are, counted by the upper bits of their hashes.
+ *
+ * The server counts the keys of a table, the host counts those of the rows that it delivered: a
+ * bucket in which the counts or the xors differ holds a row that came or was deleted.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef TALLY_H
+#define TALLY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define TALLY_BUCKETS 16384u
+#define TALLY_SHIFT 50 /* hash >> TALLY_SHIFT: the number of its bucket */
+
+struct tally_bucket {
+    uint64_t count, xor; /* of hashes */
+};
+
+/* What the server has. Zeroed at birth. */
+struct tally {
+    struct tally_bucket buckets[TALLY_BUCKETS];
+    uint64_t *hashes;    /* owned: of the keys of the poll's rows */
+    size_t n_hashes;
+    bool is_truncated;   /* the table is empty, and all its files are new */
+};
+
+void tally_free(struct tally *t);
+
+#endif

@@ -1,0 +1,397 @@
+/* cli.c -- the command line: options, NAME=VALUE words, the files that they name, --list.
+ * SPDX-License-Identifier: MIT */
+#include "cli.h"
+
+#include "base/text.h"
+#include "version.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char help[] =
+    "Usage: pgcdc-lua [OPTION]... SCRIPT [NAME=VALUE]...\n"
+    "Watch Postgres tables and run a Lua script on every change.\n"
+    "\n"
+    "SCRIPT is a path, or the name of a bundled script such as jsonl.\n"
+    "\n"
+    "  -d, --dsn CONNINFO      connection of sources that name none (default: libpq's\n"
+    "                          environment, PGHOST and so on, and service files)\n"
+    "  -s, --state FILE        where positions are kept (default:\n"
+    "                          $XDG_STATE_HOME/pgcdc-lua/<script>.db)\n"
+    "      --once              finish the snapshot, poll each source once, deliver, exit\n"
+    "      --check             connect, check tables, keys and privileges, print what\n"
+    "                          would run, exit\n"
+    "      --graph             print the script's pipeline as Graphviz DOT, exit\n"
+    "      --reset[=SOURCE]    forget the position of all sources, or of one, first\n"
+    "      --max-memory SIZE   memory cap of the script (e.g. 256M; default none)\n"
+    "      --max-time SECONDS  time one handler call may take (default none)\n"
+    "      --sandbox           run the script without io, os.execute, C modules, debug\n"
+    "      --log-level LEVEL   error, warn, info (default), debug\n"
+    "      --log-format FORMAT text (default) or json, on standard error\n"
+    "      --list              show the bundled scripts; NAME help=1 shows what one takes\n"
+    "  -h, --help              show this\n"
+    "  -V, --version           show the version\n"
+    "\n"
+    "Exit status: 0 done or asked to stop, 1 the script failed, 2 usage, 3 the database\n"
+    "refused, 4 the state file, 70 an internal error.\n";
+
+enum { O_ONCE = 256, O_CHECK, O_GRAPH, O_RESET, O_MAX_MEMORY, O_MAX_TIME, O_SANDBOX, O_LOG_LEVEL,
+       O_LOG_FORMAT, O_LIST };
+
+static const struct option options[] = {
+    { "dsn", required_argument, NULL, 'd' },
+    { "state", required_argument, NULL, 's' },
+    { "once", no_argument, NULL, O_ONCE },
+    { "check", no_argument, NULL, O_CHECK },
+    { "graph", no_argument, NULL, O_GRAPH },
+    { "reset", optional_argument, NULL, O_RESET },
+    { "max-memory", required_argument, NULL, O_MAX_MEMORY },
+    { "max-time", required_argument, NULL, O_MAX_TIME },
+    { "sandbox", no_argument, NULL, O_SANDBOX },
+    { "log-level", required_argument, NULL, O_LOG_LEVEL },
+    { "log-format", required_argument, NULL, O_LOG_FORMAT },
+    { "list", no_argument, NULL, O_LIST },
+    { "help", no_argument, NULL, 'h' },
+    { "version", no_argument, NULL, 'V' },
+    { NULL, 0, NULL, 0 },
+};
+
+#define N_OPTIONS (sizeof options / sizeof *options - 1)
+
+/* ---- options ---- */
+
+static bool fail_option(const char *word, struct err *e)
+{
+    const char *names[N_OPTIONS], *nearest;
+    char name[64];
+
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(word, "="), word);
+    for (size_t i = 0; i < N_OPTIONS; i++)
+        names[i] = options[i].name;
+    nearest = strncmp(name, "--", 2) == 0 ? text_nearest(name + 2, names, N_OPTIONS) : NULL;
+    if (nearest != NULL)
+        return err_set(e, ERR_USAGE, "unknown option %s; did you mean --%s?", name, nearest);
+    return err_set(e, ERR_USAGE, "unknown option %s; --help lists them", name);
+}
+
+/* "256M" as bytes. */
+static bool read_size(const char *text, size_t *size, struct err *e)
+{
+    static const char units[] = "KMGT";
+    char *end;
+    double n = strtod(text, &end);
+    const char *unit = *end != '\0' ? strchr(units, *end & ~0x20) : NULL;
+    double scale = 1;
+
+    for (const char *u = units; unit != NULL && u <= unit; u++)
+        scale *= 1024;
+    if (end == text || !(n > 0) || (*end != '\0' && (unit == NULL || end[1] != '\0')) ||
+        n * scale < 65536 || n * scale > 1e18)
+        return err_set(e, ERR_USAGE, "--max-memory %s: write a size of at least 64K, such as 256M",
+                       text);
+    *size = (size_t)(n * scale);
+    return true;
+}
+
+static bool read_seconds(const char *text, int64_t *ns, struct err *e)
+{
+    char *end;
+    double n = strtod(text, &end);
+
+    if (end == text || *end != '\0' || !(n > 0) || n > 1e9)
+        return err_set(e, ERR_USAGE, "--max-time %s: write a number of seconds, such as 5 or 0.5",
+                       text);
+    *ns = (int64_t)(n * 1e9);
+    return true;
+}
+
+static bool read_option(struct cli *cli, int c, const char *word, struct err *e)
+{
+    struct script_options *s = &cli->host.script;
+    int level;
+
+    switch (c) {
+    case 'd':
+        s->dsn = optarg;
+        return true;
+    case 's':
+        cli->host.state = optarg;
+        return true;
+    case O_ONCE:
+        cli->host.mode = READER_ONCE;
+        return true;
+    case O_CHECK:
+        cli->host.mode = READER_CHECK;
+        return true;
+    case O_GRAPH:
+        cli->host.is_graph = true;
+        return true;
+    case O_RESET:
+        s->resets = true;
+        s->reset = optarg;
+        return true;
+    case O_MAX_MEMORY:
+        return read_size(optarg, &s->max_memory, e);
+    case O_MAX_TIME:
+        return read_seconds(optarg, &s->max_time_ns, e);
+    case O_SANDBOX:
+        s->is_sandboxed = true;
+        return true;
+    case O_LOG_LEVEL:
+        level = log_level_by_name(optarg);
+        if (level < 0)
+            return err_set(e, ERR_USAGE, "--log-level %s: use error, warn, info or debug", optarg);
+        cli->log.level = (enum log_level)level;
+        return true;
+    case O_LOG_FORMAT:
+        if (strcmp(optarg, "json") != 0 && strcmp(optarg, "text") != 0)
+            return err_set(e, ERR_USAGE, "--log-format %s: use text or json", optarg);
+        cli->log.as_json = *optarg == 'j';
+        return true;
+    case O_LIST:
+        cli->is_list = cli->is_answered = true;
+        return true;
+    case 'h':
+        fputs(help, stdout);
+        cli->is_answered = true;
+        return true;
+    case 'V':
+        puts("pgcdc-lua " VERSION);
+        cli->is_answered = true;
+        return true;
+    case ':':
+        return err_set(e, ERR_USAGE, "option %s needs a value", word);
+    default:
+        return fail_option(word, e);
+    }
+}
+
+/* What stands after the options: the script, then NAME=VALUE words. */
+static bool read_words(struct cli *cli, int argc, char **argv, struct err *e)
+{
+    if (optind >= argc)
+        return err_set(e, ERR_USAGE,
+                       "which script? Name one, such as: pgcdc-lua jsonl table=orders");
+    cli->asked = argv[optind++];
+    cli->host.script.words = argv + optind;
+    cli->host.script.n_words = (size_t)(argc - optind);
+    for (int i = optind; i < argc; i++)
+        if (strchr(argv[i], '=') == NULL || argv[i][0] == '=')
+            return err_set(e, ERR_USAGE, "%s: words behind the script are written NAME=VALUE%s",
+                           argv[i], argv[i][0] == '-' ? ", and options stand before it" : "");
+    return true;
+}
+
+static bool read_arguments(struct cli *cli, int argc, char **argv, struct err *e)
+{
+    int c;
+
+    opterr = 0;
+    while (!cli->is_answered && (c = getopt_long(argc, argv, "+:d:s:hV", options, NULL)) != -1)
+        if (!read_option(cli, c, argv[optind - 1], e))
+            return false;
+    return cli->is_answered || read_words(cli, argc, argv, e);
+}
+
+/* ---- files ---- */
+
+static char *join(const char *a, const char *b, const char *c)
+{
+    struct buf text;
+
+    buf_init(&text, PATH_MAX);
+    buf_puts(&text, a);
+    buf_puts(&text, b);
+    buf_puts(&text, c);
+    return buf_take(&text);
+}
+
+static bool is_file(const char *path)
+{
+    return path != NULL && access(path, R_OK) == 0;
+}
+
+/* The folder with the folder of our Lua files: beside the program in a build tree,
+ * in share/ where it is installed. Found from where the program is, so that a copy can be moved. */
+static bool find_home(struct cli *cli, struct err *e)
+{
+    static const char *const homes[] = { "/..", "/../share/pgcdc-lua" };
+    char exe[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    char *slash;
+
+    if (n <= 0)
+        return err_set(e, ERR_INTERNAL, "cannot find my own program file: %s", strerror(errno));
+    exe[n] = '\0';
+    slash = strrchr(exe, '/');
+    *slash = '\0';
+    for (size_t i = 0; i < sizeof homes / sizeof *homes; i++) {
+        char *init = join(exe, homes[i], "/lua/pgcdc/init.lua");
+        bool found = is_file(init);
+
+        if (init == NULL)
+            return err_memory(e);
+        free(init);
+        if (found) {
+            cli->lua_dir = join(exe, homes[i], "/lua");
+            cli->scripts_dir = join(exe, homes[i], "/scripts");
+            if (cli->lua_dir == NULL || cli->scripts_dir == NULL)
+                return err_memory(e);
+            break;
+        }
+    }
+    if (cli->lua_dir == NULL)
+        return err_set(e, ERR_INTERNAL, "my Lua files are neither in %s/../lua nor in "
+                       "%s/../share/pgcdc-lua/lua: install me with `make install`", exe, exe);
+    cli->host.script.lua_dir = cli->lua_dir;
+    cli->host.script.scripts_dir = cli->scripts_dir;
+    return true;
+}
+
+/* A path, or the name of a bundled script with or without its ending. */
+static bool find_script(struct cli *cli, struct err *e)
+{
+    char *found = NULL;
+    bool no_memory = false;
+
+    if (is_file(cli->asked))
+        no_memory = (found = strdup(cli->asked)) == NULL;
+    for (int i = 0; found == NULL && strchr(cli->asked, '/') == NULL && i < 2; i++) {
+        char *in = join(cli->scripts_dir, "/", cli->asked);
+
+        found = in != NULL ? join(in, i == 0 ? "" : ".lua", "") : NULL;
+        free(in);
+        no_memory = no_memory || found == NULL;
+        if (!is_file(found)) {
+            free(found);
+            found = NULL;
+        }
+    }
+    if (found == NULL && no_memory)
+        return err_memory(e);
+    if (found == NULL)
+        return err_set(e, ERR_USAGE, "there is no script %s, here or among the bundled ones in %s",
+                       cli->asked, cli->scripts_dir);
+    cli->host.script.path = cli->script = found;
+    return true;
+}
+
+/* $XDG_STATE_HOME/pgcdc-lua/<script>.db */
+static bool find_state(struct cli *cli, struct err *e)
+{
+    const char *xdg = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    const char *base = strrchr(cli->script, '/');
+    char *folder, *name;
+
+    if (cli->host.state != NULL)
+        return true;
+    name = strdup(base != NULL ? base + 1 : cli->script);
+    if (name != NULL && strlen(name) > 4 && strcmp(name + strlen(name) - 4, ".lua") == 0)
+        name[strlen(name) - 4] = '\0';
+    if (xdg != NULL && *xdg == '/') {
+        folder = join(xdg, "/pgcdc-lua/", "");
+    } else if (home != NULL && *home != '\0') {
+        folder = join(home, "/.local/state/pgcdc-lua/", "");
+    } else {
+        free(name);
+        return err_set(e, ERR_USAGE, "neither XDG_STATE_HOME nor HOME is set: say where positions "
+                       "are kept, with --state FILE");
+    }
+    cli->state = name != NULL && folder != NULL ? join(folder, name, ".db") : NULL;
+    cli->host.state = cli->state;
+    free(folder);
+    free(name);
+    return cli->state != NULL || err_memory(e);
+}
+
+/* ---- --list ---- */
+
+#define WIDTH 12
+
+static int is_script(const struct dirent *entry)
+{
+    size_t len = strlen(entry->d_name);
+
+    return len > 4 && entry->d_name[0] != '.' && strcmp(entry->d_name + len - 4, ".lua") == 0;
+}
+
+/* "-- jsonl: every change ..." is told as "every change ...". */
+static void print_script(int folder, const char *file)
+{
+    int fd = openat(folder, file, O_RDONLY | O_CLOEXEC), len = (int)strlen(file) - 4;
+    FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
+    char line[400] = "", *job = line;
+
+    if (f == NULL || fgets(line, sizeof line, f) == NULL)
+        line[0] = '\0';
+    if (f != NULL)
+        fclose(f);
+    else if (fd >= 0)
+        close(fd);
+    line[strcspn(line, "\r\n")] = '\0';
+    if (strncmp(job, "--", 2) == 0)
+        job += 2 + strspn(job + 2, " ");
+    if (strncmp(job, file, (size_t)len) == 0 && job[len] == ':')
+        job += len + 1 + (int)strspn(job + len + 1, " ");
+    printf("%-*.*s %s\n", WIDTH, len, file, job);
+}
+
+static bool print_scripts(const char *folder, struct err *e)
+{
+    struct dirent **entries = NULL;
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int n = fd >= 0 ? scandir(folder, &entries, is_script, alphasort) : -1;
+
+    if (n < 0) {
+        err_set(e, ERR_INTERNAL, "%s: %s", folder, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        return false;
+    }
+    for (int i = 0; i < n; i++) {
+        print_script(fd, entries[i]->d_name);
+        free(entries[i]);
+    }
+    free(entries);
+    close(fd);
+    return true;
+}
+
+/* ---- the whole ---- */
+
+void cli_init(struct cli *cli)
+{
+    *cli = (struct cli){ .log = { .level = LOG_INFO }, .host.script.dsn = "" };
+    cli->host.script.log = &cli->log;
+    cli->host.script.version = VERSION;
+}
+
+void cli_fini(struct cli *cli)
+{
+    free(cli->script);
+    free(cli->state);
+    free(cli->lua_dir);
+    free(cli->scripts_dir);
+}
+
+bool cli_read(struct cli *cli, int argc, char **argv, struct err *e)
+{
+    if (!read_arguments(cli, argc, argv, e))
+        return false;
+    if (cli->is_list)
+        return find_home(cli, e) && print_scripts(cli->scripts_dir, e);
+    if (cli->is_answered)
+        return true;
+    if (!find_home(cli, e) || !find_script(cli, e) || !find_state(cli, e))
+        return false;
+    if (cli->host.mode != READER_CHECK && !cli->host.is_graph)
+        cli->host.script.state = cli->host.state;
+    return true;
+}

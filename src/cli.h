@@ -1,0 +1,31 @@
+/* cli.h -- the command line: options, NAME=VALUE words, the files that they name, --list.
+ *
+ * Turns the arguments of the program into what host_run takes. Prints what was
+ * asked for instead of a run. Does not log.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef CLI_H
+#define CLI_H
+
+#include "host/host.h"
+
+struct cli {
+    struct host_options host; /* what it points to belongs to this struct or to argv */
+    struct log log;
+    bool is_answered;         /* --help, --version, --list: it was printed; nothing is to be run */
+    bool is_list;
+    const char *asked;        /* the script, as the command line names it */
+    char *script, *state;     /* owned paths */
+    char *lua_dir, *scripts_dir; /* owned paths */
+};
+
+/* <cli> must not be moved between init and fini. */
+void cli_init(struct cli *cli);
+void cli_fini(struct cli *cli);
+
+/* Reads the command line and finds the files, or prints on standard output, which is not flushed.
+ * ERR_USAGE if the user is to write something else, ERR_INTERNAL if our own files are not there.
+ * argv must outlive <cli>. */
+bool cli_read(struct cli *cli, int argc, char **argv, struct err *e) WARN_UNUSED;
+
+#endif
