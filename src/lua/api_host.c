@@ -128,8 +128,8 @@ static int try(lua_State *L)
     return lua_gettop(L);
 }
 
-/* As debug.getinfo has them; nothing after the last level. (The sandbox takes the debug library from
- * scripts; this gives nothing away.) */
+/* As debug.getinfo has them; nothing after the last level. (The sandbox takes the debug library
+ * from scripts; this gives nothing away.) */
 static int where(lua_State *L)
 {
     lua_Debug ar;
@@ -266,10 +266,10 @@ static void set_facts(lua_State *L, const struct script_options *o)
 void api_host_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        { "stop", stop }, { "usage", usage }, { "refuse", refuse }, { "fail", fail }, { "try", try },
-        { "where", where }, { "place", place }, { "traceback", traceback },
-        { "nearest", nearest }, { "now", now }, { "sleep", sleep_on }, { "nap", nap },
-        { "clock_anew", clock_anew }, { "hook", hook }, { NULL, NULL },
+        { "stop", stop }, { "hook", hook }, { "usage", usage }, { "refuse", refuse },
+        { "fail", fail }, { "try", try }, { "where", where }, { "place", place },
+        { "traceback", traceback }, { "nearest", nearest }, { "now", now },
+        { "sleep", sleep_on }, { "nap", nap }, { "clock_anew", clock_anew }, { NULL, NULL },
     };
 
     luaL_setfuncs(L, functions, 0);

@@ -113,7 +113,7 @@ static bool put_records(lua_State *L, struct store *store, lua_Integer n, struct
     return true;
 }
 
-/* The positions among the records are saved: see struct declared. */
+/* The positions among the records are saved: see struct api_source. */
 static void note_saved(lua_State *L, struct script *s, lua_Integer n)
 {
     for (lua_Integer i = 1; i <= n; i++) {

@@ -244,7 +244,7 @@ struct script *script_new(const struct script_options *o, struct err *e)
         return NULL;
     }
     s->o = *o;
-    for (size_t i = 0; i < HOOK_COUNT; i++)
+    for (size_t i = 0; i < SCRIPT_HOOK_COUNT; i++)
         s->hooks[i] = LUA_NOREF;
     for (size_t i = 0; i < 2; i++)
         buf_init(&s->scratch[i], o->max_memory > 0 ? o->max_memory : SCRATCH_MAX);
