@@ -1,8 +1,8 @@
 /* api_copy.h -- changes as the lines of a COPY.
  *
  * Exports to Lua (module pgcdc.raw):
- *   copy_columns(change) -> list of {name =, type =, kind =, wants_json =, in_row =, key =}, key: its
- *     place in the key; nothing for what is no change;
+ *   copy_columns(change) -> list of {name =, type =, kind =, wants_json =, in_row =, key =}, key:
+ *     its place in the key; nothing for what is no change;
  *   copy_added(change) -> {name = value} of what a script added to its row, or put in its place;
  *   copy_plan(change, lines, {fields}, tail, {known = true}) -> plan: how changes of one row class
  *     become lines. Fields are numbers of columns (of copy_columns) or names of columns that a

@@ -33,7 +33,7 @@ static int decode(lua_State *L)
     return 2;
 }
 
-static int copy(lua_State *L)
+static int clone_value(lua_State *L)
 {
     luaL_checkany(L, 1);
     clone_push(L, 1);
@@ -62,7 +62,7 @@ static int sha256(lua_State *L)
 void api_value_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        { "encode", encode }, { "decode", decode }, { "copy", copy }, { "is_change", is_change },
+        { "encode", encode }, { "decode", decode }, { "clone", clone_value }, { "is_change", is_change },
         { "sha256", sha256 }, { NULL, NULL },
     };
 

@@ -3,7 +3,7 @@
  * Exports to Lua (module pgcdc.raw):
  *   encode(value) -> its JSON; decode(text) -> value, or nil and what is wrong with the text;
  *   null; array_metatable, of tables that are JSON arrays also when they are empty;
- *   copy(value): a fresh one that is equal to it, see clone.h; is_change(value);
+ *   clone(value): a fresh one that is equal to it, see clone.h; is_change(value);
  *   sha256(text): as hex digits.
  *
  * SPDX-License-Identifier: MIT */

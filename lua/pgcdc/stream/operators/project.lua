@@ -191,7 +191,7 @@ local function part(spec, old, values, what, change)
    for name, value in next, old do
       local to = new_name(spec, name)
       if to ~= nil and not spec.functions[name] then
-         new[to] = raw.copy(value)
+         new[to] = raw.clone(value)
       end
    end
    for _, name in ipairs(spec.computed) do
