@@ -161,7 +161,7 @@ static int project(lua_State *L)
     return 1;
 }
 
-static int reshaper(lua_State *L)
+static int projection(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
@@ -177,6 +177,6 @@ static int reshaper(lua_State *L)
 void project_export(lua_State *L)
 {
     project_plan_open(L);
-    lua_pushcfunction(L, reshaper);
-    lua_setfield(L, -2, "reshaper");
+    lua_pushcfunction(L, projection);
+    lua_setfield(L, -2, "projection");
 }
