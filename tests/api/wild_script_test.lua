@@ -440,7 +440,7 @@ local ALL_ODD = [[
       setmetatable({}, {__tostring = error, __len = error, __eq = error}),
    }
    local takers = {
-      print = print, tostring = tostring, encode = pgcdc.json.encode, copy = raw.copy,
+      print = print, tostring = tostring, encode = pgcdc.json.encode, copy = raw.clone,
       pairs = function(c)
          for _ in pairs(c) do end
          for _ in pairs(c.row) do end
@@ -485,14 +485,14 @@ local ALL_ODD = [[
             try(take, value)
             for _, field in ipairs {"op", "schema", "table", "source", "key", "row", "old", "xid",
                                     "ts", "id", "database", "changed", "new"} do
-               local c = raw.copy(change)
+               local c = raw.clone(change)
                local _ = tried % 2 == 0 and c.row
                c[field] = value
                try(take, c)
             end
             for _, column in ipairs {"id", "name", "n", "doc", "new"} do
                for _, part in ipairs {"row", "key"} do
-                  local c = raw.copy(change)
+                  local c = raw.clone(change)
                   c[part][column] = value
                   try(take, c)
                end

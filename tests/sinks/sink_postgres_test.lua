@@ -275,7 +275,7 @@ function TestSinkPostgres.test_several_versions_in_one_flush()
       s:on("change", function(change)
          local id = change.row.id
          local function write(v)
-            local copy = raw.copy(change)
+            local copy = raw.clone(change)
             if v then copy.row.v = v else copy.op = "delete" end
             for _, each in ipairs(sinks) do each:write(copy) end
          end
@@ -371,13 +371,13 @@ function TestSinkPostgres.test_shaped_rows()
          return 2 * c.row.amount end}:drop {"tags"}:sink(sink {table = "shaped"})
       s:sink(sink {table = "renamed", rename = {id = "Key", tags = 't"ags'}})
       s:map(function(c)
-         c = require "pgcdc.raw".copy(c)
+         c = require "pgcdc.raw".clone(c)
          if c.row.id > 1 then c.row.note = {c.row.id} end
          if c.row.id > 2 then c.row.late = true end
          return c
       end):sink(sink {table = "extra"})
       s:map(function(c)
-         c = require "pgcdc.raw".copy(c)
+         c = require "pgcdc.raw".clone(c)
          c.row = {id = c.row.id, email = "own", more = 1.5}
          return c
       end):sink(sink {table = "own"})]])

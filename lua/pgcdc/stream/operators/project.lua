@@ -2,7 +2,7 @@
 -- SPDX-License-Identifier: MIT
 --
 -- Each gives a new change; other branches keep the old one. What an operator does is described by
--- a spec, from which `raw.reshaper` (see src/reshape.h) makes the function that does it:
+-- a spec, from which `raw.projection` (see project.h) makes the function that does it:
 --    what       the operator
 --    names      old name -> new name, or false where it is dropped
 --    keep       whether names that are not in there stay
@@ -183,7 +183,7 @@ local function part(spec, old, values, what, change)
    for name, value in next, old do
       local to = new_name(spec, name)
       if to ~= nil and not spec.functions[name] then
-         new[to] = raw.copy(value)
+         new[to] = raw.clone(value)
       end
    end
    for _, name in ipairs(spec.computed) do
@@ -211,9 +211,9 @@ local function set_input(node, spec)
    spec.part = function(...)
       return part(spec, ...)
    end
-   local reshape = raw.reshaper(spec)
+   local projection = raw.projection(spec)
    node.input = function(change)
-      node.out(reshape(change))
+      node.out(projection(change))
    end
 end
 
