@@ -27,7 +27,7 @@ static bool write_positions(struct checkpoint *c, size_t group, bool *is_known)
 {
     *is_known = true;
     for (size_t i = 0; i < c->n; i++) {
-        const struct declared *source = &c->script->sources[i];
+        const struct api_source *source = &c->script->sources[i];
         struct delivery_moment moment;
 
         c->positions[i] = (struct hooks_position){ .is_member = source->group == group };
@@ -111,7 +111,7 @@ bool checkpoint_retry(struct checkpoint *c, bool is_last, struct err *e)
 {
     c->is_due = false;
     for (size_t i = 0; i < c->n; i++) {
-        const struct declared *source = &c->script->sources[i];
+        const struct api_source *source = &c->script->sources[i];
         bool is_done = is_last || source->pauses <= 0;
 
         if (source->group != i)

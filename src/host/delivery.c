@@ -18,7 +18,8 @@ struct last {
     enum stop stop;
     uint64_t change;    /* the number of the last change, where they are recorded */
     uint64_t xid;       /* of the last row of a poll */
-    bool is_recheck;    /* that was one that looks at all rows, see increment.h */
+    bool is_tombstone;  /* that row is one */
+    bool is_recheck;    /* the poll is one that looks at all rows, see increment.h */
     uint32_t leaf, end; /* of the range */
     struct buf keys;    /* that row's key; of all rows of the range, a newline after each */
 };
@@ -43,7 +44,7 @@ struct delivery {
     size_t deletes_done;
     /* messages */
     bool is_again;
-    struct queue_item *parked, **parked_end;
+    struct queue_list parked;
 };
 
 /* ---- birth and death ---- */
@@ -160,8 +161,12 @@ static bool advance_to_stop(const struct delivery *d, struct position *p)
     case STOP_IN_RANGE:
         return position_add_done(p, last->leaf, last->end, last->keys.data, last->keys.len);
     case STOP_IN_POLL:
-        p->increment.is_rechecking = last->is_recheck;
-        return position_end_early(p, &d->xids, last->xid, last->keys.data, last->keys.len);
+        return position_end_early(p, &d->xids,
+                                  &(struct position_last){ .xid = last->xid,
+                                                           .is_tombstone = last->is_tombstone,
+                                                           .is_recheck = last->is_recheck,
+                                                           .key = last->keys.data,
+                                                           .len = last->keys.len });
     }
     return true;
 }
@@ -189,7 +194,7 @@ bool delivery_write(const struct delivery *d, const char *name, struct delivery_
     if (is_amid)
         ok = position_copy(&p, &d->position) && advance_to_stop(d, &p);
     if (ok)
-        position_write(is_amid ? &p : &d->position, name, &text);
+        position_text_write(is_amid ? &p : &d->position, name, &text);
     moment->last_change = is_amid ? p.last_change : d->position.last_change;
     position_fini(&p);
     moment->text = ok ? buf_take(&text) : NULL;
@@ -245,8 +250,6 @@ static bool keep_keys(struct delivery *d, const struct chunk *c, size_t from, si
         from = done - 1;
     }
     for (size_t i = from; i < done; i++) {
-        if (c->rows[i].is_key_only)
-            buf_puts(keys, RESUME_AFTER_TOMBSTONE);
         if (!chunk_row_key(c, &c->rows[i], keys))
             return false;
         if (c->is_snapshot)
@@ -268,6 +271,7 @@ static bool move_stop(struct delivery *d, const struct chunk *c, size_t from, si
     if (last->stop == STOP_NOWHERE || done == from)
         return true;
     last->xid = c->rows[done - 1].xid;
+    last->is_tombstone = c->rows[done - 1].is_key_only;
     last->leaf = c->leaf;
     last->end = c->end;
     if (c->sides != NULL)
@@ -371,32 +375,20 @@ bool delivery_take_again(struct delivery *d)
 
 void delivery_park(struct delivery *d, struct message *m)
 {
-    m->item.next = NULL;
-    if (d->parked == NULL)
-        d->parked_end = &d->parked;
-    *d->parked_end = &m->item;
-    d->parked_end = &m->item.next;
+    queue_list_push(&d->parked, &m->item);
 }
 
 void delivery_park_first(struct delivery *d, struct message *m)
 {
-    if (d->parked == NULL)
-        d->parked_end = &m->item.next;
-    m->item.next = d->parked;
-    d->parked = &m->item;
+    queue_list_push_first(&d->parked, &m->item);
 }
 
 struct message *delivery_unpark(struct delivery *d)
 {
-    struct queue_item *item = d->parked;
-
-    if (item == NULL)
-        return NULL;
-    d->parked = item->next;
-    return message_of(item);
+    return queue_list_is_empty(&d->parked) ? NULL : message_of(queue_list_take(&d->parked));
 }
 
 bool delivery_is_parked(const struct delivery *d)
 {
-    return d->parked != NULL;
+    return !queue_list_is_empty(&d->parked);
 }

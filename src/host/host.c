@@ -50,7 +50,7 @@ static bool is_taken(const struct host *h, size_t source, const char *name)
 /* The reader knows now which table is meant: so the name of the source is known. */
 static bool resolve(struct host *h, struct message *m, struct err *e)
 {
-    struct declared *source = &h->script->sources[m->source];
+    struct api_source *source = &h->script->sources[m->source];
     struct delivery *d = h->deliveries[m->source];
 
     if (source->config->name == NULL) {
@@ -202,7 +202,7 @@ static bool handle_next(struct host *h, bool *is_idle, struct err *e)
 }
 
 /* Nothing more is to come, nothing is left to be done. */
-static bool is_complete(const struct host *h, const struct timers *t)
+static bool is_complete(const struct host *h, const struct hooks_timers *t)
 {
     if (h->n_sources == 0)
         return t->wait_ms < 0;
@@ -229,15 +229,15 @@ static bool save_indexes(struct host *h, struct err *e)
 static bool loop(struct host *h, struct err *e)
 {
     for (;;) {
-        struct timers t;
+        struct hooks_timers t;
         bool idle;
 
         /* timers first: one of them may let a source go on */
-        if (!hooks_timers(h->script, &t, e))
+        if (!hooks_run_timers(h->script, &t, e))
             return false;
         if ((t.has_released && h->script->is_waiting) || h->checkpoint.is_due) {
             /* which may have set a timer */
-            if (!checkpoint_retry(&h->checkpoint, false, e) || !hooks_timers(h->script, &t, e))
+            if (!checkpoint_retry(&h->checkpoint, false, e) || !hooks_run_timers(h->script, &t, e))
                 return false;
         }
         if (!handle_next(h, &idle, e))
@@ -283,7 +283,7 @@ static bool start_reader(struct host *h, struct err *e)
     if (h->reader == NULL || !checkpoint_init(&h->checkpoint, h->script, h->deliveries, e))
         return false;
     for (size_t i = 0; i < h->n_sources; i++) {
-        struct declared *d = &h->script->sources[i];
+        struct api_source *d = &h->script->sources[i];
 
         h->deliveries[i] = delivery_new(i);
         d->name = strdup(d->config->name != NULL ? d->config->name : d->config->table);

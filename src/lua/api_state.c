@@ -195,7 +195,7 @@ static int waits(lua_State *L)
     return 0;
 }
 
-void api_state(lua_State *L)
+void api_state_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "kept", kept }, { "save", save }, { "pipeline", pipeline }, { "keeps", keeps },

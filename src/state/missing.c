@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "state/missing.h"
 
+#include "base/array.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -82,17 +84,7 @@ static bool add_id(void *arg, uint32_t id)
 {
     struct ids *ids = arg;
 
-    if (ids->n == ids->cap) {
-        size_t cap = ids->cap > 0 ? ids->cap * 2 : 64;
-        uint32_t *v = realloc(ids->v, cap * sizeof *v);
-
-        if (v == NULL)
-            return false;
-        ids->v = v;
-        ids->cap = cap;
-    }
-    ids->v[ids->n++] = id;
-    return true;
+    return ARRAY_PUSH(ids->v, ids->n, ids->cap, id);
 }
 
 static int compare_ids(const void *a, const void *b)

@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "state/store.h"
 
+#include "base/array.h"
 #include "base/buf.h"
 #include "base/file.h"
 #include "capture/position_text.h"
@@ -33,7 +34,7 @@ struct saved {
 struct store {
     char *path;
     struct saved *saved;
-    size_t n_saved;
+    size_t n_saved, cap_saved;
     sqlite3 *db;
     unsigned rollbacks;
     sqlite3_stmt *begin, *commit, *rollback, *put, *drop, *find, *forget;
@@ -246,16 +247,14 @@ static bool set_next(struct store *s, struct store_slice source, uint64_t change
     struct saved *it = find_saved(s, source);
 
     if (it == NULL) {
-        struct saved *grown = realloc(s->saved, (s->n_saved + 1) * sizeof *grown);
+        struct saved fresh = { .source = strndup(source.p, source.len) };
 
-        if (grown == NULL)
+        if (fresh.source == NULL ||
+            !ARRAY_PUSH(s->saved, s->n_saved, s->cap_saved, fresh)) {
+            free(fresh.source);
             return false;
-        s->saved = grown;
-        it = &grown[s->n_saved];
-        *it = (struct saved){ .source = strndup(source.p, source.len) };
-        if (it->source == NULL)
-            return false;
-        s->n_saved++;
+        }
+        it = &s->saved[s->n_saved - 1];
     }
     it->next = change;
     it->is_next = true;
@@ -400,7 +399,7 @@ bool store_load(struct store *s, const char *source, struct position *p, bool *f
     *found = store_next(s, &r, e);
     if (!*found)
         return e->code == ERR_NONE;
-    if (!position_read(p, source, r.value.p))
+    if (!position_text_read(p, source, r.value.p))
         ok = fail_damaged(s, &r, e);
     store_leave(s);
     if (ok && !set_next(s, slice_of(source), p->last_change))
@@ -415,7 +414,7 @@ bool store_save(struct store *s, const char *source, const struct position *p, s
     bool ok;
 
     buf_init(&text, SIZE_MAX / 2);
-    position_write(p, source, &text);
+    position_text_write(p, source, &text);
     ok = buf_ok(&text) || err_memory(e);
     if (ok) {
         struct store_record r = { slice_of("position"), slice_of(source), slice_of(""),
