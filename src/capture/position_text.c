@@ -407,11 +407,3 @@ bool position_text_read(struct position *p, const char *source, const char *text
         position_fini(p);
     return ok;
 }
-
-uint64_t position_noted(const char *text)
-{
-    static const char word[] = "\nnoted ";
-    const char *at = strstr(text, word);
-
-    return at != NULL ? strtoull(at + sizeof word - 1, NULL, 10) : 0;
-}

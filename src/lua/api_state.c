@@ -4,7 +4,6 @@
 
 #include "lua/api_source.h"
 #include "lua/json.h"
-#include "capture/position_text.h"
 
 #include <lauxlib.h>
 #include <stdio.h>
@@ -106,8 +105,8 @@ static bool put_records(lua_State *L, struct store *store, lua_Integer n, struct
         r.name = push_slice(L, 2);
         r.key = push_slice(L, 3);
         r.value = push_slice(L, 4);
-        r.change = strcmp(r.kind.p, "position") == 0 && r.value.p != NULL
-                       ? position_noted(r.value.p) : 0;
+        lua_rawgeti(L, 2, 5);
+        r.change = (uint64_t)lua_tointeger(L, -1);
         if (!store_put(store, &r, e))
             return false;
         lua_settop(L, 1);
@@ -125,6 +124,8 @@ static void check_records(lua_State *L, lua_Integer n)
             if (lua_rawgeti(L, 2, k) != LUA_TSTRING &&
                 (k < 4 || lua_type(L, -1) != LUA_TBOOLEAN))
                 luaL_error(L, "field %d of a record is not text", k);
+        if (lua_rawgeti(L, 2, 5) != LUA_TNIL && !lua_isinteger(L, -1))
+            luaL_error(L, "field 5 of a record is no number");
         lua_settop(L, 1);
     }
 }
@@ -183,12 +184,6 @@ static int pipeline(lua_State *L)
     return 1;
 }
 
-static int keeps(lua_State *L)
-{
-    script_of(L)->keeps = lua_toboolean(L, 1);
-    return 0;
-}
-
 static int waits(lua_State *L)
 {
     script_of(L)->is_waiting = lua_toboolean(L, 1);
@@ -198,7 +193,7 @@ static int waits(lua_State *L)
 void api_state_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        { "kept", kept }, { "save", save }, { "pipeline", pipeline }, { "keeps", keeps },
+        { "kept", kept }, { "save", save }, { "pipeline", pipeline },
         { "waits", waits }, { NULL, NULL },
     };
 

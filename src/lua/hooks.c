@@ -2,9 +2,9 @@
  *
  * The hooks, functions of the Lua half: timers() -> seconds until the next one or nil, true if
  * windows are open, true if something was let go; start(); enter(source, seq): rows of a batch
- * are about to be delivered; leave(): they were; settle(source, {[source] = position} or nil,
- * {[source] = true} of the group, is_moment) -> false to be called again, true
- * if the positions were taken; last(); finish(); graph().
+ * are about to be delivered; leave(): they were; checkpoint(source, {[source] = {text =,
+ * last_change =}} or nil, {[source] = true} of the group, is_moment) -> false to be called again,
+ * true if the positions were taken; last(); finish(); graph().
  *
  * SPDX-License-Identifier: MIT */
 #include "lua/hooks.h"
@@ -390,12 +390,20 @@ bool hooks_finish(struct script *s, struct err *e)
     return run_hook(s, SCRIPT_HOOK_FINISH, e);
 }
 
+static void push_position(lua_State *L, const struct hooks_position *position)
+{
+    lua_createtable(L, 0, 2);
+    set_text(L, "text", position->text);
+    lua_pushinteger(L, (lua_Integer)position->last_change);
+    lua_setfield(L, -2, "last_change");
+}
+
 static int checkpoint(lua_State *L)
 {
     struct hooks_checkpoint *c = lua_touserdata(L, 1);
     struct script *s = script_of(L);
 
-    push_hook(L, SCRIPT_HOOK_SETTLE);
+    push_hook(L, SCRIPT_HOOK_CHECKPOINT);
     lua_pushinteger(L, (lua_Integer)c->source + 1);
     lua_createtable(L, 0, 1);                                  /* hook source positions */
     lua_createtable(L, 0, 1);                                  /* ... positions members */
@@ -405,7 +413,7 @@ static int checkpoint(lua_State *L)
         lua_pushboolean(L, true);
         lua_rawseti(L, -2, (lua_Integer)i + 1);
         if (c->positions[i].text != NULL) {
-            lua_pushstring(L, c->positions[i].text);
+            push_position(L, &c->positions[i]);
             lua_rawseti(L, -3, (lua_Integer)i + 1);
         }
     }

@@ -408,25 +408,6 @@ bool store_load(struct store *s, const char *source, struct position *p, bool *f
     return ok;
 }
 
-bool store_save(struct store *s, const char *source, const struct position *p, struct err *e)
-{
-    struct buf text;
-    bool ok;
-
-    buf_init(&text, SIZE_MAX / 2);
-    position_text_write(p, source, &text);
-    ok = buf_ok(&text) || err_memory(e);
-    if (ok) {
-        struct store_record r = { slice_of("position"), slice_of(source), slice_of(""),
-                                  { text.data, text.len }, p->last_change };
-
-        ok = store_put(s, &r, e); /* a transaction of its own */
-        end_next(s, ok);
-    }
-    buf_fini(&text);
-    return ok;
-}
-
 bool store_forget(struct store *s, const char *source, int *n, struct err *e)
 {
     int before = sqlite3_total_changes(s->db);

@@ -65,10 +65,6 @@ uint64_t store_saved_change(const struct store *s, const char *source);
 bool store_load(struct store *s, const char *source, struct position *p, bool *found,
                 struct err *e) WARN_UNUSED;
 
-/* Saves one position. Durable when it returns. */
-bool store_save(struct store *s, const char *source, const struct position *p,
-                struct err *e) WARN_UNUSED;
-
 /* Forgets the position of <source>; all that is kept, if NULL. *n: how many records there
  * were. */
 bool store_forget(struct store *s, const char *source, int *n, struct err *e) WARN_UNUSED;
