@@ -29,16 +29,6 @@ static bool run(struct store *store, const char *format, const char *table, stru
            store_fail(store, e);
 }
 
-static bool prepare(struct store *store, const char *format, const char *table, sqlite3_stmt **st,
-                    struct err *e)
-{
-    char sql[256];
-
-    sqlite3_snprintf(sizeof sql, sql, format, table);
-    return sqlite3_prepare_v2(store_sqlite(store), sql, -1, st, NULL) == SQLITE_OK ||
-           store_fail(store, e);
-}
-
 static int64_t sum(int part, const void *p, size_t len)
 {
     return (int64_t)hash_mix(hash_mix(HASH_START, &part, sizeof part), p, len);
@@ -90,7 +80,7 @@ static bool is_sound(const struct header *h, uint64_t last_change)
 static bool find_last(struct store *store, const char *table, int64_t *last, struct err *e)
 {
     sqlite3_stmt *st = NULL;
-    bool ok = prepare(store, "SELECT coalesce(max(id), 0) FROM %s", table, &st, e);
+    bool ok = store_prepare(store, "SELECT coalesce(max(id), 0) FROM %s", table, &st, e);
 
     if (ok && sqlite3_step(st) == SQLITE_ROW)
         *last = sqlite3_column_int64(st, 0);
@@ -137,7 +127,7 @@ bool kept_index_file_load(struct store *store, const char *table, uint64_t last_
     *is_there = false;
     ok = run(store, "CREATE TABLE IF NOT EXISTS %s_image (part INTEGER PRIMARY KEY, sum INTEGER NOT"
              " NULL, data BLOB NOT NULL)", table, e) &&
-         prepare(store, "SELECT sum, data FROM %s_image WHERE part = ?1", table, &st, e) &&
+         store_prepare(store, "SELECT sum, data FROM %s_image WHERE part = ?1", table, &st, e) &&
          read_part(store, st, HEADER, &h, sizeof h, is_there, e);
     if (ok && *is_there)
         ok = find_last(store, table, &last, e);
@@ -187,7 +177,7 @@ bool kept_index_file_save(struct store *store, const char *table, struct kept_in
 
     if (!store_begin(store, e))
         return false;
-    ok = prepare(store, "INSERT OR REPLACE INTO %s_image VALUES (?1, ?2, ?3)", table, &st, e) &&
+    ok = store_prepare(store, "INSERT OR REPLACE INTO %s_image VALUES (?1, ?2, ?3)", table, &st, e) &&
          write_part(store, st, BUCKET_COUNTS, index->buckets, sizeof index->buckets, e);
     for (size_t i = 0; ok && i < kept_index_parts(index); i++)
         if (index->is_changed[i])
