@@ -30,7 +30,7 @@ struct kept_rows {
     char name[32];       /* of the table */
     struct kept_table *table;
     struct kept_index index;
-    struct kept_index_file_facts facts;
+    struct kept_index_file file; /* what of <index> is saved */
     struct list deleted;    /* in the order of their changes */
     bool has_more_deleted;  /* than are listed */
     struct buf older;       /* scratch */
@@ -58,22 +58,22 @@ static bool begin_change(struct kept_rows *k, struct err *e)
         return true;
     k->rollbacks = store_rollbacks(k->store);
     k->has_saved_index = false;
-    return kept_index_file_drop(k->store, k->name, e);
+    return kept_index_file_drop(&k->file, e);
 }
 
-static void add_facts(struct kept_rows *k, const struct kept_row *r)
+static void count_row(struct kept_rows *k, const struct kept_row *r)
 {
-    if (r->id > k->facts.last_id)
-        k->facts.last_id = r->id;
-    if (r->now.change > k->facts.last_change)
-        k->facts.last_change = r->now.change;
+    if (r->id > k->file.last_id)
+        k->file.last_id = r->id;
+    if (r->now.change > k->file.last_change)
+        k->file.last_change = r->now.change;
 }
 
 static bool write_row(struct kept_rows *k, const struct kept_row *r, struct err *e)
 {
     if (!begin_change(k, e) || !kept_table_put(k->table, r, e))
         return false;
-    add_facts(k, r);
+    count_row(k, r);
     return true;
 }
 
@@ -97,7 +97,7 @@ static bool add_row(void *arg, const struct kept_row *r, struct err *e)
     struct reading *reading = arg;
     struct kept_rows *k = reading->rows;
 
-    add_facts(k, r);
+    count_row(k, r);
     if (r->now.change > reading->last_change || r->now.is_deleted)
         return add_listed(&reading->undone, r->now.change, r->id, e);
     if (!kept_index_make_room(&k->index, e))
@@ -142,7 +142,7 @@ static bool undo_doubtful(struct kept_rows *k, int64_t id, struct err *e)
 
     if (!kept_rows_get(k, id, &r, e))
         return false;
-    if ((key = malloc(r.key.len + 1)) == NULL) /* kept_rows_find reads other rows by the way */
+    if ((key = malloc(r.key.len + 1)) == NULL) /* kept_rows_find reads other rows */
         return err_memory(e);
     memcpy(key, r.key.p, r.key.len);
     ok = kept_rows_find(k, r.hash, (struct store_slice){ key, r.key.len }, &other, e);
@@ -200,10 +200,10 @@ struct kept_rows *kept_rows_open(struct store *store, const char *source, uint64
     buf_init(&k->older, SIZE_MAX / 2);
     snprintf(k->name, sizeof k->name, "known_%016" PRIx64,
              hash_mix(HASH_START, source, strlen(source)));
+    k->file = (struct kept_index_file){ .store = store, .table = k->name, .index = &k->index };
     k->table = kept_table_open(store, k->name, e);
     if (k->table != NULL &&
-        kept_index_file_load(store, k->name, last_change, &k->index, &k->facts,
-                             &k->has_saved_index, e) &&
+        kept_index_file_load(&k->file, last_change, &k->has_saved_index, e) &&
         (k->has_saved_index || read_all(k, last_change, e)))
         return k;
     kept_rows_close(k);
@@ -229,7 +229,7 @@ bool kept_rows_save_index(struct kept_rows *k, uint64_t saved, struct err *e)
         return false;
     if (k->deleted.n > 0 || k->has_more_deleted)
         return true; /* these rows are in no index: it takes a look at all to know of them */
-    k->has_saved_index = kept_index_file_save(k->store, k->name, &k->index, &k->facts, e);
+    k->has_saved_index = kept_index_file_save(&k->file, e);
     return k->has_saved_index;
 }
 
@@ -337,12 +337,12 @@ static bool list_deleted(struct kept_rows *k, uint64_t change, int64_t id, struc
 /* A row that is not known yet. */
 static bool add_new(struct kept_rows *k, struct kept_row *row, struct err *e)
 {
-    if (k->facts.last_id >= UINT32_MAX)
+    if (k->file.last_id >= UINT32_MAX)
         return err_set(e, ERR_STATE, "the state file has numbered four billion rows of a "
                        "source; start it anew with --reset");
     if (!kept_index_make_room(&k->index, e))
         return false;
-    row->id = k->facts.last_id + 1;
+    row->id = k->file.last_id + 1;
     row->older = (struct store_slice){ NULL, 0 };
     if (!write_row(k, row, e))
         return false;
