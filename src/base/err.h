@@ -8,6 +8,8 @@
 #ifndef ERR_H
 #define ERR_H
 
+#include "base/attribute.h"
+
 #include <stdbool.h>
 
 enum err_code {
@@ -30,9 +32,6 @@ struct err {
     char sqlstate[6]; /* "" where the server gave none */
     char msg[2048];   /* one line, UTF-8 */
 };
-
-#define WARN_UNUSED __attribute__((warn_unused_result))
-#define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
 
 /* Fills <e> and returns false, so that a function can end with
  * `return err_set(e, ...)`. Newlines in the text become spaces. */

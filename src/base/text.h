@@ -7,8 +7,9 @@
 #ifndef TEXT_H
 #define TEXT_H
 
-#include "base/err.h"
+#include "base/attribute.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 

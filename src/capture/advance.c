@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/advance.h"
 
+#include "base/text.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -90,7 +92,9 @@ bool advance_read_top(struct polled *p, const struct source *s, struct conn *con
     buf_fini(&sql);
     text = ok ? result_text(rows, 0, 0) : NULL;
     p->has_top = text != NULL;
-    p->top = text != NULL ? strtoll(text, NULL, 10) : 0;
+    p->top = 0;
+    if (text != NULL)
+        text_is_i64(text, &p->top);
     result_free(rows);
     return ok;
 }

@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/stamps.h"
 
+#include "base/text.h"
+
 #include <string.h>
 
 static bool refuse(const struct begin_facts *v, const char *why, struct err *e)
@@ -106,14 +108,9 @@ bool stamps_check(struct stamps *s, struct conn *conn, const struct begin_facts 
 /* A number, and the tab behind it, or the end. */
 static bool parse_number(const char **p, const char *end, uint64_t *n)
 {
-    const char *s = *p;
-
-    *n = 0;
-    while (s < end && *s >= '0' && *s <= '9')
-        *n = *n * 10 + (uint64_t)(*s++ - '0');
-    if (s == *p || s - *p > 20 || (s < end && *s != '\t'))
+    if (!text_read_u64(p, end, n) || (*p < end && **p != '\t'))
         return false;
-    *p = s < end ? s + 1 : s;
+    *p += *p < end;
     return true;
 }
 

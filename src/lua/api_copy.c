@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/api_copy.h"
 
+#include "base/text.h"
 #include "lua/api_copy_lines.h"
 #include "lua/json.h"
 #include "lua/change.h"
@@ -189,7 +190,6 @@ static void put_float(struct buf *b, double d)
 
 static void put_string(lua_State *L, enum kind kind, struct buf *b)
 {
-    static const char hex[] = "0123456789abcdef";
     size_t len;
     const char *s = lua_tolstring(L, -1, &len);
     char *to;
@@ -201,11 +201,7 @@ static void put_string(lua_State *L, enum kind kind, struct buf *b)
     buf_puts(b, "\\\\x");
     to = buf_reserve(b, 2 * len);
     json_check(L, b);
-    for (size_t i = 0; i < len; i++) {
-        *to++ = hex[(unsigned char)s[i] >> 4];
-        *to++ = hex[(unsigned char)s[i] & 15];
-    }
-    *to = '\0';
+    *text_put_hex(to, s, len) = '\0';
     b->len += 2 * len;
 }
 

@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/api_db.h"
 
+#include "base/text.h"
 #include "lua/json.h"
 #include "lua/script.h"
 #include "pg/types.h"
@@ -154,11 +155,6 @@ static int drop_rows(lua_State *L)
     return 0;
 }
 
-static int hex_digit(char c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : 0;
-}
-
 /* "\x6869", which bytea_output = hex makes sure of. */
 static void push_bytes(lua_State *L, const char *s, size_t len)
 {
@@ -167,20 +163,22 @@ static void push_bytes(lua_State *L, const char *s, size_t len)
     char *to = luaL_buffinitsize(L, &b, n);
 
     for (size_t i = 0; i < n; i++)
-        to[i] = (char)(hex_digit(s[2 + 2 * i]) << 4 | hex_digit(s[3 + 2 * i]));
+        to[i] = (char)((unsigned)text_hex_digit(s[2 + 2 * i]) << 4 |
+                       (unsigned)text_hex_digit(s[3 + 2 * i]));
     luaL_pushresultsize(&b, n);
 }
 
 static void push_value(lua_State *L, enum kind kind, const char *s, size_t len, const char *name)
 {
     char text[128];
+    int64_t n;
 
     switch (kind) {
     case KIND_BOOL:
         lua_pushboolean(L, *s == 't');
         return;
     case KIND_INT:
-        lua_pushinteger(L, strtoll(s, NULL, 10));
+        lua_pushinteger(L, text_is_i64(s, &n) ? n : 0);
         return;
     case KIND_FLOAT:
         lua_pushnumber(L, strtod(s, NULL));

@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/rowdata.h"
 
+#include "base/text.h"
 #include "lua/json.h"
 #include "lua/script.h"
 
@@ -194,12 +195,10 @@ static void push_document(lua_State *L, const struct row_class *class, size_t i,
 
 static lua_Integer to_integer(struct field f)
 {
-    lua_Unsigned n = 0;
-    size_t i = f.len > 0 && f.p[0] == '-';
+    const char *p = f.p;
+    int64_t n;
 
-    for (; i < f.len; i++)
-        n = n * 10 + (lua_Unsigned)(f.p[i] - '0');
-    return (lua_Integer)(f.p[0] == '-' ? 0 - n : n);
+    return text_read_i64(&p, f.p + f.len, &n) ? n : 0;
 }
 
 static double to_float(struct field f)

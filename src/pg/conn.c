@@ -3,6 +3,7 @@
 #include "pg/conn.h"
 
 #include "base/clock.h"
+#include "base/text.h"
 #include "pg/liveness.h"
 
 #include <errno.h>
@@ -429,7 +430,7 @@ bool conn_answer(struct conn *c, struct result **rows, uint64_t *affected, struc
 
     if (!read_answer(c, &res, e))
         return false;
-    *affected = strtoull(PQcmdTuples(res), NULL, 10);
+    text_is_u64(PQcmdTuples(res), affected);
     *rows = (struct result *)res;
     return true;
 }
@@ -530,7 +531,7 @@ bool conn_load_end(struct conn *c, uint64_t *rows, struct err *e)
         return fail_connection(c, e);
     while ((res = next_result(c, &waiting, e)) != NULL) {
         if (PQresultStatus(res) == PGRES_COMMAND_OK) {
-            *rows = strtoull(PQcmdTuples(res), NULL, 10);
+            text_is_u64(PQcmdTuples(res), rows);
         } else if (ok) {
             ok = fail_result(c, res, e);
             add_context(res, e);
