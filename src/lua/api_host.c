@@ -206,6 +206,18 @@ static int clock_anew(lua_State *L)
     return 0;
 }
 
+/* size("256M") -> bytes, or nil. */
+static int size(lua_State *L)
+{
+    double bytes;
+
+    if (text_read_size(luaL_checkstring(L, 1), &bytes))
+        lua_pushnumber(L, bytes);
+    else
+        lua_pushnil(L);
+    return 1;
+}
+
 static int nearest(lua_State *L)
 {
     const char *word = luaL_checkstring(L, 1), *found;
@@ -279,8 +291,8 @@ void api_host(lua_State *L)
         { "encode", encode }, { "decode", decode }, { "stop", stop },
         { "usage", usage }, { "refuse", refuse }, { "fail", fail }, { "try", try },
         { "where", where }, { "place", place }, { "traceback", traceback },
-        { "nearest", nearest }, { "now", now }, { "sleep", nap }, { "hook", hook },
-        { "clock_anew", clock_anew },
+        { "nearest", nearest }, { "size", size }, { "now", now }, { "sleep", nap },
+        { "hook", hook }, { "clock_anew", clock_anew },
         { NULL, NULL },
     };
     const struct script *s = script_of(L);

@@ -4,8 +4,9 @@
  * words, null, array_metatable, encode(value), decode(text), log(level, message, fields),
  * stop(status), usage(message), refuse(message): ends with status 3, fail(message, traceback),
  * try(catch, f, ...), where(level), place(function), traceback(level), nearest(word, names),
- * now(), sleep(seconds) -> false if asked to stop, clock_anew(), hook(name, function): what the
- * host calls, see hooks.c. Replaces the global print by one that leaves the flushing to the host.
+ * size(text), now(), sleep(seconds) -> false if asked to stop, clock_anew(), hook(name, function):
+ * what the host calls, see hooks.c. Replaces the global print by one that leaves the flushing to
+ * the host.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef API_HOST_H
