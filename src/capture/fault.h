@@ -10,14 +10,14 @@
 #define FAULT_H
 
 #include "capture/message.h"
-#include "capture/stamps.h"
+#include "capture/method_trigger.h"
 #include "capture/begin.h"
 
 struct source {
     const struct config *config; /* borrowed */
     size_t number;
     struct position position;
-    struct durable durable;
+    struct horizon_durable durable;
     struct begin_facts facts;
     struct stamps stamps;               /* where the capture is by triggers */
     size_t indexed_leaves;              /* CONFIG_BY_INCREMENT: so many leaves had been looked at */

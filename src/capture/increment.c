@@ -9,14 +9,14 @@
 
 #define RUNGS_MAX 256
 
-void firsts_fini(struct firsts *f)
+void increment_fini_firsts(struct increment_firsts *f)
 {
     free(f->v);
-    *f = (struct firsts){ 0 };
+    *f = (struct increment_firsts){ 0 };
 }
 
 /* The index of the first entry with an xid >= <xid>. */
-static size_t lower_bound(const struct firsts *f, uint64_t xid)
+static size_t lower_bound(const struct increment_firsts *f, uint64_t xid)
 {
     size_t i;
 
@@ -24,14 +24,14 @@ static size_t lower_bound(const struct firsts *f, uint64_t xid)
     return i;
 }
 
-static const struct first *find(const struct firsts *f, uint64_t xid)
+static const struct increment_first *find(const struct increment_firsts *f, uint64_t xid)
 {
     size_t i = lower_bound(f, xid);
 
     return i < f->n && f->v[i].xid == xid ? &f->v[i] : NULL;
 }
 
-bool firsts_add(struct firsts *f, uint64_t xid, int64_t base, int64_t least)
+bool increment_add_first(struct increment_firsts *f, uint64_t xid, int64_t base, int64_t least)
 {
     size_t i = f->n > 0 && f->v[f->n - 1].xid < xid ? f->n : lower_bound(f, xid);
 
@@ -40,13 +40,13 @@ bool firsts_add(struct firsts *f, uint64_t xid, int64_t base, int64_t least)
         f->v[i].least = least < f->v[i].least ? least : f->v[i].least;
         return true;
     }
-    return ARRAY_INSERT(f->v, f->n, f->cap, i, (struct first){ xid, base, least });
+    return ARRAY_INSERT(f->v, f->n, f->cap, i, (struct increment_first){ xid, base, least });
 }
 
 void increment_fini(struct increment *i)
 {
     free(i->column);
-    firsts_fini(&i->firsts);
+    increment_fini_firsts(&i->firsts);
     free(i->stretches);
     free(i->rungs);
     *i = (struct increment){ 0 };
@@ -73,16 +73,17 @@ bool increment_copy(struct increment *to, const struct increment *from)
 bool increment_add_stretch(struct increment *i, uint64_t below, int64_t base)
 {
     return ARRAY_PUSH(i->stretches, i->n_stretches, i->cap_stretches,
-                      (struct stretch){ below, base });
+                      (struct increment_stretch){ below, base });
 }
 
 bool increment_add_rung(struct increment *i, uint64_t xmax, int64_t top)
 {
-    return ARRAY_PUSH(i->rungs, i->n_rungs, i->cap_rungs, (struct rung){ xmax, top });
+    return ARRAY_PUSH(i->rungs, i->n_rungs, i->cap_rungs,
+                      (struct increment_rung){ xmax, top });
 }
 
 /* The base of the first window at which <xid>, below the floor, was over. */
-static const struct stretch *stretch_of(const struct increment *i, uint64_t xid)
+static const struct increment_stretch *stretch_of(const struct increment *i, uint64_t xid)
 {
     size_t at;
 
@@ -98,8 +99,8 @@ static bool reaches(const int64_t *value, int64_t base)
 bool increment_escaped(const struct increment *i, const struct horizon *h, uint64_t xid,
                        const int64_t *value)
 {
-    const struct first *first = find(&i->firsts, xid);
-    const struct stretch *stretch = stretch_of(i, xid);
+    const struct increment_first *first = find(&i->firsts, xid);
+    const struct increment_stretch *stretch = stretch_of(i, xid);
 
     if (xid < i->since)
         return false;
@@ -113,7 +114,7 @@ bool increment_escaped(const struct increment *i, const struct horizon *h, uint6
 /* The floor has passed xids: from now on stretches speak for them, where these say the same. */
 static bool keep_stretch(struct increment *i, uint64_t floor)
 {
-    struct firsts *f = &i->firsts;
+    struct increment_firsts *f = &i->firsts;
     size_t n = 0;
 
     if (i->n_stretches > 0 && i->stretches[i->n_stretches - 1].base == i->base) {
@@ -137,7 +138,7 @@ static bool begin_anew(struct increment *i, const struct horizon *h)
     i->n_stretches = i->firsts.n = 0;
     i->is_rechecking = false;
     for (size_t k = 0; k < h->seen.n; k++)
-        if (!firsts_add(&i->firsts, h->seen.v[k], INCREMENT_LOWEST, INCREMENT_LOWEST))
+        if (!increment_add_first(&i->firsts, h->seen.v[k], INCREMENT_LOWEST, INCREMENT_LOWEST))
             return false;
     return true;
 }
@@ -199,7 +200,8 @@ bool increment_advance(struct increment *i, const struct horizon *h,
             return false;
     } else {
         for (size_t k = 0; poll->fresh != NULL && k < poll->fresh->n; k++)
-            if (!firsts_add(&i->firsts, poll->fresh->v[k].xid, i->base, poll->fresh->v[k].least))
+            if (!increment_add_first(&i->firsts, poll->fresh->v[k].xid, i->base,
+                                     poll->fresh->v[k].least))
                 return false;
         if (!keep_stretch(i, h->floor))
             return false;
@@ -227,5 +229,5 @@ bool increment_is_full(const struct increment *i, uint64_t xmax)
     for (size_t k = 0; k < i->firsts.n; k++)
         n += i->firsts.v[k].base != INCREMENT_LOWEST; /* of the others a recheck frees nobody */
     return n > INCREMENT_ENTRIES ||
-           xmax - i->since > XID_MAX_BEHIND / 2;
+           xmax - i->since > HORIZON_MAX_AGE / 2;
 }

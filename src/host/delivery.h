@@ -19,7 +19,7 @@ struct delivery {
     uint64_t count;           /* changes of the poll or range in hand that were delivered */
     struct xidset delivered;  /* the xids of the poll in hand */
     struct {                  /* where what is in hand may be cut: behind its last row delivered */
-        bool is_known, is_snapshot, is_recheck;
+        bool is_known, is_snapshot, is_recheck, is_tombstone;
         uint64_t xid;         /* of that row, in a poll */
         uint32_t leaf, end;   /* of the range */
         bool is_gone;         /* nothing but deletes was delivered yet: it is where it was */

@@ -146,7 +146,8 @@ static struct rowtype *new_shape(const uint8_t *kinds, size_t n)
     s->n_columns = s->n_row = n;
     s->soft = SIZE_MAX;
     for (size_t i = 0; i < n; i++) {
-        s->columns[i] = (struct rowtype_column){ copy(names[i]), copy("text"), (enum kind)(kinds[i] & 7),
+        s->columns[i] = (struct rowtype_column){ copy(names[i]), copy("text"),
+                                                 (enum kind)(kinds[i] & 7),
                                          false };
         if (kinds[i] & IS_KEY)
             s->key[s->n_key++] = i;
@@ -275,7 +276,7 @@ static void check_copy(lua_State *L, const struct job *job, int change)
     const char *row = b->bytes + b->rows[0].start;
     size_t len = b->rows[0].len, start = 0, from = 0;
     uint32_t was[MOST_COLUMNS], is[MOST_COLUMNS];
-    struct lines *lines;
+    struct api_copy_lines *lines;
     char *x = malloc(len + 1), *y;
 
     fuzz_push_raw(L, "copy_plan");
