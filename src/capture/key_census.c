@@ -3,7 +3,7 @@
 #include "capture/key_census.h"
 
 #include "base/array.h"
-#include "base/text.h"
+#include "pg/copytext.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -73,10 +73,9 @@ bool key_census_read_xmin(const char **p, const char *end, bool is_alone, uint32
     const char *s = *p;
     uint64_t v;
 
-    if (!text_read_u64(&s, end, &v) || v > UINT32_MAX ||
-        (is_alone ? s != end : s == end || *s != '\t'))
+    if (!copytext_read_u64(&s, end, &v) || v > UINT32_MAX || (s[-1] == '\t') == is_alone)
         return false;
-    *p = s + !is_alone;
+    *p = s;
     *xmin = (uint32_t)v;
     return true;
 }
@@ -86,9 +85,9 @@ bool key_census_read_hash(const char **p, const char *end, uint64_t *hash)
     const char *s = *p;
     int64_t v;
 
-    if (!text_read_i64(&s, end, &v) || s == end || *s != '\t')
+    if (!copytext_read_i64(&s, end, &v) || s[-1] != '\t')
         return false;
-    *p = s + 1;
+    *p = s;
     *hash = (uint64_t)v;
     return true;
 }
@@ -128,9 +127,8 @@ static bool read_bucket(struct tally *t, const char *p, size_t len)
     uint64_t i, count;
     int64_t xor;
 
-    if (!text_read_u64(&p, end, &i) || i >= TALLY_BUCKETS || p == end || *p++ != '\t' ||
-        !text_read_u64(&p, end, &count) || p == end || *p++ != '\t' ||
-        !text_read_i64(&p, end, &xor) || p != end)
+    if (!copytext_read_u64(&p, end, &i) || i >= TALLY_BUCKETS ||
+        !copytext_read_u64(&p, end, &count) || !copytext_read_i64(&p, end, &xor) || p != end)
         return false;
     t->buckets[i] = (struct tally_bucket){ count, (uint64_t)xor };
     return true;

@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/method.h"
 
-#include "base/text.h"
+#include "pg/copytext.h"
 #include "capture/key_census.h"
 
 #include <errno.h>
@@ -176,12 +176,8 @@ void reads_put_try(const struct source *s, struct buf *sql)
 /* The value of the column that grows, or \N, and the tab behind it. */
 static bool parse_value(const char **p, const char *end, struct reads_row *row)
 {
-    row->has_value = end - *p < 3 || memcmp(*p, "\\N\t", 3) != 0;
-    if (!row->has_value) {
-        *p += 3;
-        return true;
-    }
-    return text_read_i64(p, end, &row->value) && *p < end && *(*p)++ == '\t';
+    row->has_value = !copytext_skip_null(p, end);
+    return !row->has_value || (copytext_read_i64(p, end, &row->value) && (*p)[-1] == '\t');
 }
 
 bool reads_parse(const struct reads *r, const struct source *s, const char **p, const char *end,

@@ -187,7 +187,7 @@ static bool has_null(const char *key)
     for (const char *f = key;; f++) {
         size_t len = strcspn(f, "\t");
 
-        if (field_is_null((struct field){ f, len }))
+        if (copytext_is_null((struct copytext_field){ f, len }))
             return true;
         f += len;
         if (*f == '\0')

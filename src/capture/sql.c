@@ -340,7 +340,7 @@ static void put_kept_key(struct buf *b, const struct sql_query *q, const char *k
 
     for (size_t i = 0; i < q->rowtype->n_key; i++) {
         const struct rowtype_column *column = &q->rowtype->columns[q->rowtype->key[i]];
-        struct field field = { f, strcspn(f, "\t") };
+        struct copytext_field field = { f, strcspn(f, "\t") };
         char *text = malloc(field.len + 1);
 
         if (i > 0)
@@ -348,10 +348,10 @@ static void put_kept_key(struct buf *b, const struct sql_query *q, const char *k
         /* NULL compares as unknown: then rows come again, and none is lost */
         if (text == NULL)
             b->failed = true;
-        else if (field_is_null(field) || column->wants_to_json)
+        else if (copytext_is_null(field) || column->wants_to_json)
             buf_puts(b, "NULL");
         else
-            put_literal(b, text, field_unescape(field, text));
+            put_literal(b, text, copytext_unescape(field, text));
         free(text);
         f += field.len + (f[field.len] == '\t');
     }

@@ -153,7 +153,7 @@ static void put_text(lua_State *L, int index, struct buf *b)
 /* NaN and infinities as Postgres has them. */
 static void put_float(struct buf *b, double d)
 {
-    char text[FLOAT_TEXT];
+    char text[TYPES_FLOAT_TEXT];
 
     if (isnan(d)) {
         buf_puts(b, "\"NaN\"");

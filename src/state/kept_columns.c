@@ -147,7 +147,7 @@ static bool enter_columns(struct kept_columns *f, const char *columns, struct er
 
 static void put_column(struct buf *b, const struct rowtype_column *c)
 {
-    field_escape(b, c->name, strlen(c->name));
+    copytext_escape(b, c->name, strlen(c->name));
     buf_printf(b, "\t%d", (int)c->kind);
 }
 

@@ -55,6 +55,7 @@ int main(int argc, char **argv)
         array_cases,
         buf_cases,
         chunk_cases,
+        copytext_cases,
         file_cases,
         hash_cases,
         horizon_cases,

@@ -19,6 +19,7 @@ struct unit_case {
 extern const struct unit_case array_cases[];
 extern const struct unit_case buf_cases[];
 extern const struct unit_case chunk_cases[];
+extern const struct unit_case copytext_cases[];
 extern const struct unit_case file_cases[];
 extern const struct unit_case hash_cases[];
 extern const struct unit_case horizon_cases[];
