@@ -8,6 +8,8 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/sql.h"
 
+#include "pg/session.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -124,30 +126,15 @@ void sql_open(struct buf *b, uint64_t from, const struct xidset *also)
 
 void sql_unlimited(struct buf *b, int server_version)
 {
-    buf_puts(b, "BEGIN READ ONLY;"
-                "SET LOCAL statement_timeout = 0;"
-                "SET LOCAL lock_timeout = 0;"
-                "SET LOCAL idle_in_transaction_session_timeout = 0;"
-                "SET LOCAL search_path = '';");
-    if (server_version >= 170000)
-        buf_puts(b, "SET LOCAL transaction_timeout = 0;");
+    buf_puts(b, "BEGIN READ ONLY;");
+    session_put(b, SESSION_UNLIMITED, server_version);
 }
 
 void sql_begin(struct buf *b, const struct relation *t, bool rls, int server_version)
 {
     sql_unlimited(b, server_version);
-    buf_puts(b,
-        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;"
-        "SET LOCAL client_encoding = 'UTF8';"
-        "SET LOCAL DateStyle = 'ISO, YMD';"
-        "SET LOCAL IntervalStyle = 'postgres';"
-        "SET LOCAL TimeZone = 'UTC';"
-        "SET LOCAL extra_float_digits = 1;"
-        "SET LOCAL bytea_output = 'hex';"
-        "SET LOCAL quote_all_identifiers = off;"
-        "SET LOCAL enable_tidscan = on;"
-        "SET LOCAL max_parallel_workers_per_gather = 0;"
-        "SET LOCAL jit = off;");
+    buf_puts(b, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;");
+    session_put(b, SESSION_CAPTURE, server_version);
     buf_puts(b, rls ? "SET LOCAL row_security = on;" : "SET LOCAL row_security = off;");
     if (!t->is_lockable)
         return;

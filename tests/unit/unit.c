@@ -66,6 +66,7 @@ int main(int argc, char **argv)
         position_cases,
         position_text_cases,
         queue_cases,
+        session_cases,
         text_cases,
         types_cases,
     };
