@@ -130,7 +130,7 @@ PGconn *connect_begin(const char *conninfo, const struct connect_address *to, co
                       struct err *e)
 {
     /* what comes before dbname is a default, which the conninfo in it overrides; what comes
-     * behind it overrides that; what is NULL is left out */
+     * after it overrides that; what is NULL is left out */
     static const char *const keywords[] = { "fallback_application_name", "dbname",
         "client_encoding", "host", "hostaddr", "port", "application_name", NULL };
     const char *values[] = { "pgcdc-lua", conninfo, "UTF8", to->host, to->hostaddr, to->port, name,
