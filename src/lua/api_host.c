@@ -241,7 +241,7 @@ static int stop(lua_State *L)
 
 static int hook(lua_State *L)
 {
-    static const char *const names[] = { "timers", "start", "enter", "leave", "settle", "last",
+    static const char *const names[] = { "timers", "start", "enter", "leave", "checkpoint", "last",
                                          "finish", "graph", NULL };
     int *ref = &script_of(L)->hooks[luaL_checkoption(L, 1, NULL, names)];
 
