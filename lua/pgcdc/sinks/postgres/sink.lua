@@ -90,7 +90,7 @@ local function take_delete(self, form, change)
    if self.mode == "history" then
       form.plan:add_delete(change)
    else
-      form.gone:add_delete(change, (form.layout.lines:rows()))
+      form.gone:add_delete(change, (form.layout.lines:count()))
    end
 end
 
@@ -156,7 +156,7 @@ local function fill(self, create, copy, lines)
 end
 
 local function apply_mirror(self, layout, statements)
-   if layout.gone:rows() > 0 then
+   if layout.gone:count() > 0 then
       fill(self, statements.gone, statements.copy_gone, layout.gone)
       self.link:run(statements.delete)
       self.link:run(statements.apply_behind_deletes)
@@ -167,8 +167,8 @@ end
 
 -- Into the table itself, without a detour. Returns false where that cannot be.
 local function apply_direct(self, layout, statements)
-   local rows, changed = layout.lines:rows()
-   if not (statements.direct and self.is_direct) or layout.gone and layout.gone:rows() > 0
+   local rows, changed = layout.lines:count()
+   if not (statements.direct and self.is_direct) or layout.gone and layout.gone:count() > 0
       or changed > 0 and self.mode ~= "append" then
       return false
    end
