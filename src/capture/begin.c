@@ -9,13 +9,13 @@
 static void drop_snapshot(struct begin_facts *s)
 {
     free((char *)s->snapshot.text);
-    s->snapshot = (struct snapshot){ 0 };
+    s->snapshot = (struct horizon_snapshot){ 0 };
 }
 
 void begin_facts_fini(struct begin_facts *s)
 {
     drop_snapshot(s);
-    in_doubt_forget(&s->in_doubt);
+    horizon_forget_in_doubt(&s->in_doubt);
     relation_fini(&s->table);
     rowtype_unref(s->rowtype);
     s->rowtype = NULL;
@@ -56,10 +56,10 @@ static bool read_facts(struct begin_facts *s, const struct result *r, bool is_fu
     if (text == NULL)
         return err_memory(e);
     drop_snapshot(s);
-    if (!snapshot_parse(&s->snapshot, text)) {
+    if (!horizon_parse_snapshot(&s->snapshot, text)) {
         err_set(e, ERR_INTERNAL, "cannot read the snapshot \"%s\"", text);
         free(text);
-        s->snapshot = (struct snapshot){ 0 };
+        s->snapshot = (struct horizon_snapshot){ 0 };
         return false;
     }
     if (!(is_full ? identity_read : identity_read_glance)(&s->identity, r, 1, e))
@@ -164,7 +164,7 @@ static bool read_open(const struct result *r, char *run, size_t size, uint64_t *
 /* Before the snapshot is taken. What was over once is over, in the same run of the server. */
 static bool ask_before(struct begin_facts *s, struct conn *conn, struct err *e)
 {
-    struct in_doubt *d = &s->in_doubt;
+    struct horizon_in_doubt *d = &s->in_doubt;
     bool is_other = false, ok;
 
     do {
@@ -172,7 +172,7 @@ static bool ask_before(struct begin_facts *s, struct conn *conn, struct err *e)
         struct buf sql;
 
         if (is_other)
-            in_doubt_forget(d);
+            horizon_forget_in_doubt(d);
         buf_init(&sql, BUF_SQL_MAX);
         sql_unlimited(&sql, conn_version(conn));
         sql_open(&sql, d->xmax, &d->still);
@@ -189,12 +189,12 @@ static bool ask_before(struct begin_facts *s, struct conn *conn, struct err *e)
 /* In the snapshot, right behind it. */
 static bool read_behind(struct begin_facts *s, const struct result *r, struct err *e)
 {
-    struct in_doubt *d = &s->in_doubt;
+    struct horizon_in_doubt *d = &s->in_doubt;
     bool is_other;
     bool ok = read_open(r, d->run, sizeof d->run, &d->xmax, &d->still, &is_other, e);
 
     if (!ok || is_other)
-        in_doubt_forget(d);
+        horizon_forget_in_doubt(d);
     return ok;
 }
 
@@ -203,7 +203,7 @@ static bool is_young(struct begin_facts *s)
 {
     if (s->snapshot.xmax == 0 || s->snapshot.xmax > UINT32_MAX)
         return false;
-    in_doubt_forget(&s->in_doubt);
+    horizon_forget_in_doubt(&s->in_doubt);
     s->in_doubt.upto = s->snapshot.xmax;
     return true;
 }

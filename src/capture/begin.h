@@ -22,8 +22,8 @@ struct stamp_marks {
 };
 
 struct begin_facts {
-    struct snapshot snapshot; /* its text is owned by this facts */
-    struct in_doubt in_doubt;     /* of that snapshot, behind begin_transaction */
+    struct horizon_snapshot snapshot; /* its text is owned by this facts */
+    struct horizon_in_doubt in_doubt;     /* of that snapshot, behind begin_transaction */
     struct identity identity;
     struct relation table;
     struct rowtype *rowtype;      /* counted reference */

@@ -12,7 +12,6 @@
 void fault_init(struct source *s, const struct config *config, size_t number)
 {
     *s = (struct source){ .config = config, .number = number };
-    s->words_tail = &s->words;
 }
 
 void fault_fini(struct source *s)
@@ -30,7 +29,7 @@ void fault_fini(struct source *s)
 bool fault_restore(struct source *s, const struct position *kept)
 {
     position_fini(&s->position);
-    s->durable = (struct durable){ .xmax = kept->identity.durable_xmax,
+    s->durable = (struct horizon_durable){ .xmax = kept->identity.durable_xmax,
                                    .lsn = kept->identity.durable_lsn };
     return position_copy(&s->position, kept);
 }
@@ -39,20 +38,7 @@ bool fault_restore(struct source *s, const struct position *kept)
 
 struct message *fault_take_word(struct source *s)
 {
-    struct message *b = s->words;
-
-    if (b != NULL) {
-        s->words = (struct message *)b->item.next;
-        if (s->words == NULL)
-            s->words_tail = &s->words;
-    }
-    return b;
-}
-
-static void append_word(struct source *s, struct message *b)
-{
-    *s->words_tail = b;
-    s->words_tail = (struct message **)&b->item.next;
+    return queue_list_is_empty(&s->words) ? NULL : message_of(queue_list_take(&s->words));
 }
 
 static bool add_notice(struct source *s, enum log_level level, const char *text, struct err *e)
@@ -63,7 +49,7 @@ static bool add_notice(struct source *s, enum log_level level, const char *text,
         return err_memory(e);
     b->notice.level = level;
     err_set(&b->notice.err, ERR_NONE, "%s", text);
-    append_word(s, b);
+    queue_list_push(&s->words, &b->item);
     return true;
 }
 
@@ -92,7 +78,7 @@ static bool add_schema_word(struct source *s, struct err *e)
             return err_memory(e);
         }
         b->schema.old_signature = p->signature; /* moves */
-        append_word(s, b);
+        queue_list_push(&s->words, &b->item);
     }
     p->signature = copy;
     return true;
@@ -107,7 +93,7 @@ bool fault_add_ready(struct source *s, struct err *e)
     s->is_ready = true;
     if ((b = message_new(MESSAGE_READY, s->number)) == NULL)
         return err_memory(e);
-    append_word(s, b);
+    queue_list_push(&s->words, &b->item);
     return true;
 }
 
@@ -197,7 +183,7 @@ static bool tell_of_gone_leaves(struct source *s, struct err *e)
 
     for (size_t i = 0; i < p->n_leaves; i++)
         gone += relation_leaf(&s->facts.table, p->leaves[i].oid) == NULL;
-    if (gone == 0 || p->phase != PHASE_POLL || p->stamped_since == 0)
+    if (gone == 0 || p->phase != POSITION_POLL || !p->stamps.is_used)
         return true;
     snprintf(text, sizeof text, "%zu of the partitions were detached or dropped: no deletes come "
              "for their rows", gone);
@@ -213,7 +199,7 @@ bool fault_know_leaves(struct source *s, struct err *e)
     if (!position_set_leaves(&s->position, t->n_leaves))
         return err_memory(e);
     for (size_t i = 0; i < t->n_leaves; i++)
-        s->position.leaves[i] = (struct leaf){ .oid = t->leaves[i].oid,
+        s->position.leaves[i] = (struct position_leaf){ .oid = t->leaves[i].oid,
                                                .filenode = t->leaves[i].filenode,
                                                .blocks = t->leaves[i].blocks };
     return true;
@@ -238,13 +224,15 @@ static void forget_seen(struct source *s)
  * one before, tombstones that were not delivered still are to be. */
 static void set_stamps(struct position *p, const struct stamp_marks *marks)
 {
-    p->stamped_since = marks->since;
-    if (p->gone_floor == 0 || p->gone_floor > p->horizon.floor)
-        p->gone_floor = p->horizon.floor;
-    if (p->gone_floor < marks->pruned)
-        p->gone_floor = marks->pruned;
-    if (marks->since == 0)
-        p->gone_floor = 0;
+    uint64_t floor = p->horizon.floor;
+
+    if (p->stamps.is_used && p->stamps.tombstone_floor < floor)
+        floor = p->stamps.tombstone_floor;
+    if (floor < marks->pruned)
+        floor = marks->pruned;
+    p->stamps = (struct position_stamps){ 0 };
+    if (marks->since != 0)
+        p->stamps = (struct position_stamps){ true, marks->since, floor };
 }
 
 /* Takes a fresh horizon from the snapshot of the open transaction. */
@@ -255,7 +243,7 @@ static void set_horizon(struct source *s, uint64_t floor)
     pages_fini(&s->position.pages);
     s->position.pages.is_used = !s->facts.table.has_xmin;
     position_forget_done(&s->position);
-    s->durable = (struct durable){ 0 };
+    s->durable = (struct horizon_durable){ 0 };
     s->position.horizon.floor = floor;
     set_stamps(&s->position, &s->facts.marks);
     s->position.floor_lsn = lsn_to_flush(&s->facts.identity);
@@ -276,11 +264,12 @@ static bool begin_snapshot(struct source *s, struct conn *conn, enum fault_news 
     /* where nobody was under way the snapshot's rows are all that there is, and the first poll
      * need not look unless something commits meanwhile */
     if (s->facts.snapshot.xmin == s->facts.snapshot.xmax &&
-        (s->position.gone_floor == 0 || s->position.gone_floor == s->position.horizon.floor) &&
+        (!s->position.stamps.is_used ||
+         s->position.stamps.tombstone_floor == s->position.horizon.floor) &&
         (s->polled = strdup(s->facts.snapshot.text)) == NULL)
         return err_memory(e);
     s->position.reads += s->config->deletes;
-    s->position.phase = PHASE_SNAPSHOT;
+    s->position.phase = POSITION_SNAPSHOT;
     s->is_ready = s->is_impatient = false;
     return true;
 }
@@ -296,7 +285,7 @@ static bool begin_anew(struct source *s, struct conn *conn, const char *why,
 
 static bool begin_first(struct source *s, struct conn *conn, enum fault_news *news, struct err *e)
 {
-    const struct snapshot *now = &s->facts.snapshot;
+    const struct horizon_snapshot *now = &s->facts.snapshot;
     uint64_t xid = s->config->start_xid;
 
     switch (s->config->start) {
@@ -311,7 +300,7 @@ static bool begin_first(struct source *s, struct conn *conn, enum fault_news *ne
         if (!s->facts.table.has_xmin)
             return err_set(e, ERR_REFUSED, "%s.%s: its rows have no transaction ids to start at",
                            s->facts.table.schema, s->facts.table.name);
-        if (xid < now->xmax && now->xmax - xid > XID_MAX_BEHIND)
+        if (xid < now->xmax && now->xmax - xid > HORIZON_MAX_AGE)
             return err_set(e, ERR_REFUSED,
                            "start = %" PRIu64 " is more than two thousand million transactions "
                            "ago, too far to compare: use start = \"snapshot\"", xid);
@@ -320,7 +309,7 @@ static bool begin_first(struct source *s, struct conn *conn, enum fault_news *ne
         *news = FAULT_STARTS;
         break;
     }
-    s->position.phase = PHASE_POLL;
+    s->position.phase = POSITION_POLL;
     return fault_know_leaves(s, e);
 }
 
@@ -338,15 +327,15 @@ static bool judge_stamps(struct source *s)
 {
     struct position *p = &s->position;
 
-    if (p->stamped_since == 0)
+    if (!p->stamps.is_used)
         return true;
-    if (p->stamped_since != s->facts.marks.since) {
+    if (p->stamps.since != s->facts.marks.since) {
         forget_polled(s);
         position_forget_resume_points(p);
-        p->stamped_since = p->gone_floor = 0;
+        p->stamps = (struct position_stamps){ 0 };
         return true;
     }
-    return p->gone_floor >= s->facts.marks.pruned;
+    return p->stamps.tombstone_floor >= s->facts.marks.pruned;
 }
 
 /* The oldest xid that a poll may ask for by its age. */
@@ -362,20 +351,20 @@ static bool judge(struct source *s, struct conn *conn, enum fault_news *news, st
     const struct identity *now = &s->facts.identity;
     char why[128];
 
-    if (p->phase == PHASE_NONE)
+    if (p->phase == POSITION_NONE)
         return begin_first(s, conn, news, e);
     switch (identity_judge(&p->identity, now, why, sizeof why)) {
-    case VERDICT_OTHER:
+    case IDENTITY_OTHER:
         return fail_other(why, e);
-    case VERDICT_BEHIND:
+    case IDENTITY_BEHIND:
         if (s->is_impatient)
             return begin_anew(s, conn, "the standby does not come to where we were", news, e);
         return err_set(e, ERR_BEHIND, "%s", why);
-    case VERDICT_FAILED_OVER:
-        if (p->gone_floor > 0)
-            p->gone_floor = 1; /* what went in between is told by any of the tombstones */
+    case IDENTITY_FAILED_OVER:
+        if (p->stamps.is_used) /* any tombstone may be of a row that went in between */
+            p->stamps.tombstone_floor = 1;
         return begin_anew(s, conn, why, news, e);
-    case VERDICT_CRASHED:
+    case IDENTITY_CRASHED:
         if (p->floor_lsn != 0)
             return begin_anew(s, conn, "the server crashed before the start was safely on its disk",
                               news, e);
@@ -383,20 +372,20 @@ static bool judge(struct source *s, struct conn *conn, enum fault_news *news, st
             return false;
         forget_seen(s);
         break;
-    case VERDICT_PROMOTED:
+    case IDENTITY_PROMOTED:
         forget_polled(s);
         if (!add_notice(s, LOG_INFO, why, e))
             return false;
         break;
-    case VERDICT_SAME:
+    case IDENTITY_SAME:
         break;
     }
     if (p->table != s->facts.table.oid)
         return begin_anew(s, conn, "the table was dropped and created again, or swapped", news, e);
     if (!judge_stamps(s))
         return begin_anew(s, conn, "deletes that were not read yet were pruned", news, e);
-    if (p->stamped_since == 0 && !p->pages.is_used &&
-        s->facts.snapshot.xmax > oldest_asked(p) + XID_MAX_BEHIND)
+    if (!p->stamps.is_used && !p->pages.is_used &&
+        s->facts.snapshot.xmax > oldest_asked(p) + HORIZON_MAX_AGE)
         return begin_anew(s, conn, "too many transactions have passed since the last poll", news,
                           e);
     return true;
@@ -411,10 +400,10 @@ void fault_keep_identity(struct source *s)
         /* read behind the snapshot, it may count commits that the snapshot does not show */
         if (s->glance_lsn != 0 && s->glance_lsn < id->lsn)
             id->lsn = s->glance_lsn;
-        s->durable = (struct durable){ .xmax = s->facts.snapshot.xmax, .lsn = id->lsn };
+        s->durable = (struct horizon_durable){ .xmax = s->facts.snapshot.xmax, .lsn = id->lsn };
     } else {
-        durable_note(&s->durable, s->facts.snapshot.xmax, id->lsn);
-        durable_flushed(&s->durable, id->flush_lsn);
+        horizon_add_durable(&s->durable, s->facts.snapshot.xmax, id->lsn);
+        horizon_flush_durable(&s->durable, id->flush_lsn);
     }
     if (s->position.floor_lsn != 0 && id->flush_lsn >= s->position.floor_lsn)
         s->position.floor_lsn = 0;
@@ -425,7 +414,7 @@ void fault_keep_identity(struct source *s)
 
 uint64_t fault_durable_bound(const struct source *s)
 {
-    return s->position.identity.in_recovery ? XID_UNBOUNDED : s->durable.xmax;
+    return s->position.identity.in_recovery ? HORIZON_UNBOUNDED : s->durable.xmax;
 }
 
 /* Leaves that are gone are forgotten: should one come back, it is a new one. */
@@ -441,7 +430,7 @@ static void forget_gone_leaves(struct source *s)
 }
 
 /* VACUUM FULL and CLUSTER move rows to other blocks with their old xids. */
-static bool has_moved(const struct leaf *leaf, const struct relation_leaf *now)
+static bool has_moved(const struct position_leaf *leaf, const struct relation_leaf *now)
 {
     return now != NULL && now->filenode != leaf->filenode;
 }
@@ -451,7 +440,7 @@ static bool some_have_moved(const struct source *s)
 {
     const struct position *p = &s->position;
 
-    for (size_t i = 0; p->phase == PHASE_SNAPSHOT && i < p->n_leaves; i++)
+    for (size_t i = 0; p->phase == POSITION_SNAPSHOT && i < p->n_leaves; i++)
         if (has_moved(&p->leaves[i], relation_leaf(&s->facts.table, p->leaves[i].oid)))
             return true;
     return false;
@@ -463,7 +452,7 @@ bool fault_check_leaves(struct source *s, struct err *e)
 
     forget_gone_leaves(s);
     for (size_t i = 0; i < p->n_leaves; i++) {
-        struct leaf *leaf = &p->leaves[i];
+        struct position_leaf *leaf = &p->leaves[i];
         const struct relation_leaf *now = relation_leaf(&s->facts.table, leaf->oid);
         char text[256];
 
@@ -476,7 +465,8 @@ bool fault_check_leaves(struct source *s, struct err *e)
         if (leaf->next > 0 &&
             !add_notice(s, LOG_WARN, text, e))
             return false;
-        *leaf = (struct leaf){ .oid = now->oid, .filenode = now->filenode, .blocks = now->blocks };
+        *leaf = (struct position_leaf){ .oid = now->oid, .filenode = now->filenode,
+                                        .blocks = now->blocks };
     }
     return true;
 }
@@ -489,13 +479,13 @@ bool fault_glance(struct source *s, struct conn *conn, bool *unchanged, struct e
 
     *unchanged = false;
     s->glance_lsn = 0;
-    if (s->position.phase != PHASE_POLL)
+    if (s->position.phase != POSITION_POLL)
         return true;
     if (!begin_glance(&s->facts, conn, e))
         return false;
     s->glance_lsn = now->lsn;
     *unchanged = s->polled != NULL &&
-                 (s->position.stamped_since != 0) == (s->facts.marks.since != 0) &&
+                 s->position.stamps.is_used == (s->facts.marks.since != 0) &&
                  s->position.n_resume_points == 0 &&
                  strcmp(s->polled, s->facts.snapshot.text) == 0 &&
                  strcmp(then->started, now->started) == 0 && strcmp(then->stats, now->stats) == 0 &&
@@ -510,17 +500,17 @@ static bool fail_stranger(struct source *s, struct conn *conn, struct err *e)
     char why[128];
     struct err own;
 
-    if (e->code == ERR_SQL && s->position.phase != PHASE_NONE &&
+    if (e->code == ERR_SQL && s->position.phase != POSITION_NONE &&
         begin_identify(&s->facts, conn, &own) &&
         identity_judge(&s->position.identity, &s->facts.identity, why, sizeof why) ==
-        VERDICT_OTHER)
+        IDENTITY_OTHER)
         return fail_other(why, e);
     return false;
 }
 
 bool fault_begin(struct source *s, struct conn *conn, enum fault_news *news, struct err *e)
 {
-    bool is_new = s->position.phase == PHASE_NONE;
+    bool is_new = s->position.phase == POSITION_NONE;
 
     *news = FAULT_GOES_ON;
     if (!fault_look(s, conn, is_new, e))

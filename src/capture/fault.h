@@ -10,14 +10,14 @@
 #define FAULT_H
 
 #include "capture/message.h"
-#include "capture/stamps.h"
+#include "capture/method_trigger.h"
 #include "capture/begin.h"
 
 struct source {
     const struct config *config; /* borrowed */
     size_t number;
     struct position position;
-    struct durable durable;
+    struct horizon_durable durable;
     struct begin_facts facts;
     struct stamps stamps;               /* where the capture is by triggers */
     size_t indexed_leaves;              /* CONFIG_BY_INCREMENT: so many leaves had been looked at */
@@ -25,7 +25,7 @@ struct source {
     uint64_t glance_lsn;                /* how far a standby had come before the step's snapshot */
     bool is_ready;                      /* the ready word was given */
     bool is_impatient;                  /* waits no longer for a standby that is behind */
-    struct message *words, **words_tail;  /* notices and the like, to be handed out before rows */
+    struct queue_list words;     /* notices and the like, to be handed out before rows */
 };
 
 void fault_init(struct source *s, const struct config *config, size_t number);

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool snapshot_parse(struct snapshot *s, const char *text)
+bool horizon_parse_snapshot(struct horizon_snapshot *s, const char *text)
 {
     char *end;
 
@@ -16,7 +16,7 @@ bool snapshot_parse(struct snapshot *s, const char *text)
     if (*end != ':')
         return false;
     s->xmax = strtoull(end + 1, &end, 10);
-    return *end == ':' && errno == 0 && s->xmin >= XID_FIRST_NORMAL && s->xmin <= s->xmax;
+    return *end == ':' && errno == 0 && s->xmin >= HORIZON_FIRST_XID && s->xmin <= s->xmax;
 }
 
 bool horizon_copy(struct horizon *to, const struct horizon *from)
@@ -34,21 +34,22 @@ uint64_t horizon_widen(uint32_t xmin, uint64_t xmax)
 {
     uint64_t xid = (xmax & ~(uint64_t)UINT32_MAX) | xmin;
 
-    if (xmin < XID_FIRST_NORMAL)
+    if (xmin < HORIZON_FIRST_XID)
         return 0;
     if (xid < xmax)
         return xid;
     return xid > UINT32_MAX ? xid - UINT32_MAX - 1 : 0;
 }
 
-void in_doubt_forget(struct in_doubt *d)
+void horizon_forget_in_doubt(struct horizon_in_doubt *d)
 {
     xidset_fini(&d->open);
     xidset_fini(&d->still);
-    *d = (struct in_doubt){ 0 };
+    *d = (struct horizon_in_doubt){ 0 };
 }
 
-uint64_t horizon_widen_visible(uint32_t xmin, const struct snapshot *s, const struct in_doubt *d,
+uint64_t horizon_widen_visible(uint32_t xmin, const struct horizon_snapshot *s,
+                               const struct horizon_in_doubt *d,
                                bool *is_doubtful)
 {
     uint64_t xid = horizon_widen(xmin, s->xmax);
@@ -70,10 +71,11 @@ uint32_t horizon_floor32(uint64_t floor)
 {
     uint32_t low = (uint32_t)floor;
 
-    return low < XID_FIRST_NORMAL ? XID_FIRST_NORMAL : low;
+    return low < HORIZON_FIRST_XID ? HORIZON_FIRST_XID : low;
 }
 
-bool horizon_advance(struct horizon *h, const struct snapshot *s, const struct xidset *delivered,
+bool horizon_advance(struct horizon *h, const struct horizon_snapshot *s,
+                     const struct xidset *delivered,
                      uint64_t durable)
 {
     uint64_t floor = s->xmin < durable ? s->xmin : durable;
@@ -102,27 +104,28 @@ bool horizon_advance(struct horizon *h, const struct snapshot *s, const struct x
     return true;
 }
 
-void durable_note(struct durable *d, uint64_t xmax, uint64_t lsn)
+void horizon_add_durable(struct horizon_durable *d, uint64_t xmax, uint64_t lsn)
 {
-    if (xmax == (d->n > 0 ? d->notes[d->n - 1].xmax : d->xmax))
+    if (xmax == (d->n > 0 ? d->unflushed[d->n - 1].xmax : d->xmax))
         return;
-    if (d->n == DURABLE_NOTES) /* keep the old ones, they are flushed soonest, and the newest */
+    if (d->n == HORIZON_DURABLE_MAX) /* keep the old ones, they are flushed soonest,
+        and the newest */
         d->n--;
-    d->notes[d->n].xmax = xmax;
-    d->notes[d->n].lsn = lsn;
+    d->unflushed[d->n].xmax = xmax;
+    d->unflushed[d->n].lsn = lsn;
     d->n++;
 }
 
-void durable_flushed(struct durable *d, uint64_t flush_lsn)
+void horizon_flush_durable(struct horizon_durable *d, uint64_t flush_lsn)
 {
     size_t done = 0;
 
-    while (done < d->n && d->notes[done].lsn <= flush_lsn) {
-        d->xmax = d->notes[done].xmax;
-        d->lsn = d->notes[done].lsn;
+    while (done < d->n && d->unflushed[done].lsn <= flush_lsn) {
+        d->xmax = d->unflushed[done].xmax;
+        d->lsn = d->unflushed[done].lsn;
         done++;
     }
-    memmove(d->notes, d->notes + done, (d->n - done) * sizeof d->notes[0]);
+    memmove(d->unflushed, d->unflushed + done, (d->n - done) * sizeof d->unflushed[0]);
     d->n -= done;
 }
 

@@ -17,18 +17,19 @@
  *
  * D, the durable bound: a crash can undo a commit made with
  * synchronous_commit = off after we saw it, and give its xid out again.
- * So with each poll (S.xmax, WAL insert position) is noted, and D is the
- * newest noted xmax whose position has been flushed.
+ * So each poll records (S.xmax, WAL insert position), and D is the newest
+ * recorded xmax whose position has been flushed.
  *
  * Aliases: in a cluster older than 2^32 transactions the xmin of a frozen row may read like the
- * xid of a (sub)transaction that is under way. Taken for seen, that would hide what its bearer
- * writes. The snapshot's text does not tell: it lists no subtransactions, and nobody on a standby.
- * So the server is asked for the state of each xid from S.xmin on, right before S is taken and
- * right behind (struct in_doubt). Over before: over in S, hence the row may be its writer's. Under
- * way behind: so it was in S, which shows nothing of it; the row is frozen, and old. What
- * ended (or began) in between counts as under way in S, whether it was or not: its rows are
- * left to the next poll, and the proof above holds as it stands. What remains of aliases is that a
- * frozen row is delivered once too often, when the bearer of its xid is over.
+ * xid of a (sub)transaction that is under way. If that xid is taken for seen, the rows that it
+ * writes are hidden. The snapshot's text does not tell: it lists no subtransactions, and on a
+ * standby nothing. So the server is asked for the state of each xid from S.xmin on, right before S
+ * is taken and right after it (struct horizon_in_doubt). An xid that was over before was over in
+ * S, hence the row may be its own. An xid that is under way after it was under way in S, which
+ * shows nothing of it; the row is frozen, and old. What ended (or began) in between counts as under
+ * way in S, whether it was or not: its rows are left to the next poll, and the proof above holds as
+ * it stands. What remains of aliases is that a frozen row is delivered once too often, when the
+ * transaction whose xid it seems to bear is over.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef HORIZON_H
@@ -36,18 +37,18 @@
 
 #include "capture/xidset.h"
 
-#define XID_FIRST_NORMAL 3u
-#define XID_MAX_BEHIND (((uint64_t)1 << 31) - 10000000) /* 32-bit order is lost beyond */
-#define XID_UNBOUNDED UINT64_MAX
+#define HORIZON_FIRST_XID 3u
+#define HORIZON_MAX_AGE (((uint64_t)1 << 31) - 10000000) /* 32-bit order is lost beyond */
+#define HORIZON_UNBOUNDED UINT64_MAX
 
 /* pg_current_snapshot(): everything below xmin is over, nothing at or above
  * xmax was begun and over. <text> is what the server wrote, borrowed. */
-struct snapshot {
+struct horizon_snapshot {
     uint64_t xmin, xmax;
     const char *text;
 };
 
-bool snapshot_parse(struct snapshot *s, const char *text) WARN_UNUSED;
+bool horizon_parse_snapshot(struct horizon_snapshot *s, const char *text) WARN_UNUSED;
 
 struct horizon {
     uint64_t floor;
@@ -62,21 +63,23 @@ void horizon_fini(struct horizon *h);
  * older than the cluster, become 0: below every floor. */
 uint64_t horizon_widen(uint32_t xmin, uint64_t xmax);
 
-/* Who was under way when a snapshot S was taken, of those that an alias may name: xids from 2^32
+/* Which xids were under way when a snapshot S was taken, of those that an alias may name: from 2^32
  * and from S.xmin on. Zeroed, all of them are doubtful. */
-struct in_doubt {
+struct horizon_in_doubt {
     uint64_t upto;       /* before S all below it were over */
     struct xidset open;  /* but for these; */
-    uint64_t xmax;       /* behind S (it is S.xmax) all below it were over */
+    uint64_t xmax;       /* after S (it is S.xmax) all below it were over */
     struct xidset still; /* but for these */
     char run[128];       /* of the server, to which all this belongs */
 };
 
-void in_doubt_forget(struct in_doubt *d);
+void horizon_forget_in_doubt(struct horizon_in_doubt *d);
 
-/* The same of a row that is visible in <s>, with what is known of <s>. *is_doubtful: whoever has
- * this xid may have been under way in <s>, or not; the row is to be left to the next poll. */
-uint64_t horizon_widen_visible(uint32_t xmin, const struct snapshot *s, const struct in_doubt *d,
+/* The same of a row that is visible in <s>, with what is known of <s>. *is_doubtful: the
+ * transaction of this xid may have been under way in <s>, or not; the row is to be left to the next
+ * poll. */
+uint64_t horizon_widen_visible(uint32_t xmin, const struct horizon_snapshot *s,
+                               const struct horizon_in_doubt *d,
                                bool *is_doubtful);
 
 /* Step 3: is a version with this xid new? */
@@ -87,20 +90,21 @@ bool horizon_is_new(const struct horizon *h, uint64_t xid);
 uint32_t horizon_floor32(uint64_t floor);
 
 /* Step 4: what holds when all of a poll of snapshot <s> was delivered.
- * <delivered>: the xids delivered in it; <durable>: D, or XID_UNBOUNDED. */
-bool horizon_advance(struct horizon *h, const struct snapshot *s, const struct xidset *delivered,
+ * <delivered>: the xids delivered in it; <durable>: D, or HORIZON_UNBOUNDED. */
+bool horizon_advance(struct horizon *h, const struct horizon_snapshot *s,
+                     const struct xidset *delivered,
                      uint64_t durable) WARN_UNUSED;
 
-/* The notes (S.xmax, WAL insert position) that are not known to be flushed
- * yet, and the newest one that is. Dropping a note only lowers D. */
-#define DURABLE_NOTES 16
-struct durable {
-    struct { uint64_t xmax, lsn; } notes[DURABLE_NOTES];
+/* The pairs (S.xmax, WAL insert position) that are not known to be flushed
+ * yet, and the newest one that is. To drop a pair only lowers D. */
+#define HORIZON_DURABLE_MAX 16
+struct horizon_durable {
+    struct { uint64_t xmax, lsn; } unflushed[HORIZON_DURABLE_MAX];
     size_t n;
-    uint64_t xmax, lsn; /* the newest flushed note; 0, 0 at birth */
+    uint64_t xmax, lsn; /* the newest flushed pair; 0, 0 at birth */
 };
 
-void durable_note(struct durable *d, uint64_t xmax, uint64_t lsn);
-void durable_flushed(struct durable *d, uint64_t flush_lsn);
+void horizon_add_durable(struct horizon_durable *d, uint64_t xmax, uint64_t lsn);
+void horizon_flush_durable(struct horizon_durable *d, uint64_t flush_lsn);
 
 #endif

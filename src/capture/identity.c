@@ -51,30 +51,31 @@ bool identity_read(struct identity *id, const struct result *r, int col, struct 
     return identity_read_glance(id, r, col, e);
 }
 
-static enum verdict say(enum verdict v, char *why, size_t size, const char *text)
+static enum identity_verdict say(enum identity_verdict v, char *why, size_t size, const char *text)
 {
     snprintf(why, size, "%s", text);
     return v;
 }
 
-static enum verdict judge_standby(const struct identity *then, const struct identity *now,
+static enum identity_verdict judge_standby(const struct identity *then, const struct identity *now,
                                   char *why, size_t size)
 {
     uint64_t lsn = then->in_recovery ? then->lsn : then->durable_lsn;
 
     if (now->timeline != then->timeline)
-        return say(VERDICT_FAILED_OVER, why, size, "the timeline changed: a failover or a restore");
+        return say(IDENTITY_FAILED_OVER, why, size,
+                   "the timeline changed: a failover or a restore");
     if (now->lsn < lsn)
-        return say(VERDICT_BEHIND, why, size,
+        return say(IDENTITY_BEHIND, why, size,
                    "this standby has not replayed yet what was read before");
     if (!then->in_recovery)
-        return say(VERDICT_CRASHED, why, size, "a standby answers where the primary did");
+        return say(IDENTITY_CRASHED, why, size, "a standby answers where the primary did");
     return now->xmax < then->xmax
-               ? say(VERDICT_FAILED_OVER, why, size, "transaction ids went back: a restore")
-               : VERDICT_SAME;
+               ? say(IDENTITY_FAILED_OVER, why, size, "transaction ids went back: a restore")
+               : IDENTITY_SAME;
 }
 
-static enum verdict judge_primary(const struct identity *then, const struct identity *now,
+static enum identity_verdict judge_primary(const struct identity *then, const struct identity *now,
                                   char *why, size_t size)
 {
     bool restarted = strcmp(then->started, now->started) != 0;
@@ -82,29 +83,32 @@ static enum verdict judge_primary(const struct identity *then, const struct iden
 
     if (then->in_recovery) {
         if (restarted)
-            return say(VERDICT_FAILED_OVER, why, size,
+            return say(IDENTITY_FAILED_OVER, why, size,
                        "another server, a primary, answers where the standby did");
     } else if (now->timeline != then->timeline) {
-        return say(VERDICT_FAILED_OVER, why, size, "the timeline changed: a failover or a restore");
+        return say(IDENTITY_FAILED_OVER, why, size,
+                   "the timeline changed: a failover or a restore");
     }
     if (crashed && !then->in_recovery
             ? now->xmax < then->durable_xmax || now->lsn < then->durable_lsn
             : now->xmax < then->xmax || now->lsn < then->lsn)
-        return say(VERDICT_FAILED_OVER, why, size,
+        return say(IDENTITY_FAILED_OVER, why, size,
                    "transaction ids or the WAL position went back: a failover or a restore");
     if (then->in_recovery)
-        return say(VERDICT_PROMOTED, why, size, "the standby was promoted");
-    return crashed ? say(VERDICT_CRASHED, why, size, "the server crashed") : VERDICT_SAME;
+        return say(IDENTITY_PROMOTED, why, size, "the standby was promoted");
+    return crashed ? say(IDENTITY_CRASHED, why, size, "the server crashed") : IDENTITY_SAME;
 }
 
-enum verdict identity_judge(const struct identity *then, const struct identity *now, char *why,
+enum identity_verdict identity_judge(const struct identity *then, const struct identity *now,
+                                     char *why,
                             size_t why_size)
 {
     *why = '\0';
     if (strcmp(then->system, now->system) != 0)
-        return say(VERDICT_OTHER, why, why_size, "another cluster (its system identifier differs)");
+        return say(IDENTITY_OTHER, why, why_size,
+                   "another cluster (its system identifier differs)");
     if (then->database != now->database)
-        return say(VERDICT_OTHER, why, why_size, "another database");
+        return say(IDENTITY_OTHER, why, why_size, "another database");
     return now->in_recovery ? judge_standby(then, now, why, why_size)
                             : judge_primary(then, now, why, why_size);
 }

@@ -32,17 +32,18 @@ bool identity_read(struct identity *id, const struct result *r, int col,
 bool identity_read_glance(struct identity *id, const struct result *r, int col,
                           struct err *e) WARN_UNUSED;
 
-enum verdict {
-    VERDICT_SAME,        /* go on */
-    VERDICT_PROMOTED,    /* our standby became a primary in place: go on */
-    VERDICT_CRASHED,     /* xids above the durable bound may be given out again: forget seen */
-    VERDICT_FAILED_OVER, /* xids below the floor may be given out again: snapshot again */
-    VERDICT_BEHIND,      /* a standby of the same history that has not come so far yet: wait */
-    VERDICT_OTHER,       /* another cluster or database: stop */
+enum identity_verdict {
+    IDENTITY_SAME,        /* go on */
+    IDENTITY_PROMOTED,    /* our standby became a primary in place: go on */
+    IDENTITY_CRASHED,     /* xids above the durable bound may be given out again: forget seen */
+    IDENTITY_FAILED_OVER, /* xids below the floor may be given out again: snapshot again */
+    IDENTITY_BEHIND,      /* a standby of the same history that has not come so far yet: wait */
+    IDENTITY_OTHER,       /* another cluster or database: stop */
 };
 
 /* What <now> means for a position kept with <then>. <why>: room for a sentence. */
-enum verdict identity_judge(const struct identity *then, const struct identity *now, char *why,
+enum identity_verdict identity_judge(const struct identity *then, const struct identity *now,
+                                     char *why,
                             size_t why_size);
 
 #endif

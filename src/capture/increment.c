@@ -2,41 +2,36 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/increment.h"
 
+#include "base/array.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #define RUNGS_MAX 256
 
-void firsts_fini(struct firsts *f)
+void increment_fini_firsts(struct increment_firsts *f)
 {
     free(f->v);
-    *f = (struct firsts){ 0 };
+    *f = (struct increment_firsts){ 0 };
 }
 
 /* The index of the first entry with an xid >= <xid>. */
-static size_t lower_bound(const struct firsts *f, uint64_t xid)
+static size_t lower_bound(const struct increment_firsts *f, uint64_t xid)
 {
-    size_t lo = 0, hi = f->n;
+    size_t i;
 
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-
-        if (f->v[mid].xid < xid)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo;
+    ARRAY_LOWER_BOUND(i, f->n, f->v[i].xid < xid);
+    return i;
 }
 
-static const struct first *find(const struct firsts *f, uint64_t xid)
+static const struct increment_first *find(const struct increment_firsts *f, uint64_t xid)
 {
     size_t i = lower_bound(f, xid);
 
     return i < f->n && f->v[i].xid == xid ? &f->v[i] : NULL;
 }
 
-bool firsts_add(struct firsts *f, uint64_t xid, int64_t base, int64_t least)
+bool increment_add_first(struct increment_firsts *f, uint64_t xid, int64_t base, int64_t least)
 {
     size_t i = f->n > 0 && f->v[f->n - 1].xid < xid ? f->n : lower_bound(f, xid);
 
@@ -45,52 +40,31 @@ bool firsts_add(struct firsts *f, uint64_t xid, int64_t base, int64_t least)
         f->v[i].least = least < f->v[i].least ? least : f->v[i].least;
         return true;
     }
-    if (f->n == f->cap) {
-        size_t cap = f->cap == 0 ? 16 : f->cap * 2;
-        struct first *v = realloc(f->v, cap * sizeof *v);
-
-        if (v == NULL)
-            return false;
-        f->v = v;
-        f->cap = cap;
-    }
-    memmove(f->v + i + 1, f->v + i, (f->n - i) * sizeof *f->v);
-    f->v[i] = (struct first){ xid, base, least };
-    f->n++;
-    return true;
+    return ARRAY_INSERT(f->v, f->n, f->cap, i, (struct increment_first){ xid, base, least });
 }
 
 void increment_fini(struct increment *i)
 {
     free(i->column);
-    firsts_fini(&i->firsts);
+    increment_fini_firsts(&i->firsts);
     free(i->stretches);
     free(i->rungs);
     *i = (struct increment){ 0 };
 }
 
-/* <n> elements of <size>, copied; *ok false without memory. */
-static void *copy_array(const void *from, size_t n, size_t size, bool *ok)
-{
-    void *to = n > 0 ? malloc(n * size) : NULL;
-
-    *ok = *ok && (n == 0 || to != NULL);
-    if (to != NULL)
-        memcpy(to, from, n * size);
-    return to;
-}
-
 bool increment_copy(struct increment *to, const struct increment *from)
 {
-    bool ok = true;
+    bool ok;
 
     *to = *from;
     to->column = from->column != NULL ? strdup(from->column) : NULL;
     ok = (from->column == NULL) == (to->column == NULL);
-    to->firsts.v = copy_array(from->firsts.v, from->firsts.n, sizeof *from->firsts.v, &ok);
+    to->firsts.v = array_copy(from->firsts.v, from->firsts.n, sizeof *from->firsts.v, &ok);
     to->firsts.cap = from->firsts.n;
-    to->stretches = copy_array(from->stretches, from->n_stretches, sizeof *from->stretches, &ok);
-    to->rungs = copy_array(from->rungs, from->n_rungs, sizeof *from->rungs, &ok);
+    to->stretches = array_copy(from->stretches, from->n_stretches, sizeof *from->stretches, &ok);
+    to->cap_stretches = from->n_stretches;
+    to->rungs = array_copy(from->rungs, from->n_rungs, sizeof *from->rungs, &ok);
+    to->cap_rungs = from->n_rungs;
     if (!ok)
         increment_fini(to);
     return ok;
@@ -98,40 +72,23 @@ bool increment_copy(struct increment *to, const struct increment *from)
 
 bool increment_add_stretch(struct increment *i, uint64_t below, int64_t base)
 {
-    struct stretch *stretches = realloc(i->stretches, (i->n_stretches + 1) * sizeof *stretches);
-
-    if (stretches == NULL)
-        return false;
-    stretches[i->n_stretches++] = (struct stretch){ below, base };
-    i->stretches = stretches;
-    return true;
+    return ARRAY_PUSH(i->stretches, i->n_stretches, i->cap_stretches,
+                      (struct increment_stretch){ below, base });
 }
 
 bool increment_add_rung(struct increment *i, uint64_t xmax, int64_t top)
 {
-    struct rung *rungs = realloc(i->rungs, (i->n_rungs + 1) * sizeof *rungs);
-
-    if (rungs == NULL)
-        return false;
-    rungs[i->n_rungs++] = (struct rung){ xmax, top };
-    i->rungs = rungs;
-    return true;
+    return ARRAY_PUSH(i->rungs, i->n_rungs, i->cap_rungs,
+                      (struct increment_rung){ xmax, top });
 }
 
 /* The base of the first window at which <xid>, below the floor, was over. */
-static const struct stretch *stretch_of(const struct increment *i, uint64_t xid)
+static const struct increment_stretch *stretch_of(const struct increment *i, uint64_t xid)
 {
-    size_t lo = 0, hi = i->n_stretches;
+    size_t at;
 
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-
-        if (i->stretches[mid].below <= xid)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo < i->n_stretches ? &i->stretches[lo] : NULL;
+    ARRAY_LOWER_BOUND(at, i->n_stretches, i->stretches[at].below <= xid);
+    return at < i->n_stretches ? &i->stretches[at] : NULL;
 }
 
 static bool reaches(const int64_t *value, int64_t base)
@@ -142,8 +99,8 @@ static bool reaches(const int64_t *value, int64_t base)
 bool increment_escaped(const struct increment *i, const struct horizon *h, uint64_t xid,
                        const int64_t *value)
 {
-    const struct first *first = find(&i->firsts, xid);
-    const struct stretch *stretch = stretch_of(i, xid);
+    const struct increment_first *first = find(&i->firsts, xid);
+    const struct increment_stretch *stretch = stretch_of(i, xid);
 
     if (xid < i->since)
         return false;
@@ -157,7 +114,7 @@ bool increment_escaped(const struct increment *i, const struct horizon *h, uint6
 /* The floor has passed xids: from now on stretches speak for them, where these say the same. */
 static bool keep_stretch(struct increment *i, uint64_t floor)
 {
-    struct firsts *f = &i->firsts;
+    struct increment_firsts *f = &i->firsts;
     size_t n = 0;
 
     if (i->n_stretches > 0 && i->stretches[i->n_stretches - 1].base == i->base) {
@@ -181,7 +138,7 @@ static bool begin_anew(struct increment *i, const struct horizon *h)
     i->n_stretches = i->firsts.n = 0;
     i->is_rechecking = false;
     for (size_t k = 0; k < h->seen.n; k++)
-        if (!firsts_add(&i->firsts, h->seen.v[k], INCREMENT_LOWEST, INCREMENT_LOWEST))
+        if (!increment_add_first(&i->firsts, h->seen.v[k], INCREMENT_LOWEST, INCREMENT_LOWEST))
             return false;
     return true;
 }
@@ -243,7 +200,8 @@ bool increment_advance(struct increment *i, const struct horizon *h,
             return false;
     } else {
         for (size_t k = 0; poll->fresh != NULL && k < poll->fresh->n; k++)
-            if (!firsts_add(&i->firsts, poll->fresh->v[k].xid, i->base, poll->fresh->v[k].least))
+            if (!increment_add_first(&i->firsts, poll->fresh->v[k].xid, i->base,
+                                     poll->fresh->v[k].least))
                 return false;
         if (!keep_stretch(i, h->floor))
             return false;
@@ -271,5 +229,5 @@ bool increment_is_full(const struct increment *i, uint64_t xmax)
     for (size_t k = 0; k < i->firsts.n; k++)
         n += i->firsts.v[k].base != INCREMENT_LOWEST; /* of the others a recheck frees nobody */
     return n > INCREMENT_ENTRIES ||
-           xmax - i->since > XID_MAX_BEHIND / 2;
+           xmax - i->since > HORIZON_MAX_AGE / 2;
 }

@@ -13,16 +13,16 @@
  * versions of an xid become visible at once, so a row (xid, value) was
  * delivered if and only if value >= the base of the first window to which the
  * xid was visible. For an xid that brought rows to a window that base is kept
- * (struct first). Once the floor has passed an xid it is over, and it was
+ * (struct increment_first). Once the floor has passed an xid it is over, and it was
  * visible at the latest to the poll that moved the floor: the bases of these
- * polls are kept by xid (struct stretch), and the entry of the xid itself goes,
+ * polls are kept by xid (struct increment_stretch), and the entry of the xid itself goes,
  * unless it had rows below that base. What brought no rows to any window
  * before needs no entry: its rows are all below the base.
  *
  * The base may be anything, but it is well chosen if late rows lie above it:
  * a row that is yet to come was written by a transaction that began behind
  * every poll whose S.xmax is at or below the floor, so the highest value that
- * the newest of these saw (struct rung) is a good guess; and it is at least
+ * the newest of these saw (struct increment_rung) is a good guess; and it is at least
  * <lookback> below the highest value of all, for values that are drawn long
  * before they are written: cached sequences, now() at a transaction's start.
  *
@@ -45,39 +45,39 @@ enum increment_growth {
 };
 
 /* <xid> brought rows to a window with <base>, the least of them <least>. */
-struct first {
+struct increment_first {
     uint64_t xid;
     int64_t base, least;
 };
 
 /* By xid. Zeroed is empty. */
-struct firsts {
-    struct first *v;
+struct increment_firsts {
+    struct increment_first *v;
     size_t n, cap;
 };
 
 /* xids below <below>, but not below that of the stretch before, were over at a window of <base>. */
-struct stretch {
+struct increment_stretch {
     uint64_t below;
     int64_t base;
 };
 
 /* A poll with this S.xmax saw this highest value. */
-struct rung {
+struct increment_rung {
     uint64_t xmax;
     int64_t top;
 };
 
 struct increment {
     char *column;       /* what all this is about; NULL: no poll has read all rows yet */
-    uint32_t growth;    /* its enum increment_growth: what values mean */
+    enum increment_growth growth; /* what its values mean */
     uint64_t since;     /* the floor behind the newest recheck: all below was delivered */
     int64_t base;       /* of the next window */
-    struct firsts firsts;
-    struct stretch *stretches;
-    size_t n_stretches;
-    struct rung *rungs; /* ascending in both */
-    size_t n_rungs;
+    struct increment_firsts firsts;
+    struct increment_stretch *stretches;
+    size_t n_stretches, cap_stretches;
+    struct increment_rung *rungs; /* ascending in both */
+    size_t n_rungs, cap_rungs;
     int64_t rechecked_ms; /* when, since 1970 */
     bool is_rechecking; /* a recheck was cut: the next poll is one */
 };
@@ -86,8 +86,9 @@ void increment_fini(struct increment *i);
 bool increment_copy(struct increment *to, const struct increment *from) WARN_UNUSED;
 
 /* Adds <xid> with <base> and <least>, or lowers those of the entry that is there. */
-bool firsts_add(struct firsts *f, uint64_t xid, int64_t base, int64_t least) WARN_UNUSED;
-void firsts_fini(struct firsts *f);
+bool increment_add_first(struct increment_firsts *f, uint64_t xid, int64_t base,
+                         int64_t least) WARN_UNUSED;
+void increment_fini_firsts(struct increment_firsts *f);
 
 /* Parts of a kept position, in the order in which they were kept. */
 bool increment_add_stretch(struct increment *i, uint64_t below, int64_t base) WARN_UNUSED;
@@ -103,7 +104,8 @@ struct increment_poll {
     bool is_recheck;
     uint64_t xmax;              /* S.xmax */
     const int64_t *top;         /* the highest value there is; NULL: none */
-    const struct firsts *fresh; /* of a window: the xids it delivered; bases do not matter */
+    /* of a window: the xids it delivered; bases do not matter */
+    const struct increment_firsts *fresh;
     int64_t lookback;           /* >= 0 */
     bool keeps;                 /* a recheck will come */
 };

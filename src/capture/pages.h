@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PAGE_ROWS 5000
+#define PAGES_ROWS 5000
 
 /* A row that was delivered. */
 struct pages_row {

@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/position.h"
 
+#include "base/array.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,27 +21,31 @@ void position_fini(struct position *p)
 
 static bool copy_resume_points(struct position *to, const struct position *from)
 {
-    for (size_t i = 0; i < from->n_resume_points; i++)
-        if (!position_add_resume_point(to, from->resume_points[i].xid, from->resume_points[i].key,
-                                       strlen(from->resume_points[i].key)))
+    for (size_t i = 0; i < from->n_resume_points; i++) {
+        const struct position_resume_point *point = &from->resume_points[i];
+
+        if (!position_add_resume_point(to, point->xid, point->is_tombstone, point->key,
+                                       strlen(point->key)))
             return false;
+    }
     return true;
 }
 
 bool position_copy(struct position *to, const struct position *from)
 {
+    bool ok = true;
+
     *to = *from;
     to->horizon.seen = (struct xidset){ 0 };
     to->increment = (struct increment){ 0 };
     to->pages = (struct pages){ 0 };
     to->signature = from->signature != NULL ? strdup(from->signature) : NULL;
     to->resume_points = NULL;
-    to->n_resume_points = 0;
+    to->n_resume_points = to->cap_resume_points = 0;
     to->done.keys = from->done.keys != NULL ? strdup(from->done.keys) : NULL;
-    to->leaves = malloc((from->n_leaves + 1) * sizeof *to->leaves);
-    if (to->leaves != NULL && from->n_leaves > 0)
-        memcpy(to->leaves, from->leaves, from->n_leaves * sizeof *to->leaves);
-    if (to->leaves != NULL && (from->signature == NULL || to->signature != NULL) &&
+    to->leaves = array_copy(from->leaves, from->n_leaves, sizeof *from->leaves, &ok);
+    to->cap_leaves = from->n_leaves;
+    if (ok && (from->signature == NULL || to->signature != NULL) &&
         (from->done.keys == NULL || to->done.keys != NULL) &&
         copy_resume_points(to, from) && horizon_copy(&to->horizon, &from->horizon) &&
         increment_copy(&to->increment, &from->increment) &&
@@ -49,7 +55,7 @@ bool position_copy(struct position *to, const struct position *from)
     return false;
 }
 
-struct leaf *position_leaf(const struct position *p, uint32_t oid)
+struct position_leaf *position_leaf(const struct position *p, uint32_t oid)
 {
     for (size_t i = 0; i < p->n_leaves; i++)
         if (p->leaves[i].oid == oid)
@@ -59,31 +65,28 @@ struct leaf *position_leaf(const struct position *p, uint32_t oid)
 
 bool position_set_leaves(struct position *p, size_t n)
 {
-    struct leaf *leaves = calloc(n + 1, sizeof *leaves);
+    struct position_leaf *leaves = calloc(n + 1, sizeof *leaves);
 
     if (leaves == NULL)
         return false;
     free(p->leaves);
     p->leaves = leaves;
     p->n_leaves = n;
+    p->cap_leaves = n + 1;
     return true;
 }
 
-bool position_add_resume_point(struct position *p, uint64_t xid, const char *key, size_t len)
+bool position_add_resume_point(struct position *p, uint64_t xid, bool is_tombstone,
+                               const char *key, size_t len)
 {
-    struct resume_point *resume_points = realloc(p->resume_points,
-                                                 (p->n_resume_points + 1) * sizeof *resume_points);
+    struct position_resume_point point = { xid, is_tombstone, strndup(key, len) };
 
-    if (resume_points == NULL)
+    if (point.key == NULL)
         return false;
-    p->resume_points = resume_points;
-    resume_points[p->n_resume_points] = (struct resume_point){ xid, malloc(len + 1) };
-    if (resume_points[p->n_resume_points].key == NULL)
-        return false;
-    memcpy(resume_points[p->n_resume_points].key, key, len);
-    resume_points[p->n_resume_points].key[len] = '\0';
-    p->n_resume_points++;
-    return true;
+    if (ARRAY_PUSH(p->resume_points, p->n_resume_points, p->cap_resume_points, point))
+        return true;
+    free(point.key);
+    return false;
 }
 
 void position_forget_resume_points(struct position *p)
@@ -92,7 +95,7 @@ void position_forget_resume_points(struct position *p)
         free(p->resume_points[i].key);
     free(p->resume_points);
     p->resume_points = NULL;
-    p->n_resume_points = 0;
+    p->n_resume_points = p->cap_resume_points = 0;
 }
 
 /* The rows of an xid were delivered: all of them, or those of a window. */
@@ -102,7 +105,7 @@ static bool see(struct position *p, uint64_t xid)
     int64_t base = i->is_rechecking ? INCREMENT_LOWEST : i->base;
 
     return xidset_add(&p->horizon.seen, xid) &&
-           (i->column == NULL || firsts_add(&i->firsts, xid, base, INCREMENT_LOWEST));
+           (i->column == NULL || increment_add_first(&i->firsts, xid, base, INCREMENT_LOWEST));
 }
 
 /* Drops the resume points up to <xid>; those below it are seen from now on. */
@@ -123,13 +126,15 @@ static bool close_resume_points(struct position *p, uint64_t xid)
     return true;
 }
 
-bool position_end_early(struct position *p, const struct xidset *delivered, uint64_t xid,
-                        const char *key, size_t len)
+bool position_end_early(struct position *p, const struct xidset *delivered,
+                        const struct position_last *last)
 {
-    for (size_t i = 0; i < delivered->n && delivered->v[i] < xid; i++)
+    p->increment.is_rechecking = last->is_recheck;
+    for (size_t i = 0; i < delivered->n && delivered->v[i] < last->xid; i++)
         if (!see(p, delivered->v[i]))
             return false;
-    return close_resume_points(p, xid) && position_add_resume_point(p, xid, key, len);
+    return close_resume_points(p, last->xid) &&
+           position_add_resume_point(p, last->xid, last->is_tombstone, last->key, last->len);
 }
 
 bool position_resumes_window(const struct position *p)
@@ -152,7 +157,7 @@ bool position_take_resume_points(struct position *p, struct xidset *delivered)
 bool position_add_done(struct position *p, uint32_t leaf, uint32_t end, const char *keys,
                        size_t len)
 {
-    struct done_keys *d = &p->done;
+    struct position_done *d = &p->done;
     size_t old;
     char *all;
 
@@ -164,21 +169,21 @@ bool position_add_done(struct position *p, uint32_t leaf, uint32_t end, const ch
         return false;
     memcpy(all + old, keys, len);
     all[old + len] = '\0';
-    *d = (struct done_keys){ leaf, old > 0 ? d->end : end, all };
+    *d = (struct position_done){ leaf, old > 0 ? d->end : end, all };
     return true;
 }
 
 void position_forget_done(struct position *p)
 {
     free(p->done.keys);
-    p->done = (struct done_keys){ 0 };
+    p->done = (struct position_done){ 0 };
 }
 
 void position_progress(const struct position *p, uint64_t *done, uint64_t *total)
 {
     *done = *total = 0;
     for (size_t i = 0; i < p->n_leaves; i++) {
-        const struct leaf *leaf = &p->leaves[i];
+        const struct position_leaf *leaf = &p->leaves[i];
 
         *done += leaf->next < leaf->blocks ? leaf->next : leaf->blocks;
         *total += leaf->blocks;

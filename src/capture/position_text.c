@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/position_text.h"
 
+#include "base/array.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,12 +26,8 @@ static void put_seen(struct buf *b, const struct xidset *seen)
 }
 
 /* Text of several lines on one. */
-static void put_text(struct buf *b, const char *word, const char *text)
+static void put_escaped(struct buf *b, const char *text)
 {
-    if (text == NULL)
-        return;
-    buf_puts(b, word);
-    buf_putc(b, ' ');
     for (const char *p = text; *p != '\0'; p++) {
         size_t n = strcspn(p, "\\\n");
 
@@ -40,6 +38,25 @@ static void put_text(struct buf *b, const char *word, const char *text)
         buf_puts(b, *p == '\n' ? "\\n" : "\\\\");
     }
     buf_putc(b, '\n');
+}
+
+static void put_text(struct buf *b, const char *word, const char *text)
+{
+    if (text == NULL)
+        return;
+    buf_puts(b, word);
+    buf_putc(b, ' ');
+    put_escaped(b, text);
+}
+
+/* The key of a tombstone begins with this; no field of COPY does. */
+#define TOMBSTONE "\\d"
+
+static void put_resume_point(struct buf *b, const struct position_resume_point *point)
+{
+    buf_printf(b, "cut_xid %" PRIu64 "\n", point->xid);
+    buf_puts(b, point->is_tombstone ? "cut_key \\" TOMBSTONE : "cut_key ");
+    put_escaped(b, point->key);
 }
 
 /* FNV-1a */
@@ -59,7 +76,7 @@ static void put_increment(struct buf *b, const struct increment *i)
     if (i->column == NULL)
         return;
     put_text(b, "increment", i->column);
-    buf_printf(b, "growth %" PRIu32 "\n", i->growth);
+    buf_printf(b, "growth %d\n", (int)i->growth);
     buf_printf(b, "rechecked %" PRId64 "\nis_rechecking %d\n", i->rechecked_ms, i->is_rechecking);
     buf_printf(b, "since %" PRIu64 "\nbase %" PRId64 "\n", i->since, i->base);
     for (size_t k = 0; k < i->firsts.n; k++)
@@ -84,7 +101,7 @@ static void put_paging(struct buf *b, const struct pages *p)
                    p->given.v[i].value);
 }
 
-void position_write(const struct position *p, const char *source, struct buf *b)
+void position_text_write(const struct position *p, const char *source, struct buf *b)
 {
     const struct identity *id = &p->identity;
     size_t start = b->len;
@@ -102,19 +119,17 @@ void position_write(const struct position *p, const char *source, struct buf *b)
     if (p->reads > 0)
         buf_printf(b, "reads %" PRIu64 "\nnoted %" PRIu64 "\nlearned %d\n", p->reads,
                    p->last_change, p->is_learned);
-    if (p->stamped_since > 0)
-        buf_printf(b, "stamped_since %" PRIu64 "\ngone_floor %" PRIu64 "\n", p->stamped_since,
-                   p->gone_floor);
+    if (p->stamps.is_used)
+        buf_printf(b, "stamped_since %" PRIu64 "\ngone_floor %" PRIu64 "\n", p->stamps.since,
+                   p->stamps.tombstone_floor);
     put_increment(b, &p->increment);
     put_paging(b, &p->pages);
     put_text(b, "signature", p->signature);
     for (size_t i = 0; i < p->n_leaves; i++)
         buf_printf(b, "leaf %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu32 "\n", p->leaves[i].oid,
                    p->leaves[i].filenode, p->leaves[i].blocks, p->leaves[i].next);
-    for (size_t i = 0; i < p->n_resume_points; i++) {
-        buf_printf(b, "cut_xid %" PRIu64 "\n", p->resume_points[i].xid);
-        put_text(b, "cut_key", p->resume_points[i].key);
-    }
+    for (size_t i = 0; i < p->n_resume_points; i++)
+        put_resume_point(b, &p->resume_points[i]);
     buf_printf(b, "done %" PRIu32 " %" PRIu32 "\n", p->done.leaf, p->done.end);
     put_text(b, "done_keys", p->done.keys);
     if (buf_ok(b))
@@ -149,17 +164,11 @@ static bool read_seen(const char *p, struct xidset *seen)
 
 static bool read_leaf(const char *text, struct position *p)
 {
-    struct leaf *leaves = realloc(p->leaves, (p->n_leaves + 1) * sizeof *leaves);
-    struct leaf leaf;
+    struct position_leaf leaf;
 
-    if (leaves == NULL)
-        return false;
-    p->leaves = leaves;
-    if (sscanf(text, "%" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32, &leaf.oid, &leaf.filenode,
-               &leaf.blocks, &leaf.next) != 4)
-        return false;
-    leaves[p->n_leaves++] = leaf;
-    return true;
+    return sscanf(text, "%" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32, &leaf.oid, &leaf.filenode,
+                  &leaf.blocks, &leaf.next) == 4 &&
+           ARRAY_PUSH(p->leaves, p->n_leaves, p->cap_leaves, leaf);
 }
 
 /* Undoes put_text. Owned, or NULL: no memory. */
@@ -189,7 +198,10 @@ static bool replace_text(const char *text, char **to)
 static bool read_cut_key(const char *text, struct position *p, uint64_t xid)
 {
     char *key = read_text(text);
-    bool ok = key != NULL && position_add_resume_point(p, xid, key, strlen(key));
+    bool is_tombstone = key != NULL && strncmp(key, TOMBSTONE, strlen(TOMBSTONE)) == 0;
+    const char *fields = is_tombstone ? key + strlen(TOMBSTONE) : key;
+    bool ok = key != NULL &&
+              position_add_resume_point(p, xid, is_tombstone, fields, strlen(fields));
 
     free(key);
     return ok;
@@ -249,6 +261,15 @@ static bool read_i64(const char *text, int64_t *n)
     return end != text && *end == '\0';
 }
 
+static bool read_growth(const char *text, enum increment_growth *growth)
+{
+    uint32_t n;
+    bool ok = read_u32(text, &n) && n <= INCREMENT_TIMESTAMPTZ;
+
+    *growth = ok ? (enum increment_growth)n : INCREMENT_GROWS_NOT;
+    return ok;
+}
+
 /* What put_increment writes but the column. False: <word> is none of it, or <text> no sense. */
 static bool read_increment(const char *word, const char *text, struct increment *i)
 {
@@ -256,7 +277,7 @@ static bool read_increment(const char *word, const char *text, struct increment 
     int64_t a, b;
 
     if (strcmp(word, "growth") == 0)
-        return read_u32(text, &i->growth);
+        return read_growth(text, &i->growth);
     if (strcmp(word, "rechecked") == 0)
         return read_i64(text, &i->rechecked_ms);
     if (strcmp(word, "is_rechecking") == 0)
@@ -267,7 +288,7 @@ static bool read_increment(const char *word, const char *text, struct increment 
         return read_i64(text, &i->base);
     if (strcmp(word, "first") == 0)
         return sscanf(text, "%" SCNu64 " %" SCNd64 " %" SCNd64, &xid, &a, &b) == 3 &&
-               firsts_add(&i->firsts, xid, a, b);
+               increment_add_first(&i->firsts, xid, a, b);
     if (strcmp(word, "stretch") == 0)
         return sscanf(text, "%" SCNu64 " %" SCNd64, &xid, &a) == 2 &&
                increment_add_stretch(i, xid, a);
@@ -279,9 +300,9 @@ static bool read_increment(const char *word, const char *text, struct increment 
 static bool read_phase(const char *text, struct position *p)
 {
     uint32_t phase;
-    bool ok = read_u32(text, &phase) && (phase == PHASE_SNAPSHOT || phase == PHASE_POLL);
+    bool ok = read_u32(text, &phase) && (phase == POSITION_SNAPSHOT || phase == POSITION_POLL);
 
-    p->phase = ok ? (enum phase)phase : PHASE_NONE;
+    p->phase = ok ? (enum position_phase)phase : POSITION_NONE;
     return ok;
 }
 
@@ -293,8 +314,8 @@ static bool read_number(const char *word, const char *text, struct position *p)
         { "floor", &p->horizon.floor }, { "floor_lsn", &p->floor_lsn }, { "xmax", &id->xmax },
         { "lsn", &id->lsn }, { "durable_xmax", &id->durable_xmax },
         { "durable_lsn", &id->durable_lsn }, { "rows", &p->rows }, { "reads", &p->reads },
-        { "noted", &p->last_change }, { "stamped_since", &p->stamped_since },
-        { "gone_floor", &p->gone_floor },
+        { "noted", &p->last_change }, { "stamped_since", &p->stamps.since },
+        { "gone_floor", &p->stamps.tombstone_floor },
     };
     const struct { const char *word; uint32_t *to; } narrow[] = {
         { "database", &id->database }, { "timeline", &id->timeline }, { "table", &p->table },
@@ -364,10 +385,11 @@ static bool read_lines(char *text, struct position *p)
             return false;
         text = end + 1;
     }
-    return p->phase != PHASE_NONE;
+    p->stamps.is_used = p->stamps.since > 0;
+    return p->phase != POSITION_NONE;
 }
 
-bool position_read(struct position *p, const char *source, const char *text)
+bool position_text_read(struct position *p, const char *source, const char *text)
 {
     const char *mark = strstr(text, "\nsum ");
     size_t len = mark != NULL ? (size_t)(mark + 1 - text) : 0;

@@ -11,11 +11,11 @@
 #include "capture/position.h"
 
 /* Appends the text of <p>, the position of <source>. See buf_ok. */
-void position_write(const struct position *p, const char *source, struct buf *b);
+void position_text_write(const struct position *p, const char *source, struct buf *b);
 
-/* Reads what position_write wrote for the same <source> into <p>, zeroed
+/* Reads what position_text_write wrote for the same <source> into <p>, zeroed
  * before. False, with <p> zeroed: the text is damaged, or of another source. */
-bool position_read(struct position *p, const char *source, const char *text) WARN_UNUSED;
+bool position_text_read(struct position *p, const char *source, const char *text) WARN_UNUSED;
 
 /* `noted` of a position that was written; 0 if it has none. */
 uint64_t position_noted(const char *text);

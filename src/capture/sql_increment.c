@@ -204,7 +204,7 @@ void sql_increment_page(struct buf *b, const struct sql_increment_query *q,
                         const struct position *p)
 {
     const struct pages *g = &p->pages;
-    bool is_bounded = p->phase == PHASE_POLL && p->increment.base != INCREMENT_LOWEST;
+    bool is_bounded = p->phase == POSITION_POLL && p->increment.base != INCREMENT_LOWEST;
 
     buf_puts(b, "COPY (SELECT ");
     put_page_select(b, q);
@@ -227,7 +227,7 @@ void sql_increment_page(struct buf *b, const struct sql_increment_query *q,
         buf_puts(b, " IS NOT NULL");
     }
     put_page_order(b, q);
-    buf_printf(b, " LIMIT %d) TO STDOUT", PAGE_ROWS);
+    buf_printf(b, " LIMIT %d) TO STDOUT", PAGES_ROWS);
 }
 
 void sql_increment_try(struct buf *b, const struct sql_increment_query *q)

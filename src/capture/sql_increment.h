@@ -33,7 +33,7 @@ void sql_increment_window(struct buf *b, const struct sql_increment_query *q,
 void sql_increment_recheck(struct buf *b, const struct sql_increment_query *q,
                            const struct position *p);
 
-/* Of rows without an xmin: the next page, at most PAGE_ROWS, by value and key, of the round that
+/* Of rows without an xmin: the next page, at most PAGES_ROWS, by value and key, of the round that
  * the position is in. The number stands first, there is no xmin. */
 void sql_increment_page(struct buf *b, const struct sql_increment_query *q,
                         const struct position *p);

@@ -91,29 +91,26 @@ static void put_key_of(struct buf *b, const struct sql_query *q, const char *ali
     buf_putc(b, ')');
 }
 
-/* Leaves out what a poll that was cut had delivered of an xid: its tombstones, then its rows. */
+/* Leaves out what a poll that ended early has delivered of an xid: its tombstones, then its rows. */
 static void put_after_resume_points(struct buf *b, const struct sql_query *q,
-                                    const struct position *p, bool is_gone)
+                                    const struct position *p, bool of_tombstones)
 {
-    size_t skip = strlen(RESUME_AFTER_TOMBSTONE);
-
     for (size_t i = 0; i < p->n_resume_points; i++) {
-        const char *key = p->resume_points[i].key;
-        bool at_gone = strncmp(key, RESUME_AFTER_TOMBSTONE, skip) == 0;
+        const struct position_resume_point *point = &p->resume_points[i];
 
-        if (at_gone && !is_gone)
+        if (point->is_tombstone && !of_tombstones)
             continue;
         buf_puts(b, " AND (");
-        if (is_gone)
+        if (of_tombstones)
             buf_puts(b, "pgcdc_d.xid");
         else
             put_stamp(b, q);
-        buf_printf(b, " = '%" PRIu64 "'::xid8", p->resume_points[i].xid);
-        if (at_gone == is_gone) {
+        buf_printf(b, " = '%" PRIu64 "'::xid8", point->xid);
+        if (point->is_tombstone == of_tombstones) {
             buf_puts(b, " AND ");
-            put_key_of(b, q, is_gone ? "pgcdc_k" : q->table->name);
+            put_key_of(b, q, of_tombstones ? "pgcdc_k" : q->table->name);
             buf_puts(b, " <= (");
-            sql_put_kept_key(b, q, key + (at_gone ? skip : 0));
+            sql_put_kept_key(b, q, point->key);
             buf_putc(b, ')');
         }
         buf_puts(b, ") IS NOT TRUE");
@@ -135,7 +132,7 @@ static void put_rows(struct buf *b, const struct sql_trigger_query *q, const str
 
     buf_puts(b, "SELECT '0'::xid8, ");
     put_stamp(b, r);
-    buf_printf(b, ", %d", STAMP_ROW);
+    buf_printf(b, ", %d", SQL_TRIGGER_ROW);
     sql_put_columns(b, r);
     put_order_columns(b, r, r->table->name);
     sql_put_from(b, r, NULL);
@@ -191,12 +188,12 @@ static void put_gone(struct buf *b, const struct sql_trigger_query *q, const str
 {
     const struct sql_query *r = &q->query;
 
-    buf_printf(b, "SELECT pgcdc_d.later, pgcdc_d.xid, %d", STAMP_GONE);
+    buf_printf(b, "SELECT pgcdc_d.later, pgcdc_d.xid, %d", SQL_TRIGGER_TOMBSTONE);
     put_gone_columns(b, r);
     put_order_columns(b, r, "pgcdc_k");
     buf_puts(b, " FROM (SELECT pgcdc_d.key, pgcdc_d.xid, coalesce(lead(pgcdc_d.xid) OVER"
                 " (PARTITION BY pgcdc_d.key ORDER BY pgcdc_d.xid), '0') AS later");
-    put_gone_in_reach(b, q, p->gone_floor);
+    put_gone_in_reach(b, q, p->stamps.tombstone_floor);
     buf_puts(b, ") AS pgcdc_d CROSS JOIN LATERAL jsonb_to_record(pgcdc_d.key) AS pgcdc_k (");
     for (size_t k = 0; k < r->rowtype->n_key; k++) {
         buf_puts(b, k > 0 ? ", " : "");
@@ -244,7 +241,7 @@ void sql_trigger_switch(struct buf *b, const struct sql_trigger_query *q, const 
     put_head(b, &q->query);
     buf_puts(b, ", CASE WHEN true");
     sql_put_after_resume_points(b, &q->query, p);
-    buf_printf(b, " THEN %d ELSE %d END", STAMP_ROW, STAMP_OLD);
+    buf_printf(b, " THEN %d ELSE %d END", SQL_TRIGGER_ROW, SQL_TRIGGER_OLD);
     sql_put_columns(b, &q->query);
     sql_put_from(b, &q->query, NULL);
     sql_put_since(b, &q->query, p, p->horizon.floor);
@@ -256,7 +253,7 @@ void sql_trigger_switch(struct buf *b, const struct sql_trigger_query *q, const 
 void sql_trigger_leaf(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf)
 {
     put_head(b, q);
-    buf_printf(b, ", %d", STAMP_ROW);
+    buf_printf(b, ", %d", SQL_TRIGGER_ROW);
     sql_put_columns(b, q);
     sql_put_from(b, q, leaf);
     buf_puts(b, "true");
@@ -268,7 +265,7 @@ void sql_trigger_range(struct buf *b, const struct sql_query *q, const struct re
                        uint32_t block, uint32_t end)
 {
     put_head(b, q);
-    buf_printf(b, ", %d", STAMP_ROW);
+    buf_printf(b, ", %d", SQL_TRIGGER_ROW);
     sql_put_columns(b, q);
     sql_put_from(b, q, leaf);
     sql_put_ident(b, q->table->name);
@@ -281,7 +278,7 @@ void sql_trigger_range(struct buf *b, const struct sql_query *q, const struct re
 
 void sql_trigger_xids(struct buf *b, const struct sql_trigger_query *q, const struct position *p)
 {
-    buf_printf(b, "COPY (SELECT 0, s, %d FROM (SELECT DISTINCT ", STAMP_ROW);
+    buf_printf(b, "COPY (SELECT 0, s, %d FROM (SELECT DISTINCT ", SQL_TRIGGER_ROW);
     put_stamp(b, &q->query);
     sql_put_from(b, &q->query, NULL);
     put_in_reach(b, q, p->horizon.floor);

@@ -3,7 +3,7 @@
  * Every COPY gives rows of the shape behind three fields: the xmin (0 where it
  * does not matter; of a tombstone the xid of the next later one of its key, or
  * 0), the stamp (the top-level xid that a trigger wrote, NULL for a row that
- * was not written since), and a mark, see enum stamp_mark.
+ * was not written since), and a mark, see enum sql_trigger_mark.
  *
  * Text only, as sql.h.
  *
@@ -13,10 +13,10 @@
 
 #include "capture/sql.h"
 
-enum stamp_mark {
-    STAMP_GONE, /* a tombstone: nothing but the key */
-    STAMP_ROW,
-    STAMP_OLD,  /* a row that a poll which was cut has delivered */
+enum sql_trigger_mark {
+    SQL_TRIGGER_TOMBSTONE, /* a tombstone: nothing but the key */
+    SQL_TRIGGER_ROW,
+    SQL_TRIGGER_OLD,  /* a row that a poll which was cut has delivered */
 };
 
 /* What a statement needs to know besides: the table's number among tombstones; S.xmax, which no

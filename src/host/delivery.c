@@ -17,8 +17,8 @@ void delivery_fini(struct delivery *t)
     buf_fini(&t->last.keys);
     diff_close(t->diff);
     chunk_free(t->gone);
-    while (t->parked != NULL)
-        message_free(message_of(delivery_unpark(t)));
+    while (!queue_list_is_empty(&t->parked))
+        message_free(message_of(queue_list_take(&t->parked)));
 }
 
 void delivery_adopt(struct delivery *t, struct chunk *c)
@@ -64,14 +64,13 @@ bool delivery_note_last(struct delivery *t, const struct chunk *c, size_t from, 
     if (!t->last.is_known || done == from)
         return true;
     t->last.xid = c->rows[done - 1].xid;
+    t->last.is_tombstone = c->rows[done - 1].is_key_only;
     t->last.leaf = c->leaf;
     t->last.end = c->end;
     t->last.seq = c->sides != NULL ? c->sides[done - 1].seq : 0;
     if (!c->is_snapshot)
         buf_clear(keys);
     for (size_t i = c->is_snapshot ? from : done - 1; i < done; i++) {
-        if (c->rows[i].is_key_only)
-            buf_puts(keys, RESUME_AFTER_TOMBSTONE);
         if (!chunk_row_key(c, &c->rows[i], keys))
             return false;
         if (c->is_snapshot)
@@ -116,8 +115,12 @@ bool delivery_cut(const struct delivery *t, struct position *p)
         return true;
     if (t->last.is_snapshot)
         return position_add_done(p, t->last.leaf, t->last.end, keys->data, keys->len);
-    p->increment.is_rechecking = t->last.is_recheck;
-    return position_end_early(p, &t->delivered, t->last.xid, keys->data, keys->len);
+    return position_end_early(p, &t->delivered,
+                              &(struct position_last){ .xid = t->last.xid,
+                                                       .is_tombstone = t->last.is_tombstone,
+                                                       .is_recheck = t->last.is_recheck,
+                                                       .key = keys->data,
+                                                       .len = keys->len });
 }
 
 bool delivery_restart(struct delivery *t)
@@ -144,34 +147,9 @@ bool delivery_write(const struct delivery *t, const char *source, char **text, b
     if (is_cut)
         ok = position_copy(&p, &t->position) && delivery_cut(t, &p);
     if (ok)
-        position_write(is_cut ? &p : &t->position, source, &b);
+        position_text_write(is_cut ? &p : &t->position, source, &b);
     position_fini(&p);
     *text = ok ? buf_take(&b) : NULL;
     buf_fini(&b);
     return *text != NULL;
-}
-
-void delivery_park(struct delivery *t, struct queue_item *item)
-{
-    item->next = NULL;
-    if (t->parked == NULL)
-        t->parked_end = &t->parked;
-    *t->parked_end = item;
-    t->parked_end = &item->next;
-}
-
-void delivery_park_first(struct delivery *t, struct queue_item *item)
-{
-    if (t->parked == NULL)
-        t->parked_end = &item->next;
-    item->next = t->parked;
-    t->parked = item;
-}
-
-struct queue_item *delivery_unpark(struct delivery *t)
-{
-    struct queue_item *item = t->parked;
-
-    t->parked = item->next;
-    return item;
 }

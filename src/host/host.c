@@ -361,16 +361,16 @@ static struct message *next_batch(struct host *h)
     for (size_t n = 0; n < h->n_sources; n++) {
         size_t i = h->turn++ % h->n_sources;
 
-        if (h->sources[i].parked != NULL && h->script->sources[i].pauses <= 0)
-            return message_of(delivery_unpark(&h->sources[i]));
+        if (!queue_list_is_empty(&h->sources[i].parked) && h->script->sources[i].pauses <= 0)
+            return message_of(queue_list_take(&h->sources[i].parked));
     }
     while (h->queue != NULL && (item = queue_take(h->queue)) != NULL) {
         struct message *b = message_of(item);
         struct delivery *t = &h->sources[b->source];
 
-        if (t->parked == NULL && h->script->sources[b->source].pauses <= 0)
+        if (queue_list_is_empty(&t->parked) && h->script->sources[b->source].pauses <= 0)
             return b;
-        delivery_park(t, item);
+        queue_list_push(&t->parked, item);
     }
     return NULL;
 }
@@ -386,7 +386,7 @@ static bool handle_next(struct host *h, bool *idle, struct err *e)
         return true;
     ok = handle(h, b, &parked, e);
     if (parked) {
-        delivery_park_first(&h->sources[b->source], &b->item);
+        queue_list_push_first(&h->sources[b->source].parked, &b->item);
     } else {
         size_t source = b->source;
 
@@ -405,7 +405,7 @@ static bool is_complete(const struct host *h, const struct hooks_timers *t)
     if (h->n_done < h->n_sources || t->has_windows || h->is_unsettled)
         return false;
     for (size_t i = 0; i < h->n_sources; i++)
-        if (h->sources[i].parked != NULL)
+        if (!queue_list_is_empty(&h->sources[i].parked))
             return false;
     return true;
 }

@@ -49,7 +49,7 @@ void progress_show(struct progress *g, struct log *log, const char *source,
                    const struct position *p)
 {
     bool is_bar = isatty(STDERR_FILENO) == 1 && log->level >= LOG_INFO && !log->as_json;
-    bool is_over = p->phase == PHASE_POLL;
+    bool is_over = p->phase == POSITION_POLL;
     int64_t now = clock_mono_ms();
     uint64_t done, total;
     double seconds, share, left;

@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/api_source.h"
 
+#include "base/array.h"
+
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +20,7 @@ void api_source_free(struct script *s)
     }
     free(s->sources);
     s->sources = NULL;
-    s->n_sources = 0;
+    s->n_sources = s->cap_sources = 0;
 }
 
 /* The text on top of the stack, owned; throws, with <what> for the message, if it is none. */
@@ -120,12 +122,11 @@ static enum config_capture capture_field(lua_State *L)
 /* Appends a source without a config. */
 static struct api_source *add_source(lua_State *L, struct script *s)
 {
-    struct api_source *grown = realloc(s->sources, (s->n_sources + 1) * sizeof *grown), *source;
+    struct api_source *source;
 
-    if (grown == NULL)
+    if (!ARRAY_RESERVE(s->sources, s->n_sources, s->cap_sources, 1))
         luaL_error(L, "out of memory");
-    s->sources = grown;
-    source = &grown[s->n_sources];
+    source = &s->sources[s->n_sources];
     *source = (struct api_source){ .metatable = LUA_NOREF, .group = s->n_sources };
     for (size_t i = 0; i < API_SOURCE_EVENTS; i++)
         source->handlers[i] = LUA_NOREF;

@@ -65,7 +65,7 @@ struct script {
     bool is_out_of_time;
     /* what the script declared: see api_source.h */
     struct api_source *sources;
-    size_t n_sources;
+    size_t n_sources, cap_sources;
     int hooks[SCRIPT_HOOK_COUNT]; /* registry references */
     struct store *store;      /* see api_state.h; NULL until it is needed */
     bool keeps;               /* something is saved together with positions */

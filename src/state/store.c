@@ -322,7 +322,7 @@ bool store_load(struct store *s, const char *source, struct position *p, bool *f
     *found = store_next(s, &r, e);
     if (!*found)
         return e->code == ERR_NONE;
-    if (!position_read(p, source, r.value.p))
+    if (!position_text_read(p, source, r.value.p))
         ok = fail_damaged(s, &r, e);
     store_leave(s);
     return ok;
@@ -334,7 +334,7 @@ bool store_save(struct store *s, const char *source, const struct position *p, s
     bool ok;
 
     buf_init(&text, SIZE_MAX / 2);
-    position_write(p, source, &text);
+    position_text_write(p, source, &text);
     ok = buf_ok(&text) || err_memory(e);
     if (ok) {
         struct store_record r = { slice_of("position"), slice_of(source), slice_of(""),

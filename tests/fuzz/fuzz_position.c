@@ -30,7 +30,7 @@ static void check_refused(const char *name, const char *text)
 {
     struct position p;
 
-    CHECK_OF(!position_read(&p, name, text), text, strlen(text));
+    CHECK_OF(!position_text_read(&p, name, text), text, strlen(text));
     CHECK(p.signature == NULL && p.leaves == NULL && p.horizon.seen.v == NULL);
 }
 
@@ -41,10 +41,10 @@ static void check_again(const struct position *p)
 
     buf_init(&first, SIZE_MAX / 2);
     buf_init(&second, SIZE_MAX / 2);
-    position_write(p, source, &first);
+    position_text_write(p, source, &first);
     CHECK(buf_ok(&first));
-    CHECK_OF(position_read(&again, source, first.data), first.data, first.len);
-    position_write(&again, source, &second);
+    CHECK_OF(position_text_read(&again, source, first.data), first.data, first.len);
+    position_text_write(&again, source, &second);
     CHECK_OF(first.len == second.len && memcmp(first.data, second.data, first.len) == 0,
              second.data, second.len);
     CHECK(position_noted(first.data) == (p->reads > 0 ? p->last_change : 0));
@@ -84,7 +84,7 @@ void fuzz_position(const uint8_t *bytes, size_t len)
     if (len > 0 && b.data[len - 1] == '\n' && !is_long(b.data)) {
         b.len = len;
         buf_printf(&b, "sum %016" PRIx64 "\n", sum(b.data, len));
-        if (position_read(&p, source, b.data)) {
+        if (position_text_read(&p, source, b.data)) {
             check_again(&p);
             position_fini(&p);
         }

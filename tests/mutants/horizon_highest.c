@@ -9,10 +9,12 @@
 #include "../../src/capture/horizon.c"
 #undef horizon_advance
 
-bool horizon_advance(struct horizon *h, const struct snapshot *s, const struct xidset *delivered,
+bool horizon_advance(struct horizon *h, const struct horizon_snapshot *s,
+                     const struct xidset *delivered,
                      uint64_t durable) WARN_UNUSED;
 
-bool horizon_advance(struct horizon *h, const struct snapshot *s, const struct xidset *delivered,
+bool horizon_advance(struct horizon *h, const struct horizon_snapshot *s,
+                     const struct xidset *delivered,
                      uint64_t durable)
 {
     (void)s;

@@ -2,11 +2,11 @@
 -- SPDX-License-Identifier: MIT
 
 local cluster = require "cluster"
+local fixtures = require "fixtures"
 local json = require "json"
 local lu = require "luaunit"
 local native = require "native"
 local program = require "program"
-local scope = require "scope"
 local values = require "values"
 local wait = require "wait"
 
@@ -20,7 +20,7 @@ end
 -- A function that runs a script once, to the end, with a state of its own, and returns the result.
 -- What the script finds: `target`, a conninfo, and `sink(spec)`, which makes the sink.
 local function runner(source, target, script)
-   local state = scope.dir "sink" .. "/state.db"
+   local state = fixtures.state()
    local prelude = ([[local target = %q
       local function sink(spec) spec.connect = target; return pgcdc.sinks.postgres(spec) end
    ]]):format(target:dsn()):gsub("\n", " ")
@@ -427,7 +427,7 @@ function TestSinkPostgres.test_types_and_columns_that_are_missing()
    source:exec [[create type mood as enum ('ok'); create type pair as (a int, b int);
       create table t (id int primary key, m mood, p pair, ms mood[]);
       insert into t values (1, 'ok', row(1,2), '{ok}')]]
-   local state = scope.dir "sink" .. "/state.db"
+   local state = fixtures.state()
    local p = program.start { dsn = source, state = state, script = ([[
       pgcdc.source {table = "t", interval = 0.05}
          :sink(pgcdc.sinks.postgres {connect = %q, table = "t"})]]):format(target:dsn()) }

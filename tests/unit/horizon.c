@@ -45,15 +45,15 @@ static void test_snapshot_text(void)
 {
     static const char *const bad[] = { "", "752", "752:", "752:755", ":755:", "a:b:", "755:752:",
         "2:5:", "0:0:", "99999999999999999999:99999999999999999999:", "752,755:" };
-    struct snapshot s;
+    struct horizon_snapshot s;
 
-    CHECK(snapshot_parse(&s, "752:755:752,753"));
+    CHECK(horizon_parse_snapshot(&s, "752:755:752,753"));
     CHECK(s.xmin == 752 && s.xmax == 755);
-    CHECK(snapshot_parse(&s, "752:752:") && s.xmin == s.xmax);
-    CHECK(snapshot_parse(&s, "4294967299:8589934592:"));
+    CHECK(horizon_parse_snapshot(&s, "752:752:") && s.xmin == s.xmax);
+    CHECK(horizon_parse_snapshot(&s, "4294967299:8589934592:"));
     CHECK(s.xmin == EPOCH + 3 && s.xmax == 2 * EPOCH);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        CHECK(!snapshot_parse(&s, bad[i]));
+        CHECK(!horizon_parse_snapshot(&s, bad[i]));
 }
 
 static void test_widen(void)
@@ -64,14 +64,14 @@ static void test_widen(void)
     for (size_t i = 0; i < sizeof xmaxes / sizeof *xmaxes; i++) {
         uint64_t xmax = xmaxes[i];
 
-        for (uint32_t special = 0; special < XID_FIRST_NORMAL; special++)
+        for (uint32_t special = 0; special < HORIZON_FIRST_XID; special++)
             EQUAL(horizon_widen(special, xmax), 0);
         /* whatever is less than 2^32 back comes out as it went in */
         for (uint64_t back = 1; back < EPOCH && back <= xmax; back = back * 2 + 1)
-            if ((uint32_t)(xmax - back) >= XID_FIRST_NORMAL)
+            if ((uint32_t)(xmax - back) >= HORIZON_FIRST_XID)
                 EQUAL(horizon_widen((uint32_t)(xmax - back), xmax), xmax - back);
         /* the next xid itself: 2^32 ago, or never */
-        if ((uint32_t)xmax >= XID_FIRST_NORMAL)
+        if ((uint32_t)xmax >= HORIZON_FIRST_XID)
             EQUAL(horizon_widen((uint32_t)xmax, xmax), xmax >= EPOCH ? xmax - EPOCH : 0);
     }
     EQUAL(horizon_widen(UINT32_MAX, 1000), 0);
@@ -85,7 +85,8 @@ static void test_widen(void)
 /* The xid of a row with the xmin <xid> that is visible in <s>, or DOUBTFUL. */
 #define DOUBTFUL 1 /* no row gets this one */
 
-static uint64_t widen_visible(uint64_t xid, const struct snapshot *s, const struct in_doubt *d)
+static uint64_t widen_visible(uint64_t xid, const struct horizon_snapshot *s,
+                              const struct horizon_in_doubt *d)
 {
     bool is_doubtful;
     uint64_t wide = horizon_widen_visible((uint32_t)xid, s, d, &is_doubtful);
@@ -98,8 +99,8 @@ static uint64_t widen_visible(uint64_t xid, const struct snapshot *s, const stru
 static void test_widen_visible(void)
 {
     const uint64_t e = EPOCH;
-    struct snapshot s = { .xmin = e + 103, .xmax = e + 110 };
-    struct in_doubt d = { .upto = e + 108, .xmax = e + 110 };
+    struct horizon_snapshot s = { .xmin = e + 103, .xmax = e + 110 };
+    struct horizon_in_doubt d = { .upto = e + 108, .xmax = e + 110 };
 
     add_all(&d.open, (uint64_t[]){ e + 103, e + 104, e + 106, 0 });
     add_all(&d.still, (uint64_t[]){ e + 103, e + 106, e + 108, 0 });
@@ -112,11 +113,11 @@ static void test_widen_visible(void)
     EQUAL(widen_visible(e + 108, &s, &d), 108);     /* began meanwhile, */
     EQUAL(widen_visible(e + 109, &s, &d), DOUBTFUL); /* and ended */
     EQUAL(widen_visible(e + 110, &s, &d), 110);     /* not begun yet in S */
-    for (uint64_t special = 0; special < XID_FIRST_NORMAL; special++)
+    for (uint64_t special = 0; special < HORIZON_FIRST_XID; special++)
         EQUAL(widen_visible(special, &s, &d), 0);
 
     /* nothing is known: all from S.xmin on are doubtful */
-    in_doubt_forget(&d);
+    horizon_forget_in_doubt(&d);
     CHECK(d.open.n == 0 && d.still.n == 0 && d.upto == 0 && d.xmax == 0);
     EQUAL(widen_visible(e + 102, &s, &d), e + 102);
     EQUAL(widen_visible(e + 103, &s, &d), DOUBTFUL);
@@ -124,22 +125,22 @@ static void test_widen_visible(void)
     EQUAL(widen_visible(e + 110, &s, &d), 110);
 
     /* the first 2^32 xids are nobody else's, also in a snapshot that shows some of the next */
-    s = (struct snapshot){ .xmin = e - 5, .xmax = e + 10 };
+    s = (struct horizon_snapshot){ .xmin = e - 5, .xmax = e + 10 };
     EQUAL(widen_visible(e - 1, &s, &d), e - 1);
     EQUAL(widen_visible(e + 3, &s, &d), DOUBTFUL);
-    s = (struct snapshot){ .xmin = 103, .xmax = 110 };
+    s = (struct horizon_snapshot){ .xmin = 103, .xmax = 110 };
     for (uint64_t xid = 100; xid < 110; xid++)
         EQUAL(widen_visible(xid, &s, &d), xid);
     EQUAL(widen_visible(110, &s, &d), 0);
 
     /* in a third epoch likewise */
-    s = (struct snapshot){ .xmin = 2 * e + 103, .xmax = 2 * e + 110 };
+    s = (struct horizon_snapshot){ .xmin = 2 * e + 103, .xmax = 2 * e + 110 };
     d.upto = 2 * e + 110;
     add_all(&d.open, (uint64_t[]){ 2 * e + 104, 0 });
     add_all(&d.still, (uint64_t[]){ 2 * e + 104, 0 });
     EQUAL(widen_visible(104, &s, &d), e + 104);
     EQUAL(widen_visible(105, &s, &d), 2 * e + 105);
-    in_doubt_forget(&d);
+    horizon_forget_in_doubt(&d);
 }
 
 static void test_floor_of_special_xids(void)
@@ -147,9 +148,9 @@ static void test_floor_of_special_xids(void)
     struct horizon h = { 0 };
 
     for (uint64_t epoch = 0; epoch <= 2; epoch++) {
-        for (uint32_t low = 0; low <= XID_FIRST_NORMAL; low++) {
+        for (uint32_t low = 0; low <= HORIZON_FIRST_XID; low++) {
             h.floor = epoch * EPOCH + low;
-            EQUAL(horizon_floor32(h.floor), XID_FIRST_NORMAL);
+            EQUAL(horizon_floor32(h.floor), HORIZON_FIRST_XID);
         }
         h.floor = epoch * EPOCH + HALF;
         EQUAL(horizon_floor32(h.floor), (uint32_t)HALF);
@@ -171,11 +172,11 @@ static void check_seen(const struct horizon *h, const uint64_t *xids)
 static void test_advance(void)
 {
     struct horizon h = { .floor = 100 };
-    struct snapshot s = { .xmin = 103, .xmax = 110 };
+    struct horizon_snapshot s = { .xmin = 103, .xmax = 110 };
     struct xidset delivered = { 0 };
 
     add_all(&delivered, (uint64_t[]){ 100, 101, 105, 109, 0 });
-    CHECK(horizon_advance(&h, &s, &delivered, XID_UNBOUNDED));
+    CHECK(horizon_advance(&h, &s, &delivered, HORIZON_UNBOUNDED));
     EQUAL(h.floor, 103);
     check_seen(&h, (uint64_t[]){ 105, 109, 0 });
     CHECK(!horizon_is_new(&h, 102) && horizon_is_new(&h, 103) && horizon_is_new(&h, 104));
@@ -184,7 +185,7 @@ static void test_advance(void)
     xidset_fini(&delivered);
 
     /* the floor waits for what is durable, and never goes back */
-    s = (struct snapshot){ .xmin = 112, .xmax = 112 };
+    s = (struct horizon_snapshot){ .xmin = 112, .xmax = 112 };
     add_all(&delivered, (uint64_t[]){ 103, 104, 111, 0 });
     CHECK(horizon_advance(&h, &s, &delivered, 104));
     EQUAL(h.floor, 104);
@@ -202,12 +203,12 @@ static void test_advance(void)
 static void test_advance_takes_each_xid_once(void)
 {
     struct horizon h = { .floor = 10 }, copy;
-    struct snapshot s = { .xmin = 10, .xmax = 20 };
+    struct horizon_snapshot s = { .xmin = 10, .xmax = 20 };
     struct xidset delivered = { 0 };
 
     add_all(&h.seen, (uint64_t[]){ 12, 14, 0 });
     add_all(&delivered, (uint64_t[]){ 11, 12, 14, 15, 0 });
-    CHECK(horizon_advance(&h, &s, &delivered, XID_UNBOUNDED));
+    CHECK(horizon_advance(&h, &s, &delivered, HORIZON_UNBOUNDED));
     check_seen(&h, (uint64_t[]){ 11, 12, 14, 15, 0 });
     CHECK(horizon_copy(&copy, &h));
     horizon_fini(&h);
@@ -249,8 +250,8 @@ static void work(struct model *m)
         m->n_open[t] = 0;
         return;
     }
-    if ((uint32_t)m->next < XID_FIRST_NORMAL) /* the server gives those to nobody */
-        m->next += XID_FIRST_NORMAL - (uint32_t)m->next;
+    if ((uint32_t)m->next < HORIZON_FIRST_XID) /* the server gives those to nobody */
+        m->next += HORIZON_FIRST_XID - (uint32_t)m->next;
     xids[m->n_open[t]++] = m->next - m->first;
     m->state[m->next - m->first] = RUNNING;
     if (m->n_open[t] > 1 && pick(m, 4) == 0)
@@ -260,7 +261,7 @@ static void work(struct model *m)
 
 static void poll_model(struct model *m, struct horizon *h)
 {
-    struct snapshot s = { .xmin = m->next, .xmax = m->next };
+    struct horizon_snapshot s = { .xmin = m->next, .xmax = m->next };
     struct xidset delivered = { 0 };
 
     for (size_t t = 0; t < OPEN; t++)
@@ -281,7 +282,7 @@ static void poll_model(struct model *m, struct horizon *h)
             m->state[i] = GONE; /* updated or deleted by another */
     }
     CHECK(horizon_advance(h, &s, &delivered, pick(m, 3) == 0 ? s.xmax - pick(m, 50)
-                                                             : XID_UNBOUNDED));
+                                                             : HORIZON_UNBOUNDED));
     CHECK(h->floor <= s.xmin);
     xidset_fini(&delivered);
 }
@@ -309,49 +310,50 @@ static void test_model_of_a_server(void)
 
 static void test_durable(void)
 {
-    struct durable d = { 0 };
+    struct horizon_durable d = { 0 };
 
-    durable_flushed(&d, 1000);
+    horizon_flush_durable(&d, 1000);
     EQUAL(d.xmax, 0);
-    durable_note(&d, 100, 1000);
-    durable_note(&d, 100, 1100); /* nothing was begun meanwhile: the older note says more */
+    horizon_add_durable(&d, 100, 1000);
+    horizon_add_durable(&d, 100, 1100); /* nothing was begun meanwhile: the older note says more */
     EQUAL(d.n, 1);
-    durable_note(&d, 105, 1200);
-    durable_note(&d, 107, 1300);
-    durable_flushed(&d, 999);
+    horizon_add_durable(&d, 105, 1200);
+    horizon_add_durable(&d, 107, 1300);
+    horizon_flush_durable(&d, 999);
     EQUAL(d.xmax, 0);
-    durable_flushed(&d, 1000);
+    horizon_flush_durable(&d, 1000);
     CHECK(d.xmax == 100 && d.lsn == 1000 && d.n == 2);
-    durable_flushed(&d, 1250);
+    horizon_flush_durable(&d, 1250);
     CHECK(d.xmax == 105 && d.lsn == 1200 && d.n == 1);
-    durable_note(&d, 107, 1400);
+    horizon_add_durable(&d, 107, 1400);
     EQUAL(d.n, 1);
-    durable_flushed(&d, 2000);
+    horizon_flush_durable(&d, 2000);
     CHECK(d.xmax == 107 && d.lsn == 1300 && d.n == 0);
-    durable_note(&d, 107, 2100); /* known to be flushed already */
+    horizon_add_durable(&d, 107, 2100); /* known to be flushed already */
     EQUAL(d.n, 0);
 }
 
-/* With more notes than there is room for, D may lag, but never tells what is not flushed, and
+/* With more unflushed than there is room for, D may lag, but never tells what is not flushed, and
  * comes to the newest note in the end. */
 static void test_durable_without_room(void)
 {
-    struct durable d = { 0 };
+    struct horizon_durable d = { 0 };
     uint64_t flush, state = 7, lsn = 0, xmax = 0, lsn_of[2001] = { 0 };
 
     for (flush = 0; xmax < 2000; flush += unit_random(&state) % 3 == 0 ? 40 : 0) {
         xmax++;
         lsn += unit_random(&state) % 20 + 1;
         lsn_of[xmax] = lsn;
-        durable_note(&d, xmax, lsn);
-        CHECK(d.n <= DURABLE_NOTES);
-        EQUAL(d.notes[d.n - 1].xmax, xmax);
-        durable_flushed(&d, flush < lsn ? flush : lsn);
+        horizon_add_durable(&d, xmax, lsn);
+        CHECK(d.n <= HORIZON_DURABLE_MAX);
+        EQUAL(d.unflushed[d.n - 1].xmax, xmax);
+        horizon_flush_durable(&d, flush < lsn ? flush : lsn);
         CHECK(d.xmax == 0 || (lsn_of[d.xmax] == d.lsn && d.lsn <= flush));
         for (size_t i = 1; i < d.n; i++)
-            CHECK(d.notes[i - 1].xmax < d.notes[i].xmax && d.notes[i - 1].lsn < d.notes[i].lsn);
+            CHECK(d.unflushed[i - 1].xmax < d.unflushed[i].xmax &&
+                  d.unflushed[i - 1].lsn < d.unflushed[i].lsn);
     }
-    durable_flushed(&d, UINT64_MAX);
+    horizon_flush_durable(&d, UINT64_MAX);
     CHECK(d.xmax == 2000 && d.n == 0);
 }
 

@@ -24,12 +24,12 @@ static struct identity like(bool in_recovery)
     return id;
 }
 
-static enum verdict judge(const struct identity *then, const struct identity *now)
+static enum identity_verdict judge(const struct identity *then, const struct identity *now)
 {
     char why[128], small[8];
-    enum verdict v = identity_judge(then, now, why, sizeof why);
+    enum identity_verdict v = identity_judge(then, now, why, sizeof why);
 
-    CHECK((v == VERDICT_SAME) == (why[0] == '\0')); /* whatever is not as it was is explained */
+    CHECK((v == IDENTITY_SAME) == (why[0] == '\0')); /* whatever is not as it was is explained */
     CHECK(identity_judge(then, now, small, sizeof small) == v);
     CHECK(strlen(small) < sizeof small);
     return v;
@@ -44,9 +44,9 @@ static void test_other(void)
             struct identity then = like(from), now;
             bool in_recovery = to;
 
-            CHECK(NOW(now.system[3]++) == VERDICT_OTHER);
-            CHECK(NOW(now.database++) == VERDICT_OTHER);
-            CHECK(NOW((now.system[3]++, now.timeline++, now.xmax = 5)) == VERDICT_OTHER);
+            CHECK(NOW(now.system[3]++) == IDENTITY_OTHER);
+            CHECK(NOW(now.database++) == IDENTITY_OTHER);
+            CHECK(NOW((now.system[3]++, now.timeline++, now.xmax = 5)) == IDENTITY_OTHER);
         }
 }
 
@@ -55,13 +55,13 @@ static void test_primary(void)
     struct identity then = like(false), now;
     const bool in_recovery = false;
 
-    CHECK(NOW((void)0) == VERDICT_SAME);
-    CHECK(NOW((now.xmax++, now.lsn++)) == VERDICT_SAME);
-    CHECK(NOW(now.lsn++) == VERDICT_SAME);
-    CHECK(NOW(now.xmax--) == VERDICT_FAILED_OVER);
-    CHECK(NOW(now.lsn--) == VERDICT_FAILED_OVER);
-    CHECK(NOW(now.timeline++) == VERDICT_FAILED_OVER);
-    CHECK(NOW(now.timeline--) == VERDICT_FAILED_OVER);
+    CHECK(NOW((void)0) == IDENTITY_SAME);
+    CHECK(NOW((now.xmax++, now.lsn++)) == IDENTITY_SAME);
+    CHECK(NOW(now.lsn++) == IDENTITY_SAME);
+    CHECK(NOW(now.xmax--) == IDENTITY_FAILED_OVER);
+    CHECK(NOW(now.lsn--) == IDENTITY_FAILED_OVER);
+    CHECK(NOW(now.timeline++) == IDENTITY_FAILED_OVER);
+    CHECK(NOW(now.timeline--) == IDENTITY_FAILED_OVER);
 }
 
 static void test_primary_crashed(void)
@@ -70,14 +70,14 @@ static void test_primary_crashed(void)
     const bool in_recovery = false;
 
 #define CRASHED(change) NOW((now.stats[0]++, change))
-    CHECK(CRASHED((void)0) == VERDICT_CRASHED);
-    CHECK(CRASHED(now.started[0]++) == VERDICT_CRASHED);
-    CHECK(CRASHED((now.xmax += 9, now.lsn += 9)) == VERDICT_CRASHED);
+    CHECK(CRASHED((void)0) == IDENTITY_CRASHED);
+    CHECK(CRASHED(now.started[0]++) == IDENTITY_CRASHED);
+    CHECK(CRASHED((now.xmax += 9, now.lsn += 9)) == IDENTITY_CRASHED);
     /* what was not durable may be gone */
-    CHECK(CRASHED((now.xmax = 990, now.lsn = 4700)) == VERDICT_CRASHED);
-    CHECK(CRASHED(now.xmax = 989) == VERDICT_FAILED_OVER);
-    CHECK(CRASHED(now.lsn = 4699) == VERDICT_FAILED_OVER);
-    CHECK(CRASHED(now.timeline++) == VERDICT_FAILED_OVER);
+    CHECK(CRASHED((now.xmax = 990, now.lsn = 4700)) == IDENTITY_CRASHED);
+    CHECK(CRASHED(now.xmax = 989) == IDENTITY_FAILED_OVER);
+    CHECK(CRASHED(now.lsn = 4699) == IDENTITY_FAILED_OVER);
+    CHECK(CRASHED(now.timeline++) == IDENTITY_FAILED_OVER);
 }
 
 /* A clean restart undoes nothing, so that nothing may have gone back. */
@@ -86,9 +86,9 @@ static void test_primary_restarted(void)
     struct identity then = like(false), now;
     const bool in_recovery = false;
 
-    CHECK(NOW(now.started[0]++) == VERDICT_SAME);
-    CHECK(NOW((now.started[0]++, now.xmax = 990)) == VERDICT_FAILED_OVER);
-    CHECK(NOW((now.started[0]++, now.lsn = 4700)) == VERDICT_FAILED_OVER);
+    CHECK(NOW(now.started[0]++) == IDENTITY_SAME);
+    CHECK(NOW((now.started[0]++, now.xmax = 990)) == IDENTITY_FAILED_OVER);
+    CHECK(NOW((now.started[0]++, now.lsn = 4700)) == IDENTITY_FAILED_OVER);
 }
 
 static void test_standby(void)
@@ -96,17 +96,17 @@ static void test_standby(void)
     struct identity then = like(true), now;
     const bool in_recovery = true;
 
-    CHECK(NOW((void)0) == VERDICT_SAME);
-    CHECK(NOW((now.xmax++, now.lsn++)) == VERDICT_SAME);
-    CHECK(NOW(now.lsn--) == VERDICT_BEHIND);
-    CHECK(NOW((now.lsn--, now.xmax--)) == VERDICT_BEHIND);
-    CHECK(NOW(now.xmax--) == VERDICT_FAILED_OVER);
-    CHECK(NOW(now.timeline++) == VERDICT_FAILED_OVER);
-    CHECK(NOW((now.timeline++, now.lsn--)) == VERDICT_FAILED_OVER);
+    CHECK(NOW((void)0) == IDENTITY_SAME);
+    CHECK(NOW((now.xmax++, now.lsn++)) == IDENTITY_SAME);
+    CHECK(NOW(now.lsn--) == IDENTITY_BEHIND);
+    CHECK(NOW((now.lsn--, now.xmax--)) == IDENTITY_BEHIND);
+    CHECK(NOW(now.xmax--) == IDENTITY_FAILED_OVER);
+    CHECK(NOW(now.timeline++) == IDENTITY_FAILED_OVER);
+    CHECK(NOW((now.timeline++, now.lsn--)) == IDENTITY_FAILED_OVER);
     /* its restart takes nothing back, nor does another standby of the same history */
-    CHECK(NOW(now.started[0]++) == VERDICT_SAME);
-    CHECK(NOW(now.stats[0]++) == VERDICT_SAME);
-    CHECK(NOW((now.started[0]++, now.lsn--)) == VERDICT_BEHIND);
+    CHECK(NOW(now.started[0]++) == IDENTITY_SAME);
+    CHECK(NOW(now.stats[0]++) == IDENTITY_SAME);
+    CHECK(NOW((now.started[0]++, now.lsn--)) == IDENTITY_BEHIND);
 }
 
 static void test_promoted(void)
@@ -114,12 +114,12 @@ static void test_promoted(void)
     struct identity then = like(true), now;
     const bool in_recovery = false;
 
-    CHECK(NOW((now.timeline++, now.lsn++)) == VERDICT_PROMOTED);
-    CHECK(NOW((now.timeline++, now.stats[0]++)) == VERDICT_PROMOTED);
-    CHECK(NOW((now.timeline++, now.started[0]++)) == VERDICT_FAILED_OVER);
-    CHECK(NOW(now.started[0]++) == VERDICT_FAILED_OVER);
-    CHECK(NOW((now.timeline++, now.lsn--)) == VERDICT_FAILED_OVER);
-    CHECK(NOW((now.timeline++, now.xmax--)) == VERDICT_FAILED_OVER);
+    CHECK(NOW((now.timeline++, now.lsn++)) == IDENTITY_PROMOTED);
+    CHECK(NOW((now.timeline++, now.stats[0]++)) == IDENTITY_PROMOTED);
+    CHECK(NOW((now.timeline++, now.started[0]++)) == IDENTITY_FAILED_OVER);
+    CHECK(NOW(now.started[0]++) == IDENTITY_FAILED_OVER);
+    CHECK(NOW((now.timeline++, now.lsn--)) == IDENTITY_FAILED_OVER);
+    CHECK(NOW((now.timeline++, now.xmax--)) == IDENTITY_FAILED_OVER);
 }
 
 /* The connection string leads to a standby of the primary that was read before. */
@@ -128,10 +128,10 @@ static void test_primary_then_standby(void)
     struct identity then = like(false), now;
     const bool in_recovery = true;
 
-    CHECK(NOW((void)0) == VERDICT_CRASHED);
-    CHECK(NOW((now.lsn = 4700, now.xmax = 985)) == VERDICT_CRASHED);
-    CHECK(NOW(now.lsn = 4699) == VERDICT_BEHIND);
-    CHECK(NOW(now.timeline++) == VERDICT_FAILED_OVER);
+    CHECK(NOW((void)0) == IDENTITY_CRASHED);
+    CHECK(NOW((now.lsn = 4700, now.xmax = 985)) == IDENTITY_CRASHED);
+    CHECK(NOW(now.lsn = 4699) == IDENTITY_BEHIND);
+    CHECK(NOW(now.timeline++) == IDENTITY_FAILED_OVER);
 }
 
 const struct unit_case identity_cases[] = {

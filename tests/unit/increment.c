@@ -8,13 +8,13 @@
 
 static void test_firsts(void)
 {
-    struct firsts f = { 0 };
+    struct increment_firsts f = { 0 };
 
-    CHECK(firsts_add(&f, 7, 100, 120) && firsts_add(&f, 5, 100, 110));
-    CHECK(firsts_add(&f, 7, 100, 105) && firsts_add(&f, 7, 90, 130));
+    CHECK(increment_add_first(&f, 7, 100, 120) && increment_add_first(&f, 5, 100, 110));
+    CHECK(increment_add_first(&f, 7, 100, 105) && increment_add_first(&f, 7, 90, 130));
     EQUAL(f.n, 2);
     CHECK(f.v[0].xid == 5 && f.v[1].xid == 7 && f.v[1].base == 90 && f.v[1].least == 105);
-    firsts_fini(&f);
+    increment_fini_firsts(&f);
     CHECK(f.v == NULL);
 }
 
@@ -81,7 +81,7 @@ static void test_full(void)
 {
     struct increment i = { .base = INCREMENT_LOWEST };
     struct horizon h = { .floor = 100 };
-    struct firsts fresh = { 0 };
+    struct increment_firsts fresh = { 0 };
     struct increment_poll poll = { .is_recheck = true, .xmax = 100, .lookback = 10, .keeps = true };
     const uint64_t n = INCREMENT_ENTRIES + 1;
     int64_t top = 1000;
@@ -89,7 +89,7 @@ static void test_full(void)
     poll.top = &top;
     CHECK(increment_advance(&i, &h, &poll));
     for (uint64_t xid = 101; xid <= 100 + n; xid++)
-        CHECK(xidset_add(&h.seen, xid) && firsts_add(&fresh, xid, 0, 1000));
+        CHECK(xidset_add(&h.seen, xid) && increment_add_first(&fresh, xid, 0, 1000));
     poll = (struct increment_poll){ .xmax = 101 + n, .fresh = &fresh, .keeps = true };
     CHECK(increment_advance(&i, &h, &poll));
     CHECK(increment_is_full(&i, 101 + n));
@@ -101,7 +101,7 @@ static void test_full(void)
     CHECK(increment_advance(&i, &h, &poll) && i.since == 101 + n);
     increment_fini(&i);
     horizon_fini(&h);
-    firsts_fini(&fresh);
+    increment_fini_firsts(&fresh);
 }
 
 /* ---- a model of a server ---- */
@@ -176,9 +176,9 @@ static void work(struct model *m)
 
 static void poll_model(struct model *m, struct increment *i, struct horizon *h, bool is_recheck)
 {
-    struct snapshot s = { .xmin = m->next_xid, .xmax = m->next_xid };
+    struct horizon_snapshot s = { .xmin = m->next_xid, .xmax = m->next_xid };
     struct xidset delivered = { 0 };
-    struct firsts fresh = { 0 };
+    struct increment_firsts fresh = { 0 };
     int64_t top = 0;
     struct increment_poll poll = { .is_recheck = is_recheck, .xmax = s.xmax, .fresh = &fresh,
                                    .lookback = (int64_t)pick(m, 3) * 5, .keeps = true };
@@ -204,17 +204,18 @@ static void poll_model(struct model *m, struct increment *i, struct horizon *h, 
         if (is_new) {
             m->rows[r].delivered++;
             CHECK(xidset_add(&delivered, m->rows[r].xid));
-            CHECK(firsts_add(&fresh, m->rows[r].xid, 0, m->rows[r].has_value ? value : INT64_MIN));
+            CHECK(increment_add_first(&fresh, m->rows[r].xid, 0,
+                                      m->rows[r].has_value ? value : INT64_MIN));
         }
         CHECK(m->rows[r].delivered <= 1);
         if (is_recheck)
             EQUAL(m->rows[r].delivered, 1);
     }
     CHECK(horizon_advance(h, &s, &delivered,
-                          pick(m, 3) == 0 ? s.xmax - pick(m, 20) : XID_UNBOUNDED));
+                          pick(m, 3) == 0 ? s.xmax - pick(m, 20) : HORIZON_UNBOUNDED));
     CHECK(increment_advance(i, h, &poll));
     xidset_fini(&delivered);
-    firsts_fini(&fresh);
+    increment_fini_firsts(&fresh);
 }
 
 static void test_model_of_a_server(void)

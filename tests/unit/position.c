@@ -13,7 +13,9 @@ static void cut(struct position *p, const uint64_t *xids, uint64_t xid, const ch
 
     for (; *xids != 0; xids++)
         CHECK(xidset_add(&delivered, *xids));
-    CHECK(position_end_early(p, &delivered, xid, key, strlen(key)));
+    CHECK(position_end_early(p, &delivered,
+                             &(struct position_last){ .xid = xid, .key = key,
+                                                      .len = strlen(key) }));
     xidset_fini(&delivered);
 }
 
@@ -27,22 +29,24 @@ static const char *cut_of(const struct position *p, uint64_t xid)
 
 static void test_copy(void)
 {
-    struct position p = { .phase = PHASE_SNAPSHOT, .floor_lsn = 7, .rows = 9 }, copy, empty = { 0 };
+    struct position p = { .phase = POSITION_SNAPSHOT, .floor_lsn = 7, .rows = 9 }, copy,
+        empty = { 0 };
 
     p.signature = strdup("a int\n");
     CHECK(p.signature != NULL && position_set_leaves(&p, 2));
-    p.leaves[1] = (struct leaf){ .oid = 5, .blocks = 10, .next = 4 };
+    p.leaves[1] = (struct position_leaf){ .oid = 5, .blocks = 10, .next = 4 };
     CHECK(xidset_add(&p.horizon.seen, 77));
-    CHECK(position_add_resume_point(&p, 88, "x\ty", 3));
+    CHECK(position_add_resume_point(&p, 88, true, "x\ty", 3));
     CHECK(position_copy(&copy, &p));
     position_fini(&p);
-    CHECK(p.phase == PHASE_NONE && p.leaves == NULL && p.resume_points == NULL &&
+    CHECK(p.phase == POSITION_NONE && p.leaves == NULL && p.resume_points == NULL &&
           p.n_resume_points == 0);
-    CHECK(copy.phase == PHASE_SNAPSHOT && copy.floor_lsn == 7 && copy.rows == 9);
+    CHECK(copy.phase == POSITION_SNAPSHOT && copy.floor_lsn == 7 && copy.rows == 9);
     EQUAL_TEXT(copy.signature, strlen(copy.signature), "a int\n");
     CHECK(copy.n_leaves == 2 && copy.leaves[0].oid == 0 && copy.leaves[1].next == 4);
     CHECK(xidset_has(&copy.horizon.seen, 77));
     EQUAL_TEXT(cut_of(&copy, 88), strlen(cut_of(&copy, 88)), "x\ty");
+    CHECK(copy.resume_points[0].is_tombstone);
     position_fini(&copy);
     CHECK(position_copy(&copy, &empty) && copy.n_leaves == 0 && copy.signature == NULL);
     position_fini(&copy);
@@ -56,9 +60,9 @@ static void test_leaves(void)
     position_progress(&p, &done, &total);
     CHECK(done == 0 && total == 0 && position_leaf(&p, 1) == NULL);
     CHECK(position_set_leaves(&p, 3));
-    p.leaves[0] = (struct leaf){ .oid = 1, .blocks = 10, .next = 10 };
-    p.leaves[1] = (struct leaf){ .oid = 2, .blocks = 5, .next = 9 }; /* shrunk meanwhile */
-    p.leaves[2] = (struct leaf){ .oid = 3, .blocks = 4000000000u, .next = 3000000000u };
+    p.leaves[0] = (struct position_leaf){ .oid = 1, .blocks = 10, .next = 10 };
+    p.leaves[1] = (struct position_leaf){ .oid = 2, .blocks = 5, .next = 9 }; /* shrunk meanwhile */
+    p.leaves[2] = (struct position_leaf){ .oid = 3, .blocks = 4000000000u, .next = 3000000000u };
     position_progress(&p, &done, &total);
     CHECK(done == 3000000015u && total == 4000000015u);
     CHECK(position_leaf(&p, 3) == &p.leaves[2] && position_leaf(&p, 4) == NULL);

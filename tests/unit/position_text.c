@@ -28,7 +28,7 @@ static char *copy(const char *text)
 /* A position whose fields all differ from zero and from each other. */
 static struct position make(const char *text, uint64_t big)
 {
-    struct position p = { .phase = PHASE_SNAPSHOT, .floor_lsn = big - 1, .table = 4294967295u,
+    struct position p = { .phase = POSITION_SNAPSHOT, .floor_lsn = big - 1, .table = 4294967295u,
                           .rows = big - 2 };
     struct identity *id = &p.identity;
 
@@ -51,8 +51,8 @@ static struct position make(const char *text, uint64_t big)
     p.increment.base = INT64_MIN + 1;
     p.increment.rechecked_ms = 1795817285123;
     p.increment.is_rechecking = true;
-    CHECK(firsts_add(&p.increment.firsts, big - 9, INT64_MIN, INT64_MAX));
-    CHECK(firsts_add(&p.increment.firsts, big - 10, -5, 6));
+    CHECK(increment_add_first(&p.increment.firsts, big - 9, INT64_MIN, INT64_MAX));
+    CHECK(increment_add_first(&p.increment.firsts, big - 10, -5, 6));
     CHECK(increment_add_stretch(&p.increment, big - 11, -7));
     CHECK(increment_add_rung(&p.increment, big - 12, 8));
     p.pages.is_used = p.pages.has_top = true;
@@ -64,10 +64,10 @@ static struct position make(const char *text, uint64_t big)
     CHECK(pages_rows_add(&p.pages.given, 5, INT64_MAX));
     p.signature = copy(text);
     CHECK(position_set_leaves(&p, 2));
-    p.leaves[0] = (struct leaf){ 1, 2, 3, 4 };
-    p.leaves[1] = (struct leaf){ 4294967295u, 4294967294u, 4294967293u, 4294967292u };
-    CHECK(position_add_resume_point(&p, big - 7, text, strlen(text)));
-    CHECK(position_add_resume_point(&p, 12, "x\ty", 3));
+    p.leaves[0] = (struct position_leaf){ 1, 2, 3, 4 };
+    p.leaves[1] = (struct position_leaf){ 4294967295u, 4294967294u, 4294967293u, 4294967292u };
+    CHECK(position_add_resume_point(&p, big - 7, false, text, strlen(text)));
+    CHECK(position_add_resume_point(&p, 12, true, "x\ty", 3));
     p.done.leaf = 77;
     p.done.end = 4294967291u;
     p.done.keys = copy(text);
@@ -80,7 +80,7 @@ static char *write(const struct position *p, const char *source)
     char *text;
 
     buf_init(&b, SIZE_MAX / 2);
-    position_write(p, source, &b);
+    position_text_write(p, source, &b);
     CHECK(buf_ok(&b));
     text = buf_take(&b);
     buf_fini(&b);
@@ -148,6 +148,7 @@ static void check_same(const struct position *a, const struct position *b)
     EQUAL(a->n_resume_points, b->n_resume_points);
     for (size_t i = 0; i < a->n_resume_points; i++)
         CHECK(a->resume_points[i].xid == b->resume_points[i].xid &&
+              a->resume_points[i].is_tombstone == b->resume_points[i].is_tombstone &&
               strcmp(a->resume_points[i].key, b->resume_points[i].key) == 0);
     EQUAL(a->done.leaf, b->done.leaf);
     EQUAL(a->done.end, b->done.end);
@@ -160,7 +161,7 @@ static void check_round_trip(struct position *p, const char *source)
     struct position back;
     char *text = write(p, source), *again;
 
-    CHECK(position_read(&back, source, text));
+    CHECK(position_text_read(&back, source, text));
     check_same(p, &back);
     again = write(&back, source);
     CHECK(strcmp(text, again) == 0);
@@ -182,17 +183,34 @@ static void test_round_trip(void)
         }
 }
 
+/* What was stored by an earlier version is read, and written alike. */
+static void test_stored_tombstone(void)
+{
+    struct position p = { .phase = POSITION_POLL };
+    char *text;
+
+    p.stamps = (struct position_stamps){ true, 44, 55 };
+    CHECK(position_add_resume_point(&p, 77, true, "1\ta\\\\b", 6));
+    CHECK(position_add_resume_point(&p, 78, false, "d2", 2));
+    text = write(&p, "s");
+    CHECK(strstr(text, "\nstamped_since 44\ngone_floor 55\n") != NULL);
+    CHECK(strstr(text, "\ncut_xid 77\ncut_key \\\\d1\ta\\\\\\\\b\n") != NULL);
+    CHECK(strstr(text, "\ncut_xid 78\ncut_key d2\n") != NULL);
+    free(text);
+    check_round_trip(&p, "s");
+}
+
 /* What is missing stays missing: NULL is not an empty text. */
 static void test_sparse(void)
 {
-    struct position p = { .phase = PHASE_POLL };
+    struct position p = { .phase = POSITION_POLL };
 
     check_round_trip(&p, "s");
-    p = (struct position){ .phase = PHASE_POLL };
+    p = (struct position){ .phase = POSITION_POLL };
     for (uint64_t x = 3; x < 2000; x += 2)
         CHECK(xidset_add(&p.horizon.seen, x));
     check_round_trip(&p, "s");
-    p = (struct position){ .phase = PHASE_SNAPSHOT };
+    p = (struct position){ .phase = POSITION_SNAPSHOT };
     p.done.keys = copy("");
     p.signature = copy("");
     check_round_trip(&p, "");
@@ -220,8 +238,8 @@ static void check_refused(const char *source, const char *text)
 {
     struct position p;
 
-    CHECK(!position_read(&p, source, text));
-    CHECK(p.phase == PHASE_NONE && p.signature == NULL && p.leaves == NULL &&
+    CHECK(!position_text_read(&p, source, text));
+    CHECK(p.phase == POSITION_NONE && p.signature == NULL && p.leaves == NULL &&
           p.resume_points == NULL && p.done.keys == NULL && p.horizon.seen.n == 0);
 }
 
@@ -262,7 +280,7 @@ static void test_damage(void)
     check_refused("public.tt", text);
     check_refused("Public.t", text);
     position_fini(&p);
-    CHECK(position_read(&p, "public.t", text)); /* unharmed, it reads */
+    CHECK(position_text_read(&p, "public.t", text)); /* unharmed, it reads */
     position_fini(&p);
     free(text);
 }
@@ -284,6 +302,7 @@ static void test_rubbish(void)
 const struct unit_case position_text_cases[] = {
     { "position_text_round_trip", test_round_trip },
     { "position_text_sparse", test_sparse },
+    { "position_text_stored_tombstone", test_stored_tombstone },
     { "position_text_random_texts", test_random_texts },
     { "position_text_damage", test_damage },
     { "position_text_rubbish", test_rubbish },

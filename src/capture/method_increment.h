@@ -1,4 +1,4 @@
-/* advance.h -- what a poll came to, and where a source stands behind it.
+/* method_increment.h -- what a poll came to, and where a source stands behind it.
  *
  * Moves the position of a source over a poll that is complete. For a column
  * that grows it also says which kind of poll is due. Reads no rows.
@@ -7,13 +7,14 @@
 #ifndef ADVANCE_H
 #define ADVANCE_H
 
-#include "capture/reads.h"
+#include "capture/method.h"
 
 /* Zeroed is empty. */
 struct polled {
     struct xidset delivered; /* xids delivered by this poll */
     struct xidset baseline;  /* start = "now", a switch: xids that are there already */
-    struct firsts fresh;     /* CONFIG_BY_INCREMENT: the same xids, with their least values */
+    /* CONFIG_BY_INCREMENT: the same xids, with their least values */
+    struct increment_firsts fresh;
     bool has_top;
     int64_t top;             /* CONFIG_BY_INCREMENT: the highest value there is */
     bool has_left;           /* rows to the next poll, see horizon.h */

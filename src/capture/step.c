@@ -1,13 +1,13 @@
-/* capture.c -- one poll, or one range of the snapshot, of one source.
+/* step.c -- one poll, or one range of the snapshot, of one source.
  *
  * How a snapshot can stop at any row: a position says which blocks are done, and, where a range of
  * blocks was left half done, the keys of the rows that were delivered of it. (To ask for each
  * row's ctid instead costs the server a tenth more, for every row, whether we are stopped or not.)
  *
  * SPDX-License-Identifier: MIT */
-#include "capture/capture.h"
+#include "capture/step.h"
 
-#include "capture/advance.h"
+#include "capture/method_increment.h"
 #include "capture/badtext.h"
 #include "capture/key_census.h"
 #include "capture/key_multiset.h"
@@ -118,7 +118,7 @@ void capture_name_bad_column(struct capture *c, struct conn *conn, struct err *e
 
 bool capture_is_in_snapshot(const struct capture *c)
 {
-    return c->source.position.phase != PHASE_POLL;
+    return c->source.position.phase != POSITION_POLL;
 }
 
 bool capture_has_polled(const struct capture *c)
@@ -154,7 +154,7 @@ bool capture_answer(struct capture *c, bool is_answered, const unsigned char *as
 
 static bool begin_range(struct capture *c, struct err *e)
 {
-    const struct done_keys *done = &c->source.position.done;
+    const struct position_done *done = &c->source.position.done;
     struct step *s = &c->step;
 
     if (!fault_check_leaves(&c->source, e))
@@ -248,9 +248,9 @@ bool capture_begin(struct capture *c, struct conn *conn, enum capture_found *fou
     c->step.is_start = news != FAULT_GOES_ON;
     if (t->position.pages.is_used)
         return c->step.is_start ||
-               ((t->position.phase != PHASE_POLL || t->position.pages.is_silent ||
+               ((t->position.phase != POSITION_POLL || t->position.pages.is_silent ||
                  fault_add_ready(t, e)) && begin_page(c, conn, e));
-    if (t->position.phase == PHASE_SNAPSHOT)
+    if (t->position.phase == POSITION_SNAPSHOT)
         return c->step.is_start || begin_range(c, e);
     if (news == FAULT_STARTS_NOW)
         c->step.reads.what = READ_XMINS;
@@ -477,7 +477,7 @@ static bool move_position(struct capture *c, struct err *e)
         return advance_page(t, &c->step.page, &c->has_polled, e);
     if (t->position.pages.is_used)
         return true;
-    if (t->position.phase == PHASE_SNAPSHOT) {
+    if (t->position.phase == POSITION_SNAPSHOT) {
         advance_range(&t->position, r);
         return true;
     }
@@ -494,7 +494,7 @@ static bool finish_step(struct capture *c, struct conn *conn, struct err *e)
 {
     struct step *s = &c->step;
     struct position *p = &c->source.position;
-    bool was_snapshot = p->phase == PHASE_SNAPSHOT;
+    bool was_snapshot = p->phase == POSITION_SNAPSHOT;
     struct chunk *chunk;
 
     if (s->is_open && !conn_run(conn, "COMMIT", NULL, 0, e))
@@ -511,7 +511,7 @@ static bool finish_step(struct capture *c, struct conn *conn, struct err *e)
     chunk->ends = true;
     if (!chunk_set_position(chunk, p))
         return err_memory(e);
-    return p->phase != PHASE_POLL || !(was_snapshot || c->has_polled) ||
+    return p->phase != POSITION_POLL || !(was_snapshot || c->has_polled) ||
            fault_add_ready(&c->source, e);
 }
 
@@ -526,7 +526,6 @@ static bool note_out(struct capture *c, const struct chunk *chunk, struct err *e
     if (!chunk->is_ordered)
         return true;
     buf_clear(&s->out_key);
-    buf_puts(&s->out_key, s->out.is_key_only ? RESUME_AFTER_TOMBSTONE : "");
     return chunk_row_key(chunk, &s->out, &s->out_key) || err_memory(e);
 }
 
@@ -565,9 +564,15 @@ void capture_abort(struct capture *c, struct conn *conn)
     if (conn != NULL)
         conn_rollback(conn);
     if (s->has_out && !capture_is_held(c) && buf_ok(&s->out_key)) {
-        c->source.position.increment.is_rechecking = s->reads.is_recheck;
-        if (!position_end_early(&c->source.position, &s->polled.delivered, s->out.xid,
-                                s->out_key.data, s->out_key.len)) {
+        const struct position_last last = {
+            .xid = s->out.xid,
+            .is_tombstone = s->out.is_key_only,
+            .is_recheck = s->reads.is_recheck,
+            .key = s->out_key.data,
+            .len = s->out_key.len,
+        };
+
+        if (!position_end_early(&c->source.position, &s->polled.delivered, &last)) {
             /* no memory: the rows come again, which is allowed where something broke */
         }
     }

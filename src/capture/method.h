@@ -1,4 +1,4 @@
-/* reads.h -- what a step of capture reads: the COPY, and its rows' xids.
+/* method.h -- what a step of capture reads: the COPY, and its rows' xids.
  *
  * Which statement it is, and what stands before the fields of a row, depends
  * on how the source finds changes; here that is told apart. Runs nothing.

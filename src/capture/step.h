@@ -1,4 +1,4 @@
-/* capture.h -- one poll, or one range of the snapshot, of one source.
+/* step.h -- one poll, or one range of the snapshot, of one source.
  *
  * Brings a position forward by one step and hands out what became visible as
  * batches; the last batch of a step carries the position that holds once it

@@ -1,6 +1,6 @@
-/* reads.c -- what a step of capture reads: the COPY, and its rows' xids.
+/* method.c -- what a step of capture reads: the COPY, and its rows' xids.
  * SPDX-License-Identifier: MIT */
-#include "capture/reads.h"
+#include "capture/method.h"
 
 #include "capture/key_census.h"
 
@@ -51,7 +51,7 @@ struct sql_increment_query reads_sql_increment(const struct source *s)
 
 bool reads_stamps(const struct source *s)
 {
-    return s->position.stamped_since != 0;
+    return s->position.stamps.is_used;
 }
 
 const char *reads_setting(const struct reads *r, const struct source *s, bool has_new_leaves)
@@ -198,7 +198,7 @@ bool reads_parse(const struct reads *r, const struct source *s, const char **p, 
 {
     const struct horizon *h = &s->position.horizon;
     uint64_t xmax = s->facts.snapshot.xmax;
-    struct stamp_row parsed = { .mark = STAMP_ROW };
+    struct stamp_row parsed = { .mark = SQL_TRIGGER_ROW };
     bool is_valued = has_value(r, s);
 
     row->has_value = false;
@@ -221,10 +221,10 @@ bool reads_parse(const struct reads *r, const struct source *s, const char **p, 
         if (row->stamp > 0)
             row->xid = row->stamp;
     }
-    row->is_gone = parsed.mark == STAMP_GONE;
+    row->is_gone = parsed.mark == SQL_TRIGGER_TOMBSTONE;
     row->is_superseded = row->is_gone && parsed.later > 0 && !xidset_has(&h->seen, parsed.later);
     row->is_new = row->is_gone ? !xidset_has(&h->seen, row->judged)
-                               : parsed.mark == STAMP_ROW && horizon_is_new(h, row->judged);
+                               : parsed.mark == SQL_TRIGGER_ROW && horizon_is_new(h, row->judged);
     if (r->is_recheck && s->position.increment.column != NULL)
         row->is_new = increment_escaped(&s->position.increment, h, row->xid,
                                         row->has_value ? &row->value : NULL);

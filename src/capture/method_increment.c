@@ -1,6 +1,6 @@
-/* advance.c -- what a poll came to, and where a source stands behind it.
+/* method_increment.c -- what a poll came to, and where a source stands behind it.
  * SPDX-License-Identifier: MIT */
-#include "capture/advance.h"
+#include "capture/method_increment.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -19,7 +19,7 @@ void polled_fini(struct polled *p)
 {
     xidset_fini(&p->delivered);
     xidset_fini(&p->baseline);
-    firsts_fini(&p->fresh);
+    increment_fini_firsts(&p->fresh);
     *p = (struct polled){ 0 };
 }
 
@@ -33,7 +33,7 @@ bool polled_add(struct polled *p, const struct source *s, const struct reads *r,
     if (r->is_recheck && r->what == READ_POLL && s->position.increment.column != NULL &&
         (!row->has_value || row->value < s->position.increment.base))
         p->late++;
-    return firsts_add(&p->fresh, row->xid, INCREMENT_LOWEST,
+    return increment_add_first(&p->fresh, row->xid, INCREMENT_LOWEST,
                       row->has_value ? row->value : INCREMENT_LOWEST);
 }
 
@@ -224,7 +224,7 @@ bool advance_page(struct source *s, const struct page *page, bool *is_over, stru
         return err_memory(e);
     free(g->reached_key);
     g->reached_key = NULL;
-    *is_over = page->n < PAGE_ROWS;
+    *is_over = page->n < PAGES_ROWS;
     if (!*is_over) {
         g->reached = page->last;
         g->reached_key = strdup(page->last_key.data);
@@ -238,7 +238,7 @@ bool advance_page(struct source *s, const struct page *page, bool *is_over, stru
     if (!*is_over)
         return true;
     g->is_silent = false;
-    s->position.phase = PHASE_POLL;
+    s->position.phase = POSITION_POLL;
     if (!increment_advance(&s->position.increment, &s->position.horizon, &poll))
         return err_memory(e);
     pages_forget(g, s->position.increment.base);
@@ -247,7 +247,7 @@ bool advance_page(struct source *s, const struct page *page, bool *is_over, stru
 
 /* ---- ranges ---- */
 
-static uint32_t range_length(const struct leaf *leaf)
+static uint32_t range_length(const struct position_leaf *leaf)
 {
     uint32_t left = leaf->blocks - leaf->next;
     uint32_t half = (leaf->next < left ? leaf->next : left) / 2;
@@ -259,7 +259,7 @@ static uint32_t range_length(const struct leaf *leaf)
 bool advance_begin_range(const struct position *p, struct reads *r)
 {
     for (size_t i = 0; i < p->n_leaves; i++) {
-        const struct leaf *leaf = &p->leaves[i];
+        const struct position_leaf *leaf = &p->leaves[i];
 
         if (leaf->next >= leaf->blocks)
             continue;
@@ -273,7 +273,7 @@ bool advance_begin_range(const struct position *p, struct reads *r)
 
 void advance_range(struct position *p, const struct reads *r)
 {
-    struct leaf *leaf = r->what == READ_RANGE ? position_leaf(p, r->leaf) : NULL;
+    struct position_leaf *leaf = r->what == READ_RANGE ? position_leaf(p, r->leaf) : NULL;
 
     if (leaf != NULL) {
         leaf->next = r->end;
@@ -283,7 +283,7 @@ void advance_range(struct position *p, const struct reads *r)
     for (size_t i = 0; i < p->n_leaves; i++)
         if (p->leaves[i].next < p->leaves[i].blocks)
             return;
-    p->phase = PHASE_POLL;
+    p->phase = POSITION_POLL;
 }
 
 /* ---- polls ---- */
@@ -292,7 +292,7 @@ void advance_range(struct position *p, const struct reads *r)
 static bool take_cuts(struct source *s, struct polled *p)
 {
     for (size_t i = 0; i < s->position.n_resume_points; i++)
-        if (!firsts_add(&p->fresh, s->position.resume_points[i].xid, INCREMENT_LOWEST,
+        if (!increment_add_first(&p->fresh, s->position.resume_points[i].xid, INCREMENT_LOWEST,
                         INCREMENT_LOWEST))
             return false;
     return position_take_resume_points(&s->position, &p->delivered);
@@ -304,7 +304,8 @@ static bool take_stamps(struct source *s, struct polled *p)
     for (size_t i = 0; i < p->baseline.n; i++)
         if (!xidset_add(&p->delivered, p->baseline.v[i]))
             return false;
-    s->position.stamped_since = s->facts.marks.since;
+    s->position.stamps.is_used = true;
+    s->position.stamps.since = s->facts.marks.since;
     return true;
 }
 
@@ -333,7 +334,8 @@ bool advance_poll(struct source *s, const struct reads *r, struct polled *p, str
         return err_memory(e);
     if (r->what != READ_XMINS && reads_values(s) && !advance_increment(s, r->is_recheck, p, e))
         return false;
-    position->gone_floor = reads_stamps(s) ? position->horizon.floor : 0;
+    if (reads_stamps(s))
+        position->stamps.tombstone_floor = position->horizon.floor;
     return fault_know_leaves(s, e);
 }
 
@@ -354,7 +356,7 @@ bool advance_idle(struct source *s, bool *has_risen, struct err *e)
     if (s->position.increment.column != NULL && !advance_increment(s, false, NULL, e))
         return false;
     if (reads_stamps(s))
-        s->position.gone_floor = h->floor;
+        s->position.stamps.tombstone_floor = h->floor;
     *has_risen = h->floor != floor || was_guarded != (s->position.floor_lsn != 0);
     return true;
 }

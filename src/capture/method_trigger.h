@@ -1,4 +1,4 @@
-/* stamps.h -- what triggers leave on the server, for capture = "trigger".
+/* method_trigger.h -- what triggers leave on the server, for capture = "trigger".
  *
  * lua/pgcdc/postgres/trigger.lua installs them. Every row that is written carries the
  * top-level xid of its writer (its stamp), every key that goes leaves a
@@ -36,7 +36,7 @@ struct stamp_row {
     uint32_t xmin;  /* 0 of a tombstone */
     uint64_t later; /* of a tombstone: the xid of the next one of its key; 0: none */
     uint64_t stamp; /* 0: none */
-    enum stamp_mark mark;
+    enum sql_trigger_mark mark;
 };
 
 /* Reads it; *p ends at the fields. False: it is something else. */

@@ -1,6 +1,6 @@
-/* stamps.c -- what triggers leave on the server, for capture = "trigger".
+/* method_trigger.c -- what triggers leave on the server, for capture = "trigger".
  * SPDX-License-Identifier: MIT */
-#include "capture/stamps.h"
+#include "capture/method_trigger.h"
 
 #include <string.h>
 
@@ -128,10 +128,10 @@ bool stamps_parse(const char **p, const char *end, struct stamp_row *row)
         *p += 3;
     else if (!parse_number(p, end, &row->stamp))
         return false;
-    if (!parse_number(p, end, &mark) || mark > STAMP_OLD)
+    if (!parse_number(p, end, &mark) || mark > SQL_TRIGGER_OLD)
         return false;
-    row->mark = (enum stamp_mark)mark;
-    row->later = row->mark == STAMP_GONE ? first : 0;
-    row->xmin = row->mark == STAMP_GONE ? 0 : (uint32_t)first;
+    row->mark = (enum sql_trigger_mark)mark;
+    row->later = row->mark == SQL_TRIGGER_TOMBSTONE ? first : 0;
+    row->xmin = row->mark == SQL_TRIGGER_TOMBSTONE ? 0 : (uint32_t)first;
     return true;
 }
