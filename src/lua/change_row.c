@@ -1,7 +1,7 @@
 /* change_row.c -- change.row: a table whose columns are decoded on demand.
  *
- * row = { [hidden] = row data }. Its metamethods are closures: upvalue 1 is the row class, upvalue 2
- * a table from the names of columns to their places.
+ * row = { [hidden] = row data }. Its metamethods are closures: upvalue 1 is the row class, upvalue
+ * 2 a table from the names of columns to their places.
  *
  * SPDX-License-Identifier: MIT */
 #include "lua/change_row.h"
@@ -221,8 +221,8 @@ struct touched {
     int set, decoded; /* indexes of its side tables, or of nil */
 };
 
-/* Appends the JSON of the document on top of the stack, which the script decoded. False, and nothing
- * was appended, if it is not changed: then it passes as the server wrote it. */
+/* Appends the JSON of the document on top of the stack, which the script decoded. False, and
+ * nothing was appended, if it is not changed: then it passes as the server wrote it. */
 static bool put_changed(lua_State *L, const struct touched *row, size_t i, struct buf *b,
                         int depth)
 {
