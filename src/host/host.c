@@ -18,6 +18,7 @@
 #include "host/output.h"
 #include "host/progress.h"
 #include "lua/hooks.h"
+#include "lua/load.h"
 #include "host/delivery.h"
 
 #include <errno.h>
@@ -525,7 +526,7 @@ static void log_failure(struct host *h, const struct err *e)
 
 static bool run(struct host *h, struct err *e)
 {
-    if ((h->script = script_new(&h->o->script, e)) == NULL || !hooks_load(h->script, e))
+    if ((h->script = script_new(&h->o->script, e)) == NULL || !load_script(h->script, e))
         return false;
     h->n_sources = h->script->n_sources;
     if (h->o->is_graph)
