@@ -126,7 +126,7 @@ function timer.run()
          insert(t)
       end
       windows = windows - (t.is_window and 1 or 0)
-      raw.clock_anew()
+      raw.start_clock()
       t.f()
    end
    if count > 0 then

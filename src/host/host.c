@@ -8,6 +8,7 @@
 #include "host/deletes.h"
 #include "host/output.h"
 #include "host/rows.h"
+#include "lua/load.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -324,7 +325,7 @@ static void log_failure(struct host *h, const struct err *e)
 
 static bool run(struct host *h, struct err *e)
 {
-    if ((h->script = script_new(&h->o->script, e)) == NULL || !hooks_load(h->script, e))
+    if ((h->script = script_new(&h->o->script, e)) == NULL || !load_script(h->script, e))
         return false;
     h->n_sources = h->script->n_sources;
     if (h->o->is_graph)

@@ -120,7 +120,7 @@ end
 -- Ends the program.
 local function stop(err, attempts)
    local count = attempts > 1 and (" (after %d attempts)"):format(attempts) or ""
-   raw.fail(err.text .. count, err.traceback)
+   raw.rethrow(err.text .. count, err.traceback)
 end
 
 -- ---- changes ----

@@ -92,7 +92,7 @@ local function take_delete(self, mapping, change)
    if self.mode == "history" then
       mapping.plan:add_delete(change)
    else
-      mapping.delete_plan:add_delete(change, (mapping.layout.lines:rows()))
+      mapping.delete_plan:add_delete(change, (mapping.layout.lines:count()))
    end
 end
 
@@ -158,7 +158,7 @@ local function fill(self, create, copy, lines)
 end
 
 local function apply_mirror(self, layout, statements)
-   if layout.deletes:rows() > 0 then
+   if layout.deletes:count() > 0 then
       fill(self, statements.create_deletes, statements.copy_deletes, layout.deletes)
       self.connection:run(statements.delete)
       self.connection:run(statements.apply_after_deletes)
@@ -169,8 +169,8 @@ end
 
 -- Writes rows to the table itself, without a temporary one. Returns false where that is impossible.
 local function apply_direct(self, layout, statements)
-   local rows, changed = layout.lines:rows()
-   if not (statements.direct and self.is_direct) or layout.deletes and layout.deletes:rows() > 0
+   local rows, changed = layout.lines:count()
+   if not (statements.direct and self.is_direct) or layout.deletes and layout.deletes:count() > 0
       or changed > 0 and self.mode ~= "append" then
       return false
    end
