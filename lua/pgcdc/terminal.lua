@@ -3,7 +3,7 @@
 
 local raw = require "pgcdc.raw"
 
-local show = {}
+local terminal = {}
 
 local is_coloured = raw.wants_colours(1)
 
@@ -11,7 +11,7 @@ local codes = { bold = "1", dim = "2", red = "31", green = "32", yellow = "33", 
                 cyan = "36" }
 
 --- The text in a colour, where standard output is a terminal whose user wants colours.
-function show.paint(colour, text)
+function terminal.paint(colour, text)
    local code = is_coloured and codes[colour]
    return code and ("\27[%sm%s\27[0m"):format(code, text) or text
 end
@@ -36,7 +36,7 @@ end
 
 --- The text with its control characters, and others that a reader does not see as what they are,
 --- written as escapes.
-function show.text(text)
+function terminal.text(text)
    text = tostring(text)
    if not text:find "[%c\128-\255]" then
       return text
@@ -60,13 +60,13 @@ local function cut(text, width)
 end
 
 --- A value as a word: text as it stands, in quotes where one could not tell where it ends.
-function show.value(value, width)
+function terminal.value(value, width)
    if value == nil then
-      return show.paint("dim", "NULL")
+      return terminal.paint("dim", "NULL")
    elseif type(value) ~= "string" then
-      return (show.text(cut(raw.encode(value), width)))
+      return (terminal.text(cut(raw.encode(value), width)))
    end
-   local text = show.text(cut(value, width))
+   local text = terminal.text(cut(value, width))
    if value == "" or value == "NULL" or value:find '[%s%c"=]' then
       return '"' .. text:gsub('"', '\\"') .. '"'
    end
@@ -74,12 +74,12 @@ function show.value(value, width)
 end
 
 --- "name=value".
-function show.field(name, value, width)
-   return show.paint("dim", show.text(name) .. "=") .. show.value(value, width or 0)
+function terminal.field(name, value, width)
+   return terminal.paint("dim", terminal.text(name) .. "=") .. terminal.value(value, width or 0)
 end
 
 --- The local time of day of an RFC 3339 timestamp in UTC.
-function show.time_of_day(ts)
+function terminal.time_of_day(ts)
    local year, month, day, hour, min, sec = ts:match "^(%d+)-(%d+)-(%d+)T(%d+):(%d+):(%d+)"
    local at = os.time { year = year, month = month, day = day, hour = hour, min = min, sec = sec,
                         isdst = false }
@@ -88,4 +88,4 @@ function show.time_of_day(ts)
    return os.date("%H:%M:%S", at + (at - os.time(utc)))
 end
 
-return show
+return terminal

@@ -18,7 +18,7 @@ sql.BUCKETS = 16384
 
 --- How a transaction begins, before anything has taken its snapshot.
 function sql.settings(version)
-   local words = {
+   local parts = {
       "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
       "SET LOCAL statement_timeout = 0", "SET LOCAL lock_timeout = 0",
       "SET LOCAL idle_in_transaction_session_timeout = 0", "SET LOCAL search_path = ''",
@@ -30,9 +30,9 @@ function sql.settings(version)
       "SET LOCAL array_nulls = on", "SET LOCAL standard_conforming_strings = on",
    }
    if version >= 170000 then
-      words[#words + 1] = "SET LOCAL transaction_timeout = 0"
+      parts[#parts + 1] = "SET LOCAL transaction_timeout = 0"
    end
-   return table.concat(words, "; ")
+   return table.concat(parts, "; ")
 end
 
 --- Takes the snapshot of a transaction, if it is the first statement that needs one.
@@ -136,11 +136,11 @@ function sql.pair(a, b)
 end
 
 local function list(pairs_of_columns, side)
-   local words = {}
+   local parts = {}
    for i, pair in ipairs(pairs_of_columns) do
-      words[i] = pair[side]
+      parts[i] = pair[side]
    end
-   return table.concat(words, ", ")
+   return table.concat(parts, ", ")
 end
 
 -- ---- statements ----

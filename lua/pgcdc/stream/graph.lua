@@ -20,11 +20,11 @@ local function text_of(about)
    elseif type(about) == "string" or type(about) == "number" then
       return tostring(about)
    elseif type(about) == "table" and not stream.is(about) then
-      local words = {}
-      for i, word in ipairs(about) do
-         words[i] = text_of(word) or type(word)
+      local texts = {}
+      for i, item in ipairs(about) do
+         texts[i] = text_of(item) or type(item)
       end
-      return #words > 0 and table.concat(words, ", ") or nil
+      return #texts > 0 and table.concat(texts, ", ") or nil
    end
 end
 

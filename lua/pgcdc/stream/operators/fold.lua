@@ -73,11 +73,11 @@ stream.operator("frequencies", function(node)
       local key = keys.of(x)
       local attempt <close> = undo(back, key, counts[key])
       counts[key] = (counts[key] or 0) + 1
-      local copy = {}
+      local now = {}
       for value, count in pairs(counts) do
-         copy[value] = count
+         now[value] = count
       end
-      node.out(copy)
+      node.out(now)
       attempt.is_done = true
    end
 end)

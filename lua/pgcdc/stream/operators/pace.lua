@@ -60,7 +60,7 @@ end)
 local MOST_WAITING = 1000
 
 --- rate_limit(seconds): values at least so many seconds apart. What comes too early waits; when
---- more than 1000 values wait the sources are held up until half of them are gone.
+--- more than 1000 values wait, the sources are paused until half of them were passed on.
 stream.operator("rate_limit", function(node, _, seconds)
    node.about = check.seconds("rate_limit: the time", seconds, LEAST)
    local queue = held.queue()

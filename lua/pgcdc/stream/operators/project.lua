@@ -88,7 +88,7 @@ local function check_renamed(spec, columns, extras)
    end
 end
 
--- The columns `names` of the old row, which stand there behind `offset` others.
+-- The columns `names` of the old row, which stand there after `offset` others.
 local function add_old(spec, columns, names, offset)
    for i, name in ipairs(names) do
       local to = new_name(spec, name)
@@ -281,8 +281,8 @@ local function redact()
    return "***"
 end
 
--- Leaves the first `n` characters; bytes that are none end what is left.
-local function keeper(n)
+-- A function that leaves the first `n` characters. Bytes that are no UTF-8 end what is left.
+local function shortener(n)
    return function(value)
       local text = text_of(value):sub(1, 4 * n)
       local _, bad = utf8.len(text)
@@ -307,7 +307,7 @@ local function masker(name, how, salt)
       if math.type(how.keep) ~= "integer" or how.keep < 0 then
          check.fail("mask: keep of '%s' must be a number of characters", name)
       end
-      return keeper(how.keep), true
+      return shortener(how.keep), true
    end
    check.type(what, how, "string", "table", "function")
    check.one_of(what, how, { sha256 = true, redact = true })

@@ -12,13 +12,14 @@ local ordered = require "pgcdc.stream.ordered"
 local timer = require "pgcdc.timer"
 local undo = require "pgcdc.stream.undo"
 
-local function copy(value)
+-- A value that shares no table with this one.
+local function clone(value)
    if type(value) ~= "table" then
       return value
    end
    local new = {}
    for k, v in pairs(value) do
-      new[k] = copy(v)
+      new[k] = clone(v)
    end
    return setmetatable(new, getmetatable(value))
 end
@@ -120,7 +121,7 @@ end
 local known = { start = true, every = true, persist = true }
 
 --- reduce_by(key, f, {start=, every=, persist=}): f(state, x) gives the new state of x's key; the
---- first value is the first state where there is no `start`, of which each key has a copy. Passes
+--- first value is the first state where there is no `start`, of which each key has a clone. Passes
 --- on {key =, state =} for each value, or with `every` what changed, every so many seconds, in the
 --- order of each key's first change. `persist`: the name under which the states are kept; they
 --- must have a JSON, and keys must be text, numbers, true, false or nil.
@@ -144,7 +145,7 @@ stream.operator("reduce_by", function(node, _, key, f, given)
          if start == nil then
             return keys.item(x)
          end
-         state = copy(start)
+         state = clone(start)
       end
       local new = f(state, x)
       if new == nil then
@@ -166,7 +167,7 @@ stream.operator("reduce_by", function(node, _, key, f, given)
          changed(k)
       else
          node.out({ key = k, state = new })
-         kept:save(k) -- behind a feedback loop that may have changed it again
+         kept:save(k) -- a feedback loop may have changed it again
       end
       attempt.is_done = true
    end
