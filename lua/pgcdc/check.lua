@@ -1,4 +1,4 @@
--- pgcdc.check: what scripts pass in, checked, with errors that name it.
+-- pgcdc.check: checks what scripts pass in; errors name it, and the line of the script.
 -- SPDX-License-Identifier: MIT
 
 local raw = require "pgcdc.raw"
@@ -8,9 +8,8 @@ local check = {}
 
 local ours = "@" .. raw.lua_dir .. "/"
 
--- The line of the script that called into the library: the first function
--- that is not one of ours.
-local function blame_level()
+-- The level of the function that called into the library: the first one that is not ours.
+local function caller_level()
    local level = 3
    local source = raw.where(level)
    while source do
@@ -23,9 +22,9 @@ local function blame_level()
    return 0
 end
 
---- Raises `message` at the line of the script that is to blame.
+--- Raises `message` at the line of the script that called into the library.
 function check.fail(message, ...)
-   local level = blame_level()
+   local level = caller_level()
    error(message:format(...), level > 0 and level - 1 or 0)
 end
 
@@ -133,7 +132,7 @@ function check.count(what, value, least)
    return value
 end
 
---- True or false; nil is `default`.
+--- True or false; `default` for nil.
 function check.flag(what, value, default)
    if value == nil then
       return default

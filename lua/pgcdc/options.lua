@@ -29,7 +29,7 @@ end
 -- The value that `text` stands for, or nil and what is wrong with it.
 local function read(name, text, default)
    if default == options.required then
-      if not text:find("[^%s,]") then -- nor a list of nothing
+      if not text:find("[^%s,]") then -- a list without items is empty, too
          return nil, ("%s must not be empty"):format(name)
       end
       return text
@@ -98,8 +98,8 @@ local function read_all(defaults, list)
 end
 
 --- Declares the script's options: a table from names to defaults (text, a number, true or
---- false, or pgcdc.required). Returns the values. Whatever is wrong with the words of the
---- command line is a usage error that lists all of it; help=1 lists the options instead.
+--- false, or pgcdc.required). Returns the values. All that is wrong with the words of the command
+--- line is reported in one usage error. With help=1 the options are listed instead.
 function options.read(defaults)
    check.type("pgcdc.options: its argument", defaults, "table")
    return read_all(defaults, function()
@@ -107,7 +107,7 @@ function options.read(defaults)
    end)
 end
 
---- The same of a list of {name, default, text}, in the order in which help=1 lists them.
+--- Does the same with a list of {name, default, text}, in the order in which help=1 lists them.
 function options.declare(list)
    local defaults = {}
    for _, option in ipairs(list) do

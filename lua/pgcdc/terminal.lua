@@ -1,4 +1,4 @@
--- pgcdc.terminal: values for people to look at: colours, and nothing in them that a terminal obeys.
+-- pgcdc.terminal: values as text for people: with colours, without bytes that a terminal obeys.
 -- SPDX-License-Identifier: MIT
 
 local raw = require "pgcdc.raw"
@@ -18,7 +18,7 @@ end
 
 local names = { ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
 
--- C1 controls, and what turns the direction of text or hides in it.
+-- C1 controls, and characters that are invisible or turn the direction of text.
 local function is_harmful(c)
    return c >= 0x80 and c < 0xa0 or c == 0xad or c == 0x61c or c >= 0x200b and c <= 0x200f
       or c >= 0x2028 and c <= 0x202e or c >= 0x2060 and c <= 0x206f or c == 0xfeff
@@ -34,8 +34,8 @@ local function escape_bytes(text)
    return (text:gsub("[%c\128-\255]", escape_byte))
 end
 
---- The text with its control characters, and others that a reader does not see as what they are,
---- written as escapes.
+--- The text, with control characters and others that are invisible or misleading written as
+--- escapes.
 function terminal.text(text)
    text = tostring(text)
    if not text:find "[%c\128-\255]" then
@@ -59,7 +59,7 @@ local function cut(text, width)
    return text:sub(1, stop - 1) .. "…"
 end
 
---- A value as a word: text as it stands, in quotes where one could not tell where it ends.
+--- A value as text for a line of several values: in quotes where its end would be unclear.
 function terminal.value(value, width)
    if value == nil then
       return terminal.paint("dim", "NULL")

@@ -101,7 +101,7 @@ local function first_record(text)
    end
 end
 
--- What a file's first line names, or nil.
+-- The names in the first line of the file, or nil.
 local function read_header(self)
    local file = assert(io.open(self.path, "rb"))
    local names = first_record(file:read(1 << 20) or "")
@@ -123,7 +123,7 @@ local function is_same(a, b)
    return table.concat(a, "\0") == table.concat(b, "\0")
 end
 
---- The file was opened: its columns are what they were.
+--- The file was opened: takes the columns that it has.
 function csv:begin(is_empty, token)
    self.has_header = not is_empty
    local names = token and token.columns

@@ -273,7 +273,7 @@ function Sink:flush()
    return token
 end
 
---- The token was saved: now the file may be renamed, if nothing was written since.
+--- The token was saved: the file may be renamed now, if nothing was written since.
 function Sink:saved(token)
    if self.to and token.to == self.to and token.length == self.length
       and not self.has_unflushed then
@@ -281,7 +281,7 @@ function Sink:saved(token)
    end
 end
 
---- Writes out what is left, where that is no file that keeps what it has.
+--- Writes out what is left (a regular file was flushed before) and closes the file.
 function Sink:close()
    if self.file then
       self.file:flush()
@@ -343,7 +343,7 @@ function file_sink.new(kind, spec)
    return self
 end
 
---- Makes a sink of `file_sink.new` known, once it is all there.
+--- To be called with a sink of `file_sink.new` when it is complete. Returns it.
 function file_sink.register(self)
    if self.path then
       self.participant = participants.sink(self)

@@ -31,7 +31,7 @@ local refusals = { ["23505"] = true, ["0A000"] = true, ["42809"] = true }
 -- "ON CONFLICT DO UPDATE command cannot affect row a second time"
 local twice = { ["21000"] = true }
 
--- Tokens are of this run and no other.
+-- Tokens are made of this name, which no other run has.
 local run_name = ("%s-%.6f"):format(tostring({}):match "0x(%x+)" or "", raw.now())
 local tokens = 0
 

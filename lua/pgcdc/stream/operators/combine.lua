@@ -1,4 +1,4 @@
--- operators/combine.lua: values of several streams put together.
+-- pgcdc.stream.operators.combine: values of several streams put together.
 -- SPDX-License-Identifier: MIT
 --
 -- zip combine_latest zip_latest union
@@ -130,7 +130,7 @@ end)
 
 -- ---- combine_latest ----
 
--- The set of the streams that cause lists, or nil for all.
+-- The set of the streams whose values cause lists, or nil for all.
 local function emitters(streams, emit_on)
    if emit_on == nil then
       return nil
@@ -188,7 +188,7 @@ operator("combine_latest", { emit_on = true }, function(node, streams, options)
    local connected
    local function take(inlet, x)
       local before = inlet.entry
-      inlet.entry = held.new(x) -- held until it was part of a list
+      inlet.entry = held.new(x) -- held until it has been part of a list
       local entries = (not emits or emits[inlet.up]) and all_entries(connected)
       if entries then
          local attempt <close> = undo(entry_back, inlet, before)
@@ -216,7 +216,7 @@ operator("zip_latest", nil, function(node, streams)
    local queue = held.queue() -- of the first stream
    local connected, first
 
-   -- The latest values are not held: only those of the first stream are owed to anybody.
+   -- The latest values of the others are not held: no list is promised for each of them.
    local function flush()
       local entries = all_entries(connected)
       local function pass(x)

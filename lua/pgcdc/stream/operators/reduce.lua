@@ -1,4 +1,4 @@
--- operators/reduce.lua: one running state for each key.
+-- pgcdc.stream.operators.reduce: one running state for each key.
 -- SPDX-License-Identifier: MIT
 --
 -- reduce_by
@@ -49,7 +49,8 @@ function Kept:save(key)
    end
 end
 
--- Tells of keys that changed, every so many seconds.
+-- Passes on the keys that changed, every so many seconds. Returns a function to be called with each
+-- key that changes.
 local function tell_later(node, states, seconds)
    local pending = ordered()  -- keys, in the order in which they changed first
    local bag = lineage.bag()
@@ -76,7 +77,7 @@ local function tell_later(node, states, seconds)
       bag = before
    end
    local tick
-   local function arm() -- no window until it is due: `--once` does not wait for it but calls finish
+   local function arm() -- no window until it is due: --once does not wait for it, it calls finish
       clock = clock or timer.after(seconds, function()
          clock = stream.after(node, 0, tick)
       end)
@@ -93,7 +94,6 @@ local function tell_later(node, states, seconds)
       end
    end
 
-   -- The host stops in good order, or has come to the end of --once.
    function node.finish()
       if pending.count > 0 then
          clock:cancel()
