@@ -71,7 +71,7 @@ function bundled.names(text)
    return names
 end
 
---- Ends the program with a usage error: what is wrong with the words of the command line.
+--- Ends the program with a usage error: what is wrong with the command line.
 bundled.usage = raw.usage
 
 --- What the options rotate= and every= mean to a sink; nil: nothing.

@@ -28,9 +28,9 @@ function check.fail(message, ...)
    error(message:format(...), level > 0 and level - 1 or 0)
 end
 
---- "; did you mean ...?" for a word that is near one of `candidates`, else "".
-function check.nearest(word, candidates)
-   local found = type(word) == "string" and raw.nearest(word, candidates)
+--- "; did you mean ...?" for a name that is near one of `candidates`, else "".
+function check.nearest(given, candidates)
+   local found = type(given) == "string" and raw.nearest(given, candidates)
    return found and ("; did you mean '%s'?"):format(found) or ""
 end
 
@@ -44,12 +44,12 @@ function check.fields(what, given, known)
    end
 end
 
---- Raises unless `word` is one of `known`.
-function check.one_of(what, word, known)
-   if type(word) ~= "string" or not known[word] then
+--- Raises unless `given` is one of `known`.
+function check.one_of(what, given, known)
+   if type(given) ~= "string" or not known[given] then
       check.fail("%s: unknown %s%s", what,
-         type(word) == "string" and ("'%s'"):format(word) or "(a " .. type(word) .. ")",
-         check.nearest(word, names.sorted(known)))
+         type(given) == "string" and ("'%s'"):format(given) or "(a " .. type(given) .. ")",
+         check.nearest(given, names.sorted(known)))
    end
 end
 

@@ -454,7 +454,7 @@ function Timer:cancel() end
 ---@field version string
 ---@field null pgcdc.null
 ---@field required any the default of an option that must be given
----@field args table<string, string> the NAME=VALUE words, as they are
+---@field args table<string, string> the NAME=VALUE arguments, as they are
 ---@field sinks pgcdc.sinks
 pgcdc = {}
 
@@ -489,7 +489,7 @@ function pgcdc.state(name) end
 ---@return pgcdc.connection
 function pgcdc.connect(target) end
 
----The NAME=VALUE words, checked against the defaults.
+---The NAME=VALUE arguments, checked against the defaults.
 ---@generic T: table
 ---@param defaults T
 ---@return T

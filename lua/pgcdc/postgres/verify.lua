@@ -279,8 +279,8 @@ end
 
 local function split(text)
    local parts = {}
-   for word in text:gmatch "[^,]+" do
-      parts[#parts + 1] = word
+   for part in text:gmatch "[^,]+" do
+      parts[#parts + 1] = part
    end
    return parts
 end

@@ -90,6 +90,22 @@ function Connection:try(states, f)
    return false
 end
 
+--- Errors name the sink `name` from now on.
+function Connection:set_subject(name)
+   self.subject = name
+end
+
+--- A number for temporary tables and types that no other has on this connection.
+function Connection:next_temporary()
+   self.temporaries = self.temporaries + 1
+   return self.temporaries
+end
+
+--- The sink `name` has written rows.
+function Connection:set_written(name)
+   self.is_new[name] = false
+end
+
 function Connection:close()
    if self.db then
       self.db:close()
@@ -106,7 +122,7 @@ end
 --- known of the target is no longer valid; where the error passes, the host is to try again later.
 --- `name`: the sink that errors name, unless f sets another `subject`.
 function Connection:attempt(name, f)
-   self.subject = name
+   self:set_subject(name)
    local ok, result = pcall(f)
    if ok then
       self.wait = 0
@@ -239,12 +255,11 @@ return function(conninfo)
    local connection = connections[conninfo] or setmetatable({
       subject = "pgcdc.sinks.postgres",
       generation = 0,   -- changes whenever what was known of the target is no longer valid
-      temporaries = 0,  -- tables that were made
+      temporaries = 0,  -- numbers that were given to temporary tables
       wait = 0,
       flushed = {},     -- sink's name -> token in pgcdc.position
       is_recalled = {}, -- sink's name -> its token is known
-      is_new = {},      -- sink's name -> nothing had been stored when it was recalled
-      tried = {},       -- transfers whose transaction failed, or may have failed; see sink.lua
+      is_new = {},      -- sink's name -> it has never stored or written anything there
    }, Connection)
    connections[conninfo], targets[connection] = connection, conninfo
    return connection
