@@ -2,14 +2,15 @@
 -- SPDX-License-Identifier: MIT
 
 local deletes = require "deletes"
+local fixtures = require "fixtures"
 local json = require "json"
 local lu = require "luaunit"
 local program = require "program"
 
 local TestDeletes = {}
 
-local new_state, run, ops, sorted = deletes.new_state, deletes.run, deletes.ops, deletes.sorted
-local database = deletes.database
+local new_state, run, ops, sorted = fixtures.state, deletes.run, deletes.ops, deletes.sorted
+local database = fixtures.database
 
 -- Ops: inserts, updates and deletes are told apart, a row deleted and inserted again is updated, a
 -- changed key is a delete and an insert; deletes come first, so that what is unique stays so.

@@ -279,8 +279,7 @@ end
 -- FREEZE keeps the xids that we read; COPY FREEZE hands out rows that are frozen from birth.
 function TestSnapshot.test_freeze()
    local db = new_database(10)
-   local p = watch.start(db)
-   watch.wait_current(p, db)
+   local p = watch.start_current(db)
    db:exec "vacuum freeze t"
    db:exec "update t set n = 1 where id = 1"
    watch.wait_current(p, db)
