@@ -19,7 +19,7 @@ local database = fixtures.database
 
 -- Stops and kills ------------------------------------------------------------------------------
 
--- A stop among the deletes, and behind them: each change comes once.
+-- A stop among the deletes, and after them: each change comes once.
 function TestDeletesExact.test_stopped_in_between()
    local db = database [[
       CREATE TABLE t (id bigint PRIMARY KEY, v int);

@@ -166,7 +166,7 @@ function TestDeletes.test_old_rows()
    lu.assertEquals(result.lines[7], "op schema table source key row old xid ts id")
 end
 
--- A kept row was read by the names of its columns alone, with a newline behind each: `old` of a
+-- A kept row was read by the names of its columns alone, with a newline after each: `old` of a
 -- column that had been text and was a number now came as {"v":hello}, which is no JSON, and
 -- a newline in a name gave each later column the value of the one before it.
 function TestDeletes.test_old_row_of_other_columns()

@@ -105,7 +105,7 @@ function TestExact.test_nothing_lost_when_killed_by_increment()
    }
 end
 
--- A poll whose connection breaks goes on behind the last row that was delivered. The second break
+-- A poll whose connection breaks goes on after the last row that was delivered. The second break
 -- in a row once forgot where the first had been, and rows came again.
 function TestExact.test_nothing_twice_when_a_poll_is_cut_twice()
    local checker, twice = run.cut { cluster = cluster.main(), polls = 2 }

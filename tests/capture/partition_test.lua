@@ -98,7 +98,7 @@ function TestPartition.test_attach_and_a_lost_connection_in_the_middle()
    local p = watch.start(db, { brief = true })
    watch.wait_ready(p)
    local pid
-   for i = 1, 5 do -- until the program is caught in the COPY of the leaf, not behind it
+   for i = 1, 5 do -- until the program is caught in the COPY of the leaf, not after it
       db:exec(([[create table a%d (like a including all);
          insert into a%d select id + %d, n, pad from a]]):format(i, i, i * 100000))
       pid = watch.freeze(p, db, function()

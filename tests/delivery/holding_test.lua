@@ -1,4 +1,4 @@
--- holding_test.lua: what operators hold is not saved, and nothing that comes behind it.
+-- holding_test.lua: what operators hold is not saved, nor anything that comes after it.
 -- SPDX-License-Identifier: MIT
 --
 -- Promise: the position advances over the contiguous prefix of finished batches only. After a crash
@@ -64,8 +64,8 @@ local function again(db, script, state)
    return (run(db, script, 0, { state = state }).stdout:gsub("\n", ", "))
 end
 
--- What is held comes again after a kill -9, and so does what came behind it, though that was passed
--- on; not what came before it.
+-- After a kill -9 what is held comes again, and so does what came after it, though that was passed
+-- on; what came before it does not.
 function TestHolding.test_the_contiguous_prefix()
    local db, state = fixtures.t_and_u "k text", fixtures.state()
    local r = start(db, PAIRS, state)
@@ -74,7 +74,7 @@ function TestHolding.test_the_contiguous_prefix()
    r.add("t", { 2, "a" }) -- 1 and 2 are done
    r.add("t", { 3, "b" }) -- held
    r.add("t", { 4, "c" })
-   r.add("t", { 5, "c" }) -- passed on, but behind 3
+   r.add("t", { 5, "c" }) -- passed on, but after 3
    r.p:kill9()
    lu.assertEquals(again(db, PAIRS, state), "saw t 3, saw t 4, saw t 5, pair 4 5, ")
    r = start(db, PAIRS, state)

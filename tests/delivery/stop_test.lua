@@ -1,7 +1,7 @@
 -- stop_test.lua: SIGINT, SIGTERM and pgcdc.stop end it cleanly: nothing twice and nothing lost.
 -- SPDX-License-Identifier: MIT
 --
--- Promise (section 2 of the design): the change in hand is finished, sinks are flushed, the
+-- Promise: the change in hand is finished, sinks are flushed, the
 -- position is saved; a second signal stops at once, which is as safe as kill -9.
 
 local cluster = require "cluster"

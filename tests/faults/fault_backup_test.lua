@@ -1,4 +1,4 @@
--- fault_backup_test.lua: a base backup of pg_basebackup takes the place of the server it is of.
+-- fault_backup_test.lua: a server is replaced by a base backup of itself.
 -- SPDX-License-Identifier: MIT
 --
 -- Recovered to the backup's end, the cluster has forgotten what was written since, and gives the

@@ -1,4 +1,4 @@
--- fault_crash_test.lua: the server crashes, and takes back what it had said.
+-- fault_crash_test.lua: the server crashes, and commits that were seen are undone.
 -- SPDX-License-Identifier: MIT
 --
 -- With synchronous_commit = off a crash undoes commits that were seen, and gives their xids out

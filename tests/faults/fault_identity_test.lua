@@ -1,4 +1,4 @@
--- fault_identity_test.lua: another server answers than the one that the position speaks of.
+-- fault_identity_test.lua: a server answers that is not the one where the position was taken.
 -- SPDX-License-Identifier: MIT
 --
 -- Another cluster or database: stop, with exit status 4. The same cluster with less in it
@@ -180,8 +180,8 @@ function TestFaultIdentity.test_too_many_transactions_behind()
    lu.assertEquals(#result.changes, 20)
 end
 
--- A view is not asked by xids, so that none is too old. In a cluster with more than two thousand
--- million transactions behind it the first pages of one were read again and again.
+-- A view is not asked by xids, so none is too old. Once, in a cluster with more than 2^31
+-- transactions, the first pages of a view were read again and again.
 function TestFaultIdentity.test_a_view_in_an_old_cluster()
    lu.skipIf(not xids.can_move(), "there is no pg_resetwal")
    local one = cluster.new()

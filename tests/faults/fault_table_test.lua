@@ -2,7 +2,7 @@
 -- SPDX-License-Identifier: MIT
 --
 -- A table that is another one is read again, with a warning; one whose columns changed goes on
--- behind a schema event; one that cannot be captured exactly is refused. Odd shapes too.
+-- after a schema event; one that cannot be captured exactly is refused. Odd shapes too.
 
 local fixtures = require "fixtures"
 local lu = require "luaunit"

@@ -2,7 +2,7 @@
 -- SPDX-License-Identifier: MIT
 --
 -- The other suites trust what is checked here: that output is complete, that a deadline is one,
--- that a run leaves nothing behind however it ends. Servers: harness_cluster_test.lua.
+-- that a run leaves nothing, however it ends. Servers: harness_cluster_test.lua.
 
 local child = require "child"
 local cluster = require "cluster"
@@ -22,6 +22,16 @@ local function write_file(path, text, mode)
    files.write(path, text)
    assert(native.chmod(path, mode or 420))
    return path
+end
+
+-- Who needs a helper looks for it in the index.
+function TestHarness.test_the_index_names_every_helper()
+   local support = tree.top .. "/tests/support"
+   local index = files.text(support .. "/README.md")
+   for _, name in ipairs(files.names(support)) do
+      local module = name:match "^(.*)%.lua$"
+      lu.assertTrue(not module or index:find("\n* `" .. module .. "[`:.]") ~= nil, module)
+   end
 end
 
 -- Processes ------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
--- harness_workers_test.lua: suites that run at the same time are counted as if they had not.
+-- harness_workers_test.lua: suites that run at the same time are counted as if they ran one by one.
 -- SPDX-License-Identifier: MIT
 
 local child = require "child"

@@ -1,4 +1,4 @@
--- lint_test.lua: the source keeps the rules of the house, and `make lint` sees who does not.
+-- lint_test.lua: the source keeps the rules of the house, and `make lint` finds who does not.
 -- SPDX-License-Identifier: MIT
 
 local child = require "child"

@@ -263,7 +263,7 @@ local function insert_for_a_while(db, n)
    return n
 end
 
--- What was written behind the last position that was saved is cut off and comes again, in
+-- What was written after the last position that was saved is cut off and comes again, in
 -- each kind of file. Lines that others had written before us stay.
 function TestSinksFile.test_killed_at_random()
    local db, folder = database(200), scope.dir "out"

@@ -269,7 +269,7 @@ function watch.freeze(p, db, go, early)
    end, 30, "the COPY")
    p:signal "STOP"
    local pid
-   -- what is in the socket is not read any more: a long COPY gets stuck behind it
+   -- what is in the socket is not read any more: a long COPY gets stuck
    pcall(wait.until_, function()
       pid = copying(db, true)
       return pid
