@@ -3,10 +3,12 @@
  * SPDX-License-Identifier: MIT */
 #include "host/host.h"
 
+#include "base/file.h"
 #include "lua/api_state.h"
 #include "host/deletes.h"
 #include "host/output.h"
 #include "host/rows.h"
+#include "lua/load.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -262,16 +264,9 @@ static bool loop(struct host *h, struct err *e)
 
 /* ---- birth and death ---- */
 
-static char *folder_of(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-
-    return slash == NULL ? strdup(".") : strndup(path, slash == path ? 1 : (size_t)(slash - path));
-}
-
 static bool start_reader(struct host *h, struct err *e)
 {
-    char *folder = folder_of(h->o->state);
+    char *folder = file_folder(h->o->state);
 
     h->queue = queue_new(QUEUE_BYTES, e);
     h->deliveries = calloc(h->n_sources, sizeof *h->deliveries);
@@ -330,7 +325,7 @@ static void log_failure(struct host *h, const struct err *e)
 
 static bool run(struct host *h, struct err *e)
 {
-    if ((h->script = script_new(&h->o->script, e)) == NULL || !hooks_load(h->script, e))
+    if ((h->script = script_new(&h->o->script, e)) == NULL || !load_script(h->script, e))
         return false;
     h->n_sources = h->script->n_sources;
     if (h->o->is_graph)

@@ -109,7 +109,7 @@ static int refuse(lua_State *L)
     return lua_error(L);
 }
 
-static int fail(lua_State *L)
+static int rethrow(lua_State *L)
 {
     luaL_checkstring(L, 1);
     script_set_traceback(script_of(L), luaL_checkstring(L, 2));
@@ -157,6 +157,18 @@ static int place(lua_State *L)
 static int traceback(lua_State *L)
 {
     luaL_traceback(L, L, NULL, (int)luaL_checkinteger(L, 1));
+    return 1;
+}
+
+/* size("256M") -> bytes, or nil. */
+static int size(lua_State *L)
+{
+    double bytes;
+
+    if (text_read_size(luaL_checkstring(L, 1), &bytes))
+        lua_pushnumber(L, bytes);
+    else
+        lua_pushnil(L);
     return 1;
 }
 
@@ -208,7 +220,7 @@ static int nap(lua_State *L)
     return 0;
 }
 
-static int clock_anew(lua_State *L)
+static int start_clock(lua_State *L)
 {
     script_start_clock(script_of(L));
     return 0;
@@ -267,9 +279,9 @@ void api_host_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "stop", stop }, { "hook", hook }, { "usage", usage }, { "refuse", refuse },
-        { "fail", fail }, { "try", try }, { "where", where }, { "place", place },
-        { "traceback", traceback }, { "nearest", nearest }, { "now", now },
-        { "sleep", sleep_on }, { "nap", nap }, { "clock_anew", clock_anew }, { NULL, NULL },
+        { "rethrow", rethrow }, { "try", try }, { "where", where }, { "place", place },
+        { "traceback", traceback }, { "nearest", nearest }, { "size", size }, { "now", now },
+        { "sleep", sleep_on }, { "nap", nap }, { "start_clock", start_clock }, { NULL, NULL },
     };
 
     luaL_setfuncs(L, functions, 0);

@@ -1,8 +1,7 @@
-/* hooks.h -- what the host does with a script.
+/* hooks.h -- what the host asks of a script that is loaded.
  *
- * Loads it and hands it changes and events, each time through the one door.
- * No function here throws; a script's failure is an ERR_SCRIPT (ERR_USAGE for
- * wrong NAME=VALUE words), with script->traceback beside it.
+ * Hands changes and events over to it, each time through the one door. No function here throws; a
+ * failure of the script is an ERR_SCRIPT, and script->traceback tells from where it came.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef HOOKS_H
@@ -11,13 +10,10 @@
 #include "capture/message.h"
 #include "lua/api_source.h"
 
-/* Runs the main chunk. Afterwards script->sources is what it declared. */
-bool hooks_load(struct script *s, struct err *e) WARN_UNUSED;
-
 /* Prints the pipeline. */
 bool hooks_graph(struct script *s, struct err *e) WARN_UNUSED;
 
-/* The script is loaded, the state file open: sinks are opened. */
+/* Opens the sinks. The state file must be open. */
 bool hooks_start(struct script *s, struct err *e) WARN_UNUSED;
 
 /* Rows for the handlers of a source. */
@@ -54,13 +50,13 @@ struct hooks_checkpoint {
  * transaction. Sets is_taken and is_done. */
 bool hooks_checkpoint(struct script *s, struct hooks_checkpoint *c, struct err *e) WARN_UNUSED;
 
-/* The program stops in good order: what operators may pass on early is passed on. */
+/* Call it when the program stops in good order: operators pass on what they may pass on early. */
 bool hooks_last(struct script *s, struct err *e) WARN_UNUSED;
 
-/* Nothing more will be delivered: sinks are closed. */
+/* Call it when nothing more will be delivered: closes the sinks. */
 bool hooks_finish(struct script *s, struct err *e) WARN_UNUSED;
 
-/* Events of a source. Each is a no-op where nobody listens. */
+/* Events of a source. Each does nothing where there is no handler. */
 bool hooks_batch(struct script *s, size_t source, uint64_t count, struct err *e) WARN_UNUSED;
 bool hooks_truncate(struct script *s, size_t source, struct err *e) WARN_UNUSED;
 bool hooks_ready(struct script *s, size_t source, struct err *e) WARN_UNUSED;

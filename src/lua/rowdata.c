@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/rowdata.h"
 
+#include "base/text.h"
 #include "lua/json.h"
 #include "lua/script.h"
 
@@ -11,24 +12,28 @@
 
 static const char rowdata_key;
 
-static struct rowdata *push_raw(lua_State *L, const struct chunk *chunk,
-                                const struct chunk_row *row, const char *bytes, size_t len,
-                                int n_values)
+/* Pushes row data with room for <n> columns and <len> bytes. */
+static struct rowdata *push_room(lua_State *L, size_t n, size_t len, int n_values)
 {
-    size_t n = chunk->rowtype->n_columns;
     struct rowdata *d = lua_newuserdatauv(L, sizeof *d + n * sizeof d->ends[0] + len, n_values);
 
     d->tag = &rowdata_key;
-    d->rowtype = chunk->rowtype;
     d->n_columns = (uint32_t)n;
+    d->is_split = d->has_side = d->has_old = false;
+    d->len = (uint32_t)len;
+    return d;
+}
+
+/* Fills it in, the bytes from <start> of the chunk on. */
+static void fill(struct rowdata *d, const struct chunk *chunk, const struct chunk_row *row,
+                 size_t start)
+{
+    d->rowtype = chunk->rowtype;
     d->xid = row->xid;
     d->op = row->op;
     d->is_key_only = row->is_key_only;
-    d->is_split = d->has_side = d->has_old = false;
     memcpy(d->ts, chunk->ts, sizeof d->ts);
-    d->len = (uint32_t)len;
-    memcpy((char *)(d->ends + n), bytes, len);
-    return d;
+    memcpy((char *)(d->ends + d->n_columns), chunk->bytes + start, d->len);
 }
 
 struct rowdata *rowdata_push(lua_State *L, const struct chunk *chunk,
@@ -36,12 +41,14 @@ struct rowdata *rowdata_push(lua_State *L, const struct chunk *chunk,
 {
     const struct chunk_side *side = chunk->sides != NULL ? &chunk->sides[row - chunk->rows] : NULL;
     bool has_old = side != NULL && side->old_len > 0;
-    struct rowdata *d = push_raw(L, chunk, row, chunk->bytes + row->start, row->len,
-                                 has_old ? ROWDATA_OLD : ROWDATA_DECODED);
+    size_t n = chunk->rowtype->n_columns;
+    struct rowdata *d = push_room(L, n, row->len, has_old ? ROWDATA_OLD : ROWDATA_DECODED), *old;
 
+    fill(d, chunk, row, row->start);
     if (has_old) {
-        push_raw(L, chunk, row, chunk->bytes + side->old_start, side->old_len,
-                 ROWDATA_DECODED)->is_key_only = false;
+        old = push_room(L, n, side->old_len, ROWDATA_DECODED);
+        fill(old, chunk, row, side->old_start);
+        old->is_key_only = false;
         lua_setiuservalue(L, -2, ROWDATA_OLD);
         d->has_old = true;
     }
@@ -55,12 +62,12 @@ struct rowdata *rowdata_push_like(lua_State *L, const struct rowdata *like,
 
     if (len > UINT32_MAX)
         luaL_error(L, "a row is longer than 4 GB");
-    d = lua_newuserdatauv(L, sizeof *d + n * sizeof d->ends[0] + len, 2);
-    *d = *like;
+    d = push_room(L, n, len, ROWDATA_DECODED);
     d->rowtype = rowtype;
-    d->n_columns = (uint32_t)n;
-    d->is_split = d->has_side = d->has_old = false;
-    d->len = (uint32_t)len;
+    d->xid = like->xid;
+    d->op = like->op;
+    d->is_key_only = like->is_key_only;
+    memcpy(d->ts, like->ts, sizeof d->ts);
     return d;
 }
 
@@ -115,7 +122,8 @@ struct rowdata *rowdata_at(lua_State *L, int index, const struct row_class *clas
     return d;
 }
 
-struct field rowdata_field(lua_State *L, const struct row_class *class, struct rowdata *d, size_t i)
+struct copytext_field rowdata_field(lua_State *L, const struct row_class *class,
+                                    struct rowdata *d, size_t i)
 {
     const char *p = (const char *)(d->ends + class->rowtype->n_columns);
     size_t start;
@@ -123,27 +131,27 @@ struct field rowdata_field(lua_State *L, const struct row_class *class, struct r
     if (d->rowtype != class->rowtype || d->n_columns != class->rowtype->n_columns)
         luaL_error(L, "a change holds the row of another table");
     if (!d->is_split) {
-        if (!field_split(p, d->len, d->ends, class->rowtype->n_columns))
+        if (!copytext_split(p, d->len, d->ends, class->rowtype->n_columns))
             luaL_error(L, "a row of %s.%s has another number of columns than the table",
                        class->rowtype->schema, class->rowtype->table);
         d->is_split = true;
     }
     start = i > 0 ? d->ends[i - 1] + 1 : 0;
-    return (struct field){ p + start, d->ends[i] - start };
+    return (struct copytext_field){ p + start, d->ends[i] - start };
 }
 
 void rowdata_put_json(lua_State *L, const struct row_class *class, struct rowdata *d, size_t i,
                       struct buf *b)
 {
-    struct field field = rowdata_field(L, class, d, i);
+    struct copytext_field field = rowdata_field(L, class, d, i);
 
-    if (field_is_null(field))
+    if (copytext_is_null(field))
         buf_puts(b, "null");
-    else if (!field_put_json(b, class->rowtype->columns[i].kind, field))
+    else if (!types_put_json(b, class->rowtype->columns[i].kind, field))
         row_class_throw_utf8(L, class, i);
 }
 
-static void push_text(lua_State *L, struct field f)
+static void push_text(lua_State *L, struct copytext_field f)
 {
     luaL_Buffer b;
     char *to;
@@ -153,31 +161,32 @@ static void push_text(lua_State *L, struct field f)
         return;
     }
     to = luaL_buffinitsize(L, &b, f.len);
-    luaL_pushresultsize(&b, field_unescape(f, to));
+    luaL_pushresultsize(&b, copytext_unescape(f, to));
 }
 
-static void push_bytes(lua_State *L, struct field f)
+static void push_bytes(lua_State *L, struct copytext_field f)
 {
     luaL_Buffer b;
     size_t len = 0;
     char *to = luaL_buffinitsize(L, &b, f.len);
 
-    if (!field_bytea(f, to, &len))
+    if (!types_bytea(f, to, &len))
         luaL_error(L, "a bytea column came as something else than hex digits");
     luaL_pushresultsize(&b, len);
 }
 
-static void push_timestamp(lua_State *L, struct field f)
+static void push_timestamp(lua_State *L, struct copytext_field f)
 {
     char text[128];
 
     if (f.len + 3 > sizeof text)
         push_text(L, f);
     else
-        lua_pushlstring(L, text, field_timestamp(f, text));
+        lua_pushlstring(L, text, types_timestamp(f, text));
 }
 
-static void push_document(lua_State *L, const struct row_class *class, size_t i, struct field field)
+static void push_document(lua_State *L, const struct row_class *class, size_t i,
+                          struct copytext_field field)
 {
     char why[160];
     const char *text;
@@ -192,17 +201,15 @@ static void push_document(lua_State *L, const struct row_class *class, size_t i,
     lua_remove(L, -2);
 }
 
-static lua_Integer to_integer(struct field f)
+static lua_Integer to_integer(struct copytext_field f)
 {
-    lua_Unsigned n = 0;
-    size_t i = f.len > 0 && f.p[0] == '-';
+    const char *p = f.p;
+    int64_t n;
 
-    for (; i < f.len; i++)
-        n = n * 10 + (lua_Unsigned)(f.p[i] - '0');
-    return (lua_Integer)(f.p[0] == '-' ? 0 - n : n);
+    return text_read_i64(&p, f.p + f.len, &n) ? n : 0;
 }
 
-static double to_float(struct field f)
+static double to_float(struct copytext_field f)
 {
     char text[64];
     size_t n = f.len < sizeof text ? f.len : sizeof text - 1;
@@ -214,33 +221,33 @@ static double to_float(struct field f)
 
 void rowdata_push_field(lua_State *L, const struct row_class *class, struct rowdata *d, size_t i)
 {
-    struct field field = rowdata_field(L, class, d, i);
+    struct copytext_field field = rowdata_field(L, class, d, i);
 
-    if (field_is_null(field)) {
+    if (copytext_is_null(field)) {
         lua_pushnil(L);
         return;
     }
     switch (class->rowtype->columns[i].kind) {
-    case KIND_BOOL:
+    case TYPES_BOOL:
         lua_pushboolean(L, field.len == 1 && field.p[0] == 't');
         return;
-    case KIND_INT:
+    case TYPES_INT:
         lua_pushinteger(L, to_integer(field));
         return;
-    case KIND_FLOAT:
+    case TYPES_FLOAT:
         lua_pushnumber(L, to_float(field));
         return;
-    case KIND_BYTEA:
+    case TYPES_BYTEA:
         push_bytes(L, field);
         return;
-    case KIND_TIMESTAMP:
+    case TYPES_TIMESTAMP:
         push_timestamp(L, field);
         return;
-    case KIND_JSON:
+    case TYPES_JSON:
         push_document(L, class, i, field);
         return;
-    case KIND_NUMERIC:
-    case KIND_TEXT:
+    case TYPES_NUMERIC:
+    case TYPES_TEXT:
         break;
     }
     push_text(L, field);

@@ -6,8 +6,8 @@
  * holds any more.
  *
  * In the state file: records of kind "form" under the source. Under a number,
- * a line for each column: name (with COPY's backslashes), tab, enum kind; under
- * "key" what the key is.
+ * a line for each column: name (with COPY's backslashes), tab, enum types_kind;
+ * under "key" what the key is.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef KEPT_COLUMNS_H

@@ -42,7 +42,7 @@ static struct part part_of_places(struct kept_index *x, size_t i)
 
 static int64_t sum(int number, const void *p, size_t len)
 {
-    return (int64_t)hash_mix(hash_mix(HASH_START, &number, sizeof number), p, len);
+    return (int64_t)hash_words(hash_words(HASH_START, &number, sizeof number), p, len);
 }
 
 static bool run(struct kept_index_file *f, const char *format, struct err *e)

@@ -38,7 +38,7 @@ int32_t kept_row_sum(const struct kept_row *r)
 {
     const uint64_t numbers[] = { r->hash, r->now.change, r->now.xid, r->now.digest, r->now.reads,
                                  flag_bits(&r->now) };
-    uint64_t h = hash_mix(hash_mix(HASH_START, numbers, sizeof numbers), r->key.p, r->key.len);
+    uint64_t h = hash_words(hash_words(HASH_START, numbers, sizeof numbers), r->key.p, r->key.len);
 
     return (int32_t)(uint32_t)(h ^ h >> 32);
 }

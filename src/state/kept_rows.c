@@ -199,7 +199,7 @@ struct kept_rows *kept_rows_open(struct store *store, const char *source, uint64
     k->store = store;
     buf_init(&k->older, SIZE_MAX / 2);
     snprintf(k->name, sizeof k->name, "known_%016" PRIx64,
-             hash_mix(HASH_START, source, strlen(source)));
+             hash_words(HASH_START, source, strlen(source)));
     k->file = (struct kept_index_file){ .store = store, .table = k->name, .index = &k->index };
     k->table = kept_table_open(store, k->name, e);
     if (k->table != NULL &&
