@@ -76,6 +76,10 @@ void position_fini(struct position *p);
 bool position_copy(struct position *to, const struct position *from) WARN_UNUSED;
 
 struct position_leaf *position_leaf(const struct position *p, uint32_t oid);
+
+/* True if tombstones below the floor are still to be delivered. */
+bool position_owes_tombstones(const struct position *p);
+
 /* Replaces the known leaves by room for <n>, zeroed. */
 bool position_set_leaves(struct position *p, size_t n) WARN_UNUSED;
 

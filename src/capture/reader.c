@@ -25,7 +25,7 @@
 struct reader_source {
     size_t number;
     const struct config *config;
-    struct capture *capture;
+    struct step *step;
     struct queue_lane lane;
     struct crew *crew;
     struct message *last_word; /* for DONE or FAULT, which the host waits for: made when there was
@@ -144,10 +144,10 @@ bool reader_add(struct reader *r, const struct config *config, struct err *e)
     s->number = r->n_sources - 1;
     s->config = config;
     s->interval_ms = config->interval_max_ms;
-    s->capture = capture_new(config, s->number);
+    s->step = step_new(config, s->number);
     s->last_word = message_new(MESSAGE_DONE, s->number);
     s->crew = find_crew(r, config->conninfo);
-    if (s->capture == NULL || s->last_word == NULL || s->crew == NULL ||
+    if (s->step == NULL || s->last_word == NULL || s->crew == NULL ||
         !append(&s->crew->sources, &s->crew->n_sources, s))
         return err_memory(e);
     return true;
@@ -217,11 +217,11 @@ static bool resolve(struct reader_source *s, struct conn *conn, struct err *e)
     struct message *b;
     struct buf name;
 
-    if (!capture_resolve(s->capture, conn, e))
+    if (!step_resolve(s->step, conn, e))
         return false;
     b = message_new(MESSAGE_RESOLVED, s->number);
     buf_init(&name, 4096);
-    buf_printf(&name, "%s.%s", capture_schema(s->capture), capture_table(s->capture));
+    buf_printf(&name, "%s.%s", step_schema(s->step), step_table(s->step));
     if (b == NULL || (b->text = buf_take(&name)) == NULL) {
         message_free(b);
         buf_fini(&name);
@@ -238,7 +238,7 @@ static bool check(struct reader_source *s, struct conn *conn, struct err *e)
     struct buf report;
 
     buf_init(&report, BUF_SQL_MAX);
-    if (b == NULL || !capture_check(s->capture, conn, &report, e) ||
+    if (b == NULL || !step_check(s->step, conn, &report, e) ||
         (b->text = buf_take(&report)) == NULL) {
         bool no_memory = b == NULL || !buf_ok(&report);
 
@@ -269,7 +269,7 @@ static bool ask_host(struct reader_source *s, struct message *b, struct err *e)
     has_asked = s->has_asked;
     s->is_asking = false;
     pthread_mutex_unlock(&crew->mutex);
-    return capture_answer(s->capture, is_answered, has_asked ? s->asked : NULL, e);
+    return step_answer(s->step, is_answered, has_asked ? s->asked : NULL, e);
 }
 
 bool reader_answer(struct reader *r, size_t source, const unsigned char *asked)
@@ -299,7 +299,7 @@ static bool read_step(struct reader_source *s, struct conn *conn, struct outboxe
     bool ok;
 
     do {
-        if (!capture_next(s->capture, conn, &b, e))
+        if (!step_next(s->step, conn, &b, e))
             return false;
         if (b == NULL)
             return true;
@@ -320,25 +320,25 @@ static void hang_up(struct line *line)
 static bool poll_step(struct reader_source *s, struct line *line, bool *had_rows, struct err *e)
 {
     struct reader *r = s->crew->reader;
-    enum capture_found found;
+    enum step_found found;
     struct outboxes out;
     struct err later;
     bool ok;
 
-    if (!capture_begin(s->capture, line->conn, &found, e)) {
-        capture_abort(s->capture, line->conn);
+    if (!step_begin(s->step, line->conn, &found, e)) {
+        step_abort(s->step, line->conn);
         return false;
     }
-    if (found == CAPTURE_NOTHING)
+    if (found == STEP_NOTHING)
         return true;
-    outbox_init(&out.rows, r->queue, &s->lane, r->spool_dir, capture_is_held(s->capture));
+    outbox_init(&out.rows, r->queue, &s->lane, r->spool_dir, step_is_held(s->step));
     outbox_init(&out.keys, r->queue, &s->lane, r->spool_dir, false);
     ok = read_step(s, line->conn, &out, had_rows, e);
     if (!ok) {
-        bool was_held = capture_is_held(s->capture);
+        bool was_held = step_is_held(s->step);
 
-        capture_abort(s->capture, line->conn);
-        capture_name_bad_column(s->capture, line->conn, e);
+        step_abort(s->step, line->conn);
+        step_name_bad_column(s->step, line->conn, e);
         /* a transaction that cannot be ended, in a COPY, must not wait for the host */
         hang_up(line);
         /* what a poll has handed out counts as delivered, so it must get there */
@@ -373,15 +373,15 @@ static bool do_step(struct reader_source *s, struct line *line, struct err *e)
         (line->conn = conn_open(s->config->conninfo, s->crew->reader->stop_fd, CONN_STOP_AT_ONCE,
                                 &line->left, e)) == NULL)
         return false;
-    if (!capture_is_resolved(s->capture))
+    if (!step_is_resolved(s->step))
         return resolve(s, line->conn, e);
     if (mode == READER_CHECK)
         return check(s, line->conn, e);
     s->due_ms = clock_mono_ms();
     if (!poll_step(s, line, &had_rows, e))
         return false;
-    if (capture_is_in_snapshot(s->capture) || !capture_has_polled(s->capture) ||
-        capture_owes_census(s->capture))
+    if (step_is_in_snapshot(s->step) || !step_has_polled(s->step) ||
+        step_owes_census(s->step))
         return true; /* due again at once */
     adapt_interval(s, had_rows);
     s->due_ms += s->interval_ms;
@@ -412,7 +412,7 @@ static bool handle_failure(struct reader_source *s, struct line *line, const str
         if (s->crew->reader->mode != READER_RUN && s->failures >= ONCE_TRIES)
             break;
         if (e->code == ERR_BEHIND && is_impatient)
-            capture_stop_waiting(s->capture);
+            step_stop_waiting(s->step);
         wait = sqlstate_backoff_ms(s->failures);
         s->due_ms = now + wait;
         tell_notice(s, LOG_WARN, e, wait);
@@ -434,7 +434,7 @@ static void hang_bell(struct reader_source *s)
     struct err e = { .code = ERR_NONE };
 
     s->polled_ms = clock_mono_ms();
-    s->listener = crew->reader->mode == READER_RUN ? capture_announced_as(s->capture) : 0;
+    s->listener = crew->reader->mode == READER_RUN ? step_announced_as(s->step) : 0;
     if (s->listener == 0)
         return;
     if (crew->listener == NULL)
@@ -467,7 +467,7 @@ static struct reader_source *choose(struct crew *crew, int64_t *wait_ms)
 
         if (s->is_busy || s->is_waiting || s->is_finished)
             continue;
-        if (!capture_is_in_snapshot(s->capture) &&
+        if (!step_is_in_snapshot(s->step) &&
             !queue_lane_is_empty(crew->reader->queue, &s->lane))
             continue; /* reader_wake will tell */
         if (chosen == NULL || due_ms(s) < due_ms(chosen))
@@ -539,7 +539,7 @@ bool reader_restore(struct reader *r, size_t source, const struct position *kept
     bool ok;
 
     pthread_mutex_lock(&s->crew->mutex);
-    ok = capture_restore(s->capture, kept) || err_memory(e);
+    ok = step_restore(s->step, kept) || err_memory(e);
     s->is_waiting = false;
     pthread_cond_broadcast(&s->crew->changed);
     pthread_mutex_unlock(&s->crew->mutex);
@@ -586,7 +586,7 @@ void reader_free(struct reader *r)
         free(crew);
     }
     for (size_t i = 0; i < r->n_sources; i++) {
-        capture_free(r->sources[i]->capture);
+        step_free(r->sources[i]->step);
         message_free(r->sources[i]->last_word);
         free(r->sources[i]);
     }

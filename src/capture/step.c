@@ -1,458 +1,457 @@
 /* step.c -- one poll, or one range of the snapshot, of one source.
- *
- * How a snapshot can stop at any row: a position says which blocks are done, and, where a range of
- * blocks was left half done, the keys of the rows that were delivered of it. (To ask for each
- * row's ctid instead costs the server a tenth more, for every row, whether we are stopped or not.)
- *
  * SPDX-License-Identifier: MIT */
 #include "capture/step.h"
 
-#include "capture/method_increment.h"
 #include "capture/badtext.h"
+#include "capture/fault.h"
 #include "capture/key_census.h"
-#include "capture/key_multiset.h"
+#include "capture/method.h"
+#include "capture/snapshot.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* What is under way between capture_begin and the end of capture_next. */
-struct step {
-    struct reads reads;
+/* What is being read, in this order. */
+enum part {
+    PART_NONE,   /* no row: the host gets a position to start from, or a floor that has risen */
+    PART_RANGE,  /* of the snapshot */
+    PART_XIDS,   /* that are there already */
+    PART_LEAVES, /* that are new, one after the other */
+    PART_POLL,
+    PART_TALLY,  /* how many keys there are */
+    PART_KEYS,   /* those that the host asks for */
+};
+
+/* What is under way between step_begin and the end of step_next. */
+struct reading {
+    enum part part;
     bool is_open;            /* a transaction is */
     bool in_copy;
     bool is_over;            /* all was read */
-    bool is_finished;        /* the last batch was made */
-    bool is_start;           /* reads no row: only gives the host a position to start from */
-    struct message *message;     /* being filled */
-    struct polled polled;
-    struct page page;
-    bool has_new_leaves;
+    bool is_finished;        /* the last chunk was made */
+    bool is_start;           /* of a new position */
+    const struct method_copy *copy; /* the one in hand */
+    struct method_step method;
+    struct snapshot_range range;
     size_t next_leaf;        /* the leaves before it in the facts are known, or were read */
-    struct key_multiset done;      /* rows of a range that were delivered before */
-    struct buf key;          /* scratch */
+    struct message *message; /* being filled */
     /* the last row handed out */
     bool has_out;
     struct chunk_row out;
     struct buf out_key;
 };
 
-struct capture {
+struct step {
     struct source source;
-    struct step step;
     struct key_census census;
     bool is_resolved, has_tried, has_polled;
+    struct reading reading;
 };
 
-static void drop_step(struct capture *c)
+static void drop_reading(struct step *step)
 {
-    struct step *s = &c->step;
+    struct reading *r = &step->reading;
 
-    message_free(s->message);
-    polled_fini(&s->polled);
-    pages_rows_fini(&s->page.fresh);
-    buf_fini(&s->page.last_key);
-    key_multiset_fini(&s->done);
-    buf_fini(&s->key);
-    buf_fini(&s->out_key);
-    key_census_drop(&c->census);
-    *s = (struct step){ .is_finished = true };
-    buf_init(&s->key, SIZE_MAX / 2);
-    buf_init(&s->out_key, SIZE_MAX / 2);
-    buf_init(&s->page.last_key, SIZE_MAX / 2);
+    message_free(r->message);
+    method_step_fini(&r->method);
+    snapshot_range_fini(&r->range);
+    buf_fini(&r->out_key);
+    key_census_drop(&step->census);
+    *r = (struct reading){ .is_finished = true };
+    buf_init(&r->out_key, SIZE_MAX / 2);
 }
 
-struct capture *capture_new(const struct config *config, size_t number)
+struct step *step_new(const struct config *config, size_t number)
 {
-    struct capture *c = calloc(1, sizeof *c);
+    struct step *step = calloc(1, sizeof *step);
 
-    if (c == NULL)
+    if (step == NULL)
         return NULL;
-    fault_init(&c->source, config, number);
-    c->census.is_owed = config->deletes;
-    drop_step(c);
-    return c;
+    source_init(&step->source, config, number);
+    step->census.is_owed = config->deletes;
+    drop_reading(step);
+    if (method_init(&step->source))
+        return step;
+    step_free(step);
+    return NULL;
 }
 
-void capture_free(struct capture *c)
+void step_free(struct step *step)
 {
-    if (c == NULL)
+    if (step == NULL)
         return;
-    drop_step(c);
-    fault_fini(&c->source);
-    free(c);
+    drop_reading(step);
+    method_fini(&step->source);
+    source_fini(&step->source);
+    free(step);
 }
 
-bool capture_resolve(struct capture *c, struct conn *conn, struct err *e)
+bool step_resolve(struct step *step, struct conn *conn, struct err *e)
 {
-    c->is_resolved = begin_resolve(&c->source.facts, conn, c->source.config, e);
-    return c->is_resolved;
+    struct source *s = &step->source;
+
+    step->is_resolved = begin_resolve(&s->facts, conn, s->config,
+                                      s->declared->without_xmin != NULL, e);
+    return step->is_resolved;
 }
 
-bool capture_is_resolved(const struct capture *c)
+bool step_is_resolved(const struct step *step)
 {
-    return c->is_resolved;
+    return step->is_resolved;
 }
 
-const char *capture_schema(const struct capture *c)
+const char *step_schema(const struct step *step)
 {
-    return c->source.facts.table.schema;
+    return step->source.facts.table.schema;
 }
 
-const char *capture_table(const struct capture *c)
+const char *step_table(const struct step *step)
 {
-    return c->source.facts.table.name;
+    return step->source.facts.table.name;
 }
 
-bool capture_restore(struct capture *c, const struct position *kept)
+bool step_restore(struct step *step, const struct position *kept)
 {
-    return kept == NULL || fault_restore(&c->source, kept);
+    return kept == NULL || source_restore(&step->source, kept);
 }
 
-void capture_name_bad_column(struct capture *c, struct conn *conn, struct err *e)
+void step_name_bad_column(struct step *step, struct conn *conn, struct err *e)
 {
-    const struct sql_query q = reads_query(&c->source);
+    const struct sql_query q = method_query(&step->source);
 
-    badtext_name_column(conn, &q, c->source.config->rls, e);
+    badtext_name_column(conn, &q, step->source.config->rls, e);
 }
 
-bool capture_is_in_snapshot(const struct capture *c)
+bool step_is_in_snapshot(const struct step *step)
 {
-    return c->source.position.phase != POSITION_POLL;
+    return step->source.position.phase != POSITION_POLL;
 }
 
-bool capture_has_polled(const struct capture *c)
+bool step_has_polled(const struct step *step)
 {
-    return c->has_polled;
+    return step->has_polled;
 }
 
-/* A recheck behind a window that was cut: a cut of its own would be of another kind. */
-static bool mixes_resume_points(const struct capture *c)
+/* True if rows come in an order in which the step can stop at any of them. */
+static bool is_ordered(const struct reading *r)
 {
-    return c->step.reads.is_recheck && position_resumes_window(&c->source.position);
+    return r->part != PART_RANGE && !r->method.has_new_leaves && !r->method.is_held;
 }
 
-bool capture_is_held(const struct capture *c)
+bool step_is_held(const struct step *step)
 {
-    const struct reads *r = &c->step.reads;
-
-    return r->what == READ_RANGE || r->what == READ_PAGE || c->step.has_new_leaves ||
-           r->is_switch || mixes_resume_points(c) || c->census.is_wanted;
+    return !is_ordered(&step->reading) || step->census.is_wanted;
 }
 
-bool capture_owes_census(const struct capture *c)
+bool step_owes_census(const struct step *step)
 {
-    return c->census.is_owed;
+    return step->census.is_owed;
 }
 
-bool capture_answer(struct capture *c, bool is_answered, const unsigned char *asked, struct err *e)
+bool step_answer(struct step *step, bool is_answered, const unsigned char *asked, struct err *e)
 {
-    return !is_answered || key_census_answer(&c->census, asked) || err_memory(e);
+    return !is_answered || key_census_answer(&step->census, asked) || err_memory(e);
 }
 
-/* ---- ranges of the snapshot ---- */
+/* ---- the beginning ---- */
 
-static bool begin_range(struct capture *c, struct err *e)
+/* True if the method polls though nothing has committed, or the census is due. */
+static bool wants_poll(const struct step *step)
 {
-    const struct position_done *done = &c->source.position.done;
-    struct step *s = &c->step;
+    const struct source *s = &step->source;
+    const struct method *m = method_of(s);
 
-    if (!fault_check_leaves(&c->source, e))
-        return false;
-    return !advance_begin_range(&c->source.position, &s->reads) || done->keys == NULL ||
-           done->leaf != s->reads.leaf || key_multiset_init(&s->done, done->keys) || err_memory(e);
+    return (m->wants_poll != NULL && m->wants_poll(s)) ||
+           (step->census.is_owed && key_census_is_due(&step->census, s->config));
 }
 
-/* Where rows have no xids a round of pages is the snapshot, and each poll. */
-static bool begin_page(struct capture *c, struct conn *conn, struct err *e)
-{
-    c->has_polled = false;
-    c->step.reads.what = READ_PAGE;
-    return advance_begin_page(&c->step.polled, &c->source, conn, e);
-}
-
-/* ---- polls ---- */
-
-/* The COPY that a poll ends with. */
-static int what_polls(const struct capture *c)
-{
-    return reads_values(&c->source) && !c->step.reads.is_recheck ? READ_WINDOW : READ_POLL;
-}
-
-static void begin_poll(struct capture *c)
-{
-    const struct relation *t = &c->source.facts.table;
-
-    for (size_t i = 0; i < t->n_leaves; i++)
-        if (position_leaf(&c->source.position, t->leaves[i].oid) == NULL)
-            c->step.has_new_leaves = true;
-    key_census_begin(&c->census, c->source.config, &c->source.position, t);
-    c->step.reads.is_recheck = reads_values(&c->source) &&
-                               (c->step.has_new_leaves || advance_wants_recheck(&c->source));
-    c->step.reads.is_switch = reads_by_trigger(&c->source) && !reads_stamps(&c->source) &&
-                              !c->step.reads.is_recheck;
-    c->step.reads.what = c->step.has_new_leaves ? READ_LEAF : what_polls(c);
-}
-
-static bool begin_rise(struct capture *c, enum capture_found *found, struct err *e)
+/* There is nothing to read. */
+static bool begin_rise(struct step *step, enum step_found *found, struct err *e)
 {
     bool has_risen;
 
-    if (!advance_idle(&c->source, &has_risen, e))
+    step->has_polled = true;
+    if (!method_rise(&step->source, &has_risen, e))
         return false;
-    *found = has_risen ? CAPTURE_STEP : CAPTURE_NOTHING;
+    *found = has_risen ? STEP_BEGUN : STEP_NOTHING;
     return true;
 }
 
 /* Whether the source's columns, key and condition work at all is to be known at its start. */
-static bool try_query(struct capture *c, struct conn *conn, struct err *e)
+static bool try_query(struct step *step, struct conn *conn, struct err *e)
 {
     struct result *rows = NULL;
     struct buf sql;
     bool ok;
 
-    if (c->has_tried)
+    if (step->has_tried)
         return true;
     buf_init(&sql, BUF_SQL_MAX);
-    reads_put_try(&c->source, &sql);
+    method_of_table(&step->source)->put_try(&step->source, &sql);
     ok = buf_ok(&sql) ? conn_run(conn, sql.data, &rows, 1, e) : err_memory(e);
     result_free(rows);
     buf_fini(&sql);
-    c->has_tried = ok;
+    step->has_tried = ok;
     return ok;
 }
 
-bool capture_begin(struct capture *c, struct conn *conn, enum capture_found *found, struct err *e)
+static bool begin_range(struct step *step, struct err *e)
 {
-    struct source *t = &c->source;
+    struct reading *r = &step->reading;
+
+    if (!snapshot_begin(&step->source, &r->range, e))
+        return false;
+    r->part = r->range.end > 0 ? PART_RANGE : PART_NONE;
+    return true;
+}
+
+static bool begin_poll(struct step *step, struct conn *conn, struct err *e)
+{
+    struct source *s = &step->source;
+    struct reading *r = &step->reading;
+
+    key_census_begin(&step->census, s->config, &s->position, &s->facts.table);
+    if (!method_begin(s, &r->method, conn, e))
+        return false;
+    r->part = r->method.has_new_leaves ? PART_LEAVES : PART_POLL;
+    return true;
+}
+
+/* Chooses what is read, in the transaction that is open. */
+static bool begin_reading(struct step *step, enum fault_news news, struct conn *conn,
+                          struct err *e)
+{
+    const struct source *s = &step->source;
+    const struct method *m = method_of(s);
+    struct reading *r = &step->reading;
+
+    r->is_start = news != FAULT_GOES_ON;
+    r->method.method = m;
+    if (news == FAULT_STARTS_NOW && m->xids.put != NULL)
+        r->part = PART_XIDS;
+    if (r->is_start)
+        return true;
+    return s->position.phase == POSITION_SNAPSHOT && m->range.put != NULL
+               ? begin_range(step, e)
+               : begin_poll(step, conn, e);
+}
+
+/* The host waits for this word, if no first read is to come, or is under way. */
+static bool add_ready(struct step *step, struct err *e)
+{
+    struct source *s = &step->source;
+    const struct method *m = method_of(s);
+
+    return s->position.phase != POSITION_POLL ||
+           (m->is_silent != NULL && m->is_silent(&s->position)) || source_add_ready(s, e);
+}
+
+bool step_begin(struct step *step, struct conn *conn, enum step_found *found, struct err *e)
+{
+    struct source *s = &step->source;
     enum fault_news news;
     bool is_unchanged;
 
-    assert(!c->step.is_open);
-    drop_step(c);
-    c->step.is_finished = false;
-    if (!fault_glance(t, conn, &is_unchanged, e))
+    assert(!step->reading.is_open);
+    drop_reading(step);
+    step->reading.is_finished = false;
+    if (!fault_glance(s, conn, &is_unchanged, e))
         return false;
-    is_unchanged = is_unchanged && !t->position.pages.is_used; /* who knows, behind a view? */
-    if (is_unchanged && !advance_wants_recheck(t) &&
-        !(c->census.is_owed && key_census_is_due(&c->census, t->config))) {
-        c->has_polled = true;
-        return begin_rise(c, found, e);
-    }
-    *found = CAPTURE_STEP;
-    if (!fault_begin(t, conn, &news, e))
+    if (is_unchanged && !wants_poll(step))
+        return begin_rise(step, found, e);
+    *found = STEP_BEGUN;
+    if (!fault_begin(s, conn, &news, e))
         return false;
-    c->step.is_open = true;
-    if (!try_query(c, conn, e))
-        return false;
-    c->step.is_start = news != FAULT_GOES_ON;
-    if (t->position.pages.is_used)
-        return c->step.is_start ||
-               ((t->position.phase != POSITION_POLL || t->position.pages.is_silent ||
-                 fault_add_ready(t, e)) && begin_page(c, conn, e));
-    if (t->position.phase == POSITION_SNAPSHOT)
-        return c->step.is_start || begin_range(c, e);
-    if (news == FAULT_STARTS_NOW)
-        c->step.reads.what = READ_XMINS;
-    else if (news == FAULT_GOES_ON)
-        begin_poll(c);
-    if (news == FAULT_GOES_ON && reads_values(t) &&
-        !advance_read_top(&c->step.polled, t, conn, e))
-        return false;
-    return fault_add_ready(t, e);
+    step->reading.is_open = true;
+    return try_query(step, conn, e) && begin_reading(step, news, conn, e) && add_ready(step, e);
 }
 
 /* ---- rows ---- */
 
-/* Starts the next COPY of the step, or finds that there is none. */
-static bool start_copy(struct capture *c, struct conn *conn, struct err *e)
+/* A statement to be run before the COPY, or NULL: what reads all must not do so by an index. */
+static const char *setting_of(const struct step *step)
 {
-    const struct relation *t = &c->source.facts.table;
-    const struct relation_leaf *leaf = NULL;
-    struct step *s = &c->step;
-    const char *setting;
-    struct buf sql;
-    bool ok;
+    const struct reading *r = &step->reading;
 
-    if (s->reads.what == READ_LEAF) {
-        while (s->next_leaf < t->n_leaves &&
-               position_leaf(&c->source.position, t->leaves[s->next_leaf].oid) != NULL)
-            s->next_leaf++;
-        if (s->next_leaf == t->n_leaves)
-            s->reads.what = what_polls(c);
+    if (!step->source.declared->by_index)
+        return NULL;
+    if (r->copy->reads_all)
+        return "SET LOCAL enable_seqscan = on";
+    return r->method.has_new_leaves ? "SET LOCAL enable_seqscan = off" : NULL;
+}
+
+/* The next leaf that is new, or NULL. */
+static const struct relation_leaf *next_leaf(struct step *step)
+{
+    const struct relation *t = &step->source.facts.table;
+    struct reading *r = &step->reading;
+
+    while (r->next_leaf < t->n_leaves) {
+        const struct relation_leaf *leaf = &t->leaves[r->next_leaf++];
+
+        if (position_leaf(&step->source.position, leaf->oid) == NULL)
+            return leaf;
     }
-    if (s->reads.what == READ_NOTHING)
-        return true;
-    if (s->reads.what == READ_LEAF)
-        leaf = &t->leaves[s->next_leaf++];
-    if (s->reads.what == READ_KEYS && (s->is_over = c->census.asked == NULL))
-        return true;
-    setting = reads_setting(&s->reads, &c->source, s->has_new_leaves);
-    if (setting != NULL && !conn_run(conn, setting, NULL, 0, e))
-        return false;
-    buf_init(&sql, BUF_SQL_MAX);
-    reads_put(&s->reads, &c->source, leaf, c->census.asked, &sql);
-    ok = buf_ok(&sql) ? conn_copy(conn, sql.data, e) : err_memory(e);
-    buf_fini(&sql);
-    s->in_copy = ok;
+    return NULL;
+}
+
+/* Chooses the COPY of the part in hand, and what it reads of, where that is not the table. */
+static void choose_copy(struct step *step, struct method_extent *extent)
+{
+    const struct source *s = &step->source;
+    struct reading *r = &step->reading;
+    const struct method *m = r->method.method;
+
+    *extent = (struct method_extent){ .block = r->range.block, .end = r->range.end };
+    if (r->part == PART_LEAVES && (extent->leaf = next_leaf(step)) == NULL)
+        r->part = PART_POLL;
+    if (r->part == PART_RANGE)
+        extent->leaf = relation_leaf(&s->facts.table, r->range.leaf);
+    r->copy = r->part == PART_RANGE    ? &m->range
+              : r->part == PART_XIDS   ? &m->xids
+              : r->part == PART_LEAVES ? &m->leaf
+                                       : r->method.copy;
+}
+
+/* Sends <sql>, which is consumed. */
+static bool send_copy(struct step *step, struct conn *conn, struct buf *sql, struct err *e)
+{
+    bool ok = buf_ok(sql) ? conn_copy(conn, sql->data, e) : err_memory(e);
+
+    buf_fini(sql);
+    step->reading.in_copy = ok;
     return ok;
 }
 
-static bool start_batch(struct capture *c, struct err *e)
+static bool start_copy(struct step *step, struct conn *conn, struct err *e)
 {
-    struct step *s = &c->step;
+    struct method_extent extent;
+    const char *setting;
+    struct buf sql;
+
+    choose_copy(step, &extent);
+    setting = setting_of(step);
+    if (setting != NULL && !conn_run(conn, setting, NULL, 0, e))
+        return false;
+    buf_init(&sql, BUF_SQL_MAX);
+    step->reading.copy->put(&step->source, &extent, &sql);
+    return send_copy(step, conn, &sql, e);
+}
+
+static bool start_chunk(struct step *step, struct err *e)
+{
+    const struct source *s = &step->source;
+    struct reading *r = &step->reading;
     struct chunk *chunk;
 
-    if (s->message != NULL)
+    if (r->message != NULL)
         return true;
-    s->message = message_new(MESSAGE_ROWS, c->source.number);
-    if (s->message == NULL)
+    r->message = message_new(MESSAGE_ROWS, s->number);
+    if (r->message == NULL)
         return err_memory(e);
-    chunk = &s->message->chunk;
-    if (c->source.facts.rowtype != NULL)
-        chunk->rowtype = rowtype_ref(c->source.facts.rowtype);
-    chunk->begins = !s->has_out;
-    chunk->is_snapshot = s->reads.what == READ_RANGE;
-    chunk->leaf = s->reads.leaf;
-    chunk->end = s->reads.end;
-    chunk->is_ordered = !chunk->is_snapshot && s->reads.what != READ_PAGE &&
-                        !s->has_new_leaves && !s->reads.is_switch && !mixes_resume_points(c);
-    chunk->is_recheck = s->reads.is_recheck;
-    chunk->reads = c->source.position.reads;
+    chunk = &r->message->chunk;
+    if (s->facts.rowtype != NULL)
+        chunk->rowtype = rowtype_ref(s->facts.rowtype);
+    chunk->begins = !r->has_out;
+    chunk->is_snapshot = r->part == PART_RANGE;
+    chunk->leaf = r->range.leaf;
+    chunk->end = r->range.end;
+    chunk->is_ordered = is_ordered(r);
+    chunk->is_recheck = r->method.is_recheck;
+    chunk->reads = s->position.reads;
     return true;
 }
 
-/* Was this row of the range delivered before the program was stopped in the middle of it? */
-static bool was_done(struct capture *c, const char *fields, const char *end)
+/* True if this row of the range was delivered before the program was stopped in the middle of it.
+ */
+static bool was_delivered(struct step *step, const struct method_row *row)
 {
-    struct step *s = &c->step;
+    struct snapshot_range *range = &step->reading.range;
+    const char *fields = row->p;
     uint64_t hash;
-    size_t len;
 
-    buf_clear(&s->key);
-    if (c->source.config->deletes && !key_census_read_hash(&fields, end, &hash))
+    if (range->done.n == 0 || (step->source.config->deletes &&
+                               !key_census_read_hash(&fields, row->end, &hash)))
         return false;
-    len = (size_t)(end - fields);
-    return rowtype_put_key(c->source.facts.rowtype, fields, len, &s->key) &&
-           key_multiset_take(&s->done, s->key.data, s->key.len);
+    return snapshot_has_delivered(range, step->source.facts.rowtype, fields,
+                                  (size_t)(row->end - fields));
 }
 
-/* Takes one row of COPY: leaves it out, notes it, or adds it to the batch. */
-static bool take_row(struct capture *c, const char *text, size_t len, struct err *e)
+/* Adds a row to the chunk in hand. */
+static bool deliver(struct step *step, struct method_row *row, struct err *e)
 {
-    struct step *s = &c->step;
-    const struct horizon *h = &c->source.position.horizon;
-    const char *p = text, *end = text + len;
-    struct chunk_row row = { .op = OP_UPSERT };
-    struct reads_row read;
+    struct source *s = &step->source;
+    struct chunk_row out = { .xid = row->xid, .is_key_only = row->is_tombstone };
     struct chunk *chunk;
 
-    if (len > UINT32_MAX || !reads_parse(&s->reads, &c->source, &p, end, &read))
-        return err_set(e, ERR_INTERNAL, "cannot read a row of the server's COPY");
-    if (read.is_doubtful) {
-        s->polled.has_left = true;
-        return key_census_leave(&c->census, p, end, e);
-    }
-    if (s->reads.is_switch && read.stamp > 0 &&
-        !xidset_add(&s->polled.baseline, read.stamp))
-        return err_memory(e);
-    row.xid = read.xid;
-    row.is_key_only = read.is_gone;
-    switch (s->reads.what) {
-    case READ_XMINS:
-        return read.judged < h->floor || xidset_add(&s->polled.baseline, read.judged) ||
-               err_memory(e);
-    case READ_RANGE:
-        if (read.judged >= h->floor)
-            return true; /* left to the first poll */
-        if (s->done.n > 0 && was_done(c, p, end))
-            return true;
-        row.op = OP_READ;
-        c->source.position.rows++;
-        break;
-    case READ_LEAF:
-        row.op = read.is_new ? OP_UPSERT : OP_READ;
-        break;
-    case READ_PAGE:
-        if (!advance_page_row(&s->page, &c->source, read.value, p, (size_t)(end - p), &row.xid,
-                              &read.is_new, e))
-            return false;
-        if (!read.is_new || c->source.position.pages.is_silent)
-            return true;
-        row.op = capture_is_in_snapshot(c) ? OP_READ : OP_UPSERT;
-        break;
-    case READ_POLL:
-    case READ_WINDOW:
-    case READ_NOTHING:
-    case READ_TALLY:
-    case READ_KEYS:
-        if (!read.is_new)
-            return true;
-        break;
-    }
-    if (read.is_new && s->reads.what != READ_RANGE && s->reads.what != READ_PAGE &&
-        !polled_add(&s->polled, &c->source, &s->reads, &read))
-        return err_memory(e);
-    if (read.is_superseded)
+    if (!start_chunk(step, e))
+        return false;
+    chunk = &step->reading.message->chunk;
+    if (s->config->deletes &&
+        !key_census_take_hash(&step->census, chunk, &row->p, row->end, e))
+        return false;
+    out.len = (uint32_t)(row->end - row->p);
+    out.op = row->is_tombstone || rowtype_is_soft_deleted(s->facts.rowtype, row->p, out.len)
+                 ? OP_DELETE
+             : row->is_old ? OP_READ
+                           : OP_UPSERT;
+    return chunk_add(chunk, &out, row->p) || err_memory(e);
+}
+
+static bool take_line(struct step *step, const char *text, size_t len, struct err *e)
+{
+    struct reading *r = &step->reading;
+    struct method_row row = { .p = text, .end = text + len };
+
+    if (len > UINT32_MAX)
+        return method_fail_row(e);
+    if (!r->copy->take(&step->source, &r->method, &row, e))
+        return false;
+    switch (row.fate) {
+    case METHOD_SKIP:
         return true;
-    if (!start_batch(c, e))
-        return false;
-    chunk = &s->message->chunk;
-    if (c->source.config->deletes && !key_census_take_hash(&c->census, chunk, &p, end, e))
-        return false;
-    row.len = (uint32_t)(end - p);
-    if (row.is_key_only || rowtype_is_soft_deleted(c->source.facts.rowtype, p, row.len))
-        row.op = OP_DELETE;
-    return chunk_add(chunk, &row, p) || err_memory(e);
+    case METHOD_LEAVE:
+        r->method.has_left = true;
+        return key_census_leave(&step->census, row.p, row.end, e);
+    case METHOD_DELIVER:
+        break;
+    }
+    if (r->part == PART_RANGE) {
+        if (was_delivered(step, &row))
+            return true;
+        step->source.position.rows++;
+    }
+    return deliver(step, &row, e);
 }
 
 /* A COPY of rows is over. */
-static void end_copy(struct capture *c)
+static void end_copy(struct step *step)
 {
-    struct step *s = &c->step;
+    struct reading *r = &step->reading;
 
-    s->in_copy = false;
-    if (s->reads.what == READ_POLL && c->census.is_wanted && !c->census.is_skipped)
-        s->reads.what = READ_TALLY;
-    else if (s->reads.what != READ_LEAF)
-        s->is_over = true;
+    r->in_copy = false;
+    if (r->part == PART_POLL && step->census.is_wanted && !step->census.is_skipped)
+        r->part = PART_TALLY;
+    else if (r->part != PART_LEAVES)
+        r->is_over = true;
 }
 
-/* Reads what the census wants; *batch is what the host is to get of it. */
-static bool read_census(struct capture *c, struct conn *conn, struct message **message,
-                        struct err *e)
+/* Fills the chunk in hand until it is full or the COPY is over. */
+static bool fill_chunk(struct step *step, struct conn *conn, struct err *e)
 {
-    const struct source *t = &c->source;
-    struct step *s = &c->step;
-    bool is_over;
+    struct reading *r = &step->reading;
+    const char *text;
+    size_t len;
 
-    if (s->reads.what == READ_TALLY) {
-        s->in_copy = false;
-        s->reads.what = READ_KEYS; /* of which the host is to say */
-        return key_census_read_tally(&c->census, conn, t->number, t->facts.rowtype, message, e);
-    }
-    if (!key_census_read_keys(&c->census, conn, t->number, &t->position.horizon, &t->facts, message,
-                              &is_over, e))
-        return false;
-    s->in_copy = !is_over;
-    s->is_over = is_over;
-    return true;
-}
-
-/* Fills the batch in hand until it is full or the COPY is over. */
-static bool fill_batch(struct capture *c, struct conn *conn, struct err *e)
-{
-    while (c->step.message == NULL || !chunk_is_full(&c->step.message->chunk)) {
-        const char *text;
-        size_t len;
-
+    while (r->message == NULL || !chunk_is_full(&r->message->chunk)) {
         switch (conn_copy_next(conn, &text, &len, e)) {
         case CONN_COPY_ROW:
-            if (!take_row(c, text, len, e))
+            if (!take_line(step, text, len, e))
                 return false;
             break;
         case CONN_COPY_END:
-            end_copy(c);
+            end_copy(step);
             return true;
         case CONN_COPY_FAILED:
             return false;
@@ -461,147 +460,224 @@ static bool fill_batch(struct capture *c, struct conn *conn, struct err *e)
     return true;
 }
 
-/* Was this the poll that leaves a column behind? Then the one that the source asks for is due. */
-static bool leaves_column(const struct capture *c)
+/* ---- the census ---- */
+
+static bool start_census(struct step *step, struct conn *conn, struct err *e)
 {
-    return c->step.reads.is_recheck && !reads_same_column(&c->source);
+    const struct sql_query q = method_query(&step->source);
+    struct buf sql;
+
+    buf_init(&sql, BUF_SQL_MAX);
+    if (step->reading.part == PART_TALLY)
+        sql_tally(&sql, &q);
+    else
+        sql_keys(&sql, &q, step->census.asked);
+    return send_copy(step, conn, &sql, e);
 }
 
-/* All rows of the step were read. */
-static bool move_position(struct capture *c, struct err *e)
+/* Reads what the census wants; *message is what the host is to get of it, or, with the step over,
+ * NULL. */
+static bool read_census(struct step *step, struct conn *conn, struct message **message,
+                        struct err *e)
 {
-    struct source *t = &c->source;
-    const struct reads *r = &c->step.reads;
+    const struct source *s = &step->source;
+    struct reading *r = &step->reading;
+    bool is_over;
 
-    if (r->what == READ_PAGE)
-        return advance_page(t, &c->step.page, &c->has_polled, e);
-    if (t->position.pages.is_used)
+    if (r->part == PART_KEYS && (r->is_over = step->census.asked == NULL))
         return true;
-    if (t->position.phase == POSITION_SNAPSHOT) {
-        advance_range(&t->position, r);
-        return true;
-    }
-    if (r->what == READ_NOTHING)
-        return true;
-    if (!advance_poll(t, r, &c->step.polled, e))
+    if (!r->in_copy && !start_census(step, conn, e))
         return false;
-    c->has_polled = r->what != READ_XMINS && !leaves_column(c);
+    if (r->part == PART_TALLY) {
+        r->in_copy = false;
+        r->part = PART_KEYS; /* of which the host is to say */
+        return key_census_read_tally(&step->census, conn, s->number, s->facts.rowtype, message, e);
+    }
+    if (!key_census_read_keys(&step->census, conn, s->number, &s->position.horizon, &s->facts,
+                              message, &is_over, e))
+        return false;
+    r->in_copy = !is_over;
+    r->is_over = is_over;
     return true;
 }
 
-/* Closes the transaction and turns the batch in hand into the last one. */
-static bool finish_step(struct capture *c, struct conn *conn, struct err *e)
+/* ---- the end ---- */
+
+/* All of the step was read. */
+static bool move_position(struct step *step, struct err *e)
 {
-    struct step *s = &c->step;
-    struct position *p = &c->source.position;
+    struct source *s = &step->source;
+    struct reading *r = &step->reading;
+    const struct method *m = r->method.method;
+
+    if (s->position.phase == POSITION_SNAPSHOT && m->range.put != NULL) {
+        if (snapshot_advance(&s->position, &r->range))
+            fault_end_snapshot(s);
+        return true;
+    }
+    if (r->part == PART_NONE)
+        return true;
+    if (!(r->part == PART_XIDS ? method_start : m->advance)(s, &r->method, e))
+        return false;
+    step->has_polled = !r->method.goes_on;
+    if (step->has_polled)
+        fault_end_snapshot(s);
+    return true;
+}
+
+/* Closes the transaction and turns the chunk in hand into the last one. */
+static bool finish(struct step *step, struct conn *conn, struct err *e)
+{
+    struct reading *r = &step->reading;
+    struct position *p = &step->source.position;
     bool was_snapshot = p->phase == POSITION_SNAPSHOT;
     struct chunk *chunk;
 
-    if (s->is_open && !conn_run(conn, "COMMIT", NULL, 0, e))
+    if (r->is_open && !conn_run(conn, "COMMIT", NULL, 0, e))
         return false;
-    s->is_open = false;
-    s->is_finished = true;
-    if (!start_batch(c, e))
+    r->is_open = false;
+    r->is_finished = true;
+    if (!start_chunk(step, e))
         return false;
-    chunk = &s->message->chunk;
-    if (!move_position(c, e))
+    chunk = &r->message->chunk;
+    if (!move_position(step, e))
         return false;
-    key_census_complete(&c->census);
-    chunk->is_lazy = !was_snapshot && !s->is_start && chunk->n_rows == 0 && !s->has_out;
+    key_census_complete(&step->census);
+    chunk->is_lazy = !was_snapshot && !r->is_start && chunk->n_rows == 0 && !r->has_out;
     chunk->ends = true;
     if (!chunk_set_position(chunk, p))
         return err_memory(e);
-    return p->phase != POSITION_POLL || !(was_snapshot || c->has_polled) ||
-           fault_add_ready(&c->source, e);
+    return p->phase != POSITION_POLL || !(was_snapshot || step->has_polled) ||
+           source_add_ready(&step->source, e);
 }
 
-static bool note_out(struct capture *c, const struct chunk *chunk, struct err *e)
+/* Remembers the last row of a chunk that is handed out. */
+static bool hand_out(struct step *step, const struct chunk *chunk, struct err *e)
 {
-    struct step *s = &c->step;
+    struct reading *r = &step->reading;
 
     if (chunk->n_rows == 0)
         return true;
-    s->has_out = true;
-    s->out = chunk->rows[chunk->n_rows - 1];
+    r->has_out = true;
+    r->out = chunk->rows[chunk->n_rows - 1];
     if (!chunk->is_ordered)
         return true;
-    buf_clear(&s->out_key);
-    return chunk_row_key(chunk, &s->out, &s->out_key) || err_memory(e);
+    buf_clear(&r->out_key);
+    return chunk_row_key(chunk, &r->out, &r->out_key) || err_memory(e);
 }
 
-bool capture_next(struct capture *c, struct conn *conn, struct message **message, struct err *e)
+/* Reads until there is a chunk to hand out, *message of the census, or no more. */
+static bool read_part(struct step *step, struct conn *conn, struct message **message,
+                      struct err *e)
 {
-    struct step *s = &c->step;
+    struct reading *r = &step->reading;
 
-    *message = fault_take_word(&c->source);
-    if (*message != NULL)
-        return true;
-    if (s->is_finished)
-        return true;
-    if (s->reads.what == READ_NOTHING)
-        s->is_over = true;
-    while (!s->is_over && (s->message == NULL || !chunk_is_full(&s->message->chunk))) {
-        if (!s->in_copy && !start_copy(c, conn, e))
+    r->is_over = r->is_over || r->part == PART_NONE;
+    while (!r->is_over && *message == NULL &&
+           (r->message == NULL || !chunk_is_full(&r->message->chunk))) {
+        if (r->part == PART_TALLY || r->part == PART_KEYS) {
+            if (!read_census(step, conn, message, e))
+                return false;
+        } else if ((!r->in_copy && !start_copy(step, conn, e)) || !fill_chunk(step, conn, e)) {
             return false;
-        if (s->in_copy && (s->reads.what == READ_TALLY || s->reads.what == READ_KEYS))
-            return read_census(c, conn, message, e);
-        if (s->in_copy && !fill_batch(c, conn, e))
-            return false;
+        }
     }
-    if (s->is_over && !finish_step(c, conn, e))
-        return false;
-    if (!note_out(c, &s->message->chunk, e))
-        return false;
-    *message = s->message;
-    s->message = NULL;
     return true;
 }
 
-void capture_abort(struct capture *c, struct conn *conn)
+bool step_next(struct step *step, struct conn *conn, struct message **message, struct err *e)
 {
-    struct step *s = &c->step;
+    struct reading *r = &step->reading;
+
+    *message = source_take_message(&step->source);
+    if (*message != NULL || r->is_finished)
+        return true;
+    if (!read_part(step, conn, message, e))
+        return false;
+    if (*message != NULL)
+        return true;
+    if (r->is_over && !finish(step, conn, e))
+        return false;
+    if (!hand_out(step, &r->message->chunk, e))
+        return false;
+    *message = r->message;
+    r->message = NULL;
+    return true;
+}
+
+void step_abort(struct step *step, struct conn *conn)
+{
+    struct reading *r = &step->reading;
 
     if (conn != NULL)
         conn_rollback(conn);
-    if (s->has_out && !capture_is_held(c) && buf_ok(&s->out_key)) {
+    if (r->has_out && !step_is_held(step) && buf_ok(&r->out_key)) {
         const struct position_last last = {
-            .xid = s->out.xid,
-            .is_tombstone = s->out.is_key_only,
-            .is_recheck = s->reads.is_recheck,
-            .key = s->out_key.data,
-            .len = s->out_key.len,
+            .xid = r->out.xid,
+            .is_tombstone = r->out.is_key_only,
+            .is_recheck = r->method.is_recheck,
+            .key = r->out_key.data,
+            .len = r->out_key.len,
         };
 
-        if (!position_end_early(&c->source.position, &s->polled.delivered, &last)) {
+        if (!position_end_early(&step->source.position, &r->method.delivered, &last)) {
             /* no memory: the rows come again, which is allowed where something broke */
         }
     }
-    drop_step(c);
+    drop_reading(step);
 }
 
-uint64_t capture_announced_as(const struct capture *c)
+uint64_t step_announced_as(const struct step *step)
 {
-    return c->source.facts.marks.notifies ? c->source.facts.marks.number : 0;
+    const struct source *s = &step->source;
+
+    return s->declared->announced_as != NULL ? s->declared->announced_as(s) : 0;
 }
 
-void capture_stop_waiting(struct capture *c)
+void step_stop_waiting(struct step *step)
 {
-    c->source.is_impatient = true;
+    step->source.is_impatient = true;
 }
 
-bool capture_check(struct capture *c, struct conn *conn, struct buf *report, struct err *e)
+/* ---- --check ---- */
+
+/* Says in a line what would be captured. */
+static void put_report(const struct source *s, int server_version, struct buf *report)
 {
-    struct message *word;
-    bool ok = fault_look(&c->source, conn, false, e) && try_query(c, conn, e);
+    const struct begin_facts *f = &s->facts;
+    const struct config *c = s->config;
+
+    buf_printf(report, "table %s.%s", f->table.schema, f->table.name);
+    if (f->table.is_tree)
+        buf_printf(report, " (%zu leaves)", f->table.n_leaves);
+    buf_puts(report, ", key ");
+    for (size_t i = 0; i < f->rowtype->n_key; i++)
+        buf_printf(report, "%s%s", i > 0 ? "," : "", f->rowtype->columns[f->rowtype->key[i]].name);
+    buf_printf(report, ", %zu columns, every %g", f->rowtype->n_row,
+               (double)c->interval_min_ms / 1000);
+    if (c->interval_max_ms != c->interval_min_ms)
+        buf_printf(report, " to %g", (double)c->interval_max_ms / 1000);
+    buf_printf(report, " s%s%s", s->declared->report, c->column != NULL ? c->column : "");
+    if (c->deletes)
+        buf_printf(report, ", deletes%s%s", c->keeps_old ? ", old rows" : "",
+                   c->skips_unchanged ? ", unchanged ones skipped" : "");
+    buf_printf(report, ", Postgres %d.%d (%s)", server_version / 10000, server_version % 10000,
+               f->identity.in_recovery ? "standby" : "primary");
+}
+
+bool step_check(struct step *step, struct conn *conn, struct buf *report, struct err *e)
+{
+    struct message *m;
+    bool ok = fault_look(&step->source, conn, false, e) && try_query(step, conn, e);
 
     conn_rollback(conn);
     if (!ok)
         return false;
-    begin_report(&c->source.facts, c->source.config, conn_version(conn), report);
-    while ((word = fault_take_word(&c->source)) != NULL) {
-        if (word->kind == MESSAGE_NOTICE)
-            buf_printf(report, "; %s", word->notice.err.msg);
-        message_free(word);
+    put_report(&step->source, conn_version(conn), report);
+    while ((m = source_take_message(&step->source)) != NULL) {
+        if (m->kind == MESSAGE_NOTICE)
+            buf_printf(report, "; %s", m->notice.err.msg);
+        message_free(m);
     }
     return buf_ok(report) || err_memory(e);
 }
