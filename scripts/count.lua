@@ -3,11 +3,11 @@
 
 local bundled = require "pgcdc.bundled"
 
-local options = pgcdc.options(bundled.defaults {
-   by = pgcdc.required, -- the column
-   every = 1,           -- seconds between reports of what has changed
-   out = "-",           -- a file to append to
-})
+local options = bundled.options {
+   { "by", pgcdc.required, "the column" },
+   { "every", 1, "seconds between reports of what has changed" },
+   { "out", "-", "a file to append to" },
+}
 
 -- {"value":"paid","count":3}
 local function line(counted)

@@ -3,13 +3,13 @@
 
 local bundled = require "pgcdc.bundled"
 
-local options = pgcdc.options(bundled.defaults {
-   out = "-",       -- a file to append to, each change exactly once
-   header = true,   -- the first line names the columns
-   meta = "",       -- what stands in front of the row, such as op,table,xid,ts
-   rotate = "",     -- begin a new file at that size, such as 100M
-   every = 0,       -- begin a new file after so many seconds
-})
+local options = bundled.options {
+   { "out", "-", "a file to append to, each change exactly once" },
+   { "header", true, "the first line names the columns" },
+   { "meta", "", "what stands in front of the row, such as op,table,xid,ts" },
+   { "rotate", "", "begin a new file at that size, such as 100M" },
+   { "every", 0, "begin a new file after so many seconds" },
+}
 
 local sink = pgcdc.sinks.csv {
    path = options.out,

@@ -3,11 +3,12 @@
 
 local bundled = require "pgcdc.bundled"
 
-local options = pgcdc.options(bundled.defaults {
-   command = pgcdc.required, -- what /bin/sh runs; it must read to the end and end with status 0
-   retry = 0,                -- how often a command that fails is started again
-   wait = 1,                 -- seconds before that, twice as many each time
-})
+local options = bundled.options {
+   { "command", pgcdc.required,
+     "what /bin/sh runs; it must read to the end and end with status 0" },
+   { "retry", 0, "how often a command that fails is started again" },
+   { "wait", 1, "seconds before that, twice as many each time" },
+}
 
 local sink = pgcdc.sinks.exec { command = options.command }
 

@@ -3,11 +3,11 @@
 
 local bundled = require "pgcdc.bundled"
 
-local options = pgcdc.options(bundled.defaults {
-   target = pgcdc.required, -- the database that it is kept in: a conninfo string or URI
-   suffix = "_history",     -- what is added to the names of tables there
-   create = true,           -- make tables and columns that are missing there
-})
+local options = bundled.options {
+   { "target", pgcdc.required, "the database that it is kept in: a conninfo string or URI" },
+   { "suffix", "_history", "what is added to the names of tables there" },
+   { "create", true, "make tables and columns that are missing there" },
+}
 
 -- 'orders' as 'orders_history', '"My Orders"' as '"My Orders_history"'.
 local function target_name(name)

@@ -3,11 +3,11 @@
 
 local bundled = require "pgcdc.bundled"
 
-local options = pgcdc.options(bundled.defaults {
-   out = "-",       -- a file to append to, each change exactly once
-   rotate = "",     -- begin a new file at that size, such as 100M
-   every = 0,       -- begin a new file after so many seconds
-})
+local options = bundled.options {
+   { "out", "-", "a file to append to, each change exactly once" },
+   { "rotate", "", "begin a new file at that size, such as 100M" },
+   { "every", 0, "begin a new file after so many seconds" },
+}
 
 local sink = pgcdc.sinks.jsonl { path = options.out, rotate = bundled.rotation(options) }
 

@@ -3,13 +3,14 @@
 
 local bundled = require "pgcdc.bundled"
 
-local options = pgcdc.options(bundled.defaults {
-   mask = pgcdc.required, -- such as email:sha256,phone:redact,name:keep2 (the first 2 characters)
-   salt = "",             -- what is hashed in front of every value
-   out = "-",             -- a file to append to, each change exactly once
-   rotate = "",           -- begin a new file at that size, such as 100M
-   every = 0,             -- begin a new file after so many seconds
-})
+local options = bundled.options {
+   { "mask", pgcdc.required,
+     "such as email:sha256,phone:redact,name:keep2 (the first 2 characters)" },
+   { "salt", "", "what is hashed in front of every value" },
+   { "out", "-", "a file to append to, each change exactly once" },
+   { "rotate", "", "begin a new file at that size, such as 100M" },
+   { "every", 0, "begin a new file after so many seconds" },
+}
 
 -- {email = "sha256", name = {keep = 2}}; what cannot be understood must not pass unmasked.
 local function read_masks(text)

@@ -3,10 +3,10 @@
 
 local bundled = require "pgcdc.bundled"
 
-local options = pgcdc.options(bundled.defaults {
-   target = pgcdc.required, -- the other database: a conninfo string or URI
-   create = true,           -- make tables and columns that are missing there
-})
+local options = bundled.options {
+   { "target", pgcdc.required, "the other database: a conninfo string or URI" },
+   { "create", true, "make tables and columns that are missing there" },
+}
 
 local names = bundled.list(options.table)
 local sources = bundled.sources(options)

@@ -3,10 +3,10 @@
 
 local bundled = require "pgcdc.bundled"
 
-local options = pgcdc.options(bundled.defaults {
-   by = pgcdc.required,  -- the column
-   dir = pgcdc.required, -- the folder of the files; it is made if it is not there
-})
+local options = bundled.options {
+   { "by", pgcdc.required, "the column" },
+   { "dir", pgcdc.required, "the folder of the files; it is made if it is not there" },
+}
 
 local sinks = {} -- by file name
 

@@ -4,9 +4,9 @@
 local bundled = require "pgcdc.bundled"
 local show = require "pgcdc.terminal"
 
-local options = pgcdc.options(bundled.defaults {
-   width = 80, -- the longest value that is shown whole; 0: show all of them whole
-})
+local options = bundled.options {
+   { "width", 80, "the longest value that is shown whole; 0: show all of them whole" },
+}
 
 local colours = { read = "blue", insert = "green", upsert = "green", update = "yellow",
                   delete = "red" }

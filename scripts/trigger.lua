@@ -4,14 +4,14 @@
 local bundled = require "pgcdc.bundled"
 local trigger = require "pgcdc.postgres.trigger"
 
-local options = pgcdc.options {
-   table = pgcdc.required,  -- one, or several with commas between
-   action = pgcdc.required, -- install, remove, status, prune, or print: install's SQL, not run
-   pk = "",                 -- columns that identify a row; default: the primary key
-   notify = true,           -- wake sources at each commit; NOTIFY forbids PREPARE TRANSACTION
-   readers = "",            -- roles, with commas between, that sources connect as
-   older_than = "7d",       -- prune: forget deletes that are older than so many s, m, h or d
-   tries = 60,              -- how often a table that is in use is tried
+local options = bundled.own_options {
+   { "table", pgcdc.required, "one, or several with commas between" },
+   { "action", pgcdc.required, "install, remove, status, prune, or print: install's SQL, not run" },
+   { "pk", "", "columns that identify a row; default: the primary key" },
+   { "notify", true, "wake sources at each commit; NOTIFY forbids PREPARE TRANSACTION" },
+   { "readers", "", "roles, with commas between, that sources connect as" },
+   { "older_than", "7d", "prune: forget deletes that are older than so many s, m, h or d" },
+   { "tries", 60, "how often a table that is in use is tried" },
 }
 
 local db = pgcdc.connect()

@@ -5,16 +5,16 @@ local bundled = require "pgcdc.bundled"
 local connect = require "pgcdc.postgres.client"
 local verify = require "pgcdc.postgres.verify"
 
-local options = pgcdc.options {
-   table = pgcdc.required,  -- one, or several with commas between
-   target = pgcdc.required, -- the other database: a conninfo string or URI
-   target_table = "",       -- the names there, in the same order; default: the same names
-   pk = "",                 -- columns that identify a row; default: the source's primary key
-   columns = "",            -- columns to compare, and the key; default: all of the source
-   where = "",              -- SQL condition, for both sides
-   limit = 100,             -- how many rows of a table are listed
-   settle = 3,              -- how often rows that differ are looked at again; for a live mirror
-   wait = 1,                -- seconds before each time: more than the mirror's interval and lag
+local options = bundled.own_options {
+   { "table", pgcdc.required, "one, or several with commas between" },
+   { "target", pgcdc.required, "the other database: a conninfo string or URI" },
+   { "target_table", "", "the names there, in the same order; default: the same names" },
+   { "pk", "", "columns that identify a row; default: the source's primary key" },
+   { "columns", "", "columns to compare, and the key; default: all of the source" },
+   { "where", "", "SQL condition, for both sides" },
+   { "limit", 100, "how many rows of a table are listed" },
+   { "settle", 3, "how often rows that differ are looked at again; for a live mirror" },
+   { "wait", 1, "seconds before each time: more than the mirror's interval and lag" },
 }
 
 local names = bundled.list(options.table)

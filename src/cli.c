@@ -84,19 +84,12 @@ static bool fail_option(const char *word, struct err *e)
 /* "256M" as bytes. */
 static bool read_size(const char *text, size_t *size, struct err *e)
 {
-    static const char units[] = "KMGT";
-    char *end;
-    double n = strtod(text, &end);
-    const char *unit = *end != '\0' ? strchr(units, *end & ~0x20) : NULL;
-    double scale = 1;
+    double bytes;
 
-    for (const char *u = units; unit != NULL && u <= unit; u++)
-        scale *= 1024;
-    if (end == text || !(n > 0) || (*end != '\0' && (unit == NULL || end[1] != '\0')) ||
-        n * scale < 65536 || n * scale > 1e18)
+    if (!text_read_size(text, &bytes) || bytes < 65536 || bytes > 1e18)
         return err_set(e, ERR_USAGE, "--max-memory %s: write a size of at least 64K, such as 256M",
                        text);
-    *size = (size_t)(n * scale);
+    *size = (size_t)bytes;
     return true;
 }
 

@@ -78,7 +78,8 @@ find_server() {
 
 # All suites that start a server, but for those that are about ourselves.
 database_suites() {
-   (cd "$here" && grep -lE 'require "(cluster|pipeline|stepping|deletes)"' -- */*_test.lua) |
+   modules='cluster|deletes|fixtures|pipeline|stepping'
+   (cd "$here" && grep -lE "require \"($modules)\"" -- */*_test.lua) |
       sed -n '/^harness\//d; s/.*\///; s/_test\.lua$//p'
 }
 

@@ -2,44 +2,41 @@
 -- SPDX-License-Identifier: MIT
 --
 --    local bundled = require "pgcdc.bundled"
---    local options = pgcdc.options(bundled.defaults {
---       target = pgcdc.required, -- what NAME help=1 says about it
---    })
+--    local options = bundled.options {
+--       { "target", pgcdc.required, "what NAME help=1 says about it" },
+--    }
 --    for _, source in ipairs(bundled.sources(options)) do ... end
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
-local source = require "pgcdc.stream.source"
+local declare = require("pgcdc.options").declare
 local required = require("pgcdc.options").required
+local source = require "pgcdc.stream.source"
 
 local bundled = {}
 
--- The comments are what help=1 prints.
+-- What `sources` reads: {name, default, text of help=1}.
 local common = {
-   table = required,   -- one, or several with commas between
-   pk = "",            -- key columns with commas between; default: the primary key
-   columns = "",       -- columns to read, with commas between; default: all
-   where = "",         -- SQL condition
-   interval = 1,       -- seconds between polls
-   start = "snapshot", -- snapshot, now, or a transaction id
-   capture = "xmin",   -- xmin, increment, or trigger (install it first: pgcdc-lua trigger help=1)
-   column = "",        -- with capture=increment: the column that grows
+   { "table", required, "one, or several with commas between" },
+   { "pk", "", "key columns with commas between; default: the primary key" },
+   { "columns", "", "columns to read, with commas between; default: all" },
+   { "where", "", "SQL condition" },
+   { "interval", 1, "seconds between polls" },
+   { "start", "snapshot", "snapshot, now, or a transaction id" },
+   { "capture", "xmin",
+     "xmin, increment, or trigger (install it first: pgcdc-lua trigger help=1)" },
+   { "column", "", "with capture=increment: the column that grows" },
 }
 
---- The options of all bundled scripts and `own` as one table, for pgcdc.options.
-function bundled.defaults(own)
-   local defaults = {}
-   for name, default in pairs(common) do
-      defaults[name] = default
-   end
-   for name, default in pairs(own or {}) do
-      if common[name] ~= nil then
-         check.fail("pgcdc.bundled: the option %s is everybody's", name)
-      end
-      defaults[name] = default
-   end
-   return defaults
+--- Declares the options that `sources` reads and those of `own`, a list of {name, default, text of
+--- help=1}. Returns their values by name, as pgcdc.options does.
+function bundled.options(own)
+   local list = table.move(common, 1, #common, 1, {})
+   return declare(table.move(own, 1, #own, #list + 1, list))
 end
+
+--- The same, for scripts that declare no sources.
+bundled.own_options = declare
 
 --- 'a, "b,c"' as {'a', '"b,c"'}: commas within double quotes do not part, blanks around an item
 --- do not count. Nothing but commas and blanks: nil.

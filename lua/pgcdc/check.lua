@@ -2,6 +2,7 @@
 -- SPDX-License-Identifier: MIT
 
 local raw = require "pgcdc.raw"
+local names = require "pgcdc.names"
 
 local check = {}
 
@@ -28,19 +29,10 @@ function check.fail(message, ...)
    error(message:format(...), level > 0 and level - 1 or 0)
 end
 
---- "; did you mean ...?" for a word that is near one of `names`, else "".
-function check.nearest(word, names)
-   local found = type(word) == "string" and raw.nearest(word, names)
+--- "; did you mean ...?" for a word that is near one of `candidates`, else "".
+function check.nearest(word, candidates)
+   local found = type(word) == "string" and raw.nearest(word, candidates)
    return found and ("; did you mean '%s'?"):format(found) or ""
-end
-
-local function sorted_names(t)
-   local names = {}
-   for name in pairs(t) do
-      names[#names + 1] = tostring(name)
-   end
-   table.sort(names)
-   return names
 end
 
 --- Raises unless every key of `given` is one of `known`.
@@ -48,7 +40,7 @@ function check.fields(what, given, known)
    for name in pairs(given) do
       if known[name] == nil then
          check.fail("%s: unknown field '%s'%s", what, tostring(name),
-            check.nearest(name, sorted_names(known)))
+            check.nearest(name, names.sorted(known)))
       end
    end
 end
@@ -56,10 +48,9 @@ end
 --- Raises unless `word` is one of `known`.
 function check.one_of(what, word, known)
    if type(word) ~= "string" or not known[word] then
-      local names = sorted_names(known)
       check.fail("%s: unknown %s%s", what,
          type(word) == "string" and ("'%s'"):format(word) or "(a " .. type(word) .. ")",
-         check.nearest(word, names))
+         check.nearest(word, names.sorted(known)))
    end
 end
 
@@ -114,6 +105,23 @@ function check.names(what, value)
       seen[name] = true
    end
    return value
+end
+
+--- The name of a table as SQL text. "orders" and '"Weird Table"' are for the server to resolve;
+--- {"sales", "orders"} is exact.
+function check.table_name(what, value)
+   check.type(what, value, "string", "table")
+   if type(value) == "string" then
+      return check.text(what, value)
+   end
+   if #value < 1 or #value > 2 then
+      check.fail("%s must be a name, {name} or {schema, name}", what)
+   end
+   local parts = {}
+   for i, part in ipairs(value) do
+      parts[i] = names.quote(check.text(what, part))
+   end
+   return table.concat(parts, ".")
 end
 
 --- A whole number, at least `least`.

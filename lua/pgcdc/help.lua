@@ -1,16 +1,18 @@
--- pgcdc.help: what `pgcdc-lua SCRIPT help=1` prints: the script's options.
+-- pgcdc.help: what `pgcdc-lua SCRIPT help=1` prints: what the script is for, and its options.
 -- SPDX-License-Identifier: MIT
 --
--- What an option is for is the comment behind it where it is declared, so it is read there.
+-- An option is {name, default, text}. Bundled scripts declare such a list (see bundled). A script
+-- that gives pgcdc.options a plain table says in comments what its options are for: these are read
+-- from its file.
 
 local raw = require "pgcdc.raw"
 
 local help = {}
 
-local io = rawget(_G, "io") -- the sandbox has none, and then there are no comments
+local io = rawget(_G, "io") -- the sandbox has none, and then no file is read
 
--- The file that calls us: the first function that is not one of ours.
-local function caller()
+-- The file of the script that calls us: that of the first function that is not one of ours.
+local function script_path()
    local level = 2
    local source = raw.where(level)
    while source do
@@ -22,68 +24,81 @@ local function caller()
    end
 end
 
--- Reads {name = value, -- comment} behind the first line that `opening` matches. Appends what it
--- finds of `wanted` to `found`, a list of {name =, comment =}. Returns the file's first line.
-local function read(path, opening, wanted, found)
-   local first, is_inside, last
+-- What the script is for: its first line, if that is a comment. (--list prints it, too.)
+local function read_title(path)
+   local file = assert(io.open(path))
+   local line = file:read "l"
+   file:close()
+   return line and line:match "^%-%-%s*(.*)$"
+end
+
+-- Reads {name = value, -- comment} after the first line that calls pgcdc.options. Returns a list of
+-- the options that are in `defaults`, in the order of the file.
+local function read_comments(path, defaults)
+   local found, is_inside, last = {}, false, nil
    for line in io.lines(path) do
-      first = first or line
       if not is_inside then
-         is_inside = line:find(opening)
+         is_inside = line:find "pgcdc%.options"
       elseif line:find "^%s*}" then
          break
       end
       local name, comment = line:match "^%s*([%a_][%w_]*)%s*=.-%-%-%s*(.*)$"
-      if is_inside and name and wanted[name] ~= nil then
-         last = { name = name, comment = comment }
+      if is_inside and name and defaults[name] ~= nil then
+         last = { name, defaults[name], comment }
          found[#found + 1] = last
       elseif last and line:find "^%s*%-%-" then
-         last.comment = last.comment .. " " .. line:match "^%s*%-%-%s*(.*)$"
+         last[3] = last[3] .. " " .. line:match "^%s*%-%-%s*(.*)$"
       else
          last = nil
       end
    end
-   return first
+   return found
 end
 
-local function find_comments(defaults)
-   local found, path = {}, caller()
-   local first
-   if io and path then
-      read(raw.lua_dir .. "/pgcdc/bundled.lua", "^local common = {", defaults, found)
-      first = read(path, "pgcdc%.options", defaults, found)
-   end
-   local seen, rest = {}, {}
-   for i = #found, 1, -1 do -- what the script says itself is behind, and wins
-      if seen[found[i].name] then
-         table.remove(found, i)
-      else
-         seen[found[i].name] = true
+-- Each option once, as it was declared last.
+local function without_doubles(list)
+   local seen, kept = {}, {}
+   for i = #list, 1, -1 do
+      if not seen[list[i][1]] then
+         seen[list[i][1]] = true
+         table.insert(kept, 1, list[i])
       end
    end
-   for name in pairs(defaults) do
+   return kept, seen
+end
+
+--- The options of the script that calls us, whose defaults are in this table, with the comments of
+--- its file; those without one at the end, by name.
+function help.from_comments(defaults)
+   local path = io and script_path()
+   local list, seen = without_doubles(path and read_comments(path, defaults) or {})
+   local rest = {}
+   for name, default in pairs(defaults) do
       if not seen[name] then
-         rest[#rest + 1] = { name = name, comment = "" }
+         rest[#rest + 1] = { name, default, "" }
       end
    end
-   table.sort(rest, function(a, b) return a.name < b.name end)
-   table.move(rest, 1, #rest, #found + 1, found)
-   return found, first and first:match "^%-%-%s*(.*)$"
+   table.sort(rest, function(a, b) return a[1] < b[1] end)
+   return table.move(rest, 1, #rest, #list + 1, list)
 end
 
---- The text for a script with these options; `required` marks those that must be given.
-function help.text(defaults, required)
-   local found, title = find_comments(defaults)
-   local lines, width = {}, 0
-   for _, option in ipairs(found) do
-      local default = defaults[option.name]
-      option.left = option.name .. "=" .. (default == required and "..." or tostring(default))
-      width = math.max(width, #option.left)
+--- The text for the script that calls us. `list`: its options; `required`: the default of those
+--- that must be given.
+function help.text(list, required)
+   local path = io and script_path()
+   local title = path and read_title(path)
+   local lines, left, width = {}, {}, 0
+   for i, option in ipairs(list) do
+      local name, default = option[1], option[2]
+      left[i] = name .. "=" .. (default == required and "..." or tostring(default))
+      width = math.max(width, #left[i])
    end
-   for i, option in ipairs(found) do
-      local text = defaults[option.name] == required and "required" or ""
-      text = text .. (text ~= "" and option.comment ~= "" and ": " or "") .. option.comment
-      lines[i] = ("  %-" .. width .. "s  %s"):format(option.left, text):gsub("%s+$", "")
+   for i, option in ipairs(list) do
+      local text = option[3]
+      if option[2] == required then
+         text = text ~= "" and "required: " .. text or "required"
+      end
+      lines[i] = ("  %-" .. width .. "s  %s"):format(left[i], text):gsub("%s+$", "")
    end
    if title then
       table.insert(lines, 1, title)

@@ -4,6 +4,7 @@
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local help = require "pgcdc.help"
+local sorted = require("pgcdc.names").sorted
 
 local options = {}
 
@@ -48,35 +49,34 @@ local function read(name, text, default)
    return text
 end
 
-local function sorted(t)
-   local names = {}
-   for name in pairs(t) do
-      names[#names + 1] = name
+-- Raises unless all defaults are of types that a word can have.
+local function check_defaults(defaults)
+   for _, name in ipairs(sorted(defaults)) do
+      if defaults[name] ~= options.required then
+         check.type("pgcdc.options: " .. name, defaults[name], "string", "number", "boolean")
+      end
    end
-   table.sort(names)
-   return names
 end
 
---- Declares the script's options: a table from names to defaults (text, a number, true or
---- false, or pgcdc.required). Returns the values. Whatever is wrong with the words of the
---- command line is a usage error that lists all of it; help=1 lists the options instead.
-function options.read(defaults)
-   check.type("pgcdc.options: its argument", defaults, "table")
-   local given, values, wrong = options.words(raw.words), {}, {}
+-- Names that are given and not declared, as a list of complaints.
+local function unknown_words(given, defaults)
+   local wrong = {}
    for _, name in ipairs(sorted(given)) do
       if defaults[name] == nil then
          wrong[#wrong + 1] = ("unknown option %s%s"):format(name,
             check.nearest(name, sorted(defaults)))
       end
    end
-   for _, name in ipairs(sorted(defaults)) do
-      local default = defaults[name]
-      if default ~= options.required then
-         check.type("pgcdc.options: " .. name, default, "string", "number", "boolean")
-      end
-   end
+   return wrong
+end
+
+-- The values of the options with these defaults. `list()`: them as a list for help=1, see help.
+local function read_all(defaults, list)
+   local given, values = options.words(raw.words), {}
+   local wrong = unknown_words(given, defaults)
+   check_defaults(defaults)
    if defaults.help == nil and truths[(given.help or "no"):lower()] then
-      raw.answer(help.text(defaults, options.required))
+      raw.answer(help.text(list(), options.required))
    end
    for _, name in ipairs(sorted(defaults)) do
       local default = defaults[name]
@@ -95,6 +95,30 @@ function options.read(defaults)
       raw.usage(table.concat(wrong, "; "))
    end
    return values
+end
+
+--- Declares the script's options: a table from names to defaults (text, a number, true or
+--- false, or pgcdc.required). Returns the values. Whatever is wrong with the words of the
+--- command line is a usage error that lists all of it; help=1 lists the options instead.
+function options.read(defaults)
+   check.type("pgcdc.options: its argument", defaults, "table")
+   return read_all(defaults, function()
+      return help.from_comments(defaults)
+   end)
+end
+
+--- The same of a list of {name, default, text}, in the order in which help=1 lists them.
+function options.declare(list)
+   local defaults = {}
+   for _, option in ipairs(list) do
+      if defaults[option[1]] ~= nil then
+         check.fail("pgcdc.bundled: the option %s is declared twice", option[1])
+      end
+      defaults[option[1]] = option[2]
+   end
+   return read_all(defaults, function()
+      return list
+   end)
 end
 
 return options

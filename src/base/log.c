@@ -4,7 +4,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
-#include "base/utf8.h"
+#include "base/text.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -46,7 +46,7 @@ static void put_quoted(struct buf *b, const char *s, size_t n)
         } else if (c < 0x20 || c == 0x7f) {
             buf_printf(b, "\\u%04x", c);
         } else if (c >= 0x80) {
-            size_t len = utf8_length(s + i, n - i);
+            size_t len = text_utf8_length(s + i, n - i);
 
             if (len == 0) {
                 buf_puts(b, "\xef\xbf\xbd");
@@ -78,7 +78,7 @@ static void put_bare_key(struct buf *b, const char *key)
     size_t n = strlen(key), len;
 
     for (size_t i = 0; i < n; i += len > 0 ? len : 1) {
-        len = utf8_length(key + i, n - i);
+        len = text_utf8_length(key + i, n - i);
         if ((unsigned char)key[i] <= ' ' || strchr("\"=\x7f", key[i]) != NULL || len == 0 ||
             is_control(key + i, len))
             buf_putc(b, '_');

@@ -13,7 +13,7 @@
 struct queue {
     pthread_mutex_t mutex;
     pthread_cond_t room; /* something was done with, or the queue was closed */
-    struct queue_item *head, **tail;
+    struct queue_list items;
     size_t bytes, max_bytes;
     int fd;
     bool closed;
@@ -35,7 +35,6 @@ struct queue *queue_new(size_t max_bytes, struct err *e)
     }
     pthread_mutex_init(&q->mutex, NULL);
     pthread_cond_init(&q->room, NULL);
-    q->tail = &q->head;
     q->max_bytes = max_bytes;
     return q;
 }
@@ -64,9 +63,7 @@ static void append(struct queue *q, struct queue_item *item)
 {
     uint64_t one = 1;
 
-    item->next = NULL;
-    *q->tail = item;
-    q->tail = &item->next;
+    queue_list_push(&q->items, item);
     q->bytes += item->bytes;
     item->lane->items++;
     if (write(q->fd, &one, sizeof one) < 0) {
@@ -106,14 +103,9 @@ struct queue_item *queue_take(struct queue *q)
     uint64_t count;
 
     pthread_mutex_lock(&q->mutex);
-    item = q->head;
-    if (item != NULL) {
-        q->head = item->next;
-        if (q->head == NULL)
-            q->tail = &q->head;
-    }
+    item = queue_list_take(&q->items);
     /* the descriptor is emptied together with the list, never before it */
-    if (q->head == NULL && read(q->fd, &count, sizeof count) < 0) {
+    if (queue_list_is_empty(&q->items) && read(q->fd, &count, sizeof count) < 0) {
         /* EAGAIN: it was empty already */
     }
     pthread_mutex_unlock(&q->mutex);

@@ -23,12 +23,50 @@ struct queue_lane {
     size_t items;
 };
 
-/* Embedded by a batch. */
+/* Embedded by a message. */
 struct queue_item {
-    struct queue_item *next;
+    struct queue_item *next; /* in the queue or in a list */
     struct queue_lane *lane;
     size_t bytes;
 };
+
+/* Items that are in no queue, in order. Zeroed is empty. */
+struct queue_list {
+    struct queue_item *first, *last;
+};
+
+static inline bool queue_list_is_empty(const struct queue_list *l)
+{
+    return l->first == NULL;
+}
+
+static inline void queue_list_push(struct queue_list *l, struct queue_item *item)
+{
+    item->next = NULL;
+    if (l->first == NULL)
+        l->first = item;
+    else
+        l->last->next = item;
+    l->last = item;
+}
+
+static inline void queue_list_push_first(struct queue_list *l, struct queue_item *item)
+{
+    if (l->first == NULL)
+        l->last = item;
+    item->next = l->first;
+    l->first = item;
+}
+
+/* The first item, or NULL. */
+static inline struct queue_item *queue_list_take(struct queue_list *l)
+{
+    struct queue_item *item = l->first;
+
+    if (item != NULL)
+        l->first = item->next;
+    return item;
+}
 
 /* Returns an owned queue that holds <max_bytes>, or NULL with <e>. */
 struct queue *queue_new(size_t max_bytes, struct err *e);

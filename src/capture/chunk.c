@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/chunk.h"
 
+#include "base/array.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,27 +59,11 @@ void chunk_init_like(struct chunk *c, const struct chunk *like)
     memcpy(c->ts, like->ts, sizeof c->ts);
 }
 
-static void *grow(void *p, size_t *cap, size_t need, size_t first, size_t size)
-{
-    size_t n = *cap == 0 ? first : *cap;
-
-    while (n < need)
-        n += n / 2 + 1;
-    p = realloc(p, n * size);
-    if (p != NULL)
-        *cap = n;
-    return p;
-}
-
 bool chunk_add_bytes(struct chunk *c, const char *bytes, size_t len, size_t *start)
 {
-    void *p;
-
-    if (c->bytes == NULL || c->n_bytes + len > c->cap_bytes) { /* rows may have no bytes */
-        if ((p = grow(c->bytes, &c->cap_bytes, c->n_bytes + len, 1024, 1)) == NULL)
-            return false;
-        c->bytes = p;
-    }
+    /* rows may have no bytes */
+    if (!ARRAY_RESERVE(c->bytes, c->n_bytes, c->cap_bytes, len + 1))
+        return false;
     if (len > 0)
         memcpy(c->bytes + c->n_bytes, bytes, len);
     *start = c->n_bytes;
@@ -87,18 +73,14 @@ bool chunk_add_bytes(struct chunk *c, const char *bytes, size_t len, size_t *sta
 
 bool chunk_add(struct chunk *c, const struct chunk_row *row, const char *bytes)
 {
-    size_t start;
-    void *p;
+    struct chunk_row *to;
 
-    if (c->n_rows == c->cap_rows) {
-        if ((p = grow(c->rows, &c->cap_rows, c->n_rows + 1, 8, sizeof *c->rows)) == NULL)
-            return false;
-        c->rows = p;
-    }
-    if (!chunk_add_bytes(c, bytes, row->len, &start))
+    if (!ARRAY_RESERVE(c->rows, c->n_rows, c->cap_rows, 1))
         return false;
-    c->rows[c->n_rows] = *row;
-    c->rows[c->n_rows].start = start;
+    to = &c->rows[c->n_rows];
+    *to = *row;
+    if (!chunk_add_bytes(c, bytes, row->len, &to->start))
+        return false;
     c->n_rows++;
     return true;
 }

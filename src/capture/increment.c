@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/increment.h"
 
+#include "base/array.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,17 +18,10 @@ void increment_fini_firsts(struct increment_firsts *f)
 /* The index of the first entry with an xid >= <xid>. */
 static size_t lower_bound(const struct increment_firsts *f, uint64_t xid)
 {
-    size_t lo = 0, hi = f->n;
+    size_t i;
 
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-
-        if (f->v[mid].xid < xid)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo;
+    ARRAY_LOWER_BOUND(i, f->n, f->v[i].xid < xid);
+    return i;
 }
 
 static const struct increment_first *find(const struct increment_firsts *f, uint64_t xid)
@@ -45,19 +40,7 @@ bool increment_add_first(struct increment_firsts *f, uint64_t xid, int64_t base,
         f->v[i].least = least < f->v[i].least ? least : f->v[i].least;
         return true;
     }
-    if (f->n == f->cap) {
-        size_t cap = f->cap == 0 ? 16 : f->cap * 2;
-        struct increment_first *v = realloc(f->v, cap * sizeof *v);
-
-        if (v == NULL)
-            return false;
-        f->v = v;
-        f->cap = cap;
-    }
-    memmove(f->v + i + 1, f->v + i, (f->n - i) * sizeof *f->v);
-    f->v[i] = (struct increment_first){ xid, base, least };
-    f->n++;
-    return true;
+    return ARRAY_INSERT(f->v, f->n, f->cap, i, (struct increment_first){ xid, base, least });
 }
 
 void increment_fini(struct increment *i)
@@ -69,28 +52,19 @@ void increment_fini(struct increment *i)
     *i = (struct increment){ 0 };
 }
 
-/* <n> elements of <size>, copied; *ok false without memory. */
-static void *copy_array(const void *from, size_t n, size_t size, bool *ok)
-{
-    void *to = n > 0 ? malloc(n * size) : NULL;
-
-    *ok = *ok && (n == 0 || to != NULL);
-    if (to != NULL)
-        memcpy(to, from, n * size);
-    return to;
-}
-
 bool increment_copy(struct increment *to, const struct increment *from)
 {
-    bool ok = true;
+    bool ok;
 
     *to = *from;
     to->column = from->column != NULL ? strdup(from->column) : NULL;
     ok = (from->column == NULL) == (to->column == NULL);
-    to->firsts.v = copy_array(from->firsts.v, from->firsts.n, sizeof *from->firsts.v, &ok);
+    to->firsts.v = array_copy(from->firsts.v, from->firsts.n, sizeof *from->firsts.v, &ok);
     to->firsts.cap = from->firsts.n;
-    to->stretches = copy_array(from->stretches, from->n_stretches, sizeof *from->stretches, &ok);
-    to->rungs = copy_array(from->rungs, from->n_rungs, sizeof *from->rungs, &ok);
+    to->stretches = array_copy(from->stretches, from->n_stretches, sizeof *from->stretches, &ok);
+    to->cap_stretches = from->n_stretches;
+    to->rungs = array_copy(from->rungs, from->n_rungs, sizeof *from->rungs, &ok);
+    to->cap_rungs = from->n_rungs;
     if (!ok)
         increment_fini(to);
     return ok;
@@ -98,41 +72,23 @@ bool increment_copy(struct increment *to, const struct increment *from)
 
 bool increment_add_stretch(struct increment *i, uint64_t below, int64_t base)
 {
-    struct increment_stretch *stretches = realloc(i->stretches,
-                                                  (i->n_stretches + 1) * sizeof *stretches);
-
-    if (stretches == NULL)
-        return false;
-    stretches[i->n_stretches++] = (struct increment_stretch){ below, base };
-    i->stretches = stretches;
-    return true;
+    return ARRAY_PUSH(i->stretches, i->n_stretches, i->cap_stretches,
+                      (struct increment_stretch){ below, base });
 }
 
 bool increment_add_rung(struct increment *i, uint64_t xmax, int64_t top)
 {
-    struct increment_rung *rungs = realloc(i->rungs, (i->n_rungs + 1) * sizeof *rungs);
-
-    if (rungs == NULL)
-        return false;
-    rungs[i->n_rungs++] = (struct increment_rung){ xmax, top };
-    i->rungs = rungs;
-    return true;
+    return ARRAY_PUSH(i->rungs, i->n_rungs, i->cap_rungs,
+                      (struct increment_rung){ xmax, top });
 }
 
 /* The base of the first window at which <xid>, below the floor, was over. */
 static const struct increment_stretch *stretch_of(const struct increment *i, uint64_t xid)
 {
-    size_t lo = 0, hi = i->n_stretches;
+    size_t at;
 
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-
-        if (i->stretches[mid].below <= xid)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo < i->n_stretches ? &i->stretches[lo] : NULL;
+    ARRAY_LOWER_BOUND(at, i->n_stretches, i->stretches[at].below <= xid);
+    return at < i->n_stretches ? &i->stretches[at] : NULL;
 }
 
 static bool reaches(const int64_t *value, int64_t base)

@@ -75,9 +75,9 @@ struct increment {
     int64_t base;       /* of the next window */
     struct increment_firsts firsts;
     struct increment_stretch *stretches;
-    size_t n_stretches;
+    size_t n_stretches, cap_stretches;
     struct increment_rung *rungs; /* ascending in both */
-    size_t n_rungs;
+    size_t n_rungs, cap_rungs;
     int64_t rechecked_ms; /* when, since 1970 */
     bool is_rechecking; /* a recheck was cut: the next poll is one */
 };

@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/key_census.h"
 
+#include "base/array.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,16 +61,8 @@ static bool note_hash(struct key_census *c, uint64_t hash)
 {
     if (!c->is_wanted || c->is_skipped)
         return true;
-    if (c->n_hashes == c->cap_hashes) {
-        size_t cap = c->cap_hashes > 0 ? c->cap_hashes * 2 : 256;
-        uint64_t *grown = realloc(c->hashes, cap * sizeof *grown);
-
-        if (grown == NULL)
-            return false;
-        c->hashes = grown;
-        c->cap_hashes = cap;
-    }
-    c->hashes[c->n_hashes++] = hash;
+    if (!ARRAY_PUSH(c->hashes, c->n_hashes, c->cap_hashes, hash))
+        return false;
     c->is_skipped = c->n_hashes == MAX_HASHES;
     return true;
 }

@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/key_multiset.h"
 
+#include "base/array.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,19 +47,12 @@ void key_multiset_fini(struct key_multiset *k)
 bool key_multiset_take(struct key_multiset *k, const char *key, size_t len)
 {
     struct key_multiset_entry wanted = { key, len, false };
-    size_t lo = 0, hi = k->n;
+    size_t i;
 
-    while (lo < hi) { /* the first that is not less */
-        size_t mid = lo + (hi - lo) / 2;
-
-        if (compare(&k->v[mid], &wanted) < 0)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    for (; lo < k->n && compare(&k->v[lo], &wanted) == 0; lo++)
-        if (!k->v[lo].is_taken) {
-            k->v[lo].is_taken = true;
+    ARRAY_LOWER_BOUND(i, k->n, compare(&k->v[i], &wanted) < 0);
+    for (; i < k->n && compare(&k->v[i], &wanted) == 0; i++)
+        if (!k->v[i].is_taken) {
+            k->v[i].is_taken = true;
             return true;
         }
     return false;

@@ -87,7 +87,8 @@ struct method {
     enum config_capture capture;       /* sources that say so go by it; */
     const struct method *without_xmin; /* or by this one, where rows have no xmin. NULL: no such
                                         * table can be captured */
-    const char *report;                /* what --check says of it, before `column` if there is one */
+    const char *report;                /* what --check says of it, before the column if there is
+                                        * one */
     bool by_index;                     /* sequential scans are off, but in COPYs that read all */
 
     /* ---- of a source that names it, whoever holds the position ---- */

@@ -279,7 +279,8 @@ static bool parse_head(const char **p, const char *end, struct head *head)
     return true;
 }
 
-/* Reads the head. *judged: the xid that the horizon is asked about. The row is to be left if the horizon is of xmins, and its own is in doubt. */
+/* Reads the head. *judged: the xid that the horizon is asked about. The row is to be left if that
+ * is its xmin, and in doubt. */
 static bool take_head(const struct source *s, struct method_row *row, struct head *head,
                       uint64_t *judged, struct err *e)
 {

@@ -8,18 +8,12 @@ void outbox_init(struct outbox *o, struct queue *q, struct queue_lane *lane, con
                  bool is_held)
 {
     *o = (struct outbox){ .queue = q, .lane = lane, .spool_dir = spool_dir, .is_held = is_held };
-    o->tail = &o->head;
 }
 
 void outbox_fini(struct outbox *o)
 {
-    while (o->head != NULL) {
-        struct queue_item *item = o->head;
-
-        o->head = item->next;
-        message_free(message_of(item));
-    }
-    o->tail = &o->head;
+    while (!queue_list_is_empty(&o->kept))
+        message_free(message_of(queue_list_take(&o->kept)));
     spool_close(o->spool);
     o->spool = NULL;
     message_free(o->like);
@@ -34,9 +28,7 @@ static bool fail_closed(struct err *e)
 
 static void keep(struct outbox *o, struct message *b)
 {
-    b->item.next = NULL;
-    *o->tail = &b->item;
-    o->tail = &b->item.next;
+    queue_list_push(&o->kept, &b->item);
     o->kept_bytes += b->item.bytes;
 }
 
@@ -65,7 +57,7 @@ static bool put_in_spool(struct outbox *o, struct message *b, struct err *e)
 bool outbox_put(struct outbox *o, struct message *b, struct err *e)
 {
     message_seal(b, o->lane);
-    if (!message_has_rows(b) && o->head == NULL && o->last == NULL) {
+    if (!message_has_rows(b) && queue_list_is_empty(&o->kept) && o->last == NULL) {
         if (queue_push(o->queue, &b->item)) /* words always find room */
             return true;
         message_free(b);
@@ -78,7 +70,8 @@ bool outbox_put(struct outbox *o, struct message *b, struct err *e)
             keep(o, b);
         return true;
     }
-    if (o->spool == NULL && o->head == NULL && !o->is_held && queue_try_push(o->queue, &b->item))
+    if (o->spool == NULL && queue_list_is_empty(&o->kept) && !o->is_held &&
+        queue_try_push(o->queue, &b->item))
         return true;
     if (o->spool == NULL && o->is_held && o->kept_bytes + b->item.bytes <= KEEP_BYTES) {
         keep(o, b);
@@ -98,15 +91,10 @@ static bool send(struct outbox *o, struct message *b, struct err *e)
 
 static bool send_kept(struct outbox *o, bool rows, struct err *e)
 {
-    while (o->head != NULL && message_has_rows(message_of(o->head)) == rows) {
-        struct message *b = message_of(o->head);
-
-        o->head = b->item.next;
-        if (o->head == NULL)
-            o->tail = &o->head;
-        if (!send(o, b, e))
+    while (!queue_list_is_empty(&o->kept) &&
+           message_has_rows(message_of(o->kept.first)) == rows)
+        if (!send(o, message_of(queue_list_take(&o->kept)), e))
             return false;
-    }
     return true;
 }
 

@@ -15,7 +15,7 @@ struct outbox {
     struct queue_lane *lane;
     const char *spool_dir;
     bool is_held;               /* nothing goes to the queue before outbox_flush */
-    struct queue_item *head, **tail; /* kept in memory */
+    struct queue_list kept;     /* in memory */
     size_t kept_bytes;
     struct spool *spool;        /* what came after these; NULL: nothing */
     struct message *like;         /* an empty batch like those in the spool */

@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/pages.h"
 
+#include "base/array.h"
 #include "base/hash.h"
 
 #include <stdlib.h>
@@ -9,17 +10,10 @@
 
 static size_t lower_bound(const struct pages_rows *g, uint64_t hash)
 {
-    size_t lo = 0, hi = g->n;
+    size_t i;
 
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-
-        if (g->v[mid].hash < hash)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo;
+    ARRAY_LOWER_BOUND(i, g->n, g->v[i].hash < hash);
+    return i;
 }
 
 bool pages_rows_has(const struct pages_rows *g, uint64_t hash)
@@ -33,21 +27,8 @@ bool pages_rows_add(struct pages_rows *g, uint64_t hash, int64_t value)
 {
     size_t i = lower_bound(g, hash);
 
-    if (i < g->n && g->v[i].hash == hash)
-        return true;
-    if (g->n == g->cap) {
-        size_t cap = g->cap == 0 ? 64 : g->cap * 2;
-        struct pages_row *v = realloc(g->v, cap * sizeof *v);
-
-        if (v == NULL)
-            return false;
-        g->v = v;
-        g->cap = cap;
-    }
-    memmove(g->v + i + 1, g->v + i, (g->n - i) * sizeof *g->v);
-    g->v[i] = (struct pages_row){ hash, value };
-    g->n++;
-    return true;
+    return (i < g->n && g->v[i].hash == hash) ||
+           ARRAY_INSERT(g->v, g->n, g->cap, i, (struct pages_row){ hash, value });
 }
 
 bool pages_rows_merge(struct pages_rows *g, const struct pages_rows *more)
@@ -86,17 +67,16 @@ void pages_fini(struct pages *p)
 
 bool pages_copy(struct pages *to, const struct pages *from)
 {
+    bool ok;
+
     *to = *from;
     to->reached_key = from->reached_key != NULL ? strdup(from->reached_key) : NULL;
-    to->given = (struct pages_rows){ 0 };
-    if (from->given.n > 0 && (to->given.v = malloc(from->given.n * sizeof *to->given.v)) != NULL) {
-        memcpy(to->given.v, from->given.v, from->given.n * sizeof *to->given.v);
-        to->given.n = to->given.cap = from->given.n;
-    }
-    if ((from->reached_key == NULL) == (to->reached_key == NULL) && to->given.n == from->given.n)
-        return true;
-    pages_fini(to);
-    return false;
+    ok = (from->reached_key == NULL) == (to->reached_key == NULL);
+    to->given.v = array_copy(from->given.v, from->given.n, sizeof *from->given.v, &ok);
+    to->given.cap = from->given.n;
+    if (!ok)
+        pages_fini(to);
+    return ok;
 }
 
 void pages_forget(struct pages *p, int64_t base)

@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/position.h"
 
+#include "base/array.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,18 +33,19 @@ static bool copy_resume_points(struct position *to, const struct position *from)
 
 bool position_copy(struct position *to, const struct position *from)
 {
+    bool ok = true;
+
     *to = *from;
     to->horizon.seen = (struct xidset){ 0 };
     to->increment = (struct increment){ 0 };
     to->pages = (struct pages){ 0 };
     to->signature = from->signature != NULL ? strdup(from->signature) : NULL;
     to->resume_points = NULL;
-    to->n_resume_points = 0;
+    to->n_resume_points = to->cap_resume_points = 0;
     to->done.keys = from->done.keys != NULL ? strdup(from->done.keys) : NULL;
-    to->leaves = malloc((from->n_leaves + 1) * sizeof *to->leaves);
-    if (to->leaves != NULL && from->n_leaves > 0)
-        memcpy(to->leaves, from->leaves, from->n_leaves * sizeof *to->leaves);
-    if (to->leaves != NULL && (from->signature == NULL || to->signature != NULL) &&
+    to->leaves = array_copy(from->leaves, from->n_leaves, sizeof *from->leaves, &ok);
+    to->cap_leaves = from->n_leaves;
+    if (ok && (from->signature == NULL || to->signature != NULL) &&
         (from->done.keys == NULL || to->done.keys != NULL) &&
         copy_resume_points(to, from) && horizon_copy(&to->horizon, &from->horizon) &&
         increment_copy(&to->increment, &from->increment) &&
@@ -74,24 +77,21 @@ bool position_set_leaves(struct position *p, size_t n)
     free(p->leaves);
     p->leaves = leaves;
     p->n_leaves = n;
+    p->cap_leaves = n + 1;
     return true;
 }
 
 bool position_add_resume_point(struct position *p, uint64_t xid, bool is_tombstone,
                                const char *key, size_t len)
 {
-    struct position_resume_point *points = realloc(p->resume_points,
-                                                   (p->n_resume_points + 1) * sizeof *points);
-    char *copy = strndup(key, len);
+    struct position_resume_point point = { xid, is_tombstone, strndup(key, len) };
 
-    if (points != NULL)
-        p->resume_points = points;
-    if (points == NULL || copy == NULL) {
-        free(copy);
+    if (point.key == NULL)
         return false;
-    }
-    points[p->n_resume_points++] = (struct position_resume_point){ xid, is_tombstone, copy };
-    return true;
+    if (ARRAY_PUSH(p->resume_points, p->n_resume_points, p->cap_resume_points, point))
+        return true;
+    free(point.key);
+    return false;
 }
 
 void position_forget_resume_points(struct position *p)
@@ -100,7 +100,7 @@ void position_forget_resume_points(struct position *p)
         free(p->resume_points[i].key);
     free(p->resume_points);
     p->resume_points = NULL;
-    p->n_resume_points = 0;
+    p->n_resume_points = p->cap_resume_points = 0;
 }
 
 /* The rows of an xid were delivered: all of them, or those of a window. */

@@ -55,8 +55,8 @@ struct position {
     struct identity identity;
     uint32_t table;         /* oid */
     char *signature;        /* the columns, see struct rowtype */
-    struct position_leaf *leaves;    /* known leaves; ranges are read in this order */
-    size_t n_leaves;
+    struct position_leaf *leaves; /* known leaves; ranges are read in this order */
+    size_t n_leaves, cap_leaves;
     uint64_t rows;          /* delivered by the snapshot so far, for the progress line */
     uint64_t reads;         /* how often the snapshot was begun, if we look for deletes */
     uint64_t last_change;   /* number of the last change delivered, see kept_rows.h; 0: none is
@@ -65,7 +65,7 @@ struct position {
                              * known, see diff.h */
     /* of the polls that ended early; of xids not done yet */
     struct position_resume_point *resume_points;
-    size_t n_resume_points;
+    size_t n_resume_points, cap_resume_points;
     struct position_done done;
     struct position_stamps stamps;
     struct increment increment; /* where polls go by a column that grows */
@@ -87,7 +87,7 @@ bool position_set_leaves(struct position *p, size_t n) WARN_UNUSED;
 struct position_last {
     uint64_t xid;
     bool is_tombstone;
-    bool is_recheck; /* the poll is one, see increment.h: it reads all rows, not those of a window */
+    bool is_recheck; /* the poll reads all rows, not those of a window, see increment.h */
     const char *key; /* <len> bytes, as in a resume point */
     size_t len;
 };

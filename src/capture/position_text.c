@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/position_text.h"
 
+#include "base/array.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -162,17 +164,11 @@ static bool read_seen(const char *p, struct xidset *seen)
 
 static bool read_leaf(const char *text, struct position *p)
 {
-    struct position_leaf *leaves = realloc(p->leaves, (p->n_leaves + 1) * sizeof *leaves);
     struct position_leaf leaf;
 
-    if (leaves == NULL)
-        return false;
-    p->leaves = leaves;
-    if (sscanf(text, "%" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32, &leaf.oid, &leaf.filenode,
-               &leaf.blocks, &leaf.next) != 4)
-        return false;
-    leaves[p->n_leaves++] = leaf;
-    return true;
+    return sscanf(text, "%" SCNu32 " %" SCNu32 " %" SCNu32 " %" SCNu32, &leaf.oid, &leaf.filenode,
+                  &leaf.blocks, &leaf.next) == 4 &&
+           ARRAY_PUSH(p->leaves, p->n_leaves, p->cap_leaves, leaf);
 }
 
 /* Undoes put_text. Owned, or NULL: no memory. */

@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/reader.h"
 
+#include "base/array.h"
 #include "capture/listener.h"
 #include "pg/sqlstate.h"
 #include "capture/outbox.h"
@@ -54,7 +55,7 @@ struct crew {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     struct reader_source **sources;
-    size_t n_sources;
+    size_t n_sources, cap_sources;
     pthread_t threads[CREW_MAX];
     size_t n_threads;
     struct listener *listener; /* made when a source wants one */
@@ -73,9 +74,9 @@ struct reader {
     enum reader_mode mode;
     int stop_fd;
     struct reader_source **sources;
-    size_t n_sources;
+    size_t n_sources, cap_sources;
     struct crew **crews;
-    size_t n_crews;
+    size_t n_crews, cap_crews;
 };
 
 struct reader *reader_new(struct queue *queue, const char *spool_dir, enum reader_mode mode,
@@ -101,19 +102,6 @@ struct reader *reader_new(struct queue *queue, const char *spool_dir, enum reade
 
 /* ---- declaring sources ---- */
 
-/* Appends <p> to an array of pointers of <n>. */
-static bool append(void *array, size_t *n, void *p)
-{
-    void ***v = array;
-    void **grown = realloc(*v, (*n + 1) * sizeof *grown);
-
-    if (grown == NULL)
-        return false;
-    grown[(*n)++] = p;
-    *v = grown;
-    return true;
-}
-
 /* The crew of the database that <conninfo> names, made on first demand. */
 static struct crew *find_crew(struct reader *r, const char *conninfo)
 {
@@ -123,7 +111,7 @@ static struct crew *find_crew(struct reader *r, const char *conninfo)
         if (strcmp(r->crews[i]->sources[0]->config->conninfo, conninfo) == 0)
             return r->crews[i];
     crew = calloc(1, sizeof *crew);
-    if (crew == NULL || !append(&r->crews, &r->n_crews, crew)) {
+    if (crew == NULL || !ARRAY_PUSH(r->crews, r->n_crews, r->cap_crews, crew)) {
         free(crew);
         return NULL;
     }
@@ -137,7 +125,7 @@ bool reader_add(struct reader *r, const struct config *config, struct err *e)
 {
     struct reader_source *s = calloc(1, sizeof *s);
 
-    if (s == NULL || !append(&r->sources, &r->n_sources, s)) {
+    if (s == NULL || !ARRAY_PUSH(r->sources, r->n_sources, r->cap_sources, s)) {
         free(s);
         return err_memory(e);
     }
@@ -148,7 +136,7 @@ bool reader_add(struct reader *r, const struct config *config, struct err *e)
     s->last_word = message_new(MESSAGE_DONE, s->number);
     s->crew = find_crew(r, config->conninfo);
     if (s->step == NULL || s->last_word == NULL || s->crew == NULL ||
-        !append(&s->crew->sources, &s->crew->n_sources, s))
+        !ARRAY_PUSH(s->crew->sources, s->crew->n_sources, s->crew->cap_sources, s))
         return err_memory(e);
     return true;
 }

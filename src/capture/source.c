@@ -9,7 +9,6 @@
 void source_init(struct source *s, const struct config *config, size_t number)
 {
     *s = (struct source){ .config = config, .number = number };
-    s->last = &s->first;
 }
 
 void source_fini(struct source *s)
@@ -95,22 +94,9 @@ bool source_know_leaves(struct source *s, struct err *e)
 
 /* ---- messages ---- */
 
-static void append(struct source *s, struct message *m)
-{
-    *s->last = &m->item;
-    s->last = &m->item.next;
-}
-
 struct message *source_take_message(struct source *s)
 {
-    struct queue_item *item = s->first;
-
-    if (item == NULL)
-        return NULL;
-    s->first = item->next;
-    if (s->first == NULL)
-        s->last = &s->first;
-    return message_of(item);
+    return queue_list_is_empty(&s->news) ? NULL : message_of(queue_list_take(&s->news));
 }
 
 bool source_add_notice(struct source *s, enum log_level level, const char *text, struct err *e)
@@ -121,7 +107,7 @@ bool source_add_notice(struct source *s, enum log_level level, const char *text,
         return err_memory(e);
     m->notice.level = level;
     err_set(&m->notice.err, ERR_NONE, "%s", text);
-    append(s, m);
+    queue_list_push(&s->news, &m->item);
     return true;
 }
 
@@ -134,7 +120,7 @@ bool source_add_ready(struct source *s, struct err *e)
     if ((m = message_new(MESSAGE_READY, s->number)) == NULL)
         return err_memory(e);
     s->is_ready = true;
-    append(s, m);
+    queue_list_push(&s->news, &m->item);
     return true;
 }
 
@@ -157,7 +143,7 @@ bool source_add_schema(struct source *s, struct err *e)
             return err_memory(e);
         }
         m->schema.old_signature = p->signature; /* moves */
-        append(s, m);
+        queue_list_push(&s->news, &m->item);
     }
     p->signature = copy;
     return true;

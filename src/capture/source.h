@@ -28,7 +28,7 @@ struct source {
     uint64_t glance_lsn;  /* how far a standby had come before the step's snapshot; 0: unknown */
     bool is_ready;        /* MESSAGE_READY was given */
     bool is_impatient;    /* a standby that is behind is taken for a restored one */
-    struct queue_item *first, **last; /* messages to be handed out before rows */
+    struct queue_list news; /* messages to be handed out before rows */
 };
 
 /* The method and what it keeps are set by method_init. */

@@ -91,7 +91,7 @@ static void put_key_of(struct buf *b, const struct sql_query *q, const char *ali
     buf_putc(b, ')');
 }
 
-/* Leaves out what a poll that ended early has delivered of an xid: its tombstones, then its rows. */
+/* Leaves out what a poll that ended early has delivered of an xid: tombstones, then rows. */
 static void put_after_resume_points(struct buf *b, const struct sql_query *q,
                                     const struct position *p, bool of_tombstones)
 {

@@ -27,7 +27,7 @@ static bool weigh(struct reader *r, struct delivery *t, struct message *b, uint6
 /* Takes the next deletes in hand; t->gone is NULL if there are none. */
 static bool take_gone(struct script *s, struct delivery *t, size_t source, struct err *e)
 {
-    struct declared *d = &s->sources[source];
+    struct api_source *d = &s->sources[source];
 
     while (t->gone == NULL) {
         if (!diff_next_gone(t->diff, d->saved_note, &t->gone, e))

@@ -17,8 +17,8 @@ void delivery_fini(struct delivery *t)
     buf_fini(&t->last.keys);
     diff_close(t->diff);
     chunk_free(t->gone);
-    while (t->parked != NULL)
-        message_free(message_of(delivery_unpark(t)));
+    while (!queue_list_is_empty(&t->parked))
+        message_free(message_of(queue_list_take(&t->parked)));
 }
 
 void delivery_adopt(struct delivery *t, struct chunk *c)
@@ -152,29 +152,4 @@ bool delivery_write(const struct delivery *t, const char *source, char **text, b
     *text = ok ? buf_take(&b) : NULL;
     buf_fini(&b);
     return *text != NULL;
-}
-
-void delivery_park(struct delivery *t, struct queue_item *item)
-{
-    item->next = NULL;
-    if (t->parked == NULL)
-        t->parked_end = &t->parked;
-    *t->parked_end = item;
-    t->parked_end = &item->next;
-}
-
-void delivery_park_first(struct delivery *t, struct queue_item *item)
-{
-    if (t->parked == NULL)
-        t->parked_end = &item->next;
-    item->next = t->parked;
-    t->parked = item;
-}
-
-struct queue_item *delivery_unpark(struct delivery *t)
-{
-    struct queue_item *item = t->parked;
-
-    t->parked = item->next;
-    return item;
 }

@@ -26,7 +26,7 @@ struct delivery {
         uint64_t seq;         /* of the last change; 0: it has none */
         struct buf keys;      /* that row's key; of all rows of the range, a newline behind each */
     } last;
-    struct queue_item *parked, **parked_end; /* taken from the queue while it was paused */
+    struct queue_list parked; /* taken from the queue while the source was paused */
     struct diff *diff;    /* owned; NULL: the source does not look for deletes */
     bool has_gone;            /* the batch in hand began with deletes, not with its rows */
     struct chunk *gone;       /* deletes that are being delivered, <gone_done> of them done */
@@ -66,10 +66,5 @@ bool delivery_restart(struct delivery *t) WARN_UNUSED;
  * with *is_known false, in the middle of a batch that cannot be cut. */
 bool delivery_write(const struct delivery *t, const char *source, char **text,
                     bool *is_known) WARN_UNUSED;
-
-/* Batches wait their turn, in order. */
-void delivery_park(struct delivery *t, struct queue_item *item);
-void delivery_park_first(struct delivery *t, struct queue_item *item);
-struct queue_item *delivery_unpark(struct delivery *t); /* there is one */
 
 #endif

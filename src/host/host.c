@@ -53,7 +53,7 @@ static void log_source(struct host *h, enum log_level level, const char *msg, si
 
 static bool write_position(struct host *h, size_t source, bool *is_known, struct err *e)
 {
-    struct declared *d = &h->script->sources[source];
+    struct api_source *d = &h->script->sources[source];
     bool known;
 
     free(d->position);
@@ -119,7 +119,7 @@ static bool settle_all(struct host *h, bool is_last, struct err *e)
 {
     h->is_unsettled = false;
     for (size_t i = 0; i < h->n_sources; i++) {
-        const struct declared *d = &h->script->sources[i];
+        const struct api_source *d = &h->script->sources[i];
         bool done = is_last || d->pauses <= 0;
 
         if (d->group != i)
@@ -164,7 +164,7 @@ static bool deliver_rows(struct host *h, size_t source, struct chunk *c, bool *p
                          struct err *e)
 {
     struct delivery *t = &h->sources[source];
-    struct declared *d = &h->script->sources[source];
+    struct api_source *d = &h->script->sources[source];
     size_t from = t->resume;
     struct hooks_rows rows = { source, c, from, c->is_snapshot || c->is_ordered };
     bool is_lazy;
@@ -233,7 +233,7 @@ static bool stop_batches(struct host *h, bool *must_go_on, struct err *e)
 /* The reader knows now which table is meant: so the name of the source is known. */
 static bool resolve(struct host *h, struct message *b, struct err *e)
 {
-    struct declared *d = &h->script->sources[b->source];
+    struct api_source *d = &h->script->sources[b->source];
     struct delivery *t = &h->sources[b->source];
 
     if (d->config->name == NULL) {
@@ -361,16 +361,16 @@ static struct message *next_batch(struct host *h)
     for (size_t n = 0; n < h->n_sources; n++) {
         size_t i = h->turn++ % h->n_sources;
 
-        if (h->sources[i].parked != NULL && h->script->sources[i].pauses <= 0)
-            return message_of(delivery_unpark(&h->sources[i]));
+        if (!queue_list_is_empty(&h->sources[i].parked) && h->script->sources[i].pauses <= 0)
+            return message_of(queue_list_take(&h->sources[i].parked));
     }
     while (h->queue != NULL && (item = queue_take(h->queue)) != NULL) {
         struct message *b = message_of(item);
         struct delivery *t = &h->sources[b->source];
 
-        if (t->parked == NULL && h->script->sources[b->source].pauses <= 0)
+        if (queue_list_is_empty(&t->parked) && h->script->sources[b->source].pauses <= 0)
             return b;
-        delivery_park(t, item);
+        queue_list_push(&t->parked, item);
     }
     return NULL;
 }
@@ -386,7 +386,7 @@ static bool handle_next(struct host *h, bool *idle, struct err *e)
         return true;
     ok = handle(h, b, &parked, e);
     if (parked) {
-        delivery_park_first(&h->sources[b->source], &b->item);
+        queue_list_push_first(&h->sources[b->source].parked, &b->item);
     } else {
         size_t source = b->source;
 
@@ -398,14 +398,14 @@ static bool handle_next(struct host *h, bool *idle, struct err *e)
 }
 
 /* Nothing more is to come, nothing is left to be done. */
-static bool is_complete(const struct host *h, const struct timers *t)
+static bool is_complete(const struct host *h, const struct hooks_timers *t)
 {
     if (h->n_sources == 0)
         return t->wait_ms < 0;
     if (h->n_done < h->n_sources || t->has_windows || h->is_unsettled)
         return false;
     for (size_t i = 0; i < h->n_sources; i++)
-        if (h->sources[i].parked != NULL)
+        if (!queue_list_is_empty(&h->sources[i].parked))
             return false;
     return true;
 }
@@ -423,15 +423,15 @@ static bool keep_ledgers(struct host *h, struct err *e)
 static bool loop(struct host *h, struct err *e)
 {
     for (;;) {
-        struct timers t;
+        struct hooks_timers t;
         bool idle;
 
         /* timers first: one of them may let a source go on */
-        if (!hooks_timers(h->script, &t, e))
+        if (!hooks_run_timers(h->script, &t, e))
             return false;
         if ((t.has_released && h->script->is_waiting) || h->is_unsettled) {
             /* which may have set a timer */
-            if (!settle_all(h, false, e) || !hooks_timers(h->script, &t, e))
+            if (!settle_all(h, false, e) || !hooks_run_timers(h->script, &t, e))
                 return false;
         }
         if (!handle_next(h, &idle, e))
@@ -478,7 +478,7 @@ static bool start_reader(struct host *h, struct err *e)
     if (h->reader == NULL)
         return false;
     for (size_t i = 0; i < h->n_sources; i++) {
-        struct declared *d = &h->script->sources[i];
+        struct api_source *d = &h->script->sources[i];
 
         delivery_init(&h->sources[i]);
         d->name = strdup(d->config->name != NULL ? d->config->name : d->config->table);

@@ -2,38 +2,15 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/api_copy.h"
 
-#include "lua/api_copy_lines.h"
-#include "lua/json.h"
+#include "lua/api_copy_plan.h"
+#include "lua/api_copy_value.h"
 #include "lua/change.h"
 #include "lua/change_row.h"
+#include "lua/json.h"
 #include "lua/script.h"
 
 #include <lauxlib.h>
-#include <math.h>
 #include <string.h>
-
-#define PLAN "pgcdc.plan"
-
-struct kept_index_entry {
-    bool is_column;
-    uint32_t column;
-};
-
-enum tail { TAIL_NONE, TAIL_COUNT, TAIL_VERSION };
-
-/* User values of a plan. SLOTS: the list it was made of; KNOWN: the set of names; METATABLE: that
- * of its changes. */
-enum { PLAN_LINES = 1, PLAN_CLASS, PLAN_METATABLE, PLAN_SLOTS, PLAN_KNOWN };
-
-struct plan {
-    struct lines *lines;
-    struct row_class *class;
-    const void *metatable;
-    enum tail tail;
-    bool is_verbatim; /* its slots are the columns of the class as they stand */
-    size_t n;
-    struct kept_index_entry slots[];
-};
 
 /* ---- columns ---- */
 
@@ -108,134 +85,9 @@ static int added(lua_State *L)
     return 1; /* a table that the script put in the place of the row is all its own */
 }
 
-/* ---- plans ---- */
+/* ---- fields of a line ---- */
 
-static void read_slot(lua_State *L, struct plan *p, size_t i)
-{
-    const struct rowtype *s = p->class->rowtype;
-    struct kept_index_entry *slot = &p->slots[i];
-
-    lua_rawgeti(L, 3, (lua_Integer)i + 1);
-    if (lua_isinteger(L, -1)) {
-        lua_Integer column = lua_tointeger(L, -1);
-
-        luaL_argcheck(L, column >= 1 && (size_t)column <= s->n_columns, 3, "no such column");
-        *slot = (struct kept_index_entry){ true, (uint32_t)column - 1 };
-    } else {
-        luaL_argcheck(L, lua_isstring(L, -1), 3, "a slot is a number or a name");
-        *slot = (struct kept_index_entry){ false, 0 };
-    }
-    lua_pop(L, 1);
-}
-
-static int new_plan(lua_State *L)
-{
-    static const char *const tails[] = { "", "count", "version", NULL };
-    struct lines *to = api_copy_lines_at(L, 2);
-    enum tail tail = (enum tail)luaL_checkoption(L, 4, "", tails);
-    struct plan *p;
-    size_t n;
-
-    luaL_argcheck(L, change_is(L, 1), 1, "a change is needed");
-    luaL_checktype(L, 3, LUA_TTABLE);
-    luaL_checktype(L, 5, LUA_TTABLE);
-    lua_settop(L, 5);
-    n = lua_rawlen(L, 3);
-    p = lua_newuserdatauv(L, sizeof *p + n * sizeof p->slots[0], PLAN_KNOWN);
-    *p = (struct plan){ .lines = to, .tail = tail, .n = n };
-    luaL_setmetatable(L, PLAN);
-    lua_pushvalue(L, 2);
-    lua_setiuservalue(L, -2, PLAN_LINES);
-    p->class = row_class_at(L, 1);
-    row_class_push_of(L, 1);
-    lua_setiuservalue(L, -2, PLAN_CLASS);
-    lua_getmetatable(L, 1);
-    p->metatable = lua_topointer(L, -1);
-    lua_setiuservalue(L, -2, PLAN_METATABLE);
-    p->is_verbatim = n == p->class->rowtype->n_columns;
-    for (size_t i = 0; i < n; i++) {
-        read_slot(L, p, i);
-        p->is_verbatim = p->is_verbatim && p->slots[i].is_column && p->slots[i].column == i;
-    }
-    lua_pushvalue(L, 3);
-    lua_setiuservalue(L, -2, PLAN_SLOTS);
-    lua_pushvalue(L, 5);
-    lua_setiuservalue(L, -2, PLAN_KNOWN);
-    return 1;
-}
-
-/* ---- values ---- */
-
-static void put_json(lua_State *L, struct buf *b)
-{
-    struct buf *scratch = script_scratch(L);
-
-    json_put(L, -1, scratch);
-    json_check(L, scratch);
-    field_escape(b, scratch->data, scratch->len);
-}
-
-static void put_float(struct buf *b, double d)
-{
-    char text[FLOAT_TEXT];
-
-    if (isfinite(d)) {
-        types_float_text(d, text);
-        buf_puts(b, text);
-        return;
-    }
-    buf_puts(b, isnan(d) ? "NaN" : d > 0 ? "Infinity" : "-Infinity");
-}
-
-static void put_string(lua_State *L, enum kind kind, struct buf *b)
-{
-    static const char hex[] = "0123456789abcdef";
-    size_t len;
-    const char *s = lua_tolstring(L, -1, &len);
-    char *to;
-
-    if (kind != KIND_BYTEA) {
-        field_escape(b, s, len);
-        return;
-    }
-    buf_puts(b, "\\\\x");
-    to = buf_reserve(b, 2 * len);
-    json_check(L, b);
-    for (size_t i = 0; i < len; i++) {
-        *to++ = hex[(unsigned char)s[i] >> 4];
-        *to++ = hex[(unsigned char)s[i] & 15];
-    }
-    *to = '\0';
-    b->len += 2 * len;
-}
-
-/* Appends the value on top of the stack, which stays there; <column> is NULL where a script added
- * it. */
-static void put_value(lua_State *L, const struct rowtype_column *column, struct buf *b)
-{
-    enum kind kind = column != NULL ? column->kind : KIND_TEXT;
-    int type = lua_type(L, -1);
-
-    if (column != NULL ? change_row_is_null(L, column) : type == LUA_TNIL || json_null_at(L, -1)) {
-        buf_puts(b, "\\N");
-    } else if (kind == KIND_JSON) {
-        put_json(L, b);
-    } else if (type == LUA_TBOOLEAN) {
-        buf_puts(b, lua_toboolean(L, -1) ? "true" : "false");
-    } else if (type == LUA_TNUMBER && lua_isinteger(L, -1)) {
-        buf_printf(b, "%lld", (long long)lua_tointeger(L, -1));
-    } else if (type == LUA_TNUMBER) {
-        put_float(b, lua_tonumber(L, -1));
-    } else if (type == LUA_TSTRING) {
-        put_string(L, kind, b);
-    } else {
-        put_json(L, b);
-    }
-}
-
-/* ---- rows ---- */
-
-/* The document on top of the stack was decoded by the script: is it still what it was? */
+/* True if the document on top of the stack, which the script decoded, is not what it was. */
 static bool is_changed(lua_State *L, const struct row_class *class, struct rowdata *d, size_t i)
 {
     struct buf *b = script_scratch(L);
@@ -250,103 +102,95 @@ static bool is_changed(lua_State *L, const struct row_class *class, struct rowda
     return b->len != 2 * middle || memcmp(b->data, b->data + middle, middle) != 0;
 }
 
-/* Column <i> of the row at <row>, whose cells somebody may have written over. */
-static void put_touched(lua_State *L, const struct row_class *class, int row, struct rowdata *d,
-                        size_t i, struct buf *b)
+/* Pushes what a script has made of column <i> of the row at <row>; false, and nothing of use was
+ * pushed, if the column is as the server sent it. */
+static bool push_touched(lua_State *L, const struct row_class *class, int row, struct rowdata *d,
+                         size_t i)
 {
     const struct rowtype_column *column = &class->rowtype->columns[i];
-    struct field field;
 
     rowdata_push_side(L, row, ROWDATA_SET);
     if (lua_istable(L, -1) && i < class->rowtype->n_row &&
-        lua_getfield(L, -1, column->name) != LUA_TNIL) {       /* side value */
-        put_value(L, column, b);
-        lua_pop(L, 2);
-        return;
-    }
-    lua_settop(L, row + 1);
-    if (column->kind == KIND_JSON) {
-        rowdata_push_side(L, row, ROWDATA_DECODED);
-        if (lua_istable(L, -1) && lua_getfield(L, -1, column->name) != LUA_TNIL &&
-            is_changed(L, class, d, i)) {
-            put_value(L, column, b);
-            lua_settop(L, row + 1);
-            return;
-        }
-    }
-    lua_settop(L, row + 1);
-    field = rowdata_field(L, class, d, i);
-    buf_add(b, field.p, field.len);
+        lua_getfield(L, -1, column->name) != LUA_TNIL)         /* side value */
+        return true;
+    if (column->kind != KIND_JSON)
+        return false;
+    rowdata_push_side(L, row, ROWDATA_DECODED);
+    return lua_istable(L, -1) && lua_getfield(L, -1, column->name) != LUA_TNIL &&
+           is_changed(L, class, d, i);
 }
 
-/* The slots of a row with cells; the row is on top of the stack but one. */
-static void put_slots(lua_State *L, const struct plan *p, int row, struct rowdata *d, struct buf *b)
+/* The fields of the row at <row>, which is on top of the stack and has row data. */
+static void put_fields(lua_State *L, const struct api_copy_plan *p, int row, struct rowdata *d,
+                       struct buf *b)
 {
-    lua_settop(L, row + 1);
     for (size_t i = 0; i < p->n; i++) {
-        const struct kept_index_entry *slot = &p->slots[i];
+        const struct api_copy_plan_field *from = &p->fields[i];
 
         if (i > 0)
             buf_putc(b, '\t');
-        if (!slot->is_column) {
-            lua_getiuservalue(L, 1, PLAN_SLOTS);
-            lua_rawgeti(L, -1, (lua_Integer)i + 1);
+        if (!from->is_column) {
+            api_copy_plan_push_name(L, i);
             change_row_push_extra(L, row, lua_tostring(L, -1));
-            put_value(L, NULL, b);
-        } else if (d->has_side) {
-            put_touched(L, p->class, row, d, slot->column, b);
+            api_copy_value_put(L, NULL, b);
+        } else if (d->has_side && push_touched(L, p->class, row, d, from->column)) {
+            api_copy_value_put(L, &p->class->rowtype->columns[from->column], b);
         } else {
-            struct field field = rowdata_field(L, p->class, d, slot->column);
+            struct field field = rowdata_field(L, p->class, d, from->column);
 
             buf_add(b, field.p, field.len);
         }
-        lua_settop(L, row + 1);
+        lua_settop(L, row);
     }
 }
 
-/* The slots by name, of tables that the script made: of the table at <from>, or, where that has
- * none, at <other> (0: nowhere). */
-static void put_named(lua_State *L, const struct plan *p, int from, int other, struct buf *b)
+/* The fields by name, of tables that the script made: of the table at <from>, or, where that has
+ * none, of the one at <other> (0: there is no other). */
+static void put_named_fields(lua_State *L, const struct api_copy_plan *p, int from, int other,
+                             struct buf *b)
 {
     int top = lua_gettop(L);
 
     for (size_t i = 0; i < p->n; i++) {
-        const struct kept_index_entry *slot = &p->slots[i];
+        const struct rowtype_column *column =
+            p->fields[i].is_column ? &p->class->rowtype->columns[p->fields[i].column] : NULL;
 
         if (i > 0)
             buf_putc(b, '\t');
-        if (slot->is_column) {
-            lua_pushstring(L, p->class->rowtype->columns[slot->column].name);
-        } else {
-            lua_getiuservalue(L, 1, PLAN_SLOTS);
-            lua_rawgeti(L, -1, (lua_Integer)i + 1);
-        }
+        if (column != NULL)
+            lua_pushstring(L, column->name);
+        else
+            api_copy_plan_push_name(L, i);                     /* name */
         lua_pushvalue(L, -1);
-        if (lua_gettable(L, from) == LUA_TNIL && other != 0) {
+        if (lua_gettable(L, from) == LUA_TNIL && other != 0) { /* name value */
             lua_pop(L, 1);
-            lua_gettable(L, other);
+            lua_gettable(L, other);                            /* value */
         }
-        if (json_null_at(L, -1)) { /* no other NULL can be told in what was JSON */
+        if (json_null_at(L, -1)) { /* JSON's null cannot be told from NULL here */
             lua_pop(L, 1);
             lua_pushnil(L);
         }
-        put_value(L, slot->is_column ? &p->class->rowtype->columns[slot->column] : NULL, b);
+        api_copy_value_put(L, column, b);
         lua_settop(L, top);
     }
 }
 
+static void put_version(struct buf *b, const char *op, const char *ts)
+{
+    buf_putc(b, '\t');
+    field_escape(b, op, strlen(op));
+    buf_putc(b, '\t');
+    field_escape(b, ts, strlen(ts));
+}
+
 /* ---- adding ---- */
 
-static bool is_known(lua_State *L, int name)
-{
-    bool is;
-
-    lua_getiuservalue(L, 1, PLAN_KNOWN);
-    lua_pushvalue(L, name < 0 ? name - 1 : name);
-    is = lua_rawget(L, -2) != LUA_TNIL;
-    lua_pop(L, 2);
-    return is;
-}
+/* What of the change at index 2 goes into a line. */
+struct version {
+    const char *op, *ts; /* borrowed from the change, or from what it has set itself */
+    int row;             /* index of the row, or of the change */
+    struct rowdata *d;   /* of the row; NULL: it is a plain table */
+};
 
 /* True if all that the script added to the row at <row> is known. */
 static bool knows_added(lua_State *L, int row)
@@ -359,32 +203,25 @@ static bool knows_added(lua_State *L, int row)
             lua_pop(L, 1);
             break;
         }
-        is = is_known(L, -1);
+        is = api_copy_plan_is_known(L, -1);
         lua_pop(L, 1);
     }
     lua_pop(L, 1);
     return is;
 }
 
+/* True if all names of the plain table at <row> are known. */
 static bool knows_all(lua_State *L, int row)
 {
     for (lua_pushnil(L); lua_next(L, row); lua_pop(L, 1))
-        if (lua_type(L, -2) != LUA_TSTRING || !is_known(L, -2)) {
+        if (lua_type(L, -2) != LUA_TSTRING || !api_copy_plan_is_known(L, -2)) {
             lua_pop(L, 2);
             return false;
         }
     return true;
 }
 
-static void put_version(struct buf *b, const char *op, const char *ts)
-{
-    buf_putc(b, '\t');
-    field_escape(b, op, strlen(op));
-    buf_putc(b, '\t');
-    field_escape(b, ts, strlen(ts));
-}
-
-/* What the script has set in the change itself; borrowed, anchored there. */
+/* The text that the script has set in the change, or <else_>; borrowed, anchored there. */
 static const char *own_text(lua_State *L, const char *name, const char *else_)
 {
     const char *s = else_;
@@ -396,117 +233,103 @@ static const char *own_text(lua_State *L, const char *name, const char *else_)
     return s;
 }
 
-/* Has the script set or asked for fields of the change? */
+/* True if the script has set fields of the change, or asked for some that are kept. */
 static bool has_own(lua_State *L)
 {
-    bool has = false;
-
     for (lua_pushnil(L); lua_next(L, 2); lua_pop(L, 1))
         if (lua_type(L, -2) == LUA_TSTRING) {
             lua_pop(L, 2);
             return true;
         }
-    return has;
+    return false;
 }
 
-static struct plan *plan_at(lua_State *L)
+/* Fills in <v>, of a change whose row data it has; pushes the row, if there is one of its own. */
+static void read_own(lua_State *L, const struct api_copy_plan *p, struct version *v)
 {
-    return luaL_checkudata(L, 1, PLAN);
+    v->op = own_text(L, "op", v->op);
+    v->ts = own_text(L, "ts", v->ts);
+    lua_pushliteral(L, "row");
+    if (lua_rawget(L, 2) == LUA_TNIL) {
+        lua_pop(L, 1);
+        return;
+    }
+    v->row = 3; /* it was asked for, or is the script's own */
+    luaL_argcheck(L, lua_istable(L, 3), 2, "the row of the change is not a table");
+    v->d = rowdata_find(L, 3);
+    if (v->d != NULL && row_class_at(L, 3) != p->class)
+        luaL_error(L, "the row of the change is that of another table");
 }
 
-static bool is_of(lua_State *L, const struct plan *p)
+static void put_line(lua_State *L, const struct api_copy_plan *p, const struct version *v,
+                     struct buf *b)
 {
-    bool is;
+    if (v->d == NULL)
+        put_named_fields(L, p, v->row, 0, b);
+    else if (p->is_verbatim && !v->d->has_side)
+        buf_add(b, (const char *)(v->d->ends + v->d->n_columns), v->d->len);
+    else
+        put_fields(L, p, v->row, v->d, b);
+    if (p->tail == API_COPY_PLAN_VERSION)
+        put_version(b, v->op, v->ts);
+}
 
-    if (!lua_istable(L, 2) || !lua_getmetatable(L, 2))
+static bool add_line(lua_State *L, const struct api_copy_plan *p)
+{
+    struct version v = { .row = 2 };
+
+    if (!api_copy_plan_is_for(L, p) || (v.d = rowdata_find(L, 2)) == NULL)
         return false;
-    is = lua_topointer(L, -1) == p->metatable;
-    lua_pop(L, 1);
-    return is;
-}
-
-static int answer(lua_State *L, bool is)
-{
-    lua_pushboolean(L, is);
-    return 1;
+    v.op = row_class_op_names[v.d->op];
+    v.ts = v.d->ts;
+    if (has_own(L))
+        read_own(L, p, &v);
+    if (*v.op == 'd' && strcmp(v.op, "delete") == 0)
+        return false;
+    if (v.d == NULL ? !knows_all(L, v.row) : v.d->has_side && !knows_added(L, v.row))
+        return false;
+    put_line(L, p, &v, api_copy_lines_begin(L, p->lines));
+    api_copy_lines_end(L, p->lines, strcmp(v.op, "read") == 0);
+    return true;
 }
 
 static int add(lua_State *L)
 {
-    struct plan *p = plan_at(L);
-    struct rowdata *d;
-    const char *op, *ts;
-    struct buf *b;
-    int row = 2;
+    const struct api_copy_plan *p = api_copy_plan_at(L);
 
     lua_settop(L, 2);
-    if (!is_of(L, p) || (d = rowdata_find(L, 2)) == NULL)
-        return answer(L, false);
-    op = row_class_op_names[d->op];
-    ts = d->ts;
-    if (has_own(L)) {
-        op = own_text(L, "op", op);
-        ts = own_text(L, "ts", ts);
-        lua_pushliteral(L, "row");
-        if (lua_rawget(L, 2) != LUA_TNIL) { /* it was asked for, or is the script's own */
-            row = 3;
-            luaL_argcheck(L, lua_istable(L, 3), 2, "the row of the change is not a table");
-            d = rowdata_find(L, 3);
-            if (d != NULL && row_class_at(L, 3) != p->class)
-                return luaL_error(L, "the row of the change is that of another table");
-        }
-    }
-    if (*op == 'd' && strcmp(op, "delete") == 0)
-        return answer(L, false);
-    if (d == NULL ? !knows_all(L, row) : d->has_side && !knows_added(L, row))
-        return answer(L, false);
-    b = api_copy_lines_begin(L, p->lines);
-    if (d == NULL) {
-        put_named(L, p, row, 0, b);
-    } else if (p->is_verbatim && !d->has_side) {
-        buf_add(b, (const char *)(d->ends + d->n_columns), d->len);
-    } else {
-        lua_settop(L, row);
-        lua_pushnil(L);
-        put_slots(L, p, row, d, b);
-    }
-    if (p->tail == TAIL_VERSION)
-        put_version(b, op, ts);
-    api_copy_lines_end(L, p->lines, strcmp(op, "read") == 0);
-    return answer(L, true);
+    lua_pushboolean(L, add_line(L, p));
+    return 1;
 }
 
 static int add_delete(lua_State *L)
 {
-    struct plan *p = plan_at(L);
+    const struct api_copy_plan *p = api_copy_plan_at(L);
     lua_Integer count = luaL_optinteger(L, 3, 0);
     struct buf *b;
 
     lua_settop(L, 2);
-    luaL_argcheck(L, is_of(L, p), 2, "the change is of another form");
+    luaL_argcheck(L, api_copy_plan_is_for(L, p), 2, "the change is of another class");
     lua_getfield(L, 2, "key");
     lua_getfield(L, 2, "old");
-    lua_getfield(L, 2, "ts");
+    lua_getfield(L, 2, "ts");                                  /* plan change key old ts */
     b = api_copy_lines_begin(L, p->lines);
-    put_named(L, p, 3, lua_istable(L, 4) ? 4 : 0, b);
-    if (p->tail == TAIL_COUNT)
+    put_named_fields(L, p, 3, lua_istable(L, 4) ? 4 : 0, b);
+    if (p->tail == API_COPY_PLAN_COUNT)
         buf_printf(b, "\t%lld", (long long)count);
-    else if (p->tail == TAIL_VERSION)
+    else if (p->tail == API_COPY_PLAN_VERSION)
         put_version(b, "delete", lua_tostring(L, 5));
     api_copy_lines_end(L, p->lines, false);
     return 0;
 }
 
-void api_copy(lua_State *L)
+void api_copy_export(lua_State *L)
 {
     static const luaL_Reg methods[] = { { "add", add }, { "add_delete", add_delete },
                                         { NULL, NULL } };
     static const luaL_Reg functions[] = { { "copy_columns", columns }, { "copy_added", added },
-                                          { "copy_plan", new_plan }, { NULL, NULL } };
+                                          { "copy_plan", api_copy_plan_new }, { NULL, NULL } };
 
-    luaL_newmetatable(L, PLAN);
-    luaL_newlib(L, methods);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
+    api_copy_plan_open(L, methods);
     luaL_setfuncs(L, functions, 0);
 }

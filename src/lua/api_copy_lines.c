@@ -18,17 +18,17 @@
 #define IN_MEMORY ((size_t)16 << 20)
 #define PIECE ((size_t)256 << 10) /* what is sent at once */
 
-struct lines *api_copy_lines_at(lua_State *L, int index)
+struct api_copy_lines *api_copy_lines_at(lua_State *L, int index)
 {
     return luaL_checkudata(L, index, LINES);
 }
 
-static void empty(struct lines *s)
+static void empty(struct api_copy_lines *s)
 {
     buf_clear(&s->mem);
     s->whole = 0;
     s->in_file = 0;
-    s->rows = s->changed = 0;
+    s->count = s->changed = 0;
     if (s->fd >= 0)
         close(s->fd);
     s->fd = -1;
@@ -36,9 +36,9 @@ static void empty(struct lines *s)
 
 static int new_lines(lua_State *L)
 {
-    struct lines *s = lua_newuserdatauv(L, sizeof *s, 0);
+    struct api_copy_lines *s = lua_newuserdatauv(L, sizeof *s, 0);
 
-    *s = (struct lines){ .fd = -1 };
+    *s = (struct api_copy_lines){ .fd = -1 };
     buf_init(&s->mem, MOST);
     luaL_setmetatable(L, LINES);
     return 1;
@@ -46,7 +46,7 @@ static int new_lines(lua_State *L)
 
 static int drop_lines(lua_State *L)
 {
-    struct lines *s = api_copy_lines_at(L, 1);
+    struct api_copy_lines *s = api_copy_lines_at(L, 1);
 
     empty(s);
     buf_fini(&s->mem);
@@ -55,7 +55,7 @@ static int drop_lines(lua_State *L)
 
 static int clear_lines(lua_State *L)
 {
-    struct lines *s = api_copy_lines_at(L, 1);
+    struct api_copy_lines *s = api_copy_lines_at(L, 1);
     bool was_big = s->mem.cap > IN_MEMORY / 4;
 
     empty(s);
@@ -68,9 +68,9 @@ static int clear_lines(lua_State *L)
 
 static int count_lines(lua_State *L)
 {
-    const struct lines *s = api_copy_lines_at(L, 1);
+    const struct api_copy_lines *s = api_copy_lines_at(L, 1);
 
-    lua_pushinteger(L, s->rows);
+    lua_pushinteger(L, s->count);
     lua_pushinteger(L, s->changed);
     return 2;
 }
@@ -98,7 +98,7 @@ static int open_unnamed(const struct script *s)
 }
 
 /* Moves what is in memory to the file. */
-static void spill(lua_State *L, struct lines *s)
+static void spill(lua_State *L, struct api_copy_lines *s)
 {
     size_t done = 0;
 
@@ -119,7 +119,7 @@ static void spill(lua_State *L, struct lines *s)
     buf_clear(&s->mem);
 }
 
-static bool send_file(lua_State *L, struct lines *s, struct conn *conn, struct err *e)
+static bool send_file(lua_State *L, struct api_copy_lines *s, struct conn *conn, struct err *e)
 {
     struct buf *b = script_scratch(L);
     off_t at = 0;
@@ -146,7 +146,7 @@ static bool send_file(lua_State *L, struct lines *s, struct conn *conn, struct e
 
 static int send_lines(lua_State *L)
 {
-    struct lines *s = api_copy_lines_at(L, 1);
+    struct api_copy_lines *s = api_copy_lines_at(L, 1);
     struct conn *conn = api_db_check(L, 2);
     struct err e;
 
@@ -162,7 +162,7 @@ static int send_lines(lua_State *L)
     return 1;
 }
 
-struct buf *api_copy_lines_begin(lua_State *L, struct lines *s)
+struct buf *api_copy_lines_begin(lua_State *L, struct api_copy_lines *s)
 {
     if (s->whole > IN_MEMORY)
         spill(L, s);
@@ -171,16 +171,16 @@ struct buf *api_copy_lines_begin(lua_State *L, struct lines *s)
     return &s->mem;
 }
 
-void api_copy_lines_end(lua_State *L, struct lines *s, bool is_read)
+void api_copy_lines_end(lua_State *L, struct api_copy_lines *s, bool is_read)
 {
     buf_putc(&s->mem, '\n');
     json_check(L, &s->mem);
     s->whole = s->mem.len;
-    s->rows++;
+    s->count++;
     s->changed += is_read ? 0 : 1;
 }
 
-void api_copy_lines(lua_State *L)
+void api_copy_lines_export(lua_State *L)
 {
     static const luaL_Reg methods[] = {
         { "rows", count_lines }, { "clear", clear_lines }, { "send", send_lines }, { NULL, NULL },

@@ -16,24 +16,24 @@
 #include <lua.h>
 #include <sys/types.h>
 
-struct lines {
-    struct buf mem;
-    size_t whole;    /* bytes of <mem> that are whole lines */
-    int fd;          /* -1: everything is in memory */
+struct api_copy_lines {
+    struct buf mem;      /* the newest lines, the last one perhaps in the making */
+    size_t whole;        /* bytes of <mem> that are whole lines */
+    int fd;              /* of the file with the older lines; -1: everything is in memory */
     off_t in_file;
-    lua_Integer rows;
-    lua_Integer changed; /* rows that were not just read from a table */
+    lua_Integer count;
+    lua_Integer changed; /* how many of them were not just read from a table */
 };
 
 /* Adds the function to the module on top of the stack. */
-void api_copy_lines(lua_State *L);
+void api_copy_lines_export(lua_State *L);
 
 /* The lines at <index>; throws if there are none. */
-struct lines *api_copy_lines_at(lua_State *L, int index);
+struct api_copy_lines *api_copy_lines_at(lua_State *L, int index);
 
 /* Where to put the next line; it counts once api_copy_lines_end has added its newline, and is
  * forgotten by the next api_copy_lines_begin if that is not called. */
-struct buf *api_copy_lines_begin(lua_State *L, struct lines *s);
-void api_copy_lines_end(lua_State *L, struct lines *s, bool is_read);
+struct buf *api_copy_lines_begin(lua_State *L, struct api_copy_lines *s);
+void api_copy_lines_end(lua_State *L, struct api_copy_lines *s, bool is_read);
 
 #endif

@@ -344,7 +344,7 @@ static int csv_line(lua_State *L)
     return 2;
 }
 
-void api_csv(lua_State *L)
+void api_csv_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "csv_names", csv_names }, { "csv_line", csv_line }, { NULL, NULL },

@@ -16,6 +16,6 @@
 #include <lua.h>
 
 /* Adds the functions to the module on top of the stack. */
-void api_csv(lua_State *L);
+void api_csv_export(lua_State *L);
 
 #endif

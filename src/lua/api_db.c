@@ -380,7 +380,7 @@ static int version(lua_State *L)
     return 1;
 }
 
-void api_db(lua_State *L)
+void api_db_export(lua_State *L)
 {
     static const luaL_Reg methods[] = {
         { "run", run }, { "send", start }, { "answer", answer }, { "describe", describe },

@@ -27,7 +27,7 @@
 #include <lua.h>
 
 /* Adds the function to the module on top of the stack. */
-void api_db(lua_State *L);
+void api_db_export(lua_State *L);
 
 /* The connection at <index>; throws unless it is one that is open. */
 struct conn *api_db_check(lua_State *L, int index);

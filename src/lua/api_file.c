@@ -6,7 +6,7 @@
 #include "lua/api_file.h"
 
 #include "base/file.h"
-#include "lua/json.h"
+#include "lua/api_out.h"
 #include "lua/script.h"
 
 #include <errno.h>
@@ -172,32 +172,24 @@ static void write_out(lua_State *L, struct file *f)
         fail(L, path_of(L, 1), error);
 }
 
-static void add(lua_State *L, struct file *f, const char *text, size_t len)
+/* The file's buffer, written out first where <len> more bytes would make it too full. */
+static struct buf *make_room(lua_State *L, size_t len)
 {
+    struct file *f = file_at(L);
+
     if (f->out.len > 0 && f->out.len + len > CHUNK)
         write_out(L, f);
-    script_append(L, &f->out, text, len);
+    return &f->out;
 }
 
 static int file_put(lua_State *L)
 {
-    struct file *f = file_at(L);
-    const struct buf *line;
-
-    luaL_checkany(L, 2);
-    line = json_line(L, 2);
-    add(L, f, line->data, line->len);
-    return 0;
+    return api_out_put(L, make_room);
 }
 
 static int file_add(lua_State *L)
 {
-    struct file *f = file_at(L);
-    size_t len;
-    const char *text = luaL_checklstring(L, 2, &len);
-
-    add(L, f, text, len);
-    return 0;
+    return api_out_add(L, make_room);
 }
 
 static int file_flush(lua_State *L)
@@ -316,32 +308,7 @@ static int file_real_path(lua_State *L)
     return 1;
 }
 
-/* ---- standard output ---- */
-
-/* NO_COLOR: see no-color.org. */
-static int wants_colours(lua_State *L)
-{
-    const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
-
-    lua_pushboolean(L, isatty((int)luaL_checkinteger(L, 1)) && (no == NULL || *no == '\0') &&
-                    (term == NULL || strcmp(term, "dumb") != 0));
-    return 1;
-}
-
-static int answer(lua_State *L)
-{
-    struct script *s = script_of(L);
-    size_t len;
-    const char *text = luaL_checklstring(L, 1, &len);
-
-    if (fwrite(text, 1, len, stdout) == len && fflush(stdout) == 0)
-        err_set(&s->cause, ERR_STOPPED, "answered");
-    else
-        err_set(&s->cause, ERR_OUTPUT, "standard output cannot be written: %s", strerror(errno));
-    return luaL_error(L, "answered");
-}
-
-void api_file(lua_State *L)
+void api_file_export(lua_State *L)
 {
     static const luaL_Reg methods[] = {
         { "put", file_put }, { "add", file_add }, { "flush", file_flush }, { "sync", file_sync },
@@ -352,8 +319,7 @@ void api_file(lua_State *L)
     static const luaL_Reg functions[] = {
         { "file_open", file_open }, { "file_stat", file_stat }, { "file_rename", file_rename },
         { "file_sync_folder", sync_folder }, { "file_make_folder", make_folder },
-        { "file_real_path", file_real_path }, { "wants_colours", wants_colours },
-        { "answer", answer }, { NULL, NULL },
+        { "file_real_path", file_real_path }, { NULL, NULL },
     };
 
     luaL_newmetatable(L, CLASS);

@@ -7,8 +7,6 @@
  *   file_stat(path) -> "file", "folder" or "other", and its length; nil if it is not
  *     there; file_rename(from, to) never replaces; sync_folder(path);
  *     make_folder(path), fine if it is there; file_real_path(path) -> path or nil.
- *   wants_colours(fd) -> true for a terminal whose user did not say no.
- *   answer(text): the program prints it and ends with status 0; does not return.
  *
  * What fails throws an error that names the path. `put` and `add` either take the whole
  * value or nothing of it, so that they can be called again.
@@ -20,6 +18,6 @@
 #include <lua.h>
 
 /* Adds the functions to the module on top of the stack. */
-void api_file(lua_State *L);
+void api_file_export(lua_State *L);
 
 #endif

@@ -1,11 +1,25 @@
 /* api_host.h -- what scripts may ask of the program.
  *
- * Exports to Lua (module pgcdc.raw): version, dsn, lua_dir, scripts_dir, script, is_sandboxed,
- * words, null, array_metatable, encode(value), decode(text), log(level, message, fields),
- * stop(status), usage(message), refuse(message): ends with status 3, fail(message, traceback),
- * try(catch, f, ...), where(level), place(function), traceback(level), nearest(word, names),
- * now(), sleep(seconds) -> false if asked to stop, clock_anew(), hook(name, function): what the
- * host calls, see hooks.c. Replaces the global print by one that leaves the flushing to the host.
+ * Exports to Lua (module pgcdc.raw):
+ *   version, dsn, lua_dir, scripts_dir, script, is_sandboxed, words: what the program is and was
+ *     started with, see struct script_options;
+ *   log(level, message, fields): one line on standard error;
+ *   stop(status): the program stops in good order;
+ *   hook(name, function): what the host calls, see hooks.c.
+ * Errors:
+ *   usage(message), refuse(message): the program ends with the status for a wrong command line, or
+ *     for a database that cannot be used as asked (3);
+ *   try(catch, f, ...) -> true, results ... | false, what catch made of the error. As xpcall, but
+ *     what took too long counts as a failure like others, and the time starts again;
+ *   fail(message, traceback): throws again what was caught;
+ *   where(level) -> source, line of the function at that level of the stack; place(function) ->
+ *     source, line of its definition; traceback(level);
+ *   nearest(word, names) -> the name that was perhaps meant, or nil.
+ * Time:
+ *   now() -> seconds, by a clock that never goes back;
+ *   sleep(seconds) -> true, or false if the program was asked to stop;
+ *   nap(seconds): sleeps; a signal that the program handles ends it early;
+ *   clock_anew(): the time limit of a handler call starts again.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef API_HOST_H
@@ -13,7 +27,7 @@
 
 #include <lua.h>
 
-/* Adds the functions to the module on top of the stack. */
-void api_host(lua_State *L);
+/* Adds these to the module on top of the stack. */
+void api_host_export(lua_State *L);
 
 #endif

@@ -3,8 +3,7 @@
 #include "lua/api_process.h"
 
 #include "base/clock.h"
-#include "lua/json.h"
-#include "lua/script.h"
+#include "lua/api_out.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -110,25 +109,20 @@ static int child_start(lua_State *L)
 
 /* ---- writing ---- */
 
+static struct buf *out_of(lua_State *L, size_t len)
+{
+    (void)len; /* what is given waits until it is sent */
+    return &child_at(L)->out;
+}
+
 static int child_put(lua_State *L)
 {
-    struct child *c = child_at(L);
-    const struct buf *line;
-
-    luaL_checkany(L, 2);
-    line = json_line(L, 2);
-    script_append(L, &c->out, line->data, line->len);
-    return 0;
+    return api_out_put(L, out_of);
 }
 
 static int child_add(lua_State *L)
 {
-    struct child *c = child_at(L);
-    size_t len;
-    const char *text = luaL_checklstring(L, 2, &len);
-
-    script_append(L, &c->out, text, len);
-    return 0;
+    return api_out_add(L, out_of);
 }
 
 static int child_pending(lua_State *L)
@@ -220,7 +214,7 @@ static int child_is_running(lua_State *L)
     return 1;
 }
 
-/* Sleeps a little longer each time, up to 20 ms: a signal of ours resume points a nap short. */
+/* Sleeps a little longer each time, up to 20 ms: a signal of ours ends a nap early. */
 static int child_wait(lua_State *L)
 {
     struct child *c = child_at(L);
@@ -261,18 +255,7 @@ static int child_gc(lua_State *L)
     return 0;
 }
 
-/* nap(seconds): sleeps, a signal of ours resume points it short. */
-static int nap(lua_State *L)
-{
-    lua_Number seconds = luaL_checknumber(L, 1);
-    struct timespec t = { .tv_sec = (time_t)seconds,
-                          .tv_nsec = (long)((seconds - (lua_Number)(time_t)seconds) * 1e9) };
-
-    nanosleep(&t, NULL);
-    return 0;
-}
-
-void api_process(lua_State *L)
+void api_process_export(lua_State *L)
 {
     static const luaL_Reg methods[] = {
         { "start", child_start }, { "put", child_put }, { "add", child_add },
@@ -281,14 +264,12 @@ void api_process(lua_State *L)
         { "is_running", child_is_running }, { "wait", child_wait }, { "kill", child_kill },
         { "__gc", child_gc }, { "__close", child_gc }, { NULL, NULL },
     };
-    static const luaL_Reg functions[] = {
-        { "child_new", child_new }, { "nap", nap }, { NULL, NULL },
-    };
 
     luaL_newmetatable(L, CLASS);
     luaL_setfuncs(L, methods, 0);
     lua_pushvalue(L, -1);
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
-    luaL_setfuncs(L, functions, 0);
+    lua_pushcfunction(L, child_new);
+    lua_setfield(L, -2, "child_new");
 }

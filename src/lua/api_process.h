@@ -10,7 +10,6 @@
  *   forget(): what was given is done with;
  *   close_input(); is_running(); kill(signal);
  *   wait(seconds) -> nil if it still runs then, else "exit" or "signal", and the number.
- *   nap(seconds): sleeps; a signal of ours resume points it short.
  *
  * The child has our standard output and error and no other descriptor of ours. Signals are as a
  * program expects them, except that those of the keyboard, SIGINT and SIGQUIT, are ignored, as for
@@ -23,6 +22,6 @@
 #include <lua.h>
 
 /* Adds the functions to the module on top of the stack. */
-void api_process(lua_State *L);
+void api_process_export(lua_State *L);
 
 #endif

@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/api_source.h"
 
+#include "base/array.h"
+
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,26 +20,34 @@ void api_source_free(struct script *s)
     }
     free(s->sources);
     s->sources = NULL;
-    s->n_sources = 0;
+    s->n_sources = s->cap_sources = 0;
+}
+
+/* The text on top of the stack, owned; throws, with <what> for the message, if it is none. */
+static char *own_text(lua_State *L, const char *what)
+{
+    size_t len;
+    const char *text = luaL_checklstring(L, -1, &len);
+    char *owned;
+
+    if (strlen(text) != len)
+        luaL_error(L, "%s holds a zero byte", what);
+    owned = strdup(text);
+    if (owned == NULL)
+        luaL_error(L, "out of memory");
+    return owned;
 }
 
 /* spec[name] as owned text, NULL for nil. */
 static char *text_field(lua_State *L, const char *name)
 {
-    char *copy = NULL;
+    char *text = NULL;
 
-    if (lua_getfield(L, 1, name) != LUA_TNIL) {
-        size_t len;
-        const char *text = luaL_checklstring(L, -1, &len);
-
-        if (strlen(text) != len)
-            luaL_error(L, "'%s' holds a zero byte", name);
-        copy = strdup(text);
-        if (copy == NULL)
-            luaL_error(L, "out of memory");
-    }
-    lua_pop(L, 1);
-    return copy;
+    lua_pushfstring(L, "'%s'", name);
+    if (lua_getfield(L, 1, name) != LUA_TNIL)
+        text = own_text(L, lua_tostring(L, -2));
+    lua_pop(L, 2);
+    return text;
 }
 
 /* spec[name], a list of strings; *list is reachable from the config at every moment. */
@@ -45,27 +55,20 @@ static void read_list(lua_State *L, const char *name, char ***list, size_t *n)
 {
     lua_Unsigned count;
 
-    if (lua_getfield(L, 1, name) == LUA_TTABLE) {
+    lua_pushfstring(L, "a name in '%s'", name);                /* what */
+    if (lua_getfield(L, 1, name) == LUA_TTABLE) {              /* what names */
         count = lua_rawlen(L, -1);
         *list = calloc(count + 1, sizeof **list);
         if (*list == NULL)
             luaL_error(L, "out of memory");
         for (lua_Unsigned i = 1; i <= count; i++) {
-            size_t len;
-            const char *text;
-
-            lua_rawgeti(L, -1, (lua_Integer)i);
-            text = luaL_checklstring(L, -1, &len);
-            if (strlen(text) != len)
-                luaL_error(L, "a name in '%s' holds a zero byte", name);
-            (*list)[*n] = strdup(text);
-            if ((*list)[*n] == NULL)
-                luaL_error(L, "out of memory");
+            lua_rawgeti(L, -1, (lua_Integer)i);                /* what names name */
+            (*list)[*n] = own_text(L, lua_tostring(L, -3));
             (*n)++;
             lua_pop(L, 1);
         }
     }
-    lua_pop(L, 1);
+    lua_pop(L, 2);
 }
 
 static lua_Number number_field(lua_State *L, const char *name)
@@ -116,50 +119,62 @@ static enum config_capture capture_field(lua_State *L)
     return (enum config_capture)capture;
 }
 
+/* Appends a source without a config. */
+static struct api_source *add_source(lua_State *L, struct script *s)
+{
+    struct api_source *source;
+
+    if (!ARRAY_RESERVE(s->sources, s->n_sources, s->cap_sources, 1))
+        luaL_error(L, "out of memory");
+    source = &s->sources[s->n_sources];
+    *source = (struct api_source){ .metatable = LUA_NOREF, .group = s->n_sources };
+    for (size_t i = 0; i < API_SOURCE_EVENTS; i++)
+        source->handlers[i] = LUA_NOREF;
+    s->n_sources++;
+    return source;
+}
+
+static void read_config(lua_State *L, struct config *c)
+{
+    c->table = text_field(L, "table");
+    c->conninfo = text_field(L, "connect");
+    c->name = text_field(L, "name");
+    c->where = text_field(L, "where");
+    c->soft_delete = text_field(L, "soft_delete");
+    read_list(L, "columns", &c->columns, &c->n_columns);
+    read_list(L, "pk", &c->pk, &c->n_pk);
+    c->capture = capture_field(L);
+    c->column = text_field(L, "column");
+    c->lookback = number_field(L, "lookback");
+    c->recheck_ms = ms_field(L, "recheck");
+    read_start(L, c);
+    c->interval_min_ms = ms_field(L, "interval_min");
+    c->interval_max_ms = ms_field(L, "interval_max");
+    c->rls = flag_field(L, "rls");
+    c->deletes = flag_field(L, "deletes");
+    c->keeps_old = flag_field(L, "old");
+    c->skips_unchanged = flag_field(L, "skip_unchanged");
+    c->check_ms = ms_field(L, "check_interval");
+}
+
 static int declare(lua_State *L)
 {
     struct script *s = script_of(L);
-    struct declared *grown, *d;
+    struct api_source *source;
 
     luaL_checktype(L, 1, LUA_TTABLE);
     if (s->is_loaded)
         return luaL_error(L, "sources are declared while the script loads, not in its handlers");
-    grown = realloc(s->sources, (s->n_sources + 1) * sizeof *grown);
-    if (grown == NULL)
+    source = add_source(L, s); /* api_source_free finds it, should anything throw */
+    source->config = calloc(1, sizeof *source->config);
+    if (source->config == NULL)
         return luaL_error(L, "out of memory");
-    s->sources = grown;
-    d = &grown[s->n_sources];
-    *d = (struct declared){ .metatable = LUA_NOREF, .group = s->n_sources };
-    for (size_t i = 0; i < EVENT_COUNT; i++)
-        d->handlers[i] = LUA_NOREF;
-    s->n_sources++; /* from here on api_source_free finds it, should anything throw */
-    d->config = calloc(1, sizeof *d->config);
-    if (d->config == NULL)
-        return luaL_error(L, "out of memory");
-    d->config->table = text_field(L, "table");
-    d->config->conninfo = text_field(L, "connect");
-    d->config->name = text_field(L, "name");
-    d->config->where = text_field(L, "where");
-    d->config->soft_delete = text_field(L, "soft_delete");
-    read_list(L, "columns", &d->config->columns, &d->config->n_columns);
-    read_list(L, "pk", &d->config->pk, &d->config->n_pk);
-    d->config->capture = capture_field(L);
-    d->config->column = text_field(L, "column");
-    d->config->lookback = number_field(L, "lookback");
-    d->config->recheck_ms = ms_field(L, "recheck");
-    read_start(L, d->config);
-    d->config->interval_min_ms = ms_field(L, "interval_min");
-    d->config->interval_max_ms = ms_field(L, "interval_max");
-    d->config->rls = flag_field(L, "rls");
-    d->config->deletes = flag_field(L, "deletes");
-    d->config->keeps_old = flag_field(L, "old");
-    d->config->skips_unchanged = flag_field(L, "skip_unchanged");
-    d->config->check_ms = ms_field(L, "check_interval");
+    read_config(L, source->config);
     lua_pushinteger(L, (lua_Integer)s->n_sources);
     return 1;
 }
 
-static struct declared *check_source(lua_State *L)
+static struct api_source *check_source(lua_State *L)
 {
     struct script *s = script_of(L);
     lua_Integer number = luaL_checkinteger(L, 1);
@@ -191,9 +206,9 @@ static int source_count(lua_State *L)
 
 static int source_name(lua_State *L)
 {
-    const struct declared *d = check_source(L);
+    const struct api_source *source = check_source(L);
 
-    lua_pushstring(L, d->name != NULL ? d->name : d->config->name);
+    lua_pushstring(L, source->name != NULL ? source->name : source->config->name);
     return 1;
 }
 
@@ -209,7 +224,7 @@ static int group(lua_State *L)
     return 0;
 }
 
-void api_source(lua_State *L)
+void api_source_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "declare", declare }, { "handle", handle }, { "source_count", source_count },

@@ -113,7 +113,7 @@ static bool put_records(lua_State *L, struct store *store, lua_Integer n, struct
     return true;
 }
 
-/* The positions among the records are saved: see struct declared. */
+/* The positions among the records are saved: see struct api_source. */
 static void note_saved(lua_State *L, struct script *s, lua_Integer n)
 {
     for (lua_Integer i = 1; i <= n; i++) {
@@ -212,7 +212,7 @@ static int waits(lua_State *L)
     return 0;
 }
 
-void api_state(lua_State *L)
+void api_state_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "kept", kept }, { "save", save }, { "pipeline", pipeline }, { "keeps", keeps },

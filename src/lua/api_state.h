@@ -15,7 +15,7 @@
 #include "lua/script.h"
 
 /* Adds the functions to the module on top of the stack. */
-void api_state(lua_State *L);
+void api_state_export(lua_State *L);
 
 /* Opens the state file and does what --reset asks for, unless that was done. */
 bool api_state_open(struct script *s, struct err *e) WARN_UNUSED;

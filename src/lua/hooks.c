@@ -17,6 +17,8 @@
 #include "lua/api_host.h"
 #include "lua/api_copy_lines.h"
 #include "lua/api_state.h"
+#include "lua/api_terminal.h"
+#include "lua/api_value.h"
 #include "lua/row_class.h"
 #include "lua/json.h"
 #include "lua/change.h"
@@ -32,16 +34,18 @@
 static int open_raw(lua_State *L)
 {
     lua_createtable(L, 0, 16);
-    api_host(L);
-    api_source(L);
+    api_host_export(L);
+    api_terminal_export(L);
+    api_value_export(L);
+    api_source_export(L);
     project_export(L);
-    api_state(L);
-    api_file(L);
-    api_csv(L);
-    api_process(L);
-    api_db(L);
-    api_copy_lines(L);
-    api_copy(L);
+    api_state_export(L);
+    api_file_export(L);
+    api_csv_export(L);
+    api_process_export(L);
+    api_db_export(L);
+    api_copy_lines_export(L);
+    api_copy_export(L);
     return 1;
 }
 
@@ -159,18 +163,18 @@ bool hooks_load(struct script *s, struct err *e)
 
 /* ---- changes ---- */
 
-static void push_hook(lua_State *L, enum hook hook)
+static void push_hook(lua_State *L, enum script_hook hook)
 {
     lua_rawgeti(L, LUA_REGISTRYINDEX, script_of(L)->hooks[hook]);
 }
 
 /* The events of changes come first, in the order of the ops. */
-static enum event event_of(int op)
+static enum api_source_event event_of(int op)
 {
-    return (enum event)(EVENT_READ + op);
+    return (enum api_source_event)(API_SOURCE_READ + op);
 }
 
-static bool has_handler(const struct declared *source)
+static bool has_handler(const struct api_source *source)
 {
     for (int op = 0; op < OP_COUNT; op++)
         if (source->handlers[event_of(op)] != LUA_NOREF)
@@ -183,9 +187,9 @@ static int deliver(lua_State *L)
     struct hooks_rows *d = lua_touserdata(L, 1);
     const struct chunk *chunk = d->chunk;
     struct script *s = script_of(L);
-    struct declared *source = &s->sources[d->source];
+    struct api_source *source = &s->sources[d->source];
 
-    push_hook(L, HOOK_ENTER);
+    push_hook(L, SCRIPT_HOOK_ENTER);
     lua_pushinteger(L, (lua_Integer)d->source + 1);
     lua_pushinteger(L, (lua_Integer)source->seq);
     lua_call(L, 2, 0);
@@ -209,7 +213,7 @@ static int deliver(lua_State *L)
         if (source->pauses > 0 || (d->may_stop && script_should_stop(s)))
             break;
     }
-    push_hook(L, HOOK_LEAVE);
+    push_hook(L, SCRIPT_HOOK_LEAVE);
     lua_call(L, 0, 0);
     return 0;
 }
@@ -227,10 +231,10 @@ bool hooks_deliver(struct script *s, struct hooks_rows *rows, struct err *e)
 
 struct event_job {
     size_t source;
-    enum event event;
-    uint64_t count;                       /* of EVENT_BATCH */
-    const struct message_schema *schema;  /* of EVENT_SCHEMA */
-    const struct message_notice *notice;  /* of EVENT_ERROR */
+    enum api_source_event event;
+    uint64_t count;                       /* of API_SOURCE_BATCH */
+    const struct message_schema *schema;  /* of API_SOURCE_SCHEMA */
+    const struct message_notice *notice;  /* of API_SOURCE_ERROR */
 };
 
 static void set_text(lua_State *L, const char *name, const char *text)
@@ -268,10 +272,10 @@ static int emit(lua_State *L)
 {
     const struct event_job *job = lua_touserdata(L, 1);
     struct script *s = script_of(L);
-    const struct declared *source = &s->sources[job->source];
+    const struct api_source *source = &s->sources[job->source];
 
     lua_rawgeti(L, LUA_REGISTRYINDEX, source->handlers[job->event]);
-    if (job->event == EVENT_SCHEMA) {
+    if (job->event == API_SOURCE_SCHEMA) {
         push_columns(L, job->schema->old_signature);
         push_columns(L, job->schema->new_signature);
         script_start_clock(s);
@@ -280,10 +284,10 @@ static int emit(lua_State *L)
     }
     lua_createtable(L, 0, 4);
     set_text(L, "source", source->name);
-    if (job->event == EVENT_BATCH) {
+    if (job->event == API_SOURCE_BATCH) {
         lua_pushinteger(L, (lua_Integer)job->count);
         lua_setfield(L, -2, "count");
-    } else if (job->event == EVENT_ERROR) {
+    } else if (job->event == API_SOURCE_ERROR) {
         const struct err *what = &job->notice->err;
 
         set_text(L, "message", what->msg);
@@ -305,65 +309,65 @@ static bool emit_event(struct script *s, const struct event_job *job, struct err
 
 bool hooks_batch(struct script *s, size_t source, uint64_t count, struct err *e)
 {
-    return emit_event(s, &(struct event_job){ source, EVENT_BATCH, .count = count }, e);
+    return emit_event(s, &(struct event_job){ source, API_SOURCE_BATCH, .count = count }, e);
 }
 
 bool hooks_truncate(struct script *s, size_t source, struct err *e)
 {
-    return emit_event(s, &(struct event_job){ .source = source, .event = EVENT_TRUNCATE }, e);
+    return emit_event(s, &(struct event_job){ .source = source, .event = API_SOURCE_TRUNCATE }, e);
 }
 
 bool hooks_ready(struct script *s, size_t source, struct err *e)
 {
-    return emit_event(s, &(struct event_job){ .source = source, .event = EVENT_READY }, e);
+    return emit_event(s, &(struct event_job){ .source = source, .event = API_SOURCE_READY }, e);
 }
 
 bool hooks_schema(struct script *s, size_t source, const struct message_schema *schema,
                   struct err *e)
 {
-    return emit_event(s, &(struct event_job){ source, EVENT_SCHEMA, .schema = schema }, e);
+    return emit_event(s, &(struct event_job){ source, API_SOURCE_SCHEMA, .schema = schema }, e);
 }
 
 bool hooks_error(struct script *s, size_t source, const struct message_notice *notice,
                  struct err *e)
 {
-    return emit_event(s, &(struct event_job){ source, EVENT_ERROR, .notice = notice }, e);
+    return emit_event(s, &(struct event_job){ source, API_SOURCE_ERROR, .notice = notice }, e);
 }
 
 /* ---- saving ---- */
 
 static int call_hook(lua_State *L)
 {
-    const enum hook *hook = lua_touserdata(L, 1);
+    const enum script_hook *hook = lua_touserdata(L, 1);
 
     push_hook(L, *hook);
     lua_call(L, 0, 0);
     return 0;
 }
 
-static bool run_hook(struct script *s, enum hook hook, struct err *e)
+static bool run_hook(struct script *s, enum script_hook hook, struct err *e)
 {
     return s->hooks[hook] == LUA_NOREF || script_call(s, call_hook, &hook, e);
 }
 
 bool hooks_graph(struct script *s, struct err *e)
 {
-    return run_hook(s, HOOK_GRAPH, e);
+    return run_hook(s, SCRIPT_HOOK_GRAPH, e);
 }
 
 bool hooks_start(struct script *s, struct err *e)
 {
-    return run_hook(s, HOOK_START, e);
+    return run_hook(s, SCRIPT_HOOK_START, e);
 }
 
 bool hooks_last(struct script *s, struct err *e)
 {
-    return run_hook(s, HOOK_LAST, e);
+    return run_hook(s, SCRIPT_HOOK_LAST, e);
 }
 
 bool hooks_finish(struct script *s, struct err *e)
 {
-    return run_hook(s, HOOK_FINISH, e);
+    return run_hook(s, SCRIPT_HOOK_FINISH, e);
 }
 
 struct settlement {
@@ -377,7 +381,7 @@ static int settle(lua_State *L)
     struct script *s = script_of(L);
     size_t group = s->sources[job->source].group;
 
-    push_hook(L, HOOK_SETTLE);
+    push_hook(L, SCRIPT_HOOK_SETTLE);
     lua_pushinteger(L, (lua_Integer)job->source + 1);
     lua_createtable(L, 0, 1);                                  /* settle source positions */
     lua_createtable(L, 0, 1);                                  /* ... positions members */
@@ -417,9 +421,9 @@ bool hooks_settle(struct script *s, size_t source, bool is_known, bool is_moment
 
 static int run_timers(lua_State *L)
 {
-    struct timers *t = lua_touserdata(L, 1);
+    struct hooks_timers *t = lua_touserdata(L, 1);
 
-    push_hook(L, HOOK_TIMERS);
+    push_hook(L, SCRIPT_HOOK_TIMERS);
     script_start_clock(script_of(L));
     lua_call(L, 0, 3);
     if (lua_isnumber(L, -3)) {
@@ -432,8 +436,8 @@ static int run_timers(lua_State *L)
     return 0;
 }
 
-bool hooks_timers(struct script *s, struct timers *t, struct err *e)
+bool hooks_run_timers(struct script *s, struct hooks_timers *t, struct err *e)
 {
-    *t = (struct timers){ .wait_ms = -1 };
-    return s->hooks[HOOK_TIMERS] == LUA_NOREF || script_call(s, run_timers, t, e);
+    *t = (struct hooks_timers){ .wait_ms = -1 };
+    return s->hooks[SCRIPT_HOOK_TIMERS] == LUA_NOREF || script_call(s, run_timers, t, e);
 }

@@ -55,13 +55,13 @@ bool hooks_schema(struct script *s, size_t source, const struct message_schema *
 bool hooks_error(struct script *s, size_t source, const struct message_notice *notice,
                  struct err *e) WARN_UNUSED;
 
-struct timers {
+struct hooks_timers {
     int64_t wait_ms;   /* until the next one is due; -1: there is none */
     bool has_windows;  /* an operator holds values and waits for its time */
     bool has_released; /* something that held batches back was let go */
 };
 
 /* Runs the timers that are due. */
-bool hooks_timers(struct script *s, struct timers *t, struct err *e) WARN_UNUSED;
+bool hooks_run_timers(struct script *s, struct hooks_timers *t, struct err *e) WARN_UNUSED;
 
 #endif

@@ -322,16 +322,6 @@ void json_put_nested(lua_State *L, int index, struct buf *b, int depth)
     json_check(L, b);
 }
 
-const struct buf *json_line(lua_State *L, int index)
-{
-    struct buf *b = script_scratch(L);
-
-    json_put(L, index, b);
-    buf_putc(b, '\n');
-    json_check(L, b);
-    return b;
-}
-
 /* ---- decoding ---- */
 
 static void push_value(lua_State *L, json_t *v)

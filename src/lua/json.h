@@ -42,9 +42,6 @@ void json_put_nested(lua_State *L, int index, struct buf *b, int depth);
 /* Throws unless everything was appended. */
 void json_check(lua_State *L, const struct buf *b);
 
-/* The JSON of the value at <index> as a line, with its end; in script_scratch. */
-const struct buf *json_line(lua_State *L, int index);
-
 /* Pushes the value of a JSON text. False: nothing was pushed, <why> says
  * what is wrong with it. */
 bool json_push(lua_State *L, const char *text, size_t len, char *why, size_t why_size) WARN_UNUSED;

@@ -9,7 +9,6 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/project.h"
 
-#include "base/hash.h"
 #include "lua/change.h"
 #include "lua/change_key.h"
 #include "lua/change_row.h"
@@ -162,7 +161,7 @@ static int project(lua_State *L)
     return 1;
 }
 
-static int reshaper(lua_State *L)
+static int projection(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
@@ -175,39 +174,9 @@ static int reshaper(lua_State *L)
     return 1;
 }
 
-static int copy(lua_State *L)
-{
-    luaL_checkany(L, 1);
-    clone_push(L, 1);
-    return 1;
-}
-
-static int is_change(lua_State *L)
-{
-    luaL_checkany(L, 1);
-    lua_pushboolean(L, change_is(L, 1));
-    return 1;
-}
-
-static int sha256(lua_State *L)
-{
-    char digits[HASH_TEXT];
-    size_t len;
-    const char *s = luaL_checklstring(L, 1, &len);
-
-    if (!hash_sha256(s, len, digits))
-        return luaL_error(L, "libcrypto gives no SHA-256");
-    lua_pushlstring(L, digits, sizeof digits);
-    return 1;
-}
-
 void project_export(lua_State *L)
 {
-    static const luaL_Reg functions[] = {
-        { "copy", copy }, { "is_change", is_change }, { "sha256", sha256 },
-        { "reshaper", reshaper }, { NULL, NULL },
-    };
-
     project_plan_open(L);
-    luaL_setfuncs(L, functions, 0);
+    lua_pushcfunction(L, projection);
+    lua_setfield(L, -2, "projection");
 }

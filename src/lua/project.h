@@ -1,12 +1,8 @@
-/* project.h -- changes with other columns, and copies of changes.
+/* project.h -- changes with other columns.
  *
  * Exports to Lua (module pgcdc.raw):
  *
- * copy(value): a fresh one equal to it. Of a change, with side tables of its own; tables without
- * a class of their own are copied through and through; all else is the same.
- * is_change(value).
- * sha256(text): as hex digits.
- * reshaper(spec): a function(change) that returns a new one with other columns. <spec>:
+ * projection(spec): a function(change) that returns a new one with other columns. <spec>:
  *    what: the operator's name, for messages
  *    names: old name -> new name, or false where it is dropped
  *    keep: whether names that are not in there stay
@@ -14,9 +10,9 @@
  *    resolve(facts) -> layout, called once for each row class.
  *       facts: schema, table; row (names of columns), key_only (names of key columns that are not
  *       in the row), key (set of names); assigned (what the script assigned to the row, names that
- *       are no columns as a list) and plain (what it has put in the place of the row), or nil.
- *       layout: columns, a list of {name=, from=, text=, f=}, from: a place in row, or behind it
- *       in key_only, from 1; f(value, change) gives the new value; text: it is text, whatever the
+ *       are no columns as a list) and plain (what it has put in place of the row), or nil.
+ *       layout: columns, a list of {name=, from=, text=, f=}, from: a place in row or, after the
+ *       last of these, in key_only, counted from 1; f(value, change) gives the new value; text: it is text, whatever the
  *       column was; n_row: how many of them are the row's; order: places of those that have an f,
  *       in the order in which these are called; hides_key: ids must not show the key.
  *    part(table, values, what, change) -> a new one, for a plain table that stands for the row
@@ -29,7 +25,7 @@
 
 #include <lua.h>
 
-/* Adds the functions to the module on top of the stack. */
+/* Adds the function to the module on top of the stack. */
 void project_export(lua_State *L);
 
 #endif

@@ -32,15 +32,6 @@ struct buf *script_scratch(lua_State *L)
     return b;
 }
 
-void script_append(lua_State *L, struct buf *b, const char *text, size_t len)
-{
-    buf_add(b, text, len);
-    if (!buf_ok(b)) {
-        b->failed = false;
-        luaL_error(L, "out of memory");
-    }
-}
-
 bool script_should_stop(const struct script *s)
 {
     return s->is_stopping || *s->o.stop;
@@ -253,7 +244,7 @@ struct script *script_new(const struct script_options *o, struct err *e)
         return NULL;
     }
     s->o = *o;
-    for (size_t i = 0; i < HOOK_COUNT; i++)
+    for (size_t i = 0; i < SCRIPT_HOOK_COUNT; i++)
         s->hooks[i] = LUA_NOREF;
     for (size_t i = 0; i < 2; i++)
         buf_init(&s->scratch[i], o->max_memory > 0 ? o->max_memory : SCRATCH_MAX);

@@ -42,8 +42,11 @@ struct script_options {
 };
 
 /* What the Lua half of the program does for the host; see hooks.c for their arguments. */
-enum hook { HOOK_TIMERS, HOOK_START, HOOK_ENTER, HOOK_LEAVE, HOOK_SETTLE, HOOK_LAST, HOOK_FINISH,
-            HOOK_GRAPH, HOOK_COUNT };
+enum script_hook {
+    SCRIPT_HOOK_TIMERS, SCRIPT_HOOK_START, SCRIPT_HOOK_ENTER, SCRIPT_HOOK_LEAVE,
+    SCRIPT_HOOK_SETTLE, SCRIPT_HOOK_LAST, SCRIPT_HOOK_FINISH, SCRIPT_HOOK_GRAPH,
+    SCRIPT_HOOK_COUNT
+};
 
 struct script {
     lua_State *L;
@@ -61,9 +64,9 @@ struct script {
     int64_t deadline_ns;      /* 0: none */
     bool is_out_of_time;
     /* what the script declared: see api_source.h */
-    struct declared *sources;
-    size_t n_sources;
-    int hooks[HOOK_COUNT];    /* registry references */
+    struct api_source *sources;
+    size_t n_sources, cap_sources;
+    int hooks[SCRIPT_HOOK_COUNT]; /* registry references */
     struct store *store;      /* see api_state.h; NULL until it is needed */
     bool keeps;               /* something is saved together with positions */
     bool is_waiting;          /* something was captured that may not be saved yet */
@@ -85,9 +88,6 @@ struct script *script_of(lua_State *L);
 /* A buffer, emptied, for whoever runs inside the door; valid until the next use. Lua code must not
  * run meanwhile. The collector may, and may run finalizers: these get another buffer. */
 struct buf *script_scratch(lua_State *L);
-
-/* Appends a text to a buffer that is to stay in order. Throws, and nothing was appended. */
-void script_append(lua_State *L, struct buf *b, const char *text, size_t len);
 
 /* Where the error that is about to be thrown came from, if not from here. <text> is copied. */
 void script_set_traceback(struct script *s, const char *text);

@@ -8,7 +8,7 @@
  * SPDX-License-Identifier: MIT */
 #include "pg/types.h"
 
-#include "base/utf8.h"
+#include "base/text.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -159,22 +159,13 @@ size_t field_timestamp(struct field f, char *to)
     return (size_t)(to - start);
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return -1;
-}
-
 bool field_bytea(struct field f, char *to, size_t *len)
 {
     if (f.len < 3 || memcmp(f.p, "\\\\x", 3) != 0 || f.len % 2 == 0)
         return false;
     *len = (f.len - 3) / 2;
     for (size_t i = 0; i < *len; i++) {
-        int hi = hex_digit(f.p[3 + 2 * i]), lo = hex_digit(f.p[4 + 2 * i]);
+        int hi = text_hex_digit(f.p[3 + 2 * i]), lo = text_hex_digit(f.p[4 + 2 * i]);
 
         if (hi < 0 || lo < 0)
             return false;
@@ -234,7 +225,6 @@ static const bool is_plain[256] = {
 /* Writes one control byte as JSON escapes it. Returns the bytes written, at most 6. */
 static size_t put_control(char *to, unsigned char c)
 {
-    static const char hex[] = "0123456789abcdef";
     const char *names = "\bb\ff\nn\rr\tt";
 
     for (size_t i = 0; i < 10; i += 2)
@@ -244,8 +234,7 @@ static size_t put_control(char *to, unsigned char c)
             return 2;
         }
     memcpy(to, "\\u00", 4);
-    to[4] = hex[c >> 4];
-    to[5] = hex[c & 15];
+    text_put_hex(to + 4, &c, 1);
     return 6;
 }
 
@@ -287,7 +276,7 @@ static bool put_text(struct buf *b, const char *s, size_t len, bool from_copy)
             break;
         if ((unsigned char)*p >= 0x80) {
             for (run = p; p < end && (unsigned char)*p >= 0x80; p += n)
-                if ((n = utf8_length(p, (size_t)(end - p))) == 0)
+                if ((n = text_utf8_length(p, (size_t)(end - p))) == 0)
                     return false;
             buf_add(b, run, (size_t)(p - run));
             continue;
@@ -346,7 +335,7 @@ static bool put_document(struct buf *b, struct field f)
             to[i] = ' ';
         if ((unsigned char)to[i] < 0x80)
             continue;
-        if ((w = utf8_length(to + i, n - i)) == 0)
+        if ((w = text_utf8_length(to + i, n - i)) == 0)
             return false;
         i += w - 1;
     }

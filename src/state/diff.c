@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "state/diff.h"
 
+#include "base/array.h"
 #include "state/kept_columns.h"
 
 #include <stdlib.h>
@@ -265,33 +266,18 @@ static void set_bit(unsigned char *bits, size_t i)
     bits[i / 8] |= (unsigned char)(1 << i % 8);
 }
 
-static bool add_id(uint32_t **v, size_t *n, size_t *cap, uint32_t id)
-{
-    if (*n == *cap) {
-        size_t more = *cap > 0 ? *cap * 2 : 64;
-        uint32_t *grown = realloc(*v, more * sizeof *grown);
-
-        if (grown == NULL)
-            return false;
-        *v = grown;
-        *cap = more;
-    }
-    (*v)[(*n)++] = id;
-    return true;
-}
-
 static bool add_gone(void *arg, uint32_t id)
 {
     struct diff *l = arg;
 
-    return add_id(&l->gone, &l->n_gone, &l->cap_gone, id);
+    return ARRAY_PUSH(l->gone, l->n_gone, l->cap_gone, id);
 }
 
 static bool add_expected(void *arg, uint32_t id)
 {
     struct weighing *v = arg;
 
-    return add_id(&v->expected, &v->n_expected, &v->cap_expected, id);
+    return ARRAY_PUSH(v->expected, v->n_expected, v->cap_expected, id);
 }
 
 /* What is known, and the rows of the poll that are not known yet. */

@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "state/kept_columns.h"
 
+#include "base/array.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +20,7 @@ struct kept_columns {
     struct store *store;  /* borrowed, as is the next one */
     const char *source;
     struct numbered *v;
-    size_t n;
+    size_t n, cap;
     char *key;            /* of the rows that are known, or NULL */
     struct rowtype *rowtype;  /* of the last kept_columns_enter */
     uint32_t number;
@@ -27,13 +29,12 @@ struct kept_columns {
 static bool add(struct kept_columns *f, uint32_t number, const char *columns, size_t len,
                 struct err *e)
 {
-    struct numbered *v = realloc(f->v, (f->n + 1) * sizeof *v);
+    struct numbered c = { number, strndup(columns, len) };
 
-    if (v == NULL)
-        return err_memory(e);
-    f->v = v;
-    v[f->n] = (struct numbered){ number, strndup(columns, len) };
-    return v[f->n++].columns != NULL || err_memory(e);
+    if (c.columns != NULL && ARRAY_PUSH(f->v, f->n, f->cap, c))
+        return true;
+    free(c.columns);
+    return err_memory(e);
 }
 
 static bool load(struct kept_columns *f, struct err *e)

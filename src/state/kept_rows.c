@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "state/kept_rows.h"
 
+#include "base/array.h"
 #include "base/hash.h"
 #include "state/kept_index_file.h"
 
@@ -285,17 +286,7 @@ static bool drop_row(struct kept_rows *k, int64_t id, struct err *e)
 
 static bool add_listed(struct list *l, uint64_t change, int64_t id, struct err *e)
 {
-    if (l->n == l->cap) {
-        size_t cap = l->cap > 0 ? l->cap * 2 : 64;
-        struct listed *v = realloc(l->v, cap * sizeof *v);
-
-        if (v == NULL)
-            return err_memory(e);
-        l->v = v;
-        l->cap = cap;
-    }
-    l->v[l->n++] = (struct listed){ change, id };
-    return true;
+    return ARRAY_PUSH(l->v, l->n, l->cap, (struct listed){ change, id }) || err_memory(e);
 }
 
 static bool prepare(struct kept_rows *k, const char *format, sqlite3_stmt **st, struct err *e)

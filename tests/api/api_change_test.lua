@@ -4,10 +4,11 @@
 -- How each type of Postgres is shown in Lua and in JSON belongs to the suites about values.
 
 local cluster = require "cluster"
+local fixtures = require "fixtures"
 local json = require "json"
 local lu = require "luaunit"
+local once = require "once"
 local program = require "program"
-local scope = require "scope"
 
 local TestApiChange = {}
 
@@ -15,23 +16,15 @@ local STAMP = "%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d%.%d%d%dZ"
 
 -- A database with t as <columns> say, holding one row.
 local function database(columns, values)
-   local db = cluster.main():database()
-   db:exec(("create table t (%s); insert into t values (%s)"):format(columns, values))
-   return db
+   return fixtures.database("create table t (%s); insert into t values (%s)", columns, values)
 end
 
 -- Runs <body> with `c`, each change of t; the lines it prints.
 local function run(db, body, more)
-   local options = {
+   return once.ok({
       script = ("pgcdc.source {table = 't', on_change = function(c)\n%s\nend}"):format(body),
-      dsn = db, options = { "--once" },
-   }
-   for name, value in pairs(more or {}) do
-      options[name] = value
-   end
-   local result = program.run(options)
-   lu.assertEquals({ result.status, result.stderr:match "level=error[^\n]*" }, { 0 })
-   return result.lines
+      dsn = db,
+   }, more).lines
 end
 
 -- The xmin of t's row with the id, as 64 bit (no epoch has passed in a throw-away cluster).
@@ -138,7 +131,7 @@ end
 -- An id is the same at every redelivery of a row version, and never that of another.
 function TestApiChange.test_ids()
    local db = database("id int primary key, name text", "1, 'a'")
-   local state = scope.dir() .. "/state.db"
+   local state = fixtures.state()
    local failing = program.run { dsn = db, state = state, script = [[
       pgcdc.source {table = "t", on_change = function(c) print(c.id) error "no" end}]] }
    lu.assertEquals(failing.status, 1)

@@ -4,32 +4,18 @@
 -- The change object is in api_change_test.lua, JSON and logs in api_json_test.lua.
 
 local cluster = require "cluster"
+local fixtures = require "fixtures"
 local json = require "json"
 local lu = require "luaunit"
+local once = require "once"
 local program = require "program"
-local scope = require "scope"
 local wait = require "wait"
 
 local TestApi = {}
 
-local function database(n)
-   local db = cluster.main():database()
-   db:exec "create table t (id int primary key, name text)"
-   db:exec(("insert into t select i, 'n' || i from generate_series(1, %d) i"):format(n or 0))
-   return db
-end
-
-local function new_state()
-   return scope.dir "state" .. "/state.db"
-end
-
 -- Runs the script once; its lines.
 local function run(db, script, state)
-   local result = program.run {
-      script = script, dsn = db, state = state, options = { "--once" },
-   }
-   lu.assertEquals({ result.status, result.stderr:match "level=error[^\n]*" }, { 0 })
-   return result.lines
+   return once.ok { script = script, dsn = db, state = state }.lines
 end
 
 -- Events ---------------------------------------------------------------------------------------
@@ -50,7 +36,7 @@ local ALL_EVENTS = [[
 
 -- Handlers of a change run in the order in which they were added, whichever event they wait for.
 function TestApi.test_events_of_a_snapshot_and_of_polls()
-   local db, state = database(2), new_state()
+   local db, state = fixtures.names(2), fixtures.state()
    local lines = run(db, ALL_EVENTS, state)
    lu.assertEquals(lines, {
       "first change\tread\t1", "change\tread\t1\tpublic.t\t0", "read\tread\t1\tpublic.t\t0",
@@ -71,7 +57,7 @@ end
 
 -- A batch is a chunk of the snapshot or a poll, and comes before its position is saved.
 function TestApi.test_batches()
-   local db, state = cluster.main():database(), new_state()
+   local db, state = cluster.main():database(), fixtures.state()
    db:exec "create table t (id int primary key, name text) with (fillfactor = 10)"
    db:exec "insert into t select i from generate_series(1, 30000) i"
    local script = [[
@@ -102,7 +88,7 @@ end
 
 -- Once per start, behind the snapshot's last batch; where none is due, at once.
 function TestApi.test_ready_comes_once_per_start()
-   local db, state = database(3), new_state()
+   local db, state = fixtures.names(3), fixtures.state()
    for i = 1, 3 do
       local p = program.start { script = ALL_EVENTS, dsn = db, state = state }
       p:wait_until(function() return p:stdout():find "ready" end)
@@ -114,7 +100,7 @@ function TestApi.test_ready_comes_once_per_start()
       lu.assertEquals(select(2, result.stdout:gsub("ready\tpublic.t\n", "")), 1)
       lu.assertEquals(select(2, result.stdout:gsub("read\tread", "")), i == 1 and 3 or 0)
    end
-   local db2 = database(0)
+   local db2 = fixtures.names(0)
    lu.assertEquals(run(db2, ALL_EVENTS), { "ready\tpublic.t" })
    for _, start in ipairs { '"now"', "3" } do
       local script = ALL_EVENTS:gsub('table = "t"', "%0, start = " .. start)
@@ -124,7 +110,7 @@ end
 
 -- Old and new columns as lists of {name, type}, before the first change of the new kind.
 function TestApi.test_schema()
-   local db = database(1)
+   local db = fixtures.names(1)
    local p = program.start { dsn = db, script = [[
       local function list(columns)
          local words = {}
@@ -173,7 +159,7 @@ end
 
 -- What happened while the program was away is told as well; an ALTER that no column shows is not.
 function TestApi.test_schema_after_a_restart()
-   local db, state = database(1), new_state()
+   local db, state = fixtures.names(1), fixtures.state()
    local script = [[
       pgcdc.source {table = "t", columns = pgcdc.args.columns and {"name"}}:on("schema",
          function(old, new) print(#old, #new) end)]]
@@ -182,7 +168,7 @@ function TestApi.test_schema_after_a_restart()
    db:exec "alter table t alter column name set default 'x'"
    lu.assertEquals(run(db, script, state), { "2\t3" })
    lu.assertEquals(run(db, script, state), {})
-   local args = { script = script, dsn = db, state = new_state(), args = { columns = 1 },
+   local args = { script = script, dsn = db, state = fixtures.state(), args = { columns = 1 },
                   options = { "--once" } }
    lu.assertEquals(program.run(args).stdout, "")
    db:exec "alter table t add column even_more int"
@@ -194,7 +180,7 @@ end
 -- Columns were kept as lines of name, tab and type, so that a tab or a newline in a name ended the
 -- program: "memory allocation error: block too big".
 function TestApi.test_schema_with_odd_names()
-   local db, state = database(1), new_state()
+   local db, state = fixtures.names(1), fixtures.state()
    local script = [[
       pgcdc.source {table = "t"}:on("schema", function(old, new)
          for _, column in ipairs(new) do print(pgcdc.json.encode(column)) end
@@ -211,7 +197,7 @@ end
 
 -- A passing failure: told with what happened and when it will be tried again, and then it works.
 function TestApi.test_error()
-   local db = database(1)
+   local db = fixtures.names(1)
    local p = program.start { dsn = db, script = [[
       local s = pgcdc.source {table = "t", interval = 0.02, on_change = function(c)
          print(pgcdc.json.encode {change = c.key.id})
@@ -247,7 +233,7 @@ end
 
 -- Handlers may be added by handlers; what they wait for comes to them from then on.
 function TestApi.test_a_handler_added_by_a_handler()
-   local lines = run(database(3), [[
+   local lines = run(fixtures.names(3), [[
       local s
       s = pgcdc.source {table = "t", on_change = function(c)
          print("first", c.key.id)
@@ -260,7 +246,7 @@ end
 
 -- pgcdc.source's on_change, :on by event, and two sources: nobody gets another's.
 function TestApi.test_events_of_two_sources()
-   local db = database(1)
+   local db = fixtures.names(1)
    db:exec "create table u (id int primary key); insert into u values (5)"
    local lines = run(db, [[
       for _, name in ipairs {"t", "u"} do
@@ -323,7 +309,7 @@ function TestApi.test_stop_and_its_status()
       }
       lu.assertEquals({ result.stdout, result.status }, { "rest\n", case[2] })
    end
-   local result = program.run { dsn = database(5), options = { "--once" }, script = [[
+   local result = program.run { dsn = fixtures.names(5), options = { "--once" }, script = [[
       pgcdc.source {table = "t", on_change = function(c) print(c.key.id) end}
       pgcdc.stop(5)]] }
    lu.assertEquals({ result.stdout, result.status }, { "", 5 })
@@ -331,7 +317,7 @@ end
 
 -- Timers go on beside sources, while there is nothing to do and while there is much.
 function TestApi.test_timers_beside_a_source()
-   local db = database(0)
+   local db = fixtures.names(0)
    local p = program.start { dsn = db, script = [[
       pgcdc.source {table = "t", interval = 1000, on_change = function(c) print "change" end}
       pgcdc.every(0.02, function() print "tick" io.stdout:flush() end)]] }
@@ -389,7 +375,7 @@ end
 
 -- Data goes out when a batch is over, however little it is, so that whoever reads sees it.
 function TestApi.test_output_is_not_kept_back()
-   local db = database(1)
+   local db = fixtures.names(1)
    local p = program.start { dsn = db, stdout = "pipe", script = [[
       print "loading"
       pgcdc.source {table = "t", interval = 0.02, on_change = function(c) print(c) end}]] }

@@ -5,19 +5,12 @@
 -- traceback, and nothing past the failed change is recorded.
 
 local cluster = require "cluster"
+local fixtures = require "fixtures"
 local lu = require "luaunit"
 local program = require "program"
-local scope = require "scope"
 local wait = require "wait"
 
 local TestBadScript = {}
-
-local function database(n)
-   local db = cluster.main():database()
-   db:exec "create table t (id int primary key, name text)"
-   db:exec(("insert into t select i, 'n' || i from generate_series(1, %d) i"):format(n))
-   return db
-end
 
 -- Runs the script, which must fail, and returns what it said with quotes as they were.
 local function run_failing(options)
@@ -41,7 +34,7 @@ local PRINT = handler ""
 -- What is thrown -------------------------------------------------------------------------------
 
 function TestBadScript.test_handlers_that_throw()
-   local db = database(5)
+   local db = fixtures.names(5)
    for body, message in pairs {
       ["error 'boom'"] = "script.lua:2: boom",
       ["error('boom', 0)"] = "boom",
@@ -81,8 +74,8 @@ end
 -- The changes before the failed one were delivered, and come again: nothing was recorded of the
 -- batch. The failed one comes again too, and what stands behind it.
 function TestBadScript.test_nothing_past_the_failed_change_is_recorded()
-   local db = database(5)
-   local state = scope.dir() .. "/state.db"
+   local db = fixtures.names(5)
+   local state = fixtures.state()
    local _, result = run_failing { script = handler "error 'x'", dsn = db, state = state }
    lu.assertEquals(result.stdout, "1\n2\n")
    local function finish()
@@ -112,7 +105,7 @@ end
 
 -- Every other place where a script is called names itself as well.
 function TestBadScript.test_events_and_timers_that_throw()
-   local db = database(2)
+   local db = fixtures.names(2)
    for _, case in ipairs {
       { "s:on('batch', function() error 'x' end)", "source public.t: " },
       { "s:on('ready', function() error 'x' end)", "script.lua:2: x" },
@@ -134,7 +127,7 @@ end
 local SHORT = ("--max-time=%g"):format(wait.scaled(0.1))
 
 function TestBadScript.test_handlers_that_never_return()
-   local db = database(5)
+   local db = fixtures.names(5)
    for _, body in ipairs {
       "while true do end",
       "while true do pcall(function() while true do end end) end",
@@ -159,7 +152,7 @@ end
 
 -- Timers and events are calls too. Loading is none: it may fetch what it needs.
 function TestBadScript.test_max_time_elsewhere()
-   local db = database(1)
+   local db = fixtures.names(1)
    local forever = "function() while true do end end"
    for _, script in ipairs {
       "pgcdc.after(0.001, " .. forever .. ")",
@@ -180,7 +173,7 @@ end
 -- --max-memory ---------------------------------------------------------------------------------
 
 function TestBadScript.test_handlers_that_eat_memory()
-   local db = database(5)
+   local db = fixtures.names(5)
    for _, body in ipairs {
       "local t = {} while true do t[#t + 1] = {} end",
       "local s = 'x' while true do s = s .. s end",

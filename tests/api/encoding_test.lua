@@ -4,19 +4,12 @@
 -- Everything the program says is UTF-8, names and keys too; what cannot be that is an error that
 -- names the source, and comes once it is mended. See values_test.lua for every type's values.
 
-local cluster = require "cluster"
+local fixtures = require "fixtures"
 local json = require "json"
 local lu = require "luaunit"
 local program = require "program"
-local scope = require "scope"
 
 local TestEncoding = {}
-
-local function database(encoding)
-   return cluster.main():database {
-      sql = ("template template0 encoding '%s' lc_collate 'C' lc_ctype 'C'"):format(encoding),
-   }
-end
 
 -- Each with a word that it can write.
 local words = { LATIN1 = "été", WIN1252 = "œuf€", EUC_JP = "日本", EUC_KR = "한국", SQL_ASCII = "é🐘" }
@@ -54,9 +47,9 @@ end
 -- The snapshot, then a poll that has to find rows by their keys, stop at one of them and go on.
 for encoding, word in pairs(words) do
    TestEncoding["test_changes_and_deletes_of_" .. encoding:lower()] = function()
-      local db = database(encoding)
+      local db = fixtures.encoded(encoding)
       create(db, word)
-      local state = scope.dir "encoding" .. "/state.db"
+      local state = fixtures.state()
       local function again(stop_at)
          return program.run { dsn = db, state = state, options = { "--once" }, script = ([[
             pgcdc.source {
@@ -88,9 +81,9 @@ function TestEncoding.test_mirror_between_encodings()
       { "SQL_ASCII", "UTF8" }, { "LATIN1", "SQL_ASCII" }, { "EUC_JP", "LATIN1" },
    } do
       local what, word = pair[1] .. " to " .. pair[2], pair[3] or words[pair[1]]
-      local source, target = database(pair[1]), database(pair[2])
+      local source, target = fixtures.encoded(pair[1]), fixtures.encoded(pair[2])
       create(source, word)
-      local state = scope.dir "encoding" .. "/state.db"
+      local state = fixtures.state()
       local function again()
          return program.run { dsn = source, state = state, bundled = "mirror",
             options = { "--once" },
@@ -116,9 +109,9 @@ end
 -- Bytes that are no text: the error names source and column, what came before it is delivered
 -- once, and what comes behind it when the row is mended.
 function TestEncoding.test_bytes_that_are_no_text()
-   local db = database "SQL_ASCII"
+   local db = fixtures.encoded "SQL_ASCII"
    db:exec "create table t (id int primary key, a text, b text); insert into t values (1, 'x', 'y')"
-   local state = scope.dir "encoding" .. "/state.db"
+   local state = fixtures.state()
    local function again()
       return program.run { dsn = db, state = state, options = { "--once" }, script = [[
          pgcdc.source {table = "t", deletes = true, on_change = print}]] }

@@ -1,17 +1,12 @@
 -- globals_test.lua: a script that reads a global that nobody has set is told so.
 -- SPDX-License-Identifier: MIT
 
+local files = require "files"
 local lu = require "luaunit"
 local program = require "program"
 local scope = require "scope"
 
 local TestGlobals = {}
-
-local function write(path, text)
-   local f = assert(io.open(path, "w"))
-   f:write(text)
-   f:close()
-end
 
 -- Each case is a line of one script, called in a pcall: the message that it fails with.
 local cases = {
@@ -84,12 +79,12 @@ end
 -- Libraries probe for globals, and may.
 function TestGlobals.test_libraries_may_look()
    local dir = scope.dir()
-   write(dir .. "/library.lua", [[
+   files.write(dir .. "/library.lua", [[
       local M = {}
       M.found = unknown_to_all ~= nil
       function M.look() return jit, bit32, unknown_to_all, _G.setfenv end
       return M]])
-   write(dir .. "/main.lua", [[
+   files.write(dir .. "/main.lua", [[
       local library = require "library"
       print(library.found, library.look())
       print(pcall(function() return unknown_to_all end))]])
@@ -103,7 +98,7 @@ end
 function TestGlobals.test_names_of_scripts()
    local dir = scope.dir()
    for _, name in ipairs { "plain.lua", "with space.lua", "50% [odd].lua", "noending" } do
-      write(dir .. "/" .. name, "return pritn")
+      files.write(dir .. "/" .. name, "return pritn")
       for _, path in ipairs { dir .. "/" .. name, "./" .. name } do
          local result = program.run { bundled = path, cwd = dir, state = false }
          lu.assertEquals(result.status, 1, path)

@@ -7,14 +7,16 @@
 
 local cluster = require "cluster"
 local crew = require "exact_crew"
+local fixtures = require "fixtures"
 local lu = require "luaunit"
 local program = require "program"
 local random_types = require "random_types"
+local seeds = require "seeds"
 local values = require "values"
 
 local TestProperty = {}
 
-local seed = math.tointeger(tonumber(os.getenv "PGCDC_TEST_SEED" or "")) or 1795821306
+local seed = seeds.asked or 1795821306
 local n_rows = math.tointeger(tonumber(os.getenv "PGCDC_TEST_ROWS" or "")) or 20000
 local n_tables = 20 -- of some 20 columns, so that every type has one
 local rows_of_a_table, rows_of_a_statement = n_rows // n_tables, 100
@@ -45,8 +47,8 @@ end
 -- A database in which all types are made, and a session in it as the manual's section on values
 -- means it.
 local function new_database(statements, hstore, encoding)
-   local db = cluster.main():database { name = "property", sql = encoding and
-      ("template template0 encoding '%s' lc_collate 'C' lc_ctype 'C'"):format(encoding) }
+   local db = encoding and fixtures.encoded(encoding, "property")
+      or cluster.main():database { name = "property" }
    local conn = values.normal_session(db:connect { client_encoding = "UTF8" })
    if hstore then
       conn:exec "create extension hstore"

@@ -6,6 +6,7 @@
 -- was successful; it may raise an error as well.
 
 local cluster = require "cluster"
+local files = require "files"
 local lu = require "luaunit"
 local program = require "program"
 local scope = require "scope"
@@ -14,12 +15,6 @@ local wait = require "wait"
 local TestSandbox = {}
 
 local SECRET = "hidden-treasure"
-
-local function write(path, text)
-   local f = assert(io.open(path, "w"))
-   assert(f:write(text))
-   f:close()
-end
 
 -- What the attempts share. `seek` looks for what `f` says is a find in everything that can be
 -- reached from a value by its fields and metatables.
@@ -174,8 +169,9 @@ end
 
 local function new_folder()
    local dir = scope.dir()
-   write(dir .. "/secret", SECRET:gsub("-", "_") .. " = '" .. SECRET .. "' loaded_secret = true\n")
-   write(dir .. "/module.lua", "return 'loaded'\n")
+   files.write(dir .. "/secret",
+      SECRET:gsub("-", "_") .. " = '" .. SECRET .. "' loaded_secret = true\n")
+   files.write(dir .. "/module.lua", "return 'loaded'\n")
    return dir
 end
 
@@ -244,9 +240,9 @@ end
 -- What is of use is still there: modules beside the script and on the path that the user gave.
 function TestSandbox.test_what_is_left()
    local dir, lib = scope.dir(), scope.dir()
-   write(lib .. "/from_path.lua", "return {name = ..., io = io, dump = string.dump}")
-   write(dir .. "/beside-it.lua", "return 'beside'")
-   write(dir .. "/main.lua", [[
+   files.write(lib .. "/from_path.lua", "return {name = ..., io = io, dump = string.dump}")
+   files.write(dir .. "/beside-it.lua", "return 'beside'")
+   files.write(dir .. "/main.lua", [[
       local m = require "from_path"
       print(m.name, m.io, m.dump, require "beside-it", require "pgcdc" == pgcdc)
       print(load("return 1 + 1")(), load("return x", "c", "t", {x = "env"})())

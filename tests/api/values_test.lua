@@ -5,11 +5,12 @@ local cluster = require "cluster"
 local json = require "json"
 local lu = require "luaunit"
 local program = require "program"
+local seeds = require "seeds"
 local values = require "values"
 
 local TestValues = {}
 
-local seed = math.tointeger(tonumber(os.getenv "PGCDC_TEST_SEED" or "")) or os.time()
+local seed = seeds.asked or os.time()
 
 -- Runs a script, or the bundled jsonl, once on a table.
 local function run(db, options)

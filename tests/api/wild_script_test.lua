@@ -6,6 +6,7 @@
 -- recorded. (What is thrown, endless loops and memory: see bad_script_test.lua.)
 
 local cluster = require "cluster"
+local fixtures = require "fixtures"
 local lu = require "luaunit"
 local program = require "program"
 local scope = require "scope"
@@ -144,7 +145,7 @@ end
 
 -- One that asks for a state while another one is read got in between: the rest came from its own.
 function TestWildScript.test_finalizers_that_ask_for_state()
-   local state = scope.dir() .. "/state.db"
+   local state = fixtures.state()
    local function run_script(script)
       local result = program.run { script = script, state = state, deadline = 20 }
       lu.assertEquals(result.status, 0, result.stderr)
@@ -302,7 +303,7 @@ end
 
 -- os.exit is the end at once, and what was not saved comes again.
 function TestWildScript.test_os_exit()
-   local state = scope.dir() .. "/state.db"
+   local state = fixtures.state()
    for _, exit in ipairs { "os.exit(7)", "os.exit(7, true)", "" } do
       local result = program.run { script = handler(exit), dsn = database(), state = state,
          options = { "--once" } }
@@ -439,7 +440,7 @@ local ALL_ODD = [[
       setmetatable({}, {__tostring = error, __len = error, __eq = error}),
    }
    local takers = {
-      print = print, tostring = tostring, encode = pgcdc.json.encode, copy = raw.copy,
+      print = print, tostring = tostring, encode = pgcdc.json.encode, copy = raw.clone,
       pairs = function(c)
          for _ in pairs(c) do end
          for _ in pairs(c.row) do end
@@ -484,14 +485,14 @@ local ALL_ODD = [[
             try(take, value)
             for _, field in ipairs {"op", "schema", "table", "source", "key", "row", "old", "xid",
                                     "ts", "id", "database", "changed", "new"} do
-               local c = raw.copy(change)
+               local c = raw.clone(change)
                local _ = tried % 2 == 0 and c.row
                c[field] = value
                try(take, c)
             end
             for _, column in ipairs {"id", "name", "n", "doc", "new"} do
                for _, part in ipairs {"row", "key"} do
-                  local c = raw.copy(change)
+                  local c = raw.clone(change)
                   c[part][column] = value
                   try(take, c)
                end
@@ -519,7 +520,7 @@ function TestWildScript.test_odd_values_in_state()
       ["kept[1] = 1"] = "has a key that is a number",
       ["kept[io.stdout] = 1"] = "has a key that is a userdata",
    } do
-      local state = scope.dir() .. "/state.db"
+      local state = fixtures.state()
       local before = "local kept = pgcdc.state 'kept' kept.n = (kept.n or 0) + 1"
       local result = program.run { script = handler(body, before), dsn = database(), state = state,
          options = { "--once" } }

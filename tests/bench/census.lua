@@ -3,6 +3,7 @@
 --
 -- Called by bench.lua, with its tools and yardsticks.
 
+local files = require "files"
 local native = require "native"
 local program = require "program"
 local scope = require "scope"
@@ -50,13 +51,6 @@ local function run(name, state)
    return result, sum
 end
 
-local function file_size(path)
-   local f = assert(io.open(path, "rb"))
-   local size = f:seek "end"
-   f:close()
-   return size
-end
-
 local function measure(name, key, limit)
    database:exec(([[
       create table %s (id %s primary key, name text, email text, amount numeric(12,2),
@@ -85,9 +79,9 @@ local function measure(name, key, limit)
    line("snapshot with deletes, " .. key, snapshot / c, "C", limit)
    line("  peak memory", peak, "MB", 80)
    if key == "i" then
-      line("  state file, a row", file_size(state) / rows, "bytes", 80)
+      line("  state file, a row", files.size(state) / rows, "bytes", 80)
    else
-      say("  state file, a row: %.1f bytes", file_size(state) / rows)
+      say("  state file, a row: %.1f bytes", files.size(state) / rows)
    end
    local check = median(function()
       database:exec(([[delete from %s where id in

@@ -3,6 +3,7 @@
 --
 -- Called by bench.lua, with its tools.
 
+local files = require "files"
 local native = require "native"
 local program = require "program"
 local scope = require "scope"
@@ -119,9 +120,7 @@ end
 -- Transactions a second of two sessions.
 local function pgbench(bench, script)
    local path = scope.dir "pgbench" .. "/script.sql"
-   local f = assert(io.open(path, "w"))
-   f:write(script)
-   f:close()
+   files.write(path, script)
    local text = server.run({ server.bin "pgbench", "-n", "-c", "2", "-T", "4", "-f", path,
       bench.database:dsn() }, { user = false })
    return assert(tonumber(text:match "tps = ([%d.]+)"), text)

@@ -6,9 +6,9 @@ local deletes = require "deletes"
 local killing = require "killing"
 local lu = require "luaunit"
 local native = require "native"
+local pgbench = require "pgbench"
 local program = require "program"
 local scope = require "scope"
-local server = require "server"
 local wait = require "wait"
 
 local TestDeletesExact = {}
@@ -115,17 +115,7 @@ COMMIT;
 ]]
 
 local function write_all(db, seconds)
-   local pgbench = server.client "pgbench"
-   lu.skipIf(not pgbench, "there is no pgbench")
-   local path = scope.dir "pgbench" .. "/writes.sql"
-   local f = assert(io.open(path, "w"))
-   f:write(WRITES)
-   f:close()
-   return assert(native.spawn {
-      argv = { pgbench, "-n", "-c", "4", "-R", "600", "-T", tostring(seconds), "-f",
-               path, db:dsn() },
-      stdout = "null", stderr = "null",
-   })
+   return pgbench.start_script(db, WRITES, "-c", "4", "-R", "600", "-T", tostring(seconds))
 end
 
 -- What the script has seen: id -> v of the rows that are there.

@@ -4,10 +4,9 @@
 -- That it is used shows in what is not read: a row that is damaged in the state file is noticed at
 -- a start that reads all rows, and only there.
 
-local cluster = require "cluster"
+local fixtures = require "fixtures"
 local lu = require "luaunit"
 local program = require "program"
-local scope = require "scope"
 
 local TestDeletesImage = {}
 
@@ -19,10 +18,8 @@ local script = [[
       interval = 0.02, on_change = function(change) print(change.op, change.key.k) end}]]
 
 local function new_database(rows)
-   local db = cluster.main():database()
-   db:exec(([[create table t (k text primary key);
-      insert into t select 'key-' || i from generate_series(1, %d) i]]):format(rows or 5))
-   return db, scope.dir "state" .. "/state.db"
+   return fixtures.database([[create table t (k text primary key);
+      insert into t select 'key-' || i from generate_series(1, %d) i]], rows or 5), fixtures.state()
 end
 
 local function once(db, state, options)

@@ -8,12 +8,12 @@ local lu = require "luaunit"
 local native = require "native"
 local program = require "program"
 local run = require "exact_run"
+local seeds = require "seeds"
 
 local TestExact = {}
 
 local seconds = tonumber(os.getenv "PGCDC_EXACT_SECONDS" or "") or 36
-local seed = math.tointeger(tonumber(os.getenv "PGCDC_TEST_SEED" or ""))
-   or os.time() * 1000003 + math.floor(native.now() * 1e6) % 1000003
+local seed = seeds.asked or seeds.fresh()
 
 local function random_run(options)
    io.write("seed ", seed, " ... ")

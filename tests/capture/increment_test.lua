@@ -4,28 +4,23 @@
 -- Concurrent writers are in exact_test.lua, the rule by itself in unit/increment.c.
 
 local cluster = require "cluster"
+local fixtures = require "fixtures"
 local lu = require "luaunit"
 local program = require "program"
-local scope = require "scope"
 local stepping = require "stepping"
+local tables = require "tables"
 local watch = require "watch"
 
 local TestIncrement = {}
 
 local function new_database(sql)
-   local db = cluster.main():database()
-   db:exec(sql or [[create table t (id int primary key, n int default 0);
-      insert into t select generate_series(1, 3)]])
-   return db
+   return fixtures.database(sql or fixtures.numbers(3))
 end
 
 -- A function that polls once; a recheck comes only where the test asks for it.
 local function new_poll(db, fields)
    local source = { capture = "increment", column = "id", lookback = 0, recheck = 1e6 }
-   for name, value in pairs(fields or {}) do
-      source[name] = value
-   end
-   local poll = stepping.new(db, source)
+   local poll = stepping.new(db, tables.merge(source, fields))
    return function(...)
       -- What is not flushed yet, such as a word of the background writer's, would hold the floor
       -- back, and the window: what is late would come before a recheck. So a commit flushes it.
@@ -237,9 +232,7 @@ end
 -- Runs one poll with a handler that stops the program at the change of <id>.
 local function stop_at(db, state, id, fields)
    local source = { table = "t", capture = "increment", column = "id", lookback = 0, recheck = 1e6 }
-   for name, value in pairs(fields or {}) do
-      source[name] = value or nil
-   end
+   source = tables.replace(source, fields)
    local result = program.run {
       dsn = db, state = state, options = id and {} or { "--once" },
       script = watch.script(source, id and ([[
@@ -262,7 +255,7 @@ function TestIncrement.test_a_recheck_behind_a_window_that_was_cut()
          create index on t (n);
          create table t2 (id int, n int, part int, primary key (id, part));
          insert into t values (1000, 1000), (2000, 2000)]]
-      local state = scope.dir "state" .. "/state.db"
+      local state = fixtures.state()
       local by = { pk = "id", column = "n" }
       lu.assertEquals(stop_at(db, state, nil, by), "read 1000 2000")
       db:exec "insert into t values (1, 1), (3001, 3001)"

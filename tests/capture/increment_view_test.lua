@@ -2,10 +2,11 @@
 -- SPDX-License-Identifier: MIT
 
 local cluster = require "cluster"
+local fixtures = require "fixtures"
 local lu = require "luaunit"
 local program = require "program"
-local scope = require "scope"
 local stepping = require "stepping"
+local tables = require "tables"
 local wait = require "wait"
 local watch = require "watch"
 
@@ -13,18 +14,11 @@ local TestIncrementView = {}
 
 local function new_poll(db, fields)
    local source = { table = "v", capture = "increment", column = "id", pk = "id", lookback = 10 }
-   for name, value in pairs(fields or {}) do
-      source[name] = value
-   end
-   return stepping.new(db, source)
+   return stepping.new(db, tables.merge(source, fields))
 end
 
 local function new_database(sql)
-   local db = cluster.main():database()
-   db:exec(sql or [[create table t (id int primary key, n int default 0);
-      create view v as select id, n from t;
-      insert into t select generate_series(1, 3)]])
-   return db
+   return fixtures.database(sql or fixtures.numbers(3) .. "create view v as select id, n from t")
 end
 
 -- Rows that were there are read; new ones, late ones within the lookback, and rows of the window
@@ -77,7 +71,7 @@ function TestIncrementView.test_pages()
       create view v as select * from t;
       insert into t select i, i / 7000 - 1, 'a' || i from generate_series(1, 21000) i;
       insert into t values (0, null, 'x')]]
-   local state = scope.dir "state" .. "/state.db"
+   local state = fixtures.state()
    local script = watch.script({ table = "v", capture = "increment", column = "at", interval = 1,
       lookback = 1 }, nil, true):gsub("pgcdc.source {", 'pgcdc.source { pk = {"s", "id"},')
    local function poll()
@@ -111,7 +105,7 @@ end
 function TestIncrementView.test_killed_in_the_middle()
    local db = new_database [[create table t (id int primary key); create view v as select * from t;
       insert into t select generate_series(1, 12000)]]
-   local state = scope.dir "state" .. "/state.db"
+   local state = fixtures.state()
    local options = { dsn = db, state = state, brief = true, table = "v",
       source = { capture = "increment", column = "id", pk = "id" } }
    local p = watch.start(db, options)

@@ -6,12 +6,13 @@
 -- a table of $PGCDC_SOAK_ROWS rows (default: left out).
 
 local cluster = require "cluster"
+local files = require "files"
 local json = require "json"
 local lu = require "luaunit"
 local native = require "native"
+local pgbench = require "pgbench"
 local program = require "program"
 local scope = require "scope"
-local server = require "server"
 local wait = require "wait"
 
 local TestLoad = {}
@@ -19,15 +20,6 @@ local TestLoad = {}
 local seconds = tonumber(os.getenv "PGCDC_SOAK_SECONDS" or "") or 6
 local rows = math.tointeger(tonumber(os.getenv "PGCDC_SOAK_ROWS" or ""))
 local patience = 60 + (rows or 0) / 20000
-
-local function pgbench(db, ...)
-   local binary = server.client "pgbench"
-   lu.skipIf(not binary, "there is no pgbench")
-   local argv = { binary, "-h", server.socket_dir(), "-p", tostring(db.cluster.port),
-      "-U", "postgres", ... }
-   argv[#argv + 1] = db.name
-   return assert(native.spawn { argv = argv, stdout = "null", stderr = "null" })
-end
 
 local function count(path)
    return #(native.listdir(path) or {})
@@ -91,7 +83,7 @@ local names = "pgbench_accounts,pgbench_tellers,pgbench_branches,pgbench_history
 
 local both = [[
    local bundled = require "pgcdc.bundled"
-   local options = pgcdc.options(bundled.defaults {target = pgcdc.required, out = pgcdc.required})
+   local options = bundled.options {{"target", pgcdc.required, ""}, {"out", pgcdc.required, ""}}
    local file = pgcdc.sinks.jsonl {path = options.out}
    for i, source in ipairs(bundled.sources(options)) do
       local name = bundled.list(options.table)[i]
@@ -125,7 +117,7 @@ end
 function TestLoad.test_a_mirror_and_a_file_under_pgbench()
    local source = cluster.main():database { name = "load" }
    local target = cluster.main():database { name = "load_target" }
-   lu.assertEquals((pgbench(source, "-i", "-q"):wait(wait.scaled(60)) or {}).exit, 0)
+   pgbench.make_tables(source)
    source:exec "alter table pgbench_history add column id bigserial primary key"
    local dir = scope.dir "load"
    local options = { script = both, dsn = source, state = dir .. "/state.db",
@@ -139,7 +131,7 @@ function TestLoad.test_a_mirror_and_a_file_under_pgbench()
    p:wait_until(function()
       return target:value "select to_regclass('pgbench_history')" ~= false
    end, 60, "the history")
-   local work = pgbench(source, "-n", "-c", "8", "-T", tostring(math.ceil(seconds)))
+   local work = pgbench.start(source, "-n", "-c", "8", "-T", tostring(math.ceil(seconds)))
    local samples, lag = watch(p, work, source, target)
    local before, last = assert_flat(samples)
    lu.assertTrue(lag < wait.scaled(30), ("a row took %.1f s"):format(lag))
@@ -228,11 +220,7 @@ local function wait_keys(p, path, n)
    end
    local peak = 0
    p:wait_until(function()
-      local f = io.open(path, "rb")
-      local size = f and f:seek "end" or 0
-      if f then
-         f:close()
-      end
+      local size = files.size(path)
       peak = math.max(peak, (p:rss()) or 0)
       return size >= bytes
    end, patience, "all keys")
@@ -258,19 +246,8 @@ local function large_transaction(slow, killed)
    db:exec(("insert into t select g from generate_series(1, %d) g"):format(n), patience)
    local path = dir .. "/keys"
    for _ = 1, killed and 3 or 0 do
-      local f = io.open(path, "rb")
-      local before = f and f:seek "end" or 0
-      p:wait_until(function()
-         local now = io.open(path, "rb")
-         local size = now and now:seek "end" or 0
-         if now then
-            now:close()
-         end
-         return size > before
-      end, patience, "some keys")
-      if f then
-         f:close()
-      end
+      local before = files.size(path)
+      p:wait_until(function() return files.size(path) > before end, patience, "some keys")
       p:kill9()
       p = start_keys(db, dir, slow, "now")
    end

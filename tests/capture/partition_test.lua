@@ -4,9 +4,10 @@
 -- ATTACH brings rows with old xids, some of which the position believes to have delivered.
 -- A new leaf is read whole, its old rows as op "read", and nothing comes twice.
 
-local cluster = require "cluster"
+local fixtures = require "fixtures"
 local lu = require "luaunit"
 local program = require "program"
+local stepping = require "stepping"
 local wait = require "wait"
 local watch = require "watch"
 
@@ -20,9 +21,7 @@ local CREATE = [[
    insert into t select generate_series(101, 110);]]
 
 local function new_database(sql)
-   local db = cluster.main():database()
-   db:exec(sql or CREATE)
-   return db
+   return fixtures.database(sql or CREATE)
 end
 
 -- A table like t's leaves, with rows; not attached.
@@ -35,21 +34,9 @@ end
 -- Polls between statements, to say what came: a function that runs the program once and returns
 -- "read 1 2, upsert 3", sorted, or "".
 local function stepper(db, source)
-   local state
-   local fields = { table = "t" }
-   for name, value in pairs(source or {}) do
-      fields[name] = value
-   end
-   return function()
-      local p = program.start {
-         dsn = db, script = watch.script(fields), options = { "--once" }, state = state,
-      }
-      state = p.state
-      local result = p:finish()
-      lu.assertEquals(result.status, 0, result.stderr)
-      lu.assertNotStrContains(result.stderr, "level=warn")
+   return stepping.quiet(db, source, function(changes)
       local by_op, words = { read = {}, upsert = {} }, {}
-      for _, change in ipairs(result.changes) do
+      for _, change in ipairs(changes) do
          table.insert(by_op[change.op], change.key.id)
          lu.assertEquals(change.table, "t")
       end
@@ -60,7 +47,7 @@ local function stepper(db, source)
          end
       end
       return table.concat(words, ", ")
-   end
+   end)
 end
 
 -- Leaf by leaf through the root, rows that move from leaf to leaf included.

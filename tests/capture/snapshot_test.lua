@@ -5,6 +5,7 @@
 -- meanwhile come with the first poll; rewriting the table under it leaves no hole, and says so.
 
 local cluster = require "cluster"
+local fixtures = require "fixtures"
 local lu = require "luaunit"
 local native = require "native"
 local program = require "program"
@@ -15,12 +16,10 @@ local TestSnapshot = {}
 
 -- t with <rows> rows of about a kilobyte: 7 in a block.
 local function new_database(rows)
-   local db = cluster.main():database()
-   db:exec(([[
+   return fixtures.database([[
       create table t (id int primary key, n int default 0, pad text default repeat('x', 1000));
       alter table t alter pad set storage plain;
-      insert into t select generate_series(1, %d)]]):format(rows))
-   return db
+      insert into t select generate_series(1, %d)]], rows)
 end
 
 -- More script: waits for a line on standard input at the given numbers of changes.

@@ -5,19 +5,16 @@
 -- What is refused is in bad_input_test.lua; how keys are shown is in api_change_test.lua.
 
 local cluster = require "cluster"
+local fixtures = require "fixtures"
 local json = require "json"
 local lu = require "luaunit"
 local native = require "native"
+local once = require "once"
 local program = require "program"
-local scope = require "scope"
 local server = require "server"
 local wait = require "wait"
 
 local TestSources = {}
-
-local function new_state()
-   return scope.dir "state" .. "/state.db"
-end
 
 -- A script that prints every change of a source with these fields.
 local function printing(fields)
@@ -26,11 +23,7 @@ end
 
 -- One run with --once; its changes.
 local function run(db, fields, state)
-   local result = program.run {
-      script = printing(fields), dsn = db, state = state, options = { "--once" },
-   }
-   lu.assertEquals({ result.status, result.stderr:match "level=error[^\n]*" }, { 0 })
-   return result.changes
+   return once.ok { script = printing(fields), dsn = db, state = state }.changes
 end
 
 local function ids_of(changes)
@@ -61,7 +54,7 @@ local KEY_TYPES = {
 -- Of any type: a snapshot, then a poll ordered by it, then an update of each row. (Boolean has but
 -- two values: rows 3 and 6.)
 function TestSources.test_key_types()
-   local db, state = cluster.main():database(), new_state()
+   local db, state = cluster.main():database(), fixtures.state()
    db:exec "create type mood as enum ('m1', 'm6', 'm5', 'm2', 'm3', 'm4')"
    db:exec "create domain positive as int check (value > 0)"
    local script = {}
@@ -115,7 +108,7 @@ end
 
 -- The key itself may change: the row comes with its new key.
 function TestSources.test_a_key_that_changes()
-   local db, state = cluster.main():database(), new_state()
+   local db, state = cluster.main():database(), fixtures.state()
    db:exec "create table t (id int primary key); insert into t values (1), (2)"
    lu.assertEquals(ids_of(run(db, "table = 't'", state)), { 1, 2 })
    db:exec "update t set id = 7 where id = 2"
@@ -146,7 +139,7 @@ function TestSources.test_table_names()
       { [[ {"Sche Ma", [=[a.b"c'd\e]=]} ]], "Sche Ma.a.b\"c'd\\e", 3 },
       { [['"Sche Ma".plain']], "Sche Ma.plain", 4 },
    } do
-      local state = new_state()
+      local state = fixtures.state()
       local changes = run(db, "table = " .. case[1], state)
       lu.assertEquals(#changes, 1)
       lu.assertEquals(changes[1].schema .. "." .. changes[1].table, case[2])
@@ -159,7 +152,7 @@ end
 
 -- The position is kept under the name: with another name, all is new.
 function TestSources.test_names_of_sources()
-   local db, state = cluster.main():database(), new_state()
+   local db, state = cluster.main():database(), fixtures.state()
    db:exec "create table t (id int primary key); insert into t values (1)"
    lu.assertEquals(#run(db, "table = 't'", state), 1)
    lu.assertEquals(#run(db, "table = 'public.t'", state), 0)
@@ -176,7 +169,7 @@ end
 -- columns and where ------------------------------------------------------------------------------
 
 function TestSources.test_columns()
-   local db, state = cluster.main():database(), new_state()
+   local db, state = cluster.main():database(), fixtures.state()
    db:exec [[create table t (id int primary key, "Name" text, gone int, n int);
       alter table t drop column gone; insert into t values (1, 'x', 5)]]
    local function row(fields)
@@ -194,7 +187,7 @@ function TestSources.test_columns()
 end
 
 function TestSources.test_where()
-   local db, state = cluster.main():database(), new_state()
+   local db, state = cluster.main():database(), fixtures.state()
    db:exec "create table t (id int primary key, name text, n int, \"id2\" int)"
    db:exec "insert into t select i, 'it''s ' || i, i % 3 from generate_series(1, 9) i"
    for condition, ids in pairs {
@@ -222,7 +215,7 @@ function TestSources.test_start()
    db:exec "insert into t values (3)"
    db:exec "update t set id = id where id = 1"
    local function check(start, reads, upserts)
-      local state = new_state()
+      local state = fixtures.state()
       local fields = "table = 't', start = " .. start
       local changes = run(db, fields, state)
       local ids = { read = {}, upsert = {} }
@@ -247,7 +240,7 @@ end
 
 -- An xid that is yet to come: nothing until it does.
 function TestSources.test_start_in_the_future()
-   local db, state = cluster.main():database(), new_state()
+   local db, state = cluster.main():database(), fixtures.state()
    db:exec "create table t (id int primary key); insert into t values (1)"
    local fields = ("table = 't', start = %d"):format(db:value "select txid_current()" + 40)
    lu.assertEquals(run(db, fields, state), {})
@@ -263,7 +256,7 @@ end
 -- start = "now": a transaction that was open at the start and commits later is news, a row that was
 -- there is none, though the same old transaction is still open.
 function TestSources.test_start_now_with_open_transactions()
-   local db, state = cluster.main():database(), new_state()
+   local db, state = cluster.main():database(), fixtures.state()
    db:exec "create table t (id int primary key)"
    local open = db:connect()
    open:exec "begin; insert into t values (1); savepoint s; insert into t values (2)"

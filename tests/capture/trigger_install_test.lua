@@ -2,6 +2,8 @@
 -- SPDX-License-Identifier: MIT
 
 local cluster = require "cluster"
+local files = require "files"
+local fixtures = require "fixtures"
 local lu = require "luaunit"
 local program = require "program"
 local scope = require "scope"
@@ -20,9 +22,7 @@ local PARTED = [[
    create table s.p2a partition of s."P.2" for values in ('x')]]
 
 local function new_database(sql)
-   local db = cluster.main():database()
-   db:exec(sql or "create table t (id int primary key, n int default 0)")
-   return db
+   return fixtures.database(sql or "create table t (id int primary key, n int default 0)")
 end
 
 -- What a database holds that a script could have made, as text.
@@ -78,9 +78,7 @@ function TestTriggerInstall.test_print()
    local args = { table = 's."Weird T"', readers = "pg_monitor" }
    stepping.trigger(db, "install", args)
    local path = scope.dir "print" .. "/install.sql"
-   local f = assert(io.open(path, "w"))
-   f:write(stepping.trigger(other, "print", args).stdout)
-   f:close()
+   files.write(path, stepping.trigger(other, "print", args).stdout)
    lu.assertNil(other:value "select to_regclass('pgcdc.tables')" or nil)
    server.run({ psql, "-qX", "-v", "ON_ERROR_STOP=1", "-f", path, "-d", other:dsn() },
       { user = false })

@@ -5,9 +5,9 @@
 -- writers are in exact_test.lua.
 
 local cluster = require "cluster"
+local fixtures = require "fixtures"
 local lu = require "luaunit"
 local program = require "program"
-local scope = require "scope"
 local stepping = require "stepping"
 local wait = require "wait"
 local watch = require "watch"
@@ -15,9 +15,7 @@ local watch = require "watch"
 local TestTrigger = {}
 
 local function new_database(sql, args)
-   local db = cluster.main():database()
-   db:exec(sql or [[create table t (id int primary key, n int default 0);
-      insert into t select generate_series(1, 5)]])
+   local db = fixtures.database(sql or fixtures.numbers(5))
    stepping.trigger(db, "install", args)
    return db
 end
@@ -62,7 +60,7 @@ function TestTrigger.test_what_a_delete_looks_like()
       end
       print()
    end}]]
-   local state = scope.dir "state" .. "/state.db"
+   local state = fixtures.state()
    program.run { dsn = db, script = script, options = { "--once" }, state = state }
    local xid = db:value "delete from t where id = 2 returning pg_current_xact_id()"
    local result = program.run { dsn = db, script = script, options = { "--once" }, state = state,
@@ -100,7 +98,7 @@ function TestTrigger.test_keys()
       script[i] = ("pgcdc.source {table = 'k%d', capture = 'trigger', on_change = print}"):format(i)
    end
    stepping.trigger(db, "install", { table = table.concat(names, ",") })
-   local state = scope.dir "state" .. "/state.db"
+   local state = fixtures.state()
    local function once()
       local result = program.run { dsn = db, script = table.concat(script, "\n"), state = state,
          options = { "--once" } }
@@ -146,7 +144,7 @@ end
 function TestTrigger.test_a_stop_at_any_row()
    local db = new_database [[create table t (id int, b text, n int default 0, primary key (id, b));
       insert into t select i, 'k' || i % 3 from generate_series(1, 12) i]]
-   local state = scope.dir "state" .. "/state.db"
+   local state = fixtures.state()
    local script = [[local left = 1
       pgcdc.source {table = "t", capture = "trigger", on_change = function(c)
          print(c.op, c.key.id)
@@ -268,7 +266,7 @@ function TestTrigger.test_from_xmin_in_the_middle_of_a_snapshot()
    db:exec [[create table t (id int primary key, pad text);
       alter table t alter pad set storage plain;
       insert into t select i, repeat('x', 7000) from generate_series(1, 300) i]]
-   local state = scope.dir "state" .. "/state.db"
+   local state = fixtures.state()
    local function once(capture, n)
       local result = program.run { dsn = db, state = state, options = { "--once" }, script = ([[
          local left = %d
@@ -383,7 +381,7 @@ function TestTrigger.test_a_restored_cluster()
    one:exec [[create table t (id int primary key, n int default 0);
       insert into t select generate_series(1, 5)]]
    stepping.trigger(one, "install")
-   local state = scope.dir "state" .. "/state.db"
+   local state = fixtures.state()
    local function once(of)
       local result = program.run { dsn = of, state = state, options = { "--once" },
          script = watch.script { table = "t", capture = "trigger" } }

@@ -6,11 +6,12 @@
 
 local cluster = require "cluster"
 local deletes = require "deletes"
+local fixtures = require "fixtures"
 local lu = require "luaunit"
-local native = require "native"
 local program = require "program"
 local run = require "exact_run"
-local scope = require "scope"
+local seeds = require "seeds"
+local tables = require "tables"
 local wait = require "wait"
 local watch = require "watch"
 local xids = require "xids"
@@ -82,7 +83,7 @@ end
 
 function TestXidAlias.test_frozen_rows_repeat_once_at_most()
    local one = new_cluster()
-   local state = scope.dir "state" .. "/state.db"
+   local state = fixtures.state()
    local p = watch.start(one, { state = state })
    watch.wait_ready(p)
    burn(one, first - 5)
@@ -150,11 +151,9 @@ end
 -- Writers with savepoints get the xids of frozen rows of the tables that they write to.
 local function beside_writers(fields)
    local one = cluster.new { conf = xids.conf }
-   local seed = os.time() * 1000003 + math.floor(native.now() * 1e6) % 1000003
-   local options = { cluster = one, seconds = asked and asked / 12 or 2, seed = seed }
-   for name, value in pairs(fields) do
-      options[name] = value
-   end
+   local seed = seeds.fresh()
+   local options = tables.merge(
+      { cluster = one, seconds = asked and asked / 12 or 2, seed = seed }, fields)
    local from
    function options.before(db)
       db:exec [[do $$

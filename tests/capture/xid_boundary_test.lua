@@ -7,9 +7,9 @@
 local cluster = require "cluster"
 local exact_checker = require "exact_checker"
 local lu = require "luaunit"
-local native = require "native"
 local program = require "program"
 local run = require "exact_run"
+local seeds = require "seeds"
 local xids = require "xids"
 
 local TestXidBoundary = {}
@@ -40,7 +40,7 @@ end
 -- Writers take the cluster over <boundary> while the program watches.
 local function cross(boundary, capture, deletes)
    local one = new_cluster()
-   local seed = os.time() * 1000003 + math.floor(native.now() * 1e6) % 1000003
+   local seed = seeds.fresh()
    local options = { cluster = one, seconds = 2, seed = seed, capture = capture,
       deletes = deletes }
    function options.enough()

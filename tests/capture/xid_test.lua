@@ -10,6 +10,7 @@
 local cluster = require "cluster"
 local lu = require "luaunit"
 local run = require "exact_run"
+local seeds = require "seeds"
 local stepping = require "stepping"
 local xids = require "xids"
 
@@ -17,7 +18,7 @@ local TestXid = {}
 
 local asked = tonumber(os.getenv "PGCDC_EXACT_SECONDS" or "")
 local seconds = (asked or 15) / 6
-local seed = math.tointeger(tonumber(os.getenv "PGCDC_TEST_SEED" or "")) or os.time()
+local seed = seeds.asked or os.time()
 
 local STEP = 1500000000
 local EPOCH = 1 << 32

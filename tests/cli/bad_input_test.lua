@@ -5,9 +5,11 @@
 -- words on the command line in cli_test.lua and options_test.lua.
 
 local cluster = require "cluster"
+local files = require "files"
 local lu = require "luaunit"
 local program = require "program"
 local scope = require "scope"
+local tables = require "tables"
 local wait = require "wait"
 
 local TestBadInput = {}
@@ -314,16 +316,10 @@ function TestBadInput.test_passwords_are_never_shown()
 
    local shown = {}
    local function check_hidden(status, dsn, message, more)
-      local options = { script = script, dsn = dsn, options = { "--once", "--log-level=debug" } }
-      for name, value in pairs(more or {}) do
-         options[name] = value
-      end
-      local result = program.run(options)
-      local state = io.open(result.program.state, "rb")
-      local text = result.stderr .. (state and state:read "a" or "")
-      if state then
-         state:close()
-      end
+      local result = program.run(tables.merge({
+         script = script, dsn = dsn, options = { "--once", "--log-level=debug" },
+      }, more))
+      local text = result.stderr .. (files.read(result.program.state) or "")
       if text:find "Ecre" or text:find "Iece" or result.status ~= status
          or not text:find(message, 1, true) then
          shown[#shown + 1] = ("%s: status %s\n%s"):format(dsn, result.status, result.stderr)

@@ -5,6 +5,7 @@
 
 local cluster = require "cluster"
 local files = require "files"
+local fixtures = require "fixtures"
 local json = require "json"
 local lu = require "luaunit"
 local program = require "program"
@@ -16,14 +17,6 @@ local TestCli = {}
 
 local PRINT = [[
    pgcdc.source {table = "t", interval = 0.05, on_change = function(c) print(c) end}]]
-
--- A database with t(id, name) holding rows 1..n.
-local function database(n)
-   local db = cluster.main():database()
-   db:exec "create table t (id int primary key, name text)"
-   db:exec(("insert into t select i, 'n' || i from generate_series(1, %d) i"):format(n or 0))
-   return db
-end
 
 local function mode_of(path)
    return (server.run({ "stat", "-c", "%a", path }, { user = false }):gsub("%s+$", ""))
@@ -107,7 +100,7 @@ end
 -- Finding the script ---------------------------------------------------------------------------
 
 function TestCli.test_bundled_scripts_are_found_with_and_without_lua()
-   local db = database(1)
+   local db = fixtures.names(1)
    for _, name in ipairs { "jsonl", "jsonl.lua" } do
       local result = program.run {
          bundled = name, options = { "--once" }, dsn = db, args = { table = "t" },
@@ -133,7 +126,7 @@ end
 
 -- Beside positions it holds keys of the data, so only its owner may read it.
 function TestCli.test_the_default_state_file()
-   local db = database(2)
+   local db = fixtures.names(2)
    local dir = scope.dir "state"
    local once = {
       script = PRINT, name = "my script.lua", options = { "--once" }, dsn = db, state = false,
@@ -157,7 +150,7 @@ function TestCli.test_the_default_state_file()
 end
 
 function TestCli.test_state_option()
-   local db = database(2)
+   local db = fixtures.names(2)
    local dir = scope.dir "state"
    local path = dir .. "/new folder/positions"
    local result = program.run { script = PRINT, options = { "--once" }, dsn = db, state = path }
@@ -175,9 +168,9 @@ end
 
 -- --once: the snapshot and one poll of each source, then status 0; the next goes on from there.
 function TestCli.test_once()
-   local db = database(3)
+   local db = fixtures.names(3)
    db:exec "create table u (id int primary key); insert into u values (7)"
-   local state = scope.dir() .. "/state.db"
+   local state = fixtures.state()
    local once = { options = { "--once" }, dsn = db, state = state, script = PRINT .. [[
       pgcdc.source {table = "u", interval = 1000, on_change = function(c) print(c) end}]] }
    local result = program.run(once)
@@ -199,7 +192,7 @@ end
 
 -- --check runs the script, but reads no row and moves no position.
 function TestCli.test_check()
-   local db = database(3)
+   local db = fixtures.names(3)
    db:exec "create table \"Odd\" (a int, b text, c int, primary key (c, a))"
    local script = [[
       print "loading"
@@ -226,8 +219,8 @@ function TestCli.test_check()
 end
 
 function TestCli.test_check_leaves_the_position_alone()
-   local db = database(3)
-   local state = scope.dir() .. "/state.db"
+   local db = fixtures.names(3)
+   local state = fixtures.state()
    local options = { script = PRINT, dsn = db, state = state, options = { "--once" } }
    lu.assertEquals(#program.run(options).changes, 3)
    local before = files.read(state)
@@ -240,7 +233,7 @@ function TestCli.test_check_leaves_the_position_alone()
 end
 
 function TestCli.test_reset()
-   local db = database(2)
+   local db = fixtures.names(2)
    db:exec "create table u (id int primary key); insert into u values (7)"
    local function run(...)
       local result = program.run {
@@ -267,7 +260,7 @@ end
 
 -- Without --dsn libpq's own environment and service files say where.
 function TestCli.test_connection_from_the_environment()
-   local db = database(1)
+   local db = fixtures.names(1)
    local where = db.cluster
    local options = {
       script = PRINT, options = { "--once" },
@@ -307,7 +300,7 @@ function TestCli.test_log_level()
 end
 
 function TestCli.test_log_format()
-   local db = database(1)
+   local db = fixtures.names(1)
    local stamp = "%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d%.%d%d%dZ"
    local result = program.run { script = PRINT, options = { "--once" }, dsn = db }
    for line in result.stderr:gmatch "[^\n]+" do
@@ -357,7 +350,7 @@ end
 
 -- The library needs nothing of what the sandbox takes, the bundled script neither.
 function TestCli.test_sandbox_streams_changes()
-   local db = database(2)
+   local db = fixtures.names(2)
    local result = program.run {
       script = PRINT, options = { "--sandbox", "--once", "--max-memory=64M", "--max-time=5" },
       dsn = db,
@@ -385,7 +378,7 @@ end
 
 -- Each handler call has its own clock: many calls that are short each are no offence.
 function TestCli.test_limits_that_are_kept()
-   local db = database(60)
+   local db = fixtures.names(60)
    local result = program.run {
       options = { "--once", "--max-time=1", "--max-memory=8M" }, dsn = db, script = [[
          pgcdc.source {table = "t", on_change = function(c)
@@ -418,7 +411,7 @@ end
 -- numbers: log lines once ended up in the file that jsonl wrote.
 function TestCli.test_closed_standard_error_and_input()
    for _, stdin in ipairs { "closed", "null" } do
-      local db = database(2)
+      local db = fixtures.names(2)
       local out = scope.dir() .. "/out"
       local p = program.start {
          bundled = "jsonl", args = { table = "t", interval = 0.05, out = out }, dsn = db,

@@ -2,6 +2,7 @@
 -- SPDX-License-Identifier: MIT
 
 local cluster = require "cluster"
+local files = require "files"
 local lu = require "luaunit"
 local native = require "native"
 local program = require "program"
@@ -19,9 +20,7 @@ end
 
 -- The SQL of the page's section, with our names in it.
 local function manual_sql(role, database)
-   local f = assert(io.open(program.binary():match "^(.*)/build/" .. "/src/pgcdc-lua.1"))
-   local text = f:read "a"
-   f:close()
+   local text = files.text(program.binary():match "^(.*)/build/" .. "/src/pgcdc-lua.1")
    local sql = assert(text:match "\n%.SH SECURITY.-\n%.EX\n(.-)%.EE\n"):gsub("\\%(aq", "'")
    sql = sql:gsub("capture_role", role):gsub("shop", database)
    lu.assertEquals(select(2, sql:gsub(";", "")), 3)
@@ -79,8 +78,7 @@ function TestSecurity.test_modes_of_files()
       db:exec "create table t (id int primary key, filler text)"
       local dir = scope.dir()
       local script = dir .. "/script.lua"
-      local f = assert(io.open(script, "w"))
-      f:write [[
+      files.write(script, [[
          local s = pgcdc.source {table = "t", interval = 0.05, start = "now"}
          pgcdc.state "kept".n = 1
          s:on("ready", function() pgcdc.log.info "here" end)
@@ -88,8 +86,7 @@ function TestSecurity.test_modes_of_files()
          local waited
          s:on("upsert", function()
             if not waited then waited = true pgcdc.log.info "in hand" io.read "l" end
-         end)]]
-      f:close()
+         end)]])
       local proc = assert(native.spawn {
          argv = { "sh", "-c", "umask $0; exec \"$@\"", umask, program.binary(), "--dsn", db:dsn(),
                   "--state", dir .. "/deep/state.db", script, "dir=" .. dir },
@@ -98,9 +95,7 @@ function TestSecurity.test_modes_of_files()
       scope.add(function() proc:kill "KILL" end)
       local function wait_for(text)
          wait.until_(function()
-            local log = io.open(dir .. "/stderr")
-            local all = log and log:read "a" or ""
-            return log and log:close() and all:find(text, 1, true)
+            return (files.read(dir .. "/stderr") or ""):find(text, 1, true)
          end, 20, text)
       end
       wait_for "here"
@@ -109,9 +104,9 @@ function TestSecurity.test_modes_of_files()
       wait.until_(function() return #unnamed_modes(proc:pid()) > 0 end, 20, "the spool file")
       lu.assertEquals(unnamed_modes(proc:pid()), { "600" })
       lu.assertEquals(as_is { "stat", "-c", "%a", dir .. "/deep" }, "700")
-      local files = assert(native.listdir(dir .. "/deep"))
-      lu.assertTrue(#files >= 2, #files)
-      for _, name in ipairs(files) do
+      local names = assert(native.listdir(dir .. "/deep"))
+      lu.assertTrue(#names >= 2, #names)
+      for _, name in ipairs(names) do
          lu.assertEquals({ name, as_is { "stat", "-c", "%a", dir .. "/deep/" .. name } },
             { name, "600" })
       end
@@ -140,9 +135,7 @@ function TestSecurity.test_passwords_are_not_kept()
    local dir = result.program.state:match "^(.*)/"
    for _, name in ipairs(assert(native.listdir(dir))) do
       if name:find "^state" then
-         local f = assert(io.open(dir .. "/" .. name, "rb"))
-         lu.assertNil(f:read("a"):find(SECRET, 1, true), name)
-         f:close()
+         lu.assertNil(files.text(dir .. "/" .. name):find(SECRET, 1, true), name)
       end
    end
 end

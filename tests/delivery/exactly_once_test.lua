@@ -4,40 +4,27 @@
 -- $PGCDC_EXACT_SECONDS: how long pgbench writes (default 30); $PGCDC_TEST_SEED: when who is killed.
 
 local cluster = require "cluster"
+local files = require "files"
 local json = require "json"
 local lu = require "luaunit"
 local native = require "native"
+local pgbench = require "pgbench"
 local program = require "program"
 local scope = require "scope"
-local server = require "server"
+local seeds = require "seeds"
 local wait = require "wait"
 
 local TestExactlyOnce = {}
 
 local seconds = tonumber(os.getenv "PGCDC_EXACT_SECONDS" or "") or 30
-local seed = math.tointeger(tonumber(os.getenv "PGCDC_TEST_SEED" or ""))
-   or os.time() * 1000003 + math.floor(native.now() * 1e6) % 1000003
+local seed = seeds.asked or seeds.fresh()
 
 local tables = { "pgbench_accounts", "pgbench_branches", "pgbench_tellers", "pgbench_history" }
-
-local function pgbench(db, ...)
-   local binary = server.client "pgbench"
-   lu.skipIf(not binary, "there is no pgbench")
-   local argv = { binary, "-h", server.socket_dir(), "-p", tostring(db.cluster.port),
-                  "-U", "postgres", ... }
-   argv[#argv + 1] = db.name
-   return assert(native.spawn { argv = argv, stdout = "null", stderr = "null" })
-end
-
-local function finish(proc, deadline, what)
-   local result = proc:wait(wait.scaled(deadline)) or error(what .. " does not end")
-   lu.assertEquals(result.exit, 0, what)
-end
 
 -- A database with pgbench's tables, all of them with a key.
 local function bench_database()
    local db = cluster.main():database { name = "exactly_once" }
-   finish(pgbench(db, "-i", "-q", "-s", "1"), 60, "pgbench -i")
+   pgbench.make_tables(db, "-s", "1")
    db:exec "ALTER TABLE pgbench_history ADD COLUMN id bigserial PRIMARY KEY"
    return db
 end
@@ -93,18 +80,10 @@ local function assert_same_tables(source, target)
    end
 end
 
-local function lines_of(path)
-   local lines = {}
-   for line in io.lines(path) do
-      lines[#lines + 1] = json.decode(line)
-   end
-   return lines
-end
-
 -- Each (key, xid) is there once, and the last one of each key is what the table holds.
 local function assert_once(path, db)
    local seen, last = {}, {}
-   for _, change in ipairs(lines_of(path)) do
+   for _, change in ipairs(files.lines(path, json.decode)) do
       if seen[change.id] then
          lu.fail(("%s is there twice (seed %d)"):format(change.id, seed))
       end
@@ -126,7 +105,7 @@ end
 -- The last count reported for each teller is the number of rows of the history that name it.
 local function assert_counts(path, db)
    local counts = {}
-   for _, line in ipairs(lines_of(path)) do
+   for _, line in ipairs(files.lines(path, json.decode)) do
       counts[line.value] = line.count
    end
    local tellers = db:exec "SELECT tid, count(*) FROM pgbench_history GROUP BY tid"
@@ -146,7 +125,7 @@ function TestExactlyOnce.test_killed_at_random()
    local target = cluster.main():database { name = "exactly_once_target" }
    local dir = scope.dir "exactly once"
    local all = table.concat(tables, ",")
-   local work = pgbench(db, "-n", "-c", "4", "-T", tostring(math.ceil(seconds)))
+   local work = pgbench.start(db, "-n", "-c", "4", "-T", tostring(math.ceil(seconds)))
    local state = function(name)
       return dir .. "/" .. name .. ".db"
    end
@@ -177,7 +156,7 @@ function TestExactlyOnce.test_killed_at_random()
    assert_once(dir .. "/out.jsonl", db)
    assert_counts(dir .. "/count.jsonl", db)
    lu.assertTrue(kills > seconds / 3, "hardly anybody was killed")
-   io.write(kills, " kills, ", #lines_of(dir .. "/out.jsonl"), " changes ... ")
+   io.write(kills, " kills, ", #files.lines(dir .. "/out.jsonl", json.decode), " changes ... ")
 end
 
 -- A table without a key cannot be mirrored: rows could not be told apart.
@@ -214,7 +193,7 @@ function TestExactlyOnce.test_windows_lose_nothing()
    end
    mortal_one.finish()
    local seen = {}
-   for _, change in ipairs(lines_of(dir .. "/out.jsonl")) do
+   for _, change in ipairs(files.lines(dir .. "/out.jsonl", json.decode)) do
       seen[change.key.id] = (seen[change.key.id] or 0) + 1
    end
    local rows = db:exec "SELECT id FROM w"

@@ -4,35 +4,19 @@
 -- Promise: the position advances over the contiguous prefix of finished batches only. After a crash
 -- what was held comes again; other branches and unrelated sources stay exact meanwhile.
 
-local cluster = require "cluster"
+local fixtures = require "fixtures"
 local json = require "json"
 local killing = require "killing"
 local lu = require "luaunit"
 local native = require "native"
+local once = require "once"
 local program = require "program"
 local scope = require "scope"
 
 local TestHolding = {}
 
-local function database()
-   local db = cluster.main():database()
-   for _, name in ipairs { "t", "u" } do
-      db:exec(("create table %s (id int primary key, k text)"):format(name))
-   end
-   return db
-end
-
-local function new_state()
-   return scope.dir "state" .. "/state.db"
-end
-
 local function run(db, script, status, options)
-   options = options or {}
-   local result = program.run {
-      script = script, dsn = db, options = { "--once" }, state = options.state, args = options.args,
-   }
-   lu.assertEquals({ result.status, result.signal }, { status }, result.stderr)
-   return result
+   return once.ends(status, { script = script, dsn = db }, options)
 end
 
 -- A run that is fed one poll at a time.
@@ -72,7 +56,7 @@ end
 -- What is held comes again after a kill -9, and so does what came behind it, though that was passed
 -- on; not what came before it.
 function TestHolding.test_the_contiguous_prefix()
-   local db, state = database(), new_state()
+   local db, state = fixtures.t_and_u "k text", fixtures.state()
    local r = start(db, PAIRS, state)
    r.wait_ready()
    r.add("t", { 1, "a" })
@@ -100,7 +84,7 @@ end
 
 -- The same within one poll, and for a stop by signal, which does not wait for what is held.
 function TestHolding.test_a_stop()
-   local db, state = database(), new_state()
+   local db, state = fixtures.t_and_u "k text", fixtures.state()
    db:exec "insert into t values (1, 'a'), (2, 'a'), (3, 'b'), (4, 'a')"
    for _ = 1, 2 do
       local r = start(db, PAIRS, state)
@@ -115,7 +99,7 @@ end
 
 -- --once waits for windows, so that nothing comes again; a stop by signal does not wait.
 function TestHolding.test_once_waits_for_windows()
-   local db, state = database(), new_state()
+   local db, state = fixtures.t_and_u "k text", fixtures.state()
    db:exec "insert into t select i, 'x' from generate_series(1, 5) i"
    local script = [[
       local s = pgcdc.source {table = "t", interval = 0.01}
@@ -134,9 +118,9 @@ end
 -- What one source's operators hold does not keep the position of another from being saved, unless
 -- they have something in common.
 function TestHolding.test_other_sources()
-   local db = database()
+   local db = fixtures.t_and_u "k text"
    for _, shared in ipairs { false, true } do
-      local state = new_state()
+      local state = fixtures.state()
       db:exec "truncate t, u"
       local script = [[
          local t = pgcdc.source {table = "t", name = "t", interval = 0.01}
@@ -167,7 +151,7 @@ end
 -- Two groups of sources become one while both hold something: what is let go of one of them must
 -- not carry the other's position along.
 function TestHolding.test_sources_that_meet_while_both_are_held()
-   local db, state = database(), new_state()
+   local db, state = fixtures.t_and_u "k text", fixtures.state()
    local script = [[
       local t = pgcdc.source {table = "t", name = "t", interval = 0.01}
       local u = pgcdc.source {table = "u", name = "u", interval = 0.01}
@@ -195,7 +179,7 @@ end
 
 -- A zip of two sources holds whichever is ahead.
 function TestHolding.test_zip()
-   local db, state = database(), new_state()
+   local db, state = fixtures.t_and_u "k text", fixtures.state()
    local script = [[
       local t = pgcdc.source {table = "t", name = "t", interval = 0.01}
       local u = pgcdc.source {table = "u", name = "u", interval = 0.01}
@@ -218,7 +202,7 @@ end
 
 -- An operator that is made by hand holds as the built-in ones do; what it holds is let go with it.
 function TestHolding.test_an_operator_made_by_hand()
-   local db, state = database(), new_state()
+   local db, state = fixtures.t_and_u "k text", fixtures.state()
    local script = [[
       local hold, stream = require "pgcdc.delivery.lineage", require "pgcdc.stream.stream"
       stream.operator("keep_odd", function(node)
@@ -327,7 +311,7 @@ end
 -- held is lost; the other branch has each change once, and the count is that of its lines. What the
 -- windows pass on goes to a file as well, each at least once.
 function TestHolding.test_kills()
-   local db, dir = database(), scope.dir()
+   local db, dir = fixtures.t_and_u "k text", scope.dir()
    local conn = db:connection()
    conn:exec "insert into t select i, i % 7 from generate_series(1, 1000) i"
    local _, kills = killing.run { dsn = db, stops = true, state = dir .. "/state.db",
@@ -377,7 +361,7 @@ end
 
 -- What is let go by a timer when nothing else is held is exact: each value is in the file once.
 function TestHolding.test_kills_of_a_delay_that_is_alone()
-   local db, dir = database(), scope.dir()
+   local db, dir = fixtures.t_and_u "k text", scope.dir()
    local conn = db:connection()
    local _, kills = killing.run { dsn = db, stops = true, state = dir .. "/state.db", seconds = 3,
       args = { dir = dir }, options = { "--log-level=warn" }, life = 0.3,

@@ -6,36 +6,20 @@
 -- without a log line and a count.
 
 local cluster = require "cluster"
+local fixtures = require "fixtures"
 local json = require "json"
 local lu = require "luaunit"
+local once = require "once"
 local program = require "program"
 local scope = require "scope"
 local wait = require "wait"
 
 local TestOnError = {}
 
-local function database(n)
-   local db = cluster.main():database()
-   db:exec "create table t (id int primary key, name text)"
-   db:exec(("insert into t select i, 'n' || i from generate_series(1, %d) i"):format(n))
-   return db
-end
-
-local function new_state()
-   return scope.dir "state" .. "/state.db"
-end
-
 -- Runs a script with --once; returns its result, standard error with quotes and newlines as they
 -- were. `status`: what it must end with.
 local function run(db, script, status, options)
-   options = options or {}
-   local words = table.move(options.options or {}, 1, #(options.options or {}), 2, { "--once" })
-   local result = program.run {
-      script = script, dsn = db, options = words, state = options.state, args = options.args,
-   }
-   lu.assertEquals({ result.status, result.signal }, { status }, result.stderr)
-   result.text = result.stderr:gsub('\\"', '"'):gsub("\\n", "\n"):gsub("\\t", "\t")
-   return result
+   return once.ends(status, { script = script, dsn = db }, options)
 end
 
 -- The log lines of a level, as text.
@@ -52,7 +36,7 @@ end
 -- stop -----------------------------------------------------------------------------------------
 
 function TestOnError.test_stop_is_the_default_and_has_a_name()
-   local db = database(3)
+   local db = fixtures.names(3)
    for _, policy in ipairs { "", ", on_error = 'stop'", ", on_error = {}",
                              ", on_error = {otherwise = 'stop'}" } do
       local result = run(db, ([[
@@ -72,7 +56,7 @@ end
 
 -- Logged with source, change and count; the rest is delivered; the position is past it.
 function TestOnError.test_skip()
-   local db, state = database(5), new_state()
+   local db, state = fixtures.names(5), fixtures.state()
    local script = [[
       pgcdc.source {table = "t", on_error = "skip", on_change = function(c)
          if c.key.id % 2 == 0 then error "boom" end
@@ -99,7 +83,7 @@ end
 -- A table, nil, a __tostring that throws: all of them are a failed change and no more. The log
 -- lines stay lines.
 function TestOnError.test_whatever_is_thrown()
-   local db = database(1)
+   local db = fixtures.names(1)
    local cases = {
       { "error {code = 7}", "" },
       { "error()", "nil" },
@@ -143,7 +127,7 @@ end
 
 -- Events that are no change have no policy.
 function TestOnError.test_other_events_stop()
-   local db = database(1)
+   local db = fixtures.names(1)
    for _, case in ipairs {
       { "s:on('batch', function() error 'boom' end)" },
       { "s:on('ready', function() error 'boom' end)" },
@@ -160,7 +144,7 @@ end
 
 -- A failing consumer of a stream is a failing handler.
 function TestOnError.test_streams_fail_as_handlers_do()
-   local db = database(4)
+   local db = fixtures.names(4)
    local result = run(db, [[
       local s = pgcdc.source {table = "t", on_error = {retry = 1, wait = 0, otherwise = "skip"}}
       local tries = 0
@@ -174,7 +158,7 @@ end
 
 -- A partition whose consumer fails at its last value is as it was when that value comes again.
 function TestOnError.test_a_retry_through_a_full_operator()
-   local db = database(4)
+   local db = fixtures.names(4)
    local result = run(db, [[
       local s = pgcdc.source {table = "t", on_error = {retry = 3, wait = 0}}
       local tries = 0
@@ -192,7 +176,7 @@ end
 -- Exactly 1 + retry tries; each wait is factor times the one before; then it is a stop that says
 -- how often.
 function TestOnError.test_tries_and_waits()
-   local db, state = database(3), new_state()
+   local db, state = fixtures.names(3), fixtures.state()
    local script = [[
       local timer = require "pgcdc.timer"
       pgcdc.source {table = "t", on_error = {retry = 3, wait = 0.05, factor = 2},
@@ -224,7 +208,7 @@ end
 
 -- The try that works ends it: each change has all of its tries, and no other change comes between.
 function TestOnError.test_a_later_try_works()
-   local db = database(5)
+   local db = fixtures.names(5)
    local result = run(db, [[
       local tries = {}
       pgcdc.source {table = "t", on_error = {retry = 2, wait = 0}, on_change = function(c)
@@ -238,7 +222,7 @@ end
 
 -- Changes of another source arrive while the first one waits: it waits for just that.
 function TestOnError.test_other_sources_go_on()
-   local db = database(3)
+   local db = fixtures.names(3)
    db:exec "create table u (id int primary key)"
    local p = program.start { dsn = db, script = [[
       local others = 0
@@ -270,7 +254,7 @@ end
 
 -- A great many changes are held back, more than fit in memory at once; they come in order.
 function TestOnError.test_later_changes_wait_in_order()
-   local db = database(1)
+   local db = fixtures.names(1)
    local p = program.start { dsn = db, script = [[
       local tries, last, count = 0, 1, 0
       pgcdc.source {table = "t", interval = 0.02, on_error = {retry = 1000, wait = 0.05},
@@ -306,7 +290,7 @@ end
 -- A stop while a change waits for its next try; the next start begins with that one, its tries
 -- begin anew, and nothing before it comes again.
 function TestOnError.test_a_stop_in_between()
-   local db, state = database(6), new_state()
+   local db, state = fixtures.names(6), fixtures.state()
    local script = [[
       local bad = tonumber(pgcdc.args.bad)
       pgcdc.source {table = "t", interval = 0.02, on_error = {retry = 2, wait = 60},
@@ -339,7 +323,7 @@ end
 
 -- Nor does a kill -9 in between lose anything.
 function TestOnError.test_a_kill_in_between()
-   local db, state = database(4), new_state()
+   local db, state = fixtures.names(4), fixtures.state()
    local p = program.start { dsn = db, state = state, script = [[
       pgcdc.source {table = "t", interval = 0.02, on_error = {retry = 1, wait = 60},
          on_change = function(c) if c.key.id == 3 then error "boom" end end}]] }
@@ -354,7 +338,7 @@ end
 -- Those before the failing one do not see the change again, those behind it see it once, and if
 -- it is given up not at all.
 function TestOnError.test_several_handlers()
-   local db = database(3)
+   local db = fixtures.names(3)
    local result = run(db, [[
       local tries = 0
       local s = pgcdc.source {table = "t", on_error = {retry = 2, wait = 0, otherwise = "skip"}}
@@ -410,7 +394,7 @@ end
 -- The letter holds the change as the failing handler got it, the error, where it was raised, and
 -- how often it was tried. A function, a sink, or a stream's sink method will do.
 function TestOnError.test_dead_letters()
-   local db = database(3)
+   local db = fixtures.names(3)
    for _, policy in ipairs {
       { "'dead_letter'", 1, "function(l) letter(l) end" },
       { "{retry = 2, wait = 0, otherwise = 'dead_letter'}", 3, "function(l) letter(l) end" },
@@ -453,7 +437,7 @@ end
 
 -- A file of dead letters is a sink like others: its token is saved with the position.
 function TestOnError.test_dead_letters_in_a_file()
-   local db, dir = database(4), scope.dir()
+   local db, dir = fixtures.names(4), scope.dir()
    local script = [[
       pgcdc.source {table = "t", on_error = "dead_letter",
          dead_letter = pgcdc.sinks.jsonl {path = pgcdc.args.path},
@@ -472,7 +456,7 @@ end
 -- A letter that is not taken is tried again as the policy has it, and is a stop when that does not
 -- help; the handler is not called again for that.
 function TestOnError.test_a_dead_letter_sink_that_fails()
-   local db = database(3)
+   local db = fixtures.names(3)
    local script = [[
       local keep = require "pgcdc.delivery.participants"
       local tries, needed = 0, tonumber(pgcdc.args.needed)
@@ -500,7 +484,7 @@ end
 
 -- An error message of bytes that are no text has a JSON too.
 function TestOnError.test_dead_letters_have_a_json()
-   local result = run(database(1), [[
+   local result = run(fixtures.names(1), [[
       pgcdc.source {table = "t", on_error = "dead_letter",
          dead_letter = function(l) print(pgcdc.json.encode(l)) end,
          on_change = function() error("bytes \xff\xfe\0 \xc3", 0) end}]], 0)
@@ -562,7 +546,7 @@ local SHORT = ("--max-time=%g"):format(wait.scaled(0.2))
 
 -- A handler that never returns is a failed change like any other.
 function TestOnError.test_a_runaway_handler_is_skipped()
-   local db = database(4)
+   local db = fixtures.names(4)
    for _, body in ipairs { "while true do end", "while true do pcall(error) end" } do
       local result = run(db, ([[
          local tries = 0
@@ -581,7 +565,7 @@ end
 
 -- So is one that eats all the memory it may have.
 function TestOnError.test_a_handler_that_eats_memory_is_skipped()
-   local db = database(4)
+   local db = fixtures.names(4)
    local result = run(db, [[
       pgcdc.source {table = "t", on_error = "skip", on_change = function(c)
          if c.key.id == 2 then

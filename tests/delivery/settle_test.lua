@@ -5,36 +5,21 @@
 -- again and never skipped; a value that an operator holds keeps its batch, and every later batch of
 -- its source, unsaved; what comes after a crash is what was not saved.
 
-local cluster = require "cluster"
+local fixtures = require "fixtures"
 local lu = require "luaunit"
+local once = require "once"
 local program = require "program"
-local scope = require "scope"
 
 local TestSettle = {}
 
 local function database(n)
-   local db = cluster.main():database()
-   for _, name in ipairs { "t", "u" } do
-      db:exec(("create table %s (id int primary key, name text)"):format(name))
-   end
+   local db = fixtures.t_and_u "name text"
    db:exec(("insert into t select i, 'n' || i from generate_series(1, %d) i"):format(n))
    return db
 end
 
-local function new_state()
-   return scope.dir "state" .. "/state.db"
-end
-
--- Runs a script to its end, with --once unless options.forever, and returns its result.
 local function run(db, script, status, options)
-   options = options or {}
-   local result = program.run {
-      script = script, dsn = db, state = options.state, args = options.args,
-      options = not options.forever and { "--once" } or nil,
-   }
-   lu.assertEquals({ result.status, result.signal }, { status }, result.stderr)
-   result.text = result.stderr:gsub('\\"', '"'):gsub("\\n", "\n")
-   return result
+   return once.ends(status, { script = script, dsn = db }, options)
 end
 
 local function start(db, script, state, args)
@@ -68,7 +53,7 @@ local TALKING = [[
    pgcdc.source {table = "t", interval = 0.02}:sink(talking)]]
 
 function TestSettle.test_the_order_of_calls()
-   local db, state = database(2), new_state()
+   local db, state = database(2), fixtures.state()
    local function calls(status, args)
       return (run(db, TALKING, status, { state = state, args = args }).stdout
          :gsub("(flush%d )%1", "%1"))
@@ -86,7 +71,7 @@ end
 
 -- Whatever has a JSON may be a token, and comes back as it was.
 function TestSettle.test_tokens()
-   local db, state = database(1), new_state()
+   local db, state = database(1), fixtures.state()
    local result
    for run_number = 1, 2 do
       result = run(db, [[
@@ -118,7 +103,7 @@ end
 -- Sinks without names are told apart by their order; two of one name are a mistake. One sink may
 -- take the values of several streams.
 function TestSettle.test_names()
-   local db, state = database(2), new_state()
+   local db, state = database(2), fixtures.state()
    local script = [[
       local s = pgcdc.source {table = "t"}
       for i = 1, 3 do
@@ -174,7 +159,7 @@ end
 -- Tried again as the policy has it, other sources go on meanwhile; in the end a stop with the
 -- message, whatever the policy says of changes; nothing is lost.
 function TestSettle.test_write_fails()
-   local db, state = database(3), new_state()
+   local db, state = database(3), fixtures.state()
    local script = [[
       local tries, allowed = 0, tonumber(pgcdc.args.allowed)
       local s = pgcdc.source {table = "t",
@@ -209,7 +194,7 @@ end
 
 -- The same for flush; each failure is told, with its waits.
 function TestSettle.test_flush_fails()
-   local db, state = database(3), new_state()
+   local db, state = database(3), fixtures.state()
    local script = [[
       local tries, allowed, written = 0, tonumber(pgcdc.args.allowed), 0
       local s = pgcdc.source {table = "t",
@@ -236,7 +221,7 @@ end
 -- A target that is away is tried again for ever, whatever the policy; other sources go on; a stop
 -- meanwhile ends well and loses nothing.
 function TestSettle.test_flush_later()
-   local db, state = database(3), new_state()
+   local db, state = database(3), fixtures.state()
    local script = [[
       local keep = require "pgcdc.delivery.participants"
       local written = {}
@@ -327,7 +312,7 @@ function TestSettle.test_flush_fails_behind_a_window()
    for _, failure in ipairs { "keep.later('away', 0.001)", "'refused'" } do
       local result = run(db, script:format(failure), 0)
       lu.assertStrContains(result.stdout, "flushed\t2\nsaved\t2\n")
-      local p = start(db, script:format(failure), new_state())
+      local p = start(db, script:format(failure), fixtures.state())
       p:wait_until(function() return p:stdout():find "saved\t2" end, 5, "saved")
       p:stop()
    end

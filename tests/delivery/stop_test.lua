@@ -5,12 +5,16 @@
 -- position is saved; a second signal stops at once, which is as safe as kill -9.
 
 local cluster = require "cluster"
+local fixtures = require "fixtures"
 local lu = require "luaunit"
 local program = require "program"
-local scope = require "scope"
 local wait = require "wait"
 
 local TestStop = {}
+
+local function database(n)
+   return fixtures.names(n, "md5(i::text)")
+end
 
 -- A handler that says which change it has in hand and goes on when it is told so, by a line on its
 -- standard input; told "free" it asks no more.
@@ -26,17 +30,6 @@ local ASKING = [[
    end}:on("batch", function(b)
       pgcdc.log.info("batch", {count = b.count})
    end)]]
-
-local function database(n)
-   local db = cluster.main():database()
-   db:exec "create table t (id int primary key, name text)"
-   db:exec(("insert into t select i, md5(i::text) from generate_series(1, %d) i"):format(n))
-   return db
-end
-
-local function new_state()
-   return scope.dir "state" .. "/state.db"
-end
 
 -- Adds what a run printed to <got> (id -> times); returns how many lines there were.
 local function count(lines, got)
@@ -89,7 +82,7 @@ end
 
 -- The snapshot of a table of several ranges is cut at the very row.
 function TestStop.test_a_slow_snapshot_stops_at_any_row()
-   local db, state, got = database(20000), new_state(), {}
+   local db, state, got = database(20000), fixtures.state(), {}
    stop(start(db, state, 30), "TERM", got)
    stop(start(db, state, 4000), "INT", got)
    stop(start(db, state, 0), "TERM", got)
@@ -99,7 +92,7 @@ end
 
 -- Before there is a change, too.
 function TestStop.test_a_stop_before_the_first_change()
-   local db, state, got = database(100), new_state(), {}
+   local db, state, got = database(100), fixtures.state(), {}
    for _ = 1, 4 do
       local p = program.start { script = ASKING, dsn = db, state = state, args = { free = 1 } }
       p:wait_stderr "loading"
@@ -113,7 +106,7 @@ end
 
 -- One transaction of many rows: a poll is cut inside one xid, by key.
 function TestStop.test_a_slow_poll_stops_inside_one_transaction()
-   local db, state, got = database(0), new_state(), {}
+   local db, state, got = database(0), fixtures.state(), {}
    lu.assertEquals(finish(db, state, got), 0)
    db:exec "insert into t select i, md5(i::text) from generate_series(1, 20000) i"
    stop(start(db, state, 30), "INT", got)
@@ -125,7 +118,7 @@ end
 
 -- Many transactions, and rows on both sides of the cut change again while the program is away.
 function TestStop.test_a_slow_poll_stops_between_transactions()
-   local db, state, got = database(0), new_state(), {}
+   local db, state, got = database(0), fixtures.state(), {}
    lu.assertEquals(finish(db, state, got), 0)
    for i = 1, 100 do
       db:exec(("insert into t values (%d), (%d), (%d)"):format(3 * i - 2, 3 * i - 1, 3 * i))
@@ -152,7 +145,7 @@ function TestStop.test_a_poll_is_cut_by_any_key()
       { "k int, l text collate \"C\"", "i / 3, case i % 3 when 0 then '' else md5(i::text) end",
         "k, l" },
    } do
-      local db, state, got = cluster.main():database(), new_state(), {}
+      local db, state, got = cluster.main():database(), fixtures.state(), {}
       db:exec(("create table t (id int, %s, primary key (%s))"):format(key[1], key[3] or "k"))
       lu.assertEquals(finish(db, state, got, script), 0)
       db:exec(("insert into t select i, %s from generate_series(1, 60) i"):format(key[2]))
@@ -173,7 +166,7 @@ end
 -- A handler that was fast when the range was asked for and is slow by now: such a range was once
 -- delivered to its end, which may take hours.
 function TestStop.test_a_handler_that_becomes_slow()
-   local db, state, got = cluster.main():database(), new_state(), {}
+   local db, state, got = cluster.main():database(), fixtures.state(), {}
    db:exec "create table t (id int); insert into t select generate_series(1, 200000)"
    local script = [[
       local n, is_free = 0, pgcdc.args.free
@@ -198,7 +191,7 @@ function TestStop.test_a_second_signal_ends_it_at_once()
    for _, sigs in ipairs {
       { "TERM", "TERM" }, { "INT", "INT" }, { "INT", "TERM" }, { "TERM", "INT" },
    } do
-      local state = new_state()
+      local state = fixtures.state()
       local p = program.start { dsn = db, state = state, script = [[
          pgcdc.source {table = "t", on_change = function(c)
             pgcdc.log.info "in the handler"
@@ -223,7 +216,7 @@ function TestStop.test_a_second_signal_where_no_limit_reaches()
       "local t <close> = setmetatable({}, {__close = function() "
          .. "return ('a'):rep(3000):find '.-.-.-.-.-.-.-b' end})",
    } do
-      local state = new_state()
+      local state = fixtures.state()
       local p = program.start { dsn = db, state = state, options = { "--max-time=0.1" },
          script = ([[
          pgcdc.source {table = "t", on_change = function(c)
@@ -295,7 +288,7 @@ local STOPPING = [[
 
 -- As good as a signal, with a status: in a snapshot, and in a poll.
 function TestStop.test_pgcdc_stop_in_a_handler()
-   local db, state, got = database(3000), new_state(), {}
+   local db, state, got = database(3000), fixtures.state(), {}
    local function check(n)
       local result = program.run { script = STOPPING, dsn = db, state = state, args = { n = n } }
       lu.assertEquals(result.status, 7)
@@ -315,7 +308,7 @@ end
 
 -- In the middle of a snapshot that runs fast the next call must not come either.
 function TestStop.test_pgcdc_stop_in_a_fast_snapshot()
-   local db, state, got = cluster.main():database(), new_state(), {}
+   local db, state, got = cluster.main():database(), fixtures.state(), {}
    db:exec "create table t (id int); insert into t select generate_series(1, 200000)"
    local script = STOPPING:gsub("table = \"t\"", '%0, pk = "id"')
    local result = program.run { script = script, dsn = db, state = state, args = { n = 150001 } }

@@ -6,6 +6,7 @@
 
 local cluster = require "cluster"
 local deletes = require "deletes"
+local fixtures = require "fixtures"
 local lu = require "luaunit"
 local server = require "server"
 local wait = require "wait"
@@ -15,8 +16,7 @@ local TestFaultBackup = {}
 
 local function new_cluster()
    local one = cluster.new()
-   one:exec [[create table t (id int primary key, n int default 0);
-      insert into t select generate_series(1, 20)]]
+   one:exec(fixtures.numbers(20))
    return one
 end
 

@@ -5,6 +5,7 @@
 -- slow handler holds nothing on the server.
 
 local cluster = require "cluster"
+local fixtures = require "fixtures"
 local lu = require "luaunit"
 local native = require "native"
 local wait = require "wait"
@@ -13,12 +14,9 @@ local watch = require "watch"
 local TestFaultConnection = {}
 
 local function new_database(rows, width)
-   local db = cluster.main():database()
-   db:exec(([[
-      create table t (id int primary key, n int, pad text);
-      insert into t select i, 0, repeat(md5(i::text), %d) from generate_series(1, %d) i]]):format(
-      (width or 32) // 32, rows))
-   return db
+   return fixtures.database([[create table t (id int primary key, n int, pad text);
+      insert into t select i, 0, repeat(md5(i::text), %d) from generate_series(1, %d) i]],
+      (width or 32) // 32, rows)
 end
 
 local function terminate(db)

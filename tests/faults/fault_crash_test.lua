@@ -6,9 +6,9 @@
 -- a few repeats are right, the whole table again is not.
 
 local cluster = require "cluster"
+local fixtures = require "fixtures"
 local lu = require "luaunit"
 local native = require "native"
-local program = require "program"
 local wait = require "wait"
 local watch = require "watch"
 
@@ -20,24 +20,8 @@ local function new_cluster()
       wal_writer_delay = "10s", wal_writer_flush_after = "1GB", checkpoint_timeout = "1h",
       bgwriter_lru_maxpages = "0",
    } }
-   one:exec [[
-      create table t (id int primary key, n int default 0);
-      insert into t select generate_series(1, 100)]]
+   one:exec(fixtures.numbers(100))
    return one
-end
-
--- Runs the program once; returns its result and the program.
-local function once(one, state, source)
-   local fields = { table = "t" }
-   for name, value in pairs(source or {}) do
-      fields[name] = value
-   end
-   local p = program.start {
-      dsn = one, script = watch.script(fields), options = { "--once" }, state = state,
-   }
-   local result = p:finish()
-   lu.assertEquals(result.status, 0, result.stderr)
-   return result, p
 end
 
 -- The keys of the changes with an id above 100, sorted.
@@ -87,23 +71,23 @@ function TestFaultCrash.test_xids_of_undone_commits_are_given_out_again()
    local one = new_cluster()
    until_it_is_lost(function()
       one:exec "delete from t where id > 100"
-      local _, p = once(one)
+      local p = watch.once(one).program
       one:exec "update t set n = n + 1" -- this one is flushed, and the start with it
-      once(one, p.state)
+      watch.once(one, p.state)
       local xid = commit_unflushed(one, 101, 103)
-      lu.assertEquals(new_keys(once(one, p.state).changes), "101 102 103")
-      lu.assertEquals(new_keys(once(one, p.state).changes), "")
+      lu.assertEquals(new_keys(watch.once(one, p.state).changes), "101 102 103")
+      lu.assertEquals(new_keys(watch.once(one, p.state).changes), "")
       if not crash_undoes(one) then
          return false
       end
       one:exec "insert into t values (201)"
       one:exec "insert into t values (202)"
       lu.assertEquals(one:value "select xmin from t where id = 201", xid)
-      local result = once(one, p.state)
+      local result = watch.once(one, p.state)
       lu.assertEquals(new_keys(result.changes), "201 202")
       lu.assertEquals(watch.ops(result.program).read, 0)
       one:exec "insert into t values (203)"
-      lu.assertEquals(new_keys(once(one, p.state).changes), "203")
+      lu.assertEquals(new_keys(watch.once(one, p.state).changes), "203")
       return true
    end)
 end
@@ -149,18 +133,18 @@ local function start_is_undone(source)
    until_it_is_lost(function()
       one:exec "delete from t where id > 100"
       local xid = commit_unflushed(one, 101, 103)
-      local _, p = once(one, nil, source)
+      local p = watch.once(one, nil, source).program
       if not crash_undoes(one) then
          return false
       end
       one:exec "insert into t values (201)"
       lu.assertEquals(one:value "select xmin from t where id = 201", xid)
-      local result = once(one, p.state, source)
+      local result = watch.once(one, p.state, source)
       lu.assertStrContains(result.stderr, "level=warn")
       lu.assertStrContains(result.stderr, "read again from its start")
       lu.assertEquals(watch.ops(result.program).read, 101)
       one:exec "insert into t values (202)"
-      lu.assertEquals(new_keys(once(one, p.state, source).changes), "202")
+      lu.assertEquals(new_keys(watch.once(one, p.state, source).changes), "202")
       return true
    end)
 end
@@ -177,12 +161,12 @@ end
 function TestFaultCrash.test_a_flushed_start_survives_a_crash()
    local one = new_cluster()
    commit_unflushed(one, 101, 103)
-   local _, p = once(one)
+   local p = watch.once(one).program
    one:exec "create table flush ()" -- with synchronous_commit, so all is flushed
-   once(one, p.state)
+   watch.once(one, p.state)
    lu.assertFalse(crash_undoes(one))
    one:exec "insert into t values (104)"
-   local result = once(one, p.state)
+   local result = watch.once(one, p.state)
    lu.assertEquals(watch.ops(result.program).read, 0)
    lu.assertStrContains(new_keys(result.changes), "104")
 end
@@ -192,16 +176,17 @@ end
 function TestFaultCrash.test_a_clean_restart_undoes_nothing()
    local one = new_cluster()
    commit_unflushed(one, 101, 103)
-   local result, p = once(one)
+   local result = watch.once(one)
+   local p = result.program
    lu.assertEquals(#result.changes, 103)
    one:restart()
-   lu.assertEquals(#once(one, p.state).changes, 0)
+   lu.assertEquals(#watch.once(one, p.state).changes, 0)
    local open = one:connect()
    open:exec "begin; insert into t values (104)"
    one:exec "insert into t values (105)"
-   lu.assertEquals(new_keys(once(one, p.state).changes), "105") -- seen, above the floor
+   lu.assertEquals(new_keys(watch.once(one, p.state).changes), "105") -- seen, above the floor
    one:restart()
-   result = once(one, p.state)
+   result = watch.once(one, p.state)
    lu.assertEquals(#result.changes, 0)
    lu.assertNotStrContains(result.stderr, "level=warn")
 end

@@ -5,9 +5,10 @@
 -- than we saw: warn, and read the table again. Standbys: fault_standby_test.lua.
 
 local cluster = require "cluster"
+local fixtures = require "fixtures"
 local lu = require "luaunit"
 local program = require "program"
-local scope = require "scope"
+local tables = require "tables"
 local watch = require "watch"
 local xids = require "xids"
 
@@ -18,15 +19,10 @@ local CREATE = [[
    insert into t select generate_series(1, 20)]]
 
 local function once(dsn, state, options)
-   options = options or {}
    return program.run {
       dsn = dsn, script = watch.script { table = "t" }, state = state,
-      options = table.move(options, 1, #options, 2, { "--once" }),
+      options = tables.join({ "--once" }, options),
    }
-end
-
-local function state_file()
-   return scope.dir "state" .. "/state.db"
 end
 
 -- Exit status 4, a message that says what is wrong and names --reset, and nothing delivered.
@@ -40,7 +36,7 @@ function TestFaultIdentity.test_another_database()
    local one, two = cluster.main():database(), cluster.main():database()
    one:exec(CREATE)
    two:exec(CREATE)
-   local state = state_file()
+   local state = fixtures.state()
    lu.assertEquals(#once(one, state).changes, 20)
    local result = once(two, state)
    assert_refused(result, "another database")
@@ -56,7 +52,7 @@ function TestFaultIdentity.test_a_database_created_again()
    local main = cluster.main()
    local db = main:database()
    db:exec(CREATE)
-   local state = state_file()
+   local state = fixtures.state()
    lu.assertEquals(#once(db, state).changes, 20)
    db.conn:close()
    main:exec(('drop database "%s" with (force)'):format(db.name))
@@ -130,7 +126,7 @@ function TestFaultIdentity.test_restored_between_two_runs()
    one:stop()
    local backup = one:copy "backup"
    one:start()
-   local state = state_file()
+   local state = fixtures.state()
    lu.assertEquals(#once(one, state).changes, 20)
    for i = 1, 10 do
       one:exec(("update t set n = %d where id <= 5"):format(i))
@@ -159,7 +155,7 @@ function TestFaultIdentity.test_too_many_transactions_behind()
       conn:exec "vacuum freeze"
       conn:close()
    end
-   local state = state_file()
+   local state = fixtures.state()
    lu.assertEquals(#once(one, state).changes, 20)
    one:exec "update t set n = 1 where id = 1" -- flushes the start
    lu.assertEquals(#once(one, state).changes, 1)

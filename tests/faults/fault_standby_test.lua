@@ -6,16 +6,14 @@
 -- xids that we saw may be given out again, so the table is read again, with a warning.
 
 local cluster = require "cluster"
+local fixtures = require "fixtures"
 local lu = require "luaunit"
-local program = require "program"
 local wait = require "wait"
 local watch = require "watch"
 
 local TestFaultStandby = {}
 
-local CREATE = [[
-   create table t (id int primary key, n int default 0);
-   insert into t select generate_series(1, 20)]]
+local CREATE = fixtures.numbers(20)
 
 local function new_pair(conf)
    local primary = cluster.new { name = "primary" }
@@ -25,31 +23,14 @@ local function new_pair(conf)
    return primary, standby
 end
 
-local function once(one, state)
-   local p = program.start {
-      dsn = one, script = watch.script { table = "t" }, options = { "--once" }, state = state,
-   }
-   local result = p:finish()
-   lu.assertEquals(result.status, 0, result.stderr)
-   return result, p
-end
-
-local function keys_of(result)
-   local keys = {}
-   for i, change in ipairs(result.changes) do
-      keys[i] = change.key.id
-   end
-   return table.concat(keys, " ")
-end
-
 -- The cases of fault_transaction_test.lua where a standby's snapshot knows less than a primary's.
 function TestFaultStandby.test_transactions_as_a_standby_sees_them()
    local primary, standby = new_pair()
-   local first, p = once(standby)
+   local first = watch.once(standby)
    lu.assertEquals(watch.ops(first.program), { read = 20, upsert = 0 })
    local function poll()
       standby:wait_replay()
-      return keys_of(once(standby, p.state))
+      return watch.keys(watch.once(standby, first.program.state).changes)
    end
    local one, two = primary:connect(), primary:connect()
    one:exec "begin; insert into t values (101); savepoint a; insert into t values (102)"
@@ -179,34 +160,34 @@ end
 -- A failover to a standby that had everything cannot be told from the one above.
 function TestFaultStandby.test_a_failover_between_two_runs()
    local primary, standby = new_pair()
-   local _, p = once(primary)
+   local state = watch.once(primary).program.state
    primary:exec "insert into t values (101)"
-   lu.assertEquals(keys_of(once(primary, p.state)), "101")
+   lu.assertEquals(watch.keys(watch.once(primary, state).changes), "101")
    standby:wait_replay()
    primary:stop "immediate"
    standby:promote()
    standby:exec "insert into t values (102)"
-   local result = once(standby, p.state)
+   local result = watch.once(standby, state)
    lu.assertStrContains(result.stderr, "level=warn")
    lu.assertStrContains(result.stderr, "timeline")
    lu.assertEquals(watch.ops(result.program), { read = 22, upsert = 0 })
    standby:exec "insert into t values (103)"
-   lu.assertEquals(keys_of(once(standby, p.state)), "103")
+   lu.assertEquals(watch.keys(watch.once(standby, state).changes), "103")
 end
 
 -- A standby had been asked, and a primary answers that is not what became of it: what the standby
 -- had seen need not be in there.
 function TestFaultStandby.test_another_server_answers_where_a_standby_did()
    local primary, standby = new_pair()
-   local _, p = once(standby)
+   local state = watch.once(standby).program.state
    standby:stop()
    primary:exec "insert into t values (101)"
-   local result = once(primary, p.state)
+   local result = watch.once(primary, state)
    lu.assertStrContains(result.stderr, "level=warn")
    lu.assertStrContains(result.stderr, "another server, a primary")
    lu.assertEquals(watch.ops(result.program), { read = 21, upsert = 0 })
    primary:exec "insert into t values (102)"
-   lu.assertEquals(keys_of(once(primary, p.state)), "102")
+   lu.assertEquals(watch.keys(watch.once(primary, state).changes), "102")
 end
 
 -- Two standbys replay one history, so one that is behind is waited for, and nothing is read again.
@@ -214,22 +195,22 @@ function TestFaultStandby.test_another_standby_that_is_behind_is_waited_for()
    local primary, ahead = new_pair()
    local behind = primary:standby "behind"
    behind:wait_replay()
-   local _, first = once(ahead)
+   local state = watch.once(ahead).program.state
    behind:exec "select pg_wal_replay_pause()"
    wait.until_(function()
       return behind:value "select pg_get_wal_replay_pause_state()" == "paused"
    end, 10, "the replay to pause")
    primary:exec "insert into t values (101)"
    ahead:wait_replay()
-   lu.assertEquals(keys_of(once(ahead, first.state)), "101")
-   local p = watch.start(behind, { state = first.state })
+   lu.assertEquals(watch.keys(watch.once(ahead, state).changes), "101")
+   local p = watch.start(behind, { state = state })
    p:wait_stderr "has not replayed"
    primary:exec "insert into t values (102)"
    behind:exec "select pg_wal_replay_resume()"
    p:wait_changes(1)
    primary:exec "insert into t values (103)"
    p:wait_changes(2)
-   lu.assertEquals(keys_of(p:stop()), "102 103")
+   lu.assertEquals(watch.keys(p:stop().changes), "102 103")
 end
 
 -- A query of ours that stands in the way of replay is cancelled (40001): a retry, no repeats.

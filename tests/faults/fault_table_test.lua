@@ -4,7 +4,7 @@
 -- A table that is another one is read again, with a warning; one whose columns changed goes on
 -- behind a schema event; one that cannot be captured exactly is refused. Odd shapes too.
 
-local cluster = require "cluster"
+local fixtures = require "fixtures"
 local lu = require "luaunit"
 local program = require "program"
 local wait = require "wait"
@@ -12,14 +12,10 @@ local watch = require "watch"
 
 local TestFaultTable = {}
 
-local CREATE = [[
-   create table t (id int primary key, n int default 0);
-   insert into t select generate_series(1, 20);]]
+local CREATE = fixtures.numbers(20)
 
 local function new_database(sql)
-   local db = cluster.main():database()
-   db:exec(sql or CREATE)
-   return db
+   return fixtures.database(sql or CREATE)
 end
 
 -- Starts a statement that the program's next poll has to wait for: returns a function that commits.
@@ -98,21 +94,14 @@ end
 -- With a start from now on there is nothing to read at the start, but the new table is read.
 function TestFaultTable.test_swapped_between_two_runs()
    local db = new_database()
-   local function once(state)
-      local p = program.start {
-         dsn = db, script = watch.script { table = "t", start = "now" }, options = { "--once" },
-         state = state,
-      }
-      return p:finish(), p.state
-   end
-   local result, state = once()
+   local result = watch.once(db, nil, { start = "now" })
+   local state = result.program.state
    lu.assertEquals(#result.changes, 0)
    db:exec("alter table t rename to t_old;" .. CREATE)
-   result = once(state)
-   lu.assertEquals(result.status, 0)
+   result = watch.once(db, state, { start = "now" })
    lu.assertEquals(watch.ops(result.program), { read = 20, upsert = 0 })
    lu.assertStrContains(result.stderr, "level=warn")
-   lu.assertEquals(#once(state).changes, 0)
+   lu.assertEquals(#watch.once(db, state, { start = "now" }).changes, 0)
 end
 
 -- Dropped for good: given up in the end, but not within the first second.

@@ -6,8 +6,9 @@
 -- transaction", pg_visible_in_snapshot) loses, repeats or delays.
 
 local cluster = require "cluster"
+local fixtures = require "fixtures"
 local lu = require "luaunit"
-local program = require "program"
+local stepping = require "stepping"
 local watch = require "watch"
 
 local TestFaultTransaction = {}
@@ -15,28 +16,9 @@ local TestFaultTransaction = {}
 -- A database with a table of one row (id 0), and a function that polls: it returns the keys of
 -- the changes of that poll, in order, as text.
 local function new_database(source)
-   local db = cluster.main():database()
-   db:exec "create table t (id int primary key, n int default 0); insert into t values (0)"
-   local state
-   local fields = { table = "t" }
-   for name, value in pairs(source or {}) do
-      fields[name] = value
-   end
-   local function poll()
-      local p = program.start {
-         dsn = db, script = watch.script(fields), options = { "--once" }, state = state,
-      }
-      state = p.state
-      local result = p:finish()
-      lu.assertEquals(result.status, 0, result.stderr)
-      lu.assertNotStrContains(result.stderr, "level=warn")
-      local keys = {}
-      for i, change in ipairs(result.changes) do
-         keys[i] = change.key.id
-      end
-      return table.concat(keys, " ")
-   end
-   return db, poll
+   local db = fixtures.database(
+      "create table t (id int primary key, n int default 0); insert into t values (0)")
+   return db, stepping.quiet(db, source, watch.keys)
 end
 
 -- The order of commits is not the order of xids.

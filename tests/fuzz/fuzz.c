@@ -3,7 +3,7 @@
 #include "fuzz.h"
 
 #include "lua/hooks.h"
-#include "base/utf8.h"
+#include "base/text.h"
 
 #include <lauxlib.h>
 #include <stdio.h>
@@ -74,7 +74,7 @@ void fuzz_push_raw(lua_State *L, const char *name)
 bool fuzz_is_line(const char *s, size_t len)
 {
     for (size_t i = 0, n; i < len; i += n)
-        if ((unsigned char)s[i] < 0x20 || (n = utf8_length(s + i, len - i)) == 0)
+        if ((unsigned char)s[i] < 0x20 || (n = text_utf8_length(s + i, len - i)) == 0)
             return false;
     return true;
 }
@@ -129,7 +129,7 @@ static bool skip_string(struct reader *r)
                 return false;
             continue;
         }
-        n = utf8_length(r->p, (size_t)(r->end - r->p));
+        n = text_utf8_length(r->p, (size_t)(r->end - r->p));
         if (n == 0)
             return false;
         r->p += n;

@@ -276,7 +276,7 @@ static void check_copy(lua_State *L, const struct job *job, int change)
     const char *row = b->bytes + b->rows[0].start;
     size_t len = b->rows[0].len, start = 0, from = 0;
     uint32_t was[MOST_COLUMNS], is[MOST_COLUMNS];
-    struct lines *lines;
+    struct api_copy_lines *lines;
     char *x = malloc(len + 1), *y;
 
     fuzz_push_raw(L, "copy_plan");

@@ -4,7 +4,9 @@
 -- The other suites trust what is checked here: that output is complete, that a deadline is one,
 -- that a run leaves nothing behind however it ends. Servers: harness_cluster_test.lua.
 
+local child = require "child"
 local cluster = require "cluster"
+local files = require "files"
 local json = require "json"
 local lu = require "luaunit"
 local native = require "native"
@@ -17,39 +19,15 @@ local TestHarness = {}
 local top = native.realpath(arg[0]:match "^(.*)/[^/]*$" or ".") .. "/.."
 
 local function write_file(path, text, mode)
-   local f = assert(io.open(path, "wb"))
-   f:write(text)
-   f:close()
+   files.write(path, text)
    assert(native.chmod(path, mode or 420))
    return path
-end
-
-local function read_file(path)
-   local f = assert(io.open(path, "rb"))
-   local text = f:read "a"
-   f:close()
-   return text
-end
-
--- All the child writes, and how it ended.
-local function run(options)
-   local proc = assert(native.spawn(options))
-   local parts = {}
-   while true do
-      local chunk, why = proc:read("stdout", wait.scaled(20))
-      if not chunk then
-         lu.assertEquals(why, "eof")
-         break
-      end
-      parts[#parts + 1] = chunk
-   end
-   return table.concat(parts), assert(proc:wait(wait.scaled(20)))
 end
 
 -- Processes ------------------------------------------------------------------------------------
 
 function TestHarness.test_spawn_output_and_status()
-   local text, ended = run { argv = { "sh", "-c", "echo out; exit 7" } }
+   local text, ended = child.run { argv = { "sh", "-c", "echo out; exit 7" } }
    lu.assertEquals(text, "out\n")
    lu.assertEquals(ended.exit, 7)
    lu.assertNil(ended.signal)
@@ -64,7 +42,7 @@ function TestHarness.test_spawn_environment_directory_and_names_with_spaces()
       env = { HARNESS_A = 12, HOME = false }, cwd = dir, stdout = file,
    }
    lu.assertEquals(proc:wait(wait.scaled(10)).exit, 0)
-   lu.assertEquals(read_file(file), dir .. "\n12,unset\ntwo words\n")
+   lu.assertEquals(files.text(file), dir .. "\n12,unset\ntwo words\n")
 end
 
 function TestHarness.test_spawn_says_what_it_cannot_do()
@@ -98,18 +76,18 @@ end
 
 function TestHarness.test_spawn_closed_descriptors()
    local dir = scope.dir()
-   local _, ended = run {
+   local _, ended = child.run {
       argv = { "sh", "-c", "ls -l /proc/self/fd >" .. dir .. "/fds" },
       stdin = "closed", stderr = "closed",
    }
    lu.assertEquals(ended.exit, 0)
-   lu.assertNotStrContains(read_file(dir .. "/fds"), " 2 -> ")
+   lu.assertNotStrContains(files.text(dir .. "/fds"), " 2 -> ")
 end
 
 function TestHarness.test_spawn_gives_no_other_descriptor()
    local held = assert(native.spawn { argv = { "cat" }, stdin = "pipe" })
    local conn = cluster.main():connect()
-   local text = run { argv = { "sh", "-c", "exec ls /proc/self/fd" } }
+   local text = child.run { argv = { "sh", "-c", "exec ls /proc/self/fd" } }
    lu.assertEquals(text, "0\n1\n2\n3\n") -- 3 is the directory that ls reads
    conn:close()
    held:kill "KILL"
@@ -132,19 +110,21 @@ function TestHarness.test_collected_process_is_killed_with_its_children()
    local proc = native.spawn {
       argv = { "sh", "-c", "sleep 1000 & echo $$ $!; wait" }, stdout = file,
    }
-   local mine, child = wait.until_(function()
-      return read_file(file):match "(%d+) (%d+)\n"
+   local mine, its_child = wait.until_(function()
+      return files.text(file):match "(%d+) (%d+)\n"
    end, 10, "the process ids")
    lu.assertEquals(tonumber(mine), proc:pid())
    proc = nil -- luacheck: ignore
    collectgarbage()
-   for _, pid in ipairs { mine, child } do
+   for _, pid in ipairs { mine, its_child } do
       wait.until_(function() return not native.running(tonumber(pid)) end, 10, "its death")
    end
 end
 
 function TestHarness.test_limits()
-   local _, ended = run { argv = { "sh", "-c", "while :; do :; done" }, rlimits = { cpu = 1 } }
+   local _, ended = child.run {
+      argv = { "sh", "-c", "while :; do :; done" }, rlimits = { cpu = 1 },
+   }
    lu.assertTrue(ended.signal == 9 or ended.signal == 24)
    lu.assertTrue(ended.user + ended.sys > 0.5)
    local file = scope.dir() .. "/big"
@@ -154,7 +134,7 @@ function TestHarness.test_limits()
       rlimits = { fsize = 8192 },
    }
    lu.assertEquals(proc:wait(wait.scaled(10)).signal, 25)
-   lu.assertEquals(#read_file(file), 8192)
+   lu.assertEquals(#files.text(file), 8192)
 end
 
 function TestHarness.test_another_user()
@@ -162,7 +142,7 @@ function TestHarness.test_another_user()
       lu.skip "only root can become another user"
    end
    local uid, gid = native.user "nobody"
-   local text = run { argv = { "sh", "-c", "id -u; id -g; id -G" }, user = "nobody" }
+   local text = child.run { argv = { "sh", "-c", "id -u; id -g; id -G" }, user = "nobody" }
    lu.assertEquals(text, ("%d\n%d\n%d\n"):format(uid, gid, gid))
 end
 
@@ -222,7 +202,7 @@ local function nested_runner(ending, env)
       assert(native.mkdir(dir))
    end
    for _, name in ipairs { "tests/run.lua", "tests/support", "build/tests" } do
-      run { argv = { "ln", "-s", top .. "/" .. name, tree .. "/" .. name } }
+      child.run { argv = { "ln", "-s", top .. "/" .. name, tree .. "/" .. name } }
    end
    write_file(tree .. "/tests/inner_test.lua", ([[
       local cluster, native, scope = require "cluster", require "native", require "scope"
@@ -240,25 +220,11 @@ local function nested_runner(ending, env)
    }
    local postmaster, busy, data = wait.until_(function()
       local alive = proc:alive()
-      local f = io.open(tmp .. "/report")
-      local text = f and f:read "a" or ""
-      if f then
-         f:close()
-      end
+      local text = files.read(tmp .. "/report") or ""
       assert(alive or #text > 0, "the inner runner has ended early")
       return text:match "^(%d+) (%d+) (.*)\n"
    end, 60, "the inner runner")
    return proc, { tonumber(postmaster), tonumber(busy) }, data
-end
-
--- All that it writes to standard output until it ends.
-local function read_all(proc)
-   local text = {}
-   repeat
-      local chunk = proc:read("stdout", wait.scaled(60))
-      text[#text + 1] = chunk
-   until not chunk
-   return table.concat(text)
 end
 
 local function check_nothing_left(tmp, pids)
@@ -284,7 +250,7 @@ end
 function TestHarness.test_nothing_is_left_after_an_error_in_a_test()
    local tmp = scope.dir "tmp"
    local proc, pids = nested_runner("error 'on purpose'", { TMPDIR = tmp })
-   local text = read_all(proc)
+   local text = child.read_all(proc, 60)
    lu.assertEquals(proc:wait(wait.scaled(60)).exit, 1)
    lu.assertStrContains(text, "on purpose")
    lu.assertStrContains(text, "inner_test.lua:")
@@ -297,7 +263,7 @@ function TestHarness.test_a_file_that_is_left_is_told()
    local proc, pids = nested_runner([[
       assert(io.open(os.getenv "TMPDIR" .. "/forgotten", "w")):close()
    ]], { TMPDIR = tmp })
-   local text = read_all(proc)
+   local text = child.read_all(proc, 60)
    lu.assertEquals(proc:wait(wait.scaled(60)).exit, 1)
    lu.assertStrContains(text, "left in the folder for temporary files: forgotten")
    lu.assertEquals(text:match "([^\n]*)\n$", "1 passed, 1 failed")
@@ -342,7 +308,7 @@ function TestHarness.test_program_command_line()
       lu.assertEquals(table.concat(result.lines, " ", 5, 7), "<verbose> <a=x y> <b=2>")
       lu.assertEquals(result.status, 0)
       lu.assertEquals(result.stderr, "cat: verbose: No such file or directory\n" .. p.dir .. "\n")
-      lu.assertEquals(read_file(p.script), "the script")
+      lu.assertEquals(files.text(p.script), "the script")
       p = program.start { bundled = "jsonl" }
       lu.assertEquals(p:finish().stdout, ("<--state>\n<%s>\n<jsonl>\n"):format(p.state) .. "\n")
    end)
@@ -409,7 +375,7 @@ function TestHarness.test_program_ends()
    with_fake("echo x", function()
       local out = scope.dir() .. "/out"
       lu.assertEquals(program.run({ bundled = "x", stdout = out }).stdout, "")
-      lu.assertEquals(read_file(out), "x\n")
+      lu.assertEquals(files.text(out), "x\n")
       lu.assertNotEquals(program.run({ bundled = "x", stdout = "closed" }).status, 0)
       lu.assertNotEquals(program.run({ bundled = "x", stdout = "/dev/full" }).status, 0)
    end)

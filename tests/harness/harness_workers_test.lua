@@ -1,6 +1,8 @@
 -- harness_workers_test.lua: suites that run at the same time are counted as if they had not.
 -- SPDX-License-Identifier: MIT
 
+local child = require "child"
+local files = require "files"
 local lu = require "luaunit"
 local native = require "native"
 local scope = require "scope"
@@ -13,7 +15,7 @@ local top = native.realpath(arg[0]:match "^(.*)/[^/]*$" or ".") .. "/.."
 -- Runs a tree of its own with these suites, by name their text, and returns what was written and
 -- how it ended. <words>: of the command line.
 local function run(suites, words)
-   local tree, parts = scope.dir "tree", {}
+   local tree = scope.dir "tree"
    for _, dir in ipairs { "/tests", "/build" } do
       assert(native.mkdir(tree .. dir))
    end
@@ -22,21 +24,10 @@ local function run(suites, words)
       lu.assertEquals(native.spawn { argv = argv }:wait(wait.scaled(10)).exit, 0)
    end
    for name, text in pairs(suites) do
-      local f = assert(io.open(("%s/tests/%s_test.lua"):format(tree, name), "w"))
-      f:write(text)
-      f:close()
+      files.write(("%s/tests/%s_test.lua"):format(tree, name), text)
    end
    local argv = { arg[-1], tree .. "/tests/run.lua", table.unpack(words) }
-   local proc = assert(native.spawn { argv = argv, stderr = "null" })
-   while true do
-      local chunk, why = proc:read("stdout", wait.scaled(60))
-      if not chunk then
-         lu.assertEquals(why, "eof")
-         break
-      end
-      parts[#parts + 1] = chunk
-   end
-   return table.concat(parts), assert(proc:wait(wait.scaled(60)))
+   return child.run({ argv = argv, stderr = "null" }, 60)
 end
 
 local fine = [[

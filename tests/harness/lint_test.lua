@@ -1,6 +1,8 @@
 -- lint_test.lua: the source keeps the rules of the house, and `make lint` sees who does not.
 -- SPDX-License-Identifier: MIT
 
+local child = require "child"
+local files = require "files"
 local lu = require "luaunit"
 local native = require "native"
 local scope = require "scope"
@@ -13,19 +15,10 @@ local top = native.realpath(here .. "/..")
 
 -- Runs `make lint` in a folder; returns what it prints and its exit status.
 local function lint(folder)
-   local proc = assert(native.spawn {
+   local text, ended = child.run({
       argv = { "sh", "-c", "exec env -u MAKEFLAGS make -s lint 2>&1" }, cwd = folder,
-   })
-   local text = ""
-   while true do
-      local chunk, why = proc:read("stdout", wait.scaled(240))
-      if not chunk then
-         lu.assertEquals(why, "eof")
-         break
-      end
-      text = text .. chunk
-   end
-   return text, assert(proc:wait(wait.scaled(240))).exit
+   }, 240)
+   return text, ended.exit
 end
 
 local function run(...)
@@ -34,9 +27,7 @@ local function run(...)
 end
 
 local function write(folder, name, text)
-   local f = assert(io.open(folder .. "/" .. name, "wb"))
-   f:write(text)
-   f:close()
+   files.write(folder .. "/" .. name, text)
 end
 
 function TestLint.test_the_source_keeps_the_rules()

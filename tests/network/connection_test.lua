@@ -6,12 +6,15 @@
 
 local certificates = require "certificates"
 local cluster = require "cluster"
+local files = require "files"
+local fixtures = require "fixtures"
 local lu = require "luaunit"
 local pooler = require "pooler"
 local program = require "program"
 local scope = require "scope"
 local server = require "server"
 local stepping = require "stepping"
+local tables = require "tables"
 local watch = require "watch"
 
 local TestConnection = {}
@@ -110,7 +113,7 @@ end
 local function pipeline(db, dsn, options)
    options = options or {}
    local kinds = options.kinds or KINDS
-   local state = scope.dir "connection" .. "/state.db"
+   local state = fixtures.state()
    local programs, said, round = {}, "", options.first or 0
    for turn = 1, 2 do
       local p = program.start { script = SCRIPT, dsn = dsn, state = state, env = options.env,
@@ -166,19 +169,13 @@ end
 
 -- The way of the README: verify-full, and the password in a file.
 local function far_dsn(db, keywords)
-   local all = { host = "localhost", hostaddr = "127.0.0.1", user = "far", sslmode = "verify-full",
-      sslrootcert = TestConnection.ca }
-   for key, value in pairs(keywords or {}) do
-      all[key] = value
-   end
-   return db:dsn(all)
+   return db:dsn(tables.merge({ host = "localhost", hostaddr = "127.0.0.1", user = "far",
+      sslmode = "verify-full", sslrootcert = TestConnection.ca }, keywords))
 end
 
 local function password_file(password)
    local path = scope.dir "pass" .. "/pgpass"
-   local f = assert(io.open(path, "w"))
-   f:write("localhost:*:*:far:", password, "\n")
-   f:close()
+   files.write(path, "localhost:*:*:far:" .. password .. "\n")
    server.run({ "chmod", "600", path }, { user = false })
    return { PGPASSFILE = path }
 end

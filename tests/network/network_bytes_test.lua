@@ -8,6 +8,7 @@
 
 local cluster = require "cluster"
 local cuts = require "cuts"
+local fixtures = require "fixtures"
 local stepping = require "stepping"
 
 local TestNetworkBytes = {}
@@ -15,9 +16,7 @@ local TestNetworkBytes = {}
 local MANY = 64 -- workers, for each byte
 
 local function new_database()
-   local db = cluster.main():database()
-   db:exec(cuts.TABLE)
-   return db
+   return fixtures.database(cuts.TABLE)
 end
 
 local function run(spec, stride)

@@ -6,9 +6,9 @@
 -- (More cuts: network_test.lua, network_bytes_test.lua.) $PGCDC_TEST_OFFSETS: at how many bytes.
 
 local cluster = require "cluster"
+local fixtures = require "fixtures"
 local lu = require "luaunit"
 local program = require "program"
-local scope = require "scope"
 local sessions = require "sessions"
 local stepping = require "stepping"
 
@@ -31,7 +31,7 @@ end
 -- A poll with a census: rows came, changed and went.
 local function poll()
    local session = snapshot()
-   session.state = scope.dir "before" .. "/state.db"
+   session.state = fixtures.state()
    local result = program.run { dsn = session.db, script = session.script, state = session.state,
                                 options = { "--once" } }
    lu.assertEquals(result.status, 0)
@@ -46,7 +46,7 @@ local function triggers()
    db:exec(TABLE)
    stepping.trigger(db, "install")
    local session = { db = db, script = script "capture = 'trigger'",
-                     state = scope.dir "before" .. "/state.db" }
+                     state = fixtures.state() }
    local result = program.run { dsn = db, script = session.script, state = session.state,
                                 options = { "--once" } }
    lu.assertEquals(result.status, 0)

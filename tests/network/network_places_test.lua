@@ -7,6 +7,7 @@
 -- byte: network_bytes_test.lua.)
 
 local cluster = require "cluster"
+local fixtures = require "fixtures"
 local lu = require "luaunit"
 local program = require "program"
 local proxy = require "proxy"
@@ -22,11 +23,8 @@ local SLACK = 10  -- of a busy machine, and of the backoff
 local ROWS = 200
 
 local function new_database()
-   local db = cluster.main():database()
-   db:exec(([[create table t (id int primary key, n int default 0, pad text);
-      insert into t select i, 0, 'row ' || i || ' of all' from generate_series(1, %d) i]]):format(
-      ROWS))
-   return db
+   return fixtures.database([[create table t (id int primary key, n int default 0, pad text);
+      insert into t select i, 0, 'row ' || i || ' of all' from generate_series(1, %d) i]], ROWS)
 end
 
 -- Each place with each fault: {name =, how =, direction =, text =, is_for_all =}. Some fall silent

@@ -9,13 +9,14 @@
 -- PGCDC_NETWORK_SWEEP=200 cuts at so many places of a session, each way and in each direction.
 
 local cluster = require "cluster"
+local fixtures = require "fixtures"
 local lu = require "luaunit"
 local native = require "native"
 local pooler = require "pooler"
 local program = require "program"
 local proxy = require "proxy"
-local scope = require "scope"
 local stepping = require "stepping"
+local tables = require "tables"
 local wait = require "wait"
 local watch = require "watch"
 
@@ -29,12 +30,8 @@ local NOTICED = 2 -- seconds, with these
 local SLACK = 7   -- of a busy machine
 
 local function new_database(rows)
-   local db = cluster.main():database()
-   db:exec(([[
-      create table t (id int primary key, n int, pad text);
-      insert into t select i, 0, repeat(md5(i::text), 3) from generate_series(1, %d) i]]):format(
-      rows))
-   return db
+   return fixtures.database([[create table t (id int primary key, n int, pad text);
+      insert into t select i, 0, repeat(md5(i::text), 3) from generate_series(1, %d) i]], rows)
 end
 
 -- ---- the cut, at every place ----
@@ -106,11 +103,7 @@ local function run_all(sessions, script, options)
 end
 
 local function new_session(db, plan)
-   local s = { db = db, lines = {}, state = scope.dir "network" .. "/state.db" }
-   for name, value in pairs(plan or {}) do
-      s[name] = value
-   end
-   return s
+   return tables.merge({ db = db, lines = {}, state = fixtures.state() }, plan)
 end
 
 -- How many bytes a run takes, in each direction.

@@ -1,42 +1,27 @@
 -- jsonl_test.lua: the bundled script jsonl: its options, its file, and readers that leave.
 -- SPDX-License-Identifier: MIT
 
-local cluster = require "cluster"
+local files = require "files"
+local fixtures = require "fixtures"
 local json = require "json"
 local lu = require "luaunit"
 local native = require "native"
 local program = require "program"
 local scope = require "scope"
+local tables = require "tables"
 local wait = require "wait"
 
 local TestJsonl = {}
 
 local function database(n)
-   local db = cluster.main():database()
-   db:exec "create table t (id int primary key, name text, n int)"
-   db:exec("insert into t select i, md5(i::text), i % 10 from generate_series(1, " .. n .. ") i")
-   return db
-end
-
-local function new_state()
-   return scope.dir "state" .. "/state.db"
+   return fixtures.database([[create table t (id int primary key, name text, n int);
+      insert into t select i, md5(i::text), i %% 10 from generate_series(1, %d) i]], n)
 end
 
 -- One run with --once; what it says and the changes.
 local function run(db, args, more)
-   local options = { bundled = "jsonl", options = { "--once" }, dsn = db, args = args }
-   for name, value in pairs(more or {}) do
-      options[name] = value
-   end
-   return program.run(options)
-end
-
-local function read_lines(path)
-   local lines = {}
-   for line in io.lines(path) do
-      lines[#lines + 1] = json.decode(line)
-   end
-   return lines
+   return program.run(tables.merge(
+      { bundled = "jsonl", options = { "--once" }, dsn = db, args = args }, more))
 end
 
 -- Options --------------------------------------------------------------------------------------
@@ -67,7 +52,7 @@ end
 
 -- A comma list makes several sources, each with its own position.
 function TestJsonl.test_several_tables()
-   local db, state = database(2), new_state()
+   local db, state = database(2), fixtures.state()
    db:exec "create schema s; create table s.u (id int primary key); insert into s.u values (7)"
    local result = run(db, { table = "t, s.u" }, { state = state })
    local ids = {}
@@ -82,7 +67,7 @@ function TestJsonl.test_several_tables()
 end
 
 function TestJsonl.test_start()
-   local db, state = database(2), new_state()
+   local db, state = database(2), fixtures.state()
    lu.assertEquals(run(db, { table = "t", start = "now" }, { state = state }).stdout, "")
    local xid = db:value "select txid_current()"
    db:exec "insert into t values (3)"
@@ -130,13 +115,13 @@ end
 
 -- The file is appended to, and what was saved as delivered is in it.
 function TestJsonl.test_out()
-   local db, state = database(3), new_state()
+   local db, state = database(3), fixtures.state()
    local out = scope.dir "a folder" .. "/out.jsonl"
    lu.assertEquals(run(db, { table = "t", out = out }, { state = state }).stdout, "")
-   lu.assertEquals(#read_lines(out), 3)
+   lu.assertEquals(#files.lines(out, json.decode), 3)
    db:exec "insert into t values (4)"
    run(db, { table = "t", out = out }, { state = state })
-   local lines = read_lines(out)
+   local lines = files.lines(out, json.decode)
    lu.assertEquals(#lines, 4)
    lu.assertEquals(lines[4].op, "upsert")
 
@@ -145,20 +130,20 @@ function TestJsonl.test_out()
       state = state,
    }
    db:exec "insert into t values (5)"
-   p:wait_until(function() return #read_lines(out) == 5 end)
+   p:wait_until(function() return #files.lines(out, json.decode) == 5 end)
    db:exec "insert into t values (6)"
-   p:wait_until(function() return #read_lines(out) == 6 end)
+   p:wait_until(function() return #files.lines(out, json.decode) == 6 end)
    p:kill9()
    lu.assertEquals(run(db, { table = "t", out = out }, { state = state }).status, 0)
    local seen = {}
-   for _, line in ipairs(read_lines(out)) do
+   for _, line in ipairs(files.lines(out, json.decode)) do
       seen[line.key.id] = true
    end
    lu.assertEquals(#seen, 6)
 end
 
 function TestJsonl.test_out_that_is_full()
-   local db, state = database(3), new_state()
+   local db, state = database(3), fixtures.state()
    local result = run(db, { table = "t", out = "/dev/full" }, { state = state })
    lu.assertEquals(result.status, 1)
    lu.assertStrContains(result.stderr, "No space left on device")
@@ -204,7 +189,7 @@ end
 -- may have been given more than it took, what it has seen may come again; nothing is left out.
 function TestJsonl.test_head_of_a_snapshot()
    for _, n in ipairs { 1, 100 } do
-      local db, state = database(6000), new_state()
+      local db, state = database(6000), fixtures.state()
       local ids = pipe_to_head(db, state, n, "interval=0.05")
       lu.assertEquals(ids[1], 1)
       local seen, first = {}, math.huge
@@ -222,7 +207,7 @@ function TestJsonl.test_head_of_a_snapshot()
 end
 
 function TestJsonl.test_head_of_a_poll()
-   local db, state = database(0), new_state()
+   local db, state = database(0), fixtures.state()
    lu.assertEquals(run(db, { table = "t" }, { state = state }).stdout, "")
    db:exec "insert into t select i, md5(i::text) from generate_series(1, 6000) i"
    pipe_to_head(db, state, 1, "interval=0.05")
@@ -240,7 +225,7 @@ end
 -- Few rows: the reader leaves only when there is nothing to write, and the program learns of it at
 -- the next change.
 function TestJsonl.test_a_reader_that_leaves_between_changes()
-   local db, state = database(1), new_state()
+   local db, state = database(1), fixtures.state()
    local p = program.start {
       bundled = "jsonl", dsn = db, state = state, args = { table = "t", interval = 0.02 },
       stdout = "pipe",
@@ -269,7 +254,7 @@ end
 
 -- A pipe that nobody reads for a while holds the program up, and memory stays small.
 function TestJsonl.test_a_slow_reader()
-   local db, state = database(100000), new_state()
+   local db, state = database(100000), fixtures.state()
    local p = program.start {
       bundled = "jsonl", dsn = db, state = state, args = { table = "t" }, options = { "--once" },
       hold = true,

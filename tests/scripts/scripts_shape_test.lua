@@ -2,6 +2,7 @@
 -- SPDX-License-Identifier: MIT
 
 local cluster = require "cluster"
+local files = require "files"
 local json = require "json"
 local lu = require "luaunit"
 local program = require "program"
@@ -24,14 +25,6 @@ local function run(name, args, status, ...)
    local result = program.run { bundled = name, dsn = db, options = { "--once", ... }, args = args }
    lu.assertEquals(result.status, status or 0, result.stderr)
    return result.lines, result.stderr
-end
-
-local function read_lines(path)
-   local lines = {}
-   for line in io.lines(path) do
-      lines[#lines + 1] = line
-   end
-   return lines
 end
 
 function TestScriptsShape.test_mask()
@@ -71,7 +64,7 @@ function TestScriptsShape.test_debezium()
    lu.assertEquals(run("debezium", { table = "other" })[1]:match '"after":{.-}',
       '"after":{"id":1,"total":2.00}')
    local tables = {}
-   for _, line in ipairs(read_lines(path)) do
+   for _, line in ipairs(files.lines(path)) do
       local envelope = json.decode(line)
       lu.assertEquals({ envelope.op, envelope.before, envelope.after, envelope.source.db },
          { "r", json.null, { id = 1 }, db.name })

@@ -1,53 +1,33 @@
 -- scripts_test.lua: the bundled scripts csv, tail, route, exec, jsonl into files; --list, help=1.
 -- SPDX-License-Identifier: MIT
 
-local cluster = require "cluster"
+local files = require "files"
+local fixtures = require "fixtures"
 local json = require "json"
 local lu = require "luaunit"
 local native = require "native"
 local program = require "program"
 local scope = require "scope"
+local tables = require "tables"
 
 local TestScripts = {}
 
 local own = { "csv", "exec", "jsonl", "route", "tail" }
 
-local function database(n)
-   local db = cluster.main():database()
-   db:exec "create table t (id int primary key, name text)"
-   if n then
-      db:exec("insert into t select i, 'n' || i from generate_series(1, " .. n .. ") i")
-   end
-   return db
-end
-
 local function run(name, db, args, more)
-   local options = { bundled = name, options = { "--once" }, dsn = db, args = args }
-   for field, value in pairs(more or {}) do
-      options[field] = value
-   end
-   return program.run(options)
-end
-
-local function read_file(path)
-   local file = assert(io.open(path, "rb"))
-   local text = file:read "a"
-   file:close()
-   return text
-end
-
-local function names_in(folder)
-   local pipe = assert(io.popen(("ls -A '%s'"):format(folder)))
-   local names = {}
-   for name in pipe:lines() do
-      names[#names + 1] = name
-   end
-   pipe:close()
-   return names
+   return program.run(tables.merge(
+      { bundled = name, options = { "--once" }, dsn = db, args = args }, more))
 end
 
 local function scripts_folder()
    return native.realpath(program.binary():match "^(.*)/[^/]*$" .. "/../scripts")
+end
+
+-- All that is in the folder, but its manual.
+local function script_files()
+   local names = files.names(scripts_folder())
+   lu.assertEquals(table.remove(names, 1), "README.md")
+   return names
 end
 
 -- What they are --------------------------------------------------------------------------------
@@ -56,10 +36,10 @@ end
 function TestScripts.test_list()
    local result = program.run { state = false, options = { "--list" } }
    lu.assertEquals(result.status, 0, result.stderr)
-   local files = names_in(scripts_folder())
-   lu.assertEquals(#result.lines, #files)
-   for i, file in ipairs(files) do
-      local name, text = file:match "^(.*)%.lua$", read_file(scripts_folder() .. "/" .. file)
+   local names = script_files()
+   lu.assertEquals(#result.lines, #names)
+   for i, file in ipairs(names) do
+      local name, text = file:match "^(.*)%.lua$", files.text(scripts_folder() .. "/" .. file)
       local job = text:match("^%-%- " .. name .. ": ([^\n]+)\n")
       lu.assertNotNil(job, file)
       lu.assertTrue(select(2, text:gsub("\n", "")) <= 60, file)
@@ -71,7 +51,7 @@ end
 
 -- help=1 tells of each option what its declaration says.
 function TestScripts.test_help()
-   for _, file in ipairs(names_in(scripts_folder())) do
+   for _, file in ipairs(script_files()) do
       local name = file:match "^(.*)%.lua$"
       local result = program.run { bundled = name, args = { "help=1" }, state = false }
       lu.assertEquals(result.status, 0, name .. result.stderr)
@@ -100,7 +80,7 @@ end
 
 -- Another script may require them: they read the same words and give their sources.
 function TestScripts.test_required()
-   local db = database(2)
+   local db = fixtures.names(2)
    for _, name in ipairs(own) do
       local args = { table = "t", by = name == "route" and "id" or nil,
                      dir = name == "route" and scope.dir "route" or nil,
@@ -116,7 +96,7 @@ function TestScripts.test_required()
 end
 
 function TestScripts.test_in_the_sandbox()
-   local db, folder = database(1), scope.dir "out"
+   local db, folder = fixtures.names(1), scope.dir "out"
    for _, case in ipairs {
       { "jsonl", {}, 0 }, { "csv", {}, 0 }, { "tail", {}, 0 },
       { "jsonl", { out = folder .. "/x" }, 1 },
@@ -130,20 +110,20 @@ function TestScripts.test_in_the_sandbox()
          lu.assertStrContains(result.stderr, "the sandbox allows no ")
       end
    end
-   lu.assertEquals(names_in(folder), {})
+   lu.assertEquals(files.names(folder), {})
 end
 
 -- jsonl and csv into files ---------------------------------------------------------------------
 
 function TestScripts.test_jsonl_that_rotates()
-   local db, folder, state = database(50), scope.dir "out", scope.dir "state" .. "/state.db"
+   local db, folder, state = fixtures.names(50), scope.dir "out", fixtures.state()
    local args = { table = "t", out = folder .. "/o.jsonl", rotate = "1K" }
    for i = 1, 3 do
       lu.assertEquals(run("jsonl", db, args, { state = state }).status, 0)
       db:exec(("insert into t select %d + i from generate_series(1, 20) i"):format(i * 100))
    end
-   lu.assertEquals(#names_in(folder), 4)
-   lu.assertEquals(read_file(folder .. "/o.jsonl"), "")
+   lu.assertEquals(#files.names(folder), 4)
+   lu.assertEquals(files.text(folder .. "/o.jsonl"), "")
    for _, case in ipairs { { "rotate", "x", "rotate.size must be a size" },
                            { "every", "-1", "rotate.every must be a number of seconds" } } do
       args.rotate = nil
@@ -154,7 +134,7 @@ function TestScripts.test_jsonl_that_rotates()
 end
 
 function TestScripts.test_csv()
-   local db, folder, state = database(2), scope.dir "out", scope.dir "state" .. "/state.db"
+   local db, folder, state = fixtures.names(2), scope.dir "out", fixtures.state()
    lu.assertEquals(run("csv", db, { table = "t" }).stdout, "id,name\n1,n1\n2,n2\n")
    lu.assertEquals(run("csv", db, { table = "t", columns = "name, id", header = "no",
                                     meta = "op,table", where = "id = 2" }).stdout, "read,t,n2,2\n")
@@ -163,7 +143,7 @@ function TestScripts.test_csv()
    db:exec "alter table t add column extra int; insert into t values (3, null, 7)"
    local result = run("csv", db, args, { state = state })
    lu.assertStrContains(result.stderr, "left out")
-   lu.assertEquals(read_file(args.out), "id,name\n1,n1\n2,n2\n3,\n")
+   lu.assertEquals(files.text(args.out), "id,name\n1,n1\n2,n2\n3,\n")
    args.meta = "op"
    result = run("csv", db, args, { state = state })
    lu.assertEquals(result.status, 1)
@@ -180,7 +160,7 @@ end
 local nasty = "E'a\\x1b[31mb\\nc\\td\\u009bx\\u202ey\\u200bz\\u00fc\\x7f\"'"
 
 function TestScripts.test_tail()
-   local db = database()
+   local db = fixtures.names()
    db:exec('create table "odd\n\27[1mname" (a int, "b\27" text, c jsonb, d text, '
       .. "primary key (a, d))")
    db:exec('insert into "odd\n\27[1mname" values (1, ' .. nasty .. [[, '{"x":[1,"y z"]}', ''),
@@ -202,7 +182,7 @@ end
 -- On a terminal there are colours, unless NO_COLOR says otherwise; data has no say in it.
 function TestScripts.test_tail_on_a_terminal()
    lu.skipIf(not os.execute "command -v script > /dev/null", "there is no script(1)")
-   local db = database()
+   local db = fixtures.names()
    db:exec("insert into t values (1, " .. nasty .. ")")
    for _, env in ipairs {
       { TERM = "xterm" }, { TERM = "xterm", NO_COLOR = "1" }, { TERM = "dumb" },
@@ -250,7 +230,7 @@ end
 
 -- Whatever the value: one file for each, and all of them in that folder.
 function TestScripts.test_route()
-   local db, folder = database(), scope.dir "out"
+   local db, folder = fixtures.names(), scope.dir "out"
    local values = {
       "plain", "", ".", "..", "../x", "/etc/passwd", "a/b", "-rf", "a b", "%null", "%empty",
       "%2E", "new\nline", "\27[1m", "zürich", "NULL", "null", ("long"):rep(100),
@@ -263,9 +243,9 @@ function TestScripts.test_route()
    conn:exec "insert into t values (99, null), (199, null)"
    local result = run("route", db, { table = "t", by = "name", dir = folder .. "/new/dir" })
    lu.assertEquals(result.status, 0, result.stderr)
-   lu.assertEquals(names_in(folder), { "new" })
-   lu.assertEquals(names_in(folder .. "/new"), { "dir" })
-   local names = names_in(folder .. "/new/dir")
+   lu.assertEquals(files.names(folder), { "new" })
+   lu.assertEquals(files.names(folder .. "/new"), { "dir" })
+   local names = files.names(folder .. "/new/dir")
    lu.assertEquals(#names, #values + 1)
    local seen = {}
    for _, name in ipairs(names) do
@@ -289,8 +269,8 @@ end
 
 -- More values than files may be open, killed at random: each change is in one file, once.
 function TestScripts.test_route_killed_at_random()
-   local db, folder = database(300), scope.dir "out"
-   local state = scope.dir "state" .. "/state.db"
+   local db, folder = fixtures.names(300), scope.dir "out"
+   local state = fixtures.state()
    local options = { bundled = "route", dsn = db, state = state, rlimits = { nofile = 200 },
                      args = { table = "t", by = "name", dir = folder, interval = 0.02 } }
    local n = 300
@@ -309,7 +289,7 @@ function TestScripts.test_route_killed_at_random()
    local result = program.run(options)
    lu.assertEquals(result.status, 0, result.stderr)
    local count = {}
-   for _, name in ipairs(names_in(folder)) do
+   for _, name in ipairs(files.names(folder)) do
       for line in io.lines(folder .. "/" .. name) do
          local change = json.decode(line)
          lu.assertEquals(name, change.row.name .. ".jsonl")
@@ -324,7 +304,7 @@ end
 -- exec -----------------------------------------------------------------------------------------
 
 function TestScripts.test_exec()
-   local db = database(100)
+   local db = fixtures.names(100)
    local result = run("exec", db, { table = "t", command = "wc -l" })
    lu.assertEquals(result.status, 0, result.stderr)
    lu.assertEquals(result.stdout:match "%d+", "100")

@@ -3,9 +3,9 @@
 
 local cluster = require "cluster"
 local lu = require "luaunit"
-local native = require "native"
+local pgbench = require "pgbench"
 local program = require "program"
-local server = require "server"
+local tables = require "tables"
 local values = require "values"
 local wait = require "wait"
 
@@ -21,12 +21,10 @@ end
 
 -- Runs verify; settle=0 unless the test is about that. Returns its lines and its result.
 local function verify(source, target, args, status)
-   local all = { table = "t", target = type(target) == "table" and target:dsn() or target,
+   local usual = { table = "t", target = type(target) == "table" and target:dsn() or target,
       settle = 0 }
-   for name, value in pairs(args or {}) do
-      all[name] = value
-   end
-   local result = program.run { bundled = "verify", dsn = source, args = all, deadline = 180 }
+   local result = program.run { bundled = "verify", dsn = source, deadline = 180,
+      args = tables.merge(usual, args) }
    lu.assertEquals(result.status, status, result.stdout .. result.stderr)
    return result.lines, result
 end
@@ -442,29 +440,19 @@ end
 
 -- ---- a live mirror ----
 
-local function pgbench(db, ...)
-   local binary = server.client "pgbench"
-   lu.skipIf(not binary, "there is no pgbench")
-   local argv = { binary, "-h", server.socket_dir(), "-p", tostring(db.cluster.port),
-      "-U", "postgres", ... }
-   argv[#argv + 1] = db.name
-   return assert(native.spawn { argv = argv, stdout = "null", stderr = "null" })
-end
-
 -- Rows on their way are no differences, and a row that is wrong is one, also while all is busy.
 function TestVerify.test_live_mirror()
    local source = cluster.main():database { name = "verify live" }
    local target = cluster.main():database { name = "verified live" }
-   local init = pgbench(source, "-i", "-q"):wait(wait.scaled(60))
-   lu.assertEquals((init or {}).exit, 0)
-   local tables = "pgbench_accounts,pgbench_branches"
-   local mirror = program.start { bundled = "mirror", dsn = source, args = { table = tables,
+   pgbench.make_tables(source)
+   local names = "pgbench_accounts,pgbench_branches"
+   local mirror = program.start { bundled = "mirror", dsn = source, args = { table = names,
       target = target:dsn(), interval = 0.05 } }
    mirror:wait_until(function()
       return select(2, mirror:stderr():gsub('msg="ready"', "")) == 2
    end, 60, "both snapshots")
-   local work = pgbench(source, "-n", "-c", "2", "-T", "600")
-   local args = { table = tables, settle = 4, wait = 0.3 }
+   local work = pgbench.start(source, "-n", "-c", "2", "-T", "600")
+   local args = { table = names, settle = 4, wait = 0.3 }
    local lines = verify(source, target, args, 0)
    lu.assertEquals(#lines, 2)
    -- pgbench's last account is as likely as any; this one is made to stay

@@ -4,16 +4,17 @@
 -- $PGCDC_TEST_SEED: when who is killed.
 
 local cluster = require "cluster"
+local fixtures = require "fixtures"
 local lu = require "luaunit"
 local native = require "native"
 local program = require "program"
 local scope = require "scope"
+local seeds = require "seeds"
 local wait = require "wait"
 
 local TestSinkPostgresFault = {}
 
-local seed = math.tointeger(tonumber(os.getenv "PGCDC_TEST_SEED" or ""))
-   or os.time() * 1000003 + math.floor(native.now() * 1e6) % 1000003
+local seed = seeds.asked or seeds.fresh()
 
 -- A script that puts table t of the source into m, a and h of the target.
 local function all_modes(target)
@@ -70,7 +71,7 @@ function TestSinkPostgresFault.test_exactly_once_whatever_dies()
    math.randomseed(seed)
    local source, target = cluster.main():database(), cluster.main():database()
    make_table(source)
-   local state = scope.dir "sink" .. "/state.db"
+   local state = fixtures.state()
    local worker = source:connect()
    worker:send "call work(300)"
    local killed, stopped, cut = 0, 0, 0
@@ -104,7 +105,7 @@ function TestSinkPostgresFault.test_target_is_away()
    local target = away:database()
    make_table(source)
    source:exec "create table other (id int primary key)"
-   local state = scope.dir "sink" .. "/state.db"
+   local state = fixtures.state()
    once(source, target, state)
    local p = program.start { dsn = source, state = state, script = all_modes(target) .. [[
       pgcdc.source {table = "other", interval = 0.02, on_change = print}]] }
@@ -132,7 +133,7 @@ function TestSinkPostgresFault.test_commit_without_an_answer()
    local source, own = cluster.main():database(), cluster.new { name = "target" }
    local target = own:database()
    make_table(source)
-   local state = scope.dir "sink" .. "/state.db"
+   local state = fixtures.state()
    local script = ([[
       pgcdc.source {table = "t", interval = 0.02}
          :sink(pgcdc.sinks.postgres {connect = %q, table = "a", mode = "append"})]]):format(

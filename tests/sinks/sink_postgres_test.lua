@@ -2,11 +2,11 @@
 -- SPDX-License-Identifier: MIT
 
 local cluster = require "cluster"
+local fixtures = require "fixtures"
 local json = require "json"
 local lu = require "luaunit"
 local native = require "native"
 local program = require "program"
-local scope = require "scope"
 local values = require "values"
 local wait = require "wait"
 
@@ -20,7 +20,7 @@ end
 -- A function that runs a script once, to the end, with a state of its own, and returns the result.
 -- What the script finds: `target`, a conninfo, and `sink(spec)`, which makes the sink.
 local function runner(source, target, script)
-   local state = scope.dir "sink" .. "/state.db"
+   local state = fixtures.state()
    local prelude = ([[local target = %q
       local function sink(spec) spec.connect = target; return pgcdc.sinks.postgres(spec) end
    ]]):format(target:dsn()):gsub("\n", " ")
@@ -275,7 +275,7 @@ function TestSinkPostgres.test_several_versions_in_one_flush()
       s:on("change", function(change)
          local id = change.row.id
          local function write(v)
-            local copy = raw.copy(change)
+            local copy = raw.clone(change)
             if v then copy.row.v = v else copy.op = "delete" end
             for _, each in ipairs(sinks) do each:write(copy) end
          end
@@ -371,13 +371,13 @@ function TestSinkPostgres.test_shaped_rows()
          return 2 * c.row.amount end}:drop {"tags"}:sink(sink {table = "shaped"})
       s:sink(sink {table = "renamed", rename = {id = "Key", tags = 't"ags'}})
       s:map(function(c)
-         c = require "pgcdc.raw".copy(c)
+         c = require "pgcdc.raw".clone(c)
          if c.row.id > 1 then c.row.note = {c.row.id} end
          if c.row.id > 2 then c.row.late = true end
          return c
       end):sink(sink {table = "extra"})
       s:map(function(c)
-         c = require "pgcdc.raw".copy(c)
+         c = require "pgcdc.raw".clone(c)
          c.row = {id = c.row.id, email = "own", more = 1.5}
          return c
       end):sink(sink {table = "own"})]])
@@ -427,7 +427,7 @@ function TestSinkPostgres.test_types_and_columns_that_are_missing()
    source:exec [[create type mood as enum ('ok'); create type pair as (a int, b int);
       create table t (id int primary key, m mood, p pair, ms mood[]);
       insert into t values (1, 'ok', row(1,2), '{ok}')]]
-   local state = scope.dir "sink" .. "/state.db"
+   local state = fixtures.state()
    local p = program.start { dsn = source, state = state, script = ([[
       pgcdc.source {table = "t", interval = 0.05}
          :sink(pgcdc.sinks.postgres {connect = %q, table = "t"})]]):format(target:dsn()) }

@@ -1,7 +1,8 @@
 -- sinks_exec_test.lua: pgcdc.sinks.exec: a command that reads what is written, or does not.
 -- SPDX-License-Identifier: MIT
 
-local cluster = require "cluster"
+local files = require "files"
+local fixtures = require "fixtures"
 local json = require "json"
 local lu = require "luaunit"
 local native = require "native"
@@ -12,10 +13,7 @@ local wait = require "wait"
 local TestSinksExec = {}
 
 local function database(n)
-   local db = cluster.main():database()
-   db:exec "create table t (id int primary key, name text)"
-   db:exec("insert into t select i, md5(i::text) from generate_series(1, " .. n .. ") i")
-   return db
+   return fixtures.names(n, "md5(i::text)")
 end
 
 -- Runs a script that gives rows of t to a command. `more`: further fields of the source.
@@ -35,12 +33,8 @@ end
 -- The ids of the whole lines that a command has written to a file.
 local function ids_in(path)
    local ids = {}
-   local file = io.open(path)
-   for line in (file and file:read "a" or ""):gmatch "([^\n]*)\n" do
+   for line in (files.read(path) or ""):gmatch "([^\n]*)\n" do
       ids[#ids + 1] = json.decode(line).key.id
-   end
-   if file then
-      file:close()
    end
    return ids
 end
@@ -150,7 +144,7 @@ function TestSinksExec.test_a_stop_lets_it_finish()
    for _, sig in ipairs { "INT", "TERM" } do
       os.remove(folder .. "/done")
       os.remove(folder .. "/out") -- also written by the run before
-      run_it.state = scope.dir "state" .. "/state.db"
+      run_it.state = fixtures.state()
       local p = program.start(run_it)
       p:wait_until(function() return #ids_in(folder .. "/out") == 200 end)
       p.proc:kill(sig, sig == "INT" and "group" or nil)

@@ -2,6 +2,8 @@
 -- SPDX-License-Identifier: MIT
 
 local cluster = require "cluster"
+local files = require "files"
+local fixtures = require "fixtures"
 local json = require "json"
 local lu = require "luaunit"
 local native = require "native"
@@ -11,35 +13,8 @@ local wait = require "wait"
 
 local TestSinksFile = {}
 
-local function read_file(path)
-   local file = assert(io.open(path, "rb"))
-   local text = file:read "a"
-   file:close()
-   return text
-end
-
-local function write_file(path, text)
-   local file = assert(io.open(path, "wb"))
-   file:write(text)
-   file:close()
-end
-
--- The names in a folder, sorted.
-local function names_in(folder)
-   local pipe = assert(io.popen(("ls -A '%s'"):format(folder)))
-   local names = {}
-   for name in pipe:lines() do
-      names[#names + 1] = name
-   end
-   pipe:close()
-   return names
-end
-
 local function database(n)
-   local db = cluster.main():database()
-   db:exec "create table t (id int primary key, name text)"
-   db:exec("insert into t select i, md5(i::text) from generate_series(1, " .. n .. ") i")
-   return db
+   return fixtures.names(n, "md5(i::text)")
 end
 
 -- A script that writes t into sink `kind` at `path`; `more`: further fields.
@@ -91,17 +66,18 @@ function TestSinksFile.test_what_is_written()
       s:emit { a = pgcdc.array {}, b = pgcdc.null }]]
    lu.assertEquals(result.status, 0)
    lu.assertNotStrContains(result.stderr, "level=error")
-   lu.assertEquals(read_file(folder .. "/a.jsonl"),
+   lu.assertEquals(files.text(folder .. "/a.jsonl"),
       '{"a":1,"an \\"odd\\" one":"\\\\.","b":"x,\\"y\\"\\n\\r"}\n'
       .. '{"a":0.1,"an \\"odd\\" one":" é☃\\t","b":""}\n'
       .. '{"a":{"x":"q"},"b":true}\n{"a":[],"b":null}\n')
-   lu.assertStrMatches(read_file(folder .. "/a.txt"), "1\n0%.1\ntable: 0x%x+\npgcdc.array: 0x%x+\n")
+   lu.assertStrMatches(files.text(folder .. "/a.txt"),
+      "1\n0%.1\ntable: 0x%x+\npgcdc.array: 0x%x+\n")
    local csv = 'a,"an ""odd"" one",b\n1,"\\.","x,""y""\n\r"\n0.1, é☃\t,""\n'
       .. '"{""x"":""q""}",,true\n"[]",,\n'
-   lu.assertEquals(read_file(folder .. "/a.csv"), csv)
-   lu.assertEquals(read_file(folder .. "/b.csv"),
+   lu.assertEquals(files.text(folder .. "/a.csv"), csv)
+   lu.assertEquals(files.text(folder .. "/b.csv"),
       '"x,""y""\n\r",,1\n"",,0.1\ntrue,,"{""x"":""q""}"\n,,"[]"\n')
-   lu.assertEquals(read_file(folder .. "/c.csv"), 'a,"an ""odd"" one",b\n1,"\\.","x,""y""\n\r"\n'
+   lu.assertEquals(files.text(folder .. "/c.csv"), 'a,"an ""odd"" one",b\n1,"\\.","x,""y""\n\r"\n'
       .. '0.1, é☃\t,""\n"{""x"":""q""}",,true\n"[]",,\n')
    lu.assertStrContains(result.stdout, '{"a":0.1,"an \\"odd\\" one":" é☃\\t","b":""}\n0.1, é')
 end
@@ -122,14 +98,14 @@ function TestSinksFile.test_again()
    end
    result = again "more=1"
    lu.assertStrContains(result.stderr, "columns that the CSV has not")
-   lu.assertEquals(read_file(folder .. "/a.csv"), "a,b\ny,x\n1,2\n")
-   lu.assertEquals(select(2, read_file(folder .. "/new.txt"):gsub("\n", "")), 1)
+   lu.assertEquals(files.text(folder .. "/a.csv"), "a,b\ny,x\n1,2\n")
+   lu.assertEquals(select(2, files.text(folder .. "/new.txt"):gsub("\n", "")), 1)
    lu.assertEquals(again "columns=1".status, 0)
-   write_file(folder .. "/a.csv", 'b,"a\n"\n')
+   files.write(folder .. "/a.csv", 'b,"a\n"\n')
    result = again "columns=1"
    lu.assertEquals(result.status, 1)
    lu.assertStrContains(result.stderr, "/a.csv: its columns are b, a")
-   write_file(folder .. "/a.csv", "no end")
+   files.write(folder .. "/a.csv", "no end")
    lu.assertStrContains(again().stderr, "/a.csv: it has no header, and")
 end
 
@@ -189,7 +165,7 @@ function TestSinksFile.test_misuse()
       lu.assertStrContains(result.lines[i], case[2])
       lu.assertStrMatches(result.lines[i], (".*script%%.lua:%d: .*"):format(i))
    end
-   lu.assertEquals(names_in(folder), {}) -- nothing is opened before all is declared
+   lu.assertEquals(files.names(folder), {}) -- nothing is opened before all is declared
    result = run [[
       pgcdc.sinks.jsonl { path = "x" }
       pgcdc.sinks.jsonl { path = "./x" }]]
@@ -211,7 +187,7 @@ function TestSinksFile.test_in_the_sandbox()
    lu.assertEquals(result.status, 0, result.stderr)
    lu.assertStrContains(result.stdout, "jsonl: the sandbox allows no files")
    lu.assertStrContains(result.stdout, "\na\n1\n")
-   lu.assertEquals(names_in(folder), {})
+   lu.assertEquals(files.names(folder), {})
 end
 
 -- At most a hundred are open at a time; nobody notices.
@@ -227,10 +203,10 @@ function TestSinksFile.test_many_files()
          end
       end]], { rlimits = { nofile = 150 } })
    lu.assertEquals(result.status, 0, result.stderr)
-   local names = names_in(folder)
+   local names = files.names(folder)
    lu.assertEquals(#names, 300)
    for _, name in ipairs(names) do
-      lu.assertEquals(read_file(folder .. "/" .. name), '{"n":1}\n{"n":2}\n{"n":3}\n')
+      lu.assertEquals(files.text(folder .. "/" .. name), '{"n":1}\n{"n":2}\n{"n":3}\n')
    end
 end
 
@@ -270,7 +246,7 @@ function TestSinksFile.test_standard_output_is_never_cut()
                                    options = { "--once" }, stdout = folder .. "/x",
                                    state = folder .. "/state.db" }
       lu.assertEquals(result.status, 0, result.stderr)
-      lu.assertEquals(select(2, read_file(folder .. "/x"):gsub("\n", "")), 2, i)
+      lu.assertEquals(select(2, files.text(folder .. "/x"):gsub("\n", "")), 2, i)
    end
 end
 
@@ -292,7 +268,7 @@ end
 function TestSinksFile.test_killed_at_random()
    local db, folder = database(200), scope.dir "out"
    local state = folder .. "/state.db"
-   write_file(folder .. "/a.jsonl", '{"key":{"id":0}}\n')
+   files.write(folder .. "/a.jsonl", '{"key":{"id":0}}\n')
    local text = script("jsonl", folder .. "/a.jsonl") .. "\n"
       .. script("csv", folder .. "/a.csv"):gsub("interval", 'name = "csv", interval') .. "\n"
       .. script("text", folder .. "/a.txt"):gsub("interval", 'name = "text", interval')
@@ -306,15 +282,15 @@ function TestSinksFile.test_killed_at_random()
    lu.assertEquals(result.status, 0, result.stderr)
    assert_once(db, { folder .. "/a.jsonl" })
    assert_once(db, { folder .. "/a.txt" })
-   lu.assertEquals(select(2, read_file(folder .. "/a.csv"):gsub("\n", "")), n + 1)
-   lu.assertStrMatches(read_file(folder .. "/a.jsonl"), '{"key":{"id":0}}\n.*')
+   lu.assertEquals(select(2, files.text(folder .. "/a.csv"):gsub("\n", "")), n + 1)
+   lu.assertStrMatches(files.text(folder .. "/a.jsonl"), '{"key":{"id":0}}\n.*')
 end
 
 -- Rotated files are never lost or doubled, wherever the crash came; a new one begins with a
 -- header where it is a CSV.
 function TestSinksFile.test_killed_while_rotating()
    local db, folder = database(100), scope.dir "out"
-   local state = scope.dir "state" .. "/state.db"
+   local state = fixtures.state()
    local text = script("jsonl", folder .. "/a.jsonl", 'rotate = { size = "4K" }') .. "\n"
       .. script("csv", folder .. "/b.csv", "rotate = { size = 500 }")
          :gsub("interval", 'name = "csv", interval')
@@ -325,17 +301,17 @@ function TestSinksFile.test_killed_while_rotating()
       p:kill9()
       kills = kills + 1
       lu.assertTrue(native.now() < deadline, "too few files")
-   until kills >= 15 and #names_in(folder) > 16
+   until kills >= 15 and #files.names(folder) > 16
    local result = program.run { script = text, dsn = db, state = state, options = { "--once" } }
    lu.assertEquals(result.status, 0, result.stderr)
    local jsonl, rows = {}, 0
-   for _, name in ipairs(names_in(folder)) do
+   for _, name in ipairs(files.names(folder)) do
       local path = folder .. "/" .. name
       if name:find "^a" then
          lu.assertTrue(name == "a.jsonl" or name:find "^a%-%d+T%d+Z_?%d*%.jsonl$" ~= nil, name)
          jsonl[#jsonl + 1] = path
       else
-         local lines = read_file(path)
+         local lines = files.text(path)
          lu.assertStrMatches(lines, lines == "" and "" or "id,name\n.*")
          rows = rows + math.max(select(2, lines:gsub("\n", "")) - 1, 0)
       end
@@ -353,9 +329,9 @@ function TestSinksFile.test_the_moments_of_a_rotation()
       { "before, and written", "a.jsonl", "never saved\n", true },
    } do
       local folder = scope.dir "out"
-      write_file(folder .. "/" .. case[2], "12345\n" .. (case[4] and case[3] or ""))
+      files.write(folder .. "/" .. case[2], "12345\n" .. (case[4] and case[3] or ""))
       if case[3] and not case[4] then
-         write_file(folder .. "/a.jsonl", case[3])
+         files.write(folder .. "/a.jsonl", case[3])
       end
       local result = program.run { state = false, cwd = folder, script = [[
          local sink = pgcdc.sinks.text { path = "a.jsonl" }
@@ -365,9 +341,9 @@ function TestSinksFile.test_the_moments_of_a_rotation()
          print(pgcdc.json.encode(sink:flush()))]] }
       lu.assertEquals(result.status, 0, case[1] .. result.stderr)
       lu.assertStrMatches(result.stdout, '{"length":4,"since":%d+}\n')
-      lu.assertEquals(names_in(folder), { "a.jsonl", "to" }, case[1])
-      lu.assertEquals(read_file(folder .. "/a.jsonl"), "new\n", case[1])
-      lu.assertEquals(read_file(folder .. "/to"), "12345\n", case[1])
+      lu.assertEquals(files.names(folder), { "a.jsonl", "to" }, case[1])
+      lu.assertEquals(files.text(folder .. "/a.jsonl"), "new\n", case[1])
+      lu.assertEquals(files.text(folder .. "/to"), "12345\n", case[1])
    end
 end
 
@@ -392,26 +368,26 @@ function TestSinksFile.test_when_it_is_renamed()
    local to = result.lines[1]:match "^(a%-%d+T%d+Z%.txt)\t5\t5$"
    lu.assertNotNil(to, result.stdout)
    lu.assertEquals({ table.unpack(result.lines, 2) }, { "5", "true\t7", "7", "0\tnil" })
-   lu.assertEquals(names_in(folder), { to, "a.txt" })
-   lu.assertEquals(read_file(folder .. "/" .. to), "1234\n5\n")
+   lu.assertEquals(files.names(folder), { to, "a.txt" })
+   lu.assertEquals(files.text(folder .. "/" .. to), "1234\n5\n")
 end
 
 -- Age counts, across restarts too.
 function TestSinksFile.test_rotation_by_age()
    local db, folder = database(1), scope.dir "out"
-   local state = scope.dir "state" .. "/state.db"
+   local state = fixtures.state()
    local text = script("jsonl", folder .. "/a.jsonl", "rotate = { every = 1 }")
    local function once()
       lu.assertEquals(program.run { script = text, dsn = db, state = state,
                                     options = { "--once" } }.status, 0)
    end
    once()
-   lu.assertEquals(names_in(folder), { "a.jsonl" })
+   lu.assertEquals(files.names(folder), { "a.jsonl" })
    native.sleep(2.1) -- the clock of the file's age has whole seconds
    db:exec "insert into t values (2)"
    once()
-   lu.assertEquals(#names_in(folder), 2)
-   lu.assertEquals(read_file(folder .. "/a.jsonl"), "")
+   lu.assertEquals(#files.names(folder), 2)
+   lu.assertEquals(files.text(folder .. "/a.jsonl"), "")
 end
 
 -- A file that others have cut, moved or written is not ours to guess at.
@@ -423,33 +399,33 @@ function TestSinksFile.test_a_file_that_others_changed()
                            options = { "--once", ... } }
    end
    lu.assertEquals(once().status, 0)
-   local whole = read_file(path)
+   local whole = files.text(path)
    for _, case in ipairs {
       { whole:sub(1, -2), "it was cut or replaced" }, { nil, "is not there" },
    } do
       os.remove(path)
       if case[1] then
-         write_file(path, case[1])
+         files.write(path, case[1])
       end
       local result = once()
       lu.assertEquals(result.status, 1)
       lu.assertStrContains(result.stderr, path)
       lu.assertStrContains(result.stderr, case[2])
       lu.assertStrContains(result.stderr, "--reset")
-      lu.assertEquals(case[1] and read_file(path), case[1])
+      lu.assertEquals(case[1] and files.text(path), case[1])
    end
-   write_file(path, whole .. "half a line that a crash left")
+   files.write(path, whole .. "half a line that a crash left")
    lu.assertEquals(once().status, 0)
-   lu.assertEquals(read_file(path), whole)
+   lu.assertEquals(files.text(path), whole)
    os.remove(path)
    lu.assertEquals(once "--reset".status, 0)
    assert_once(db, { path })
 
    for _, case in ipairs { { "mv %s %s.moved", "was moved" }, { ": > %s", "was cut" } } do
       local p = program.start { script = script("jsonl", path), dsn = db,
-                                state = scope.dir "state" .. "/state.db" }
+                                state = fixtures.state() }
       p:wait_stderr 'msg="ready"'
-      p:wait_until(function() return #read_file(path) > 0 end)
+      p:wait_until(function() return #files.text(path) > 0 end)
       lu.assertTrue(os.execute(case[1]:format(path, path)))
       db:exec "insert into t select max(id) + 1 from t"
       local result = p:finish(10)

@@ -4,13 +4,14 @@
 -- Promise: a clear message, status 4 for the state file and 1 for standard output, and nothing
 -- lost: what was not delivered comes when the trouble is over.
 
-local cluster = require "cluster"
 local files = require "files"
+local fixtures = require "fixtures"
 local lu = require "luaunit"
 local native = require "native"
 local program = require "program"
 local scope = require "scope"
 local server = require "server"
+local tables = require "tables"
 local wait = require "wait"
 
 local TestBadState = {}
@@ -20,23 +21,9 @@ local PRINT = [[
       print(c.key.id, c.row.name)
    end}]]
 
-local function database(n)
-   local db = cluster.main():database()
-   db:exec "create table t (id int primary key, name text)"
-   db:exec(("insert into t select i, 'n' || i from generate_series(1, %d) i"):format(n or 0))
-   return db
-end
-
-local function new_state()
-   return scope.dir "state" .. "/state.db"
-end
-
 local function run(db, state, more)
-   local options = { script = PRINT, dsn = db, state = state, options = { "--once" } }
-   for name, value in pairs(more or {}) do
-      options[name] = value
-   end
-   return program.run(options)
+   return program.run(tables.merge(
+      { script = PRINT, dsn = db, state = state, options = { "--once" } }, more))
 end
 
 local function check(status, message, result)
@@ -55,7 +42,7 @@ end
 -- Damage ---------------------------------------------------------------------------------------
 
 function TestBadState.test_a_file_that_is_something_else()
-   local db, state = database(1), new_state()
+   local db, state = fixtures.names(1), fixtures.state()
    for _, text in ipairs { "garbage", ("garbage "):rep(2000), ("\0"):rep(8192) } do
       files.write(state, text)
       check(4, "the state file " .. state .. " is damaged, or is not one of pgcdc-lua",
@@ -71,7 +58,7 @@ function TestBadState.test_a_file_that_is_something_else()
 end
 
 function TestBadState.test_a_database_of_another_program()
-   local db, state = database(1), new_state()
+   local db, state = fixtures.names(1), fixtures.state()
    run(db, state)
    local whole = files.read(state)
    lu.assertEquals(whole:sub(1, 15), "SQLite format 3")
@@ -101,7 +88,7 @@ end
 
 -- A flipped bit is noticed, or does not matter. One in the floor lost changes without a word.
 function TestBadState.test_flipped_bits_and_truncated_files()
-   local db, state = database(3), new_state()
+   local db, state = fixtures.names(3), fixtures.state()
    run(db, state)
    local xmin = tonumber(db:value "select pg_snapshot_xmin(pg_current_snapshot())")
    db:exec "update t set name = 'b' where id = 2; insert into t values (4, 'd')"
@@ -132,7 +119,7 @@ end
 -- Refusals of the system -----------------------------------------------------------------------
 
 function TestBadState.test_a_read_only_file()
-   local db, state = database(1), scope.dir("state", server.root()) .. "/state.db"
+   local db, state = fixtures.names(1), scope.dir("state", server.root()) .. "/state.db"
    run(db, state)
    local user = server.user() -- root may write anywhere
    if user then
@@ -151,7 +138,7 @@ function TestBadState.test_a_read_only_file()
 end
 
 function TestBadState.test_a_file_in_use()
-   local db, state = database(1), new_state()
+   local db, state = fixtures.names(1), fixtures.state()
    local p = program.start { script = PRINT, dsn = db, state = state }
    p:wait_until(function() return #p:lines() == 1 end)
    check(4, "the state file " .. state .. " is in use by another process", run(db, state))
@@ -212,7 +199,7 @@ end
 function TestBadState.test_a_full_disk()
    local disk = small_disk(300)
    with_disk(disk, function()
-      local db, state = database(3), disk.path .. "/state.db"
+      local db, state = fixtures.names(3), disk.path .. "/state.db"
       fill(disk)
       check(4, "cannot be written: the disk is full", run(db, state))
       empty(disk)
@@ -246,7 +233,7 @@ end
 
 -- A limit on file sizes is no reason to die by a signal.
 function TestBadState.test_a_limit_on_file_sizes()
-   local db, state = database(3), new_state()
+   local db, state = fixtures.names(3), fixtures.state()
    local result = run(db, state, { rlimits = { fsize = 4096 }, stdout = "pipe" })
    lu.assertEquals(result.signal, nil)
    lu.assertEquals(result.status, 4)
@@ -259,7 +246,7 @@ end
 function TestBadState.test_no_room_for_the_overflow()
    local disk = small_disk(2000)
    with_disk(disk, function()
-      local db, state = database(), disk.path .. "/state.db"
+      local db, state = fixtures.names(), disk.path .. "/state.db"
       lu.assertEquals(run(db, state).status, 0)
       db:exec "insert into t select i, repeat(md5(i::text), 100) from generate_series(1, 5000) i"
       local p = program.start { dsn = db, state = state, stdin = "pipe", script = [[
@@ -285,14 +272,14 @@ end
 -- Standard output ------------------------------------------------------------------------------
 
 function TestBadState.test_standard_output_that_is_closed()
-   local db, state = database(2), new_state()
+   local db, state = fixtures.names(2), fixtures.state()
    check(1, "standard output is closed", run(db, state, { stdout = "closed" }))
    lu.assertNil(io.open(state))
    check_rest(db, state, { "1\tn1", "2\tn2" })
 end
 
 function TestBadState.test_standard_output_that_is_full()
-   local db, state = database(2), new_state()
+   local db, state = fixtures.names(2), fixtures.state()
    check(1, "standard output cannot be written: No space left on device",
          run(db, state, { stdout = "/dev/full" }))
    check_rest(db, state, { "1\tn1", "2\tn2" })
@@ -309,7 +296,7 @@ end
 
 -- More than the buffer holds, so that it is a write in the middle that fails.
 function TestBadState.test_much_output_to_a_full_disk()
-   local db, state = database(30000), new_state()
+   local db, state = fixtures.names(30000), fixtures.state()
    local result = run(db, state, { stdout = "/dev/full" })
    lu.assertEquals(result.status, 1)
    lu.assertStrContains(result.stderr, "standard output cannot be written")
@@ -320,7 +307,7 @@ end
 -- delivered because the next ones could.
 function TestBadState.test_output_to_a_disk_that_is_full_for_a_while()
    local disk = small_disk(200)
-   local db, state = database(5000), new_state()
+   local db, state = fixtures.names(5000), fixtures.state()
    local script = ([[
       local source = pgcdc.source
       function pgcdc.source(spec)

@@ -4,45 +4,33 @@
 -- Promise: what a script keeps there is after any crash what it was when the last batch that is
 -- saved had ended: a count is the count of what was delivered, whatever was killed and when.
 
-local cluster = require "cluster"
+local files = require "files"
+local fixtures = require "fixtures"
 local json = require "json"
 local killing = require "killing"
 local lu = require "luaunit"
 local native = require "native"
+local once = require "once"
 local program = require "program"
 local scope = require "scope"
 
 local TestState = {}
 
 local function database(n)
-   local db = cluster.main():database()
-   for _, name in ipairs { "t", "u" } do
-      db:exec(("create table %s (id int primary key, v int not null)"):format(name))
-   end
+   local db = fixtures.t_and_u "v int not null"
    db:exec(("insert into t select i, 0 from generate_series(1, %d) i"):format(n))
    return db
 end
 
-local function new_state()
-   return scope.dir "state" .. "/state.db"
-end
-
 local function run(db, script, status, options)
-   options = options or {}
-   local words = table.move(options.options or {}, 1, #(options.options or {}), 2, { "--once" })
-   local result = program.run {
-      script = script, dsn = db, options = words, state = options.state, args = options.args,
-   }
-   lu.assertEquals({ result.status, result.signal }, { status }, result.stderr)
-   result.text = result.stderr:gsub('\\"', '"'):gsub("\\n", "\n")
-   return result
+   return once.ends(status, { script = script, dsn = db }, options)
 end
 
 -- values ---------------------------------------------------------------------------------------
 
 -- Whatever has a JSON comes back as it was, in the main chunk already; keys too.
 function TestState.test_values()
-   local db, state = database(1), new_state()
+   local db, state = database(1), fixtures.state()
    local script = [[
       local st = pgcdc.state "all"
       local values = {
@@ -74,7 +62,7 @@ end
 -- Changes at any depth are seen, keys that are removed are gone, what is not touched stays; two
 -- states do not mix, and one name is one table.
 function TestState.test_changes()
-   local db, state = database(1), new_state()
+   local db, state = database(1), fixtures.state()
    local script = [[
       local a, b = pgcdc.state "a", pgcdc.state "b"
       assert(pgcdc.state "a" == a and a ~= b)
@@ -106,7 +94,7 @@ end
 
 -- What cannot be saved is told with the state's name and the key, and nothing is saved.
 function TestState.test_values_without_a_json()
-   local db, state = database(1), new_state()
+   local db, state = database(1), fixtures.state()
    for value, message in pairs {
       ["st.bad = print"] = "'bad'",
       ["st.bad = io.stdout"] = "'bad'",
@@ -134,7 +122,7 @@ end
 
 -- A change and its row have a JSON.
 function TestState.test_a_row_in_the_state()
-   local db, state = database(1), new_state()
+   local db, state = database(1), fixtures.state()
    local script = [[
       local st = pgcdc.state "last"
       print(st.row and st.row.v, st.change and st.change.op)
@@ -162,7 +150,7 @@ end
 
 -- --reset forgets all; --reset=SOURCE the position of that source and nothing else.
 function TestState.test_reset()
-   local db, state = database(3), new_state()
+   local db, state = database(3), fixtures.state()
    local script = [[
       local st = pgcdc.state "n"
       print("starts", st.n, st.n == nil)
@@ -183,7 +171,7 @@ end
 
 -- --check looks and keeps nothing.
 function TestState.test_check_makes_no_file()
-   local db, state = database(1), new_state()
+   local db, state = database(1), fixtures.state()
    local result = run(db, [[
       local st = pgcdc.state "n"
       st.n = 1
@@ -200,7 +188,7 @@ end
 
 -- A flipped bit in what is kept does not pass for another value: status 4, or the value as it was.
 function TestState.test_flipped_bits()
-   local db, state = database(1), new_state()
+   local db, state = database(1), fixtures.state()
    local script = [[
       local st = pgcdc.state "marked"
       print(st.value, st.more and st.more.deep[1])
@@ -213,19 +201,15 @@ function TestState.test_flipped_bits()
    local first = run(db, script, 0, { state = state })
    local good = run(db, script, 0, { state = state }).stdout
    lu.assertEquals(first.stdout, "nil\tnil\ntoken\tnil\n")
-   local f = assert(io.open(state, "rb"))
-   local text = f:read "a"
-   f:close()
+   local text = files.text(state)
    local damaged = 0
    for _, word in ipairs { "a value to be found", "another one", "the token in", '"deep"' } do
       local at = assert(text:find(word, 1, true), word)
       for bit = 0, 6, 3 do
-         local other = new_state()
+         local other = fixtures.state()
          local at_byte = at + bit
-         f = assert(io.open(other, "wb"))
-         f:write(text:sub(1, at_byte - 1), string.char(text:byte(at_byte) ~ (1 << bit)),
-            text:sub(at_byte + 1))
-         f:close()
+         files.write(other, text:sub(1, at_byte - 1)
+            .. string.char(text:byte(at_byte) ~ (1 << bit)) .. text:sub(at_byte + 1))
          local result = program.run { script = script, dsn = db, options = { "--once" },
             state = other }
          if result.status == 0 then
@@ -243,7 +227,7 @@ end
 
 -- A state file that is in use, or of another format, is status 4 in the main chunk as well.
 function TestState.test_a_state_file_that_cannot_be_opened()
-   local db, state = database(1), new_state()
+   local db, state = database(1), fixtures.state()
    local script = "pgcdc.state 'x'\npgcdc.source {table = 't', interval = 0.05}"
    local p = program.start { script = script, dsn = db, state = state }
    p:wait_stderr "ready"
@@ -251,9 +235,7 @@ function TestState.test_a_state_file_that_cannot_be_opened()
    lu.assertStrContains(result.text, "in use by another process")
    p:stop()
    local other = scope.dir() .. "/text.db"
-   local f = assert(io.open(other, "w"))
-   f:write(("this is no database "):rep(1000))
-   f:close()
+   files.write(other, ("this is no database "):rep(1000))
    result = run(db, script, 4, { state = other })
    lu.assertStrContains(result.text, "damaged")
 end
@@ -262,7 +244,7 @@ end
 
 -- A stop in the middle of a batch records the state as it is behind the change in hand.
 function TestState.test_a_stop_in_the_middle()
-   local db, state = database(5), new_state()
+   local db, state = database(5), fixtures.state()
    local script = [[
       local st = pgcdc.state "n"
       local stop = tonumber(pgcdc.args.stop)
@@ -281,7 +263,7 @@ end
 -- A stop while a change is tried again: what the handlers before the failing one counted does not
 -- count twice when that change comes again.
 function TestState.test_a_stop_between_two_tries()
-   local db, state = database(5), new_state()
+   local db, state = database(5), fixtures.state()
    local script = [[
       local st, bad = pgcdc.state "n", tonumber(pgcdc.args.bad)
       local s = pgcdc.source {table = "t", interval = 0.02, on_error = {retry = 1, wait = 60}}
@@ -299,7 +281,7 @@ end
 
 -- A sink that fails behind the state: the state is not lost with that try.
 function TestState.test_a_flush_that_fails_loses_no_state()
-   local db, state = database(3), new_state()
+   local db, state = database(3), fixtures.state()
    local script = [[
       local st = pgcdc.state "n"
       print("starts", st.n)
@@ -323,7 +305,7 @@ end
 
 -- Without a source there is no position to save it with: it is saved at the end.
 function TestState.test_without_a_source()
-   local state = new_state()
+   local state = fixtures.state()
    for i = 0, 2 do
       local result = program.run { state = state, script = [[
          local st, sum = pgcdc.state "n", pgcdc.stream {}

@@ -1,6 +1,7 @@
 -- operators_basic_test.lua: map and its like, ends, and the order in which values go.
 -- SPDX-License-Identifier: MIT
 
+local files = require "files"
 local lu = require "luaunit"
 local pipeline = require "pipeline"
 local program = require "program"
@@ -223,9 +224,7 @@ function TestOperatorsBasic.test_sink_to_textfile()
       local result = program.run { script = script, state = false }
       lu.assertEquals(result.status, 0, result.stderr)
    end
-   local file = assert(io.open(path))
-   lu.assertEquals(file:read "a", ("one\n2\ntrue\n"):rep(2))
-   file:close()
+   lu.assertEquals(files.text(path), ("one\n2\ntrue\n"):rep(2))
 end
 
 return TestOperatorsBasic

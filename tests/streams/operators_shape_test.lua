@@ -5,11 +5,12 @@ local cluster = require "cluster"
 local json = require "json"
 local lu = require "luaunit"
 local program = require "program"
+local seeds = require "seeds"
 local values = require "values"
 
 local TestOperatorsShape = {}
 
-local seed = math.tointeger(tonumber(os.getenv "PGCDC_TEST_SEED" or "")) or os.time()
+local seed = seeds.asked or os.time()
 local people
 
 function TestOperatorsShape.setupClass()
@@ -309,31 +310,31 @@ function TestOperatorsShape.test_keys_beside_the_row()
    })
 end
 
--- raw.copy is what retries begin with: as the change was, and nobody else's.
+-- raw.clone is what retries begin with: as the change was, and nobody else's.
 function TestOperatorsShape.test_copies()
    local lines = run [[
       local raw = require "pgcdc.raw"
       t:filter(function(c) return c.key.id == 1 end):sink(function(c)
-         local fresh = raw.copy(c)
+         local fresh = raw.clone(c)
          assert(tostring(fresh) == tostring(c) and fresh.row ~= c.row and raw.is_change(fresh))
          fresh.row.name, fresh.row.doc.a, fresh.note, fresh.key.id = "x", 1, {1}, 3
          assert(c.row.name == "Ädá" and c.row.doc.a == null and not c.note and c.key.id == 1)
-         c.row.tags, c.row.doc.z, c.other = {{1}}, 5, raw.copy(c)
-         local again = raw.copy(c)
+         c.row.tags, c.row.doc.z, c.other = {{1}}, 5, raw.clone(c)
+         local again = raw.clone(c)
          assert(tostring(again) == tostring(c))
          c.row.tags[1][1], c.row.doc.z, c.other.row.n = 2, 6, 8
          assert(again.row.tags[1][1] == 1 and again.row.doc.z == 5 and again.other.row.n == 7)
-         local row = raw.copy(c.row)
+         local row = raw.clone(c.row)
          row.n = 1
          assert(c.row.n == 7 and getmetatable(row) == getmetatable(c.row))
          assert(not raw.is_change(c.row) and not raw.is_change(c.key) and not raw.is_change({}))
-         assert(not raw.is_change(nil) and raw.copy(nil) == nil and raw.copy("a") == "a")
+         assert(not raw.is_change(nil) and raw.clone(nil) == nil and raw.clone("a") == "a")
          local object = setmetatable({}, {})
-         local list = raw.copy {object, pgcdc.array {}, {null}}
+         local list = raw.clone {object, pgcdc.array {}, {null}}
          assert(list[1] == object and pgcdc.json.encode(list[2]) == "[]" and list[3][1] == null)
          local cycle = {}
          cycle[1] = cycle
-         print(pcall(raw.copy, cycle))
+         print(pcall(raw.clone, cycle))
       end)]]
    lu.assertEquals(lines, { "false\tcannot copy: tables nested too deep (is there a cycle?)" })
 end

@@ -8,6 +8,7 @@
 -- identifier unless `fresh` is asked for. As root the server runs as postgres, or nobody.
 -- Not here: tablespaces, archiving, pg_ctl.
 
+local connected = require "connected"
 local database = require "database"
 local files = require "files"
 local native = require "native"
@@ -17,7 +18,7 @@ local wait = require "wait"
 
 local cluster = {}
 
-local methods = {}
+local methods = connected.methods {} -- with the database postgres
 local mt = {
    __name = "cluster",
    __index = methods,
@@ -45,9 +46,7 @@ local serial = 0
 
 -- Writes a file that belongs to the server.
 local function write_file(path, text)
-   local f = assert(io.open(path, "wb"))
-   assert(f:write(text))
-   assert(f:close())
+   files.write(path, text)
    if server.user() then
       assert(native.chown(path, server.user()))
    end
@@ -182,26 +181,6 @@ function methods:connect(dbname, keywords)
    end
    self.connections[conn] = true
    return conn
-end
-
--- The connection to database postgres that exec, try and value use; a new one if that is broken.
-function methods:connection()
-   if not (self.conn and self.conn:alive()) then
-      self.conn = self:connect()
-   end
-   return self.conn
-end
-
-function methods:exec(sql, seconds)
-   return self:connection():exec(sql, seconds)
-end
-
-function methods:try(sql, seconds)
-   return self:connection():try(sql, seconds)
-end
-
-function methods:value(sql, seconds)
-   return self:connection():value(sql, seconds)
 end
 
 -- A new database with a unique name; options as in database.new.

@@ -4,11 +4,12 @@
 -- Made by cluster:database(); see there. Cheap enough for every test to have its own.
 -- It is dropped, and its connections closed, at the end of the scope it was made in.
 
+local connected = require "connected"
 local scope = require "scope"
 
 local database = {}
 
-local methods = {}
+local methods = connected.methods {}
 local mt = {
    __name = "database",
    __index = methods,
@@ -38,26 +39,6 @@ end
 -- A new connection, closed with the cluster at the latest.
 function methods:connect(keywords)
    return self.cluster:connect(self.name, keywords)
-end
-
--- The connection that exec, try and value use. A new one if the last is broken.
-function methods:connection()
-   if not (self.conn and self.conn:alive()) then
-      self.conn = self:connect()
-   end
-   return self.conn
-end
-
-function methods:exec(sql, seconds)
-   return self:connection():exec(sql, seconds)
-end
-
-function methods:try(sql, seconds)
-   return self:connection():try(sql, seconds)
-end
-
-function methods:value(sql, seconds)
-   return self:connection():value(sql, seconds)
 end
 
 -- Drops it, whoever is connected. Nothing if the server is down: then it goes with the cluster.

@@ -5,12 +5,12 @@
 
 local native = require "native"
 local program = require "program"
+local seeds = require "seeds"
 local wait = require "wait"
 
 local killing = {}
 
-local seed = math.tointeger(tonumber(os.getenv "PGCDC_TEST_SEED" or ""))
-   or os.time() * 1000003 + math.floor(native.now() * 1e6) % 1000003
+local seed = seeds.asked or seeds.fresh()
 
 -- Options: those of program.start, and
 --    write     function(n), called again and again, n = 1, 2, ...

@@ -4,6 +4,7 @@
 -- It listens on a unix socket beside the server's, lets everybody in as whoever he says he is, and
 -- runs as the server's user where we are root, which it refuses to be.
 
+local files = require "files"
 local native = require "native"
 local scope = require "scope"
 local server = require "server"
@@ -33,8 +34,7 @@ function pooler.new(cluster, mode, size)
    end
    local self = setmetatable({ cluster = cluster, port = cluster.port + 20000 }, mt)
    self.dir = scope.dir("pooler", server.root())
-   local f = assert(io.open(self.dir .. "/pgbouncer.ini", "w"))
-   f:write(([[
+   files.write(self.dir .. "/pgbouncer.ini", ([[
 [databases]
 * = host=%s port=%d
 [pgbouncer]
@@ -46,10 +46,7 @@ pool_mode = %s
 default_pool_size = %d
 max_client_conn = 100
 ]]):format(server.socket_dir(), cluster.port, self.port, server.socket_dir(), self.dir, mode, size))
-   f:close()
-   f = assert(io.open(self.dir .. "/users", "w"))
-   f:write '"postgres" ""\n'
-   f:close()
+   files.write(self.dir .. "/users", '"postgres" ""\n')
    self.proc = assert(native.spawn {
       argv = { binary, self.dir .. "/pgbouncer.ini" }, user = server.user(), cwd = "/",
       stdout = self.dir .. "/log", stderr = self.dir .. "/log",
@@ -68,9 +65,7 @@ function methods:dsn(dbname)
 end
 
 function methods:log()
-   local f = io.open(self.dir .. "/log")
-   local text = f and f:read "a" or ""
-   return f and f:close() and text or text
+   return files.read(self.dir .. "/log") or ""
 end
 
 function methods:stop()

@@ -29,9 +29,7 @@ local function new_state(from)
    for _, ending in ipairs { "", "-wal", ".image" } do
       local text = from and files.read(from .. ending)
       if text then
-         local f = assert(io.open(path .. ending, "wb"))
-         assert(f:write(text))
-         f:close()
+         files.write(path .. ending, text)
       end
    end
    return path

@@ -1,19 +1,17 @@
 -- stepping.lua: runs the program with --once between statements, and says what came.
 -- SPDX-License-Identifier: MIT
 
+local fixtures = require "fixtures"
 local lu = require "luaunit"
 local program = require "program"
-local scope = require "scope"
+local tables = require "tables"
 local watch = require "watch"
 
 local stepping = {}
 
 -- Runs the bundled script trigger on <db>; returns its result, which is a success.
 function stepping.trigger(db, action, args)
-   local all = { action = action, table = "t" }
-   for name, value in pairs(args or {}) do
-      all[name] = value
-   end
+   local all = tables.merge({ action = action, table = "t" }, args)
    local result = program.run { bundled = "trigger", dsn = db, args = all, state = false }
    lu.assertEquals(result.status, 0, result.stderr)
    return result
@@ -38,14 +36,9 @@ end
 -- <source>: fields of the source; those given to the function replace them, false takes one away.
 -- <meanwhile>: a function that is called while the program runs.
 function stepping.new(db, source)
-   local state = scope.dir "stepping" .. "/state.db"
+   local state = fixtures.state()
    return function(more, meanwhile)
-      local fields = { table = "t", capture = "trigger" }
-      for _, given in ipairs { source or {}, more or {} } do
-         for name, value in pairs(given) do
-            fields[name] = value or nil
-         end
-      end
+      local fields = tables.replace({ table = "t", capture = "trigger" }, source, more)
       local p = program.start {
          dsn = db, script = watch.script(fields), options = { "--once" }, state = state,
       }
@@ -55,6 +48,18 @@ function stepping.new(db, source)
       local result = p:finish()
       lu.assertEquals(result.status, 0, result.stderr)
       return stepping.words(result.changes), result
+   end
+end
+
+-- The same for a source that is captured by xmin, unless <source> says else: the function returns
+-- what <tell> makes of the changes, and fails if there is a warning.
+function stepping.quiet(db, source, tell)
+   local state
+   return function()
+      local result = watch.once(db, state, source)
+      state = result.program.state
+      lu.assertNotStrContains(result.stderr, "level=warn")
+      return tell(result.changes)
    end
 end
 

@@ -5,8 +5,10 @@
 -- delivered if and only if a change with the id made of its xmin and key was. Valid
 -- in clusters younger than 2^32 transactions and for keys whose text is plain.
 
+local files = require "files"
 local lu = require "luaunit"
 local program = require "program"
+local tables = require "tables"
 local wait = require "wait"
 
 local watch = {}
@@ -55,13 +57,30 @@ end
 --    brief      see above
 function watch.start(db, options)
    options = options or {}
-   local fields = { table = options.table or "t", interval = 0.02 }
-   for name, value in pairs(options.source or {}) do
-      fields[name] = value
-   end
+   local fields = tables.merge({ table = options.table or "t", interval = 0.02 }, options.source)
    local all = { dsn = options.dsn or db,
       script = watch.script(fields, options.more, options.brief) }
    return program.start(setmetatable(all, { __index = options }))
+end
+
+-- Runs the program with --once on table t; it must end well. <state>: its state file, default a new
+-- one; <source>: more fields of the source. Returns the result; program.state in it is the file.
+function watch.once(db, state, source)
+   local fields = tables.merge({ table = "t" }, source)
+   local result = program.run {
+      dsn = db, script = watch.script(fields), options = { "--once" }, state = state,
+   }
+   lu.assertEquals(result.status, 0, result.stderr)
+   return result
+end
+
+-- The ids of the changes, in order, as text.
+function watch.keys(changes)
+   local keys = {}
+   for i, change in ipairs(changes) do
+      keys[i] = change.key.id
+   end
+   return table.concat(keys, " ")
 end
 
 -- Waits until the script was told that the snapshot is over.
@@ -224,25 +243,17 @@ local function copying(db, is_stuck)
    return nil
 end
 
--- How many bytes the program has written, without taking time to read them.
-local function written(p)
-   local f = assert(io.open(p.dir .. "/stdout", "rb"))
-   local size = f:seek "end"
-   f:close()
-   return size
-end
-
 -- Calls <go>, which makes the program COPY much, and stops the program with SIGSTOP when it has
 -- written some of that to its standard output; with <early> as soon as the COPY runs. Returns the
 -- backend's pid if it was in the middle of the COPY; else nil, and the program goes on.
 function watch.freeze(p, db, go, early)
-   local before = written(p)
+   local before = files.size(p.dir .. "/stdout")
    go()
    p:wait_until(function()
       if early then
          return copying(db)
       end
-      return written(p) > before
+      return files.size(p.dir .. "/stdout") > before
    end, 30, "the COPY")
    p:signal "STOP"
    local pid

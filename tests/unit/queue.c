@@ -13,6 +13,11 @@ struct thing {
     size_t lane, number;
 };
 
+static struct thing *thing_of(struct queue_item *item)
+{
+    return (struct thing *)((char *)item - offsetof(struct thing, item));
+}
+
 static struct queue *new_queue(size_t bytes)
 {
     struct err e = { .code = ERR_NONE };
@@ -156,7 +161,7 @@ static void test_crowd(void)
 
         CHECK(is_readable(c.q, 60000));
         while (k < 3 && (held[k] = queue_take(c.q)) != NULL) {
-            struct thing *t = (struct thing *)held[k++];
+            struct thing *t = thing_of(held[k++]);
 
             EQUAL(t->number, seen[t->lane]);
             seen[t->lane]++;
@@ -174,7 +179,26 @@ static void test_crowd(void)
     queue_free(c.q);
 }
 
+static void test_list(void)
+{
+    struct queue_list l = { 0 };
+    struct queue_item a, b, c;
+
+    CHECK(queue_list_is_empty(&l) && queue_list_take(&l) == NULL);
+    queue_list_push(&l, &a);
+    queue_list_push(&l, &b);
+    CHECK(!queue_list_is_empty(&l) && queue_list_take(&l) == &a);
+    queue_list_push_first(&l, &a);
+    queue_list_push(&l, &c);
+    CHECK(queue_list_take(&l) == &a && queue_list_take(&l) == &b && queue_list_take(&l) == &c);
+    CHECK(queue_list_is_empty(&l) && queue_list_take(&l) == NULL);
+    queue_list_push_first(&l, &b); /* to an empty one */
+    queue_list_push(&l, &c);
+    CHECK(queue_list_take(&l) == &b && queue_list_take(&l) == &c && queue_list_is_empty(&l));
+}
+
 const struct unit_case queue_cases[] = {
+    { "queue_list", test_list },
     { "queue_room", test_room },
     { "queue_closed", test_closed },
     { "queue_wait", test_wait },

@@ -1,8 +1,6 @@
 /* types.c -- unit tests of what a column's text means.
  * SPDX-License-Identifier: MIT */
 #include "pg/types.h"
-#include "base/utf8.h"
-
 #include "unit.h"
 
 #include <stdlib.h>
@@ -122,27 +120,6 @@ static void test_numbers(void)
         CHECK(!types_is_number(bad[i], strlen(bad[i])));
 }
 
-static const char *const bad_utf8[] = { "\x80", "\xbf", "\xc0\x80", "\xc1\xbf", "\xc3", "\xc3(",
-    "\xe0\x9f\xbf", "\xe2\x82", "\xe2(\xa1", "\xed\xa0\x80", "\xed\xbf\xbf", "\xf0\x8f\xbf\xbf",
-    "\xf0\x9f\x90", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xfe", "\xff" };
-
-static void test_utf8(void)
-{
-    static const struct { const char *s; size_t len; } good[] = { { "a", 1 }, { "\x7f", 1 },
-        { "\xc2\x80", 2 }, { "\xdf\xbf", 2 }, { "\xe0\xa0\x80", 3 }, { "\xed\x9f\xbf", 3 },
-        { "\xee\x80\x80", 3 }, { "\xef\xbf\xbf", 3 }, { "\xf0\x90\x80\x80", 4 },
-        { "\xf4\x8f\xbf\xbf", 4 } };
-
-    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
-        EQUAL(utf8_length(good[i].s, strlen(good[i].s)), good[i].len);
-        for (size_t n = 1; n < good[i].len; n++)
-            EQUAL(utf8_length(good[i].s, n), 0); /* cut off */
-    }
-    EQUAL(utf8_length("", 1), 1); /* a zero byte is a character */
-    for (size_t i = 0; i < sizeof bad_utf8 / sizeof *bad_utf8; i++)
-        EQUAL(utf8_length(bad_utf8[i], strlen(bad_utf8[i])), 0);
-}
-
 #define JSON(kind, text, wanted) do { \
         struct buf b_; \
         buf_init(&b_, 10000); \
@@ -212,7 +189,7 @@ static void test_json_refuses_bad_utf8(void)
 {
     static const enum kind kinds[] = { KIND_TEXT, KIND_JSON, KIND_NUMERIC, KIND_TIMESTAMP };
 
-    for (size_t i = 0; i < sizeof bad_utf8 / sizeof *bad_utf8; i++)
+    for (size_t i = 0; unit_bad_utf8[i] != NULL; i++)
         for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
             for (int place = 0; place < 3; place++) {
                 char text[64] = "";
@@ -221,7 +198,7 @@ static void test_json_refuses_bad_utf8(void)
 
                 if (place > 0)
                     strcat(text, "before \xc3\xa9");
-                strcat(text, bad_utf8[i]);
+                strcat(text, unit_bad_utf8[i]);
                 if (place > 1)
                     strcat(text, " after");
                 len = strlen(text);
@@ -271,7 +248,6 @@ const struct unit_case types_cases[] = {
     { "types_timestamp", test_timestamp },
     { "types_bytea", test_bytea },
     { "types_numbers", test_numbers },
-    { "utf8_length", test_utf8 },
     { "types_json_of_text", test_json_of_text },
     { "types_json_of_the_rest", test_json_of_the_rest },
     { "types_json_finds_each_byte", test_json_finds_each_byte },

@@ -45,9 +45,14 @@ uint64_t unit_random(uint64_t *state)
     return z ^ (z >> 31);
 }
 
+const char *const unit_bad_utf8[] = { "\x80", "\xbf", "\xc0\x80", "\xc1\xbf", "\xc3", "\xc3(",
+    "\xe0\x9f\xbf", "\xe2\x82", "\xe2(\xa1", "\xed\xa0\x80", "\xed\xbf\xbf", "\xf0\x8f\xbf\xbf",
+    "\xf0\x9f\x90", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xfe", "\xff", NULL };
+
 int main(int argc, char **argv)
 {
     const struct unit_case *const lists[] = {
+        array_cases,
         buf_cases,
         chunk_cases,
         horizon_cases,

@@ -16,6 +16,7 @@ struct unit_case {
 };
 
 /* Each ends with an entry without a name. */
+extern const struct unit_case array_cases[];
 extern const struct unit_case buf_cases[];
 extern const struct unit_case chunk_cases[];
 extern const struct unit_case horizon_cases[];
@@ -28,6 +29,9 @@ extern const struct unit_case position_text_cases[];
 extern const struct unit_case queue_cases[];
 extern const struct unit_case text_cases[];
 extern const struct unit_case types_cases[];
+
+/* Bytes that are no character, each in a way of its own; a NULL after them. */
+extern const char *const unit_bad_utf8[];
 
 /* Ends the program with a message unless <ok>. */
 void unit_check(bool ok, const char *what, const char *file, int line);

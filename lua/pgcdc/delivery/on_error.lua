@@ -209,7 +209,7 @@ function on_error.guard(source, handlers)
       for i = first, #handlers do
          local origin = lineage.current
          -- a handler may change it before it fails
-         local before = is_plain and change or raw.copy(change)
+         local before = is_plain and change or raw.clone(change)
          local ok, err = try(handlers[i], change)
          if not ok then
             lineage.resume(origin)

@@ -1,4 +1,4 @@
--- pgcdc.postgres.conninfo: what scripts give as connections, as libpq reads it; table names.
+-- pgcdc.postgres.conninfo: what a script gives as a connection, as libpq reads it.
 -- SPDX-License-Identifier: MIT
 
 local raw = require "pgcdc.raw"
@@ -24,28 +24,6 @@ function conninfo.text(what, value)
    end
    table.sort(words)
    return table.concat(words, " ")
-end
-
---- A name as SQL writes it.
-function conninfo.quote(name)
-   return '"' .. name:gsub('"', '""') .. '"'
-end
-
---- The name of a table as text. "orders" and '"Weird Table"' are for the server to resolve;
---- {"sales", "orders"} is exact.
-function conninfo.table_name(what, value)
-   check.type(what, value, "string", "table")
-   if type(value) == "string" then
-      return check.text(what, value)
-   end
-   if #value < 1 or #value > 2 then
-      check.fail("%s must be a name, {name} or {schema, name}", what)
-   end
-   local parts = {}
-   for i, part in ipairs(value) do
-      parts[i] = conninfo.quote(check.text(what, part))
-   end
-   return table.concat(parts, ".")
 end
 
 return conninfo

@@ -9,11 +9,9 @@
 -- All of a table's marks are in the row of pgcdc.tables; its number stands for the table in
 -- tombstones and notifications, since names change and oids do not outlive a dump.
 
-local conninfo = require "pgcdc.postgres.conninfo"
+local quote = require("pgcdc.names").quote
 
 local trigger = {}
-
-local quote = conninfo.quote
 
 local function literal(text)
    return "'" .. text:gsub("'", "''") .. "'"

@@ -15,7 +15,7 @@
 local raw = require "pgcdc.raw"
 local show = require "pgcdc.terminal"
 local sql = require "pgcdc.postgres.verify_sql"
-local quote = require("pgcdc.postgres.conninfo").quote
+local quote = require("pgcdc.names").quote
 
 local verify = {}
 
@@ -240,13 +240,13 @@ end
 
 -- Fetches what both sides hold of these suspects, by `named`, whose parameters are the keys as
 -- arrays. A key with characters that a database has not cannot be sent there: `scanned`.
-local function fetch_named(job, a, b, suspects, from, to)
+local function fetch_named(job, a, b, suspects)
    local arrays, n, is_wide = {}, #job.key, false
    for i = 1, n + 1 do
       arrays[i] = {}
-      for j = from, to do
-         arrays[i][j - from + 1] = i <= n and suspects[j].parts[i] or suspects[j].k
-         is_wide = is_wide or suspects[j].k:find "[\x80-\xff]" ~= nil
+      for j, s in ipairs(suspects) do
+         arrays[i][j] = i <= n and s.parts[i] or s.k
+         is_wide = is_wide or s.k:find "[\x80-\xff]" ~= nil
       end
    end
    for _, side in ipairs { a, b } do
@@ -292,7 +292,7 @@ end
 local function each_again(job, a, b, suspects, f)
    for from = 1, #suspects, AT_ONCE do
       local to = math.min(from + AT_ONCE - 1, #suspects)
-      local rows_a, rows_b = fetch_named(job, a, b, suspects, from, to)
+      local rows_a, rows_b = fetch_named(job, a, b, table.move(suspects, from, to, 1, {}))
       local held_a, columns_a = by_key(rows_a)
       local held_b, columns_b = by_key(rows_b)
       for i = from, to do

@@ -10,7 +10,7 @@
 -- they have in common: numbers without zeros at the end, json as jsonb writes it, arrays and
 -- composites (whose inner bounds do not travel) as JSON, char(n) without its blanks.
 
-local quote = require("pgcdc.postgres.conninfo").quote
+local quote = require("pgcdc.names").quote
 
 local sql = {}
 

@@ -219,7 +219,7 @@ local function dead_letter(value, policy)
       check.fail('%s is never used: say on_error = "dead_letter", or {otherwise = "dead_letter"}',
          what)
    end
-   local node = stream.list(stream.node("dead_letter"))
+   local node = stream.add(stream.node("dead_letter"))
    node.input = function(x)
       node.out(x)
    end
@@ -256,7 +256,7 @@ function Source.declare(spec)
          spec.capture == "trigger" and "; triggers tell deletes by themselves" or "")
    end
    local column, lookback, recheck = increment(spec)
-   local full_name = conninfo.table_name("pgcdc.source: table", spec.table)
+   local full_name = check.table_name("pgcdc.source: table", spec.table)
    local source = setmetatable(stream.node("source"), Source)
    source.policy = on_error.policy(spec.on_error)
    source.dead_letter = dead_letter(spec.dead_letter, source.policy)
@@ -283,7 +283,7 @@ function Source.declare(spec)
    }
    sources[source.number] = source
    source.name = spec.name or full_name
-   stream.list(source)
+   stream.add(source)
    if groups.is_single_group() then
       groups.unite_all()
    end

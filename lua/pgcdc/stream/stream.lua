@@ -1,10 +1,44 @@
 -- pgcdc.stream.stream: a graph of streams, through which values are passed on.
 -- SPDX-License-Identifier: MIT
 --
--- A node has `out`, a function that passes a value to its consumers in the order in which they
--- were attached, depth first, and `input`, which takes a value from upstream. Both may be
--- replaced: `out` whenever a consumer comes or goes, so operators call `node.out(x)` and never
--- keep the function.
+--    source ──▶ filter ──▶ map ──▶ sink        a stream is a *node* of a graph, an operator makes
+--                 │                            one; a value goes from consumer to consumer in the
+--                 └──────▶ map ──▶ sink        order in which they were attached, depth first
+--
+-- The interface of a node. An operator sets `input` or `accept`, and of the others what it needs;
+-- the methods of the class below serve the rest.
+--
+--    node.input(x)        A value comes from upstream. Passes on what it makes of it, at once or
+--                         later, with node.out. Returns nothing.
+--    node.out(x)          Passes x on to all consumers. Set by `rewire`, so that it changes: call
+--                         it as `node.out(x)`, do not keep the function.
+--    node:accept(up)      The node is being connected to the stream `up`. Returns the function that
+--                         takes its values; default: `input`. For operators that must tell their
+--                         upstreams apart. May raise an error: then nothing is connected.
+--    node:lost(up)        The node is no longer connected to `up`. Releases what it holds of it.
+--    node:rewire()        The consumers have changed: makes `out` anew. An operator that does more
+--                         than that calls stream.class.rewire(node), too.
+--    node:forget()        The node is destroyed, after it was disconnected. Cancels its timers,
+--                         releases what it holds, passes nothing on.
+--    node:finish()        The program stops in good order. An operator that may pass on early what
+--                         it holds does so; what others hold comes again at the next start.
+--    node:is_ready()      Returns true if a value that is given to the node now would be passed on
+--                         at once. Default: whether all consumers are ready. Who returns false
+--                         calls stream.ready(node) when it takes values again.
+--    node:on_ready()      What follows may be ready again. A node that has this method is told, and
+--                         its upstreams are not: it tells them itself, by stream.ready(node).
+--    node.about           What --graph shows beside the kind: a function, a name, a number, or a
+--                         list of such. `kind` is the operator, `name` what the script says.
+--
+-- Errors. What `input` or a timer of stream.after raises goes up through all nodes to the source,
+-- whose policy decides what becomes of it (see delivery/on_error). The same value may be given
+-- again, so the node must be as it was before the value came: it changes its state first, emits
+-- then, and takes the change back where that fails (see undo). An error in any other method is
+-- raised where it was called: in the script, or in the host, which ends the program.
+--
+-- Values that are kept. An operator that keeps a value after `input` has returned retains its
+-- origin and releases it after the value was passed on (see delivery/lineage, held): until then no
+-- position that follows the value is saved.
 
 local check = require "pgcdc.check"
 local on_error = require "pgcdc.delivery.on_error"
@@ -58,8 +92,8 @@ function stream.node(kind)
    return node
 end
 
---- Adds a node that is ready to the list.
-function stream.list(node)
+--- Adds a node that is complete to the list. Returns it.
+function stream.add(node)
    stream.nodes[#stream.nodes + 1] = node
    return node
 end
@@ -79,7 +113,6 @@ function stream.check(what, value)
    return value
 end
 
--- The consumers have changed.
 function Stream:rewire()
    local functions = {}
    for i, consumer in ipairs(self.consumers) do
@@ -88,8 +121,6 @@ function Stream:rewire()
    self.out = to_all(functions)
 end
 
--- The function that takes the values of the stream `up`. Operators that must tell their upstreams
--- apart have one of their own.
 function Stream:accept()
    return self.input or check.fail("%s takes no values", self.kind)
 end
@@ -128,7 +159,7 @@ function Stream:disconnect(down)
    check.fail("disconnect: %s is not connected to %s", down.kind, self.kind)
 end
 
---- Disconnects this stream from all others, on both sides. What it still holds is let go.
+--- Disconnects this stream from all others, on both sides. What it still holds is released.
 function Stream:destroy()
    for _, up in ipairs({ table.unpack(self.producers) }) do
       up:disconnect(self)
@@ -177,8 +208,8 @@ local function sources_of(node)
    return found
 end
 
---- Calls `f` for the operator `node` once, after so many seconds. `--once` waits for it. Should
---- it fail it is called again, if the source's policy is to retry. Returns something with a method
+--- Calls `f` for the operator `node` once, after so many seconds. `--once` waits for it. If it
+--- fails and the source's policy is to retry, it is called again. Returns something with a method
 --- `cancel`.
 function stream.after(node, seconds, f)
    local state = {}
@@ -195,8 +226,8 @@ function stream.after(node, seconds, f)
    return handle
 end
 
---- Holds up, or no longer, all sources that values of `node` come from. To be called in turn with
---- true and false.
+--- Pauses all sources that values of `node` come from, or lets them go on. To be called in turn
+--- with true and false.
 function stream.hold_up(node, is_held)
    if is_held then
       node.held_up = sources_of(node)
@@ -206,7 +237,6 @@ function stream.hold_up(node, is_held)
    end
 end
 
---- True if a value that is given to this stream now would be passed on at once.
 function Stream:is_ready()
    if self.is_asking then -- a loop
       return true
@@ -223,8 +253,8 @@ function Stream:is_ready()
    return is_ready
 end
 
---- Tells the upstreams of `node` that it takes values again. Those with an `on_ready` hear of it;
---- others pass it on.
+--- Tells the upstreams of `node` that it takes values again. Those that have an `on_ready` are
+--- called; the upstreams of the others are told.
 function stream.ready(node)
    local seen, todo = { [node] = true }, { table.unpack(node.producers) }
    while #todo > 0 do
@@ -240,7 +270,7 @@ function stream.ready(node)
    end
 end
 
---- A clean stop: operators that may pass on early what they hold do so.
+--- The program stops in good order: calls the `finish` of all nodes.
 function stream.finish()
    for _, node in ipairs({ table.unpack(stream.nodes) }) do
       if node.finish then
@@ -263,7 +293,7 @@ function stream.new(spec)
    node.emit = function(_, x) -- as Stream:emit, with nothing on the way
       node.out(x)
    end
-   return stream.list(node)
+   return stream.add(node)
 end
 
 --- Passes `value` into this stream, as if it had come from upstream.
@@ -271,20 +301,29 @@ function Stream:emit(value)
    (self.input or self.out)(value)
 end
 
---- Defines the operator `name`. `build(node, up, ...)` gets a new node and the arguments, checks
---- these, and sets `node.input`, or `node.accept`; what it returns, if anything, is returned
---- instead of the node. The node is connected to `up` behind that.
-function stream.operator(name, build)
+--- Adds a method to all streams: `f(up, ...)`, where `up` is a stream. `name` must be new.
+--- `arguments`: what a message says that it takes; default: "...".
+function stream.method(name, f, arguments)
+   assert(Stream[name] == nil, name)
    Stream[name] = function(up, ...)
       if not stream.is(up) then
-         check.fail("%s: call it as stream:%s(...)", name, name)
+         check.fail("%s: call it as stream:%s(%s)", name, name, arguments or "...")
       end
+      return f(up, ...)
+   end
+end
+
+--- Defines the operator `name`. `build(node, up, ...)` gets a new node and the arguments, checks
+--- these, and gives the node what it needs of the interface above; what it returns, if anything, is
+--- returned instead of the node. After that the node is connected to `up`.
+function stream.operator(name, build)
+   stream.method(name, function(up, ...)
       local node = stream.node(name)
       local result = build(node, up, ...)
-      stream.list(node)
+      stream.add(node)
       up:connect(node)
       return result == nil and node or result
-   end
+   end)
 end
 
 -- A field of the row of a change (of what there is, where it was deleted), or of any other table.

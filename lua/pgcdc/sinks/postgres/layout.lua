@@ -1,9 +1,14 @@
 -- pgcdc.sinks.postgres.layout: which columns of changes go over, under which names.
 -- SPDX-License-Identifier: MIT
 --
--- A *form* is what changes with one metatable have in common: {layout =, plan =, gone =, key =,
--- added =}; its plans turn changes into the lines of its layout. A *layout* is a list of columns:
--- {columns =, key =, lines =, gone = lines of deletes}; forms with the same columns share one.
+-- A *layout* is a list of columns in the target, with the rows that wait to go there:
+--    {columns =, key = those of them that identify a row, lines = rows as lines of a COPY,
+--     deletes = in a mirror, keys of deleted rows as lines of another COPY}
+-- A *mapping* makes such lines of all changes that have one metatable (of one source, since its
+-- columns changed last). Mappings to the same columns share a layout:
+--    {layout =, plan = makes lines of rows, delete_plan = in a mirror, makes lines of deletes,
+--     key = the columns of the key, added = columns that scripts have added to rows}
+-- The plans are made by raw.copy_plan, see src/bind_copy.h.
 
 local raw = require "pgcdc.raw"
 
@@ -18,7 +23,7 @@ local function type_of(value)
    return types[type(value)] or "text"
 end
 
--- Columns that are in the row but not in its form, which scripts added.
+-- Appends to `added` the columns that scripts have added to the row and that are not in `known`.
 local function find_added(change, known, added)
    local row = raw.copy_added(change)
    if type(row) ~= "table" then
@@ -73,7 +78,7 @@ local function choose_columns(sink, all, added)
       left[name] = true
    end
    for i, column in ipairs(all) do
-      column.slot = i
+      column.from = i
    end
    for _, list in ipairs { all, added } do
       for _, column in ipairs(list) do
@@ -101,54 +106,57 @@ local function choose_columns(sink, all, added)
    return columns
 end
 
-local function signature(columns, key)
-   local words = {}
+-- Layouts with the same signature are the same.
+local function signature_of(columns, key)
+   local parts = {}
    for i, column in ipairs(columns) do
-      words[i] = ("%q %q %s %s"):format(column.target, column.type, column.kind, column.wants_json)
+      parts[i] = ("%q %q %s %s"):format(column.target, column.type, column.kind, column.wants_json)
    end
    for _, column in ipairs(key) do
-      words[#words + 1] = column.place
+      parts[#parts + 1] = column.place
    end
-   return table.concat(words, "\n")
+   return table.concat(parts, "\n")
 end
 
-local function slots_of(columns)
-   local slots = {}
+-- Where the values of these columns are in a change: a column's place; a name, where a script
+-- added it.
+local function origins_of(columns)
+   local origins = {}
    for i, column in ipairs(columns) do
-      slots[i] = column.slot or column.name
+      origins[i] = column.from or column.name
    end
-   return slots
+   return origins
 end
 
---- Learns how changes of this kind become lines. `sink`: {pk =, mode =, rename =}; `layouts`: those
---- that there are, by signature; `form`: what was known before, or nil. Returns the form.
-function layout.learn(sink, layouts, change, form)
+--- Makes the mapping of changes like this one. `sink`: {pk =, mode =, rename =}; `layouts`: those
+--- that there are, by signature; `before`: the mapping that they had until now, or nil.
+function layout.map(sink, layouts, change, before)
    local all = raw.copy_columns(change)
    local known, added = {}, {}
    for _, column in ipairs(all) do
       known[column.name] = true
    end
-   for _, column in ipairs(form and form.added or {}) do
+   for _, column in ipairs(before and before.added or {}) do
       known[column.name] = true
       added[#added + 1] = column
    end
    find_added(change, known, added)
    local columns = choose_columns(sink, all, added)
    local key = find_key(sink, columns)
-   local sign = signature(columns, key)
-   local rows = layouts[sign]
-   if not rows then
-      rows = { columns = columns, key = key, lines = raw.copy_lines(),
-               gone = sink.mode == "mirror" and raw.copy_lines() or nil }
-      layouts[sign] = rows
+   local signature = signature_of(columns, key)
+   local to = layouts[signature]
+   if not to then
+      to = { columns = columns, key = key, lines = raw.copy_lines(),
+             deletes = sink.mode == "mirror" and raw.copy_lines() or nil }
+      layouts[signature] = to
    end
    local tail = sink.mode == "history" and "version" or ""
-   form = { layout = rows, added = added, key = key,
-            plan = raw.copy_plan(change, rows.lines, slots_of(columns), tail, known) }
+   local mapping = { layout = to, added = added, key = key,
+                     plan = raw.copy_plan(change, to.lines, origins_of(columns), tail, known) }
    if sink.mode == "mirror" then
-      form.gone = raw.copy_plan(change, rows.gone, slots_of(key), "count", known)
+      mapping.delete_plan = raw.copy_plan(change, to.deletes, origins_of(key), "count", known)
    end
-   return form
+   return mapping
 end
 
 return layout

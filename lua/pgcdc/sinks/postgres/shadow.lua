@@ -6,7 +6,7 @@
 -- statement fails, if all values are NULL, too (seen on 14 to 18). So the JSON is made a *shadow*
 -- first, the same type without such domains, whose text then is that of the type itself.
 
-local quote = require("pgcdc.postgres.conninfo").quote
+local quote = require("pgcdc.names").quote
 
 local shadow = {}
 
@@ -36,16 +36,16 @@ local of
 
 -- The shadow of a row type, made by make(definition), which returns its name.
 local function of_row(types, row, name, make)
-   local words, differs = {}, false
+   local parts, differs = {}, false
    for i, field in ipairs(row.fields) do
       local type, is_other = of(types, field.oid, field.type, make)
-      words[i] = quote(field.name) .. " " .. type
+      parts[i] = quote(field.name) .. " " .. type
       differs = differs or is_other
    end
    if not differs then
       return name, false
    end
-   row.shadow = row.shadow or make("(" .. table.concat(words, ", ") .. ")")
+   row.shadow = row.shadow or make("(" .. table.concat(parts, ", ") .. ")")
    return row.shadow, true
 end
 

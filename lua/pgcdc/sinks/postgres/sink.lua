@@ -1,21 +1,21 @@
 -- pgcdc.sinks.postgres.sink: changes into a table of a Postgres database, exactly once.
 -- SPDX-License-Identifier: MIT
 --
--- Rows are kept as the lines of a COPY until `flush`, which is one transaction: they go over, and
--- the position of the pipeline with them, into pgcdc.position. What a transaction was tried with
--- is kept until it is known to be committed. Whether one was whose COMMIT was not answered is
--- told by the token in that table.
+-- Rows are kept as the lines of a COPY until `flush`, which is one transaction: it writes them to
+-- the table, and the savepoint to pgcdc.position in the same database. Rows of a transaction that
+-- failed are kept until one with the same rows is committed. Where the answer to a COMMIT was lost,
+-- the token in pgcdc.position says whether it was committed.
 --
 -- Sinks with the same target can share a transaction, see `flush_together`.
 --
--- Rows that have other columns (of another source, or behind an ALTER TABLE) are kept apart, and
--- go over in the order in which each list of columns was first used.
+-- Rows with other columns (of another source, or after an ALTER TABLE) have a layout of their own
+-- (see layout). Layouts are written in the order in which each was first used.
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local conninfo = require "pgcdc.postgres.conninfo"
 local participants = require "pgcdc.delivery.participants"
-local new_link = require "pgcdc.sinks.postgres.target_connection"
+local new_connection = require "pgcdc.sinks.postgres.target_connection"
 local postgres_layout = require "pgcdc.sinks.postgres.layout"
 local postgres_sql = require "pgcdc.sinks.postgres.sql"
 local postgres_target = require "pgcdc.sinks.postgres.target"
@@ -24,8 +24,8 @@ local fields = { connect = true, table = true, pk = true, mode = true, create = 
                  rename = true, name = true }
 local modes = { mirror = true, append = true, history = true }
 
--- Why a COPY into the table itself may be refused where an INSERT is not: a key is there already,
--- row-level security, a view.
+-- SQLSTATEs with which a COPY into the table itself may be refused where an INSERT is not: a key is
+-- there already, row-level security, a view.
 local refusals = { ["23505"] = true, ["0A000"] = true, ["42809"] = true }
 
 -- "ON CONFLICT DO UPDATE command cannot affect row a second time"
@@ -47,38 +47,40 @@ end
 
 --- The savepoint that was stored last, or nil.
 function Sink:recall()
-   return self.link:attempt(self.name, function()
-      self.link:connect()
-      return self.link:recall(self.name)
+   return self.connection:attempt(self.name, function()
+      self.connection:connect()
+      return self.connection:recall(self.name)
    end)
 end
 
 -- ---- taking changes ----
 
-local function learn(self, change, form)
-   form = postgres_layout.learn(self, self.layouts, change, form)
-   self.forms[getmetatable(change)] = form
-   return form
+-- Makes the mapping of changes like this one. `before`: the one that they had until now, or nil.
+local function make_mapping(self, change, before)
+   local mapping = postgres_layout.map(self, self.layouts, change, before)
+   self.mappings[getmetatable(change)] = mapping
+   return mapping
 end
 
-local function use(self, form)
-   local layout = form.layout
+-- The changes that come next are probably like this one: they are given to its plan first.
+local function use(self, mapping)
+   local layout = mapping.layout
    if not layout.is_used then
       layout.is_used = true
       self.used[#self.used + 1] = layout
    end
-   self.plan = form.plan
+   self.plan = mapping.plan
 end
 
-local function check_deleted_key(form, change)
-   for _, column in ipairs(form.key) do
+local function check_deleted_key(mapping, change)
+   for _, column in ipairs(mapping.key) do
       if change.key[column.name] == nil and (not change.old or change.old[column.name] == nil) then
          error(("a delete does not tell its '%s', which is in pk"):format(column.name), 0)
       end
    end
 end
 
-local function take_delete(self, form, change)
+local function take_delete(self, mapping, change)
    if self.mode == "append" then
       self.ignored = self.ignored + 1
       if self.ignored == 1 then
@@ -86,29 +88,29 @@ local function take_delete(self, form, change)
       end
       return
    end
-   check_deleted_key(form, change)
+   check_deleted_key(mapping, change)
    if self.mode == "history" then
-      form.plan:add_delete(change)
+      mapping.plan:add_delete(change)
    else
-      form.gone:add_delete(change, (form.layout.lines:rows()))
+      mapping.delete_plan:add_delete(change, (mapping.layout.lines:rows()))
    end
 end
 
--- Whatever the plan in hand cannot take.
+-- Takes a change that the plan in hand cannot take.
 local function write_slowly(self, change)
-   local form = self.forms[getmetatable(change)] or learn(self, change)
-   use(self, form)
+   local mapping = self.mappings[getmetatable(change)] or make_mapping(self, change)
+   use(self, mapping)
    if change.op == "delete" then
-      return take_delete(self, form, change)
+      return take_delete(self, mapping, change)
    end
-   if not form.plan:add(change) then
-      form = learn(self, change, form)
-      use(self, form)
-      assert(form.plan:add(change), "a change cannot be written")
+   if not mapping.plan:add(change) then
+      mapping = make_mapping(self, change, mapping)
+      use(self, mapping)
+      assert(mapping.plan:add(change), "a change cannot be written")
    end
 end
 
---- Takes a change, which goes over with the next `flush`.
+--- Takes a change, which the next `flush` writes to the target.
 function Sink:write(change)
    participants.touch(self.participant)
    local plan = self.plan
@@ -124,56 +126,56 @@ function Sink:write(change)
    end
 end
 
--- From now on rows are kept anew, apart from those that are there.
+-- Rows that come from now on are kept apart from those that are there.
 local function detach(self)
-   self.forms, self.layouts, self.used, self.plan = {}, {}, {}, nil
+   self.mappings, self.layouts, self.used, self.plan = {}, {}, {}, nil
 end
 
 -- ---- flush ----
 
--- The facts about the target that statements for this layout are made of, and these.
+-- Returns the statements for this layout, made of facts about the target.
 local function prepare(self, layout)
-   local link = self.link
-   if layout.generation ~= link.generation then
-      link.temporaries = link.temporaries + 1
+   local connection = self.connection
+   if layout.generation ~= connection.generation then
+      connection.temporaries = connection.temporaries + 1
       local facts = postgres_target.prepare(function(...)
-         return link:run(...)
-      end, self.table, layout, self.mode, self.create, "pgcdc_type_" .. link.temporaries, log(self))
-      if facts.is_made and not link.is_new[self.name] then
+         return connection:run(...)
+      end, self, layout, "pgcdc_type_" .. connection.temporaries, log(self))
+      if facts.is_made and not connection.is_new[self.name] then
          log(self)("warn", "the table was gone from the target, and what had been written to it"
             .. " does not come again by itself: --reset reads the source from the start")
       end
       layout.statements = postgres_sql.build(layout, facts, self.mode,
-         "pgcdc_rows_" .. link.temporaries)
-      layout.generation = link.generation
+         "pgcdc_rows_" .. connection.temporaries)
+      layout.generation = connection.generation
    end
    return layout.statements
 end
 
 local function fill(self, create, copy, lines)
-   self.link:run(create)
-   self.link:copy(copy, lines)
+   self.connection:run(create)
+   self.connection:copy(copy, lines)
 end
 
 local function apply_mirror(self, layout, statements)
-   if layout.gone:rows() > 0 then
-      fill(self, statements.gone, statements.copy_gone, layout.gone)
-      self.link:run(statements.delete)
-      self.link:run(statements.apply_behind_deletes)
-   elseif not self.link:try(twice, function() self.link:run(statements.apply) end) then
-      self.link:run(statements.apply_last)
+   if layout.deletes:rows() > 0 then
+      fill(self, statements.create_deletes, statements.copy_deletes, layout.deletes)
+      self.connection:run(statements.delete)
+      self.connection:run(statements.apply_after_deletes)
+   elseif not self.connection:try(twice, function() self.connection:run(statements.apply) end) then
+      self.connection:run(statements.apply_last)
    end
 end
 
--- Into the table itself, without a detour. Returns false where that cannot be.
+-- Writes rows to the table itself, without a temporary one. Returns false where that is impossible.
 local function apply_direct(self, layout, statements)
    local rows, changed = layout.lines:rows()
-   if not (statements.direct and self.is_direct) or layout.gone and layout.gone:rows() > 0
+   if not (statements.direct and self.is_direct) or layout.deletes and layout.deletes:rows() > 0
       or changed > 0 and self.mode ~= "append" then
       return false
    end
-   self.is_direct = rows == 0 or self.link:try(refusals, function()
-      self.link:copy(statements.direct, layout.lines)
+   self.is_direct = rows == 0 or self.connection:try(refusals, function()
+      self.connection:copy(statements.direct, layout.lines)
    end)
    return self.is_direct
 end
@@ -188,13 +190,13 @@ local function apply(self, layout)
       apply_mirror(self, layout, statements)
    else
       if self.mode == "history" then
-         self.link:run(statements.close)
+         self.connection:run(statements.close)
       end
-      self.link:run(statements.apply)
+      self.connection:run(statements.apply)
    end
 end
 
---- What was written so far is kept apart from what comes. Returns a number for `flush`.
+--- What was taken so far is kept apart from what comes. Returns a number for `flush`.
 function Sink:seal()
    self.sealed[#self.sealed + 1] = { layouts = self.used, number = self.seal_count + 1 }
    self.seal_count = self.seal_count + 1
@@ -202,8 +204,8 @@ function Sink:seal()
    return self.seal_count
 end
 
--- All layouts that were sealed up to this number, or all there are.
-local function take(self, upto)
+-- Takes all layouts that were sealed up to this number, or all there are.
+local function take_layouts(self, upto)
    local layouts, left = {}, {}
    for _, part in ipairs(self.sealed) do
       if not upto or part.number <= upto then
@@ -219,43 +221,46 @@ local function take(self, upto)
    return layouts
 end
 
--- Moves a batch to the target, all or nothing.
-local function commit(link, batch)
-   link:commit(batch.names, batch.token, batch.savepoint, function()
-      for _, part in ipairs(batch) do
-         link.subject = part.sink.name
+-- Writes a transfer to the target, all or nothing.
+local function commit(connection, transfer)
+   connection:commit(transfer.names, transfer.token, transfer.savepoint, function()
+      for _, part in ipairs(transfer) do
+         connection.subject = part.sink.name
          for _, layout in ipairs(part.layouts) do
             apply(part.sink, layout)
          end
       end
    end)
-   for _, part in ipairs(batch) do
+   for _, part in ipairs(transfer) do
       for _, layout in ipairs(part.layouts) do
-         link.is_new[part.sink.name] = false
+         connection.is_new[part.sink.name] = false
          layout.lines:clear()
-         if layout.gone then
-            layout.gone:clear()
+         if layout.deletes then
+            layout.deletes:clear()
          end
          layout.is_used = nil
       end
    end
 end
 
--- A batch: {sink =, layouts =, is_all =} for each sink, with savepoint, token, the sinks' names.
-local function new_batch(parts, savepoint)
+-- A transfer is what one transaction writes: {sink =, layouts =, is_all =} for each sink, with
+-- savepoint, token, the sinks' names.
+local function new_transfer(parts, savepoint)
    tokens = tokens + 1
-   local batch = { savepoint = savepoint, token = ("%s-%d"):format(run_name, tokens), names = {} }
+   local token = ("%s-%d"):format(run_name, tokens)
+   local transfer = { savepoint = savepoint, token = token, names = {} }
    for i, part in ipairs(parts) do
-      batch.names[i] = part.sink.name
-      batch[i] = { sink = part.sink, layouts = take(part.sink, part.upto), is_all = not part.upto }
+      transfer.names[i] = part.sink.name
+      transfer[i] = { sink = part.sink, layouts = take_layouts(part.sink, part.upto),
+                      is_all = not part.upto }
    end
-   table.sort(batch.names) -- the order in which rows are locked
-   return batch
+   table.sort(transfer.names) -- the order in which rows are locked
+   return transfer
 end
 
-local function concerns(batch, parts)
+local function concerns(transfer, parts)
    for _, part in ipairs(parts) do
-      for _, name in ipairs(batch.names) do
+      for _, name in ipairs(transfer.names) do
          if name == part.sink.name then
             return true
          end
@@ -264,22 +269,22 @@ local function concerns(batch, parts)
    return false
 end
 
--- What was tried before and concerns these sinks comes first: it has savepoints of its own, and is
--- perhaps committed.
-local function commit_tried(link, parts)
+-- Writes the transfers again that failed and concern these sinks, before anything newer: they have
+-- savepoints of their own, and are perhaps committed.
+local function commit_tried(connection, parts)
    local i = 1
-   while i <= #link.tried do
-      if concerns(link.tried[i], parts) then
-         commit(link, link.tried[i])
-         table.remove(link.tried, i)
+   while i <= #connection.tried do
+      if concerns(connection.tried[i], parts) then
+         commit(connection, connection.tried[i])
+         table.remove(connection.tried, i)
       else
          i = i + 1
       end
    end
 end
 
-local function has_rows(batch)
-   for _, part in ipairs(batch) do
+local function has_rows(transfer)
+   for _, part in ipairs(transfer) do
       if #part.layouts > 0 then
          return true
       end
@@ -290,15 +295,15 @@ end
 --- Flushes several sinks whose `together` is the same, in one transaction: `parts` is a list of
 --- {sink =, upto = number of a seal, or nil for everything}.
 function Sink:flush_together(savepoint, parts)
-   local link = self.link
-   link:attempt(self.name, function()
-      commit_tried(link, parts)
-      local batch = new_batch(parts, savepoint)
-      if not has_rows(batch) and savepoint == nil then
+   local connection = self.connection
+   connection:attempt(self.name, function()
+      commit_tried(connection, parts)
+      local transfer = new_transfer(parts, savepoint)
+      if not has_rows(transfer) and savepoint == nil then
          return
       end
-      local ok, problem = pcall(commit, link, batch)
-      for _, part in ipairs(batch) do
+      local ok, problem = pcall(commit, connection, transfer)
+      for _, part in ipairs(transfer) do
          if part.is_all and ok then
             part.sink.used, part.sink.plan = {}, nil
          elseif part.is_all then
@@ -306,23 +311,23 @@ function Sink:flush_together(savepoint, parts)
          end
       end
       if not ok then
-         link.tried[#link.tried + 1] = batch
+         connection.tried[#connection.tried + 1] = transfer
          error(problem, 0)
       end
    end)
 end
 
---- Everything that was written goes over, or what was before the seal of that number. `savepoint`,
---- text or nil, is stored in the same transaction.
+--- Writes everything that was taken, or what was taken before the seal of that number, to the
+--- target. `savepoint`, text or nil, is stored in the same transaction.
 function Sink:flush(savepoint, upto)
    self:flush_together(savepoint, { { sink = self, upto = upto } })
 end
 
 function Sink:close()
-   self.link:close()
+   self.connection:close()
 end
 
--- ---- birth ----
+-- ---- making one ----
 
 local function read_rename(value)
    local rename = check.type("pgcdc.sinks.postgres: rename", value or {}, "table")
@@ -349,7 +354,7 @@ return function(spec)
    local mode = spec.mode == nil and "mirror" or spec.mode
    check.one_of(what .. ": mode", mode, modes)
    local create = spec.create == nil or check.type(what .. ": create", spec.create, "boolean")
-   local full_name = conninfo.table_name(what .. ": table", spec.table)
+   local full_name = check.table_name(what .. ": table", spec.table)
    local sink = setmetatable({
       table = full_name,
       pk = check.names(what .. ": pk", spec.pk),
@@ -357,12 +362,12 @@ return function(spec)
       create = create,
       rename = read_rename(spec.rename),
       name = spec.name and check.text(what .. ": name", spec.name) or "postgres " .. full_name,
-      forms = {}, layouts = {}, used = {}, sealed = {},
+      mappings = {}, layouts = {}, used = {}, sealed = {},
       seal_count = 0, ignored = 0,
       is_direct = true, -- COPY into the table itself was never refused
    }, Sink)
-   sink.link = new_link(conninfo.text(what .. ": connect", spec.connect))
-   sink.together = sink.link
+   sink.connection = new_connection(conninfo.text(what .. ": connect", spec.connect))
+   sink.together = sink.connection
    sink.participant = participants.sink(sink)
    return sink
 end

@@ -1,11 +1,11 @@
 -- pgcdc.sinks.postgres.sql: the statements by which rows get from a COPY into a table.
 -- SPDX-License-Identifier: MIT
 --
--- Rows go into a temporary table, with columns c1, c2 and so on, in the order in which they came,
--- which its ctid keeps; from there one statement takes all of them. Where nothing can be in
+-- Rows go into a temporary table with the columns c1, c2 and so on, in the order in which they
+-- came, which its ctid keeps; from there one statement takes all of them. Where nothing can be in
 -- the way they go into the table itself.
 
-local quote = require("pgcdc.postgres.conninfo").quote
+local quote = require("pgcdc.names").quote
 
 local sql = {}
 
@@ -16,7 +16,7 @@ local function c(i)
    return "c" .. i
 end
 
--- True if the text of the column is JSON, because the source reads it by way of to_json(), and the
+-- True if the text of the column is JSON, because the source reads it through to_json(), and the
 -- target wants something else.
 local function wants_conversion(column, to)
    return column.wants_json and to.category ~= "S" and to.type_name ~= "json"
@@ -49,11 +49,11 @@ local function expression(name, column, to)
 end
 
 local function each(columns, f)
-   local words = {}
+   local parts = {}
    for i, column in ipairs(columns) do
-      words[#words + 1] = f(column, i)
+      parts[#parts + 1] = f(column, i)
    end
-   return words
+   return parts
 end
 
 local function comma(columns, f)
@@ -99,14 +99,14 @@ local function describe(layout, facts)
 end
 
 local function temporary(name, columns, facts, more)
-   local words = each(columns, function(column)
+   local parts = each(columns, function(column)
       local to = facts.by_name[column.target]
       local type = (column.wants_json or to.is_generated) and "text" or to.type
       return ("%s %s"):format(c(column.place), type)
    end)
-   words[#words + 1] = more
+   parts[#parts + 1] = more
    return ("CREATE TEMPORARY TABLE IF NOT EXISTS %s (%s) ON COMMIT DELETE ROWS"):format(name,
-      table.concat(words, ", "))
+      table.concat(parts, ", "))
 end
 
 local function copy(to, columns)
@@ -145,7 +145,7 @@ local function on_conflict(d, facts)
    end), #set > 0 and "UPDATE SET " .. table.concat(set, ", ") or "NOTHING")
 end
 
-local function mirror(d, temp, gone, facts)
+local function mirror(d, temp, deletes, facts)
    local insert = ("INSERT INTO %s AS t (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM "):format(d.to,
       d.into, d.from)
    local conflict = on_conflict(d, facts)
@@ -154,11 +154,11 @@ local function mirror(d, temp, gone, facts)
       return ("(SELECT DISTINCT ON (%s) s.* FROM %s s ORDER BY %s, s.o DESC)"):format(d.key, rows,
          d.key)
    end
-   local gone_keys = comma(d.layout.key, function(column)
+   local deleted_keys = comma(d.layout.key, function(column)
       return ("%s AS %s"):format(expression(c(column.place), column, facts.by_name[column.target]),
          c(column.place))
    end)
-   local gone_rows = ("(SELECT %s, n FROM %s)"):format(gone_keys, gone)
+   local deleted_rows = ("(SELECT %s, n FROM %s)"):format(deleted_keys, deletes)
    local is_same = table.concat(each(d.layout.key, function(column)
       return ("g.%s = s.%s"):format(c(column.place), c(column.place))
    end), " AND ")
@@ -168,13 +168,13 @@ local function mirror(d, temp, gone, facts)
       apply_last = ("%s%s s %s"):format(insert, last(d.rows(temp, "ctid")), conflict),
       -- n: how many rows came before
       delete = ("DELETE FROM %s AS t USING (SELECT DISTINCT %s FROM %s s) s WHERE %s"):format(d.to,
-         d.key, gone_rows, same_key(d.layout, function(column)
+         d.key, deleted_rows, same_key(d.layout, function(column)
             return "s." .. c(column.place)
          end)),
-      apply_behind_deletes = ("%s%s s WHERE NOT EXISTS (SELECT FROM %s g WHERE %s AND g.n >= s.o)"
-         .. " %s"):format(insert, last(d.rows(temp, NUMBER)), gone_rows, is_same, conflict),
-      gone = temporary(gone, d.layout.key, facts, "n int8"),
-      copy_gone = copy(gone, all_places(d.layout.key, ", n")),
+      apply_after_deletes = ("%s%s s WHERE NOT EXISTS (SELECT FROM %s g WHERE %s AND g.n >= s.o)"
+         .. " %s"):format(insert, last(d.rows(temp, NUMBER)), deleted_rows, is_same, conflict),
+      create_deletes = temporary(deletes, d.layout.key, facts, "n int8"),
+      copy_deletes = copy(deletes, all_places(d.layout.key, ", n")),
    }
 end
 
@@ -204,7 +204,7 @@ function sql.build(layout, facts, mode, temp)
    local d = describe(layout, facts)
    local statements, more, more_columns
    if mode == "mirror" then
-      statements = mirror(d, "pg_temp." .. temp, "pg_temp." .. temp .. "_gone", facts)
+      statements = mirror(d, "pg_temp." .. temp, "pg_temp." .. temp .. "_deletes", facts)
    elseif mode == "history" then
       statements = history(d, "pg_temp." .. temp)
       more, more_columns = ", op, ts", "op text, ts timestamptz"

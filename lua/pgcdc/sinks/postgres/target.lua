@@ -6,12 +6,12 @@
 
 local raw = require "pgcdc.raw"
 local postgres_shadow = require "pgcdc.sinks.postgres.shadow"
-local quote = require("pgcdc.postgres.conninfo").quote
+local quote = require("pgcdc.names").quote
 
 local target = {}
 
 -- The comment by which we know the tables that we made, whose columns we may add to.
-local MARK = "made by pgcdc-lua"
+local OUR_COMMENT = "made by pgcdc-lua"
 
 local TABLE = [[
    SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
@@ -83,11 +83,11 @@ local function set_types(run, columns, log)
 end
 
 local function definitions(columns, prefix)
-   local words = {}
+   local parts = {}
    for i, column in ipairs(columns) do
-      words[i] = ("%s%s %s"):format(prefix, quote(column.target), column.made_as)
+      parts[i] = ("%s%s %s"):format(prefix, quote(column.target), column.made_as)
    end
-   return words
+   return parts
 end
 
 -- The schema (nil: the search path's first) and the name that `asked` stands for.
@@ -113,27 +113,27 @@ local function make(run, asked, layout, mode, log)
       return
    end
    set_types(run, layout.columns, log)
-   local words = definitions(layout.columns, "")
+   local parts = definitions(layout.columns, "")
    local keys = names_of(layout.key)
    if mode == "history" then
-      words[#words + 1] = "op text"
-      words[#words + 1] = "valid_from timestamptz"
-      words[#words + 1] = "valid_to timestamptz"
+      parts[#parts + 1] = "op text"
+      parts[#parts + 1] = "valid_from timestamptz"
+      parts[#parts + 1] = "valid_to timestamptz"
    elseif mode == "mirror" then
-      words[#words + 1] = ("PRIMARY KEY (%s)"):format(keys)
+      parts[#parts + 1] = ("PRIMARY KEY (%s)"):format(keys)
    end
-   run(("CREATE TABLE %s (%s)"):format(full, table.concat(words, ", ")))
+   run(("CREATE TABLE %s (%s)"):format(full, table.concat(parts, ", ")))
    if mode == "history" then
       run(("CREATE UNIQUE INDEX ON %s (%s) WHERE valid_to IS NULL"):format(full, keys))
    end
-   run(("COMMENT ON TABLE %s IS '%s'"):format(full, MARK))
+   run(("COMMENT ON TABLE %s IS '%s'"):format(full, OUR_COMMENT))
    log("info", ("the table %s was made in the target"):format(full))
 end
 
 -- ---- what is there ----
 
 local function read(run, asked)
-   local facts = run(TABLE, asked, MARK)[1]
+   local facts = run(TABLE, asked, OUR_COMMENT)[1]
    if not facts then
       return nil
    end
@@ -173,13 +173,13 @@ local function add_columns(run, facts, missing, log)
 end
 
 local function refuse_missing(facts, missing)
-   local words = {}
+   local parts = {}
    for i, column in ipairs(missing) do
-      words[i] = ("ADD COLUMN %s %s"):format(quote(column.target), column.type)
+      parts[i] = ("ADD COLUMN %s %s"):format(quote(column.target), column.type)
    end
    error(("the table %s in the target has no column %s: ALTER TABLE %s %s, or leave them out with"
       .. " the source's columns= or :drop{}"):format(facts.full, names_of(missing), facts.full,
-      table.concat(words, ", ")), 0)
+      table.concat(parts, ", ")), 0)
 end
 
 local function check(run, facts, layout, mode)
@@ -206,13 +206,14 @@ local function check(run, facts, layout, mode)
    end
 end
 
---- Facts about the table that `asked` names, fit for `layout`: {full = quoted name, by_name =
+--- Facts about the table that `sink.table` names, fit for `layout`: {full = quoted name, by_name =
 --- columns, is_unique = there is an index that finds out doubles, is_made = it was made just now}.
---- Where it or a column is missing, it is made if `may_create`. `prefix`: of the names of temporary
---- types.
-function target.prepare(run, asked, layout, mode, may_create, prefix, log)
+--- Where it or a column is missing, it is made if `sink.create`. `sink.mode`: as the manual says.
+--- `prefix`: of the names of temporary types; `log(level, message)`: is told what was made.
+function target.prepare(run, sink, layout, prefix, log)
+   local asked, mode = sink.table, sink.mode
    local facts = read(run, asked)
-   if not facts and may_create then
+   if not facts and sink.create then
       make(run, asked, layout, mode, log)
       facts = read(run, asked)
       facts.is_made = true
@@ -222,7 +223,7 @@ function target.prepare(run, asked, layout, mode, may_create, prefix, log)
    end
    local missing = missing_columns(facts, layout)
    if #missing > 0 then
-      if not (may_create and facts.is_ours) then
+      if not (sink.create and facts.is_ours) then
          refuse_missing(facts, missing)
       end
       add_columns(run, facts, missing, log)

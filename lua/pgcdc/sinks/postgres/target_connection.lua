@@ -1,10 +1,10 @@
 -- pgcdc.sinks.postgres.target_connection: a connection to a target, and our rows there.
 -- SPDX-License-Identifier: MIT
 --
--- Sinks with the same target share a link, so that they can share transactions.
+-- Sinks with the same target share a connection, so that they can share transactions.
 --
--- What the server says is raised as a *problem*: {message =, sqlstate =, kind =}. `attempt` makes
--- of it what the host understands.
+-- What the server says is raised as a *problem*: {message =, sqlstate =, kind =}. `attempt` turns
+-- it into an error that the host understands.
 
 local raw = require "pgcdc.raw"
 local participants = require "pgcdc.delivery.participants"
@@ -39,11 +39,12 @@ end
 
 local Problem = { __name = "pgcdc.problem" }
 
-local Link = {}
-Link.__index = Link
+local Connection = {}
+Connection.__index = Connection
 
-local links = {}   -- by conninfo
-local targets = {} -- link -> conninfo; no field, since it may hold a password and scripts see links
+local connections = {} -- by conninfo
+local targets = {}     -- connection -> conninfo, which may hold a password; no field of the
+                       -- connection, since scripts can look into that
 
 -- `what`: what was tried.
 local function raise(message, sqlstate, kind, what)
@@ -52,7 +53,7 @@ local function raise(message, sqlstate, kind, what)
 end
 
 --- Runs a statement; `...` are its parameters. Returns its rows.
-function Link:run(sql, ...)
+function Connection:run(sql, ...)
    local rows, message, sqlstate, kind = self.db:run(sql, select("#", ...), { ... })
    if not rows then
       raise(message, sqlstate, kind)
@@ -61,7 +62,7 @@ function Link:run(sql, ...)
 end
 
 --- Sends lines to what `sql`, a COPY, names.
-function Link:copy(sql, lines)
+function Connection:copy(sql, lines)
    local ok, message, sqlstate, kind = self.db:load(sql)
    if ok then
       ok, message, sqlstate, kind = lines:send(self.db)
@@ -76,7 +77,7 @@ end
 
 --- Calls f() inside the transaction. Returns false if a statement was refused with one of these
 --- SQLSTATEs, and undone.
-function Link:try(states, f)
+function Connection:try(states, f)
    self:run "SAVEPOINT pgcdc"
    local ok, problem = pcall(f)
    if ok then
@@ -89,7 +90,7 @@ function Link:try(states, f)
    return false
 end
 
-function Link:close()
+function Connection:close()
    if self.db then
       self.db:close()
       self.former, self.db = self.db, nil
@@ -104,7 +105,7 @@ end
 --- Returns f(). A failure leaves no transaction open; one that passes is to be tried again later.
 --- What was known of the target then counts no more, which a new `generation` tells. `name`: the
 --- sink that errors name, unless f sets another `subject`.
-function Link:attempt(name, f)
+function Connection:attempt(name, f)
    self.subject = name
    local ok, result = pcall(f)
    if ok then
@@ -125,7 +126,7 @@ function Link:attempt(name, f)
    error(text_of(self, result), 0)
 end
 
-function Link:begin()
+function Connection:begin()
    self:run(self.db:version() >= 170000 and BEGIN .. SINCE_17 or BEGIN)
 end
 
@@ -151,7 +152,7 @@ local function make_table(self)
 end
 
 --- Makes sure of a connection and of the table pgcdc.position.
-function Link:connect()
+function Connection:connect()
    if self.db and not self.db:alive() then
       self:close()
    end
@@ -177,7 +178,7 @@ function Link:connect()
 end
 
 --- Reads what the target knows of the sink `name`. Returns the savepoint, nil where there is none.
-function Link:recall(name)
+function Connection:recall(name)
    self.pipeline = self.pipeline or raw.pipeline()
    local row
    explain("pgcdc.position cannot be used: grant USAGE on the schema pgcdc, and SELECT, INSERT and"
@@ -207,7 +208,7 @@ end
 
 --- One transaction: calls f() and stores the savepoint, if it is not nil, for the sinks with these
 --- names, unless a transaction with this token is committed already.
-function Link:commit(names, token, savepoint, f)
+function Connection:commit(names, token, savepoint, f)
    self:connect()
    for _, name in ipairs(names) do
       if not self.is_recalled[name] then
@@ -233,9 +234,9 @@ function Link:commit(names, token, savepoint, f)
    end
 end
 
---- The link to a target.
+--- The connection to a target.
 return function(conninfo)
-   local link = links[conninfo] or setmetatable({
+   local connection = connections[conninfo] or setmetatable({
       subject = "pgcdc.sinks.postgres",
       generation = 0,   -- changes whenever what was known of the target counts no more
       temporaries = 0,  -- tables that were made
@@ -243,8 +244,8 @@ return function(conninfo)
       flushed = {},     -- sink's name -> token in pgcdc.position
       is_recalled = {}, -- sink's name -> that is known
       is_new = {},      -- sink's name -> nothing had been stored when it was recalled
-      tried = {},       -- batches whose transaction failed, or may have failed; see postgres.lua
-   }, Link)
-   links[conninfo], targets[link] = link, conninfo
-   return link
+      tried = {},       -- transfers whose transaction failed, or may have failed; see sink.lua
+   }, Connection)
+   connections[conninfo], targets[connection] = connection, conninfo
+   return connection
 end

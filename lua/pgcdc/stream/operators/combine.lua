@@ -15,7 +15,7 @@ local undo = require "pgcdc.stream.undo"
 
 -- Defines an operator of several streams. `build(node, streams, options)` sets the node's input.
 local function operator(name, known, build)
-   stream.class[name] = function(...)
+   stream.method(name, function(...)
       local streams = table.pack(...)
       local last, options = streams[streams.n], nil
       if known and streams.n > 1 and type(last) == "table" and not stream.is(last) then
@@ -23,20 +23,17 @@ local function operator(name, known, build)
          streams[streams.n] = nil
          streams.n = streams.n - 1
       end
-      if not stream.is(streams[1]) then
-         check.fail("%s: call it as stream:%s(...)", name, name)
-      end
       for i = 2, streams.n do
          stream.check(("%s: stream %d"):format(name, i - 1), streams[i])
       end
       local node = stream.node(name)
       build(node, streams, known and stream.options(name, options, known))
-      stream.list(node)
+      stream.add(node)
       for i = 1, streams.n do
          streams[i]:connect(node)
       end
       return node
-   end
+   end)
 end
 
 -- Gives the node slots. `new_slot(up)` makes one; `take(slot, x)` gets the values;

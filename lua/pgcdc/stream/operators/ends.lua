@@ -66,7 +66,7 @@ end
 function ends.node(what, target)
    local node = stream.node("sink")
    set_target(node, what, target)
-   return stream.list(node)
+   return stream.add(node)
 end
 
 --- sink(f, ...): f(x, ...); sink(sink): sink:write(x). Returns the end of the stream.

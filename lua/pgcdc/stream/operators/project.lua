@@ -2,7 +2,7 @@
 -- SPDX-License-Identifier: MIT
 --
 -- Each gives a new change; other branches keep the old one. What an operator does is described by
--- a spec, from which `raw.reshaper` (see src/reshape.h) makes the function that does it:
+-- a spec, from which `raw.projection` (see project.h) makes the function that does it:
 --    what       the operator
 --    names      old name -> new name, or false where it is dropped
 --    keep       whether names that are not in there stay
@@ -16,16 +16,8 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
+local sorted = require("pgcdc.names").sorted
 local stream = require "pgcdc.stream.stream"
-
-local function sorted_names(t)
-   local names = {}
-   for name in pairs(t) do
-      names[#names + 1] = name
-   end
-   table.sort(names)
-   return names
-end
 
 local function set_of(list)
    local set = {}
@@ -65,7 +57,7 @@ local function check_names(spec, facts, extras)
    for _, name in ipairs(spec.wanted) do
       if not known[name] then
          check.fail("%s: %s.%s has no column '%s'%s", spec.what, facts.schema, facts.table, name,
-            check.nearest(name, sorted_names(known)))
+            check.nearest(name, sorted(known)))
       end
    end
 end
@@ -136,7 +128,7 @@ local function order_of(columns)
          places[column.name] = i
       end
    end
-   for i, name in ipairs(sorted_names(places)) do
+   for i, name in ipairs(sorted(places)) do
       order[i] = places[name]
    end
    return order
@@ -191,7 +183,7 @@ local function part(spec, old, values, what, change)
    for name, value in next, old do
       local to = new_name(spec, name)
       if to ~= nil and not spec.functions[name] then
-         new[to] = raw.copy(value)
+         new[to] = raw.clone(value)
       end
    end
    for _, name in ipairs(spec.computed) do
@@ -210,7 +202,7 @@ local function set_input(node, spec)
    spec.names = spec.names or {}
    spec.wanted = spec.wanted or {}
    spec.functions = spec.functions or {}
-   spec.computed = sorted_names(spec.functions)
+   spec.computed = sorted(spec.functions)
    spec.are_texts = spec.are_texts or {}
    spec.salt = spec.salt or ""
    spec.resolve = function(facts)
@@ -219,9 +211,9 @@ local function set_input(node, spec)
    spec.part = function(...)
       return part(spec, ...)
    end
-   local reshape = raw.reshaper(spec)
+   local projection = raw.projection(spec)
    node.input = function(change)
-      node.out(reshape(change))
+      node.out(projection(change))
    end
 end
 
@@ -260,14 +252,14 @@ end)
 
 stream.operator("rename", function(node, _, given)
    local names, taken = {}, {}
-   for _, name in ipairs(sorted_names(by_column("rename", given))) do
+   for _, name in ipairs(sorted(by_column("rename", given))) do
       local to = check.text(("rename: the new name of '%s'"):format(name), given[name])
       if taken[to] then
          check.fail("rename: '%s' and '%s' would both be '%s'", taken[to], name, to)
       end
       names[name], taken[to] = to, name
    end
-   set_input(node, { what = "rename", keep = true, names = names, wanted = sorted_names(names) })
+   set_input(node, { what = "rename", keep = true, names = names, wanted = sorted(names) })
 end)
 
 stream.operator("add", function(node, _, given)
@@ -337,6 +329,6 @@ stream.operator("mask", function(node, _, given, options)
    end
    set_input(node, {
       what = "mask", keep = true, salt = salt, functions = functions, are_texts = are_texts,
-      wanted = sorted_names(functions),
+      wanted = sorted(functions),
    })
 end)

@@ -133,16 +133,13 @@ local function pass_on(kind, name)
    node.input = function(x)
       node.out(x)
    end
-   return stream.list(node)
+   return stream.add(node)
 end
 
 --- branch(f): two streams: the values for which f(x) is true, and the others.
-function stream.class.branch(up, f)
-   if not stream.is(up) then
-      check.fail("branch: call it as stream:branch(f)")
-   end
+stream.method("branch", function(up, f)
    check.type("branch: f", f, "function")
-   local node = stream.list(stream.node("branch"))
+   local node = stream.add(stream.node("branch"))
    node.about = f
    local yes, no = pass_on("stream", "yes"), pass_on("stream", "no")
    set_routes(node, function(x)
@@ -150,4 +147,4 @@ function stream.class.branch(up, f)
    end, { [true] = yes, [false] = no })
    up:connect(node)
    return yes, no
-end
+end, "f")

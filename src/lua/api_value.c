@@ -1,0 +1,74 @@
+/* api_value.c -- what scripts do with values.
+ * SPDX-License-Identifier: MIT */
+#include "lua/api_value.h"
+
+#include "base/hash.h"
+#include "lua/change.h"
+#include "lua/clone.h"
+#include "lua/json.h"
+#include "lua/script.h"
+
+#include <lauxlib.h>
+
+static int encode(lua_State *L)
+{
+    struct buf *b = script_scratch(L);
+
+    luaL_checkany(L, 1);
+    json_put(L, 1, b);
+    lua_pushlstring(L, b->data, b->len);
+    return 1;
+}
+
+static int decode(lua_State *L)
+{
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    char why[160];
+
+    if (json_push(L, text, len, why, sizeof why))
+        return 1;
+    lua_pushnil(L);
+    lua_pushstring(L, why);
+    return 2;
+}
+
+static int clone_value(lua_State *L)
+{
+    luaL_checkany(L, 1);
+    clone_push(L, 1);
+    return 1;
+}
+
+static int is_change(lua_State *L)
+{
+    luaL_checkany(L, 1);
+    lua_pushboolean(L, change_is(L, 1));
+    return 1;
+}
+
+static int sha256(lua_State *L)
+{
+    char digits[HASH_TEXT];
+    size_t len;
+    const char *s = luaL_checklstring(L, 1, &len);
+
+    if (!hash_sha256(s, len, digits))
+        return luaL_error(L, "libcrypto gives no SHA-256");
+    lua_pushlstring(L, digits, sizeof digits);
+    return 1;
+}
+
+void api_value_export(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        { "encode", encode }, { "decode", decode }, { "clone", clone_value }, { "is_change", is_change },
+        { "sha256", sha256 }, { NULL, NULL },
+    };
+
+    luaL_setfuncs(L, functions, 0);
+    json_push_null(L);
+    lua_setfield(L, -2, "null");
+    json_push_array_metatable(L);
+    lua_setfield(L, -2, "array_metatable");
+}

@@ -1,0 +1,32 @@
+-- child.lua: other programs than the one under test, run to their end.
+-- SPDX-License-Identifier: MIT
+
+local lu = require "luaunit"
+local native = require "native"
+local wait = require "wait"
+
+local child = {}
+
+-- All that it writes to standard output from now on, until it closes that. <seconds>: how long it
+-- may be silent.
+function child.read_all(proc, seconds)
+   local parts = {}
+   while true do
+      local chunk, why = proc:read("stdout", wait.scaled(seconds))
+      if not chunk then
+         lu.assertEquals(why, "eof")
+         return table.concat(parts)
+      end
+      parts[#parts + 1] = chunk
+   end
+end
+
+-- Runs a program, see native.spawn; returns all that it writes, and how it ended. <seconds>: how
+-- long it may be silent (default 20).
+function child.run(options, seconds)
+   local proc = assert(native.spawn(options))
+   local text = child.read_all(proc, seconds or 20)
+   return text, assert(proc:wait(wait.scaled(seconds or 20)))
+end
+
+return child
