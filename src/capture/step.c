@@ -4,62 +4,34 @@
 
 #include "capture/badtext.h"
 #include "capture/fault.h"
-#include "capture/key_census.h"
-#include "capture/method.h"
-#include "capture/snapshot.h"
+#include "capture/reading.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* What is being read, in this order. */
-enum part {
-    PART_NONE,   /* no row: the host gets a position to start from, or a floor that has risen */
-    PART_RANGE,  /* of the snapshot */
-    PART_XIDS,   /* that are there already */
-    PART_LEAVES, /* that are new, one after the other */
-    PART_POLL,
-    PART_TALLY,  /* how many keys there are */
-    PART_KEYS,   /* those that the host asks for */
-};
-
-/* What is under way between step_begin and the end of step_next. */
-struct reading {
-    enum part part;
-    bool is_open;            /* a transaction is */
-    bool in_copy;
-    bool is_over;            /* all was read */
-    bool is_finished;        /* the last chunk was made */
-    bool is_start;           /* of a new position */
-    const struct method_copy *copy; /* the one in hand */
-    struct method_step method;
-    struct snapshot_range range;
-    size_t next_leaf;        /* the leaves before it in the facts are known, or were read */
-    struct message *message; /* being filled */
-    /* the last row handed out */
-    bool has_out;
-    struct chunk_row out;
-    struct buf out_key;
-};
-
 struct step {
     struct source source;
     struct key_census census;
     bool is_resolved, has_tried, has_polled;
+    /* between step_begin and the end of step_next: */
     struct reading reading;
+    bool is_open;         /* a transaction is */
+    bool is_start;        /* of a new position */
+    bool is_finished;     /* the last chunk was made */
+    struct chunk_row out; /* the last row handed out, of an ordered chunk with its key */
+    struct buf out_key;
 };
 
 static void drop_reading(struct step *step)
 {
-    struct reading *r = &step->reading;
-
-    message_free(r->message);
-    method_step_fini(&r->method);
-    snapshot_range_fini(&r->range);
-    buf_fini(&r->out_key);
+    reading_fini(&step->reading);
     key_census_drop(&step->census);
-    *r = (struct reading){ .is_finished = true };
-    buf_init(&r->out_key, SIZE_MAX / 2);
+    reading_init(&step->reading, &step->source, &step->census);
+    step->is_open = step->is_start = false;
+    step->is_finished = true;
+    buf_fini(&step->out_key);
+    buf_init(&step->out_key, SIZE_MAX / 2);
 }
 
 struct step *step_new(const struct config *config, size_t number)
@@ -81,7 +53,9 @@ void step_free(struct step *step)
 {
     if (step == NULL)
         return;
-    drop_reading(step);
+    reading_fini(&step->reading);
+    key_census_drop(&step->census);
+    buf_fini(&step->out_key);
     method_fini(&step->source);
     source_fini(&step->source);
     free(step);
@@ -133,15 +107,9 @@ bool step_has_polled(const struct step *step)
     return step->has_polled;
 }
 
-/* True if rows come in an order in which the step can stop at any of them. */
-static bool is_ordered(const struct reading *r)
-{
-    return r->part != PART_RANGE && !r->method.has_new_leaves && !r->method.is_held;
-}
-
 bool step_is_held(const struct step *step)
 {
-    return !is_ordered(&step->reading) || step->census.is_wanted;
+    return !reading_is_ordered(&step->reading) || step->census.is_wanted;
 }
 
 bool step_owes_census(const struct step *step)
@@ -196,28 +164,6 @@ static bool try_query(struct step *step, struct conn *conn, struct err *e)
     return ok;
 }
 
-static bool begin_range(struct step *step, struct err *e)
-{
-    struct reading *r = &step->reading;
-
-    if (!snapshot_begin(&step->source, &r->range, e))
-        return false;
-    r->part = r->range.end > 0 ? PART_RANGE : PART_NONE;
-    return true;
-}
-
-static bool begin_poll(struct step *step, struct conn *conn, struct err *e)
-{
-    struct source *s = &step->source;
-    struct reading *r = &step->reading;
-
-    key_census_begin(&step->census, s->config, &s->position, &s->facts.table);
-    if (!method_begin(s, &r->method, conn, e))
-        return false;
-    r->part = r->method.has_new_leaves ? PART_LEAVES : PART_POLL;
-    return true;
-}
-
 /* Chooses what is read, in the transaction that is open. */
 static bool begin_reading(struct step *step, enum fault_news news, struct conn *conn,
                           struct err *e)
@@ -226,15 +172,15 @@ static bool begin_reading(struct step *step, enum fault_news news, struct conn *
     const struct method *m = method_of(s);
     struct reading *r = &step->reading;
 
-    r->is_start = news != FAULT_GOES_ON;
+    step->is_start = news != FAULT_GOES_ON;
     r->method.method = m;
     if (news == FAULT_STARTS_NOW && m->xids.put != NULL)
-        r->part = PART_XIDS;
-    if (r->is_start)
+        r->part = READING_XIDS;
+    if (step->is_start)
         return true;
     return s->position.phase == POSITION_SNAPSHOT && m->range.put != NULL
-               ? begin_range(step, e)
-               : begin_poll(step, conn, e);
+               ? reading_begin_range(r, e)
+               : reading_begin_poll(r, conn, e);
 }
 
 /* The host waits for this word, if no first read is to come, or is under way. */
@@ -253,9 +199,9 @@ bool step_begin(struct step *step, struct conn *conn, enum step_found *found, st
     enum fault_news news;
     bool is_unchanged;
 
-    assert(!step->reading.is_open);
+    assert(!step->is_open);
     drop_reading(step);
-    step->reading.is_finished = false;
+    step->is_finished = false;
     if (!fault_glance(s, conn, &is_unchanged, e))
         return false;
     if (is_unchanged && !wants_poll(step))
@@ -263,242 +209,8 @@ bool step_begin(struct step *step, struct conn *conn, enum step_found *found, st
     *found = STEP_BEGUN;
     if (!fault_begin(s, conn, &news, e))
         return false;
-    step->reading.is_open = true;
+    step->is_open = true;
     return try_query(step, conn, e) && begin_reading(step, news, conn, e) && add_ready(step, e);
-}
-
-/* ---- rows ---- */
-
-/* A statement to be run before the COPY, or NULL: what reads all must not do so by an index. */
-static const char *setting_of(const struct step *step)
-{
-    const struct reading *r = &step->reading;
-
-    if (!step->source.declared->by_index)
-        return NULL;
-    if (r->copy->reads_all)
-        return "SET LOCAL enable_seqscan = on";
-    return r->method.has_new_leaves ? "SET LOCAL enable_seqscan = off" : NULL;
-}
-
-/* The next leaf that is new, or NULL. */
-static const struct relation_leaf *next_leaf(struct step *step)
-{
-    const struct relation *t = &step->source.facts.table;
-    struct reading *r = &step->reading;
-
-    while (r->next_leaf < t->n_leaves) {
-        const struct relation_leaf *leaf = &t->leaves[r->next_leaf++];
-
-        if (position_leaf(&step->source.position, leaf->oid) == NULL)
-            return leaf;
-    }
-    return NULL;
-}
-
-/* Chooses the COPY of the part in hand, and what it reads of, where that is not the table. */
-static void choose_copy(struct step *step, struct method_extent *extent)
-{
-    const struct source *s = &step->source;
-    struct reading *r = &step->reading;
-    const struct method *m = r->method.method;
-
-    *extent = (struct method_extent){ .block = r->range.block, .end = r->range.end };
-    if (r->part == PART_LEAVES && (extent->leaf = next_leaf(step)) == NULL)
-        r->part = PART_POLL;
-    if (r->part == PART_RANGE)
-        extent->leaf = relation_leaf(&s->facts.table, r->range.leaf);
-    r->copy = r->part == PART_RANGE    ? &m->range
-              : r->part == PART_XIDS   ? &m->xids
-              : r->part == PART_LEAVES ? &m->leaf
-                                       : r->method.copy;
-}
-
-/* Sends <sql>, which is consumed. */
-static bool send_copy(struct step *step, struct conn *conn, struct buf *sql, struct err *e)
-{
-    bool ok = buf_ok(sql) ? conn_copy(conn, sql->data, e) : err_memory(e);
-
-    buf_fini(sql);
-    step->reading.in_copy = ok;
-    return ok;
-}
-
-static bool start_copy(struct step *step, struct conn *conn, struct err *e)
-{
-    struct method_extent extent;
-    const char *setting;
-    struct buf sql;
-
-    choose_copy(step, &extent);
-    setting = setting_of(step);
-    if (setting != NULL && !conn_run(conn, setting, NULL, 0, e))
-        return false;
-    buf_init(&sql, BUF_SQL_MAX);
-    step->reading.copy->put(&step->source, &extent, &sql);
-    return send_copy(step, conn, &sql, e);
-}
-
-static bool start_chunk(struct step *step, struct err *e)
-{
-    const struct source *s = &step->source;
-    struct reading *r = &step->reading;
-    struct chunk *chunk;
-
-    if (r->message != NULL)
-        return true;
-    r->message = message_new(MESSAGE_ROWS, s->number);
-    if (r->message == NULL)
-        return err_memory(e);
-    chunk = &r->message->chunk;
-    if (s->facts.rowtype != NULL)
-        chunk->rowtype = rowtype_ref(s->facts.rowtype);
-    chunk->begins = !r->has_out;
-    chunk->is_snapshot = r->part == PART_RANGE;
-    chunk->leaf = r->range.leaf;
-    chunk->end = r->range.end;
-    chunk->is_ordered = is_ordered(r);
-    chunk->is_recheck = r->method.is_recheck;
-    chunk->reads = s->position.reads;
-    return true;
-}
-
-/* True if this row of the range was delivered before the program was stopped in the middle of it.
- */
-static bool was_delivered(struct step *step, const struct method_row *row)
-{
-    struct snapshot_range *range = &step->reading.range;
-    const char *fields = row->p;
-    uint64_t hash;
-
-    if (range->done.n == 0 || (step->source.config->deletes &&
-                               !key_census_read_hash(&fields, row->end, &hash)))
-        return false;
-    return snapshot_has_delivered(range, step->source.facts.rowtype, fields,
-                                  (size_t)(row->end - fields));
-}
-
-/* Adds a row to the chunk in hand. */
-static bool deliver(struct step *step, struct method_row *row, struct err *e)
-{
-    struct source *s = &step->source;
-    struct chunk_row out = { .xid = row->xid, .is_key_only = row->is_tombstone };
-    struct chunk *chunk;
-
-    if (!start_chunk(step, e))
-        return false;
-    chunk = &step->reading.message->chunk;
-    if (s->config->deletes &&
-        !key_census_take_hash(&step->census, chunk, &row->p, row->end, e))
-        return false;
-    out.len = (uint32_t)(row->end - row->p);
-    out.op = row->is_tombstone || rowtype_is_soft_deleted(s->facts.rowtype, row->p, out.len)
-                 ? OP_DELETE
-             : row->is_old ? OP_READ
-                           : OP_UPSERT;
-    return chunk_add(chunk, &out, row->p) || err_memory(e);
-}
-
-static bool take_line(struct step *step, const char *text, size_t len, struct err *e)
-{
-    struct reading *r = &step->reading;
-    struct method_row row = { .p = text, .end = text + len };
-
-    if (len > UINT32_MAX)
-        return method_fail_row(e);
-    if (!r->copy->take(&step->source, &r->method, &row, e))
-        return false;
-    switch (row.fate) {
-    case METHOD_SKIP:
-        return true;
-    case METHOD_LEAVE:
-        r->method.has_left = true;
-        return key_census_leave(&step->census, row.p, row.end, e);
-    case METHOD_DELIVER:
-        break;
-    }
-    if (r->part == PART_RANGE) {
-        if (was_delivered(step, &row))
-            return true;
-        step->source.position.rows++;
-    }
-    return deliver(step, &row, e);
-}
-
-/* A COPY of rows is over. */
-static void end_copy(struct step *step)
-{
-    struct reading *r = &step->reading;
-
-    r->in_copy = false;
-    if (r->part == PART_POLL && step->census.is_wanted && !step->census.is_skipped)
-        r->part = PART_TALLY;
-    else if (r->part != PART_LEAVES)
-        r->is_over = true;
-}
-
-/* Fills the chunk in hand until it is full or the COPY is over. */
-static bool fill_chunk(struct step *step, struct conn *conn, struct err *e)
-{
-    struct reading *r = &step->reading;
-    const char *text;
-    size_t len;
-
-    while (r->message == NULL || !chunk_is_full(&r->message->chunk)) {
-        switch (conn_copy_next(conn, &text, &len, e)) {
-        case CONN_COPY_ROW:
-            if (!take_line(step, text, len, e))
-                return false;
-            break;
-        case CONN_COPY_END:
-            end_copy(step);
-            return true;
-        case CONN_COPY_FAILED:
-            return false;
-        }
-    }
-    return true;
-}
-
-/* ---- the census ---- */
-
-static bool start_census(struct step *step, struct conn *conn, struct err *e)
-{
-    const struct sql_query q = method_query(&step->source);
-    struct buf sql;
-
-    buf_init(&sql, BUF_SQL_MAX);
-    if (step->reading.part == PART_TALLY)
-        sql_tally(&sql, &q);
-    else
-        sql_keys(&sql, &q, step->census.asked);
-    return send_copy(step, conn, &sql, e);
-}
-
-/* Reads what the census wants; *message is what the host is to get of it, or, with the step over,
- * NULL. */
-static bool read_census(struct step *step, struct conn *conn, struct message **message,
-                        struct err *e)
-{
-    const struct source *s = &step->source;
-    struct reading *r = &step->reading;
-    bool is_over;
-
-    if (r->part == PART_KEYS && (r->is_over = step->census.asked == NULL))
-        return true;
-    if (!r->in_copy && !start_census(step, conn, e))
-        return false;
-    if (r->part == PART_TALLY) {
-        r->in_copy = false;
-        r->part = PART_KEYS; /* of which the host is to say */
-        return key_census_read_tally(&step->census, conn, s->number, s->facts.rowtype, message, e);
-    }
-    if (!key_census_read_keys(&step->census, conn, s->number, &s->position.horizon, &s->facts,
-                              message, &is_over, e))
-        return false;
-    r->in_copy = !is_over;
-    r->is_over = is_over;
-    return true;
 }
 
 /* ---- the end ---- */
@@ -515,9 +227,9 @@ static bool move_position(struct step *step, struct err *e)
             fault_end_snapshot(s);
         return true;
     }
-    if (r->part == PART_NONE)
+    if (r->part == READING_NONE)
         return true;
-    if (!(r->part == PART_XIDS ? method_start : m->advance)(s, &r->method, e))
+    if (!(r->part == READING_XIDS ? method_start : m->advance)(s, &r->method, e))
         return false;
     step->has_polled = !r->method.goes_on;
     if (step->has_polled)
@@ -533,17 +245,17 @@ static bool finish(struct step *step, struct conn *conn, struct err *e)
     bool was_snapshot = p->phase == POSITION_SNAPSHOT;
     struct chunk *chunk;
 
-    if (r->is_open && !conn_run(conn, "COMMIT", NULL, 0, e))
+    if (step->is_open && !conn_run(conn, "COMMIT", NULL, 0, e))
         return false;
-    r->is_open = false;
-    r->is_finished = true;
-    if (!start_chunk(step, e))
+    step->is_open = false;
+    step->is_finished = true;
+    if (!reading_start_chunk(r, e))
         return false;
     chunk = &r->message->chunk;
     if (!move_position(step, e))
         return false;
     key_census_complete(&step->census);
-    chunk->is_lazy = !was_snapshot && !r->is_start && chunk->n_rows == 0 && !r->has_out;
+    chunk->is_lazy = !was_snapshot && !step->is_start && chunk->n_rows == 0 && !r->has_out;
     chunk->ends = true;
     if (!chunk_set_position(chunk, p))
         return err_memory(e);
@@ -559,30 +271,11 @@ static bool hand_out(struct step *step, const struct chunk *chunk, struct err *e
     if (chunk->n_rows == 0)
         return true;
     r->has_out = true;
-    r->out = chunk->rows[chunk->n_rows - 1];
+    step->out = chunk->rows[chunk->n_rows - 1];
     if (!chunk->is_ordered)
         return true;
-    buf_clear(&r->out_key);
-    return chunk_row_key(chunk, &r->out, &r->out_key) || err_memory(e);
-}
-
-/* Reads until there is a chunk to hand out, *message of the census, or no more. */
-static bool read_part(struct step *step, struct conn *conn, struct message **message,
-                      struct err *e)
-{
-    struct reading *r = &step->reading;
-
-    r->is_over = r->is_over || r->part == PART_NONE;
-    while (!r->is_over && *message == NULL &&
-           (r->message == NULL || !chunk_is_full(&r->message->chunk))) {
-        if (r->part == PART_TALLY || r->part == PART_KEYS) {
-            if (!read_census(step, conn, message, e))
-                return false;
-        } else if ((!r->in_copy && !start_copy(step, conn, e)) || !fill_chunk(step, conn, e)) {
-            return false;
-        }
-    }
-    return true;
+    buf_clear(&step->out_key);
+    return chunk_row_key(chunk, &step->out, &step->out_key) || err_memory(e);
 }
 
 bool step_next(struct step *step, struct conn *conn, struct message **message, struct err *e)
@@ -590,9 +283,9 @@ bool step_next(struct step *step, struct conn *conn, struct message **message, s
     struct reading *r = &step->reading;
 
     *message = source_take_message(&step->source);
-    if (*message != NULL || r->is_finished)
+    if (*message != NULL || step->is_finished)
         return true;
-    if (!read_part(step, conn, message, e))
+    if (!reading_next(r, conn, message, e))
         return false;
     if (*message != NULL)
         return true;
@@ -611,13 +304,13 @@ void step_abort(struct step *step, struct conn *conn)
 
     if (conn != NULL)
         conn_rollback(conn);
-    if (r->has_out && !step_is_held(step) && buf_ok(&r->out_key)) {
+    if (r->has_out && !step_is_held(step) && buf_ok(&step->out_key)) {
         const struct position_last last = {
-            .xid = r->out.xid,
-            .is_tombstone = r->out.is_key_only,
+            .xid = step->out.xid,
+            .is_tombstone = step->out.is_key_only,
             .is_recheck = r->method.is_recheck,
-            .key = r->out_key.data,
-            .len = r->out_key.len,
+            .key = step->out_key.data,
+            .len = step->out_key.len,
         };
 
         if (!position_end_early(&step->source.position, &r->method.delivered, &last)) {
