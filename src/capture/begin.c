@@ -119,7 +119,7 @@ static bool read_growth(struct begin_facts *s, const struct result *columns,
     return true;
 }
 
-/* ---- who was under way ---- */
+/* ---- which xids were under way ---- */
 
 /* The answer to sql_open: of this <run> of the server, unless <run> is empty, all below *xmax
  * are over but for <open>. *is_other: it is another run. */

@@ -2,8 +2,8 @@
  *
  * Opens the transaction, takes the lock and then the snapshot (in this
  * order: the other way round, a rewriting ALTER TABLE or a TRUNCATE that
- * commits in between would show that snapshot an empty table), and reads who
- * the server is and what the table looks like. Decides nothing.
+ * commits in between would show that snapshot an empty table), and reads which
+ * server answers and what the table looks like. Decides nothing.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef BEGIN_H

@@ -197,7 +197,7 @@ static bool check_position(struct source *s, const char **why)
     return m->oldest_xid == NULL || xmax <= m->oldest_xid(&s->position) + HORIZON_MAX_AGE;
 }
 
-/* The fault table: brings the position in line with who answers now. */
+/* The fault table: brings the position in line with the server that answers now. */
 static bool check_server(struct source *s, struct conn *conn, enum fault_news *news, struct err *e)
 {
     struct position *p = &s->position;

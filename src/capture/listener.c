@@ -1,7 +1,7 @@
 /* listener.c -- hears commits that the triggers announce, and counts them.
  *
  * That notifications arrive is tried out with one of our own, from another
- * connection: behind a pooler LISTEN succeeds, and its ear is on a connection
+ * connection: through a pooler LISTEN succeeds, but on a connection
  * that others are given.
  *
  * SPDX-License-Identifier: MIT */

@@ -91,7 +91,7 @@ struct method {
                                         * one */
     bool by_index;                     /* sequential scans are off, but in COPYs that read all */
 
-    /* ---- of a source that names it, whoever holds the position ---- */
+    /* ---- of a source that names it, whatever method holds the position ---- */
 
     size_t source_size;                /* of <own> of a source: zeroed at first, freed after */
     void (*source_fini)(void *own);    /* this */

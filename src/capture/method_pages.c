@@ -196,7 +196,7 @@ static bool advance(struct source *s, struct method_step *step, struct err *e)
 
     if (!pages_rows_merge(&g->given, &own->fresh) || !set_reached(g, own))
         return err_memory(e);
-    /* who was under way at the first page may have committed after any page since */
+    /* what was under way at the first page may have committed after any page since */
     if (is_first && !horizon_advance(&s->position.horizon, &s->facts.snapshot, &nothing,
                                      source_durable_bound(s)))
         return err_memory(e);

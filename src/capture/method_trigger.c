@@ -246,7 +246,7 @@ struct head {
     enum sql_trigger_mark mark;
 };
 
-/* A number, and the tab behind it, or the end. */
+/* A number, and the tab after it, or the end. */
 static bool parse_number(const char **p, const char *end, uint64_t *n)
 {
     const char *s = *p;

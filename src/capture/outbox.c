@@ -1,4 +1,4 @@
-/* outbox.c -- the batches of one step on their way to the queue.
+/* outbox.c -- the chunks of one step on their way to the queue.
  * SPDX-License-Identifier: MIT */
 #include "capture/outbox.h"
 
@@ -58,12 +58,12 @@ bool outbox_put(struct outbox *o, struct message *b, struct err *e)
 {
     message_seal(b, o->lane);
     if (!message_has_rows(b) && queue_list_is_empty(&o->kept) && o->last == NULL) {
-        if (queue_push(o->queue, &b->item)) /* words always find room */
+        if (queue_push(o->queue, &b->item)) /* those without rows always find room */
             return true;
         message_free(b);
         return fail_closed(e);
     }
-    if (!message_has_rows(b) || b->chunk.ends) { /* words behind the last batch wait for it */
+    if (!message_has_rows(b) || b->chunk.ends) { /* those after the last chunk wait for it */
         if (b->chunk.ends && o->spool != NULL)
             o->last = b;
         else

@@ -1,7 +1,7 @@
 /* position.h -- how far a source has come, as it is kept.
  *
- * A value: copied into the last batch of a poll or of a snapshot range, saved
- * by the host once that batch is delivered. No I/O here.
+ * A value: copied into the last chunk of a poll or of a snapshot range, saved
+ * by the host once that is delivered. No I/O here.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef POSITION_H
@@ -15,7 +15,7 @@
 enum position_phase {
     POSITION_NONE,     /* never read */
     POSITION_SNAPSHOT, /* existing rows are read, range by range */
-    POSITION_POLL,     /* the snapshot is behind us */
+    POSITION_POLL,     /* the snapshot is complete */
 };
 
 /* Where the snapshot is in one relation: blocks before <next> are done, those

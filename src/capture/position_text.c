@@ -330,7 +330,7 @@ static bool read_number(const char *word, const char *text, struct position *p)
     return false;
 }
 
-/* One line. *cut_xid: of the cut that is being read. */
+/* One line. *cut_xid: of the resume point that is being read. */
 static bool read_line(const char *word, const char *text, struct position *p, uint64_t *cut_xid)
 {
     struct identity *id = &p->identity;
@@ -408,7 +408,7 @@ bool position_text_read(struct position *p, const char *source, const char *text
     return ok;
 }
 
-uint64_t position_noted(const char *text)
+uint64_t position_text_last_change(const char *text)
 {
     static const char word[] = "\nnoted ";
     const char *at = strstr(text, word);

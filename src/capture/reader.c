@@ -18,9 +18,9 @@
 
 #define CREW_MAX 8
 #define ONCE_TRIES 3           /* --once and --check give up then */
-#define PATIENCE_MS 60000      /* for a table that is gone, or a standby that is behind */
-#define ANSWER_MS 5000         /* a transaction waits no longer for the host */
-#define RING_MS 5              /* a poll that is rung for waits so long behind the one before */
+#define PATIENCE_MS 60000      /* for a table that is missing, or a standby that lags */
+#define ANSWER_MS 5000         /* a transaction waits no longer for the host's answer */
+#define ANNOUNCED_MS 5              /* a poll that a commit was announced for waits so long after the one before */
 #define BUSY_STEPS 6           /* an adaptive interval begins at least at max / 2^this */
 
 struct reader_source {
@@ -29,21 +29,21 @@ struct reader_source {
     struct step *step;
     struct queue_lane lane;
     struct crew *crew;
-    struct message *last_word; /* for DONE or FAULT, which the host waits for: made when there was
-                              * memory for it */
+    struct message *last_message; /* DONE or FAULT, which the host waits for: allocated at first,
+                                   * so that it does not fail for want of memory */
     /* under the crew's mutex: */
-    bool is_busy;     /* a thread has it */
-    bool is_waiting;  /* for reader_restore */
-    bool is_finished; /* nothing more is to be done for it */
-    bool is_asking;   /* for reader_answer */
-    bool has_asked;   /* of the answer: it names buckets */
+    bool is_busy;          /* a thread works on it */
+    bool is_waiting;       /* for reader_restore */
+    bool is_finished;      /* nothing more is to be done for it */
+    bool is_asking;        /* the thread waits for reader_answer */
+    bool has_asked;        /* the answer names buckets: <asked> */
     unsigned char asked[TALLY_BUCKETS / 8];
     int64_t due_ms;
-    uint64_t listener;    /* what the listener rings for it with; 0: nothing */
-    uint64_t heard;   /* its count when the last poll began */
+    uint64_t announced_as; /* the number that its commits are announced as; 0: they are not */
+    uint64_t heard;        /* so many announcements had come when the last poll began */
     int64_t polled_ms;
-    bool was_told;    /* that it is mute */
-    /* of the thread that has it: */
+    bool was_told;         /* the host was told that announcements do not arrive */
+    /* of the thread that works on it: */
     int64_t interval_ms;
     unsigned failures;        /* in a row */
     int64_t failing_since_ms;
@@ -133,9 +133,9 @@ bool reader_add(struct reader *r, const struct config *config, struct err *e)
     s->config = config;
     s->interval_ms = config->interval_max_ms;
     s->step = step_new(config, s->number);
-    s->last_word = message_new(MESSAGE_DONE, s->number);
+    s->last_message = message_new(MESSAGE_DONE, s->number);
     s->crew = find_crew(r, config->conninfo);
-    if (s->step == NULL || s->last_word == NULL || s->crew == NULL ||
+    if (s->step == NULL || s->last_message == NULL || s->crew == NULL ||
         !ARRAY_PUSH(s->crew->sources, s->crew->n_sources, s->crew->cap_sources, s))
         return err_memory(e);
     return true;
@@ -161,7 +161,7 @@ static void wait_changed(struct crew *crew, int64_t wait_ms)
     pthread_cond_timedwait(&crew->changed, &crew->mutex, &until);
 }
 
-/* ---- words to the host ---- */
+/* ---- messages to the host ---- */
 
 static void tell(struct reader_source *s, struct message *b)
 {
@@ -188,9 +188,9 @@ static void tell_notice(struct reader_source *s, enum log_level level, const str
 /* DONE, or FAULT with its error <e>: the last that is heard of a source. */
 static void tell_last(struct reader_source *s, enum message_kind kind, const struct err *e)
 {
-    struct message *b = s->last_word;
+    struct message *b = s->last_message;
 
-    s->last_word = NULL;
+    s->last_message = NULL;
     s->is_finished = true;
     b->kind = kind;
     if (e != NULL)
@@ -275,7 +275,7 @@ bool reader_answer(struct reader *r, size_t source, const unsigned char *asked)
     return is_asking;
 }
 
-/* What the step brings: rows, and ahead of them what their census brings. */
+/* What the step brings: rows, and before them what their census brings. */
 struct outboxes {
     struct outbox rows, keys;
 };
@@ -415,15 +415,15 @@ static bool handle_failure(struct reader_source *s, struct line *line, const str
 /* ---- the crew ---- */
 
 /* Looks after the listener of a source that has done a step. Under the mutex. */
-static void hang_bell(struct reader_source *s)
+static void look_after_listener(struct reader_source *s)
 {
     struct crew *crew = s->crew;
     const char *why = crew->listener != NULL ? listener_why_mute(crew->listener) : NULL;
     struct err e = { .code = ERR_NONE };
 
     s->polled_ms = clock_mono_ms();
-    s->listener = crew->reader->mode == READER_RUN ? step_announced_as(s->step) : 0;
-    if (s->listener == 0)
+    s->announced_as = crew->reader->mode == READER_RUN ? step_announced_as(s->step) : 0;
+    if (s->announced_as == 0)
         return;
     if (crew->listener == NULL)
         crew->listener = listener_new(s->config->conninfo, crew->reader->stop_fd, &crew->mutex,
@@ -435,13 +435,13 @@ static void hang_bell(struct reader_source *s)
     }
 }
 
-/* When it is due: at its interval, or as soon as the listener has rung for it. */
+/* When it is due: at its interval, or as soon as a commit was announced for it. */
 static int64_t due_ms(const struct reader_source *s)
 {
-    int64_t rung = s->polled_ms + RING_MS;
+    int64_t soon = s->polled_ms + ANNOUNCED_MS;
 
-    return s->listener != 0 && s->failures == 0 && s->crew->listener != NULL && rung < s->due_ms &&
-           listener_count(s->crew->listener, s->listener) != s->heard ? rung : s->due_ms;
+    return s->announced_as != 0 && s->failures == 0 && s->crew->listener != NULL && soon < s->due_ms &&
+           listener_count(s->crew->listener, s->announced_as) != s->heard ? soon : s->due_ms;
 }
 
 /* The source that has been due the longest, or, with *wait_ms set, NULL. */
@@ -486,14 +486,14 @@ static void *run_thread(void *arg)
         }
         s->is_busy = true;
         if (crew->listener != NULL)
-            s->heard = listener_count(crew->listener, s->listener);
+            s->heard = listener_count(crew->listener, s->announced_as);
         pthread_mutex_unlock(&crew->mutex);
         if (do_step(s, &line, &e))
             s->failures = 0;
         else
             goes_on = handle_failure(s, &line, &e);
         pthread_mutex_lock(&crew->mutex);
-        hang_bell(s);
+        look_after_listener(s);
         s->is_busy = false;
         pthread_cond_broadcast(&crew->changed);
         if (!goes_on)
@@ -575,7 +575,7 @@ void reader_free(struct reader *r)
     }
     for (size_t i = 0; i < r->n_sources; i++) {
         step_free(r->sources[i]->step);
-        message_free(r->sources[i]->last_word);
+        message_free(r->sources[i]->last_message);
         free(r->sources[i]);
     }
     free(r->crews);

@@ -114,7 +114,7 @@ static bool fail_no_column(const struct relation *t, const struct result *r, con
                    nearest != NULL ? nearest : "", nearest != NULL ? "\"" : "");
 }
 
-/* Adds column <i> of the answer; returns its index in the shape, or SIZE_MAX without memory. */
+/* Adds column <i> of the answer; returns its index in the row type, or SIZE_MAX without memory. */
 static size_t add_column(struct rowtype *s, const struct result *r, int i)
 {
     struct rowtype_column *c = &s->columns[s->n_columns];
@@ -154,7 +154,7 @@ static bool add_row_columns(struct rowtype *s, const struct relation *t, const s
     return true;
 }
 
-/* Column <at> of the answer, which is added behind the row if it is not in it. */
+/* Column <at> of the answer, which is added after the row if it is not in it. */
 static bool add_hidden_column(struct rowtype *s, const struct result *r, int at, size_t *i,
                               struct err *e)
 {

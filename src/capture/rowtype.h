@@ -21,7 +21,7 @@ struct rowtype_column {
     bool wants_to_json;
 };
 
-/* A row of this shape has n_columns fields: first the n_row columns of change.row in the
+/* A row of this type has n_columns fields: first the n_row columns of change.row in the
  * order of the table (or of the source's `columns`), then key columns that are not among them,
  * then, where <hides_key>, the text that stands for the key in ids. */
 struct rowtype {
@@ -56,7 +56,7 @@ static inline size_t rowtype_id(const struct rowtype *s, size_t k)
 /* True if the row's column <soft> is not NULL or, for a boolean, true. */
 bool rowtype_is_soft_deleted(const struct rowtype *s, const char *row, size_t len);
 
-/* A column of a shape that is made from another one. */
+/* A column of a row type that is made from another one. */
 struct rowtype_source {
     const char *name;
     size_t from;  /* index into the other's columns, or ROWTYPE_NEW */
@@ -65,7 +65,7 @@ struct rowtype_source {
 
 #define ROWTYPE_NEW SIZE_MAX
 
-/* The shape of rows that were made of rows of <of>: the <n_row> columns of the row, then, up to
+/* The type of rows that were made of rows of <of>: the <n_row> columns of the row, then, up to
  * <n>, key columns, then one more if <hides_key>. Columns of the key that are not among them are
  * none any more. Returns owned, or NULL (out of memory). */
 struct rowtype *rowtype_derive(const struct rowtype *of, const struct rowtype_source *columns,

@@ -27,7 +27,7 @@ struct source {
     char *polled;         /* text of the snapshot of the newest complete poll; NULL: poll again */
     uint64_t glance_lsn;  /* how far a standby had come before the step's snapshot; 0: unknown */
     bool is_ready;        /* MESSAGE_READY was given */
-    bool is_impatient;    /* a standby that is behind is taken for a restored one */
+    bool is_impatient;    /* a standby that lags is taken for a restored one */
     struct queue_list news; /* messages to be handed out before rows */
 };
 
@@ -40,7 +40,7 @@ void source_fini(struct source *s);
 /* Takes over a position that was kept (copied). False: out of memory. */
 bool source_restore(struct source *s, const struct position *kept) WARN_UNUSED;
 
-/* Records who answered, and what of it a crash cannot take back. */
+/* Records which server answered, and what of it a crash cannot take back. */
 void source_keep_identity(struct source *s);
 
 /* D of the capture rule. */

@@ -357,7 +357,7 @@ static void put_kept_key(struct buf *b, const struct sql_query *q, const char *k
     }
 }
 
-/* Leaves out what polls that were cut had delivered of their last xids. */
+/* Leaves out what polls that ended early had delivered of their last xids. */
 static void put_after_resume_points(struct buf *b, const struct sql_query *q,
                                     const struct position *p)
 {

@@ -71,7 +71,7 @@ bool step_answer(struct step *step, bool is_answered, const unsigned char *asked
  * are not. Known after the first step. */
 uint64_t step_announced_as(const struct step *step);
 
-/* A standby that is behind is taken for a restored one from now on. */
+/* A standby that lags is taken for a restored one from now on. */
 void step_stop_waiting(struct step *step);
 
 /* --check: looks at the table as a step would, and says what would be captured. */

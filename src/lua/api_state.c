@@ -126,7 +126,7 @@ static void note_saved(lua_State *L, struct script *s, lua_Integer n)
         value = push_slice(L, 4);
         for (size_t k = 0; k < s->n_sources && strcmp(kind.p, "position") == 0; k++)
             if (s->sources[k].name != NULL && strcmp(s->sources[k].name, name.p) == 0)
-                s->sources[k].saved_note = value.p != NULL ? position_noted(value.p) : 0;
+                s->sources[k].saved_note = value.p != NULL ? position_text_last_change(value.p) : 0;
         lua_settop(L, 1);
     }
 }
