@@ -1,4 +1,4 @@
-/* fault.c -- does a position still mean what it says?
+/* fault.c -- whether a position still means what it says.
  * SPDX-License-Identifier: MIT */
 #include "capture/fault.h"
 

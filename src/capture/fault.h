@@ -1,4 +1,4 @@
-/* fault.h -- does a position still mean what it says?
+/* fault.h -- whether a position still means what it says.
  *
  * Holds the position against the facts of the server that answers now. This is
  * the fault table: it decides whether to go on, and mends the position where it

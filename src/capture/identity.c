@@ -1,4 +1,4 @@
-/* identity.c -- is this still the server that the position speaks of?
+/* identity.c -- whether this is still the server that the position was taken on.
  *
  * Checked on 14.23, 15.18 and 18.4. The mark of a crash: recovery resets the statistics, also
  * the one after a single killed backend, which keeps the postmaster's start time. A clean
@@ -57,7 +57,8 @@ static enum identity_verdict say(enum identity_verdict v, char *why, size_t size
     return v;
 }
 
-static enum identity_verdict compare_standby(const struct identity *then, const struct identity *now,
+static enum identity_verdict compare_standby(const struct identity *then,
+                                             const struct identity *now,
                                   char *why, size_t size)
 {
     uint64_t lsn = then->in_recovery ? then->lsn : then->durable_lsn;
@@ -75,7 +76,8 @@ static enum identity_verdict compare_standby(const struct identity *then, const 
                : IDENTITY_SAME;
 }
 
-static enum identity_verdict compare_primary(const struct identity *then, const struct identity *now,
+static enum identity_verdict compare_primary(const struct identity *then,
+                                             const struct identity *now,
                                   char *why, size_t size)
 {
     bool restarted = strcmp(then->started, now->started) != 0;

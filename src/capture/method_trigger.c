@@ -408,18 +408,18 @@ static void put_poll(const struct source *s, const struct method_extent *extent,
     sql_trigger_poll(sql, &q, &s->position);
 }
 
-static void put_last_by_xmin(const struct source *s, const struct method_extent *extent,
+static void put_take_over(const struct source *s, const struct method_extent *extent,
                              struct buf *sql)
 {
     const struct sql_trigger_query q = query(s);
 
     (void)extent;
-    sql_trigger_switch(sql, &q, &s->position);
+    sql_trigger_take_over(sql, &q, &s->position);
 }
 
 static const struct method_copy poll = { .put = put_poll, .take = take_row };
-static const struct method_copy last_by_xmin = {
-    .put = put_last_by_xmin, .take = take_row, .reads_all = true,
+static const struct method_copy take_over = {
+    .put = put_take_over, .take = take_row, .reads_all = true,
 };
 
 static bool begin(struct source *s, struct method_step *step, struct conn *conn, struct err *e)
@@ -427,7 +427,7 @@ static bool begin(struct source *s, struct method_step *step, struct conn *conn,
     (void)s;
     (void)conn;
     (void)e;
-    step->copy = step->hand_over == METHOD_TAKES ? &last_by_xmin : &poll;
+    step->copy = step->hand_over == METHOD_TAKES ? &take_over : &poll;
     step->is_held = step->hand_over == METHOD_TAKES;
     return true;
 }

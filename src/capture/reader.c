@@ -440,7 +440,8 @@ static int64_t due_ms(const struct reader_source *s)
 {
     int64_t soon = s->polled_ms + ANNOUNCED_MS;
 
-    return s->announced_as != 0 && s->failures == 0 && s->crew->listener != NULL && soon < s->due_ms &&
+    return s->announced_as != 0 && s->failures == 0 && s->crew->listener != NULL &&
+        soon < s->due_ms &&
            listener_count(s->crew->listener, s->announced_as) != s->heard ? soon : s->due_ms;
 }
 

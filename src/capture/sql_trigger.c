@@ -74,7 +74,8 @@ static void put_in_reach(struct buf *b, const struct sql_trigger_query *q, uint6
     buf_printf(b, " < '%" PRIu64 "'::xid8", q->xmax);
 }
 
-static void put_tombstones_in_reach(struct buf *b, const struct sql_trigger_query *q, uint64_t floor)
+static void put_tombstones_in_reach(struct buf *b, const struct sql_trigger_query *q,
+                                    uint64_t floor)
 {
     buf_printf(b, " FROM pgcdc.deleted AS pgcdc_d WHERE pgcdc_d.\"table\" = %" PRIu64
                " AND pgcdc_d.xid >= '%" PRIu64 "'::xid8 AND pgcdc_d.xid < '%" PRIu64 "'::xid8",
@@ -184,7 +185,8 @@ static void put_not_there(struct buf *b, const struct sql_query *q)
     buf_puts(b, " LIMIT 1) IS NULL");
 }
 
-static void put_tombstones(struct buf *b, const struct sql_trigger_query *q, const struct position *p)
+static void put_tombstones(struct buf *b, const struct sql_trigger_query *q,
+                           const struct position *p)
 {
     const struct sql_query *r = &q->query;
 
@@ -236,7 +238,8 @@ static void put_head(struct buf *b, const struct sql_query *q)
     put_stamp(b, q);
 }
 
-void sql_trigger_switch(struct buf *b, const struct sql_trigger_query *q, const struct position *p)
+void sql_trigger_take_over(struct buf *b, const struct sql_trigger_query *q,
+                           const struct position *p)
 {
     put_head(b, &q->query);
     buf_puts(b, ", CASE WHEN true");

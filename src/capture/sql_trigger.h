@@ -30,15 +30,17 @@ struct sql_trigger_query {
 void sql_trigger_marks(struct buf *b, const struct relation *t);
 
 /* For each leaf a row: its name, whether it has all triggers for rows, one for TRUNCATE, a valid
- * index. Then one: is there a stamp that this cluster has not reached? */
+ * index. Then one: whether there is a stamp that this cluster has not reached. */
 void sql_trigger_health(struct buf *b, const struct sql_trigger_query *q);
 
 /* Stamps and tombstones from the position's floors on, by xid, tombstones first, and key. One whose
  * key is there again is left out: its row comes. */
 void sql_trigger_poll(struct buf *b, const struct sql_trigger_query *q, const struct position *p);
 
-/* The rows of sql_poll, those that resume points leave out marked instead. */
-void sql_trigger_switch(struct buf *b, const struct sql_trigger_query *q, const struct position *p);
+/* From a position of xmins: the rows of sql_poll, those that resume points leave out marked
+ * instead. */
+void sql_trigger_take_over(struct buf *b, const struct sql_trigger_query *q,
+                           const struct position *p);
 
 /* The rows of sql_leaf and of sql_range. */
 void sql_trigger_leaf(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf);
