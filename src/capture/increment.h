@@ -94,8 +94,8 @@ void increment_fini_firsts(struct increment_firsts *f);
 bool increment_add_stretch(struct increment *i, uint64_t below, int64_t base) WARN_UNUSED;
 bool increment_add_rung(struct increment *i, uint64_t xmax, int64_t top) WARN_UNUSED;
 
-/* True if a recheck delivers this row. <value>: NULL where it has none. <h>: as the poll before left
- * it. */
+/* True if a recheck delivers this row. <value>: NULL where it has none. <h>: as the poll before
+ * left it. */
 bool increment_escaped(const struct increment *i, const struct horizon *h, uint64_t xid,
                        const int64_t *value);
 

@@ -9,6 +9,8 @@
 #include "capture/method_increment.h"
 
 #include "base/clock.h"
+#include "base/text.h"
+#include "pg/copytext.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -97,26 +99,17 @@ bool method_increment_read_top(const struct source *s, struct conn *conn, bool *
     buf_fini(&sql);
     text = ok ? result_text(rows, 0, 0) : NULL;
     *has_top = text != NULL;
-    *top = text != NULL ? strtoll(text, NULL, 10) : 0;
+    if (text != NULL)
+        text_is_i64(text, top);
     result_free(rows);
     return ok;
 }
 
 bool method_increment_read_value(struct method_row *row, bool *has_value, int64_t *value)
 {
-    char text[24];
-    const char *tab = memchr(row->p, '\t', (size_t)(row->end - row->p));
-    size_t len = tab != NULL ? (size_t)(tab - row->p) : sizeof text;
-    char *stop;
-
-    if (len == 0 || len >= sizeof text)
-        return false;
-    memcpy(text, row->p, len);
-    text[len] = '\0';
-    row->p = tab + 1;
-    *has_value = strcmp(text, "\\N") != 0;
-    *value = *has_value ? strtoll(text, &stop, 10) : 0;
-    return !*has_value || *stop == '\0';
+    *value = 0;
+    *has_value = !copytext_skip_null(&row->p, row->end);
+    return !*has_value || (copytext_read_i64(&row->p, row->end, value) && row->p[-1] == '\t');
 }
 
 /* ---- facts ---- */

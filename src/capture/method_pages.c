@@ -7,6 +7,8 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/method_increment.h"
 
+#include "pg/copytext.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -77,7 +79,7 @@ static bool has_null(const char *key)
     for (const char *f = key;; f++) {
         size_t len = strcspn(f, "\t");
 
-        if (field_is_null((struct field){ f, len }))
+        if (copytext_is_null((struct copytext_field){ f, len }))
             return true;
         f += len;
         if (*f == '\0')

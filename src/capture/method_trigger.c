@@ -16,6 +16,7 @@
 #include "capture/method.h"
 
 #include "capture/sql_trigger.h"
+#include "pg/copytext.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -246,32 +247,16 @@ struct head {
     enum sql_trigger_mark mark;
 };
 
-/* A number, and the tab after it, or the end. */
-static bool parse_number(const char **p, const char *end, uint64_t *n)
-{
-    const char *s = *p;
-
-    *n = 0;
-    while (s < end && *s >= '0' && *s <= '9')
-        *n = *n * 10 + (uint64_t)(*s++ - '0');
-    if (s == *p || s - *p > 20 || (s < end && *s != '\t'))
-        return false;
-    *p = s < end ? s + 1 : s;
-    return true;
-}
-
 static bool parse_head(const char **p, const char *end, struct head *head)
 {
     uint64_t first, mark;
 
-    if (!parse_number(p, end, &first))
+    if (!copytext_read_u64(p, end, &first))
         return false;
     head->stamp = 0;
-    if (end - *p >= 3 && memcmp(*p, "\\N\t", 3) == 0)
-        *p += 3;
-    else if (!parse_number(p, end, &head->stamp))
+    if (!copytext_skip_null(p, end) && !copytext_read_u64(p, end, &head->stamp))
         return false;
-    if (!parse_number(p, end, &mark) || mark > SQL_TRIGGER_OLD)
+    if (!copytext_read_u64(p, end, &mark) || mark > SQL_TRIGGER_OLD)
         return false;
     head->mark = (enum sql_trigger_mark)mark;
     head->later = head->mark == SQL_TRIGGER_TOMBSTONE ? first : 0;

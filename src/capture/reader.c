@@ -20,7 +20,7 @@
 #define ONCE_TRIES 3           /* --once and --check give up then */
 #define PATIENCE_MS 60000      /* for a table that is missing, or a standby that lags */
 #define ANSWER_MS 5000         /* a transaction waits no longer for the host's answer */
-#define ANNOUNCED_MS 5              /* a poll that a commit was announced for waits so long after the one before */
+#define ANNOUNCED_MS 5         /* a poll for an announced commit waits so long after another */
 #define BUSY_STEPS 6           /* an adaptive interval begins at least at max / 2^this */
 
 struct reader_source {

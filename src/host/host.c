@@ -13,6 +13,7 @@
  * SPDX-License-Identifier: MIT */
 #include "host/host.h"
 
+#include "base/file.h"
 #include "lua/api_state.h"
 #include "host/deletes.h"
 #include "host/output.h"
@@ -456,16 +457,9 @@ static bool loop(struct host *h, struct err *e)
 
 /* ---- birth and death ---- */
 
-static char *folder_of(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-
-    return slash == NULL ? strdup(".") : strndup(path, slash == path ? 1 : (size_t)(slash - path));
-}
-
 static bool start_reader(struct host *h, struct err *e)
 {
-    char *folder = folder_of(h->o->state);
+    char *folder = file_folder(h->o->state);
 
     h->queue = queue_new(QUEUE_BYTES, e);
     h->sources = calloc(h->n_sources, sizeof *h->sources);

@@ -2,8 +2,11 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/api_db.h"
 
+#include "base/text.h"
 #include "lua/json.h"
 #include "lua/script.h"
+#include "pg/session.h"
+#include "pg/sqlstate.h"
 #include "pg/types.h"
 
 #include <lauxlib.h>
@@ -92,7 +95,7 @@ static int close_db(lua_State *L)
 static const char *parameter(lua_State *L, lua_Integer n)
 {
     const char *s;
-    char text[FLOAT_TEXT];
+    char text[TYPES_FLOAT_TEXT];
     double d;
     size_t len;
 
@@ -154,11 +157,6 @@ static int drop_rows(lua_State *L)
     return 0;
 }
 
-static int hex_digit(char c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : 0;
-}
-
 /* "\x6869", which bytea_output = hex makes sure of. */
 static void push_bytes(lua_State *L, const char *s, size_t len)
 {
@@ -167,52 +165,55 @@ static void push_bytes(lua_State *L, const char *s, size_t len)
     char *to = luaL_buffinitsize(L, &b, n);
 
     for (size_t i = 0; i < n; i++)
-        to[i] = (char)(hex_digit(s[2 + 2 * i]) << 4 | hex_digit(s[3 + 2 * i]));
+        to[i] = (char)((unsigned)text_hex_digit(s[2 + 2 * i]) << 4 |
+                       (unsigned)text_hex_digit(s[3 + 2 * i]));
     luaL_pushresultsize(&b, n);
 }
 
-static void push_value(lua_State *L, enum kind kind, const char *s, size_t len, const char *name)
+static void push_value(lua_State *L, enum types_kind kind, const char *s, size_t len,
+                       const char *name)
 {
     char text[128];
+    int64_t n;
 
     switch (kind) {
-    case KIND_BOOL:
+    case TYPES_BOOL:
         lua_pushboolean(L, *s == 't');
         return;
-    case KIND_INT:
-        lua_pushinteger(L, strtoll(s, NULL, 10));
+    case TYPES_INT:
+        lua_pushinteger(L, text_is_i64(s, &n) ? n : 0);
         return;
-    case KIND_FLOAT:
+    case TYPES_FLOAT:
         lua_pushnumber(L, strtod(s, NULL));
         return;
-    case KIND_BYTEA:
+    case TYPES_BYTEA:
         push_bytes(L, s, len);
         return;
-    case KIND_TIMESTAMP:
+    case TYPES_TIMESTAMP:
         if (len + 3 > sizeof text)
             break;
-        lua_pushlstring(L, text, field_timestamp((struct field){ s, len }, text));
+        lua_pushlstring(L, text, types_timestamp((struct copytext_field){ s, len }, text));
         return;
-    case KIND_JSON:
+    case TYPES_JSON:
         if (!json_push(L, s, len, text, sizeof text))
             luaL_error(L, "column %s holds JSON that cannot be decoded: %s", name, text);
         return;
-    case KIND_NUMERIC:
-    case KIND_TEXT:
+    case TYPES_NUMERIC:
+    case TYPES_TEXT:
         break;
     }
     lua_pushlstring(L, s, len);
 }
 
 /* True for types of which no more needs to be known. */
-static bool is_known(uint32_t oid, enum kind kind)
+static bool is_known(uint32_t oid, enum types_kind kind)
 {
     /* "char", name, text, oid, unknown, money, bpchar, varchar, date, time, interval, timetz,
      * record, uuid */
     static const uint32_t texts[] = { 18, 19, 25, 26, 705, 790, 1042, 1043, 1082, 1083, 1186, 1266,
                                       2249, 2950 };
 
-    if (kind != KIND_TEXT)
+    if (kind != TYPES_TEXT)
         return true;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         if (texts[i] == oid)
@@ -224,7 +225,7 @@ static bool is_known(uint32_t oid, enum kind kind)
 static void push_rows(lua_State *L, const struct result *r)
 {
     int n = result_columns(r), count = result_count(r), names, rows, odd;
-    enum kind *kinds = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof *kinds, 0);
+    enum types_kind *kinds = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof *kinds, 0);
     lua_Integer n_odd = 0;
 
     luaL_checkstack(L, n + 10, "columns");
@@ -234,9 +235,9 @@ static void push_rows(lua_State *L, const struct result *r)
     rows = odd - 1;
     names = odd + 1;
     for (int c = 0; c < n; c++) {
-        struct type_facts facts = { .oid = result_type(r, c) };
+        struct types_facts facts = { .oid = result_type(r, c) };
 
-        kinds[c] = types_kind(&facts);
+        kinds[c] = types_kind_of(&facts);
         lua_pushstring(L, result_name(r, c));                  /* ... name */
         if (!is_known(facts.oid, kinds[c])) {
             lua_createtable(L, 0, 2);
@@ -380,8 +381,32 @@ static int version(lua_State *L)
     return 1;
 }
 
+/* session(use, version) -> SQL; see pg/session.h. */
+static int session(lua_State *L)
+{
+    static const char *const names[] = { "client", "target", "verify", NULL };
+    static const enum session_use uses[] = { SESSION_CLIENT, SESSION_TARGET, SESSION_VERIFY };
+    struct buf *b = script_scratch(L);
+
+    session_put(b, uses[luaL_checkoption(L, 1, NULL, names)], (int)luaL_checkinteger(L, 2));
+    json_check(L, b);
+    lua_pushlstring(L, b->data, b->len);
+    return 1;
+}
+
+/* sqlstate_passes(state) -> true if a sink may try again what failed with it. */
+static int passes(lua_State *L)
+{
+    lua_pushboolean(L, sqlstate_passes(luaL_checkstring(L, 1), SQLSTATE_TARGET));
+    return 1;
+}
+
 void api_db_export(lua_State *L)
 {
+    static const luaL_Reg functions[] = {
+        { "db_open", open_db }, { "session", session }, { "sqlstate_passes", passes },
+        { NULL, NULL },
+    };
     static const luaL_Reg methods[] = {
         { "run", run }, { "send", start }, { "answer", answer }, { "describe", describe },
         { "load", load }, { "finish", finish },
@@ -401,6 +426,5 @@ void api_db_export(lua_State *L)
     luaL_newlib(L, methods);
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
-    lua_pushcfunction(L, open_db);
-    lua_setfield(L, -2, "db_open");
+    luaL_setfuncs(L, functions, 0);
 }

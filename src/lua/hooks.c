@@ -249,7 +249,7 @@ static void set_word(lua_State *L, const char *name, const char *p, size_t len)
     luaL_Buffer b;
     char *to = luaL_buffinitsize(L, &b, len);
 
-    luaL_pushresultsize(&b, field_unescape((struct field){ p, len }, to));
+    luaL_pushresultsize(&b, copytext_unescape((struct copytext_field){ p, len }, to));
     lua_setfield(L, -2, name);
 }
 

@@ -3,6 +3,7 @@
 #include "state/diff.h"
 
 #include "base/array.h"
+#include "base/hash.h"
 #include "state/kept_columns.h"
 
 #include <stdlib.h>
@@ -117,22 +118,6 @@ uint64_t diff_last(const struct diff *l)
 
 /* ---- noting ---- */
 
-/* FNV-1a, eight bytes at a time. */
-static uint64_t digest(const char *p, size_t len)
-{
-    uint64_t h = 14695981039346656037u ^ len, word;
-
-    for (; len >= sizeof word; p += sizeof word, len -= sizeof word) {
-        memcpy(&word, p, sizeof word);
-        h = (h ^ word) * 1099511628211u;
-        h ^= h >> 32;
-    }
-    word = 0;
-    memcpy(&word, p, len);
-    h = (h ^ word) * 1099511628211u;
-    return h ^ h >> 29;
-}
-
 /* What a row is called, given what is known of it. */
 static enum op choose_op(const struct diff *l, const struct chunk *b, const struct chunk_row *row,
                          const struct kept_row *known)
@@ -206,7 +191,7 @@ static bool note_row(struct diff *l, struct chunk *b, size_t from, size_t to, ui
     if (!kept_rows_find(l->known, chunk_hash(b, &row),
                         (struct store_slice){ l->key.data, l->key.len }, &known, e))
         return false;
-    state.digest = digest(b->bytes + row.start, row.len);
+    state.digest = hash_digest(b->bytes + row.start, row.len);
     *is_wanted = !is_unchanged(l, b, &row, &known, state.digest);
     row.op = choose_op(l, b, &row, &known);
     state.is_soft_deleted = row.op == OP_DELETE;

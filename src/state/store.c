@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "capture/position_text.h"
 
 #include <errno.h>
@@ -197,16 +198,15 @@ void store_close(struct store *s)
 
 /* ---- records ---- */
 
-/* FNV-1a over all that is kept: a flipped bit must not pass for a value. */
+/* Over all that is kept: a flipped bit must not pass for a value. */
 static sqlite3_int64 sum_record(const struct store_record *r)
 {
     const struct store_slice *slices[] = { &r->kind, &r->name, &r->key, &r->value };
-    uint64_t h = 14695981039346656037u;
+    uint64_t h = HASH_START;
 
     for (size_t k = 0; k < 4; k++) {
-        for (size_t i = 0; i < slices[k]->len; i++)
-            h = (h ^ (unsigned char)slices[k]->p[i]) * 1099511628211u;
-        h = (h ^ 0x100) * 1099511628211u; /* no byte: where one ends and the next begins */
+        h = hash_bytes(h, slices[k]->p, slices[k]->len);
+        h = hash_add(h, 0x100); /* no byte: where one ends and the next begins */
     }
     return (sqlite3_int64)h;
 }

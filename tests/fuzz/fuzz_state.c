@@ -73,8 +73,8 @@ static void set_up(void)
     rowtype->schema = copy("public");
     rowtype->table = copy("t");
     rowtype->signature = copy("id\tinteger\nname\ttext\n");
-    rowtype->columns[0] = (struct rowtype_column){ copy("id"), copy("integer"), KIND_INT, false };
-    rowtype->columns[1] = (struct rowtype_column){ copy("name"), copy("text"), KIND_TEXT, false };
+    rowtype->columns[0] = (struct rowtype_column){ copy("id"), copy("integer"), TYPES_INT, false };
+    rowtype->columns[1] = (struct rowtype_column){ copy("name"), copy("text"), TYPES_TEXT, false };
 }
 
 /* Nothing that fails does so without a word. */
