@@ -93,8 +93,7 @@ bool begin_identify(struct begin_facts *s, struct conn *conn, struct err *e)
 static bool read_rowtype(struct begin_facts *s, const struct result *columns,
                        const struct config *c, struct err *e)
 {
-    struct rowtype *rowtype = rowtype_read(&s->table, columns, c->columns, c->n_columns, c->pk,
-                                           c->n_pk, c->soft_delete, e);
+    struct rowtype *rowtype = rowtype_read(&s->table, columns, c, e);
 
     if (rowtype == NULL)
         return false;

@@ -9,7 +9,7 @@
 #ifndef KEY_CENSUS_H
 #define KEY_CENSUS_H
 
-#include "capture/begin.h"
+#include "capture/source.h"
 
 struct key_census {
     bool is_owed;          /* one was wanted, or never made yet, and is not complete */
@@ -25,12 +25,11 @@ struct key_census {
 };
 
 /* True if one is due now. */
-bool key_census_is_due(const struct key_census *c, const struct config *config);
+bool key_census_is_due(const struct key_census *c, const struct source *s);
 
-/* A poll begins, which makes one if it is due; the leaves that <position> knows are those of the
+/* A poll begins, which makes one if it is due; the leaves that the position knows are those of the
  * poll before. */
-void key_census_begin(struct key_census *c, const struct config *config,
-                      const struct position *position, const struct relation *now);
+void key_census_begin(struct key_census *c, const struct source *s);
 
 /* Forgets what the poll in hand brought; its end without one of key_census_complete. */
 void key_census_drop(struct key_census *c);
@@ -44,18 +43,16 @@ bool key_census_leave(struct key_census *c, const char *p, const char *end,
                       struct err *e) WARN_UNUSED;
 
 /* Reads the answer to sql_tally; *message is for the host. */
-bool key_census_read_tally(struct key_census *c, struct conn *conn, size_t source,
-                           struct rowtype *rowtype,
+bool key_census_read_tally(struct key_census *c, const struct source *s, struct conn *conn,
                            struct message **message, struct err *e) WARN_UNUSED;
 
 /* What the host asks for: TALLY_BUCKETS bits (copied) or, NULL, nothing. */
 bool key_census_answer(struct key_census *c, const unsigned char *asked) WARN_UNUSED;
 
-/* Reads of the answer to sql_keys what makes a chunk; *is_over with the last one. <horizon> and
- * <facts> tell old rows, OP_READ, from those that this poll or the next delivers, OP_UPSERT. */
-bool key_census_read_keys(struct key_census *c, struct conn *conn, size_t source,
-                          const struct horizon *horizon, const struct begin_facts *facts,
-                          struct message **message, bool *is_over, struct err *e) WARN_UNUSED;
+/* Reads of the answer to sql_keys what makes a chunk, which <ends> if it is the last one. Tells old
+ * rows, OP_READ, from those that this poll or the next delivers, OP_UPSERT. */
+bool key_census_read_keys(struct key_census *c, const struct source *s, struct conn *conn,
+                          struct message **message, struct err *e) WARN_UNUSED;
 
 /* The poll is over. */
 void key_census_complete(struct key_census *c);

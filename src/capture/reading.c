@@ -34,7 +34,7 @@ bool reading_begin_poll(struct reading *r, struct conn *conn, struct err *e)
 {
     struct source *s = r->source;
 
-    key_census_begin(r->census, s->config, &s->position, &s->facts.table);
+    key_census_begin(r->census, s);
     if (!method_begin(s, &r->method, conn, e))
         return false;
     r->part = r->method.has_new_leaves ? READING_LEAVES : READING_POLL;
@@ -245,7 +245,6 @@ static bool read_census(struct reading *r, struct conn *conn, struct message **m
                         struct err *e)
 {
     const struct source *s = r->source;
-    bool is_over;
 
     if (r->part == READING_KEYS && (r->is_over = r->census->asked == NULL))
         return true;
@@ -254,13 +253,12 @@ static bool read_census(struct reading *r, struct conn *conn, struct message **m
     if (r->part == READING_TALLY) {
         r->in_copy = false;
         r->part = READING_KEYS; /* of which the host is to say */
-        return key_census_read_tally(r->census, conn, s->number, s->facts.rowtype, message, e);
+        return key_census_read_tally(r->census, s, conn, message, e);
     }
-    if (!key_census_read_keys(r->census, conn, s->number, &s->position.horizon, &s->facts,
-                              message, &is_over, e))
+    if (!key_census_read_keys(r->census, s, conn, message, e))
         return false;
-    r->in_copy = !is_over;
-    r->is_over = is_over;
+    r->is_over = (*message)->chunk.ends;
+    r->in_copy = !r->is_over;
     return true;
 }
 

@@ -6,6 +6,7 @@
 #ifndef ROWTYPE_H
 #define ROWTYPE_H
 
+#include "capture/config.h"
 #include "capture/increment.h"
 #include "capture/relation.h"
 #include "pg/types.h"
@@ -32,7 +33,7 @@ struct rowtype {
     size_t *key; /* indices into columns, in the order of the key */
     size_t n_key;
     bool hides_key;
-    bool has_stamp; /* the table has the column of the triggers, see stamps.h */
+    bool has_stamp; /* the table has the column of the triggers, see sql_trigger.h */
     bool has_no_xid; /* what rows have for an xid is a hash of their fields */
     size_t soft; /* the column that says that a row is deleted; SIZE_MAX: none */
     char *signature; /* "name\ttype\n" for each column of the row, both with COPY's backslashes */
@@ -75,12 +76,10 @@ struct rowtype *rowtype_derive(const struct rowtype *of, const struct rowtype_so
 bool rowtype_put_key(const struct rowtype *s, const char *row, size_t len,
                      struct buf *key) WARN_UNUSED;
 
-/* Reads the third answer to sql_table. <wanted>: the source's `columns`, n_wanted 0 for all;
- * <pk>: its key columns, n_pk 0 for the primary key; <soft>: its `soft_delete`, or NULL. Returns
- * owned, or NULL with ERR_REFUSED. */
+/* Reads the third answer to sql_table, of the columns and the key that <c> asks for. Returns owned,
+ * or NULL with ERR_REFUSED. */
 struct rowtype *rowtype_read(const struct relation *t, const struct result *columns,
-                             char *const *wanted, size_t n_wanted, char *const *pk, size_t n_pk,
-                             const char *soft, struct err *e);
+                             const struct config *c, struct err *e);
 
 /* Looks for a column that grows in the third answer to sql_table. ERR_REFUSED if it is not there,
  * or of another type. */

@@ -131,7 +131,7 @@ static bool wants_poll(const struct step *step)
     const struct method *m = method_of(s);
 
     return (m->wants_poll != NULL && m->wants_poll(s)) ||
-           (step->census.is_owed && key_census_is_due(&step->census, s->config));
+           (step->census.is_owed && key_census_is_due(&step->census, s));
 }
 
 /* There is nothing to read. */
