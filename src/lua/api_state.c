@@ -32,7 +32,7 @@ bool api_state_open(struct script *s, struct err *e)
     return s->store != NULL && reset(s, e);
 }
 
-/* Throws what <s->cause> tells. */
+/* Throws the message of s->cause. */
 static int throw_cause(lua_State *L)
 {
     lua_pushstring(L, script_of(L)->cause.msg);
@@ -45,7 +45,7 @@ static void put_slice(struct buf *b, struct store_slice text)
     buf_add(b, text.p, text.len);
 }
 
-/* Pushes what put_slice wrote at <p>. Returns what stands behind it. */
+/* Pushes what put_slice wrote at <p>. Returns what follows it. */
 static const char *push_text(lua_State *L, const char *p)     /* [-0, +1] */
 {
     size_t len;
@@ -55,8 +55,8 @@ static const char *push_text(lua_State *L, const char *p)     /* [-0, +1] */
     return p + sizeof len + len;
 }
 
-/* The records are read to their end before Lua allocates: the collector may run then, and a
- * finalizer may ask for others. */
+/* All records are read before Lua allocates: the collector may run then, and a finalizer may read
+ * other records. */
 static int kept(lua_State *L)
 {
     struct script *s = script_of(L);
@@ -113,7 +113,7 @@ static bool put_records(lua_State *L, struct store *store, lua_Integer n, struct
     return true;
 }
 
-/* The positions among the records are saved: see struct api_source. */
+/* Tells the sources which of their positions the records have saved: see struct api_source. */
 static void note_saved(lua_State *L, struct script *s, lua_Integer n)
 {
     for (lua_Integer i = 1; i <= n; i++) {

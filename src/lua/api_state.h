@@ -1,7 +1,7 @@
 /* api_state.h -- the state file, for scripts and the host.
  *
- * Opened when it is first needed: a script may ask for what was kept while it
- * loads, and one that keeps nothing makes no file.
+ * It is opened when it is first needed: a script may read its state while it loads, and a script
+ * that saves nothing makes no file.
  *
  * Exports to Lua (module pgcdc.raw): kept(kind, name) -> {key = value},
  * save(list of {kind, name, key, value or false}) saves all or nothing,
