@@ -13,7 +13,7 @@
 int64_t clock_mono_ms(void);
 int64_t clock_mono_ns(void);
 
-/* A condition whose deadlines are by CLOCK_MONOTONIC, as the two above are. */
+/* Initializes a condition whose deadlines are by the same clock as the two above. */
 void clock_init_cond(pthread_cond_t *cond);
 
 /* Milliseconds since 1970 by the wall clock, which may be set back. */

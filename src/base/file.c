@@ -1,4 +1,4 @@
-/* file.c -- folders that a power loss does not take back.
+/* file.c -- files without a name, and folders that a power loss does not take back.
  * SPDX-License-Identifier: MIT */
 #include "base/file.h"
 
@@ -7,8 +7,35 @@
 #include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+char *file_folder(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash == NULL ? strdup(".") : strndup(path, slash == path ? 1 : (size_t)(slash - path));
+}
+
+int file_open_unnamed(const char *folder)
+{
+    char name[PATH_MAX];
+    int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+    if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
+        return fd;
+    /* not every file system knows O_TMPFILE */
+    if ((size_t)snprintf(name, sizeof name, "%s/pgcdc-lua.XXXXXX", folder) >= sizeof name) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    fd = mkostemp(name, O_CLOEXEC);
+    if (fd >= 0)
+        unlink(name);
+    return fd;
+}
 
 bool file_sync_folder(const char *path)
 {

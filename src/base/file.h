@@ -1,8 +1,8 @@
-/* file.h -- folders that a power loss does not take back.
+/* file.h -- files without a name, and folders that a power loss does not take back.
  *
- * A file that was synced is gone nevertheless when nobody synced the folder that
- * names it. These functions set errno when they fail. A folder that may not be
- * read, or a file system that cannot sync folders, is no failure.
+ * A file that was synced is lost nevertheless if the folder that names it was not
+ * synced. A folder that may not be read, or a file system that cannot sync folders,
+ * is no failure. These functions set errno when they fail.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef FILE_H
@@ -11,10 +11,18 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-/* Names that were given or taken in the folder last. Blocks for the disk. */
+/* The folder that <path> is in. Owned, or NULL (out of memory). */
+char *file_folder(const char *path);
+
+/* Opens a file that has no name, in <folder>: it is gone once it is closed, also after a crash.
+ * Returns a descriptor, or -1. */
+int file_open_unnamed(const char *folder);
+
+/* Makes durable which names the folder has. Blocks for the disk. */
 bool file_sync_folder(const char *path);
 
-/* Makes a folder, unless it is there, in one that is there: for good. Blocks for the disk. */
+/* Makes a folder, unless it is there, in one that is there, and makes it durable. Blocks for the
+ * disk. */
 bool file_make_folder(const char *path, mode_t mode);
 
 #endif

@@ -22,14 +22,14 @@ int log_level_by_name(const char *name)
     return -1;
 }
 
-/* A quoted string that is valid in logfmt and in JSON alike. A byte that belongs to no
- * character becomes U+FFFD. */
 /* True for U+0080 to U+009F, which terminals may obey as they do escape sequences. */
 static bool is_control(const char *s, size_t len)
 {
     return len == 2 && (unsigned char)s[0] == 0xc2 && (unsigned char)s[1] < 0xa0;
 }
 
+/* A quoted string that is valid in logfmt and in JSON alike. A byte that belongs to no character
+ * becomes U+FFFD. */
 static void put_quoted(struct buf *b, const char *s, size_t n)
 {
     buf_putc(b, '"');
@@ -72,7 +72,7 @@ static bool is_bare(const char *s, size_t n)
     return n > 0;
 }
 
-/* A key must not look like two words, nor be obeyed by a terminal. */
+/* A key must not look like two, nor be obeyed by a terminal. */
 static void put_bare_key(struct buf *b, const char *key)
 {
     size_t n = strlen(key), len;
@@ -116,7 +116,7 @@ static void write_out(const char *p, size_t n)
     }
 }
 
-/* There is no memory for the line: it has no fields then, and its characters are plain. */
+/* For want of memory: without fields, and in plain characters. */
 static void write_poor(const struct log *log, const char *ts, enum log_level level,
                        const char *msg, size_t len)
 {

@@ -1,7 +1,8 @@
 /* log.h -- lines on standard error.
  *
- * One line a message, written at once, as logfmt or as a JSON object. Only
- * `host` and `main` log; every other room returns what it has to say.
+ * One line per message, written at once, as logfmt or as a JSON object. Only the host, main
+ * and what scripts log (lua/api_host, lua/api_state) write here; everything else returns
+ * what it has to say.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef LOG_H
@@ -18,7 +19,7 @@ struct log {
     bool bar_shown;       /* a progress bar stands on the terminal's last line */
 };
 
-/* One key=value behind the message. <value> is text of <len> bytes, any bytes;
+/* One key=value after the message. <value> is text of <len> bytes, any bytes;
  * <raw>: already a JSON number, true, false or null. */
 struct log_field {
     const char *key;
@@ -27,10 +28,10 @@ struct log_field {
     bool raw;
 };
 
-/* Names of levels as the command line takes them; -1 if unknown. */
+/* The level with this name, as the command line has them; -1 if there is none. */
 int log_level_by_name(const char *name);
 
-/* Writes one line. Never fails visibly: where standard error is gone, nothing is written. */
+/* Writes one line. If standard error cannot be written, nothing is written and nothing is said. */
 void log_line(struct log *log, enum log_level level, const char *msg, size_t len,
               const struct log_field *fields, size_t n_fields);
 

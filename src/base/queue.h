@@ -1,12 +1,12 @@
 /* queue.h -- the bounded queue between readers and the host.
  *
- * Many threads push, one takes. Items are embedded in what they carry; the
- * queue counts their bytes until the taker says that they are done with, so
- * that what is in hand counts too. Knows nothing of what the items are.
+ * Many threads push, one takes. An item is embedded in what it carries, of which
+ * the queue knows nothing. The bytes of an item count until the taker has called
+ * queue_done, so that what is being handled counts too.
  *
- * Room is shared, but a lane (one source) that has nothing in the queue may
- * always push one item: a lane with a slow handler starves no other. An item
- * of 0 bytes always finds room.
+ * All lanes (one for each source) share the room. But a lane that has nothing in
+ * the queue may always push one item, so that a slow handler of one source does
+ * not stop the others. An item of 0 bytes always finds room.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef QUEUE_H
@@ -72,7 +72,7 @@ static inline struct queue_item *queue_list_take(struct queue_list *l)
 struct queue *queue_new(size_t max_bytes, struct err *e);
 void queue_free(struct queue *q);
 
-/* Readable while there is something to take; for poll(). Borrowed. */
+/* A descriptor for poll(), readable while there is something to take. Borrowed. */
 int queue_fd(const struct queue *q);
 
 /* Takes <item>. Blocks until there is room. False if the queue was closed:
@@ -82,8 +82,7 @@ bool queue_push(struct queue *q, struct queue_item *item) WARN_UNUSED;
 /* Takes <item> if there is room at once; false if not, or if closed. */
 bool queue_try_push(struct queue *q, struct queue_item *item) WARN_UNUSED;
 
-/* The oldest item, or NULL. The taker owns it and its bytes stay counted
- * until `queue_done`. */
+/* The oldest item, or NULL. The taker owns it; its bytes count until queue_done. */
 struct queue_item *queue_take(struct queue *q);
 
 /* Gives the room of a taken item back. Call it before the item is freed. */

@@ -7,8 +7,9 @@
 #ifndef TEXT_H
 #define TEXT_H
 
-#include "base/err.h"
+#include "base/attribute.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -49,8 +50,8 @@ struct text_name {
 /* Sorts by bytes. */
 void text_sort_names(struct text_name *names, size_t n);
 
-/* How many letters must be added, dropped or changed to turn <a> into <b>
- * (Levenshtein); only the first 64 letters of each count. */
+/* How many bytes must be added, dropped or changed to turn <a> into <b> (Levenshtein); only the
+ * first 64 of each count. */
 size_t text_distance(const char *a, const char *b);
 
 /* The nearest of <n> names if it is near enough to be a typing error, else NULL. */

@@ -29,7 +29,7 @@ void badtext_name_column(struct conn *conn, const struct sql_query *q, bool rls,
         struct err found = { 0 };
         struct buf b;
 
-        if (column->kind != KIND_TEXT && column->kind != KIND_JSON)
+        if (column->kind != TYPES_TEXT && column->kind != TYPES_JSON)
             continue;
         buf_init(&b, BUF_SQL_MAX);
         sql_begin(&b, q->table, rls, conn_version(conn));

@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/begin.h"
 
+#include "base/text.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -155,8 +157,8 @@ static bool read_open(const struct result *r, char *run, size_t size, uint64_t *
     snprintf(run, size, "%s", now);
     *xmax = result_u64(r, 0, 0);
     xidset_fini(open);
-    for (char *end; list != NULL && *list != '\0'; list = *end == ',' ? end + 1 : end)
-        if (!xidset_add(open, strtoull(list, &end, 10)))
+    for (uint64_t xid; list != NULL && text_read_u64(&list, NULL, &xid); list += *list == ',')
+        if (!xidset_add(open, xid))
             return err_memory(e);
     return true;
 }

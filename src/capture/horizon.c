@@ -2,21 +2,18 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/horizon.h"
 
-#include <errno.h>
-#include <stdlib.h>
+#include "base/text.h"
+
 #include <string.h>
 
 bool horizon_parse_snapshot(struct horizon_snapshot *s, const char *text)
 {
-    char *end;
+    const char *p = text;
 
-    errno = 0;
     s->text = text;
-    s->xmin = strtoull(text, &end, 10);
-    if (*end != ':')
-        return false;
-    s->xmax = strtoull(end + 1, &end, 10);
-    return *end == ':' && errno == 0 && s->xmin >= HORIZON_FIRST_XID && s->xmin <= s->xmax;
+    return text_read_u64(&p, NULL, &s->xmin) && *p++ == ':' &&
+           text_read_u64(&p, NULL, &s->xmax) && *p == ':' && s->xmin >= HORIZON_FIRST_XID &&
+           s->xmin <= s->xmax;
 }
 
 bool horizon_copy(struct horizon *to, const struct horizon *from)

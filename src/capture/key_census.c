@@ -3,6 +3,7 @@
 #include "capture/key_census.h"
 
 #include "base/array.h"
+#include "pg/copytext.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -69,14 +70,12 @@ static bool note_hash(struct key_census *c, uint64_t hash)
 
 bool key_census_read_xmin(const char **p, const char *end, bool is_alone, uint32_t *xmin)
 {
-    const char *s = *p, *most = end - s > 10 ? s + 10 : end;
-    uint64_t v = 0;
+    const char *s = *p;
+    uint64_t v;
 
-    while (s < most && *s >= '0' && *s <= '9')
-        v = v * 10 + (uint64_t)(*s++ - '0');
-    if (s == *p || v > UINT32_MAX || (is_alone ? s != end : s == end || *s != '\t'))
+    if (!copytext_read_u64(&s, end, &v) || v > UINT32_MAX || (s[-1] == '\t') == is_alone)
         return false;
-    *p = s + !is_alone;
+    *p = s;
     *xmin = (uint32_t)v;
     return true;
 }
@@ -84,18 +83,12 @@ bool key_census_read_xmin(const char **p, const char *end, bool is_alone, uint32
 bool key_census_read_hash(const char **p, const char *end, uint64_t *hash)
 {
     const char *s = *p;
-    bool is_negative = s < end && *s == '-';
-    uint64_t v = 0;
+    int64_t v;
 
-    s += is_negative;
-    if (s == end || *s < '0' || *s > '9')
+    if (!copytext_read_i64(&s, end, &v) || s[-1] != '\t')
         return false;
-    for (; s < end && *s >= '0' && *s <= '9'; s++)
-        v = v * 10 + (uint64_t)(*s - '0');
-    if (s == end || *s != '\t')
-        return false;
-    *p = s + 1;
-    *hash = is_negative ? 0 - v : v;
+    *p = s;
+    *hash = (uint64_t)v;
     return true;
 }
 
@@ -130,23 +123,15 @@ bool key_census_leave(struct key_census *c, const char *p, const char *end, stru
 /* "bucket\tcount\txor" */
 static bool read_bucket(struct tally *t, const char *p, size_t len)
 {
-    char text[80], *end = text;
-    unsigned long long i, count;
-    long long xor;
+    const char *end = p + len;
+    uint64_t i, count;
+    int64_t xor;
 
-    if (len >= sizeof text)
+    if (!copytext_read_u64(&p, end, &i) || i >= TALLY_BUCKETS ||
+        !copytext_read_u64(&p, end, &count) || !copytext_read_i64(&p, end, &xor) || p != end)
         return false;
-    memcpy(text, p, len);
-    text[len] = '\0';
-    i = strtoull(text, &end, 10);
-    if (*end != '\t' || i >= TALLY_BUCKETS)
-        return false;
-    count = strtoull(end + 1, &end, 10);
-    if (*end != '\t')
-        return false;
-    xor = strtoll(end + 1, &end, 10);
     t->buckets[i] = (struct tally_bucket){ count, (uint64_t)xor };
-    return *end == '\0';
+    return true;
 }
 
 bool key_census_read_tally(struct key_census *c, struct conn *conn, size_t source,

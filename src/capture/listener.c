@@ -8,6 +8,7 @@
 #include "capture/listener.h"
 
 #include "base/clock.h"
+#include "base/text.h"
 #include "pg/conn.h"
 
 #include <inttypes.h>
@@ -43,9 +44,8 @@ const char *listener_why_mute(const struct listener *b)
 /* For one table, or for all of them if <text> is none's number. */
 static void ring(struct listener *b, const char *text)
 {
-    char *end;
-    uint64_t number = strtoull(text, &end, 10);
-    bool is_one = end != text && *end == '\0';
+    uint64_t number;
+    bool is_one = text_is_u64(text, &number);
 
     pthread_mutex_lock(b->mutex);
     for (size_t i = 0; i < SLOTS; i++)

@@ -2,10 +2,10 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/method.h"
 
+#include "pg/copytext.h"
 #include "capture/key_census.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 bool reads_by_trigger(const struct source *s)
@@ -176,21 +176,8 @@ void reads_put_try(const struct source *s, struct buf *sql)
 /* The value of the column that grows, or \N, and the tab behind it. */
 static bool parse_value(const char **p, const char *end, struct reads_row *row)
 {
-    char text[24];
-    const char *tab = memchr(*p, '\t', (size_t)(end - *p));
-    size_t len = tab != NULL ? (size_t)(tab - *p) : sizeof text;
-    char *stop;
-
-    if (len == 0 || len >= sizeof text)
-        return false;
-    memcpy(text, *p, len);
-    text[len] = '\0';
-    *p = tab + 1;
-    row->has_value = strcmp(text, "\\N") != 0;
-    if (!row->has_value)
-        return true;
-    row->value = strtoll(text, &stop, 10);
-    return *stop == '\0';
+    row->has_value = !copytext_skip_null(p, end);
+    return !row->has_value || (copytext_read_i64(p, end, &row->value) && (*p)[-1] == '\t');
 }
 
 bool reads_parse(const struct reads *r, const struct source *s, const char **p, const char *end,

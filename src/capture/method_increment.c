@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/method_increment.h"
 
+#include "base/text.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -90,7 +92,9 @@ bool advance_read_top(struct polled *p, const struct source *s, struct conn *con
     buf_fini(&sql);
     text = ok ? result_text(rows, 0, 0) : NULL;
     p->has_top = text != NULL;
-    p->top = text != NULL ? strtoll(text, NULL, 10) : 0;
+    p->top = 0;
+    if (text != NULL)
+        text_is_i64(text, &p->top);
     result_free(rows);
     return ok;
 }
@@ -183,7 +187,7 @@ static bool has_null(const char *key)
     for (const char *f = key;; f++) {
         size_t len = strcspn(f, "\t");
 
-        if (field_is_null((struct field){ f, len }))
+        if (copytext_is_null((struct copytext_field){ f, len }))
             return true;
         f += len;
         if (*f == '\0')

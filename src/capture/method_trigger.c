@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/method_trigger.h"
 
+#include "pg/copytext.h"
+
 #include <string.h>
 
 static bool refuse(const struct begin_facts *v, const char *why, struct err *e)
@@ -103,32 +105,16 @@ bool stamps_check(struct stamps *s, struct conn *conn, const struct begin_facts 
     return ok && (buf_ok(faults) || err_memory(e));
 }
 
-/* A number, and the tab behind it, or the end. */
-static bool parse_number(const char **p, const char *end, uint64_t *n)
-{
-    const char *s = *p;
-
-    *n = 0;
-    while (s < end && *s >= '0' && *s <= '9')
-        *n = *n * 10 + (uint64_t)(*s++ - '0');
-    if (s == *p || s - *p > 20 || (s < end && *s != '\t'))
-        return false;
-    *p = s < end ? s + 1 : s;
-    return true;
-}
-
 bool stamps_parse(const char **p, const char *end, struct stamp_row *row)
 {
     uint64_t first, mark;
 
-    if (!parse_number(p, end, &first))
+    if (!copytext_read_u64(p, end, &first))
         return false;
     row->stamp = 0;
-    if (end - *p >= 3 && memcmp(*p, "\\N\t", 3) == 0)
-        *p += 3;
-    else if (!parse_number(p, end, &row->stamp))
+    if (!copytext_skip_null(p, end) && !copytext_read_u64(p, end, &row->stamp))
         return false;
-    if (!parse_number(p, end, &mark) || mark > SQL_TRIGGER_OLD)
+    if (!copytext_read_u64(p, end, &mark) || mark > SQL_TRIGGER_OLD)
         return false;
     row->mark = (enum sql_trigger_mark)mark;
     row->later = row->mark == SQL_TRIGGER_TOMBSTONE ? first : 0;

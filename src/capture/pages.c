@@ -4,6 +4,7 @@
 
 #include "base/array.h"
 #include "base/hash.h"
+#include "base/text.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -91,11 +92,12 @@ void pages_forget(struct pages *p, int64_t base)
 
 bool pages_hash(const char *row, size_t len, uint64_t *hash)
 {
-    char text[HASH_TEXT + 1];
+    char text[HASH_TEXT];
 
     if (!hash_sha256(row, len, text))
         return false;
-    text[16] = '\0';
-    *hash = strtoull(text, NULL, 16);
+    *hash = 0;
+    for (size_t i = 0; i < 16; i++)
+        *hash = *hash << 4 | (uint64_t)text_hex_digit(text[i]);
     return true;
 }

@@ -3,6 +3,8 @@
 #include "capture/position_text.h"
 
 #include "base/array.h"
+#include "base/hash.h"
+#include "base/text.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -59,16 +61,9 @@ static void put_resume_point(struct buf *b, const struct position_resume_point *
     put_escaped(b, point->key);
 }
 
-/* FNV-1a */
 static uint64_t sum(const char *source, const char *p, size_t len)
 {
-    uint64_t h = 14695981039346656037u;
-
-    for (; *source != '\0'; source++)
-        h = (h ^ (unsigned char)*source) * 1099511628211u;
-    for (size_t i = 0; i < len; i++)
-        h = (h ^ (unsigned char)p[i]) * 1099511628211u;
-    return h;
+    return hash_bytes(hash_bytes(HASH_START, source, strlen(source)), p, len);
 }
 
 static void put_increment(struct buf *b, const struct increment *i)
@@ -141,23 +136,20 @@ void position_text_write(const struct position *p, const char *source, struct bu
 static bool read_seen(const char *p, struct xidset *seen)
 {
     while (*p != '\0') {
-        char *end;
-        uint64_t from = strtoull(p, &end, 10), to = from;
+        uint64_t from, to;
 
-        if (end == p)
+        if (!text_read_u64(&p, NULL, &from))
             return false;
-        if (*end == '-') {
-            p = end + 1;
-            to = strtoull(p, &end, 10);
-            if (end == p || to < from || to - from > 1u << 30)
-                return false;
-        }
+        to = from;
+        if (*p == '-' &&
+            (p++, !text_read_u64(&p, NULL, &to) || to < from || to - from > 1u << 30))
+            return false;
         for (uint64_t n = to - from + 1; n > 0; n--, from++) /* also up to the greatest number */
             if (!xidset_add(seen, from))
                 return false;
-        p = end + (*end == ' ');
-        if (*end != ' ' && *end != '\0')
+        if (*p != ' ' && *p != '\0')
             return false;
+        p += *p == ' ';
     }
     return true;
 }
@@ -236,29 +228,13 @@ static bool read_word(const char *text, char *to, size_t size)
     return (size_t)snprintf(to, size, "%s", text) < size;
 }
 
-static bool read_u64(const char *text, uint64_t *n)
-{
-    char *end;
-
-    *n = strtoull(text, &end, 10);
-    return end != text && *end == '\0';
-}
-
 static bool read_u32(const char *text, uint32_t *n)
 {
     uint64_t wide;
-    bool ok = read_u64(text, &wide) && wide <= UINT32_MAX;
+    bool ok = text_is_u64(text, &wide) && wide <= UINT32_MAX;
 
     *n = ok ? (uint32_t)wide : 0;
     return ok;
-}
-
-static bool read_i64(const char *text, int64_t *n)
-{
-    char *end;
-
-    *n = strtoll(text, &end, 10);
-    return end != text && *end == '\0';
 }
 
 static bool read_growth(const char *text, enum increment_growth *growth)
@@ -279,13 +255,13 @@ static bool read_increment(const char *word, const char *text, struct increment 
     if (strcmp(word, "growth") == 0)
         return read_growth(text, &i->growth);
     if (strcmp(word, "rechecked") == 0)
-        return read_i64(text, &i->rechecked_ms);
+        return text_is_i64(text, &i->rechecked_ms);
     if (strcmp(word, "is_rechecking") == 0)
         return (i->is_rechecking = strcmp(text, "1") == 0) || strcmp(text, "0") == 0;
     if (strcmp(word, "since") == 0)
-        return read_u64(text, &i->since);
+        return text_is_u64(text, &i->since);
     if (strcmp(word, "base") == 0)
-        return read_i64(text, &i->base);
+        return text_is_i64(text, &i->base);
     if (strcmp(word, "first") == 0)
         return sscanf(text, "%" SCNu64 " %" SCNd64 " %" SCNd64, &xid, &a, &b) == 3 &&
                increment_add_first(&i->firsts, xid, a, b);
@@ -323,7 +299,7 @@ static bool read_number(const char *word, const char *text, struct position *p)
 
     for (size_t i = 0; i < sizeof wide / sizeof *wide; i++)
         if (strcmp(word, wide[i].word) == 0)
-            return read_u64(text, wide[i].to);
+            return text_is_u64(text, wide[i].to);
     for (size_t i = 0; i < sizeof narrow / sizeof *narrow; i++)
         if (strcmp(word, narrow[i].word) == 0)
             return read_u32(text, narrow[i].to);
@@ -356,7 +332,7 @@ static bool read_line(const char *word, const char *text, struct position *p, ui
     if (strcmp(word, "leaf") == 0)
         return read_leaf(text, p);
     if (strcmp(word, "cut_xid") == 0)
-        return read_u64(text, cut_xid);
+        return text_is_u64(text, cut_xid);
     if (strcmp(word, "cut_key") == 0)
         return read_cut_key(text, p, *cut_xid);
     if (strcmp(word, "done") == 0)
@@ -406,12 +382,4 @@ bool position_text_read(struct position *p, const char *source, const char *text
     if (!ok)
         position_fini(p);
     return ok;
-}
-
-uint64_t position_noted(const char *text)
-{
-    static const char word[] = "\nnoted ";
-    const char *at = strstr(text, word);
-
-    return at != NULL ? strtoull(at + sizeof word - 1, NULL, 10) : 0;
 }

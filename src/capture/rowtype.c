@@ -44,33 +44,33 @@ bool rowtype_equal(const struct rowtype *a, const struct rowtype *b)
 }
 
 /* The field <i> of a row; p NULL if it has none. */
-static struct field find_field(const char *row, size_t len, size_t i)
+static struct copytext_field find_field(const char *row, size_t len, size_t i)
 {
     const char *p = row, *end = row + len, *tab;
 
     for (; i > 0; i--, p = tab + 1)
         if ((tab = memchr(p, '\t', (size_t)(end - p))) == NULL)
-            return (struct field){ NULL, 0 };
+            return (struct copytext_field){ NULL, 0 };
     tab = memchr(p, '\t', (size_t)(end - p));
-    return (struct field){ p, (size_t)((tab != NULL ? tab : end) - p) };
+    return (struct copytext_field){ p, (size_t)((tab != NULL ? tab : end) - p) };
 }
 
 bool rowtype_is_soft_deleted(const struct rowtype *s, const char *row, size_t len)
 {
-    struct field f;
+    struct copytext_field f;
 
     if (s->soft == SIZE_MAX)
         return false;
     f = find_field(row, len, s->soft);
-    if (f.p == NULL || field_is_null(f))
+    if (f.p == NULL || copytext_is_null(f))
         return false;
-    return s->columns[s->soft].kind != KIND_BOOL || *f.p == 't';
+    return s->columns[s->soft].kind != TYPES_BOOL || *f.p == 't';
 }
 
 bool rowtype_put_key(const struct rowtype *s, const char *row, size_t len, struct buf *key)
 {
     for (size_t i = 0; i < s->n_key; i++) {
-        struct field f = find_field(row, len, s->key[i]);
+        struct copytext_field f = find_field(row, len, s->key[i]);
 
         if (f.p == NULL)
             return false;
@@ -118,7 +118,7 @@ static bool fail_no_column(const struct relation *t, const struct result *r, con
 static size_t add_column(struct rowtype *s, const struct result *r, int i)
 {
     struct rowtype_column *c = &s->columns[s->n_columns];
-    struct type_facts type = {
+    struct types_facts type = {
         .oid = (uint32_t)result_u64(r, i, C_OID),
         .is_array = result_bool(r, i, C_ARRAY),
         .is_composite = result_bool(r, i, C_COMPOSITE),
@@ -127,7 +127,7 @@ static size_t add_column(struct rowtype *s, const struct result *r, int i)
 
     c->name = strdup(result_text(r, i, C_NAME));
     c->type = strdup(result_text(r, i, C_TYPE));
-    c->kind = types_kind(&type);
+    c->kind = types_kind_of(&type);
     c->wants_to_json = types_wants_to_json(&type);
     s->n_columns++;
     return c->name != NULL && c->type != NULL ? s->n_columns - 1 : SIZE_MAX;
@@ -228,9 +228,9 @@ static bool sign(struct rowtype *s, struct err *e)
 
     buf_init(&b, BUF_SQL_MAX);
     for (size_t i = 0; i < s->n_row; i++) {
-        field_escape(&b, s->columns[i].name, strlen(s->columns[i].name));
+        copytext_escape(&b, s->columns[i].name, strlen(s->columns[i].name));
         buf_putc(&b, '\t');
-        field_escape(&b, s->columns[i].type, strlen(s->columns[i].type));
+        copytext_escape(&b, s->columns[i].type, strlen(s->columns[i].type));
         buf_putc(&b, '\n');
     }
     s->signature = buf_take(&b);
@@ -294,7 +294,7 @@ static bool derive_column(struct rowtype_column *to, const struct rowtype_column
 
     to->name = strdup(c->name);
     to->type = strdup(is_text ? "text" : from->type);
-    to->kind = is_text ? KIND_TEXT : from->kind;
+    to->kind = is_text ? TYPES_TEXT : from->kind;
     to->wants_to_json = !is_text && from->wants_to_json;
     return to->name != NULL && to->type != NULL;
 }

@@ -17,7 +17,7 @@
 struct rowtype_column {
     char *name;
     char *type; /* as format_type() writes it: "numeric(12,2)" */
-    enum kind kind;
+    enum types_kind kind;
     bool wants_to_json;
 };
 

@@ -2,8 +2,9 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/spool.h"
 
+#include "base/file.h"
+
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -17,29 +18,6 @@ struct head {
     size_t n_rows, n_bytes;
 };
 
-static int open_unnamed(const char *dir)
-{
-    char name[4096];
-    struct buf b;
-    int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-
-    if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
-        return fd;
-    /* not every file system knows O_TMPFILE */
-    buf_init(&b, sizeof name - 1);
-    buf_printf(&b, "%s/pgcdc-lua.XXXXXX", dir);
-    if (!buf_ok(&b)) {
-        buf_fini(&b);
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    fd = mkostemp(b.data, O_CLOEXEC);
-    if (fd >= 0)
-        unlink(b.data);
-    buf_fini(&b);
-    return fd;
-}
-
 struct spool *spool_open(const char *dir, struct err *e)
 {
     struct spool *s = calloc(1, sizeof *s);
@@ -48,7 +26,7 @@ struct spool *spool_open(const char *dir, struct err *e)
         err_memory(e);
         return NULL;
     }
-    s->fd = open_unnamed(dir);
+    s->fd = file_open_unnamed(dir);
     if (s->fd < 0) {
         err_set(e, ERR_STATE, "cannot make a temporary file in %s: %s", dir, strerror(errno));
         free(s);

@@ -8,6 +8,8 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/sql.h"
 
+#include "pg/session.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -124,30 +126,15 @@ void sql_open(struct buf *b, uint64_t from, const struct xidset *also)
 
 void sql_unlimited(struct buf *b, int server_version)
 {
-    buf_puts(b, "BEGIN READ ONLY;"
-                "SET LOCAL statement_timeout = 0;"
-                "SET LOCAL lock_timeout = 0;"
-                "SET LOCAL idle_in_transaction_session_timeout = 0;"
-                "SET LOCAL search_path = '';");
-    if (server_version >= 170000)
-        buf_puts(b, "SET LOCAL transaction_timeout = 0;");
+    buf_puts(b, "BEGIN READ ONLY;");
+    session_put(b, SESSION_UNLIMITED, server_version);
 }
 
 void sql_begin(struct buf *b, const struct relation *t, bool rls, int server_version)
 {
     sql_unlimited(b, server_version);
-    buf_puts(b,
-        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;"
-        "SET LOCAL client_encoding = 'UTF8';"
-        "SET LOCAL DateStyle = 'ISO, YMD';"
-        "SET LOCAL IntervalStyle = 'postgres';"
-        "SET LOCAL TimeZone = 'UTC';"
-        "SET LOCAL extra_float_digits = 1;"
-        "SET LOCAL bytea_output = 'hex';"
-        "SET LOCAL quote_all_identifiers = off;"
-        "SET LOCAL enable_tidscan = on;"
-        "SET LOCAL max_parallel_workers_per_gather = 0;"
-        "SET LOCAL jit = off;");
+    buf_puts(b, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;");
+    session_put(b, SESSION_CAPTURE, server_version);
     buf_puts(b, rls ? "SET LOCAL row_security = on;" : "SET LOCAL row_security = off;");
     if (!t->is_lockable)
         return;
@@ -340,7 +327,7 @@ static void put_kept_key(struct buf *b, const struct sql_query *q, const char *k
 
     for (size_t i = 0; i < q->rowtype->n_key; i++) {
         const struct rowtype_column *column = &q->rowtype->columns[q->rowtype->key[i]];
-        struct field field = { f, strcspn(f, "\t") };
+        struct copytext_field field = { f, strcspn(f, "\t") };
         char *text = malloc(field.len + 1);
 
         if (i > 0)
@@ -348,10 +335,10 @@ static void put_kept_key(struct buf *b, const struct sql_query *q, const char *k
         /* NULL compares as unknown: then rows come again, and none is lost */
         if (text == NULL)
             b->failed = true;
-        else if (field_is_null(field) || column->wants_to_json)
+        else if (copytext_is_null(field) || column->wants_to_json)
             buf_puts(b, "NULL");
         else
-            put_literal(b, text, field_unescape(field, text));
+            put_literal(b, text, copytext_unescape(field, text));
         free(text);
         f += field.len + (f[field.len] == '\t');
     }

@@ -15,9 +15,9 @@
 /* ---- columns ---- */
 
 static const char *const kind_names[] = {
-    [KIND_TEXT] = "text", [KIND_BOOL] = "bool", [KIND_INT] = "int", [KIND_FLOAT] = "float",
-    [KIND_NUMERIC] = "numeric", [KIND_BYTEA] = "bytea", [KIND_TIMESTAMP] = "timestamp",
-    [KIND_JSON] = "json",
+    [TYPES_TEXT] = "text", [TYPES_BOOL] = "bool", [TYPES_INT] = "int", [TYPES_FLOAT] = "float",
+    [TYPES_NUMERIC] = "numeric", [TYPES_BYTEA] = "bytea", [TYPES_TIMESTAMP] = "timestamp",
+    [TYPES_JSON] = "json",
 };
 
 static int columns(lua_State *L)
@@ -113,7 +113,7 @@ static bool push_touched(lua_State *L, const struct row_class *class, int row, s
     if (lua_istable(L, -1) && i < class->rowtype->n_row &&
         lua_getfield(L, -1, column->name) != LUA_TNIL)         /* side value */
         return true;
-    if (column->kind != KIND_JSON)
+    if (column->kind != TYPES_JSON)
         return false;
     rowdata_push_side(L, row, ROWDATA_DECODED);
     return lua_istable(L, -1) && lua_getfield(L, -1, column->name) != LUA_TNIL &&
@@ -136,7 +136,7 @@ static void put_fields(lua_State *L, const struct api_copy_plan *p, int row, str
         } else if (d->has_side && push_touched(L, p->class, row, d, from->column)) {
             api_copy_value_put(L, &p->class->rowtype->columns[from->column], b);
         } else {
-            struct field field = rowdata_field(L, p->class, d, from->column);
+            struct copytext_field field = rowdata_field(L, p->class, d, from->column);
 
             buf_add(b, field.p, field.len);
         }
@@ -178,9 +178,9 @@ static void put_named_fields(lua_State *L, const struct api_copy_plan *p, int fr
 static void put_version(struct buf *b, const char *op, const char *ts)
 {
     buf_putc(b, '\t');
-    field_escape(b, op, strlen(op));
+    copytext_escape(b, op, strlen(op));
     buf_putc(b, '\t');
-    field_escape(b, ts, strlen(ts));
+    copytext_escape(b, ts, strlen(ts));
 }
 
 /* ---- adding ---- */

@@ -2,12 +2,12 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/api_copy_lines.h"
 
+#include "base/file.h"
 #include "lua/api_db.h"
 #include "lua/json.h"
 #include "lua/script.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,22 +78,12 @@ static int count_lines(lua_State *L)
 /* Opens a file without a name, in the folder of the state file where there is one. */
 static int open_unnamed(const struct script *s)
 {
-    const char *state = s->o.state, *slash = state != NULL ? strrchr(state, '/') : NULL;
     const char *tmp = getenv("TMPDIR");
-    struct buf name;
-    int fd = -1;
+    char *folder = s->o.state != NULL ? file_folder(s->o.state)
+                                      : strdup(tmp != NULL && *tmp != '\0' ? tmp : "/tmp");
+    int fd = folder != NULL ? file_open_unnamed(folder) : -1;
 
-    buf_init(&name, 8192);
-    if (slash != NULL)
-        buf_add(&name, state, (size_t)(slash - state));
-    else
-        buf_puts(&name, state != NULL ? "." : tmp != NULL && *tmp != '\0' ? tmp : "/tmp");
-    buf_puts(&name, "/pgcdc-lua.XXXXXX");
-    if (buf_ok(&name))
-        fd = mkostemp(name.data, O_CLOEXEC);
-    if (fd >= 0)
-        unlink(name.data);
-    buf_fini(&name);
+    free(folder);
     return fd;
 }
 

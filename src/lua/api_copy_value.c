@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/api_copy_value.h"
 
+#include "base/text.h"
 #include "lua/change_row.h"
 #include "lua/json.h"
 #include "lua/script.h"
@@ -15,12 +16,12 @@ static void put_json(lua_State *L, struct buf *b)
 
     json_put(L, -1, scratch);
     json_check(L, scratch);
-    field_escape(b, scratch->data, scratch->len);
+    copytext_escape(b, scratch->data, scratch->len);
 }
 
 static void put_float(struct buf *b, double d)
 {
-    char text[FLOAT_TEXT];
+    char text[TYPES_FLOAT_TEXT];
 
     if (isfinite(d)) {
         types_float_text(d, text);
@@ -30,36 +31,31 @@ static void put_float(struct buf *b, double d)
     buf_puts(b, isnan(d) ? "NaN" : d > 0 ? "Infinity" : "-Infinity");
 }
 
-static void put_string(lua_State *L, enum kind kind, struct buf *b)
+static void put_string(lua_State *L, enum types_kind kind, struct buf *b)
 {
-    static const char hex[] = "0123456789abcdef";
     size_t len;
     const char *s = lua_tolstring(L, -1, &len);
     char *to;
 
-    if (kind != KIND_BYTEA) {
-        field_escape(b, s, len);
+    if (kind != TYPES_BYTEA) {
+        copytext_escape(b, s, len);
         return;
     }
     buf_puts(b, "\\\\x");
     to = buf_reserve(b, 2 * len);
     json_check(L, b);
-    for (size_t i = 0; i < len; i++) {
-        *to++ = hex[(unsigned char)s[i] >> 4];
-        *to++ = hex[(unsigned char)s[i] & 15];
-    }
-    *to = '\0';
+    *text_put_hex(to, s, len) = '\0';
     b->len += 2 * len;
 }
 
 void api_copy_value_put(lua_State *L, const struct rowtype_column *column, struct buf *b)
 {
-    enum kind kind = column != NULL ? column->kind : KIND_TEXT;
+    enum types_kind kind = column != NULL ? column->kind : TYPES_TEXT;
     int type = lua_type(L, -1);
 
     if (column != NULL ? change_row_is_null(L, column) : type == LUA_TNIL || json_null_at(L, -1)) {
         buf_puts(b, "\\N");
-    } else if (kind == KIND_JSON) {
+    } else if (kind == TYPES_JSON) {
         put_json(L, b);
     } else if (type == LUA_TBOOLEAN) {
         buf_puts(b, lua_toboolean(L, -1) ? "true" : "false");

@@ -6,6 +6,7 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/api_csv.h"
 
+#include "base/text.h"
 #include "lua/json.h"
 #include "lua/script.h"
 
@@ -127,7 +128,7 @@ static unsigned read_hex(const char *p)
     unsigned n = 0;
 
     for (int i = 0; i < 4; i++)
-        n = n << 4 | (unsigned)(p[i] <= '9' ? p[i] - '0' : (p[i] | 0x20) - 'a' + 10);
+        n = n << 4 | (unsigned)text_hex_digit(p[i] | 0x20);
     return n;
 }
 

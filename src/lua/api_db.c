@@ -5,6 +5,8 @@
 #include "lua/api_db_rows.h"
 #include "lua/json.h"
 #include "lua/script.h"
+#include "pg/session.h"
+#include "pg/sqlstate.h"
 #include "pg/types.h"
 
 #include <lauxlib.h>
@@ -93,7 +95,7 @@ static int close_db(lua_State *L)
 static const char *parameter(lua_State *L, lua_Integer n)
 {
     const char *s;
-    char text[FLOAT_TEXT];
+    char text[TYPES_FLOAT_TEXT];
     double d;
     size_t len;
 
@@ -130,8 +132,8 @@ static const char *parameter(lua_State *L, lua_Integer n)
     return s;
 }
 
-/* Returns the texts of the parameters in the table at <index>, in a userdata. That and all the texts
- * are left on the stack, so that nothing is collected before it was sent. */
+/* Returns the texts of the parameters in the table at <index>, in a userdata. That and all the
+ * texts are left on the stack, so that nothing is collected before it was sent. */
 static const char *const *parameters(lua_State *L, int index, lua_Integer n)
 {
     const char **list = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof *list, 0);
@@ -271,8 +273,32 @@ static int version(lua_State *L)
     return 1;
 }
 
+/* session(use, version) -> SQL; see pg/session.h. */
+static int session(lua_State *L)
+{
+    static const char *const names[] = { "client", "target", "verify", NULL };
+    static const enum session_use uses[] = { SESSION_CLIENT, SESSION_TARGET, SESSION_VERIFY };
+    struct buf *b = script_scratch(L);
+
+    session_put(b, uses[luaL_checkoption(L, 1, NULL, names)], (int)luaL_checkinteger(L, 2));
+    json_check(L, b);
+    lua_pushlstring(L, b->data, b->len);
+    return 1;
+}
+
+/* sqlstate_passes(state) -> true if a sink may try again what failed with it. */
+static int passes(lua_State *L)
+{
+    lua_pushboolean(L, sqlstate_passes(luaL_checkstring(L, 1), SQLSTATE_TARGET));
+    return 1;
+}
+
 void api_db_export(lua_State *L)
 {
+    static const luaL_Reg functions[] = {
+        { "db_open", open_db }, { "session", session }, { "sqlstate_passes", passes },
+        { NULL, NULL },
+    };
     static const luaL_Reg methods[] = {
         { "run", run }, { "send", start }, { "answer", answer }, { "describe", describe },
         { "load", load }, { "finish", finish },
@@ -292,6 +318,5 @@ void api_db_export(lua_State *L)
     luaL_newlib(L, methods);
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
-    lua_pushcfunction(L, open_db);
-    lua_setfield(L, -2, "db_open");
+    luaL_setfuncs(L, functions, 0);
 }

@@ -14,6 +14,9 @@
  *   transaction()            -> "idle", "open", "aborted" or "lost"
  *   version(), close()
  *
+ * And session(use, version) -> SQL that sets what a session for "client", "target" or "verify" has
+ * set on a server of that version; sqlstate_passes(state) -> true if a sink tries again.
+ *
  * Parameters are nil, pgcdc.null, booleans, numbers and text. Rows are tables by column name;
  * columns of types that are not known here come as text and are listed in `odd`, {name =, type =
  * oid}. All methods but `send` block. lua/pgcdc/postgres/client.lua makes of it what users see.
@@ -26,7 +29,7 @@
 
 #include <lua.h>
 
-/* Adds the function to the module on top of the stack. */
+/* Adds the functions to the module on top of the stack. */
 void api_db_export(lua_State *L);
 
 /* The connection at <index>; throws unless it is one that is open. */

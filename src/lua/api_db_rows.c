@@ -2,16 +2,12 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/api_db_rows.h"
 
+#include "base/text.h"
 #include "lua/json.h"
 #include "pg/types.h"
 
 #include <lauxlib.h>
 #include <stdlib.h>
-
-static int hex_digit(char c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : 0;
-}
 
 /* Pushes the bytes of "\x6869". (A session sets bytea_output = hex.) */
 static void push_bytes(lua_State *L, const char *s, size_t len)
@@ -21,52 +17,55 @@ static void push_bytes(lua_State *L, const char *s, size_t len)
     char *to = luaL_buffinitsize(L, &b, n);
 
     for (size_t i = 0; i < n; i++)
-        to[i] = (char)(hex_digit(s[2 + 2 * i]) << 4 | hex_digit(s[3 + 2 * i]));
+        to[i] = (char)((unsigned)text_hex_digit(s[2 + 2 * i]) << 4 |
+                       (unsigned)text_hex_digit(s[3 + 2 * i]));
     luaL_pushresultsize(&b, n);
 }
 
-static void push_value(lua_State *L, enum kind kind, const char *s, size_t len, const char *name)
+static void push_value(lua_State *L, enum types_kind kind, const char *s, size_t len,
+                       const char *name)
 {
     char text[128];
+    int64_t n;
 
     switch (kind) {
-    case KIND_BOOL:
+    case TYPES_BOOL:
         lua_pushboolean(L, *s == 't');
         return;
-    case KIND_INT:
-        lua_pushinteger(L, strtoll(s, NULL, 10));
+    case TYPES_INT:
+        lua_pushinteger(L, text_is_i64(s, &n) ? n : 0);
         return;
-    case KIND_FLOAT:
+    case TYPES_FLOAT:
         lua_pushnumber(L, strtod(s, NULL));
         return;
-    case KIND_BYTEA:
+    case TYPES_BYTEA:
         push_bytes(L, s, len);
         return;
-    case KIND_TIMESTAMP:
+    case TYPES_TIMESTAMP:
         if (len + 3 > sizeof text)
             break;
-        lua_pushlstring(L, text, field_timestamp((struct field){ s, len }, text));
+        lua_pushlstring(L, text, types_timestamp((struct copytext_field){ s, len }, text));
         return;
-    case KIND_JSON:
+    case TYPES_JSON:
         if (!json_push(L, s, len, text, sizeof text))
             luaL_error(L, "column %s holds JSON that cannot be decoded: %s", name, text);
         return;
-    case KIND_NUMERIC:
-    case KIND_TEXT:
+    case TYPES_NUMERIC:
+    case TYPES_TEXT:
         break;
     }
     lua_pushlstring(L, s, len);
 }
 
 /* True for types whose values the Lua half takes as they are. */
-static bool is_known(uint32_t oid, enum kind kind)
+static bool is_known(uint32_t oid, enum types_kind kind)
 {
     /* "char", name, text, oid, unknown, money, bpchar, varchar, date, time, interval, timetz,
      * record, uuid */
     static const uint32_t texts[] = { 18, 19, 25, 26, 705, 790, 1042, 1043, 1082, 1083, 1186, 1266,
                                       2249, 2950 };
 
-    if (kind != KIND_TEXT)
+    if (kind != TYPES_TEXT)
         return true;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         if (texts[i] == oid)
@@ -75,14 +74,14 @@ static bool is_known(uint32_t oid, enum kind kind)
 }
 
 /* Pushes the names of the columns; fills in their kinds, and the list at <odd>. */
-static void push_names(lua_State *L, const struct result *r, enum kind *kinds, int odd)
+static void push_names(lua_State *L, const struct result *r, enum types_kind *kinds, int odd)
 {
     lua_Integer n_odd = 0;
 
     for (int c = 0; c < result_columns(r); c++) {
-        struct type_facts facts = { .oid = result_type(r, c) };
+        struct types_facts facts = { .oid = result_type(r, c) };
 
-        kinds[c] = types_kind(&facts);
+        kinds[c] = types_kind_of(&facts);
         lua_pushstring(L, result_name(r, c));                  /* ... name */
         if (!is_known(facts.oid, kinds[c])) {
             lua_createtable(L, 0, 2);
@@ -96,7 +95,8 @@ static void push_names(lua_State *L, const struct result *r, enum kind *kinds, i
 }
 
 /* Pushes row <i>; the names of the columns are at <names> and above. */
-static void push_row(lua_State *L, const struct result *r, int i, const enum kind *kinds, int names)
+static void push_row(lua_State *L, const struct result *r, int i, const enum types_kind *kinds,
+                     int names)
 {
     int n = result_columns(r);
 
@@ -116,7 +116,7 @@ static void push_row(lua_State *L, const struct result *r, int i, const enum kin
 void api_db_rows_push(lua_State *L, const struct result *r)
 {
     int n = result_columns(r), count = result_count(r), odd;
-    enum kind *kinds = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof *kinds, 0);
+    enum types_kind *kinds = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof *kinds, 0);
 
     luaL_checkstack(L, n + 10, "columns");
     lua_createtable(L, count, 0);                              /* kinds rows */

@@ -160,6 +160,18 @@ static int traceback(lua_State *L)
     return 1;
 }
 
+/* size("256M") -> bytes, or nil. */
+static int size(lua_State *L)
+{
+    double bytes;
+
+    if (text_read_size(luaL_checkstring(L, 1), &bytes))
+        lua_pushnumber(L, bytes);
+    else
+        lua_pushnil(L);
+    return 1;
+}
+
 static int nearest(lua_State *L)
 {
     const char *word = luaL_checkstring(L, 1), *found;
@@ -229,7 +241,7 @@ static int stop(lua_State *L)
 
 static int hook(lua_State *L)
 {
-    static const char *const names[] = { "timers", "start", "enter", "leave", "settle", "last",
+    static const char *const names[] = { "timers", "start", "enter", "leave", "checkpoint", "last",
                                          "finish", "graph", NULL };
     int *ref = &script_of(L)->hooks[luaL_checkoption(L, 1, NULL, names)];
 
@@ -268,7 +280,7 @@ void api_host_export(lua_State *L)
     static const luaL_Reg functions[] = {
         { "stop", stop }, { "hook", hook }, { "usage", usage }, { "refuse", refuse },
         { "rethrow", rethrow }, { "try", try }, { "where", where }, { "place", place },
-        { "traceback", traceback }, { "nearest", nearest }, { "now", now },
+        { "traceback", traceback }, { "nearest", nearest }, { "size", size }, { "now", now },
         { "sleep", sleep_on }, { "nap", nap }, { "start_clock", start_clock }, { NULL, NULL },
     };
 

@@ -14,7 +14,8 @@
  *   rethrow(message, traceback): throws again what was caught;
  *   where(level) -> source, line of the function at that level of the stack; place(function) ->
  *     source, line of its definition; traceback(level);
- *   nearest(word, names) -> the name that was perhaps meant, or nil.
+ *   nearest(word, names) -> the name that was perhaps meant, or nil;
+ *   size(text) -> bytes, for text such as "256M", or nil.
  * Time:
  *   now() -> seconds, by a clock that never goes back;
  *   sleep(seconds) -> true, or false if the program was asked to stop;

@@ -9,6 +9,7 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/change.h"
 
+#include "base/text.h"
 #include "lua/change_id.h"
 #include "lua/change_key.h"
 #include "lua/change_row.h"
@@ -159,37 +160,27 @@ static bool is_known(const char *name)
     return false;
 }
 
-/* Sorts the <n> texts of the list on top of the stack. (Scripts may have replaced table.sort.) */
-static void sort_names(lua_State *L, lua_Integer n)
-{
-    for (lua_Integer i = 2; i <= n; i++) {
-        lua_rawgeti(L, -1, i);                                 /* list name */
-        for (lua_Integer k = i; k > 1; k--) {
-            lua_rawgeti(L, -2, k - 1);                         /* list name before */
-            if (!lua_compare(L, -2, -1, LUA_OPLT)) {
-                lua_pop(L, 1);
-                break;
-            }
-            lua_rawseti(L, -3, k);                             /* list name */
-            lua_pushvalue(L, -1);
-            lua_rawseti(L, -3, k - 1);
-        }
-        lua_pop(L, 1);
-    }
-}
-
 /* Pushes the list of the names that a script added to the change at <index>, sorted. */
 static void push_added(lua_State *L, int index)
 {
-    lua_Integer n = 0;
+    struct text_name *names;
+    size_t n = 0, at = 0;
 
-    lua_createtable(L, 0, 0);                                  /* list */
+    for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1))
+        n += lua_type(L, -2) == LUA_TSTRING && !is_known(lua_tostring(L, -2));
+    names = lua_newuserdatauv(L, (n + 1) * sizeof *names, 0);  /* names */
     for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1))
         if (lua_type(L, -2) == LUA_TSTRING && !is_known(lua_tostring(L, -2))) {
-            lua_pushvalue(L, -2);
-            lua_rawseti(L, -4, ++n);
+            names[at].p = lua_tolstring(L, -2, &names[at].len);
+            at++;
         }
-    sort_names(L, n);
+    text_sort_names(names, n);
+    lua_createtable(L, (int)n, 0);                             /* names list */
+    for (size_t i = 0; i < n; i++) {
+        lua_pushlstring(L, names[i].p, names[i].len);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    lua_remove(L, -2);
 }
 
 static int change_pairs(lua_State *L)

@@ -14,19 +14,19 @@ void change_id_put_key(lua_State *L, const struct row_class *class, struct rowda
     const struct rowtype *s = class->rowtype;
 
     for (size_t k = 0; k < rowtype_n_id(s); k++) {
-        struct field field = rowdata_field(L, class, d, rowtype_id(s, k));
+        struct copytext_field field = rowdata_field(L, class, d, rowtype_id(s, k));
         char *to;
 
         if (k > 0)
             buf_putc(b, ',');
-        if (field_is_null(field)) {
+        if (copytext_is_null(field)) {
             buf_puts(b, "null");
             continue;
         }
         to = buf_reserve(b, field.len + 3);
         json_check(L, b);
-        b->len += s->columns[rowtype_id(s, k)].kind == KIND_TIMESTAMP && field.len < 64
-                      ? field_timestamp(field, to) : field_unescape(field, to);
+        b->len += s->columns[rowtype_id(s, k)].kind == TYPES_TIMESTAMP && field.len < 64
+                      ? types_timestamp(field, to) : copytext_unescape(field, to);
     }
 }
 
@@ -48,13 +48,13 @@ void change_id_put_json(lua_State *L, const struct row_class *class, struct rowd
     buf_putc(b, '/');
     for (size_t k = 0; k < rowtype_n_id(s); k++) {
         size_t i = rowtype_id(s, k);
-        struct field field = rowdata_field(L, class, d, i);
+        struct copytext_field field = rowdata_field(L, class, d, i);
 
         if (k > 0)
             buf_putc(b, ',');
-        if (field_is_null(field))
+        if (copytext_is_null(field))
             buf_puts(b, "null");
-        else if (!field_put_text(b, s->columns[i].kind, field))
+        else if (!types_put_text(b, s->columns[i].kind, field))
             row_class_throw_utf8(L, class, i);
     }
     if (d->is_key_only)

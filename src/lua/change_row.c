@@ -44,7 +44,7 @@ void change_row_push_extra(lua_State *L, int index, const char *name)
 bool change_row_is_null(lua_State *L, const struct rowtype_column *c)
 {
     return lua_isnil(L, -1) || lua_touserdata(L, -1) == &nothing ||
-           (json_null_at(L, -1) && (c->kind != KIND_JSON || c->wants_to_json));
+           (json_null_at(L, -1) && (c->kind != TYPES_JSON || c->wants_to_json));
 }
 
 void change_row_push_column(lua_State *L, const struct row_class *class, int row, size_t i)
@@ -52,7 +52,7 @@ void change_row_push_column(lua_State *L, const struct row_class *class, int row
     const struct rowtype_column *column = &class->rowtype->columns[i];
     struct rowdata *d = rowdata_at(L, row, class);
 
-    if (!d->has_side && column->kind != KIND_JSON) {
+    if (!d->has_side && column->kind != TYPES_JSON) {
         rowdata_push_field(L, class, d, i);
         return;
     }
@@ -64,7 +64,7 @@ void change_row_push_column(lua_State *L, const struct row_class *class, int row
         return;
     }
     lua_pop(L, 1);
-    if (column->kind != KIND_JSON) {
+    if (column->kind != TYPES_JSON) {
         rowdata_push_field(L, class, d, i);
         return;
     }
@@ -189,7 +189,7 @@ static int row_pairs(lua_State *L)
 void change_row_put_assigned(lua_State *L, const struct row_class *class, size_t i, struct buf *b,
                              int depth)
 {
-    enum kind kind = class->rowtype->columns[i].kind;
+    enum types_kind kind = class->rowtype->columns[i].kind;
     size_t len;
     const char *s;
 
@@ -202,9 +202,9 @@ void change_row_put_assigned(lua_State *L, const struct row_class *class, size_t
         return;
     }
     s = lua_tolstring(L, -1, &len);
-    if (kind == KIND_NUMERIC && types_is_number(s, len)) {
+    if (kind == TYPES_NUMERIC && types_is_number(s, len)) {
         buf_add(b, s, len);
-    } else if (kind == KIND_BYTEA) {
+    } else if (kind == TYPES_BYTEA) {
         buf_puts(b, "\"\\\\x");
         for (size_t k = 0; k < len; k++)
             buf_printf(b, "%02x", (unsigned char)s[k]);
@@ -253,7 +253,7 @@ static void put_touched(lua_State *L, const struct touched *row, size_t i, struc
             change_row_put_assigned(L, row->class, i, b, depth);
         lua_pop(L, 1);
     }
-    if (!is_done && column->kind == KIND_JSON && lua_istable(L, row->decoded)) {
+    if (!is_done && column->kind == TYPES_JSON && lua_istable(L, row->decoded)) {
         is_done = lua_getfield(L, row->decoded, column->name) != LUA_TNIL &&
                   put_changed(L, row, i, b, depth);
         lua_pop(L, 1);
@@ -409,7 +409,8 @@ void change_row_push_changed(lua_State *L, const struct row_class *class, int ch
     json_push_array_metatable(L);
     lua_setmetatable(L, -2);
     for (size_t i = 0; i < class->rowtype->n_row; i++) {
-        struct field a = rowdata_field(L, class, d, i), b = rowdata_field(L, class, old, i);
+        struct copytext_field a = rowdata_field(L, class, d, i);
+        struct copytext_field b = rowdata_field(L, class, old, i);
 
         if (a.len == b.len && memcmp(a.p, b.p, a.len) == 0)
             continue;

@@ -2,9 +2,9 @@
  *
  * The hooks, functions of the Lua half: timers() -> seconds until the next one or nil, true if
  * windows are open, true if something was let go; start(); enter(source, seq): rows of a chunk
- * are about to be delivered; leave(): they were; settle(source, {[source] = position} or nil,
- * {[source] = true} of the group, is_moment) -> false to be called again, true
- * if the positions were taken; last(); finish(); graph().
+ * are about to be delivered; leave(): they were; checkpoint(source, {[source] = {text =,
+ * last_change =}} or nil, {[source] = true} of the group, is_moment) -> false to be called again,
+ * true if the positions were taken; last(); finish(); graph().
  *
  * SPDX-License-Identifier: MIT */
 #include "lua/hooks.h"
@@ -44,7 +44,7 @@ static int deliver(lua_State *L)
 
     push_hook(L, SCRIPT_HOOK_ENTER);
     lua_pushinteger(L, (lua_Integer)d->source + 1);
-    lua_pushinteger(L, (lua_Integer)source->seq);
+    lua_pushinteger(L, (lua_Integer)d->batch);
     lua_call(L, 2, 0);
     change_push_metatable(L, chunk->rowtype, source->name, &source->metatable); /* job mt */
     for (int op = 0; op < OP_COUNT; op++) /* job mt read upsert ... */
@@ -71,13 +71,33 @@ static int deliver(lua_State *L)
     return 0;
 }
 
+/* Says in <e> which change failed. */
+static bool name_failure(const struct script *s, const struct hooks_rows *rows, struct err *e)
+{
+    const char *source = s->sources[rows->source].name;
+    const struct chunk *chunk = rows->chunk;
+    struct buf key;
+
+    buf_init(&key, 200);
+    if (rows->done < chunk->n_rows && chunk_row_key(chunk, &chunk->rows[rows->done], &key)) {
+        for (char *p = key.data; *p != '\0'; p++)
+            if (*p == '\t')
+                *p = ',';
+        err_prefix(e, "source %s, key %s", source, key.data);
+    } else {
+        err_prefix(e, "source %s", source);
+    }
+    buf_fini(&key);
+    return false;
+}
+
 bool hooks_deliver(struct script *s, struct hooks_rows *rows, struct err *e)
 {
     if (rows->chunk->rowtype == NULL || !has_handler(&s->sources[rows->source])) {
         rows->done = rows->chunk->n_rows;
         return true;
     }
-    return script_call(s, deliver, rows, e);
+    return script_call(s, deliver, rows, e) || name_failure(s, rows, e);
 }
 
 /* ---- events ---- */
@@ -102,7 +122,7 @@ static void set_signature_text(lua_State *L, const char *name, const char *p, si
     luaL_Buffer b;
     char *to = luaL_buffinitsize(L, &b, len);
 
-    luaL_pushresultsize(&b, field_unescape((struct field){ p, len }, to));
+    luaL_pushresultsize(&b, copytext_unescape((struct copytext_field){ p, len }, to));
     lua_setfield(L, -2, name);
 }
 
@@ -223,51 +243,48 @@ bool hooks_finish(struct script *s, struct err *e)
     return run_hook(s, SCRIPT_HOOK_FINISH, e);
 }
 
-struct settlement {
-    size_t source;
-    bool is_known, is_moment, taken, done;
-};
-
-static int settle(lua_State *L)
+static void push_position(lua_State *L, const struct hooks_position *position)
 {
-    struct settlement *job = lua_touserdata(L, 1);
-    struct script *s = script_of(L);
-    size_t group = s->sources[job->source].group;
+    lua_createtable(L, 0, 2);
+    set_text(L, "text", position->text);
+    lua_pushinteger(L, (lua_Integer)position->last_change);
+    lua_setfield(L, -2, "last_change");
+}
 
-    push_hook(L, SCRIPT_HOOK_SETTLE);
-    lua_pushinteger(L, (lua_Integer)job->source + 1);
-    lua_createtable(L, 0, 1);                                  /* settle source positions */
+static int checkpoint(lua_State *L)
+{
+    struct hooks_checkpoint *c = lua_touserdata(L, 1);
+    struct script *s = script_of(L);
+
+    push_hook(L, SCRIPT_HOOK_CHECKPOINT);
+    lua_pushinteger(L, (lua_Integer)c->source + 1);
+    lua_createtable(L, 0, 1);                                  /* hook source positions */
     lua_createtable(L, 0, 1);                                  /* ... positions members */
     for (size_t i = 0; i < s->n_sources; i++) {
-        if (s->sources[i].group != group)
+        if (!c->positions[i].is_member)
             continue;
         lua_pushboolean(L, true);
         lua_rawseti(L, -2, (lua_Integer)i + 1);
-        if (s->sources[i].position != NULL) {
-            lua_pushstring(L, s->sources[i].position);
+        if (c->positions[i].text != NULL) {
+            push_position(L, &c->positions[i]);
             lua_rawseti(L, -3, (lua_Integer)i + 1);
         }
     }
-    if (!job->is_known) {
+    if (!c->is_known) {
         lua_pushnil(L);
         lua_replace(L, -3);
     }
-    lua_pushboolean(L, job->is_moment);
+    lua_pushboolean(L, c->is_moment);
     lua_call(L, 4, 2);
-    job->done = lua_toboolean(L, -2);
-    job->taken = lua_toboolean(L, -1);
+    c->is_done = lua_toboolean(L, -2);
+    c->is_taken = lua_toboolean(L, -1);
     return 0;
 }
 
-bool hooks_settle(struct script *s, size_t source, bool is_known, bool is_moment, bool *taken,
-                  bool *done, struct err *e)
+bool hooks_checkpoint(struct script *s, struct hooks_checkpoint *c, struct err *e)
 {
-    struct settlement job = { source, is_known, is_moment, false, false };
-    bool ok = script_call(s, settle, &job, e);
-
-    *taken = job.taken;
-    *done = job.done;
-    return ok;
+    c->is_taken = c->is_done = false;
+    return script_call(s, checkpoint, c, e);
 }
 
 /* ---- timers ---- */

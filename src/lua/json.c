@@ -6,6 +6,7 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/json.h"
 
+#include "base/text.h"
 #include "lua/script.h"
 #include "pg/types.h"
 
@@ -152,7 +153,7 @@ static void put_text(lua_State *L, int index, struct buf *b)
 /* NaN and infinities are written as Postgres writes them. */
 static void put_float(struct buf *b, double d)
 {
-    char text[FLOAT_TEXT];
+    char text[TYPES_FLOAT_TEXT];
 
     if (isnan(d)) {
         buf_puts(b, "\"NaN\"");
@@ -188,19 +189,6 @@ static void put_array(lua_State *L, int index, struct buf *b, lua_Unsigned n, in
     buf_putc(b, ']');
 }
 
-struct name {
-    const char *s;
-    size_t len;
-};
-
-static int compare_names(const void *a, const void *b)
-{
-    const struct name *x = a, *y = b;
-    int order = memcmp(x->s, y->s, x->len < y->len ? x->len : y->len);
-
-    return order != 0 ? order : x->len < y->len ? -1 : x->len > y->len;
-}
-
 /* How many keys the table has; throws for one that is not a string. */
 static size_t count_names(lua_State *L, int index)
 {
@@ -216,16 +204,16 @@ static size_t count_names(lua_State *L, int index)
 static void put_object(lua_State *L, int index, struct buf *b, int depth)
 {
     size_t n = count_names(L, index), i = 0;
-    struct name *names = lua_newuserdatauv(L, (n + 1) * sizeof *names, 0); /* names */
+    struct text_name *names = lua_newuserdatauv(L, (n + 1) * sizeof *names, 0); /* names */
 
     for (lua_pushnil(L); lua_next(L, index) && i < n; lua_pop(L, 1), i++)
-        names[i].s = lua_tolstring(L, -2, &names[i].len);
-    qsort(names, n, sizeof *names, compare_names);
+        names[i].p = lua_tolstring(L, -2, &names[i].len);
+    text_sort_names(names, n);
     buf_putc(b, '{');
     for (i = 0; i < n; i++) {
         if (i > 0)
             buf_putc(b, ',');
-        lua_pushlstring(L, names[i].s, names[i].len);          /* names name */
+        lua_pushlstring(L, names[i].p, names[i].len);          /* names name */
         put_text(L, -1, b);
         buf_putc(b, ':');
         lua_rawget(L, index);                                  /* names value */

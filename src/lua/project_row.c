@@ -18,11 +18,11 @@
 
 #define HASH_SHOWN 32 /* hex digits of the hash that stands for the key in ids */
 
-bool project_row_can_hold(lua_State *L, enum kind kind)
+bool project_row_can_hold(lua_State *L, enum types_kind kind)
 {
     return lua_isnil(L, -1) || json_null_at(L, -1) ||
-           (kind == KIND_TEXT && lua_type(L, -1) == LUA_TSTRING) ||
-           (kind == KIND_INT && lua_isinteger(L, -1));
+           (kind == TYPES_TEXT && lua_type(L, -1) == LUA_TSTRING) ||
+           (kind == TYPES_INT && lua_isinteger(L, -1));
 }
 
 /* Appends the value on top of the stack, which a field can hold, as COPY writes it. */
@@ -73,7 +73,7 @@ static void put_column(lua_State *L, const struct project_job *j, size_t i, stru
 {
     const struct project_plan_column *c = &j->plan->columns[i];
     const struct rowtype_column *column = &j->to->rowtype->columns[i];
-    struct field field;
+    struct copytext_field field;
 
     if (c->is_computed) {
         lua_getfield(L, j->values, column->name);

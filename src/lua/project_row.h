@@ -13,6 +13,6 @@
 void project_row_push(lua_State *L, struct project_job *j);
 
 /* True if a column of this kind can hold the value on top of the stack as the server's text. */
-bool project_row_can_hold(lua_State *L, enum kind kind);
+bool project_row_can_hold(lua_State *L, enum types_kind kind);
 
 #endif

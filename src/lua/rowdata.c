@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/rowdata.h"
 
+#include "base/text.h"
 #include "lua/json.h"
 #include "lua/script.h"
 
@@ -121,7 +122,8 @@ struct rowdata *rowdata_at(lua_State *L, int index, const struct row_class *clas
     return d;
 }
 
-struct field rowdata_field(lua_State *L, const struct row_class *class, struct rowdata *d, size_t i)
+struct copytext_field rowdata_field(lua_State *L, const struct row_class *class,
+                                    struct rowdata *d, size_t i)
 {
     const char *p = (const char *)(d->ends + class->rowtype->n_columns);
     size_t start;
@@ -129,27 +131,27 @@ struct field rowdata_field(lua_State *L, const struct row_class *class, struct r
     if (d->rowtype != class->rowtype || d->n_columns != class->rowtype->n_columns)
         luaL_error(L, "a change holds the row of another table");
     if (!d->is_split) {
-        if (!field_split(p, d->len, d->ends, class->rowtype->n_columns))
+        if (!copytext_split(p, d->len, d->ends, class->rowtype->n_columns))
             luaL_error(L, "a row of %s.%s has another number of columns than the table",
                        class->rowtype->schema, class->rowtype->table);
         d->is_split = true;
     }
     start = i > 0 ? d->ends[i - 1] + 1 : 0;
-    return (struct field){ p + start, d->ends[i] - start };
+    return (struct copytext_field){ p + start, d->ends[i] - start };
 }
 
 void rowdata_put_json(lua_State *L, const struct row_class *class, struct rowdata *d, size_t i,
                       struct buf *b)
 {
-    struct field field = rowdata_field(L, class, d, i);
+    struct copytext_field field = rowdata_field(L, class, d, i);
 
-    if (field_is_null(field))
+    if (copytext_is_null(field))
         buf_puts(b, "null");
-    else if (!field_put_json(b, class->rowtype->columns[i].kind, field))
+    else if (!types_put_json(b, class->rowtype->columns[i].kind, field))
         row_class_throw_utf8(L, class, i);
 }
 
-static void push_text(lua_State *L, struct field f)
+static void push_text(lua_State *L, struct copytext_field f)
 {
     luaL_Buffer b;
     char *to;
@@ -159,31 +161,32 @@ static void push_text(lua_State *L, struct field f)
         return;
     }
     to = luaL_buffinitsize(L, &b, f.len);
-    luaL_pushresultsize(&b, field_unescape(f, to));
+    luaL_pushresultsize(&b, copytext_unescape(f, to));
 }
 
-static void push_bytes(lua_State *L, struct field f)
+static void push_bytes(lua_State *L, struct copytext_field f)
 {
     luaL_Buffer b;
     size_t len = 0;
     char *to = luaL_buffinitsize(L, &b, f.len);
 
-    if (!field_bytea(f, to, &len))
+    if (!types_bytea(f, to, &len))
         luaL_error(L, "a bytea column came as something else than hex digits");
     luaL_pushresultsize(&b, len);
 }
 
-static void push_timestamp(lua_State *L, struct field f)
+static void push_timestamp(lua_State *L, struct copytext_field f)
 {
     char text[128];
 
     if (f.len + 3 > sizeof text)
         push_text(L, f);
     else
-        lua_pushlstring(L, text, field_timestamp(f, text));
+        lua_pushlstring(L, text, types_timestamp(f, text));
 }
 
-static void push_document(lua_State *L, const struct row_class *class, size_t i, struct field field)
+static void push_document(lua_State *L, const struct row_class *class, size_t i,
+                          struct copytext_field field)
 {
     char why[160];
     const char *text;
@@ -198,17 +201,15 @@ static void push_document(lua_State *L, const struct row_class *class, size_t i,
     lua_remove(L, -2);
 }
 
-static lua_Integer to_integer(struct field f)
+static lua_Integer to_integer(struct copytext_field f)
 {
-    lua_Unsigned n = 0;
-    size_t i = f.len > 0 && f.p[0] == '-';
+    const char *p = f.p;
+    int64_t n;
 
-    for (; i < f.len; i++)
-        n = n * 10 + (lua_Unsigned)(f.p[i] - '0');
-    return (lua_Integer)(f.p[0] == '-' ? 0 - n : n);
+    return text_read_i64(&p, f.p + f.len, &n) ? n : 0;
 }
 
-static double to_float(struct field f)
+static double to_float(struct copytext_field f)
 {
     char text[64];
     size_t n = f.len < sizeof text ? f.len : sizeof text - 1;
@@ -220,33 +221,33 @@ static double to_float(struct field f)
 
 void rowdata_push_field(lua_State *L, const struct row_class *class, struct rowdata *d, size_t i)
 {
-    struct field field = rowdata_field(L, class, d, i);
+    struct copytext_field field = rowdata_field(L, class, d, i);
 
-    if (field_is_null(field)) {
+    if (copytext_is_null(field)) {
         lua_pushnil(L);
         return;
     }
     switch (class->rowtype->columns[i].kind) {
-    case KIND_BOOL:
+    case TYPES_BOOL:
         lua_pushboolean(L, field.len == 1 && field.p[0] == 't');
         return;
-    case KIND_INT:
+    case TYPES_INT:
         lua_pushinteger(L, to_integer(field));
         return;
-    case KIND_FLOAT:
+    case TYPES_FLOAT:
         lua_pushnumber(L, to_float(field));
         return;
-    case KIND_BYTEA:
+    case TYPES_BYTEA:
         push_bytes(L, field);
         return;
-    case KIND_TIMESTAMP:
+    case TYPES_TIMESTAMP:
         push_timestamp(L, field);
         return;
-    case KIND_JSON:
+    case TYPES_JSON:
         push_document(L, class, i, field);
         return;
-    case KIND_NUMERIC:
-    case KIND_TEXT:
+    case TYPES_NUMERIC:
+    case TYPES_TEXT:
         break;
     }
     push_text(L, field);

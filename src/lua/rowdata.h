@@ -59,7 +59,7 @@ void rowdata_push_side(lua_State *L, int index, int which);    /* [-0, +1] */
 void rowdata_make_side(lua_State *L, int data_at, int which);  /* [-0, +1] */
 
 /* The raw text of column <i>; valid as long as the row data. */
-struct field rowdata_field(lua_State *L, const struct row_class *class, struct rowdata *d,
+struct copytext_field rowdata_field(lua_State *L, const struct row_class *class, struct rowdata *d,
                            size_t i);
 
 /* Pushes the value of column <i> as the server sent it, nil for NULL. */

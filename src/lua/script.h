@@ -42,7 +42,7 @@ struct script_options {
 /* Functions of the Lua half of the program that the host calls; see hooks.c for their arguments. */
 enum script_hook {
     SCRIPT_HOOK_TIMERS, SCRIPT_HOOK_START, SCRIPT_HOOK_ENTER, SCRIPT_HOOK_LEAVE,
-    SCRIPT_HOOK_SETTLE, SCRIPT_HOOK_LAST, SCRIPT_HOOK_FINISH, SCRIPT_HOOK_GRAPH,
+    SCRIPT_HOOK_CHECKPOINT, SCRIPT_HOOK_LAST, SCRIPT_HOOK_FINISH, SCRIPT_HOOK_GRAPH,
     SCRIPT_HOOK_COUNT
 };
 
@@ -66,7 +66,6 @@ struct script {
     size_t n_sources, cap_sources;
     int hooks[SCRIPT_HOOK_COUNT]; /* registry references */
     struct store *store;      /* see api_state.h; NULL until it is needed */
-    bool keeps;               /* something is saved together with positions */
     bool is_waiting;          /* something was captured that may not be saved yet */
     struct err cause;         /* why the failure happened, where it was not the script's */
 };

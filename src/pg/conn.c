@@ -3,6 +3,7 @@
 #include "pg/conn.h"
 
 #include "base/clock.h"
+#include "base/text.h"
 #include "pg/liveness.h"
 
 #include <errno.h>
@@ -17,7 +18,7 @@ struct conn {
     char *conninfo;
     int stop_fd;
     enum conn_stop on_stop;
-    bool is_stopping; /* and was told so */
+    bool is_stopping; /* the program is to stop, and this connection has noticed it */
     bool is_lost;     /* no answer is to come */
     struct liveness liveness;
     const struct connect_orphan *left; /* while it connects; may be NULL */
@@ -37,7 +38,7 @@ static bool fail_connection(struct conn *c, struct err *e)
 #define FOR_EVER (-2)
 #define STOPPING_CONNECT_MS 5000 /* a program that is to stop tries no longer to connect */
 
-/* The program is to stop. False if that ends the wait. */
+/* The program is to stop: false if that ends the wait. */
 static bool heed_stop(struct conn *c, int64_t *deadline_ms, struct err *e)
 {
     if (c->on_stop == CONN_STOP_AT_ONCE)
@@ -142,7 +143,7 @@ static bool finish_connect(struct conn *c, int64_t *deadline_ms, struct err *e)
     return true;
 }
 
-/* Gets to know the backend, so that it can be asked about, and ends the one before it. */
+/* Finds out the backend's pid, so that it can be asked about, and ends the one before it. */
 static bool meet(struct conn *c, int64_t deadline_ms, struct err *e)
 {
     char sql[LIVENESS_SQL];
@@ -162,14 +163,15 @@ static bool meet(struct conn *c, int64_t deadline_ms, struct err *e)
     while ((res = PQgetResult(c->pg)) != NULL) {
         if (PQresultStatus(res) == PGRES_TUPLES_OK && PQntuples(res) == 1)
             liveness_take_answer(&c->liveness, PQgetvalue(res, 0, 0));
-        PQclear(res); /* who refuses the question is not asked about */
+        PQclear(res); /* if the server refuses the question, the pid stays unknown */
     }
     if (PQstatus(c->pg) == CONNECTION_BAD)
         return fail_connecting(c, e);
     return PQsetnonblocking(c->pg, 1) == 0 || fail_connection(c, e);
 }
 
-/* Notices are for people; but the last word of a server, said while nobody asks, is one too. */
+/* Notices are for people, and dropped. But what a server says before it closes the connection,
+ * while no statement runs, comes as a notice too. */
 static void on_notice(void *arg, const PGresult *res)
 {
     struct conn *c = arg;
@@ -189,8 +191,8 @@ static bool try_connect(struct conn *c, const struct connect_address *to, bool *
     c->pg = connect_begin(c->conninfo, to, NULL, e);
     if (c->pg == NULL)
         return false;
-    /* so that a refusal, and the last word of a server that goes, carry their SQLSTATE, which
-     * libpq hides otherwise */
+    /* so that the text of a refusal, and of what a server says before it closes the connection, has
+     * the SQLSTATE, which libpq hides otherwise */
     PQsetErrorVerbosity(c->pg, PQERRORS_VERBOSE);
     PQsetNoticeReceiver(c->pg, on_notice, c);
     if (PQstatus(c->pg) == CONNECTION_BAD)
@@ -373,7 +375,7 @@ enum conn_copy conn_copy_next(struct conn *c, const char **row, size_t *len, str
 
 /* ---- one statement, with parameters ---- */
 
-/* A COPY that nobody asked for: the connection is in a state that is not worth undoing. */
+/* A COPY in the SQL of a script: to close the connection is simpler than to end the COPY. */
 static bool refuse_copy(struct conn *c, struct err *e)
 {
     PQfinish(c->pg);
@@ -429,7 +431,7 @@ bool conn_answer(struct conn *c, struct result **rows, uint64_t *affected, struc
 
     if (!read_answer(c, &res, e))
         return false;
-    *affected = strtoull(PQcmdTuples(res), NULL, 10);
+    text_is_u64(PQcmdTuples(res), affected);
     *rows = (struct result *)res;
     return true;
 }
@@ -457,7 +459,7 @@ bool conn_is_alive(struct conn *c)
 {
     struct pollfd fd = { .fd = PQsocket(c->pg), .events = POLLIN };
 
-    /* what may be there is the server's last word, a notice, or the end */
+    /* what may be there: why the server closes the connection, a notice, the end */
     while (PQstatus(c->pg) == CONNECTION_OK && poll(&fd, 1, 0) > 0 && PQconsumeInput(c->pg))
         if (PQisBusy(c->pg))
             return false;
@@ -530,7 +532,7 @@ bool conn_load_end(struct conn *c, uint64_t *rows, struct err *e)
         return fail_connection(c, e);
     while ((res = next_result(c, &waiting, e)) != NULL) {
         if (PQresultStatus(res) == PGRES_COMMAND_OK) {
-            *rows = strtoull(PQcmdTuples(res), NULL, 10);
+            text_is_u64(PQcmdTuples(res), rows);
         } else if (ok) {
             ok = fail_result(c, res, e);
             add_context(res, e);

@@ -8,6 +8,8 @@
  * SPDX-License-Identifier: MIT */
 #include "pg/connect.h"
 
+#include "base/text.h"
+
 #include <ctype.h>
 #include <libpq-fe.h>
 #include <netinet/in.h>
@@ -128,7 +130,7 @@ PGconn *connect_begin(const char *conninfo, const struct connect_address *to, co
                       struct err *e)
 {
     /* what comes before dbname is a default, which the conninfo in it overrides; what comes
-     * behind it overrides that; what is NULL is left out */
+     * after it overrides that; what is NULL is left out */
     static const char *const keywords[] = { "fallback_application_name", "dbname",
         "client_encoding", "host", "hostaddr", "port", "application_name", NULL };
     const char *values[] = { "pgcdc-lua", conninfo, "UTF8", to->host, to->hostaddr, to->port, name,
@@ -240,8 +242,11 @@ bool connect_others(PGconn *conn, struct connect_address *to)
 /* The number that option <o> holds, if it is the one called <keyword> and is given. */
 static void read_number(const PQconninfoOption *o, const char *keyword, long *to)
 {
-    if (strcmp(o->keyword, keyword) == 0 && o->val != NULL && *o->val != '\0')
-        *to = strtol(o->val, NULL, 10);
+    int64_t n;
+
+    if (strcmp(o->keyword, keyword) == 0 && o->val != NULL && *o->val != '\0' &&
+        text_is_i64(o->val, &n))
+        *to = (long)n;
 }
 
 /* What was asked of libpq; -1: nothing. */

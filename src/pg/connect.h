@@ -1,9 +1,9 @@
 /* connect.h -- how a connection to a server is begun.
  *
- * What a connection string may say, what it leaves to us, and how long a dead
- * peer may go unnoticed: that is libpq's own keepalives_idle,
- * keepalives_interval and keepalives_count, 30, 10 and 3 where nobody says
- * otherwise, which hold for questions to the server as well (see liveness.h).
+ * What a connection string may contain, what is added to it, and how long a dead
+ * server may stay unnoticed: libpq's keepalives_idle, keepalives_interval and
+ * keepalives_count, by default 30, 10 and 3, which also hold for the questions that
+ * liveness.h asks.
  *
  * Never blocks, but for the name of a host that libpq looks up.
  *
@@ -20,25 +20,25 @@ struct pg_result; /* and PGresult */
 
 struct connect_times {
     int64_t connect_ms;             /* for each host */
-    int64_t idle_ms, interval_ms;   /* how long silence is no news; between questions */
-    unsigned count;                 /* questions; 0: nothing is asked, keepalives=0 */
+    int64_t idle_ms, interval_ms;   /* of silence before the first question; between questions */
+    unsigned count;                 /* of questions; 0: nothing is asked, keepalives=0 */
 };
 
-/* Where to, instead of what the connection string says: libpq's host, hostaddr and port; NULL: as
- * it says. Owned, if not said otherwise. */
+/* Where to connect, instead of what the connection string says: libpq's host, hostaddr and port;
+ * NULL: as it says. Owned, if not said otherwise. */
 struct connect_address {
     char *host, *hostaddr, *port;
 };
 void connect_address_fini(struct connect_address *to);
 
-/* All that <conn> was to try but the host that it is at. False if there is no other. */
+/* Sets <to> to the hosts of <conn> without the one that it tries now. False if there is none. */
 bool connect_others(struct pg_conn *conn, struct connect_address *to);
 
-/* The one that <conn> is at; borrows from it. */
+/* The host that <conn> is connected to; borrows from it. */
 struct connect_address connect_same(const struct pg_conn *conn);
 
-/* A backend that its connection may have left behind at the server, with its locks: pid 0 if there
- * is none. <began>: when it did, as seconds. */
+/* A backend that may still run at the server, with its locks, though its connection is closed: pid
+ * 0 if there is none. <began>: when it began, in seconds. */
 struct connect_orphan {
     long pid;
     char began[32];
@@ -52,7 +52,8 @@ struct pg_conn *connect_begin(const char *conninfo, const struct connect_address
 /* Whether <conninfo> can be read; it is never shown. */
 bool connect_check(const char *conninfo, struct err *e) WARN_UNUSED;
 
-/* What <msg>, of libpq or of the server, says: the sqlstate and the text. Returns false. */
+/* Sets <e> to what <msg>, of libpq or of the server, says: the sqlstate and the text. Returns
+ * false. */
 bool connect_fail(enum err_code code, const char *msg, struct err *e);
 
 /* Sets <e> to what <res> says: a refusal of the server, or that the connection broke. Returns
@@ -62,7 +63,7 @@ bool connect_fail_result(const struct pg_conn *conn, const struct pg_result *res
 /* What the connection string, a service file and the environment say. */
 void connect_read_times(struct pg_conn *conn, struct connect_times *t);
 
-/* The kernel's own keepalives, as far as nobody asked libpq for others. */
+/* Sets the kernel's keepalives, except those that libpq was asked to set. */
 void connect_keep_alive(struct pg_conn *conn);
 
 #endif

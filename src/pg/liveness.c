@@ -1,9 +1,9 @@
 /* liveness.c -- is the server still at work for a connection that is silent?
  *
- * A backend is told by its pid and the moment when it began, the server by the
- * moment when it was started. Behind a pooler the pid that a new connection is
- * given is not that of a backend. All columns looked at are readable by the
- * role of the backend itself. Checked on 14 to 18.
+ * A backend is identified by its pid and the time when it began, the server by the
+ * time when it was started. A pooler gives a new connection a pid that is not that
+ * of a backend. The role of the backend itself may read all columns that are looked
+ * at. Checked on 14 to 18.
  *
  * SPDX-License-Identifier: MIT */
 #include "pg/liveness.h"
@@ -132,7 +132,7 @@ static const char *field(const PGresult *res, int col)
     return PQgetisnull(res, 0, col) ? NULL : PQgetvalue(res, 0, col);
 }
 
-static enum answer judge(struct liveness *p, const PGresult *res)
+static enum answer read_answer(struct liveness *p, const PGresult *res)
 {
     const char *state, *event, *booted;
 
@@ -223,7 +223,7 @@ static bool advance(struct liveness *p, bool *done, struct err *e)
         return true;
     }
     res = PQgetResult(p->asking);
-    answer = judge(p, res);
+    answer = read_answer(p, res);
     PQclear(res);
     return conclude(p, answer, e);
 }

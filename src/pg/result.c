@@ -2,8 +2,9 @@
  * SPDX-License-Identifier: MIT */
 #include "pg/result.h"
 
+#include "base/text.h"
+
 #include <libpq-fe.h>
-#include <stdlib.h>
 
 /* struct result is a PGresult under a name that other folders may know. */
 static const PGresult *result(const struct result *r)
@@ -45,7 +46,11 @@ uint64_t result_u64(const struct result *r, int row, int col)
 {
     const char *s = result_text(r, row, col);
 
-    return s != NULL ? strtoull(s, NULL, 10) : 0;
+    uint64_t n = 0;
+
+    if (s != NULL)
+        text_is_u64(s, &n);
+    return n;
 }
 
 bool result_bool(const struct result *r, int row, int col)

@@ -6,20 +6,38 @@
 
 #include <string.h>
 
-static enum sqlstate_action meaning_of_sqlstate(const char *state, bool has_worked)
+#define BOTH (SQLSTATE_SOURCE | SQLSTATE_TARGET)
+
+bool sqlstate_passes(const char *state, enum sqlstate_user user)
 {
-    static const char *const passing[] = {
-        "57P01", "57P02", "57P03", "57P05", /* shut down, crashed, starting up, idle too long */
-        "40001", "40P01", "57014",          /* a recovery conflict, a deadlock, cancelled */
-        "55P03", "55000",                   /* locked; promoted between two questions */
+    static const struct { const char *state; unsigned users; } passing[] = {
+        { "08", BOTH },               /* a class: the connection is lost */
+        { "53", BOTH },               /* a class: the server is short of something */
+        { "57P01", BOTH },            /* shut down */
+        { "57P02", BOTH },            /* crashed */
+        { "57P03", BOTH },            /* starting up */
+        { "57P05", BOTH },            /* idle too long */
+        { "40001", BOTH },            /* a recovery conflict, or writes that cross */
+        { "40P01", BOTH },            /* a deadlock */
+        { "57014", BOTH },            /* cancelled */
+        { "55P03", BOTH },            /* locked */
+        { "55000", SQLSTATE_SOURCE }, /* promoted between two questions */
+        { "25P03", SQLSTATE_TARGET }, /* idle too long in a transaction */
     };
+
+    for (size_t i = 0; i < sizeof passing / sizeof *passing; i++)
+        if ((passing[i].users & (unsigned)user) != 0 &&
+            strncmp(state, passing[i].state, strlen(passing[i].state)) == 0)
+            return true;
+    return false;
+}
+
+static enum sqlstate_action meaning_of(const char *state, bool has_worked)
+{
     static const char *const altered[] = { "42P01", "3F000", "42703", "42P02", "42804", "42883" };
 
-    if (strncmp(state, "08", 2) == 0 || strncmp(state, "53", 2) == 0)
+    if (sqlstate_passes(state, SQLSTATE_SOURCE))
         return SQLSTATE_RETRY;
-    for (size_t i = 0; i < sizeof passing / sizeof *passing; i++)
-        if (strcmp(state, passing[i]) == 0)
-            return SQLSTATE_RETRY;
     for (size_t i = 0; has_worked && i < sizeof altered / sizeof *altered; i++)
         if (strcmp(state, altered[i]) == 0)
             return SQLSTATE_PATIENCE;
@@ -54,7 +72,7 @@ enum sqlstate_action sqlstate_action(const struct err *e, bool has_worked)
         return SQLSTATE_RETRY;
     case ERR_SQL:
         return e->sqlstate[0] == '\0' && has_worked ? SQLSTATE_PATIENCE
-                                                    : meaning_of_sqlstate(e->sqlstate, has_worked);
+                                                    : meaning_of(e->sqlstate, has_worked);
     case ERR_NONE:
     case ERR_USAGE:
     case ERR_SCRIPT:

@@ -1,9 +1,7 @@
 /* types.c -- which kinds of column there are, and what their text means.
  *
- * COPY's text format (checked on 14 to 18): fields are separated by tabs, \N
- * is NULL, and a backslash stands before b f n r t v or itself. Of these JSON
- * writes b f n r t and the backslash in the very same way, so that most text
- * goes from one to the other as it stands.
+ * JSON writes b f n r t and the backslash in the very same way as COPY's text
+ * format does, so that most text goes from one to the other as it stands.
  *
  * SPDX-License-Identifier: MIT */
 #include "pg/types.h"
@@ -17,114 +15,39 @@
 enum { BOOL = 16, BYTEA = 17, INT8 = 20, INT2 = 21, INT4 = 23, JSON = 114, FLOAT4 = 700,
        FLOAT8 = 701, TIMESTAMP = 1114, TIMESTAMPTZ = 1184, NUMERIC = 1700, JSONB = 3802 };
 
-enum kind types_kind(const struct type_facts *t)
+enum types_kind types_kind_of(const struct types_facts *t)
 {
     switch (t->oid) {
     case BOOL:
-        return KIND_BOOL;
+        return TYPES_BOOL;
     case BYTEA:
-        return KIND_BYTEA;
+        return TYPES_BYTEA;
     case INT2:
     case INT4:
     case INT8:
-        return KIND_INT;
+        return TYPES_INT;
     case FLOAT4:
     case FLOAT8:
-        return KIND_FLOAT;
+        return TYPES_FLOAT;
     case NUMERIC:
-        return KIND_NUMERIC;
+        return TYPES_NUMERIC;
     case TIMESTAMP:
     case TIMESTAMPTZ:
-        return KIND_TIMESTAMP;
+        return TYPES_TIMESTAMP;
     case JSON:
     case JSONB:
-        return KIND_JSON;
+        return TYPES_JSON;
     default:
-        return types_wants_to_json(t) ? KIND_JSON : KIND_TEXT;
+        return types_wants_to_json(t) ? TYPES_JSON : TYPES_TEXT;
     }
 }
 
-bool types_wants_to_json(const struct type_facts *t)
+bool types_wants_to_json(const struct types_facts *t)
 {
     return t->is_array || t->is_composite || t->has_json_cast;
 }
 
-bool field_is_null(struct field f)
-{
-    return f.len == 2 && f.p[0] == '\\' && f.p[1] == 'N';
-}
-
-/* The byte that a backslash and <c> stand for. */
-static char unescaped(char c)
-{
-    switch (c) {
-    case 'b': return '\b';
-    case 'f': return '\f';
-    case 'n': return '\n';
-    case 'r': return '\r';
-    case 't': return '\t';
-    case 'v': return '\v';
-    default: return c;
-    }
-}
-
-size_t field_unescape(struct field f, char *to)
-{
-    const char *p = f.p, *end = f.p + f.len;
-    char *start = to;
-
-    while (p < end) {
-        const char *slash = memchr(p, '\\', (size_t)(end - p));
-        size_t n = (size_t)((slash != NULL ? slash : end) - p);
-
-        memcpy(to, p, n);
-        to += n;
-        p += n;
-        if (slash != NULL) {
-            *to++ = p + 1 < end ? unescaped(p[1]) : '\\';
-            p += 2;
-        }
-    }
-    return (size_t)(to - start);
-}
-
-void field_escape(struct buf *b, const char *s, size_t len)
-{
-    const char *end = s + len;
-
-    while (s < end) {
-        const char *p = s;
-
-        while (p < end && *p != '\\' && *p != '\t' && *p != '\n' && *p != '\r')
-            p++;
-        buf_add(b, s, (size_t)(p - s));
-        if (p < end) {
-            buf_putc(b, '\\');
-            buf_putc(b, *p == '\t' ? 't' : *p == '\n' ? 'n' : *p == '\r' ? 'r' : '\\');
-            p++;
-        }
-        s = p;
-    }
-}
-
-bool field_split(const char *row, size_t len, uint32_t *ends, size_t n)
-{
-    const char *p = row, *end = row + len;
-
-    for (size_t i = 0; i < n; i++) {
-        const char *tab = i + 1 < n ? memchr(p, '\t', (size_t)(end - p)) : end;
-
-        if (tab == NULL)
-            return false;
-        ends[i] = (uint32_t)(tab - row);
-        p = tab + 1;
-    }
-    return n > 0 ? memchr(row + (n > 1 ? ends[n - 2] + 1 : 0), '\t',
-                          len - (n > 1 ? ends[n - 2] + 1 : 0)) == NULL
-                 : len == 0;
-}
-
-size_t field_timestamp(struct field f, char *to)
+size_t types_timestamp(struct copytext_field f, char *to)
 {
     char *start = to;
     size_t i = 0, tail;
@@ -159,7 +82,7 @@ size_t field_timestamp(struct field f, char *to)
     return (size_t)(to - start);
 }
 
-bool field_bytea(struct field f, char *to, size_t *len)
+bool types_bytea(struct copytext_field f, char *to, size_t *len)
 {
     if (f.len < 3 || memcmp(f.p, "\\\\x", 3) != 0 || f.len % 2 == 0)
         return false;
@@ -174,10 +97,10 @@ bool field_bytea(struct field f, char *to, size_t *len)
     return true;
 }
 
-void types_float_text(double d, char text[FLOAT_TEXT])
+void types_float_text(double d, char text[TYPES_FLOAT_TEXT])
 {
     for (int digits = 15; digits <= 17; digits++) {
-        snprintf(text, FLOAT_TEXT, "%.*g", digits, d);
+        snprintf(text, TYPES_FLOAT_TEXT, "%.*g", digits, d);
         if (strtod(text, NULL) == d)
             return;
     }
@@ -293,7 +216,7 @@ static bool put_text(struct buf *b, const char *s, size_t len, bool from_copy)
             char c = ++p < end ? *p : '\\';
 
             n = c == '\\' ? (memcpy(to, "\\\\", 2), (size_t)2)
-                          : put_control(to, (unsigned char)unescaped(c));
+                          : put_control(to, (unsigned char)copytext_unescape_char(c));
         } else {
             n = put_control(to, (unsigned char)*p);
         }
@@ -320,14 +243,14 @@ bool types_put_string(struct buf *b, const char *s, size_t len)
 
 /* A JSON document as the server wrote it, on one line. Raw control characters
  * cannot stand inside a JSON string, so every newline is white space. */
-static bool put_document(struct buf *b, struct field f)
+static bool put_document(struct buf *b, struct copytext_field f)
 {
     char *to = buf_reserve(b, f.len);
     size_t n, i;
 
     if (to == NULL)
         return true;
-    n = field_unescape(f, to);
+    n = copytext_unescape(f, to);
     for (i = 0; i < n; i++) {
         size_t w;
 
@@ -344,42 +267,42 @@ static bool put_document(struct buf *b, struct field f)
     return true;
 }
 
-bool field_put_json(struct buf *b, enum kind kind, struct field f)
+bool types_put_json(struct buf *b, enum types_kind kind, struct copytext_field f)
 {
     switch (kind) {
-    case KIND_BOOL:
+    case TYPES_BOOL:
         buf_puts(b, f.len == 1 && f.p[0] == 't' ? "true" : "false");
         return true;
-    case KIND_INT:
+    case TYPES_INT:
         buf_add(b, f.p, f.len);
         return true;
-    case KIND_FLOAT:
-    case KIND_NUMERIC:
+    case TYPES_FLOAT:
+    case TYPES_NUMERIC:
         if (!types_is_number(f.p, f.len))
             return put_string(b, f.p, f.len, true);
         buf_add(b, f.p, f.len);
         return true;
-    case KIND_TIMESTAMP: {
+    case TYPES_TIMESTAMP: {
         char text[96];
 
         if (f.len + 3 > sizeof text)
             return put_string(b, f.p, f.len, true);
-        return put_string(b, text, field_timestamp(f, text), true);
+        return put_string(b, text, types_timestamp(f, text), true);
     }
-    case KIND_JSON:
+    case TYPES_JSON:
         return put_document(b, f);
-    case KIND_BYTEA:
-    case KIND_TEXT:
+    case TYPES_BYTEA:
+    case TYPES_TEXT:
         break;
     }
     return put_string(b, f.p, f.len, true);
 }
 
-bool field_put_text(struct buf *b, enum kind kind, struct field f)
+bool types_put_text(struct buf *b, enum types_kind kind, struct copytext_field f)
 {
     char text[96];
 
-    if (kind == KIND_TIMESTAMP && f.len + 3 <= sizeof text)
-        return put_text(b, text, field_timestamp(f, text), true);
+    if (kind == TYPES_TIMESTAMP && f.len + 3 <= sizeof text)
+        return put_text(b, text, types_timestamp(f, text), true);
     return put_text(b, f.p, f.len, true);
 }

@@ -3,6 +3,7 @@
 #include "state/kept_columns.h"
 
 #include "base/array.h"
+#include "base/text.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -44,10 +45,12 @@ static bool load(struct kept_columns *f, struct err *e)
     if (!store_find(f->store, kind, f->source, e))
         return false;
     while (store_next(f->store, &r, e)) {
+        uint64_t number;
         bool ok = true;
 
+        text_is_u64(r.key.p, &number);
         if (strcmp(r.key.p, key_name) != 0)
-            ok = add(f, (uint32_t)strtoul(r.key.p, NULL, 10), r.value.p, r.value.len, e);
+            ok = add(f, (uint32_t)number, r.value.p, r.value.len, e);
         else if ((f->key = strndup(r.value.p, r.value.len)) == NULL)
             ok = err_memory(e);
         if (!ok) {
@@ -89,7 +92,7 @@ void kept_columns_close(struct kept_columns *f)
 static bool save(struct kept_columns *f, const char *key, const char *value, struct err *e)
 {
     struct store_record r = { { kind, strlen(kind) }, { f->source, strlen(f->source) },
-                              { key, strlen(key) }, { value, strlen(value) } };
+                              { key, strlen(key) }, { value, strlen(value) }, 0 };
 
     return store_put(f->store, &r, e);
 }
@@ -144,7 +147,7 @@ static bool enter_columns(struct kept_columns *f, const char *columns, struct er
 
 static void put_column(struct buf *b, const struct rowtype_column *c)
 {
-    field_escape(b, c->name, strlen(c->name));
+    copytext_escape(b, c->name, strlen(c->name));
     buf_printf(b, "\t%d", (int)c->kind);
 }
 

@@ -5,7 +5,7 @@
  * another one, so that nothing that is known of keys holds any more.
  *
  * In the state file: records of kind "form" under the source, a number and
- * of each column a line: name (with COPY's backslashes), tab, enum kind; under
+ * of each column a line: name (with COPY's backslashes), tab, enum types_kind; under
  * "key" what the key is.
  *
  * SPDX-License-Identifier: MIT */

@@ -41,7 +41,7 @@ static bool prepare(struct store *store, const char *format, const char *table, 
 
 static int64_t sum(int part, const void *p, size_t len)
 {
-    return (int64_t)hash_mix(hash_mix(HASH_START, &part, sizeof part), p, len);
+    return (int64_t)hash_words(hash_words(HASH_START, &part, sizeof part), p, len);
 }
 
 static size_t part_bytes(const struct kept_index *s, size_t i)

@@ -148,7 +148,7 @@ static int32_t sum_row(const struct kept_row *r)
 {
     const uint64_t numbers[] = { r->hash, r->now.change, r->now.xid, r->now.digest, r->now.reads,
                                  flag_bits(&r->now) };
-    uint64_t h = hash_mix(hash_mix(HASH_START, numbers, sizeof numbers), r->key.p, r->key.len);
+    uint64_t h = hash_words(hash_words(HASH_START, numbers, sizeof numbers), r->key.p, r->key.len);
 
     return (int32_t)(uint32_t)(h ^ h >> 32);
 }
@@ -341,8 +341,8 @@ static bool load(struct kept_rows *k, uint64_t last_change, struct list *odd, st
 }
 
 /* Row <id> as it was at the change <last_change>. <is_late>: rows that then were not there are
- * looked at now, others were before. (A row may have come in the place of one that was reported deleted:
- * where that is undone, the older one stays.) */
+ * looked at now, others were before. (A row may have come in the place of one that was reported
+ * deleted: where that is undone, the older one stays.) */
 static bool undo(struct kept_rows *k, int64_t id, uint64_t last_change, bool is_late, bool *is_done,
                  struct err *e)
 {
@@ -426,7 +426,7 @@ struct kept_rows *kept_rows_open(struct store *store, const char *source, uint64
     buf_init(&k->held, SIZE_MAX / 2);
     buf_init(&k->older, SIZE_MAX / 2);
     snprintf(k->table, sizeof k->table, "known_%016" PRIx64,
-             hash_mix(HASH_START, source, strlen(source)));
+             hash_words(HASH_START, source, strlen(source)));
     ok = make_table(k, e) &&
          prepare(k, "SELECT " COLUMNS ", row, older FROM %s WHERE id = ?1", &k->get, e) &&
          prepare(k, "INSERT OR REPLACE INTO %s (" COLUMNS ", row, older) VALUES"
@@ -460,7 +460,7 @@ void kept_rows_close(struct kept_rows *k)
     free(k);
 }
 
-bool kept_rows_keep(struct kept_rows *k, uint64_t saved, struct err *e)
+bool kept_rows_save_index(struct kept_rows *k, uint64_t saved, struct err *e)
 {
     if (k->has_image)
         return true;

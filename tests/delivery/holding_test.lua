@@ -269,7 +269,11 @@ function TestHolding.test_a_moment_in_the_middle_of_a_batch()
       end
       local function settle(s, positions, is_moment)
          print("settle", s.name)
-         local list = positions and {[t.number] = positions.t, [u.number] = positions.u}
+         local function position(text)
+            return text and {text = text, last_change = 0}
+         end
+         local list = positions and {[t.number] = position(positions.t),
+                                     [u.number] = position(positions.u)}
          failure.checkpoint(source.by_number(s.number), list,
             {[t.number] = true, [u.number] = true}, is_moment)
       end

@@ -36,7 +36,7 @@ struct job {
 /* ---- what the server sends ---- */
 
 /* Backslashes stand before what COPY puts them before, and the bytes are UTF-8. */
-static bool is_text(struct field f)
+static bool is_text(struct copytext_field f)
 {
     for (size_t i = 0; i < f.len; i++) {
         if (f.p[i] != '\\')
@@ -47,7 +47,7 @@ static bool is_text(struct field f)
     return fuzz_is_line(f.p, f.len) && memchr(f.p, '\n', f.len) == NULL;
 }
 
-static bool is_integer(struct field f)
+static bool is_integer(struct copytext_field f)
 {
     char text[24], again[24];
     long long n;
@@ -62,7 +62,7 @@ static bool is_integer(struct field f)
     return strlen(again) == f.len && memcmp(text, again, f.len) == 0;
 }
 
-static bool is_one_of(struct field f, const char *const *words)
+static bool is_one_of(struct copytext_field f, const char *const *words)
 {
     for (; *words != NULL; words++)
         if (strlen(*words) == f.len && memcmp(*words, f.p, f.len) == 0)
@@ -70,7 +70,7 @@ static bool is_one_of(struct field f, const char *const *words)
     return false;
 }
 
-static bool is_bytes(struct field f)
+static bool is_bytes(struct copytext_field f)
 {
     if (f.len < 3 || memcmp(f.p, "\\\\x", 3) != 0 || f.len % 2 == 0)
         return false;
@@ -80,43 +80,43 @@ static bool is_bytes(struct field f)
     return true;
 }
 
-static bool is_document(struct field f)
+static bool is_document(struct copytext_field f)
 {
     char *to = malloc(f.len + 1);
     size_t n;
     bool is;
 
     CHECK(to != NULL);
-    n = field_unescape(f, to);
+    n = copytext_unescape(f, to);
     is = is_text(f) && fuzz_is_json(to, n);
     free(to);
     return is;
 }
 
-static bool is_sound(enum kind kind, struct field f)
+static bool is_sound(enum types_kind kind, struct copytext_field f)
 {
     static const char *const odd[] = { "NaN", "Infinity", "-Infinity", NULL };
     static const char *const truths[] = { "t", "f", NULL };
 
-    if (field_is_null(f))
+    if (copytext_is_null(f))
         return true;
     switch (kind) {
-    case KIND_BOOL:
+    case TYPES_BOOL:
         return is_one_of(f, truths);
-    case KIND_INT:
+    case TYPES_INT:
         return is_integer(f);
-    case KIND_FLOAT:
-    case KIND_NUMERIC:
+    case TYPES_FLOAT:
+    case TYPES_NUMERIC:
         return types_is_number(f.p, f.len) || is_one_of(f, odd);
-    case KIND_BYTEA:
+    case TYPES_BYTEA:
         return is_bytes(f);
-    case KIND_JSON:
+    case TYPES_JSON:
         return is_document(f);
-    case KIND_TEXT:
-    case KIND_TIMESTAMP:
+    case TYPES_TEXT:
+    case TYPES_TIMESTAMP:
         break;
     }
-    return is_text(f) && (kind == KIND_TEXT ||
+    return is_text(f) && (kind == TYPES_TEXT ||
                           (f.len <= LONGEST_TIMESTAMP && memchr(f.p, '\\', f.len) == NULL));
 }
 
@@ -147,7 +147,7 @@ static struct rowtype *new_shape(const uint8_t *kinds, size_t n)
     s->soft = SIZE_MAX;
     for (size_t i = 0; i < n; i++) {
         s->columns[i] = (struct rowtype_column){ copy(names[i]), copy("text"),
-                                                 (enum kind)(kinds[i] & 7),
+                                                 (enum types_kind)(kinds[i] & 7),
                                          false };
         if (kinds[i] & IS_KEY)
             s->key[s->n_key++] = i;
@@ -163,13 +163,14 @@ static void look_at(struct job *job, const char *row, size_t len)
     uint32_t ends[MOST_COLUMNS];
     size_t start = 0;
 
-    if (!field_split(row, len, ends, s->n_columns))
+    if (!copytext_split(row, len, ends, s->n_columns))
         return;
     job->is_sound = true;
     for (size_t i = 0; i < s->n_columns; start = ends[i++] + 1)
-        if (!is_sound(s->columns[i].kind, (struct field){ row + start, ends[i] - start })) {
+        if (!is_sound(s->columns[i].kind,
+                      (struct copytext_field){ row + start, ends[i] - start })) {
             job->is_sound = false;
-            job->has_odd_integers |= s->columns[i].kind == KIND_INT;
+            job->has_odd_integers |= s->columns[i].kind == TYPES_INT;
         }
 }
 
@@ -233,9 +234,10 @@ static void check_values(lua_State *L, const struct job *job, int change, int te
         return;
     lua_getfield(L, -1, "row");
     for (size_t i = 0; i < job->n; i++) {
-        enum kind kind = (enum kind)(job->kinds[i] & 7);
+        enum types_kind kind = (enum types_kind)(job->kinds[i] & 7);
 
-        if (kind == KIND_FLOAT || kind == KIND_NUMERIC || kind == KIND_BYTEA || kind == KIND_JSON)
+        if (kind == TYPES_FLOAT || kind == TYPES_NUMERIC || kind == TYPES_BYTEA ||
+            kind == TYPES_JSON)
             continue;
         lua_getfield(L, top + 2, names[i]);
         CHECK(push_column(L, change, names[i]));
@@ -301,22 +303,22 @@ static void check_copy(lua_State *L, const struct job *job, int change)
     CHECK(x != NULL && y != NULL && lines->whole > 0 && lines->mem.data[lines->whole - 1] == '\n');
     CHECK_OF(memchr(lines->mem.data, '\n', lines->whole - 1) == NULL, lines->mem.data,
              lines->whole);
-    CHECK(field_split(row, len, was, job->n));
-    CHECK_OF(field_split(lines->mem.data, lines->whole - 1, is, job->n), lines->mem.data,
+    CHECK(copytext_split(row, len, was, job->n));
+    CHECK_OF(copytext_split(lines->mem.data, lines->whole - 1, is, job->n), lines->mem.data,
              lines->whole);
     for (size_t i = 0; i < job->n; start = was[i] + 1, from = is[i] + 1, i++) {
-        struct field a = { row + start, was[i] - start };
-        struct field z = { lines->mem.data + from, is[i] - from };
+        struct copytext_field a = { row + start, was[i] - start };
+        struct copytext_field z = { lines->mem.data + from, is[i] - from };
         size_t n;
 
-        CHECK_OF(field_is_null(a) == field_is_null(z), lines->mem.data, lines->whole);
-        if ((job->kinds[i] & IS_ASSIGNED) && ((job->kinds[i] & 7) == KIND_FLOAT ||
-                                              (job->kinds[i] & 7) == KIND_BOOL ||
-                                              (job->kinds[i] & 7) == KIND_TIMESTAMP ||
-                                              (job->kinds[i] & 7) == KIND_JSON))
+        CHECK_OF(copytext_is_null(a) == copytext_is_null(z), lines->mem.data, lines->whole);
+        if ((job->kinds[i] & IS_ASSIGNED) && ((job->kinds[i] & 7) == TYPES_FLOAT ||
+                                              (job->kinds[i] & 7) == TYPES_BOOL ||
+                                              (job->kinds[i] & 7) == TYPES_TIMESTAMP ||
+                                              (job->kinds[i] & 7) == TYPES_JSON))
             continue; /* the same in other words */
-        n = field_unescape(a, x);
-        CHECK_OF(field_unescape(z, y) == n && memcmp(x, y, n) == 0, lines->mem.data,
+        n = copytext_unescape(a, x);
+        CHECK_OF(copytext_unescape(z, y) == n && memcmp(x, y, n) == 0, lines->mem.data,
                  lines->whole);
     }
     free(x);
@@ -349,7 +351,7 @@ static int run(lua_State *L)
         lua_pushvalue(L, 1);
         lua_call(L, 2, 0);
         push_json(L, 3, job);
-        if (!has_assigned(job, 1u << KIND_FLOAT | 1u << KIND_JSON))
+        if (!has_assigned(job, 1u << TYPES_FLOAT | 1u << TYPES_JSON))
             CHECK_OF(lua_rawequal(L, 4, 5), lua_tostring(L, 5), lua_rawlen(L, 5));
         check_values(L, job, 3, 5);
         check_copy(L, job, 3);

@@ -29,7 +29,7 @@ local function public_names(text)
             add(name)
          end
       end
-      if line:find "^enum" then
+      if line:find "^enum[^(;]*{" then
          in_enum = true
       end
       if in_enum then

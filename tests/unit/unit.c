@@ -55,6 +55,9 @@ int main(int argc, char **argv)
         array_cases,
         buf_cases,
         chunk_cases,
+        copytext_cases,
+        file_cases,
+        hash_cases,
         horizon_cases,
         identity_cases,
         increment_cases,
@@ -63,6 +66,7 @@ int main(int argc, char **argv)
         position_cases,
         position_text_cases,
         queue_cases,
+        session_cases,
         text_cases,
         types_cases,
     };

@@ -19,6 +19,9 @@ struct unit_case {
 extern const struct unit_case array_cases[];
 extern const struct unit_case buf_cases[];
 extern const struct unit_case chunk_cases[];
+extern const struct unit_case copytext_cases[];
+extern const struct unit_case file_cases[];
+extern const struct unit_case hash_cases[];
 extern const struct unit_case horizon_cases[];
 extern const struct unit_case identity_cases[];
 extern const struct unit_case increment_cases[];
@@ -27,6 +30,7 @@ extern const struct unit_case pages_cases[];
 extern const struct unit_case position_cases[];
 extern const struct unit_case position_text_cases[];
 extern const struct unit_case queue_cases[];
+extern const struct unit_case session_cases[];
 extern const struct unit_case text_cases[];
 extern const struct unit_case types_cases[];
 

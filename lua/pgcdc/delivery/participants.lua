@@ -64,7 +64,6 @@ function participants.add(participant)
    participant.sources = {}
    participants.list[#participants.list + 1] = participant
    by_name[participant.kind .. " " .. participant.name] = participant
-   raw.keeps(true)
    return participant
 end
 

@@ -13,10 +13,7 @@ local conninfo = require "pgcdc.postgres.conninfo"
 local literal = require "pgcdc.postgres.literal"
 
 -- What shapes text, so that values come as they do in changes.
-local SETTINGS = [[
-   SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres';
-   SET bytea_output = 'hex'; SET extra_float_digits = 1; SET client_encoding = 'UTF8';
-   SET standard_conforming_strings = on; SET array_nulls = on]]
+local SETTINGS = raw.session("client", 0)
 
 -- A type that is not known yet: what arrays and rows consist of, and how its values are read. Of
 -- types that extensions bring, those with a cast to json are JSON, as to_json has it.

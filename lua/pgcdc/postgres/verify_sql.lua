@@ -10,6 +10,7 @@
 -- they have in common: numbers without zeros at the end, json as jsonb writes it, arrays and
 -- composites (whose inner bounds do not travel) as JSON, char(n) without its blanks.
 
+local raw = require "pgcdc.raw"
 local quote = require("pgcdc.names").quote
 
 local sql = {}
@@ -18,21 +19,8 @@ sql.BUCKETS = 16384
 
 --- How a transaction begins, before anything has taken its snapshot.
 function sql.settings(version)
-   local words = {
-      "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
-      "SET LOCAL statement_timeout = 0", "SET LOCAL lock_timeout = 0",
-      "SET LOCAL idle_in_transaction_session_timeout = 0", "SET LOCAL search_path = ''",
-      "SET LOCAL DateStyle = 'ISO, YMD'", "SET LOCAL IntervalStyle = 'postgres'",
-      "SET LOCAL TimeZone = 'UTC'", "SET LOCAL extra_float_digits = 1",
-      "SET LOCAL bytea_output = 'hex'", "SET LOCAL quote_all_identifiers = off",
-      "SET LOCAL xmloption = 'content'", "SET LOCAL row_security = off", "SET LOCAL jit = off",
-      "SET LOCAL client_encoding = 'UTF8'", "SET LOCAL lc_monetary = 'C'",
-      "SET LOCAL array_nulls = on", "SET LOCAL standard_conforming_strings = on",
-   }
-   if version >= 170000 then
-      words[#words + 1] = "SET LOCAL transaction_timeout = 0"
-   end
-   return table.concat(words, "; ")
+   return "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;"
+      .. raw.session("verify", version)
 end
 
 --- Takes the snapshot of a transaction, if it is the first statement that needs one.

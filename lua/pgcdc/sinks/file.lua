@@ -23,15 +23,14 @@ local file_sink = {}
 local MAX_OPEN = 100 -- files at a time; the least recently written one is closed
 
 local time, date = os.time, os.date
-local units = { K = 2^10, M = 2^20, G = 2^30, T = 2^40 }
 
 -- ---- the options ----
 
 -- "100M" as bytes.
 local function size(what, value)
    check.type(what, value, "string", "number")
-   local number, unit = tostring(value):match("^([%d.]+)([KMGTkmgt]?)$")
-   local bytes = tonumber(number) and tonumber(number) * (units[unit:upper()] or 1)
+   local text = tostring(value)
+   local bytes = text:find("^[%d.]+[KMGTkmgt]?$") and raw.size(text)
    if not bytes or bytes < 1 then
       check.fail('%s must be a size such as "100M", not %s', what, tostring(value))
    end

@@ -9,14 +9,7 @@
 local raw = require "pgcdc.raw"
 local participants = require "pgcdc.delivery.participants"
 
-local BEGIN = [[
-   BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = 0;
-   SET LOCAL lock_timeout = '10s'; SET LOCAL idle_in_transaction_session_timeout = 0;
-   SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD';
-   SET LOCAL IntervalStyle = 'postgres'; SET LOCAL client_encoding = 'UTF8';
-   SET LOCAL extra_float_digits = 1; SET LOCAL standard_conforming_strings = on;
-   SET LOCAL xmloption = content; SET LOCAL jit = off]]
-local SINCE_17 = "; SET LOCAL transaction_timeout = 0"
+local BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
 
 local POSITION = [[
    CREATE TABLE IF NOT EXISTS pgcdc.position (pipeline text, sink text, savepoint text,
@@ -27,14 +20,8 @@ local LONGEST_WAIT = 60 -- seconds
 local OURS = " FROM pgcdc.position WHERE pipeline = $1 AND sink = $2"
 
 -- The target is away, or in trouble that passes.
-local passing = { ["40001"] = true, ["40P01"] = true, ["55P03"] = true, ["57014"] = true,
-                  ["57P01"] = true, ["57P02"] = true, ["57P03"] = true, ["57P05"] = true,
-                  ["25P03"] = true }
-
 local function is_passing(problem)
-   local class = problem.sqlstate:sub(1, 2)
-   return problem.kind == "connection" or passing[problem.sqlstate] or class == "08"
-      or class == "53"
+   return problem.kind == "connection" or raw.sqlstate_passes(problem.sqlstate)
 end
 
 local Problem = { __name = "pgcdc.problem" }
@@ -127,7 +114,7 @@ function Connection:attempt(name, f)
 end
 
 function Connection:begin()
-   self:run(self.db:version() >= 170000 and BEGIN .. SINCE_17 or BEGIN)
+   self:run(BEGIN .. raw.session("target", self.db:version()))
 end
 
 -- Calls f(); where a privilege is wanting the error says what for.
