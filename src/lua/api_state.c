@@ -184,9 +184,9 @@ static int pipeline(lua_State *L)
     return 1;
 }
 
-static int waits(lua_State *L)
+static int hold_back(lua_State *L)
 {
-    script_of(L)->is_waiting = lua_toboolean(L, 1);
+    script_of(L)->is_held_back = lua_toboolean(L, 1);
     return 0;
 }
 
@@ -194,7 +194,7 @@ void api_state_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "kept", kept }, { "save", save }, { "pipeline", pipeline },
-        { "waits", waits }, { NULL, NULL },
+        { "hold_back", hold_back }, { NULL, NULL },
     };
 
     luaL_setfuncs(L, functions, 0);
