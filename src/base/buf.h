@@ -65,7 +65,7 @@ static inline void buf_puts(struct buf *b, const char *s)
 }
 
 void buf_put_u64(struct buf *b, uint64_t n);
-void buf_printf(struct buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
+void buf_printf(struct buf *b, const char *fmt, ...) WARN_PRINTF(2, 3);
 
 /* Hands the bytes over, NUL-terminated, and leaves <b> empty. Returns owned
  * memory (free), or NULL if something was not appended. */
