@@ -1,8 +1,8 @@
 /* buf.h -- a growable run of bytes.
  *
- * Failure is sticky: after an append that could not be done (no memory, or
- * past the maximum given at birth) every later append is a no-op and
- * `buf_ok` is false, so that a builder checks once, at its end.
+ * A failure stays: after an append that could not be done, because there is no
+ * memory or the maximum given to buf_init is passed, later appends do nothing and
+ * buf_ok is false. So a function that builds text checks once, at its end.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef BUF_H
