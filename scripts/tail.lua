@@ -2,7 +2,7 @@
 -- SPDX-License-Identifier: MIT
 
 local bundled = require "pgcdc.bundled"
-local show = require "pgcdc.terminal"
+local terminal = require "pgcdc.terminal"
 
 local options = bundled.options {
    { "width", 80, "the longest value that is shown whole; 0: show all of them whole" },
@@ -13,17 +13,19 @@ local colours = { read = "blue", insert = "green", upsert = "green", update = "y
 
 -- "name=value" for each of the names, or for all columns but those in `key`.
 local function columns(row, names, key)
-   local words = {}
+   local fields = {}
    if names then
       for i, name in ipairs(names) do
-         words[i] = show.field(name, row[name], options.width)
+         fields[i] = terminal.field(name, row[name], options.width)
       end
    else
       for name, value in pairs(row) do
-         words[#words + 1] = key[name] == nil and show.field(name, value, options.width) or nil
+         if key[name] == nil then
+            fields[#fields + 1] = terminal.field(name, value, options.width)
+         end
       end
    end
-   return table.concat(words, " ")
+   return table.concat(fields, " ")
 end
 
 local function line(change)
@@ -31,10 +33,10 @@ local function line(change)
    local names = op == "update" and change.changed or nil
    local row = change.row or change.old
    return table.concat({
-      show.paint("dim", show.time_of_day(change.ts)),
-      show.paint(colours[op], ("%-6s"):format(op)),
-      show.paint("bold", show.text(change.schema .. "." .. change.table)),
-      show.paint("cyan", columns(change.key, nil, {})),
+      terminal.paint("dim", terminal.time_of_day(change.ts)),
+      terminal.paint(colours[op], ("%-6s"):format(op)),
+      terminal.paint("bold", terminal.text(change.schema .. "." .. change.table)),
+      terminal.paint("cyan", columns(change.key, nil, {})),
       row and columns(row, names, change.key) or nil,
    }, " ")
 end

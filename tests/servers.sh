@@ -9,7 +9,7 @@
 # /var/cache/pgcdc-lua, since servers run as another user). They have no psql, pgbench, pg_resetwal
 # and pg_basebackup: tests take those of another version, or are skipped and say so. --fetch: only
 # that; prints where each server is. Tests with servers of two versions take the one before it in
-# the list too. Prints, behind the output of all runs, a line for each server and the sums.
+# the list too. Prints, after the output of all runs, a line for each server and the sums.
 
 set -eu
 

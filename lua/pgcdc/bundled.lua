@@ -38,8 +38,8 @@ end
 --- The same, for scripts that declare no sources.
 bundled.own_options = declare
 
---- 'a, "b,c"' as {'a', '"b,c"'}: commas within double quotes do not part, blanks around an item
---- do not count. Nothing but commas and blanks: nil.
+--- 'a, "b,c"' as {'a', '"b,c"'}: commas inside double quotes do not separate items, blanks around
+--- an item are dropped. nil where there is nothing but commas and blanks.
 function bundled.list(text)
    local items, item, is_quoted = {}, "", false
    local function finish()
@@ -61,7 +61,7 @@ function bundled.list(text)
    return #items > 0 and items or nil
 end
 
---- The same for names of columns, which stand for themselves: quotes around one are taken off.
+--- The same for names of columns: quotes around one are taken off.
 function bundled.names(text)
    local names = bundled.list(text)
    for i, name in ipairs(names or {}) do
@@ -71,7 +71,7 @@ function bundled.names(text)
    return names
 end
 
---- Ends the script with a message: what is wrong with the words of the command line.
+--- Ends the program with a usage error: what is wrong with the command line.
 bundled.usage = raw.usage
 
 --- What the options rotate= and every= mean to a sink; nil: nothing.
@@ -97,9 +97,9 @@ function bundled.column(change, name)
    return value
 end
 
---- A name for a file that no other value has, and that leads nowhere else: what is no plain
---- letter, digit or one of "-_." is written %XX. Empty and NULL have names that no text has;
---- what is too long is cut, and its checksum added.
+--- A name for a file, which is different for each value and names no other folder: what is no
+--- plain letter, digit or one of "-_." is written %XX. The empty text and NULL have names that no
+--- other text has; a text that is too long is cut, and its checksum is added.
 function bundled.file_name(value)
    if value == nil or value == raw.null then
       return "%null"

@@ -1,4 +1,4 @@
--- pgcdc.check: what scripts pass in, checked, with errors that name it.
+-- pgcdc.check: checks what scripts pass in; errors name it, and the line of the script.
 -- SPDX-License-Identifier: MIT
 
 local raw = require "pgcdc.raw"
@@ -8,9 +8,8 @@ local check = {}
 
 local ours = "@" .. raw.lua_dir .. "/"
 
--- The line of the script that called into the library: the first function
--- that is not one of ours.
-local function blame_level()
+-- The level of the function that called into the library: the first one that is not ours.
+local function caller_level()
    local level = 3
    local source = raw.where(level)
    while source do
@@ -23,15 +22,15 @@ local function blame_level()
    return 0
 end
 
---- Raises `message` at the line of the script that is to blame.
+--- Raises `message` at the line of the script that called into the library.
 function check.fail(message, ...)
-   local level = blame_level()
+   local level = caller_level()
    error(message:format(...), level > 0 and level - 1 or 0)
 end
 
---- "; did you mean ...?" for a word that is near one of `candidates`, else "".
-function check.nearest(word, candidates)
-   local found = type(word) == "string" and raw.nearest(word, candidates)
+--- "; did you mean ...?" for a name that is near one of `candidates`, else "".
+function check.nearest(given, candidates)
+   local found = type(given) == "string" and raw.nearest(given, candidates)
    return found and ("; did you mean '%s'?"):format(found) or ""
 end
 
@@ -45,12 +44,12 @@ function check.fields(what, given, known)
    end
 end
 
---- Raises unless `word` is one of `known`.
-function check.one_of(what, word, known)
-   if type(word) ~= "string" or not known[word] then
+--- Raises unless `given` is one of `known`.
+function check.one_of(what, given, known)
+   if type(given) ~= "string" or not known[given] then
       check.fail("%s: unknown %s%s", what,
-         type(word) == "string" and ("'%s'"):format(word) or "(a " .. type(word) .. ")",
-         check.nearest(word, names.sorted(known)))
+         type(given) == "string" and ("'%s'"):format(given) or "(a " .. type(given) .. ")",
+         check.nearest(given, names.sorted(known)))
    end
 end
 
@@ -133,7 +132,7 @@ function check.count(what, value, least)
    return value
 end
 
---- True or false; nil is `default`.
+--- True or false; `default` for nil.
 function check.flag(what, value, default)
    if value == nil then
       return default

@@ -1,5 +1,9 @@
 -- pgcdc: what scripts see. The global `pgcdc` is this table.
 -- SPDX-License-Identifier: MIT
+--
+-- The modules are in folders. One requires its own folder and those before it in this list:
+--    the files in this folder but init and bundled, postgres/, delivery/, sinks/, stream/.
+-- pgcdc.raw is what the C side exports; the host calls the hooks at the end of this file.
 
 local raw = require "pgcdc.raw"
 local options = require "pgcdc.options"
@@ -30,26 +34,26 @@ local pgcdc = {
    connect = function(target) return connect(target) end,
    options = options.read,
    required = options.required,
-   args = options.words(raw.words),
+   args = options.parse(raw.words),
    every = timer.every,
    after = timer.after,
    stop = raw.stop,
 }
 
---- Values as JSON text and back. `decode` returns nil and a message for what is no JSON.
+--- Values as JSON text and back. `decode` returns nil and a message where the text is no JSON.
 pgcdc.json = {
    encode = raw.encode,
    decode = raw.decode,
 }
 
---- Marks a table as a sequence, so that an empty one is written `[]`. Returns the table.
+--- Makes a table a sequence for JSON, so that an empty one is written `[]`. Returns the table.
 function pgcdc.array(list)
    return setmetatable(list or {}, raw.array_metatable)
 end
 
 pgcdc.log = {}
 for _, level in ipairs { "error", "warn", "info", "debug" } do
-   --- One line on standard error. `fields`: a table of what belongs to the message, or nil.
+   --- Writes one line to standard error. `fields`: a table of what belongs to the message, or nil.
    pgcdc.log[level] = function(message, fields)
       raw.log(level, tostring(message), fields)
    end
@@ -66,7 +70,7 @@ raw.hook("start", function()
 end)
 raw.hook("enter", lineage.enter)
 raw.hook("leave", lineage.leave)
-raw.hook("settle", function(number, ...)
+raw.hook("checkpoint", function(number, ...)
    return on_error.checkpoint(source.by_number(number), ...)
 end)
 raw.hook("last", stream.finish)

@@ -25,7 +25,7 @@
 ---@field table string
 ---@field source string the source's name; not in the JSON
 ---@field key pgcdc.row
----@field row pgcdc.row? nil where the row is gone
+---@field row pgcdc.row? nil where the row was deleted
 ---@field old pgcdc.row? what the row was before, where it is known
 ---@field changed string[]? of an update with `old`: the columns that differ; not in the JSON
 ---@field xid integer|nil the transaction that wrote it, 64 bit; nil of views and foreign tables
@@ -53,7 +53,7 @@ function Stream:connect(down) end
 ---@return pgcdc.stream
 function Stream:disconnect(down) end
 
----Disconnects this stream from all others; what it holds is let go.
+---Disconnects this stream from all others; what it holds is released.
 function Stream:destroy() end
 
 ---@return pgcdc.stream[]
@@ -166,12 +166,12 @@ function Stream:delay(seconds) end
 ---@return pgcdc.stream
 function Stream:rate_limit(seconds) end
 
----Lets up to n values wait while what follows is held up.
+---Lets up to n values wait while what follows is not ready.
 ---@param n integer
 ---@return pgcdc.stream
 function Stream:buffer(n) end
 
----Only the newest value while what follows is held up.
+---Only the newest value while what follows is not ready.
 ---@return pgcdc.stream
 function Stream:latest() end
 
@@ -287,7 +287,7 @@ function Stream:cloudevents() end
 ---@class pgcdc.policy
 ---@field retry? integer how many more tries after the first
 ---@field wait? number seconds before the next one; 1
----@field factor? number how much longer each time; 2
+---@field factor? number how much longer each time; 1
 ---@field otherwise? "stop"|"skip"|"dead_letter" what becomes of a change that failed
 
 ---@class pgcdc.source.spec
@@ -299,8 +299,8 @@ function Stream:cloudevents() end
 ---@field start? "snapshot"|"now"|integer
 ---@field columns? string|string[] those to read; default: all
 ---@field where? string an SQL condition that depends on the row alone
----@field soft_delete? string a column that says that a row is gone
----@field deletes? boolean|{interval: number} tells what is gone, and inserts from updates
+---@field soft_delete? string a column that says that a row counts as deleted
+---@field deletes? boolean|{interval: number} finds deleted rows, and tells inserts from updates
 ---@field old? boolean keeps rows, for change.old and change.changed
 ---@field skip_unchanged? boolean leaves out updates that change nothing
 ---@field capture? "xmin"|"increment"|"trigger" how changes are found; "xmin"
@@ -319,7 +319,7 @@ function Stream:cloudevents() end
 ---@field traceback string
 ---@field attempts integer
 
----Behind the last change of a poll, or of a range of the snapshot.
+---Comes after the last change of a poll, or of a range of the snapshot.
 ---@class pgcdc.batch
 ---@field source string
 ---@field count integer
@@ -454,7 +454,7 @@ function Timer:cancel() end
 ---@field version string
 ---@field null pgcdc.null
 ---@field required any the default of an option that must be given
----@field args table<string, string> the NAME=VALUE words, as they are
+---@field args table<string, string> the NAME=VALUE arguments, as they are
 ---@field sinks pgcdc.sinks
 pgcdc = {}
 
@@ -489,7 +489,7 @@ function pgcdc.state(name) end
 ---@return pgcdc.connection
 function pgcdc.connect(target) end
 
----The NAME=VALUE words, checked against the defaults.
+---The NAME=VALUE arguments, checked against the defaults.
 ---@generic T: table
 ---@param defaults T
 ---@return T
@@ -511,7 +511,7 @@ function pgcdc.after(seconds, f) end
 ---@param status? integer
 function pgcdc.stop(status) end
 
----Marks a table as a sequence, so that an empty one is written [].
+---Makes a table a sequence for JSON, so that an empty one is written [].
 ---@param list? any[]
 ---@return any[]
 function pgcdc.array(list) end

@@ -1,4 +1,4 @@
--- pgcdc.options: the NAME=VALUE words of the command line, declared and checked.
+-- pgcdc.options: the NAME=VALUE arguments of the command line, declared and checked.
 -- SPDX-License-Identifier: MIT
 
 local raw = require "pgcdc.raw"
@@ -16,11 +16,11 @@ end })
 local truths = { ["true"] = true, yes = true, on = true, ["1"] = true,
                  ["false"] = false, no = false, off = false, ["0"] = false }
 
---- Words as a table, values as text. The last one wins.
-function options.words(words)
+--- Arguments as a table, values as text. Of two with one name the last one counts.
+function options.parse(arguments)
    local args = {}
-   for _, word in ipairs(words) do
-      local name, value = word:match("^([^=]+)=(.*)$")
+   for _, argument in ipairs(arguments) do
+      local name, value = argument:match("^([^=]+)=(.*)$")
       args[name] = value
    end
    return args
@@ -29,7 +29,7 @@ end
 -- The value that `text` stands for, or nil and what is wrong with it.
 local function read(name, text, default)
    if default == options.required then
-      if not text:find("[^%s,]") then -- nor a list of nothing
+      if not text:find("[^%s,]") then -- a list without items is empty, too
          return nil, ("%s must not be empty"):format(name)
       end
       return text
@@ -49,7 +49,7 @@ local function read(name, text, default)
    return text
 end
 
--- Raises unless all defaults are of types that a word can have.
+-- Raises unless all defaults are of types that an argument can have.
 local function check_defaults(defaults)
    for _, name in ipairs(sorted(defaults)) do
       if defaults[name] ~= options.required then
@@ -59,7 +59,7 @@ local function check_defaults(defaults)
 end
 
 -- Names that are given and not declared, as a list of complaints.
-local function unknown_words(given, defaults)
+local function unknown_arguments(given, defaults)
    local wrong = {}
    for _, name in ipairs(sorted(given)) do
       if defaults[name] == nil then
@@ -72,8 +72,8 @@ end
 
 -- The values of the options with these defaults. `list()`: them as a list for help=1, see help.
 local function read_all(defaults, list)
-   local given, values = options.words(raw.words), {}
-   local wrong = unknown_words(given, defaults)
+   local given, values = options.parse(raw.words), {}
+   local wrong = unknown_arguments(given, defaults)
    check_defaults(defaults)
    if defaults.help == nil and truths[(given.help or "no"):lower()] then
       raw.answer(help.text(list(), options.required))
@@ -98,8 +98,8 @@ local function read_all(defaults, list)
 end
 
 --- Declares the script's options: a table from names to defaults (text, a number, true or
---- false, or pgcdc.required). Returns the values. Whatever is wrong with the words of the
---- command line is a usage error that lists all of it; help=1 lists the options instead.
+--- false, or pgcdc.required). Returns the values. All that is wrong with the command line is
+--- reported in one usage error. With help=1 the options are listed instead.
 function options.read(defaults)
    check.type("pgcdc.options: its argument", defaults, "table")
    return read_all(defaults, function()
@@ -107,7 +107,7 @@ function options.read(defaults)
    end)
 end
 
---- The same of a list of {name, default, text}, in the order in which help=1 lists them.
+--- Does the same with a list of {name, default, text}, in the order in which help=1 lists them.
 function options.declare(list)
    local defaults = {}
    for _, option in ipairs(list) do

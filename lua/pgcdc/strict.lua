@@ -1,4 +1,4 @@
--- pgcdc.strict: a global that nobody has set is a mistake, where a script reads it.
+-- pgcdc.strict: a script that reads a global that nobody has set gets an error.
 -- SPDX-License-Identifier: MIT
 --
 -- Libraries that a script loads may look for globals that are not there; many do.
@@ -6,15 +6,15 @@
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 
--- What the sandbox takes: a script may ask whether it is there.
-local taken = { io = true, debug = true, dofile = true, loadfile = true }
+-- What the sandbox removes: a script may ask whether it is there.
+local removed = { io = true, debug = true, dofile = true, loadfile = true }
 
---- From now on the script, or a bundled one, that reads an unknown global is told so.
+--- From now on it is an error if the script, or a bundled one, reads an unknown global.
 return function()
    local script, bundled = "@" .. raw.script, "@" .. raw.scripts_dir .. "/"
    setmetatable(_G, { __index = function(globals, name)
       local reader = raw.where(2)
-      if taken[name] then
+      if removed[name] then
          return nil
       elseif reader ~= script and (not reader or reader:sub(1, #bundled) ~= bundled) then
          return nil

@@ -1,9 +1,9 @@
--- pgcdc.terminal: values for people to look at: colours, and nothing in them that a terminal obeys.
+-- pgcdc.terminal: values as text for people: with colours, without bytes that a terminal obeys.
 -- SPDX-License-Identifier: MIT
 
 local raw = require "pgcdc.raw"
 
-local show = {}
+local terminal = {}
 
 local is_coloured = raw.wants_colours(1)
 
@@ -11,14 +11,14 @@ local codes = { bold = "1", dim = "2", red = "31", green = "32", yellow = "33", 
                 cyan = "36" }
 
 --- The text in a colour, where standard output is a terminal whose user wants colours.
-function show.paint(colour, text)
+function terminal.paint(colour, text)
    local code = is_coloured and codes[colour]
    return code and ("\27[%sm%s\27[0m"):format(code, text) or text
 end
 
 local names = { ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
 
--- C1 controls, and what turns the direction of text or hides in it.
+-- C1 controls, and characters that are invisible or turn the direction of text.
 local function is_harmful(c)
    return c >= 0x80 and c < 0xa0 or c == 0xad or c == 0x61c or c >= 0x200b and c <= 0x200f
       or c >= 0x2028 and c <= 0x202e or c >= 0x2060 and c <= 0x206f or c == 0xfeff
@@ -34,9 +34,9 @@ local function escape_bytes(text)
    return (text:gsub("[%c\128-\255]", escape_byte))
 end
 
---- The text with its control characters, and others that a reader does not see as what they are,
---- written as escapes.
-function show.text(text)
+--- The text, with control characters and others that are invisible or misleading written as
+--- escapes.
+function terminal.text(text)
    text = tostring(text)
    if not text:find "[%c\128-\255]" then
       return text
@@ -59,14 +59,14 @@ local function cut(text, width)
    return text:sub(1, stop - 1) .. "…"
 end
 
---- A value as a word: text as it stands, in quotes where one could not tell where it ends.
-function show.value(value, width)
+--- A value as text for a line of several values: in quotes where its end would be unclear.
+function terminal.value(value, width)
    if value == nil then
-      return show.paint("dim", "NULL")
+      return terminal.paint("dim", "NULL")
    elseif type(value) ~= "string" then
-      return (show.text(cut(raw.encode(value), width)))
+      return (terminal.text(cut(raw.encode(value), width)))
    end
-   local text = show.text(cut(value, width))
+   local text = terminal.text(cut(value, width))
    if value == "" or value == "NULL" or value:find '[%s%c"=]' then
       return '"' .. text:gsub('"', '\\"') .. '"'
    end
@@ -74,12 +74,12 @@ function show.value(value, width)
 end
 
 --- "name=value".
-function show.field(name, value, width)
-   return show.paint("dim", show.text(name) .. "=") .. show.value(value, width or 0)
+function terminal.field(name, value, width)
+   return terminal.paint("dim", terminal.text(name) .. "=") .. terminal.value(value, width or 0)
 end
 
 --- The local time of day of an RFC 3339 timestamp in UTC.
-function show.time_of_day(ts)
+function terminal.time_of_day(ts)
    local year, month, day, hour, min, sec = ts:match "^(%d+)-(%d+)-(%d+)T(%d+):(%d+):(%d+)"
    local at = os.time { year = year, month = month, day = day, hour = hour, min = min, sec = sec,
                         isdst = false }
@@ -88,4 +88,4 @@ function show.time_of_day(ts)
    return os.date("%H:%M:%S", at + (at - os.time(utc)))
 end
 
-return show
+return terminal

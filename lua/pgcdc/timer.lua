@@ -8,14 +8,14 @@ local timer = {}
 
 local LEAST = 0.001
 
--- A heap: what is due first comes first, of those that are due together the one that was set first.
--- Each timer knows its place, `at`; one that is not waiting has none.
+-- A heap: the timer that is due first is on top; of two that are due together, the one that was set
+-- first. `at` is the place of a timer in it, nil where it is not waiting.
 local heap, count = {}, 0
 local serial = 0
 local windows = 0 -- how many of them belong to operators that hold values
 local now
 
---- `clock`: a function that returns seconds, never going back.
+--- `clock`: a function that returns seconds and never goes back.
 function timer.start(clock)
    now = clock
    heap, count, windows = {}, 0, 0
@@ -78,7 +78,7 @@ local Timer = {}
 Timer.__index = Timer
 Timer.__name = "pgcdc.timer"
 
---- It will not be called again.
+--- The function will not be called again.
 function Timer:cancel()
    if self.at then
       remove(self)
@@ -95,7 +95,7 @@ local function add(what, seconds, f, period)
 end
 
 --- Calls `f` every so many seconds, the first time after so many. Returns the timer, which has
---- a method `cancel`. Calls that were missed are not made up for.
+--- a method `cancel`. Calls that were missed are not made later.
 function timer.every(seconds, f)
    return add("pgcdc.every", seconds, f, seconds)
 end
@@ -105,8 +105,8 @@ function timer.after(seconds, f)
    return add("pgcdc.after", seconds, f, nil)
 end
 
---- A window is the timer of an operator that holds values: `--once` waits for it. Calls `f`
---- once, after so many seconds (0: at the next turn). Returns the timer.
+--- A window is the timer of an operator that holds values: `--once` waits for it. Calls `f` once,
+--- after so many seconds (0: when timers run the next time). Returns the timer.
 function timer.window(seconds, f)
    local t = setmetatable({ due = now() + seconds, f = f, is_window = true }, Timer)
    insert(t)
@@ -126,7 +126,7 @@ function timer.run()
          insert(t)
       end
       windows = windows - (t.is_window and 1 or 0)
-      raw.clock_anew()
+      raw.start_clock()
       t.f()
    end
    if count > 0 then

@@ -23,7 +23,7 @@ struct chunk_row {
 
 /* What the host knows besides of a row. */
 struct chunk_side {
-    uint64_t seq;      /* the number of the change among all of the source */
+    uint64_t change;   /* its number, see state/diff.h */
     size_t old_start;  /* in the chunk's bytes: the row as it was delivered before */
     uint32_t old_len;  /* 0: it was not kept */
 };
@@ -47,7 +47,6 @@ struct chunk {
     struct position *position; /* owned; holds once this chunk and all before it are done */
 
     struct chunk_side *sides; /* owned: one for each row, or NULL */
-    uint64_t last_seq;       /* of the last row, also of those left out; 0: rows are not numbered */
 };
 
 /* A chunk that is part of something else. */

@@ -383,15 +383,3 @@ bool position_text_read(struct position *p, const char *source, const char *text
         position_fini(p);
     return ok;
 }
-
-uint64_t position_noted(const char *text)
-{
-    static const char word[] = "\nnoted ";
-    const char *at = strstr(text, word);
-
-    uint64_t n = 0;
-
-    if (at != NULL)
-        at += sizeof word - 1;
-    return at != NULL && text_read_u64(&at, NULL, &n) ? n : 0;
-}

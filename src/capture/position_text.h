@@ -17,7 +17,4 @@ void position_text_write(const struct position *p, const char *source, struct bu
  * before. False, with <p> zeroed: the text is damaged, or of another source. */
 bool position_text_read(struct position *p, const char *source, const char *text) WARN_UNUSED;
 
-/* `noted` of a position that was written; 0 if it has none. */
-uint64_t position_noted(const char *text);
-
 #endif

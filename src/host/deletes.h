@@ -5,13 +5,13 @@
 #define DELETES_H
 
 #include "capture/reader.h"
-#include "lua/script.h"
 #include "host/delivery.h"
+#include "lua/script.h"
 
-/* Handles a MESSAGE_TALLY or MESSAGE_KEYS of the source whose delivery is <t>: answers the reader,
- * and delivers the deletes once all of them are known. *parked: not done with; to be handled again
- * when the source is not paused. */
-bool deletes_handle(struct script *s, struct reader *r, struct delivery *t, struct message *b,
-                    bool *parked, struct err *e) WARN_UNUSED;
+/* Handles a MESSAGE_TALLY or MESSAGE_KEYS of the source whose delivery is <d>: answers the reader,
+ * and once all deletes are known delivers them. Where the source is paused before that is done the
+ * message is to be handled again: see delivery_set_again. */
+bool deletes_handle(struct script *s, struct reader *r, struct delivery *d, struct message *m,
+                    struct err *e) WARN_UNUSED;
 
 #endif

@@ -2,75 +2,254 @@
  * SPDX-License-Identifier: MIT */
 #include "host/delivery.h"
 
+#include "capture/position_text.h"
+
 #include <stdlib.h>
 
-void delivery_init(struct delivery *t)
+/* Where the batch in hand may stop. */
+enum stop {
+    STOP_NOWHERE,
+    STOP_BEFORE_ROWS, /* only deletes were delivered: the position is what it was */
+    STOP_IN_POLL,     /* after the row with this xid and key */
+    STOP_IN_RANGE,    /* after the rows with these keys */
+};
+
+struct last {
+    enum stop stop;
+    uint64_t change;    /* the number of the last change, where they are recorded */
+    uint64_t xid;       /* of the last row of a poll */
+    bool is_tombstone;  /* that row is one */
+    bool is_recheck;    /* the poll is one that looks at all rows, see increment.h */
+    uint32_t leaf, end; /* of the range */
+    struct buf keys;    /* that row's key; of all rows of the range, a newline after each */
+};
+
+struct delivery {
+    size_t source;
+    bool is_restored;
+    struct progress progress;
+    /* the position */
+    struct position position; /* of the newest batch that is over */
+    bool has_position, is_unsaved;
+    /* the batch in hand */
+    uint64_t batch, count;
+    bool begins_with_deletes; /* and not with its rows */
+    struct xidset xids;       /* those delivered of a poll */
+    struct last last;         /* the last change that was delivered */
+    size_t rows_done;         /* of the chunk that is delivered again */
+    bool is_saving;
+    /* deletes */
+    struct diff *diff;        /* owned, or NULL */
+    struct chunk *deletes;    /* in hand, or NULL; <deletes_done> of them were delivered */
+    size_t deletes_done;
+    /* messages */
+    bool is_again;
+    struct queue_list parked;
+};
+
+/* ---- birth and death ---- */
+
+struct delivery *delivery_new(size_t number)
 {
-    *t = (struct delivery){ 0 };
-    buf_init(&t->last.keys, SIZE_MAX / 2);
+    struct delivery *d = calloc(1, sizeof *d);
+
+    if (d == NULL)
+        return NULL;
+    d->source = number;
+    buf_init(&d->last.keys, SIZE_MAX / 2);
+    return d;
 }
 
-void delivery_fini(struct delivery *t)
+void delivery_free(struct delivery *d)
 {
-    position_fini(&t->position);
-    xidset_fini(&t->delivered);
-    buf_fini(&t->last.keys);
-    diff_close(t->diff);
-    chunk_free(t->gone);
-    while (!queue_list_is_empty(&t->parked))
-        message_free(message_of(queue_list_take(&t->parked)));
+    struct message *m;
+
+    if (d == NULL)
+        return;
+    while ((m = delivery_unpark(d)) != NULL)
+        message_free(m);
+    position_fini(&d->position);
+    xidset_fini(&d->xids);
+    buf_fini(&d->last.keys);
+    diff_close(d->diff);
+    chunk_free(d->deletes);
+    free(d);
 }
 
-void delivery_adopt(struct delivery *t, struct chunk *c)
+bool delivery_restore(struct delivery *d, struct store *store, const struct config *config,
+                      const char *name, struct err *e)
 {
-    position_fini(&t->position);
-    t->position = *c->position;
-    free(c->position);
-    c->position = NULL;
-    t->is_known = t->is_unsaved = true;
-    t->position.is_learned = false;
-    if (t->diff != NULL)
-        diff_mark(t->diff, &t->position, diff_last(t->diff));
-    t->has_gone = t->last.is_gone = false;
-    xidset_fini(&t->delivered);
-    t->count = 0;
-    t->last.is_known = false;
-    buf_clear(&t->last.keys);
+    d->is_restored = true;
+    if (store == NULL)
+        return true;
+    if (!store_load(store, name, &d->position, &d->has_position, e))
+        return false;
+    if (!config->deletes)
+        return true;
+    d->diff = diff_open(store, config, name, delivery_position(d), e);
+    return d->diff != NULL;
 }
 
-bool delivery_delivered(struct delivery *t, const struct chunk *c, size_t from, size_t done)
+bool delivery_is_restored(const struct delivery *d)
+{
+    return d->is_restored;
+}
+
+size_t delivery_source(const struct delivery *d)
+{
+    return d->source;
+}
+
+struct progress *delivery_progress(struct delivery *d)
+{
+    return &d->progress;
+}
+
+/* ---- where it is ---- */
+
+const struct position *delivery_position(const struct delivery *d)
+{
+    return d->has_position ? &d->position : NULL;
+}
+
+bool delivery_is_unsaved(const struct delivery *d)
+{
+    return d->is_unsaved;
+}
+
+void delivery_set_saved(struct delivery *d)
+{
+    d->is_unsaved = false;
+}
+
+uint64_t delivery_batch(const struct delivery *d)
+{
+    return d->batch;
+}
+
+uint64_t delivery_count(const struct delivery *d)
+{
+    return d->count;
+}
+
+bool delivery_may_stop(const struct delivery *d)
+{
+    return d->last.stop != STOP_NOWHERE;
+}
+
+bool delivery_is_saving(const struct delivery *d)
+{
+    return d->is_saving;
+}
+
+void delivery_set_saving(struct delivery *d, bool is_saving)
+{
+    d->is_saving = is_saving;
+}
+
+/* Moves <p>, a copy of the position or itself, to where the batch may stop. */
+static bool advance_to_stop(const struct delivery *d, struct position *p)
+{
+    const struct last *last = &d->last;
+
+    if (last->stop != STOP_NOWHERE && d->diff != NULL)
+        diff_set_position(d->diff, p, last->change);
+    switch (last->stop) {
+    case STOP_NOWHERE:
+    case STOP_BEFORE_ROWS:
+        break;
+    case STOP_IN_RANGE:
+        return position_add_done(p, last->leaf, last->end, last->keys.data, last->keys.len);
+    case STOP_IN_POLL:
+        return position_end_early(p, &d->xids,
+                                  &(struct position_last){ .xid = last->xid,
+                                                           .is_tombstone = last->is_tombstone,
+                                                           .is_recheck = last->is_recheck,
+                                                           .key = last->keys.data,
+                                                           .len = last->keys.len });
+    }
+    return true;
+}
+
+bool delivery_stop(struct delivery *d)
+{
+    if (!advance_to_stop(d, &d->position))
+        return false;
+    d->is_unsaved = true;
+    d->count = 0;
+    return true;
+}
+
+bool delivery_write(const struct delivery *d, const char *name, struct delivery_moment *moment)
+{
+    bool is_amid = d->count > 0;
+    struct position p = { 0 };
+    struct buf text;
+    bool ok = true;
+
+    *moment = (struct delivery_moment){ .is_known = !is_amid || delivery_may_stop(d) };
+    if (!moment->is_known || (!is_amid && !d->is_unsaved))
+        return true;
+    buf_init(&text, SIZE_MAX / 2);
+    if (is_amid)
+        ok = position_copy(&p, &d->position) && advance_to_stop(d, &p);
+    if (ok)
+        position_text_write(is_amid ? &p : &d->position, name, &text);
+    moment->last_change = is_amid ? p.last_change : d->position.last_change;
+    position_fini(&p);
+    moment->text = ok ? buf_take(&text) : NULL;
+    buf_fini(&text);
+    return moment->text != NULL;
+}
+
+/* ---- the batch ---- */
+
+/* Its first change is to be delivered. If another one is in hand, the reader lost its connection in
+ * the middle of that and has begun again, where that one was; rows come from the lowest xid. */
+static bool begin(struct delivery *d)
+{
+    d->batch++;
+    if (d->count == 0)
+        return true;
+    if (!advance_to_stop(d, &d->position))
+        return false;
+    d->last.stop = STOP_NOWHERE;
+    xidset_fini(&d->xids);
+    return true;
+}
+
+bool delivery_begin_rows(struct delivery *d, struct chunk *c, size_t *from, struct err *e)
+{
+    *from = d->rows_done;
+    if (c->begins && *from == 0 && !d->begins_with_deletes && !begin(d))
+        return err_memory(e);
+    return d->diff == NULL || diff_record(d->diff, c, e);
+}
+
+/* Counts rows <from> to <done>. */
+static bool count_rows(struct delivery *d, const struct chunk *c, size_t from, size_t done)
 {
     uint64_t last = 0;
 
-    t->count += done - from;
+    d->count += done - from;
     if (!c->is_ordered)
         return true;
     for (size_t i = from; i < done; i++)
-        if (c->rows[i].xid != last && !xidset_add(&t->delivered, last = c->rows[i].xid))
+        if (c->rows[i].xid != last && !xidset_add(&d->xids, last = c->rows[i].xid))
             return false;
     return true;
 }
 
-bool delivery_note_last(struct delivery *t, const struct chunk *c, size_t from, size_t done)
+/* Keeps the keys of rows <from> to <done> of a range, of a poll only the last one. */
+static bool keep_keys(struct delivery *d, const struct chunk *c, size_t from, size_t done)
 {
-    struct buf *keys = &t->last.keys;
+    struct buf *keys = &d->last.keys;
 
-    if (done == from && t->last.is_gone)
-        return true;
-    t->last.is_gone = false;
-    t->last.is_known = t->is_known && (c->is_snapshot || c->is_ordered);
-    t->last.is_snapshot = c->is_snapshot;
-    t->last.is_recheck = c->is_recheck;
-    if (!t->last.is_known || done == from)
-        return true;
-    t->last.xid = c->rows[done - 1].xid;
-    t->last.is_tombstone = c->rows[done - 1].is_key_only;
-    t->last.leaf = c->leaf;
-    t->last.end = c->end;
-    t->last.seq = c->sides != NULL ? c->sides[done - 1].seq : 0;
-    if (!c->is_snapshot)
+    if (!c->is_snapshot) {
         buf_clear(keys);
-    for (size_t i = c->is_snapshot ? from : done - 1; i < done; i++) {
+        from = done - 1;
+    }
+    for (size_t i = from; i < done; i++) {
         if (!chunk_row_key(c, &c->rows[i], keys))
             return false;
         if (c->is_snapshot)
@@ -79,77 +258,137 @@ bool delivery_note_last(struct delivery *t, const struct chunk *c, size_t from, 
     return buf_ok(keys);
 }
 
-void delivery_gone(struct delivery *t, const struct chunk *c, size_t from, size_t done)
+/* Rows <from> to <done> were delivered, and more is to come. */
+static bool move_stop(struct delivery *d, const struct chunk *c, size_t from, size_t done)
 {
-    t->count += done - from;
-    if (done == from || (t->last.is_known && !t->last.is_gone))
-        return;
-    t->last.is_known = t->is_known;
-    t->last.is_gone = true;
-    t->last.seq = c->sides[done - 1].seq;
+    struct last *last = &d->last;
+
+    if (done == from && last->stop == STOP_BEFORE_ROWS)
+        return true;
+    last->stop = !d->has_position ? STOP_NOWHERE : c->is_snapshot ? STOP_IN_RANGE :
+                 c->is_ordered ? STOP_IN_POLL : STOP_NOWHERE;
+    last->is_recheck = c->is_recheck;
+    if (last->stop == STOP_NOWHERE || done == from)
+        return true;
+    last->xid = c->rows[done - 1].xid;
+    last->is_tombstone = c->rows[done - 1].is_key_only;
+    last->leaf = c->leaf;
+    last->end = c->end;
+    if (c->sides != NULL)
+        last->change = c->sides[done - 1].change;
+    return keep_keys(d, c, from, done);
 }
 
-void delivery_name_failure(const char *source, const struct chunk *c, size_t i, struct err *e)
+bool delivery_add_rows(struct delivery *d, const struct chunk *c, size_t done, bool is_again)
 {
-    struct buf key;
+    size_t from = d->rows_done;
 
-    buf_init(&key, 200);
-    if (i < c->n_rows && chunk_row_key(c, &c->rows[i], &key)) {
-        for (char *p = key.data; *p != '\0'; p++)
-            if (*p == '\t')
-                *p = ',';
-        err_prefix(e, "source %s, key %s", source, key.data);
-    } else {
-        err_prefix(e, "source %s", source);
+    d->rows_done = is_again ? done : 0;
+    return count_rows(d, c, from, done) && move_stop(d, c, from, done);
+}
+
+bool delivery_add_last_rows(struct delivery *d, const struct chunk *c)
+{
+    size_t from = d->rows_done;
+
+    d->rows_done = 0;
+    return count_rows(d, c, from, c->n_rows);
+}
+
+void delivery_end(struct delivery *d, struct chunk *c)
+{
+    position_fini(&d->position);
+    d->position = *c->position;
+    free(c->position);
+    c->position = NULL;
+    d->has_position = d->is_unsaved = true;
+    d->position.is_learned = false;
+    if (d->diff != NULL)
+        diff_set_position(d->diff, &d->position, diff_last_change(d->diff));
+    d->begins_with_deletes = false;
+    d->last.stop = STOP_NOWHERE;
+    xidset_fini(&d->xids);
+    d->count = 0;
+    buf_clear(&d->last.keys);
+}
+
+/* ---- deletes ---- */
+
+struct diff *delivery_diff(const struct delivery *d)
+{
+    return d->diff;
+}
+
+bool delivery_next_deletes(struct delivery *d, const struct chunk **c, size_t *from,
+                           struct err *e)
+{
+    while (d->deletes == NULL) {
+        if (!diff_next_deletes(d->diff, &d->deletes, e))
+            return false;
+        if (d->deletes == NULL)
+            break;
+        d->deletes_done = 0;
+        if (d->deletes->n_rows == 0) { /* all of them were reported before */
+            chunk_free(d->deletes);
+            d->deletes = NULL;
+        }
     }
-    buf_fini(&key);
-}
-
-bool delivery_cut(const struct delivery *t, struct position *p)
-{
-    const struct buf *keys = &t->last.keys;
-
-    if (t->diff != NULL && t->last.seq > 0)
-        diff_mark(t->diff, p, t->last.seq);
-    if (t->last.is_gone)
+    *c = d->deletes;
+    *from = d->deletes_done;
+    if (d->deletes == NULL || d->begins_with_deletes)
         return true;
-    if (t->last.is_snapshot)
-        return position_add_done(p, t->last.leaf, t->last.end, keys->data, keys->len);
-    return position_end_early(p, &t->delivered,
-                              &(struct position_last){ .xid = t->last.xid,
-                                                       .is_tombstone = t->last.is_tombstone,
-                                                       .is_recheck = t->last.is_recheck,
-                                                       .key = keys->data,
-                                                       .len = keys->len });
+    d->begins_with_deletes = true;
+    return begin(d) || err_memory(e);
 }
 
-bool delivery_restart(struct delivery *t)
+bool delivery_add_deletes(struct delivery *d, size_t done)
 {
-    bool ok = !t->last.is_known || delivery_cut(t, &t->position);
+    size_t from = d->deletes_done;
 
-    t->last.is_known = t->last.is_gone = false;
-    xidset_fini(&t->delivered);
-    return ok;
+    d->count += done - from;
+    d->deletes_done = done;
+    if (done > from && (d->last.stop == STOP_NOWHERE || d->last.stop == STOP_BEFORE_ROWS)) {
+        d->last.stop = d->has_position ? STOP_BEFORE_ROWS : STOP_NOWHERE;
+        d->last.change = d->deletes->sides[done - 1].change;
+    }
+    if (done < d->deletes->n_rows)
+        return false;
+    chunk_free(d->deletes);
+    d->deletes = NULL;
+    return true;
 }
 
-bool delivery_write(const struct delivery *t, const char *source, char **text, bool *is_known)
-{
-    bool is_cut = t->count > 0;
-    struct position p = { 0 };
-    struct buf b;
-    bool ok = true;
+/* ---- messages that wait ---- */
 
-    *text = NULL;
-    *is_known = !is_cut || t->last.is_known;
-    if (!*is_known || (!is_cut && !t->is_unsaved))
-        return true;
-    buf_init(&b, SIZE_MAX / 2);
-    if (is_cut)
-        ok = position_copy(&p, &t->position) && delivery_cut(t, &p);
-    if (ok)
-        position_text_write(is_cut ? &p : &t->position, source, &b);
-    position_fini(&p);
-    *text = ok ? buf_take(&b) : NULL;
-    buf_fini(&b);
-    return *text != NULL;
+void delivery_set_again(struct delivery *d)
+{
+    d->is_again = true;
+}
+
+bool delivery_take_again(struct delivery *d)
+{
+    bool was = d->is_again;
+
+    d->is_again = false;
+    return was;
+}
+
+void delivery_park(struct delivery *d, struct message *m)
+{
+    queue_list_push(&d->parked, &m->item);
+}
+
+void delivery_park_first(struct delivery *d, struct message *m)
+{
+    queue_list_push_first(&d->parked, &m->item);
+}
+
+struct message *delivery_unpark(struct delivery *d)
+{
+    return queue_list_is_empty(&d->parked) ? NULL : message_of(queue_list_take(&d->parked));
+}
+
+bool delivery_is_parked(const struct delivery *d)
+{
+    return !queue_list_is_empty(&d->parked);
 }

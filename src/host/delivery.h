@@ -1,70 +1,108 @@
 /* delivery.h -- where the delivery of one source is.
  *
- * Its acknowledged position, what of the poll or range in hand has been
- * delivered, and where that may be cut: rows of a poll come by xid and key, so
- * the last one tells; of a range the keys delivered are kept. No Lua.
+ * The only owner of that: the position up to which all is delivered, what of
+ * the batch in hand was delivered and where that batch may stop, what waits
+ * while the source is paused, what is known of its rows for deletes. No Lua.
+ *
+ * A batch is all changes of one poll or range: deletes first, then rows. A
+ * batch may stop in the middle. Rows of a poll come by xid and key, so the last
+ * one delivered tells how far it is; of a range the keys that were delivered
+ * are kept.
+ *
+ * False from a function without <e> means out of memory.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef DELIVERY_H
 #define DELIVERY_H
 
+#include "capture/message.h"
+#include "host/progress.h"
 #include "state/diff.h"
-#include "capture/position_text.h"
 
-struct delivery {
-    struct position position; /* the newest one that was acknowledged */
-    bool is_known;            /* there is one */
-    bool is_resolved;         /* the source's name is final */
-    bool is_unsaved;
-    uint64_t count;           /* changes of the poll or range in hand that were delivered */
-    struct xidset delivered;  /* the xids of the poll in hand */
-    struct {                  /* where what is in hand may be cut: behind its last row delivered */
-        bool is_known, is_snapshot, is_recheck, is_tombstone;
-        uint64_t xid;         /* of that row, in a poll */
-        uint32_t leaf, end;   /* of the range */
-        bool is_gone;         /* nothing but deletes was delivered yet: it is where it was */
-        uint64_t seq;         /* of the last change; 0: it has none */
-        struct buf keys;      /* that row's key; of all rows of the range, a newline behind each */
-    } last;
-    struct queue_list parked; /* taken from the queue while the source was paused */
-    struct diff *diff;    /* owned; NULL: the source does not look for deletes */
-    bool has_gone;            /* the batch in hand began with deletes, not with its rows */
-    struct chunk *gone;       /* deletes that are being delivered, <gone_done> of them done */
-    size_t gone_done;
-    size_t resume;            /* rows of the first one that were delivered */
-    bool is_settling;         /* all of them were, and what is left is to save the position */
+struct delivery;
+
+/* Of source <number>. Returns owned, or NULL: out of memory. */
+struct delivery *delivery_new(size_t number);
+void delivery_free(struct delivery *d);
+
+/* Its name is final, and it goes on from the position that <store> keeps under <name>, if any.
+ * Without a store it begins anew. <name>, <config> and <store> are borrowed. */
+bool delivery_restore(struct delivery *d, struct store *store, const struct config *config,
+                      const char *name, struct err *e) WARN_UNUSED;
+bool delivery_is_restored(const struct delivery *d);
+
+size_t delivery_source(const struct delivery *d); /* its number */
+struct progress *delivery_progress(struct delivery *d);
+
+/* ---- the position ---- */
+
+/* Up to which all is delivered, borrowed; NULL: there is none yet. */
+const struct position *delivery_position(const struct delivery *d);
+
+/* True if that is not saved, nor remembered to be saved. */
+bool delivery_is_unsaved(const struct delivery *d);
+void delivery_set_saved(struct delivery *d);
+
+/* The position as it is at this moment, also in the middle of a batch. */
+struct delivery_moment {
+    char *text;           /* owned; NULL: it is not a new one */
+    uint64_t last_change; /* see struct position */
+    bool is_known;        /* false in the middle of a batch that may not stop */
 };
+bool delivery_write(const struct delivery *d, const char *name,
+                    struct delivery_moment *moment) WARN_UNUSED;
 
-void delivery_init(struct delivery *t);
-void delivery_fini(struct delivery *t);
+/* ---- the batch in hand ---- */
 
-/* Takes the position of <c>, whose poll or range is done. */
-void delivery_adopt(struct delivery *t, struct chunk *c);
+uint64_t delivery_batch(const struct delivery *d); /* its number, or that of the last one */
+uint64_t delivery_count(const struct delivery *d); /* how many changes of it were delivered */
+bool delivery_may_stop(const struct delivery *d);  /* it may end where it is */
 
-/* Rows <from> to <done> of <c> were delivered. False: out of memory, as below. */
-bool delivery_delivered(struct delivery *t, const struct chunk *c, size_t from,
-                        size_t done) WARN_UNUSED;
+/* Ends it where it is: that is the position now. */
+bool delivery_stop(struct delivery *d) WARN_UNUSED;
 
-/* And more is to come: notes where the batch may be cut. */
-bool delivery_note_last(struct delivery *t, const struct chunk *c, size_t from,
-                        size_t done) WARN_UNUSED;
+/* A chunk of rows is to be delivered, from row *from on: begins the batch if the chunk is its first
+ * one, and records the rows. */
+bool delivery_begin_rows(struct delivery *d, struct chunk *c, size_t *from,
+                         struct err *e) WARN_UNUSED;
 
-/* The same for deletes, which come before the rows. */
-void delivery_gone(struct delivery *t, const struct chunk *c, size_t from, size_t done);
+/* Rows before <done> were delivered, and not all of the batch. <is_again>: the chunk is to be
+ * delivered again, from there on. */
+bool delivery_add_rows(struct delivery *d, const struct chunk *c, size_t done,
+                       bool is_again) WARN_UNUSED;
 
-/* What the change at row <i> was, which failed, for its error. */
-void delivery_name_failure(const char *source, const struct chunk *c, size_t i, struct err *e);
+/* The last row of the batch was delivered. */
+bool delivery_add_last_rows(struct delivery *d, const struct chunk *c) WARN_UNUSED;
 
-/* Moves <p>, a copy of the position or itself, behind the last row delivered. */
-bool delivery_cut(const struct delivery *t, struct position *p) WARN_UNUSED;
+/* The batch is over: takes the position of its last chunk. */
+void delivery_end(struct delivery *d, struct chunk *c);
 
-/* The reader lost its connection in the middle of a poll and has begun another one, which
- * goes on where that one was; its rows come from the lowest xid again. */
-bool delivery_restart(struct delivery *t) WARN_UNUSED;
+/* What is left to do of the message in hand is to save the position. */
+bool delivery_is_saving(const struct delivery *d);
+void delivery_set_saving(struct delivery *d, bool is_saving);
 
-/* The text of the position of <source> as it is now; owned. *text NULL: it is not a new one, or,
- * with *is_known false, in the middle of a batch that cannot be cut. */
-bool delivery_write(const struct delivery *t, const char *source, char **text,
-                    bool *is_known) WARN_UNUSED;
+/* ---- deletes ---- */
+
+struct diff *delivery_diff(const struct delivery *d); /* NULL: it does not look for deletes */
+
+/* The deletes that are to be delivered next, from row *from on, borrowed; *c NULL: there are no
+ * more. Begins the batch if these are its first ones. */
+bool delivery_next_deletes(struct delivery *d, const struct chunk **c, size_t *from,
+                           struct err *e) WARN_UNUSED;
+
+/* Those before <done> were delivered. True if that is all of them. */
+bool delivery_add_deletes(struct delivery *d, size_t done);
+
+/* ---- messages that wait ---- */
+
+/* The message in hand is to be handled again when the source is not paused. True, once. */
+void delivery_set_again(struct delivery *d);
+bool delivery_take_again(struct delivery *d);
+
+/* They wait in order. The first one is taken with delivery_unpark; NULL: there is none. */
+void delivery_park(struct delivery *d, struct message *m);
+void delivery_park_first(struct delivery *d, struct message *m);
+struct message *delivery_unpark(struct delivery *d);
+bool delivery_is_parked(const struct delivery *d); /* there are some */
 
 #endif

@@ -173,7 +173,7 @@ void api_copy_lines_end(lua_State *L, struct api_copy_lines *s, bool is_read)
 void api_copy_lines_export(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        { "rows", count_lines }, { "clear", clear_lines }, { "send", send_lines }, { NULL, NULL },
+        { "count", count_lines }, { "clear", clear_lines }, { "send", send_lines }, { NULL, NULL },
     };
 
     luaL_newmetatable(L, LINES);

@@ -1,9 +1,10 @@
 /* api_copy_lines.h -- the lines of a COPY, kept until they are no longer needed.
  *
- * Exports to Lua (module pgcdc.raw) copy_lines() -> lines, with the methods rows() -> number,
- * number of those that were not just read from a table, clear(), and send(connection), which
- * returns what those of a connection do. They are kept in memory up to a
- * limit, then in a file without a name, and can be sent again and again.
+ * Exports to Lua (module pgcdc.raw): copy_lines() -> lines. They are kept in memory up to a limit,
+ * then in a file without a name, and can be sent again and again. Methods:
+ *   count() -> how many there are, and how many of them were not just read from a table;
+ *   clear();
+ *   send(connection): in a COPY that it has begun; returns what the methods of a connection do.
  *
  * Everything here may throw.
  *

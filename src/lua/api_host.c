@@ -109,7 +109,7 @@ static int refuse(lua_State *L)
     return lua_error(L);
 }
 
-static int fail(lua_State *L)
+static int rethrow(lua_State *L)
 {
     luaL_checkstring(L, 1);
     script_set_traceback(script_of(L), luaL_checkstring(L, 2));
@@ -220,7 +220,7 @@ static int nap(lua_State *L)
     return 0;
 }
 
-static int clock_anew(lua_State *L)
+static int start_clock(lua_State *L)
 {
     script_start_clock(script_of(L));
     return 0;
@@ -241,7 +241,7 @@ static int stop(lua_State *L)
 
 static int hook(lua_State *L)
 {
-    static const char *const names[] = { "timers", "start", "enter", "leave", "settle", "last",
+    static const char *const names[] = { "timers", "start", "enter", "leave", "checkpoint", "last",
                                          "finish", "graph", NULL };
     int *ref = &script_of(L)->hooks[luaL_checkoption(L, 1, NULL, names)];
 
@@ -279,9 +279,9 @@ void api_host_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "stop", stop }, { "hook", hook }, { "usage", usage }, { "refuse", refuse },
-        { "fail", fail }, { "try", try }, { "where", where }, { "place", place },
+        { "rethrow", rethrow }, { "try", try }, { "where", where }, { "place", place },
         { "traceback", traceback }, { "nearest", nearest }, { "size", size }, { "now", now },
-        { "sleep", sleep_on }, { "nap", nap }, { "clock_anew", clock_anew }, { NULL, NULL },
+        { "sleep", sleep_on }, { "nap", nap }, { "start_clock", start_clock }, { NULL, NULL },
     };
 
     luaL_setfuncs(L, functions, 0);

@@ -11,7 +11,7 @@
  *     for a database that cannot be used as asked (3);
  *   try(catch, f, ...) -> true, results ... | false, what catch made of the error. As xpcall, but
  *     what took too long counts as a failure like others, and the time starts again;
- *   fail(message, traceback): throws again what was caught;
+ *   rethrow(message, traceback): throws again what was caught;
  *   where(level) -> source, line of the function at that level of the stack; place(function) ->
  *     source, line of its definition; traceback(level);
  *   nearest(word, names) -> the name that was perhaps meant, or nil;
@@ -20,7 +20,7 @@
  *   now() -> seconds, by a clock that never goes back;
  *   sleep(seconds) -> true, or false if the program was asked to stop;
  *   nap(seconds): sleeps; a signal that the program handles ends it early;
- *   clock_anew(): the time limit of a handler call starts again.
+ *   start_clock(): the time limit of a handler call starts again.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef API_HOST_H

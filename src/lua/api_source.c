@@ -16,7 +16,6 @@ void api_source_free(struct script *s)
     for (size_t i = 0; i < s->n_sources; i++) {
         config_free(s->sources[i].config);
         free(s->sources[i].name);
-        free(s->sources[i].position);
     }
     free(s->sources);
     s->sources = NULL;

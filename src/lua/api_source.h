@@ -30,9 +30,6 @@ struct api_source {
     int metatable;         /* of its changes, see change.h */
     int pauses;            /* > 0: its changes wait */
     size_t group;          /* the same number for all sources of a group */
-    uint64_t seq;          /* of the poll or range in hand, or of the last one */
-    uint64_t saved_note;   /* what the saved position accounts for, see kept_rows.h */
-    char *position;        /* owned; its position as text, for hooks_settle */
 };
 
 /* Adds the functions to the module on top of the stack. */

@@ -4,7 +4,6 @@
 
 #include "lua/api_source.h"
 #include "lua/json.h"
-#include "capture/position_text.h"
 
 #include <lauxlib.h>
 #include <stdio.h>
@@ -106,29 +105,13 @@ static bool put_records(lua_State *L, struct store *store, lua_Integer n, struct
         r.name = push_slice(L, 2);
         r.key = push_slice(L, 3);
         r.value = push_slice(L, 4);
+        lua_rawgeti(L, 2, 5);
+        r.change = (uint64_t)lua_tointeger(L, -1);
         if (!store_put(store, &r, e))
             return false;
         lua_settop(L, 1);
     }
     return true;
-}
-
-/* The positions among the records are saved: see struct api_source. */
-static void note_saved(lua_State *L, struct script *s, lua_Integer n)
-{
-    for (lua_Integer i = 1; i <= n; i++) {
-        struct store_slice kind, name, value;
-
-        lua_rawgeti(L, 1, i);                                  /* records record */
-        kind = push_slice(L, 1);
-        name = push_slice(L, 2);
-        push_slice(L, 3);
-        value = push_slice(L, 4);
-        for (size_t k = 0; k < s->n_sources && strcmp(kind.p, "position") == 0; k++)
-            if (s->sources[k].name != NULL && strcmp(s->sources[k].name, name.p) == 0)
-                s->sources[k].saved_note = value.p != NULL ? position_noted(value.p) : 0;
-        lua_settop(L, 1);
-    }
 }
 
 /* Nothing may throw while the transaction is open. */
@@ -141,6 +124,8 @@ static void check_records(lua_State *L, lua_Integer n)
             if (lua_rawgeti(L, 2, k) != LUA_TSTRING &&
                 (k < 4 || lua_type(L, -1) != LUA_TBOOLEAN))
                 luaL_error(L, "field %d of a record is not text", k);
+        if (lua_rawgeti(L, 2, 5) != LUA_TNIL && !lua_isinteger(L, -1))
+            luaL_error(L, "field 5 of a record is no number");
         lua_settop(L, 1);
     }
 }
@@ -164,7 +149,6 @@ static int save(lua_State *L)
         store_rollback(s->store);
     if (!ok)
         return throw_cause(L);
-    note_saved(L, s, n);
     return 0;
 }
 
@@ -200,12 +184,6 @@ static int pipeline(lua_State *L)
     return 1;
 }
 
-static int keeps(lua_State *L)
-{
-    script_of(L)->keeps = lua_toboolean(L, 1);
-    return 0;
-}
-
 static int waits(lua_State *L)
 {
     script_of(L)->is_waiting = lua_toboolean(L, 1);
@@ -215,7 +193,7 @@ static int waits(lua_State *L)
 void api_state_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        { "kept", kept }, { "save", save }, { "pipeline", pipeline }, { "keeps", keeps },
+        { "kept", kept }, { "save", save }, { "pipeline", pipeline },
         { "waits", waits }, { NULL, NULL },
     };
 

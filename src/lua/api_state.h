@@ -4,9 +4,10 @@
  * loads, and one that keeps nothing makes no file.
  *
  * Exports to Lua (module pgcdc.raw): kept(kind, name) -> {key = value},
- * save(list of {kind, name, key, value or false}) saves all or nothing,
+ * save(list of {kind, name, key, value or false, number}) saves all or nothing;
+ * the number belongs to a position: that of the last change that it accounts for,
  * pipeline() -> text that tells this state file from all others,
- * keeps(flag), waits(flag): see struct script.
+ * waits(flag): see struct script.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef API_STATE_H

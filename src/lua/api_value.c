@@ -62,8 +62,8 @@ static int sha256(lua_State *L)
 void api_value_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        { "encode", encode }, { "decode", decode }, { "clone", clone_value }, { "is_change", is_change },
-        { "sha256", sha256 }, { NULL, NULL },
+        { "encode", encode }, { "decode", decode }, { "clone", clone_value },
+        { "is_change", is_change }, { "sha256", sha256 }, { NULL, NULL },
     };
 
     luaL_setfuncs(L, functions, 0);

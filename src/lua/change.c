@@ -37,7 +37,7 @@ static void push_shared(lua_State *L, int which)
     lua_rawgeti(L, lua_upvalueindex(2), which);
 }
 
-/* Remembers the value on top of the stack as the plain field that was asked for. */
+/* Keeps the value on top of the stack as the field that was asked for. */
 static void keep_field(lua_State *L)
 {
     lua_pushvalue(L, 2);
@@ -45,7 +45,7 @@ static void keep_field(lua_State *L)
     lua_rawset(L, 1);
 }
 
-/* Pushes the key, a row or the old row, and keeps it in the change: a script may change it. */
+/* Pushes the key, the row or the old row, and keeps it in the change: a script may change it. */
 static void push_key(lua_State *L, const struct row_class *class, struct rowdata *d)
 {
     change_key_push(L, class, d);
@@ -139,8 +139,8 @@ static int change_index(lua_State *L)
     return 1;
 }
 
-/* pairs(change): the known fields that are there, in order, then those that the script added.
- * A snapshot: {name, value, ...} in upvalue 1, the count in upvalue 2. */
+/* The next of pairs(change): the known fields that are there, in order, then those that the script
+ * added. Upvalue 1: {name, value, ...} as they were at the start; upvalue 2: the count. */
 static int change_next(lua_State *L)
 {
     lua_Integer i = lua_tointeger(L, lua_upvalueindex(2));
@@ -243,10 +243,10 @@ static void put_row(lua_State *L, const struct row_class *class, int index, stru
         change_row_put(L, class, index, b, depth);
 }
 
-/* The JSON of a field that the script has not replaced. */
-static void put_known(lua_State *L, const struct row_class *class, int index, enum known known,
-                      struct buf *b, int depth)
+/* Appends the JSON of a field that the script has not replaced. */
+static void put_known(lua_State *L, int index, enum known known, struct buf *b, int depth)
 {
+    const struct row_class *class = row_class_at(L, index);
     struct rowdata *d = rowdata_at(L, index, class);
 
     switch (known) {
@@ -286,7 +286,7 @@ static void put_known(lua_State *L, const struct row_class *class, int index, en
     buf_puts(b, "null");
 }
 
-/* The fields that every change has, of a change of which the script replaced or added some. */
+/* Appends the known fields of a change of which the script replaced or added some. */
 static void put_all_known(lua_State *L, const struct row_class *class, int index, struct buf *b,
                           int depth)
 {
@@ -306,13 +306,13 @@ static void put_all_known(lua_State *L, const struct row_class *class, int index
             if (is_set)
                 json_put_nested(L, -1, b, depth);
             else
-                put_known(L, class, index, known, b, depth);
+                put_known(L, index, known, b, depth);
         }
         lua_pop(L, 1);
     }
 }
 
-/* The fields that the script added. */
+/* Appends the fields that the script added. */
 static void put_added(lua_State *L, int index, struct buf *b, int depth)
 {
     push_added(L, index);                                      /* added */
@@ -331,7 +331,7 @@ static void put_added(lua_State *L, int index, struct buf *b, int depth)
     lua_pop(L, 2);
 }
 
-/* A change of which the script has touched nothing but what is in its row. */
+/* Appends a change of which the script has touched nothing but what is in its row. */
 static void put_untouched(lua_State *L, const struct row_class *class, int index, struct buf *b,
                           int depth)
 {
@@ -354,8 +354,8 @@ static void put_untouched(lua_State *L, const struct row_class *class, int index
     buf_putc(b, '}');
 }
 
-/* True if the field on top of the stack, its value above its name, is nothing but the row, or the
- * one before, that the change would give anyway. */
+/* True if the field on top of the stack, its value above its name, is the row or the old row that
+ * the change would give anyway. */
 static bool is_own_row(lua_State *L, int change)
 {
     const char *name = lua_tostring(L, -2);
@@ -417,7 +417,7 @@ static void push_metatable(lua_State *L, int class_at, int shared) /* [-0, +1] *
     row_class_set_method(L, "__tostring", change_tostring, class_at, shared);
 }
 
-/* Pushes a row class, and keeps with it the metatables of what is made of it. */
+/* Pushes a new row class; it holds the metatables of its changes, rows and keys. */
 static void push_row_class(lua_State *L, struct rowtype *rowtype, const char *source)
 {
     int class_at, shared;

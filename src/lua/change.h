@@ -1,9 +1,8 @@
-/* change.h -- rows as Lua sees them: the change object.
+/* change.h -- a change as Lua sees it.
  *
- * A change is a table that holds one hidden thing, a userdata with a copy of
- * the row's raw bytes; its fields are found on first use and decoded only
- * then. change.row is such a table too. What a script assigns is kept beside
- * the raw bytes and wins over them.
+ * A change is a table that holds one hidden thing, the row data: a userdata with the raw bytes of
+ * the row. Its fields are decoded when they are first asked for. change.row is such a table too
+ * (see change_row.h). A field that a script assigns to a change is a plain field of the table.
  *
  * Everything here may throw.
  *
@@ -13,20 +12,23 @@
 
 #include "lua/rowdata.h"
 
-/* Pushes the metatable of changes of this shape, made on first use. <ref>: where the caller
- * keeps it between batches (LUA_NOREF at birth); <source>: its name. */
+/* Pushes the metatable of changes of this row type, which is made when it is first needed. *ref:
+ * the caller's reference to the last one, LUA_NOREF at first; <source>: the source's name. */
 void change_push_metatable(lua_State *L, struct rowtype *rowtype, const char *source, int *ref);
 
-/* Pushes a row class for <rowtype>, with metatables for changes of the source that the row class
- * at <class_at> is of; and one of these metatables. */
-enum change_part { CHANGE_PART_CHANGE, CHANGE_PART_ROW, CHANGE_PART_KEY };
+/* Pushes a new row class for <rowtype>, with metatables for changes of the same source as those of
+ * the class at <class_at>. */
 void change_push_class_like(lua_State *L, struct rowtype *rowtype, int class_at); /* [-0, +1] */
+
+/* Pushes one of the metatables of the class at <class_at>. */
+enum change_part { CHANGE_PART_CHANGE, CHANGE_PART_ROW, CHANGE_PART_KEY };
 void change_push_part_metatable(lua_State *L, int class_at, enum change_part part); /* [-0, +1] */
 
 /* True if the value at <index> is a change. */
 bool change_is(lua_State *L, int index);
 
-/* Pushes one change. <metatable>: the index of what change_push_metatable gave. */
+/* Pushes the change that a row of a chunk is. <metatable>: index of what change_push_metatable
+ * gave. */
 void change_push(lua_State *L, int metatable, const struct chunk *chunk,
                  const struct chunk_row *row);
 

@@ -1,7 +1,7 @@
 /* change_row.c -- change.row: a table whose columns are decoded on demand.
  *
- * row = { [hidden] = cells }. Its metamethods are closures: upvalue 1 is the
- * row class, upvalue 2 a table from column names to their places.
+ * row = { [hidden] = row data }. Its metamethods are closures: upvalue 1 is the row class, upvalue
+ * 2 a table from the names of columns to their places.
  *
  * SPDX-License-Identifier: MIT */
 #include "lua/change_row.h"
@@ -12,8 +12,8 @@
 #include <lauxlib.h>
 #include <string.h>
 
-/* Stands in the side table for the nil that was assigned to a column; pgcdc.null is something else
- * for a document. */
+/* Stands in the side table for nil where that was assigned to a column. (Not pgcdc.null: for a JSON
+ * column that is a document, not NULL.) */
 static const char nothing;
 
 /* Pushes side table <which> of the row at <index>, made if it is not there. */
@@ -24,10 +24,10 @@ static void push_made_side(lua_State *L, int index, int which)
     lua_remove(L, -2);
 }
 
-/* Pushes side[name], nil if there is no such table or entry; true if it is there. */
-static bool push_from_side(lua_State *L, int index, int n, const char *name)
+/* Pushes entry <name> of side table <which>; true if it is there, else it is nil. */
+static bool push_from_side(lua_State *L, int index, int which, const char *name)
 {
-    rowdata_push_side(L, index, n);
+    rowdata_push_side(L, index, which);
     if (lua_isnil(L, -1))
         return false;
     lua_pushstring(L, name);
@@ -47,7 +47,7 @@ bool change_row_is_null(lua_State *L, const struct rowtype_column *c)
            (json_null_at(L, -1) && (c->kind != TYPES_JSON || c->wants_to_json));
 }
 
-void change_row_push_cell(lua_State *L, const struct row_class *class, int row, size_t i)
+void change_row_push_column(lua_State *L, const struct row_class *class, int row, size_t i)
 {
     const struct rowtype_column *column = &class->rowtype->columns[i];
     struct rowdata *d = rowdata_at(L, row, class);
@@ -100,14 +100,16 @@ static int row_index(lua_State *L)
     lua_Integer i = column_index(L, 2);
 
     if (i >= 0)
-        change_row_push_cell(L, row_class_upvalue(L), 1, (size_t)i);
-    else if (lua_type(L, 2) != LUA_TSTRING || !push_from_side(L, 1, ROWDATA_SET, lua_tostring(L,
-                                                                                              2)))
+        change_row_push_column(L, row_class_upvalue(L), 1, (size_t)i);
+    else if (lua_type(L, 2) == LUA_TSTRING)
+        push_from_side(L, 1, ROWDATA_SET, lua_tostring(L, 2));
+    else
         lua_pushnil(L);
     return 1;
 }
 
-/* A name that is no column: is noted, in order, and forgotten when it becomes nil. */
+/* Keeps the list of the names that are no columns, in the array part of the side table: the name at
+ * index 2 is added to it, or removed if the value at index 3 is nil. */
 static void set_extra(lua_State *L, int side)
 {
     lua_Integer n = (lua_Integer)lua_rawlen(L, side), at = 0;
@@ -158,7 +160,7 @@ static int row_next(lua_State *L)
     lua_replace(L, lua_upvalueindex(2));
     if ((size_t)i < class->rowtype->n_row) {
         lua_pushstring(L, class->rowtype->columns[i].name);
-        change_row_push_cell(L, class, 1, (size_t)i);
+        change_row_push_column(L, class, 1, (size_t)i);
         return 2;
     }
     rowdata_push_side(L, 1, ROWDATA_SET);                      /* side */
@@ -212,48 +214,55 @@ void change_row_put_assigned(lua_State *L, const struct row_class *class, size_t
     }
 }
 
-/* A document that was decoded and not changed passes as the server wrote it. */
-static bool is_unchanged(lua_State *L, const struct row_class *class, struct rowdata *d, size_t i,
-                         struct buf *b, int depth)
+/* A row of which the script has assigned or decoded something. */
+struct touched {
+    const struct row_class *class;
+    struct rowdata *d;
+    int set, decoded; /* indexes of its side tables, or of nil */
+};
+
+/* Appends the JSON of the document on top of the stack, which the script decoded. False, and
+ * nothing was appended, if it is not changed: then it passes as the server wrote it. */
+static bool put_changed(lua_State *L, const struct touched *row, size_t i, struct buf *b,
+                        int depth)
 {
     size_t start = b->len, middle, end;
     bool same;
 
     json_put_nested(L, -1, b, depth);
     middle = b->len;
-    rowdata_push_field(L, class, d, i);
+    rowdata_push_field(L, row->class, row->d, i);
     json_put(L, -1, b);
     lua_pop(L, 1);
     end = b->len;
     same = middle - start == end - middle &&
            memcmp(b->data + start, b->data + middle, end - middle) == 0;
     b->len = same ? start : middle;
-    return same;
+    return !same;
 }
 
-/* A column of a row that has side tables, at <set> and <decoded> or nil there. */
-static void put_cell(lua_State *L, const struct row_class *class, int set, int decoded,
-                     struct rowdata *d, size_t i, struct buf *b, int depth)
+static void put_touched(lua_State *L, const struct touched *row, size_t i, struct buf *b,
+                        int depth)
 {
-    const struct rowtype_column *column = &class->rowtype->columns[i];
+    const struct rowtype_column *column = &row->class->rowtype->columns[i];
     bool is_done = false;
 
-    if (lua_istable(L, set)) {
-        is_done = lua_getfield(L, set, column->name) != LUA_TNIL;
+    if (lua_istable(L, row->set)) {
+        is_done = lua_getfield(L, row->set, column->name) != LUA_TNIL;
         if (is_done)
-            change_row_put_assigned(L, class, i, b, depth);
+            change_row_put_assigned(L, row->class, i, b, depth);
         lua_pop(L, 1);
     }
-    if (!is_done && column->kind == TYPES_JSON && lua_istable(L, decoded)) {
-        is_done = lua_getfield(L, decoded, column->name) != LUA_TNIL &&
-                  !is_unchanged(L, class, d, i, b, depth);
+    if (!is_done && column->kind == TYPES_JSON && lua_istable(L, row->decoded)) {
+        is_done = lua_getfield(L, row->decoded, column->name) != LUA_TNIL &&
+                  put_changed(L, row, i, b, depth);
         lua_pop(L, 1);
     }
     if (!is_done)
-        rowdata_put_json(L, class, d, i, b);
+        rowdata_put_json(L, row->class, row->d, i, b);
 }
 
-/* Names that are no columns, of the side table on top of the stack. */
+/* The names that are no columns, of the side table on top of the stack. */
 static void put_extras(lua_State *L, struct buf *b, int depth)
 {
     for (lua_Integer k = 1; lua_istable(L, -1); k++) {
@@ -280,8 +289,8 @@ void change_row_put(lua_State *L, const struct row_class *class, int index, stru
                     int depth)
 {
     struct rowdata *d = rowdata_at(L, index, class);
+    struct touched row = { class, d, lua_gettop(L) + 2, lua_gettop(L) + 1 };
     bool is_touched = d->has_side;
-    int decoded = lua_gettop(L) + 1, set = decoded + 1;
 
     if (is_touched) {
         index = lua_absindex(L, index);
@@ -294,7 +303,7 @@ void change_row_put(lua_State *L, const struct row_class *class, int index, stru
             buf_putc(b, ',');
         row_class_put_text(b, class->labels[i]);
         if (is_touched)
-            put_cell(L, class, set, decoded, d, i, b, depth);
+            put_touched(L, &row, i, b, depth);
         else
             rowdata_put_json(L, class, d, i, b);
     }
@@ -320,7 +329,7 @@ static int row_tostring(lua_State *L)
     return 1;
 }
 
-/* ---- birth ---- */
+/* ---- rows and their metatable ---- */
 
 static const struct json_class row_class = { put_class };
 
@@ -363,7 +372,7 @@ void change_row_push_old(lua_State *L, int index, int metatable)
     lua_createtable(L, 0, 1);                                  /* row */
     rowdata_push_of(L, index);
     lua_getiuservalue(L, -1, ROWDATA_OLD);
-    lua_remove(L, -2);                                         /* row cells */
+    lua_remove(L, -2);                                         /* row data */
     rowdata_set(L, -2);
     lua_pushvalue(L, metatable);
     lua_setmetatable(L, -2);
@@ -376,8 +385,8 @@ bool change_row_is_old_of(lua_State *L, int index, int change)
 
     if (!d->has_old || !change_row_is(L, index))
         return false;
-    rowdata_push_of(L, change);                                /* cells */
-    lua_getiuservalue(L, -1, ROWDATA_OLD);                     /* cells old */
+    rowdata_push_of(L, change);                                /* data */
+    lua_getiuservalue(L, -1, ROWDATA_OLD);                     /* data old */
     is = lua_touserdata(L, -1) == own;
     lua_pop(L, 2);
     return is;

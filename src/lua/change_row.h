@@ -1,7 +1,7 @@
 /* change_row.h -- change.row: a table whose columns are decoded on demand.
  *
- * What a script assigns is kept beside the raw bytes and wins over them: nil
- * writes null, and a name that is no column is added behind the columns.
+ * What a script assigns is kept in a side table of the row data and counts instead of what the
+ * server sent: nil writes null, and a name that is no column is added after the columns.
  *
  * Everything here may throw.
  *
@@ -11,38 +11,38 @@
 
 #include "lua/rowdata.h"
 
-/* Pushes the metatable of rows of the row class at index <class_at>. */
-void change_row_push_metatable(lua_State *L, int class_at);               /* [-0, +1] */
+/* Pushes the metatable of rows of the class at <class_at>. */
+void change_row_push_metatable(lua_State *L, int class_at);    /* [-0, +1] */
 
-/* Pushes a row with the cells of the table at <index>; <metatable>: the index of its metatable. */
-void change_row_push(lua_State *L, int index, int metatable);         /* [-0, +1] */
+/* Pushes a row that has the data of the table at <index>; <metatable>: index of its metatable. */
+void change_row_push(lua_State *L, int index, int metatable);  /* [-0, +1] */
 
-/* The same with the row before of the change at <index>, which has one. */
-void change_row_push_old(lua_State *L, int index, int metatable);     /* [-0, +1] */
+/* The same with the data of the row before the change at <index>, which has one. */
+void change_row_push_old(lua_State *L, int index, int metatable); /* [-0, +1] */
 
-/* Pushes the list of the columns of which the server sent something else than in the row before;
- * nil where that is not known. */
-void change_row_push_changed(lua_State *L, const struct row_class *class, int change); /* [-0,
-                             +1] */
+/* Pushes the list of the columns for which the server sent something else than it did for the old
+ * row; nil where that is not known. */
+void change_row_push_changed(lua_State *L, const struct row_class *class, int change); /* [+1] */
 
-/* True if the value at <index> is a row; one that has the cells of the change at <change>. */
+/* True if the value at <index> is a row; if it is one with the data of the change at <change>, or
+ * of the row before that. */
 bool change_row_is(lua_State *L, int index);
 bool change_row_is_of(lua_State *L, int index, int change);
 bool change_row_is_old_of(lua_State *L, int index, int change);
 
-/* Pushes what column <i> of the row at <index> is (or of the change that has its cells), whoever
- * set it; and what the script assigned to a name that is no column. */
-void change_row_push_cell(lua_State *L, const struct row_class *class, int index, size_t i);
+/* Pushes the value of column <i> of the row at <index>, or of the change that has its data, whether
+ * the server or the script gave it; and what the script assigned to a name that is no column. */
+void change_row_push_column(lua_State *L, const struct row_class *class, int index, size_t i);
 void change_row_push_extra(lua_State *L, int index, const char *name);
 
-/* Appends the JSON of the row whose cells the table at <index> holds; <depth>: see json.h. */
+/* Appends the JSON of the row whose data the table at <index> holds; <depth>: see json.h. */
 void change_row_put(lua_State *L, const struct row_class *class, int index, struct buf *b,
                     int depth);
 
 /* True if the value on top of the stack, which was assigned to a column, is NULL for it. */
 bool change_row_is_null(lua_State *L, const struct rowtype_column *c);
 
-/* Appends the JSON of the value on top of the stack as column <i> writes it. */
+/* Appends the JSON of the value on top of the stack, which was assigned to column <i>. */
 void change_row_put_assigned(lua_State *L, const struct row_class *class, size_t i, struct buf *b,
                              int depth);
 

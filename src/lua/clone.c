@@ -1,11 +1,10 @@
-/* clone.c -- copies of values, of changes above all.
+/* clone.c -- fresh values that are equal to others, of changes above all.
  * SPDX-License-Identifier: MIT */
 #include "lua/clone.h"
 
-#include "lua/json.h"
-#include "lua/change.h"
 #include "lua/change_key.h"
 #include "lua/change_row.h"
+#include "lua/json.h"
 
 #include <lauxlib.h>
 #include <string.h>
@@ -14,13 +13,14 @@
 
 static void push_clone(lua_State *L, int index, int depth);
 
-/* The side tables of the cells on top of the stack become copies of those of <from>. */
+/* The side tables of the row data on top of the stack become clones of those of the table at
+ * <from>. */
 static void clone_sides(lua_State *L, int from, struct rowdata *to, int depth)
 {
     for (int n = ROWDATA_SET; n <= ROWDATA_DECODED; n++) {
         rowdata_push_of(L, from);                              /* to from */
         if (lua_getiuservalue(L, -1, n) != LUA_TNIL) {
-            push_clone(L, lua_gettop(L), depth + 1);           /* to from side copy */
+            push_clone(L, lua_gettop(L), depth + 1);           /* to from side clone */
             lua_setiuservalue(L, -4, n);
             to->has_side = true;
         }
@@ -34,23 +34,23 @@ bool clone_is_own_row(lua_State *L, int change)
            change_row_is_of(L, -1, change);
 }
 
-/* A change or a row. */
+/* Pushes a clone of the change or row at <index>. */
 static void clone_rowdata(lua_State *L, int index, const struct rowdata *from, int depth)
 {
     struct rowdata *to;
 
-    if (from->has_old) { /* becomes a field like others */
+    if (from->has_old) { /* from now on it is a field like others */
         lua_getfield(L, index, "old");
         lua_pop(L, 1);
     }
-    lua_createtable(L, 0, 2);                                  /* copy */
-    to = rowdata_push_like(L, from, from->rowtype, from->n_columns, from->len); /* copy cells */
+    lua_createtable(L, 0, 2);                                  /* clone */
+    to = rowdata_push_like(L, from, from->rowtype, from->n_columns, from->len); /* clone data */
     memcpy(to->ends, from->ends, from->n_columns * sizeof from->ends[0] + from->len);
     to->is_split = from->is_split;
     if (from->has_side)
         clone_sides(L, index, to, depth);
-    rowdata_set(L, -2);                                        /* copy */
-    for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1))    /* copy name value */
+    rowdata_set(L, -2);                                        /* clone */
+    for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1))    /* clone name value */
         if (lua_type(L, -2) == LUA_TSTRING && !clone_is_own_row(L, index)) {
             lua_pushvalue(L, -2);
             push_clone(L, lua_gettop(L) - 1, depth + 1);
@@ -72,7 +72,7 @@ static bool is_plain(lua_State *L, int index)
     return is;
 }
 
-/* Pushes a copy of the value at <index>, which is absolute. */
+/* Pushes a clone of the value at <index>, which is absolute. */
 static void push_clone(lua_State *L, int index, int depth)
 {
     const struct rowdata *d = rowdata_find(L, index);
@@ -88,8 +88,8 @@ static void push_clone(lua_State *L, int index, int depth)
         lua_pushvalue(L, index);
         return;
     }
-    lua_createtable(L, (int)lua_rawlen(L, index), 0);          /* copy */
-    for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {  /* copy name value */
+    lua_createtable(L, (int)lua_rawlen(L, index), 0);          /* clone */
+    for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {  /* clone name value */
         lua_pushvalue(L, -2);
         push_clone(L, lua_gettop(L) - 1, depth + 1);
         lua_rawset(L, -5);

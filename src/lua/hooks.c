@@ -1,165 +1,18 @@
-/* hooks.c -- what the host does with a script.
+/* hooks.c -- what the host asks of a script that is loaded.
  *
  * The hooks, functions of the Lua half: timers() -> seconds until the next one or nil, true if
- * windows are open, true if something was let go; start(); enter(source, seq): rows of a batch
- * are about to be delivered; leave(): they were; settle(source, {[source] = position} or nil,
- * {[source] = true} of the group, is_moment) -> false to be called again, true
- * if the positions were taken; last(); finish(); graph().
+ * windows are open, true if something was let go; start(); enter(source, seq): rows of a chunk
+ * are about to be delivered; leave(): they were; checkpoint(source, {[source] = {text =,
+ * last_change =}} or nil, {[source] = true} of the group, is_moment) -> false to be called again,
+ * true if the positions were taken; last(); finish(); graph().
  *
  * SPDX-License-Identifier: MIT */
 #include "lua/hooks.h"
 
-#include "lua/api_process.h"
-#include "lua/api_copy.h"
-#include "lua/api_csv.h"
-#include "lua/api_db.h"
-#include "lua/api_file.h"
-#include "lua/api_host.h"
-#include "lua/api_copy_lines.h"
-#include "lua/api_state.h"
-#include "lua/api_terminal.h"
-#include "lua/api_value.h"
-#include "lua/row_class.h"
-#include "lua/json.h"
 #include "lua/change.h"
-#include "lua/project.h"
 
 #include <lauxlib.h>
 #include <math.h>
-#include <string.h>
-#include <unistd.h>
-
-/* ---- loading ---- */
-
-static int open_raw(lua_State *L)
-{
-    lua_createtable(L, 0, 16);
-    api_host_export(L);
-    api_terminal_export(L);
-    api_value_export(L);
-    api_source_export(L);
-    project_export(L);
-    api_state_export(L);
-    api_file_export(L);
-    api_csv_export(L);
-    api_process_export(L);
-    api_db_export(L);
-    api_copy_lines_export(L);
-    api_copy_export(L);
-    return 1;
-}
-
-/* A sandboxed script gets what `pgcdc` exports, and none of the modules that this is made of. */
-static void close_modules(lua_State *L)
-{
-    static const char ours[] = "pgcdc.";
-
-    lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);      /* loaded */
-    for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
-        const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
-
-        if (strncmp(name, ours, sizeof ours - 1) != 0 || strcmp(name, "pgcdc.bundled") == 0 ||
-            strcmp(name, "pgcdc.terminal") == 0)
-            continue;
-        lua_pushvalue(L, -2);
-        lua_pushnil(L);
-        lua_rawset(L, -5); /* a field that is there may be cleared meanwhile */
-    }
-    lua_pop(L, 1);
-}
-
-/* Pushes a copy of the table at <index>. */
-static void push_table_clone(lua_State *L, int index)
-{
-    index = lua_absindex(L, index);
-    lua_createtable(L, 0, 32);                                 /* copy */
-    for (lua_pushnil(L); lua_next(L, index); ) {               /* copy name value */
-        lua_pushvalue(L, -2);
-        lua_insert(L, -2);
-        lua_rawset(L, -4);                                     /* copy name */
-    }
-}
-
-/* Pushes what our modules have as globals: the standard ones as they are now. */
-static void push_our_globals(lua_State *L)
-{
-    int globals;
-
-    lua_pushglobaltable(L);                                    /* globals */
-    push_table_clone(L, -1);                                   /* globals ours */
-    lua_remove(L, -2);
-    globals = lua_gettop(L);
-    for (lua_pushnil(L); lua_next(L, globals); lua_pop(L, 1))
-        if (lua_istable(L, -1) && strcmp(lua_tostring(L, -2), LUA_GNAME) != 0) {
-            lua_pushvalue(L, -2);
-            push_table_clone(L, -2);
-            lua_rawset(L, globals); /* a field that is there may be set meanwhile */
-        }
-}
-
-/* A searcher for our own modules, wherever a script lets package.path lead. They see the standard
- * functions as they were, whatever the script puts in their place. Upvalue 1: their globals. */
-static int search_ours(lua_State *L)
-{
-    static const char ours[] = "pgcdc.";
-    const char *name = luaL_checkstring(L, 1), *path;
-
-    if (strcmp(name, "pgcdc") == 0)
-        name = "pgcdc.init";
-    if (strncmp(name, ours, sizeof ours - 1) != 0)
-        return 0;
-    luaL_gsub(L, name, ".", "/");
-    path = lua_pushfstring(L, "%s/%s.lua", script_of(L)->o.lua_dir, lua_tostring(L, -1));
-    if (access(path, R_OK) != 0)
-        return 0;
-    script_push_file(L, path);                                 /* ... path chunk */
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_setupvalue(L, -2, 1);
-    lua_insert(L, -2);                                         /* ... chunk path */
-    return 2;
-}
-
-static void add_searcher(lua_State *L)
-{
-    lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-    lua_getfield(L, -1, "package");
-    lua_getfield(L, -1, "searchers");                          /* loaded package searchers */
-    for (lua_Integer i = (lua_Integer)lua_rawlen(L, -1); i >= 2; i--) {
-        lua_rawgeti(L, -1, i);
-        lua_rawseti(L, -2, i + 1);
-    }
-    push_our_globals(L);
-    lua_pushcclosure(L, search_ours, 1);
-    lua_rawseti(L, -2, 2); /* behind package.preload */
-    lua_pop(L, 3);
-}
-
-static int load(lua_State *L)
-{
-    struct script *s = script_of(L);
-
-    lua_settop(L, 0);
-    json_open(L);
-    row_class_open(L);
-    luaL_requiref(L, "pgcdc.raw", open_raw, 0);
-    lua_pop(L, 1);
-    add_searcher(L);
-    lua_getglobal(L, "require");
-    lua_pushliteral(L, "pgcdc");
-    lua_call(L, 1, 1);
-    lua_setglobal(L, "pgcdc");
-    if (s->o.is_sandboxed)
-        close_modules(L);
-    script_push_file(L, s->o.path);
-    lua_call(L, 0, 0);
-    s->is_loaded = true;
-    return 0;
-}
-
-bool hooks_load(struct script *s, struct err *e)
-{
-    return script_call(s, load, NULL, e);
-}
 
 /* ---- changes ---- */
 
@@ -191,7 +44,7 @@ static int deliver(lua_State *L)
 
     push_hook(L, SCRIPT_HOOK_ENTER);
     lua_pushinteger(L, (lua_Integer)d->source + 1);
-    lua_pushinteger(L, (lua_Integer)source->seq);
+    lua_pushinteger(L, (lua_Integer)d->batch);
     lua_call(L, 2, 0);
     change_push_metatable(L, chunk->rowtype, source->name, &source->metatable); /* job mt */
     for (int op = 0; op < OP_COUNT; op++) /* job mt read upsert ... */
@@ -218,13 +71,33 @@ static int deliver(lua_State *L)
     return 0;
 }
 
+/* Says in <e> which change failed. */
+static bool name_failure(const struct script *s, const struct hooks_rows *rows, struct err *e)
+{
+    const char *source = s->sources[rows->source].name;
+    const struct chunk *chunk = rows->chunk;
+    struct buf key;
+
+    buf_init(&key, 200);
+    if (rows->done < chunk->n_rows && chunk_row_key(chunk, &chunk->rows[rows->done], &key)) {
+        for (char *p = key.data; *p != '\0'; p++)
+            if (*p == '\t')
+                *p = ',';
+        err_prefix(e, "source %s, key %s", source, key.data);
+    } else {
+        err_prefix(e, "source %s", source);
+    }
+    buf_fini(&key);
+    return false;
+}
+
 bool hooks_deliver(struct script *s, struct hooks_rows *rows, struct err *e)
 {
     if (rows->chunk->rowtype == NULL || !has_handler(&s->sources[rows->source])) {
         rows->done = rows->chunk->n_rows;
         return true;
     }
-    return script_call(s, deliver, rows, e);
+    return script_call(s, deliver, rows, e) || name_failure(s, rows, e);
 }
 
 /* ---- events ---- */
@@ -243,8 +116,8 @@ static void set_text(lua_State *L, const char *name, const char *text)
     lua_setfield(L, -2, name);
 }
 
-/* Sets a field to a word of a signature. */
-static void set_word(lua_State *L, const char *name, const char *p, size_t len)
+/* Sets a field to a name or a type of a signature. */
+static void set_signature_text(lua_State *L, const char *name, const char *p, size_t len)
 {
     luaL_Buffer b;
     char *to = luaL_buffinitsize(L, &b, len);
@@ -253,7 +126,7 @@ static void set_word(lua_State *L, const char *name, const char *p, size_t len)
     lua_setfield(L, -2, name);
 }
 
-/* A signature (see struct rowtype) as a list of {name=, type=}. */
+/* Pushes a signature (see struct rowtype) as a list of {name=, type=}. */
 static void push_columns(lua_State *L, const char *p)
 {
     lua_createtable(L, 0, 0);
@@ -261,8 +134,8 @@ static void push_columns(lua_State *L, const char *p)
         size_t line = strcspn(p, "\n"), name = strcspn(p, "\t");
 
         lua_createtable(L, 0, 2);
-        set_word(L, "name", p, name);
-        set_word(L, "type", p + name + 1, line - name - 1);
+        set_signature_text(L, "name", p, name);
+        set_signature_text(L, "type", p + name + 1, line - name - 1);
         lua_rawseti(L, -2, i);
         p += line + 1;
     }
@@ -370,51 +243,48 @@ bool hooks_finish(struct script *s, struct err *e)
     return run_hook(s, SCRIPT_HOOK_FINISH, e);
 }
 
-struct settlement {
-    size_t source;
-    bool is_known, is_moment, taken, done;
-};
-
-static int settle(lua_State *L)
+static void push_position(lua_State *L, const struct hooks_position *position)
 {
-    struct settlement *job = lua_touserdata(L, 1);
-    struct script *s = script_of(L);
-    size_t group = s->sources[job->source].group;
+    lua_createtable(L, 0, 2);
+    set_text(L, "text", position->text);
+    lua_pushinteger(L, (lua_Integer)position->last_change);
+    lua_setfield(L, -2, "last_change");
+}
 
-    push_hook(L, SCRIPT_HOOK_SETTLE);
-    lua_pushinteger(L, (lua_Integer)job->source + 1);
-    lua_createtable(L, 0, 1);                                  /* settle source positions */
+static int checkpoint(lua_State *L)
+{
+    struct hooks_checkpoint *c = lua_touserdata(L, 1);
+    struct script *s = script_of(L);
+
+    push_hook(L, SCRIPT_HOOK_CHECKPOINT);
+    lua_pushinteger(L, (lua_Integer)c->source + 1);
+    lua_createtable(L, 0, 1);                                  /* hook source positions */
     lua_createtable(L, 0, 1);                                  /* ... positions members */
     for (size_t i = 0; i < s->n_sources; i++) {
-        if (s->sources[i].group != group)
+        if (!c->positions[i].is_member)
             continue;
         lua_pushboolean(L, true);
         lua_rawseti(L, -2, (lua_Integer)i + 1);
-        if (s->sources[i].position != NULL) {
-            lua_pushstring(L, s->sources[i].position);
+        if (c->positions[i].text != NULL) {
+            push_position(L, &c->positions[i]);
             lua_rawseti(L, -3, (lua_Integer)i + 1);
         }
     }
-    if (!job->is_known) {
+    if (!c->is_known) {
         lua_pushnil(L);
         lua_replace(L, -3);
     }
-    lua_pushboolean(L, job->is_moment);
+    lua_pushboolean(L, c->is_moment);
     lua_call(L, 4, 2);
-    job->done = lua_toboolean(L, -2);
-    job->taken = lua_toboolean(L, -1);
+    c->is_done = lua_toboolean(L, -2);
+    c->is_taken = lua_toboolean(L, -1);
     return 0;
 }
 
-bool hooks_settle(struct script *s, size_t source, bool is_known, bool is_moment, bool *taken,
-                  bool *done, struct err *e)
+bool hooks_checkpoint(struct script *s, struct hooks_checkpoint *c, struct err *e)
 {
-    struct settlement job = { source, is_known, is_moment, false, false };
-    bool ok = script_call(s, settle, &job, e);
-
-    *taken = job.taken;
-    *done = job.done;
-    return ok;
+    c->is_taken = c->is_done = false;
+    return script_call(s, checkpoint, c, e);
 }
 
 /* ---- timers ---- */

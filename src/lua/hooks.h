@@ -1,8 +1,7 @@
-/* hooks.h -- what the host does with a script.
+/* hooks.h -- what the host asks of a script that is loaded.
  *
- * Loads it and hands it changes and events, each time through the one door.
- * No function here throws; a script's failure is an ERR_SCRIPT (ERR_USAGE for
- * wrong NAME=VALUE words), with script->traceback beside it.
+ * Hands changes and events over to it, each time through the one door. No function here throws; a
+ * failure of the script is an ERR_SCRIPT, and script->traceback tells from where it came.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef HOOKS_H
@@ -11,42 +10,53 @@
 #include "capture/message.h"
 #include "lua/api_source.h"
 
-/* Runs the main chunk. Afterwards script->sources is what it declared. */
-bool hooks_load(struct script *s, struct err *e) WARN_UNUSED;
-
 /* Prints the pipeline. */
 bool hooks_graph(struct script *s, struct err *e) WARN_UNUSED;
 
-/* The script is loaded, the state file open: sinks are opened. */
+/* Opens the sinks. The state file must be open. */
 bool hooks_start(struct script *s, struct err *e) WARN_UNUSED;
 
 /* Rows for the handlers of a source. */
 struct hooks_rows {
     size_t source;
+    uint64_t batch; /* the number of the batch that they are of */
     const struct chunk *chunk;
     size_t done;   /* the first one that is to be handled; counted up after each that was */
     bool may_stop; /* in the middle of the chunk, if the program was asked to stop */
 };
 
 /* Gives the rows to the handlers. Stops early, and is true, if the source was paused, or by
- * <may_stop>. After a failure row <done> is the one that failed. */
+ * <may_stop>. After a failure row <done> is the one that failed, and <e> names its
+ * key. */
 bool hooks_deliver(struct script *s, struct hooks_rows *rows, struct err *e) WARN_UNUSED;
 
-/* Saves what can be saved of the group of <source>, positions and all that belongs to them:
- * the positions are s->sources[i].position, of those of the group that have a new one.
- * <is_known>: they are all known. <is_moment>: a batch of <source> has ended; else something
- * was let go. *taken: the positions are saved, or will be. *done is false if a sink failed and it
- * is to be tried again, when the source is not paused any more. */
-bool hooks_settle(struct script *s, size_t source, bool is_known, bool is_moment, bool *taken,
-                  bool *done, struct err *e) WARN_UNUSED;
+/* Where a source is at this moment. */
+struct hooks_position {
+    bool is_member;       /* of the group that is saved */
+    char *text;           /* its position; NULL: it has no new one */
+    uint64_t last_change; /* see struct position */
+};
 
-/* The program stops in good order: what operators may pass on early is passed on. */
+struct hooks_checkpoint {
+    size_t source;
+    bool is_moment; /* a batch of the source has ended; else something was let go */
+    bool is_known;  /* the positions of all members are known */
+    const struct hooks_position *positions; /* one for each source */
+    bool is_taken;  /* the positions are saved, or will be */
+    bool is_done;   /* false: a sink failed; to be tried again when the source is not paused */
+};
+
+/* Saves what can be saved of the group of a source: positions, and all that belongs to them, in one
+ * transaction. Sets is_taken and is_done. */
+bool hooks_checkpoint(struct script *s, struct hooks_checkpoint *c, struct err *e) WARN_UNUSED;
+
+/* Call it when the program stops in good order: operators pass on what they may pass on early. */
 bool hooks_last(struct script *s, struct err *e) WARN_UNUSED;
 
-/* Nothing more will be delivered: sinks are closed. */
+/* Call it when nothing more will be delivered: closes the sinks. */
 bool hooks_finish(struct script *s, struct err *e) WARN_UNUSED;
 
-/* Events of a source. Each is a no-op where nobody listens. */
+/* Events of a source. Each does nothing where there is no handler. */
 bool hooks_batch(struct script *s, size_t source, uint64_t count, struct err *e) WARN_UNUSED;
 bool hooks_truncate(struct script *s, size_t source, struct err *e) WARN_UNUSED;
 bool hooks_ready(struct script *s, size_t source, struct err *e) WARN_UNUSED;

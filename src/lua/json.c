@@ -21,8 +21,8 @@
 
 static const char null_key, array_key, box_key, class_key;
 
-/* What jansson may take for the document in hand; it knows no state to ask. The tree is up to twice
- * as large as the value that Lua gets. */
+/* How much memory jansson may still take for the document that is decoded. (A variable, since its
+ * allocator gets no context.) The tree is up to twice as large as the value that Lua gets. */
 static size_t budget;
 static bool is_spent;
 
@@ -150,7 +150,7 @@ static void put_text(lua_State *L, int index, struct buf *b)
         luaL_error(L, "cannot encode as JSON: a string is not valid UTF-8");
 }
 
-/* NaN and infinities as Postgres has them. */
+/* NaN and infinities are written as Postgres writes them. */
 static void put_float(struct buf *b, double d)
 {
     char text[TYPES_FLOAT_TEXT];
@@ -269,7 +269,7 @@ static void put(lua_State *L, int index, struct buf *b, int depth)
     if (depth > MAX_DEPTH)
         luaL_error(L, "cannot encode as JSON: tables nested too deep (is there a cycle?)");
     luaL_checkstack(L, 16, "nested tables");
-    json_check(L, b); /* tables that share others can be endless for all practical purposes */
+    json_check(L, b); /* stops early: tables that share others can have endless JSON */
     index = lua_absindex(L, index);
     switch (lua_type(L, index)) {
     case LUA_TNIL:

@@ -1,7 +1,7 @@
 /* json.h -- Lua values to JSON and back.
  *
  * Encoding is deterministic: keys sorted, shortest floats. Decoding is
- * jansson's. Everything here may throw.
+ * done by jansson. Everything here may throw.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef JSON_H
@@ -25,12 +25,12 @@ bool json_null_at(lua_State *L, int index);
 void json_push_array_metatable(lua_State *L);                  /* [-0, +1] */
 
 /* The metatable at <index> belongs to <class>, which must live as long as the state, and gets the
- * <name>. It is out of a script's reach, which is shown another table with that name: whoever
- * could put another pointer in the place of <class> would have it called. */
+ * <name>. A script cannot reach it: getmetatable() gives another table with that name. (A script
+ * that could replace the pointer <class> could have any address called.) */
 void json_set_class(lua_State *L, int index, const char *name, const struct json_class *class);
 
-/* The class of the value at <index>, or NULL. The JSON of a table that has one is its text as
- * well. */
+/* The class of the value at <index>, or NULL. The JSON of a table that has one is also its
+ * text. */
 const struct json_class *json_class_at(lua_State *L, int index);
 
 /* Appends the JSON of the value at <index>. Throws for what has none. */
@@ -42,8 +42,7 @@ void json_put_nested(lua_State *L, int index, struct buf *b, int depth);
 /* Throws unless everything was appended. */
 void json_check(lua_State *L, const struct buf *b);
 
-/* Pushes the value of a JSON text. False: nothing was pushed, <why> says
- * what is wrong with it. */
+/* Pushes the value of a JSON text. False: nothing was pushed, and <why> says what is wrong. */
 bool json_push(lua_State *L, const char *text, size_t len, char *why, size_t why_size) WARN_UNUSED;
 
 #endif

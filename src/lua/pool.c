@@ -17,7 +17,7 @@ void pool_fini(struct pool *p)
     *p = (struct pool){ 0 };
 }
 
-/* What is left of the old slab goes to the list of the largest blocks that fit. */
+/* What is left of the old slab goes to the lists, as the largest blocks that fit. */
 static bool add_slab(struct pool *p)
 {
     char *slab = malloc(SLAB_BYTES);

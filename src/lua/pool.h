@@ -1,9 +1,8 @@
 /* pool.h -- small blocks of memory for one Lua state.
  *
- * A stream of changes is a stream of small short-lived objects of a few
- * sizes. Blocks up to POOL_MAX bytes come from slabs, by size, and go back
- * to a list of their size; larger ones are malloc's. Slabs are returned to
- * the system only when the pool is. Not for several threads.
+ * A stream of changes makes many small short-lived objects of a few sizes. Blocks up to POOL_MAX
+ * bytes come from slabs, and go back to a list of blocks of their size; larger ones come from
+ * malloc. Slabs are freed together with the pool. Not for several threads.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef POOL_H
@@ -22,7 +21,7 @@ struct pool {
     void *slabs;                      /* all of them, linked by their first word */
 };
 
-/* Zeroed at birth. */
+/* Frees all slabs. A pool of zeros is an empty one. */
 void pool_fini(struct pool *p);
 
 /* Takes a block of <size> bytes, 1 to POOL_MAX; NULL if there is no memory. */
@@ -51,8 +50,8 @@ static inline void pool_give_back(struct pool *p, void *block, size_t size)
     *list = block;
 }
 
-/* As realloc, for a block of <old> bytes (0 and NULL: none) that is to have <new> (0: none).
- * NULL if there is no memory, and then the block is as it was. */
+/* As realloc: gives a block of <old> bytes (0 and NULL: there is none) <new> bytes (0: frees it).
+ * NULL if there is no memory; then the block is as it was. */
 void *pool_resize(struct pool *p, void *block, size_t old, size_t new);
 
 #endif

@@ -20,7 +20,7 @@
 
 /* ---- fields of the change ---- */
 
-/* Pushes a new table for the plain one at <index>; <what>: which part of the change it is. */
+/* Pushes a new table for the plain one at <index>; <what>: the part of the change that it is. */
 static void push_new_part(lua_State *L, const struct project_job *j, int index, const char *what)
 {
     project_job_push_spec(L, "part");
@@ -34,8 +34,8 @@ static void push_new_part(lua_State *L, const struct project_job *j, int index, 
     lua_call(L, 4, 1);
 }
 
-/* The row of another change, or an old one: a change that has it as its row is for the
- * functions. */
+/* Pushes what is made of the row of another change, or of an old row. The functions get, of an old
+ * row, a clone of the change that has it as its row. */
 static void push_other_row(lua_State *L, const struct project_job *of, int row, bool is_old)
 {
     struct project_job j = { .thing = row, .change = of->change };
@@ -51,7 +51,7 @@ static void push_other_row(lua_State *L, const struct project_job *of, int row, 
     lua_pushvalue(L, j.result);
 }
 
-/* The same for an old row that is a plain table. */
+/* Pushes what is made of an old row that is a plain table. */
 static void push_other_part(lua_State *L, const struct project_job *of, int index)
 {
     struct project_job j = *of;
@@ -108,7 +108,7 @@ static void carry_fields(lua_State *L, const struct project_job *j)
     }
 }
 
-/* Key columns with a value that the cells cannot hold: the key becomes a table that can. */
+/* Key columns with a value that a field cannot hold: the key becomes a table that can. */
 static void keep_key(lua_State *L, const struct project_job *j)
 {
     const struct rowtype *s = j->to->rowtype;
@@ -122,7 +122,7 @@ static void keep_key(lua_State *L, const struct project_job *j)
         }
     if (!is_beside)
         return;
-    lua_getfield(L, j->result, "key");                         /* key: kept in the change */
+    lua_getfield(L, j->result, "key");                         /* key, which the change keeps */
     for (size_t k = 0; k < s->n_key; k++)
         if (j->plan->columns[s->key[k]].is_computed) {
             lua_getfield(L, j->values, s->columns[s->key[k]].name);
@@ -131,7 +131,7 @@ static void keep_key(lua_State *L, const struct project_job *j)
     lua_pop(L, 1);
 }
 
-/* The place of what the script has put in the place of the change's row, 0 if it has not. */
+/* The index of what the script has put in place of the change's row, 0 if it has not. */
 static int find_plain_row(lua_State *L)
 {
     lua_pushliteral(L, "row");
@@ -150,7 +150,7 @@ static int project(lua_State *L)
     if (!change_is(L, 1))
         return project_job_fail(L, "takes changes, not a ", luaL_typename(L, 1), "");
     luaL_checkstack(L, 40, "a change");
-    lua_getfield(L, 1, "old"); /* becomes a field like others */
+    lua_getfield(L, 1, "old"); /* from now on it is a field like others */
     lua_settop(L, 1);
     j.plain = find_plain_row(L);
     project_row_push(L, &j);

@@ -12,9 +12,10 @@
  *       in the row), key (set of names); assigned (what the script assigned to the row, names that
  *       are no columns as a list) and plain (what it has put in place of the row), or nil.
  *       layout: columns, a list of {name=, from=, text=, f=}, from: a place in row or, after the
- *       last of these, in key_only, counted from 1; f(value, change) gives the new value; text: it is text, whatever the
- *       column was; n_row: how many of them are the row's; order: places of those that have an f,
- *       in the order in which these are called; hides_key: ids must not show the key.
+ *       last of these, in key_only, counted from 1; f(value, change) gives the new value; text: it
+ *       is text, whatever the column was; n_row: how many of them are the row's; order: places of
+ *       those that have an f, in the order in which these are called; hides_key: ids must not show
+ *       the key.
  *    part(table, values, what, change) -> a new one, for a plain table that stands for the row
  *       (what: "row"), the old row ("row") or the key ("key"); values: what the functions gave, by
  *       name, or nil.

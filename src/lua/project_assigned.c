@@ -7,20 +7,21 @@
 #include <lauxlib.h>
 #include <string.h>
 
-void project_assigned_set(lua_State *L, int data, int n, const char *name)
+void project_assigned_set(lua_State *L, int data_at, int which, const char *name)
 {
-    rowdata_make_side(L, data, n);                             /* value side */
+    rowdata_make_side(L, data_at, which);                      /* value side */
     lua_insert(L, -2);                                         /* side value */
     lua_setfield(L, -2, name);
     lua_pop(L, 1);
 }
 
-/* Columns that the script assigned, or decoded and perhaps changed. */
-static void carry_columns(lua_State *L, const struct project_job *j, int data, int n)
+/* Carries the columns on that the script assigned, or decoded and perhaps changed: those of side
+ * table <which>. */
+static void carry_columns(lua_State *L, const struct project_job *j, int data_at, int which)
 {
     int side = lua_gettop(L) + 1;
 
-    rowdata_push_side(L, j->thing, n);                         /* side */
+    rowdata_push_side(L, j->thing, which);                     /* side */
     for (size_t i = 0; lua_istable(L, side) && i < j->plan->n; i++) {
         const struct project_plan_column *c = &j->plan->columns[i];
 
@@ -29,7 +30,7 @@ static void carry_columns(lua_State *L, const struct project_job *j, int data, i
         lua_pushstring(L, j->from->rowtype->columns[c->from].name);
         if (lua_rawget(L, side) != LUA_TNIL) {
             clone_push(L, -1);
-            project_assigned_set(L, data, n, j->to->rowtype->columns[i].name);
+            project_assigned_set(L, data_at, which, j->to->rowtype->columns[i].name);
         }
         lua_pop(L, 1);
     }
@@ -39,7 +40,7 @@ static void carry_columns(lua_State *L, const struct project_job *j, int data, i
 /* Pushes the new name of the name on top of the stack, nil if it is dropped. */
 static void push_new_name(lua_State *L)
 {
-    project_job_push_spec(L, "names");                                     /* name names */
+    project_job_push_spec(L, "names");                         /* name names */
     lua_pushvalue(L, -2);
     if (lua_rawget(L, -2) == LUA_TNIL) {                       /* name names nil */
         lua_pop(L, 1);
@@ -64,15 +65,15 @@ static size_t find_column(const struct rowtype *s, const char *name)
     return ROWTYPE_NEW;
 }
 
-/* The name and its value that are at <name> and <name> + 1 become the new row's, as <to>. */
-static void carry_extra(lua_State *L, const struct project_job *j, int data, int name, int to)
+/* Carries the name at <name> and its value at <name> + 1 on, as the name at <to>. */
+static void carry_extra(lua_State *L, const struct project_job *j, int data_at, int name, int to)
 {
     size_t i = find_column(j->to->rowtype, lua_tostring(L, to));
     bool is_column = i != ROWTYPE_NEW;
 
     if (is_column && j->plan->columns[i].is_computed)
         return;
-    rowdata_make_side(L, data, ROWDATA_SET);                   /* side */
+    rowdata_make_side(L, data_at, ROWDATA_SET);                /* side */
     lua_pushvalue(L, to);
     if (lua_rawget(L, -2) != LUA_TNIL || (is_column && j->plan->columns[i].from != ROWTYPE_NEW))
         project_job_fail(L, "there is a column '", lua_tostring(L, to), "' already");
@@ -87,8 +88,8 @@ static void carry_extra(lua_State *L, const struct project_job *j, int data, int
     lua_pop(L, 1);
 }
 
-/* Names that are no columns. */
-static void carry_extras(lua_State *L, const struct project_job *j, int data)
+/* Carries the names on that are no columns. */
+static void carry_extras(lua_State *L, const struct project_job *j, int data_at)
 {
     int side = lua_gettop(L) + 1, name = side + 1;
 
@@ -101,7 +102,7 @@ static void carry_extras(lua_State *L, const struct project_job *j, int data)
         lua_pushvalue(L, name);
         push_new_name(L);                                      /* side name value name new */
         if (!lua_isnil(L, -1))
-            carry_extra(L, j, data, name, lua_gettop(L));
+            carry_extra(L, j, data_at, name, lua_gettop(L));
         lua_settop(L, side);
     }
     lua_settop(L, side - 1);

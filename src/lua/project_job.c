@@ -44,7 +44,7 @@ void project_job_find_plan(lua_State *L, struct project_job *j)
     j->to = lua_touserdata(L, -1);
 }
 
-/* Pushes what column <i> of the new row is made of; nil for NULL. */
+/* Pushes the value that the function of column <i> of the new row gets; nil for NULL. */
 static void push_old_value(lua_State *L, const struct project_job *j, size_t i)
 {
     size_t from = j->plan->columns[i].from;
@@ -57,7 +57,7 @@ static void push_old_value(lua_State *L, const struct project_job *j, size_t i)
     } else if (from == ROWTYPE_NEW) {
         change_row_push_extra(L, j->thing, j->to->rowtype->columns[i].name);
     } else {
-        change_row_push_cell(L, j->from, j->thing, from);
+        change_row_push_column(L, j->from, j->thing, from);
     }
     if (json_null_at(L, -1)) {
         lua_pop(L, 1);

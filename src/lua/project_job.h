@@ -15,7 +15,7 @@
 struct project_job {
     int thing;   /* a change, or a row of one */
     int change;  /* which the functions get */
-    int plain;   /* what the script has put in the place of the change's row, or 0 */
+    int plain;   /* what the script has put in place of the change's row, or 0 */
     int plan_at; /* the plan; the class of the new row stands above it */
     int values;  /* what the functions gave, by the names of the columns; 0: there are none */
     int result;  /* the new change or row */

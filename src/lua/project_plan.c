@@ -1,6 +1,6 @@
-/* project_plan.c -- how rows of one row class become rows of another.
+/* project_plan.c -- how rows of one class become rows of another.
  *
- * Registry: &box_key -> the metatable of boxed shapes.
+ * Registry: &box_key -> the metatable of boxed row types.
  *
  * SPDX-License-Identifier: MIT */
 #include "lua/project_plan.h"
@@ -60,10 +60,15 @@ static int drop_box(lua_State *L)
     return 0;
 }
 
-/* Pushes the row class of what <columns> make of the row class at <class_at>. */
-static void push_new_class(lua_State *L, int class_at, const struct rowtype_source *columns,
-                           size_t n,
-                          size_t n_row, bool hides_key)
+/* What resolve() answered. */
+struct layout {
+    struct rowtype_source *columns; /* their names stay in the answer */
+    size_t n, n_row;
+    bool hides_key;
+};
+
+/* Pushes the class of the rows that <layout> makes of those of the class at <class_at>. */
+static void push_new_class(lua_State *L, int class_at, const struct layout *layout)
 {
     const struct row_class *from = lua_touserdata(L, class_at);
     struct rowtype **box = lua_newuserdatauv(L, sizeof *box, 0); /* box */
@@ -71,7 +76,8 @@ static void push_new_class(lua_State *L, int class_at, const struct rowtype_sour
     *box = NULL;
     lua_rawgetp(L, LUA_REGISTRYINDEX, &box_key);
     lua_setmetatable(L, -2);
-    *box = rowtype_derive(from->rowtype, columns, n, n_row, hides_key);
+    *box = rowtype_derive(from->rowtype, layout->columns, layout->n, layout->n_row,
+                          layout->hides_key);
     if (*box == NULL)
         luaL_error(L, "out of memory");
     change_push_class_like(L, *box, class_at);                 /* box class */
@@ -100,7 +106,7 @@ static bool boolean_field(lua_State *L, int index, const char *name)
     return is;
 }
 
-/* Reads column <i> of the list at <list>; its name stays in there. */
+/* Reads column <i> of the list at <list>; its name is borrowed from there. */
 static struct rowtype_source read_column(lua_State *L, int list, size_t i, bool *is_computed)
 {
     struct rowtype_source c;
@@ -117,12 +123,13 @@ static struct rowtype_source read_column(lua_State *L, int list, size_t i, bool 
     return c;
 }
 
-/* Pushes {place, function, ...} of the layout at <layout>, whose columns are at <list>. */
-static size_t push_functions(lua_State *L, int layout, int list)
+/* Pushes {place, function, ...} of the answer at <answer>, whose columns are at <list>. Returns how
+ * many functions there are. */
+static size_t push_functions(lua_State *L, int answer, int list)
 {
     size_t n;
 
-    lua_getfield(L, layout, "order");                          /* order */
+    lua_getfield(L, answer, "order");                          /* order */
     n = (size_t)lua_rawlen(L, -1);
     lua_createtable(L, (int)n * 2, 0);                         /* order functions */
     for (size_t k = 0; k < n; k++) {
@@ -140,33 +147,33 @@ static size_t push_functions(lua_State *L, int layout, int list)
 void project_plan_push(lua_State *L, int spec, int class_at, int thing, int plain)
 {
     const struct rowtype *s = ((const struct row_class *)lua_touserdata(L, class_at))->rowtype;
-    int layout = lua_gettop(L) + 1, list = layout + 1;
-    struct rowtype_source *columns;
+    int answer = lua_gettop(L) + 1, list = answer + 1;
+    struct layout layout;
     struct project_plan *plan;
-    bool hides_key;
     size_t n;
 
     lua_getfield(L, spec, "resolve");
     push_facts(L, s, thing, plain);
-    lua_call(L, 1, 1);                                         /* layout */
-    lua_getfield(L, layout, "columns");                        /* layout list */
-    n = (size_t)lua_rawlen(L, list);
-    hides_key = s->hides_key || boolean_field(L, layout, "hides_key");
-    columns = lua_newuserdatauv(L, (n + 1) * sizeof *columns, 0);
+    lua_call(L, 1, 1);                                         /* answer */
+    lua_getfield(L, answer, "columns");                        /* answer list */
+    layout.n = n = (size_t)lua_rawlen(L, list);
+    layout.n_row = (size_t)integer_field(L, answer, "n_row");
+    layout.hides_key = s->hides_key || boolean_field(L, answer, "hides_key");
+    layout.columns = lua_newuserdatauv(L, (n + 1) * sizeof *layout.columns, 0);
     plan = lua_newuserdatauv(L, sizeof *plan + (n + 1) * sizeof *plan->columns, 2);
-    for (size_t i = 0; i < n; i++) {                           /* layout list columns plan */
-        columns[i] = read_column(L, list, i, &plan->columns[i].is_computed);
-        plan->columns[i].from = columns[i].from;
+    for (size_t i = 0; i < n; i++) {                           /* answer list columns plan */
+        layout.columns[i] = read_column(L, list, i, &plan->columns[i].is_computed);
+        plan->columns[i].from = layout.columns[i].from;
     }
     plan->columns[n].from = s->hides_key ? s->n_columns - 1 : PROJECT_PLAN_HASHED;
     plan->columns[n].is_computed = false;
-    plan->n = n + hides_key;
-    plan->n_functions = push_functions(L, layout, list);
+    plan->n = n + layout.hides_key;
+    plan->n_functions = push_functions(L, answer, list);
     lua_setiuservalue(L, -2, PROJECT_PLAN_FUNCTIONS);
-    push_new_class(L, class_at, columns, n, (size_t)integer_field(L, layout, "n_row"), hides_key);
+    push_new_class(L, class_at, &layout);
     lua_setiuservalue(L, -2, PROJECT_PLAN_CLASS);
-    lua_replace(L, layout);
-    lua_settop(L, layout);                                     /* plan */
+    lua_replace(L, answer);
+    lua_settop(L, answer);                                     /* plan */
 }
 
 void project_plan_open(lua_State *L)

@@ -1,4 +1,4 @@
-/* project_plan.h -- how rows of one row class become rows of another.
+/* project_plan.h -- how rows of one class become rows of another.
  *
  * What a projection (see project.h) does with the rows of one class is decided when it meets the
  * first of them, and kept as a plan: where the columns come from, and the class of the new rows.
@@ -27,9 +27,9 @@ struct project_plan {
     struct project_plan_column columns[];
 };
 
-/* Pushes a plan, a userdata, for rows of the row class at <class_at>, as resolve() of the spec at
- * <spec> wants it. <thing>: the first such row, or the change that it is of; <plain>: what the
- * script has put in the place of the change's row, or 0. */
+/* Pushes a plan, a userdata, for rows of the class at <class_at>, as resolve() of the spec at
+ * <spec> wants it. <thing>: index of the first such row, or of its change; <plain>: index of what
+ * the script has put in place of the change's row, or 0. */
 void project_plan_push(lua_State *L, int spec, int class_at, int thing, int plain); /* [-0, +1] */
 
 /* Call it once per state. */

@@ -25,7 +25,7 @@ bool project_row_can_hold(lua_State *L, enum types_kind kind)
            (kind == TYPES_INT && lua_isinteger(L, -1));
 }
 
-/* Appends such a value as COPY writes it. */
+/* Appends the value on top of the stack, which a field can hold, as COPY writes it. */
 static void put_field(lua_State *L, struct buf *b)
 {
     static const char special[] = "\b\f\n\r\t\v\\", letters[] = "bfnrtv\\";
@@ -80,7 +80,7 @@ static void put_column(lua_State *L, const struct project_job *j, size_t i, stru
         if (project_row_can_hold(L, column->kind))
             put_field(L, b);
         else
-            buf_puts(b, "\\N"); /* the value stands beside the data */
+            buf_puts(b, "\\N"); /* the value goes into the side table */
         lua_pop(L, 1);
     } else if (c->from == PROJECT_PLAN_HASHED) {
         put_hash(L, j, b);
@@ -92,14 +92,14 @@ static void put_column(lua_State *L, const struct project_job *j, size_t i, stru
     }
 }
 
-/* Pushes the new cells. */
+/* Pushes the new row data. */
 static struct rowdata *push_data(lua_State *L, const struct project_job *j)
 {
     struct buf *b = script_scratch(L);
     size_t n = j->plan->n, start = n * sizeof(uint32_t);
     struct rowdata *d;
 
-    /* what stands in it is laid out as in struct rowdata: ends, then bytes */
+    /* laid out as in struct rowdata: ends, then bytes */
     if (buf_reserve(b, start) != NULL)
         b->len = start;
     json_check(L, b);
@@ -119,8 +119,8 @@ static struct rowdata *push_data(lua_State *L, const struct project_job *j)
     return d;
 }
 
-/* Values of functions that the cells cannot hold. */
-static void keep_values(lua_State *L, const struct project_job *j, int data)
+/* Puts the values of functions that fields cannot hold into the side table. */
+static void keep_values(lua_State *L, const struct project_job *j, int data_at)
 {
     for (size_t i = 0; i < j->plan->n; i++) {
         const struct rowtype_column *column = &j->to->rowtype->columns[i];
@@ -131,23 +131,23 @@ static void keep_values(lua_State *L, const struct project_job *j, int data)
         if (project_row_can_hold(L, column->kind))
             lua_pop(L, 1);
         else
-            project_assigned_set(L, data, ROWDATA_SET, column->name);
+            project_assigned_set(L, data_at, ROWDATA_SET, column->name);
     }
 }
 
 void project_row_push(lua_State *L, struct project_job *j)
 {
-    int top = lua_gettop(L), data;
+    int top = lua_gettop(L), data_at;
 
-    project_job_find_plan(L, j);                                           /* plan class */
-    project_job_push_values(L, j);                                         /* plan class values */
+    project_job_find_plan(L, j);                               /* plan class */
+    project_job_push_values(L, j);                             /* plan class values */
     lua_createtable(L, 0, 2);                                  /* plan class values result */
     j->result = lua_gettop(L);
     push_data(L, j);                                           /* ... result data */
-    data = lua_gettop(L);
-    project_assigned_carry(L, j, data);
+    data_at = lua_gettop(L);
+    project_assigned_carry(L, j, data_at);
     if (j->plan->n_functions > 0)
-        keep_values(L, j, data);
+        keep_values(L, j, data_at);
     rowdata_set(L, j->result);
     change_push_part_metatable(L, top + 2,
                                change_is(L, j->thing) ? CHANGE_PART_CHANGE : CHANGE_PART_ROW);

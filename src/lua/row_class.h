@@ -28,7 +28,7 @@ struct row_class {
     struct row_class_text id_head;        /* "\"schema.table/", the start of the JSON of an id */
 };
 
-/* User value of a row class: what change.c keeps with it. */
+/* User value of a row class: a table that change.c uses. */
 enum { ROW_CLASS_SHARED = 1 };
 
 static inline void row_class_put_text(struct buf *b, struct row_class_text text)

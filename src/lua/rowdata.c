@@ -12,24 +12,28 @@
 
 static const char rowdata_key;
 
-static struct rowdata *push_raw(lua_State *L, const struct chunk *chunk,
-                                const struct chunk_row *row, const char *bytes, size_t len,
-                                int n_values)
+/* Pushes row data with room for <n> columns and <len> bytes. */
+static struct rowdata *push_room(lua_State *L, size_t n, size_t len, int n_values)
 {
-    size_t n = chunk->rowtype->n_columns;
     struct rowdata *d = lua_newuserdatauv(L, sizeof *d + n * sizeof d->ends[0] + len, n_values);
 
     d->tag = &rowdata_key;
-    d->rowtype = chunk->rowtype;
     d->n_columns = (uint32_t)n;
+    d->is_split = d->has_side = d->has_old = false;
+    d->len = (uint32_t)len;
+    return d;
+}
+
+/* Fills it in, the bytes from <start> of the chunk on. */
+static void fill(struct rowdata *d, const struct chunk *chunk, const struct chunk_row *row,
+                 size_t start)
+{
+    d->rowtype = chunk->rowtype;
     d->xid = row->xid;
     d->op = row->op;
     d->is_key_only = row->is_key_only;
-    d->is_split = d->has_side = d->has_old = false;
     memcpy(d->ts, chunk->ts, sizeof d->ts);
-    d->len = (uint32_t)len;
-    memcpy((char *)(d->ends + n), bytes, len);
-    return d;
+    memcpy((char *)(d->ends + d->n_columns), chunk->bytes + start, d->len);
 }
 
 struct rowdata *rowdata_push(lua_State *L, const struct chunk *chunk,
@@ -37,12 +41,14 @@ struct rowdata *rowdata_push(lua_State *L, const struct chunk *chunk,
 {
     const struct chunk_side *side = chunk->sides != NULL ? &chunk->sides[row - chunk->rows] : NULL;
     bool has_old = side != NULL && side->old_len > 0;
-    struct rowdata *d = push_raw(L, chunk, row, chunk->bytes + row->start, row->len,
-                                 has_old ? ROWDATA_OLD : ROWDATA_DECODED);
+    size_t n = chunk->rowtype->n_columns;
+    struct rowdata *d = push_room(L, n, row->len, has_old ? ROWDATA_OLD : ROWDATA_DECODED), *old;
 
+    fill(d, chunk, row, row->start);
     if (has_old) {
-        push_raw(L, chunk, row, chunk->bytes + side->old_start, side->old_len,
-                 ROWDATA_DECODED)->is_key_only = false;
+        old = push_room(L, n, side->old_len, ROWDATA_DECODED);
+        fill(old, chunk, row, side->old_start);
+        old->is_key_only = false;
         lua_setiuservalue(L, -2, ROWDATA_OLD);
         d->has_old = true;
     }
@@ -56,12 +62,12 @@ struct rowdata *rowdata_push_like(lua_State *L, const struct rowdata *like,
 
     if (len > UINT32_MAX)
         luaL_error(L, "a row is longer than 4 GB");
-    d = lua_newuserdatauv(L, sizeof *d + n * sizeof d->ends[0] + len, 2);
-    *d = *like;
+    d = push_room(L, n, len, ROWDATA_DECODED);
     d->rowtype = rowtype;
-    d->n_columns = (uint32_t)n;
-    d->is_split = d->has_side = d->has_old = false;
-    d->len = (uint32_t)len;
+    d->xid = like->xid;
+    d->op = like->op;
+    d->is_key_only = like->is_key_only;
+    memcpy(d->ts, like->ts, sizeof d->ts);
     return d;
 }
 

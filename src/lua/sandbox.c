@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-/* Of a library only these functions are left. */
+/* Clears all functions of a library but these. */
 static void keep_only(lua_State *L, const char *library, const char *const *names)
 {
     lua_getglobal(L, library);                                 /* lib */
@@ -18,14 +18,14 @@ static void keep_only(lua_State *L, const char *library, const char *const *name
         if (names[i] == NULL) {
             lua_pushvalue(L, -2);
             lua_pushnil(L);
-            lua_rawset(L, -5); /* a field that is there may be cleared meanwhile */
+            lua_rawset(L, -5); /* lua_next allows that a field is cleared */
         }
     }
     lua_pop(L, 1);
 }
 
 /* Clears fields of the table on top of the stack. */
-static void forget(lua_State *L, const char *const *names)
+static void clear(lua_State *L, const char *const *names)
 {
     for (; *names != NULL; names++) {
         lua_pushnil(L);
@@ -49,9 +49,9 @@ static int load_text(lua_State *L)
     return lua_gettop(L);
 }
 
-/* A searcher for modules in Lua, text only. Upvalues: package.searchpath, and the path as it was,
- * which whoever started the program has chosen. A name is put into the path before that is taken
- * apart, so one with a semicolon could name any file. */
+/* A searcher for modules in Lua, text only. Upvalues: package.searchpath, and the path as it was
+ * before the script ran. The name is put into the path before that is split: so a name with a
+ * semicolon could lead to any file. */
 static int search_text(lua_State *L)
 {
     size_t len;
@@ -75,7 +75,7 @@ static int search_text(lua_State *L)
     return 2;
 }
 
-/* Leaves package.preload and modules in Lua. */
+/* Leaves `require` only package.preload and modules in Lua. */
 static void limit_require(lua_State *L)
 {
     static const char *const package[] = { "config", "loaded", "path", "preload", "searchers",
@@ -88,7 +88,7 @@ static void limit_require(lua_State *L)
     lua_pushcclosure(L, search_text, 2);
     lua_rawseti(L, -2, 2);
     for (lua_Integer i = (lua_Integer)lua_rawlen(L, -1); i > 2; i--) {
-        lua_pushnil(L); /* in the same table: `require` holds it */
+        lua_pushnil(L); /* not in a new table: `require` holds this one */
         lua_rawseti(L, -2, i);
     }
     lua_pop(L, 2);
@@ -105,13 +105,13 @@ void sandbox_close(lua_State *L)
     limit_require(L);
     keep_only(L, "os", os);
     lua_getglobal(L, "string");
-    forget(L, string);
+    clear(L, string);
     lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-    forget(L, loaded);
+    clear(L, loaded);
     lua_getglobal(L, "load");
     lua_pushcclosure(L, load_text, 1);
     lua_setglobal(L, "load");
     lua_pushglobaltable(L);
-    forget(L, globals);
+    clear(L, globals);
     lua_settop(L, 0);
 }

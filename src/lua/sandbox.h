@@ -1,8 +1,8 @@
 /* sandbox.h -- what --sandbox takes from scripts.
  *
- * Takes away what reads or writes files, runs commands, loads machine code or
- * bytecode, or looks into our own functions. It does not hide our modules
- * (see hooks.c), and does not bound time or memory (see script.h).
+ * Takes away what reads or writes files, runs commands, loads machine code or bytecode, or looks
+ * into our own functions. Does not hide our modules (see hooks.c), and does not limit time or
+ * memory (see script.h).
  *
  * SPDX-License-Identifier: MIT */
 #ifndef SANDBOX_H
@@ -10,8 +10,7 @@
 
 #include <lua.h>
 
-/* To be called once, behind luaL_openlibs and before any Lua code runs. Empties the stack. May
- * throw. */
+/* Call it once, after luaL_openlibs and before any Lua code runs. Empties the stack. May throw. */
 void sandbox_close(lua_State *L);
 
 #endif

@@ -22,8 +22,8 @@ struct script *script_of(lua_State *L)
     return *(struct script **)lua_getextraspace(L);
 }
 
-/* The collector stands still while a finalizer runs. (It does as well where a script has stopped
- * it, and then no finalizer comes between.) */
+/* The collector is stopped while a finalizer runs. (Also where a script has stopped it, and then no
+ * finalizer can run.) */
 struct buf *script_scratch(lua_State *L)
 {
     struct buf *b = &script_of(L)->scratch[lua_gc(L, LUA_GCISRUNNING) != 1];
@@ -45,7 +45,7 @@ static void *allocate(void *ud, void *p, size_t old, size_t new)
     void *q;
 
     if (p == NULL)
-        old = 0; /* it is a type tag then */
+        old = 0; /* Lua passes a type here */
     if (new > old && s->o.max_memory > 0 && new - old > s->o.max_memory - s->memory)
         return NULL;
     if (new == 0 && old > 0 && old <= POOL_MAX) { /* the two commonest cases by far */
@@ -61,8 +61,8 @@ static void *allocate(void *ud, void *p, size_t old, size_t new)
     return q;
 }
 
-/* A plain error would be caught by the script's own pcall, so that from the first one on
- * every single instruction fails, until the door is reached. */
+/* The script's own pcall would catch one error: so from the first one on every instruction fails,
+ * until the door is reached. */
 static void check_time(lua_State *L, lua_Debug *ar)
 {
     struct script *s = script_of(L);
@@ -108,7 +108,7 @@ void script_set_traceback(struct script *s, const char *text)
     s->has_traceback = true;
 }
 
-/* Turns whatever was thrown into text, and keeps the traceback. */
+/* Turns any value that was thrown into text, and keeps the traceback. */
 static int on_error(lua_State *L)
 {
     struct script *s = script_of(L);
@@ -170,9 +170,9 @@ bool script_call(struct script *s, lua_CFunction f, void *job, struct err *e)
     return ok;
 }
 
-/* ---- birth ---- */
+/* ---- new and free ---- */
 
-/* What `require` finds: the product's modules, then what stands beside the script. */
+/* What `require` finds: the product's modules, then those in the folder of the script. */
 static void set_path(lua_State *L, const struct script_options *o)
 {
     const char *slash = strrchr(o->path, '/');
@@ -189,8 +189,7 @@ static void set_path(lua_State *L, const struct script_options *o)
     lua_settop(L, 0);
 }
 
-/* os.setlocale, whose upvalue is the original. Numbers keep their decimal point, here and in what
- * we write: JSON knows no other. */
+/* os.setlocale, whose upvalue is the original. Numbers keep the decimal point that JSON needs. */
 static int set_locale(lua_State *L)
 {
     lua_pushvalue(L, lua_upvalueindex(1));
@@ -200,7 +199,8 @@ static int set_locale(lua_State *L)
     return 1;
 }
 
-/* os.exit. What exit() runs (OpenSSL tidies up) must not run beside the threads that read. */
+/* os.exit. What exit() runs (OpenSSL frees things) must not run while readers are at work in other
+ * threads. */
 static int leave(lua_State *L)
 {
     int status = lua_isboolean(L, 1) ? !lua_toboolean(L, 1) : (int)luaL_optinteger(L, 1, 0);
@@ -255,7 +255,7 @@ struct script *script_new(const struct script_options *o, struct err *e)
         return NULL;
     }
     *(struct script **)lua_getextraspace(s->L) = s;
-    /* set at birth, so that every coroutine inherits it */
+    /* set before there is any coroutine, so that all inherit it */
     if (o->max_time_ns > 0)
         lua_sethook(s->L, check_time, LUA_MASKCOUNT, HOOK_INSTRUCTIONS);
     if (!script_call(s, open_state, NULL, e)) {

@@ -1,13 +1,11 @@
 /* script.h -- the Lua state, and the one protected door into it.
  *
- * Everything that can throw runs inside `script_call`. A function whose first
- * parameter is a lua_State may throw; one that takes a struct script never
- * does. Nothing inside the door owns C memory: scratch is script_scratch, a
- * resource is a userdata with __gc.
+ * Everything that can throw runs inside `script_call`. A function whose first parameter is a
+ * lua_State may throw; one that takes a struct script never does. Nothing inside the door owns C
+ * memory: scratch is script_scratch, a resource is a userdata with __gc.
  *
- * Limits are against accidents, they are no wall: the time limit is looked at
- * between Lua instructions, so it cannot interrupt one long call of a C
- * function such as string.find.
+ * Limits guard against accidents, not against attacks: the time limit is checked between Lua
+ * instructions, so it cannot interrupt one long call of a C function such as string.find.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef SCRIPT_H
@@ -37,14 +35,14 @@ struct script_options {
     int64_t max_time_ns;      /* of one handler call; 0: no limit */
     bool is_sandboxed;
     struct log *log;
-    const volatile sig_atomic_t *stop; /* set when the program was asked to stop, */
-    int stop_fd;              /* which is readable then */
+    const volatile sig_atomic_t *stop; /* set when the program was asked to stop */
+    int stop_fd;              /* readable from then on */
 };
 
-/* What the Lua half of the program does for the host; see hooks.c for their arguments. */
+/* Functions of the Lua half of the program that the host calls; see hooks.c for their arguments. */
 enum script_hook {
     SCRIPT_HOOK_TIMERS, SCRIPT_HOOK_START, SCRIPT_HOOK_ENTER, SCRIPT_HOOK_LEAVE,
-    SCRIPT_HOOK_SETTLE, SCRIPT_HOOK_LAST, SCRIPT_HOOK_FINISH, SCRIPT_HOOK_GRAPH,
+    SCRIPT_HOOK_CHECKPOINT, SCRIPT_HOOK_LAST, SCRIPT_HOOK_FINISH, SCRIPT_HOOK_GRAPH,
     SCRIPT_HOOK_COUNT
 };
 
@@ -53,9 +51,9 @@ struct script {
     struct script_options o;  /* what it points to is borrowed */
     struct buf scratch[2];    /* see script_scratch */
     char *traceback;          /* of the last failure, or NULL */
-    bool has_traceback;       /* it is that of the error on its way */
+    bool has_traceback;       /* it belongs to the error that is being thrown */
     bool is_loaded;           /* the main chunk has returned: no more sources */
-    bool is_usage_error;      /* the failure is about the words on the command line */
+    bool is_usage_error;      /* the failure is about NAME=VALUE words on the command line */
     bool is_stopping;         /* pgcdc.stop() was called */
     int stop_status;
     /* limits */
@@ -68,13 +66,12 @@ struct script {
     size_t n_sources, cap_sources;
     int hooks[SCRIPT_HOOK_COUNT]; /* registry references */
     struct store *store;      /* see api_state.h; NULL until it is needed */
-    bool keeps;               /* something is saved together with positions */
     bool is_waiting;          /* something was captured that may not be saved yet */
     struct err cause;         /* why the failure happened, where it was not the script's */
 };
 
-/* A state with the standard libraries, less what the sandbox forbids. <o> is copied.
- * Returns owned, or NULL. */
+/* Makes a state with the standard libraries, less what the sandbox forbids. Takes a copy of <o>,
+ * not of what that points to. Returns owned, or NULL. */
 struct script *script_new(const struct script_options *o, struct err *e);
 void script_free(struct script *s);
 
@@ -82,26 +79,27 @@ void script_free(struct script *s);
  * the message of what was thrown; s->traceback tells from where. */
 bool script_call(struct script *s, lua_CFunction f, void *job, struct err *e) WARN_UNUSED;
 
-/* For those inside the door. */
+/* The script of a state. Borrowed. */
 struct script *script_of(lua_State *L);
 
-/* A buffer, emptied, for whoever runs inside the door; valid until the next use. Lua code must not
- * run meanwhile. The collector may, and may run finalizers: these get another buffer. */
+/* An empty buffer, for functions inside the door; valid until the next call. No Lua code may run
+ * while it is used. (Finalizers may, in any allocation: they get another buffer.) */
 struct buf *script_scratch(lua_State *L);
 
-/* Where the error that is about to be thrown came from, if not from here. <text> is copied. */
+/* Sets the traceback of the error that is about to be thrown, if it came from elsewhere. Copies
+ * <text>. */
 void script_set_traceback(struct script *s, const char *text);
 
-/* The time of one handler call begins. */
+/* Starts the time of one handler call. */
 void script_start_clock(struct script *s);
 
-/* A failure was caught for good: should it have been that of the time, that begins anew. */
+/* Call it when a failure was caught for good: if the time was over, it starts again. */
 void script_forgive(struct script *s);
 
 /* Loads a file as text; pushes the function. Throws what is wrong with it. */
 void script_push_file(lua_State *L, const char *path);
 
-/* True if handlers should not be given any more changes. */
+/* True if handlers must not get any more changes. */
 bool script_should_stop(const struct script *s);
 
 #endif

@@ -1,13 +1,13 @@
-/* diff.h -- who came, who went: deletes, and inserts told from updates.
+/* diff.h -- tells inserts, updates and deletes apart.
  *
  * Of a source with deletes = true. Rows pass through before they are handed
- * to the script: they are noted in the state file, and get their op. Tallies
- * of the server are weighed against what is known, which tells what is gone.
+ * to the script: they are recorded in the state file, and get their op. Tallies
+ * of the server are compared with what is known, which tells what was deleted
+ * (see missing.h).
  *
- * Known rows contain the server's after each poll's deliveries, so a bucket
- * that counts as many rows as are known (the poll's own new ones included)
- * misses none, whatever its xor. One that has one less misses the row whose
- * hash is the difference of the xors. For the others the keys are asked for.
+ * Changes are numbered from 1 in the order in which they are recorded, those
+ * that are not delivered included. A position says which one was delivered
+ * last; after a crash what was recorded beyond it is undone.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef DIFF_H
@@ -23,38 +23,37 @@ struct diff;
  * borrowed. Returns owned, or NULL. */
 struct diff *diff_open(struct store *store, const struct config *config,
                        const char *source, const struct position *p, struct err *e);
-void diff_close(struct diff *l);
+void diff_close(struct diff *d);
 
-/* The program ends in good order; <saved>: as in diff_note. */
-bool diff_keep(struct diff *l, uint64_t saved, struct err *e) WARN_UNUSED;
+/* The program ends in good order: the next start is quicker. */
+bool diff_save_index(struct diff *d, struct err *e) WARN_UNUSED;
 
-/* Notes the rows of a batch, unless that was done: sets their ops and sides, and takes those out
- * that are not to be delivered. <saved>: the last change that the saved position accounts for. */
-bool diff_note(struct diff *l, struct chunk *b, uint64_t saved, struct err *e) WARN_UNUSED;
+/* Records the rows of a chunk in the state file, unless that was done: sets their ops and sides,
+ * and takes those out that are not to be delivered. */
+bool diff_record(struct diff *d, struct chunk *c, struct err *e) WARN_UNUSED;
 
-/* Weighs a tally, of which it takes over the parts. *asked: the buckets whose keys are wanted,
- * borrowed, or NULL: then all is known that is gone. */
-bool diff_weigh(struct diff *l, struct message_tally *tally, const unsigned char **asked,
-                struct err *e) WARN_UNUSED;
+/* Compares a tally, of which it takes the counts, with what is known. *asked: the buckets whose
+ * keys are needed, borrowed, or NULL: all deletes are known. */
+bool diff_compare(struct diff *d, struct message_tally *tally, const unsigned char **asked,
+                  struct err *e) WARN_UNUSED;
 
-/* The reader will not send them: only what is known for sure counts. */
-void diff_do_without(struct diff *l);
+/* The reader will not send the keys: only what is known without them was deleted. */
+void diff_do_without_keys(struct diff *d);
 
-/* Takes keys that were asked for; behind the last of them all is known that is gone. */
-bool diff_take_keys(struct diff *l, const struct chunk *b, uint64_t saved,
-                    struct err *e) WARN_UNUSED;
+/* Takes keys that were asked for; after the last of them all deletes are known. */
+bool diff_take_keys(struct diff *d, const struct chunk *c, struct err *e) WARN_UNUSED;
 
 /* The table was truncated: true once, before the deletes. */
-bool diff_take_truncated(struct diff *l);
+bool diff_take_truncated(struct diff *d);
 
-/* The next rows that are gone, noted, as a batch of deletes; *b NULL: there are no more. */
-bool diff_next_gone(struct diff *l, uint64_t saved, struct chunk **b,
-                    struct err *e) WARN_UNUSED;
+/* The next deletes, recorded, as a chunk that the caller owns; *chunk NULL: there are no more.
+ * It has no rows if all of them were reported before. */
+bool diff_next_deletes(struct diff *d, struct chunk **chunk, struct err *e) WARN_UNUSED;
 
-/* Sets what <p> is to tell of the diff, where the change <noted> was delivered last. */
-void diff_mark(const struct diff *l, struct position *p, uint64_t noted);
+/* Sets what <p> is to tell of the diff, where the change <last_change> was delivered last. */
+void diff_set_position(const struct diff *d, struct position *p, uint64_t last_change);
 
-/* The number of the last change. */
-uint64_t diff_last(const struct diff *l);
+/* The number of the last change that was recorded. */
+uint64_t diff_last_change(const struct diff *d);
 
 #endif

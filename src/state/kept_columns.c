@@ -92,7 +92,7 @@ void kept_columns_close(struct kept_columns *f)
 static bool save(struct kept_columns *f, const char *key, const char *value, struct err *e)
 {
     struct store_record r = { { kind, strlen(kind) }, { f->source, strlen(f->source) },
-                              { key, strlen(key) }, { value, strlen(value) } };
+                              { key, strlen(key) }, { value, strlen(value) }, 0 };
 
     return store_put(f->store, &r, e);
 }

@@ -341,8 +341,8 @@ static bool load(struct kept_rows *k, uint64_t last_change, struct list *odd, st
 }
 
 /* Row <id> as it was at the change <last_change>. <is_late>: rows that then were not there are
- * looked at now, others were before. (A row may have come in the place of one that was reported deleted:
- * where that is undone, the older one stays.) */
+ * looked at now, others were before. (A row may have come in the place of one that was reported
+ * deleted: where that is undone, the older one stays.) */
 static bool undo(struct kept_rows *k, int64_t id, uint64_t last_change, bool is_late, bool *is_done,
                  struct err *e)
 {
@@ -460,7 +460,7 @@ void kept_rows_close(struct kept_rows *k)
     free(k);
 }
 
-bool kept_rows_keep(struct kept_rows *k, uint64_t saved, struct err *e)
+bool kept_rows_save_index(struct kept_rows *k, uint64_t saved, struct err *e)
 {
     if (k->has_image)
         return true;

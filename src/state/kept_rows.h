@@ -45,14 +45,15 @@ struct kept_row {
 };
 
 /* Opens the rows kept for a source. What was written after the change <last_change> is undone.
- * Reads all rows, unless kept_rows_keep came last. <store> is borrowed. Returns owned, or NULL. */
+ * Reads all rows, unless kept_rows_save_index came last. <store> is borrowed. Returns owned, or
+ * NULL. */
 struct kept_rows *kept_rows_open(struct store *store, const char *source, uint64_t last_change,
                                  struct err *e);
 void kept_rows_close(struct kept_rows *k);
 
 /* The program ends in good order, and the saved position accounts for the change <saved>: the next
  * kept_rows_open need not read all rows. */
-bool kept_rows_keep(struct kept_rows *k, uint64_t saved, struct err *e) WARN_UNUSED;
+bool kept_rows_save_index(struct kept_rows *k, uint64_t saved, struct err *e) WARN_UNUSED;
 
 /* Forgets all rows. */
 bool kept_rows_clear(struct kept_rows *k, struct err *e) WARN_UNUSED;

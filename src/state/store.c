@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "state/store.h"
 
+#include "base/array.h"
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/hash.h"
@@ -23,8 +24,18 @@ static const char schema[] =
     " value TEXT NOT NULL, sum INTEGER NOT NULL, saved TEXT NOT NULL,"
     " PRIMARY KEY (kind, name, key)) WITHOUT ROWID";
 
+/* What is known of the position of a source. */
+struct saved {
+    char *source;              /* owned */
+    uint64_t change;           /* the last one that the saved position accounts for */
+    uint64_t next;             /* of the position that the open transaction saves, if */
+    bool is_next;
+};
+
 struct store {
     char *path;
+    struct saved *saved;
+    size_t n_saved, cap_saved;
     sqlite3 *db;
     unsigned rollbacks;
     sqlite3_stmt *begin, *commit, *rollback, *put, *drop, *find, *forget;
@@ -56,9 +67,14 @@ static bool fail(const struct store *s, struct err *e)
     }
 }
 
+static bool is_position(const struct store_record *r)
+{
+    return r->kind.len == 8 && memcmp(r->kind.p, "position", 8) == 0;
+}
+
 static bool fail_damaged(const struct store *s, const struct store_record *r, struct err *e)
 {
-    if (r->kind.len == 8 && memcmp(r->kind.p, "position", 8) == 0)
+    if (is_position(r))
         return err_set(e, ERR_STATE, "the state file %s is damaged: the position of %.*s cannot be "
                        "read; restore the file, or forget the position with --reset=%.*s", s->path,
                        (int)r->name.len, r->name.p, (int)r->name.len, r->name.p);
@@ -192,6 +208,9 @@ void store_close(struct store *s)
     sqlite3_finalize(s->find);
     sqlite3_finalize(s->forget);
     sqlite3_close(s->db);
+    for (size_t i = 0; i < s->n_saved; i++)
+        free(s->saved[i].source);
+    free(s->saved);
     free(s->path);
     free(s);
 }
@@ -210,6 +229,57 @@ static sqlite3_int64 sum_record(const struct store_record *r)
     }
     return (sqlite3_int64)h;
 }
+
+/* ---- what positions account for ---- */
+
+static struct saved *find_saved(const struct store *s, struct store_slice source)
+{
+    for (size_t i = 0; i < s->n_saved; i++)
+        if (strlen(s->saved[i].source) == source.len &&
+            memcmp(s->saved[i].source, source.p, source.len) == 0)
+            return &s->saved[i];
+    return NULL;
+}
+
+/* A position is written, which counts from the end of the transaction on. */
+static bool set_next(struct store *s, struct store_slice source, uint64_t change)
+{
+    struct saved *it = find_saved(s, source);
+
+    if (it == NULL) {
+        struct saved fresh = { .source = strndup(source.p, source.len) };
+
+        if (fresh.source == NULL ||
+            !ARRAY_PUSH(s->saved, s->n_saved, s->cap_saved, fresh)) {
+            free(fresh.source);
+            return false;
+        }
+        it = &s->saved[s->n_saved - 1];
+    }
+    it->next = change;
+    it->is_next = true;
+    return true;
+}
+
+static void end_next(struct store *s, bool is_saved)
+{
+    for (size_t i = 0; i < s->n_saved; i++) {
+        struct saved *it = &s->saved[i];
+
+        if (it->is_next && is_saved)
+            it->change = it->next;
+        it->is_next = false;
+    }
+}
+
+uint64_t store_saved_change(const struct store *s, const char *source)
+{
+    const struct saved *it = find_saved(s, (struct store_slice){ source, strlen(source) });
+
+    return it != NULL ? it->change : 0;
+}
+
+/* ---- saving and reading ---- */
 
 /* Runs a statement that gives no rows. */
 static bool step(struct store *s, sqlite3_stmt *st, struct err *e)
@@ -239,12 +309,18 @@ bool store_put(struct store *s, const struct store_record *r, struct err *e)
         (r->value.p != NULL && (!bind(st, 4, r->value) ||
                                 sqlite3_bind_int64(st, 5, sum_record(r)) != SQLITE_OK)))
         return fail(s, e);
+    if (is_position(r) && !set_next(s, r->name, r->value.p != NULL ? r->change : 0))
+        return err_memory(e);
     return step(s, st, e);
 }
 
 bool store_commit(struct store *s, struct err *e)
 {
-    return step(s, s->commit, e);
+    bool ok = step(s, s->commit, e);
+
+    if (ok)
+        end_next(s, true);
+    return ok;
 }
 
 void store_rollback(struct store *s)
@@ -252,6 +328,7 @@ void store_rollback(struct store *s)
     struct err e;
 
     s->rollbacks++;
+    end_next(s, false);
     if (!sqlite3_get_autocommit(s->db) && !step(s, s->rollback, &e)) {
         /* the next call meets the same trouble */
     }
@@ -289,7 +366,7 @@ bool store_next(struct store *s, struct store_record *r, struct err *e)
     switch (sqlite3_step(s->find)) {
     case SQLITE_ROW:
         *r = (struct store_record){ column(s->find, 0), column(s->find, 1), column(s->find, 2),
-                              column(s->find, 3) };
+                                    column(s->find, 3), 0 };
         if (sum_record(r) == sqlite3_column_int64(s->find, 4))
             return true;
         fail_damaged(s, r, e);
@@ -325,24 +402,9 @@ bool store_load(struct store *s, const char *source, struct position *p, bool *f
     if (!position_text_read(p, source, r.value.p))
         ok = fail_damaged(s, &r, e);
     store_leave(s);
-    return ok;
-}
-
-bool store_save(struct store *s, const char *source, const struct position *p, struct err *e)
-{
-    struct buf text;
-    bool ok;
-
-    buf_init(&text, SIZE_MAX / 2);
-    position_text_write(p, source, &text);
-    ok = buf_ok(&text) || err_memory(e);
-    if (ok) {
-        struct store_record r = { slice_of("position"), slice_of(source), slice_of(""),
-                                  { text.data, text.len } };
-
-        ok = store_put(s, &r, e); /* a transaction of its own */
-    }
-    buf_fini(&text);
+    if (ok && !set_next(s, slice_of(source), p->last_change))
+        ok = err_memory(e);
+    end_next(s, ok);
     return ok;
 }
 

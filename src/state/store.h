@@ -34,6 +34,7 @@ struct store_slice {
 
 struct store_record {
     struct store_slice kind, name, key, value;
+    uint64_t change; /* of a position: the number of the last change that it accounts for */
 };
 
 /* Saves records, together: all of them or, where something fails, none.
@@ -57,12 +58,11 @@ bool store_next(struct store *s, struct store_record *r, struct err *e) WARN_UNU
 /* Ends a store_find before its end. */
 void store_leave(struct store *s);
 
+/* The number of the last change that the saved position of <source> accounts for; 0: of none. */
+uint64_t store_saved_change(const struct store *s, const char *source);
+
 /* The position kept under <source>; *found false and <p> zeroed if there is none. */
 bool store_load(struct store *s, const char *source, struct position *p, bool *found,
-                struct err *e) WARN_UNUSED;
-
-/* Saves one position. Durable when it returns. */
-bool store_save(struct store *s, const char *source, const struct position *p,
                 struct err *e) WARN_UNUSED;
 
 /* Forgets the position of <source>; all that is kept, if NULL. *n: how many records there

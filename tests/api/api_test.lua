@@ -86,7 +86,7 @@ function TestApi.test_batches()
    lu.assertEquals(run(db, script, state), {})
 end
 
--- Once per start, behind the snapshot's last batch; where none is due, at once.
+-- Once per start, after the snapshot's last batch; where none is due, at once.
 function TestApi.test_ready_comes_once_per_start()
    local db, state = fixtures.names(3), fixtures.state()
    for i = 1, 3 do

@@ -72,7 +72,7 @@ function TestBadScript.test_handlers_that_throw()
 end
 
 -- The changes before the failed one were delivered, and come again: nothing was recorded of the
--- batch. The failed one comes again too, and what stands behind it.
+-- batch. The failed one comes again too, and what comes after it.
 function TestBadScript.test_nothing_past_the_failed_change_is_recorded()
    local db = fixtures.names(5)
    local state = fixtures.state()

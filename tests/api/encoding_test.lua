@@ -107,7 +107,7 @@ function TestEncoding.test_mirror_between_encodings()
 end
 
 -- Bytes that are no text: the error names source and column, what came before it is delivered
--- once, and what comes behind it when the row is mended.
+-- once, and what comes after it when the row is mended.
 function TestEncoding.test_bytes_that_are_no_text()
    local db = fixtures.encoded "SQL_ASCII"
    db:exec "create table t (id int primary key, a text, b text); insert into t values (1, 'x', 'y')"

@@ -127,7 +127,7 @@ local attempts = {
    "return tells(function() pgcdc.connect('host=/nonexistent password=hidden-' .. 'treasure')"
       .. ":query 'select 1' end)",
    "return tells(function() return pgcdc.connect():query 'select nonsense' end)",
-   -- behind the script's end
+   -- after the script's end
    "setmetatable({}, {__gc = function() if io or debug or os.execute then print 'out' end end})",
    "local t <close> = setmetatable({}, {__close = function() return io and print 'out' end})",
    "warn '@on' return reaches 'close' and io",

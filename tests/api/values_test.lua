@@ -260,7 +260,7 @@ function TestValues.test_json_that_is_changed()
 end
 
 -- Assigned values are written as their column's type is: a numeric's text as a number, a bytea's
--- bytes in hex, and what is added comes behind.
+-- bytes in hex, and what is added comes last.
 function TestValues.test_values_that_are_assigned()
    local function assert_row(work, rest)
       lu.assertEquals(row_after(work), [=[{"id":1,"j":{"b" : 1.50, "a":[1]},]=] .. rest)

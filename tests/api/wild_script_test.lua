@@ -103,7 +103,7 @@ end
 -- Finalizers -----------------------------------------------------------------------------------
 
 -- Values are encoded in one buffer. A finalizer that encoded something meanwhile emptied it, and
--- what came out was a piece of one document behind a piece of another.
+-- what came out was a piece of one document after a piece of another.
 function TestWildScript.test_finalizers_that_encode()
    local result = check_passes([[
       local made, big = 0, {}

@@ -3,6 +3,7 @@
 
 local cluster = require "cluster"
 local deletes = require "deletes"
+local fixtures = require "fixtures"
 local killing = require "killing"
 local lu = require "luaunit"
 local native = require "native"
@@ -13,12 +14,12 @@ local wait = require "wait"
 
 local TestDeletesExact = {}
 
-local new_state, run, sorted = deletes.new_state, deletes.run, deletes.sorted
-local database = deletes.database
+local new_state, run, sorted = fixtures.state, deletes.run, deletes.sorted
+local database = fixtures.database
 
 -- Stops and kills ------------------------------------------------------------------------------
 
--- A stop among the deletes, and behind them: each change comes once.
+-- A stop among the deletes, and after them: each change comes once.
 function TestDeletesExact.test_stopped_in_between()
    local db = database [[
       CREATE TABLE t (id bigint PRIMARY KEY, v int);

@@ -38,7 +38,7 @@ local function changes(db, state, options)
    return table.concat(list, ", ")
 end
 
--- Changes the byte behind each place of <text> in the file. Returns how many there were.
+-- Changes the byte after each place of <text> in the file. Returns how many there were.
 local function damage(path, text, offset)
    local f = assert(io.open(path, "r+b"))
    local all, at, n = f:read "a", 1, 0
@@ -110,7 +110,7 @@ function TestDeletesImage.test_killed_and_ended_by_turns()
       else
          local p = program.start { dsn = db, script = script, state = state }
          p:wait_until(function() return #p:lines() > round * 5 end, 20, "some changes")
-         for more = 1, round % 4 do -- behind which rows that went before are gone from the file
+         for more = 1, round % 4 do -- after which rows that went before are gone from the file
             p:wait_until(function() return #p:lines() >= 79 + more end, 20, "the others")
             db:exec "delete from t where k = (select k from t order by md5(k) limit 1)"
          end

@@ -2,14 +2,15 @@
 -- SPDX-License-Identifier: MIT
 
 local deletes = require "deletes"
+local fixtures = require "fixtures"
 local json = require "json"
 local lu = require "luaunit"
 local program = require "program"
 
 local TestDeletes = {}
 
-local new_state, run, ops, sorted = deletes.new_state, deletes.run, deletes.ops, deletes.sorted
-local database = deletes.database
+local new_state, run, ops, sorted = fixtures.state, deletes.run, deletes.ops, deletes.sorted
+local database = fixtures.database
 
 -- Ops: inserts, updates and deletes are told apart, a row deleted and inserted again is updated, a
 -- changed key is a delete and an insert; deletes come first, so that what is unique stays so.
@@ -165,7 +166,7 @@ function TestDeletes.test_old_rows()
    lu.assertEquals(result.lines[7], "op schema table source key row old xid ts id")
 end
 
--- A kept row was read by the names of its columns alone, with a newline behind each: `old` of a
+-- A kept row was read by the names of its columns alone, with a newline after each: `old` of a
 -- column that had been text and was a number now came as {"v":hello}, which is no JSON, and
 -- a newline in a name gave each later column the value of the one before it.
 function TestDeletes.test_old_row_of_other_columns()

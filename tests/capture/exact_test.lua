@@ -4,8 +4,8 @@
 -- $PGCDC_EXACT_SECONDS: how long writers work in all (default 36); $PGCDC_TEST_SEED: what they do.
 
 local cluster = require "cluster"
+local environment = require "environment"
 local lu = require "luaunit"
-local native = require "native"
 local program = require "program"
 local run = require "exact_run"
 local seeds = require "seeds"
@@ -41,24 +41,28 @@ end
 local usual = { "committed", "aborted", "released", "undone", "prepared", "held", "vacuumed",
    "rewritten" }
 
--- Nothing is missed, nothing delivered twice, although its connection is cut again and again.
-function TestExact.test_nothing_lost_nothing_twice()
-   local checker, stats, result = random_run { cluster = cluster.main(), seconds = seconds / 3 }
+-- A random run must miss nothing, and repeat nothing unless the program was killed; and there must
+-- be trouble of each kind. Returns what was counted, and the program's result.
+local function assert_nothing_lost(options)
+   local checker, stats, result = random_run(options)
    lu.assertNil(checker:verdict(), "seed " .. seed)
    lu.assertEquals(result.status, 0)
-   lu.assertTrue(stats.terminated > 0, "its connection was never cut")
    assert_busy(stats, checker, usual)
+   return stats, result
+end
+
+-- Nothing is missed, nothing delivered twice, although its connection is cut again and again.
+function TestExact.test_nothing_lost_nothing_twice()
+   local stats = assert_nothing_lost { cluster = cluster.main(), seconds = seconds / 3 }
+   lu.assertTrue(stats.terminated > 0, "its connection was never cut")
 end
 
 -- SIGKILL at any moment loses nothing either; what was in hand may come again.
 function TestExact.test_nothing_lost_when_killed()
-   local checker, stats, result = random_run {
+   local stats = assert_nothing_lost {
       cluster = cluster.main(), seconds = seconds / 3, kills = true,
    }
-   lu.assertNil(checker:verdict(), "seed " .. seed)
-   lu.assertEquals(result.status, 0)
    lu.assertTrue(stats.killed > 0, "the program was never killed")
-   assert_busy(stats, checker, usual)
 end
 
 -- A hot standby is as good a source, with recovery conflicts all the time. Its snapshots list no
@@ -68,55 +72,40 @@ function TestExact.test_nothing_lost_nothing_twice_on_a_standby()
    local standby = primary:standby("exact standby", {
       conf = { max_standby_streaming_delay = "100ms" },
    })
-   local checker, stats, result = random_run {
+   assert_nothing_lost {
       cluster = primary, standby = standby, seconds = seconds / 3,
    }
-   lu.assertNil(checker:verdict(), "seed " .. seed)
-   lu.assertEquals(result.status, 0)
-   assert_busy(stats, checker, usual)
 end
 
 -- The same by the stamps of triggers; and the keys that the script holds are those of the table.
 function TestExact.test_nothing_lost_nothing_twice_by_triggers()
-   local checker, stats, result = random_run {
+   assert_nothing_lost {
       cluster = cluster.main(), seconds = seconds / 4, capture = "trigger",
    }
-   lu.assertNil(checker:verdict(), "seed " .. seed)
-   lu.assertEquals(result.status, 0)
-   assert_busy(stats, checker, usual)
 end
 
 function TestExact.test_nothing_lost_when_killed_by_triggers()
-   local checker, stats, result = random_run {
+   assert_nothing_lost {
       cluster = cluster.main(), seconds = seconds / 4, capture = "trigger", kills = true,
    }
-   lu.assertNil(checker:verdict(), "seed " .. seed)
-   lu.assertEquals(result.status, 0)
-   assert_busy(stats, checker, usual)
 end
 
 -- The same by a column that grows, as far as it does: keys are random, so that most rows lie below
 -- the window, and rechecks have to find them, but not again what a window showed.
 function TestExact.test_nothing_lost_nothing_twice_by_increment()
-   local checker, stats, result = random_run {
+   local _, result = assert_nothing_lost {
       cluster = cluster.main(), seconds = seconds / 4, capture = "increment",
    }
-   lu.assertNil(checker:verdict(), "seed " .. seed)
-   lu.assertEquals(result.status, 0)
    lu.assertStrContains(result.stderr, "the recheck found")
-   assert_busy(stats, checker, usual)
 end
 
 function TestExact.test_nothing_lost_when_killed_by_increment()
-   local checker, stats, result = random_run {
+   assert_nothing_lost {
       cluster = cluster.main(), seconds = seconds / 4, capture = "increment", kills = true,
    }
-   lu.assertNil(checker:verdict(), "seed " .. seed)
-   lu.assertEquals(result.status, 0)
-   assert_busy(stats, checker, usual)
 end
 
--- A poll whose connection breaks goes on behind the last row that was delivered. The second break
+-- A poll whose connection breaks goes on after the last row that was delivered. The second break
 -- in a row once forgot where the first had been, and rows came again.
 function TestExact.test_nothing_twice_when_a_poll_is_cut_twice()
    local checker, twice = run.cut { cluster = cluster.main(), polls = 2 }
@@ -131,12 +120,7 @@ end
 
 -- Runs <fn> with the program whose capture rule is replaced by tests/mutants/horizon_<name>.c.
 local function with_mutant(name, fn)
-   local binary = program.binary()
-   local before = os.getenv "PGCDC_LUA"
-   native.setenv("PGCDC_LUA", ("%s-%s"):format(binary, name))
-   local ok, problem = pcall(fn)
-   native.setenv("PGCDC_LUA", before)
-   assert(ok, problem)
+   environment.with("PGCDC_LUA", ("%s-%s"):format(program.binary(), name), fn)
 end
 
 -- The test must find a mutant out: by the interleaving that was made for it, and at random.

@@ -50,7 +50,7 @@ function TestIncrement.test_windows_and_rechecks()
    lu.assertNotStrContains(result.stderr, "the recheck found")
 end
 
--- The naive cursor never sees what commits behind a higher value. Here it comes at once, though a
+-- The naive cursor never sees what commits after a higher value. Here it comes at once, though a
 -- poll of the higher one came in between: by the transactions that were under way then.
 function TestIncrement.test_late_commits()
    local db = new_database()
@@ -127,7 +127,7 @@ function TestIncrement.test_ties_and_nulls()
    lu.assertStrContains(result.stderr, "the recheck found 1 rows")
 end
 
--- Each type with values before and behind 1970, far away, and infinite ones, which are not the top.
+-- Each type with values before and after 1970, far away, and infinite ones, which are not the top.
 function TestIncrement.test_types()
    local types = {
       { "smallint", "-5", "-3", "7" },
@@ -332,7 +332,7 @@ function TestIncrement.test_cached_sequences_and_now()
    end
 end
 
--- A lookback that leads behind the first date that there is begins there.
+-- A lookback that would begin before the first possible date begins there.
 function TestIncrement.test_a_long_lookback()
    for _, name in ipairs { "date", "timestamp", "timestamptz" } do
       local db = new_database(("create table t (id int primary key, at %s);"

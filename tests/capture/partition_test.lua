@@ -53,8 +53,7 @@ end
 -- Leaf by leaf through the root, rows that move from leaf to leaf included.
 function TestPartition.test_snapshot_and_changes_through_the_root()
    local db = new_database()
-   local p = watch.start(db)
-   watch.wait_current(p, db)
+   local p = watch.start_current(db)
    lu.assertEquals(watch.ops(p), { read = 20, upsert = 0 })
    db:exec "update t set id = id + 110 where id <= 3; update t set n = 1 where id = 105"
    watch.wait_current(p, db)
@@ -99,7 +98,7 @@ function TestPartition.test_attach_and_a_lost_connection_in_the_middle()
    local p = watch.start(db, { brief = true })
    watch.wait_ready(p)
    local pid
-   for i = 1, 5 do -- until the program is caught in the COPY of the leaf, not behind it
+   for i = 1, 5 do -- until the program is caught in the COPY of the leaf, not after it
       db:exec(([[create table a%d (like a including all);
          insert into a%d select id + %d, n, pad from a]]):format(i, i, i * 100000))
       pid = watch.freeze(p, db, function()
@@ -207,8 +206,7 @@ end
 
 function TestPartition.test_detach_concurrently_while_running()
    local db = new_database()
-   local p = watch.start(db, { source = { interval = 0.01 } })
-   watch.wait_current(p, db)
+   local p = watch.start_current(db, { source = { interval = 0.01 } })
    db:exec "alter table t detach partition t2 concurrently"
    db:exec "insert into t2 values (150); insert into t values (50)"
    watch.wait_current(p, db)
@@ -268,8 +266,7 @@ function TestPartition.test_a_leaf_with_other_column_numbers()
    db:exec [[create table t3 (gone text, n int default 0, gone2 int, id int not null);
       alter table t3 drop gone, drop gone2; insert into t3 values (7, 201);
       alter table t attach partition t3 for values from (200) to (300)]]
-   local p = watch.start(db)
-   watch.wait_current(p, db)
+   local p = watch.start_current(db)
    db:exec "update t set n = 8 where id = 201"
    watch.wait_current(p, db)
    local changes = p:stop().changes
@@ -286,8 +283,7 @@ function TestPartition.test_select_on_the_root_only()
    local role = db.cluster:role "login"
    db:exec("grant select on t to " .. role)
    add_table(db, "t3", 201, 203)
-   local p = watch.start(db, { dsn = db:dsn { user = role } })
-   watch.wait_current(p, db)
+   local p = watch.start_current(db, { dsn = db:dsn { user = role } })
    db:exec [[insert into t values (50);
       alter table t attach partition t3 for values from (200) to (300)]]
    watch.wait_current(p, db)
@@ -304,8 +300,7 @@ function TestPartition.test_row_level_security_of_a_leaf()
    local role = db.cluster:role "login"
    db:exec(("grant select on t, t1, t2 to %s"):format(role))
    db:exec "alter table t2 enable row level security"
-   local p = watch.start(db, { dsn = db:dsn { user = role } })
-   watch.wait_current(p, db)
+   local p = watch.start_current(db, { dsn = db:dsn { user = role } })
    db:exec "insert into t values (50), (150)"
    watch.wait_current(p, db)
    lu.assertEquals(watch.ops(p), { read = 20, upsert = 2 })

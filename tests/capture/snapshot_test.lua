@@ -195,7 +195,7 @@ function TestSnapshot.test_swapped_during_the_snapshot()
    lu.assertEquals(p:stop().status, 0)
 end
 
--- The table grows behind the last block of the start, and shrinks below it.
+-- The table grows beyond the last block of the start, and shrinks below it.
 function TestSnapshot.test_the_table_grows_and_shrinks()
    local db = new_database(20000)
    local p = watch.start(db, { stdin = "pipe", brief = true, more = pause_at(5000) })
@@ -279,8 +279,7 @@ end
 -- FREEZE keeps the xids that we read; COPY FREEZE hands out rows that are frozen from birth.
 function TestSnapshot.test_freeze()
    local db = new_database(10)
-   local p = watch.start(db)
-   watch.wait_current(p, db)
+   local p = watch.start_current(db)
    db:exec "vacuum freeze t"
    db:exec "update t set n = 1 where id = 1"
    watch.wait_current(p, db)
@@ -295,7 +294,7 @@ function TestSnapshot.test_freeze()
    lu.assertEquals(p:stop().status, 0)
 end
 
--- rows of the snapshot are "read", what comes behind is "upsert", and "ready" stands between, once.
+-- Rows of the snapshot are "read", what comes after is "upsert", and "ready" stands between, once.
 function TestSnapshot.test_ready_comes_once_between_reads_and_upserts()
    local db = new_database(3000)
    local p = watch.start(db, { brief = true })

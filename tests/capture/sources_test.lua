@@ -13,6 +13,7 @@ local once = require "once"
 local program = require "program"
 local server = require "server"
 local wait = require "wait"
+local watch = require "watch"
 
 local TestSources = {}
 
@@ -27,10 +28,7 @@ local function run(db, fields, state)
 end
 
 local function ids_of(changes)
-   local ids = {}
-   for i, change in ipairs(changes) do
-      ids[i] = change.key.id
-   end
+   local ids = watch.ids(changes)
    table.sort(ids)
    return ids
 end

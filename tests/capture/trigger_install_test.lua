@@ -47,7 +47,7 @@ local function contents(db)
             from pg_namespace n join ours using (oid)) all_of_it]]
 end
 
--- Installing twice is installing once; removing leaves nothing behind. The table's rows stay.
+-- Installing twice is installing once; removing leaves nothing. The table's rows stay.
 function TestTriggerInstall.test_idempotent_and_reversible()
    for _, case in ipairs { { "t" }, { 's."Weird T"', PARTED } } do
       local db = new_database(case[2])

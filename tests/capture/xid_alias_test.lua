@@ -239,7 +239,7 @@ function TestXidAlias.test_a_frozen_row_is_learned()
    local open = one:connect()
    open:exec "begin; insert into t values (200)"
    one:exec "select pg_current_xact_id()" -- the snapshot lists that one from now on
-   local state = deletes.new_state()
+   local state = fixtures.state()
    local fields = 'table = "t", start = "now"'
    lu.assertEquals(deletes.run(one, fields, state), {})
    one:exec "delete from t where id in (4, 5, 6)"

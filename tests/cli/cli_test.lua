@@ -12,6 +12,7 @@ local program = require "program"
 local scope = require "scope"
 local server = require "server"
 local wait = require "wait"
+local watch = require "watch"
 
 local TestCli = {}
 
@@ -29,14 +30,6 @@ local function check_fails(status, message, options)
    lu.assertEquals(result.status, status)
    lu.assertEquals(result.stdout, "")
    return result
-end
-
-local function keys_of(changes)
-   local ids = {}
-   for i, change in ipairs(changes) do
-      ids[i] = change.key.id
-   end
-   return ids
 end
 
 -- Answers --------------------------------------------------------------------------------------
@@ -106,7 +99,7 @@ function TestCli.test_bundled_scripts_are_found_with_and_without_lua()
          bundled = name, options = { "--once" }, dsn = db, args = { table = "t" },
       }
       lu.assertEquals(result.status, 0)
-      lu.assertEquals(keys_of(result.changes), { 1 })
+      lu.assertEquals(watch.ids(result.changes), { 1 })
    end
 end
 
@@ -132,7 +125,7 @@ function TestCli.test_the_default_state_file()
       script = PRINT, name = "my script.lua", options = { "--once" }, dsn = db, state = false,
    }
    once.env = { XDG_STATE_HOME = dir .. "/deep/xdg" }
-   lu.assertEquals(keys_of(program.run(once).changes), { 1, 2 })
+   lu.assertEquals(watch.ids(program.run(once).changes), { 1, 2 })
    lu.assertEquals(mode_of(dir .. "/deep/xdg/pgcdc-lua/my script.db"), "600")
    lu.assertEquals(mode_of(dir .. "/deep/xdg/pgcdc-lua"), "700")
    lu.assertEquals(program.run(once).stdout, "")
@@ -175,7 +168,7 @@ function TestCli.test_once()
       pgcdc.source {table = "u", interval = 1000, on_change = function(c) print(c) end}]] }
    local result = program.run(once)
    lu.assertEquals(result.status, 0)
-   local ids = keys_of(result.changes)
+   local ids = watch.ids(result.changes)
    table.sort(ids)
    lu.assertEquals(ids, { 1, 2, 3, 7 })
    for _, change in ipairs(result.changes) do
@@ -183,7 +176,7 @@ function TestCli.test_once()
    end
    db:exec "update t set name = 'new' where id = 2; insert into u values (8)"
    result = program.run(once)
-   ids = keys_of(result.changes)
+   ids = watch.ids(result.changes)
    table.sort(ids)
    lu.assertEquals(ids, { 2, 8 })
    lu.assertEquals(result.changes[1].op, "upsert")
@@ -229,7 +222,7 @@ function TestCli.test_check_leaves_the_position_alone()
    lu.assertEquals(files.read(state), before)
    db:exec "insert into t values (4)"
    options.options = { "--once" }
-   lu.assertEquals(keys_of(program.run(options).changes), { 4 })
+   lu.assertEquals(watch.ids(program.run(options).changes), { 4 })
 end
 
 function TestCli.test_reset()
@@ -242,7 +235,7 @@ function TestCli.test_reset()
             pgcdc.source {table = "u", name = "the other", on_change = function(c) print(c) end}]],
       }
       lu.assertEquals(result.status, 0)
-      local ids = keys_of(result.changes)
+      local ids = watch.ids(result.changes)
       table.sort(ids)
       return ids, result.stderr
    end
@@ -267,18 +260,18 @@ function TestCli.test_connection_from_the_environment()
       env = { PGHOST = server.socket_dir(), PGPORT = where.port, PGUSER = "postgres",
               PGDATABASE = db.name },
    }
-   lu.assertEquals(keys_of(program.run(options).changes), { 1 })
+   lu.assertEquals(watch.ids(program.run(options).changes), { 1 })
    local file = scope.dir() .. "/services"
    files.write(file, ("[mine]\nhost=%s\nport=%d\nuser=postgres\ndbname=%s\n"):format(
       server.socket_dir(), where.port, db.name))
    options.env = { PGSERVICEFILE = file, PGSERVICE = "mine" }
-   lu.assertEquals(keys_of(program.run(options).changes), { 1 })
+   lu.assertEquals(watch.ids(program.run(options).changes), { 1 })
    options.env = { PGSERVICEFILE = file }
    options.dsn = "service=mine"
-   lu.assertEquals(keys_of(program.run(options).changes), { 1 })
+   lu.assertEquals(watch.ids(program.run(options).changes), { 1 })
    options.dsn = ("postgresql://postgres@%s:%d/%s"):format(
       server.socket_dir():gsub("/", "%%2F"), where.port, db.name)
-   lu.assertEquals(keys_of(program.run(options).changes), { 1 })
+   lu.assertEquals(watch.ids(program.run(options).changes), { 1 })
 end
 
 -- Logs -----------------------------------------------------------------------------------------
@@ -355,12 +348,12 @@ function TestCli.test_sandbox_streams_changes()
       script = PRINT, options = { "--sandbox", "--once", "--max-memory=64M", "--max-time=5" },
       dsn = db,
    }
-   lu.assertEquals(keys_of(result.changes), { 1, 2 })
+   lu.assertEquals(watch.ids(result.changes), { 1, 2 })
    lu.assertEquals(result.status, 0)
    result = program.run {
       bundled = "jsonl", options = { "--sandbox", "--once" }, dsn = db, args = { table = "t" },
    }
-   lu.assertEquals(keys_of(result.changes), { 1, 2 })
+   lu.assertEquals(watch.ids(result.changes), { 1, 2 })
    result = program.run { script = "\n\npgcdc.source {tabel = 't'}", options = { "--sandbox" } }
    lu.assertEquals(result.status, 1)
    lu.assertStrContains(result.stderr, "script.lua:3:")

@@ -1,4 +1,4 @@
--- holding_test.lua: what operators hold is not saved, and nothing that comes behind it.
+-- holding_test.lua: what operators hold is not saved, nor anything that comes after it.
 -- SPDX-License-Identifier: MIT
 --
 -- Promise: the position advances over the contiguous prefix of finished batches only. After a crash
@@ -34,11 +34,22 @@ local function start(db, script, state, args)
    function self.wait(text)
       self.p:wait_until(function() return self.p:stdout():find(text .. "\n", 1, true) end, 10, text)
    end
-   function self.wait_ready()
-      self.p:wait_stderr 'msg="?ready"?'
+   -- Until <n> sources (default 1) have read their tables.
+   function self.wait_ready(n)
+      self.p:wait_until(function()
+         return select(2, self.p:stderr():gsub('msg="?ready', "")) == (n or 1)
+      end, 10, "the snapshots")
    end
    return self
 end
+
+-- The sources t and u, whose changes are printed as they come.
+local T_AND_U = [[
+   local t = pgcdc.source {table = "t", name = "t", interval = 0.01}
+   local u = pgcdc.source {table = "u", name = "u", interval = 0.01}
+   t:on("change", function(c) print("saw t " .. c.key.id) io.flush() end)
+   u:on("change", function(c) print("saw u " .. c.key.id) io.flush() end)
+]]
 
 -- Prints what it sees, holds pairs of one key.
 local PAIRS = [[
@@ -53,8 +64,8 @@ local function again(db, script, state)
    return (run(db, script, 0, { state = state }).stdout:gsub("\n", ", "))
 end
 
--- What is held comes again after a kill -9, and so does what came behind it, though that was passed
--- on; not what came before it.
+-- After a kill -9 what is held comes again, and so does what came after it, though that was passed
+-- on; what came before it does not.
 function TestHolding.test_the_contiguous_prefix()
    local db, state = fixtures.t_and_u "k text", fixtures.state()
    local r = start(db, PAIRS, state)
@@ -63,7 +74,7 @@ function TestHolding.test_the_contiguous_prefix()
    r.add("t", { 2, "a" }) -- 1 and 2 are done
    r.add("t", { 3, "b" }) -- held
    r.add("t", { 4, "c" })
-   r.add("t", { 5, "c" }) -- passed on, but behind 3
+   r.add("t", { 5, "c" }) -- passed on, but after 3
    r.p:kill9()
    lu.assertEquals(again(db, PAIRS, state), "saw t 3, saw t 4, saw t 5, pair 4 5, ")
    r = start(db, PAIRS, state)
@@ -122,11 +133,7 @@ function TestHolding.test_other_sources()
    for _, shared in ipairs { false, true } do
       local state = fixtures.state()
       db:exec "truncate t, u"
-      local script = [[
-         local t = pgcdc.source {table = "t", name = "t", interval = 0.01}
-         local u = pgcdc.source {table = "u", name = "u", interval = 0.01}
-         t:on("change", function(c) print("saw t " .. c.key.id) io.flush() end)
-         u:on("change", function(c) print("saw u " .. c.key.id) io.flush() end)
+      local script = T_AND_U .. [[
          t:partition(2):sink(print)]]
       if shared then
          script = script .. [[
@@ -135,9 +142,7 @@ function TestHolding.test_other_sources()
             u:sink(both)]]
       end
       local r = start(db, script, state)
-      r.p:wait_until(function()
-         return select(2, r.p:stderr():gsub('msg="?ready', "")) == 2
-      end, 10, "both ready")
+      r.wait_ready(2)
       r.add("t", { 1, "x" })
       r.add("u", { 1, "x" })
       r.add("u", { 2, "x" }) -- now 1 of u is saved
@@ -152,19 +157,13 @@ end
 -- not carry the other's position along.
 function TestHolding.test_sources_that_meet_while_both_are_held()
    local db, state = fixtures.t_and_u "k text", fixtures.state()
-   local script = [[
-      local t = pgcdc.source {table = "t", name = "t", interval = 0.01}
-      local u = pgcdc.source {table = "u", name = "u", interval = 0.01}
-      t:on("change", function(c) print("saw t " .. c.key.id) io.flush() end)
-      u:on("change", function(c) print("saw u " .. c.key.id) io.flush() end)
+   local script = T_AND_U .. [[
       local both = {name = "both", write = function() end, flush = function() end}
       u:partition(3):sink(function() print "never" end)      -- holds u for long
       u:filter(function(c) return c.row.k == "go" end):sink(both)
       t:partition(2):sink(both)]]
    local r = start(db, script, state)
-   r.p:wait_until(function()
-      return select(2, r.p:stderr():gsub('msg="?ready', "")) == 2
-   end, 10, "both ready")
+   r.wait_ready(2)
    r.add("u", { 1, "held" })
    r.add("t", { 1, "held" })
    r.add("u", { 2, "go" }) -- the sink meets u
@@ -180,16 +179,10 @@ end
 -- A zip of two sources holds whichever is ahead.
 function TestHolding.test_zip()
    local db, state = fixtures.t_and_u "k text", fixtures.state()
-   local script = [[
-      local t = pgcdc.source {table = "t", name = "t", interval = 0.01}
-      local u = pgcdc.source {table = "u", name = "u", interval = 0.01}
-      t:on("change", function(c) print("saw t " .. c.key.id) io.flush() end)
-      u:on("change", function(c) print("saw u " .. c.key.id) io.flush() end)
+   local script = T_AND_U .. [[
       t:zip(u):sink(function(x) print("zip " .. x[1].key.id .. " " .. x[2].key.id) end)]]
    local r = start(db, script, state)
-   r.p:wait_until(function()
-      return select(2, r.p:stderr():gsub('msg="?ready', "")) == 2
-   end, 10, "both ready")
+   r.wait_ready(2)
    r.add("t", { 1, "x" })
    r.add("t", { 2, "x" })
    r.add("u", { 1, "x" }) -- 1 with 1; 2 of t is held
@@ -269,7 +262,11 @@ function TestHolding.test_a_moment_in_the_middle_of_a_batch()
       end
       local function settle(s, positions, is_moment)
          print("settle", s.name)
-         local list = positions and {[t.number] = positions.t, [u.number] = positions.u}
+         local function position(text)
+            return text and {text = text, last_change = 0}
+         end
+         local list = positions and {[t.number] = position(positions.t),
+                                     [u.number] = position(positions.u)}
          failure.checkpoint(source.by_number(s.number), list,
             {[t.number] = true, [u.number] = true}, is_moment)
       end

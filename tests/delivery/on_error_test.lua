@@ -335,7 +335,7 @@ end
 
 -- several handlers -----------------------------------------------------------------------------
 
--- Those before the failing one do not see the change again, those behind it see it once, and if
+-- Those before the failing one do not see the change again, those after it see it once, and if
 -- it is given up not at all.
 function TestOnError.test_several_handlers()
    local db = fixtures.names(3)

@@ -58,10 +58,10 @@ function TestSettle.test_the_order_of_calls()
       return (run(db, TALKING, status, { state = state, args = args }).stdout
          :gsub("(flush%d )%1", "%1"))
    end
-   -- dies in the first flush behind the writes: nothing is saved
+   -- it dies in the first flush after the writes: nothing is saved
    lu.assertEquals(calls(7, { die = "write", at = 2 }), "restorenil flush0 write1 write2 ")
    lu.assertEquals(calls(7, { die = "flush", at = 2 }), "restore0 flush0 write1 write2 flush2 ")
-   -- saved is called behind the saving
+   -- `saved` is called after the position is saved
    lu.assertEquals(calls(7, { die = "saved", at = 1 }),
       "restore0 flush0 write1 write2 flush2 saved2 ")
    db:exec "insert into t values (3)"
@@ -182,7 +182,7 @@ function TestSettle.test_write_fails()
    end
    local result = run(db, script, 0, { state = state, args = { allowed = 2, otherwise = "skip" } })
    lu.assertEquals(result.stdout, "1\t0\n2\t3\n3\t3\n")
-   -- a failure that is not the sink's is the change's, behind a sink as before it
+   -- a failure that is not the sink's is the change's, after a sink as before it
    result = run(db, [[
       local s = pgcdc.source {table = "t", on_error = "skip"}
       s:sink {write = function(_, c) pcall(error) print(c.key.id) end}
@@ -290,7 +290,7 @@ function TestSettle.test_write_later()
    end
 end
 
--- What is written by a timer, behind a window, is saved when the target is back, also if nothing
+-- What is written by a timer, after a window, is saved when the target is back, also if nothing
 -- else happens: a flush that fails then is tried again as any other.
 function TestSettle.test_flush_fails_behind_a_window()
    local db = database(2)

@@ -1,7 +1,7 @@
 -- stop_test.lua: SIGINT, SIGTERM and pgcdc.stop end it cleanly: nothing twice and nothing lost.
 -- SPDX-License-Identifier: MIT
 --
--- Promise (section 2 of the design): the change in hand is finished, sinks are flushed, the
+-- Promise: the change in hand is finished, sinks are flushed, the
 -- position is saved; a second signal stops at once, which is as safe as kill -9.
 
 local cluster = require "cluster"
@@ -11,10 +11,6 @@ local program = require "program"
 local wait = require "wait"
 
 local TestStop = {}
-
-local function database(n)
-   return fixtures.names(n, "md5(i::text)")
-end
 
 -- A handler that says which change it has in hand and goes on when it is told so, by a line on its
 -- standard input; told "free" it asks no more.
@@ -82,7 +78,7 @@ end
 
 -- The snapshot of a table of several ranges is cut at the very row.
 function TestStop.test_a_slow_snapshot_stops_at_any_row()
-   local db, state, got = database(20000), fixtures.state(), {}
+   local db, state, got = fixtures.hashes(20000), fixtures.state(), {}
    stop(start(db, state, 30), "TERM", got)
    stop(start(db, state, 4000), "INT", got)
    stop(start(db, state, 0), "TERM", got)
@@ -92,7 +88,7 @@ end
 
 -- Before there is a change, too.
 function TestStop.test_a_stop_before_the_first_change()
-   local db, state, got = database(100), fixtures.state(), {}
+   local db, state, got = fixtures.hashes(100), fixtures.state(), {}
    for _ = 1, 4 do
       local p = program.start { script = ASKING, dsn = db, state = state, args = { free = 1 } }
       p:wait_stderr "loading"
@@ -106,7 +102,7 @@ end
 
 -- One transaction of many rows: a poll is cut inside one xid, by key.
 function TestStop.test_a_slow_poll_stops_inside_one_transaction()
-   local db, state, got = database(0), fixtures.state(), {}
+   local db, state, got = fixtures.hashes(0), fixtures.state(), {}
    lu.assertEquals(finish(db, state, got), 0)
    db:exec "insert into t select i, md5(i::text) from generate_series(1, 20000) i"
    stop(start(db, state, 30), "INT", got)
@@ -118,7 +114,7 @@ end
 
 -- Many transactions, and rows on both sides of the cut change again while the program is away.
 function TestStop.test_a_slow_poll_stops_between_transactions()
-   local db, state, got = database(0), fixtures.state(), {}
+   local db, state, got = fixtures.hashes(0), fixtures.state(), {}
    lu.assertEquals(finish(db, state, got), 0)
    for i = 1, 100 do
       db:exec(("insert into t values (%d), (%d), (%d)"):format(3 * i - 2, 3 * i - 1, 3 * i))
@@ -158,7 +154,7 @@ end
 
 -- What was delivered of the poll in hand counts as a batch of its own.
 function TestStop.test_a_stop_ends_the_batch()
-   local result = stop(start(database(500), nil, 9), "TERM", {})
+   local result = stop(start(fixtures.hashes(500), nil, 9), "TERM", {})
    lu.assertStrContains(result.stderr, 'msg="batch" count=10\n')
    lu.assertEquals(select(2, result.stderr:gsub('msg="batch"', "")), 1)
 end
@@ -187,7 +183,7 @@ end
 
 -- The second signal does not wait for the handler, whichever two they are.
 function TestStop.test_a_second_signal_ends_it_at_once()
-   local db = database(3)
+   local db = fixtures.hashes(3)
    for _, sigs in ipairs {
       { "TERM", "TERM" }, { "INT", "INT" }, { "INT", "TERM" }, { "TERM", "INT" },
    } do
@@ -208,7 +204,7 @@ end
 
 -- What --max-time cannot interrupt: C functions and finalizers. (They are documented.)
 function TestStop.test_a_second_signal_where_no_limit_reaches()
-   local db = database(3)
+   local db = fixtures.hashes(3)
    for _, body in ipairs {
       "local _ = ('a'):rep(3000):find '.-.-.-.-.-.-.-b'",
       "local _ = ('a'):rep(3000):gsub('(.-)(.-)(.-)(.-)(.-)(.-)b', error)",
@@ -235,7 +231,7 @@ end
 -- While it waits: for the owner of a lock, for a server that is not there, for the next poll, for a
 -- timer.
 function TestStop.test_a_stop_while_it_waits()
-   local db = database(2)
+   local db = fixtures.hashes(2)
    local locker = db:connect()
    locker:exec "begin; lock table t in access exclusive mode"
    local p = program.start { script = ASKING, dsn = db }
@@ -262,7 +258,7 @@ end
 
 -- A signal in the main chunk is not lost: it ends when that returns, and delivers nothing.
 function TestStop.test_a_stop_while_the_script_loads()
-   local p = program.start { dsn = database(2), stdin = "pipe", script = [[
+   local p = program.start { dsn = fixtures.hashes(2), stdin = "pipe", script = [[
       pgcdc.source {table = "t", on_change = function(c) print(c) end}
       pgcdc.log.info "loading"
       io.stdin:read "l"]] }
@@ -288,7 +284,7 @@ local STOPPING = [[
 
 -- As good as a signal, with a status: in a snapshot, and in a poll.
 function TestStop.test_pgcdc_stop_in_a_handler()
-   local db, state, got = database(3000), fixtures.state(), {}
+   local db, state, got = fixtures.hashes(3000), fixtures.state(), {}
    local function check(n)
       local result = program.run { script = STOPPING, dsn = db, state = state, args = { n = n } }
       lu.assertEquals(result.status, 7)

@@ -1,4 +1,4 @@
--- fault_backup_test.lua: a base backup of pg_basebackup takes the place of the server it is of.
+-- fault_backup_test.lua: a server is replaced by a base backup of itself.
 -- SPDX-License-Identifier: MIT
 --
 -- Recovered to the backup's end, the cluster has forgotten what was written since, and gives the
@@ -76,7 +76,7 @@ end
 function TestFaultBackup.test_restored_between_two_runs()
    need_pg_basebackup()
    local one = new_cluster()
-   local state = deletes.new_state()
+   local state = fixtures.state()
    lu.assertEquals(#deletes.run(one, 'table = "t"', state), 20)
    local backup = back_up(one)
    one:exec "update t set n = 1 where id <= 2; delete from t where id = 20"
@@ -102,8 +102,7 @@ end
 function TestFaultBackup.test_recovered_to_a_point_in_time()
    need_pg_basebackup()
    local one = new_cluster()
-   local p = watch.start(one)
-   watch.wait_current(p, one)
+   local p = watch.start_current(one)
    local backup = back_up(one)
    local xids = insert(one, 101, 105)
    local lsn = one:lsn()

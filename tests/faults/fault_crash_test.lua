@@ -1,4 +1,4 @@
--- fault_crash_test.lua: the server crashes, and takes back what it had said.
+-- fault_crash_test.lua: the server crashes, and commits that were seen are undone.
 -- SPDX-License-Identifier: MIT
 --
 -- With synchronous_commit = off a crash undoes commits that were seen, and gives their xids out
@@ -97,8 +97,7 @@ function TestFaultCrash.test_the_program_runs_while_commits_are_undone()
    local one = new_cluster()
    until_it_is_lost(function()
       one:exec "delete from t where id > 100"
-      local p = watch.start(one)
-      watch.wait_current(p, one)
+      local p = watch.start_current(one)
       one:exec "update t set n = n + 1" -- this one is flushed, and the start with it
       watch.wait_current(p, one)
       local xid = commit_unflushed(one, 101, 110)
@@ -207,8 +206,7 @@ end
 -- the other crash mark must tell. What is undone is found, and the table is not read again.
 function TestFaultCrash.test_a_backend_is_killed()
    local one = new_cluster()
-   local p = watch.start(one)
-   watch.wait_current(p, one)
+   local p = watch.start_current(one)
    for round = 1, 3 do
       one:exec(("update t set n = %d where id <= 50"):format(round))
       if round ~= 2 then -- once without having seen them
@@ -277,8 +275,7 @@ end
 function TestFaultCrash.test_a_prepared_transaction_over_a_crash()
    local one = new_cluster()
    one:exec "begin; insert into t values (101); prepare transaction 'p'"
-   local p = watch.start(one)
-   watch.wait_current(p, one)
+   local p = watch.start_current(one)
    one:exec "insert into t values (102)"
    watch.wait_current(p, one)
    one:kill9()

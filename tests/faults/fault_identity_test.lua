@@ -1,4 +1,4 @@
--- fault_identity_test.lua: another server answers than the one that the position speaks of.
+-- fault_identity_test.lua: a server answers that is not the one where the position was taken.
 -- SPDX-License-Identifier: MIT
 --
 -- Another cluster or database: stop, with exit status 4. The same cluster with less in it
@@ -14,9 +14,7 @@ local xids = require "xids"
 
 local TestFaultIdentity = {}
 
-local CREATE = [[
-   create table t (id int primary key, n int default 0);
-   insert into t select generate_series(1, 20)]]
+local CREATE = fixtures.numbers(20)
 
 local function once(dsn, state, options)
    return program.run {
@@ -69,8 +67,7 @@ local function replaced_by_another(sql)
    two:exec(sql)
    two:stop()
    one:exec(CREATE)
-   local p = watch.start(one)
-   watch.wait_current(p, one)
+   local p = watch.start_current(one)
    one:stop()
    two.port = one.port
    two:start()
@@ -90,16 +87,21 @@ function TestFaultIdentity.test_another_cluster_without_the_table()
    replaced_by_another "select 1"
 end
 
--- A backup of before the writes is restored: the xids of what was delivered will be given out
--- again, to rows that must come. The program runs on through it.
-function TestFaultIdentity.test_a_restored_cluster()
+-- A cluster that runs, and a copy of it as it is now, which does not.
+local function cluster_and_backup()
    local one = cluster.new()
    one:exec(CREATE)
    one:stop()
    local backup = one:copy "backup"
    one:start()
-   local p = watch.start(one)
-   watch.wait_current(p, one)
+   return one, backup
+end
+
+-- A backup of before the writes is restored: the xids of what was delivered will be given out
+-- again, to rows that must come. The program runs on through it.
+function TestFaultIdentity.test_a_restored_cluster()
+   local one, backup = cluster_and_backup()
+   local p = watch.start_current(one)
    for i = 1, 30 do
       one:exec(("update t set n = %d where id <= 5"):format(i))
    end
@@ -121,11 +123,7 @@ end
 
 -- The same while the program was not there.
 function TestFaultIdentity.test_restored_between_two_runs()
-   local one = cluster.new()
-   one:exec(CREATE)
-   one:stop()
-   local backup = one:copy "backup"
-   one:start()
+   local one, backup = cluster_and_backup()
    local state = fixtures.state()
    lu.assertEquals(#once(one, state).changes, 20)
    for i = 1, 10 do
@@ -182,8 +180,8 @@ function TestFaultIdentity.test_too_many_transactions_behind()
    lu.assertEquals(#result.changes, 20)
 end
 
--- A view is not asked by xids, so that none is too old. In a cluster with more than two thousand
--- million transactions behind it the first pages of one were read again and again.
+-- A view is not asked by xids, so none is too old. Once, in a cluster with more than 2^31
+-- transactions, the first pages of a view were read again and again.
 function TestFaultIdentity.test_a_view_in_an_old_cluster()
    lu.skipIf(not xids.can_move(), "there is no pg_resetwal")
    local one = cluster.new()

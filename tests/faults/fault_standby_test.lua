@@ -134,8 +134,7 @@ end
 -- are not there, and their xids go to other rows.
 function TestFaultStandby.test_a_standby_that_was_behind_takes_over()
    local primary, standby = new_pair()
-   local p = watch.start(primary)
-   watch.wait_current(p, primary)
+   local p = watch.start_current(primary)
    standby:stop()
    for i = 1, 10 do
       primary:exec(("insert into t values (%d)"):format(100 + i))

@@ -2,7 +2,7 @@
 -- SPDX-License-Identifier: MIT
 --
 -- A table that is another one is read again, with a warning; one whose columns changed goes on
--- behind a schema event; one that cannot be captured exactly is refused. Odd shapes too.
+-- after a schema event; one that cannot be captured exactly is refused. Odd shapes too.
 
 local fixtures = require "fixtures"
 local lu = require "luaunit"
@@ -44,8 +44,7 @@ end
 -- In one transaction: the oid alone tells.
 function TestFaultTable.test_dropped_and_created_again()
    local db = new_database()
-   local p = watch.start(db)
-   watch.wait_current(p, db)
+   local p = watch.start_current(db)
    db:exec("drop table t;" .. CREATE)
    watch.wait_current(p, db)
    db:exec "update t set n = 1 where id = 1"
@@ -59,8 +58,7 @@ end
 -- With seconds in between, in which there is no such table: that is waited out.
 function TestFaultTable.test_dropped_and_created_seconds_later()
    local db = new_database()
-   local p = watch.start(db)
-   watch.wait_current(p, db)
+   local p = watch.start_current(db)
    db:exec "drop table t"
    p:wait_stderr "42P01.*42P01.*42P01"
    db:exec(CREATE)
@@ -75,8 +73,7 @@ function TestFaultTable.test_swapped_by_rename_in_one_transaction()
    local db = new_database(CREATE .. [[
       create table other (id int primary key, n int default 0);
       insert into other select generate_series(1001, 1010)]])
-   local p = watch.start(db)
-   watch.wait_current(p, db)
+   local p = watch.start_current(db)
    db:exec "begin; alter table t rename to t_old; alter table other rename to t; commit"
    watch.wait_current(p, db)
    lu.assertEquals(watch.ops(p), { read = 30, upsert = 0 })
@@ -116,8 +113,7 @@ end
 
 function TestFaultTable.test_truncate_while_running()
    local db = new_database()
-   local p = watch.start(db)
-   watch.wait_current(p, db)
+   local p = watch.start_current(db)
    for i = 1, 10 do
       db:exec(([[begin; truncate t; insert into t select i, %d from generate_series(1, 5) i;
          commit]]):format(i))
@@ -135,8 +131,7 @@ end
 -- A poll that had its snapshot before its lock would see an empty table here.
 function TestFaultTable.test_truncate_racing_with_a_poll()
    local db = new_database()
-   local p = watch.start(db)
-   watch.wait_current(p, db)
+   local p = watch.start_current(db)
    local commit = hold_lock(db, "truncate t; insert into t select generate_series(1, 7)")
    commit()
    watch.wait_current(p, db)
@@ -159,8 +154,7 @@ function TestFaultTable.test_columns_change_while_running()
    local db = new_database [[
       create table t (id int primary key, a text, b numeric(10, 2));
       insert into t select i, 'a' || i, i from generate_series(1, 20) i]]
-   local p = watch.start(db)
-   watch.wait_current(p, db)
+   local p = watch.start_current(db)
    local steps = {
       { "add column c int default 7",
          "id integer, a text, b numeric(10,2) -> id integer, a text, b numeric(10,2), c integer",
@@ -208,8 +202,7 @@ end
 -- rows, which are new versions. The order of the schema event and the rows is the right one.
 function TestFaultTable.test_a_rewriting_alter_racing_with_a_poll()
    local db = new_database()
-   local p = watch.start(db)
-   watch.wait_current(p, db)
+   local p = watch.start_current(db)
    local commit = hold_lock(db, [[alter table t alter column n type text using 'n' || n;
       alter table t add column more int default 3; update t set n = 'last' where id = 20]])
    commit()
@@ -226,8 +219,7 @@ end
 -- The event comes again only if the columns change again; between two runs it comes at the next.
 function TestFaultTable.test_columns_change_between_two_runs()
    local db = new_database()
-   local p = watch.start(db)
-   watch.wait_current(p, db)
+   local p = watch.start_current(db)
    p:stop()
    db:exec "alter table t add column more int; insert into t values (21, 1, 2)"
    local q = watch.start(db, { state = p.state })
@@ -246,8 +238,7 @@ end
 -- Its primary key may change too: keys of changes are then those of the new one.
 function TestFaultTable.test_the_key_changes_while_running()
    local db = new_database()
-   local p = watch.start(db)
-   watch.wait_current(p, db)
+   local p = watch.start_current(db)
    db:exec [[begin; alter table t drop constraint t_pkey; alter table t add column a text;
       update t set a = 'k' || id; alter table t add primary key (a, id); commit]]
    watch.wait_current(p, db, "t", { key = "a || ',' || id" })
@@ -289,8 +280,7 @@ end
 -- Also one that becomes a view while the program runs.
 function TestFaultTable.test_a_view_in_the_place_of_the_table()
    local db = new_database()
-   local p = watch.start(db)
-   watch.wait_current(p, db)
+   local p = watch.start_current(db)
    db:exec "begin; alter table t rename to t_old; create view t as select * from t_old; commit"
    local result = p:finish()
    lu.assertEquals(result.status, 3)
@@ -342,8 +332,7 @@ function TestFaultTable.test_generated_and_dropped_columns()
          g int generated always as (a * 2) stored, gone3 int, "z" text, primary key (id));
       insert into t (id, a, z) values (1, 2, 'z');
       alter table t drop gone1, drop gone2, drop gone3]]
-   local p = watch.start(db)
-   watch.wait_current(p, db)
+   local p = watch.start_current(db)
    db:exec "update t set a = 5"
    watch.wait_current(p, db)
    local changes = p:stop().changes

@@ -34,7 +34,7 @@ local function attack(name)
       power_loss.image(steps, n, dir)
       local ok, why = pcall(sabotage.go_on, run, dir)
       if not ok then
-         lu.fail(("%s, image %d, behind step %d of %d, in %s: %s"):format(name, i, n, #steps, dir,
+         lu.fail(("%s, image %d, after step %d of %d, in %s: %s"):format(name, i, n, #steps, dir,
             type(why) == "table" and why.msg or why))
       end
    end

@@ -16,7 +16,7 @@ local function count(text, pattern)
 end
 
 -- It ends by itself, in good order.
-local function judge(p)
+local function check(p)
    local result = sabotage.finish(p, 60)
    local errors = count(result.stderr, "level=error") + count(result.stderr, "\npgcdc%-lua: ")
       + count(result.stderr:sub(1, 11), "^pgcdc%-lua: ")
@@ -34,14 +34,14 @@ local function judge(p)
 end
 
 -- The server never answers again, so it is asked to stop when it has said so.
-local function judge_lost(p)
+local function check_lost(p)
    while p:alive() and not p:stderr():find "retry_in" do
       sabotage.rest()
    end
    p:signal "TERM"
    local result = sabotage.finish(p, 30)
    if result.signal ~= 15 then -- before it could hear it
-      judge(p)
+      check(p)
    end
    return result
 end
@@ -55,7 +55,7 @@ local function test(name, class, scenario, errors)
                "what counts lines does not survive without memory")
             lu.assertTrue(sabotage.sweep(scenario,
                { class = class, how = how, error = error, rounds = 2 }, 3,
-               is_lost and judge_lost or judge) > 0)
+               is_lost and check_lost or check) > 0)
          end
       end
    end

@@ -3,7 +3,7 @@
 --
 -- A step is a call of libpq, of SQLite, or one that changes a file (SQLite's own are among them); a
 -- write is done to its half. Here some of the steps that change files (or, where there is a target,
--- talk to it), which are fewer and matter more; in `make sweep` all. What goes on behind a crash
+-- talk to it), which are fewer and matter more; in `make sweep` all. What goes on after a crash
 -- may crash as well.
 
 local lu = require "luaunit"
@@ -14,7 +14,7 @@ local TestSabotageKill = {}
 local is_whole = os.getenv "PGCDC_SWEEP" ~= nil
 
 -- It was killed, or, where the step was not reached any more, came to its end.
-local function judge(p)
+local function check(p)
    local result = sabotage.finish(p, 60)
    lu.assertTrue(result.signal == 9 or result.status == 0, result.stderr)
    return result
@@ -23,7 +23,7 @@ end
 local function sweep(name, n, again)
    local class = is_whole and "postgres sqlite files" or name == "postgres" and "postgres"
       or "files"
-   lu.assertTrue(sabotage.sweep(name, { class = class, how = "kill", again = again }, n, judge) > 0)
+   lu.assertTrue(sabotage.sweep(name, { class = class, how = "kill", again = again }, n, check) > 0)
 end
 
 for name in pairs(sabotage.scenarios) do

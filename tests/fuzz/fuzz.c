@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "fuzz.h"
 
-#include "lua/hooks.h"
+#include "lua/load.h"
 #include "base/text.h"
 
 #include <lauxlib.h>
@@ -55,7 +55,7 @@ struct script *fuzz_script(void)
 
     if (s == NULL) {
         s = script_new(&o, &e);
-        CHECK_OF(s != NULL && hooks_load(s, &e), e.msg, strlen(e.msg));
+        CHECK_OF(s != NULL && load_script(s, &e), e.msg, strlen(e.msg));
     }
     return s;
 }

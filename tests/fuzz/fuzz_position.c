@@ -47,7 +47,7 @@ static void check_again(const struct position *p)
     position_text_write(&again, source, &second);
     CHECK_OF(first.len == second.len && memcmp(first.data, second.data, first.len) == 0,
              second.data, second.len);
-    CHECK(position_noted(first.data) == (p->reads > 0 ? p->last_change : 0));
+    CHECK(again.last_change == (p->reads > 0 ? p->last_change : 0));
     position_fini(&again);
     check_refused("public.u", first.data);
     first.data[first.len / 3] ^= 1;

@@ -1,7 +1,7 @@
 -- options.lua: any words against several declarations of options, and what must hold of the answer.
 -- SPDX-License-Identifier: MIT
 --
--- The fuzzer loads this as its script, and calls what it leaves behind as module "fuzz.options".
+-- The fuzzer loads this as its script, and calls what it leaves as module "fuzz.options".
 
 local pgcdc = require "pgcdc"
 local raw = require "pgcdc.raw"

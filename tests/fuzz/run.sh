@@ -35,7 +35,7 @@ for corpus in "$here"/corpus/*/; do
    log=$build/$target.log
    leaks=1
    case $target in
-      # what Lua has not collected yet would be looked for behind each input
+      # what Lua has not collected yet would be looked for after each input
       json | options | row) leaks=0 ;;
    esac
    if "$build/$target" -seed="$seed" -max_total_time="$share" -timeout=20 -rss_limit_mb=2048 \

@@ -1,8 +1,8 @@
 -- harness_cluster_test.lua: the test support library: servers and connections to them.
 -- SPDX-License-Identifier: MIT
 --
--- The other suites trust what is checked here: that a stop is a stop, that a SIGKILL leaves
--- nobody behind, that a standby has replayed what we waited for, that one thread drives
+-- The other suites trust what is checked here: that a server that was stopped or killed is gone
+-- with all its processes, that a standby has replayed what we waited for, that one thread drives
 -- many connections.
 
 local cluster = require "cluster"

@@ -2,26 +2,36 @@
 -- SPDX-License-Identifier: MIT
 --
 -- The other suites trust what is checked here: that output is complete, that a deadline is one,
--- that a run leaves nothing behind however it ends. Servers: harness_cluster_test.lua.
+-- that a run leaves nothing, however it ends. Servers: harness_cluster_test.lua.
 
 local child = require "child"
 local cluster = require "cluster"
+local environment = require "environment"
 local files = require "files"
 local json = require "json"
 local lu = require "luaunit"
 local native = require "native"
 local program = require "program"
 local scope = require "scope"
+local tree = require "tree"
 local wait = require "wait"
 
 local TestHarness = {}
-
-local top = native.realpath(arg[0]:match "^(.*)/[^/]*$" or ".") .. "/.."
 
 local function write_file(path, text, mode)
    files.write(path, text)
    assert(native.chmod(path, mode or 420))
    return path
+end
+
+-- Who needs a helper looks for it in the index.
+function TestHarness.test_the_index_names_every_helper()
+   local support = tree.top .. "/tests/support"
+   local index = files.text(support .. "/README.md")
+   for _, name in ipairs(files.names(support)) do
+      local module = name:match "^(.*)%.lua$"
+      lu.assertTrue(not module or index:find("\n* `" .. module .. "[`:.]") ~= nil, module)
+   end
 end
 
 -- Processes ------------------------------------------------------------------------------------
@@ -196,15 +206,8 @@ end
 -- A runner of its own in which a suite makes everything there is to make and then <ending> happens;
 -- returns its proc, and its directories, when it has come as far as that.
 local function nested_runner(ending, env)
-   local tree = scope.dir "tree"
    local tmp = env.TMPDIR
-   for _, dir in ipairs { tree .. "/tests", tree .. "/build" } do
-      assert(native.mkdir(dir))
-   end
-   for _, name in ipairs { "tests/run.lua", "tests/support", "build/tests" } do
-      child.run { argv = { "ln", "-s", top .. "/" .. name, tree .. "/" .. name } }
-   end
-   write_file(tree .. "/tests/inner_test.lua", ([[
+   local dir, argv = tree.with_suites { inner = ([[
       local cluster, native, scope = require "cluster", require "native", require "scope"
       return {test_inner = function()
          local one = cluster.new {name = "in ner"}
@@ -214,10 +217,8 @@ local function nested_runner(ending, env)
          f:write(("%%d %%d %%s\n"):format(one:postmaster_pid(), busy:pid(), one.data))
          f:close()
          %s
-      end}]]):format(tmp .. "/report", ending))
-   local proc = native.spawn {
-      argv = { arg[-1], tree .. "/tests/run.lua", "inner" }, env = env, stderr = tree .. "/stderr",
-   }
+      end}]]):format(tmp .. "/report", ending) }
+   local proc = native.spawn { argv = argv, env = env, stderr = dir .. "/stderr" }
    local postmaster, busy, data = wait.until_(function()
       local alive = proc:alive()
       local text = files.read(tmp .. "/report") or ""
@@ -282,13 +283,7 @@ end
 -- Runs <fn> with a shell script in the place of the program.
 local function with_fake(text, fn)
    local path = write_file(scope.dir "fake" .. "/fake", "#!/bin/sh\n" .. text, 493)
-   local before = os.getenv "PGCDC_LUA"
-   native.setenv("PGCDC_LUA", path)
-   local ok, message = xpcall(fn, debug.traceback)
-   native.setenv("PGCDC_LUA", before)
-   if not ok then
-      error(message, 0)
-   end
+   environment.with("PGCDC_LUA", path, fn)
 end
 
 function TestHarness.test_program_command_line()

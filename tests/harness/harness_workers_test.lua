@@ -1,33 +1,19 @@
--- harness_workers_test.lua: suites that run at the same time are counted as if they had not.
+-- harness_workers_test.lua: suites that run at the same time are counted as if they ran one by one.
 -- SPDX-License-Identifier: MIT
 
 local child = require "child"
-local files = require "files"
 local lu = require "luaunit"
-local native = require "native"
 local scope = require "scope"
-local wait = require "wait"
+local tables = require "tables"
+local tree = require "tree"
 
 local TestHarnessWorkers = {}
-
-local top = native.realpath(arg[0]:match "^(.*)/[^/]*$" or ".") .. "/.."
 
 -- Runs a tree of its own with these suites, by name their text, and returns what was written and
 -- how it ended. <words>: of the command line.
 local function run(suites, words)
-   local tree = scope.dir "tree"
-   for _, dir in ipairs { "/tests", "/build" } do
-      assert(native.mkdir(tree .. dir))
-   end
-   for _, name in ipairs { "tests/run.lua", "tests/support", "build/tests" } do
-      local argv = { "ln", "-s", top .. "/" .. name, tree .. "/" .. name }
-      lu.assertEquals(native.spawn { argv = argv }:wait(wait.scaled(10)).exit, 0)
-   end
-   for name, text in pairs(suites) do
-      files.write(("%s/tests/%s_test.lua"):format(tree, name), text)
-   end
-   local argv = { arg[-1], tree .. "/tests/run.lua", table.unpack(words) }
-   return child.run({ argv = argv, stderr = "null" }, 60)
+   local _, argv = tree.with_suites(suites)
+   return child.run({ argv = tables.join(argv, words), stderr = "null" }, 60)
 end
 
 local fine = [[

@@ -8,11 +8,11 @@ local native = require "native"
 local program = require "program"
 local scope = require "scope"
 local server = require "server"
+local tree = require "tree"
 
 local TestInstall = {}
 
-local here = arg[0]:match "^(.*)/[^/]*$" or "."
-local top = native.realpath(here .. "/..")
+local top = tree.top
 
 -- Runs a target of the Makefile for the program under test, as somebody with a closed umask would.
 local function make(target, destdir)

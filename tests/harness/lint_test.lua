@@ -1,4 +1,4 @@
--- lint_test.lua: the source keeps the rules of the house, and `make lint` sees who does not.
+-- lint_test.lua: the source keeps the rules of the house, and `make lint` finds who does not.
 -- SPDX-License-Identifier: MIT
 
 local child = require "child"
@@ -6,12 +6,12 @@ local files = require "files"
 local lu = require "luaunit"
 local native = require "native"
 local scope = require "scope"
+local tree = require "tree"
 local wait = require "wait"
 
 local TestLint = {}
 
-local here = arg[0]:match "^(.*)/[^/]*$" or "."
-local top = native.realpath(here .. "/..")
+local top = tree.top
 
 -- Runs `make lint` in a folder; returns what it prints and its exit status.
 local function lint(folder)

@@ -1,10 +1,10 @@
 -- network_bytes_test.lua: a connection is cut at one byte after the other of what goes over it.
 -- SPDX-License-Identifier: MIT
 --
--- Promise: nothing is lost and nothing comes twice, wherever that is: a new connection with the
--- poll, or the transaction of a sink, behind it, and the one behind that, in both directions, by
--- an end and by a break. $PGCDC_NETWORK_STRIDE: at every how manieth byte (default: few); 1 takes
--- minutes for each. (Snapshots and deletes: network_test.lua, network_offsets_test.lua.)
+-- Promise: nothing is lost and nothing comes twice, wherever that is: while it connects, in the
+-- poll or the transaction of a sink after that, and in the next one, in both directions, by an end
+-- and by a break. $PGCDC_NETWORK_STRIDE=n: at every n-th byte (default: few); 1 takes minutes for
+-- each. (Snapshots and deletes: network_test.lua, network_offsets_test.lua.)
 
 local cluster = require "cluster"
 local cuts = require "cuts"

@@ -1,4 +1,4 @@
--- network_dead_test.lua: dead connections, what they leave behind, and what only looks like one.
+-- network_dead_test.lua: dead connections, what they leave, and what only looks like one.
 -- SPDX-License-Identifier: MIT
 --
 -- That they are noticed in time, and stops meanwhile: network_test.lua.
@@ -82,7 +82,7 @@ function TestNetworkDead.test_a_slow_server_is_waited_for()
    lu.assertEquals(target:value "select count(*) from a", "300")
 end
 
--- A backend that is left behind by a half-open connection would hold its locks, and vacuum back,
+-- A backend that a half-open connection leaves would hold its locks, and vacuum back,
 -- until the server finds out, hours later. It is ended, since the server can be asked.
 function TestNetworkDead.test_nothing_is_left_at_the_server()
    local db = new_database()
@@ -91,7 +91,7 @@ function TestNetworkDead.test_nothing_is_left_at_the_server()
    watch.wait_ready(p)
    for _, direction in ipairs { "down", "up" } do
       local before = select(2, p:stderr():gsub("retry_in", ""))
-      between:fault("swallow", direction, 400) -- behind BEGIN and LOCK, before their end
+      between:fault("swallow", direction, 400) -- after BEGIN and LOCK, before their end
       db:exec "update t set n = n + 1"
       p:wait_until(function()
          return select(2, p:stderr():gsub("retry_in", "")) > before
@@ -154,7 +154,7 @@ function TestNetworkDead.test_keepalives_of_tcp()
    end
 end
 
--- Connections that break again and again are made ever more slowly, and leave nothing behind.
+-- Connections that break again and again are made ever more slowly, and leave nothing.
 function TestNetworkDead.test_backoff_and_nothing_left()
    local db = new_database()
    local p, between = start(db)

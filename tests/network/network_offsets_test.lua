@@ -21,7 +21,7 @@ local function script(fields)
    return ("pgcdc.source {table = 't', %s, on_change = function(c) print(c) end}"):format(fields)
 end
 
--- The snapshot of a table, and the poll behind it.
+-- The snapshot of a table, and the poll after it.
 local function snapshot()
    local db = cluster.main():database()
    db:exec(TABLE)

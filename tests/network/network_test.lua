@@ -140,7 +140,7 @@ function TestNetwork.test_cut_anywhere_nothing_lost_nothing_twice()
       lu.assertEquals(replay(s.lines), expected, ("%s %s %d"):format(s.how, s.direction, s.at))
       n_faults = n_faults + s.proxy:stats().faults
    end
-   -- a session is not the same to the byte each time, so the last places may be behind its end
+   -- a session is not the same to the byte each time, so the last places may be after its end
    lu.assertTrue(n_faults >= 2 * #sessions * 0.8, n_faults)
    io.write(("%d cuts ... "):format(n_faults))
 end

@@ -1,6 +1,7 @@
 -- jsonl_test.lua: the bundled script jsonl: its options, its file, and readers that leave.
 -- SPDX-License-Identifier: MIT
 
+local child = require "child"
 local files = require "files"
 local fixtures = require "fixtures"
 local json = require "json"
@@ -161,19 +162,8 @@ local function pipe_to_head(db, state, n, args, options)
          program.binary(), "--dsn", db:dsn(), "--state", state, options or "--once", "jsonl",
          "table=t", args },
    })
-   local function drain(stream)
-      local parts = {}
-      while true do
-         local chunk, why = proc:read(stream, 20)
-         if not chunk then
-            lu.assertEquals(why, "eof")
-            return table.concat(parts)
-         end
-         parts[#parts + 1] = chunk
-      end
-   end
-   local text = drain "stdout"
-   local stderr = drain "stderr"
+   local text = child.read_all(proc, 20)
+   local stderr = child.read_all(proc, 20, "stderr")
    lu.assertEquals(text:match "status (%d+)", "0", stderr)
    lu.assertNotStrContains(stderr, "level=error")
    lu.assertNotStrContains(stderr, "level=warn")

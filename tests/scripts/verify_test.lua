@@ -1,4 +1,4 @@
--- verify_test.lua: the bundled script verify: what it takes for equal, what it finds, what it says.
+-- verify_test.lua: the bundled script verify: what counts as equal, what it finds, what it says.
 -- SPDX-License-Identifier: MIT
 
 local cluster = require "cluster"
@@ -347,7 +347,7 @@ function TestVerify.test_snapshots_of_one_moment()
    lu.assertEquals(result.lines, { "public.t: 2 rows, equal" }, result.stderr)
 end
 
--- Who stops it waits for no scan, and leaves none behind.
+-- A stop waits for no scan, and leaves none.
 function TestVerify.test_stop()
    local source, target = databases "create table t (id int primary key); insert into t values (1)"
    local function sleepers()

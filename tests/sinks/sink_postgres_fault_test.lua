@@ -7,6 +7,7 @@ local cluster = require "cluster"
 local fixtures = require "fixtures"
 local lu = require "luaunit"
 local native = require "native"
+local once = require "once"
 local program = require "program"
 local scope = require "scope"
 local seeds = require "seeds"
@@ -41,10 +42,8 @@ local function make_table(source)
       end $$]]
 end
 
-local function once(source, target, state, script)
-   local result = program.run { dsn = source, state = state, options = { "--once" },
-                                script = script or all_modes(target) }
-   lu.assertEquals(result.status, 0, result.stderr)
+local function run_once(source, target, state, script)
+   once.ends(0, { dsn = source, state = state, script = script or all_modes(target) })
 end
 
 -- The mirror is the source; nothing is twice in the others, and their newest versions are right.
@@ -94,7 +93,7 @@ function TestSinkPostgresFault.test_exactly_once_whatever_dies()
       end
    end
    assert(worker:collect(10))
-   once(source, target, state)
+   run_once(source, target, state)
    assert_exact(source, target)
    io.write(("%d killed, %d stopped, %d cut off ... "):format(killed, stopped, cut))
 end
@@ -106,7 +105,7 @@ function TestSinkPostgresFault.test_target_is_away()
    make_table(source)
    source:exec "create table other (id int primary key)"
    local state = fixtures.state()
-   once(source, target, state)
+   run_once(source, target, state)
    local p = program.start { dsn = source, state = state, script = all_modes(target) .. [[
       pgcdc.source {table = "other", interval = 0.02, on_change = print}]] }
    p:wait_stderr 'msg="?ready'
@@ -124,7 +123,7 @@ function TestSinkPostgresFault.test_target_is_away()
       end, 20, "the mirror to catch up")
    end
    lu.assertEquals(p:stop().status, 0)
-   once(source, target, state)
+   run_once(source, target, state)
    assert_exact(source, target)
 end
 
@@ -138,7 +137,7 @@ function TestSinkPostgresFault.test_commit_without_an_answer()
       pgcdc.source {table = "t", interval = 0.02}
          :sink(pgcdc.sinks.postgres {connect = %q, table = "a", mode = "append"})]]):format(
       target:dsn())
-   once(source, target, state, script)
+   run_once(source, target, state, script)
    local p = program.start { dsn = source, state = state, script = script }
    p:wait_stderr 'msg="?ready'
    -- a COMMIT that waits for a standby is done already, but not answered
@@ -172,7 +171,7 @@ function TestSinkPostgresFault.test_commit_without_an_answer()
       return target:value "select count(*) from a where n = 2" == "100"
    end, 20, "the second hundred")
    lu.assertEquals(p:stop().status, 0)
-   once(source, target, state, script)
+   run_once(source, target, state, script)
    lu.assertEquals(target:value "select count(*) from a", "5200")
    lu.assertEquals(target:value "select count(distinct (id, n)) from a", "5200")
 end
@@ -183,7 +182,7 @@ function TestSinkPostgresFault.test_somebody_else_with_the_same_state()
    make_table(source)
    local dir = scope.dir "sink"
    local script = all_modes(target)
-   once(source, target, dir .. "/state.db", script)
+   run_once(source, target, dir .. "/state.db", script)
    local p = program.start { dsn = source, state = dir .. "/state.db", script = script }
    p:wait_stderr 'msg="?ready'
    target:exec "update pgcdc.position set flush = 'another' where sink = 'postgres a'"
@@ -191,7 +190,7 @@ function TestSinkPostgresFault.test_somebody_else_with_the_same_state()
    local result = p:finish()
    lu.assertEquals(result.status, 1)
    lu.assertStrContains(result.stderr, "pgcdc.position in the target is not what was stored there")
-   once(source, target, dir .. "/state.db", script)
+   run_once(source, target, dir .. "/state.db", script)
    assert_exact(source, target)
 end
 

@@ -12,10 +12,6 @@ local wait = require "wait"
 
 local TestSinksExec = {}
 
-local function database(n)
-   return fixtures.names(n, "md5(i::text)")
-end
-
 -- Runs a script that gives rows of t to a command. `more`: further fields of the source.
 local function options(db, command, more)
    return {
@@ -49,19 +45,19 @@ end
 
 -- The command reads all of it, to the end, and its end is waited for.
 function TestSinksExec.test_it_reads_everything()
-   local db, folder = database(3000), scope.dir "exec"
+   local db, folder = fixtures.hashes(3000), scope.dir "exec"
    local result = run(db, ("cat > %s/out; sleep 0.3; echo done"):format(folder))
    lu.assertEquals(result.status, 0, result.stderr)
    lu.assertEquals(result.stdout, "done\n")
    assert_each_once(ids_in(folder .. "/out"), 3000)
    -- an input that is empty is an input
-   lu.assertEquals(run(database(0), "wc -l").stdout:match "%d+", "0")
+   lu.assertEquals(run(fixtures.hashes(0), "wc -l").stdout:match "%d+", "0")
 end
 
 -- It gets standard output and error as they are, no other descriptor of ours, and signals as a
 -- program expects them; but the keyboard's are ignored.
 function TestSinksExec.test_what_it_inherits()
-   local result = run(database(1), [[
+   local result = run(fixtures.hashes(1), [[
       cat > /dev/null; ls /proc/$$/fd | grep -v '^[012]$' | sort -n | head -1
       grep -E '^Sig(Blk|Ign)' /proc/self/status; (kill -PIPE $$) || true; echo not here]])
    lu.assertEquals(result.status, 1)
@@ -84,7 +80,7 @@ function TestSinksExec.test_it_fails()
       { "exec 0<&-; sleep 60", "has closed its input" },
       { "cat > /dev/null; exit 4", "ended with status 4" },
    } do
-      local result = run(database(20000), case[1])
+      local result = run(fixtures.hashes(20000), case[1])
       lu.assertEquals(result.status, 1, case[1])
       lu.assertStrContains(result.stderr, case[2])
       lu.assertTrue(result.seconds < 5 * wait.slow, case[1])
@@ -93,7 +89,7 @@ end
 
 -- The position is not saved before the command has read everything.
 function TestSinksExec.test_unread_lines_come_again()
-   local db, folder = database(10), scope.dir "exec"
+   local db, folder = fixtures.hashes(10), scope.dir "exec"
    local state = folder .. "/state.db"
    local slow = options(db, ("while [ ! -e %s/go ]; do sleep 0.02; done; exec cat > %s/out")
       :format(folder, folder))
@@ -113,7 +109,7 @@ end
 
 -- A retry starts it anew and gives it all that the dead one may not have read: nothing is lost.
 function TestSinksExec.test_it_is_started_again()
-   local db, folder = database(20000), scope.dir "exec"
+   local db, folder = fixtures.hashes(20000), scope.dir "exec"
    local result = run(db, ([[
       n=$(cat %s/starts 2> /dev/null || echo 0); n=$((n + 1)); echo $n > %s/starts
       if [ $n -le 3 ]; then head -n 5000 >> %s/out; exit 7; fi
@@ -137,7 +133,7 @@ end
 -- One that reads slowly holds us up; it is not told to end by the Ctrl-C that we get, so that it
 -- can read to the end of its input.
 function TestSinksExec.test_a_stop_lets_it_finish()
-   local db, folder = database(200), scope.dir "exec"
+   local db, folder = fixtures.hashes(200), scope.dir "exec"
    local run_it = options(db, ([[
       cat > %s/out; sleep 0.2; echo done > %s/done]]):format(folder, folder))
    run_it.options = {}
@@ -156,7 +152,8 @@ end
 
 -- A command that never ends: a second signal ends us at once.
 function TestSinksExec.test_a_second_signal()
-   local p = program.start(options(database(1), "cat > /dev/null; exec sleep 30 > /dev/null 2>&1"))
+   local p = program.start(options(fixtures.hashes(1),
+      "cat > /dev/null; exec sleep 30 > /dev/null 2>&1"))
    p:wait_stderr("waiting for the command to end", 10)
    p:signal "TERM"
    native.poll({ p.proc }, 0.2)

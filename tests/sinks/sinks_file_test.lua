@@ -13,10 +13,6 @@ local wait = require "wait"
 
 local TestSinksFile = {}
 
-local function database(n)
-   return fixtures.names(n, "md5(i::text)")
-end
-
 -- A script that writes t into sink `kind` at `path`; `more`: further fields.
 local function script(kind, path, more)
    return ([[
@@ -214,7 +210,7 @@ end
 
 -- A fifo is waited for and written as it is; nothing of it is remembered.
 function TestSinksFile.test_a_fifo()
-   local db, folder = database(3), scope.dir "fifo"
+   local db, folder = fixtures.hashes(3), scope.dir "fifo"
    local path = folder .. "/pipe"
    lu.assertTrue(os.execute("mkfifo " .. path))
    for _ = 1, 2 do
@@ -240,7 +236,7 @@ end
 
 -- /dev/stdout may be a regular file: it is not ours to cut.
 function TestSinksFile.test_standard_output_is_never_cut()
-   local db, folder = database(2), scope.dir "out"
+   local db, folder = fixtures.hashes(2), scope.dir "out"
    for i = 1, 2 do
       local result = program.run { script = script("jsonl", "/proc/self/fd/1"), dsn = db,
                                    options = { "--once" }, stdout = folder .. "/x",
@@ -263,10 +259,10 @@ local function insert_for_a_while(db, n)
    return n
 end
 
--- What was written behind the last position that was saved is cut off and comes again, in
+-- What was written after the last position that was saved is cut off and comes again, in
 -- each kind of file. Lines that others had written before us stay.
 function TestSinksFile.test_killed_at_random()
-   local db, folder = database(200), scope.dir "out"
+   local db, folder = fixtures.hashes(200), scope.dir "out"
    local state = folder .. "/state.db"
    files.write(folder .. "/a.jsonl", '{"key":{"id":0}}\n')
    local text = script("jsonl", folder .. "/a.jsonl") .. "\n"
@@ -289,7 +285,7 @@ end
 -- Rotated files are never lost or doubled, wherever the crash came; a new one begins with a
 -- header where it is a CSV.
 function TestSinksFile.test_killed_while_rotating()
-   local db, folder = database(100), scope.dir "out"
+   local db, folder = fixtures.hashes(100), scope.dir "out"
    local state = fixtures.state()
    local text = script("jsonl", folder .. "/a.jsonl", 'rotate = { size = "4K" }') .. "\n"
       .. script("csv", folder .. "/b.csv", "rotate = { size = 500 }")
@@ -374,7 +370,7 @@ end
 
 -- Age counts, across restarts too.
 function TestSinksFile.test_rotation_by_age()
-   local db, folder = database(1), scope.dir "out"
+   local db, folder = fixtures.hashes(1), scope.dir "out"
    local state = fixtures.state()
    local text = script("jsonl", folder .. "/a.jsonl", "rotate = { every = 1 }")
    local function once()
@@ -392,7 +388,7 @@ end
 
 -- A file that others have cut, moved or written is not ours to guess at.
 function TestSinksFile.test_a_file_that_others_changed()
-   local db, folder = database(3), scope.dir "out"
+   local db, folder = fixtures.hashes(3), scope.dir "out"
    local path, state = folder .. "/a.jsonl", folder .. "/state.db"
    local function once(...)
       return program.run { script = script("jsonl", path), dsn = db, state = state,
@@ -437,7 +433,7 @@ end
 -- A disk that is full (here: a limit on the size of files) is an error that names the file, and
 -- the next run mends what was written in part.
 function TestSinksFile.test_no_room()
-   local db, folder = database(5000), scope.dir "out"
+   local db, folder = fixtures.hashes(5000), scope.dir "out"
    local path, state = folder .. "/a.jsonl", folder .. "/state.db"
    local result = program.run { script = script("jsonl", path), dsn = db, state = state,
                                 options = { "--once" }, rlimits = { fsize = 600001 } }

@@ -4,6 +4,7 @@
 -- Promise: a clear message, status 4 for the state file and 1 for standard output, and nothing
 -- lost: what was not delivered comes when the trouble is over.
 
+local environment = require "environment"
 local files = require "files"
 local fixtures = require "fixtures"
 local lu = require "luaunit"
@@ -173,14 +174,9 @@ end
 
 -- Calls <fn>, and programs that it starts see the disk.
 local function with_disk(disk, fn)
-   local before = os.getenv "PGCDC_TEST_WRAPPER"
-   native.setenv("PGCDC_TEST_WRAPPER",
-                 ("nsenter -t %d -m -- %s"):format(disk.keeper:pid(), before or ""))
-   local ok, message = xpcall(fn, function(e) return e end)
-   native.setenv("PGCDC_TEST_WRAPPER", before)
-   if not ok then
-      error(message, 0)
-   end
+   local wrapper = ("nsenter -t %d -m -- %s"):format(disk.keeper:pid(),
+      os.getenv "PGCDC_TEST_WRAPPER" or "")
+   environment.with("PGCDC_TEST_WRAPPER", wrapper, fn)
 end
 
 -- Leaves no room on the disk.

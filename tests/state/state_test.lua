@@ -242,7 +242,7 @@ end
 
 -- stops ----------------------------------------------------------------------------------------
 
--- A stop in the middle of a batch records the state as it is behind the change in hand.
+-- A stop in the middle of a batch records the state as it is after the change in hand.
 function TestState.test_a_stop_in_the_middle()
    local db, state = database(5), fixtures.state()
    local script = [[
@@ -279,7 +279,7 @@ function TestState.test_a_stop_between_two_tries()
    lu.assertStrContains(result.stdout, "5\t5\n")
 end
 
--- A sink that fails behind the state: the state is not lost with that try.
+-- A sink that fails after the state changed: the state is not lost with that try.
 function TestState.test_a_flush_that_fails_loses_no_state()
    local db, state = database(3), fixtures.state()
    local script = [[

@@ -44,7 +44,7 @@ function TestOperatorsHold.test_partition()
       held(7)]], { "oldest\t1", "oldest\t4", "1 1 nothing 4 4 nothing 7" })
 end
 
--- Each list holds its own batches: that of a rare key those behind it.
+-- Each list holds its own batches: that of a rare key also those after it.
 function TestOperatorsHold.test_partition_by_key()
    expect(held .. [[
       s:partition(2, { key = function(x) return x == 1 or x == 6 end })

@@ -7,7 +7,7 @@ local pipeline = require "pipeline"
 
 local TestOperatorsMisuse = {}
 
--- Each case is a call on the stream s and what the message says behind the line.
+-- Each case is a call on the stream s and what the message says after the line.
 local function expect(cases)
    local script, expected = {}, {}
    for i, case in ipairs(cases) do
@@ -166,7 +166,7 @@ function TestOperatorsMisuse.test_values()
    })
 end
 
--- A misuse leaves no half-made stream behind.
+-- A misuse leaves no half-made stream.
 function TestOperatorsMisuse.test_nothing_is_attached()
    lu.assertEquals(pipeline.run [[
       local stream = require "pgcdc.stream.stream"

@@ -1,4 +1,4 @@
--- operators_pace_test.lua: delay, rate_limit, buffer and latest, with a clock of the test's own.
+-- operators_pace_test.lua: delay, rate_limit, buffer and latest, with a clock that the test sets.
 -- SPDX-License-Identifier: MIT
 
 local pipeline = require "pipeline"

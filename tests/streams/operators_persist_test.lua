@@ -4,6 +4,7 @@
 
 local cluster = require "cluster"
 local lu = require "luaunit"
+local once = require "once"
 local program = require "program"
 local scope = require "scope"
 
@@ -16,10 +17,8 @@ local function new_table(columns)
 end
 
 -- Runs the script with --once, on the same state each time. Returns the lines that it prints.
-local function once(db, state, script)
-   local result = program.run { script = script, dsn = db, options = { "--once" }, state = state }
-   lu.assertEquals(result.status, 0, result.stderr)
-   return result.lines
+local function polled(db, state, script)
+   return once.ends(0, { script = script, dsn = db, state = state }).lines
 end
 
 function TestOperatorsPersist.test_accumulate()
@@ -32,10 +31,10 @@ function TestOperatorsPersist.test_accumulate()
          { start = { n = 0 }, persist = "seen" })
          :sink(function(x) print("seen", x.n, x.last) end)]]
    db:exec "INSERT INTO t VALUES (1, 10), (2, 20)"
-   lu.assertEquals(once(db, state, script), { "sum\t10", "seen\t1\t1", "sum\t30", "seen\t2\t2" })
-   lu.assertEquals(once(db, state, script), {})
+   lu.assertEquals(polled(db, state, script), { "sum\t10", "seen\t1\t1", "sum\t30", "seen\t2\t2" })
+   lu.assertEquals(polled(db, state, script), {})
    db:exec "INSERT INTO t VALUES (3, 5)"
-   lu.assertEquals(once(db, state, script), { "sum\t35", "seen\t3\t3" })
+   lu.assertEquals(polled(db, state, script), { "sum\t35", "seen\t3\t3" })
 end
 
 -- Keys keep their types: 1 is not "1", and NULL is a key.
@@ -56,7 +55,7 @@ function TestOperatorsPersist.test_reduce_by()
       .. " both\t1\t1"
    local function check(sql, line, ...)
       db:exec(sql)
-      lu.assertEquals(table.concat(once(db, state, script), " "), line:format(...))
+      lu.assertEquals(table.concat(polled(db, state, script), " "), line:format(...))
    end
    check("INSERT INTO t VALUES (1, 1, 'infinity', false, '1')", row, 1, 1, 1, 1)
    check("INSERT INTO t VALUES (2, NULL, 'NaN', NULL, '1')", none, 1, 1, 1, 2)
@@ -73,10 +72,10 @@ function TestOperatorsPersist.test_reduce_by_every()
          :reduce_by("s", function(n) return n + 1 end, { start = 0, every = 1000, persist = "n" })
          :sink(function(x) print(x.key, x.state) end)]]
    db:exec "INSERT INTO t VALUES (1, 'b'), (2, 'a'), (3, 'b')"
-   lu.assertEquals(once(db, state, script), { "b\t2", "a\t1" })
-   lu.assertEquals(once(db, state, script), {})
+   lu.assertEquals(polled(db, state, script), { "b\t2", "a\t1" })
+   lu.assertEquals(polled(db, state, script), {})
    db:exec "INSERT INTO t VALUES (4, 'b')"
-   lu.assertEquals(once(db, state, script), { "b\t3" })
+   lu.assertEquals(polled(db, state, script), { "b\t3" })
 end
 
 function TestOperatorsPersist.test_one_name_for_two()
@@ -95,8 +94,8 @@ function TestOperatorsPersist.test_once_waits_for_windows()
    local script = [[
       pgcdc.source { table = "t" }:timed_window(0.3):sink(function(l) print("list", #l) end)]]
    db:exec "INSERT INTO t SELECT i, i FROM generate_series(1, 100) i"
-   lu.assertEquals(once(db, state, script), { "list\t100" })
-   lu.assertEquals(once(db, state, script), {})
+   lu.assertEquals(polled(db, state, script), { "list\t100" })
+   lu.assertEquals(polled(db, state, script), {})
 end
 
 -- A list that is not full is not saved: its values come again.
@@ -106,17 +105,17 @@ function TestOperatorsPersist.test_what_is_held_comes_again()
       pgcdc.source { table = "t" }:pluck("n"):partition(3)
          :sink(function(l) print(table.concat(l, " ")) end)]]
    db:exec "INSERT INTO t VALUES (1, 1), (2, 2)"
-   lu.assertEquals(once(db, state, script), {})
+   lu.assertEquals(polled(db, state, script), {})
    db:exec "INSERT INTO t VALUES (3, 3)"
-   lu.assertEquals(once(db, state, script), { "1 2 3" })
-   lu.assertEquals(once(db, state, script), {})
+   lu.assertEquals(polled(db, state, script), { "1 2 3" })
+   lu.assertEquals(polled(db, state, script), {})
 end
 
 -- A slow stream holds its sources up instead of taking in all there is, and nothing is lost.
 function TestOperatorsPersist.test_slow_streams()
    local db = new_table "n int"
    db:exec "INSERT INTO t SELECT i, i FROM generate_series(1, 1500) i"
-   local lines = once(db, false, [[
+   local lines = polled(db, false, [[
       local t = pgcdc.source { table = "t" }
       local fast, slow, buffered, sum = 0, 0, 0, 0
       t:sink(function() fast = fast + 1 end)

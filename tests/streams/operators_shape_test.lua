@@ -150,7 +150,7 @@ function TestOperatorsShape.test_a_shaped_change_is_a_change()
    })
 end
 
--- Whatever a script did to a change before comes along; what it does behind stays in its branch.
+-- Whatever a script did to a change before comes along; what it does later stays in its branch.
 function TestOperatorsShape.test_assigned_values_come_along()
    local lines = run [[
       local one = t:filter(function(c) return c.key.id == 1 end)

@@ -7,12 +7,12 @@ local wait = require "wait"
 
 local child = {}
 
--- All that it writes to standard output from now on, until it closes that. <seconds>: how long it
--- may be silent.
-function child.read_all(proc, seconds)
+-- All that it writes to standard output (<stream>: or "stderr") from now on, until it closes that.
+-- <seconds>: how long it may be silent.
+function child.read_all(proc, seconds, stream)
    local parts = {}
    while true do
-      local chunk, why = proc:read("stdout", wait.scaled(seconds))
+      local chunk, why = proc:read(stream or "stdout", wait.scaled(seconds))
       if not chunk then
          lu.assertEquals(why, "eof")
          return table.concat(parts)

@@ -430,7 +430,7 @@ function methods:promote()
 end
 
 -- The WAL position up to which this server has written (a primary) or replayed (a standby).
--- At the start of a page a primary's is behind the page's header, where no record ends: less that.
+-- At the start of a page a primary's is after the page's header, where no record ends: less that.
 function methods:lsn()
    return self:value [[
       select case when pg_is_in_recovery() then pg_last_wal_replay_lsn()

@@ -1,17 +1,10 @@
 -- deletes.lua: what the tests of deletes = true have in common.
 -- SPDX-License-Identifier: MIT
 
-local cluster = require "cluster"
 local json = require "json"
-local lu = require "luaunit"
-local program = require "program"
-local scope = require "scope"
+local once = require "once"
 
 local deletes = {}
-
-function deletes.new_state()
-   return scope.dir "state" .. "/state.db"
-end
 
 -- A script that prints every change of a source with these fields.
 function deletes.printing(fields)
@@ -21,10 +14,7 @@ end
 
 -- One run with --once; its changes, and its standard error.
 function deletes.run(db, fields, state)
-   local result = program.run {
-      script = deletes.printing(fields), dsn = db, state = state, options = { "--once" },
-   }
-   lu.assertEquals({ result.status, result.stderr:match "level=error[^\n]*" }, { 0 })
+   local result = once.ok { script = deletes.printing(fields), dsn = db, state = state }
    return result.changes, result.stderr
 end
 
@@ -44,12 +34,6 @@ end
 function deletes.sorted(list)
    table.sort(list)
    return list
-end
-
-function deletes.database(sql)
-   local db = cluster.main():database { name = "deletes" }
-   db:exec(sql)
-   return db
 end
 
 return deletes

@@ -118,8 +118,8 @@ local function set_up(options)
    return db, other, dsn
 end
 
--- Makes the tables already, so that what happens to the cluster before run.random happens to them.
--- <options>, which that will get, note them.
+-- Makes the tables before run.random does, for what is to happen to them first. They are kept in
+-- <options>, which run.random must get.
 function run.prepare(options)
    options.prepared = { set_up(options) }
 end

@@ -4,7 +4,7 @@
 -- Each row carries a version. bump(table, key) counts it up in a row of `versions`, whose lock
 -- orders all writers of one key until they commit, so that a key's versions grow in
 -- the order in which they become visible, over deletes, new inserts and key changes too. It also
--- notes (key, version) in `history` under the xid that writes the row: what is delivered must be
+-- writes (key, version) to `history` under the xid that writes the row: what is delivered must be
 -- there.
 
 local writers = {}

@@ -26,6 +26,11 @@ function fixtures.names(n, name)
       insert into t select i, %s from generate_series(1, %d) i]], name or "'n' || i", n or 0)
 end
 
+-- The same with names that are hashes: all of one length, and as good as random.
+function fixtures.hashes(n)
+   return fixtures.names(n, "md5(i::text)")
+end
+
 -- SQL of a table t (id, n) with the ids 1 to <count>, n being 0.
 function fixtures.numbers(count)
    return ([[create table t (id int primary key, n int default 0);

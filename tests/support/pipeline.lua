@@ -10,7 +10,7 @@
 --    batch(n)         what is emitted now comes from batch n of source 1; none: from nowhere
 --    oldest()         the oldest batch of source 1 that is held, or "nothing"
 --    fails(f)         calls f, which must fail; returns the message
---    broken           set it to true and `s:fragile()` raises "broken" behind its consumers
+--    broken           set it to true and `s:fragile()` raises "broken" after its consumers
 -- The lines of the script keep their numbers.
 
 local lu = require "luaunit"

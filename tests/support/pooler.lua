@@ -1,7 +1,7 @@
 -- pooler.lua: pgbouncer in front of a cluster.
 -- SPDX-License-Identifier: MIT
 --
--- It listens on a unix socket beside the server's, lets everybody in as whoever he says he is, and
+-- It listens on a unix socket beside the server's, lets everybody in under any name, and
 -- runs as the server's user where we are root, which it refuses to be.
 
 local files = require "files"

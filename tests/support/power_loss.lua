@@ -66,7 +66,7 @@ local function torn(text, step)
    return text
 end
 
--- What a file has in it behind a step, or behind what is left of it.
+-- What a file has in it after a step, or after what is left of the step.
 local function applied(text, step, is_certain)
    local luck = is_certain and 1 or math.random(3)
    if luck == 1 and step.what == "write" then
@@ -81,7 +81,7 @@ end
 
 local changes_names = { make = true, unlink = true, rename = true }
 
--- The names that are there, name -> file, behind the first <n> steps. Of one name no later change
+-- The names that are there, name -> file, after the first <n> steps. Of one name no later change
 -- is there without the earlier ones.
 local function names_left(steps, n, synced)
    local names, is_old = {}, {}
@@ -100,7 +100,7 @@ local function names_left(steps, n, synced)
    return names
 end
 
--- Makes in <folder> what a power loss right behind step <n> may leave.
+-- Makes in <folder> what a power loss right after step <n> may leave.
 function power_loss.image(steps, n, folder)
    local synced, texts, sorted = {}, {}, {}
    for i = 1, n do

@@ -1,8 +1,8 @@
 -- sabotage.lua: short runs of the program that are broken at one step, and what must hold then.
 -- SPDX-License-Identifier: MIT
 --
--- A scenario is a script with a snapshot, polls and sinks. It changes the table by itself, behind
--- the snapshot and behind each poll, and stops behind the fourth, or sooner. Every write to the
+-- A scenario is a script with a snapshot, polls and sinks. It changes the table by itself, after
+-- the snapshot and after each poll, and stops after the fourth, or sooner. Every write to the
 -- table gives its row another number v, so that (id, v) names a version.
 --
 -- The broken run is followed by more changes and by a run in which nothing fails. Then what was
@@ -311,7 +311,7 @@ local function start_broken(run, how)
    return start(run, { env = env, binary = program.binary() .. "-sabotaged" })
 end
 
--- A program that was killed may have left a statement behind, work() for one.
+-- A program that was killed may have left a statement that still runs, work() for one.
 local function wait_for_its_backends(db)
    wait.until_(function()
       return db:value [[SELECT count(*) FROM pg_stat_activity
@@ -348,21 +348,21 @@ local function read_log(path)
    return math.tointeger(tonumber(total)), call
 end
 
--- A run is broken in this way, and followed by a whole one. <judge> gets the program that was just
+-- A run is broken in this way, and followed by a whole one. <expect> gets the program that was just
 -- started and sees to its end (with finish and rest of here, so that other lanes go on); it
 -- returns its result. how.again: the run that comes next is broken as well, sooner. Returns true if
 -- the step was reached.
-function sabotage.once(db, name, how, judge)
+function sabotage.once(db, name, how, expect)
    local run = new_run(db, name, how.rounds)
    local p = start_broken(run, how)
    local call
    local ok, why = pcall(function()
-      run.results[1] = judge(p)
+      run.results[1] = expect(p)
       call = select(2, read_log(run.log))
       if how.again and call then
          wait_for_its_backends(run.db)
          p = start_broken(run, setmetatable({ step = math.random(how.step) }, { __index = how }))
-         run.results[2] = judge(p)
+         run.results[2] = expect(p)
       end
       finish_clean(run)
    end)
@@ -431,7 +431,7 @@ local function lane(sweep)
       n = n + 1
       local ok, reached = pcall(sabotage.once, db, sweep.name,
          { class = sweep.class, how = sweep.how, error = sweep.error, rounds = sweep.rounds,
-           again = sweep.again, step = step }, sweep.judge)
+           again = sweep.again, step = step }, sweep.expect)
       if not ok then
          table.insert(sweep.problems, reached)
       elseif reached then
@@ -463,9 +463,9 @@ end
 
 -- Breaks runs of a scenario, <how>: class, how, error, rounds, again, at <n> of their steps,
 -- beginning at a random one, until one is not reached any more; with PGCDC_SWEEP="STRIDE [FIRST
--- [LAST]]" at every STRIDE-th, and tells. Returns how many were broken; raises, behind the last
+-- [LAST]]" at every STRIDE-th, and tells. Returns how many were broken; raises, after the last
 -- one, what went wrong.
-function sabotage.sweep(name, how, n, judge)
+function sabotage.sweep(name, how, n, expect)
    local stride, lanes, started = sweep_stride, sweep_lanes, native.now()
    if not stride then
       local db = sabotage.database(name)
@@ -474,7 +474,7 @@ function sabotage.sweep(name, how, n, judge)
    end
    local first = sweep_first or math.random(stride)
    local sweep = setmetatable({
-      name = name, judge = judge, next = first, stop = sweep_last or math.huge, stride = stride,
+      name = name, expect = expect, next = first, stop = sweep_last or math.huge, stride = stride,
       done = 0, last = 0, misses = 0, patience = sweep_stride and 3 or 1, problems = {},
    }, { __index = how })
    run_lanes(lanes, sweep)

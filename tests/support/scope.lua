@@ -1,4 +1,4 @@
--- scope.lua: what a test makes is gone when the test is over; directories for it.
+-- scope.lua: releases what a test made when the test is over; directories for tests.
 -- SPDX-License-Identifier: MIT
 --
 -- Things that must be released register here. Scopes nest: the run, the suite that

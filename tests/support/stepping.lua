@@ -9,7 +9,7 @@ local watch = require "watch"
 
 local stepping = {}
 
--- Runs the bundled script trigger on <db>; returns its result, which is a success.
+-- Runs the bundled script trigger on <db>, which must end well; returns its result.
 function stepping.trigger(db, action, args)
    local all = tables.merge({ action = action, table = "t" }, args)
    local result = program.run { bundled = "trigger", dsn = db, args = all, state = false }

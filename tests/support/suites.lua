@@ -1,4 +1,4 @@
--- suites.lua: runs test suites in this process, and tells what came of them.
+-- suites.lua: runs test suites in this process, and counts what passed and failed.
 -- SPDX-License-Identifier: MIT
 
 local luaunit = require "luaunit"
@@ -9,8 +9,8 @@ local suites = {}
 
 local last_trace -- of the newest error that went through traced()
 
--- The function, leaving behind the traceback of its error, from there to here: luaunit's own
--- stops at an error that is a table or has no position.
+-- The function, which also keeps the traceback of its error: luaunit's own stops at an error that
+-- is a table or has no position.
 local function traced(fn)
    return function(self)
       local ok, problem = xpcall(fn, function(problem)
@@ -168,7 +168,7 @@ function suites.list(top, names, filter)
 end
 
 -- Runs them, writing about each test as it ends. Returns passed and skipped, numbers; failed, a
--- list of names, or of messages about what came behind a suite; times, of {name=, seconds=}.
+-- list of names, or of messages about what came after a suite; times, of {name=, seconds=}.
 function suites.run(top, names, filter)
    local late, times, failed = {}, {}, {}
    local tests = collect(top, names, filter, late)

@@ -63,6 +63,13 @@ function watch.start(db, options)
    return program.start(setmetatable(all, { __index = options }))
 end
 
+-- The same, and waits until every row that is there has been delivered.
+function watch.start_current(db, options)
+   local p = watch.start(db, options)
+   watch.wait_current(p, db)
+   return p
+end
+
 -- Runs the program with --once on table t; it must end well. <state>: its state file, default a new
 -- one; <source>: more fields of the source. Returns the result; program.state in it is the file.
 function watch.once(db, state, source)
@@ -74,13 +81,18 @@ function watch.once(db, state, source)
    return result
 end
 
--- The ids of the changes, in order, as text.
-function watch.keys(changes)
-   local keys = {}
+-- The ids of the changes, in order.
+function watch.ids(changes)
+   local ids = {}
    for i, change in ipairs(changes) do
-      keys[i] = change.key.id
+      ids[i] = change.key.id
    end
-   return table.concat(keys, " ")
+   return ids
+end
+
+-- The same as text.
+function watch.keys(changes)
+   return table.concat(watch.ids(changes), " ")
 end
 
 -- Waits until the script was told that the snapshot is over.
@@ -257,7 +269,7 @@ function watch.freeze(p, db, go, early)
    end, 30, "the COPY")
    p:signal "STOP"
    local pid
-   -- what is in the socket is not read any more: a long COPY gets stuck behind it
+   -- what is in the socket is not read any more: a long COPY gets stuck
    pcall(wait.until_, function()
       pid = copying(db, true)
       return pid

@@ -27,7 +27,7 @@ local function tell(outcome)
    io.flush()
 end
 
--- The other half of tell(); true behind the last line.
+-- The other half of tell(); true after the last line.
 local function hear(line, outcome)
    local what, rest = line:match "^(%l+) (.*)"
    if what == "time" then
@@ -107,14 +107,14 @@ function workers.run(argv, jobs, names)
       end
    end
 
-   local function bury(index)
+   local function forget(index)
       local proc = table.remove(procs, index)
       local worker = running[proc]
       local ended = proc:wait(wait.scaled(60))
       print_about(worker)
       running[proc] = nil
       if worker.suite or not ended or ended.exit ~= 0 then
-         local whose = worker.suite or "behind the last suite"
+         local whose = worker.suite or "after the last suite"
          table.insert(outcome.failed, ("%s: its process %s"):format(whose, describe(ended)))
       end
       if next_name <= #names then
@@ -144,7 +144,7 @@ function workers.run(argv, jobs, names)
             end
          end
          if not open then
-            bury(i)
+            forget(i)
          end
       end
    end

@@ -1,9 +1,9 @@
 -- xids.lua: moves a cluster's next transaction id, as years of work would.
 -- SPDX-License-Identifier: MIT
 --
--- A server refuses to work when its oldest unfrozen row is 2^31 transactions back, and it judges
--- by what its catalogs say. So the way is made in steps that it can stand, and at each stop
--- all databases are frozen, those that nobody may connect to as well. The epoch is a number in the
+-- A server refuses to work when its oldest unfrozen row is 2^31 transactions back; it goes by what
+-- its catalogs say. So the id is moved in steps that the server accepts, and after each step all
+-- databases are frozen, those that nobody may connect to as well. The epoch is a number in the
 -- control file alone, and may be set to any.
 
 local native = require "native"

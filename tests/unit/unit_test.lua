@@ -1,4 +1,4 @@
--- unit_test.lua: the rooms of src/ without I/O, through build/tests/unit, which tests/unit is.
+-- unit_test.lua: the C without I/O, through build/tests/unit, which is made of tests/unit.
 -- SPDX-License-Identifier: MIT
 --
 -- Each case is a test here, in a process of its own.

@@ -254,8 +254,9 @@ local function commit(members, records, seals)
 end
 
 local function add_positions(positions, records)
-   for source, text in pairs(positions) do
-      records[#records + 1] = { "position", raw.source_name(source), "", text }
+   for source, position in pairs(positions) do
+      records[#records + 1] = { "position", raw.source_name(source), "", position.text,
+                                position.last_change }
    end
 end
 
@@ -368,8 +369,9 @@ local function save_free(members)
    forget_waiting(members, newest)
 end
 
---- A batch of a source has ended, or something was released. `positions`: source -> text, of all
---- sources of the group, as they are now; nil where one of them is not known now.
+--- A batch of a source has ended, or something was released. `positions`: source -> {text =,
+--- last_change = the number of the last change that it accounts for}, of all sources of the group
+--- that have a new one, as they are now; nil where one of them is not known now.
 --- `members`: the sources of the group, as a set, which is changed.
 --- `is_moment`: a batch has ended, so that this is a moment to remember.
 --- Returns true if these positions are saved, or wait to be saved.

@@ -20,7 +20,6 @@
 -- An emission that fails leaves everything as it was before the value that triggered it came, so
 -- that the same value can be given again: emit first, then release.
 
-local raw = require "pgcdc.raw"
 local groups = require "pgcdc.delivery.groups"
 
 local lineage = {
@@ -89,7 +88,6 @@ local function retain_batch(batch)
       list.last = list.last + 1
       list[list.last] = batch
       batch.is_listed = true
-      raw.keeps(true) -- the host asks before it saves
    end
    batch.held = batch.held + 1
 end

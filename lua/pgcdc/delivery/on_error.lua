@@ -120,7 +120,7 @@ end
 -- Ends the program.
 local function stop(err, attempts)
    local count = attempts > 1 and (" (after %d attempts)"):format(attempts) or ""
-   raw.fail(err.text .. count, err.traceback)
+   raw.rethrow(err.text .. count, err.traceback)
 end
 
 -- ---- changes ----
@@ -189,7 +189,7 @@ end
 
 --- One function that gives a change to all handlers in turn, as the source's policy wants it; it
 --- returns raw.again where the host is to give it the same change again. nil: the handlers may be
---- called as they are.
+--- called as they are. `source`: {number =, policy =, dead_letter = a function, or nil}.
 function on_error.guard(source, handlers)
    local policy = source.policy
    local is_plain = policy.tries == 0 and policy.otherwise == "stop"

@@ -18,9 +18,9 @@
 --    sink              the sink, of kind "sink"
 --    capture           function(participant, records): adds what has changed to the records
 --    sources           set of the numbers of the sources that it stems from
---    is_dirty          it may have changed since it was captured
---    is_always_dirty   it cannot tell
---    is_late           values reached it later than their batch, see checkpoint
+--    is_dirty          it may have changed since checkpoint captured it
+--    is_always_dirty   it cannot tell whether it has
+--    is_late           values reached it later than their batch; until checkpoint saves what is now
 --    token             of a sink: what was captured last, as text
 --    is_prepared, recalled   of a sink: what recovery has done and found
 
@@ -64,7 +64,6 @@ function participants.add(participant)
    participant.sources = {}
    participants.list[#participants.list + 1] = participant
    by_name[participant.kind .. " " .. participant.name] = participant
-   raw.keeps(true)
    return participant
 end
 

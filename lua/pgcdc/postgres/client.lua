@@ -1,22 +1,22 @@
 -- pgcdc.postgres.client: a small client of a database, for enrichment and for sinks of one's own.
 -- SPDX-License-Identifier: MIT
 --
--- It connects when it is first used. Every call blocks the program while it works, but for send:
--- two servers, or a server and we, can be at work at once.
+-- It connects when it is first used. Every call but `send` blocks the program until the server has
+-- answered; with `send` two servers, or a server and the program, can work at the same time.
 --
--- A connection that is found dead before a statement is sent is made anew; a statement of which
--- nobody knows whether it was run is never sent again. Inside a transaction nothing is repeated.
+-- A connection that is found dead before a statement is sent is made anew. A statement that was
+-- perhaps run is never sent again. Inside a transaction nothing is repeated.
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local conninfo = require "pgcdc.postgres.conninfo"
 local literal = require "pgcdc.postgres.literal"
 
--- What shapes text, so that values come as they do in changes.
+-- Settings that shape text, so that values come as they do in changes.
 local SETTINGS = raw.session("client", 0)
 
--- A type that is not known yet: what arrays and rows consist of, and how its values are read. Of
--- types that extensions bring, those with a cast to json are JSON, as to_json has it.
+-- Facts about a type: what arrays and rows consist of, and how its values are read. A type of an
+-- extension with a cast to json is read as JSON, as to_json does.
 local FACTS = [[
    SELECT t.oid::int8 AS oid, pg_catalog.format_type(t.oid, NULL) AS name,
       CASE WHEN t.typelem <> 0 AND t.typsubscript = 'pg_catalog.array_subscript_handler'::regproc
@@ -35,14 +35,14 @@ local FACTS = [[
 local TEXT = 25
 local MOST_DESCRIBED = 1000
 
--- Connection -> what it connects to, which may hold a password.
+-- Connection -> conninfo, which may hold a password.
 local targets = setmetatable({}, { __mode = "k" })
 
 local Connection = {}
 Connection.__index = Connection
 Connection.__name = "pgcdc.connection"
 
--- Raises what the server said, at the line of the script.
+-- Raises the server's message, at the line of the script.
 local function fail(what, message, sqlstate)
    check.fail("%s: %s%s", what, message, sqlstate ~= "" and (" (%s)"):format(sqlstate) or "")
 end
@@ -52,7 +52,7 @@ local function forget(self)
    self.former, self.raw, self.facts, self.is_sent = self.raw, nil, {}, false
 end
 
--- Calls a method of the connection below. A lost connection is forgotten.
+-- Calls a method of the connection of pgcdc.raw. A lost connection is forgotten.
 local function call(self, what, method, ...)
    local ok, result, message, sqlstate, kind = pcall(self.raw[method], self.raw, ...)
    if not ok then
@@ -69,8 +69,8 @@ local function call(self, what, method, ...)
    return result, message, sqlstate
 end
 
--- What was sent before, and nobody took the result of, is not in the way of what is next. (Who was
--- to take it may have failed before it could.)
+-- Waits for a statement that was sent and drops its result, which nobody took: perhaps there was an
+-- error before `result` was called.
 local function drop_result(self)
    self.is_sent = false
    local ok, rows, message = pcall(self.raw.answer, self.raw)
@@ -83,7 +83,7 @@ local function drop_result(self)
    end
 end
 
--- Makes sure of a connection on which a statement can be sent.
+-- Makes sure that there is a connection on which a statement can be sent.
 local function ready(self, what)
    if self.is_sent then
       drop_result(self)
@@ -119,7 +119,7 @@ end
 
 -- ---- parameters ----
 
--- What literal needs to know of types.
+-- What literal asks for: facts about types.
 local function types_for(self, what)
    return { what = what, facts = function(oid)
       return type_facts(self, what, oid)
@@ -192,7 +192,7 @@ local function check_self(self, what)
    end
 end
 
--- Hands a statement to a method of the connection below.
+-- Hands a statement to a method of the connection of pgcdc.raw.
 local function start(self, what, method, sql, ...)
    check_self(self, what)
    check.type(what .. ": the statement", sql, "string")
@@ -201,7 +201,7 @@ local function start(self, what, method, sql, ...)
    return call(self, what, method, sql, parameters.n, bind(self, what, sql, parameters))
 end
 
--- A statement is over.
+-- A statement has ended: raises an error if it has left a transaction open.
 local function check_ended(self, what)
    if not self.in_transaction and self.raw:transaction() ~= "idle" then
       forget(self)
@@ -229,15 +229,15 @@ function Connection:exec(sql, ...)
    return affected
 end
 
---- Hands a statement to the server and returns at once: `result` waits for what becomes of it.
---- What is done with this connection before that waits for the statement and drops its result.
+--- Hands a statement to the server and returns at once; `result` waits for its end. Any other use
+--- of this connection before that waits for the statement and drops its result.
 function Connection:send(sql, ...)
    start(self, "db:send", "send", sql, ...)
    self.is_sent = true
 end
 
 --- Waits for the statement that was sent. Returns the list of its rows and the number of rows that
---- it changed, or read; raises what it failed with.
+--- it changed, or read; raises its error.
 function Connection:result()
    local what = "db:result"
    check_self(self, what)
@@ -266,7 +266,7 @@ end
 
 local function roll_back(self)
    if self.is_sent then
-      forget(self) -- ends the statement too, which nobody is to wait for
+      forget(self) -- that ends the statement, too, and nobody waits for it
    elseif self.raw and self.raw:transaction() ~= "idle" and not self.raw:run "ROLLBACK" then
       forget(self)
    end
@@ -317,7 +317,7 @@ Connection.__gc = function(self)
 end
 
 --- A connection to the database that `target` names, see conninfo; nil: that of --dsn.
---- `is_brief`: when the program is to stop it waits for no statement, which is ended.
+--- `is_brief`: when the program is to stop, its statement is ended instead of waited for.
 return function(target, is_brief)
    local self = setmetatable({ facts = {}, types = {}, described = 0,
                                is_brief = is_brief == true }, Connection)

@@ -16,14 +16,14 @@ function conninfo.text(what, value)
    if type(value) == "string" then
       return value
    end
-   local words = {}
+   local parts = {}
    for keyword, v in pairs(value) do
       check.type(what .. ": a keyword", keyword, "string")
       check.type(("%s.%s"):format(what, keyword), v, "string", "number", "boolean")
-      words[#words + 1] = ("%s='%s'"):format(keyword, tostring(v):gsub("[\\']", "\\%0"))
+      parts[#parts + 1] = ("%s='%s'"):format(keyword, tostring(v):gsub("[\\']", "\\%0"))
    end
-   table.sort(words)
-   return table.concat(words, " ")
+   table.sort(parts)
+   return table.concat(parts, " ")
 end
 
 return conninfo

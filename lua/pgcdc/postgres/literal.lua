@@ -1,8 +1,9 @@
--- pgcdc.postgres.literal: what Lua values are as texts that Postgres reads: arrays, rows, hstore.
+-- pgcdc.postgres.literal: Lua values as texts that Postgres reads: arrays, rows, hstore.
 -- SPDX-License-Identifier: MIT
 --
--- `types` are {what = who asks, facts = f}: f(oid) returns facts of the type, of a domain those of
--- its base: {oid =, name =, element =, delimiter =, fields = {{name =, oid =}, ...}, is_hstore =}.
+-- `types` is {what = who asks, for messages; facts = f}. f(oid) returns the facts of a type, of a
+-- domain those of its base: {oid =, name =, element = oid of the elements of an array, delimiter =,
+-- fields = of a row, a list of {name =, oid =}, is_hstore =}.
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
@@ -47,7 +48,8 @@ local function is_vector(facts)
    return facts.oid == INT2VECTOR or facts.oid == OIDVECTOR
 end
 
--- A table among the elements of an array: is it one more dimension, or a value of its type?
+-- True if a table among the elements of an array is one more dimension, false if it is a value of
+-- the array's element type.
 local function is_dimension(value, facts)
    if is_vector(facts) then
       return type(value[1]) == "table" or value[1] == raw.null
@@ -58,7 +60,7 @@ local function is_dimension(value, facts)
       or next(value) == nil and not facts.fields and not facts.is_hstore
 end
 
---- A sequence as the text of an array of that type. The delimiter is a comma but for boxes.
+--- A sequence as the text of an array of that type. The delimiter is a comma, except for boxes.
 function literal.array(types, list, oid, delimiter)
    local items = {}
    for i = 1, #list do

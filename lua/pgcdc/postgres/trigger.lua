@@ -1,13 +1,13 @@
 -- pgcdc.postgres.trigger: what capture = "trigger" needs on the server, as SQL.
 -- SPDX-License-Identifier: MIT
 --
--- A plan is a list of steps, in their order: {a statement, ...} is one transaction, which waits for
--- its locks for a moment only and is tried again, so that it never stands in front of others;
--- {alone = statement} is one outside of any transaction. A plan holds what is missing only: made
--- anew behind one that broke, it is the rest of it.
+-- A plan is a list of steps, in their order. {a statement, ...} is one transaction, which waits for
+-- its locks for a second only and is tried again, so that nobody else waits long because of it;
+-- {alone = statement} is a statement outside of any transaction. A plan has only what is missing: a
+-- plan that is made after another one has failed is the rest of that.
 --
--- All of a table's marks are in the row of pgcdc.tables; its number stands for the table in
--- tombstones and notifications, since names change and oids do not outlive a dump.
+-- Every table has one row in pgcdc.tables, its *entry*. The entry's number stands for the table in
+-- tombstones and notifications, since names change and oids do not survive a dump.
 
 local quote = require("pgcdc.names").quote
 
@@ -59,12 +59,12 @@ local PARTS = [[
       ORDER BY i.indisvalid DESC, x.relispartition DESC LIMIT 1) ix ON true
    ORDER BY tree.level, c.oid]]
 
-local MARKS = [[
+local ENTRY = [[
    SELECT number::int8, key, notify, since::text, pruned::text FROM pgcdc.tables
    WHERE "table" = $1::oid]]
 
 --- What is known of the table that `name` means: its facts, `parts` (itself, its partitions) and
---- `marks` (its row of pgcdc.tables, or nil). Raises an error if it cannot have triggers.
+--- `entry`, or nil where there is none. Raises an error if it cannot have triggers.
 function trigger.look(db, name)
    local t = db:query(FIND, name)[1]
    if not t then
@@ -83,7 +83,7 @@ function trigger.look(db, name)
          error(("%s, a part of %s, is no table"):format(part.name, t.name), 0)
       end
    end
-   t.marks = t.has_tables and db:query(MARKS, t.oid)[1] or nil
+   t.entry = t.has_tables and db:query(ENTRY, t.oid)[1] or nil
    return t
 end
 
@@ -104,7 +104,8 @@ CREATE TABLE IF NOT EXISTS pgcdc.deleted (
    at timestamptz NOT NULL DEFAULT clock_timestamp())]],
 [[CREATE INDEX IF NOT EXISTS deleted_table_xid ON pgcdc.deleted ("table", xid)]] }
 
--- Every name in it is the catalog's, so that whoever writes need not be trusted with a search_path.
+-- The trigger function that writes the xid into each row. All names in it are qualified, since it
+-- runs with the search_path of whoever writes.
 local STAMP = [[
 CREATE OR REPLACE FUNCTION pgcdc.%s() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -112,8 +113,9 @@ BEGIN
 %s   RETURN NEW;
 END $$]]
 
--- Runs with the rights of who installed it; what shapes text is pinned.
-local NOTE = [[
+-- A trigger function that writes tombstones. It runs with the rights of who installed it, and with
+-- fixed settings of whatever shapes text.
+local RECORD = [[
 CREATE OR REPLACE FUNCTION pgcdc.%s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET DateStyle = 'ISO, YMD' SET IntervalStyle = 'postgres'
 SET TimeZone = 'UTC' SET extra_float_digits = 1 SET bytea_output = 'hex' SET row_security = off
@@ -122,11 +124,12 @@ AS $body$
 %s   RETURN NULL;
 END $body$]]
 
-local GONE = [[
+local DELETED = [[
    INSERT INTO pgcdc.deleted ("table", key) VALUES (%d, jsonb_build_object(%s));
 %s]]
 
--- TRUNCATE of a partitioned table calls the triggers of all its parts; those made since have none.
+-- TRUNCATE of a partitioned table calls the triggers of all its parts; parts that were made later
+-- have none.
 local EMPTIED = [[
    FOR part IN SELECT c.oid FROM pg_class c
       WHERE c.oid = TG_RELID AND c.relkind = 'r' UNION ALL
@@ -144,19 +147,19 @@ end
 
 -- 'id', OLD.id, 'b', OLD.b
 local function key_arguments(key)
-   local words = {}
+   local parts = {}
    for i, name in ipairs(key) do
-      words[i] = ("%s, OLD.%s"):format(literal(name), quote(name))
+      parts[i] = ("%s, OLD.%s"):format(literal(name), quote(name))
    end
-   return table.concat(words, ", ")
+   return table.concat(parts, ", ")
 end
 
 local function key_row(side, key)
-   local words = {}
+   local parts = {}
    for i, name in ipairs(key) do
-      words[i] = ("%s.%s"):format(side, quote(name))
+      parts[i] = ("%s.%s"):format(side, quote(name))
    end
-   return ("ROW(%s)::record"):format(table.concat(words, ", "))
+   return ("ROW(%s)::record"):format(table.concat(parts, ", "))
 end
 
 local function add_functions(step, t, number, key, notify)
@@ -165,8 +168,8 @@ local function add_functions(step, t, number, key, notify)
    local arguments = key_arguments(key)
    local names = { "stamp_" .. number, "gone_" .. number, "emptied_" .. number }
    add(step, STAMP:format(names[1], ring))
-   add(step, NOTE:format(names[2], "", GONE:format(number, arguments, ring)))
-   add(step, NOTE:format(names[3], "DECLARE part oid;\n",
+   add(step, RECORD:format(names[2], "", DELETED:format(number, arguments, ring)))
+   add(step, RECORD:format(names[3], "DECLARE part oid;\n",
       EMPTIED:format(number, literal(arguments), ring)))
    for _, name in ipairs(names) do -- who makes a partition needs them, nobody else does
       add(step, "REVOKE ALL ON FUNCTION pgcdc.%s() FROM PUBLIC", name)
@@ -174,7 +177,7 @@ local function add_functions(step, t, number, key, notify)
    end
 end
 
--- Those that the partitions have from their root, then those that each must be given.
+-- First the triggers that partitions inherit from their root, then those that each one needs.
 local function add_triggers(step, t, number, key)
    local made = "CREATE OR REPLACE TRIGGER zz_pgcdc_%s %s ON %s FOR EACH %s%s"
       .. " EXECUTE FUNCTION pgcdc.%s_%d()"
@@ -210,13 +213,13 @@ local function free_number(db, t)
    return t.oid
 end
 
-local function add_marks(steps, db, t, key, notify)
-   local marks = t.marks
-   if marks and t.has_column and marks.notify == notify and same(marks.key, key)
+local function add_entry(steps, db, t, key, notify)
+   local entry = t.entry
+   if entry and t.has_column and entry.notify == notify and same(entry.key, key)
       and has_all_triggers(t) then
       return
    end
-   local number = marks and marks.number or free_number(db, t)
+   local number = entry and entry.number or free_number(db, t)
    local step = {}
    for _, statement in ipairs(SCHEMA) do
       add(step, statement)
@@ -226,13 +229,13 @@ local function add_marks(steps, db, t, key, notify)
    end
    add_functions(step, t, number, key, notify)
    add_triggers(step, t, number, key)
-   local words = {}
+   local parts = {}
    for i, name in ipairs(key) do
-      words[i] = literal(name)
+      parts[i] = literal(name)
    end
-   -- a source whose position is of another time than `since` reads by xmin once; one that has not
-   -- read up to `pruned` reads the table again
-   local is_other_key = marks and not same(marks.key, key)
+   -- a source whose position was taken before `since` reads by xmin once; one that has not read up
+   -- to `pruned` reads the table again
+   local is_other_key = entry and not same(entry.key, key)
    local is_whole = t.has_column and has_all_triggers(t)
    if is_other_key then
       add(step, 'DELETE FROM pgcdc.deleted WHERE "table" = %d', number)
@@ -241,13 +244,13 @@ local function add_marks(steps, db, t, key, notify)
 INSERT INTO pgcdc.tables (number, "table", key, notify)
    VALUES (%d, %s::regclass, ARRAY[%s]::text[], %s)
    ON CONFLICT (number) DO UPDATE SET key = excluded.key, notify = excluded.notify,
-   since = %s, pruned = %s]], number, literal(t.name), table.concat(words, ", "), notify,
+   since = %s, pruned = %s]], number, literal(t.name), table.concat(parts, ", "), notify,
       is_whole and "tables.since" or "excluded.since",
       is_other_key and "excluded.since" or "tables.pruned")
    steps[#steps + 1] = step
 end
 
--- NULL is what rows have that were not written since: the index is to be small at first.
+-- Rows that were not written since the column was added have NULL: so the index is small at first.
 local INDEX = "CREATE INDEX %s%s ON %s%s (pgcdc_xid) WHERE pgcdc_xid IS NOT NULL"
 
 local function index_name(part)
@@ -288,7 +291,7 @@ end
 --- The steps that install what is missing. `options`: key (a list, default the primary key),
 --- notify, readers (a list of roles as SQL writes them, that may use it).
 function trigger.install(db, t, options)
-   local key = options.key or (t.marks and t.marks.key) or t.primary_key
+   local key = options.key or (t.entry and t.entry.key) or t.primary_key
    local is_column = {}
    for _, name in ipairs(t.columns) do
       is_column[name] = true
@@ -302,7 +305,7 @@ function trigger.install(db, t, options)
       error(("%s has no primary key: say pk=, the columns that identify a row"):format(t.name), 0)
    end
    local steps = {}
-   add_marks(steps, db, t, key, options.notify)
+   add_entry(steps, db, t, key, options.notify)
    local n = #steps
    add_indexes(steps, t)
    if #steps > n then
@@ -317,7 +320,7 @@ end
 
 -- ---- remove ----
 
---- The steps that take away all that was installed for the table, and the schema with the last.
+--- The steps that remove all that was installed for the table; with the last table, the schema too.
 function trigger.remove(db, t)
    local step = {}
    for i, part in ipairs(t.parts) do
@@ -330,13 +333,13 @@ function trigger.remove(db, t)
    if t.has_column then
       add(step, "ALTER TABLE %s DROP COLUMN pgcdc_xid", t.name)
    end
-   if t.marks then
+   if t.entry then
       for _, name in ipairs { "stamp", "gone", "emptied" } do
-         add(step, "DROP FUNCTION IF EXISTS pgcdc.%s_%d()", name, t.marks.number)
+         add(step, "DROP FUNCTION IF EXISTS pgcdc.%s_%d()", name, t.entry.number)
       end
-      add(step, 'DELETE FROM pgcdc.deleted WHERE "table" = %d', t.marks.number)
-      add(step, "DELETE FROM pgcdc.tables WHERE number = %d", t.marks.number)
-      if #db:query("SELECT 1 FROM pgcdc.tables WHERE number <> $1", t.marks.number) == 0 then
+      add(step, 'DELETE FROM pgcdc.deleted WHERE "table" = %d', t.entry.number)
+      add(step, "DELETE FROM pgcdc.tables WHERE number = %d", t.entry.number)
+      if #db:query("SELECT 1 FROM pgcdc.tables WHERE number <> $1", t.entry.number) == 0 then
          add(step, "DROP TABLE pgcdc.deleted, pgcdc.tables")
          add(step, "DROP SCHEMA pgcdc")
       end
@@ -347,20 +350,20 @@ end
 -- ---- prune ----
 
 local PRUNE = [[
-   WITH gone AS (DELETE FROM pgcdc.deleted
+   WITH removed AS (DELETE FROM pgcdc.deleted
       WHERE "table" = $1 AND at < now() - make_interval(secs => $2)
       AND xid < pg_snapshot_xmin(pg_current_snapshot()) RETURNING xid::text::int8),
-   newest AS (SELECT count(*)::int8 AS n, max(xid) + 1 AS below FROM gone)
+   newest AS (SELECT count(*)::int8 AS n, max(xid) + 1 AS below FROM removed)
    UPDATE pgcdc.tables SET pruned = greatest(pruned::text::int8, below)::text::xid8
    FROM newest WHERE number = $1 RETURNING n]]
 
---- Forgets deletes that are older than `seconds`. Returns how many. A source that has not read
+--- Removes tombstones that are older than `seconds`. Returns how many. A source that has not read
 --- them reads the table again.
 function trigger.prune(db, t, seconds)
-   if not t.marks then
+   if not t.entry then
       error(("%s has no triggers"):format(t.name), 0)
    end
-   return db:query(PRUNE, t.marks.number, seconds)[1].n
+   return db:query(PRUNE, t.entry.number, seconds)[1].n
 end
 
 local units = { s = 1, m = 60, h = 3600, d = 86400 }
@@ -377,7 +380,7 @@ local COUNT = [[
    SELECT count(*)::int8 AS n, to_char(min(at) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS
    oldest FROM pgcdc.deleted WHERE "table" = $1]]
 
--- What is not as it should be.
+-- What is wrong with an installation, as a list of texts.
 local function faults(t)
    local found = {}
    for i, part in ipairs(t.parts) do
@@ -393,13 +396,13 @@ end
 
 --- A line about what is installed for the table, and one for each fault of it.
 function trigger.status(db, t)
-   if not t.marks then
+   if not t.entry then
       return ("%s: not installed"):format(t.name)
    end
-   local deleted = db:query(COUNT, t.marks.number)[1]
+   local deleted = db:query(COUNT, t.entry.number)[1]
    local lines = {}
    add(lines, "%s: installed since transaction %s, key %s, notify %s, %d deletes kept%s", t.name,
-      t.marks.since, table.concat(t.marks.key, ","), t.marks.notify and "yes" or "no", deleted.n,
+      t.entry.since, table.concat(t.entry.key, ","), t.entry.notify and "yes" or "no", deleted.n,
       deleted.oldest and " since " .. deleted.oldest or "")
    for _, fault in ipairs(faults(t)) do
       add(lines, "   " .. fault:gsub("%%", "%%%%"))
@@ -424,7 +427,7 @@ local function run_once(db, step)
 end
 
 --- Runs the steps. `tries`: how often a step is tried that finds the table in use; `say`: called
---- with each of its statements, and with words about waiting.
+--- with each statement, and with a message when a step is tried again.
 function trigger.run(db, steps, tries, say)
    for _, step in ipairs(steps) do
       for _, statement in ipairs(step.alone and { step.alone } or step) do

@@ -1,26 +1,32 @@
--- pgcdc.postgres.verify: are a table and its mirror the same? And if not, which rows differ?
+-- pgcdc.postgres.verify: whether a table and its mirror are the same, and which rows differ.
 -- SPDX-License-Identifier: MIT
 --
--- Each side counts its rows in buckets of their hashes, in one scan, and gives the xor of each
--- bucket: little travels, whatever the size of the table. A row that differs spoils a bucket on
--- one side or on both. Only of spoilt buckets are keys and hashes fetched, some at a time, so that
--- memory is bounded too. All of it is read in one snapshot for each side, both of one moment, and
--- both servers work at the same time.
+--    source                                    target
+--    16384 buckets of row hashes:              the same:
+--    bucket 0   3 rows, xor 5d1c...            bucket 0   3 rows, xor 5d1c...
+--    bucket 1   2 rows, xor 77ab...            bucket 1   2 rows, xor 0e42...     differs
+--    keys and hashes of the rows in bucket 1   the same:
+--    id=7  a91f...                             id=7  33d0...                      a suspect
 --
--- The mirror of a table that is being written is always a little behind. So rows that differ are
--- looked at again, by key, a few times. A row counts if all the while its copy stayed as it was,
--- and is nothing that the source has been. A copy that moves is on its way; that is told, but is no
--- difference.
+-- Each side counts its rows in buckets of their hashes, in one scan, and gives the xor of each
+-- bucket: little travels, whatever the size of the table. Keys and hashes are fetched only of
+-- buckets that differ, some at a time, so that memory is bounded, too. All of it is read in one
+-- snapshot for each side, both taken at the same time, and both servers work at the same time.
+--
+-- The mirror of a table that is being written is always a little late. So suspects are looked at
+-- again, by key, a few times. One counts as different if its row in the target never changed in the
+-- meantime, and is nothing that the row in the source has been. If the row in the target changed,
+-- the change is on its way: that is reported, but is no difference.
 
 local raw = require "pgcdc.raw"
-local show = require "pgcdc.terminal"
+local terminal = require "pgcdc.terminal"
 local sql = require "pgcdc.postgres.verify_sql"
 local quote = require("pgcdc.names").quote
 
 local verify = {}
 
-local FETCH = 50000   -- rows of spoilt buckets that are fetched at a time, on each side
-local SUSPECTS = 5000 -- enough rows that differ: the others are not looked for
+local FETCH = 50000   -- rows of buckets that differ that are fetched at a time, on each side
+local SUSPECTS = 5000 -- when so many rows differ, no more are looked for
 local AT_ONCE = 1000  -- keys of one statement
 local STAMP = "pgcdc_xid" -- the column that triggers use is no part of rows
 
@@ -63,7 +69,7 @@ local function find(side)
    side.is_narrow = facts.encoding ~= "UTF8" and facts.encoding ~= "SQL_ASCII"
 end
 
--- Inside the transaction of that side, before its snapshot.
+-- The first statements of a side's transaction, before its snapshot is taken.
 local function begin(side)
    on(side, "exec", sql.settings(side.db.raw:version()))
    if side.kind == "r" or side.kind == "p" then
@@ -79,7 +85,7 @@ local function ask_both(a, b, sql_a, sql_b, ...)
    return rows, (on(b, "result"))
 end
 
--- Calls f with a snapshot open on both sides: locks first, for which one may wait.
+-- Calls f with a snapshot open on both sides. Locks are taken before, since one may have to wait.
 local function with_snapshots(a, b, f)
    if not raw.sleep(0) then
       refuse "stopped before there was an answer"
@@ -114,7 +120,7 @@ local function primary_key(columns)
    return key
 end
 
--- Which columns are compared, which are the key, which the target lacks.
+-- Returns the columns that are compared, those of the key, and the names that the target lacks.
 local function choose_columns(job, a, b)
    local all = on(a, "query", sql.COLUMNS, a.oid)
    local there_a, there_b = by_name(all), by_name(on(b, "query", sql.COLUMNS, b.oid))
@@ -167,29 +173,30 @@ local function by_number(list)
 end
 
 -- The buckets that differ, and how many rows each has, on the side that has more.
-local function spoilt_buckets(a, b)
-   local spoilt = {}
+local function differing_buckets(a, b)
+   local differing = {}
    for bucket = 0, sql.BUCKETS - 1 do
       local x, y = a[bucket], b[bucket]
       if x and not y or y and not x or x and (x.n ~= y.n or x.x ~= y.x) then
-         spoilt[#spoilt + 1] = { number = bucket, n = math.max(x and x.n or 0, y and y.n or 0) }
+         local n = math.max(x and x.n or 0, y and y.n or 0)
+         differing[#differing + 1] = { number = bucket, n = n }
       end
    end
-   return spoilt
+   return differing
 end
 
 -- Takes as many buckets off the list as may be fetched at once, at least one.
-local function take_buckets(spoilt)
+local function take_buckets(differing)
    local numbers, rows = {}, 0
-   while #spoilt > 0 and (#numbers == 0 or rows + spoilt[#spoilt].n <= FETCH) do
-      local bucket = table.remove(spoilt)
+   while #differing > 0 and (#numbers == 0 or rows + differing[#differing].n <= FETCH) do
+      local bucket = table.remove(differing)
       numbers[#numbers + 1] = bucket.number
       rows = rows + bucket.n
    end
    return numbers
 end
 
--- Adds what a side holds of a key; several rows of one key are a value of their own.
+-- Adds the hash of a row to what a side holds of its key. Several rows with one key are combined.
 local function add_hash(held, row)
    local before = held[row.k]
    if not before then
@@ -199,7 +206,7 @@ local function add_hash(held, row)
    end
 end
 
--- The parts of the key, NULL for what is none.
+-- The parts of the key, as a list; raw.null for NULL.
 local function key_parts(row, n)
    local parts = {}
    for i = 1, n do
@@ -209,8 +216,8 @@ local function key_parts(row, n)
    return parts
 end
 
--- Fetches the rows of these buckets. Adds those that differ to `suspects`, a table by key: what a
--- row is on the two sides is seldom in one bucket.
+-- Fetches the rows of these buckets. Adds those that differ to `suspects`, a table by key: the two
+-- versions of a row are seldom in the same bucket. Returns how many were added.
 local function compare_rows(job, a, b, numbers, suspects)
    local held, rows = { a = {}, b = {} }, {}
    local rows_a, rows_b = ask_both(a, b, a.sql.rows, b.sql.rows, numbers)
@@ -271,11 +278,11 @@ local function by_key(rows)
 end
 
 local function split(text)
-   local words = {}
-   for word in text:gmatch "[^,]+" do
-      words[#words + 1] = word
+   local parts = {}
+   for part in text:gmatch "[^,]+" do
+      parts[#parts + 1] = part
    end
-   return words
+   return parts
 end
 
 local function differing_columns(job, x, y)
@@ -302,7 +309,7 @@ local function each_again(job, a, b, suspects, f)
    end
 end
 
--- Notes what it is that differs.
+-- Finds out in which columns the suspects differ.
 local function describe(job, a, b, suspects)
    each_again(job, a, b, suspects, function(s, x, y, columns_x, columns_y)
       s.a, s.b = x, y
@@ -310,7 +317,8 @@ local function describe(job, a, b, suspects)
    end)
 end
 
--- One more look. Returns those that still differ and have not moved, and how many are on their way.
+-- Looks at the suspects once more. Returns those that still differ, and sets `has_moved` of those
+-- whose row in the target changed.
 local function settle_once(job, a, b, suspects)
    local left = {}
    each_again(job, a, b, suspects, function(s, x, y, columns_x, columns_y)
@@ -326,7 +334,8 @@ local function settle_once(job, a, b, suspects)
    return left
 end
 
--- Gives rows on their way the time to arrive. Returns what differs, and how many still move.
+-- Gives changes that are on their way the time to arrive. Returns the rows that differ, and how
+-- many rows are still on their way.
 local function settle(job, a, b, suspects)
    for _ = 1, job.settle do
       if #suspects == 0 then
@@ -350,11 +359,11 @@ local function settle(job, a, b, suspects)
    return wrong, moving
 end
 
--- ---- the whole ----
+-- ---- the comparison ----
 
 local integers = { int2 = true, int4 = true, int8 = true }
 
--- By key: integers by their size, all else by its text.
+-- Sorts by key: integers as numbers, all else as text.
 local function sort(list, key)
    table.sort(list, function(x, y)
       for i, pair in ipairs(key) do
@@ -371,16 +380,16 @@ local function sort(list, key)
    return list
 end
 
--- What differs in these buckets, sorted, with snapshots open; and whether that is not all.
-local function find_suspects(job, a, b, spoilt)
+-- Returns what differs in these buckets, sorted; and whether there is more. Snapshots are open.
+local function find_suspects(job, a, b, differing)
    local found, list, n, most = {}, {}, 0, math.max(SUSPECTS, job.limit)
-   while #spoilt > 0 and n <= most do
-      n = n + compare_rows(job, a, b, take_buckets(spoilt), found)
+   while #differing > 0 and n <= most do
+      n = n + compare_rows(job, a, b, take_buckets(differing), found)
    end
    for _, s in pairs(found) do
       list[#list + 1] = s
    end
-   local is_cut = #spoilt > 0 or n > most
+   local is_cut = #differing > 0 or n > most
    sort(list, job.key)
    list = table.move(list, 1, math.min(n, most), 1, {})
    if is_cut then -- the other half of a row may be in a bucket that was not read
@@ -405,7 +414,7 @@ local function compare(job, a, b, result)
       local buckets_a, buckets_b = ask_both(a, b, a.sql.buckets, b.sql.buckets)
       buckets_a, result.rows = by_number(buckets_a)
       buckets_b, result.target_rows = by_number(buckets_b)
-      return find_suspects(job, a, b, spoilt_buckets(buckets_a, buckets_b))
+      return find_suspects(job, a, b, differing_buckets(buckets_a, buckets_b))
    end)
 end
 
@@ -443,18 +452,18 @@ function verify.compare(spec)
    return result
 end
 
--- ---- words ----
+-- ---- the report ----
 
 local function key_text(key, parts)
-   local words = {}
+   local texts = {}
    for i, pair in ipairs(key) do
-      words[i] = ("%s=%s"):format(pair.name, parts[i] == raw.null and "NULL"
+      texts[i] = ("%s=%s"):format(pair.name, parts[i] == raw.null and "NULL"
          or parts[i]:find "^[%w_.:+-]+$" and parts[i] or raw.encode(parts[i]))
    end
-   return table.concat(words, " ")
+   return table.concat(texts, " ")
 end
 
--- What is wrong with a row, and what that is counted as.
+-- What is wrong with a row, as text, and as what it is counted.
 local function what_is_wrong(row)
    if row.b == ABSENT then
       return "is missing in the target", "missing"
@@ -466,12 +475,30 @@ local function what_is_wrong(row)
    return "is not there as often as in the source", "changed"
 end
 
---- Tells of a result, line by line, to `say`: at most `limit` rows, and a summary. Returns true if
+local function summary(result, counts)
+   local parts = { ("%d rows"):format(result.rows) }
+   if result.rows ~= result.target_rows then
+      parts[1] = ("%d rows, %d in the target"):format(result.rows, result.target_rows)
+   end
+   if #result.wrong > 0 then
+      parts[2] = ("%s%d differ (%d missing, %d only in the target, %d with other values)"):format(
+         result.is_cut and "at least " or "", #result.wrong, counts.missing, counts.extra,
+         counts.changed)
+   else
+      parts[2] = #result.missing > 0 and "otherwise equal" or "equal"
+   end
+   if result.moving > 0 then
+      parts[3] = ("%d on their way"):format(result.moving)
+   end
+   return table.concat(parts, ", ")
+end
+
+--- Reports a result, line by line, to `say`: at most `limit` rows, and a summary. Returns true if
 --- both sides are the same.
 function verify.report(result, limit, say)
    local counts = { missing = 0, extra = 0, changed = 0 }
    local function tell(text, ...)
-      say(show.text(("%s: " .. text):format(result.name, ...))) -- names may hold anything
+      say(terminal.text(("%s: " .. text):format(result.name, ...))) -- names may hold anything
    end
    for _, name in ipairs(result.missing) do
       tell("the target has no column %s", name)
@@ -486,25 +513,11 @@ function verify.report(result, limit, say)
    if #result.wrong > limit then
       tell("and %s%d more", result.is_cut and "at least " or "", #result.wrong - limit)
    end
-   local words = { ("%d rows"):format(result.rows) }
-   if result.rows ~= result.target_rows then
-      words[1] = ("%d rows, %d in the target"):format(result.rows, result.target_rows)
-   end
-   if #result.wrong > 0 then
-      words[2] = ("%s%d differ (%d missing, %d only in the target, %d with other values)"):format(
-         result.is_cut and "at least " or "", #result.wrong, counts.missing, counts.extra,
-         counts.changed)
-   else
-      words[2] = #result.missing > 0 and "otherwise equal" or "equal"
-   end
-   if result.moving > 0 then
-      words[3] = ("%d on their way"):format(result.moving)
-   end
-   tell("%s", table.concat(words, ", "))
+   tell("%s", summary(result, counts))
    return #result.wrong == 0 and #result.missing == 0
 end
 
---- The same as one call; what cannot be compared ends the program with status 3.
+--- Compares and reports. What cannot be compared ends the program with status 3.
 function verify.run(spec, say)
    local ok, result = pcall(verify.compare, spec)
    if not ok and not raw.sleep(0) then

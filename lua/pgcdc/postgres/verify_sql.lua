@@ -1,14 +1,14 @@
 -- pgcdc.postgres.verify_sql: the SQL by which verify reads one side.
 -- SPDX-License-Identifier: MIT
 --
--- A row is worth the md5 of one text, which is the same on both sides if the values are: columns in
--- one order, each as its type writes it in a session whose settings are pinned, in UTF-8.
--- ROW()::text keeps NULL and '' apart, and no value can look like two. md5 is the same on every
--- server, of any version, which the hash functions of types are not promised to be.
+-- A row is compared by the md5 of one text, which is the same on both sides if the values are the
+-- same: columns in one order, each as its type writes it, with fixed settings, in UTF-8.
+-- ROW()::text tells NULL from '', and no value can look like two. md5 is the same on every server
+-- of any version; of the hash functions of types nobody promises that.
 --
--- Where the types of the two sides differ, or one value has several texts, the text is that of what
+-- Where the types of the two sides differ, or one value has several texts, both sides write what
 -- they have in common: numbers without zeros at the end, json as jsonb writes it, arrays and
--- composites (whose inner bounds do not travel) as JSON, char(n) without its blanks.
+-- composites (whose bounds are not mirrored) as JSON, char(n) without its blanks.
 
 local raw = require "pgcdc.raw"
 local quote = require("pgcdc.names").quote
@@ -17,7 +17,7 @@ local sql = {}
 
 sql.BUCKETS = 16384
 
---- How a transaction begins, before anything has taken its snapshot.
+--- The settings with which a transaction begins, before anything has taken its snapshot.
 function sql.settings(version)
    return "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;"
       .. raw.session("verify", version)
@@ -63,7 +63,7 @@ local numbers = { int2 = true, int4 = true, int8 = true, numeric = true, float4 
                   float8 = true }
 local moments = { date = true, timestamp = true, timestamptz = true }
 
--- What jsonb refuses, and json and text take.
+-- A pattern of what jsonb refuses, while json and text take it.
 local NOT_FOR_JSONB = [['\\u(0000|[dD][89a-fA-F])']]
 
 local function is_json(column)
@@ -113,8 +113,8 @@ local expressions = {
    end,
 }
 
---- Pairs the columns of the two sides: a list of {name =, a =, b = SQL of what is compared,
---- is_plain =, a_column =, b_column =}.
+--- Pairs a column of one side with that of the other: {name =, a =, b = SQL of what is compared,
+--- is_same = the columns are compared by their own types, a_column =, b_column =}.
 function sql.pair(a, b)
    local how = choose(a, b)
    local name = "t." .. quote(a.name)
@@ -124,11 +124,11 @@ function sql.pair(a, b)
 end
 
 local function list(pairs_of_columns, side)
-   local words = {}
+   local parts = {}
    for i, pair in ipairs(pairs_of_columns) do
-      words[i] = pair[side]
+      parts[i] = pair[side]
    end
-   return table.concat(words, ", ")
+   return table.concat(parts, ", ")
 end
 
 -- ---- statements ----
@@ -151,11 +151,11 @@ local BUCKET = ("(%s & %d)"):format(number(17), sql.BUCKETS - 1)
 --- The statements for one side. `side`: {name = the table as SQL writes it, letter = "a" or "b"};
 --- `columns`, `key`: lists of what sql.pair returns; `where`: SQL or nil.
 ---    buckets   bucket, n, x: how many rows, and the xor of their hashes
----    rows      k, h: keys and hashes of the rows in the buckets $1; sorted, so that a server has
----              done its work before it gives the first of them, and need not wait for whoever
----              reads what the other one gives
+---    rows      k, h: keys and hashes of the rows in the buckets $1; sorted, so that each server
+---              does its work before it sends the first of them, and both work at the same time
 ---    named     the same, and c, the hashes of the columns, of rows by key: the arrays $1 ... are
---              the columns of the keys, the last one is what was k
+---              the columns of the keys, the last one is what was k
+---    scanned   the same, by $1, a list of what was k
 function sql.statements(side, columns, key, where)
    local letter = side.letter
    local key_text = ("ROW(%s)::text"):format(list(key, letter))
@@ -170,7 +170,7 @@ function sql.statements(side, columns, key, where)
    for i, pair in ipairs(key) do
       local column, name = pair[letter .. "_column"], quote("pgcdc k" .. i) -- nobody's column
       local value, wanted = pair[letter] .. "::text", "v." .. name
-      if pair.is_same then -- an index can help
+      if pair.is_same then -- so that the server can use an index
          value, wanted = "t." .. quote(pair.name), ("%s::%s"):format(wanted, column.full_type)
       end
       matches[i] = column.is_not_null and ("%s = %s"):format(value, wanted)
@@ -183,7 +183,7 @@ function sql.statements(side, columns, key, where)
    local columns_hash = ("pg_catalog.array_to_string(ARRAY[%s], ',') AS c"):format(
       table.concat(each, ", "))
    local rows = ("(SELECT %s %s) t"):format(table.concat(read, ", "), source)
-   -- what an index finds may be equal and not the same, as under citext
+   -- what an index finds may be equal without being the same, as with citext
    local whole = quote "pgcdc key"
    matches[#matches + 1] = ("%s = v.%s"):format(key_text, whole)
    arrays[#arrays + 1], names[#names + 1] =

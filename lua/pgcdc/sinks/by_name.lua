@@ -16,7 +16,7 @@ for _, name in ipairs(names) do
 end
 
 local sinks = setmetatable({}, {
-   names = names, -- for those who want a list
+   names = names, -- to list them
    __index = function(t, name)
       if not known[name] then
          check.fail("pgcdc.sinks: there is no sink '%s'%s", tostring(name),
@@ -28,7 +28,7 @@ local sinks = setmetatable({}, {
    end,
 })
 
--- The sandbox closes our modules when all is loaded.
+-- In the sandbox all are loaded now: later, `require` finds our modules no more.
 for _, name in ipairs(raw.is_sandboxed and names or {}) do
    local _ = sinks[name]
 end

@@ -1,8 +1,8 @@
 -- pgcdc.sinks.csv: rows as CSV, RFC 4180 with lines that end as they do on Unix.
 -- SPDX-License-Identifier: MIT
 --
--- The columns of a file stay what they are: those that were asked for, or those of its header, or
--- those of its first row.
+-- The columns of a file never change: they are those that were asked for, or those of its header,
+-- or those of its first row.
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
@@ -20,7 +20,7 @@ local function header_of(self)
    return (raw.csv_line(row, self.columns))
 end
 
--- The columns that the values of this sink have in front: fields of the change itself.
+-- The part of a line that stands in front of the columns: fields of the change itself.
 local function meta_of(self, value)
    local row = {}
    for _, name in ipairs(self.meta) do
@@ -101,7 +101,7 @@ local function first_record(text)
    end
 end
 
--- What a file's first line names, or nil.
+-- The names in the first line of the file, or nil.
 local function read_header(self)
    local file = assert(io.open(self.path, "rb"))
    local names = first_record(file:read(1 << 20) or "")
@@ -109,8 +109,8 @@ local function read_header(self)
    return names
 end
 
--- The names behind those that this sink has in front; nil if these are others.
-local function behind_meta(self, names)
+-- The names that follow those that this sink has in front; nil if others are in front.
+local function names_after_meta(self, names)
    for i, name in ipairs(self.meta or {}) do
       if names[i] ~= name then
          return nil
@@ -123,7 +123,7 @@ local function is_same(a, b)
    return table.concat(a, "\0") == table.concat(b, "\0")
 end
 
---- The file was opened: its columns are what they were.
+--- The file was opened: takes the columns that it has.
 function csv:begin(is_empty, token)
    self.has_header = not is_empty
    local names = token and token.columns
@@ -131,7 +131,7 @@ function csv:begin(is_empty, token)
       return
    end
    names = names or read_header(self)
-   local columns = names and behind_meta(self, names)
+   local columns = names and names_after_meta(self, names)
    if not columns or self.is_chosen and not is_same(columns, self.columns) then
       error(("%s: %s, and not those that are asked for: use another file"):format(self.path, names
          and "its columns are " .. table.concat(names, ", ") or "it has no header"), 0)

@@ -1,17 +1,17 @@
 -- pgcdc.sinks.exec: one line of JSON for each value, into the standard input of a command.
 -- SPDX-License-Identifier: MIT
 --
--- What the command has not been seen to read is kept, so that one that is started in place of
--- a failed one is given it again: nothing is lost, lines may come twice.
+-- Lines are kept until it is known that the command has read them. A command that is started in the
+-- place of one that failed gets them again: nothing is lost, lines may come twice.
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local participants = require "pgcdc.delivery.participants"
 local recovery = require "pgcdc.delivery.recovery"
 
-local SEND = 64 * 1024  -- bytes that are written at once
-local KEEP = 1024 * 1024 -- bytes that are kept, before we wait until they are read
-local PATIENCE = 1      -- seconds at its end before we say that we wait for it
+local SEND = 64 * 1024   -- bytes that are written at once
+local KEEP = 1024 * 1024 -- bytes that are kept before we wait until they are read
+local PATIENCE = 1       -- seconds that it may take to end before a message says that we wait
 
 local Exec = { enters_itself = true }
 Exec.__index = Exec
@@ -24,18 +24,19 @@ local function fail(self, message, ...)
    error(("pgcdc.sinks.exec: the command '%s' %s"):format(command, message:format(...)), 0)
 end
 
-local function told(how, number)
+-- How a command ended, for messages.
+local function ending(how, number)
    return how == "signal" and ("was ended by signal %d"):format(number)
       or ("ended with status %d"):format(number)
 end
 
--- It does not read any more. Ends it, so that another one can be started, and raises why.
-local function lament(self)
+-- The command does not read any more. Ends it, so that another one can be started, and raises why.
+local function fail_ended(self)
    local child = self.child
    child:close_input()
    local how, number = child:wait(1)
    if how then
-      fail(self, "%s, though there is more to read", told(how, number))
+      fail(self, "%s, though there is more to read", ending(how, number))
    end
    child:kill(15)
    if not child:wait(2) then
@@ -45,7 +46,8 @@ local function lament(self)
    fail(self, "has closed its input")
 end
 
--- Starts it, if it does not run: with what its predecessor may not have read.
+-- Returns the command, running. One that is started again gets what the one before may not have
+-- read.
 local function ready(self)
    recovery.prepare(self.participant)
    local child = self.child
@@ -59,7 +61,7 @@ local function ready(self)
          self.is_failed = false
       else
          self.is_failed = true
-         lament(self)
+         fail_ended(self)
       end
    end
    return child
@@ -68,11 +70,11 @@ end
 local function send(self)
    if not self.child:send() then
       self.is_failed = true
-      lament(self)
+      fail_ended(self)
    end
 end
 
--- Returns when it has read everything.
+-- Returns when the command has read everything.
 local function drain(self)
    local child, nap = self.child, 0.00005
    send(self)
@@ -80,7 +82,7 @@ local function drain(self)
       local unread = child:unread()
       if not unread or not child:is_running() then
          self.is_failed = true
-         lament(self)
+         fail_ended(self)
       elseif unread == 0 then
          child:forget()
          return
@@ -141,7 +143,7 @@ function Exec:close()
    end
    self.is_started = false
    if how and not (how == "exit" and number == 0) then
-      fail(self, "%s", told(how, number))
+      fail(self, "%s", ending(how, number))
    end
 end
 

@@ -1,17 +1,20 @@
 -- pgcdc.sinks.file: what the sinks that write files have in common.
 -- SPDX-License-Identifier: MIT
 --
--- Exactly once in a regular file: the token is its length when it was flushed, and restore cuts it
--- back to that. A file is ours alone: whoever cuts, moves or writes it stops us.
+-- Exactly once in a regular file: the token has the length of the file when it was flushed, and
+-- restore cuts it back to that. Nobody else may cut, move or write the file: that ends the program.
 --
--- Rotation: a flush that finds the file large or old enough adds the name it shall get to the
--- token. When that token is saved, and not before, the file is renamed. So restore can tell
--- what a crash left behind: if there is a file of that name, then the rotation was done, and
--- what is in the current file was never saved; else it is still to be done.
+-- Rotation: a flush that finds the file large or old enough adds the name that it is to get to the
+-- token. When that token is saved, and not before, the file is renamed. So restore knows what a
+-- crash interrupted: if there is a file of that name, the rotation was done, and what is in the
+-- current file was never saved; else the rotation is still to be done.
 --
--- A kind of file has: put(sink, file, value) writes one value, line(sink, value) is its text for
--- standard output; and if it needs them begin(sink, is_empty, token), the file was opened;
--- tell(sink, token), adds to the token; renew(sink), a new file has begun.
+-- A kind of file has these functions, the last three if it needs them:
+--    put(sink, file, value)         writes one value
+--    line(sink, value)              returns its text for standard output
+--    begin(sink, is_empty, token)   the file was opened
+--    tell(sink, token)              adds to the token
+--    renew(sink)                    a new file has begun
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
@@ -59,7 +62,7 @@ local function split(path)
    return folder == "" and "/" or folder, name
 end
 
--- The path without links and whatever it is relative to, as far as it exists.
+-- The absolute path without symbolic links, as far as it exists.
 local function resolve(path)
    local kind = raw.file_stat(path)
    if kind == "file" then
@@ -77,7 +80,7 @@ local standard = { ["-"] = true, ["/dev/stdout"] = true, ["/dev/fd/1"] = true }
 -- ---- open files ----
 
 local open_sinks = {} -- those with an open regular file
-local used = 0        -- counts writes, to tell which one is the least recent
+local used = 0        -- counts writes, to find the sink that was written least recently
 
 local Sink = { enters_itself = true }
 
@@ -85,7 +88,7 @@ local function fail(self, message, ...)
    error(("%s: %s"):format(self.path, message:format(...)), 0)
 end
 
--- Nobody else may have touched the file.
+-- Raises an error if somebody else has touched the file. Returns its length.
 local function check_ours(self)
    local file = self.file
    if not file:is_at(self.path) then
@@ -100,7 +103,7 @@ local function check_ours(self)
    return length
 end
 
--- Closes a file, of which everything is on disk then.
+-- Makes everything durable and closes the file; writing opens it again.
 local function park(self)
    self.file:sync()
    self.length = check_ours(self)
@@ -142,7 +145,7 @@ local function open(self)
    return file
 end
 
--- Opens what was closed to make room for others.
+-- Opens the file again, which was closed to make room for others.
 local function reopen(self)
    local kind, length = raw.file_stat(self.path)
    if kind ~= "file" or length ~= self.length then
@@ -214,7 +217,7 @@ local function check_length(self, token, length)
    end
 end
 
---- Makes of the file what it was when the token was saved.
+--- Makes the file what it was when the token was saved.
 function Sink:restore(token)
    local kind, length = raw.file_stat(self.path)
    local was_rotated = token and token.to and raw.file_stat(self.folder .. "/" .. token.to)
@@ -222,7 +225,7 @@ function Sink:restore(token)
       check_length(self, token, length)
    end
    local file = open(self)
-   self.is_open = true -- perhaps not at this moment: see park
+   self.is_open = true -- but closed at times, to make room: see park
    self.is_exact = file:is_regular()
    if not self.is_exact then
       return
@@ -269,7 +272,7 @@ function Sink:flush()
    return token
 end
 
---- The token was saved: now the file may be renamed, if nothing was written since.
+--- The token was saved: the file may be renamed now, if nothing was written since.
 function Sink:saved(token)
    if self.to and token.to == self.to and token.length == self.length
       and not self.has_unflushed then
@@ -277,7 +280,7 @@ function Sink:saved(token)
    end
 end
 
---- Writes out what is left, where that is no file that keeps what it has.
+--- Writes out what is left (a regular file was flushed before) and closes the file.
 function Sink:close()
    if self.file then
       self.file:flush()
@@ -286,7 +289,7 @@ function Sink:close()
    end
 end
 
--- ---- birth ----
+-- ---- making one ----
 
 --- Makes a sink that prints. Standard output is flushed by the program.
 local function print_sink(kind)
@@ -339,7 +342,7 @@ function file_sink.new(kind, spec)
    return self
 end
 
---- Makes a sink of `file_sink.new` known, once it is all there.
+--- To be called with a sink of `file_sink.new` when it is complete. Returns it.
 function file_sink.register(self)
    if self.path then
       self.participant = participants.sink(self)

@@ -20,15 +20,15 @@ local function text_of(about)
    elseif type(about) == "string" or type(about) == "number" then
       return tostring(about)
    elseif type(about) == "table" and not stream.is(about) then
-      local words = {}
-      for i, word in ipairs(about) do
-         words[i] = text_of(word) or type(word)
+      local texts = {}
+      for i, item in ipairs(about) do
+         texts[i] = text_of(item) or type(item)
       end
-      return #words > 0 and table.concat(words, ", ") or nil
+      return #texts > 0 and table.concat(texts, ", ") or nil
    end
 end
 
--- Text between quotes. What has no place there is shown as "?".
+-- The text in quotes. Control characters, but newlines, are shown as "?".
 local function quote(text)
    text = text:gsub("[%c\127]", function(c)
       return c == "\n" and c or "?"
@@ -54,7 +54,7 @@ local function shape_of(node)
    return node.kind == "sink" and "note" or "box"
 end
 
--- All nodes, those that were declared first in front.
+-- All nodes, in the order in which they were declared, and an id for each.
 local function all_nodes()
    local nodes, ids = {}, {}
    local function add(node)
@@ -91,7 +91,7 @@ function graph.dot()
    for _, node in ipairs(nodes) do
       for i, consumer in ipairs(node.consumers) do
          local to = consumer.node and ids[consumer.node]
-         if not to then -- a handler, which is no stream
+         if not to then -- it is a handler, no stream
             to = ("%sh%d"):format(ids[node], i)
             local place = type(consumer.f) == "function" and place_of(consumer.f)
             add("%s [shape=note, label=%s];", to,

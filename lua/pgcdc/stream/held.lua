@@ -11,7 +11,7 @@ function held.new(x)
    return { x = x, origin = lineage.retain() }
 end
 
---- Lets go of the batches of an entry; a second time, or nil, does nothing.
+--- Releases the batches of an entry. An entry that was released, and nil, are allowed.
 function held.release(entry)
    if entry and entry.origin then
       local origin = entry.origin
@@ -21,7 +21,7 @@ function held.release(entry)
 end
 
 --- Passes `value`, made of these entries (and of the value in hand), on through the function
---- `out`, then lets go of them.
+--- `out`, then releases them.
 function held.emit(entries, out, value)
    local origin = lineage.current
    for i = 1, #entries do
@@ -69,16 +69,16 @@ function Queue:unpop(entry)
    self[self.first] = entry
 end
 
--- Lets go of what was appended behind the position `mark`, as far as it is still there.
-local function cut(queue, mark)
-   while queue.last > mark and queue.last >= queue.first do
+-- Releases what was appended after this position, as far as it is still there.
+local function cut(queue, position)
+   while queue.last > position and queue.last >= queue.first do
       held.release(queue[queue.last])
       queue[queue.last] = nil
       queue.last = queue.last - 1
    end
 end
 
---- Undoes the `push` that made this entry, if it is still there, and all that came behind it.
+--- Undoes the `push` that made this entry, if it is still there, and all that came after it.
 function Queue:unpush(entry)
    for position = self.last, self.first, -1 do
       if self[position] == entry then
@@ -88,13 +88,13 @@ function Queue:unpush(entry)
    end
 end
 
---- Lets go of all.
+--- Releases all.
 function Queue:clear()
    cut(self, self.first - 1)
 end
 
-local function unpass(queue, entry, mark)
-   cut(queue, mark) -- a feedback loop's
+local function unpass(queue, entry, last)
+   cut(queue, last) -- what a feedback loop has brought
    queue:unpop(entry)
 end
 

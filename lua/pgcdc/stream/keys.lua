@@ -18,7 +18,7 @@ function keys.item(x)
    return x
 end
 
---- A value as a key: nil is null, and a number that is none is the text "NaN".
+--- A value as a key: nil is null, and the number NaN is the text "NaN".
 function keys.of(x)
    if x == nil then
       return null
@@ -31,7 +31,7 @@ end
 local special = { [math.huge] = "inf", [-math.huge] = "-inf" }
 local specials = { inf = math.huge, ["-inf"] = -math.huge }
 
---- A key as text that tells types apart, or nil if it has none: a table, say.
+--- A key as text, different for values of different types; nil where a key has no text, as a table.
 function keys.text(key)
    local kind = type(key)
    if kind == "string" or kind == "number" or kind == "boolean" or key == null then
@@ -39,7 +39,7 @@ function keys.text(key)
    end
 end
 
---- The key that `keys.text` made this text of.
+--- The key from which `keys.text` made this text.
 function keys.from_text(text)
    local key = specials[text]
    if key == nil then

@@ -1,4 +1,4 @@
--- pgcdc.stream.ordered: a table that knows the order in which its keys were put.
+-- pgcdc.stream.ordered: a table that keeps its keys in an order, of which both ends can be changed.
 -- SPDX-License-Identifier: MIT
 
 local Ordered = {}
@@ -37,7 +37,7 @@ function Ordered:find(key)
    return self.entries[key]
 end
 
---- Takes a key out, if it is there. Returns what was its entry.
+--- Takes a key out, if it is there. Returns the entry that it had, or nil.
 function Ordered:remove(key)
    local entry = self.entries[key]
    if not entry then
@@ -59,7 +59,7 @@ function Ordered:remove(key)
    return entry
 end
 
---- A new one.
+--- Makes an ordered table, which is empty.
 return function()
    return setmetatable({ entries = {}, count = 0 }, Ordered)
 end

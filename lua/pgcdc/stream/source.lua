@@ -1,4 +1,4 @@
--- pgcdc.stream.source: declares a table to watch, and who listens to its changes.
+-- pgcdc.stream.source: declares a table to watch; a source is the stream of its changes.
 -- SPDX-License-Identifier: MIT
 
 local raw = require "pgcdc.raw"
@@ -22,7 +22,7 @@ local fields = {
 -- How changes are found.
 local captures = { xmin = true, increment = true, trigger = true }
 
--- Which of the host's events a script's event stands for.
+-- The events of the host that an event of a script stands for.
 local ops = { read = true, upsert = true, insert = true, update = true, delete = true }
 local all_events = { batch = true, ready = true, schema = true, error = true }
 all_events.truncate = true
@@ -54,7 +54,8 @@ local function interval(value)
    return value[1], value[2]
 end
 
--- Whether rows that are gone are looked for, and every how many seconds (0: in each poll).
+-- Returns whether deleted rows are looked for, and after how many seconds each time (0: in each
+-- poll).
 local function deletes(value)
    local what = "pgcdc.source: deletes"
    if type(value) ~= "table" then
@@ -71,7 +72,7 @@ local function deletes(value)
    return true, value.interval
 end
 
--- An option that is of use only with deletes.
+-- An option that needs deletes.
 local function with_deletes(option, value, has_deletes)
    if value == nil then
       return false
@@ -83,8 +84,8 @@ local function with_deletes(option, value, has_deletes)
    return value
 end
 
--- What is of use only with capture = "increment": the column, how far below the top a poll looks
--- back (-1: as suits its type), and every how many seconds all is looked at.
+-- The options of capture = "increment". Returns the column, how far below its greatest value a poll
+-- begins (-1: as suits its type), and the seconds between two looks at all rows.
 local function increment(spec)
    if spec.capture ~= "increment" then
       for _, option in ipairs { "column", "lookback", "recheck" } do
@@ -180,7 +181,7 @@ function Source:rewire()
    self.out = stream.to_all(all)
 end
 
---- All sources call their handlers anew.
+--- Gives the host the handlers of all sources anew: something that they depend on has changed.
 function Source.rewire_all()
    for _, source in ipairs(sources) do
       source:rewire()
@@ -196,7 +197,7 @@ function Source:on(event, handler)
    return self
 end
 
---- A value that did not come from the table, for the streams that are attached to it.
+--- Passes a value that did not come from the table to the streams that are attached to the source.
 function Source:emit(value)
    for _, entry in ipairs({ table.unpack(self.consumers) }) do
       if entry.node then
@@ -205,7 +206,7 @@ function Source:emit(value)
    end
 end
 
--- A function or a sink, as a function.
+-- The function or sink that gets dead letters, as a function; nil where the policy has none.
 local function dead_letter(value, policy)
    local what = "pgcdc.source: dead_letter"
    if value == nil then
@@ -227,18 +228,18 @@ local function dead_letter(value, policy)
    return node.input
 end
 
---- Declares a source. See the README for the fields.
-function Source.declare(spec)
+-- Raises unless the fields of the spec are known and of the right types, as far as the functions
+-- above do not check them.
+local function check_spec(spec)
    check.type("pgcdc.source: its argument", spec, "table")
    check.fields("pgcdc.source", spec, fields)
    if spec.table == nil then
       check.fail("pgcdc.source: table is required")
    end
-   if spec.where ~= nil then
-      check.text("pgcdc.source: where", spec.where)
-   end
-   if spec.soft_delete ~= nil then
-      check.text("pgcdc.source: soft_delete", spec.soft_delete)
+   for _, field in ipairs { "where", "soft_delete" } do
+      if spec[field] ~= nil then
+         check.text("pgcdc.source: " .. field, spec[field])
+      end
    end
    if spec.capture ~= nil then
       check.one_of("pgcdc.source: capture", spec.capture, captures)
@@ -249,6 +250,11 @@ function Source.declare(spec)
    if spec.on_change ~= nil then
       check.type("pgcdc.source: on_change", spec.on_change, "function")
    end
+end
+
+--- Declares a source. See the README for the fields.
+function Source.declare(spec)
+   check_spec(spec)
    local min, max = interval(spec.interval)
    local has_deletes, check_interval = deletes(spec.deletes)
    if has_deletes and spec.capture ~= nil and spec.capture ~= "xmin" then

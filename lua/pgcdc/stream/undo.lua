@@ -1,15 +1,15 @@
 -- pgcdc.stream.undo: takes back what an operator did, when passing the result on fails.
 -- SPDX-License-Identifier: MIT
 --
--- An operator changes its state first and emits then, so that what a feedback loop brings back
--- meets the new state. Should the emission raise an error the state must be what it was before,
+-- An operator changes its state first and emits then, so that a value which a feedback loop brings
+-- back meets the new state. If the emission raises an error, the state must be what it was before,
 -- since the same value may be given again:
 --
 --    local attempt <close> = undo(back, before)
 --    node.out(x)
 --    attempt.is_done = true
 --
--- A pcall would do as well, but would lose the traceback.
+-- A pcall would do the same, but lose the traceback.
 
 local Attempt = {
    __close = function(self)
@@ -19,7 +19,8 @@ local Attempt = {
    end,
 }
 
---- Something to be closed, which calls `back(a, b, c)` unless its `is_done` was set.
+--- A value for a <close> variable: calls `back(a, b, c)` at the end of the block, unless its field
+--- `is_done` was set.
 return function(back, a, b, c)
    return setmetatable({ back = back, a = a, b = b, c = c }, Attempt)
 end

@@ -1,4 +1,4 @@
--- pgcdc.sinks.postgres.layout: which columns of changes go over, under which names.
+-- pgcdc.sinks.postgres.layout: which columns of changes go to the target, under which names.
 -- SPDX-License-Identifier: MIT
 --
 -- A *layout* is a list of columns in the target, with the rows that wait to go there:
@@ -16,7 +16,7 @@ local layout = {}
 
 local HISTORY = { "op", "valid_from", "valid_to" }
 
--- The type of a column that a script added, by one of its values.
+-- The type of a column that a script added, guessed from one of its values.
 local function type_of(value)
    local types = { boolean = "boolean", table = "jsonb", number = math.type(value) == "integer"
       and "bigint" or "double precision" }
@@ -71,7 +71,7 @@ local function find_key(sink, columns)
    return key
 end
 
--- The columns that go over, with the names that they have there.
+-- The columns that go to the target, with the names that they have there.
 local function choose_columns(sink, all, added)
    local columns, by_target, left = {}, {}, {}
    for name in pairs(sink.rename) do

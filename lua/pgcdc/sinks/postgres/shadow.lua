@@ -1,16 +1,16 @@
--- pgcdc.sinks.postgres.shadow: types by way of which JSON becomes what Postgres makes nothing of.
+-- pgcdc.sinks.postgres.shadow: types through which JSON becomes values of types that refuse it.
 -- SPDX-License-Identifier: MIT
 --
--- json_to_record() checks what it makes of a domain inside an array or a row with the domain's
--- binary input function, which aclitem, gtsvector and many an extension's type do not have: the
--- statement fails, if all values are NULL, too (seen on 14 to 18). So the JSON is made a *shadow*
--- first, the same type without such domains, whose text then is that of the type itself.
+-- json_to_record() checks the value of a domain inside an array or a row with the binary input
+-- function of its type, which aclitem, gtsvector and many types of extensions do not have: then the
+-- statement fails, even if all values are NULL (seen on 14 to 18). So JSON becomes a value of a
+-- *shadow* first, the same type without such domains, whose text the type itself can read.
 
 local quote = require("pgcdc.names").quote
 
 local shadow = {}
 
--- All types that these consist of.
+-- All types that the types $1 consist of.
 local TYPES = [[
    WITH RECURSIVE tree(oid) AS (
       SELECT n::oid FROM pg_catalog.json_array_elements_text($1::json) n
@@ -68,7 +68,7 @@ function of(types, oid, name, make)
    return name, false
 end
 
---- Gives those of the target's columns a field `shadow`, the name of a type, which need one.
+--- Gives the target's columns that need one a field `shadow`, the name of a type.
 --- `run(sql, ...)` returns rows; types that are made are temporary, named `prefix` and a number.
 function shadow.find(run, columns, prefix, encode_list)
    local oids, types, n_odd, n_made = {}, {}, 0, 0

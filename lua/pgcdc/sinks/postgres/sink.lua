@@ -31,7 +31,10 @@ local refusals = { ["23505"] = true, ["0A000"] = true, ["42809"] = true }
 -- "ON CONFLICT DO UPDATE command cannot affect row a second time"
 local twice = { ["21000"] = true }
 
--- Tokens are of this run and no other.
+-- connection -> transfers whose transaction failed, or may have failed, the oldest first.
+local tried = setmetatable({}, { __mode = "k" })
+
+-- Tokens are made of this name, which no other run has.
 local run_name = ("%s-%.6f"):format(tostring({}):match "0x(%x+)" or "", raw.now())
 local tokens = 0
 
@@ -92,7 +95,7 @@ local function take_delete(self, mapping, change)
    if self.mode == "history" then
       mapping.plan:add_delete(change)
    else
-      mapping.delete_plan:add_delete(change, (mapping.layout.lines:rows()))
+      mapping.delete_plan:add_delete(change, (mapping.layout.lines:count()))
    end
 end
 
@@ -137,16 +140,15 @@ end
 local function prepare(self, layout)
    local connection = self.connection
    if layout.generation ~= connection.generation then
-      connection.temporaries = connection.temporaries + 1
+      local number = connection:next_temporary()
       local facts = postgres_target.prepare(function(...)
          return connection:run(...)
-      end, self, layout, "pgcdc_type_" .. connection.temporaries, log(self))
+      end, self, layout, "pgcdc_type_" .. number, log(self))
       if facts.is_made and not connection.is_new[self.name] then
          log(self)("warn", "the table was gone from the target, and what had been written to it"
             .. " does not come again by itself: --reset reads the source from the start")
       end
-      layout.statements = postgres_sql.build(layout, facts, self.mode,
-         "pgcdc_rows_" .. connection.temporaries)
+      layout.statements = postgres_sql.build(layout, facts, self.mode, "pgcdc_rows_" .. number)
       layout.generation = connection.generation
    end
    return layout.statements
@@ -158,7 +160,7 @@ local function fill(self, create, copy, lines)
 end
 
 local function apply_mirror(self, layout, statements)
-   if layout.deletes:rows() > 0 then
+   if layout.deletes:count() > 0 then
       fill(self, statements.create_deletes, statements.copy_deletes, layout.deletes)
       self.connection:run(statements.delete)
       self.connection:run(statements.apply_after_deletes)
@@ -169,8 +171,8 @@ end
 
 -- Writes rows to the table itself, without a temporary one. Returns false where that is impossible.
 local function apply_direct(self, layout, statements)
-   local rows, changed = layout.lines:rows()
-   if not (statements.direct and self.is_direct) or layout.deletes and layout.deletes:rows() > 0
+   local rows, changed = layout.lines:count()
+   if not (statements.direct and self.is_direct) or layout.deletes and layout.deletes:count() > 0
       or changed > 0 and self.mode ~= "append" then
       return false
    end
@@ -225,7 +227,7 @@ end
 local function commit(connection, transfer)
    connection:commit(transfer.names, transfer.token, transfer.savepoint, function()
       for _, part in ipairs(transfer) do
-         connection.subject = part.sink.name
+         connection:set_subject(part.sink.name)
          for _, layout in ipairs(part.layouts) do
             apply(part.sink, layout)
          end
@@ -233,7 +235,7 @@ local function commit(connection, transfer)
    end)
    for _, part in ipairs(transfer) do
       for _, layout in ipairs(part.layouts) do
-         connection.is_new[part.sink.name] = false
+         connection:set_written(part.sink.name)
          layout.lines:clear()
          if layout.deletes then
             layout.deletes:clear()
@@ -272,11 +274,11 @@ end
 -- Writes the transfers again that failed and concern these sinks, before anything newer: they have
 -- savepoints of their own, and are perhaps committed.
 local function commit_tried(connection, parts)
-   local i = 1
-   while i <= #connection.tried do
-      if concerns(connection.tried[i], parts) then
-         commit(connection, connection.tried[i])
-         table.remove(connection.tried, i)
+   local i, transfers = 1, tried[connection]
+   while i <= #transfers do
+      if concerns(transfers[i], parts) then
+         commit(connection, transfers[i])
+         table.remove(transfers, i)
       else
          i = i + 1
       end
@@ -311,7 +313,7 @@ function Sink:flush_together(savepoint, parts)
          end
       end
       if not ok then
-         connection.tried[#connection.tried + 1] = transfer
+         table.insert(tried[connection], transfer)
          error(problem, 0)
       end
    end)
@@ -368,6 +370,7 @@ return function(spec)
    }, Sink)
    sink.connection = new_connection(conninfo.text(what .. ": connect", spec.connect))
    sink.together = sink.connection
+   tried[sink.connection] = tried[sink.connection] or {}
    sink.participant = participants.sink(sink)
    return sink
 end

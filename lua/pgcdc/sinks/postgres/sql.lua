@@ -1,4 +1,4 @@
--- pgcdc.sinks.postgres.sql: the statements by which rows get from a COPY into a table.
+-- pgcdc.sinks.postgres.sql: the statements that move rows from a COPY into a table.
 -- SPDX-License-Identifier: MIT
 --
 -- Rows go into a temporary table with the columns c1, c2 and so on, in the order in which they
@@ -11,7 +11,7 @@ local sql = {}
 
 local NUMBER = "pg_catalog.row_number() OVER (ORDER BY ctid)"
 
--- The name in the temporary table of column number i, and others' names beside `s`.
+-- The name of column number i in the temporary table.
 local function c(i)
    return "c" .. i
 end
@@ -23,10 +23,10 @@ local function wants_conversion(column, to)
       and to.type_name ~= "jsonb"
 end
 
--- Arrays to JSON, but not as Postgres writes them: they count from 0.
+-- Types that JSON has as arrays, while the text of their values is another one.
 local vectors = { int2vector = true, oidvector = true }
 
--- What makes the target's value of column `name` of the temporary table.
+-- SQL for the target's value, made of the column `name` of the temporary table.
 local function expression(name, column, to)
    if not column.wants_json then
       return name
@@ -60,14 +60,14 @@ local function comma(columns, f)
    return table.concat(each(columns, f), ", ")
 end
 
--- "t.a = s.c1 AND ..." for the key; `f(column, place)`: the right side.
+-- "t.a = s.c1 AND ..." for the key; `f(column)`: the right side.
 local function same_key(layout, f)
    return table.concat(each(layout.key, function(column)
       return ("t.%s = %s"):format(quote(column.target), f(column))
    end), " AND ")
 end
 
--- What both kinds of statement need to know of one layout.
+-- What the statements of all modes need to know of a layout.
 local function describe(layout, facts)
    local d = { to = facts.full, layout = layout, keep = {}, needs_conversion = false }
    for _, column in ipairs(layout.columns) do
@@ -88,7 +88,7 @@ local function describe(layout, facts)
    d.key = comma(layout.key, function(column)
       return "s." .. c(column.place)
    end)
-   -- converted rows, s.o is their order
+   -- SQL for the converted rows; `o` is their order
    function d.rows(temp, order, more)
       return ("(SELECT %s%s, %s AS o FROM %s)"):format(comma(d.keep, function(column)
          local to = facts.by_name[column.target]
@@ -163,10 +163,10 @@ local function mirror(d, temp, deletes, facts)
       return ("g.%s = s.%s"):format(c(column.place), c(column.place))
    end), " AND ")
    return {
-      -- as long as no key comes twice
+      -- where no key comes twice
       apply = ("%s%s s %s"):format(insert, d.rows(temp, "ctid"), conflict),
       apply_last = ("%s%s s %s"):format(insert, last(d.rows(temp, "ctid")), conflict),
-      -- n: how many rows came before
+      -- n: how many rows had come before the delete
       delete = ("DELETE FROM %s AS t USING (SELECT DISTINCT %s FROM %s s) s WHERE %s"):format(d.to,
          d.key, deleted_rows, same_key(d.layout, function(column)
             return "s." .. c(column.place)

@@ -10,7 +10,7 @@ local quote = require("pgcdc.names").quote
 
 local target = {}
 
--- The comment by which we know the tables that we made, whose columns we may add to.
+-- The comment on tables that we made: to these we may add columns.
 local OUR_COMMENT = "made by pgcdc-lua"
 
 local TABLE = [[
@@ -37,7 +37,7 @@ local COLUMNS = [[
       JOIN pg_catalog.pg_attribute a ON a.attrelid = $1 AND a.attnum = b.num
    ORDER BY a.attnum]]
 
--- Is there a unique index on exactly these columns, without a condition or with this one?
+-- Whether there is a unique index on exactly these columns, with exactly this condition ('': none).
 local UNIQUE = [[
    SELECT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = $1 AND i.indisunique
       AND i.indisvalid AND i.indimmediate AND i.indexprs IS NULL
@@ -90,7 +90,7 @@ local function definitions(columns, prefix)
    return parts
 end
 
--- The schema (nil: the search path's first) and the name that `asked` stands for.
+-- The schema and the name in `asked`; nil for the first schema of the search path.
 local function parse(run, asked)
    local parts = run("SELECT pg_catalog.array_to_json(pg_catalog.parse_ident($1)) AS parts",
       asked)[1].parts
@@ -107,7 +107,7 @@ local function make(run, asked, layout, mode, log)
       error(("there is no schema %s in the target: create it first"):format(schema), 0)
    end
    local full = (schema and quote(schema) .. "." or "") .. quote(name)
-   -- two that make it at the same time would get in each other's way
+   -- of two programs that make it at the same time one would fail
    run("SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('pgcdc-lua ' || $1))", asked)
    if #run("SELECT FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass($1)", full) > 0 then
       return
@@ -207,7 +207,7 @@ local function check(run, facts, layout, mode)
 end
 
 --- Facts about the table that `sink.table` names, fit for `layout`: {full = quoted name, by_name =
---- columns, is_unique = there is an index that finds out doubles, is_made = it was made just now}.
+--- columns, is_unique = there is an index that refuses doubles, is_made = it was made just now}.
 --- Where it or a column is missing, it is made if `sink.create`. `sink.mode`: as the manual says.
 --- `prefix`: of the names of temporary types; `log(level, message)`: is told what was made.
 function target.prepare(run, sink, layout, prefix, log)

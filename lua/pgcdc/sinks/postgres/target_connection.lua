@@ -19,7 +19,6 @@ local LONGEST_WAIT = 60 -- seconds
 
 local OURS = " FROM pgcdc.position WHERE pipeline = $1 AND sink = $2"
 
--- The target is away, or in trouble that passes.
 local function is_passing(problem)
    return problem.kind == "connection" or raw.sqlstate_passes(problem.sqlstate)
 end
@@ -33,7 +32,7 @@ local connections = {} -- by conninfo
 local targets = {}     -- connection -> conninfo, which may hold a password; no field of the
                        -- connection, since scripts can look into that
 
--- `what`: what was tried.
+-- Raises a problem. `what`: what was tried, or nil.
 local function raise(message, sqlstate, kind, what)
    local problem = { message = message, sqlstate = sqlstate, kind = kind, what = what }
    error(setmetatable(problem, Problem), 0)
@@ -77,6 +76,22 @@ function Connection:try(states, f)
    return false
 end
 
+--- Errors name the sink `name` from now on.
+function Connection:set_subject(name)
+   self.subject = name
+end
+
+--- A number for temporary tables and types that no other has on this connection.
+function Connection:next_temporary()
+   self.temporaries = self.temporaries + 1
+   return self.temporaries
+end
+
+--- The sink `name` has written rows.
+function Connection:set_written(name)
+   self.is_new[name] = false
+end
+
 function Connection:close()
    if self.db then
       self.db:close()
@@ -89,11 +104,11 @@ local function text_of(self, problem)
       problem.message, problem.sqlstate ~= "" and (" (%s)"):format(problem.sqlstate) or "")
 end
 
---- Returns f(). A failure leaves no transaction open; one that passes is to be tried again later.
---- What was known of the target then counts no more, which a new `generation` tells. `name`: the
---- sink that errors name, unless f sets another `subject`.
+--- Returns f(). After an error no transaction is open, and a new `generation` says that what was
+--- known of the target is no longer valid; where the error passes, the host is to try again later.
+--- `name`: the sink that errors name, unless f sets another `subject`.
 function Connection:attempt(name, f)
-   self.subject = name
+   self:set_subject(name)
    local ok, result = pcall(f)
    if ok then
       self.wait = 0
@@ -117,7 +132,7 @@ function Connection:begin()
    self:run(BEGIN .. raw.session("target", self.db:version()))
 end
 
--- Calls f(); where a privilege is wanting the error says what for.
+-- Calls f(). Where a privilege is missing, the error says what it was needed for.
 local function explain(what, f)
    local ok, problem = pcall(f)
    if not ok then
@@ -138,7 +153,7 @@ local function make_table(self)
    self:run "COMMIT"
 end
 
---- Makes sure of a connection and of the table pgcdc.position.
+--- Makes sure that there is a connection, and the table pgcdc.position.
 function Connection:connect()
    if self.db and not self.db:alive() then
       self:close()
@@ -179,9 +194,9 @@ function Connection:recall(name)
    return row.savepoint
 end
 
--- Locks our row, which waits for a COMMIT of ours that the server still works at. (A transaction
--- that nobody would end was ended by raw.db_open.) Returns true if a transaction with this token is
--- committed.
+-- Locks our row, and so waits for a COMMIT of ours that the server has not finished. (A transaction
+-- that nobody would end was ended by raw.db_open.) Returns true if a transaction with this token
+-- was committed.
 local function is_done(self, name, token)
    local row = self:run("SELECT flush" .. OURS .. " FOR UPDATE", self.pipeline, name)[1]
    if row and row.flush == token then
@@ -221,17 +236,16 @@ function Connection:commit(names, token, savepoint, f)
    end
 end
 
---- The connection to a target.
+--- The connection to a target, the same one for each sink.
 return function(conninfo)
    local connection = connections[conninfo] or setmetatable({
       subject = "pgcdc.sinks.postgres",
-      generation = 0,   -- changes whenever what was known of the target counts no more
-      temporaries = 0,  -- tables that were made
+      generation = 0,   -- changes whenever what was known of the target is no longer valid
+      temporaries = 0,  -- numbers that were given to temporary tables
       wait = 0,
       flushed = {},     -- sink's name -> token in pgcdc.position
-      is_recalled = {}, -- sink's name -> that is known
-      is_new = {},      -- sink's name -> nothing had been stored when it was recalled
-      tried = {},       -- transfers whose transaction failed, or may have failed; see sink.lua
+      is_recalled = {}, -- sink's name -> its token is known
+      is_new = {},      -- sink's name -> it has never stored or written anything there
    }, Connection)
    connections[conninfo], targets[connection] = connection, conninfo
    return connection

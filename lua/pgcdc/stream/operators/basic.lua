@@ -1,16 +1,16 @@
--- operators/basic.lua: one value in, what a function makes of it out.
+-- pgcdc.stream.operators.basic: one value in, what a function makes of it out.
 -- SPDX-License-Identifier: MIT
 --
 -- map starmap filter remove tap pluck flatten (= concat)
 --
--- These are what most values pass through, so they do nothing per value but call the function:
--- no table, no pcall, and no argument list where none was given.
+-- Most values pass through these, so they do nothing per value but call the function: they make no
+-- table, use no pcall, and build no argument list where none was given.
 
 local stream = require "pgcdc.stream.stream"
 local check = require "pgcdc.check"
 local keys = require "pgcdc.stream.keys"
 
--- f with the arguments behind its first one.
+-- A function of one argument that calls f with it and the further arguments.
 local function bind(f, ...)
    local n = select("#", ...)
    if n == 0 then

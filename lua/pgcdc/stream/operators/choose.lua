@@ -1,4 +1,4 @@
--- operators/choose.lua: some of the values, by their position or by what came before.
+-- pgcdc.stream.operators.choose: some of the values, by their position or by what came before.
 -- SPDX-License-Identifier: MIT
 --
 -- slice unique

@@ -1,10 +1,10 @@
--- operators/combine.lua: values of several streams put together.
+-- pgcdc.stream.operators.combine: values of several streams put together.
 -- SPDX-License-Identifier: MIT
 --
 -- zip combine_latest zip_latest union
 --
--- Such a node has a *slot* for each upstream, in the order of the arguments. A stream that is
--- disconnected leaves its slot, which then holds nothing and does not count, and gets it back when
+-- Such a node has an *inlet* for each upstream, in the order of the arguments. A stream that is
+-- disconnected leaves its inlet, which then holds nothing and does not count, and gets it back when
 -- it is connected again.
 
 local stream = require "pgcdc.stream.stream"
@@ -36,51 +36,51 @@ local function operator(name, known, build)
    end)
 end
 
--- Gives the node slots. `new_slot(up)` makes one; `take(slot, x)` gets the values;
--- `clear(slot)` lets go of what a slot holds. Returns the list of the slots that are connected,
+-- Gives the node inlets. `new_inlet(up)` makes one; `take(inlet, x)` gets the values;
+-- `clear(inlet)` releases what an inlet holds. Returns the list of the inlets that are connected,
 -- which changes.
-local function set_slots(node, streams, new_slot, take, clear)
+local function set_inlets(node, streams, new_inlet, take, clear)
    local all, connected = {}, {}
 
    local function update()
       for i = #connected, 1, -1 do
          connected[i] = nil
       end
-      for _, slot in ipairs(all) do
-         connected[#connected + 1] = slot.is_connected and slot or nil
+      for _, inlet in ipairs(all) do
+         connected[#connected + 1] = inlet.is_connected and inlet or nil
       end
    end
    local function add(up)
-      local slot = new_slot(up)
-      slot.up = up
-      all[#all + 1] = slot
-      return slot
+      local inlet = new_inlet(up)
+      inlet.up = up
+      all[#all + 1] = inlet
+      return inlet
    end
    local function find(up, is_connected)
-      for _, slot in ipairs(all) do
-         if slot.up == up and (slot.is_connected or false) == is_connected then
-            return slot
+      for _, inlet in ipairs(all) do
+         if inlet.up == up and (inlet.is_connected or false) == is_connected then
+            return inlet
          end
       end
    end
 
    function node.accept(_, up)
-      local slot = find(up, false) or add(up)
-      slot.is_connected = true
+      local inlet = find(up, false) or add(up)
+      inlet.is_connected = true
       update()
       return function(x)
-         take(slot, x)
+         take(inlet, x)
       end
    end
    function node.lost(_, up)
-      local slot = find(up, true)
-      clear(slot)
-      slot.is_connected = false
+      local inlet = find(up, true)
+      clear(inlet)
+      inlet.is_connected = false
       update()
    end
    function node.forget()
-      for _, slot in ipairs(all) do
-         clear(slot)
+      for _, inlet in ipairs(all) do
+         clear(inlet)
       end
    end
 
@@ -103,8 +103,8 @@ end
 --- has no counterpart yet waits, however many they are.
 operator("zip", nil, function(node, streams)
    local connected
-   local function take(slot, x)
-      local queue = slot.queue
+   local function take(inlet, x)
+      local queue = inlet.queue
       local newest = queue:push(x)
       for _, other in ipairs(connected) do
          if other.queue:count() == 0 then
@@ -121,16 +121,16 @@ operator("zip", nil, function(node, streams)
       held.emit(entries, node.out, list)
       attempt.is_done = true
    end
-   connected = set_slots(node, streams, function()
+   connected = set_inlets(node, streams, function()
       return { queue = held.queue() }
-   end, take, function(slot)
-      slot.queue:clear()
+   end, take, function(inlet)
+      inlet.queue:clear()
    end)
 end)
 
 -- ---- combine_latest ----
 
--- The set of the streams that cause lists, or nil for all.
+-- The set of the streams whose values cause lists, or nil for all.
 local function emitters(streams, emit_on)
    if emit_on == nil then
       return nil
@@ -153,14 +153,14 @@ local function emitters(streams, emit_on)
    return set
 end
 
--- The entries of all slots, or nil if one has none.
-local function all_entries(slots)
+-- The entries of all inlets, or nil if one has none.
+local function all_entries(inlets)
    local entries = {}
-   for i, slot in ipairs(slots) do
-      if not slot.entry then
+   for i, inlet in ipairs(inlets) do
+      if not inlet.entry then
          return nil
       end
-      entries[i] = slot.entry
+      entries[i] = inlet.entry
    end
    return entries
 end
@@ -173,11 +173,11 @@ local function list_of(entries)
    return list
 end
 
-local function entry_back(slot, before)
-   if slot.entry ~= before then
-      held.release(slot.entry)
+local function entry_back(inlet, before)
+   if inlet.entry ~= before then
+      held.release(inlet.entry)
    end
-   slot.entry = before
+   inlet.entry = before
 end
 
 --- combine_latest(stream, ..., {emit_on=}): lists of the latest values of all streams, for each
@@ -186,28 +186,28 @@ end
 operator("combine_latest", { emit_on = true }, function(node, streams, options)
    local emits = emitters(streams, options.emit_on)
    local connected
-   local function take(slot, x)
-      local before = slot.entry
-      slot.entry = held.new(x) -- held until it was part of a list
-      local entries = (not emits or emits[slot.up]) and all_entries(connected)
+   local function take(inlet, x)
+      local before = inlet.entry
+      inlet.entry = held.new(x) -- held until it has been part of a list
+      local entries = (not emits or emits[inlet.up]) and all_entries(connected)
       if entries then
-         local attempt <close> = undo(entry_back, slot, before)
+         local attempt <close> = undo(entry_back, inlet, before)
          held.emit(entries, node.out, list_of(entries))
          attempt.is_done = true
       end
       held.release(before)
    end
-   connected = set_slots(node, streams, function()
+   connected = set_inlets(node, streams, function()
       return {}
-   end, take, function(slot)
-      entry_back(slot, nil)
+   end, take, function(inlet)
+      entry_back(inlet, nil)
    end)
 end)
 
 -- ---- zip_latest ----
 
-local function latest_back(slot, before)
-   slot.entry = before
+local function latest_back(inlet, before)
+   inlet.entry = before
 end
 
 --- zip_latest(stream, ...): for each value of the first stream a list of it and the latest of the
@@ -216,16 +216,16 @@ operator("zip_latest", nil, function(node, streams)
    local queue = held.queue() -- of the first stream
    local connected, first
 
-   -- The latest values are not held: only those of the first stream are owed to anybody.
+   -- The latest values of the others are not held: no list is promised for each of them.
    local function flush()
       local entries = all_entries(connected)
       local function pass(x)
          local list = {}
-         for i, slot in ipairs(connected) do
-            if slot == first then
+         for i, inlet in ipairs(connected) do
+            if inlet == first then
                list[i] = keys.item(x)
             else
-               list[i] = keys.item(slot.entry.x)
+               list[i] = keys.item(inlet.entry.x)
             end
          end
          node.out(list)
@@ -234,30 +234,30 @@ operator("zip_latest", nil, function(node, streams)
          queue:pass(pass)
       end
    end
-   local function take(slot, x)
-      if slot == first then
+   local function take(inlet, x)
+      if inlet == first then
          local attempt <close> = undo(queue.unpush, queue, queue:push(x))
          flush()
          attempt.is_done = true
       else
-         local attempt <close> = undo(latest_back, slot, slot.entry)
-         slot.entry = { x = x }
+         local attempt <close> = undo(latest_back, inlet, inlet.entry)
+         inlet.entry = { x = x }
          flush()
          attempt.is_done = true
       end
    end
-   connected = set_slots(node, streams, function()
-      local slot = {}
+   connected = set_inlets(node, streams, function()
+      local inlet = {}
       if not first then
-         first = slot
-         slot.entry = {} -- what it has is in the queue
+         first = inlet
+         inlet.entry = {} -- what it has is in the queue
       end
-      return slot
-   end, take, function(slot)
-      if slot == first then
+      return inlet
+   end, take, function(inlet)
+      if inlet == first then
          queue:clear()
       else
-         slot.entry = nil
+         inlet.entry = nil
       end
    end)
 end)

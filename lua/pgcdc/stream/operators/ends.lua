@@ -1,4 +1,4 @@
--- operators/ends.lua: where values go to: functions, sinks, lists and files.
+-- pgcdc.stream.operators.ends: where values go to: functions, sinks, lists and files.
 -- SPDX-License-Identifier: MIT
 --
 -- sink sink_to_list sink_to_textfile

@@ -1,4 +1,4 @@
--- pgcdc.stream.operators.envelope: debezium and cloudevents: changes as others write them.
+-- pgcdc.stream.operators.envelope: changes as other programs write them.
 -- SPDX-License-Identifier: MIT
 
 local raw = require "pgcdc.raw"
@@ -56,7 +56,7 @@ stream.operator("debezium", function(node)
    end
 end)
 
--- Names of databases, schemas and tables, as a URI has them.
+-- Names of databases, schemas and tables as parts of a URI.
 local escaped = setmetatable({}, { __index = function(known, name)
    local text = name:gsub("[^%w%-._~]", function(byte)
       return ("%%%02X"):format(byte:byte())

@@ -1,4 +1,4 @@
--- operators/fold.lua: one running state that every value goes into.
+-- pgcdc.stream.operators.fold: one running state that every value goes into.
 -- SPDX-License-Identifier: MIT
 --
 -- accumulate (= scan) frequencies
@@ -15,7 +15,7 @@ local known = { start = true, returns_state = true, with_state = true, persist =
 --- state, which is passed on, or with `returns_state` the new state and what is passed on. The
 --- first value is the first state where there is no `start`, and is passed on. `with_state` passes
 --- on {state, result}. `persist`: the name under which the state is kept; it must have a JSON.
---- f should make a new state, not change the old one, lest a value that is tried again counts
+--- f should make a new state and not change the old one; else a value that is tried again counts
 --- twice.
 local function accumulate(node, _, f, given)
    local what = node.kind
@@ -63,7 +63,7 @@ end
 stream.operator("accumulate", accumulate)
 stream.operator("scan", accumulate)
 
---- frequencies(): how often each value has come, as a table that is a new one each time.
+--- frequencies(): how often each value has come: a new table for each value.
 stream.operator("frequencies", function(node)
    local counts = {}
    local function back(key, count)
@@ -73,11 +73,11 @@ stream.operator("frequencies", function(node)
       local key = keys.of(x)
       local attempt <close> = undo(back, key, counts[key])
       counts[key] = (counts[key] or 0) + 1
-      local copy = {}
+      local now = {}
       for value, count in pairs(counts) do
-         copy[value] = count
+         now[value] = count
       end
-      node.out(copy)
+      node.out(now)
       attempt.is_done = true
    end
 end)

@@ -1,10 +1,10 @@
--- operators/pace.lua: values later, slower, or fewer of them.
+-- pgcdc.stream.operators.pace: values later, slower, or fewer of them.
 -- SPDX-License-Identifier: MIT
 --
 -- delay rate_limit buffer latest
 --
--- A stream is *ready* if a value that is given to it would be passed on at once. rate_limit is
--- what makes streams not ready; buffer and latest look whether what follows them is.
+-- A stream is *ready* if a value that is given to it would be passed on at once. rate_limit makes
+-- streams not ready; buffer and latest ask whether what follows them is.
 
 local stream = require "pgcdc.stream.stream"
 local check = require "pgcdc.check"
@@ -13,9 +13,10 @@ local timer = require "pgcdc.timer"
 local undo = require "pgcdc.stream.undo"
 
 local LEAST = 0.001
-local A_LITTLE = 1e-6 -- seconds: due + (x - due) need not be x
+local A_LITTLE = 1e-6 -- seconds, since due + (x - due) need not be exactly x
 
--- Holds the sources of a node up, or not; a second time does nothing.
+-- Pauses the sources of a node, or lets them go on. Calling it again with the same value does
+-- nothing.
 local function set_held_up(node, is_held)
    if is_held ~= (node.is_holding_up or false) then
       node.is_holding_up = is_held
@@ -60,13 +61,13 @@ end)
 local MOST_WAITING = 1000
 
 --- rate_limit(seconds): values at least so many seconds apart. What comes too early waits; when
---- more than 1000 values wait the sources are held up until half of them are gone.
+--- more than 1000 values wait, the sources are paused until half of them were passed on.
 stream.operator("rate_limit", function(node, _, seconds)
    node.about = check.seconds("rate_limit: the time", seconds, LEAST)
    local queue = held.queue()
    local due = -math.huge  -- when the next value may be passed on
    local clock, tick
-   local is_asked = false  -- somebody waits for this stream to become ready
+   local is_asked = false  -- an upstream waits until this stream is ready
 
    local function is_open()
       return queue:count() == 0 and timer.now() >= due - A_LITTLE
@@ -145,7 +146,7 @@ local function drain(node, queue)
    end
 end
 
--- When consumers come or go, others than those that were waited for may be ready.
+-- When consumers come or go, what follows may be ready without telling so.
 local function drain_when_rewired(node, queue)
    local clock
    function node:rewire()
@@ -160,7 +161,7 @@ local function drain_when_rewired(node, queue)
 end
 
 --- buffer(n): passes values on at once while what follows is ready, else lets up to n of them
---- wait. When n wait the sources are held up until there is room.
+--- wait. When n wait, the sources are paused until there is room.
 stream.operator("buffer", function(node, _, n)
    node.about = check.count("buffer: n", n, 1)
    local queue = held.queue()
@@ -181,7 +182,7 @@ stream.operator("buffer", function(node, _, n)
          stream.ready(node)
       end
    end
-   function node.is_ready() -- it takes a value and holds nobody up
+   function node.is_ready() -- it takes a value and pauses nobody
       return queue:count() < n
    end
    function node.forget()
@@ -209,7 +210,7 @@ stream.operator("latest", function(node)
    function node.on_ready()
       drain(node, queue)
    end
-   function node.is_ready() -- it never holds anybody up
+   function node.is_ready() -- it never pauses anybody
       return true
    end
    function node.forget()

@@ -1,8 +1,8 @@
 -- pgcdc.stream.operators.project: select, drop, rename, add, mask: changes with other columns.
 -- SPDX-License-Identifier: MIT
 --
--- Each gives a new change; other branches keep the old one. What an operator does is described by
--- a spec, from which `raw.projection` (see project.h) makes the function that does it:
+-- Each makes a new change of a change; other consumers of the old one do not see that. A spec says
+-- what an operator does; `raw.projection` (see src/lua/project.h) makes a function of it:
 --    what       the operator
 --    names      old name -> new name, or false where it is dropped
 --    keep       whether names that are not in there stay
@@ -12,7 +12,7 @@
 --    computed   the names of these, sorted
 --    are_texts  set of those that give text, whatever the type of the column
 --    adds       whether names of `computed` may be new
--- Columns are not known before the first change: that is when a wrong name is noticed.
+-- Columns are not known before the first change comes: only then a wrong name is an error.
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
@@ -29,7 +29,7 @@ end
 
 -- ---- columns ----
 
--- The names that the script has given to the row beside its columns, as a list.
+-- The names of what scripts have added to the row, as a list.
 local function extras_of(facts)
    local extras, seen = {}, set_of(facts.row)
    local function add(name)
@@ -88,7 +88,7 @@ local function check_renamed(spec, columns, extras)
    end
 end
 
--- The columns `names` of the old row, which stand there behind `offset` others.
+-- The columns `names` of the old row, which stand there after `offset` others.
 local function add_old(spec, columns, names, offset)
    for i, name in ipairs(names) do
       local to = new_name(spec, name)
@@ -110,7 +110,7 @@ local function add_ordered(spec, columns, facts)
    end
 end
 
--- What is computed and was no column until now.
+-- The columns that are computed and were no columns until now.
 local function add_new(spec, columns, facts)
    local places, key_only = set_of(facts.row), set_of(facts.key_only)
    for _, name in ipairs(spec.computed) do
@@ -134,7 +134,7 @@ local function order_of(columns)
    return order
 end
 
--- True if ids must not tell the key any more.
+-- True if ids must not show the key any more.
 local function hides_key(spec, facts)
    local row = set_of(facts.row)
    for name in pairs(facts.key) do
@@ -167,8 +167,8 @@ end
 
 -- ---- plain tables ----
 
--- What becomes of a computed column in a key. It is what it is in the row, unless the script gave
--- the key another value.
+-- The value of a computed column in a key: that in the row, unless the script gave the key another
+-- value.
 local function key_value(spec, name, value, values, change)
    local row = change.row
    if spec.adds or type(row) ~= "table" or row[name] == value then
@@ -177,7 +177,7 @@ local function key_value(spec, name, value, values, change)
    return spec.functions[name](value, change)
 end
 
--- A plain table that the script has put in the place of the row, the key or the old row.
+-- Projects a plain table that a script has put in the place of the row, the key or the old row.
 local function part(spec, old, values, what, change)
    local new = {}
    for name, value in next, old do
@@ -281,8 +281,8 @@ local function redact()
    return "***"
 end
 
--- Leaves the first `n` characters; bytes that are none end what is left.
-local function keeper(n)
+-- A function that leaves the first `n` characters. Bytes that are no UTF-8 end what is left.
+local function shortener(n)
    return function(value)
       local text = text_of(value):sub(1, 4 * n)
       local _, bad = utf8.len(text)
@@ -297,7 +297,7 @@ local function hasher(salt)
    end
 end
 
--- The function that masks a column, and whether it gives text.
+-- Returns the function that masks a column, and whether its results are text.
 local function masker(name, how, salt)
    local what = ("mask: the way of '%s'"):format(name)
    if type(how) == "function" then
@@ -307,7 +307,7 @@ local function masker(name, how, salt)
       if math.type(how.keep) ~= "integer" or how.keep < 0 then
          check.fail("mask: keep of '%s' must be a number of characters", name)
       end
-      return keeper(how.keep), true
+      return shortener(how.keep), true
    end
    check.type(what, how, "string", "table", "function")
    check.one_of(what, how, { sha256 = true, redact = true })

@@ -1,4 +1,4 @@
--- operators/reduce.lua: one running state for each key.
+-- pgcdc.stream.operators.reduce: one running state for each key.
 -- SPDX-License-Identifier: MIT
 --
 -- reduce_by
@@ -12,13 +12,14 @@ local ordered = require "pgcdc.stream.ordered"
 local timer = require "pgcdc.timer"
 local undo = require "pgcdc.stream.undo"
 
-local function copy(value)
+-- A value that shares no table with this one.
+local function clone(value)
    if type(value) ~= "table" then
       return value
    end
    local new = {}
    for k, v in pairs(value) do
-      new[k] = copy(v)
+      new[k] = clone(v)
    end
    return setmetatable(new, getmetatable(value))
 end
@@ -48,7 +49,8 @@ function Kept:save(key)
    end
 end
 
--- Tells of keys that changed, every so many seconds.
+-- Passes on the keys that changed, every so many seconds. Returns a function to be called with each
+-- key that changes.
 local function tell_later(node, states, seconds)
    local pending = ordered()  -- keys, in the order in which they changed first
    local bag = lineage.bag()
@@ -75,7 +77,7 @@ local function tell_later(node, states, seconds)
       bag = before
    end
    local tick
-   local function arm() -- no window until it is due: `--once` does not wait for it but calls finish
+   local function arm() -- no window until it is due: --once does not wait for it, it calls finish
       clock = clock or timer.after(seconds, function()
          clock = stream.after(node, 0, tick)
       end)
@@ -92,7 +94,6 @@ local function tell_later(node, states, seconds)
       end
    end
 
-   -- The host stops in good order, or has come to the end of --once.
    function node.finish()
       if pending.count > 0 then
          clock:cancel()
@@ -120,7 +121,7 @@ end
 local known = { start = true, every = true, persist = true }
 
 --- reduce_by(key, f, {start=, every=, persist=}): f(state, x) gives the new state of x's key; the
---- first value is the first state where there is no `start`, of which each key has a copy. Passes
+--- first value is the first state where there is no `start`, of which each key has a clone. Passes
 --- on {key =, state =} for each value, or with `every` what changed, every so many seconds, in the
 --- order of each key's first change. `persist`: the name under which the states are kept; they
 --- must have a JSON, and keys must be text, numbers, true, false or nil.
@@ -144,7 +145,7 @@ stream.operator("reduce_by", function(node, _, key, f, given)
          if start == nil then
             return keys.item(x)
          end
-         state = copy(start)
+         state = clone(start)
       end
       local new = f(state, x)
       if new == nil then
@@ -166,7 +167,7 @@ stream.operator("reduce_by", function(node, _, key, f, given)
          changed(k)
       else
          node.out({ key = k, state = new })
-         kept:save(k) -- behind a feedback loop that may have changed it again
+         kept:save(k) -- a feedback loop may have changed it again
       end
       attempt.is_done = true
    end

@@ -1,4 +1,4 @@
--- operators/route.lua: each value to one of several streams.
+-- pgcdc.stream.operators.route: each value to one of several streams.
 -- SPDX-License-Identifier: MIT
 --
 -- route branch
@@ -7,7 +7,7 @@ local stream = require "pgcdc.stream.stream"
 local check = require "pgcdc.check"
 local ends = require "pgcdc.stream.operators.ends"
 
--- The names in an order that is always the same.
+-- The names in an order that is the same at each start.
 local function sorted_names(targets)
    local names = {}
    for name in pairs(targets) do
@@ -51,7 +51,7 @@ local function set_routes(node, f, targets, default)
    local nodes, functions, default_function = {}, {}, nil
    local is_target = {}
 
-   -- Consumers that are no targets get every value.
+   -- Consumers that are no targets get all values, by `out`.
    function node:rewire()
       local by_node, others = {}, {}
       for _, consumer in ipairs(self.consumers) do

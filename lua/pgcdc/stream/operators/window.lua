@@ -1,10 +1,10 @@
--- operators/window.lua: lists of values that came one after the other.
+-- pgcdc.stream.operators.window: lists of values that came one after the other.
 -- SPDX-License-Identifier: MIT
 --
 -- partition partition_unique timed_window timed_window_unique sliding_window collect
 --
--- All but the last two are one operator: values go into a box until it is full or its time is
--- over; then its list is passed on.
+-- All but the last two are one operator: values go into a box until it is full or its time is over;
+-- then a list of them is passed on.
 
 local raw = require "pgcdc.raw"
 local stream = require "pgcdc.stream.stream"
@@ -18,9 +18,10 @@ local undo = require "pgcdc.stream.undo"
 local LEAST = 0.001
 
 -- ---- boxes ----
--- box:take(x, limit): takes x, unless x would be the last of `limit`: then returns false.
--- box:list(): a new list of what is in it. box:emit(out, list) lets go of what is in it, unless it
--- fails. box:forget().
+-- box:take(x, limit)    takes x, unless x would be the last of `limit`: then returns false
+-- box:list()            returns a new list of what is in it
+-- box:emit(out, list)   passes the list on, then releases what is in the box
+-- box:forget()          releases what is in the box
 
 local Plain = {}
 Plain.__index = Plain
@@ -132,7 +133,7 @@ local function gather(node, new_box, limit, seconds, group_of)
       end
    end
    local function reopen(name, box)
-      local newer = boxes[name] -- of what came back through a loop
+      local newer = boxes[name] -- holds what came back through a feedback loop
       if newer then
          close(newer)
          newer:forget()

@@ -1,0 +1,117 @@
+/* rows.c -- from chunks of rows to batches in the script's hands.
+ *
+ * A stop in the middle of a poll or of a range of the snapshot finishes the
+ * change in hand and saves exactly that. (The poll that finds a new partition
+ * may not stop in the middle and is finished first.)
+ *
+ * SPDX-License-Identifier: MIT */
+#include "host/rows.h"
+
+#include "host/output.h"
+
+static bool fail(const struct checkpoint *c, size_t source, struct err *e)
+{
+    return err_prefix(e, "source %s", c->script->sources[source].name);
+}
+
+/* Tells the script that a batch ended, or a part of one at a stop. */
+static bool tell_end(struct checkpoint *c, size_t source, struct err *e)
+{
+    uint64_t count = delivery_count(c->deliveries[source]);
+
+    if (count > 0 && !hooks_batch(c->script, source, count, e))
+        return fail(c, source, e);
+    return output_flush(e);
+}
+
+static bool save(struct checkpoint *c, size_t source, struct err *e)
+{
+    struct delivery *d = c->deliveries[source];
+    bool is_done;
+
+    if (!checkpoint_save(c, source, &is_done, e))
+        return fail(c, source, e);
+    delivery_set_saving(d, !is_done);
+    if (!is_done)
+        delivery_set_again(d);
+    return true;
+}
+
+/* Hands rows from <from> on to the script. *done: before it all were delivered. */
+static bool deliver(struct checkpoint *c, size_t source, const struct chunk *chunk, size_t *done,
+                    struct err *e)
+{
+    struct hooks_rows rows = { source, delivery_batch(c->deliveries[source]), chunk, *done,
+                               chunk->is_snapshot || chunk->is_ordered };
+    bool ok = hooks_deliver(c->script, &rows, e);
+
+    *done = rows.done;
+    return ok;
+}
+
+/* All rows of the batch were delivered. */
+static bool end_batch(struct checkpoint *c, size_t source, struct chunk *chunk, struct err *e)
+{
+    struct delivery *d = c->deliveries[source];
+    bool is_lazy;
+
+    if (!delivery_add_last_rows(d, chunk))
+        return err_memory(e);
+    if (chunk->is_snapshot)
+        progress_show(delivery_progress(d), c->script->o.log, c->script->sources[source].name,
+                      chunk->position);
+    if (!tell_end(c, source, e))
+        return false;
+    is_lazy = chunk->is_lazy && delivery_count(d) == 0;
+    delivery_end(d, chunk);
+    if (!is_lazy)
+        return save(c, source, e);
+    checkpoint_save_later(c);
+    return true;
+}
+
+bool rows_handle(struct checkpoint *c, struct message *m, struct err *e)
+{
+    struct delivery *d = c->deliveries[m->source];
+    struct chunk *chunk = &m->chunk;
+    bool is_again;
+    size_t done;
+
+    if (delivery_is_saving(d))
+        return save(c, m->source, e);
+    if (script_should_stop(c->script) && delivery_count(d) == 0)
+        return true; /* not begun: it comes again as a whole */
+    if (!delivery_begin_rows(d, chunk, &done, e))
+        return fail(c, m->source, e);
+    if (!deliver(c, m->source, chunk, &done, e))
+        return false;
+    if (done == chunk->n_rows && chunk->ends)
+        return end_batch(c, m->source, chunk, e);
+    is_again = done < chunk->n_rows && !script_should_stop(c->script);
+    if (is_again)
+        delivery_set_again(d);
+    return delivery_add_rows(d, chunk, done, is_again) || err_memory(e);
+}
+
+bool rows_stop(struct checkpoint *c, bool *must_go_on, struct err *e)
+{
+    *must_go_on = false;
+    for (size_t i = 0; i < c->n; i++) {
+        struct delivery *d = c->deliveries[i];
+        bool is_done;
+
+        if (delivery_count(d) == 0)
+            continue;
+        if (!delivery_may_stop(d)) {
+            *must_go_on = true;
+            continue;
+        }
+        if (!tell_end(c, i, e))
+            return false;
+        if (!delivery_stop(d))
+            return err_memory(e);
+        if (!checkpoint_save(c, i, &is_done, e))
+            return false;
+    }
+    return true;
+}

@@ -1,0 +1,18 @@
+/* rows.h -- from chunks of rows to batches in the script's hands.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef ROWS_H
+#define ROWS_H
+
+#include "host/checkpoint.h"
+
+/* Handles a MESSAGE_ROWS: delivers its rows, and after the last one of a batch saves the position.
+ * Where the source is paused before that is done the message is to be handled again: see
+ * delivery_set_again. */
+bool rows_handle(struct checkpoint *c, struct message *m, struct err *e) WARN_UNUSED;
+
+/* The program was asked to stop: batches that were begun end where they are, if they may.
+ * *must_go_on: one may not. */
+bool rows_stop(struct checkpoint *c, bool *must_go_on, struct err *e) WARN_UNUSED;
+
+#endif

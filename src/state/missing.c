@@ -1,0 +1,298 @@
+/* missing.c -- which of the known rows the server has no more.
+ * SPDX-License-Identifier: MIT */
+#include "state/missing.h"
+
+#include "base/array.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Numbers of known rows. */
+struct ids {
+    uint32_t *v;
+    size_t n, cap;
+};
+
+/* A tally that is being compared. */
+struct comparison {
+    struct tally *server;         /* owned */
+    struct tally_bucket *counted; /* owned: known rows, and the poll's new ones */
+    unsigned char asked[TALLY_BUCKETS / 8], empty[TALLY_BUCKETS / 8];
+    struct ids expected;          /* known rows in the buckets asked for, sorted */
+    bool *has_come;               /* for each of these */
+    bool is_learning;
+};
+
+struct missing {
+    struct kept_rows *rows;
+    struct comparison *comparison; /* that waits for keys, or NULL */
+    struct tally_bucket *extra;    /* what the server has more than is known where all keys were
+                                    * looked at: keys that are not unique; NULL: nothing */
+    struct ids found;
+    size_t n_taken;
+};
+
+/* ---- birth and death ---- */
+
+struct missing *missing_new(struct kept_rows *rows)
+{
+    struct missing *m = calloc(1, sizeof *m);
+
+    if (m != NULL)
+        m->rows = rows;
+    return m;
+}
+
+static void end_comparison(struct missing *m)
+{
+    struct comparison *c = m->comparison;
+
+    if (c == NULL)
+        return;
+    tally_free(c->server);
+    free(c->counted);
+    free(c->expected.v);
+    free(c->has_come);
+    free(c);
+    m->comparison = NULL;
+}
+
+void missing_free(struct missing *m)
+{
+    if (m == NULL)
+        return;
+    end_comparison(m);
+    free(m->extra);
+    free(m->found.v);
+    free(m);
+}
+
+/* ---- sets ---- */
+
+static bool has_bit(const unsigned char *bits, size_t i)
+{
+    return bits[i / 8] >> i % 8 & 1;
+}
+
+static void set_bit(unsigned char *bits, size_t i)
+{
+    bits[i / 8] |= (unsigned char)(1 << i % 8);
+}
+
+/* A kept_rows_visit. */
+static bool add_id(void *arg, uint32_t id)
+{
+    struct ids *ids = arg;
+
+    return ARRAY_PUSH(ids->v, ids->n, ids->cap, id);
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+static void sort_ids(struct ids *ids)
+{
+    if (ids->n > 0)
+        qsort(ids->v, ids->n, sizeof *ids->v, compare_ids);
+}
+
+/* ---- comparing ---- */
+
+/* What is known, and the rows of the poll that are not known yet. */
+static bool count_known(struct missing *m, struct comparison *c, struct err *e)
+{
+    const struct tally_bucket *known = kept_rows_buckets(m->rows);
+
+    for (size_t i = 0; i < TALLY_BUCKETS; i++) {
+        c->counted[i].count = known[i].count + (m->extra != NULL ? m->extra[i].count : 0);
+        c->counted[i].xor = known[i].xor ^ (m->extra != NULL ? m->extra[i].xor : 0);
+    }
+    for (size_t i = 0; i < c->server->n_hashes; i++) {
+        uint64_t hash = c->server->hashes[i];
+        uint32_t id;
+        size_t n;
+
+        if (!kept_rows_count_hash(m->rows, hash, &n, &id, e))
+            return false;
+        if (n == 0) {
+            c->counted[hash >> TALLY_SHIFT].count++;
+            c->counted[hash >> TALLY_SHIFT].xor ^= hash;
+        }
+    }
+    return true;
+}
+
+static bool differs(const struct comparison *c, size_t i)
+{
+    return c->counted[i].count != c->server->buckets[i].count ||
+           c->counted[i].xor != c->server->buckets[i].xor;
+}
+
+/* Finds what is missing in a bucket that differs, or asks for its keys. */
+static bool compare_bucket(struct missing *m, struct comparison *c, size_t i, struct err *e)
+{
+    const struct tally_bucket *theirs = &c->server->buckets[i], *ours = &c->counted[i];
+    uint64_t xor = ours->xor ^ theirs->xor;
+    size_t n;
+    uint32_t id;
+
+    if (theirs->count == 0) {
+        set_bit(c->empty, i);
+        if (m->extra != NULL)
+            m->extra[i] = (struct tally_bucket){ 0 };
+        return true;
+    }
+    if (ours->count == theirs->count + 1) {
+        if (!kept_rows_count_hash(m->rows, xor, &n, &id, e))
+            return false;
+        if (n == 1)
+            return add_id(&m->found, id) || err_memory(e);
+    }
+    set_bit(c->asked, i);
+    return true;
+}
+
+/* All that is missing is known. */
+static bool conclude(struct missing *m, struct err *e)
+{
+    bool ok = kept_rows_each(m->rows, m->comparison->empty, add_id, &m->found);
+
+    sort_ids(&m->found);
+    end_comparison(m);
+    return ok || err_memory(e);
+}
+
+static bool begin_comparison(struct missing *m, struct tally *tally, bool is_learning)
+{
+    struct comparison *c = m->comparison = calloc(1, sizeof *c);
+
+    if (c == NULL) {
+        tally_free(tally);
+        return false;
+    }
+    c->server = tally;
+    c->is_learning = is_learning;
+    c->counted = malloc(TALLY_BUCKETS * sizeof *c->counted);
+    return c->counted != NULL;
+}
+
+/* The known rows that keys are expected of. */
+static bool expect_keys(struct missing *m, struct comparison *c)
+{
+    if (!kept_rows_each(m->rows, c->asked, add_id, &c->expected))
+        return false;
+    sort_ids(&c->expected);
+    c->has_come = calloc(c->expected.n + 1, sizeof *c->has_come);
+    return c->has_come != NULL;
+}
+
+bool missing_compare(struct missing *m, struct tally *tally, bool is_learning,
+                     const unsigned char **asked, struct err *e)
+{
+    static const unsigned char nothing[TALLY_BUCKETS / 8];
+    struct comparison *c;
+
+    *asked = NULL;
+    end_comparison(m); /* one whose keys never came */
+    m->found.n = m->n_taken = 0;
+    if (!begin_comparison(m, tally, is_learning))
+        return err_memory(e);
+    c = m->comparison;
+    if (!count_known(m, c, e))
+        return false;
+    for (size_t i = 0; i < TALLY_BUCKETS; i++)
+        if (is_learning)
+            set_bit(c->asked, i);
+        else if (differs(c, i) && !compare_bucket(m, c, i, e))
+            return false;
+    if (memcmp(c->asked, nothing, sizeof nothing) == 0)
+        return conclude(m, e);
+    if (!expect_keys(m, c))
+        return err_memory(e);
+    *asked = c->asked;
+    return true;
+}
+
+/* ---- keys ---- */
+
+bool missing_is_asking(const struct missing *m)
+{
+    return m->comparison != NULL;
+}
+
+bool missing_is_learning(const struct missing *m)
+{
+    return m->comparison != NULL && m->comparison->is_learning;
+}
+
+void missing_take_key(struct missing *m, uint32_t id)
+{
+    struct comparison *c = m->comparison;
+    uint32_t *at = c->expected.n > 0 ? bsearch(&id, c->expected.v, c->expected.n, sizeof id,
+                                               compare_ids) : NULL;
+
+    if (at != NULL)
+        c->has_come[at - c->expected.v] = true;
+}
+
+/* A bucket whose keys were looked at still differs, and always will: keys are not unique. */
+static bool add_extra(struct missing *m, size_t i, uint64_t n, uint64_t xor, struct err *e)
+{
+    if (m->extra == NULL && n == 0 && xor == 0)
+        return true;
+    if (m->extra == NULL && (m->extra = calloc(TALLY_BUCKETS, sizeof *m->extra)) == NULL)
+        return err_memory(e);
+    m->extra[i].count += n;
+    m->extra[i].xor ^= xor;
+    return true;
+}
+
+bool missing_end_keys(struct missing *m, struct err *e)
+{
+    struct comparison *c = m->comparison;
+
+    for (size_t i = 0; i < c->expected.n; i++) {
+        struct kept_row row;
+        struct tally_bucket *ours;
+
+        if (c->has_come[i])
+            continue;
+        if (!add_id(&m->found, c->expected.v[i]))
+            return err_memory(e);
+        if (!kept_rows_get(m->rows, c->expected.v[i], &row, e))
+            return false;
+        ours = &c->counted[row.hash >> TALLY_SHIFT];
+        ours->count--;
+        ours->xor ^= row.hash;
+    }
+    for (size_t i = 0; i < TALLY_BUCKETS; i++)
+        if (!c->is_learning && has_bit(c->asked, i) &&
+            !add_extra(m, i, c->server->buckets[i].count - c->counted[i].count,
+                       c->server->buckets[i].xor ^ c->counted[i].xor, e))
+            return false;
+    return conclude(m, e);
+}
+
+void missing_do_without_keys(struct missing *m)
+{
+    struct err e;
+
+    if (m->comparison != NULL && !conclude(m, &e))
+        m->found.n = 0; /* no memory: the next tally tells again */
+}
+
+/* ---- what was found ---- */
+
+size_t missing_take(struct missing *m, size_t max, const uint32_t **ids)
+{
+    size_t n = m->found.n - m->n_taken;
+
+    n = n < max ? n : max;
+    *ids = m->found.v + m->n_taken;
+    m->n_taken += n;
+    return n;
+}
