@@ -1,8 +1,8 @@
 /* buf.h -- a growable run of bytes.
  *
- * Failure is sticky: after an append that could not be done (no memory, or
- * past the maximum given at birth) every later append is a no-op and
- * `buf_ok` is false, so that a builder checks once, at its end.
+ * A failure stays: after an append that could not be done, because there is no
+ * memory or the maximum given to buf_init is passed, later appends do nothing and
+ * buf_ok is false. So a function that builds text checks once, at its end.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef BUF_H
@@ -65,7 +65,7 @@ static inline void buf_puts(struct buf *b, const char *s)
 }
 
 void buf_put_u64(struct buf *b, uint64_t n);
-void buf_printf(struct buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
+void buf_printf(struct buf *b, const char *fmt, ...) WARN_PRINTF(2, 3);
 
 /* Hands the bytes over, NUL-terminated, and leaves <b> empty. Returns owned
  * memory (free), or NULL if something was not appended. */

@@ -8,7 +8,7 @@
 #ifndef ERR_H
 #define ERR_H
 
-#include "base/attribute.h"
+#include "base/warn.h"
 
 #include <stdbool.h>
 
@@ -35,10 +35,10 @@ struct err {
 
 /* Fills <e> and returns false, so that a function can end with
  * `return err_set(e, ...)`. Newlines in the text become spaces. */
-bool err_set(struct err *e, enum err_code code, const char *fmt, ...) PRINTF_LIKE(3, 4);
+bool err_set(struct err *e, enum err_code code, const char *fmt, ...) WARN_PRINTF(3, 4);
 
 /* Puts a context in front of the message that <e> holds. Returns false. */
-bool err_prefix(struct err *e, const char *fmt, ...) PRINTF_LIKE(2, 3);
+bool err_prefix(struct err *e, const char *fmt, ...) WARN_PRINTF(2, 3);
 
 /* Fills <e> with ERR_MEMORY and its text. Returns false. */
 bool err_memory(struct err *e);

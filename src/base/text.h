@@ -7,7 +7,7 @@
 #ifndef TEXT_H
 #define TEXT_H
 
-#include "base/attribute.h"
+#include "base/warn.h"
 
 #include <stdbool.h>
 #include <stddef.h>

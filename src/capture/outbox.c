@@ -1,4 +1,4 @@
-/* outbox.c -- the batches of one step on their way to the queue.
+/* outbox.c -- the messages of one step on their way to the queue.
  * SPDX-License-Identifier: MIT */
 #include "capture/outbox.h"
 
@@ -26,66 +26,66 @@ static bool fail_closed(struct err *e)
     return err_set(e, ERR_STOPPED, "stopping");
 }
 
-static void keep(struct outbox *o, struct message *b)
+static void keep(struct outbox *o, struct message *m)
 {
-    queue_list_push(&o->kept, &b->item);
-    o->kept_bytes += b->item.bytes;
+    queue_list_push(&o->kept, &m->item);
+    o->kept_bytes += m->item.bytes;
 }
 
-/* A message of a chunk like that of <b>, without rows and position. */
-static struct message *make_like(const struct message *b)
+/* A message of a chunk like that of <m>, without rows and position. */
+static struct message *make_like(const struct message *m)
 {
-    struct message *like = message_new(b->kind, b->source);
+    struct message *like = message_new(m->kind, m->source);
 
     if (like != NULL)
-        chunk_init_like(&like->chunk, &b->chunk);
+        chunk_init_like(&like->chunk, &m->chunk);
     return like;
 }
 
-static bool put_in_spool(struct outbox *o, struct message *b, struct err *e)
+static bool put_in_spool(struct outbox *o, struct message *m, struct err *e)
 {
     bool ok = true;
 
     if (o->spool == NULL)
         ok = (o->spool = spool_open(o->spool_dir, e)) != NULL &&
-             ((o->like = make_like(b)) != NULL || err_memory(e));
-    ok = ok && spool_write(o->spool, &b->chunk, e);
-    message_free(b);
+             ((o->like = make_like(m)) != NULL || err_memory(e));
+    ok = ok && spool_write(o->spool, &m->chunk, e);
+    message_free(m);
     return ok;
 }
 
-bool outbox_put(struct outbox *o, struct message *b, struct err *e)
+bool outbox_put(struct outbox *o, struct message *m, struct err *e)
 {
-    message_seal(b, o->lane);
-    if (!message_has_rows(b) && queue_list_is_empty(&o->kept) && o->last == NULL) {
-        if (queue_push(o->queue, &b->item)) /* words always find room */
+    message_seal(m, o->lane);
+    if (!message_has_rows(m) && queue_list_is_empty(&o->kept) && o->last == NULL) {
+        if (queue_push(o->queue, &m->item)) /* it always finds room */
             return true;
-        message_free(b);
+        message_free(m);
         return fail_closed(e);
     }
-    if (!message_has_rows(b) || b->chunk.ends) { /* words behind the last batch wait for it */
-        if (b->chunk.ends && o->spool != NULL)
-            o->last = b;
+    if (!message_has_rows(m) || m->chunk.ends) { /* news after the last chunk waits for it */
+        if (m->chunk.ends && o->spool != NULL)
+            o->last = m;
         else
-            keep(o, b);
+            keep(o, m);
         return true;
     }
     if (o->spool == NULL && queue_list_is_empty(&o->kept) && !o->is_held &&
-        queue_try_push(o->queue, &b->item))
+        queue_try_push(o->queue, &m->item))
         return true;
-    if (o->spool == NULL && o->is_held && o->kept_bytes + b->item.bytes <= KEEP_BYTES) {
-        keep(o, b);
+    if (o->spool == NULL && o->is_held && o->kept_bytes + m->item.bytes <= KEEP_BYTES) {
+        keep(o, m);
         return true;
     }
-    return put_in_spool(o, b, e);
+    return put_in_spool(o, m, e);
 }
 
-static bool send(struct outbox *o, struct message *b, struct err *e)
+static bool send(struct outbox *o, struct message *m, struct err *e)
 {
-    message_seal(b, o->lane);
-    if (queue_push(o->queue, &b->item))
+    message_seal(m, o->lane);
+    if (queue_push(o->queue, &m->item))
         return true;
-    message_free(b);
+    message_free(m);
     return fail_closed(e);
 }
 
@@ -101,16 +101,16 @@ static bool send_kept(struct outbox *o, bool rows, struct err *e)
 static bool send_spooled(struct outbox *o, struct err *e)
 {
     for (bool got = o->spool != NULL; got;) {
-        struct message *b = make_like(o->like);
+        struct message *m = make_like(o->like);
 
-        if (b == NULL)
+        if (m == NULL)
             return err_memory(e);
         o->like->chunk.begins = false; /* only the first one does */
-        if (!spool_read(o->spool, &b->chunk, &got, e) || !got) {
-            message_free(b);
+        if (!spool_read(o->spool, &m->chunk, &got, e) || !got) {
+            message_free(m);
             if (got)
                 return false;
-        } else if (!send(o, b, e)) {
+        } else if (!send(o, m, e)) {
             return false;
         }
     }

@@ -1,7 +1,7 @@
-/* outbox.h -- the batches of one step on their way to the queue.
+/* outbox.h -- the messages of one step on their way to the queue.
  *
- * Keeps their order, and never lets a full queue hold up the server: what
- * finds no room goes to a spool file, and follows when the transaction is over.
+ * Keeps their order. The server never waits for a queue that is full: chunks that
+ * find no room go to a spool file, and to the queue after the transaction.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef OUTBOX_H
@@ -18,17 +18,17 @@ struct outbox {
     struct queue_list kept;     /* in memory */
     size_t kept_bytes;
     struct spool *spool;        /* what came after these; NULL: nothing */
-    struct message *like;         /* an empty batch like those in the spool */
-    struct message *last;         /* the one that ends the step, behind the spool */
+    struct message *like;       /* an empty message like those in the spool */
+    struct message *last;       /* the one that ends the step, after those in the spool */
 };
 
 void outbox_init(struct outbox *o, struct queue *q, struct queue_lane *lane, const char *spool_dir,
                  bool is_held);
 
-/* Takes <b>, in any case. Does not block. */
-bool outbox_put(struct outbox *o, struct message *b, struct err *e) WARN_UNUSED;
+/* Takes <m>, also if it fails. Does not block. */
+bool outbox_put(struct outbox *o, struct message *m, struct err *e) WARN_UNUSED;
 
-/* Sends what was put and has not gone yet. Blocks while the queue is full. */
+/* Sends what was put and not sent yet. Blocks while the queue is full. */
 bool outbox_flush(struct outbox *o, struct err *e) WARN_UNUSED;
 
 /* Drops what is left. */

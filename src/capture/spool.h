@@ -1,8 +1,8 @@
 /* spool.h -- the file for what the queue cannot hold.
  *
- * First in, first out. The file has no name from its birth, so that a crash
- * leaves nothing behind. Keeps rows only: what belongs to all chunks of a
- * poll alike (source, row type, time) is given again when they are read back.
+ * First in, first out. The file has no name, so that nothing of it is left after a
+ * crash. It holds rows only: what all chunks of a poll have in common (source, row
+ * type, time) is given again when they are read back.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef SPOOL_H
@@ -16,12 +16,12 @@ struct spool;
 struct spool *spool_open(const char *dir, struct err *e);
 void spool_close(struct spool *s);
 
-/* Appends the rows of <c>, which stays the caller's. ERR_STATE if the disk is full; what was
- * written before can still be read. */
+/* Appends the rows of <c>, which is borrowed. ERR_STATE if the disk is full; what was written
+ * before can still be read. */
 bool spool_write(struct spool *s, const struct chunk *c, struct err *e) WARN_UNUSED;
 
-/* Fills the rows of <c>, which has none yet, with those written longest ago.
- * *got is false when everything was read. */
+/* Gives <c>, which has none yet, the rows of the oldest chunk that was not read. *got is false if
+ * there is none. */
 bool spool_read(struct spool *s, struct chunk *c, bool *got, struct err *e) WARN_UNUSED;
 
 #endif

@@ -32,7 +32,7 @@ bool sqlstate_passes(const char *state, enum sqlstate_user user)
     return false;
 }
 
-static enum sqlstate_action meaning_of(const char *state, bool has_worked)
+static enum sqlstate_action action_of(const char *state, bool has_worked)
 {
     static const char *const altered[] = { "42P01", "3F000", "42703", "42P02", "42804", "42883" };
 
@@ -72,7 +72,7 @@ enum sqlstate_action sqlstate_action(const struct err *e, bool has_worked)
         return SQLSTATE_RETRY;
     case ERR_SQL:
         return e->sqlstate[0] == '\0' && has_worked ? SQLSTATE_PATIENCE
-                                                    : meaning_of(e->sqlstate, has_worked);
+                                                    : action_of(e->sqlstate, has_worked);
     case ERR_NONE:
     case ERR_USAGE:
     case ERR_SCRIPT:

@@ -27,7 +27,8 @@ static void test_settings(void)
               "SET LOCAL transaction_timeout = 0;SET LOCAL search_path = '';");
     check_sql(SESSION_CLIENT, 0, "SET client_encoding = 'UTF8';SET DateStyle = 'ISO, YMD';"
               "SET IntervalStyle = 'postgres';SET TimeZone = 'UTC';SET extra_float_digits = 1;"
-              "SET bytea_output = 'hex';SET standard_conforming_strings = on;SET array_nulls = on;");
+              "SET bytea_output = 'hex';SET standard_conforming_strings = on;"
+              "SET array_nulls = on;");
 }
 
 static void test_passes(void)
