@@ -62,6 +62,7 @@ int main(int argc, char **argv)
         identity_cases,
         increment_cases,
         message_cases,
+        outbox_cases,
         pages_cases,
         position_cases,
         position_text_cases,
