@@ -167,7 +167,8 @@ $(BUILD)/fuzz: $(FUZZ_SOURCES) $(OBJECTS) tests/fuzz/fuzz.h
 		$(FUZZ_SOURCES) $(WITHOUT_MAIN) $(LDLIBS_ALL)
 
 valgrind: $(PROGRAM) $(NATIVE)
-	@PGCDC_TEST_SLOW=20 PGCDC_TEST_WRAPPER="valgrind -q --error-exitcode=99 --leak-check=full" \
+	@PGCDC_TEST_SLOW=20 \
+		PGCDC_TEST_WRAPPER="valgrind -q --vgdb=no --error-exitcode=99 --leak-check=full" \
 		$(IN_TEST) lua5.4 tests/run.lua $(or $(SUITES),install)
 
 cover: BUILD = build/cover

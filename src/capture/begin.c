@@ -21,8 +21,6 @@ void begin_facts_fini(struct begin_facts *s)
     relation_fini(&s->table);
     rowtype_unref(s->rowtype);
     s->rowtype = NULL;
-    free(s->marks.key);
-    s->marks = (struct stamp_marks){ 0 };
 }
 
 /* Runs <sql>, which is consumed, for <n> results. */
@@ -35,7 +33,7 @@ static bool run(struct conn *conn, struct buf *sql, struct result **rows, size_t
 }
 
 bool begin_resolve(struct begin_facts *s, struct conn *conn, const struct config *c,
-                   struct err *e)
+                   bool by_value, struct err *e)
 {
     struct result *rows = NULL;
     struct buf sql;
@@ -44,8 +42,7 @@ bool begin_resolve(struct begin_facts *s, struct conn *conn, const struct config
     buf_init(&sql, BUF_SQL_MAX);
     sql_resolve(&sql, c->table);
     ok = run(conn, &sql, &rows, 1, e) &&
-         relation_read_name(&s->table, rows, c->table, c->capture == CONFIG_BY_INCREMENT, c->rls,
-                            e);
+         relation_read_name(&s->table, rows, c->table, by_value, c->rls, e);
     result_free(rows);
     return ok;
 }
@@ -93,11 +90,10 @@ bool begin_identify(struct begin_facts *s, struct conn *conn, struct err *e)
     return ask(s, conn, true, e);
 }
 
-static bool read_shape(struct begin_facts *s, const struct result *columns,
+static bool read_rowtype(struct begin_facts *s, const struct result *columns,
                        const struct config *c, struct err *e)
 {
-    struct rowtype *rowtype = rowtype_read(&s->table, columns, c->columns, c->n_columns, c->pk,
-                                           c->n_pk, c->soft_delete, e);
+    struct rowtype *rowtype = rowtype_read(&s->table, columns, c, e);
 
     if (rowtype == NULL)
         return false;
@@ -110,39 +106,21 @@ static bool read_shape(struct begin_facts *s, const struct result *columns,
     return true;
 }
 
-/* The answer to sql_trigger_marks. */
-static bool read_marks(struct begin_facts *s, const struct result *r, struct err *e)
-{
-    enum { NUMBER, SINCE, PRUNED, NOTIFY, KEY };
-    struct stamp_marks *m = &s->marks;
-
-    free(m->key);
-    *m = (struct stamp_marks){ 0 };
-    if (result_count(r) == 0)
-        return true;
-    m->number = result_u64(r, 0, NUMBER);
-    m->since = result_u64(r, 0, SINCE);
-    m->pruned = result_u64(r, 0, PRUNED);
-    m->notifies = result_bool(r, 0, NOTIFY);
-    m->key = strdup(result_text(r, 0, KEY));
-    return m->key != NULL || err_memory(e);
-}
-
-/* A column that a position speaks of may be gone, or be another one now. */
+/* The column that a position goes by may be missing, or be another one now. */
 static bool read_growth(struct begin_facts *s, const struct result *columns,
                         const struct config *c, const char *column, struct err *e)
 {
-    struct err gone;
+    struct err ignored;
 
     s->growth = INCREMENT_GROWS_NOT;
     if (c->column != NULL && !rowtype_read_growth(&s->table, columns, c->column, &s->growth, e))
         return false;
-    if (column != NULL && !rowtype_read_growth(&s->table, columns, column, &s->growth, &gone))
+    if (column != NULL && !rowtype_read_growth(&s->table, columns, column, &s->growth, &ignored))
         s->growth = INCREMENT_GROWS_NOT;
     return true;
 }
 
-/* ---- who was under way ---- */
+/* ---- which xids were under way ---- */
 
 /* The answer to sql_open: of this <run> of the server, unless <run> is empty, all below *xmax
  * are over but for <open>. *is_other: it is another run. */
@@ -188,8 +166,8 @@ static bool ask_before(struct begin_facts *s, struct conn *conn, struct err *e)
     return ok;
 }
 
-/* In the snapshot, right behind it. */
-static bool read_behind(struct begin_facts *s, const struct result *r, struct err *e)
+/* In the snapshot, right after it was taken. */
+static bool read_after(struct begin_facts *s, const struct result *r, struct err *e)
 {
     struct horizon_in_doubt *d = &s->in_doubt;
     bool is_other;
@@ -200,7 +178,7 @@ static bool read_behind(struct begin_facts *s, const struct result *r, struct er
     return ok;
 }
 
-/* A young cluster has given out no xid twice: nobody is asked, and nothing below is in doubt. */
+/* A young cluster has given out no xid twice: nothing is asked, and nothing below is in doubt. */
 static bool is_young(struct begin_facts *s)
 {
     if (s->snapshot.xmax == 0 || s->snapshot.xmax > UINT32_MAX)
@@ -210,13 +188,13 @@ static bool is_young(struct begin_facts *s)
     return true;
 }
 
-bool begin_transaction(struct begin_facts *s, struct conn *conn, const struct config *c,
-                       bool with_sizes, const char *column, struct err *e)
+bool begin_transaction(struct begin_facts *s, struct conn *conn, const struct begin_request *r,
+                       struct err *e)
 {
-    enum { OPEN, FACTS, RELATION, LEAVES, COLUMNS, MARKS, N };
+    enum { OPEN, FACTS, RELATION, LEAVES, COLUMNS, MORE, N };
+    const struct config *c = r->config;
     struct result *rows[N] = { NULL };
-    bool by_trigger = c->capture == CONFIG_BY_TRIGGER;
-    size_t first = is_young(s) ? FACTS : OPEN, end = by_trigger ? N : MARKS;
+    size_t first = is_young(s) ? FACTS : OPEN, end = r->more != NULL ? N : MORE;
     struct buf sql;
     bool ok;
 
@@ -227,43 +205,20 @@ bool begin_transaction(struct begin_facts *s, struct conn *conn, const struct co
     if (first == OPEN)
         sql_open(&sql, s->in_doubt.upto, &s->in_doubt.open);
     sql_facts(&sql);
-    sql_table(&sql, &s->table, with_sizes);
-    if (by_trigger)
-        sql_trigger_marks(&sql, &s->table);
-    if (c->capture != CONFIG_BY_XMIN)
+    sql_table(&sql, &s->table, r->with_sizes);
+    buf_puts(&sql, r->more != NULL ? r->more : "");
+    if (r->by_index)
         buf_puts(&sql, "SET LOCAL enable_seqscan = off");
     ok = run(conn, &sql, rows + first, end - first, e) && read_facts(s, rows[FACTS], true, e) &&
-         (first != OPEN || read_behind(s, rows[OPEN], e)) &&
-         relation_read_facts(&s->table, rows[RELATION], rows[LEAVES],
-                             c->capture == CONFIG_BY_INCREMENT, c->rls, e) &&
-         read_shape(s, rows[COLUMNS], c, e) && read_growth(s, rows[COLUMNS], c, column, e) &&
-         (!by_trigger || read_marks(s, rows[MARKS], e));
-    for (size_t i = 0; i < N; i++)
+         (first != OPEN || read_after(s, rows[OPEN], e)) &&
+         relation_read_facts(&s->table, rows[RELATION], rows[LEAVES], r->by_value, c->rls, e) &&
+         read_rowtype(s, rows[COLUMNS], c, e) &&
+         read_growth(s, rows[COLUMNS], c, r->column, e);
+    if (r->more != NULL)
+        *r->answer = rows[MORE];
+    for (size_t i = 0; i < MORE; i++)
         result_free(rows[i]);
     if (!ok)
         conn_rollback(conn);
     return ok;
-}
-
-void begin_report(const struct begin_facts *v, const struct config *c, int server_version,
-                  struct buf *report)
-{
-    static const char *const by[] = { "", ", by column ", ", by triggers" };
-
-    buf_printf(report, "table %s.%s", v->table.schema, v->table.name);
-    if (v->table.is_tree)
-        buf_printf(report, " (%zu leaves)", v->table.n_leaves);
-    buf_puts(report, ", key ");
-    for (size_t i = 0; i < v->rowtype->n_key; i++)
-        buf_printf(report, "%s%s", i > 0 ? "," : "", v->rowtype->columns[v->rowtype->key[i]].name);
-    buf_printf(report, ", %zu columns, every %g", v->rowtype->n_row,
-               (double)c->interval_min_ms / 1000);
-    if (c->interval_max_ms != c->interval_min_ms)
-        buf_printf(report, " to %g", (double)c->interval_max_ms / 1000);
-    buf_printf(report, " s%s%s", by[c->capture], c->column != NULL ? c->column : "");
-    if (c->deletes)
-        buf_printf(report, ", deletes%s%s", c->keeps_old ? ", old rows" : "",
-                   c->skips_unchanged ? ", unchanged ones skipped" : "");
-    buf_printf(report, ", Postgres %d.%d (%s)", server_version / 10000, server_version % 10000,
-               v->identity.in_recovery ? "standby" : "primary");
 }

@@ -2,40 +2,30 @@
  *
  * Opens the transaction, takes the lock and then the snapshot (in this
  * order: the other way round, a rewriting ALTER TABLE or a TRUNCATE that
- * commits in between would show that snapshot an empty table), and reads who
- * the server is and what the table looks like. Judges nothing.
+ * commits in between would show that snapshot an empty table), and reads which
+ * server answers and what the table looks like. Decides nothing.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef BEGIN_H
 #define BEGIN_H
 
 #include "capture/config.h"
-#include "capture/sql_trigger.h"
-
-/* What the server says of the table's triggers, see stamps.h. */
-struct stamp_marks {
-    uint64_t number; /* stands for the table in tombstones and notifications */
-    uint64_t since;  /* the xid that made the triggers; 0: there are none */
-    uint64_t pruned; /* tombstones below this xid may have been forgotten */
-    bool notifies;   /* commits are announced */
-    char *key;       /* the columns that tombstones hold, newlines between */
-};
+#include "capture/sql.h"
 
 struct begin_facts {
-    struct horizon_snapshot snapshot; /* its text is owned by this facts */
-    struct horizon_in_doubt in_doubt;     /* of that snapshot, behind begin_transaction */
+    struct horizon_snapshot snapshot;  /* its text is owned by these facts */
+    struct horizon_in_doubt in_doubt;  /* of that snapshot, after begin_transaction */
     struct identity identity;
     struct relation table;
-    struct rowtype *rowtype;      /* counted reference */
-    struct stamp_marks marks; /* where the capture is by triggers */
-    enum increment_growth growth;       /* of the column that it was asked about */
+    struct rowtype *rowtype;           /* counted reference */
+    enum increment_growth growth;      /* of the column that was asked for */
 };
 
 void begin_facts_fini(struct begin_facts *s);
 
-/* Which table the script means. Fills the names in s->table. */
+/* Which table the script means. Fills the names in s->table. <by_value>: rows need no xmin. */
 bool begin_resolve(struct begin_facts *s, struct conn *conn, const struct config *c,
-                   struct err *e) WARN_UNUSED;
+                   bool by_value, struct err *e) WARN_UNUSED;
 
 /* One statement, no transaction: the snapshot, and of the identity what can tell that it is
  * another server or another run of it; the rest stays. */
@@ -44,15 +34,21 @@ bool begin_glance(struct begin_facts *s, struct conn *conn, struct err *e) WARN_
 /* One statement, no transaction: the snapshot and the whole identity. */
 bool begin_identify(struct begin_facts *s, struct conn *conn, struct err *e) WARN_UNUSED;
 
-/* Says in a line what would be captured. */
-void begin_report(const struct begin_facts *v, const struct config *c, int server_version,
-                  struct buf *report);
+/* What is asked for, all borrowed. */
+struct begin_request {
+    const struct config *config;
+    bool with_sizes;      /* those of the leaves */
+    bool by_value;        /* rows need no xmin */
+    bool by_index;        /* sequential scans are off in the transaction */
+    const char *column;   /* one that grows, by which the position goes, or NULL; it may be missing
+                           * if it is not the one that <config> names */
+    const char *more;     /* a statement that is run last, with a semicolon, or NULL */
+    struct result **answer; /* to it; to be freed by the caller, also after a failure */
+};
 
-/* Leaves a transaction open that holds the lock and the snapshot. Keeps the shape that it
- * finds in <s> where nothing has changed. After a failure no transaction is open. Where the capture
- * goes by an index sequential scans are off in it. <column>: one that grows, or NULL; it may be
- * gone if it is not the one that <c> names. */
-bool begin_transaction(struct begin_facts *s, struct conn *conn, const struct config *c,
-                       bool with_sizes, const char *column, struct err *e) WARN_UNUSED;
+/* Leaves a transaction open that holds the lock and the snapshot. Keeps the row type that it
+ * finds in <s> where nothing has changed. After a failure no transaction is open. */
+bool begin_transaction(struct begin_facts *s, struct conn *conn, const struct begin_request *r,
+                       struct err *e) WARN_UNUSED;
 
 #endif

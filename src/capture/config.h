@@ -25,7 +25,7 @@ struct config {
     char **pk;      /* n_pk 0: the primary key */
     size_t n_pk;
     char *where;    /* or NULL */
-    char *soft_delete; /* a column whose value says that the row is gone; or NULL */
+    char *soft_delete; /* a column whose value says that the row is deleted; or NULL */
     char *column;      /* CONFIG_BY_INCREMENT: the one that grows */
     double lookback;   /* its units, or seconds; below 0: the type's default */
     int64_t recheck_ms; /* 0: never */
@@ -34,7 +34,7 @@ struct config {
     uint64_t start_xid;
     int64_t interval_min_ms, interval_max_ms; /* alike unless adaptive */
     bool rls;
-    bool deletes;         /* looks for rows that are gone, and tells inserts from updates */
+    bool deletes;         /* looks for rows that were deleted, and tells inserts from updates */
     int64_t check_ms;     /* how often; 0: in every poll */
     bool keeps_old, skips_unchanged;
 };

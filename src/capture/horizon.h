@@ -82,7 +82,7 @@ uint64_t horizon_widen_visible(uint32_t xmin, const struct horizon_snapshot *s,
                                const struct horizon_in_doubt *d,
                                bool *is_doubtful);
 
-/* Step 3: is a version with this xid new? */
+/* Step 3: true if a version with this xid is new. */
 bool horizon_is_new(const struct horizon *h, uint64_t xid);
 
 /* A floor as the query's prefilter asks for it: age() of the special xids

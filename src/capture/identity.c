@@ -1,4 +1,4 @@
-/* identity.c -- is this still the server that the position speaks of?
+/* identity.c -- whether this is still the server that the position was taken on.
  *
  * Checked on 14.23, 15.18 and 18.4. The mark of a crash: recovery resets the statistics, also
  * the one after a single killed backend, which keeps the postmaster's start time. A clean
@@ -6,7 +6,7 @@
  * primary is that of its WAL file, since the control file's stays old for minutes after a fast
  * promotion.
  *
- * Two standbys on one timeline replay one history, so one that is behind will
+ * Two standbys on one timeline replay one history, so one that lags will
  * come to where we were; and xids on a standby are the primary's, flushed
  * before they were sent: its restart takes nothing back.
  *
@@ -16,7 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The columns of sql_facts behind the snapshot; those of sql_glance end before F_SYSTEM. */
+/* The columns of sql_facts after the snapshot; those of sql_glance end before F_SYSTEM. */
 enum { F_STARTED, F_STATS, F_RECOVERY, F_LSN, F_FLUSH, F_SYSTEM, F_DATABASE, F_TIMELINE };
 
 static bool copy_text(char *to, size_t size, const struct result *r, int col)
@@ -57,7 +57,8 @@ static enum identity_verdict say(enum identity_verdict v, char *why, size_t size
     return v;
 }
 
-static enum identity_verdict judge_standby(const struct identity *then, const struct identity *now,
+static enum identity_verdict compare_standby(const struct identity *then,
+                                             const struct identity *now,
                                   char *why, size_t size)
 {
     uint64_t lsn = then->in_recovery ? then->lsn : then->durable_lsn;
@@ -75,7 +76,8 @@ static enum identity_verdict judge_standby(const struct identity *then, const st
                : IDENTITY_SAME;
 }
 
-static enum identity_verdict judge_primary(const struct identity *then, const struct identity *now,
+static enum identity_verdict compare_primary(const struct identity *then,
+                                             const struct identity *now,
                                   char *why, size_t size)
 {
     bool restarted = strcmp(then->started, now->started) != 0;
@@ -109,6 +111,6 @@ enum identity_verdict identity_judge(const struct identity *then, const struct i
                    "another cluster (its system identifier differs)");
     if (then->database != now->database)
         return say(IDENTITY_OTHER, why, why_size, "another database");
-    return now->in_recovery ? judge_standby(then, now, why, why_size)
-                            : judge_primary(then, now, why, why_size);
+    return now->in_recovery ? compare_standby(then, now, why, why_size)
+                            : compare_primary(then, now, why, why_size);
 }

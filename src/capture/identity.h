@@ -1,4 +1,4 @@
-/* identity.h -- is this still the server that the position speaks of?
+/* identity.h -- whether this is still the server that the position was taken on.
  *
  * The facts that are kept with a position and compared at every poll, and the
  * verdict on what a difference means. Pure functions, no I/O. All the facts

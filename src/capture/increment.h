@@ -20,7 +20,7 @@
  * before needs no entry: its rows are all below the base.
  *
  * The base may be anything, but it is well chosen if late rows lie above it:
- * a row that is yet to come was written by a transaction that began behind
+ * a row that is yet to come was written by a transaction that began after
  * every poll whose S.xmax is at or below the floor, so the highest value that
  * the newest of these saw (struct increment_rung) is a good guess; and it is at least
  * <lookback> below the highest value of all, for values that are drawn long
@@ -71,7 +71,7 @@ struct increment_rung {
 struct increment {
     char *column;       /* what all this is about; NULL: no poll has read all rows yet */
     enum increment_growth growth; /* what its values mean */
-    uint64_t since;     /* the floor behind the newest recheck: all below was delivered */
+    uint64_t since;     /* the floor after the newest recheck: all below was delivered */
     int64_t base;       /* of the next window */
     struct increment_firsts firsts;
     struct increment_stretch *stretches;
@@ -79,7 +79,7 @@ struct increment {
     struct increment_rung *rungs; /* ascending in both */
     size_t n_rungs, cap_rungs;
     int64_t rechecked_ms; /* when, since 1970 */
-    bool is_rechecking; /* a recheck was cut: the next poll is one */
+    bool is_rechecking; /* a recheck ended early: the next poll is one */
 };
 
 void increment_fini(struct increment *i);
@@ -94,8 +94,8 @@ void increment_fini_firsts(struct increment_firsts *f);
 bool increment_add_stretch(struct increment *i, uint64_t below, int64_t base) WARN_UNUSED;
 bool increment_add_rung(struct increment *i, uint64_t xmax, int64_t top) WARN_UNUSED;
 
-/* Does a recheck deliver this row? <value>: NULL where it has none. <h>: as the poll before left
- * it. */
+/* True if a recheck delivers this row. <value>: NULL where it has none. <h>: as the poll before
+ * left it. */
 bool increment_escaped(const struct increment *i, const struct horizon *h, uint64_t xid,
                        const int64_t *value);
 
@@ -117,7 +117,7 @@ bool increment_advance(struct increment *i, const struct horizon *h,
 /* A crash may give xids from the floor on out again. */
 void increment_forget(struct increment *i, uint64_t floor);
 
-/* Is a recheck due, for another reason than that time has passed? <xmax>: S.xmax. */
+/* True if a recheck is due, for another reason than that time has passed. <xmax>: S.xmax. */
 bool increment_is_full(const struct increment *i, uint64_t xmax);
 
 #endif

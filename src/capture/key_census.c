@@ -10,8 +10,10 @@
 
 #define MAX_HASHES ((size_t)512 << 10)
 
-bool key_census_is_due(const struct key_census *c, const struct config *config)
+bool key_census_is_due(const struct key_census *c, const struct source *s)
 {
+    const struct config *config = s->config;
+
     return config->deletes &&
            (c->is_owed || config->check_ms == 0 ||
             clock_mono_ms() - c->last_ms >= config->check_ms);
@@ -29,12 +31,11 @@ static bool is_truncated(const struct position *p, const struct relation *now)
     return p->n_leaves > 0 && now->n_leaves > 0;
 }
 
-void key_census_begin(struct key_census *c, const struct config *config,
-                      const struct position *position, const struct relation *now)
+void key_census_begin(struct key_census *c, const struct source *s)
 {
-    c->is_wanted = key_census_is_due(c, config);
+    c->is_wanted = key_census_is_due(c, s);
     c->is_owed = c->is_owed || c->is_wanted;
-    c->is_truncated = c->is_truncated || is_truncated(position, now);
+    c->is_truncated = c->is_truncated || is_truncated(&s->position, &s->facts.table);
 }
 
 void key_census_drop(struct key_census *c)
@@ -134,10 +135,10 @@ static bool read_bucket(struct tally *t, const char *p, size_t len)
     return true;
 }
 
-bool key_census_read_tally(struct key_census *c, struct conn *conn, size_t source,
-                           struct rowtype *rowtype, struct message **message, struct err *e)
+bool key_census_read_tally(struct key_census *c, const struct source *s, struct conn *conn,
+                           struct message **message, struct err *e)
 {
-    struct message *b = c->message = message_new(MESSAGE_TALLY, source);
+    struct message *b = c->message = message_new(MESSAGE_TALLY, s->number);
     struct tally *tally;
     const char *text;
     enum conn_copy got;
@@ -146,7 +147,7 @@ bool key_census_read_tally(struct key_census *c, struct conn *conn, size_t sourc
 
     if (b == NULL || (b->tally.counts = calloc(1, sizeof *b->tally.counts)) == NULL)
         return err_memory(e);
-    b->tally.rowtype = rowtype_ref(rowtype);
+    b->tally.rowtype = rowtype_ref(s->facts.rowtype);
     tally = b->tally.counts;
     while ((got = conn_copy_next(conn, &text, &len, e)) == CONN_COPY_ROW)
         if (!read_bucket(tally, text, len))
@@ -179,8 +180,8 @@ bool key_census_answer(struct key_census *c, const unsigned char *asked)
 }
 
 /* "xmin\thash\tkey" */
-static bool take_key(struct chunk *chunk, const char *p, size_t len, const struct horizon *horizon,
-                     const struct begin_facts *facts, struct err *e)
+static bool take_key(struct chunk *chunk, const struct source *s, const char *p, size_t len,
+                     struct err *e)
 {
     const char *end = p + len;
     uint64_t hash;
@@ -191,31 +192,31 @@ static bool take_key(struct chunk *chunk, const char *p, size_t len, const struc
     if (!key_census_read_xmin(&p, end, false, &xmin) || !key_census_read_hash(&p, end, &hash) ||
         len > UINT32_MAX)
         return fail_row(e);
-    row.xid = horizon_widen_visible(xmin, &facts->snapshot, &facts->in_doubt, &is_doubtful);
-    if (is_doubtful || horizon_is_new(horizon, row.xid))
+    row.xid = horizon_widen_visible(xmin, &s->facts.snapshot, &s->facts.in_doubt, &is_doubtful);
+    if (is_doubtful || horizon_is_new(&s->position.horizon, row.xid))
         row.op = OP_UPSERT;
     row.len = (uint32_t)(end - p);
     return (chunk_add_hash(chunk, hash) && chunk_add(chunk, &row, p)) || err_memory(e);
 }
 
-bool key_census_read_keys(struct key_census *c, struct conn *conn, size_t source,
-                          const struct horizon *horizon, const struct begin_facts *facts,
-                          struct message **message, bool *is_over, struct err *e)
+bool key_census_read_keys(struct key_census *c, const struct source *s, struct conn *conn,
+                          struct message **message, struct err *e)
 {
+    struct chunk *chunk;
     const char *text;
     size_t len;
 
-    *is_over = false;
-    if ((c->message = message_new(MESSAGE_KEYS, source)) == NULL)
+    if ((c->message = message_new(MESSAGE_KEYS, s->number)) == NULL)
         return err_memory(e);
-    while (!*is_over && !chunk_is_full(&c->message->chunk)) {
+    chunk = &c->message->chunk;
+    while (!chunk->ends && !chunk_is_full(chunk)) {
         switch (conn_copy_next(conn, &text, &len, e)) {
         case CONN_COPY_ROW:
-            if (!take_key(&c->message->chunk, text, len, horizon, facts, e))
+            if (!take_key(chunk, s, text, len, e))
                 return false;
             break;
         case CONN_COPY_END:
-            *is_over = c->message->chunk.ends = true;
+            chunk->ends = true;
             break;
         case CONN_COPY_FAILED:
             return false;

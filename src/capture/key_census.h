@@ -9,7 +9,7 @@
 #ifndef KEY_CENSUS_H
 #define KEY_CENSUS_H
 
-#include "capture/begin.h"
+#include "capture/source.h"
 
 struct key_census {
     bool is_owed;          /* one was wanted, or never made yet, and is not complete */
@@ -24,13 +24,12 @@ struct key_census {
     struct message *message;   /* being filled */
 };
 
-/* Is one due now? */
-bool key_census_is_due(const struct key_census *c, const struct config *config);
+/* True if one is due now. */
+bool key_census_is_due(const struct key_census *c, const struct source *s);
 
-/* A poll begins, which makes one if it is due; the leaves that <position> knows are those of the
+/* A poll begins, which makes one if it is due; the leaves that the position knows are those of the
  * poll before. */
-void key_census_begin(struct key_census *c, const struct config *config,
-                      const struct position *position, const struct relation *now);
+void key_census_begin(struct key_census *c, const struct source *s);
 
 /* Forgets what the poll in hand brought; its end without one of key_census_complete. */
 void key_census_drop(struct key_census *c);
@@ -43,28 +42,27 @@ bool key_census_take_hash(struct key_census *c, struct chunk *chunk, const char 
 bool key_census_leave(struct key_census *c, const char *p, const char *end,
                       struct err *e) WARN_UNUSED;
 
-/* Reads the answer to sql_tally; *batch is for the host. */
-bool key_census_read_tally(struct key_census *c, struct conn *conn, size_t source,
-                           struct rowtype *rowtype,
+/* Reads the answer to sql_tally; *message is for the host. */
+bool key_census_read_tally(struct key_census *c, const struct source *s, struct conn *conn,
                            struct message **message, struct err *e) WARN_UNUSED;
 
 /* What the host asks for: TALLY_BUCKETS bits (copied) or, NULL, nothing. */
 bool key_census_answer(struct key_census *c, const unsigned char *asked) WARN_UNUSED;
 
-/* Reads of the answer to sql_keys what makes a batch; *is_over with the last one. <horizon> and
- * <facts> tell old rows, OP_READ, from those that this poll or the next delivers, OP_UPSERT. */
-bool key_census_read_keys(struct key_census *c, struct conn *conn, size_t source,
-                          const struct horizon *horizon, const struct begin_facts *facts,
-                          struct message **message, bool *is_over, struct err *e) WARN_UNUSED;
+/* Reads of the answer to sql_keys what makes a chunk, which <ends> if it is the last one. Tells old
+ * rows, OP_READ, from those that this poll or the next delivers, OP_UPSERT. */
+bool key_census_read_keys(struct key_census *c, const struct source *s, struct conn *conn,
+                          struct message **message, struct err *e) WARN_UNUSED;
 
 /* The poll is over. */
 void key_census_complete(struct key_census *c);
 
-/* Reads the xmin that a COPY row begins with, or, if <is_alone>, is; *p ends behind the tab. */
+/* Reads the xmin that a COPY row begins with, and the tab after it, or, if <is_alone>, the row that
+ * is nothing else; *p ends after it. */
 bool key_census_read_xmin(const char **p, const char *end, bool is_alone,
                           uint32_t *xmin) WARN_UNUSED;
 
-/* Reads the decimal number that a COPY row begins with, and the tab behind it; *p ends there. */
+/* Reads the decimal number that a COPY row begins with, and the tab after it; *p ends there. */
 bool key_census_read_hash(const char **p, const char *end, uint64_t *hash) WARN_UNUSED;
 
 #endif

@@ -1,4 +1,4 @@
-/* key_multiset.c -- keys to be met again, each as often as it was given.
+/* key_multiset.c -- a multiset of keys: each is matched as often as it was added.
  * SPDX-License-Identifier: MIT */
 #include "capture/key_multiset.h"
 

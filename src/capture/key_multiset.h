@@ -1,4 +1,4 @@
-/* key_multiset.h -- keys to be met again, each as often as it was given.
+/* key_multiset.h -- a multiset of keys: each is matched as often as it was added.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef KEY_MULTISET_H
@@ -14,11 +14,11 @@ struct key_multiset {
     size_t n;
 };
 
-/* From a text with a newline behind each key, which is borrowed. False: out of memory. */
+/* From a text with a newline after each key, which is borrowed. False: out of memory. */
 bool key_multiset_init(struct key_multiset *k, const char *text) WARN_UNUSED;
 void key_multiset_fini(struct key_multiset *k);
 
-/* True, once for each time that it was given, if the key is there. */
+/* Removes the key once; true if it was there. */
 bool key_multiset_take(struct key_multiset *k, const char *key, size_t len);
 
 #endif

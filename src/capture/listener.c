@@ -1,7 +1,7 @@
 /* listener.c -- hears commits that the triggers announce, and counts them.
  *
  * That notifications arrive is tried out with one of our own, from another
- * connection: behind a pooler LISTEN succeeds, and its ear is on a connection
+ * connection: through a pooler LISTEN succeeds, but on a connection
  * that others are given.
  *
  * SPDX-License-Identifier: MIT */
@@ -78,7 +78,7 @@ static bool call_out(struct listener *b, const char *word, struct err *e)
     return ok;
 }
 
-/* Does what is announced arrive? */
+/* *arrives: what is announced does. */
 static bool try_out(struct listener *b, struct conn *conn, bool *arrives, struct err *e)
 {
     int64_t deadline = clock_mono_ms() + TRIAL_MS;
@@ -117,7 +117,7 @@ static bool listen(struct listener *b, struct conn *conn, struct err *e)
         if (!conn_wait_notify(conn, clock_mono_ms() + conn_patience_ms(conn), text, sizeof text, e))
             return false;
         if (*text == '\0') {
-            /* is it quiet, or dead? */
+            /* whether it is quiet, or dead */
             if (!conn_run(conn, "SELECT 1", NULL, 0, e))
                 return false;
         } else if (strncmp(text, "hello", 5) != 0) {

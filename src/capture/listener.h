@@ -1,7 +1,7 @@
 /* listener.h -- hears commits that the triggers announce, and counts them.
  *
  * One thread with a connection of its own for each database, which LISTENs.
- * What it hears it counts, by the number of the table (see stamps.h); readers
+ * What it hears it counts, by the number of the table (see sql_trigger.h); readers
  * compare the count with the one that they saw last. Connects again when it
  * must. Where the server cannot LISTEN (a standby), or what is announced never
  * arrives (a pooler), it says why, and stays mute.

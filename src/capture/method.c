@@ -1,32 +1,108 @@
-/* method.c -- what a step of capture reads: the COPY, and its rows' xids.
+/* method.c -- the ways to find changes: the table, and what the methods share.
  * SPDX-License-Identifier: MIT */
 #include "capture/method.h"
 
-#include "pg/copytext.h"
 #include "capture/key_census.h"
 
-#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
-bool reads_by_trigger(const struct source *s)
+/* The first one that holds a position is its method. The last one holds all. */
+static const struct method *const methods[] = {
+    &method_pages, &method_increment, &method_trigger, &method_xmin,
+};
+
+#define N_METHODS (sizeof methods / sizeof *methods)
+
+/* True if sources name it. Others stand in for one that they name. */
+static bool has_name(const struct method *m)
 {
-    return s->config->capture == CONFIG_BY_TRIGGER;
+    for (size_t i = 0; i < N_METHODS; i++)
+        if (methods[i]->without_xmin == m)
+            return false;
+    return true;
 }
 
-bool reads_values(const struct source *s)
+static const struct method *find_declared(const struct config *c)
 {
-    return s->position.increment.column != NULL || s->config->capture == CONFIG_BY_INCREMENT;
+    for (size_t i = 0; i < N_METHODS; i++)
+        if (methods[i]->capture == c->capture && has_name(methods[i]))
+            return methods[i];
+    return &method_xmin;
 }
 
-bool reads_same_column(const struct source *s)
+bool method_init(struct source *s)
 {
-    const struct increment *i = &s->position.increment;
-
-    return s->config->capture == CONFIG_BY_INCREMENT && i->column != NULL &&
-           strcmp(i->column, s->config->column) == 0 && i->growth == s->facts.growth;
+    s->declared = find_declared(s->config);
+    s->own = s->declared->source_size > 0 ? calloc(1, s->declared->source_size) : NULL;
+    return s->own != NULL || s->declared->source_size == 0;
 }
 
-struct sql_query reads_query(const struct source *s)
+void method_fini(struct source *s)
+{
+    if (s->own != NULL && s->declared->source_fini != NULL)
+        s->declared->source_fini(s->own);
+    free(s->own);
+    s->own = NULL;
+}
+
+const struct method *method_of_table(const struct source *s)
+{
+    return s->facts.table.has_xmin || s->declared->without_xmin == NULL
+               ? s->declared
+               : s->declared->without_xmin;
+}
+
+const struct method *method_that_holds(const struct position *p)
+{
+    for (size_t i = 0; i < N_METHODS; i++)
+        if (methods[i]->holds(p))
+            return methods[i];
+    return &method_xmin;
+}
+
+const struct method *method_of(const struct source *s)
+{
+    const struct method *m = method_that_holds(&s->position);
+
+    return m != &method_xmin ? m : s->declared;
+}
+
+void method_step_fini(struct method_step *step)
+{
+    if (step->own != NULL && step->method->step_fini != NULL)
+        step->method->step_fini(step->own);
+    free(step->own);
+    xidset_fini(&step->delivered);
+    xidset_fini(&step->there);
+    *step = (struct method_step){ 0 };
+}
+
+static enum method_hand_over hand_over(const struct source *s, const struct method *m)
+{
+    if (!m->holds(&s->position))
+        return METHOD_TAKES;
+    return m->stays == NULL || m->stays(s) ? METHOD_STAYS : METHOD_GIVES;
+}
+
+bool method_begin(struct source *s, struct method_step *step, struct conn *conn, struct err *e)
+{
+    const struct relation *t = &s->facts.table;
+    const struct method *m = method_of(s);
+
+    step->method = m;
+    step->hand_over = hand_over(s, m);
+    for (size_t i = 0; i < t->n_leaves && m->leaf.put != NULL; i++)
+        if (position_leaf(&s->position, t->leaves[i].oid) == NULL)
+            step->has_new_leaves = true;
+    if (m->step_size > 0 && (step->own = calloc(1, m->step_size)) == NULL)
+        return err_memory(e);
+    return m->begin(s, step, conn, e);
+}
+
+/* ---- what the methods share ---- */
+
+struct sql_query method_query(const struct source *s)
 {
     return (struct sql_query){
         .table = &s->facts.table,
@@ -37,183 +113,109 @@ struct sql_query reads_query(const struct source *s)
     };
 }
 
-struct sql_increment_query reads_sql_increment(const struct source *s)
+bool method_move_horizon(struct source *s, struct method_step *step, struct err *e)
 {
-    const struct increment *i = &s->position.increment;
-    bool is_other = i->column != NULL && i->growth != s->facts.growth;
+    char *text = strdup(s->facts.snapshot.text);
 
-    return (struct sql_increment_query){
-        .query = reads_query(s),
-        .column = i->column != NULL ? i->column : s->config->column,
-        .growth = is_other ? INCREMENT_GROWS_NOT : s->facts.growth,
-    };
-}
-
-bool reads_stamps(const struct source *s)
-{
-    return s->position.stamps.is_used;
-}
-
-const char *reads_setting(const struct reads *r, const struct source *s, bool has_new_leaves)
-{
-    if (s->config->capture == CONFIG_BY_XMIN)
-        return NULL;
-    if (r->is_switch || r->is_recheck || r->what == READ_LEAF)
-        return "SET LOCAL enable_seqscan = on";
-    return has_new_leaves ? "SET LOCAL enable_seqscan = off" : NULL;
-}
-
-/* ---- statements ---- */
-
-static void put_plain(const struct reads *r, const struct sql_query *q, const struct position *p,
-                      const struct relation_leaf *leaf, const unsigned char *asked, struct buf *sql)
-{
-    switch (r->what) {
-    case READ_RANGE:
-        sql_range(sql, q, relation_leaf(q->table, r->leaf), position_leaf(p, r->leaf)->next,
-                  r->end);
-        return;
-    case READ_LEAF:
-        sql_leaf(sql, q, leaf);
-        return;
-    case READ_POLL:
-        sql_poll(sql, q, p);
-        return;
-    case READ_XMINS:
-        sql_xmins(sql, q, p);
-        return;
-    case READ_TALLY:
-        sql_tally(sql, q);
-        return;
-    case READ_KEYS:
-        sql_keys(sql, q, asked);
-        return;
-    case READ_WINDOW: /* these go by values */
-    case READ_PAGE:
-    case READ_NOTHING:
-        return;
-    }
-}
-
-static void put_valued(const struct reads *r, const struct sql_increment_query *q,
-                       const struct position *p, const struct relation_leaf *leaf, struct buf *sql)
-{
-    if (r->what == READ_LEAF)
-        sql_increment_leaf(sql, q, leaf);
-    else if (r->what == READ_PAGE)
-        sql_increment_page(sql, q, p);
-    else if (r->what == READ_WINDOW)
-        sql_increment_window(sql, q, p);
-    else if (r->what == READ_POLL)
-        sql_increment_recheck(sql, q, p);
+    if (text == NULL)
+        return err_memory(e);
+    source_forget_polled(s);
+    if (step->has_left) /* the next poll has to read */
+        free(text);
     else
-        put_plain(r, &q->query, p, leaf, NULL, sql);
+        s->polled = text;
+    if (!position_take_resume_points(&s->position, &step->delivered) ||
+        !horizon_advance(&s->position.horizon, &s->facts.snapshot, &step->delivered,
+                         source_durable_bound(s)))
+        return err_memory(e);
+    return source_know_leaves(s, e);
 }
 
-static void put_stamped(const struct reads *r, const struct sql_trigger_query *q,
-                        const struct position *p, const struct relation_leaf *leaf, struct buf *sql)
+bool method_start(struct source *s, struct method_step *step, struct err *e)
 {
-    switch (r->what) {
-    case READ_RANGE:
-        sql_trigger_range(sql, &q->query, relation_leaf(q->query.table, r->leaf),
-                          position_leaf(p, r->leaf)->next, r->end);
-        return;
-    case READ_LEAF:
-        sql_trigger_leaf(sql, &q->query, leaf);
-        return;
-    case READ_POLL:
-        (r->is_switch ? sql_trigger_switch : sql_trigger_poll)(sql, q, p);
-        return;
-    case READ_XMINS:
-        sql_trigger_xids(sql, q, p);
-        return;
-    case READ_WINDOW: /* these go by values */
-    case READ_PAGE:
-    case READ_TALLY: /* triggers tell what is gone */
-    case READ_KEYS:
-    case READ_NOTHING:
-        return;
-    }
+    const struct method *m = method_of(s);
+
+    xidset_fini(&s->position.horizon.seen);
+    s->position.horizon.seen = step->there; /* moves */
+    step->there = (struct xidset){ 0 };
+    step->goes_on = true;
+    return method_move_horizon(s, step, e) && (m->rise == NULL || m->rise(s, e));
 }
 
-/* Do the rows of this step carry a value? */
-static bool has_value(const struct reads *r, const struct source *s)
+bool method_rise(struct source *s, bool *has_risen, struct err *e)
 {
-    return r->what == READ_WINDOW || r->what == READ_PAGE || r->is_recheck ||
-           (r->what == READ_LEAF && reads_values(s));
-}
+    const struct method *m = method_of(s);
+    struct horizon *h = &s->position.horizon;
+    const struct xidset nothing = { 0 };
+    uint64_t floor = h->floor;
+    bool was_guarded = s->position.floor_lsn != 0;
 
-void reads_put(const struct reads *r, const struct source *s, const struct relation_leaf *leaf,
-               const unsigned char *asked, struct buf *sql)
-{
-    const struct sql_increment_query valued = reads_sql_increment(s);
-    const struct sql_trigger_query q = {
-        .query = valued.query,
-        .number = s->facts.marks.number,
-        .xmax = s->facts.snapshot.xmax,
-    };
-
-    if (has_value(r, s))
-        put_valued(r, &valued, &s->position, leaf, sql);
-    else if (reads_by_trigger(s))
-        put_stamped(r, &q, &s->position, leaf, sql);
-    else
-        put_plain(r, &q.query, &s->position, leaf, asked, sql);
-}
-
-void reads_put_try(const struct source *s, struct buf *sql)
-{
-    const struct sql_increment_query q = reads_sql_increment(s);
-
-    if (s->facts.table.has_xmin)
-        sql_try(sql, &q.query);
-    else
-        sql_increment_try(sql, &q);
-}
-
-/* ---- rows ---- */
-
-/* The value of the column that grows, or \N, and the tab behind it. */
-static bool parse_value(const char **p, const char *end, struct reads_row *row)
-{
-    row->has_value = !copytext_skip_null(p, end);
-    return !row->has_value || (copytext_read_i64(p, end, &row->value) && (*p)[-1] == '\t');
-}
-
-bool reads_parse(const struct reads *r, const struct source *s, const char **p, const char *end,
-                 struct reads_row *row)
-{
-    const struct horizon *h = &s->position.horizon;
-    uint64_t xmax = s->facts.snapshot.xmax;
-    struct stamp_row parsed = { .mark = SQL_TRIGGER_ROW };
-    bool is_valued = has_value(r, s);
-
-    row->has_value = false;
-    if (r->what == READ_PAGE) {
-        *row = (struct reads_row){ 0 };
-        return parse_value(p, end, row) && row->has_value;
-    }
-    if (!(reads_by_trigger(s) && !is_valued
-              ? stamps_parse(p, end, &parsed)
-              : key_census_read_xmin(p, end, r->what == READ_XMINS, &parsed.xmin)) ||
-        (is_valued && !parse_value(p, end, row)))
+    *has_risen = false;
+    if (s->position.identity.in_recovery ||
+        (floor >= s->facts.snapshot.xmin && !was_guarded && s->durable.n == 0))
+        return true;
+    source_keep_identity(s);
+    if (!horizon_advance(h, &s->facts.snapshot, &nothing, source_durable_bound(s)))
+        return err_memory(e);
+    if (m->rise != NULL && !m->rise(s, e))
         return false;
-    /* one that this cluster has not reached is from another */
-    row->stamp = parsed.stamp < xmax ? parsed.stamp : 0;
-    row->xid = row->judged = horizon_widen_visible(parsed.xmin, &s->facts.snapshot,
-                                                   &s->facts.in_doubt, &row->is_doubtful);
-    if (reads_stamps(s)) {
-        row->is_doubtful = false;
-        row->judged = row->stamp;
-        if (row->stamp > 0)
-            row->xid = row->stamp;
-    }
-    row->is_gone = parsed.mark == SQL_TRIGGER_TOMBSTONE;
-    row->is_superseded = row->is_gone && parsed.later > 0 && !xidset_has(&h->seen, parsed.later);
-    row->is_new = row->is_gone ? !xidset_has(&h->seen, row->judged)
-                               : parsed.mark == SQL_TRIGGER_ROW && horizon_is_new(h, row->judged);
-    if (r->is_recheck && s->position.increment.column != NULL)
-        row->is_new = increment_escaped(&s->position.increment, h, row->xid,
-                                        row->has_value ? &row->value : NULL);
+    *has_risen = h->floor != floor || was_guarded != (s->position.floor_lsn != 0);
     return true;
+}
+
+bool method_fail_row(struct err *e)
+{
+    return err_set(e, ERR_INTERNAL, "cannot read a row of the server's COPY");
+}
+
+bool method_take_xmin(const struct source *s, struct method_row *row, bool is_alone,
+                      struct err *e)
+{
+    bool is_doubtful;
+    uint32_t xmin;
+
+    if (!key_census_read_xmin(&row->p, row->end, is_alone, &xmin))
+        return method_fail_row(e);
+    row->xid = horizon_widen_visible(xmin, &s->facts.snapshot, &s->facts.in_doubt, &is_doubtful);
+    row->fate = is_doubtful ? METHOD_LEAVE : METHOD_DELIVER;
+    return true;
+}
+
+void method_put_range(const struct source *s, const struct method_extent *extent, struct buf *sql)
+{
+    const struct sql_query q = method_query(s);
+
+    sql_range(sql, &q, extent->leaf, extent->block, extent->end);
+}
+
+bool method_take_range(const struct source *s, struct method_step *step, struct method_row *row,
+                       struct err *e)
+{
+    (void)step;
+    if (!method_take_xmin(s, row, false, e))
+        return false;
+    row->is_old = true;
+    if (row->fate == METHOD_DELIVER && row->xid >= s->position.horizon.floor)
+        row->fate = METHOD_SKIP;
+    return true;
+}
+
+void method_put_xids(const struct source *s, const struct method_extent *extent, struct buf *sql)
+{
+    const struct sql_query q = method_query(s);
+
+    (void)extent;
+    sql_xmins(sql, &q, &s->position);
+}
+
+bool method_take_xid(const struct source *s, struct method_step *step, struct method_row *row,
+                     struct err *e)
+{
+    if (!method_take_xmin(s, row, true, e))
+        return false;
+    if (row->fate == METHOD_LEAVE)
+        return true;
+    row->fate = METHOD_SKIP;
+    return row->xid < s->position.horizon.floor || xidset_add(&step->there, row->xid) ||
+           err_memory(e);
 }

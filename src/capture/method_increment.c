@@ -1,65 +1,61 @@
-/* method_increment.c -- what a poll came to, and where a source stands behind it.
+/* method_increment.c -- capture = "increment": polls go by a column that grows.
+ *
+ * A poll reads a window of the highest values, or, as a recheck, all rows that
+ * were written since the recheck before, see increment.h. The position is its
+ * own once a recheck has laid the ground, and one of xmins again after another
+ * recheck, by the column that it went by: each hand over is a recheck.
+ *
  * SPDX-License-Identifier: MIT */
 #include "capture/method_increment.h"
 
+#include "base/clock.h"
 #include "base/text.h"
+#include "pg/copytext.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define RANGE_BLOCKS 1024 /* 8 MB of table at a time, */
-#define FIRST_BLOCKS 64   /* but little at first and at last, when only one side is at work */
-
 #define LOOKBACK_INTEGERS 1000 /* how far below the highest value a window begins, */
 #define LOOKBACK_SECONDS 60    /* unless the source says so */
 
-void polled_fini(struct polled *p)
+struct step {
+    struct increment_firsts fresh; /* the xids delivered, with the least values of their rows */
+    bool has_top;
+    int64_t top;                   /* the highest value there is */
+    uint64_t late;                 /* rows that a recheck found below the base */
+};
+
+static void fini_step(void *own)
 {
-    xidset_fini(&p->delivered);
-    xidset_fini(&p->baseline);
-    increment_fini_firsts(&p->fresh);
-    *p = (struct polled){ 0 };
+    increment_fini_firsts(&((struct step *)own)->fresh);
 }
 
-bool polled_add(struct polled *p, const struct source *s, const struct reads *r,
-                const struct reads_row *row)
-{
-    if (!xidset_add(&p->delivered, row->xid))
-        return false;
-    if (!reads_values(s))
-        return true;
-    if (r->is_recheck && r->what == READ_POLL && s->position.increment.column != NULL &&
-        (!row->has_value || row->value < s->position.increment.base))
-        p->late++;
-    return increment_add_first(&p->fresh, row->xid, INCREMENT_LOWEST,
-                      row->has_value ? row->value : INCREMENT_LOWEST);
-}
+/* ---- shared with pages ---- */
 
-/* ---- a column that grows ---- */
-
-bool advance_wants_recheck(const struct source *s)
+struct sql_increment_query method_increment_query(const struct source *s)
 {
     const struct increment *i = &s->position.increment;
-    int64_t now = clock_wall_ms(), every = s->config->recheck_ms;
+    bool is_other = i->column != NULL && i->growth != s->facts.growth;
 
-    if (!reads_values(s))
-        return false;
-    if (i->column == NULL || i->is_rechecking)
-        return true;
-    if (!reads_same_column(s))
-        return true;
-    if (s->position.n_resume_points > 0)
-        return false; /* what was cut was a window, and is best finished as one */
-    return every > 0 && (now >= i->rechecked_ms + every || now < i->rechecked_ms ||
-                         increment_is_full(i, s->facts.snapshot.xmax));
+    return (struct sql_increment_query){
+        .query = method_query(s),
+        .column = i->column != NULL ? i->column : s->config->column,
+        .growth = is_other ? INCREMENT_GROWS_NOT : s->facts.growth,
+    };
 }
 
-/* In the units of the column. */
-static int64_t lookback_of(const struct source *s)
+bool method_increment_has_column(const struct source *s)
+{
+    const struct increment *i = &s->position.increment;
+
+    return s->config->column != NULL && i->column != NULL &&
+           strcmp(i->column, s->config->column) == 0 && i->growth == s->facts.growth;
+}
+
+int64_t method_increment_lookback(const struct source *s)
 {
     double lookback = s->config->lookback;
 
@@ -76,14 +72,25 @@ static int64_t lookback_of(const struct source *s)
     return 0;
 }
 
-bool advance_read_top(struct polled *p, const struct source *s, struct conn *conn, struct err *e)
+bool method_increment_set_column(struct source *s, struct err *e)
 {
-    struct sql_increment_query q = reads_sql_increment(s);
+    struct increment *i = &s->position.increment;
+
+    i->growth = s->facts.growth;
+    return (i->column = strdup(s->config->column)) != NULL || err_memory(e);
+}
+
+bool method_increment_read_top(const struct source *s, struct conn *conn, bool *has_top,
+                               int64_t *top, struct err *e)
+{
+    struct sql_increment_query q = method_increment_query(s);
     struct result *rows = NULL;
     const char *text;
     struct buf sql;
     bool ok;
 
+    *has_top = false;
+    *top = 0;
     if (q.growth == INCREMENT_GROWS_NOT)
         return true;
     buf_init(&sql, BUF_SQL_MAX);
@@ -91,12 +98,182 @@ bool advance_read_top(struct polled *p, const struct source *s, struct conn *con
     ok = buf_ok(&sql) ? conn_run(conn, sql.data, &rows, 1, e) : err_memory(e);
     buf_fini(&sql);
     text = ok ? result_text(rows, 0, 0) : NULL;
-    p->has_top = text != NULL;
-    p->top = 0;
+    *has_top = text != NULL;
     if (text != NULL)
-        text_is_i64(text, &p->top);
+        text_is_i64(text, top);
     result_free(rows);
     return ok;
+}
+
+bool method_increment_read_value(struct method_row *row, bool *has_value, int64_t *value)
+{
+    *value = 0;
+    *has_value = !copytext_skip_null(&row->p, row->end);
+    return !*has_value || (copytext_read_i64(&row->p, row->end, value) && row->p[-1] == '\t');
+}
+
+/* ---- facts ---- */
+
+/* Says which leaves lack the index that windows go by. */
+static bool check_health(struct source *s, struct conn *conn, struct err *e)
+{
+    const struct sql_increment_query q = {
+        .query = { .table = &s->facts.table },
+        .column = s->config->column,
+    };
+    struct result *rows = NULL;
+    char text[256];
+    struct buf sql;
+    bool ok;
+
+    if (!s->facts.table.has_xmin)
+        return true;
+    buf_init(&sql, BUF_SQL_MAX);
+    sql_increment_health(&sql, &q);
+    ok = buf_ok(&sql) ? conn_run(conn, sql.data, &rows, 1, e) : err_memory(e);
+    buf_fini(&sql);
+    for (int i = 0; ok && i < result_count(rows); i++) {
+        snprintf(text, sizeof text, "%.100s has no index that begins with \"%.60s\": each poll "
+                 "reads all of it", result_text(rows, i, 0), s->config->column);
+        ok = source_add_notice(s, LOG_WARN, text, e);
+    }
+    result_free(rows);
+    return ok;
+}
+
+static void put_try(const struct source *s, struct buf *sql)
+{
+    const struct sql_query q = method_query(s);
+
+    sql_try(sql, &q);
+}
+
+/* ---- positions ---- */
+
+static bool holds(const struct position *p)
+{
+    return p->increment.column != NULL;
+}
+
+static uint64_t oldest_xid(const struct position *p)
+{
+    return p->increment.since;
+}
+
+static bool wants_recheck(const struct source *s)
+{
+    const struct increment *i = &s->position.increment;
+    int64_t now = clock_wall_ms(), every = s->config->recheck_ms;
+
+    if (i->column == NULL || i->is_rechecking || !method_increment_has_column(s))
+        return true;
+    if (s->position.n_resume_points > 0)
+        return false; /* the poll that ended early was a window, and is best finished as one */
+    return every > 0 && (now >= i->rechecked_ms + every || now < i->rechecked_ms ||
+                         increment_is_full(i, s->facts.snapshot.xmax));
+}
+
+/* ---- steps ---- */
+
+static void put_leaf(const struct source *s, const struct method_extent *extent, struct buf *sql)
+{
+    const struct sql_increment_query q = method_increment_query(s);
+
+    sql_increment_leaf(sql, &q, extent->leaf);
+}
+
+static void put_window(const struct source *s, const struct method_extent *extent,
+                       struct buf *sql)
+{
+    const struct sql_increment_query q = method_increment_query(s);
+
+    (void)extent;
+    sql_increment_window(sql, &q, &s->position);
+}
+
+static void put_recheck(const struct source *s, const struct method_extent *extent,
+                        struct buf *sql)
+{
+    const struct sql_increment_query q = method_increment_query(s);
+
+    (void)extent;
+    sql_increment_recheck(sql, &q, &s->position);
+}
+
+/* A row of any of them. *is_late: a window would not have shown it. */
+static bool take(const struct source *s, struct method_step *step, struct method_row *row,
+                 bool *is_late, struct err *e)
+{
+    const struct increment *i = &s->position.increment;
+    const struct horizon *h = &s->position.horizon;
+    struct step *own = step->own;
+    bool has_value, is_new;
+    int64_t value;
+
+    if (!method_take_xmin(s, row, false, e))
+        return false;
+    if (!method_increment_read_value(row, &has_value, &value))
+        return method_fail_row(e);
+    *is_late = !has_value || value < i->base;
+    if (row->fate == METHOD_LEAVE)
+        return true;
+    is_new = step->is_recheck && i->column != NULL
+                 ? increment_escaped(i, h, row->xid, has_value ? &value : NULL)
+                 : horizon_is_new(h, row->xid);
+    row->fate = is_new ? METHOD_DELIVER : METHOD_SKIP;
+    return !is_new ||
+           (xidset_add(&step->delivered, row->xid) &&
+            increment_add_first(&own->fresh, row->xid, INCREMENT_LOWEST,
+                                has_value ? value : INCREMENT_LOWEST)) || err_memory(e);
+}
+
+static bool take_leaf(const struct source *s, struct method_step *step, struct method_row *row,
+                      struct err *e)
+{
+    bool is_late;
+
+    if (!take(s, step, row, &is_late, e))
+        return false;
+    row->is_old = row->fate == METHOD_SKIP;
+    if (row->is_old)
+        row->fate = METHOD_DELIVER;
+    return true;
+}
+
+static bool take_window(const struct source *s, struct method_step *step, struct method_row *row,
+                        struct err *e)
+{
+    bool is_late;
+
+    return take(s, step, row, &is_late, e);
+}
+
+static bool take_recheck(const struct source *s, struct method_step *step, struct method_row *row,
+                         struct err *e)
+{
+    struct step *own = step->own;
+    bool is_late;
+
+    if (!take(s, step, row, &is_late, e))
+        return false;
+    own->late += row->fate == METHOD_DELIVER && is_late && s->position.increment.column != NULL;
+    return true;
+}
+
+static const struct method_copy window = { .put = put_window, .take = take_window };
+static const struct method_copy recheck = {
+    .put = put_recheck, .take = take_recheck, .reads_all = true,
+};
+
+static bool begin(struct source *s, struct method_step *step, struct conn *conn, struct err *e)
+{
+    struct step *own = step->own;
+
+    step->is_recheck = step->has_new_leaves || wants_recheck(s);
+    step->copy = step->is_recheck ? &recheck : &window;
+    /* a recheck that ended early would be of another kind than the windows that did */
+    step->is_held = step->is_recheck && position_resumes_window(&s->position);
+    return method_increment_read_top(s, conn, &own->has_top, &own->top, e);
 }
 
 /* Rows that no window has shown, which is why there are rechecks. */
@@ -109,258 +286,86 @@ static bool tell_of_late(struct source *s, uint64_t late, struct err *e)
     snprintf(text, sizeof text, "the recheck found %" PRIu64 " rows that the index on \"%.60s\" "
              "had not shown: they were updated, or committed late with a low value", late,
              s->position.increment.column);
-    return fault_add_notice(s, LOG_WARN, text, e);
+    return source_add_notice(s, LOG_WARN, text, e);
 }
 
-/* The column's part of advance_poll and advance_idle; <p> NULL: nothing was read. */
-static bool advance_increment(struct source *s, bool is_recheck, struct polled *p, struct err *e)
+/* A window or a recheck is complete; <step> NULL: nothing was read. */
+static bool move_base(struct source *s, const struct method_step *step, struct err *e)
 {
-    struct increment *i = &s->position.increment;
+    const struct step *own = step != NULL ? step->own : NULL;
     const struct increment_poll poll = {
-        .is_recheck = is_recheck,
+        .is_recheck = step != NULL && step->is_recheck,
         .xmax = s->facts.snapshot.xmax,
-        .top = p != NULL && p->has_top ? &p->top : NULL,
-        .fresh = p != NULL ? &p->fresh : NULL,
-        .lookback = lookback_of(s),
+        .top = own != NULL && own->has_top ? &own->top : NULL,
+        .fresh = own != NULL ? &own->fresh : NULL,
+        .lookback = method_increment_lookback(s),
         .keeps = s->config->recheck_ms > 0,
     };
 
-    if (is_recheck && i->column != NULL) {
-        if (!tell_of_late(s, p->late, e))
-            return false;
-        if (!reads_same_column(s)) {
-            increment_fini(i); /* the next poll lays new ground, or needs none */
-            return true;
-        }
-    }
-    if (is_recheck) {
-        if (i->column == NULL) {
-            i->base = INCREMENT_LOWEST;
-            i->growth = s->facts.growth;
-            if ((i->column = strdup(s->config->column)) == NULL)
-                return err_memory(e);
-        }
-        i->rechecked_ms = clock_wall_ms();
-    }
-    if (!increment_advance(i, &s->position.horizon, &poll))
-        return err_memory(e);
-    i->is_rechecking = i->is_rechecking || (is_recheck && p->has_left); /* it is not over */
-    return true;
+    return increment_advance(&s->position.increment, &s->position.horizon, &poll) ||
+           err_memory(e);
 }
 
-/* ---- pages ---- */
-
-bool advance_begin_page(struct polled *p, struct source *s, struct conn *conn, struct err *e)
+/* All rows were read, as by any poll by xmin. */
+static bool finish_recheck(struct source *s, const struct method_step *step, struct err *e)
 {
     struct increment *i = &s->position.increment;
-    struct pages *g = &s->position.pages;
-    const struct rowtype *rowtype = s->facts.rowtype;
-    int64_t lookback = lookback_of(s);
+    const struct step *own = step->own;
 
-    if (g->reached_key != NULL)
-        return true;
-    for (size_t k = 0; k < rowtype->n_key; k++)
-        if (rowtype->columns[rowtype->key[k]].wants_to_json)
-            return err_set(e, ERR_REFUSED, "%s.%s: no page can begin behind a key of type %s: name "
-                           "other columns in pk", s->facts.table.schema, s->facts.table.name,
-                           rowtype->columns[rowtype->key[k]].type);
-    if (i->column != NULL && !reads_same_column(s))
-        return err_set(e, ERR_REFUSED, "%s.%s: the position goes by column \"%s\", of the type "
-                       "that it had: forget it with --reset", s->facts.table.schema,
-                       s->facts.table.name, i->column);
-    if (!advance_read_top(p, s, conn, e))
+    if (i->column != NULL && !tell_of_late(s, own->late, e))
         return false;
-    g->xmax = s->facts.snapshot.xmax;
-    g->has_top = p->has_top;
-    g->top = p->top;
-    if (i->column != NULL)
+    if (step->hand_over == METHOD_GIVES) {
+        increment_fini(i); /* no more is left of it */
         return true;
-    i->base = p->has_top && p->top > INCREMENT_LOWEST + lookback ? p->top - lookback
-                                                                 : INCREMENT_LOWEST;
-    i->growth = s->facts.growth;
-    return (i->column = strdup(s->config->column)) != NULL || err_memory(e);
-}
-
-/* Is one of the fields of a key NULL? */
-static bool has_null(const char *key)
-{
-    for (const char *f = key;; f++) {
-        size_t len = strcspn(f, "\t");
-
-        if (copytext_is_null((struct copytext_field){ f, len }))
-            return true;
-        f += len;
-        if (*f == '\0')
+    }
+    if (step->hand_over == METHOD_TAKES) {
+        i->base = INCREMENT_LOWEST;
+        if (!method_increment_set_column(s, e))
             return false;
     }
+    i->rechecked_ms = clock_wall_ms();
+    if (!move_base(s, step, e))
+        return false;
+    i->is_rechecking = i->is_rechecking || step->has_left; /* it is not over */
+    return true;
 }
 
-bool advance_page_row(struct page *page, const struct source *s, int64_t value,
-                      const char *fields, size_t len, uint64_t *hash, bool *is_new, struct err *e)
+static bool advance(struct source *s, struct method_step *step, struct err *e)
 {
-    buf_clear(&page->last_key);
-    if (!rowtype_put_key(s->facts.rowtype, fields, len, &page->last_key) ||
-        !pages_hash(fields, len, hash))
-        return err_memory(e);
-    if (has_null(page->last_key.data))
-        return err_set(e, ERR_REFUSED, "%s.%s: a row has NULL in its key, behind which no page can "
-                       "begin: name columns in pk that are never NULL, or leave such rows out by "
-                       "where", s->facts.table.schema, s->facts.table.name);
-    page->n++;
-    page->last = value;
-    *is_new = true;
-    if (value < s->position.increment.base)
-        return true;
-    *is_new = !pages_rows_has(&s->position.pages.given, *hash);
-    return !*is_new || pages_rows_add(&page->fresh, *hash, value) || err_memory(e);
-}
+    struct step *own = step->own;
 
-bool advance_page(struct source *s, const struct page *page, bool *is_over, struct err *e)
-{
-    struct pages *g = &s->position.pages;
-    const struct xidset nothing = { 0 };
-    bool is_first = g->reached_key == NULL;
-    const struct increment_poll poll = {
-        .xmax = g->xmax, .top = g->has_top ? &g->top : NULL, .lookback = lookback_of(s),
-    };
-
-    if (!pages_rows_merge(&g->given, &page->fresh))
-        return err_memory(e);
-    free(g->reached_key);
-    g->reached_key = NULL;
-    *is_over = page->n < PAGES_ROWS;
-    if (!*is_over) {
-        g->reached = page->last;
-        g->reached_key = strdup(page->last_key.data);
-    }
-    if (!*is_over && g->reached_key == NULL)
-        return err_memory(e);
-    /* who was under way at the first page may have committed behind any page since */
-    if (is_first && !horizon_advance(&s->position.horizon, &s->facts.snapshot, &nothing,
-                                     fault_durable_bound(s)))
-        return err_memory(e);
-    if (!*is_over)
-        return true;
-    g->is_silent = false;
-    s->position.phase = POSITION_POLL;
-    if (!increment_advance(&s->position.increment, &s->position.horizon, &poll))
-        return err_memory(e);
-    pages_forget(g, s->position.increment.base);
-    return fault_know_leaves(s, e);
-}
-
-/* ---- ranges ---- */
-
-static uint32_t range_length(const struct position_leaf *leaf)
-{
-    uint32_t left = leaf->blocks - leaf->next;
-    uint32_t half = (leaf->next < left ? leaf->next : left) / 2;
-
-    half = half < FIRST_BLOCKS ? FIRST_BLOCKS : half > RANGE_BLOCKS ? RANGE_BLOCKS : half;
-    return half < left ? half : left;
-}
-
-bool advance_begin_range(const struct position *p, struct reads *r)
-{
-    for (size_t i = 0; i < p->n_leaves; i++) {
-        const struct position_leaf *leaf = &p->leaves[i];
-
-        if (leaf->next >= leaf->blocks)
-            continue;
-        r->what = READ_RANGE;
-        r->leaf = leaf->oid;
-        r->end = leaf->next + range_length(leaf);
-        return true;
-    }
-    return false;
-}
-
-void advance_range(struct position *p, const struct reads *r)
-{
-    struct position_leaf *leaf = r->what == READ_RANGE ? position_leaf(p, r->leaf) : NULL;
-
-    if (leaf != NULL) {
-        leaf->next = r->end;
-        if (p->done.leaf == leaf->oid && p->done.end <= leaf->next)
-            position_forget_done(p);
-    }
-    for (size_t i = 0; i < p->n_leaves; i++)
-        if (p->leaves[i].next < p->leaves[i].blocks)
-            return;
-    p->phase = POSITION_POLL;
-}
-
-/* ---- polls ---- */
-
-/* Polls that were cut go with this one: their xids count as delivered by it. */
-static bool take_cuts(struct source *s, struct polled *p)
-{
+    step->goes_on = step->hand_over == METHOD_GIVES; /* the poll that the source asks for is due */
+    /* polls that ended early go with this one: their xids count as delivered by it */
     for (size_t i = 0; i < s->position.n_resume_points; i++)
-        if (!increment_add_first(&p->fresh, s->position.resume_points[i].xid, INCREMENT_LOWEST,
-                        INCREMENT_LOWEST))
-            return false;
-    return position_take_resume_points(&s->position, &p->delivered);
+        if (!increment_add_first(&own->fresh, s->position.resume_points[i].xid, INCREMENT_LOWEST,
+                                 INCREMENT_LOWEST))
+            return err_memory(e);
+    return method_move_horizon(s, step, e) &&
+           (step->is_recheck ? finish_recheck(s, step, e) : move_base(s, step, e));
 }
 
-/* Stamps of what a switch delivered, now and before, are seen as well. */
-static bool take_stamps(struct source *s, struct polled *p)
+static bool rise(struct source *s, struct err *e)
 {
-    for (size_t i = 0; i < p->baseline.n; i++)
-        if (!xidset_add(&p->delivered, p->baseline.v[i]))
-            return false;
-    s->position.stamps.is_used = true;
-    s->position.stamps.since = s->facts.marks.since;
-    return true;
+    return s->position.increment.column == NULL || move_base(s, NULL, e);
 }
 
-bool advance_poll(struct source *s, const struct reads *r, struct polled *p, struct err *e)
-{
-    struct position *position = &s->position;
-    char *text = strdup(s->facts.snapshot.text);
-
-    if (text == NULL)
-        return err_memory(e);
-    free(s->polled);
-    s->polled = text;
-    if (p->has_left) { /* the next poll has to read, and the stamps of what is left are not known */
-        free(s->polled);
-        s->polled = NULL;
-    }
-    if (!take_cuts(s, p) || (r->is_switch && !p->has_left && !take_stamps(s, p)))
-        return err_memory(e);
-    if (r->what == READ_XMINS) {
-        xidset_fini(&position->horizon.seen);
-        position->horizon.seen = p->baseline;
-        p->baseline = (struct xidset){ 0 };
-    }
-    if (!horizon_advance(&position->horizon, &s->facts.snapshot, &p->delivered,
-                         fault_durable_bound(s)))
-        return err_memory(e);
-    if (r->what != READ_XMINS && reads_values(s) && !advance_increment(s, r->is_recheck, p, e))
-        return false;
-    if (reads_stamps(s))
-        position->stamps.tombstone_floor = position->horizon.floor;
-    return fault_know_leaves(s, e);
-}
-
-bool advance_idle(struct source *s, bool *has_risen, struct err *e)
-{
-    struct horizon *h = &s->position.horizon;
-    const struct xidset nothing = { 0 };
-    uint64_t floor = h->floor;
-    bool was_guarded = s->position.floor_lsn != 0;
-
-    *has_risen = false;
-    if (s->position.identity.in_recovery ||
-        (floor >= s->facts.snapshot.xmin && !was_guarded && s->durable.n == 0))
-        return true;
-    fault_keep_identity(s);
-    if (!horizon_advance(h, &s->facts.snapshot, &nothing, fault_durable_bound(s)))
-        return err_memory(e);
-    if (s->position.increment.column != NULL && !advance_increment(s, false, NULL, e))
-        return false;
-    if (reads_stamps(s))
-        s->position.stamps.tombstone_floor = h->floor;
-    *has_risen = h->floor != floor || was_guarded != (s->position.floor_lsn != 0);
-    return true;
-}
+const struct method method_increment = {
+    .capture = CONFIG_BY_INCREMENT,
+    .without_xmin = &method_pages,
+    .report = ", by column ",
+    .by_index = true,
+    .check_health = check_health,
+    .put_try = put_try,
+    .holds = holds,
+    .stays = method_increment_has_column,
+    .oldest_xid = oldest_xid,
+    .wants_poll = wants_recheck,
+    .step_size = sizeof(struct step),
+    .step_fini = fini_step,
+    .range = { .put = method_put_range, .take = method_take_range },
+    .leaf = { .put = put_leaf, .take = take_leaf, .reads_all = true },
+    .xids = { .put = method_put_xids, .take = method_take_xid },
+    .begin = begin,
+    .advance = advance,
+    .rise = rise,
+};

@@ -1,34 +1,104 @@
-/* method_trigger.c -- what triggers leave on the server, for capture = "trigger".
+/* method_trigger.c -- capture = "trigger": changes are found by what triggers leave.
+ *
+ * lua/pgcdc/postgres/trigger.lua installs them. Every row that is written carries the
+ * top-level xid of its writer (its stamp), every key that goes leaves a
+ * tombstone with the xid of the transaction that took it away. So the capture
+ * rule of horizon.h holds for these xids as it does for xmins, and more
+ * simply: a transaction has one, of 64 bits. A row without a stamp was not
+ * written since the triggers came, and all such rows were committed before: a
+ * snapshot reads them, or a poll by xmin did.
+ *
+ * A position of xmins is taken over by one more poll by xmin, which also learns
+ * the stamps of what it delivers. One of stamps is one of xmins as it stands,
+ * since no xid of a row is below that of its transaction.
+ *
  * SPDX-License-Identifier: MIT */
-#include "capture/method_trigger.h"
+#include "capture/method.h"
 
+#include "capture/sql_trigger.h"
 #include "pg/copytext.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-static bool refuse(const struct begin_facts *v, const char *why, struct err *e)
+/* What the server says of the table's triggers. */
+struct marks {
+    uint64_t number; /* stands for the table in tombstones and notifications */
+    uint64_t since;  /* the xid that made the triggers; 0: there are none */
+    uint64_t pruned; /* tombstones below this xid may have been forgotten */
+    bool notifies;   /* commits are announced */
+    char *key;       /* the columns that tombstones hold, newlines between */
+};
+
+static void fini_source(void *own)
 {
-    return err_set(e, ERR_REFUSED, "%s.%s: %s", v->table.schema, v->table.name, why);
+    free(((struct marks *)own)->key);
 }
 
-static bool refuse_missing(const struct begin_facts *v, struct err *e)
+/* Of a source that does not go by triggers: there are none. */
+static const struct marks *marks_of(const struct source *s)
 {
-    return refuse(v, "capture = \"trigger\" finds no triggers: run `pgcdc-lua trigger "
+    static const struct marks none = { 0 };
+
+    return s->declared == &method_trigger ? s->own : &none;
+}
+
+static struct sql_trigger_query query(const struct source *s)
+{
+    return (struct sql_trigger_query){
+        .query = method_query(s),
+        .number = marks_of(s)->number,
+        .xmax = s->facts.snapshot.xmax,
+    };
+}
+
+/* ---- facts ---- */
+
+static void put_facts(const struct source *s, struct buf *sql)
+{
+    sql_trigger_marks(sql, &s->facts.table);
+}
+
+static bool read_facts(struct source *s, const struct result *r, struct err *e)
+{
+    enum { NUMBER, SINCE, PRUNED, NOTIFY, KEY };
+    struct marks *m = s->own;
+
+    free(m->key);
+    *m = (struct marks){ 0 };
+    if (result_count(r) == 0)
+        return true;
+    m->number = result_u64(r, 0, NUMBER);
+    m->since = result_u64(r, 0, SINCE);
+    m->pruned = result_u64(r, 0, PRUNED);
+    m->notifies = result_bool(r, 0, NOTIFY);
+    m->key = strdup(result_text(r, 0, KEY));
+    return m->key != NULL || err_memory(e);
+}
+
+static bool refuse(const struct source *s, const char *why, struct err *e)
+{
+    return err_set(e, ERR_REFUSED, "%s.%s: %s", s->facts.table.schema, s->facts.table.name, why);
+}
+
+static bool refuse_missing(const struct source *s, struct err *e)
+{
+    return refuse(s, "capture = \"trigger\" finds no triggers: run `pgcdc-lua trigger "
                   "action=install table=...` first", e);
 }
 
-void stamps_explain(const struct begin_facts *v, struct err *e)
+static void explain(const struct source *s, struct err *e)
 {
     if (e->code != ERR_SQL || strstr(e->msg, "pgcdc") == NULL)
         return;
     if (strcmp(e->sqlstate, "42P01") == 0 || strcmp(e->sqlstate, "3F000") == 0)
-        (void)!refuse_missing(v, e);
+        (void)!refuse_missing(s, e);
     else if (strcmp(e->sqlstate, "42501") == 0)
-        (void)!refuse(v, "this role may not read what the triggers note: run `pgcdc-lua trigger "
+        (void)!refuse(s, "this role may not read what the triggers note: run `pgcdc-lua trigger "
                       "action=install` again with readers=", e);
 }
 
-/* Is <name> one of the lines of <list>? */
+/* True if <name> is one of the lines of <list>. */
 static bool is_line(const char *name, const char *list)
 {
     for (size_t n; *list != '\0'; list += n + (list[n] == '\n')) {
@@ -39,15 +109,16 @@ static bool is_line(const char *name, const char *list)
     return false;
 }
 
-static bool check_marks(const struct begin_facts *v, struct err *e)
+static bool check(const struct source *s, struct err *e)
 {
-    const struct rowtype *s = v->rowtype;
+    const struct rowtype *rowtype = s->facts.rowtype;
+    const struct marks *m = marks_of(s);
 
-    if (v->marks.since == 0 || !s->has_stamp)
-        return refuse_missing(v, e);
-    for (size_t k = 0; k < s->n_key; k++)
-        if (!is_line(s->columns[s->key[k]].name, v->marks.key))
-            return refuse(v, "the triggers note another key than the source's pk: run `pgcdc-lua "
+    if (m->since == 0 || !rowtype->has_stamp)
+        return refuse_missing(s, e);
+    for (size_t k = 0; k < rowtype->n_key; k++)
+        if (!is_line(rowtype->columns[rowtype->key[k]].name, m->key))
+            return refuse(s, "the triggers note another key than the source's pk: run `pgcdc-lua "
                           "trigger action=install` again with pk=", e);
     return true;
 }
@@ -55,69 +126,338 @@ static bool check_marks(const struct begin_facts *v, struct err *e)
 /* The first answer to sql_trigger_health. */
 enum { H_NAME, H_ROWS, H_EMPTIED, H_INDEX };
 
-static void put_faults(const struct result *leaves, bool is_ahead, struct buf *faults)
+/* One sentence: <name> and what is wrong with it. */
+static bool add_notice(struct source *s, const char *name, const char *what, struct err *e)
 {
-    for (int i = 0; i < result_count(leaves); i++) {
-        const char *name = result_text(leaves, i, H_NAME);
+    struct buf text;
+    bool ok;
 
-        if (!result_bool(leaves, i, H_ROWS))
-            buf_printf(faults, "%s lacks triggers, or they are disabled: changes of it are "
-                       "missed until they are installed\n", name);
-        else if (!result_bool(leaves, i, H_EMPTIED))
-            buf_printf(faults, "%s has no trigger for TRUNCATE, which would go unseen: install "
-                       "them again\n", name);
-        if (!result_bool(leaves, i, H_INDEX))
-            buf_printf(faults, "%s lacks a valid index on " ROWTYPE_STAMP_COLUMN
-                       ": each poll reads all of it\n", name);
-    }
-    if (is_ahead)
-        buf_puts(faults, "some rows carry stamps that this cluster has not reached, from another "
-                 "one: they count as old, until it does\n");
+    buf_init(&text, BUF_SQL_MAX);
+    buf_printf(&text, "%s%s", name, what);
+    ok = buf_ok(&text) ? source_add_notice(s, LOG_WARN, text.data, e) : err_memory(e);
+    buf_fini(&text);
+    return ok;
 }
 
-bool stamps_check(struct stamps *s, struct conn *conn, const struct begin_facts *v,
-                  struct buf *faults, struct err *e)
+static bool add_notices_of_leaf(struct source *s, const struct result *leaves, int i,
+                                struct err *e)
 {
-    struct sql_trigger_query q = {
-        .query = { .table = &v->table, .rowtype = v->rowtype },
-        .number = v->marks.number,
-        .xmax = v->snapshot.xmax,
+    const char *name = result_text(leaves, i, H_NAME);
+
+    if (!result_bool(leaves, i, H_ROWS)) {
+        if (!add_notice(s, name, " lacks triggers, or they are disabled: changes of it are missed "
+                        "until they are installed", e))
+            return false;
+    } else if (!result_bool(leaves, i, H_EMPTIED) &&
+               !add_notice(s, name, " has no trigger for TRUNCATE, which would go unseen: install "
+                           "them again", e)) {
+        return false;
+    }
+    return result_bool(leaves, i, H_INDEX) ||
+           add_notice(s, name, " lacks a valid index on " ROWTYPE_STAMP_COLUMN
+                      ": each poll reads all of it", e);
+}
+
+static bool check_health(struct source *s, struct conn *conn, struct err *e)
+{
+    const struct sql_trigger_query q = {
+        .query = { .table = &s->facts.table, .rowtype = s->facts.rowtype },
+        .xmax = s->facts.snapshot.xmax,
     };
     struct result *rows[2] = { NULL };
     struct buf sql;
     bool ok;
 
-    if (!check_marks(v, e))
-        return false;
-    if (s->is_checked && s->n_leaves == v->table.n_leaves)
-        return true;
     buf_init(&sql, BUF_SQL_MAX);
     sql_trigger_health(&sql, &q);
     ok = buf_ok(&sql) ? conn_run(conn, sql.data, rows, 2, e) : err_memory(e);
     buf_fini(&sql);
-    if (ok) {
-        put_faults(rows[0], result_bool(rows[1], 0, 0), faults);
-        s->is_checked = true;
-        s->n_leaves = v->table.n_leaves;
-    }
+    for (int i = 0; ok && i < result_count(rows[0]); i++)
+        ok = add_notices_of_leaf(s, rows[0], i, e);
+    if (ok && result_bool(rows[1], 0, 0))
+        ok = add_notice(s, "", "some rows carry stamps that this cluster has not reached, from "
+                        "another one: they count as old, until it does", e);
     result_free(rows[0]);
     result_free(rows[1]);
-    return ok && (buf_ok(faults) || err_memory(e));
+    return ok;
 }
 
-bool stamps_parse(const char **p, const char *end, struct stamp_row *row)
+static uint64_t announced_as(const struct source *s)
+{
+    return marks_of(s)->notifies ? marks_of(s)->number : 0;
+}
+
+static void put_try(const struct source *s, struct buf *sql)
+{
+    const struct sql_query q = method_query(s);
+
+    sql_try(sql, &q);
+}
+
+/* ---- positions ---- */
+
+static bool holds(const struct position *p)
+{
+    return p->stamps.is_used;
+}
+
+/* Tombstones that were not delivered still are to be. */
+static void begin_position(struct source *s, const struct position_stamps *before)
+{
+    const struct marks *m = marks_of(s);
+    uint64_t floor = s->position.horizon.floor;
+
+    if (before->is_used && before->tombstone_floor < floor)
+        floor = before->tombstone_floor;
+    if (floor < m->pruned)
+        floor = m->pruned;
+    if (m->since != 0)
+        s->position.stamps = (struct position_stamps){ true, m->since, floor };
+}
+
+/* Other triggers, or none any more: all is as if it had been read by xmin. */
+static bool check_position(struct source *s, const char **why)
+{
+    struct position *p = &s->position;
+    const struct marks *m = marks_of(s);
+
+    if (p->stamps.since != m->since) {
+        source_forget_polled(s);
+        position_forget_resume_points(p);
+        p->stamps = (struct position_stamps){ 0 };
+        return true;
+    }
+    *why = "deletes that were not read yet were pruned";
+    return p->stamps.tombstone_floor >= m->pruned;
+}
+
+/* Triggers came or went. */
+static bool wants_poll(const struct source *s)
+{
+    return s->position.stamps.is_used != (marks_of(s)->since != 0);
+}
+
+/* ---- rows ---- */
+
+/* What stands before the fields of a row in the COPYs of sql_trigger.h. */
+struct head {
+    uint32_t xmin;  /* 0 of a tombstone */
+    uint64_t later; /* of a tombstone: the xid of the next one of its key; 0: none */
+    uint64_t stamp; /* 0: none */
+    enum sql_trigger_mark mark;
+};
+
+static bool parse_head(const char **p, const char *end, struct head *head)
 {
     uint64_t first, mark;
 
     if (!copytext_read_u64(p, end, &first))
         return false;
-    row->stamp = 0;
-    if (!copytext_skip_null(p, end) && !copytext_read_u64(p, end, &row->stamp))
+    head->stamp = 0;
+    if (!copytext_skip_null(p, end) && !copytext_read_u64(p, end, &head->stamp))
         return false;
     if (!copytext_read_u64(p, end, &mark) || mark > SQL_TRIGGER_OLD)
         return false;
-    row->mark = (enum sql_trigger_mark)mark;
-    row->later = row->mark == SQL_TRIGGER_TOMBSTONE ? first : 0;
-    row->xmin = row->mark == SQL_TRIGGER_TOMBSTONE ? 0 : (uint32_t)first;
+    head->mark = (enum sql_trigger_mark)mark;
+    head->later = head->mark == SQL_TRIGGER_TOMBSTONE ? first : 0;
+    head->xmin = head->mark == SQL_TRIGGER_TOMBSTONE ? 0 : (uint32_t)first;
     return true;
 }
+
+/* Reads the head. *judged: the xid that the horizon is asked about. The row is to be left if that
+ * is its xmin, and in doubt. */
+static bool take_head(const struct source *s, struct method_row *row, struct head *head,
+                      uint64_t *judged, struct err *e)
+{
+    bool is_doubtful;
+
+    if (!parse_head(&row->p, row->end, head))
+        return method_fail_row(e);
+    if (head->stamp >= s->facts.snapshot.xmax)
+        head->stamp = 0; /* one that this cluster has not reached is from another */
+    row->xid = horizon_widen_visible(head->xmin, &s->facts.snapshot, &s->facts.in_doubt,
+                                     &is_doubtful);
+    *judged = row->xid;
+    if (s->position.stamps.is_used) {
+        is_doubtful = false;
+        *judged = head->stamp;
+        if (head->stamp > 0)
+            row->xid = head->stamp;
+    }
+    row->is_tombstone = head->mark == SQL_TRIGGER_TOMBSTONE;
+    row->fate = is_doubtful ? METHOD_LEAVE : METHOD_DELIVER;
+    return true;
+}
+
+/* What a poll by xmin delivers, now and before, must be seen by its stamps as well. */
+static bool learn_stamp(struct method_step *step, const struct head *head)
+{
+    return step->hand_over != METHOD_TAKES || head->stamp == 0 ||
+           xidset_add(&step->there, head->stamp);
+}
+
+static bool take_range(const struct source *s, struct method_step *step, struct method_row *row,
+                       struct err *e)
+{
+    struct head head;
+    uint64_t judged;
+
+    (void)step;
+    if (!take_head(s, row, &head, &judged, e))
+        return false;
+    row->is_old = true;
+    if (row->fate == METHOD_DELIVER && judged >= s->position.horizon.floor)
+        row->fate = METHOD_SKIP;
+    return true;
+}
+
+static bool take_leaf(const struct source *s, struct method_step *step, struct method_row *row,
+                      struct err *e)
+{
+    struct head head;
+    uint64_t judged;
+
+    if (!take_head(s, row, &head, &judged, e))
+        return false;
+    if (row->fate == METHOD_LEAVE)
+        return true;
+    row->is_old = !horizon_is_new(&s->position.horizon, judged);
+    return (learn_stamp(step, &head) &&
+            (row->is_old || xidset_add(&step->delivered, row->xid))) || err_memory(e);
+}
+
+static bool take_row(const struct source *s, struct method_step *step, struct method_row *row,
+                     struct err *e)
+{
+    const struct horizon *h = &s->position.horizon;
+    struct head head;
+    uint64_t judged;
+    bool is_new;
+
+    if (!take_head(s, row, &head, &judged, e))
+        return false;
+    if (row->fate == METHOD_LEAVE)
+        return true;
+    is_new = row->is_tombstone ? !xidset_has(&h->seen, judged)
+                               : head.mark == SQL_TRIGGER_ROW && horizon_is_new(h, judged);
+    if (!is_new || (head.later > 0 && !xidset_has(&h->seen, head.later)))
+        row->fate = METHOD_SKIP; /* or its key goes again later on in this poll */
+    return (learn_stamp(step, &head) && (!is_new || xidset_add(&step->delivered, row->xid))) ||
+           err_memory(e);
+}
+
+static bool take_xid(const struct source *s, struct method_step *step, struct method_row *row,
+                     struct err *e)
+{
+    struct head head;
+    uint64_t judged;
+
+    if (!take_head(s, row, &head, &judged, e))
+        return false;
+    if (row->fate == METHOD_LEAVE)
+        return true;
+    row->fate = METHOD_SKIP;
+    return judged < s->position.horizon.floor || xidset_add(&step->there, judged) ||
+           err_memory(e);
+}
+
+/* ---- steps ---- */
+
+static void put_range(const struct source *s, const struct method_extent *extent, struct buf *sql)
+{
+    const struct sql_query q = method_query(s);
+
+    sql_trigger_range(sql, &q, extent->leaf, extent->block, extent->end);
+}
+
+static void put_leaf(const struct source *s, const struct method_extent *extent, struct buf *sql)
+{
+    const struct sql_query q = method_query(s);
+
+    sql_trigger_leaf(sql, &q, extent->leaf);
+}
+
+static void put_xids(const struct source *s, const struct method_extent *extent, struct buf *sql)
+{
+    const struct sql_trigger_query q = query(s);
+
+    (void)extent;
+    sql_trigger_xids(sql, &q, &s->position);
+}
+
+static void put_poll(const struct source *s, const struct method_extent *extent, struct buf *sql)
+{
+    const struct sql_trigger_query q = query(s);
+
+    (void)extent;
+    sql_trigger_poll(sql, &q, &s->position);
+}
+
+static void put_take_over(const struct source *s, const struct method_extent *extent,
+                             struct buf *sql)
+{
+    const struct sql_trigger_query q = query(s);
+
+    (void)extent;
+    sql_trigger_take_over(sql, &q, &s->position);
+}
+
+static const struct method_copy poll = { .put = put_poll, .take = take_row };
+static const struct method_copy take_over = {
+    .put = put_take_over, .take = take_row, .reads_all = true,
+};
+
+static bool begin(struct source *s, struct method_step *step, struct conn *conn, struct err *e)
+{
+    (void)s;
+    (void)conn;
+    (void)e;
+    step->copy = step->hand_over == METHOD_TAKES ? &take_over : &poll;
+    step->is_held = step->hand_over == METHOD_TAKES;
+    return true;
+}
+
+static bool rise(struct source *s, struct err *e)
+{
+    (void)e;
+    if (s->position.stamps.is_used)
+        s->position.stamps.tombstone_floor = s->position.horizon.floor;
+    return true;
+}
+
+static bool advance(struct source *s, struct method_step *step, struct err *e)
+{
+    /* the stamps of what is left to the next poll are not known */
+    if (step->hand_over == METHOD_TAKES && !step->has_left) {
+        if (!xidset_add_all(&step->delivered, &step->there))
+            return err_memory(e);
+        s->position.stamps.is_used = true;
+        s->position.stamps.since = marks_of(s)->since;
+    }
+    return method_move_horizon(s, step, e) && rise(s, e);
+}
+
+const struct method method_trigger = {
+    .capture = CONFIG_BY_TRIGGER,
+    .report = ", by triggers",
+    .by_index = true,
+    .source_size = sizeof(struct marks),
+    .source_fini = fini_source,
+    .put_facts = put_facts,
+    .read_facts = read_facts,
+    .explain = explain,
+    .check = check,
+    .check_health = check_health,
+    .put_try = put_try,
+    .announced_as = announced_as,
+    .holds = holds,
+    .begin_position = begin_position,
+    .check_position = check_position,
+    .wants_poll = wants_poll,
+    .range = { .put = put_range, .take = take_range },
+    .leaf = { .put = put_leaf, .take = take_leaf, .reads_all = true },
+    .xids = { .put = put_xids, .take = take_xid },
+    .begin = begin,
+    .advance = advance,
+    .rise = rise,
+};

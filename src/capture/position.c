@@ -63,6 +63,11 @@ struct position_leaf *position_leaf(const struct position *p, uint32_t oid)
     return NULL;
 }
 
+bool position_owes_tombstones(const struct position *p)
+{
+    return p->stamps.is_used && p->stamps.tombstone_floor < p->horizon.floor;
+}
+
 bool position_set_leaves(struct position *p, size_t n)
 {
     struct position_leaf *leaves = calloc(n + 1, sizeof *leaves);

@@ -1,7 +1,7 @@
 /* position.h -- how far a source has come, as it is kept.
  *
- * A value: copied into the last batch of a poll or of a snapshot range, saved
- * by the host once that batch is delivered. No I/O here.
+ * A value: copied into the last chunk of a poll or of a snapshot range, saved
+ * by the host once that is delivered. No I/O here.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef POSITION_H
@@ -15,7 +15,7 @@
 enum position_phase {
     POSITION_NONE,     /* never read */
     POSITION_SNAPSHOT, /* existing rows are read, range by range */
-    POSITION_POLL,     /* the snapshot is behind us */
+    POSITION_POLL,     /* the snapshot is complete */
 };
 
 /* Where the snapshot is in one relation: blocks before <next> are done, those
@@ -76,6 +76,10 @@ void position_fini(struct position *p);
 bool position_copy(struct position *to, const struct position *from) WARN_UNUSED;
 
 struct position_leaf *position_leaf(const struct position *p, uint32_t oid);
+
+/* True if tombstones below the floor are still to be delivered. */
+bool position_owes_tombstones(const struct position *p);
+
 /* Replaces the known leaves by room for <n>, zeroed. */
 bool position_set_leaves(struct position *p, size_t n) WARN_UNUSED;
 
@@ -83,7 +87,7 @@ bool position_set_leaves(struct position *p, size_t n) WARN_UNUSED;
 struct position_last {
     uint64_t xid;
     bool is_tombstone;
-    bool is_recheck; /* the poll is one, see increment.h: it reads all rows, not those of a window */
+    bool is_recheck; /* the poll reads all rows, not those of a window, see increment.h */
     const char *key; /* <len> bytes, as in a resume point */
     size_t len;
 };

@@ -306,7 +306,7 @@ static bool read_number(const char *word, const char *text, struct position *p)
     return false;
 }
 
-/* One line. *cut_xid: of the cut that is being read. */
+/* One line. *cut_xid: of the resume point that is being read. */
 static bool read_line(const char *word, const char *text, struct position *p, uint64_t *cut_xid)
 {
     struct identity *id = &p->identity;

@@ -18,32 +18,32 @@
 
 #define CREW_MAX 8
 #define ONCE_TRIES 3           /* --once and --check give up then */
-#define PATIENCE_MS 60000      /* for a table that is gone, or a standby that is behind */
-#define ANSWER_MS 5000         /* a transaction waits no longer for the host */
-#define RING_MS 5              /* a poll that is rung for waits so long behind the one before */
+#define PATIENCE_MS 60000      /* for a table that is missing, or a standby that lags */
+#define ANSWER_MS 5000         /* a transaction waits no longer for the host's answer */
+#define ANNOUNCED_MS 5         /* a poll for an announced commit waits so long after another */
 #define BUSY_STEPS 6           /* an adaptive interval begins at least at max / 2^this */
 
 struct reader_source {
     size_t number;
     const struct config *config;
-    struct capture *capture;
+    struct step *step;
     struct queue_lane lane;
     struct crew *crew;
-    struct message *last_word; /* for DONE or FAULT, which the host waits for: made when there was
-                              * memory for it */
+    struct message *last_message; /* DONE or FAULT, which the host waits for: allocated at first,
+                                   * so that it does not fail for want of memory */
     /* under the crew's mutex: */
-    bool is_busy;     /* a thread has it */
-    bool is_waiting;  /* for reader_restore */
-    bool is_finished; /* nothing more is to be done for it */
-    bool is_asking;   /* for reader_answer */
-    bool has_asked;   /* of the answer: it names buckets */
+    bool is_busy;          /* a thread works on it */
+    bool is_waiting;       /* for reader_restore */
+    bool is_finished;      /* nothing more is to be done for it */
+    bool is_asking;        /* the thread waits for reader_answer */
+    bool has_asked;        /* the answer names buckets: <asked> */
     unsigned char asked[TALLY_BUCKETS / 8];
     int64_t due_ms;
-    uint64_t listener;    /* what the listener rings for it with; 0: nothing */
-    uint64_t heard;   /* its count when the last poll began */
+    uint64_t announced_as; /* the number that its commits are announced as; 0: they are not */
+    uint64_t heard;        /* so many announcements had come when the last poll began */
     int64_t polled_ms;
-    bool was_told;    /* that it is mute */
-    /* of the thread that has it: */
+    bool was_told;         /* the host was told that announcements do not arrive */
+    /* of the thread that works on it: */
     int64_t interval_ms;
     unsigned failures;        /* in a row */
     int64_t failing_since_ms;
@@ -132,10 +132,10 @@ bool reader_add(struct reader *r, const struct config *config, struct err *e)
     s->number = r->n_sources - 1;
     s->config = config;
     s->interval_ms = config->interval_max_ms;
-    s->capture = capture_new(config, s->number);
-    s->last_word = message_new(MESSAGE_DONE, s->number);
+    s->step = step_new(config, s->number);
+    s->last_message = message_new(MESSAGE_DONE, s->number);
     s->crew = find_crew(r, config->conninfo);
-    if (s->capture == NULL || s->last_word == NULL || s->crew == NULL ||
+    if (s->step == NULL || s->last_message == NULL || s->crew == NULL ||
         !ARRAY_PUSH(s->crew->sources, s->crew->n_sources, s->crew->cap_sources, s))
         return err_memory(e);
     return true;
@@ -161,7 +161,7 @@ static void wait_changed(struct crew *crew, int64_t wait_ms)
     pthread_cond_timedwait(&crew->changed, &crew->mutex, &until);
 }
 
-/* ---- words to the host ---- */
+/* ---- messages to the host ---- */
 
 static void tell(struct reader_source *s, struct message *b)
 {
@@ -188,9 +188,9 @@ static void tell_notice(struct reader_source *s, enum log_level level, const str
 /* DONE, or FAULT with its error <e>: the last that is heard of a source. */
 static void tell_last(struct reader_source *s, enum message_kind kind, const struct err *e)
 {
-    struct message *b = s->last_word;
+    struct message *b = s->last_message;
 
-    s->last_word = NULL;
+    s->last_message = NULL;
     s->is_finished = true;
     b->kind = kind;
     if (e != NULL)
@@ -205,11 +205,11 @@ static bool resolve(struct reader_source *s, struct conn *conn, struct err *e)
     struct message *b;
     struct buf name;
 
-    if (!capture_resolve(s->capture, conn, e))
+    if (!step_resolve(s->step, conn, e))
         return false;
     b = message_new(MESSAGE_RESOLVED, s->number);
     buf_init(&name, 4096);
-    buf_printf(&name, "%s.%s", capture_schema(s->capture), capture_table(s->capture));
+    buf_printf(&name, "%s.%s", step_schema(s->step), step_table(s->step));
     if (b == NULL || (b->text = buf_take(&name)) == NULL) {
         message_free(b);
         buf_fini(&name);
@@ -226,7 +226,7 @@ static bool check(struct reader_source *s, struct conn *conn, struct err *e)
     struct buf report;
 
     buf_init(&report, BUF_SQL_MAX);
-    if (b == NULL || !capture_check(s->capture, conn, &report, e) ||
+    if (b == NULL || !step_check(s->step, conn, &report, e) ||
         (b->text = buf_take(&report)) == NULL) {
         bool no_memory = b == NULL || !buf_ok(&report);
 
@@ -257,7 +257,7 @@ static bool ask_host(struct reader_source *s, struct message *b, struct err *e)
     has_asked = s->has_asked;
     s->is_asking = false;
     pthread_mutex_unlock(&crew->mutex);
-    return capture_answer(s->capture, is_answered, has_asked ? s->asked : NULL, e);
+    return step_answer(s->step, is_answered, has_asked ? s->asked : NULL, e);
 }
 
 bool reader_answer(struct reader *r, size_t source, const unsigned char *asked)
@@ -275,7 +275,7 @@ bool reader_answer(struct reader *r, size_t source, const unsigned char *asked)
     return is_asking;
 }
 
-/* What the step brings: rows, and ahead of them what their census brings. */
+/* What the step brings: rows, and before them what their census brings. */
 struct outboxes {
     struct outbox rows, keys;
 };
@@ -287,7 +287,7 @@ static bool read_step(struct reader_source *s, struct conn *conn, struct outboxe
     bool ok;
 
     do {
-        if (!capture_next(s->capture, conn, &b, e))
+        if (!step_next(s->step, conn, &b, e))
             return false;
         if (b == NULL)
             return true;
@@ -308,25 +308,25 @@ static void hang_up(struct line *line)
 static bool poll_step(struct reader_source *s, struct line *line, bool *had_rows, struct err *e)
 {
     struct reader *r = s->crew->reader;
-    enum capture_found found;
+    enum step_found found;
     struct outboxes out;
     struct err later;
     bool ok;
 
-    if (!capture_begin(s->capture, line->conn, &found, e)) {
-        capture_abort(s->capture, line->conn);
+    if (!step_begin(s->step, line->conn, &found, e)) {
+        step_abort(s->step, line->conn);
         return false;
     }
-    if (found == CAPTURE_NOTHING)
+    if (found == STEP_NOTHING)
         return true;
-    outbox_init(&out.rows, r->queue, &s->lane, r->spool_dir, capture_is_held(s->capture));
+    outbox_init(&out.rows, r->queue, &s->lane, r->spool_dir, step_is_held(s->step));
     outbox_init(&out.keys, r->queue, &s->lane, r->spool_dir, false);
     ok = read_step(s, line->conn, &out, had_rows, e);
     if (!ok) {
-        bool was_held = capture_is_held(s->capture);
+        bool was_held = step_is_held(s->step);
 
-        capture_abort(s->capture, line->conn);
-        capture_name_bad_column(s->capture, line->conn, e);
+        step_abort(s->step, line->conn);
+        step_name_bad_column(s->step, line->conn, e);
         /* a transaction that cannot be ended, in a COPY, must not wait for the host */
         hang_up(line);
         /* what a poll has handed out counts as delivered, so it must get there */
@@ -361,15 +361,15 @@ static bool do_step(struct reader_source *s, struct line *line, struct err *e)
         (line->conn = conn_open(s->config->conninfo, s->crew->reader->stop_fd, CONN_STOP_AT_ONCE,
                                 &line->left, e)) == NULL)
         return false;
-    if (!capture_is_resolved(s->capture))
+    if (!step_is_resolved(s->step))
         return resolve(s, line->conn, e);
     if (mode == READER_CHECK)
         return check(s, line->conn, e);
     s->due_ms = clock_mono_ms();
     if (!poll_step(s, line, &had_rows, e))
         return false;
-    if (capture_is_in_snapshot(s->capture) || !capture_has_polled(s->capture) ||
-        capture_owes_census(s->capture))
+    if (step_is_in_snapshot(s->step) || !step_has_polled(s->step) ||
+        step_owes_census(s->step))
         return true; /* due again at once */
     adapt_interval(s, had_rows);
     s->due_ms += s->interval_ms;
@@ -400,7 +400,7 @@ static bool handle_failure(struct reader_source *s, struct line *line, const str
         if (s->crew->reader->mode != READER_RUN && s->failures >= ONCE_TRIES)
             break;
         if (e->code == ERR_BEHIND && is_impatient)
-            capture_stop_waiting(s->capture);
+            step_stop_waiting(s->step);
         wait = sqlstate_backoff_ms(s->failures);
         s->due_ms = now + wait;
         tell_notice(s, LOG_WARN, e, wait);
@@ -415,15 +415,15 @@ static bool handle_failure(struct reader_source *s, struct line *line, const str
 /* ---- the crew ---- */
 
 /* Looks after the listener of a source that has done a step. Under the mutex. */
-static void hang_bell(struct reader_source *s)
+static void look_after_listener(struct reader_source *s)
 {
     struct crew *crew = s->crew;
     const char *why = crew->listener != NULL ? listener_why_mute(crew->listener) : NULL;
     struct err e = { .code = ERR_NONE };
 
     s->polled_ms = clock_mono_ms();
-    s->listener = crew->reader->mode == READER_RUN ? capture_announced_as(s->capture) : 0;
-    if (s->listener == 0)
+    s->announced_as = crew->reader->mode == READER_RUN ? step_announced_as(s->step) : 0;
+    if (s->announced_as == 0)
         return;
     if (crew->listener == NULL)
         crew->listener = listener_new(s->config->conninfo, crew->reader->stop_fd, &crew->mutex,
@@ -435,13 +435,14 @@ static void hang_bell(struct reader_source *s)
     }
 }
 
-/* When it is due: at its interval, or as soon as the listener has rung for it. */
+/* When it is due: at its interval, or as soon as a commit was announced for it. */
 static int64_t due_ms(const struct reader_source *s)
 {
-    int64_t rung = s->polled_ms + RING_MS;
+    int64_t soon = s->polled_ms + ANNOUNCED_MS;
 
-    return s->listener != 0 && s->failures == 0 && s->crew->listener != NULL && rung < s->due_ms &&
-           listener_count(s->crew->listener, s->listener) != s->heard ? rung : s->due_ms;
+    return s->announced_as != 0 && s->failures == 0 && s->crew->listener != NULL &&
+        soon < s->due_ms &&
+           listener_count(s->crew->listener, s->announced_as) != s->heard ? soon : s->due_ms;
 }
 
 /* The source that has been due the longest, or, with *wait_ms set, NULL. */
@@ -455,7 +456,7 @@ static struct reader_source *choose(struct crew *crew, int64_t *wait_ms)
 
         if (s->is_busy || s->is_waiting || s->is_finished)
             continue;
-        if (!capture_is_in_snapshot(s->capture) &&
+        if (!step_is_in_snapshot(s->step) &&
             !queue_lane_is_empty(crew->reader->queue, &s->lane))
             continue; /* reader_wake will tell */
         if (chosen == NULL || due_ms(s) < due_ms(chosen))
@@ -486,14 +487,14 @@ static void *run_thread(void *arg)
         }
         s->is_busy = true;
         if (crew->listener != NULL)
-            s->heard = listener_count(crew->listener, s->listener);
+            s->heard = listener_count(crew->listener, s->announced_as);
         pthread_mutex_unlock(&crew->mutex);
         if (do_step(s, &line, &e))
             s->failures = 0;
         else
             goes_on = handle_failure(s, &line, &e);
         pthread_mutex_lock(&crew->mutex);
-        hang_bell(s);
+        look_after_listener(s);
         s->is_busy = false;
         pthread_cond_broadcast(&crew->changed);
         if (!goes_on)
@@ -527,7 +528,7 @@ bool reader_restore(struct reader *r, size_t source, const struct position *kept
     bool ok;
 
     pthread_mutex_lock(&s->crew->mutex);
-    ok = capture_restore(s->capture, kept) || err_memory(e);
+    ok = step_restore(s->step, kept) || err_memory(e);
     s->is_waiting = false;
     pthread_cond_broadcast(&s->crew->changed);
     pthread_mutex_unlock(&s->crew->mutex);
@@ -574,8 +575,8 @@ void reader_free(struct reader *r)
         free(crew);
     }
     for (size_t i = 0; i < r->n_sources; i++) {
-        capture_free(r->sources[i]->capture);
-        message_free(r->sources[i]->last_word);
+        step_free(r->sources[i]->step);
+        message_free(r->sources[i]->last_message);
         free(r->sources[i]);
     }
     free(r->crews);

@@ -3,11 +3,11 @@
  * One crew of threads for each database, each thread with a connection of its
  * own: as many as the database has sources, at most 8; more sources share
  * them, the longest due first. A thread runs straight-line blocking code and
- * pushes what it finds into the queue. What an error means (reconnect, retry,
- * give up) is decided here and nowhere else.
+ * pushes what it finds into the queue. What an error means (retry, give up)
+ * is decided in sqlstate.h; here is done what follows from it.
  *
  * A source never has two polls in flight: the next one waits until the host
- * is done with all batches of the last. Ranges of a snapshot follow each
+ * is done with all chunks of the last. Ranges of a snapshot follow each
  * other while the queue has room.
  *
  * SPDX-License-Identifier: MIT */
@@ -40,10 +40,10 @@ bool reader_restore(struct reader *r, size_t source, const struct position *kept
                     struct err *e) WARN_UNUSED;
 
 /* The answer to a MESSAGE_TALLY: the buckets whose keys the host wants to see (copied, see
- * key_census.h), NULL for none. False if the reader has gone on without. */
+ * key_census.h), NULL for none. False if the reader no longer waits for them. */
 bool reader_answer(struct reader *r, size_t source, const unsigned char *asked);
 
-/* The host is done with a batch of <source>: call it after queue_done. */
+/* The host is done with a message of <source>: call it after queue_done. */
 void reader_wake(struct reader *r, size_t source);
 
 /* Makes every thread end soon, whatever it waits for. The queue must be closed first. */

@@ -114,7 +114,7 @@ static bool fail_no_column(const struct relation *t, const struct result *r, con
                    nearest != NULL ? nearest : "", nearest != NULL ? "\"" : "");
 }
 
-/* Adds column <i> of the answer; returns its index in the shape, or SIZE_MAX without memory. */
+/* Adds column <i> of the answer; returns its index in the row type, or SIZE_MAX without memory. */
 static size_t add_column(struct rowtype *s, const struct result *r, int i)
 {
     struct rowtype_column *c = &s->columns[s->n_columns];
@@ -134,19 +134,19 @@ static size_t add_column(struct rowtype *s, const struct result *r, int i)
 }
 
 static bool add_row_columns(struct rowtype *s, const struct relation *t, const struct result *r,
-                            char *const *wanted, size_t n_wanted, struct err *e)
+                            const struct config *c, struct err *e)
 {
-    size_t n = n_wanted > 0 ? n_wanted : (size_t)result_count(r);
+    size_t n = c->n_columns > 0 ? c->n_columns : (size_t)result_count(r);
     int stamp = find_column(r, ROWTYPE_STAMP_COLUMN);
 
     s->has_stamp = stamp >= 0 && result_u64(r, stamp, C_OID) == XID8_OID;
     for (size_t i = 0; i < n; i++) {
-        int at = n_wanted > 0 ? find_column(r, wanted[i]) : (int)i;
+        int at = c->n_columns > 0 ? find_column(r, c->columns[i]) : (int)i;
 
-        if (n_wanted == 0 && at == stamp && s->has_stamp)
+        if (c->n_columns == 0 && at == stamp && s->has_stamp)
             continue;
         if (at < 0)
-            return fail_no_column(t, r, "columns", wanted[i], e);
+            return fail_no_column(t, r, "columns", c->columns[i], e);
         if (add_column(s, r, at) == SIZE_MAX)
             return err_memory(e);
     }
@@ -154,7 +154,7 @@ static bool add_row_columns(struct rowtype *s, const struct relation *t, const s
     return true;
 }
 
-/* Column <at> of the answer, which is added behind the row if it is not in it. */
+/* Column <at> of the answer, which is added after the row if it is not in it. */
 static bool add_hidden_column(struct rowtype *s, const struct result *r, int at, size_t *i,
                               struct err *e)
 {
@@ -207,15 +207,15 @@ static bool add_primary_key(struct rowtype *s, const struct relation *t, const s
 }
 
 static bool add_key(struct rowtype *s, const struct relation *t, const struct result *r,
-                    char *const *pk, size_t n_pk, struct err *e)
+                    const struct config *c, struct err *e)
 {
-    if (n_pk == 0)
+    if (c->n_pk == 0)
         return add_primary_key(s, t, r, e);
-    for (size_t i = 0; i < n_pk; i++) {
-        int at = find_column(r, pk[i]);
+    for (size_t i = 0; i < c->n_pk; i++) {
+        int at = find_column(r, c->pk[i]);
 
         if (at < 0)
-            return fail_no_column(t, r, "pk", pk[i], e);
+            return fail_no_column(t, r, "pk", c->pk[i], e);
         if (!add_key_column(s, r, at, e))
             return false;
     }
@@ -238,10 +238,9 @@ static bool sign(struct rowtype *s, struct err *e)
 }
 
 struct rowtype *rowtype_read(const struct relation *t, const struct result *columns,
-                             char *const *wanted, size_t n_wanted, char *const *pk, size_t n_pk,
-                             const char *soft, struct err *e)
+                             const struct config *c, struct err *e)
 {
-    size_t most = (size_t)result_count(columns) + n_wanted + n_pk + 1;
+    size_t most = (size_t)result_count(columns) + c->n_columns + c->n_pk + 1;
     struct rowtype *s = calloc(1, sizeof *s);
 
     if (s == NULL) {
@@ -258,8 +257,9 @@ struct rowtype *rowtype_read(const struct relation *t, const struct result *colu
     if (s->database == NULL || s->schema == NULL || s->table == NULL || s->columns == NULL ||
         s->key == NULL)
         err_memory(e);
-    else if (add_row_columns(s, t, columns, wanted, n_wanted, e) &&
-             add_key(s, t, columns, pk, n_pk, e) && add_soft(s, t, columns, soft, e) && sign(s, e))
+    else if (add_row_columns(s, t, columns, c, e) &&
+             add_key(s, t, columns, c, e) && add_soft(s, t, columns, c->soft_delete, e) &&
+             sign(s, e))
         return s;
     rowtype_unref(s);
     return NULL;

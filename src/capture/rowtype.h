@@ -6,6 +6,7 @@
 #ifndef ROWTYPE_H
 #define ROWTYPE_H
 
+#include "capture/config.h"
 #include "capture/increment.h"
 #include "capture/relation.h"
 #include "pg/types.h"
@@ -21,7 +22,7 @@ struct rowtype_column {
     bool wants_to_json;
 };
 
-/* A row of this shape has n_columns fields: first the n_row columns of change.row in the
+/* A row of this type has n_columns fields: first the n_row columns of change.row in the
  * order of the table (or of the source's `columns`), then key columns that are not among them,
  * then, where <hides_key>, the text that stands for the key in ids. */
 struct rowtype {
@@ -32,7 +33,7 @@ struct rowtype {
     size_t *key; /* indices into columns, in the order of the key */
     size_t n_key;
     bool hides_key;
-    bool has_stamp; /* the table has the column of the triggers, see stamps.h */
+    bool has_stamp; /* the table has the column of the triggers, see sql_trigger.h */
     bool has_no_xid; /* what rows have for an xid is a hash of their fields */
     size_t soft; /* the column that says that a row is deleted; SIZE_MAX: none */
     char *signature; /* "name\ttype\n" for each column of the row, both with COPY's backslashes */
@@ -56,7 +57,7 @@ static inline size_t rowtype_id(const struct rowtype *s, size_t k)
 /* True if the row's column <soft> is not NULL or, for a boolean, true. */
 bool rowtype_is_soft_deleted(const struct rowtype *s, const char *row, size_t len);
 
-/* A column of a shape that is made from another one. */
+/* A column of a row type that is made from another one. */
 struct rowtype_source {
     const char *name;
     size_t from;  /* index into the other's columns, or ROWTYPE_NEW */
@@ -65,7 +66,7 @@ struct rowtype_source {
 
 #define ROWTYPE_NEW SIZE_MAX
 
-/* The shape of rows that were made of rows of <of>: the <n_row> columns of the row, then, up to
+/* The type of rows that were made of rows of <of>: the <n_row> columns of the row, then, up to
  * <n>, key columns, then one more if <hides_key>. Columns of the key that are not among them are
  * none any more. Returns owned, or NULL (out of memory). */
 struct rowtype *rowtype_derive(const struct rowtype *of, const struct rowtype_source *columns,
@@ -75,12 +76,10 @@ struct rowtype *rowtype_derive(const struct rowtype *of, const struct rowtype_so
 bool rowtype_put_key(const struct rowtype *s, const char *row, size_t len,
                      struct buf *key) WARN_UNUSED;
 
-/* Reads the third answer to sql_table. <wanted>: the source's `columns`, n_wanted 0 for all;
- * <pk>: its key columns, n_pk 0 for the primary key; <soft>: its `soft_delete`, or NULL. Returns
- * owned, or NULL with ERR_REFUSED. */
+/* Reads the third answer to sql_table, of the columns and the key that <c> asks for. Returns owned,
+ * or NULL with ERR_REFUSED. */
 struct rowtype *rowtype_read(const struct relation *t, const struct result *columns,
-                             char *const *wanted, size_t n_wanted, char *const *pk, size_t n_pk,
-                             const char *soft, struct err *e);
+                             const struct config *c, struct err *e);
 
 /* Looks for a column that grows in the third answer to sql_table. ERR_REFUSED if it is not there,
  * or of another type. */

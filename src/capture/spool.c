@@ -92,7 +92,7 @@ bool spool_write(struct spool *s, const struct chunk *c, struct err *e)
         !write_at(s, &at, c->rows, c->n_rows * sizeof *c->rows, e) ||
         !write_at(s, &at, c->bytes, c->n_bytes, e))
         return false;
-    s->written = at; /* only now it counts: half a batch is none */
+    s->written = at; /* only now it counts: half a chunk is none */
     return true;
 }
 

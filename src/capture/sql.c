@@ -16,7 +16,7 @@
 
 #define MOST_NAMED 10000 /* xids in a statement; of more all from the least on are meant */
 
-static void put_ident(struct buf *b, const char *name)
+void sql_put_ident(struct buf *b, const char *name)
 {
     buf_putc(b, '"');
     for (; *name != '\0'; name++) {
@@ -41,13 +41,18 @@ static void put_literal(struct buf *b, const char *s, size_t len)
 
 static void put_qualified(struct buf *b, const char *schema, const char *name)
 {
-    put_ident(b, schema);
+    sql_put_ident(b, schema);
     buf_putc(b, '.');
-    put_ident(b, name);
+    sql_put_ident(b, name);
+}
+
+void sql_put_literal(struct buf *b, const char *s)
+{
+    put_literal(b, s, strlen(s));
 }
 
 /* 'schema.table'::regclass, for the catalog. */
-static void put_regclass(struct buf *b, const struct relation *t)
+void sql_put_regclass(struct buf *b, const struct relation *t)
 {
     struct buf name;
 
@@ -70,7 +75,7 @@ void sql_resolve(struct buf *b, const char *asked)
                 " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
                 " LEFT JOIN pg_catalog.pg_am a ON a.oid = c.relam"
                 " WHERE c.oid = pg_catalog.to_regclass(");
-    put_literal(b, asked, strlen(asked));
+    sql_put_literal(b, asked);
     buf_puts(b, ")");
 }
 
@@ -148,9 +153,9 @@ void sql_table(struct buf *b, const struct relation *t, bool with_sizes)
     buf_puts(b, "SELECT c.oid, c.relkind, c.relpersistence, coalesce(a.amname, ''),"
                 " row_security_active(c.oid), current_database()"
                 " FROM pg_class c LEFT JOIN pg_am a ON a.oid = c.relam WHERE c.oid = ");
-    put_regclass(b, t);
+    sql_put_regclass(b, t);
     buf_puts(b, ";WITH RECURSIVE tree(oid) AS (SELECT ");
-    put_regclass(b, t);
+    sql_put_regclass(b, t);
     buf_puts(b, "::oid UNION SELECT inhrelid FROM pg_inherits JOIN tree ON inhparent = tree.oid)"
                 " SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence,"
                 " coalesce(a.amname, ''), pg_relation_filenode(c.oid), ");
@@ -165,7 +170,7 @@ void sql_table(struct buf *b, const struct relation *t, bool with_sizes)
                 " LEFT JOIN pg_am a ON a.oid = c.relam WHERE c.relkind <> 'p' ORDER BY c.oid;"
                 "WITH RECURSIVE base(num, typ) AS (SELECT attnum, atttypid FROM pg_attribute"
                 " WHERE attrelid = ");
-    put_regclass(b, t);
+    sql_put_regclass(b, t);
     buf_puts(b, " AND attnum > 0 AND NOT attisdropped"
                 " UNION SELECT num, t.typbasetype FROM base JOIN pg_type t ON t.oid = typ"
                 " WHERE t.typtype = 'd')"
@@ -178,7 +183,7 @@ void sql_table(struct buf *b, const struct relation *t, bool with_sizes)
                 " THEN array_position(i.indkey::int2[], a.attnum) + 1 END"
                 " FROM base JOIN pg_type t ON t.oid = typ AND t.typtype <> 'd'"
                 " JOIN pg_attribute a ON a.attnum = num AND a.attrelid = ");
-    put_regclass(b, t);
+    sql_put_regclass(b, t);
     /* indkey counts from 0 */
     buf_puts(b, " LEFT JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisprimary"
                 " AND a.attnum = ANY (i.indkey) ORDER BY a.attnum;");
@@ -235,7 +240,7 @@ static void put_hash(struct buf *b, const struct sql_query *q)
     put_hash_of(b, q, q->rowtype->n_key);
 }
 
-static void put_columns(struct buf *b, const struct sql_query *q)
+void sql_put_columns(struct buf *b, const struct sql_query *q)
 {
     if (q->with_hash) {
         buf_puts(b, ", ");
@@ -247,7 +252,7 @@ static void put_columns(struct buf *b, const struct sql_query *q)
 
 static void put_system_column(struct buf *b, const struct sql_query *q, const char *name)
 {
-    put_ident(b, q->table->name);
+    sql_put_ident(b, q->table->name);
     buf_putc(b, '.');
     buf_puts(b, name);
 }
@@ -272,11 +277,19 @@ static void put_from_leaf(struct buf *b, const struct sql_query *q,
     buf_puts(b, " FROM ONLY ");
     put_qualified(b, leaf->schema, leaf->name);
     buf_puts(b, " AS ");
-    put_ident(b, q->table->name);
+    sql_put_ident(b, q->table->name);
     buf_puts(b, " WHERE ");
 }
 
-static void put_known_leaves(struct buf *b, const struct sql_query *q, const struct position *p)
+void sql_put_from(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf)
+{
+    if (leaf != NULL)
+        put_from_leaf(b, q, leaf);
+    else
+        put_from_table(b, q);
+}
+
+void sql_put_known_leaves(struct buf *b, const struct sql_query *q, const struct position *p)
 {
     if (q->table->is_tree) {
         /* a leaf attached between the snapshot and the plan of this statement is not ours yet */
@@ -290,19 +303,19 @@ static void put_known_leaves(struct buf *b, const struct sql_query *q, const str
 }
 
 /* Rows whose xid is not below <floor>, in the leaves that the position knows. */
-static void put_not_below(struct buf *b, const struct sql_query *q, const struct position *p,
-                          uint64_t floor)
+void sql_put_since(struct buf *b, const struct sql_query *q, const struct position *p,
+                   uint64_t floor)
 {
     buf_puts(b, "age(");
     put_system_column(b, q, "xmin");
     buf_printf(b, ") <= (SELECT age('%" PRIu32 "'::xid)) AND age(", horizon_floor32(floor));
     put_system_column(b, q, "xmin");
     buf_puts(b, ") >= 0");
-    put_known_leaves(b, q, p);
+    sql_put_known_leaves(b, q, p);
 }
 
 /* The newline ends a comment that the condition may end with. */
-static void put_where(struct buf *b, const struct sql_query *q)
+void sql_put_where(struct buf *b, const struct sql_query *q)
 {
     if (q->where == NULL)
         return;
@@ -311,7 +324,7 @@ static void put_where(struct buf *b, const struct sql_query *q)
     buf_puts(b, "\n)");
 }
 
-static void put_key(struct buf *b, const struct sql_query *q)
+void sql_put_key(struct buf *b, const struct sql_query *q)
 {
     for (size_t i = 0; i < q->rowtype->n_key; i++) {
         if (i > 0)
@@ -321,7 +334,7 @@ static void put_key(struct buf *b, const struct sql_query *q)
 }
 
 /* The fields of a key that was kept as COPY text. */
-static void put_kept_key(struct buf *b, const struct sql_query *q, const char *key)
+void sql_put_kept_key(struct buf *b, const struct sql_query *q, const char *key)
 {
     const char *f = key;
 
@@ -344,50 +357,50 @@ static void put_kept_key(struct buf *b, const struct sql_query *q, const char *k
     }
 }
 
-/* Leaves out what polls that were cut had delivered of their last xids. */
-static void put_after_resume_points(struct buf *b, const struct sql_query *q,
-                                    const struct position *p)
+/* Leaves out what polls that ended early had delivered of their last xids. */
+void sql_put_after_resume_points(struct buf *b, const struct sql_query *q,
+                                 const struct position *p)
 {
     for (size_t i = 0; i < p->n_resume_points; i++) {
         buf_puts(b, " AND (");
         put_system_column(b, q, "xmin");
         buf_printf(b, " = '%" PRIu32 "'::xid AND (", (uint32_t)p->resume_points[i].xid);
-        put_key(b, q);
+        sql_put_key(b, q);
         buf_puts(b, ") <= (");
-        put_kept_key(b, q, p->resume_points[i].key);
+        sql_put_kept_key(b, q, p->resume_points[i].key);
         buf_puts(b, ")) IS NOT TRUE");
     }
 }
 
-static void put_order(struct buf *b, const struct sql_query *q)
+void sql_put_order(struct buf *b, const struct sql_query *q)
 {
     buf_puts(b, " ORDER BY age(");
     put_system_column(b, q, "xmin");
     buf_puts(b, ") DESC, ");
-    put_key(b, q);
+    sql_put_key(b, q);
 }
 
 void sql_try(struct buf *b, const struct sql_query *q)
 {
     buf_puts(b, "SELECT ");
     put_system_column(b, q, "xmin");
-    put_columns(b, q);
-    put_from_table(b, q);
+    sql_put_columns(b, q);
+    sql_put_from(b, q, NULL);
     buf_puts(b, "false");
-    put_where(b, q);
-    put_order(b, q);
+    sql_put_where(b, q);
+    sql_put_order(b, q);
 }
 
 void sql_poll(struct buf *b, const struct sql_query *q, const struct position *p)
 {
     buf_puts(b, "COPY (SELECT ");
     put_system_column(b, q, "xmin");
-    put_columns(b, q);
-    put_from_table(b, q);
-    put_not_below(b, q, p, p->horizon.floor);
-    put_after_resume_points(b, q, p);
-    put_where(b, q);
-    put_order(b, q);
+    sql_put_columns(b, q);
+    sql_put_from(b, q, NULL);
+    sql_put_since(b, q, p, p->horizon.floor);
+    sql_put_after_resume_points(b, q, p);
+    sql_put_where(b, q);
+    sql_put_order(b, q);
     buf_puts(b, ") TO STDOUT");
 }
 
@@ -395,10 +408,10 @@ void sql_leaf(struct buf *b, const struct sql_query *q, const struct relation_le
 {
     buf_puts(b, "COPY (SELECT ");
     put_system_column(b, q, "xmin");
-    put_columns(b, q);
-    put_from_leaf(b, q, leaf);
+    sql_put_columns(b, q);
+    sql_put_from(b, q, leaf);
     buf_puts(b, "true");
-    put_where(b, q);
+    sql_put_where(b, q);
     buf_puts(b, ") TO STDOUT");
 }
 
@@ -407,20 +420,20 @@ void sql_range(struct buf *b, const struct sql_query *q, const struct relation_l
 {
     buf_puts(b, "COPY (SELECT ");
     put_system_column(b, q, "xmin");
-    put_columns(b, q);
-    put_from_leaf(b, q, leaf);
+    sql_put_columns(b, q);
+    sql_put_from(b, q, leaf);
     put_system_column(b, q, "ctid");
     buf_printf(b, " >= '(%" PRIu32 ",0)'::tid AND ", block);
     put_system_column(b, q, "ctid");
     buf_printf(b, " < '(%" PRIu32 ",0)'::tid", end);
-    put_where(b, q);
+    sql_put_where(b, q);
     buf_puts(b, ") TO STDOUT");
 }
 
 /* All rows of the table, of a tree of the leaves of the facts. */
 static void put_from_all(struct buf *b, const struct sql_query *q)
 {
-    put_from_table(b, q);
+    sql_put_from(b, q, NULL);
     if (q->table->is_tree) {
         put_system_column(b, q, "tableoid");
         buf_puts(b, " = ANY ('{");
@@ -430,7 +443,7 @@ static void put_from_all(struct buf *b, const struct sql_query *q)
     } else {
         buf_puts(b, "true");
     }
-    put_where(b, q);
+    sql_put_where(b, q);
 }
 
 void sql_tally(struct buf *b, const struct sql_query *q)
@@ -464,73 +477,7 @@ void sql_xmins(struct buf *b, const struct sql_query *q, const struct position *
 {
     buf_puts(b, "COPY (SELECT DISTINCT ");
     put_system_column(b, q, "xmin");
-    put_from_table(b, q);
-    put_not_below(b, q, p, p->horizon.floor);
+    sql_put_from(b, q, NULL);
+    sql_put_since(b, q, p, p->horizon.floor);
     buf_puts(b, ") TO STDOUT");
-}
-
-/* ---- for the statements of other captures ---- */
-
-void sql_put_ident(struct buf *b, const char *name)
-{
-    put_ident(b, name);
-}
-
-void sql_put_literal(struct buf *b, const char *s)
-{
-    put_literal(b, s, strlen(s));
-}
-
-void sql_put_regclass(struct buf *b, const struct relation *t)
-{
-    put_regclass(b, t);
-}
-
-void sql_put_columns(struct buf *b, const struct sql_query *q)
-{
-    put_columns(b, q);
-}
-
-void sql_put_from(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf)
-{
-    if (leaf != NULL)
-        put_from_leaf(b, q, leaf);
-    else
-        put_from_table(b, q);
-}
-
-void sql_put_known_leaves(struct buf *b, const struct sql_query *q, const struct position *p)
-{
-    put_known_leaves(b, q, p);
-}
-
-void sql_put_since(struct buf *b, const struct sql_query *q, const struct position *p,
-                   uint64_t floor)
-{
-    put_not_below(b, q, p, floor);
-}
-
-void sql_put_after_resume_points(struct buf *b, const struct sql_query *q, const struct position *p)
-{
-    put_after_resume_points(b, q, p);
-}
-
-void sql_put_where(struct buf *b, const struct sql_query *q)
-{
-    put_where(b, q);
-}
-
-void sql_put_key(struct buf *b, const struct sql_query *q)
-{
-    put_key(b, q);
-}
-
-void sql_put_kept_key(struct buf *b, const struct sql_query *q, const char *key)
-{
-    put_kept_key(b, q, key);
-}
-
-void sql_put_order(struct buf *b, const struct sql_query *q)
-{
-    put_order(b, q);
 }

@@ -21,7 +21,7 @@ struct sql_query {
     const struct rowtype *rowtype;
     const char *where; /* or NULL */
     bool through_root; /* never name a leaf: its own rights and policies would count */
-    bool with_hash;    /* rows carry a hash of their key behind their xmin */
+    bool with_hash;    /* rows carry a hash of their key after their xmin */
 };
 
 /* One row, what relation_read_name wants, of what <asked> names under the session's search_path. */
@@ -31,7 +31,7 @@ void sql_resolve(struct buf *b, const char *asked);
  * question whether anything has happened at all. */
 void sql_glance(struct buf *b);
 
-/* One row: the same, then what identity_read wants besides. The first statement behind
+/* One row: the same, then what identity_read wants besides. The first statement after
  * sql_begin, so that it takes the transaction's snapshot. */
 void sql_facts(struct buf *b);
 
@@ -53,7 +53,7 @@ void sql_table(struct buf *b, const struct relation *t, bool with_sizes);
  * no order. */
 void sql_try(struct buf *b, const struct sql_query *q);
 
-/* Step 2 of the capture rule: COPY of xmin and the shape's columns of the rows that may be
+/* Step 2 of the capture rule: COPY of xmin and the row type's columns of the rows that may be
  * new since the position, in the order of xid and key. Of a tree only the leaves that
  * the position knows. */
 void sql_poll(struct buf *b, const struct sql_query *q, const struct position *p);
@@ -74,8 +74,8 @@ void sql_keys(struct buf *b, const struct sql_query *q, const unsigned char *ask
 /* COPY of the distinct xmins that are not below the position's floor. */
 void sql_xmins(struct buf *b, const struct sql_query *q, const struct position *p);
 
-/* Parts of statements, for the rooms of other captures: a column list, each behind ", "; FROM the
- * table or the leaf, WHERE, up to a condition; conditions, each behind " AND "; the values of a
+/* Parts of statements, for those of other methods: a column list, each after ", "; FROM the
+ * table or the leaf, WHERE, up to a condition; conditions, each after " AND "; the values of a
  * kept key; ORDER BY xmin and key. */
 void sql_put_ident(struct buf *b, const char *name);
 void sql_put_literal(struct buf *b, const char *s);

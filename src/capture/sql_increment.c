@@ -156,7 +156,7 @@ void sql_increment_window(struct buf *b, const struct sql_increment_query *q,
     put_rest(b, q);
 }
 
-/* What a window delivered before it was cut lies at or above its base. */
+/* What a window that ended early has delivered lies at or above its base. */
 static void put_after_cut_window(struct buf *b, const struct sql_increment_query *q,
                                  const struct position *p)
 {

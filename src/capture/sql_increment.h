@@ -3,7 +3,7 @@
  * A value of the column that grows is a 64-bit number here: an integer as it
  * is, a date in days and a timestamp in microseconds since 1970, infinities as
  * the ends of the range. Every COPY of rows gives two fields before those of
- * the shape: the xmin, and that number or NULL.
+ * the row type: the xmin, and that number or NULL.
  *
  * Text only, as sql.h.
  *
@@ -16,7 +16,7 @@
 struct sql_increment_query {
     struct sql_query query;
     const char *column;
-    enum increment_growth growth; /* INCREMENT_GROWS_NOT: it is gone, all values are NULL */
+    enum increment_growth growth; /* INCREMENT_GROWS_NOT: it is missing, all values are NULL */
 };
 
 /* One row: the highest value that is no infinity, or NULL. */

@@ -74,7 +74,8 @@ static void put_in_reach(struct buf *b, const struct sql_trigger_query *q, uint6
     buf_printf(b, " < '%" PRIu64 "'::xid8", q->xmax);
 }
 
-static void put_gone_in_reach(struct buf *b, const struct sql_trigger_query *q, uint64_t floor)
+static void put_tombstones_in_reach(struct buf *b, const struct sql_trigger_query *q,
+                                    uint64_t floor)
 {
     buf_printf(b, " FROM pgcdc.deleted AS pgcdc_d WHERE pgcdc_d.\"table\" = %" PRIu64
                " AND pgcdc_d.xid >= '%" PRIu64 "'::xid8 AND pgcdc_d.xid < '%" PRIu64 "'::xid8",
@@ -91,7 +92,7 @@ static void put_key_of(struct buf *b, const struct sql_query *q, const char *ali
     buf_putc(b, ')');
 }
 
-/* Leaves out what a poll that ended early has delivered of an xid: its tombstones, then its rows. */
+/* Leaves out what a poll that ended early has delivered of an xid: tombstones, then rows. */
 static void put_after_resume_points(struct buf *b, const struct sql_query *q,
                                     const struct position *p, bool of_tombstones)
 {
@@ -151,7 +152,7 @@ static bool is_key(const struct rowtype *s, size_t column)
 }
 
 /* The columns of a row of which only the key is left. */
-static void put_gone_columns(struct buf *b, const struct sql_query *q)
+static void put_tombstone_columns(struct buf *b, const struct sql_query *q)
 {
     const struct rowtype *s = q->rowtype;
 
@@ -184,16 +185,17 @@ static void put_not_there(struct buf *b, const struct sql_query *q)
     buf_puts(b, " LIMIT 1) IS NULL");
 }
 
-static void put_gone(struct buf *b, const struct sql_trigger_query *q, const struct position *p)
+static void put_tombstones(struct buf *b, const struct sql_trigger_query *q,
+                           const struct position *p)
 {
     const struct sql_query *r = &q->query;
 
     buf_printf(b, "SELECT pgcdc_d.later, pgcdc_d.xid, %d", SQL_TRIGGER_TOMBSTONE);
-    put_gone_columns(b, r);
+    put_tombstone_columns(b, r);
     put_order_columns(b, r, "pgcdc_k");
     buf_puts(b, " FROM (SELECT pgcdc_d.key, pgcdc_d.xid, coalesce(lead(pgcdc_d.xid) OVER"
                 " (PARTITION BY pgcdc_d.key ORDER BY pgcdc_d.xid), '0') AS later");
-    put_gone_in_reach(b, q, p->stamps.tombstone_floor);
+    put_tombstones_in_reach(b, q, p->stamps.tombstone_floor);
     buf_puts(b, ") AS pgcdc_d CROSS JOIN LATERAL jsonb_to_record(pgcdc_d.key) AS pgcdc_k (");
     for (size_t k = 0; k < r->rowtype->n_key; k++) {
         buf_puts(b, k > 0 ? ", " : "");
@@ -215,7 +217,7 @@ void sql_trigger_poll(struct buf *b, const struct sql_trigger_query *q, const st
     buf_puts(b, " FROM (");
     put_rows(b, q, p);
     buf_puts(b, " UNION ALL ");
-    put_gone(b, q, p);
+    put_tombstones(b, q, p);
     buf_puts(b, ") AS u (x, s, m");
     for (size_t i = 0; i < s->n_columns; i++)
         buf_printf(b, ", c%zu", i);
@@ -236,7 +238,8 @@ static void put_head(struct buf *b, const struct sql_query *q)
     put_stamp(b, q);
 }
 
-void sql_trigger_switch(struct buf *b, const struct sql_trigger_query *q, const struct position *p)
+void sql_trigger_take_over(struct buf *b, const struct sql_trigger_query *q,
+                           const struct position *p)
 {
     put_head(b, &q->query);
     buf_puts(b, ", CASE WHEN true");
@@ -284,6 +287,6 @@ void sql_trigger_xids(struct buf *b, const struct sql_trigger_query *q, const st
     put_in_reach(b, q, p->horizon.floor);
     sql_put_known_leaves(b, &q->query, p);
     buf_puts(b, " UNION SELECT pgcdc_d.xid");
-    put_gone_in_reach(b, q, p->horizon.floor);
+    put_tombstones_in_reach(b, q, p->horizon.floor);
     buf_puts(b, ") AS u (s)) TO STDOUT");
 }

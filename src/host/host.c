@@ -237,7 +237,7 @@ static bool loop(struct host *h, struct err *e)
         /* timers first: one of them may let a source go on */
         if (!hooks_run_timers(h->script, &t, e))
             return false;
-        if ((t.has_released && h->script->is_waiting) || h->checkpoint.is_due) {
+        if ((t.has_released && h->script->is_held_back) || h->checkpoint.is_due) {
             /* which may have set a timer */
             if (!checkpoint_retry(&h->checkpoint, false, e) || !hooks_run_timers(h->script, &t, e))
                 return false;

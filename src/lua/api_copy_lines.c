@@ -75,7 +75,7 @@ static int count_lines(lua_State *L)
     return 2;
 }
 
-/* A file without a name, beside the state file where there is one. */
+/* Opens a file without a name, in the folder of the state file where there is one. */
 static int open_unnamed(const struct script *s)
 {
     const char *tmp = getenv("TMPDIR");

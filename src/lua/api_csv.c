@@ -1,7 +1,7 @@
 /* api_csv.c -- rows as lines of CSV.
  *
- * A row is written as JSON, whatever it is, then the members of that object are looked at: so
- * there is one place that knows what values look like. The JSON is our own and well formed.
+ * Each row is written as JSON first, then the members of that object are read: so only json.c and
+ * change.c know what values look like. The JSON is our own and well formed.
  *
  * SPDX-License-Identifier: MIT */
 #include "lua/api_csv.h"
@@ -13,7 +13,7 @@
 #include <lauxlib.h>
 #include <string.h>
 
-/* A value within the JSON text; NULL: none. */
+/* A part of the JSON text; NULL: there is none. */
 struct span {
     const char *p;
     size_t len;
@@ -34,7 +34,7 @@ static bool is_of_class(lua_State *L, int index, const char *name)
     return is;
 }
 
-/* Replaces a change, the first argument, by its row, by the old one, or by its key. */
+/* Replaces the first argument, if it is a change, by the first of row, old and key that it has. */
 static void find_row(lua_State *L)
 {
     static const char *const fields[] = { "row", "old", "key" };
@@ -51,7 +51,7 @@ static void find_row(lua_State *L)
     }
 }
 
-/* The members of the row's JSON: valid until the scratch buffer is used again. */
+/* Returns the members of the row's JSON, valid until the scratch buffer is used again. */
 static const char *open_row(lua_State *L)
 {
     struct buf *b;
@@ -71,7 +71,7 @@ static const char *skip_blanks(const char *p)
     return p + strspn(p, " \t\r\n");
 }
 
-/* Behind the string that begins at <p>. */
+/* Returns what follows the string that begins at <p>. */
 static const char *skip_string(const char *p)
 {
     for (p++; *p != '"'; p++)
@@ -102,7 +102,7 @@ static const char *skip_value(const char *p)
     return p;
 }
 
-/* The next member; false behind the last one. */
+/* Reads the next member; false if there is none. */
 static bool next_member(const char **at, struct span *name, struct span *value)
 {
     const char *p = *at;
@@ -151,7 +151,7 @@ static void add_utf8(luaL_Buffer *out, unsigned c)
     luaL_addchar(out, (char)(0x80 | (c & 0x3f)));
 }
 
-/* Appends what the escape at <p> means. Returns what stands behind it. */
+/* Appends what the escape at <p> means. Returns what follows it. */
 static const char *add_escape(luaL_Buffer *out, const char *p, bool doubles_quotes)
 {
     static const char letters[] = "bfnrt", meanings[] = "\b\f\n\r\t";
@@ -176,7 +176,7 @@ static const char *add_escape(luaL_Buffer *out, const char *p, bool doubles_quot
     return p;
 }
 
-/* Appends what a string's inside means. */
+/* Appends the text that the inside of a JSON string stands for. */
 static void add_text(luaL_Buffer *out, struct span s, bool doubles_quotes)
 {
     const char *p = s.p, *end = s.p + s.len;
@@ -192,7 +192,7 @@ static void add_text(luaL_Buffer *out, struct span s, bool doubles_quotes)
     }
 }
 
-static void push_text(lua_State *L, struct span s)            /* [-0, +1] */
+static void push_text(lua_State *L, struct span s)             /* [-0, +1] */
 {
     luaL_Buffer out;
 
@@ -203,7 +203,8 @@ static void push_text(lua_State *L, struct span s)            /* [-0, +1] */
 
 /* ---- fields ---- */
 
-/* An empty text is quoted, as it is no NULL, and COPY's old mark of the end. */
+/* Quoted are also the empty text, which is not NULL, and "\\.", the end of a COPY in old
+ * versions. */
 static bool needs_quotes(struct span s)
 {
     if (s.len == 0 || (s.len == 3 && memcmp(s.p, "\\\\.", 3) == 0))
@@ -228,7 +229,7 @@ static void add_string(luaL_Buffer *out, struct span s)
         luaL_addchar(out, '"');
 }
 
-/* Numbers and truths as they stand; objects and lists are quoted. */
+/* Numbers and booleans stand as they are; objects and lists are quoted. */
 static void add_other(luaL_Buffer *out, struct span s)
 {
     if (*s.p != '{' && *s.p != '[') {
@@ -282,14 +283,14 @@ static bool is_name(lua_State *L, lua_Integer i, struct span name)
     return is;
 }
 
-/* The place of a name in the list at index 2, most likely <i>; 0: it is not there. */
+/* Returns the place of a name in the list at index 2, most likely <i>; 0: it is not there. */
 static lua_Integer place_of(lua_State *L, struct span name, lua_Integer i, lua_Integer n)
 {
     bool escaped = memchr(name.p, '\\', name.len) != NULL;
 
     if (escaped) {
         push_text(L, name);
-        name.p = lua_tolstring(L, -1, &name.len); /* stays on the stack for now */
+        name.p = lua_tolstring(L, -1, &name.len); /* stays on the stack until the end */
     }
     if (i > n || !is_name(L, i, name)) {
         for (i = n; i > 0 && !is_name(L, i, name); i--)
@@ -300,7 +301,7 @@ static lua_Integer place_of(lua_State *L, struct span name, lua_Integer i, lua_I
     return i;
 }
 
-/* True for the null that a JSON column may hold, which is no NULL. */
+/* True if null is the document of a JSON column, which is not NULL. */
 static bool is_json_null(lua_State *L, struct span name, struct span value)
 {
     bool is;

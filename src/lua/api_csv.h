@@ -6,8 +6,8 @@
  *   csv_line(row, names) -> the fields so named, as one line without its end, and how many of
  *     the row's fields have other names.
  *
- * Quotes as in RFC 4180: NULL is an empty field, an empty text is "". A field is the text that
- * stands in the row's JSON, so that numbers keep their digits; what is no scalar stays JSON.
+ * Quotes are as in RFC 4180: NULL is an empty field, an empty text is "". A field is the text that
+ * stands in the row's JSON, so that numbers keep their digits; objects and lists stay JSON.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef API_CSV_H

@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/api_db.h"
 
-#include "base/text.h"
+#include "lua/api_db_rows.h"
 #include "lua/json.h"
 #include "lua/script.h"
 #include "pg/session.h"
@@ -21,7 +21,7 @@
 
 struct connection {
     struct conn *conn; /* NULL: closed */
-    struct connect_orphan left; /* by it, when it is closed */
+    struct connect_orphan left; /* what it left at the server when it was closed */
 };
 
 static const char *code_name(enum err_code code)
@@ -55,7 +55,7 @@ struct conn *api_db_check(lua_State *L, int index)
     return c->conn;
 }
 
-/* The second argument. A zero byte would end it early. */
+/* Returns the statement at index 2; throws if it holds a zero byte, which would end it early. */
 static const char *check_sql(lua_State *L)
 {
     size_t len;
@@ -91,7 +91,7 @@ static int close_db(lua_State *L)
 
 /* ---- parameters ---- */
 
-/* The text of the parameter on top of the stack, which it replaces; NULL for NULL. */
+/* Returns the text of the parameter on top of the stack, which it replaces; NULL for NULL. */
 static const char *parameter(lua_State *L, lua_Integer n)
 {
     const char *s;
@@ -132,8 +132,8 @@ static const char *parameter(lua_State *L, lua_Integer n)
     return s;
 }
 
-/* The texts of the parameters in the table at <index>, in a userdata that is left on the stack
- * with all of them, so that nothing is collected before they were sent. */
+/* Returns the texts of the parameters in the table at <index>, in a userdata. That and all the
+ * texts are left on the stack, so that nothing is collected before it was sent. */
 static const char *const *parameters(lua_State *L, int index, lua_Integer n)
 {
     const char **list = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof *list, 0);
@@ -146,7 +146,7 @@ static const char *const *parameters(lua_State *L, int index, lua_Integer n)
     return list;
 }
 
-/* ---- rows ---- */
+/* ---- statements ---- */
 
 static int drop_rows(lua_State *L)
 {
@@ -157,116 +157,8 @@ static int drop_rows(lua_State *L)
     return 0;
 }
 
-/* "\x6869", which bytea_output = hex makes sure of. */
-static void push_bytes(lua_State *L, const char *s, size_t len)
-{
-    luaL_Buffer b;
-    size_t n = len >= 2 ? (len - 2) / 2 : 0;
-    char *to = luaL_buffinitsize(L, &b, n);
-
-    for (size_t i = 0; i < n; i++)
-        to[i] = (char)((unsigned)text_hex_digit(s[2 + 2 * i]) << 4 |
-                       (unsigned)text_hex_digit(s[3 + 2 * i]));
-    luaL_pushresultsize(&b, n);
-}
-
-static void push_value(lua_State *L, enum types_kind kind, const char *s, size_t len,
-                       const char *name)
-{
-    char text[128];
-    int64_t n;
-
-    switch (kind) {
-    case TYPES_BOOL:
-        lua_pushboolean(L, *s == 't');
-        return;
-    case TYPES_INT:
-        lua_pushinteger(L, text_is_i64(s, &n) ? n : 0);
-        return;
-    case TYPES_FLOAT:
-        lua_pushnumber(L, strtod(s, NULL));
-        return;
-    case TYPES_BYTEA:
-        push_bytes(L, s, len);
-        return;
-    case TYPES_TIMESTAMP:
-        if (len + 3 > sizeof text)
-            break;
-        lua_pushlstring(L, text, types_timestamp((struct copytext_field){ s, len }, text));
-        return;
-    case TYPES_JSON:
-        if (!json_push(L, s, len, text, sizeof text))
-            luaL_error(L, "column %s holds JSON that cannot be decoded: %s", name, text);
-        return;
-    case TYPES_NUMERIC:
-    case TYPES_TEXT:
-        break;
-    }
-    lua_pushlstring(L, s, len);
-}
-
-/* True for types of which no more needs to be known. */
-static bool is_known(uint32_t oid, enum types_kind kind)
-{
-    /* "char", name, text, oid, unknown, money, bpchar, varchar, date, time, interval, timetz,
-     * record, uuid */
-    static const uint32_t texts[] = { 18, 19, 25, 26, 705, 790, 1042, 1043, 1082, 1083, 1186, 1266,
-                                      2249, 2950 };
-
-    if (kind != TYPES_TEXT)
-        return true;
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-        if (texts[i] == oid)
-            return true;
-    return false;
-}
-
-/* Pushes the list of rows and the list of columns that are not known here. */
-static void push_rows(lua_State *L, const struct result *r)
-{
-    int n = result_columns(r), count = result_count(r), names, rows, odd;
-    enum types_kind *kinds = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof *kinds, 0);
-    lua_Integer n_odd = 0;
-
-    luaL_checkstack(L, n + 10, "columns");
-    lua_createtable(L, count, 0);                              /* kinds rows */
-    lua_createtable(L, 0, 0);                                  /* kinds rows odd */
-    odd = lua_gettop(L);
-    rows = odd - 1;
-    names = odd + 1;
-    for (int c = 0; c < n; c++) {
-        struct types_facts facts = { .oid = result_type(r, c) };
-
-        kinds[c] = types_kind_of(&facts);
-        lua_pushstring(L, result_name(r, c));                  /* ... name */
-        if (!is_known(facts.oid, kinds[c])) {
-            lua_createtable(L, 0, 2);
-            lua_pushvalue(L, -2);
-            lua_setfield(L, -2, "name");
-            lua_pushinteger(L, facts.oid);
-            lua_setfield(L, -2, "type");
-            lua_rawseti(L, odd, ++n_odd);
-        }
-    }
-    for (int i = 0; i < count; i++) {
-        lua_createtable(L, 0, n);
-        for (int c = 0; c < n; c++) {
-            const char *s = result_text(r, i, c);
-
-            lua_pushvalue(L, names + c);
-            if (s != NULL)
-                push_value(L, kinds[c], s, result_length(r, i, c), result_name(r, c));
-            else
-                lua_pushnil(L);
-            lua_rawset(L, -3);
-        }
-        lua_rawseti(L, rows, i + 1);
-    }
-    lua_settop(L, odd);
-    lua_remove(L, odd - 2);                                    /* rows odd */
-}
-
-/* Leaves the arguments, and what holds the texts of the parameters. */
+/* Sends the statement that the arguments of run and send are. Leaves on the stack what holds the
+ * texts of the parameters. */
 static bool send_statement(lua_State *L, struct conn *conn, struct err *e)
 {
     const char *sql = check_sql(L);
@@ -301,7 +193,7 @@ static int answer(lua_State *L)
     luaL_setmetatable(L, ROWS);
     if (!conn_answer(conn, box, &affected, &e))
         return api_db_fail(L, &e);
-    push_rows(L, *box);                                        /* conn box rows odd */
+    api_db_rows_push(L, *box);                                       /* conn box rows odd */
     result_free(*box);
     *box = NULL;
     lua_pushinteger(L, (lua_Integer)affected);

@@ -1,12 +1,12 @@
 /* api_db.h -- connections that scripts and sinks use.
  *
- * Exports to Lua (module pgcdc.raw) db_open(conninfo, at_once[, former]) -> connection, on which
- * waits end when the program is to stop, if `at_once` is true. <former>: a closed one in whose
- * place it comes; what that has left at the server is ended. What can fail returns nil, message,
+ * Exports to Lua (module pgcdc.raw) db_open(conninfo, at_once[, former]) -> connection. If
+ * `at_once` is true, its calls end when the program is to stop. <former>: a closed connection that
+ * it replaces; what that has left at the server is ended. What can fail returns nil, message,
  * sqlstate ("" if there is none) and "connection", "sql" or "usage". Methods:
  *
  *   run(sql, n, parameters)  -> {rows}, affected, odd
- *   send(sql, n, parameters) -> true; the same, and nothing else may be run before
+ *   send(sql, n, parameters) -> true; answer() must be the next call;
  *   answer()                 -> {rows}, affected, odd
  *   describe(sql)            -> {oids of its parameters}
  *   load(sql), finish()      -> true; the number of rows: COPY ... FROM STDIN
@@ -19,7 +19,7 @@
  *
  * Parameters are nil, pgcdc.null, booleans, numbers and text. Rows are tables by column name;
  * columns of types that are not known here come as text and are listed in `odd`, {name =, type =
- * oid}. All of it blocks, but for `send`. lua/pgcdc/postgres/client.lua makes of it what users see.
+ * oid}. All methods but `send` block. lua/pgcdc/postgres/client.lua makes of it what users see.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef API_DB_H

@@ -28,7 +28,7 @@
 struct file {
     int fd;           /* -1: closed */
     bool is_regular;
-    bool is_broken;   /* an fsync failed: what it should have kept may be gone for good */
+    bool is_broken;   /* an fsync failed: what was written before may be lost */
     struct buf out;   /* not written yet */
 };
 
@@ -54,7 +54,7 @@ static const char *path_of(lua_State *L, int index)
 
     lua_getiuservalue(L, index, 1);
     path = lua_tostring(L, -1);
-    lua_pop(L, 1); /* the file holds it */
+    lua_pop(L, 1); /* the file keeps it alive */
     return path;
 }
 
@@ -65,8 +65,8 @@ static bool is_fifo(const char *path)
     return stat(path, &st) == 0 && S_ISFIFO(st.st_mode);
 }
 
-/* A fifo without a reader keeps us waiting; not with open(), which a request to stop that came
- * just before would not interrupt. */
+/* Waits for a reader if the path is a fifo's. Not inside open(): a request to stop that came just
+ * before would not interrupt that. */
 static int open_file(lua_State *L, const char *path)
 {
     static const struct timespec nap = { .tv_nsec = 20000000 };
@@ -78,7 +78,7 @@ static int open_file(lua_State *L, const char *path)
     while (fd < 0 && errno == ENXIO && is_fifo(path) && !script_should_stop(s) &&
            (nanosleep(&nap, NULL) == 0 || errno == EINTR));
     if (fd >= 0)
-        fcntl(fd, F_SETFL, O_APPEND); /* writes wait */
+        fcntl(fd, F_SETFL, O_APPEND); /* writes block */
     else if (script_should_stop(s) && is_fifo(path))
         err_set(&s->cause, ERR_STOPPED, "stopping");
     return fd;
@@ -127,14 +127,15 @@ static int file_close(lua_State *L)
     return 0;
 }
 
-/* The script has failed: what is in a file then helps to see why. It does not count as written. */
+/* Writes what was not written yet: after a failure of the script it helps to see why. It does not
+ * count as written, so an error does not matter. */
 static int file_gc(lua_State *L)
 {
     struct file *f = luaL_checkudata(L, 1, CLASS);
 
     if (f->fd >= 0 && f->is_regular && !f->is_broken && f->out.len > 0 &&
         write(f->fd, f->out.data, f->out.len) < 0) {
-        /* it would come again anyway */
+        /* the program gives it again when it is next run */
     }
     return file_close(L);
 }
@@ -149,7 +150,7 @@ static bool wait_writable(int fd)
     return poll(&p, 1, -1) >= 0 || errno == EINTR;
 }
 
-/* What could not be written stays. */
+/* Writes what is in the buffer; what could not be written stays there. */
 static void write_out(lua_State *L, struct file *f)
 {
     size_t done = 0;
@@ -198,7 +199,7 @@ static int file_flush(lua_State *L)
     return 0;
 }
 
-/* The kernel tells of a failure once and forgets what it could not write: so it is final. */
+/* A failure is final: the kernel reports it once, and drops what it could not write. */
 static int file_sync(lua_State *L)
 {
     struct file *f = file_at(L);
@@ -279,7 +280,7 @@ static int file_rename(lua_State *L)
         return 0;
     if (errno != EINVAL && errno != ENOSYS)
         return luaL_error(L, "%s: cannot be renamed to %s: %s", from, to, strerror(errno));
-    if (lstat(to, &st) == 0) /* a file system that cannot look and rename in one */
+    if (lstat(to, &st) == 0) /* a file system that cannot check and rename in one step */
         return luaL_error(L, "%s: cannot be renamed to %s: it is there already", from, to);
     if (rename(from, to) < 0)
         return luaL_error(L, "%s: cannot be renamed to %s: %s", from, to, strerror(errno));

@@ -22,12 +22,12 @@
 extern char **environ;
 
 struct child {
-    pid_t pid;      /* 0: not running, or its end was told */
+    pid_t pid;      /* 0: it was not started, or has ended */
     int fd;         /* our end of its standard input, or -1 */
     bool has_ended; /* <status> says how */
     int status;
     struct buf out; /* given since `forget` */
-    size_t sent;    /* so much of it was written to this child */
+    size_t sent;    /* bytes of it that were written to this child */
 };
 
 static struct child *child_at(lua_State *L)
@@ -42,7 +42,7 @@ static void close_input(struct child *c)
     c->fd = -1;
 }
 
-/* ---- birth ---- */
+/* ---- start ---- */
 
 static int child_new(lua_State *L)
 {
@@ -59,7 +59,7 @@ static int child_new(lua_State *L)
     return 1;
 }
 
-/* Between fork and exec, in a process of which other threads were not copied: system calls only. */
+/* Runs between fork and exec, in a process that has no other threads: makes system calls only. */
 static void become(const char *command, int input)
 {
     static const int ours[] = { SIGPIPE, SIGXFSZ, SIGTERM }, keyboard[] = { SIGINT, SIGQUIT };
@@ -134,7 +134,6 @@ static int child_pending(lua_State *L)
     return 2;
 }
 
-/* True if all was written, false with a message if the child does not read any more. */
 static int child_send(lua_State *L)
 {
     struct child *c = child_at(L);
@@ -186,9 +185,9 @@ static int child_close_input(lua_State *L)
     return 0;
 }
 
-/* ---- death ---- */
+/* ---- end ---- */
 
-/* True if it has ended, or was never there. */
+/* True if it has ended, or was not started. */
 static bool reap(struct child *c)
 {
     pid_t pid;
@@ -201,7 +200,7 @@ static bool reap(struct child *c)
     if (pid == 0)
         return false;
     if (pid < 0)
-        c->status = 0; /* somebody else has waited for it */
+        c->status = 0; /* other code has waited for it */
     c->has_ended = true;
     c->pid = 0;
     close_input(c);
@@ -244,7 +243,7 @@ static int child_kill(lua_State *L)
     return 0;
 }
 
-/* It sees the end of its input; nobody waits for it. */
+/* The child sees the end of its input. Does not wait for its end. */
 static int child_gc(lua_State *L)
 {
     struct child *c = child_at(L);

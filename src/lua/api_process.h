@@ -1,19 +1,19 @@
 /* api_process.h -- a command whose standard input a sink writes.
  *
- * Exports to Lua (module pgcdc.raw):
- *   child_new(command) -> child, not started. Methods:
+ * Exports to Lua (module pgcdc.raw) child_new(command) -> child, not started. Methods:
  *   start(): runs `/bin/sh -c command` and gives it again what it was given since `forget`;
- *   put(value), a line of JSON, and add(text): buffered;
+ *   put(value), add(text): buffers a line of JSON, or a text;
  *   pending() -> bytes that it was given since `forget`, bytes of these that were not written;
- *   send(): writes them; blocks while the pipe is full. False if it does not read any more;
- *   unread() -> bytes that lie in the pipe; nil if nobody can read them any more;
- *   forget(): what was given is done with;
+ *   send(): writes them; blocks while the pipe is full. False, message if the child does not read
+ *     any more;
+ *   unread() -> bytes that are in the pipe; nil if no process can read them any more;
+ *   forget(): drops what was given, since it is done with;
  *   close_input(); is_running(); kill(signal);
  *   wait(seconds) -> nil if it still runs then, else "exit" or "signal", and the number.
  *
- * The child has our standard output and error and no other descriptor of ours. Signals are as a
- * program expects them, except that those of the keyboard, SIGINT and SIGQUIT, are ignored, as for
- * a shell's job in the background: Ctrl-C is for us, and we let the child read to the end.
+ * The child has our standard output and error and no other descriptor of ours. Signals are
+ * as a program expects them, except that those of the keyboard, SIGINT and SIGQUIT, are ignored, as
+ * for a shell's job in the background: Ctrl-C is for us, and we let the child read to the end.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef API_PROCESS_H
@@ -21,7 +21,7 @@
 
 #include <lua.h>
 
-/* Adds the functions to the module on top of the stack. */
+/* Adds the function to the module on top of the stack. */
 void api_process_export(lua_State *L);
 
 #endif

@@ -31,7 +31,7 @@ bool api_state_open(struct script *s, struct err *e)
     return s->store != NULL && reset(s, e);
 }
 
-/* Throws what <s->cause> tells. */
+/* Throws the message of s->cause. */
 static int throw_cause(lua_State *L)
 {
     lua_pushstring(L, script_of(L)->cause.msg);
@@ -44,7 +44,7 @@ static void put_slice(struct buf *b, struct store_slice text)
     buf_add(b, text.p, text.len);
 }
 
-/* Pushes what put_slice wrote at <p>. Returns what stands behind it. */
+/* Pushes what put_slice wrote at <p>. Returns what follows it. */
 static const char *push_text(lua_State *L, const char *p)     /* [-0, +1] */
 {
     size_t len;
@@ -54,8 +54,8 @@ static const char *push_text(lua_State *L, const char *p)     /* [-0, +1] */
     return p + sizeof len + len;
 }
 
-/* The records are read to their end before Lua allocates: the collector may run then, and a
- * finalizer may ask for others. */
+/* All records are read before Lua allocates: the collector may run then, and a finalizer may read
+ * other records. */
 static int kept(lua_State *L)
 {
     struct script *s = script_of(L);
@@ -184,9 +184,9 @@ static int pipeline(lua_State *L)
     return 1;
 }
 
-static int waits(lua_State *L)
+static int hold_back(lua_State *L)
 {
-    script_of(L)->is_waiting = lua_toboolean(L, 1);
+    script_of(L)->is_held_back = lua_toboolean(L, 1);
     return 0;
 }
 
@@ -194,7 +194,7 @@ void api_state_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "kept", kept }, { "save", save }, { "pipeline", pipeline },
-        { "waits", waits }, { NULL, NULL },
+        { "hold_back", hold_back }, { NULL, NULL },
     };
 
     luaL_setfuncs(L, functions, 0);

@@ -1,13 +1,14 @@
 /* api_state.h -- the state file, for scripts and the host.
  *
- * Opened when it is first needed: a script may ask for what was kept while it
- * loads, and one that keeps nothing makes no file.
+ * It is opened when it is first needed: a script may read its state while it loads, and a script
+ * that saves nothing makes no file.
  *
- * Exports to Lua (module pgcdc.raw): kept(kind, name) -> {key = value},
- * save(list of {kind, name, key, value or false, number}) saves all or nothing;
- * the number belongs to a position: that of the last change that it accounts for,
- * pipeline() -> text that tells this state file from all others,
- * waits(flag): see struct script.
+ * Exports to Lua (module pgcdc.raw):
+ *   kept(kind, name) -> {key = value};
+ *   save(list of {kind, name, key, value or false, number}): saves all or nothing; the number
+ *     belongs to a position: that of the last change that it accounts for;
+ *   pipeline() -> text that tells this state file from all others;
+ *   hold_back(flag): says whether something was captured that may not be saved yet.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef API_STATE_H

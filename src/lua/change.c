@@ -160,27 +160,33 @@ static bool is_known(const char *name)
     return false;
 }
 
-/* Pushes the list of the names that a script added to the change at <index>, sorted. */
+/* Pushes the list of the names that a script added to the change at <index>, sorted. Another list
+ * holds them meanwhile: a finalizer may run in any allocation, and drop them from the change. */
 static void push_added(lua_State *L, int index)
 {
     struct text_name *names;
-    size_t n = 0, at = 0;
+    lua_Integer n = 0;
 
-    for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1))
-        n += lua_type(L, -2) == LUA_TSTRING && !is_known(lua_tostring(L, -2));
-    names = lua_newuserdatauv(L, (n + 1) * sizeof *names, 0);  /* names */
+    lua_createtable(L, 0, 0);                                  /* held */
     for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1))
         if (lua_type(L, -2) == LUA_TSTRING && !is_known(lua_tostring(L, -2))) {
-            names[at].p = lua_tolstring(L, -2, &names[at].len);
-            at++;
+            lua_pushvalue(L, -2);
+            lua_rawseti(L, -4, ++n);
         }
-    text_sort_names(names, n);
-    lua_createtable(L, (int)n, 0);                             /* names list */
-    for (size_t i = 0; i < n; i++) {
-        lua_pushlstring(L, names[i].p, names[i].len);
-        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    names = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof *names, 0); /* held names */
+    for (lua_Integer i = 0; i < n; i++) {
+        lua_rawgeti(L, -2, i + 1);
+        names[i].p = lua_tolstring(L, -1, &names[i].len);
+        lua_pop(L, 1);
     }
-    lua_remove(L, -2);
+    text_sort_names(names, (size_t)n);
+    lua_createtable(L, (int)n, 0);                             /* held names list */
+    for (lua_Integer i = 0; i < n; i++) {
+        lua_pushlstring(L, names[i].p, names[i].len);
+        lua_rawseti(L, -2, i + 1);
+    }
+    lua_replace(L, -3);
+    lua_pop(L, 1);                                             /* list */
 }
 
 static int change_pairs(lua_State *L)

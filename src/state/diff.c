@@ -1,4 +1,4 @@
-/* diff.c -- who came, who went: deletes, and inserts told from updates.
+/* diff.c -- tells inserts, updates and deletes apart.
  * SPDX-License-Identifier: MIT */
 #include "state/diff.h"
 

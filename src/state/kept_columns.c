@@ -1,4 +1,4 @@
-/* kept_columns.c -- which columns rows had that were kept.
+/* kept_columns.c -- which columns the rows had that were kept.
  * SPDX-License-Identifier: MIT */
 #include "state/kept_columns.h"
 
@@ -27,34 +27,34 @@ struct kept_columns {
     uint32_t number;
 };
 
-static bool add(struct kept_columns *f, uint32_t number, const char *columns, size_t len,
+static bool add(struct kept_columns *k, uint32_t number, const char *columns, size_t len,
                 struct err *e)
 {
     struct numbered c = { number, strndup(columns, len) };
 
-    if (c.columns != NULL && ARRAY_PUSH(f->v, f->n, f->cap, c))
+    if (c.columns != NULL && ARRAY_PUSH(k->v, k->n, k->cap, c))
         return true;
     free(c.columns);
     return err_memory(e);
 }
 
-static bool load(struct kept_columns *f, struct err *e)
+static bool load(struct kept_columns *k, struct err *e)
 {
     struct store_record r;
 
-    if (!store_find(f->store, kind, f->source, e))
+    if (!store_find(k->store, kind, k->source, e))
         return false;
-    while (store_next(f->store, &r, e)) {
+    while (store_next(k->store, &r, e)) {
         uint64_t number;
         bool ok = true;
 
         text_is_u64(r.key.p, &number);
         if (strcmp(r.key.p, key_name) != 0)
-            ok = add(f, (uint32_t)number, r.value.p, r.value.len, e);
-        else if ((f->key = strndup(r.value.p, r.value.len)) == NULL)
+            ok = add(k, (uint32_t)number, r.value.p, r.value.len, e);
+        else if ((k->key = strndup(r.value.p, r.value.len)) == NULL)
             ok = err_memory(e);
         if (!ok) {
-            store_leave(f->store);
+            store_leave(k->store);
             return false;
         }
     }
@@ -63,38 +63,38 @@ static bool load(struct kept_columns *f, struct err *e)
 
 struct kept_columns *kept_columns_open(struct store *store, const char *source, struct err *e)
 {
-    struct kept_columns *f = calloc(1, sizeof *f);
+    struct kept_columns *k = calloc(1, sizeof *k);
 
-    if (f == NULL) {
+    if (k == NULL) {
         err_memory(e);
         return NULL;
     }
-    f->store = store;
-    f->source = source;
-    if (load(f, e))
-        return f;
-    kept_columns_close(f);
+    k->store = store;
+    k->source = source;
+    if (load(k, e))
+        return k;
+    kept_columns_close(k);
     return NULL;
 }
 
-void kept_columns_close(struct kept_columns *f)
+void kept_columns_close(struct kept_columns *k)
 {
-    if (f == NULL)
+    if (k == NULL)
         return;
-    for (size_t i = 0; i < f->n; i++)
-        free(f->v[i].columns);
-    free(f->v);
-    free(f->key);
-    rowtype_unref(f->rowtype);
-    free(f);
+    for (size_t i = 0; i < k->n; i++)
+        free(k->v[i].columns);
+    free(k->v);
+    free(k->key);
+    rowtype_unref(k->rowtype);
+    free(k);
 }
 
-static bool save(struct kept_columns *f, const char *key, const char *value, struct err *e)
+static bool save(struct kept_columns *k, const char *key, const char *value, struct err *e)
 {
-    struct store_record r = { { kind, strlen(kind) }, { f->source, strlen(f->source) },
+    struct store_record r = { { kind, strlen(kind) }, { k->source, strlen(k->source) },
                               { key, strlen(key) }, { value, strlen(value) }, 0 };
 
-    return store_put(f->store, &r, e);
+    return store_put(k->store, &r, e);
 }
 
 /* What the hash of a key depends on. */
@@ -108,41 +108,41 @@ static const char *hash_class(const char *type)
     return strcmp(type, "uuid") == 0 ? "uuid" : "text";
 }
 
-static bool enter_key(struct kept_columns *f, const struct rowtype *s, bool *is_other,
+static bool enter_key(struct kept_columns *k, const struct rowtype *rowtype, bool *is_other,
                       struct err *e)
 {
     struct buf b;
     bool ok = true;
 
     buf_init(&b, BUF_SQL_MAX);
-    for (size_t k = 0; k < s->n_key; k++)
-        buf_printf(&b, "%s\t%s\n", s->columns[s->key[k]].name,
-                   hash_class(s->columns[s->key[k]].type));
-    *is_other = buf_ok(&b) && f->key != NULL && strcmp(f->key, b.data) != 0;
+    for (size_t i = 0; i < rowtype->n_key; i++)
+        buf_printf(&b, "%s\t%s\n", rowtype->columns[rowtype->key[i]].name,
+                   hash_class(rowtype->columns[rowtype->key[i]].type));
+    *is_other = buf_ok(&b) && k->key != NULL && strcmp(k->key, b.data) != 0;
     if (!buf_ok(&b))
         ok = err_memory(e);
-    else if (f->key == NULL || *is_other)
-        ok = save(f, key_name, b.data, e);
-    free(f->key);
-    f->key = buf_take(&b);
+    else if (k->key == NULL || *is_other)
+        ok = save(k, key_name, b.data, e);
+    free(k->key);
+    k->key = buf_take(&b);
     return ok;
 }
 
-static bool enter_columns(struct kept_columns *f, const char *columns, struct err *e)
+static bool enter_columns(struct kept_columns *k, const char *columns, struct err *e)
 {
     char key[24];
 
-    f->number = 0;
-    for (size_t i = 0; i < f->n; i++) {
-        if (strcmp(f->v[i].columns, columns) == 0) {
-            f->number = f->v[i].number;
+    k->number = 0;
+    for (size_t i = 0; i < k->n; i++) {
+        if (strcmp(k->v[i].columns, columns) == 0) {
+            k->number = k->v[i].number;
             return true;
         }
-        f->number = f->v[i].number > f->number ? f->v[i].number : f->number;
+        k->number = k->v[i].number > k->number ? k->v[i].number : k->number;
     }
-    f->number++;
-    snprintf(key, sizeof key, "%" PRIu32, f->number);
-    return add(f, f->number, columns, strlen(columns), e) && save(f, key, columns, e);
+    k->number++;
+    snprintf(key, sizeof key, "%" PRIu32, k->number);
+    return add(k, k->number, columns, strlen(columns), e) && save(k, key, columns, e);
 }
 
 static void put_column(struct buf *b, const struct rowtype_column *c)
@@ -151,27 +151,27 @@ static void put_column(struct buf *b, const struct rowtype_column *c)
     buf_printf(b, "\t%d", (int)c->kind);
 }
 
-bool kept_columns_enter(struct kept_columns *f, struct rowtype *s, uint32_t *number,
+bool kept_columns_enter(struct kept_columns *k, struct rowtype *rowtype, uint32_t *number,
                         bool *is_other_key, struct err *e)
 {
     struct buf b;
     bool ok;
 
     *is_other_key = false;
-    *number = f->number;
-    if (s == f->rowtype)
+    *number = k->number;
+    if (rowtype == k->rowtype)
         return true;
     buf_init(&b, BUF_SQL_MAX);
-    for (size_t i = 0; i < s->n_columns; i++) {
-        put_column(&b, &s->columns[i]);
+    for (size_t i = 0; i < rowtype->n_columns; i++) {
+        put_column(&b, &rowtype->columns[i]);
         buf_putc(&b, '\n');
     }
-    ok = (buf_ok(&b) || err_memory(e)) && enter_columns(f, b.data, e) &&
-         enter_key(f, s, is_other_key, e);
+    ok = (buf_ok(&b) || err_memory(e)) && enter_columns(k, b.data, e) &&
+         enter_key(k, rowtype, is_other_key, e);
     buf_fini(&b);
-    rowtype_unref(f->rowtype);
-    f->rowtype = ok ? rowtype_ref(s) : NULL;
-    *number = f->number;
+    rowtype_unref(k->rowtype);
+    k->rowtype = ok ? rowtype_ref(rowtype) : NULL;
+    *number = k->number;
     return ok;
 }
 
@@ -194,25 +194,25 @@ static struct store_slice find_field(const char *lines, struct store_slice row, 
     return (struct store_slice){ NULL, 0 };
 }
 
-bool kept_columns_map(const struct kept_columns *f, uint32_t number, struct store_slice row,
-                      const struct rowtype *s, struct buf *b)
+bool kept_columns_map(const struct kept_columns *k, uint32_t number, struct store_slice row,
+                      const struct rowtype *rowtype, struct buf *b)
 {
     const char *lines = "";
     struct buf column;
 
-    if (number == f->number) {
+    if (number == k->number) {
         buf_add(b, row.p, row.len);
         return buf_ok(b);
     }
-    for (size_t i = 0; i < f->n; i++)
-        if (f->v[i].number == number)
-            lines = f->v[i].columns;
+    for (size_t i = 0; i < k->n; i++)
+        if (k->v[i].number == number)
+            lines = k->v[i].columns;
     buf_init(&column, BUF_SQL_MAX);
-    for (size_t i = 0; i < s->n_columns; i++) {
+    for (size_t i = 0; i < rowtype->n_columns; i++) {
         struct store_slice field = { NULL, 0 };
 
         buf_clear(&column);
-        put_column(&column, &s->columns[i]);
+        put_column(&column, &rowtype->columns[i]);
         if (buf_ok(&column))
             field = find_field(lines, row, column.data);
         if (i > 0)

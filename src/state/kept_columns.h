@@ -1,12 +1,13 @@
-/* kept_columns.h -- which columns rows had that were kept.
+/* kept_columns.h -- which columns the rows had that were kept.
  *
- * Rows are kept as they came; when the table's columns change, those kept
- * before are read by the names and kinds of their columns. Also notices when the key is
- * another one, so that nothing that is known of keys holds any more.
+ * Rows are kept as they came. After the table's columns have changed, those
+ * kept before are read by the names and kinds of the columns that they had.
+ * Also tells when the key is another one: then nothing that is known of keys
+ * holds any more.
  *
- * In the state file: records of kind "form" under the source, a number and
- * of each column a line: name (with COPY's backslashes), tab, enum types_kind; under
- * "key" what the key is.
+ * In the state file: records of kind "form" under the source. Under a number,
+ * a line for each column: name (with COPY's backslashes), tab, enum types_kind;
+ * under "key" what the key is.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef KEPT_COLUMNS_H
@@ -19,16 +20,17 @@ struct kept_columns;
 
 /* <store> and <source> are borrowed. Returns owned, or NULL. */
 struct kept_columns *kept_columns_open(struct store *store, const char *source, struct err *e);
-void kept_columns_close(struct kept_columns *f);
+void kept_columns_close(struct kept_columns *k);
 
-/* Rows of <shape> are to come: gives it a number, which is kept. *is_other_key: rows had another
- * key before. Call it inside a transaction. */
-bool kept_columns_enter(struct kept_columns *f, struct rowtype *rowtype, uint32_t *number,
+/* Rows of <rowtype> are to come. *number: that of its columns, which is kept. *is_other_key: rows
+ * had another key before. Call it inside a transaction. */
+bool kept_columns_enter(struct kept_columns *k, struct rowtype *rowtype, uint32_t *number,
                         bool *is_other_key, struct err *e) WARN_UNUSED;
 
-/* Appends a row that was kept under <number> as a row of <shape>: columns that it has not, or had
- * of another kind (so that their text meant something else), are NULL. */
-bool kept_columns_map(const struct kept_columns *f, uint32_t number, struct store_slice row,
+/* Appends to <b> a row that was kept under <number> as a row of <rowtype>: columns that it has not,
+ * or had of another kind (so that their text meant something else), are NULL. False: out of
+ * memory. */
+bool kept_columns_map(const struct kept_columns *k, uint32_t number, struct store_slice row,
                       const struct rowtype *rowtype, struct buf *b) WARN_UNUSED;
 
 #endif

@@ -1,12 +1,12 @@
-/* kept_index_file.h -- the index of known rows, kept from one run to the next.
+/* kept_index_file.h -- the index of known rows, saved from one run to the next.
  *
  * To read two million rows only to index them takes longer than to look for
- * deletes. So where a program ends in good order it leaves the index, index
- * and buckets, in the state file, in parts; only those that changed are
- * written. The header makes it valid: it is taken away in the transaction
- * that changes a row first, so whatever the end, an image with a header is one
- * of the rows as they are. Whatever else is doubtful (another machine's bytes,
- * a sum that is wrong, rows beyond the position) makes it none.
+ * deletes. So a program that ends in good order leaves the index and its
+ * buckets in the state file, in parts; only parts that changed are written.
+ * They are valid only with the header, which is dropped in the transaction that
+ * first changes a row. So however the program ends, an index with a header is
+ * one of the rows as they are. Where anything else is doubtful (bytes of
+ * another machine, a wrong sum, rows beyond the position) it is not used.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef KEPT_INDEX_FILE_H
@@ -15,22 +15,23 @@
 #include "state/kept_index.h"
 #include "state/store.h"
 
-struct kept_index_file_facts {
-    int64_t last_id;
-    uint64_t last_change; /* the highest of all rows */
+struct kept_index_file {
+    struct store *store;      /* borrowed, as are the next two */
+    const char *table;        /* of the rows */
+    struct kept_index *index;
+    int64_t last_id;          /* the highest that a row ever had, as is the next one */
+    uint64_t last_change;
 };
 
-/* Loads the image of <table>, if *is_there in the end; <index>, which is empty, stays so if not.
- * <last_change>: the change that the position accounts for. */
-bool kept_index_file_load(struct store *store, const char *table, uint64_t last_change,
-                          struct kept_index *index,
-                struct kept_index_file_facts *facts, bool *is_there, struct err *e) WARN_UNUSED;
+/* Loads the index, which is empty. *is_there: it was saved and is valid; else it stays empty.
+ * <last_change>: the last change that the position accounts for. */
+bool kept_index_file_load(struct kept_index_file *f, uint64_t last_change, bool *is_there,
+                          struct err *e) WARN_UNUSED;
 
 /* Takes part in the transaction that is open, if one is. */
-bool kept_index_file_drop(struct store *store, const char *table, struct err *e) WARN_UNUSED;
+bool kept_index_file_drop(struct kept_index_file *f, struct err *e) WARN_UNUSED;
 
 /* Writes what has changed since kept_index_clean, in a transaction of its own. */
-bool kept_index_file_save(struct store *store, const char *table, struct kept_index *index,
-                          const struct kept_index_file_facts *facts, struct err *e) WARN_UNUSED;
+bool kept_index_file_save(struct kept_index_file *f, struct err *e) WARN_UNUSED;
 
 #endif

@@ -5,9 +5,9 @@
 #include "base/array.h"
 #include "base/hash.h"
 #include "state/kept_index_file.h"
+#include "state/kept_table.h"
 
 #include <inttypes.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,418 +27,184 @@ struct list {
 
 struct kept_rows {
     struct store *store; /* borrowed */
-    char table[32];
+    char name[32];       /* of the table */
+    struct kept_table *table;
     struct kept_index index;
-    struct kept_index_file_facts facts;
+    struct kept_index_file file; /* what of <index> is saved */
     struct list deleted;    /* in the order of their changes */
     bool has_more_deleted;  /* than are listed */
-    struct buf held;     /* what was handed out: rows are written while it is needed */
-    struct buf older;    /* scratch */
-    bool has_image;      /* of the rows as they are, see kept_index_file.h */
-    unsigned rollbacks;  /* of the store, when the image was taken away */
-    sqlite3_stmt *get, *put, *drop, *clear, *drop_deleted;
+    struct buf older;       /* scratch */
+    bool has_saved_index;   /* of the rows as they are, see kept_index_file.h */
+    unsigned rollbacks;     /* of the store, when the saved index was dropped */
 };
-
-/* ---- states before ---- */
-
-/* Numbers in the file: the flags, and above them how often the snapshot had been begun. */
-enum { IN_DOUBT = 1, DELETED = 2, SOFT_DELETED = 4, FLAG_BITS = 3 };
-
-static uint64_t flag_bits(const struct kept_row_state *s)
-{
-    return (s->is_in_doubt ? IN_DOUBT : 0) | (s->is_deleted ? DELETED : 0) |
-           (s->is_soft_deleted ? SOFT_DELETED : 0);
-}
-
-static uint64_t flags_of(const struct kept_row_state *s)
-{
-    return flag_bits(s) | s->reads << FLAG_BITS;
-}
-
-static void take_flags(struct kept_row_state *s, uint64_t flags)
-{
-    s->is_in_doubt = (flags & IN_DOUBT) != 0;
-    s->is_deleted = (flags & DELETED) != 0;
-    s->is_soft_deleted = (flags & SOFT_DELETED) != 0;
-    s->reads = flags >> FLAG_BITS;
-}
-
-static void set_in_doubt(struct kept_row_state *s)
-{
-    s->is_in_doubt = true;
-    s->is_deleted = s->is_soft_deleted = false;
-}
-
-/* In the column `older` a state is numbers of seven bits a byte, lowest first, then its row. */
-static void put_number(struct buf *b, uint64_t n)
-{
-    for (; n > 127; n >>= 7)
-        buf_putc(b, (char)(n | 128));
-    buf_putc(b, (char)n);
-}
-
-static bool take_number(struct store_slice *s, uint64_t *n)
-{
-    *n = 0;
-    for (unsigned shift = 0; shift < 64 && s->len > 0; shift += 7) {
-        unsigned char c = (unsigned char)*s->p++;
-
-        s->len--;
-        *n |= (uint64_t)(c & 127) << shift;
-        if (c < 128)
-            return true;
-    }
-    return false;
-}
-
-static void put_older(struct buf *b, const struct kept_row_state *s)
-{
-    put_number(b, s->change);
-    put_number(b, s->xid);
-    put_number(b, s->digest);
-    put_number(b, flags_of(s));
-    put_number(b, s->row.p != NULL ? s->row.len + 1 : 0);
-    if (s->row.p == NULL)
-        return;
-    put_number(b, s->columns);
-    buf_add(b, s->row.p, s->row.len);
-}
-
-/* Takes the newest state off <older>. False: there is none. */
-static bool take_older(struct store_slice *older, struct kept_row_state *s)
-{
-    uint64_t flags, len, columns = 0;
-
-    *s = (struct kept_row_state){ 0 };
-    if (older->p == NULL || !take_number(older, &s->change) || !take_number(older, &s->xid) ||
-        !take_number(older, &s->digest) || !take_number(older, &flags) ||
-        !take_number(older, &len) || (len > 0 && !take_number(older, &columns)) ||
-        (len > 0 && len - 1 > older->len))
-        return false;
-    take_flags(s, flags);
-    s->columns = (uint32_t)columns;
-    if (len > 0) {
-        s->row = (struct store_slice){ older->p, len - 1 };
-        older->p += len - 1;
-        older->len -= len - 1;
-    }
-    return true;
-}
-
-/* What is to stand in `older` when <row> gets another state: the one that it has and those
- * before, back to the newest that was saved. */
-static bool make_older(struct kept_rows *k, const struct kept_row *row, uint64_t saved,
-                       struct err *e)
-{
-    struct kept_row_state s = row->now;
-    struct store_slice rest = row->older;
-
-    buf_clear(&k->older);
-    do {
-        put_older(&k->older, &s);
-    } while (s.change > saved && take_older(&rest, &s));
-    return buf_ok(&k->older) || err_memory(e);
-}
-
-/* ---- rows in the file ---- */
-
-/* A flipped bit must not pass for a row. (Columns are no part of it: to open the file
- * they need not be read.) */
-static int32_t sum_row(const struct kept_row *r)
-{
-    const uint64_t numbers[] = { r->hash, r->now.change, r->now.xid, r->now.digest, r->now.reads,
-                                 flag_bits(&r->now) };
-    uint64_t h = hash_words(hash_words(HASH_START, numbers, sizeof numbers), r->key.p, r->key.len);
-
-    return (int32_t)(uint32_t)(h ^ h >> 32);
-}
-
-#define COLUMNS "id, hash, xid, digest, flags, note, sum, key, form"
-
-static struct store_slice read_slice(sqlite3_stmt *st, int i)
-{
-    struct store_slice s = { (const char *)sqlite3_column_blob(st, i),
-                             (size_t)sqlite3_column_bytes(st, i) };
-
-    if (s.p == NULL && sqlite3_column_type(st, i) != SQLITE_NULL)
-        s.p = "";
-    return s;
-}
-
-/* A row of `SELECT COLUMNS, row, older`. */
-static bool read_row(struct kept_rows *k, sqlite3_stmt *st, struct kept_row *r, struct err *e)
-{
-    r->id = sqlite3_column_int64(st, 0);
-    r->hash = (uint64_t)sqlite3_column_int64(st, 1);
-    r->now.xid = (uint64_t)sqlite3_column_int64(st, 2);
-    r->now.digest = (uint64_t)sqlite3_column_int64(st, 3);
-    take_flags(&r->now, (uint64_t)sqlite3_column_int64(st, 4));
-    r->now.change = (uint64_t)sqlite3_column_int64(st, 5);
-    r->key = read_slice(st, 7);
-    r->now.columns = (uint32_t)sqlite3_column_int64(st, 8);
-    r->now.row = read_slice(st, 9);
-    r->older = read_slice(st, 10);
-    /* for the ids see struct kept_index_entry */
-    return (r->id >= 1 && r->id <= UINT32_MAX && r->key.p != NULL &&
-            (int32_t)sqlite3_column_int64(st, 6) == sum_row(r)) ||
-           store_damaged(k->store, "rows", e);
-}
-
-/* Copies what <r> points to, since a write may change what SQLite has handed out. */
-static bool hold(struct kept_rows *k, struct kept_row *r, struct err *e)
-{
-    struct store_slice *slices[] = { &r->key, &r->now.row, &r->older };
-    size_t at = 0;
-
-    buf_clear(&k->held);
-    for (size_t i = 0; i < 3; i++)
-        buf_add(&k->held, slices[i]->p, slices[i]->p != NULL ? slices[i]->len : 0);
-    sqlite3_reset(k->get);
-    if (!buf_ok(&k->held))
-        return err_memory(e);
-    for (size_t i = 0; i < 3; i++)
-        if (slices[i]->p != NULL) {
-            slices[i]->p = k->held.data + at;
-            at += slices[i]->len;
-        }
-    return true;
-}
-
-bool kept_rows_get(struct kept_rows *k, int64_t id, struct kept_row *r, struct err *e)
-{
-    sqlite3_reset(k->get);
-    switch (sqlite3_bind_int64(k->get, 1, id) == SQLITE_OK ? sqlite3_step(k->get)
-                                                           : SQLITE_ERROR) {
-    case SQLITE_ROW:
-        return read_row(k, k->get, r, e) && hold(k, r, e);
-    case SQLITE_DONE:
-        return store_damaged(k->store, "rows", e);
-    default:
-        return store_fail(k->store, e);
-    }
-}
-
-/* Before rows change: the image is one of them no more. (A transaction that took it away may have
- * been undone.) */
-static bool begin_change(struct kept_rows *k, struct err *e)
-{
-    if (!k->has_image && k->rollbacks == store_rollbacks(k->store))
-        return true;
-    k->rollbacks = store_rollbacks(k->store);
-    k->has_image = false;
-    return kept_index_file_drop(k->store, k->table, e);
-}
-
-static bool step(struct kept_rows *k, sqlite3_stmt *st, struct err *e)
-{
-    bool ok = sqlite3_step(st) == SQLITE_DONE || store_fail(k->store, e);
-
-    sqlite3_reset(st);
-    sqlite3_clear_bindings(st);
-    return ok;
-}
-
-static bool bind_slice(sqlite3_stmt *st, int i, struct store_slice s)
-{
-    return s.p == NULL || sqlite3_bind_blob64(st, i, s.p, s.len, SQLITE_STATIC) == SQLITE_OK;
-}
-
-static bool bind_number(sqlite3_stmt *st, int i, uint64_t n)
-{
-    return sqlite3_bind_int64(st, i, (sqlite3_int64)n) == SQLITE_OK;
-}
-
-static void add_facts(struct kept_rows *k, const struct kept_row *r)
-{
-    if (r->id > k->facts.last_id)
-        k->facts.last_id = r->id;
-    if (r->now.change > k->facts.last_change)
-        k->facts.last_change = r->now.change;
-}
-
-/* Writes a row, in the place of the one with its id. */
-static bool write_row(struct kept_rows *k, const struct kept_row *r, struct err *e)
-{
-    sqlite3_stmt *st = k->put;
-
-    if (!begin_change(k, e))
-        return false;
-    add_facts(k, r);
-    /* what could not be bound would be NULL, a row too long for SQLite for one */
-    if (bind_number(st, 1, (uint64_t)r->id) && bind_number(st, 2, r->hash) &&
-        bind_number(st, 3, r->now.xid) && bind_number(st, 4, r->now.digest) &&
-        bind_number(st, 5, flags_of(&r->now)) &&
-        bind_number(st, 6, r->now.change) && bind_number(st, 7, (uint64_t)(int64_t)sum_row(r)) &&
-        bind_slice(st, 8, r->key) &&
-        (r->now.row.p == NULL || bind_number(st, 9, r->now.columns)) &&
-        bind_slice(st, 10, r->now.row) && bind_slice(st, 11, r->older))
-        return step(k, st, e);
-    return store_fail(k->store, e);
-}
-
-static bool drop_row(struct kept_rows *k, int64_t id, struct err *e)
-{
-    return begin_change(k, e) &&
-           (bind_number(k->drop, 1, (uint64_t)id) ? step(k, k->drop, e) : store_fail(k->store, e));
-}
-
-/* ---- opening ---- */
 
 static bool add_listed(struct list *l, uint64_t change, int64_t id, struct err *e)
 {
     return ARRAY_PUSH(l->v, l->n, l->cap, (struct listed){ change, id }) || err_memory(e);
 }
 
-static bool prepare(struct kept_rows *k, const char *format, sqlite3_stmt **st, struct err *e)
-{
-    char sql[400];
+/* ---- rows in the file ---- */
 
-    sqlite3_snprintf(sizeof sql, sql, format, k->table);
-    return sqlite3_prepare_v3(store_sqlite(k->store), sql, -1, SQLITE_PREPARE_PERSISTENT, st,
-                              NULL) == SQLITE_OK || store_fail(k->store, e);
+bool kept_rows_get(struct kept_rows *k, int64_t id, struct kept_row *row, struct err *e)
+{
+    return kept_table_get(k->table, id, row, e);
 }
 
-static bool make_table(struct kept_rows *k, struct err *e)
+/* Before rows change: the saved index is none of them any more. (A transaction that dropped it may
+ * have been undone.) */
+static bool begin_change(struct kept_rows *k, struct err *e)
 {
-    sqlite3_stmt *st = NULL;
-    bool ok = prepare(k, "CREATE TABLE IF NOT EXISTS %s (id INTEGER PRIMARY KEY, hash INTEGER NOT"
-                      " NULL, xid INTEGER NOT NULL, digest INTEGER NOT NULL, flags INTEGER NOT"
-                      " NULL, note INTEGER NOT NULL, sum INTEGER NOT NULL, key BLOB NOT NULL,"
-                      " form INTEGER, row BLOB, older BLOB)", &st, e) &&
-              step(k, st, e);
-
-    sqlite3_finalize(st);
-    return ok;
+    if (!k->has_saved_index && k->rollbacks == store_rollbacks(k->store))
+        return true;
+    k->rollbacks = store_rollbacks(k->store);
+    k->has_saved_index = false;
+    return kept_index_file_drop(&k->file, e);
 }
 
-/* Reads all rows, where there is no image. Those that are not as they were at the change
- * <last_change>, or are deleted, are put on the list <odd> instead of the index. */
-static bool load(struct kept_rows *k, uint64_t last_change, struct list *odd, struct err *e)
+static void count_row(struct kept_rows *k, const struct kept_row *r)
 {
-    sqlite3_stmt *st = NULL;
-    bool ok = prepare(k, "SELECT " COLUMNS ", NULL, NULL FROM %s ORDER BY id", &st, e);
-    int got = SQLITE_DONE;
-
-    while (ok && (got = sqlite3_step(st)) == SQLITE_ROW) {
-        struct kept_row r;
-
-        ok = read_row(k, st, &r, e);
-        if (!ok)
-            break;
-        add_facts(k, &r);
-        if (r.now.change > last_change || r.now.is_deleted) {
-            ok = add_listed(odd, r.now.change, r.id, e);
-        } else {
-            ok = kept_index_make_room(&k->index, e);
-            if (ok)
-                kept_index_add(&k->index, r.hash, r.id);
-        }
-    }
-    if (ok && got != SQLITE_DONE)
-        ok = store_fail(k->store, e);
-    sqlite3_finalize(st);
-    return ok;
+    if (r->id > k->file.last_id)
+        k->file.last_id = r->id;
+    if (r->now.change > k->file.last_change)
+        k->file.last_change = r->now.change;
 }
 
-/* Row <id> as it was at the change <last_change>. <is_late>: rows that then were not there are
- * looked at now, others were before. (A row may have come in the place of one that was reported
- * deleted: where that is undone, the older one stays.) */
-static bool undo(struct kept_rows *k, int64_t id, uint64_t last_change, bool is_late, bool *is_done,
+static bool write_row(struct kept_rows *k, const struct kept_row *r, struct err *e)
+{
+    if (!begin_change(k, e) || !kept_table_put(k->table, r, e))
+        return false;
+    count_row(k, r);
+    return true;
+}
+
+static bool drop_row(struct kept_rows *k, int64_t id, struct err *e)
+{
+    return begin_change(k, e) && kept_table_drop(k->table, id, e);
+}
+
+/* ---- opening ---- */
+
+/* What is read when there is no saved index. */
+struct reading {
+    struct kept_rows *rows;
+    uint64_t last_change;
+    struct list undone; /* rows that are not as they were at that change, or are deleted */
+};
+
+/* A kept_table_visit. */
+static bool add_row(void *arg, const struct kept_row *r, struct err *e)
+{
+    struct reading *reading = arg;
+    struct kept_rows *k = reading->rows;
+
+    count_row(k, r);
+    if (r->now.change > reading->last_change || r->now.is_deleted)
+        return add_listed(&reading->undone, r->now.change, r->id, e);
+    if (!kept_index_make_room(&k->index, e))
+        return false;
+    kept_index_add(&k->index, r->hash, r->id);
+    return true;
+}
+
+/* Writes a row that was undone, without the states before. */
+static bool restore(struct kept_rows *k, struct kept_row *r, struct err *e)
+{
+    if (!kept_index_make_room(&k->index, e))
+        return false;
+    kept_index_add(&k->index, r->hash, r->id);
+    r->older = (struct store_slice){ NULL, 0 };
+    return write_row(k, r, e);
+}
+
+/* Gives row <id> the state that it had at the change <last_change>. One that was not there then
+ * may have been delivered or not: it is put on the list <doubtful>. */
+static bool undo(struct kept_rows *k, int64_t id, uint64_t last_change, struct list *doubtful,
                  struct err *e)
 {
+    struct kept_row r;
+
+    if (!kept_rows_get(k, id, &r, e))
+        return false;
+    while (r.now.change > last_change && kept_row_step_back(&r))
+        ;
+    if (r.now.change > last_change || (r.now.is_in_doubt && !r.now.is_deleted))
+        return add_listed(doubtful, 0, id, e);
+    return r.now.is_deleted ? drop_row(k, id, e) : restore(k, &r, e);
+}
+
+/* A row that may have been delivered or not. It may have come in the place of one that was reported
+ * deleted: now that this is undone, the older one stays. */
+static bool undo_doubtful(struct kept_rows *k, int64_t id, struct err *e)
+{
     struct kept_row r, other;
-    struct kept_row_state before;
-    struct store_slice key;
+    char *key;
     bool ok;
 
     if (!kept_rows_get(k, id, &r, e))
         return false;
-    while (r.now.change > last_change && take_older(&r.older, &before))
-        r.now = before;
-    if (r.now.change > last_change) {
-        r.now.change = 0;
-        set_in_doubt(&r.now);
-    }
-    *is_done = r.now.is_in_doubt == is_late;
-    if (!*is_done)
-        return true;
-    if (r.now.is_deleted)
-        return drop_row(k, id, e);
-    if (is_late) {
-        char *copy = malloc(r.key.len + 1); /* kept_rows_find reads other rows by the way */
-
-        if (copy == NULL)
-            return err_memory(e);
-        memcpy(copy, r.key.p, r.key.len);
-        key = (struct store_slice){ copy, r.key.len };
-        ok = kept_rows_find(k, r.hash, key, &other, e);
-        free(copy);
-        if (!ok)
-            return false;
-        if (other.id != 0)
-            return drop_row(k, id, e);
-        if (!kept_rows_get(k, id, &r, e))
-            return false;
-        r.now.change = 0;
-        set_in_doubt(&r.now);
-    }
-    if (!kept_index_make_room(&k->index, e))
+    if ((key = malloc(r.key.len + 1)) == NULL) /* kept_rows_find reads other rows */
+        return err_memory(e);
+    memcpy(key, r.key.p, r.key.len);
+    ok = kept_rows_find(k, r.hash, (struct store_slice){ key, r.key.len }, &other, e);
+    free(key);
+    if (!ok)
         return false;
-    kept_index_add(&k->index, r.hash, id);
-    r.older = (struct store_slice){ NULL, 0 };
-    return write_row(k, &r, e);
+    if (other.id != 0)
+        return drop_row(k, id, e);
+    if (!kept_rows_get(k, id, &r, e))
+        return false;
+    kept_row_set_in_doubt(&r.now);
+    return restore(k, &r, e);
 }
 
-static bool undo_all(struct kept_rows *k, uint64_t last_change, struct list *odd, struct err *e)
+static bool undo_all(struct kept_rows *k, const struct reading *reading, struct err *e)
 {
-    bool is_done;
+    struct list doubtful = { NULL, 0, 0 };
+    bool ok = true;
 
-    if (odd->n == 0)
+    if (reading->undone.n == 0)
         return true;
     if (!store_begin(k->store, e))
         return false;
-    for (int is_late = 0; is_late <= 1; is_late++)
-        for (size_t i = 0; i < odd->n; i++) {
-            if (odd->v[i].id == 0)
-                continue;
-            if (!undo(k, odd->v[i].id, last_change, is_late != 0, &is_done, e)) {
-                store_rollback(k->store);
-                return false;
-            }
-            if (is_done)
-                odd->v[i].id = 0;
-        }
-    return store_commit(k->store, e);
+    for (size_t i = 0; ok && i < reading->undone.n; i++)
+        ok = undo(k, reading->undone.v[i].id, reading->last_change, &doubtful, e);
+    for (size_t i = 0; ok && i < doubtful.n; i++)
+        ok = undo_doubtful(k, doubtful.v[i].id, e);
+    free(doubtful.v);
+    if (ok && store_commit(k->store, e))
+        return true;
+    store_rollback(k->store);
+    return false;
+}
+
+/* Reads all rows, and undoes what was written after the change <last_change>. */
+static bool read_all(struct kept_rows *k, uint64_t last_change, struct err *e)
+{
+    struct reading reading = { .rows = k, .last_change = last_change };
+    bool ok = kept_table_each(k->table, add_row, &reading, e) && undo_all(k, &reading, e);
+
+    free(reading.undone.v);
+    return ok;
 }
 
 struct kept_rows *kept_rows_open(struct store *store, const char *source, uint64_t last_change,
                                  struct err *e)
 {
     struct kept_rows *k = calloc(1, sizeof *k);
-    struct list odd = { NULL, 0, 0 };
-    bool ok;
 
     if (k == NULL) {
         err_memory(e);
         return NULL;
     }
     k->store = store;
-    buf_init(&k->held, SIZE_MAX / 2);
     buf_init(&k->older, SIZE_MAX / 2);
-    snprintf(k->table, sizeof k->table, "known_%016" PRIx64,
+    snprintf(k->name, sizeof k->name, "known_%016" PRIx64,
              hash_words(HASH_START, source, strlen(source)));
-    ok = make_table(k, e) &&
-         prepare(k, "SELECT " COLUMNS ", row, older FROM %s WHERE id = ?1", &k->get, e) &&
-         prepare(k, "INSERT OR REPLACE INTO %s (" COLUMNS ", row, older) VALUES"
-                 " (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)", &k->put, e) &&
-         prepare(k, "DELETE FROM %s WHERE id = ?1", &k->drop, e) &&
-         prepare(k, "DELETE FROM %s", &k->clear, e) &&
-         prepare(k, "DELETE FROM %s WHERE flags & 2 AND note <= ?1", &k->drop_deleted, e) &&
-         kept_index_file_load(k->store, k->table, last_change, &k->index, &k->facts, &k->has_image,
-                              e) &&
-         (k->has_image || (load(k, last_change, &odd, e) && undo_all(k, last_change, &odd, e)));
-    free(odd.v);
-    if (ok)
+    k->file = (struct kept_index_file){ .store = store, .table = k->name, .index = &k->index };
+    k->table = kept_table_open(store, k->name, e);
+    if (k->table != NULL &&
+        kept_index_file_load(&k->file, last_change, &k->has_saved_index, e) &&
+        (k->has_saved_index || read_all(k, last_change, e)))
         return k;
     kept_rows_close(k);
     return NULL;
@@ -448,12 +214,7 @@ void kept_rows_close(struct kept_rows *k)
 {
     if (k == NULL)
         return;
-    sqlite3_finalize(k->get);
-    sqlite3_finalize(k->put);
-    sqlite3_finalize(k->drop);
-    sqlite3_finalize(k->clear);
-    sqlite3_finalize(k->drop_deleted);
-    buf_fini(&k->held);
+    kept_table_close(k->table);
     buf_fini(&k->older);
     free(k->deleted.v);
     kept_index_fini(&k->index);
@@ -462,19 +223,19 @@ void kept_rows_close(struct kept_rows *k)
 
 bool kept_rows_save_index(struct kept_rows *k, uint64_t saved, struct err *e)
 {
-    if (k->has_image)
+    if (k->has_saved_index)
         return true;
     if (!kept_rows_purge(k, saved, e))
         return false;
     if (k->deleted.n > 0 || k->has_more_deleted)
         return true; /* these rows are in no index: it takes a look at all to know of them */
-    k->has_image = kept_index_file_save(k->store, k->table, &k->index, &k->facts, e);
-    return k->has_image;
+    k->has_saved_index = kept_index_file_save(&k->file, e);
+    return k->has_saved_index;
 }
 
 bool kept_rows_clear(struct kept_rows *k, struct err *e)
 {
-    if (!begin_change(k, e) || !step(k, k->clear, e))
+    if (!begin_change(k, e) || !kept_table_clear(k->table, e))
         return false;
     kept_index_fini(&k->index);
     k->deleted.n = 0;
@@ -573,32 +334,40 @@ static bool list_deleted(struct kept_rows *k, uint64_t change, int64_t id, struc
     return true;
 }
 
+/* A row that is not known yet. */
+static bool add_new(struct kept_rows *k, struct kept_row *row, struct err *e)
+{
+    if (k->file.last_id >= UINT32_MAX)
+        return err_set(e, ERR_STATE, "the state file has numbered four billion rows of a "
+                       "source; start it anew with --reset");
+    if (!kept_index_make_room(&k->index, e))
+        return false;
+    row->id = k->file.last_id + 1;
+    row->older = (struct store_slice){ NULL, 0 };
+    if (!write_row(k, row, e))
+        return false;
+    kept_index_add(&k->index, row->hash, row->id);
+    return true;
+}
+
 bool kept_rows_put(struct kept_rows *k, struct kept_row *row, const struct kept_row_state *to,
                    uint64_t saved, struct err *e)
 {
-    bool is_new = row->id == 0, is_deleted = to->is_deleted;
-
-    if (is_new) {
-        if (k->facts.last_id >= UINT32_MAX)
-            return err_set(e, ERR_STATE, "the state file has numbered four billion rows of a "
-                           "source; start it anew with --reset");
-        if (!kept_index_make_room(&k->index, e))
+    if (row->id == 0) {
+        row->now = *to;
+        if (!add_new(k, row, e))
             return false;
-        row->id = k->facts.last_id + 1;
-        row->older = (struct store_slice){ NULL, 0 };
     } else {
-        if (!make_older(k, row, saved, e))
-            return false;
+        buf_clear(&k->older);
+        kept_row_put_older(row, saved, &k->older);
+        if (!buf_ok(&k->older))
+            return err_memory(e);
         row->older = (struct store_slice){ k->older.data, k->older.len };
+        row->now = *to;
+        if (!write_row(k, row, e))
+            return false;
     }
-    row->now = *to;
-    if (!write_row(k, row, e))
-        return false;
-    if (is_new) {
-        k->facts.last_id = row->id;
-        kept_index_add(&k->index, row->hash, row->id);
-    }
-    if (!is_deleted)
+    if (!to->is_deleted)
         return true;
     kept_index_drop(&k->index, row->hash, row->id);
     return list_deleted(k, to->change, row->id, e);
@@ -608,14 +377,11 @@ bool kept_rows_purge(struct kept_rows *k, uint64_t saved, struct err *e)
 {
     size_t n = 0;
 
-    if (k->has_more_deleted && k->deleted.n > 0 && k->deleted.v[k->deleted.n - 1].change <= saved) {
-        if (!begin_change(k, e))
-            return false;
-        if (!bind_number(k->drop_deleted, 1, saved))
-            return store_fail(k->store, e);
+    if (k->has_more_deleted && k->deleted.n > 0 &&
+        k->deleted.v[k->deleted.n - 1].change <= saved) {
         k->deleted.n = 0;
         k->has_more_deleted = false; /* what is left of them is dropped when the file is opened */
-        return step(k, k->drop_deleted, e);
+        return begin_change(k, e) && kept_table_drop_deleted(k->table, saved, e);
     }
     while (n < k->deleted.n && k->deleted.v[n].change <= saved)
         if (!drop_row(k, k->deleted.v[n++].id, e))

@@ -1,48 +1,27 @@
 /* kept_rows.h -- the rows of a source that were delivered and not deleted since.
  *
- * In the state file a row each: key, the server's hash of it, and its state:
- * the xid of the version delivered last, a digest of its columns and, if asked
- * for, the columns. In memory an index of 8 bytes a slot, from hashes to rows,
- * and for each bucket of hashes how many there are and the xor of them: that
- * is compared with the server's to find what was deleted.
+ * In the state file a row each (see kept_row.h): key, the server's hash of it,
+ * and its state: the xid of the version delivered last, a digest of its columns
+ * and, if asked for, the columns. In memory an index of 8 bytes an entry, from
+ * hashes to rows, and for each bucket of hashes how many there are and the xor
+ * of them: that is compared with the server's to find what was deleted.
  *
  * A state is written *before* its change is handed to the script, so that no
- * row can be delivered and forgotten. Each has the number of its change, and
- * remembers the states before it back to the one that the saved position
- * accounts for: what was written beyond that is undone when the file is
- * opened. So rows are as the position says, whenever the program died.
+ * row can be delivered and forgotten. What was written beyond the saved
+ * position is undone when the file is opened. So rows are as the position
+ * says, whenever the program died.
  *
- * Keys and columns are COPY text, tabs between. What is written takes part in
- * the transaction of the store that is open, if one is.
+ * What is written takes part in the transaction of the store that is open, if
+ * one is. Slices that are handed out are valid until the next call.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef KEPT_ROWS_H
 #define KEPT_ROWS_H
 
 #include "capture/message.h"
-#include "state/store.h"
+#include "state/kept_row.h"
 
 struct kept_rows;
-
-struct kept_row_state {
-    uint64_t change; /* its number; 0 while in doubt */
-    uint64_t xid, digest;
-    uint64_t reads;  /* see struct position */
-    bool is_in_doubt;      /* written for a change that may have been delivered or not */
-    bool is_deleted;       /* that was reported, and no such row can be found any more */
-    bool is_soft_deleted;  /* that was reported because of what stands in its columns */
-    uint32_t columns;      /* which ones <row> has, see kept_columns.h */
-    struct store_slice row; /* p NULL: it was not kept */
-};
-
-/* Slices that were handed out are valid until the next call. */
-struct kept_row {
-    int64_t id; /* 0: it is not known */
-    uint64_t hash;
-    struct store_slice key;
-    struct kept_row_state now;
-    struct store_slice older; /* the states before, as kept_rows.c writes them */
-};
 
 /* Opens the rows kept for a source. What was written after the change <last_change> is undone.
  * Reads all rows, unless kept_rows_save_index came last. <store> is borrowed. Returns owned, or

@@ -420,11 +420,20 @@ bool store_forget(struct store *s, const char *source, int *n, struct err *e)
     return true;
 }
 
-/* ---- for kept_rows.c ---- */
+/* ---- for tables of others ---- */
 
 struct sqlite3 *store_sqlite(struct store *s)
 {
     return s->db;
+}
+
+bool store_prepare(struct store *s, const char *format, const char *table, sqlite3_stmt **st,
+                   struct err *e)
+{
+    char sql[400];
+
+    sqlite3_snprintf(sizeof sql, sql, format, table);
+    return prepare(s, sql, st, e);
 }
 
 bool store_fail(const struct store *s, struct err *e)

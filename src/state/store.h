@@ -69,9 +69,13 @@ bool store_load(struct store *s, const char *source, struct position *p, bool *f
  * were. */
 bool store_forget(struct store *s, const char *source, int *n, struct err *e) WARN_UNUSED;
 
-/* For kept_rows.c and kept_index_file.c, which keep tables of their own in the file. */
+/* For kept_table.c and kept_index_file.c, which keep tables of their own in the file. <format> has
+ * one %s, for <table>; *st is the caller's to finalize, also after a failure. */
 struct sqlite3;
+struct sqlite3_stmt;
 struct sqlite3 *store_sqlite(struct store *s);
+bool store_prepare(struct store *s, const char *format, const char *table,
+                   struct sqlite3_stmt **st, struct err *e) WARN_UNUSED;
 bool store_fail(const struct store *s, struct err *e);
 bool store_damaged(const struct store *s, const char *what, struct err *e);
 

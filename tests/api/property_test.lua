@@ -366,9 +366,9 @@ local give_back = [[
       end)
    end]]
 
--- What Lua sees of every other row, given back as the parameters of a statement. Left out are
--- numeric in arrays and rows, which has less digits there, and what a parameter takes for something
--- else there: the text of bytea and of documents.
+-- What Lua sees of every other row, given back as the parameters of a statement. Left out are, in
+-- arrays and rows: numeric, which has fewer digits there; bytea and documents, whose text a
+-- parameter would read as something else.
 TestProperty.test_lua_gives_the_same_values = with_seed(function()
    local list = without(tables, "is_vague", "has_digits", "has_documents")
    for _, t in ipairs(list) do

@@ -125,8 +125,7 @@ function TestWildScript.test_finalizers_that_encode()
    lu.assertEquals(result.stderr:match "level=warn.*", nil)
 end
 
-
--- An error in one is nobody's; the last ones run at the end of the program, and may print.
+-- An error in a finalizer is ignored; the last ones run at the end of the program, and may print.
 function TestWildScript.test_finalizers_that_fail()
    check_passes [[
       setmetatable({}, {__gc = function() error "in a finalizer" end})

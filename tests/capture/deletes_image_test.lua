@@ -84,7 +84,8 @@ function TestDeletesImage.test_damaged()
    lu.assertEquals(once(db, state).status, 4) -- it was read
 end
 
--- It speaks of the rows as they are: what a killed program has changed is none of it.
+-- The index counts for the rows as a clean end left them: what a program that was killed changed
+-- after that is not in it.
 function TestDeletesImage.test_killed_and_ended_by_turns()
    local db, state = new_database(3000)
    local live, n = {}, 3000

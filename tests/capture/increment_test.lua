@@ -369,7 +369,7 @@ function TestIncrement.test_start_now()
    lu.assertEquals(poll(recheck), "upsert 1")
 end
 
--- What was read, or would have been, tells of an index that is missing; a partial one is none.
+-- A missing index is reported; a partial index does not count.
 function TestIncrement.test_no_index()
    local db = new_database [[create table t (id int primary key, n int);
       create index on t (n) where n > 5; insert into t values (1, 1)]]

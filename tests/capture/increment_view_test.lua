@@ -49,7 +49,8 @@ function TestIncrementView.test_a_view()
    lu.assertEquals(poll(), "")
 end
 
--- Who was under way when the highest value was seen may commit later, also below the lookback.
+-- A transaction that was open when the highest value was seen may commit later, with a value below
+-- the lookback.
 function TestIncrementView.test_late_commits()
    local db = new_database()
    local poll = new_poll(db)

@@ -73,7 +73,7 @@ local function wait_row(p, id)
    watch.wait_line(p, ('"id":%d[,}]'):format(id))
 end
 
--- Each row of before came, and came once more at most.
+-- Each row from before came, and came again at most once.
 local function assert_old_rows(counts, op)
    for id = 1, 20 do
       lu.assertEquals(counts[id].read, 1, "row " .. id)
@@ -191,8 +191,9 @@ function TestXidAlias.test_exact_beside_writers_in_other_ways()
    beside_writers { on_a_standby = true }
 end
 
--- Who ends while the snapshot is taken may be in it or not. What such a transaction wrote comes
--- with the next poll, even if nothing else happens, and is an insert where deletes are looked for.
+-- A transaction that ends while the snapshot is taken may be in it or not. What it
+-- wrote comes with the next poll, even if nothing else happens, and is an insert where deletes are
+-- looked for.
 function TestXidAlias.test_who_ends_while_a_poll_begins()
    local one = new_cluster()
    local p = watch.start(one, { source = { deletes = true } })

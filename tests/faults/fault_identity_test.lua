@@ -97,8 +97,8 @@ local function cluster_and_backup()
    return one, backup
 end
 
--- A backup of before the writes is restored: the xids of what was delivered will be given out
--- again, to rows that must come. The program runs on through it.
+-- A backup from before the writes is restored: the xids of what was delivered are given out again,
+-- to rows that must come. The program runs on meanwhile.
 function TestFaultIdentity.test_a_restored_cluster()
    local one, backup = cluster_and_backup()
    local p = watch.start_current(one)

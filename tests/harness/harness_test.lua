@@ -24,7 +24,7 @@ local function write_file(path, text, mode)
    return path
 end
 
--- Who needs a helper looks for it in the index.
+-- Helpers are looked for in the index, so all of them must stand there.
 function TestHarness.test_the_index_names_every_helper()
    local support = tree.top .. "/tests/support"
    local index = files.text(support .. "/README.md")

@@ -236,8 +236,8 @@ function TestVerify.test_encodings()
    lu.assertStrContains(result.stderr, [[invalid byte sequence for encoding \"UTF8\": 0xe9]])
 end
 
--- Columns whose collations differ: what is equal under the target's is not the same, and the order
--- of keys is nobody's business.
+-- Columns whose collations differ: values that are equal under the target's collation still differ,
+-- and the order of keys does not matter.
 function TestVerify.test_collations()
    local sql = "create table t (a %s, b uuid, c varchar(9) %s, v int, primary key (%s)); %s"
    local rows = [[insert into t values ('A', '00000000-0000-0000-0000-000000000001', '10', 1),

@@ -173,7 +173,7 @@ function methods:dsn(dbname, keywords)
    return table.concat(words, " ")
 end
 
--- A new connection, closed with the cluster at the latest. Raises if there is none to have.
+-- A new connection, closed with the cluster at the latest. Raises if it cannot connect.
 function methods:connect(dbname, keywords)
    local conn, message = native.connect(self:dsn(dbname, keywords))
    if not conn then

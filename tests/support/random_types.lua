@@ -3,8 +3,8 @@
 --
 -- A type is {name =, make =, ...}: make() returns an expression of the type. Marks: `is_document`,
 -- its values are JSON; `is_vague`, Postgres does not read its text back; `one_way`, Postgres makes
--- other values of its JSON (as it must where columns come as JSON), and `is_nested` and `has_cast`,
--- so it does within arrays, within arrays and rows. What it has inside, of types that are less
+-- other values of its JSON (as it must where columns come as JSON); `is_nested`, the same within
+-- arrays; `has_cast`, the same within arrays and rows. What it has inside that loses something
 -- there: `has_digits` (numeric, a number in Lua), `has_bytes` (bytea, hex digits), `has_documents`.
 
 local random_types = {}
@@ -141,7 +141,7 @@ local function quoted(t, f)
    end
 end
 
--- Half of the moments are of our time, some at the ends of what there is.
+-- Most moments are of our time, some at the ends of the range.
 local function moment(t)
    local days = t.rng:chance(70) and t.rng:int(-40000, 40000) or t.rng:int(-2451000, 106000000)
    return days, t.rng:int(0, 86399999999)

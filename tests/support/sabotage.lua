@@ -23,7 +23,7 @@ local wait = require "wait"
 
 local sabotage = {}
 
--- Every so manieth step, beginning at which, ending at which.
+-- $PGCDC_SWEEP: every how many steps one is broken, the first step, the last step.
 local sweep_stride, sweep_first, sweep_last = (function()
    local numbers = {}
    for word in (os.getenv "PGCDC_SWEEP" or ""):gmatch "%d+" do

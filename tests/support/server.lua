@@ -45,7 +45,7 @@ function server.bin(name)
 end
 
 -- Path of a client program, such as pgbench, which may be of another version: not every build of a
--- server comes with them. nil: there is none.
+-- server comes with them. nil if there is none.
 function server.client(name)
    local path = native.realpath(server.bin(name))
    for _, version in ipairs(not path and native.listdir "/usr/lib/postgresql" or {}) do

@@ -3,7 +3,8 @@
 
 local tables = {}
 
--- A new table with the fields of all of these; of two with one name the later counts. nil is none.
+-- A new table with the fields of all of these; of two with one name the later counts. nil counts as
+-- an empty table.
 function tables.merge(...)
    local all = {}
    for i = 1, select("#", ...) do

@@ -86,8 +86,8 @@ function xids.set_next(one, xid)
    set_magic(one, magic)
 end
 
--- Moves the running cluster on so that <xid>, or one soon after it, is the next. All rows of before
--- are frozen.
+-- Moves the running cluster on so that <xid>, or one soon after it, is the next. All rows from
+-- before are frozen.
 function xids.move(one, xid)
    local left
    repeat

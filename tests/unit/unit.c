@@ -63,6 +63,7 @@ int main(int argc, char **argv)
         increment_cases,
         message_cases,
         outbox_cases,
+        method_cases,
         pages_cases,
         position_cases,
         position_text_cases,

@@ -27,6 +27,7 @@ extern const struct unit_case identity_cases[];
 extern const struct unit_case increment_cases[];
 extern const struct unit_case message_cases[];
 extern const struct unit_case outbox_cases[];
+extern const struct unit_case method_cases[];
 extern const struct unit_case pages_cases[];
 extern const struct unit_case position_cases[];
 extern const struct unit_case position_text_cases[];

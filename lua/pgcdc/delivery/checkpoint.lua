@@ -269,7 +269,7 @@ local function forget_waiting(members, upto)
       end
    end
    waiting = left
-   raw.waits(#waiting > 0)
+   raw.hold_back(#waiting > 0)
 end
 
 -- True if whatever frees `moment` frees what is true now, too: the two may be one.
@@ -306,7 +306,7 @@ local function remember(members, records)
       moment.index[id] = at
       moment.records[at] = record
    end
-   raw.waits(true)
+   raw.hold_back(true)
 end
 
 -- Nothing is held: saves what is true now.

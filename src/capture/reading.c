@@ -1,0 +1,279 @@
+/* reading.c -- the COPYs of one step, and their rows as chunks.
+ * SPDX-License-Identifier: MIT */
+#include "capture/reading.h"
+
+#include <string.h>
+
+void reading_init(struct reading *r, struct source *s, struct key_census *census)
+{
+    *r = (struct reading){ .source = s, .census = census };
+}
+
+void reading_fini(struct reading *r)
+{
+    message_free(r->message);
+    method_step_fini(&r->method);
+    snapshot_range_fini(&r->range);
+    r->message = NULL;
+}
+
+bool reading_is_ordered(const struct reading *r)
+{
+    return r->part != READING_RANGE && !r->method.has_new_leaves && !r->method.is_held;
+}
+
+bool reading_begin_range(struct reading *r, struct err *e)
+{
+    if (!snapshot_begin(r->source, &r->range, e))
+        return false;
+    r->part = r->range.end > 0 ? READING_RANGE : READING_NONE;
+    return true;
+}
+
+bool reading_begin_poll(struct reading *r, struct conn *conn, struct err *e)
+{
+    struct source *s = r->source;
+
+    key_census_begin(r->census, s);
+    if (!method_begin(s, &r->method, conn, e))
+        return false;
+    r->part = r->method.has_new_leaves ? READING_LEAVES : READING_POLL;
+    return true;
+}
+
+/* ---- rows ---- */
+
+/* A statement to be run before the COPY, or NULL: what reads all must not do so by an index. */
+static const char *setting_of(const struct reading *r)
+{
+    if (!r->source->declared->by_index)
+        return NULL;
+    if (r->copy->reads_all)
+        return "SET LOCAL enable_seqscan = on";
+    return r->method.has_new_leaves ? "SET LOCAL enable_seqscan = off" : NULL;
+}
+
+/* The next leaf that is new, or NULL. */
+static const struct relation_leaf *next_leaf(struct reading *r)
+{
+    const struct relation *t = &r->source->facts.table;
+
+    while (r->next_leaf < t->n_leaves) {
+        const struct relation_leaf *leaf = &t->leaves[r->next_leaf++];
+
+        if (position_leaf(&r->source->position, leaf->oid) == NULL)
+            return leaf;
+    }
+    return NULL;
+}
+
+/* Chooses the COPY of the part in hand, and what it reads of, where that is not the table. */
+static void choose_copy(struct reading *r, struct method_extent *extent)
+{
+    const struct source *s = r->source;
+    const struct method *m = r->method.method;
+
+    *extent = (struct method_extent){ .block = r->range.block, .end = r->range.end };
+    if (r->part == READING_LEAVES && (extent->leaf = next_leaf(r)) == NULL)
+        r->part = READING_POLL;
+    if (r->part == READING_RANGE)
+        extent->leaf = relation_leaf(&s->facts.table, r->range.leaf);
+    r->copy = r->part == READING_RANGE    ? &m->range
+              : r->part == READING_XIDS   ? &m->xids
+              : r->part == READING_LEAVES ? &m->leaf
+                                          : r->method.copy;
+}
+
+/* Sends <sql>, which is consumed. */
+static bool send_copy(struct reading *r, struct conn *conn, struct buf *sql, struct err *e)
+{
+    bool ok = buf_ok(sql) ? conn_copy(conn, sql->data, e) : err_memory(e);
+
+    buf_fini(sql);
+    r->in_copy = ok;
+    return ok;
+}
+
+static bool start_copy(struct reading *r, struct conn *conn, struct err *e)
+{
+    struct method_extent extent;
+    const char *setting;
+    struct buf sql;
+
+    choose_copy(r, &extent);
+    setting = setting_of(r);
+    if (setting != NULL && !conn_run(conn, setting, NULL, 0, e))
+        return false;
+    buf_init(&sql, BUF_SQL_MAX);
+    r->copy->put(r->source, &extent, &sql);
+    return send_copy(r, conn, &sql, e);
+}
+
+bool reading_start_chunk(struct reading *r, struct err *e)
+{
+    const struct source *s = r->source;
+    struct chunk *chunk;
+
+    if (r->message != NULL)
+        return true;
+    r->message = message_new(MESSAGE_ROWS, s->number);
+    if (r->message == NULL)
+        return err_memory(e);
+    chunk = &r->message->chunk;
+    if (s->facts.rowtype != NULL)
+        chunk->rowtype = rowtype_ref(s->facts.rowtype);
+    chunk->begins = !r->has_out;
+    chunk->is_snapshot = r->part == READING_RANGE;
+    chunk->leaf = r->range.leaf;
+    chunk->end = r->range.end;
+    chunk->is_ordered = reading_is_ordered(r);
+    chunk->is_recheck = r->method.is_recheck;
+    chunk->reads = s->position.reads;
+    return true;
+}
+
+/* True if this row of the range was delivered before the program was stopped in the middle of it.
+ */
+static bool was_delivered(struct reading *r, const struct method_row *row)
+{
+    struct snapshot_range *range = &r->range;
+    const char *fields = row->p;
+    uint64_t hash;
+
+    if (range->done.n == 0 || (r->source->config->deletes &&
+                               !key_census_read_hash(&fields, row->end, &hash)))
+        return false;
+    return snapshot_has_delivered(range, r->source->facts.rowtype, fields,
+                                  (size_t)(row->end - fields));
+}
+
+/* Adds a row to the chunk in hand. */
+static bool deliver(struct reading *r, struct method_row *row, struct err *e)
+{
+    struct source *s = r->source;
+    struct chunk_row out = { .xid = row->xid, .is_key_only = row->is_tombstone };
+    struct chunk *chunk;
+
+    if (!reading_start_chunk(r, e))
+        return false;
+    chunk = &r->message->chunk;
+    if (s->config->deletes && !key_census_take_hash(r->census, chunk, &row->p, row->end, e))
+        return false;
+    out.len = (uint32_t)(row->end - row->p);
+    out.op = row->is_tombstone || rowtype_is_soft_deleted(s->facts.rowtype, row->p, out.len)
+                 ? OP_DELETE
+             : row->is_old ? OP_READ
+                           : OP_UPSERT;
+    return chunk_add(chunk, &out, row->p) || err_memory(e);
+}
+
+static bool take_line(struct reading *r, const char *text, size_t len, struct err *e)
+{
+    struct method_row row = { .p = text, .end = text + len };
+
+    if (len > UINT32_MAX)
+        return method_fail_row(e);
+    if (!r->copy->take(r->source, &r->method, &row, e))
+        return false;
+    switch (row.fate) {
+    case METHOD_SKIP:
+        return true;
+    case METHOD_LEAVE:
+        r->method.has_left = true;
+        return key_census_leave(r->census, row.p, row.end, e);
+    case METHOD_DELIVER:
+        break;
+    }
+    if (r->part == READING_RANGE) {
+        if (was_delivered(r, &row))
+            return true;
+        r->source->position.rows++;
+    }
+    return deliver(r, &row, e);
+}
+
+/* A COPY of rows is over. */
+static void end_copy(struct reading *r)
+{
+    r->in_copy = false;
+    if (r->part == READING_POLL && r->census->is_wanted && !r->census->is_skipped)
+        r->part = READING_TALLY;
+    else if (r->part != READING_LEAVES)
+        r->is_over = true;
+}
+
+/* Fills the chunk in hand until it is full or the COPY is over. */
+static bool fill_chunk(struct reading *r, struct conn *conn, struct err *e)
+{
+    const char *text;
+    size_t len;
+
+    while (r->message == NULL || !chunk_is_full(&r->message->chunk)) {
+        switch (conn_copy_next(conn, &text, &len, e)) {
+        case CONN_COPY_ROW:
+            if (!take_line(r, text, len, e))
+                return false;
+            break;
+        case CONN_COPY_END:
+            end_copy(r);
+            return true;
+        case CONN_COPY_FAILED:
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- the census ---- */
+
+static bool start_census(struct reading *r, struct conn *conn, struct err *e)
+{
+    const struct sql_query q = method_query(r->source);
+    struct buf sql;
+
+    buf_init(&sql, BUF_SQL_MAX);
+    if (r->part == READING_TALLY)
+        sql_tally(&sql, &q);
+    else
+        sql_keys(&sql, &q, r->census->asked);
+    return send_copy(r, conn, &sql, e);
+}
+
+/* Reads what the census wants; *message is what the host is to get of it, or, with the step over,
+ * NULL. */
+static bool read_census(struct reading *r, struct conn *conn, struct message **message,
+                        struct err *e)
+{
+    const struct source *s = r->source;
+
+    if (r->part == READING_KEYS && (r->is_over = r->census->asked == NULL))
+        return true;
+    if (!r->in_copy && !start_census(r, conn, e))
+        return false;
+    if (r->part == READING_TALLY) {
+        r->in_copy = false;
+        r->part = READING_KEYS; /* of which the host is to say */
+        return key_census_read_tally(r->census, s, conn, message, e);
+    }
+    if (!key_census_read_keys(r->census, s, conn, message, e))
+        return false;
+    r->is_over = (*message)->chunk.ends;
+    r->in_copy = !r->is_over;
+    return true;
+}
+
+bool reading_next(struct reading *r, struct conn *conn, struct message **message,
+                  struct err *e)
+{
+    r->is_over = r->is_over || r->part == READING_NONE;
+    while (!r->is_over && *message == NULL &&
+           (r->message == NULL || !chunk_is_full(&r->message->chunk))) {
+        if (r->part == READING_TALLY || r->part == READING_KEYS) {
+            if (!read_census(r, conn, message, e))
+                return false;
+        } else if ((!r->in_copy && !start_copy(r, conn, e)) || !fill_chunk(r, conn, e)) {
+            return false;
+        }
+    }
+    return true;
+}

@@ -1,0 +1,61 @@
+/* reading.h -- the COPYs of one step, and their rows as chunks.
+ *
+ * The parts of a step that are common to all methods: ranges of the snapshot,
+ * leaves that are new, the method's poll, the census. Opens and ends no
+ * transaction, and moves no position.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef READING_H
+#define READING_H
+
+#include "capture/key_census.h"
+#include "capture/method.h"
+#include "capture/snapshot.h"
+
+/* What is being read, in this order. */
+enum reading_part {
+    READING_NONE,   /* no row: the host gets a position to start from, or a floor that has risen */
+    READING_RANGE,  /* of the snapshot */
+    READING_XIDS,   /* that are there already */
+    READING_LEAVES, /* that are new, one after the other */
+    READING_POLL,
+    READING_TALLY,  /* how many keys there are */
+    READING_KEYS,   /* those that the host asks for */
+};
+
+struct reading {
+    struct source *source;          /* borrowed, as is <census> */
+    struct key_census *census;
+    enum reading_part part;
+    bool in_copy;
+    bool is_over;                   /* all was read */
+    const struct method_copy *copy; /* the one in hand */
+    struct method_step method;
+    struct snapshot_range range;
+    size_t next_leaf;               /* the leaves before it in the facts are known, or were read */
+    struct message *message;        /* a chunk that is being filled; owned; NULL: none */
+    bool has_out;                   /* chunks with rows were handed out */
+};
+
+/* Nothing is to be read yet. */
+void reading_init(struct reading *r, struct source *s, struct key_census *census);
+void reading_fini(struct reading *r);
+
+/* True if rows come in an order in which the step can stop at any of them. */
+bool reading_is_ordered(const struct reading *r);
+
+/* The next range of the snapshot is read, if there is one. */
+bool reading_begin_range(struct reading *r, struct err *e) WARN_UNUSED;
+
+/* A poll is made. */
+bool reading_begin_poll(struct reading *r, struct conn *conn, struct err *e) WARN_UNUSED;
+
+/* Makes sure that there is a chunk in hand. */
+bool reading_start_chunk(struct reading *r, struct err *e) WARN_UNUSED;
+
+/* Reads until the chunk in hand is full, all was read, or there is a message of the census, which
+ * *message is then. */
+bool reading_next(struct reading *r, struct conn *conn, struct message **message,
+                  struct err *e) WARN_UNUSED;
+
+#endif

@@ -1,0 +1,44 @@
+/* snapshot.h -- the first read of a table, in ranges of blocks.
+ *
+ * A position says which blocks of each leaf are done, and, where a range of
+ * blocks was left half done, the keys of the rows that were delivered of it:
+ * so a snapshot can stop at any row. (To ask for each row's ctid instead costs
+ * the server a tenth more, for every row, whether we are stopped or not.)
+ * No I/O.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef SNAPSHOT_H
+#define SNAPSHOT_H
+
+#include "capture/key_multiset.h"
+#include "capture/source.h"
+
+/* The blocks of <leaf> from <block> on and before <end>. Zeroed: none. */
+struct snapshot_range {
+    uint32_t leaf; /* its oid */
+    uint32_t block, end;
+    struct key_multiset done; /* rows that were delivered before */
+    struct buf key;           /* scratch */
+};
+
+void snapshot_range_fini(struct snapshot_range *r);
+
+/* True if a leaf has another file than when it was begun, so that the sizes of the new files are
+ * wanted. */
+bool snapshot_has_moved(const struct source *s);
+
+/* Before a range is read, in its transaction: drops leaves that are not there any more, and begins
+ * those again that have another file; chooses the next range. <r>, zeroed before, stays so if there
+ * is none. */
+bool snapshot_begin(struct source *s, struct snapshot_range *r, struct err *e) WARN_UNUSED;
+
+/* True if the row with these fields, of the range, was delivered before the program was stopped in
+ * the middle of it. To be asked once for each row. */
+bool snapshot_has_delivered(struct snapshot_range *r, const struct rowtype *rowtype,
+                            const char *fields, size_t len);
+
+/* A range is complete, or there was none to read: the position moves over it. True if that was the
+ * last one. */
+bool snapshot_advance(struct position *p, const struct snapshot_range *r);
+
+#endif

@@ -1,0 +1,150 @@
+/* source.c -- everything that a reader keeps of one source.
+ * SPDX-License-Identifier: MIT */
+#include "capture/source.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void source_init(struct source *s, const struct config *config, size_t number)
+{
+    *s = (struct source){ .config = config, .number = number };
+}
+
+void source_fini(struct source *s)
+{
+    struct message *m;
+
+    while ((m = source_take_message(s)) != NULL)
+        message_free(m);
+    begin_facts_fini(&s->facts);
+    position_fini(&s->position);
+    source_forget_polled(s);
+}
+
+bool source_restore(struct source *s, const struct position *kept)
+{
+    position_fini(&s->position);
+    s->durable = (struct horizon_durable){ .xmax = kept->identity.durable_xmax,
+                                           .lsn = kept->identity.durable_lsn };
+    return position_copy(&s->position, kept);
+}
+
+void source_keep_identity(struct source *s)
+{
+    struct identity *id = &s->facts.identity;
+
+    if (id->in_recovery) {
+        /* read after the snapshot, it may count commits that the snapshot does not show */
+        if (s->glance_lsn != 0 && s->glance_lsn < id->lsn)
+            id->lsn = s->glance_lsn;
+        s->durable = (struct horizon_durable){ .xmax = s->facts.snapshot.xmax, .lsn = id->lsn };
+    } else {
+        horizon_add_durable(&s->durable, s->facts.snapshot.xmax, id->lsn);
+        horizon_flush_durable(&s->durable, id->flush_lsn);
+    }
+    if (s->position.floor_lsn != 0 && id->flush_lsn >= s->position.floor_lsn)
+        s->position.floor_lsn = 0;
+    id->durable_xmax = s->durable.xmax;
+    id->durable_lsn = s->durable.lsn;
+    s->position.identity = *id;
+}
+
+uint64_t source_durable_bound(const struct source *s)
+{
+    return s->position.identity.in_recovery ? HORIZON_UNBOUNDED : s->durable.xmax;
+}
+
+void source_forget_polled(struct source *s)
+{
+    free(s->polled);
+    s->polled = NULL;
+}
+
+/* Rows that leave with their partition leave no tombstones. */
+static bool tell_of_lost_leaves(struct source *s, struct err *e)
+{
+    const struct position *p = &s->position;
+    size_t lost = 0;
+    char text[128];
+
+    for (size_t i = 0; i < p->n_leaves; i++)
+        lost += relation_leaf(&s->facts.table, p->leaves[i].oid) == NULL;
+    if (lost == 0 || p->phase != POSITION_POLL || !p->stamps.is_used)
+        return true;
+    snprintf(text, sizeof text, "%zu of the partitions were detached or dropped: no deletes come "
+             "for their rows", lost);
+    return source_add_notice(s, LOG_WARN, text, e);
+}
+
+bool source_know_leaves(struct source *s, struct err *e)
+{
+    const struct relation *t = &s->facts.table;
+
+    if (!tell_of_lost_leaves(s, e))
+        return false;
+    if (!position_set_leaves(&s->position, t->n_leaves))
+        return err_memory(e);
+    for (size_t i = 0; i < t->n_leaves; i++)
+        s->position.leaves[i] = (struct position_leaf){ .oid = t->leaves[i].oid,
+                                                        .filenode = t->leaves[i].filenode,
+                                                        .blocks = t->leaves[i].blocks };
+    return true;
+}
+
+/* ---- messages ---- */
+
+struct message *source_take_message(struct source *s)
+{
+    return queue_list_is_empty(&s->news) ? NULL : message_of(queue_list_take(&s->news));
+}
+
+bool source_add_notice(struct source *s, enum log_level level, const char *text, struct err *e)
+{
+    struct message *m = message_new(MESSAGE_NOTICE, s->number);
+
+    if (m == NULL)
+        return err_memory(e);
+    m->notice.level = level;
+    err_set(&m->notice.err, ERR_NONE, "%s", text);
+    queue_list_push(&s->news, &m->item);
+    return true;
+}
+
+bool source_add_ready(struct source *s, struct err *e)
+{
+    struct message *m;
+
+    if (s->is_ready)
+        return true;
+    if ((m = message_new(MESSAGE_READY, s->number)) == NULL)
+        return err_memory(e);
+    s->is_ready = true;
+    queue_list_push(&s->news, &m->item);
+    return true;
+}
+
+bool source_add_schema(struct source *s, struct err *e)
+{
+    struct position *p = &s->position;
+    const char *now = s->facts.rowtype->signature;
+    char *copy;
+
+    if (p->signature != NULL && strcmp(p->signature, now) == 0)
+        return true;
+    if ((copy = strdup(now)) == NULL)
+        return err_memory(e);
+    if (p->signature != NULL) {
+        struct message *m = message_new(MESSAGE_SCHEMA, s->number);
+
+        if (m == NULL || (m->schema.new_signature = strdup(now)) == NULL) {
+            message_free(m);
+            free(copy);
+            return err_memory(e);
+        }
+        m->schema.old_signature = p->signature; /* moves */
+        queue_list_push(&s->news, &m->item);
+    }
+    p->signature = copy;
+    return true;
+}

@@ -1,0 +1,69 @@
+/* source.h -- everything that a reader keeps of one source.
+ *
+ * Its position, the facts of its newest transaction, what of the server a
+ * crash cannot take back, and messages that wait to be sent before rows.
+ * Decides nothing: the fault table (fault.h) and the methods (method.h) do.
+ * No I/O.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef SOURCE_H
+#define SOURCE_H
+
+#include "capture/begin.h"
+#include "capture/message.h"
+
+struct method;
+
+struct source {
+    const struct config *config;    /* borrowed */
+    const struct method *declared;  /* the method that <config> names */
+    void *own;                      /* what that method keeps of the source; owned */
+    size_t number;
+    struct position position;
+    struct horizon_durable durable;
+    struct begin_facts facts;
+    bool is_checked;      /* that method has checked the health of the table, when it had */
+    size_t checked_leaves; /* so many leaves */
+    char *polled;         /* text of the snapshot of the newest complete poll; NULL: poll again */
+    uint64_t glance_lsn;  /* how far a standby had come before the step's snapshot; 0: unknown */
+    bool is_ready;        /* MESSAGE_READY was given */
+    bool is_impatient;    /* a standby that lags is taken for a restored one */
+    struct queue_list news; /* messages to be handed out before rows */
+};
+
+/* The method and what it keeps are set by method_init. */
+void source_init(struct source *s, const struct config *config, size_t number);
+
+/* Frees all but <own>. */
+void source_fini(struct source *s);
+
+/* Takes over a position that was kept (copied). False: out of memory. */
+bool source_restore(struct source *s, const struct position *kept) WARN_UNUSED;
+
+/* Records which server answered, and what of it a crash cannot take back. */
+void source_keep_identity(struct source *s);
+
+/* D of the capture rule. */
+uint64_t source_durable_bound(const struct source *s);
+
+/* The next step must poll, whatever the snapshot says. */
+void source_forget_polled(struct source *s);
+
+/* The leaves of the facts are the ones that the position knows. */
+bool source_know_leaves(struct source *s, struct err *e) WARN_UNUSED;
+
+/* ---- messages ---- */
+
+bool source_add_notice(struct source *s, enum log_level level, const char *text,
+                       struct err *e) WARN_UNUSED;
+
+/* MESSAGE_READY, once. */
+bool source_add_ready(struct source *s, struct err *e) WARN_UNUSED;
+
+/* MESSAGE_SCHEMA, if the columns are not those that the position knows; it knows them then. */
+bool source_add_schema(struct source *s, struct err *e) WARN_UNUSED;
+
+/* The next message, or NULL. Returns owned. */
+struct message *source_take_message(struct source *s);
+
+#endif
