@@ -55,19 +55,19 @@ static int columns(lua_State *L)
     return 1;
 }
 
-/* Pushes what a script added to the row whose cells the table at <index> holds. */
+/* Pushes what a script added to the row whose data the table at <index> holds. */
 static void push_added(lua_State *L, int index)
 {
     lua_createtable(L, 0, 0);                                  /* added */
     rowdata_push_of(L, index);
-    lua_getiuservalue(L, -1, ROWDATA_SET);                     /* added cells side */
+    lua_getiuservalue(L, -1, ROWDATA_SET);                     /* added data side */
     for (lua_Integer i = 1; lua_istable(L, -1); i++) {
         if (lua_rawgeti(L, -1, i) == LUA_TNIL) {
             lua_pop(L, 1);
             break;
         }
         lua_pushvalue(L, -1);
-        lua_rawget(L, -3);                                     /* added cells side name value */
+        lua_rawget(L, -3);                                     /* added data side name value */
         lua_rawset(L, -5);
     }
     lua_pop(L, 2);

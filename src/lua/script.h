@@ -66,7 +66,7 @@ struct script {
     size_t n_sources, cap_sources;
     int hooks[SCRIPT_HOOK_COUNT]; /* registry references */
     struct store *store;      /* see api_state.h; NULL until it is needed */
-    bool is_held_back;          /* something was captured that may not be saved yet */
+    bool is_held_back;        /* something was captured that may not be saved yet */
     struct err cause;         /* why the failure happened, where it was not the script's */
 };
 

@@ -64,6 +64,7 @@ int main(int argc, char **argv)
         increment_cases,
         kept_row_cases,
         message_cases,
+        outbox_cases,
         method_cases,
         pages_cases,
         position_cases,

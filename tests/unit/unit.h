@@ -28,6 +28,7 @@ extern const struct unit_case identity_cases[];
 extern const struct unit_case increment_cases[];
 extern const struct unit_case kept_row_cases[];
 extern const struct unit_case message_cases[];
+extern const struct unit_case outbox_cases[];
 extern const struct unit_case method_cases[];
 extern const struct unit_case pages_cases[];
 extern const struct unit_case position_cases[];
