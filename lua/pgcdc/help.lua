@@ -55,7 +55,7 @@ local function read_comments(path, defaults)
    return found
 end
 
--- Each option once, as it was declared last.
+-- Returns a list with each option once, as it is last in `list`, and the set of their names.
 local function without_doubles(list)
    local seen, kept = {}, {}
    for i = #list, 1, -1 do
