@@ -167,7 +167,7 @@ static bool read_option(struct cli *cli, int c, const char *word, struct err *e)
 }
 
 /* What stands after the options: the script, then NAME=VALUE words. */
-static bool read_words(struct cli *cli, int argc, char **argv, struct err *e)
+static bool read_rest(struct cli *cli, int argc, char **argv, struct err *e)
 {
     if (optind >= argc)
         return err_set(e, ERR_USAGE,
@@ -190,7 +190,7 @@ static bool read_arguments(struct cli *cli, int argc, char **argv, struct err *e
     while (!cli->is_answered && (c = getopt_long(argc, argv, "+:d:s:hV", options, NULL)) != -1)
         if (!read_option(cli, c, argv[optind - 1], e))
             return false;
-    return cli->is_answered || read_words(cli, argc, argv, e);
+    return cli->is_answered || read_rest(cli, argc, argv, e);
 }
 
 /* ---- files ---- */

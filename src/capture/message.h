@@ -45,7 +45,7 @@ struct message {
     struct queue_item item;
     enum message_kind kind;
     size_t source;   /* its number */
-    bool is_weighed; /* TALLY, KEYS: the host has taken in what it says, but could not finish what
+    bool is_taken_in; /* TALLY, KEYS: the host has taken in what it says, but could not finish what
                       * follows from it */
     union {          /* by kind */
         struct chunk chunk;

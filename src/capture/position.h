@@ -59,8 +59,8 @@ struct position {
     size_t n_leaves, cap_leaves;
     uint64_t rows;          /* delivered by the snapshot so far, for the progress line */
     uint64_t reads;         /* how often the snapshot was begun, if we look for deletes */
-    uint64_t last_change;   /* number of the last change delivered, see kept_rows.h; 0: none is
-                             * kept */
+    uint64_t last_change;   /* the number of the last change that was delivered, see state/diff.h;
+                             * 0: none */
     bool is_learned;        /* every row that was there when deletes were first looked for is
                              * known, see diff.h */
     /* of the polls that ended early; of xids not done yet */

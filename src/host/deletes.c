@@ -58,8 +58,8 @@ bool deletes_handle(struct script *s, struct reader *r, struct delivery *d, stru
 
     if (script_should_stop(s))
         return true; /* what was begun may end here: see rows_stop */
-    if (!m->is_weighed) {
-        m->is_weighed = true;
+    if (!m->is_taken_in) {
+        m->is_taken_in = true;
         if (!take_in(r, diff, m, &is_over, e))
             return err_prefix(e, "source %s", name);
         if (!is_over)

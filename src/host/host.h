@@ -1,4 +1,4 @@
-/* host.h -- the loop: take a batch, deliver, flush, save, acknowledge.
+/* host.h -- the loop: take a message, deliver, flush, save, acknowledge.
  *
  * The main thread, which owns the Lua state and the state file. Delivery
  * always precedes the position, so that dying anywhere means redelivery and

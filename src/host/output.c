@@ -19,8 +19,8 @@ bool output_open(bool is_closed, struct err *e)
     return true;
 }
 
-/* An earlier write failed and its errno is lost: was it the reader who left? */
-static bool reader_is_gone(void)
+/* An earlier write failed and its errno is lost. True if that was because its reader has left. */
+static bool reader_has_left(void)
 {
     struct pollfd fd = { .fd = STDOUT_FILENO, .events = POLLOUT };
 
@@ -35,7 +35,7 @@ bool output_flush(struct err *e)
     if (fflush(stdout) == 0 && !ferror(stdout))
         return true;
     error = errno;
-    if (error == EPIPE || (error == 0 && reader_is_gone()))
+    if (error == EPIPE || (error == 0 && reader_has_left()))
         return err_set(e, ERR_STOPPED, "the reader of standard output is gone");
     return err_set(e, ERR_OUTPUT, "standard output cannot be written: %s",
                    error != 0 ? strerror(error) : "an earlier write failed");

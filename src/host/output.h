@@ -1,7 +1,7 @@
 /* output.h -- standard output, as a sink of the whole program.
  *
  * Scripts write to it with print() and io.write(), which do not tell when
- * nobody reads any more. So it is flushed and looked at before a position is saved.
+ * nothing reads it any more. So it is flushed and checked before a position is saved.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef OUTPUT_H
@@ -13,7 +13,7 @@
  * started without one, <is_closed>. */
 bool output_open(bool is_closed, struct err *e) WARN_UNUSED;
 
-/* Writes out what is buffered. ERR_STOPPED if its reader is gone, ERR_OUTPUT for anything else. */
+/* Writes out what is buffered. ERR_STOPPED if its reader has left, ERR_OUTPUT for anything else. */
 bool output_flush(struct err *e) WARN_UNUSED;
 
 #endif

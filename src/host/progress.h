@@ -16,7 +16,7 @@ struct progress {
     uint64_t start_rows, start_blocks;
 };
 
-/* Shows where <p> is, unless that was done a moment ago. Behind the end it says so once. */
+/* Shows where <p> is, unless that was done a moment ago. After the end it says so once. */
 void progress_show(struct progress *g, struct log *log, const char *source,
                    const struct position *p);
 

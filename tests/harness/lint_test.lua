@@ -106,6 +106,7 @@ static int catches(struct script *s)
  * SPDX-License-Identifier: MIT */
 #include <sqlite3.h>
 ]],
+   ["src/README.md"] = "`two`, `one.h`, three\n",
    ["src/stray.c"] = "/* SPDX-License-Identifier: MIT */ \n" .. ("x\n"):rep(600),
    ["src/odd/file.c"] = "/* SPDX-License-Identifier: MIT */\n",
    ["lua/bad.lua"] = "\tnot_declared = 1 -- " .. ("ü"):rep(100) .. "\n",
@@ -165,6 +166,7 @@ local bad_tree_offences = {
    "lua/bad.lua:1: a tab",
    "lua/bad.lua:1: more than 100 columns",
    "lua/bad.lua: no line SPDX",
+   "src/README.md: says nothing of src/capture/three.h",
    "notes.txt: has no place in the top folder",
    "error: unknown type name", -- a compiler
    "(W111) setting non-standard global variable", -- luacheck
@@ -188,7 +190,7 @@ function TestLint.test_every_rule_bites()
    lu.assertNotStrContains(text, "meta.lua: says nothing of pgcdc.sinks.tape")
    for _, harmless in ipairs {
       "high.c:1:", "high.c:5:", "high.c:6:", "high.c:9: lua", "low.h:7:", "name LOW", "name low",
-      "lua/words.lua:3",
+      "lua/words.lua:3", "of src/capture/two", "of src/capture/one",
    } do
       lu.assertNotStrContains(text, harmless)
    end

@@ -66,7 +66,23 @@ local function check_promises()
    end
 end
 
+-- src/README.md names every file of src/ and of lua/pgcdc/, by its last name, in a piece of code.
+local function check_files()
+   local page, named = "src/README.md", {}
+   for code in tree.read(page):gmatch "`([^`\n]*)`" do
+      named[code:match "([%w_]+)%.?[ch]?$" or ""] = true
+   end
+   for _, path in ipairs(tree.find "src lua/pgcdc") do
+      local name = path:match "([%w_]+)%.[chl]u?a?$"
+      if name and not named[name] then
+         named[name] = true
+         tree.report(page, nil, "says nothing of %s", path)
+      end
+   end
+end
+
 function pages.check()
+   check_files()
    check_exports()
    check_promises()
 end
