@@ -3,7 +3,7 @@
 --
 -- A checkpoint is what one transaction saves: the positions of a group of sources (see groups), and
 -- what has changed in the participants that stem from them (see participants). All of it must be
--- as it was at one *moment*, the end of a batch; or a crash would lose or repeat changes.
+-- as it was at one *moment*, the end of a batch; otherwise a crash would lose or repeat changes.
 --
 --    batch 1 ends     nothing is held                      saved: what is true now
 --    batch 2 ends     an operator holds a value of 2       waits: the moment after batch 2

@@ -2,8 +2,8 @@
 -- SPDX-License-Identifier: MIT
 --
 -- `types` is {what = how errors name the caller, facts = f}. f(oid) returns the facts of a type, of
--- a domain those of its base: {oid =, name =, element = oid of the elements of an array, delimiter
--- =, fields = of a row, a list of {name =, oid =}, is_hstore =}.
+-- a domain those of its base: {oid =, name =, element = oid of the elements of an array,
+-- delimiter =, fields = of a row, a list of {name =, oid =}, is_hstore =}.
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"

@@ -199,9 +199,9 @@ function Connection:recall(name)
    return row.savepoint
 end
 
--- Locks our row, and so waits for a COMMIT of ours that the server has not finished. (A transaction
--- that nobody would end was ended by raw.db_open.) Returns true if a transaction with this token
--- was committed.
+-- Locks our row, and so waits for a COMMIT of ours that the server has not finished. (What a former
+-- connection left open was ended by raw.db_open.) Returns true if a transaction with this token was
+-- committed. Raises an error if the row is not as we left it.
 local function is_done(self, name, token)
    local row = self:run("SELECT flush" .. OURS .. " FOR UPDATE", self.pipeline, name)[1]
    if row and row.flush == token then
