@@ -58,7 +58,7 @@ static int deliver(lua_State *L)
             change_push(L, 2, chunk, row);
             script_start_clock(s);
             lua_call(L, 1, 1);
-            if (lua_touserdata(L, -1) == s) /* the same change again, later */
+            if (lua_touserdata(L, -1) == s) /* `again`: it wants the same change later */
                 break;
             lua_pop(L, 1);
         }
