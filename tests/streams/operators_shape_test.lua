@@ -254,7 +254,8 @@ function TestOperatorsShape.test_text_of_a_function()
          t:filter(function(c) return c.key.id == 1 end):mask {name = function() return text end,
             email = function() return text end}:sink(function(change)
             assert(change.row.name == text)
-            print(pgcdc.json.encode(change.row.name), (tostring(change):match '"name":(".-"),"email"'))
+            local written = tostring(change):match '"name":(".-"),"email"'
+            print(pgcdc.json.encode(change.row.name), written)
          end)
       end]]
    lu.assertEquals(lines, {
