@@ -1,7 +1,7 @@
 /* project_row.c -- a row with other columns.
  *
- * A new row is the wanted fields of the old one, as they are, and among them what the functions
- * gave. What the script assigned, and what a field cannot hold, goes into its side tables.
+ * A new row has the wanted fields of the old one, as they are, and values that functions gave. What
+ * the script assigned, and what a field cannot hold, goes into its side tables.
  *
  * SPDX-License-Identifier: MIT */
 #include "lua/project_row.h"

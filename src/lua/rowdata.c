@@ -23,7 +23,7 @@ static struct rowdata *push_room(lua_State *L, size_t n, size_t len, int n_value
     return d;
 }
 
-/* Fills it in, the bytes from <start> of the chunk on. */
+/* Fills in <d> for <row>, with the bytes of the chunk from <start> on. */
 static void fill(struct rowdata *d, const struct chunk *chunk, const struct chunk_row *row,
                  size_t start)
 {
