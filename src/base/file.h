@@ -14,7 +14,7 @@
 /* The folder that <path> is in. Owned, or NULL (out of memory). */
 char *file_folder(const char *path);
 
-/* Opens a file that has no name, in <folder>: it is gone once it is closed, also after a crash.
+/* Opens a file that has no name, in <folder>: it is deleted once it is closed, also after a crash.
  * Returns a descriptor, or -1. */
 int file_open_unnamed(const char *folder);
 
