@@ -25,11 +25,13 @@ HOME_LINKS = $(BUILD)/../lua $(BUILD)/../scripts
 all: $(PROGRAM)
 
 help:
-	@echo "make                 build $(PROGRAM)"
+	@echo "make [all]           build $(PROGRAM)"
+	@echo "make help            list the targets"
 	@echo "make check           install what is missing, build, run every test"
 	@echo "make demo            the same, then show changes arriving for ten seconds"
 	@echo "make test SUITES=    some of the tests, such as SUITES='values json'; JOBS= at a time"
 	@echo "make check-servers   the tests against Postgres 14 to 18; SERVERS='14 18' SUITES=: some"
+	@echo "make native          build the C module that the tests are run with"
 	@echo "make exact SECONDS=  the exactness tests for longer"
 	@echo "make sweep STRIDE=   break the program at every STRIDE-th step"
 	@echo "make fuzz SECONDS= SEED=   inputs that are made up, under sanitizers"

@@ -1,7 +1,7 @@
 # tests.mk: the targets that test the program; the Makefile includes it.
 # SPDX-License-Identifier: MIT
 #
-# Needs of the Makefile: BUILD, PROGRAM, OBJECTS, HOME_LINKS and how things are compiled.
+# Needs from the Makefile: BUILD, PROGRAM, OBJECTS, HOME_LINKS and how things are compiled.
 
 NATIVE = build/tests/native.so
 NATIVE_SOURCES = $(wildcard tests/support/native*.c)
@@ -83,7 +83,7 @@ $(BUILD)/horizon_%.o: tests/mutants/horizon_%.c | $(BUILD)
 	@echo "cc   $<"
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
-# The program, with somebody between it and everything that can fail.
+# The program, linked so that calls which can fail go through saboteur.c.
 $(SABOTEUR): tests/support/saboteur.c | $(BUILD)
 	@echo "cc   $<"
 	@mkdir -p $(@D)

@@ -1,9 +1,9 @@
 /* array.h -- arrays that grow.
  *
- * An array is three fields or variables: its items <v>, how many there are, <n>, and how many
- * there is room for, <cap>. All of them 0 is an empty one; free(v) frees it. The macros take them
- * as they are and evaluate them more than once. Those that may need memory are true if it was
- * there; else nothing has changed.
+ * An array is three fields or variables: its items <v>, their number <n>, and the number that
+ * there is room for, <cap>. An empty array has 0 in all of them; free(v) frees it. The macros take
+ * them as lvalues, and evaluate them more than once. A macro that may need memory is true if it got
+ * that; else it is false and nothing has changed.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef ARRAY_H
@@ -28,8 +28,9 @@
      (memmove((v) + (i) + 1, (v) + (i), ((n) - (i)) * sizeof *(v)), \
       (v)[i] = (__VA_ARGS__), (n)++, true))
 
-/* A statement. Sets <i> to the first index below <n> for which <is_before>, an expression in <i>,
- * is false, or to <n>; where it is true it is true for all indexes below. */
+/* A statement. Sets <i> to the first index for which <is_before>, an expression with <i>, is false,
+ * or to <n> if there is none. <is_before> must be true for all indexes before one for which it is
+ * true: the array is sorted. */
 #define ARRAY_LOWER_BOUND(i, n, is_before) \
     do { \
         size_t array_low = 0, array_high = (n); \
@@ -43,11 +44,12 @@
         (i) = array_low; \
     } while (0)
 
-/* <v> with room for at least <need> items of <size> bytes, and *cap set to that; without memory
- * <v> as it was. */
+/* Returns <v>, perhaps moved, with room for at least <need> items of <size> bytes, and sets *cap to
+ * the number that there is room for. Without memory <v> and *cap stay as they are. */
 void *array_grow(void *v, size_t *cap, size_t need, size_t size);
 
-/* A copy of <n> items, owned; NULL where there are none. *ok is set to false without memory. */
+/* Returns a copy of <n> items, owned, or NULL if <n> is 0. Without memory it returns NULL and sets
+ * *ok to false; otherwise *ok stays as it is, so that several calls can share it. */
 void *array_copy(const void *v, size_t n, size_t size, bool *ok);
 
 #endif

@@ -1,8 +1,8 @@
 /* buf.h -- a growable run of bytes.
  *
- * A failure stays: after an append that could not be done, because there is no
- * memory or the maximum given to buf_init is passed, later appends do nothing and
- * buf_ok is false. So a function that builds text checks once, at its end.
+ * An append fails if there is no memory, or if the buffer would have more than the
+ * maximum given to buf_init. After that all appends do nothing, and buf_ok is false.
+ * So a function that builds text checks once, at its end.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef BUF_H
@@ -15,16 +15,19 @@
 #include <string.h>
 
 struct buf {
-    char *data; /* <len> bytes, then a NUL; NULL while nothing was appended */
+    char *data; /* <len> bytes, and a NUL after an append; NULL before the first one */
     size_t len;
     size_t cap;
     size_t max;
     bool failed;
 };
 
-#define BUF_SQL_MAX ((size_t)4 << 20) /* longest SQL text that we build */
+#define BUF_SQL_MAX ((size_t)4 << 20) /* the longest SQL or description that we build */
 
+/* Makes an empty buffer, of <max> bytes at most. Allocates nothing. */
 void buf_init(struct buf *b, size_t max);
+
+/* Frees the memory. <b> is then as after buf_init. */
 void buf_fini(struct buf *b);
 
 /* Empties <b> and forgets a failure; keeps the memory. */
@@ -33,8 +36,8 @@ void buf_clear(struct buf *b);
 /* True if everything appended so far is there. */
 bool buf_ok(const struct buf *b);
 
-/* Makes room for <n> more bytes and returns where they go, or NULL. The
- * caller adds what it wrote to b->len. */
+/* Makes room for <n> more bytes and a NUL. Returns where they go, or NULL. The caller
+ * writes them and adds their number to b->len. (buf_grow: for buf_reserve only.) */
 char *buf_grow(struct buf *b, size_t n);
 static inline char *buf_reserve(struct buf *b, size_t n)
 {
@@ -64,6 +67,7 @@ static inline void buf_puts(struct buf *b, const char *s)
     buf_add(b, s, strlen(s));
 }
 
+/* Appends <n> in decimal digits. */
 void buf_put_u64(struct buf *b, uint64_t n);
 void buf_printf(struct buf *b, const char *fmt, ...) WARN_PRINTF(2, 3);
 

@@ -9,11 +9,11 @@
 
 #define CLOCK_TEXT 32 /* room for "2026-11-23T00:50:57.721Z" */
 
-/* Milliseconds and nanoseconds since some moment in the past; never go back. */
+/* Milliseconds and nanoseconds since some moment in the past. They never go back. */
 int64_t clock_mono_ms(void);
 int64_t clock_mono_ns(void);
 
-/* Initializes a condition whose deadlines are by the same clock as the two above. */
+/* Initializes a condition whose deadlines are times of the two functions above. */
 void clock_init_cond(pthread_cond_t *cond);
 
 /* Milliseconds since 1970 by the wall clock, which may be set back. */

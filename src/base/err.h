@@ -19,7 +19,7 @@ enum err_code {
     ERR_CONNECTION, /* the connection is lost or cannot be made */
     ERR_SQL,        /* the server answered a statement with an error: see sqlstate */
     ERR_REFUSED,    /* the database is there but cannot be captured as asked */
-    ERR_BEHIND,     /* a standby that has not replayed yet what was read already */
+    ERR_BEHIND,     /* a standby that has not yet replayed all that was read before */
     ERR_STATE,      /* the state file, or a temporary file beside it */
     ERR_OUTPUT,     /* standard output cannot be written */
     ERR_STOPPED,    /* interrupted because the program is stopping */
@@ -37,7 +37,7 @@ struct err {
  * `return err_set(e, ...)`. Newlines in the text become spaces. */
 bool err_set(struct err *e, enum err_code code, const char *fmt, ...) WARN_PRINTF(3, 4);
 
-/* Puts a context in front of the message that <e> holds. Returns false. */
+/* Puts a context and ": " in front of the message that <e> holds. Returns false. */
 bool err_prefix(struct err *e, const char *fmt, ...) WARN_PRINTF(2, 3);
 
 /* Fills <e> with ERR_MEMORY and its text. Returns false. */

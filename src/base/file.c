@@ -42,7 +42,7 @@ bool file_sync_folder(const char *path)
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), error = 0;
 
     if (fd < 0)
-        return errno == EACCES; /* one may write there, not read */
+        return errno == EACCES; /* we may not read it, but perhaps write there */
     if (fsync(fd) < 0)
         error = errno;
     close(fd);
@@ -52,10 +52,10 @@ bool file_sync_folder(const char *path)
 
 bool file_make_folder(const char *path, mode_t mode)
 {
-    char copy[PATH_MAX];
+    char text[PATH_MAX]; /* dirname changes it */
 
     if (mkdir(path, mode) < 0)
         return errno == EEXIST;
-    snprintf(copy, sizeof copy, "%s", path); /* it is not longer: mkdir took it */
-    return file_sync_folder(dirname(copy));
+    snprintf(text, sizeof text, "%s", path); /* it is not longer: mkdir took it */
+    return file_sync_folder(dirname(text));
 }

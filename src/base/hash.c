@@ -27,7 +27,7 @@ uint64_t hash_bytes(uint64_t h, const void *p, size_t len)
     return h;
 }
 
-/* As many words as there are; *tail: the bytes after them, then zeros. */
+/* Adds the words of eight bytes. Sets *tail to the bytes after the last word, then zeros. */
 static uint64_t add_words(uint64_t h, const char *s, size_t len, uint64_t *tail)
 {
     uint64_t word;

@@ -72,7 +72,7 @@ static bool is_bare(const char *s, size_t n)
     return n > 0;
 }
 
-/* A key must not look like two, nor be obeyed by a terminal. */
+/* A key without bytes that would end it, and without those that a terminal obeys. */
 static void put_bare_key(struct buf *b, const char *key)
 {
     size_t n = strlen(key), len;
@@ -116,8 +116,8 @@ static void write_out(const char *p, size_t n)
     }
 }
 
-/* For want of memory: without fields, and in plain characters. */
-static void write_poor(const struct log *log, const char *ts, enum log_level level,
+/* For a line that is too long or that there is no memory for: no fields, only plain characters. */
+static void write_short(const struct log *log, const char *ts, enum log_level level,
                        const char *msg, size_t len)
 {
     char line[400], text[256];
@@ -156,7 +156,7 @@ void log_line(struct log *log, enum log_level level, const char *msg, size_t len
     if (buf_ok(&b))
         write_out(b.data, b.len);
     else
-        write_poor(log, ts, level, msg, len);
+        write_short(log, ts, level, msg, len);
     buf_fini(&b);
 }
 

@@ -1,8 +1,8 @@
 /* log.h -- lines on standard error.
  *
- * One line per message, written at once, as logfmt or as a JSON object. Only the host, main
- * and what scripts log (lua/api_host, lua/api_state) write here; everything else returns
- * what it has to say.
+ * One line per message, written at once, as logfmt or as a JSON object. Only main, the folder
+ * host/, lua/api_host (for scripts) and lua/api_state call these functions; everything else
+ * returns its errors and notices to its caller.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef LOG_H
@@ -14,13 +14,13 @@
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
 struct log {
-    enum log_level level; /* what is less important is not written */
+    enum log_level level; /* less important messages are not written */
     bool as_json;
     bool bar_shown;       /* a progress bar stands on the terminal's last line */
 };
 
-/* One key=value after the message. <value> is text of <len> bytes, any bytes;
- * <raw>: already a JSON number, true, false or null. */
+/* One key=value after the message. <value>: <len> bytes, also such as are no UTF-8. <raw>: the
+ * value is a JSON number, true, false or null, and is written without quotes. */
 struct log_field {
     const char *key;
     const char *value;
@@ -31,7 +31,8 @@ struct log_field {
 /* The level with this name, as the command line has them; -1 if there is none. */
 int log_level_by_name(const char *name);
 
-/* Writes one line. If standard error cannot be written, nothing is written and nothing is said. */
+/* Writes one line. If standard error cannot be written, the line is lost. A line that is too long
+ * or that there is no memory for is written without its fields, and its message is cut. */
 void log_line(struct log *log, enum log_level level, const char *msg, size_t len,
               const struct log_field *fields, size_t n_fields);
 

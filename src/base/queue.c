@@ -12,7 +12,7 @@
 
 struct queue {
     pthread_mutex_t mutex;
-    pthread_cond_t room; /* something was done with, or the queue was closed */
+    pthread_cond_t room; /* signalled when room was given back, or the queue was closed */
     struct queue_list items;
     size_t bytes, max_bytes;
     int fd;

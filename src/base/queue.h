@@ -1,8 +1,8 @@
 /* queue.h -- the bounded queue between readers and the host.
  *
- * Many threads push, one takes. An item is embedded in what it carries, of which
+ * Many threads push, one takes. An item is a field of the struct that travels, of which
  * the queue knows nothing. The bytes of an item count until the taker has called
- * queue_done, so that what is being handled counts too.
+ * queue_done, so that items that are being handled count too.
  *
  * All lanes (one for each source) share the room. But a lane that has nothing in
  * the queue may always push one item, so that a slow handler of one source does
@@ -18,19 +18,19 @@
 
 struct queue;
 
-/* Embedded by a source. Zeroed at birth; touched by the queue only. */
+/* A field of a source. All zeros at first; only the queue reads and changes it. */
 struct queue_lane {
-    size_t items;
+    size_t items; /* queued, or taken and not done with */
 };
 
-/* Embedded by a message. */
+/* A field of a message. Its owner sets <lane> and <bytes> before it pushes. */
 struct queue_item {
     struct queue_item *next; /* in the queue or in a list */
     struct queue_lane *lane;
     size_t bytes;
 };
 
-/* Items that are in no queue, in order. Zeroed is empty. */
+/* Items that are in no queue, in order. An empty list is all zeros. The list owns nothing. */
 struct queue_list {
     struct queue_item *first, *last;
 };
@@ -58,7 +58,7 @@ static inline void queue_list_push_first(struct queue_list *l, struct queue_item
     l->first = item;
 }
 
-/* The first item, or NULL. */
+/* Removes the first item and returns it, or NULL. */
 static inline struct queue_item *queue_list_take(struct queue_list *l)
 {
     struct queue_item *item = l->first;
@@ -70,28 +70,31 @@ static inline struct queue_item *queue_list_take(struct queue_list *l)
 
 /* Returns an owned queue that holds <max_bytes>, or NULL with <e>. */
 struct queue *queue_new(size_t max_bytes, struct err *e);
+
+/* Takes NULL too. Items that are still in the queue are not freed: take them before. */
 void queue_free(struct queue *q);
 
 /* A descriptor for poll(), readable while there is something to take. Borrowed. */
 int queue_fd(const struct queue *q);
 
-/* Takes <item>. Blocks until there is room. False if the queue was closed:
- * the item is still the caller's. */
+/* Appends <item>, which then belongs to the queue. Blocks until there is room. False if the queue
+ * was closed: the item still belongs to the caller. */
 bool queue_push(struct queue *q, struct queue_item *item) WARN_UNUSED;
 
-/* Takes <item> if there is room at once; false if not, or if closed. */
+/* The same, without blocking: also false if there is no room now. */
 bool queue_try_push(struct queue *q, struct queue_item *item) WARN_UNUSED;
 
-/* The oldest item, or NULL. The taker owns it; its bytes count until queue_done. */
+/* Removes the oldest item and returns it, owned, or NULL. Does not block. Its bytes count until
+ * queue_done. Items can still be taken from a queue that was closed. */
 struct queue_item *queue_take(struct queue *q);
 
 /* Gives the room of a taken item back. Call it before the item is freed. */
 void queue_done(struct queue *q, const struct queue_item *item);
 
-/* True if nothing of <lane> is queued or in hand. */
+/* True if no item of <lane> is queued, or taken and not done with. */
 bool queue_lane_is_empty(struct queue *q, const struct queue_lane *lane);
 
-/* From now on every push returns false at once. */
+/* From now on every push returns false at once, also one that waits. */
 void queue_close(struct queue *q);
 
 #endif

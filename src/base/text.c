@@ -1,4 +1,4 @@
-/* text.c -- small things that are done with text.
+/* text.c -- small tools for text.
  * SPDX-License-Identifier: MIT */
 #include "base/text.h"
 

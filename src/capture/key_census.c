@@ -149,7 +149,7 @@ bool key_census_read_tally(struct key_census *c, const struct source *s, struct 
         return err_memory(e);
     b->tally.rowtype = rowtype_ref(s->facts.rowtype);
     tally = b->tally.counts;
-    while ((got = conn_copy_next(conn, &text, &len, e)) == CONN_COPY_ROW)
+    while ((got = conn_copy_next(conn, &text, &len, e)) == CONN_COPY_LINE)
         if (!read_bucket(tally, text, len))
             return fail_row(e);
     if (got == CONN_COPY_FAILED)
@@ -211,7 +211,7 @@ bool key_census_read_keys(struct key_census *c, const struct source *s, struct c
     chunk = &c->message->chunk;
     while (!chunk->ends && !chunk_is_full(chunk)) {
         switch (conn_copy_next(conn, &text, &len, e)) {
-        case CONN_COPY_ROW:
+        case CONN_COPY_LINE:
             if (!take_key(chunk, s, text, len, e))
                 return false;
             break;

@@ -31,7 +31,8 @@ struct reader_source {
     struct crew *crew;
     struct message *last_message; /* DONE or FAULT, which the host waits for: allocated at first,
                                    * so that it does not fail for want of memory */
-    /* under the crew's mutex: */
+    /* under the crew's mutex, except that the thread that works on the source, while it is_busy,
+     * sets is_waiting, is_finished and due_ms without it: nobody reads them then */
     bool is_busy;          /* a thread works on it */
     bool is_waiting;       /* for reader_restore */
     bool is_finished;      /* nothing more is to be done for it */

@@ -19,10 +19,10 @@ struct conn {
     int stop_fd;
     enum conn_stop on_stop;
     bool is_stopping; /* the program is to stop, and this connection has noticed it */
-    bool is_lost;     /* no answer is to come */
+    bool is_lost;     /* no answer will come */
     struct liveness liveness;
     const struct connect_orphan *left; /* while it connects; may be NULL */
-    char *row; /* the row that conn_copy_next handed out last */
+    char *line; /* of COPY, the last that conn_copy_next returned; owned, or NULL */
     bool is_doomed; /* the server has said that it closes the connection */
 };
 
@@ -33,13 +33,13 @@ static bool fail_connection(struct conn *c, struct err *e)
     return connect_fail(ERR_CONNECTION, *msg != '\0' ? msg : "the connection is closed", e);
 }
 
-/* Instead of a deadline: as long as the server is at work for us (see liveness.h), and for ever. */
+/* In place of a deadline: as long as the server is at work for us (see liveness.h); for ever. */
 #define WHILE_AT_WORK (-1)
 #define FOR_EVER (-2)
-#define STOPPING_CONNECT_MS 5000 /* a program that is to stop tries no longer to connect */
+#define STOPPING_CONNECT_MS 5000 /* after a stop a connection may take no longer to open */
 
-/* The program is to stop: false if that ends the wait. */
-static bool heed_stop(struct conn *c, int64_t *deadline_ms, struct err *e)
+/* The program is to stop. False if that ends the wait; else *deadline_ms may come nearer. */
+static bool begin_stop(struct conn *c, int64_t *deadline_ms, struct err *e)
 {
     if (c->on_stop == CONN_STOP_AT_ONCE)
         return err_set(e, ERR_STOPPED, "stopping");
@@ -73,7 +73,7 @@ static bool wait_socket(struct conn *c, short events, int64_t deadline_ms, struc
         if (deadline_ms == WHILE_AT_WORK && !liveness_step(&c->liveness, &fds[2], &left, e)) {
             c->is_lost = true;
             if (c->liveness.is_there)
-                liveness_end_backend(&c->liveness); /* it would hold its locks until it finds out */
+                liveness_end_backend(&c->liveness); /* else it holds its locks until it notices */
             return false;
         }
         n = poll(fds, 3, left > INT_MAX ? INT_MAX : (int)left);
@@ -83,13 +83,13 @@ static bool wait_socket(struct conn *c, short events, int64_t deadline_ms, struc
             return true;
         if (n > 0 && fds[1].revents != 0) {
             is_told = true;
-            if (!heed_stop(c, &deadline_ms, e))
+            if (!begin_stop(c, &deadline_ms, e))
                 return false;
         }
     }
 }
 
-/* Sends what libpq has kept back, reading what comes meanwhile. */
+/* Sends all that libpq has not sent yet, and reads what comes meanwhile. */
 static bool send_all(struct conn *c, struct err *e)
 {
     int n;
@@ -113,6 +113,7 @@ static bool read_more(struct conn *c, struct err *e)
 
 /* ---- connecting ---- */
 
+/* ERR_SQL if the server refused, for which it gives an SQLSTATE; else ERR_CONNECTION. */
 static bool fail_connecting(struct conn *c, struct err *e)
 {
     fail_connection(c, e);
@@ -121,7 +122,7 @@ static bool fail_connecting(struct conn *c, struct err *e)
     return false;
 }
 
-/* Each host has its time, which ends at *deadline_ms. */
+/* Waits until the connection is made. *deadline_ms: when the time of the host tried last ends. */
 static bool finish_connect(struct conn *c, int64_t *deadline_ms, struct err *e)
 {
     PostgresPollingStatusType status = PGRES_POLLING_WRITING;
@@ -143,8 +144,8 @@ static bool finish_connect(struct conn *c, int64_t *deadline_ms, struct err *e)
     return true;
 }
 
-/* Finds out the backend's pid, so that it can be asked about, and ends the one before it. */
-static bool meet(struct conn *c, int64_t deadline_ms, struct err *e)
+/* Asks the server for the backend's pid, which liveness needs, and ends the backend in c->left. */
+static bool identify_backend(struct conn *c, int64_t deadline_ms, struct err *e)
 {
     char sql[LIVENESS_SQL];
     PGresult *res;
@@ -170,8 +171,8 @@ static bool meet(struct conn *c, int64_t deadline_ms, struct err *e)
     return PQsetnonblocking(c->pg, 1) == 0 || fail_connection(c, e);
 }
 
-/* Notices are for people, and dropped. But what a server says before it closes the connection,
- * while no statement runs, comes as a notice too. */
+/* Notices are dropped. But the server's reason to close the connection comes as a notice too, if no
+ * statement runs. */
 static void on_notice(void *arg, const PGresult *res)
 {
     struct conn *c = arg;
@@ -181,24 +182,26 @@ static void on_notice(void *arg, const PGresult *res)
         c->is_doomed = true;
 }
 
-/* One try, with all hosts of <to>. *late: one of them has used up its time. */
-static bool try_connect(struct conn *c, const struct connect_address *to, bool *late, struct err *e)
+/* One try, with all hosts of <to>. *is_late: one of them has used up its time. */
+static bool try_connect(struct conn *c, const struct connect_address *to, bool *is_late,
+                        struct err *e)
 {
     int64_t deadline_ms;
     bool ok;
 
-    *late = false;
+    *is_late = false;
     c->pg = connect_begin(c->conninfo, to, NULL, e);
     if (c->pg == NULL)
         return false;
-    /* so that the text of a refusal, and of what a server says before it closes the connection, has
-     * the SQLSTATE, which libpq hides otherwise */
+    /* verbose texts contain the SQLSTATE, which libpq does not give otherwise for a refusal, or for
+     * the reason why the server closes the connection */
     PQsetErrorVerbosity(c->pg, PQERRORS_VERBOSE);
     PQsetNoticeReceiver(c->pg, on_notice, c);
     if (PQstatus(c->pg) == CONNECTION_BAD)
         return fail_connection(c, e);
-    ok = finish_connect(c, &deadline_ms, e) && meet(c, deadline_ms, e);
-    *late = !ok && e->code == ERR_CONNECTION && clock_mono_ms() >= deadline_ms && !c->is_stopping;
+    ok = finish_connect(c, &deadline_ms, e) && identify_backend(c, deadline_ms, e);
+    *is_late = !ok && e->code == ERR_CONNECTION && clock_mono_ms() >= deadline_ms &&
+               !c->is_stopping;
     return ok;
 }
 
@@ -207,7 +210,7 @@ struct conn *conn_open(const char *conninfo, int stop_fd, enum conn_stop on_stop
 {
     struct conn *c = calloc(1, sizeof *c);
     struct connect_address to = { NULL, NULL, NULL };
-    bool ok, late;
+    bool ok, is_late;
 
     if (c == NULL || (c->conninfo = strdup(conninfo)) == NULL) {
         free(c);
@@ -218,7 +221,7 @@ struct conn *conn_open(const char *conninfo, int stop_fd, enum conn_stop on_stop
     c->on_stop = on_stop;
     c->left = left;
     /* libpq tries the next host when one refuses, but not when one does not answer */
-    while (!(ok = try_connect(c, &to, &late, e)) && late && connect_others(c->pg, &to)) {
+    while (!(ok = try_connect(c, &to, &is_late, e)) && is_late && connect_others(c->pg, &to)) {
         PQfinish(c->pg);
         c->pg = NULL;
     }
@@ -234,13 +237,13 @@ void conn_close(struct conn *c, struct connect_orphan *left)
 {
     if (c == NULL)
         return;
-    /* what the server works at, or waits for, would go on for nobody */
+    /* a statement that runs, or waits for a lock, would go on although nobody reads its answer */
     if (!c->is_lost && PQtransactionStatus(c->pg) == PQTRANS_ACTIVE)
         liveness_end_backend(&c->liveness);
     if (left != NULL && PQtransactionStatus(c->pg) != PQTRANS_IDLE)
         liveness_record_orphan(&c->liveness, left);
     liveness_fini(&c->liveness);
-    PQfreemem(c->row);
+    PQfreemem(c->line);
     PQfinish(c->pg);
     free(c->conninfo);
     free(c);
@@ -261,8 +264,8 @@ static bool fail_result(struct conn *c, const PGresult *res, struct err *e)
     return connect_fail_result(c->pg, res, e);
 }
 
-/* The next result, or NULL when the statement is over (<ok> stays true) or
- * when there will be none (<ok> is false). */
+/* The next result, owned, or NULL: with *ok true the answer is over, with *ok false the connection
+ * is lost or the program stops. */
 static PGresult *next_result(struct conn *c, bool *ok, struct err *e)
 {
     *ok = send_all(c, e);
@@ -279,7 +282,7 @@ bool conn_run(struct conn *c, const char *sql, struct result **rows, size_t n, s
 
     if (!PQsendQuery(c->pg, sql))
         return fail_connection(c, e);
-    /* read on after an error too: a statement never starts on an unread answer */
+    /* read on after an error too: the answer must be read before the next statement */
     while ((res = next_result(c, &waiting, e)) != NULL) {
         ExecStatusType status = PQresultStatus(res);
 
@@ -304,7 +307,7 @@ void conn_rollback(struct conn *c)
     PGTransactionStatusType status = PQtransactionStatus(c->pg);
 
     if (status == PQTRANS_INTRANS || status == PQTRANS_INERROR)
-        (void)!conn_run(c, "ROLLBACK", NULL, 0, &e); /* the next call meets a broken connection */
+        (void)!conn_run(c, "ROLLBACK", NULL, 0, &e); /* if it fails the next call fails too */
 }
 
 /* Sends a COPY, which the server must answer with <expected>. */
@@ -339,7 +342,7 @@ bool conn_copy(struct conn *c, const char *sql, struct err *e)
     return start_copy(c, sql, PGRES_COPY_OUT, e);
 }
 
-/* The data is over: what does the server say of the statement as a whole? */
+/* The data is over: reads whether the statement as a whole succeeded. */
 static enum conn_copy finish_copy(struct conn *c, struct err *e)
 {
     bool ok = true, waiting = true;
@@ -353,12 +356,12 @@ static enum conn_copy finish_copy(struct conn *c, struct err *e)
     return ok && waiting ? CONN_COPY_END : CONN_COPY_FAILED;
 }
 
-enum conn_copy conn_copy_next(struct conn *c, const char **row, size_t *len, struct err *e)
+enum conn_copy conn_copy_next(struct conn *c, const char **line, size_t *len, struct err *e)
 {
     int n;
 
-    PQfreemem(c->row), c->row = NULL;
-    while ((n = PQgetCopyData(c->pg, &c->row, 1)) == 0) {
+    PQfreemem(c->line), c->line = NULL;
+    while ((n = PQgetCopyData(c->pg, &c->line, 1)) == 0) {
         if (!read_more(c, e))
             return CONN_COPY_FAILED;
     }
@@ -368,14 +371,14 @@ enum conn_copy conn_copy_next(struct conn *c, const char **row, size_t *len, str
         fail_connection(c, e);
         return CONN_COPY_FAILED;
     }
-    *row = c->row;
-    *len = (size_t)n - (n > 0 && c->row[n - 1] == '\n');
-    return CONN_COPY_ROW;
+    *line = c->line;
+    *len = (size_t)n - (n > 0 && c->line[n - 1] == '\n');
+    return CONN_COPY_LINE;
 }
 
 /* ---- one statement, with parameters ---- */
 
-/* A COPY in the SQL of a script: to close the connection is simpler than to end the COPY. */
+/* A COPY in the SQL of a script. Closing the connection is simpler than ending the COPY. */
 static bool refuse_copy(struct conn *c, struct err *e)
 {
     PQfinish(c->pg);
@@ -383,7 +386,7 @@ static bool refuse_copy(struct conn *c, struct err *e)
     return err_set(e, ERR_SQL, "COPY is not possible here");
 }
 
-/* Reads all that the server has to say; the last result stays in *last (owned, or NULL). */
+/* Reads the whole answer. *last: the last result, owned, or NULL after a failure. */
 static bool read_answer(struct conn *c, PGresult **last, struct err *e)
 {
     bool ok = true, waiting = true;
@@ -459,7 +462,7 @@ bool conn_is_alive(struct conn *c)
 {
     struct pollfd fd = { .fd = PQsocket(c->pg), .events = POLLIN };
 
-    /* what may be there: why the server closes the connection, a notice, the end */
+    /* there may be to read: a notice, the reason why the server closes the connection, its end */
     while (PQstatus(c->pg) == CONNECTION_OK && poll(&fd, 1, 0) > 0 && PQconsumeInput(c->pg))
         if (PQisBusy(c->pg))
             return false;
@@ -511,7 +514,7 @@ bool conn_load_put(struct conn *c, const char *data, size_t len, struct err *e)
            send_all(c, e);
 }
 
-/* Where in the data the mistake is, is in the context: "COPY t, line 3, column c: "x"". */
+/* The context tells the place of the mistake in the data: "COPY t, line 3, column c: "x"". */
 static void add_context(const PGresult *res, struct err *e)
 {
     const char *context = PQresultErrorField(res, PG_DIAG_CONTEXT);

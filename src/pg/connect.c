@@ -29,7 +29,7 @@
 bool connect_fail(enum err_code code, const char *msg, struct err *e)
 {
     const char *end = strstr(msg, "\nLOCATION:");
-    const char *mark = NULL;
+    const char *found = NULL; /* the ":  " before the sqlstate */
     size_t len = end != NULL ? (size_t)(end - msg) : strlen(msg);
     char state[6] = "";
 
@@ -38,21 +38,21 @@ bool connect_fail(enum err_code code, const char *msg, struct err *e)
 
         if (n == 5 && strncmp(p + 8, ": ", 2) == 0) {
             memcpy(state, p + 3, 5);
-            mark = p;
+            found = p;
             break;
         }
     }
-    if (mark != NULL) {
-        const char *word = mark; /* back over the severity, in whatever language */
+    if (found != NULL) {
+        const char *severity = found, *text = found + 10; /* the severity may be in any language */
 
-        while (word > msg && !isspace((unsigned char)word[-1]))
-            word--;
-        err_set(e, code, "%.*s%.*s", (int)(word - msg), msg, (int)(len - (size_t)(mark + 10 - msg)),
-                mark + 10);
+        while (severity > msg && !isspace((unsigned char)severity[-1]))
+            severity--;
+        err_set(e, code, "%.*s%.*s", (int)(severity - msg), msg, (int)(len - (size_t)(text - msg)),
+                text);
         memcpy(e->sqlstate, state, sizeof state);
         return false;
     }
-    /* the first line tells; what follows are guesses at the reason */
+    /* the first line says what failed; the lines after it guess the reason */
     if (strncmp(msg, "FATAL:  ", 8) == 0)
         msg += 8;
     return err_set(e, code, "%.*s", (int)strcspn(msg, "\n"), msg);
@@ -102,8 +102,9 @@ static bool is_garbled(const PQconninfoOption *options)
     return false;
 }
 
-/* What libpq would say of a string that it cannot use can quote a piece of a password, so such
- * strings never get there. What is no conninfo is a database's name, without : and @. */
+/* libpq's message on a string that it cannot use may quote a part of a password, so it is not shown
+ * and the string is not used. A string that is neither a conninfo string nor a URI is the name of a
+ * database, which has no : and no @ here. */
 bool connect_check(const char *conninfo, struct err *e)
 {
     PQconninfoOption *options = NULL;
@@ -129,8 +130,8 @@ bool connect_check(const char *conninfo, struct err *e)
 PGconn *connect_begin(const char *conninfo, const struct connect_address *to, const char *name,
                       struct err *e)
 {
-    /* what comes before dbname is a default, which the conninfo in it overrides; what comes
-     * after it overrides that; what is NULL is left out */
+    /* The conninfo in dbname overrides the values before it, and those after it override the
+     * conninfo. A value that is NULL is left out. */
     static const char *const keywords[] = { "fallback_application_name", "dbname",
         "client_encoding", "host", "hostaddr", "port", "application_name", NULL };
     const char *values[] = { "pgcdc-lua", conninfo, "UTF8", to->host, to->hostaddr, to->port, name,
@@ -168,7 +169,7 @@ static const char *value_of(const PQconninfoOption *options, const char *keyword
     return "";
 }
 
-/* Item <i> of a list with commas; of one that has a single item that one. */
+/* Item <i> of a list with commas, *len bytes. A list with a single item has it at every index. */
 static const char *item(const char *list, size_t i, size_t *len)
 {
     const char *only = list;
@@ -190,7 +191,7 @@ static bool is_item(const char *list, size_t i, const char *value)
     return len == 0 || (len == strlen(value) && memcmp(s, value, len) == 0);
 }
 
-/* The list without item <skip> of its <n>. */
+/* The list without item <skip> of its <n>. Owned, or NULL without memory. */
 static char *without(const char *list, size_t n, size_t skip)
 {
     char *text = calloc(1, strlen(list) * n + n + 1), *to = text;
@@ -249,7 +250,7 @@ static void read_number(const PQconninfoOption *o, const char *keyword, long *to
         *to = (long)n;
 }
 
-/* What was asked of libpq; -1: nothing. */
+/* The options that libpq was given; -1: not given. */
 struct asked {
     long connect, keepalives, idle, interval, count;
 };
@@ -280,7 +281,7 @@ void connect_read_times(PGconn *conn, struct connect_times *t)
     t->count = a.keepalives == 0 ? 0 : a.count > 0 ? (unsigned)a.count : COUNT;
 }
 
-/* Where the socket is none of TCP the kernel refuses, and nothing is missing. */
+/* If the socket is not one of TCP the kernel refuses, which does no harm. */
 static void set_option(int fd, int option, long asked, int ours)
 {
     if (asked < 0)
@@ -293,7 +294,8 @@ void connect_keep_alive(PGconn *conn)
     int fd = PQsocket(conn);
 
     if (a.keepalives == 0)
-        return; /* libpq has switched them on otherwise */
+        return;
+    /* without keepalives=0 libpq has switched them on */
     set_option(fd, TCP_KEEPIDLE, a.idle, IDLE_S);
     set_option(fd, TCP_KEEPINTVL, a.interval, INTERVAL_S);
     set_option(fd, TCP_KEEPCNT, a.count, COUNT);

@@ -2,10 +2,9 @@
  *
  * What a connection string may contain, what is added to it, and how long a dead
  * server may stay unnoticed: libpq's keepalives_idle, keepalives_interval and
- * keepalives_count, by default 30, 10 and 3, which also hold for the questions that
- * liveness.h asks.
+ * keepalives_count, by default 30, 10 and 3. They also time the questions of liveness.h.
  *
- * Never blocks, but for the name of a host that libpq looks up.
+ * Never blocks, except while libpq looks up the name of a host.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef CONNECT_H
@@ -19,51 +18,57 @@ struct pg_conn;   /* libpq's PGconn */
 struct pg_result; /* and PGresult */
 
 struct connect_times {
-    int64_t connect_ms;             /* for each host */
-    int64_t idle_ms, interval_ms;   /* of silence before the first question; between questions */
-    unsigned count;                 /* of questions; 0: nothing is asked, keepalives=0 */
+    int64_t connect_ms;  /* how long one host may take */
+    int64_t idle_ms;     /* the silence before the first question */
+    int64_t interval_ms; /* from one question to the next */
+    unsigned count;      /* of bad answers; 0 (keepalives=0): nothing is asked */
 };
 
-/* Where to connect, instead of what the connection string says: libpq's host, hostaddr and port;
- * NULL: as it says. Owned, if not said otherwise. */
+/* libpq's host, hostaddr and port, which override those of the connection string; NULL does not.
+ * Owned, except those of connect_same. */
 struct connect_address {
     char *host, *hostaddr, *port;
 };
+
+/* Frees the fields and sets them to NULL. */
 void connect_address_fini(struct connect_address *to);
 
-/* Sets <to> to the hosts of <conn> without the one that it tries now. False if there is none. */
+/* Sets <to> to the hosts of <conn> without the one that it tries now, and frees what <to> held.
+ * False, and <to> stays, if there is no other host. */
 bool connect_others(struct pg_conn *conn, struct connect_address *to);
 
-/* The host that <conn> is connected to; borrows from it. */
+/* The host that <conn> is connected to. Its fields are borrowed, valid as long as <conn>. */
 struct connect_address connect_same(const struct pg_conn *conn);
 
-/* A backend that may still run at the server, with its locks, though its connection is closed: pid
- * 0 if there is none. <began>: when it began, in seconds. */
+/* A backend that may still run at the server, and hold its locks, although its connection is
+ * closed. */
 struct connect_orphan {
-    long pid;
-    char began[32];
+    long pid;       /* 0: there is none */
+    char began[32]; /* when the backend began, in seconds since 1970 */
 };
 
-/* Begins to connect. <conninfo>: see conn_open. <name>: an application_name, or NULL for the usual
- * one. Returns owned, or NULL with ERR_USAGE or ERR_MEMORY. */
+/* Begins to connect; PQconnectPoll goes on. <conninfo>: see conn_open. <name>: an application_name,
+ * or NULL for that of the string, by default pgcdc-lua. Returns owned, also if it has failed
+ * already (see PQstatus), or NULL with ERR_USAGE or ERR_MEMORY. */
 struct pg_conn *connect_begin(const char *conninfo, const struct connect_address *to,
                               const char *name, struct err *e);
 
-/* Whether <conninfo> can be read; it is never shown. */
+/* True if <conninfo> can be read, else false with ERR_USAGE or ERR_MEMORY. No message shows it. */
 bool connect_check(const char *conninfo, struct err *e) WARN_UNUSED;
 
-/* Sets <e> to what <msg>, of libpq or of the server, says: the sqlstate and the text. Returns
- * false. */
+/* Sets <e> to <code>, and to the sqlstate and the text of <msg>, which libpq or the server wrote.
+ * Returns false. */
 bool connect_fail(enum err_code code, const char *msg, struct err *e);
 
-/* Sets <e> to what <res> says: a refusal of the server, or that the connection broke. Returns
- * false. */
+/* Sets <e> to the error that <res> holds: ERR_SQL if the server refused, ERR_CONNECTION if the
+ * connection is lost, else ERR_INTERNAL. Returns false. */
 bool connect_fail_result(const struct pg_conn *conn, const struct pg_result *res, struct err *e);
 
-/* What the connection string, a service file and the environment say. */
+/* Sets <t> to what the connection string, a service file and the environment of <conn> say, and to
+ * the defaults for the rest. */
 void connect_read_times(struct pg_conn *conn, struct connect_times *t);
 
-/* Sets the kernel's keepalives, except those that libpq was asked to set. */
+/* Sets the defaults as the kernel's keepalives, except those that libpq was asked to set. */
 void connect_keep_alive(struct pg_conn *conn);
 
 #endif

@@ -78,7 +78,7 @@ void copytext_escape(struct buf *b, const char *s, size_t len)
     }
 }
 
-/* After a number: moves over the tab. */
+/* Moves *p to the field after the one that ends at <at>. False if none ends there. */
 static bool end_field(const char **p, const char *at, const char *end)
 {
     if (at != end && *at != '\t')

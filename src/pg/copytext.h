@@ -1,6 +1,6 @@
 /* copytext.h -- the fields of a line of COPY in text format.
  *
- * Fields are separated by tabs, \N is NULL, and a backslash stands before b f n r t v or itself
+ * Tabs separate fields, \N is NULL, and a backslash stands before b f n r t v or itself
  * (checked on 14 to 18). Pure functions.
  *
  * SPDX-License-Identifier: MIT */
@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-/* One field as it stands in the line. */
+/* One field as it is in the line, with backslashes. Borrows from the line. */
 struct copytext_field {
     const char *p;
     size_t len;
@@ -24,22 +24,23 @@ bool copytext_split(const char *line, size_t len, uint32_t *ends, size_t n) WARN
 /* True for \N, which is NULL. */
 bool copytext_is_null(struct copytext_field f);
 
-/* Undoes the backslashes into <to>, which has room for f.len bytes. Returns the number of bytes
- * written. */
+/* Writes the text of the field, without COPY's backslashes, into <to>, which has room for f.len
+ * bytes. Returns the number of bytes written. */
 size_t copytext_unescape(struct copytext_field f, char *to);
 
 /* The byte that a backslash and <c> stand for. */
 char copytext_unescape_char(char c);
 
-/* Appends <len> bytes of text with backslashes: neither tab nor newline is left in it. */
+/* Appends <len> bytes of text as a field: backslashes before special characters, so that it has no
+ * tab and no newline. */
 void copytext_escape(struct buf *b, const char *s, size_t len);
 
-/* Read the number that the line begins with at *p, and the tab after it if the line, which ends at
- * <end>, goes on: *p moves to the next field. False if that is no number. */
+/* Read the field at *p as a number, and move *p to the next field, or to <end>, the end of the
+ * line. False, and *p stays, if the field is no number. */
 bool copytext_read_u64(const char **p, const char *end, uint64_t *n) WARN_UNUSED;
 bool copytext_read_i64(const char **p, const char *end, int64_t *n) WARN_UNUSED;
 
-/* Moves *p over \N and the tab after it, if they stand there. */
+/* Moves *p over \N and the tab after it, and returns true. False if they are not at *p. */
 bool copytext_skip_null(const char **p, const char *end);
 
 #endif

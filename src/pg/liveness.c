@@ -1,9 +1,9 @@
-/* liveness.c -- is the server still at work for a connection that is silent?
+/* liveness.c -- tells whether the server is still at work for a connection that is silent.
  *
  * A backend is identified by its pid and the time when it began, the server by the
  * time when it was started. A pooler gives a new connection a pid that is not that
- * of a backend. The role of the backend itself may read all columns that are looked
- * at. Checked on 14 to 18.
+ * of a backend. The columns that are read here can be read by the role that the
+ * backend belongs to. Checked on 14 to 18.
  *
  * SPDX-License-Identifier: MIT */
 #include "pg/liveness.h"
@@ -17,11 +17,12 @@
 #include <string.h>
 #include <time.h>
 
-#define NAME "pgcdc-lua pulse"
-#define HURRY_MS 1000      /* a stop waits so long for a byte before it asks, */
-#define HURRIED_MS 5000    /* so long for an answer, */
-#define HURRY_MAX_MS 10000 /* and so long where answers do not help */
-#define END_MS 2000
+#define NAME "pgcdc-lua pulse" /* the second connection's application_name */
+/* Times after a stop was asked for: */
+#define HURRY_MS 1000      /* the silence before the question */
+#define HURRIED_MS 5000    /* for the answer, at most */
+#define HURRY_MAX_MS 10000 /* the silence at most, if no answer says anything */
+#define END_MS 2000        /* to end a backend, at most */
 
 /* The statement that ends a backend, if it is still there. */
 static void put_end(char *sql, size_t size, long pid, const char *began)
@@ -59,6 +60,7 @@ void liveness_init(struct liveness *p, const char *conninfo, PGconn *conn)
     liveness_begin_wait(p);
 }
 
+/* Closes the second connection. */
 static void hang_up(struct liveness *p)
 {
     PQfinish(p->asking);
@@ -89,12 +91,13 @@ void liveness_hurry(struct liveness *p)
 
 /* ---- the question ---- */
 
-static void quietly(void *arg, const PGresult *res)
+static void drop_notice(void *arg, const PGresult *res)
 {
     (void)arg;
     (void)res;
 }
 
+/* Begins the second connection. False if it failed at once. */
 static bool call(struct liveness *p)
 {
     struct connect_address to = connect_same(p->conn);
@@ -107,7 +110,7 @@ static bool call(struct liveness *p)
     if (p->asking == NULL || PQstatus(p->asking) == CONNECTION_BAD)
         return false;
     PQsetErrorVerbosity(p->asking, PQERRORS_VERBOSE);
-    PQsetNoticeReceiver(p->asking, quietly, NULL);
+    PQsetNoticeReceiver(p->asking, drop_notice, NULL);
     return true;
 }
 
@@ -143,7 +146,7 @@ static enum answer read_answer(struct liveness *p, const PGresult *res)
     event = field(res, 2);
     booted = field(res, 3);
     if (booted == NULL || strcmp(booted, p->booted) != 0)
-        return UNKNOWN; /* another server: or started anew, which TCP tells */
+        return UNKNOWN; /* another server; or it was started anew, which TCP finds */
     if (field(res, 0) == NULL) {
         snprintf(p->why, sizeof p->why, "the server knows nothing of it any more");
         return BAD;
@@ -160,9 +163,9 @@ static enum answer read_answer(struct liveness *p, const PGresult *res)
     return BAD;
 }
 
-/* ---- what becomes of it ---- */
+/* ---- what follows from an answer ---- */
 
-/* True while the connection is not lost. */
+/* Counts an answer and plans the next question. False, with <e>, if the connection is lost. */
 static bool conclude(struct liveness *p, enum answer answer, struct err *e)
 {
     int64_t now = clock_mono_ms();
@@ -183,7 +186,7 @@ static bool conclude(struct liveness *p, enum answer answer, struct err *e)
     return true;
 }
 
-/* The second connection cannot be had. */
+/* The second connection could not be made. */
 static bool conclude_refused(struct liveness *p, struct err *e)
 {
     struct err why = { .sqlstate = "" };
@@ -198,30 +201,26 @@ static bool conclude_refused(struct liveness *p, struct err *e)
     return conclude(p, BAD, e);
 }
 
-/* Goes on with the question. *done: it was concluded, and what that meant is returned. */
-static bool advance(struct liveness *p, bool *done, struct err *e)
+/* Goes on with the question. False, with <e>, if the connection is lost. */
+static bool advance(struct liveness *p, struct err *e)
 {
     PGresult *res;
     enum answer answer;
 
-    *done = true;
     if (!p->is_asked) {
         PostgresPollingStatusType status = PQconnectPoll(p->asking);
 
         p->wants_write = status == PGRES_POLLING_WRITING;
         if (status == PGRES_POLLING_FAILED || (status == PGRES_POLLING_OK && !send_question(p)))
             return conclude_refused(p, e);
-        *done = false;
         return true;
     }
     if (!PQconsumeInput(p->asking)) {
         snprintf(p->why, sizeof p->why, "and another one broke as well");
         return conclude(p, BAD, e);
     }
-    if (PQisBusy(p->asking)) {
-        *done = false;
+    if (PQisBusy(p->asking))
         return true;
-    }
     res = PQgetResult(p->asking);
     answer = read_answer(p, res);
     PQclear(res);
@@ -235,6 +234,7 @@ static bool is_ready(const PGconn *conn, bool for_write)
     return poll(&fd, 1, 0) > 0;
 }
 
+/* Lowers *wait_ms so that the wait ends at <until_ms>. */
 static void bound(int64_t *wait_ms, int64_t until_ms, int64_t now)
 {
     int64_t left = until_ms > now ? until_ms - now : 0;
@@ -246,7 +246,6 @@ static void bound(int64_t *wait_ms, int64_t until_ms, int64_t now)
 bool liveness_step(struct liveness *p, struct pollfd *fd, int64_t *wait_ms, struct err *e)
 {
     int64_t now = clock_mono_ms(), late_ms;
-    bool done;
 
     *fd = (struct pollfd){ .fd = -1 };
     if (p->is_hurried && (p->is_refused || p->times.count == 0)) {
@@ -260,7 +259,7 @@ bool liveness_step(struct liveness *p, struct pollfd *fd, int64_t *wait_ms, stru
         return true;
     if (p->asking == NULL && now >= p->next_ms && !call(p) && !conclude_refused(p, e))
         return false;
-    if (p->asking != NULL && is_ready(p->asking, p->wants_write) && !advance(p, &done, e))
+    if (p->asking != NULL && is_ready(p->asking, p->wants_write) && !advance(p, e))
         return false;
     if (p->asking != NULL) {
         late_ms = p->asked_ms + (p->is_hurried && p->times.interval_ms > HURRIED_MS
@@ -282,7 +281,7 @@ bool liveness_step(struct liveness *p, struct pollfd *fd, int64_t *wait_ms, stru
 
 /* ---- the end ---- */
 
-/* Waits until the second connection can go on. */
+/* Waits until the connection can be read, or written. False if <until_ms> comes first. */
 static bool wait_for(PGconn *conn, bool for_write, int64_t until_ms)
 {
     struct pollfd fd = { .fd = PQsocket(conn), .events = for_write ? POLLOUT : POLLIN };
@@ -297,16 +296,17 @@ static bool wait_for(PGconn *conn, bool for_write, int64_t until_ms)
     return false;
 }
 
-/* A request to cancel, which libpq waits for as long as it takes: a thread of its own does. Freed
- * by whichever of the two is done with it last. */
+/* A request to cancel, for which libpq blocks without a limit, hence in a thread of its own. The
+ * thread and its maker share this; the one that is done with it last frees it. */
 struct cancelling {
     PGcancel *cancel;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
-    bool is_over, is_left;
+    bool is_over; /* the thread is done with it */
+    bool is_left; /* its maker is done with it */
 };
 
-/* Gives up this side's part. <is_last>: the other side has given up its own. Under the mutex. */
+/* Unlocks the mutex, which the caller holds. <is_last>: the other side is done with it: frees. */
 static void leave_cancelling(struct cancelling *c, bool is_last)
 {
     pthread_cond_signal(&c->changed);
@@ -332,6 +332,7 @@ static void *run_cancel(void *arg)
     return NULL;
 }
 
+/* Asks to cancel the statement, and waits for that until <until_ms> at most. */
 static void cancel_statement(struct liveness *p, int64_t until_ms)
 {
     struct timespec until = { .tv_sec = until_ms / 1000, .tv_nsec = until_ms % 1000 * 1000000 };

@@ -1,8 +1,8 @@
-/* liveness.h -- is the server still at work for a connection that is silent?
+/* liveness.h -- tells whether the server is still at work for a connection that is silent.
  *
  * TCP's keepalives find a machine that has disappeared. They do not find a proxy or
- * a tunnel that keeps what it is given, since its kernel still answers. And no time
- * limit can tell a dead connection from a scan that takes an hour. So after a while
+ * a tunnel that does not pass on what it gets, since its kernel still answers. And no
+ * time limit can tell a dead connection from a scan that takes an hour. So after a while
  * without a byte a second connection asks the server about the first one:
  *   - the server works at our statement, or waits for a lock: wait on;
  *   - it does not know the first connection, or it waits for us while we wait for
@@ -10,12 +10,13 @@
  *   - it does not answer: the server, or the way to it, is down.
  * As with TCP's keepalives the first question is asked after keepalives_idle seconds,
  * the next ones keepalives_interval apart. After keepalives_count bad answers in a
- * row the connection is lost.
+ * row the connection counts as lost.
  *
  * If it is unknown which backend serves the connection (there is a pooler, or an
- * address that leads to several servers), any answer is a good one.
+ * address that leads to several servers), every answer counts as good.
  *
- * Only liveness_end_backend waits.
+ * Only liveness_end_backend blocks. (The name of a host may have to be looked up, see
+ * connect.h.)
  *
  * SPDX-License-Identifier: MIT */
 #ifndef LIVENESS_H
@@ -27,48 +28,51 @@
 #include <stdint.h>
 
 struct liveness {
-    const char *conninfo;        /* borrowed, as is the next one */
+    const char *conninfo;        /* borrowed, as is <conn> */
     const struct pg_conn *conn;  /* the connection that is asked about */
     struct connect_times times;
     long pid;                    /* of the backend; 0: unknown */
     char began[32];              /* when the backend began, in seconds */
     char booted[32];             /* when the server was started */
     bool is_refused;             /* the server refuses a second connection: it is not tried again */
-    bool is_hurried;             /* the program is to stop */
+    bool is_hurried;             /* the program was asked to stop */
     struct pg_conn *asking;      /* the second connection, while a question is under way */
-    bool wants_write, is_asked;
+    bool wants_write;            /* the second connection waits until it can write, not read */
+    bool is_asked;               /* the question was sent on it */
     int64_t silent_ms;           /* when the last byte came, or the wait began */
     int64_t asked_ms, next_ms;   /* when a question was asked last, and when the next one is due */
     unsigned n_bad;              /* bad answers in a row */
-    bool is_there;               /* by the last answer the backend exists */
-    char why[160];               /* the last answer was bad */
+    bool is_there;               /* the last answer said that the backend exists */
+    char why[160];               /* why the last bad answer was bad */
 };
 
-/* The SQL that a new connection runs first, and the one value that it returns, NULL for NULL. Until
- * then the backend's pid is unknown, so it cannot be cancelled. <left>, or NULL: a backend that the
- * SQL ends. */
+/* liveness_put_question writes the SQL that a new connection runs first; liveness_take_answer takes
+ * the one value that it returns, or NULL. Until then the backend's pid is unknown, so the backend
+ * cannot be ended. <left>, or NULL: a backend that the SQL ends besides. */
 #define LIVENESS_SQL 640
 void liveness_put_question(const struct connect_orphan *left, char sql[LIVENESS_SQL]);
 void liveness_take_answer(struct liveness *p, const char *answer);
 
-/* For <conn>, which is connected; it is borrowed, as is <conninfo>. */
+/* <conn> is connected. <conn> and <conninfo> are borrowed until liveness_fini. */
 void liveness_init(struct liveness *p, const char *conninfo, struct pg_conn *conn);
 void liveness_fini(struct liveness *p);
 
-/* A wait begins: the connection was well until now. */
+/* A wait begins. Drops a question that is under way, and forgets bad answers. */
 void liveness_begin_wait(struct liveness *p);
 
 /* The program was asked to stop: the first question comes soon and is the last. */
 void liveness_hurry(struct liveness *p);
 
-/* Does what is due. Sets <fd> to what to poll for besides, and lowers *wait_ms to how long to wait
- * at most. False, with ERR_CONNECTION, if the connection is lost. */
+/* Asks the server, or reads its answer, if it is time. Then the caller waits for the connection,
+ * and calls again: sets <fd> to what else to poll for (its fd is -1 if there is nothing), and
+ * lowers *wait_ms (-1: no limit) to how long the caller may wait. False, with ERR_CONNECTION, if
+ * the connection is lost. */
 bool liveness_step(struct liveness *p, struct pollfd *fd, int64_t *wait_ms,
                    struct err *e) WARN_UNUSED;
 
-/* Ends the backend over a second connection, and so its statement and its locks. If its pid is
- * unknown, or no second connection can be had, cancels its statement, which poolers pass on. Waits
- * two seconds at most. */
+/* Ends the backend, and so its statement and its locks, over a second connection. If its pid is
+ * unknown, or the server refuses a second connection, cancels its statement instead, which poolers
+ * pass on. Blocks two seconds at most. */
 void liveness_end_backend(struct liveness *p);
 
 /* Sets <left> to the backend, if its pid is known. */

@@ -45,7 +45,6 @@ const char *result_text(const struct result *r, int row, int col)
 uint64_t result_u64(const struct result *r, int row, int col)
 {
     const char *s = result_text(r, row, col);
-
     uint64_t n = 0;
 
     if (s != NULL)

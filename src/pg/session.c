@@ -10,7 +10,7 @@ enum {
 static const struct {
     const char *name, *value;
     unsigned uses;
-    int since; /* the version that brought it; 0: all that we know have it */
+    int since; /* the first version that has it; 0: all that we support */
 } settings[] = {
     /* how long things may take */
     { "statement_timeout", "0", ALL_LONG, 0 },

@@ -1,6 +1,6 @@
 /* session.h -- the settings of sessions: what shapes values as text, and how long things may take.
  *
- * The one list of them, for whatever speaks to a server. (The functions of triggers, which are
+ * The one list of them, for all code that talks to a server. (The functions of triggers, which are
  * installed at the server, have settings of their own, see lua/pgcdc/postgres/trigger.lua.)
  *
  * SPDX-License-Identifier: MIT */
@@ -10,15 +10,15 @@
 #include "base/buf.h"
 
 enum session_use {
-    SESSION_UNLIMITED = 1, /* a poll: it takes as long as it takes, and means no schema unsaid */
-    SESSION_CAPTURE = 2,   /* a poll: besides, how values are written and tables are read */
-    SESSION_CLIENT = 4,    /* the client of scripts: for the session, not for a transaction */
+    SESSION_UNLIMITED = 1, /* a poll: no time limits, and an empty search_path */
+    SESSION_CAPTURE = 2,   /* a poll, besides: how values are written and tables are read */
+    SESSION_CLIENT = 4,    /* the client of scripts: for the session, not for one transaction */
     SESSION_TARGET = 8,    /* a transaction of a sink */
     SESSION_VERIFY = 16,   /* a transaction that compares */
 };
 
-/* Appends "SET LOCAL name = value;" for each setting of the use, "SET name = value;" for
- * SESSION_CLIENT. <version>: the server's, as PQserverVersion has it. */
+/* Appends "SET LOCAL name = value;" for each setting of one use, or "SET name = value;" for
+ * SESSION_CLIENT. <version>: the server's, as conn_version returns it. */
 void session_put(struct buf *b, enum session_use use, int version);
 
 #endif

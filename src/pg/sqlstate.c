@@ -21,7 +21,7 @@ bool sqlstate_passes(const char *state, enum sqlstate_user user)
         { "40P01", BOTH },            /* a deadlock */
         { "57014", BOTH },            /* cancelled */
         { "55P03", BOTH },            /* locked */
-        { "55000", SQLSTATE_SOURCE }, /* promoted between two questions */
+        { "55000", SQLSTATE_SOURCE }, /* a standby was promoted between two statements */
         { "25P03", SQLSTATE_TARGET }, /* idle too long in a transaction */
     };
 
@@ -44,7 +44,7 @@ static enum sqlstate_action action_of(const char *state, bool has_worked)
     return SQLSTATE_GIVE_UP;
 }
 
-/* Where libpq itself declines to go on it gives no SQLSTATE, only a text. */
+/* True if libpq itself refused to connect, for which it gives a text but no SQLSTATE. */
 static bool is_our_refusal(const char *msg)
 {
     static const char *const texts[] = {
@@ -64,7 +64,7 @@ enum sqlstate_action sqlstate_action(const struct err *e, bool has_worked)
     case ERR_STOPPED:
         return SQLSTATE_STOP;
     case ERR_CONNECTION:
-        /* it does not heal by itself, unless a file is just being replaced */
+        /* such a refusal does not pass by itself, unless a file is being replaced just now */
         if (is_our_refusal(e->msg))
             return has_worked ? SQLSTATE_PATIENCE : SQLSTATE_GIVE_UP;
         return SQLSTATE_RETRY;

@@ -52,7 +52,7 @@ size_t types_timestamp(struct copytext_field f, char *to)
     char *start = to;
     size_t i = 0, tail;
 
-    /* infinity and -infinity hold no blank; in all else the first one is before the time */
+    /* infinity and -infinity have no blank; in other values the first one is before the time */
     while (i < f.len && f.p[i] != ' ')
         i++;
     memcpy(to, f.p, i);
@@ -133,8 +133,8 @@ bool types_is_number(const char *s, size_t len)
     return s == end && len > 0;
 }
 
-/* Bytes that may stand in a JSON string as they are. The rest: controls,
- * quote, backslash, and everything from 0x80 on, which must be looked at. */
+/* Bytes that may stand in a JSON string as they are: not controls, the quote, the backslash, and
+ * those from 0x80 on, which may be no UTF-8. */
 static const bool is_plain[256] = {
     [' '] = true, ['!'] = true,
 #define P4(x) [x] = true, [(x) + 1] = true, [(x) + 2] = true, [(x) + 3] = true
@@ -183,7 +183,7 @@ static size_t count_plain(const char *p, const char *end)
     return (size_t)(p - start);
 }
 
-/* Text as the inside of a JSON string; <from_copy>: its backslashes are COPY's. */
+/* Appends text as a part of a JSON string. <from_copy>: backslashes in it are those of COPY. */
 static bool put_text(struct buf *b, const char *s, size_t len, bool from_copy)
 {
     const char *p = s, *end = s + len;
@@ -205,7 +205,7 @@ static bool put_text(struct buf *b, const char *s, size_t len, bool from_copy)
             continue;
         }
         if ((to = buf_reserve(b, 6)) == NULL)
-            return true; /* the buffer knows */
+            return true; /* buf_ok tells */
         if (*p == '"') {
             memcpy(to, "\\\"", 2);
             n = 2;
@@ -241,8 +241,8 @@ bool types_put_string(struct buf *b, const char *s, size_t len)
     return put_string(b, s, len, false);
 }
 
-/* A JSON document as the server wrote it, on one line. Raw control characters
- * cannot stand inside a JSON string, so every newline is white space. */
+/* Appends a JSON document as the server wrote it, on one line: a JSON string has no raw control
+ * characters, so every newline is white space, and becomes a blank. */
 static bool put_document(struct buf *b, struct copytext_field f)
 {
     char *to = buf_reserve(b, f.len);

@@ -1,4 +1,4 @@
--- lint.lua: holds the source against the rules of the house; `make lint`.
+-- lint.lua: checks the source against the rules of the project; `make lint`.
 -- SPDX-License-Identifier: MIT
 --
 -- Runs in the top folder. $FLAGS is what the compilers get. Prints one line for each offence,

@@ -80,7 +80,8 @@ local words = {
    { "reshape", "project" },
    { "reshaper", "projection" },
 }
--- `word` in lower case, as a part of a name between underscores, or as a word with "s" behind it.
+-- `word` in lower case, as a part of a name between underscores, or as a word, also with an "s"
+-- after it.
 local function holds(line, word)
    return line:lower():find("%f[%w]" .. word .. "s?%f[^%w]")
 end

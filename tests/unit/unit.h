@@ -1,4 +1,4 @@
-/* unit.h -- a runner for rooms without I/O.
+/* unit.h -- a runner for unit tests of C.
  * SPDX-License-Identifier: MIT
  *
  * Each file defines a list of cases, unit.c runs one or all. A case ends at
