@@ -56,15 +56,17 @@ static bool put_in_spool(struct outbox *o, struct message *m, struct err *e)
 
 bool outbox_put(struct outbox *o, struct message *m, struct err *e)
 {
+    bool has_rows = message_has_rows(m), ends = has_rows && m->chunk.ends;
+
     message_seal(m, o->lane);
-    if (!message_has_rows(m) && queue_list_is_empty(&o->kept) && o->last == NULL) {
+    if (!has_rows && queue_list_is_empty(&o->kept) && o->last == NULL) {
         if (queue_push(o->queue, &m->item)) /* it always finds room */
             return true;
         message_free(m);
         return fail_closed(e);
     }
-    if (!message_has_rows(m) || m->chunk.ends) { /* news after the last chunk waits for it */
-        if (m->chunk.ends && o->spool != NULL)
+    if (!has_rows || ends) { /* news after the last chunk waits for it */
+        if (ends && o->spool != NULL)
             o->last = m;
         else
             keep(o, m);

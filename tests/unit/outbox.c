@@ -118,9 +118,32 @@ static void test_dropped(void)
     queue_free(q);
 }
 
+/* News has no chunk. The text of a notice was once read as the end of one, so that the notice took
+ * the place of the chunk that ends the step. */
+static void test_news(void)
+{
+    struct err e = { 0 };
+    struct queue *q = queue_new(SIZE_MAX / 2, &e);
+    struct queue_lane lane = { 0 };
+    struct message *notice = message_new(MESSAGE_NOTICE, 5);
+    struct outbox o;
+
+    CHECK(q != NULL && notice != NULL);
+    outbox_init(&o, q, &lane, folder(), true);
+    for (size_t i = 0; i + 1 < CHUNKS; i++)
+        CHECK(outbox_put(&o, make_rows(i, false), &e));
+    CHECK(o.spool != NULL);
+    memset(notice->notice.err.msg, 1, sizeof notice->notice.err.msg - 1);
+    CHECK(outbox_put(&o, notice, &e) && o.last == NULL);
+    CHECK(outbox_put(&o, make_rows(CHUNKS - 1, true), &e) && o.last != NULL && o.last != notice);
+    outbox_fini(&o);
+    queue_free(q);
+}
+
 const struct unit_case outbox_cases[] = {
     { "outbox_held", test_held },
     { "outbox_full", test_full },
     { "outbox_dropped", test_dropped },
+    { "outbox_news", test_news },
     { NULL, NULL },
 };
