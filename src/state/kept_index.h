@@ -15,7 +15,6 @@
  *           peak memory              38 MB                   47 MB      88 MB
  *
  * (On a busy machine: of each column only the ratio to the first one counts.)
- * A check for deletes took as long with both.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef KEPT_INDEX_H

@@ -46,7 +46,7 @@ struct pipe {
     size_t n_last;
 };
 
-struct project_plan {
+struct link {
     int fd[2]; /* the client's, the server's; -1 */
     struct pipe pipe[2];
     enum how how; /* what it has met */
@@ -64,7 +64,7 @@ struct proxy {
     struct sockaddr_storage target;
     socklen_t target_size;
     char path[108]; /* of the listener, to be removed */
-    struct project_plan links[LINKS];
+    struct link links[LINKS];
     size_t chunk;
     double delay;
     enum how how; /* the fault that is to come; PASS: none */
@@ -80,7 +80,7 @@ struct proxy {
 
 /* ---- the thread ---- */
 
-static void drop_link(struct project_plan *l, bool rudely)
+static void drop_link(struct link *l, bool rudely)
 {
     struct linger linger = {.l_onoff = 1};
 
@@ -95,7 +95,7 @@ static void drop_link(struct project_plan *l, bool rudely)
 }
 
 /* The link meets the fault. */
-static void meet(struct proxy *p, struct project_plan *l)
+static void meet(struct proxy *p, struct link *l)
 {
     l->how = p->how;
     p->n_faults++;
@@ -106,7 +106,7 @@ static void meet(struct proxy *p, struct project_plan *l)
 static void accept_link(struct proxy *p)
 {
     int fd = accept4(p->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), server;
-    struct project_plan *l = NULL;
+    struct link *l = NULL;
 
     if (fd < 0)
         return;
@@ -138,7 +138,7 @@ static void accept_link(struct proxy *p)
 }
 
 /* The fault is due, and the link the first to meet it. */
-static void strike(struct proxy *p, struct project_plan *l)
+static void strike(struct proxy *p, struct link *l)
 {
     meet(p, l);
     p->has_come = true;
@@ -160,7 +160,7 @@ static size_t before_text(const struct pipe *from, size_t n, const char *text)
 }
 
 /* How many of the next <n> bytes, more than none, come before the fault. */
-static size_t before_fault(const struct proxy *p, const struct project_plan *l, int d, size_t n)
+static size_t before_fault(const struct proxy *p, const struct link *l, int d, size_t n)
 {
     const struct pipe *from = &l->pipe[d];
     unsigned long long left = n;
@@ -181,7 +181,7 @@ static size_t before_fault(const struct proxy *p, const struct project_plan *l, 
 }
 
 /* How much of what is there may go now; strikes when the fault is due. */
-static size_t allowed(struct proxy *p, struct project_plan *l, int d)
+static size_t allowed(struct proxy *p, struct link *l, int d)
 {
     size_t n = l->pipe[d].used - l->pipe[d].sent, before;
 
@@ -196,7 +196,7 @@ static size_t allowed(struct proxy *p, struct project_plan *l, int d)
 }
 
 /* <n> bytes have passed. */
-static void note(struct proxy *p, struct project_plan *l, int d, size_t n)
+static void note(struct proxy *p, struct link *l, int d, size_t n)
 {
     struct pipe *from = &l->pipe[d];
     const char *data = from->data + from->sent;
@@ -220,7 +220,7 @@ static void note(struct proxy *p, struct project_plan *l, int d, size_t n)
     p->total[d] += n;
 }
 
-static void receive(struct project_plan *l, int d)
+static void receive(struct link *l, int d)
 {
     struct pipe *from = &l->pipe[d];
     ssize_t n = recv(l->fd[d], from->data, sizeof from->data, MSG_DONTWAIT);
@@ -233,7 +233,7 @@ static void receive(struct project_plan *l, int d)
     }
 }
 
-static void forward(struct proxy *p, struct project_plan *l, int d)
+static void forward(struct proxy *p, struct link *l, int d)
 {
     struct pipe *from = &l->pipe[d];
     size_t n = allowed(p, l, d);
@@ -252,7 +252,7 @@ static void forward(struct proxy *p, struct project_plan *l, int d)
 }
 
 /* What to wait for; *timeout is made less where a piece is delayed. */
-static void prepare(struct project_plan *l, struct pollfd fds[2], double now, double *timeout)
+static void prepare(struct link *l, struct pollfd fds[2], double now, double *timeout)
 {
     fds[0] = (struct pollfd){.fd = -1};
     fds[1] = fds[0];
@@ -275,7 +275,7 @@ static void prepare(struct project_plan *l, struct pollfd fds[2], double now, do
     }
 }
 
-static void work(struct proxy *p, struct project_plan *l, const struct pollfd fds[2], double now)
+static void work(struct proxy *p, struct link *l, const struct pollfd fds[2], double now)
 {
     for (int d = 0; d < 2 && l->is_used; d++) {
         struct pipe *from = &l->pipe[d];
