@@ -9,7 +9,7 @@ local options = bundled.options {
    { "create", true, "make tables and columns that are missing there" },
 }
 
--- 'orders' as 'orders_history', '"My Orders"' as '"My Orders_history"'.
+-- Returns 'orders_history' for 'orders', '"My Orders_history"' for '"My Orders"'.
 local function target_name(name)
    local quoted = name:match('^(.*)"$')
    return quoted and quoted .. options.suffix .. '"' or name .. options.suffix

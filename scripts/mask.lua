@@ -12,7 +12,8 @@ local options = bundled.options {
    { "every", 0, "begin a new file after so many seconds" },
 }
 
--- {email = "sha256", name = {keep = 2}}; what cannot be understood must not pass unmasked.
+-- Returns {email = "sha256", name = {keep = 2}}. What cannot be understood ends the program, so
+-- that no value passes unmasked.
 local function read_masks(text)
    local masks = {}
    for _, item in ipairs(bundled.list(text) or {}) do

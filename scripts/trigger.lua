@@ -18,7 +18,7 @@ local db = pgcdc.connect()
 local actions = {}
 
 local function say(statement)
-   pgcdc.log.info(statement:match "^[^\n]*") -- at once, which what is printed is not
+   pgcdc.log.info(statement:match "^[^\n]*") -- print() would show it later
 end
 
 local function plan(t)

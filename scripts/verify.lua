@@ -31,7 +31,7 @@ if options.wait < 0 or options.wait > 3600 then
    bundled.usage "wait must be a number of seconds, at most 3600"
 end
 
--- who stops the program wants no answer
+-- true: a stop of the program ends a statement that is running
 local source, target = connect(nil, true), connect(options.target, true)
 local is_equal = true
 for i, name in ipairs(names) do

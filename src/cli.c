@@ -67,6 +67,7 @@ static const struct option options[] = {
 
 /* ---- options ---- */
 
+/* Sets the error for an option that is not known. Returns false. */
 static bool fail_option(const char *word, struct err *e)
 {
     const char *names[N_OPTIONS], *nearest;
@@ -81,7 +82,7 @@ static bool fail_option(const char *word, struct err *e)
     return err_set(e, ERR_USAGE, "unknown option %s; --help lists them", name);
 }
 
-/* "256M" as bytes. */
+/* Reads --max-memory, such as "256M", as bytes. */
 static bool read_size(const char *text, size_t *size, struct err *e)
 {
     double bytes;
@@ -166,7 +167,7 @@ static bool read_option(struct cli *cli, int c, const char *word, struct err *e)
     }
 }
 
-/* What stands after the options: the script, then NAME=VALUE words. */
+/* Reads what stands after the options: the script, then NAME=VALUE words. */
 static bool read_rest(struct cli *cli, int argc, char **argv, struct err *e)
 {
     if (optind >= argc)
@@ -211,8 +212,9 @@ static bool is_file(const char *path)
     return path != NULL && access(path, R_OK) == 0;
 }
 
-/* The folder with the folder of our Lua files: beside the program in a build tree,
- * in share/ where it is installed. Found from where the program is, so that a copy can be moved. */
+/* Finds the folders of our Lua files: in a build tree they are in the folder above that of the
+ * program, else in the share/ that was installed with it. The search begins at the program, so that
+ * an installation can be moved. */
 static bool find_home(struct cli *cli, struct err *e)
 {
     static const char *const homes[] = { "/..", "/../share/pgcdc-lua" };
@@ -248,7 +250,7 @@ static bool find_home(struct cli *cli, struct err *e)
     return true;
 }
 
-/* A path, or the name of a bundled script with or without its ending. */
+/* Finds the script: a path, or the name of a bundled script with or without its ending. */
 static bool find_script(struct cli *cli, struct err *e)
 {
     char *found = NULL;
@@ -276,7 +278,7 @@ static bool find_script(struct cli *cli, struct err *e)
     return true;
 }
 
-/* $XDG_STATE_HOME/pgcdc-lua/<script>.db */
+/* Finds the state file, if no option names one: $XDG_STATE_HOME/pgcdc-lua/<script>.db */
 static bool find_state(struct cli *cli, struct err *e)
 {
     const char *xdg = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
@@ -315,7 +317,8 @@ static int is_script(const struct dirent *entry)
     return len > 4 && entry->d_name[0] != '.' && strcmp(entry->d_name + len - 4, ".lua") == 0;
 }
 
-/* "-- jsonl: every change ..." is told as "every change ...". */
+/* Prints the name of a script and its first line, of which "-- jsonl: every change ..." becomes
+ * "every change ...". */
 static void print_script(int folder, const char *file)
 {
     int fd = openat(folder, file, O_RDONLY | O_CLOEXEC), len = (int)strlen(file) - 4;
@@ -357,7 +360,7 @@ static bool print_scripts(const char *folder, struct err *e)
     return true;
 }
 
-/* ---- the whole ---- */
+/* ---- all of it ---- */
 
 void cli_init(struct cli *cli)
 {

@@ -1,7 +1,7 @@
 /* cli.h -- the command line: options, NAME=VALUE words, the files that they name, --list.
  *
- * Turns the arguments of the program into what host_run takes. Prints what was
- * asked for instead of a run. Does not log.
+ * Turns the arguments of the program into what host_run takes. Prints what the user asks for
+ * instead of a run: --help, --version, --list. Does not log.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef CLI_H
@@ -24,7 +24,7 @@ void cli_init(struct cli *cli);
 void cli_fini(struct cli *cli);
 
 /* Reads the command line and finds the files, or prints on standard output, which is not flushed.
- * ERR_USAGE if the user is to write something else, ERR_INTERNAL if our own files are not there.
+ * ERR_USAGE if the command line is wrong, ERR_INTERNAL if our own files are not there, ERR_MEMORY.
  * argv must outlive <cli>. */
 bool cli_read(struct cli *cli, int argc, char **argv, struct err *e) WARN_UNUSED;
 

@@ -48,8 +48,8 @@ static bool set_signals(struct err *e)
     return true;
 }
 
-/* What is opened must not get the number of a standard descriptor that is closed: a file of the
- * script's would take our log lines. */
+/* Opens standard descriptors that are closed, on /dev/null. Else a file that the script opens could
+ * get the number of one, and our log lines would go into it. */
 static void fill_standard_descriptors(bool *stdout_is_closed)
 {
     int fd;
@@ -62,7 +62,7 @@ static void fill_standard_descriptors(bool *stdout_is_closed)
         close(fd);
 }
 
-/* What is left to do before a run. */
+/* Does what a run needs, once the command line was read. */
 static bool prepare(struct cli *c, bool stdout_is_closed, struct err *e)
 {
     if (!output_open(stdout_is_closed, e) || !set_signals(e))
@@ -96,7 +96,7 @@ int main(int argc, char **argv)
     } else if (!cli.is_answered) {
         ok = host_run(&cli.host, &status, &e);
         if (!ok && e.code == ERR_USAGE)
-            report(&cli, &e); /* all others are logged */
+            report(&cli, &e); /* host_run has logged all others */
     }
     cli_fini(&cli);
     return ok ? status : err_exit_status(e.code);

@@ -9,6 +9,7 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
+local help = require "pgcdc.help"
 local declare = require("pgcdc.options").declare
 local required = require("pgcdc.options").required
 local source = require "pgcdc.stream.source"
@@ -37,6 +38,24 @@ end
 
 --- The same, for scripts that declare no sources.
 bundled.own_options = declare
+
+--- The options that `sources` reads and those of `own`, a table from names to defaults, as a new
+--- table for pgcdc.options. Raises an error if `own` has one of the former. Bundled scripts called
+--- this once, and scripts that were made from them still do; new ones call `bundled.options`.
+function bundled.defaults(own)
+   local defaults = {}
+   for _, option in ipairs(common) do
+      defaults[option[1]] = option[2]
+   end
+   for name, default in pairs(own or {}) do
+      if defaults[name] ~= nil then
+         check.fail("pgcdc.bundled: the option %s is everybody's", name)
+      end
+      defaults[name] = default
+   end
+   help.add_texts(defaults, common)
+   return defaults
+end
 
 --- 'a, "b,c"' as {'a', '"b,c"'}: commas inside double quotes do not separate items, blanks around
 --- an item are dropped. nil where there is nothing but commas and blanks.

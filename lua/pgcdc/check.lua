@@ -1,5 +1,8 @@
 -- pgcdc.check: checks what scripts pass in; errors name it, and the line of the script.
 -- SPDX-License-Identifier: MIT
+--
+-- `what`, the first argument of most functions, is how errors name the value. Functions that
+-- describe a value ("A string that is not empty") raise an error unless it is one, and return it.
 
 local raw = require "pgcdc.raw"
 local names = require "pgcdc.names"
@@ -8,7 +11,8 @@ local check = {}
 
 local ours = "@" .. raw.lua_dir .. "/"
 
--- The level of the function that called into the library: the first one that is not ours.
+-- The level of the function that called into the library, the first one that is not ours, counted
+-- from here: this function is 1. 0 if there is none.
 local function caller_level()
    local level = 3
    local source = raw.where(level)
@@ -22,7 +26,8 @@ local function caller_level()
    return 0
 end
 
---- Raises `message` at the line of the script that called into the library.
+--- Raises an error at the line of the script that called into the library. `message`, `...`: as
+--- for string.format.
 function check.fail(message, ...)
    local level = caller_level()
    error(message:format(...), level > 0 and level - 1 or 0)
@@ -53,7 +58,7 @@ function check.one_of(what, given, known)
    end
 end
 
---- Raises unless `value` is of one of the types named.
+--- Raises unless `value` is of one of the types named. Returns it.
 function check.type(what, value, ...)
    local is = type(value)
    for i = 1, select("#", ...) do

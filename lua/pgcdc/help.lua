@@ -55,7 +55,7 @@ local function read_comments(path, defaults)
    return found
 end
 
--- Each option once, as it was declared last.
+-- Returns a list with each option once, as it is last in `list`, and the set of their names.
 local function without_doubles(list)
    local seen, kept = {}, {}
    for i = #list, 1, -1 do
@@ -67,11 +67,33 @@ local function without_doubles(list)
    return kept, seen
 end
 
---- The options of the script that calls us, whose defaults are in this table, with the comments of
---- its file; those without one at the end, by name.
+-- Tables of defaults -> lists of options whose texts are no comments of the script.
+local texts = setmetatable({}, { __mode = "k" })
+
+--- Tells what options of the table `defaults` are for, which has no comments on them: `list`.
+function help.add_texts(defaults, list)
+   texts[defaults] = list
+end
+
+-- The options in this table with the texts of `help.add_texts`.
+local function read_texts(defaults)
+   local found = {}
+   for _, option in ipairs(texts[defaults] or {}) do
+      local name = option[1]
+      if defaults[name] ~= nil then
+         found[#found + 1] = { name, defaults[name], option[3] }
+      end
+   end
+   return found
+end
+
+--- The options of the script that calls us, whose defaults are in this table, as a list: those with
+--- texts of `help.add_texts`, those with comments in the script's file, the others by name.
 function help.from_comments(defaults)
    local path = io and script_path()
-   local list, seen = without_doubles(path and read_comments(path, defaults) or {})
+   local found = read_texts(defaults)
+   local comments = path and read_comments(path, defaults) or {}
+   local list, seen = without_doubles(table.move(comments, 1, #comments, #found + 1, found))
    local rest = {}
    for name, default in pairs(defaults) do
       if not seen[name] then

@@ -1,9 +1,10 @@
 -- pgcdc: what scripts see. The global `pgcdc` is this table.
 -- SPDX-License-Identifier: MIT
 --
--- The modules are in folders. One requires its own folder and those before it in this list:
---    the files in this folder but init and bundled, postgres/, delivery/, sinks/, stream/.
--- pgcdc.raw is what the C side exports; the host calls the hooks at the end of this file.
+-- The modules are in folders. A module requires those of its own folder and of the folders before
+-- it in this list: this folder except init and bundled; postgres/; delivery/; sinks/; stream/.
+-- init and bundled may require all. pgcdc.raw is what the C side exports, see src/lua/api_*.h. The
+-- host calls the hooks at the end of this file, see src/lua/hooks.h.
 
 local raw = require "pgcdc.raw"
 local options = require "pgcdc.options"

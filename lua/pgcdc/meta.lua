@@ -71,7 +71,7 @@ function Stream:emit(value) end
 ---@return pgcdc.stream
 function Stream:map(f, ...) end
 
----f(x[1], x[2], ..., ...) of each list.
+---f(x[1], x[2], and so on, ...) of each list.
 ---@param f fun(...): any
 ---@return pgcdc.stream
 function Stream:starmap(f, ...) end
@@ -341,13 +341,14 @@ local Source = {}
 ---@return pgcdc.source
 ---@overload fun(self: self, event: "batch", handler: fun(batch: pgcdc.batch)): self
 ---@overload fun(self: self, event: "ready", handler: fun(ready: {source: string})): self
+---@overload fun(self: self, event: "truncate", handler: fun(truncated: {source: string})): self
 ---@overload fun(self: self, event: "schema", handler: fun(old: table[], new: table[])): self
 ---@overload fun(self: self, event: "error", handler: fun(problem: pgcdc.problem)): self
 function Source:on(event, handler) end
 
 -- ---- sinks ----
 
----An end of a stream. Only `write` is needed; see the README.
+---An end of a stream. Only `write` is required; see lua/README.md.
 ---@class pgcdc.sink
 ---@field name? string the token is kept under it
 ---@field write fun(self: pgcdc.sink, value: any)
@@ -474,12 +475,12 @@ function pgcdc.source(spec) end
 ---@return pgcdc.stream
 function pgcdc.stream(spec) end
 
----Adds an operator for everybody.
+---Adds an operator to all streams.
 ---@param name string
 ---@param f fun(stream: pgcdc.stream, ...): any
 function pgcdc.register(name, f) end
 
----A table of JSON-able values, saved with the positions.
+---A table of values that JSON can write, saved with the positions.
 ---@param name string
 ---@return table<string, any>
 function pgcdc.state(name) end
@@ -523,7 +524,7 @@ pgcdc.json = {}
 function pgcdc.json.encode(value) end
 
 ---@param text string
----@return any value nil for what is no JSON
+---@return any value nil if the text is no JSON
 ---@return string? problem
 function pgcdc.json.decode(text) end
 

@@ -3,7 +3,7 @@
 
 local names = {}
 
---- The keys of a table, which are all of one type, as a sorted list.
+--- The keys of a table, which must all be text or all be numbers, as a sorted list.
 function names.sorted(t)
    local list = {}
    for name in pairs(t) do

@@ -58,7 +58,7 @@ local function check_defaults(defaults)
    end
 end
 
--- Names that are given and not declared, as a list of complaints.
+-- Returns a list of complaints: one for each name that is given and not declared.
 local function unknown_arguments(given, defaults)
    local wrong = {}
    for _, name in ipairs(sorted(given)) do
@@ -70,7 +70,8 @@ local function unknown_arguments(given, defaults)
    return wrong
 end
 
--- The values of the options with these defaults. `list()`: them as a list for help=1, see help.
+-- The values of the options with these defaults. `list` is a function that returns the options as a
+-- list for help=1 (see help). Ends the program after help=1, and if the command line is wrong.
 local function read_all(defaults, list)
    local given, values = options.parse(raw.words), {}
    local wrong = unknown_arguments(given, defaults)
@@ -99,7 +100,7 @@ end
 
 --- Declares the script's options: a table from names to defaults (text, a number, true or
 --- false, or pgcdc.required). Returns the values. All that is wrong with the command line is
---- reported in one usage error. With help=1 the options are listed instead.
+--- reported in one usage error. With help=1 the options are listed, and the program ends.
 function options.read(defaults)
    check.type("pgcdc.options: its argument", defaults, "table")
    return read_all(defaults, function()

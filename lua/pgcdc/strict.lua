@@ -1,12 +1,12 @@
 -- pgcdc.strict: a script that reads a global that nobody has set gets an error.
 -- SPDX-License-Identifier: MIT
 --
--- Libraries that a script loads may look for globals that are not there; many do.
+-- Other libraries that a script loads may read globals that are not there, as many do.
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 
--- What the sandbox removes: a script may ask whether it is there.
+-- The globals that the sandbox removes. A script may ask whether they are there.
 local removed = { io = true, debug = true, dofile = true, loadfile = true }
 
 --- From now on it is an error if the script, or a bundled one, reads an unknown global.

@@ -1,4 +1,4 @@
--- pgcdc.terminal: values as text for people: with colours, without bytes that a terminal obeys.
+-- pgcdc.terminal: values as text for people: with colours, and with escapes for control characters.
 -- SPDX-License-Identifier: MIT
 
 local raw = require "pgcdc.raw"
@@ -59,7 +59,8 @@ local function cut(text, width)
    return text:sub(1, stop - 1) .. "…"
 end
 
---- A value as text for a line of several values: in quotes where its end would be unclear.
+--- A value as text for a line of several values: in quotes where its end would be unclear. `width`:
+--- the most characters of it that are shown; 0: all.
 function terminal.value(value, width)
    if value == nil then
       return terminal.paint("dim", "NULL")
@@ -73,7 +74,7 @@ function terminal.value(value, width)
    return text
 end
 
---- "name=value".
+--- The text "name=value". `width`: the most characters of the value that are shown; 0 or nil: all.
 function terminal.field(name, value, width)
    return terminal.paint("dim", terminal.text(name) .. "=") .. terminal.value(value, width or 0)
 end

@@ -12,7 +12,7 @@ local LEAST = 0.001
 -- first. `at` is the place of a timer in it, nil where it is not waiting.
 local heap, count = {}, 0
 local serial = 0
-local windows = 0 -- how many of them belong to operators that hold values
+local windows = 0 -- how many of those that wait belong to operators that hold values
 local now
 
 --- `clock`: a function that returns seconds and never goes back.
@@ -31,7 +31,7 @@ local function is_before(a, b)
 end
 
 -- Puts `t` at the free place i, or nearer to the top.
-local function rise(t, i)
+local function move_up(t, i)
    while i > 1 and is_before(t, heap[i // 2]) do
       heap[i] = heap[i // 2]
       heap[i].at = i
@@ -41,7 +41,7 @@ local function rise(t, i)
 end
 
 -- Puts `t` at the free place i, or further down.
-local function sink(t, i)
+local function move_down(t, i)
    while 2 * i <= count do
       local child = 2 * i
       if child < count and is_before(heap[child + 1], heap[child]) then
@@ -61,7 +61,7 @@ local function insert(t)
    serial = serial + 1
    t.serial = serial
    count = count + 1
-   rise(t, count)
+   move_up(t, count)
 end
 
 local function remove(t)
@@ -69,8 +69,8 @@ local function remove(t)
    heap[count], t.at = nil, nil
    count = count - 1
    if last ~= t then
-      rise(last, i)
-      sink(last, last.at)
+      move_up(last, i)
+      move_down(last, last.at)
    end
 end
 
@@ -78,7 +78,7 @@ local Timer = {}
 Timer.__index = Timer
 Timer.__name = "pgcdc.timer"
 
---- The function will not be called again.
+--- The function will not be called again. Does nothing if the timer does not wait any more.
 function Timer:cancel()
    if self.at then
       remove(self)
@@ -114,8 +114,9 @@ function timer.window(seconds, f)
    return t
 end
 
---- Runs what is due. Returns the seconds until the next timer, nil if there is none, and whether
---- there are windows.
+--- Runs what is due. Returns the seconds until the next timer and whether windows wait; nil and
+--- false if no timer waits. An error of a function is raised; its timer has been removed by then,
+--- or is due again after its period.
 function timer.run()
    local moment = now()
    while count > 0 and heap[1].due <= moment do

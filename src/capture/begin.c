@@ -32,6 +32,11 @@ static bool run(struct conn *conn, struct buf *sql, struct result **rows, size_t
     return ok;
 }
 
+static struct relation_allowed allowed(const struct config *c, bool by_value)
+{
+    return (struct relation_allowed){ .no_xmin = by_value, .row_security = c->rls };
+}
+
 bool begin_resolve(struct begin_facts *s, struct conn *conn, const struct config *c,
                    bool by_value, struct err *e)
 {
@@ -42,7 +47,7 @@ bool begin_resolve(struct begin_facts *s, struct conn *conn, const struct config
     buf_init(&sql, BUF_SQL_MAX);
     sql_resolve(&sql, c->table);
     ok = run(conn, &sql, &rows, 1, e) &&
-         relation_read_name(&s->table, rows, c->table, by_value, c->rls, e);
+         relation_read_name(&s->table, rows, c->table, allowed(c, by_value), e);
     result_free(rows);
     return ok;
 }
@@ -122,21 +127,21 @@ static bool read_growth(struct begin_facts *s, const struct result *columns,
 
 /* ---- which xids were under way ---- */
 
-/* The answer to sql_open: of this <run> of the server, unless <run> is empty, all below *xmax
- * are over but for <open>. *is_other: it is another run. */
-static bool read_open(const struct result *r, char *run, size_t size, uint64_t *xmax,
-                      struct xidset *open, bool *is_other, struct err *e)
+/* The answer to sql_open, for <open>, which is one of those of <d>. *is_other: it is of another run
+ * of the server than what <d> knew. */
+static bool read_open(const struct result *r, struct horizon_in_doubt *d,
+                      struct horizon_open *open, bool *is_other, struct err *e)
 {
     const char *list = result_text(r, 0, 2);
     char now[128];
 
     snprintf(now, sizeof now, "%s", result_text(r, 0, 1));
-    *is_other = *run != '\0' && strcmp(run, now) != 0;
-    snprintf(run, size, "%s", now);
-    *xmax = result_u64(r, 0, 0);
-    xidset_fini(open);
+    *is_other = *d->run != '\0' && strcmp(d->run, now) != 0;
+    snprintf(d->run, sizeof d->run, "%s", now);
+    open->xmax = result_u64(r, 0, 0);
+    xidset_fini(&open->xids);
     for (uint64_t xid; list != NULL && text_read_u64(&list, NULL, &xid); list += *list == ',')
-        if (!xidset_add(open, xid))
+        if (!xidset_add(&open->xids, xid))
             return err_memory(e);
     return true;
 }
@@ -155,10 +160,10 @@ static bool ask_before(struct begin_facts *s, struct conn *conn, struct err *e)
             horizon_forget_in_doubt(d);
         buf_init(&sql, BUF_SQL_MAX);
         sql_unlimited(&sql, conn_version(conn));
-        sql_open(&sql, d->xmax, &d->still);
+        sql_open(&sql, d->after.xmax, &d->after.xids);
         buf_puts(&sql, "COMMIT");
         ok = run(conn, &sql, &rows, 1, e) &&
-             read_open(rows, d->run, sizeof d->run, &d->upto, &d->open, &is_other, e);
+             read_open(rows, d, &d->before, &is_other, e);
         result_free(rows);
     } while (ok && is_other);
     if (!ok)
@@ -171,7 +176,7 @@ static bool read_after(struct begin_facts *s, const struct result *r, struct err
 {
     struct horizon_in_doubt *d = &s->in_doubt;
     bool is_other;
-    bool ok = read_open(r, d->run, sizeof d->run, &d->xmax, &d->still, &is_other, e);
+    bool ok = read_open(r, d, &d->after, &is_other, e);
 
     if (!ok || is_other)
         horizon_forget_in_doubt(d);
@@ -184,7 +189,7 @@ static bool is_young(struct begin_facts *s)
     if (s->snapshot.xmax == 0 || s->snapshot.xmax > UINT32_MAX)
         return false;
     horizon_forget_in_doubt(&s->in_doubt);
-    s->in_doubt.upto = s->snapshot.xmax;
+    s->in_doubt.before.xmax = s->snapshot.xmax;
     return true;
 }
 
@@ -203,7 +208,7 @@ bool begin_transaction(struct begin_facts *s, struct conn *conn, const struct be
     buf_init(&sql, BUF_SQL_MAX);
     sql_begin(&sql, &s->table, c->rls, conn_version(conn));
     if (first == OPEN)
-        sql_open(&sql, s->in_doubt.upto, &s->in_doubt.open);
+        sql_open(&sql, s->in_doubt.before.xmax, &s->in_doubt.before.xids);
     sql_facts(&sql);
     sql_table(&sql, &s->table, r->with_sizes);
     buf_puts(&sql, r->more != NULL ? r->more : "");
@@ -211,7 +216,8 @@ bool begin_transaction(struct begin_facts *s, struct conn *conn, const struct be
         buf_puts(&sql, "SET LOCAL enable_seqscan = off");
     ok = run(conn, &sql, rows + first, end - first, e) && read_facts(s, rows[FACTS], true, e) &&
          (first != OPEN || read_after(s, rows[OPEN], e)) &&
-         relation_read_facts(&s->table, rows[RELATION], rows[LEAVES], r->by_value, c->rls, e) &&
+         relation_read_facts(&s->table, rows[RELATION], rows[LEAVES],
+                             allowed(c, r->by_value), e) &&
          read_rowtype(s, rows[COLUMNS], c, e) &&
          read_growth(s, rows[COLUMNS], c, r->column, e);
     if (r->more != NULL)

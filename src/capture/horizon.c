@@ -40,8 +40,8 @@ uint64_t horizon_widen(uint32_t xmin, uint64_t xmax)
 
 void horizon_forget_in_doubt(struct horizon_in_doubt *d)
 {
-    xidset_fini(&d->open);
-    xidset_fini(&d->still);
+    xidset_fini(&d->before.xids);
+    xidset_fini(&d->after.xids);
     *d = (struct horizon_in_doubt){ 0 };
 }
 
@@ -52,8 +52,8 @@ uint64_t horizon_widen_visible(uint32_t xmin, const struct horizon_snapshot *s,
     uint64_t xid = horizon_widen(xmin, s->xmax);
     /* only where an xid can have been given out before */
     bool was_open = xid > UINT32_MAX && xid >= s->xmin &&
-                    (xid >= d->upto || xidset_has(&d->open, xid));
-    bool is_alias = was_open && xidset_has(&d->still, xid);
+                    (xid >= d->before.xmax || xidset_has(&d->before.xids, xid));
+    bool is_alias = was_open && xidset_has(&d->after.xids, xid);
 
     *is_doubtful = was_open && !is_alias;
     return is_alias ? xid - UINT32_MAX - 1 : xid;

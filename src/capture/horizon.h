@@ -63,14 +63,17 @@ void horizon_fini(struct horizon *h);
  * older than the cluster, become 0: below every floor. */
 uint64_t horizon_widen(uint32_t xmin, uint64_t xmax);
 
+/* What the server said of xids at one time: all below <xmax> were over, but for <xids>. */
+struct horizon_open {
+    uint64_t xmax;
+    struct xidset xids;
+};
+
 /* Which xids were under way when a snapshot S was taken, of those that an alias may name: from 2^32
  * and from S.xmin on. Zeroed, all of them are doubtful. */
 struct horizon_in_doubt {
-    uint64_t upto;       /* before S all below it were over */
-    struct xidset open;  /* but for these; */
-    uint64_t xmax;       /* after S (it is S.xmax) all below it were over */
-    struct xidset still; /* but for these */
-    char run[128];       /* of the server, to which all this belongs */
+    struct horizon_open before, after; /* S was taken; after it <xmax> is S.xmax */
+    char run[128];                     /* of the server, to which all this belongs */
 };
 
 void horizon_forget_in_doubt(struct horizon_in_doubt *d);

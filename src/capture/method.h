@@ -13,7 +13,7 @@
  *
  * The functions of a method send no statement but where they get a connection,
  * and never change a position's phase (fault.h does). NULL in the table: there
- * is nothing to say.
+ * is nothing to say. Each method has put_try, holds, begin and advance.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef METHOD_H
@@ -72,7 +72,7 @@ struct method_row {
 struct method_copy {
     bool reads_all; /* it must not go by an index */
 
-    /* Its text. <extent>: NULL for a poll. */
+    /* Its text. The leaf of <extent> is NULL where the whole table is read. */
     void (*put)(const struct source *s, const struct method_extent *extent, struct buf *sql);
 
     /* Reads what stands before a row's fields, and decides about the row. The step remembers what

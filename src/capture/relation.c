@@ -61,8 +61,8 @@ static bool is_out_of_reach(char relkind, char persistence)
     return strchr("rpvmf", relkind) == NULL || persistence == 't';
 }
 
-static bool check_relation(const struct relation *t, const struct result *r, bool by_value,
-                           bool rls, struct err *e)
+static bool check_relation(const struct relation *t, const struct result *r,
+                           struct relation_allowed allowed, struct err *e)
 {
     const char *why;
 
@@ -70,10 +70,11 @@ static bool check_relation(const struct relation *t, const struct result *r, boo
         return err_set(e, ERR_SQL, "the table %s.%s is gone", t->schema, t->name);
     why = why_no_xmin(*result_text(r, 0, R_KIND), *result_text(r, 0, R_PERSISTENCE),
                       result_text(r, 0, R_AM));
-    if (why != NULL && (!by_value || is_out_of_reach(*result_text(r, 0, R_KIND),
-                                                     *result_text(r, 0, R_PERSISTENCE))))
+    if (why != NULL &&
+        (!allowed.no_xmin || is_out_of_reach(*result_text(r, 0, R_KIND),
+                                             *result_text(r, 0, R_PERSISTENCE))))
         return err_set(e, ERR_REFUSED, "%s.%s %s", t->schema, t->name, why);
-    if (result_bool(r, 0, R_RLS) && !rls)
+    if (result_bool(r, 0, R_RLS) && !allowed.row_security)
         return err_set(e, ERR_REFUSED,
                        "row-level security would hide rows of %s.%s from this role: grant it "
                        "BYPASSRLS, or say rls = true to capture only the rows that it may see",
@@ -82,7 +83,7 @@ static bool check_relation(const struct relation *t, const struct result *r, boo
 }
 
 bool relation_read_name(struct relation *t, const struct result *r, const char *asked,
-                        bool by_value, bool rls, struct err *e)
+                        struct relation_allowed allowed, struct err *e)
 {
     if (result_count(r) == 0)
         return err_set(e, ERR_REFUSED,
@@ -95,21 +96,21 @@ bool relation_read_name(struct relation *t, const struct result *r, const char *
     t->name = strdup(result_text(r, 0, R_NAME));
     t->is_lockable = strchr("rpv", *result_text(r, 0, R_KIND)) != NULL;
     if (t->schema != NULL && t->name != NULL)
-        return check_relation(t, r, by_value, rls, e);
+        return check_relation(t, r, allowed, e);
     relation_fini(t);
     return err_memory(e);
 }
 
-static bool add_leaf(struct relation *t, const struct result *r, int i, bool by_value,
-                     struct err *e)
+static bool add_leaf(struct relation *t, const struct result *r, int i,
+                     struct relation_allowed allowed, struct err *e)
 {
     struct relation_leaf *leaf = &t->leaves[t->n_leaves];
     const char *why = why_no_xmin(*result_text(r, i, 3), *result_text(r, i, 4),
                                   result_text(r, i, 5));
 
     t->has_xmin = t->has_xmin && why == NULL;
-    if (why != NULL && (!by_value || is_out_of_reach(*result_text(r, i, 3),
-                                                     *result_text(r, i, 4))))
+    if (why != NULL && (!allowed.no_xmin || is_out_of_reach(*result_text(r, i, 3),
+                                                            *result_text(r, i, 4))))
         return err_set(e, ERR_REFUSED, "%s.%s, a part of %s.%s, %s", result_text(r, i, 1),
                        result_text(r, i, 2), t->schema, t->name, why);
     *leaf = (struct relation_leaf){
@@ -125,11 +126,12 @@ static bool add_leaf(struct relation *t, const struct result *r, int i, bool by_
 }
 
 bool relation_read_facts(struct relation *t, const struct result *relation,
-                         const struct result *leaves, bool by_value, bool rls, struct err *e)
+                         const struct result *leaves, struct relation_allowed allowed,
+                         struct err *e)
 {
     int n = result_count(leaves);
 
-    if (!check_relation(t, relation, by_value, rls, e))
+    if (!check_relation(t, relation, allowed, e))
         return false;
     t->has_xmin = true;
     t->oid = (uint32_t)result_u64(relation, 0, R_OID);
@@ -140,7 +142,7 @@ bool relation_read_facts(struct relation *t, const struct result *relation,
     if (t->leaves == NULL || t->database == NULL)
         return err_memory(e);
     for (int i = 0; i < n; i++)
-        if (!add_leaf(t, leaves, i, by_value, e))
+        if (!add_leaf(t, leaves, i, allowed, e))
             return false;
     t->is_tree = *result_text(relation, 0, R_KIND) == 'p' || n > 1;
     return true;

@@ -31,16 +31,21 @@ struct relation {
 
 void relation_fini(struct relation *t);
 
+/* What a source can be captured in spite of. */
+struct relation_allowed {
+    bool no_xmin;      /* rows without a usable one: of a view, a foreign table ... */
+    bool row_security; /* which hides rows from the role */
+};
+
 /* Reads the answer to sql_resolve: oid, schema and name. <asked> is the name as the script
  * gave it, for messages. ERR_REFUSED if there is no such table, and as relation_read_facts. */
 bool relation_read_name(struct relation *t, const struct result *r, const char *asked,
-                        bool by_value, bool rls, struct err *e) WARN_UNUSED;
+                        struct relation_allowed allowed, struct err *e) WARN_UNUSED;
 
-/* Reads the first two answers to sql_table: the relation itself and its leaves. ERR_REFUSED,
- * unless <by_value>, for what has no usable xmin (a view, a foreign table ...) and, unless <rls>,
- * where row-level security would hide rows. */
+/* Reads the first two answers to sql_table: the relation itself and its leaves. ERR_REFUSED
+ * for what is not allowed. */
 bool relation_read_facts(struct relation *t, const struct result *relation,
-                         const struct result *leaves, bool by_value, bool rls,
+                         const struct result *leaves, struct relation_allowed allowed,
                          struct err *e) WARN_UNUSED;
 
 /* The leaf with this oid, or NULL. */

@@ -183,7 +183,7 @@ static bool begin_reading(struct step *step, enum fault_news news, struct conn *
                : reading_begin_poll(r, conn, e);
 }
 
-/* The host waits for this word, if no first read is to come, or is under way. */
+/* Tells the host that no first read is to come, or is under way. */
 static bool add_ready(struct step *step, struct err *e)
 {
     struct source *s = &step->source;

@@ -82,12 +82,13 @@ static int added(lua_State *L)
         lua_pop(L, 1);
     if (rowdata_find(L, -1) != NULL)
         push_added(L, lua_gettop(L));
-    return 1; /* a table that the script put in the place of the row is all its own */
+    return 1; /* else what the script put in the place of the row: all of it is its own */
 }
 
 /* ---- fields of a line ---- */
 
-/* True if the document on top of the stack, which the script decoded, is not what it was. */
+/* True if the document on top of the stack, which the script decoded, is not any more what the
+ * server sent. */
 static bool is_changed(lua_State *L, const struct row_class *class, struct rowdata *d, size_t i)
 {
     struct buf *b = script_scratch(L);
@@ -102,8 +103,8 @@ static bool is_changed(lua_State *L, const struct row_class *class, struct rowda
     return b->len != 2 * middle || memcmp(b->data, b->data + middle, middle) != 0;
 }
 
-/* Pushes what a script has made of column <i> of the row at <row>; false, and nothing of use was
- * pushed, if the column is as the server sent it. */
+/* Pushes the value that a script gave column <i> of the row at <row>. Returns false if the column
+ * is as the server sent it; what was pushed then must not be used. */
 static bool push_touched(lua_State *L, const struct row_class *class, int row, struct rowdata *d,
                          size_t i)
 {
@@ -120,7 +121,7 @@ static bool push_touched(lua_State *L, const struct row_class *class, int row, s
            is_changed(L, class, d, i);
 }
 
-/* The fields of the row at <row>, which is on top of the stack and has row data. */
+/* Appends the fields of the row at <row>, which is on top of the stack and has the row data <d>. */
 static void put_fields(lua_State *L, const struct api_copy_plan *p, int row, struct rowdata *d,
                        struct buf *b)
 {
@@ -144,8 +145,8 @@ static void put_fields(lua_State *L, const struct api_copy_plan *p, int row, str
     }
 }
 
-/* The fields by name, of tables that the script made: of the table at <from>, or, where that has
- * none, of the one at <other> (0: there is no other). */
+/* Appends the fields from tables by name: from the table at <from>, or, where that has no value,
+ * from the one at <other> (0: there is no other). */
 static void put_named_fields(lua_State *L, const struct api_copy_plan *p, int from, int other,
                              struct buf *b)
 {
@@ -185,9 +186,9 @@ static void put_version(struct buf *b, const char *op, const char *ts)
 
 /* ---- adding ---- */
 
-/* What of the change at index 2 goes into a line. */
-struct version {
-    const char *op, *ts; /* borrowed from the change, or from what it has set itself */
+/* What goes into a line, of the change at index 2. */
+struct line {
+    const char *op, *ts; /* borrowed from the row data, or from the change if set there */
     int row;             /* index of the row, or of the change */
     struct rowdata *d;   /* of the row; NULL: it is a plain table */
 };
@@ -233,7 +234,7 @@ static const char *own_text(lua_State *L, const char *name, const char *else_)
     return s;
 }
 
-/* True if the script has set fields of the change, or asked for some that are kept. */
+/* True if the script has set fields of the change, or read fields that the change then keeps. */
 static bool has_own(lua_State *L)
 {
     for (lua_pushnil(L); lua_next(L, 2); lua_pop(L, 1))
@@ -244,52 +245,53 @@ static bool has_own(lua_State *L)
     return false;
 }
 
-/* Fills in <v>, of a change whose row data it has; pushes the row, if there is one of its own. */
-static void read_own(lua_State *L, const struct api_copy_plan *p, struct version *v)
+/* Replaces in <line> what the script has set in the change. Pushes the row, to index 3, if the
+ * change has a field for it. */
+static void read_own(lua_State *L, const struct api_copy_plan *p, struct line *line)
 {
-    v->op = own_text(L, "op", v->op);
-    v->ts = own_text(L, "ts", v->ts);
+    line->op = own_text(L, "op", line->op);
+    line->ts = own_text(L, "ts", line->ts);
     lua_pushliteral(L, "row");
     if (lua_rawget(L, 2) == LUA_TNIL) {
         lua_pop(L, 1);
         return;
     }
-    v->row = 3; /* it was asked for, or is the script's own */
+    line->row = 3; /* it was asked for, or is the script's own */
     luaL_argcheck(L, lua_istable(L, 3), 2, "the row of the change is not a table");
-    v->d = rowdata_find(L, 3);
-    if (v->d != NULL && row_class_at(L, 3) != p->class)
+    line->d = rowdata_find(L, 3);
+    if (line->d != NULL && row_class_at(L, 3) != p->class)
         luaL_error(L, "the row of the change is that of another table");
 }
 
-static void put_line(lua_State *L, const struct api_copy_plan *p, const struct version *v,
+static void put_line(lua_State *L, const struct api_copy_plan *p, const struct line *line,
                      struct buf *b)
 {
-    if (v->d == NULL)
-        put_named_fields(L, p, v->row, 0, b);
-    else if (p->is_verbatim && !v->d->has_side)
-        buf_add(b, (const char *)(v->d->ends + v->d->n_columns), v->d->len);
+    if (line->d == NULL)
+        put_named_fields(L, p, line->row, 0, b);
+    else if (p->is_verbatim && !line->d->has_side)
+        buf_add(b, (const char *)(line->d->ends + line->d->n_columns), line->d->len);
     else
-        put_fields(L, p, v->row, v->d, b);
+        put_fields(L, p, line->row, line->d, b);
     if (p->tail == API_COPY_PLAN_VERSION)
-        put_version(b, v->op, v->ts);
+        put_version(b, line->op, line->ts);
 }
 
 static bool add_line(lua_State *L, const struct api_copy_plan *p)
 {
-    struct version v = { .row = 2 };
+    struct line line = { .row = 2 };
 
-    if (!api_copy_plan_is_for(L, p) || (v.d = rowdata_find(L, 2)) == NULL)
+    if (!api_copy_plan_is_for(L, p) || (line.d = rowdata_find(L, 2)) == NULL)
         return false;
-    v.op = row_class_op_names[v.d->op];
-    v.ts = v.d->ts;
+    line.op = row_class_op_names[line.d->op];
+    line.ts = line.d->ts;
     if (has_own(L))
-        read_own(L, p, &v);
-    if (*v.op == 'd' && strcmp(v.op, "delete") == 0)
+        read_own(L, p, &line);
+    if (*line.op == 'd' && strcmp(line.op, "delete") == 0)
         return false;
-    if (v.d == NULL ? !knows_all(L, v.row) : v.d->has_side && !knows_added(L, v.row))
+    if (line.d == NULL ? !knows_all(L, line.row) : line.d->has_side && !knows_added(L, line.row))
         return false;
-    put_line(L, p, &v, api_copy_lines_begin(L, p->lines));
-    api_copy_lines_end(L, p->lines, strcmp(v.op, "read") == 0);
+    put_line(L, p, &line, api_copy_lines_begin(L, p->lines));
+    api_copy_lines_end(L, p->lines, strcmp(line.op, "read") == 0);
     return true;
 }
 

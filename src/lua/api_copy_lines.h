@@ -2,9 +2,10 @@
  *
  * Exports to Lua (module pgcdc.raw): copy_lines() -> lines. They are kept in memory up to a limit,
  * then in a file without a name, and can be sent again and again. Methods:
- *   count() -> how many there are, and how many of them were not just read from a table;
- *   clear();
- *   send(connection): in a COPY that it has begun; returns what the methods of a connection do.
+ *   count() -> how many lines there are, and how many of them are of changes other than `read`;
+ *   clear(): drops all lines;
+ *   send(connection) -> true: sends all lines in the COPY that load() of the connection has begun.
+ *     Blocks; fails as the methods of a connection do, see api_db.h.
  *
  * Everything here may throw.
  *
@@ -21,9 +22,9 @@ struct api_copy_lines {
     struct buf mem;      /* the newest lines, the last one perhaps in the making */
     size_t whole;        /* bytes of <mem> that are whole lines */
     int fd;              /* of the file with the older lines; -1: everything is in memory */
-    off_t in_file;
+    off_t in_file;       /* bytes of that file */
     lua_Integer count;
-    lua_Integer changed; /* how many of them were not just read from a table */
+    lua_Integer changed; /* how many of them are of changes other than `read` */
 };
 
 /* Adds the function to the module on top of the stack. */
@@ -32,9 +33,11 @@ void api_copy_lines_export(lua_State *L);
 /* The lines at <index>; throws if there are none. */
 struct api_copy_lines *api_copy_lines_at(lua_State *L, int index);
 
-/* Where to put the next line; it counts once api_copy_lines_end has added its newline, and is
- * forgotten by the next api_copy_lines_begin if that is not called. */
+/* Begins a line: returns the buffer to which the caller appends it, borrowed until
+ * api_copy_lines_end. A line that was begun and not ended is dropped. */
 struct buf *api_copy_lines_begin(lua_State *L, struct api_copy_lines *s);
+
+/* Ends the line with a newline; now it counts. <is_read>: the op of its change is `read`. */
 void api_copy_lines_end(lua_State *L, struct api_copy_lines *s, bool is_read);
 
 #endif

@@ -25,7 +25,7 @@ enum api_copy_plan_tail {
 };
 
 struct api_copy_plan {
-    struct api_copy_lines *lines; /* a user value holds them, the class and the metatable */
+    struct api_copy_lines *lines; /* user values keep these three alive */
     struct row_class *class;
     const void *metatable;        /* of the changes */
     enum api_copy_plan_tail tail;
@@ -46,7 +46,7 @@ struct api_copy_plan *api_copy_plan_at(lua_State *L);
 /* True if the value at index 2 is a change that the plan is for. */
 bool api_copy_plan_is_for(lua_State *L, const struct api_copy_plan *p);
 
-/* Pushes the name that field <i> of the plan at index 1 comes from, which is no column. */
+/* Pushes the name of field <i> of the plan at index 1; the field must not be a column. */
 void api_copy_plan_push_name(lua_State *L, size_t i);          /* [-0, +1] */
 
 /* True if a row may have the name at <index>, for the plan at index 1. */

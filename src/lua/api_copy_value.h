@@ -12,7 +12,7 @@
 #include <lua.h>
 
 /* Appends the value on top of the stack, which stays there, for <column>; NULL: for a column that a
- * script added. */
+ * script added. <b> must not be script_scratch, which is used meanwhile. */
 void api_copy_value_put(lua_State *L, const struct rowtype_column *column, struct buf *b);
 
 #endif

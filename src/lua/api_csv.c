@@ -1,7 +1,7 @@
 /* api_csv.c -- rows as lines of CSV.
  *
- * Each row is written as JSON first, then the members of that object are read: so only json.c and
- * change.c know what values look like. The JSON is our own and well formed.
+ * Each row is written as JSON first, then the members of that object are read: so only the encoders
+ * of JSON know what values look like. The JSON is our own and well formed.
  *
  * SPDX-License-Identifier: MIT */
 #include "lua/api_csv.h"
@@ -203,8 +203,8 @@ static void push_text(lua_State *L, struct span s)             /* [-0, +1] */
 
 /* ---- fields ---- */
 
-/* Quoted are also the empty text, which is not NULL, and "\\.", the end of a COPY in old
- * versions. */
+/* True also for the empty text, since an empty field is NULL, and for the text \., which ends a
+ * COPY in old versions. */
 static bool needs_quotes(struct span s)
 {
     if (s.len == 0 || (s.len == 3 && memcmp(s.p, "\\\\.", 3) == 0))
@@ -290,7 +290,7 @@ static lua_Integer place_of(lua_State *L, struct span name, lua_Integer i, lua_I
 
     if (escaped) {
         push_text(L, name);
-        name.p = lua_tolstring(L, -1, &name.len); /* stays on the stack until the end */
+        name.p = lua_tolstring(L, -1, &name.len); /* kept alive by the stack */
     }
     if (i > n || !is_name(L, i, name)) {
         for (i = n; i > 0 && !is_name(L, i, name); i--)

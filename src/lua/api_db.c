@@ -133,7 +133,7 @@ static const char *parameter(lua_State *L, lua_Integer n)
 }
 
 /* Returns the texts of the parameters in the table at <index>, in a userdata. That and all the
- * texts are left on the stack, so that nothing is collected before it was sent. */
+ * texts are left on the stack, so that nothing is collected before the statement was sent. */
 static const char *const *parameters(lua_State *L, int index, lua_Integer n)
 {
     const char **list = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof *list, 0);
@@ -157,8 +157,8 @@ static int drop_rows(lua_State *L)
     return 0;
 }
 
-/* Sends the statement that the arguments of run and send are. Leaves on the stack what holds the
- * texts of the parameters. */
+/* Sends the statement that run or send got as arguments. Leaves on the stack what keeps the texts
+ * of the parameters alive. */
 static bool send_statement(lua_State *L, struct conn *conn, struct err *e)
 {
     const char *sql = check_sql(L);
@@ -193,7 +193,7 @@ static int answer(lua_State *L)
     luaL_setmetatable(L, ROWS);
     if (!conn_answer(conn, box, &affected, &e))
         return api_db_fail(L, &e);
-    api_db_rows_push(L, *box);                                       /* conn box rows odd */
+    api_db_rows_push(L, *box);                                 /* conn box rows odd */
     result_free(*box);
     *box = NULL;
     lua_pushinteger(L, (lua_Integer)affected);

@@ -3,11 +3,10 @@
 #include "lua/api_db_rows.h"
 
 #include "base/text.h"
+#include "lua/field.h"
 #include "lua/json.h"
-#include "pg/types.h"
 
 #include <lauxlib.h>
-#include <stdlib.h>
 
 /* Pushes the bytes of "\x6869". (A session sets bytea_output = hex.) */
 static void push_bytes(lua_State *L, const char *s, size_t len)
@@ -22,39 +21,28 @@ static void push_bytes(lua_State *L, const char *s, size_t len)
     luaL_pushresultsize(&b, n);
 }
 
-static void push_value(lua_State *L, enum types_kind kind, const char *s, size_t len,
-                       const char *name)
+static void push_document(lua_State *L, const char *s, size_t len, const char *column)
 {
-    char text[128];
-    int64_t n;
+    char why[128];
 
-    switch (kind) {
-    case TYPES_BOOL:
-        lua_pushboolean(L, *s == 't');
-        return;
-    case TYPES_INT:
-        lua_pushinteger(L, text_is_i64(s, &n) ? n : 0);
-        return;
-    case TYPES_FLOAT:
-        lua_pushnumber(L, strtod(s, NULL));
-        return;
-    case TYPES_BYTEA:
+    if (!json_push(L, s, len, why, sizeof why))
+        luaL_error(L, "column %s holds JSON that cannot be decoded: %s", column, why);
+}
+
+/* Pushes the value of column <c>, of kind <kind>, in row <i>; nil for NULL. */
+static void push_value(lua_State *L, const struct result *r, int i, int c, enum types_kind kind)
+{
+    const char *s = result_text(r, i, c);
+    size_t len = result_length(r, i, c);
+
+    if (s == NULL)
+        lua_pushnil(L);
+    else if (kind == TYPES_BYTEA)
         push_bytes(L, s, len);
-        return;
-    case TYPES_TIMESTAMP:
-        if (len + 3 > sizeof text)
-            break;
-        lua_pushlstring(L, text, types_timestamp((struct copytext_field){ s, len }, text));
-        return;
-    case TYPES_JSON:
-        if (!json_push(L, s, len, text, sizeof text))
-            luaL_error(L, "column %s holds JSON that cannot be decoded: %s", name, text);
-        return;
-    case TYPES_NUMERIC:
-    case TYPES_TEXT:
-        break;
-    }
-    lua_pushlstring(L, s, len);
+    else if (kind == TYPES_JSON)
+        push_document(L, s, len, result_name(r, c));
+    else if (!field_push(L, kind, (struct copytext_field){ s, len }))
+        lua_pushlstring(L, s, len);
 }
 
 /* True for types whose values the Lua half takes as they are. */
@@ -102,13 +90,8 @@ static void push_row(lua_State *L, const struct result *r, int i, const enum typ
 
     lua_createtable(L, 0, n);
     for (int c = 0; c < n; c++) {
-        const char *s = result_text(r, i, c);
-
         lua_pushvalue(L, names + c);
-        if (s != NULL)
-            push_value(L, kinds[c], s, result_length(r, i, c), result_name(r, c));
-        else
-            lua_pushnil(L);
+        push_value(L, r, i, c, kinds[c]);
         lua_rawset(L, -3);
     }
 }

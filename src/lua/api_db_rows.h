@@ -9,7 +9,7 @@
 #include <lua.h>
 
 /* Pushes the list of rows, and the list of columns whose type is not known here: {name =, type =
- * oid}. May throw: <r> must belong to something that the collector frees. */
+ * oid}. Borrows <r>. May throw, so <r> must belong to something that the collector frees. */
 void api_db_rows_push(lua_State *L, const struct result *r);   /* [-0, +2] */
 
 #endif

@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 #define CLASS "pgcdc.file"
-#define CHUNK ((size_t)128 << 10) /* is written out when it is full */
+#define BUFFER_BYTES ((size_t)128 << 10) /* is written out before it would hold more */
 
 struct file {
     int fd;           /* -1: closed */
@@ -84,6 +84,7 @@ static int open_file(lua_State *L, const char *path)
     return fd;
 }
 
+/* True if it is the file of our standard output or error. */
 static bool is_standard(const struct stat *st)
 {
     struct stat standard;
@@ -127,15 +128,15 @@ static int file_close(lua_State *L)
     return 0;
 }
 
-/* Writes what was not written yet: after a failure of the script it helps to see why. It does not
- * count as written, so an error does not matter. */
+/* Writes out what was not written yet: after a failure of the script that may show why it failed.
+ * No position relies on it, so an error does not matter. */
 static int file_gc(lua_State *L)
 {
     struct file *f = luaL_checkudata(L, 1, CLASS);
 
     if (f->fd >= 0 && f->is_regular && !f->is_broken && f->out.len > 0 &&
         write(f->fd, f->out.data, f->out.len) < 0) {
-        /* the program gives it again when it is next run */
+        /* the next run writes it again */
     }
     return file_close(L);
 }
@@ -173,12 +174,12 @@ static void write_out(lua_State *L, struct file *f)
         fail(L, path_of(L, 1), error);
 }
 
-/* The file's buffer, written out first where <len> more bytes would make it too full. */
+/* The file's buffer, which is written out first if <len> more bytes would make it too full. */
 static struct buf *make_room(lua_State *L, size_t len)
 {
     struct file *f = file_at(L);
 
-    if (f->out.len > 0 && f->out.len + len > CHUNK)
+    if (f->out.len > 0 && f->out.len + len > BUFFER_BYTES)
         write_out(L, f);
     return &f->out;
 }
@@ -240,7 +241,6 @@ static int file_is_regular(lua_State *L)
     return 1;
 }
 
-/* True if the path is (still) this file's. */
 static int file_is_at(lua_State *L)
 {
     struct file *f = file_at(L);

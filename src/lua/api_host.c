@@ -3,9 +3,9 @@
 #include "lua/api_host.h"
 
 #include "base/clock.h"
+#include "base/text.h"
 #include "lua/json.h"
 #include "lua/script.h"
-#include "base/text.h"
 
 #include <lauxlib.h>
 #include <math.h>
@@ -205,7 +205,7 @@ static int sleep_on(lua_State *L)
     int64_t until = clock_mono_ms() + (int64_t)(luaL_checknumber(L, 1) * 1000), left;
 
     while (!script_should_stop(s) && (left = until - clock_mono_ms()) > 0)
-        poll(NULL, 0, left < 100 ? (int)left : 100); /* a signal ends it early */
+        poll(NULL, 0, left < 100 ? (int)left : 100); /* a signal ends the poll early */
     lua_pushboolean(L, !script_should_stop(s));
     return 1;
 }

@@ -7,8 +7,8 @@
  *   stop(status): the program stops in good order;
  *   hook(name, function): what the host calls, see hooks.c.
  * Errors:
- *   usage(message), refuse(message): the program ends with the status for a wrong command line, or
- *     for a database that cannot be used as asked (3);
+ *   usage(message), refuse(message): throw, so that the program ends with the status for a wrong
+ *     command line (2), or for a database that cannot be used as asked (3);
  *   try(catch, f, ...) -> true, results ... | false, what catch made of the error. As xpcall, but
  *     what took too long counts as a failure like others, and the time starts again;
  *   rethrow(message, traceback): throws again what was caught;

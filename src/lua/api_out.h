@@ -13,7 +13,8 @@
 
 #include <lua.h>
 
-/* Returns the buffer of the object at index 1, borrowed, with what <len> more bytes need done. */
+/* Returns the buffer of the object at index 1, borrowed, after what must happen before <len> more
+ * bytes are appended: a file writes out a full buffer. */
 typedef struct buf *(*api_out_room)(lua_State *L, size_t len);
 
 /* The body of put(value): appends a line of JSON. Returns 0. */

@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #define CLASS "pgcdc.child"
-#define CHUNK ((size_t)64 << 10)
+#define PIECE ((size_t)64 << 10) /* what is written at once */
 
 extern char **environ;
 
@@ -140,7 +140,7 @@ static int child_send(lua_State *L)
 
     while (c->fd >= 0 && c->sent < c->out.len) {
         size_t left = c->out.len - c->sent;
-        ssize_t n = write(c->fd, c->out.data + c->sent, left < CHUNK ? left : CHUNK);
+        ssize_t n = write(c->fd, c->out.data + c->sent, left < PIECE ? left : PIECE);
 
         if (n >= 0) {
             c->sent += (size_t)n;

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* In the order of enum api_source_event. */
 static const char *const event_names[] = { "read", "upsert", "insert", "update", "delete", "batch",
                                            "ready", "schema", "error", "truncate", NULL };
 
@@ -22,7 +23,8 @@ void api_source_free(struct script *s)
     s->n_sources = s->cap_sources = 0;
 }
 
-/* The text on top of the stack, owned; throws, with <what> for the message, if it is none. */
+/* Returns the text on top of the stack, owned. Throws if that is no text, or, with <what> in the
+ * message, if it holds a zero byte. */
 static char *own_text(lua_State *L, const char *what)
 {
     size_t len;
@@ -49,7 +51,8 @@ static char *text_field(lua_State *L, const char *name)
     return text;
 }
 
-/* spec[name], a list of strings; *list is reachable from the config at every moment. */
+/* Reads spec[name], a list of strings, into *list and *n: fields of the config, so that the texts
+ * are freed with it if anything throws. */
 static void read_list(lua_State *L, const char *name, char ***list, size_t *n)
 {
     lua_Unsigned count;
@@ -109,6 +112,7 @@ static void read_start(lua_State *L, struct config *c)
 
 static enum config_capture capture_field(lua_State *L)
 {
+    /* in the order of enum config_capture */
     static const char *const names[] = { "xmin", "increment", "trigger", NULL };
     int capture;
 

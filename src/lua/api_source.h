@@ -7,7 +7,7 @@
  *   pause(number, by): its changes wait while the sum of <by> is above 0;
  *   again: a handler that returns it gets the same change again, when the source is not paused;
  *   group(number, group): positions of a group are saved together.
- * lua/pgcdc/stream/source.lua makes of it what users see, and checks what they wrote.
+ * Users see all this through lua/pgcdc/stream/source.lua, which checks what they wrote.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef API_SOURCE_H

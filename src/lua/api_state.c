@@ -31,7 +31,7 @@ bool api_state_open(struct script *s, struct err *e)
     return s->store != NULL && reset(s, e);
 }
 
-/* Throws the message of s->cause. */
+/* Throws the message of s->cause: the failure then counts as that error, see script_call. */
 static int throw_cause(lua_State *L)
 {
     lua_pushstring(L, script_of(L)->cause.msg);

@@ -9,6 +9,7 @@
  *     belongs to a position: that of the last change that it accounts for;
  *   pipeline() -> text that tells this state file from all others;
  *   hold_back(flag): says whether something was captured that may not be saved yet.
+ * Where there is no state file, as with --check, kept gives {} and save does nothing.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef API_STATE_H
@@ -19,7 +20,7 @@
 /* Adds the functions to the module on top of the stack. */
 void api_state_export(lua_State *L);
 
-/* Opens the state file and does what --reset asks for, unless that was done. */
+/* Opens the state file and does what --reset asks for, unless the file is open already. */
 bool api_state_open(struct script *s, struct err *e) WARN_UNUSED;
 
 #endif

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* print() as ever, but without a flush at each line: the host flushes before it saves a
+/* print() as Lua has it, but without a flush at each line: the host flushes before it saves a
  * position and before it sleeps. */
 static int print(lua_State *L)
 {
@@ -20,7 +20,7 @@ static int print(lua_State *L)
     int n = lua_gettop(L);
 
     for (int i = 1; i <= n; i++) {
-        if (json_class_at(L, i) != NULL) { /* a change, without the detour */
+        if (json_class_at(L, i) != NULL) { /* a change, a row or a key: no Lua string is needed */
             b = script_scratch(L);
             json_put(L, i, b);
         } else {

@@ -139,8 +139,8 @@ static int change_index(lua_State *L)
     return 1;
 }
 
-/* The next of pairs(change): the known fields that are there, in order, then those that the script
- * added. Upvalue 1: {name, value, ...} as they were at the start; upvalue 2: the count. */
+/* The iterator of pairs(change): gives the known fields that are there, in order, then those that
+ * the script added. Upvalue 1: {name, value, ...} as at the start; upvalue 2: the count. */
 static int change_next(lua_State *L)
 {
     lua_Integer i = lua_tointeger(L, lua_upvalueindex(2));
@@ -160,8 +160,9 @@ static bool is_known(const char *name)
     return false;
 }
 
-/* Pushes the list of the names that a script added to the change at <index>, sorted. Another list
- * holds them meanwhile: a finalizer may run in any allocation, and drop them from the change. */
+/* Pushes the list of the names that a script added to the change at <index>, sorted. A second list
+ * keeps the names alive meanwhile: a finalizer may run in any allocation, and may remove them from
+ * the change. */
 static void push_added(lua_State *L, int index)
 {
     struct text_name *names;
@@ -404,7 +405,8 @@ static int change_tostring(lua_State *L)
 
 static const struct json_class change_class = { put_change };
 
-static void push_names(lua_State *L)                           /* [-0, +1] */
+/* Pushes the table `shared`, with the names of fields only. */
+static void push_shared_table(lua_State *L)                    /* [-0, +1] */
 {
     lua_createtable(L, SHARED_SOURCE, KNOWN_COUNT);
     for (int known = 0; known < KNOWN_COUNT; known++) {
@@ -430,7 +432,7 @@ static void push_row_class(lua_State *L, struct rowtype *rowtype, const char *so
 
     row_class_push(L, rowtype);                                /* class */
     class_at = lua_gettop(L);
-    push_names(L);                                             /* class shared */
+    push_shared_table(L);                                      /* class shared */
     shared = lua_gettop(L);
     change_row_push_metatable(L, class_at);
     lua_rawseti(L, shared, SHARED_ROW_MT);
@@ -443,6 +445,7 @@ static void push_row_class(lua_State *L, struct rowtype *rowtype, const char *so
     lua_setiuservalue(L, class_at, ROW_CLASS_SHARED);
 }
 
+/* Pushes a thing that the class at <class_at> shares with its changes. */
 static void push_of_shared(lua_State *L, int class_at, enum shared which)
 {
     lua_getiuservalue(L, class_at, ROW_CLASS_SHARED);

@@ -12,8 +12,9 @@
 
 #include "lua/rowdata.h"
 
-/* Pushes the metatable of changes of this row type, which is made when it is first needed. *ref:
- * the caller's reference to the last one, LUA_NOREF at first; <source>: the source's name. */
+/* Pushes the metatable of changes of this row type. *ref: the caller's registry reference to the
+ * metatable that it got last, LUA_NOREF at first; if that is of another row type, a new one is made
+ * and *ref replaced. <source>: the source's name. */
 void change_push_metatable(lua_State *L, struct rowtype *rowtype, const char *source, int *ref);
 
 /* Pushes a new row class for <rowtype>, with metatables for changes of the same source as those of
@@ -27,8 +28,8 @@ void change_push_part_metatable(lua_State *L, int class_at, enum change_part par
 /* True if the value at <index> is a change. */
 bool change_is(lua_State *L, int index);
 
-/* Pushes the change that a row of a chunk is. <metatable>: index of what change_push_metatable
- * gave. */
+/* Pushes the change for a row of a chunk, which may be freed afterwards. <metatable>: index of what
+ * change_push_metatable pushed. */
 void change_push(lua_State *L, int metatable, const struct chunk *chunk,
                  const struct chunk_row *row);
 

@@ -1,4 +1,4 @@
-/* change_id.c -- the id of a change: "schema.table/xid/key, key".
+/* change_id.c -- the id of a change: "schema.table/xid/key,key".
  * SPDX-License-Identifier: MIT */
 #include "lua/change_id.h"
 

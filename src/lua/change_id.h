@@ -1,6 +1,6 @@
-/* change_id.h -- the id of a change: "schema.table/xid/key, key".
+/* change_id.h -- the id of a change: "schema.table/xid/key,key".
  *
- * "/deleted" stands at its end where there is no row any more, only its key.
+ * It ends with "/deleted" where there is no row any more, only its key.
  *
  * Everything here may throw.
  *

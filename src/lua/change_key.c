@@ -2,8 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/change_key.h"
 
-#include "lua/json.h"
 #include "lua/change_row.h"
+#include "lua/json.h"
 #include "lua/script.h"
 
 #include <lauxlib.h>
@@ -36,7 +36,7 @@ void change_key_push(lua_State *L, const struct row_class *class, struct rowdata
 
 /* ---- metamethods: closures whose upvalue 1 is the class ---- */
 
-/* The next of pairs(key). Upvalue 2: the count. */
+/* The iterator of pairs(key). Upvalue 2: the count. */
 static int key_next(lua_State *L)
 {
     const struct rowtype *s = row_class_upvalue(L)->rowtype;

@@ -11,7 +11,7 @@
 /* Pushes the metatable of keys of the class at <class_at>. */
 void change_key_push_metatable(lua_State *L, int class_at);    /* [-0, +1] */
 
-/* Pushes the key of a row, without its metatable. */
+/* Pushes the key of the row <d> as a table without a metatable. */
 void change_key_push(lua_State *L, const struct row_class *class, struct rowdata *d);
 
 /* Appends the JSON of the key as the server sent it. */

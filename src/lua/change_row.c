@@ -150,7 +150,8 @@ static int row_newindex(lua_State *L)
     return 0;
 }
 
-/* The next of pairs(row): columns in order, then what the script added. Upvalue 2: the count. */
+/* The iterator of pairs(row): columns in order, then what the script added. Upvalue 2: the
+ * count. */
 static int row_next(lua_State *L)
 {
     const struct row_class *class = row_class_upvalue(L);
@@ -262,7 +263,8 @@ static void put_touched(lua_State *L, const struct touched *row, size_t i, struc
         rowdata_put_json(L, row->class, row->d, i, b);
 }
 
-/* The names that are no columns, of the side table on top of the stack. */
+/* Appends the names that are no columns, with their values, of the side table on top of the
+ * stack. */
 static void put_extras(lua_State *L, struct buf *b, int depth)
 {
     for (lua_Integer k = 1; lua_istable(L, -1); k++) {

@@ -20,19 +20,22 @@ void change_row_push(lua_State *L, int index, int metatable);  /* [-0, +1] */
 /* The same with the data of the row before the change at <index>, which has one. */
 void change_row_push_old(lua_State *L, int index, int metatable); /* [-0, +1] */
 
-/* Pushes the list of the columns for which the server sent something else than it did for the old
- * row; nil where that is not known. */
-void change_row_push_changed(lua_State *L, const struct row_class *class, int change); /* [+1] */
+/* Pushes the list of the columns whose text from the server is not the same in the row and in the
+ * old row of the change at <change>; nil if there are not two such rows. */
+void change_row_push_changed(lua_State *L, const struct row_class *class, int change);
 
-/* True if the value at <index> is a row; if it is one with the data of the change at <change>, or
- * of the row before that. */
+/* True if the value at <index> is a row. */
 bool change_row_is(lua_State *L, int index);
+
+/* True if it is a row and has the data of the change at <change>; or that of its old row. */
 bool change_row_is_of(lua_State *L, int index, int change);
 bool change_row_is_old_of(lua_State *L, int index, int change);
 
 /* Pushes the value of column <i> of the row at <index>, or of the change that has its data, whether
- * the server or the script gave it; and what the script assigned to a name that is no column. */
+ * the server or the script gave it; nil for NULL. */
 void change_row_push_column(lua_State *L, const struct row_class *class, int index, size_t i);
+
+/* Pushes the value that the script assigned to a name that is no column; nil if it did not. */
 void change_row_push_extra(lua_State *L, int index, const char *name);
 
 /* Appends the JSON of the row whose data the table at <index> holds; <depth>: see json.h. */

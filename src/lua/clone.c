@@ -1,4 +1,4 @@
-/* clone.c -- fresh values that are equal to others, of changes above all.
+/* clone.c -- clones of values: fresh ones that are equal, changes above all.
  * SPDX-License-Identifier: MIT */
 #include "lua/clone.h"
 
@@ -39,7 +39,7 @@ static void clone_rowdata(lua_State *L, int index, const struct rowdata *from, i
 {
     struct rowdata *to;
 
-    if (from->has_old) { /* from now on it is a field like others */
+    if (from->has_old) { /* once it was read it is a field of the table, cloned like others */
         lua_getfield(L, index, "old");
         lua_pop(L, 1);
     }

@@ -1,4 +1,4 @@
-/* clone.h -- fresh values that are equal to others, of changes above all.
+/* clone.h -- clones of values: fresh ones that are equal, changes above all.
  *
  * A change and what is in it are cloned down to the side tables; so are plain tables. Everything
  * else, such as an object of the script's own, is the same value in the clone.
@@ -15,8 +15,9 @@
 /* Pushes a clone of the value at <index>. */
 void clone_push(lua_State *L, int index);                      /* [-0, +1] */
 
-/* True if the field on top of the stack, its value above its name, is the change's row, with the
- * change's data. It need not be cloned with the change: it is made when it is asked for. */
+/* True if the field on top of the stack, its value above its name, is the row of the change at
+ * <change>, with the change's own data. A clone of the change makes such a row when it is asked
+ * for it, so the row itself need not be cloned. */
 bool clone_is_own_row(lua_State *L, int change);
 
 #endif

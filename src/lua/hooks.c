@@ -1,10 +1,10 @@
 /* hooks.c -- what the host asks of a script that is loaded.
  *
  * The hooks, functions of the Lua half: timers() -> seconds until the next one or nil, true if
- * windows are open, true if something was let go; start(); enter(source, seq): rows of a chunk
- * are about to be delivered; leave(): they were; checkpoint(source, {[source] = {text =,
- * last_change =}} or nil, {[source] = true} of the group, is_moment) -> false to be called again,
- * true if the positions were taken; last(); finish(); graph().
+ * windows are open, true if something was let go; start(); enter(source, batch): rows of the batch
+ * with this number are about to be delivered; leave(): they were; checkpoint(source, {[source] =
+ * {text =, last_change =}} or nil, {[source] = true} of the group, is_moment) -> is_done, is_taken,
+ * see struct hooks_checkpoint; last(); finish(); graph().
  *
  * SPDX-License-Identifier: MIT */
 #include "lua/hooks.h"
@@ -58,7 +58,7 @@ static int deliver(lua_State *L)
             change_push(L, 2, chunk, row);
             script_start_clock(s);
             lua_call(L, 1, 1);
-            if (lua_touserdata(L, -1) == s) /* the same change again, later */
+            if (lua_touserdata(L, -1) == s) /* `again`: it wants the same change later */
                 break;
             lua_pop(L, 1);
         }
@@ -71,7 +71,7 @@ static int deliver(lua_State *L)
     return 0;
 }
 
-/* Says in <e> which change failed. */
+/* Puts the source and the key of the change that failed in front of <e>. Returns false. */
 static bool name_failure(const struct script *s, const struct hooks_rows *rows, struct err *e)
 {
     const char *source = s->sources[rows->source].name;

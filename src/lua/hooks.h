@@ -1,7 +1,7 @@
 /* hooks.h -- what the host asks of a script that is loaded.
  *
- * Hands changes and events over to it, each time through the one door. No function here throws; a
- * failure of the script is an ERR_SCRIPT, and script->traceback tells from where it came.
+ * Hands changes and events over to it, each time through the one door. No function here throws;
+ * errors are those of script_call.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef HOOKS_H
@@ -21,13 +21,13 @@ struct hooks_rows {
     size_t source;
     uint64_t batch; /* the number of the batch that they are of */
     const struct chunk *chunk;
-    size_t done;   /* the first one that is to be handled; counted up after each that was */
-    bool may_stop; /* in the middle of the chunk, if the program was asked to stop */
+    size_t done;   /* how many are handled: the index of the next one */
+    bool may_stop; /* delivery may end in the middle of the chunk when the program is to stop */
 };
 
-/* Gives the rows to the handlers. Stops early, and is true, if the source was paused, or by
- * <may_stop>. After a failure row <done> is the one that failed, and <e> names its
- * key. */
+/* Gives the rows from <done> on to the handlers, and counts <done> up. Stops early and returns true
+ * if the source was paused, if a handler asks for the same change again later, or by <may_stop>.
+ * After a failure row <done> is the one that failed, and <e> names its key. */
 bool hooks_deliver(struct script *s, struct hooks_rows *rows, struct err *e) WARN_UNUSED;
 
 /* Where a source is at this moment. */

@@ -1,7 +1,7 @@
 /* json.h -- Lua values to JSON and back.
  *
- * Encoding is deterministic: keys sorted, shortest floats. Decoding is
- * done by jansson. Everything here may throw.
+ * Encoding is deterministic: keys sorted, shortest floats. Decoding is done by jansson. Everything
+ * here may throw.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef JSON_H
@@ -11,8 +11,9 @@
 
 #include <lua.h>
 
-/* Tables whose metatable belongs to a class (see json_set_class) are encoded by it. <depth> is for
- * json_put_nested: a change may hold anything, itself too. */
+/* Tables whose metatable belongs to a class (see json_set_class) are encoded by its <put>. <depth>:
+ * how deep the table is inside others; <put> passes it to json_put_nested for what the table holds,
+ * which may be the table itself. */
 struct json_class {
     void (*put)(lua_State *L, int index, struct buf *b, int depth);
 };
@@ -39,10 +40,11 @@ void json_put(lua_State *L, int index, struct buf *b);
 /* The same for a value inside another one, which is <depth> deep. */
 void json_put_nested(lua_State *L, int index, struct buf *b, int depth);
 
-/* Throws unless everything was appended. */
+/* Throws unless everything that was appended to <b> is there. */
 void json_check(lua_State *L, const struct buf *b);
 
-/* Pushes the value of a JSON text. False: nothing was pushed, and <why> says what is wrong. */
+/* Pushes the value of a JSON text. False if the text is not JSON: nothing was pushed, and <why>
+ * says what is wrong with it. */
 bool json_push(lua_State *L, const char *text, size_t len, char *why, size_t why_size) WARN_UNUSED;
 
 #endif

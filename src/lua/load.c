@@ -39,7 +39,8 @@ static int open_raw(lua_State *L)
     return 1;
 }
 
-/* A sandboxed script gets what `pgcdc` exports, and none of the modules that make it. */
+/* A sandboxed script gets what `pgcdc` exports, and none of the modules that make it, except the
+ * two that bundled scripts require. */
 static void close_modules(lua_State *L)
 {
     static const char ours[] = "pgcdc.";

@@ -24,14 +24,17 @@ struct pool {
 /* Frees all slabs. A pool of zeros is an empty one. */
 void pool_fini(struct pool *p);
 
-/* Takes a block of <size> bytes, 1 to POOL_MAX; NULL if there is no memory. */
+/* Takes a block of <size> bytes, 1 to POOL_MAX, from a slab, when the list has none; NULL if there
+ * is no memory. */
 void *pool_take_new(struct pool *p, size_t size);
 
+/* The index of the list of blocks of <size> bytes. */
 static inline size_t pool_class(size_t size)
 {
     return (size - 1) / POOL_STEP;
 }
 
+/* Takes a block of <size> bytes, 1 to POOL_MAX; NULL if there is no memory. */
 static inline void *pool_take(struct pool *p, size_t size)
 {
     void **list = &p->free[pool_class(size)], *block = *list;
@@ -42,6 +45,7 @@ static inline void *pool_take(struct pool *p, size_t size)
     return block;
 }
 
+/* Gives back a block that was taken with the same <size>. */
 static inline void pool_give_back(struct pool *p, void *block, size_t size)
 {
     void **list = &p->free[pool_class(size)];

@@ -34,19 +34,26 @@ static void push_new_part(lua_State *L, const struct project_job *j, int index, 
     lua_call(L, 4, 1);
 }
 
-/* Pushes what is made of the row of another change, or of an old row. The functions get, of an old
- * row, a clone of the change that has it as its row. */
+/* Returns the index of the change that the functions get for the old row at <old>: a clone, which
+ * is pushed, that has it as its row. Without functions pushes nothing. */
+static int change_for_old(lua_State *L, const struct project_job *j, int old)
+{
+    if (j->plan->n_functions == 0)
+        return j->change;
+    clone_push(L, j->change);
+    lua_pushliteral(L, "row");
+    lua_pushvalue(L, old);
+    lua_rawset(L, -3);
+    return lua_gettop(L);
+}
+
+/* Pushes what is made of the row of another change, or of an old row. */
 static void push_other_row(lua_State *L, const struct project_job *of, int row, bool is_old)
 {
     struct project_job j = { .thing = row, .change = of->change };
 
-    if (is_old && of->plan->n_functions > 0) {
-        clone_push(L, of->change);
-        j.change = lua_gettop(L);
-        lua_pushliteral(L, "row");
-        lua_pushvalue(L, row);
-        lua_rawset(L, j.change);
-    }
+    if (is_old)
+        j.change = change_for_old(L, of, row);
     project_row_push(L, &j);
     lua_pushvalue(L, j.result);
 }
@@ -56,13 +63,7 @@ static void push_other_part(lua_State *L, const struct project_job *of, int inde
 {
     struct project_job j = *of;
 
-    if (j.plan->n_functions > 0) {
-        clone_push(L, of->change);
-        j.change = lua_gettop(L);
-        lua_pushliteral(L, "row");
-        lua_pushvalue(L, index);
-        lua_rawset(L, j.change);
-    }
+    j.change = change_for_old(L, of, index);
     j.plain = index;
     project_job_push_values(L, &j);
     push_new_part(L, &j, index, "row");
@@ -94,6 +95,7 @@ static void push_new_field(lua_State *L, const struct project_job *j, const char
     }
 }
 
+/* Sets in the new change what becomes of the fields of the change. */
 static void carry_fields(lua_State *L, const struct project_job *j)
 {
     int top = lua_gettop(L), name = top + 1, value = top + 2;
@@ -108,21 +110,22 @@ static void carry_fields(lua_State *L, const struct project_job *j)
     }
 }
 
-/* Key columns with a value that a field cannot hold: the key becomes a table that can. */
+/* If functions gave key columns values that a field cannot hold, makes the key a table with these
+ * values, which the new change keeps. */
 static void keep_key(lua_State *L, const struct project_job *j)
 {
     const struct rowtype *s = j->to->rowtype;
-    bool is_beside = false;
+    bool needs_table = false;
 
     for (size_t k = 0; k < s->n_key; k++)
         if (j->plan->columns[s->key[k]].is_computed) {
             lua_getfield(L, j->values, s->columns[s->key[k]].name);
-            is_beside = is_beside || !project_row_can_hold(L, s->columns[s->key[k]].kind);
+            needs_table = needs_table || !project_row_can_hold(L, s->columns[s->key[k]].kind);
             lua_pop(L, 1);
         }
-    if (!is_beside)
+    if (!needs_table)
         return;
-    lua_getfield(L, j->result, "key");                         /* key, which the change keeps */
+    lua_getfield(L, j->result, "key");                         /* key */
     for (size_t k = 0; k < s->n_key; k++)
         if (j->plan->columns[s->key[k]].is_computed) {
             lua_getfield(L, j->values, s->columns[s->key[k]].name);
@@ -150,7 +153,7 @@ static int project(lua_State *L)
     if (!change_is(L, 1))
         return project_job_fail(L, "takes changes, not a ", luaL_typename(L, 1), "");
     luaL_checkstack(L, 40, "a change");
-    lua_getfield(L, 1, "old"); /* from now on it is a field like others */
+    lua_getfield(L, 1, "old"); /* once it was read it is a field of the table, like others */
     lua_settop(L, 1);
     j.plain = find_plain_row(L);
     project_row_push(L, &j);

@@ -1,4 +1,4 @@
-/* project_assigned.c -- what a script assigned to a row, for the row that is made of it.
+/* project_assigned.c -- what a script assigned to a row, carried to the new row.
  * SPDX-License-Identifier: MIT */
 #include "lua/project_assigned.h"
 
@@ -15,8 +15,8 @@ void project_assigned_set(lua_State *L, int data_at, int which, const char *name
     lua_pop(L, 1);
 }
 
-/* Carries the columns on that the script assigned, or decoded and perhaps changed: those of side
- * table <which>. */
+/* Carries the columns that the script assigned, or decoded and perhaps changed: those of side table
+ * <which>. */
 static void carry_columns(lua_State *L, const struct project_job *j, int data_at, int which)
 {
     int side = lua_gettop(L) + 1;
@@ -37,7 +37,7 @@ static void carry_columns(lua_State *L, const struct project_job *j, int data_at
     lua_settop(L, side - 1);
 }
 
-/* Pushes the new name of the name on top of the stack, nil if it is dropped. */
+/* Pushes the new name for the name on top of the stack; nil if that is dropped. */
 static void push_new_name(lua_State *L)
 {
     project_job_push_spec(L, "names");                         /* name names */
@@ -57,6 +57,7 @@ static void push_new_name(lua_State *L)
     }
 }
 
+/* The index of a column of the row; ROWTYPE_NEW if none has the name. */
 static size_t find_column(const struct rowtype *s, const char *name)
 {
     for (size_t i = 0; i < s->n_row; i++)
@@ -65,7 +66,7 @@ static size_t find_column(const struct rowtype *s, const char *name)
     return ROWTYPE_NEW;
 }
 
-/* Carries the name at <name> and its value at <name> + 1 on, as the name at <to>. */
+/* Carries the value at <name> + 1, which has the name at <name>, to the name at <to>. */
 static void carry_extra(lua_State *L, const struct project_job *j, int data_at, int name, int to)
 {
     size_t i = find_column(j->to->rowtype, lua_tostring(L, to));
@@ -88,7 +89,7 @@ static void carry_extra(lua_State *L, const struct project_job *j, int data_at, 
     lua_pop(L, 1);
 }
 
-/* Carries the names on that are no columns. */
+/* Carries the names that are no columns, with their values. */
 static void carry_extras(lua_State *L, const struct project_job *j, int data_at)
 {
     int side = lua_gettop(L) + 1, name = side + 1;

@@ -1,4 +1,4 @@
-/* project_assigned.h -- what a script assigned to a row, for the row that is made of it.
+/* project_assigned.h -- what a script assigned to a row, carried to the new row.
  *
  * Everything here may throw.
  *

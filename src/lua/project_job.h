@@ -11,7 +11,7 @@
 
 #include "lua/project_plan.h"
 
-/* The numbers are places on the stack. */
+/* The numbers are indexes of the stack. */
 struct project_job {
     int thing;   /* a change, or a row of one */
     int change;  /* which the functions get */
@@ -27,7 +27,7 @@ struct project_job {
 /* Pushes a field of the spec. */
 void project_job_push_spec(lua_State *L, const char *name);    /* [-0, +1] */
 
-/* Throws "<operator>: <a><b><c>", without a line of ours in front. */
+/* Throws "<operator>: <a><b><c>", without the place in our code in front. Does not return. */
 int project_job_fail(lua_State *L, const char *a, const char *b, const char *c);
 
 /* Fills in <plan_at>, <plan>, <from>, <to> and <data>; pushes the plan and the class of the new

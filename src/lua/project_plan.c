@@ -22,7 +22,7 @@ static void set_names(lua_State *L, const char *name, const struct rowtype_colum
     lua_setfield(L, -2, name);
 }
 
-/* Pushes what resolve() is told. */
+/* Pushes the facts that resolve() gets. */
 static void push_facts(lua_State *L, const struct rowtype *s, int thing, int plain)
 {
     size_t n_shown = s->n_columns - s->hides_key;
@@ -60,7 +60,7 @@ static int drop_box(lua_State *L)
     return 0;
 }
 
-/* What resolve() answered. */
+/* The layout that resolve() gave. */
 struct layout {
     struct rowtype_source *columns; /* their names stay in the answer */
     size_t n, n_row;

@@ -11,7 +11,7 @@
 
 #include "lua/rowdata.h"
 
-#define PROJECT_PLAN_HASHED (SIZE_MAX - 1) /* the key part of ids, to be made */
+#define PROJECT_PLAN_HASHED (SIZE_MAX - 1) /* a hash of the key, which ids show instead */
 
 struct project_plan_column {
     size_t from; /* index into the old columns, PROJECT_PLAN_HASHED, or ROWTYPE_NEW */

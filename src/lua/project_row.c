@@ -1,7 +1,7 @@
 /* project_row.c -- a row with other columns.
  *
- * A new row is the wanted fields of the old one, as they are, and among them what the functions
- * gave. What the script assigned, and what a field cannot hold, goes into its side tables.
+ * A new row has the wanted fields of the old one, as they are, and values that functions gave. What
+ * the script assigned, and what a field cannot hold, goes into its side tables.
  *
  * SPDX-License-Identifier: MIT */
 #include "lua/project_row.h"
@@ -25,28 +25,19 @@ bool project_row_can_hold(lua_State *L, enum types_kind kind)
            (kind == TYPES_INT && lua_isinteger(L, -1));
 }
 
-/* Appends the value on top of the stack, which a field can hold, as COPY writes it. */
+/* Appends the value on top of the stack, which a field can hold, as text of COPY. */
 static void put_field(lua_State *L, struct buf *b)
 {
-    static const char special[] = "\b\f\n\r\t\v\\", letters[] = "bfnrtv\\";
     size_t len;
     const char *s;
 
     if (lua_type(L, -1) == LUA_TNUMBER) {
         buf_printf(b, LUA_INTEGER_FMT, lua_tointeger(L, -1));
-        return;
-    }
-    if (lua_type(L, -1) != LUA_TSTRING) {
+    } else if (lua_type(L, -1) == LUA_TSTRING) {
+        s = lua_tolstring(L, -1, &len);
+        copytext_escape(b, s, len);
+    } else {
         buf_puts(b, "\\N");
-        return;
-    }
-    s = lua_tolstring(L, -1, &len);
-    for (size_t i = 0; i < len; i++) {
-        const char *at = s[i] != '\0' ? strchr(special, s[i]) : NULL;
-
-        if (at != NULL)
-            buf_putc(b, '\\');
-        buf_putc(b, at != NULL ? letters[at - special] : s[i]);
     }
 }
 

@@ -8,8 +8,9 @@
 
 #include "lua/project_job.h"
 
-/* Makes of the change or row at <thing> a new one with its metatable, at <result>; fills in the
- * rest of <j>. Leaves all that <j> refers to on the stack. */
+/* Makes a new change or row, with its metatable, from the one at j->thing. The caller fills in
+ * thing, change and plain of <j>; the rest is filled in here, and all that it refers to stays on
+ * the stack. */
 void project_row_push(lua_State *L, struct project_job *j);
 
 /* True if a column of this kind can hold the value on top of the stack as the server's text. */

@@ -39,7 +39,8 @@ void row_class_open(lua_State *L)
     lua_rawsetp(L, LUA_REGISTRYINDEX, &class_key);
 }
 
-/* Keeps what was built in <b>, which is emptied, in <to>. */
+/* Moves what was built in <b> to <to>, which owns it, and throws if it is not all there or not
+ * UTF-8. */
 static void keep(lua_State *L, struct buf *b, bool is_utf8, struct row_class_text *to)
 {
     to->len = b->len;
@@ -155,7 +156,7 @@ struct row_class *row_class_upvalue(lua_State *L)
 }
 
 void row_class_set_method(lua_State *L, const char *name, lua_CFunction f, int class_at,
-                           int upvalue)
+                          int upvalue)
 {
     lua_pushvalue(L, class_at);
     if (upvalue != 0)

@@ -39,15 +39,16 @@ static inline void row_class_put_text(struct buf *b, struct row_class_text text)
 /* Call it once per state. */
 void row_class_open(lua_State *L);
 
-/* Pushes a new one. */
+/* Pushes a new class, which holds a reference to <rowtype>. */
 void row_class_push(lua_State *L, struct rowtype *rowtype);    /* [-0, +1] */
 
-/* Binds a metatable to the class at <class_at>; the class that a metatable is bound to, or NULL. */
+/* Binds a metatable to the class at <class_at>. The second one returns the class that a metatable
+ * is bound to, borrowed, or NULL. */
 void row_class_set(lua_State *L, int metatable, int class_at);
 struct row_class *row_class_of_metatable(lua_State *L, int metatable);
 
-/* The class that the metatable of the value at <index> is bound to: borrowed; throws if there is
- * none. Pushed as userdata, or nil. */
+/* The class that the metatable of the value at <index> is bound to. The first one returns it,
+ * borrowed, and throws if there is none; the second one pushes it as a userdata, or nil. */
 struct row_class *row_class_at(lua_State *L, int index);
 void row_class_push_of(lua_State *L, int index);               /* [-0, +1] */
 
@@ -56,7 +57,7 @@ void row_class_push_of(lua_State *L, int index);               /* [-0, +1] */
 void row_class_set_method(lua_State *L, const char *name, lua_CFunction f, int class_at,
                           int upvalue);
 
-/* For closures made so: the class, which is their first upvalue. */
+/* Inside such a closure: the class, its first upvalue. Borrowed. */
 struct row_class *row_class_upvalue(lua_State *L);
 
 /* Throws that the text of column <i> is not UTF-8. */

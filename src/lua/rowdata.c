@@ -2,12 +2,11 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/rowdata.h"
 
-#include "base/text.h"
+#include "lua/field.h"
 #include "lua/json.h"
 #include "lua/script.h"
 
 #include <lauxlib.h>
-#include <stdlib.h>
 #include <string.h>
 
 static const char rowdata_key;
@@ -24,7 +23,7 @@ static struct rowdata *push_room(lua_State *L, size_t n, size_t len, int n_value
     return d;
 }
 
-/* Fills it in, the bytes from <start> of the chunk on. */
+/* Fills in <d> for <row>, with the bytes of the chunk from <start> on. */
 static void fill(struct rowdata *d, const struct chunk *chunk, const struct chunk_row *row,
                  size_t start)
 {
@@ -175,16 +174,6 @@ static void push_bytes(lua_State *L, struct copytext_field f)
     luaL_pushresultsize(&b, len);
 }
 
-static void push_timestamp(lua_State *L, struct copytext_field f)
-{
-    char text[128];
-
-    if (f.len + 3 > sizeof text)
-        push_text(L, f);
-    else
-        lua_pushlstring(L, text, types_timestamp(f, text));
-}
-
 static void push_document(lua_State *L, const struct row_class *class, size_t i,
                           struct copytext_field field)
 {
@@ -201,56 +190,19 @@ static void push_document(lua_State *L, const struct row_class *class, size_t i,
     lua_remove(L, -2);
 }
 
-static lua_Integer to_integer(struct copytext_field f)
-{
-    const char *p = f.p;
-    int64_t n;
-
-    return text_read_i64(&p, f.p + f.len, &n) ? n : 0;
-}
-
-static double to_float(struct copytext_field f)
-{
-    char text[64];
-    size_t n = f.len < sizeof text ? f.len : sizeof text - 1;
-
-    memcpy(text, f.p, n);
-    text[n] = '\0';
-    return strtod(text, NULL);
-}
-
 void rowdata_push_field(lua_State *L, const struct row_class *class, struct rowdata *d, size_t i)
 {
+    enum types_kind kind = class->rowtype->columns[i].kind;
     struct copytext_field field = rowdata_field(L, class, d, i);
 
-    if (copytext_is_null(field)) {
+    if (copytext_is_null(field))
         lua_pushnil(L);
-        return;
-    }
-    switch (class->rowtype->columns[i].kind) {
-    case TYPES_BOOL:
-        lua_pushboolean(L, field.len == 1 && field.p[0] == 't');
-        return;
-    case TYPES_INT:
-        lua_pushinteger(L, to_integer(field));
-        return;
-    case TYPES_FLOAT:
-        lua_pushnumber(L, to_float(field));
-        return;
-    case TYPES_BYTEA:
+    else if (kind == TYPES_BYTEA)
         push_bytes(L, field);
-        return;
-    case TYPES_TIMESTAMP:
-        push_timestamp(L, field);
-        return;
-    case TYPES_JSON:
+    else if (kind == TYPES_JSON)
         push_document(L, class, i, field);
-        return;
-    case TYPES_NUMERIC:
-    case TYPES_TEXT:
-        break;
-    }
-    push_text(L, field);
+    else if (!field_push(L, kind, field))
+        push_text(L, field);
 }
 
 void rowdata_put_xid(const struct row_class *class, const struct rowdata *d, struct buf *b)

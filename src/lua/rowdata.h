@@ -21,7 +21,7 @@ enum { ROWDATA_SET = 1, ROWDATA_DECODED, ROWDATA_OLD };
 
 struct rowdata {
     const void *tag;  /* tells row data from other userdata that a script may put in its place */
-    const struct rowtype *rowtype; /* to compare with the class's only; it may be freed */
+    const struct rowtype *rowtype; /* only compared with the class's: it may be freed */
     uint32_t n_columns;
     uint64_t xid;
     enum op op;
@@ -34,23 +34,23 @@ struct rowdata {
     uint32_t ends[];  /* one for each column, then len bytes */
 };
 
-/* Pushes the data of a row of a chunk. */
+/* Pushes the data of a row of a chunk, which may be freed afterwards. Returns it, borrowed. */
 struct rowdata *rowdata_push(lua_State *L, const struct chunk *chunk,
                              const struct chunk_row *row);
 
 /* Pushes row data of <rowtype> with the op, xid and ts of <like> and room for <n> columns and
- * <len> bytes, which the caller fills. */
+ * <len> bytes, which the caller fills. Returns it, borrowed. */
 struct rowdata *rowdata_push_like(lua_State *L, const struct rowdata *like,
                                   const struct rowtype *rowtype, size_t n, size_t len);
 
-/* The table at <index> holds the row data on top of the stack, which is popped. */
+/* Makes the table at <index> hold the row data on top of the stack, which is popped. */
 void rowdata_set(lua_State *L, int index);
 
 /* The row data of the table at <index>, borrowed; throws if it has none that fits the class. */
 struct rowdata *rowdata_at(lua_State *L, int index, const struct row_class *class);
-/* The same, NULL if it has none or is no table. */
+/* The row data of the value at <index>, borrowed; NULL if it has none or is no table. */
 struct rowdata *rowdata_find(lua_State *L, int index);
-/* The same, as a value; nil if it has none. */
+/* Pushes the row data of the table at <index>; nil if it has none. */
 void rowdata_push_of(lua_State *L, int index);                 /* [-0, +1] */
 
 /* Pushes side table <which> of the row data of the table at <index>; nil if it is not there. */
@@ -59,8 +59,8 @@ void rowdata_push_side(lua_State *L, int index, int which);    /* [-0, +1] */
 void rowdata_make_side(lua_State *L, int data_at, int which);  /* [-0, +1] */
 
 /* The raw text of column <i>; valid as long as the row data. */
-struct copytext_field rowdata_field(lua_State *L, const struct row_class *class, struct rowdata *d,
-                           size_t i);
+struct copytext_field rowdata_field(lua_State *L, const struct row_class *class,
+                                    struct rowdata *d, size_t i);
 
 /* Pushes the value of column <i> as the server sent it, nil for NULL. */
 void rowdata_push_field(lua_State *L, const struct row_class *class, struct rowdata *d, size_t i);

@@ -1,7 +1,7 @@
 /* sandbox.h -- what --sandbox takes from scripts.
  *
  * Takes away what reads or writes files, runs commands, loads machine code or bytecode, or looks
- * into our own functions. Does not hide our modules (see hooks.c), and does not limit time or
+ * into our own functions. Does not hide our modules (see load.c), and does not limit time or
  * memory (see script.h).
  *
  * SPDX-License-Identifier: MIT */

@@ -172,7 +172,8 @@ bool script_call(struct script *s, lua_CFunction f, void *job, struct err *e)
 
 /* ---- new and free ---- */
 
-/* What `require` finds: the product's modules, then those in the folder of the script. */
+/* What `require` finds: our modules, those in the folder of the script, the bundled scripts, then
+ * what Lua finds by itself. */
 static void set_path(lua_State *L, const struct script_options *o)
 {
     const char *slash = strrchr(o->path, '/');

@@ -70,13 +70,14 @@ struct script {
     struct err cause;         /* why the failure happened, where it was not the script's */
 };
 
-/* Makes a state with the standard libraries, less what the sandbox forbids. Takes a copy of <o>,
- * not of what that points to. Returns owned, or NULL. */
+/* Makes a state with the standard libraries, less what the sandbox forbids. Borrows what <o>
+ * points to. Returns owned, or NULL. */
 struct script *script_new(const struct script_options *o, struct err *e);
 void script_free(struct script *s);
 
-/* Calls <f> with <job> as its one argument, a light userdata. ERR_SCRIPT with
- * the message of what was thrown; s->traceback tells from where. */
+/* Calls <f> with <job> as its one argument, a light userdata. If it throws: the error in s->cause,
+ * where that was set; ERR_USAGE for wrong NAME=VALUE words; ERR_MEMORY; else ERR_SCRIPT, with the
+ * message of what was thrown. s->traceback tells from where. */
 bool script_call(struct script *s, lua_CFunction f, void *job, struct err *e) WARN_UNUSED;
 
 /* The script of a state. Borrowed. */

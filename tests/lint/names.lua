@@ -65,6 +65,13 @@ local words = {
    { "bury", "say what is dropped" },
    { "insist", "say what is required" },
    { "soil", "say what is spoiled" },
+   { "judge", "say what is decided, and by what" },
+   { "judged", "say what is decided, and by what" },
+   { "gone", "deleted, lost or dropped", files = "%.md$" },
+   { "form", "a row class, or the columns of kept rows", lines = "kind \"form\"",
+      files = "%.md$" },
+   { "slot", "a slot is a replication slot", files = "%.md$" },
+   { "link", "say what is connected, or a plan", lines = "symbolic link", files = "%.md$" },
    { "keyset", "a multiset of keys" },
    { "ledger", "diff" },
    { "survey", "facts" },
@@ -73,7 +80,6 @@ local words = {
    { "reshape", "project" },
    { "reshaper", "projection" },
 }
-names.words = words
 
 -- `word` in lower case, as a part of a name between underscores, or as a word, also with an "s"
 -- after it.

@@ -8,6 +8,8 @@
  *
  * Linked in place of src/capture/horizon.c: floor is the snapshot's xmin, seen is all
  * that it takes for done from there on. */
+#include <stdlib.h>
+
 #define horizon_advance horizon_advance_by_the_rule
 #include "../../src/capture/horizon.c"
 #undef horizon_advance

@@ -1,4 +1,5 @@
--- jsonl_test.lua: the bundled script jsonl: its options, its file, and readers that leave.
+-- jsonl_test.lua: the bundled script jsonl: its options, its file, readers that leave, and scripts
+-- that were made from it.
 -- SPDX-License-Identifier: MIT
 
 local child = require "child"
@@ -257,6 +258,77 @@ function TestJsonl.test_a_slow_reader()
    lu.assertEquals(result.status, 0)
    lu.assertEquals(#result.lines, 100000)
    lu.assertTrue(peak_kb < 60000 or wait.slow > 1, peak_kb)
+end
+
+-- Scripts that were made from it ---------------------------------------------------------------
+
+-- The script as it was when bundled scripts called bundled.defaults.
+local older = [[
+-- jsonl: every change as one line of JSON, on standard output or in a file.
+-- SPDX-License-Identifier: MIT
+
+local bundled = require "pgcdc.bundled"
+
+local options = pgcdc.options(bundled.defaults {
+   out = "-",       -- a file to append to, each change exactly once
+   rotate = "",     -- begin a new file at that size, such as 100M
+   every = 0,       -- begin a new file after so many seconds
+})
+
+local sink = pgcdc.sinks.jsonl { path = options.out, rotate = bundled.rotation(options) }
+
+local sources = bundled.sources(options)
+for _, source in ipairs(sources) do
+   if options.out == "-" then
+      source:on("change", print) -- the same, and faster
+   else
+      source:sink(sink)
+   end
+end
+
+return sources
+]]
+
+local function run_older(db, args, more)
+   return run(db, args, tables.merge({ script = older, name = "mine.lua" }, more))
+end
+
+function TestJsonl.test_an_older_script()
+   local db, state, out = database(3), fixtures.state(), scope.dir "out" .. "/out.jsonl"
+   local result = run_older(db, { table = "t", columns = "id" })
+   lu.assertEquals(result.status, 0, result.stderr)
+   lu.assertEquals(#result.changes, 3)
+   lu.assertEquals(json.keys(result.changes[1].row), { "id" })
+   result = run_older(db, { table = "t", out = out, start = "now" }, { state = state })
+   lu.assertEquals(result.status, 0, result.stderr)
+   db:exec "insert into t values (4)"
+   result = run_older(db, { table = "t", out = out, rotate = "1M" }, { state = state })
+   lu.assertEquals(result.status, 0, result.stderr)
+   local lines = files.lines(out, json.decode)
+   lu.assertEquals(#lines, 1)
+   lu.assertEquals(lines[1].key.id, 4)
+   result = run_older(db, { table = "t" }, { options = { "--once", "--sandbox" } })
+   lu.assertEquals(#result.changes, 4)
+end
+
+-- It has the same options, and its help=1 lists the same with the same texts.
+function TestJsonl.test_the_options_of_an_older_script()
+   local help = run_older(nil, { help = 1 }, { state = false })
+   lu.assertEquals(help.status, 0, help.stderr)
+   lu.assertEquals(help.stdout, run(nil, { help = 1 }, { state = false }).stdout)
+   for _, case in ipairs {
+      { {}, "table=... is required" }, { { table = "" }, "table must not be empty" },
+      { { table = "t", colomns = "id" }, "unknown option colomns; did you mean 'columns'?" },
+      { { table = "t", every = "x" }, "every must be a number" },
+   } do
+      local result = run_older(nil, case[1])
+      lu.assertEquals(result.status, 2)
+      lu.assertStrContains(result.stderr, case[2])
+   end
+   local result = run_older(nil, { table = "t" },
+      { script = 'require "pgcdc.bundled".defaults { columns = "" }' })
+   lu.assertEquals(result.status, 1)
+   lu.assertStrContains(result.stderr, "mine.lua:1: pgcdc.bundled: the option columns is every")
 end
 
 return TestJsonl

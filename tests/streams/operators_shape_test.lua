@@ -246,6 +246,26 @@ function TestOperatorsShape.test_masks()
    lu.assertEquals(#lines, 4)
 end
 
+-- Every control character that COPY may write with a backslash, and text that looks like NULL.
+function TestOperatorsShape.test_text_of_a_function()
+   local lines = run [[
+      local texts = {"\b\f\n\r\t\v\\", "\\N", "a\0b\127", ""}
+      for _, text in ipairs(texts) do
+         t:filter(function(c) return c.key.id == 1 end):mask {name = function() return text end,
+            email = function() return text end}:sink(function(change)
+            assert(change.row.name == text)
+            local written = tostring(change):match '"name":(".-"),"email"'
+            print(pgcdc.json.encode(change.row.name), written)
+         end)
+      end]]
+   lu.assertEquals(lines, {
+      [["\b\f\n\r\t\u000b\\"]] .. "\t" .. [["\b\f\n\r\t\u000b\\"]],
+      [["\\N"]] .. "\t" .. [["\\N"]],
+      '"a\\u0000b\127"\t"a\\u0000b\127"',
+      '""\t""',
+   })
+end
+
 -- What hides a key column hides it in the key and in the id as well; the id is the same at every
 -- delivery, and ids of other rows are others.
 function TestOperatorsShape.test_keys_do_not_leak()

@@ -28,7 +28,7 @@ local function show(v) return type(v) == "string" and v or pgcdc.json.encode(v) 
 local function tell(name) return function(v) print(name .. " " .. show(v)) end end
 local function feed(...) for _, v in ipairs { ... } do s:emit(v) end end
 local function batch(n) if n then hold.enter(1, n) else hold.leave() end end
-local function oldest() local b = hold.oldest_held(1); return b and b.seq or "nothing" end
+local function oldest() local b = hold.oldest_held(1); return b and b.number or "nothing" end
 local function fails(f)
    local current = hold.current
    local ok, why = pcall(f)

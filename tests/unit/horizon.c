@@ -100,10 +100,10 @@ static void test_widen_visible(void)
 {
     const uint64_t e = EPOCH;
     struct horizon_snapshot s = { .xmin = e + 103, .xmax = e + 110 };
-    struct horizon_in_doubt d = { .upto = e + 108, .xmax = e + 110 };
+    struct horizon_in_doubt d = { .before.xmax = e + 108, .after.xmax = e + 110 };
 
-    add_all(&d.open, (uint64_t[]){ e + 103, e + 104, e + 106, 0 });
-    add_all(&d.still, (uint64_t[]){ e + 103, e + 106, e + 108, 0 });
+    add_all(&d.before.xids, (uint64_t[]){ e + 103, e + 104, e + 106, 0 });
+    add_all(&d.after.xids, (uint64_t[]){ e + 103, e + 106, e + 108, 0 });
     EQUAL(widen_visible(e + 102, &s, &d), e + 102); /* below S.xmin all are over */
     EQUAL(widen_visible(e + 103, &s, &d), 103);     /* was under way all the time */
     EQUAL(widen_visible(e + 104, &s, &d), DOUBTFUL); /* ended meanwhile */
@@ -118,7 +118,8 @@ static void test_widen_visible(void)
 
     /* nothing is known: all from S.xmin on are doubtful */
     horizon_forget_in_doubt(&d);
-    CHECK(d.open.n == 0 && d.still.n == 0 && d.upto == 0 && d.xmax == 0);
+    CHECK(d.before.xids.n == 0 && d.after.xids.n == 0 && d.before.xmax == 0 &&
+          d.after.xmax == 0);
     EQUAL(widen_visible(e + 102, &s, &d), e + 102);
     EQUAL(widen_visible(e + 103, &s, &d), DOUBTFUL);
     EQUAL(widen_visible(e + 109, &s, &d), DOUBTFUL);
@@ -135,9 +136,9 @@ static void test_widen_visible(void)
 
     /* in a third epoch likewise */
     s = (struct horizon_snapshot){ .xmin = 2 * e + 103, .xmax = 2 * e + 110 };
-    d.upto = 2 * e + 110;
-    add_all(&d.open, (uint64_t[]){ 2 * e + 104, 0 });
-    add_all(&d.still, (uint64_t[]){ 2 * e + 104, 0 });
+    d.before.xmax = 2 * e + 110;
+    add_all(&d.before.xids, (uint64_t[]){ 2 * e + 104, 0 });
+    add_all(&d.after.xids, (uint64_t[]){ 2 * e + 104, 0 });
     EQUAL(widen_visible(104, &s, &d), e + 104);
     EQUAL(widen_visible(105, &s, &d), 2 * e + 105);
     horizon_forget_in_doubt(&d);

@@ -12,7 +12,7 @@ static void test_new(void)
     struct message *m = message_new(MESSAGE_KEYS, 3);
 
     CHECK(m != NULL && m->source == 3 && message_has_rows(m) && m->chunk.n_rows == 0);
-    CHECK(m->chunk.ts[0] != '\0' && message_of(&m->item) == m);
+    CHECK(m->chunk.ts[0] != '\0' && !m->is_taken_in && message_of(&m->item) == m);
     message_free(m);
     m = message_new(MESSAGE_NOTICE, 4);
     CHECK(m != NULL && !message_has_rows(m) && m->notice.retry_ms < 0);

@@ -3,7 +3,7 @@
 --
 -- A checkpoint is what one transaction saves: the positions of a group of sources (see groups), and
 -- what has changed in the participants that stem from them (see participants). All of it must be
--- as it was at one *moment*, the end of a batch; or a crash would lose or repeat changes.
+-- as it was at one *moment*, the end of a batch; otherwise a crash would lose or repeat changes.
 --
 --    batch 1 ends     nothing is held                      saved: what is true now
 --    batch 2 ends     an operator holds a value of 2       waits: the moment after batch 2
@@ -29,8 +29,8 @@ local participants = require "pgcdc.delivery.participants"
 
 local checkpoint = {}
 
--- The moments that were captured and are not saved, the oldest first: {members = {[source] = seq of
--- the batch that had ended}, records =, index = place of each record by its name,
+-- The moments that were captured and are not saved, the oldest first: {members = {[source] = number
+-- of the batch that had ended}, records =, index = place of each record by its name,
 -- seals = {[participant] = what its sink calls what it had got by then}}.
 local waiting = {}
 
@@ -38,6 +38,7 @@ local unsaved = {} -- source -> records that were captured, and are neither save
                    -- a sink failed
 local serial       -- of the newest savepoint
 
+-- Appends records to a list; if `wanted` is given, those of participants for which it is true.
 local function append(records, more, wanted)
    for _, record in ipairs(more) do
       if not wanted or record.participant and wanted(record.participant) then
@@ -58,7 +59,7 @@ end
 
 -- Captures what has changed in the participants of these sources for which `wanted` is true.
 -- Returns that as records, with what was captured before a sink failed; they are returned again
--- until `drop_captured` is called.
+-- until `drop_captured` is called. (`unsaved` has them under one source of the group, the first.)
 local function capture(members, wanted)
    local all, home = {}, nil
    for source in pairs(members) do
@@ -78,7 +79,8 @@ local function capture(members, wanted)
    return records
 end
 
--- What was captured for these sources is saved, or remembered.
+-- Forgets what was captured for these sources, of participants for which `wanted` is true: it is
+-- saved, or it waits.
 local function drop_captured(members, wanted)
    for source in pairs(members) do
       local left = {}
@@ -103,30 +105,31 @@ end
 
 -- ---- moments ----
 
--- True if nothing of these sources is held, up to the batches named.
+-- True if nothing is held of the batches in `members`, source -> number, and of those before them.
 local function is_free(members)
-   for source, seq in pairs(members) do
+   for source, number in pairs(members) do
       local oldest = lineage.oldest_held(source)
-      if oldest and oldest.seq <= seq then
+      if oldest and oldest.number <= number then
          return false
       end
    end
    return true
 end
 
--- True if something is held of a batch that has not ended yet. That is no moment to remember: what
--- is released later in that batch reaches participants as if it were not late.
+-- True if something is held of a batch that has not ended yet. Such a moment cannot be remembered:
+-- what is released later in that batch reaches participants as if it were not late.
 local function is_amid(members)
-   for source, seq in pairs(members) do
+   for source, number in pairs(members) do
       local newest = lineage.newest_held(source)
       local _, is_open = lineage.newest_batch(source)
-      if is_open and newest and newest.seq == seq then
+      if is_open and newest and newest.number == number then
          return true
       end
    end
    return false
 end
 
+-- True if the two sets have a source in common.
 local function shares(members, others)
    for source in pairs(members) do
       if others[source] then
@@ -147,7 +150,7 @@ local function member_names(members)
    return names
 end
 
--- The token of this sink that is among the records, or nil.
+-- The token of this participant, a sink, that is last among the records, as text; or nil.
 local function find_token(participant, records)
    for i = #records, 1, -1 do
       if records[i].participant == participant and participant.sink then
@@ -198,7 +201,8 @@ local function dirty_targets(members)
    return targets
 end
 
--- From now on these sinks can tell what they get from what they got before.
+-- From now on the sinks of these sources that store savepoints can tell what they get from what
+-- they got before. Returns participant -> seal, for `flush`.
 local function seal(members)
    local seals = {}
    for _, participant in ipairs(dirty_targets(members)) do
@@ -272,11 +276,11 @@ local function forget_waiting(members, upto)
    raw.hold_back(#waiting > 0)
 end
 
--- True if whatever frees `moment` frees what is true now, too: the two may be one.
+-- True if `moment` and what is true now are freed together, so that the two can be one.
 local function can_join(moment, members)
-   for source, seq in pairs(moment.members) do
+   for source, number in pairs(moment.members) do
       local newest = lineage.newest_held(source)
-      if not members[source] or newest and newest.seq > seq then
+      if not members[source] or newest and newest.number > number then
          return false
       end
    end
@@ -309,7 +313,7 @@ local function remember(members, records)
    raw.hold_back(true)
 end
 
--- Nothing is held: saves what is true now.
+-- Saves what is true now. To be called when nothing of these sources is held.
 local function save_now(members, positions)
    local records = {}
    for _, moment in ipairs(waiting) do
@@ -329,7 +333,7 @@ local function save_now(members, positions)
    end
 end
 
--- The place of the newest moment of these sources that nothing holds any more, nor one before it;
+-- The place of the newest moment of these sources that is free, as are all their moments before it;
 -- nil if there is none. (Moments of other sources before it may be held.)
 local function newest_free(members)
    local newest
@@ -374,7 +378,8 @@ end
 --- that have a new one, as they are now; nil where one of them is not known now.
 --- `members`: the sources of the group, as a set, which is changed.
 --- `is_moment`: a batch has ended, so that this is a moment to remember.
---- Returns true if these positions are saved, or wait to be saved.
+--- Returns true if these positions are saved, or wait to be saved. Raises the error of a sink or of
+--- the state file; called again, it goes on from there.
 function checkpoint.advance(positions, members, is_moment)
    if not is_moment then -- at the end of a batch, values of other sources may have been released
       lineage.clear_released()
@@ -410,7 +415,7 @@ local function save_state()
    raw.save(records)
 end
 
---- The program ends in good order: nothing more will be written.
+--- The program ends in good order, and nothing more will be written: closes the sinks.
 function checkpoint.finish()
    if raw.source_count() == 0 then
       save_state()

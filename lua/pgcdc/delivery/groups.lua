@@ -8,14 +8,14 @@
 --
 -- What sink A holds stems from orders and payments. So the positions of these two are saved in one
 -- transaction, both as they are at one moment: after a crash, values of the two meet the same
--- partners again. Groups grow and are never parted. The host is told of each one.
+-- partners again. Groups only grow. The host is told which source is in which group.
 
 local raw = require "pgcdc.raw"
 
 local groups = {}
 
 local group = {}             -- source -> the list of the members of its group, which they share
-local is_single_group = false -- all sources are one group, those that are still to come too
+local is_single_group = false -- all sources are one group, also those that are declared later
 
 local function group_of(source)
    if not group[source] then

@@ -9,7 +9,8 @@
 --    after a crash a and b must come again, or the list of three would lack them.
 --
 -- A *batch* is all the changes of one poll, or of one range of the snapshot:
--- {source = number, seq = number, held = how many values of it operators keep}. The *origin* of a
+-- {source = the source's number, number = its own among those of the source, held = how many values
+-- of it operators keep, is_listed = it is in `lists`}. The *origin* of a
 -- value is what it stems from: a batch; or a list of batches, the oldest one of each source; or
 -- nil, where it came from no source. While a value is passed on, its origin is `lineage.current`.
 --
@@ -23,34 +24,36 @@
 local groups = require "pgcdc.delivery.groups"
 
 local lineage = {
-   current = nil,        -- the origin of the value in hand; to be read by others, not written
-   live = nil,           -- the batch that the host delivers just now; likewise
-   has_released = false, -- something was released since the host looked last; likewise
+   -- Other modules read these and do not write them:
+   current = nil,        -- the origin of the value in hand
+   live = nil,           -- the batch that the host delivers just now
+   has_released = false, -- something was released since the host looked last
 }
 
--- Per source: the batches that are or were held, [first] to [last], the oldest first.
+-- source -> its batches from the oldest that is held on, as far as they are or were held:
+-- list[list.first] to list[list.last], the oldest first.
 local lists = {}
 
-local newest_seq = {} -- source -> the number of the newest batch that was begun
-local is_open = {}    -- source -> true while that batch has not ended
+local newest = {}  -- source -> the number of the newest batch that was begun
+local is_open = {} -- source -> true while that batch has not ended
 
 -- ---- what the host delivers ----
 
---- The host begins or resumes the delivery of a batch.
-function lineage.enter(source, seq)
-   newest_seq[source], is_open[source] = seq, true
+--- The host begins or resumes the delivery of the batch of this number.
+function lineage.enter(source, number)
+   newest[source], is_open[source] = number, true
    local batch = lineage.live
-   if not batch or batch.source ~= source or batch.seq ~= seq then
+   if not batch or batch.source ~= source or batch.number ~= number then
       local list = lists[source]
       batch = list and list[list.last]
-      if not batch or batch.seq ~= seq then
-         batch = { source = source, seq = seq, held = 0 }
+      if not batch or batch.number ~= number then
+         batch = { source = source, number = number, held = 0 }
       end
    end
    lineage.live, lineage.current = batch, batch
 end
 
---- The host has delivered what there was, or stopped in between.
+--- The host has delivered all changes that it has of the batch, or has stopped before.
 function lineage.leave()
    lineage.live, lineage.current = nil, nil
 end
@@ -63,7 +66,7 @@ end
 --- The number of the newest batch of a source, 0 before the first one; and whether it has not
 --- ended yet.
 function lineage.newest_batch(source)
-   return newest_seq[source] or 0, is_open[source] or false
+   return newest[source] or 0, is_open[source] or false
 end
 
 --- Makes `origin` that of the value in hand again, after a call that failed.
@@ -71,7 +74,7 @@ function lineage.resume(origin)
    lineage.current = origin
 end
 
---- Forgets that something was released.
+--- Forgets that something was released. `has_released` is false from then on.
 function lineage.clear_released()
    lineage.has_released = false
 end
@@ -155,7 +158,7 @@ end
 local function add(origin, batch)
    for i = 1, #origin do
       if origin[i].source == batch.source then
-         if batch.seq < origin[i].seq then
+         if batch.number < origin[i].number then
             origin[i] = batch
          end
          return
@@ -217,15 +220,15 @@ function lineage.bag()
    return setmetatable({}, Bag)
 end
 
---- Retains the origin of the value in hand. Cheap enough to be called for every value: nothing is
---- done where the value before had the same origin.
+--- Retains the origin of the value in hand. It is cheap enough to be called for every value: if the
+--- value before had the same origin, nothing is done.
 function Bag:add()
    if lineage.current and lineage.current ~= self[#self] then
       self[#self + 1] = lineage.retain()
    end
 end
 
---- Releases all.
+--- Releases all origins in the bag.
 function Bag:release()
    for i = #self, 1, -1 do
       lineage.release(self[i])

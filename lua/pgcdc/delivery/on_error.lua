@@ -10,9 +10,9 @@
 --
 -- A policy is {tries =, wait =, factor =, otherwise =}: how often a change is tried again, after
 -- how many seconds, how much longer each time, and what becomes of it then: "stop", "skip" or
--- "dead_letter". A sink that fails is tried again in the same way, but that is no change's fault,
--- so it can end in a stop only; while its target is away (see participants.later) it is tried again
--- without end.
+-- "dead_letter". A sink that fails is tried again in the same way, but the change is not to blame,
+-- so that can end in a stop only; while its target is away (see participants.later) it is tried
+-- again without end.
 --
 -- While a source waits for another try it is paused: its later changes wait in the host, and other
 -- sources go on.
@@ -33,7 +33,7 @@ local LEAST = 0.001
 local ends = { stop = true, skip = true, dead_letter = true }
 local fields = { retry = true, wait = true, factor = true, otherwise = true }
 
---- Checks `on_error` of a source and returns the policy.
+--- Checks `on_error` of a source. Returns the policy.
 function on_error.policy(value)
    local what = "pgcdc.source: on_error"
    if value == nil then
@@ -61,14 +61,14 @@ end
 
 -- ---- what was raised ----
 
--- What `raw.try` calls where an error was raised: what is known of it.
+-- Returns what is known of an error. raw.try calls it where the error was raised.
 local function describe(err)
    local text = type(err) == "string" and err or nil
    if not text then
       local ok, result = pcall(tostring, err)
       text = ok and result or "an error that cannot be told"
    end
-   if not utf8.len(text) then -- it must have a JSON
+   if not utf8.len(text) then -- JSON must be able to write it
       text = text:gsub("[\128-\255]", "?")
    end
    return { text = text, again_after = participants.again_after(err),
@@ -117,7 +117,7 @@ local function wait(sources, err, attempts)
    return seconds
 end
 
--- Ends the program.
+-- Raises the error for the host, which ends the program.
 local function stop(err, attempts)
    local count = attempts > 1 and (" (after %d attempts)"):format(attempts) or ""
    raw.rethrow(err.text .. count, err.traceback)
@@ -142,7 +142,7 @@ local function id_of(change)
    return ok and id or "?"
 end
 
--- Hands over a dead letter. Returns raw.again where that is to be tried again.
+-- Gives a letter to the dead_letter of the source. Returns raw.again if that is to be tried again.
 local function deliver_letter(source, letter, attempts)
    local origin = lineage.current
    local ok, err = try(source.dead_letter, letter)
@@ -160,7 +160,7 @@ local function deliver_letter(source, letter, attempts)
    return raw.again
 end
 
--- A change has failed for the last time.
+-- Does what the policy says of a change that failed for the last time. Returns as deliver_letter.
 local function give_up(source, change, err, attempts)
    local otherwise = source.policy.otherwise
    if err.sink or otherwise == "stop" then
@@ -176,7 +176,8 @@ local function give_up(source, change, err, attempts)
    end
 end
 
--- The handler of that place failed. `change`: what it is to get the next time.
+-- The handler at this place failed: sees to another try, or gives up. `change`: what the handler
+-- gets the next time. Returns raw.again if there is one.
 local function fail_handler(source, place, change, err, attempts)
    if not err.again_after and attempts > source.policy.tries then
       return give_up(source, change, err, attempts)
@@ -188,8 +189,8 @@ local function fail_handler(source, place, change, err, attempts)
 end
 
 --- One function that gives a change to all handlers in turn, as the source's policy wants it; it
---- returns raw.again where the host is to give it the same change again. nil: the handlers may be
---- called as they are. `source`: {number =, policy =, dead_letter = a function, or nil}.
+--- returns raw.again if the host is to give it the same change again. Returns nil if the handlers
+--- may be called as they are. `source`: {number =, policy =, dead_letter = a function, or nil}.
 function on_error.guard(source, handlers)
    local policy = source.policy
    local is_plain = policy.tries == 0 and policy.otherwise == "stop"

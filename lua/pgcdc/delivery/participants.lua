@@ -1,4 +1,4 @@
--- pgcdc.delivery.participants: whoever takes part in a save: sinks, and state that scripts name.
+-- pgcdc.delivery.participants: what takes part in a save: sinks, and states that scripts name.
 -- SPDX-License-Identifier: MIT
 --
 --    change ──┬── accumulate(persist = "sum") ──── participant {kind = "state", name = "sum"}
@@ -8,21 +8,24 @@
 --                                               state      sum  17
 --                                               sink       out  {"length":4711}
 --
--- Whoever is about to take a value calls `touch`, which records the sources that the participant
+-- Before a participant takes a value, `touch` is called with it, which records the sources that it
 -- stems from: sources that meet in one participant are a group (see groups). When a batch ends,
 -- what has changed in a participant is captured as *records* {kind, name, key, value}, all of them
 -- text (value: false to remove it), which are saved with the positions (see checkpoint).
 --
 -- A participant:
---    kind, name        together they are its own
+--    kind, name        no other participant has the same two
 --    sink              the sink, of kind "sink"
 --    capture           function(participant, records): adds what has changed to the records
 --    sources           set of the numbers of the sources that it stems from
 --    is_dirty          it may have changed since checkpoint captured it
---    is_always_dirty   it cannot tell whether it has
---    is_late           values reached it later than their batch; until checkpoint saves what is now
+--    is_always_dirty   nobody can tell whether it has
+--    is_late           values have reached it after their batch; until checkpoint saves while
+--                      nothing is held
 --    token             of a sink: what was captured last, as text
 --    is_prepared, recalled   of a sink: what recovery has done and found
+--    origin, live      what lineage.current and lineage.live were at the last `touch`
+--    values, and changed or texts   of a state, see state
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
@@ -31,8 +34,8 @@ local lineage = require "pgcdc.delivery.lineage"
 
 local participants = {
    list = {},     -- all of them, in the order in which they were made
-   in_sink = nil, -- the sink that is being called just now: its failure is no change's fault; to
-                  -- be read by others, not written
+   in_sink = nil, -- the sink that is being called just now: if it fails, the change is not to
+                  -- blame. Other modules read this and do not write it
 }
 
 local by_name = {} -- "kind name" -> participant
@@ -46,8 +49,8 @@ local Later = { __tostring = function(e)
    return e.message
 end }
 
---- An error for sinks whose target is away for a while: the host tries again after so many
---- seconds, as long as it takes.
+--- Makes an error for a sink to raise while its target is away: the host tries again after so many
+--- seconds, without end.
 function participants.later(message, seconds)
    return setmetatable({ message = message, again_after = seconds }, Later)
 end
@@ -97,7 +100,7 @@ local function add_source(participant, batch)
    end
 end
 
--- The value in hand has another origin than the one before.
+-- Records where the value in hand comes from: its sources, and whether it is late.
 local function add_origin(participant)
    local origin = lineage.current
    participant.origin, participant.live = origin, lineage.live
@@ -130,15 +133,16 @@ end
 
 -- ---- sinks ----
 
---- A method of the sink is about to be called. Returns what `leave_sink` is to be given after that;
---- should the method fail, `in_sink` goes on telling whose failure it is.
+--- To be called before a method of the sink. Returns what `leave_sink` must be given after it. If
+--- the method fails, `leave_sink` is not called, and `in_sink` tells which sink failed.
 function participants.enter_sink(sink)
    local before = participants.in_sink
    participants.in_sink = sink
    return before
 end
 
---- The method has returned. `before`: what `enter_sink` returned; nil: no sink is being called.
+--- To be called when the method has returned. `before`: what `enter_sink` returned; nil: no sink is
+--- being called any more.
 function participants.leave_sink(before)
    participants.in_sink = before
 end
@@ -171,7 +175,7 @@ function participants.has_sinks()
    return sink_count > 0
 end
 
---- The participant that a sink is; makes one for a sink that is not known yet.
+--- The participant of a sink; makes one for a sink that is not known yet.
 function participants.sink(sink)
    if by_sink[sink] then
       return by_sink[sink]
@@ -192,8 +196,8 @@ function participants.sink(sink)
 end
 
 --- From now on `f(participant)` is called once for each sink that becomes known, before `sink`
---- returns. Recovery asks for it at the start: sinks that are made later must find what they had
---- stored, too. An error of `f` is raised where the sink is made.
+--- returns. Recovery asks for it at the start, since sinks that are made later must find what they
+--- had stored, too. An error of `f` is raised where the sink is made.
 function participants.on_new_sink(f)
    listener = f
 end

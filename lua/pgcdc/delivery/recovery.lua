@@ -1,4 +1,4 @@
--- pgcdc.delivery.recovery: what a start finds, and what it makes of that.
+-- pgcdc.delivery.recovery: at a start, compares what sinks have with what is saved.
 -- SPDX-License-Identifier: MIT
 --
 -- A run may have ended between any two steps of a checkpoint: sinks made durable what they had got
@@ -12,8 +12,8 @@
 --                                           7        8      the run died in between: the records
 --                                                           that the target has are saved here
 --                                           7        6      the target was restored from a backup:
---                                                           its positions count, or it has none
---                                                           and the tables are read again
+--                                                           its positions count; if it has none,
+--                                                           the tables are read again
 --
 -- A savepoint may be about several sinks, in several targets. It counts if all of them have it.
 -- Sinks whose target is away are waited for.
@@ -49,7 +49,8 @@ local function is_complete(savepoint)
    return true
 end
 
--- The target went back to an older savepoint, or lost everything.
+-- The target went back to an older savepoint (`theirs`), or lost everything (nil, or false): saves
+-- here what it has. `mine`: what is saved here of it.
 local function go_back(participant, mine, theirs)
    raw.log("warn", theirs and "the target is older than the state file: going on from there" or
       "the target has lost its position: reading the tables again", { sink = participant.name })
@@ -65,7 +66,7 @@ local function go_back(participant, mine, theirs)
    raw.save(records)
 end
 
--- Compares what these sinks have stored with what is saved here, and saves what is to count.
+-- Compares what these sinks have stored with what is saved here, and saves here what counts.
 local function catch_up(all)
    for _, participant in ipairs(all) do
       local kept = raw.kept("commit", participant.name)[""]
@@ -113,9 +114,9 @@ local function recall(participant)
    end)
 end
 
---- Sets a sink to where it is to go on from. Does so once: it is called before the first write,
---- which may come while the script loads, and at the start. Returns false if the program was asked
---- to stop.
+--- Sets a sink to where it goes on from, at its first call for this sink: at the start, or before
+--- the first write, which may come while the script loads. Blocks while the target is away. Returns
+--- false if the program was asked to stop.
 function recovery.prepare(participant)
    local sink = participant.sink
    if participant.is_prepared then
@@ -135,13 +136,14 @@ end
 
 -- ---- all sinks ----
 
--- Sets a sink to where it is to go on from, and saves what it is then.
+-- Sets a sink to where it goes on from, and saves its token, so that a crash before the first save
+-- is noticed.
 local function begin(participant)
    local sink = participant.sink
    if not recovery.prepare(participant) then
       return -- asked to stop
    end
-   if sink.flush and not sink.recall then -- so that a crash before the first save is seen
+   if sink.flush and not sink.recall then
       local records = {}
       participant.capture(participant, records)
       if raw.source_count() > 0 then
@@ -151,7 +153,8 @@ local function begin(participant)
    participant.is_dirty = false
 end
 
---- The script is loaded and the state file is open.
+--- To be called when the script is loaded and the state file is open: makes all sinks ready.
+--- Returns early if the program was asked to stop.
 function recovery.start()
    if groups.is_single_group() then
       groups.unite_all()
@@ -175,4 +178,3 @@ function recovery.start()
 end
 
 return recovery
-

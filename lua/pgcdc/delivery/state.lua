@@ -1,4 +1,5 @@
--- pgcdc.delivery.state: values that survive, saved with the positions of what they come from.
+-- pgcdc.delivery.state: values that are kept over restarts, saved with the positions of the sources
+-- that they come from.
 -- SPDX-License-Identifier: MIT
 
 local raw = require "pgcdc.raw"
@@ -31,9 +32,10 @@ end
 local Cells = {}
 Cells.__index = Cells
 
---- Values by key, text to anything that has a JSON, which are saved with the positions of the
---- values that they come from. `what` (an operator, say) is for messages.
---- cells:get(key), cells:set(key, value); cells:all() is a table of all of them.
+--- Makes cells: text -> a value that JSON can write. They are saved with the positions of the
+--- sources that the values come from. `what` (an operator, say) is for messages. Raises an error if
+--- the name is taken, or what is saved under it cannot be read. cells:get(key) is nil where there
+--- is none; cells:set(key, value); cells:all() is the table of all of them, not to be changed.
 function state.cells(what, name)
    check.text(what .. ": persist", name)
    if participants.find("state", name) then
@@ -62,7 +64,7 @@ function Cells:all()
    return self.participant.values
 end
 
--- A script's table can change anywhere in its depth: each entry is compared with what it was.
+-- A script may change its table at any depth: the JSON of each entry is compared with what it was.
 local function capture_table(participant, records)
    local name, seen = participant.name, {}
    for key, value in pairs(participant.values) do
@@ -89,8 +91,9 @@ local function capture_table(participant, records)
    end
 end
 
---- A table that survives, of values that have a JSON, under text keys. It is saved with the
---- positions, as it is when a batch ends. The same name gives the same table.
+--- A table that is kept over restarts: text -> a value that JSON can write. It is saved with the
+--- positions, as it is when a batch ends. The same name gives the same table. All sources are one
+--- group from then on: which of them changes the table is not known.
 function state.table(name)
    check.text("pgcdc.state: the name", name)
    local participant = participants.find("state", name)

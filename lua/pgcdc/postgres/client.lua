@@ -47,12 +47,14 @@ local function fail(what, message, sqlstate)
    check.fail("%s: %s%s", what, message, sqlstate ~= "" and (" (%s)"):format(sqlstate) or "")
 end
 
+-- Closes the connection; the next statement makes another one. What belonged to it is forgotten.
 local function forget(self)
    self.raw:close()
    self.former, self.raw, self.facts, self.is_sent = self.raw, nil, {}, false
 end
 
--- Calls a method of the connection of pgcdc.raw. A lost connection is forgotten.
+-- Calls a method of the connection of pgcdc.raw. Returns up to three results. Raises the error of
+-- the server, or one about an argument. A lost connection is forgotten.
 local function call(self, what, method, ...)
    local ok, result, message, sqlstate, kind = pcall(self.raw[method], self.raw, ...)
    if not ok then
@@ -69,8 +71,8 @@ local function call(self, what, method, ...)
    return result, message, sqlstate
 end
 
--- Waits for a statement that was sent and drops its result, which nobody took: perhaps there was an
--- error before `result` was called.
+-- Waits for a statement that was sent and drops its result, which nobody took. (An error may have
+-- come before `result` was called.)
 local function drop_result(self)
    self.is_sent = false
    local ok, rows, message = pcall(self.raw.answer, self.raw)
@@ -83,7 +85,8 @@ local function drop_result(self)
    end
 end
 
--- Makes sure that there is a connection on which a statement can be sent.
+-- Makes sure that there is a connection on which a statement can be sent. Raises an error if there
+-- cannot be one.
 local function ready(self, what)
    if self.is_sent then
       drop_result(self)
@@ -107,6 +110,7 @@ local function ready(self, what)
    end
 end
 
+-- Facts about a type; of a domain, those of its base.
 local function type_facts(self, what, oid)
    if not self.facts[oid] then
       self.facts[oid] = call(self, what, "run", FACTS, 1, { oid })[1] or {}
@@ -119,14 +123,14 @@ end
 
 -- ---- parameters ----
 
--- What literal asks for: facts about types.
+-- The argument `types` of the functions of literal.
 local function types_for(self, what)
    return { what = what, facts = function(oid)
       return type_facts(self, what, oid)
    end }
 end
 
--- The types of the parameters of a statement.
+-- The oids of the types of the parameters of a statement. They are remembered.
 local function described(self, what, sql)
    local types = self.types[sql]
    if not types then
@@ -140,6 +144,7 @@ local function described(self, what, sql)
    return types
 end
 
+-- The parameters as pgcdc.raw takes them: texts and tables become text of the type of their place.
 local function bind(self, what, sql, parameters)
    local bound = {}
    for i = 1, parameters.n do
@@ -162,7 +167,8 @@ end
 
 -- ---- rows ----
 
--- Arrays and the like came as text: the server makes JSON of them.
+-- Decodes the columns `odd`, in place: the server makes JSON of what came as text (arrays, rows and
+-- so on). Returns the rows.
 local function decode(self, what, rows, odd)
    for _, column in ipairs(odd) do
       local facts = type_facts(self, what, column.type)
@@ -252,6 +258,7 @@ end
 
 -- ---- transactions ----
 
+-- Commits the open transaction. Raises an error if it cannot.
 local function commit(self)
    local what = "db:transaction"
    ready(self, what)
@@ -266,7 +273,7 @@ end
 
 local function roll_back(self)
    if self.is_sent then
-      forget(self) -- that ends the statement, too, and nobody waits for it
+      forget(self) -- this ends the statement, too, without a wait
    elseif self.raw and self.raw:transaction() ~= "idle" and not self.raw:run "ROLLBACK" then
       forget(self)
    end
@@ -316,8 +323,8 @@ Connection.__gc = function(self)
    end
 end
 
---- A connection to the database that `target` names, see conninfo; nil: that of --dsn.
---- `is_brief`: when the program is to stop, its statement is ended instead of waited for.
+--- A connection to the database that `target` names, see conninfo; nil: that of --dsn. `is_brief`:
+--- a stop of the program ends a statement that is running; else the stop waits for it.
 return function(target, is_brief)
    local self = setmetatable({ facts = {}, types = {}, described = 0,
                                is_brief = is_brief == true }, Connection)

@@ -6,8 +6,8 @@ local check = require "pgcdc.check"
 
 local conninfo = {}
 
---- `value`: a conninfo string or URI, a table of libpq keywords such as {host = "x", password =
---- "it's"}, or nil for --dsn. `what`: for messages.
+--- Returns a conninfo string or URI. `value`: the same; or a table of libpq keywords, such as
+--- {host = "x", password = "it's"}; or nil for --dsn. `what`: how errors name it.
 function conninfo.text(what, value)
    if value == nil then
       return raw.dsn

@@ -1,9 +1,9 @@
 -- pgcdc.postgres.literal: Lua values as texts that Postgres reads: arrays, rows, hstore.
 -- SPDX-License-Identifier: MIT
 --
--- `types` is {what = who asks, for messages; facts = f}. f(oid) returns the facts of a type, of a
--- domain those of its base: {oid =, name =, element = oid of the elements of an array, delimiter =,
--- fields = of a row, a list of {name =, oid =}, is_hstore =}.
+-- `types` is {what = how errors name the caller, facts = f}. f(oid) returns the facts of a type, of
+-- a domain those of its base: {oid =, name =, element = oid of the elements of an array,
+-- delimiter =, fields = of a row, a list of {name =, oid =}, is_hstore =}.
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
@@ -35,6 +35,7 @@ local function number_text(value)
    end
 end
 
+-- A string as the text of a value: of bytea, its bytes.
 local function string_text(types, value, oid)
    if (oid < FIRST_USER_TYPE and oid or types.facts(oid).oid) == BYTEA then
       return bytes(value)
@@ -60,7 +61,8 @@ local function is_dimension(value, facts)
       or next(value) == nil and not facts.fields and not facts.is_hstore
 end
 
---- A sequence as the text of an array of that type. The delimiter is a comma, except for boxes.
+--- A sequence as the text of an array whose elements are of that type. The delimiter is a comma,
+--- except for boxes.
 function literal.array(types, list, oid, delimiter)
    local items = {}
    for i = 1, #list do

@@ -2,12 +2,12 @@
 -- SPDX-License-Identifier: MIT
 --
 -- A plan is a list of steps, in their order. {a statement, ...} is one transaction, which waits for
--- its locks for a second only and is tried again, so that nobody else waits long because of it;
--- {alone = statement} is a statement outside of any transaction. A plan has only what is missing: a
--- plan that is made after another one has failed is the rest of that.
+-- its locks for a second only and is tried again, so that other sessions never wait long for it;
+-- {alone = statement} is a statement outside of any transaction. A plan has only what is missing:
+-- where one has failed, a new plan is the rest of it.
 --
 -- Every table has one row in pgcdc.tables, its *entry*. The entry's number stands for the table in
--- tombstones and notifications, since names change and oids do not survive a dump.
+-- tombstones and notifications, since names change, and a dump does not keep oids.
 
 local quote = require("pgcdc.names").quote
 
@@ -105,7 +105,7 @@ CREATE TABLE IF NOT EXISTS pgcdc.deleted (
 [[CREATE INDEX IF NOT EXISTS deleted_table_xid ON pgcdc.deleted ("table", xid)]] }
 
 -- The trigger function that writes the xid into each row. All names in it are qualified, since it
--- runs with the search_path of whoever writes.
+-- runs with the search_path of the session that writes.
 local STAMP = [[
 CREATE OR REPLACE FUNCTION pgcdc.%s() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -113,8 +113,8 @@ BEGIN
 %s   RETURN NEW;
 END $$]]
 
--- A trigger function that writes tombstones. It runs with the rights of who installed it, and with
--- fixed settings of whatever shapes text.
+-- A trigger function that writes tombstones. It runs with the rights of the role that installed it,
+-- and with fixed values of all settings that shape text.
 local RECORD = [[
 CREATE OR REPLACE FUNCTION pgcdc.%s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET DateStyle = 'ISO, YMD' SET IntervalStyle = 'postgres'
@@ -141,11 +141,12 @@ local EMPTIED = [[
    END LOOP;
 %s]]
 
+-- Appends text to a list, by string.format if there are arguments.
 local function add(list, text, ...)
    list[#list + 1] = select("#", ...) > 0 and text:format(...) or text
 end
 
--- 'id', OLD.id, 'b', OLD.b
+-- The arguments of jsonb_build_object for a key: 'id', OLD.id, 'b', OLD.b
 local function key_arguments(key)
    local parts = {}
    for i, name in ipairs(key) do
@@ -154,6 +155,7 @@ local function key_arguments(key)
    return table.concat(parts, ", ")
 end
 
+-- The key as a row of SQL. `side`: "OLD" or "NEW".
 local function key_row(side, key)
    local parts = {}
    for i, name in ipairs(key) do
@@ -162,22 +164,24 @@ local function key_row(side, key)
    return ("ROW(%s)::record"):format(table.concat(parts, ", "))
 end
 
+-- Adds the trigger functions. `number`: that of the entry.
 local function add_functions(step, t, number, key, notify)
-   local ring = notify
+   local notification = notify
       and ("   PERFORM pg_catalog.pg_notify('pgcdc', '%d');\n"):format(number) or ""
    local arguments = key_arguments(key)
    local names = { "stamp_" .. number, "gone_" .. number, "emptied_" .. number }
-   add(step, STAMP:format(names[1], ring))
-   add(step, RECORD:format(names[2], "", DELETED:format(number, arguments, ring)))
+   add(step, STAMP:format(names[1], notification))
+   add(step, RECORD:format(names[2], "", DELETED:format(number, arguments, notification)))
    add(step, RECORD:format(names[3], "DECLARE part oid;\n",
-      EMPTIED:format(number, literal(arguments), ring)))
-   for _, name in ipairs(names) do -- who makes a partition needs them, nobody else does
+      EMPTIED:format(number, literal(arguments), notification)))
+   for _, name in ipairs(names) do -- the owner needs them to make partitions, and nobody else does
       add(step, "REVOKE ALL ON FUNCTION pgcdc.%s() FROM PUBLIC", name)
       add(step, "GRANT EXECUTE ON FUNCTION pgcdc.%s() TO %s", name, t.owner)
    end
 end
 
--- First the triggers that partitions inherit from their root, then those that each one needs.
+-- Adds the triggers: first those that partitions inherit from their root, then those that each
+-- partition needs for itself.
 local function add_triggers(step, t, number, key)
    local made = "CREATE OR REPLACE TRIGGER zz_pgcdc_%s %s ON %s FOR EACH %s%s"
       .. " EXECUTE FUNCTION pgcdc.%s_%d()"
@@ -204,8 +208,8 @@ local function has_all_triggers(t)
    return true
 end
 
--- The number of a new row of pgcdc.tables: the oid, unless a table that was restored from a dump
--- has it already.
+-- The number for a new entry: the oid of the table, unless another one has it already, which was
+-- restored from a dump.
 local function free_number(db, t)
    if t.has_tables and #db:query("SELECT 1 FROM pgcdc.tables WHERE number = $1", t.oid) > 0 then
       return db:query("SELECT max(number)::int8 + 1 AS n FROM pgcdc.tables")[1].n
@@ -213,6 +217,7 @@ local function free_number(db, t)
    return t.oid
 end
 
+-- Adds the step that makes the entry, the column and the triggers, unless all are there.
 local function add_entry(steps, db, t, key, notify)
    local entry = t.entry
    if entry and t.has_column and entry.notify == notify and same(entry.key, key)
@@ -250,13 +255,16 @@ INSERT INTO pgcdc.tables (number, "table", key, notify)
    steps[#steps + 1] = step
 end
 
--- Rows that were not written since the column was added have NULL: so the index is small at first.
+-- Rows that were not written since the column was added have NULL there, so the index is small at
+-- first.
 local INDEX = "CREATE INDEX %s%s ON %s%s (pgcdc_xid) WHERE pgcdc_xid IS NOT NULL"
 
 local function index_name(part)
    return part.index or part.own_index
 end
 
+-- Adds steps for the indexes that are missing: those of partitioned tables, which have no rows,
+-- then of the tables that have; then each is attached to the one above it.
 local function add_indexes(steps, t)
    local by_oid = {}
    for _, part in ipairs(t.parts) do
@@ -288,8 +296,9 @@ local function add_indexes(steps, t)
    end
 end
 
---- The steps that install what is missing. `options`: key (a list, default the primary key),
---- notify, readers (a list of roles as SQL writes them, that may use it).
+--- The plan that installs what is missing. `t`: what `trigger.look` returned. `options`: key (a
+--- list of names; nil: that of the entry, or the primary key), notify (true or false), readers (a
+--- list of roles as SQL writes them, which may use it then; or nil).
 function trigger.install(db, t, options)
    local key = options.key or (t.entry and t.entry.key) or t.primary_key
    local is_column = {}
@@ -320,12 +329,12 @@ end
 
 -- ---- remove ----
 
---- The steps that remove all that was installed for the table; with the last table, the schema too.
+--- The plan that removes all that was installed for the table; with the last table, the schema too.
 function trigger.remove(db, t)
    local step = {}
    for i, part in ipairs(t.parts) do
       for _, name in ipairs(part.triggers) do
-         if i == 1 or name == "zz_pgcdc_emptied" then -- the others go with those of the root
+         if i == 1 or name == "zz_pgcdc_emptied" then -- dropping those of the root drops the others
             add(step, "DROP TRIGGER %s ON %s", name, part.name)
          end
       end
@@ -426,8 +435,9 @@ local function run_once(db, step)
    end)
 end
 
---- Runs the steps. `tries`: how often a step is tried that finds the table in use; `say`: called
---- with each statement, and with a message when a step is tried again.
+--- Runs a plan. `tries`: how often a step is tried that finds the table in use; `say`: is called
+--- with each statement, and with a message when a step is tried again. Blocks; raises the error of
+--- a step.
 function trigger.run(db, steps, tries, say)
    for _, step in ipairs(steps) do
       for _, statement in ipairs(step.alone and { step.alone } or step) do
@@ -449,7 +459,7 @@ function trigger.run(db, steps, tries, say)
    end
 end
 
---- The steps as a script for psql.
+--- The plan as a script for psql.
 function trigger.text(steps)
    local lines = {}
    for _, step in ipairs(steps) do

@@ -15,8 +15,14 @@
 --
 -- The mirror of a table that is being written is always a little late. So suspects are looked at
 -- again, by key, a few times. One counts as different if its row in the target never changed in the
--- meantime, and is nothing that the row in the source has been. If the row in the target changed,
--- the change is on its way: that is reported, but is no difference.
+-- meantime, and is like no version of the row in the source that was seen. If the row in the target
+-- changed, the change is on its way: that is reported, but is no difference.
+--
+-- A side is {db =, table = the name that was asked for, title =, letter = "a" for the source or
+-- "b", name = as SQL writes it, spoken = for messages, kind =, oid =, is_narrow = its encoding
+-- lacks characters, sql = statements of verify_sql}. A suspect is {k = the key as text, parts = the
+-- key as a list, a =, b = hash of the row on either side, been = set of the hashes that `a` has
+-- had, has_moved = the row in the target changed, columns = names of those that differ, or false}.
 
 local raw = require "pgcdc.raw"
 local terminal = require "pgcdc.terminal"
@@ -25,12 +31,12 @@ local quote = require("pgcdc.names").quote
 
 local verify = {}
 
-local FETCH = 50000   -- rows of buckets that differ that are fetched at a time, on each side
+local FETCH = 50000   -- how many rows are fetched at a time, on each side
 local SUSPECTS = 5000 -- when so many rows differ, no more are looked for
 local AT_ONCE = 1000  -- keys of one statement
 local STAMP = "pgcdc_xid" -- the column that triggers use is no part of rows
 
-local ABSENT = ""
+local ABSENT = "" -- the hash of a row that is not there
 
 -- Raises what ends the program with status 3.
 local function refuse(message, ...)
@@ -53,9 +59,10 @@ local function on(side, method, ...)
    return table.unpack(results, 2, results.n)
 end
 
--- Of pg_class, what has rows to compare.
+-- The values of pg_class.relkind that have rows to compare.
 local comparable = { r = true, p = true, v = true, m = true, f = true }
 
+-- Finds the table of a side and fills in what is known of it.
 local function find(side)
    local facts = on(side, "query", sql.FIND, side.table)[1]
    if not facts then
@@ -85,7 +92,8 @@ local function ask_both(a, b, sql_a, sql_b, ...)
    return rows, (on(b, "result"))
 end
 
--- Calls f with a snapshot open on both sides. Locks are taken before, since one may have to wait.
+-- Returns f(), called while a snapshot is open on both sides. Locks are taken before the snapshots,
+-- since they may have to be waited for.
 local function with_snapshots(a, b, f)
    if not raw.sleep(0) then
       refuse "stopped before there was an answer"
@@ -163,6 +171,7 @@ end
 
 -- ---- buckets ----
 
+-- Returns the buckets of a list by number, and how many rows they have.
 local function by_number(list)
    local buckets, rows = {}, 0
    for _, row in ipairs(list) do
@@ -185,7 +194,8 @@ local function differing_buckets(a, b)
    return differing
 end
 
--- Takes as many buckets off the list as may be fetched at once, at least one.
+-- Removes from the end of the list as many buckets as may be fetched at once, at least one. Returns
+-- their numbers.
 local function take_buckets(differing)
    local numbers, rows = {}, 0
    while #differing > 0 and (#numbers == 0 or rows + differing[#differing].n <= FETCH) do
@@ -196,13 +206,14 @@ local function take_buckets(differing)
    return numbers
 end
 
--- Adds the hash of a row to what a side holds of its key. Several rows with one key are combined.
-local function add_hash(held, row)
-   local before = held[row.k]
+-- Adds the hash of a row to `hashes`, a table by key. Those of several rows with one key are
+-- combined.
+local function add_hash(hashes, row)
+   local before = hashes[row.k]
    if not before then
-      held[row.k] = row.h
+      hashes[row.k] = row.h
    else
-      held[row.k] = before < row.h and before .. "+" .. row.h or row.h .. "+" .. before
+      hashes[row.k] = before < row.h and before .. "+" .. row.h or row.h .. "+" .. before
    end
 end
 
@@ -219,17 +230,17 @@ end
 -- Fetches the rows of these buckets. Adds those that differ to `suspects`, a table by key: the two
 -- versions of a row are seldom in the same bucket. Returns how many were added.
 local function compare_rows(job, a, b, numbers, suspects)
-   local held, rows = { a = {}, b = {} }, {}
+   local hashes, rows = { a = {}, b = {} }, {}
    local rows_a, rows_b = ask_both(a, b, a.sql.rows, b.sql.rows, numbers)
    for letter, list in pairs { a = rows_a, b = rows_b } do
       for _, row in ipairs(list) do
-         add_hash(held[letter], row)
+         add_hash(hashes[letter], row)
          rows[row.k] = row
       end
    end
    local n = 0
    for k, row in pairs(rows) do
-      local x, y = held.a[k], held.b[k]
+      local x, y = hashes.a[k], hashes.b[k]
       if x ~= y then
          local s = suspects[k]
          if not s then
@@ -245,8 +256,8 @@ end
 
 -- ---- rows by key ----
 
--- Fetches what both sides hold of these suspects, by `named`, whose parameters are the keys as
--- arrays. A key with characters that a database has not cannot be sent there: `scanned`.
+-- Fetches the rows of these suspects from both sides: by `named`, whose parameters are the keys as
+-- arrays; or by `scanned`, if the encoding of a database may lack characters of a key.
 local function fetch_named(job, a, b, suspects)
    local arrays, n, is_wide = {}, #job.key, false
    for i = 1, n + 1 do
@@ -267,14 +278,14 @@ local function fetch_named(job, a, b, suspects)
    return rows, (on(b, "result"))
 end
 
--- Hashes and the hashes of columns, by key.
+-- Returns two tables by key: the hashes of rows, and those of their columns as text.
 local function by_key(rows)
-   local held, columns = {}, {}
+   local hashes, columns = {}, {}
    for _, row in ipairs(rows) do
-      add_hash(held, row)
+      add_hash(hashes, row)
       columns[row.k] = row.c
    end
-   return held, columns
+   return hashes, columns
 end
 
 local function split(text)
@@ -285,6 +296,7 @@ local function split(text)
    return parts
 end
 
+-- The names of the columns whose hashes, in the texts x and y, differ.
 local function differing_columns(job, x, y)
    local names, a, b = {}, split(x), split(y)
    for i, pair in ipairs(job.pairs) do
@@ -295,16 +307,17 @@ local function differing_columns(job, x, y)
    return names
 end
 
--- Looks at the suspects again, with snapshots open. `f(suspect, a, b, columns of a, of b)`.
+-- Looks at the suspects again, while snapshots are open: calls f(suspect, hash of the row in a, in
+-- b, hashes of its columns in a, in b) for each.
 local function each_again(job, a, b, suspects, f)
    for from = 1, #suspects, AT_ONCE do
       local to = math.min(from + AT_ONCE - 1, #suspects)
       local rows_a, rows_b = fetch_named(job, a, b, table.move(suspects, from, to, 1, {}))
-      local held_a, columns_a = by_key(rows_a)
-      local held_b, columns_b = by_key(rows_b)
+      local hashes_a, columns_a = by_key(rows_a)
+      local hashes_b, columns_b = by_key(rows_b)
       for i = from, to do
          local s = suspects[i]
-         f(s, held_a[s.k] or ABSENT, held_b[s.k] or ABSENT, columns_a[s.k], columns_b[s.k])
+         f(s, hashes_a[s.k] or ABSENT, hashes_b[s.k] or ABSENT, columns_a[s.k], columns_b[s.k])
       end
    end
 end
@@ -418,13 +431,13 @@ local function compare(job, a, b, result)
    end)
 end
 
---- Compares the table `spec.table` of `spec.source` with `spec.target_table` of `spec.target`, both
---- connections as of pgcdc.connect. Further fields: `pk`, `columns`: lists of names, or nil;
---- `where`: SQL, or nil; `settle`: how often rows that differ are looked at again, `wait`: the
---- seconds before each time; `limit`: how many rows are described. Returns a table: `name`; `rows`,
---- `target_rows`: how many there are; `missing`: columns that the target lacks; `wrong`: a list of
---- rows that differ; `is_cut`: there may be more; `moving`: how many are on their way. Raises
---- {refused = message}.
+--- Compares the table `spec.table` of `spec.source` with `spec.target_table` of `spec.target`;
+--- source and target are connections as pgcdc.connect makes them. Further fields: `pk`, `columns`:
+--- lists of names, or nil; `where`: SQL, or nil; `settle`: how often rows that differ are looked at
+--- again, `wait`: the seconds before each time; `limit`: how many rows are described. Returns a
+--- table: `name`; `rows`, `target_rows`: how many there are; `missing`: columns that the target
+--- lacks; `wrong`: a list of rows that differ; `is_cut`: there may be more; `moving`: how many are
+--- on their way; `key`: what sql.pair returned for its columns. Raises {refused = message}.
 function verify.compare(spec)
    local job = { columns = spec.columns, pk = spec.pk, where = spec.where, limit = spec.limit,
                  settle = spec.settle, wait = spec.wait }
@@ -454,6 +467,7 @@ end
 
 -- ---- the report ----
 
+-- A key for people: id=7 name="a b"
 local function key_text(key, parts)
    local texts = {}
    for i, pair in ipairs(key) do
@@ -463,7 +477,7 @@ local function key_text(key, parts)
    return table.concat(texts, " ")
 end
 
--- What is wrong with a row, as text, and as what it is counted.
+-- What is wrong with a row, as text, and the field of `counts` that counts it.
 local function what_is_wrong(row)
    if row.b == ABSENT then
       return "is missing in the target", "missing"
@@ -517,7 +531,8 @@ function verify.report(result, limit, say)
    return #result.wrong == 0 and #result.missing == 0
 end
 
---- Compares and reports. What cannot be compared ends the program with status 3.
+--- Compares, and reports to `say`. Returns true if both sides are the same. Ends the program with
+--- status 3 if they cannot be compared. `spec`: as `verify.compare` has it.
 function verify.run(spec, say)
    local ok, result = pcall(verify.compare, spec)
    if not ok and not raw.sleep(0) then

@@ -4,7 +4,7 @@
 -- A row is compared by the md5 of one text, which is the same on both sides if the values are the
 -- same: columns in one order, each as its type writes it, with fixed settings, in UTF-8.
 -- ROW()::text tells NULL from '', and no value can look like two. md5 is the same on every server
--- of any version; of the hash functions of types nobody promises that.
+-- of any version; that is not promised of the hash functions of types.
 --
 -- Where the types of the two sides differ, or one value has several texts, both sides write what
 -- they have in common: numbers without zeros at the end, json as jsonb writes it, arrays and
@@ -23,17 +23,18 @@ function sql.settings(version)
       .. raw.session("verify", version)
 end
 
---- Takes the snapshot of a transaction, if it is the first statement that needs one.
+--- A statement that takes the snapshot of a transaction, if it is the first one that needs one.
 sql.SNAPSHOT = "SELECT"
 
---- The table that the name $1 means.
+--- A statement about the table that the name $1 means.
 sql.FIND = [[
    SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
       pg_catalog.current_setting('server_encoding') AS encoding
    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
    WHERE c.oid = pg_catalog.to_regclass($1)]]
 
---- Its columns, domains resolved; `key`: place in the primary key.
+--- A statement about the columns of the table with the oid $1, with the base types of domains;
+--- `key`: the place in the primary key.
 sql.COLUMNS = [[
    WITH RECURSIVE base(num, typ) AS (
       SELECT attnum, atttypid FROM pg_catalog.pg_attribute
@@ -63,7 +64,7 @@ local numbers = { int2 = true, int4 = true, int8 = true, numeric = true, float4 
                   float8 = true }
 local moments = { date = true, timestamp = true, timestamptz = true }
 
--- A pattern of what jsonb refuses, while json and text take it.
+-- A pattern of texts that json and text can hold and jsonb cannot.
 local NOT_FOR_JSONB = [['\\u(0000|[dD][89a-fA-F])']]
 
 local function is_json(column)
@@ -123,6 +124,7 @@ function sql.pair(a, b)
             a = expressions[how](name, a), b = expressions[how](name, b) }
 end
 
+-- What is compared of one side, as SQL with commas between. `side`: "a" or "b".
 local function list(pairs_of_columns, side)
    local parts = {}
    for i, pair in ipairs(pairs_of_columns) do
@@ -141,7 +143,8 @@ local function from(side, where)
    return ("FROM %s t%s"):format(side.name, where and (" WHERE (%s)"):format(where) or "")
 end
 
--- Numbers out of the 32 hex digits of a hash: the last 16 for the bucket.
+-- SQL for the number in 16 hex digits of the hash h, from the digit `first` on. Of its 32 the last
+-- 16 choose the bucket.
 local function number(first)
    return ("('x' || pg_catalog.substr(h, %d, 16))::bit(64)::int8"):format(first)
 end
@@ -168,7 +171,8 @@ function sql.statements(side, columns, key, where)
       each[i] = ("pg_catalog.left(%s, 8)"):format(hash_of(("ROW(%s)::text"):format(pair[letter])))
    end
    for i, pair in ipairs(key) do
-      local column, name = pair[letter .. "_column"], quote("pgcdc k" .. i) -- nobody's column
+      -- a name that no column of the table has
+      local column, name = pair[letter .. "_column"], quote("pgcdc k" .. i)
       local value, wanted = pair[letter] .. "::text", "v." .. name
       if pair.is_same then -- so that the server can use an index
          value, wanted = "t." .. quote(pair.name), ("%s::%s"):format(wanted, column.full_type)

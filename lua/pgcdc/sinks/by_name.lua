@@ -28,7 +28,7 @@ local sinks = setmetatable({}, {
    end,
 })
 
--- In the sandbox all are loaded now: later, `require` finds our modules no more.
+-- In the sandbox all are loaded now: later, `require` cannot find our modules any more.
 for _, name in ipairs(raw.is_sandboxed and names or {}) do
    local _ = sinks[name]
 end

@@ -12,6 +12,7 @@ local csv = file_sink.kind { kind = "csv", fields = { columns = true, header = t
 
 local io = rawget(_G, "io") -- the sandbox has none, and no files either
 
+-- The line of the names of the columns, without its end.
 local function header_of(self)
    local row = {}
    for _, name in ipairs(self.columns) do
@@ -29,6 +30,7 @@ local function meta_of(self, value)
    return (raw.csv_line(row, self.meta))
 end
 
+-- Warns, once, that a row has columns that the file does not have.
 local function warn_of_others(self)
    if not self.has_warned then
       self.has_warned = true
@@ -37,6 +39,7 @@ local function warn_of_others(self)
    end
 end
 
+-- The line of a value, with the header before it if the file has none yet.
 local function line_of(self, value)
    check.type("pgcdc.sinks.csv: a value", value, "table")
    self.columns = self.columns or raw.csv_names(value)
@@ -109,7 +112,7 @@ local function read_header(self)
    return names
 end
 
--- The names that follow those that this sink has in front; nil if others are in front.
+-- The names after those of `meta`, which must come first; nil if others come first.
 local function names_after_meta(self, names)
    for i, name in ipairs(self.meta or {}) do
       if names[i] ~= name then
@@ -123,7 +126,7 @@ local function is_same(a, b)
    return table.concat(a, "\0") == table.concat(b, "\0")
 end
 
---- The file was opened: takes the columns that it has.
+--- The file was opened: takes the columns that it has. Raises an error if others were asked for.
 function csv:begin(is_empty, token)
    self.has_header = not is_empty
    local names = token and token.columns
@@ -139,6 +142,7 @@ function csv:begin(is_empty, token)
    self.columns = columns
 end
 
+--- Adds the names in the file's first line to the token, unless the file is empty.
 function csv:tell(token)
    if token.length > 0 and self.columns then
       token.columns = table.move(self.columns, 1, #self.columns, #(self.meta or {}) + 1,
@@ -154,7 +158,7 @@ function csv:renew()
    end
 end
 
---- See the README for the fields of `spec`.
+--- Makes a sink. `spec`: its options, see lua/README.md.
 return function(spec)
    local self = file_sink.new(csv, spec)
    spec = spec or {}

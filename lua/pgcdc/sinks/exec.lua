@@ -11,7 +11,7 @@ local recovery = require "pgcdc.delivery.recovery"
 
 local SEND = 64 * 1024   -- bytes that are written at once
 local KEEP = 1024 * 1024 -- bytes that are kept before we wait until they are read
-local PATIENCE = 1       -- seconds that it may take to end before a message says that we wait
+local PATIENCE = 1       -- seconds that we wait for its end before a message says so
 
 local Exec = { enters_itself = true }
 Exec.__index = Exec
@@ -30,7 +30,7 @@ local function ending(how, number)
       or ("ended with status %d"):format(number)
 end
 
--- The command does not read any more. Ends it, so that another one can be started, and raises why.
+-- The command does not read any more: ends it, so that it can be started again, and raises why.
 local function fail_ended(self)
    local child = self.child
    child:close_input()
@@ -46,8 +46,8 @@ local function fail_ended(self)
    fail(self, "has closed its input")
 end
 
--- Returns the command, running. One that is started again gets what the one before may not have
--- read.
+-- Returns the command, which is running then: it is started at first, and again after it failed;
+-- then it gets what it may not have read. A failure that is found here is raised first, once.
 local function ready(self)
    recovery.prepare(self.participant)
    local child = self.child
@@ -67,6 +67,7 @@ local function ready(self)
    return child
 end
 
+-- Writes what the command was given. Blocks while its pipe is full.
 local function send(self)
    if not self.child:send() then
       self.is_failed = true
@@ -74,7 +75,7 @@ local function send(self)
    end
 end
 
--- Returns when the command has read everything.
+-- Blocks until the command has read everything.
 local function drain(self)
    local child, nap = self.child, 0.00005
    send(self)
@@ -118,7 +119,7 @@ function Exec:restore()
    self.is_started = true
 end
 
---- Returns when the command has read everything.
+--- Blocks until the command has read everything.
 function Exec:flush()
    if self.child:pending() > 0 then
       ready(self)
@@ -126,7 +127,7 @@ function Exec:flush()
    end
 end
 
---- Closes the command's input and waits for its end, which must be a good one.
+--- Closes the command's input and waits for its end. Raises an error unless its status is 0.
 function Exec:close()
    local child = self.child
    if not self.is_started then
@@ -147,7 +148,7 @@ function Exec:close()
    end
 end
 
---- See the README for the fields of `spec`.
+--- Makes a sink. `spec`: its options, see lua/README.md.
 return function(spec)
    local what = "pgcdc.sinks.exec"
    spec = check.type(what .. ": its argument", spec, "table")

@@ -12,9 +12,17 @@
 -- A kind of file has these functions, the last three if it needs them:
 --    put(sink, file, value)         writes one value
 --    line(sink, value)              returns its text for standard output
---    begin(sink, is_empty, token)   the file was opened
+--    begin(sink, is_empty, token)   the file was opened; token: what was saved of it, or nil
 --    tell(sink, token)              adds to the token
 --    renew(sink)                    a new file has begun
+--
+-- A token is {length =, since = when the file began, to = the name that the file is to get, or
+-- nil}. A sink has these, and:
+--    path, folder, base   of its file; base: the name without the folder
+--    file                 open, or nil: closed to make room for others
+--    used                 when it was written last, counted in writes of all sinks
+--    is_open, is_exact    `restore` has opened it; it is a regular file
+--    has_unflushed        something was written since the last flush
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
@@ -53,7 +61,7 @@ local function rotation(what, value)
             every = value.every ~= nil and check.seconds(what .. ".every", value.every, 1) or nil }
 end
 
---- The folder and the rest of a path.
+-- The folder and the rest of a path.
 local function split(path)
    local folder, name = path:match("^(.*)/([^/]*)$")
    if not folder then
@@ -62,7 +70,8 @@ local function split(path)
    return folder == "" and "/" or folder, name
 end
 
--- The absolute path without symbolic links, as far as it exists.
+-- The absolute path without symbolic links, also of a file that is not there in a folder that is.
+-- Other paths stay as they are.
 local function resolve(path)
    local kind = raw.file_stat(path)
    if kind == "file" then
@@ -117,6 +126,7 @@ local function park(self)
    end
 end
 
+-- Closes files until one more may be opened.
 local function make_room()
    while #open_sinks >= MAX_OPEN do
       local oldest = open_sinks[1]
@@ -129,6 +139,7 @@ local function make_room()
    end
 end
 
+-- Opens the file, which is made if it is not there. Returns it.
 local function open(self)
    make_room()
    local is_new = not raw.file_stat(self.path)
@@ -145,7 +156,7 @@ local function open(self)
    return file
 end
 
--- Opens the file again, which was closed to make room for others.
+-- Opens the file again, which `park` has closed. Raises an error if somebody else has changed it.
 local function reopen(self)
    local kind, length = raw.file_stat(self.path)
    if kind ~= "file" or length ~= self.length then
@@ -156,7 +167,8 @@ end
 
 -- ---- rotation ----
 
--- orders.jsonl: orders-20261123T065012Z.jsonl, and then orders-20261123T065012Z_2.jsonl
+-- A name that no file has: for orders.jsonl orders-20261123T065012Z.jsonl, or, if that is taken,
+-- orders-20261123T065012Z_2.jsonl.
 local function rotated_name(self)
    local stem, ending = self.base:match("^(.+)(%.[^.]*)$")
    local name = (stem or self.base) .. date("!-%Y%m%dT%H%M%SZ")
@@ -168,12 +180,14 @@ local function rotated_name(self)
    return candidate
 end
 
+-- True if a file of this length is to be rotated.
 local function is_due(self, length)
    local rotate = self.rotate
    return rotate and length > 0 and (rotate.size and length >= rotate.size
       or rotate.every and time() - self.since >= rotate.every)
 end
 
+-- Renames the file to `to`, in the same folder, and begins a new one.
 local function rotate(self, to)
    if self.file then
       park(self)
@@ -208,6 +222,7 @@ function Sink:write(value)
    participants.leave_sink(before)
 end
 
+-- Raises an error if the file has less than `token` says. `length`: nil if it is not there.
 local function check_length(self, token, length)
    if (length or 0) < token.length then
       fail(self, length and "has %d bytes, but I had written %d: it was cut or replaced by "
@@ -217,7 +232,7 @@ local function check_length(self, token, length)
    end
 end
 
---- Makes the file what it was when the token was saved.
+--- Makes the file what it was when the token was saved; nil: no token was ever saved.
 function Sink:restore(token)
    local kind, length = raw.file_stat(self.path)
    local was_rotated = token and token.to and raw.file_stat(self.folder .. "/" .. token.to)
@@ -244,7 +259,7 @@ function Sink:restore(token)
    end
 end
 
---- Everything is on disk when it returns. Returns the token.
+--- Everything is on disk when it returns. Returns the token; nil if this is not a regular file.
 function Sink:flush()
    if not self.is_open then
       recovery.prepare(self.participant)
@@ -291,7 +306,7 @@ end
 
 -- ---- making one ----
 
---- Makes a sink that prints. Standard output is flushed by the program.
+-- Makes a sink that prints. The program flushes standard output.
 local function print_sink(kind)
    local print = print
    return {

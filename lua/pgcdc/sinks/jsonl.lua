@@ -17,7 +17,7 @@ function jsonl.line(_, value)
    return raw.encode(value)
 end
 
---- See the README for the fields of `spec`.
+--- Makes a sink. `spec`: its options, see lua/README.md.
 return function(spec)
    return file_sink.register(file_sink.new(jsonl, spec))
 end

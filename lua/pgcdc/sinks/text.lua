@@ -13,7 +13,7 @@ function text.line(_, value)
    return tostring(value)
 end
 
---- See the README for the fields of `spec`.
+--- Makes a sink. `spec`: its options, see lua/README.md.
 return function(spec)
    return file_sink.register(file_sink.new(text, spec))
 end

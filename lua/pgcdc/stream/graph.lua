@@ -6,7 +6,7 @@ local stream = require "pgcdc.stream.stream"
 
 local graph = {}
 
--- Where a function of the script was written, "script.lua:12", or nil.
+-- Where a function was written, as "script.lua:12"; nil if it is a function of C.
 local function place_of(f)
    local source, line = raw.place(f)
    if line > 0 then
@@ -14,6 +14,7 @@ local function place_of(f)
    end
 end
 
+-- The text for a node's field `about`, or nil.
 local function text_of(about)
    if type(about) == "function" then
       return place_of(about)
@@ -28,7 +29,7 @@ local function text_of(about)
    end
 end
 
--- The text in quotes. Control characters, but newlines, are shown as "?".
+-- The text in quotes. Control characters except newlines become "?".
 local function quote(text)
    text = text:gsub("[%c\127]", function(c)
       return c == "\n" and c or "?"

@@ -6,7 +6,8 @@ local undo = require "pgcdc.stream.undo"
 
 local held = {}
 
---- An entry for the value in hand: {x = the value, origin =}.
+--- Makes an entry of `x`, the value in hand: {x =, origin =}. Its batches are held until the entry
+--- is released.
 function held.new(x)
    return { x = x, origin = lineage.retain() }
 end
@@ -38,7 +39,8 @@ end
 local Queue = {}
 Queue.__index = Queue
 
---- A queue, the oldest at `first`; positions are never used again.
+--- A new queue, which is empty. The oldest entry is queue[queue.first], the newest
+--- queue[queue.last].
 function held.queue()
    return setmetatable({ first = 1, last = 0 }, Queue)
 end
@@ -55,7 +57,7 @@ function Queue:push(x)
    return entry
 end
 
---- Takes the oldest entry out, which stays held.
+--- Takes the oldest entry out and returns it, still held. The queue must not be empty.
 function Queue:pop()
    local entry = self[self.first]
    self[self.first] = nil
@@ -63,13 +65,13 @@ function Queue:pop()
    return entry
 end
 
---- Undoes `pop`.
+--- Undoes the `pop` that returned this entry.
 function Queue:unpop(entry)
    self.first = self.first - 1
    self[self.first] = entry
 end
 
--- Releases what was appended after this position, as far as it is still there.
+-- Releases and removes all entries after this position.
 local function cut(queue, position)
    while queue.last > position and queue.last >= queue.first do
       held.release(queue[queue.last])
@@ -88,7 +90,7 @@ function Queue:unpush(entry)
    end
 end
 
---- Releases all.
+--- Releases and removes all entries.
 function Queue:clear()
    cut(self, self.first - 1)
 end
@@ -98,7 +100,8 @@ local function unpass(queue, entry, last)
    queue:unpop(entry)
 end
 
---- Passes the oldest on through the function `out`. If that fails it stays where it is.
+--- Takes the oldest value out and passes it on through the function `out`. If that raises an error
+--- the value is put back.
 function Queue:pass(out)
    local entry = self:pop()
    local attempt <close> = undo(unpass, self, entry, self.last)

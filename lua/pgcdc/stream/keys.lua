@@ -10,7 +10,7 @@ local null = raw.null
 
 local keys = {}
 
---- A value as it stands in a list.
+--- A value as an item of a list: nil becomes null.
 function keys.item(x)
    if x == nil then
       return null
@@ -31,7 +31,7 @@ end
 local special = { [math.huge] = "inf", [-math.huge] = "-inf" }
 local specials = { inf = math.huge, ["-inf"] = -math.huge }
 
---- A key as text, different for values of different types; nil where a key has no text, as a table.
+--- A key as text, different for different keys; nil for a key that has no text, such as a table.
 function keys.text(key)
    local kind = type(key)
    if kind == "string" or kind == "number" or kind == "boolean" or key == null then

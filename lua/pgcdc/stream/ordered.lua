@@ -1,10 +1,10 @@
--- pgcdc.stream.ordered: a table that keeps its keys in an order, of which both ends can be changed.
+-- pgcdc.stream.ordered: a table whose keys are in an order; they can be added at both ends.
 -- SPDX-License-Identifier: MIT
 
 local Ordered = {}
 Ordered.__index = Ordered
 
---- Puts a new key at the end. Returns its entry, {key =, value =}.
+--- Puts a key that is not there at the end. Returns its entry, {key =, value =}.
 function Ordered:push(key, value)
    local entry = { key = key, value = value, before = self.last }
    if self.last then
@@ -18,7 +18,7 @@ function Ordered:push(key, value)
    return entry
 end
 
---- Puts a new key at the beginning.
+--- Puts a key that is not there at the beginning. Returns its entry.
 function Ordered:put_first(key, value)
    local entry = { key = key, value = value, after = self.first }
    if self.first then
@@ -59,7 +59,7 @@ function Ordered:remove(key)
    return entry
 end
 
---- Makes an ordered table, which is empty.
+--- Makes an ordered table, which is empty. Its `count` is how many keys it has.
 return function()
    return setmetatable({ entries = {}, count = 0 }, Ordered)
 end

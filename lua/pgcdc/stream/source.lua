@@ -22,10 +22,10 @@ local fields = {
 -- How changes are found.
 local captures = { xmin = true, increment = true, trigger = true }
 
--- The events of the host that an event of a script stands for.
 local ops = { read = true, upsert = true, insert = true, update = true, delete = true }
-local all_events = { batch = true, ready = true, schema = true, error = true }
-all_events.truncate = true
+-- The set of the events of the host.
+local all_events = { batch = true, ready = true, truncate = true, schema = true, error = true }
+-- Event of a script -> the set of the events of the host that it stands for.
 local events = { change = ops }
 for event in pairs(all_events) do
    events[event] = { [event] = true }
@@ -37,6 +37,7 @@ end
 
 local names_taken = {}
 
+-- Returns the least and the greatest number of seconds between polls.
 local function interval(value)
    local what = "pgcdc.source: interval"
    if value == nil then
@@ -72,7 +73,7 @@ local function deletes(value)
    return true, value.interval
 end
 
--- An option that needs deletes.
+-- The value of an option that needs deletes; false for nil.
 local function with_deletes(option, value, has_deletes)
    if value == nil then
       return false
@@ -145,11 +146,12 @@ Source.__name = "pgcdc.source"
 
 local sources = {} -- by number
 
---- The source with a number.
+--- The source of this number, or nil.
 function Source.by_number(number)
    return sources[number]
 end
 
+-- True if this consumer or handler takes an event of the host.
 local function takes(entry, event)
    if not entry.event then
       return ops[event]
@@ -157,7 +159,7 @@ local function takes(entry, event)
    return events[entry.event][event]
 end
 
--- The functions that an event of the host goes to.
+-- The functions that take an event of the host, in order.
 local function functions_of(source, event)
    local functions = {}
    for _, entry in ipairs(source.consumers) do
@@ -181,14 +183,15 @@ function Source:rewire()
    self.out = stream.to_all(all)
 end
 
---- Gives the host the handlers of all sources anew: something that they depend on has changed.
+--- Gives the host the handlers of all sources anew. To be called when something has changed that
+--- they depend on.
 function Source.rewire_all()
    for _, source in ipairs(sources) do
       source:rewire()
    end
 end
 
---- Calls `handler` on every `event`. Returns the source.
+--- Calls `handler` at every `event`. Returns the source.
 function Source:on(event, handler)
    check.one_of("source:on", event, events)
    check.type(("source:on(%q): the handler"):format(event), handler, "function")
@@ -252,7 +255,7 @@ local function check_spec(spec)
    end
 end
 
---- Declares a source. See the README for the fields.
+--- Declares a source and returns it. `spec`: its fields, see lua/README.md.
 function Source.declare(spec)
    check_spec(spec)
    local min, max = interval(spec.interval)

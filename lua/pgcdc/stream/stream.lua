@@ -23,15 +23,15 @@
 --    node:finish()        The program stops in good order. An operator that may pass on early what
 --                         it holds does so; what others hold comes again at the next start.
 --    node:is_ready()      Returns true if a value that is given to the node now would be passed on
---                         at once. Default: whether all consumers are ready. Who returns false
---                         calls stream.ready(node) when it takes values again.
+--                         at once. Default: whether all consumers are ready. A node that returns
+--                         false calls stream.ready(node) when it takes values again.
 --    node:on_ready()      What follows may be ready again. A node that has this method is told, and
 --                         its upstreams are not: it tells them itself, by stream.ready(node).
 --    node.about           What --graph shows beside the kind: a function, a name, a number, or a
 --                         list of such. `kind` is the operator, `name` what the script says.
 --
 -- Errors. What `input` or a timer of stream.after raises goes up through all nodes to the source,
--- whose policy decides what becomes of it (see delivery/on_error). The same value may be given
+-- whose policy decides what happens next (see delivery/on_error). The same value may be given
 -- again, so the node must be as it was before the value came: it changes its state first, emits
 -- then, and takes the change back where that fails (see undo). An error in any other method is
 -- raised where it was called: in the script, or in the host, which ends the program.
@@ -60,7 +60,8 @@ stream.nodes = {}
 local function nothing()
 end
 
--- Passes on to all; a consumer that is attached or detached meanwhile counts from the next value.
+-- Returns a function that calls all of these with its argument. The list must not change after
+-- that: a consumer that is attached or detached during a call counts from the next value.
 local function to_all(functions)
    if #functions == 0 then
       return nothing
@@ -104,7 +105,7 @@ function stream.is(value)
       and type(value.rewire) == "function"
 end
 
---- Raises unless `value` is a stream.
+--- Raises an error unless `value` is a stream. Returns it.
 function stream.check(what, value)
    if not stream.is(value) then
       check.fail("%s must be a stream, not %s", what,
@@ -192,7 +193,7 @@ function Stream:downstreams()
    return list
 end
 
--- ---- time, and consumers that are held up ----
+-- ---- time, and sources that are paused ----
 
 -- The sources that values of `node` may come from.
 local function sources_of(node)
@@ -226,8 +227,8 @@ function stream.after(node, seconds, f)
    return handle
 end
 
---- Pauses all sources that values of `node` come from, or lets them go on. To be called in turn
---- with true and false.
+--- Pauses all sources that values of `node` come from (`is_held`), or lets the same ones go on. To
+--- be called in turn with true and false.
 function stream.hold_up(node, is_held)
    if is_held then
       node.held_up = sources_of(node)
@@ -326,7 +327,8 @@ function stream.operator(name, build)
    end)
 end
 
--- A field of the row of a change (of what there is, where it was deleted), or of any other table.
+-- Returns a function that gets this field: of a change, from its row (of a delete, from its old
+-- row, or its key where that is not known); of any other table, from the table.
 local function field_of(name)
    return function(x)
       if raw.is_change(x) then
@@ -336,7 +338,8 @@ local function field_of(name)
    end
 end
 
---- A function or the name of a field, as a function; nil stays nil. `what`: for the message.
+--- `key`, a function or the name of a field, as a function from a value; nil stays nil. `what`: how
+--- errors name it.
 function stream.getter(what, key)
    if key == nil or type(key) == "function" then
       return key
@@ -345,14 +348,15 @@ function stream.getter(what, key)
    return field_of(key)
 end
 
---- The options table of an operator: nil is none. `known`: a set of names.
+--- The options of an operator: the table `given`, or an empty one for nil. Raises an error if it
+--- has others than `known`, a set of names.
 function stream.options(what, given, known)
    given = check.type(what .. ": the options", given or {}, "table")
    check.fields(what, given, known)
    return given
 end
 
---- Adds an operator for everybody: `f(stream, ...)` returns a stream, or whatever it likes.
+--- Adds a method to all streams, for scripts: `f(stream, ...)`, whose results the method returns.
 function stream.register(name, f)
    check.text("pgcdc.register: the name", name)
    check.type("pgcdc.register: the function", f, "function")

@@ -4,11 +4,13 @@
 -- A *layout* is a list of columns in the target, with the rows that wait to go there:
 --    {columns =, key = those of them that identify a row, lines = rows as lines of a COPY,
 --     deletes = in a mirror, keys of deleted rows as lines of another COPY}
--- A *mapping* makes such lines of all changes that have one metatable (of one source, since its
--- columns changed last). Mappings to the same columns share a layout:
+-- A *mapping* makes such lines of all changes that have the same metatable: those of one source,
+-- until its columns change. Mappings to the same columns share a layout:
 --    {layout =, plan = makes lines of rows, delete_plan = in a mirror, makes lines of deletes,
 --     key = the columns of the key, added = columns that scripts have added to rows}
--- The plans are made by raw.copy_plan, see src/bind_copy.h.
+-- The plans are made by raw.copy_plan, see src/lua/api_copy.h. A column is what raw.copy_columns
+-- says, with `target`, its name there, `place`, its number in the layout, and `from`, its number
+-- among the columns of the change (nil: a script added it).
 
 local raw = require "pgcdc.raw"
 
@@ -23,7 +25,8 @@ local function type_of(value)
    return types[type(value)] or "text"
 end
 
--- Appends to `added` the columns that scripts have added to the row and that are not in `known`.
+-- Appends to `added` the columns that scripts have added to the row and that are not in `known`,
+-- and adds them there.
 local function find_added(change, known, added)
    local row = raw.copy_added(change)
    if type(row) ~= "table" then
@@ -44,7 +47,8 @@ local function find_added(change, known, added)
    return added
 end
 
--- The columns that make the key, out of `columns`.
+-- Those of the columns that identify a row. Raises an error if there are none and the mode needs
+-- them.
 local function find_key(sink, columns)
    local key = {}
    if sink.pk then
@@ -106,7 +110,7 @@ local function choose_columns(sink, all, added)
    return columns
 end
 
--- Layouts with the same signature are the same.
+-- A text that is the same for layouts that can be one.
 local function signature_of(columns, key)
    local parts = {}
    for i, column in ipairs(columns) do
@@ -118,8 +122,8 @@ local function signature_of(columns, key)
    return table.concat(parts, "\n")
 end
 
--- Where the values of these columns are in a change: a column's place; a name, where a script
--- added it.
+-- Where the values of these columns are in a change: a column's number, or the name of one that a
+-- script added.
 local function origins_of(columns)
    local origins = {}
    for i, column in ipairs(columns) do
@@ -160,4 +164,3 @@ function layout.map(sink, layouts, change, before)
 end
 
 return layout
-

@@ -32,9 +32,10 @@ local TYPES = [[
             AND attnum > 0 AND NOT attisdropped) AS fields
    FROM tree JOIN pg_catalog.pg_type t USING (oid)]]
 
-local of
+local of -- defined below; of_row calls it
 
--- The shadow of a row type, made by make(definition), which returns its name.
+-- The name of the shadow of a row type, and whether it is another type. make(definition) makes one
+-- and returns its name.
 local function of_row(types, row, name, make)
    local parts, differs = {}, false
    for i, field in ipairs(row.fields) do
@@ -69,7 +70,8 @@ function of(types, oid, name, make)
 end
 
 --- Gives the target's columns that need one a field `shadow`, the name of a type.
---- `run(sql, ...)` returns rows; types that are made are temporary, named `prefix` and a number.
+--- `run(sql, ...)` returns rows; `encode_list` makes JSON of a list. Types that are made are
+--- temporary; their names are `prefix` and a number.
 function shadow.find(run, columns, prefix, encode_list)
    local oids, types, n_odd, n_made = {}, {}, 0, 0
    for _, column in ipairs(columns) do

@@ -42,13 +42,14 @@ local Sink = {}
 Sink.__index = Sink
 Sink.__name = "pgcdc.sinks.postgres"
 
+-- Returns a function log(level, message) whose messages name the sink.
 local function log(self)
    return function(level, message)
       raw.log(level, message, { sink = self.name })
    end
 end
 
---- The savepoint that was stored last, or nil.
+--- The savepoint that was stored last, as text, or nil.
 function Sink:recall()
    return self.connection:attempt(self.name, function()
       self.connection:connect()
@@ -65,7 +66,8 @@ local function make_mapping(self, change, before)
    return mapping
 end
 
--- The changes that come next are probably like this one: they are given to its plan first.
+-- From now on changes are given to the plan of this mapping first: those that come next are
+-- probably like this one.
 local function use(self, mapping)
    local layout = mapping.layout
    if not layout.is_used then
@@ -75,6 +77,7 @@ local function use(self, mapping)
    self.plan = mapping.plan
 end
 
+-- Raises an error if a delete does not tell the whole key.
 local function check_deleted_key(mapping, change)
    for _, column in ipairs(mapping.key) do
       if change.key[column.name] == nil and (not change.old or change.old[column.name] == nil) then
@@ -129,14 +132,15 @@ function Sink:write(change)
    end
 end
 
--- Rows that come from now on are kept apart from those that are there.
+-- Changes that come from now on are kept apart from those that were taken so far.
 local function detach(self)
    self.mappings, self.layouts, self.used, self.plan = {}, {}, {}, nil
 end
 
 -- ---- flush ----
 
--- Returns the statements for this layout, made of facts about the target.
+-- Returns the statements for this layout. Makes them anew if what was known of the target is not
+-- valid any more.
 local function prepare(self, layout)
    local connection = self.connection
    if layout.generation ~= connection.generation then
@@ -154,9 +158,10 @@ local function prepare(self, layout)
    return layout.statements
 end
 
-local function fill(self, create, copy, lines)
+-- Makes a temporary table and writes these lines to it.
+local function fill(self, create, copy_sql, lines)
    self.connection:run(create)
-   self.connection:copy(copy, lines)
+   self.connection:copy(copy_sql, lines)
 end
 
 local function apply_mirror(self, layout, statements)
@@ -182,6 +187,7 @@ local function apply_direct(self, layout, statements)
    return self.is_direct
 end
 
+-- Writes the rows of a layout to the target.
 local function apply(self, layout)
    local statements = prepare(self, layout)
    if apply_direct(self, layout, statements) then
@@ -198,7 +204,8 @@ local function apply(self, layout)
    end
 end
 
---- What was taken so far is kept apart from what comes. Returns a number for `flush`.
+--- From now on what was taken so far can be flushed alone. Returns the number of the seal, for
+--- `flush`.
 function Sink:seal()
    self.sealed[#self.sealed + 1] = { layouts = self.used, number = self.seal_count + 1 }
    self.seal_count = self.seal_count + 1
@@ -223,7 +230,7 @@ local function take_layouts(self, upto)
    return layouts
 end
 
--- Writes a transfer to the target, all or nothing.
+-- Writes a transfer to the target, all or nothing. Its rows are dropped when it is committed.
 local function commit(connection, transfer)
    connection:commit(transfer.names, transfer.token, transfer.savepoint, function()
       for _, part in ipairs(transfer) do
@@ -245,8 +252,8 @@ local function commit(connection, transfer)
    end
 end
 
--- A transfer is what one transaction writes: {sink =, layouts =, is_all =} for each sink, with
--- savepoint, token, the sinks' names.
+-- Makes a transfer, which is what one transaction writes: a list of {sink =, layouts =, is_all = no
+-- seal limits it}, with the fields savepoint (text or nil), token and names (of the sinks).
 local function new_transfer(parts, savepoint)
    tokens = tokens + 1
    local token = ("%s-%d"):format(run_name, tokens)
@@ -260,6 +267,7 @@ local function new_transfer(parts, savepoint)
    return transfer
 end
 
+-- True if the transfer is about one of these sinks.
 local function concerns(transfer, parts)
    for _, part in ipairs(parts) do
       for _, name in ipairs(transfer.names) do
@@ -271,8 +279,8 @@ local function concerns(transfer, parts)
    return false
 end
 
--- Writes the transfers again that failed and concern these sinks, before anything newer: they have
--- savepoints of their own, and are perhaps committed.
+-- Writes the transfers again that failed and concern these sinks. They come before anything newer,
+-- since each has its own savepoint and is perhaps committed.
 local function commit_tried(connection, parts)
    local i, transfers = 1, tried[connection]
    while i <= #transfers do
@@ -345,7 +353,7 @@ local function read_rename(value)
    return rename
 end
 
---- See the README for the fields of `spec`.
+--- Makes a sink. `spec`: its options, see lua/README.md.
 return function(spec)
    local what = "pgcdc.sinks.postgres"
    check.type(what .. ": its argument", spec, "table")

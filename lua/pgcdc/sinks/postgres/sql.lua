@@ -2,8 +2,8 @@
 -- SPDX-License-Identifier: MIT
 --
 -- Rows go into a temporary table with the columns c1, c2 and so on, in the order in which they
--- came, which its ctid keeps; from there one statement takes all of them. Where nothing can be in
--- the way they go into the table itself.
+-- came, which its ctid keeps; from there one statement takes all of them. Where no row can collide
+-- with one that is there and no value needs a conversion, a COPY writes to the table itself.
 
 local quote = require("pgcdc.names").quote
 
@@ -48,6 +48,7 @@ local function expression(name, column, to)
    return ("%s::%s"):format(name, to.type)
 end
 
+-- The list of f(column, place) for each column; nil is left out.
 local function each(columns, f)
    local parts = {}
    for i, column in ipairs(columns) do
@@ -56,6 +57,7 @@ local function each(columns, f)
    return parts
 end
 
+-- The same as text, with commas between.
 local function comma(columns, f)
    return table.concat(each(columns, f), ", ")
 end
@@ -67,7 +69,8 @@ local function same_key(layout, f)
    end), " AND ")
 end
 
--- What the statements of all modes need to know of a layout.
+-- What the statements of all modes need of a layout: to (the table), layout, keep (the columns that
+-- can be written), needs_conversion, and pieces of SQL: into, from, key, rows(...).
 local function describe(layout, facts)
    local d = { to = facts.full, layout = layout, keep = {}, needs_conversion = false }
    for _, column in ipairs(layout.columns) do
@@ -88,7 +91,7 @@ local function describe(layout, facts)
    d.key = comma(layout.key, function(column)
       return "s." .. c(column.place)
    end)
-   -- SQL for the converted rows; `o` is their order
+   -- SQL for the converted rows of the table `temp`; `o` is their order, `more` are other columns
    function d.rows(temp, order, more)
       return ("(SELECT %s%s, %s AS o FROM %s)"):format(comma(d.keep, function(column)
          local to = facts.by_name[column.target]
@@ -98,6 +101,8 @@ local function describe(layout, facts)
    return d
 end
 
+-- The statement that makes a temporary table of these columns. `more`: definitions of others, or
+-- nil.
 local function temporary(name, columns, facts, more)
    local parts = each(columns, function(column)
       local to = facts.by_name[column.target]
@@ -109,7 +114,7 @@ local function temporary(name, columns, facts, more)
       table.concat(parts, ", "))
 end
 
-local function copy(to, columns)
+local function copy_from(to, columns)
    return ("COPY %s (%s) FROM STDIN"):format(to, columns)
 end
 
@@ -174,7 +179,7 @@ local function mirror(d, temp, deletes, facts)
       apply_after_deletes = ("%s%s s WHERE NOT EXISTS (SELECT FROM %s g WHERE %s AND g.n >= s.o)"
          .. " %s"):format(insert, last(d.rows(temp, NUMBER)), deleted_rows, is_same, conflict),
       create_deletes = temporary(deletes, d.layout.key, facts, "n int8"),
-      copy_deletes = copy(deletes, all_places(d.layout.key, ", n")),
+      copy_deletes = copy_from(deletes, all_places(d.layout.key, ", n")),
    }
 end
 
@@ -212,9 +217,10 @@ function sql.build(layout, facts, mode, temp)
       statements = append(d, "pg_temp." .. temp)
    end
    statements.create = temporary("pg_temp." .. temp, layout.columns, facts, more_columns)
-   statements.copy = copy("pg_temp." .. temp, all_places(layout.columns, more))
+   statements.copy = copy_from("pg_temp." .. temp, all_places(layout.columns, more))
    if not d.needs_conversion and (mode == "append" or facts.is_unique) then
-      statements.direct = copy(d.to, d.into .. (mode == "history" and ", op, valid_from" or ""))
+      local added = mode == "history" and ", op, valid_from" or ""
+      statements.direct = copy_from(d.to, d.into .. added)
    end
    return statements
 end

@@ -1,8 +1,8 @@
 -- pgcdc.sinks.postgres.target: the table that a sink writes to: what it is, how it is made.
 -- SPDX-License-Identifier: MIT
 --
--- Everything here runs inside the sink's transaction. `run(sql, ...)` returns rows; it raises what
--- the server says. Errors of our own are plain text.
+-- Everything here runs inside the sink's transaction. `run(sql, ...)` returns rows, or raises what
+-- the server says. Errors of our own are plain text. `asked`: the name as the script wrote it.
 
 local raw = require "pgcdc.raw"
 local postgres_shadow = require "pgcdc.sinks.postgres.shadow"
@@ -46,24 +46,24 @@ local UNIQUE = [[
       AND NOT EXISTS (SELECT FROM pg_catalog.json_array_elements_text($2::json) n
          WHERE n::int2 <> ALL ((i.indkey::int2[])[0:i.indnkeyatts - 1]))) AS is_there]]
 
+-- A list as JSON.
 local function list(items)
    return raw.encode(setmetatable(items, raw.array_metatable))
 end
 
-local function names_of(columns, wanted)
+-- The names of columns in the target, as SQL writes them, with commas between.
+local function names_of(columns)
    local names = {}
-   for _, column in ipairs(columns) do
-      if not wanted or wanted(column) then
-         names[#names + 1] = quote(column.target or column.name)
-      end
+   for i, column in ipairs(columns) do
+      names[i] = quote(column.target)
    end
    return table.concat(names, ", ")
 end
-target.names_of = names_of
 
 -- ---- making one ----
 
--- The types that columns get: the source's own, where the target has them.
+-- Sets `made_as`, the type that a column gets in the target: the source's own, if the target has
+-- it.
 local function set_types(run, columns, log)
    local asked = {}
    for i, column in ipairs(columns) do
@@ -90,7 +90,7 @@ local function definitions(columns, prefix)
    return parts
 end
 
--- The schema and the name in `asked`; nil for the first schema of the search path.
+-- The schema and the name in `asked`. The schema is nil if it says none.
 local function parse(run, asked)
    local parts = run("SELECT pg_catalog.array_to_json(pg_catalog.parse_ident($1)) AS parts",
       asked)[1].parts
@@ -100,6 +100,7 @@ local function parse(run, asked)
    return parts[2] and parts[1], parts[#parts]
 end
 
+-- Makes the table, unless somebody else has made it meanwhile.
 local function make(run, asked, layout, mode, log)
    local schema, name = parse(run, asked)
    if schema and not run("SELECT pg_catalog.to_regnamespace($1) IS NOT NULL AS is_there",
@@ -107,7 +108,7 @@ local function make(run, asked, layout, mode, log)
       error(("there is no schema %s in the target: create it first"):format(schema), 0)
    end
    local full = (schema and quote(schema) .. "." or "") .. quote(name)
-   -- of two programs that make it at the same time one would fail
+   -- without the lock, one of two programs that make it at the same time would fail
    run("SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('pgcdc-lua ' || $1))", asked)
    if #run("SELECT FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass($1)", full) > 0 then
       return
@@ -132,6 +133,7 @@ end
 
 -- ---- what is there ----
 
+-- Facts about the table, or nil if there is none.
 local function read(run, asked)
    local facts = run(TABLE, asked, OUR_COMMENT)[1]
    if not facts then
@@ -182,6 +184,7 @@ local function refuse_missing(facts, missing)
       table.concat(parts, ", ")), 0)
 end
 
+-- Raises an error unless the table is fit for the layout. Sets facts.is_unique.
 local function check(run, facts, layout, mode)
    for _, column in ipairs(layout.key) do
       if facts.by_name[column.target].is_generated then
@@ -209,7 +212,7 @@ end
 --- Facts about the table that `sink.table` names, fit for `layout`: {full = quoted name, by_name =
 --- columns, is_unique = there is an index that refuses doubles, is_made = it was made just now}.
 --- Where it or a column is missing, it is made if `sink.create`. `sink.mode`: as the manual says.
---- `prefix`: of the names of temporary types; `log(level, message)`: is told what was made.
+--- `prefix`: of the names of temporary types. What is made is logged by `log(level, message)`.
 function target.prepare(run, sink, layout, prefix, log)
    local asked, mode = sink.table, sink.mode
    local facts = read(run, asked)

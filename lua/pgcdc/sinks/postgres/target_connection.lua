@@ -3,8 +3,9 @@
 --
 -- Sinks with the same target share a connection, so that they can share transactions.
 --
--- What the server says is raised as a *problem*: {message =, sqlstate =, kind =}. `attempt` turns
--- it into an error that the host understands.
+-- What the server says is raised as a *problem*: {message =, sqlstate =, kind = as in
+-- src/lua/api_db.h, what = which privilege is missing, or nil}. `attempt` turns it into an error
+-- that the host understands. Statements block until the server has answered.
 
 local raw = require "pgcdc.raw"
 local participants = require "pgcdc.delivery.participants"
@@ -19,6 +20,7 @@ local LONGEST_WAIT = 60 -- seconds
 
 local OURS = " FROM pgcdc.position WHERE pipeline = $1 AND sink = $2"
 
+-- True if the same may succeed later.
 local function is_passing(problem)
    return problem.kind == "connection" or raw.sqlstate_passes(problem.sqlstate)
 end
@@ -32,9 +34,9 @@ local connections = {} -- by conninfo
 local targets = {}     -- connection -> conninfo, which may hold a password; no field of the
                        -- connection, since scripts can look into that
 
--- Raises a problem. `what`: what was tried, or nil.
-local function raise(message, sqlstate, kind, what)
-   local problem = { message = message, sqlstate = sqlstate, kind = kind, what = what }
+-- Raises a problem.
+local function raise(message, sqlstate, kind)
+   local problem = { message = message, sqlstate = sqlstate, kind = kind }
    error(setmetatable(problem, Problem), 0)
 end
 
@@ -47,7 +49,7 @@ function Connection:run(sql, ...)
    return rows
 end
 
---- Sends lines to what `sql`, a COPY, names.
+--- Runs `sql`, a COPY FROM STDIN, with these lines (raw.copy_lines).
 function Connection:copy(sql, lines)
    local ok, message, sqlstate, kind = self.db:load(sql)
    if ok then
@@ -92,6 +94,7 @@ function Connection:set_written(name)
    self.is_new[name] = false
 end
 
+--- Ends the connection; `connect` makes another one.
 function Connection:close()
    if self.db then
       self.db:close()
@@ -128,6 +131,7 @@ function Connection:attempt(name, f)
    error(text_of(self, result), 0)
 end
 
+--- Begins a transaction, with the settings of a target.
 function Connection:begin()
    self:run(BEGIN .. raw.session("target", self.db:version()))
 end
@@ -143,6 +147,7 @@ local function explain(what, f)
    end
 end
 
+-- Makes pgcdc.position, in a transaction of its own.
 local function make_table(self)
    self:begin()
    self:run "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('pgcdc.position'))"
@@ -194,9 +199,9 @@ function Connection:recall(name)
    return row.savepoint
 end
 
--- Locks our row, and so waits for a COMMIT of ours that the server has not finished. (A transaction
--- that nobody would end was ended by raw.db_open.) Returns true if a transaction with this token
--- was committed.
+-- Locks our row, and so waits for a COMMIT of ours that the server has not finished. (What a former
+-- connection left open was ended by raw.db_open.) Returns true if a transaction with this token was
+-- committed. Raises an error if the row is not as we left it.
 local function is_done(self, name, token)
    local row = self:run("SELECT flush" .. OURS .. " FOR UPDATE", self.pipeline, name)[1]
    if row and row.flush == token then
@@ -209,7 +214,9 @@ local function is_done(self, name, token)
 end
 
 --- One transaction: calls f() and stores the savepoint, if it is not nil, for the sinks with these
---- names, unless a transaction with this token is committed already.
+--- names, unless a transaction with this token is committed already. Raises an error if it
+--- was not committed, or if that is not known: then it must be called again with the same
+--- arguments.
 function Connection:commit(names, token, savepoint, f)
    self:connect()
    for _, name in ipairs(names) do
@@ -236,13 +243,16 @@ function Connection:commit(names, token, savepoint, f)
    end
 end
 
---- The connection to a target, the same one for each sink.
+--- The connection to a target, the same one for all its sinks. It connects when `connect` is
+--- called.
 return function(conninfo)
    local connection = connections[conninfo] or setmetatable({
-      subject = "pgcdc.sinks.postgres",
+      -- db: what raw.db_open returned, or nil; former: the one before it; away: why the last try to
+      -- connect failed, or nil; pipeline: raw.pipeline(), once it is needed
+      subject = "pgcdc.sinks.postgres", -- the sink that errors name
       generation = 0,   -- changes whenever what was known of the target is no longer valid
       temporaries = 0,  -- numbers that were given to temporary tables
-      wait = 0,
+      wait = 0,         -- seconds before the next try, as `attempt` said last
       flushed = {},     -- sink's name -> token in pgcdc.position
       is_recalled = {}, -- sink's name -> its token is known
       is_new = {},      -- sink's name -> it has never stored or written anything there

@@ -4,7 +4,7 @@
 -- map starmap filter remove tap pluck flatten (= concat)
 --
 -- Most values pass through these, so they do nothing per value but call the function: they make no
--- table, use no pcall, and build no argument list where none was given.
+-- table, use no pcall, and build no argument list unless further arguments were given.
 
 local stream = require "pgcdc.stream.stream"
 local check = require "pgcdc.check"
@@ -27,6 +27,7 @@ local function bind(f, ...)
    end
 end
 
+-- Checks f, the function of an operator. Returns it, bound to the further arguments.
 local function take_f(node, f, ...)
    node.about = check.type(node.kind .. ": f", f, "function")
    return bind(f, ...)

@@ -13,7 +13,8 @@ local held = require "pgcdc.stream.held"
 local keys = require "pgcdc.stream.keys"
 local undo = require "pgcdc.stream.undo"
 
--- Defines an operator of several streams. `build(node, streams, options)` sets the node's input.
+-- Defines an operator of several streams. `known`: the set of its options, or nil. `build(node,
+-- streams, options)` makes the node take values; `streams` is a table.pack.
 local function operator(name, known, build)
    stream.method(name, function(...)
       local streams = table.pack(...)
@@ -99,8 +100,8 @@ local function zip_back(taken, queue, entry)
    queue:unpush(entry)
 end
 
---- zip(stream, ...): lists of the first values of all streams, of the second ones, and so on. What
---- has no counterpart yet waits, however many they are.
+--- zip(stream, ...): lists of the first values of all streams, of the second ones, and so on.
+--- Values wait until all other streams have theirs; there is no limit to how many wait.
 operator("zip", nil, function(node, streams)
    local connected
    local function take(inlet, x)
@@ -250,7 +251,7 @@ operator("zip_latest", nil, function(node, streams)
       local inlet = {}
       if not first then
          first = inlet
-         inlet.entry = {} -- what it has is in the queue
+         inlet.entry = {} -- its values are in the queue
       end
       return inlet
    end, take, function(inlet)

@@ -1,5 +1,7 @@
 -- pgcdc.stream.operators.envelope: changes as other programs write them.
 -- SPDX-License-Identifier: MIT
+--
+-- debezium cloudevents
 
 local raw = require "pgcdc.raw"
 local stream = require "pgcdc.stream.stream"
@@ -15,7 +17,7 @@ local codes = { insert = "c", update = "u", upsert = "u", delete = "d", read = "
 
 local cumulative = { 0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334 }
 
--- "2026-11-23T05:04:57.057Z" in milliseconds since 1970.
+-- A time such as "2026-11-23T05:04:57.057Z" in milliseconds since 1970.
 local function milliseconds(ts)
    local year, month, day, hour, minute, second, fraction =
       ts:match "^(%d+)-(%d+)-(%d+)T(%d+):(%d+):(%d+)%.?(%d*)"
@@ -37,6 +39,7 @@ local function ms_of(change)
    return last_ms
 end
 
+--- debezium(): changes as the value envelope of Debezium.
 stream.operator("debezium", function(node)
    node.input = function(change)
       check_change("debezium", change)
@@ -56,7 +59,7 @@ stream.operator("debezium", function(node)
    end
 end)
 
--- Names of databases, schemas and tables as parts of a URI.
+-- Name of a database, schema or table -> the same as part of a URI; filled as names are asked for.
 local escaped = setmetatable({}, { __index = function(known, name)
    local text = name:gsub("[^%w%-._~]", function(byte)
       return ("%%%02X"):format(byte:byte())
@@ -65,6 +68,7 @@ local escaped = setmetatable({}, { __index = function(known, name)
    return text
 end })
 
+--- cloudevents(): changes as CloudEvents 1.0.
 stream.operator("cloudevents", function(node)
    node.input = function(change)
       check_change("cloudevents", change)

@@ -14,9 +14,9 @@ local known = { start = true, returns_state = true, with_state = true, persist =
 --- accumulate(f, {start=, returns_state=, with_state=, persist=}): f(state, x) gives the new
 --- state, which is passed on, or with `returns_state` the new state and what is passed on. The
 --- first value is the first state where there is no `start`, and is passed on. `with_state` passes
---- on {state, result}. `persist`: the name under which the state is kept; it must have a JSON.
---- f should make a new state and not change the old one; else a value that is tried again counts
---- twice.
+--- on {state, result}. `persist`: the name under which the state is kept, which JSON must be able
+--- to write. f should make a new state and not change the old one; else a value that is tried again
+--- counts twice.
 local function accumulate(node, _, f, given)
    local what = node.kind
    node.about = check.type(what .. ": f", f, "function")

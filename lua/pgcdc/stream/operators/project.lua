@@ -88,7 +88,7 @@ local function check_renamed(spec, columns, extras)
    end
 end
 
--- The columns `names` of the old row, which stand there after `offset` others.
+-- Adds the columns of the old row that have these names; `offset` others stand before them there.
 local function add_old(spec, columns, names, offset)
    for i, name in ipairs(names) do
       local to = new_name(spec, name)
@@ -100,7 +100,7 @@ local function add_old(spec, columns, names, offset)
    end
 end
 
--- The columns that are asked for, in that order.
+-- Adds the columns that `spec.order` names, in that order.
 local function add_ordered(spec, columns, facts)
    local places, key_only = set_of(facts.row), set_of(facts.key_only)
    for _, name in ipairs(spec.order) do
@@ -110,7 +110,7 @@ local function add_ordered(spec, columns, facts)
    end
 end
 
--- The columns that are computed and were no columns until now.
+-- Adds the columns that are computed and that the old row does not have.
 local function add_new(spec, columns, facts)
    local places, key_only = set_of(facts.row), set_of(facts.key_only)
    for _, name in ipairs(spec.computed) do
@@ -134,7 +134,7 @@ local function order_of(columns)
    return order
 end
 
--- True if ids must not show the key any more.
+-- True if ids must not show the key, since a column of it is dropped or computed.
 local function hides_key(spec, facts)
    local row = set_of(facts.row)
    for name in pairs(facts.key) do
@@ -145,6 +145,8 @@ local function hides_key(spec, facts)
    return false
 end
 
+-- The layout of what the operator makes of the changes of one row class. For `facts` and the layout
+-- see src/lua/project.h.
 local function resolve(spec, facts)
    local columns, extras = {}, extras_of(facts)
    check_names(spec, facts, extras)
@@ -177,7 +179,8 @@ local function key_value(spec, name, value, values, change)
    return spec.functions[name](value, change)
 end
 
--- Projects a plain table that a script has put in the place of the row, the key or the old row.
+-- Makes the new table for `old`, a plain one that a script has put in the place of the row, the key
+-- or the old row. `values`: what the functions gave for `change`, by name; `what`: "row" or "key".
 local function part(spec, old, values, what, change)
    local new = {}
    for name, value in next, old do
@@ -281,7 +284,8 @@ local function redact()
    return "***"
 end
 
--- A function that leaves the first `n` characters. Bytes that are no UTF-8 end what is left.
+-- Returns a function that keeps the first `n` characters of a value and writes "***" for the rest.
+-- What is kept ends before bytes that are not UTF-8.
 local function shortener(n)
    return function(value)
       local text = text_of(value):sub(1, 4 * n)

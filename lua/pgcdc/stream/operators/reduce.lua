@@ -24,7 +24,7 @@ local function clone(value)
    return setmetatable(new, getmetatable(value))
 end
 
--- The states of a node. kept:get(key), kept:set(key, state), kept:save(key).
+-- The states of a node: kept.states[key]. kept:save(key) saves one of them, if they are persisted.
 local Kept = {}
 Kept.__index = Kept
 
@@ -123,8 +123,8 @@ local known = { start = true, every = true, persist = true }
 --- reduce_by(key, f, {start=, every=, persist=}): f(state, x) gives the new state of x's key; the
 --- first value is the first state where there is no `start`, of which each key has a clone. Passes
 --- on {key =, state =} for each value, or with `every` what changed, every so many seconds, in the
---- order of each key's first change. `persist`: the name under which the states are kept; they
---- must have a JSON, and keys must be text, numbers, true, false or nil.
+--- order of each key's first change. `persist`: the name under which the states are kept; JSON must
+--- be able to write them, and keys must be text, numbers, true, false or nil.
 stream.operator("reduce_by", function(node, _, key, f, given)
    check.type("reduce_by: key", key, "function", "string", "number")
    node.about = key

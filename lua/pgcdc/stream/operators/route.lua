@@ -7,7 +7,7 @@ local stream = require "pgcdc.stream.stream"
 local check = require "pgcdc.check"
 local ends = require "pgcdc.stream.operators.ends"
 
--- The names in an order that is the same at each start.
+-- The names of the targets in an order that is the same at each start.
 local function sorted_names(targets)
    local names = {}
    for name in pairs(targets) do
@@ -30,7 +30,8 @@ local function check_target(what, target)
    end
 end
 
--- Connects a target, once. Returns its node.
+-- Connects a target to the node, unless it is connected already. `label` is shown by --graph.
+-- Returns the target's node.
 local function attach(node, label, target)
    if not stream.is(target) then
       target = ends.node(label, target)
@@ -46,7 +47,7 @@ local function attach(node, label, target)
    return target
 end
 
--- Gives the node an input that calls f and passes the value to the target, or the targets, named.
+-- Gives the node an input that calls f and passes the value to the target or targets that f names.
 local function set_routes(node, f, targets, default)
    local nodes, functions, default_function = {}, {}, nil
    local is_target = {}
@@ -105,8 +106,8 @@ local function set_routes(node, f, targets, default)
 end
 
 --- route(f, {name = stream or sink, ...}, {default=}): f(x), or the field f, names one target or
---- is a list of names. Where there is none of that name the value goes to `default`; without one
---- it is an error. What is attached to the stream that is returned gets every value, afterwards.
+--- is a list of names. A name that has no target means `default`; without a default it is an error.
+--- Streams that are attached to the one that is returned get every value, after the targets.
 stream.operator("route", function(node, _, f, targets, given)
    check.type("route: f", f, "function", "string", "number")
    node.about = f

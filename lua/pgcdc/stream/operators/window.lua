@@ -53,7 +53,7 @@ function Plain:forget()
    self.bag:release()
 end
 
--- A box of values with distinct keys: ordered entries, of which each has a held value.
+-- A box of values with distinct keys. Its `entries`, an ordered table: key -> an entry of held.
 local Distinct = {}
 Distinct.__index = Distinct
 
@@ -122,7 +122,8 @@ end
 
 local ALL = {} -- the name of the only box, where there are no groups
 
--- `limit`: how many values fill a box, or nil. `seconds`: how long it stays open, or nil.
+-- Gives the node an input that puts values into boxes and passes on the list of each box that is
+-- done. `limit`: how many values fill a box, or nil. `seconds`: how long it stays open, or nil.
 -- `group_of`: a function that names the box of a value, or nil.
 local function gather(node, new_box, limit, seconds, group_of)
    local boxes = {}
