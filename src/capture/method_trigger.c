@@ -1,16 +1,15 @@
 /* method_trigger.c -- capture = "trigger": changes are found by what triggers leave.
  *
- * lua/pgcdc/postgres/trigger.lua installs them. Every row that is written carries the
- * top-level xid of its writer (its stamp), every key that goes leaves a
- * tombstone with the xid of the transaction that took it away. So the capture
- * rule of horizon.h holds for these xids as it does for xmins, and more
- * simply: a transaction has one, of 64 bits. A row without a stamp was not
- * written since the triggers came, and all such rows were committed before: a
+ * lua/pgcdc/postgres/trigger.lua installs them. Every row that is written carries the top-level
+ * xid of its writer (its stamp). Every key that is deleted leaves a tombstone with the top-level
+ * xid of the transaction that deleted it. So the capture rule of horizon.h holds for these xids as
+ * it does for xmins, and more simply: a transaction has one, of 64 bits. A row without a stamp was
+ * not written since the triggers were installed, and all such rows were committed before: a
  * snapshot reads them, or a poll by xmin did.
  *
- * A position of xmins is taken over by one more poll by xmin, which also learns
- * the stamps of what it delivers. One of stamps is one of xmins as it stands,
- * since no xid of a row is below that of its transaction.
+ * A position of xmins is taken over by one more poll by xmin, which also learns the stamps of the
+ * rows that it reads. A position of stamps can serve as one of xmins without a poll, since no xid
+ * of a row is below that of its transaction.
  *
  * SPDX-License-Identifier: MIT */
 #include "capture/method.h"
@@ -21,24 +20,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What the server says of the table's triggers. */
-struct marks {
+/* The table's triggers, as the server's table pgcdc.tables describes them. */
+struct triggers {
     uint64_t number; /* stands for the table in tombstones and notifications */
     uint64_t since;  /* the xid that made the triggers; 0: there are none */
-    uint64_t pruned; /* tombstones below this xid may have been forgotten */
+    uint64_t pruned; /* tombstones below this xid may have been deleted */
     bool notifies;   /* commits are announced */
     char *key;       /* the columns that tombstones hold, newlines between */
 };
 
 static void fini_source(void *own)
 {
-    free(((struct marks *)own)->key);
+    free(((struct triggers *)own)->key);
 }
 
-/* Of a source that does not go by triggers: there are none. */
-static const struct marks *marks_of(const struct source *s)
+/* What this method keeps of <s>; zeroed if the source names another method. */
+static const struct triggers *triggers_of(const struct source *s)
 {
-    static const struct marks none = { 0 };
+    static const struct triggers none = { 0 };
 
     return s->declared == &method_trigger ? s->own : &none;
 }
@@ -47,7 +46,7 @@ static struct sql_trigger_query query(const struct source *s)
 {
     return (struct sql_trigger_query){
         .query = method_query(s),
-        .number = marks_of(s)->number,
+        .number = triggers_of(s)->number,
         .xmax = s->facts.snapshot.xmax,
     };
 }
@@ -56,24 +55,24 @@ static struct sql_trigger_query query(const struct source *s)
 
 static void put_facts(const struct source *s, struct buf *sql)
 {
-    sql_trigger_marks(sql, &s->facts.table);
+    sql_trigger_installed(sql, &s->facts.table);
 }
 
 static bool read_facts(struct source *s, const struct result *r, struct err *e)
 {
     enum { NUMBER, SINCE, PRUNED, NOTIFY, KEY };
-    struct marks *m = s->own;
+    struct triggers *t = s->own;
 
-    free(m->key);
-    *m = (struct marks){ 0 };
+    free(t->key);
+    *t = (struct triggers){ 0 };
     if (result_count(r) == 0)
         return true;
-    m->number = result_u64(r, 0, NUMBER);
-    m->since = result_u64(r, 0, SINCE);
-    m->pruned = result_u64(r, 0, PRUNED);
-    m->notifies = result_bool(r, 0, NOTIFY);
-    m->key = strdup(result_text(r, 0, KEY));
-    return m->key != NULL || err_memory(e);
+    t->number = result_u64(r, 0, NUMBER);
+    t->since = result_u64(r, 0, SINCE);
+    t->pruned = result_u64(r, 0, PRUNED);
+    t->notifies = result_bool(r, 0, NOTIFY);
+    t->key = strdup(result_text(r, 0, KEY));
+    return t->key != NULL || err_memory(e);
 }
 
 static bool refuse(const struct source *s, const char *why, struct err *e)
@@ -112,12 +111,12 @@ static bool is_line(const char *name, const char *list)
 static bool check(const struct source *s, struct err *e)
 {
     const struct rowtype *rowtype = s->facts.rowtype;
-    const struct marks *m = marks_of(s);
+    const struct triggers *t = triggers_of(s);
 
-    if (m->since == 0 || !rowtype->has_stamp)
+    if (t->since == 0 || !rowtype->has_stamp)
         return refuse_missing(s, e);
     for (size_t k = 0; k < rowtype->n_key; k++)
-        if (!is_line(rowtype->columns[rowtype->key[k]].name, m->key))
+        if (!is_line(rowtype->columns[rowtype->key[k]].name, t->key))
             return refuse(s, "the triggers note another key than the source's pk: run `pgcdc-lua "
                           "trigger action=install` again with pk=", e);
     return true;
@@ -184,7 +183,7 @@ static bool check_health(struct source *s, struct conn *conn, struct err *e)
 
 static uint64_t announced_as(const struct source *s)
 {
-    return marks_of(s)->notifies ? marks_of(s)->number : 0;
+    return triggers_of(s)->notifies ? triggers_of(s)->number : 0;
 }
 
 static void put_try(const struct source *s, struct buf *sql)
@@ -201,40 +200,40 @@ static bool holds(const struct position *p)
     return p->stamps.is_used;
 }
 
-/* Tombstones that were not delivered still are to be. */
+/* The tombstone floor stays where it was, so that tombstones that were not delivered still are. */
 static void begin_position(struct source *s, const struct position_stamps *before)
 {
-    const struct marks *m = marks_of(s);
+    const struct triggers *t = triggers_of(s);
     uint64_t floor = s->position.horizon.floor;
 
     if (before->is_used && before->tombstone_floor < floor)
         floor = before->tombstone_floor;
-    if (floor < m->pruned)
-        floor = m->pruned;
-    if (m->since != 0)
-        s->position.stamps = (struct position_stamps){ true, m->since, floor };
+    if (floor < t->pruned)
+        floor = t->pruned;
+    if (t->since != 0)
+        s->position.stamps = (struct position_stamps){ true, t->since, floor };
 }
 
-/* Other triggers, or none any more: all is as if it had been read by xmin. */
+/* If the triggers were dropped or installed anew, the position is one of xmins from now on. */
 static bool check_position(struct source *s, const char **why)
 {
     struct position *p = &s->position;
-    const struct marks *m = marks_of(s);
+    const struct triggers *t = triggers_of(s);
 
-    if (p->stamps.since != m->since) {
+    if (p->stamps.since != t->since) {
         source_forget_polled(s);
         position_forget_resume_points(p);
         p->stamps = (struct position_stamps){ 0 };
         return true;
     }
     *why = "deletes that were not read yet were pruned";
-    return p->stamps.tombstone_floor >= m->pruned;
+    return p->stamps.tombstone_floor >= t->pruned;
 }
 
-/* Triggers came or went. */
+/* True if triggers were installed or dropped: the position must be handed over. */
 static bool wants_poll(const struct source *s)
 {
-    return s->position.stamps.is_used != (marks_of(s)->since != 0);
+    return s->position.stamps.is_used != (triggers_of(s)->since != 0);
 }
 
 /* ---- rows ---- */
@@ -244,30 +243,30 @@ struct head {
     uint32_t xmin;  /* 0 of a tombstone */
     uint64_t later; /* of a tombstone: the xid of the next one of its key; 0: none */
     uint64_t stamp; /* 0: none */
-    enum sql_trigger_mark mark;
+    enum sql_trigger_line line;
 };
 
 static bool parse_head(const char **p, const char *end, struct head *head)
 {
-    uint64_t first, mark;
+    uint64_t first, line;
 
     if (!copytext_read_u64(p, end, &first))
         return false;
     head->stamp = 0;
     if (!copytext_skip_null(p, end) && !copytext_read_u64(p, end, &head->stamp))
         return false;
-    if (!copytext_read_u64(p, end, &mark) || mark > SQL_TRIGGER_OLD)
+    if (!copytext_read_u64(p, end, &line) || line > SQL_TRIGGER_OLD)
         return false;
-    head->mark = (enum sql_trigger_mark)mark;
-    head->later = head->mark == SQL_TRIGGER_TOMBSTONE ? first : 0;
-    head->xmin = head->mark == SQL_TRIGGER_TOMBSTONE ? 0 : (uint32_t)first;
+    head->line = (enum sql_trigger_line)line;
+    head->later = head->line == SQL_TRIGGER_TOMBSTONE ? first : 0;
+    head->xmin = head->line == SQL_TRIGGER_TOMBSTONE ? 0 : (uint32_t)first;
     return true;
 }
 
-/* Reads the head. *judged: the xid that the horizon is asked about. The row is to be left if that
- * is its xmin, and in doubt. */
+/* Reads the head. *horizon_xid: the xid by which the horizon tells whether the row is new, its
+ * stamp or, in a position of xmins, its xmin. An xmin in doubt makes it METHOD_LEAVE. */
 static bool take_head(const struct source *s, struct method_row *row, struct head *head,
-                      uint64_t *judged, struct err *e)
+                      uint64_t *horizon_xid, struct err *e)
 {
     bool is_doubtful;
 
@@ -277,19 +276,20 @@ static bool take_head(const struct source *s, struct method_row *row, struct hea
         head->stamp = 0; /* one that this cluster has not reached is from another */
     row->xid = horizon_widen_visible(head->xmin, &s->facts.snapshot, &s->facts.in_doubt,
                                      &is_doubtful);
-    *judged = row->xid;
+    *horizon_xid = row->xid;
     if (s->position.stamps.is_used) {
         is_doubtful = false;
-        *judged = head->stamp;
+        *horizon_xid = head->stamp;
         if (head->stamp > 0)
             row->xid = head->stamp;
     }
-    row->is_tombstone = head->mark == SQL_TRIGGER_TOMBSTONE;
+    row->is_tombstone = head->line == SQL_TRIGGER_TOMBSTONE;
     row->fate = is_doubtful ? METHOD_LEAVE : METHOD_DELIVER;
     return true;
 }
 
-/* What a poll by xmin delivers, now and before, must be seen by its stamps as well. */
+/* In the poll by xmin that takes over, remembers the stamp of a row that was delivered now or
+ * before: it will count as seen. */
 static bool learn_stamp(struct method_step *step, const struct head *head)
 {
     return step->hand_over != METHOD_TAKES || head->stamp == 0 ||
@@ -300,13 +300,13 @@ static bool take_range(const struct source *s, struct method_step *step, struct 
                        struct err *e)
 {
     struct head head;
-    uint64_t judged;
+    uint64_t horizon_xid;
 
     (void)step;
-    if (!take_head(s, row, &head, &judged, e))
+    if (!take_head(s, row, &head, &horizon_xid, e))
         return false;
     row->is_old = true;
-    if (row->fate == METHOD_DELIVER && judged >= s->position.horizon.floor)
+    if (row->fate == METHOD_DELIVER && horizon_xid >= s->position.horizon.floor)
         row->fate = METHOD_SKIP;
     return true;
 }
@@ -315,13 +315,13 @@ static bool take_leaf(const struct source *s, struct method_step *step, struct m
                       struct err *e)
 {
     struct head head;
-    uint64_t judged;
+    uint64_t horizon_xid;
 
-    if (!take_head(s, row, &head, &judged, e))
+    if (!take_head(s, row, &head, &horizon_xid, e))
         return false;
     if (row->fate == METHOD_LEAVE)
         return true;
-    row->is_old = !horizon_is_new(&s->position.horizon, judged);
+    row->is_old = !horizon_is_new(&s->position.horizon, horizon_xid);
     return (learn_stamp(step, &head) &&
             (row->is_old || xidset_add(&step->delivered, row->xid))) || err_memory(e);
 }
@@ -331,17 +331,17 @@ static bool take_row(const struct source *s, struct method_step *step, struct me
 {
     const struct horizon *h = &s->position.horizon;
     struct head head;
-    uint64_t judged;
+    uint64_t horizon_xid;
     bool is_new;
 
-    if (!take_head(s, row, &head, &judged, e))
+    if (!take_head(s, row, &head, &horizon_xid, e))
         return false;
     if (row->fate == METHOD_LEAVE)
         return true;
-    is_new = row->is_tombstone ? !xidset_has(&h->seen, judged)
-                               : head.mark == SQL_TRIGGER_ROW && horizon_is_new(h, judged);
+    is_new = row->is_tombstone ? !xidset_has(&h->seen, horizon_xid)
+                               : head.line == SQL_TRIGGER_ROW && horizon_is_new(h, horizon_xid);
     if (!is_new || (head.later > 0 && !xidset_has(&h->seen, head.later)))
-        row->fate = METHOD_SKIP; /* or its key goes again later on in this poll */
+        row->fate = METHOD_SKIP; /* not new, or a later tombstone of this poll has the same key */
     return (learn_stamp(step, &head) && (!is_new || xidset_add(&step->delivered, row->xid))) ||
            err_memory(e);
 }
@@ -350,14 +350,14 @@ static bool take_xid(const struct source *s, struct method_step *step, struct me
                      struct err *e)
 {
     struct head head;
-    uint64_t judged;
+    uint64_t horizon_xid;
 
-    if (!take_head(s, row, &head, &judged, e))
+    if (!take_head(s, row, &head, &horizon_xid, e))
         return false;
     if (row->fate == METHOD_LEAVE)
         return true;
     row->fate = METHOD_SKIP;
-    return judged < s->position.horizon.floor || xidset_add(&step->there, judged) ||
+    return horizon_xid < s->position.horizon.floor || xidset_add(&step->there, horizon_xid) ||
            err_memory(e);
 }
 
@@ -427,12 +427,12 @@ static bool rise(struct source *s, struct err *e)
 
 static bool advance(struct source *s, struct method_step *step, struct err *e)
 {
-    /* the stamps of what is left to the next poll are not known */
+    /* the stamps of rows that are left to the next poll are not known yet */
     if (step->hand_over == METHOD_TAKES && !step->has_left) {
         if (!xidset_add_all(&step->delivered, &step->there))
             return err_memory(e);
         s->position.stamps.is_used = true;
-        s->position.stamps.since = marks_of(s)->since;
+        s->position.stamps.since = triggers_of(s)->since;
     }
     return method_move_horizon(s, step, e) && rise(s, e);
 }
@@ -441,7 +441,7 @@ const struct method method_trigger = {
     .capture = CONFIG_BY_TRIGGER,
     .report = ", by triggers",
     .by_index = true,
-    .source_size = sizeof(struct marks),
+    .source_size = sizeof(struct triggers),
     .source_fini = fini_source,
     .put_facts = put_facts,
     .read_facts = read_facts,

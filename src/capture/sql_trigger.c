@@ -1,8 +1,8 @@
 /* sql_trigger.c -- the SQL of capture = "trigger".
  *
  * The poll must go by the index whatever the planner believes: the caller
- * turns sequential scans off for it. Whether a tombstone's key is there again
- * is a scalar subselect, which cannot become a join that reads a whole index.
+ * turns sequential scans off for it. Whether a tombstone's key is in the table
+ * again is a scalar subselect, which cannot become a join that reads a whole index.
  *
  * The aliases pgcdc_d and pgcdc_k stand for a tombstone and for its key.
  *
@@ -35,7 +35,7 @@ static const struct rowtype_column *key_column(const struct sql_query *q, size_t
     return &q->rowtype->columns[q->rowtype->key[k]];
 }
 
-void sql_trigger_marks(struct buf *b, const struct relation *t)
+void sql_trigger_installed(struct buf *b, const struct relation *t)
 {
     buf_puts(b, "SELECT number, since, pruned, notify, array_to_string(key, E'\\n')"
                 " FROM pgcdc.tables WHERE \"table\" = ");
@@ -92,7 +92,7 @@ static void put_key_of(struct buf *b, const struct sql_query *q, const char *ali
     buf_putc(b, ')');
 }
 
-/* Leaves out what a poll that ended early has delivered of an xid: tombstones, then rows. */
+/* Leaves out what polls that ended early have delivered of their last xids: tombstones, or rows. */
 static void put_after_resume_points(struct buf *b, const struct sql_query *q,
                                     const struct position *p, bool of_tombstones)
 {
@@ -168,7 +168,8 @@ static void put_tombstone_columns(struct buf *b, const struct sql_query *q)
     }
 }
 
-/* By the index, and then to the letter: 1.0 and 1.00 are two keys downstream. */
+/* True if the table has no row with the tombstone's key. Compares by =, which can use the index,
+ * and then by *=, which compares bytes: 1.0 and 1.00 are two keys for sinks. */
 static void put_not_there(struct buf *b, const struct sql_query *q)
 {
     buf_puts(b, " AND (SELECT true");
@@ -229,7 +230,7 @@ void sql_trigger_poll(struct buf *b, const struct sql_trigger_query *q, const st
     buf_puts(b, ") TO STDOUT");
 }
 
-/* COPY (SELECT xmin, stamp, mark */
+/* "COPY (SELECT xmin, stamp": what the line is comes next. */
 static void put_head(struct buf *b, const struct sql_query *q)
 {
     buf_puts(b, "COPY (SELECT ");

@@ -1,9 +1,9 @@
 /* sql_trigger.h -- the SQL of capture = "trigger".
  *
- * Every COPY gives rows of the row type after three fields: the xmin (0 where it
- * does not matter; of a tombstone the xid of the next later one of its key, or
- * 0), the stamp (the top-level xid that a trigger wrote, NULL for a row that
- * was not written since), and a mark, see enum sql_trigger_mark.
+ * Each line of its COPYs has three fields before those of the row type: the xmin (0 where it does
+ * not matter; in a line of a tombstone the xid of the next tombstone of the same key, or 0), the
+ * stamp (the top-level xid that a trigger wrote; NULL for a row that was not written since the
+ * triggers were installed), and what the line is, see enum sql_trigger_line.
  *
  * Text only, as sql.h.
  *
@@ -13,32 +13,34 @@
 
 #include "capture/sql.h"
 
-enum sql_trigger_mark {
-    SQL_TRIGGER_TOMBSTONE, /* a tombstone: nothing but the key */
+/* What a line of COPY is: a number in its third field. */
+enum sql_trigger_line {
+    SQL_TRIGGER_TOMBSTONE, /* a tombstone: the fields outside the key are NULL */
     SQL_TRIGGER_ROW,
-    SQL_TRIGGER_OLD,  /* a row that a poll which ended early has delivered */
+    SQL_TRIGGER_OLD, /* a row that was delivered by a poll that ended early */
 };
 
-/* What a statement needs to know besides: the table's number among tombstones; S.xmax, which no
- * stamp of this cluster has reached. */
 struct sql_trigger_query {
     struct sql_query query;
-    uint64_t number, xmax;
+    uint64_t number; /* stands for the table in tombstones */
+    uint64_t xmax;   /* S.xmax: each stamp of this cluster is below it */
 };
 
-/* One row, or none: number, since, pruned, notify, the columns of the key with newlines between. */
-void sql_trigger_marks(struct buf *b, const struct relation *t);
+/* What pgcdc.tables says of the table's triggers. One row, or none: number, since, pruned, notify,
+ * the columns of the key with newlines between. Ends with a semicolon. */
+void sql_trigger_installed(struct buf *b, const struct relation *t);
 
-/* For each leaf a row: its name, whether it has all triggers for rows, one for TRUNCATE, a valid
- * index. Then one: whether there is a stamp that this cluster has not reached. */
+/* Two results. A row for each leaf: its name, whether it has all triggers for rows, whether it has
+ * one for TRUNCATE, whether it has a valid index on stamps. Then one row: whether there is a stamp
+ * that this cluster has not reached. */
 void sql_trigger_health(struct buf *b, const struct sql_trigger_query *q);
 
-/* Stamps and tombstones from the position's floors on, by xid, tombstones first, and key. One whose
- * key is there again is left out: its row comes. */
+/* Rows and tombstones from the position's floors on, in the order of xid, tombstones before rows,
+ * and key. A tombstone whose key is in the table again is left out, since the row is newer. */
 void sql_trigger_poll(struct buf *b, const struct sql_trigger_query *q, const struct position *p);
 
-/* From a position of xmins: the rows of sql_poll, those that resume points leave out marked
- * instead. */
+/* From a position of xmins: the rows of sql_poll. Those that sql_poll leaves out because of resume
+ * points come as SQL_TRIGGER_OLD. */
 void sql_trigger_take_over(struct buf *b, const struct sql_trigger_query *q,
                            const struct position *p);
 
@@ -47,7 +49,8 @@ void sql_trigger_leaf(struct buf *b, const struct sql_query *q, const struct rel
 void sql_trigger_range(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf,
                        uint32_t block, uint32_t end);
 
-/* The distinct stamps and tombstones' xids that are not below the floor, with no row after them. */
+/* The distinct xids of stamps and tombstones that are not below the floor, with no fields of the
+ * row type after them. */
 void sql_trigger_xids(struct buf *b, const struct sql_trigger_query *q, const struct position *p);
 
 #endif
