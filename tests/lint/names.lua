@@ -80,6 +80,7 @@ local words = {
    { "reshape", "project" },
    { "reshaper", "projection" },
 }
+
 -- `word` in lower case, as a part of a name between underscores, or as a word, also with an "s"
 -- after it.
 local function holds(line, word)
