@@ -118,7 +118,7 @@ static void write_out(const char *p, size_t n)
 
 /* For a line that is too long or that there is no memory for: no fields, only plain characters. */
 static void write_short(const struct log *log, const char *ts, enum log_level level,
-                       const char *msg, size_t len)
+                        const char *msg, size_t len)
 {
     char line[400], text[256];
     size_t n = 0;

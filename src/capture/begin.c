@@ -96,7 +96,7 @@ bool begin_identify(struct begin_facts *s, struct conn *conn, struct err *e)
 }
 
 static bool read_rowtype(struct begin_facts *s, const struct result *columns,
-                       const struct config *c, struct err *e)
+                         const struct config *c, struct err *e)
 {
     struct rowtype *rowtype = rowtype_read(&s->table, columns, c, e);
 

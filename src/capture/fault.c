@@ -207,7 +207,7 @@ static bool check_server(struct source *s, struct conn *conn, enum fault_news *n
 
     if (p->phase == POSITION_NONE)
         return begin_first(s, conn, news, e);
-    switch (identity_judge(&p->identity, now, why, sizeof why)) {
+    switch (identity_compare(&p->identity, now, why, sizeof why)) {
     case IDENTITY_OTHER:
         return fail_other(why, e);
     case IDENTITY_BEHIND:
@@ -271,7 +271,7 @@ static bool fail_stranger(struct source *s, struct conn *conn, struct err *e)
 
     if (e->code == ERR_SQL && s->position.phase != POSITION_NONE &&
         begin_identify(&s->facts, conn, &own) &&
-        identity_judge(&s->position.identity, &s->facts.identity, why, sizeof why) ==
+        identity_compare(&s->position.identity, &s->facts.identity, why, sizeof why) ==
         IDENTITY_OTHER)
         return fail_other(why, e);
     return false;

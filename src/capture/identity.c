@@ -59,7 +59,7 @@ static enum identity_verdict say(enum identity_verdict v, char *why, size_t size
 
 static enum identity_verdict compare_standby(const struct identity *then,
                                              const struct identity *now,
-                                  char *why, size_t size)
+                                             char *why, size_t size)
 {
     uint64_t lsn = then->in_recovery ? then->lsn : then->durable_lsn;
 
@@ -78,7 +78,7 @@ static enum identity_verdict compare_standby(const struct identity *then,
 
 static enum identity_verdict compare_primary(const struct identity *then,
                                              const struct identity *now,
-                                  char *why, size_t size)
+                                             char *why, size_t size)
 {
     bool restarted = strcmp(then->started, now->started) != 0;
     bool crashed = strcmp(then->stats, now->stats) != 0;
@@ -101,9 +101,9 @@ static enum identity_verdict compare_primary(const struct identity *then,
     return crashed ? say(IDENTITY_CRASHED, why, size, "the server crashed") : IDENTITY_SAME;
 }
 
-enum identity_verdict identity_judge(const struct identity *then, const struct identity *now,
-                                     char *why,
-                            size_t why_size)
+enum identity_verdict identity_compare(const struct identity *then, const struct identity *now,
+                                       char *why,
+                                       size_t why_size)
 {
     *why = '\0';
     if (strcmp(then->system, now->system) != 0)

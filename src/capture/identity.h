@@ -42,8 +42,7 @@ enum identity_verdict {
 };
 
 /* What <now> means for a position kept with <then>. <why>: room for a sentence. */
-enum identity_verdict identity_judge(const struct identity *then, const struct identity *now,
-                                     char *why,
-                            size_t why_size);
+enum identity_verdict identity_compare(const struct identity *then, const struct identity *now,
+                                       char *why, size_t why_size);
 
 #endif

@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SLOTS 64          /* tables that share one are woken together */
+#define COUNTERS 64          /* tables that share one are woken together */
 #define TRIAL_MS 5000
 #define RETRY_MS 1000
 
@@ -27,13 +27,13 @@ struct listener {
     pthread_mutex_t *mutex;
     pthread_cond_t *changed;
     pthread_t thread;
-    uint64_t counts[SLOTS];
+    uint64_t counts[COUNTERS];
     char mute[160]; /* empty while it may ring */
 };
 
 uint64_t listener_count(const struct listener *b, uint64_t number)
 {
-    return b->counts[number % SLOTS];
+    return b->counts[number % COUNTERS];
 }
 
 const char *listener_why_mute(const struct listener *b)
@@ -48,8 +48,8 @@ static void ring(struct listener *b, const char *text)
     bool is_one = text_is_u64(text, &number);
 
     pthread_mutex_lock(b->mutex);
-    for (size_t i = 0; i < SLOTS; i++)
-        b->counts[i] += !is_one || i == number % SLOTS;
+    for (size_t i = 0; i < COUNTERS; i++)
+        b->counts[i] += !is_one || i == number % COUNTERS;
     pthread_cond_broadcast(b->changed);
     pthread_mutex_unlock(b->mutex);
 }

@@ -394,7 +394,7 @@ static void put_poll(const struct source *s, const struct method_extent *extent,
 }
 
 static void put_take_over(const struct source *s, const struct method_extent *extent,
-                             struct buf *sql)
+                          struct buf *sql)
 {
     const struct sql_trigger_query q = query(s);
 

@@ -156,7 +156,7 @@ static bool enter_rowtype(struct diff *d, struct rowtype *rowtype, struct err *e
 
 /* Records row <from>, which becomes row <to> of the chunk. *is_wanted: it is to be delivered. */
 static bool record_row(struct diff *d, struct chunk *b, size_t from, size_t to, uint64_t saved,
-                     bool *is_wanted, struct err *e)
+                       bool *is_wanted, struct err *e)
 {
     struct chunk_row row = b->rows[from];
     struct kept_row known;
