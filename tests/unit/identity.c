@@ -27,10 +27,10 @@ static struct identity like(bool in_recovery)
 static enum identity_verdict judge(const struct identity *then, const struct identity *now)
 {
     char why[128], small[8];
-    enum identity_verdict v = identity_judge(then, now, why, sizeof why);
+    enum identity_verdict v = identity_compare(then, now, why, sizeof why);
 
     CHECK((v == IDENTITY_SAME) == (why[0] == '\0')); /* whatever is not as it was is explained */
-    CHECK(identity_judge(then, now, small, sizeof small) == v);
+    CHECK(identity_compare(then, now, small, sizeof small) == v);
     CHECK(strlen(small) < sizeof small);
     return v;
 }
