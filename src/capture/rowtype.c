@@ -266,7 +266,7 @@ struct rowtype *rowtype_read(const struct relation *t, const struct result *colu
 }
 
 bool rowtype_read_growth(const struct relation *t, const struct result *columns,
-                          const char *name, enum increment_growth *growth, struct err *e)
+                         const char *name, enum increment_growth *growth, struct err *e)
 {
     static const struct { uint64_t oid; enum increment_growth growth; } types[] = {
         { 20, INCREMENT_INTEGER }, { 21, INCREMENT_INTEGER }, { 23, INCREMENT_INTEGER },
