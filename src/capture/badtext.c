@@ -9,7 +9,7 @@ static bool is_refusal(const struct err *e)
     return e->code == ERR_SQL && strcmp(e->sqlstate, "22021") == 0;
 }
 
-/* Fails as the COPY did if the column holds such bytes. */
+/* A statement that fails as the COPY did if the column holds such bytes. */
 static void put_try(struct buf *b, const struct sql_query *q, const struct rowtype_column *column)
 {
     buf_puts(b, "SELECT pg_catalog.count(pg_catalog.convert_from(pg_catalog.textsend(");

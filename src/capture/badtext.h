@@ -9,9 +9,10 @@
 
 #include "capture/sql.h"
 
-/* If <e> is that refusal (22021), puts the name of the first column of <q> in front of it that
- * holds such bytes, if there is one. Reads the table once for each column up to there, in a
- * transaction of its own: none may be open. */
+/* If <e> is that refusal (22021), looks for the first column of <q> that holds such bytes, and puts
+ * its name in front of the message of <e>; otherwise <e> stays as it is. Reads the table once for
+ * each column up to there, each time in a transaction of its own: none may be open. <rls>: as
+ * declared in struct config. */
 void badtext_name_column(struct conn *conn, const struct sql_query *q, bool rls, struct err *e);
 
 #endif

@@ -8,22 +8,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void drop_snapshot(struct begin_facts *s)
+static void drop_snapshot(struct begin_facts *f)
 {
-    free((char *)s->snapshot.text);
-    s->snapshot = (struct horizon_snapshot){ 0 };
+    free((char *)f->snapshot.text);
+    f->snapshot = (struct horizon_snapshot){ 0 };
 }
 
-void begin_facts_fini(struct begin_facts *s)
+void begin_facts_fini(struct begin_facts *f)
 {
-    drop_snapshot(s);
-    horizon_forget_in_doubt(&s->in_doubt);
-    relation_fini(&s->table);
-    rowtype_unref(s->rowtype);
-    s->rowtype = NULL;
+    drop_snapshot(f);
+    horizon_forget_in_doubt(&f->in_doubt);
+    relation_fini(&f->table);
+    rowtype_unref(f->rowtype);
+    f->rowtype = NULL;
 }
 
-/* Runs <sql>, which is consumed, for <n> results. */
+/* Runs <sql>, which it frees, for <n> results. */
 static bool run(struct conn *conn, struct buf *sql, struct result **rows, size_t n, struct err *e)
 {
     bool ok = buf_ok(sql) ? conn_run(conn, sql->data, rows, n, e) : err_memory(e);
@@ -37,7 +37,7 @@ static struct relation_allowed allowed(const struct config *c, bool by_value)
     return (struct relation_allowed){ .no_xmin = by_value, .row_security = c->rls };
 }
 
-bool begin_resolve(struct begin_facts *s, struct conn *conn, const struct config *c,
+bool begin_resolve(struct begin_facts *f, struct conn *conn, const struct config *c,
                    bool by_value, struct err *e)
 {
     struct result *rows = NULL;
@@ -47,88 +47,89 @@ bool begin_resolve(struct begin_facts *s, struct conn *conn, const struct config
     buf_init(&sql, BUF_SQL_MAX);
     sql_resolve(&sql, c->table);
     ok = run(conn, &sql, &rows, 1, e) &&
-         relation_read_name(&s->table, rows, c->table, allowed(c, by_value), e);
+         relation_read_name(&f->table, rows, c->table, allowed(c, by_value), e);
     result_free(rows);
     return ok;
 }
 
-/* The row of a glance, or, <is_full>, of all the facts. */
-static bool read_facts(struct begin_facts *s, const struct result *r, bool is_full, struct err *e)
+/* Reads the row of sql_glance or, if <is_full>, of sql_facts. */
+static bool read_facts(struct begin_facts *f, const struct result *r, bool is_full, struct err *e)
 {
     char *text = strdup(result_text(r, 0, 0));
 
     if (text == NULL)
         return err_memory(e);
-    drop_snapshot(s);
-    if (!horizon_parse_snapshot(&s->snapshot, text)) {
+    drop_snapshot(f);
+    if (!horizon_parse_snapshot(&f->snapshot, text)) {
         err_set(e, ERR_INTERNAL, "cannot read the snapshot \"%s\"", text);
         free(text);
-        s->snapshot = (struct horizon_snapshot){ 0 };
+        f->snapshot = (struct horizon_snapshot){ 0 };
         return false;
     }
-    if (!(is_full ? identity_read : identity_read_glance)(&s->identity, r, 1, e))
+    if (!(is_full ? identity_read : identity_read_glance)(&f->identity, r, 1, e))
         return false;
-    s->identity.xmax = s->snapshot.xmax;
+    f->identity.xmax = f->snapshot.xmax;
     return true;
 }
 
-static bool ask(struct begin_facts *s, struct conn *conn, bool for_all, struct err *e)
+static bool ask(struct begin_facts *f, struct conn *conn, bool is_full, struct err *e)
 {
     struct result *rows = NULL;
     struct buf sql;
     bool ok;
 
     buf_init(&sql, BUF_SQL_MAX);
-    (for_all ? sql_facts : sql_glance)(&sql);
-    ok = run(conn, &sql, &rows, 1, e) && read_facts(s, rows, for_all, e);
+    (is_full ? sql_facts : sql_glance)(&sql);
+    ok = run(conn, &sql, &rows, 1, e) && read_facts(f, rows, is_full, e);
     result_free(rows);
     return ok;
 }
 
-bool begin_glance(struct begin_facts *s, struct conn *conn, struct err *e)
+bool begin_glance(struct begin_facts *f, struct conn *conn, struct err *e)
 {
-    return ask(s, conn, false, e);
+    return ask(f, conn, false, e);
 }
 
-bool begin_identify(struct begin_facts *s, struct conn *conn, struct err *e)
+bool begin_identify(struct begin_facts *f, struct conn *conn, struct err *e)
 {
-    return ask(s, conn, true, e);
+    return ask(f, conn, true, e);
 }
 
-static bool read_rowtype(struct begin_facts *s, const struct result *columns,
+static bool read_rowtype(struct begin_facts *f, const struct result *columns,
                          const struct config *c, struct err *e)
 {
-    struct rowtype *rowtype = rowtype_read(&s->table, columns, c, e);
+    struct rowtype *rowtype = rowtype_read(&f->table, columns, c, e);
 
     if (rowtype == NULL)
         return false;
-    if (s->rowtype != NULL && rowtype_equal(rowtype, s->rowtype)) {
+    if (f->rowtype != NULL && rowtype_equal(rowtype, f->rowtype)) {
         rowtype_unref(rowtype);
         return true;
     }
-    rowtype_unref(s->rowtype);
-    s->rowtype = rowtype;
+    rowtype_unref(f->rowtype);
+    f->rowtype = rowtype;
     return true;
 }
 
-/* The column that a position goes by may be missing, or be another one now. */
-static bool read_growth(struct begin_facts *s, const struct result *columns,
+/* The growing column that <config> names must be there; that of the position may be missing, or be
+ * of another type now. */
+static bool read_growth(struct begin_facts *f, const struct result *columns,
                         const struct config *c, const char *column, struct err *e)
 {
     struct err ignored;
 
-    s->growth = INCREMENT_GROWS_NOT;
-    if (c->column != NULL && !rowtype_read_growth(&s->table, columns, c->column, &s->growth, e))
+    f->growth = INCREMENT_GROWS_NOT;
+    if (c->column != NULL && !rowtype_read_growth(&f->table, columns, c->column, &f->growth, e))
         return false;
-    if (column != NULL && !rowtype_read_growth(&s->table, columns, column, &s->growth, &ignored))
-        s->growth = INCREMENT_GROWS_NOT;
+    if (column != NULL && !rowtype_read_growth(&f->table, columns, column, &f->growth, &ignored))
+        f->growth = INCREMENT_GROWS_NOT;
     return true;
 }
 
 /* ---- which xids were under way ---- */
 
-/* The answer to sql_open, for <open>, which is one of those of <d>. *is_other: it is of another run
- * of the server than what <d> knew. */
+/* Reads the answer to sql_open into <open>, which is part of <d>. *is_other: the answer comes from
+ * another run of the server than what <d> knew. */
 static bool read_open(const struct result *r, struct horizon_in_doubt *d,
                       struct horizon_open *open, bool *is_other, struct err *e)
 {
@@ -146,10 +147,11 @@ static bool read_open(const struct result *r, struct horizon_in_doubt *d,
     return true;
 }
 
-/* Before the snapshot is taken. What was over once is over, in the same run of the server. */
-static bool ask_before(struct begin_facts *s, struct conn *conn, struct err *e)
+/* Asks before the snapshot is taken. An xid that is over stays over in the same run of the server,
+ * so those are asked about that were not known to be over. */
+static bool ask_before(struct begin_facts *f, struct conn *conn, struct err *e)
 {
-    struct horizon_in_doubt *d = &s->in_doubt;
+    struct horizon_in_doubt *d = &f->in_doubt;
     bool is_other = false, ok;
 
     do {
@@ -171,10 +173,10 @@ static bool ask_before(struct begin_facts *s, struct conn *conn, struct err *e)
     return ok;
 }
 
-/* In the snapshot, right after it was taken. */
-static bool read_after(struct begin_facts *s, const struct result *r, struct err *e)
+/* Reads what was asked in the transaction, right after its snapshot was taken. */
+static bool read_after(struct begin_facts *f, const struct result *r, struct err *e)
 {
-    struct horizon_in_doubt *d = &s->in_doubt;
+    struct horizon_in_doubt *d = &f->in_doubt;
     bool is_other;
     bool ok = read_open(r, d, &d->after, &is_other, e);
 
@@ -183,43 +185,44 @@ static bool read_after(struct begin_facts *s, const struct result *r, struct err
     return ok;
 }
 
-/* A young cluster has given out no xid twice: nothing is asked, and nothing below is in doubt. */
-static bool is_young(struct begin_facts *s)
+/* True if the cluster has given out no xid twice: then nothing is asked, since no xid that a row
+ * can bear is in doubt. */
+static bool is_young(struct begin_facts *f)
 {
-    if (s->snapshot.xmax == 0 || s->snapshot.xmax > UINT32_MAX)
+    if (f->snapshot.xmax == 0 || f->snapshot.xmax > UINT32_MAX)
         return false;
-    horizon_forget_in_doubt(&s->in_doubt);
-    s->in_doubt.before.xmax = s->snapshot.xmax;
+    horizon_forget_in_doubt(&f->in_doubt);
+    f->in_doubt.before.xmax = f->snapshot.xmax;
     return true;
 }
 
-bool begin_transaction(struct begin_facts *s, struct conn *conn, const struct begin_request *r,
+bool begin_transaction(struct begin_facts *f, struct conn *conn, const struct begin_request *r,
                        struct err *e)
 {
     enum { OPEN, FACTS, RELATION, LEAVES, COLUMNS, MORE, N };
     const struct config *c = r->config;
     struct result *rows[N] = { NULL };
-    size_t first = is_young(s) ? FACTS : OPEN, end = r->more != NULL ? N : MORE;
+    size_t first = is_young(f) ? FACTS : OPEN, end = r->more != NULL ? N : MORE;
     struct buf sql;
     bool ok;
 
-    if (first == OPEN && !ask_before(s, conn, e))
+    if (first == OPEN && !ask_before(f, conn, e))
         return false;
     buf_init(&sql, BUF_SQL_MAX);
-    sql_begin(&sql, &s->table, c->rls, conn_version(conn));
+    sql_begin(&sql, &f->table, c->rls, conn_version(conn));
     if (first == OPEN)
-        sql_open(&sql, s->in_doubt.before.xmax, &s->in_doubt.before.xids);
+        sql_open(&sql, f->in_doubt.before.xmax, &f->in_doubt.before.xids);
     sql_facts(&sql);
-    sql_table(&sql, &s->table, r->with_sizes);
+    sql_table(&sql, &f->table, r->with_sizes);
     buf_puts(&sql, r->more != NULL ? r->more : "");
     if (r->by_index)
         buf_puts(&sql, "SET LOCAL enable_seqscan = off");
-    ok = run(conn, &sql, rows + first, end - first, e) && read_facts(s, rows[FACTS], true, e) &&
-         (first != OPEN || read_after(s, rows[OPEN], e)) &&
-         relation_read_facts(&s->table, rows[RELATION], rows[LEAVES],
+    ok = run(conn, &sql, rows + first, end - first, e) && read_facts(f, rows[FACTS], true, e) &&
+         (first != OPEN || read_after(f, rows[OPEN], e)) &&
+         relation_read_facts(&f->table, rows[RELATION], rows[LEAVES],
                              allowed(c, r->by_value), e) &&
-         read_rowtype(s, rows[COLUMNS], c, e) &&
-         read_growth(s, rows[COLUMNS], c, r->column, e);
+         read_rowtype(f, rows[COLUMNS], c, e) &&
+         read_growth(f, rows[COLUMNS], c, r->column, e);
     if (r->more != NULL)
         *r->answer = rows[MORE];
     for (size_t i = 0; i < MORE; i++)

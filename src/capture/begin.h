@@ -1,9 +1,9 @@
 /* begin.h -- what is true when a poll or a range begins.
  *
- * Opens the transaction, takes the lock and then the snapshot (in this
- * order: the other way round, a rewriting ALTER TABLE or a TRUNCATE that
- * commits in between would show that snapshot an empty table), and reads which
- * server answers and what the table looks like. Decides nothing.
+ * Opens the transaction, takes the lock and then the snapshot, and reads which server answers and
+ * what the table looks like. The lock comes first: otherwise a TRUNCATE, or an ALTER TABLE that
+ * rewrites the table, could commit between the two, and the snapshot would see an empty table.
+ * Decides nothing. Functions that take a connection block until the server has answered.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef BEGIN_H
@@ -18,21 +18,24 @@ struct begin_facts {
     struct identity identity;
     struct relation table;
     struct rowtype *rowtype;           /* counted reference */
-    enum increment_growth growth;      /* of the column that was asked for */
+    enum increment_growth growth;      /* of the position's growing column, or else of the one that
+                                        * the config names */
 };
 
-void begin_facts_fini(struct begin_facts *s);
+/* Zeroed is empty. */
+void begin_facts_fini(struct begin_facts *f);
 
-/* Which table the script means. Fills the names in s->table. <by_value>: rows need no xmin. */
-bool begin_resolve(struct begin_facts *s, struct conn *conn, const struct config *c,
+/* Finds the table that the script names, and fills its names and oid in f->table. <by_value>: rows
+ * need no xmin. ERR_REFUSED: there is none, or it cannot be captured. */
+bool begin_resolve(struct begin_facts *f, struct conn *conn, const struct config *c,
                    bool by_value, struct err *e) WARN_UNUSED;
 
-/* One statement, no transaction: the snapshot, and of the identity what can tell that it is
- * another server or another run of it; the rest stays. */
-bool begin_glance(struct begin_facts *s, struct conn *conn, struct err *e) WARN_UNUSED;
+/* One statement, no transaction: reads the snapshot, and the part of the identity that sql_glance
+ * asks for; the other facts stay as they are. */
+bool begin_glance(struct begin_facts *f, struct conn *conn, struct err *e) WARN_UNUSED;
 
-/* One statement, no transaction: the snapshot and the whole identity. */
-bool begin_identify(struct begin_facts *s, struct conn *conn, struct err *e) WARN_UNUSED;
+/* One statement, no transaction: reads the snapshot and the whole identity. */
+bool begin_identify(struct begin_facts *f, struct conn *conn, struct err *e) WARN_UNUSED;
 
 /* What is asked for, all borrowed. */
 struct begin_request {
@@ -40,15 +43,17 @@ struct begin_request {
     bool with_sizes;      /* those of the leaves */
     bool by_value;        /* rows need no xmin */
     bool by_index;        /* sequential scans are off in the transaction */
-    const char *column;   /* one that grows, by which the position goes, or NULL; it may be missing
-                           * if it is not the one that <config> names */
-    const char *more;     /* a statement that is run last, with a semicolon, or NULL */
-    struct result **answer; /* to it; to be freed by the caller, also after a failure */
+    const char *column;   /* the growing column of the position, or NULL; the table may lack it,
+                           * unless <config> names it too */
+    const char *more;     /* one more statement, with a semicolon, that gives a result; or NULL */
+    struct result **answer; /* where the result of <more> goes; the caller frees it, also after a
+                             * failure */
 };
 
-/* Leaves a transaction open that holds the lock and the snapshot. Keeps the row type that it
- * finds in <s> where nothing has changed. After a failure no transaction is open. */
-bool begin_transaction(struct begin_facts *s, struct conn *conn, const struct begin_request *r,
+/* Fills <f>, and leaves a transaction open that holds the lock and the snapshot. Keeps the row type
+ * of <f> if the columns are the same. After a failure no transaction is open, and <f> may be part
+ * old, part new. */
+bool begin_transaction(struct begin_facts *f, struct conn *conn, const struct begin_request *r,
                        struct err *e) WARN_UNUSED;
 
 #endif

@@ -21,10 +21,10 @@ struct chunk_row {
     uint64_t xid;
 };
 
-/* What the host knows besides of a row. */
+/* What the host adds to a row. */
 struct chunk_side {
     uint64_t change;   /* its number, see state/diff.h */
-    size_t old_start;  /* in the chunk's bytes: the row as it was delivered before */
+    size_t old_start;  /* in the chunk's bytes: the row as it was delivered the time before */
     uint32_t old_len;  /* 0: it was not kept */
 };
 
@@ -38,18 +38,18 @@ struct chunk {
     bool is_snapshot;        /* rows of a snapshot range, else of a poll */
     bool is_ordered;         /* rows come by xid and key: a poll may stop at any of them */
     bool is_recheck;         /* see increment.h */
-    uint64_t reads;          /* as in the position */
-    uint32_t leaf, end;      /* of a snapshot range: the relation's oid, the block after it */
+    uint64_t reads;          /* as in struct position */
+    uint32_t leaf, end;      /* of a snapshot range: its relation's oid, the block after it */
 
     bool begins;             /* the first chunk of its poll or range */
     bool ends;               /* the last one */
-    bool is_lazy;            /* its position says nothing that may not be lost */
-    struct position *position; /* owned; holds once this chunk and all before it are done */
+    bool is_lazy;            /* its position need not be saved soon: the poll found nothing */
+    struct position *position; /* owned; of the last chunk; holds once that is done */
 
     struct chunk_side *sides; /* owned: one for each row, or NULL */
 };
 
-/* A chunk that is part of something else. */
+/* For a chunk that is part of something else: begins with no rows, at the time of now. */
 void chunk_init(struct chunk *c);
 void chunk_fini(struct chunk *c);
 
@@ -63,23 +63,26 @@ void chunk_init_like(struct chunk *c, const struct chunk *like);
 /* Appends a row, copying its <len> bytes. False: out of memory. */
 bool chunk_add(struct chunk *c, const struct chunk_row *row, const char *bytes) WARN_UNUSED;
 
-/* Puts the hash of the next row's key before that row; and what it is. */
+/* Puts the hash of the next row's key before the bytes of that row. False: out of memory. */
 bool chunk_add_hash(struct chunk *c, uint64_t hash) WARN_UNUSED;
+
+/* The hash that was put before <row>. */
 uint64_t chunk_hash(const struct chunk *c, const struct chunk_row *row);
 
-/* Appends bytes that belong to no row; *start: where they are. */
+/* Appends a copy of bytes that belong to no row; *start: where they are. False: out of memory. */
 bool chunk_add_bytes(struct chunk *c, const char *bytes, size_t len, size_t *start) WARN_UNUSED;
 
-/* Gives it a copy of <p>. */
+/* Gives <c>, which has no position yet, a copy of <p>. False: out of memory. */
 bool chunk_set_position(struct chunk *c, const struct position *p) WARN_UNUSED;
 
-/* True if it is big enough to be sent. */
+/* True if <c> is big enough to be sent. */
 bool chunk_is_full(const struct chunk *c);
 
-/* The memory that it takes, for the queue to count. */
+/* The memory that <c> takes, in bytes, for the queue to count. */
 size_t chunk_size(const struct chunk *c);
 
-/* Appends the fields of a row's key to <key> as COPY text, tabs between. */
+/* Appends the fields of a row's key to <key> as COPY text, tabs between. False: the row has too few
+ * fields, or there is no memory. */
 bool chunk_row_key(const struct chunk *c, const struct chunk_row *row, struct buf *key) WARN_UNUSED;
 
 #endif

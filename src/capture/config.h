@@ -1,7 +1,7 @@
 /* config.h -- what a source was declared to be.
  *
- * Filled from what the script says, and immutable once the host runs: each
- * thread may read it.
+ * Filled from what the script says, and immutable once the host runs, so that every thread may
+ * read it.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef CONFIG_H
@@ -19,7 +19,7 @@ enum config_start { CONFIG_START_SNAPSHOT, CONFIG_START_NOW, CONFIG_START_XID };
 struct config {
     char *conninfo;
     char *table;    /* as the server is to resolve it */
-    char *name;     /* or NULL: "schema.table" once resolved */
+    char *name;     /* of the source; NULL: the table's, "schema.table", once it is resolved */
     char **columns; /* n_columns 0: all */
     size_t n_columns;
     char **pk;      /* n_pk 0: the primary key */
@@ -27,18 +27,21 @@ struct config {
     char *where;    /* or NULL */
     char *soft_delete; /* a column whose value says that the row is deleted; or NULL */
     char *column;      /* CONFIG_BY_INCREMENT: the one that grows */
-    double lookback;   /* its units, or seconds; below 0: the type's default */
-    int64_t recheck_ms; /* 0: never */
+    double lookback;   /* in the units of an integer column, or in seconds; below 0: the type's
+                        * default */
+    int64_t recheck_ms; /* how often all rows are read again, see increment.h; 0: never */
     enum config_capture capture;
     enum config_start start;
     uint64_t start_xid;
-    int64_t interval_min_ms, interval_max_ms; /* alike unless adaptive */
-    bool rls;
+    int64_t interval_min_ms, interval_max_ms; /* the same unless the interval is adaptive */
+    bool rls;             /* captures what row-level security shows of the table */
     bool deletes;         /* looks for rows that were deleted, and tells inserts from updates */
-    int64_t check_ms;     /* how often; 0: in every poll */
-    bool keeps_old, skips_unchanged;
+    int64_t check_ms;     /* how often it looks for them; 0: in every poll */
+    bool keeps_old;       /* changes carry the row as it was before */
+    bool skips_unchanged; /* no update is delivered in which no column changed */
 };
 
+/* NULL is legal. */
 void config_free(struct config *c);
 
 #endif

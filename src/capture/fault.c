@@ -12,7 +12,8 @@
 
 /* ---- the facts ---- */
 
-/* What the method needs, each time; and, once for these leaves, whether it is in good health. */
+/* Checks what the method needs, each time, and the health of the table, once for this number of
+ * leaves. */
 static bool check(struct source *s, struct conn *conn, struct err *e)
 {
     const struct method *m = s->declared;
@@ -91,7 +92,8 @@ static void forget_seen(struct source *s)
     s->durable.n = 0;
 }
 
-/* Takes a fresh position from the snapshot of the open transaction. Its phase is set. */
+/* Makes the position a fresh one, at <floor>, from the facts of the open transaction. Its phase was
+ * set by the caller. */
 static void begin_position(struct source *s, uint64_t floor)
 {
     const struct method *m = method_of_table(s);
@@ -112,8 +114,8 @@ static void begin_position(struct source *s, uint64_t floor)
         m->begin_position(s, &before);
 }
 
-/* The facts were read without sizes, which only a snapshot needs: asks again inside a new
- * transaction, so that snapshot, lock and sizes belong together. */
+/* The facts may have been read without sizes, which only a first read needs: reads them again in a
+ * new transaction, so that snapshot, lock and sizes belong together. */
 static bool begin_snapshot(struct source *s, struct conn *conn, enum fault_news *news,
                            struct err *e)
 {
@@ -184,7 +186,8 @@ static bool fail_other(const char *why, struct err *e)
                    "right one, use another state file, or forget the position with --reset", why);
 }
 
-/* What holds the position goes on, or is replaced. False: it cannot. */
+/* The method of the position checks it, and may make it one of xmins. False: the table must be read
+ * again, *why: why. */
 static bool check_position(struct source *s, const char **why)
 {
     const struct method *m = method_that_holds(&s->position);
@@ -215,7 +218,7 @@ static bool check_server(struct source *s, struct conn *conn, enum fault_news *n
             return begin_anew(s, conn, "the standby does not come to where we were", news, e);
         return err_set(e, ERR_BEHIND, "%s", why);
     case IDENTITY_FAILED_OVER:
-        if (p->stamps.is_used) /* any tombstone may be of a row that went in between */
+        if (p->stamps.is_used) /* any tombstone may be of a row that was deleted in between */
             p->stamps.tombstone_floor = 1;
         return begin_anew(s, conn, why, news, e);
     case IDENTITY_CRASHED:
@@ -241,8 +244,9 @@ static bool check_server(struct source *s, struct conn *conn, enum fault_news *n
     return true;
 }
 
-/* If the snapshot is the same text as at the last poll, nothing has committed anywhere in the
- * cluster. A standby's lists no xids: there what it replayed counts too. */
+/* If the snapshot has the same text as at the newest poll, nothing has committed anywhere in the
+ * cluster. On a standby that text lists no xids, so the LSN up to which it has replayed is compared
+ * too. */
 bool fault_glance(struct source *s, struct conn *conn, bool *is_unchanged, struct err *e)
 {
     const struct identity *then = &s->position.identity, *now = &s->facts.identity;
@@ -263,7 +267,8 @@ bool fault_glance(struct source *s, struct conn *conn, bool *is_unchanged, struc
     return true;
 }
 
-/* The facts failed: perhaps because another cluster answers, which lacks the table. */
+/* The facts could not be read, perhaps because another cluster answers, which lacks the table: then
+ * <e> says so. Returns false. */
 static bool fail_stranger(struct source *s, struct conn *conn, struct err *e)
 {
     char why[128];

@@ -11,27 +11,30 @@
 
 #include "capture/source.h"
 
-/* Asks in one statement whether anything has committed in the cluster since the last complete
- * poll; *is_unchanged false where only a poll can tell. */
+/* Asks in one statement whether anything has committed in the cluster since the newest complete
+ * poll. *is_unchanged: nothing has; false also if only a poll can tell. */
 bool fault_glance(struct source *s, struct conn *conn, bool *is_unchanged,
                   struct err *e) WARN_UNUSED;
 
-/* Opens a transaction with what the source's method wants to know, and checks that it has what it
- * needs. After a failure no transaction is open. */
+/* Opens a transaction and reads the facts, those of the source's method included, which then checks
+ * that it has what it needs. <with_sizes>: reads the sizes of the leaves. After a failure no
+ * transaction is open. */
 bool fault_look(struct source *s, struct conn *conn, bool with_sizes, struct err *e) WARN_UNUSED;
 
 enum fault_news {
     FAULT_GOES_ON,
     FAULT_STARTS,     /* a new position, which must be saved before any row is read that relies on
                        * it */
-    FAULT_STARTS_NOW, /* likewise; what is there already is yet to be passed over */
+    FAULT_STARTS_NOW, /* likewise; the rows that are there already must be passed over first */
 };
 
-/* Opens the step's transaction and brings the position in line with what the facts say. */
+/* Opens the step's transaction and brings the position in line with the facts. *news: whether the
+ * position was replaced. ERR_BEHIND: a standby is to be waited for. After a failure the
+ * transaction may be open: the caller rolls it back. */
 bool fault_begin(struct source *s, struct conn *conn, enum fault_news *news,
                  struct err *e) WARN_UNUSED;
 
-/* All of the first read was read: polls come next. */
+/* The first read is complete: polls come next. */
 void fault_end_snapshot(struct source *s);
 
 #endif

@@ -46,8 +46,7 @@ void horizon_forget_in_doubt(struct horizon_in_doubt *d)
 }
 
 uint64_t horizon_widen_visible(uint32_t xmin, const struct horizon_snapshot *s,
-                               const struct horizon_in_doubt *d,
-                               bool *is_doubtful)
+                               const struct horizon_in_doubt *d, bool *is_doubtful)
 {
     uint64_t xid = horizon_widen(xmin, s->xmax);
     /* only where an xid can have been given out before */
@@ -72,8 +71,7 @@ uint32_t horizon_floor32(uint64_t floor)
 }
 
 bool horizon_advance(struct horizon *h, const struct horizon_snapshot *s,
-                     const struct xidset *delivered,
-                     uint64_t durable)
+                     const struct xidset *delivered, uint64_t durable)
 {
     uint64_t floor = s->xmin < durable ? s->xmin : durable;
     struct xidset seen = { 0 };
@@ -105,9 +103,8 @@ void horizon_add_durable(struct horizon_durable *d, uint64_t xmax, uint64_t lsn)
 {
     if (xmax == (d->n > 0 ? d->unflushed[d->n - 1].xmax : d->xmax))
         return;
-    if (d->n == HORIZON_DURABLE_MAX) /* keep the old ones, they are flushed soonest,
-        and the newest */
-        d->n--;
+    if (d->n == HORIZON_DURABLE_MAX)
+        d->n--; /* the old ones stay, since they are flushed soonest */
     d->unflushed[d->n].xmax = xmax;
     d->unflushed[d->n].lsn = lsn;
     d->n++;
@@ -125,4 +122,3 @@ void horizon_flush_durable(struct horizon_durable *d, uint64_t flush_lsn)
     memmove(d->unflushed, d->unflushed + done, (d->n - done) * sizeof d->unflushed[0]);
     d->n -= done;
 }
-

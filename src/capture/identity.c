@@ -1,14 +1,14 @@
 /* identity.c -- whether this is still the server that the position was taken on.
  *
  * Checked on 14.23, 15.18 and 18.4. The mark of a crash: recovery resets the statistics, also
- * the one after a single killed backend, which keeps the postmaster's start time. A clean
- * restart changes that time, keeps the statistics, and undoes nothing. The timeline of a
- * primary is that of its WAL file, since the control file's stays old for minutes after a fast
- * promotion.
+ * recovery after a single backend was killed, which does not change the postmaster's start time. A
+ * clean restart changes that time, keeps the statistics, and undoes nothing. The timeline of a
+ * primary is that of its WAL file, since that of the control file stays old for minutes after a
+ * fast promotion.
  *
- * Two standbys on one timeline replay one history, so one that lags will
- * come to where we were; and xids on a standby are the primary's, flushed
- * before they were sent: its restart takes nothing back.
+ * Two standbys on one timeline replay one history, so one that lags will come to where we were. The
+ * xids that a standby shows are the primary's, which flushed them before it sent them: the restart
+ * of a standby takes nothing back.
  *
  * SPDX-License-Identifier: MIT */
 #include "capture/identity.h"
@@ -58,8 +58,7 @@ static enum identity_verdict say(enum identity_verdict v, char *why, size_t size
 }
 
 static enum identity_verdict compare_standby(const struct identity *then,
-                                             const struct identity *now,
-                                             char *why, size_t size)
+                                             const struct identity *now, char *why, size_t size)
 {
     uint64_t lsn = then->in_recovery ? then->lsn : then->durable_lsn;
 
@@ -77,8 +76,7 @@ static enum identity_verdict compare_standby(const struct identity *then,
 }
 
 static enum identity_verdict compare_primary(const struct identity *then,
-                                             const struct identity *now,
-                                             char *why, size_t size)
+                                             const struct identity *now, char *why, size_t size)
 {
     bool restarted = strcmp(then->started, now->started) != 0;
     bool crashed = strcmp(then->stats, now->stats) != 0;
@@ -102,8 +100,7 @@ static enum identity_verdict compare_primary(const struct identity *then,
 }
 
 enum identity_verdict identity_compare(const struct identity *then, const struct identity *now,
-                                       char *why,
-                                       size_t why_size)
+                                       char *why, size_t why_size)
 {
     *why = '\0';
     if (strcmp(then->system, now->system) != 0)

@@ -111,7 +111,8 @@ bool increment_escaped(const struct increment *i, const struct horizon *h, uint6
     return stretch == NULL || !reaches(value, stretch->base);
 }
 
-/* The floor has passed xids: from now on stretches speak for them, where these say the same. */
+/* The floor has passed xids: a stretch tells their base from now on, and their own entries are
+ * dropped if they say the same. */
 static bool keep_stretch(struct increment *i, uint64_t floor)
 {
     struct increment_firsts *f = &i->firsts;
@@ -131,7 +132,8 @@ static bool keep_stretch(struct increment *i, uint64_t floor)
     return true;
 }
 
-/* All there was has been delivered, also of the xids that are still above the floor. */
+/* A recheck is complete: all that was visible has been delivered, also of the seen xids above the
+ * floor. */
 static bool begin_anew(struct increment *i, const struct horizon *h)
 {
     i->since = h->floor;
@@ -161,8 +163,8 @@ static bool add_top(struct increment *i, uint64_t xmax, int64_t top)
     size_t n = 0;
 
     if (i->n_rungs > 0 && i->rungs[i->n_rungs - 1].top >= top)
-        return true; /* the older one says more */
-    if (i->n_rungs == RUNGS_MAX) { /* to drop one only lowers the base */
+        return true; /* the older rung counts sooner, and its value is as high */
+    if (i->n_rungs == RUNGS_MAX) { /* if some are dropped, the base is only lower */
         for (size_t k = 0; k < i->n_rungs; k += 2)
             i->rungs[n++] = i->rungs[k];
         i->n_rungs = n;
@@ -227,7 +229,7 @@ bool increment_is_full(const struct increment *i, uint64_t xmax)
     size_t n = i->n_stretches;
 
     for (size_t k = 0; k < i->firsts.n; k++)
-        n += i->firsts.v[k].base != INCREMENT_LOWEST; /* of the others a recheck frees nobody */
+        n += i->firsts.v[k].base != INCREMENT_LOWEST; /* a recheck would make the others again */
     return n > INCREMENT_ENTRIES ||
            xmax - i->since > HORIZON_MAX_AGE / 2;
 }

@@ -19,7 +19,7 @@ bool key_census_is_due(const struct key_census *c, const struct source *s)
             clock_mono_ms() - c->last_ms >= config->check_ms);
 }
 
-/* Every leaf that the position knows has another file now. */
+/* True if every leaf that the position knows has another file now. */
 static bool is_truncated(const struct position *p, const struct relation *now)
 {
     for (size_t i = 0; i < p->n_leaves; i++) {
@@ -59,7 +59,8 @@ void key_census_complete(struct key_census *c)
     key_census_drop(c);
 }
 
-static bool note_hash(struct key_census *c, uint64_t hash)
+/* Remembers the hash of a row of the poll, for the tally. False: out of memory. */
+static bool add_hash(struct key_census *c, uint64_t hash)
 {
     if (!c->is_wanted || c->is_skipped)
         return true;
@@ -105,7 +106,7 @@ bool key_census_take_hash(struct key_census *c, struct chunk *chunk, const char 
 
     if (!key_census_read_hash(p, end, &hash))
         return fail_row(e);
-    return (chunk_add_hash(chunk, hash) && note_hash(c, hash)) || err_memory(e);
+    return (chunk_add_hash(chunk, hash) && add_hash(c, hash)) || err_memory(e);
 }
 
 bool key_census_leave(struct key_census *c, const char *p, const char *end, struct err *e)
@@ -116,12 +117,12 @@ bool key_census_leave(struct key_census *c, const char *p, const char *end, stru
         return true;
     if (!key_census_read_hash(&p, end, &hash))
         return fail_row(e);
-    return note_hash(c, hash) || err_memory(e);
+    return add_hash(c, hash) || err_memory(e);
 }
 
 /* ---- counts ---- */
 
-/* "bucket\tcount\txor" */
+/* Reads a line, "bucket\tcount\txor". */
 static bool read_bucket(struct tally *t, const char *p, size_t len)
 {
     const char *end = p + len;
@@ -138,17 +139,17 @@ static bool read_bucket(struct tally *t, const char *p, size_t len)
 bool key_census_read_tally(struct key_census *c, const struct source *s, struct conn *conn,
                            struct message **message, struct err *e)
 {
-    struct message *b = c->message = message_new(MESSAGE_TALLY, s->number);
+    struct message *m = c->message = message_new(MESSAGE_TALLY, s->number);
     struct tally *tally;
     const char *text;
     enum conn_copy got;
     uint64_t rows = 0;
     size_t len;
 
-    if (b == NULL || (b->tally.counts = calloc(1, sizeof *b->tally.counts)) == NULL)
+    if (m == NULL || (m->tally.counts = calloc(1, sizeof *m->tally.counts)) == NULL)
         return err_memory(e);
-    b->tally.rowtype = rowtype_ref(s->facts.rowtype);
-    tally = b->tally.counts;
+    m->tally.rowtype = rowtype_ref(s->facts.rowtype);
+    tally = m->tally.counts;
     while ((got = conn_copy_next(conn, &text, &len, e)) == CONN_COPY_LINE)
         if (!read_bucket(tally, text, len))
             return fail_row(e);
@@ -161,7 +162,7 @@ bool key_census_read_tally(struct key_census *c, const struct source *s, struct 
     tally->n_hashes = c->n_hashes;
     c->hashes = NULL;
     c->n_hashes = c->cap_hashes = 0;
-    *message = b;
+    *message = m;
     c->message = NULL;
     return true;
 }
@@ -179,7 +180,7 @@ bool key_census_answer(struct key_census *c, const unsigned char *asked)
     return true;
 }
 
-/* "xmin\thash\tkey" */
+/* Takes a line, "xmin\thash\tkey". */
 static bool take_key(struct chunk *chunk, const struct source *s, const char *p, size_t len,
                      struct err *e)
 {

@@ -11,10 +11,11 @@
 /* Zeroed is empty. */
 struct key_multiset {
     struct key_multiset_entry *v; /* sorted */
-    size_t n;
+    size_t n; /* those that were taken included */
 };
 
-/* From a text with a newline after each key, which is borrowed. False: out of memory. */
+/* Makes <k> of a text with a newline after each key, which is borrowed until key_multiset_fini.
+ * False: out of memory. */
 bool key_multiset_init(struct key_multiset *k, const char *text) WARN_UNUSED;
 void key_multiset_fini(struct key_multiset *k);
 

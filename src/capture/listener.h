@@ -1,12 +1,12 @@
 /* listener.h -- hears commits that the triggers announce, and counts them.
  *
  * One thread with a connection of its own for each database, which LISTENs.
- * What it hears it counts, by the number of the table (see sql_trigger.h); readers
- * compare the count with the one that they saw last. Connects again when it
- * must. Where the server cannot LISTEN (a standby), or what is announced never
- * arrives (a pooler), it says why, and stays mute.
+ * It counts the announcements of each table, by the table's number (see sql_trigger.h); readers
+ * compare the count with the one that they saw before. If the connection is lost, it connects
+ * again. If the server cannot LISTEN (a standby), or announcements never arrive (a pooler), it
+ * keeps the reason and hears nothing any more.
  *
- * All functions but listener_free are to be called with the mutex held.
+ * Call listener_free without the mutex, all other functions with the mutex held.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef LISTENER_H
@@ -17,18 +17,20 @@
 
 struct listener;
 
-/* Starts the thread; all is borrowed, until listener_free. It signals <changed> at each ring, ends
- * when <stop_fd> can be read. Returns owned, or NULL: no memory, no thread. */
+/* Starts the thread; all is borrowed until listener_free. The thread signals <changed> at each
+ * announcement, and ends when <stop_fd> can be read. Returns owned, or NULL: no memory, or no
+ * thread. */
 struct listener *listener_new(const char *conninfo, int stop_fd, pthread_mutex_t *mutex,
                               pthread_cond_t *changed);
 
-/* How often it rang for a table. What is new is news. */
-uint64_t listener_count(const struct listener *b, uint64_t number);
+/* How many announcements may have concerned the table with this number. If the count differs from
+ * an earlier one, look at the table. */
+uint64_t listener_count(const struct listener *l, uint64_t number);
 
-/* Why it will never ring; NULL while it may. */
-const char *listener_why_mute(const struct listener *b);
+/* Why nothing will be heard any more, borrowed; NULL while something may be. */
+const char *listener_why_mute(const struct listener *l);
 
 /* Waits for the thread. NULL is legal. */
-void listener_free(struct listener *b);
+void listener_free(struct listener *l);
 
 #endif

@@ -19,11 +19,11 @@ enum message_kind {
                        * answer, see reader_answer */
     MESSAGE_KEYS,     /* chunk: keys of the rows in the buckets that the host asked for */
     MESSAGE_RESOLVED, /* text: the table's full name; the reader waits for reader_restore */
-    MESSAGE_NOTICE,   /* notice */
+    MESSAGE_NOTICE,   /* notice: something to log */
     MESSAGE_SCHEMA,   /* schema: the columns changed */
     MESSAGE_READY,    /* no snapshot is due any more */
     MESSAGE_DONE,     /* text: what --check found, or NULL; nothing more will come */
-    MESSAGE_FAULT,    /* fault: the reader gave up */
+    MESSAGE_FAULT,    /* fault: the reader gave up; nothing more will come */
 };
 
 struct message_tally {
@@ -32,7 +32,7 @@ struct message_tally {
 };
 
 struct message_notice {
-    struct err err;       /* its text */
+    struct err err;       /* its text, and the error if something failed */
     enum log_level level;
     int64_t retry_ms;     /* when what failed is tried again; -1: nothing failed */
 };
@@ -59,15 +59,18 @@ struct message {
 
 /* Returns owned memory with an empty content, or NULL (out of memory). */
 struct message *message_new(enum message_kind kind, size_t source);
+
+/* NULL is legal. */
 void message_free(struct message *m);
 
 /* The message that <item> is part of. */
 struct message *message_of(struct queue_item *item);
 
-/* True if it holds a chunk: of rows or of keys. */
+/* True if <m> holds a chunk: of rows or of keys. */
 bool message_has_rows(const struct message *m);
 
-/* Sets what the queue counts. Call it once, when the message is complete. */
+/* Sets the lane and the bytes that the queue counts. Call it when the message is complete, before
+ * it is pushed; again if it has changed since. */
 void message_seal(struct message *m, struct queue_lane *lane);
 
 #endif

@@ -14,7 +14,7 @@ static const struct method *const methods[] = {
 
 #define N_METHODS (sizeof methods / sizeof *methods)
 
-/* True if sources name it. Others stand in for one that they name. */
+/* True if sources name <m>. False: it stands in for one that they name, see without_xmin. */
 static bool has_name(const struct method *m)
 {
     for (size_t i = 0; i < N_METHODS; i++)

@@ -1,9 +1,9 @@
 /* method_increment.c -- capture = "increment": polls go by a column that grows.
  *
  * A poll reads a window of the highest values, or, as a recheck, all rows that
- * were written since the recheck before, see increment.h. The position is its
- * own once a recheck has laid the ground, and one of xmins again after another
- * recheck, by the column that it went by: each hand over is a recheck.
+ * were written since the recheck before, see increment.h. To hand over takes one
+ * recheck: a first one makes the position its own, and one more, by the column
+ * that the position went by, makes it one of xmins again.
  *
  * SPDX-License-Identifier: MIT */
 #include "capture/method_increment.h"
@@ -114,7 +114,7 @@ bool method_increment_read_value(struct method_row *row, bool *has_value, int64_
 
 /* ---- facts ---- */
 
-/* Says which leaves lack the index that windows go by. */
+/* Adds a notice for each leaf that lacks the index that windows go by. */
 static bool check_health(struct source *s, struct conn *conn, struct err *e)
 {
     const struct sql_increment_query q = {
@@ -200,7 +200,7 @@ static void put_recheck(const struct source *s, const struct method_extent *exte
     sql_increment_recheck(sql, &q, &s->position);
 }
 
-/* A row of any of them. *is_late: a window would not have shown it. */
+/* A line of a leaf, a window or a recheck. *is_late: no window would have shown the row. */
 static bool take(const struct source *s, struct method_step *step, struct method_row *row,
                  bool *is_late, struct err *e)
 {
@@ -276,7 +276,7 @@ static bool begin(struct source *s, struct method_step *step, struct conn *conn,
     return method_increment_read_top(s, conn, &own->has_top, &own->top, e);
 }
 
-/* Rows that no window has shown, which is why there are rechecks. */
+/* Adds a notice if a recheck found rows that no window had shown. */
 static bool tell_of_late(struct source *s, uint64_t late, struct err *e)
 {
     char text[200];
@@ -306,7 +306,7 @@ static bool move_base(struct source *s, const struct method_step *step, struct e
            err_memory(e);
 }
 
-/* All rows were read, as by any poll by xmin. */
+/* A recheck is complete: all rows were read, as by a poll by xmin. */
 static bool finish_recheck(struct source *s, const struct method_step *step, struct err *e)
 {
     struct increment *i = &s->position.increment;
@@ -315,7 +315,7 @@ static bool finish_recheck(struct source *s, const struct method_step *step, str
     if (i->column != NULL && !tell_of_late(s, own->late, e))
         return false;
     if (step->hand_over == METHOD_GIVES) {
-        increment_fini(i); /* no more is left of it */
+        increment_fini(i); /* what is left is a position of xmins */
         return true;
     }
     if (step->hand_over == METHOD_TAKES) {
@@ -326,7 +326,8 @@ static bool finish_recheck(struct source *s, const struct method_step *step, str
     i->rechecked_ms = clock_wall_ms();
     if (!move_base(s, step, e))
         return false;
-    i->is_rechecking = i->is_rechecking || step->has_left; /* it is not over */
+    /* for the rows that were left, the next poll is a recheck too */
+    i->is_rechecking = i->is_rechecking || step->has_left;
     return true;
 }
 
@@ -334,8 +335,8 @@ static bool advance(struct source *s, struct method_step *step, struct err *e)
 {
     struct step *own = step->own;
 
-    step->goes_on = step->hand_over == METHOD_GIVES; /* the poll that the source asks for is due */
-    /* polls that ended early go with this one: their xids count as delivered by it */
+    step->goes_on = step->hand_over == METHOD_GIVES; /* next is the poll that the source asks for */
+    /* this poll completes those that ended early: their xids count as delivered by it */
     for (size_t i = 0; i < s->position.n_resume_points; i++)
         if (!increment_add_first(&own->fresh, s->position.resume_points[i].xid, INCREMENT_LOWEST,
                                  INCREMENT_LOWEST))

@@ -1,8 +1,8 @@
 /* method_pages.c -- for capture = "increment": rows that have no xmin are read in rounds of pages.
  *
- * Views and foreign tables, see pages.h. The first round is the first read, or,
- * with start = "now", learns what is there. A position of pages cannot be
- * handed over: there are no xids to go on from.
+ * For views and foreign tables, see pages.h. The first round is the first read or, with
+ * start = "now", learns what is there. A position of pages cannot be handed over: it has no xids
+ * from which another method could go on.
  *
  * SPDX-License-Identifier: MIT */
 #include "capture/method_increment.h"
@@ -16,10 +16,10 @@
 struct step {
     bool has_top;
     int64_t top;             /* the highest value there is */
-    size_t n;                /* rows */
-    struct pages_rows fresh; /* those that were not given before, and may be met again */
-    struct buf last_key;     /* of the row that fills the page, COPY text */
-    int64_t last;            /* its value */
+    size_t n;                /* rows that were read */
+    struct pages_rows fresh; /* those that were not given before, and may come again */
+    struct buf last_key;     /* of the row that was read last, COPY text */
+    int64_t last;            /* the value of that row */
 };
 
 static void fini_step(void *own)
@@ -56,7 +56,7 @@ static bool is_silent(const struct position *p)
     return p->pages.is_silent;
 }
 
-/* No snapshot tells what has happened below a view. */
+/* No snapshot tells whether the tables under a view or a foreign table have changed. */
 static bool wants_poll(const struct source *s)
 {
     (void)s;
@@ -120,7 +120,8 @@ static bool take_row(const struct source *s, struct method_step *step, struct me
 
 static const struct method_copy page = { .put = put_page, .take = take_row };
 
-/* ERR_REFUSED: no page could begin after a row with such a key, or the column is another one. */
+/* ERR_REFUSED: no page could begin after a row with a key of such a type, or the position goes by
+ * another column. */
 static bool check_round(const struct source *s, struct err *e)
 {
     const struct increment *i = &s->position.increment;
@@ -198,7 +199,7 @@ static bool advance(struct source *s, struct method_step *step, struct err *e)
 
     if (!pages_rows_merge(&g->given, &own->fresh) || !set_reached(g, own))
         return err_memory(e);
-    /* what was under way at the first page may have committed after any page since */
+    /* a transaction that was under way at the first page may have committed between later pages */
     if (is_first && !horizon_advance(&s->position.horizon, &s->facts.snapshot, &nothing,
                                      source_durable_bound(s)))
         return err_memory(e);

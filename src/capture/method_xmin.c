@@ -1,7 +1,7 @@
 /* method_xmin.c -- capture = "xmin": changes are found by the xmin of rows.
  *
- * The capture rule of horizon.h as it stands. Its position is the common one:
- * it holds any, and hands over by doing nothing.
+ * The capture rule of horizon.h as it stands. Its position is the common one: so it holds any
+ * position, and has nothing to do to hand over.
  *
  * SPDX-License-Identifier: MIT */
 #include "capture/method.h"

@@ -65,7 +65,7 @@ bool outbox_put(struct outbox *o, struct message *m, struct err *e)
         message_free(m);
         return fail_closed(e);
     }
-    if (!has_rows || ends) { /* news after the last chunk waits for it */
+    if (!has_rows || ends) { /* news after the last chunk stays after it */
         if (ends && o->spool != NULL)
             o->last = m;
         else
@@ -91,10 +91,12 @@ static bool send(struct outbox *o, struct message *m, struct err *e)
     return fail_closed(e);
 }
 
-static bool send_kept(struct outbox *o, bool rows, struct err *e)
+/* Sends the messages at the head of those kept that have rows, or, unless <with_rows>, have
+ * none. */
+static bool send_kept(struct outbox *o, bool with_rows, struct err *e)
 {
     while (!queue_list_is_empty(&o->kept) &&
-           message_has_rows(message_of(o->kept.first)) == rows)
+           message_has_rows(message_of(o->kept.first)) == with_rows)
         if (!send(o, message_of(queue_list_take(&o->kept)), e))
             return false;
     return true;

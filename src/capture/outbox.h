@@ -17,21 +17,23 @@ struct outbox {
     bool is_held;               /* nothing goes to the queue before outbox_flush */
     struct queue_list kept;     /* in memory */
     size_t kept_bytes;
-    struct spool *spool;        /* what came after these; NULL: nothing */
-    struct message *like;       /* an empty message like those in the spool */
-    struct message *last;       /* the one that ends the step, after those in the spool */
+    struct spool *spool;        /* chunks that came after those kept; owned; NULL: none */
+    struct message *like;       /* an empty message like those in the spool; owned */
+    struct message *last;       /* ends the step; to be sent after those in the spool; owned */
 };
 
 void outbox_init(struct outbox *o, struct queue *q, struct queue_lane *lane, const char *spool_dir,
                  bool is_held);
 
-/* Takes <m>, also if it fails. Does not block. */
+/* Takes ownership of <m>, also if it fails. Does not wait for the queue. ERR_STOPPED: the queue was
+ * closed; ERR_STATE: the spool cannot be written. */
 bool outbox_put(struct outbox *o, struct message *m, struct err *e) WARN_UNUSED;
 
-/* Sends what was put and not sent yet. Blocks while the queue is full. */
+/* Sends what was put and not sent yet. Blocks while the queue is full. ERR_STOPPED: the queue was
+ * closed. */
 bool outbox_flush(struct outbox *o, struct err *e) WARN_UNUSED;
 
-/* Drops what is left. */
+/* Frees what was not sent. */
 void outbox_fini(struct outbox *o);
 
 #endif

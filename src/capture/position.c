@@ -103,7 +103,7 @@ void position_forget_resume_points(struct position *p)
     p->n_resume_points = p->cap_resume_points = 0;
 }
 
-/* The rows of an xid were delivered: all of them, or those of a window. */
+/* Makes <xid> seen: all of its rows were delivered, or those of a window. */
 static bool see(struct position *p, uint64_t xid)
 {
     struct increment *i = &p->increment;
@@ -113,7 +113,7 @@ static bool see(struct position *p, uint64_t xid)
            (i->column == NULL || increment_add_first(&i->firsts, xid, base, INCREMENT_LOWEST));
 }
 
-/* Drops the resume points up to <xid>; those below it are seen from now on. */
+/* Drops the resume points up to <xid>; the xids of those below it are seen from now on. */
 static bool close_resume_points(struct position *p, uint64_t xid)
 {
     size_t n = 0;

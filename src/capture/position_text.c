@@ -51,7 +51,7 @@ static void put_text(struct buf *b, const char *word, const char *text)
     put_escaped(b, text);
 }
 
-/* The key of a tombstone begins with this; no field of COPY does. */
+/* In the text, the key of a tombstone begins with this, as no field of COPY does. */
 #define TOMBSTONE "\\d"
 
 static void put_resume_point(struct buf *b, const struct position_resume_point *point)
@@ -187,7 +187,7 @@ static bool replace_text(const char *text, char **to)
     return (*to = read_text(text)) != NULL;
 }
 
-static bool read_cut_key(const char *text, struct position *p, uint64_t xid)
+static bool read_resume_key(const char *text, struct position *p, uint64_t xid)
 {
     char *key = read_text(text);
     bool is_tombstone = key != NULL && strncmp(key, TOMBSTONE, strlen(TOMBSTONE)) == 0;
@@ -199,7 +199,7 @@ static bool read_cut_key(const char *text, struct position *p, uint64_t xid)
     return ok;
 }
 
-/* What put_paging writes, likewise. */
+/* Reads what put_paging writes. False: <word> is none of it, or <text> makes no sense. */
 static bool read_paging(const char *word, const char *text, struct pages *p)
 {
     uint64_t hash;
@@ -246,7 +246,8 @@ static bool read_growth(const char *text, enum increment_growth *growth)
     return ok;
 }
 
-/* What put_increment writes but the column. False: <word> is none of it, or <text> no sense. */
+/* Reads what put_increment writes, except the column. False: <word> is none of it, or <text> makes
+ * no sense. */
 static bool read_increment(const char *word, const char *text, struct increment *i)
 {
     uint64_t xid;
@@ -306,8 +307,8 @@ static bool read_number(const char *word, const char *text, struct position *p)
     return false;
 }
 
-/* One line. *cut_xid: of the resume point that is being read. */
-static bool read_line(const char *word, const char *text, struct position *p, uint64_t *cut_xid)
+/* Reads one line. *resume_xid: of the resume point whose key comes next. */
+static bool read_line(const char *word, const char *text, struct position *p, uint64_t *resume_xid)
 {
     struct identity *id = &p->identity;
 
@@ -332,9 +333,9 @@ static bool read_line(const char *word, const char *text, struct position *p, ui
     if (strcmp(word, "leaf") == 0)
         return read_leaf(text, p);
     if (strcmp(word, "cut_xid") == 0)
-        return text_is_u64(text, cut_xid);
+        return text_is_u64(text, resume_xid);
     if (strcmp(word, "cut_key") == 0)
-        return read_cut_key(text, p, *cut_xid);
+        return read_resume_key(text, p, *resume_xid);
     if (strcmp(word, "done") == 0)
         return sscanf(text, "%" SCNu32 " %" SCNu32, &p->done.leaf, &p->done.end) == 2;
     if (strcmp(word, "done_keys") == 0)
@@ -343,10 +344,10 @@ static bool read_line(const char *word, const char *text, struct position *p, ui
            read_paging(word, text, &p->pages);
 }
 
-/* The sum is right, so whatever does not read is the work of another version. */
+/* The sum is right: a line that cannot be read was written by another version. */
 static bool read_lines(char *text, struct position *p)
 {
-    uint64_t cut_xid = 0;
+    uint64_t resume_xid = 0;
 
     while (*text != '\0') {
         char *end = strchr(text, '\n'), *blank;
@@ -357,7 +358,7 @@ static bool read_lines(char *text, struct position *p)
         blank = strchr(text, ' ');
         if (blank != NULL)
             *blank = '\0';
-        if (!read_line(text, blank != NULL ? blank + 1 : end, p, &cut_xid))
+        if (!read_line(text, blank != NULL ? blank + 1 : end, p, &resume_xid))
             return false;
         text = end + 1;
     }
@@ -367,14 +368,14 @@ static bool read_lines(char *text, struct position *p)
 
 bool position_text_read(struct position *p, const char *source, const char *text)
 {
-    const char *mark = strstr(text, "\nsum ");
-    size_t len = mark != NULL ? (size_t)(mark + 1 - text) : 0;
+    const char *last = strstr(text, "\nsum ");
+    size_t len = last != NULL ? (size_t)(last + 1 - text) : 0;
     char *copy, line[32];
     bool ok;
 
     *p = (struct position){ 0 };
     snprintf(line, sizeof line, "sum %016" PRIx64 "\n", sum(source, text, len));
-    if (mark == NULL || strcmp(mark + 1, line) != 0)
+    if (last == NULL || strcmp(last + 1, line) != 0)
         return false;
     copy = strndup(text, len);
     ok = copy != NULL && read_lines(copy, p);

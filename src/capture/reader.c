@@ -4,8 +4,8 @@
 
 #include "base/array.h"
 #include "capture/listener.h"
-#include "pg/sqlstate.h"
 #include "capture/outbox.h"
+#include "pg/sqlstate.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -35,7 +35,7 @@ struct reader_source {
      * sets is_waiting, is_finished and due_ms without it: nobody reads them then */
     bool is_busy;          /* a thread works on it */
     bool is_waiting;       /* for reader_restore */
-    bool is_finished;      /* nothing more is to be done for it */
+    bool is_finished;      /* nothing more will be done for it */
     bool is_asking;        /* the thread waits for reader_answer */
     bool has_asked;        /* the answer names buckets: <asked> */
     unsigned char asked[TALLY_BUCKETS / 8];
@@ -48,7 +48,7 @@ struct reader_source {
     int64_t interval_ms;
     unsigned failures;        /* in a row */
     int64_t failing_since_ms;
-    bool has_worked;          /* what it asks of the table was right once */
+    bool has_worked;          /* a step has succeeded, so what it asks of the table is right */
 };
 
 struct crew {
@@ -64,9 +64,9 @@ struct crew {
 };
 
 /* A thread's connection. */
-struct line {
+struct thread_conn {
     struct conn *conn; /* NULL: none */
-    struct connect_orphan left; /* by the one before */
+    struct connect_orphan left; /* what the connection before may have left on the server */
 };
 
 struct reader {
@@ -164,84 +164,84 @@ static void wait_changed(struct crew *crew, int64_t wait_ms)
 
 /* ---- messages to the host ---- */
 
-static void tell(struct reader_source *s, struct message *b)
+static void tell(struct reader_source *s, struct message *m)
 {
-    if (b == NULL)
+    if (m == NULL)
         return;
-    message_seal(b, &s->lane);
-    if (!queue_push(s->crew->reader->queue, &b->item))
-        message_free(b);
+    message_seal(m, &s->lane);
+    if (!queue_push(s->crew->reader->queue, &m->item))
+        message_free(m);
 }
 
 static void tell_notice(struct reader_source *s, enum log_level level, const struct err *e,
                         int64_t retry_ms)
 {
-    struct message *b = message_new(MESSAGE_NOTICE, s->number);
+    struct message *m = message_new(MESSAGE_NOTICE, s->number);
 
-    if (b == NULL)
+    if (m == NULL)
         return;
-    b->notice.err = *e;
-    b->notice.level = level;
-    b->notice.retry_ms = retry_ms;
-    tell(s, b);
+    m->notice.err = *e;
+    m->notice.level = level;
+    m->notice.retry_ms = retry_ms;
+    tell(s, m);
 }
 
-/* DONE, or FAULT with its error <e>: the last that is heard of a source. */
+/* Sends the last message of a source: DONE, or FAULT with its error <e>. */
 static void tell_last(struct reader_source *s, enum message_kind kind, const struct err *e)
 {
-    struct message *b = s->last_message;
+    struct message *m = s->last_message;
 
     s->last_message = NULL;
     s->is_finished = true;
-    b->kind = kind;
+    m->kind = kind;
     if (e != NULL)
-        b->fault = *e;
-    tell(s, b);
+        m->fault = *e;
+    tell(s, m);
 }
 
 /* ---- one step of one source ---- */
 
 static bool resolve(struct reader_source *s, struct conn *conn, struct err *e)
 {
-    struct message *b;
+    struct message *m;
     struct buf name;
 
     if (!step_resolve(s->step, conn, e))
         return false;
-    b = message_new(MESSAGE_RESOLVED, s->number);
+    m = message_new(MESSAGE_RESOLVED, s->number);
     buf_init(&name, 4096);
     buf_printf(&name, "%s.%s", step_schema(s->step), step_table(s->step));
-    if (b == NULL || (b->text = buf_take(&name)) == NULL) {
-        message_free(b);
+    if (m == NULL || (m->text = buf_take(&name)) == NULL) {
+        message_free(m);
         buf_fini(&name);
         return err_memory(e);
     }
     s->is_waiting = true; /* before the host can answer */
-    tell(s, b);
+    tell(s, m);
     return true;
 }
 
 static bool check(struct reader_source *s, struct conn *conn, struct err *e)
 {
-    struct message *b = message_new(MESSAGE_DONE, s->number);
+    struct message *m = message_new(MESSAGE_DONE, s->number);
     struct buf report;
 
     buf_init(&report, BUF_SQL_MAX);
-    if (b == NULL || !step_check(s->step, conn, &report, e) ||
-        (b->text = buf_take(&report)) == NULL) {
-        bool no_memory = b == NULL || !buf_ok(&report);
+    if (m == NULL || !step_check(s->step, conn, &report, e) ||
+        (m->text = buf_take(&report)) == NULL) {
+        bool no_memory = m == NULL || !buf_ok(&report);
 
-        message_free(b);
+        message_free(m);
         buf_fini(&report);
         return no_memory ? err_memory(e) : false;
     }
     s->is_finished = true;
-    tell(s, b);
+    tell(s, m);
     return true;
 }
 
 /* Gives a tally to the host and waits for its answer. */
-static bool ask_host(struct reader_source *s, struct message *b, struct err *e)
+static bool ask_host(struct reader_source *s, struct message *m, struct err *e)
 {
     struct crew *crew = s->crew;
     int64_t until = clock_mono_ms() + ANSWER_MS, left;
@@ -250,7 +250,7 @@ static bool ask_host(struct reader_source *s, struct message *b, struct err *e)
     pthread_mutex_lock(&crew->mutex);
     s->is_asking = true;
     pthread_mutex_unlock(&crew->mutex);
-    tell(s, b);
+    tell(s, m);
     pthread_mutex_lock(&crew->mutex);
     while (s->is_asking && !crew->is_stopping && (left = until - clock_mono_ms()) > 0)
         wait_changed(crew, left);
@@ -276,7 +276,7 @@ bool reader_answer(struct reader *r, size_t source, const unsigned char *asked)
     return is_asking;
 }
 
-/* What the step brings: rows, and before them what their census brings. */
+/* What a step brings: rows, and the keys of its census, which are sent before the rows. */
 struct outboxes {
     struct outbox rows, keys;
 };
@@ -284,29 +284,30 @@ struct outboxes {
 static bool read_step(struct reader_source *s, struct conn *conn, struct outboxes *out,
                       bool *had_rows, struct err *e)
 {
-    struct message *b;
+    struct message *m;
     bool ok;
 
     do {
-        if (!step_next(s->step, conn, &b, e))
+        if (!step_next(s->step, conn, &m, e))
             return false;
-        if (b == NULL)
+        if (m == NULL)
             return true;
-        *had_rows = *had_rows || (message_has_rows(b) && b->chunk.n_rows > 0);
-        ok = b->kind == MESSAGE_TALLY ? ask_host(s, b, e)
-                                    : outbox_put(b->kind == MESSAGE_KEYS ? &out->keys : &out->rows,
-                                                 b, e);
+        *had_rows = *had_rows || (message_has_rows(m) && m->chunk.n_rows > 0);
+        ok = m->kind == MESSAGE_TALLY
+                 ? ask_host(s, m, e)
+                 : outbox_put(m->kind == MESSAGE_KEYS ? &out->keys : &out->rows, m, e);
     } while (ok);
     return false;
 }
 
-static void hang_up(struct line *line)
+static void hang_up(struct thread_conn *tc)
 {
-    conn_close(line->conn, &line->left);
-    line->conn = NULL;
+    conn_close(tc->conn, &tc->left);
+    tc->conn = NULL;
 }
 
-static bool poll_step(struct reader_source *s, struct line *line, bool *had_rows, struct err *e)
+static bool poll_step(struct reader_source *s, struct thread_conn *tc, bool *had_rows,
+                      struct err *e)
 {
     struct reader *r = s->crew->reader;
     enum step_found found;
@@ -314,23 +315,23 @@ static bool poll_step(struct reader_source *s, struct line *line, bool *had_rows
     struct err later;
     bool ok;
 
-    if (!step_begin(s->step, line->conn, &found, e)) {
-        step_abort(s->step, line->conn);
+    if (!step_begin(s->step, tc->conn, &found, e)) {
+        step_abort(s->step, tc->conn);
         return false;
     }
     if (found == STEP_NOTHING)
         return true;
     outbox_init(&out.rows, r->queue, &s->lane, r->spool_dir, step_is_held(s->step));
     outbox_init(&out.keys, r->queue, &s->lane, r->spool_dir, false);
-    ok = read_step(s, line->conn, &out, had_rows, e);
+    ok = read_step(s, tc->conn, &out, had_rows, e);
     if (!ok) {
         bool was_held = step_is_held(s->step);
 
-        step_abort(s->step, line->conn);
-        step_name_bad_column(s->step, line->conn, e);
-        /* a transaction that cannot be ended, in a COPY, must not wait for the host */
-        hang_up(line);
-        /* what a poll has handed out counts as delivered, so it must get there */
+        step_abort(s->step, tc->conn);
+        step_name_bad_column(s->step, tc->conn, e);
+        /* the transaction may be in a COPY and cannot be ended: it must not wait for the host */
+        hang_up(tc);
+        /* what a poll has handed out counts as delivered, so it must reach the host */
         if (!was_held && !outbox_flush(&out.rows, &later) && e->code != ERR_STATE)
             *e = later;
     } else {
@@ -342,7 +343,7 @@ static bool poll_step(struct reader_source *s, struct line *line, bool *had_rows
     return ok;
 }
 
-/* Short after a poll that found something, longer and longer while there is nothing. */
+/* The interval is short after a poll that found rows, and grows while polls find none. */
 static void adapt_interval(struct reader_source *s, bool had_rows)
 {
     int64_t min = s->config->interval_min_ms, max = s->config->interval_max_ms;
@@ -353,35 +354,34 @@ static void adapt_interval(struct reader_source *s, bool had_rows)
 }
 
 /* Does what is due for <s>. The connection is opened on demand. */
-static bool do_step(struct reader_source *s, struct line *line, struct err *e)
+static bool do_step(struct reader_source *s, struct thread_conn *tc, struct err *e)
 {
     enum reader_mode mode = s->crew->reader->mode;
     bool had_rows = false;
 
-    if (line->conn == NULL &&
-        (line->conn = conn_open(s->config->conninfo, s->crew->reader->stop_fd, CONN_STOP_AT_ONCE,
-                                &line->left, e)) == NULL)
+    if (tc->conn == NULL &&
+        (tc->conn = conn_open(s->config->conninfo, s->crew->reader->stop_fd, CONN_STOP_AT_ONCE,
+                              &tc->left, e)) == NULL)
         return false;
     if (!step_is_resolved(s->step))
-        return resolve(s, line->conn, e);
+        return resolve(s, tc->conn, e);
     if (mode == READER_CHECK)
-        return check(s, line->conn, e);
+        return check(s, tc->conn, e);
     s->due_ms = clock_mono_ms();
-    if (!poll_step(s, line, &had_rows, e))
+    if (!poll_step(s, tc, &had_rows, e))
         return false;
     if (step_is_in_snapshot(s->step) || !step_has_polled(s->step) ||
         step_owes_census(s->step))
         return true; /* due again at once */
     adapt_interval(s, had_rows);
     s->due_ms += s->interval_ms;
-    if (mode == READER_ONCE) {
+    if (mode == READER_ONCE)
         tell_last(s, MESSAGE_DONE, NULL);
-    }
     return true;
 }
 
 /* False if the thread should end. */
-static bool handle_failure(struct reader_source *s, struct line *line, const struct err *e)
+static bool handle_failure(struct reader_source *s, struct thread_conn *tc, const struct err *e)
 {
     int64_t now = clock_mono_ms(), wait;
     bool is_impatient;
@@ -389,7 +389,7 @@ static bool handle_failure(struct reader_source *s, struct line *line, const str
     if (s->failures++ == 0)
         s->failing_since_ms = now;
     is_impatient = now - s->failing_since_ms >= PATIENCE_MS;
-    hang_up(line);
+    hang_up(tc);
     switch (sqlstate_action(e, s->has_worked)) {
     case SQLSTATE_STOP:
         return false;
@@ -415,7 +415,8 @@ static bool handle_failure(struct reader_source *s, struct line *line, const str
 
 /* ---- the crew ---- */
 
-/* Looks after the listener of a source that has done a step. Under the mutex. */
+/* After a step of <s>: starts a listener if <s> needs one, and tells the host if it hears nothing.
+ * Under the mutex. */
 static void look_after_listener(struct reader_source *s)
 {
     struct crew *crew = s->crew;
@@ -436,17 +437,20 @@ static void look_after_listener(struct reader_source *s)
     }
 }
 
-/* When it is due: at its interval, or as soon as a commit was announced for it. */
+/* When <s> is due: at its interval, or soon if a commit was announced for it. */
 static int64_t due_ms(const struct reader_source *s)
 {
     int64_t soon = s->polled_ms + ANNOUNCED_MS;
 
     return s->announced_as != 0 && s->failures == 0 && s->crew->listener != NULL &&
-        soon < s->due_ms &&
-           listener_count(s->crew->listener, s->announced_as) != s->heard ? soon : s->due_ms;
+                   soon < s->due_ms &&
+                   listener_count(s->crew->listener, s->announced_as) != s->heard
+               ? soon
+               : s->due_ms;
 }
 
-/* The source that has been due the longest, or, with *wait_ms set, NULL. */
+/* The source that has been due the longest. NULL: none is due for *wait_ms, or, if that is -1,
+ * until something changes. */
 static struct reader_source *choose(struct crew *crew, int64_t *wait_ms)
 {
     struct reader_source *chosen = NULL;
@@ -459,7 +463,7 @@ static struct reader_source *choose(struct crew *crew, int64_t *wait_ms)
             continue;
         if (!step_is_in_snapshot(s->step) &&
             !queue_lane_is_empty(crew->reader->queue, &s->lane))
-            continue; /* reader_wake will tell */
+            continue; /* until reader_wake */
         if (chosen == NULL || due_ms(s) < due_ms(chosen))
             chosen = s;
     }
@@ -472,7 +476,7 @@ static struct reader_source *choose(struct crew *crew, int64_t *wait_ms)
 static void *run_thread(void *arg)
 {
     struct crew *crew = arg;
-    struct line line = { .conn = NULL };
+    struct thread_conn tc = { .conn = NULL };
     int64_t wait_ms;
 
     pthread_setname_np(pthread_self(), "reader");
@@ -490,10 +494,10 @@ static void *run_thread(void *arg)
         if (crew->listener != NULL)
             s->heard = listener_count(crew->listener, s->announced_as);
         pthread_mutex_unlock(&crew->mutex);
-        if (do_step(s, &line, &e))
+        if (do_step(s, &tc, &e))
             s->failures = 0;
         else
-            goes_on = handle_failure(s, &line, &e);
+            goes_on = handle_failure(s, &tc, &e);
         pthread_mutex_lock(&crew->mutex);
         look_after_listener(s);
         s->is_busy = false;
@@ -502,7 +506,7 @@ static void *run_thread(void *arg)
             break;
     }
     pthread_mutex_unlock(&crew->mutex);
-    hang_up(&line);
+    hang_up(&tc);
     return NULL;
 }
 

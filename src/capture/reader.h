@@ -3,8 +3,8 @@
  * One crew of threads for each database, each thread with a connection of its
  * own: as many as the database has sources, at most 8; more sources share
  * them, the longest due first. A thread runs straight-line blocking code and
- * pushes what it finds into the queue. What an error means (retry, give up)
- * is decided in sqlstate.h; here is done what follows from it.
+ * pushes what it finds into the queue. pg/sqlstate.h decides what an error means
+ * (retry, give up); the reader does what follows from it.
  *
  * A source never has two polls in flight: the next one waits until the host
  * is done with all chunks of the last. Ranges of a snapshot follow each
@@ -29,18 +29,19 @@ enum reader_mode {
 struct reader *reader_new(struct queue *queue, const char *spool_dir, enum reader_mode mode,
                           struct err *e);
 
-/* Declares source <number>, counting from 0. <config> is borrowed until reader_free. */
+/* Declares the next source; they are numbered from 0. <config> is borrowed until reader_free.
+ * ERR_MEMORY. */
 bool reader_add(struct reader *r, const struct config *config, struct err *e) WARN_UNUSED;
 
-/* Starts the threads. From here on the functions below are for the host's thread. */
+/* Starts the threads. From then on the host's thread alone calls the functions below. */
 bool reader_start(struct reader *r, struct err *e) WARN_UNUSED;
 
-/* The answer to a MESSAGE_RESOLVED: the position that was kept (copied), or NULL. */
+/* The answer to a MESSAGE_RESOLVED: the position that was kept (copied), or NULL. ERR_MEMORY. */
 bool reader_restore(struct reader *r, size_t source, const struct position *kept,
                     struct err *e) WARN_UNUSED;
 
 /* The answer to a MESSAGE_TALLY: the buckets whose keys the host wants to see (copied, see
- * key_census.h), NULL for none. False if the reader no longer waits for them. */
+ * key_census.h), NULL for none. False if the reader no longer waits for the answer. */
 bool reader_answer(struct reader *r, size_t source, const unsigned char *asked);
 
 /* The host is done with a message of <source>: call it after queue_done. */
@@ -49,7 +50,7 @@ void reader_wake(struct reader *r, size_t source);
 /* Makes every thread end soon, whatever it waits for. The queue must be closed first. */
 void reader_stop(struct reader *r);
 
-/* Waits for the threads, and frees. */
+/* Waits for the threads, and frees <r>. NULL is legal. */
 void reader_free(struct reader *r);
 
 #endif

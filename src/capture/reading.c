@@ -43,7 +43,7 @@ bool reading_begin_poll(struct reading *r, struct conn *conn, struct err *e)
 
 /* ---- rows ---- */
 
-/* A statement to be run before the COPY, or NULL: what reads all must not do so by an index. */
+/* A statement to be run before the COPY, or NULL. A COPY that reads all must not go by an index. */
 static const char *setting_of(const struct reading *r)
 {
     if (!r->source->declared->by_index)
@@ -67,7 +67,7 @@ static const struct relation_leaf *next_leaf(struct reading *r)
     return NULL;
 }
 
-/* Chooses the COPY of the part in hand, and what it reads of, where that is not the table. */
+/* Chooses the COPY of the part in hand. *extent: what it reads, if not the whole table. */
 static void choose_copy(struct reading *r, struct method_extent *extent)
 {
     const struct source *s = r->source;
@@ -84,7 +84,7 @@ static void choose_copy(struct reading *r, struct method_extent *extent)
                                           : r->method.copy;
 }
 
-/* Sends <sql>, which is consumed. */
+/* Sends <sql>, which it frees. */
 static bool send_copy(struct reading *r, struct conn *conn, struct buf *sql, struct err *e)
 {
     bool ok = buf_ok(sql) ? conn_copy(conn, sql->data, e) : err_memory(e);
@@ -192,7 +192,7 @@ static bool take_line(struct reading *r, const char *text, size_t len, struct er
     return deliver(r, &row, e);
 }
 
-/* A COPY of rows is over. */
+/* A COPY of rows is over: chooses the next part. */
 static void end_copy(struct reading *r)
 {
     r->in_copy = false;
@@ -239,8 +239,8 @@ static bool start_census(struct reading *r, struct conn *conn, struct err *e)
     return send_copy(r, conn, &sql, e);
 }
 
-/* Reads what the census wants; *message is what the host is to get of it, or, with the step over,
- * NULL. */
+/* Reads for the census. *message: for the host; NULL if it asks for no keys, so that all was
+ * read. */
 static bool read_census(struct reading *r, struct conn *conn, struct message **message,
                         struct err *e)
 {
@@ -252,7 +252,7 @@ static bool read_census(struct reading *r, struct conn *conn, struct message **m
         return false;
     if (r->part == READING_TALLY) {
         r->in_copy = false;
-        r->part = READING_KEYS; /* of which the host is to say */
+        r->part = READING_KEYS; /* if the host asks for any */
         return key_census_read_tally(r->census, s, conn, message, e);
     }
     if (!key_census_read_keys(r->census, s, conn, message, e))

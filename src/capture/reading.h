@@ -15,12 +15,12 @@
 /* What is being read, in this order. */
 enum reading_part {
     READING_NONE,   /* no row: the host gets a position to start from, or a floor that has risen */
-    READING_RANGE,  /* of the snapshot */
-    READING_XIDS,   /* that are there already */
-    READING_LEAVES, /* that are new, one after the other */
-    READING_POLL,
-    READING_TALLY,  /* how many keys there are */
-    READING_KEYS,   /* those that the host asks for */
+    READING_RANGE,  /* a range of the snapshot */
+    READING_XIDS,   /* the xids that are there already */
+    READING_LEAVES, /* the leaves that are new, one after the other */
+    READING_POLL,   /* the poll's own rows */
+    READING_TALLY,  /* how many keys there are, for the census */
+    READING_KEYS,   /* the keys that the host asks for, for the census */
 };
 
 struct reading {
@@ -29,7 +29,7 @@ struct reading {
     enum reading_part part;
     bool in_copy;
     bool is_over;                   /* all was read */
-    const struct method_copy *copy; /* the one in hand */
+    const struct method_copy *copy; /* the COPY in hand, of the parts up to READING_POLL */
     struct method_step method;
     struct snapshot_range range;
     size_t next_leaf;               /* the leaves before it in the facts are known, or were read */
@@ -44,17 +44,18 @@ void reading_fini(struct reading *r);
 /* True if rows come in an order in which the step can stop at any of them. */
 bool reading_is_ordered(const struct reading *r);
 
-/* The next range of the snapshot is read, if there is one. */
+/* Chooses the next range of the snapshot, if there is one. */
 bool reading_begin_range(struct reading *r, struct err *e) WARN_UNUSED;
 
-/* A poll is made. */
+/* Begins a poll, in the transaction that is open. */
 bool reading_begin_poll(struct reading *r, struct conn *conn, struct err *e) WARN_UNUSED;
 
 /* Makes sure that there is a chunk in hand. */
 bool reading_start_chunk(struct reading *r, struct err *e) WARN_UNUSED;
 
-/* Reads until the chunk in hand is full, all was read, or there is a message of the census, which
- * *message is then. */
+/* Reads until the chunk in hand is full, all was read (is_over), or the census has a message for
+ * the host: *message, NULL before, which the caller then owns. Blocks while the server has nothing
+ * to send. */
 bool reading_next(struct reading *r, struct conn *conn, struct message **message,
                   struct err *e) WARN_UNUSED;
 

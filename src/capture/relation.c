@@ -52,10 +52,11 @@ static const char *why_no_xmin(char relkind, char persistence, const char *am)
     }
 }
 
-/* What the answers to sql_resolve and, up to R_RLS, to sql_table tell of the relation. */
+/* The columns of the answer to sql_resolve, and of the first answer to sql_table, which differ
+ * after R_RLS. */
 enum { R_OID, R_KIND, R_PERSISTENCE, R_AM, R_RLS, R_SCHEMA, R_NAME, R_DATABASE = R_SCHEMA };
 
-/* Of these even a capture by value can make nothing. */
+/* True if not even a capture that needs no xmin can read such a relation. */
 static bool is_out_of_reach(char relkind, char persistence)
 {
     return strchr("rpvmf", relkind) == NULL || persistence == 't';
@@ -101,25 +102,27 @@ bool relation_read_name(struct relation *t, const struct result *r, const char *
     return err_memory(e);
 }
 
+/* The columns of the second answer to sql_table. */
+enum { L_OID, L_SCHEMA, L_NAME, L_KIND, L_PERSISTENCE, L_AM, L_FILENODE, L_BLOCKS, L_READABLE };
+
 static bool add_leaf(struct relation *t, const struct result *r, int i,
                      struct relation_allowed allowed, struct err *e)
 {
     struct relation_leaf *leaf = &t->leaves[t->n_leaves];
-    const char *why = why_no_xmin(*result_text(r, i, 3), *result_text(r, i, 4),
-                                  result_text(r, i, 5));
+    char kind = *result_text(r, i, L_KIND), persistence = *result_text(r, i, L_PERSISTENCE);
+    const char *why = why_no_xmin(kind, persistence, result_text(r, i, L_AM));
 
     t->has_xmin = t->has_xmin && why == NULL;
-    if (why != NULL && (!allowed.no_xmin || is_out_of_reach(*result_text(r, i, 3),
-                                                            *result_text(r, i, 4))))
-        return err_set(e, ERR_REFUSED, "%s.%s, a part of %s.%s, %s", result_text(r, i, 1),
-                       result_text(r, i, 2), t->schema, t->name, why);
+    if (why != NULL && (!allowed.no_xmin || is_out_of_reach(kind, persistence)))
+        return err_set(e, ERR_REFUSED, "%s.%s, a part of %s.%s, %s", result_text(r, i, L_SCHEMA),
+                       result_text(r, i, L_NAME), t->schema, t->name, why);
     *leaf = (struct relation_leaf){
-        .oid = (uint32_t)result_u64(r, i, 0),
-        .schema = strdup(result_text(r, i, 1)),
-        .name = strdup(result_text(r, i, 2)),
-        .filenode = (uint32_t)result_u64(r, i, 6),
-        .blocks = (uint32_t)result_u64(r, i, 7),
-        .is_readable = result_bool(r, i, 8),
+        .oid = (uint32_t)result_u64(r, i, L_OID),
+        .schema = strdup(result_text(r, i, L_SCHEMA)),
+        .name = strdup(result_text(r, i, L_NAME)),
+        .filenode = (uint32_t)result_u64(r, i, L_FILENODE),
+        .blocks = (uint32_t)result_u64(r, i, L_BLOCKS),
+        .is_readable = result_bool(r, i, L_READABLE),
     };
     t->n_leaves++;
     return leaf->schema != NULL && leaf->name != NULL ? true : err_memory(e);

@@ -15,7 +15,7 @@
 struct relation_leaf {
     uint32_t oid, filenode, blocks;
     char *schema, *name;
-    bool is_readable; /* by itself, not only through its root: its own rights and policies count */
+    bool is_readable; /* also by its own name: then its own rights and policies count */
 };
 
 struct relation {
@@ -23,32 +23,32 @@ struct relation {
     char *database; /* NULL until relation_read_facts */
     char *schema, *name;
     bool is_tree; /* partitioned, or others inherit from it */
-    bool is_lockable; /* a table or a view, with the tables under it */
-    bool has_xmin; /* all its rows do */
+    bool is_lockable; /* LOCK TABLE can lock it: a table, or a view with the tables under it */
+    bool has_xmin; /* all its rows have one that can be used */
     struct relation_leaf *leaves;
     size_t n_leaves;
 };
 
 void relation_fini(struct relation *t);
 
-/* What a source can be captured in spite of. */
+/* What a source allows its table to have or to lack. */
 struct relation_allowed {
-    bool no_xmin;      /* rows without a usable one: of a view, a foreign table ... */
-    bool row_security; /* which hides rows from the role */
+    bool no_xmin;      /* rows without a usable xmin: of a view, a foreign table ... */
+    bool row_security; /* policies that hide rows from the role */
 };
 
 /* Reads the answer to sql_resolve: oid, schema and name. <asked> is the name as the script
- * gave it, for messages. ERR_REFUSED if there is no such table, and as relation_read_facts. */
+ * gave it, for messages. ERR_REFUSED if there is no such table, or for what is not allowed. */
 bool relation_read_name(struct relation *t, const struct result *r, const char *asked,
                         struct relation_allowed allowed, struct err *e) WARN_UNUSED;
 
 /* Reads the first two answers to sql_table: the relation itself and its leaves. ERR_REFUSED
- * for what is not allowed. */
+ * for what is not allowed; ERR_SQL if the table was dropped. */
 bool relation_read_facts(struct relation *t, const struct result *relation,
                          const struct result *leaves, struct relation_allowed allowed,
                          struct err *e) WARN_UNUSED;
 
-/* The leaf with this oid, or NULL. */
+/* The leaf with this oid, borrowed, or NULL. */
 const struct relation_leaf *relation_leaf(const struct relation *t, uint32_t oid);
 
 #endif

@@ -13,13 +13,14 @@
 
 #include <stdatomic.h>
 
-#define ROWTYPE_STAMP_COLUMN "pgcdc_xid" /* is no part of rows unless `columns` names it */
+#define ROWTYPE_STAMP_COLUMN "pgcdc_xid" /* of the triggers; no part of rows unless
+                                         * `columns` names it */
 
 struct rowtype_column {
     char *name;
     char *type; /* as format_type() writes it: "numeric(12,2)" */
     enum types_kind kind;
-    bool wants_to_json;
+    bool wants_to_json; /* statements read it as to_json(column) */
 };
 
 /* A row of this type has n_columns fields: first the n_row columns of change.row in the
@@ -34,16 +35,21 @@ struct rowtype {
     size_t n_key;
     bool hides_key;
     bool has_stamp; /* the table has the column of the triggers, see sql_trigger.h */
-    bool has_no_xid; /* what rows have for an xid is a hash of their fields */
+    bool has_no_xid; /* rows have a hash of their fields in the place of an xid */
     size_t soft; /* the column that says that a row is deleted; SIZE_MAX: none */
     char *signature; /* "name\ttype\n" for each column of the row, both with COPY's backslashes */
 };
 
+/* Adds a reference, and returns <s>. */
 struct rowtype *rowtype_ref(struct rowtype *s);
+
+/* Drops a reference; the last one frees. NULL is legal. */
 void rowtype_unref(struct rowtype *s);
+
+/* True if both were read alike: the same columns, kinds and key. */
 bool rowtype_equal(const struct rowtype *a, const struct rowtype *b);
 
-/* The columns whose values make the key part of an id. */
+/* How many columns make the key part of an id, and the index of the <k>th of them. */
 static inline size_t rowtype_n_id(const struct rowtype *s)
 {
     return s->hides_key ? 1 : s->n_key;
@@ -54,10 +60,11 @@ static inline size_t rowtype_id(const struct rowtype *s, size_t k)
     return s->hides_key ? s->n_columns - 1 : s->key[k];
 }
 
-/* True if the row's column <soft> is not NULL or, for a boolean, true. */
+/* True if the row's column <soft> is true or, if it is no boolean, not NULL. False if no column is
+ * <soft>. */
 bool rowtype_is_soft_deleted(const struct rowtype *s, const char *row, size_t len);
 
-/* A column of a row type that is made from another one. */
+/* A column of a row type that is made from another row type. All borrowed. */
 struct rowtype_source {
     const char *name;
     size_t from;  /* index into the other's columns, or ROWTYPE_NEW */
@@ -66,24 +73,26 @@ struct rowtype_source {
 
 #define ROWTYPE_NEW SIZE_MAX
 
-/* The type of rows that were made of rows of <of>: the <n_row> columns of the row, then, up to
- * <n>, key columns, then one more if <hides_key>. Columns of the key that are not among them are
- * none any more. Returns owned, or NULL (out of memory). */
+/* The type of rows that were made of rows of <of>: the <n_row> columns of the row, then, up to <n>,
+ * key columns, then one more if <hides_key>. Key columns of <of> that are not among them are no
+ * longer part of the key. Returns owned, or NULL (out of memory). */
 struct rowtype *rowtype_derive(const struct rowtype *of, const struct rowtype_source *columns,
                                size_t n, size_t n_row, bool hides_key);
 
-/* Appends the key fields of a row, as they stand in it, tabs between. False if it has too few. */
+/* Appends the key fields of a row, as they stand in it, tabs between. False if it has too few, or
+ * <key> has no room. */
 bool rowtype_put_key(const struct rowtype *s, const char *row, size_t len,
                      struct buf *key) WARN_UNUSED;
 
-/* Reads the third answer to sql_table, of the columns and the key that <c> asks for. Returns owned,
- * or NULL with ERR_REFUSED. */
+/* Makes a row type of the columns and the key that <c> asks for, from the third answer to
+ * sql_table. Returns owned, or NULL with ERR_REFUSED or ERR_MEMORY. */
 struct rowtype *rowtype_read(const struct relation *t, const struct result *columns,
                              const struct config *c, struct err *e);
 
-/* Looks for a column that grows in the third answer to sql_table. ERR_REFUSED if it is not there,
- * or of another type. */
+/* Looks for the growing column <name> in the third answer to sql_table. *growth: what its values
+ * are. ERR_REFUSED if it is not there, or of a type that cannot grow. */
 bool rowtype_read_growth(const struct relation *t, const struct result *columns,
-                       const char *name, enum increment_growth *growth, struct err *e) WARN_UNUSED;
+                         const char *name, enum increment_growth *growth,
+                         struct err *e) WARN_UNUSED;
 
 #endif

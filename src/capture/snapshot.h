@@ -18,22 +18,23 @@ struct snapshot_range {
     uint32_t leaf; /* its oid */
     uint32_t block, end;
     struct key_multiset done; /* rows that were delivered before */
-    struct buf key;           /* scratch */
+    struct buf key;           /* room for the key of a row */
 };
 
 void snapshot_range_fini(struct snapshot_range *r);
 
-/* True if a leaf has another file than when it was begun, so that the sizes of the new files are
- * wanted. */
+/* True if a leaf has another file than when its reading began, so that the facts must be read
+ * again, with sizes. */
 bool snapshot_has_moved(const struct source *s);
 
-/* Before a range is read, in its transaction: drops leaves that are not there any more, and begins
- * those again that have another file; chooses the next range. <r>, zeroed before, stays so if there
- * is none. */
+/* Before a range is read, in its transaction: drops leaves that are not there any more, begins
+ * those again that have another file, and chooses the next range. <r>, zeroed before, stays zeroed
+ * if there is none. */
 bool snapshot_begin(struct source *s, struct snapshot_range *r, struct err *e) WARN_UNUSED;
 
 /* True if the row with these fields, of the range, was delivered before the program was stopped in
- * the middle of it. To be asked once for each row. */
+ * the middle of the range. To be called once for each row, since each key is matched as often as it
+ * was delivered. */
 bool snapshot_has_delivered(struct snapshot_range *r, const struct rowtype *rowtype,
                             const char *fields, size_t len);
 

@@ -61,7 +61,7 @@ void source_forget_polled(struct source *s)
     s->polled = NULL;
 }
 
-/* Rows that leave with their partition leave no tombstones. */
+/* Adds a notice if partitions were lost: their rows leave no tombstones. */
 static bool tell_of_lost_leaves(struct source *s, struct err *e)
 {
     const struct position *p = &s->position;

@@ -22,10 +22,10 @@ struct source {
     struct position position;
     struct horizon_durable durable;
     struct begin_facts facts;
-    bool is_checked;      /* that method has checked the health of the table, when it had */
-    size_t checked_leaves; /* so many leaves */
+    bool is_checked;      /* <declared> has checked the health of the table */
+    size_t checked_leaves; /* how many leaves the table had then */
     char *polled;         /* text of the snapshot of the newest complete poll; NULL: poll again */
-    uint64_t glance_lsn;  /* how far a standby had come before the step's snapshot; 0: unknown */
+    uint64_t glance_lsn;  /* the LSN that fault_glance read before the step's snapshot; 0: none */
     bool is_ready;        /* MESSAGE_READY was given */
     bool is_impatient;    /* a standby that lags is taken for a restored one */
     struct queue_list news; /* messages to be handed out before rows */
@@ -43,24 +43,27 @@ bool source_restore(struct source *s, const struct position *kept) WARN_UNUSED;
 /* Records which server answered, and what of it a crash cannot take back. */
 void source_keep_identity(struct source *s);
 
-/* D of the capture rule. */
+/* D of the capture rule, see horizon.h. */
 uint64_t source_durable_bound(const struct source *s);
 
 /* The next step must poll, whatever the snapshot says. */
 void source_forget_polled(struct source *s);
 
-/* The leaves of the facts are the ones that the position knows. */
+/* From now on the leaves of the facts are the ones that the position knows. Adds a notice if some
+ * were lost. */
 bool source_know_leaves(struct source *s, struct err *e) WARN_UNUSED;
 
 /* ---- messages ---- */
 
+/* A message with <text> for the log. */
 bool source_add_notice(struct source *s, enum log_level level, const char *text,
                        struct err *e) WARN_UNUSED;
 
 /* MESSAGE_READY, once. */
 bool source_add_ready(struct source *s, struct err *e) WARN_UNUSED;
 
-/* MESSAGE_SCHEMA, if the columns are not those that the position knows; it knows them then. */
+/* MESSAGE_SCHEMA, if the columns are not those that the position knows; the position knows the new
+ * ones then. */
 bool source_add_schema(struct source *s, struct err *e) WARN_UNUSED;
 
 /* The next message, or NULL. Returns owned. */

@@ -14,14 +14,16 @@ struct spool;
 
 /* Creates a file in <dir>. Returns owned, or NULL with ERR_STATE. */
 struct spool *spool_open(const char *dir, struct err *e);
+
+/* Frees <s>, and with it the file. NULL is legal. */
 void spool_close(struct spool *s);
 
 /* Appends the rows of <c>, which is borrowed. ERR_STATE if the disk is full; what was written
  * before can still be read. */
 bool spool_write(struct spool *s, const struct chunk *c, struct err *e) WARN_UNUSED;
 
-/* Gives <c>, which has none yet, the rows of the oldest chunk that was not read. *got is false if
- * there is none. */
+/* Gives <c>, which has no rows yet, those of the oldest chunk that was not read. *got: there was
+ * one. False: ERR_STATE or ERR_MEMORY. */
 bool spool_read(struct spool *s, struct chunk *c, bool *got, struct err *e) WARN_UNUSED;
 
 #endif

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MOST_NAMED 10000 /* xids in a statement; of more all from the least on are meant */
+#define MOST_NAMED 10000 /* xids in a statement; of more, all from the least on are asked about */
 
 void sql_put_ident(struct buf *b, const char *name)
 {

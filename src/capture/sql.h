@@ -27,23 +27,24 @@ struct sql_query {
 /* One row, what relation_read_name wants, of what <asked> names under the session's search_path. */
 void sql_resolve(struct buf *b, const char *asked);
 
-/* One row: the snapshot's text, then what identity_read_glance wants. Stands alone, as the cheap
- * question whether anything has happened at all. */
+/* One row: the snapshot's text, then what identity_read_glance wants. Runs outside a transaction: a
+ * cheap way to learn whether anything has happened at all. */
 void sql_glance(struct buf *b);
 
 /* One row: the same, then what identity_read wants besides. The first statement after
  * sql_begin, so that it takes the transaction's snapshot. */
 void sql_facts(struct buf *b);
 
-/* One row: the snapshot's xmax, which run of the server this is, and which xids below that xmax are
- * under way, commas between: of the snapshot's own from <from> and from 2^32 on, and of <also>. */
+/* One row: the snapshot's xmax, which run of the server this is, and the xids below that xmax that
+ * are under way, commas between. The server is asked about the xids from the snapshot's xmin, from
+ * <from> and from 2^32 on, and about those of <also>. */
 void sql_open(struct buf *b, uint64_t from, const struct xidset *also);
 
 /* Opens a transaction that no limit of the role ends. */
 void sql_unlimited(struct buf *b, int server_version);
 
-/* The poll's transaction up to the lock, which takes no snapshot. (Views and foreign tables cannot
- * be locked.) */
+/* Opens the poll's transaction and takes the lock, which takes no snapshot. (Materialized views and
+ * foreign tables cannot be locked.) */
 void sql_begin(struct buf *b, const struct relation *t, bool rls, int server_version);
 
 /* Three results: the relation, its leaves (with sizes if asked), its columns. */
@@ -53,9 +54,8 @@ void sql_table(struct buf *b, const struct relation *t, bool with_sizes);
  * no order. */
 void sql_try(struct buf *b, const struct sql_query *q);
 
-/* Step 2 of the capture rule: COPY of xmin and the row type's columns of the rows that may be
- * new since the position, in the order of xid and key. Of a tree only the leaves that
- * the position knows. */
+/* COPY of xmin and the row type's columns of the rows that may be new since the position, in the
+ * order of xid and key. Of a tree only the leaves that the position knows. */
 void sql_poll(struct buf *b, const struct sql_query *q, const struct position *p);
 
 /* COPY of all rows of one leaf, whatever their age. */
@@ -74,9 +74,10 @@ void sql_keys(struct buf *b, const struct sql_query *q, const unsigned char *ask
 /* COPY of the distinct xmins that are not below the position's floor. */
 void sql_xmins(struct buf *b, const struct sql_query *q, const struct position *p);
 
-/* Parts of statements, for those of other methods: a column list, each after ", "; FROM the
- * table or the leaf, WHERE, up to a condition; conditions, each after " AND "; the values of a
- * kept key; ORDER BY xmin and key. */
+/* Parts of statements, also for those of other methods: names and literals; a list of columns, each
+ * after ", "; FROM the table or the leaf and WHERE, after which a condition must come; conditions,
+ * each after " AND " (the first part of sql_put_since is not); the columns of the key and the
+ * values of a kept one; ORDER BY xmin and key. */
 void sql_put_ident(struct buf *b, const char *name);
 void sql_put_literal(struct buf *b, const char *s);
 void sql_put_regclass(struct buf *b, const struct relation *t);

@@ -156,12 +156,13 @@ void sql_increment_window(struct buf *b, const struct sql_increment_query *q,
     put_rest(b, q);
 }
 
-/* What a window that ended early has delivered lies at or above its base. */
-static void put_after_cut_window(struct buf *b, const struct sql_increment_query *q,
-                                 const struct position *p)
+/* For a recheck: leaves out what a window that ended early has delivered, which has values at or
+ * above its base. */
+static void put_after_window(struct buf *b, const struct sql_increment_query *q,
+                             const struct position *p)
 {
     if (p->n_resume_points == 0 || q->growth == INCREMENT_GROWS_NOT)
-        return; /* then nobody knows where rows lie, and some come again */
+        return; /* then nobody can tell what was above the base, and some rows come again */
     buf_puts(b, " AND ((");
     put_column(b, q);
     buf_puts(b, " >= ");
@@ -178,7 +179,7 @@ void sql_increment_recheck(struct buf *b, const struct sql_increment_query *q,
     sql_put_since(b, &q->query, p,
                   p->increment.column != NULL ? p->increment.since : p->horizon.floor);
     if (position_resumes_window(p))
-        put_after_cut_window(b, q, p);
+        put_after_window(b, q, p);
     else
         sql_put_after_resume_points(b, &q->query, p);
     put_rest(b, q);

@@ -1,9 +1,8 @@
 /* sql_increment.h -- the SQL of capture = "increment".
  *
- * A value of the column that grows is a 64-bit number here: an integer as it
- * is, a date in days and a timestamp in microseconds since 1970, infinities as
- * the ends of the range. Every COPY of rows gives two fields before those of
- * the row type: the xmin, and that number or NULL.
+ * A value of the column that grows is a 64-bit number here: an integer as it is, a date in days and
+ * a timestamp in microseconds since 1970, infinities as the ends of the range. A line of COPY has
+ * two fields before those of the row type: the xmin, and that number or NULL.
  *
  * Text only, as sql.h.
  *
@@ -22,7 +21,7 @@ struct sql_increment_query {
 /* One row: the highest value that is no infinity, or NULL. */
 void sql_increment_top(struct buf *b, const struct sql_increment_query *q);
 
-/* For each leaf without a usable index that begins with the column a row: its name. */
+/* A row for each leaf that has no usable index that begins with the column: its name. */
 void sql_increment_health(struct buf *b, const struct sql_increment_query *q);
 
 /* Rows of the position's base or above, in the order and with the limits of sql_poll. */

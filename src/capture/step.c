@@ -16,8 +16,8 @@ struct step {
     bool is_resolved, has_tried, has_polled;
     /* between step_begin and the end of step_next: */
     struct reading reading;
-    bool is_open;         /* a transaction is */
-    bool is_start;        /* of a new position */
+    bool is_open;         /* a transaction is open */
+    bool is_start;        /* the step begins with a new position */
     bool is_finished;     /* the last chunk was made */
     struct chunk_row out; /* the last row handed out, of an ordered chunk with its key */
     struct buf out_key;
@@ -134,7 +134,7 @@ static bool wants_poll(const struct step *step)
            (step->census.is_owed && key_census_is_due(&step->census, s));
 }
 
-/* There is nothing to read. */
+/* There is nothing to read, but the floor may rise. */
 static bool begin_rise(struct step *step, enum step_found *found, struct err *e)
 {
     bool has_risen;
@@ -146,7 +146,7 @@ static bool begin_rise(struct step *step, enum step_found *found, struct err *e)
     return true;
 }
 
-/* Whether the source's columns, key and condition work at all is to be known at its start. */
+/* Finds out, once, whether the source's columns, key and condition work at all. */
 static bool try_query(struct step *step, struct conn *conn, struct err *e)
 {
     struct result *rows = NULL;
@@ -183,7 +183,7 @@ static bool begin_reading(struct step *step, enum fault_news news, struct conn *
                : reading_begin_poll(r, conn, e);
 }
 
-/* Tells the host that no first read is to come, or is under way. */
+/* Tells the host if no first read is under way or to come. */
 static bool add_ready(struct step *step, struct err *e)
 {
     struct source *s = &step->source;
@@ -215,7 +215,7 @@ bool step_begin(struct step *step, struct conn *conn, enum step_found *found, st
 
 /* ---- the end ---- */
 
-/* All of the step was read. */
+/* All of the step was read: moves the position over it. */
 static bool move_position(struct step *step, struct err *e)
 {
     struct source *s = &step->source;
@@ -334,7 +334,7 @@ void step_stop_waiting(struct step *step)
 
 /* ---- --check ---- */
 
-/* Says in a line what would be captured. */
+/* Appends, in one line, what would be captured. */
 static void put_report(const struct source *s, int server_version, struct buf *report)
 {
     const struct begin_facts *f = &s->facts;

@@ -1,7 +1,7 @@
 /* tally.h -- how many keys there are, counted by the upper bits of their hashes.
  *
- * The server counts the keys of a table, the host counts those of the rows that it delivered: a
- * bucket in which the counts or the xors differ holds a row that came or was deleted.
+ * The server counts the keys of a table, the host those of the rows that it delivered. A bucket in
+ * which the counts or the xors differ holds a row that was inserted or deleted.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef TALLY_H
@@ -15,7 +15,7 @@
 #define TALLY_SHIFT 50 /* hash >> TALLY_SHIFT: the number of its bucket */
 
 struct tally_bucket {
-    uint64_t count, xor; /* of hashes */
+    uint64_t count, xor; /* how many hashes; the xor of all of them */
 };
 
 /* What the server has. Zeroed at birth. */
@@ -26,6 +26,7 @@ struct tally {
     bool is_truncated;   /* the table is empty, and all its files are new */
 };
 
+/* NULL is legal. */
 void tally_free(struct tally *t);
 
 #endif

@@ -20,7 +20,7 @@ size_t xidset_lower_bound(const struct xidset *s, uint64_t xid);
 
 bool xidset_has(const struct xidset *s, uint64_t xid);
 
-/* False, as from xidset_copy: out of memory. */
+/* False, as from the next two: out of memory. xidset_copy overwrites <to>. */
 bool xidset_add(struct xidset *s, uint64_t xid) WARN_UNUSED;
 bool xidset_add_all(struct xidset *s, const struct xidset *more) WARN_UNUSED;
 
