@@ -12,7 +12,7 @@
 bool rows_handle(struct checkpoint *c, struct message *m, struct err *e) WARN_UNUSED;
 
 /* The program was asked to stop: batches that were begun end where they are, if they may.
- * *must_go_on: one may not. */
+ * *must_go_on: one of them may not. */
 bool rows_stop(struct checkpoint *c, bool *must_go_on, struct err *e) WARN_UNUSED;
 
 #endif

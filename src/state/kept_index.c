@@ -104,7 +104,7 @@ bool kept_index_make_room(struct kept_index *x, struct err *e)
     if (is_changed == NULL)
         return err_memory(e);
     x->is_changed = is_changed;
-    v = realloc(x->v, n * sizeof *v); /* of a big one the pages move, not the bytes */
+    v = realloc(x->v, n * sizeof *v); /* a big block is moved by pages, not by bytes */
     if (v == NULL)
         return err_memory(e);
     x->v = v;

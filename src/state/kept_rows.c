@@ -228,7 +228,7 @@ bool kept_rows_save_index(struct kept_rows *k, uint64_t saved, struct err *e)
     if (!kept_rows_purge(k, saved, e))
         return false;
     if (k->deleted.n > 0 || k->has_more_deleted)
-        return true; /* these rows are in no index: it takes a look at all to know of them */
+        return true; /* these rows are in no index: only a reading of all rows finds them */
     k->has_saved_index = kept_index_file_save(&k->file, e);
     return k->has_saved_index;
 }

@@ -330,7 +330,7 @@ void store_rollback(struct store *s)
     s->rollbacks++;
     end_next(s, false);
     if (!sqlite3_get_autocommit(s->db) && !step(s, s->rollback, &e)) {
-        /* the next call meets the same trouble */
+        /* the next call fails in the same way */
     }
 }
 
