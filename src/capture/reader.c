@@ -5,6 +5,7 @@
 #include "base/array.h"
 #include "capture/listener.h"
 #include "capture/outbox.h"
+#include "capture/sender.h"
 #include "pg/sqlstate.h"
 
 #include <errno.h>
@@ -27,10 +28,8 @@ struct reader_source {
     size_t number;
     const struct config *config;
     struct step *step;
-    struct queue_lane lane;
+    struct sender sender;
     struct crew *crew;
-    struct message *last_message; /* DONE or FAULT, which the host waits for: allocated at first,
-                                   * so that it does not fail for want of memory */
     /* under the crew's mutex, except that the thread that works on the source, while it is_busy,
      * sets is_waiting, is_finished and due_ms without it: nobody reads them then */
     bool is_busy;          /* a thread works on it */
@@ -134,9 +133,8 @@ bool reader_add(struct reader *r, const struct config *config, struct err *e)
     s->config = config;
     s->interval_ms = config->interval_max_ms;
     s->step = step_new(config, s->number);
-    s->last_message = message_new(MESSAGE_DONE, s->number);
     s->crew = find_crew(r, config->conninfo);
-    if (s->step == NULL || s->last_message == NULL || s->crew == NULL ||
+    if (s->step == NULL || !sender_init(&s->sender, r->queue, s->number) || s->crew == NULL ||
         !ARRAY_PUSH(s->crew->sources, s->crew->n_sources, s->crew->cap_sources, s))
         return err_memory(e);
     return true;
@@ -162,43 +160,6 @@ static void wait_changed(struct crew *crew, int64_t wait_ms)
     pthread_cond_timedwait(&crew->changed, &crew->mutex, &until);
 }
 
-/* ---- messages to the host ---- */
-
-static void tell(struct reader_source *s, struct message *m)
-{
-    if (m == NULL)
-        return;
-    message_seal(m, &s->lane);
-    if (!queue_push(s->crew->reader->queue, &m->item))
-        message_free(m);
-}
-
-static void tell_notice(struct reader_source *s, enum log_level level, const struct err *e,
-                        int64_t retry_ms)
-{
-    struct message *m = message_new(MESSAGE_NOTICE, s->number);
-
-    if (m == NULL)
-        return;
-    m->notice.err = *e;
-    m->notice.level = level;
-    m->notice.retry_ms = retry_ms;
-    tell(s, m);
-}
-
-/* Sends the last message of a source: DONE, or FAULT with its error <e>. */
-static void tell_last(struct reader_source *s, enum message_kind kind, const struct err *e)
-{
-    struct message *m = s->last_message;
-
-    s->last_message = NULL;
-    s->is_finished = true;
-    m->kind = kind;
-    if (e != NULL)
-        m->fault = *e;
-    tell(s, m);
-}
-
 /* ---- one step of one source ---- */
 
 static bool resolve(struct reader_source *s, struct conn *conn, struct err *e)
@@ -217,8 +178,15 @@ static bool resolve(struct reader_source *s, struct conn *conn, struct err *e)
         return err_memory(e);
     }
     s->is_waiting = true; /* before the host can answer */
-    tell(s, m);
+    sender_send(&s->sender, m);
     return true;
+}
+
+/* Sends the last message of a source. */
+static void finish(struct reader_source *s, enum message_kind kind, const struct err *e)
+{
+    s->is_finished = true;
+    sender_last(&s->sender, kind, e);
 }
 
 static bool check(struct reader_source *s, struct conn *conn, struct err *e)
@@ -236,7 +204,7 @@ static bool check(struct reader_source *s, struct conn *conn, struct err *e)
         return no_memory ? err_memory(e) : false;
     }
     s->is_finished = true;
-    tell(s, m);
+    sender_send(&s->sender, m);
     return true;
 }
 
@@ -250,7 +218,7 @@ static bool ask_host(struct reader_source *s, struct message *m, struct err *e)
     pthread_mutex_lock(&crew->mutex);
     s->is_asking = true;
     pthread_mutex_unlock(&crew->mutex);
-    tell(s, m);
+    sender_send(&s->sender, m);
     pthread_mutex_lock(&crew->mutex);
     while (s->is_asking && !crew->is_stopping && (left = until - clock_mono_ms()) > 0)
         wait_changed(crew, left);
@@ -321,8 +289,8 @@ static bool poll_step(struct reader_source *s, struct thread_conn *tc, bool *had
     }
     if (found == STEP_NOTHING)
         return true;
-    outbox_init(&out.rows, r->queue, &s->lane, r->spool_dir, step_is_held(s->step));
-    outbox_init(&out.keys, r->queue, &s->lane, r->spool_dir, false);
+    outbox_init(&out.rows, r->queue, &s->sender.lane, r->spool_dir, step_is_held(s->step));
+    outbox_init(&out.keys, r->queue, &s->sender.lane, r->spool_dir, false);
     ok = read_step(s, tc->conn, &out, had_rows, e);
     if (!ok) {
         bool was_held = step_is_held(s->step);
@@ -376,7 +344,7 @@ static bool do_step(struct reader_source *s, struct thread_conn *tc, struct err 
     adapt_interval(s, had_rows);
     s->due_ms += s->interval_ms;
     if (mode == READER_ONCE)
-        tell_last(s, MESSAGE_DONE, NULL);
+        finish(s, MESSAGE_DONE, NULL);
     return true;
 }
 
@@ -404,12 +372,12 @@ static bool handle_failure(struct reader_source *s, struct thread_conn *tc, cons
             step_stop_waiting(s->step);
         wait = sqlstate_backoff_ms(s->failures);
         s->due_ms = now + wait;
-        tell_notice(s, LOG_WARN, e, wait);
+        sender_notice(&s->sender, LOG_WARN, e, wait);
         return true;
     case SQLSTATE_GIVE_UP:
         break;
     }
-    tell_last(s, MESSAGE_FAULT, e);
+    finish(s, MESSAGE_FAULT, e);
     return true;
 }
 
@@ -433,7 +401,7 @@ static void look_after_listener(struct reader_source *s)
     if (why != NULL && !s->was_told) {
         s->was_told = true;
         err_set(&e, ERR_NONE, "%s", why);
-        tell_notice(s, LOG_INFO, &e, -1);
+        sender_notice(&s->sender, LOG_INFO, &e, -1);
     }
 }
 
@@ -462,7 +430,7 @@ static struct reader_source *choose(struct crew *crew, int64_t *wait_ms)
         if (s->is_busy || s->is_waiting || s->is_finished)
             continue;
         if (!step_is_in_snapshot(s->step) &&
-            !queue_lane_is_empty(crew->reader->queue, &s->lane))
+            !queue_lane_is_empty(crew->reader->queue, &s->sender.lane))
             continue; /* until reader_wake */
         if (chosen == NULL || due_ms(s) < due_ms(chosen))
             chosen = s;
@@ -581,7 +549,7 @@ void reader_free(struct reader *r)
     }
     for (size_t i = 0; i < r->n_sources; i++) {
         step_free(r->sources[i]->step);
-        message_free(r->sources[i]->last_message);
+        sender_fini(&r->sources[i]->sender);
         free(r->sources[i]);
     }
     free(r->crews);
