@@ -55,9 +55,9 @@ struct begin_request {
                              * failure */
 };
 
-/* Fills <f>, and leaves a transaction open that holds the locks and the snapshot. Keeps the row type
- * of <f> if the columns are the same. After a failure no transaction is open, and <f> may be part
- * old, part new. */
+/* Fills <f>, and leaves a transaction open that holds the locks and the snapshot. Keeps the row
+ * type of <f> if the columns are the same. After a failure no transaction is open, and <f> may be
+ * part old, part new. */
 bool begin_transaction(struct begin_facts *f, struct conn *conn, const struct begin_request *r,
                        struct err *e) WARN_UNUSED;
 

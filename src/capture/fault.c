@@ -21,7 +21,7 @@ static bool check(struct source *s, struct conn *conn, struct err *e)
 
     if (s->config->is_joint && !s->facts.table.has_xmin)
         return err_set(e, ERR_REFUSED, "%s.%s: its rows have no xmin and are read page by page, so "
-                       "they cannot be of one moment with other tables: take away together",
+                       "they cannot be of one moment with other tables: leave it out of together",
                        s->facts.table.schema, s->facts.table.name);
     if (m->check != NULL && !m->check(s, e))
         return false;
@@ -280,7 +280,8 @@ bool fault_glance(struct source *s, struct conn *conn, bool *is_unchanged, struc
     if (!begin_glance(&s->facts, conn, e))
         return false;
     s->glance_lsn = now->lsn;
-    *is_unchanged = s->position.phase == POSITION_POLL && s->polled != NULL && s->position.n_resume_points == 0 &&
+    *is_unchanged = s->position.phase == POSITION_POLL && s->polled != NULL &&
+                    s->position.n_resume_points == 0 &&
                     strcmp(s->polled, s->facts.snapshot.text) == 0 &&
                     strcmp(then->started, now->started) == 0 &&
                     strcmp(then->stats, now->stats) == 0 &&

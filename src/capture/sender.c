@@ -46,3 +46,32 @@ void sender_last(struct sender *s, enum message_kind kind, const struct err *e)
         m->fault = *e;
     sender_send(s, m);
 }
+
+/* ---- what a step brings ---- */
+
+void sender_open(struct sender *s, const char *spool_dir, size_t max_kept, bool is_held)
+{
+    outbox_init(&s->rows, s->queue, &s->lane, spool_dir, max_kept, is_held);
+    outbox_init(&s->keys, s->queue, &s->lane, spool_dir, max_kept, false);
+}
+
+bool sender_put(struct sender *s, struct message *m, struct err *e)
+{
+    return outbox_put(m->kind == MESSAGE_KEYS ? &s->keys : &s->rows, m, e);
+}
+
+bool sender_flush_chunks(struct sender *s, struct err *e)
+{
+    return outbox_flush(&s->keys, e) && outbox_flush_chunks(&s->rows, e);
+}
+
+bool sender_flush_rows(struct sender *s, struct err *e)
+{
+    return outbox_flush(&s->rows, e);
+}
+
+void sender_close(struct sender *s)
+{
+    outbox_fini(&s->keys);
+    outbox_fini(&s->rows);
+}

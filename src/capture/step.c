@@ -73,14 +73,14 @@ bool step_is_resolved(const struct step *step)
     return step->is_resolved;
 }
 
-const char *step_schema(const struct step *step)
+char *step_full_name(const struct step *step)
 {
-    return step->source.facts.table.schema;
-}
+    const struct relation *t = &step->source.facts.table;
+    struct buf name;
 
-const char *step_table(const struct step *step)
-{
-    return step->source.facts.table.name;
+    buf_init(&name, 4096);
+    buf_printf(&name, "%s.%s", t->schema, t->name);
+    return buf_take(&name);
 }
 
 bool step_restore(struct step *step, const struct position *kept)
@@ -189,8 +189,8 @@ static bool reads_range(const struct step *step)
 {
     const struct source *s = &step->source;
 
-    return s->position.phase == POSITION_SNAPSHOT && step->reading.method.method->range.put != NULL &&
-           !source_reads_whole(s);
+    return s->position.phase == POSITION_SNAPSHOT && !source_reads_whole(s) &&
+           step->reading.method.method->range.put != NULL;
 }
 
 static bool begin_reading(struct step *step, bool is_idle, struct conn *conn, struct err *e)

@@ -31,8 +31,9 @@ void step_free(struct step *step);
 /* Finds the table. Once only; afterwards the names are known. */
 bool step_resolve(struct step *step, struct conn *conn, struct err *e) WARN_UNUSED;
 bool step_is_resolved(const struct step *step);
-const char *step_schema(const struct step *step);
-const char *step_table(const struct step *step);
+
+/* "schema.table". Returns owned, or NULL: out of memory. */
+char *step_full_name(const struct step *step);
 
 /* Gives <step> the position that was kept (copied), NULL for none. To be called between
  * step_resolve and step_begin. False: out of memory. */
@@ -50,8 +51,8 @@ bool step_look(struct step *step, struct conn *conn, bool *is_due, struct err *e
 /* There is nothing to read, but the floor may rise: *has_risen, then step_finish. */
 bool step_rise(struct step *step, bool *has_risen, struct err *e) WARN_UNUSED;
 
-/* Reads the facts in the transaction that <leader> has opened, or, if it is NULL, opens one. *is_
- * start: the position is a new one, which is all that the step brings. */
+/* Reads the facts in the transaction that <leader> has opened, or, if it is NULL, opens one.
+ * *is_start: the position is a new one, which is all that the step brings. */
 bool step_open(struct step *step, struct step *leader, struct conn *conn, bool *is_start,
                struct err *e) WARN_UNUSED;
 

@@ -131,7 +131,7 @@ static bool read_next(struct unit *u, struct conn *conn, struct message **messag
         if (*message == NULL)
             continue;
         if ((*message)->kind == MESSAGE_TALLY)
-            u->is_amid = u->is_joint; /* the host will deliver deletes, whatever comes of the step */
+            u->is_amid = u->is_joint; /* deletes are delivered, whatever comes of the step */
         return true;
     }
     return true;

@@ -66,8 +66,7 @@ uint64_t delivery_batch(const struct delivery *d); /* its number, or that of the
 uint64_t delivery_count(const struct delivery *d); /* how many changes of it were delivered */
 bool delivery_is_begun(const struct delivery *d);  /* some of it was, also of another source */
 bool delivery_may_stop(const struct delivery *d);  /* it may end where it is */
-bool delivery_is_whole(const struct delivery *d);  /* it may stop nowhere, since it is of several
-                                                    * sources */
+bool delivery_is_whole(const struct delivery *d);  /* it is of several sources: it stops nowhere */
 
 /* Ends it where it is: that is the position now. */
 bool delivery_stop(struct delivery *d) WARN_UNUSED;
@@ -111,7 +110,8 @@ bool delivery_add_deletes(struct delivery *d, size_t done);
 void delivery_set_again(struct delivery *d);
 bool delivery_take_again(struct delivery *d);
 
-/* They wait in order, those of sources that are read together in one list. The first one is taken with delivery_unpark; NULL: there is none. */
+/* They wait in order, those of sources that are read together in one list. The first one is taken
+ * with delivery_unpark; NULL: there is none. */
 void delivery_park(struct delivery *d, struct message *m);
 void delivery_park_first(struct delivery *d, struct message *m);
 struct message *delivery_unpark(struct delivery *d);
