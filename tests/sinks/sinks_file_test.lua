@@ -326,23 +326,28 @@ end
 -- Each moment of a rotation at which a crash can come, made by hand: what restore finds.
 function TestSinksFile.test_the_moments_of_a_rotation()
    for _, case in ipairs {
-      { "before", "a.jsonl", nil }, { "behind, no new file", "to", nil },
-      { "behind", "to", "" }, { "behind, and written", "to", "never saved\n" },
-      { "before, and written", "a.jsonl", "never saved\n", true },
+      { "before", "a.jsonl" }, { "after, no new file", "to" }, { "after", "to", "" },
+      { "after, and written", "to", "never saved" },
+      { "before, and written", "a.jsonl", "never saved" },
    } do
-      local folder = scope.dir "out"
-      files.write(folder .. "/" .. case[2], "12345\n" .. (case[4] and case[3] or ""))
-      if case[3] and not case[4] then
-         files.write(folder .. "/a.jsonl", case[3])
+      local folder, state = scope.dir "out", fixtures.state()
+      local function run_here(text)
+         local result = program.run { state = state, cwd = folder, script = text }
+         lu.assertEquals(result.status, 0, case[1] .. result.stderr)
+         return result.stdout
       end
-      local result = program.run { state = false, cwd = folder, script = [[
+      files.write(folder .. "/" .. case[2], "12345\n")
+      if case[3] == "" then
+         files.write(folder .. "/a.jsonl", case[3])
+      elseif case[3] then
+         run_here(('pgcdc.sinks.text { path = "a.jsonl" }:write %q'):format(case[3]))
+      end
+      lu.assertStrMatches(run_here [[
          local sink = pgcdc.sinks.text { path = "a.jsonl" }
          sink:restore { length = 6, since = 1, to = "to" }
          sink.participant.is_prepared = true
          sink:write "new"
-         print(pgcdc.json.encode(sink:flush()))]] }
-      lu.assertEquals(result.status, 0, case[1] .. result.stderr)
-      lu.assertStrMatches(result.stdout, '{"length":4,"since":%d+}\n')
+         print(pgcdc.json.encode(sink:flush()))]], '{"length":4,"since":%d+}\n')
       lu.assertEquals(files.names(folder), { "a.jsonl", "to" }, case[1])
       lu.assertEquals(files.text(folder .. "/a.jsonl"), "new\n", case[1])
       lu.assertEquals(files.text(folder .. "/to"), "12345\n", case[1])
@@ -416,9 +421,11 @@ function TestSinksFile.test_a_file_that_others_changed()
       lu.assertStrContains(result.stderr, "--reset")
       lu.assertEquals(case[1] and files.text(path), case[1])
    end
-   files.write(path, whole .. "half a line that a crash left")
-   lu.assertEquals(once().status, 0)
-   lu.assertEquals(files.text(path), whole)
+   files.write(path, whole .. "somebody's line\n")
+   local result = once()
+   lu.assertEquals(result.status, 1)
+   lu.assertStrContains(result.stderr, "somebody else has written since: cut the file to")
+   lu.assertEquals(files.text(path), whole .. "somebody's line\n")
    os.remove(path)
    lu.assertEquals(once "--reset".status, 0)
    assert_once(db, { path })

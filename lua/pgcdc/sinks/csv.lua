@@ -61,8 +61,9 @@ local function line_of(self, value)
 end
 
 function csv.put(self, file, value)
-   file:add(line_of(self, value) .. "\n")
+   local bytes = file:add(line_of(self, value) .. "\n")
    self.has_header = true
+   return bytes
 end
 
 function csv.line(self, value)
