@@ -70,7 +70,7 @@ local standard = { ["-"] = true, ["/dev/stdout"] = true, ["/dev/fd/1"] = true }
 
 -- ---- the sink of one file ----
 
-local Sink = { enters_itself = true }
+local Sink = { enters_itself = true, saves_itself = true }
 
 -- Renames the file, and begins a new one.
 local function rotate(self, to)
@@ -114,7 +114,7 @@ function Sink:restore(token)
    end
    one_file.claim(self)
    one_file.open(self)
-   self.is_ready = true
+   self.is_ready, self.is_known = true, token ~= nil
    if not self.is_exact then
       return
    end
@@ -133,6 +133,15 @@ function Sink:restore(token)
    end
 end
 
+--- What is to be saved of the file as it is.
+function Sink:token()
+   local token = { length = self.length, since = self.since, to = self.to }
+   if self.tell then
+      self:tell(token)
+   end
+   return token
+end
+
 --- Everything is on disk when it returns. Returns the token; nil if this is not a regular file.
 function Sink:flush()
    if not self.is_ready then
@@ -143,11 +152,8 @@ function Sink:flush()
       return nil
    end
    one_file.flushed(self)
-   local token = { length = self.length, since = self.since, to = self.to }
-   if self.tell then
-      self:tell(token)
-   end
-   return token
+   self.is_known = true
+   return self:token()
 end
 
 --- The token was saved: the file may be renamed now, if nothing was written since.

@@ -13,7 +13,7 @@ local one_file = require "pgcdc.sinks.one_file"
 
 local MAX_KEPT = 2000 -- files that are kept in mind; the least recently written ones are dropped
 
-local Many = {}
+local Many = { saves_itself = false }
 
 -- The file of that path below the root.
 local function file_of(self, below)
@@ -22,7 +22,7 @@ local function file_of(self, below)
       return child
    end
    child = one_file.new({ path = self.root .. "/" .. below, below = below, sink_name = self.name,
-                          inside = self.root, is_exact = true }, self.of_file)
+                          inside = self.root, is_exact = true, is_known = true }, self.of_file)
    local kind, length = raw.file_stat(child.path)
    if kind and kind ~= "file" then
       one_file.fail(child, "is no regular file")

@@ -20,6 +20,7 @@
 --    inside               the folder that it must be in, as a real path; nil: it may be anywhere
 --    file                 the buffer, and the file where that is open (see src/lua/api_file.h)
 --    is_exact             it is a regular file
+--    is_known             something of it is saved
 --    length               how long it was when it was written last
 --    buffered             bytes in the buffer
 --    used                 when it was written last, counted in writes of all files
@@ -187,9 +188,30 @@ end
 
 -- ---- writing ----
 
+-- Saves the tokens of files of which none was ever saved: after a crash they show where the lines
+-- began that were written.
+local function save_tokens()
+   local records, files = {}, {}
+   for _, self in ipairs(pending) do
+      if self.is_exact and not self.is_known then
+         local text = raw.encode(self:token())
+         files[#files + 1] = self
+         self.participant.token = text
+         records[#records + 1] = { "sink", self.name, "", text }
+      end
+   end
+   if raw.source_count() > 0 then
+      raw.save(records)
+   end
+   for _, self in ipairs(files) do
+      self.is_known = true
+   end
+end
+
 -- Writes what is in the buffers. What could not be written stays there.
 local function write_out()
    local entries = {}
+   save_tokens()
    for _, self in ipairs(pending) do
       if self.is_exact then
          self.at = check_ours(self)
