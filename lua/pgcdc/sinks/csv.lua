@@ -167,5 +167,8 @@ return function(spec)
    self.is_chosen = self.columns ~= nil
    self.meta = check.names("pgcdc.sinks.csv: meta", spec.meta)
    self.header = check.type("pgcdc.sinks.csv: header", spec.header == nil or spec.header, "boolean")
+   if self.files and not self.header and not self.is_chosen then
+      check.fail("pgcdc.sinks.csv: with many files and header = false: say columns")
+   end
    return file_sink.register(self)
 end
