@@ -34,6 +34,7 @@ struct config {
     enum config_start start;
     uint64_t start_xid;
     int64_t interval_min_ms, interval_max_ms; /* the same unless the interval is adaptive */
+    size_t connections;   /* that the sources of this database have at most, see reader.h */
     bool rls;             /* captures what row-level security shows of the table */
     bool deletes;         /* looks for rows that were deleted, and tells inserts from updates */
     int64_t check_ms;     /* how often it looks for them; 0: in every poll */

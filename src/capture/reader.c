@@ -4,6 +4,7 @@
 
 #include "base/array.h"
 #include "capture/listener.h"
+#include "capture/notices.h"
 #include "capture/outbox.h"
 #include "pg/sqlstate.h"
 
@@ -13,10 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
-#define CREW_MAX 8
+#define CREW_MAX 8             /* threads, as many as any source may ask for */
 #define ONCE_TRIES 3           /* --once and --check give up then */
 #define PATIENCE_MS 60000      /* for a table that is missing, or a standby that lags */
 #define ANSWER_MS 5000         /* a transaction waits no longer for the host's answer */
@@ -49,6 +49,7 @@ struct reader_source {
     unsigned failures;        /* in a row */
     int64_t failing_since_ms;
     bool has_worked;          /* a step has succeeded, so what it asks of the table is right */
+    struct notices notices;   /* what the host is told, for the log */
 };
 
 struct crew {
@@ -73,6 +74,7 @@ struct reader {
     struct queue *queue;
     char *spool_dir;
     enum reader_mode mode;
+    bool has_debug; /* the log wants to know of every poll */
     int stop_fd;
     struct reader_source **sources;
     size_t n_sources, cap_sources;
@@ -81,7 +83,7 @@ struct reader {
 };
 
 struct reader *reader_new(struct queue *queue, const char *spool_dir, enum reader_mode mode,
-                          struct err *e)
+                          bool has_debug, struct err *e)
 {
     struct reader *r = calloc(1, sizeof *r);
 
@@ -92,6 +94,7 @@ struct reader *reader_new(struct queue *queue, const char *spool_dir, enum reade
     }
     r->queue = queue;
     r->mode = mode;
+    r->has_debug = has_debug;
     r->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (r->stop_fd >= 0)
         return r;
@@ -134,32 +137,14 @@ bool reader_add(struct reader *r, const struct config *config, struct err *e)
     s->config = config;
     s->interval_ms = config->interval_max_ms;
     s->step = step_new(config, s->number);
+    s->notices = (struct notices){ .queue = r->queue, .lane = &s->lane, .source = s->number,
+                             .has_debug = r->has_debug };
     s->last_message = message_new(MESSAGE_DONE, s->number);
     s->crew = find_crew(r, config->conninfo);
     if (s->step == NULL || s->last_message == NULL || s->crew == NULL ||
         !ARRAY_PUSH(s->crew->sources, s->crew->n_sources, s->crew->cap_sources, s))
         return err_memory(e);
     return true;
-}
-
-/* ---- waiting ---- */
-
-static void wait_changed(struct crew *crew, int64_t wait_ms)
-{
-    struct timespec until;
-
-    if (wait_ms < 0) {
-        pthread_cond_wait(&crew->changed, &crew->mutex);
-        return;
-    }
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += wait_ms / 1000;
-    until.tv_nsec += wait_ms % 1000 * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_nsec -= 1000000000;
-        until.tv_sec++;
-    }
-    pthread_cond_timedwait(&crew->changed, &crew->mutex, &until);
 }
 
 /* ---- messages to the host ---- */
@@ -171,19 +156,6 @@ static void tell(struct reader_source *s, struct message *m)
     message_seal(m, &s->lane);
     if (!queue_push(s->crew->reader->queue, &m->item))
         message_free(m);
-}
-
-static void tell_notice(struct reader_source *s, enum log_level level, const struct err *e,
-                        int64_t retry_ms)
-{
-    struct message *m = message_new(MESSAGE_NOTICE, s->number);
-
-    if (m == NULL)
-        return;
-    m->notice.err = *e;
-    m->notice.level = level;
-    m->notice.retry_ms = retry_ms;
-    tell(s, m);
 }
 
 /* Sends the last message of a source: DONE, or FAULT with its error <e>. */
@@ -253,7 +225,7 @@ static bool ask_host(struct reader_source *s, struct message *m, struct err *e)
     tell(s, m);
     pthread_mutex_lock(&crew->mutex);
     while (s->is_asking && !crew->is_stopping && (left = until - clock_mono_ms()) > 0)
-        wait_changed(crew, left);
+        clock_wait_cond(&crew->changed, &crew->mutex, left);
     is_answered = !s->is_asking;
     has_asked = s->has_asked;
     s->is_asking = false;
@@ -282,7 +254,7 @@ struct outboxes {
 };
 
 static bool read_step(struct reader_source *s, struct conn *conn, struct outboxes *out,
-                      bool *had_rows, struct err *e)
+                      uint64_t *n_rows, struct err *e)
 {
     struct message *m;
     bool ok;
@@ -292,7 +264,8 @@ static bool read_step(struct reader_source *s, struct conn *conn, struct outboxe
             return false;
         if (m == NULL)
             return true;
-        *had_rows = *had_rows || (message_has_rows(m) && m->chunk.n_rows > 0);
+        if (message_has_rows(m))
+            *n_rows += m->chunk.n_rows;
         ok = m->kind == MESSAGE_TALLY
                  ? ask_host(s, m, e)
                  : outbox_put(m->kind == MESSAGE_KEYS ? &out->keys : &out->rows, m, e);
@@ -306,24 +279,28 @@ static void hang_up(struct thread_conn *tc)
     tc->conn = NULL;
 }
 
-static bool poll_step(struct reader_source *s, struct thread_conn *tc, bool *had_rows,
+static bool poll_step(struct reader_source *s, struct thread_conn *tc, uint64_t *n_rows,
                       struct err *e)
 {
     struct reader *r = s->crew->reader;
+    bool was_in_snapshot = step_is_in_snapshot(s->step);
     enum step_found found;
     struct outboxes out;
     struct err later;
     bool ok;
 
+    notices_begin_step(&s->notices);
     if (!step_begin(s->step, tc->conn, &found, e)) {
         step_abort(s->step, tc->conn);
         return false;
     }
-    if (found == STEP_NOTHING)
+    if (found == STEP_NOTHING) {
+        notices_say(&s->notices, LOG_DEBUG, "no poll: nothing has committed since the last one");
         return true;
+    }
     outbox_init(&out.rows, r->queue, &s->lane, r->spool_dir, step_is_held(s->step));
     outbox_init(&out.keys, r->queue, &s->lane, r->spool_dir, false);
-    ok = read_step(s, tc->conn, &out, had_rows, e);
+    ok = read_step(s, tc->conn, &out, n_rows, e);
     if (!ok) {
         bool was_held = step_is_held(s->step);
 
@@ -339,6 +316,8 @@ static bool poll_step(struct reader_source *s, struct thread_conn *tc, bool *had
     }
     outbox_fini(&out.keys);
     outbox_fini(&out.rows);
+    if (ok)
+        notices_end_step(&s->notices, was_in_snapshot, *n_rows);
     s->has_worked = s->has_worked || ok;
     return ok;
 }
@@ -357,23 +336,24 @@ static void adapt_interval(struct reader_source *s, bool had_rows)
 static bool do_step(struct reader_source *s, struct thread_conn *tc, struct err *e)
 {
     enum reader_mode mode = s->crew->reader->mode;
-    bool had_rows = false;
+    uint64_t n_rows = 0;
 
     if (tc->conn == NULL &&
         (tc->conn = conn_open(s->config->conninfo, s->crew->reader->stop_fd, CONN_STOP_AT_ONCE,
                               &tc->left, e)) == NULL)
         return false;
+    conn_watch(tc->conn, notices_wait, &s->notices);
     if (!step_is_resolved(s->step))
         return resolve(s, tc->conn, e);
     if (mode == READER_CHECK)
         return check(s, tc->conn, e);
     s->due_ms = clock_mono_ms();
-    if (!poll_step(s, tc, &had_rows, e))
+    if (!poll_step(s, tc, &n_rows, e))
         return false;
     if (step_is_in_snapshot(s->step) || !step_has_polled(s->step) ||
         step_owes_census(s->step))
         return true; /* due again at once */
-    adapt_interval(s, had_rows);
+    adapt_interval(s, n_rows > 0);
     s->due_ms += s->interval_ms;
     if (mode == READER_ONCE)
         tell_last(s, MESSAGE_DONE, NULL);
@@ -404,7 +384,7 @@ static bool handle_failure(struct reader_source *s, struct thread_conn *tc, cons
             step_stop_waiting(s->step);
         wait = sqlstate_backoff_ms(s->failures);
         s->due_ms = now + wait;
-        tell_notice(s, LOG_WARN, e, wait);
+        notices_failed(&s->notices, e, wait);
         return true;
     case SQLSTATE_GIVE_UP:
         break;
@@ -421,7 +401,6 @@ static void look_after_listener(struct reader_source *s)
 {
     struct crew *crew = s->crew;
     const char *why = crew->listener != NULL ? listener_why_mute(crew->listener) : NULL;
-    struct err e = { .code = ERR_NONE };
 
     s->polled_ms = clock_mono_ms();
     s->announced_as = crew->reader->mode == READER_RUN ? step_announced_as(s->step) : 0;
@@ -432,8 +411,7 @@ static void look_after_listener(struct reader_source *s)
                                       &crew->changed);
     if (why != NULL && !s->was_told) {
         s->was_told = true;
-        err_set(&e, ERR_NONE, "%s", why);
-        tell_notice(s, LOG_INFO, &e, -1);
+        notices_say(&s->notices, LOG_INFO, "%s", why);
     }
 }
 
@@ -487,17 +465,19 @@ static void *run_thread(void *arg)
         bool goes_on = true;
 
         if (s == NULL) {
-            wait_changed(crew, wait_ms);
+            clock_wait_cond(&crew->changed, &crew->mutex, wait_ms);
             continue;
         }
         s->is_busy = true;
         if (crew->listener != NULL)
             s->heard = listener_count(crew->listener, s->announced_as);
         pthread_mutex_unlock(&crew->mutex);
-        if (do_step(s, &tc, &e))
-            s->failures = 0;
-        else
+        if (!do_step(s, &tc, &e)) {
             goes_on = handle_failure(s, &tc, &e);
+        } else if (s->failures > 0) {
+            s->failures = 0;
+            notices_recovered(&s->notices, s->failing_since_ms);
+        }
         pthread_mutex_lock(&crew->mutex);
         look_after_listener(s);
         s->is_busy = false;
@@ -510,11 +490,22 @@ static void *run_thread(void *arg)
     return NULL;
 }
 
+/* How many threads a crew gets. */
+static size_t crew_size(const struct crew *crew)
+{
+    size_t n = crew->n_sources < CREW_MAX ? crew->n_sources : CREW_MAX;
+
+    for (size_t i = 0; i < crew->n_sources; i++)
+        if (crew->sources[i]->config->connections < n)
+            n = crew->sources[i]->config->connections;
+    return n;
+}
+
 bool reader_start(struct reader *r, struct err *e)
 {
     for (size_t i = 0; i < r->n_crews; i++) {
         struct crew *crew = r->crews[i];
-        size_t n = crew->n_sources < CREW_MAX ? crew->n_sources : CREW_MAX;
+        size_t n = crew_size(crew);
 
         while (crew->n_threads < n) {
             int rc = pthread_create(&crew->threads[crew->n_threads], NULL, run_thread, crew);
