@@ -5,46 +5,18 @@
 #include "base/clock.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
 
-static void send(const struct notices *n, enum log_level level, const struct err *e,
-                 int64_t retry_ms)
+static double seconds_since(int64_t since_ms)
 {
-    struct message *m = message_new(MESSAGE_NOTICE, n->source);
-
-    if (m == NULL)
-        return;
-    m->notice.err = *e;
-    m->notice.level = level;
-    m->notice.retry_ms = retry_ms;
-    message_seal(m, n->lane);
-    if (!queue_push(n->queue, &m->item))
-        message_free(m);
+    return (double)(clock_mono_ms() - since_ms) / 1000;
 }
 
-void notices_say(const struct notices *n, enum log_level level, const char *format, ...)
+void notices_recovered(struct sender *to, int64_t since_ms)
 {
-    struct err e = { .code = ERR_NONE };
-    va_list args;
+    struct err e;
 
-    if (level == LOG_DEBUG && !n->has_debug)
-        return;
-    va_start(args, format);
-    vsnprintf(e.msg, sizeof e.msg, format, args);
-    va_end(args);
-    send(n, level, &e, -1);
-}
-
-void notices_failed(const struct notices *n, const struct err *e, int64_t retry_ms)
-{
-    send(n, LOG_WARN, e, retry_ms);
-}
-
-void notices_recovered(const struct notices *n, int64_t since_ms)
-{
-    notices_say(n, LOG_INFO, "works again, after %.1f s",
-                (double)(clock_mono_ms() - since_ms) / 1000);
+    err_set(&e, ERR_NONE, "works again, after %.1f s", seconds_since(since_ms));
+    sender_notice(to, LOG_INFO, &e, -1);
 }
 
 void notices_begin_step(struct notices *n)
@@ -53,20 +25,36 @@ void notices_begin_step(struct notices *n)
     n->is_slow = false;
 }
 
-void notices_end_step(struct notices *n, bool is_range, uint64_t n_rows)
+void notices_skip_step(const struct notices *n, struct sender *to)
 {
-    notices_say(n, LOG_DEBUG, "%s: %" PRIu64 " rows in %.3f s", is_range ? "range" : "poll", n_rows,
-                (double)(clock_mono_ms() - n->began_ms) / 1000);
-    n->was_slow = n->is_slow;
+    struct err e;
+
+    if (!n->has_debug)
+        return;
+    err_set(&e, ERR_NONE, "no poll: nothing has committed since the last one");
+    sender_notice(to, LOG_DEBUG, &e, -1);
 }
 
-void notices_wait(void *arg, const struct conn_wait *w)
+void notices_end_step(struct notices *n, struct sender *to, bool is_range, uint64_t n_rows)
 {
-    struct notices *n = arg;
+    struct err e;
+
+    n->was_slow = n->is_slow;
+    if (!n->has_debug)
+        return;
+    err_set(&e, ERR_NONE, "%s: %" PRIu64 " rows in %.3f s", is_range ? "range" : "poll", n_rows,
+            seconds_since(n->began_ms));
+    sender_notice(to, LOG_DEBUG, &e, -1);
+}
+
+void notices_wait(struct notices *n, struct sender *to, const struct conn_wait *w)
+{
+    struct err e;
 
     if (w->work == LIVENESS_WORKS)
         n->is_slow = true;
     if (w->work == LIVENESS_WORKS && n->was_slow)
         return;
-    notices_say(n, w->work == LIVENESS_LOCKED && !w->is_over ? LOG_WARN : LOG_INFO, "%s", w->text);
+    err_set(&e, ERR_NONE, "%s", w->text);
+    sender_notice(to, w->work == LIVENESS_LOCKED && !w->is_over ? LOG_WARN : LOG_INFO, &e, -1);
 }

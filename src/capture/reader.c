@@ -6,6 +6,8 @@
 #include "capture/listener.h"
 #include "capture/notices.h"
 #include "capture/outbox.h"
+#include "capture/sender.h"
+#include "capture/unit.h"
 #include "pg/sqlstate.h"
 
 #include <errno.h>
@@ -27,37 +29,46 @@ struct reader_source {
     size_t number;
     const struct config *config;
     struct step *step;
-    struct queue_lane lane;
+    struct sender sender;
     struct crew *crew;
-    struct message *last_message; /* DONE or FAULT, which the host waits for: allocated at first,
-                                   * so that it does not fail for want of memory */
-    /* under the crew's mutex, except that the thread that works on the source, while it is_busy,
-     * sets is_waiting, is_finished and due_ms without it: nobody reads them then */
-    bool is_busy;          /* a thread works on it */
+    struct outbox rows, keys; /* what a step brings: keys of its census are sent before rows */
+    /* under the crew's mutex, except that the thread that works on its unit sets is_waiting and
+     * is_finished without it: nobody reads them then */
     bool is_waiting;       /* for reader_restore */
     bool is_finished;      /* nothing more will be done for it */
     bool is_asking;        /* the thread waits for reader_answer */
     bool has_asked;        /* the answer names buckets: <asked> */
     unsigned char asked[TALLY_BUCKETS / 8];
-    int64_t due_ms;
     uint64_t announced_as; /* the number that its commits are announced as; 0: they are not */
     uint64_t heard;        /* so many announcements had come when the last poll began */
-    int64_t polled_ms;
     bool was_told;         /* the host was told that announcements do not arrive */
+};
+
+/* The sources that a thread works on at a time, see unit.h. */
+struct reader_unit {
+    struct unit unit;
+    struct reader_source **sources; /* as in <unit> */
+    size_t n, cap;
+    struct crew *crew;
+    /* under the crew's mutex, except that the thread that works on it, while it is_busy, sets
+     * due_ms without it: nobody reads it then */
+    bool is_busy;          /* a thread works on it */
+    int64_t due_ms;
+    int64_t polled_ms;
     /* of the thread that works on it: */
     int64_t interval_ms;
     unsigned failures;        /* in a row */
     int64_t failing_since_ms;
-    bool has_worked;          /* a step has succeeded, so what it asks of the table is right */
-    struct notices notices;   /* what the host is told, for the log */
+    bool has_worked;          /* a step has succeeded, so what it asks of the tables is right */
+    struct notices notices;
 };
 
 struct crew {
     struct reader *reader;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
-    struct reader_source **sources;
-    size_t n_sources, cap_sources;
+    struct reader_unit **units;
+    size_t n_units, cap_units;
     pthread_t threads[CREW_MAX];
     size_t n_threads;
     struct listener *listener; /* made when a source wants one */
@@ -112,7 +123,7 @@ static struct crew *find_crew(struct reader *r, const char *conninfo)
     struct crew *crew;
 
     for (size_t i = 0; i < r->n_crews; i++)
-        if (strcmp(r->crews[i]->sources[0]->config->conninfo, conninfo) == 0)
+        if (strcmp(r->crews[i]->units[0]->sources[0]->config->conninfo, conninfo) == 0)
             return r->crews[i];
     crew = calloc(1, sizeof *crew);
     if (crew == NULL || !ARRAY_PUSH(r->crews, r->n_crews, r->cap_crews, crew)) {
@@ -125,8 +136,29 @@ static struct crew *find_crew(struct reader *r, const char *conninfo)
     return crew;
 }
 
+/* The unit that the source is to be part of, made on first demand. */
+static struct reader_unit *find_unit(struct crew *crew, const struct config *config)
+{
+    struct reader_unit *u;
+
+    for (size_t i = 0; config->is_joint && i < crew->n_units; i++)
+        if (crew->units[i]->unit.is_joint &&
+            crew->units[i]->sources[0]->number == config->unit)
+            return crew->units[i];
+    u = calloc(1, sizeof *u);
+    if (u == NULL || !ARRAY_PUSH(crew->units, crew->n_units, crew->cap_units, u)) {
+        free(u);
+        return NULL;
+    }
+    u->crew = crew;
+    u->notices.has_debug = crew->reader->has_debug;
+    u->interval_ms = config->interval_max_ms;
+    return u;
+}
+
 bool reader_add(struct reader *r, const struct config *config, struct err *e)
 {
+    struct reader_unit *u;
     struct reader_source *s = calloc(1, sizeof *s);
 
     if (s == NULL || !ARRAY_PUSH(r->sources, r->n_sources, r->cap_sources, s)) {
@@ -135,43 +167,22 @@ bool reader_add(struct reader *r, const struct config *config, struct err *e)
     }
     s->number = r->n_sources - 1;
     s->config = config;
-    s->interval_ms = config->interval_max_ms;
     s->step = step_new(config, s->number);
-    s->notices = (struct notices){ .queue = r->queue, .lane = &s->lane, .source = s->number,
-                             .has_debug = r->has_debug };
-    s->last_message = message_new(MESSAGE_DONE, s->number);
     s->crew = find_crew(r, config->conninfo);
-    if (s->step == NULL || s->last_message == NULL || s->crew == NULL ||
-        !ARRAY_PUSH(s->crew->sources, s->crew->n_sources, s->crew->cap_sources, s))
+    if (s->step == NULL || !sender_init(&s->sender, r->queue, s->number) || s->crew == NULL ||
+        (u = find_unit(s->crew, config)) == NULL || !ARRAY_PUSH(u->sources, u->n, u->cap, s) ||
+        !unit_add(&u->unit, s->step, config->is_joint))
         return err_memory(e);
     return true;
 }
 
-/* ---- messages to the host ---- */
+/* ---- one step ---- */
 
-static void tell(struct reader_source *s, struct message *m)
+/* The source whose turn it is in the unit's step, or at which that failed. */
+static struct reader_source *source_in_turn(const struct reader_unit *u)
 {
-    if (m == NULL)
-        return;
-    message_seal(m, &s->lane);
-    if (!queue_push(s->crew->reader->queue, &m->item))
-        message_free(m);
+    return u->sources[u->unit.turn < u->n ? u->unit.turn : u->n - 1];
 }
-
-/* Sends the last message of a source: DONE, or FAULT with its error <e>. */
-static void tell_last(struct reader_source *s, enum message_kind kind, const struct err *e)
-{
-    struct message *m = s->last_message;
-
-    s->last_message = NULL;
-    s->is_finished = true;
-    m->kind = kind;
-    if (e != NULL)
-        m->fault = *e;
-    tell(s, m);
-}
-
-/* ---- one step of one source ---- */
 
 static bool resolve(struct reader_source *s, struct conn *conn, struct err *e)
 {
@@ -189,8 +200,15 @@ static bool resolve(struct reader_source *s, struct conn *conn, struct err *e)
         return err_memory(e);
     }
     s->is_waiting = true; /* before the host can answer */
-    tell(s, m);
+    sender_send(&s->sender, m);
     return true;
+}
+
+/* Sends the last message of a source. */
+static void finish(struct reader_source *s, enum message_kind kind, const struct err *e)
+{
+    s->is_finished = true;
+    sender_last(&s->sender, kind, e);
 }
 
 static bool check(struct reader_source *s, struct conn *conn, struct err *e)
@@ -208,7 +226,7 @@ static bool check(struct reader_source *s, struct conn *conn, struct err *e)
         return no_memory ? err_memory(e) : false;
     }
     s->is_finished = true;
-    tell(s, m);
+    sender_send(&s->sender, m);
     return true;
 }
 
@@ -222,7 +240,7 @@ static bool ask_host(struct reader_source *s, struct message *m, struct err *e)
     pthread_mutex_lock(&crew->mutex);
     s->is_asking = true;
     pthread_mutex_unlock(&crew->mutex);
-    tell(s, m);
+    sender_send(&s->sender, m);
     pthread_mutex_lock(&crew->mutex);
     while (s->is_asking && !crew->is_stopping && (left = until - clock_mono_ms()) > 0)
         clock_wait_cond(&crew->changed, &crew->mutex, left);
@@ -248,29 +266,59 @@ bool reader_answer(struct reader *r, size_t source, const unsigned char *asked)
     return is_asking;
 }
 
-/* What a step brings: rows, and the keys of its census, which are sent before the rows. */
-struct outboxes {
-    struct outbox rows, keys;
-};
-
-static bool read_step(struct reader_source *s, struct conn *conn, struct outboxes *out,
-                      uint64_t *n_rows, struct err *e)
+static bool read_step(struct reader_unit *u, struct conn *conn, uint64_t *n_rows, struct err *e)
 {
-    struct message *m;
     bool ok;
 
     do {
-        if (!step_next(s->step, conn, &m, e))
+        struct reader_source *s;
+        struct message *m;
+
+        if (!unit_next(&u->unit, conn, &m, e))
             return false;
         if (m == NULL)
             return true;
+        s = source_in_turn(u);
         if (message_has_rows(m))
             *n_rows += m->chunk.n_rows;
         ok = m->kind == MESSAGE_TALLY
                  ? ask_host(s, m, e)
-                 : outbox_put(m->kind == MESSAGE_KEYS ? &out->keys : &out->rows, m, e);
+                 : outbox_put(m->kind == MESSAGE_KEYS ? &s->keys : &s->rows, m, e);
     } while (ok);
     return false;
+}
+
+static void open_outboxes(struct reader_unit *u)
+{
+    const struct reader *r = u->crew->reader;
+
+    for (size_t i = 0; i < u->n; i++) {
+        struct reader_source *s = u->sources[i];
+
+        outbox_init(&s->rows, r->queue, &s->sender.lane, r->spool_dir, OUTBOX_BYTES / u->n,
+                    step_is_held(s->step));
+        outbox_init(&s->keys, r->queue, &s->sender.lane, r->spool_dir, OUTBOX_BYTES / u->n, false);
+    }
+}
+
+/* Sends what is in them: deletes come before the rows, and news when all sources are there. */
+static bool flush_outboxes(struct reader_unit *u, struct err *e)
+{
+    for (size_t i = 0; i < u->n; i++)
+        if (!outbox_flush(&u->sources[i]->keys, e) || !outbox_flush_chunks(&u->sources[i]->rows, e))
+            return false;
+    for (size_t i = 0; i < u->n; i++)
+        if (!outbox_flush(&u->sources[i]->rows, e))
+            return false;
+    return true;
+}
+
+static void close_outboxes(struct reader_unit *u)
+{
+    for (size_t i = 0; i < u->n; i++) {
+        outbox_fini(&u->sources[i]->keys);
+        outbox_fini(&u->sources[i]->rows);
+    }
 }
 
 static void hang_up(struct thread_conn *tc)
@@ -279,98 +327,138 @@ static void hang_up(struct thread_conn *tc)
     tc->conn = NULL;
 }
 
-static bool poll_step(struct reader_source *s, struct thread_conn *tc, uint64_t *n_rows,
+/* The step has failed. */
+static void give_up_step(struct reader_unit *u, struct thread_conn *tc, struct err *e)
+{
+    struct reader_source *s = source_in_turn(u);
+    bool was_held = step_is_held(s->step);
+    struct err later;
+
+    unit_abort(&u->unit, tc->conn);
+    step_name_bad_column(s->step, tc->conn, e);
+    /* the transaction may be in a COPY and cannot be ended: it must not wait for the host */
+    hang_up(tc);
+    /* what a poll has handed out counts as delivered, so it must reach the host */
+    if (!was_held && !outbox_flush(&s->rows, &later) && e->code != ERR_STATE)
+        *e = later;
+}
+
+static bool poll_step(struct reader_unit *u, struct thread_conn *tc, uint64_t *n_rows,
                       struct err *e)
 {
-    struct reader *r = s->crew->reader;
-    bool was_in_snapshot = step_is_in_snapshot(s->step);
-    enum step_found found;
-    struct outboxes out;
-    struct err later;
-    bool ok;
+    bool was_in_snapshot = step_is_in_snapshot(u->sources[0]->step), ok;
+    struct sender *first = &u->sources[0]->sender;
+    enum unit_found found;
 
-    notices_begin_step(&s->notices);
-    if (!step_begin(s->step, tc->conn, &found, e)) {
-        step_abort(s->step, tc->conn);
+    notices_begin_step(&u->notices);
+    if (!unit_begin(&u->unit, tc->conn, &found, e)) {
+        unit_abort(&u->unit, tc->conn);
         return false;
     }
-    if (found == STEP_NOTHING) {
-        notices_say(&s->notices, LOG_DEBUG, "no poll: nothing has committed since the last one");
+    if (found == UNIT_NOTHING) {
+        notices_skip_step(&u->notices, first);
         return true;
     }
-    outbox_init(&out.rows, r->queue, &s->lane, r->spool_dir, step_is_held(s->step));
-    outbox_init(&out.keys, r->queue, &s->lane, r->spool_dir, false);
-    ok = read_step(s, tc->conn, &out, n_rows, e);
-    if (!ok) {
-        bool was_held = step_is_held(s->step);
-
-        step_abort(s->step, tc->conn);
-        step_name_bad_column(s->step, tc->conn, e);
-        /* the transaction may be in a COPY and cannot be ended: it must not wait for the host */
-        hang_up(tc);
-        /* what a poll has handed out counts as delivered, so it must reach the host */
-        if (!was_held && !outbox_flush(&out.rows, &later) && e->code != ERR_STATE)
-            *e = later;
-    } else {
-        ok = outbox_flush(&out.keys, e) && outbox_flush(&out.rows, e);
-    }
-    outbox_fini(&out.keys);
-    outbox_fini(&out.rows);
+    open_outboxes(u);
+    ok = read_step(u, tc->conn, n_rows, e);
+    if (!ok)
+        give_up_step(u, tc, e);
+    else
+        ok = flush_outboxes(u, e);
+    close_outboxes(u);
     if (ok)
-        notices_end_step(&s->notices, was_in_snapshot, *n_rows);
-    s->has_worked = s->has_worked || ok;
+        notices_end_step(&u->notices, first, was_in_snapshot, *n_rows);
+    u->has_worked = u->has_worked || ok;
     return ok;
 }
 
 /* The interval is short after a poll that found rows, and grows while polls find none. */
-static void adapt_interval(struct reader_source *s, bool had_rows)
+static void adapt_interval(struct reader_unit *u, bool had_rows)
 {
-    int64_t min = s->config->interval_min_ms, max = s->config->interval_max_ms;
-    int64_t next = s->interval_ms + (s->interval_ms > max >> BUSY_STEPS ? s->interval_ms
+    const struct config *c = u->sources[0]->config;
+    int64_t min = c->interval_min_ms, max = c->interval_max_ms;
+    int64_t next = u->interval_ms + (u->interval_ms > max >> BUSY_STEPS ? u->interval_ms
                                                                         : max >> BUSY_STEPS);
 
-    s->interval_ms = had_rows ? min : next < max ? next : max;
+    u->interval_ms = had_rows ? min : next < max ? next : max;
 }
 
-/* Does what is due for <s>. The connection is opened on demand. */
-static bool do_step(struct reader_source *s, struct thread_conn *tc, struct err *e)
+/* Resolves all sources of the unit, once. *is_done: that was done before. */
+static bool resolve_all(struct reader_unit *u, struct conn *conn, bool *is_done, struct err *e)
 {
-    enum reader_mode mode = s->crew->reader->mode;
-    uint64_t n_rows = 0;
+    *is_done = true;
+    for (u->unit.turn = 0; u->unit.turn < u->n; u->unit.turn++) {
+        struct reader_source *s = source_in_turn(u);
 
+        if (step_is_resolved(s->step))
+            continue;
+        *is_done = false;
+        if (!resolve(s, conn, e))
+            return false;
+    }
+    if (!*is_done)
+        unit_start(&u->unit);
+    return true;
+}
+
+static bool check_all(struct reader_unit *u, struct conn *conn, struct err *e)
+{
+    for (u->unit.turn = 0; u->unit.turn < u->n; u->unit.turn++)
+        if (!source_in_turn(u)->is_finished && !check(source_in_turn(u), conn, e))
+            return false;
+    return true;
+}
+
+/* For conn_watch. */
+static void on_wait(void *arg, const struct conn_wait *w)
+{
+    struct reader_unit *u = arg;
+
+    notices_wait(&u->notices, &source_in_turn(u)->sender, w);
+}
+
+/* Does what is due for the unit. The connection is opened on demand. */
+static bool do_step(struct reader_unit *u, struct thread_conn *tc, struct err *e)
+{
+    enum reader_mode mode = u->crew->reader->mode;
+    uint64_t n_rows = 0;
+    bool is_resolved;
+
+    u->unit.turn = 0;
     if (tc->conn == NULL &&
-        (tc->conn = conn_open(s->config->conninfo, s->crew->reader->stop_fd, CONN_STOP_AT_ONCE,
-                              &tc->left, e)) == NULL)
+        (tc->conn = conn_open(u->sources[0]->config->conninfo, u->crew->reader->stop_fd,
+                              CONN_STOP_AT_ONCE, &tc->left, e)) == NULL)
         return false;
-    conn_watch(tc->conn, notices_wait, &s->notices);
-    if (!step_is_resolved(s->step))
-        return resolve(s, tc->conn, e);
+    conn_watch(tc->conn, on_wait, u);
+    if (!resolve_all(u, tc->conn, &is_resolved, e))
+        return false;
+    if (!is_resolved)
+        return true;
     if (mode == READER_CHECK)
-        return check(s, tc->conn, e);
-    s->due_ms = clock_mono_ms();
-    if (!poll_step(s, tc, &n_rows, e))
+        return check_all(u, tc->conn, e);
+    u->due_ms = clock_mono_ms();
+    if (!poll_step(u, tc, &n_rows, e))
         return false;
-    if (step_is_in_snapshot(s->step) || !step_has_polled(s->step) ||
-        step_owes_census(s->step))
+    if (!unit_is_complete(&u->unit))
         return true; /* due again at once */
-    adapt_interval(s, n_rows > 0);
-    s->due_ms += s->interval_ms;
-    if (mode == READER_ONCE)
-        tell_last(s, MESSAGE_DONE, NULL);
+    adapt_interval(u, n_rows > 0);
+    u->due_ms += u->interval_ms;
+    for (size_t i = 0; mode == READER_ONCE && i < u->n; i++)
+        finish(u->sources[i], MESSAGE_DONE, NULL);
     return true;
 }
 
 /* False if the thread should end. */
-static bool handle_failure(struct reader_source *s, struct thread_conn *tc, const struct err *e)
+static bool handle_failure(struct reader_unit *u, struct thread_conn *tc, const struct err *e)
 {
     int64_t now = clock_mono_ms(), wait;
     bool is_impatient;
 
-    if (s->failures++ == 0)
-        s->failing_since_ms = now;
-    is_impatient = now - s->failing_since_ms >= PATIENCE_MS;
+    if (u->failures++ == 0)
+        u->failing_since_ms = now;
+    is_impatient = now - u->failing_since_ms >= PATIENCE_MS;
     hang_up(tc);
-    switch (sqlstate_action(e, s->has_worked)) {
+    switch (sqlstate_action(e, u->has_worked)) {
     case SQLSTATE_STOP:
         return false;
     case SQLSTATE_PATIENCE:
@@ -378,31 +466,31 @@ static bool handle_failure(struct reader_source *s, struct thread_conn *tc, cons
             break;
         /* fall through */
     case SQLSTATE_RETRY:
-        if (s->crew->reader->mode != READER_RUN && s->failures >= ONCE_TRIES)
+        if (u->crew->reader->mode != READER_RUN && u->failures >= ONCE_TRIES)
             break;
-        if (e->code == ERR_BEHIND && is_impatient)
-            step_stop_waiting(s->step);
-        wait = sqlstate_backoff_ms(s->failures);
-        s->due_ms = now + wait;
-        notices_failed(&s->notices, e, wait);
+        for (size_t i = 0; e->code == ERR_BEHIND && is_impatient && i < u->n; i++)
+            step_stop_waiting(u->sources[i]->step);
+        wait = sqlstate_backoff_ms(u->failures);
+        u->due_ms = now + wait;
+        sender_notice(&source_in_turn(u)->sender, LOG_WARN, e, wait);
         return true;
     case SQLSTATE_GIVE_UP:
         break;
     }
-    tell_last(s, MESSAGE_FAULT, e);
+    finish(source_in_turn(u), MESSAGE_FAULT, e);
     return true;
 }
 
 /* ---- the crew ---- */
 
-/* After a step of <s>: starts a listener if <s> needs one, and tells the host if it hears nothing.
+/* After a step: starts a listener if the source needs one, and tells the host if it hears nothing.
  * Under the mutex. */
 static void look_after_listener(struct reader_source *s)
 {
     struct crew *crew = s->crew;
     const char *why = crew->listener != NULL ? listener_why_mute(crew->listener) : NULL;
+    struct err e = { .code = ERR_NONE };
 
-    s->polled_ms = clock_mono_ms();
     s->announced_as = crew->reader->mode == READER_RUN ? step_announced_as(s->step) : 0;
     if (s->announced_as == 0)
         return;
@@ -411,44 +499,84 @@ static void look_after_listener(struct reader_source *s)
                                       &crew->changed);
     if (why != NULL && !s->was_told) {
         s->was_told = true;
-        notices_say(&s->notices, LOG_INFO, "%s", why);
+        err_set(&e, ERR_NONE, "%s", why);
+        sender_notice(&s->sender, LOG_INFO, &e, -1);
     }
 }
 
-/* When <s> is due: at its interval, or soon if a commit was announced for it. */
-static int64_t due_ms(const struct reader_source *s)
+/* True if a commit was announced since the last poll. Where those of one source are not announced
+ * the whole unit goes by its interval: its table is scanned. */
+static bool is_announced(const struct reader_unit *u)
 {
-    int64_t soon = s->polled_ms + ANNOUNCED_MS;
+    const struct listener *l = u->crew->listener;
+    bool is_news = false;
 
-    return s->announced_as != 0 && s->failures == 0 && s->crew->listener != NULL &&
-                   soon < s->due_ms &&
-                   listener_count(s->crew->listener, s->announced_as) != s->heard
-               ? soon
-               : s->due_ms;
+    for (size_t i = 0; l != NULL && i < u->n; i++) {
+        const struct reader_source *s = u->sources[i];
+
+        if (s->announced_as == 0)
+            return false;
+        is_news = is_news || listener_count(l, s->announced_as) != s->heard;
+    }
+    return is_news;
 }
 
-/* The source that has been due the longest. NULL: none is due for *wait_ms, or, if that is -1,
- * until something changes. */
-static struct reader_source *choose(struct crew *crew, int64_t *wait_ms)
+/* When the unit is due: at its interval, or soon if a commit was announced for it. */
+static int64_t due_ms(const struct reader_unit *u)
 {
-    struct reader_source *chosen = NULL;
+    int64_t soon = u->polled_ms + ANNOUNCED_MS;
+
+    return u->failures == 0 && soon < u->due_ms && is_announced(u) ? soon : u->due_ms;
+}
+
+/* True if a thread may take the unit's next step. */
+static bool is_free(const struct reader_unit *u)
+{
+    for (size_t i = 0; i < u->n; i++) {
+        struct reader_source *s = u->sources[i];
+
+        if (u->is_busy || s->is_waiting || s->is_finished)
+            return false;
+        if ((u->unit.is_joint || !step_is_in_snapshot(s->step)) &&
+            !queue_lane_is_empty(u->crew->reader->queue, &s->sender.lane))
+            return false; /* until reader_wake */
+    }
+    return true;
+}
+
+/* The unit that has been due the longest. NULL: none is due for *wait_ms, or, if that is -1,
+ * until something changes. */
+static struct reader_unit *choose(struct crew *crew, int64_t *wait_ms)
+{
+    struct reader_unit *chosen = NULL;
     int64_t now = clock_mono_ms();
 
-    for (size_t i = 0; i < crew->n_sources; i++) {
-        struct reader_source *s = crew->sources[i];
-
-        if (s->is_busy || s->is_waiting || s->is_finished)
-            continue;
-        if (!step_is_in_snapshot(s->step) &&
-            !queue_lane_is_empty(crew->reader->queue, &s->lane))
-            continue; /* until reader_wake */
-        if (chosen == NULL || due_ms(s) < due_ms(chosen))
-            chosen = s;
-    }
+    for (size_t i = 0; i < crew->n_units; i++)
+        if (is_free(crew->units[i]) &&
+            (chosen == NULL || due_ms(crew->units[i]) < due_ms(chosen)))
+            chosen = crew->units[i];
     if (chosen != NULL && due_ms(chosen) <= now)
         return chosen;
     *wait_ms = chosen != NULL ? due_ms(chosen) - now : -1;
     return NULL;
+}
+
+/* A thread begins to work on the unit. Under the mutex. */
+static void take(struct reader_unit *u)
+{
+    u->is_busy = true;
+    for (size_t i = 0; u->crew->listener != NULL && i < u->n; i++)
+        u->sources[i]->heard = listener_count(u->crew->listener, u->sources[i]->announced_as);
+}
+
+/* It has done so. Under the mutex. */
+static void leave(struct reader_unit *u)
+{
+    u->polled_ms = clock_mono_ms();
+    for (size_t i = 0; i < u->n; i++)
+        look_after_listener(u->sources[i]);
+    u->is_busy = false;
+    pthread_cond_broadcast(&u->crew->changed);
 }
 
 static void *run_thread(void *arg)
@@ -460,28 +588,24 @@ static void *run_thread(void *arg)
     pthread_setname_np(pthread_self(), "reader");
     pthread_mutex_lock(&crew->mutex);
     while (!crew->is_stopping) {
-        struct reader_source *s = choose(crew, &wait_ms);
+        struct reader_unit *u = choose(crew, &wait_ms);
         struct err e = { .code = ERR_NONE };
         bool goes_on = true;
 
-        if (s == NULL) {
+        if (u == NULL) {
             clock_wait_cond(&crew->changed, &crew->mutex, wait_ms);
             continue;
         }
-        s->is_busy = true;
-        if (crew->listener != NULL)
-            s->heard = listener_count(crew->listener, s->announced_as);
+        take(u);
         pthread_mutex_unlock(&crew->mutex);
-        if (!do_step(s, &tc, &e)) {
-            goes_on = handle_failure(s, &tc, &e);
-        } else if (s->failures > 0) {
-            s->failures = 0;
-            notices_recovered(&s->notices, s->failing_since_ms);
+        if (!do_step(u, &tc, &e)) {
+            goes_on = handle_failure(u, &tc, &e);
+        } else if (u->failures > 0) {
+            u->failures = 0;
+            notices_recovered(&u->sources[0]->sender, u->failing_since_ms);
         }
         pthread_mutex_lock(&crew->mutex);
-        look_after_listener(s);
-        s->is_busy = false;
-        pthread_cond_broadcast(&crew->changed);
+        leave(u);
         if (!goes_on)
             break;
     }
@@ -493,11 +617,12 @@ static void *run_thread(void *arg)
 /* How many threads a crew gets. */
 static size_t crew_size(const struct crew *crew)
 {
-    size_t n = crew->n_sources < CREW_MAX ? crew->n_sources : CREW_MAX;
+    size_t n = crew->n_units < CREW_MAX ? crew->n_units : CREW_MAX;
 
-    for (size_t i = 0; i < crew->n_sources; i++)
-        if (crew->sources[i]->config->connections < n)
-            n = crew->sources[i]->config->connections;
+    for (size_t i = 0; i < crew->n_units; i++)
+        for (size_t k = 0; k < crew->units[i]->n; k++)
+            if (crew->units[i]->sources[k]->config->connections < n)
+                n = crew->units[i]->sources[k]->config->connections;
     return n;
 }
 
@@ -567,12 +692,17 @@ void reader_free(struct reader *r)
         listener_free(crew->listener);
         pthread_cond_destroy(&crew->changed);
         pthread_mutex_destroy(&crew->mutex);
-        free(crew->sources);
+        for (size_t j = 0; j < crew->n_units; j++) {
+            unit_fini(&crew->units[j]->unit);
+            free(crew->units[j]->sources);
+            free(crew->units[j]);
+        }
+        free(crew->units);
         free(crew);
     }
     for (size_t i = 0; i < r->n_sources; i++) {
         step_free(r->sources[i]->step);
-        message_free(r->sources[i]->last_message);
+        sender_fini(&r->sources[i]->sender);
         free(r->sources[i]);
     }
     free(r->crews);

@@ -15,7 +15,7 @@
 #define READER_H
 
 #include "capture/message.h"
-#include "capture/step.h"
+#include "capture/position.h"
 
 struct reader;
 
