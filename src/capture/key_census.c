@@ -19,6 +19,18 @@ bool key_census_is_due(const struct key_census *c, const struct source *s)
             clock_mono_ms() - c->last_ms >= config->check_ms);
 }
 
+bool key_census_is_overdue(const struct key_census *c, const struct source *s)
+{
+    return (c->is_owed || c->is_behind) && key_census_is_due(c, s);
+}
+
+int64_t key_census_due_ms(const struct key_census *c, const struct source *s)
+{
+    if (!s->config->deletes || s->config->check_ms == 0)
+        return INT64_MAX;
+    return (c->is_behind ? c->last_ms : clock_mono_ms()) + s->config->check_ms;
+}
+
 /* True if every leaf that the position knows has another file now. */
 static bool is_truncated(const struct position *p, const struct relation *now)
 {
@@ -50,11 +62,13 @@ void key_census_drop(struct key_census *c)
     c->is_wanted = c->is_skipped = c->is_answered = false;
 }
 
-void key_census_complete(struct key_census *c)
+void key_census_complete(struct key_census *c, const struct source *s)
 {
     if (c->is_wanted && !c->is_skipped && c->is_answered) {
-        c->is_owed = c->is_truncated = false;
+        c->is_owed = c->is_behind = c->is_truncated = false;
         c->last_ms = clock_mono_ms();
+    } else {
+        c->is_behind = s->config->deletes;
     }
     key_census_drop(c);
 }

@@ -13,6 +13,7 @@
 
 struct key_census {
     bool is_owed;          /* one was due, or none was ever made, and none is complete since */
+    bool is_behind;        /* polls were complete since the newest one: it may be owed, once due */
     bool is_wanted;        /* the poll in hand makes one */
     bool is_skipped;       /* the poll in hand has too many rows: the next one makes it */
     bool is_truncated;     /* all files of the table are new since the newest census */
@@ -26,6 +27,13 @@ struct key_census {
 
 /* True if one is due now. */
 bool key_census_is_due(const struct key_census *c, const struct source *s);
+
+/* True if one is due now, and needs no commit to be made. */
+bool key_census_is_overdue(const struct key_census *c, const struct source *s);
+
+/* When the next one is due if it has an interval of its own and a step was made just now, see
+ * clock_mono_ms; INT64_MAX: it has none. */
+int64_t key_census_due_ms(const struct key_census *c, const struct source *s);
 
 /* A poll begins: decides whether it makes a census. The position must still know the leaves of the
  * poll before. */
@@ -59,8 +67,8 @@ bool key_census_answer(struct key_census *c, const unsigned char *asked) WARN_UN
 bool key_census_read_keys(struct key_census *c, const struct source *s, struct conn *conn,
                           struct message **message, struct err *e) WARN_UNUSED;
 
-/* The poll is over. */
-void key_census_complete(struct key_census *c);
+/* The poll is complete. */
+void key_census_complete(struct key_census *c, const struct source *s);
 
 /* Reads the xmin at the beginning of a COPY line and the tab after it or, if <is_alone>, a line
  * that has no other field; *p is moved after it. False: it cannot be read, *p stays. */

@@ -374,7 +374,7 @@ static bool do_step(struct reader_source *s, struct thread_conn *tc, struct err 
         step_owes_census(s->step))
         return true; /* due again at once */
     adapt_interval(s, had_rows);
-    s->due_ms += s->interval_ms;
+    s->due_ms = step_due_ms(s->step, s->due_ms + s->interval_ms);
     if (mode == READER_ONCE)
         tell_last(s, MESSAGE_DONE, NULL);
     return true;

@@ -117,6 +117,17 @@ bool step_owes_census(const struct step *step)
     return step->census.is_owed;
 }
 
+int64_t step_due_ms(const struct step *step, int64_t poll_ms)
+{
+    const struct source *s = &step->source;
+    const struct method *m = method_of(s);
+    int64_t census_ms = key_census_due_ms(&step->census, s);
+    int64_t method_ms = m->due_ms != NULL ? m->due_ms(s) : INT64_MAX;
+
+    poll_ms = census_ms < poll_ms ? census_ms : poll_ms;
+    return method_ms < poll_ms ? method_ms : poll_ms;
+}
+
 bool step_answer(struct step *step, bool is_answered, const unsigned char *asked, struct err *e)
 {
     return !is_answered || key_census_answer(&step->census, asked) || err_memory(e);
@@ -131,7 +142,7 @@ static bool wants_poll(const struct step *step)
     const struct method *m = method_of(s);
 
     return (m->wants_poll != NULL && m->wants_poll(s)) ||
-           (step->census.is_owed && key_census_is_due(&step->census, s));
+           key_census_is_overdue(&step->census, s);
 }
 
 /* There is nothing to read, but the floor may rise. */
@@ -173,6 +184,7 @@ static bool begin_reading(struct step *step, enum fault_news news, struct conn *
     struct reading *r = &step->reading;
 
     step->is_start = news != FAULT_GOES_ON;
+    step->census.is_owed = step->census.is_owed || (step->is_start && s->config->deletes);
     r->method.method = m;
     if (news == FAULT_STARTS_NOW && m->xids.put != NULL)
         r->part = READING_XIDS;
@@ -254,7 +266,8 @@ static bool finish(struct step *step, struct conn *conn, struct err *e)
     chunk = &r->message->chunk;
     if (!move_position(step, e))
         return false;
-    key_census_complete(&step->census);
+    if (r->part > READING_RANGE)
+        key_census_complete(&step->census, &step->source);
     chunk->is_lazy = !was_snapshot && !step->is_start && chunk->n_rows == 0 && !r->has_out;
     chunk->ends = true;
     if (!chunk_set_position(chunk, p))

@@ -68,6 +68,10 @@ bool step_is_held(const struct step *step);
 /* True while a census is due that no poll has completed: the next poll is due at once. */
 bool step_owes_census(const struct step *step);
 
+/* When the next step is due after one that was made just now, if the next poll is due at <poll_ms>:
+ * then, or when a census or a recheck is. */
+int64_t step_due_ms(const struct step *step, int64_t poll_ms);
+
 /* The host's answer to a MESSAGE_TALLY that step_next gave. <asked>: the buckets whose keys it
  * wants (copied, see key_census.h), or NULL. Unless <is_answered>, no answer came in time. */
 bool step_answer(struct step *step, bool is_answered, const unsigned char *asked,
