@@ -103,8 +103,8 @@ struct method {
     void (*put_facts)(const struct source *s, struct buf *sql);
     bool (*read_facts)(struct source *s, const struct result *r, struct err *e);
 
-    /* The facts could not be read, because of <e>: if the reason is that something is missing that
-     * the method needs, replaces <e> by an error that says so. */
+    /* Facts or rows could not be read, because of <e>: if the reason is that something is missing
+     * that the method needs, replaces <e> by an error that says so. */
     void (*explain)(const struct source *s, struct err *e);
 
     /* In each transaction: ERR_REFUSED if what the method needs is not there, or is of no use. */

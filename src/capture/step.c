@@ -93,8 +93,11 @@ bool step_restore(struct step *step, const struct position *kept)
 void step_name_bad_column(struct step *step, struct conn *conn, struct err *e)
 {
     const struct sql_query q = method_query(&step->source);
+    const struct method *m = step->source.declared;
 
     badtext_name_column(conn, &q, step->source.config->rls, e);
+    if (m->explain != NULL)
+        m->explain(&step->source, e);
 }
 
 bool step_is_in_snapshot(const struct step *step)

@@ -51,8 +51,8 @@ bool step_next(struct step *step, struct conn *conn, struct message **message,
  * again, unless step_is_held. <conn>: NULL if there is none. */
 void step_abort(struct step *step, struct conn *conn);
 
-/* After step_abort: if <e> says that a text cannot be sent, puts the name of its column into
- * <e>. */
+/* After step_abort: if <e> says that a text cannot be sent, puts the name of its column into <e>;
+ * where the method knows what may be wrong, that. */
 void step_name_bad_column(struct step *step, struct conn *conn, struct err *e);
 
 /* True while the snapshot is not finished: the next step is due at once. */
