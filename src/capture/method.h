@@ -148,8 +148,8 @@ struct method {
     /* True if a poll is to be made though nothing has committed since the newest complete one. */
     bool (*wants_poll)(const struct source *s);
 
-    /* When wants_poll comes true by itself, see clock_mono_ms; INT64_MAX: not while nothing commits.
-     * NULL: it does not. */
+    /* When wants_poll comes true though nothing commits, see clock_mono_ms; INT64_MAX: never.
+     * NULL: likewise. */
     int64_t (*due_ms)(const struct source *s);
 
     size_t step_size;                  /* of the step's <own>, which is zeroed at first */

@@ -114,8 +114,9 @@ static void add_advice(struct err *e)
 {
     const struct err cause = *e;
 
-    err_set(e, cause.code, "%.300s (if the type of a key column was changed, run `pgcdc-lua trigger "
-            "action=install` again: keys that were deleted before cannot be read)", cause.msg);
+    err_set(e, cause.code, "%.300s (if the type of a key column was changed, run `pgcdc-lua "
+            "trigger action=install` again: keys that were deleted before cannot be read)",
+            cause.msg);
     memcpy(e->sqlstate, cause.sqlstate, sizeof e->sqlstate);
 }
 

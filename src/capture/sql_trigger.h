@@ -18,7 +18,7 @@ enum sql_trigger_line {
     SQL_TRIGGER_TOMBSTONE, /* a tombstone: the fields outside the key are NULL */
     SQL_TRIGGER_ROW,
     SQL_TRIGGER_OLD, /* a row that was delivered by a poll that ended early */
-    SQL_TRIGGER_EMPTY, /* a tombstone without a key: its columns were gone */
+    SQL_TRIGGER_EMPTY, /* a tombstone without a key, of which a column was dropped */
 };
 
 struct sql_trigger_query {
@@ -30,8 +30,8 @@ struct sql_trigger_query {
 
 /* What pgcdc.tables says of the table's triggers. One row, or none: number, since, pruned, notify,
  * the labels that tombstones hold the key under, and the columns that these stand for now (see
- * lua/pgcdc/postgres/trigger.lua), both with newlines between; a column that is gone is an empty
- * line. Ends with a semicolon. */
+ * lua/pgcdc/postgres/trigger.lua), both with newlines between; for a column that was dropped
+ * an empty line. Ends with a semicolon. */
 void sql_trigger_installed(struct buf *b, const struct relation *t);
 
 /* The label of this column, *len bytes, which is part of <labels>; NULL: it has none. */

@@ -134,7 +134,8 @@ function TestTriggerColumns.test_partitions()
       insert into t select i, i from generate_series(1, 5) i]]
    local poll = stepping.new(db)
    poll()
-   db:exec "alter table t rename id to key; delete from t where key = 1; delete from p where key = 2"
+   db:exec [[alter table t rename id to key; delete from t where key = 1;
+      delete from p where key = 2]]
    lu.assertEquals(poll(), "delete 1 2")
    db:exec "create table q partition of t for values from (100) to (200); truncate p"
    lu.assertEquals(poll(), "delete 3 4 5")
@@ -151,7 +152,8 @@ function TestTriggerColumns.test_our_column()
    local rows, problem = db:connect():try "alter table t drop pgcdc_xid"
    lu.assertNil(rows)
    lu.assertStrContains(problem.message, "cannot drop column pgcdc_xid")
-   db:exec "alter table t drop pgcdc_xid cascade; insert into t values (9); delete from t where id = 1"
+   db:exec [[alter table t drop pgcdc_xid cascade; insert into t values (9);
+      delete from t where id = 1]]
    lu.assertStrContains(ends(db, 3, state), "run `pgcdc-lua trigger action=install")
    stepping.trigger(db, "install")
    ends(db, 0, state)
