@@ -3,10 +3,11 @@
 
 local bundled = require "pgcdc.bundled"
 
-local options = bundled.options {
+local options = bundled.options({
    { "by", pgcdc.required, "the column" },
    { "dir", pgcdc.required, "the folder of the files; it is made if it is not there" },
-}
+}, { old = true })
+bundled.check_columns(options, "by", { [options.by] = true })
 
 local sinks = {} -- by file name
 

@@ -84,7 +84,8 @@ function TestScripts.test_required()
    for _, name in ipairs(own) do
       local args = { table = "t", by = name == "route" and "id" or nil,
                      dir = name == "route" and scope.dir "route" or nil,
-                     command = name == "exec" and "cat > /dev/null" or nil }
+                     command = name == "exec" and "cat > /dev/null" or nil,
+                     start = "snapshot" }
       local result = program.run { dsn = db, options = { "--once" }, args = args, script = ([[
          local n = 0
          require "%s"[1]:on("change", function() n = n + 1 end):on("batch", function()
@@ -165,7 +166,8 @@ function TestScripts.test_tail()
       .. "primary key (a, d))")
    db:exec('insert into "odd\n\27[1mname" values (1, ' .. nasty .. [[, '{"x":[1,"y z"]}', ''),
       (2, null, null, 'plain'), (3, 'NULL', '"x"', repeat('long ', 100))]])
-   local result = run("tail", db, { table = '"odd\n\27[1mname"', width = 20 },
+   local result = run("tail", db, { table = '"odd\n\27[1mname"', width = 20,
+                                  start = "snapshot" },
       { env = { TZ = "UTC" } })
    lu.assertEquals(result.status, 0, result.stderr)
    for i, line in ipairs {
@@ -189,8 +191,9 @@ function TestScripts.test_tail_on_a_terminal()
    } do
       env.SHELL, env.NO_COLOR = "/bin/sh", env.NO_COLOR or ""
       local proc = assert(native.spawn {
-         argv = { "script", "-qec", ("'%s' --once -s '%s/s.db' -d \"%s\" tail table=t"):format(
-            program.binary(), scope.dir "state", db:dsn()), "/dev/null" }, env = env })
+         argv = { "script", "-qec",
+                  ("'%s' --once -s '%s/s.db' -d \"%s\" tail table=t start=snapshot"):format(
+                     program.binary(), scope.dir "state", db:dsn()), "/dev/null" }, env = env })
       local text = ""
       repeat
          local chunk = proc:read("stdout", 10)
