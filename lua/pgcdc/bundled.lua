@@ -132,10 +132,17 @@ function bundled.rotation(options)
    return (size or every) and { size = size, every = every } or nil
 end
 
+local has_warned = false -- that deletes do not tell a column
+
 --- The value of a column of a change; an error if its table has no such column.
 function bundled.column(change, name)
    local row = change.row or change.old or change.key
    local value = row[name]
+   if value == nil and not change.row and not change.old and not has_warned then
+      has_warned = true
+      raw.log("warn", ("deletes do not tell the column '%s': they count as NULL (old=yes keeps it,"
+         .. " with capture=xmin)"):format(name))
+   end
    if value == nil and change.row then
       for column in pairs(row) do
          if column == name then
@@ -216,6 +223,11 @@ function bundled.check_columns(options, what, columns)
       end
    end
    db:close()
+end
+
+--- True if the sources of these options tell deletes.
+function bundled.tells_deletes(options)
+   return options.capture == "trigger" or options_of.truths[options.deletes:lower()] ~= false
 end
 
 -- What the option deletes= means to a source.
