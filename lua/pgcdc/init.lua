@@ -10,6 +10,7 @@ local raw = require "pgcdc.raw"
 local options = require "pgcdc.options"
 local timer = require "pgcdc.timer"
 local checkpoint = require "pgcdc.delivery.checkpoint"
+local feeds = require "pgcdc.delivery.feeds"
 local lineage = require "pgcdc.delivery.lineage"
 local on_error = require "pgcdc.delivery.on_error"
 local recovery = require "pgcdc.delivery.recovery"
@@ -63,13 +64,22 @@ end
 timer.start(raw.now)
 raw.hook("timers", function()
    local seconds, has_windows = timer.run()
-   return seconds, has_windows, lineage.has_released
+   return seconds, has_windows, lineage.has_released, feeds.take_due()
 end)
 raw.hook("start", function()
    source.rewire_all() -- now it is known whether there are sinks
+   source.tell_of_unheard()
    recovery.start()
 end)
-raw.hook("enter", lineage.enter)
+raw.hook("resolved", feeds.resolve)
+raw.hook("reading", feeds.begin_reading)
+raw.hook("ready", feeds.end_reading)
+raw.hook("enter", function(number, batch, has_rows)
+   if has_rows then
+      feeds.enter(number)
+   end
+   lineage.enter(number, batch)
+end)
 raw.hook("leave", lineage.leave)
 raw.hook("checkpoint", function(number, ...)
    return on_error.checkpoint(source.by_number(number), ...)

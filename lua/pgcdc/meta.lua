@@ -405,6 +405,7 @@ function sinks.exec(spec) end
 ---@field mode? "mirror"|"append"|"history"
 ---@field create? boolean make the table where it is missing; true
 ---@field rename? table<string, string>
+---@field existing? "keep"|"remove" what becomes of rows that others wrote before
 ---@field name? string
 
 ---Changes into a table of a Postgres database.

@@ -354,7 +354,8 @@ function TestSinkPostgres.test_mirror_into_a_table_with_rows()
    local source, target = databases()
    source:exec "create table t (id int primary key, v text); insert into t values (1,'a'),(2,'b')"
    target:exec "create table t (id int primary key, v text); insert into t values (2,'x'),(9,'y')"
-   mirror(source, target, [[pgcdc.source {table = "t"}:sink(sink {table = "t"})]])
+   mirror(source, target,
+      [[pgcdc.source {table = "t"}:sink(sink {table = "t", existing = "keep"})]])
    lu.assertEquals(rows(target, "select * from t order by id"), "1 a, 2 b, 9 y")
 end
 
@@ -512,7 +513,7 @@ function TestSinkPostgres.test_refusals()
    fails("table = 'plain', mode = 'history'", "has no column op, which a history needs")
    fails("table = 'small'", "violates check constraint")
    fails("table = 'wrong'", [[invalid input syntax for type integer: \"a\"]])
-   fails("table = 'seen'", [[has no column]])
+   fails("table = 'seen', existing = 'keep'", [[has no column]])
    fails("table = 'nix', create = false", "there is no table nix in the target")
    fails("table = 'nix.t'", "there is no schema nix in the target: create it first")
    fails("table = 'a.b.c.d'", "too many dotted names")

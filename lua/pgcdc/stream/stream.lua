@@ -195,19 +195,21 @@ end
 
 -- ---- time, and sources that are paused ----
 
--- The sources that values of `node` may come from.
-local function sources_of(node)
-   local found, seen, todo = {}, {}, { node }
+--- The sources that values of `node` may come from, and the nodes before it, as lists.
+function stream.sources_of(node)
+   local found, nodes, seen, todo = {}, {}, {}, { node }
    while #todo > 0 do
       local at = table.remove(todo)
       if not seen[at] then
          seen[at] = true
+         nodes[#nodes + 1] = at
          found[#found + 1] = at.number and at or nil
          table.move(at.producers, 1, #at.producers, #todo + 1, todo)
       end
    end
-   return found
+   return found, nodes
 end
+local sources_of = stream.sources_of
 
 --- Calls `f` for the operator `node` once, after so many seconds. `--once` waits for it. If it
 --- fails and the source's policy is to retry, it is called again. Returns something with a method

@@ -14,14 +14,17 @@
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local conninfo = require "pgcdc.postgres.conninfo"
+local feeds = require "pgcdc.delivery.feeds"
+local lineage = require "pgcdc.delivery.lineage"
 local participants = require "pgcdc.delivery.participants"
 local new_connection = require "pgcdc.sinks.postgres.target_connection"
 local postgres_layout = require "pgcdc.sinks.postgres.layout"
+local postgres_orphans = require "pgcdc.sinks.postgres.orphans"
 local postgres_sql = require "pgcdc.sinks.postgres.sql"
 local postgres_target = require "pgcdc.sinks.postgres.target"
 
 local fields = { connect = true, table = true, pk = true, mode = true, create = true,
-                 rename = true, name = true }
+                 rename = true, name = true, existing = true }
 local modes = { mirror = true, append = true, history = true }
 
 -- SQLSTATEs with which a COPY into the table itself may be refused where an INSERT is not: a key is
@@ -53,15 +56,52 @@ end
 function Sink:recall()
    return self.connection:attempt(self.name, function()
       self.connection:connect()
-      return self.connection:recall(self.name)
+      local savepoint = self.connection:recall(self.name)
+      if self.orphans then
+         self.orphans:load()
+      end
+      return savepoint
    end)
+end
+
+-- ---- readings, see feeds ----
+
+function Sink:begin_reading(source)
+   self.orphans:begin_reading(source, self.seal_count)
+end
+
+function Sink:owes()
+   return self.orphans:owes()
+end
+
+function Sink:wants_reading(source)
+   return self.orphans:wants_reading(source)
 end
 
 -- ---- taking changes ----
 
+-- Raises an error if deletes will come and not tell the whole key.
+local function check_key_of_deletes(self, mapping)
+   local batch = lineage.live
+   local facts = batch and feeds.facts(batch.source)
+   if not facts or not facts.deletes or facts.old or self.mode == "append"
+      or not feeds.passes_all(self) then
+      return
+   end
+   for _, column in ipairs(mapping.key) do
+      if not column.key then
+         error(("a delete of %s will not tell its '%s', which is in pk: %s"):format(
+            raw.source_name(batch.source), column.name, facts.capture == "trigger"
+            and 'triggers know only the key of a deleted row; capture = "xmin" with deletes = true,'
+               .. " old = true knows all of it" or "say old = true in its source"), 0)
+      end
+   end
+end
+
 -- Makes the mapping of changes like this one. `before`: the one that they had until now, or nil.
 local function make_mapping(self, change, before)
    local mapping = postgres_layout.map(self, self.layouts, change, before)
+   check_key_of_deletes(self, mapping)
    self.mappings[getmetatable(change)] = mapping
    return mapping
 end
@@ -81,7 +121,9 @@ end
 local function check_deleted_key(mapping, change)
    for _, column in ipairs(mapping.key) do
       if change.key[column.name] == nil and (not change.old or change.old[column.name] == nil) then
-         error(("a delete does not tell its '%s', which is in pk"):format(column.name), 0)
+         error(("a delete does not tell its '%s', which is in pk: with old = true its source keeps"
+            .. " the rows to know it by (those that were read before need a --reset)"):format(
+            column.name), 0)
       end
    end
 end
@@ -118,6 +160,9 @@ end
 
 --- Takes a change, which the next `flush` writes to the target.
 function Sink:write(change)
+   if participants.in_sink ~= self then
+      feeds.set_by_hand(self)
+   end
    participants.touch(self.participant)
    local plan = self.plan
    if plan and plan:add(change) then
@@ -190,10 +235,14 @@ end
 -- Writes the rows of a layout to the target.
 local function apply(self, layout)
    local statements = prepare(self, layout)
-   if apply_direct(self, layout, statements) then
+   local collects = self.orphans and self.orphans:collects()
+   if not collects and apply_direct(self, layout, statements) then
       return
    end
    fill(self, statements.create, statements.copy, layout.lines)
+   if collects then
+      self.orphans:collect(layout, statements.keys)
+   end
    if self.mode == "mirror" then
       apply_mirror(self, layout, statements)
    else
@@ -235,12 +284,21 @@ local function commit(connection, transfer)
    connection:commit(transfer.names, transfer.token, transfer.savepoint, function()
       for _, part in ipairs(transfer) do
          connection:set_subject(part.sink.name)
+         if part.sink.orphans then
+            part.sink.orphans:begin(part)
+         end
          for _, layout in ipairs(part.layouts) do
             apply(part.sink, layout)
+         end
+         if part.sink.orphans then
+            part.sink.orphans:finish(part)
          end
       end
    end)
    for _, part in ipairs(transfer) do
+      if part.sink.orphans then
+         part.sink.orphans:committed(part)
+      end
       for _, layout in ipairs(part.layouts) do
          connection:set_written(part.sink.name)
          layout.lines:clear()
@@ -253,7 +311,8 @@ local function commit(connection, transfer)
 end
 
 -- Makes a transfer, which is what one transaction writes: a list of {sink =, layouts =, is_all = no
--- seal limits it}, with the fields savepoint (text or nil), token and names (of the sinks).
+-- seal limits it, and what orphans add}, with the fields savepoint (text or nil), token and names
+-- (of the sinks).
 local function new_transfer(parts, savepoint)
    tokens = tokens + 1
    local token = ("%s-%d"):format(run_name, tokens)
@@ -262,6 +321,9 @@ local function new_transfer(parts, savepoint)
       transfer.names[i] = part.sink.name
       transfer[i] = { sink = part.sink, layouts = take_layouts(part.sink, part.upto),
                       is_all = not part.upto }
+      if part.sink.orphans then
+         part.sink.orphans:plan(transfer[i], part.upto)
+      end
    end
    table.sort(transfer.names) -- the order in which rows are locked
    return transfer
@@ -293,9 +355,9 @@ local function commit_tried(connection, parts)
    end
 end
 
-local function has_rows(transfer)
+local function has_work(transfer)
    for _, part in ipairs(transfer) do
-      if #part.layouts > 0 then
+      if #part.layouts > 0 or part.ends_reading or part.begins and #part.begins > 0 then
          return true
       end
    end
@@ -309,7 +371,7 @@ function Sink:flush_together(savepoint, parts)
    connection:attempt(self.name, function()
       commit_tried(connection, parts)
       local transfer = new_transfer(parts, savepoint)
-      if not has_rows(transfer) and savepoint == nil then
+      if not has_work(transfer) and savepoint == nil then
          return
       end
       local ok, problem = pcall(commit, connection, transfer)
@@ -353,6 +415,17 @@ local function read_rename(value)
    return rename
 end
 
+-- What becomes of rows that were in the table before: "keep", "remove", or nil: not asked for.
+local function read_existing(what, spec, mode)
+   if spec.existing == nil then
+      return nil
+   elseif mode == "append" then
+      check.fail('%s: existing is for mode = "mirror" and "history"', what)
+   end
+   check.one_of(what .. ": existing", spec.existing, { keep = true, remove = true })
+   return spec.existing
+end
+
 --- Makes a sink. `spec`: its options, see lua/README.md.
 return function(spec)
    local what = "pgcdc.sinks.postgres"
@@ -378,7 +451,12 @@ return function(spec)
    }, Sink)
    sink.connection = new_connection(conninfo.text(what .. ": connect", spec.connect))
    sink.together = sink.connection
+   sink.orphans = postgres_orphans.new(sink, read_existing(what, spec, mode))
    tried[sink.connection] = tried[sink.connection] or {}
    sink.participant = participants.sink(sink)
+   if sink.orphans then
+      sink.participant.reached = {}
+      feeds.watch(sink)
+   end
    return sink
 end

@@ -203,6 +203,7 @@ end
 --- The statements for rows of `layout` into the table with these facts. `temp`: the name of a
 --- temporary table.
 ---    create, copy     the temporary table, and what fills it
+---    keys             the keys of its rows, as the target has them
 ---    direct           COPY into the table itself; nil where that is impossible
 ---    apply and others what moves the rows from one to the other
 function sql.build(layout, facts, mode, temp)
@@ -218,6 +219,7 @@ function sql.build(layout, facts, mode, temp)
    end
    statements.create = temporary("pg_temp." .. temp, layout.columns, facts, more_columns)
    statements.copy = copy_from("pg_temp." .. temp, all_places(layout.columns, more))
+   statements.keys = ("SELECT %s FROM %s s"):format(d.key, d.rows("pg_temp." .. temp, "ctid"))
    if not d.needs_conversion and (mode == "append" or facts.is_unique) then
       local added = mode == "history" and ", op, valid_from" or ""
       statements.direct = copy_from(d.to, d.into .. added)
