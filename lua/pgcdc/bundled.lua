@@ -103,7 +103,7 @@ end
 --- The value of a column of a change; an error if its table has no such column.
 function bundled.column(change, name)
    local row = change.row or change.old or change.key
-   local value = row[name]
+   local value = raw.get(row, name)
    if value == nil and change.row then
       for column in pairs(row) do
          if column == name then

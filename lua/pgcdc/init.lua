@@ -7,7 +7,9 @@
 -- host calls the hooks at the end of this file, see src/lua/hooks.h.
 
 local raw = require "pgcdc.raw"
+local fields = require "pgcdc.fields"
 local options = require "pgcdc.options"
+local strict = require "pgcdc.strict"
 local timer = require "pgcdc.timer"
 local checkpoint = require "pgcdc.delivery.checkpoint"
 local lineage = require "pgcdc.delivery.lineage"
@@ -30,6 +32,8 @@ local pgcdc = {
    source = source.declare,
    stream = stream.new,
    register = stream.register,
+   get = fields.get,
+   copy = fields.copy,
    state = state.table,
    sinks = require "pgcdc.sinks.by_name",
    connect = function(target) return connect(target) end,
@@ -80,7 +84,10 @@ raw.hook("graph", function()
    print(graph.dot())
 end)
 
-require "pgcdc.strict"()
+strict.table("field of pgcdc", pgcdc)
+strict.table("field of pgcdc.json", pgcdc.json)
+strict.table("field of pgcdc.log", pgcdc.log)
+strict.globals()
 require "pgcdc.bundled"
 require "pgcdc.terminal"
 

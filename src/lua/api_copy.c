@@ -163,9 +163,10 @@ static void put_named_fields(lua_State *L, const struct api_copy_plan *p, int fr
         else
             api_copy_plan_push_name(L, i);                     /* name */
         lua_pushvalue(L, -1);
-        if (lua_gettable(L, from) == LUA_TNIL && other != 0) { /* name value */
+        row_class_get(L, from);                                /* name value */
+        if (lua_isnil(L, -1) && other != 0) {
             lua_pop(L, 1);
-            lua_gettable(L, other);                            /* value */
+            row_class_get(L, other);                           /* value */
         }
         if (json_null_at(L, -1)) { /* JSON's null cannot be told from NULL here */
             lua_pop(L, 1);

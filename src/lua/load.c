@@ -13,6 +13,7 @@
 #include "lua/api_state.h"
 #include "lua/api_terminal.h"
 #include "lua/api_value.h"
+#include "lua/explain.h"
 #include "lua/json.h"
 #include "lua/project.h"
 #include "lua/row_class.h"
@@ -131,6 +132,7 @@ static int load(lua_State *L)
     struct script *s = script_of(L);
 
     lua_settop(L, 0);
+    s->explain = explain;
     json_open(L);
     row_class_open(L);
     luaL_requiref(L, "pgcdc.raw", open_raw, 0);

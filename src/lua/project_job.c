@@ -50,10 +50,12 @@ static void push_old_value(lua_State *L, const struct project_job *j, size_t i)
     size_t from = j->plan->columns[i].from;
 
     if (j->plain > 0 && i < j->to->rowtype->n_row) {
-        if (lua_istable(L, j->plain))
-            lua_getfield(L, j->plain, j->to->rowtype->columns[i].name);
-        else
+        if (lua_istable(L, j->plain)) {
+            lua_pushstring(L, j->to->rowtype->columns[i].name);
+            row_class_get(L, j->plain);
+        } else {
             lua_pushnil(L);
+        }
     } else if (from == ROWTYPE_NEW) {
         change_row_push_extra(L, j->thing, j->to->rowtype->columns[i].name);
     } else {

@@ -60,6 +60,19 @@ void row_class_set_method(lua_State *L, const char *name, lua_CFunction f, int c
 /* Inside such a closure: the class, its first upvalue. Borrowed. */
 struct row_class *row_class_upvalue(lua_State *L);
 
+/* Pushes the method of all changes, rows and keys that has the name at <name>; nil if there is
+ * none. row_class_set_methods takes them from the table on top of the stack, which is popped. */
+void row_class_push_method(lua_State *L, int name);            /* [-0, +1] */
+void row_class_set_methods(lua_State *L);                      /* [-1, +0] */
+
+/* Pushes the field of the table at <index> whose name is on top of the stack and is popped; nil if
+ * there is none, where a script that indexes a change or a part of one would get an error. */
+void row_class_get(lua_State *L, int index);                   /* [-1, +1] */
+
+/* Throws that there is no <what>, such as "column", of the name at <name>, in <where>, with the
+ * place in the script. The list on top of the stack has the names that are there. */
+int row_class_throw_unknown(lua_State *L, int name, const char *what, const char *where);
+
 /* Throws that the text of column <i> is not UTF-8. */
 void row_class_throw_utf8(lua_State *L, const struct row_class *class, size_t i);
 

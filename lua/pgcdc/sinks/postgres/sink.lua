@@ -80,7 +80,8 @@ end
 -- Raises an error if a delete does not tell the whole key.
 local function check_deleted_key(mapping, change)
    for _, column in ipairs(mapping.key) do
-      if change.key[column.name] == nil and (not change.old or change.old[column.name] == nil) then
+      if raw.get(change.key, column.name) == nil
+         and (not change.old or raw.get(change.old, column.name) == nil) then
          error(("a delete does not tell its '%s', which is in pk"):format(column.name), 0)
       end
    end

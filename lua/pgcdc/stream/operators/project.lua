@@ -173,7 +173,7 @@ end
 -- value.
 local function key_value(spec, name, value, values, change)
    local row = change.row
-   if spec.adds or type(row) ~= "table" or row[name] == value then
+   if spec.adds or type(row) ~= "table" or raw.get(row, name) == value then
       return values[name]
    end
    return spec.functions[name](value, change)
@@ -190,10 +190,11 @@ local function part(spec, old, values, what, change)
       end
    end
    for _, name in ipairs(spec.computed) do
-      if what == "row" and (spec.adds or old[name] ~= nil) then
+      local value = rawget(old, name)
+      if what == "row" and (spec.adds or value ~= nil) then
          new[name] = values[name] == nil and raw.null or values[name]
-      elseif old[name] ~= nil then
-         new[name] = key_value(spec, name, old[name], values, change)
+      elseif value ~= nil then
+         new[name] = key_value(spec, name, value, values, change)
       end
    end
    return new
