@@ -7,6 +7,7 @@
 -- host calls the hooks at the end of this file, see src/lua/hooks.h.
 
 local raw = require "pgcdc.raw"
+local change = require "pgcdc.change"
 local fields = require "pgcdc.fields"
 local options = require "pgcdc.options"
 local strict = require "pgcdc.strict"
@@ -21,8 +22,8 @@ local connect = require "pgcdc.postgres.client"
 local stream = require "pgcdc.stream.stream"
 local source = require "pgcdc.stream.source"
 
-for _, name in ipairs { "basic", "choose", "combine", "ends", "envelope", "fold", "pace",
-                        "project", "reduce", "route", "window" } do
+for _, name in ipairs { "basic", "choose", "combine", "ends", "envelope", "fold", "only",
+                        "pace", "project", "reduce", "route", "window" } do
    require("pgcdc.stream.operators." .. name)
 end
 
@@ -32,6 +33,8 @@ local pgcdc = {
    source = source.declare,
    stream = stream.new,
    register = stream.register,
+   change = change.make,
+   is_change = raw.is_change,
    get = fields.get,
    copy = fields.copy,
    state = state.table,

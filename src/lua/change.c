@@ -471,8 +471,8 @@ static void push_metatable(lua_State *L, int class_at, int shared) /* [-0, +1] *
     row_class_set_method(L, "__tostring", change_tostring, class_at, shared);
 }
 
-/* Pushes a new row class; it holds the metatables of its changes, rows and keys. */
-static void push_row_class(lua_State *L, struct rowtype *rowtype, const char *source)
+/* The class holds the metatables of its changes, rows and keys. */
+void change_push_class(lua_State *L, struct rowtype *rowtype, const char *source)
 {
     int class_at, shared;
 
@@ -503,7 +503,7 @@ void change_push_class_like(lua_State *L, struct rowtype *rowtype, int class_at)
 {
     class_at = lua_absindex(L, class_at);
     push_of_shared(L, class_at, SHARED_SOURCE);                /* source */
-    push_row_class(L, rowtype, lua_tostring(L, -1));           /* source class */
+    change_push_class(L, rowtype, lua_tostring(L, -1));           /* source class */
     lua_remove(L, -2);
 }
 
@@ -527,7 +527,7 @@ void change_push_metatable(lua_State *L, struct rowtype *rowtype, const char *so
             return;
         lua_pop(L, 1);
     }
-    push_row_class(L, rowtype, source);                        /* class */
+    change_push_class(L, rowtype, source);                        /* class */
     change_push_part_metatable(L, -1, CHANGE_PART_CHANGE);
     lua_remove(L, -2);                                         /* mt */
     luaL_unref(L, LUA_REGISTRYINDEX, *ref);

@@ -87,7 +87,9 @@ static int key_index(lua_State *L)
     if (!lua_isnil(L, -1))
         return 1;
     lua_pop(L, 1);
-    lua_pushfstring(L, "the key of %s.%s", s->schema, s->table);
+    lua_pushliteral(L, "the key of ");
+    row_class_push_name(L, s);
+    lua_concat(L, 2);
     lua_insert(L, -2);
     return row_class_throw_unknown(L, 2, "column", lua_tostring(L, -2));
 }

@@ -157,7 +157,7 @@ static int row_index(lua_State *L)
     row_class_push_method(L, 2);
     if (!lua_isnil(L, -1))
         return 1;
-    lua_pushfstring(L, "%s.%s", s->schema, s->table);
+    row_class_push_name(L, s);
     push_names(L);
     return row_class_throw_unknown(L, 2, "column", lua_tostring(L, -2));
 }

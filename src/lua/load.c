@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/load.h"
 
+#include "lua/api_change.h"
 #include "lua/api_copy.h"
 #include "lua/api_copy_lines.h"
 #include "lua/api_csv.h"
@@ -11,6 +12,7 @@
 #include "lua/api_process.h"
 #include "lua/api_source.h"
 #include "lua/api_state.h"
+#include "lua/api_tagged.h"
 #include "lua/api_terminal.h"
 #include "lua/api_value.h"
 #include "lua/explain.h"
@@ -37,6 +39,8 @@ static int open_raw(lua_State *L)
     api_db_export(L);
     api_copy_lines_export(L);
     api_copy_export(L);
+    api_tagged_export(L);
+    api_change_export(L);
     return 1;
 }
 

@@ -114,6 +114,19 @@ void row_class_push(lua_State *L, struct rowtype *rowtype)
     make_id_head(L, rowtype, &class->id_head);
 }
 
+struct row_class *row_class_test(lua_State *L, int index)
+{
+    struct row_class *class = NULL;
+
+    if (lua_type(L, index) == LUA_TUSERDATA && lua_getmetatable(L, index)) {
+        lua_rawgetp(L, LUA_REGISTRYINDEX, &class_key);         /* mt ours */
+        if (lua_rawequal(L, -1, -2))
+            class = lua_touserdata(L, index);
+        lua_pop(L, 2);
+    }
+    return class;
+}
+
 void row_class_set(lua_State *L, int metatable, int class_at)
 {
     metatable = lua_absindex(L, metatable);
@@ -215,6 +228,16 @@ int row_class_throw_unknown(lua_State *L, int name, const char *what, const char
                     found != NULL ? "; did you mean '" : "", found != NULL ? found : "",
                     found != NULL ? "'?" : "", lua_tostring(L, name));
     return lua_error(L);
+}
+
+void row_class_push_name(lua_State *L, const struct rowtype *s)
+{
+    if (*s->table == '\0')
+        lua_pushliteral(L, "a row");
+    else if (*s->schema == '\0')
+        lua_pushstring(L, s->table);
+    else
+        lua_pushfstring(L, "%s.%s", s->schema, s->table);
 }
 
 void row_class_throw_utf8(lua_State *L, const struct row_class *class, size_t i)

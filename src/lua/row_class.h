@@ -42,6 +42,9 @@ void row_class_open(lua_State *L);
 /* Pushes a new class, which holds a reference to <rowtype>. */
 void row_class_push(lua_State *L, struct rowtype *rowtype);    /* [-0, +1] */
 
+/* The class at <index>, borrowed; NULL if there is none. */
+struct row_class *row_class_test(lua_State *L, int index);
+
 /* Binds a metatable to the class at <class_at>. The second one returns the class that a metatable
  * is bound to, borrowed, or NULL. */
 void row_class_set(lua_State *L, int metatable, int class_at);
@@ -72,6 +75,9 @@ void row_class_get(lua_State *L, int index);                   /* [-1, +1] */
 /* Throws that there is no <what>, such as "column", of the name at <name>, in <where>, with the
  * place in the script. The list on top of the stack has the names that are there. */
 int row_class_throw_unknown(lua_State *L, int name, const char *what, const char *where);
+
+/* Pushes the name of the table of these rows, for messages. */
+void row_class_push_name(lua_State *L, const struct rowtype *s); /* [-0, +1] */
 
 /* Throws that the text of column <i> is not UTF-8. */
 void row_class_throw_utf8(lua_State *L, const struct row_class *class, size_t i);

@@ -17,6 +17,7 @@ local conninfo = require "pgcdc.postgres.conninfo"
 local participants = require "pgcdc.delivery.participants"
 local new_connection = require "pgcdc.sinks.postgres.target_connection"
 local postgres_apply = require "pgcdc.sinks.postgres.apply"
+local own_rows = require "pgcdc.sinks.postgres.own_rows"
 local postgres_layout = require "pgcdc.sinks.postgres.layout"
 
 local fields = { connect = true, table = true, pk = true, mode = true, create = true,
@@ -77,13 +78,16 @@ local function check_deleted_key(mapping, change)
    end
 end
 
+local function ignore_delete(self)
+   self.ignored = self.ignored + 1
+   if self.ignored == 1 then
+      self:log("warn", "deletes are not appended; this is the first one")
+   end
+end
+
 local function take_delete(self, mapping, change)
    if self.mode == "append" then
-      self.ignored = self.ignored + 1
-      if self.ignored == 1 then
-         self:log("warn", "deletes are not appended; this is the first one")
-      end
-      return
+      return ignore_delete(self)
    end
    check_deleted_key(mapping, change)
    if self.mode == "history" then
@@ -107,17 +111,28 @@ local function write_slowly(self, change)
    end
 end
 
---- Takes a change, which the next `flush` writes to the target.
-function Sink:write(change)
+-- Takes a row of the script's own, or a change that it made.
+local function write_own(self, value)
+   own_rows.write(self, value, function(layout)
+      use(self, { layout = layout })
+   end, function()
+      ignore_delete(self)
+   end)
+end
+
+--- Takes a change, or a row, a table with named fields. The next `flush` writes it to the target.
+function Sink:write(value)
    participants.touch(self.participant)
    local plan = self.plan
-   if plan and plan:add(change) then
+   if plan and plan:add(value) then
       return
    end
-   if not raw.is_change(change) then
-      check.fail("pgcdc.sinks.postgres: it takes changes, not a %s", type(change))
+   if type(value) ~= "table" then
+      check.fail("pgcdc.sinks.postgres: it takes changes and tables with named fields, not a %s",
+         type(value))
    end
-   local ok, problem = pcall(write_slowly, self, change)
+   local write = own_rows.takes(self, value) and write_own or write_slowly
+   local ok, problem = pcall(write, self, value)
    if not ok then
       check.fail("%s: %s", self.name, tostring(problem))
    end
@@ -298,6 +313,7 @@ return function(spec)
       table = full_name,
       pk = check.names(what .. ": pk", spec.pk),
       mode = mode,
+      is_by_key = mode ~= "append", -- a delete of what it does not have does nothing
       create = create,
       rename = read_rename(spec.rename),
       name = spec.name and check.text(what .. ": name", spec.name) or "postgres " .. full_name,

@@ -16,6 +16,8 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
+local check_row = require("pgcdc.change").check_row
+local copy = require("pgcdc.fields").copy
 local sorted = require("pgcdc.names").sorted
 local stream = require "pgcdc.stream.stream"
 
@@ -200,6 +202,49 @@ local function part(spec, old, values, what, change)
    return new
 end
 
+-- ---- rows that are no part of a change ----
+
+-- Raises unless the row has all the names that the operator wants.
+local function check_row_names(spec, row)
+   for _, name in ipairs(spec.wanted) do
+      if row[name] == nil then
+         check.fail("%s: the row has no field '%s'%s", spec.what, name,
+            check.nearest(name, sorted(row)))
+      end
+   end
+   local seen = {}
+   for name in pairs(row) do
+      local to = new_name(spec, name)
+      if to and seen[to] then
+         check.fail("%s: there is a field '%s' already", spec.what, to)
+      end
+      seen[to or false] = true
+   end
+end
+
+-- A function that makes new rows of rows: tables with named fields. A name that the first row does
+-- not have is an error; later a field that is not there is taken for one that is nil.
+local function project_rows(spec)
+   local is_checked = false
+   return function(row)
+      if type(row) ~= "table" then
+         error(("%s: takes changes and tables with named fields, not a %s"):format(spec.what,
+            type(row)), 0)
+      end
+      check_row(spec.what .. ": a row", row)
+      row = raw.is_part(row) and copy(row) or row
+      if not is_checked then
+         check_row_names(spec, row)
+         is_checked = true
+      end
+      local values = {}
+      for _, name in ipairs(spec.computed) do
+         values[name] = spec.functions[name](row[name], row)
+      end
+      return part(spec, row, values, "row", row)
+   end
+end
+
 -- ---- operators ----
 
 local function set_input(node, spec)
@@ -215,9 +260,9 @@ local function set_input(node, spec)
    spec.part = function(...)
       return part(spec, ...)
    end
-   local projection = raw.projection(spec)
-   node.input = function(change)
-      node.out(projection(change))
+   local projection, row_projection = raw.projection(spec), project_rows(spec)
+   node.input = function(value)
+      node.out((raw.is_change(value) and projection or row_projection)(value))
    end
 end
 
