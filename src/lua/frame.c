@@ -5,8 +5,9 @@
 #include <lauxlib.h>
 #include <string.h>
 
-#define FIRST 10 /* frames that a long traceback begins with */
-#define LAST 20  /* levels at its end, of which it shows frames too */
+#define FIRST 60 /* levels of either end of a deep stack, of which a traceback shows frames */
+#define LAST 60
+#define MOST_SHOWN 22
 
 bool frame_is_of_script(const lua_Debug *ar, const char *ours)
 {
@@ -33,11 +34,10 @@ void frame_push_place(lua_State *L, const char *ours)
     lua_pushliteral(L, "");
 }
 
-/* True if the traceback shows the frame: one of the script, or a function of Lua's library that it
- * called by its global name, such as error. */
-static bool is_shown(const lua_Debug *ar, const char *ours)
+/* True if it is a function of Lua's library that was called by its global name, such as error. */
+static bool is_library(const lua_Debug *ar)
 {
-    return frame_is_of_script(ar, ours) || (*ar->what == 'C' && strcmp(ar->namewhat, "global") == 0);
+    return *ar->what == 'C' && strcmp(ar->namewhat, "global") == 0;
 }
 
 /* The last level of the stack. Many levels make lua_getstack slow, so it is not asked for each. */
@@ -102,16 +102,17 @@ void frame_push_traceback(lua_State *L, int level, const char *ours)
     }
     luaL_buffinit(L, &b);
     luaL_addstring(&b, "stack traceback:");
-    for (int i = level; lua_getstack(L, i, &ar); i++) {
-        if (shown == FIRST && i < last - LAST) {
+    for (int i = level; i <= last && shown < MOST_SHOWN; i++) {
+        bool by_us = is_called_by_us(L, i, ours);
+
+        if (i == level + FIRST && i < last - LAST) { /* to get at a level takes long deep down */
             luaL_addstring(&b, "\n\t...");
             i = last - LAST;
-            lua_getstack(L, i, &ar);
-            shown++;
+            continue;
         }
-        lua_getinfo(L, "Snl", &ar);
-        if (is_shown(&ar, ours)) {
-            add_line(L, &b, &ar, !is_called_by_us(L, i, ours));
+        if (lua_getstack(L, i, &ar) && lua_getinfo(L, "Snl", &ar) &&
+            (frame_is_of_script(&ar, ours) || (!by_us && is_library(&ar)))) {
+            add_line(L, &b, &ar, !by_us);
             shown++;
         }
     }
