@@ -15,8 +15,7 @@ local fields = { op = true, table = true, key = true, row = true, old = true, sc
                  database = true, source = true, xid = true, ts = true, id = true }
 local ops = { read = true, upsert = true, insert = true, update = true, delete = true }
 
--- Ids are made of this name, which no other run has.
-local run_name = ("%s-%.6f"):format(tostring({}):match "0x(%x+)" or "", raw.now())
+local run_name -- which no other run has
 local count = 0
 
 -- Columns and key as text -> class of the changes that have them.
@@ -48,6 +47,13 @@ local function names_of(t)
       names[#names + 1] = name
    end
    return names
+end
+
+-- A new id.
+local function new_id(table_name)
+   run_name = run_name or ("%s-%.6f"):format(tostring({}):match "0x(%x+)", raw.now())
+   count = count + 1
+   return ("%s/%s/%d"):format(table_name, run_name, count)
 end
 
 -- The class of changes with the row's columns and the key's. `spec`: what the script gave.
@@ -101,10 +107,7 @@ local function make(spec)
    end
    made.old = own_old
    made.xid, made.ts = spec.xid, spec.ts
-   if spec.id == nil then
-      count = count + 1
-   end
-   made.id = spec.id or ("%s/%s/%d"):format(spec.table, run_name, count)
+   made.id = spec.id or new_id(spec.table)
    return made
 end
 

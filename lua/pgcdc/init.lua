@@ -8,7 +8,7 @@
 
 local raw = require "pgcdc.raw"
 local change = require "pgcdc.change"
-local fields = require "pgcdc.fields"
+local parts = require "pgcdc.fields"
 local options = require "pgcdc.options"
 local strict = require "pgcdc.strict"
 local timer = require "pgcdc.timer"
@@ -35,8 +35,8 @@ local pgcdc = {
    register = stream.register,
    change = change.make,
    is_change = raw.is_change,
-   get = fields.get,
-   copy = fields.copy,
+   get = parts.get,
+   copy = parts.copy,
    state = state.table,
    sinks = require "pgcdc.sinks.by_name",
    connect = function(target) return connect(target) end,
