@@ -352,9 +352,11 @@ struct rowtype *rowtype_make(const struct rowtype_hand *hand)
     s->key = calloc(hand->n_key + 1, sizeof *s->key);
     ok = s->database != NULL && s->schema != NULL && s->table != NULL && s->columns != NULL &&
          s->key != NULL;
-    for (; ok && s->n_columns < hand->n; s->n_columns++)
-        ok = derive_column(&s->columns[s->n_columns], NULL,
-                           &(struct rowtype_source){ hand->names[s->n_columns], ROWTYPE_NEW, true });
+    for (; ok && s->n_columns < hand->n; s->n_columns++) {
+        struct rowtype_source column = { hand->names[s->n_columns], ROWTYPE_NEW, true };
+
+        ok = derive_column(&s->columns[s->n_columns], NULL, &column);
+    }
     s->n_row = hand->n_row;
     for (; ok && s->n_key < hand->n_key; s->n_key++)
         s->key[s->n_key] = hand->key[s->n_key];

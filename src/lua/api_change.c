@@ -1,6 +1,7 @@
 /* api_change.c -- changes that are made by hand, and deletes that are made of changes.
  *
- * All fields of the row data of those made by hand are NULL: the values are in the side table of what was assigned.
+ * All fields of the row data of those made by hand are NULL: the values are in the side table of
+ * what was assigned.
  *
  * SPDX-License-Identifier: MIT */
 #include "lua/api_change.h"

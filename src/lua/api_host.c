@@ -282,7 +282,8 @@ void api_host_export(lua_State *L)
     static const luaL_Reg functions[] = {
         { "stop", stop }, { "hook", hook }, { "usage", usage }, { "refuse", refuse },
         { "rethrow", rethrow }, { "try", try }, { "where", where }, { "place", place },
-        { "traceback", traceback }, { "explain", explain }, { "nearest", nearest }, { "size", size }, { "now", now },
+        { "traceback", traceback }, { "explain", explain }, { "nearest", nearest },
+        { "size", size }, { "now", now },
         { "sleep", sleep_on }, { "nap", nap }, { "start_clock", start_clock }, { NULL, NULL },
     };
 

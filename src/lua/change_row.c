@@ -24,8 +24,8 @@ static void push_made_side(lua_State *L, int index, int which)
     lua_remove(L, -2);
 }
 
-/* Pushes entry <name> of side table <which>; true if it is there, else it is nil. (Of a name that is
- * no column it may be &nothing: nil was assigned to it.) */
+/* Pushes entry <name> of side table <which>; true if it is there, else it is nil. (It may be
+ * &nothing: nil was assigned.) */
 static bool push_from_side(lua_State *L, int index, int which, const char *name)
 {
     rowdata_push_side(L, index, which);
@@ -108,8 +108,8 @@ static lua_Integer column_index(lua_State *L, int name)
     return i;
 }
 
-/* Pushes the value of the name at index 2 in the row at index 1, or nil. Returns whether the row has
- * such a name. */
+/* Pushes the value of the name at index 2 in the row at index 1, or nil. Returns whether the row
+ * has such a name. */
 static bool push_value(lua_State *L)
 {
     lua_Integer i = column_index(L, 2);

@@ -76,7 +76,8 @@ end
 function TestMisspelt.test_names_for_operators()
    local db = database()
    for _, case in ipairs {
-      { "pluck 'totl'", "pluck: the field", "totl" }, { "pluck {'id', 'totl'}", "pluck: field 2", "totl" },
+      { "pluck 'totl'", "pluck: the field", "totl" },
+      { "pluck {'id', 'totl'}", "pluck: field 2", "totl" },
       { "reduce_by('naem', function() return 1 end)", "reduce_by: key", "naem" },
       { "route('naem', { x = print })", "route: f", "naem" },
       { "unique { key = 'naem' }", "unique: key", "naem" },
@@ -135,8 +136,8 @@ function TestMisspelt.test_a_numeric_is_compared()
       .. "tonumber() makes numbers of them"
    for _, script in ipairs {
       "pgcdc.source { table = 'orders', on_change = function(c) return c.row.total > 100 end }",
-      "pgcdc.source { table = 'orders' }:filter(function(c) return 100 < c.row.total end):sink(print)",
-      "pgcdc.source { table = 'orders' }:pluck 'total':filter(function(t) return t >= 1 end):sink(print)",
+      "pgcdc.source { table = 'orders' }:filter(function(c) return 100 < c.row.total end)",
+      "pgcdc.source { table = 'orders' }:pluck 'total':filter(function(t) return t >= 1 end)",
       [[local function big(total) return total > 5 end
          pgcdc.source { table = 'orders', on_error = { retry = 1, wait = 0 },
             on_change = function(c) big(c.row.total) end }]],
@@ -157,8 +158,8 @@ function TestMisspelt.test_the_row_of_a_delete()
    once.ok { dsn = db, state = state, script = [[
       pgcdc.source { table = 'orders', deletes = true, on_change = print }]] }
    db:exec "delete from orders"
-   local why = "; the row of a delete is nil: look at change.op, use change.key or change.old, or say"
-      .. " :only(f) instead of :filter(f)"
+   local why = "; the row of a delete is nil: look at change.op, use change.key or change.old, or "
+      .. "say :only(f) instead of :filter(f)"
    for _, body in ipairs {
       "return c.row.total", "local row = c.row print(row.total)", "return c.row.total .. 'x'",
    } do
@@ -168,7 +169,8 @@ function TestMisspelt.test_the_row_of_a_delete()
       lu.assertStrContains(result.stderr, why)
    end
    local result = once.ends(1, { dsn = db, state = state, script = [[
-      pgcdc.source { table = 'orders', deletes = true, on_change = function(c) print(c.old.id) end }]] })
+      pgcdc.source { table = 'orders', deletes = true,
+         on_change = function(c) print(c.old.id) end }]] })
    lu.assertStrContains(result.stderr, "change.old is there where the source says old = true")
 end
 
@@ -186,7 +188,8 @@ function TestMisspelt.test_tables_that_are_thrown()
             on_change = function() error(%s) end }]]):format(thrown) }
       lu.assertStrContains((result.stderr:gsub('\\"', '"')), shown)
       result = once.ends(1, { dsn = db, script = ([[
-         pgcdc.source { table = 'orders', on_change = function() error(%s) end }]]):format(thrown) })
+         pgcdc.source { table = 'orders', on_change = function() error(%s) end }]])
+         :format(thrown) })
       lu.assertStrContains((result.stderr:gsub('\\"', '"')), shown)
    end
 end

@@ -258,7 +258,8 @@ function TestWildScript.test_calls_where_they_are_refused()
    check_fails("pgcdc.connect():transaction(function(db) db:close() end)", "a transaction is open")
    check_fails("coroutine.yield(1)", "attempt to yield from outside a coroutine")
    check_fails("error {again_after = 'never'}", [[{\"again_after\":\"never\"}]])
-   check_fails("error {again_after = 1}", [[{\"again_after\":1}]], "pgcdc.stream {}:sink {write = print} ")
+   check_fails("error {again_after = 1}", [[{\"again_after\":1}]],
+      "pgcdc.stream {}:sink {write = print} ")
 end
 
 function TestWildScript.test_calls_where_they_are_odd()

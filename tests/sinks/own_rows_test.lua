@@ -31,8 +31,9 @@ end
 
 -- Rows of the target as text, in order.
 local function rows(target, sql)
-   local list, all = {}, target:value(("select string_agg(t, E'\n' order by t) from (select %s) x(t)")
-      :format((sql:gsub(" from ", "::text from ", 1))))
+   local text = sql:gsub(" from ", "::text from ", 1)
+   local list, all = {}, target:value("select string_agg(t, E'\n' order by t) from (select "
+      .. text .. ") x(t)")
    for line in (all or ""):gmatch "[^\n]+" do
       list[#list + 1] = line
    end
@@ -53,7 +54,8 @@ function TestOwnRows.test_aggregates_and_audits()
       orders:map(function(c) return { id = c.row.id, customer = c.row.customer } end)
          :sink(sink { table = "versions", pk = "id", mode = "history" })]]
    run(source, target, script, state)
-   source:exec "insert into orders values (4, 'Bob', 9); update orders set customer = 'Eve' where id = 3"
+   source:exec [[insert into orders values (4, 'Bob', 9);
+      update orders set customer = 'Eve' where id = 3]]
    run(source, target, script, state)
    lu.assertEquals(rows(target, "key || ' ' || state from totals"),
       { "Ada 120.6", "Bob 110", "Eve 0.1" })
@@ -68,9 +70,9 @@ function TestOwnRows.test_types_of_the_target()
    local source, target = databases()
    target:exec [[create extension hstore; create type mood as enum ('sad', 'happy');
       create type pair as (a int, b text); create domain short as varchar(3);
-      create table t (id bigint primary key, n numeric, i int, f float8, b bool, s varchar(3), c char(4),
-         d short, at timestamptz, day date, m mood, p pair, a int[], ta text[], h hstore, j json,
-         jb jsonb, js jsonb, by bytea, u uuid, iv interval, extra int default 7)]]
+      create table t (id bigint primary key, n numeric, i int, f float8, b bool, s varchar(3),
+         c char(4), d short, at timestamptz, day date, m mood, p pair, a int[], ta text[], h hstore,
+         j json, jb jsonb, js jsonb, by bytea, u uuid, iv interval, extra int default 7)]]
    run(source, target, [[
       orders:filter(function(c) return c.key.id == 1 end):map(function()
          return { id = 9007199254740993, n = "123456789012345678901234567890.10", i = 5.0, f = 0.1,
@@ -81,8 +83,9 @@ function TestOwnRows.test_types_of_the_target()
             u = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", iv = "1 day" }
       end):sink(sink { table = "t", pk = "id" })]])
    lu.assertEquals(target:value "select t::text from t", '(9007199254740993,'
-      .. '123456789012345678901234567890.10,5,0.1,t,abc,"ab  ",xyz,"2026-01-02 03:04:05+00",2026-01-02,'
-      .. 'happy,"(1,""x""""y"")","{1,2,NULL}","{""a,b"",c}","""k""=>""v""","[1,{""x"":null}]",'
+      .. '123456789012345678901234567890.10,5,0.1,t,abc,"ab  ",xyz,"2026-01-02 03:04:05+00",'
+      .. '2026-01-02,happy,"(1,""x""""y"")","{1,2,NULL}","{""a,b"",c}","""k""=>""v""",'
+      .. '"[1,{""x"":null}]",'
       .. '"""text""","{""n"": 18446744073709551615}","\\\\x00ff78",'
       .. 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11,"1 day",7)')
 end
@@ -133,12 +136,15 @@ function TestOwnRows.test_a_table_that_is_made()
          out:write { id = 4, n = 44, later = 5 }
          out:write { id = 2, n = 2 }
          out:write(pgcdc.change { op = "insert", table = "made", row = { id = 5, n = "6.10" } })
-         out:write(pgcdc.change { op = "update", table = "made", key = { id = 6 }, row = { n = 7 } })
+         out:write(pgcdc.change { op = "update", table = "made", key = { id = 6 },
+            row = { n = 7 } })
       end)]])
-   lu.assertEquals(rows(target, "id || ':' || n || coalesce(late, '') || coalesce(later, 0) from made"),
+   lu.assertEquals(rows(target,
+      "id || ':' || n || coalesce(late, '') || coalesce(later, 0) from made"),
       { "1:10", "2:20", "4:445", "5:6.100", "6:70" })
-   lu.assertEquals(target:value [[select string_agg(attname || ' ' || format_type(atttypid, -1), ', '
-      order by attname) from pg_attribute where attrelid = 'made'::regclass and attnum > 0]],
+   lu.assertEquals(target:value [[select
+      string_agg(attname || ' ' || format_type(atttypid, -1), ', ' order by attname) from pg_attribute
+      where attrelid = 'made'::regclass and attnum > 0]],
       "bytes bytea, id bigint, l jsonb, late text, later numeric, n numeric, ok boolean, t text")
 end
 
@@ -212,8 +218,8 @@ function TestOwnRows.test_other_sinks()
       .. '"list":[1,2],"name":"Ada"},"xid":null,"ts":"2026-01-01T00:00:00.000Z","id":"x"}'
    local row = '{"id":1,"list":[1,2],"name":"Ada"}'
    table.sort(lines)
-   local expected = { 'id,list,name', 'id,list,name', '1,"[1,2]",Ada', '1,"[1,2]",Ada', change, change,
-                      row, row, "exec:" .. change, "exec:" .. row }
+   local expected = { 'id,list,name', 'id,list,name', '1,"[1,2]",Ada', '1,"[1,2]",Ada', change,
+                      change, row, row, "exec:" .. change, "exec:" .. row }
    table.sort(expected)
    lu.assertEquals(lines, expected)
 end
@@ -234,7 +240,9 @@ function TestOwnRows.test_operators()
    local result = program.run { state = false, script = ([[
       local s = pgcdc.stream {}
       local function show(name, stream)
-         stream:sink(function(x) print(name, pgcdc.json.encode(pgcdc.is_change(x) and x.row or x)) end)
+         stream:sink(function(x)
+            print(name, pgcdc.json.encode(pgcdc.is_change(x) and x.row or x))
+         end)
       end
       local function f(x) return pgcdc.is_change(x) and x.row or x end
       show("select", s:select { "name", "id" })
@@ -260,7 +268,8 @@ function TestOwnRows.test_operators()
       end)({ table.unpack(result.lines, 1, half) }))
    lu.assertEquals({ table.unpack(result.lines, 1, half) }, {
       'select\t{"name":"Ada","id":1}', 'drop\t{"id":1,"name":"Ada"}',
-      'rename\t{"id":1,"list":[1,2],"who":"Ada"}', 'add\t{"id":1,"list":[1,2],"name":"Ada","twice":2}',
+      'rename\t{"id":1,"list":[1,2],"who":"Ada"}',
+      'add\t{"id":1,"list":[1,2],"name":"Ada","twice":2}',
       'mask\t{"id":1,"list":3,"name":"A***"}', 'only\t{"id":1,"list":[1,2],"name":"Ada"}',
       'pluck\t[1,"Ada"]', 'debezium\tu\t{"id":1,"list":[1,2],"name":"Ada"}',
       'cloudevents\tpgcdc.upsert\ttrue\t{"id":1,"list":[1,2],"name":"Ada"}', "routed",
@@ -284,8 +293,8 @@ function TestOwnRows.test_changes_made_by_hand()
       local e = pgcdc.change { op = "insert", table = "t", row = row }
       row.a[1] = 2
       print(e.row.a[1], pgcdc.is_change(e), pgcdc.is_change(row), getmetatable(e).__name)
-      for _, spec in ipairs { {}, { op = "merge", table = "t", row = {} }, { op = "read", row = {} },
-            { op = "read", table = "t" }, { op = "delete", table = "t" },
+      for _, spec in ipairs { {}, { op = "merge", table = "t", row = {} },
+            { op = "read", row = {} }, { op = "read", table = "t" }, { op = "delete", table = "t" },
             { op = "read", table = "t", rwo = {} }, { op = "read", table = "t", row = { 1 } },
             { op = "read", table = "t", row = {}, key = 5 }, 5 } do
          print((select(2, pcall(pgcdc.change, spec)):gsub("^.-%.lua:%d+: pgcdc.change", "")))
@@ -315,7 +324,7 @@ function TestOwnRows.test_copies()
          c.row.more = { 1 }
          local row, all = c.row:copy(), c:copy()
          row.customer, row.more[1] = "changed", 2
-         assert(getmetatable(row) == nil and getmetatable(all) == nil and getmetatable(all.key) == nil)
+         assert(not getmetatable(row) and not getmetatable(all) and not getmetatable(all.key))
          print(c.row.customer, c.row.more[1], row.total, next(all) ~= nil, all.op, all.row.id,
             all.key.id, row.doc and row.doc.a, rawget(row, "doc") == nil)
       end)]]).lines

@@ -388,7 +388,8 @@ function TestOperatorsShape.test_names_that_are_wrong()
          "rename: there is a column 'x' already",
       ["t:map(function(c) if c.key.id == 2 then c.row.x = 1 end return c end)"
          .. ':rename {id = "x"}:sink(print)'] = "rename: there is a column 'x' already",
-      ['t:pluck("id"):select {"id"}:sink(print)'] = "select: takes changes and tables with named fields, not a number",
+      ['t:pluck("id"):select {"id"}:sink(print)'] =
+         "select: takes changes and tables with named fields, not a number",
       ['t:map(function(c) return c.row end):mask {idd = "redact"}:sink(print)'] =
          "mask: the row has no field 'idd'; did you mean 'id'?",
       ['t:add {x = function(c) error "inside" end}:sink(print)'] = "inside",

@@ -34,8 +34,8 @@ function own_rows.expression(name, to, of_json)
       return ("CASE pg_catalog.left(%s, 1) WHEN 'b' THEN %s ELSE pg_catalog.convert_to(%s, 'UTF8')"
          .. " END"):format(name, bytes, rest)
    elseif to.type_name == "json" or to.type_name == "jsonb" then
-      return ("CASE pg_catalog.left(%s, 1) WHEN 'j' THEN %s::json ELSE pg_catalog.to_json(%s) END::%s")
-         :format(name, rest, text, to.type_name)
+      return ("CASE pg_catalog.left(%s, 1) WHEN 'j' THEN %s::json ELSE pg_catalog.to_json(%s)"
+         .. " END::%s"):format(name, rest, text, to.type_name)
    elseif of_json then
       return ("CASE pg_catalog.left(%s, 1) WHEN 'j' THEN %s ELSE (%s)::%s END"):format(name,
          of_json(rest), text, to.type)
