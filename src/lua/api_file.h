@@ -1,8 +1,8 @@
 /* api_file.h -- files that sinks write: what Lua's io lacks.
  *
  * Exports to Lua (module pgcdc.raw):
- *   file_new(path, is_private) -> file, which is closed (true: the user alone may read it). It has a
- *     buffer, also while it is closed. Methods:
+ *   file_new(path, is_private) -> file, which is closed (true: only the user may read it). It
+ *     has a buffer, also while it is closed. Methods:
  *     open(), to append: the file is made if it is not there; a regular one is locked against other
  *     sinks, also of other runs of the program; to open a fifo waits for its reader; shut(): the
  *     buffer stays; put(value), a line of JSON, and add(text) go to the buffer, return its length;
