@@ -377,7 +377,8 @@ local sinks = {}
 ---@field every? number seconds
 
 ---@class pgcdc.file.spec
----@field path string "-" is standard output
+---@field path? string|fun(value: any): string "-": standard output; "out/{column}.jsonl"
+---@field dir? string where the files are whose path is a function
 ---@field name? string
 ---@field rotate? pgcdc.rotation
 ---@field append? boolean
