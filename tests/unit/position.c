@@ -36,7 +36,8 @@ static void test_copy(void)
     CHECK(p.signature != NULL && position_set_leaves(&p, 2));
     p.leaves[1] = (struct position_leaf){ .oid = 5, .blocks = 10, .next = 4 };
     CHECK(xidset_add(&p.horizon.seen, 77));
-    CHECK(position_add_resume_point(&p, 88, true, "x\ty", 3));
+    CHECK(position_add_resume_point(&p, &(struct position_last){
+        .xid = 88, .is_tombstone = true, .key = "x\ty", .len = 3 }));
     CHECK(position_copy(&copy, &p));
     position_fini(&p);
     CHECK(p.phase == POSITION_NONE && p.leaves == NULL && p.resume_points == NULL &&

@@ -66,8 +66,10 @@ static struct position make(const char *text, uint64_t big)
     CHECK(position_set_leaves(&p, 2));
     p.leaves[0] = (struct position_leaf){ 1, 2, 3, 4 };
     p.leaves[1] = (struct position_leaf){ 4294967295u, 4294967294u, 4294967293u, 4294967292u };
-    CHECK(position_add_resume_point(&p, big - 7, false, text, strlen(text)));
-    CHECK(position_add_resume_point(&p, 12, true, "x\ty", 3));
+    CHECK(position_add_resume_point(&p, &(struct position_last){
+        .xid = big - 7, .is_tombstone = false, .key = text, .len = strlen(text) }));
+    CHECK(position_add_resume_point(&p, &(struct position_last){
+        .xid = 12, .is_tombstone = true, .key = "x\ty", .len = 3 }));
     p.done.leaf = 77;
     p.done.end = 4294967291u;
     p.done.keys = copy(text);
@@ -190,8 +192,10 @@ static void test_stored_tombstone(void)
     char *text;
 
     p.stamps = (struct position_stamps){ true, 44, 55 };
-    CHECK(position_add_resume_point(&p, 77, true, "1\ta\\\\b", 6));
-    CHECK(position_add_resume_point(&p, 78, false, "d2", 2));
+    CHECK(position_add_resume_point(&p, &(struct position_last){
+        .xid = 77, .is_tombstone = true, .key = "1\ta\\\\b", .len = 6 }));
+    CHECK(position_add_resume_point(&p, &(struct position_last){
+        .xid = 78, .is_tombstone = false, .key = "d2", .len = 2 }));
     text = write(&p, "s");
     CHECK(strstr(text, "\nstamped_since 44\ngone_floor 55\n") != NULL);
     CHECK(strstr(text, "\ncut_xid 77\ncut_key \\\\d1\ta\\\\\\\\b\n") != NULL);
