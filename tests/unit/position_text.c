@@ -70,6 +70,12 @@ static struct position make(const char *text, uint64_t big)
         .xid = big - 7, .is_tombstone = false, .key = text, .len = strlen(text) }));
     CHECK(position_add_resume_point(&p, &(struct position_last){
         .xid = 12, .is_tombstone = true, .key = "x\ty", .len = 3 }));
+    CHECK(position_add_resume_point(&p, &(struct position_last){
+        .xid = 13, .is_tombstone = true, .order = ROW_ORDER_BY_BYTES, .key = text,
+        .len = strlen(text) }));
+    CHECK(position_add_resume_point(&p, &(struct position_last){
+        .xid = 14, .order = ROW_ORDER_BY_FINGERPRINT, .fingerprint = INT64_MIN,
+        .n = big - 1, .scope = UINT64_MAX - 1 }));
     p.done.leaf = 77;
     p.done.end = 4294967291u;
     p.done.keys = copy(text);
@@ -151,7 +157,13 @@ static void check_same(const struct position *a, const struct position *b)
     for (size_t i = 0; i < a->n_resume_points; i++)
         CHECK(a->resume_points[i].xid == b->resume_points[i].xid &&
               a->resume_points[i].is_tombstone == b->resume_points[i].is_tombstone &&
-              strcmp(a->resume_points[i].key, b->resume_points[i].key) == 0);
+              a->resume_points[i].order == b->resume_points[i].order &&
+              a->resume_points[i].fingerprint == b->resume_points[i].fingerprint &&
+              a->resume_points[i].n == b->resume_points[i].n &&
+              a->resume_points[i].scope == b->resume_points[i].scope &&
+              (a->resume_points[i].key == NULL) == (b->resume_points[i].key == NULL) &&
+              (a->resume_points[i].key == NULL ||
+               strcmp(a->resume_points[i].key, b->resume_points[i].key) == 0));
     EQUAL(a->done.leaf, b->done.leaf);
     EQUAL(a->done.end, b->done.end);
     CHECK((a->done.keys == NULL) == (b->done.keys == NULL));
