@@ -139,6 +139,8 @@ static bool begin_whole(struct source *s, enum fault_news *news, struct err *e)
 static bool begin_snapshot(struct source *s, struct conn *conn, enum fault_news *news,
                            struct err *e)
 {
+    /* with deletes a table that is read again brings only what differs from what is known */
+    bool is_whole = s->position.phase == POSITION_NONE || !s->config->deletes;
     char *text;
 
     if (s->config->is_joint)
@@ -159,7 +161,7 @@ static bool begin_snapshot(struct source *s, struct conn *conn, enum fault_news 
         free(text);
     s->position.reads += s->config->deletes;
     s->is_ready = s->is_impatient = false;
-    return true;
+    return !is_whole || source_add_reading(s, e);
 }
 
 static bool begin_anew(struct source *s, struct conn *conn, const char *why,
