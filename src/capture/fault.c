@@ -328,7 +328,7 @@ bool fault_begin(struct source *s, struct conn *conn, enum fault_news *news, str
         return false;
     }
     source_keep_identity(s);
-    return source_add_schema(s, e);
+    return source_add_schema(s, e) && source_check_resume_points(s, e);
 }
 
 void fault_forget_start(struct source *s)
