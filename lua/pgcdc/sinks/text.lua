@@ -17,7 +17,7 @@ function text.line(_, value)
 end
 
 function text.put(self, file, value)
-   file:add(text.line(self, value) .. "\n")
+   return file:add(text.line(self, value) .. "\n")
 end
 
 --- Makes a sink. `spec`: its options, see lua/README.md.
