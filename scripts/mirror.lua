@@ -8,11 +8,14 @@ local options = bundled.options({
    { "create", true, "make tables and columns that are missing there" },
    { "rename", "", "OLD:NEW with commas between: columns that have other names there" },
    { "existing", "", "rows that others wrote there and the source lacks: keep or remove them" },
+   { "together", true, "read all tables in one snapshot, and write them in one transaction" },
 }, { deletes = "yes" })
 
 local names = bundled.list(options.table)
 local rename = bundled.pairs("rename", options.rename)
-local sources = bundled.sources(options)
+-- by a growing column a poll is no moment anyway
+local together = options.together and names[2] and options.capture ~= "increment"
+local sources = bundled.sources(options, { together = together and "tables" or nil })
 for i, source in ipairs(sources) do
    source:sink(pgcdc.sinks.postgres {
       name = "mirror " .. names[i],

@@ -36,7 +36,7 @@ static bool put_former(struct store *store, const struct buf *b, struct err *e)
 
 /* Forgets everything. What targets know this file by is kept as its former name: what was written
  * to them is ours. */
-static bool forget_all(struct store *store, int *n, struct err *e)
+static bool forget_all(struct store *store, struct err *e)
 {
     struct buf former;
     bool ok;
@@ -45,7 +45,7 @@ static bool forget_all(struct store *store, int *n, struct err *e)
     put_kept(store, "former", "", &former);
     put_kept(store, "pipeline", " ", &former);
     ok = (buf_ok(&former) || err_memory(e)) && store_begin(store, e);
-    if (ok && !(store_forget(store, NULL, n, e) && put_former(store, &former, e) &&
+    if (ok && !(store_forget_all(store, e) && put_former(store, &former, e) &&
                 store_commit(store, e))) {
         store_rollback(store);
         ok = false;
@@ -54,26 +54,13 @@ static bool forget_all(struct store *store, int *n, struct err *e)
     return ok;
 }
 
-static bool reset(struct script *s, struct err *e)
-{
-    int n;
-
-    if (!s->o.resets)
-        return true;
-    if (s->o.reset == NULL ? !forget_all(s->store, &n, e)
-                           : !store_forget(s->store, s->o.reset, &n, e))
-        return false;
-    if (n == 0 && s->o.reset != NULL)
-        log_text(s->o.log, LOG_WARN, "there was no position to forget", "source", s->o.reset);
-    return true;
-}
-
 bool api_state_open(struct script *s, struct err *e)
 {
     if (s->store != NULL)
         return true;
     s->store = store_open(s->o.state, e);
-    return s->store != NULL && reset(s, e);
+    return s->store != NULL &&
+           (!s->o.resets || s->o.reset != NULL || forget_all(s->store, e));
 }
 
 /* Throws the message of s->cause: the failure then counts as that error, see script_call. */
