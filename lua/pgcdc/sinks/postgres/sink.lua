@@ -282,23 +282,17 @@ end
 -- Writes a transfer to the target, all or nothing. Its rows are dropped when it is committed.
 local function commit(connection, transfer)
    connection:commit(transfer.names, transfer.token, transfer.savepoint, function()
+      postgres_orphans.begin(transfer)
       for _, part in ipairs(transfer) do
          connection:set_subject(part.sink.name)
-         if part.sink.orphans then
-            part.sink.orphans:begin(part)
-         end
          for _, layout in ipairs(part.layouts) do
             apply(part.sink, layout)
          end
-         if part.sink.orphans then
-            part.sink.orphans:finish(part)
-         end
       end
+      postgres_orphans.finish(transfer)
    end)
+   postgres_orphans.committed(transfer)
    for _, part in ipairs(transfer) do
-      if part.sink.orphans then
-         part.sink.orphans:committed(part)
-      end
       for _, layout in ipairs(part.layouts) do
          connection:set_written(part.sink.name)
          layout.lines:clear()
