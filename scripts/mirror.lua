@@ -6,9 +6,9 @@ local bundled = require "pgcdc.bundled"
 local options = bundled.options({
    { "target", pgcdc.required, "the other database: a conninfo string or URI" },
    { "create", true, "make tables and columns that are missing there" },
+   { "together", true, "read all tables in one snapshot, and write them in one transaction" },
    { "rename", "", "OLD:NEW with commas between: columns that have other names there" },
    { "existing", "", "rows that others wrote there and the source lacks: keep or remove them" },
-   { "together", true, "read all tables in one snapshot, and write them in one transaction" },
 }, { deletes = "yes" })
 
 local names = bundled.list(options.table)

@@ -20,7 +20,7 @@ local function columns(row, names, key)
       end
    else
       for name, value in pairs(row) do
-         if key[name] == nil then
+         if pgcdc.get(key, name) == nil then
             fields[#fields + 1] = terminal.field(name, value, options.width)
          end
       end

@@ -139,7 +139,7 @@ local has_warned = false -- that deletes do not tell a column
 --- The value of a column of a change; an error if its table has no such column.
 function bundled.column(change, name)
    local row = change.row or change.old or change.key
-   local value = row[name]
+   local value = raw.get(row, name)
    if value == nil and not change.row and not change.old and not has_warned then
       has_warned = true
       raw.log("warn", ("deletes do not tell the column '%s': they count as NULL (old=yes keeps it,"

@@ -7,7 +7,10 @@
 -- host calls the hooks at the end of this file, see src/lua/hooks.h.
 
 local raw = require "pgcdc.raw"
+local change = require "pgcdc.change"
+local parts = require "pgcdc.fields"
 local options = require "pgcdc.options"
+local strict = require "pgcdc.strict"
 local timer = require "pgcdc.timer"
 local checkpoint = require "pgcdc.delivery.checkpoint"
 local feeds = require "pgcdc.delivery.feeds"
@@ -20,8 +23,8 @@ local connect = require "pgcdc.postgres.client"
 local stream = require "pgcdc.stream.stream"
 local source = require "pgcdc.stream.source"
 
-for _, name in ipairs { "basic", "choose", "combine", "ends", "envelope", "fold", "pace",
-                        "project", "reduce", "route", "window" } do
+for _, name in ipairs { "basic", "choose", "combine", "ends", "envelope", "fold", "only",
+                        "pace", "project", "reduce", "route", "window" } do
    require("pgcdc.stream.operators." .. name)
 end
 
@@ -31,6 +34,10 @@ local pgcdc = {
    source = source.declare,
    stream = stream.new,
    register = stream.register,
+   change = change.make,
+   is_change = raw.is_change,
+   get = parts.get,
+   copy = parts.copy,
    state = state.table,
    sinks = require "pgcdc.sinks.by_name",
    connect = function(target) return connect(target) end,
@@ -90,7 +97,10 @@ raw.hook("graph", function()
    print(graph.dot())
 end)
 
-require "pgcdc.strict"()
+strict.table("field of pgcdc", pgcdc)
+strict.table("field of pgcdc.json", pgcdc.json)
+strict.table("field of pgcdc.log", pgcdc.log)
+strict.globals()
 require "pgcdc.bundled"
 require "pgcdc.terminal"
 

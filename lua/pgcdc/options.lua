@@ -5,6 +5,7 @@ local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local help = require "pgcdc.help"
 local sorted = require("pgcdc.names").sorted
+local strict = require "pgcdc.strict"
 
 local options = {}
 
@@ -102,7 +103,7 @@ local function read_all(defaults, list)
    if #wrong > 0 then
       raw.usage(table.concat(wrong, "; "))
    end
-   return values
+   return strict.table("option", values)
 end
 
 --- Declares the script's options: a table from names to defaults (text, a number, true or

@@ -68,6 +68,7 @@ struct script {
     int hooks[SCRIPT_HOOK_COUNT]; /* registry references */
     struct store *store;      /* see api_state.h; NULL until it is needed */
     bool is_held_back;        /* something was captured that may not be saved yet */
+    lua_CFunction explain;    /* see explain.h; NULL until it is needed */
     struct err cause;         /* why the failure happened, where it was not the script's */
 };
 
@@ -91,6 +92,9 @@ struct buf *script_scratch(lua_State *L);
 /* Sets the traceback of the error that is about to be thrown, if it came from elsewhere. Copies
  * <text>. */
 void script_set_traceback(struct script *s, const char *text);
+
+/* Pushes the traceback from <level> on: the script's frames; with --log-level debug all. */
+void script_push_traceback(lua_State *L, int level);           /* [-0, +1] */
 
 /* Starts the time of one handler call. */
 void script_start_clock(struct script *s);

@@ -522,7 +522,8 @@ function TestSinkPostgres.test_refusals()
    fails("table = 'x', rename = {v = 'n'}", "two columns are named 'n' in the target")
    fails("table = 'x', mode = 'history', rename = {v = 'op'}", "a column is named 'op'")
    fails("table = 'x'", "the changes have no key: name columns as pk=", ":drop {'id'}")
-   fails("table = 'x'", "it takes changes, not a string", ":map(tostring)")
+   fails("table = 'x'", "it takes changes and tables with named fields, not a string",
+      ":map(tostring)")
    lu.assertEquals(rows(target, "select count(*) from small"), "0")
    lu.assertEquals(rows(target, "select count(*) from pg_class where relname in ('x', 'nix')"), "0")
 end

@@ -7,6 +7,7 @@ local conninfo = require "pgcdc.postgres.conninfo"
 local feeds = require "pgcdc.delivery.feeds"
 local groups = require "pgcdc.delivery.groups"
 local on_error = require "pgcdc.delivery.on_error"
+local strict = require "pgcdc.strict"
 local stream = require "pgcdc.stream.stream"
 
 local DEFAULT_INTERVAL = 10
@@ -195,7 +196,7 @@ end
 
 -- A source is a stream. Its consumers and its handlers are one list, in the order in which they
 -- were attached: {node =, f =} or {event =, f =}. The host gets one function for each event.
-local Source = setmetatable({}, { __index = stream.class })
+local Source = strict.class("operator", {}, stream.class)
 Source.__index = Source
 Source.__name = "pgcdc.source"
 
@@ -256,10 +257,18 @@ function Source.tell_of_unheard()
    end
 end
 
+local strict_events = { batch = true, ready = true, truncate = true }
+
 --- Calls `handler` at every `event`. Returns the source.
 function Source:on(event, handler)
    check.one_of("source:on", event, events)
    check.type(("source:on(%q): the handler"):format(event), handler, "function")
+   local f = handler
+   if strict_events[event] then
+      handler = function(facts)
+         f(strict.table(("field of the event '%s'"):format(event), facts))
+      end
+   end
    self.consumers[#self.consumers + 1] = { event = event, f = handler }
    self:rewire()
    return self
