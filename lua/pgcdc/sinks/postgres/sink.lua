@@ -220,7 +220,9 @@ end
 local function commit(connection, transfer)
    local function write(is_staged)
       connection:commit(transfer.names, transfer.token, transfer.savepoint, function()
+         postgres_orphans.begin(transfer)
          postgres_apply.transfer(connection, transfer, is_staged)
+         postgres_orphans.finish(transfer)
       end)
    end
    local ok, problem = pcall(write, false)
@@ -229,10 +231,8 @@ local function commit(connection, transfer)
    elseif not ok then
       error(problem, 0)
    end
+   postgres_orphans.committed(transfer)
    for _, part in ipairs(transfer) do
-      if part.sink.orphans then
-         part.sink.orphans:committed(part)
-      end
       for _, layout in ipairs(part.layouts) do
          connection:set_written(part.sink.name)
          layout.lines:clear()
