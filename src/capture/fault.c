@@ -302,6 +302,13 @@ bool fault_begin(struct source *s, struct conn *conn, enum fault_news *news, str
     return source_add_schema(s, e);
 }
 
+void fault_forget_start(struct source *s)
+{
+    source_forget_polled(s);
+    position_fini(&s->position);
+    s->position = (struct position){ 0 };
+}
+
 void fault_end_snapshot(struct source *s)
 {
     s->position.phase = POSITION_POLL;

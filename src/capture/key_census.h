@@ -21,7 +21,8 @@ struct key_census {
     uint64_t *hashes;      /* of the keys of the poll's rows; owned */
     size_t n_hashes, cap_hashes;
     bool is_answered;      /* the host has said which keys it asks for */
-    unsigned char *asked;  /* a bit for each bucket whose keys it asks for, owned; NULL: none */
+    struct tally_request *asked; /* what it asks for, owned; NULL: nothing */
+    bool is_start;         /* the position begins with the census: all rows are old */
     struct message *message; /* being filled; owned; NULL: none */
 };
 
@@ -36,8 +37,8 @@ bool key_census_is_overdue(const struct key_census *c, const struct source *s);
 int64_t key_census_due_ms(const struct key_census *c, const struct source *s);
 
 /* A poll begins: decides whether it makes a census. The position must still know the leaves of the
- * poll before. */
-void key_census_begin(struct key_census *c, const struct source *s);
+ * poll before. <is_start>: nothing is polled, and the position begins with what is there. */
+void key_census_begin(struct key_census *c, const struct source *s, bool is_start);
 
 /* Forgets what the poll in hand brought. To be called when a poll ends unfinished;
  * key_census_complete calls it too. */
@@ -58,12 +59,16 @@ bool key_census_leave(struct key_census *c, const char *p, const char *end,
 bool key_census_read_tally(struct key_census *c, const struct source *s, struct conn *conn,
                            struct message **message, struct err *e) WARN_UNUSED;
 
-/* The answer of the host: TALLY_BUCKETS bits (copied), or NULL: it asks for no keys. False: out of
- * memory. */
-bool key_census_answer(struct key_census *c, const unsigned char *asked) WARN_UNUSED;
+/* The answer of the host (copied), or NULL: it asks for no keys. False: out of memory. */
+bool key_census_answer(struct key_census *c, const struct tally_request *asked) WARN_UNUSED;
+
+/* True if whole rows are asked for: the host learns what is there, and will want the rows before
+ * the next changes. */
+bool key_census_wants_rows(const struct key_census *c, const struct source *s);
 
 /* Reads the next chunk of the answer to sql_keys, which the caller owns; it <ends> if it is the
- * last one. Old rows are OP_READ, those that this poll or the next delivers are OP_UPSERT. */
+ * last one, and has a row type if its rows are whole. Old rows are OP_READ, those that this poll or
+ * the next delivers are OP_UPSERT. */
 bool key_census_read_keys(struct key_census *c, const struct source *s, struct conn *conn,
                           struct message **message, struct err *e) WARN_UNUSED;
 

@@ -37,8 +37,8 @@ struct reader_source {
     bool is_waiting;       /* for reader_restore */
     bool is_finished;      /* nothing more will be done for it */
     bool is_asking;        /* the thread waits for reader_answer */
-    bool has_asked;        /* the answer names buckets: <asked> */
-    unsigned char asked[TALLY_BUCKETS / 8];
+    bool has_asked;        /* the answer asks for keys: <asked> */
+    struct tally_request asked;
     int64_t due_ms;
     uint64_t announced_as; /* the number that its commits are announced as; 0: they are not */
     uint64_t heard;        /* so many announcements had come when the last poll began */
@@ -258,10 +258,10 @@ static bool ask_host(struct reader_source *s, struct message *m, struct err *e)
     has_asked = s->has_asked;
     s->is_asking = false;
     pthread_mutex_unlock(&crew->mutex);
-    return step_answer(s->step, is_answered, has_asked ? s->asked : NULL, e);
+    return step_answer(s->step, is_answered, has_asked ? &s->asked : NULL, e);
 }
 
-bool reader_answer(struct reader *r, size_t source, const unsigned char *asked)
+bool reader_answer(struct reader *r, size_t source, const struct tally_request *asked)
 {
     struct reader_source *s = r->sources[source];
     bool is_asking;
@@ -270,7 +270,7 @@ bool reader_answer(struct reader *r, size_t source, const unsigned char *asked)
     is_asking = s->is_asking;
     s->is_asking = false;
     if ((s->has_asked = is_asking && asked != NULL))
-        memcpy(s->asked, asked, sizeof s->asked);
+        s->asked = *asked;
     pthread_cond_broadcast(&s->crew->changed);
     pthread_mutex_unlock(&s->crew->mutex);
     return is_asking;

@@ -131,7 +131,7 @@ int64_t step_due_ms(const struct step *step, int64_t poll_ms)
     return method_ms < poll_ms ? method_ms : poll_ms;
 }
 
-bool step_answer(struct step *step, bool is_answered, const unsigned char *asked, struct err *e)
+bool step_answer(struct step *step, bool is_answered, const struct tally_request *asked, struct err *e)
 {
     return !is_answered || key_census_answer(&step->census, asked) || err_memory(e);
 }
@@ -189,8 +189,10 @@ static bool begin_reading(struct step *step, enum fault_news news, struct conn *
     step->is_start = news != FAULT_GOES_ON;
     step->census.is_owed = step->census.is_owed || (step->is_start && s->config->deletes);
     r->method.method = m;
-    if (news == FAULT_STARTS_NOW && m->xids.put != NULL)
+    if (news == FAULT_STARTS_NOW && m->xids.put != NULL) {
         r->part = READING_XIDS;
+        key_census_begin(&step->census, s, true);
+    }
     if (step->is_start)
         return true;
     return s->position.phase == POSITION_SNAPSHOT && m->range.put != NULL
@@ -198,13 +200,13 @@ static bool begin_reading(struct step *step, enum fault_news news, struct conn *
                : reading_begin_poll(r, conn, e);
 }
 
-/* Tells the host if no first read is under way or to come. */
+/* Tells the host if no first read is under way or to come, nor what is there is learned. */
 static bool add_ready(struct step *step, struct err *e)
 {
     struct source *s = &step->source;
     const struct method *m = method_of(s);
 
-    return s->position.phase != POSITION_POLL ||
+    return s->position.phase != POSITION_POLL || step->reading.part == READING_XIDS ||
            (m->is_silent != NULL && m->is_silent(&s->position)) || source_add_ready(s, e);
 }
 
@@ -244,7 +246,7 @@ static bool move_position(struct step *step, struct err *e)
     }
     if (r->part == READING_NONE)
         return true;
-    if (!(r->part == READING_XIDS ? method_start : m->advance)(s, &r->method, e))
+    if (!(step->is_start ? method_start : m->advance)(s, &r->method, e))
         return false;
     step->has_polled = !r->method.goes_on;
     if (step->has_polled)
@@ -258,6 +260,7 @@ static bool finish(struct step *step, struct conn *conn, struct err *e)
     struct reading *r = &step->reading;
     struct position *p = &step->source.position;
     bool was_snapshot = p->phase == POSITION_SNAPSHOT;
+    bool is_ready = step->is_start && r->part != READING_NONE; /* all was learned that is there */
     struct chunk *chunk;
 
     if (step->is_open && !conn_run(conn, "COMMIT", NULL, 0, e))
@@ -275,7 +278,7 @@ static bool finish(struct step *step, struct conn *conn, struct err *e)
     chunk->ends = true;
     if (!chunk_set_position(chunk, p))
         return err_memory(e);
-    return p->phase != POSITION_POLL || !(was_snapshot || step->has_polled) ||
+    return p->phase != POSITION_POLL || !(was_snapshot || is_ready || step->has_polled) ||
            source_add_ready(&step->source, e);
 }
 
@@ -320,6 +323,8 @@ void step_abort(struct step *step, struct conn *conn)
 
     if (conn != NULL)
         conn_rollback(conn);
+    if (step->is_start && !step->is_finished && r->part != READING_NONE)
+        fault_forget_start(&step->source);
     if (r->has_out && !step_is_held(step) && buf_ok(&step->out_key)) {
         const struct position_last last = {
             .xid = step->out.xid,

@@ -74,7 +74,7 @@ int64_t step_due_ms(const struct step *step, int64_t poll_ms);
 
 /* The host's answer to a MESSAGE_TALLY that step_next gave. <asked>: the buckets whose keys it
  * wants (copied, see key_census.h), or NULL. Unless <is_answered>, no answer came in time. */
-bool step_answer(struct step *step, bool is_answered, const unsigned char *asked,
+bool step_answer(struct step *step, bool is_answered, const struct tally_request *asked,
                  struct err *e) WARN_UNUSED;
 
 /* The number by which commits that may concern the source are announced, see listener.h; 0: they

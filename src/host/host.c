@@ -216,15 +216,11 @@ static bool is_complete(const struct host *h, const struct hooks_timers *t)
     return true;
 }
 
-/* All is saved: the next start need not read what is known. */
-static bool save_indexes(struct host *h, struct err *e)
+static bool finish_deliveries(struct host *h, struct err *e)
 {
-    for (size_t i = 0; i < h->n_sources; i++) {
-        struct diff *diff = delivery_diff(h->deliveries[i]);
-
-        if (diff != NULL && !diff_save_index(diff, e))
+    for (size_t i = 0; i < h->n_sources; i++)
+        if (!delivery_finish(h->deliveries[i], e))
             return false;
-    }
     return true;
 }
 
@@ -259,7 +255,7 @@ static bool loop(struct host *h, struct err *e)
     }
     return hooks_last(h->script, e) && output_flush(e) && checkpoint_save_lazy(&h->checkpoint, e) &&
            checkpoint_retry(&h->checkpoint, true, e) && hooks_finish(h->script, e) &&
-           output_flush(e) && save_indexes(h, e);
+           output_flush(e) && finish_deliveries(h, e);
 }
 
 /* ---- birth and death ---- */
