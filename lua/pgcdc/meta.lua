@@ -304,6 +304,7 @@ function Stream:cloudevents() end
 ---@field old? boolean keeps rows, for change.old and change.changed
 ---@field skip_unchanged? boolean leaves out updates that change nothing
 ---@field capture? "xmin"|"increment"|"trigger" how changes are found; "xmin"
+---@field together? string sources with the same one are read in one snapshot, and saved as one
 ---@field column? string with "increment": the column whose values grow
 ---@field lookback? number with "increment": how far below the top polls begin; 1000, or 60 s
 ---@field recheck? number with "increment": seconds between looks at all rows; 3600, 0: never

@@ -153,9 +153,17 @@ static bool sleep_until_news(struct host *h, int64_t wait_ms, struct err *e)
 
 /* ---- paused sources ---- */
 
+/* Sources that are read together are paused together. */
 static bool is_paused(const struct host *h, size_t source)
 {
-    return h->script->sources[source].pauses > 0;
+    const struct delivery *d = h->deliveries[source];
+
+    if (!delivery_is_whole(d))
+        return h->script->sources[source].pauses > 0;
+    for (size_t i = 0; i < h->n_sources; i++)
+        if (delivery_is_with(h->deliveries[i], d) && h->script->sources[i].pauses > 0)
+            return true;
+    return false;
 }
 
 /* What comes of a paused source waits. It is taken from the queue and stays counted there, so that
@@ -280,6 +288,8 @@ static bool start_reader(struct host *h, struct err *e)
         d->name = strdup(d->config->name != NULL ? d->config->name : d->config->table);
         if (h->deliveries[i] == NULL || d->name == NULL)
             return err_memory(e);
+        if (d->config->is_joint)
+            delivery_join(h->deliveries[i], h->deliveries[d->config->unit]);
         if (!reader_add(h->reader, d->config, e))
             return false;
     }

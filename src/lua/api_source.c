@@ -158,6 +158,11 @@ static void read_config(lua_State *L, struct config *c)
     c->keeps_old = flag_field(L, "old");
     c->skips_unchanged = flag_field(L, "skip_unchanged");
     c->check_ms = ms_field(L, "check_interval");
+    if (lua_getfield(L, 1, "unit") != LUA_TNIL) {
+        c->is_joint = true;
+        c->unit = (size_t)luaL_checkinteger(L, -1) - 1;
+    }
+    lua_pop(L, 1);
 }
 
 static int declare(lua_State *L)

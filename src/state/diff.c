@@ -102,18 +102,13 @@ void diff_set_position(const struct diff *d, struct position *p, uint64_t last_c
         p->reads = 1;
 }
 
-uint64_t diff_last_change(const struct diff *d)
-{
-    return d->change;
-}
-
 /* ---- rows ---- */
 
 /* True if nobody can tell whether the row was there before. */
 static bool may_have_been_there(const struct diff *d, const struct chunk *b,
-                                const struct kept_row *known)
+                                const struct chunk_row *row, const struct kept_row *known)
 {
-    if (b->is_snapshot)
+    if (b->is_snapshot || (row->op == OP_READ && d->is_partial))
         return false;
     if (known->id == 0)
         return !d->is_learned || d->is_fresh || d->is_partial;
@@ -131,7 +126,7 @@ static enum op choose_op(const struct diff *d, const struct chunk *b, const stru
         return OP_DELETE;
     if (is_there)
         return OP_UPDATE;
-    if (may_have_been_there(d, b, known))
+    if (may_have_been_there(d, b, row, known))
         return OP_UPSERT;
     return row->op == OP_READ && (b->reads <= 1 || d->is_partial) ? OP_READ : OP_INSERT;
 }
@@ -262,10 +257,11 @@ bool diff_undo_after(struct diff *d, uint64_t change, struct err *e)
     return commit(d, ok, e);
 }
 
-void diff_end_batch(struct diff *d, bool is_poll)
+void diff_end_batch(struct diff *d, bool is_all, struct position *p)
 {
     d->is_fresh = false;
-    d->is_partial = d->is_partial && !is_poll;
+    d->is_partial = d->is_partial && !is_all;
+    diff_set_position(d, p, d->change);
 }
 
 /* ---- tallies and keys ---- */

@@ -344,6 +344,19 @@ static struct store_slice slice_of(const char *text)
     return (struct store_slice){ text, strlen(text) };
 }
 
+bool store_has_position(struct store *s, const char *name)
+{
+    sqlite3_stmt *st = NULL;
+    bool found = sqlite3_prepare_v2(s->db, "SELECT 1 FROM kept WHERE kind = 'position' AND"
+                                    " (name = ?1 OR substr(name, -length(?1) - 1) = '.' || ?1)",
+                                    -1, &st, NULL) == SQLITE_OK &&
+                 sqlite3_bind_text(st, 1, name, -1, SQLITE_TRANSIENT) == SQLITE_OK &&
+                 sqlite3_step(st) == SQLITE_ROW;
+
+    sqlite3_finalize(st);
+    return found;
+}
+
 bool store_find(struct store *s, const char *kind, const char *name, struct err *e)
 {
     sqlite3_reset(s->find);

@@ -65,6 +65,9 @@ uint64_t store_saved_change(const struct store *s, const char *source);
 bool store_load(struct store *s, const char *source, struct position *p, bool *found,
                 struct err *e) WARN_UNUSED;
 
+/* True if there is a position of the table <name>, in whatever schema if it names none. */
+bool store_has_position(struct store *s, const char *name);
+
 /* Forgets the position of <source>; all that is kept, if NULL. *n: how many records there
  * were. */
 bool store_forget(struct store *s, const char *source, int *n, struct err *e) WARN_UNUSED;

@@ -260,7 +260,9 @@ function on_error.checkpoint(source, positions, members, is_moment)
       end
    end
    if is_moment then
-      lineage.end_batch(source.number)
+      for _, number in ipairs(source.members or { source.number }) do
+         lineage.end_batch(number)
+      end
    end
    local ok, result = try(checkpoint.advance, positions, members, is_moment)
    if ok then
