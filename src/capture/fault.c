@@ -129,7 +129,7 @@ static bool begin_whole(struct source *s, enum fault_news *news, struct err *e)
         return err_memory(e);
     s->position.phase = POSITION_SNAPSHOT;
     begin_position(s, s->facts.snapshot.xmin);
-    s->position.reads += s->config->deletes;
+    s->position.reads += source_counts_keys(s);
     s->is_ready = s->is_impatient = false;
     return true;
 }
@@ -157,7 +157,7 @@ static bool begin_snapshot(struct source *s, struct conn *conn, enum fault_news 
         s->polled = text;
     else
         free(text);
-    s->position.reads += s->config->deletes;
+    s->position.reads += source_counts_keys(s);
     s->is_ready = s->is_impatient = false;
     return true;
 }
