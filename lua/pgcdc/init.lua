@@ -68,6 +68,7 @@ end)
 raw.hook("start", function()
    source.rewire_all() -- now it is known whether there are sinks
    recovery.start()
+   source.tell_exact()
 end)
 raw.hook("enter", lineage.enter)
 raw.hook("leave", lineage.leave)
