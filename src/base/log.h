@@ -1,8 +1,8 @@
 /* log.h -- lines on standard error.
  *
  * One line per message, written at once, as logfmt or as a JSON object. Only main, the folder
- * host/, lua/api_host (for scripts) and lua/api_state call these functions; everything else
- * returns its errors and notices to its caller.
+ * host/, lua/api_host (for scripts) and lua/api_db (for waits) call these functions; everything
+ * else returns its errors and notices to its caller.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef LOG_H
@@ -39,6 +39,9 @@ void log_line(struct log *log, enum log_level level, const char *msg, size_t len
 /* The same for a plain C string and up to one field (<key> NULL: none). */
 void log_text(struct log *log, enum log_level level, const char *msg, const char *key,
               const char *value);
+
+/* Writes what is wrong with the command line: one line without time and level. */
+void log_usage(const char *msg);
 
 /* Draws, redraws or (<text> NULL) wipes a progress bar on the terminal's last line. */
 void log_bar(struct log *log, const char *text);

@@ -3,10 +3,13 @@
  * SPDX-License-Identifier: MIT */
 #include "host/host.h"
 
+#include "base/clock.h"
 #include "base/file.h"
+#include "base/text.h"
 #include "lua/api_state.h"
 #include "host/deletes.h"
 #include "host/output.h"
+#include "host/reset.h"
 #include "host/rows.h"
 #include "lua/load.h"
 
@@ -28,6 +31,7 @@ struct host {
     struct delivery **deliveries; /* of each source */
     struct checkpoint checkpoint;
     size_t n_sources, n_done;
+    int64_t began_ms;
     size_t turn;            /* whose messages that wait are looked at first */
 };
 
@@ -63,6 +67,8 @@ static bool resolve(struct host *h, struct message *m, struct err *e)
     if (is_taken(h, m->source, source->name))
         return err_set(e, ERR_SCRIPT, "two sources are named %s: give one of them another "
                        "name = \"...\"", source->name);
+    if (h->o->mode != READER_CHECK && !hooks_resolved(h->script, m->source, e))
+        return false;
     return delivery_restore(d, h->script->store, source->config, source->name, e) &&
            reader_restore(h->reader, m->source, delivery_position(d), e);
 }
@@ -87,18 +93,35 @@ static bool notice(struct host *h, size_t source, const struct message_notice *n
     return n->retry_ms < 0 || hooks_error(h->script, source, n, e);
 }
 
+static void print_report(const char *source, const char *text)
+{
+    struct buf b;
+
+    buf_init(&b, SIZE_MAX / 2);
+    buf_puts(&b, "source ");
+    text_put_plain(&b, source, strlen(source));
+    buf_puts(&b, ": ");
+    text_put_plain(&b, text, strlen(text));
+    if (buf_ok(&b))
+        puts(b.data);
+    buf_fini(&b);
+}
+
 static bool finish_source(struct host *h, const struct message *m)
 {
     if (m->text != NULL && h->o->mode == READER_CHECK)
-        printf("source %s: %s\n", h->script->sources[m->source].name, m->text);
+        print_report(h->script->sources[m->source].name, m->text);
     h->n_done++;
     return true;
 }
 
 static bool ready(struct host *h, size_t source, struct err *e)
 {
+    const struct position *p = delivery_position(h->deliveries[source]);
+
     log_source(h, LOG_INFO, "ready", source);
-    return hooks_ready(h->script, source, e);
+    return hooks_read(h->script, source, p != NULL ? p->rows : 0, e) &&
+           hooks_ready(h->script, source, e);
 }
 
 static bool handle(struct host *h, struct message *m, struct err *e)
@@ -116,6 +139,8 @@ static bool handle(struct host *h, struct message *m, struct err *e)
     case MESSAGE_SCHEMA:
         log_source(h, LOG_INFO, "the columns changed", m->source);
         return hooks_schema(h->script, m->source, &m->schema, e);
+    case MESSAGE_READING:
+        return hooks_reading(h->script, m->source, e);
     case MESSAGE_READY:
         return ready(h, m->source, e);
     case MESSAGE_DONE:
@@ -232,6 +257,26 @@ static bool finish_deliveries(struct host *h, struct err *e)
     return true;
 }
 
+/* After --once: one line for each source. */
+static void log_totals(struct host *h)
+{
+    double seconds = (double)(clock_mono_ms() - h->began_ms) / 1000;
+
+    for (size_t i = 0; h->o->mode == READER_ONCE && i < h->n_sources; i++) {
+        const char *name = h->script->sources[i].name;
+        char rows[32], bytes[32], text[32];
+        uint64_t n_rows, n_bytes;
+
+        delivery_totals(h->deliveries[i], &n_rows, &n_bytes);
+        snprintf(rows, sizeof rows, "%" PRIu64, n_rows);
+        snprintf(bytes, sizeof bytes, "%" PRIu64, n_bytes);
+        snprintf(text, sizeof text, "%.3f", seconds);
+        log_line(h->log, LOG_INFO, "done", 4, (struct log_field[]){
+            { "source", name, strlen(name), false }, { "rows", rows, strlen(rows), true },
+            { "bytes", bytes, strlen(bytes), true }, { "seconds", text, strlen(text), true } }, 4);
+    }
+}
+
 static bool loop(struct host *h, struct err *e)
 {
     for (;;) {
@@ -241,10 +286,11 @@ static bool loop(struct host *h, struct err *e)
         /* timers first: one of them may let a source go on */
         if (!hooks_run_timers(h->script, &t, e))
             return false;
-        if ((t.has_released && h->script->is_held_back) || h->checkpoint.is_due) {
+        if ((t.has_released && h->script->is_held_back) || t.is_due || h->checkpoint.is_due) {
             /* which may have set a timer */
             if (!checkpoint_retry(&h->checkpoint, false, e) || !hooks_run_timers(h->script, &t, e))
                 return false;
+            h->checkpoint.is_due = h->checkpoint.is_due || t.is_due;
         }
         if (!handle_next(h, &idle, e))
             return false;
@@ -277,7 +323,7 @@ static bool start_reader(struct host *h, struct err *e)
     if (folder == NULL || h->deliveries == NULL)
         err_memory(e);
     else if (h->queue != NULL)
-        h->reader = reader_new(h->queue, folder, h->o->mode, e);
+        h->reader = reader_new(h->queue, folder, h->o->mode, h->log->level >= LOG_DEBUG, e);
     free(folder);
     if (h->reader == NULL || !checkpoint_init(&h->checkpoint, h->script, h->deliveries, e))
         return false;
@@ -338,16 +384,22 @@ static bool run(struct host *h, struct err *e)
         return hooks_graph(h->script, e) && output_flush(e);
     if (h->n_sources > 0 && h->o->mode != READER_CHECK && !api_state_open(h->script, e))
         return false;
+    if (h->o->script.reset != NULL && h->n_sources > 0 && h->o->mode != READER_CHECK &&
+        !reset_source(h->script, e))
+        return false;
     if (h->o->mode != READER_CHECK && !hooks_start(h->script, e))
         return false;
     if (h->n_sources > 0 && !start_reader(h, e))
         return false;
-    return loop(h, e);
+    if (!loop(h, e))
+        return false;
+    log_totals(h);
+    return true;
 }
 
 bool host_run(const struct host_options *o, int *status, struct err *e)
 {
-    struct host h = { .o = o, .log = o->script.log };
+    struct host h = { .o = o, .log = o->script.log, .began_ms = clock_mono_ms() };
     bool ok = run(&h, e);
 
     *status = ok && h.script->is_stopping ? h.script->stop_status : 0;

@@ -19,10 +19,19 @@
 #define APPLICATION_ID 0x70676364 /* "pgcd" */
 #define FORMAT 2
 
-static const char schema[] =
-    "CREATE TABLE kept (kind TEXT NOT NULL, name TEXT NOT NULL, key TEXT NOT NULL,"
-    " value TEXT NOT NULL, sum INTEGER NOT NULL, saved TEXT NOT NULL,"
-    " PRIMARY KEY (kind, name, key)) WITHOUT ROWID";
+#define SCHEMA \
+    "CREATE TABLE kept (kind TEXT NOT NULL, name TEXT NOT NULL, key TEXT NOT NULL," \
+    " value TEXT NOT NULL, sum INTEGER NOT NULL, saved TEXT NOT NULL," \
+    " PRIMARY KEY (kind, name, key)) WITHOUT ROWID"
+
+/* How many things there are in the file that are not ours. */
+static const char count_others[] =
+    "SELECT count(*) FROM sqlite_schema WHERE type <> 'table' OR tbl_name <> name OR"
+    " (name, sql) <> ('kept', '" SCHEMA "')"
+    " AND NOT (name LIKE 'known\\_%' ESCAPE '\\'"
+    " AND sql = 'CREATE TABLE ' || name || '" STORE_ROWS "')"
+    " AND NOT (name LIKE 'known\\_%\\_image' ESCAPE '\\'"
+    " AND sql = 'CREATE TABLE ' || name || '" STORE_IMAGE "')";
 
 /* What is known of the position of a source. */
 struct saved {
@@ -105,8 +114,11 @@ static bool make_folders(const char *path, struct err *e)
  * in it by then, before a first commit. */
 static bool make_file(const char *path, struct err *e)
 {
-    int fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    int fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
 
+    if (fd < 0 && errno == ELOOP)
+        return err_set(e, ERR_STATE, "the state file %s is a symbolic link, which is not followed: "
+                       "name the file itself with --state", path);
     if (fd < 0)
         return err_set(e, ERR_STATE, "the state file %s cannot be written: %s", path,
                        strerror(errno));
@@ -119,7 +131,7 @@ static bool exec(struct store *s, const char *sql, struct err *e)
     return sqlite3_exec(s->db, sql, NULL, NULL, NULL) == SQLITE_OK || fail(s, e);
 }
 
-static bool read_pragma(struct store *s, const char *sql, int *value, struct err *e)
+static bool read_number(struct store *s, const char *sql, int *value, struct err *e)
 {
     sqlite3_stmt *st = NULL;
     bool ok = sqlite3_prepare_v2(s->db, sql, -1, &st, NULL) == SQLITE_OK &&
@@ -133,17 +145,28 @@ static bool read_pragma(struct store *s, const char *sql, int *value, struct err
     return ok;
 }
 
+/* Nothing that somebody wrote into the file is to run: no trigger, no view, no function. */
+static bool harden(struct store *s, struct err *e)
+{
+    return (sqlite3_db_config(s->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL) == SQLITE_OK &&
+            sqlite3_db_config(s->db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL) == SQLITE_OK &&
+            sqlite3_db_config(s->db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL) == SQLITE_OK &&
+            sqlite3_db_config(s->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL) == SQLITE_OK) ||
+           fail(s, e);
+}
+
 /* Locks the file, and makes sure that it is ours, or new. */
 static bool set_up(struct store *s, struct err *e)
 {
-    int id, format, tables;
+    int id, format, tables, others;
     char mark[128];
 
-    if (!exec(s, "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;"
+    if (!harden(s, e) ||
+        !exec(s, "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;"
                  "PRAGMA synchronous = FULL; PRAGMA cell_size_check = ON; BEGIN IMMEDIATE", e) ||
-        !read_pragma(s, "PRAGMA application_id", &id, e) ||
-        !read_pragma(s, "PRAGMA user_version", &format, e) ||
-        !read_pragma(s, "SELECT count(*) FROM sqlite_schema", &tables, e))
+        !read_number(s, "PRAGMA application_id", &id, e) ||
+        !read_number(s, "PRAGMA user_version", &format, e) ||
+        !read_number(s, "SELECT count(*) FROM sqlite_schema", &tables, e))
         return false;
     if (tables > 0 && id != APPLICATION_ID)
         return err_set(e, ERR_STATE, "the state file %s is a database of another program", s->path);
@@ -153,9 +176,14 @@ static bool set_up(struct store *s, struct err *e)
     if (tables == 0) {
         snprintf(mark, sizeof mark, "PRAGMA application_id = %d; PRAGMA user_version = %d",
                  APPLICATION_ID, FORMAT);
-        if (!exec(s, schema, e) || !exec(s, mark, e))
+        if (!exec(s, SCHEMA, e) || !exec(s, mark, e))
             return false;
     }
+    if (!read_number(s, count_others, &others, e))
+        return false;
+    if (others > 0)
+        return err_set(e, ERR_STATE, "the state file %s holds something that pgcdc-lua did not "
+                       "make: restore the file, or use another one", s->path);
     return exec(s, "COMMIT", e);
 }
 
@@ -188,7 +216,8 @@ struct store *store_open(const char *path, struct err *e)
         prepare(s, "DELETE FROM kept WHERE kind = ?1 AND name = ?2 AND key = ?3", &s->drop, e) &&
         prepare(s, "SELECT kind, name, key, value, sum FROM kept WHERE kind = ?1 AND name = ?2",
                 &s->find, e) &&
-        prepare(s, "DELETE FROM kept WHERE ?1 IS NULL OR kind = 'position' AND name = ?1",
+        prepare(s, "DELETE FROM kept WHERE kind = 'position' AND"
+                   " (name = ?1 OR ?2 AND substr(name, -length(?1) - 1) = '.' || ?1)",
                 &s->forget, e))
         return s;
 failed:
@@ -421,16 +450,22 @@ bool store_load(struct store *s, const char *source, struct position *p, bool *f
     return ok;
 }
 
-bool store_forget(struct store *s, const char *source, int *n, struct err *e)
+bool store_forget(struct store *s, const char *source, bool is_any_schema, int *n, struct err *e)
 {
     int before = sqlite3_total_changes(s->db);
 
-    if (source != NULL && !bind(s->forget, 1, slice_of(source)))
-        return fail(s, e); /* without a name it would forget them all */
+    if (!bind(s->forget, 1, slice_of(source)) ||
+        sqlite3_bind_int(s->forget, 2, is_any_schema) != SQLITE_OK)
+        return fail(s, e);
     if (!step(s, s->forget, e))
         return false;
     *n = sqlite3_total_changes(s->db) - before;
     return true;
+}
+
+bool store_forget_all(struct store *s, struct err *e)
+{
+    return sqlite3_exec(s->db, "DELETE FROM kept", NULL, NULL, NULL) == SQLITE_OK || fail(s, e);
 }
 
 /* ---- for tables of others ---- */

@@ -11,6 +11,7 @@
  *   commit    name     ""   the savepoint that a sink stored with its data, JSON
  *   serial    ""       ""   the number of the newest savepoint
  *   pipeline  ""       ""   tells this state file from others
+ *   former    ""       ""   what it was called before it was reset, each followed by a blank
  *
  * All errors are ERR_STATE and name the file.
  *
@@ -19,6 +20,13 @@
 #define STORE_H
 
 #include "capture/position.h"
+
+/* The columns of the other tables that a state file may hold: see kept_table and
+ * kept_index_file. One that holds anything else (a trigger, a view, other columns) is refused. */
+#define STORE_ROWS " (id INTEGER PRIMARY KEY, hash INTEGER NOT NULL, xid INTEGER NOT NULL," \
+                   " digest INTEGER NOT NULL, flags INTEGER NOT NULL, note INTEGER NOT NULL," \
+                   " sum INTEGER NOT NULL, key BLOB NOT NULL, form INTEGER, row BLOB, older BLOB)"
+#define STORE_IMAGE " (part INTEGER PRIMARY KEY, sum INTEGER NOT NULL, data BLOB NOT NULL)"
 
 struct store;
 
@@ -68,9 +76,13 @@ bool store_load(struct store *s, const char *source, struct position *p, bool *f
 /* True if there is a position of the table <name>, in whatever schema if it names none. */
 bool store_has_position(struct store *s, const char *name);
 
-/* Forgets the position of <source>; all that is kept, if NULL. *n: how many records there
- * were. */
-bool store_forget(struct store *s, const char *source, int *n, struct err *e) WARN_UNUSED;
+/* Forgets the position of <source>; <is_any_schema>: also of those named SCHEMA.<source>. *n: how
+ * many there were. */
+bool store_forget(struct store *s, const char *source, bool is_any_schema, int *n,
+                  struct err *e) WARN_UNUSED;
+
+/* Forgets all that is kept. */
+bool store_forget_all(struct store *s, struct err *e) WARN_UNUSED;
 
 /* For kept_table.c and kept_index_file.c, which keep tables of their own in the file. <format> has
  * one %s, for <table>; *st is the caller's to finalize, also after a failure. */

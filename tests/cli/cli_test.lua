@@ -8,6 +8,7 @@ local files = require "files"
 local fixtures = require "fixtures"
 local json = require "json"
 local lu = require "luaunit"
+local native = require "native"
 local program = require "program"
 local scope = require "scope"
 local server = require "server"
@@ -88,6 +89,8 @@ end
 function TestCli.test_a_script_that_is_not_there()
    check_fails(2, "there is no script nowhere.lua", { bundled = "nowhere.lua" })
    check_fails(2, "there is no script ./jsonl", { bundled = "./jsonl" })
+   check_fails(2, "did you mean mirror?", { bundled = "miror" })
+   check_fails(2, "did you mean trigger?", { bundled = "triger" })
 end
 
 -- Finding the script ---------------------------------------------------------------------------
@@ -140,6 +143,54 @@ function TestCli.test_the_default_state_file()
 
    once.env = { HOME = false }
    check_fails(2, "--state", once)
+end
+
+-- Runs of a bundled script for other tables, databases or files have state files of their own; what
+-- may change from run to run changes nothing.
+function TestCli.test_state_files_of_bundled_scripts()
+   local db, other, dir = fixtures.t_and_u "n int", fixtures.names(1), scope.dir "state"
+   local function options(more)
+      return setmetatable(more, { __index = { bundled = "jsonl", dsn = db, state = false, cwd = dir,
+         env = { XDG_STATE_HOME = dir }, options = { "--once" } } })
+   end
+   local function count(more)
+      local result = program.run(options(more))
+      lu.assertEquals(result.status, 0, result.stderr)
+      return #result.lines, result
+   end
+   db:exec "insert into t values (1); insert into u values (1), (2)"
+   local running = program.start(options { options = {}, args = { table = "t" } })
+   running:wait_stderr 'msg="ready"'
+   lu.assertEquals(count { args = { table = "u" } }, 2)
+   lu.assertEquals(count { args = { table = "t" }, dsn = other }, 1)
+   lu.assertEquals(count { args = { table = "t", out = dir .. "/x" } }, 0)
+   lu.assertEquals(#files.lines(dir .. "/x"), 1)
+   lu.assertEquals(count { args = { table = "u", interval = 3 } }, 0)
+   lu.assertEquals(running:stop().status, 0)
+   lu.assertEquals(count { args = { table = "t", where = "true" } }, 0)
+   lu.assertEquals(#files.names(dir .. "/pgcdc-lua"), 5) -- four, and a journal
+end
+
+-- The file that an earlier version named goes on being used.
+function TestCli.test_a_state_file_of_an_earlier_version()
+   local db, dir = fixtures.t_and_u "n int", scope.dir "state"
+   db:exec "insert into t values (1); insert into u values (1), (2)"
+   assert(native.mkdir(dir .. "/pgcdc-lua"))
+   local old = dir .. "/pgcdc-lua/jsonl.db"
+   local once = { bundled = "jsonl", dsn = db, state = old, args = { table = "t" },
+                  options = { "--once" }, env = { XDG_STATE_HOME = dir } }
+   lu.assertEquals(#program.run(once).lines, 1)
+   once.state = false
+   for _ = 1, 2 do
+      local result = program.run(once)
+      lu.assertEquals(result.lines, {}, result.stderr)
+      lu.assertStrContains(result.stderr, "the state file of an earlier version")
+      lu.assertStrContains(result.stderr, old)
+   end
+   once.args = { table = "u" }
+   local result = program.run(once)
+   lu.assertEquals(#result.lines, 2)
+   lu.assertNotStrContains(result.stderr, "earlier version")
 end
 
 function TestCli.test_state_option()
@@ -245,10 +296,52 @@ function TestCli.test_reset()
    lu.assertEquals(run "--reset=public.t", { 1, 2 })
    lu.assertEquals(run(), {})
    lu.assertEquals(run "--reset", { 1, 2, 7 })
-   local ids, stderr = run "--reset=t"
-   lu.assertEquals(ids, {})
+   lu.assertEquals(run "--reset=t", { 1, 2 }) -- as the script writes the table
+   lu.assertEquals(run "--reset=T", { 1, 2 }) -- as the server would read it
+end
+
+-- A table that needs quotes, and one that names its schema; a name that the script does not have.
+function TestCli.test_reset_by_table()
+   local db = fixtures.database [[create schema "S";
+      create table "S"."Odd one" (id int primary key); insert into "S"."Odd one" values (1);
+      create table "S".t (id int primary key); insert into "S".t values (2);
+      create table t (id int primary key); insert into t values (3)]]
+   local state = fixtures.state()
+   local function run(...)
+      local result = program.run {
+         options = { "--once", ... }, dsn = db, state = state, script = [[
+            for _, name in ipairs {{"S", "Odd one"}, {"S", "t"}, "t"} do
+               pgcdc.source {table = name, on_change = function(c) print(c) end}
+            end]],
+      }
+      local ids = watch.ids(result.changes)
+      table.sort(ids)
+      return ids, result.status, result.stderr
+   end
+   lu.assertEquals(run(), { 1, 2, 3 })
+   lu.assertEquals(run(), {})
+   lu.assertEquals(run '--reset="S"."Odd one"', { 1 })
+   lu.assertEquals(run "--reset=S.Odd one", { 1 })
+   lu.assertEquals(run "--reset=public.t", { 3 })
+   lu.assertEquals(run '--reset="S".t', { 2 })
+   local ids, status, stderr = run "--reset=t"
+   lu.assertEquals({ ids, status }, { {}, 2 })
+   lu.assertStrContains(stderr, "write its schema as well, since the script also has S.t")
+   ids, status, stderr = run "--reset=publik.t" -- which only the server could tell
+   lu.assertEquals({ ids, status }, { {}, 0 })
    lu.assertStrContains(stderr, "there was no position to forget")
-   lu.assertStrContains(stderr, "source=t")
+   ids, status, stderr = run "--reset=orders"
+   lu.assertEquals({ ids, status }, { {}, 2 })
+   lu.assertStrContains(stderr, "the script has no such source")
+   lu.assertEquals(run(), {})
+end
+
+-- The last line of --once tells what was done, for each source.
+function TestCli.test_once_ends_with_totals()
+   local db = fixtures.names(3)
+   local result = program.run { options = { "--once" }, dsn = db, script = PRINT }
+   lu.assertStrMatches(result.stderr:match "([^\n]*)\n$",
+      "ts=%S+ level=info msg=\"done\" source=public%.t rows=3 bytes=%d+ seconds=%d+%.%d+")
 end
 
 -- Without --dsn libpq's own environment and service files say where.

@@ -22,6 +22,7 @@ local check = require "pgcdc.check"
 local checkpoint = require "pgcdc.delivery.checkpoint"
 local lineage = require "pgcdc.delivery.lineage"
 local participants = require "pgcdc.delivery.participants"
+local strict = require "pgcdc.strict"
 local timer = require "pgcdc.timer"
 
 local on_error = {}
@@ -63,11 +64,7 @@ end
 
 -- Returns what is known of an error. raw.try calls it where the error was raised.
 local function describe(err)
-   local text = type(err) == "string" and err or nil
-   if not text then
-      local ok, result = pcall(tostring, err)
-      text = ok and result or "an error that cannot be told"
-   end
+   local text = raw.explain(err)
    if not utf8.len(text) then -- JSON must be able to write it
       text = text:gsub("[\128-\255]", "?")
    end
@@ -94,6 +91,18 @@ end
 
 -- ---- another try ----
 
+local failing_since = {} -- source's number -> when the first of its tries failed
+
+-- What was tried again has succeeded.
+local function end_failure(source)
+   local since = failing_since[source.number]
+   if since then
+      failing_since[source.number] = nil
+      raw.log("info", ("works again, after %.1f s"):format(raw.now() - since),
+         { source = raw.source_name(source.number) })
+   end
+end
+
 -- Pauses a source.
 local function pause(source, seconds)
    raw.pause(source.number, 1)
@@ -111,6 +120,7 @@ local function wait(sources, err, attempts)
       or math.min(policy.wait * policy.factor ^ (attempts - 1), LONGEST_WAIT)
    raw.log("warn", err.text:sub(1, LONGEST_MESSAGE), { source = raw.source_name(source.number),
       attempt = attempts, retry_in = seconds })
+   failing_since[source.number] = failing_since[source.number] or raw.now()
    for _, s in ipairs(sources) do
       pause(s, seconds)
    end
@@ -147,7 +157,7 @@ local function deliver_letter(source, letter, attempts)
    local origin = lineage.current
    local ok, err = try(source.dead_letter, letter)
    if ok then
-      return
+      return end_failure(source)
    end
    lineage.resume(origin)
    attempts = attempts + 1
@@ -171,8 +181,8 @@ local function give_up(source, change, err, attempts)
       source = raw.source_name(source.number), change = id_of(change), failed = failed[source],
       ["then"] = otherwise == "skip" and "skipped" or "dead letter" })
    if otherwise == "dead_letter" then
-      return deliver_letter(source, { change = change, error = err.text,
-         traceback = err.traceback, attempts = attempts }, 0)
+      return deliver_letter(source, strict.table("field of a dead letter", { change = change,
+         error = err.text, traceback = err.traceback, attempts = attempts }), 0)
    end
 end
 
@@ -218,6 +228,9 @@ function on_error.guard(source, handlers)
          end
          attempts = 0
       end
+      if retry then
+         end_failure(source)
+      end
    end
 end
 
@@ -236,6 +249,9 @@ function on_error.later(sources, state, f, again)
    local ok, err = try(f)
    lineage.resume(origin)
    if ok then
+      if state.attempts and state.attempts > 0 then
+         end_failure(source)
+      end
       state.attempts = 0
       return
    end
@@ -266,6 +282,9 @@ function on_error.checkpoint(source, positions, members, is_moment)
    end
    local ok, result = try(checkpoint.advance, positions, members, is_moment)
    if ok then
+      if (save_attempts[source] or 0) > 0 then
+         end_failure(source)
+      end
       save_attempts[source] = 0
       return true, result
    end
