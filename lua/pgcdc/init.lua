@@ -77,6 +77,7 @@ raw.hook("start", function()
    source.rewire_all() -- now it is known whether there are sinks
    source.tell_of_unheard()
    recovery.start()
+   source.tell_exact()
 end)
 raw.hook("resolved", feeds.resolve)
 raw.hook("reading", feeds.begin_reading)

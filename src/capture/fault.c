@@ -130,7 +130,7 @@ static bool begin_whole(struct source *s, bool is_whole, enum fault_news *news, 
         return err_memory(e);
     s->position.phase = POSITION_SNAPSHOT;
     begin_position(s, s->facts.snapshot.xmin);
-    s->position.reads += s->config->deletes;
+    s->position.reads += source_counts_keys(s);
     s->is_ready = s->is_impatient = false;
     return !is_whole || source_add_reading(s, e);
 }
@@ -160,7 +160,7 @@ static bool begin_snapshot(struct source *s, struct conn *conn, enum fault_news 
         s->polled = text;
     else
         free(text);
-    s->position.reads += s->config->deletes;
+    s->position.reads += source_counts_keys(s);
     s->is_ready = s->is_impatient = false;
     return !is_whole || source_add_reading(s, e);
 }

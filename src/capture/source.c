@@ -19,7 +19,14 @@ void source_fini(struct source *s)
         message_free(m);
     begin_facts_fini(&s->facts);
     position_fini(&s->position);
+    xidset_fini(&s->restored_seen);
     source_forget_polled(s);
+}
+
+bool source_counts_keys(const struct source *s)
+{
+    return s->config->deletes ||
+           (s->position.is_learned && s->config->capture == CONFIG_BY_TRIGGER);
 }
 
 bool source_restore(struct source *s, const struct position *kept)
@@ -27,7 +34,13 @@ bool source_restore(struct source *s, const struct position *kept)
     position_fini(&s->position);
     s->durable = (struct horizon_durable){ .xmax = kept->identity.durable_xmax,
                                            .lsn = kept->identity.durable_lsn };
-    return position_copy(&s->position, kept);
+    if (!position_copy(&s->position, kept))
+        return false;
+    /* tombstones since a position of another method are for triggers to read that take it over */
+    if (s->config->capture != CONFIG_BY_TRIGGER || kept->stamps.is_used)
+        return true;
+    s->position.stamps.tombstone_floor = kept->horizon.floor;
+    return xidset_copy(&s->restored_seen, &kept->horizon.seen);
 }
 
 void source_keep_identity(struct source *s)

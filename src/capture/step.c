@@ -85,7 +85,12 @@ char *step_full_name(const struct step *step)
 
 bool step_restore(struct step *step, const struct position *kept)
 {
-    return kept == NULL || source_restore(&step->source, kept);
+    if (kept == NULL)
+        return true;
+    if (!source_restore(&step->source, kept))
+        return false;
+    step->census.is_owed = source_counts_keys(&step->source);
+    return true;
 }
 
 void step_name_bad_column(struct step *step, struct conn *conn, struct err *e)
@@ -121,7 +126,7 @@ bool step_wants_census(const struct step *step)
 
 void step_owe_census(struct step *step)
 {
-    step->census.is_owed = step->source.config->deletes;
+    step->census.is_owed = source_counts_keys(&step->source);
 }
 
 int64_t step_due_ms(const struct step *step, int64_t poll_ms)
@@ -263,7 +268,7 @@ bool step_open(struct step *step, struct step *leader, struct conn *conn, bool *
     if (!fault_begin(s, conn, &step->news, e))
         return false;
     *is_start = step->is_start = step->news != FAULT_GOES_ON;
-    step->census.is_owed = step->census.is_owed || (step->is_start && s->config->deletes);
+    step->census.is_owed = step->census.is_owed || (step->is_start && source_counts_keys(s));
     return try_query(step, conn, e);
 }
 
@@ -339,6 +344,7 @@ static bool end_chunk(struct step *step, struct err *e)
     if (!reading_start_chunk(r, e))
         return false;
     chunk = &r->message->chunk;
+    r->method.is_counted = key_census_is_answered(&step->census);
     if (!move_position(step, e))
         return false;
     if (r->part > READING_RANGE)

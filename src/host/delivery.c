@@ -48,6 +48,7 @@ struct delivery {
     bool is_eager;            /* it has something that is to be saved soon */
     /* deletes */
     struct diff *diff;        /* owned, or NULL */
+    bool is_handing_over;     /* <diff> is kept until triggers tell the deletes */
     struct chunk *deletes;    /* in hand, or NULL; <deletes_done> of them were delivered */
     size_t deletes_done;
     /* of all batches */
@@ -93,7 +94,9 @@ bool delivery_restore(struct delivery *d, struct store *store, const struct conf
         return true;
     if (!store_load(store, name, &d->position, &d->has_position, e))
         return false;
-    if (!config->deletes)
+    d->is_handing_over = !config->deletes && d->position.is_learned &&
+                         config->capture == CONFIG_BY_TRIGGER;
+    if (!config->deletes && !d->is_handing_over)
         return true;
     d->diff = diff_open(store, config, name, delivery_position(d), e);
     return d->diff != NULL;
@@ -382,6 +385,11 @@ void delivery_end(struct delivery *d, struct chunk *c, bool *is_over, bool *is_l
     d->position.is_learned = d->position.is_partial = false;
     if (d->diff != NULL)
         diff_end_batch(d->diff, c->is_all, &d->position);
+    if (d->is_handing_over && d->position.stamps.is_used) {
+        d->is_handing_over = d->position.is_learned = d->position.is_partial = false;
+        diff_close(d->diff);
+        d->diff = NULL;
+    }
     d->begins_with_deletes = false;
     d->last.stop = STOP_NOWHERE;
     xidset_fini(&d->xids);

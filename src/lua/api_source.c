@@ -221,6 +221,12 @@ static int source_name(lua_State *L)
     return 1;
 }
 
+static int set_exact(lua_State *L)
+{
+    check_source(L)->config->is_exact = true;
+    return 0;
+}
+
 static int pause_source(lua_State *L)
 {
     check_source(L)->pauses += (int)luaL_checkinteger(L, 2);
@@ -237,7 +243,8 @@ void api_source_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "declare", declare }, { "handle", handle }, { "source_count", source_count },
-        { "source_name", source_name }, { "pause", pause_source }, { "group", group },
+        { "source_name", source_name }, { "set_exact", set_exact },
+         { "pause", pause_source }, { "group", group },
         { NULL, NULL },
     };
 

@@ -64,7 +64,7 @@ struct diff *diff_open(struct store *store, const struct config *config,
     d->is_partial = p != NULL ? p->is_partial : config->start == CONFIG_START_SNAPSHOT;
     d->kept_columns = kept_columns_open(store, source, e);
     if (d->kept_columns != NULL)
-        d->known = kept_rows_open(store, source, d->change, e);
+        d->known = kept_rows_open(store, source, d->change, config->is_exact, e);
     if (d->known != NULL && (d->missing = missing_new(d->known)) == NULL)
         err_memory(e);
     /* without a position to go on from it begins anew */
