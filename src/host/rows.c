@@ -8,6 +8,7 @@
  * SPDX-License-Identifier: MIT */
 #include "host/rows.h"
 
+#include "host/deletes.h"
 #include "host/output.h"
 
 static bool fail(const struct checkpoint *c, size_t source, struct err *e)
@@ -77,13 +78,18 @@ bool rows_handle(struct checkpoint *c, struct message *m, struct err *e)
 {
     struct delivery *d = c->deliveries[m->source];
     struct chunk *chunk = &m->chunk;
-    bool is_again;
+    bool is_again, is_ready = true;
     size_t done;
 
     if (delivery_is_saving(d))
         return save(c, m->source, e);
     if (script_should_stop(c->script) && !delivery_is_begun(d))
         return true; /* not begun: it comes again as a whole */
+    if (delivery_is_whole(d) && delivery_diff(d) != NULL &&
+        !deletes_deliver(c->script, d, &is_ready, e))
+        return false;
+    if (!is_ready)
+        return true;
     if (!delivery_begin_rows(d, chunk, &done, e))
         return fail(c, m->source, e);
     if (!deliver(c, m->source, chunk, &done, e))
