@@ -300,6 +300,7 @@ function Stream:cloudevents() end
 ---@field columns? string|string[] those to read; default: all
 ---@field where? string an SQL condition that depends on the row alone
 ---@field soft_delete? string a column that says that a row counts as deleted
+---@field connections? integer connections that the sources of the database share at most; 8
 ---@field deletes? boolean|{interval: number} finds deleted rows, and tells inserts from updates
 ---@field old? boolean keeps rows, for change.old and change.changed
 ---@field skip_unchanged? boolean leaves out updates that change nothing

@@ -4,6 +4,7 @@
 
 #include "base/array.h"
 #include "capture/listener.h"
+#include "capture/notices.h"
 #include "capture/sender.h"
 #include "capture/unit.h"
 #include "pg/sqlstate.h"
@@ -12,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_THREADS 8
+#define MAX_THREADS 8          /* as many as any source may ask for */
 #define ONCE_TRIES 3           /* --once and --check give up then */
 #define PATIENCE_MS 60000      /* for a table that is missing, or a standby that lags */
 #define ANSWER_MS 5000         /* a transaction waits no longer for the host's answer */
@@ -53,6 +54,7 @@ struct crew_unit {
     unsigned failures;        /* in a row */
     int64_t failing_since_ms;
     bool has_worked;          /* a step has succeeded, so what it asks of the tables is right */
+    struct notices notices;
 };
 
 struct crew {
@@ -102,6 +104,7 @@ static struct crew_unit *find_unit(struct crew *crew, const struct config *confi
         return NULL;
     }
     u->crew = crew;
+    u->notices.has_debug = crew->job.has_debug;
     u->interval_ms = config->interval_max_ms;
     return u;
 }
@@ -217,7 +220,7 @@ bool crew_answer(struct crew_source *s, const unsigned char *asked)
     return is_asking;
 }
 
-static bool read_step(struct crew_unit *u, struct conn *conn, bool *had_rows, struct err *e)
+static bool read_step(struct crew_unit *u, struct conn *conn, uint64_t *n_rows, struct err *e)
 {
     bool ok;
 
@@ -230,7 +233,8 @@ static bool read_step(struct crew_unit *u, struct conn *conn, bool *had_rows, st
         if (m == NULL)
             return true;
         s = source_in_turn(u);
-        *had_rows = *had_rows || (message_has_rows(m) && m->chunk.n_rows > 0);
+        if (message_has_rows(m))
+            *n_rows += m->chunk.n_rows;
         ok = m->kind == MESSAGE_TALLY ? ask_host(s, m, e) : sender_put(&s->sender, m, e);
     } while (ok);
     return false;
@@ -283,25 +287,31 @@ static void give_up_step(struct crew_unit *u, struct thread_conn *tc, struct err
         *e = later;
 }
 
-static bool poll_step(struct crew_unit *u, struct thread_conn *tc, bool *had_rows,
+static bool poll_step(struct crew_unit *u, struct thread_conn *tc, uint64_t *n_rows,
                       struct err *e)
 {
+    bool was_in_snapshot = step_is_in_snapshot(u->sources[0]->step), ok;
+    struct sender *first = &u->sources[0]->sender;
     enum unit_found found;
-    bool ok;
 
+    notices_begin_step(&u->notices);
     if (!unit_begin(&u->unit, tc->conn, &found, e)) {
         unit_abort(&u->unit, tc->conn);
         return false;
     }
-    if (found == UNIT_NOTHING)
+    if (found == UNIT_NOTHING) {
+        notices_skip_step(&u->notices, first);
         return true;
+    }
     open_senders(u);
-    ok = read_step(u, tc->conn, had_rows, e);
+    ok = read_step(u, tc->conn, n_rows, e);
     if (!ok)
         give_up_step(u, tc, e);
     else
         ok = flush_senders(u, e);
     close_senders(u);
+    if (ok)
+        notices_end_step(&u->notices, first, was_in_snapshot, *n_rows);
     u->has_worked = u->has_worked || ok;
     return ok;
 }
@@ -343,17 +353,27 @@ static bool check_all(struct crew_unit *u, struct conn *conn, struct err *e)
     return true;
 }
 
+/* For conn_watch. */
+static void on_wait(void *arg, const struct conn_wait *w)
+{
+    struct crew_unit *u = arg;
+
+    notices_wait(&u->notices, &source_in_turn(u)->sender, w);
+}
+
 /* Does what is due for the unit. The connection is opened on demand. */
 static bool do_step(struct crew_unit *u, struct thread_conn *tc, struct err *e)
 {
     const struct crew_job *job = &u->crew->job;
-    bool had_rows = false, is_resolved;
+    uint64_t n_rows = 0;
+    bool is_resolved;
 
     u->unit.turn = 0;
     if (tc->conn == NULL &&
         (tc->conn = conn_open(u->sources[0]->config->conninfo, job->stop_fd,
                               CONN_STOP_AT_ONCE, &tc->left, e)) == NULL)
         return false;
+    conn_watch(tc->conn, on_wait, u);
     if (!resolve_all(u, tc->conn, &is_resolved, e))
         return false;
     if (!is_resolved)
@@ -361,11 +381,11 @@ static bool do_step(struct crew_unit *u, struct thread_conn *tc, struct err *e)
     if (job->is_check)
         return check_all(u, tc->conn, e);
     u->due_ms = clock_mono_ms();
-    if (!poll_step(u, tc, &had_rows, e))
+    if (!poll_step(u, tc, &n_rows, e))
         return false;
     if (!unit_is_complete(&u->unit))
         return true; /* due again at once */
-    adapt_interval(u, had_rows);
+    adapt_interval(u, n_rows > 0);
     u->due_ms += u->interval_ms;
     for (size_t i = 0; job->is_once && i < u->n; i++)
         finish(u->sources[i], MESSAGE_DONE, NULL);
@@ -522,10 +542,12 @@ static void *run_thread(void *arg)
         }
         take(u);
         pthread_mutex_unlock(&crew->mutex);
-        if (do_step(u, &tc, &e))
-            u->failures = 0;
-        else
+        if (!do_step(u, &tc, &e)) {
             goes_on = handle_failure(u, &tc, &e);
+        } else if (u->failures > 0) {
+            u->failures = 0;
+            notices_recovered(&u->sources[0]->sender, u->failing_since_ms);
+        }
         pthread_mutex_lock(&crew->mutex);
         leave(u);
         if (!goes_on)
@@ -536,9 +558,21 @@ static void *run_thread(void *arg)
     return NULL;
 }
 
-bool crew_start(struct crew *crew, struct err *e)
+/* How many threads there are to be. */
+static size_t count_threads(const struct crew *crew)
 {
     size_t n = crew->n_units < MAX_THREADS ? crew->n_units : MAX_THREADS;
+
+    for (size_t i = 0; i < crew->n_units; i++)
+        for (size_t k = 0; k < crew->units[i]->n; k++)
+            if (crew->units[i]->sources[k]->config->connections < n)
+                n = crew->units[i]->sources[k]->config->connections;
+    return n;
+}
+
+bool crew_start(struct crew *crew, struct err *e)
+{
+    size_t n = count_threads(crew);
 
     while (crew->n_threads < n) {
         int rc = pthread_create(&crew->threads[crew->n_threads], NULL, run_thread, crew);

@@ -1,8 +1,8 @@
 /* crew.h -- the threads of one database: schedule, reconnect, retry.
  *
  * Each thread has a connection of its own. There are as many as the database has
- * units (sources that are read together are one unit, see unit.h), at most 8; more
- * units share them, the longest due first. A thread runs straight-line blocking
+ * units (sources that are read together are one unit, see unit.h), at most 8 or what
+ * <connections> of a source says; more units share them, the longest due first. A thread runs straight-line blocking
  * code and pushes what it finds into the queue. pg/sqlstate.h decides what an error
  * means (retry, give up); the crew does what follows from it.
  *
@@ -26,6 +26,7 @@ struct crew_job {
     int stop_fd;           /* readable: everything is to end soon */
     bool is_once;          /* until each source has finished its snapshot and polled once */
     bool is_check;         /* look at each table, read nothing */
+    bool has_debug;        /* the log wants to know of every poll */
 };
 
 /* Returns owned, or NULL: out of memory. */

@@ -25,6 +25,7 @@ struct reader {
     struct queue *queue;
     char *spool_dir;
     enum reader_mode mode;
+    bool has_debug; /* the log wants to know of every poll */
     int stop_fd;
     struct reader_source *sources; /* by number */
     size_t n_sources, cap_sources;
@@ -33,7 +34,7 @@ struct reader {
 };
 
 struct reader *reader_new(struct queue *queue, const char *spool_dir, enum reader_mode mode,
-                          struct err *e)
+                          bool has_debug, struct err *e)
 {
     struct reader *r = calloc(1, sizeof *r);
 
@@ -44,6 +45,7 @@ struct reader *reader_new(struct queue *queue, const char *spool_dir, enum reade
     }
     r->queue = queue;
     r->mode = mode;
+    r->has_debug = has_debug;
     r->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (r->stop_fd >= 0)
         return r;
@@ -62,6 +64,7 @@ static struct crew *find_crew(struct reader *r, const char *conninfo)
         .stop_fd = r->stop_fd,
         .is_once = r->mode == READER_ONCE,
         .is_check = r->mode == READER_CHECK,
+        .has_debug = r->has_debug,
     };
     struct database new = { .conninfo = conninfo };
 

@@ -18,9 +18,10 @@ enum reader_mode {
     READER_CHECK, /* look at each table, read nothing */
 };
 
-/* <queue> is borrowed; <spool_dir> (copied) is where spool files go. Returns owned, or NULL. */
+/* <queue> is borrowed; <spool_dir> (copied) is where spool files go; <has_debug>: the log wants to
+ * know of every poll. Returns owned, or NULL. */
 struct reader *reader_new(struct queue *queue, const char *spool_dir, enum reader_mode mode,
-                          struct err *e);
+                          bool has_debug, struct err *e);
 
 /* Declares the next source; they are numbered from 0. <config> is borrowed until reader_free.
  * ERR_MEMORY. */

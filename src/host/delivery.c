@@ -47,6 +47,8 @@ struct delivery {
     struct diff *diff;        /* owned, or NULL */
     struct chunk *deletes;    /* in hand, or NULL; <deletes_done> of them were delivered */
     size_t deletes_done;
+    /* of all batches */
+    uint64_t n_rows, n_bytes;
     /* messages */
     bool is_again;
     struct queue_list parked;
@@ -145,6 +147,12 @@ uint64_t delivery_batch(const struct delivery *d)
 uint64_t delivery_count(const struct delivery *d)
 {
     return d->count;
+}
+
+void delivery_totals(const struct delivery *d, uint64_t *rows, uint64_t *bytes)
+{
+    *rows = d->n_rows;
+    *bytes = d->n_bytes;
 }
 
 bool delivery_is_begun(const struct delivery *d)
@@ -248,6 +256,8 @@ static bool begin(struct delivery *d)
 bool delivery_begin_rows(struct delivery *d, struct chunk *c, size_t *from, struct err *e)
 {
     *from = d->rows_done;
+    if (*from == 0)
+        d->n_bytes += c->n_bytes;
     if (c->begins && *from == 0 && !d->begins_with_deletes && !begin(d))
         return err_memory(e);
     return d->diff == NULL || diff_record(d->diff, c, e);
@@ -259,6 +269,7 @@ static bool count_rows(struct delivery *d, const struct chunk *c, size_t from, s
     uint64_t last = 0;
 
     d->count += done - from;
+    d->n_rows += done - from;
     if (!c->is_ordered)
         return true;
     for (size_t i = from; i < done; i++)
@@ -380,6 +391,7 @@ bool delivery_add_deletes(struct delivery *d, size_t done)
     size_t from = d->deletes_done;
 
     d->count += done - from;
+    d->n_rows += done - from;
     d->deletes_done = done;
     if (done > from && (d->last.stop == STOP_NOWHERE || d->last.stop == STOP_BEFORE_ROWS)) {
         d->last.stop = d->has_position && !d->is_joint ? STOP_BEFORE_ROWS : STOP_NOWHERE;

@@ -60,6 +60,9 @@ struct delivery_moment {
 bool delivery_write(const struct delivery *d, const char *name,
                     struct delivery_moment *moment) WARN_UNUSED;
 
+/* How many changes were delivered since the start, and how many bytes the server sent for them. */
+void delivery_totals(const struct delivery *d, uint64_t *rows, uint64_t *bytes);
+
 /* ---- the batch in hand ---- */
 
 uint64_t delivery_batch(const struct delivery *d); /* its number, or that of the last one */

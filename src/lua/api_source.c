@@ -153,6 +153,7 @@ static void read_config(lua_State *L, struct config *c)
     read_start(L, c);
     c->interval_min_ms = ms_field(L, "interval_min");
     c->interval_max_ms = ms_field(L, "interval_max");
+    c->connections = (size_t)number_field(L, "connections");
     c->rls = flag_field(L, "rls");
     c->deletes = flag_field(L, "deletes");
     c->keeps_old = flag_field(L, "old");

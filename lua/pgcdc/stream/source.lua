@@ -10,6 +10,7 @@ local stream = require "pgcdc.stream.stream"
 
 local DEFAULT_INTERVAL = 10
 local DEFAULT_RECHECK = 3600
+local MOST_CONNECTIONS = 8
 local LEAST_INTERVAL = 0.01
 
 local fields = {
@@ -17,6 +18,7 @@ local fields = {
    columns = true, where = true, rls = true, on_change = true, on_error = true,
    dead_letter = true, soft_delete = true, deletes = true, old = true, skip_unchanged = true,
    capture = true, column = true, lookback = true, recheck = true, together = true,
+   connections = true,
 }
 
 -- How changes are found.
@@ -118,12 +120,25 @@ local function start(value)
    end
    if math.type(value) == "integer" and value >= 3 then
       return value
+   elseif type(value) == "number" then
+      check.fail('pgcdc.source: start = %s is no transaction id, which is a whole number of 3 or'
+         .. ' more (SELECT pg_current_xact_id() gives one); write "now" for what commits from now'
+         .. ' on, "snapshot" for existing rows first', value)
    end
    if value ~= "snapshot" and value ~= "now" then
       check.fail('pgcdc.source: start must be "snapshot", "now" or a transaction id, not %s',
          type(value) == "string" and ("%q"):format(value) or tostring(value))
    end
    return value
+end
+
+-- How many connections the sources of a database may share at most.
+local function connections(value)
+   local what = "pgcdc.source: connections"
+   if value ~= nil and check.count(what, value, 1) > MOST_CONNECTIONS then
+      check.fail("%s must be at most %d, not %d", what, MOST_CONNECTIONS, value)
+   end
+   return value or MOST_CONNECTIONS
 end
 
 local function name(value)
@@ -322,6 +337,7 @@ function Source.declare(spec)
       lookback = lookback,
       recheck = recheck,
       rls = spec.rls or false,
+      connections = connections(spec.connections),
       deletes = has_deletes,
       check_interval = check_interval,
       old = with_deletes("old", spec.old, has_deletes),
