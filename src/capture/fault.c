@@ -131,7 +131,7 @@ static bool begin_whole(struct source *s, enum fault_news *news, struct err *e)
     begin_position(s, s->facts.snapshot.xmin);
     s->position.reads += s->config->deletes;
     s->is_ready = s->is_impatient = false;
-    return true;
+    return source_add_notice(s, LOG_INFO, "the table is read whole, in one transaction", e);
 }
 
 /* The facts may have been read without sizes, which only a first read in ranges needs: reads them

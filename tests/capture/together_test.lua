@@ -188,6 +188,17 @@ function TestTogether.test_every_commit_is_a_state_of_the_source()
    assert_exact { fields = "deletes = true," }
 end
 
+-- The bundled script reads its tables together, unless it is told not to.
+function TestTogether.test_mirror()
+   for together, commits in pairs { yes = "1", no = "4" } do
+      local source, target = databases()
+      once.ok { bundled = "mirror", dsn = source, args = { table = table.concat(TABLES, ","),
+         target = target:dsn(), together = together } }
+      assert_equal(source, target)
+      lu.assertEquals(target:value "select count(*) from moments", commits)
+   end
+end
+
 -- Whatever the capture, in one group.
 function TestTogether.test_captures_of_several_kinds()
    local function install(source)
