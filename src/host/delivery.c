@@ -31,6 +31,7 @@ struct delivery {
     /* the position */
     struct position position; /* of the newest batch that is over */
     bool has_position, is_unsaved;
+    bool is_reading;          /* a reading of all rows is under way */
     /* the batch in hand */
     uint64_t batch, count;
     bool begins_with_deletes; /* and not with its rows */
@@ -132,6 +133,19 @@ const struct position *delivery_position(const struct delivery *d)
 bool delivery_is_unsaved(const struct delivery *d)
 {
     return d->is_unsaved;
+}
+
+void delivery_begin_reading(struct delivery *d)
+{
+    d->is_reading = true;
+}
+
+bool delivery_ends_reading(struct delivery *d)
+{
+    if (!d->is_reading || !d->has_position || d->position.phase != POSITION_POLL)
+        return false;
+    d->is_reading = false;
+    return true;
 }
 
 void delivery_set_saved(struct delivery *d)
@@ -317,6 +331,23 @@ static bool move_stop(struct delivery *d, const struct chunk *c, size_t from, si
     return keep_keys(d, c, from, done);
 }
 
+void delivery_fail(struct delivery *d, const struct chunk *c, size_t failed)
+{
+    struct err e;
+
+    if (d->diff != NULL && c->sides != NULL && failed < c->n_rows &&
+        !diff_undo_after(d->diff, c->sides[failed].change, &e)) {
+        /* they are in doubt at the next start */
+    }
+}
+
+bool delivery_finish(struct delivery *d, struct err *e)
+{
+    return d->diff == NULL || ((!d->has_position ||
+                                diff_undo_after(d->diff, d->position.last_change, e)) &&
+                               diff_save_index(d->diff, e));
+}
+
 bool delivery_add_rows(struct delivery *d, const struct chunk *c, size_t done, bool is_again)
 {
     size_t from = d->rows_done;
@@ -347,9 +378,9 @@ void delivery_end(struct delivery *d, struct chunk *c, bool *is_over, bool *is_l
     free(c->position);
     c->position = NULL;
     d->has_position = d->is_unsaved = true;
-    d->position.is_learned = false;
+    d->position.is_learned = d->position.is_partial = false;
     if (d->diff != NULL)
-        diff_set_position(d->diff, &d->position, diff_last_change(d->diff));
+        diff_end_batch(d->diff, c->is_all, &d->position);
     d->begins_with_deletes = false;
     d->last.stop = STOP_NOWHERE;
     xidset_fini(&d->xids);

@@ -50,7 +50,23 @@ static bool deliver(struct checkpoint *c, size_t source, const struct chunk *chu
     bool ok = hooks_deliver(c->script, &rows, e);
 
     *done = rows.done;
+    if (!ok)
+        delivery_fail(c->deliveries[source], chunk, rows.done);
     return ok;
+}
+
+/* The batch of sources that are read together is over: what is to be done when all rows of one of
+ * them were read is part of what is saved now. */
+static bool end_readings(struct checkpoint *c, const struct delivery *d, struct err *e)
+{
+    for (size_t i = 0; i < c->n; i++) {
+        struct delivery *other = c->deliveries[i];
+
+        if (delivery_is_with(other, d) && delivery_ends_reading(other) &&
+            !hooks_read(c->script, i, delivery_position(other)->rows, e))
+            return fail(c, i, e);
+    }
+    return true;
 }
 
 /* All rows of the source's part of the batch were delivered. */
@@ -67,6 +83,8 @@ static bool end_batch(struct checkpoint *c, size_t source, struct chunk *chunk, 
     if (!tell_end(c, source, e))
         return false;
     delivery_end(d, chunk, &is_over, &is_lazy);
+    if (is_over && delivery_is_whole(d) && !end_readings(c, d, e))
+        return false;
     if (is_over && !is_lazy)
         return save(c, source, e);
     if (is_over)

@@ -199,6 +199,19 @@ function TestTogether.test_mirror()
    end
 end
 
+-- Rows that the source does not have any more are removed with the rest of the reading.
+function TestTogether.test_read_again_from_the_start()
+   local source, target = databases()
+   local state, text = fixtures.state(), script(target, "")
+   once.ok { dsn = source, state = state, script = text }
+   source:exec [[begin; delete from credit where id = 44; delete from items where id > 100;
+      delete from orders where id >= 50;
+      update debit set amount = amount + 100 where id = 1; commit]]
+   once.ok { dsn = source, state = state, script = text, options = { "--once", "--reset" } }
+   assert_equal(source, target)
+   assert_moments(target, 2)
+end
+
 -- Whatever the capture, in one group.
 function TestTogether.test_captures_of_several_kinds()
    local function install(source)
