@@ -64,7 +64,7 @@ pgcdc.log = {}
 for _, level in ipairs { "error", "warn", "info", "debug" } do
    --- Writes one line to standard error. `fields`: a table of what belongs to the message, or nil.
    pgcdc.log[level] = function(message, fields)
-      raw.log(level, tostring(message), fields)
+      raw.log(level, tostring(message), fields, true)
    end
 end
 

@@ -32,7 +32,7 @@
 ---@field changed string[]? of an update with `old`: the columns that differ; not in the JSON
 ---@field xid integer|nil the transaction that wrote it, 64 bit; nil of views and foreign tables
 ---@field ts string when it was read: "2026-11-23T05:04:57.057Z"
----@field id string the same at every redelivery of the same row version
+---@field id string the same at every redelivery of the same row version, and of no other one
 ---@field get fun(self: pgcdc.change, name: string): any nil for a field that is not there
 ---@field copy fun(self: pgcdc.change): table a plain table with all columns decoded
 ---@field [string] any what the script adds
@@ -377,7 +377,8 @@ local sinks = {}
 ---@field every? number seconds
 
 ---@class pgcdc.file.spec
----@field path string "-" is standard output
+---@field path? string|fun(value: any): string "-": standard output; "out/{column}.jsonl"
+---@field dir? string where the files are whose path is a function
 ---@field name? string
 ---@field rotate? pgcdc.rotation
 ---@field append? boolean

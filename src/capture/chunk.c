@@ -4,6 +4,7 @@
 
 #include "base/array.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -118,6 +119,18 @@ bool chunk_is_full(const struct chunk *c)
 size_t chunk_size(const struct chunk *c)
 {
     return sizeof *c + c->cap_bytes + c->cap_rows * sizeof *c->rows;
+}
+
+bool chunk_put_place(const struct chunk_place *place, struct buf *mark)
+{
+    buf_printf(mark, "\\p%" PRIu32 " %" PRIu32 " %" PRIu32, place->filenode, place->block,
+               place->line);
+    return buf_ok(mark);
+}
+
+bool chunk_row_mark(const struct chunk *c, const struct chunk_row *row, struct buf *mark)
+{
+    return c->rowtype->has_place ? chunk_put_place(&row->place, mark) : chunk_row_key(c, row, mark);
 }
 
 bool chunk_row_key(const struct chunk *c, const struct chunk_row *row, struct buf *key)

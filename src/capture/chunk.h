@@ -13,12 +13,21 @@
 #include "capture/position.h"
 #include "capture/rowtype.h"
 
+/* Where a row version is, in which file. Zeroed: it is not known, nor needed. */
+struct chunk_place {
+    uint32_t filenode, block;
+    uint32_t line;
+};
+
 struct chunk_row {
     size_t start;     /* in the chunk's bytes: the fields of the row type, tabs between */
     uint32_t len;
     enum op op;
     bool is_key_only; /* nothing but its key is known: the other fields are NULL */
+    struct chunk_place place; /* if the row type <has_place> */
     uint64_t xid;
+    int64_t fingerprint; /* of a poll by fingerprints, see order.h */
+    uint64_t nth;        /* among the rows of its xid with this fingerprint, from 1 */
 };
 
 /* What the host adds to a row. */
@@ -36,7 +45,7 @@ struct chunk {
     struct chunk_row *rows;
     size_t n_rows, cap_rows;
     bool is_snapshot;        /* rows of a snapshot range, else of a poll */
-    bool is_ordered;         /* rows come by xid and key: a poll may stop at any of them */
+    bool is_ordered;         /* rows come by xid, see order.h: a poll may stop at any of them */
     bool is_recheck;         /* see increment.h */
     uint64_t reads;          /* as in struct position */
     uint32_t leaf, end;      /* of a snapshot range: its relation's oid, the block after it */
@@ -81,11 +90,20 @@ bool chunk_set_position(struct chunk *c, const struct position *p) WARN_UNUSED;
 /* True if <c> is big enough to be sent. */
 bool chunk_is_full(const struct chunk *c);
 
+
 /* The memory that <c> takes, in bytes, for the queue to count. */
 size_t chunk_size(const struct chunk *c);
 
 /* Appends the fields of a row's key to <key> as COPY text, tabs between. False: the row has too few
  * fields, or there is no memory. */
 bool chunk_row_key(const struct chunk *c, const struct chunk_row *row, struct buf *key) WARN_UNUSED;
+
+/* Appends what tells the row from the others of a range of the snapshot: its place or, if the row
+ * type has none, its key. False as above. */
+bool chunk_row_mark(const struct chunk *c, const struct chunk_row *row,
+                    struct buf *mark) WARN_UNUSED;
+
+/* Appends a place; what stands there is no field of COPY. */
+bool chunk_put_place(const struct chunk_place *place, struct buf *mark) WARN_UNUSED;
 
 #endif

@@ -121,7 +121,8 @@ static void begin_position(struct source *s, uint64_t floor)
         m->begin_position(s, &before);
 }
 
-/* A first read in one poll: no leaf is known, so that all of them are new. */
+/* A first read in one poll: no leaf is known, so that all of them are new. <brings_all>: all rows,
+ * and not just what differs. */
 static bool begin_whole(struct source *s, bool brings_all, enum fault_news *news, struct err *e)
 {
     *news = FAULT_STARTS;
@@ -328,7 +329,7 @@ bool fault_begin(struct source *s, struct conn *conn, enum fault_news *news, str
         return false;
     }
     source_keep_identity(s);
-    return source_add_schema(s, e);
+    return source_add_schema(s, e) && source_check_resume_points(s, e);
 }
 
 void fault_forget_start(struct source *s)

@@ -63,10 +63,15 @@ enum method_fate {
 
 /* A line of COPY, and what becomes of it. */
 struct method_row {
-    const char *p, *end; /* borrowed; <take> moves <p> to the row's fields or, with deletes, to the
-                          * hash of its key, which comes before them */
+    const char *p, *end; /* borrowed; <take> moves <p> to the row's fields, before which
+                          * sql_put_fingerprint and sql_put_columns may have put some */
     enum method_fate fate;
     uint64_t xid;
+    /* set by the reading: */
+    int64_t fingerprint;
+    uint64_t nth;        /* as in struct chunk_row */
+    struct chunk_place place;
+    /* set by <take>: */
     bool is_old;         /* it is delivered though it is not new: OP_READ */
     bool is_tombstone;   /* nothing is known but its key: OP_DELETE */
 };
@@ -75,7 +80,8 @@ struct method_row {
 struct method_copy {
     bool reads_all; /* sequential scans are on for it, see by_index */
 
-    /* Appends the statement. The leaf of <extent> is NULL if the whole table is read. */
+    /* Appends the statement; of a poll with sql_put_fingerprint, in the order of the row type. The
+     * leaf of <extent> is NULL if the whole table is read. */
     void (*put)(const struct source *s, const struct method_extent *extent, struct buf *sql);
 
     /* Reads what stands before a row's fields and sets the fate of <row>. Adds the xids of what is

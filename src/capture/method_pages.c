@@ -7,6 +7,7 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/method_increment.h"
 
+#include "base/hash.h"
 #include "pg/copytext.h"
 
 #include <stdlib.h>
@@ -20,6 +21,8 @@ struct step {
     struct pages_rows fresh; /* those that were not given before, and may come again */
     struct buf last_key;     /* of the row that was read last, COPY text */
     int64_t last;            /* the value of that row */
+    struct pages_rows alike; /* the last rows, of one value and one key */
+    struct buf key;          /* of the row in hand */
 };
 
 static void fini_step(void *own)
@@ -28,6 +31,8 @@ static void fini_step(void *own)
 
     pages_rows_fini(&step->fresh);
     buf_fini(&step->last_key);
+    pages_rows_fini(&step->alike);
+    buf_fini(&step->key);
 }
 
 static void put_try(const struct source *s, struct buf *sql)
@@ -73,18 +78,39 @@ static void put_page(const struct source *s, const struct method_extent *extent,
     sql_increment_page(sql, &q, &s->position);
 }
 
-/* True if one of the fields of a key is NULL. */
-static bool has_null(const char *key)
+/* The name of the column that is NULL in a key, or NULL: none is. */
+static const char *find_null(const struct rowtype *s, const char *key)
 {
-    for (const char *f = key;; f++) {
+    const char *f = key;
+
+    for (size_t k = 0; k < s->n_key; k++) {
         size_t len = strcspn(f, "\t");
 
         if (copytext_is_null((struct copytext_field){ f, len }))
-            return true;
-        f += len;
-        if (*f == '\0')
-            return false;
+            return s->columns[s->key[k]].name;
+        f += len + (f[len] == '\t');
     }
+    return NULL;
+}
+
+/* Moves on to the row in hand, with its value and the hash of its fields. Rows that are alike in
+ * all fields come one after the other, in one page: those after the first get hashes of their own,
+ * so that each is recognized, and has an id. */
+static bool enter_row(struct step *own, int64_t value, uint64_t *hash)
+{
+    bool is_alike = own->n > 0 && own->last == value && own->key.len == own->last_key.len &&
+                    memcmp(own->key.data, own->last_key.data, own->key.len) == 0;
+    const struct buf before = own->last_key;
+
+    if (!is_alike)
+        pages_rows_fini(&own->alike);
+    while (pages_rows_has(&own->alike, *hash))
+        *hash = hash_add(*hash, 1);
+    own->last_key = own->key; /* they change places */
+    own->key = before;
+    own->last = value;
+    own->n++;
+    return pages_rows_add(&own->alike, *hash, value);
 }
 
 static bool take_row(const struct source *s, struct method_step *step, struct method_row *row,
@@ -93,21 +119,23 @@ static bool take_row(const struct source *s, struct method_step *step, struct me
     struct step *own = step->own;
     size_t len;
     bool has_value, is_new = true;
+    const char *null;
     int64_t value;
 
     if (!method_increment_read_value(row, &has_value, &value) || !has_value)
         return method_fail_row(e);
     len = (size_t)(row->end - row->p);
-    buf_clear(&own->last_key);
-    if (!rowtype_put_key(s->facts.rowtype, row->p, len, &own->last_key) ||
+    buf_clear(&own->key);
+    if (!rowtype_put_key(s->facts.rowtype, row->p, len, &own->key) ||
         !pages_hash(row->p, len, &row->xid))
         return err_memory(e);
-    if (has_null(own->last_key.data))
-        return err_set(e, ERR_REFUSED, "%s.%s: a row has NULL in its key, behind which no page can "
-                       "begin: name columns in pk that are never NULL, or leave such rows out by "
-                       "where", s->facts.table.schema, s->facts.table.name);
-    own->n++;
-    own->last = value;
+    null = find_null(s->facts.rowtype, own->key.data);
+    if (null != NULL)
+        return err_set(e, ERR_REFUSED, "%s.%s: a row has NULL in its key, column \"%s\", after "
+                       "which no page can begin: name columns in pk that are never NULL, or leave "
+                       "such rows out by where", s->facts.table.schema, s->facts.table.name, null);
+    if (!enter_row(own, value, &row->xid))
+        return err_memory(e);
     if (value >= s->position.increment.base) {
         is_new = !pages_rows_has(&s->position.pages.given, row->xid);
         if (is_new && !pages_rows_add(&own->fresh, row->xid, value))
@@ -129,8 +157,9 @@ static bool check_round(const struct source *s, struct err *e)
 
     for (size_t k = 0; k < rowtype->n_key; k++)
         if (rowtype->columns[rowtype->key[k]].wants_to_json)
-            return err_set(e, ERR_REFUSED, "%s.%s: no page can begin behind a key of type %s: name "
-                           "other columns in pk", s->facts.table.schema, s->facts.table.name,
+            return err_set(e, ERR_REFUSED, "%s.%s: column \"%s\": no page can begin after a key "
+                           "of type %s: name other columns in pk", s->facts.table.schema,
+                           s->facts.table.name, rowtype->columns[rowtype->key[k]].name,
                            rowtype->columns[rowtype->key[k]].type);
     if (i->column != NULL && !method_increment_has_column(s))
         return err_set(e, ERR_REFUSED, "%s.%s: the position goes by column \"%s\", of the type "
@@ -147,6 +176,7 @@ static bool begin(struct source *s, struct method_step *step, struct conn *conn,
     int64_t lookback = method_increment_lookback(s);
 
     buf_init(&own->last_key, SIZE_MAX / 2);
+    buf_init(&own->key, SIZE_MAX / 2);
     step->copy = &page;
     step->is_held = true;
     if (g->reached_key != NULL)

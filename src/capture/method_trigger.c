@@ -185,20 +185,31 @@ static bool add_notices_of_leaf(struct source *s, const struct result *leaves, i
                       ": each poll reads all of it", e);
 }
 
+/* Nobody could tell whether the key of a row that was deleted is there again. */
+static bool refuse_unequal(const struct source *s, const char *column, const char *type,
+                           struct err *e)
+{
+    return err_set(e, ERR_REFUSED, "%s.%s: column \"%s\" of the key is of type %s, which has no "
+                   "operator for equality: capture = \"trigger\" needs another key, see pk",
+                   s->facts.table.schema, s->facts.table.name, column, type);
+}
+
 static bool check_health(struct source *s, struct conn *conn, struct err *e)
 {
     const struct sql_trigger_query q = {
         .query = { .table = &s->facts.table, .rowtype = s->facts.rowtype },
         .xmax = s->facts.snapshot.xmax,
     };
-    struct result *rows[2] = { NULL };
+    struct result *rows[3] = { NULL };
     struct buf sql;
     bool ok;
 
     buf_init(&sql, BUF_SQL_MAX);
     sql_trigger_health(&sql, &q);
-    ok = buf_ok(&sql) ? conn_run(conn, sql.data, rows, 2, e) : err_memory(e);
+    ok = buf_ok(&sql) ? conn_run(conn, sql.data, rows, 3, e) : err_memory(e);
     buf_fini(&sql);
+    if (ok && result_count(rows[2]) > 0)
+        ok = refuse_unequal(s, result_text(rows[2], 0, 0), result_text(rows[2], 0, 1), e);
     for (int i = 0; ok && i < result_count(rows[0]); i++)
         ok = add_notices_of_leaf(s, rows[0], i, e);
     if (ok && result_bool(rows[1], 0, 0))
@@ -206,6 +217,7 @@ static bool check_health(struct source *s, struct conn *conn, struct err *e)
                         "another one: they count as old, until it does", e);
     result_free(rows[0]);
     result_free(rows[1]);
+    result_free(rows[2]);
     return ok;
 }
 

@@ -3,7 +3,8 @@
  * Views and foreign tables tell nothing of the transactions that wrote their
  * rows. They are read in rounds, from a base on and in the order of value and
  * key, a page at a time. A row that an earlier round delivered is recognized
- * by a hash of all its fields, which is kept while its value is at or above the
+ * by a hash of all its fields (of several rows that are alike, the second has a
+ * hash of that hash, and so on), which is kept while its value is at or above the
  * base. A row that appears below the base is never read. Pure functions, no I/O.
  *
  * SPDX-License-Identifier: MIT */
@@ -15,7 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PAGES_ROWS 5000 /* at most, in a page */
+#define PAGES_ROWS 5000 /* in a page, and those that have value and key of the last one */
 
 /* A row that was delivered or, in a silent round, passed over. */
 struct pages_row {

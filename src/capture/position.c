@@ -23,9 +23,18 @@ static bool copy_resume_points(struct position *to, const struct position *from)
 {
     for (size_t i = 0; i < from->n_resume_points; i++) {
         const struct position_resume_point *point = &from->resume_points[i];
+        const struct position_last last = {
+            .xid = point->xid,
+            .is_tombstone = point->is_tombstone,
+            .order = point->order,
+            .key = point->key,
+            .len = point->key != NULL ? strlen(point->key) : 0,
+            .fingerprint = point->fingerprint,
+            .n = point->n,
+            .scope = point->scope,
+        };
 
-        if (!position_add_resume_point(to, point->xid, point->is_tombstone, point->key,
-                                       strlen(point->key)))
+        if (!position_add_resume_point(to, &last))
             return false;
     }
     return true;
@@ -81,12 +90,20 @@ bool position_set_leaves(struct position *p, size_t n)
     return true;
 }
 
-bool position_add_resume_point(struct position *p, uint64_t xid, bool is_tombstone,
-                               const char *key, size_t len)
+bool position_add_resume_point(struct position *p, const struct position_last *last)
 {
-    struct position_resume_point point = { xid, is_tombstone, strndup(key, len) };
+    bool has_key = last->order != ROW_ORDER_BY_FINGERPRINT;
+    struct position_resume_point point = {
+        .xid = last->xid,
+        .is_tombstone = last->is_tombstone,
+        .order = last->order,
+        .key = has_key ? strndup(last->key, last->len) : NULL,
+        .fingerprint = last->fingerprint,
+        .n = last->n,
+        .scope = last->scope,
+    };
 
-    if (point.key == NULL)
+    if (has_key && point.key == NULL)
         return false;
     if (ARRAY_PUSH(p->resume_points, p->n_resume_points, p->cap_resume_points, point))
         return true;
@@ -113,8 +130,21 @@ static bool see(struct position *p, uint64_t xid)
            (i->column == NULL || increment_add_first(&i->firsts, xid, base, INCREMENT_LOWEST));
 }
 
-/* Drops the resume points up to <xid>; the xids of those below it are seen from now on. */
-static bool close_resume_points(struct position *p, uint64_t xid)
+void position_forget_other_scopes(struct position *p, uint64_t scope, size_t *n)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < p->n_resume_points; i++)
+        if (p->resume_points[i].order != ROW_ORDER_BY_FINGERPRINT ||
+            p->resume_points[i].scope == scope)
+            p->resume_points[kept++] = p->resume_points[i]; /* the others own nothing */
+    *n = p->n_resume_points - kept;
+    p->n_resume_points = kept;
+}
+
+/* Drops the resume points up to <xid>; the xids of those below it are seen from now on. Of <xid>
+ * itself those of another order stay: together with the new one they tell what was delivered. */
+static bool close_resume_points(struct position *p, uint64_t xid, enum row_order order)
 {
     size_t n = 0;
 
@@ -122,7 +152,8 @@ static bool close_resume_points(struct position *p, uint64_t xid)
         if (p->resume_points[i].xid < xid && !see(p, p->resume_points[i].xid))
             return false;
     for (size_t i = 0; i < p->n_resume_points; i++) {
-        if (p->resume_points[i].xid > xid)
+        if (p->resume_points[i].xid > xid ||
+            (p->resume_points[i].xid == xid && p->resume_points[i].order != order))
             p->resume_points[n++] = p->resume_points[i];
         else
             free(p->resume_points[i].key);
@@ -138,8 +169,7 @@ bool position_end_early(struct position *p, const struct xidset *delivered,
     for (size_t i = 0; i < delivered->n && delivered->v[i] < last->xid; i++)
         if (!see(p, delivered->v[i]))
             return false;
-    return close_resume_points(p, last->xid) &&
-           position_add_resume_point(p, last->xid, last->is_tombstone, last->key, last->len);
+    return close_resume_points(p, last->xid, last->order) && position_add_resume_point(p, last);
 }
 
 bool position_resumes_window(const struct position *p)

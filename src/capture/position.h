@@ -11,6 +11,7 @@
 #include "capture/identity.h"
 #include "capture/increment.h"
 #include "capture/pages.h"
+#include "capture/row_order.h"
 
 enum position_phase {
     POSITION_NONE,     /* never read */
@@ -25,20 +26,24 @@ struct position_leaf {
     uint32_t blocks, next;
 };
 
-/* A poll that ended early delivered the rows of <xid> up to and including the one with this key.
- * The tombstones of an xid come before its rows. */
+/* A poll that ended early delivered the rows of <xid> up to and including the one with this key, or
+ * those with a lower fingerprint and <n> with this one. The tombstones of an xid come before its
+ * rows. What was delivered is told whatever the order of rows is now. */
 struct position_resume_point {
     uint64_t xid;
     bool is_tombstone; /* the last row was one: no other rows of <xid> were delivered */
-    char *key;         /* its fields as COPY text, tabs between; owned */
+    enum row_order order;
+    char *key;         /* its fields as COPY text, tabs between; owned; NULL: by fingerprint */
+    int64_t fingerprint;
+    uint64_t n;
+    uint64_t scope;    /* what the fingerprint is of, see struct rowtype */
 };
 
 /* A range of the snapshot that ended early: of the blocks of <leaf> before <end>, the rows with
- * these keys were delivered, a key that stands here twice for two rows. */
+ * these marks (see chunk_row_mark) were delivered, a mark that stands here twice for two rows. */
 struct position_done {
     uint32_t leaf, end;
-    char *keys; /* fields as COPY text, tabs between, a newline after each key; owned;
-                 * NULL: no range ended early */
+    char *keys; /* a newline after each; owned; NULL: no range ended early */
 };
 
 /* If <is_used>, the horizon is one of stamps, see sql_trigger.h; otherwise of xmins. */
@@ -94,19 +99,25 @@ struct position_last {
     uint64_t xid;
     bool is_tombstone;
     bool is_recheck; /* the poll reads all rows, not those of a window, see increment.h */
-    const char *key; /* <len> bytes, as in a resume point */
+    enum row_order order;
+    const char *key; /* <len> bytes, as the rest as in a resume point */
     size_t len;
+    int64_t fingerprint;
+    uint64_t n, scope;
 };
 
-/* Records a poll that ends early. Its rows came by xid and key: so all rows of the xids <delivered>
- * below that of <last> are done, rows of that xid up to the key, and earlier polls that ended early
- * at an xid below it. False: out of memory. */
+/* Records a poll that ends early. Its rows came by xid and in <last>'s order: so all rows of the
+ * xids <delivered> below that of <last> are done, rows of that xid up to <last>, and earlier polls
+ * that ended early at an xid below it. False: out of memory. */
 bool position_end_early(struct position *p, const struct xidset *delivered,
                         const struct position_last *last) WARN_UNUSED;
 
-/* Adds a resume point as it stands; <key>, <len> bytes, is copied. False: out of memory. */
-bool position_add_resume_point(struct position *p, uint64_t xid, bool is_tombstone,
-                               const char *key, size_t len) WARN_UNUSED;
+/* Adds a resume point as it stands, with a copy of the key. False: out of memory. */
+bool position_add_resume_point(struct position *p, const struct position_last *point) WARN_UNUSED;
+
+/* Forgets the resume points by fingerprints of another scope, so that all rows of their xids come
+ * again. *n: how many there were. */
+void position_forget_other_scopes(struct position *p, uint64_t scope, size_t *n);
 
 /* True if the resume points are those of windows, which deliver no row below the base. */
 bool position_resumes_window(const struct position *p);

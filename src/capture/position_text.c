@@ -57,7 +57,13 @@ static void put_text(struct buf *b, const char *word, const char *text)
 static void put_resume_point(struct buf *b, const struct position_resume_point *point)
 {
     buf_printf(b, "cut_xid %" PRIu64 "\n", point->xid);
-    buf_puts(b, point->is_tombstone ? "cut_key \\" TOMBSTONE : "cut_key ");
+    if (point->order == ROW_ORDER_BY_FINGERPRINT) {
+        buf_printf(b, "cut_row %d %" PRId64 " %" PRIu64 " %016" PRIx64 "\n", point->is_tombstone,
+                   point->fingerprint, point->n, point->scope);
+        return;
+    }
+    buf_puts(b, point->order == ROW_ORDER_BY_BYTES ? "cut_bytes " : "cut_key ");
+    buf_puts(b, point->is_tombstone ? "\\" TOMBSTONE : "");
     put_escaped(b, point->key);
 }
 
@@ -189,13 +195,30 @@ static bool replace_text(const char *text, char **to)
     return (*to = read_text(text)) != NULL;
 }
 
-static bool read_resume_key(const char *text, struct position *p, uint64_t xid)
+static bool read_resume_row(const char *text, struct position *p, uint64_t xid)
+{
+    struct position_last last = { .xid = xid, .order = ROW_ORDER_BY_FINGERPRINT };
+    int is_tombstone;
+
+    if (sscanf(text, "%d %" SCNd64 " %" SCNu64 " %" SCNx64, &is_tombstone, &last.fingerprint,
+               &last.n, &last.scope) != 4)
+        return false;
+    last.is_tombstone = is_tombstone != 0;
+    return position_add_resume_point(p, &last);
+}
+
+static bool read_resume_key(const char *text, struct position *p, uint64_t xid,
+                            enum row_order order)
 {
     char *key = read_text(text);
     bool is_tombstone = key != NULL && strncmp(key, TOMBSTONE, strlen(TOMBSTONE)) == 0;
     const char *fields = is_tombstone ? key + strlen(TOMBSTONE) : key;
     bool ok = key != NULL &&
-              position_add_resume_point(p, xid, is_tombstone, fields, strlen(fields));
+              position_add_resume_point(p, &(struct position_last){ .xid = xid,
+                                                                    .is_tombstone = is_tombstone,
+                                                                    .order = order,
+                                                                    .key = fields,
+                                                                    .len = strlen(fields) });
 
     free(key);
     return ok;
@@ -339,7 +362,11 @@ static bool read_line(const char *word, const char *text, struct position *p, ui
     if (strcmp(word, "cut_xid") == 0)
         return text_is_u64(text, resume_xid);
     if (strcmp(word, "cut_key") == 0)
-        return read_resume_key(text, p, *resume_xid);
+        return read_resume_key(text, p, *resume_xid, ROW_ORDER_BY_KEY);
+    if (strcmp(word, "cut_bytes") == 0)
+        return read_resume_key(text, p, *resume_xid, ROW_ORDER_BY_BYTES);
+    if (strcmp(word, "cut_row") == 0)
+        return read_resume_row(text, p, *resume_xid);
     if (strcmp(word, "done") == 0)
         return sscanf(text, "%" SCNu32 " %" SCNu32, &p->done.leaf, &p->done.end) == 2;
     if (strcmp(word, "done_keys") == 0)

@@ -2,6 +2,9 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/reading.h"
 
+#include "base/text.h"
+#include "pg/copytext.h"
+
 #include <string.h>
 
 void reading_init(struct reading *r, struct source *s, struct key_census *census)
@@ -144,15 +147,44 @@ static bool was_delivered(struct reading *r, const struct method_row *row)
     if (range->done.n == 0 || (r->source->config->deletes &&
                                !key_census_read_hash(&fields, row->end, &hash)))
         return false;
-    return snapshot_has_delivered(range, r->source->facts.rowtype, fields,
+    return snapshot_has_delivered(range, r->source->facts.rowtype, &row->place, fields,
                                   (size_t)(row->end - fields));
+}
+
+/* Counts the rows of an xid with one fingerprint. True if this row of a poll is one of those that
+ * were delivered before, see row_order.h. */
+static bool was_counted(struct reading *r, struct method_row *row)
+{
+    const struct position *p = &r->source->position;
+    const struct method_row *last = &r->last;
+    bool is_same = last->nth > 0 && last->xid == row->xid &&
+                   last->is_tombstone == row->is_tombstone &&
+                   last->fingerprint == row->fingerprint;
+
+    row->nth = is_same ? last->nth + 1 : 1;
+    r->last = *row;
+    for (size_t i = 0; i < p->n_resume_points; i++) {
+        const struct position_resume_point *point = &p->resume_points[i];
+
+        if (point->order == ROW_ORDER_BY_FINGERPRINT && point->xid == row->xid &&
+            point->is_tombstone == row->is_tombstone &&
+            point->fingerprint == row->fingerprint && row->nth <= point->n)
+            return true;
+    }
+    return false;
 }
 
 /* Adds a row to the chunk in hand. */
 static bool deliver(struct reading *r, struct method_row *row, struct err *e)
 {
     struct source *s = r->source;
-    struct chunk_row out = { .xid = row->xid, .is_key_only = row->is_tombstone };
+    struct chunk_row out = {
+        .xid = row->xid,
+        .is_key_only = row->is_tombstone,
+        .place = row->place,
+        .fingerprint = row->fingerprint,
+        .nth = row->nth,
+    };
     struct chunk *chunk;
 
     if (!reading_start_chunk(r, e))
@@ -169,6 +201,41 @@ static bool deliver(struct reading *r, struct method_row *row, struct err *e)
     return chunk_add(chunk, &out, row->p) || err_memory(e);
 }
 
+/* Reads "oid\t(block,line)\t". *leaf, the one before, and then that with the oid. */
+static bool read_place(const struct relation *t, const struct relation_leaf **leaf,
+                       struct method_row *row)
+{
+    uint64_t oid, block, line;
+    const char *p = row->p;
+
+    if (!copytext_read_u64(&p, row->end, &oid) || p == row->end || *p++ != '(' ||
+        !text_read_u64(&p, row->end, &block) || p == row->end || *p++ != ',' ||
+        !text_read_u64(&p, row->end, &line) || row->end - p < 2 || p[0] != ')' || p[1] != '\t')
+        return false;
+    if (*leaf == NULL || (*leaf)->oid != oid)
+        *leaf = relation_leaf(t, (uint32_t)oid);
+    row->place = (struct chunk_place){
+        .filenode = *leaf != NULL ? (*leaf)->filenode : 0,
+        .block = (uint32_t)block,
+        .line = (uint32_t)line,
+    };
+    row->p = p + 2;
+    return true;
+}
+
+/* Reads what the row type asks for before the fields of a row. */
+static bool read_order(struct reading *r, struct method_row *row)
+{
+    const struct rowtype *s = r->source->facts.rowtype;
+
+    if (r->part == READING_XIDS)
+        return true;
+    if (r->part == READING_POLL && s->order == ROW_ORDER_BY_FINGERPRINT &&
+        (!copytext_read_i64(&row->p, row->end, &row->fingerprint) || row->p[-1] != '\t'))
+        return false;
+    return !s->has_place || read_place(&r->source->facts.table, &r->leaf, row);
+}
+
 static bool take_line(struct reading *r, const char *text, size_t len, struct err *e)
 {
     struct method_row row = { .p = text, .end = text + len };
@@ -177,6 +244,8 @@ static bool take_line(struct reading *r, const char *text, size_t len, struct er
         return method_fail_row(e);
     if (!r->copy->take(r->source, &r->method, &row, e))
         return false;
+    if (!read_order(r, &row))
+        return method_fail_row(e);
     switch (row.fate) {
     case METHOD_SKIP:
         return true;
@@ -186,6 +255,9 @@ static bool take_line(struct reading *r, const char *text, size_t len, struct er
     case METHOD_DELIVER:
         break;
     }
+    if (r->part == READING_POLL && r->source->facts.rowtype->order == ROW_ORDER_BY_FINGERPRINT &&
+        was_counted(r, &row))
+        return true;
     if (r->part == READING_RANGE) {
         if (was_delivered(r, &row))
             return true;

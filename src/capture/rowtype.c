@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/rowtype.h"
 
+#include "base/hash.h"
 #include "base/text.h"
 
 #include <stdlib.h>
@@ -39,7 +40,8 @@ bool rowtype_equal(const struct rowtype *a, const struct rowtype *b)
         if (strcmp(a->columns[i].name, b->columns[i].name) != 0 ||
             a->columns[i].kind != b->columns[i].kind)
             return false;
-    return a->soft == b->soft && a->has_stamp == b->has_stamp &&
+    return a->soft == b->soft && a->has_stamp == b->has_stamp && a->has_place == b->has_place &&
+           a->order == b->order && a->scope == b->scope &&
            memcmp(a->key, b->key, a->n_key * sizeof *a->key) == 0;
 }
 
@@ -82,7 +84,7 @@ bool rowtype_put_key(const struct rowtype *s, const char *row, size_t len, struc
 }
 
 /* The third answer to sql_table. */
-enum { C_NAME, C_TYPE, C_OID, C_ARRAY, C_COMPOSITE, C_CAST, C_PK };
+enum { C_NAME, C_TYPE, C_OID, C_ARRAY, C_COMPOSITE, C_CAST, C_PK, C_NULLABLE, C_UNIQUE };
 
 #define XID8_OID 5069
 
@@ -129,6 +131,9 @@ static size_t add_column(struct rowtype *s, const struct result *r, int i)
     c->type = strdup(result_text(r, i, C_TYPE));
     c->kind = types_kind_of(&type);
     c->wants_to_json = types_wants_to_json(&type);
+    c->is_nullable = result_bool(r, i, C_NULLABLE);
+    c->is_text = row_order_is_text(type.oid);
+    c->is_total = row_order_is_total(type.oid);
     s->n_columns++;
     return c->name != NULL && c->type != NULL ? s->n_columns - 1 : SIZE_MAX;
 }
@@ -222,6 +227,79 @@ static bool add_key(struct rowtype *s, const struct relation *t, const struct re
     return true;
 }
 
+/* ---- the order of rows, see row_order.h ---- */
+
+/* The unique indexes that the <k>th column of the key is part of: "oid/n oid/n", or "". */
+static const char *indexes_of(const struct rowtype *s, const struct result *r, size_t k)
+{
+    const char *list = result_text(r, find_column(r, s->columns[s->key[k]].name), C_UNIQUE);
+
+    return list != NULL ? list : "";
+}
+
+/* Moves to the next one. */
+static const char *next_index(const char *p)
+{
+    size_t len = strcspn(p, " ");
+
+    return p + len + (p[len] == ' ');
+}
+
+/* In how many columns of the key that index is. */
+static size_t count_columns(const struct rowtype *s, const struct result *r, const char *index)
+{
+    size_t len = strcspn(index, " "), n = 0;
+
+    for (size_t k = 0; k < s->n_key; k++)
+        for (const char *p = indexes_of(s, r, k); *p != '\0'; p = next_index(p))
+            n += strcspn(p, " ") == len && strncmp(p, index, len) == 0;
+    return n;
+}
+
+/* True if all columns of a unique index without NULLs are in the key. */
+static bool has_unique_key(const struct rowtype *s, const struct result *r)
+{
+    for (size_t k = 0; k < s->n_key; k++)
+        for (const char *p = indexes_of(s, r, k); *p != '\0'; p = next_index(p))
+            if (count_columns(s, r, p) == strtoul(strchr(p, '/') + 1, NULL, 10))
+                return true;
+    return false;
+}
+
+/* True if all columns of the key have a total order, and no NULLs. */
+static bool has_total_order(const struct rowtype *s)
+{
+    for (size_t k = 0; k < s->n_key; k++)
+        if (s->columns[s->key[k]].is_nullable || !s->columns[s->key[k]].is_total)
+            return false;
+    return true;
+}
+
+static uint64_t hash_column(uint64_t h, const struct rowtype_column *c)
+{
+    h = hash_bytes(h, c->name, strlen(c->name) + 1);
+    return hash_bytes(h, c->type, strlen(c->type) + 1);
+}
+
+static void choose_order(struct rowtype *s, const struct result *r)
+{
+    bool is_unique = has_unique_key(s, r), has_text = false, has_json = false;
+
+    for (size_t k = 0; k < s->n_key; k++) {
+        has_text = has_text || s->columns[s->key[k]].is_text;
+        has_json = has_json || s->columns[s->key[k]].wants_to_json; /* two values may look alike */
+    }
+    s->has_place = !s->has_no_xid && (!is_unique || has_json);
+    s->order = s->has_no_xid || (is_unique && has_total_order(s))
+                   ? has_text ? ROW_ORDER_BY_BYTES : ROW_ORDER_BY_KEY
+                   : ROW_ORDER_BY_FINGERPRINT;
+    if (s->order != ROW_ORDER_BY_FINGERPRINT)
+        return;
+    s->scope = HASH_START;
+    for (size_t i = 0; i < (s->has_place ? s->n_columns : s->n_key); i++)
+        s->scope = hash_column(s->scope, &s->columns[s->has_place ? i : s->key[i]]);
+}
+
 static bool sign(struct rowtype *s, struct err *e)
 {
     struct buf b;
@@ -259,8 +337,10 @@ struct rowtype *rowtype_read(const struct relation *t, const struct result *colu
         err_memory(e);
     else if (add_row_columns(s, t, columns, c, e) &&
              add_key(s, t, columns, c, e) && add_soft(s, t, columns, c->soft_delete, e) &&
-             sign(s, e))
+             sign(s, e)) {
+        choose_order(s, columns);
         return s;
+    }
     rowtype_unref(s);
     return NULL;
 }
@@ -296,6 +376,9 @@ static bool derive_column(struct rowtype_column *to, const struct rowtype_column
     to->type = strdup(is_text ? "text" : from->type);
     to->kind = is_text ? TYPES_TEXT : from->kind;
     to->wants_to_json = !is_text && from->wants_to_json;
+    to->is_nullable = from == NULL || from->is_nullable;
+    to->is_text = is_text || from->is_text;
+    to->is_total = is_text || from->is_total;
     return to->name != NULL && to->type != NULL;
 }
 
@@ -325,6 +408,7 @@ struct rowtype *rowtype_derive(const struct rowtype *of, const struct rowtype_so
                 s->key[s->n_key++] = i;
     s->hides_key = hides_key;
     s->has_no_xid = of->has_no_xid;
+    s->has_place = of->has_place;
     s->is_by_hand = of->is_by_hand;
     s->soft = SIZE_MAX;
     if (ok && hides_key)

@@ -9,6 +9,7 @@
 #include "capture/config.h"
 #include "capture/increment.h"
 #include "capture/relation.h"
+#include "capture/row_order.h"
 #include "pg/types.h"
 
 #include <stdatomic.h>
@@ -21,6 +22,8 @@ struct rowtype_column {
     char *type; /* as format_type() writes it: "numeric(12,2)" */
     enum types_kind kind;
     bool wants_to_json; /* statements read it as to_json(column) */
+    bool is_nullable;
+    bool is_text, is_total; /* see row_order.h */
 };
 
 /* A row of this type has n_columns fields: first the n_row columns of change.row in the
@@ -36,6 +39,9 @@ struct rowtype {
     bool hides_key;
     bool has_stamp; /* the table has the column of the triggers, see sql_trigger.h */
     bool has_no_xid; /* rows have a hash of their fields in the place of an xid */
+    bool has_place;  /* several rows of one xid may have the same key: ids need their place */
+    enum row_order order;
+    uint64_t scope;  /* which columns fingerprints are of, as a hash; 0: there are none */
     bool is_by_hand; /* of changes that a script makes: the values are of any type */
     size_t soft; /* the column that says that a row is deleted; SIZE_MAX: none */
     char *signature; /* "name\ttype\n" for each column of the row, both with COPY's backslashes */

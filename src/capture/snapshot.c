@@ -97,11 +97,15 @@ bool snapshot_begin(struct source *s, struct snapshot_range *r, struct err *e)
 }
 
 bool snapshot_has_delivered(struct snapshot_range *r, const struct rowtype *rowtype,
-                            const char *fields, size_t len)
+                            const struct chunk_place *place, const char *fields, size_t len)
 {
     if (r->done.n == 0)
         return false;
     buf_clear(&r->key);
+    if (rowtype->has_place && (!chunk_put_place(place, &r->key) ||
+                               key_multiset_take(&r->done, r->key.data, r->key.len)))
+        return buf_ok(&r->key);
+    buf_clear(&r->key); /* an older version of the program kept keys */
     return rowtype_put_key(rowtype, fields, len, &r->key) &&
            key_multiset_take(&r->done, r->key.data, r->key.len);
 }

@@ -3,7 +3,9 @@
  * A position says which blocks of each leaf are done, and, where a range of
  * blocks was left half done, the keys of the rows that were delivered of it:
  * so a snapshot can stop at any row. (To ask for each row's ctid instead costs
- * the server a tenth more, for every row, whether we are stopped or not.)
+ * the server a tenth more, for every row, whether we are stopped or not. So
+ * that is done only where several rows may have the same key: a ctid is that
+ * of one row version as long as the leaf has the same file.)
  * No I/O.
  *
  * SPDX-License-Identifier: MIT */
@@ -33,10 +35,10 @@ bool snapshot_has_moved(const struct source *s);
 bool snapshot_begin(struct source *s, struct snapshot_range *r, struct err *e) WARN_UNUSED;
 
 /* True if the row with these fields, of the range, was delivered before the program was stopped in
- * the middle of the range. To be called once for each row, since each key is matched as often as it
- * was delivered. */
+ * the middle of the range. To be called once for each row, since each mark is matched as often as
+ * it was delivered. */
 bool snapshot_has_delivered(struct snapshot_range *r, const struct rowtype *rowtype,
-                            const char *fields, size_t len);
+                            const struct chunk_place *place, const char *fields, size_t len);
 
 /* A range is complete, or there was none to read: the position moves over it. True if that was the
  * last one. */

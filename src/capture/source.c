@@ -164,3 +164,14 @@ bool source_add_schema(struct source *s, struct err *e)
     p->signature = copy;
     return true;
 }
+
+bool source_check_resume_points(struct source *s, struct err *e)
+{
+    size_t n;
+
+    position_forget_other_scopes(&s->position, s->facts.rowtype->scope, &n);
+    return n == 0 ||
+           source_add_notice(s, LOG_WARN, "the columns that tell rows apart have changed since the "
+                             "program was stopped in the middle of a transaction: its rows come "
+                             "again", e);
+}

@@ -76,6 +76,10 @@ bool source_add_ready(struct source *s, struct err *e) WARN_UNUSED;
  * ones then. */
 bool source_add_schema(struct source *s, struct err *e) WARN_UNUSED;
 
+/* Forgets resume points that say nothing any more, since rows are told apart by other columns now
+ * (see row_order.h), with a notice. */
+bool source_check_resume_points(struct source *s, struct err *e) WARN_UNUSED;
+
 /* The next message, or NULL. Returns owned. */
 struct message *source_take_message(struct source *s);
 

@@ -149,6 +149,21 @@ void sql_lock(struct buf *b, const struct relation *t)
     buf_puts(b, " IN ACCESS SHARE MODE;");
 }
 
+/* For each column, num, the list of "oid/n" of the unique indexes of n columns, none of which can
+ * be NULL, that it is one of. Those of a table that others inherit from do not hold for all. */
+static void put_unique_indexes(struct buf *b, const struct relation *t)
+{
+    buf_puts(b, "SELECT k.num, string_agg(x.indexrelid || '/' || x.indnkeyatts, ' ') AS list"
+                " FROM pg_index x JOIN pg_class c ON c.oid = x.indrelid CROSS JOIN LATERAL"
+                " unnest((x.indkey::int2[])[0:x.indnkeyatts - 1]) AS k(num) WHERE x.indrelid = ");
+    sql_put_regclass(b, t);
+    buf_puts(b, " AND x.indisunique AND x.indisvalid AND x.indpred IS NULL AND x.indexprs IS NULL"
+                " AND NOT EXISTS (SELECT FROM pg_attribute n WHERE n.attrelid = x.indrelid"
+                " AND n.attnum = ANY ((x.indkey::int2[])[0:x.indnkeyatts - 1])"
+                " AND NOT n.attnotnull) AND (c.relkind = 'p'"
+                " OR NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid)) GROUP BY 1");
+}
+
 void sql_begin(struct buf *b, const struct relation *t, bool rls, int server_version)
 {
     sql_unlimited(b, server_version);
@@ -196,13 +211,18 @@ void sql_table(struct buf *b, const struct relation *t, bool with_sizes)
                 " t.oid >= 16384 AND EXISTS (SELECT FROM pg_cast WHERE castsource = t.oid"
                 " AND casttarget = 'json'::regtype AND castmethod = 'f'),"
                 " CASE WHEN array_position(i.indkey::int2[], a.attnum) < i.indnkeyatts"
-                " THEN array_position(i.indkey::int2[], a.attnum) + 1 END"
+                " THEN array_position(i.indkey::int2[], a.attnum) + 1 END,"
+                " NOT a.attnotnull OR EXISTS (SELECT FROM pg_constraint n"
+                " WHERE n.conrelid = a.attrelid AND n.contype = 'n' AND NOT n.convalidated"
+                " AND n.conkey[1] = a.attnum), u.list"
                 " FROM base JOIN pg_type t ON t.oid = typ AND t.typtype <> 'd'"
                 " JOIN pg_attribute a ON a.attnum = num AND a.attrelid = ");
     sql_put_regclass(b, t);
     /* indkey counts from 0 */
     buf_puts(b, " LEFT JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisprimary"
-                " AND a.attnum = ANY (i.indkey) ORDER BY a.attnum;");
+                " AND a.attnum = ANY (i.indkey) LEFT JOIN (");
+    put_unique_indexes(b, t);
+    buf_puts(b, ") AS u ON u.num = a.attnum ORDER BY a.attnum;");
 }
 
 static void put_column(struct buf *b, const struct sql_query *q, size_t i)
@@ -256,21 +276,48 @@ static void put_hash(struct buf *b, const struct sql_query *q)
     put_hash_of(b, q, q->rowtype->n_key);
 }
 
+static void put_system_column(struct buf *b, const struct sql_query *q, const char *name)
+{
+    sql_put_ident(b, q->table->name);
+    buf_putc(b, '.');
+    buf_puts(b, name);
+}
+
+/* The hash of the row's text or, if the key is unique, of that of the key. */
+static void put_fingerprint(struct buf *b, const struct sql_query *q)
+{
+    const struct rowtype *s = q->rowtype;
+
+    buf_puts(b, "hashtextextended(ROW");
+    for (size_t i = 0; i < (s->has_place ? s->n_columns : s->n_key); i++) {
+        buf_puts(b, i > 0 ? ", " : "(");
+        put_qualified(b, q->table->name, s->columns[s->has_place ? i : s->key[i]].name);
+    }
+    buf_puts(b, ")::text COLLATE \"C\", 0)");
+}
+
+void sql_put_fingerprint(struct buf *b, const struct sql_query *q)
+{
+    if (q->rowtype->order != ROW_ORDER_BY_FINGERPRINT)
+        return;
+    buf_puts(b, ", ");
+    put_fingerprint(b, q);
+}
+
 void sql_put_columns(struct buf *b, const struct sql_query *q)
 {
+    if (q->rowtype->has_place) {
+        buf_puts(b, ", ");
+        put_system_column(b, q, "tableoid");
+        buf_puts(b, ", ");
+        put_system_column(b, q, "ctid");
+    }
     if (q->with_hash) {
         buf_puts(b, ", ");
         put_hash(b, q);
     }
     for (size_t i = 0; i < q->rowtype->n_columns; i++)
         put_column(b, q, i);
-}
-
-static void put_system_column(struct buf *b, const struct sql_query *q, const char *name)
-{
-    sql_put_ident(b, q->table->name);
-    buf_putc(b, '.');
-    buf_puts(b, name);
 }
 
 /* FROM the table as a whole; its name serves as alias everywhere. */
@@ -342,13 +389,23 @@ void sql_put_where(struct buf *b, const struct sql_query *q)
     buf_puts(b, "\n)");
 }
 
-void sql_put_key(struct buf *b, const struct sql_query *q)
+/* The columns of the key; those that are text to be compared by their bytes if <by_bytes>. */
+static void put_key(struct buf *b, const struct sql_query *q, bool by_bytes)
 {
     for (size_t i = 0; i < q->rowtype->n_key; i++) {
+        const struct rowtype_column *column = &q->rowtype->columns[q->rowtype->key[i]];
+
         if (i > 0)
             buf_puts(b, ", ");
-        put_qualified(b, q->table->name, q->rowtype->columns[q->rowtype->key[i]].name);
+        put_qualified(b, q->table->name, column->name);
+        if (by_bytes && column->is_text)
+            buf_puts(b, " COLLATE \"C\"");
     }
+}
+
+void sql_put_key(struct buf *b, const struct sql_query *q)
+{
+    put_key(b, q, false);
 }
 
 /* The fields of a key that was kept as COPY text. */
@@ -375,6 +432,22 @@ void sql_put_kept_key(struct buf *b, const struct sql_query *q, const char *key)
     }
 }
 
+/* True of the rows up to the point; by fingerprint, before it, since its first rows are counted. */
+void sql_put_before(struct buf *b, const struct sql_query *q,
+                    const struct position_resume_point *p)
+{
+    if (p->order == ROW_ORDER_BY_FINGERPRINT) {
+        put_fingerprint(b, q);
+        buf_printf(b, " < '%" PRId64 "'::bigint", p->fingerprint);
+        return;
+    }
+    buf_putc(b, '(');
+    put_key(b, q, p->order == ROW_ORDER_BY_BYTES);
+    buf_puts(b, ") <= (");
+    sql_put_kept_key(b, q, p->key);
+    buf_putc(b, ')');
+}
+
 /* Leaves out what polls that ended early had delivered of their last xids. */
 void sql_put_after_resume_points(struct buf *b, const struct sql_query *q,
                                  const struct position *p)
@@ -382,11 +455,9 @@ void sql_put_after_resume_points(struct buf *b, const struct sql_query *q,
     for (size_t i = 0; i < p->n_resume_points; i++) {
         buf_puts(b, " AND (");
         put_system_column(b, q, "xmin");
-        buf_printf(b, " = '%" PRIu32 "'::xid AND (", (uint32_t)p->resume_points[i].xid);
-        sql_put_key(b, q);
-        buf_puts(b, ") <= (");
-        sql_put_kept_key(b, q, p->resume_points[i].key);
-        buf_puts(b, ")) IS NOT TRUE");
+        buf_printf(b, " = '%" PRIu32 "'::xid AND ", (uint32_t)p->resume_points[i].xid);
+        sql_put_before(b, q, &p->resume_points[i]);
+        buf_puts(b, ") IS NOT TRUE");
     }
 }
 
@@ -395,7 +466,10 @@ void sql_put_order(struct buf *b, const struct sql_query *q)
     buf_puts(b, " ORDER BY age(");
     put_system_column(b, q, "xmin");
     buf_puts(b, ") DESC, ");
-    sql_put_key(b, q);
+    if (q->rowtype->order == ROW_ORDER_BY_FINGERPRINT)
+        put_fingerprint(b, q);
+    else
+        put_key(b, q, q->rowtype->order == ROW_ORDER_BY_BYTES);
 }
 
 void sql_try(struct buf *b, const struct sql_query *q)
@@ -413,6 +487,7 @@ void sql_poll(struct buf *b, const struct sql_query *q, const struct position *p
 {
     buf_puts(b, "COPY (SELECT ");
     put_system_column(b, q, "xmin");
+    sql_put_fingerprint(b, q);
     sql_put_columns(b, q);
     sql_put_from(b, q, NULL);
     sql_put_since(b, q, p, p->horizon.floor);

@@ -61,7 +61,7 @@ void sql_table(struct buf *b, const struct relation *t, bool with_sizes);
 void sql_try(struct buf *b, const struct sql_query *q);
 
 /* COPY of xmin and the row type's columns of the rows that may be new since the position, in the
- * order of xid and key. Of a tree only the leaves that the position knows. */
+ * order of xid and row_order.h. Of a tree only the leaves that the position knows. */
 void sql_poll(struct buf *b, const struct sql_query *q, const struct position *p);
 
 /* COPY of all rows of one leaf, whatever their age. */
@@ -82,13 +82,16 @@ void sql_keys(struct buf *b, const struct sql_query *q, const unsigned char *ask
 /* COPY of the distinct xmins that are not below the position's floor. */
 void sql_xmins(struct buf *b, const struct sql_query *q, const struct position *p);
 
-/* Parts of statements, also for those of other methods: names and literals; a list of columns, each
- * after ", "; FROM the table or the leaf and WHERE, after which a condition must come; conditions,
- * each after " AND " (the first part of sql_put_since is not); the columns of the key and the
- * values of a kept one; ORDER BY xmin and key. */
+/* Parts of statements, also for those of other methods: names and literals; what polls need to
+ * order rows by, the hash of a row (see row_order.h), and a list of the columns, where a row stands
+ * and the hash of its key before them if they are wanted, each after ", "; FROM the table or the
+ * leaf and WHERE, after which a condition must come; conditions, each after " AND " (the first part
+ * of sql_put_since is not); rows up to a resume point; the columns of the key and the values of a
+ * kept one; ORDER BY xmin and row_order.h. */
 void sql_put_ident(struct buf *b, const char *name);
 void sql_put_literal(struct buf *b, const char *s);
 void sql_put_regclass(struct buf *b, const struct relation *t);
+void sql_put_fingerprint(struct buf *b, const struct sql_query *q);
 void sql_put_columns(struct buf *b, const struct sql_query *q);
 void sql_put_from(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf);
 void sql_put_known_leaves(struct buf *b, const struct sql_query *q, const struct position *p);
@@ -97,6 +100,8 @@ void sql_put_since(struct buf *b, const struct sql_query *q, const struct positi
 void sql_put_after_resume_points(struct buf *b, const struct sql_query *q,
                                  const struct position *p);
 void sql_put_where(struct buf *b, const struct sql_query *q);
+void sql_put_before(struct buf *b, const struct sql_query *q,
+                    const struct position_resume_point *p);
 void sql_put_key(struct buf *b, const struct sql_query *q);
 void sql_put_kept_key(struct buf *b, const struct sql_query *q, const char *key);
 void sql_put_order(struct buf *b, const struct sql_query *q);

@@ -122,6 +122,7 @@ void sql_increment_health(struct buf *b, const struct sql_increment_query *q)
     buf_puts(b, ") ORDER BY 1::text");
 }
 
+/* <leaf>: NULL for a poll of the whole table. */
 static void put_select(struct buf *b, const struct sql_increment_query *q,
                        const struct relation_leaf *leaf)
 {
@@ -129,6 +130,8 @@ static void put_select(struct buf *b, const struct sql_increment_query *q,
     put_xmin(b, &q->query);
     buf_puts(b, ", ");
     put_value(b, q);
+    if (leaf == NULL)
+        sql_put_fingerprint(b, &q->query);
     sql_put_columns(b, &q->query);
     sql_put_from(b, &q->query, leaf);
 }
@@ -228,7 +231,7 @@ void sql_increment_page(struct buf *b, const struct sql_increment_query *q,
         buf_puts(b, " IS NOT NULL");
     }
     put_page_order(b, q);
-    buf_printf(b, " LIMIT %d) TO STDOUT", PAGES_ROWS);
+    buf_printf(b, " FETCH FIRST %d ROWS WITH TIES) TO STDOUT", PAGES_ROWS);
 }
 
 void sql_increment_try(struct buf *b, const struct sql_increment_query *q)

@@ -32,8 +32,9 @@ void sql_increment_window(struct buf *b, const struct sql_increment_query *q,
 void sql_increment_recheck(struct buf *b, const struct sql_increment_query *q,
                            const struct position *p);
 
-/* Of rows without an xmin: the next page, at most PAGES_ROWS, by value and key, of the round that
- * the position is in. The number stands first, there is no xmin. */
+/* Of rows without an xmin: the next page, by value and key, of the round that the position is in:
+ * PAGES_ROWS, if there are so many, and those that have value and key of the last of them. The
+ * number stands first, there is no xmin. */
 void sql_increment_page(struct buf *b, const struct sql_increment_query *q,
                         const struct position *p);
 

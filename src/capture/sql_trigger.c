@@ -86,7 +86,22 @@ void sql_trigger_health(struct buf *b, const struct sql_trigger_query *q)
     buf_puts(b, "}'::oid[]) ORDER BY 1::text;SELECT EXISTS (SELECT");
     sql_put_from(b, &q->query, NULL);
     put_stamp(b, &q->query);
-    buf_printf(b, " >= '%" PRIu64 "'::xid8)", q->xmax);
+    buf_printf(b, " >= '%" PRIu64 "'::xid8);"
+               "SELECT a.attname, format_type(a.atttypid, a.atttypmod) FROM pg_attribute a"
+               " JOIN pg_type d ON d.oid = a.atttypid"
+               " JOIN pg_type t ON t.oid = coalesce(nullif(d.typbasetype, 0), d.oid)"
+               " WHERE t.typtype = 'b' AND t.typcategory <> 'A' AND NOT EXISTS (SELECT"
+               " FROM pg_opclass o JOIN pg_am m ON m.oid = o.opcmethod WHERE o.opcdefault"
+               " AND m.amname IN ('btree', 'hash') AND (o.opcintype = t.oid OR EXISTS (SELECT"
+               " FROM pg_cast WHERE castsource = t.oid AND casttarget = o.opcintype"
+               " AND castmethod = 'b' AND castcontext = 'i'))) AND a.attrelid = ", q->xmax);
+    sql_put_regclass(b, t);
+    buf_puts(b, " AND a.attname IN (");
+    for (size_t k = 0; k < q->query.rowtype->n_key; k++) {
+        buf_puts(b, k > 0 ? ", " : "");
+        sql_put_literal(b, key_column(&q->query, k)->name);
+    }
+    buf_puts(b, ")");
 }
 
 /* Stamps that a poll is to look at. */
@@ -107,12 +122,36 @@ static void put_tombstones_in_reach(struct buf *b, const struct sql_trigger_quer
 }
 
 /* (table.k1, table.k2) or (pgcdc_k.k1, ...) */
-static void put_key_of(struct buf *b, const struct sql_query *q, const char *alias)
+static void put_key_of(struct buf *b, const struct sql_query *q, const char *alias,
+                       enum row_order order)
 {
     for (size_t k = 0; k < q->rowtype->n_key; k++) {
         buf_puts(b, k > 0 ? ", " : "(");
         put_column(b, alias, key_column(q, k)->name);
+        if (order == ROW_ORDER_BY_BYTES && key_column(q, k)->is_text)
+            buf_puts(b, " COLLATE \"C\"");
     }
+    buf_putc(b, ')');
+}
+
+/* The hash of a tombstone's key, which is all that there is of its row. */
+static void put_tombstone_fingerprint(struct buf *b)
+{
+    buf_puts(b, "hashtextextended(pgcdc_d.key::text COLLATE \"C\", 0)");
+}
+
+/* True of tombstones up to the point, as sql_put_before of rows. */
+static void put_tombstones_before(struct buf *b, const struct sql_query *q,
+                                  const struct position_resume_point *point)
+{
+    if (point->order == ROW_ORDER_BY_FINGERPRINT) {
+        put_tombstone_fingerprint(b);
+        buf_printf(b, " < '%" PRId64 "'::bigint", point->fingerprint);
+        return;
+    }
+    put_key_of(b, q, "pgcdc_k", point->order);
+    buf_puts(b, " <= (");
+    sql_put_kept_key(b, q, point->key);
     buf_putc(b, ')');
 }
 
@@ -133,10 +172,7 @@ static void put_after_resume_points(struct buf *b, const struct sql_query *q,
         buf_printf(b, " = '%" PRIu64 "'::xid8", point->xid);
         if (point->is_tombstone == of_tombstones) {
             buf_puts(b, " AND ");
-            put_key_of(b, q, of_tombstones ? "pgcdc_k" : q->table->name);
-            buf_puts(b, " <= (");
-            sql_put_kept_key(b, q, point->key);
-            buf_putc(b, ')');
+            (of_tombstones ? put_tombstones_before : sql_put_before)(b, q, point);
         }
         buf_puts(b, ") IS NOT TRUE");
     }
@@ -145,6 +181,8 @@ static void put_after_resume_points(struct buf *b, const struct sql_query *q,
 /* The key's columns once more, to order by: as JSON they would have no order. */
 static void put_order_columns(struct buf *b, const struct sql_query *q, const char *alias)
 {
+    if (q->rowtype->order == ROW_ORDER_BY_FINGERPRINT)
+        return;
     for (size_t k = 0; k < q->rowtype->n_key; k++) {
         buf_puts(b, ", ");
         put_column(b, alias, key_column(q, k)->name);
@@ -158,6 +196,7 @@ static void put_rows(struct buf *b, const struct sql_trigger_query *q, const str
     buf_puts(b, "SELECT '0'::xid8, ");
     put_stamp(b, r);
     buf_printf(b, ", %d", SQL_TRIGGER_ROW);
+    sql_put_fingerprint(b, r);
     sql_put_columns(b, r);
     put_order_columns(b, r, r->table->name);
     sql_put_from(b, r, NULL);
@@ -180,6 +219,12 @@ static void put_tombstone_columns(struct buf *b, const struct sql_query *q)
 {
     const struct rowtype *s = q->rowtype;
 
+    if (s->order == ROW_ORDER_BY_FINGERPRINT) {
+        buf_puts(b, ", ");
+        put_tombstone_fingerprint(b);
+    }
+    if (s->has_place)
+        buf_puts(b, ", '0'::oid, '(0,0)'::tid");
     for (size_t i = 0; i < s->n_columns; i++) {
         if (!is_key(s, i)) {
             buf_puts(b, ", NULL");
@@ -192,22 +237,42 @@ static void put_tombstone_columns(struct buf *b, const struct sql_query *q)
     }
 }
 
-/* True if the table has no row with the tombstone's key. Compares by =, which can use the index,
- * and then by *=, which compares bytes: 1.0 and 1.00 are two keys for sinks. */
+/* The row has the tombstone's key, as = understands it, which can use the index. */
+static void put_same_key(struct buf *b, const struct sql_query *q)
+{
+    for (size_t k = 0; k < q->rowtype->n_key; k++) {
+        const struct rowtype_column *column = key_column(q, k);
+
+        buf_puts(b, k > 0 ? " AND (" : "(");
+        put_column(b, q->table->name, column->name);
+        buf_puts(b, " = ");
+        put_column(b, "pgcdc_k", column->name);
+        if (column->is_nullable) {
+            buf_puts(b, " OR ");
+            put_column(b, q->table->name, column->name);
+            buf_puts(b, " IS NULL AND ");
+            put_column(b, "pgcdc_k", column->name);
+            buf_puts(b, " IS NULL");
+        }
+        buf_putc(b, ')');
+    }
+}
+
+/* True if the table has no row with the tombstone's key. Compares by = and then by *=, which
+ * compares bytes: 1.0 and 1.00 are two keys for sinks. */
 static void put_not_there(struct buf *b, const struct sql_query *q)
 {
-    buf_puts(b, " AND (SELECT true");
+    /* that of no key, see SQL_TRIGGER_EMPTY, is not the NULL of a key */
+    buf_puts(b, " AND (pgcdc_d.key = '{}' OR (SELECT true");
     sql_put_from(b, q, NULL);
-    put_key_of(b, q, q->table->name);
-    buf_puts(b, " = ");
-    put_key_of(b, q, "pgcdc_k");
+    put_same_key(b, q);
     buf_puts(b, " AND ROW");
-    put_key_of(b, q, q->table->name);
+    put_key_of(b, q, q->table->name, ROW_ORDER_BY_KEY);
     buf_puts(b, "::record *= ROW");
-    put_key_of(b, q, "pgcdc_k");
+    put_key_of(b, q, "pgcdc_k", ROW_ORDER_BY_KEY);
     buf_puts(b, "::record");
     sql_put_where(b, q);
-    buf_puts(b, " LIMIT 1) IS NULL");
+    buf_puts(b, " LIMIT 1) IS NULL)");
 }
 
 /* The label of a column of the key. */
@@ -235,7 +300,7 @@ static void put_tombstones(struct buf *b, const struct sql_trigger_query *q,
     put_tombstone_columns(b, r);
     put_order_columns(b, r, "pgcdc_k");
     buf_puts(b, " FROM (SELECT pgcdc_d.key, pgcdc_d.xid, coalesce(lead(pgcdc_d.xid) OVER"
-                " (PARTITION BY pgcdc_d.key ORDER BY pgcdc_d.xid), '0') AS later");
+                " (PARTITION BY pgcdc_d.key::text ORDER BY pgcdc_d.xid), '0') AS later");
     put_tombstones_in_reach(b, q, p->stamps.tombstone_floor);
     buf_puts(b, ") AS pgcdc_d CROSS JOIN LATERAL jsonb_to_record(pgcdc_d.key) AS pgcdc_l (");
     for (size_t k = 0; k < r->rowtype->n_key; k++) {
@@ -255,25 +320,39 @@ static void put_tombstones(struct buf *b, const struct sql_trigger_query *q,
     put_not_there(b, r);
 }
 
+/* The names of what a poll's lines have, in the subquery that puts them together. */
+static void put_names(struct buf *b, const struct rowtype *s)
+{
+    buf_puts(b, "x, s, m");
+    if (s->order == ROW_ORDER_BY_FINGERPRINT)
+        buf_puts(b, ", f");
+    if (s->has_place)
+        buf_puts(b, ", o, l");
+    for (size_t i = 0; i < s->n_columns; i++)
+        buf_printf(b, ", c%zu", i);
+}
+
 void sql_trigger_poll(struct buf *b, const struct sql_trigger_query *q, const struct position *p)
 {
     const struct rowtype *s = q->query.rowtype;
+    size_t n_key = s->order == ROW_ORDER_BY_FINGERPRINT ? 0 : s->n_key;
 
-    buf_puts(b, "COPY (SELECT x, s, m");
-    for (size_t i = 0; i < s->n_columns; i++)
-        buf_printf(b, ", c%zu", i);
+    buf_puts(b, "COPY (SELECT ");
+    put_names(b, s);
     buf_puts(b, " FROM (");
     put_rows(b, q, p);
     buf_puts(b, " UNION ALL ");
     put_tombstones(b, q, p);
-    buf_puts(b, ") AS u (x, s, m");
-    for (size_t i = 0; i < s->n_columns; i++)
-        buf_printf(b, ", c%zu", i);
-    for (size_t k = 0; k < s->n_key; k++)
+    buf_puts(b, ") AS u (");
+    put_names(b, s);
+    for (size_t k = 0; k < n_key; k++)
         buf_printf(b, ", k%zu", k);
     buf_puts(b, ") ORDER BY s, m");
-    for (size_t k = 0; k < s->n_key; k++)
-        buf_printf(b, ", k%zu", k);
+    if (s->order == ROW_ORDER_BY_FINGERPRINT)
+        buf_puts(b, ", f");
+    for (size_t k = 0; k < n_key; k++)
+        buf_printf(b, ", k%zu%s", k, s->order == ROW_ORDER_BY_BYTES &&
+                   key_column(&q->query, k)->is_text ? " COLLATE \"C\"" : "");
     buf_puts(b, ") TO STDOUT");
 }
 
@@ -293,6 +372,7 @@ void sql_trigger_take_over(struct buf *b, const struct sql_trigger_query *q,
     buf_puts(b, ", CASE WHEN true");
     sql_put_after_resume_points(b, &q->query, p);
     buf_printf(b, " THEN %d ELSE %d END", SQL_TRIGGER_ROW, SQL_TRIGGER_OLD);
+    sql_put_fingerprint(b, &q->query);
     sql_put_columns(b, &q->query);
     sql_put_from(b, &q->query, NULL);
     sql_put_since(b, &q->query, p, p->horizon.floor);

@@ -38,9 +38,10 @@ void sql_trigger_installed(struct buf *b, const struct relation *t);
 const char *sql_trigger_label(const char *labels, const char *columns, const char *name,
                               size_t *len);
 
-/* Two results. A row for each leaf: its name, whether it has all triggers for rows, whether it has
- * one for TRUNCATE, whether it has a valid index on stamps. Then one row: whether there is a stamp
- * that this cluster has not reached. */
+/* Three results. A row for each leaf: its name, whether it has all triggers for rows, whether it
+ * has one for TRUNCATE, whether it has a valid index on stamps. Then one row: whether there is a
+ * stamp that this cluster has not reached. Then name and type of each column of the key whose type
+ * has no operator for equality. */
 void sql_trigger_health(struct buf *b, const struct sql_trigger_query *q);
 
 /* Rows and tombstones from the position's floors on, in the order of xid, tombstones before rows,

@@ -185,6 +185,26 @@ bool step_look(struct step *step, struct conn *conn, bool *is_due, struct err *e
     return true;
 }
 
+/* The statement failed with <e>: if the reason is a column of the key whose type has no order, by
+ * which pages could follow each other, replaces <e> by an error that names it. */
+static void explain_order(const struct source *s, struct err *e)
+{
+    const struct rowtype *t = s->facts.rowtype;
+
+    if (e->code != ERR_SQL || strcmp(e->sqlstate, "42883") != 0)
+        return;
+    for (size_t k = 0; k < t->n_key; k++) {
+        const struct rowtype_column *column = &t->columns[t->key[k]];
+
+        if (column->is_total || strstr(e->msg, column->type) == NULL)
+            continue;
+        (void)!err_set(e, ERR_REFUSED, "%s.%s: column \"%s\" of the key is of type %s, which has "
+                       "no order: name other columns in pk", t->schema, t->table, column->name,
+                       column->type);
+        return;
+    }
+}
+
 bool step_rise(struct step *step, bool *has_risen, struct err *e)
 {
     step->has_polled = true;
@@ -206,6 +226,8 @@ static bool try_query(struct step *step, struct conn *conn, struct err *e)
     result_free(rows);
     buf_fini(&sql);
     step->has_tried = ok;
+    if (!ok)
+        explain_order(&step->source, e);
     return ok;
 }
 
@@ -349,7 +371,7 @@ static bool hand_out(struct step *step, const struct chunk *chunk, struct err *e
         return true;
     r->has_out = true;
     step->out = chunk->rows[chunk->n_rows - 1];
-    if (!chunk->is_ordered)
+    if (!chunk->is_ordered || chunk->rowtype->order == ROW_ORDER_BY_FINGERPRINT)
         return true;
     buf_clear(&step->out_key);
     return chunk_row_key(chunk, &step->out, &step->out_key) || err_memory(e);
@@ -402,8 +424,12 @@ void step_abort(struct step *step, struct conn *conn)
             .xid = step->out.xid,
             .is_tombstone = step->out.is_key_only,
             .is_recheck = r->method.is_recheck,
+            .order = step->source.facts.rowtype->order,
             .key = step->out_key.data,
             .len = step->out_key.len,
+            .fingerprint = step->out.fingerprint,
+            .n = step->out.nth,
+            .scope = step->source.facts.rowtype->scope,
         };
 
         if (!position_end_early(&step->source.position, &r->method.delivered, &last)) {

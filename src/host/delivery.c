@@ -10,18 +10,21 @@
 enum stop {
     STOP_NOWHERE,
     STOP_BEFORE_ROWS, /* only deletes were delivered: the position is what it was */
-    STOP_IN_POLL,     /* after the row with this xid and key */
-    STOP_IN_RANGE,    /* after the rows with these keys */
+    STOP_IN_POLL,     /* after the row with this xid and key, or fingerprint */
+    STOP_IN_RANGE,    /* after the rows with these marks */
 };
 
 struct last {
     enum stop stop;
     uint64_t change;    /* the number of the last change, where they are recorded */
-    uint64_t xid;       /* of the last row of a poll */
+    uint64_t xid;       /* of the last row of a poll, as the next four */
+    enum row_order order;
+    int64_t fingerprint;
+    uint64_t nth, scope;
     bool is_tombstone;  /* that row is one */
     bool is_recheck;    /* the poll is one that looks at all rows, see increment.h */
     uint32_t leaf, end; /* of the range */
-    struct buf keys;    /* that row's key; of all rows of the range, a newline after each */
+    struct buf keys;    /* that row's key; the marks of all rows of the range, newlines after */
 };
 
 struct delivery {
@@ -212,8 +215,12 @@ static bool advance_to_stop(const struct delivery *d, struct position *p)
                                   &(struct position_last){ .xid = last->xid,
                                                            .is_tombstone = last->is_tombstone,
                                                            .is_recheck = last->is_recheck,
+                                                           .order = last->order,
                                                            .key = last->keys.data,
-                                                           .len = last->keys.len });
+                                                           .len = last->keys.len,
+                                                           .fingerprint = last->fingerprint,
+                                                           .n = last->nth,
+                                                           .scope = last->scope });
     }
     return true;
 }
@@ -292,22 +299,32 @@ static bool count_rows(struct delivery *d, const struct chunk *c, size_t from, s
     return true;
 }
 
-/* Keeps the keys of rows <from> to <done> of a range, of a poll only the last one. */
-static bool keep_keys(struct delivery *d, const struct chunk *c, size_t from, size_t done)
+/* Keeps the marks of rows <from> to <done> of a range. */
+static bool keep_marks(struct delivery *d, const struct chunk *c, size_t from, size_t done)
 {
     struct buf *keys = &d->last.keys;
 
-    if (!c->is_snapshot) {
-        buf_clear(keys);
-        from = done - 1;
-    }
     for (size_t i = from; i < done; i++) {
-        if (!chunk_row_key(c, &c->rows[i], keys))
+        if (!chunk_row_mark(c, &c->rows[i], keys))
             return false;
-        if (c->is_snapshot)
-            buf_putc(keys, '\n');
+        buf_putc(keys, '\n');
     }
     return buf_ok(keys);
+}
+
+/* Keeps what tells <row>, of a poll, from the other rows of its xid. */
+static bool keep_last(struct delivery *d, const struct chunk *c, const struct chunk_row *row)
+{
+    struct last *last = &d->last;
+
+    last->xid = row->xid;
+    last->is_tombstone = row->is_key_only;
+    last->order = c->rowtype->order;
+    last->fingerprint = row->fingerprint;
+    last->nth = row->nth;
+    last->scope = c->rowtype->scope;
+    buf_clear(&last->keys);
+    return last->order == ROW_ORDER_BY_FINGERPRINT || chunk_row_key(c, row, &last->keys);
 }
 
 /* Rows <from> to <done> were delivered, and more is to come. */
@@ -322,13 +339,11 @@ static bool move_stop(struct delivery *d, const struct chunk *c, size_t from, si
     last->is_recheck = c->is_recheck;
     if (last->stop == STOP_NOWHERE || done == from)
         return true;
-    last->xid = c->rows[done - 1].xid;
-    last->is_tombstone = c->rows[done - 1].is_key_only;
     last->leaf = c->leaf;
     last->end = c->end;
     if (c->sides != NULL)
         last->change = c->sides[done - 1].change;
-    return keep_keys(d, c, from, done);
+    return c->is_snapshot ? keep_marks(d, c, from, done) : keep_last(d, c, &c->rows[done - 1]);
 }
 
 void delivery_fail(struct delivery *d, const struct chunk *c, size_t failed)

@@ -5,9 +5,9 @@
  * while the source is paused, what is known of its rows for deletes. No Lua.
  *
  * A batch is all changes of one poll or range: deletes first, then rows. A
- * batch may stop in the middle. Rows of a poll come by xid and key, so the last
- * one delivered tells how far it is; of a range the keys that were delivered
- * are kept.
+ * batch may stop in the middle. Rows of a poll come in an order (row_order.h), so
+ * the last one delivered tells how far it is; of a range marks of the rows that
+ * were delivered are kept.
  *
  * Sources that are read together (capture/unit.h) have one batch: it is over with
  * the last chunk of the last one, and may stop nowhere before. What is of all of

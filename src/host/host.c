@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/text.h"
 #include "lua/api_state.h"
 #include "host/deletes.h"
 #include "host/output.h"
@@ -92,10 +93,24 @@ static bool notice(struct host *h, size_t source, const struct message_notice *n
     return n->retry_ms < 0 || hooks_error(h->script, source, n, e);
 }
 
+static void print_report(const char *source, const char *text)
+{
+    struct buf b;
+
+    buf_init(&b, SIZE_MAX / 2);
+    buf_puts(&b, "source ");
+    text_put_plain(&b, source, strlen(source));
+    buf_puts(&b, ": ");
+    text_put_plain(&b, text, strlen(text));
+    if (buf_ok(&b))
+        puts(b.data);
+    buf_fini(&b);
+}
+
 static bool finish_source(struct host *h, const struct message *m)
 {
     if (m->text != NULL && h->o->mode == READER_CHECK)
-        printf("source %s: %s\n", h->script->sources[m->source].name, m->text);
+        print_report(h->script->sources[m->source].name, m->text);
     h->n_done++;
     return true;
 }

@@ -476,7 +476,7 @@ void change_push_class(lua_State *L, struct rowtype *rowtype, const char *source
 {
     int class_at, shared;
 
-    row_class_push(L, rowtype);                                /* class */
+    row_class_push(L, rowtype, source);                        /* class */
     class_at = lua_gettop(L);
     push_shared_table(L);                                      /* class shared */
     shared = lua_gettop(L);

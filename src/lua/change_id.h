@@ -1,6 +1,13 @@
 /* change_id.h -- the id of a change: "schema.table/xid/key,key".
  *
- * It ends with "/deleted" where there is no row any more, only its key.
+ * No two row versions have the same id. Where several rows of one xid may have the
+ * same key, the place of the row follows: "schema.table/xid/key/file.block.line".
+ * It ends with "/deleted" where there is no row any more, only its key. What could
+ * be mistaken for something else is escaped, see id_part.h: a comma in a key of
+ * which several columns can have one, the slash where a key ends with "/deleted",
+ * the text "null" in a column that can be NULL. Where sources connect to several
+ * databases, the name of the source and a colon come first, unless it is
+ * "schema.table".
  *
  * Everything here may throw.
  *

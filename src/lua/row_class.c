@@ -8,7 +8,9 @@
 #include "lua/row_class.h"
 
 #include "base/text.h"
+#include "lua/api_source.h"
 #include "lua/frame.h"
+#include "lua/id_part.h"
 #include "lua/script.h"
 #include "pg/types.h"
 
@@ -30,6 +32,7 @@ static int drop_class(lua_State *L)
     for (size_t op = 0; op < OP_COUNT; op++)
         free(class->heads[op].p);
     free(class->id_head.p);
+    free(class->id_head_json.p);
     rowtype_unref(class->rowtype);
     *class = (struct row_class){ 0 };
     return 0;
@@ -81,22 +84,70 @@ static void make_head(lua_State *L, const struct rowtype *s, const char *op,
     keep(L, &b, ok, to);
 }
 
-static void make_id_head(lua_State *L, const struct rowtype *s, struct row_class_text *to)
+/* True if the script has another source that connects elsewhere: tables of both may have one name,
+ * and their rows the same xids. */
+static bool is_one_of_several(const struct script *s, const char *source)
 {
-    struct buf b, name;
-    bool ok;
+    const char *own = NULL;
 
-    buf_init(&name, SIZE_MAX / 2);
-    buf_printf(&name, "%s.%s/", s->schema, s->table);
-    buf_init(&b, SIZE_MAX / 2);
-    ok = buf_ok(&name) && types_put_string(&b, name.data, name.len);
-    buf_fini(&name);
-    if (ok)
-        b.len--; /* the quote: an id goes on */
-    keep(L, &b, ok, to);
+    for (size_t i = 0; i < s->n_sources; i++)
+        if (s->sources[i].name != NULL && strcmp(s->sources[i].name, source) == 0)
+            own = s->sources[i].config->conninfo;
+    for (size_t i = 0; i < s->n_sources; i++) {
+        const char *other = s->sources[i].config->conninfo;
+
+        if ((own == NULL) != (other == NULL) || (own != NULL && strcmp(own, other) != 0))
+            return true;
+    }
+    return false;
 }
 
-void row_class_push(lua_State *L, struct rowtype *rowtype)
+static void put_part(struct buf *b, const char *s, const char *separators)
+{
+    size_t len = strlen(s);
+    char *to = buf_reserve(b, 3 * len);
+
+    if (to != NULL)
+        b->len += id_part_write(to, s, len, separators);
+}
+
+/* The source's name is unique in a script: of those of one table one at most has no other. */
+static void put_id_head(lua_State *L, const struct rowtype *s, const char *source, struct buf *b)
+{
+    struct buf name;
+    bool is_other;
+
+    buf_init(&name, SIZE_MAX / 2);
+    buf_printf(&name, "%s.%s", s->schema, s->table);
+    is_other = buf_ok(&name) && !s->is_by_hand && source != NULL &&
+               strcmp(name.data, source) != 0;
+    buf_fini(&name);
+    if (is_other && is_one_of_several(script_of(L), source)) {
+        put_part(b, source, ":/");
+        buf_putc(b, ':');
+    }
+    put_part(b, s->schema, ".:/");
+    buf_putc(b, '.');
+    put_part(b, s->table, "/");
+    buf_putc(b, '/');
+}
+
+static void make_id_heads(lua_State *L, struct row_class *class, const char *source)
+{
+    struct buf b;
+    bool ok;
+
+    buf_init(&b, SIZE_MAX / 2);
+    put_id_head(L, class->rowtype, source, &b);
+    keep(L, &b, true, &class->id_head);
+    buf_init(&b, SIZE_MAX / 2);
+    ok = types_put_string(&b, class->id_head.p, class->id_head.len);
+    if (ok)
+        b.len--; /* the quote: an id goes on */
+    keep(L, &b, ok, &class->id_head_json);
+}
+
+void row_class_push(lua_State *L, struct rowtype *rowtype, const char *source)
 {
     struct row_class *class = lua_newuserdatauv(L, sizeof *class, ROW_CLASS_SHARED); /* class */
 
@@ -111,7 +162,7 @@ void row_class_push(lua_State *L, struct rowtype *rowtype)
         make_label(L, rowtype->columns[i].name, &class->labels[i]);
     for (size_t op = 0; op < OP_COUNT; op++)
         make_head(L, rowtype, row_class_op_names[op], &class->heads[op]);
-    make_id_head(L, rowtype, &class->id_head);
+    make_id_heads(L, class, source);
 }
 
 struct row_class *row_class_test(lua_State *L, int index)

@@ -25,7 +25,8 @@ struct row_class {
     struct rowtype *rowtype;              /* counted reference */
     struct row_class_text *labels;        /* "\"name\":" for each column */
     struct row_class_text heads[OP_COUNT]; /* a change's JSON up to its key */
-    struct row_class_text id_head;        /* "\"schema.table/", the start of the JSON of an id */
+    struct row_class_text id_head;        /* "schema.table/", the start of an id */
+    struct row_class_text id_head_json;   /* the same with a quote before it, as JSON */
 };
 
 /* User value of a row class: a table that change.c uses. */
@@ -39,8 +40,8 @@ static inline void row_class_put_text(struct buf *b, struct row_class_text text)
 /* Call it once per state. */
 void row_class_open(lua_State *L);
 
-/* Pushes a new class, which holds a reference to <rowtype>. */
-void row_class_push(lua_State *L, struct rowtype *rowtype);    /* [-0, +1] */
+/* Pushes a new class of rows of <source>, which holds a reference to <rowtype>. */
+void row_class_push(lua_State *L, struct rowtype *rowtype, const char *source); /* [-0, +1] */
 
 /* The class at <index>, borrowed; NULL if there is none. */
 struct row_class *row_class_test(lua_State *L, int index);

@@ -29,6 +29,7 @@ static void fill(struct rowdata *d, const struct chunk *chunk, const struct chun
 {
     d->rowtype = chunk->rowtype;
     d->xid = row->xid;
+    d->place = row->place;
     d->op = row->op;
     d->is_key_only = row->is_key_only;
     memcpy(d->ts, chunk->ts, sizeof d->ts);
@@ -64,6 +65,7 @@ struct rowdata *rowdata_push_like(lua_State *L, const struct rowdata *like,
     d = push_room(L, n, len, ROWDATA_DECODED);
     d->rowtype = rowtype;
     d->xid = like->xid;
+    d->place = like->place;
     d->op = like->op;
     d->is_key_only = like->is_key_only;
     memcpy(d->ts, like->ts, sizeof d->ts);

@@ -24,6 +24,7 @@ struct rowdata {
     const struct rowtype *rowtype; /* only compared with the class's: it may be freed */
     uint32_t n_columns;
     uint64_t xid;
+    struct chunk_place place; /* if the row type <has_place> */
     enum op op;
     bool is_split;    /* <ends> is filled in */
     bool has_side;    /* at least one of the side tables is there */

@@ -21,6 +21,13 @@
 
 #include "capture/position.h"
 
+/* The columns of the other tables that a state file may hold: see kept_table and
+ * kept_index_file. One that holds anything else (a trigger, a view, other columns) is refused. */
+#define STORE_ROWS " (id INTEGER PRIMARY KEY, hash INTEGER NOT NULL, xid INTEGER NOT NULL," \
+                   " digest INTEGER NOT NULL, flags INTEGER NOT NULL, note INTEGER NOT NULL," \
+                   " sum INTEGER NOT NULL, key BLOB NOT NULL, form INTEGER, row BLOB, older BLOB)"
+#define STORE_IMAGE " (part INTEGER PRIMARY KEY, sum INTEGER NOT NULL, data BLOB NOT NULL)"
+
 struct store;
 
 /* Opens or creates <path> and the folders above it. Returns owned, or NULL. */

@@ -115,7 +115,8 @@ static void test_hand_over(void)
     start(&s, &c, CONFIG_BY_XMIN);
     s.position.phase = POSITION_POLL;
     s.position.stamps = (struct position_stamps){ true, 5, 6 };
-    CHECK(position_add_resume_point(&s.position, 7, true, "1", 1));
+    CHECK(position_add_resume_point(&s.position, &(struct position_last){
+        .xid = 7, .is_tombstone = true, .key = "1", .len = 1 }));
     CHECK(method_trigger.check_position(&s, &why));
     CHECK(method_of(&s) == &method_xmin && s.position.n_resume_points == 0);
     stop(&s);

@@ -36,7 +36,8 @@ static void test_copy(void)
     CHECK(p.signature != NULL && position_set_leaves(&p, 2));
     p.leaves[1] = (struct position_leaf){ .oid = 5, .blocks = 10, .next = 4 };
     CHECK(xidset_add(&p.horizon.seen, 77));
-    CHECK(position_add_resume_point(&p, 88, true, "x\ty", 3));
+    CHECK(position_add_resume_point(&p, &(struct position_last){
+        .xid = 88, .is_tombstone = true, .key = "x\ty", .len = 3 }));
     CHECK(position_copy(&copy, &p));
     position_fini(&p);
     CHECK(p.phase == POSITION_NONE && p.leaves == NULL && p.resume_points == NULL &&
@@ -107,10 +108,36 @@ static void test_end_early_again(void)
     position_fini(&p);
 }
 
+/* The order of rows is another one since the key is not unique any more: both points hold. */
+static void test_resume_in_another_order(void)
+{
+    struct position p = { .horizon.floor = 100 };
+    struct xidset delivered = { 0 };
+    struct position_last last = {
+        .xid = 105, .order = ROW_ORDER_BY_FINGERPRINT, .fingerprint = -7, .n = 2, .scope = 9,
+    };
+    size_t n;
+
+    CHECK(position_add_resume_point(&p, &(struct position_last){ .xid = 105, .key = "k",
+                                                                 .len = 1 }));
+    CHECK(xidset_add(&delivered, 105) && position_end_early(&p, &delivered, &last));
+    CHECK(p.n_resume_points == 2 && !xidset_has(&p.horizon.seen, 105));
+    last.n = 3; /* farther in the same order */
+    CHECK(position_end_early(&p, &delivered, &last));
+    CHECK(p.n_resume_points == 2 && p.resume_points[1].n == 3);
+    position_forget_other_scopes(&p, 9, &n);
+    EQUAL(n, 0);
+    position_forget_other_scopes(&p, 8, &n);
+    CHECK(n == 1 && p.n_resume_points == 1 && p.resume_points[0].key != NULL);
+    xidset_fini(&delivered);
+    position_fini(&p);
+}
+
 const struct unit_case position_cases[] = {
     { "position_copy", test_copy },
     { "position_leaves", test_leaves },
     { "position_end_early", test_end_early },
     { "position_end_early_again", test_end_early_again },
+    { "position_resume_in_another_order", test_resume_in_another_order },
     { NULL, NULL },
 };

@@ -66,8 +66,16 @@ static struct position make(const char *text, uint64_t big)
     CHECK(position_set_leaves(&p, 2));
     p.leaves[0] = (struct position_leaf){ 1, 2, 3, 4 };
     p.leaves[1] = (struct position_leaf){ 4294967295u, 4294967294u, 4294967293u, 4294967292u };
-    CHECK(position_add_resume_point(&p, big - 7, false, text, strlen(text)));
-    CHECK(position_add_resume_point(&p, 12, true, "x\ty", 3));
+    CHECK(position_add_resume_point(&p, &(struct position_last){
+        .xid = big - 7, .is_tombstone = false, .key = text, .len = strlen(text) }));
+    CHECK(position_add_resume_point(&p, &(struct position_last){
+        .xid = 12, .is_tombstone = true, .key = "x\ty", .len = 3 }));
+    CHECK(position_add_resume_point(&p, &(struct position_last){
+        .xid = 13, .is_tombstone = true, .order = ROW_ORDER_BY_BYTES, .key = text,
+        .len = strlen(text) }));
+    CHECK(position_add_resume_point(&p, &(struct position_last){
+        .xid = 14, .order = ROW_ORDER_BY_FINGERPRINT, .fingerprint = INT64_MIN,
+        .n = big - 1, .scope = UINT64_MAX - 1 }));
     p.done.leaf = 77;
     p.done.end = 4294967291u;
     p.done.keys = copy(text);
@@ -149,7 +157,13 @@ static void check_same(const struct position *a, const struct position *b)
     for (size_t i = 0; i < a->n_resume_points; i++)
         CHECK(a->resume_points[i].xid == b->resume_points[i].xid &&
               a->resume_points[i].is_tombstone == b->resume_points[i].is_tombstone &&
-              strcmp(a->resume_points[i].key, b->resume_points[i].key) == 0);
+              a->resume_points[i].order == b->resume_points[i].order &&
+              a->resume_points[i].fingerprint == b->resume_points[i].fingerprint &&
+              a->resume_points[i].n == b->resume_points[i].n &&
+              a->resume_points[i].scope == b->resume_points[i].scope &&
+              (a->resume_points[i].key == NULL) == (b->resume_points[i].key == NULL) &&
+              (a->resume_points[i].key == NULL ||
+               strcmp(a->resume_points[i].key, b->resume_points[i].key) == 0));
     EQUAL(a->done.leaf, b->done.leaf);
     EQUAL(a->done.end, b->done.end);
     CHECK((a->done.keys == NULL) == (b->done.keys == NULL));
@@ -190,8 +204,10 @@ static void test_stored_tombstone(void)
     char *text;
 
     p.stamps = (struct position_stamps){ true, 44, 55 };
-    CHECK(position_add_resume_point(&p, 77, true, "1\ta\\\\b", 6));
-    CHECK(position_add_resume_point(&p, 78, false, "d2", 2));
+    CHECK(position_add_resume_point(&p, &(struct position_last){
+        .xid = 77, .is_tombstone = true, .key = "1\ta\\\\b", .len = 6 }));
+    CHECK(position_add_resume_point(&p, &(struct position_last){
+        .xid = 78, .is_tombstone = false, .key = "d2", .len = 2 }));
     text = write(&p, "s");
     CHECK(strstr(text, "\nstamped_since 44\ngone_floor 55\n") != NULL);
     CHECK(strstr(text, "\ncut_xid 77\ncut_key \\\\d1\ta\\\\\\\\b\n") != NULL);

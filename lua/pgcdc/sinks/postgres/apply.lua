@@ -137,6 +137,21 @@ local function write_in_order(connection, jobs)
    end
 end
 
+-- Removes orphans. Those that orphans of another part refer to are removed after these.
+local function finish(connection, parts)
+   local waiting = {}
+   for _, part in ipairs(parts) do
+      connection:set_subject(part.sink.name)
+      if part.sink.orphans then
+         part.sink.orphans:finish(part)
+         waiting[#waiting + 1] = part.sink.orphans.waits and part or nil
+      end
+   end
+   if #waiting > 0 and #waiting < #parts then
+      finish(connection, waiting)
+   end
+end
+
 --- Writes the rows of a transfer, a list of {sink =, layouts =}, inside a transaction.
 --- `is_staged`: the quick way was refused.
 function apply.transfer(connection, transfer, is_staged)
@@ -164,12 +179,7 @@ function apply.transfer(connection, transfer, is_staged)
       table.move(mirrors, 1, #mirrors, #others + 1, others)
    end
    write_in_order(connection, constraints.sort(others, keys))
-   for _, part in ipairs(transfer) do
-      connection:set_subject(part.sink.name)
-      if part.sink.orphans then
-         part.sink.orphans:finish(part)
-      end
-   end
+   finish(connection, transfer)
 end
 
 return apply

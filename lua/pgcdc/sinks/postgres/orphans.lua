@@ -412,12 +412,9 @@ local function end_reading(self)
    local reading, found = self.work.reading, (look(self))
    if found and not reading.clean and not reading.blocked and is_complete(self, found) then
       local n
-      if not self.sink.connection:try(referenced, function() n = remove(self, found) end) then
-         if not self.was_referenced then
-            tell(self, "warn", "rows of %s that the source does not have are referenced by others:"
-               .. " they stay until those are gone", found.full)
-         end
-         self.waits, self.was_referenced = true, true
+      self.waits = not self.sink.connection:try(referenced, function() n = remove(self, found) end)
+         and found.full
+      if self.waits then
          return
       elseif n > 0 then
          tell(self, "info", "rows of %s that the source does not have were %s", found.full,
@@ -457,6 +454,11 @@ function Orphans:committed(part)
    end
    for _, line in ipairs(self.said) do
       raw.log(line.level, line.text, { sink = self.sink.name, rows = line.rows })
+   end
+   if self.waits and not self.was_referenced then
+      self.was_referenced = true
+      self.sink:log("warn", ("rows of %s that the source does not have are referenced by others:"
+         .. " they stay until those are deleted"):format(self.waits))
    end
    local has_ended = part.ends_reading and not self.work.reading
    self.state, self.is_known, self.is_reset = self.work, true, false
