@@ -46,6 +46,10 @@ struct config {
     bool skips_unchanged; /* no update is delivered in which no column changed */
 };
 
+/* The milliseconds from a poll to the next one, if they were <interval_ms> before it: few after one
+ * that found rows; they grow while polls find none. */
+int64_t config_next_interval(const struct config *c, int64_t interval_ms, bool had_rows);
+
 /* NULL is legal. */
 void config_free(struct config *c);
 

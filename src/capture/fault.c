@@ -121,9 +121,9 @@ static void begin_position(struct source *s, uint64_t floor)
         m->begin_position(s, &before);
 }
 
-/* A first read in one poll: no leaf is known, so that all of them are new. <is_whole>: it brings
- * all rows, and not just what differs. */
-static bool begin_whole(struct source *s, bool is_whole, enum fault_news *news, struct err *e)
+/* A first read in one poll: no leaf is known, so that all of them are new. <brings_all>: all rows,
+ * and not just what differs. */
+static bool begin_whole(struct source *s, bool brings_all, enum fault_news *news, struct err *e)
 {
     *news = FAULT_STARTS;
     if (!position_set_leaves(&s->position, 0))
@@ -132,7 +132,8 @@ static bool begin_whole(struct source *s, bool is_whole, enum fault_news *news, 
     begin_position(s, s->facts.snapshot.xmin);
     s->position.reads += source_counts_keys(s);
     s->is_ready = s->is_impatient = false;
-    return !is_whole || source_add_reading(s, e);
+    return source_add_notice(s, LOG_INFO, "the table is read whole, in one transaction", e) &&
+           (!brings_all || source_add_reading(s, e));
 }
 
 /* The facts may have been read without sizes, which only a first read in ranges needs: reads them
@@ -141,11 +142,11 @@ static bool begin_snapshot(struct source *s, struct conn *conn, enum fault_news 
                            struct err *e)
 {
     /* with deletes a table that is read again brings only what differs from what is known */
-    bool is_whole = s->position.phase == POSITION_NONE || !s->config->deletes;
+    bool brings_all = s->position.phase == POSITION_NONE || !s->config->deletes;
     char *text;
 
     if (s->config->is_joint)
-        return begin_whole(s, is_whole, news, e);
+        return begin_whole(s, brings_all, news, e);
     *news = FAULT_STARTS;
     conn_rollback(conn);
     if (!fault_look(s, conn, true, e) || !source_know_leaves(s, e))
@@ -162,7 +163,7 @@ static bool begin_snapshot(struct source *s, struct conn *conn, enum fault_news 
         free(text);
     s->position.reads += source_counts_keys(s);
     s->is_ready = s->is_impatient = false;
-    return !is_whole || source_add_reading(s, e);
+    return !brings_all || source_add_reading(s, e);
 }
 
 static bool begin_anew(struct source *s, struct conn *conn, const char *why,

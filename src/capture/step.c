@@ -59,28 +59,38 @@ void step_free(struct step *step)
     free(step);
 }
 
-bool step_resolve(struct step *step, struct conn *conn, struct err *e)
+/* Makes a message of <text>, which it takes over. */
+static bool make_message(enum message_kind kind, const struct step *step, struct buf *text,
+                         struct message **message, struct err *e)
+{
+    struct message *m = message_new(kind, step->source.number);
+
+    if (m != NULL && (m->text = buf_take(text)) != NULL) {
+        *message = m;
+        return true;
+    }
+    message_free(m);
+    buf_fini(text);
+    return err_memory(e);
+}
+
+bool step_resolve(struct step *step, struct conn *conn, struct message **message, struct err *e)
 {
     struct source *s = &step->source;
+    struct buf name;
 
     step->is_resolved = begin_resolve(&s->facts, conn, s->config,
                                       s->declared->without_xmin != NULL, e);
-    return step->is_resolved;
+    if (!step->is_resolved)
+        return false;
+    buf_init(&name, 4096);
+    buf_printf(&name, "%s.%s", s->facts.table.schema, s->facts.table.name);
+    return make_message(MESSAGE_RESOLVED, step, &name, message, e);
 }
 
 bool step_is_resolved(const struct step *step)
 {
     return step->is_resolved;
-}
-
-char *step_full_name(const struct step *step)
-{
-    const struct relation *t = &step->source.facts.table;
-    struct buf name;
-
-    buf_init(&name, 4096);
-    buf_printf(&name, "%s.%s", t->schema, t->name);
-    return buf_take(&name);
 }
 
 bool step_restore(struct step *step, const struct position *kept)
@@ -473,19 +483,21 @@ static void put_report(const struct source *s, int server_version, struct buf *r
                f->identity.in_recovery ? "standby" : "primary");
 }
 
-bool step_check(struct step *step, struct conn *conn, struct buf *report, struct err *e)
+bool step_check(struct step *step, struct conn *conn, struct message **message, struct err *e)
 {
     struct message *m;
+    struct buf report;
     bool ok = fault_look(&step->source, conn, false, e) && try_query(step, conn, e);
 
     conn_rollback(conn);
     if (!ok)
         return false;
-    put_report(&step->source, conn_version(conn), report);
+    buf_init(&report, BUF_SQL_MAX);
+    put_report(&step->source, conn_version(conn), &report);
     while ((m = source_take_message(&step->source)) != NULL) {
         if (m->kind == MESSAGE_NOTICE)
-            buf_printf(report, "; %s", m->notice.err.msg);
+            buf_printf(&report, "; %s", m->notice.err.msg);
         message_free(m);
     }
-    return buf_ok(report) || err_memory(e);
+    return make_message(MESSAGE_DONE, step, &report, message, e);
 }

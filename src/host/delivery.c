@@ -34,6 +34,7 @@ struct delivery {
     /* the position */
     struct position position; /* of the newest batch that is over */
     bool has_position, is_unsaved;
+    bool is_reading;          /* a reading of all rows is under way */
     /* the batch in hand */
     uint64_t batch, count;
     bool begins_with_deletes; /* and not with its rows */
@@ -138,6 +139,19 @@ const struct position *delivery_position(const struct delivery *d)
 bool delivery_is_unsaved(const struct delivery *d)
 {
     return d->is_unsaved;
+}
+
+void delivery_begin_reading(struct delivery *d)
+{
+    d->is_reading = true;
+}
+
+bool delivery_ends_reading(struct delivery *d)
+{
+    if (!d->is_reading || !d->has_position || d->position.phase != POSITION_POLL)
+        return false;
+    d->is_reading = false;
+    return true;
 }
 
 void delivery_set_saved(struct delivery *d)
