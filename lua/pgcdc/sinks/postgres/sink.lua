@@ -157,14 +157,17 @@ end
 
 -- Writes a transfer to the target, all or nothing. Its rows are dropped when it is committed.
 local function commit(connection, transfer)
-   connection:commit(transfer.names, transfer.token, transfer.savepoint, function()
-      for _, part in ipairs(transfer) do
-         connection:set_subject(part.sink.name)
-         for _, layout in ipairs(part.layouts) do
-            postgres_apply.layout(part.sink, layout)
-         end
-      end
-   end)
+   local function write(is_staged)
+      connection:commit(transfer.names, transfer.token, transfer.savepoint, function()
+         postgres_apply.transfer(connection, transfer, is_staged)
+      end)
+   end
+   local ok, problem = pcall(write, false)
+   if not ok and connection:undo_refused(problem) then
+      write(true)
+   elseif not ok then
+      error(problem, 0)
+   end
    for _, part in ipairs(transfer) do
       for _, layout in ipairs(part.layouts) do
          connection:set_written(part.sink.name)

@@ -178,6 +178,11 @@ local function mirror(d, temp, deletes, facts)
          end)),
       apply_after_deletes = ("%s%s s WHERE NOT EXISTS (SELECT FROM %s g WHERE %s AND g.n >= s.o)"
          .. " %s"):format(insert, last(d.rows(temp, NUMBER)), deleted_rows, is_same, conflict),
+      -- all keys that come, as rows k, and what makes them the keys of the rows t
+      keys = ("(SELECT %s FROM %s s UNION SELECT %s FROM %s s) k ON %s"):format(d.key,
+         d.rows(temp, "ctid"), d.key, deleted_rows, same_key(d.layout, function(column)
+            return "k." .. c(column.place)
+         end)),
       create_deletes = temporary(deletes, d.layout.key, facts, "n int8"),
       copy_deletes = copy_from(deletes, all_places(d.layout.key, ", n")),
    }
