@@ -268,6 +268,7 @@ function Source.declare(spec)
    local full_name = check.table_name("pgcdc.source: table", spec.table)
    local source = setmetatable(stream.node("source"), Source)
    source.policy = on_error.policy(spec.on_error)
+   source.patience = 2 * check_interval -- seconds in which a delete may come later than its rows
    source.dead_letter = dead_letter(spec.dead_letter, source.policy)
    source.number = raw.declare {
       table = full_name,

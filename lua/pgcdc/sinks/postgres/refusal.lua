@@ -1,0 +1,104 @@
+-- pgcdc.sinks.postgres.refusal: what a target refused because of other rows, in words.
+-- SPDX-License-Identifier: MIT
+
+local refused = require "pgcdc.delivery.refused"
+
+local refusal = {}
+
+local FOREIGN_KEY = "23503"
+
+local ROOT = [[SELECT coalesce(pg_catalog.pg_partition_root(oid), oid)::int8 AS oid
+   FROM pg_catalog.to_regclass($1) oid WHERE oid IS NOT NULL]]
+
+--- True if the rows of this transfer may fit later, though a constraint forbade them: `problem` as
+--- the connection raised it.
+function refusal.may_pass(transfer, problem)
+   local is_mirror = false
+   for _, part in ipairs(transfer) do
+      is_mirror = is_mirror or part.sink.mode == "mirror"
+   end
+   return type(problem) == "table" and (problem.sqlstate == FOREIGN_KEY or is_mirror)
+end
+
+-- The foreign key that the message names, or nil.
+local function find_key(transfer, message)
+   local found
+   for _, part in ipairs(transfer) do
+      for _, layout in ipairs(part.layouts) do
+         for _, key in ipairs(layout.foreign_keys or {}) do
+            if message:find(key.name, 1, true) and #key.name > #(found and found.name or "") then
+               found = key
+            end
+         end
+      end
+   end
+   return found
+end
+
+-- The sinks of the connection that are not in the transfer and write to a table of the key.
+local function find_partners(connection, transfer, key)
+   local is_inside, partners = {}, {}
+   for _, part in ipairs(transfer) do
+      is_inside[part.sink] = true
+   end
+   for _, sink in ipairs(key and connection.sinks or {}) do
+      local root = not is_inside[sink] and connection:run(ROOT, sink.table)[1]
+      if root and (root.oid == key.parent or root.oid == key.child) then
+         partners[#partners + 1] = sink
+      end
+   end
+   return partners
+end
+
+-- True if a sink of the transfer writes to the table with this oid.
+local function has_table(transfer, oid)
+   for _, part in ipairs(transfer) do
+      for _, layout in ipairs(part.layouts) do
+         if layout.root == oid then
+            return true
+         end
+      end
+   end
+   return false
+end
+
+-- What the rows wait for, and what can be done.
+local function explain(transfer, problem, key, partners)
+   if problem.sqlstate ~= FOREIGN_KEY then
+      return "a row of the target that did not change in the source since holds the value: if the"
+         .. " source has deleted it, let the source tell deletes, or remove it; if the source"
+         .. " allows both, drop the constraint in the target"
+   elseif #partners > 0 then
+      return ("the rows wait for those of '%s'; sources with the same `together` are read in one"
+         .. " snapshot and need not wait"):format(partners[1].name)
+   elseif key and not has_table(transfer, key.parent) then
+      return ("no sink writes to %s: mirror it too, or drop the constraint in the target"):format(
+         key.parent_name)
+   elseif key and not has_table(transfer, key.child) then
+      return ("no sink writes to %s, whose rows refer to rows that are deleted: mirror it too, or"
+         .. " drop the constraint in the target"):format(key.child_name)
+   end
+   return "the source has sent no such row: is it left out by a filter or where=?"
+end
+
+local function count_reads(transfer)
+   local reads = 0
+   for _, part in ipairs(transfer) do
+      for _, layout in ipairs(part.layouts) do
+         local count, changed = layout.lines:count()
+         reads = reads + count - changed
+      end
+   end
+   return reads
+end
+
+--- Raises the error of a transfer that was refused and undone.
+function refusal.raise(connection, transfer, problem)
+   local key = problem.sqlstate == FOREIGN_KEY and find_key(transfer, problem.message)
+   local partners = find_partners(connection, transfer, key)
+   error(refused.problem(("%s: %s (%s): %s"):format(connection.subject, problem.message,
+      problem.sqlstate, explain(transfer, problem, key, partners)), partners,
+      count_reads(transfer)), 0)
+end
+
+return refusal
