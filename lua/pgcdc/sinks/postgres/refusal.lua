@@ -1,6 +1,7 @@
 -- pgcdc.sinks.postgres.refusal: what a target refused because of other rows, in words.
 -- SPDX-License-Identifier: MIT
 
+local participants = require "pgcdc.delivery.participants"
 local refused = require "pgcdc.delivery.refused"
 
 local refusal = {}
@@ -35,16 +36,37 @@ local function find_key(transfer, message)
    return found
 end
 
--- The sinks of the connection that are not in the transfer and write to a table of the key.
-local function find_partners(connection, transfer, key)
-   local is_inside, partners = {}, {}
-   for _, part in ipairs(transfer) do
-      is_inside[part.sink] = true
+-- True if the two sinks take changes of the same sources: then these come in one batch.
+local function have_same_sources(a, b)
+   local sources, others = participants.sink(a).sources, participants.sink(b).sources
+   for source in pairs(sources) do
+      if not others[source] then
+         return false
+      end
    end
-   for _, sink in ipairs(key and connection.sinks or {}) do
-      local root = not is_inside[sink] and connection:run(ROOT, sink.table)[1]
-      if root and (root.oid == key.parent or root.oid == key.child) then
-         partners[#partners + 1] = sink
+   for source in pairs(others) do
+      if not sources[source] then
+         return false
+      end
+   end
+   return true
+end
+
+-- The sinks that may bring what is missing: those that write to one of the two tables of the key,
+-- while another sink, with other sources, writes to the other table.
+local function find_partners(connection, key)
+   local writers, partners = { [key.child] = {}, [key.parent] = {} }, {}
+   for _, sink in ipairs(connection.sinks) do
+      local root = connection:run(ROOT, sink.table)[1]
+      if root and writers[root.oid] then
+         table.insert(writers[root.oid], sink)
+      end
+   end
+   for _, child in ipairs(writers[key.child]) do
+      for _, parent in ipairs(writers[key.parent]) do
+         if not have_same_sources(child, parent) then
+            partners[#partners + 1], partners[#partners + 2] = parent, child
+         end
       end
    end
    return partners
@@ -69,8 +91,9 @@ local function explain(transfer, problem, key, partners)
          .. " source has deleted it, let the source tell deletes, or remove it; if the source"
          .. " allows both, drop the constraint in the target"
    elseif #partners > 0 then
+      local is_child = has_table(transfer, key.child) and not has_table(transfer, key.parent)
       return ("the rows wait for those of '%s'; sources with the same `together` are read in one"
-         .. " snapshot and need not wait"):format(partners[1].name)
+         .. " snapshot and need not wait"):format(partners[is_child and 1 or 2].name)
    elseif key and not has_table(transfer, key.parent) then
       return ("no sink writes to %s: mirror it too, or drop the constraint in the target"):format(
          key.parent_name)
@@ -95,7 +118,7 @@ end
 --- Raises the error of a transfer that was refused and undone.
 function refusal.raise(connection, transfer, problem)
    local key = problem.sqlstate == FOREIGN_KEY and find_key(transfer, problem.message)
-   local partners = find_partners(connection, transfer, key)
+   local partners = key and find_partners(connection, key) or {}
    error(refused.problem(("%s: %s (%s): %s"):format(connection.subject, problem.message,
       problem.sqlstate, explain(transfer, problem, key, partners)), partners,
       count_reads(transfer)), 0)

@@ -92,8 +92,9 @@ end
 local function read_rows(run, stage, job)
    local all = { table.unpack(stage.written) }
    table.move(stage.rest, 1, #stage.rest, #all + 1, all)
-   run(("INSERT INTO %s (%s) SELECT %s FROM %s t JOIN %s FOR UPDATE OF t ON CONFLICT DO NOTHING")
-      :format(stage.before, comma(all), comma(all, "t."), stage.facts.full, job.staged.keys))
+   run(("INSERT INTO %s (%s) SELECT %s FROM %s t JOIN %s %s ON CONFLICT DO NOTHING"):format(
+      stage.before, comma(all), comma(all, "t."), stage.facts.full, job.staged.keys,
+      stage.facts.kind == "v" and "" or "FOR UPDATE OF t"))
 end
 
 -- Writes all that the jobs have to `after`.
@@ -285,8 +286,9 @@ function staging.write(connection, jobs)
       stage.after = "pg_temp.pgcdc_after_" .. number
       names[#names + 1] = stage.jobs[1].sink.name
       connection:set_subject(names[#names])
-      -- nobody makes a foreign key or an index from here to the end
-      run(("LOCK TABLE %s IN ROW EXCLUSIVE MODE"):format(stage.facts.full))
+      if stage.facts.kind ~= "v" then -- nobody makes a foreign key or an index from here to the end
+         run(("LOCK TABLE %s IN ROW EXCLUSIVE MODE"):format(stage.facts.full))
+      end
       stage.guards = constraints.guards(run, stage.facts.oid, list(key_numbers(stage)))
       stage.is_held = constraints.is_held(run, stage.facts.oid)
       find_columns(stage)
