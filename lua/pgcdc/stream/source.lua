@@ -186,7 +186,7 @@ end
 local function join(unit, source)
    unit.members[#unit.members + 1] = source.number
    source.members = unit.members
-   groups.unite(unit.members[1], source.number)
+   groups.read_together(unit.members[1], source.number)
 end
 
 -- A source is a stream. Its consumers and its handlers are one list, in the order in which they

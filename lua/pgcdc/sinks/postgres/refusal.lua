@@ -1,6 +1,7 @@
 -- pgcdc.sinks.postgres.refusal: what a target refused because of other rows, in words.
 -- SPDX-License-Identifier: MIT
 
+local groups = require "pgcdc.delivery.groups"
 local participants = require "pgcdc.delivery.participants"
 local refused = require "pgcdc.delivery.refused"
 
@@ -36,24 +37,20 @@ local function find_key(transfer, message)
    return found
 end
 
--- True if the two sinks take changes of the same sources: then these come in one batch.
-local function have_same_sources(a, b)
-   local sources, others = participants.sink(a).sources, participants.sink(b).sources
-   for source in pairs(sources) do
-      if not others[source] then
-         return false
-      end
+-- The sources whose changes the sink has got, as text; those that are read together are one.
+local function sources_of(sink)
+   local is_there, list = {}, {}
+   for source in pairs(participants.sink(sink).sources) do
+      local leader = groups.leader(source)
+      list[#list + 1] = not is_there[leader] and leader or nil
+      is_there[leader] = true
    end
-   for source in pairs(others) do
-      if not sources[source] then
-         return false
-      end
-   end
-   return true
+   table.sort(list)
+   return table.concat(list, " ")
 end
 
 -- The sinks that may bring what is missing: those that write to one of the two tables of the key,
--- while another sink, with other sources, writes to the other table.
+-- while another sink writes to the other table what it gets by other polls.
 local function find_partners(connection, key)
    local writers, partners = { [key.child] = {}, [key.parent] = {} }, {}
    for _, sink in ipairs(connection.sinks) do
@@ -64,7 +61,7 @@ local function find_partners(connection, key)
    end
    for _, child in ipairs(writers[key.child]) do
       for _, parent in ipairs(writers[key.parent]) do
-         if not have_same_sources(child, parent) then
+         if sources_of(child) ~= sources_of(parent) then
             partners[#partners + 1], partners[#partners + 2] = parent, child
          end
       end
