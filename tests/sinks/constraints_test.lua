@@ -401,6 +401,24 @@ function TestConstraints.test_what_never_comes()
    fail({ "other" }, nil, "if the source has deleted it, let the source tell deletes")
 end
 
+-- A foreign key acts on deletes, and nobody can make up a value of such a type.
+function TestConstraints.test_values_that_cannot_change_hands()
+   local source, target = waiting_databases()
+   for _, db in ipairs { source, target } do
+      db:exec "create type mood as enum ('a', 'b'); create table moods (id int primary key, m mood)"
+   end
+   source:exec "insert into moods values (1, 'a'), (2, 'b')"
+   target:exec [[alter table moods alter m set not null, add constraint one unique (m);
+      create table more (id int references moods on delete cascade)]]
+   local run = { dsn = source, state = fixtures.state(), script = mirrors(target, { "moods" }) }
+   once.ends(0, run)
+   source:exec "update moods set m = case id when 1 then 'b' else 'a' end::mood"
+   lu.assertStrContains(once.ends(1, run).stderr, "if the constraint is DEFERRABLE: make it so")
+   target:exec "alter table moods drop constraint one, add unique (m) deferrable"
+   once.ends(0, run)
+   lu.assertEquals(rows(target, "select * from moods order by id"), "1 b, 2 a")
+end
+
 -- Rows of a table refer to others of it, in ranges of the snapshot that come later.
 function TestConstraints.test_a_first_snapshot_that_refers_to_itself()
    local source, target = cluster.main():database(), cluster.main():database()

@@ -119,11 +119,15 @@ local function wake_others()
 end
 
 --- True if the rows of these sources wait, and another try is not due. `is_moment`: a batch has
---- ended, which may be what is missing.
+--- ended, which may be what is missing: the try is soon.
 function refused.is_waiting(members, is_moment)
+   local now = raw.now()
    for _, entry in ipairs(entries) do
-      local may_try = entry.is_due or is_ending or is_moment and raw.now() >= entry.earliest
+      local may_try = entry.is_due or is_ending or is_moment and now >= entry.earliest
       if not may_try and shares(entry.members, members) then
+         if is_moment then
+            set_timer(entry, timer.window, entry.earliest - now)
+         end
          return true
       end
    end

@@ -83,7 +83,10 @@ end
 
 -- What the rows wait for, and what can be done.
 local function explain(transfer, problem, key, partners)
-   if problem.sqlstate ~= FOREIGN_KEY then
+   if problem.sqlstate ~= FOREIGN_KEY and transfer.is_limited then
+      return "a foreign key acts on deletes of this table, so that its values can only change hands"
+         .. " if the constraint is DEFERRABLE: make it so in the target"
+   elseif problem.sqlstate ~= FOREIGN_KEY then
       return "a row of the target that did not change in the source since holds the value: if the"
          .. " source has deleted it, let the source tell deletes, or remove it; if the source"
          .. " allows both, drop the constraint in the target"

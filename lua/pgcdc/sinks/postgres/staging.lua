@@ -160,7 +160,7 @@ local function made_up(stage, column)
 end
 
 -- What is set, column -> SQL, so that rows do not hold guarded values any more: of each index one
--- column of those that we write.
+-- column of those that we write. And whether that does for all of them.
 local function parking(stage)
    local can, done, set = {}, {}, {}
    for _, name in ipairs(stage.written) do
@@ -179,13 +179,18 @@ local function parking(stage)
          end
       end
    end
-   return set
+   local is_enough = true
+   for _, guard in ipairs(stage.guards) do
+      is_enough = is_enough and done[guard.index] ~= nil
+   end
+   return set, is_enough
 end
 
--- Rows that keep their place get values that are in nobody's way.
+-- Rows that keep their place get values that are in nobody's way. Returns false if there are values
+-- of which we cannot make up others.
 local function park(run, stage)
-   local parts = {}
-   for name, value in pairs(parking(stage)) do
+   local parts, values, is_enough = {}, parking(stage)
+   for name, value in pairs(values) do
       parts[#parts + 1] = ("%s = %s"):format(quote(name), value)
    end
    if #parts > 0 then
@@ -194,6 +199,7 @@ local function park(run, stage)
          table.concat(parts, ", "), comma(stage.key, "b."), stage.before, stage.after,
          same(stage, "a", "b"), moves(stage), same(stage, "t", "m")))
    end
+   return is_enough
 end
 
 -- SQL that takes away what is to go.
@@ -274,8 +280,9 @@ local function key_numbers(stage)
 end
 
 --- Writes what these jobs of mirrors have to their tables: a list of {sink =, layout =, facts =,
---- temporary = the name of a temporary table}.
-function staging.write(connection, jobs)
+--- temporary = the name of a temporary table}. Calls `limit()` if values of a constraint cannot
+--- change hands here.
+function staging.write(connection, jobs, limit)
    local function run(...)
       return connection:run(...)
    end
@@ -298,8 +305,8 @@ function staging.write(connection, jobs)
       end
       make(run, stage)
       write_rows(connection, stage)
-      if stage.is_held and #stage.guards > 0 then
-         park(run, stage)
+      if stage.is_held and not park(run, stage) then
+         limit()
       end
    end
    connection:set_subject(table.concat(names, ", "))
