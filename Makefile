@@ -15,6 +15,7 @@ CPPFLAGS_ALL = -Isrc -D_GNU_SOURCE -D_FORTIFY_SOURCE=2 $(shell pkg-config --cfla
 	$(CPPFLAGS)
 CFLAGS_ALL = -std=c11 $(OPTIMIZE) -g $(WARNINGS) -fstack-protector-strong -pthread \
 	$(SANITIZE) $(CFLAGS)
+LDFLAGS_ALL = -Wl,-z,relro,-z,now $(LDFLAGS)
 LDLIBS_ALL = $(shell pkg-config --libs $(PACKAGES)) -lm $(LDLIBS)
 
 PROGRAM = $(BUILD)/pgcdc-lua
@@ -45,7 +46,7 @@ help:
 
 $(PROGRAM): $(OBJECTS) | $(HOME_LINKS)
 	@echo "link $@"
-	@$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $(OBJECTS) $(LDLIBS_ALL)
+	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $(OBJECTS) $(LDLIBS_ALL)
 
 $(BUILD)/obj/%.o: src/%.c | $(BUILD)
 	@echo "cc   $<"

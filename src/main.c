@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 static volatile sig_atomic_t stop_flag;
@@ -48,6 +49,15 @@ static bool set_signals(struct err *e)
     return true;
 }
 
+/* The memory holds passwords and rows: no core dump, and no other process of this user looks into
+ * it. (A sanitizer does.) */
+static void shut_memory(void)
+{
+#ifndef SANITIZED
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+#endif
+}
+
 /* Opens standard descriptors that are closed, on /dev/null. Else a file that the script opens could
  * get the number of one, and our log lines would go into it. */
 static void fill_standard_descriptors(bool *stdout_is_closed)
@@ -75,7 +85,7 @@ static bool prepare(struct cli *c, bool stdout_is_closed, struct err *e)
 static void report(struct cli *c, const struct err *e)
 {
     if (e->code == ERR_USAGE)
-        fprintf(stderr, "pgcdc-lua: %s\n", e->msg);
+        log_usage(e->msg);
     else
         log_text(&c->log, LOG_ERROR, e->msg, NULL, NULL);
 }
@@ -87,6 +97,7 @@ int main(int argc, char **argv)
     bool ok, stdout_is_closed;
     int status = 0;
 
+    shut_memory();
     fill_standard_descriptors(&stdout_is_closed);
     cli_init(&cli);
     ok = cli_read(&cli, argc, argv, &e) &&

@@ -55,6 +55,7 @@ has luacheck || need lua-check
 has_server || need postgresql
 has openssl || need openssl
 has groff || need groff-base
+has sqlite3 || need sqlite3
 PATH=$PATH:/usr/sbin has pgbouncer || need pgbouncer
 [ -e /usr/share/i18n/locales/de_DE ] || need locales
 if [ "${1:-}" = fuzz ]; then

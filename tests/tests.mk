@@ -64,20 +64,21 @@ $(NATIVE): $(NATIVE_SOURCES) tests/support/native.h
 $(UNIT): $(UNIT_SOURCES) $(OBJECTS) $(wildcard tests/unit/*.h)
 	@echo "cc   $@"
 	@mkdir -p $(@D)
-	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $(UNIT_SOURCES) \
+	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $(UNIT_SOURCES) \
 		$(WITHOUT_MAIN) $(LDLIBS_ALL)
 
 # The fuzzer's targets, to run on files.
 $(REPLAY): $(FUZZ_SOURCES) $(OBJECTS) tests/fuzz/fuzz.h
 	@echo "cc   $@"
 	@mkdir -p $(@D)
-	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS) $(FUZZ_FLAGS) -DFUZZ_REPLAY -o $@ \
+	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) $(FUZZ_FLAGS) -DFUZZ_REPLAY -o $@ \
 		$(FUZZ_SOURCES) $(WITHOUT_MAIN) $(LDLIBS_ALL)
 
 # The program with another capture rule, for a test that must find it out.
 $(PROGRAM)-%: $(BUILD)/horizon_%.o $(OBJECTS) | $(HOME_LINKS)
 	@echo "link $@"
-	@$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $< $(filter-out %/capture/horizon.o,$(OBJECTS)) $(LDLIBS_ALL)
+	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< \
+		$(filter-out %/capture/horizon.o,$(OBJECTS)) $(LDLIBS_ALL)
 
 $(BUILD)/horizon_%.o: tests/mutants/horizon_%.c | $(BUILD)
 	@echo "cc   $<"
@@ -93,7 +94,7 @@ $(SABOTAGED): $(SABOTEUR) $(OBJECTS) | $(HOME_LINKS)
 	@echo "link $@"
 	@objcopy --redefine-sym malloc=lua_malloc --redefine-sym realloc=lua_realloc \
 		$(BUILD)/obj/lua/pool.o $(SABOTEUR:.o=_pool.o)
-	@$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $(SABOTEUR) $(SABOTEUR:.o=_pool.o) \
+	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $(SABOTEUR) $(SABOTEUR:.o=_pool.o) \
 		$(filter-out %/lua/pool.o,$(OBJECTS)) $(LDLIBS_ALL) \
 		$$(nm -u $(SABOTEUR) | sed -n 's/.* __real_/-Wl,--wrap=/p')
 
@@ -106,7 +107,7 @@ $(SABOTAGED): $(SABOTEUR) $(OBJECTS) | $(HOME_LINKS)
 # A finding ends the program with status 99 and is kept in a file, whoever started the program.
 # (Under gcc that is not so for undefined behaviour, hence clang where there is one.)
 WATCHER = $(or $(shell command -v clang),$(CC))
-WATCHED = --no-print-directory test CPPFLAGS=-U_FORTIFY_SOURCE
+WATCHED = --no-print-directory test CPPFLAGS='-U_FORTIFY_SOURCE -DSANITIZED'
 FINDINGS = cat $(BUILD)/report.* 2>/dev/null && exit 1 || exit $$status
 
 asan: BUILD = build/asan
@@ -163,7 +164,7 @@ FUZZED = -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 
 $(BUILD)/fuzz: $(FUZZ_SOURCES) $(OBJECTS) tests/fuzz/fuzz.h
 	@echo "link $@"
-	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS) -fsanitize=fuzzer $(FUZZ_FLAGS) -o $@ \
+	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) -fsanitize=fuzzer $(FUZZ_FLAGS) -o $@ \
 		$(FUZZ_SOURCES) $(WITHOUT_MAIN) $(LDLIBS_ALL)
 
 valgrind: $(PROGRAM) $(NATIVE)

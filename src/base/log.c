@@ -22,44 +22,20 @@ int log_level_by_name(const char *name)
     return -1;
 }
 
-/* True for U+0080 to U+009F, which terminals may obey as they do escape sequences. */
-static bool is_control(const char *s, size_t len)
-{
-    return len == 2 && (unsigned char)s[0] == 0xc2 && (unsigned char)s[1] < 0xa0;
-}
-
-/* A quoted string that is valid in logfmt and in JSON alike. A byte that belongs to no character
- * becomes U+FFFD. */
+/* A quoted string that is valid in logfmt and in JSON alike. */
 static void put_quoted(struct buf *b, const char *s, size_t n)
 {
+    size_t from = 0;
+
     buf_putc(b, '"');
-    for (size_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char)s[i];
-
-        if (c == '"' || c == '\\') {
+    for (size_t i = 0; i < n; i++)
+        if (s[i] == '"' || s[i] == '\\') {
+            text_put_plain(b, s + from, i - from);
             buf_putc(b, '\\');
-            buf_putc(b, (char)c);
-        } else if (c == '\n') {
-            buf_puts(b, "\\n");
-        } else if (c == '\t') {
-            buf_puts(b, "\\t");
-        } else if (c < 0x20 || c == 0x7f) {
-            buf_printf(b, "\\u%04x", c);
-        } else if (c >= 0x80) {
-            size_t len = text_utf8_length(s + i, n - i);
-
-            if (len == 0) {
-                buf_puts(b, "\xef\xbf\xbd");
-            } else if (is_control(s + i, len)) {
-                buf_printf(b, "\\u%04x", (unsigned char)s[++i]);
-            } else {
-                buf_add(b, s + i, len);
-                i += len - 1;
-            }
-        } else {
-            buf_putc(b, (char)c);
+            buf_putc(b, s[i]);
+            from = i + 1;
         }
-    }
+    text_put_plain(b, s + from, n - from);
     buf_putc(b, '"');
 }
 
@@ -72,15 +48,14 @@ static bool is_bare(const char *s, size_t n)
     return n > 0;
 }
 
-/* A key without bytes that would end it, and without those that a terminal obeys. */
+/* A key without bytes that would end it, and without controls. */
 static void put_bare_key(struct buf *b, const char *key)
 {
     size_t n = strlen(key), len;
 
     for (size_t i = 0; i < n; i += len > 0 ? len : 1) {
         len = text_utf8_length(key + i, n - i);
-        if ((unsigned char)key[i] <= ' ' || strchr("\"=\x7f", key[i]) != NULL || len == 0 ||
-            is_control(key + i, len))
+        if (len == 0 || strchr(" \"=", key[i]) != NULL || text_is_control(key + i, len))
             buf_putc(b, '_');
         else
             buf_add(b, key + i, len);
@@ -168,12 +143,31 @@ void log_text(struct log *log, enum log_level level, const char *msg, const char
     log_line(log, level, msg, strlen(msg), &f, key != NULL && value != NULL ? 1 : 0);
 }
 
+void log_usage(const char *msg)
+{
+    struct buf b;
+
+    buf_init(&b, LINE_MAX_BYTES);
+    buf_puts(&b, "pgcdc-lua: ");
+    text_put_plain(&b, msg, strlen(msg));
+    buf_putc(&b, '\n');
+    if (buf_ok(&b))
+        write_out(b.data, b.len);
+    buf_fini(&b);
+}
+
 void log_bar(struct log *log, const char *text)
 {
+    struct buf b;
+
     if (text == NULL && !log->bar_shown)
         return;
     write_out("\r\x1b[K", 4);
+    buf_init(&b, LINE_MAX_BYTES);
     if (text != NULL)
-        write_out(text, strlen(text));
+        text_put_plain(&b, text, strlen(text));
+    if (b.len > 0)
+        write_out(b.data, b.len);
+    buf_fini(&b);
     log->bar_shown = text != NULL;
 }

@@ -40,6 +40,9 @@ void log_line(struct log *log, enum log_level level, const char *msg, size_t len
 void log_text(struct log *log, enum log_level level, const char *msg, const char *key,
               const char *value);
 
+/* Writes what is wrong with the command line: one line without time and level. */
+void log_usage(const char *msg);
+
 /* Draws, redraws or (<text> NULL) wipes a progress bar on the terminal's last line. */
 void log_bar(struct log *log, const char *text);
 

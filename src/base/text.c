@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "base/text.h"
 
+#include "base/buf.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,6 +24,47 @@ size_t text_utf8_length(const char *s, size_t len)
         (u[0] == 0xF0 && u[1] < 0x90) || (u[0] == 0xF4 && u[1] > 0x8F))
         return 0;
     return n;
+}
+
+/* The character at <s>, which is one of <len> bytes. */
+static uint32_t decode(const char *s, size_t len)
+{
+    static const unsigned char first[] = { 0, 0x7f, 0x1f, 0x0f, 0x07 };
+    uint32_t c = (unsigned char)s[0] & first[len];
+
+    for (size_t i = 1; i < len; i++)
+        c = c << 6 | ((unsigned char)s[i] & 0x3f);
+    return c;
+}
+
+static bool is_control(uint32_t c)
+{
+    return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x61c || c == 0x200e || c == 0x200f ||
+           (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069) || c == 0xfeff ||
+           (c >= 0xfff9 && c <= 0xfffb);
+}
+
+bool text_is_control(const char *s, size_t len)
+{
+    return is_control(decode(s, len));
+}
+
+void text_put_plain(struct buf *b, const char *s, size_t n)
+{
+    for (size_t i = 0; i < n; ) {
+        size_t len = text_utf8_length(s + i, n - i);
+        uint32_t c = len > 0 ? decode(s + i, len) : 0xfffd;
+
+        if (len == 0)
+            buf_puts(b, "\xef\xbf\xbd");
+        else if (c == '\n' || c == '\t')
+            buf_puts(b, c == '\n' ? "\\n" : "\\t");
+        else if (is_control(c))
+            buf_printf(b, "\\u%04x", (unsigned)c);
+        else
+            buf_add(b, s + i, len);
+        i += len > 0 ? len : 1;
+    }
 }
 
 /* ---- numbers ---- */

@@ -1,7 +1,7 @@
 /* text.h -- small tools for text.
  *
- * Characters in UTF-8, numbers, sizes, hex digits, sorting of names, the nearest name.
- * Pure functions.
+ * Characters in UTF-8, what a terminal may be shown, numbers, sizes, hex digits, sorting of names,
+ * the nearest name. Pure functions.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef TEXT_H
@@ -13,9 +13,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct buf;
+
 /* The number of bytes of the UTF-8 character at <s>, 1 to 4; 0 if there is none. <len>: how many
  * bytes there are from <s> on, at least 1. */
 size_t text_utf8_length(const char *s, size_t len);
+
+/* True if the UTF-8 character at <s>, of <len> bytes, does something to a terminal or to an editor,
+ * or to the order in which text is shown: a control, a line separator, a direction mark. */
+bool text_is_control(const char *s, size_t len);
+
+/* Appends <n> bytes of text for people to read: a control is written \n, \t or \uXXXX, and a byte
+ * that belongs to no character as U+FFFD. */
+void text_put_plain(struct buf *b, const char *s, size_t n);
 
 /* ---- numbers ---- */
 

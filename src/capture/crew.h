@@ -2,9 +2,10 @@
  *
  * Each thread has a connection of its own. There are as many as the database has
  * units (sources that are read together are one unit, see unit.h), at most 8 or what
- * <connections> of a source says; more units share them, the longest due first. A thread runs straight-line blocking
- * code and pushes what it finds into the queue. pg/sqlstate.h decides what an error
- * means (retry, give up); the crew does what follows from it.
+ * <connections> of a source says; more units share them, the longest due first. A
+ * thread runs straight-line blocking code and pushes what it finds into the queue.
+ * pg/sqlstate.h decides what an error means (retry, give up); the crew does what
+ * follows from it.
  *
  * A unit never has two polls in flight: the next one waits until the host
  * is done with all chunks of the last. Ranges of a snapshot follow each
@@ -40,7 +41,7 @@ bool crew_start(struct crew *crew, struct err *e) WARN_UNUSED;
 
 /* See reader.h. crew_restore: false: out of memory. */
 bool crew_restore(struct crew_source *s, const struct position *kept) WARN_UNUSED;
-bool crew_answer(struct crew_source *s, const unsigned char *asked);
+bool crew_answer(struct crew_source *s, const struct tally_request *asked);
 void crew_wake(struct crew *crew);
 
 /* Makes every thread end soon. */

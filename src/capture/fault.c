@@ -121,8 +121,9 @@ static void begin_position(struct source *s, uint64_t floor)
         m->begin_position(s, &before);
 }
 
-/* A first read in one poll: no leaf is known, so that all of them are new. */
-static bool begin_whole(struct source *s, enum fault_news *news, struct err *e)
+/* A first read in one poll: no leaf is known, so that all of them are new. <is_whole>: it brings
+ * all rows, and not just what differs. */
+static bool begin_whole(struct source *s, bool is_whole, enum fault_news *news, struct err *e)
 {
     *news = FAULT_STARTS;
     if (!position_set_leaves(&s->position, 0))
@@ -131,7 +132,7 @@ static bool begin_whole(struct source *s, enum fault_news *news, struct err *e)
     begin_position(s, s->facts.snapshot.xmin);
     s->position.reads += s->config->deletes;
     s->is_ready = s->is_impatient = false;
-    return true;
+    return !is_whole || source_add_reading(s, e);
 }
 
 /* The facts may have been read without sizes, which only a first read in ranges needs: reads them
@@ -139,10 +140,12 @@ static bool begin_whole(struct source *s, enum fault_news *news, struct err *e)
 static bool begin_snapshot(struct source *s, struct conn *conn, enum fault_news *news,
                            struct err *e)
 {
+    /* with deletes a table that is read again brings only what differs from what is known */
+    bool is_whole = s->position.phase == POSITION_NONE || !s->config->deletes;
     char *text;
 
     if (s->config->is_joint)
-        return begin_whole(s, news, e);
+        return begin_whole(s, is_whole, news, e);
     *news = FAULT_STARTS;
     conn_rollback(conn);
     if (!fault_look(s, conn, true, e) || !source_know_leaves(s, e))
@@ -159,7 +162,7 @@ static bool begin_snapshot(struct source *s, struct conn *conn, enum fault_news 
         free(text);
     s->position.reads += s->config->deletes;
     s->is_ready = s->is_impatient = false;
-    return true;
+    return !is_whole || source_add_reading(s, e);
 }
 
 static bool begin_anew(struct source *s, struct conn *conn, const char *why,
@@ -326,6 +329,13 @@ bool fault_begin(struct source *s, struct conn *conn, enum fault_news *news, str
     }
     source_keep_identity(s);
     return source_add_schema(s, e);
+}
+
+void fault_forget_start(struct source *s)
+{
+    source_forget_polled(s);
+    position_fini(&s->position);
+    s->position = (struct position){ 0 };
 }
 
 void fault_end_snapshot(struct source *s)

@@ -28,11 +28,13 @@
 
 #define CLASS "pgcdc.file"
 #define PIECE 512    /* what one sum is of: a disk writes sectors as a whole */
+#define MAX_WHOLE ((size_t)64 << 10) /* bytes that are remembered as they are */
 #define MAX_SYNCS 16 /* threads that sync files */
 
 struct file {
     int fd;           /* -1: closed */
     bool is_regular;  /* as far as it was opened */
+    bool is_private;  /* it is made for the user alone */
     bool is_broken;   /* an fsync failed: what was written before may be lost */
     struct buf out;   /* not written yet */
 };
@@ -72,14 +74,14 @@ static bool is_fifo(const char *path)
 
 /* Waits for a reader if the path is a fifo's. Not inside open(): a request to stop that came just
  * before would not interrupt that. */
-static int open_file(lua_State *L, const char *path)
+static int open_file(lua_State *L, const char *path, mode_t mode)
 {
     static const struct timespec nap = { .tv_nsec = 20000000 };
     struct script *s = script_of(L);
     int fd;
 
     do
-        fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
+        fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, mode);
     while (fd < 0 && errno == ENXIO && is_fifo(path) && !script_should_stop(s) &&
            (nanosleep(&nap, NULL) == 0 || errno == EINTR));
     if (fd >= 0)
@@ -104,11 +106,14 @@ static bool is_standard(const struct stat *st)
 static int file_new(lua_State *L)
 {
     struct file *f;
+    bool is_private = lua_toboolean(L, 2);
 
     luaL_checkstring(L, 1);
+    lua_settop(L, 1);
     f = lua_newuserdatauv(L, sizeof *f, 1);                    /* path file */
     f->fd = -1;
     f->is_broken = f->is_regular = false;
+    f->is_private = is_private;
     buf_init(&f->out, SIZE_MAX / 2);
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, -2, 1);
@@ -130,7 +135,7 @@ static int file_open(lua_State *L)
     struct stat st;
 
     luaL_argcheck(L, f->fd < 0, 1, "the file is open");
-    f->fd = open_file(L, path);
+    f->fd = open_file(L, path, f->is_private ? 0600 : 0666);
     if (f->fd < 0 || fstat(f->fd, &st) < 0) {
         int error = errno;
 
@@ -347,20 +352,25 @@ static size_t piece_at(size_t at, size_t left)
     return len < left ? len : left;
 }
 
+/* Of little text its bytes, "=" and hex digits; else eight hex digits for each piece. */
 static int file_sums(lua_State *L)
 {
     struct file *f = luaL_checkudata(L, 1, CLASS);
-    size_t at = (size_t)luaL_checkinteger(L, 2), done = 0;
+    size_t at = (size_t)luaL_checkinteger(L, 2), done = 0, len;
+    bool is_whole = f->out.len <= MAX_WHOLE;
+    char text[9];
     luaL_Buffer sums;
 
     luaL_buffinit(L, &sums);
-    while (done < f->out.len) {
-        size_t len = piece_at(at + done, f->out.len - done);
-        char text[9];
-
-        snprintf(text, sizeof text, "%08x", (unsigned)sum_of(f->out.data + done, len));
-        luaL_addlstring(&sums, text, 8);
-        done += len;
+    if (is_whole)
+        luaL_addchar(&sums, '=');
+    for (; done < f->out.len; done += len) {
+        len = is_whole ? 1 : piece_at(at + done, f->out.len - done);
+        if (is_whole)
+            snprintf(text, sizeof text, "%02x", (unsigned char)f->out.data[done]);
+        else
+            snprintf(text, sizeof text, "%08x", (unsigned)sum_of(f->out.data + done, len));
+        luaL_addstring(&sums, text);
     }
     luaL_pushresult(&sums);
     lua_pushinteger(L, (lua_Integer)done);
@@ -375,27 +385,56 @@ static bool is_zero(const char *p, size_t len)
     return true;
 }
 
-/* A piece that has only zeros is one that the disk had not written when the power failed. */
+static bool matches_bytes(const char *p, size_t len, const char *hex)
+{
+    for (size_t i = 0; i < len; i++) {
+        char text[3];
+
+        snprintf(text, sizeof text, "%02x", (unsigned char)p[i]);
+        if (strncmp(text, hex + 2 * i, 2) != 0)
+            return false;
+    }
+    return true;
+}
+
+static bool matches_sum(const char *p, size_t len, const char *sum)
+{
+    char text[9];
+
+    snprintf(text, sizeof text, "%08x", (unsigned)sum_of(p, len));
+    return strncmp(text, sum, 8) == 0;
+}
+
+/* A piece that has only zeros is one that the disk had not written when the power failed. Where a
+ * write ended within a piece that has a sum only, the piece before shows that it had begun. */
 static int file_matches(lua_State *L)
 {
-    const char *path = luaL_checkstring(L, 1), *sums = luaL_checkstring(L, 4);
-    size_t at = (size_t)luaL_checkinteger(L, 2), left = (size_t)luaL_checkinteger(L, 3);
+    const char *path = luaL_checkstring(L, 1);
+    size_t at = (size_t)luaL_checkinteger(L, 2), left = (size_t)luaL_checkinteger(L, 3), n_sums;
+    const char *sums = luaL_checklstring(L, 4, &n_sums);
+    bool is_whole = *sums == '=', is_first = true;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 
     if (fd < 0)
         return fail(L, path, errno);
-    while (left > 0 && strlen(sums) >= 8) {
-        char piece[PIECE], text[9];
+    if ((is_whole ? 1 + 2 * left : 8) > n_sums)
+        left = 0; /* it is damaged */
+    sums += is_whole;
+    while (left > 0 && *sums != '\0') {
+        char piece[PIECE];
         size_t len = piece_at(at, left);
+        ssize_t n = pread(fd, piece, len, (off_t)at);
 
-        if (pread(fd, piece, len, (off_t)at) != (ssize_t)len)
+        if (n <= 0 || !(is_zero(piece, (size_t)n) ||
+                        (is_whole ? matches_bytes(piece, (size_t)n, sums)
+                         : (size_t)n < len ? !is_first : matches_sum(piece, len, sums))))
             break;
-        snprintf(text, sizeof text, "%08x", (unsigned)sum_of(piece, len));
-        if (strncmp(text, sums, 8) != 0 && !is_zero(piece, len))
+        at += (size_t)n;
+        left -= (size_t)n;
+        sums += is_whole ? 2 * (size_t)n : 8;
+        is_first = false;
+        if ((size_t)n < len)
             break;
-        at += len;
-        left -= len;
-        sums += 8;
     }
     close(fd);
     lua_pushinteger(L, (lua_Integer)at);

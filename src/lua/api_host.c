@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "lua/explain.h"
 #include "lua/json.h"
 #include "lua/script.h"
 
@@ -42,9 +43,24 @@ static int compare_fields(const void *a, const void *b)
     return strcmp(x->key, y->key);
 }
 
+/* Pushes the text of the key on top of the stack. A key of a script's cannot stand in for what the
+ * program says: it gets a prefix. [-0, +1] */
+static const char *push_key(lua_State *L, bool is_of_script)
+{
+    static const char *const ours[] = { "ts", "level", "msg", "source", "traceback" };
+    const char *key = luaL_tolstring(L, -1, NULL);
+
+    for (size_t i = 0; is_of_script && i < sizeof ours / sizeof *ours; i++)
+        if (strcmp(key, ours[i]) == 0) {
+            lua_pop(L, 1);
+            return lua_pushfstring(L, "field_%s", ours[i]);
+        }
+    return key;
+}
+
 /* Reads what pairs() gives of the table at index 3. Leaves the texts on the stack. Upvalue 1: pairs
  * as it was before a script could replace it. */
-static size_t read_fields(lua_State *L, struct log_field *fields)
+static size_t read_fields(lua_State *L, struct log_field *fields, bool is_of_script)
 {
     size_t n = 0;
 
@@ -62,7 +78,7 @@ static size_t read_fields(lua_State *L, struct log_field *fields)
         if (lua_isnil(L, -2))
             break;
         lua_pushvalue(L, -2);
-        fields[n].key = luaL_tolstring(L, -1, NULL);
+        fields[n].key = push_key(L, is_of_script);
         lua_remove(L, -2);                                     /* ... key value keytext */
         lua_insert(L, -3);                                     /* ... keytext key value */
         read_field(L, &fields[n++]);                           /* ... keytext key value text */
@@ -78,6 +94,7 @@ static int log_message(lua_State *L)
     struct log *log = script_of(L)->o.log;
     struct log_field fields[MAX_FIELDS];
     int level = luaL_checkoption(L, 1, NULL, levels);
+    bool is_of_script = lua_toboolean(L, 4);
     size_t len, n = 0;
     const char *message = luaL_checklstring(L, 2, &len);
 
@@ -85,7 +102,7 @@ static int log_message(lua_State *L)
         return 0;
     lua_settop(L, 3);
     if (lua_istable(L, 3))
-        n = read_fields(L, fields);
+        n = read_fields(L, fields, is_of_script);
     /* rows and other tables with a __pairs have an order of their own */
     if (n > 1 && luaL_getmetafield(L, 3, "__pairs") == LUA_TNIL)
         qsort(fields, n, sizeof *fields, compare_fields);
@@ -139,7 +156,8 @@ static int where(lua_State *L)
     lua_getinfo(L, "Sl", &ar);
     lua_pushstring(L, ar.source);
     lua_pushinteger(L, ar.currentline);
-    return 2;
+    lua_pushstring(L, ar.short_src);
+    return 3;
 }
 
 static int place(lua_State *L)
@@ -156,7 +174,7 @@ static int place(lua_State *L)
 
 static int traceback(lua_State *L)
 {
-    luaL_traceback(L, L, NULL, (int)luaL_checkinteger(L, 1));
+    script_push_traceback(L, (int)luaL_checkinteger(L, 1));
     return 1;
 }
 
@@ -241,8 +259,8 @@ static int stop(lua_State *L)
 
 static int hook(lua_State *L)
 {
-    static const char *const names[] = { "timers", "start", "enter", "leave", "checkpoint", "last",
-                                         "finish", "graph", NULL };
+    static const char *const names[] = { "timers", "start", "enter", "leave", "resolved", "reading",
+                                         "ready", "checkpoint", "last", "finish", "graph", NULL };
     int *ref = &script_of(L)->hooks[luaL_checkoption(L, 1, NULL, names)];
 
     luaL_checktype(L, 2, LUA_TFUNCTION);
@@ -281,7 +299,8 @@ void api_host_export(lua_State *L)
     static const luaL_Reg functions[] = {
         { "stop", stop }, { "hook", hook }, { "usage", usage }, { "refuse", refuse },
         { "rethrow", rethrow }, { "try", try }, { "where", where }, { "place", place },
-        { "traceback", traceback }, { "nearest", nearest }, { "size", size }, { "now", now },
+        { "traceback", traceback }, { "explain", explain }, { "nearest", nearest },
+        { "size", size }, { "now", now },
         { "sleep", sleep_on }, { "nap", nap }, { "start_clock", start_clock }, { NULL, NULL },
     };
 

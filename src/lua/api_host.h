@@ -1,9 +1,10 @@
 /* api_host.h -- what scripts may ask of the program.
  *
  * Exports to Lua (module pgcdc.raw):
- *   version, dsn, lua_dir, scripts_dir, script, state_file, is_sandboxed, words: what the program is
- *     and was started with, see struct script_options;
- *   log(level, message, fields): one line on standard error;
+ *   version, dsn, lua_dir, scripts_dir, script, state_file, is_sandboxed, words: what the program
+ *     is and was started with, see struct script_options;
+ *   log(level, message, fields, is_of_script): one line on standard error; keys of a script that
+ *     are the program's own get the prefix field_;
  *   stop(status): the program stops in good order;
  *   hook(name, function): what the host calls, see hooks.c.
  * Errors:
@@ -12,8 +13,10 @@
  *   try(catch, f, ...) -> true, results ... | false, what catch made of the error. As xpcall, but
  *     what took too long counts as a failure like others, and the time starts again;
  *   rethrow(message, traceback): throws again what was caught;
- *   where(level) -> source, line of the function at that level of the stack; place(function) ->
- *     source, line of its definition; traceback(level);
+ *   where(level) -> source, line, source as messages show it, of the function at that level of the
+ *     stack; place(function) -> source, line of its definition; traceback(level): see
+ *     script_push_traceback;
+ *   explain(thrown) -> text, see explain.h;
  *   nearest(word, names) -> the name that was perhaps meant, or nil;
  *   size(text) -> bytes, for text such as "256M", or nil.
  * Time:

@@ -154,8 +154,7 @@ bool kept_index_file_load(struct kept_index_file *f, uint64_t last_change, bool 
     *is_there = false;
     f->last_id = 0;
     f->last_change = 0;
-    ok = run(f, "CREATE TABLE IF NOT EXISTS %s_image (part INTEGER PRIMARY KEY, sum INTEGER NOT"
-             " NULL, data BLOB NOT NULL)", e) &&
+    ok = run(f, "CREATE TABLE IF NOT EXISTS %s_image" STORE_IMAGE, e) &&
          store_prepare(f->store, "SELECT sum, data FROM %s_image WHERE part = ?1", f->table, &st,
                        e) &&
          read_header(f, st, last_change, &h, e);

@@ -28,10 +28,7 @@ static bool step(struct kept_table *t, sqlite3_stmt *st, struct err *e)
 static bool make(struct kept_table *t, struct err *e)
 {
     sqlite3_stmt *st = NULL;
-    bool ok = store_prepare(t->store, "CREATE TABLE IF NOT EXISTS %s (id INTEGER PRIMARY KEY, hash"
-                            " INTEGER NOT NULL, xid INTEGER NOT NULL, digest INTEGER NOT NULL,"
-                            " flags INTEGER NOT NULL, note INTEGER NOT NULL, sum INTEGER NOT NULL,"
-                            " key BLOB NOT NULL, form INTEGER, row BLOB, older BLOB)", t->name,
+    bool ok = store_prepare(t->store, "CREATE TABLE IF NOT EXISTS %s" STORE_ROWS, t->name,
                             &st, e) &&
               step(t, st, e);
 

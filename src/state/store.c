@@ -19,10 +19,19 @@
 #define APPLICATION_ID 0x70676364 /* "pgcd" */
 #define FORMAT 2
 
-static const char schema[] =
-    "CREATE TABLE kept (kind TEXT NOT NULL, name TEXT NOT NULL, key TEXT NOT NULL,"
-    " value TEXT NOT NULL, sum INTEGER NOT NULL, saved TEXT NOT NULL,"
-    " PRIMARY KEY (kind, name, key)) WITHOUT ROWID";
+#define SCHEMA \
+    "CREATE TABLE kept (kind TEXT NOT NULL, name TEXT NOT NULL, key TEXT NOT NULL," \
+    " value TEXT NOT NULL, sum INTEGER NOT NULL, saved TEXT NOT NULL," \
+    " PRIMARY KEY (kind, name, key)) WITHOUT ROWID"
+
+/* How many things there are in the file that are not ours. */
+static const char count_others[] =
+    "SELECT count(*) FROM sqlite_schema WHERE type <> 'table' OR tbl_name <> name OR"
+    " (name, sql) <> ('kept', '" SCHEMA "')"
+    " AND NOT (name LIKE 'known\\_%' ESCAPE '\\'"
+    " AND sql = 'CREATE TABLE ' || name || '" STORE_ROWS "')"
+    " AND NOT (name LIKE 'known\\_%\\_image' ESCAPE '\\'"
+    " AND sql = 'CREATE TABLE ' || name || '" STORE_IMAGE "')";
 
 /* What is known of the position of a source. */
 struct saved {
@@ -105,8 +114,11 @@ static bool make_folders(const char *path, struct err *e)
  * in it by then, before a first commit. */
 static bool make_file(const char *path, struct err *e)
 {
-    int fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    int fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
 
+    if (fd < 0 && errno == ELOOP)
+        return err_set(e, ERR_STATE, "the state file %s is a symbolic link, which is not followed: "
+                       "name the file itself with --state", path);
     if (fd < 0)
         return err_set(e, ERR_STATE, "the state file %s cannot be written: %s", path,
                        strerror(errno));
@@ -119,7 +131,7 @@ static bool exec(struct store *s, const char *sql, struct err *e)
     return sqlite3_exec(s->db, sql, NULL, NULL, NULL) == SQLITE_OK || fail(s, e);
 }
 
-static bool read_pragma(struct store *s, const char *sql, int *value, struct err *e)
+static bool read_number(struct store *s, const char *sql, int *value, struct err *e)
 {
     sqlite3_stmt *st = NULL;
     bool ok = sqlite3_prepare_v2(s->db, sql, -1, &st, NULL) == SQLITE_OK &&
@@ -133,17 +145,28 @@ static bool read_pragma(struct store *s, const char *sql, int *value, struct err
     return ok;
 }
 
+/* Nothing that somebody wrote into the file is to run: no trigger, no view, no function. */
+static bool harden(struct store *s, struct err *e)
+{
+    return (sqlite3_db_config(s->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL) == SQLITE_OK &&
+            sqlite3_db_config(s->db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL) == SQLITE_OK &&
+            sqlite3_db_config(s->db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL) == SQLITE_OK &&
+            sqlite3_db_config(s->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL) == SQLITE_OK) ||
+           fail(s, e);
+}
+
 /* Locks the file, and makes sure that it is ours, or new. */
 static bool set_up(struct store *s, struct err *e)
 {
-    int id, format, tables;
+    int id, format, tables, others;
     char mark[128];
 
-    if (!exec(s, "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;"
+    if (!harden(s, e) ||
+        !exec(s, "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;"
                  "PRAGMA synchronous = FULL; PRAGMA cell_size_check = ON; BEGIN IMMEDIATE", e) ||
-        !read_pragma(s, "PRAGMA application_id", &id, e) ||
-        !read_pragma(s, "PRAGMA user_version", &format, e) ||
-        !read_pragma(s, "SELECT count(*) FROM sqlite_schema", &tables, e))
+        !read_number(s, "PRAGMA application_id", &id, e) ||
+        !read_number(s, "PRAGMA user_version", &format, e) ||
+        !read_number(s, "SELECT count(*) FROM sqlite_schema", &tables, e))
         return false;
     if (tables > 0 && id != APPLICATION_ID)
         return err_set(e, ERR_STATE, "the state file %s is a database of another program", s->path);
@@ -153,9 +176,14 @@ static bool set_up(struct store *s, struct err *e)
     if (tables == 0) {
         snprintf(mark, sizeof mark, "PRAGMA application_id = %d; PRAGMA user_version = %d",
                  APPLICATION_ID, FORMAT);
-        if (!exec(s, schema, e) || !exec(s, mark, e))
+        if (!exec(s, SCHEMA, e) || !exec(s, mark, e))
             return false;
     }
+    if (!read_number(s, count_others, &others, e))
+        return false;
+    if (others > 0)
+        return err_set(e, ERR_STATE, "the state file %s holds something that pgcdc-lua did not "
+                       "make: restore the file, or use another one", s->path);
     return exec(s, "COMMIT", e);
 }
 

@@ -11,6 +11,7 @@
  *   commit    name     ""   the savepoint that a sink stored with its data, JSON
  *   serial    ""       ""   the number of the newest savepoint
  *   pipeline  ""       ""   tells this state file from others
+ *   former    ""       ""   what it was called before it was reset, each followed by a blank
  *
  * All errors are ERR_STATE and name the file.
  *
@@ -19,6 +20,13 @@
 #define STORE_H
 
 #include "capture/position.h"
+
+/* The columns of the other tables that a state file may hold: see kept_table and
+ * kept_index_file. One that holds anything else (a trigger, a view, other columns) is refused. */
+#define STORE_ROWS " (id INTEGER PRIMARY KEY, hash INTEGER NOT NULL, xid INTEGER NOT NULL," \
+                   " digest INTEGER NOT NULL, flags INTEGER NOT NULL, note INTEGER NOT NULL," \
+                   " sum INTEGER NOT NULL, key BLOB NOT NULL, form INTEGER, row BLOB, older BLOB)"
+#define STORE_IMAGE " (part INTEGER PRIMARY KEY, sum INTEGER NOT NULL, data BLOB NOT NULL)"
 
 struct store;
 

@@ -8,6 +8,7 @@ local files = require "files"
 local fixtures = require "fixtures"
 local json = require "json"
 local lu = require "luaunit"
+local native = require "native"
 local program = require "program"
 local scope = require "scope"
 local server = require "server"
@@ -88,6 +89,8 @@ end
 function TestCli.test_a_script_that_is_not_there()
    check_fails(2, "there is no script nowhere.lua", { bundled = "nowhere.lua" })
    check_fails(2, "there is no script ./jsonl", { bundled = "./jsonl" })
+   check_fails(2, "did you mean mirror?", { bundled = "miror" })
+   check_fails(2, "did you mean trigger?", { bundled = "triger" })
 end
 
 -- Finding the script ---------------------------------------------------------------------------
@@ -140,6 +143,54 @@ function TestCli.test_the_default_state_file()
 
    once.env = { HOME = false }
    check_fails(2, "--state", once)
+end
+
+-- Runs of a bundled script for other tables, databases or files have state files of their own; what
+-- may change from run to run changes nothing.
+function TestCli.test_state_files_of_bundled_scripts()
+   local db, other, dir = fixtures.t_and_u "n int", fixtures.names(1), scope.dir "state"
+   local function options(more)
+      return setmetatable(more, { __index = { bundled = "jsonl", dsn = db, state = false, cwd = dir,
+         env = { XDG_STATE_HOME = dir }, options = { "--once" } } })
+   end
+   local function count(more)
+      local result = program.run(options(more))
+      lu.assertEquals(result.status, 0, result.stderr)
+      return #result.lines, result
+   end
+   db:exec "insert into t values (1); insert into u values (1), (2)"
+   local running = program.start(options { options = {}, args = { table = "t" } })
+   running:wait_stderr 'msg="ready"'
+   lu.assertEquals(count { args = { table = "u" } }, 2)
+   lu.assertEquals(count { args = { table = "t" }, dsn = other }, 1)
+   lu.assertEquals(count { args = { table = "t", out = dir .. "/x" } }, 0)
+   lu.assertEquals(#files.lines(dir .. "/x"), 1)
+   lu.assertEquals(count { args = { table = "u", interval = 3 } }, 0)
+   lu.assertEquals(running:stop().status, 0)
+   lu.assertEquals(count { args = { table = "t", where = "true" } }, 0)
+   lu.assertEquals(#files.names(dir .. "/pgcdc-lua"), 5) -- four, and a journal
+end
+
+-- The file that an earlier version named goes on being used.
+function TestCli.test_a_state_file_of_an_earlier_version()
+   local db, dir = fixtures.t_and_u "n int", scope.dir "state"
+   db:exec "insert into t values (1); insert into u values (1), (2)"
+   assert(native.mkdir(dir .. "/pgcdc-lua"))
+   local old = dir .. "/pgcdc-lua/jsonl.db"
+   local once = { bundled = "jsonl", dsn = db, state = old, args = { table = "t" },
+                  options = { "--once" }, env = { XDG_STATE_HOME = dir } }
+   lu.assertEquals(#program.run(once).lines, 1)
+   once.state = false
+   for _ = 1, 2 do
+      local result = program.run(once)
+      lu.assertEquals(result.lines, {}, result.stderr)
+      lu.assertStrContains(result.stderr, "the state file of an earlier version")
+      lu.assertStrContains(result.stderr, old)
+   end
+   once.args = { table = "u" }
+   local result = program.run(once)
+   lu.assertEquals(#result.lines, 2)
+   lu.assertNotStrContains(result.stderr, "earlier version")
 end
 
 function TestCli.test_state_option()

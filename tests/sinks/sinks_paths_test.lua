@@ -70,7 +70,8 @@ function TestSinksPaths.test_a_function()
    lu.assertEquals(result.status, 0, result.stderr)
    local names = tree(folder)
    lu.assertEquals(table.remove(names):match "^in/l+%%long%-%x+%.jsonl$" ~= nil, true)
-   lu.assertEquals(names, { "in/%2E%2E/d", "in/%2E/f", "in/%empty/etc/e", "in/7", "in/a.jsonl", "in/b/c.jsonl", "in/g/%empty/h", "in/i%00j", "in/k/%2E%2E" })
+   lu.assertEquals(names, { "in/%2E%2E/d", "in/%2E/f", "in/%empty/etc/e", "in/7", "in/a.jsonl",
+      "in/b/c.jsonl", "in/g/%empty/h", "in/i%00j", "in/k/%2E%2E" })
 end
 
 -- A symbolic link below the root that leads out of it is not followed.
@@ -170,7 +171,7 @@ function TestSinksPaths.test_killed_at_random()
          local source = pgcdc.source { table = "t", interval = 0.02 }
          source:sink(pgcdc.sinks.jsonl { path = "%s/j/{tenant}/x.jsonl", rotate = {size = 1500} })
          source:sink(pgcdc.sinks.csv { path = "%s/c/{tenant}.csv" })]]):format(folder, folder),
-      dsn = db, state = state, seconds = 4,
+      dsn = db, state = state, seconds = 2, life = 0.6,
       write = function()
          db:exec(("insert into t select i, i %% 40 from generate_series(%d, %d) i")
             :format(n + 1, n + 60))
@@ -185,7 +186,7 @@ function TestSinksPaths.test_killed_at_random()
          for line in io.lines(path) do
             local row = json.decode(line).row
             count[row.id] = (count[row.id] or 0) + 1
-            lu.assertStrContains(name, ("j/%d/"):format(row.tenant))
+            lu.assertTrue(name:find(("j/%d/"):format(row.tenant), 1, true) == 1)
          end
       else
          local text = files.text(path)
@@ -194,10 +195,12 @@ function TestSinksPaths.test_killed_at_random()
       end
    end
    for id = 1, n do
-      lu.assertEquals(count[id], 1, ("id %d of %d"):format(id, n))
+      if count[id] ~= 1 then
+         lu.fail(("id %d of %d came %s times"):format(id, n, count[id]))
+      end
    end
    lu.assertEquals(rows, n)
-   lu.assertTrue(rotated > 10, rotated .. " were rotated")
+   lu.assertTrue(rotated > 0, "none was rotated")
 end
 
 -- What is saved of them does not grow with their number, nor does the number of open files; and
@@ -206,13 +209,13 @@ end
 function TestSinksPaths.test_many()
    local db = fixtures.database [[
       create table t (id int primary key);
-      insert into t select generate_series(1, 20000)]]
+      insert into t select generate_series(1, 9600)]]
    for _, script in ipairs {
-      [[pgcdc.source { table = "t" }:map(function(c) return { t = c.row.id % 2500 } end)
+      [[pgcdc.source { table = "t" }:map(function(c) return { t = c.row.id % 1200 } end)
          :sink(pgcdc.sinks.jsonl { path = "out/{t}.jsonl", name = "many" })]],
       [[local sinks = {}
       pgcdc.source { table = "t" }:sink(function(c)
-         local name = c.row.id % 2500
+         local name = c.row.id % 1200
          sinks[name] = sinks[name] or pgcdc.sinks.jsonl { path = "out/" .. name .. ".jsonl" }
          sinks[name]:write { t = name }
       end)]],
@@ -223,8 +226,8 @@ function TestSinksPaths.test_many()
          options = { "--once" }, rlimits = { nofile = 300 }, deadline = wait.scaled(40) }
       lu.assertEquals(result.status, 0, result.stderr)
       local names = tree(folder)
-      lu.assertEquals(#names, 2500)
-      for i = 0, 2499, 83 do
+      lu.assertEquals(#names, 1200)
+      for i = 0, 1199, 83 do
          lu.assertEquals(files.text(("%s/out/%d.jsonl"):format(folder, i)),
             ('{"t":%d}\n'):format(i):rep(8))
       end

@@ -9,8 +9,9 @@
 -- a start it proves that what a file has beyond the length that was saved is what this pipeline
 -- wrote, and nobody else. Entries of what was saved meanwhile do no harm: they end before it.
 --
--- An entry: {sink = its name, path =, at = offset, bytes = how many, sums = see raw.file_matches,
--- epoch = see below}. It is a line of JSON.
+-- An entry: {sink = its name, below = the path below the root of a sink of many files, else "",
+-- at = offset, bytes = how many, sums = see src/lua/api_file.h, epoch = see below}. It is a line of
+-- JSON. (Files are not named by their full paths: they may be moved together with the state file.)
 
 local raw = require "pgcdc.raw"
 
@@ -19,20 +20,22 @@ local journal = {
               -- was: entries with a higher one are about what was not saved
 }
 
-local FORGET_BYTES = 1 << 20 -- when the file has so many, entries that are of no use are dropped
+local FORGET_BYTES = 8 << 20 -- when the file has so many, entries that are of no use are dropped
 
 local io = rawget(_G, "io") -- the sandbox has none, and no files either
 
 local file          -- nil: not open yet
-local found = {}    -- path -> entries of earlier runs, the oldest first
+local found = {}    -- name of a sink -> path below its root -> entries of earlier runs, in order
 local kept_bytes = 0 -- the length of the file when entries were dropped last
 
 local function read(text)
    for line in text:gmatch "[^\n]+" do
       local entry = raw.decode(line)
-      if type(entry) == "table" and entry.path and entry.sums then -- else it is torn
-         found[entry.path] = found[entry.path] or {}
-         table.insert(found[entry.path], entry)
+      if type(entry) == "table" and entry.sums then -- else it is torn
+         local files = found[entry.sink] or {}
+         found[entry.sink] = files
+         files[entry.below] = files[entry.below] or {}
+         table.insert(files[entry.below], entry)
          journal.epoch = math.max(journal.epoch, entry.epoch + 1)
       end
    end
@@ -56,7 +59,7 @@ local function open()
       read(old:read "a")
       old:close()
    end
-   file = raw.file_new(path)
+   file = raw.file_new(path, true)
    file:open()
    if old then
       file:add "\n" -- the last line may be torn
@@ -65,25 +68,10 @@ local function open()
    end
 end
 
---- Entries of earlier runs about that path, the oldest first.
-function journal.entries(path)
+--- The entries of earlier runs of that sink: path below its root -> list, the oldest first.
+function journal.entries(name)
    open()
-   return found[path] or {}
-end
-
---- The entries of earlier runs of that sink, as a table from paths to lists.
-function journal.of_sink(name)
-   open()
-   local of_sink = {}
-   for path, entries in pairs(found) do
-      for _, entry in ipairs(entries) do
-         if entry.sink == name then
-            of_sink[path] = of_sink[path] or {}
-            table.insert(of_sink[path], entry)
-         end
-      end
-   end
-   return of_sink
+   return found[name] or {}
 end
 
 --- The offset up to which the file, from `at` on, has what the entries say.
@@ -96,9 +84,11 @@ function journal.reach(entries, path, at)
    return at
 end
 
---- Entries of earlier runs about that path are of no use any more.
-function journal.settle(path)
-   found[path] = nil
+--- Entries of earlier runs about that file are of no use any more.
+function journal.settle(name, below)
+   if found[name] then
+      found[name][below] = nil
+   end
 end
 
 --- Adds entries, which are durable when it returns.
@@ -116,8 +106,10 @@ end
 function journal.forget()
    if file and file:length() > 2 * kept_bytes + FORGET_BYTES then
       file:cut(0)
-      for _, entries in pairs(found) do
-         write(entries)
+      for _, files in pairs(found) do
+         for _, entries in pairs(files) do
+            write(entries)
+         end
       end
       kept_bytes = file:length()
    end

@@ -66,9 +66,9 @@ local function make_root(self)
 end
 
 -- Cuts a file where it was when the token was saved. `entries`: what was written since.
-local function cut_back(self, path, entries)
-   local child = file_of(self, path:sub(#self.root + 2))
-   local kind, length = raw.file_stat(path)
+local function cut_back(self, below, entries)
+   local child = file_of(self, below)
+   local kind, length = raw.file_stat(child.path)
    one_file.check_length(child, entries[1].at, kind and length)
    one_file.open(child)
    one_file.cut_back(child, entries[1].at, entries)
@@ -81,7 +81,7 @@ end
 function Many:restore(token)
    self.is_ready = true
    make_root(self)
-   for path, entries in pairs(token and journal.of_sink(self.name) or {}) do
+   for below, entries in pairs(token and journal.entries(self.name) or {}) do
       local since = {}
       for _, entry in ipairs(entries) do
          if entry.epoch > token.epoch then
@@ -89,7 +89,7 @@ function Many:restore(token)
          end
       end
       if since[1] then
-         cut_back(self, path, since)
+         cut_back(self, below, since)
       end
    end
    for below, to in pairs(token and token.to or {}) do
@@ -115,9 +115,9 @@ function Many:flush()
       self.flushed[child] = true
    end
    self.written = {}
-   local epoch = journal.epoch
-   journal.epoch = epoch + 1
-   return { epoch = epoch, to = next(self.rotating) and self.rotating }
+   self.epoch = journal.epoch
+   journal.epoch = self.epoch + 1
+   return { epoch = self.epoch, to = next(self.rotating) and self.rotating }
 end
 
 -- Drops the files that were written least recently, until half of them are left.
@@ -138,7 +138,7 @@ end
 
 --- The token was saved. If it is the last one, and nothing was written since, files are renamed.
 function Many:saved(token)
-   if token.epoch ~= journal.epoch - 1 or next(self.written) then
+   if token.epoch ~= self.epoch or next(self.written) then
       return
    end
    for child in pairs(self.flushed) do

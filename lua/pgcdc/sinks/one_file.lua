@@ -17,6 +17,7 @@
 -- A file has the functions and options of its kind (see file), and:
 --    path, folder, base   base: the name without the folder
 --    sink_name            of the sink that writes it
+--    below                the path below the root, of a sink of many files
 --    inside               the folder that it must be in, as a real path; nil: it may be anywhere
 --    file                 the buffer, and the file where that is open (see src/lua/api_file.h)
 --    is_exact             it is a regular file
@@ -216,8 +217,8 @@ local function write_out()
       if self.is_exact then
          self.at = check_ours(self)
          local sums, bytes = self.file:sums(self.at)
-         entries[#entries + 1] = { sink = self.sink_name, path = self.path, at = self.at,
-                                   bytes = bytes, sums = sums }
+         entries[#entries + 1] = { sink = self.sink_name, below = self.below or "",
+                                   at = self.at, bytes = bytes, sums = sums }
       end
    end
    journal.add(entries)
@@ -364,17 +365,18 @@ one_file.open = open
 function one_file.cut_back(self, length, entries)
    local has = self.file:length()
    if has > length then
-      local ours = journal.reach(entries or journal.entries(self.path), self.path, length)
+      entries = entries or journal.entries(self.sink_name)[""] or {}
+      local ours = journal.reach(entries, self.path, length)
       if ours < has then
-         fail(self, "it has %d bytes, of which I had saved %d, and somebody else has written since: "
-            .. "cut the file to %d bytes (truncate -s %d) if these lines are of no use, or move "
+         fail(self, "it has %d bytes, of which I had saved %d, and somebody else has written since"
+            .. ": cut the file to %d bytes (truncate -s %d) if these lines are of no use, or move "
             .. "them elsewhere; give each pipeline a file of its own", has, length, length, length)
       end
       raw.log("info", "cut off what was written after the last save: it comes again",
          { path = self.path, bytes = has - length })
       self.file:cut(length)
    end
-   journal.settle(self.path)
+   journal.settle(self.sink_name, self.below or "")
    self.length = length
 end
 

@@ -88,10 +88,14 @@ end
 -- Writes the rows of a layout.
 local function write_rows(self, layout)
    local statements = layout.statements
-   if apply_direct(self, layout, statements) then
+   local collects = self.orphans and self.orphans:collects()
+   if not collects and apply_direct(self, layout, statements) then
       return
    end
    fill(self, statements.create, statements.copy, layout.lines)
+   if collects then
+      self.orphans:collect(layout, statements.row_keys)
+   end
    if self.mode == "mirror" then
       apply_mirror(self, layout, statements)
    else
@@ -113,6 +117,15 @@ local function must_keep_order(jobs)
    return is_double and deletes
 end
 
+-- The rows of these jobs went by way of staging: keeps their keys where those are wanted.
+local function collect_keys(jobs)
+   for _, job in ipairs(jobs) do
+      if job.sink.orphans and job.sink.orphans:collects() then
+         job.sink.orphans:collect(job.layout, job.layout.statements.row_keys)
+      end
+   end
+end
+
 local function write_in_order(connection, jobs)
    for i = #jobs, 1, -1 do
       connection:set_subject(jobs[i].sink.name)
@@ -124,13 +137,31 @@ local function write_in_order(connection, jobs)
    end
 end
 
+-- Removes orphans. Those that orphans of another part refer to are removed after these.
+local function finish(connection, parts)
+   local waiting = {}
+   for _, part in ipairs(parts) do
+      connection:set_subject(part.sink.name)
+      if part.sink.orphans then
+         part.sink.orphans:finish(part)
+         waiting[#waiting + 1] = part.sink.orphans.waits and part or nil
+      end
+   end
+   if #waiting > 0 and #waiting < #parts then
+      finish(connection, waiting)
+   end
+end
+
 --- Writes the rows of a transfer, a list of {sink =, layouts =}, inside a transaction.
 --- `is_staged`: the quick way was refused. Sets transfer.is_limited if staging says so.
 function apply.transfer(connection, transfer, is_staged)
    local mirrors, others, keys = {}, {}, {}
    for _, part in ipairs(transfer) do
+      connection:set_subject(part.sink.name)
+      if part.sink.orphans then
+         part.sink.orphans:begin(part)
+      end
       for _, layout in ipairs(part.layouts) do
-         connection:set_subject(part.sink.name)
          prepare(part.sink, layout)
          table.insert(part.sink.mode == "mirror" and mirrors or others, { sink = part.sink,
             layout = layout, facts = layout.facts, root = layout.root,
@@ -145,10 +176,12 @@ function apply.transfer(connection, transfer, is_staged)
       staging.write(connection, mirrors, function()
          transfer.is_limited = true
       end)
+      collect_keys(mirrors)
    else
       table.move(mirrors, 1, #mirrors, #others + 1, others)
    end
    write_in_order(connection, constraints.sort(others, keys))
+   finish(connection, transfer)
 end
 
 return apply

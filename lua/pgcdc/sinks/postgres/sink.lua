@@ -14,14 +14,18 @@
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local conninfo = require "pgcdc.postgres.conninfo"
+local feeds = require "pgcdc.delivery.feeds"
+local lineage = require "pgcdc.delivery.lineage"
 local participants = require "pgcdc.delivery.participants"
 local new_connection = require "pgcdc.sinks.postgres.target_connection"
 local postgres_apply = require "pgcdc.sinks.postgres.apply"
+local own_rows = require "pgcdc.sinks.postgres.own_rows"
 local postgres_layout = require "pgcdc.sinks.postgres.layout"
+local postgres_orphans = require "pgcdc.sinks.postgres.orphans"
 local postgres_refusal = require "pgcdc.sinks.postgres.refusal"
 
 local fields = { connect = true, table = true, pk = true, mode = true, create = true,
-                 rename = true, name = true }
+                 rename = true, name = true, existing = true }
 local modes = { mirror = true, append = true, history = true }
 
 -- connection -> transfers whose transaction failed, or may have failed, the oldest first.
@@ -44,15 +48,52 @@ end
 function Sink:recall()
    return self.connection:attempt(self.name, function()
       self.connection:connect()
-      return self.connection:recall(self.name)
+      local savepoint = self.connection:recall(self.name)
+      if self.orphans then
+         self.orphans:load()
+      end
+      return savepoint
    end)
+end
+
+-- ---- readings, see feeds ----
+
+function Sink:begin_reading(source)
+   self.orphans:begin_reading(source, self.seal_count)
+end
+
+function Sink:owes()
+   return self.orphans:owes()
+end
+
+function Sink:wants_reading(source)
+   return self.orphans:wants_reading(source)
 end
 
 -- ---- taking changes ----
 
+-- Raises an error if deletes will come and not tell the whole key.
+local function check_key_of_deletes(self, mapping)
+   local batch = lineage.live
+   local facts = batch and feeds.facts(batch.source)
+   if not facts or not facts.deletes or facts.old or self.mode == "append"
+      or not feeds.passes_all(self) then
+      return
+   end
+   for _, column in ipairs(mapping.key) do
+      if not column.key then
+         error(("a delete of %s will not tell its '%s', which is in pk: %s"):format(
+            raw.source_name(batch.source), column.name, facts.capture == "trigger"
+            and 'triggers know only the key of a deleted row; capture = "xmin" with deletes = true,'
+               .. " old = true knows all of it" or "say old = true in its source"), 0)
+      end
+   end
+end
+
 -- Makes the mapping of changes like this one. `before`: the one that they had until now, or nil.
 local function make_mapping(self, change, before)
    local mapping = postgres_layout.map(self, self.layouts, change, before)
+   check_key_of_deletes(self, mapping)
    self.mappings[getmetatable(change)] = mapping
    return mapping
 end
@@ -71,19 +112,25 @@ end
 -- Raises an error if a delete does not tell the whole key.
 local function check_deleted_key(mapping, change)
    for _, column in ipairs(mapping.key) do
-      if change.key[column.name] == nil and (not change.old or change.old[column.name] == nil) then
-         error(("a delete does not tell its '%s', which is in pk"):format(column.name), 0)
+      if raw.get(change.key, column.name) == nil
+         and (not change.old or raw.get(change.old, column.name) == nil) then
+         error(("a delete does not tell its '%s', which is in pk: with old = true its source keeps"
+            .. " the rows to know it by (those that were read before need a --reset)"):format(
+            column.name), 0)
       end
+   end
+end
+
+local function ignore_delete(self)
+   self.ignored = self.ignored + 1
+   if self.ignored == 1 then
+      self:log("warn", "deletes are not appended; this is the first one")
    end
 end
 
 local function take_delete(self, mapping, change)
    if self.mode == "append" then
-      self.ignored = self.ignored + 1
-      if self.ignored == 1 then
-         self:log("warn", "deletes are not appended; this is the first one")
-      end
-      return
+      return ignore_delete(self)
    end
    check_deleted_key(mapping, change)
    if self.mode == "history" then
@@ -107,17 +154,31 @@ local function write_slowly(self, change)
    end
 end
 
---- Takes a change, which the next `flush` writes to the target.
-function Sink:write(change)
+-- Takes a row of the script's own, or a change that it made.
+local function write_own(self, value)
+   own_rows.write(self, value, function(layout)
+      use(self, { layout = layout })
+   end, function()
+      ignore_delete(self)
+   end)
+end
+
+--- Takes a change, or a row, a table with named fields. The next `flush` writes it to the target.
+function Sink:write(value)
+   if participants.in_sink ~= self then
+      feeds.set_by_hand(self)
+   end
    participants.touch(self.participant)
    local plan = self.plan
-   if plan and plan:add(change) then
+   if plan and plan:add(value) then
       return
    end
-   if not raw.is_change(change) then
-      check.fail("pgcdc.sinks.postgres: it takes changes, not a %s", type(change))
+   if type(value) ~= "table" then
+      check.fail("pgcdc.sinks.postgres: it takes changes and tables with named fields, not a %s",
+         type(value))
    end
-   local ok, problem = pcall(write_slowly, self, change)
+   local write = own_rows.takes(self, value) and write_own or write_slowly
+   local ok, problem = pcall(write, self, value)
    if not ok then
       check.fail("%s: %s", self.name, tostring(problem))
    end
@@ -178,6 +239,9 @@ local function commit(connection, transfer)
       error(problem, 0)
    end
    for _, part in ipairs(transfer) do
+      if part.sink.orphans then
+         part.sink.orphans:committed(part)
+      end
       for _, layout in ipairs(part.layouts) do
          connection:set_written(part.sink.name)
          layout.lines:clear()
@@ -190,8 +254,8 @@ local function commit(connection, transfer)
 end
 
 -- Makes a transfer, which is what one transaction writes: a list of {sink =, layouts =, sealed =
--- the seals among them, is_all = no seal limits it}, with the fields savepoint (text or nil), token
--- and names (of the sinks).
+-- the seals among them, is_all = no seal limits it, and what orphans add}, with the fields
+-- savepoint (text or nil), token and names (of the sinks).
 local function new_transfer(parts, savepoint)
    tokens = tokens + 1
    local token = ("%s-%d"):format(run_name, tokens)
@@ -201,6 +265,9 @@ local function new_transfer(parts, savepoint)
       local layouts, sealed = take_layouts(part.sink, part.upto)
       transfer[i] = { sink = part.sink, layouts = layouts, sealed = sealed,
                       is_all = not part.upto }
+      if part.sink.orphans then
+         part.sink.orphans:plan(transfer[i], part.upto)
+      end
    end
    table.sort(transfer.names) -- the order in which rows are locked
    return transfer
@@ -224,6 +291,9 @@ local function give_back(transfer)
       local sealed = part.sealed
       table.move(part.sink.sealed, 1, #part.sink.sealed, #sealed + 1, sealed)
       part.sink.sealed = sealed
+      if part.sink.orphans then
+         part.sink.orphans:give_back(part)
+      end
    end
 end
 
@@ -250,9 +320,9 @@ local function commit_tried(connection, parts)
    end
 end
 
-local function has_rows(transfer)
+local function has_work(transfer)
    for _, part in ipairs(transfer) do
-      if #part.layouts > 0 then
+      if #part.layouts > 0 or part.ends_reading or part.begins and #part.begins > 0 then
          return true
       end
    end
@@ -266,7 +336,7 @@ function Sink:flush_together(savepoint, parts)
    connection:attempt(self.name, function()
       commit_tried(connection, parts)
       local transfer = new_transfer(parts, savepoint)
-      if not has_rows(transfer) and savepoint == nil then
+      if not has_work(transfer) and savepoint == nil then
          return
       end
       local ok, problem = pcall(commit, connection, transfer)
@@ -314,6 +384,17 @@ local function read_rename(value)
    return rename
 end
 
+-- What becomes of rows that were in the table before: "keep", "remove", or nil: not asked for.
+local function read_existing(what, spec, mode)
+   if spec.existing == nil then
+      return nil
+   elseif mode == "append" then
+      check.fail('%s: existing is for mode = "mirror" and "history"', what)
+   end
+   check.one_of(what .. ": existing", spec.existing, { keep = true, remove = true })
+   return spec.existing
+end
+
 --- Makes a sink. `spec`: its options, see lua/README.md.
 return function(spec)
    local what = "pgcdc.sinks.postgres"
@@ -330,6 +411,7 @@ return function(spec)
       table = full_name,
       pk = check.names(what .. ": pk", spec.pk),
       mode = mode,
+      is_by_key = mode ~= "append", -- a delete of what it does not have does nothing
       create = create,
       rename = read_rename(spec.rename),
       name = spec.name and check.text(what .. ": name", spec.name) or "postgres " .. full_name,
@@ -340,7 +422,12 @@ return function(spec)
    sink.connection = new_connection(conninfo.text(what .. ": connect", spec.connect))
    sink.together = sink.connection
    table.insert(sink.connection.sinks, sink)
+   sink.orphans = postgres_orphans.new(sink, read_existing(what, spec, mode))
    tried[sink.connection] = tried[sink.connection] or {}
    sink.participant = participants.sink(sink)
+   if sink.orphans then
+      sink.participant.reached = {}
+      feeds.watch(sink)
+   end
    return sink
 end

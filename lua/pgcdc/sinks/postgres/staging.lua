@@ -266,6 +266,7 @@ local function by_table(jobs)
          by_oid[job.facts.oid] = stage
          stages[#stages + 1] = stage
       end
+      stage.facts = job.facts -- the last one knows columns that were added meanwhile
       table.insert(stage.jobs, job)
    end
    return stages
