@@ -192,7 +192,7 @@ end
 local function join(unit, source)
    unit.members[#unit.members + 1] = source.number
    source.members = unit.members
-   groups.unite(unit.members[1], source.number)
+   groups.read_together(unit.members[1], source.number)
 end
 
 -- A source is a stream. Its consumers and its handlers are one list, in the order in which they
@@ -402,6 +402,7 @@ function Source.declare(spec)
    local unit = unit_of(spec, full_name)
    local source = setmetatable(stream.node("source"), Source)
    source.policy = on_error.policy(spec.on_error)
+   source.patience = 2 * check_interval -- seconds in which a delete may come later than its rows
    source.dead_letter = dead_letter(spec.dead_letter, source.policy)
    source.number = raw.declare {
       table = full_name,

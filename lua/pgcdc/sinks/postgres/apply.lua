@@ -138,7 +138,7 @@ local function write_in_order(connection, jobs)
 end
 
 --- Writes the rows of a transfer, a list of {sink =, layouts =}, inside a transaction.
---- `is_staged`: the quick way was refused.
+--- `is_staged`: the quick way was refused. Sets transfer.is_limited if staging says so.
 function apply.transfer(connection, transfer, is_staged)
    local mirrors, others, keys = {}, {}, {}
    for _, part in ipairs(transfer) do
@@ -155,7 +155,9 @@ function apply.transfer(connection, transfer, is_staged)
       connection:run "SET CONSTRAINTS ALL DEFERRED"
    end
    if #mirrors > 0 and (is_staged or must_keep_order(mirrors)) then
-      staging.write(connection, mirrors)
+      staging.write(connection, mirrors, function()
+         transfer.is_limited = true
+      end)
       collect_keys(mirrors)
    else
       table.move(mirrors, 1, #mirrors, #others + 1, others)

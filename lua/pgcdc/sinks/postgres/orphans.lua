@@ -133,6 +133,16 @@ function Orphans:plan(part, upto)
    self.sink.participant.origin = nil -- so that the next value counts as reached
 end
 
+--- The transaction of `part` was undone, and its rows come with those of the next one.
+function Orphans:give_back(part)
+   for i, name in ipairs(part.begins) do
+      table.insert(self.begins, i, { name = name, seal = -1 })
+   end
+   for source in pairs(part.reached or {}) do
+      self.sink.participant.reached[source] = true
+   end
+end
+
 -- ---- in the sink's transaction ----
 
 local function run(self, ...)
