@@ -543,19 +543,6 @@ function orphans.committed(transfer)
    end
 end
 
---- A transfer was undone and is dropped: what it had is to be part of the next one.
-function orphans.give_back(transfer)
-   for _, part in ipairs(parts_of(transfer)) do
-      local self = part.sink.orphans
-      for i, name in ipairs(part.begins) do
-         table.insert(self.begins, i, { name = name, seal = 0 })
-      end
-      for number in pairs(part.reached) do
-         part.sink.participant.reached[number] = true
-      end
-   end
-end
-
 local siblings = setmetatable({}, { __mode = "k" }) -- connection -> list of sinks
 
 --- What a sink knows of its rows; nil where it has no key to know them by. `existing`: "keep",
