@@ -255,7 +255,9 @@ static bool finish(struct step *step, struct conn *conn, struct err *e)
     if (!move_position(step, e))
         return false;
     key_census_complete(&step->census);
-    chunk->is_lazy = !was_snapshot && !step->is_start && chunk->n_rows == 0 && !r->has_out;
+    chunk->is_lazy = !was_snapshot && !step->is_start && chunk->n_rows == 0 && !r->has_out &&
+                     !step->source.facts.is_new_rowtype;
+    step->source.facts.is_new_rowtype = false;
     chunk->ends = true;
     if (!chunk_set_position(chunk, p))
         return err_memory(e);

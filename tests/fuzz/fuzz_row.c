@@ -146,9 +146,8 @@ static struct rowtype *new_shape(const uint8_t *kinds, size_t n)
     s->n_columns = s->n_row = n;
     s->soft = SIZE_MAX;
     for (size_t i = 0; i < n; i++) {
-        s->columns[i] = (struct rowtype_column){ copy(names[i]), copy("text"),
-                                                 (enum types_kind)(kinds[i] & 7),
-                                         false };
+        s->columns[i] = (struct rowtype_column){ .name = copy(names[i]), .type = copy("text"),
+                                                 .kind = (enum types_kind)(kinds[i] & 7) };
         if (kinds[i] & IS_KEY)
             s->key[s->n_key++] = i;
     }

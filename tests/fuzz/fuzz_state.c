@@ -74,8 +74,9 @@ static void set_up(void)
     rowtype->schema = copy("public");
     rowtype->table = copy("t");
     rowtype->signature = copy("id\tinteger\nname\ttext\n");
-    rowtype->columns[0] = (struct rowtype_column){ copy("id"), copy("integer"), TYPES_INT, false };
-    rowtype->columns[1] = (struct rowtype_column){ copy("name"), copy("text"), TYPES_TEXT, false };
+    rowtype->columns[0] = (struct rowtype_column){ .name = copy("id"),
+                                                    .type = copy("integer"), .kind = TYPES_INT };
+    rowtype->columns[1] = (struct rowtype_column){ .name = copy("name"), .type = copy("text") };
 }
 
 /* Nothing that fails does so without a word. */
