@@ -179,6 +179,9 @@ function Source:rewire()
       end
       raw.handle(self.number, event, f)
    end
+   raw.handle(self.number, "columns", function(x)
+      stream.pass_columns(self, x)
+   end)
    local all = functions_of(self, "read")
    self.out = stream.to_all(all)
 end
