@@ -132,6 +132,19 @@ function Sink:write(change)
    end
 end
 
+--- Changes like this one, whose values do not count, are to come: the next `flush` makes the target
+--- ready for them, or fails.
+function Sink:expect(example)
+   if not raw.is_change(example) or self.mappings[getmetatable(example)] then
+      return
+   end
+   local ok, mapping = pcall(make_mapping, self, example) -- what fails will fail with a change, too
+   if ok then
+      participants.touch(self.participant)
+      use(self, mapping)
+   end
+end
+
 -- Changes that come from now on are kept apart from those that were taken so far.
 local function detach(self)
    self.mappings, self.layouts, self.used, self.plan = {}, {}, {}, nil
@@ -151,6 +164,9 @@ local function prepare(self, layout)
       if facts.is_made and not connection.is_new[self.name] then
          log(self)("warn", "the table was gone from the target, and what had been written to it"
             .. " does not come again by itself: --reset reads the source from the start")
+      end
+      if facts.is_altered then
+         connection.generation = connection.generation + 1
       end
       layout.statements = postgres_sql.build(layout, facts, self.mode, "pgcdc_rows_" .. number)
       layout.generation = connection.generation
@@ -190,6 +206,9 @@ end
 -- Writes the rows of a layout to the target.
 local function apply(self, layout)
    local statements = prepare(self, layout)
+   if layout.lines:count() == 0 and not (layout.deletes and layout.deletes:count() > 0) then
+      return -- it was announced, see Sink:expect
+   end
    if apply_direct(self, layout, statements) then
       return
    end
