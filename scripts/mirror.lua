@@ -6,10 +6,13 @@ local bundled = require "pgcdc.bundled"
 local options = bundled.options {
    { "target", pgcdc.required, "the other database: a conninfo string or URI" },
    { "create", true, "make tables and columns that are missing there" },
+   { "together", true, "read all tables in one snapshot, and write them in one transaction" },
 }
 
 local names = bundled.list(options.table)
-local sources = bundled.sources(options)
+-- by a growing column a poll is no moment anyway
+local together = options.together and names[2] and options.capture ~= "increment"
+local sources = bundled.sources(options, { together = together and "tables" or nil })
 for i, source in ipairs(sources) do
    source:sink(pgcdc.sinks.postgres {
       name = "mirror " .. names[i],

@@ -6,24 +6,22 @@ local bundled = require "pgcdc.bundled"
 local options = bundled.options {
    { "by", pgcdc.required, "the column" },
    { "dir", pgcdc.required, "the folder of the files; it is made if it is not there" },
+   { "rotate", "", "begin a new file at that size, such as 100M" },
+   { "every", 0, "begin a new file after so many seconds" },
 }
 
-local sinks = {} -- by file name
-
-local function write(change)
-   local name = bundled.file_name(bundled.column(change, options.by)) .. ".jsonl"
-   local sink = sinks[name]
-   if not sink then
-      bundled.make_folder(options.dir)
-      sink = pgcdc.sinks.jsonl { path = options.dir .. "/" .. name }
-      sinks[name] = sink
-   end
-   sink:write(change)
-end
+local sink = pgcdc.sinks.jsonl {
+   dir = options.dir,
+   path = function(change)
+      return bundled.file_name(bundled.column(change, options.by)) .. ".jsonl"
+   end,
+   name = "route",
+   rotate = bundled.rotation(options),
+}
 
 local sources = bundled.sources(options)
 for _, source in ipairs(sources) do
-   source:sink(write)
+   source:sink(sink)
 end
 
 return sources

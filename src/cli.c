@@ -3,6 +3,7 @@
 #include "cli.h"
 
 #include "base/text.h"
+#include "default_state.h"
 #include "version.h"
 
 #include <dirent.h>
@@ -23,8 +24,8 @@ static const char help[] =
     "\n"
     "  -d, --dsn CONNINFO      connection of sources that name none (default: libpq's\n"
     "                          environment, PGHOST and so on, and service files)\n"
-    "  -s, --state FILE        where positions are kept (default:\n"
-    "                          $XDG_STATE_HOME/pgcdc-lua/<script>.db)\n"
+    "  -s, --state FILE        where positions are kept (default: a file for this script,\n"
+    "                          or this use of a bundled one, in $XDG_STATE_HOME/pgcdc-lua)\n"
     "      --once              finish the snapshot, poll each source once, deliver, exit\n"
     "      --check             connect, check tables, keys and privileges, print what\n"
     "                          would run, exit\n"
@@ -268,6 +269,7 @@ static bool find_script(struct cli *cli, struct err *e)
             free(found);
             found = NULL;
         }
+        cli->is_bundled = found != NULL;
     }
     if (found == NULL && no_memory)
         return err_memory(e);
@@ -278,32 +280,14 @@ static bool find_script(struct cli *cli, struct err *e)
     return true;
 }
 
-/* Finds the state file, if no option names one: $XDG_STATE_HOME/pgcdc-lua/<script>.db */
+/* Finds the state file, if no option names one. */
 static bool find_state(struct cli *cli, struct err *e)
 {
-    const char *xdg = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-    const char *base = strrchr(cli->script, '/');
-    char *folder, *name;
-
     if (cli->host.state != NULL)
         return true;
-    name = strdup(base != NULL ? base + 1 : cli->script);
-    if (name != NULL && strlen(name) > 4 && strcmp(name + strlen(name) - 4, ".lua") == 0)
-        name[strlen(name) - 4] = '\0';
-    if (xdg != NULL && *xdg == '/') {
-        folder = join(xdg, "/pgcdc-lua/", "");
-    } else if (home != NULL && *home != '\0') {
-        folder = join(home, "/.local/state/pgcdc-lua/", "");
-    } else {
-        free(name);
-        return err_set(e, ERR_USAGE, "neither XDG_STATE_HOME nor HOME is set: say where positions "
-                       "are kept, with --state FILE");
-    }
-    cli->state = name != NULL && folder != NULL ? join(folder, name, ".db") : NULL;
+    cli->state = default_state_path(&cli->host, cli->is_bundled, &cli->is_old_state, e);
     cli->host.state = cli->state;
-    free(folder);
-    free(name);
-    return cli->state != NULL || err_memory(e);
+    return cli->state != NULL;
 }
 
 /* ---- --list ---- */

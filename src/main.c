@@ -94,6 +94,10 @@ int main(int argc, char **argv)
     if (!ok) {
         report(&cli, &e);
     } else if (!cli.is_answered) {
+        if (cli.is_old_state)
+            log_text(&cli.log, LOG_INFO, "using the state file of an earlier version, which has a "
+                     "position of these tables; another one is named by --state", "path",
+                     cli.host.state);
         ok = host_run(&cli.host, &status, &e);
         if (!ok && e.code == ERR_USAGE)
             report(&cli, &e); /* host_run has logged all others */

@@ -12,6 +12,7 @@ local check = require "pgcdc.check"
 local help = require "pgcdc.help"
 local declare = require("pgcdc.options").declare
 local required = require("pgcdc.options").required
+local path = require "pgcdc.sinks.path"
 local source = require "pgcdc.stream.source"
 
 local bundled = {}
@@ -23,6 +24,7 @@ local common = {
    { "columns", "", "columns to read, with commas between; default: all" },
    { "where", "", "SQL condition" },
    { "interval", 1, "seconds between polls" },
+   { "connections", 8, "how many connections to the database at most" },
    { "start", "snapshot", "snapshot, now, or a transaction id" },
    { "capture", "xmin",
      "xmin, increment, or trigger (install it first: pgcdc-lua trigger help=1)" },
@@ -116,37 +118,8 @@ function bundled.column(change, name)
    return value
 end
 
---- A name for a file, which is different for each value and names no other folder: what is no
---- plain letter, digit or one of "-_." is written %XX. The empty text and NULL have names that no
---- other text has; a text that is too long is cut, and its checksum is added.
-function bundled.file_name(value)
-   if value == nil or value == raw.null then
-      return "%null"
-   elseif value == "" then
-      return "%empty"
-   end
-   local text = type(value) == "string" and value or raw.encode(value)
-   local function escape(c)
-      return ("%%%02X"):format(c:byte())
-   end
-   local name = text:gsub("[^%w_.-]", escape):gsub("^[.-]", escape)
-   if #name > 200 then
-      name = name:sub(1, 120):gsub("%%%x?$", "") .. "%long-" .. raw.sha256(text)
-   end
-   return name
-end
-
---- Makes a folder and those above it.
-function bundled.make_folder(path)
-   if raw.is_sandboxed then
-      check.fail("the sandbox allows no files")
-   end
-   for stop in (path .. "/"):gmatch("()/") do
-      if stop > 1 then
-         raw.file_make_folder(path:sub(1, stop - 1))
-      end
-   end
-end
+--- A name for a file, which is different for each value and names no other folder.
+bundled.file_name = path.name
 
 --- Declares one source for each table that the options name. Returns the list. `more`: further
 --- fields for all of them, as pgcdc.source has them.
@@ -159,6 +132,7 @@ function bundled.sources(options, more)
          columns = bundled.names(options.columns),
          where = options.where ~= "" and options.where or nil,
          interval = options.interval,
+         connections = options.connections,
          capture = options.capture,
          column = options.column ~= "" and options.column or nil,
          start = math.tointeger(tonumber(options.start)) or options.start,

@@ -300,10 +300,12 @@ function Stream:cloudevents() end
 ---@field columns? string|string[] those to read; default: all
 ---@field where? string an SQL condition that depends on the row alone
 ---@field soft_delete? string a column that says that a row counts as deleted
+---@field connections? integer connections that the sources of the database share at most; 8
 ---@field deletes? boolean|{interval: number} finds deleted rows, and tells inserts from updates
 ---@field old? boolean keeps rows, for change.old and change.changed
 ---@field skip_unchanged? boolean leaves out updates that change nothing
 ---@field capture? "xmin"|"increment"|"trigger" how changes are found; "xmin"
+---@field together? string sources with the same one are read in one snapshot, and saved as one
 ---@field column? string with "increment": the column whose values grow
 ---@field lookback? number with "increment": how far below the top polls begin; 1000, or 60 s
 ---@field recheck? number with "increment": seconds between looks at all rows; 3600, 0: never

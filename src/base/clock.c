@@ -28,6 +28,24 @@ void clock_init_cond(pthread_cond_t *cond)
     pthread_condattr_destroy(&attr);
 }
 
+void clock_wait_cond(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t wait_ms)
+{
+    struct timespec until;
+
+    if (wait_ms < 0) {
+        pthread_cond_wait(cond, mutex);
+        return;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += wait_ms / 1000;
+    until.tv_nsec += wait_ms % 1000 * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    pthread_cond_timedwait(cond, mutex, &until);
+}
+
 int64_t clock_wall_ms(void)
 {
     struct timespec ts;

@@ -16,6 +16,9 @@ int64_t clock_mono_ns(void);
 /* Initializes a condition whose deadlines are times of the two functions above. */
 void clock_init_cond(pthread_cond_t *cond);
 
+/* Waits for the condition, <wait_ms> at most; -1: for ever. */
+void clock_wait_cond(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t wait_ms);
+
 /* Milliseconds since 1970 by the wall clock, which may be set back. */
 int64_t clock_wall_ms(void);
 

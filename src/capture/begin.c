@@ -202,21 +202,48 @@ static bool is_young(struct begin_facts *f)
     return true;
 }
 
+/* Appends what opens the transaction, or makes it fit for one more source. */
+static void put_begin(struct buf *sql, const struct begin_facts *f, int version,
+                      const struct begin_request *r)
+{
+    if (r->leader != NULL) {
+        sql_switch(sql, r->config->rls, false);
+        return;
+    }
+    sql_begin(sql, &f->table, r->config->rls, version);
+    for (size_t i = 0; i < r->n_locked; i++)
+        if (r->locked[i] != &f->table)
+            sql_lock(sql, r->locked[i]);
+}
+
+/* Finds out, before the snapshot is taken, what must be known of it. *asks: the transaction is to
+ * ask which xids are under way. */
+static bool prepare(struct begin_facts *f, struct conn *conn, const struct begin_request *r,
+                    bool *asks, struct err *e)
+{
+    *asks = false;
+    if (r->leader != NULL)
+        return horizon_copy_in_doubt(&f->in_doubt, &r->leader->in_doubt) || err_memory(e);
+    *asks = !is_young(f);
+    return !*asks || ask_before(f, conn, e);
+}
+
 bool begin_transaction(struct begin_facts *f, struct conn *conn, const struct begin_request *r,
                        struct err *e)
 {
     enum { OPEN, FACTS, RELATION, LEAVES, COLUMNS, MORE, N };
     const struct config *c = r->config;
     struct result *rows[N] = { NULL };
-    size_t first = is_young(f) ? FACTS : OPEN, end = r->more != NULL ? N : MORE;
+    size_t first, end = r->more != NULL ? N : MORE;
     struct buf sql;
-    bool ok;
+    bool asks, ok;
 
-    if (first == OPEN && !ask_before(f, conn, e))
+    if (!prepare(f, conn, r, &asks, e))
         return false;
+    first = asks ? OPEN : FACTS;
     buf_init(&sql, BUF_SQL_MAX);
-    sql_begin(&sql, &f->table, c->rls, conn_version(conn));
-    if (first == OPEN)
+    put_begin(&sql, f, conn_version(conn), r);
+    if (asks)
         sql_open(&sql, f->in_doubt.before.xmax, &f->in_doubt.before.xids);
     sql_facts(&sql);
     sql_table(&sql, &f->table, r->with_sizes);
@@ -224,7 +251,7 @@ bool begin_transaction(struct begin_facts *f, struct conn *conn, const struct be
     if (r->by_index)
         buf_puts(&sql, "SET LOCAL enable_seqscan = off");
     ok = run(conn, &sql, rows + first, end - first, e) && read_facts(f, rows[FACTS], true, e) &&
-         (first != OPEN || read_after(f, rows[OPEN], e)) &&
+         (!asks || read_after(f, rows[OPEN], e)) &&
          relation_read_facts(&f->table, rows[RELATION], rows[LEAVES],
                              allowed(c, r->by_value), e) &&
          read_rowtype(f, rows[COLUMNS], c, e) &&

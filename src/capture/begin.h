@@ -47,14 +47,19 @@ struct begin_request {
     bool by_index;        /* sequential scans are off in the transaction */
     const char *column;   /* the growing column of the position, or NULL; the table may lack it,
                            * unless <config> names it too */
+    const struct relation *const *locked; /* tables that are locked too, since the transaction is
+                                           * also that of other sources */
+    size_t n_locked;
+    const struct begin_facts *leader; /* of the source that has opened the transaction already, with
+                                       * all locks; NULL: there is none */
     const char *more;     /* one more statement, with a semicolon, that gives a result; or NULL */
     struct result **answer; /* where the result of <more> goes; the caller frees it, also after a
                              * failure */
 };
 
-/* Fills <f>, and leaves a transaction open that holds the lock and the snapshot. Keeps the row type
- * of <f> if the columns are the same. After a failure no transaction is open, and <f> may be part
- * old, part new. */
+/* Fills <f>, and leaves a transaction open that holds the locks and the snapshot. Keeps the row
+ * type of <f> if the columns are the same. After a failure no transaction is open, and <f> may be
+ * part old, part new. */
 bool begin_transaction(struct begin_facts *f, struct conn *conn, const struct begin_request *r,
                        struct err *e) WARN_UNUSED;
 

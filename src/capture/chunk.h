@@ -43,6 +43,8 @@ struct chunk {
 
     bool begins;             /* the first chunk of its poll or range */
     bool ends;               /* the last one */
+    bool ends_batch;         /* and no other source of its unit has more: all of them are at one
+                              * moment then */
     bool is_lazy;            /* its position need not be saved soon: the poll found nothing */
     struct position *position; /* owned; of the last chunk; holds once that is done */
 

@@ -34,6 +34,9 @@ struct config {
     enum config_start start;
     uint64_t start_xid;
     int64_t interval_min_ms, interval_max_ms; /* the same unless the interval is adaptive */
+    size_t connections;   /* that the sources of this database have at most, see reader.h */
+    bool is_joint;        /* it is read together with the other sources of its unit, see unit.h */
+    size_t unit;          /* the number of the first source of its unit, if <is_joint> */
     bool rls;             /* captures what row-level security shows of the table */
     bool deletes;         /* looks for rows that were deleted, and tells inserts from updates */
     int64_t check_ms;     /* how often it looks for them; 0: in every poll */

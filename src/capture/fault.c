@@ -20,6 +20,10 @@ static bool check(struct source *s, struct conn *conn, struct err *e)
     const struct method *m = s->declared;
     size_t n = s->facts.table.n_leaves;
 
+    if (s->config->is_joint && !s->facts.table.has_xmin)
+        return err_set(e, ERR_REFUSED, "%s.%s: its rows have no xmin and are read page by page, so "
+                       "they cannot be of one moment with other tables: leave it out of together",
+                       s->facts.table.schema, s->facts.table.name);
     if (m->check != NULL && !m->check(s, e))
         return false;
     if (m->check_health == NULL || (s->is_checked && s->checked_leaves == n))
@@ -42,6 +46,9 @@ static bool begin(struct source *s, struct conn *conn, bool with_sizes, struct e
         .by_value = m->without_xmin != NULL,
         .by_index = m->by_index,
         .column = s->position.increment.column,
+        .locked = s->locked,
+        .n_locked = s->n_locked,
+        .leader = s->leader != NULL ? &s->leader->facts : NULL,
         .answer = &answer,
     };
     bool ok;
@@ -115,13 +122,28 @@ static void begin_position(struct source *s, uint64_t floor)
         m->begin_position(s, &before);
 }
 
-/* The facts may have been read without sizes, which only a first read needs: reads them again in a
- * new transaction, so that snapshot, lock and sizes belong together. */
+/* A first read in one poll: no leaf is known, so that all of them are new. */
+static bool begin_whole(struct source *s, enum fault_news *news, struct err *e)
+{
+    *news = FAULT_STARTS;
+    if (!position_set_leaves(&s->position, 0))
+        return err_memory(e);
+    s->position.phase = POSITION_SNAPSHOT;
+    begin_position(s, s->facts.snapshot.xmin);
+    s->position.reads += s->config->deletes;
+    s->is_ready = s->is_impatient = false;
+    return true;
+}
+
+/* The facts may have been read without sizes, which only a first read in ranges needs: reads them
+ * again in a new transaction, so that snapshot, lock and sizes belong together. */
 static bool begin_snapshot(struct source *s, struct conn *conn, enum fault_news *news,
                            struct err *e)
 {
     char *text;
 
+    if (s->config->is_joint)
+        return begin_whole(s, news, e);
     *news = FAULT_STARTS;
     conn_rollback(conn);
     if (!fault_look(s, conn, true, e) || !source_know_leaves(s, e))
@@ -276,12 +298,13 @@ bool fault_glance(struct source *s, struct conn *conn, bool *is_unchanged, struc
 
     *is_unchanged = false;
     s->glance_lsn = 0;
-    if (s->position.phase != POSITION_POLL)
+    if (s->position.phase != POSITION_POLL && !s->config->is_joint)
         return true;
     if (!begin_glance(&s->facts, conn, e))
         return false;
     s->glance_lsn = now->lsn;
-    *is_unchanged = s->polled != NULL && s->position.n_resume_points == 0 &&
+    *is_unchanged = s->position.phase == POSITION_POLL && s->polled != NULL &&
+                    s->position.n_resume_points == 0 &&
                     strcmp(s->polled, s->facts.snapshot.text) == 0 &&
                     strcmp(then->started, now->started) == 0 &&
                     strcmp(then->stats, now->stats) == 0 &&
@@ -307,12 +330,15 @@ static bool fail_stranger(struct source *s, struct conn *conn, struct err *e)
 
 bool fault_begin(struct source *s, struct conn *conn, enum fault_news *news, struct err *e)
 {
-    bool is_new = s->position.phase == POSITION_NONE;
+    enum position_phase phase = s->position.phase;
+    /* the transaction of several sources cannot be begun anew when one of them finds that it must
+     * know sizes */
+    bool with_sizes = s->config->is_joint ? phase == POSITION_SNAPSHOT : phase == POSITION_NONE;
 
     *news = FAULT_GOES_ON;
-    if (!fault_look(s, conn, is_new, e))
+    if (!fault_look(s, conn, with_sizes, e))
         return fail_stranger(s, conn, e);
-    if (snapshot_has_moved(s)) {
+    if (!s->config->is_joint && snapshot_has_moved(s)) {
         conn_rollback(conn);
         if (!fault_look(s, conn, true, e))
             return false;

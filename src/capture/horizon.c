@@ -45,6 +45,15 @@ void horizon_forget_in_doubt(struct horizon_in_doubt *d)
     *d = (struct horizon_in_doubt){ 0 };
 }
 
+bool horizon_copy_in_doubt(struct horizon_in_doubt *to, const struct horizon_in_doubt *from)
+{
+    to->before.xmax = from->before.xmax;
+    to->after.xmax = from->after.xmax;
+    memcpy(to->run, from->run, sizeof to->run);
+    return xidset_copy(&to->before.xids, &from->before.xids) &&
+           xidset_copy(&to->after.xids, &from->after.xids);
+}
+
 uint64_t horizon_widen_visible(uint32_t xmin, const struct horizon_snapshot *s,
                                const struct horizon_in_doubt *d, bool *is_doubtful)
 {

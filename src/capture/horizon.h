@@ -82,6 +82,10 @@ struct horizon_in_doubt {
 
 void horizon_forget_in_doubt(struct horizon_in_doubt *d);
 
+/* Overwrites <to>, for another source that reads by the same snapshot. False: out of memory. */
+bool horizon_copy_in_doubt(struct horizon_in_doubt *to,
+                           const struct horizon_in_doubt *from) WARN_UNUSED;
+
 /* As horizon_widen, for a row that is visible in <s>: an alias of an xid that is under way becomes
  * 2^32 lower, since the row is old. *is_doubtful: nobody can tell whether the xid was under way in
  * <s>, so the row must be left to the next poll. */

@@ -2,12 +2,11 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/outbox.h"
 
-#define KEEP_BYTES ((size_t)12 << 20) /* of a held step; the rest goes to the spool */
-
 void outbox_init(struct outbox *o, struct queue *q, struct queue_lane *lane, const char *spool_dir,
-                 bool is_held)
+                 size_t max_kept, bool is_held)
 {
-    *o = (struct outbox){ .queue = q, .lane = lane, .spool_dir = spool_dir, .is_held = is_held };
+    *o = (struct outbox){ .queue = q, .lane = lane, .spool_dir = spool_dir,
+                          .max_kept = max_kept, .is_held = is_held };
 }
 
 void outbox_fini(struct outbox *o)
@@ -75,7 +74,7 @@ bool outbox_put(struct outbox *o, struct message *m, struct err *e)
     if (o->spool == NULL && queue_list_is_empty(&o->kept) && !o->is_held &&
         queue_try_push(o->queue, &m->item))
         return true;
-    if (o->spool == NULL && o->is_held && o->kept_bytes + m->item.bytes <= KEEP_BYTES) {
+    if (o->spool == NULL && o->is_held && o->kept_bytes + m->item.bytes <= o->max_kept) {
         keep(o, m);
         return true;
     }
@@ -121,7 +120,7 @@ static bool send_spooled(struct outbox *o, struct err *e)
     return true;
 }
 
-bool outbox_flush(struct outbox *o, struct err *e)
+bool outbox_flush_chunks(struct outbox *o, struct err *e)
 {
     struct message *last;
 
@@ -129,5 +128,10 @@ bool outbox_flush(struct outbox *o, struct err *e)
         return false;
     last = o->last;
     o->last = NULL;
-    return (last == NULL || send(o, last, e)) && send_kept(o, false, e);
+    return last == NULL || send(o, last, e);
+}
+
+bool outbox_flush(struct outbox *o, struct err *e)
+{
+    return outbox_flush_chunks(o, e) && send_kept(o, false, e);
 }

@@ -10,10 +10,13 @@
 #include "capture/message.h"
 #include "capture/spool.h"
 
+#define OUTBOX_BYTES ((size_t)12 << 20) /* of a held step, the usual <max_kept> */
+
 struct outbox {
     struct queue *queue;        /* borrowed, as are the next two */
     struct queue_lane *lane;
     const char *spool_dir;
+    size_t max_kept;            /* bytes of a held step that stay in memory; more go to the spool */
     bool is_held;               /* nothing goes to the queue before outbox_flush */
     struct queue_list kept;     /* in memory */
     size_t kept_bytes;
@@ -23,7 +26,7 @@ struct outbox {
 };
 
 void outbox_init(struct outbox *o, struct queue *q, struct queue_lane *lane, const char *spool_dir,
-                 bool is_held);
+                 size_t max_kept, bool is_held);
 
 /* Takes ownership of <m>, also if it fails. Does not wait for the queue. ERR_STOPPED: the queue was
  * closed; ERR_STATE: the spool cannot be written. */
@@ -32,6 +35,9 @@ bool outbox_put(struct outbox *o, struct message *m, struct err *e) WARN_UNUSED;
 /* Sends what was put and not sent yet. Blocks while the queue is full. ERR_STOPPED: the queue was
  * closed. */
 bool outbox_flush(struct outbox *o, struct err *e) WARN_UNUSED;
+
+/* The same, except that news after the last chunk stays. */
+bool outbox_flush_chunks(struct outbox *o, struct err *e) WARN_UNUSED;
 
 /* Frees what was not sent. */
 void outbox_fini(struct outbox *o);

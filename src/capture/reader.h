@@ -1,21 +1,14 @@
-/* reader.h -- the threads that poll: schedule, reconnect, retry.
+/* reader.h -- the sources of a script, and the crews that read them.
  *
- * One crew of threads for each database, each thread with a connection of its
- * own: as many as the database has sources, at most 8; more sources share
- * them, the longest due first. A thread runs straight-line blocking code and
- * pushes what it finds into the queue. pg/sqlstate.h decides what an error means
- * (retry, give up); the reader does what follows from it.
- *
- * A source never has two polls in flight: the next one waits until the host
- * is done with all chunks of the last. Ranges of a snapshot follow each
- * other while the queue has room.
+ * One crew of threads for each database (crew.h). A source never has two polls
+ * in flight: the next one waits until the host is done with all chunks of the last.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef READER_H
 #define READER_H
 
 #include "capture/message.h"
-#include "capture/step.h"
+#include "capture/position.h"
 
 struct reader;
 
@@ -25,9 +18,10 @@ enum reader_mode {
     READER_CHECK, /* look at each table, read nothing */
 };
 
-/* <queue> is borrowed; <spool_dir> (copied) is where spool files go. Returns owned, or NULL. */
+/* <queue> is borrowed; <spool_dir> (copied) is where spool files go; <has_debug>: the log wants to
+ * know of every poll. Returns owned, or NULL. */
 struct reader *reader_new(struct queue *queue, const char *spool_dir, enum reader_mode mode,
-                          struct err *e);
+                          bool has_debug, struct err *e);
 
 /* Declares the next source; they are numbered from 0. <config> is borrowed until reader_free.
  * ERR_MEMORY. */

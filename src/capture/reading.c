@@ -35,6 +35,7 @@ bool reading_begin_poll(struct reading *r, struct conn *conn, struct err *e)
     struct source *s = r->source;
 
     key_census_begin(r->census, s);
+    r->is_whole = source_reads_whole(s);
     if (!method_begin(s, &r->method, conn, e))
         return false;
     r->part = r->method.has_new_leaves ? READING_LEAVES : READING_POLL;
@@ -162,8 +163,9 @@ static bool deliver(struct reading *r, struct method_row *row, struct err *e)
     out.len = (uint32_t)(row->end - row->p);
     out.op = row->is_tombstone || rowtype_is_soft_deleted(s->facts.rowtype, row->p, out.len)
                  ? OP_DELETE
-             : row->is_old ? OP_READ
-                           : OP_UPSERT;
+             : row->is_old || (r->is_whole && r->part == READING_LEAVES)
+                 ? OP_READ
+                 : OP_UPSERT;
     return chunk_add(chunk, &out, row->p) || err_memory(e);
 }
 

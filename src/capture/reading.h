@@ -34,6 +34,7 @@ struct reading {
     struct snapshot_range range;
     size_t next_leaf;               /* the leaves before it in the facts are known, or were read */
     struct message *message;        /* a chunk that is being filled; owned; NULL: none */
+    bool is_whole;                  /* the poll reads the table for the first time, or anew */
     bool has_out;                   /* chunks with rows were handed out */
 };
 

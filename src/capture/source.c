@@ -55,6 +55,12 @@ uint64_t source_durable_bound(const struct source *s)
     return s->position.identity.in_recovery ? HORIZON_UNBOUNDED : s->durable.xmax;
 }
 
+bool source_reads_whole(const struct source *s)
+{
+    return s->config->is_joint && s->position.phase == POSITION_SNAPSHOT &&
+           s->position.n_leaves == 0;
+}
+
 void source_forget_polled(struct source *s)
 {
     free(s->polled);

@@ -19,6 +19,10 @@ struct source {
     const struct method *declared;  /* the method that <config> names */
     void *own;                      /* what that method keeps of the source; owned */
     size_t number;
+    const struct relation *const *locked; /* the tables of its unit, see unit.h; borrowed */
+    size_t n_locked;
+    const struct source *leader;    /* the source of its unit that has opened the transaction in
+                                     * hand; NULL: none but itself */
     struct position position;
     struct horizon_durable durable;
     struct begin_facts facts;
@@ -45,6 +49,9 @@ void source_keep_identity(struct source *s);
 
 /* D of the capture rule, see horizon.h. */
 uint64_t source_durable_bound(const struct source *s);
+
+/* True if the table is to be read whole, in one poll, and not in ranges of blocks. */
+bool source_reads_whole(const struct source *s);
 
 /* The next step must poll, whatever the snapshot says. */
 void source_forget_polled(struct source *s);

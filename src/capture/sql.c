@@ -135,17 +135,33 @@ void sql_unlimited(struct buf *b, int server_version)
     session_put(b, SESSION_UNLIMITED, server_version);
 }
 
-void sql_begin(struct buf *b, const struct relation *t, bool rls, int server_version)
+static void put_row_security(struct buf *b, bool rls)
 {
-    sql_unlimited(b, server_version);
-    buf_puts(b, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;");
-    session_put(b, SESSION_CAPTURE, server_version);
-    buf_puts(b, rls ? "SET LOCAL row_security = on;" : "SET LOCAL row_security = off;");
+    buf_printf(b, "SET LOCAL row_security = %s;", rls ? "on" : "off");
+}
+
+void sql_lock(struct buf *b, const struct relation *t)
+{
     if (!t->is_lockable)
         return;
     buf_puts(b, "LOCK TABLE ");
     put_qualified(b, t->schema, t->name);
     buf_puts(b, " IN ACCESS SHARE MODE;");
+}
+
+void sql_begin(struct buf *b, const struct relation *t, bool rls, int server_version)
+{
+    sql_unlimited(b, server_version);
+    buf_puts(b, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;");
+    session_put(b, SESSION_CAPTURE, server_version);
+    put_row_security(b, rls);
+    sql_lock(b, t);
+}
+
+void sql_switch(struct buf *b, bool rls, bool by_index)
+{
+    put_row_security(b, rls);
+    buf_printf(b, "SET LOCAL enable_seqscan = %s;", by_index ? "off" : "on");
 }
 
 void sql_table(struct buf *b, const struct relation *t, bool with_sizes)
@@ -311,6 +327,8 @@ void sql_put_known_leaves(struct buf *b, const struct sql_query *q, const struct
         for (size_t i = 0; i < p->n_leaves; i++)
             buf_printf(b, "%s%" PRIu32, i > 0 ? "," : "", p->leaves[i].oid);
         buf_puts(b, "}'::oid[])");
+    } else if (p->n_leaves == 0) { /* its one leaf is read whole, before the poll */
+        buf_puts(b, " AND false");
     }
 }
 

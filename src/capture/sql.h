@@ -47,6 +47,12 @@ void sql_unlimited(struct buf *b, int server_version);
  * foreign tables cannot be locked.) */
 void sql_begin(struct buf *b, const struct relation *t, bool rls, int server_version);
 
+/* Locks one more table in that transaction, before the first query. */
+void sql_lock(struct buf *b, const struct relation *t);
+
+/* In a transaction of several sources: the settings by which they differ, for one of them. */
+void sql_switch(struct buf *b, bool rls, bool by_index);
+
 /* Three results: the relation, its leaves (with sizes if asked), its columns. */
 void sql_table(struct buf *b, const struct relation *t, bool with_sizes);
 

@@ -16,9 +16,8 @@ struct step {
     bool is_resolved, has_tried, has_polled;
     /* between step_begin and the end of step_next: */
     struct reading reading;
-    bool is_open;         /* a transaction is open */
     bool is_start;        /* the step begins with a new position */
-    bool is_finished;     /* the last chunk was made */
+    enum fault_news news;
     struct chunk_row out; /* the last row handed out, of an ordered chunk with its key */
     struct buf out_key;
 };
@@ -28,8 +27,7 @@ static void drop_reading(struct step *step)
     reading_fini(&step->reading);
     key_census_drop(&step->census);
     reading_init(&step->reading, &step->source, &step->census);
-    step->is_open = step->is_start = false;
-    step->is_finished = true;
+    step->is_start = false;
     buf_fini(&step->out_key);
     buf_init(&step->out_key, SIZE_MAX / 2);
 }
@@ -75,14 +73,14 @@ bool step_is_resolved(const struct step *step)
     return step->is_resolved;
 }
 
-const char *step_schema(const struct step *step)
+char *step_full_name(const struct step *step)
 {
-    return step->source.facts.table.schema;
-}
+    const struct relation *t = &step->source.facts.table;
+    struct buf name;
 
-const char *step_table(const struct step *step)
-{
-    return step->source.facts.table.name;
+    buf_init(&name, 4096);
+    buf_printf(&name, "%s.%s", t->schema, t->name);
+    return buf_take(&name);
 }
 
 bool step_restore(struct step *step, const struct position *kept)
@@ -102,19 +100,25 @@ bool step_is_in_snapshot(const struct step *step)
     return step->source.position.phase != POSITION_POLL;
 }
 
-bool step_has_polled(const struct step *step)
+bool step_is_complete(const struct step *step)
 {
-    return step->has_polled;
+    return !step_is_in_snapshot(step) && step->has_polled && !step->census.is_owed;
 }
 
 bool step_is_held(const struct step *step)
 {
-    return !reading_is_ordered(&step->reading) || step->census.is_wanted;
+    return step->source.config->is_joint || !reading_is_ordered(&step->reading) ||
+           step->census.is_wanted;
 }
 
-bool step_owes_census(const struct step *step)
+bool step_wants_census(const struct step *step)
 {
-    return step->census.is_owed;
+    return key_census_is_due(&step->census, &step->source);
+}
+
+void step_owe_census(struct step *step)
+{
+    step->census.is_owed = step->source.config->deletes;
 }
 
 bool step_answer(struct step *step, bool is_answered, const unsigned char *asked, struct err *e)
@@ -134,16 +138,32 @@ static bool wants_poll(const struct step *step)
            (step->census.is_owed && key_census_is_due(&step->census, s));
 }
 
-/* There is nothing to read, but the floor may rise. */
-static bool begin_rise(struct step *step, enum step_found *found, struct err *e)
+void step_lock_too(struct step *step, const struct relation *const *tables, size_t n)
 {
-    bool has_risen;
+    step->source.locked = tables;
+    step->source.n_locked = n;
+}
 
-    step->has_polled = true;
-    if (!method_rise(&step->source, &has_risen, e))
+const struct relation *step_relation(const struct step *step)
+{
+    return &step->source.facts.table;
+}
+
+bool step_look(struct step *step, struct conn *conn, bool *is_due, struct err *e)
+{
+    bool is_unchanged;
+
+    drop_reading(step);
+    if (!fault_glance(&step->source, conn, &is_unchanged, e))
         return false;
-    *found = has_risen ? STEP_BEGUN : STEP_NOTHING;
+    *is_due = !is_unchanged || wants_poll(step);
     return true;
+}
+
+bool step_rise(struct step *step, bool *has_risen, struct err *e)
+{
+    step->has_polled = true;
+    return method_rise(&step->source, has_risen, e);
 }
 
 /* Finds out, once, whether the source's columns, key and condition work at all. */
@@ -164,23 +184,25 @@ static bool try_query(struct step *step, struct conn *conn, struct err *e)
     return ok;
 }
 
-/* Chooses what is read, in the transaction that is open. */
-static bool begin_reading(struct step *step, enum fault_news news, struct conn *conn,
-                          struct err *e)
+/* True if the step reads a range of the snapshot. */
+static bool reads_range(const struct step *step)
 {
     const struct source *s = &step->source;
-    const struct method *m = method_of(s);
+
+    return s->position.phase == POSITION_SNAPSHOT && !source_reads_whole(s) &&
+           step->reading.method.method->range.put != NULL;
+}
+
+static bool begin_reading(struct step *step, bool is_idle, struct conn *conn, struct err *e)
+{
     struct reading *r = &step->reading;
 
-    step->is_start = news != FAULT_GOES_ON;
-    r->method.method = m;
-    if (news == FAULT_STARTS_NOW && m->xids.put != NULL)
+    r->method.method = method_of(&step->source);
+    if (step->news == FAULT_STARTS_NOW && r->method.method->xids.put != NULL)
         r->part = READING_XIDS;
-    if (step->is_start)
+    if (step->is_start || is_idle)
         return true;
-    return s->position.phase == POSITION_SNAPSHOT && m->range.put != NULL
-               ? reading_begin_range(r, e)
-               : reading_begin_poll(r, conn, e);
+    return reads_range(step) ? reading_begin_range(r, e) : reading_begin_poll(r, conn, e);
 }
 
 /* Tells the host if no first read is under way or to come. */
@@ -193,24 +215,38 @@ static bool add_ready(struct step *step, struct err *e)
            (m->is_silent != NULL && m->is_silent(&s->position)) || source_add_ready(s, e);
 }
 
-bool step_begin(struct step *step, struct conn *conn, enum step_found *found, struct err *e)
+bool step_open(struct step *step, struct step *leader, struct conn *conn, bool *is_start,
+               struct err *e)
 {
     struct source *s = &step->source;
-    enum fault_news news;
-    bool is_unchanged;
 
-    assert(!step->is_open);
-    drop_reading(step);
-    step->is_finished = false;
-    if (!fault_glance(s, conn, &is_unchanged, e))
+    s->leader = leader != NULL ? &leader->source : NULL;
+    if (!fault_begin(s, conn, &step->news, e))
         return false;
-    if (is_unchanged && !wants_poll(step))
-        return begin_rise(step, found, e);
-    *found = STEP_BEGUN;
-    if (!fault_begin(s, conn, &news, e))
-        return false;
-    step->is_open = true;
-    return try_query(step, conn, e) && begin_reading(step, news, conn, e) && add_ready(step, e);
+    *is_start = step->is_start = step->news != FAULT_GOES_ON;
+    return try_query(step, conn, e);
+}
+
+/* Makes the settings those of this source, where others read in the same transaction. */
+static bool switch_settings(const struct step *step, struct conn *conn, struct err *e)
+{
+    const struct source *s = &step->source;
+    struct buf sql;
+    bool ok;
+
+    if (s->n_locked < 2)
+        return true;
+    buf_init(&sql, BUF_SQL_MAX);
+    sql_switch(&sql, s->config->rls, s->declared->by_index);
+    ok = buf_ok(&sql) ? conn_run(conn, sql.data, NULL, 0, e) : err_memory(e);
+    buf_fini(&sql);
+    return ok;
+}
+
+bool step_begin(struct step *step, bool is_idle, struct conn *conn, struct err *e)
+{
+    return switch_settings(step, conn, e) && begin_reading(step, is_idle, conn, e) &&
+           add_ready(step, e);
 }
 
 /* ---- the end ---- */
@@ -222,7 +258,7 @@ static bool move_position(struct step *step, struct err *e)
     struct reading *r = &step->reading;
     const struct method *m = r->method.method;
 
-    if (s->position.phase == POSITION_SNAPSHOT && m->range.put != NULL) {
+    if (reads_range(step)) {
         if (snapshot_advance(&s->position, &r->range))
             fault_end_snapshot(s);
         return true;
@@ -237,18 +273,14 @@ static bool move_position(struct step *step, struct err *e)
     return true;
 }
 
-/* Closes the transaction and turns the chunk in hand into the last one. */
-static bool finish(struct step *step, struct conn *conn, struct err *e)
+/* Turns the chunk in hand into the last one. */
+static bool end_chunk(struct step *step, struct err *e)
 {
     struct reading *r = &step->reading;
     struct position *p = &step->source.position;
     bool was_snapshot = p->phase == POSITION_SNAPSHOT;
     struct chunk *chunk;
 
-    if (step->is_open && !conn_run(conn, "COMMIT", NULL, 0, e))
-        return false;
-    step->is_open = false;
-    step->is_finished = true;
     if (!reading_start_chunk(r, e))
         return false;
     chunk = &r->message->chunk;
@@ -280,24 +312,38 @@ static bool hand_out(struct step *step, const struct chunk *chunk, struct err *e
     return chunk_row_key(chunk, &step->out, &step->out_key) || err_memory(e);
 }
 
-bool step_next(struct step *step, struct conn *conn, struct message **message, struct err *e)
+/* Hands out the chunk in hand. */
+static bool give_chunk(struct step *step, struct message **message, struct err *e)
 {
     struct reading *r = &step->reading;
 
-    *message = source_take_message(&step->source);
-    if (*message != NULL || step->is_finished)
-        return true;
-    if (!reading_next(r, conn, message, e))
-        return false;
-    if (*message != NULL)
-        return true;
-    if (r->is_over && !finish(step, conn, e))
-        return false;
     if (!hand_out(step, &r->message->chunk, e))
         return false;
     *message = r->message;
     r->message = NULL;
     return true;
+}
+
+struct message *step_news(struct step *step)
+{
+    return source_take_message(&step->source);
+}
+
+bool step_next(struct step *step, struct conn *conn, struct message **message, struct err *e)
+{
+    struct reading *r = &step->reading;
+
+    *message = step_news(step);
+    if (*message != NULL)
+        return true;
+    if (!reading_next(r, conn, message, e))
+        return false;
+    return *message != NULL || r->is_over || give_chunk(step, message, e);
+}
+
+bool step_finish(struct step *step, struct message **message, struct err *e)
+{
+    return end_chunk(step, e) && give_chunk(step, message, e);
 }
 
 void step_abort(struct step *step, struct conn *conn)

@@ -2,11 +2,16 @@
  *
  * Brings a position forward by one step and hands out what became visible as
  * chunks; the last chunk of a step carries the position that holds once it
- * is done. Does not retry, log, sleep or know Lua. Blocks while it reads.
+ * is done. Does not retry, log, sleep or know Lua. Blocks while it reads. Several
+ * sources can take their steps in one transaction: unit.h calls these functions,
  *
- *     step_begin   finds out what there is to do; opens a transaction if there is
- *     step_next    again and again: gives a message, or NULL once the step is over
- *     step_abort   after an error of either, instead of more of step_next
+ *     step_look    finds out whether there is anything to do; if not, then
+ *     step_rise    looks whether the floor may rise; otherwise
+ *     step_open    reads the facts, in the transaction, and
+ *     step_begin   chooses what is read; then
+ *     step_next    again and again: gives a message, or NULL once all was read
+ *     step_finish  when the transaction is over: the position moves
+ *     step_abort   after an error of any, instead of more of them
  *
  * The method says how changes are found (method.h); the rule itself is in
  * horizon.h, the fault table in fault.h.
@@ -26,26 +31,45 @@ void step_free(struct step *step);
 /* Finds the table. Once only; afterwards the names are known. */
 bool step_resolve(struct step *step, struct conn *conn, struct err *e) WARN_UNUSED;
 bool step_is_resolved(const struct step *step);
-const char *step_schema(const struct step *step);
-const char *step_table(const struct step *step);
+
+/* "schema.table". Returns owned, or NULL: out of memory. */
+char *step_full_name(const struct step *step);
 
 /* Gives <step> the position that was kept (copied), NULL for none. To be called between
  * step_resolve and step_begin. False: out of memory. */
 bool step_restore(struct step *step, const struct position *kept) WARN_UNUSED;
 
-enum step_found {
-    STEP_NOTHING, /* nothing has committed since; no transaction was opened */
-    STEP_BEGUN,   /* call step_next */
-};
+/* Before the first step: the tables that are locked in the transaction of a step, this one's and
+ * those of other sources, <n> in all. Borrowed; their names may become known later. */
+void step_lock_too(struct step *step, const struct relation *const *tables, size_t n);
+const struct relation *step_relation(const struct step *step);
 
-/* After a failure call step_abort. */
-bool step_begin(struct step *step, struct conn *conn, enum step_found *found,
-                struct err *e) WARN_UNUSED;
+/* *is_due: something may have committed since the newest complete poll, or it is time to look
+ * whatever has. */
+bool step_look(struct step *step, struct conn *conn, bool *is_due, struct err *e) WARN_UNUSED;
 
-/* The next message, which the caller owns. NULL: the step is over, and its transaction closed.
- * After a MESSAGE_TALLY call step_answer first. After a failure call step_abort. */
+/* There is nothing to read, but the floor may rise: *has_risen, then step_finish. */
+bool step_rise(struct step *step, bool *has_risen, struct err *e) WARN_UNUSED;
+
+/* Reads the facts in the transaction that <leader> has opened, or, if it is NULL, opens one.
+ * *is_start: the position is a new one, which is all that the step brings. */
+bool step_open(struct step *step, struct step *leader, struct conn *conn, bool *is_start,
+               struct err *e) WARN_UNUSED;
+
+/* Chooses what is read, in the transaction that is open; <is_idle>: nothing. */
+bool step_begin(struct step *step, bool is_idle, struct conn *conn, struct err *e) WARN_UNUSED;
+
+/* The next message, which the caller owns. NULL: all was read. After a MESSAGE_TALLY call
+ * step_answer first. */
 bool step_next(struct step *step, struct conn *conn, struct message **message,
                struct err *e) WARN_UNUSED;
+
+/* The position moves over what was read: the last chunk, which brings it. More messages may follow:
+ * see step_news. */
+bool step_finish(struct step *step, struct message **message, struct err *e) WARN_UNUSED;
+
+/* The next message that waits beside the chunks, or NULL. */
+struct message *step_news(struct step *step);
 
 /* Ends the step, unfinished, and rolls back. Rows of a poll that were handed out are not handed out
  * again, unless step_is_held. <conn>: NULL if there is none. */
@@ -55,18 +79,21 @@ void step_abort(struct step *step, struct conn *conn);
  * <e>. */
 void step_name_bad_column(struct step *step, struct conn *conn, struct err *e);
 
-/* True while the snapshot is not finished: the next step is due at once. */
+/* True while the snapshot is not finished. */
 bool step_is_in_snapshot(const struct step *step);
 
-/* True once a poll was complete, or found that there was nothing to read. */
-bool step_has_polled(const struct step *step);
+/* True if nothing is left to be read of what was there at the last step: the snapshot is finished,
+ * a poll was complete, and so was the census that was due. Otherwise the next step is due at
+ * once. */
+bool step_is_complete(const struct step *step);
 
 /* True if the chunks of the step in hand must not reach the host before it is complete: after
  * step_abort all of them come again. */
 bool step_is_held(const struct step *step);
 
-/* True while a census is due that no poll has completed: the next poll is due at once. */
-bool step_owes_census(const struct step *step);
+/* True if a census is due now. step_owe_census makes it due. */
+bool step_wants_census(const struct step *step);
+void step_owe_census(struct step *step);
 
 /* The host's answer to a MESSAGE_TALLY that step_next gave. <asked>: the buckets whose keys it
  * wants (copied, see key_census.h), or NULL. Unless <is_answered>, no answer came in time. */

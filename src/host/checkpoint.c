@@ -97,7 +97,7 @@ bool checkpoint_save_lazy(struct checkpoint *c, struct err *e)
 
     c->has_lazy = false;
     for (size_t i = 0; i < c->n; i++) {
-        if (delivery_count(c->deliveries[i]) > 0)
+        if (delivery_is_begun(c->deliveries[i]))
             continue; /* it is saved when that batch is over */
         if (!checkpoint_save(c, i, &is_done, e))
             return false;

@@ -30,7 +30,8 @@ static bool deliver(struct script *s, struct delivery *d, struct err *e)
     const char *name = s->sources[delivery_source(d)].name;
 
     for (;;) {
-        struct hooks_rows rows = { .source = delivery_source(d), .may_stop = true };
+        struct hooks_rows rows = { .source = delivery_source(d),
+                                   .may_stop = !delivery_is_whole(d) };
 
         if (!delivery_next_deletes(d, &rows.chunk, &rows.done, e))
             return err_prefix(e, "source %s", name);
@@ -40,11 +41,11 @@ static bool deliver(struct script *s, struct delivery *d, struct err *e)
         if (!hooks_deliver(s, &rows, e))
             return false;
         if (!delivery_add_deletes(d, rows.done)) {
-            if (!script_should_stop(s))
+            if (!rows.may_stop || !script_should_stop(s))
                 delivery_set_again(d);
             return true;
         }
-        if (script_should_stop(s))
+        if (rows.may_stop && script_should_stop(s))
             return true;
     }
 }
@@ -56,7 +57,7 @@ bool deletes_handle(struct script *s, struct reader *r, struct delivery *d, stru
     struct diff *diff = delivery_diff(d);
     bool is_over;
 
-    if (script_should_stop(s))
+    if (script_should_stop(s) && !(delivery_is_whole(d) && delivery_is_begun(d)))
         return true; /* what was begun may end here: see rows_stop */
     if (!m->is_taken_in) {
         m->is_taken_in = true;

@@ -38,10 +38,17 @@ struct delivery {
     struct last last;         /* the last change that was delivered */
     size_t rows_done;         /* of the chunk that is delivered again */
     bool is_saving;
+    /* of all sources that are read together: <leader> has what is true of them */
+    struct delivery *leader;  /* borrowed; itself, if it is alone */
+    bool is_joint;
+    bool is_amid;             /* some of their batch was delivered, and it is not over */
+    bool is_eager;            /* it has something that is to be saved soon */
     /* deletes */
     struct diff *diff;        /* owned, or NULL */
     struct chunk *deletes;    /* in hand, or NULL; <deletes_done> of them were delivered */
     size_t deletes_done;
+    /* of all batches */
+    uint64_t n_rows, n_bytes;
     /* messages */
     bool is_again;
     struct queue_list parked;
@@ -56,18 +63,17 @@ struct delivery *delivery_new(size_t number)
     if (d == NULL)
         return NULL;
     d->source = number;
+    d->leader = d;
     buf_init(&d->last.keys, SIZE_MAX / 2);
     return d;
 }
 
 void delivery_free(struct delivery *d)
 {
-    struct message *m;
-
     if (d == NULL)
         return;
-    while ((m = delivery_unpark(d)) != NULL)
-        message_free(m);
+    while (!queue_list_is_empty(&d->parked))
+        message_free(message_of(queue_list_take(&d->parked)));
     position_fini(&d->position);
     xidset_fini(&d->xids);
     buf_fini(&d->last.keys);
@@ -93,6 +99,17 @@ bool delivery_restore(struct delivery *d, struct store *store, const struct conf
 bool delivery_is_restored(const struct delivery *d)
 {
     return d->is_restored;
+}
+
+void delivery_join(struct delivery *d, struct delivery *leader)
+{
+    d->leader = leader;
+    d->is_joint = true;
+}
+
+bool delivery_is_with(const struct delivery *d, const struct delivery *other)
+{
+    return d->leader == other->leader;
 }
 
 size_t delivery_source(const struct delivery *d)
@@ -130,6 +147,22 @@ uint64_t delivery_batch(const struct delivery *d)
 uint64_t delivery_count(const struct delivery *d)
 {
     return d->count;
+}
+
+void delivery_totals(const struct delivery *d, uint64_t *rows, uint64_t *bytes)
+{
+    *rows = d->n_rows;
+    *bytes = d->n_bytes;
+}
+
+bool delivery_is_begun(const struct delivery *d)
+{
+    return d->is_joint ? d->leader->is_amid : d->count > 0;
+}
+
+bool delivery_is_whole(const struct delivery *d)
+{
+    return d->is_joint;
 }
 
 bool delivery_may_stop(const struct delivery *d)
@@ -187,7 +220,8 @@ bool delivery_write(const struct delivery *d, const char *name, struct delivery_
     struct buf text;
     bool ok = true;
 
-    *moment = (struct delivery_moment){ .is_known = !is_amid || delivery_may_stop(d) };
+    *moment = (struct delivery_moment){ .is_known = !delivery_is_begun(d) ||
+                                                    delivery_may_stop(d) };
     if (!moment->is_known || (!is_amid && !d->is_unsaved))
         return true;
     buf_init(&text, SIZE_MAX / 2);
@@ -209,6 +243,7 @@ bool delivery_write(const struct delivery *d, const char *name, struct delivery_
 static bool begin(struct delivery *d)
 {
     d->batch++;
+    d->leader->is_amid = true;
     if (d->count == 0)
         return true;
     if (!advance_to_stop(d, &d->position))
@@ -221,6 +256,8 @@ static bool begin(struct delivery *d)
 bool delivery_begin_rows(struct delivery *d, struct chunk *c, size_t *from, struct err *e)
 {
     *from = d->rows_done;
+    if (*from == 0)
+        d->n_bytes += c->n_bytes;
     if (c->begins && *from == 0 && !d->begins_with_deletes && !begin(d))
         return err_memory(e);
     return d->diff == NULL || diff_record(d->diff, c, e);
@@ -232,6 +269,7 @@ static bool count_rows(struct delivery *d, const struct chunk *c, size_t from, s
     uint64_t last = 0;
 
     d->count += done - from;
+    d->n_rows += done - from;
     if (!c->is_ordered)
         return true;
     for (size_t i = from; i < done; i++)
@@ -265,7 +303,7 @@ static bool move_stop(struct delivery *d, const struct chunk *c, size_t from, si
 
     if (done == from && last->stop == STOP_BEFORE_ROWS)
         return true;
-    last->stop = !d->has_position ? STOP_NOWHERE : c->is_snapshot ? STOP_IN_RANGE :
+    last->stop = !d->has_position || d->is_joint ? STOP_NOWHERE : c->is_snapshot ? STOP_IN_RANGE :
                  c->is_ordered ? STOP_IN_POLL : STOP_NOWHERE;
     last->is_recheck = c->is_recheck;
     if (last->stop == STOP_NOWHERE || done == from)
@@ -295,8 +333,15 @@ bool delivery_add_last_rows(struct delivery *d, const struct chunk *c)
     return count_rows(d, c, from, c->n_rows);
 }
 
-void delivery_end(struct delivery *d, struct chunk *c)
+void delivery_end(struct delivery *d, struct chunk *c, bool *is_over, bool *is_lazy)
 {
+    struct delivery *leader = d->leader;
+
+    leader->is_eager = leader->is_eager || !c->is_lazy || d->count > 0;
+    *is_over = c->ends_batch;
+    *is_lazy = !leader->is_eager;
+    if (*is_over)
+        leader->is_amid = leader->is_eager = false;
     position_fini(&d->position);
     d->position = *c->position;
     free(c->position);
@@ -346,9 +391,10 @@ bool delivery_add_deletes(struct delivery *d, size_t done)
     size_t from = d->deletes_done;
 
     d->count += done - from;
+    d->n_rows += done - from;
     d->deletes_done = done;
     if (done > from && (d->last.stop == STOP_NOWHERE || d->last.stop == STOP_BEFORE_ROWS)) {
-        d->last.stop = d->has_position ? STOP_BEFORE_ROWS : STOP_NOWHERE;
+        d->last.stop = d->has_position && !d->is_joint ? STOP_BEFORE_ROWS : STOP_NOWHERE;
         d->last.change = d->deletes->sides[done - 1].change;
     }
     if (done < d->deletes->n_rows)
@@ -375,20 +421,22 @@ bool delivery_take_again(struct delivery *d)
 
 void delivery_park(struct delivery *d, struct message *m)
 {
-    queue_list_push(&d->parked, &m->item);
+    queue_list_push(&d->leader->parked, &m->item);
 }
 
 void delivery_park_first(struct delivery *d, struct message *m)
 {
-    queue_list_push_first(&d->parked, &m->item);
+    queue_list_push_first(&d->leader->parked, &m->item);
 }
 
 struct message *delivery_unpark(struct delivery *d)
 {
-    return queue_list_is_empty(&d->parked) ? NULL : message_of(queue_list_take(&d->parked));
+    struct queue_list *parked = &d->leader->parked;
+
+    return queue_list_is_empty(parked) ? NULL : message_of(queue_list_take(parked));
 }
 
 bool delivery_is_parked(const struct delivery *d)
 {
-    return !queue_list_is_empty(&d->parked);
+    return !queue_list_is_empty(&d->leader->parked);
 }

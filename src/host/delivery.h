@@ -9,6 +9,10 @@
  * one delivered tells how far it is; of a range the keys that were delivered
  * are kept.
  *
+ * Sources that are read together (capture/unit.h) have one batch: it is over with
+ * the last chunk of the last one, and may stop nowhere before. What is of all of
+ * them is kept in the delivery of the first one, the leader.
+ *
  * False from a function without <e> means out of memory.
  *
  * SPDX-License-Identifier: MIT */
@@ -31,6 +35,10 @@ bool delivery_restore(struct delivery *d, struct store *store, const struct conf
                       const char *name, struct err *e) WARN_UNUSED;
 bool delivery_is_restored(const struct delivery *d);
 
+/* Its source is read together with that of <leader>, which may be itself. Borrowed. */
+void delivery_join(struct delivery *d, struct delivery *leader);
+bool delivery_is_with(const struct delivery *d, const struct delivery *other);
+
 size_t delivery_source(const struct delivery *d); /* its number */
 struct progress *delivery_progress(struct delivery *d);
 
@@ -52,11 +60,16 @@ struct delivery_moment {
 bool delivery_write(const struct delivery *d, const char *name,
                     struct delivery_moment *moment) WARN_UNUSED;
 
+/* How many changes were delivered since the start, and how many bytes the server sent for them. */
+void delivery_totals(const struct delivery *d, uint64_t *rows, uint64_t *bytes);
+
 /* ---- the batch in hand ---- */
 
 uint64_t delivery_batch(const struct delivery *d); /* its number, or that of the last one */
 uint64_t delivery_count(const struct delivery *d); /* how many changes of it were delivered */
+bool delivery_is_begun(const struct delivery *d);  /* some of it was, also of another source */
 bool delivery_may_stop(const struct delivery *d);  /* it may end where it is */
+bool delivery_is_whole(const struct delivery *d);  /* it is of several sources: it stops nowhere */
 
 /* Ends it where it is: that is the position now. */
 bool delivery_stop(struct delivery *d) WARN_UNUSED;
@@ -74,8 +87,9 @@ bool delivery_add_rows(struct delivery *d, const struct chunk *c, size_t done,
 /* The last row of the batch was delivered. */
 bool delivery_add_last_rows(struct delivery *d, const struct chunk *c) WARN_UNUSED;
 
-/* The batch is over: takes the position of its last chunk. */
-void delivery_end(struct delivery *d, struct chunk *c);
+/* All of the source's part of the batch was delivered: takes the position of its last chunk.
+ * *is_over: and of all other sources. *is_lazy: then: the position need not be saved soon. */
+void delivery_end(struct delivery *d, struct chunk *c, bool *is_over, bool *is_lazy);
 
 /* What is left to do of the message in hand is to save the position. */
 bool delivery_is_saving(const struct delivery *d);
@@ -99,7 +113,8 @@ bool delivery_add_deletes(struct delivery *d, size_t done);
 void delivery_set_again(struct delivery *d);
 bool delivery_take_again(struct delivery *d);
 
-/* They wait in order. The first one is taken with delivery_unpark; NULL: there is none. */
+/* They wait in order, those of sources that are read together in one list. The first one is taken
+ * with delivery_unpark; NULL: there is none. */
 void delivery_park(struct delivery *d, struct message *m);
 void delivery_park_first(struct delivery *d, struct message *m);
 struct message *delivery_unpark(struct delivery *d);

@@ -3,10 +3,12 @@
  * SPDX-License-Identifier: MIT */
 #include "host/host.h"
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "lua/api_state.h"
 #include "host/deletes.h"
 #include "host/output.h"
+#include "host/reset.h"
 #include "host/rows.h"
 #include "lua/load.h"
 
@@ -28,6 +30,7 @@ struct host {
     struct delivery **deliveries; /* of each source */
     struct checkpoint checkpoint;
     size_t n_sources, n_done;
+    int64_t began_ms;
     size_t turn;            /* whose messages that wait are looked at first */
 };
 
@@ -153,9 +156,17 @@ static bool sleep_until_news(struct host *h, int64_t wait_ms, struct err *e)
 
 /* ---- paused sources ---- */
 
+/* Sources that are read together are paused together. */
 static bool is_paused(const struct host *h, size_t source)
 {
-    return h->script->sources[source].pauses > 0;
+    const struct delivery *d = h->deliveries[source];
+
+    if (!delivery_is_whole(d))
+        return h->script->sources[source].pauses > 0;
+    for (size_t i = 0; i < h->n_sources; i++)
+        if (delivery_is_with(h->deliveries[i], d) && h->script->sources[i].pauses > 0)
+            return true;
+    return false;
 }
 
 /* What comes of a paused source waits. It is taken from the queue and stays counted there, so that
@@ -228,6 +239,26 @@ static bool save_indexes(struct host *h, struct err *e)
     return true;
 }
 
+/* After --once: one line for each source. */
+static void log_totals(struct host *h)
+{
+    double seconds = (double)(clock_mono_ms() - h->began_ms) / 1000;
+
+    for (size_t i = 0; h->o->mode == READER_ONCE && i < h->n_sources; i++) {
+        const char *name = h->script->sources[i].name;
+        char rows[32], bytes[32], text[32];
+        uint64_t n_rows, n_bytes;
+
+        delivery_totals(h->deliveries[i], &n_rows, &n_bytes);
+        snprintf(rows, sizeof rows, "%" PRIu64, n_rows);
+        snprintf(bytes, sizeof bytes, "%" PRIu64, n_bytes);
+        snprintf(text, sizeof text, "%.3f", seconds);
+        log_line(h->log, LOG_INFO, "done", 4, (struct log_field[]){
+            { "source", name, strlen(name), false }, { "rows", rows, strlen(rows), true },
+            { "bytes", bytes, strlen(bytes), true }, { "seconds", text, strlen(text), true } }, 4);
+    }
+}
+
 static bool loop(struct host *h, struct err *e)
 {
     for (;;) {
@@ -273,7 +304,7 @@ static bool start_reader(struct host *h, struct err *e)
     if (folder == NULL || h->deliveries == NULL)
         err_memory(e);
     else if (h->queue != NULL)
-        h->reader = reader_new(h->queue, folder, h->o->mode, e);
+        h->reader = reader_new(h->queue, folder, h->o->mode, h->log->level >= LOG_DEBUG, e);
     free(folder);
     if (h->reader == NULL || !checkpoint_init(&h->checkpoint, h->script, h->deliveries, e))
         return false;
@@ -284,6 +315,8 @@ static bool start_reader(struct host *h, struct err *e)
         d->name = strdup(d->config->name != NULL ? d->config->name : d->config->table);
         if (h->deliveries[i] == NULL || d->name == NULL)
             return err_memory(e);
+        if (d->config->is_joint)
+            delivery_join(h->deliveries[i], h->deliveries[d->config->unit]);
         if (!reader_add(h->reader, d->config, e))
             return false;
     }
@@ -332,16 +365,22 @@ static bool run(struct host *h, struct err *e)
         return hooks_graph(h->script, e) && output_flush(e);
     if (h->n_sources > 0 && h->o->mode != READER_CHECK && !api_state_open(h->script, e))
         return false;
+    if (h->o->script.reset != NULL && h->n_sources > 0 && h->o->mode != READER_CHECK &&
+        !reset_source(h->script, e))
+        return false;
     if (h->o->mode != READER_CHECK && !hooks_start(h->script, e))
         return false;
     if (h->n_sources > 0 && !start_reader(h, e))
         return false;
-    return loop(h, e);
+    if (!loop(h, e))
+        return false;
+    log_totals(h);
+    return true;
 }
 
 bool host_run(const struct host_options *o, int *status, struct err *e)
 {
-    struct host h = { .o = o, .log = o->script.log };
+    struct host h = { .o = o, .log = o->script.log, .began_ms = clock_mono_ms() };
     bool ok = run(&h, e);
 
     *status = ok && h.script->is_stopping ? h.script->stop_status : 0;

@@ -2,7 +2,8 @@
  *
  * A stop in the middle of a poll or of a range of the snapshot finishes the
  * change in hand and saves exactly that. (The poll that finds a new partition
- * may not stop in the middle and is finished first.)
+ * may not stop in the middle and is finished first; likewise a batch of several
+ * sources.)
  *
  * SPDX-License-Identifier: MIT */
 #include "host/rows.h"
@@ -41,19 +42,21 @@ static bool save(struct checkpoint *c, size_t source, struct err *e)
 static bool deliver(struct checkpoint *c, size_t source, const struct chunk *chunk, size_t *done,
                     struct err *e)
 {
-    struct hooks_rows rows = { source, delivery_batch(c->deliveries[source]), chunk, *done,
-                               chunk->is_snapshot || chunk->is_ordered };
+    const struct delivery *d = c->deliveries[source];
+    struct hooks_rows rows = { source, delivery_batch(d), chunk, *done,
+                               (chunk->is_snapshot || chunk->is_ordered) &&
+                               !delivery_is_whole(d) };
     bool ok = hooks_deliver(c->script, &rows, e);
 
     *done = rows.done;
     return ok;
 }
 
-/* All rows of the batch were delivered. */
+/* All rows of the source's part of the batch were delivered. */
 static bool end_batch(struct checkpoint *c, size_t source, struct chunk *chunk, struct err *e)
 {
     struct delivery *d = c->deliveries[source];
-    bool is_lazy;
+    bool is_over, is_lazy;
 
     if (!delivery_add_last_rows(d, chunk))
         return err_memory(e);
@@ -62,11 +65,11 @@ static bool end_batch(struct checkpoint *c, size_t source, struct chunk *chunk, 
                       chunk->position);
     if (!tell_end(c, source, e))
         return false;
-    is_lazy = chunk->is_lazy && delivery_count(d) == 0;
-    delivery_end(d, chunk);
-    if (!is_lazy)
+    delivery_end(d, chunk, &is_over, &is_lazy);
+    if (is_over && !is_lazy)
         return save(c, source, e);
-    checkpoint_save_later(c);
+    if (is_over)
+        checkpoint_save_later(c);
     return true;
 }
 
@@ -79,7 +82,7 @@ bool rows_handle(struct checkpoint *c, struct message *m, struct err *e)
 
     if (delivery_is_saving(d))
         return save(c, m->source, e);
-    if (script_should_stop(c->script) && delivery_count(d) == 0)
+    if (script_should_stop(c->script) && !delivery_is_begun(d))
         return true; /* not begun: it comes again as a whole */
     if (!delivery_begin_rows(d, chunk, &done, e))
         return fail(c, m->source, e);
@@ -87,7 +90,8 @@ bool rows_handle(struct checkpoint *c, struct message *m, struct err *e)
         return false;
     if (done == chunk->n_rows && chunk->ends)
         return end_batch(c, m->source, chunk, e);
-    is_again = done < chunk->n_rows && !script_should_stop(c->script);
+    is_again = done < chunk->n_rows &&
+               (delivery_is_whole(d) || !script_should_stop(c->script));
     if (is_again)
         delivery_set_again(d);
     return delivery_add_rows(d, chunk, done, is_again) || err_memory(e);
@@ -100,7 +104,7 @@ bool rows_stop(struct checkpoint *c, bool *must_go_on, struct err *e)
         struct delivery *d = c->deliveries[i];
         bool is_done;
 
-        if (delivery_count(d) == 0)
+        if (!delivery_is_begun(d))
             continue;
         if (!delivery_may_stop(d)) {
             *must_go_on = true;

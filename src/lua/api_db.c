@@ -21,6 +21,7 @@
 
 struct connection {
     struct conn *conn; /* NULL: closed */
+    struct log *log;
     struct connect_orphan left; /* what it left at the server when it was closed */
 };
 
@@ -65,6 +66,15 @@ static const char *check_sql(lua_State *L)
     return sql;
 }
 
+/* A sink waits long for its target. */
+static void log_wait(void *arg, const struct conn_wait *w)
+{
+    const struct connection *c = arg;
+
+    log_text(c->log, w->work == LIVENESS_LOCKED && !w->is_over ? LOG_WARN : LOG_INFO, w->text,
+             "target", conn_database(c->conn));
+}
+
 static int open_db(lua_State *L)
 {
     const char *conninfo = luaL_checkstring(L, 1);
@@ -73,11 +83,23 @@ static int open_db(lua_State *L)
     struct connection *c = lua_newuserdatauv(L, sizeof *c, 0);
     struct err e;
 
-    *c = (struct connection){ .conn = NULL };
+    *c = (struct connection){ .log = script_of(L)->o.log };
     luaL_setmetatable(L, CONNECTION);
     c->conn = conn_open(conninfo, script_of(L)->o.stop_fd, on_stop,
                         former != NULL ? &former->left : NULL, &e);
+    if (c->conn != NULL && on_stop == CONN_STOP_GENTLY)
+        conn_watch(c->conn, log_wait, c);
     return c->conn != NULL ? 1 : api_db_fail(L, &e);
+}
+
+/* place(connection) -> the database and the role */
+static int place(lua_State *L)
+{
+    struct conn *conn = api_db_check(L, 1);
+
+    lua_pushstring(L, conn_database(conn));
+    lua_pushstring(L, conn_role(conn));
+    return 2;
 }
 
 static int close_db(lua_State *L)
@@ -303,6 +325,7 @@ void api_db_export(lua_State *L)
         { "run", run }, { "send", start }, { "answer", answer }, { "describe", describe },
         { "load", load }, { "finish", finish },
         { "alive", is_alive }, { "transaction", transaction }, { "version", version },
+        { "place", place },
         { "close", close_db }, { NULL, NULL },
     };
 

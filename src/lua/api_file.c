@@ -6,6 +6,7 @@
 #include "lua/api_file.h"
 
 #include "base/file.h"
+#include "base/hash.h"
 #include "lua/api_out.h"
 #include "lua/script.h"
 
@@ -14,20 +15,24 @@
 #include <lauxlib.h>
 #include <limits.h>
 #include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #define CLASS "pgcdc.file"
-#define BUFFER_BYTES ((size_t)128 << 10) /* is written out before it would hold more */
+#define PIECE 512    /* what one sum is of: a disk writes sectors as a whole */
+#define MAX_SYNCS 16 /* threads that sync files */
 
 struct file {
     int fd;           /* -1: closed */
-    bool is_regular;
+    bool is_regular;  /* as far as it was opened */
     bool is_broken;   /* an fsync failed: what was written before may be lost */
     struct buf out;   /* not written yet */
 };
@@ -96,49 +101,63 @@ static bool is_standard(const struct stat *st)
     return false;
 }
 
-static int file_open(lua_State *L)
+static int file_new(lua_State *L)
 {
-    const char *path = luaL_checkstring(L, 1);
-    struct file *f = lua_newuserdatauv(L, sizeof *f, 1);       /* path file */
-    struct stat st;
+    struct file *f;
 
+    luaL_checkstring(L, 1);
+    f = lua_newuserdatauv(L, sizeof *f, 1);                    /* path file */
     f->fd = -1;
     f->is_broken = f->is_regular = false;
     buf_init(&f->out, SIZE_MAX / 2);
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, -2, 1);
     luaL_setmetatable(L, CLASS);
-    f->fd = open_file(L, path);
-    if (f->fd < 0 || fstat(f->fd, &st) < 0)
-        return fail(L, path, errno);
-    f->is_regular = S_ISREG(st.st_mode) && !is_standard(&st);
-    if (f->is_regular && flock(f->fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
-        return luaL_error(L, "%s: another sink or program is writing to this file", path);
     return 1;
+}
+
+static void shut(struct file *f)
+{
+    if (f->fd >= 0)
+        close(f->fd);
+    f->fd = -1;
+}
+
+static int file_open(lua_State *L)
+{
+    struct file *f = luaL_checkudata(L, 1, CLASS);
+    const char *path = path_of(L, 1);
+    struct stat st;
+
+    luaL_argcheck(L, f->fd < 0, 1, "the file is open");
+    f->fd = open_file(L, path);
+    if (f->fd < 0 || fstat(f->fd, &st) < 0) {
+        int error = errno;
+
+        shut(f);
+        return fail(L, path, error);
+    }
+    f->is_regular = S_ISREG(st.st_mode) && !is_standard(&st);
+    if (f->is_regular && flock(f->fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) {
+        shut(f);
+        return luaL_error(L, "%s: another sink or program is writing to this file", path);
+    }
+    return 0;
+}
+
+static int file_shut(lua_State *L)
+{
+    shut(luaL_checkudata(L, 1, CLASS));
+    return 0;
 }
 
 static int file_close(lua_State *L)
 {
     struct file *f = luaL_checkudata(L, 1, CLASS);
 
-    if (f->fd >= 0)
-        close(f->fd);
-    f->fd = -1;
+    shut(f);
     buf_fini(&f->out);
     return 0;
-}
-
-/* Writes out what was not written yet: after a failure of the script that may show why it failed.
- * No position relies on it, so an error does not matter. */
-static int file_gc(lua_State *L)
-{
-    struct file *f = luaL_checkudata(L, 1, CLASS);
-
-    if (f->fd >= 0 && f->is_regular && !f->is_broken && f->out.len > 0 &&
-        write(f->fd, f->out.data, f->out.len) < 0) {
-        /* the next run writes it again */
-    }
-    return file_close(L);
 }
 
 /* ---- writing ---- */
@@ -149,6 +168,16 @@ static bool wait_writable(int fd)
     struct pollfd p = { .fd = fd, .events = POLLOUT };
 
     return poll(&p, 1, -1) >= 0 || errno == EINTR;
+}
+
+/* Takes back a write that failed in the middle: what is in a file is what was announced, or
+ * nothing. */
+static bool take_back(struct file *f, size_t done)
+{
+    struct stat st;
+
+    return f->is_regular && fstat(f->fd, &st) == 0 && (size_t)st.st_size >= done &&
+           ftruncate(f->fd, st.st_size - (off_t)done) == 0;
 }
 
 /* Writes what is in the buffer; what could not be written stays there. */
@@ -167,6 +196,8 @@ static void write_out(lua_State *L, struct file *f)
         else if (errno != EINTR && (errno != EAGAIN || !wait_writable(f->fd)))
             error = errno;
     }
+    if (done > 0 && done < f->out.len && take_back(f, done))
+        done = 0;
     if (done > 0 && done < f->out.len)
         memmove(f->out.data, f->out.data + done, f->out.len - done);
     f->out.len -= done;
@@ -174,43 +205,201 @@ static void write_out(lua_State *L, struct file *f)
         fail(L, path_of(L, 1), error);
 }
 
-/* The file's buffer, which is written out first if <len> more bytes would make it too full. */
-static struct buf *make_room(lua_State *L, size_t len)
+static struct buf *out_of(lua_State *L, size_t len)
 {
-    struct file *f = file_at(L);
+    struct file *f = luaL_checkudata(L, 1, CLASS);
 
-    if (f->out.len > 0 && f->out.len + len > BUFFER_BYTES)
-        write_out(L, f);
+    (void)len;
     return &f->out;
+}
+
+static int push_buffered(lua_State *L)
+{
+    struct file *f = luaL_checkudata(L, 1, CLASS);
+
+    lua_pushinteger(L, (lua_Integer)f->out.len);
+    return 1;
 }
 
 static int file_put(lua_State *L)
 {
-    return api_out_put(L, make_room);
+    api_out_put(L, out_of);
+    return push_buffered(L);
 }
 
 static int file_add(lua_State *L)
 {
-    return api_out_add(L, make_room);
+    api_out_add(L, out_of);
+    return push_buffered(L);
 }
 
 static int file_flush(lua_State *L)
 {
-    write_out(L, file_at(L));
+    struct file *f = file_at(L);
+
+    write_out(L, f);
+    if (f->out.cap > (size_t)256 << 10)
+        buf_fini(&f->out); /* one of many files that had much to write */
     return 0;
+}
+
+/* Syncs a descriptor. Returns 0 or an errno. */
+static int sync_fd(int fd)
+{
+    return fsync(fd) == 0 || errno == EINVAL || errno == EROFS ? 0 : errno;
 }
 
 /* A failure is final: the kernel reports it once, and drops what it could not write. */
 static int file_sync(lua_State *L)
 {
     struct file *f = file_at(L);
+    int error;
 
     write_out(L, f);
-    if (fsync(f->fd) < 0 && errno != EINVAL && errno != EROFS) {
+    error = sync_fd(f->fd);
+    if (error != 0) {
         f->is_broken = true;
-        return fail(L, path_of(L, 1), errno);
+        return fail(L, path_of(L, 1), error);
     }
     return 0;
+}
+
+struct sync_job {
+    const int *fds;
+    int *errors;
+    size_t n;
+    size_t next; /* atomic */
+};
+
+static void *sync_some(void *arg)
+{
+    struct sync_job *job = arg;
+    size_t i;
+
+    while ((i = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED)) < job->n)
+        job->errors[i] = sync_fd(job->fds[i]);
+    return NULL;
+}
+
+/* Syncs many descriptors. The disk takes several at once in about the time of one. */
+static void sync_fds(struct sync_job *job)
+{
+    pthread_t threads[MAX_SYNCS];
+    sigset_t all, before;
+    size_t n = 0, want = job->n < 8 ? 0 : MAX_SYNCS;
+
+    for (size_t i = 0; i < job->n && want > 0; i++) /* so that one sync is of much */
+        sync_file_range(job->fds[i], 0, 0, SYNC_FILE_RANGE_WRITE);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the main thread */
+    while (n < want && pthread_create(&threads[n], NULL, sync_some, job) == 0)
+        n++;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    sync_some(job);
+    while (n > 0)
+        pthread_join(threads[--n], NULL);
+}
+
+static int sync_all(lua_State *L)
+{
+    size_t n = lua_rawlen(L, 1);
+    int *fds = lua_newuserdatauv(L, (2 * n + 1) * sizeof *fds, 0);
+    struct sync_job job = { .fds = fds, .errors = fds + n, .n = n };
+    size_t failed = n;
+
+    for (size_t i = 0; i < n; i++) {
+        struct file *f;
+
+        lua_rawgeti(L, 1, (lua_Integer)i + 1);
+        f = luaL_checkudata(L, -1, CLASS);
+        luaL_argcheck(L, f->fd >= 0, 1, "a file is closed");
+        fds[i] = f->fd;
+        lua_pop(L, 1); /* the list keeps it */
+    }
+    sync_fds(&job);
+    for (size_t i = 0; i < n; i++) {
+        if (job.errors[i] == 0)
+            continue;
+        failed = failed == n ? i : failed;
+        lua_rawgeti(L, 1, (lua_Integer)i + 1);
+        ((struct file *)lua_touserdata(L, -1))->is_broken = true;
+        lua_pop(L, 1);
+    }
+    if (failed < n) {
+        lua_rawgeti(L, 1, (lua_Integer)failed + 1);
+        return fail(L, path_of(L, -1), job.errors[failed]);
+    }
+    return 0;
+}
+
+/* ---- what is going to be written ---- */
+
+static uint32_t sum_of(const char *p, size_t len)
+{
+    return (uint32_t)hash_bytes(HASH_START, p, len);
+}
+
+/* The length of the piece at offset <at>, of <left> bytes. */
+static size_t piece_at(size_t at, size_t left)
+{
+    size_t len = PIECE - at % PIECE;
+
+    return len < left ? len : left;
+}
+
+static int file_sums(lua_State *L)
+{
+    struct file *f = luaL_checkudata(L, 1, CLASS);
+    size_t at = (size_t)luaL_checkinteger(L, 2), done = 0;
+    luaL_Buffer sums;
+
+    luaL_buffinit(L, &sums);
+    while (done < f->out.len) {
+        size_t len = piece_at(at + done, f->out.len - done);
+        char text[9];
+
+        snprintf(text, sizeof text, "%08x", (unsigned)sum_of(f->out.data + done, len));
+        luaL_addlstring(&sums, text, 8);
+        done += len;
+    }
+    luaL_pushresult(&sums);
+    lua_pushinteger(L, (lua_Integer)done);
+    return 2;
+}
+
+static bool is_zero(const char *p, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (p[i] != '\0')
+            return false;
+    return true;
+}
+
+/* A piece that has only zeros is one that the disk had not written when the power failed. */
+static int file_matches(lua_State *L)
+{
+    const char *path = luaL_checkstring(L, 1), *sums = luaL_checkstring(L, 4);
+    size_t at = (size_t)luaL_checkinteger(L, 2), left = (size_t)luaL_checkinteger(L, 3);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+
+    if (fd < 0)
+        return fail(L, path, errno);
+    while (left > 0 && strlen(sums) >= 8) {
+        char piece[PIECE], text[9];
+        size_t len = piece_at(at, left);
+
+        if (pread(fd, piece, len, (off_t)at) != (ssize_t)len)
+            break;
+        snprintf(text, sizeof text, "%08x", (unsigned)sum_of(piece, len));
+        if (strncmp(text, sums, 8) != 0 && !is_zero(piece, len))
+            break;
+        at += len;
+        left -= len;
+        sums += 8;
+    }
+    close(fd);
+    lua_pushinteger(L, (lua_Integer)at);
+    return 1;
 }
 
 static int file_length(lua_State *L)
@@ -253,6 +442,24 @@ static int file_is_at(lua_State *L)
     return 1;
 }
 
+/* How many files may be open. The limit is raised as far as the system allows. */
+static int file_limit(lua_State *L)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        limit.rlim_cur = limit.rlim_max = 256;
+    if (limit.rlim_cur < limit.rlim_max && limit.rlim_cur < 65536) {
+        rlim_t before = limit.rlim_cur;
+
+        limit.rlim_cur = limit.rlim_max < 65536 ? limit.rlim_max : 65536;
+        if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+            limit.rlim_cur = before;
+    }
+    lua_pushinteger(L, limit.rlim_cur > 65536 ? 65536 : (lua_Integer)limit.rlim_cur);
+    return 1;
+}
+
 /* ---- paths ---- */
 
 static int file_stat(lua_State *L)
@@ -269,6 +476,17 @@ static int file_stat(lua_State *L)
     lua_pushstring(L, S_ISREG(st.st_mode) ? "file" : S_ISDIR(st.st_mode) ? "folder" : "other");
     lua_pushinteger(L, (lua_Integer)st.st_size);
     return 2;
+}
+
+static int file_written(lua_State *L)
+{
+    const char *path = luaL_checkstring(L, 1);
+    struct stat st;
+
+    if (stat(path, &st) < 0)
+        return fail(L, path, errno);
+    lua_pushinteger(L, (lua_Integer)st.st_mtime);
+    return 1;
 }
 
 static int file_rename(lua_State *L)
@@ -297,8 +515,15 @@ static int sync_folder(lua_State *L)
 static int make_folder(lua_State *L)
 {
     const char *path = luaL_checkstring(L, 1);
+    bool is_made;
 
-    return file_make_folder(path, 0777) ? 0 : fail(L, path, errno);
+    if (!lua_toboolean(L, 2))
+        return file_make_folder(path, 0777) ? 0 : fail(L, path, errno);
+    is_made = mkdir(path, 0777) == 0;
+    if (!is_made && errno != EEXIST)
+        return fail(L, path, errno);
+    lua_pushboolean(L, is_made);
+    return 1;
 }
 
 static int file_real_path(lua_State *L)
@@ -312,15 +537,18 @@ static int file_real_path(lua_State *L)
 void api_file_export(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        { "put", file_put }, { "add", file_add }, { "flush", file_flush }, { "sync", file_sync },
+        { "open", file_open }, { "shut", file_shut }, { "put", file_put }, { "add", file_add },
+        { "sums", file_sums }, { "flush", file_flush }, { "sync", file_sync },
         { "length", file_length }, { "cut", file_cut }, { "is_regular", file_is_regular },
-        { "is_at", file_is_at }, { "close", file_close }, { "__gc", file_gc },
+        { "is_at", file_is_at }, { "close", file_close }, { "__gc", file_close },
         { "__close", file_close }, { NULL, NULL },
     };
     static const luaL_Reg functions[] = {
-        { "file_open", file_open }, { "file_stat", file_stat }, { "file_rename", file_rename },
-        { "file_sync_folder", sync_folder }, { "file_make_folder", make_folder },
-        { "file_real_path", file_real_path }, { NULL, NULL },
+        { "file_new", file_new }, { "file_sync_all", sync_all }, { "file_limit", file_limit },
+        { "file_matches", file_matches }, { "file_stat", file_stat },
+        { "file_written", file_written },
+        { "file_rename", file_rename }, { "file_sync_folder", sync_folder },
+        { "file_make_folder", make_folder }, { "file_real_path", file_real_path }, { NULL, NULL },
     };
 
     luaL_newmetatable(L, CLASS);

@@ -1,15 +1,23 @@
 /* api_file.h -- files that sinks write: what Lua's io lacks.
  *
  * Exports to Lua (module pgcdc.raw):
- *   file_open(path) -> file, to append to. It is made if it is not there. A regular one is locked
- *     against other sinks, also of other runs of the program; to open a fifo waits for its reader.
- *     Methods: put(value), a line of JSON, and add(text) go to a buffer; flush() writes that out;
+ *   file_new(path) -> file, which is closed. It has a buffer, also while it is closed. Methods:
+ *     open(), to append: the file is made if it is not there; a regular one is locked against other
+ *     sinks, also of other runs of the program; to open a fifo waits for its reader; shut(): the
+ *     buffer stays; put(value), a line of JSON, and add(text) go to the buffer, return its length;
+ *     flush() writes that out: a regular file gets all of it or, if that fails, nothing;
  *     sync() also makes it durable: if that fails, all later writes fail; length() of what was
  *     written out; cut(length); is_regular(); is_at(path) -> true if the path still leads to this
  *     file; close() drops what was not written out;
+ *     sums(at) -> sums of the buffer, as text, as if it were written at that offset; its length;
+ *   file_matches(path, at, length, sums) -> the offset up to which a file is what `sums` say;
+ *   file_sync_all(files): syncs many, several at a time;
+ *   file_limit() -> how many files the process may have open;
  *   file_stat(path) -> "file", "folder" or "other", and its length; nil if it is not there;
+ *   file_written(path) -> when it was written last, in seconds since 1970;
  *   file_rename(from, to): fails if there is a file <to>;
- *   file_sync_folder(path); file_make_folder(path): does nothing if the folder is there;
+ *   file_sync_folder(path); file_make_folder(path): does nothing if the folder is there, else makes
+ *     and syncs it; file_make_folder(path, true) -> true if it made it, which it did not sync;
  *   file_real_path(path) -> path or nil.
  *
  * What fails throws an error that names the path. `put` and `add` either take the whole

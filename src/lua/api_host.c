@@ -265,6 +265,7 @@ static void set_facts(lua_State *L, const struct script_options *o)
     set_text(L, "lua_dir", o->lua_dir);
     set_text(L, "scripts_dir", o->scripts_dir);
     set_text(L, "script", o->path);
+    set_text(L, "state_file", o->state);
     lua_pushboolean(L, o->is_sandboxed);
     lua_setfield(L, -2, "is_sandboxed");
     lua_createtable(L, (int)o->n_words, 0);

@@ -1,8 +1,8 @@
 /* api_host.h -- what scripts may ask of the program.
  *
  * Exports to Lua (module pgcdc.raw):
- *   version, dsn, lua_dir, scripts_dir, script, is_sandboxed, words: what the program is and was
- *     started with, see struct script_options;
+ *   version, dsn, lua_dir, scripts_dir, script, state_file, is_sandboxed, words: what the program is
+ *     and was started with, see struct script_options;
  *   log(level, message, fields): one line on standard error;
  *   stop(status): the program stops in good order;
  *   hook(name, function): what the host calls, see hooks.c.

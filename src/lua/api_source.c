@@ -155,11 +155,17 @@ static void read_config(lua_State *L, struct config *c)
     read_start(L, c);
     c->interval_min_ms = ms_field(L, "interval_min");
     c->interval_max_ms = ms_field(L, "interval_max");
+    c->connections = (size_t)number_field(L, "connections");
     c->rls = flag_field(L, "rls");
     c->deletes = flag_field(L, "deletes");
     c->keeps_old = flag_field(L, "old");
     c->skips_unchanged = flag_field(L, "skip_unchanged");
     c->check_ms = ms_field(L, "check_interval");
+    if (lua_getfield(L, 1, "unit") != LUA_TNIL) {
+        c->is_joint = true;
+        c->unit = (size_t)luaL_checkinteger(L, -1) - 1;
+    }
+    lua_pop(L, 1);
 }
 
 static int declare(lua_State *L)

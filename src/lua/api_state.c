@@ -10,25 +10,13 @@
 #include <string.h>
 #include <sys/random.h>
 
-static bool reset(struct script *s, struct err *e)
-{
-    int n;
-
-    if (!s->o.resets)
-        return true;
-    if (!store_forget(s->store, s->o.reset, &n, e))
-        return false;
-    if (n == 0 && s->o.reset != NULL)
-        log_text(s->o.log, LOG_WARN, "there was no position to forget", "source", s->o.reset);
-    return true;
-}
-
 bool api_state_open(struct script *s, struct err *e)
 {
     if (s->store != NULL)
         return true;
     s->store = store_open(s->o.state, e);
-    return s->store != NULL && reset(s, e);
+    return s->store != NULL &&
+           (!s->o.resets || s->o.reset != NULL || store_forget_all(s->store, e));
 }
 
 /* Throws the message of s->cause: the failure then counts as that error, see script_call. */

@@ -20,7 +20,8 @@
 /* Adds the functions to the module on top of the stack. */
 void api_state_export(lua_State *L);
 
-/* Opens the state file and does what --reset asks for, unless the file is open already. */
+/* Opens the state file, unless it is open already. With --reset forgets all that it holds. (For
+ * --reset=SOURCE see host/reset.h.) */
 bool api_state_open(struct script *s, struct err *e) WARN_UNUSED;
 
 #endif

@@ -10,6 +10,7 @@
 #include <libpq-fe.h>
 #include <limits.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +25,8 @@ struct conn {
     const struct connect_orphan *left; /* while it connects; may be NULL */
     char *line; /* of COPY, the last that conn_copy_next returned; owned, or NULL */
     bool is_doomed; /* the server has said that it closes the connection */
+    conn_watcher *watcher; /* or NULL */
+    void *watcher_arg;
 };
 
 static bool fail_connection(struct conn *c, struct err *e)
@@ -51,11 +54,28 @@ static bool begin_stop(struct conn *c, int64_t *deadline_ms, struct err *e)
     return true;
 }
 
+/* ---- long waits ---- */
+
+void conn_watch(struct conn *c, conn_watcher *watcher, void *arg)
+{
+    c->watcher = watcher;
+    c->watcher_arg = arg;
+    c->liveness.is_curious = watcher != NULL;
+}
+
+static void tell_watcher(struct conn *c, bool is_over)
+{
+    char text[200];
+
+    liveness_describe(&c->liveness, is_over, text, sizeof text);
+    c->watcher(c->watcher_arg, &(struct conn_wait){ c->liveness.work, is_over, text });
+}
+
 /* Waits until the socket is ready for one of <events>, or the deadline has passed, or the server is
  * known not to answer, or the program stops. */
 static bool wait_socket(struct conn *c, short events, int64_t deadline_ms, struct err *e)
 {
-    bool is_told = false;
+    bool is_told = false, is_long = false;
 
     if (deadline_ms == WHILE_AT_WORK)
         liveness_begin_wait(&c->liveness);
@@ -76,11 +96,18 @@ static bool wait_socket(struct conn *c, short events, int64_t deadline_ms, struc
                 liveness_end_backend(&c->liveness); /* else it holds its locks until it notices */
             return false;
         }
+        if (deadline_ms == WHILE_AT_WORK && !is_long && liveness_is_long(&c->liveness, &left)) {
+            is_long = true;
+            tell_watcher(c, false);
+        }
         n = poll(fds, 3, left > INT_MAX ? INT_MAX : (int)left);
         if (n < 0 && errno != EINTR)
             return err_set(e, ERR_INTERNAL, "poll: %s", strerror(errno));
-        if (n > 0 && fds[0].revents != 0)
+        if (n > 0 && fds[0].revents != 0) {
+            if (is_long)
+                tell_watcher(c, true);
             return true;
+        }
         if (n > 0 && fds[1].revents != 0) {
             is_told = true;
             if (!begin_stop(c, &deadline_ms, e))
@@ -252,6 +279,16 @@ void conn_close(struct conn *c, struct connect_orphan *left)
 int64_t conn_patience_ms(const struct conn *c)
 {
     return c->liveness.times.idle_ms;
+}
+
+const char *conn_database(const struct conn *c)
+{
+    return PQdb(c->pg) != NULL ? PQdb(c->pg) : "";
+}
+
+const char *conn_role(const struct conn *c)
+{
+    return PQuser(c->pg) != NULL ? PQuser(c->pg) : "";
 }
 
 int conn_version(const struct conn *c)

@@ -14,6 +14,7 @@
 
 #include "pg/result.h"
 #include "pg/connect.h"
+#include "pg/liveness.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -40,9 +41,26 @@ struct conn *conn_open(const char *conninfo, int stop_fd, enum conn_stop on_stop
  * statement or hold a transaction open. */
 void conn_close(struct conn *c, struct connect_orphan *left);
 
+/* A call has waited for the server for 5 s, or, <is_over>, does so no more. <text>: a sentence
+ * without its subject, borrowed. */
+struct conn_wait {
+    enum liveness_work work;
+    bool is_over;
+    const char *text;
+};
+typedef void conn_watcher(void *arg, const struct conn_wait *w);
+
+/* From now on calls that wait for long tell <watcher>, once when that begins and once when it is
+ * over. It must not use <c>. <arg> is borrowed until the next call of conn_watch, or conn_close. */
+void conn_watch(struct conn *c, conn_watcher *watcher, void *arg);
+
 /* How many milliseconds the server may be silent before it is asked whether it is at work:
  * keepalives_idle. */
 int64_t conn_patience_ms(const struct conn *c);
+
+/* The database and the role of the connection. Borrowed. */
+const char *conn_database(const struct conn *c);
+const char *conn_role(const struct conn *c);
 
 /* The server's version as a number: 150018 is 15.18. */
 int conn_version(const struct conn *c);

@@ -169,6 +169,32 @@ static const char *value_of(const PQconninfoOption *options, const char *keyword
     return "";
 }
 
+bool connect_put_place(struct buf *text, const char *conninfo, struct err *e)
+{
+    static const char *const keywords[] = { "service", "host", "hostaddr", "port", "dbname" };
+    bool is_text = looks_like_conninfo(conninfo);
+    PQconninfoOption *given = is_text ? PQconninfoParse(conninfo, NULL) : NULL;
+    PQconninfoOption *defaults = PQconndefaults();
+    bool ok = connect_check(conninfo, e);
+
+    if (ok && (defaults == NULL || (is_text && given == NULL)))
+        ok = err_memory(e);
+    for (size_t i = 0; ok && i < sizeof keywords / sizeof *keywords; i++) {
+        const char *value = given != NULL ? value_of(given, keywords[i]) : "";
+
+        if (*value == '\0' && !is_text && strcmp(keywords[i], "dbname") == 0)
+            value = conninfo;
+        if (*value == '\0')
+            value = value_of(defaults, keywords[i]);
+        if (*value == '\0' && strcmp(keywords[i], "dbname") == 0)
+            value = given != NULL ? value_of(given, "user") : "";
+        buf_printf(text, "%s=%s\n", keywords[i], value);
+    }
+    PQconninfoFree(given);
+    PQconninfoFree(defaults);
+    return ok;
+}
+
 /* Item <i> of a list with commas, *len bytes. A list with a single item has it at every index. */
 static const char *item(const char *list, size_t i, size_t *len)
 {

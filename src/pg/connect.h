@@ -10,7 +10,7 @@
 #ifndef CONNECT_H
 #define CONNECT_H
 
-#include "base/err.h"
+#include "base/buf.h"
 
 #include <stdint.h>
 
@@ -55,6 +55,10 @@ struct pg_conn *connect_begin(const char *conninfo, const struct connect_address
 
 /* True if <conninfo> can be read, else false with ERR_USAGE or ERR_MEMORY. No message shows it. */
 bool connect_check(const char *conninfo, struct err *e) WARN_UNUSED;
+
+/* Appends text that tells the databases apart that connection strings lead to, as far as they, the
+ * environment and the user's name say it. It has no password. */
+bool connect_put_place(struct buf *text, const char *conninfo, struct err *e) WARN_UNUSED;
 
 /* Sets <e> to <code>, and to the sqlstate and the text of <msg>, which libpq or the server wrote.
  * Returns false. */

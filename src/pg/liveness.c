@@ -11,12 +11,15 @@
 #include "base/clock.h"
 
 #include <libpq-fe.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#define CURIOUS_MS 5000 /* the silence before an early question: a long wait */
+#define ANSWERED_MS 7000 /* when that should have been answered */
 #define NAME "pgcdc-lua pulse" /* the second connection's application_name */
 /* Times after a stop was asked for: */
 #define HURRY_MS 1000      /* the silence before the question */
@@ -38,7 +41,9 @@ void liveness_put_question(const struct connect_orphan *left, char sql[LIVENESS_
     int n = snprintf(sql, LIVENESS_SQL,
                      "SELECT pid || ' ' || extract(epoch FROM backend_start) || ' ' ||"
                      " extract(epoch FROM pg_catalog.pg_postmaster_start_time())"
-                     " FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid());");
+                     " FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid());"
+                     "SELECT pg_catalog.set_config('idle_session_timeout', '0', false)"
+                     " WHERE pg_catalog.current_setting('idle_session_timeout') <> '0';");
 
     if (left != NULL && left->pid != 0)
         put_end(sql + n, LIVENESS_SQL - (size_t)n, left->pid, left->began);
@@ -77,8 +82,11 @@ void liveness_begin_wait(struct liveness *p)
 {
     hang_up(p);
     p->n_bad = 0;
+    p->work = LIVENESS_UNKNOWN;
     p->silent_ms = clock_mono_ms();
-    p->next_ms = p->silent_ms + (p->is_hurried ? HURRY_MS : p->times.idle_ms);
+    p->next_ms = p->silent_ms + (p->is_hurried ? HURRY_MS :
+                                 p->is_curious && p->times.idle_ms > CURIOUS_MS
+                                     ? CURIOUS_MS : p->times.idle_ms);
 }
 
 void liveness_hurry(struct liveness *p)
@@ -116,11 +124,13 @@ static bool call(struct liveness *p)
 
 static bool send_question(struct liveness *p)
 {
-    char sql[512];
+    char sql[640];
 
     snprintf(sql, sizeof sql,
              "SELECT a.pid, a.state, a.wait_event,"
-             " extract(epoch FROM pg_catalog.pg_postmaster_start_time())"
+             " extract(epoch FROM pg_catalog.pg_postmaster_start_time()), a.wait_event_type,"
+             " (SELECT pg_catalog.string_agg(DISTINCT b::text, ', ')"
+             " FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids(a.pid)) b)"
              " FROM (SELECT 1) one LEFT JOIN pg_catalog.pg_stat_get_activity(%ld) a"
              " ON extract(epoch FROM a.backend_start) = '%s'", p->pid,
              p->pid != 0 ? p->began : "0");
@@ -133,6 +143,17 @@ enum answer { GOOD, BAD, UNKNOWN };
 static const char *field(const PGresult *res, int col)
 {
     return PQgetisnull(res, 0, col) ? NULL : PQgetvalue(res, 0, col);
+}
+
+/* What the server does for us, of which it says that it is at work. */
+static void read_work(struct liveness *p, const PGresult *res)
+{
+    const char *type = field(res, 4), *pids = field(res, 5);
+
+    p->work = type != NULL && strcmp(type, "Lock") == 0 ? LIVENESS_LOCKED : LIVENESS_WORKS;
+    p->holders[0] = '\0';
+    if (pids != NULL)
+        snprintf(p->holders, sizeof p->holders, ", which process %.60s holds", pids);
 }
 
 static enum answer read_answer(struct liveness *p, const PGresult *res)
@@ -156,8 +177,10 @@ static enum answer read_answer(struct liveness *p, const PGresult *res)
         return UNKNOWN;
     if (strncmp(state, "idle", 4) != 0 &&
         !(event != NULL &&
-          (strcmp(event, "ClientRead") == 0 || strcmp(event, "ClientWrite") == 0)))
+          (strcmp(event, "ClientRead") == 0 || strcmp(event, "ClientWrite") == 0))) {
+        read_work(p, res);
         return GOOD;
+    }
     snprintf(p->why, sizeof p->why, "the server waits for us on it (%.40s)",
              event != NULL ? event : state);
     return BAD;
@@ -172,6 +195,10 @@ static bool conclude(struct liveness *p, enum answer answer, struct err *e)
     unsigned limit = p->is_hurried ? 1 : p->times.count;
 
     hang_up(p);
+    if (!p->is_hurried && now - p->silent_ms < p->times.idle_ms) { /* it was an early one */
+        p->next_ms = p->silent_ms + p->times.idle_ms;
+        return true;
+    }
     if (answer == UNKNOWN && p->is_hurried && now - p->silent_ms >= HURRY_MAX_MS) {
         snprintf(p->why, sizeof p->why, "and the program is to stop");
         answer = BAD;
@@ -277,6 +304,31 @@ bool liveness_step(struct liveness *p, struct pollfd *fd, int64_t *wait_ms, stru
     if (p->asking == NULL)
         bound(wait_ms, p->next_ms, now);
     return true;
+}
+
+/* ---- long waits ---- */
+
+bool liveness_is_long(const struct liveness *p, int64_t *wait_ms)
+{
+    int64_t waited = clock_mono_ms() - p->silent_ms;
+
+    if (!p->is_curious)
+        return false;
+    if (waited >= ANSWERED_MS || (waited >= CURIOUS_MS && p->work != LIVENESS_UNKNOWN))
+        return true;
+    bound(wait_ms, p->silent_ms + (waited < CURIOUS_MS ? CURIOUS_MS : ANSWERED_MS),
+          p->silent_ms + waited);
+    return false;
+}
+
+void liveness_describe(const struct liveness *p, bool is_over, char *text, size_t size)
+{
+    bool is_locked = p->work == LIVENESS_LOCKED;
+
+    snprintf(text, size, "%s %.1f s for %s%s", is_over ? "goes on, after waiting" : "has waited",
+             (double)(clock_mono_ms() - p->silent_ms) / 1000, is_locked ? "a lock" : "the server",
+             is_over ? "" : is_locked ? p->holders :
+             p->work == LIVENESS_WORKS ? ", which is at work" : "");
 }
 
 /* ---- the end ---- */

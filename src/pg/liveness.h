@@ -24,8 +24,16 @@
 
 #include "pg/connect.h"
 
-#include <poll.h>
+#include <stddef.h>
 #include <stdint.h>
+
+struct pollfd;
+
+enum liveness_work {
+    LIVENESS_UNKNOWN, /* nothing is known of what the server does for us */
+    LIVENESS_WORKS,
+    LIVENESS_LOCKED, /* the statement waits for a lock */
+};
 
 struct liveness {
     const char *conninfo;        /* borrowed, as is <conn> */
@@ -44,12 +52,17 @@ struct liveness {
     unsigned n_bad;              /* bad answers in a row */
     bool is_there;               /* the last answer said that the backend exists */
     char why[160];               /* why the last bad answer was bad */
+    bool is_curious;             /* somebody wants to know why a wait is long: a first question
+                                  * comes early, and a bad answer to it does not count */
+    enum liveness_work work;     /* what the last answer in this wait said */
+    char holders[100];           /* LIVENESS_LOCKED: ", which ... holds"; or "" */
 };
 
 /* liveness_put_question writes the SQL that a new connection runs first; liveness_take_answer takes
- * the one value that it returns, or NULL. Until then the backend's pid is unknown, so the backend
- * cannot be ended. <left>, or NULL: a backend that the SQL ends besides. */
-#define LIVENESS_SQL 640
+ * each value that it returns. Until then the backend's pid is unknown, so the backend cannot be
+ * ended. The SQL also lifts a role's idle_session_timeout, since a connection is idle from poll to
+ * poll. <left>, or NULL: a backend that it ends besides. */
+#define LIVENESS_SQL 800
 void liveness_put_question(const struct connect_orphan *left, char sql[LIVENESS_SQL]);
 void liveness_take_answer(struct liveness *p, const char *answer);
 
@@ -69,6 +82,13 @@ void liveness_hurry(struct liveness *p);
  * the connection is lost. */
 bool liveness_step(struct liveness *p, struct pollfd *fd, int64_t *wait_ms,
                    struct err *e) WARN_UNUSED;
+
+/* While <is_curious>: true if the wait is a long one, and it is known why, or has been asked in
+ * vain; else lowers *wait_ms (-1: no limit) to when that may be. */
+bool liveness_is_long(const struct liveness *p, int64_t *wait_ms);
+
+/* Writes, for people, what is waited for and how long, and, <is_over>, that it is over. */
+void liveness_describe(const struct liveness *p, bool is_over, char *text, size_t size);
 
 /* Ends the backend, and so its statement and its locks, over a second connection. If its pid is
  * unknown, or the server refuses a second connection, cancels its statement instead, which poolers

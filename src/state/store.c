@@ -188,7 +188,8 @@ struct store *store_open(const char *path, struct err *e)
         prepare(s, "DELETE FROM kept WHERE kind = ?1 AND name = ?2 AND key = ?3", &s->drop, e) &&
         prepare(s, "SELECT kind, name, key, value, sum FROM kept WHERE kind = ?1 AND name = ?2",
                 &s->find, e) &&
-        prepare(s, "DELETE FROM kept WHERE ?1 IS NULL OR kind = 'position' AND name = ?1",
+        prepare(s, "DELETE FROM kept WHERE kind = 'position' AND"
+                   " (name = ?1 OR ?2 AND substr(name, -length(?1) - 1) = '.' || ?1)",
                 &s->forget, e))
         return s;
 failed:
@@ -344,6 +345,19 @@ static struct store_slice slice_of(const char *text)
     return (struct store_slice){ text, strlen(text) };
 }
 
+bool store_has_position(struct store *s, const char *name)
+{
+    sqlite3_stmt *st = NULL;
+    bool found = sqlite3_prepare_v2(s->db, "SELECT 1 FROM kept WHERE kind = 'position' AND"
+                                    " (name = ?1 OR substr(name, -length(?1) - 1) = '.' || ?1)",
+                                    -1, &st, NULL) == SQLITE_OK &&
+                 sqlite3_bind_text(st, 1, name, -1, SQLITE_TRANSIENT) == SQLITE_OK &&
+                 sqlite3_step(st) == SQLITE_ROW;
+
+    sqlite3_finalize(st);
+    return found;
+}
+
 bool store_find(struct store *s, const char *kind, const char *name, struct err *e)
 {
     sqlite3_reset(s->find);
@@ -408,16 +422,22 @@ bool store_load(struct store *s, const char *source, struct position *p, bool *f
     return ok;
 }
 
-bool store_forget(struct store *s, const char *source, int *n, struct err *e)
+bool store_forget(struct store *s, const char *source, bool is_any_schema, int *n, struct err *e)
 {
     int before = sqlite3_total_changes(s->db);
 
-    if (source != NULL && !bind(s->forget, 1, slice_of(source)))
-        return fail(s, e); /* without a name it would forget them all */
+    if (!bind(s->forget, 1, slice_of(source)) ||
+        sqlite3_bind_int(s->forget, 2, is_any_schema) != SQLITE_OK)
+        return fail(s, e);
     if (!step(s, s->forget, e))
         return false;
     *n = sqlite3_total_changes(s->db) - before;
     return true;
+}
+
+bool store_forget_all(struct store *s, struct err *e)
+{
+    return sqlite3_exec(s->db, "DELETE FROM kept", NULL, NULL, NULL) == SQLITE_OK || fail(s, e);
 }
 
 /* ---- for tables of others ---- */

@@ -65,9 +65,16 @@ uint64_t store_saved_change(const struct store *s, const char *source);
 bool store_load(struct store *s, const char *source, struct position *p, bool *found,
                 struct err *e) WARN_UNUSED;
 
-/* Forgets the position of <source>; all that is kept, if NULL. *n: how many records there
- * were. */
-bool store_forget(struct store *s, const char *source, int *n, struct err *e) WARN_UNUSED;
+/* True if there is a position of the table <name>, in whatever schema if it names none. */
+bool store_has_position(struct store *s, const char *name);
+
+/* Forgets the position of <source>; <is_any_schema>: also of those named SCHEMA.<source>. *n: how
+ * many there were. */
+bool store_forget(struct store *s, const char *source, bool is_any_schema, int *n,
+                  struct err *e) WARN_UNUSED;
+
+/* Forgets all that is kept. */
+bool store_forget_all(struct store *s, struct err *e) WARN_UNUSED;
 
 /* For kept_table.c and kept_index_file.c, which keep tables of their own in the file. <format> has
  * one %s, for <table>; *st is the caller's to finalize, also after a failure. */

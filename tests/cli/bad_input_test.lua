@@ -92,8 +92,9 @@ function TestBadInput.test_intervals_and_starts()
       { "pgcdc.source {table = 't', interval = {'a', 1}}", "pgcdc.source: interval[1]" },
       { "pgcdc.source {table = 't', start = 'later'}",
         'start must be "snapshot", "now" or a transaction id, not "later"' },
-      { "pgcdc.source {table = 't', start = 1.5}", "or a transaction id, not 1.5" },
-      { "pgcdc.source {table = 't', start = -1}", "or a transaction id, not -1" },
+      { "pgcdc.source {table = 't', start = 1.5}", "start = 1.5 is no transaction id" },
+      { "pgcdc.source {table = 't', start = 1}",
+        "start = 1 is no transaction id, which is a whole number of 3 or more (SELECT pg_current" },
       { "pgcdc.source {table = 't', start = true}", "or a transaction id, not true" },
    }
 end

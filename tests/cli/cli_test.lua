@@ -245,10 +245,52 @@ function TestCli.test_reset()
    lu.assertEquals(run "--reset=public.t", { 1, 2 })
    lu.assertEquals(run(), {})
    lu.assertEquals(run "--reset", { 1, 2, 7 })
-   local ids, stderr = run "--reset=t"
-   lu.assertEquals(ids, {})
+   lu.assertEquals(run "--reset=t", { 1, 2 }) -- as the script writes the table
+   lu.assertEquals(run "--reset=T", { 1, 2 }) -- as the server would read it
+end
+
+-- A table that needs quotes, and one that names its schema; a name that the script does not have.
+function TestCli.test_reset_by_table()
+   local db = fixtures.database [[create schema "S";
+      create table "S"."Odd one" (id int primary key); insert into "S"."Odd one" values (1);
+      create table "S".t (id int primary key); insert into "S".t values (2);
+      create table t (id int primary key); insert into t values (3)]]
+   local state = fixtures.state()
+   local function run(...)
+      local result = program.run {
+         options = { "--once", ... }, dsn = db, state = state, script = [[
+            for _, name in ipairs {{"S", "Odd one"}, {"S", "t"}, "t"} do
+               pgcdc.source {table = name, on_change = function(c) print(c) end}
+            end]],
+      }
+      local ids = watch.ids(result.changes)
+      table.sort(ids)
+      return ids, result.status, result.stderr
+   end
+   lu.assertEquals(run(), { 1, 2, 3 })
+   lu.assertEquals(run(), {})
+   lu.assertEquals(run '--reset="S"."Odd one"', { 1 })
+   lu.assertEquals(run "--reset=S.Odd one", { 1 })
+   lu.assertEquals(run "--reset=public.t", { 3 })
+   lu.assertEquals(run '--reset="S".t', { 2 })
+   local ids, status, stderr = run "--reset=t"
+   lu.assertEquals({ ids, status }, { {}, 2 })
+   lu.assertStrContains(stderr, "write its schema as well, since the script also has S.t")
+   ids, status, stderr = run "--reset=publik.t" -- which only the server could tell
+   lu.assertEquals({ ids, status }, { {}, 0 })
    lu.assertStrContains(stderr, "there was no position to forget")
-   lu.assertStrContains(stderr, "source=t")
+   ids, status, stderr = run "--reset=orders"
+   lu.assertEquals({ ids, status }, { {}, 2 })
+   lu.assertStrContains(stderr, "the script has no such source")
+   lu.assertEquals(run(), {})
+end
+
+-- The last line of --once tells what was done, for each source.
+function TestCli.test_once_ends_with_totals()
+   local db = fixtures.names(3)
+   local result = program.run { options = { "--once" }, dsn = db, script = PRINT }
+   lu.assertStrMatches(result.stderr:match "([^\n]*)\n$",
+      "ts=%S+ level=info msg=\"done\" source=public%.t rows=3 bytes=%d+ seconds=%d+%.%d+")
 end
 
 -- Without --dsn libpq's own environment and service files say where.

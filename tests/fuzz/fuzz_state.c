@@ -235,7 +235,7 @@ static void open_and_read(uint64_t last_change)
     if (!check(s != NULL, &e))
         return;
     read_all(s, last_change);
-    check(store_forget(s, source, &n, &e), &e);
+    check(store_forget(s, source, false, &n, &e), &e);
     store_close(s);
 }
 

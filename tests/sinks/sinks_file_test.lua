@@ -326,23 +326,28 @@ end
 -- Each moment of a rotation at which a crash can come, made by hand: what restore finds.
 function TestSinksFile.test_the_moments_of_a_rotation()
    for _, case in ipairs {
-      { "before", "a.jsonl", nil }, { "behind, no new file", "to", nil },
-      { "behind", "to", "" }, { "behind, and written", "to", "never saved\n" },
-      { "before, and written", "a.jsonl", "never saved\n", true },
+      { "before", "a.jsonl" }, { "after, no new file", "to" }, { "after", "to", "" },
+      { "after, and written", "to", "never saved" },
+      { "before, and written", "a.jsonl", "never saved" },
    } do
-      local folder = scope.dir "out"
-      files.write(folder .. "/" .. case[2], "12345\n" .. (case[4] and case[3] or ""))
-      if case[3] and not case[4] then
-         files.write(folder .. "/a.jsonl", case[3])
+      local folder, state = scope.dir "out", fixtures.state()
+      local function run_here(text)
+         local result = program.run { state = state, cwd = folder, script = text }
+         lu.assertEquals(result.status, 0, case[1] .. result.stderr)
+         return result.stdout
       end
-      local result = program.run { state = false, cwd = folder, script = [[
+      files.write(folder .. "/" .. case[2], "12345\n")
+      if case[3] == "" then
+         files.write(folder .. "/a.jsonl", case[3])
+      elseif case[3] then
+         run_here(('pgcdc.sinks.text { path = "a.jsonl" }:write %q'):format(case[3]))
+      end
+      lu.assertStrMatches(run_here [[
          local sink = pgcdc.sinks.text { path = "a.jsonl" }
          sink:restore { length = 6, since = 1, to = "to" }
          sink.participant.is_prepared = true
          sink:write "new"
-         print(pgcdc.json.encode(sink:flush()))]] }
-      lu.assertEquals(result.status, 0, case[1] .. result.stderr)
-      lu.assertStrMatches(result.stdout, '{"length":4,"since":%d+}\n')
+         print(pgcdc.json.encode(sink:flush()))]], '{"length":4,"since":%d+}\n')
       lu.assertEquals(files.names(folder), { "a.jsonl", "to" }, case[1])
       lu.assertEquals(files.text(folder .. "/a.jsonl"), "new\n", case[1])
       lu.assertEquals(files.text(folder .. "/to"), "12345\n", case[1])
@@ -416,9 +421,11 @@ function TestSinksFile.test_a_file_that_others_changed()
       lu.assertStrContains(result.stderr, "--reset")
       lu.assertEquals(case[1] and files.text(path), case[1])
    end
-   files.write(path, whole .. "half a line that a crash left")
-   lu.assertEquals(once().status, 0)
-   lu.assertEquals(files.text(path), whole)
+   files.write(path, whole .. "somebody's line\n")
+   local result = once()
+   lu.assertEquals(result.status, 1)
+   lu.assertStrContains(result.stderr, "somebody else has written since: cut the file to")
+   lu.assertEquals(files.text(path), whole .. "somebody's line\n")
    os.remove(path)
    lu.assertEquals(once "--reset".status, 0)
    assert_once(db, { path })
@@ -433,6 +440,115 @@ function TestSinksFile.test_a_file_that_others_changed()
       local result = p:finish(10)
       lu.assertEquals(result.status, 1)
       lu.assertStrContains(result.stderr, case[2])
+   end
+end
+
+-- A run that writes five rows of t more than it saves, and is killed. Returns what the file had
+-- before them.
+local function die_with_unsaved_lines(db, path, state)
+   lu.assertEquals(program.run { script = script("jsonl", path), dsn = db, state = state,
+                                 options = { "--once" } }.status, 0)
+   local before = files.text(path)
+   db:exec "insert into t select max(id) + i from t, generate_series(1, 5) i group by i"
+   local result = program.run { dsn = db, state = state, script = ([[
+      local n = 0
+      local source = pgcdc.source { table = "t" }
+      source:sink(pgcdc.sinks.jsonl { path = %q })
+      source:on("change", function()
+         n = n + 1
+         if n == 5 then
+            require "pgcdc.sinks.one_file".flush_all()
+            os.execute "kill -9 $PPID"
+         end
+      end)]]):format(path) }
+   lu.assertEquals(result.signal, 9, result.stderr)
+   lu.assertTrue(#files.text(path) > #before)
+   return before
+end
+
+-- Lines that were written and not saved are ours: they are cut off, which is said, and come again.
+-- Not if anybody else wrote to the file, before, after or instead of them.
+function TestSinksFile.test_what_is_cut_is_ours()
+   for _, case in ipairs {
+      { "nothing", nil }, { "a line", function(text) return text .. "theirs\n" end },
+      { "less", function(text) return text:sub(1, -3) end },
+      { "another", function(text, n) return text:sub(1, n) .. ("x"):rep(#text - n) end },
+      { "one byte", function(text, n) return text:sub(1, n + 9) .. "x" .. text:sub(n + 11) end },
+      { "a line before", function(text, n)
+         return text:sub(1, n) .. "theirs\n" .. text:sub(n + 1)
+      end },
+   } do
+      local db, path, state = fixtures.hashes(3), scope.dir "out" .. "/a.jsonl", fixtures.state()
+      local before = die_with_unsaved_lines(db, path, state)
+      local left = files.text(path)
+      if case[2] then
+         left = case[2](left, #before)
+         files.write(path, left)
+      end
+      local result = program.run { script = script("jsonl", path), dsn = db, state = state,
+                                   options = { "--once" } }
+      if case[2] then
+         lu.assertEquals(result.status, 1, case[1])
+         lu.assertStrContains(result.stderr, "somebody else has written since")
+         lu.assertStrContains(result.stderr, ("truncate -s %d"):format(#before))
+         lu.assertEquals(files.text(path), left, case[1])
+      else
+         lu.assertEquals(result.status, 0, result.stderr)
+         lu.assertStrContains(result.stderr, ("bytes=%d"):format(#left - #before))
+         assert_once(db, { path })
+      end
+   end
+end
+
+-- Several pipelines and one file: nobody cuts away what another has written.
+function TestSinksFile.test_one_file_of_two_pipelines()
+   local db, path = fixtures.hashes(3), scope.dir "out" .. "/a.jsonl"
+   local state, other = fixtures.state(), fixtures.state()
+   local function once(kept, ...)
+      return program.run { script = script("jsonl", path), dsn = db, state = kept,
+                           options = { "--once", ... } }
+   end
+   lu.assertEquals(once(state).status, 0)
+   lu.assertEquals(once(other).status, 0) -- it writes after what is there
+   local both = files.text(path)
+   lu.assertEquals(select(2, both:gsub("\n", "")), 6)
+   local result = once(state)
+   lu.assertEquals(result.status, 1)
+   lu.assertStrContains(result.stderr, path)
+   lu.assertEquals(files.text(path), both)
+   lu.assertEquals(once(other).status, 0)
+   lu.assertEquals(once(state, "--reset").status, 0) -- that means: write after it
+   lu.assertEquals(files.text(path):sub(1, #both), both)
+
+   -- a state file that was copied
+   local copy = fixtures.state()
+   files.write(copy, files.read(state))
+   db:exec "insert into t select max(id) + 1 from t"
+   lu.assertEquals(once(state).status, 0)
+   both = files.text(path)
+   lu.assertEquals(once(copy).status, 1)
+   lu.assertEquals(files.text(path), both)
+
+   -- both at once
+   local p = program.start { script = script("jsonl", path), dsn = db, state = state }
+   p:wait_stderr 'msg="ready"'
+   result = once(fixtures.state())
+   lu.assertEquals(result.status, 1)
+   lu.assertStrContains(result.stderr, "is writing to this file")
+   lu.assertEquals(p:stop().status, 0)
+end
+
+-- append = false begins a new file, and loses nothing of the old one.
+function TestSinksFile.test_a_new_file_at_the_first_start()
+   local db, folder, state = fixtures.hashes(3), scope.dir "out", fixtures.state()
+   files.write(folder .. "/a.jsonl", "theirs\n")
+   for i = 1, 2 do
+      lu.assertEquals(program.run { script = script("jsonl", folder .. "/a.jsonl",
+         "append = false"), dsn = db, state = state, options = { "--once" } }.status, 0)
+      local names = files.names(folder)
+      lu.assertEquals(#names, 2, i)
+      lu.assertEquals(files.text(folder .. "/" .. names[1]), "theirs\n")
+      assert_once(db, { folder .. "/a.jsonl" })
    end
 end
 

@@ -8,7 +8,7 @@
 #include <string.h>
 
 /* Columns a, b, c, d of which d and b, in this order, are the key. */
-static struct rowtype *make_shape(void)
+static struct rowtype *make_rowtype(void)
 {
     struct rowtype *s = calloc(1, sizeof *s);
 
@@ -99,7 +99,7 @@ static void test_key(void)
     struct buf key;
 
     CHECK(b != NULL);
-    b->rowtype = make_shape();
+    b->rowtype = make_rowtype();
     add(b, "1\tbee\t3\tdee", 1);
     add(b, "1\t\t3\t\\N", 1);
     add(b, "too\tfew", 1);
@@ -120,7 +120,7 @@ static void test_key(void)
 /* One like another has what belongs to all chunks of a poll, and none of its rows. */
 static void test_like(void)
 {
-    struct rowtype *s = make_shape();
+    struct rowtype *s = make_rowtype();
     struct chunk *a = chunk_new(), b;
 
     CHECK(a != NULL);
@@ -143,7 +143,7 @@ static void test_like(void)
 /* All that a chunk owns goes with it; the row type when the last one lets go. */
 static void test_free(void)
 {
-    struct rowtype *s = make_shape();
+    struct rowtype *s = make_rowtype();
     struct message *a = message_new(MESSAGE_ROWS, 0), *b = message_new(MESSAGE_TALLY, 1);
 
     CHECK(a != NULL && b != NULL);

@@ -60,13 +60,16 @@ static void deliver_batch(struct delivery *d, uint64_t floor)
 {
     struct chunk *c = make_poll("x", true, true);
     struct err e;
+    bool is_over, is_lazy;
     size_t from;
 
     give_position(c, floor);
+    c->ends_batch = true;
     CHECK(delivery_begin_rows(d, c, &from, &e) && from == 0);
     CHECK(delivery_add_last_rows(d, c));
     EQUAL(delivery_count(d), 1);
-    delivery_end(d, c);
+    delivery_end(d, c, &is_over, &is_lazy);
+    CHECK(is_over && !is_lazy);
     EQUAL(delivery_count(d), 0);
     CHECK(c->position == NULL);
     chunk_free(c);

@@ -316,7 +316,7 @@ static void test_durable(void)
     horizon_flush_durable(&d, 1000);
     EQUAL(d.xmax, 0);
     horizon_add_durable(&d, 100, 1000);
-    horizon_add_durable(&d, 100, 1100); /* nothing was begun meanwhile: the older note says more */
+    horizon_add_durable(&d, 100, 1100); /* nothing was begun meanwhile: the older entry says more */
     EQUAL(d.n, 1);
     horizon_add_durable(&d, 105, 1200);
     horizon_add_durable(&d, 107, 1300);
@@ -335,7 +335,7 @@ static void test_durable(void)
 }
 
 /* With more unflushed than there is room for, D may lag, but never tells what is not flushed, and
- * comes to the newest note in the end. */
+ * comes to the newest entry in the end. */
 static void test_durable_without_room(void)
 {
     struct horizon_durable d = { 0 };

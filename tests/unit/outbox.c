@@ -62,7 +62,7 @@ static void run_step(size_t queue_bytes, bool is_held)
     size_t taken = 0;
 
     CHECK(q != NULL);
-    outbox_init(&o, q, &lane, folder(), is_held);
+    outbox_init(&o, q, &lane, folder(), OUTBOX_BYTES, is_held);
     CHECK(outbox_put(&o, message_new(MESSAGE_NOTICE, 5), &e)); /* at once */
     item = queue_take(q);
     CHECK(item != NULL && message_of(item)->kind == MESSAGE_NOTICE);
@@ -107,7 +107,7 @@ static void test_dropped(void)
     struct outbox o;
 
     CHECK(q != NULL);
-    outbox_init(&o, q, &lane, folder(), true);
+    outbox_init(&o, q, &lane, folder(), OUTBOX_BYTES, true);
     for (size_t i = 0; i < CHUNKS; i++)
         CHECK(outbox_put(&o, make_rows(i, i + 1 == CHUNKS), &e));
     outbox_fini(&o);
@@ -129,7 +129,7 @@ static void test_news(void)
     struct outbox o;
 
     CHECK(q != NULL && notice != NULL);
-    outbox_init(&o, q, &lane, folder(), true);
+    outbox_init(&o, q, &lane, folder(), OUTBOX_BYTES, true);
     for (size_t i = 0; i + 1 < CHUNKS; i++)
         CHECK(outbox_put(&o, make_rows(i, false), &e));
     CHECK(o.spool != NULL);

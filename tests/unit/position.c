@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void cut(struct position *p, const uint64_t *xids, uint64_t xid, const char *key)
+static void end_early(struct position *p, const uint64_t *xids, uint64_t xid, const char *key)
 {
     struct xidset delivered = { 0 };
 
@@ -19,7 +19,7 @@ static void cut(struct position *p, const uint64_t *xids, uint64_t xid, const ch
     xidset_fini(&delivered);
 }
 
-static const char *cut_of(const struct position *p, uint64_t xid)
+static const char *resume_key(const struct position *p, uint64_t xid)
 {
     for (size_t i = 0; i < p->n_resume_points; i++)
         if (p->resume_points[i].xid == xid)
@@ -45,7 +45,7 @@ static void test_copy(void)
     EQUAL_TEXT(copy.signature, strlen(copy.signature), "a int\n");
     CHECK(copy.n_leaves == 2 && copy.leaves[0].oid == 0 && copy.leaves[1].next == 4);
     CHECK(xidset_has(&copy.horizon.seen, 77));
-    EQUAL_TEXT(cut_of(&copy, 88), strlen(cut_of(&copy, 88)), "x\ty");
+    EQUAL_TEXT(resume_key(&copy, 88), strlen(resume_key(&copy, 88)), "x\ty");
     CHECK(copy.resume_points[0].is_tombstone);
     position_fini(&copy);
     CHECK(position_copy(&copy, &empty) && copy.n_leaves == 0 && copy.signature == NULL);
@@ -70,35 +70,35 @@ static void test_leaves(void)
     position_fini(&p);
 }
 
-/* What is below the cut is done, what is at it up to the key. */
-static void test_cut(void)
+/* What is below the resume point is done, what is at it up to its key. */
+static void test_end_early(void)
 {
     struct position p = { .horizon.floor = 100 };
 
-    cut(&p, (uint64_t[]){ 100, 102, 105, 0 }, 105, "k1");
+    end_early(&p, (uint64_t[]){ 100, 102, 105, 0 }, 105, "k1");
     CHECK(xidset_has(&p.horizon.seen, 100) && xidset_has(&p.horizon.seen, 102));
     CHECK(!xidset_has(&p.horizon.seen, 105) && p.n_resume_points == 1);
-    EQUAL_TEXT(cut_of(&p, 105), strlen(cut_of(&p, 105)), "k1");
+    EQUAL_TEXT(resume_key(&p, 105), strlen(resume_key(&p, 105)), "k1");
     position_fini(&p);
 }
 
-/* A second cut at another xid once forgot what the first had delivered. */
-static void test_cut_again(void)
+/* A second resume point, of another xid, once forgot what the first had delivered. */
+static void test_end_early_again(void)
 {
     struct position p = { .horizon.floor = 100 };
     struct xidset delivered = { 0 };
 
-    cut(&p, (uint64_t[]){ 105, 0 }, 105, "k1");
-    cut(&p, (uint64_t[]){ 105, 0 }, 105, "k2"); /* farther in the same */
-    CHECK(p.n_resume_points == 1 && strcmp(cut_of(&p, 105), "k2") == 0);
-    cut(&p, (uint64_t[]){ 103, 0 }, 103, "k3"); /* an older one committed meanwhile */
-    CHECK(p.n_resume_points == 2 && strcmp(cut_of(&p, 103), "k3") == 0);
-    CHECK(strcmp(cut_of(&p, 105), "k2") == 0);
+    end_early(&p, (uint64_t[]){ 105, 0 }, 105, "k1");
+    end_early(&p, (uint64_t[]){ 105, 0 }, 105, "k2"); /* farther in the same */
+    CHECK(p.n_resume_points == 1 && strcmp(resume_key(&p, 105), "k2") == 0);
+    end_early(&p, (uint64_t[]){ 103, 0 }, 103, "k3"); /* an older one committed meanwhile */
+    CHECK(p.n_resume_points == 2 && strcmp(resume_key(&p, 103), "k3") == 0);
+    CHECK(strcmp(resume_key(&p, 105), "k2") == 0);
     CHECK(!xidset_has(&p.horizon.seen, 103) && !xidset_has(&p.horizon.seen, 105));
-    cut(&p, (uint64_t[]){ 107, 0 }, 107, "k4"); /* past both, no row of them was left */
-    CHECK(p.n_resume_points == 1 && strcmp(cut_of(&p, 107), "k4") == 0);
+    end_early(&p, (uint64_t[]){ 107, 0 }, 107, "k4"); /* past both, no row of them was left */
+    CHECK(p.n_resume_points == 1 && strcmp(resume_key(&p, 107), "k4") == 0);
     CHECK(xidset_has(&p.horizon.seen, 103) && xidset_has(&p.horizon.seen, 105));
-    cut(&p, (uint64_t[]){ 104, 0 }, 104, "k5");
+    end_early(&p, (uint64_t[]){ 104, 0 }, 104, "k5");
     CHECK(xidset_add(&delivered, 109) && position_take_resume_points(&p, &delivered));
     CHECK(p.n_resume_points == 0 && delivered.n == 3 && xidset_has(&delivered, 104));
     CHECK(xidset_has(&delivered, 107) && xidset_has(&delivered, 109));
@@ -110,7 +110,7 @@ static void test_cut_again(void)
 const struct unit_case position_cases[] = {
     { "position_copy", test_copy },
     { "position_leaves", test_leaves },
-    { "position_cut", test_cut },
-    { "position_cut_again", test_cut_again },
+    { "position_end_early", test_end_early },
+    { "position_end_early_again", test_end_early_again },
     { NULL, NULL },
 };

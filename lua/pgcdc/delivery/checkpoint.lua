@@ -150,13 +150,15 @@ local function member_names(members)
    return names
 end
 
--- The token of this participant, a sink, that is last among the records, as text; or nil.
-local function find_token(participant, records)
-   for i = #records, 1, -1 do
-      if records[i].participant == participant and participant.sink then
-         return records[i][4]
+-- The tokens of sinks that are last among the records: participant -> text.
+local function last_tokens(records)
+   local tokens = {}
+   for _, record in ipairs(records) do
+      if record.participant and record.participant.sink then
+         tokens[record.participant] = record[4]
       end
    end
+   return tokens
 end
 
 local function array(list)
@@ -249,8 +251,9 @@ local function commit(members, records, seals)
       store_savepoint(members, records, targets, upto)
    end
    raw.save(records)
+   local tokens = last_tokens(records)
    for _, participant in ipairs(participants.list) do
-      local saved = find_token(participant, records)
+      local saved = tokens[participant]
       if saved and participant.sink.saved then
          participants.call(participant.sink, "saved", raw.decode(saved))
       end

@@ -94,6 +94,18 @@ end
 
 -- ---- another try ----
 
+local failing_since = {} -- source's number -> when the first of its tries failed
+
+-- What was tried again has succeeded.
+local function end_failure(source)
+   local since = failing_since[source.number]
+   if since then
+      failing_since[source.number] = nil
+      raw.log("info", ("works again, after %.1f s"):format(raw.now() - since),
+         { source = raw.source_name(source.number) })
+   end
+end
+
 -- Pauses a source.
 local function pause(source, seconds)
    raw.pause(source.number, 1)
@@ -111,6 +123,7 @@ local function wait(sources, err, attempts)
       or math.min(policy.wait * policy.factor ^ (attempts - 1), LONGEST_WAIT)
    raw.log("warn", err.text:sub(1, LONGEST_MESSAGE), { source = raw.source_name(source.number),
       attempt = attempts, retry_in = seconds })
+   failing_since[source.number] = failing_since[source.number] or raw.now()
    for _, s in ipairs(sources) do
       pause(s, seconds)
    end
@@ -147,7 +160,7 @@ local function deliver_letter(source, letter, attempts)
    local origin = lineage.current
    local ok, err = try(source.dead_letter, letter)
    if ok then
-      return
+      return end_failure(source)
    end
    lineage.resume(origin)
    attempts = attempts + 1
@@ -218,6 +231,9 @@ function on_error.guard(source, handlers)
          end
          attempts = 0
       end
+      if retry then
+         end_failure(source)
+      end
    end
 end
 
@@ -236,6 +252,9 @@ function on_error.later(sources, state, f, again)
    local ok, err = try(f)
    lineage.resume(origin)
    if ok then
+      if state.attempts and state.attempts > 0 then
+         end_failure(source)
+      end
       state.attempts = 0
       return
    end
@@ -260,10 +279,15 @@ function on_error.checkpoint(source, positions, members, is_moment)
       end
    end
    if is_moment then
-      lineage.end_batch(source.number)
+      for _, number in ipairs(source.members or { source.number }) do
+         lineage.end_batch(number)
+      end
    end
    local ok, result = try(checkpoint.advance, positions, members, is_moment)
    if ok then
+      if (save_attempts[source] or 0) > 0 then
+         end_failure(source)
+      end
       save_attempts[source] = 0
       return true, result
    end

@@ -137,13 +137,13 @@ end
 -- ---- all sinks ----
 
 -- Sets a sink to where it goes on from, and saves its token, so that a crash before the first save
--- is noticed.
+-- is noticed. (`saves_itself`: the sink does that before it writes anything.)
 local function begin(participant)
    local sink = participant.sink
    if not recovery.prepare(participant) then
       return -- asked to stop
    end
-   if sink.flush and not sink.recall then
+   if sink.flush and not sink.recall and not sink.saves_itself then
       local records = {}
       participant.capture(participant, records)
       if raw.source_count() > 0 then

@@ -61,8 +61,9 @@ local function line_of(self, value)
 end
 
 function csv.put(self, file, value)
-   file:add(line_of(self, value) .. "\n")
+   local bytes = file:add(line_of(self, value) .. "\n")
    self.has_header = true
+   return bytes
 end
 
 function csv.line(self, value)
@@ -166,5 +167,8 @@ return function(spec)
    self.is_chosen = self.columns ~= nil
    self.meta = check.names("pgcdc.sinks.csv: meta", spec.meta)
    self.header = check.type("pgcdc.sinks.csv: header", spec.header == nil or spec.header, "boolean")
+   if self.files and not self.header and not self.is_chosen then
+      check.fail("pgcdc.sinks.csv: with many files and header = false: say columns")
+   end
    return file_sink.register(self)
 end

@@ -7,7 +7,7 @@ local file_sink = require "pgcdc.sinks.file"
 local jsonl = file_sink.kind { kind = "jsonl" }
 
 function jsonl.put(_, file, value)
-   file:put(value)
+   return file:put(value)
 end
 
 function jsonl.line(_, value)

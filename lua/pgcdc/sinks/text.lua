@@ -6,7 +6,7 @@ local file_sink = require "pgcdc.sinks.file"
 local text = file_sink.kind { kind = "text" }
 
 function text.put(_, file, value)
-   file:add(tostring(value) .. "\n")
+   return file:add(tostring(value) .. "\n")
 end
 
 function text.line(_, value)

@@ -10,13 +10,15 @@ local stream = require "pgcdc.stream.stream"
 
 local DEFAULT_INTERVAL = 10
 local DEFAULT_RECHECK = 3600
+local MOST_CONNECTIONS = 8
 local LEAST_INTERVAL = 0.01
 
 local fields = {
    table = true, pk = true, interval = true, connect = true, name = true, start = true,
    columns = true, where = true, rls = true, on_change = true, on_error = true,
    dead_letter = true, soft_delete = true, deletes = true, old = true, skip_unchanged = true,
-   capture = true, column = true, lookback = true, recheck = true,
+   capture = true, column = true, lookback = true, recheck = true, together = true,
+   connections = true,
 }
 
 -- How changes are found.
@@ -118,12 +120,25 @@ local function start(value)
    end
    if math.type(value) == "integer" and value >= 3 then
       return value
+   elseif type(value) == "number" then
+      check.fail('pgcdc.source: start = %s is no transaction id, which is a whole number of 3 or'
+         .. ' more (SELECT pg_current_xact_id() gives one); write "now" for what commits from now'
+         .. ' on, "snapshot" for existing rows first', value)
    end
    if value ~= "snapshot" and value ~= "now" then
       check.fail('pgcdc.source: start must be "snapshot", "now" or a transaction id, not %s',
          type(value) == "string" and ("%q"):format(value) or tostring(value))
    end
    return value
+end
+
+-- How many connections the sources of a database may share at most.
+local function connections(value)
+   local what = "pgcdc.source: connections"
+   if value ~= nil and check.count(what, value, 1) > MOST_CONNECTIONS then
+      check.fail("%s must be at most %d, not %d", what, MOST_CONNECTIONS, value)
+   end
+   return value or MOST_CONNECTIONS
 end
 
 local function name(value)
@@ -136,6 +151,42 @@ local function name(value)
    end
    names_taken[value] = true
    return value
+end
+
+-- The sources that are read together, by the name that `together` gives them: {connect =, least =,
+-- greatest = as the first one has them, name = its table, members = numbers of the sources}.
+local units = {}
+
+-- The unit that a source is to be part of, made on first demand; nil where it is alone. Raises an
+-- error where it asks for something else than the others.
+local function unit_of(spec, table_name)
+   local together = spec.together
+   if together == nil then
+      return nil
+   end
+   check.text("pgcdc.source: together", together)
+   local connect = conninfo.text("pgcdc.source: connect", spec.connect)
+   local least, greatest = interval(spec.interval)
+   local unit = units[together]
+   if not unit then
+      unit = { connect = connect, least = least, greatest = greatest, name = table_name,
+               members = {} }
+      units[together] = unit
+   elseif unit.connect ~= connect then
+      check.fail("pgcdc.source: %s and %s are read together, so they need the same connect",
+         unit.name, table_name)
+   elseif unit.least ~= least or unit.greatest ~= greatest then
+      check.fail("pgcdc.source: %s and %s are read together, so they need the same interval",
+         unit.name, table_name)
+   end
+   return unit
+end
+
+-- Adds a source to a unit. What its members bring is saved at once.
+local function join(unit, source)
+   unit.members[#unit.members + 1] = source.number
+   source.members = unit.members
+   groups.unite(unit.members[1], source.number)
 end
 
 -- A source is a stream. Its consumers and its handlers are one list, in the order in which they
@@ -269,6 +320,7 @@ function Source.declare(spec)
    end
    local column, lookback, recheck = increment(spec)
    local full_name = check.table_name("pgcdc.source: table", spec.table)
+   local unit = unit_of(spec, full_name)
    local source = setmetatable(stream.node("source"), Source)
    source.policy = on_error.policy(spec.on_error)
    source.dead_letter = dead_letter(spec.dead_letter, source.policy)
@@ -288,11 +340,16 @@ function Source.declare(spec)
       lookback = lookback,
       recheck = recheck,
       rls = spec.rls or false,
+      connections = connections(spec.connections),
       deletes = has_deletes,
       check_interval = check_interval,
       old = with_deletes("old", spec.old, has_deletes),
       skip_unchanged = with_deletes("skip_unchanged", spec.skip_unchanged, has_deletes),
+      unit = unit and (unit.members[1] or raw.source_count() + 1),
    }
+   if unit then
+      join(unit, source)
+   end
    sources[source.number] = source
    source.name = spec.name or full_name
    stream.add(source)

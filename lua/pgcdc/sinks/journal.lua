@@ -1,0 +1,126 @@
+-- pgcdc.sinks.journal: what sinks are about to write to files, so that a start knows its own lines.
+-- SPDX-License-Identifier: MIT
+--
+--    the state file     a.jsonl has 400 bytes      (what was saved last)
+--    the journal        a.jsonl: 100 bytes at 400, with these sums
+--    a.jsonl            has 500 bytes, and these sums: the 100 are ours, and may be cut off
+--
+-- The journal is a file beside the state file. An entry is durable before its bytes are written. At
+-- a start it proves that what a file has beyond the length that was saved is what this pipeline
+-- wrote, and nobody else. Entries of what was saved meanwhile do no harm: they end before it.
+--
+-- An entry: {sink = its name, path =, at = offset, bytes = how many, sums = see raw.file_matches,
+-- epoch = see below}. It is a line of JSON.
+
+local raw = require "pgcdc.raw"
+
+local journal = {
+   epoch = 1, -- new entries get it. Sinks of many files raise it at each flush, and save what it
+              -- was: entries with a higher one are about what was not saved
+}
+
+local FORGET_BYTES = 1 << 20 -- when the file has so many, entries that are of no use are dropped
+
+local io = rawget(_G, "io") -- the sandbox has none, and no files either
+
+local file          -- nil: not open yet
+local found = {}    -- path -> entries of earlier runs, the oldest first
+local kept_bytes = 0 -- the length of the file when entries were dropped last
+
+local function read(text)
+   for line in text:gmatch "[^\n]+" do
+      local entry = raw.decode(line)
+      if type(entry) == "table" and entry.path and entry.sums then -- else it is torn
+         found[entry.path] = found[entry.path] or {}
+         table.insert(found[entry.path], entry)
+         journal.epoch = math.max(journal.epoch, entry.epoch + 1)
+      end
+   end
+end
+
+local function write(entries)
+   for _, entry in ipairs(entries) do
+      file:put(entry)
+   end
+   file:sync()
+end
+
+local function open()
+   if file or not raw.state_file then
+      return
+   end
+   raw.kept("serial", "") -- opens the state file, which locks out other programs
+   local path = raw.state_file .. "-files"
+   local old = io.open(path, "rb")
+   if old then
+      read(old:read "a")
+      old:close()
+   end
+   file = raw.file_new(path)
+   file:open()
+   if old then
+      file:add "\n" -- the last line may be torn
+   else
+      raw.file_sync_folder(path:match "^(.*)/[^/]*$" or ".")
+   end
+end
+
+--- Entries of earlier runs about that path, the oldest first.
+function journal.entries(path)
+   open()
+   return found[path] or {}
+end
+
+--- The entries of earlier runs of that sink, as a table from paths to lists.
+function journal.of_sink(name)
+   open()
+   local of_sink = {}
+   for path, entries in pairs(found) do
+      for _, entry in ipairs(entries) do
+         if entry.sink == name then
+            of_sink[path] = of_sink[path] or {}
+            table.insert(of_sink[path], entry)
+         end
+      end
+   end
+   return of_sink
+end
+
+--- The offset up to which the file, from `at` on, has what the entries say.
+function journal.reach(entries, path, at)
+   for _, entry in ipairs(entries) do
+      if entry.at <= at and at < entry.at + entry.bytes then
+         at = math.max(at, raw.file_matches(path, entry.at, entry.bytes, entry.sums))
+      end
+   end
+   return at
+end
+
+--- Entries of earlier runs about that path are of no use any more.
+function journal.settle(path)
+   found[path] = nil
+end
+
+--- Adds entries, which are durable when it returns.
+function journal.add(entries)
+   open()
+   if file and #entries > 0 then
+      for _, entry in ipairs(entries) do
+         entry.epoch = journal.epoch
+      end
+      write(entries)
+   end
+end
+
+--- Everything that sinks wrote is saved: entries of this run are of no use any more.
+function journal.forget()
+   if file and file:length() > 2 * kept_bytes + FORGET_BYTES then
+      file:cut(0)
+      for _, entries in pairs(found) do
+         write(entries)
+      end
+      kept_bytes = file:length()
+   end
+end
+
+return journal

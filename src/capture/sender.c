@@ -1,0 +1,77 @@
+/* sender.c -- messages of one source to the host.
+ * SPDX-License-Identifier: MIT */
+#include "capture/sender.h"
+
+bool sender_init(struct sender *s, struct queue *queue, size_t source)
+{
+    *s = (struct sender){ .queue = queue, .source = source };
+    s->last = message_new(MESSAGE_DONE, source);
+    return s->last != NULL;
+}
+
+void sender_fini(struct sender *s)
+{
+    message_free(s->last);
+    s->last = NULL;
+}
+
+void sender_send(struct sender *s, struct message *m)
+{
+    if (m == NULL)
+        return;
+    message_seal(m, &s->lane);
+    if (!queue_push(s->queue, &m->item))
+        message_free(m);
+}
+
+void sender_notice(struct sender *s, enum log_level level, const struct err *e, int64_t retry_ms)
+{
+    struct message *m = message_new(MESSAGE_NOTICE, s->source);
+
+    if (m == NULL)
+        return;
+    m->notice.err = *e;
+    m->notice.level = level;
+    m->notice.retry_ms = retry_ms;
+    sender_send(s, m);
+}
+
+void sender_last(struct sender *s, enum message_kind kind, const struct err *e)
+{
+    struct message *m = s->last;
+
+    s->last = NULL;
+    m->kind = kind;
+    if (e != NULL)
+        m->fault = *e;
+    sender_send(s, m);
+}
+
+/* ---- what a step brings ---- */
+
+void sender_open(struct sender *s, const char *spool_dir, size_t max_kept, bool is_held)
+{
+    outbox_init(&s->rows, s->queue, &s->lane, spool_dir, max_kept, is_held);
+    outbox_init(&s->keys, s->queue, &s->lane, spool_dir, max_kept, false);
+}
+
+bool sender_put(struct sender *s, struct message *m, struct err *e)
+{
+    return outbox_put(m->kind == MESSAGE_KEYS ? &s->keys : &s->rows, m, e);
+}
+
+bool sender_flush_chunks(struct sender *s, struct err *e)
+{
+    return outbox_flush(&s->keys, e) && outbox_flush_chunks(&s->rows, e);
+}
+
+bool sender_flush_rows(struct sender *s, struct err *e)
+{
+    return outbox_flush(&s->rows, e);
+}
+
+void sender_close(struct sender *s)
+{
+    outbox_fini(&s->keys);
+    outbox_fini(&s->rows);
+}

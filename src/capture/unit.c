@@ -1,0 +1,189 @@
+/* unit.c -- the sources that are read in one step: one, or several that are read together.
+ * SPDX-License-Identifier: MIT */
+#include "capture/unit.h"
+
+#include "base/array.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+bool unit_add(struct unit *u, struct step *step, bool is_joint)
+{
+    const struct relation **tables = realloc(u->tables, (u->n + 1) * sizeof *tables);
+
+    if (tables == NULL)
+        return false;
+    u->tables = tables;
+    u->tables[u->n] = step_relation(step);
+    u->is_joint = is_joint;
+    return ARRAY_PUSH(u->steps, u->n, u->cap, step);
+}
+
+void unit_fini(struct unit *u)
+{
+    free(u->steps);
+    free(u->tables);
+    *u = (struct unit){ 0 };
+}
+
+void unit_start(struct unit *u)
+{
+    for (size_t i = 0; i < u->n; i++)
+        step_lock_too(u->steps[i], u->tables, u->n);
+}
+
+bool unit_is_complete(const struct unit *u)
+{
+    for (size_t i = 0; i < u->n; i++)
+        if (!step_is_complete(u->steps[i]))
+            return false;
+    return true;
+}
+
+/* ---- the beginning ---- */
+
+/* Looks at all sources, also where one is enough to know that the step is due: each of them must
+ * know what the server said before the snapshot was taken. */
+static bool look(struct unit *u, struct conn *conn, bool *is_due, struct err *e)
+{
+    bool is_one_due;
+
+    *is_due = false;
+    for (u->turn = 0; u->turn < u->n; u->turn++) {
+        if (!step_look(u->steps[u->turn], conn, &is_one_due, e))
+            return false;
+        *is_due = *is_due || is_one_due;
+    }
+    return true;
+}
+
+static bool rise(struct unit *u, enum unit_found *found, struct err *e)
+{
+    bool has_risen;
+
+    *found = UNIT_NOTHING;
+    for (u->turn = 0; u->turn < u->n; u->turn++) {
+        if (!step_rise(u->steps[u->turn], &has_risen, e))
+            return false;
+        if (has_risen)
+            *found = UNIT_BEGUN;
+    }
+    return true;
+}
+
+/* Deletes of one moment: where one source looks for them all do. */
+static void share_census(struct unit *u)
+{
+    bool is_due = false;
+
+    for (size_t i = 0; i < u->n; i++)
+        is_due = is_due || step_wants_census(u->steps[i]);
+    for (size_t i = 0; is_due && i < u->n; i++)
+        step_owe_census(u->steps[i]);
+}
+
+static bool open(struct unit *u, struct conn *conn, struct err *e)
+{
+    bool is_start;
+
+    for (u->turn = 0; u->turn < u->n; u->turn++) {
+        if (!step_open(u->steps[u->turn], u->turn > 0 ? u->steps[0] : NULL, conn, &is_start, e))
+            return false;
+        u->is_open = true;
+        u->is_start = u->is_start || is_start;
+    }
+    return true;
+}
+
+bool unit_begin(struct unit *u, struct conn *conn, enum unit_found *found, struct err *e)
+{
+    bool is_due;
+
+    assert(!u->is_open);
+    u->is_start = u->has_begun = u->is_ending = u->has_finished = false;
+    *found = UNIT_BEGUN;
+    if (!look(u, conn, &is_due, e))
+        return false;
+    if (is_due && u->is_joint)
+        share_census(u);
+    if (is_due ? !open(u, conn, e) : !rise(u, found, e))
+        return false;
+    u->turn = 0;
+    u->is_ending = !is_due;
+    u->has_begun = is_due;
+    return !is_due || step_begin(u->steps[0], u->is_start, conn, e);
+}
+
+/* ---- messages ---- */
+
+/* The next message of what is read. NULL: all was read. */
+static bool read_next(struct unit *u, struct conn *conn, struct message **message, struct err *e)
+{
+    *message = NULL;
+    for (; u->turn < u->n; u->turn++, u->has_begun = false) {
+        struct step *step = u->steps[u->turn];
+
+        if (!u->has_begun && !step_begin(step, u->is_start, conn, e))
+            return false;
+        u->has_begun = true;
+        if (!step_next(step, conn, message, e))
+            return false;
+        if (*message == NULL)
+            continue;
+        if ((*message)->kind == MESSAGE_TALLY)
+            u->is_amid = u->is_joint; /* deletes are delivered, whatever comes of the step */
+        return true;
+    }
+    return true;
+}
+
+static bool commit(struct unit *u, struct conn *conn, struct err *e)
+{
+    if (u->is_open && !conn_run(conn, "COMMIT", NULL, 0, e))
+        return false;
+    u->is_open = false;
+    u->is_ending = true;
+    u->turn = 0;
+    return true;
+}
+
+/* All positions have moved: tells the host if they are at one moment. (A step that only brings new
+ * positions ends a batch that it began, so that they are saved.) */
+static void end_batch(struct unit *u, struct chunk *last)
+{
+    last->ends_batch = !u->is_joint || unit_is_complete(u) || (u->is_start && !u->is_amid);
+    u->is_amid = !last->ends_batch;
+}
+
+bool unit_next(struct unit *u, struct conn *conn, struct message **message, struct err *e)
+{
+    if (!u->is_ending && !read_next(u, conn, message, e))
+        return false;
+    if (!u->is_ending && *message != NULL)
+        return true;
+    if (!u->is_ending && !commit(u, conn, e))
+        return false;
+    for (*message = NULL; u->turn < u->n; u->turn++, u->has_finished = false) {
+        struct step *step = u->steps[u->turn];
+
+        if (u->has_finished) {
+            if ((*message = step_news(step)) != NULL)
+                return true;
+            continue;
+        }
+        if (!step_finish(step, message, e))
+            return false;
+        u->has_finished = true;
+        if (u->turn + 1 == u->n)
+            end_batch(u, &(*message)->chunk);
+        return true;
+    }
+    return true;
+}
+
+void unit_abort(struct unit *u, struct conn *conn)
+{
+    for (size_t i = 0; i < u->n; i++)
+        step_abort(u->steps[i], conn);
+    u->is_open = false;
+}

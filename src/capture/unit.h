@@ -1,0 +1,67 @@
+/* unit.h -- the sources that are read in one step: one, or several that are read together.
+ *
+ *     one transaction:   orders   rows, keys        one snapshot, so that all
+ *                        items    rows, keys        of them are at one moment
+ *     after it:          orders   its last chunk
+ *                        items    its last chunk    ends the batch of all
+ *
+ * The transaction locks all tables before its snapshot is taken. No position moves before it is
+ * over. What several sources bring must not reach the host before that, see step_is_held.
+ *
+ * A batch of such a unit is over when the step has left none of its sources behind (is_complete).
+ * If one has (its census was not answered in time, say), the next step is due at once, and its
+ * snapshot is the moment of them all.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef UNIT_H
+#define UNIT_H
+
+#include "capture/step.h"
+
+struct unit {
+    struct step **steps;              /* in the order of declaration; the array is owned, the steps
+                                       * are borrowed */
+    size_t n, cap;
+    const struct relation **tables;   /* of the steps; owned */
+    bool is_joint;                    /* they were declared to be read together */
+    bool is_amid;                     /* the host may have a part of a batch that is not over */
+    /* while a step is under way: */
+    size_t turn;                      /* whose it is; after a failure, who failed */
+    bool is_open;                     /* a transaction is open */
+    bool is_start;                    /* a position is new, and that is all that the step brings */
+    bool has_begun;                   /* step_begin was called for <turn> */
+    bool is_ending;                   /* all was read, and the transaction is over */
+    bool has_finished;                /* then: step_finish was called for <turn> */
+};
+
+/* Zeroed is empty. Adds a source. False: out of memory. */
+bool unit_add(struct unit *u, struct step *step, bool is_joint) WARN_UNUSED;
+
+/* Frees what it owns. */
+void unit_fini(struct unit *u);
+
+/* Before the first step, when all of its sources are resolved. */
+void unit_start(struct unit *u);
+
+enum unit_found {
+    UNIT_NOTHING, /* nothing has committed since; no transaction was opened */
+    UNIT_BEGUN,   /* call unit_next */
+};
+
+/* After a failure call unit_abort. */
+bool unit_begin(struct unit *u, struct conn *conn, enum unit_found *found,
+                struct err *e) WARN_UNUSED;
+
+/* The next message, which the caller owns; it names its source. NULL: the step is over, and its
+ * transaction closed. After a MESSAGE_TALLY call step_answer first. After a failure call
+ * unit_abort. */
+bool unit_next(struct unit *u, struct conn *conn, struct message **message,
+               struct err *e) WARN_UNUSED;
+
+/* Ends the step, unfinished, as step_abort does. */
+void unit_abort(struct unit *u, struct conn *conn);
+
+/* True if the next step is not due at once. */
+bool unit_is_complete(const struct unit *u);
+
+#endif

@@ -1,0 +1,20 @@
+/* default_state.h -- which state file a run uses if none is named.
+ *
+ * $XDG_STATE_HOME/pgcdc-lua/SCRIPT.db, and of a bundled script SCRIPT-TABLES-HASH.db: the hash is
+ * of the database, as given, and of the words that say what goes where, so that runs of one script
+ * for other tables, databases or files do not meet. Versions before this one used SCRIPT.db for
+ * bundled scripts too: such a file goes on being used if it has a position of one of the tables,
+ * and there is no file of the new name.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef DEFAULT_STATE_H
+#define DEFAULT_STATE_H
+
+#include "host/host.h"
+
+/* Returns the path, owned, or NULL. <host>: the script, its connection and its words. *is_old: true
+ * if it is the file of an earlier version. */
+char *default_state_path(const struct host_options *host, bool is_bundled, bool *is_old,
+                         struct err *e);
+
+#endif

@@ -1,0 +1,18 @@
+/* reset.h -- which source --reset=SOURCE means.
+ *
+ * What a script calls it: its name, or its table as the script writes it (orders, "Weird Table",
+ * sales.orders). A table without a schema means the one of any schema, since only the server knows
+ * which it is. What matches exactly counts before what matches but for the schema.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef RESET_H
+#define RESET_H
+
+#include "base/err.h"
+#include "lua/script.h"
+
+/* Forgets the positions of the sources that <s->o.reset> means. The state file is open. ERR_USAGE:
+ * the script has no such source. */
+bool reset_source(struct script *s, struct err *e) WARN_UNUSED;
+
+#endif
