@@ -136,14 +136,15 @@ function TestSinkPostgresSchema.test_followed_by_increment()
    check_followed(', capture = "increment", column = "id"', nil, 3, 8, 9, 11, 12)
 end
 
--- While it runs, beside a writer, also in the middle of its snapshot.
+-- While it runs, beside writes, also in the middle of its snapshot; and killed in between.
 function TestSinkPostgresSchema.test_followed_while_it_runs()
    local source, target = databases(PICTURE .. [[
       create table t (id int primary key, a int, b text, c numeric(10, 2));
       insert into t select i, i, 'x' || i, i / 7.0 from generate_series(1, 20000) i;]], PICTURE)
-   local p = program.start { dsn = source, state = fixtures.state(), script =
+   local options = { dsn = source, state = fixtures.state(), script =
       ('pgcdc.source {table = "t", deletes = true, interval = 0.02}:sink(%s)'):format(
          sink_of(target, 'table = "t"')) }
+   local p = program.start(options)
    for i, sql in ipairs {
       "alter table t add n int default 5", "alter table t rename a to aa", "alter table t drop b",
       "alter table t alter c type numeric(14, 6)", "alter table t add b int default 1",
@@ -155,6 +156,10 @@ function TestSinkPostgresSchema.test_followed_while_it_runs()
       source:exec(([[insert into t (id, c) select 100000 + %d * 100 + k, k / 3.0
          from generate_series(1, 50) k; delete from t where id %% 100 = %d;
          update t set c = c + 1 where id %% 97 = %d]]):format(i, i, i))
+      if i % 3 == 0 then
+         p:kill9()
+         p = program.start(options)
+      end
    end
    wait.until_(function()
       local ok, there = pcall(picture, target, "t", "id")
@@ -227,6 +232,26 @@ function TestSinkPostgresSchema.test_own_table()
    once.ok(options)
    lu.assertEquals(rows(target, "select aa, n, c, b, more from t where id = 1"),
       "7 8 1.2345 x 5")
+end
+
+-- A table that we made as another role: it is not ours to alter, but can be written to.
+function TestSinkPostgresSchema.test_made_by_another_role()
+   local source, target = databases(TABLE)
+   local role = cluster.main():role "login"
+   local state = fixtures.state()
+   local function options(user)
+      return { dsn = source, state = state, script = ([[pgcdc.source {table = "t"}:sink(
+         pgcdc.sinks.postgres {connect = %q, table = "t"})]]):format(target:dsn { user = user }) }
+   end
+   once.ok(options())
+   target:exec(([[grant all on schema pgcdc to %s; grant all on pgcdc.position, t to %s]]):format(
+      role, role))
+   source:exec "update t set a = 7 where id = 1"
+   once.ok(options(role))
+   lu.assertEquals(rows(target, "select a from t where id = 1"), "7")
+   source:exec "alter table t rename a to aa"
+   lu.assertEquals(advice(once.ends(1, options(role)).text),
+      'ALTER TABLE "public"."t" RENAME COLUMN "a" TO "aa"')
 end
 
 -- A generated column in both, whose expression changes.

@@ -100,6 +100,11 @@ local function add_source(participant, batch)
    end
 end
 
+--- The participant stems from this source, too, whether a value of it has come or not.
+function participants.attach(participant, source)
+   add_source(participant, { source = source })
+end
+
 -- Records where the value in hand comes from: its sources, and whether it is late.
 local function add_origin(participant)
    local origin = lineage.current

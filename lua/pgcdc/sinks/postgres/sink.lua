@@ -14,6 +14,7 @@
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local conninfo = require "pgcdc.postgres.conninfo"
+local lineage = require "pgcdc.delivery.lineage"
 local participants = require "pgcdc.delivery.participants"
 local new_connection = require "pgcdc.sinks.postgres.target_connection"
 local postgres_layout = require "pgcdc.sinks.postgres.layout"
@@ -140,7 +141,8 @@ function Sink:expect(example)
    end
    local ok, mapping = pcall(make_mapping, self, example) -- what fails will fail with a change, too
    if ok then
-      participants.touch(self.participant)
+      participants.attach(self.participant, lineage.live.source)
+      participants.set_dirty(self.participant)
       use(self, mapping)
    end
 end

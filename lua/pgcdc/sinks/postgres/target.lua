@@ -12,12 +12,13 @@ local quote = require("pgcdc.names").quote
 
 local target = {}
 
--- The comment on tables that we made: these follow the source.
+-- The comment on tables that we made: these follow the source, if we own them.
 local OUR_COMMENT = "made by pgcdc-lua"
 
 local TABLE = [[
    SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
-      coalesce(pg_catalog.obj_description(c.oid, 'pg_class') = $2, false) AS is_ours,
+      coalesce(pg_catalog.obj_description(c.oid, 'pg_class') = $2, false)
+         AND pg_catalog.pg_has_role(c.relowner, 'USAGE') AS is_ours,
       pg_catalog.current_setting('server_version_num')::int8 AS version
    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
    WHERE c.oid = pg_catalog.to_regclass($1)]]
@@ -151,17 +152,18 @@ end
 -- ---- what is there ----
 
 -- Facts about the table, or nil if there is none.
-local function read(run, asked)
-   local facts = run(TABLE, asked, OUR_COMMENT)[1]
+local function read(run, sink)
+   local facts = run(TABLE, sink.table, OUR_COMMENT)[1]
    if not facts then
       return nil
    end
    facts.full = quote(facts.schema) .. "." .. quote(facts.name)
+   facts.follows = sink.create and facts.is_ours
    facts.columns = run(COLUMNS, facts.oid)
    facts.by_name = {}
    for _, column in ipairs(facts.columns) do
       facts.by_name[column.name] = column
-      column.memory = follow.memory(column.comment)
+      column.memory = facts.follows and follow.memory(column.comment) or {}
       column.has_own_comment = column.comment and not next(column.memory)
    end
    return facts
@@ -205,7 +207,7 @@ end
 
 -- Returns the facts after what has changed.
 local function read_again(run, sink, before, layout)
-   local facts = read(run, sink.table)
+   local facts = read(run, sink)
    facts.is_altered = before.is_altered
    follow.find(facts, layout)
    return facts
@@ -302,24 +304,23 @@ end
 --- the manual says. `prefix`: of the names of temporary types. What is made is logged by
 --- `log(level, message)`.
 function target.prepare(run, sink, layout, prefix, log)
-   local asked, mode = sink.table, sink.mode
-   local facts = read(run, asked)
+   local facts = read(run, sink)
    if not facts and sink.create then
-      make(run, asked, layout, mode, log)
-      facts = read(run, asked)
+      make(run, sink.table, layout, sink.mode, log)
+      facts = read(run, sink)
       facts.is_made = true
    end
    if not facts then
-      error(("there is no table %s in the target"):format(asked), 0)
+      error(("there is no table %s in the target"):format(sink.table), 0)
    end
    follow.find(facts, layout)
-   if sink.create and facts.is_ours then
+   if facts.follows then
       facts = follow_source(run, sink, facts, layout, log)
    else
       check_users_table(run, sink, facts, layout, log)
    end
    check_casts(facts, layout)
-   check(run, facts, layout, mode)
+   check(run, facts, layout, sink.mode)
    postgres_shadow.find(run, facts.columns, prefix, list)
    return facts
 end
