@@ -3,11 +3,12 @@
 
 local bundled = require "pgcdc.bundled"
 
-local options = bundled.options {
+local options = bundled.options({
    { "by", pgcdc.required, "the column" },
    { "every", 1, "seconds between reports of what has changed" },
    { "out", "-", "a file to append to" },
-}
+}, { old = true })
+bundled.check_columns(options, "by", { [options.by] = true })
 
 -- {"value":"paid","count":3}
 local function line(counted)

@@ -20,6 +20,9 @@ local sink = pgcdc.sinks.csv {
 }
 
 local sources = bundled.sources(options)
+if bundled.tells_deletes(options) and not ("," .. options.meta .. ","):find("[, ]op[, ]") then
+   pgcdc.log.warn "a deleted row looks like any other in CSV: meta=op tells them apart"
+end
 for _, source in ipairs(sources) do
    source:sink(sink)
 end

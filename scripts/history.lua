@@ -3,11 +3,13 @@
 
 local bundled = require "pgcdc.bundled"
 
-local options = bundled.options {
+local options = bundled.options({
    { "target", pgcdc.required, "the database that it is kept in: a conninfo string or URI" },
    { "suffix", "_history", "what is added to the names of tables there" },
    { "create", true, "make tables and columns that are missing there" },
-}
+   { "rename", "", "OLD:NEW with commas between: columns that have other names there" },
+   { "existing", "", "rows that others wrote there and the source lacks: keep or remove them" },
+}, { deletes = "yes" })
 
 -- Returns 'orders_history' for 'orders', '"My Orders_history"' for '"My Orders"'.
 local function target_name(name)
@@ -16,6 +18,7 @@ local function target_name(name)
 end
 
 local names = bundled.list(options.table)
+local rename = bundled.pairs("rename", options.rename)
 local sources = bundled.sources(options)
 for i, source in ipairs(sources) do
    source:sink(pgcdc.sinks.postgres {
@@ -24,6 +27,8 @@ for i, source in ipairs(sources) do
       table = target_name(names[i]),
       mode = "history",
       create = options.create,
+      rename = rename,
+      existing = options.existing ~= "" and options.existing or nil,
    })
 end
 

@@ -32,6 +32,7 @@ local function read_masks(text)
 end
 
 local masks = read_masks(options.mask)
+bundled.check_columns(options, "mask", masks)
 local sink = pgcdc.sinks.jsonl { path = options.out, rotate = bundled.rotation(options) }
 
 local sources = bundled.sources(options)

@@ -3,13 +3,16 @@
 
 local bundled = require "pgcdc.bundled"
 
-local options = bundled.options {
+local options = bundled.options({
    { "target", pgcdc.required, "the other database: a conninfo string or URI" },
    { "create", true, "make tables and columns that are missing there" },
    { "together", true, "read all tables in one snapshot, and write them in one transaction" },
-}
+   { "rename", "", "OLD:NEW with commas between: columns that have other names there" },
+   { "existing", "", "rows that others wrote there and the source lacks: keep or remove them" },
+}, { deletes = "yes" })
 
 local names = bundled.list(options.table)
+local rename = bundled.pairs("rename", options.rename)
 -- by a growing column a poll is no moment anyway
 local together = options.together and names[2] and options.capture ~= "increment"
 local sources = bundled.sources(options, { together = together and "tables" or nil })
@@ -19,6 +22,8 @@ for i, source in ipairs(sources) do
       connect = options.target,
       table = names[i],
       create = options.create,
+      rename = rename,
+      existing = options.existing ~= "" and options.existing or nil,
    })
 end
 

@@ -3,12 +3,13 @@
 
 local bundled = require "pgcdc.bundled"
 
-local options = bundled.options {
+local options = bundled.options({
    { "by", pgcdc.required, "the column" },
    { "dir", pgcdc.required, "the folder of the files; it is made if it is not there" },
    { "rotate", "", "begin a new file at that size, such as 100M" },
    { "every", 0, "begin a new file after so many seconds" },
-}
+}, { old = true })
+bundled.check_columns(options, "by", { [options.by] = true })
 
 local sink = pgcdc.sinks.jsonl {
    dir = options.dir,

@@ -4,9 +4,9 @@
 local bundled = require "pgcdc.bundled"
 local terminal = require "pgcdc.terminal"
 
-local options = bundled.options {
+local options = bundled.options({
    { "width", 80, "the longest value that is shown whole; 0: show all of them whole" },
-}
+}, { start = "now" })
 
 local colours = { read = "blue", insert = "green", upsert = "green", update = "yellow",
                   delete = "red" }
@@ -20,7 +20,7 @@ local function columns(row, names, key)
       end
    else
       for name, value in pairs(row) do
-         if key[name] == nil then
+         if pgcdc.get(key, name) == nil then
             fields[#fields + 1] = terminal.field(name, value, options.width)
          end
       end

@@ -251,6 +251,38 @@ static bool find_home(struct cli *cli, struct err *e)
     return true;
 }
 
+static int is_script(const struct dirent *entry)
+{
+    size_t len = strlen(entry->d_name);
+
+    return len > 4 && entry->d_name[0] != '.' && strcmp(entry->d_name + len - 4, ".lua") == 0;
+}
+
+/* Sets the error for a script that is not there. Returns false. */
+static bool fail_script(const struct cli *cli, struct err *e)
+{
+    struct dirent **entries = NULL;
+    int n = scandir(cli->scripts_dir, &entries, is_script, alphasort);
+    const char **names = n > 0 ? calloc((size_t)n, sizeof *names) : NULL;
+    const char *nearest = NULL;
+
+    for (int i = 0; i < n; i++) {
+        entries[i]->d_name[strlen(entries[i]->d_name) - 4] = '\0';
+        if (names != NULL)
+            names[i] = entries[i]->d_name;
+    }
+    if (names != NULL)
+        nearest = text_nearest(cli->asked, names, (size_t)n);
+    err_set(e, ERR_USAGE, "there is no script %s, here or among the bundled ones in %s%s%s%s",
+            cli->asked, cli->scripts_dir, nearest != NULL ? "; did you mean " : "",
+            nearest != NULL ? nearest : "", nearest != NULL ? "?" : "");
+    for (int i = 0; i < n; i++)
+        free(entries[i]);
+    free(entries);
+    free(names);
+    return false;
+}
+
 /* Finds the script: a path, or the name of a bundled script with or without its ending. */
 static bool find_script(struct cli *cli, struct err *e)
 {
@@ -274,8 +306,7 @@ static bool find_script(struct cli *cli, struct err *e)
     if (found == NULL && no_memory)
         return err_memory(e);
     if (found == NULL)
-        return err_set(e, ERR_USAGE, "there is no script %s, here or among the bundled ones in %s",
-                       cli->asked, cli->scripts_dir);
+        return fail_script(cli, e);
     cli->host.script.path = cli->script = found;
     return true;
 }
@@ -293,13 +324,6 @@ static bool find_state(struct cli *cli, struct err *e)
 /* ---- --list ---- */
 
 #define WIDTH 12
-
-static int is_script(const struct dirent *entry)
-{
-    size_t len = strlen(entry->d_name);
-
-    return len > 4 && entry->d_name[0] != '.' && strcmp(entry->d_name + len - 4, ".lua") == 0;
-}
 
 /* Prints the name of a script and its first line, of which "-- jsonl: every change ..." becomes
  * "every change ...". */

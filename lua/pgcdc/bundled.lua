@@ -9,11 +9,14 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
+local connect = require "pgcdc.postgres.client"
 local help = require "pgcdc.help"
-local declare = require("pgcdc.options").declare
-local required = require("pgcdc.options").required
+local options_of = require "pgcdc.options"
 local path = require "pgcdc.sinks.path"
+local sorted = require("pgcdc.names").sorted
 local source = require "pgcdc.stream.source"
+
+local declare, required = options_of.declare, options_of.required
 
 local bundled = {}
 
@@ -25,16 +28,26 @@ local common = {
    { "where", "", "SQL condition" },
    { "interval", 1, "seconds between polls" },
    { "connections", 8, "how many connections to the database at most" },
-   { "start", "snapshot", "snapshot, now, or a transaction id" },
+   { "start", "snapshot",
+     "begin with the rows that are there (snapshot), with what comes (now), or at an xid" },
+   { "deletes", "no", "tell deletes: yes, no, or the seconds between two looks for them" },
+   { "old", false, "with deletes: keep the rows, to tell what they were before" },
    { "capture", "xmin",
      "xmin, increment, or trigger (install it first: pgcdc-lua trigger help=1)" },
    { "column", "", "with capture=increment: the column that grows" },
 }
 
 --- Declares the options that `sources` reads and those of `own`, a list of {name, default, text of
---- help=1}. Returns their values by name, as pgcdc.options does.
-function bundled.options(own)
-   local list = table.move(common, 1, #common, 1, {})
+--- help=1}. Returns their values by name, as pgcdc.options does. `defaults`: name -> default, where
+--- the script has another one than the others; or nil.
+function bundled.options(own, defaults)
+   local list = {}
+   for i, option in ipairs(common) do
+      list[i] = table.move(option, 1, 3, 1, {})
+      if defaults and defaults[option[1]] ~= nil then
+         list[i][2] = defaults[option[1]]
+      end
+   end
    return declare(table.move(own, 1, #own, #list + 1, list))
 end
 
@@ -95,6 +108,25 @@ end
 --- Ends the program with a usage error: what is wrong with the command line.
 bundled.usage = raw.usage
 
+--- 'a:b,"c:d":e' as {a = "b", ["c:d"] = "e"}; nil where there is nothing. What cannot be understood
+--- ends the program. `what`: the name of the option.
+function bundled.pairs(what, text)
+   local found
+   for _, item in ipairs(bundled.list(text) or {}) do
+      local from, to = item:match '^(".*")%s*:%s*(.-)$'
+      if not from then
+         from, to = item:match "^(.-)%s*:%s*(.-)$"
+      end
+      local names = from and { bundled.names(from), bundled.names(to) } or {}
+      if not names[1] or not names[2] then
+         bundled.usage(("%s=%s: say OLD:NEW"):format(what, item))
+      end
+      found = found or {}
+      found[names[1][1]] = names[2][1]
+   end
+   return found
+end
+
 --- What the options rotate= and every= mean to a sink; nil: nothing.
 function bundled.rotation(options)
    local size = options.rotate ~= "" and options.rotate or nil
@@ -102,18 +134,25 @@ function bundled.rotation(options)
    return (size or every) and { size = size, every = every } or nil
 end
 
+local has_warned = false -- that deletes do not tell a column
+
 --- The value of a column of a change; an error if its table has no such column.
 function bundled.column(change, name)
    local row = change.row or change.old or change.key
-   local value = row[name]
+   local value = raw.get(row, name)
+   if value == nil and not change.row and not change.old and not has_warned then
+      has_warned = true
+      raw.log("warn", ("deletes do not tell the column '%s': they count as NULL (old=yes keeps it,"
+         .. " with capture=xmin)"):format(name))
+   end
    if value == nil and change.row then
       for column in pairs(row) do
          if column == name then
             return nil
          end
       end
-      error(("the table %s.%s has no column '%s' among those that are read"):format(
-         change.schema, change.table, name), 0)
+      error(("the table %s.%s has no column '%s' among those that are read%s"):format(
+         change.schema, change.table, name, check.nearest(name, sorted(row))), 0)
    end
    return value
 end
@@ -121,10 +160,82 @@ end
 --- A name for a file, which is different for each value and names no other folder.
 bundled.file_name = path.name
 
+-- The columns of a table that are read, as a set, and its full name; nil where it is not found.
+local function columns_of(db, options, name)
+   local rows = db:query([[SELECT n.nspname || '.' || relname AS "table", a.attname AS column
+      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      WHERE c.oid = pg_catalog.to_regclass($1) AND attnum > 0 AND NOT attisdropped]], name)
+   if #rows == 0 then
+      return nil
+   end
+   local there, read = {}, {}
+   for _, row in ipairs(rows) do
+      there[row.column] = true
+   end
+   for _, column in ipairs(bundled.names(options.columns) or sorted(there)) do
+      read[column] = there[column]
+   end
+   return read, rows[1].table
+end
+
+--- Raises an error if one of the tables that the options name lacks one of `columns`, a set, or
+--- does not read it, so that the program ends before any row. `what`: the option that names them.
+--- Where the server cannot be asked now, the first change will tell.
+function bundled.check_columns(options, what, columns)
+   local db = connect()
+   for _, name in ipairs(bundled.list(options.table)) do
+      local ok, there, full_name = pcall(columns_of, db, options, name)
+      for _, column in ipairs(ok and there and sorted(columns) or {}) do
+         if not there[column] then
+            db:close()
+            error(("%s: %s has no column '%s'%s%s"):format(what, full_name, column,
+               bundled.names(options.columns) and " among those that are read" or "",
+               check.nearest(column, sorted(there))), 0)
+         end
+      end
+   end
+   db:close()
+end
+
+--- True if the sources of these options tell deletes.
+function bundled.tells_deletes(options)
+   return options.capture == "trigger" or options_of.truths[options.deletes:lower()] ~= false
+end
+
+-- What the option deletes= means to a source.
+local function read_deletes(options)
+   local text = options.deletes:lower()
+   local seconds = tonumber(text)
+   if options_of.truths[text] == true and text ~= "1" then
+      return true
+   elseif options_of.truths[text] == false then
+      return false
+   elseif not seconds then
+      bundled.usage(("deletes must be yes, no or a number of seconds, not '%s'"):format(
+         options.deletes))
+   end
+   return { interval = seconds }
+end
+
+-- The fields `deletes` and `old` of a source. What the script has as its default gives way where
+-- the capture has no deletes to tell.
+local function deletes_of(options)
+   local deletes = read_deletes(options)
+   if deletes and options.capture == "increment" and not options_of.is_given "deletes" then
+      raw.log("warn", "capture=increment tells no deletes: what is deleted stays where it was"
+         .. " written")
+      deletes = false
+   end
+   local has_old = deletes and options.capture == "xmin" or options_of.is_given "old"
+   return deletes, has_old and options.old
+end
+
 --- Declares one source for each table that the options name. Returns the list. `more`: further
 --- fields for all of them, as pgcdc.source has them.
 function bundled.sources(options, more)
    local sources = {}
+   local deletes, old = deletes_of(options)
    for i, name in ipairs(bundled.list(options.table) or {}) do
       local spec = {
          table = name,
@@ -136,6 +247,8 @@ function bundled.sources(options, more)
          capture = options.capture,
          column = options.column ~= "" and options.column or nil,
          start = math.tointeger(tonumber(options.start)) or options.start,
+         deletes = deletes,
+         old = old,
       }
       for field, value in pairs(more or {}) do
          spec[field] = value

@@ -33,6 +33,16 @@ function check.fail(message, ...)
    error(message:format(...), level > 0 and level - 1 or 0)
 end
 
+--- "script.lua:3: ", the line of the script that called into the library; "" if none did.
+function check.place()
+   local level = caller_level()
+   if level == 0 then
+      return ""
+   end
+   local _, line, shown = raw.where(level - 1)
+   return ("%s:%d: "):format(shown, line)
+end
+
 --- "; did you mean ...?" for a name that is near one of `candidates`, else "".
 function check.nearest(given, candidates)
    local found = type(given) == "string" and raw.nearest(given, candidates)

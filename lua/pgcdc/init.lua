@@ -7,9 +7,13 @@
 -- host calls the hooks at the end of this file, see src/lua/hooks.h.
 
 local raw = require "pgcdc.raw"
+local change = require "pgcdc.change"
+local parts = require "pgcdc.fields"
 local options = require "pgcdc.options"
+local strict = require "pgcdc.strict"
 local timer = require "pgcdc.timer"
 local checkpoint = require "pgcdc.delivery.checkpoint"
+local feeds = require "pgcdc.delivery.feeds"
 local lineage = require "pgcdc.delivery.lineage"
 local on_error = require "pgcdc.delivery.on_error"
 local recovery = require "pgcdc.delivery.recovery"
@@ -19,8 +23,8 @@ local connect = require "pgcdc.postgres.client"
 local stream = require "pgcdc.stream.stream"
 local source = require "pgcdc.stream.source"
 
-for _, name in ipairs { "basic", "choose", "combine", "ends", "envelope", "fold", "pace",
-                        "project", "reduce", "route", "window" } do
+for _, name in ipairs { "basic", "choose", "combine", "ends", "envelope", "fold", "only",
+                        "pace", "project", "reduce", "route", "window" } do
    require("pgcdc.stream.operators." .. name)
 end
 
@@ -30,6 +34,10 @@ local pgcdc = {
    source = source.declare,
    stream = stream.new,
    register = stream.register,
+   change = change.make,
+   is_change = raw.is_change,
+   get = parts.get,
+   copy = parts.copy,
    state = state.table,
    sinks = require "pgcdc.sinks.by_name",
    connect = function(target) return connect(target) end,
@@ -63,13 +71,22 @@ end
 timer.start(raw.now)
 raw.hook("timers", function()
    local seconds, has_windows = timer.run()
-   return seconds, has_windows, lineage.has_released
+   return seconds, has_windows, lineage.has_released, feeds.take_due()
 end)
 raw.hook("start", function()
    source.rewire_all() -- now it is known whether there are sinks
+   source.tell_of_unheard()
    recovery.start()
 end)
-raw.hook("enter", lineage.enter)
+raw.hook("resolved", feeds.resolve)
+raw.hook("reading", feeds.begin_reading)
+raw.hook("ready", feeds.end_reading)
+raw.hook("enter", function(number, batch, has_rows)
+   if has_rows then
+      feeds.enter(number)
+   end
+   lineage.enter(number, batch)
+end)
 raw.hook("leave", lineage.leave)
 raw.hook("checkpoint", function(number, ...)
    return on_error.checkpoint(source.by_number(number), ...)
@@ -80,7 +97,10 @@ raw.hook("graph", function()
    print(graph.dot())
 end)
 
-require "pgcdc.strict"()
+strict.table("field of pgcdc", pgcdc)
+strict.table("field of pgcdc.json", pgcdc.json)
+strict.table("field of pgcdc.log", pgcdc.log)
+strict.globals()
 require "pgcdc.bundled"
 require "pgcdc.terminal"
 

@@ -13,6 +13,8 @@
 ---A row of a table, by column name: integers, floats, text (numeric too, with all its digits),
 ---booleans, tables (json, arrays, composites). `pairs` keeps the order of the columns.
 ---@class pgcdc.row
+---@field get fun(self: pgcdc.row, name: string): any nil for a column that is not there
+---@field copy fun(self: pgcdc.row): table a plain table with all columns decoded
 ---@field [string] any
 
 ---@alias pgcdc.op "read"|"upsert"|"insert"|"update"|"delete"
@@ -31,6 +33,8 @@
 ---@field xid integer|nil the transaction that wrote it, 64 bit; nil of views and foreign tables
 ---@field ts string when it was read: "2026-11-23T05:04:57.057Z"
 ---@field id string the same at every redelivery of the same row version
+---@field get fun(self: pgcdc.change, name: string): any nil for a field that is not there
+---@field copy fun(self: pgcdc.change): table a plain table with all columns decoded
 ---@field [string] any what the script adds
 
 -- ---- streams ----
@@ -80,6 +84,11 @@ function Stream:starmap(f, ...) end
 ---@param f? fun(x: any, ...): any
 ---@return pgcdc.stream
 function Stream:filter(f, ...) end
+
+---Changes whose row matches, and deletes of those that do not (any more).
+---@param f fun(x: any, ...): any
+---@return pgcdc.stream
+function Stream:only(f, ...) end
 
 ---Values for which f(x, ...) is not true.
 ---@param f fun(x: any, ...): any
@@ -405,9 +414,10 @@ function sinks.exec(spec) end
 ---@field mode? "mirror"|"append"|"history"
 ---@field create? boolean make the table where it is missing; true
 ---@field rename? table<string, string>
+---@field existing? "keep"|"remove" what becomes of rows that others wrote before
 ---@field name? string
 
----Changes into a table of a Postgres database.
+---Changes, or rows of one's own, into a table of a Postgres database.
 ---@param spec pgcdc.postgres.spec
 ---@return pgcdc.sink
 function sinks.postgres(spec) end
@@ -471,6 +481,40 @@ pgcdc.sinks = sinks
 ---@param spec pgcdc.source.spec
 ---@return pgcdc.source
 function pgcdc.source(spec) end
+
+---@class pgcdc.change.spec
+---@field op pgcdc.op
+---@field table string
+---@field key? table<string, any> required for a delete
+---@field row? table<string, any> required for other ops
+---@field old? table<string, any>
+---@field schema? string
+---@field database? string
+---@field source? string
+---@field xid? integer
+---@field ts? string
+---@field id? string default: a new one each time
+
+---Makes a change by hand.
+---@param spec pgcdc.change.spec
+---@return pgcdc.change
+function pgcdc.change(spec) end
+
+---Whether a value is a change.
+---@param value any
+---@return boolean
+function pgcdc.is_change(value) end
+
+---A field that may be absent: nil then.
+---@param t table
+---@param name string
+---@return any
+function pgcdc.get(t, name) end
+
+---A plain table with the same fields, decoded, that shares nothing with `t`.
+---@param t table
+---@return table
+function pgcdc.copy(t) end
 
 ---Makes a stream by hand; feed it with `emit`.
 ---@param spec? {name?: string}

@@ -5,6 +5,7 @@ local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local help = require "pgcdc.help"
 local sorted = require("pgcdc.names").sorted
+local strict = require "pgcdc.strict"
 
 local options = {}
 
@@ -13,8 +14,10 @@ options.required = setmetatable({}, { __name = "pgcdc.required", __tostring = fu
    return "required"
 end })
 
-local truths = { ["true"] = true, yes = true, on = true, ["1"] = true,
-                 ["false"] = false, no = false, off = false, ["0"] = false }
+--- What words mean yes and no.
+options.truths = { ["true"] = true, yes = true, on = true, ["1"] = true,
+                   ["false"] = false, no = false, off = false, ["0"] = false }
+local truths = options.truths
 
 --- Arguments as a table, values as text. Of two with one name the last one counts.
 function options.parse(arguments)
@@ -24,6 +27,11 @@ function options.parse(arguments)
       args[name] = value
    end
    return args
+end
+
+--- True if the command line says NAME=VALUE.
+function options.is_given(name)
+   return options.parse(raw.words)[name] ~= nil
 end
 
 -- The value that `text` stands for, or nil and what is wrong with it.
@@ -95,7 +103,7 @@ local function read_all(defaults, list)
    if #wrong > 0 then
       raw.usage(table.concat(wrong, "; "))
    end
-   return values
+   return strict.table("option", values)
 end
 
 --- Declares the script's options: a table from names to defaults (text, a number, true or

@@ -1,4 +1,4 @@
--- pgcdc.strict: a script that reads a global that nobody has set gets an error.
+-- pgcdc.strict: a script that reads a name that is not there gets an error with the nearest one.
 -- SPDX-License-Identifier: MIT
 --
 -- Other libraries that a script loads may read globals that are not there, as many do.
@@ -9,8 +9,51 @@ local check = require "pgcdc.check"
 -- The globals that the sandbox removes. A script may ask whether they are there.
 local removed = { io = true, debug = true, dofile = true, loadfile = true }
 
+local strict = {}
+
+local ours = "@" .. raw.lua_dir .. "/"
+
+-- Raises that `t` has no field of this name, unless we ask ourselves. `class`: where names are
+-- looked for, too, or nil.
+local function fail(what, t, name, class)
+   if type(name) ~= "string" then
+      return nil
+   end
+   local reader = raw.where(2) -- who indexes t: the functions below call this one as their last act
+   if not reader or reader == "=[C]" or reader:sub(1, #ours) == ours then
+      return nil
+   end
+   local known = {}
+   for _, from in ipairs { t, class } do
+      for field in next, from do
+         known[#known + 1] = type(field) == "string" and field or nil
+      end
+   end
+   table.sort(known)
+   check.fail("there is no %s '%s'%s", what, name, check.nearest(name, known))
+end
+
+--- From now on a script that reads a field that the table does not have gets an error. `what`: what
+--- a field of it is. Returns the table, whose metatable is set.
+function strict.table(what, t)
+   return setmetatable(t, { __index = function(self, name)
+      return fail(what, self, name)
+   end })
+end
+
+--- The same for all objects of a class, a table of methods that is its own __index. `also`: where
+--- names are looked for, too, or nil.
+function strict.class(what, class, also)
+   return setmetatable(class, { __index = function(self, name)
+      if also and also[name] ~= nil then
+         return also[name]
+      end
+      return fail(what, self, name, also)
+   end })
+end
+
 --- From now on it is an error if the script, or a bundled one, reads an unknown global.
-return function()
+function strict.globals()
    local script, bundled = "@" .. raw.script, "@" .. raw.scripts_dir .. "/"
    setmetatable(_G, { __index = function(globals, name)
       local reader = raw.where(2)
@@ -26,3 +69,5 @@ return function()
       error(("there is no global '%s'%s"):format(tostring(name), check.nearest(name, names)), 2)
    end })
 end
+
+return strict

@@ -3,6 +3,7 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
+local strict = require "pgcdc.strict"
 
 local timer = {}
 
@@ -74,7 +75,7 @@ local function remove(t)
    end
 end
 
-local Timer = {}
+local Timer = strict.class("method of a timer", {})
 Timer.__index = Timer
 Timer.__name = "pgcdc.timer"
 

@@ -43,6 +43,7 @@ struct chunk {
 
     bool begins;             /* the first chunk of its poll or range */
     bool ends;               /* the last one */
+    bool is_all;             /* then: every row that is there has come */
     bool ends_batch;         /* and no other source of its unit has more: all of them are at one
                               * moment then */
     bool is_lazy;            /* its position need not be saved soon: the poll found nothing */

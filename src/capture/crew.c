@@ -31,8 +31,8 @@ struct crew_source {
     bool is_waiting;       /* for crew_restore */
     bool is_finished;      /* nothing more will be done for it */
     bool is_asking;        /* the thread waits for crew_answer */
-    bool has_asked;        /* the answer names buckets: <asked> */
-    unsigned char asked[TALLY_BUCKETS / 8];
+    bool has_asked;        /* the answer asks for keys: <asked> */
+    struct tally_request asked;
     uint64_t announced_as; /* the number that its commits are announced as; 0: they are not */
     uint64_t heard;        /* so many announcements had come when the last poll began */
     bool was_told;         /* the host was told that announcements do not arrive */
@@ -203,10 +203,10 @@ static bool ask_host(struct crew_source *s, struct message *m, struct err *e)
     has_asked = s->has_asked;
     s->is_asking = false;
     pthread_mutex_unlock(&crew->mutex);
-    return step_answer(s->step, is_answered, has_asked ? s->asked : NULL, e);
+    return step_answer(s->step, is_answered, has_asked ? &s->asked : NULL, e);
 }
 
-bool crew_answer(struct crew_source *s, const unsigned char *asked)
+bool crew_answer(struct crew_source *s, const struct tally_request *asked)
 {
     bool is_asking;
 
@@ -214,7 +214,7 @@ bool crew_answer(struct crew_source *s, const unsigned char *asked)
     is_asking = s->is_asking;
     s->is_asking = false;
     if ((s->has_asked = is_asking && asked != NULL))
-        memcpy(s->asked, asked, sizeof s->asked);
+        s->asked = *asked;
     pthread_cond_broadcast(&s->crew->changed);
     pthread_mutex_unlock(&s->crew->mutex);
     return is_asking;
@@ -386,7 +386,7 @@ static bool do_step(struct crew_unit *u, struct thread_conn *tc, struct err *e)
     if (!unit_is_complete(&u->unit))
         return true; /* due again at once */
     adapt_interval(u, n_rows > 0);
-    u->due_ms += u->interval_ms;
+    u->due_ms = unit_due_ms(&u->unit, u->due_ms + u->interval_ms);
     for (size_t i = 0; job->is_once && i < u->n; i++)
         finish(u->sources[i], MESSAGE_DONE, NULL);
     return true;

@@ -40,7 +40,7 @@ bool crew_start(struct crew *crew, struct err *e) WARN_UNUSED;
 
 /* See reader.h. crew_restore: false: out of memory. */
 bool crew_restore(struct crew_source *s, const struct position *kept) WARN_UNUSED;
-bool crew_answer(struct crew_source *s, const unsigned char *asked);
+bool crew_answer(struct crew_source *s, const struct tally_request *asked);
 void crew_wake(struct crew *crew);
 
 /* Makes every thread end soon. */

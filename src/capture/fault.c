@@ -140,6 +140,8 @@ static bool begin_whole(struct source *s, enum fault_news *news, struct err *e)
 static bool begin_snapshot(struct source *s, struct conn *conn, enum fault_news *news,
                            struct err *e)
 {
+    /* with deletes a table that is read again brings only what differs from what is known */
+    bool is_whole = s->position.phase == POSITION_NONE || !s->config->deletes;
     char *text;
 
     if (s->config->is_joint)
@@ -160,7 +162,7 @@ static bool begin_snapshot(struct source *s, struct conn *conn, enum fault_news 
         free(text);
     s->position.reads += s->config->deletes;
     s->is_ready = s->is_impatient = false;
-    return true;
+    return !is_whole || source_add_reading(s, e);
 }
 
 static bool begin_anew(struct source *s, struct conn *conn, const char *why,
@@ -349,6 +351,13 @@ bool fault_begin(struct source *s, struct conn *conn, enum fault_news *news, str
     }
     source_keep_identity(s);
     return source_add_schema(s, e);
+}
+
+void fault_forget_start(struct source *s)
+{
+    source_forget_polled(s);
+    position_fini(&s->position);
+    s->position = (struct position){ 0 };
 }
 
 void fault_end_snapshot(struct source *s)

@@ -34,6 +34,9 @@ enum fault_news {
 bool fault_begin(struct source *s, struct conn *conn, enum fault_news *news,
                  struct err *e) WARN_UNUSED;
 
+/* What was there at FAULT_STARTS_NOW could not be read: the source begins anew. */
+void fault_forget_start(struct source *s);
+
 /* The first read is complete: polls come next. */
 void fault_end_snapshot(struct source *s);
 

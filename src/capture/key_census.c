@@ -19,6 +19,18 @@ bool key_census_is_due(const struct key_census *c, const struct source *s)
             clock_mono_ms() - c->last_ms >= config->check_ms);
 }
 
+bool key_census_is_overdue(const struct key_census *c, const struct source *s)
+{
+    return (c->is_owed || c->is_behind) && key_census_is_due(c, s);
+}
+
+int64_t key_census_due_ms(const struct key_census *c, const struct source *s)
+{
+    if (!s->config->deletes || s->config->check_ms == 0)
+        return INT64_MAX;
+    return (c->is_behind ? c->last_ms : clock_mono_ms()) + s->config->check_ms;
+}
+
 /* True if every leaf that the position knows has another file now. */
 static bool is_truncated(const struct position *p, const struct relation *now)
 {
@@ -31,8 +43,9 @@ static bool is_truncated(const struct position *p, const struct relation *now)
     return p->n_leaves > 0 && now->n_leaves > 0;
 }
 
-void key_census_begin(struct key_census *c, const struct source *s)
+void key_census_begin(struct key_census *c, const struct source *s, bool is_start)
 {
+    c->is_start = is_start;
     c->is_wanted = key_census_is_due(c, s);
     c->is_owed = c->is_owed || c->is_wanted;
     c->is_truncated = c->is_truncated || is_truncated(&s->position, &s->facts.table);
@@ -50,11 +63,13 @@ void key_census_drop(struct key_census *c)
     c->is_wanted = c->is_skipped = c->is_answered = false;
 }
 
-void key_census_complete(struct key_census *c)
+void key_census_complete(struct key_census *c, const struct source *s)
 {
     if (c->is_wanted && !c->is_skipped && c->is_answered) {
-        c->is_owed = c->is_truncated = false;
+        c->is_owed = c->is_behind = c->is_truncated = false;
         c->last_ms = clock_mono_ms();
+    } else {
+        c->is_behind = s->config->deletes;
     }
     key_census_drop(c);
 }
@@ -169,20 +184,26 @@ bool key_census_read_tally(struct key_census *c, const struct source *s, struct 
 
 /* ---- keys ---- */
 
-bool key_census_answer(struct key_census *c, const unsigned char *asked)
+bool key_census_answer(struct key_census *c, const struct tally_request *asked)
 {
     c->is_answered = true;
     if (asked == NULL)
         return true;
-    if ((c->asked = malloc(TALLY_BUCKETS / 8)) == NULL)
+    if ((c->asked = malloc(sizeof *c->asked)) == NULL)
         return false;
-    memcpy(c->asked, asked, TALLY_BUCKETS / 8);
+    *c->asked = *asked;
     return true;
 }
 
-/* Takes a line, "xmin\thash\tkey". */
-static bool take_key(struct chunk *chunk, const struct source *s, const char *p, size_t len,
-                     struct err *e)
+bool key_census_wants_rows(const struct key_census *c, const struct source *s)
+{
+    return c->asked != NULL && c->asked->is_learning &&
+           (s->config->keeps_old || s->config->skips_unchanged);
+}
+
+/* Takes a line, "xmin\thash\tkey", or a row in the place of the key. */
+static bool take_key(const struct key_census *c, struct chunk *chunk, const struct source *s,
+                     const char *p, size_t len, struct err *e)
 {
     const char *end = p + len;
     uint64_t hash;
@@ -194,7 +215,7 @@ static bool take_key(struct chunk *chunk, const struct source *s, const char *p,
         len > UINT32_MAX)
         return fail_row(e);
     row.xid = horizon_widen_visible(xmin, &s->facts.snapshot, &s->facts.in_doubt, &is_doubtful);
-    if (is_doubtful || horizon_is_new(&s->position.horizon, row.xid))
+    if (is_doubtful || (!c->is_start && horizon_is_new(&s->position.horizon, row.xid)))
         row.op = OP_UPSERT;
     row.len = (uint32_t)(end - p);
     return (chunk_add_hash(chunk, hash) && chunk_add(chunk, &row, p)) || err_memory(e);
@@ -210,10 +231,12 @@ bool key_census_read_keys(struct key_census *c, const struct source *s, struct c
     if ((c->message = message_new(MESSAGE_KEYS, s->number)) == NULL)
         return err_memory(e);
     chunk = &c->message->chunk;
+    if (key_census_wants_rows(c, s))
+        chunk->rowtype = rowtype_ref(s->facts.rowtype);
     while (!chunk->ends && !chunk_is_full(chunk)) {
         switch (conn_copy_next(conn, &text, &len, e)) {
         case CONN_COPY_LINE:
-            if (!take_key(chunk, s, text, len, e))
+            if (!take_key(c, chunk, s, text, len, e))
                 return false;
             break;
         case CONN_COPY_END:

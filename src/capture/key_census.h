@@ -13,6 +13,7 @@
 
 struct key_census {
     bool is_owed;          /* one was due, or none was ever made, and none is complete since */
+    bool is_behind;        /* polls were complete since the newest one: it may be owed, once due */
     bool is_wanted;        /* the poll in hand makes one */
     bool is_skipped;       /* the poll in hand has too many rows: the next one makes it */
     bool is_truncated;     /* all files of the table are new since the newest census */
@@ -20,16 +21,24 @@ struct key_census {
     uint64_t *hashes;      /* of the keys of the poll's rows; owned */
     size_t n_hashes, cap_hashes;
     bool is_answered;      /* the host has said which keys it asks for */
-    unsigned char *asked;  /* a bit for each bucket whose keys it asks for, owned; NULL: none */
+    struct tally_request *asked; /* what it asks for, owned; NULL: nothing */
+    bool is_start;         /* the position begins with the census: all rows are old */
     struct message *message; /* being filled; owned; NULL: none */
 };
 
 /* True if one is due now. */
 bool key_census_is_due(const struct key_census *c, const struct source *s);
 
+/* True if one is due now, and needs no commit to be made. */
+bool key_census_is_overdue(const struct key_census *c, const struct source *s);
+
+/* When the next one is due if it has an interval of its own and a step was made just now, see
+ * clock_mono_ms; INT64_MAX: it has none. */
+int64_t key_census_due_ms(const struct key_census *c, const struct source *s);
+
 /* A poll begins: decides whether it makes a census. The position must still know the leaves of the
- * poll before. */
-void key_census_begin(struct key_census *c, const struct source *s);
+ * poll before. <is_start>: nothing is polled, and the position begins with what is there. */
+void key_census_begin(struct key_census *c, const struct source *s, bool is_start);
 
 /* Forgets what the poll in hand brought. To be called when a poll ends unfinished;
  * key_census_complete calls it too. */
@@ -50,17 +59,21 @@ bool key_census_leave(struct key_census *c, const char *p, const char *end,
 bool key_census_read_tally(struct key_census *c, const struct source *s, struct conn *conn,
                            struct message **message, struct err *e) WARN_UNUSED;
 
-/* The answer of the host: TALLY_BUCKETS bits (copied), or NULL: it asks for no keys. False: out of
- * memory. */
-bool key_census_answer(struct key_census *c, const unsigned char *asked) WARN_UNUSED;
+/* The answer of the host (copied), or NULL: it asks for no keys. False: out of memory. */
+bool key_census_answer(struct key_census *c, const struct tally_request *asked) WARN_UNUSED;
+
+/* True if whole rows are asked for: the host learns what is there, and will want the rows before
+ * the next changes. */
+bool key_census_wants_rows(const struct key_census *c, const struct source *s);
 
 /* Reads the next chunk of the answer to sql_keys, which the caller owns; it <ends> if it is the
- * last one. Old rows are OP_READ, those that this poll or the next delivers are OP_UPSERT. */
+ * last one, and has a row type if its rows are whole. Old rows are OP_READ, those that this poll or
+ * the next delivers are OP_UPSERT. */
 bool key_census_read_keys(struct key_census *c, const struct source *s, struct conn *conn,
                           struct message **message, struct err *e) WARN_UNUSED;
 
-/* The poll is over. */
-void key_census_complete(struct key_census *c);
+/* The poll is complete. */
+void key_census_complete(struct key_census *c, const struct source *s);
 
 /* Reads the xmin at the beginning of a COPY line and the tab after it or, if <is_alone>, a line
  * that has no other field; *p is moved after it. False: it cannot be read, *p stays. */

@@ -103,8 +103,8 @@ struct method {
     void (*put_facts)(const struct source *s, struct buf *sql);
     bool (*read_facts)(struct source *s, const struct result *r, struct err *e);
 
-    /* The facts could not be read, because of <e>: if the reason is that something is missing that
-     * the method needs, replaces <e> by an error that says so. */
+    /* Facts or rows could not be read, because of <e>: if the reason is that something is missing
+     * that the method needs, replaces <e> by an error that says so. */
     void (*explain)(const struct source *s, struct err *e);
 
     /* In each transaction: ERR_REFUSED if what the method needs is not there, or is of no use. */
@@ -147,6 +147,10 @@ struct method {
 
     /* True if a poll is to be made though nothing has committed since the newest complete one. */
     bool (*wants_poll)(const struct source *s);
+
+    /* When wants_poll comes true though nothing commits, see clock_mono_ms; INT64_MAX: never.
+     * NULL: likewise. */
+    int64_t (*due_ms)(const struct source *s);
 
     size_t step_size;                  /* of the step's <own>, which is zeroed at first */
     void (*step_fini)(void *own);      /* frees what <own> holds, but not <own> itself */

@@ -173,6 +173,16 @@ static bool wants_recheck(const struct source *s)
                          increment_is_full(i, s->facts.snapshot.xmax));
 }
 
+/* When a recheck is due. (Polls that ended early are finished first, by the next one.) */
+static int64_t due_ms(const struct source *s)
+{
+    int64_t left = s->position.increment.rechecked_ms + s->config->recheck_ms - clock_wall_ms();
+
+    if (s->config->recheck_ms == 0 || s->position.n_resume_points > 0)
+        return INT64_MAX;
+    return clock_mono_ms() + (left > 0 ? left : 0);
+}
+
 /* ---- steps ---- */
 
 static void put_leaf(const struct source *s, const struct method_extent *extent, struct buf *sql)
@@ -361,6 +371,7 @@ const struct method method_increment = {
     .stays = method_increment_has_column,
     .oldest_xid = oldest_xid,
     .wants_poll = wants_recheck,
+    .due_ms = due_ms,
     .step_size = sizeof(struct step),
     .step_fini = fini_step,
     .range = { .put = method_put_range, .take = method_take_range },

@@ -17,6 +17,8 @@
 #include "capture/sql_trigger.h"
 #include "pg/copytext.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,12 +28,20 @@ struct triggers {
     uint64_t since;  /* the xid that made the triggers; 0: there are none */
     uint64_t pruned; /* tombstones below this xid may have been deleted */
     bool notifies;   /* commits are announced */
-    char *key;       /* the columns that tombstones hold, newlines between */
+    char *labels, *columns; /* of the key, newlines between, see sql_trigger_installed */
+};
+
+/* Of a poll. */
+struct step {
+    uint64_t empty; /* tombstones without a key */
 };
 
 static void fini_source(void *own)
 {
-    free(((struct triggers *)own)->key);
+    struct triggers *t = own;
+
+    free(t->labels);
+    free(t->columns);
 }
 
 /* What this method keeps of <s>; zeroed if the source names another method. */
@@ -47,6 +57,8 @@ static struct sql_trigger_query query(const struct source *s)
     return (struct sql_trigger_query){
         .query = method_query(s),
         .number = triggers_of(s)->number,
+        .labels = triggers_of(s)->labels,
+        .columns = triggers_of(s)->columns,
         .xmax = s->facts.snapshot.xmax,
     };
 }
@@ -60,10 +72,10 @@ static void put_facts(const struct source *s, struct buf *sql)
 
 static bool read_facts(struct source *s, const struct result *r, struct err *e)
 {
-    enum { NUMBER, SINCE, PRUNED, NOTIFY, KEY };
+    enum { NUMBER, SINCE, PRUNED, NOTIFY, LABELS, COLUMNS };
     struct triggers *t = s->own;
 
-    free(t->key);
+    fini_source(t);
     *t = (struct triggers){ 0 };
     if (result_count(r) == 0)
         return true;
@@ -71,8 +83,9 @@ static bool read_facts(struct source *s, const struct result *r, struct err *e)
     t->since = result_u64(r, 0, SINCE);
     t->pruned = result_u64(r, 0, PRUNED);
     t->notifies = result_bool(r, 0, NOTIFY);
-    t->key = strdup(result_text(r, 0, KEY));
-    return t->key != NULL || err_memory(e);
+    t->labels = strdup(result_text(r, 0, LABELS));
+    t->columns = strdup(result_text(r, 0, COLUMNS));
+    return (t->labels != NULL && t->columns != NULL) || err_memory(e);
 }
 
 static bool refuse(const struct source *s, const char *why, struct err *e)
@@ -86,8 +99,31 @@ static bool refuse_missing(const struct source *s, struct err *e)
                   "action=install table=...` first", e);
 }
 
+/* True if a text is not one of its type. */
+static bool is_of_type(const struct err *e)
+{
+    static const char *const states[] = { "22P02", "22003", "22007", "22008" };
+    bool is = false;
+
+    for (size_t i = 0; i < sizeof states / sizeof *states; i++)
+        is = is || strcmp(e->sqlstate, states[i]) == 0;
+    return is && e->code == ERR_SQL;
+}
+
+static void add_advice(struct err *e)
+{
+    const struct err cause = *e;
+
+    err_set(e, cause.code, "%.300s (if the type of a key column was changed, run `pgcdc-lua "
+            "trigger action=install` again: keys that were deleted before cannot be read)",
+            cause.msg);
+    memcpy(e->sqlstate, cause.sqlstate, sizeof e->sqlstate);
+}
+
 static void explain(const struct source *s, struct err *e)
 {
+    if (is_of_type(e))
+        add_advice(e);
     if (e->code != ERR_SQL || strstr(e->msg, "pgcdc") == NULL)
         return;
     if (strcmp(e->sqlstate, "42P01") == 0 || strcmp(e->sqlstate, "3F000") == 0)
@@ -97,28 +133,20 @@ static void explain(const struct source *s, struct err *e)
                       "action=install` again with readers=", e);
 }
 
-/* True if <name> is one of the lines of <list>. */
-static bool is_line(const char *name, const char *list)
-{
-    for (size_t n; *list != '\0'; list += n + (list[n] == '\n')) {
-        n = strcspn(list, "\n");
-        if (strlen(name) == n && strncmp(name, list, n) == 0)
-            return true;
-    }
-    return false;
-}
-
 static bool check(const struct source *s, struct err *e)
 {
     const struct rowtype *rowtype = s->facts.rowtype;
     const struct triggers *t = triggers_of(s);
+    size_t len;
 
     if (t->since == 0 || !rowtype->has_stamp)
         return refuse_missing(s, e);
     for (size_t k = 0; k < rowtype->n_key; k++)
-        if (!is_line(rowtype->columns[rowtype->key[k]].name, t->key))
+        if (sql_trigger_label(t->labels, t->columns, rowtype->columns[rowtype->key[k]].name,
+                              &len) == NULL)
             return refuse(s, "the triggers note another key than the source's pk: run `pgcdc-lua "
-                          "trigger action=install` again with pk=", e);
+                          "trigger action=install` again, with pk= if it is not the primary key",
+                          e);
     return true;
 }
 
@@ -246,6 +274,11 @@ struct head {
     enum sql_trigger_line line;
 };
 
+static bool is_tombstone(const struct head *head)
+{
+    return head->line == SQL_TRIGGER_TOMBSTONE || head->line == SQL_TRIGGER_EMPTY;
+}
+
 static bool parse_head(const char **p, const char *end, struct head *head)
 {
     uint64_t first, line;
@@ -255,11 +288,11 @@ static bool parse_head(const char **p, const char *end, struct head *head)
     head->stamp = 0;
     if (!copytext_skip_null(p, end) && !copytext_read_u64(p, end, &head->stamp))
         return false;
-    if (!copytext_read_u64(p, end, &line) || line > SQL_TRIGGER_OLD)
+    if (!copytext_read_u64(p, end, &line) || line > SQL_TRIGGER_EMPTY)
         return false;
     head->line = (enum sql_trigger_line)line;
-    head->later = head->line == SQL_TRIGGER_TOMBSTONE ? first : 0;
-    head->xmin = head->line == SQL_TRIGGER_TOMBSTONE ? 0 : (uint32_t)first;
+    head->later = is_tombstone(head) ? first : 0;
+    head->xmin = is_tombstone(head) ? 0 : (uint32_t)first;
     return true;
 }
 
@@ -283,7 +316,7 @@ static bool take_head(const struct source *s, struct method_row *row, struct hea
         if (head->stamp > 0)
             row->xid = head->stamp;
     }
-    row->is_tombstone = head->line == SQL_TRIGGER_TOMBSTONE;
+    row->is_tombstone = is_tombstone(head);
     row->fate = is_doubtful ? METHOD_LEAVE : METHOD_DELIVER;
     return true;
 }
@@ -330,6 +363,7 @@ static bool take_row(const struct source *s, struct method_step *step, struct me
                      struct err *e)
 {
     const struct horizon *h = &s->position.horizon;
+    struct step *own = step->own;
     struct head head;
     uint64_t horizon_xid;
     bool is_new;
@@ -340,7 +374,9 @@ static bool take_row(const struct source *s, struct method_step *step, struct me
         return true;
     is_new = row->is_tombstone ? !xidset_has(&h->seen, horizon_xid)
                                : head.line == SQL_TRIGGER_ROW && horizon_is_new(h, horizon_xid);
-    if (!is_new || (head.later > 0 && !xidset_has(&h->seen, head.later)))
+    own->empty += is_new && head.line == SQL_TRIGGER_EMPTY;
+    if (!is_new || head.line == SQL_TRIGGER_EMPTY ||
+        (head.later > 0 && !xidset_has(&h->seen, head.later)))
         row->fate = METHOD_SKIP; /* not new, or a later tombstone of this poll has the same key */
     return (learn_stamp(step, &head) && (!is_new || xidset_add(&step->delivered, row->xid))) ||
            err_memory(e);
@@ -425,8 +461,25 @@ static bool rise(struct source *s, struct err *e)
     return true;
 }
 
+/* Adds a notice if rows were deleted and nobody knows which. */
+static bool tell_of_empty(struct source *s, uint64_t empty, struct err *e)
+{
+    char text[256];
+
+    if (empty == 0)
+        return true;
+    snprintf(text, sizeof text, "%" PRIu64 " deletes cannot be told, since a column of the key was "
+             "dropped before `pgcdc-lua trigger action=install` ran again: compare what you have "
+             "with the table", empty);
+    return source_add_notice(s, LOG_WARN, text, e);
+}
+
 static bool advance(struct source *s, struct method_step *step, struct err *e)
 {
+    const struct step *own = step->own;
+
+    if (!tell_of_empty(s, own->empty, e))
+        return false;
     /* the stamps of rows that are left to the next poll are not known yet */
     if (step->hand_over == METHOD_TAKES && !step->has_left) {
         if (!xidset_add_all(&step->delivered, &step->there))
@@ -454,6 +507,7 @@ const struct method method_trigger = {
     .begin_position = begin_position,
     .check_position = check_position,
     .wants_poll = wants_poll,
+    .step_size = sizeof(struct step),
     .range = { .put = put_range, .take = take_range },
     .leaf = { .put = put_leaf, .take = take_leaf, .reads_all = true },
     .xids = { .put = put_xids, .take = take_xid },

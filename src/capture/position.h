@@ -65,6 +65,8 @@ struct position {
                              * 0: none */
     bool is_learned;        /* every row that was there when deletes were first looked for is
                              * known, see state/diff.h */
+    bool is_partial;        /* the first read, or the poll after it, is under way: rows may be there
+                             * that are not known */
     /* of the polls that ended early, for xids that are not done yet */
     struct position_resume_point *resume_points;
     size_t n_resume_points, cap_resume_points;

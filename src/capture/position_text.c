@@ -114,6 +114,8 @@ void position_text_write(const struct position *p, const char *source, struct bu
     if (p->reads > 0)
         buf_printf(b, "reads %" PRIu64 "\nnoted %" PRIu64 "\nlearned %d\n", p->reads,
                    p->last_change, p->is_learned);
+    if (p->is_partial)
+        buf_puts(b, "partial 1\n");
     if (p->stamps.is_used)
         buf_printf(b, "stamped_since %" PRIu64 "\ngone_floor %" PRIu64 "\n", p->stamps.since,
                    p->stamps.tombstone_floor);
@@ -327,6 +329,8 @@ static bool read_line(const char *word, const char *text, struct position *p, ui
         return (id->in_recovery = strcmp(text, "1") == 0) || strcmp(text, "0") == 0;
     if (strcmp(word, "learned") == 0)
         return (p->is_learned = strcmp(text, "1") == 0) || strcmp(text, "0") == 0;
+    if (strcmp(word, "partial") == 0)
+        return (p->is_partial = strcmp(text, "1") == 0);
     if (strcmp(word, "increment") == 0)
         return replace_text(text, &p->increment.column);
     if (strcmp(word, "signature") == 0)

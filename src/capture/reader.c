@@ -102,7 +102,7 @@ bool reader_restore(struct reader *r, size_t source, const struct position *kept
     return crew_restore(r->sources[source].source, kept) || err_memory(e);
 }
 
-bool reader_answer(struct reader *r, size_t source, const unsigned char *asked)
+bool reader_answer(struct reader *r, size_t source, const struct tally_request *asked)
 {
     return crew_answer(r->sources[source].source, asked);
 }

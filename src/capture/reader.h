@@ -36,7 +36,7 @@ bool reader_restore(struct reader *r, size_t source, const struct position *kept
 
 /* The answer to a MESSAGE_TALLY: the buckets whose keys the host wants to see (copied, see
  * key_census.h), NULL for none. False if the reader no longer waits for the answer. */
-bool reader_answer(struct reader *r, size_t source, const unsigned char *asked);
+bool reader_answer(struct reader *r, size_t source, const struct tally_request *asked);
 
 /* The host is done with a message of <source>: call it after queue_done. */
 void reader_wake(struct reader *r, size_t source);

@@ -34,7 +34,7 @@ bool reading_begin_poll(struct reading *r, struct conn *conn, struct err *e)
 {
     struct source *s = r->source;
 
-    key_census_begin(r->census, s);
+    key_census_begin(r->census, s, false);
     r->is_whole = source_reads_whole(s);
     if (!method_begin(s, &r->method, conn, e))
         return false;
@@ -198,7 +198,8 @@ static bool take_line(struct reading *r, const char *text, size_t len, struct er
 static void end_copy(struct reading *r)
 {
     r->in_copy = false;
-    if (r->part == READING_POLL && r->census->is_wanted && !r->census->is_skipped)
+    if ((r->part == READING_POLL || r->part == READING_XIDS) && r->census->is_wanted &&
+        !r->census->is_skipped)
         r->part = READING_TALLY;
     else if (r->part != READING_LEAVES)
         r->is_over = true;
@@ -237,7 +238,8 @@ static bool start_census(struct reading *r, struct conn *conn, struct err *e)
     if (r->part == READING_TALLY)
         sql_tally(&sql, &q);
     else
-        sql_keys(&sql, &q, r->census->asked);
+        sql_keys(&sql, &q, r->census->asked->buckets,
+                 key_census_wants_rows(r->census, r->source));
     return send_copy(r, conn, &sql, e);
 }
 

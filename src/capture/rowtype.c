@@ -400,10 +400,43 @@ struct rowtype *rowtype_derive(const struct rowtype *of, const struct rowtype_so
                 s->key[s->n_key++] = i;
     s->hides_key = hides_key;
     s->has_no_xid = of->has_no_xid;
+    s->is_by_hand = of->is_by_hand;
     s->soft = SIZE_MAX;
     if (ok && hides_key)
         ok = derive_column(&s->columns[s->n_columns++], of->columns,
                            &(struct rowtype_source){ "", ROWTYPE_NEW, true });
+    if (ok && sign(s, &e))
+        return s;
+    rowtype_unref(s);
+    return NULL;
+}
+
+struct rowtype *rowtype_make(const struct rowtype_hand *hand)
+{
+    struct rowtype *s = calloc(1, sizeof *s);
+    struct err e;
+    bool ok;
+
+    if (s == NULL)
+        return NULL;
+    atomic_init(&s->refs, 1);
+    s->database = strdup(hand->database);
+    s->schema = strdup(hand->schema);
+    s->table = strdup(hand->table);
+    s->columns = calloc(hand->n + 1, sizeof *s->columns);
+    s->key = calloc(hand->n_key + 1, sizeof *s->key);
+    ok = s->database != NULL && s->schema != NULL && s->table != NULL && s->columns != NULL &&
+         s->key != NULL;
+    for (; ok && s->n_columns < hand->n; s->n_columns++) {
+        struct rowtype_source column = { hand->names[s->n_columns], ROWTYPE_NEW, true };
+
+        ok = derive_column(&s->columns[s->n_columns], NULL, &column);
+    }
+    s->n_row = hand->n_row;
+    for (; ok && s->n_key < hand->n_key; s->n_key++)
+        s->key[s->n_key] = hand->key[s->n_key];
+    s->has_no_xid = s->is_by_hand = true;
+    s->soft = SIZE_MAX;
     if (ok && sign(s, &e))
         return s;
     rowtype_unref(s);

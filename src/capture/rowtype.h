@@ -49,6 +49,7 @@ struct rowtype {
     bool hides_key;
     bool has_stamp; /* the table has the column of the triggers, see sql_trigger.h */
     bool has_no_xid; /* rows have a hash of their fields in the place of an xid */
+    bool is_by_hand; /* of changes that a script makes: the values are of any type */
     size_t soft; /* the column that says that a row is deleted; SIZE_MAX: none */
     char *signature; /* "name\ttype\n" for each column of the row, both with COPY's backslashes */
     char *columns_text; /* what a position keeps of all columns, see alter.h */
@@ -92,6 +93,18 @@ struct rowtype_source {
  * longer part of the key. Returns owned, or NULL (out of memory). */
 struct rowtype *rowtype_derive(const struct rowtype *of, const struct rowtype_source *columns,
                                size_t n, size_t n_row, bool hides_key);
+
+/* The type of rows that a script makes by hand. All borrowed. */
+struct rowtype_hand {
+    const char *database, *schema, *table;
+    const char *const *names; /* of the columns of the row, then of other key columns */
+    size_t n, n_row;
+    const size_t *key;        /* indices into names */
+    size_t n_key;
+};
+
+/* Returns owned, or NULL (out of memory). */
+struct rowtype *rowtype_make(const struct rowtype_hand *hand);
 
 /* Appends the key fields of a row, as they stand in it, tabs between. False if it has too few, or
  * <key> has no room. */

@@ -117,6 +117,16 @@ bool source_add_notice(struct source *s, enum log_level level, const char *text,
     return true;
 }
 
+bool source_add_reading(struct source *s, struct err *e)
+{
+    struct message *m = message_new(MESSAGE_READING, s->number);
+
+    if (m == NULL)
+        return err_memory(e);
+    queue_list_push(&s->news, &m->item);
+    return true;
+}
+
 bool source_add_ready(struct source *s, struct err *e)
 {
     struct message *m;

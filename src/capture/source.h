@@ -66,6 +66,9 @@ bool source_know_leaves(struct source *s, struct err *e) WARN_UNUSED;
 bool source_add_notice(struct source *s, enum log_level level, const char *text,
                        struct err *e) WARN_UNUSED;
 
+/* MESSAGE_READING: what follows is all that the table has. */
+bool source_add_reading(struct source *s, struct err *e) WARN_UNUSED;
+
 /* MESSAGE_READY, once. */
 bool source_add_ready(struct source *s, struct err *e) WARN_UNUSED;
 

@@ -486,13 +486,16 @@ void sql_tally(struct buf *b, const struct sql_query *q)
     buf_puts(b, " OFFSET 0) AS hashes GROUP BY 1) TO STDOUT");
 }
 
-void sql_keys(struct buf *b, const struct sql_query *q, const unsigned char *asked)
+void sql_keys(struct buf *b, const struct sql_query *q, const unsigned char *asked,
+              bool is_whole)
 {
     buf_puts(b, "COPY (SELECT ");
     put_system_column(b, q, "xmin");
     buf_puts(b, ", ");
     put_hash(b, q);
-    for (size_t k = 0; k < q->rowtype->n_key; k++)
+    for (size_t i = 0; is_whole && i < q->rowtype->n_columns; i++)
+        put_column(b, q, i);
+    for (size_t k = 0; !is_whole && k < q->rowtype->n_key; k++)
         put_column(b, q, q->rowtype->key[k]);
     put_from_all(b, q);
     buf_puts(b, " AND get_bit('\\x");

@@ -78,8 +78,10 @@ void sql_range(struct buf *b, const struct sql_query *q, const struct relation_l
 /* COPY of (bucket, count, xor of hashes) of all rows, see struct tally. */
 void sql_tally(struct buf *b, const struct sql_query *q);
 
-/* COPY of xmin, hash and key of the rows in the buckets whose bit is set in <asked>. */
-void sql_keys(struct buf *b, const struct sql_query *q, const unsigned char *asked);
+/* COPY of xmin, hash and key of the rows in the buckets whose bit is set in <asked>. <is_whole>: of
+ * xmin, hash and all columns. */
+void sql_keys(struct buf *b, const struct sql_query *q, const unsigned char *asked,
+              bool is_whole);
 
 /* COPY of the distinct xmins that are not below the position's floor. */
 void sql_xmins(struct buf *b, const struct sql_query *q, const struct position *p);

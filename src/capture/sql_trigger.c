@@ -4,12 +4,14 @@
  * turns sequential scans off for it. Whether a tombstone's key is in the table
  * again is a scalar subselect, which cannot become a join that reads a whole index.
  *
- * The aliases pgcdc_d and pgcdc_k stand for a tombstone and for its key.
+ * The aliases pgcdc_d, pgcdc_l and pgcdc_k stand for a tombstone, for its key as it was written,
+ * under labels, and for that under the names of the columns.
  *
  * SPDX-License-Identifier: MIT */
 #include "capture/sql_trigger.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 static void put_column(struct buf *b, const char *alias, const char *name)
@@ -37,10 +39,32 @@ static const struct rowtype_column *key_column(const struct sql_query *q, size_t
 
 void sql_trigger_installed(struct buf *b, const struct relation *t)
 {
-    buf_puts(b, "SELECT number, since, pruned, notify, array_to_string(key, E'\\n')"
-                " FROM pgcdc.tables WHERE \"table\" = ");
+    /* to_jsonb(t), since once there were no attnums */
+    buf_puts(b, "SELECT number, since, pruned, notify, array_to_string(key, E'\\n'),"
+                " (SELECT string_agg(coalesce(named.attname, numbered.attname, ''), E'\\n'"
+                " ORDER BY k.place) FROM unnest(t.key) WITH ORDINALITY AS k (label, place)"
+                " LEFT JOIN pg_attribute named ON named.attrelid = t.\"table\""
+                " AND named.attname = k.label AND named.attnum > 0 AND NOT named.attisdropped"
+                " LEFT JOIN pg_attribute numbered ON numbered.attrelid = t.\"table\""
+                " AND to_jsonb(t) ->> 'relation' = numbered.attrelid::text"
+                " AND (to_jsonb(t) -> 'attnums' ->> (k.place - 1)::int)::int2 = numbered.attnum"
+                " AND NOT numbered.attisdropped)"
+                " FROM pgcdc.tables t WHERE \"table\" = ");
     sql_put_regclass(b, t);
     buf_putc(b, ';');
+}
+
+const char *sql_trigger_label(const char *labels, const char *columns, const char *name,
+                              size_t *len)
+{
+    for (size_t n; *columns != '\0'; columns += n + (columns[n] == '\n')) {
+        n = strcspn(columns, "\n");
+        *len = strcspn(labels, "\n");
+        if (strlen(name) == n && strncmp(name, columns, n) == 0)
+            return labels;
+        labels += *len + (labels[*len] == '\n');
+    }
+    return NULL;
 }
 
 void sql_trigger_health(struct buf *b, const struct sql_trigger_query *q)
@@ -186,24 +210,47 @@ static void put_not_there(struct buf *b, const struct sql_query *q)
     buf_puts(b, " LIMIT 1) IS NULL");
 }
 
+/* The label of a column of the key. */
+static void put_label(struct buf *b, const struct sql_trigger_query *q, size_t k)
+{
+    size_t len;
+    const char *label = sql_trigger_label(q->labels, q->columns, key_column(&q->query, k)->name,
+                                          &len);
+    char *copy = label != NULL ? strndup(label, len) : NULL;
+
+    if (copy == NULL)
+        b->failed = true;
+    else
+        sql_put_ident(b, copy);
+    free(copy);
+}
+
 static void put_tombstones(struct buf *b, const struct sql_trigger_query *q,
                            const struct position *p)
 {
     const struct sql_query *r = &q->query;
 
-    buf_printf(b, "SELECT pgcdc_d.later, pgcdc_d.xid, %d", SQL_TRIGGER_TOMBSTONE);
+    buf_printf(b, "SELECT pgcdc_d.later, pgcdc_d.xid, CASE pgcdc_d.key WHEN '{}' THEN %d ELSE %d"
+               " END", SQL_TRIGGER_EMPTY, SQL_TRIGGER_TOMBSTONE);
     put_tombstone_columns(b, r);
     put_order_columns(b, r, "pgcdc_k");
     buf_puts(b, " FROM (SELECT pgcdc_d.key, pgcdc_d.xid, coalesce(lead(pgcdc_d.xid) OVER"
                 " (PARTITION BY pgcdc_d.key ORDER BY pgcdc_d.xid), '0') AS later");
     put_tombstones_in_reach(b, q, p->stamps.tombstone_floor);
-    buf_puts(b, ") AS pgcdc_d CROSS JOIN LATERAL jsonb_to_record(pgcdc_d.key) AS pgcdc_k (");
+    buf_puts(b, ") AS pgcdc_d CROSS JOIN LATERAL jsonb_to_record(pgcdc_d.key) AS pgcdc_l (");
     for (size_t k = 0; k < r->rowtype->n_key; k++) {
         buf_puts(b, k > 0 ? ", " : "");
-        sql_put_ident(b, key_column(r, k)->name);
+        put_label(b, q, k);
         buf_printf(b, " %s", key_column(r, k)->type);
     }
-    buf_puts(b, ") WHERE true");
+    buf_puts(b, ") CROSS JOIN LATERAL (SELECT ");
+    for (size_t k = 0; k < r->rowtype->n_key; k++) {
+        buf_puts(b, k > 0 ? ", pgcdc_l." : "pgcdc_l.");
+        put_label(b, q, k);
+        buf_puts(b, " AS ");
+        sql_put_ident(b, key_column(r, k)->name);
+    }
+    buf_puts(b, ") AS pgcdc_k WHERE true");
     put_after_resume_points(b, r, p, true);
     put_not_there(b, r);
 }

@@ -18,17 +18,25 @@ enum sql_trigger_line {
     SQL_TRIGGER_TOMBSTONE, /* a tombstone: the fields outside the key are NULL */
     SQL_TRIGGER_ROW,
     SQL_TRIGGER_OLD, /* a row that was delivered by a poll that ended early */
+    SQL_TRIGGER_EMPTY, /* a tombstone without a key, of which a column was dropped */
 };
 
 struct sql_trigger_query {
     struct sql_query query;
     uint64_t number; /* stands for the table in tombstones */
+    const char *labels, *columns; /* what sql_trigger_installed says; borrowed */
     uint64_t xmax;   /* S.xmax: each stamp of this cluster is below it */
 };
 
 /* What pgcdc.tables says of the table's triggers. One row, or none: number, since, pruned, notify,
- * the columns of the key with newlines between. Ends with a semicolon. */
+ * the labels that tombstones hold the key under, and the columns that these stand for now (see
+ * lua/pgcdc/postgres/trigger.lua), both with newlines between; for a column that was dropped
+ * an empty line. Ends with a semicolon. */
 void sql_trigger_installed(struct buf *b, const struct relation *t);
+
+/* The label of this column, *len bytes, which is part of <labels>; NULL: it has none. */
+const char *sql_trigger_label(const char *labels, const char *columns, const char *name,
+                              size_t *len);
 
 /* Two results. A row for each leaf: its name, whether it has all triggers for rows, whether it has
  * one for TRUNCATE, whether it has a valid index on stamps. Then one row: whether there is a stamp

@@ -91,8 +91,11 @@ bool step_restore(struct step *step, const struct position *kept)
 void step_name_bad_column(struct step *step, struct conn *conn, struct err *e)
 {
     const struct sql_query q = method_query(&step->source);
+    const struct method *m = step->source.declared;
 
     badtext_name_column(conn, &q, step->source.config->rls, e);
+    if (m->explain != NULL)
+        m->explain(&step->source, e);
 }
 
 bool step_is_in_snapshot(const struct step *step)
@@ -121,7 +124,19 @@ void step_owe_census(struct step *step)
     step->census.is_owed = step->source.config->deletes;
 }
 
-bool step_answer(struct step *step, bool is_answered, const unsigned char *asked, struct err *e)
+int64_t step_due_ms(const struct step *step, int64_t poll_ms)
+{
+    const struct source *s = &step->source;
+    const struct method *m = method_of(s);
+    int64_t census_ms = key_census_due_ms(&step->census, s);
+    int64_t method_ms = m->due_ms != NULL ? m->due_ms(s) : INT64_MAX;
+
+    poll_ms = census_ms < poll_ms ? census_ms : poll_ms;
+    return method_ms < poll_ms ? method_ms : poll_ms;
+}
+
+bool step_answer(struct step *step, bool is_answered, const struct tally_request *asked,
+                 struct err *e)
 {
     return !is_answered || key_census_answer(&step->census, asked) || err_memory(e);
 }
@@ -135,7 +150,7 @@ static bool wants_poll(const struct step *step)
     const struct method *m = method_of(s);
 
     return (m->wants_poll != NULL && m->wants_poll(s)) ||
-           (step->census.is_owed && key_census_is_due(&step->census, s));
+           key_census_is_overdue(&step->census, s);
 }
 
 void step_lock_too(struct step *step, const struct relation *const *tables, size_t n)
@@ -198,20 +213,22 @@ static bool begin_reading(struct step *step, bool is_idle, struct conn *conn, st
     struct reading *r = &step->reading;
 
     r->method.method = method_of(&step->source);
-    if (step->news == FAULT_STARTS_NOW && r->method.method->xids.put != NULL)
+    if (step->news == FAULT_STARTS_NOW && r->method.method->xids.put != NULL) {
         r->part = READING_XIDS;
+        key_census_begin(&step->census, &step->source, true);
+    }
     if (step->is_start || is_idle)
         return true;
     return reads_range(step) ? reading_begin_range(r, e) : reading_begin_poll(r, conn, e);
 }
 
-/* Tells the host if no first read is under way or to come. */
+/* Tells the host if no first read is under way or to come, nor what is there is learned. */
 static bool add_ready(struct step *step, struct err *e)
 {
     struct source *s = &step->source;
     const struct method *m = method_of(s);
 
-    return s->position.phase != POSITION_POLL ||
+    return s->position.phase != POSITION_POLL || step->reading.part == READING_XIDS ||
            (m->is_silent != NULL && m->is_silent(&s->position)) || source_add_ready(s, e);
 }
 
@@ -224,6 +241,7 @@ bool step_open(struct step *step, struct step *leader, struct conn *conn, bool *
     if (!fault_begin(s, conn, &step->news, e))
         return false;
     *is_start = step->is_start = step->news != FAULT_GOES_ON;
+    step->census.is_owed = step->census.is_owed || (step->is_start && s->config->deletes);
     return try_query(step, conn, e);
 }
 
@@ -265,12 +283,26 @@ static bool move_position(struct step *step, struct err *e)
     }
     if (r->part == READING_NONE)
         return true;
-    if (!(r->part == READING_XIDS ? method_start : m->advance)(s, &r->method, e))
+    if (!(step->is_start ? method_start : m->advance)(s, &r->method, e))
         return false;
     step->has_polled = !r->method.goes_on;
     if (step->has_polled)
         fault_end_snapshot(s);
     return true;
+}
+
+/* True if every row that is there has come by now: the step was a poll, or the last range of a
+ * snapshot during which nothing has committed. */
+static bool is_all_known(const struct step *step, bool was_snapshot)
+{
+    const struct source *s = &step->source;
+    const struct reading *r = &step->reading;
+
+    if (s->position.phase != POSITION_POLL || step->is_start)
+        return false;
+    if (r->part > READING_RANGE)
+        return !r->method.goes_on && !r->method.has_left;
+    return was_snapshot && s->polled != NULL && strcmp(s->polled, s->facts.snapshot.text) == 0;
 }
 
 /* Turns the chunk in hand into the last one. */
@@ -279,6 +311,7 @@ static bool end_chunk(struct step *step, struct err *e)
     struct reading *r = &step->reading;
     struct position *p = &step->source.position;
     bool was_snapshot = p->phase == POSITION_SNAPSHOT;
+    bool is_ready = step->is_start && r->part != READING_NONE; /* all was learned that is there */
     struct chunk *chunk;
 
     if (!reading_start_chunk(r, e))
@@ -286,14 +319,16 @@ static bool end_chunk(struct step *step, struct err *e)
     chunk = &r->message->chunk;
     if (!move_position(step, e))
         return false;
-    key_census_complete(&step->census);
+    if (r->part > READING_RANGE)
+        key_census_complete(&step->census, &step->source);
+    chunk->is_all = is_all_known(step, was_snapshot);
     chunk->is_lazy = !was_snapshot && !step->is_start && chunk->n_rows == 0 && !r->has_out &&
                      !step->source.facts.is_new_rowtype;
     step->source.facts.is_new_rowtype = false;
     chunk->ends = true;
     if (!chunk_set_position(chunk, p))
         return err_memory(e);
-    return p->phase != POSITION_POLL || !(was_snapshot || step->has_polled) ||
+    return p->phase != POSITION_POLL || !(was_snapshot || is_ready || step->has_polled) ||
            source_add_ready(&step->source, e);
 }
 
@@ -352,6 +387,8 @@ void step_abort(struct step *step, struct conn *conn)
 
     if (conn != NULL)
         conn_rollback(conn);
+    if (step->is_start && r->part != READING_NONE)
+        fault_forget_start(&step->source);
     if (r->has_out && !step_is_held(step) && buf_ok(&step->out_key)) {
         const struct position_last last = {
             .xid = step->out.xid,

@@ -75,8 +75,8 @@ struct message *step_news(struct step *step);
  * again, unless step_is_held. <conn>: NULL if there is none. */
 void step_abort(struct step *step, struct conn *conn);
 
-/* After step_abort: if <e> says that a text cannot be sent, puts the name of its column into
- * <e>. */
+/* After step_abort: if <e> says that a text cannot be sent, puts the name of its column into <e>;
+ * where the method knows what may be wrong, that. */
 void step_name_bad_column(struct step *step, struct conn *conn, struct err *e);
 
 /* True while the snapshot is not finished. */
@@ -95,9 +95,13 @@ bool step_is_held(const struct step *step);
 bool step_wants_census(const struct step *step);
 void step_owe_census(struct step *step);
 
+/* When the next step is due after one that was made just now, if the next poll is due at <poll_ms>:
+ * then, or when a census or a recheck is. */
+int64_t step_due_ms(const struct step *step, int64_t poll_ms);
+
 /* The host's answer to a MESSAGE_TALLY that step_next gave. <asked>: the buckets whose keys it
  * wants (copied, see key_census.h), or NULL. Unless <is_answered>, no answer came in time. */
-bool step_answer(struct step *step, bool is_answered, const unsigned char *asked,
+bool step_answer(struct step *step, bool is_answered, const struct tally_request *asked,
                  struct err *e) WARN_UNUSED;
 
 /* The number by which commits that may concern the source are announced, see listener.h; 0: they

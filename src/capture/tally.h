@@ -26,6 +26,12 @@ struct tally {
     bool is_truncated;   /* the table is empty, and all its files are new */
 };
 
+/* What the host asks for after a tally: the keys of the buckets whose bit is set. */
+struct tally_request {
+    bool is_learning; /* all rows, since it has none yet */
+    unsigned char buckets[TALLY_BUCKETS / 8];
+};
+
 /* NULL is legal. */
 void tally_free(struct tally *t);
 

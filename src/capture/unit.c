@@ -40,6 +40,13 @@ bool unit_is_complete(const struct unit *u)
     return true;
 }
 
+int64_t unit_due_ms(const struct unit *u, int64_t poll_ms)
+{
+    for (size_t i = 0; i < u->n; i++)
+        poll_ms = step_due_ms(u->steps[i], poll_ms);
+    return poll_ms;
+}
+
 /* ---- the beginning ---- */
 
 /* Looks at all sources, also where one is enough to know that the step is due: each of them must

@@ -64,4 +64,7 @@ void unit_abort(struct unit *u, struct conn *conn);
 /* True if the next step is not due at once. */
 bool unit_is_complete(const struct unit *u);
 
+/* When the next step is due, see step_due_ms. */
+int64_t unit_due_ms(const struct unit *u, int64_t poll_ms);
+
 #endif

@@ -8,7 +8,7 @@
 static bool take_in(struct reader *r, struct diff *diff, struct message *m, bool *is_over,
                     struct err *e)
 {
-    const unsigned char *asked;
+    const struct tally_request *asked;
 
     if (m->kind == MESSAGE_KEYS) {
         *is_over = m->chunk.ends;

@@ -317,6 +317,23 @@ static bool move_stop(struct delivery *d, const struct chunk *c, size_t from, si
     return keep_keys(d, c, from, done);
 }
 
+void delivery_fail(struct delivery *d, const struct chunk *c, size_t failed)
+{
+    struct err e;
+
+    if (d->diff != NULL && c->sides != NULL && failed < c->n_rows &&
+        !diff_undo_after(d->diff, c->sides[failed].change, &e)) {
+        /* they are in doubt at the next start */
+    }
+}
+
+bool delivery_finish(struct delivery *d, struct err *e)
+{
+    return d->diff == NULL || ((!d->has_position ||
+                                diff_undo_after(d->diff, d->position.last_change, e)) &&
+                               diff_save_index(d->diff, e));
+}
+
 bool delivery_add_rows(struct delivery *d, const struct chunk *c, size_t done, bool is_again)
 {
     size_t from = d->rows_done;
@@ -347,9 +364,9 @@ void delivery_end(struct delivery *d, struct chunk *c, bool *is_over, bool *is_l
     free(c->position);
     c->position = NULL;
     d->has_position = d->is_unsaved = true;
-    d->position.is_learned = false;
+    d->position.is_learned = d->position.is_partial = false;
     if (d->diff != NULL)
-        diff_set_position(d->diff, &d->position, diff_last_change(d->diff));
+        diff_end_batch(d->diff, c->is_all, &d->position);
     d->begins_with_deletes = false;
     d->last.stop = STOP_NOWHERE;
     xidset_fini(&d->xids);

@@ -84,6 +84,9 @@ bool delivery_begin_rows(struct delivery *d, struct chunk *c, size_t *from,
 bool delivery_add_rows(struct delivery *d, const struct chunk *c, size_t done,
                        bool is_again) WARN_UNUSED;
 
+/* The script failed with row <failed>, so that the program ends: no row after it was delivered. */
+void delivery_fail(struct delivery *d, const struct chunk *c, size_t failed);
+
 /* The last row of the batch was delivered. */
 bool delivery_add_last_rows(struct delivery *d, const struct chunk *c) WARN_UNUSED;
 
@@ -94,6 +97,9 @@ void delivery_end(struct delivery *d, struct chunk *c, bool *is_over, bool *is_l
 /* What is left to do of the message in hand is to save the position. */
 bool delivery_is_saving(const struct delivery *d);
 void delivery_set_saving(struct delivery *d, bool is_saving);
+
+/* The program ends in good order: nothing more will be delivered. */
+bool delivery_finish(struct delivery *d, struct err *e) WARN_UNUSED;
 
 /* ---- deletes ---- */
 

@@ -66,6 +66,8 @@ static bool resolve(struct host *h, struct message *m, struct err *e)
     if (is_taken(h, m->source, source->name))
         return err_set(e, ERR_SCRIPT, "two sources are named %s: give one of them another "
                        "name = \"...\"", source->name);
+    if (h->o->mode != READER_CHECK && !hooks_resolved(h->script, m->source, e))
+        return false;
     return delivery_restore(d, h->script->store, source->config, source->name, e) &&
            reader_restore(h->reader, m->source, delivery_position(d), e);
 }
@@ -100,8 +102,11 @@ static bool finish_source(struct host *h, const struct message *m)
 
 static bool ready(struct host *h, size_t source, struct err *e)
 {
+    const struct position *p = delivery_position(h->deliveries[source]);
+
     log_source(h, LOG_INFO, "ready", source);
-    return hooks_ready(h->script, source, e);
+    return hooks_read(h->script, source, p != NULL ? p->rows : 0, e) &&
+           hooks_ready(h->script, source, e);
 }
 
 static bool handle(struct host *h, struct message *m, struct err *e)
@@ -119,6 +124,8 @@ static bool handle(struct host *h, struct message *m, struct err *e)
     case MESSAGE_SCHEMA:
         log_source(h, LOG_INFO, "the columns changed", m->source);
         return hooks_schema(h->script, m->source, &m->schema, e);
+    case MESSAGE_READING:
+        return hooks_reading(h->script, m->source, e);
     case MESSAGE_READY:
         return ready(h, m->source, e);
     case MESSAGE_DONE:
@@ -227,15 +234,11 @@ static bool is_complete(const struct host *h, const struct hooks_timers *t)
     return true;
 }
 
-/* All is saved: the next start need not read what is known. */
-static bool save_indexes(struct host *h, struct err *e)
+static bool finish_deliveries(struct host *h, struct err *e)
 {
-    for (size_t i = 0; i < h->n_sources; i++) {
-        struct diff *diff = delivery_diff(h->deliveries[i]);
-
-        if (diff != NULL && !diff_save_index(diff, e))
+    for (size_t i = 0; i < h->n_sources; i++)
+        if (!delivery_finish(h->deliveries[i], e))
             return false;
-    }
     return true;
 }
 
@@ -268,10 +271,11 @@ static bool loop(struct host *h, struct err *e)
         /* timers first: one of them may let a source go on */
         if (!hooks_run_timers(h->script, &t, e))
             return false;
-        if ((t.has_released && h->script->is_held_back) || h->checkpoint.is_due) {
+        if ((t.has_released && h->script->is_held_back) || t.is_due || h->checkpoint.is_due) {
             /* which may have set a timer */
             if (!checkpoint_retry(&h->checkpoint, false, e) || !hooks_run_timers(h->script, &t, e))
                 return false;
+            h->checkpoint.is_due = h->checkpoint.is_due || t.is_due;
         }
         if (!handle_next(h, &idle, e))
             return false;
@@ -290,7 +294,7 @@ static bool loop(struct host *h, struct err *e)
     }
     return hooks_last(h->script, e) && output_flush(e) && checkpoint_save_lazy(&h->checkpoint, e) &&
            checkpoint_retry(&h->checkpoint, true, e) && hooks_finish(h->script, e) &&
-           output_flush(e) && save_indexes(h, e);
+           output_flush(e) && finish_deliveries(h, e);
 }
 
 /* ---- birth and death ---- */

@@ -49,6 +49,8 @@ static bool deliver(struct checkpoint *c, size_t source, const struct chunk *chu
     bool ok = hooks_deliver(c->script, &rows, e);
 
     *done = rows.done;
+    if (!ok)
+        delivery_fail(c->deliveries[source], chunk, rows.done);
     return ok;
 }
 

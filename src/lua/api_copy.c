@@ -51,7 +51,7 @@ static int columns(lua_State *L)
     const struct rowtype *s;
     size_t n;
 
-    if (!change_is(L, 1))
+    if (!change_is(L, 1) && !change_row_is(L, 1))
         return 0;
     s = row_class_at(L, 1)->rowtype;
     n = s->n_columns - (s->hides_key ? 1 : 0);
@@ -142,10 +142,8 @@ static bool is_changed(lua_State *L, const struct row_class *class, struct rowda
     return b->len != 2 * middle || memcmp(b->data, b->data + middle, middle) != 0;
 }
 
-/* Pushes the value that a script gave column <i> of the row at <row>. Returns false if the column
- * is as the server sent it; what was pushed then must not be used. */
-static bool push_touched(lua_State *L, const struct row_class *class, int row, struct rowdata *d,
-                         size_t i)
+bool api_copy_push_touched(lua_State *L, const struct row_class *class, int row, struct rowdata *d,
+                           size_t i)
 {
     const struct rowtype_column *column = &class->rowtype->columns[i];
 
@@ -173,7 +171,7 @@ static void put_fields(lua_State *L, const struct api_copy_plan *p, int row, str
             api_copy_plan_push_name(L, i);
             change_row_push_extra(L, row, lua_tostring(L, -1));
             api_copy_value_put(L, NULL, b);
-        } else if (d->has_side && push_touched(L, p->class, row, d, from->column)) {
+        } else if (d->has_side && api_copy_push_touched(L, p->class, row, d, from->column)) {
             api_copy_value_put(L, &p->class->rowtype->columns[from->column], b);
         } else {
             struct copytext_field field = rowdata_field(L, p->class, d, from->column);
@@ -202,9 +200,10 @@ static void put_named_fields(lua_State *L, const struct api_copy_plan *p, int fr
         else
             api_copy_plan_push_name(L, i);                     /* name */
         lua_pushvalue(L, -1);
-        if (lua_gettable(L, from) == LUA_TNIL && other != 0) { /* name value */
+        row_class_get(L, from);                                /* name value */
+        if (lua_isnil(L, -1) && other != 0) {
             lua_pop(L, 1);
-            lua_gettable(L, other);                            /* value */
+            row_class_get(L, other);                           /* value */
         }
         if (json_null_at(L, -1)) { /* JSON's null cannot be told from NULL here */
             lua_pop(L, 1);

@@ -5,7 +5,8 @@
  *     has_json_cast =, in_row =, key =, number =, expression =, former =,
  *     former_expression =}; key: the place of the column in the key, from 1, or nil; the
  *     others as in struct rowtype_column, as are the fields `table_id`, `numbers` and
- *     `dropped` (a list) of the list in struct rowtype. No result for a value that is no change;
+ *     `dropped` (a list) of the list in struct rowtype. No result for a value that is
+ *     neither a change nor a row;
  *   copy_added(change) -> {name = value} of what a script added to its row; what the script put in
  *     the place of the row, if it did;
  *   copy_plan(change, lines, {fields}, tail, {known = true}) -> plan: how changes of one row class
@@ -25,7 +26,12 @@
 #ifndef API_COPY_H
 #define API_COPY_H
 
-#include <lua.h>
+#include "lua/rowdata.h"
+
+/* Pushes the value that a script gave column <i> of the row at <row>, whose data is <d>. Returns
+ * false if the column is as the server sent it; what was pushed then must not be used. */
+bool api_copy_push_touched(lua_State *L, const struct row_class *class, int row, struct rowdata *d,
+                           size_t i);
 
 /* Adds the functions to the module on top of the stack. */
 void api_copy_export(lua_State *L);

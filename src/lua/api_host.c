@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "lua/explain.h"
 #include "lua/json.h"
 #include "lua/script.h"
 
@@ -139,7 +140,8 @@ static int where(lua_State *L)
     lua_getinfo(L, "Sl", &ar);
     lua_pushstring(L, ar.source);
     lua_pushinteger(L, ar.currentline);
-    return 2;
+    lua_pushstring(L, ar.short_src);
+    return 3;
 }
 
 static int place(lua_State *L)
@@ -156,7 +158,7 @@ static int place(lua_State *L)
 
 static int traceback(lua_State *L)
 {
-    luaL_traceback(L, L, NULL, (int)luaL_checkinteger(L, 1));
+    script_push_traceback(L, (int)luaL_checkinteger(L, 1));
     return 1;
 }
 
@@ -241,8 +243,8 @@ static int stop(lua_State *L)
 
 static int hook(lua_State *L)
 {
-    static const char *const names[] = { "timers", "start", "enter", "leave", "checkpoint", "last",
-                                         "finish", "graph", NULL };
+    static const char *const names[] = { "timers", "start", "enter", "leave", "resolved", "reading",
+                                         "ready", "checkpoint", "last", "finish", "graph", NULL };
     int *ref = &script_of(L)->hooks[luaL_checkoption(L, 1, NULL, names)];
 
     luaL_checktype(L, 2, LUA_TFUNCTION);
@@ -281,7 +283,8 @@ void api_host_export(lua_State *L)
     static const luaL_Reg functions[] = {
         { "stop", stop }, { "hook", hook }, { "usage", usage }, { "refuse", refuse },
         { "rethrow", rethrow }, { "try", try }, { "where", where }, { "place", place },
-        { "traceback", traceback }, { "nearest", nearest }, { "size", size }, { "now", now },
+        { "traceback", traceback }, { "explain", explain }, { "nearest", nearest },
+        { "size", size }, { "now", now },
         { "sleep", sleep_on }, { "nap", nap }, { "start_clock", start_clock }, { NULL, NULL },
     };
 

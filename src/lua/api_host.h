@@ -12,8 +12,10 @@
  *   try(catch, f, ...) -> true, results ... | false, what catch made of the error. As xpcall, but
  *     what took too long counts as a failure like others, and the time starts again;
  *   rethrow(message, traceback): throws again what was caught;
- *   where(level) -> source, line of the function at that level of the stack; place(function) ->
- *     source, line of its definition; traceback(level);
+ *   where(level) -> source, line, source as messages show it, of the function at that level of the
+ *     stack; place(function) -> source, line of its definition; traceback(level): see
+ *     script_push_traceback;
+ *   explain(thrown) -> text, see explain.h;
  *   nearest(word, names) -> the name that was perhaps meant, or nil;
  *   size(text) -> bytes, for text such as "256M", or nil.
  * Time:

@@ -10,13 +10,57 @@
 #include <string.h>
 #include <sys/random.h>
 
+/* Appends the value of the record of this kind, and <end>, if it is there and whole: what is
+ * damaged can still be reset. */
+static void put_kept(struct store *store, const char *kind, const char *end, struct buf *b)
+{
+    struct store_record r;
+    struct err e;
+
+    if (!store_find(store, kind, "", &e))
+        return;
+    while (store_next(store, &r, &e)) {
+        buf_add(b, r.value.p, r.value.len);
+        buf_puts(b, end);
+    }
+}
+
+static bool put_former(struct store *store, const struct buf *b, struct err *e)
+{
+    static const struct store_slice none = { "", 0 };
+    const struct store_record r = { .kind = { "former", 6 }, .name = none, .key = none,
+                                    .value = { b->data, b->len } };
+
+    return b->len == 0 || store_put(store, &r, e);
+}
+
+/* Forgets everything. What targets know this file by is kept as its former name: what was written
+ * to them is ours. */
+static bool forget_all(struct store *store, struct err *e)
+{
+    struct buf former;
+    bool ok;
+
+    buf_init(&former, SIZE_MAX / 2);
+    put_kept(store, "former", "", &former);
+    put_kept(store, "pipeline", " ", &former);
+    ok = (buf_ok(&former) || err_memory(e)) && store_begin(store, e);
+    if (ok && !(store_forget_all(store, e) && put_former(store, &former, e) &&
+                store_commit(store, e))) {
+        store_rollback(store);
+        ok = false;
+    }
+    buf_fini(&former);
+    return ok;
+}
+
 bool api_state_open(struct script *s, struct err *e)
 {
     if (s->store != NULL)
         return true;
     s->store = store_open(s->o.state, e);
     return s->store != NULL &&
-           (!s->o.resets || s->o.reset != NULL || store_forget_all(s->store, e));
+           (!s->o.resets || s->o.reset != NULL || forget_all(s->store, e));
 }
 
 /* Throws the message of s->cause: the failure then counts as that error, see script_call. */

@@ -47,6 +47,29 @@ static int is_change(lua_State *L)
     return 1;
 }
 
+static int is_part(lua_State *L)
+{
+    luaL_checkany(L, 1);
+    lua_pushboolean(L, json_class_at(L, 1) != NULL);
+    return 1;
+}
+
+static int get(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_settop(L, 2);
+    row_class_get(L, 1);
+    return 1;
+}
+
+static int set_methods(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_settop(L, 1);
+    row_class_set_methods(L);
+    return 0;
+}
+
 static int sha256(lua_State *L)
 {
     char digits[HASH_TEXT];
@@ -63,7 +86,8 @@ void api_value_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "encode", encode }, { "decode", decode }, { "clone", clone_value },
-        { "is_change", is_change }, { "sha256", sha256 }, { NULL, NULL },
+        { "is_change", is_change }, { "is_part", is_part }, { "get", get },
+        { "methods", set_methods }, { "sha256", sha256 }, { NULL, NULL },
     };
 
     luaL_setfuncs(L, functions, 0);

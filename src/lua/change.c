@@ -124,18 +124,63 @@ static void push_known(lua_State *L, struct row_class *class, struct rowdata *d,
     lua_pushnil(L);
 }
 
-static int change_index(lua_State *L)
+/* Pushes the field at index 2 of the change at index 1. False, and pushes nothing of use, if it is
+ * none that every change has. */
+static bool push_field(lua_State *L)
 {
     struct row_class *class = row_class_upvalue(L);
-    enum known known;
 
     lua_pushvalue(L, 2);
-    if (!lua_isstring(L, 2) || lua_rawget(L, lua_upvalueindex(2)) != LUA_TNUMBER) {
+    if (!lua_isstring(L, 2) || lua_rawget(L, lua_upvalueindex(2)) != LUA_TNUMBER)
+        return false;
+    push_known(L, class, rowdata_at(L, 1, class), (enum known)lua_tointeger(L, -1));
+    return true;
+}
+
+/* Pushes the list of the fields of the change at index 1. */
+static void push_field_names(lua_State *L)
+{
+    lua_Integer n = KNOWN_COUNT;
+
+    lua_createtable(L, KNOWN_COUNT, 0);                        /* list */
+    for (lua_Integer i = 0; i < KNOWN_COUNT; i++) {
+        lua_pushstring(L, known_names[i]);
+        lua_rawseti(L, -2, i + 1);
+    }
+    for (lua_pushnil(L); lua_next(L, 1); lua_pop(L, 1))        /* list name value */
+        if (lua_type(L, -2) == LUA_TSTRING) {
+            lua_pushvalue(L, -2);
+            lua_rawseti(L, -4, ++n);
+        }
+}
+
+static int change_index(lua_State *L)
+{
+    if (push_field(L))
+        return 1;
+    lua_settop(L, 2);
+    rowdata_at(L, 1, row_class_upvalue(L));
+    if (lua_type(L, 2) != LUA_TSTRING) {
         lua_pushnil(L);
         return 1;
     }
-    known = (enum known)lua_tointeger(L, -1);
-    push_known(L, class, rowdata_at(L, 1, class), known);
+    row_class_push_method(L, 2);
+    if (!lua_isnil(L, -1))
+        return 1;
+    push_field_names(L);
+    return row_class_throw_unknown(L, 2, "field", "a change");
+}
+
+/* change:get(name): as the index, but nil for a field that is not there. */
+static int change_get(lua_State *L)
+{
+    lua_settop(L, 2);
+    rowdata_at(L, 1, row_class_upvalue(L));
+    lua_pushvalue(L, 2);
+    if (lua_isnil(L, 2) || lua_rawget(L, 1) == LUA_TNIL) {
+        if (!push_field(L))
+            lua_pushnil(L);
+    }
     return 1;
 }
 
@@ -421,12 +466,13 @@ static void push_metatable(lua_State *L, int class_at, int shared) /* [-0, +1] *
     json_set_class(L, -1, "pgcdc.change", &change_class);
     row_class_set(L, -1, class_at);
     row_class_set_method(L, "__index", change_index, class_at, shared);
+    row_class_set_method(L, "__get", change_get, class_at, shared);
     row_class_set_method(L, "__pairs", change_pairs, class_at, shared);
     row_class_set_method(L, "__tostring", change_tostring, class_at, shared);
 }
 
-/* Pushes a new row class; it holds the metatables of its changes, rows and keys. */
-static void push_row_class(lua_State *L, struct rowtype *rowtype, const char *source)
+/* The class holds the metatables of its changes, rows and keys. */
+void change_push_class(lua_State *L, struct rowtype *rowtype, const char *source)
 {
     int class_at, shared;
 
@@ -457,7 +503,7 @@ void change_push_class_like(lua_State *L, struct rowtype *rowtype, int class_at)
 {
     class_at = lua_absindex(L, class_at);
     push_of_shared(L, class_at, SHARED_SOURCE);                /* source */
-    push_row_class(L, rowtype, lua_tostring(L, -1));           /* source class */
+    change_push_class(L, rowtype, lua_tostring(L, -1));           /* source class */
     lua_remove(L, -2);
 }
 
@@ -481,7 +527,7 @@ void change_push_metatable(lua_State *L, struct rowtype *rowtype, const char *so
             return;
         lua_pop(L, 1);
     }
-    push_row_class(L, rowtype, source);                        /* class */
+    change_push_class(L, rowtype, source);                        /* class */
     change_push_part_metatable(L, -1, CHANGE_PART_CHANGE);
     lua_remove(L, -2);                                         /* mt */
     luaL_unref(L, LUA_REGISTRYINDEX, *ref);

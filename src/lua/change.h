@@ -17,6 +17,9 @@
  * and *ref replaced. <source>: the source's name. */
 void change_push_metatable(lua_State *L, struct rowtype *rowtype, const char *source, int *ref);
 
+/* Pushes a new row class for <rowtype>, with metatables for changes of the source of that name. */
+void change_push_class(lua_State *L, struct rowtype *rowtype, const char *source); /* [-0, +1] */
+
 /* Pushes a new row class for <rowtype>, with metatables for changes of the same source as those of
  * the class at <class_at>. */
 void change_push_class_like(lua_State *L, struct rowtype *rowtype, int class_at); /* [-0, +1] */

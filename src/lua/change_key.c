@@ -64,6 +64,45 @@ static int key_pairs(lua_State *L)
     return 2;
 }
 
+/* key[name] of a name that has no value: nil for a key column, which is NULL. */
+static int key_index(lua_State *L)
+{
+    const struct rowtype *s = row_class_upvalue(L)->rowtype;
+
+    lua_settop(L, 2);
+    if (lua_type(L, 2) != LUA_TSTRING) {
+        lua_pushnil(L);
+        return 1;
+    }
+    lua_createtable(L, (int)s->n_key, 0);                      /* key name list */
+    for (size_t k = 0; k < s->n_key; k++) {
+        lua_pushstring(L, s->columns[s->key[k]].name);
+        if (lua_rawequal(L, -1, 2)) {
+            lua_pushnil(L);
+            return 1;
+        }
+        lua_rawseti(L, -2, (lua_Integer)k + 1);
+    }
+    row_class_push_method(L, 2);
+    if (!lua_isnil(L, -1))
+        return 1;
+    lua_pop(L, 1);
+    lua_pushliteral(L, "the key of ");
+    row_class_push_name(L, s);
+    lua_concat(L, 2);
+    lua_insert(L, -2);
+    return row_class_throw_unknown(L, 2, "column", lua_tostring(L, -2));
+}
+
+/* key:get(name): nil for a name that is not there. */
+static int key_get(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_settop(L, 2);
+    lua_rawget(L, 1);
+    return 1;
+}
+
 static void put_key(lua_State *L, int index, struct buf *b, int depth)
 {
     const struct row_class *class = row_class_at(L, index);
@@ -109,6 +148,8 @@ void change_key_push_metatable(lua_State *L, int class_at)
     lua_createtable(L, 0, 8);                                  /* mt */
     json_set_class(L, -1, "pgcdc.key", &key_class);
     row_class_set(L, -1, class_at);
+    row_class_set_method(L, "__index", key_index, class_at, 0);
+    row_class_set_method(L, "__get", key_get, class_at, 0);
     row_class_set_method(L, "__pairs", key_pairs, class_at, 0);
     row_class_set_method(L, "__tostring", key_tostring, class_at, 0);
 }

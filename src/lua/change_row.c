@@ -24,7 +24,8 @@ static void push_made_side(lua_State *L, int index, int which)
     lua_remove(L, -2);
 }
 
-/* Pushes entry <name> of side table <which>; true if it is there, else it is nil. */
+/* Pushes entry <name> of side table <which>; true if it is there, else it is nil. (It may be
+ * &nothing: nil was assigned.) */
 static bool push_from_side(lua_State *L, int index, int which, const char *name)
 {
     rowdata_push_side(L, index, which);
@@ -36,9 +37,21 @@ static bool push_from_side(lua_State *L, int index, int which, const char *name)
     return !lua_isnil(L, -1);
 }
 
+/* As change_row_push_extra; returns true if the script has assigned it, if only nil. */
+static bool push_extra(lua_State *L, int index, const char *name)
+{
+    bool is_set = push_from_side(L, index, ROWDATA_SET, name);
+
+    if (is_set && lua_touserdata(L, -1) == &nothing) {
+        lua_pop(L, 1);
+        lua_pushnil(L);
+    }
+    return is_set;
+}
+
 void change_row_push_extra(lua_State *L, int index, const char *name)
 {
-    push_from_side(L, index, ROWDATA_SET, name);
+    push_extra(L, index, name);
 }
 
 bool change_row_is_null(lua_State *L, const struct rowtype_column *c)
@@ -95,16 +108,65 @@ static lua_Integer column_index(lua_State *L, int name)
     return i;
 }
 
-static int row_index(lua_State *L)
+/* Pushes the value of the name at index 2 in the row at index 1, or nil. Returns whether the row
+ * has such a name. */
+static bool push_value(lua_State *L)
 {
     lua_Integer i = column_index(L, 2);
 
-    if (i >= 0)
+    if (i >= 0) {
         change_row_push_column(L, row_class_upvalue(L), 1, (size_t)i);
-    else if (lua_type(L, 2) == LUA_TSTRING)
-        push_from_side(L, 1, ROWDATA_SET, lua_tostring(L, 2));
-    else
-        lua_pushnil(L);
+        return true;
+    }
+    lua_settop(L, 2);
+    rowdata_at(L, 1, row_class_upvalue(L));
+    if (lua_type(L, 2) == LUA_TSTRING)
+        return push_extra(L, 1, lua_tostring(L, 2));
+    lua_pushnil(L);
+    return false;
+}
+
+/* Pushes the list of the names of the row at index 1. */
+static void push_names(lua_State *L)
+{
+    const struct rowtype *s = row_class_upvalue(L)->rowtype;
+    lua_Integer n = (lua_Integer)s->n_row;
+
+    lua_createtable(L, (int)n, 0);                             /* list */
+    for (size_t i = 0; i < s->n_row; i++) {
+        lua_pushstring(L, s->columns[i].name);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    rowdata_push_side(L, 1, ROWDATA_SET);                      /* list side */
+    for (lua_Integer k = 1; lua_istable(L, -1); k++) {
+        if (lua_rawgeti(L, -1, k) == LUA_TNIL) {
+            lua_pop(L, 1);
+            break;
+        }
+        lua_rawseti(L, -3, ++n);
+    }
+    lua_pop(L, 1);
+}
+
+static int row_index(lua_State *L)
+{
+    const struct rowtype *s = row_class_upvalue(L)->rowtype;
+
+    if (push_value(L) || lua_type(L, 2) != LUA_TSTRING)
+        return 1;
+    row_class_push_method(L, 2);
+    if (!lua_isnil(L, -1))
+        return 1;
+    row_class_push_name(L, s);
+    push_names(L);
+    return row_class_throw_unknown(L, 2, "column", lua_tostring(L, -2));
+}
+
+/* row:get(name): as the index, but nil for a column that is not there. */
+static int row_get(lua_State *L)
+{
+    lua_settop(L, 2);
+    push_value(L);
     return 1;
 }
 
@@ -140,7 +202,8 @@ static int row_newindex(lua_State *L)
     push_made_side(L, 1, ROWDATA_SET);                         /* row name value side */
     if (column_index(L, 2) < 0) {
         set_extra(L, 4);
-    } else if (lua_isnil(L, 3)) {
+    }
+    if (lua_isnil(L, 3)) {
         lua_pushlightuserdata(L, (void *)&nothing);
         lua_replace(L, 3);
     }
@@ -359,6 +422,7 @@ void change_row_push_metatable(lua_State *L, int class_at)
     }
     lua_createtable(L, 0, 8);                                  /* names mt */
     row_class_set_method(L, "__index", row_index, class_at, names);
+    row_class_set_method(L, "__get", row_get, class_at, names);
     row_class_set_method(L, "__newindex", row_newindex, class_at, names);
     row_class_set_method(L, "__pairs", row_pairs, class_at, names);
     row_class_set_method(L, "__tostring", row_tostring, class_at, names);

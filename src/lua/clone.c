@@ -5,6 +5,7 @@
 #include "lua/change_key.h"
 #include "lua/change_row.h"
 #include "lua/json.h"
+#include "lua/json_exact.h"
 
 #include <lauxlib.h>
 #include <string.h>
@@ -94,6 +95,7 @@ static void push_clone(lua_State *L, int index, int depth)
         push_clone(L, lua_gettop(L) - 1, depth + 1);
         lua_rawset(L, -5);
     }
+    json_exact_carry(L, index, lua_gettop(L));
     if (lua_getmetatable(L, index))
         lua_setmetatable(L, -2);
 }

@@ -1,10 +1,12 @@
 /* hooks.c -- what the host asks of a script that is loaded.
  *
  * The hooks, functions of the Lua half: timers() -> seconds until the next one or nil, true if
- * windows are open, true if something was let go; start(); enter(source, batch): rows of the batch
- * with this number are about to be delivered; leave(): they were; checkpoint(source, {[source] =
- * {text =, last_change =}} or nil, {[source] = true} of the group, is_moment) -> is_done, is_taken,
- * see struct hooks_checkpoint; last(); finish(); graph().
+ * windows are open, true if something was let go, true if a checkpoint is due; start();
+ * enter(source, batch, has_rows): rows of the batch with this number are about to be delivered, if
+ * there are any; leave(): they were; resolved(source), reading(source), ready(source, rows): see
+ * hooks_resolved and those below it; checkpoint(source, {[source] = {text =, last_change =}} or
+ * nil, {[source] = true} of the group, is_moment) -> is_done, is_taken, see struct
+ * hooks_checkpoint; last(); finish(); graph().
  *
  * SPDX-License-Identifier: MIT */
 #include "lua/hooks.h"
@@ -80,7 +82,8 @@ static int deliver(lua_State *L)
     push_hook(L, SCRIPT_HOOK_ENTER);
     lua_pushinteger(L, (lua_Integer)d->source + 1);
     lua_pushinteger(L, (lua_Integer)d->batch);
-    lua_call(L, 2, 0);
+    lua_pushboolean(L, d->done < chunk->n_rows);
+    lua_call(L, 3, 0);
     change_push_metatable(L, chunk->rowtype, source->name, &source->metatable); /* job mt */
     for (int op = 0; op < OP_COUNT; op++) /* job mt read upsert ... */
         lua_rawgeti(L, LUA_REGISTRYINDEX, source->handlers[event_of(op)]);
@@ -244,6 +247,46 @@ bool hooks_error(struct script *s, size_t source, const struct message_notice *n
     return emit_event(s, &(struct event_job){ source, API_SOURCE_ERROR, .notice = notice }, e);
 }
 
+/* ---- readings ---- */
+
+struct reading_job {
+    enum script_hook hook;
+    size_t source;
+    uint64_t rows;
+};
+
+static int tell_reading(lua_State *L)
+{
+    struct reading_job *job = lua_touserdata(L, 1);
+
+    push_hook(L, job->hook);
+    lua_pushinteger(L, (lua_Integer)job->source + 1);
+    lua_pushinteger(L, (lua_Integer)job->rows);
+    lua_call(L, 2, 0);
+    return 0;
+}
+
+bool hooks_resolved(struct script *s, size_t source, struct err *e)
+{
+    struct reading_job job = { SCRIPT_HOOK_RESOLVED, source, 0 };
+
+    return script_call(s, tell_reading, &job, e);
+}
+
+bool hooks_reading(struct script *s, size_t source, struct err *e)
+{
+    struct reading_job job = { SCRIPT_HOOK_READING, source, 0 };
+
+    return script_call(s, tell_reading, &job, e);
+}
+
+bool hooks_read(struct script *s, size_t source, uint64_t rows, struct err *e)
+{
+    struct reading_job job = { SCRIPT_HOOK_READY, source, rows };
+
+    return script_call(s, tell_reading, &job, e);
+}
+
 /* ---- saving ---- */
 
 static int call_hook(lua_State *L)
@@ -332,14 +375,16 @@ static int run_timers(lua_State *L)
 
     push_hook(L, SCRIPT_HOOK_TIMERS);
     script_start_clock(script_of(L));
-    lua_call(L, 0, 3);
-    if (lua_isnumber(L, -3)) {
-        lua_Number seconds = lua_tonumber(L, -3);
+    lua_call(L, 0, 4);
+    if (lua_isnumber(L, -4)) {
+        lua_Number seconds = lua_tonumber(L, -4);
 
         t->wait_ms = seconds <= 0 ? 0 : seconds > 1e6 ? 1000000000 : (int64_t)ceil(seconds * 1000);
     }
-    t->has_windows = lua_toboolean(L, -2);
-    t->has_released = lua_toboolean(L, -1);
+    t->has_windows = lua_toboolean(L, -3);
+    t->has_released = lua_toboolean(L, -2);
+    if ((t->is_due = lua_toboolean(L, -1)))
+        t->wait_ms = 0;
     return 0;
 }
 

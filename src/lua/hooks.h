@@ -56,6 +56,16 @@ bool hooks_last(struct script *s, struct err *e) WARN_UNUSED;
 /* Call it when nothing more will be delivered: closes the sinks. */
 bool hooks_finish(struct script *s, struct err *e) WARN_UNUSED;
 
+/* The source has its name. To be called before its position is looked up, which sinks may forget:
+ * then the table is read again. */
+bool hooks_resolved(struct script *s, size_t source, struct err *e) WARN_UNUSED;
+
+/* The source is read from its start, and all its rows are to come. */
+bool hooks_reading(struct script *s, size_t source, struct err *e) WARN_UNUSED;
+
+/* The source is read; its snapshot had <rows> rows. */
+bool hooks_read(struct script *s, size_t source, uint64_t rows, struct err *e) WARN_UNUSED;
+
 /* Events of a source. Each does nothing where there is no handler. */
 bool hooks_batch(struct script *s, size_t source, uint64_t count, struct err *e) WARN_UNUSED;
 bool hooks_truncate(struct script *s, size_t source, struct err *e) WARN_UNUSED;
@@ -69,6 +79,7 @@ struct hooks_timers {
     int64_t wait_ms;   /* until the next one is due; -1: there is none */
     bool has_windows;  /* an operator holds values and waits for its time */
     bool has_released; /* something that held batches back was let go */
+    bool is_due;       /* a sink has something to do, which a checkpoint asks of it */
 };
 
 /* Runs the timers that are due. */

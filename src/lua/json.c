@@ -7,6 +7,7 @@
 #include "lua/json.h"
 
 #include "base/text.h"
+#include "lua/json_exact.h"
 #include "lua/script.h"
 #include "pg/types.h"
 
@@ -176,17 +177,41 @@ static void put_integer(struct buf *b, lua_Integer n)
     buf_put_u64(b, n < 0 ? 0 - (uint64_t)n : (uint64_t)n);
 }
 
+/* Appends the member of a table that is on top of the stack, its key below it. <exact>: what
+ * json_exact.h remembers of the table, or nil. */
+static void put_member(lua_State *L, int exact, struct buf *b, int depth)
+{
+    if (lua_type(L, -1) == LUA_TSTRING && lua_istable(L, exact)) {
+        bool is_number;
+
+        lua_pushvalue(L, -2);
+        lua_rawget(L, exact);
+        is_number = lua_rawequal(L, -1, -2);
+        lua_pop(L, 1);
+        if (is_number) {
+            buf_puts(b, lua_tostring(L, -1));
+            return;
+        }
+    }
+    put(L, -1, b, depth + 1);
+}
+
 static void put_array(lua_State *L, int index, struct buf *b, lua_Unsigned n, int depth)
 {
+    int exact = lua_gettop(L) + 1;
+
+    json_exact_push_of(L, index);                              /* exact */
     buf_putc(b, '[');
     for (lua_Unsigned i = 1; i <= n; i++) {
         if (i > 1)
             buf_putc(b, ',');
-        lua_rawgeti(L, index, (lua_Integer)i);                 /* value */
-        put(L, -1, b, depth + 1);
-        lua_pop(L, 1);
+        lua_pushinteger(L, (lua_Integer)i);
+        lua_rawgeti(L, index, (lua_Integer)i);                 /* exact i value */
+        put_member(L, exact, b, depth);
+        lua_pop(L, 2);
     }
     buf_putc(b, ']');
+    lua_pop(L, 1);
 }
 
 /* How many keys the table has; throws for one that is not a string. */
@@ -205,7 +230,9 @@ static void put_object(lua_State *L, int index, struct buf *b, int depth)
 {
     size_t n = count_names(L, index), i = 0;
     struct text_name *names = lua_newuserdatauv(L, (n + 1) * sizeof *names, 0); /* names */
+    int exact = lua_gettop(L) + 1;
 
+    json_exact_push_of(L, index);                              /* names exact */
     for (lua_pushnil(L); lua_next(L, index) && i < n; lua_pop(L, 1), i++)
         names[i].p = lua_tolstring(L, -2, &names[i].len);
     text_sort_names(names, n);
@@ -213,15 +240,16 @@ static void put_object(lua_State *L, int index, struct buf *b, int depth)
     for (i = 0; i < n; i++) {
         if (i > 0)
             buf_putc(b, ',');
-        lua_pushlstring(L, names[i].p, names[i].len);          /* names name */
+        lua_pushlstring(L, names[i].p, names[i].len);          /* names exact name */
         put_text(L, -1, b);
         buf_putc(b, ':');
-        lua_rawget(L, index);                                  /* names value */
-        put(L, -1, b, depth + 1);
-        lua_pop(L, 1);
+        lua_pushvalue(L, -1);
+        lua_rawget(L, index);                                  /* names exact name value */
+        put_member(L, exact, b, depth);
+        lua_pop(L, 2);
     }
     buf_putc(b, '}');
-    lua_pop(L, 1);
+    lua_pop(L, 2);
 }
 
 /* True if every key is one of 1..n. */
@@ -312,9 +340,23 @@ void json_put_nested(lua_State *L, int index, struct buf *b, int depth)
 
 /* ---- decoding ---- */
 
-static void push_value(lua_State *L, json_t *v)
+static bool push_value(lua_State *L, json_t *v, bool is_marked);
+
+/* Pushes a member of the table below the key on top of the stack, and sets it there. */
+static void set_member(lua_State *L, json_t *member, bool is_marked)
 {
-    luaL_checkstack(L, 8, "nested JSON");
+    if (push_value(L, member, is_marked)) {                    /* table key text */
+        lua_pushvalue(L, -2);
+        json_exact_note(L, -4);
+        lua_pop(L, 1);
+    }
+    lua_rawset(L, -3);
+}
+
+/* Returns true if it is a number that became a text. */
+static bool push_value(lua_State *L, json_t *v, bool is_marked)
+{
+    luaL_checkstack(L, 10, "nested JSON");
     switch (json_typeof(v)) {
     case JSON_OBJECT: {
         const char *name;
@@ -323,8 +365,7 @@ static void push_value(lua_State *L, json_t *v)
         lua_createtable(L, 0, (int)json_object_size(v));
         json_object_foreach(v, name, member) {
             lua_pushstring(L, name); /* jansson takes no NUL in a key */
-            push_value(L, member);
-            lua_rawset(L, -3);
+            set_member(L, member, is_marked);
         }
         break;
     }
@@ -333,14 +374,16 @@ static void push_value(lua_State *L, json_t *v)
 
         lua_createtable(L, (int)n, 0);
         for (size_t i = 0; i < n; i++) {
-            push_value(L, json_array_get(v, i));
-            lua_rawseti(L, -2, (lua_Integer)i + 1);
+            lua_pushinteger(L, (lua_Integer)i + 1);
+            set_member(L, json_array_get(v, i), is_marked);
         }
         json_push_array_metatable(L);
         lua_setmetatable(L, -2);
         break;
     }
     case JSON_STRING:
+        if (is_marked)
+            return json_exact_push_string(L, json_string_value(v), json_string_length(v));
         lua_pushlstring(L, json_string_value(v), json_string_length(v));
         break;
     case JSON_INTEGER:
@@ -357,10 +400,12 @@ static void push_value(lua_State *L, json_t *v)
         json_push_null(L);
         break;
     }
+    return false;
 }
 
 bool json_push(lua_State *L, const char *text, size_t len, char *why, size_t why_size)
 {
+    bool is_marked = json_exact_may_be_in(text, len);
     json_t **box;
     json_error_t error;
 
@@ -369,6 +414,12 @@ bool json_push(lua_State *L, const char *text, size_t len, char *why, size_t why
         return false;
     }
     luaL_checkstack(L, 8, "JSON");
+    if (is_marked)
+        json_exact_push_marked(L, text, len);
+    else
+        lua_pushnil(L);                                        /* marked, or nil */
+    if (is_marked)
+        text = lua_tolstring(L, -1, &len);
     box = lua_newuserdatauv(L, sizeof *box, 0);                /* box */
     *box = NULL;
     lua_rawgetp(L, LUA_REGISTRYINDEX, &box_key);
@@ -379,12 +430,13 @@ bool json_push(lua_State *L, const char *text, size_t len, char *why, size_t why
         luaL_error(L, "decoding a JSON text needs more memory than --max-memory allows");
     if (*box == NULL) {
         snprintf(why, why_size, "%s", error.text);
-        lua_pop(L, 1);
+        lua_pop(L, 2);
         return false;
     }
-    push_value(L, *box);                                       /* box value */
+    push_value(L, *box, is_marked);                            /* marked box value */
     json_decref(*box);
     *box = NULL;
-    lua_remove(L, -2);                                         /* value */
+    lua_replace(L, -3);
+    lua_pop(L, 1);                                             /* value */
     return true;
 }

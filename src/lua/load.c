@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/load.h"
 
+#include "lua/api_change.h"
 #include "lua/api_copy.h"
 #include "lua/api_copy_lines.h"
 #include "lua/api_csv.h"
@@ -11,8 +12,10 @@
 #include "lua/api_process.h"
 #include "lua/api_source.h"
 #include "lua/api_state.h"
+#include "lua/api_tagged.h"
 #include "lua/api_terminal.h"
 #include "lua/api_value.h"
+#include "lua/explain.h"
 #include "lua/json.h"
 #include "lua/project.h"
 #include "lua/row_class.h"
@@ -36,6 +39,8 @@ static int open_raw(lua_State *L)
     api_db_export(L);
     api_copy_lines_export(L);
     api_copy_export(L);
+    api_tagged_export(L);
+    api_change_export(L);
     return 1;
 }
 
@@ -131,6 +136,7 @@ static int load(lua_State *L)
     struct script *s = script_of(L);
 
     lua_settop(L, 0);
+    s->explain = explain;
     json_open(L);
     row_class_open(L);
     luaL_requiref(L, "pgcdc.raw", open_raw, 0);

@@ -50,10 +50,12 @@ static void push_old_value(lua_State *L, const struct project_job *j, size_t i)
     size_t from = j->plan->columns[i].from;
 
     if (j->plain > 0 && i < j->to->rowtype->n_row) {
-        if (lua_istable(L, j->plain))
-            lua_getfield(L, j->plain, j->to->rowtype->columns[i].name);
-        else
+        if (lua_istable(L, j->plain)) {
+            lua_pushstring(L, j->to->rowtype->columns[i].name);
+            row_class_get(L, j->plain);
+        } else {
             lua_pushnil(L);
+        }
     } else if (from == ROWTYPE_NEW) {
         change_row_push_extra(L, j->thing, j->to->rowtype->columns[i].name);
     } else {
@@ -63,6 +65,19 @@ static void push_old_value(lua_State *L, const struct project_job *j, size_t i)
         lua_pop(L, 1);
         lua_pushnil(L);
     }
+}
+
+/* True if column <i> of the new row has no value, since the change is a delete that has no row. */
+static bool is_without_value(const struct project_job *j, size_t i)
+{
+    const struct rowtype *s = j->to->rowtype;
+
+    if (!j->data->is_key_only || j->plain > 0)
+        return false;
+    for (size_t k = 0; k < s->n_key; k++)
+        if (s->key[k] == i)
+            return false;
+    return i < s->n_row;
 }
 
 void project_job_push_values(lua_State *L, struct project_job *j)
@@ -82,6 +97,8 @@ void project_job_push_values(lua_State *L, struct project_job *j)
         lua_rawgeti(L, -1, (lua_Integer)k * 2 + 1);
         i = (size_t)lua_tointeger(L, -1) - 1;
         lua_pop(L, 1);
+        if (is_without_value(j, i))
+            continue;
         lua_rawgeti(L, -1, (lua_Integer)k * 2 + 2);            /* values functions f */
         push_old_value(L, j, i);
         lua_pushvalue(L, j->change);

@@ -1,11 +1,15 @@
 /* row_class.c -- what all rows of one row type share inside Lua.
  *
  * Registry: &class_key -> the metatable of row classes. The same key leads from a metatable that is
- * bound to a class to that class.
+ * bound to a class to that class. &methods_key -> the methods of all changes, rows and keys, by
+ * name.
  *
  * SPDX-License-Identifier: MIT */
 #include "lua/row_class.h"
 
+#include "base/text.h"
+#include "lua/frame.h"
+#include "lua/script.h"
 #include "pg/types.h"
 
 #include <lauxlib.h>
@@ -14,7 +18,7 @@
 
 const char *const row_class_op_names[OP_COUNT] = { "read", "upsert", "insert", "update", "delete" };
 
-static const char class_key;
+static const char class_key, methods_key;
 
 static int drop_class(lua_State *L)
 {
@@ -110,6 +114,19 @@ void row_class_push(lua_State *L, struct rowtype *rowtype)
     make_id_head(L, rowtype, &class->id_head);
 }
 
+struct row_class *row_class_test(lua_State *L, int index)
+{
+    struct row_class *class = NULL;
+
+    if (lua_type(L, index) == LUA_TUSERDATA && lua_getmetatable(L, index)) {
+        lua_rawgetp(L, LUA_REGISTRYINDEX, &class_key);         /* mt ours */
+        if (lua_rawequal(L, -1, -2))
+            class = lua_touserdata(L, index);
+        lua_pop(L, 2);
+    }
+    return class;
+}
+
 void row_class_set(lua_State *L, int metatable, int class_at)
 {
     metatable = lua_absindex(L, metatable);
@@ -163,6 +180,64 @@ void row_class_set_method(lua_State *L, const char *name, lua_CFunction f, int c
         lua_pushvalue(L, upvalue);
     lua_pushcclosure(L, f, upvalue != 0 ? 2 : 1);
     lua_setfield(L, -2, name);
+}
+
+void row_class_set_methods(lua_State *L)
+{
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &methods_key);
+}
+
+void row_class_push_method(lua_State *L, int name)
+{
+    name = lua_absindex(L, name);
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &methods_key) == LUA_TNIL)
+        return;
+    lua_pushvalue(L, name);
+    lua_rawget(L, -2);
+    lua_remove(L, -2);
+}
+
+void row_class_get(lua_State *L, int index)
+{
+    index = lua_absindex(L, index);
+    if (luaL_getmetafield(L, index, "__get") == LUA_TNIL) {    /* name */
+        lua_gettable(L, index);
+        return;
+    }
+    lua_insert(L, -2);                                         /* get name */
+    lua_pushvalue(L, index);
+    lua_insert(L, -2);
+    lua_call(L, 2, 1);
+}
+
+int row_class_throw_unknown(lua_State *L, int name, const char *what, const char *where)
+{
+    int list = lua_gettop(L);
+    size_t n = (size_t)lua_rawlen(L, list);
+    const char **names = lua_newuserdatauv(L, (n + 1) * sizeof *names, 0), *found;
+
+    for (size_t i = 0; i < n; i++) {
+        lua_rawgeti(L, list, (lua_Integer)i + 1);
+        names[i] = lua_tostring(L, -1); /* anchored in the list */
+        lua_pop(L, 1);
+    }
+    found = text_nearest(lua_tostring(L, name), names, n);
+    frame_push_place(L, script_of(L)->o.lua_dir);
+    lua_pushfstring(L, "%sthere is no %s '%s' in %s%s%s%s (:get(\"%s\") gives nil where there is "
+                    "none)", lua_tostring(L, -1), what, lua_tostring(L, name), where,
+                    found != NULL ? "; did you mean '" : "", found != NULL ? found : "",
+                    found != NULL ? "'?" : "", lua_tostring(L, name));
+    return lua_error(L);
+}
+
+void row_class_push_name(lua_State *L, const struct rowtype *s)
+{
+    if (*s->table == '\0')
+        lua_pushliteral(L, "a row");
+    else if (*s->schema == '\0')
+        lua_pushstring(L, s->table);
+    else
+        lua_pushfstring(L, "%s.%s", s->schema, s->table);
 }
 
 void row_class_throw_utf8(lua_State *L, const struct row_class *class, size_t i)

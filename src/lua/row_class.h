@@ -42,6 +42,9 @@ void row_class_open(lua_State *L);
 /* Pushes a new class, which holds a reference to <rowtype>. */
 void row_class_push(lua_State *L, struct rowtype *rowtype);    /* [-0, +1] */
 
+/* The class at <index>, borrowed; NULL if there is none. */
+struct row_class *row_class_test(lua_State *L, int index);
+
 /* Binds a metatable to the class at <class_at>. The second one returns the class that a metatable
  * is bound to, borrowed, or NULL. */
 void row_class_set(lua_State *L, int metatable, int class_at);
@@ -59,6 +62,22 @@ void row_class_set_method(lua_State *L, const char *name, lua_CFunction f, int c
 
 /* Inside such a closure: the class, its first upvalue. Borrowed. */
 struct row_class *row_class_upvalue(lua_State *L);
+
+/* Pushes the method of all changes, rows and keys that has the name at <name>; nil if there is
+ * none. row_class_set_methods takes them from the table on top of the stack, which is popped. */
+void row_class_push_method(lua_State *L, int name);            /* [-0, +1] */
+void row_class_set_methods(lua_State *L);                      /* [-1, +0] */
+
+/* Pushes the field of the table at <index> whose name is on top of the stack and is popped; nil if
+ * there is none, where a script that indexes a change or a part of one would get an error. */
+void row_class_get(lua_State *L, int index);                   /* [-1, +1] */
+
+/* Throws that there is no <what>, such as "column", of the name at <name>, in <where>, with the
+ * place in the script. The list on top of the stack has the names that are there. */
+int row_class_throw_unknown(lua_State *L, int name, const char *what, const char *where);
+
+/* Pushes the name of the table of these rows, for messages. */
+void row_class_push_name(lua_State *L, const struct rowtype *s); /* [-0, +1] */
 
 /* Throws that the text of column <i> is not UTF-8. */
 void row_class_throw_utf8(lua_State *L, const struct row_class *class, size_t i);

@@ -3,6 +3,7 @@
 #include "lua/script.h"
 
 #include "base/clock.h"
+#include "lua/frame.h"
 #include "lua/sandbox.h"
 
 #include <lauxlib.h>
@@ -108,27 +109,31 @@ void script_set_traceback(struct script *s, const char *text)
     s->has_traceback = true;
 }
 
+void script_push_traceback(lua_State *L, int level)
+{
+    const struct script_options *o = &script_of(L)->o;
+
+    frame_push_traceback(L, level, o->log->level < LOG_DEBUG ? o->lua_dir : NULL);
+}
+
 /* Turns any value that was thrown into text, and keeps the traceback. */
 static int on_error(lua_State *L)
 {
     struct script *s = script_of(L);
-    const char *text, *trace;
 
-    if (!lua_isstring(L, 1)) {
-        if (lua_isnil(L, 1))
-            lua_pushliteral(L, "error(nil): the error object is nil");
-        else if (luaL_callmeta(L, 1, "__tostring") && lua_isstring(L, -1))
-            lua_replace(L, 1);
-        else
-            lua_pushfstring(L, "the error object is a %s value", luaL_typename(L, 1));
-    }
-    text = lua_tostring(L, -1);
-    if (s->has_traceback) /* it was caught and is thrown again */
+    lua_settop(L, 1);
+    if (s->has_traceback && lua_isstring(L, 1)) /* it was caught and is thrown again */
         return 1;
-    luaL_traceback(L, L, NULL, 1);                             /* text trace */
-    trace = lua_tostring(L, -1);
-    script_set_traceback(s, trace);
-    lua_pushstring(L, text);
+    if (s->explain != NULL) {
+        lua_pushcfunction(L, s->explain);
+        lua_pushvalue(L, 1);
+        lua_call(L, 1, 1);                                     /* thrown text */
+    } else if (!lua_isstring(L, 1)) {
+        lua_pushfstring(L, "the error object is a %s value", luaL_typename(L, 1));
+    }
+    script_push_traceback(L, 1);                               /* thrown text trace */
+    script_set_traceback(s, lua_tostring(L, -1));
+    lua_pop(L, 1);
     return 1;
 }
 

@@ -42,6 +42,7 @@ struct script_options {
 /* Functions of the Lua half of the program that the host calls; see hooks.c for their arguments. */
 enum script_hook {
     SCRIPT_HOOK_TIMERS, SCRIPT_HOOK_START, SCRIPT_HOOK_ENTER, SCRIPT_HOOK_LEAVE,
+    SCRIPT_HOOK_RESOLVED, SCRIPT_HOOK_READING, SCRIPT_HOOK_READY,
     SCRIPT_HOOK_CHECKPOINT, SCRIPT_HOOK_LAST, SCRIPT_HOOK_FINISH, SCRIPT_HOOK_GRAPH,
     SCRIPT_HOOK_COUNT
 };
@@ -67,6 +68,7 @@ struct script {
     int hooks[SCRIPT_HOOK_COUNT]; /* registry references */
     struct store *store;      /* see api_state.h; NULL until it is needed */
     bool is_held_back;        /* something was captured that may not be saved yet */
+    lua_CFunction explain;    /* see explain.h; NULL until it is needed */
     struct err cause;         /* why the failure happened, where it was not the script's */
 };
 
@@ -90,6 +92,9 @@ struct buf *script_scratch(lua_State *L);
 /* Sets the traceback of the error that is about to be thrown, if it came from elsewhere. Copies
  * <text>. */
 void script_set_traceback(struct script *s, const char *text);
+
+/* Pushes the traceback from <level> on: the script's frames; with --log-level debug all. */
+void script_push_traceback(lua_State *L, int level);           /* [-0, +1] */
 
 /* Starts the time of one handler call. */
 void script_start_clock(struct script *s);

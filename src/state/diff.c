@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "state/diff.h"
 
+#include "base/array.h"
 #include "base/hash.h"
 #include "state/kept_columns.h"
 #include "state/missing.h"
@@ -10,6 +11,12 @@
 #include <string.h>
 
 #define MAX_DELETES 4096 /* in a chunk */
+
+/* A row that was not known, and the number of the change that it was recorded with. */
+struct added {
+    uint64_t change;
+    int64_t id;
+};
 
 struct diff {
     struct store *store;        /* borrowed, like the next two */
@@ -23,7 +30,10 @@ struct diff {
     struct buf bytes;
     uint64_t change;            /* the number of the last one */
     bool is_learned;            /* every row that was there is known */
-    bool is_fresh;              /* that is so since this poll, of whose rows nothing is known */
+    bool is_fresh;              /* that is so since this batch, of whose rows nothing is known */
+    bool is_partial;            /* see struct position */
+    struct added *added;        /* rows of the chunk in hand that were not known before; owned */
+    size_t n_added, cap_added;
     struct rowtype *rowtype;    /* of the last tally */
     bool is_truncated;
 };
@@ -51,6 +61,7 @@ struct diff *diff_open(struct store *store, const struct config *config,
     buf_init(&d->bytes, SIZE_MAX / 2);
     d->change = p != NULL ? p->last_change : 0;
     d->is_learned = p != NULL ? p->is_learned : config->start == CONFIG_START_SNAPSHOT;
+    d->is_partial = p != NULL ? p->is_partial : config->start == CONFIG_START_SNAPSHOT;
     d->kept_columns = kept_columns_open(store, source, e);
     if (d->kept_columns != NULL)
         d->known = kept_rows_open(store, source, d->change, e);
@@ -71,6 +82,7 @@ void diff_close(struct diff *d)
     kept_rows_close(d->known);
     kept_columns_close(d->kept_columns);
     rowtype_unref(d->rowtype);
+    free(d->added);
     buf_fini(&d->key);
     buf_fini(&d->bytes);
     free(d);
@@ -85,16 +97,23 @@ void diff_set_position(const struct diff *d, struct position *p, uint64_t last_c
 {
     p->last_change = last_change;
     p->is_learned = d->is_learned;
+    p->is_partial = d->is_partial;
     if (p->reads == 0)
         p->reads = 1;
 }
 
-uint64_t diff_last_change(const struct diff *d)
-{
-    return d->change;
-}
-
 /* ---- rows ---- */
+
+/* True if nobody can tell whether the row was there before. */
+static bool may_have_been_there(const struct diff *d, const struct chunk *b,
+                                const struct chunk_row *row, const struct kept_row *known)
+{
+    if (b->is_snapshot || (row->op == OP_READ && d->is_partial))
+        return false;
+    if (known->id == 0)
+        return !d->is_learned || d->is_fresh || d->is_partial;
+    return known->now.is_in_doubt && d->is_partial;
+}
 
 /* What a row is called, given what is known of it. */
 static enum op choose_op(const struct diff *d, const struct chunk *b, const struct chunk_row *row,
@@ -107,9 +126,9 @@ static enum op choose_op(const struct diff *d, const struct chunk *b, const stru
         return OP_DELETE;
     if (is_there)
         return OP_UPDATE;
-    if (!b->is_snapshot && known->id == 0 && (!d->is_learned || d->is_fresh))
+    if (may_have_been_there(d, b, row, known))
         return OP_UPSERT;
-    return row->op == OP_READ && b->reads <= 1 ? OP_READ : OP_INSERT;
+    return row->op == OP_READ && (b->reads <= 1 || d->is_partial) ? OP_READ : OP_INSERT;
 }
 
 /* Counted from 1; a source that began with start = "now" has none. */
@@ -165,6 +184,7 @@ static bool record_row(struct diff *d, struct chunk *b, size_t from, size_t to, 
     struct kept_row known;
     struct kept_row_state state = { .change = d->change + 1, .xid = row.xid,
                                  .reads = reads_of(b) };
+    bool is_new;
 
     buf_clear(&d->key);
     if (!chunk_row_key(b, &row, &d->key))
@@ -179,13 +199,17 @@ static bool record_row(struct diff *d, struct chunk *b, size_t from, size_t to, 
     d->change++;
     b->rows[to] = row;
     b->sides[to] = (struct chunk_side){ .change = d->change };
-    if (*is_wanted && d->config->keeps_old && known.now.row.p != NULL && row.op != OP_INSERT &&
-        row.op != OP_READ && !keep_old(d, b, to, &known.now))
+    if (*is_wanted && d->config->keeps_old && known.now.row.p != NULL &&
+        (row.op == OP_UPDATE || row.op == OP_DELETE) && !keep_old(d, b, to, &known.now))
         return err_memory(e);
     state.columns = d->columns;
     if (d->config->keeps_old)
         state.row = (struct store_slice){ b->bytes + row.start, row.len };
-    return kept_rows_put(d->known, &known, &state, saved, e);
+    is_new = known.id == 0;
+    if (!kept_rows_put(d->known, &known, &state, saved, e))
+        return false;
+    return !is_new || ARRAY_PUSH(d->added, d->n_added, d->cap_added,
+                                 ((struct added){ d->change, known.id })) || err_memory(e);
 }
 
 static bool commit(struct diff *d, bool ok, struct err *e)
@@ -207,6 +231,7 @@ bool diff_record(struct diff *d, struct chunk *b, struct err *e)
     b->sides = calloc(b->n_rows, sizeof *b->sides);
     if (b->sides == NULL)
         return err_memory(e);
+    d->n_added = 0;
     if (!store_begin(d->store, e))
         return false;
     ok = enter_rowtype(d, b->rowtype, e) && kept_rows_purge(d->known, saved, e);
@@ -218,9 +243,33 @@ bool diff_record(struct diff *d, struct chunk *b, struct err *e)
     return commit(d, ok, e);
 }
 
+bool diff_undo_after(struct diff *d, uint64_t change, struct err *e)
+{
+    bool ok = true;
+
+    if (d->n_added == 0 || d->added[d->n_added - 1].change <= change)
+        return true;
+    if (!store_begin(d->store, e))
+        return false;
+    for (; ok && d->n_added > 0 && d->added[d->n_added - 1].change > change; d->n_added--) {
+        struct kept_row row;
+
+        ok = kept_rows_get(d->known, d->added[d->n_added - 1].id, &row, e) &&
+             kept_rows_forget(d->known, &row, e);
+    }
+    return commit(d, ok, e);
+}
+
+void diff_end_batch(struct diff *d, bool is_all, struct position *p)
+{
+    d->is_fresh = false;
+    d->is_partial = d->is_partial && !is_all;
+    diff_set_position(d, p, d->change);
+}
+
 /* ---- tallies and keys ---- */
 
-bool diff_compare(struct diff *d, struct message_tally *tally, const unsigned char **asked,
+bool diff_compare(struct diff *d, struct message_tally *tally, const struct tally_request **asked,
                   struct err *e)
 {
     struct tally *counts = tally->counts;
@@ -230,7 +279,6 @@ bool diff_compare(struct diff *d, struct message_tally *tally, const unsigned ch
     if (!store_begin(d->store, e) || !commit(d, enter_rowtype(d, d->rowtype, e), e))
         return false;
     d->is_truncated = counts->is_truncated && kept_rows_count(d->known) > 0;
-    d->is_fresh = false;
     tally->counts = NULL; /* moves */
     return missing_compare(d->missing, counts, !d->is_learned, asked, e);
 }
@@ -247,6 +295,12 @@ static bool learn(struct diff *d, const struct chunk *b, const struct chunk_row 
     struct kept_row_state state = { .xid = row->xid, .change = ++d->change,
                                  .reads = reads_of(b) };
 
+    if (b->rowtype != NULL) { /* it came whole */
+        state.digest = hash_digest(b->bytes + row->start, row->len);
+        state.columns = d->columns;
+        if (d->config->keeps_old)
+            state.row = (struct store_slice){ b->bytes + row->start, row->len };
+    }
     return kept_rows_put(d->known, known, &state, saved, e);
 }
 
@@ -256,6 +310,12 @@ static bool take_key(struct diff *d, const struct chunk *b, const struct chunk_r
     struct store_slice key = { b->bytes + row->start, row->len };
     struct kept_row known;
 
+    if (b->rowtype != NULL) {
+        buf_clear(&d->key);
+        if (!chunk_row_key(b, row, &d->key))
+            return err_memory(e);
+        key = (struct store_slice){ d->key.data, d->key.len };
+    }
     if (!kept_rows_find(d->known, chunk_hash(b, row), key, &known, e))
         return false;
     if (known.id != 0)

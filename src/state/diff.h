@@ -32,9 +32,18 @@ bool diff_save_index(struct diff *d, struct err *e) WARN_UNUSED;
  * and takes those out that are not to be delivered. */
 bool diff_record(struct diff *d, struct chunk *c, struct err *e) WARN_UNUSED;
 
+/* No change after the one with this number was delivered: rows that were recorded for such changes
+ * and were not known before are forgotten. (Where it is not known whether a change was delivered,
+ * they are kept in doubt, see kept_rows.h.) */
+bool diff_undo_after(struct diff *d, uint64_t change, struct err *e) WARN_UNUSED;
+
+/* All of a batch was recorded, and delivered: sets what <p> is to tell of the diff. <is_all>: every
+ * row that is there was recorded by now. */
+void diff_end_batch(struct diff *d, bool is_all, struct position *p);
+
 /* Compares a tally, of which it takes the counts, with what is known. *asked: the buckets whose
  * keys are needed, borrowed, or NULL: all deletes are known. */
-bool diff_compare(struct diff *d, struct message_tally *tally, const unsigned char **asked,
+bool diff_compare(struct diff *d, struct message_tally *tally, const struct tally_request **asked,
                   struct err *e) WARN_UNUSED;
 
 /* The reader will not send the keys: only what is known without them was deleted. */
@@ -52,8 +61,5 @@ bool diff_next_deletes(struct diff *d, struct chunk **chunk, struct err *e) WARN
 
 /* Sets what <p> is to tell of the diff, where the change <last_change> was delivered last. */
 void diff_set_position(const struct diff *d, struct position *p, uint64_t last_change);
-
-/* The number of the last change that was recorded. */
-uint64_t diff_last_change(const struct diff *d);
 
 #endif

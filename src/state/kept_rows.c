@@ -373,6 +373,12 @@ bool kept_rows_put(struct kept_rows *k, struct kept_row *row, const struct kept_
     return list_deleted(k, to->change, row->id, e);
 }
 
+bool kept_rows_forget(struct kept_rows *k, const struct kept_row *row, struct err *e)
+{
+    kept_index_drop(&k->index, row->hash, row->id);
+    return drop_row(k, row->id, e);
+}
+
 bool kept_rows_purge(struct kept_rows *k, uint64_t saved, struct err *e)
 {
     size_t n = 0;

@@ -57,6 +57,9 @@ bool kept_rows_count_hash(struct kept_rows *k, uint64_t hash, size_t *n, uint32_
 bool kept_rows_put(struct kept_rows *k, struct kept_row *row, const struct kept_row_state *next,
                    uint64_t saved, struct err *e) WARN_UNUSED;
 
+/* Removes a row as if it had never been put. */
+bool kept_rows_forget(struct kept_rows *k, const struct kept_row *row, struct err *e) WARN_UNUSED;
+
 /* Removes those from the file that were reported deleted up to the change <saved>. */
 bool kept_rows_purge(struct kept_rows *k, uint64_t saved, struct err *e) WARN_UNUSED;
 

@@ -17,10 +17,10 @@ struct ids {
 struct comparison {
     struct tally *server;         /* owned */
     struct tally_bucket *counted; /* owned: known rows, and the poll's new ones */
-    unsigned char asked[TALLY_BUCKETS / 8], empty[TALLY_BUCKETS / 8];
+    struct tally_request asked;
+    unsigned char empty[TALLY_BUCKETS / 8];
     struct ids expected;          /* known rows in the buckets asked for, sorted */
     bool *has_come;               /* for each of these */
-    bool is_learning;
 };
 
 struct missing {
@@ -152,7 +152,7 @@ static bool compare_bucket(struct missing *m, struct comparison *c, size_t i, st
         if (n == 1)
             return add_id(&m->found, id) || err_memory(e);
     }
-    set_bit(c->asked, i);
+    set_bit(c->asked.buckets, i);
     return true;
 }
 
@@ -175,7 +175,7 @@ static bool begin_comparison(struct missing *m, struct tally *tally, bool is_lea
         return false;
     }
     c->server = tally;
-    c->is_learning = is_learning;
+    c->asked.is_learning = is_learning;
     c->counted = malloc(TALLY_BUCKETS * sizeof *c->counted);
     return c->counted != NULL;
 }
@@ -183,7 +183,7 @@ static bool begin_comparison(struct missing *m, struct tally *tally, bool is_lea
 /* The known rows that keys are expected of. */
 static bool expect_keys(struct missing *m, struct comparison *c)
 {
-    if (!kept_rows_each(m->rows, c->asked, add_id, &c->expected))
+    if (!kept_rows_each(m->rows, c->asked.buckets, add_id, &c->expected))
         return false;
     sort_ids(&c->expected);
     c->has_come = calloc(c->expected.n + 1, sizeof *c->has_come);
@@ -191,7 +191,7 @@ static bool expect_keys(struct missing *m, struct comparison *c)
 }
 
 bool missing_compare(struct missing *m, struct tally *tally, bool is_learning,
-                     const unsigned char **asked, struct err *e)
+                     const struct tally_request **asked, struct err *e)
 {
     static const unsigned char nothing[TALLY_BUCKETS / 8];
     struct comparison *c;
@@ -206,14 +206,14 @@ bool missing_compare(struct missing *m, struct tally *tally, bool is_learning,
         return false;
     for (size_t i = 0; i < TALLY_BUCKETS; i++)
         if (is_learning)
-            set_bit(c->asked, i);
+            set_bit(c->asked.buckets, i);
         else if (differs(c, i) && !compare_bucket(m, c, i, e))
             return false;
-    if (memcmp(c->asked, nothing, sizeof nothing) == 0)
+    if (memcmp(c->asked.buckets, nothing, sizeof nothing) == 0)
         return conclude(m, e);
     if (!expect_keys(m, c))
         return err_memory(e);
-    *asked = c->asked;
+    *asked = &c->asked;
     return true;
 }
 
@@ -226,7 +226,7 @@ bool missing_is_asking(const struct missing *m)
 
 bool missing_is_learning(const struct missing *m)
 {
-    return m->comparison != NULL && m->comparison->is_learning;
+    return m->comparison != NULL && m->comparison->asked.is_learning;
 }
 
 void missing_take_key(struct missing *m, uint32_t id)
@@ -270,7 +270,7 @@ bool missing_end_keys(struct missing *m, struct err *e)
         ours->xor ^= row.hash;
     }
     for (size_t i = 0; i < TALLY_BUCKETS; i++)
-        if (!c->is_learning && has_bit(c->asked, i) &&
+        if (!c->asked.is_learning && has_bit(c->asked.buckets, i) &&
             !add_extra(m, i, c->server->buckets[i].count - c->counted[i].count,
                        c->server->buckets[i].xor ^ c->counted[i].xor, e))
             return false;

@@ -24,7 +24,7 @@ void missing_free(struct missing *m);
  * <is_learning>: all keys are asked for. *asked: the buckets whose keys are needed, borrowed, or
  * NULL: all that is missing is known. */
 bool missing_compare(struct missing *m, struct tally *tally, bool is_learning,
-                     const unsigned char **asked, struct err *e) WARN_UNUSED;
+                     const struct tally_request **asked, struct err *e) WARN_UNUSED;
 
 /* True while keys that were asked for are to come; and whether those of all buckets are. */
 bool missing_is_asking(const struct missing *m);

@@ -11,6 +11,7 @@
  *   commit    name     ""   the savepoint that a sink stored with its data, JSON
  *   serial    ""       ""   the number of the newest savepoint
  *   pipeline  ""       ""   tells this state file from others
+ *   former    ""       ""   what it was called before it was reset, each followed by a blank
  *
  * All errors are ERR_STATE and name the file.
  *

@@ -40,9 +40,10 @@ function TestApiChange.test_fields()
       print(type(c), c.op, c.schema, c.table, c.source, c.key.id, c.row.name, c.old)
       print(math.type(c.xid), c.xid, c.id)
       print(c.ts)
-      print(c.nothing, c[1], c[print], c[pgcdc.null])
+      print(c:get "nothing", c[1], c[print], c[pgcdc.null])
       print(c.key == c.key, c.row == c.row)
-      print(rawequal(c.row.name, "one"), c.row.id + 1, c.row.nothing, c.row[1], c.key.nothing)]])
+      print(rawequal(c.row.name, "one"), c.row.id + 1, c.row:get "nothing",
+         c.row[1], c.key:get "nothing")]])
    local xid = xid_of(db)
    lu.assertEquals(lines[1], "table\tread\tpublic\tt\tpublic.t\t1\tone\tnil")
    lu.assertEquals(lines[2], ("integer\t%d\tpublic.t/%d/1"):format(xid, xid))
@@ -114,7 +115,8 @@ function TestApiChange.test_pk_and_columns()
       local result = program.run {
          dsn = db, options = { "--once" }, script = ([[
             pgcdc.source {table = "t", %s, on_change = function(c)
-               print(tostring(c.key), tostring(c.row), c.row.id, c.row.b, c.key.b, c.id)
+               print(tostring(c.key), tostring(c.row), c.row:get "id", c.row:get "b",
+                  c.key:get "b", c.id)
             end}]]):format(fields),
       }
       return (result.stdout:gsub("%d+/", "XID/"))

@@ -38,7 +38,7 @@ function TestBadScript.test_handlers_that_throw()
    for body, message in pairs {
       ["error 'boom'"] = "script.lua:2: boom",
       ["error('boom', 0)"] = "boom",
-      ["error {code = 7}"] = "the error object is a table",
+      ["error {code = 7}"] = 'key 3: {"code":7}',
       ["error(setmetatable({}, {__tostring = function() return 'my boom' end}))"] = "my boom",
       ["error()"] = "nil",
       ["error(nil)"] = "nil",

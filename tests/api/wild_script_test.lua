@@ -257,8 +257,9 @@ function TestWildScript.test_calls_where_they_are_refused()
       "there is one already")
    check_fails("pgcdc.connect():transaction(function(db) db:close() end)", "a transaction is open")
    check_fails("coroutine.yield(1)", "attempt to yield from outside a coroutine")
-   check_fails("error {again_after = 'never'}", "the error object is a table")
-   check_fails("error {again_after = 1}", "table: 0x", "pgcdc.stream {}:sink {write = print} ")
+   check_fails("error {again_after = 'never'}", [[{\"again_after\":\"never\"}]])
+   check_fails("error {again_after = 1}", [[{\"again_after\":1}]],
+      "pgcdc.stream {}:sink {write = print} ")
 end
 
 function TestWildScript.test_calls_where_they_are_odd()
@@ -328,8 +329,7 @@ function TestWildScript.test_recursion()
       "'__index' chain too long")
    check_fails("table.sort({3, 1, 2, 5, 4, 9, 7}, function() return true end)",
       "invalid order function")
-   check_fails("error(setmetatable({}, {__tostring = function(e) return tostring(e) end}))",
-      "overflow")
+   check_fails("error(setmetatable({}, {__tostring = function(e) return tostring(e) end}))", "{}")
    check_fails("local function f() return coroutine.wrap(f)() end f()", "script.lua:3: ")
    check_passes "local function f() return pcall(f) end f()"
    check_passes "local function f() return coroutine.resume(coroutine.create(f)) end f()"

@@ -415,4 +415,18 @@ function TestSources.test_connect()
    p:stop()
 end
 
+-- A source that nobody listens to is said; one that somebody does is not.
+function TestSources.test_nobody_listens()
+   local db = fixtures.names(1)
+   local result = program.run { dsn = db, options = { "--once" }, script = [[
+      pgcdc.source { table = "t", name = "unheard" }
+      pgcdc.source { table = "t", name = "heard", on_change = function() end }
+      pgcdc.source { table = "t", name = "event" }:on("ready", function() end)
+      pgcdc.source { table = "t", name = "stream" }:sink(function() end)]] }
+   lu.assertEquals(result.status, 0, result.stderr)
+   local _, n = result.stderr:gsub("nobody listens to this source", "")
+   lu.assertEquals(n, 1)
+   lu.assertStrMatches(result.stderr, ".*level=warn msg=\"nobody listens [^\n]* source=unheard\n.*")
+end
+
 return TestSources

@@ -88,6 +88,8 @@ end
 function TestCli.test_a_script_that_is_not_there()
    check_fails(2, "there is no script nowhere.lua", { bundled = "nowhere.lua" })
    check_fails(2, "there is no script ./jsonl", { bundled = "./jsonl" })
+   check_fails(2, "did you mean mirror?", { bundled = "miror" })
+   check_fails(2, "did you mean trigger?", { bundled = "triger" })
 end
 
 -- Finding the script ---------------------------------------------------------------------------

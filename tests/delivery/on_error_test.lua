@@ -85,7 +85,7 @@ end
 function TestOnError.test_whatever_is_thrown()
    local db = fixtures.names(1)
    local cases = {
-      { "error {code = 7}", "" },
+      { "error {code = 7}", [[{\"code\":7}]] },
       { "error()", "nil" },
       { "error(42)", "42" },
       { "error(true)", "true" },

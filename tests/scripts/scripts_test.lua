@@ -84,7 +84,8 @@ function TestScripts.test_required()
    for _, name in ipairs(own) do
       local args = { table = "t", by = name == "route" and "id" or nil,
                      dir = name == "route" and scope.dir "route" or nil,
-                     command = name == "exec" and "cat > /dev/null" or nil }
+                     command = name == "exec" and "cat > /dev/null" or nil,
+                     start = "snapshot" }
       local result = program.run { dsn = db, options = { "--once" }, args = args, script = ([[
          local n = 0
          require "%s"[1]:on("change", function() n = n + 1 end):on("batch", function()
@@ -165,7 +166,8 @@ function TestScripts.test_tail()
       .. "primary key (a, d))")
    db:exec('insert into "odd\n\27[1mname" values (1, ' .. nasty .. [[, '{"x":[1,"y z"]}', ''),
       (2, null, null, 'plain'), (3, 'NULL', '"x"', repeat('long ', 100))]])
-   local result = run("tail", db, { table = '"odd\n\27[1mname"', width = 20 },
+   local result = run("tail", db, { table = '"odd\n\27[1mname"', width = 20,
+                                  start = "snapshot" },
       { env = { TZ = "UTC" } })
    lu.assertEquals(result.status, 0, result.stderr)
    for i, line in ipairs {
@@ -189,8 +191,9 @@ function TestScripts.test_tail_on_a_terminal()
    } do
       env.SHELL, env.NO_COLOR = "/bin/sh", env.NO_COLOR or ""
       local proc = assert(native.spawn {
-         argv = { "script", "-qec", ("'%s' --once -s '%s/s.db' -d \"%s\" tail table=t"):format(
-            program.binary(), scope.dir "state", db:dsn()), "/dev/null" }, env = env })
+         argv = { "script", "-qec",
+                  ("'%s' --once -s '%s/s.db' -d \"%s\" tail table=t start=snapshot"):format(
+                     program.binary(), scope.dir "state", db:dsn()), "/dev/null" }, env = env })
       local text = ""
       repeat
          local chunk = proc:read("stdout", 10)
@@ -312,6 +315,119 @@ function TestScripts.test_exec()
    lu.assertEquals(result.status, 1)
    lu.assertStrContains(result.stderr, "ended with status 5")
    lu.assertStrContains(result.stderr, "(after 3 attempts)")
+end
+
+-- deletes= and old= ----------------------------------------------------------------------------
+
+-- All scripts take them; what they cannot tell is said.
+function TestScripts.test_deletes()
+   local folder = scope.dir "out"
+   for _, case in ipairs {
+      { "jsonl", {}, '"op":"delete",.*"old":{"id":4,"name":"n4"}' },
+      { "debezium", {}, '"before":{"id":4,"name":"n4"},"op":"d"' },
+      { "mask", { mask = "name:redact" }, '"op":"delete",.*"old":{"id":4,"name":"%*%*%*"}' },
+      { "exec", { command = "cat" }, '"op":"delete",.*"old":{"id":4,"name":"n4"}' },
+      { "tail", { start = "snapshot" }, "delete public%.t id=4 name=n4" },
+      { "csv", { meta = "op" }, "delete,4,n4" },
+      { "count", { by = "name" }, '{"value":"n4","count":2}' },
+      { "route", { by = "name", dir = folder }, "" },
+   } do
+      local name, args, pattern = table.unpack(case)
+      local db, state = fixtures.names(4), fixtures.state()
+      args = tables.merge({ table = "t", deletes = "yes", old = "yes" }, args)
+      lu.assertEquals(run(name, db, args, { state = state }).status, 0)
+      db:exec "delete from t where id = 4"
+      local result = run(name, db, args, { state = state })
+      lu.assertEquals(result.status, 0, result.stderr)
+      lu.assertStrMatches(result.stdout:gsub("\n", " "), ".*" .. pattern .. ".*")
+      lu.assertNotStrContains(result.stderr, "level=warn")
+   end
+   lu.assertEquals(#files.lines(folder .. "/n4.jsonl"), 2)
+   local db = fixtures.names(4)
+   for _, case in ipairs {
+      { { deletes = "yes", capture = "increment", column = "id" }, 1, "deletes is for captures" },
+      { { old = "yes" }, 1, "old = true needs deletes = true" },
+      { { deletes = "maybe" }, 2, "deletes must be yes, no or a number of seconds" },
+      { { deletes = "60" }, 0, "" }, { { deletes = "0" }, 0, "" },
+   } do
+      case[1].table = "t"
+      local result = run("jsonl", db, case[1])
+      lu.assertEquals(result.status, case[2], result.stderr)
+      lu.assertStrContains(result.stderr, case[3])
+   end
+   lu.assertStrContains(run("csv", db, { table = "t", deletes = "yes" }).stderr, "meta=op")
+end
+
+-- deletes = true is no matter of the capture; without old rows there is no column to go by.
+function TestScripts.test_deletes_by_triggers()
+   local db, state, folder = fixtures.names(4), fixtures.state(), scope.dir "out"
+   lu.assertEquals(program.run { bundled = "trigger", dsn = db, state = false,
+      args = { table = "t", action = "install" } }.status, 0)
+   local args = { table = "t", by = "name", dir = folder, capture = "trigger", deletes = "yes" }
+   lu.assertEquals(run("route", db, args, { state = state }).status, 0)
+   db:exec "delete from t where id = 4"
+   local result = run("route", db, args, { state = state })
+   lu.assertStrContains(result.stderr, "deletes do not tell the column 'name'")
+   lu.assertEquals(#files.lines(folder .. "/%null.jsonl"), 1)
+   args.old = "yes"
+   lu.assertStrContains(run("route", db, args).stderr, "triggers tell only the key")
+end
+
+-- Columns that are not there end the program before any row, with the nearest name.
+function TestScripts.test_unknown_columns()
+   local db = fixtures.names(2)
+   db:exec 'create table other (id int primary key, status text); insert into other values (1)'
+   local folder = scope.dir "out"
+   for _, case in ipairs {
+      { "count", { by = "nmae" } }, { "route", { by = "nmae", dir = folder .. "/x" } },
+      { "mask", { mask = "nmae:redact" } },
+   } do
+      local result = run(case[1], db, tables.merge({ table = "t" }, case[2]))
+      lu.assertEquals(result.status, 1)
+      lu.assertStrContains(result.stderr, "public.t has no column 'nmae'; did you mean 'name'?")
+      -- in one of several tables; and one that is there and is not read
+      result = run(case[1], db, tables.merge({ table = "t,other" },
+         json.decode((json.encode(case[2]):gsub("nmae", "name")))))
+      lu.assertEquals(result.status, 1)
+      lu.assertStrContains(result.stderr, "public.other has no column 'name'")
+      lu.assertEquals(result.stdout, "")
+      result = run(case[1], db, tables.merge({ table = "other", columns = "id" },
+         json.decode((json.encode(case[2]):gsub("nmae", "status")))))
+      lu.assertStrContains(result.stderr, "has no column 'status' among those that are read")
+   end
+   lu.assertEquals(files.names(folder), {})
+end
+
+-- tail begins with what comes.
+function TestScripts.test_tail_begins_now()
+   local db, state = fixtures.names(2), fixtures.state()
+   lu.assertEquals(run("tail", db, { table = "t" }, { state = state }).stdout, "")
+   db:exec "insert into t values (3, 'x')"
+   local result = run("tail", db, { table = "t" }, { state = state })
+   lu.assertStrContains(result.stdout, "id=3 name=x")
+   lu.assertEquals(#result.lines, 1)
+end
+
+-- What history adds has names that the table may have, too.
+function TestScripts.test_renamed_columns()
+   local db, target = fixtures.names(0), fixtures.names(0)
+   db:exec [[create table h (id int primary key, op text, "valid:to" text, "a b" int);
+      insert into h values (1, 'x', 'y', 3)]]
+   local args = { table = "h", target = target:dsn(),
+                  rename = [[op:operation,"valid:to":until , "a b":"c d"]] }
+   local result = run("history", db, args)
+   lu.assertEquals(result.status, 0, result.stderr)
+   lu.assertEquals(target:value [[select operation || "until" || "c d" || op from h_history]],
+      "xy3read")
+   args.rename = "op"
+   result = run("history", db, args)
+   lu.assertEquals(result.status, 2)
+   lu.assertStrContains(result.stderr, "rename=op: say OLD:NEW")
+   args.rename = nil
+   target:exec "drop table h_history"
+   lu.assertStrContains(run("history", db, args).stderr, "rename=")
+   lu.assertEquals(run("mirror", db, tables.merge(args, { rename = "op:action" })).status, 0)
+   lu.assertEquals(target:value "select action from h", "x")
 end
 
 return TestScripts

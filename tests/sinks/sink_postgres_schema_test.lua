@@ -306,7 +306,7 @@ end
 function TestSinkPostgresSchema.test_rows_come_again_where_they_must()
    local source = fixtures.names(3)
    local options = { dsn = source, state = fixtures.state(), script = [[
-      local function show(c) print(c.source, c.op, c.key.id, c.row.n) end
+      local function show(c) print(c.source, c.op, c.key.id, c.row:get 'n') end
       pgcdc.source {table = "t", name = "all", on_change = show}
       pgcdc.source {table = "t", name = "new", start = "now", on_change = show}]] }
    local function after(sql)

@@ -354,7 +354,8 @@ function TestSinkPostgres.test_mirror_into_a_table_with_rows()
    local source, target = databases()
    source:exec "create table t (id int primary key, v text); insert into t values (1,'a'),(2,'b')"
    target:exec "create table t (id int primary key, v text); insert into t values (2,'x'),(9,'y')"
-   mirror(source, target, [[pgcdc.source {table = "t"}:sink(sink {table = "t"})]])
+   mirror(source, target,
+      [[pgcdc.source {table = "t"}:sink(sink {table = "t", existing = "keep"})]])
    lu.assertEquals(rows(target, "select * from t order by id"), "1 a, 2 b, 9 y")
 end
 
@@ -512,7 +513,7 @@ function TestSinkPostgres.test_refusals()
    fails("table = 'plain', mode = 'history'", "has no column op, which a history needs")
    fails("table = 'small'", "violates check constraint")
    fails("table = 'wrong'", [[ALTER TABLE \"public\".\"wrong\" ALTER COLUMN \"v\" TYPE text]])
-   fails("table = 'seen'", [[has no column]])
+   fails("table = 'seen', existing = 'keep'", [[has no column]])
    fails("table = 'nix', create = false", "there is no table nix in the target")
    fails("table = 'nix.t'", "there is no schema nix in the target: create it first")
    fails("table = 'a.b.c.d'", "too many dotted names")
@@ -521,7 +522,8 @@ function TestSinkPostgres.test_refusals()
    fails("table = 'x', rename = {v = 'n'}", "two columns are named 'n' in the target")
    fails("table = 'x', mode = 'history', rename = {v = 'op'}", "a column is named 'op'")
    fails("table = 'x'", "the changes have no key: name columns as pk=", ":drop {'id'}")
-   fails("table = 'x'", "it takes changes, not a string", ":map(tostring)")
+   fails("table = 'x'", "it takes changes and tables with named fields, not a string",
+      ":map(tostring)")
    lu.assertEquals(rows(target, "select count(*) from small"), "0")
    lu.assertEquals(rows(target, "select count(*) from pg_class where relname in ('x', 'nix')"), "0")
 end

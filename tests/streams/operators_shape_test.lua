@@ -130,7 +130,7 @@ function TestOperatorsShape.test_a_shaped_change_is_a_change()
    local lines = run [[
       local one = t:filter(function(c) return c.key.id == 1 end)
       one:select {"id", "name", "age", "doc"}:rename {id = "nr", age = "years"}:sink(function(c)
-         print(c.row.nr, c.row.years, c.row.id, c.row.doc.b[1], c.key.nr, c.op, c.source)
+         print(c.row.nr, c.row.years, c.row:get "id", c.row.doc.b[1], c.key.nr, c.op, c.source)
          local names = {}
          for name in pairs(c.row) do names[#names + 1] = name end
          for name in pairs(c) do names[#names + 1] = name end
@@ -168,7 +168,7 @@ function TestOperatorsShape.test_assigned_values_come_along()
          print(tostring(c.row), c.mine[1], c.key.id)
       end)
       plain:select {"tags", "note", "id"}:sink(print)
-      plain:drop {"note", "doc"}:sink(function(c) print(tostring(c.row), c.row.note) end)
+      plain:drop {"note", "doc"}:sink(function(c) print(tostring(c.row), c.row:get "note") end)
       plain:mask {note = "redact", name = "sha256"}:select {"name", "note"}
          :sink(function(c) print(tostring(c.row)) end)
       one:add {note = function(c) return c.row.note .. "y" end}:select {"note"}
@@ -338,7 +338,7 @@ function TestOperatorsShape.test_copies()
          local fresh = raw.clone(c)
          assert(tostring(fresh) == tostring(c) and fresh.row ~= c.row and raw.is_change(fresh))
          fresh.row.name, fresh.row.doc.a, fresh.note, fresh.key.id = "x", 1, {1}, 3
-         assert(c.row.name == "Ädá" and c.row.doc.a == null and not c.note and c.key.id == 1)
+         assert(c.row.name == "Ädá" and c.row.doc.a == null and not c:get "note" and c.key.id == 1)
          c.row.tags, c.row.doc.z, c.other = {{1}}, 5, raw.clone(c)
          local again = raw.clone(c)
          assert(tostring(again) == tostring(c))
@@ -389,9 +389,10 @@ function TestOperatorsShape.test_names_that_are_wrong()
          "rename: there is a column 'x' already",
       ["t:map(function(c) if c.key.id == 2 then c.row.x = 1 end return c end)"
          .. ':rename {id = "x"}:sink(print)'] = "rename: there is a column 'x' already",
-      ['t:pluck("id"):select {"id"}:sink(print)'] = "select: takes changes, not a number",
-      ['t:map(function(c) return c.row end):mask {id = "redact"}:sink(print)'] =
-         "mask: takes changes, not a table",
+      ['t:pluck("id"):select {"id"}:sink(print)'] =
+         "select: takes changes and tables with named fields, not a number",
+      ['t:map(function(c) return c.row end):mask {idd = "redact"}:sink(print)'] =
+         "mask: the row has no field 'idd'; did you mean 'id'?",
       ['t:add {x = function(c) error "inside" end}:sink(print)'] = "inside",
    } do
       assert_fails(script, message)

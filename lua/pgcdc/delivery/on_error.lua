@@ -22,6 +22,7 @@ local check = require "pgcdc.check"
 local checkpoint = require "pgcdc.delivery.checkpoint"
 local lineage = require "pgcdc.delivery.lineage"
 local participants = require "pgcdc.delivery.participants"
+local strict = require "pgcdc.strict"
 local timer = require "pgcdc.timer"
 
 local on_error = {}
@@ -63,11 +64,7 @@ end
 
 -- Returns what is known of an error. raw.try calls it where the error was raised.
 local function describe(err)
-   local text = type(err) == "string" and err or nil
-   if not text then
-      local ok, result = pcall(tostring, err)
-      text = ok and result or "an error that cannot be told"
-   end
+   local text = raw.explain(err)
    if not utf8.len(text) then -- JSON must be able to write it
       text = text:gsub("[\128-\255]", "?")
    end
@@ -184,8 +181,8 @@ local function give_up(source, change, err, attempts)
       source = raw.source_name(source.number), change = id_of(change), failed = failed[source],
       ["then"] = otherwise == "skip" and "skipped" or "dead letter" })
    if otherwise == "dead_letter" then
-      return deliver_letter(source, { change = change, error = err.text,
-         traceback = err.traceback, attempts = attempts }, 0)
+      return deliver_letter(source, strict.table("field of a dead letter", { change = change,
+         error = err.text, traceback = err.traceback, attempts = attempts }), 0)
    end
 end
 

@@ -24,6 +24,7 @@
 --                      nothing is held
 --    token             of a sink: what was captured last, as text
 --    is_prepared, recalled   of a sink: what recovery has done and found
+--    reached           of a sink that wants to know: set of the sources of which values came
 --    origin, live      what lineage.current and lineage.live were at the last `touch`
 --    values, and changed or texts   of a state, see state
 
@@ -91,6 +92,9 @@ end
 -- ---- the values that they take ----
 
 local function add_source(participant, batch)
+   if participant.reached then
+      participant.reached[batch.source] = true
+   end
    if not participant.sources[batch.source] then
       local other = next(participant.sources)
       participant.sources[batch.source] = true
@@ -102,7 +106,10 @@ end
 
 --- The participant stems from this source, too, whether a value of it has come or not.
 function participants.attach(participant, source)
+   local reached = participant.reached
+   participant.reached = nil
    add_source(participant, { source = source })
+   participant.reached = reached
 end
 
 -- Records where the value in hand comes from: its sources, and whether it is late.

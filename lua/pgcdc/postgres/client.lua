@@ -11,6 +11,7 @@ local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local conninfo = require "pgcdc.postgres.conninfo"
 local literal = require "pgcdc.postgres.literal"
+local strict = require "pgcdc.strict"
 
 -- Settings that shape text, so that values come as they do in changes.
 local SETTINGS = raw.session("client", 0)
@@ -38,7 +39,7 @@ local MOST_DESCRIBED = 1000
 -- Connection -> conninfo, which may hold a password.
 local targets = setmetatable({}, { __mode = "k" })
 
-local Connection = {}
+local Connection = strict.class("method of a connection", {})
 Connection.__index = Connection
 Connection.__name = "pgcdc.connection"
 

@@ -8,8 +8,17 @@
 --
 -- Every table has one row in pgcdc.tables, its *entry*. The entry's number stands for the table in
 -- tombstones and notifications, since names change, and a dump does not keep oids.
+--
+-- A tombstone has the values of the key under *labels*, the names that its columns had when the
+-- triggers were installed; the entry has the labels (`key`), and the numbers of the columns
+-- (`attnums`, in the table with the oid `relation`). A label stands for the column of that name or,
+-- where there is none any more, for the one with its number. Whatever becomes of the columns, the
+-- triggers let the statements of others pass: where a column was dropped the tombstone is empty,
+-- so the source knows that a row was deleted, but not which. Nothing refers to a column but to our
+-- own, so that all others can be changed and dropped.
 
 local quote = require("pgcdc.names").quote
+local functions = require "pgcdc.postgres.trigger_functions"
 
 local trigger = {}
 
@@ -33,7 +42,14 @@ local FIND = [[
          WHERE i.indrelid = c.oid AND i.indisprimary AND k.place <= i.indnkeyatts
          ORDER BY k.place) AS primary_key,
       ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0
-         AND NOT a.attisdropped ORDER BY a.attnum) AS columns
+         AND NOT a.attisdropped ORDER BY a.attnum) AS columns,
+      ARRAY(SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0
+         AND NOT a.attisdropped ORDER BY a.attnum) AS attnums,
+      ARRAY(SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute a
+         WHERE a.attrelid = c.oid AND a.attnum > 0
+         AND NOT a.attisdropped ORDER BY a.attnum) AS types,
+      EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = to_regclass('pgcdc.tables')
+         AND a.attname = 'attnums') AS has_attnums
    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)]]
 
 -- The relations of a partitioned table, roots before their leaves; or the table itself.
@@ -59,9 +75,12 @@ local PARTS = [[
       ORDER BY i.indisvalid DESC, x.relispartition DESC LIMIT 1) ix ON true
    ORDER BY tree.level, c.oid]]
 
+-- Once there were no attnums.
 local ENTRY = [[
-   SELECT number::int8, key, notify, since::text, pruned::text FROM pgcdc.tables
-   WHERE "table" = $1::oid]]
+   SELECT number::int8, key, notify, since::text, pruned::text,
+      ARRAY(SELECT n::int2 FROM jsonb_array_elements_text(CASE WHEN to_jsonb(t) ->> 'relation'
+         = $1::oid::text THEN to_jsonb(t) -> 'attnums' END) n) AS attnums
+   FROM pgcdc.tables t WHERE "table" = $1::oid]]
 
 --- What is known of the table that `name` means: its facts, `parts` (itself, its partitions) and
 --- `entry`, or nil where there is none. Raises an error if it cannot have triggers.
@@ -96,7 +115,9 @@ CREATE TABLE IF NOT EXISTS pgcdc.tables (
    key text[] NOT NULL,
    notify boolean NOT NULL,
    since xid8 NOT NULL DEFAULT pg_current_xact_id(),
-   pruned xid8 NOT NULL DEFAULT '0')]], [[
+   pruned xid8 NOT NULL DEFAULT '0',
+   relation oid,
+   attnums int2[])]], [[
 CREATE TABLE IF NOT EXISTS pgcdc.deleted (
    "table" bigint NOT NULL,
    key jsonb NOT NULL,
@@ -104,92 +125,34 @@ CREATE TABLE IF NOT EXISTS pgcdc.deleted (
    at timestamptz NOT NULL DEFAULT clock_timestamp())]],
 [[CREATE INDEX IF NOT EXISTS deleted_table_xid ON pgcdc.deleted ("table", xid)]] }
 
--- The trigger function that writes the xid into each row. All names in it are qualified, since it
--- runs with the search_path of the session that writes.
-local STAMP = [[
-CREATE OR REPLACE FUNCTION pgcdc.%s() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-   NEW.pgcdc_xid := pg_catalog.pg_current_xact_id();
-%s   RETURN NEW;
-END $$]]
-
--- A trigger function that writes tombstones. It runs with the rights of the role that installed it,
--- and with fixed values of all settings that shape text.
-local RECORD = [[
-CREATE OR REPLACE FUNCTION pgcdc.%s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET DateStyle = 'ISO, YMD' SET IntervalStyle = 'postgres'
-SET TimeZone = 'UTC' SET extra_float_digits = 1 SET bytea_output = 'hex' SET row_security = off
-AS $body$
-%sBEGIN
-%s   RETURN NULL;
-END $body$]]
-
-local DELETED = [[
-   INSERT INTO pgcdc.deleted ("table", key) VALUES (%d, jsonb_build_object(%s));
-%s]]
-
--- TRUNCATE of a partitioned table calls the triggers of all its parts; parts that were made later
--- have none.
-local EMPTIED = [[
-   FOR part IN SELECT c.oid FROM pg_class c
-      WHERE c.oid = TG_RELID AND c.relkind = 'r' UNION ALL
-      SELECT p.relid FROM pg_partition_tree(TG_RELID) p WHERE p.isleaf AND p.relid <> TG_RELID
-      AND NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = p.relid AND tgname = TG_NAME)
-   LOOP
-      EXECUTE format('INSERT INTO pgcdc.deleted ("table", key)'
-         ' SELECT %%s, jsonb_build_object(%%s) FROM ONLY %%s OLD', %d, %s, part::regclass);
-   END LOOP;
-%s]]
-
 -- Appends text to a list, by string.format if there are arguments.
 local function add(list, text, ...)
    list[#list + 1] = select("#", ...) > 0 and text:format(...) or text
 end
 
--- The arguments of jsonb_build_object for a key: 'id', OLD.id, 'b', OLD.b
-local function key_arguments(key)
-   local parts = {}
-   for i, name in ipairs(key) do
-      parts[i] = ("%s, OLD.%s"):format(literal(name), quote(name))
+-- The numbers of these columns.
+local function attnums_of(t, names)
+   local number = {}
+   for i, name in ipairs(t.columns) do
+      number[name] = t.attnums[i]
    end
-   return table.concat(parts, ", ")
-end
-
--- The key as a row of SQL. `side`: "OLD" or "NEW".
-local function key_row(side, key)
-   local parts = {}
-   for i, name in ipairs(key) do
-      parts[i] = ("%s.%s"):format(side, quote(name))
+   local list = {}
+   for i, name in ipairs(names) do
+      list[i] = number[name]
    end
-   return ("ROW(%s)::record"):format(table.concat(parts, ", "))
-end
-
--- Adds the trigger functions. `number`: that of the entry.
-local function add_functions(step, t, number, key, notify)
-   local notification = notify
-      and ("   PERFORM pg_catalog.pg_notify('pgcdc', '%d');\n"):format(number) or ""
-   local arguments = key_arguments(key)
-   local names = { "stamp_" .. number, "gone_" .. number, "emptied_" .. number }
-   add(step, STAMP:format(names[1], notification))
-   add(step, RECORD:format(names[2], "", DELETED:format(number, arguments, notification)))
-   add(step, RECORD:format(names[3], "DECLARE part oid;\n",
-      EMPTIED:format(number, literal(arguments), notification)))
-   for _, name in ipairs(names) do -- the owner needs them to make partitions, and nobody else does
-      add(step, "REVOKE ALL ON FUNCTION pgcdc.%s() FROM PUBLIC", name)
-      add(step, "GRANT EXECUTE ON FUNCTION pgcdc.%s() TO %s", name, t.owner)
-   end
+   return list
 end
 
 -- Adds the triggers: first those that partitions inherit from their root, then those that each
--- partition needs for itself.
-local function add_triggers(step, t, number, key)
+-- partition needs for itself. The condition of the first one makes the server refuse to drop the
+-- column that the trigger writes without the trigger.
+local function add_triggers(step, t, number)
    local made = "CREATE OR REPLACE TRIGGER zz_pgcdc_%s %s ON %s FOR EACH %s%s"
       .. " EXECUTE FUNCTION pgcdc.%s_%d()"
-   add(step, made, "stamp", "BEFORE INSERT OR UPDATE", t.name, "ROW", "", "stamp", number)
+   add(step, made, "stamp", "BEFORE INSERT OR UPDATE", t.name, "ROW",
+      " WHEN (NEW.pgcdc_xid IS DISTINCT FROM pg_catalog.pg_current_xact_id())", "stamp", number)
    add(step, made, "gone", "AFTER DELETE", t.name, "ROW", "", "gone", number)
-   add(step, made, "key", "AFTER UPDATE", t.name, "ROW",
-      (" WHEN (%s OPERATOR(pg_catalog.*<>) %s)"):format(key_row("OLD", key), key_row("NEW", key)),
-      "gone", number)
+   add(step, made, "key", "AFTER UPDATE", t.name, "ROW", "", "moved", number)
    for _, part in ipairs(t.parts) do
       add(step, made, "emptied", "BEFORE TRUNCATE", part.name, "STATEMENT", "", "emptied", number)
    end
@@ -217,11 +180,69 @@ local function free_number(db, t)
    return t.oid
 end
 
+-- The columns that labels of the entry stand for now, see above. (Once triggers knew names only:
+-- then the one column of the primary key that has no label is taken for the one that was renamed.)
+local function columns_of_labels(t)
+   local name_of, is_label, lost = {}, {}, {}
+   for i, name in ipairs(t.columns) do
+      name_of[t.attnums[i]], name_of[name] = name, name
+   end
+   for _, label in ipairs(t.entry.key) do
+      is_label[label] = true
+   end
+   for _, name in ipairs(t.primary_key) do
+      lost[#lost + 1] = not is_label[name] and name or nil
+   end
+   local names = {}
+   for i, label in ipairs(t.entry.key) do
+      names[i] = name_of[label] or name_of[t.entry.attnums[i] or 0]
+         or #t.entry.attnums == 0 and #lost == 1 and lost[1] or ""
+   end
+   return names
+end
+
+-- True if tombstones that hold the key as these columns can be read into them, as their types are
+-- now.
+local function are_readable(db, t, labels, key)
+   local type_of, parts = {}, {}
+   for i, name in ipairs(t.columns) do
+      type_of[name] = t.types[i]
+   end
+   for i, label in ipairs(labels) do
+      parts[i] = ("%s %s"):format(quote(label), type_of[key[i] ])
+   end
+   return (pcall(db.query, db, ([[SELECT count(k) FROM pgcdc.deleted
+      CROSS JOIN LATERAL jsonb_to_record(key) k(%s) WHERE "table" = %d]]):format(
+      table.concat(parts, ", "), t.entry.number)))
+end
+
+-- Adds statements that make the tombstones of another installation those of this one. Returns true
+-- if they had to be deleted.
+local function add_tombstones(step, db, t, key)
+   local entry = t.entry
+   if not entry then
+      return false
+   elseif not same(columns_of_labels(t), key) or not are_readable(db, t, entry.key, key) then
+      add(step, 'DELETE FROM pgcdc.deleted WHERE "table" = %d', entry.number)
+      return true
+   elseif not same(entry.key, key) then
+      local parts = {}
+      for i, name in ipairs(key) do
+         parts[i] = ("%s, key -> %s"):format(literal(name), literal(entry.key[i]))
+      end
+      add(step, [[UPDATE pgcdc.deleted SET key = jsonb_build_object(%s)
+   WHERE "table" = %d AND key <> '{}']], table.concat(parts, ", "), entry.number)
+   end
+   return false
+end
+
 -- Adds the step that makes the entry, the column and the triggers, unless all are there.
 local function add_entry(steps, db, t, key, notify)
    local entry = t.entry
+   local attnums = attnums_of(t, key)
    if entry and t.has_column and entry.notify == notify and same(entry.key, key)
-      and has_all_triggers(t) then
+      and same(entry.attnums, attnums) and has_all_triggers(t)
+      and are_readable(db, t, key, key) then
       return
    end
    local number = entry and entry.number or free_number(db, t)
@@ -229,29 +250,26 @@ local function add_entry(steps, db, t, key, notify)
    for _, statement in ipairs(SCHEMA) do
       add(step, statement)
    end
+   if t.has_tables and not t.has_attnums then
+      add(step, "ALTER TABLE pgcdc.tables ADD COLUMN relation oid, ADD COLUMN attnums int2[]")
+   end
    if not t.has_column then
       add(step, "ALTER TABLE %s ADD COLUMN pgcdc_xid xid8", t.name)
    end
-   add_functions(step, t, number, key, notify)
-   add_triggers(step, t, number, key)
-   local parts = {}
-   for i, name in ipairs(key) do
-      parts[i] = literal(name)
-   end
+   functions.add(step, t, number, key, attnums, notify)
+   add_triggers(step, t, number)
    -- a source whose position was taken before `since` reads by xmin once; one that has not read up
    -- to `pruned` reads the table again
-   local is_other_key = entry and not same(entry.key, key)
    local is_whole = t.has_column and has_all_triggers(t)
-   if is_other_key then
-      add(step, 'DELETE FROM pgcdc.deleted WHERE "table" = %d', number)
-   end
+   local has_pruned = add_tombstones(step, db, t, key)
    add(step, [[
-INSERT INTO pgcdc.tables (number, "table", key, notify)
-   VALUES (%d, %s::regclass, ARRAY[%s]::text[], %s)
+INSERT INTO pgcdc.tables (number, "table", key, notify, relation, attnums)
+   VALUES (%d, %s::regclass, %s, %s, %d, '{%s}')
    ON CONFLICT (number) DO UPDATE SET key = excluded.key, notify = excluded.notify,
-   since = %s, pruned = %s]], number, literal(t.name), table.concat(parts, ", "), notify,
+   relation = excluded.relation, attnums = excluded.attnums, since = %s, pruned = %s]], number,
+      literal(t.name), functions.array(key), notify, t.oid, table.concat(attnums, ","),
       is_whole and "tables.since" or "excluded.since",
-      is_other_key and "excluded.since" or "tables.pruned")
+      has_pruned and "excluded.since" or "tables.pruned")
    steps[#steps + 1] = step
 end
 
@@ -296,11 +314,37 @@ local function add_indexes(steps, t)
    end
 end
 
+-- The key where none is asked for: the one that was installed, by the names that it has now, or the
+-- primary key.
+local function default_key(t)
+   local entry = t.entry
+   if not entry then
+      return t.primary_key
+   end
+   local name_of, by_number = {}, {}
+   for i, name in ipairs(t.columns) do
+      name_of[t.attnums[i] ] = name
+   end
+   for i, number in ipairs(entry.attnums) do
+      by_number[i] = name_of[number] or ""
+   end
+   if same(by_number, t.primary_key) then
+      return t.primary_key
+   end
+   local names = columns_of_labels(t)
+   for _, name in ipairs(names) do
+      if name == "" then
+         return t.primary_key
+      end
+   end
+   return names
+end
+
 --- The plan that installs what is missing. `t`: what `trigger.look` returned. `options`: key (a
 --- list of names; nil: that of the entry, or the primary key), notify (true or false), readers (a
 --- list of roles as SQL writes them, which may use it then; or nil).
 function trigger.install(db, t, options)
-   local key = options.key or (t.entry and t.entry.key) or t.primary_key
+   local key = options.key or default_key(t)
    local is_column = {}
    for _, name in ipairs(t.columns) do
       is_column[name] = true
@@ -343,9 +387,7 @@ function trigger.remove(db, t)
       add(step, "ALTER TABLE %s DROP COLUMN pgcdc_xid", t.name)
    end
    if t.entry then
-      for _, name in ipairs { "stamp", "gone", "emptied" } do
-         add(step, "DROP FUNCTION IF EXISTS pgcdc.%s_%d()", name, t.entry.number)
-      end
+      functions.drop(step, t.entry.number)
       add(step, 'DELETE FROM pgcdc.deleted WHERE "table" = %d', t.entry.number)
       add(step, "DELETE FROM pgcdc.tables WHERE number = %d", t.entry.number)
       if #db:query("SELECT 1 FROM pgcdc.tables WHERE number <> $1", t.entry.number) == 0 then

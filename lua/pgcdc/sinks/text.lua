@@ -1,16 +1,23 @@
--- pgcdc.sinks.text: tostring(value) as a line for each value.
+-- pgcdc.sinks.text: tostring(value) as a line for each value; a table that has no text is JSON.
 -- SPDX-License-Identifier: MIT
 
+local raw = require "pgcdc.raw"
 local file_sink = require "pgcdc.sinks.file"
 
 local text = file_sink.kind { kind = "text" }
 
-function text.put(_, file, value)
-   return file:add(tostring(value) .. "\n")
+function text.line(_, value)
+   if type(value) == "table" and not raw.is_part(value) then
+      local mt = getmetatable(value)
+      if type(mt) ~= "table" or not (mt.__tostring or mt.__name) then
+         return raw.encode(value)
+      end
+   end
+   return tostring(value)
 end
 
-function text.line(_, value)
-   return tostring(value)
+function text.put(self, file, value)
+   return file:add(text.line(self, value) .. "\n")
 end
 
 --- Makes a sink. `spec`: its options, see lua/README.md.

@@ -4,8 +4,10 @@
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local conninfo = require "pgcdc.postgres.conninfo"
+local feeds = require "pgcdc.delivery.feeds"
 local groups = require "pgcdc.delivery.groups"
 local on_error = require "pgcdc.delivery.on_error"
+local strict = require "pgcdc.strict"
 local stream = require "pgcdc.stream.stream"
 
 local DEFAULT_INTERVAL = 10
@@ -75,13 +77,16 @@ local function deletes(value)
    return true, value.interval
 end
 
--- The value of an option that needs deletes; false for nil.
-local function with_deletes(option, value, has_deletes)
+-- The value of an option that needs rows to be kept; false for nil.
+local function with_deletes(option, value, has_deletes, capture)
    if value == nil then
       return false
    end
    check.type("pgcdc.source: " .. option, value, "boolean")
-   if value and not has_deletes then
+   if value and capture == "trigger" then
+      check.fail('pgcdc.source: %s = true needs capture = "xmin": triggers tell only the key of a'
+         .. " deleted row", option)
+   elseif value and not has_deletes then
       check.fail("pgcdc.source: %s = true needs deletes = true, which keeps the rows", option)
    end
    return value
@@ -191,7 +196,7 @@ end
 
 -- A source is a stream. Its consumers and its handlers are one list, in the order in which they
 -- were attached: {node =, f =} or {event =, f =}. The host gets one function for each event.
-local Source = setmetatable({}, { __index = stream.class })
+local Source = strict.class("operator", {}, stream.class)
 Source.__index = Source
 Source.__name = "pgcdc.source"
 
@@ -245,10 +250,28 @@ function Source.rewire_all()
    end
 end
 
+--- Says which sources nobody listens to. To be called when the script is loaded.
+function Source.tell_of_unheard()
+   for _, source in ipairs(sources) do
+      if #source.consumers == 0 then
+         raw.log("warn", "nobody listens to this source: what it finds is dropped; :on(\"change\","
+            .. " f) or :sink(...) listens", { source = source.name })
+      end
+   end
+end
+
+local strict_events = { batch = true, ready = true, truncate = true }
+
 --- Calls `handler` at every `event`. Returns the source.
 function Source:on(event, handler)
    check.one_of("source:on", event, events)
    check.type(("source:on(%q): the handler"):format(event), handler, "function")
+   local f = handler
+   if strict_events[event] then
+      handler = function(facts)
+         f(strict.table(("field of the event '%s'"):format(event), facts))
+      end
+   end
    self.consumers[#self.consumers + 1] = { event = event, f = handler }
    self:rewire()
    return self
@@ -261,6 +284,27 @@ function Source:emit(value)
          entry.f(value)
       end
    end
+end
+
+-- Operators that remember nothing and do nothing but to pass values on.
+local passive = { sink = true, filter = true, remove = true, select = true, drop = true,
+                  rename = true, add = true, mask = true, union = true, stream = true }
+
+-- True if all that the source finds goes to these sinks, a set, and nothing else comes of it.
+local function leads_to(source, sinks)
+   local seen, todo = {}, { source }
+   while #todo > 0 do
+      local at = table.remove(todo)
+      for _, consumer in ipairs(not seen[at] and at.consumers or {}) do
+         local node = consumer.node
+         if not node or not passive[node.kind] or node.kind == "sink" and not sinks[node.about] then
+            return false
+         end
+         todo[#todo + 1] = node
+      end
+      seen[at] = true
+   end
+   return true
 end
 
 -- The function or sink that gets dead letters, as a function; nil where the policy has none.
@@ -314,10 +358,12 @@ function Source.declare(spec)
    check_spec(spec)
    local min, max = interval(spec.interval)
    local has_deletes, check_interval = deletes(spec.deletes)
-   if has_deletes and spec.capture ~= nil and spec.capture ~= "xmin" then
-      check.fail('pgcdc.source: deletes is for capture = "xmin"%s',
-         spec.capture == "trigger" and "; triggers tell deletes by themselves" or "")
+   local capture = spec.capture or "xmin"
+   if has_deletes and capture == "increment" then
+      check.fail('pgcdc.source: deletes is for captures that tell them: "xmin" and "trigger"')
    end
+   -- triggers tell deletes by themselves
+   local keeps_keys = has_deletes and capture == "xmin"
    local column, lookback, recheck = increment(spec)
    local full_name = check.table_name("pgcdc.source: table", spec.table)
    local unit = unit_of(spec, full_name)
@@ -341,16 +387,23 @@ function Source.declare(spec)
       recheck = recheck,
       rls = spec.rls or false,
       connections = connections(spec.connections),
-      deletes = has_deletes,
+      deletes = keeps_keys,
       check_interval = check_interval,
-      old = with_deletes("old", spec.old, has_deletes),
-      skip_unchanged = with_deletes("skip_unchanged", spec.skip_unchanged, has_deletes),
+      old = with_deletes("old", spec.old, has_deletes, capture),
+      skip_unchanged = with_deletes("skip_unchanged", spec.skip_unchanged, has_deletes, capture),
       unit = unit and (unit.members[1] or raw.source_count() + 1),
    }
    if unit then
       join(unit, source)
    end
    sources[source.number] = source
+   feeds.declare(source.number, {
+      deletes = has_deletes or capture == "trigger", old = spec.old or spec.soft_delete ~= nil,
+      capture = capture, starts_with_snapshot = start(spec.start) == "snapshot",
+      leads_to = function(sinks)
+         return leads_to(source, sinks)
+      end,
+   })
    source.name = spec.name or full_name
    stream.add(source)
    if groups.is_single_group() then

@@ -46,11 +46,12 @@
 local check = require "pgcdc.check"
 local on_error = require "pgcdc.delivery.on_error"
 local raw = require "pgcdc.raw"
+local strict = require "pgcdc.strict"
 local timer = require "pgcdc.timer"
 
 local stream = {}
 
-local Stream = {}
+local Stream = strict.class("operator", {})
 Stream.__index = Stream
 Stream.__name = "pgcdc.stream"
 
@@ -104,7 +105,7 @@ end
 
 --- True if `value` is a stream (a source is one).
 function stream.is(value)
-   return type(value) == "table" and type(value.consumers) == "table"
+   return type(value) == "table" and type(rawget(value, "consumers")) == "table"
       and type(value.rewire) == "function"
 end
 
@@ -198,19 +199,21 @@ end
 
 -- ---- time, and sources that are paused ----
 
--- The sources that values of `node` may come from.
-local function sources_of(node)
-   local found, seen, todo = {}, {}, { node }
+--- The sources that values of `node` may come from, and the nodes before it, as lists.
+function stream.sources_of(node)
+   local found, nodes, seen, todo = {}, {}, {}, { node }
    while #todo > 0 do
       local at = table.remove(todo)
       if not seen[at] then
          seen[at] = true
+         nodes[#nodes + 1] = at
          found[#found + 1] = at.number and at or nil
          table.move(at.producers, 1, #at.producers, #todo + 1, todo)
       end
    end
-   return found
+   return found, nodes
 end
+local sources_of = stream.sources_of
 
 --- Calls `f` for the operator `node` once, after so many seconds. `--once` waits for it. If it
 --- fails and the source's policy is to retry, it is called again. Returns something with a method
@@ -345,14 +348,39 @@ function stream.operator(name, build)
    end)
 end
 
+-- Raises, with the line of the script where the operator was made, unless the change has such a
+-- column.
+local function check_column(what, place, change, name)
+   local names = {}
+   for column in pairs(change.row) do
+      if column == name then
+         return
+      end
+      names[#names + 1] = column
+   end
+   error(("%s%s: there is no column '%s' in %s.%s%s"):format(place, what, name, change.schema,
+      change.table, check.nearest(name, names)), 0)
+end
+
 -- Returns a function that gets this field: of a change, from its row (of a delete, from its old
 -- row, or its key where that is not known); of any other table, from the table.
-local function field_of(name)
+local function field_of(what, name)
+   local place = check.place()
+   local known = setmetatable({}, { __mode = "k" }) -- classes of rows that have it
    return function(x)
-      if raw.is_change(x) then
-         return (x.row or x.old or x.key)[name]
+      if not raw.is_change(x) then
+         return x[name]
       end
-      return x[name]
+      local row = x.row
+      if not row then
+         return raw.get(x.old or x.key, name)
+      end
+      local value = raw.get(row, name)
+      if value == nil and raw.is_part(row) and not known[getmetatable(row)] then
+         check_column(what, place, x, name)
+         known[getmetatable(row)] = true
+      end
+      return value
    end
 end
 
@@ -363,7 +391,7 @@ function stream.getter(what, key)
       return key
    end
    check.type(what, key, "function", "string", "number")
-   return field_of(key)
+   return field_of(what, key)
 end
 
 --- The options of an operator: the table `given`, or an empty one for nil. Raises an error if it

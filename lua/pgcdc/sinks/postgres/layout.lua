@@ -118,7 +118,8 @@ end
 local function signature_of(columns, key)
    local parts = {}
    for i, column in ipairs(columns) do
-      parts[i] = ("%q %q %s %s"):format(column.target, column.type, column.kind, column.wants_json)
+      parts[i] = ("%q %q %s %s %s"):format(column.target, column.type, column.kind,
+         column.wants_json, column.is_own)
    end
    for _, column in ipairs(key) do
       parts[#parts + 1] = column.place
@@ -147,6 +148,32 @@ local function origins_of(columns)
    return origins
 end
 
+-- The layout with these columns; `layouts`: those that there are, by signature; `all`: what
+-- raw.copy_columns returned, or a list.
+local function layout_with(sink, layouts, columns, key, all)
+   local signature = signature_of(columns, key)
+   local to = layouts[signature]
+   if not to or all.table_id and is_renumbered(to, all.table_id, columns) then
+      to = { columns = columns, key = key, lines = raw.copy_lines(), by_table = {},
+             deletes = sink.mode == "mirror" and raw.copy_lines() or nil }
+      layouts[signature] = to
+      for _, column in ipairs(key) do
+         column.is_key = true
+      end
+   end
+   if all.table_id and not to.by_table[all.table_id] then
+      columns.numbers, columns.dropped = all.numbers, all.dropped
+      to.by_table[all.table_id], to.generation = columns, nil
+   end
+   return to
+end
+
+--- The layout of rows with these columns, which are no changes of a source: see own_rows.
+function layout.own(sink, layouts, all)
+   local columns = choose_columns(sink, {}, all)
+   return layout_with(sink, layouts, columns, find_key(sink, columns), all)
+end
+
 --- Makes the mapping of changes like this one. `sink`: {pk =, mode =, rename =}; `layouts`: those
 --- that there are, by signature; `before`: the mapping that they had until now, or nil.
 function layout.map(sink, layouts, change, before)
@@ -162,20 +189,7 @@ function layout.map(sink, layouts, change, before)
    find_added(change, known, added)
    local columns = choose_columns(sink, all, added)
    local key = find_key(sink, columns)
-   local signature = signature_of(columns, key)
-   local to = layouts[signature]
-   if not to or all.table_id and is_renumbered(to, all.table_id, columns) then
-      to = { columns = columns, key = key, lines = raw.copy_lines(), by_table = {},
-             deletes = sink.mode == "mirror" and raw.copy_lines() or nil }
-      layouts[signature] = to
-      for _, column in ipairs(key) do
-         column.is_key = true
-      end
-   end
-   if all.table_id and not to.by_table[all.table_id] then
-      columns.numbers, columns.dropped = all.numbers, all.dropped
-      to.by_table[all.table_id], to.generation = columns, nil
-   end
+   local to = layout_with(sink, layouts, columns, key, all)
    local tail = sink.mode == "history" and "version" or ""
    local mapping = { layout = to, added = added, key = key,
                      plan = raw.copy_plan(change, to.lines, origins_of(columns), tail, known) }

@@ -14,23 +14,18 @@
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local conninfo = require "pgcdc.postgres.conninfo"
+local feeds = require "pgcdc.delivery.feeds"
 local lineage = require "pgcdc.delivery.lineage"
 local participants = require "pgcdc.delivery.participants"
 local new_connection = require "pgcdc.sinks.postgres.target_connection"
+local postgres_apply = require "pgcdc.sinks.postgres.apply"
+local own_rows = require "pgcdc.sinks.postgres.own_rows"
 local postgres_layout = require "pgcdc.sinks.postgres.layout"
-local postgres_sql = require "pgcdc.sinks.postgres.sql"
-local postgres_target = require "pgcdc.sinks.postgres.target"
+local postgres_orphans = require "pgcdc.sinks.postgres.orphans"
 
 local fields = { connect = true, table = true, pk = true, mode = true, create = true,
-                 rename = true, name = true }
+                 rename = true, name = true, existing = true }
 local modes = { mirror = true, append = true, history = true }
-
--- SQLSTATEs with which a COPY into the table itself may be refused where an INSERT is not: a key is
--- there already, row-level security, a view.
-local refusals = { ["23505"] = true, ["0A000"] = true, ["42809"] = true }
-
--- "ON CONFLICT DO UPDATE command cannot affect row a second time"
-local twice = { ["21000"] = true }
 
 -- connection -> transfers whose transaction failed, or may have failed, the oldest first.
 local tried = setmetatable({}, { __mode = "k" })
@@ -43,26 +38,61 @@ local Sink = {}
 Sink.__index = Sink
 Sink.__name = "pgcdc.sinks.postgres"
 
--- Returns a function log(level, message) whose messages name the sink.
-local function log(self)
-   return function(level, message)
-      raw.log(level, message, { sink = self.name })
-   end
+--- Logs a message that names the sink.
+function Sink:log(level, message)
+   raw.log(level, message, { sink = self.name })
 end
 
 --- The savepoint that was stored last, as text, or nil.
 function Sink:recall()
    return self.connection:attempt(self.name, function()
       self.connection:connect()
-      return self.connection:recall(self.name)
+      local savepoint = self.connection:recall(self.name)
+      if self.orphans then
+         self.orphans:load()
+      end
+      return savepoint
    end)
+end
+
+-- ---- readings, see feeds ----
+
+function Sink:begin_reading(source)
+   self.orphans:begin_reading(source, self.seal_count)
+end
+
+function Sink:owes()
+   return self.orphans:owes()
+end
+
+function Sink:wants_reading(source)
+   return self.orphans:wants_reading(source)
 end
 
 -- ---- taking changes ----
 
+-- Raises an error if deletes will come and not tell the whole key.
+local function check_key_of_deletes(self, mapping)
+   local batch = lineage.live
+   local facts = batch and feeds.facts(batch.source)
+   if not facts or not facts.deletes or facts.old or self.mode == "append"
+      or not feeds.passes_all(self) then
+      return
+   end
+   for _, column in ipairs(mapping.key) do
+      if not column.key then
+         error(("a delete of %s will not tell its '%s', which is in pk: %s"):format(
+            raw.source_name(batch.source), column.name, facts.capture == "trigger"
+            and 'triggers know only the key of a deleted row; capture = "xmin" with deletes = true,'
+               .. " old = true knows all of it" or "say old = true in its source"), 0)
+      end
+   end
+end
+
 -- Makes the mapping of changes like this one. `before`: the one that they had until now, or nil.
 local function make_mapping(self, change, before)
    local mapping = postgres_layout.map(self, self.layouts, change, before)
+   check_key_of_deletes(self, mapping)
    self.mappings[getmetatable(change)] = mapping
    return mapping
 end
@@ -81,19 +111,25 @@ end
 -- Raises an error if a delete does not tell the whole key.
 local function check_deleted_key(mapping, change)
    for _, column in ipairs(mapping.key) do
-      if change.key[column.name] == nil and (not change.old or change.old[column.name] == nil) then
-         error(("a delete does not tell its '%s', which is in pk"):format(column.name), 0)
+      if raw.get(change.key, column.name) == nil
+         and (not change.old or raw.get(change.old, column.name) == nil) then
+         error(("a delete does not tell its '%s', which is in pk: with old = true its source keeps"
+            .. " the rows to know it by (those that were read before need a --reset)"):format(
+            column.name), 0)
       end
+   end
+end
+
+local function ignore_delete(self)
+   self.ignored = self.ignored + 1
+   if self.ignored == 1 then
+      self:log("warn", "deletes are not appended; this is the first one")
    end
 end
 
 local function take_delete(self, mapping, change)
    if self.mode == "append" then
-      self.ignored = self.ignored + 1
-      if self.ignored == 1 then
-         log(self)("warn", "deletes are not appended; this is the first one")
-      end
-      return
+      return ignore_delete(self)
    end
    check_deleted_key(mapping, change)
    if self.mode == "history" then
@@ -117,17 +153,31 @@ local function write_slowly(self, change)
    end
 end
 
---- Takes a change, which the next `flush` writes to the target.
-function Sink:write(change)
+-- Takes a row of the script's own, or a change that it made.
+local function write_own(self, value)
+   own_rows.write(self, value, function(layout)
+      use(self, { layout = layout })
+   end, function()
+      ignore_delete(self)
+   end)
+end
+
+--- Takes a change, or a row, a table with named fields. The next `flush` writes it to the target.
+function Sink:write(value)
+   if participants.in_sink ~= self then
+      feeds.set_by_hand(self)
+   end
    participants.touch(self.participant)
    local plan = self.plan
-   if plan and plan:add(change) then
+   if plan and plan:add(value) then
       return
    end
-   if not raw.is_change(change) then
-      check.fail("pgcdc.sinks.postgres: it takes changes, not a %s", type(change))
+   if type(value) ~= "table" then
+      check.fail("pgcdc.sinks.postgres: it takes changes and tables with named fields, not a %s",
+         type(value))
    end
-   local ok, problem = pcall(write_slowly, self, change)
+   local write = own_rows.takes(self, value) and write_own or write_slowly
+   local ok, problem = pcall(write, self, value)
    if not ok then
       check.fail("%s: %s", self.name, tostring(problem))
    end
@@ -136,7 +186,7 @@ end
 --- Changes like this one, whose values do not count, are to come: the next `flush` makes the target
 --- ready for them, or fails.
 function Sink:expect(example)
-   if not raw.is_change(example) or self.mappings[getmetatable(example)] then
+   if self.own or not raw.is_change(example) or self.mappings[getmetatable(example)] then
       return
    end
    local ok, mapping = pcall(make_mapping, self, example) -- what fails will fail with a change, too
@@ -153,77 +203,6 @@ local function detach(self)
 end
 
 -- ---- flush ----
-
--- Returns the statements for this layout. Makes them anew if what was known of the target is not
--- valid any more.
-local function prepare(self, layout)
-   local connection = self.connection
-   if layout.generation ~= connection.generation then
-      local number = connection:next_temporary()
-      local facts = postgres_target.prepare(function(...)
-         return connection:run(...)
-      end, self, layout, "pgcdc_type_" .. number, log(self))
-      if facts.is_made and not connection.is_new[self.name] then
-         log(self)("warn", "the table was gone from the target, and what had been written to it"
-            .. " does not come again by itself: --reset reads the source from the start")
-      end
-      if facts.is_altered then
-         connection.generation = connection.generation + 1
-      end
-      layout.statements = postgres_sql.build(layout, facts, self.mode, "pgcdc_rows_" .. number)
-      layout.generation = connection.generation
-   end
-   return layout.statements
-end
-
--- Makes a temporary table and writes these lines to it.
-local function fill(self, create, copy_sql, lines)
-   self.connection:run(create)
-   self.connection:copy(copy_sql, lines)
-end
-
-local function apply_mirror(self, layout, statements)
-   if layout.deletes:count() > 0 then
-      fill(self, statements.create_deletes, statements.copy_deletes, layout.deletes)
-      self.connection:run(statements.delete)
-      self.connection:run(statements.apply_after_deletes)
-   elseif not self.connection:try(twice, function() self.connection:run(statements.apply) end) then
-      self.connection:run(statements.apply_last)
-   end
-end
-
--- Writes rows to the table itself, without a temporary one. Returns false where that is impossible.
-local function apply_direct(self, layout, statements)
-   local rows, changed = layout.lines:count()
-   if not (statements.direct and self.is_direct) or layout.deletes and layout.deletes:count() > 0
-      or changed > 0 and self.mode ~= "append" then
-      return false
-   end
-   self.is_direct = rows == 0 or self.connection:try(refusals, function()
-      self.connection:copy(statements.direct, layout.lines)
-   end)
-   return self.is_direct
-end
-
--- Writes the rows of a layout to the target.
-local function apply(self, layout)
-   local statements = prepare(self, layout)
-   if layout.lines:count() == 0 and not (layout.deletes and layout.deletes:count() > 0) then
-      return -- it was announced, see Sink:expect
-   end
-   if apply_direct(self, layout, statements) then
-      return
-   end
-   fill(self, statements.create, statements.copy, layout.lines)
-   if self.mode == "mirror" then
-      apply_mirror(self, layout, statements)
-   else
-      if self.mode == "history" then
-         self.connection:run(statements.close)
-      end
-      self.connection:run(statements.apply)
-   end
-end
 
 --- From now on what was taken so far can be flushed alone. Returns the number of the seal, for
 --- `flush`.
@@ -253,15 +232,21 @@ end
 
 -- Writes a transfer to the target, all or nothing. Its rows are dropped when it is committed.
 local function commit(connection, transfer)
-   connection:commit(transfer.names, transfer.token, transfer.savepoint, function()
-      for _, part in ipairs(transfer) do
-         connection:set_subject(part.sink.name)
-         for _, layout in ipairs(part.layouts) do
-            apply(part.sink, layout)
-         end
-      end
-   end)
+   local function write(is_staged)
+      connection:commit(transfer.names, transfer.token, transfer.savepoint, function()
+         postgres_apply.transfer(connection, transfer, is_staged)
+      end)
+   end
+   local ok, problem = pcall(write, false)
+   if not ok and connection:undo_refused(problem) then
+      write(true)
+   elseif not ok then
+      error(problem, 0)
+   end
    for _, part in ipairs(transfer) do
+      if part.sink.orphans then
+         part.sink.orphans:committed(part)
+      end
       for _, layout in ipairs(part.layouts) do
          connection:set_written(part.sink.name)
          layout.lines:clear()
@@ -274,7 +259,8 @@ local function commit(connection, transfer)
 end
 
 -- Makes a transfer, which is what one transaction writes: a list of {sink =, layouts =, is_all = no
--- seal limits it}, with the fields savepoint (text or nil), token and names (of the sinks).
+-- seal limits it, and what orphans add}, with the fields savepoint (text or nil), token and names
+-- (of the sinks).
 local function new_transfer(parts, savepoint)
    tokens = tokens + 1
    local token = ("%s-%d"):format(run_name, tokens)
@@ -283,6 +269,9 @@ local function new_transfer(parts, savepoint)
       transfer.names[i] = part.sink.name
       transfer[i] = { sink = part.sink, layouts = take_layouts(part.sink, part.upto),
                       is_all = not part.upto }
+      if part.sink.orphans then
+         part.sink.orphans:plan(transfer[i], part.upto)
+      end
    end
    table.sort(transfer.names) -- the order in which rows are locked
    return transfer
@@ -314,9 +303,9 @@ local function commit_tried(connection, parts)
    end
 end
 
-local function has_rows(transfer)
+local function has_work(transfer)
    for _, part in ipairs(transfer) do
-      if #part.layouts > 0 then
+      if #part.layouts > 0 or part.ends_reading or part.begins and #part.begins > 0 then
          return true
       end
    end
@@ -330,7 +319,7 @@ function Sink:flush_together(savepoint, parts)
    connection:attempt(self.name, function()
       commit_tried(connection, parts)
       local transfer = new_transfer(parts, savepoint)
-      if not has_rows(transfer) and savepoint == nil then
+      if not has_work(transfer) and savepoint == nil then
          return
       end
       local ok, problem = pcall(commit, connection, transfer)
@@ -374,6 +363,17 @@ local function read_rename(value)
    return rename
 end
 
+-- What becomes of rows that were in the table before: "keep", "remove", or nil: not asked for.
+local function read_existing(what, spec, mode)
+   if spec.existing == nil then
+      return nil
+   elseif mode == "append" then
+      check.fail('%s: existing is for mode = "mirror" and "history"', what)
+   end
+   check.one_of(what .. ": existing", spec.existing, { keep = true, remove = true })
+   return spec.existing
+end
+
 --- Makes a sink. `spec`: its options, see lua/README.md.
 return function(spec)
    local what = "pgcdc.sinks.postgres"
@@ -390,6 +390,7 @@ return function(spec)
       table = full_name,
       pk = check.names(what .. ": pk", spec.pk),
       mode = mode,
+      is_by_key = mode ~= "append", -- a delete of what it does not have does nothing
       create = create,
       rename = read_rename(spec.rename),
       name = spec.name and check.text(what .. ": name", spec.name) or "postgres " .. full_name,
@@ -399,7 +400,12 @@ return function(spec)
    }, Sink)
    sink.connection = new_connection(conninfo.text(what .. ": connect", spec.connect))
    sink.together = sink.connection
+   sink.orphans = postgres_orphans.new(sink, read_existing(what, spec, mode))
    tried[sink.connection] = tried[sink.connection] or {}
    sink.participant = participants.sink(sink)
+   if sink.orphans then
+      sink.participant.reached = {}
+      feeds.watch(sink)
+   end
    return sink
 end

@@ -5,6 +5,7 @@
 -- came, which its ctid keeps; from there one statement takes all of them. Where no row can collide
 -- with one that is there and no value needs a conversion, a COPY writes to the table itself.
 
+local own_rows = require "pgcdc.sinks.postgres.own_rows"
 local quote = require("pgcdc.names").quote
 
 local sql = {}
@@ -19,18 +20,16 @@ end
 -- True if the text of the column is JSON, because the source reads it through to_json(), and the
 -- target wants something else.
 local function wants_conversion(column, to)
-   return column.wants_json and to.category ~= "S" and to.type_name ~= "json"
+   return column.is_own or column.wants_json and to.category ~= "S" and to.type_name ~= "json"
       and to.type_name ~= "jsonb"
 end
 
 -- Types that JSON has as arrays, while the text of their values is another one.
 local vectors = { int2vector = true, oidvector = true }
 
--- SQL for the target's value, made of the column `name` of the temporary table.
-local function expression(name, column, to)
-   if not column.wants_json then
-      return name
-   elseif vectors[to.type_name] and to.type_schema == "pg_catalog" then
+-- SQL for the target's value of JSON text; nil where a cast makes it.
+local function of_json(name, to)
+   if vectors[to.type_name] and to.type_schema == "pg_catalog" then
       return ("CASE WHEN %s IS NOT NULL THEN (SELECT coalesce(pg_catalog.string_agg(e.v, ' '"
          .. " ORDER BY e.n), '') FROM pg_catalog.json_array_elements_text(%s::json)"
          .. " WITH ORDINALITY e(v, n))"
@@ -45,7 +44,18 @@ local function expression(name, column, to)
          .. " pg_catalog.array_agg(e.v)), ''::%s.hstore) FROM pg_catalog.json_each_text(%s::json)"
          .. " e(k, v)) END"):format(name, schema, schema, name)
    end
-   return ("%s::%s"):format(name, to.type)
+end
+
+-- SQL for the target's value, made of the column `name` of the temporary table.
+local function expression(name, column, to)
+   if column.is_own then
+      return own_rows.expression(name, to, of_json(name, to) and function(json)
+         return of_json(json, to)
+      end)
+   elseif not column.wants_json then
+      return name
+   end
+   return of_json(name, to) or ("%s::%s"):format(name, to.type)
 end
 
 -- The list of f(column, place) for each column; nil is left out.
@@ -106,7 +116,7 @@ end
 local function temporary(name, columns, facts, more)
    local parts = each(columns, function(column)
       local to = facts.by_name[column.target]
-      local type = (column.wants_json or to.is_generated) and "text" or to.type
+      local type = (column.is_own or column.wants_json or to.is_generated) and "text" or to.type
       return ("%s %s"):format(c(column.place), type)
    end)
    parts[#parts + 1] = more
@@ -178,6 +188,11 @@ local function mirror(d, temp, deletes, facts)
          end)),
       apply_after_deletes = ("%s%s s WHERE NOT EXISTS (SELECT FROM %s g WHERE %s AND g.n >= s.o)"
          .. " %s"):format(insert, last(d.rows(temp, NUMBER)), deleted_rows, is_same, conflict),
+      -- all keys that come, as rows k, and what makes them the keys of the rows t
+      keys = ("(SELECT %s FROM %s s UNION SELECT %s FROM %s s) k ON %s"):format(d.key,
+         d.rows(temp, "ctid"), d.key, deleted_rows, same_key(d.layout, function(column)
+            return "k." .. c(column.place)
+         end)),
       create_deletes = temporary(deletes, d.layout.key, facts, "n int8"),
       copy_deletes = copy_from(deletes, all_places(d.layout.key, ", n")),
    }
@@ -203,6 +218,7 @@ end
 --- The statements for rows of `layout` into the table with these facts. `temp`: the name of a
 --- temporary table.
 ---    create, copy     the temporary table, and what fills it
+---    row_keys         SQL that reads the keys of its rows, as the target has them
 ---    direct           COPY into the table itself; nil where that is impossible
 ---    apply and others what moves the rows from one to the other
 function sql.build(layout, facts, mode, temp)
@@ -218,6 +234,7 @@ function sql.build(layout, facts, mode, temp)
    end
    statements.create = temporary("pg_temp." .. temp, layout.columns, facts, more_columns)
    statements.copy = copy_from("pg_temp." .. temp, all_places(layout.columns, more))
+   statements.row_keys = ("SELECT %s FROM %s s"):format(d.key, d.rows("pg_temp." .. temp, "ctid"))
    if not d.needs_conversion and (mode == "append" or facts.is_unique) then
       local added = mode == "history" and ", op, valid_from" or ""
       statements.direct = copy_from(d.to, d.into .. added)

@@ -297,6 +297,13 @@ local function check(run, facts, layout, mode)
    end
 end
 
+--- The table that `asked` names, {full = quoted name, name = with its schema}, or nil.
+function target.find(run, asked)
+   local facts = run(TABLE, asked, OUR_COMMENT)[1]
+   return facts and { full = quote(facts.schema) .. "." .. quote(facts.name),
+                      name = facts.schema .. "." .. facts.name }
+end
+
 --- Facts about the table that `sink.table` names, fit for `layout`: {full = quoted name, by_name =
 --- columns, is_unique = there is an index that refuses doubles, is_made = it was made just now,
 --- is_altered = so that what other layouts know of it does not hold any more}.

@@ -16,6 +16,10 @@ local POSITION = [[
    CREATE TABLE IF NOT EXISTS pgcdc.position (pipeline text, sink text, savepoint text,
       flush text, saved timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (pipeline, sink))]]
 
+-- SQLSTATEs of constraints that forbid a row because of other rows: a foreign key, a unique index,
+-- an exclusion constraint.
+local refusals = { ["23503"] = true, ["23505"] = true, ["23P01"] = true }
+
 local LONGEST_WAIT = 60 -- seconds
 
 local OURS = " FROM pgcdc.position WHERE pipeline = $1 AND sink = $2"
@@ -129,6 +133,18 @@ function Connection:attempt(name, f)
       error(participants.later(text_of(self, result), self.wait), 0)
    end
    error(text_of(self, result), 0)
+end
+
+--- If `problem` is that a constraint forbade rows because of other rows, ends the transaction
+--- without a trace, and returns true.
+function Connection:undo_refused(problem)
+   if getmetatable(problem) ~= Problem or not refusals[problem.sqlstate] then
+      return false
+   elseif self.db:transaction() ~= "idle" then
+      self:run "ROLLBACK"
+   end
+   self.generation = self.generation + 1
+   return true
 end
 
 --- Begins a transaction, with the settings of a target.

@@ -6,6 +6,7 @@
 local sinks = require "pgcdc.sinks.by_name"
 local stream = require "pgcdc.stream.stream"
 local check = require "pgcdc.check"
+local feeds = require "pgcdc.delivery.feeds"
 local participants = require "pgcdc.delivery.participants"
 local keys = require "pgcdc.stream.keys"
 
@@ -51,6 +52,28 @@ local function writer(sink)
    end
 end
 
+-- Operators that may not pass on again what they have passed on before, or join values of several.
+local dropping = { unique = true, slice = true, latest = true, zip = true, zip_latest = true,
+                   combine_latest = true, collect = true, frequencies = true }
+
+-- Operators that pass on every change.
+local passing = { source = true, sink = true, select = true, drop = true, rename = true,
+                  add = true, mask = true, union = true, stream = true }
+
+-- What feeds.add asks of a node.
+local function find_feeds(node)
+   local sources, nodes = stream.sources_of(node)
+   local numbers, operator, passes_all = {}, nil, true
+   for i, source in ipairs(sources) do
+      numbers[i] = source.number
+   end
+   for _, at in ipairs(nodes) do
+      operator = operator or dropping[at.kind] and at.kind
+      passes_all = passes_all and passing[at.kind] or false
+   end
+   return numbers, operator, passes_all
+end
+
 local function set_target(node, what, target)
    ends.check(what, target)
    node.about = target
@@ -58,6 +81,9 @@ local function set_target(node, what, target)
       node.input = target
       return
    end
+   feeds.add(target, function()
+      return find_feeds(node)
+   end)
    node.input = writer(target)
    node.name = target.name
    if target.expect then

@@ -5,13 +5,8 @@
 
 local raw = require "pgcdc.raw"
 local stream = require "pgcdc.stream.stream"
+local change_of = require("pgcdc.change").of
 local check = require "pgcdc.check"
-
-local function check_change(what, value)
-   if not raw.is_change(value) then
-      check.fail("%s: takes changes, not a %s", what, type(value))
-   end
-end
 
 local codes = { insert = "c", update = "u", upsert = "u", delete = "d", read = "r" }
 
@@ -41,8 +36,8 @@ end
 
 --- debezium(): changes as the value envelope of Debezium.
 stream.operator("debezium", function(node)
-   node.input = function(change)
-      check_change("debezium", change)
+   node.input = function(value)
+      local change = change_of("debezium", value)
       local op = change.op
       local ms = ms_of(change)
       node.out {
@@ -70,8 +65,8 @@ end })
 
 --- cloudevents(): changes as CloudEvents 1.0.
 stream.operator("cloudevents", function(node)
-   node.input = function(change)
-      check_change("cloudevents", change)
+   node.input = function(value)
+      local change = change_of("cloudevents", value)
       node.out {
          specversion = "1.0",
          id = change.id,
@@ -80,7 +75,7 @@ stream.operator("cloudevents", function(node)
             escaped[change.table]),
          time = change.ts,
          datacontenttype = "application/json",
-         data = change,
+         data = value,
       }
    end
 end)

@@ -16,6 +16,8 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
+local check_row = require("pgcdc.change").check_row
+local copy = require("pgcdc.fields").copy
 local sorted = require("pgcdc.names").sorted
 local stream = require "pgcdc.stream.stream"
 
@@ -173,7 +175,7 @@ end
 -- value.
 local function key_value(spec, name, value, values, change)
    local row = change.row
-   if spec.adds or type(row) ~= "table" or row[name] == value then
+   if spec.adds or type(row) ~= "table" or raw.get(row, name) == value then
       return values[name]
    end
    return spec.functions[name](value, change)
@@ -190,13 +192,57 @@ local function part(spec, old, values, what, change)
       end
    end
    for _, name in ipairs(spec.computed) do
-      if what == "row" and (spec.adds or old[name] ~= nil) then
+      local value = rawget(old, name)
+      if what == "row" and (spec.adds or value ~= nil) then
          new[name] = values[name] == nil and raw.null or values[name]
-      elseif old[name] ~= nil then
-         new[name] = key_value(spec, name, old[name], values, change)
+      elseif value ~= nil then
+         new[name] = key_value(spec, name, value, values, change)
       end
    end
    return new
+end
+
+-- ---- rows that are no part of a change ----
+
+-- Raises unless the row has all the names that the operator wants.
+local function check_row_names(spec, row)
+   for _, name in ipairs(spec.wanted) do
+      if row[name] == nil then
+         check.fail("%s: the row has no field '%s'%s", spec.what, name,
+            check.nearest(name, sorted(row)))
+      end
+   end
+   local seen = {}
+   for name in pairs(row) do
+      local to = new_name(spec, name)
+      if to and seen[to] then
+         check.fail("%s: there is a field '%s' already", spec.what, to)
+      end
+      seen[to or false] = true
+   end
+end
+
+-- A function that makes new rows of rows: tables with named fields. A name that the first row does
+-- not have is an error; later a field that is not there is taken for one that is nil.
+local function project_rows(spec)
+   local is_checked = false
+   return function(row)
+      if type(row) ~= "table" then
+         error(("%s: takes changes and tables with named fields, not a %s"):format(spec.what,
+            type(row)), 0)
+      end
+      check_row(spec.what .. ": a row", row)
+      row = raw.is_part(row) and copy(row) or row
+      if not is_checked then
+         check_row_names(spec, row)
+         is_checked = true
+      end
+      local values = {}
+      for _, name in ipairs(spec.computed) do
+         values[name] = spec.functions[name](row[name], row)
+      end
+      return part(spec, row, values, "row", row)
+   end
 end
 
 -- ---- operators ----
@@ -214,9 +260,9 @@ local function set_input(node, spec)
    spec.part = function(...)
       return part(spec, ...)
    end
-   local projection = raw.projection(spec)
-   node.input = function(change)
-      node.out(projection(change))
+   local projection, row_projection = raw.projection(spec), project_rows(spec)
+   node.input = function(value)
+      node.out((raw.is_change(value) and projection or row_projection)(value))
    end
    function node:columns(change)
       if not spec.adds then -- functions of `mask` are not called for NULL

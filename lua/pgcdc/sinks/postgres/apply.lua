@@ -1,0 +1,203 @@
+-- pgcdc.sinks.postgres.apply: writes what one transaction has to the tables.
+-- SPDX-License-Identifier: MIT
+--
+-- A job is a layout of a sink: {sink =, layout =, facts = of its table, root = its oid, or that of
+-- the partitioned table, temporary = the name of its temporary table}. The quick way is one job
+-- after the other: deletes first, those of tables that refer to others before those of the others;
+-- then rows, the other way around. Where a constraint forbids that, the transaction is begun again,
+-- and what mirrors have goes by way of temporary tables, see staging.
+
+local constraints = require "pgcdc.sinks.postgres.constraints"
+local postgres_sql = require "pgcdc.sinks.postgres.sql"
+local postgres_target = require "pgcdc.sinks.postgres.target"
+local staging = require "pgcdc.sinks.postgres.staging"
+
+local apply = {}
+
+-- SQLSTATEs with which a COPY into the table itself may be refused where an INSERT is not: a key is
+-- there already, row-level security, a view.
+local refusals = { ["23505"] = true, ["0A000"] = true, ["42809"] = true }
+
+-- "ON CONFLICT DO UPDATE command cannot affect row a second time"
+local twice = { ["21000"] = true }
+
+-- Finds out what must be known of the target to write this layout, unless that is known.
+local function prepare(self, layout)
+   local connection = self.connection
+   if layout.generation == connection.generation then
+      return
+   end
+   local number = connection:next_temporary()
+   local function run(...)
+      return connection:run(...)
+   end
+   local facts = postgres_target.prepare(run, self, layout, "pgcdc_type_" .. number, function(...)
+      self:log(...)
+   end)
+   if facts.is_made and not connection.is_new[self.name] then
+      self:log("warn", "the table was gone from the target, and what had been written to it"
+         .. " does not come again by itself: --reset reads the source from the start")
+   end
+   if facts.is_altered then
+      connection.generation = connection.generation + 1
+   end
+   layout.facts, layout.temporary = facts, "pgcdc_rows_" .. number
+   layout.root = constraints.root(run, facts.oid)
+   layout.foreign_keys = constraints.foreign_keys(run, layout.root)
+   layout.statements = postgres_sql.build(layout, facts, self.mode, layout.temporary)
+   layout.generation = connection.generation
+end
+
+-- Makes a temporary table and writes these lines to it.
+local function fill(self, create, copy_sql, lines)
+   self.connection:run(create)
+   self.connection:copy(copy_sql, lines)
+end
+
+local function has_deletes(layout)
+   return layout.deletes and layout.deletes:count() > 0
+end
+
+local function apply_mirror(self, layout, statements)
+   if has_deletes(layout) then
+      self.connection:run(statements.apply_after_deletes)
+   elseif not self.connection:try(twice, function() self.connection:run(statements.apply) end) then
+      self.connection:run(statements.apply_last)
+   end
+end
+
+-- Writes rows to the table itself, without a temporary one. Returns false where that is impossible.
+local function apply_direct(self, layout, statements)
+   local rows, changed = layout.lines:count()
+   if not (statements.direct and self.is_direct) or has_deletes(layout)
+      or changed > 0 and self.mode ~= "append" then
+      return false
+   end
+   self.is_direct = rows == 0 or self.connection:try(refusals, function()
+      self.connection:copy(statements.direct, layout.lines)
+   end)
+   return self.is_direct
+end
+
+-- Deletes the rows whose keys a layout of a mirror has as deleted.
+local function delete_rows(self, layout)
+   if has_deletes(layout) then
+      local statements = layout.statements
+      fill(self, statements.create_deletes, statements.copy_deletes, layout.deletes)
+      self.connection:run(statements.delete)
+   end
+end
+
+-- Writes the rows of a layout.
+local function write_rows(self, layout)
+   local statements = layout.statements
+   if layout.lines:count() == 0 then
+      return -- its columns were announced, or it has deletes only
+   end
+   local collects = self.orphans and self.orphans:collects()
+   if not collects and apply_direct(self, layout, statements) then
+      return
+   end
+   fill(self, statements.create, statements.copy, layout.lines)
+   if collects then
+      self.orphans:collect(layout, statements.row_keys)
+   end
+   if self.mode == "mirror" then
+      apply_mirror(self, layout, statements)
+   else
+      if self.mode == "history" then
+         self.connection:run(statements.close)
+      end
+      self.connection:run(statements.apply)
+   end
+end
+
+-- True if one table has several jobs, and deletes: then the order of the jobs counts.
+local function must_keep_order(jobs)
+   local is_there, is_double, deletes = {}, false, false
+   for _, job in ipairs(jobs) do
+      is_double = is_double or is_there[job.facts.oid]
+      is_there[job.facts.oid] = true
+      deletes = deletes or has_deletes(job.layout)
+   end
+   return is_double and deletes
+end
+
+-- The rows of these jobs went by way of staging: keeps their keys where those are wanted.
+local function collect_keys(jobs)
+   for _, job in ipairs(jobs) do
+      if job.sink.orphans and job.sink.orphans:collects() then
+         job.sink.orphans:collect(job.layout, job.layout.statements.row_keys)
+      end
+   end
+end
+
+local function write_in_order(connection, jobs)
+   for i = #jobs, 1, -1 do
+      connection:set_subject(jobs[i].sink.name)
+      delete_rows(jobs[i].sink, jobs[i].layout)
+   end
+   for _, job in ipairs(jobs) do
+      connection:set_subject(job.sink.name)
+      write_rows(job.sink, job.layout)
+   end
+end
+
+-- True if preparing the layout may alter a table to which others among these, with other columns of
+-- the same source, are still to be written.
+local function is_newer(layout, connection, jobs)
+   for _, job in ipairs(layout.generation ~= connection.generation and jobs or {}) do
+      for id in pairs(job.layout.by_table) do
+         if layout.by_table[id] and job.layout ~= layout and job.layout.lines:count() > 0 then
+            return true
+         end
+      end
+   end
+   return false
+end
+
+local function write_jobs(connection, mirrors, others, keys, is_staged)
+   if is_staged then
+      connection:run "SET CONSTRAINTS ALL DEFERRED"
+   end
+   if #mirrors > 0 and (is_staged or must_keep_order(mirrors)) then
+      staging.write(connection, mirrors)
+      collect_keys(mirrors)
+   else
+      table.move(mirrors, 1, #mirrors, #others + 1, others)
+   end
+   write_in_order(connection, constraints.sort(others, keys))
+end
+
+--- Writes the rows of a transfer, a list of {sink =, layouts =}, inside a transaction.
+--- `is_staged`: the quick way was refused.
+function apply.transfer(connection, transfer, is_staged)
+   local mirrors, others, keys = {}, {}, {}
+   for _, part in ipairs(transfer) do
+      connection:set_subject(part.sink.name)
+      if part.sink.orphans then
+         part.sink.orphans:begin(part)
+      end
+      for _, layout in ipairs(part.layouts) do
+         local jobs = part.sink.mode == "mirror" and mirrors or others
+         if is_newer(layout, connection, jobs) then
+            write_jobs(connection, mirrors, others, keys, is_staged)
+            mirrors, others, keys = {}, {}, {}
+            jobs = part.sink.mode == "mirror" and mirrors or others
+         end
+         prepare(part.sink, layout)
+         table.insert(jobs, { sink = part.sink, layout = layout, facts = layout.facts,
+            root = layout.root, temporary = layout.temporary })
+         table.move(layout.foreign_keys, 1, #layout.foreign_keys, #keys + 1, keys)
+      end
+   end
+   write_jobs(connection, mirrors, others, keys, is_staged)
+   for _, part in ipairs(transfer) do
+      connection:set_subject(part.sink.name)
+      if part.sink.orphans then
+         part.sink.orphans:finish(part)
+      end
+   end
+end
+
+return apply

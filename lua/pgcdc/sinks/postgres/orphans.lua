@@ -1,0 +1,487 @@
+-- pgcdc.sinks.postgres.orphans: rows of a target that its source does not have, found and removed.
+-- SPDX-License-Identifier: MIT
+--
+--    a reading of the source begins,     rows are upserted, and their     all of it was read:
+--    and the table is not empty          keys collected in the target     rows without a key there
+--                                                                         are orphans: removed
+--    table    1 2 3 4                    1 2 3 4 5                        1 2 4 5
+--    keys                                1 2   4 5                        -
+--
+-- All of that happens in the sink's transactions, with its rows and its savepoint: whatever is
+-- killed, the keys are those of the rows that were written, and what is owed is done later. Keys
+-- are in a table of the target, so memory is bounded. A table that is empty when the reading begins
+-- has no orphans, and nothing is collected. In a history an orphan's version ends, and it stays.
+--
+-- Nothing is removed that may not be an orphan:
+-- * rows that were there before we wrote to the table, unless `existing` says so;
+-- * rows of a table to which others write;
+-- * if not all sources that feed the sink were read, or an operator may have dropped rows that it
+--   had passed on before, or a source had rows and none of them came to the sink.
+--
+-- What is known of a sink's rows is a JSON in pgcdc.position, beside the savepoint:
+--    table      the name of the table
+--    existing   "keep": it has rows of others, which stay; "unasked": likewise, and nobody said so
+--    tells      name of a source -> whether it tells deletes
+--    reading    while one is under way: {sources = {name = "begun", or "reached": rows came},
+--               clean = the table was empty, blocked = why nothing is collected, helper = the table
+--               of keys, keys = names of its columns in the target}
+
+local raw = require "pgcdc.raw"
+local feeds = require "pgcdc.delivery.feeds"
+local postgres_target = require "pgcdc.sinks.postgres.target"
+local quote = require("pgcdc.names").quote
+
+local orphans = {}
+
+local Orphans = {}
+Orphans.__index = Orphans
+
+local denied = { ["42501"] = true }
+local referenced = { ["23503"] = true, ["23001"] = true }
+
+-- ---- what is stored ----
+
+local SUFFIX = ": rows" -- of the sink's name, in pgcdc.position
+
+local FIND = "SELECT savepoint FROM pgcdc.position WHERE pipeline = $1 AND sink = $2"
+
+local SAVE = [[
+   INSERT INTO pgcdc.position (pipeline, sink, savepoint) VALUES ($1, $2, $3)
+   ON CONFLICT (pipeline, sink) DO UPDATE SET savepoint = EXCLUDED.savepoint, saved = now()]]
+
+local OTHERS = [[
+   SELECT pipeline, sink, savepoint FROM pgcdc.position
+   WHERE pg_catalog.right(sink, 6) = ': rows' AND savepoint IS NOT NULL]]
+
+local function copy(value)
+   return value and raw.decode(raw.encode(value))
+end
+
+-- The pipelines that the state file was before it was reset, the newest first.
+local function former_pipelines()
+   local list = {}
+   for name in (raw.kept("former", "")[""] or ""):gmatch "%S+" do
+      table.insert(list, 1, name)
+   end
+   return list
+end
+
+-- Reads what is stored under the name of this pipeline, or of a former one. Sets is_known: we have
+-- written to the table before.
+function Orphans:load()
+   local connection, name = self.sink.connection, self.sink.name
+   local function read(pipeline, sink)
+      local row = connection:run(FIND, pipeline, sink)[1]
+      return row and row.savepoint
+   end
+   local text = read(connection.pipeline, name .. SUFFIX)
+   self.is_known = text ~= nil or not connection.is_new[name]
+      or raw.kept("commit", name)[""] ~= nil
+   self.state = text and raw.decode(text)
+   for _, pipeline in ipairs(self.is_known and {} or former_pipelines()) do
+      text = read(pipeline, name .. SUFFIX)
+      if text or read(pipeline, name) then
+         self.is_known, self.is_reset = true, true
+         self.state = text and raw.decode(text)
+         break
+      end
+   end
+   self.is_loaded = true
+end
+
+-- ---- what the sink asks ----
+
+function Orphans:begin_reading(source, seal)
+   self.begins[#self.begins + 1] = { name = raw.source_name(source), seal = seal }
+end
+
+function Orphans:owes()
+   return self.state ~= nil and self.state.reading ~= nil or #self.begins > 0
+end
+
+-- True if deletes of the source are told from now on, and were not before.
+function Orphans:wants_reading(source)
+   local name = raw.source_name(source)
+   local position = raw.kept("position", name)[""]
+   if not feeds.facts(source).deletes or not position or not self.is_known or self.is_reset then
+      return false
+   elseif self.state then
+      return self.state.tells[name] == false and not self.state.existing
+   end
+   -- an older version wrote there
+   return not position:find "\nreads " and not position:find "\nstamped_since "
+end
+
+--- Adds to a part of a transfer what is to be done in its transaction: `begins`, names of sources
+--- whose reading begins; `ends_reading`.
+function Orphans:plan(part, upto)
+   part.begins = {}
+   local left = {}
+   for _, begin in ipairs(self.begins) do
+      if upto and begin.seal >= upto then
+         left[#left + 1] = begin
+      else
+         part.begins[#part.begins + 1] = begin.name
+      end
+   end
+   self.begins = left
+   local is_open = #part.begins > 0 or self.state and self.state.reading
+   part.ends_reading = is_open and not upto and not self.waits and feeds.all_read(self.sink)
+      or false
+   part.reached = self.sink.participant.reached
+   self.sink.participant.reached = {}
+   self.sink.participant.origin = nil -- so that the next value counts as reached
+end
+
+-- ---- in the sink's transaction ----
+
+local function run(self, ...)
+   return self.sink.connection:run(...)
+end
+
+-- Says something once the transaction is committed. `...`: for the text.
+local function tell(self, level, text, ...)
+   self.said[#self.said + 1] = { level = level, text = text:format(...) }
+end
+
+-- The table of that name, or nil.
+local function find(self, name)
+   return postgres_target.find(function(...)
+      return run(self, ...)
+   end, name)
+end
+
+-- The table, or nil; and whether it has rows.
+local function look(self)
+   local found = find(self, self.sink.table)
+   return found, found and run(self, ("SELECT EXISTS (SELECT FROM %s) AS yes"):format(
+      found.full))[1].yes or false
+end
+
+-- Other sinks that write to the table: those of this program, and those that are stored here, as a
+-- list of {pipeline =, name =, is_ours = it is of this pipeline}.
+local function other_writers(self, found)
+   local list, seen = {}, { [self.sink.name] = true }
+   for _, sink in ipairs(self.siblings) do
+      local theirs = sink ~= self.sink and find(self, sink.table)
+      if theirs and theirs.name == found.name then
+         list[#list + 1] = { pipeline = self.sink.connection.pipeline, name = sink.name,
+                             is_ours = true }
+         seen[sink.name] = true
+      end
+   end
+   local is_former = {}
+   for _, pipeline in ipairs(former_pipelines()) do
+      is_former[pipeline] = true
+   end
+   for _, row in ipairs(run(self, OTHERS)) do
+      local name, state = row.sink:sub(1, -1 - #SUFFIX), raw.decode(row.savepoint)
+      local is_ours = row.pipeline == self.sink.connection.pipeline
+      if state and state.table == found.name and not is_former[row.pipeline]
+         and not (is_ours and seen[name]) then
+         list[#list + 1] = { pipeline = row.pipeline, name = name, is_ours = is_ours }
+      end
+   end
+   return list
+end
+
+-- True if another sink of this program has written to the table.
+local function has_sibling(others)
+   for _, other in ipairs(others) do
+      if other.is_ours then
+         return true
+      end
+   end
+   return false
+end
+
+-- The first flush: what is there was not written by us. Sets work.existing.
+local function decide_on_existing(self, found, part)
+   if self.is_known or has_sibling(other_writers(self, found)) then
+      return
+   elseif self.existing then
+      self.work.existing = self.existing == "keep" and "keep" or nil
+   elseif #part.begins > 0 then
+      error(("the table %s in the target has rows that were not written here before: say"
+         .. " existing=remove to remove those that the source does not have, or existing=keep to"
+         .. " leave them"):format(found.full), 0)
+   else
+      self.work.existing = "unasked"
+   end
+end
+
+local function names_of(others)
+   local names = {}
+   for i, other in ipairs(others) do
+      names[i] = other.name
+   end
+   return table.concat(names, ", ")
+end
+
+-- What other pipelines have stored does not count any more.
+local function forget_others(self, others)
+   for _, other in ipairs(others) do
+      run(self, "UPDATE pgcdc.position SET savepoint = NULL WHERE pipeline = $1 AND sink = $2",
+         other.pipeline, other.name .. SUFFIX)
+   end
+end
+
+-- Returns why nothing may be removed, and says so; or nil.
+local function find_obstacle(self, found)
+   local others = other_writers(self, found)
+   local _, operator = feeds.of(self.sink)
+   local what = ("rows of %s that the source does not have"):format(found.full)
+   if self.existing == "remove" and has_sibling(others) then
+      error(("existing=remove, and other sinks write to %s, too: %s"):format(found.full,
+         names_of(others)), 0)
+   elseif self.existing == "remove" then
+      forget_others(self, others)
+   elseif self.existing == "keep" or self.work.existing then
+      self.work.existing = self.existing or self.work.existing
+      tell(self, "warn", "%s stay there: %s", what, self.work.existing == "keep"
+         and "existing=keep" or "it had rows before; existing=remove removes them")
+      return "existing"
+   elseif #others > 0 then
+      tell(self, "warn", "%s are not looked for, since others write to it, too: %s", what,
+         names_of(others))
+      return "others"
+   end
+   if operator then
+      tell(self, "warn", "%s are not looked for: %s() may have left out rows that they have", what,
+         operator)
+      return "operator"
+   end
+   self.work.existing = nil
+end
+
+local function drop_helper(self)
+   local reading = self.work.reading
+   if reading and reading.helper then
+      run(self, "DROP TABLE IF EXISTS " .. reading.helper)
+      reading.helper = nil
+   end
+end
+
+local function start_over(self, found, has_rows)
+   drop_helper(self)
+   local reading = { sources = {}, clean = not has_rows }
+   self.work.reading = reading
+   reading.blocked = has_rows and find_obstacle(self, found) or nil
+end
+
+-- The reading of a source begins.
+local function begin_source(self, name)
+   local found, has_rows = look(self)
+   local reading = self.work.reading
+   if not reading then
+      start_over(self, found, has_rows)
+   elseif reading.sources[name] and #feeds.of(self.sink) == 1 then
+      start_over(self, found, has_rows)
+   elseif reading.sources[name] and not reading.blocked then
+      tell(self, "warn", "%s is read again while other sources of %s are read: rows that it does"
+         .. " not have may be left; --reset reads all of them", name, self.sink.table)
+      reading.blocked = "again"
+   end
+   self.work.reading.sources[name] = "begun"
+end
+
+-- Notes which of the sources tell deletes.
+local function note_tells(self)
+   for _, number in ipairs(feeds.of(self.sink)) do
+      local name, facts = feeds.name(number), feeds.facts(number)
+      if name then
+         self.work.tells[name] = facts.deletes
+      end
+   end
+end
+
+--- The transaction has begun; the rows of `part` are not written yet.
+function Orphans:begin(part)
+   if not self.is_loaded then
+      self:load()
+   end
+   self.said, self.work = {}, copy(self.state) or { tells = {} }
+   if self.is_reset then
+      drop_helper(self)
+      self.work.reading = nil
+   end
+   if not self.state then
+      local found, has_rows = look(self)
+      if has_rows then
+         decide_on_existing(self, found, part)
+      end
+   end
+   for _, name in ipairs(part.begins) do
+      begin_source(self, name)
+   end
+end
+
+--- True if the keys of rows are wanted.
+function Orphans:collects()
+   local reading = self.work.reading
+   return reading and not reading.clean and not reading.blocked or false
+end
+
+-- Makes the table of keys. Returns false if that is not allowed.
+local function make_helper(self, found, layout)
+   local columns, reading = {}, self.work.reading
+   reading.keys = {}
+   for i, column in ipairs(layout.key) do
+      reading.keys[i] = column.target
+      columns[i] = ("t.%s AS k%d"):format(quote(column.target), i)
+   end
+   local helper = "pgcdc.keys_" .. raw.sha256(self.sink.connection.pipeline .. " "
+      .. self.sink.name):sub(1, 16)
+   local is_made = self.sink.connection:try(denied, function()
+      run(self, "DROP TABLE IF EXISTS " .. helper)
+      run(self, ("CREATE TABLE %s AS SELECT %s FROM %s t WITH NO DATA"):format(helper,
+         table.concat(columns, ", "), found.full))
+   end)
+   reading.helper = is_made and helper or nil
+   return is_made
+end
+
+local function same_keys(reading, layout)
+   for i, column in ipairs(layout.key) do
+      if reading.keys[i] ~= column.target then
+         return false
+      end
+   end
+   return #reading.keys == #layout.key
+end
+
+--- Rows of a layout are in its temporary table: `keys` is SQL that reads their keys.
+function Orphans:collect(layout, keys)
+   local reading, found = self.work.reading, look(self)
+   if not reading.helper and not make_helper(self, found, layout) then
+      reading.blocked = "denied"
+      tell(self, "warn", "rows of %s that the source does not have cannot be looked for: grant"
+         .. " CREATE on the schema pgcdc, and read the source again with --reset", found.full)
+      return
+   elseif not same_keys(reading, layout) then
+      reading.blocked = "keys"
+      tell(self, "warn", "rows of %s that the source does not have are not looked for: its changes"
+         .. " have several keys", found.full)
+      return
+   end
+   run(self, ("INSERT INTO %s %s"):format(reading.helper, keys))
+end
+
+-- Removes the orphans. Returns how many there were.
+local function remove(self, found)
+   local reading, conditions, same = self.work.reading, {}, {}
+   for i, name in ipairs(reading.helper and reading.keys or {}) do
+      conditions[i] = ("t.%s IS NOT NULL"):format(quote(name)) -- what is NULL equals no key
+      same[i] = ("t.%s = k.k%d"):format(quote(name), i)
+   end
+   if reading.helper then
+      conditions[#conditions + 1] = ("NOT EXISTS (SELECT FROM %s k WHERE %s)"):format(
+         reading.helper, table.concat(same, " AND "))
+   end
+   local statement = "DELETE FROM %s AS t%s RETURNING 1"
+   if self.sink.mode == "history" then
+      conditions[#conditions + 1] = "t.valid_to IS NULL"
+      statement = "UPDATE %s AS t SET valid_to = greatest(now(), valid_from)%s RETURNING 1"
+   end
+   local where = #conditions > 0 and " WHERE " .. table.concat(conditions, " AND ") or ""
+   return run(self, ("WITH o AS (" .. statement .. ") SELECT count(*) AS n FROM o"):format(
+      found.full, where))[1].n
+end
+
+-- Returns true if all of the sources came to the table, and says so if not.
+local function is_complete(self, found)
+   local reading = self.work.reading
+   for _, number in ipairs(feeds.of(self.sink)) do
+      local name = feeds.name(number)
+      local how = name and reading.sources[name]
+      if not how then
+         tell(self, "warn", "rows of %s that its sources do not have are not looked for, since %s"
+            .. " was not read again: --reset reads all of them", found.full, name or "one of them")
+         return false
+      elseif how ~= "reached" and feeds.has_rows(number) then
+         tell(self, "warn", "rows of %s that the source does not have are not looked for, since no"
+            .. " row of %s came here", found.full, name)
+         return false
+      end
+   end
+   return true
+end
+
+-- All sources were read.
+local function end_reading(self)
+   local reading, found = self.work.reading, (look(self))
+   if found and not reading.clean and not reading.blocked and is_complete(self, found) then
+      local n
+      if not self.sink.connection:try(referenced, function() n = remove(self, found) end) then
+         if not self.was_referenced then
+            tell(self, "warn", "rows of %s that the source does not have are referenced by others:"
+               .. " they stay until those are gone", found.full)
+         end
+         self.waits, self.was_referenced = true, true
+         return
+      elseif n > 0 then
+         tell(self, "info", "rows of %s that the source does not have were %s", found.full,
+            self.sink.mode == "history" and "closed" or "removed")
+         self.said[#self.said].rows = n
+      end
+   end
+   drop_helper(self)
+   self.work.reading = nil
+end
+
+--- The rows of `part` are written.
+function Orphans:finish(part)
+   local reading = self.work.reading
+   for number in pairs(reading and part.reached or {}) do
+      local name = feeds.name(number)
+      reading.sources[name] = reading.sources[name] and "reached"
+   end
+   if reading and part.ends_reading then
+      end_reading(self)
+   end
+   note_tells(self)
+   if not self.work.table then
+      local found = look(self)
+      self.work.table = found and found.name
+   end
+   local text = raw.encode(self.work)
+   if self.is_reset or not self.state or text ~= raw.encode(self.state) then
+      run(self, SAVE, self.sink.connection.pipeline, self.sink.name .. SUFFIX, text)
+   end
+end
+
+--- The transaction of `part` is committed.
+function Orphans:committed(part)
+   if not self.work then
+      return -- it was committed before, and its answer was lost
+   end
+   for _, line in ipairs(self.said) do
+      raw.log(line.level, line.text, { sink = self.sink.name, rows = line.rows })
+   end
+   local has_ended = part.ends_reading and not self.work.reading
+   self.state, self.is_known, self.is_reset = self.work, true, false
+   self.said, self.work = {}, nil
+   for _, sink in ipairs(has_ended and self.siblings or {}) do
+      if sink.orphans and sink.orphans.waits then -- for rows that were perhaps ours
+         sink.orphans.waits = false
+         feeds.set_due(sink)
+      end
+   end
+end
+
+local siblings = setmetatable({}, { __mode = "k" }) -- connection -> list of sinks
+
+--- What a sink knows of its rows; nil where it has no key to know them by. `existing`: "keep",
+--- "remove" or nil.
+function orphans.new(sink, existing)
+   local list = siblings[sink.connection] or {}
+   siblings[sink.connection] = list
+   list[#list + 1] = sink
+   if sink.mode == "append" then
+      return nil
+   end
+   return setmetatable({ sink = sink, existing = existing, begins = {}, said = {},
+                         siblings = list }, Orphans)
+end
+
+return orphans
