@@ -143,11 +143,11 @@ local function write_in_order(connection, jobs)
    end
 end
 
--- True if preparing the layout may alter a table to which others among these, with other columns of
--- the same source, are still to be written.
-local function is_newer(layout, connection, jobs)
-   for _, job in ipairs(layout.generation ~= connection.generation and jobs or {}) do
-      for id in pairs(job.layout.by_table) do
+-- True if preparing the sink's layout may alter the table to which others of its layouts, with other
+-- columns of the same source, are still to be written.
+local function is_newer(sink, layout, jobs)
+   for _, job in ipairs(layout.generation ~= sink.connection.generation and jobs or {}) do
+      for id in pairs(job.sink == sink and job.layout.by_table or {}) do
          if layout.by_table[id] and job.layout ~= layout and job.layout.lines:count() > 0 then
             return true
          end
@@ -180,7 +180,7 @@ function apply.transfer(connection, transfer, is_staged)
       end
       for _, layout in ipairs(part.layouts) do
          local jobs = part.sink.mode == "mirror" and mirrors or others
-         if is_newer(layout, connection, jobs) then
+         if is_newer(part.sink, layout, jobs) then
             write_jobs(connection, mirrors, others, keys, is_staged)
             mirrors, others, keys = {}, {}, {}
             jobs = part.sink.mode == "mirror" and mirrors or others
