@@ -45,17 +45,11 @@ static int announce(lua_State *L)
     struct script *s = script_of(L);
     struct api_source *source = &s->sources[d->source];
 
-    push_hook(L, SCRIPT_HOOK_ENTER);
-    lua_pushinteger(L, (lua_Integer)d->source + 1);
-    lua_pushinteger(L, (lua_Integer)d->batch);
-    lua_call(L, 2, 0);
     lua_rawgeti(L, LUA_REGISTRYINDEX, source->handlers[API_SOURCE_COLUMNS]);
     change_push_metatable(L, rowtype, source->name, &source->metatable); /* job f mt */
     change_push_example(L, 3, rowtype);
     lua_remove(L, 3);
     lua_call(L, 1, 0);
-    push_hook(L, SCRIPT_HOOK_LEAVE);
-    lua_call(L, 0, 0);
     return 0;
 }
 

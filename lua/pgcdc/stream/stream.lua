@@ -58,6 +58,9 @@ Stream.__name = "pgcdc.stream"
 --- The methods of every stream; operators are added to it.
 stream.class = Stream
 
+--- The number of the source whose columns are being told just now, see `columns`.
+stream.announcing = nil
+
 --- Every stream that was made and not destroyed, in that order.
 stream.nodes = {}
 

@@ -91,10 +91,10 @@ end
 -- Writes the rows of a layout.
 local function write_rows(self, layout)
    local statements = layout.statements
-   if layout.lines:count() == 0 then
+   local collects = self.orphans and self.orphans:collects()
+   if layout.lines:count() == 0 and not collects then
       return -- its columns were announced, or it has deletes only
    end
-   local collects = self.orphans and self.orphans:collects()
    if not collects and apply_direct(self, layout, statements) then
       return
    end

@@ -183,15 +183,15 @@ function Sink:write(value)
    end
 end
 
---- Changes like this one, whose values do not count, are to come: the next `flush` makes the target
---- ready for them, or fails.
-function Sink:expect(example)
+--- Changes like this one, whose values do not count, are to come from the source of this number: the
+--- next `flush` makes the target ready for them, or fails.
+function Sink:expect(example, source)
    if self.own or not raw.is_change(example) or self.mappings[getmetatable(example)] then
       return
    end
    local ok, mapping = pcall(make_mapping, self, example) -- what fails will fail with a change, too
    if ok then
-      participants.attach(self.participant, lineage.live.source)
+      participants.attach(self.participant, source)
       participants.set_dirty(self.participant)
       use(self, mapping)
    end

@@ -88,7 +88,7 @@ local function set_target(node, what, target)
    node.name = target.name
    if target.expect then
       function node.columns(_, x)
-         target:expect(x)
+         target:expect(x, stream.announcing)
       end
    end
 end
