@@ -4,6 +4,7 @@
 
 #include "base/text.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,9 +99,13 @@ bool begin_identify(struct begin_facts *f, struct conn *conn, struct err *e)
 static bool read_rowtype(struct begin_facts *f, const struct result *columns,
                          const struct config *c, struct err *e)
 {
-    struct rowtype *rowtype = rowtype_read(&f->table, columns, c, e);
+    const struct identity *id = &f->identity;
+    struct rowtype *rowtype;
+    char table_id[80];
 
-    if (rowtype == NULL)
+    snprintf(table_id, sizeof table_id, "%s/%" PRIu32 "/%" PRIu32, id->system, id->database,
+             f->table.oid);
+    if ((rowtype = rowtype_read(&f->table, columns, c, table_id, e)) == NULL)
         return false;
     if (f->rowtype != NULL && rowtype_equal(rowtype, f->rowtype)) {
         rowtype_unref(rowtype);
@@ -108,6 +113,7 @@ static bool read_rowtype(struct begin_facts *f, const struct result *columns,
     }
     rowtype_unref(f->rowtype);
     f->rowtype = rowtype;
+    f->is_new_rowtype = true;
     return true;
 }
 

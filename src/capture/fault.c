@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/fault.h"
 
+#include "capture/alter.h"
 #include "capture/method.h"
 #include "capture/snapshot.h"
 
@@ -226,6 +227,28 @@ static bool check_position(struct source *s, const char **why)
     return m->oldest_xid == NULL || xmax <= m->oldest_xid(&s->position) + HORIZON_MAX_AGE;
 }
 
+/* The columns may be others than those that the position knows: reads the table again if rows have
+ * other values and nothing else shows that. */
+static bool check_columns(struct source *s, struct conn *conn, enum fault_news *news,
+                          struct err *e)
+{
+    struct position *p = &s->position;
+    char why[160], text[320];
+
+    if (p->columns != NULL && s->facts.is_new_rowtype &&
+        !alter_set_former(s->facts.rowtype, p->columns))
+        return err_memory(e);
+    if (!alter_find(s, conn, method_that_holds(p) == &method_xmin, why, sizeof why, e))
+        return false;
+    if (*why == '\0')
+        return true;
+    if (s->config->start == CONFIG_START_SNAPSHOT)
+        return begin_anew(s, conn, why, news, e);
+    snprintf(text, sizeof text, "%s; rows do not come again because of that, since the source did "
+             "not begin with the rows that were there", why);
+    return source_add_notice(s, LOG_WARN, text, e);
+}
+
 /* The fault table: brings the position in line with the server that answers now. */
 static bool check_server(struct source *s, struct conn *conn, enum fault_news *news, struct err *e)
 {
@@ -267,7 +290,7 @@ static bool check_server(struct source *s, struct conn *conn, enum fault_news *n
         return begin_anew(s, conn, "the table was dropped and created again, or swapped", news, e);
     if (!check_position(s, &lost))
         return begin_anew(s, conn, lost, news, e);
-    return true;
+    return check_columns(s, conn, news, e);
 }
 
 /* If the snapshot has the same text as at the newest poll, nothing has committed anywhere in the

@@ -153,12 +153,28 @@ bool source_add_ready(struct source *s, struct err *e)
     return true;
 }
 
+/* The position knows the columns of the facts from now on. */
+static bool know_columns(struct position *p, const struct rowtype *now, struct err *e)
+{
+    char *copy;
+
+    if (p->columns != NULL && strcmp(p->columns, now->columns_text) == 0)
+        return true;
+    if ((copy = strdup(now->columns_text)) == NULL)
+        return err_memory(e);
+    free(p->columns);
+    p->columns = copy;
+    return true;
+}
+
 bool source_add_schema(struct source *s, struct err *e)
 {
     struct position *p = &s->position;
     const char *now = s->facts.rowtype->signature;
     char *copy;
 
+    if (!know_columns(p, s->facts.rowtype, e))
+        return false;
     if (p->signature != NULL && strcmp(p->signature, now) == 0)
         return true;
     if ((copy = strdup(now)) == NULL)

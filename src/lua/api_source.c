@@ -10,13 +10,15 @@
 
 /* In the order of enum api_source_event. */
 static const char *const event_names[] = { "read", "upsert", "insert", "update", "delete", "batch",
-                                           "ready", "schema", "error", "truncate", NULL };
+                                           "ready", "schema", "error", "truncate", "columns",
+                                           NULL };
 
 void api_source_free(struct script *s)
 {
     for (size_t i = 0; i < s->n_sources; i++) {
         config_free(s->sources[i].config);
         free(s->sources[i].name);
+        rowtype_unref(s->sources[i].announced);
     }
     free(s->sources);
     s->sources = NULL;

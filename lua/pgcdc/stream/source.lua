@@ -236,6 +236,10 @@ function Source:rewire()
       end
       raw.handle(self.number, event, f)
    end
+   raw.handle(self.number, "columns", function(x)
+      stream.announcing = self.number
+      stream.pass_columns(self, x)
+   end)
    local all = functions_of(self, "read")
    self.out = stream.to_all(all)
 end

@@ -184,6 +184,20 @@ function Sink:write(value)
    end
 end
 
+--- Changes like this one, whose values do not count, are to come from the source of this number: the
+--- next `flush` makes the target ready for them, or fails.
+function Sink:expect(example, source)
+   if self.own or not raw.is_change(example) or self.mappings[getmetatable(example)] then
+      return
+   end
+   local ok, mapping = pcall(make_mapping, self, example) -- what fails will fail with a change, too
+   if ok then
+      participants.attach(self.participant, source)
+      participants.set_dirty(self.participant)
+      use(self, mapping)
+   end
+end
+
 -- Changes that come from now on are kept apart from those that were taken so far.
 local function detach(self)
    self.mappings, self.layouts, self.used, self.plan = {}, {}, {}, nil

@@ -86,6 +86,11 @@ local function set_target(node, what, target)
    end)
    node.input = writer(target)
    node.name = target.name
+   if target.expect then
+      function node.columns(_, x)
+         target:expect(x, stream.announcing)
+      end
+   end
 end
 
 --- A node that gives its values to `target`, a function or a sink.
