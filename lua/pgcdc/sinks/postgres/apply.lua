@@ -143,8 +143,8 @@ local function write_in_order(connection, jobs)
    end
 end
 
--- True if preparing the sink's layout may alter the table to which others of its layouts, with other
--- columns of the same source, are still to be written.
+-- True if preparing the sink's layout may alter the table to which others of its layouts, with
+-- other columns of the same source, are still to be written.
 local function is_newer(sink, layout, jobs)
    for _, job in ipairs(layout.generation ~= sink.connection.generation and jobs or {}) do
       for id in pairs(job.sink == sink and job.layout.by_table or {}) do

@@ -184,8 +184,8 @@ function Sink:write(value)
    end
 end
 
---- Changes like this one, whose values do not count, are to come from the source of this number: the
---- next `flush` makes the target ready for them, or fails.
+--- Changes like this one, whose values do not count, are to come from the source of this number:
+--- the next `flush` makes the target ready for them, or fails.
 function Sink:expect(example, source)
    if self.own or not raw.is_change(example) or self.mappings[getmetatable(example)] then
       return
