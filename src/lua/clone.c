@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/clone.h"
 
+#include "lua/change.h"
 #include "lua/change_key.h"
 #include "lua/change_row.h"
 #include "lua/json.h"
@@ -40,7 +41,7 @@ static void clone_rowdata(lua_State *L, int index, const struct rowdata *from, i
 {
     struct rowdata *to;
 
-    if (from->has_old) { /* once it was read it is a field of the table, cloned like others */
+    if (from->has_old && change_is(L, index)) { /* once it was read it is a field of the table */
         lua_getfield(L, index, "old");
         lua_pop(L, 1);
     }

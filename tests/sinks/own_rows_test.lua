@@ -42,6 +42,25 @@ end
 
 -- Into tables ----------------------------------------------------------------------------------
 
+-- An audit of every change has the row before and after it, also where `old` was kept.
+function TestOwnRows.test_audits_of_old_and_new_rows()
+   local source, target = databases()
+   local state = fixtures.state()
+   local script = [[local kept = pgcdc.source { table = "orders", name = "kept", deletes = true,
+         old = true, columns = { "id", "customer" } }
+      kept:map(function(c)
+         return { what = c.op, id = c.key.id, before = c.old, after = c.row, changed = c.changed }
+      end):sink(sink { table = "audit", mode = "append" })]]
+   run(source, target, script, state)
+   source:exec [[update orders set customer = 'Eve' where id = 1; delete from orders where id = 2]]
+   run(source, target, script, state)
+   lu.assertEquals(rows(target, [[format('%s %s|%s|%s|%s', id, what, before, after, changed)
+      from audit where what <> 'read']]), {
+      '1 update|{"id": 1, "customer": "Ada"}|{"id": 1, "customer": "Eve"}|["customer"]',
+      '2 delete|{"id": 2, "customer": "Bob"}||',
+   })
+end
+
 -- Aggregates and audits are three lines.
 function TestOwnRows.test_aggregates_and_audits()
    local source, target = databases()
