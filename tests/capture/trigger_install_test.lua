@@ -70,6 +70,20 @@ function TestTriggerInstall.test_idempotent_and_reversible()
    end
 end
 
+-- What sinks keep in the schema, where the database is a target too, stays there.
+function TestTriggerInstall.test_remove_from_a_target()
+   local db = new_database()
+   stepping.trigger(db, "install")
+   db:exec "create table pgcdc.position (pipeline text)"
+   stepping.trigger(db, "remove")
+   lu.assertEquals(db:value [[select string_agg(relname, ' ') from pg_class
+      where relnamespace = 'pgcdc'::regnamespace]], "position")
+   stepping.trigger(db, "install")
+   db:exec "drop table pgcdc.position"
+   stepping.trigger(db, "remove")
+   lu.assertEquals(db:value "select count(*) from pg_namespace where nspname = 'pgcdc'", "0")
+end
+
 -- What print prints does the same as install, run by psql.
 function TestTriggerInstall.test_print()
    local psql = server.client "psql"

@@ -373,7 +373,15 @@ end
 
 -- ---- remove ----
 
---- The plan that removes all that was installed for the table; with the last table, the schema too.
+-- True if the schema has tables besides those of triggers: what sinks keep in a target.
+local function holds_more(db)
+   return #db:query [[SELECT 1 FROM pg_catalog.pg_class
+      WHERE relnamespace = pg_catalog.to_regnamespace('pgcdc')
+         AND relkind <> 'i' AND relname NOT IN ('deleted', 'tables')]] > 0
+end
+
+--- The plan that removes all that was installed for the table; with the last table, the schema too
+--- unless sinks keep something there.
 function trigger.remove(db, t)
    local step = {}
    for i, part in ipairs(t.parts) do
@@ -392,7 +400,9 @@ function trigger.remove(db, t)
       add(step, "DELETE FROM pgcdc.tables WHERE number = %d", t.entry.number)
       if #db:query("SELECT 1 FROM pgcdc.tables WHERE number <> $1", t.entry.number) == 0 then
          add(step, "DROP TABLE pgcdc.deleted, pgcdc.tables")
-         add(step, "DROP SCHEMA pgcdc")
+         if not holds_more(db) then
+            add(step, "DROP SCHEMA pgcdc")
+         end
       end
    end
    return #step > 0 and { step } or {}
