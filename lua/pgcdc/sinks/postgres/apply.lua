@@ -34,7 +34,8 @@ local function prepare(self, layout)
    local facts = postgres_target.prepare(run, self, layout, "pgcdc_type_" .. number, function(...)
       self:log(...)
    end)
-   if facts.is_made and not connection.is_new[self.name] then
+   if facts.is_made and not connection.is_new[self.name]
+      and (not self.orphans or self.orphans:has_had_table()) then
       self:log("warn", "the table was gone from the target, and what had been written to it"
          .. " does not come again by itself: --reset reads the source from the start")
    end

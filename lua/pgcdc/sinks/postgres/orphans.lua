@@ -95,6 +95,12 @@ function Orphans:begin_reading(source, seal)
    self.begins[#self.begins + 1] = { name = raw.source_name(source), seal = seal }
 end
 
+--- False if it is known that there was no table when the sink stored something last: what was
+--- stored is where its sources are, and no row.
+function Orphans:has_had_table()
+   return not self.state or self.state.table ~= nil
+end
+
 function Orphans:owes()
    return self.state ~= nil and self.state.reading ~= nil or #self.begins > 0
 end
