@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const char help[] =
@@ -78,6 +79,8 @@ static bool fail_option(const char *word, struct err *e)
     for (size_t i = 0; i < N_OPTIONS; i++)
         names[i] = options[i].name;
     nearest = strncmp(name, "--", 2) == 0 ? text_nearest(name + 2, names, N_OPTIONS) : NULL;
+    if (nearest != NULL && strcmp(name + 2, nearest) == 0)
+        return err_set(e, ERR_USAGE, "option %s takes no value", name);
     if (nearest != NULL)
         return err_set(e, ERR_USAGE, "unknown option %s; did you mean --%s?", name, nearest);
     return err_set(e, ERR_USAGE, "unknown option %s; --help lists them", name);
@@ -168,6 +171,14 @@ static bool read_option(struct cli *cli, int c, const char *word, struct err *e)
     }
 }
 
+/* What else to say of a word behind the script that is no NAME=VALUE. */
+static const char *behind_script(const char *word)
+{
+    if (strcmp(word, "-h") == 0 || strcmp(word, "--help") == 0)
+        return "; help=1 prints what it takes";
+    return word[0] == '-' ? ", and options stand before it" : "";
+}
+
 /* Reads what stands after the options: the script, then NAME=VALUE words. */
 static bool read_rest(struct cli *cli, int argc, char **argv, struct err *e)
 {
@@ -180,7 +191,7 @@ static bool read_rest(struct cli *cli, int argc, char **argv, struct err *e)
     for (int i = optind; i < argc; i++)
         if (strchr(argv[i], '=') == NULL || argv[i][0] == '=')
             return err_set(e, ERR_USAGE, "%s: words behind the script are written NAME=VALUE%s",
-                           argv[i], argv[i][0] == '-' ? ", and options stand before it" : "");
+                           argv[i], behind_script(argv[i]));
     return true;
 }
 
@@ -208,9 +219,12 @@ static char *join(const char *a, const char *b, const char *c)
     return buf_take(&text);
 }
 
+/* True also for a fifo, such as <(...) of a shell, but not for a folder. */
 static bool is_file(const char *path)
 {
-    return path != NULL && access(path, R_OK) == 0;
+    struct stat st;
+
+    return path != NULL && access(path, R_OK) == 0 && stat(path, &st) == 0 && !S_ISDIR(st.st_mode);
 }
 
 /* Finds the folders of our Lua files: in a build tree they are in the folder above that of the

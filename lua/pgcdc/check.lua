@@ -9,6 +9,8 @@ local names = require "pgcdc.names"
 
 local check = {}
 
+local MOST_LISTED = 12
+
 local ours = "@" .. raw.lua_dir .. "/"
 
 -- The level of the function that called into the library, the first one that is not ours, counted
@@ -49,12 +51,21 @@ function check.nearest(given, candidates)
    return found and ("; did you mean '%s'?"):format(found) or ""
 end
 
+-- The same, or which candidates there are, where none is near and they are few.
+local function nearest_or_all(given, candidates)
+   local near = check.nearest(given, candidates)
+   if near ~= "" or #candidates > MOST_LISTED then
+      return near
+   end
+   return "; there are: " .. table.concat(candidates, ", ")
+end
+
 --- Raises unless every key of `given` is one of `known`.
 function check.fields(what, given, known)
    for name in pairs(given) do
       if known[name] == nil then
          check.fail("%s: unknown field '%s'%s", what, tostring(name),
-            check.nearest(name, names.sorted(known)))
+            nearest_or_all(name, names.sorted(known)))
       end
    end
 end
@@ -64,7 +75,7 @@ function check.one_of(what, given, known)
    if type(given) ~= "string" or not known[given] then
       check.fail("%s: unknown %s%s", what,
          type(given) == "string" and ("'%s'"):format(given) or "(a " .. type(given) .. ")",
-         check.nearest(given, names.sorted(known)))
+         nearest_or_all(given, names.sorted(known)))
    end
 end
 

@@ -66,7 +66,10 @@ function strict.globals()
       for known in next, globals do
          names[#names + 1] = type(known) == "string" and known or nil
       end
-      error(("there is no global '%s'%s"):format(tostring(name), check.nearest(name, names)), 2)
+      local ours = rawget(globals, "pgcdc")
+      error(("there is no global '%s'%s"):format(tostring(name), type(ours) == "table"
+         and rawget(ours, name) ~= nil and ("; did you mean 'pgcdc.%s'?"):format(name)
+         or check.nearest(name, names)), 2)
    end })
 end
 

@@ -370,7 +370,8 @@ static void log_failure(struct host *h, const struct err *e)
 
     if (e->sqlstate[0] != '\0')
         fields[n++] = (struct log_field){ "sqlstate", e->sqlstate, strlen(e->sqlstate), false };
-    if (e->code == ERR_SCRIPT && h->script != NULL && h->script->traceback != NULL)
+    if (e->code == ERR_SCRIPT && h->script != NULL && h->script->traceback != NULL &&
+        strchr(h->script->traceback, '\n') != NULL) /* it shows a frame */
         fields[n++] = (struct log_field){ "traceback", h->script->traceback,
                                           strlen(h->script->traceback), false };
     log_line(h->log, LOG_ERROR, e->msg, strlen(e->msg), fields, n);

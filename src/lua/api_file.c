@@ -39,10 +39,11 @@ struct file {
     struct buf out;   /* not written yet */
 };
 
-/* Throws "path: what the system says". */
+/* Throws "path: what the system says", without a line of our Lua, which would say nothing. */
 static int fail(lua_State *L, const char *path, int error)
 {
-    return luaL_error(L, "%s: %s", path, strerror(error));
+    lua_pushfstring(L, "%s: %s", path, strerror(error));
+    return lua_error(L);
 }
 
 /* ---- open and close ---- */
@@ -140,12 +141,17 @@ static int file_open(lua_State *L)
         int error = errno;
 
         shut(f);
+        if (error == ENOENT) {
+            lua_pushfstring(L, "%s: its folder is not there: make it first", path);
+            return lua_error(L);
+        }
         return fail(L, path, error);
     }
     f->is_regular = S_ISREG(st.st_mode) && !is_standard(&st);
     if (f->is_regular && flock(f->fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) {
         shut(f);
-        return luaL_error(L, "%s: another sink or program is writing to this file", path);
+        lua_pushfstring(L, "%s: another sink or program is writing to this file", path);
+        return lua_error(L);
     }
     return 0;
 }

@@ -13,6 +13,7 @@ local cases = {
    { "return prnt", "there is no global 'prnt'; did you mean 'print'?" },
    { "prnt 'x'", "there is no global 'prnt'" },
    { "return pgcdb.source", "there is no global 'pgcdb'; did you mean 'pgcdc'?" },
+   { "return source {}", "there is no global 'source'; did you mean 'pgcdc.source'?" },
    { "return quite_unlike_anything", "there is no global 'quite_unlike_anything'" },
    { "return _G.prnt", "there is no global 'prnt'" },
    { "return _ENV.prnt", "there is no global 'prnt'" },
@@ -40,7 +41,7 @@ function TestGlobals.test_unknown_ones()
          lu.assertStrContains(result.lines[i], ("script.lua:%d: "):format(i))
          lu.assertStrContains(result.lines[i], case[2])
       end
-      lu.assertNotStrContains(result.lines[4], "did you mean")
+      lu.assertNotStrContains(result.lines[5], "did you mean")
    end
 end
 

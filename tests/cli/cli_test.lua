@@ -64,6 +64,7 @@ function TestCli.test_usage_errors()
       { { "--log-levle=info", "x" }, "unknown option --log-levle; did you mean --log-level?" },
       { { "--nothing-like-it", "x" }, "unknown option --nothing-like-it; --help lists them" },
       { { "-x", "x" }, "unknown option -x" },
+      { { "--once=3", "x" }, "option --once takes no value" },
       { { "--dsn" }, "option --dsn needs a value" },
       { { "-s" }, "option -s needs a value" },
       { {}, "which script?" },
@@ -79,6 +80,7 @@ function TestCli.test_usage_errors()
       { { "jsonl", "table" }, "table: words behind the script are written NAME=VALUE" },
       { { "jsonl", "=t" }, "=t: words behind the script are written NAME=VALUE" },
       { { "jsonl", "--once" }, "options stand before it" },
+      { { "jsonl", "--help" }, "help=1 prints what it takes" },
    }
    for _, case in ipairs(wrong) do
       local result = check_fails(2, case[2], { options = case[1], state = false })
@@ -91,6 +93,13 @@ function TestCli.test_a_script_that_is_not_there()
    check_fails(2, "there is no script ./jsonl", { bundled = "./jsonl" })
    check_fails(2, "did you mean mirror?", { bundled = "miror" })
    check_fails(2, "did you mean trigger?", { bundled = "triger" })
+end
+
+-- A folder with the name of a bundled script is not in its way.
+function TestCli.test_a_folder_named_like_a_script()
+   local folder = scope.dir "folder"
+   assert(os.execute(("mkdir %s/csv"):format(folder)))
+   check_fails(2, "table=... is required", { bundled = "csv", cwd = folder, state = false })
 end
 
 -- Finding the script ---------------------------------------------------------------------------

@@ -70,7 +70,8 @@ function TestOperatorsMisuse.test_options()
       { "partition(2, { key = true })",
          "partition: key must be a function or a string or a number, not a boolean" },
       { "partition(2, 5)", "partition: the options must be a table, not a number" },
-      { "partition_unique(2, { keep = 'newest' })", "partition_unique: keep: unknown 'newest'" },
+      { "partition_unique(2, { keep = 'newest' })", "partition_unique: keep: unknown 'newest'"
+         .. "; there are: first, last" },
       { "timed_window_unique(2, { keep = 'lst' })",
          "timed_window_unique: keep: unknown 'lst'; did you mean 'last'?" },
       { "sliding_window(2, { return_partial = 1 })",
@@ -142,7 +143,8 @@ function TestOperatorsMisuse.test_ends()
          .. " a function `write`, not a number" },
       { "route('x', {}, { default = {} })", "route: the default must be a function or a sink, a"
          .. " table with a function `write`, not a table without one" },
-      { "route('x', {}, { otherwise = s })", "route: unknown field 'otherwise'" },
+      { "route('x', {}, { otherwise = s })", "route: unknown field 'otherwise'; there are: "
+         .. "default" },
    }
 end
 
