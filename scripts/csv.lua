@@ -10,6 +10,7 @@ local options = bundled.options {
    { "rotate", "", "begin a new file at that size, such as 100M" },
    { "every", 0, "begin a new file after so many seconds" },
 }
+bundled.check_out(options)
 
 local sink = pgcdc.sinks.csv {
    path = options.out,

@@ -33,6 +33,7 @@ end
 
 local masks = read_masks(options.mask)
 bundled.check_columns(options, "mask", masks)
+bundled.check_out(options)
 local sink = pgcdc.sinks.jsonl { path = options.out, rotate = bundled.rotation(options) }
 
 local sources = bundled.sources(options)

@@ -198,6 +198,24 @@ function bundled.check_columns(options, what, columns)
    db:close()
 end
 
+--- The same for the columns that out= has in braces.
+function bundled.check_out(options)
+   local columns = path.columns(options.out)
+   if next(columns) then
+      bundled.check_columns(options, "out", columns)
+   end
+end
+
+--- What out= with columns in braces means: {dir =, path = a function from changes to paths below
+--- it}; nil where it has none.
+function bundled.pattern(out)
+   if not path.is_pattern(out) then
+      return nil
+   end
+   local dir, path_of = path.pattern("out", out)
+   return { dir = dir, path = path_of }
+end
+
 --- True if the sources of these options tell deletes.
 function bundled.tells_deletes(options)
    return options.capture == "trigger" or options_of.truths[options.deletes:lower()] ~= false

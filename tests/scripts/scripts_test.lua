@@ -373,6 +373,16 @@ function TestScripts.test_deletes_by_triggers()
    lu.assertStrContains(run("route", db, args).stderr, "triggers tell only the key")
 end
 
+-- debezium out= with columns in braces: those of the change, since an envelope has none.
+function TestScripts.test_debezium_in_many_files()
+   local db = fixtures.names(2)
+   local folder = scope.dir "envelopes"
+   local result = run("debezium", db, { table = "t", out = folder .. "/{change.op}/{id}.jsonl" })
+   lu.assertEquals(result.status, 0, result.stderr)
+   lu.assertEquals(json.decode(files.text(folder .. "/read/2.jsonl")).after.id, 2)
+   lu.assertEquals(files.names(folder .. "/read"), { "1.jsonl", "2.jsonl" })
+end
+
 -- Columns that are not there end the program before any row, with the nearest name.
 function TestScripts.test_unknown_columns()
    local db = fixtures.names(2)
@@ -380,7 +390,9 @@ function TestScripts.test_unknown_columns()
    local folder = scope.dir "out"
    for _, case in ipairs {
       { "count", { by = "nmae" } }, { "route", { by = "nmae", dir = folder .. "/x" } },
-      { "mask", { mask = "nmae:redact" } },
+      { "mask", { mask = "nmae:redact" } }, { "jsonl", { out = folder .. "/{nmae}.jsonl" } },
+      { "csv", { out = folder .. "/{change.op}/{nmae}" } },
+      { "debezium", { out = folder .. "/{nmae}.jsonl" } },
    } do
       local result = run(case[1], db, tables.merge({ table = "t" }, case[2]))
       lu.assertEquals(result.status, 1)

@@ -64,14 +64,17 @@ local function field(what, value, name)
    if content ~= nil then
       return content
    end
+   local columns = {}
    for column in pairs(row) do
       if column == name then
          return nil
       end
+      columns[#columns + 1] = column
    end
    error(("%s: %s of %s.%s has no column '%s'%s"):format(what,
       value.op == "delete" and "a delete" or "a change", value.schema, value.table, name,
-      value.op == "delete" and ": say old = true at its source" or ""), 0)
+      value.op == "delete" and ": say old = true at its source"
+         or check.nearest(name, columns)), 0)
 end
 
 -- A part of a pattern, between slashes, as a list of pieces: text, or {name = of a column}.
@@ -142,6 +145,15 @@ end
 --- True if the text has {column} in it.
 function path.is_pattern(text)
    return text:gsub("{{", ""):find("{", 1, true) ~= nil
+end
+
+--- The columns that a pattern names, as a set.
+function path.columns(text)
+   local columns = {}
+   for name in text:gsub("{{", ""):gmatch "{([^{}]+)}" do
+      columns[name] = not name:find "^change%." or nil
+   end
+   return columns
 end
 
 --- The text with `{{` and `}}` as single braces, where it is no pattern.
