@@ -219,12 +219,16 @@ static char *join(const char *a, const char *b, const char *c)
     return buf_take(&text);
 }
 
-/* True also for a fifo, such as <(...) of a shell, but not for a folder. */
 static bool is_file(const char *path)
+{
+    return path != NULL && access(path, R_OK) == 0;
+}
+
+static bool is_folder(const char *path)
 {
     struct stat st;
 
-    return path != NULL && access(path, R_OK) == 0 && stat(path, &st) == 0 && !S_ISDIR(st.st_mode);
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
 /* Finds the folders of our Lua files: in a build tree they are in the folder above that of the
@@ -303,7 +307,7 @@ static bool find_script(struct cli *cli, struct err *e)
     char *found = NULL;
     bool no_memory = false;
 
-    if (is_file(cli->asked))
+    if (is_file(cli->asked) && (strchr(cli->asked, '/') != NULL || !is_folder(cli->asked)))
         no_memory = (found = strdup(cli->asked)) == NULL;
     for (int i = 0; found == NULL && strchr(cli->asked, '/') == NULL && i < 2; i++) {
         char *in = join(cli->scripts_dir, "/", cli->asked);

@@ -66,9 +66,9 @@ function strict.globals()
       for known in next, globals do
          names[#names + 1] = type(known) == "string" and known or nil
       end
-      local ours = rawget(globals, "pgcdc")
-      error(("there is no global '%s'%s"):format(tostring(name), type(ours) == "table"
-         and rawget(ours, name) ~= nil and ("; did you mean 'pgcdc.%s'?"):format(name)
+      local api = rawget(globals, "pgcdc")
+      error(("there is no global '%s'%s"):format(tostring(name), type(api) == "table"
+         and rawget(api, name) ~= nil and ("; did you mean 'pgcdc.%s'?"):format(name)
          or check.nearest(name, names)), 2)
    end })
 end

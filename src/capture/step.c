@@ -210,6 +210,20 @@ static void explain_order(const struct source *s, struct err *e)
     }
 }
 
+/* The same if the condition may be the reason: says what it is, since users write it. */
+static void explain_where(const struct source *s, struct err *e)
+{
+    const struct err cause = *e;
+    const char *where = s->config->where;
+
+    if (where == NULL || e->code != ERR_SQL || strncmp(e->sqlstate, "42", 2) != 0 ||
+        strcmp(e->sqlstate, "42501") == 0)
+        return;
+    err_set(e, cause.code, "%.500s; the condition where is %.300s%s", cause.msg, where,
+            strcmp(cause.sqlstate, "42703") == 0 ? " (text stands in single quotes)" : "");
+    memcpy(e->sqlstate, cause.sqlstate, sizeof e->sqlstate);
+}
+
 bool step_rise(struct step *step, bool *has_risen, struct err *e)
 {
     step->has_polled = true;
@@ -231,8 +245,10 @@ static bool try_query(struct step *step, struct conn *conn, struct err *e)
     result_free(rows);
     buf_fini(&sql);
     step->has_tried = ok;
-    if (!ok)
+    if (!ok) {
         explain_order(&step->source, e);
+        explain_where(&step->source, e);
+    }
     return ok;
 }
 

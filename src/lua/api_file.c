@@ -39,10 +39,10 @@ struct file {
     struct buf out;   /* not written yet */
 };
 
-/* Throws "path: what the system says", without a line of our Lua, which would say nothing. */
-static int fail(lua_State *L, const char *path, int error)
+/* Throws "path: why", without a line of our Lua, which would say nothing. */
+static int fail(lua_State *L, const char *path, const char *why)
 {
-    lua_pushfstring(L, "%s: %s", path, strerror(error));
+    lua_pushfstring(L, "%s: %s", path, why);
     return lua_error(L);
 }
 
@@ -138,20 +138,15 @@ static int file_open(lua_State *L)
     luaL_argcheck(L, f->fd < 0, 1, "the file is open");
     f->fd = open_file(L, path, f->is_private ? 0600 : 0666);
     if (f->fd < 0 || fstat(f->fd, &st) < 0) {
-        int error = errno;
+        const char *why = errno == ENOENT ? "its folder is not there: make it" : strerror(errno);
 
         shut(f);
-        if (error == ENOENT) {
-            lua_pushfstring(L, "%s: its folder is not there: make it first", path);
-            return lua_error(L);
-        }
-        return fail(L, path, error);
+        return fail(L, path, why);
     }
     f->is_regular = S_ISREG(st.st_mode) && !is_standard(&st);
     if (f->is_regular && flock(f->fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) {
         shut(f);
-        lua_pushfstring(L, "%s: another sink or program is writing to this file", path);
-        return lua_error(L);
+        return fail(L, path, "another sink or program is writing to this file");
     }
     return 0;
 }
@@ -198,7 +193,7 @@ static void write_out(lua_State *L, struct file *f)
     int error = 0;
 
     if (f->is_broken)
-        fail(L, path_of(L, 1), EIO);
+        fail(L, path_of(L, 1), strerror(EIO));
     while (done < f->out.len && error == 0) {
         ssize_t n = write(f->fd, f->out.data + done, f->out.len - done);
 
@@ -213,7 +208,7 @@ static void write_out(lua_State *L, struct file *f)
         memmove(f->out.data, f->out.data + done, f->out.len - done);
     f->out.len -= done;
     if (error != 0)
-        fail(L, path_of(L, 1), error);
+        fail(L, path_of(L, 1), strerror(error));
 }
 
 static struct buf *out_of(lua_State *L, size_t len)
@@ -270,7 +265,7 @@ static int file_sync(lua_State *L)
     error = sync_fd(f->fd);
     if (error != 0) {
         f->is_broken = true;
-        return fail(L, path_of(L, 1), error);
+        return fail(L, path_of(L, 1), strerror(error));
     }
     return 0;
 }
@@ -338,7 +333,7 @@ static int sync_all(lua_State *L)
     }
     if (failed < n) {
         lua_rawgeti(L, 1, (lua_Integer)failed + 1);
-        return fail(L, path_of(L, -1), job.errors[failed]);
+        return fail(L, path_of(L, -1), strerror(job.errors[failed]));
     }
     return 0;
 }
@@ -422,7 +417,7 @@ static int file_matches(lua_State *L)
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 
     if (fd < 0)
-        return fail(L, path, errno);
+        return fail(L, path, strerror(errno));
     if ((is_whole ? 1 + 2 * left : 8) > n_sums)
         left = 0; /* it is damaged */
     sums += is_whole;
@@ -453,7 +448,7 @@ static int file_length(lua_State *L)
     struct stat st;
 
     if (fstat(f->fd, &st) < 0)
-        return fail(L, path_of(L, 1), errno);
+        return fail(L, path_of(L, 1), strerror(errno));
     lua_pushinteger(L, (lua_Integer)st.st_size);
     return 1;
 }
@@ -465,7 +460,7 @@ static int file_cut(lua_State *L)
 
     luaL_argcheck(L, length >= 0, 2, "a length is not negative");
     if (ftruncate(f->fd, (off_t)length) < 0 || fsync(f->fd) < 0)
-        return fail(L, path_of(L, 1), errno);
+        return fail(L, path_of(L, 1), strerror(errno));
     return 0;
 }
 
@@ -481,7 +476,7 @@ static int file_is_at(lua_State *L)
     struct stat mine, there;
 
     if (fstat(f->fd, &mine) < 0)
-        return fail(L, path_of(L, 1), errno);
+        return fail(L, path_of(L, 1), strerror(errno));
     lua_pushboolean(L, stat(luaL_checkstring(L, 2), &there) == 0 && mine.st_dev == there.st_dev &&
                     mine.st_ino == there.st_ino);
     return 1;
@@ -514,7 +509,7 @@ static int file_stat(lua_State *L)
 
     if (stat(path, &st) < 0) {
         if (errno != ENOENT && errno != ENOTDIR)
-            return fail(L, path, errno);
+            return fail(L, path, strerror(errno));
         lua_pushnil(L);
         return 1;
     }
@@ -529,7 +524,7 @@ static int file_written(lua_State *L)
     struct stat st;
 
     if (stat(path, &st) < 0)
-        return fail(L, path, errno);
+        return fail(L, path, strerror(errno));
     lua_pushinteger(L, (lua_Integer)st.st_mtime);
     return 1;
 }
@@ -554,7 +549,7 @@ static int sync_folder(lua_State *L)
 {
     const char *path = luaL_checkstring(L, 1);
 
-    return file_sync_folder(path) ? 0 : fail(L, path, errno);
+    return file_sync_folder(path) ? 0 : fail(L, path, strerror(errno));
 }
 
 static int make_folder(lua_State *L)
@@ -563,10 +558,10 @@ static int make_folder(lua_State *L)
     bool is_made;
 
     if (!lua_toboolean(L, 2))
-        return file_make_folder(path, 0777) ? 0 : fail(L, path, errno);
+        return file_make_folder(path, 0777) ? 0 : fail(L, path, strerror(errno));
     is_made = mkdir(path, 0777) == 0;
     if (!is_made && errno != EEXIST)
-        return fail(L, path, errno);
+        return fail(L, path, strerror(errno));
     lua_pushboolean(L, is_made);
     return 1;
 }

@@ -229,7 +229,8 @@ function TestBadInput.test_conditions_that_are_wrong()
    local db = cluster.main():database()
    db:exec "create table t (id int primary key, name text); insert into t values (1, 'a')"
    for _, case in ipairs {
-      { "id = = 1", "syntax error" }, { "nosuch = 1", 'column "nosuch" does not exist' },
+      { "id = = 1", "syntax error" }, { "nosuch = 1", 'column "nosuch" does not exist; '
+         .. "the condition where is nosuch = 1 (text stands in single quotes)" },
       { "id = 'x'", "invalid input syntax" }, { "name + 1 > 0", "operator does not exist" },
       { "nosuch(id)", "function nosuch(integer) does not exist" },
       { "id) OR (id = ", "syntax error" },
@@ -246,7 +247,8 @@ function TestBadInput.test_privileges()
    db:exec "create table t (id int primary key); create schema closed"
    db:exec "create table closed.t (id int primary key)"
    local dsn = db:dsn { user = role }
-   check_refused(dsn, "permission denied for table t", "table = 't'")
+   check_refused(dsn, ("permission denied for table t (role %s, database "):format(role),
+                 "table = 't'")
    check_refused(dsn, "permission denied for schema closed", "table = 'closed.t'")
    db:exec(('grant select on t to "%s"'):format(role))
    lu.assertEquals(program.run({

@@ -102,7 +102,7 @@ function TestJsonl.test_wrong_options()
       { 1, { table = "t", interval = "0" }, "interval must be" },
       { 1, { table = "t", start = "then" }, "start must be" },
       { 1, { table = "t", out = "/nonexistent/out" },
-         "level=error msg=\"/nonexistent/out: its folder is not there: make it first\"" },
+         "level=error msg=\"/nonexistent/out: its folder is not there: make it\"" },
       { 3, { table = "t", columns = "nothing" }, "has no column" },
       { 3, { table = "nowhere" }, "there is no table nowhere" },
    } do

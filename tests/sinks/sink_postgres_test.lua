@@ -304,23 +304,6 @@ function TestSinkPostgres.test_a_table_that_is_gone()
    lu.assertEquals(rows(target, "select * from t"), "2")
 end
 
--- It is not said of one that was not made yet when a handler failed in the first snapshot.
-function TestSinkPostgres.test_a_table_that_was_not_made_yet()
-   local source, target = databases()
-   source:exec "create table t (id int primary key); insert into t values (1), (2)"
-   local state = fixtures.state()
-   local function run(limit)
-      return program.run { dsn = source, state = state, options = { "--once" }, script = ([[
-         pgcdc.source { table = "t" }:tap(function(c) assert(c.key.id < %d, "large") end)
-            :sink(pgcdc.sinks.postgres { connect = %q, table = "t" })]]):format(limit, target:dsn()) }
-   end
-   lu.assertEquals(run(2).status, 1)
-   local second = run(3)
-   lu.assertEquals(second.status, 0, second.stderr)
-   lu.assertNotStrContains(second.stderr, "was gone")
-   lu.assertEquals(rows(target, "select * from t order by id"), "1, 2")
-end
-
 -- What was sealed is stored apart from what came later, with a savepoint of its own; one that is
 -- not given leaves the last one alone.
 function TestSinkPostgres.test_savepoints_and_seals()
