@@ -226,7 +226,7 @@ function TestTriggerInstall.test_what_is_refused()
    lu.assertStrContains(stepping.trigger(db, "status", { table = "keyless" }).stdout, "key id")
 end
 
--- What it says is what was done: nothing, where the role may not, or one of the tables is not there.
+-- What it says is what was done: nothing where the role may not, or one of the tables is missing.
 function TestTriggerInstall.test_says_what_was_done()
    local db = fixtures.database "create table t (id int primary key)"
    local role = db.cluster:role "login"
