@@ -64,7 +64,6 @@ bool connect_fail_result(const PGconn *conn, const PGresult *res, struct err *e)
     const char *msg = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
     const char *detail = PQresultErrorField(res, PG_DIAG_MESSAGE_DETAIL);
     const char *hint = PQresultErrorField(res, PG_DIAG_MESSAGE_HINT);
-    size_t len;
 
     if (state == NULL || msg == NULL) {
         connect_fail(PQstatus(conn) == CONNECTION_BAD ? ERR_CONNECTION : ERR_INTERNAL,
@@ -73,10 +72,6 @@ bool connect_fail_result(const PGconn *conn, const PGresult *res, struct err *e)
     }
     err_set(e, ERR_SQL, "%s%s%s%s%s", msg, detail != NULL ? "; " : "", detail != NULL ? detail : "",
             hint != NULL ? "; " : "", hint != NULL ? hint : "");
-    len = strlen(e->msg);
-    if (strcmp(state, "42501") == 0) /* a privilege is missing: whose? */
-        snprintf(e->msg + len, sizeof e->msg - len, " (role %s, database %s)", PQuser(conn),
-                 PQdb(conn));
     strncpy(e->sqlstate, state, sizeof e->sqlstate - 1);
     e->sqlstate[sizeof e->sqlstate - 1] = '\0';
     return false;
