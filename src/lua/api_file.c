@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/text.h"
 #include "lua/api_out.h"
 #include "lua/script.h"
 
@@ -361,15 +362,22 @@ static int file_sums(lua_State *L)
     char text[9];
     luaL_Buffer sums;
 
+    if (is_whole) {
+        size_t n = f->out.len;
+        char *hex = luaL_buffinitsize(L, &sums, 1 + 2 * n);
+
+        if (f->out.len < n) /* a finalizer has flushed it */
+            n = f->out.len;
+        hex[0] = '=';
+        text_put_hex(hex + 1, f->out.data, n);
+        luaL_pushresultsize(&sums, 1 + 2 * n);
+        lua_pushinteger(L, (lua_Integer)n);
+        return 2;
+    }
     luaL_buffinit(L, &sums);
-    if (is_whole)
-        luaL_addchar(&sums, '=');
     for (; done < f->out.len; done += len) {
-        len = is_whole ? 1 : piece_at(at + done, f->out.len - done);
-        if (is_whole)
-            snprintf(text, sizeof text, "%02x", (unsigned char)f->out.data[done]);
-        else
-            snprintf(text, sizeof text, "%08x", (unsigned)sum_of(f->out.data + done, len));
+        len = piece_at(at + done, f->out.len - done);
+        snprintf(text, sizeof text, "%08x", (unsigned)sum_of(f->out.data + done, len));
         luaL_addstring(&sums, text);
     }
     luaL_pushresult(&sums);
