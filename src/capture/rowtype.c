@@ -23,6 +23,7 @@ void rowtype_unref(struct rowtype *s)
         free(s->columns[i].type);
         free(s->columns[i].base_type);
         free(s->columns[i].expression);
+        free(s->columns[i].altered);
         free(s->columns[i].former);
         free(s->columns[i].former_expression);
     }
@@ -78,6 +79,16 @@ bool rowtype_is_soft_deleted(const struct rowtype *s, const char *row, size_t le
     return s->columns[s->soft].kind != TYPES_BOOL || *f.p == 't';
 }
 
+const char *rowtype_hash_class(const char *type)
+{
+    static const char *const integers[] = { "bigint", "integer", "smallint" };
+
+    for (size_t i = 0; i < 3; i++)
+        if (strcmp(type, integers[i]) == 0)
+            return "integer";
+    return strcmp(type, "uuid") == 0 ? "uuid" : "text";
+}
+
 bool rowtype_put_key(const struct rowtype *s, const char *row, size_t len, struct buf *key)
 {
     for (size_t i = 0; i < s->n_key; i++) {
@@ -94,7 +105,7 @@ bool rowtype_put_key(const struct rowtype *s, const char *row, size_t len, struc
 
 /* The third answer to sql_table. */
 enum { C_NAME, C_TYPE, C_OID, C_ARRAY, C_COMPOSITE, C_CAST, C_PK, C_NULLABLE, C_UNIQUE, C_NUMBER,
-       C_BASE_TYPE, C_EXPRESSION };
+       C_BASE_TYPE, C_EXPRESSION, C_ALTERED };
 
 #define XID8_OID 5069
 
@@ -141,6 +152,7 @@ static size_t add_column(struct rowtype *s, const struct result *r, int i)
     c->name = strdup(result_text(r, i, C_NAME));
     c->type = strdup(result_text(r, i, C_TYPE));
     c->base_type = strdup(result_text(r, i, C_BASE_TYPE));
+    c->altered = strdup(result_text(r, i, C_ALTERED));
     c->kind = types_kind_of(&type);
     c->wants_to_json = types_wants_to_json(&type);
     c->is_nullable = result_bool(r, i, C_NULLABLE);
@@ -151,7 +163,8 @@ static size_t add_column(struct rowtype *s, const struct result *r, int i)
     if (result_text(r, i, C_EXPRESSION) != NULL &&
         (c->expression = strdup(result_text(r, i, C_EXPRESSION))) == NULL)
         return SIZE_MAX;
-    return c->name != NULL && c->type != NULL && c->base_type != NULL ? s->n_columns - 1 : SIZE_MAX;
+    return c->name != NULL && c->type != NULL && c->base_type != NULL && c->altered != NULL
+               ? s->n_columns - 1 : SIZE_MAX;
 }
 
 static bool add_row_columns(struct rowtype *s, const struct relation *t, const struct result *r,
@@ -357,7 +370,7 @@ static bool describe_columns(struct rowtype *s, struct err *e)
         put_escaped(&b, c->type);
         buf_putc(&b, '\t');
         put_escaped(&b, c->expression != NULL ? c->expression : "");
-        buf_putc(&b, '\n');
+        buf_printf(&b, "\t%s\n", c->altered);
     }
     s->columns_text = buf_take(&b);
     return s->columns_text != NULL || err_memory(e);
