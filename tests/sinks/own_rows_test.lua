@@ -326,8 +326,9 @@ function TestOwnRows.test_changes_made_by_hand()
    lu.assertEquals(lines[3], '{"a":1,"v":null,"w":"y","new":true}\t{"a":1,"b":2}\t24\ttrue')
    lu.assertEquals(lines[4], 'nil\t{"a":1,"v":null,"w":"y","new":true}\t{"a":1,"b":2}\tdelete')
    lu.assertEquals(lines[5], "1\ttrue\tfalse\tpgcdc.change")
+   local ops = "; there are: delete, insert, read, update, upsert"
    lu.assertEquals({ table.unpack(lines, 6) }, {
-      ": op: unknown (a nil)", ": op: unknown 'merge'", ": table is required",
+      ": op: unknown (a nil)" .. ops, ": op: unknown 'merge'" .. ops, ": table is required",
       ": row is required where op is not 'delete'", ": a delete needs a key",
       ": unknown field 'rwo'; did you mean 'row'?",
       ": row must have named fields, and one is named by a number: is it a list? "
