@@ -471,24 +471,39 @@ static bool derive_column(struct rowtype_column *to, const struct rowtype_column
            copy_text(&to->former_expression, from->former_expression);
 }
 
+/* One of a table of that name, without columns yet: room for <n> and one more, <n_key> of them of
+ * the key. */
+static struct rowtype *allocate(const char *database, const char *schema, const char *table,
+                                size_t n, size_t n_key)
+{
+    struct rowtype *s = calloc(1, sizeof *s);
+
+    if (s == NULL)
+        return NULL;
+    atomic_init(&s->refs, 1);
+    s->database = strdup(database);
+    s->schema = strdup(schema);
+    s->table = strdup(table);
+    s->columns = calloc(n + 1, sizeof *s->columns);
+    s->key = calloc(n_key + 1, sizeof *s->key);
+    if (s->database != NULL && s->schema != NULL && s->table != NULL && s->columns != NULL &&
+        s->key != NULL)
+        return s;
+    rowtype_unref(s);
+    return NULL;
+}
+
 struct rowtype *rowtype_derive(const struct rowtype *of, const struct rowtype_source *columns,
                                size_t n, size_t n_row, bool hides_key)
 {
-    struct rowtype *s = calloc(1, sizeof *s);
+    struct rowtype *s = allocate(of->database, of->schema, of->table, n, of->n_key);
     struct err e;
     bool ok;
 
     if (s == NULL)
         return NULL;
-    atomic_init(&s->refs, 1);
-    s->database = strdup(of->database);
-    s->schema = strdup(of->schema);
-    s->table = strdup(of->table);
-    s->columns = calloc(n + 1, sizeof *s->columns);
-    s->key = calloc(of->n_key + 1, sizeof *s->key);
-    ok = s->database != NULL && s->schema != NULL && s->table != NULL && s->columns != NULL &&
-         s->key != NULL && copy_text(&s->table_id, of->table_id) &&
-         copy_text(&s->numbers, of->numbers) && copy_text(&s->dropped, of->dropped);
+    ok = copy_text(&s->table_id, of->table_id) && copy_text(&s->numbers, of->numbers) &&
+         copy_text(&s->dropped, of->dropped);
     for (; ok && s->n_columns < n; s->n_columns++)
         ok = derive_column(&s->columns[s->n_columns], of->columns, &columns[s->n_columns]);
     s->n_row = n_row;
@@ -512,20 +527,12 @@ struct rowtype *rowtype_derive(const struct rowtype *of, const struct rowtype_so
 
 struct rowtype *rowtype_make(const struct rowtype_hand *hand)
 {
-    struct rowtype *s = calloc(1, sizeof *s);
+    struct rowtype *s = allocate(hand->database, hand->schema, hand->table, hand->n, hand->n_key);
     struct err e;
-    bool ok;
+    bool ok = s != NULL;
 
     if (s == NULL)
         return NULL;
-    atomic_init(&s->refs, 1);
-    s->database = strdup(hand->database);
-    s->schema = strdup(hand->schema);
-    s->table = strdup(hand->table);
-    s->columns = calloc(hand->n + 1, sizeof *s->columns);
-    s->key = calloc(hand->n_key + 1, sizeof *s->key);
-    ok = s->database != NULL && s->schema != NULL && s->table != NULL && s->columns != NULL &&
-         s->key != NULL;
     for (; ok && s->n_columns < hand->n; s->n_columns++) {
         struct rowtype_source column = { hand->names[s->n_columns], ROWTYPE_NEW, true };
 

@@ -11,6 +11,8 @@ local stepping = require "stepping"
 local tree = require "tree"
 local wait = require "wait"
 
+local rows = require("connected").rows
+
 local TestSinkPostgresSchema = {}
 
 -- A source and a target database, after this SQL there.
@@ -18,18 +20,6 @@ local function databases(sql, target_sql)
    local source, target = fixtures.database(sql), cluster.main():database()
    target:exec(target_sql or "")
    return source, target
-end
-
--- The rows of a query as one text.
-local function rows(db, sql)
-   local lines = {}
-   for i, row in ipairs(db:exec(sql)) do
-      for k = 1, #row do
-         row[k] = row[k] or "-"
-      end
-      lines[i] = table.concat(row, " ")
-   end
-   return table.concat(lines, ", ")
 end
 
 local function sink_of(target, spec)
