@@ -24,9 +24,10 @@ void begin_facts_fini(struct begin_facts *f)
 }
 
 /* Runs <sql>, which it frees, for <n> results. */
-static bool run(struct conn *conn, struct buf *sql, struct result **rows, size_t n, struct err *e)
+static bool run(struct conn *conn, struct buf *sql, const struct result_shape *shapes,
+                struct result **rows, size_t n, struct err *e)
 {
-    bool ok = buf_ok(sql) ? conn_run(conn, sql->data, rows, n, e) : err_memory(e);
+    bool ok = buf_ok(sql) ? conn_run(conn, sql->data, shapes, rows, n, e) : err_memory(e);
 
     buf_fini(sql);
     return ok;
@@ -46,7 +47,7 @@ bool begin_resolve(struct begin_facts *f, struct conn *conn, const struct config
 
     buf_init(&sql, BUF_SQL_MAX);
     sql_resolve(&sql, c->table);
-    ok = run(conn, &sql, &rows, 1, e) &&
+    ok = run(conn, &sql, &sql_resolve_shape, &rows, 1, e) &&
          relation_read_name(&f->table, rows, c->table, allowed(c, by_value), e);
     result_free(rows);
     return ok;
@@ -61,7 +62,7 @@ static bool read_facts(struct begin_facts *f, const struct result *r, bool is_fu
         return err_memory(e);
     drop_snapshot(f);
     if (!horizon_parse_snapshot(&f->snapshot, text)) {
-        err_set(e, ERR_INTERNAL, "cannot read the snapshot \"%s\"", text);
+        err_set(e, ERR_ANSWER, "the server's snapshot cannot be read: \"%.200s\"", text);
         free(text);
         f->snapshot = (struct horizon_snapshot){ 0 };
         return false;
@@ -80,7 +81,8 @@ static bool ask(struct begin_facts *f, struct conn *conn, bool is_full, struct e
 
     buf_init(&sql, BUF_SQL_MAX);
     (is_full ? sql_facts : sql_glance)(&sql);
-    ok = run(conn, &sql, &rows, 1, e) && read_facts(f, rows, is_full, e);
+    ok = run(conn, &sql, is_full ? &sql_facts_shape : &sql_glance_shape, &rows, 1, e) &&
+         read_facts(f, rows, is_full, e);
     result_free(rows);
     return ok;
 }
@@ -134,6 +136,7 @@ static bool read_open(const struct result *r, struct horizon_in_doubt *d,
                       struct horizon_open *open, bool *is_other, struct err *e)
 {
     const char *list = result_text(r, 0, 2);
+    uint64_t xid, before = 0;
     char now[128];
 
     snprintf(now, sizeof now, "%s", result_text(r, 0, 1));
@@ -141,9 +144,14 @@ static bool read_open(const struct result *r, struct horizon_in_doubt *d,
     snprintf(d->run, sizeof d->run, "%s", now);
     open->xmax = result_u64(r, 0, 0);
     xidset_fini(&open->xids);
-    for (uint64_t xid; list != NULL && text_read_u64(&list, NULL, &xid); list += *list == ',')
+    for (; list != NULL && *list != '\0'; list += *list == ',', before = xid) {
+        if (!text_read_u64(&list, NULL, &xid) || xid <= before || xid >= open->xmax ||
+            (*list != ',' && *list != '\0'))
+            return err_set(e, ERR_ANSWER, "the server's list of xids that are under way cannot be "
+                           "read");
         if (!xidset_add(&open->xids, xid))
             return err_memory(e);
+    }
     return true;
 }
 
@@ -164,7 +172,7 @@ static bool ask_before(struct begin_facts *f, struct conn *conn, struct err *e)
         sql_unlimited(&sql, conn_version(conn));
         sql_open(&sql, d->after.xmax, &d->after.xids);
         buf_puts(&sql, "COMMIT");
-        ok = run(conn, &sql, &rows, 1, e) &&
+        ok = run(conn, &sql, &sql_open_shape, &rows, 1, e) &&
              read_open(rows, d, &d->before, &is_other, e);
         result_free(rows);
     } while (ok && is_other);
@@ -227,6 +235,10 @@ bool begin_transaction(struct begin_facts *f, struct conn *conn, const struct be
 {
     enum { OPEN, FACTS, RELATION, LEAVES, COLUMNS, MORE, N };
     const struct config *c = r->config;
+    const struct result_shape shapes[N] = {
+        sql_open_shape, sql_facts_shape, sql_table_shapes[0], sql_table_shapes[1],
+        sql_table_shapes[2], r->more != NULL ? *r->shape : (struct result_shape){ NULL, "", 0, 0 },
+    };
     struct result *rows[N] = { NULL };
     size_t first, end = r->more != NULL ? N : MORE;
     struct buf sql;
@@ -244,7 +256,7 @@ bool begin_transaction(struct begin_facts *f, struct conn *conn, const struct be
     buf_puts(&sql, r->more != NULL ? r->more : "");
     if (r->by_index)
         buf_puts(&sql, "SET LOCAL enable_seqscan = off");
-    ok = run(conn, &sql, rows + first, end - first, e) && read_facts(f, rows[FACTS], true, e) &&
+    ok = run(conn, &sql, shapes + first, rows + first, end - first, e) && read_facts(f, rows[FACTS], true, e) &&
          (!asks || read_after(f, rows[OPEN], e)) &&
          relation_read_facts(&f->table, rows[RELATION], rows[LEAVES],
                              allowed(c, r->by_value), e) &&

@@ -67,6 +67,8 @@ void sql_put_regclass(struct buf *b, const struct relation *t)
     buf_fini(&name);
 }
 
+const struct result_shape sql_resolve_shape = { "the table that is asked for", "occtbtt", 0, 1 };
+
 void sql_resolve(struct buf *b, const char *asked)
 {
     buf_puts(b, "SELECT c.oid, c.relkind, c.relpersistence, coalesce(a.amname, ''),"
@@ -90,10 +92,14 @@ static const char glance[] =
     " CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()"
     " ELSE pg_current_wal_flush_lsn() END - '0/0'";
 
+const struct result_shape sql_glance_shape = { "the server's state", "tttbUU", 1, 1 };
+
 void sql_glance(struct buf *b)
 {
     buf_puts(b, glance);
 }
+
+const struct result_shape sql_facts_shape = { "who the server is", "tttbUUtoo", 1, 1 };
 
 void sql_facts(struct buf *b)
 {
@@ -107,6 +113,8 @@ void sql_facts(struct buf *b)
         " ELSE ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int"
         " END;");
 }
+
+const struct result_shape sql_open_shape = { "the xids that are under way", "utT", 1, 1 };
 
 void sql_open(struct buf *b, uint64_t from, const struct xidset *also)
 {
@@ -178,6 +186,12 @@ void sql_switch(struct buf *b, bool rls, bool by_index)
     put_row_security(b, rls);
     buf_printf(b, "SET LOCAL enable_seqscan = %s;", by_index ? "off" : "on");
 }
+
+const struct result_shape sql_table_shapes[3] = {
+    { "the table", "occtbt", 0, 1 },
+    { "the parts of the table", "ottcctOOB", 0, RESULT_MANY },
+    { "the columns of the table", "ttobbbUbT", 0, 1664 },
+};
 
 void sql_table(struct buf *b, const struct relation *t, bool with_sizes)
 {

@@ -18,6 +18,7 @@
 #define CONNECTION "pgcdc.connection"
 #define ROWS "pgcdc.rows"
 #define MAX_PARAMETERS 65535
+#define ANSWER_MAX ((size_t)1 << 30)
 
 struct connection {
     struct conn *conn; /* NULL: closed */
@@ -202,6 +203,14 @@ static int start(lua_State *L)
     return 1;
 }
 
+/* What the rows of an answer may take, before the script gets them. */
+static size_t most_bytes(lua_State *L)
+{
+    size_t max = script_of(L)->o.max_memory;
+
+    return max > 0 && max < ANSWER_MAX ? max : ANSWER_MAX;
+}
+
 static int answer(lua_State *L)
 {
     struct conn *conn = api_db_check(L, 1);
@@ -213,7 +222,7 @@ static int answer(lua_State *L)
     box = lua_newuserdatauv(L, sizeof *box, 0);                /* conn box */
     *box = NULL;
     luaL_setmetatable(L, ROWS);
-    if (!conn_answer(conn, box, &affected, &e))
+    if (!conn_answer(conn, most_bytes(L), box, &affected, &e))
         return api_db_fail(L, &e);
     api_db_rows_push(L, *box);                                 /* conn box rows odd */
     result_free(*box);

@@ -3,8 +3,8 @@
  * A call blocks as long as the server is at work for it; a server that is not is noticed
  * in time (see liveness.h). What happens to a call that blocks when <stop_fd>, given to
  * conn_open, becomes readable is told by enum conn_stop. Nothing is tried again, and a lost
- * connection stays lost: after ERR_CONNECTION or ERR_STOPPED no statement may be run. What
- * may be called then: conn_close, conn_rollback (which does nothing) and conn_transaction.
+ * connection stays lost: after ERR_CONNECTION, ERR_ANSWER or ERR_STOPPED no statement may be
+ * run. What may be called then: conn_close, conn_rollback (which does nothing), conn_transaction.
  *
  * A connection belongs to one thread at a time. Needs libpq 14 or later.
  *
@@ -66,11 +66,12 @@ const char *conn_role(const struct conn *c);
 int conn_version(const struct conn *c);
 
 /* Runs <sql>, one statement or several, to its end. The first <n> results of statements
- * that return rows are stored in <rows> in order; further ones are dropped. <rows> must
- * hold NULLs before. The caller owns what is in it, also after a failure. False with
- * ERR_SQL if a statement failed, ERR_INTERNAL if there were fewer than <n> results. */
-bool conn_run(struct conn *c, const char *sql, struct result **rows, size_t n,
-              struct err *e) WARN_UNUSED;
+ * that return rows are stored in <rows> in order, each of its shape; further ones are dropped.
+ * <rows> must hold NULLs before. The caller owns what is in it, also after a failure. False with
+ * ERR_SQL if a statement failed, ERR_ANSWER if the answer is another one: then the connection
+ * counts as lost. */
+bool conn_run(struct conn *c, const char *sql, const struct result_shape *shapes,
+              struct result **rows, size_t n, struct err *e) WARN_UNUSED;
 
 /* Rolls back the transaction that is open, if there is one. If that fails the connection
  * is lost, which the next call reports. */
@@ -93,11 +94,12 @@ enum conn_copy conn_copy_next(struct conn *c, const char **line, size_t *len, st
 bool conn_send(struct conn *c, const char *sql, const char *const *params, size_t n,
                struct err *e) WARN_UNUSED;
 
-/* Waits for the answer to conn_send. True: *rows is the result, owned, never NULL, with no columns
- * (see result_columns) if the statement returns no rows; *affected is how many rows it read or
- * changed. False with ERR_SQL if it failed. COPY is such a failure, after which the connection is
+/* Waits for the answer to conn_send. True: *rows, which was NULL, is the result, owned, never NULL,
+ * with no columns (see result_columns) if the statement returns no rows; *affected is how many rows
+ * it read or changed. False with ERR_SQL if it failed, ERR_ANSWER if its rows take more than <max>
+ * bytes. COPY is such a failure, after which the connection is
  * closed, as after ERR_CONNECTION. */
-bool conn_answer(struct conn *c, struct result **rows, uint64_t *affected,
+bool conn_answer(struct conn *c, size_t max, struct result **rows, uint64_t *affected,
                  struct err *e) WARN_UNUSED;
 
 /* Asks the server for the types of the parameters of <sql>, which is one statement. <types>: the

@@ -22,6 +22,7 @@
 #define IDLE_S 30
 #define INTERVAL_S 10
 #define COUNT 3
+#define STATE_CHARACTERS "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ" /* of an SQLSTATE */
 
 /* A message of libpq or of the server, without the parts meant for psql:
  * "connection to ... failed: FATAL:  28P01: text\nLOCATION: ..." becomes
@@ -34,7 +35,7 @@ bool connect_fail(enum err_code code, const char *msg, struct err *e)
     char state[6] = "";
 
     for (const char *p = strstr(msg, ":  "); p != NULL; p = strstr(p + 1, ":  ")) {
-        size_t n = strspn(p + 3, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ");
+        size_t n = strspn(p + 3, STATE_CHARACTERS);
 
         if (n == 5 && strncmp(p + 8, ": ", 2) == 0) {
             memcpy(state, p + 3, 5);
@@ -70,6 +71,8 @@ bool connect_fail_result(const PGconn *conn, const PGresult *res, struct err *e)
                      PQresultErrorMessage(res), e);
         return false;
     }
+    if (strlen(state) != 5 || strspn(state, STATE_CHARACTERS) != 5)
+        state = "";
     err_set(e, ERR_SQL, "%s%s%s%s%s", msg, detail != NULL ? "; " : "", detail != NULL ? detail : "",
             hint != NULL ? "; " : "", hint != NULL ? hint : "");
     strncpy(e->sqlstate, state, sizeof e->sqlstate - 1);
