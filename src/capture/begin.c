@@ -237,7 +237,8 @@ bool begin_transaction(struct begin_facts *f, struct conn *conn, const struct be
     const struct config *c = r->config;
     const struct result_shape shapes[N] = {
         sql_open_shape, sql_facts_shape, sql_table_shapes[0], sql_table_shapes[1],
-        sql_table_shapes[2], r->more != NULL ? *r->shape : (struct result_shape){ NULL, "", 0, 0 },
+        sql_table_shapes[2],
+        r->more != NULL ? *r->shape : (struct result_shape){ NULL, "", 0, 0 },
     };
     struct result *rows[N] = { NULL };
     size_t first, end = r->more != NULL ? N : MORE;
@@ -256,7 +257,8 @@ bool begin_transaction(struct begin_facts *f, struct conn *conn, const struct be
     buf_puts(&sql, r->more != NULL ? r->more : "");
     if (r->by_index)
         buf_puts(&sql, "SET LOCAL enable_seqscan = off");
-    ok = run(conn, &sql, shapes + first, rows + first, end - first, e) && read_facts(f, rows[FACTS], true, e) &&
+    ok = run(conn, &sql, shapes + first, rows + first, end - first, e) &&
+         read_facts(f, rows[FACTS], true, e) &&
          (!asks || read_after(f, rows[OPEN], e)) &&
          relation_read_facts(&f->table, rows[RELATION], rows[LEAVES],
                              allowed(c, r->by_value), e) &&

@@ -1,7 +1,7 @@
 /* sql.h -- the SQL that capture sends.
  *
- * Text only, and the shapes of answers: no statement is run here. Names and literals are quoted here and
- * nowhere else; the one piece of SQL that comes from a script is `where`.
+ * Text, and the shapes of answers: no statement is run here. Names and literals are quoted here
+ * and nowhere else; the one piece of SQL that comes from a script is `where`.
  *
  * Inside sql_begin's transaction the search_path is empty and every setting
  * that shapes output or limits time is pinned with SET LOCAL, so that a
