@@ -60,8 +60,10 @@ static bool finish_connect(struct conn *c, int64_t *deadline_ms, struct err *e)
     struct connect_times times;
     const char *host = NULL;
     short events;
+    size_t before;
 
     connect_read_times(c->wire.pg, &times);
+    wire_begin(&c->wire, "startup", WIRE_ASKED_MAX);
     *deadline_ms = 0;
     while (status != PGRES_POLLING_OK) {
         if (PQhost(c->wire.pg) != host)
@@ -70,9 +72,12 @@ static bool finish_connect(struct conn *c, int64_t *deadline_ms, struct err *e)
         events = status == PGRES_POLLING_WRITING ? POLLOUT : POLLIN;
         if (!wire_wait(&c->wire, events, *deadline_ms, e))
             return false;
+        before = wire_unread(&c->wire);
         status = PQconnectPoll(c->wire.pg);
         if (status == PGRES_POLLING_FAILED)
             return fail_connecting(c, e);
+        if (!wire_count(&c->wire, before, e))
+            return false;
     }
     return true;
 }
@@ -147,7 +152,7 @@ struct conn *conn_open(const char *conninfo, int stop_fd, enum conn_stop on_stop
         return NULL;
     }
     c->wire.stop_fd = stop_fd;
-    c->wire.stops_at_once = on_stop == CONN_STOP_AT_ONCE;
+    conn_on_stop(c, on_stop);
     c->wire.tell = tell_watcher;
     c->wire.tell_arg = c;
     c->left = left;
@@ -162,6 +167,11 @@ struct conn *conn_open(const char *conninfo, int stop_fd, enum conn_stop on_stop
     if (!ok)
         conn_close(c, NULL);
     return ok ? c : NULL;
+}
+
+void conn_on_stop(struct conn *c, enum conn_stop on_stop)
+{
+    c->wire.stops_at_once = on_stop == CONN_STOP_AT_ONCE;
 }
 
 void conn_close(struct conn *c, struct connect_orphan *left)

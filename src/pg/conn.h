@@ -36,6 +36,9 @@ enum conn_stop {
 struct conn *conn_open(const char *conninfo, int stop_fd, enum conn_stop on_stop,
                        struct connect_orphan *left, struct err *e);
 
+/* The calls that follow do this when <stop_fd> becomes readable. */
+void conn_on_stop(struct conn *c, enum conn_stop on_stop);
+
 /* Closes and frees; takes NULL too. Ends a statement that is still under way at the server, and may
  * block two seconds for that. <left>, or NULL: is set to the backend if that may still run a
  * statement or hold a transaction open. */

@@ -15,6 +15,7 @@
 
 #define PARSE_MAX_MS 250 /* of the processor's time, for what comes at once */
 #define SEND_MAX ((size_t)16 << 20) /* what may come while the server is to read */
+#define READ_LEAST 8192 /* what libpq reads at once, if there is so much */
 #define END_MS 2000          /* to end a statement at the server, at most */
 #define STOPPING_END_MS 700  /* the same after a stop */
 #define STOPPING_BYTES ((size_t)1 << 20) /* what may come after a stop */
@@ -115,16 +116,27 @@ bool wire_fail_answer(struct wire *w, struct err *e)
     return err_prefix(e, "the server's answer to \"%s\"", w->statement);
 }
 
-bool wire_consume(struct wire *w, struct err *e)
+size_t wire_unread(const struct wire *w)
 {
     int n = 0;
 
-    if (ioctl(PQsocket(w->pg), FIONREAD, &n) < 0 || n < 0)
-        n = 0;
-    if (!PQconsumeInput(w->pg))
-        return wire_fail(w, e);
-    w->came += (size_t)n;
-    w->came_stopping += w->is_stopping ? (size_t)n : 0;
+    return ioctl(PQsocket(w->pg), FIONREAD, &n) == 0 && n > 0 ? (size_t)n : 0;
+}
+
+bool wire_consume(struct wire *w, struct err *e)
+{
+    size_t before = wire_unread(w);
+
+    return PQconsumeInput(w->pg) ? wire_count(w, before, e) : wire_fail(w, e);
+}
+
+bool wire_count(struct wire *w, size_t before, struct err *e)
+{
+    size_t after = wire_unread(w);
+    size_t n = after < before ? before - after : before < READ_LEAST ? before : READ_LEAST;
+
+    w->came += n;
+    w->came_stopping += w->is_stopping ? n : 0;
     if (w->came > w->most) {
         err_set(e, ERR_ANSWER, "%zu MB came that are no part of it", w->came >> 20);
         return wire_fail_answer(w, e);

@@ -60,6 +60,11 @@ bool wire_query(struct wire *w, const char *sql, size_t most, struct err *e) WAR
  * is not read. Returns false. */
 bool wire_fail_answer(struct wire *w, struct err *e);
 
+/* What the kernel has for libpq to read. wire_count: libpq has read some of it, and left the rest;
+ * <before>: what wire_unread said before that. */
+size_t wire_unread(const struct wire *w);
+bool wire_count(struct wire *w, size_t before, struct err *e) WARN_UNUSED;
+
 /* Reads what has come, without waiting; waits for more of an answer and reads it; sends all that
  * libpq has not sent yet, and reads what comes meanwhile. */
 bool wire_consume(struct wire *w, struct err *e) WARN_UNUSED;
