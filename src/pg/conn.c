@@ -212,7 +212,8 @@ int conn_version(const struct conn *c)
 
 static bool fail_result(struct conn *c, const PGresult *res, struct err *e)
 {
-    return connect_fail_result(c->wire.pg, res, e);
+    connect_fail_result(c->wire.pg, res, e);
+    return wire_fail_answer(&c->wire, e);
 }
 
 /* Adds the rows of <res>, the next of an answer, to *to, which is made if it is NULL.

@@ -66,9 +66,10 @@ bool connect_fail_result(const PGconn *conn, const PGresult *res, struct err *e)
     const char *detail = PQresultErrorField(res, PG_DIAG_MESSAGE_DETAIL);
     const char *hint = PQresultErrorField(res, PG_DIAG_MESSAGE_HINT);
 
-    if (state == NULL || msg == NULL) {
-        connect_fail(PQstatus(conn) == CONNECTION_BAD ? ERR_CONNECTION : ERR_INTERNAL,
-                     PQresultErrorMessage(res), e);
+    if (state == NULL || msg == NULL) { /* it is libpq that says so */
+        msg = PQresultErrorMessage(res);
+        connect_fail(PQstatus(conn) == CONNECTION_BAD ? ERR_CONNECTION :
+                     strstr(msg, "out of memory") != NULL ? ERR_MEMORY : ERR_ANSWER, msg, e);
         return false;
     }
     if (strlen(state) != 5 || strspn(state, STATE_CHARACTERS) != 5)

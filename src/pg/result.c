@@ -110,16 +110,25 @@ static bool check_value(const struct result *r, const PGresult *res, int row, in
                                   is_null ? "" : ": ", is_null ? "" : text);
 }
 
-/* True if the next row is one that the shape allows. */
-static bool check_row(const struct result *r, const PGresult *res, int row, struct err *e)
+static bool check_columns(const struct result *r, const PGresult *res, struct err *e)
 {
     size_t n = (size_t)PQnfields(res);
 
     if (r->shape.columns == NULL)
         return n <= COLUMNS_MAX || err_set(e, ERR_ANSWER, "%zu columns are too many", n);
-    if (n != r->columns)
-        return err_set(e, ERR_ANSWER, "%s: %zu columns came in place of %zu", r->shape.what, n,
-                       r->columns);
+    return n == r->columns || err_set(e, ERR_ANSWER, "%s: %zu columns came in place of %zu",
+                                      r->shape.what, n, r->columns);
+}
+
+/* True if the next row is one that the shape allows. */
+static bool check_row(const struct result *r, const PGresult *res, int row, struct err *e)
+{
+    size_t n = (size_t)PQnfields(res);
+
+    if (!check_columns(r, res, e))
+        return false;
+    if (r->shape.columns == NULL)
+        return n == r->columns || err_set(e, ERR_ANSWER, "its rows have not the same columns");
     if (r->rows == r->shape.most)
         return fail(r, e, "too many rows came");
     for (size_t i = 0; i < n; i++)
@@ -174,13 +183,13 @@ bool result_end(struct result *r, PGresult *res, struct err *e)
 
     PQclear(r->last);
     r->last = res;
-    if (r->shape.columns != NULL && r->rows < r->shape.least)
-        return fail(r, e, r->rows == 0 ? "no row came" : "too few rows came");
-    if (r->shape.columns != NULL || (r->rows > 0 && r->columns == n))
-        return true;
-    if (r->rows > 0 || n > COLUMNS_MAX)
-        return err_set(e, ERR_ANSWER, "rows with %zu columns are described with %zu", r->columns,
-                       n);
+    if (!check_columns(r, res, e))
+        return false;
+    if (r->shape.columns != NULL)
+        return r->rows >= r->shape.least ||
+               fail(r, e, r->rows == 0 ? "no row came" : "too few rows came");
+    if (r->rows > 0 && r->columns != n)
+        return err_set(e, ERR_ANSWER, "its rows have not the columns that it names");
     r->columns = n;
     return true;
 }
