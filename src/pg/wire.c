@@ -13,12 +13,13 @@
 #include <sys/ioctl.h>
 #include <time.h>
 
-#define PARSE_MAX_MS 250 /* of the processor's time, for what comes at once */
+#define PARSE_MAX_MS 100 /* of the processor's time, for what comes at once */
 #define SEND_MAX ((size_t)16 << 20) /* what may come while the server is to read */
 #define READ_LEAST 8192 /* what libpq reads at once, if there is so much */
 #define END_MS 2000          /* to end a statement at the server, at most */
 #define STOPPING_END_MS 700  /* the same after a stop */
-#define STOPPING_BYTES ((size_t)1 << 20) /* what may come after a stop */
+#define STOPPING_MS 300       /* how long after a stop bytes may come; and how many */
+#define STOPPING_BYTES 16384
 #define STOPPING_CONNECT_MS 5000 /* after a stop a connection may take no longer to open */
 
 bool wire_fail(struct wire *w, struct err *e)
@@ -31,6 +32,8 @@ bool wire_fail(struct wire *w, struct err *e)
 /* The program is to stop. False if that ends the wait; else *deadline_ms may come nearer. */
 static bool begin_stop(struct wire *w, int64_t *deadline_ms, struct err *e)
 {
+    if (!w->is_stopping)
+        w->stopped_ms = clock_mono_ms();
     w->is_stopping = true;
     if (w->stops_at_once)
         return err_set(e, ERR_STOPPED, "stopping");
@@ -141,7 +144,7 @@ bool wire_count(struct wire *w, size_t before, struct err *e)
         err_set(e, ERR_ANSWER, "%zu MB came that are no part of it", w->came >> 20);
         return wire_fail_answer(w, e);
     }
-    if (w->came_stopping <= STOPPING_BYTES)
+    if (w->came_stopping <= STOPPING_BYTES || clock_mono_ms() - w->stopped_ms < STOPPING_MS)
         return true;
     w->is_lost = true;
     return err_set(e, ERR_STOPPED, "stopping");

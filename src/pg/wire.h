@@ -20,6 +20,7 @@ struct wire {
     bool stops_at_once;
     bool is_stopping; /* the program is to stop, and this connection has noticed it */
     bool is_lost;     /* no answer will come, or none is wanted */
+    int64_t stopped_ms; /* when */
     struct liveness liveness;
     void (*tell)(void *arg, bool is_over); /* of long waits, if liveness is curious */
     void *tell_arg;

@@ -52,7 +52,8 @@ local function finish(p, deadline, about)
       native.sleep(0.02)
    end
    local is_stopped = p:alive()
-   local result = is_stopped and p:stop("TERM", STOP) or p:finish()
+   local ok, result = pcall(is_stopped and p.stop or p.finish, p, is_stopped and "TERM" or nil, STOP)
+   assert(ok, about .. ": " .. tostring(result))
    assert_ended(result, about)
    return result, is_stopped
 end
