@@ -61,6 +61,11 @@ void sql_switch(struct buf *b, bool rls, bool by_index);
 void sql_table(struct buf *b, const struct relation *t, bool with_sizes);
 extern const struct result_shape sql_table_shapes[3];
 
+/* The names of the columns that rows have a value of which is not stored in them: those that were
+ * added with a default. */
+void sql_missing_values(struct buf *b, const struct relation *t);
+extern const struct result_shape sql_missing_values_shape;
+
 /* Reads nothing, but fails where sql_poll would: a condition that cannot work, a key that has
  * no order. */
 void sql_try(struct buf *b, const struct sql_query *q);

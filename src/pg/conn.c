@@ -253,6 +253,7 @@ bool conn_run(struct conn *c, const char *sql, const struct result_shape *shapes
             if (!take_rows(c, &rows[got], &shapes[got], RESULT_BYTES_MAX, res, e))
                 return false;
             got += status == PGRES_TUPLES_OK;
+            c->wire.came = 0;
             continue;
         }
         if (ok && !has_rows && status != PGRES_COMMAND_OK && status != PGRES_EMPTY_QUERY)
@@ -354,6 +355,11 @@ enum conn_copy conn_copy_next(struct conn *c, const char **line, size_t *len, st
     err_set(e, ERR_ANSWER, "what it sends as one line is none");
     wire_fail_answer(&c->wire, e);
     return CONN_COPY_FAILED;
+}
+
+bool conn_fail_answer(struct conn *c, struct err *e)
+{
+    return wire_fail_answer(&c->wire, e);
 }
 
 /* ---- one statement, with parameters ---- */

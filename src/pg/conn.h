@@ -91,6 +91,10 @@ enum conn_copy { CONN_COPY_LINE, CONN_COPY_END, CONN_COPY_FAILED };
  * no more lines. CONN_COPY_FAILED: with <e>, ERR_SQL if the statement failed. */
 enum conn_copy conn_copy_next(struct conn *c, const char **line, size_t *len, struct err *e);
 
+/* A line is none that the COPY can have: if <e> is ERR_ANSWER, gives it the statement, and the
+ * connection counts as lost. Returns false. */
+bool conn_fail_answer(struct conn *c, struct err *e);
+
 /* Sends <sql> with <n> parameters, which are text, NULL for NULL; the server finds out their types.
  * Without parameters it may be several statements; conn_answer returns the result of the last.
  * Blocks until all is sent, but not for the answer. Nothing else may be run before conn_answer. */

@@ -30,7 +30,7 @@ struct result_shape {
 };
 
 #define RESULT_MANY ((size_t)10000000)        /* no limit but the next one */
-#define RESULT_BYTES_MAX ((size_t)16 << 20)   /* of an answer to a question of ours */
+#define RESULT_BYTES_MAX ((size_t)256 << 20)  /* of an answer to a question of ours */
 
 size_t result_count(const struct result *r); /* of rows */
 

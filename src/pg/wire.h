@@ -40,8 +40,8 @@ struct wire {
 /* What may come while nothing of an answer does (notices, parameters, a row that is not whole). The
  * answer to a question of ours is small; a server makes no value, and no line of COPY, beyond
  * 1 GB. */
-#define WIRE_ASKED_MAX RESULT_BYTES_MAX
-#define WIRE_ANY_MAX (((size_t)1 << 30) + RESULT_BYTES_MAX)
+#define WIRE_ASKED_MAX ((size_t)16 << 20)
+#define WIRE_ANY_MAX (((size_t)1 << 30) + WIRE_ASKED_MAX)
 
 /* Sets <e> to ERR_CONNECTION and libpq's reason. Returns false. */
 bool wire_fail(struct wire *w, struct err *e);
