@@ -80,7 +80,8 @@ static bool ask_missing(const struct source *s, struct conn *conn, struct result
 
     buf_init(&sql, BUF_SQL_MAX);
     sql_missing_values(&sql, &s->facts.table);
-    ok = buf_ok(&sql) ? conn_run(conn, sql.data, &sql_missing_values_shape, names, 1, e) : err_memory(e);
+    ok = buf_ok(&sql) ? conn_run(conn, sql.data, &sql_missing_values_shape, names, 1, e)
+                      : err_memory(e);
     buf_fini(&sql);
     return ok;
 }

@@ -16,6 +16,16 @@
 
 #define MOST_NAMED 10000 /* xids in a statement; of more, all from the least on are asked about */
 
+const struct result_shape sql_resolve_shape = { "the table that is asked for", "occtbtt", 0, 1 };
+const struct result_shape sql_glance_shape = { "the server's state", "tttbUU", 1, 1 };
+const struct result_shape sql_facts_shape = { "who the server is", "tttbUUtoo", 1, 1 };
+const struct result_shape sql_open_shape = { "the xids that are under way", "utT", 1, 1 };
+const struct result_shape sql_missing_values_shape = { "added columns", "t", 0, RESULT_MANY };
+const struct result_shape sql_table_shapes[3] = {
+    { "the table", "occtbt", 0, 1 }, { "the parts of the table", "ottcctOOB", 0, RESULT_MANY },
+    { "the columns of the table", "ttobbbUbTotT", 0, 1664 },
+};
+
 void sql_put_ident(struct buf *b, const char *name)
 {
     buf_putc(b, '"');
@@ -67,8 +77,6 @@ void sql_put_regclass(struct buf *b, const struct relation *t)
     buf_fini(&name);
 }
 
-const struct result_shape sql_resolve_shape = { "the table that is asked for", "occtbtt", 0, 1 };
-
 void sql_resolve(struct buf *b, const char *asked)
 {
     buf_puts(b, "SELECT c.oid, c.relkind, c.relpersistence, coalesce(a.amname, ''),"
@@ -92,14 +100,10 @@ static const char glance[] =
     " CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()"
     " ELSE pg_current_wal_flush_lsn() END - '0/0'";
 
-const struct result_shape sql_glance_shape = { "the server's state", "tttbUU", 1, 1 };
-
 void sql_glance(struct buf *b)
 {
     buf_puts(b, glance);
 }
-
-const struct result_shape sql_facts_shape = { "who the server is", "tttbUUtoo", 1, 1 };
 
 void sql_facts(struct buf *b)
 {
@@ -113,8 +117,6 @@ void sql_facts(struct buf *b)
         " ELSE ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int"
         " END;");
 }
-
-const struct result_shape sql_open_shape = { "the xids that are under way", "utT", 1, 1 };
 
 void sql_open(struct buf *b, uint64_t from, const struct xidset *also)
 {
@@ -187,12 +189,6 @@ void sql_switch(struct buf *b, bool rls, bool by_index)
     buf_printf(b, "SET LOCAL enable_seqscan = %s;", by_index ? "off" : "on");
 }
 
-const struct result_shape sql_table_shapes[3] = {
-    { "the table", "occtbt", 0, 1 },
-    { "the parts of the table", "ottcctOOB", 0, RESULT_MANY },
-    { "the columns of the table", "ttobbbUbTotT", 0, 1664 },
-};
-
 void sql_table(struct buf *b, const struct relation *t, bool with_sizes)
 {
     buf_puts(b, "SELECT c.oid, c.relkind, c.relpersistence, coalesce(a.amname, ''),"
@@ -241,10 +237,6 @@ void sql_table(struct buf *b, const struct relation *t, bool with_sizes)
     put_unique_indexes(b, t);
     buf_puts(b, ") AS u ON u.num = a.attnum ORDER BY a.attnum;");
 }
-
-const struct result_shape sql_missing_values_shape = {
-    "the columns that were added", "t", 0, RESULT_MANY,
-};
 
 void sql_missing_values(struct buf *b, const struct relation *t)
 {

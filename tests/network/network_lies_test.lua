@@ -52,7 +52,12 @@ local function finish(p, deadline, about)
       native.sleep(0.02)
    end
    local is_stopped = p:alive()
-   local ok, result = pcall(is_stopped and p.stop or p.finish, p, is_stopped and "TERM" or nil, STOP)
+   local ok, result
+   if is_stopped then
+      ok, result = pcall(p.stop, p, "TERM", STOP)
+   else
+      ok, result = pcall(p.finish, p)
+   end
    assert(ok, about .. ": " .. tostring(result))
    assert_ended(result, about)
    return result, is_stopped

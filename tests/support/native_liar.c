@@ -213,11 +213,12 @@ static void answer(int fd, const char *mode)
         end_answer(&b);
     } else if (strcmp(mode, "long") == 0 || strcmp(mode, "negative") == 0) {
         add_columns(&b, 1);
-        add(&b, *mode == 'l' ? "D\x7f\xff\xff\xff\0\1\x7f\xff\xff\xf0" : "D\0\0\0\x0a\0\1\x80\0\0\0",
-            11);
+        add(&b, *mode == 'l' ? "D\x7f\xff\xff\xff\0\1\x7f\xff\xff\xf0"
+                             : "D\0\0\0\x0a\0\1\x80\0\0\0", 11);
     } else if (strcmp(mode, "errors") == 0) {
         memset(text, 'y', sizeof text);
-        memcpy(text, "SERROR\0C\x1b[31\0M\x1b]0;pwned\x07\nts=1 level=info msg=forged \xc2\x9b", 52);
+        memcpy(text, "SERROR\0C\x1b[31\0M\x1b]0;pwned\x07\nts=1 level=info msg=forged \xc2\x9b",
+               52);
         memcpy(text + sizeof text - 2, "\0", 2);
         add_message(&b, 'E', text, sizeof text);
         add_message(&b, 'Z', "I", 1);
