@@ -1,9 +1,8 @@
 /* sql.c -- the SQL that capture sends.
  *
- * age(xmin) counts back from the next xid, modulo 2^32 and signed, so it
- * orders xids rightly across the wrap. It costs a third of
- * xmin::text::bigint, and its bound in a scalar subselect is computed once.
- * The order of the two conditions matters: the first rejects nearly all rows.
+ * age(xmin) counts back from the next xid, modulo 2^32 and signed, so it orders xids rightly across
+ * the wrap. It costs a third of xmin::text::bigint, and its bound in a scalar subselect is computed
+ * once. The order of the two conditions matters: the first rejects nearly all rows.
  *
  * SPDX-License-Identifier: MIT */
 #include "capture/sql.h"
