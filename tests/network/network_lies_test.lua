@@ -46,15 +46,16 @@ local function assert_ended(result, about)
    assert_log(result.stderr, about)
 end
 
--- Lets <p> run to its end, or until <deadline>, after which a stop must end it.
-local function finish(p, deadline, about)
+-- Lets <p> run to its end, or until <deadline>, after which a stop must end it within <stop>
+-- seconds.
+local function finish(p, deadline, about, stop)
    while p:alive() and native.now() < deadline do
       native.sleep(0.02)
    end
    local is_stopped = p:alive()
    local ok, result
    if is_stopped then
-      ok, result = pcall(p.stop, p, "TERM", STOP)
+      ok, result = pcall(p.stop, p, "TERM", stop or STOP)
    else
       ok, result = pcall(p.finish, p)
    end
@@ -174,7 +175,7 @@ local function options_of(seed, db, dsn)
       { script = [[local o = pgcdc.options {target = pgcdc.required}
            pgcdc.source {table = "t"}:sink(pgcdc.sinks.postgres {connect = o.target,
               table = "u"})]],
-        args = { target = dsn }, dsn = db },
+        args = { target = dsn }, dsn = db, stop = 15 }, -- a target may have fallen silent
       { bundled = "verify", args = { table = "t", target = dsn }, dsn = db, is_text = true },
    }
    local kind = kinds[seed % #kinds + 1]
@@ -190,16 +191,16 @@ function TestNetworkLies.test_changed_messages()
    lu.assertEquals(program.run { bundled = "trigger", dsn = db,
       args = { action = "install", table = "t" } }.status, 0)
    for from = first, last, AT_ONCE do
-      local running, is_text = {}, {}
+      local running, all = {}, {}
       for seed = from, math.min(from + AT_ONCE - 1, last) do
          local options = options_of(seed, db, liar.before(db, seed))
-         running[seed], is_text[seed] = program.start(options), options.is_text
+         running[seed], all[seed] = program.start(options), options
       end
       local deadline = native.now() + wait.scaled(1)
       for seed, p in pairs(running) do
-         local result = finish(p, deadline, "seed " .. seed)
+         local result = finish(p, deadline, "seed " .. seed, all[seed].stop)
          for line in result.stdout:gmatch "[^\n]+" do
-            lu.assertTrue(is_text[seed] or pcall(json.decode, line), "seed " .. seed .. line)
+            lu.assertTrue(all[seed].is_text or pcall(json.decode, line), seed .. ": " .. line)
          end
       end
    end
