@@ -54,6 +54,6 @@ end
 
 local action = actions[options.action]
    or bundled.usage "action must be install, remove, status, prune or print"
-for _, name in ipairs(bundled.list(options.table)) do
-   action(trigger.look(db, name))
+for _, t in ipairs(trigger.look_all(db, bundled.list(options.table))) do
+   action(t)
 end
