@@ -81,14 +81,15 @@ static bool ask_missing(const struct source *s, struct conn *conn, struct result
 
     buf_init(&sql, BUF_SQL_MAX);
     sql_missing_values(&sql, &s->facts.table);
-    ok = buf_ok(&sql) ? conn_run(conn, sql.data, names, 1, e) : err_memory(e);
+    ok = buf_ok(&sql) ? conn_run(conn, sql.data, &sql_missing_values_shape, names, 1, e)
+                      : err_memory(e);
     buf_fini(&sql);
     return ok;
 }
 
 static bool has_name(const struct result *names, const char *name)
 {
-    for (int i = 0; i < result_count(names); i++)
+    for (size_t i = 0; i < result_count(names); i++)
         if (strcmp(result_text(names, i, 0), name) == 0)
             return true;
     return false;

@@ -34,7 +34,7 @@ void badtext_name_column(struct conn *conn, const struct sql_query *q, bool rls,
         buf_init(&b, BUF_SQL_MAX);
         sql_begin(&b, q->table, rls, conn_version(conn));
         put_try(&b, q, column);
-        ok = buf_ok(&b) && conn_run(conn, b.data, NULL, 0, &found);
+        ok = buf_ok(&b) && conn_run(conn, b.data, NULL, NULL, 0, &found);
         buf_fini(&b);
         conn_rollback(conn);
         if (is_refusal(&found))

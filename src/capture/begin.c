@@ -25,9 +25,10 @@ void begin_facts_fini(struct begin_facts *f)
 }
 
 /* Runs <sql>, which it frees, for <n> results. */
-static bool run(struct conn *conn, struct buf *sql, struct result **rows, size_t n, struct err *e)
+static bool run(struct conn *conn, struct buf *sql, const struct result_shape *shapes,
+                struct result **rows, size_t n, struct err *e)
 {
-    bool ok = buf_ok(sql) ? conn_run(conn, sql->data, rows, n, e) : err_memory(e);
+    bool ok = buf_ok(sql) ? conn_run(conn, sql->data, shapes, rows, n, e) : err_memory(e);
 
     buf_fini(sql);
     return ok;
@@ -47,7 +48,7 @@ bool begin_resolve(struct begin_facts *f, struct conn *conn, const struct config
 
     buf_init(&sql, BUF_SQL_MAX);
     sql_resolve(&sql, c->table);
-    ok = run(conn, &sql, &rows, 1, e) &&
+    ok = run(conn, &sql, &sql_resolve_shape, &rows, 1, e) &&
          relation_read_name(&f->table, rows, c->table, allowed(c, by_value), e);
     result_free(rows);
     return ok;
@@ -62,7 +63,7 @@ static bool read_facts(struct begin_facts *f, const struct result *r, bool is_fu
         return err_memory(e);
     drop_snapshot(f);
     if (!horizon_parse_snapshot(&f->snapshot, text)) {
-        err_set(e, ERR_INTERNAL, "cannot read the snapshot \"%s\"", text);
+        err_set(e, ERR_ANSWER, "the server's snapshot cannot be read: \"%.200s\"", text);
         free(text);
         f->snapshot = (struct horizon_snapshot){ 0 };
         return false;
@@ -81,7 +82,8 @@ static bool ask(struct begin_facts *f, struct conn *conn, bool is_full, struct e
 
     buf_init(&sql, BUF_SQL_MAX);
     (is_full ? sql_facts : sql_glance)(&sql);
-    ok = run(conn, &sql, &rows, 1, e) && read_facts(f, rows, is_full, e);
+    ok = run(conn, &sql, is_full ? &sql_facts_shape : &sql_glance_shape, &rows, 1, e) &&
+         read_facts(f, rows, is_full, e);
     result_free(rows);
     return ok;
 }
@@ -140,6 +142,7 @@ static bool read_open(const struct result *r, struct horizon_in_doubt *d,
                       struct horizon_open *open, bool *is_other, struct err *e)
 {
     const char *list = result_text(r, 0, 2);
+    uint64_t xid, before = 0;
     char now[128];
 
     snprintf(now, sizeof now, "%s", result_text(r, 0, 1));
@@ -147,9 +150,14 @@ static bool read_open(const struct result *r, struct horizon_in_doubt *d,
     snprintf(d->run, sizeof d->run, "%s", now);
     open->xmax = result_u64(r, 0, 0);
     xidset_fini(&open->xids);
-    for (uint64_t xid; list != NULL && text_read_u64(&list, NULL, &xid); list += *list == ',')
+    for (; list != NULL && *list != '\0'; list += *list == ',', before = xid) {
+        if (!text_read_u64(&list, NULL, &xid) || xid <= before || xid >= open->xmax ||
+            (*list != ',' && *list != '\0'))
+            return err_set(e, ERR_ANSWER, "the server's list of xids that are under way cannot be "
+                           "read");
         if (!xidset_add(&open->xids, xid))
             return err_memory(e);
+    }
     return true;
 }
 
@@ -170,7 +178,7 @@ static bool ask_before(struct begin_facts *f, struct conn *conn, struct err *e)
         sql_unlimited(&sql, conn_version(conn));
         sql_open(&sql, d->after.xmax, &d->after.xids);
         buf_puts(&sql, "COMMIT");
-        ok = run(conn, &sql, &rows, 1, e) &&
+        ok = run(conn, &sql, &sql_open_shape, &rows, 1, e) &&
              read_open(rows, d, &d->before, &is_other, e);
         result_free(rows);
     } while (ok && is_other);
@@ -221,7 +229,7 @@ static bool wait_for_locks(struct conn *conn, const struct begin_request *r, str
         sql_unlimited(&sql, conn_version(conn));
         sql_lock(&sql, r->locked[i]);
         buf_puts(&sql, "COMMIT");
-        ok = run(conn, &sql, NULL, 0, e);
+        ok = run(conn, &sql, NULL, NULL, 0, e);
     }
     if (!ok)
         conn_rollback(conn);
@@ -265,6 +273,11 @@ enum { OPEN, FACTS, RELATION, LEAVES, COLUMNS, MORE, N };
 static bool open_and_ask(struct begin_facts *f, struct conn *conn, const struct begin_request *r,
                          bool asks, struct result **rows, struct err *e)
 {
+    const struct result_shape shapes[N] = {
+        sql_open_shape, sql_facts_shape, sql_table_shapes[0], sql_table_shapes[1],
+        sql_table_shapes[2],
+        r->more != NULL ? *r->shape : (struct result_shape){ NULL, "", 0, 0 },
+    };
     size_t first = asks ? OPEN : FACTS, end = r->more != NULL ? N : MORE;
     struct buf sql;
 
@@ -277,7 +290,7 @@ static bool open_and_ask(struct begin_facts *f, struct conn *conn, const struct 
     buf_puts(&sql, r->more != NULL ? r->more : "");
     if (r->by_index)
         buf_puts(&sql, "SET LOCAL enable_seqscan = off");
-    return run(conn, &sql, rows + first, end - first, e);
+    return run(conn, &sql, shapes + first, rows + first, end - first, e);
 }
 
 /* True if a lock beside others did not come in time. */

@@ -53,6 +53,7 @@ struct begin_request {
     const struct begin_facts *leader; /* of the source that has opened the transaction already, with
                                        * all locks; NULL: there is none */
     const char *more;     /* one more statement, with a semicolon, that gives a result; or NULL */
+    const struct result_shape *shape; /* of that result */
     struct result **answer; /* where the result of <more> goes; the caller frees it, also after a
                              * failure */
 };

@@ -58,6 +58,7 @@ static bool begin(struct source *s, struct conn *conn, bool with_sizes, struct e
     if (m->put_facts != NULL) {
         m->put_facts(s, &more);
         request.more = more.data;
+        request.shape = m->facts_shape;
     }
     if (!buf_ok(&more))
         ok = err_memory(e);

@@ -19,19 +19,19 @@
 /* The columns of sql_facts after the snapshot; those of sql_glance end before F_SYSTEM. */
 enum { F_STARTED, F_STATS, F_RECOVERY, F_LSN, F_FLUSH, F_SYSTEM, F_DATABASE, F_TIMELINE };
 
-static bool copy_text(char *to, size_t size, const struct result *r, int col)
+static bool copy_text(char *to, size_t size, const struct result *r, size_t col)
 {
     const char *s = result_text(r, 0, col);
 
-    return s != NULL && (size_t)snprintf(to, size, "%s", s) < size;
+    return (size_t)snprintf(to, size, "%s", s) < size;
 }
 
 static bool fail_nameless(struct err *e)
 {
-    return err_set(e, ERR_INTERNAL, "the server does not say who it is");
+    return err_set(e, ERR_ANSWER, "the server says at too great length who it is");
 }
 
-bool identity_read_glance(struct identity *id, const struct result *r, int col, struct err *e)
+bool identity_read_glance(struct identity *id, const struct result *r, size_t col, struct err *e)
 {
     id->in_recovery = result_bool(r, 0, col + F_RECOVERY);
     id->lsn = result_u64(r, 0, col + F_LSN);
@@ -40,11 +40,11 @@ bool identity_read_glance(struct identity *id, const struct result *r, int col, 
             copy_text(id->stats, sizeof id->stats, r, col + F_STATS)) || fail_nameless(e);
 }
 
-bool identity_read(struct identity *id, const struct result *r, int col, struct err *e)
+bool identity_read(struct identity *id, const struct result *r, size_t col, struct err *e)
 {
     *id = (struct identity){
-        .database = (uint32_t)result_u64(r, 0, col + F_DATABASE),
-        .timeline = (uint32_t)result_u64(r, 0, col + F_TIMELINE),
+        .database = result_u32(r, 0, col + F_DATABASE),
+        .timeline = result_u32(r, 0, col + F_TIMELINE),
     };
     if (!copy_text(id->system, sizeof id->system, r, col + F_SYSTEM))
         return fail_nameless(e);

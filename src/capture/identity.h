@@ -24,13 +24,13 @@ struct identity {
 };
 
 /* Reads one row of sql_facts, from column <col> on: all fields except xmax, durable_xmax and
- * durable_lsn, which become 0. ERR_INTERNAL: the row lacks one. */
-bool identity_read(struct identity *id, const struct result *r, int col,
+ * durable_lsn, which become 0. ERR_ANSWER: one is too long. */
+bool identity_read(struct identity *id, const struct result *r, size_t col,
                    struct err *e) WARN_UNUSED;
 
 /* Reads one row of sql_glance, from column <col> on; the fields that it does not tell stay as they
  * are. */
-bool identity_read_glance(struct identity *id, const struct result *r, int col,
+bool identity_read_glance(struct identity *id, const struct result *r, size_t col,
                           struct err *e) WARN_UNUSED;
 
 enum identity_verdict {

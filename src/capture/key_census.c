@@ -116,7 +116,7 @@ bool key_census_read_hash(const char **p, const char *end, uint64_t *hash)
 
 static bool fail_row(struct err *e)
 {
-    return err_set(e, ERR_INTERNAL, "cannot read a row of the server's COPY");
+    return err_set(e, ERR_ANSWER, "a row of it cannot be read");
 }
 
 bool key_census_take_hash(struct key_census *c, struct chunk *chunk, const char **p,
@@ -171,8 +171,10 @@ bool key_census_read_tally(struct key_census *c, const struct source *s, struct 
     m->tally.rowtype = rowtype_ref(s->facts.rowtype);
     tally = m->tally.counts;
     while ((got = conn_copy_next(conn, &text, &len, e)) == CONN_COPY_LINE)
-        if (!read_bucket(tally, text, len))
-            return fail_row(e);
+        if (!read_bucket(tally, text, len)) {
+            fail_row(e);
+            return conn_fail_answer(conn, e);
+        }
     if (got == CONN_COPY_FAILED)
         return false;
     for (size_t i = 0; i < TALLY_BUCKETS; i++)
@@ -242,7 +244,7 @@ bool key_census_read_keys(struct key_census *c, const struct source *s, struct c
         switch (conn_copy_next(conn, &text, &len, e)) {
         case CONN_COPY_LINE:
             if (!take_key(c, chunk, s, text, len, e))
-                return false;
+                return conn_fail_answer(conn, e);
             break;
         case CONN_COPY_END:
             chunk->ends = true;

@@ -72,7 +72,7 @@ static bool announce(struct listener *l, const char *word, struct err *e)
     if (conn == NULL)
         return false;
     snprintf(sql, sizeof sql, "SELECT pg_catalog.pg_notify('pgcdc', '%s')", word);
-    ok = conn_run(conn, sql, NULL, 0, e);
+    ok = conn_run(conn, sql, NULL, NULL, 0, e);
     conn_close(conn, NULL);
     return ok;
 }
@@ -105,7 +105,7 @@ static bool listen(struct listener *l, struct conn *conn, struct err *e)
     bool arrives;
     char text[64];
 
-    if (!conn_run(conn, "LISTEN pgcdc", NULL, 0, e) || !try_out(l, conn, &arrives, e))
+    if (!conn_run(conn, "LISTEN pgcdc", NULL, NULL, 0, e) || !try_out(l, conn, &arrives, e))
         return false;
     if (!arrives) {
         become_mute(l, "what is sent does not arrive; is there a pooler?");
@@ -117,7 +117,7 @@ static bool listen(struct listener *l, struct conn *conn, struct err *e)
             return false;
         if (*text == '\0') {
             /* nothing was announced: is the connection still alive? */
-            if (!conn_run(conn, "SELECT 1", NULL, 0, e))
+            if (!conn_run(conn, "SELECT 1", NULL, NULL, 0, e))
                 return false;
         } else if (strncmp(text, "hello", 5) != 0) {
             count(l, text);

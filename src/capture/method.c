@@ -165,7 +165,7 @@ bool method_rise(struct source *s, bool *has_risen, struct err *e)
 
 bool method_fail_row(struct err *e)
 {
-    return err_set(e, ERR_INTERNAL, "cannot read a row of the server's COPY");
+    return err_set(e, ERR_ANSWER, "a row of it cannot be read");
 }
 
 bool method_take_xmin(const struct source *s, struct method_row *row, bool is_alone,

@@ -106,7 +106,8 @@ struct method {
     void (*source_fini)(void *own);    /* frees what <own> holds, but not <own> itself */
 
     /* Appends a statement, with a semicolon, that is run with those for the facts; reads the answer
-     * to it. */
+     * to it, which is of <facts_shape>. */
+    const struct result_shape *facts_shape;
     void (*put_facts)(const struct source *s, struct buf *sql);
     bool (*read_facts)(struct source *s, const struct result *r, struct err *e);
 

@@ -85,7 +85,6 @@ bool method_increment_read_top(const struct source *s, struct conn *conn, bool *
 {
     struct sql_increment_query q = method_increment_query(s);
     struct result *rows = NULL;
-    const char *text;
     struct buf sql;
     bool ok;
 
@@ -95,12 +94,10 @@ bool method_increment_read_top(const struct source *s, struct conn *conn, bool *
         return true;
     buf_init(&sql, BUF_SQL_MAX);
     sql_increment_top(&sql, &q);
-    ok = buf_ok(&sql) ? conn_run(conn, sql.data, &rows, 1, e) : err_memory(e);
+    ok = buf_ok(&sql) ? conn_run(conn, sql.data, &sql_increment_top_shape, &rows, 1, e)
+                      : err_memory(e);
     buf_fini(&sql);
-    text = ok ? result_text(rows, 0, 0) : NULL;
-    *has_top = text != NULL;
-    if (text != NULL)
-        text_is_i64(text, top);
+    *has_top = ok && result_i64(rows, 0, 0, top);
     result_free(rows);
     return ok;
 }
@@ -130,9 +127,10 @@ static bool check_health(struct source *s, struct conn *conn, struct err *e)
         return true;
     buf_init(&sql, BUF_SQL_MAX);
     sql_increment_health(&sql, &q);
-    ok = buf_ok(&sql) ? conn_run(conn, sql.data, &rows, 1, e) : err_memory(e);
+    ok = buf_ok(&sql) ? conn_run(conn, sql.data, &sql_increment_health_shape, &rows, 1, e)
+                      : err_memory(e);
     buf_fini(&sql);
-    for (int i = 0; ok && i < result_count(rows); i++) {
+    for (size_t i = 0; ok && i < result_count(rows); i++) {
         snprintf(text, sizeof text, "%.100s has no index that begins with \"%.60s\": each poll "
                  "reads all of it", result_text(rows, i, 0), s->config->column);
         ok = source_add_notice(s, LOG_WARN, text, e);

@@ -166,7 +166,7 @@ static bool add_notice(struct source *s, const char *name, const char *what, str
     return ok;
 }
 
-static bool add_notices_of_leaf(struct source *s, const struct result *leaves, int i,
+static bool add_notices_of_leaf(struct source *s, const struct result *leaves, size_t i,
                                 struct err *e)
 {
     const char *name = result_text(leaves, i, H_NAME);
@@ -206,11 +206,12 @@ static bool check_health(struct source *s, struct conn *conn, struct err *e)
 
     buf_init(&sql, BUF_SQL_MAX);
     sql_trigger_health(&sql, &q);
-    ok = buf_ok(&sql) ? conn_run(conn, sql.data, rows, 3, e) : err_memory(e);
+    ok = buf_ok(&sql) ? conn_run(conn, sql.data, sql_trigger_health_shapes, rows, 3, e)
+                : err_memory(e);
     buf_fini(&sql);
     if (ok && result_count(rows[2]) > 0)
         ok = refuse_unequal(s, result_text(rows[2], 0, 0), result_text(rows[2], 0, 1), e);
-    for (int i = 0; ok && i < result_count(rows[0]); i++)
+    for (size_t i = 0; ok && i < result_count(rows[0]); i++)
         ok = add_notices_of_leaf(s, rows[0], i, e);
     if (ok && result_bool(rows[1], 0, 0))
         ok = add_notice(s, "", "some rows carry stamps that this cluster has not reached, from "
@@ -480,10 +481,15 @@ static bool learn_tombstones(const struct source *s, struct method_step *step, s
 
     buf_init(&sql, BUF_SQL_MAX);
     sql_trigger_tombstone_xids(&sql, &q, s->position.horizon.floor);
-    ok = buf_ok(&sql) ? conn_run(conn, sql.data, &rows, 1, e) : err_memory(e);
+    ok = buf_ok(&sql) ? conn_run(conn, sql.data, &sql_trigger_xids_shape, &rows, 1, e)
+                      : err_memory(e);
     buf_fini(&sql);
-    for (int i = 0; ok && i < result_count(rows); i++)
-        ok = xidset_add(&step->there, result_u64(rows, i, 0)) || err_memory(e);
+    for (size_t i = 0; ok && i < result_count(rows); i++) {
+        if (i > 0 && result_u64(rows, i, 0) <= result_u64(rows, i - 1, 0))
+            ok = err_set(e, ERR_ANSWER, "the server's xids of deletes have no order");
+        else
+            ok = xidset_add(&step->there, result_u64(rows, i, 0)) || err_memory(e);
+    }
     result_free(rows);
     return ok;
 }
@@ -543,6 +549,7 @@ const struct method method_trigger = {
     .source_fini = fini_source,
     .put_facts = put_facts,
     .read_facts = read_facts,
+    .facts_shape = &sql_trigger_installed_shape,
     .explain = explain,
     .check = check,
     .check_health = check_health,

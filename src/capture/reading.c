@@ -106,7 +106,7 @@ static bool start_copy(struct reading *r, struct conn *conn, struct err *e)
 
     choose_copy(r, &extent);
     setting = setting_of(r);
-    if (setting != NULL && !conn_run(conn, setting, NULL, 0, e))
+    if (setting != NULL && !conn_run(conn, setting, NULL, NULL, 0, e))
         return false;
     buf_init(&sql, BUF_SQL_MAX);
     r->copy->put(r->source, &extent, &sql);
@@ -288,7 +288,7 @@ static bool fill_chunk(struct reading *r, struct conn *conn, struct err *e)
         switch (conn_copy_next(conn, &text, &len, e)) {
         case CONN_COPY_LINE:
             if (!take_line(r, text, len, e))
-                return false;
+                return conn_fail_answer(conn, e);
             break;
         case CONN_COPY_END:
             end_copy(r);

@@ -92,7 +92,7 @@ bool relation_read_name(struct relation *t, const struct result *r, const char *
                        "write schema.table, and quote what is not lower case: \"My Table\")",
                        asked);
     relation_fini(t);
-    t->oid = (uint32_t)result_u64(r, 0, R_OID);
+    t->oid = result_u32(r, 0, R_OID);
     t->schema = strdup(result_text(r, 0, R_SCHEMA));
     t->name = strdup(result_text(r, 0, R_NAME));
     t->is_lockable = strchr("rpv", *result_text(r, 0, R_KIND)) != NULL;
@@ -105,7 +105,7 @@ bool relation_read_name(struct relation *t, const struct result *r, const char *
 /* The columns of the second answer to sql_table. */
 enum { L_OID, L_SCHEMA, L_NAME, L_KIND, L_PERSISTENCE, L_AM, L_FILENODE, L_BLOCKS, L_READABLE };
 
-static bool add_leaf(struct relation *t, const struct result *r, int i,
+static bool add_leaf(struct relation *t, const struct result *r, size_t i,
                      struct relation_allowed allowed, struct err *e)
 {
     struct relation_leaf *leaf = &t->leaves[t->n_leaves];
@@ -117,11 +117,11 @@ static bool add_leaf(struct relation *t, const struct result *r, int i,
         return err_set(e, ERR_REFUSED, "%s.%s, a part of %s.%s, %s", result_text(r, i, L_SCHEMA),
                        result_text(r, i, L_NAME), t->schema, t->name, why);
     *leaf = (struct relation_leaf){
-        .oid = (uint32_t)result_u64(r, i, L_OID),
+        .oid = result_u32(r, i, L_OID),
         .schema = strdup(result_text(r, i, L_SCHEMA)),
         .name = strdup(result_text(r, i, L_NAME)),
-        .filenode = (uint32_t)result_u64(r, i, L_FILENODE),
-        .blocks = (uint32_t)result_u64(r, i, L_BLOCKS),
+        .filenode = result_u32(r, i, L_FILENODE),
+        .blocks = result_u32(r, i, L_BLOCKS),
         .is_readable = result_bool(r, i, L_READABLE),
     };
     t->n_leaves++;
@@ -132,19 +132,19 @@ bool relation_read_facts(struct relation *t, const struct result *relation,
                          const struct result *leaves, struct relation_allowed allowed,
                          struct err *e)
 {
-    int n = result_count(leaves);
+    size_t n = result_count(leaves);
 
     if (!check_relation(t, relation, allowed, e))
         return false;
     t->has_xmin = true;
-    t->oid = (uint32_t)result_u64(relation, 0, R_OID);
+    t->oid = result_u32(relation, 0, R_OID);
     drop_leaves(t);
-    t->leaves = calloc((size_t)n + 1, sizeof *t->leaves);
+    t->leaves = calloc(n + 1, sizeof *t->leaves);
     free(t->database);
     t->database = strdup(result_text(relation, 0, R_DATABASE));
     if (t->leaves == NULL || t->database == NULL)
         return err_memory(e);
-    for (int i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++)
         if (!add_leaf(t, leaves, i, allowed, e))
             return false;
     t->is_tree = *result_text(relation, 0, R_KIND) == 'p' || n > 1;

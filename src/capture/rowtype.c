@@ -5,6 +5,7 @@
 #include "base/hash.h"
 #include "base/text.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -108,13 +109,15 @@ enum { C_NAME, C_TYPE, C_OID, C_ARRAY, C_COMPOSITE, C_CAST, C_PK, C_NULLABLE, C_
        C_BASE_TYPE, C_EXPRESSION, C_ALTERED };
 
 #define XID8_OID 5069
+#define INDEXES_MAX 10000 /* unique ones, each counted once for each of its columns */
 
-static int find_column(const struct result *r, const char *name)
+/* SIZE_MAX: there is none. */
+static size_t find_column(const struct result *r, const char *name)
 {
-    for (int i = 0; i < result_count(r); i++)
+    for (size_t i = 0; i < result_count(r); i++)
         if (strcmp(result_text(r, i, C_NAME), name) == 0)
             return i;
-    return -1;
+    return SIZE_MAX;
 }
 
 static bool fail_no_column(const struct relation *t, const struct result *r, const char *what,
@@ -123,7 +126,7 @@ static bool fail_no_column(const struct relation *t, const struct result *r, con
     const char *nearest = NULL;
     size_t best = SIZE_MAX;
 
-    for (int i = 0; i < result_count(r); i++) {
+    for (size_t i = 0; i < result_count(r); i++) {
         const char *other = result_text(r, i, C_NAME);
         size_t d = text_distance(name, other);
 
@@ -138,11 +141,11 @@ static bool fail_no_column(const struct relation *t, const struct result *r, con
 }
 
 /* Adds column <i> of the answer; returns its index in the row type, or SIZE_MAX without memory. */
-static size_t add_column(struct rowtype *s, const struct result *r, int i)
+static size_t add_column(struct rowtype *s, const struct result *r, size_t i)
 {
     struct rowtype_column *c = &s->columns[s->n_columns];
     struct types_facts type = {
-        .oid = (uint32_t)result_u64(r, i, C_OID),
+        .oid = result_u32(r, i, C_OID),
         .is_array = result_bool(r, i, C_ARRAY),
         .is_composite = result_bool(r, i, C_COMPOSITE),
         .has_json_cast = result_bool(r, i, C_CAST),
@@ -170,16 +173,16 @@ static size_t add_column(struct rowtype *s, const struct result *r, int i)
 static bool add_row_columns(struct rowtype *s, const struct relation *t, const struct result *r,
                             const struct config *c, struct err *e)
 {
-    size_t n = c->n_columns > 0 ? c->n_columns : (size_t)result_count(r);
-    int stamp = find_column(r, ROWTYPE_STAMP_COLUMN);
+    size_t n = c->n_columns > 0 ? c->n_columns : result_count(r);
+    size_t stamp = find_column(r, ROWTYPE_STAMP_COLUMN);
 
-    s->has_stamp = stamp >= 0 && result_u64(r, stamp, C_OID) == XID8_OID;
+    s->has_stamp = stamp != SIZE_MAX && result_u64(r, stamp, C_OID) == XID8_OID;
     for (size_t i = 0; i < n; i++) {
-        int at = c->n_columns > 0 ? find_column(r, c->columns[i]) : (int)i;
+        size_t at = c->n_columns > 0 ? find_column(r, c->columns[i]) : i;
 
         if (c->n_columns == 0 && at == stamp && s->has_stamp)
             continue;
-        if (at < 0)
+        if (at == SIZE_MAX)
             return fail_no_column(t, r, "columns", c->columns[i], e);
         if (add_column(s, r, at) == SIZE_MAX)
             return err_memory(e);
@@ -189,7 +192,7 @@ static bool add_row_columns(struct rowtype *s, const struct relation *t, const s
 }
 
 /* Column <at> of the answer, which is added after the row if it is not in it. */
-static bool add_hidden_column(struct rowtype *s, const struct result *r, int at, size_t *i,
+static bool add_hidden_column(struct rowtype *s, const struct result *r, size_t at, size_t *i,
                               struct err *e)
 {
     const char *name = result_text(r, at, C_NAME);
@@ -199,7 +202,7 @@ static bool add_hidden_column(struct rowtype *s, const struct result *r, int at,
     return *i < s->n_columns || add_column(s, r, at) != SIZE_MAX || err_memory(e);
 }
 
-static bool add_key_column(struct rowtype *s, const struct result *r, int at, struct err *e)
+static bool add_key_column(struct rowtype *s, const struct result *r, size_t at, struct err *e)
 {
     return add_hidden_column(s, r, at, &s->key[s->n_key++], e);
 }
@@ -207,12 +210,12 @@ static bool add_key_column(struct rowtype *s, const struct result *r, int at, st
 static bool add_soft(struct rowtype *s, const struct relation *t, const struct result *r,
                      const char *soft, struct err *e)
 {
-    int at = soft != NULL ? find_column(r, soft) : 0;
+    size_t at = soft != NULL ? find_column(r, soft) : 0;
 
     s->soft = SIZE_MAX;
     if (soft == NULL)
         return true;
-    if (at < 0)
+    if (at == SIZE_MAX)
         return fail_no_column(t, r, "soft_delete", soft, e);
     return add_hidden_column(s, r, at, &s->soft, e);
 }
@@ -221,10 +224,10 @@ static bool add_soft(struct rowtype *s, const struct relation *t, const struct r
 static bool add_primary_key(struct rowtype *s, const struct relation *t, const struct result *r,
                             struct err *e)
 {
-    int n = result_count(r);
+    size_t n = result_count(r);
 
     for (uint64_t place = 1;; place++) {
-        int at = 0;
+        size_t at = 0;
 
         while (at < n && result_u64(r, at, C_PK) != place)
             at++;
@@ -246,9 +249,9 @@ static bool add_key(struct rowtype *s, const struct relation *t, const struct re
     if (c->n_pk == 0)
         return add_primary_key(s, t, r, e);
     for (size_t i = 0; i < c->n_pk; i++) {
-        int at = find_column(r, c->pk[i]);
+        size_t at = find_column(r, c->pk[i]);
 
-        if (at < 0)
+        if (at == SIZE_MAX)
             return fail_no_column(t, r, "pk", c->pk[i], e);
         if (!add_key_column(s, r, at, e))
             return false;
@@ -272,6 +275,23 @@ static const char *next_index(const char *p)
     size_t len = strcspn(p, " ");
 
     return p + len + (p[len] == ' ');
+}
+
+/* ERR_ANSWER if a list of unique indexes is none, or if they are too many to be compared. */
+static bool check_indexes(const struct result *r, struct err *e)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < result_count(r); i++) {
+        const char *p = result_text(r, i, C_UNIQUE);
+
+        for (uint64_t n; p != NULL && *p != '\0'; p += *p == ' ', count++)
+            if (count == INDEXES_MAX || !text_read_u64(&p, NULL, &n) || *p++ != '/' ||
+                !text_read_u64(&p, NULL, &n) || (*p != ' ' && *p != '\0'))
+                return err_set(e, ERR_ANSWER, "the server's list of a column's unique indexes "
+                               "cannot be read: %.100s", result_text(r, i, C_UNIQUE));
+    }
+    return true;
 }
 
 /* In how many columns of the key that index is. */
@@ -337,8 +357,8 @@ static char *read_numbers(const struct result *r)
 
     buf_init(&b, BUF_SQL_MAX);
     buf_putc(&b, ' ');
-    for (int i = 0; i < result_count(r); i++)
-        buf_printf(&b, "%s ", result_text(r, i, C_NUMBER));
+    for (size_t i = 0; i < result_count(r); i++)
+        buf_printf(&b, "%" PRIu32 " ", result_u32(r, i, C_NUMBER));
     return buf_take(&b);
 }
 
@@ -394,7 +414,7 @@ static bool sign(struct rowtype *s, struct err *e)
 struct rowtype *rowtype_read(const struct relation *t, const struct result *columns,
                              const struct config *c, const char *table_id, struct err *e)
 {
-    size_t most = (size_t)result_count(columns) + c->n_columns + c->n_pk + 1;
+    size_t most = result_count(columns) + c->n_columns + c->n_pk + 1;
     struct rowtype *s = calloc(1, sizeof *s);
 
     if (s == NULL) {
@@ -413,7 +433,7 @@ struct rowtype *rowtype_read(const struct relation *t, const struct result *colu
     if (s->database == NULL || s->schema == NULL || s->table == NULL || s->table_id == NULL ||
         s->numbers == NULL || s->columns == NULL || s->key == NULL)
         err_memory(e);
-    else if (add_row_columns(s, t, columns, c, e) &&
+    else if (check_indexes(columns, e) && add_row_columns(s, t, columns, c, e) &&
              add_key(s, t, columns, c, e) && add_soft(s, t, columns, c->soft_delete, e) &&
              sign(s, e) && describe_columns(s, e)) {
         choose_order(s, columns);
@@ -430,10 +450,10 @@ bool rowtype_read_growth(const struct relation *t, const struct result *columns,
         { 20, INCREMENT_INTEGER }, { 21, INCREMENT_INTEGER }, { 23, INCREMENT_INTEGER },
         { 1082, INCREMENT_DATE }, { 1114, INCREMENT_TIMESTAMP }, { 1184, INCREMENT_TIMESTAMPTZ },
     };
-    int at = find_column(columns, name);
+    size_t at = find_column(columns, name);
 
     *growth = INCREMENT_GROWS_NOT;
-    if (at < 0)
+    if (at == SIZE_MAX)
         return fail_no_column(t, columns, "column", name, e);
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (types[i].oid == result_u64(columns, at, C_OID))

@@ -1,9 +1,8 @@
 /* sql.c -- the SQL that capture sends.
  *
- * age(xmin) counts back from the next xid, modulo 2^32 and signed, so it
- * orders xids rightly across the wrap. It costs a third of
- * xmin::text::bigint, and its bound in a scalar subselect is computed once.
- * The order of the two conditions matters: the first rejects nearly all rows.
+ * age(xmin) counts back from the next xid, modulo 2^32 and signed, so it orders xids rightly across
+ * the wrap. It costs a third of xmin::text::bigint, and its bound in a scalar subselect is computed
+ * once. The order of the two conditions matters: the first rejects nearly all rows.
  *
  * SPDX-License-Identifier: MIT */
 #include "capture/sql.h"
@@ -15,6 +14,16 @@
 #include <string.h>
 
 #define MOST_NAMED 10000 /* xids in a statement; of more, all from the least on are asked about */
+
+const struct result_shape sql_resolve_shape = { "the table that is asked for", "occtbtt", 0, 1 };
+const struct result_shape sql_glance_shape = { "the server's state", "tttbUU", 1, 1 };
+const struct result_shape sql_facts_shape = { "who the server is", "tttbUUtoo", 1, 1 };
+const struct result_shape sql_open_shape = { "the xids that are under way", "utT", 1, 1 };
+const struct result_shape sql_missing_values_shape = { "added columns", "t", 0, RESULT_MANY };
+const struct result_shape sql_table_shapes[3] = {
+    { "the table", "occtbt", 0, 1 }, { "the parts of the table", "ottcctOOB", 0, RESULT_MANY },
+    { "the columns of the table", "ttobbbUbTotT", 0, 1664 },
+};
 
 void sql_put_ident(struct buf *b, const char *name)
 {

@@ -1,7 +1,7 @@
 /* sql.h -- the SQL that capture sends.
  *
- * Text only: no statement is run here. Names and literals are quoted here and
- * nowhere else; the one piece of SQL that comes from a script is `where`.
+ * Text, and the shapes of answers: no statement is run here. Names and literals are quoted here
+ * and nowhere else; the one piece of SQL that comes from a script is `where`.
  *
  * Inside sql_begin's transaction the search_path is empty and every setting
  * that shapes output or limits time is pinned with SET LOCAL, so that a
@@ -26,19 +26,23 @@ struct sql_query {
 
 /* One row, what relation_read_name wants, of what <asked> names under the session's search_path. */
 void sql_resolve(struct buf *b, const char *asked);
+extern const struct result_shape sql_resolve_shape;
 
 /* One row: the snapshot's text, then what identity_read_glance wants. Runs outside a transaction: a
  * cheap way to learn whether anything has happened at all. */
 void sql_glance(struct buf *b);
+extern const struct result_shape sql_glance_shape;
 
 /* One row: the same, then what identity_read wants besides. The first statement after
  * sql_begin, so that it takes the transaction's snapshot. */
 void sql_facts(struct buf *b);
+extern const struct result_shape sql_facts_shape;
 
 /* One row: the snapshot's xmax, which run of the server this is, and the xids below that xmax that
  * are under way, commas between. The server is asked about the xids from the snapshot's xmin, from
  * <from> and from 2^32 on, and about those of <also>. */
 void sql_open(struct buf *b, uint64_t from, const struct xidset *also);
+extern const struct result_shape sql_open_shape;
 
 /* Opens a transaction that no limit of the role ends. */
 void sql_unlimited(struct buf *b, int server_version);
@@ -55,10 +59,12 @@ void sql_switch(struct buf *b, bool rls, bool by_index);
 
 /* Three results: the relation, its leaves (with sizes if asked), its columns. */
 void sql_table(struct buf *b, const struct relation *t, bool with_sizes);
+extern const struct result_shape sql_table_shapes[3];
 
 /* The names of the columns that rows have a value of which is not stored in them: those that were
  * added with a default. */
 void sql_missing_values(struct buf *b, const struct relation *t);
+extern const struct result_shape sql_missing_values_shape;
 
 /* Reads nothing, but fails where sql_poll would: a condition that cannot work, a key that has
  * no order. */

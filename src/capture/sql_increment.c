@@ -88,6 +88,8 @@ static void put_constant(struct buf *b, enum increment_growth growth, int64_t n)
     }
 }
 
+const struct result_shape sql_increment_top_shape = { "the column's highest value", "I", 1, 1 };
+
 void sql_increment_top(struct buf *b, const struct sql_increment_query *q)
 {
     buf_puts(b, "SELECT ");
@@ -105,6 +107,10 @@ void sql_increment_top(struct buf *b, const struct sql_increment_query *q)
     }
     buf_puts(b, ") AS highest");
 }
+
+const struct result_shape sql_increment_health_shape = {
+    "the indexes of the table", "t", 0, RESULT_MANY,
+};
 
 void sql_increment_health(struct buf *b, const struct sql_increment_query *q)
 {

@@ -20,9 +20,11 @@ struct sql_increment_query {
 
 /* One row: the highest value that is no infinity, or NULL. */
 void sql_increment_top(struct buf *b, const struct sql_increment_query *q);
+extern const struct result_shape sql_increment_top_shape;
 
 /* A row for each leaf that has no usable index that begins with the column: its name. */
 void sql_increment_health(struct buf *b, const struct sql_increment_query *q);
+extern const struct result_shape sql_increment_health_shape;
 
 /* Rows of the position's base or above, in the order and with the limits of sql_poll. */
 void sql_increment_window(struct buf *b, const struct sql_increment_query *q,

@@ -37,6 +37,10 @@ static const struct rowtype_column *key_column(const struct sql_query *q, size_t
     return &q->rowtype->columns[q->rowtype->key[k]];
 }
 
+const struct result_shape sql_trigger_installed_shape = {
+    "what is installed for the table", "uuubtt", 0, 1,
+};
+
 void sql_trigger_installed(struct buf *b, const struct relation *t)
 {
     /* to_jsonb(t), since once there were no attnums */
@@ -66,6 +70,12 @@ const char *sql_trigger_label(const char *labels, const char *columns, const cha
     }
     return NULL;
 }
+
+const struct result_shape sql_trigger_health_shapes[3] = {
+    { "the triggers of the table", "tbbb", 0, RESULT_MANY },
+    { "the stamps of the table", "b", 1, 1 },
+    { "the key's types", "tt", 0, 1664 },
+};
 
 void sql_trigger_health(struct buf *b, const struct sql_trigger_query *q)
 {
@@ -360,10 +370,15 @@ void sql_trigger_poll(struct buf *b, const struct sql_trigger_query *q, const st
     buf_puts(b, ") TO STDOUT");
 }
 
+const struct result_shape sql_trigger_xids_shape = {
+    "the xids of deletes", "u", 0, RESULT_MANY,
+};
+
 void sql_trigger_tombstone_xids(struct buf *b, const struct sql_trigger_query *q, uint64_t floor)
 {
     buf_puts(b, "SELECT DISTINCT pgcdc_d.xid");
     put_tombstones_in_reach(b, q, floor);
+    buf_puts(b, " ORDER BY 1");
 }
 
 /* "COPY (SELECT xmin, stamp": what the line is comes next. */

@@ -33,6 +33,7 @@ struct sql_trigger_query {
  * lua/pgcdc/postgres/trigger.lua), both with newlines between; for a column that was dropped
  * an empty line. Ends with a semicolon. */
 void sql_trigger_installed(struct buf *b, const struct relation *t);
+extern const struct result_shape sql_trigger_installed_shape;
 
 /* The label of this column, *len bytes, which is part of <labels>; NULL: it has none. */
 const char *sql_trigger_label(const char *labels, const char *columns, const char *name,
@@ -43,6 +44,7 @@ const char *sql_trigger_label(const char *labels, const char *columns, const cha
  * stamp that this cluster has not reached. Then name and type of each column of the key whose type
  * has no operator for equality. */
 void sql_trigger_health(struct buf *b, const struct sql_trigger_query *q);
+extern const struct result_shape sql_trigger_health_shapes[3];
 
 /* Rows and tombstones from the position's floors on, in the order of xid, tombstones before rows,
  * and key. A tombstone whose key is in the table again is left out, since the row is newer. */
@@ -54,8 +56,9 @@ void sql_trigger_poll(struct buf *b, const struct sql_trigger_query *q, const st
 void sql_trigger_take_over(struct buf *b, const struct sql_trigger_query *q,
                            const struct position *p);
 
-/* The distinct xids of tombstones from <floor> on. */
+/* The distinct xids of tombstones from <floor> on, in their order. */
 void sql_trigger_tombstone_xids(struct buf *b, const struct sql_trigger_query *q, uint64_t floor);
+extern const struct result_shape sql_trigger_xids_shape;
 
 /* The rows of sql_leaf and of sql_range. */
 void sql_trigger_leaf(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf);

@@ -233,7 +233,6 @@ bool step_rise(struct step *step, bool *has_risen, struct err *e)
 /* Finds out, once, whether the source's columns, key and condition work at all. */
 static bool try_query(struct step *step, struct conn *conn, struct err *e)
 {
-    struct result *rows = NULL;
     struct buf sql;
     bool ok;
 
@@ -241,8 +240,7 @@ static bool try_query(struct step *step, struct conn *conn, struct err *e)
         return true;
     buf_init(&sql, BUF_SQL_MAX);
     method_of_table(&step->source)->put_try(&step->source, &sql);
-    ok = buf_ok(&sql) ? conn_run(conn, sql.data, &rows, 1, e) : err_memory(e);
-    result_free(rows);
+    ok = buf_ok(&sql) ? conn_run(conn, sql.data, NULL, NULL, 0, e) : err_memory(e);
     buf_fini(&sql);
     step->has_tried = ok;
     if (!ok) {
@@ -309,7 +307,7 @@ static bool switch_settings(const struct step *step, struct conn *conn, struct e
         return true;
     buf_init(&sql, BUF_SQL_MAX);
     sql_switch(&sql, s->config->rls, s->declared->by_index);
-    ok = buf_ok(&sql) ? conn_run(conn, sql.data, NULL, 0, e) : err_memory(e);
+    ok = buf_ok(&sql) ? conn_run(conn, sql.data, NULL, NULL, 0, e) : err_memory(e);
     buf_fini(&sql);
     return ok;
 }

@@ -143,7 +143,7 @@ static bool read_next(struct unit *u, struct conn *conn, struct message **messag
 
 static bool commit(struct unit *u, struct conn *conn, struct err *e)
 {
-    if (u->is_open && !conn_run(conn, "COMMIT", NULL, 0, e))
+    if (u->is_open && !conn_run(conn, "COMMIT", NULL, NULL, 0, e))
         return false;
     u->is_open = false;
     u->is_ending = true;

@@ -18,10 +18,12 @@
 #define CONNECTION "pgcdc.connection"
 #define ROWS "pgcdc.rows"
 #define MAX_PARAMETERS 65535
+#define ANSWER_MAX ((size_t)1 << 30)
 
 struct connection {
     struct conn *conn; /* NULL: closed */
     struct log *log;
+    bool is_brief; /* a stop ends what it waits for at once */
     struct connect_orphan left; /* what it left at the server when it was closed */
 };
 
@@ -47,12 +49,19 @@ int api_db_fail(lua_State *L, const struct err *e)
     return 4;
 }
 
+/* While the script is loaded there is no change in hand that is to be finished. */
+static enum conn_stop on_stop(lua_State *L, bool is_brief)
+{
+    return is_brief || !script_of(L)->is_loaded ? CONN_STOP_AT_ONCE : CONN_STOP_GENTLY;
+}
+
 struct conn *api_db_check(lua_State *L, int index)
 {
     struct connection *c = luaL_checkudata(L, index, CONNECTION);
 
     if (c->conn == NULL)
         luaL_error(L, "the connection is closed");
+    conn_on_stop(c->conn, on_stop(L, c->is_brief));
     return c->conn;
 }
 
@@ -78,16 +87,16 @@ static void log_wait(void *arg, const struct conn_wait *w)
 static int open_db(lua_State *L)
 {
     const char *conninfo = luaL_checkstring(L, 1);
-    enum conn_stop on_stop = lua_toboolean(L, 2) ? CONN_STOP_AT_ONCE : CONN_STOP_GENTLY;
+    bool is_brief = lua_toboolean(L, 2);
     struct connection *former = lua_isnoneornil(L, 3) ? NULL : luaL_checkudata(L, 3, CONNECTION);
     struct connection *c = lua_newuserdatauv(L, sizeof *c, 0);
     struct err e;
 
-    *c = (struct connection){ .log = script_of(L)->o.log };
+    *c = (struct connection){ .log = script_of(L)->o.log, .is_brief = is_brief };
     luaL_setmetatable(L, CONNECTION);
-    c->conn = conn_open(conninfo, script_of(L)->o.stop_fd, on_stop,
+    c->conn = conn_open(conninfo, script_of(L)->o.stop_fd, on_stop(L, is_brief),
                         former != NULL ? &former->left : NULL, &e);
-    if (c->conn != NULL && on_stop == CONN_STOP_GENTLY)
+    if (c->conn != NULL && !is_brief)
         conn_watch(c->conn, log_wait, c);
     return c->conn != NULL ? 1 : api_db_fail(L, &e);
 }
@@ -202,6 +211,14 @@ static int start(lua_State *L)
     return 1;
 }
 
+/* What the rows of an answer may take, before the script gets them. */
+static size_t most_bytes(lua_State *L)
+{
+    size_t max = script_of(L)->o.max_memory;
+
+    return max > 0 && max < ANSWER_MAX ? max : ANSWER_MAX;
+}
+
 static int answer(lua_State *L)
 {
     struct conn *conn = api_db_check(L, 1);
@@ -213,7 +230,7 @@ static int answer(lua_State *L)
     box = lua_newuserdatauv(L, sizeof *box, 0);                /* conn box */
     *box = NULL;
     luaL_setmetatable(L, ROWS);
-    if (!conn_answer(conn, box, &affected, &e))
+    if (!conn_answer(conn, most_bytes(L), box, &affected, &e))
         return api_db_fail(L, &e);
     api_db_rows_push(L, *box);                                 /* conn box rows odd */
     result_free(*box);

@@ -30,10 +30,11 @@ static void push_document(lua_State *L, const char *s, size_t len, const char *c
 }
 
 /* Pushes the value of column <c>, of kind <kind>, in row <i>; nil for NULL. */
-static void push_value(lua_State *L, const struct result *r, int i, int c, enum types_kind kind)
+static void push_value(lua_State *L, const struct result *r, size_t i, size_t c,
+                       enum types_kind kind)
 {
-    const char *s = result_text(r, i, c);
-    size_t len = result_length(r, i, c);
+    size_t len;
+    const char *s = result_value(r, i, c, &len);
 
     if (s == NULL)
         lua_pushnil(L);
@@ -66,7 +67,7 @@ static void push_names(lua_State *L, const struct result *r, enum types_kind *ki
 {
     lua_Integer n_odd = 0;
 
-    for (int c = 0; c < result_columns(r); c++) {
+    for (size_t c = 0; c < result_columns(r); c++) {
         struct types_facts facts = { .oid = result_type(r, c) };
 
         kinds[c] = types_kind_of(&facts);
@@ -83,14 +84,14 @@ static void push_names(lua_State *L, const struct result *r, enum types_kind *ki
 }
 
 /* Pushes row <i>; the names of the columns are at <names> and above. */
-static void push_row(lua_State *L, const struct result *r, int i, const enum types_kind *kinds,
+static void push_row(lua_State *L, const struct result *r, size_t i, const enum types_kind *kinds,
                      int names)
 {
-    int n = result_columns(r);
+    size_t n = result_columns(r);
 
-    lua_createtable(L, 0, n);
-    for (int c = 0; c < n; c++) {
-        lua_pushvalue(L, names + c);
+    lua_createtable(L, 0, (int)n);
+    for (size_t c = 0; c < n; c++) {
+        lua_pushvalue(L, names + (int)c);
         push_value(L, r, i, c, kinds[c]);
         lua_rawset(L, -3);
     }
@@ -98,17 +99,18 @@ static void push_row(lua_State *L, const struct result *r, int i, const enum typ
 
 void api_db_rows_push(lua_State *L, const struct result *r)
 {
-    int n = result_columns(r), count = result_count(r), odd;
-    enum types_kind *kinds = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof *kinds, 0);
+    size_t n = result_columns(r), count = result_count(r);
+    int odd;
+    enum types_kind *kinds = lua_newuserdatauv(L, (n + 1) * sizeof *kinds, 0);
 
-    luaL_checkstack(L, n + 10, "columns");
-    lua_createtable(L, count, 0);                              /* kinds rows */
+    luaL_checkstack(L, (int)n + 10, "columns");
+    lua_createtable(L, (int)count, 0);                            /* kinds rows */
     lua_createtable(L, 0, 0);                                  /* kinds rows odd */
     odd = lua_gettop(L);
     push_names(L, r, kinds, odd);                              /* kinds rows odd names ... */
-    for (int i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++) {
         push_row(L, r, i, kinds, odd + 1);
-        lua_rawseti(L, odd - 1, i + 1);
+        lua_rawseti(L, odd - 1, (lua_Integer)i + 1);
     }
     lua_settop(L, odd);
     lua_remove(L, odd - 2);                                    /* rows odd */

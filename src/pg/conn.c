@@ -4,24 +4,17 @@
 
 #include "base/clock.h"
 #include "base/text.h"
-#include "pg/liveness.h"
+#include "pg/wire.h"
 
-#include <errno.h>
 #include <libpq-fe.h>
-#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct conn {
-    PGconn *pg;
+    struct wire wire;
     char *conninfo;
-    int stop_fd;
-    enum conn_stop on_stop;
-    bool is_stopping; /* the program is to stop, and this connection has noticed it */
-    bool is_lost;     /* no answer will come */
-    struct liveness liveness;
     const struct connect_orphan *left; /* while it connects; may be NULL */
     char *line; /* of COPY, the last that conn_copy_next returned; owned, or NULL */
     bool is_doomed; /* the server has said that it closes the connection */
@@ -29,30 +22,7 @@ struct conn {
     void *watcher_arg;
 };
 
-static bool fail_connection(struct conn *c, struct err *e)
-{
-    const char *msg = PQerrorMessage(c->pg);
-
-    return connect_fail(ERR_CONNECTION, *msg != '\0' ? msg : "the connection is closed", e);
-}
-
-/* In place of a deadline: as long as the server is at work for us (see liveness.h); for ever. */
-#define WHILE_AT_WORK (-1)
-#define FOR_EVER (-2)
-#define STOPPING_CONNECT_MS 5000 /* after a stop a connection may take no longer to open */
-
-/* The program is to stop. False if that ends the wait; else *deadline_ms may come nearer. */
-static bool begin_stop(struct conn *c, int64_t *deadline_ms, struct err *e)
-{
-    if (c->on_stop == CONN_STOP_AT_ONCE)
-        return err_set(e, ERR_STOPPED, "stopping");
-    c->is_stopping = true;
-    if (*deadline_ms == WHILE_AT_WORK)
-        liveness_hurry(&c->liveness);
-    else if (*deadline_ms == FOR_EVER || *deadline_ms > clock_mono_ms() + STOPPING_CONNECT_MS)
-        *deadline_ms = clock_mono_ms() + STOPPING_CONNECT_MS;
-    return true;
-}
+#define IDLE_READS 1000 /* of a connection on which no statement runs, at once */
 
 /* ---- long waits ---- */
 
@@ -60,82 +30,16 @@ void conn_watch(struct conn *c, conn_watcher *watcher, void *arg)
 {
     c->watcher = watcher;
     c->watcher_arg = arg;
-    c->liveness.is_curious = watcher != NULL;
+    c->wire.liveness.is_curious = watcher != NULL;
 }
 
-static void tell_watcher(struct conn *c, bool is_over)
+static void tell_watcher(void *arg, bool is_over)
 {
+    struct conn *c = arg;
     char text[200];
 
-    liveness_describe(&c->liveness, is_over, text, sizeof text);
-    c->watcher(c->watcher_arg, &(struct conn_wait){ c->liveness.work, is_over, text });
-}
-
-/* Waits until the socket is ready for one of <events>, or the deadline has passed, or the server is
- * known not to answer, or the program stops. */
-static bool wait_socket(struct conn *c, short events, int64_t deadline_ms, struct err *e)
-{
-    bool is_told = false, is_long = false;
-
-    if (deadline_ms == WHILE_AT_WORK)
-        liveness_begin_wait(&c->liveness);
-    for (;;) {
-        struct pollfd fds[3] = {
-            { .fd = PQsocket(c->pg), .events = events },
-            { .fd = is_told ? -1 : c->stop_fd, .events = POLLIN },
-            { .fd = -1 },
-        };
-        int64_t left = deadline_ms < 0 ? -1 : deadline_ms - clock_mono_ms();
-        int n;
-
-        if (deadline_ms >= 0 && left <= 0)
-            return err_set(e, ERR_CONNECTION, "the server did not answer in time");
-        if (deadline_ms == WHILE_AT_WORK && !liveness_step(&c->liveness, &fds[2], &left, e)) {
-            c->is_lost = true;
-            if (c->liveness.is_there)
-                liveness_end_backend(&c->liveness); /* else it holds its locks until it notices */
-            return false;
-        }
-        if (deadline_ms == WHILE_AT_WORK && !is_long && liveness_is_long(&c->liveness, &left)) {
-            is_long = true;
-            tell_watcher(c, false);
-        }
-        n = poll(fds, 3, left > INT_MAX ? INT_MAX : (int)left);
-        if (n < 0 && errno != EINTR)
-            return err_set(e, ERR_INTERNAL, "poll: %s", strerror(errno));
-        if (n > 0 && fds[0].revents != 0) {
-            if (is_long)
-                tell_watcher(c, true);
-            return true;
-        }
-        if (n > 0 && fds[1].revents != 0) {
-            is_told = true;
-            if (!begin_stop(c, &deadline_ms, e))
-                return false;
-        }
-    }
-}
-
-/* Sends all that libpq has not sent yet, and reads what comes meanwhile. */
-static bool send_all(struct conn *c, struct err *e)
-{
-    int n;
-
-    while ((n = PQflush(c->pg)) > 0) {
-        if (!wait_socket(c, POLLIN | POLLOUT, WHILE_AT_WORK, e))
-            return false;
-        if (!PQconsumeInput(c->pg))
-            return fail_connection(c, e);
-    }
-    return n == 0 || fail_connection(c, e);
-}
-
-/* Waits for more of an answer. */
-static bool read_more(struct conn *c, struct err *e)
-{
-    if (!wait_socket(c, POLLIN, WHILE_AT_WORK, e))
-        return false;
-    return PQconsumeInput(c->pg) == 1 || fail_connection(c, e);
+    liveness_describe(&c->wire.liveness, is_over, text, sizeof text);
+    c->watcher(c->watcher_arg, &(struct conn_wait){ c->wire.liveness.work, is_over, text });
 }
 
 /* ---- connecting ---- */
@@ -143,7 +47,7 @@ static bool read_more(struct conn *c, struct err *e)
 /* ERR_SQL if the server refused, for which it gives an SQLSTATE; else ERR_CONNECTION. */
 static bool fail_connecting(struct conn *c, struct err *e)
 {
-    fail_connection(c, e);
+    wire_fail(&c->wire, e);
     if (e->sqlstate[0] != '\0')
         e->code = ERR_SQL;
     return false;
@@ -155,18 +59,25 @@ static bool finish_connect(struct conn *c, int64_t *deadline_ms, struct err *e)
     PostgresPollingStatusType status = PGRES_POLLING_WRITING;
     struct connect_times times;
     const char *host = NULL;
+    short events;
+    size_t before;
 
-    connect_read_times(c->pg, &times);
+    connect_read_times(c->wire.pg, &times);
+    wire_begin(&c->wire, "startup", WIRE_ASKED_MAX);
     *deadline_ms = 0;
     while (status != PGRES_POLLING_OK) {
-        if (PQhost(c->pg) != host)
+        if (PQhost(c->wire.pg) != host)
             *deadline_ms = clock_mono_ms() + times.connect_ms;
-        host = PQhost(c->pg);
-        if (!wait_socket(c, status == PGRES_POLLING_WRITING ? POLLOUT : POLLIN, *deadline_ms, e))
+        host = PQhost(c->wire.pg);
+        events = status == PGRES_POLLING_WRITING ? POLLOUT : POLLIN;
+        if (!wire_wait(&c->wire, events, *deadline_ms, e))
             return false;
-        status = PQconnectPoll(c->pg);
+        before = wire_unread(&c->wire);
+        status = PQconnectPoll(c->wire.pg);
         if (status == PGRES_POLLING_FAILED)
             return fail_connecting(c, e);
+        if (!wire_count(&c->wire, before, e))
+            return false;
     }
     return true;
 }
@@ -175,27 +86,23 @@ static bool finish_connect(struct conn *c, int64_t *deadline_ms, struct err *e)
 static bool identify_backend(struct conn *c, int64_t deadline_ms, struct err *e)
 {
     char sql[LIVENESS_SQL];
+    bool waiting = true;
     PGresult *res;
 
-    connect_keep_alive(c->pg);
-    liveness_init(&c->liveness, c->conninfo, c->pg);
+    connect_keep_alive(c->wire.pg);
+    liveness_init(&c->wire.liveness, c->conninfo, c->wire.pg);
     liveness_put_question(c->left, sql);
-    if (!PQsendQuery(c->pg, sql))
-        return fail_connection(c, e);
-    while (PQisBusy(c->pg)) {
-        if (!wait_socket(c, POLLIN, deadline_ms, e))
-            return false;
-        if (!PQconsumeInput(c->pg))
-            return fail_connecting(c, e);
-    }
-    while ((res = PQgetResult(c->pg)) != NULL) {
-        if (PQresultStatus(res) == PGRES_TUPLES_OK && PQntuples(res) == 1)
-            liveness_take_answer(&c->liveness, PQgetvalue(res, 0, 0));
+    if (PQsetnonblocking(c->wire.pg, 1) != 0 || !wire_query(&c->wire, sql, WIRE_ASKED_MAX, e))
+        return wire_fail(&c->wire, e);
+    c->wire.deadline_ms = deadline_ms;
+    while ((res = wire_next(&c->wire, &waiting, e)) != NULL) {
+        if (PQresultStatus(res) == PGRES_SINGLE_TUPLE && PQnfields(res) == 1)
+            liveness_take_answer(&c->wire.liveness, PQgetvalue(res, 0, 0));
         PQclear(res); /* if the server refuses the question, the pid stays unknown */
     }
-    if (PQstatus(c->pg) == CONNECTION_BAD)
-        return fail_connecting(c, e);
-    return PQsetnonblocking(c->pg, 1) == 0 || fail_connection(c, e);
+    if (!waiting && e->code == ERR_CONNECTION && e->sqlstate[0] != '\0')
+        e->code = ERR_SQL; /* see fail_connecting */
+    return waiting && (PQstatus(c->wire.pg) != CONNECTION_BAD || fail_connecting(c, e));
 }
 
 /* Notices are dropped. But the server's reason to close the connection comes as a notice too, if no
@@ -217,18 +124,18 @@ static bool try_connect(struct conn *c, const struct connect_address *to, bool *
     bool ok;
 
     *is_late = false;
-    c->pg = connect_begin(c->conninfo, to, NULL, e);
-    if (c->pg == NULL)
+    c->wire.pg = connect_begin(c->conninfo, to, NULL, e);
+    if (c->wire.pg == NULL)
         return false;
     /* verbose texts contain the SQLSTATE, which libpq does not give otherwise for a refusal, or for
      * the reason why the server closes the connection */
-    PQsetErrorVerbosity(c->pg, PQERRORS_VERBOSE);
-    PQsetNoticeReceiver(c->pg, on_notice, c);
-    if (PQstatus(c->pg) == CONNECTION_BAD)
-        return fail_connection(c, e);
+    PQsetErrorVerbosity(c->wire.pg, PQERRORS_VERBOSE);
+    PQsetNoticeReceiver(c->wire.pg, on_notice, c);
+    if (PQstatus(c->wire.pg) == CONNECTION_BAD)
+        return wire_fail(&c->wire, e);
     ok = finish_connect(c, &deadline_ms, e) && identify_backend(c, deadline_ms, e);
     *is_late = !ok && e->code == ERR_CONNECTION && clock_mono_ms() >= deadline_ms &&
-               !c->is_stopping;
+               !c->wire.is_stopping;
     return ok;
 }
 
@@ -244,13 +151,15 @@ struct conn *conn_open(const char *conninfo, int stop_fd, enum conn_stop on_stop
         err_memory(e);
         return NULL;
     }
-    c->stop_fd = stop_fd;
-    c->on_stop = on_stop;
+    c->wire.stop_fd = stop_fd;
+    conn_on_stop(c, on_stop);
+    c->wire.tell = tell_watcher;
+    c->wire.tell_arg = c;
     c->left = left;
     /* libpq tries the next host when one refuses, but not when one does not answer */
-    while (!(ok = try_connect(c, &to, &is_late, e)) && is_late && connect_others(c->pg, &to)) {
-        PQfinish(c->pg);
-        c->pg = NULL;
+    while (!(ok = try_connect(c, &to, &is_late, e)) && is_late && connect_others(c->wire.pg, &to)) {
+        PQfinish(c->wire.pg);
+        c->wire.pg = NULL;
     }
     connect_address_fini(&to);
     if (ok && left != NULL)
@@ -260,116 +169,142 @@ struct conn *conn_open(const char *conninfo, int stop_fd, enum conn_stop on_stop
     return ok ? c : NULL;
 }
 
+void conn_on_stop(struct conn *c, enum conn_stop on_stop)
+{
+    c->wire.stops_at_once = on_stop == CONN_STOP_AT_ONCE;
+}
+
 void conn_close(struct conn *c, struct connect_orphan *left)
 {
     if (c == NULL)
         return;
     /* a statement that runs, or waits for a lock, would go on although nobody reads its answer */
-    if (!c->is_lost && PQtransactionStatus(c->pg) == PQTRANS_ACTIVE)
-        liveness_end_backend(&c->liveness);
-    if (left != NULL && PQtransactionStatus(c->pg) != PQTRANS_IDLE)
-        liveness_record_orphan(&c->liveness, left);
-    liveness_fini(&c->liveness);
+    if (!c->wire.is_lost && PQtransactionStatus(c->wire.pg) == PQTRANS_ACTIVE)
+        wire_end_backend(&c->wire);
+    if (left != NULL && PQtransactionStatus(c->wire.pg) != PQTRANS_IDLE)
+        liveness_record_orphan(&c->wire.liveness, left);
+    liveness_fini(&c->wire.liveness);
     PQfreemem(c->line);
-    PQfinish(c->pg);
+    PQfinish(c->wire.pg);
     free(c->conninfo);
     free(c);
 }
 
 int64_t conn_patience_ms(const struct conn *c)
 {
-    return c->liveness.times.idle_ms;
+    return c->wire.liveness.times.idle_ms;
 }
 
 const char *conn_database(const struct conn *c)
 {
-    return PQdb(c->pg) != NULL ? PQdb(c->pg) : "";
+    return PQdb(c->wire.pg) != NULL ? PQdb(c->wire.pg) : "";
 }
 
 const char *conn_role(const struct conn *c)
 {
-    return PQuser(c->pg) != NULL ? PQuser(c->pg) : "";
+    return PQuser(c->wire.pg) != NULL ? PQuser(c->wire.pg) : "";
 }
 
 int conn_version(const struct conn *c)
 {
-    return PQserverVersion(c->pg);
+    return PQserverVersion(c->wire.pg);
 }
 
 static bool fail_result(struct conn *c, const PGresult *res, struct err *e)
 {
-    return connect_fail_result(c->pg, res, e);
+    connect_fail_result(c->wire.pg, res, e);
+    return wire_fail_answer(&c->wire, e);
 }
 
-/* The next result, owned, or NULL: with *ok true the answer is over, with *ok false the connection
- * is lost or the program stops. */
-static PGresult *next_result(struct conn *c, bool *ok, struct err *e)
+/* Adds the rows of <res>, the next of an answer, to *to, which is made if it is NULL.
+ * Takes <res>. */
+static bool take_rows(struct conn *c, struct result **to, const struct result_shape *shape,
+                      size_t max, PGresult *res, struct err *e)
 {
-    *ok = send_all(c, e);
-    while (*ok && PQisBusy(c->pg))
-        *ok = read_more(c, e);
-    return *ok ? PQgetResult(c->pg) : NULL;
+    if (*to == NULL && (*to = result_new(shape, max, e)) == NULL) {
+        PQclear(res);
+        return false;
+    }
+    if (PQresultStatus(res) != PGRES_SINGLE_TUPLE)
+        return result_end(*to, res, e) || wire_fail_answer(&c->wire, e);
+    if (!result_add(*to, res, e)) {
+        PQclear(res);
+        return wire_fail_answer(&c->wire, e);
+    }
+    PQclear(res);
+    return true;
 }
 
-bool conn_run(struct conn *c, const char *sql, struct result **rows, size_t n, struct err *e)
+bool conn_run(struct conn *c, const char *sql, const struct result_shape *shapes,
+              struct result **rows, size_t n, struct err *e)
 {
     bool ok = true, waiting = true;
     PGresult *res;
     size_t got = 0;
 
-    if (!PQsendQuery(c->pg, sql))
-        return fail_connection(c, e);
+    if (!wire_query(&c->wire, sql, WIRE_ASKED_MAX, e))
+        return false;
     /* read on after an error too: the answer must be read before the next statement */
-    while ((res = next_result(c, &waiting, e)) != NULL) {
+    while ((res = wire_next(&c->wire, &waiting, e)) != NULL) {
         ExecStatusType status = PQresultStatus(res);
+        bool has_rows = status == PGRES_SINGLE_TUPLE || status == PGRES_TUPLES_OK;
 
-        if (ok && status == PGRES_TUPLES_OK && got < n) {
-            rows[got++] = (struct result *)res;
+        if (ok && has_rows && got < n) {
+            if (!take_rows(c, &rows[got], &shapes[got], RESULT_BYTES_MAX, res, e))
+                return false;
+            got += status == PGRES_TUPLES_OK;
+            c->wire.came = 0;
             continue;
         }
-        if (ok && status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK)
+        if (ok && !has_rows && status != PGRES_COMMAND_OK && status != PGRES_EMPTY_QUERY)
             ok = fail_result(c, res, e);
         PQclear(res);
     }
-    if (!waiting)
+    if (!waiting || !ok)
         return false;
-    if (ok && got < n)
-        return err_set(e, ERR_INTERNAL, "the server gave %zu results where %zu were asked", got, n);
-    return ok;
+    if (got == n)
+        return true;
+    err_set(e, ERR_ANSWER, "%s: no rows came", shapes[got].what);
+    return wire_fail_answer(&c->wire, e);
 }
 
 void conn_rollback(struct conn *c)
 {
     struct err e;
-    PGTransactionStatusType status = PQtransactionStatus(c->pg);
+    PGTransactionStatusType status = PQtransactionStatus(c->wire.pg);
 
     if (status == PQTRANS_INTRANS || status == PQTRANS_INERROR)
-        (void)!conn_run(c, "ROLLBACK", NULL, 0, &e); /* if it fails the next call fails too */
+        (void)!conn_run(c, "ROLLBACK", NULL, NULL, 0, &e); /* if it fails the next call fails too */
 }
 
 /* Sends a COPY, which the server must answer with <expected>. */
 static bool start_copy(struct conn *c, const char *sql, ExecStatusType expected, struct err *e)
 {
     bool waiting = true;
+    ExecStatusType status;
     PGresult *res;
 
-    if (!PQsendQuery(c->pg, sql))
-        return fail_connection(c, e);
-    res = next_result(c, &waiting, e);
+    wire_begin(&c->wire, sql, WIRE_ANY_MAX);
+    if (!PQsendQuery(c->wire.pg, sql))
+        return wire_fail(&c->wire, e);
+    res = wire_next_or(&c->wire, expected, &waiting, e);
     if (!waiting)
         return false;
-    if (PQresultStatus(res) == expected) {
+    status = PQresultStatus(res);
+    if (status == expected && !PQbinaryTuples(res)) {
         PQclear(res);
         return true;
     }
-    if (res == NULL || PQresultStatus(res) == PGRES_COMMAND_OK ||
-        PQresultStatus(res) == PGRES_TUPLES_OK)
-        err_set(e, ERR_INTERNAL, "COPY was not answered with data");
-    else
-        fail_result(c, res, e);
+    if (res == NULL || status == expected || status == PGRES_COMMAND_OK ||
+        status == PGRES_TUPLES_OK || status == PGRES_EMPTY_QUERY) {
+        PQclear(res);
+        err_set(e, ERR_ANSWER, "it is not the text of a COPY");
+        return wire_fail_answer(&c->wire, e);
+    }
+    fail_result(c, res, e);
     while (res != NULL) {
         PQclear(res);
-        res = next_result(c, &waiting, e);
+        res = wire_next(&c->wire, &waiting, e);
     }
     return false;
 }
@@ -385,7 +320,7 @@ static enum conn_copy finish_copy(struct conn *c, struct err *e)
     bool ok = true, waiting = true;
     PGresult *res;
 
-    while ((res = next_result(c, &waiting, e)) != NULL) {
+    while ((res = wire_next(&c->wire, &waiting, e)) != NULL) {
         if (ok && PQresultStatus(res) != PGRES_COMMAND_OK)
             ok = fail_result(c, res, e);
         PQclear(res);
@@ -398,19 +333,33 @@ enum conn_copy conn_copy_next(struct conn *c, const char **line, size_t *len, st
     int n;
 
     PQfreemem(c->line), c->line = NULL;
-    while ((n = PQgetCopyData(c->pg, &c->line, 1)) == 0) {
-        if (!read_more(c, e))
+    for (;;) {
+        int64_t began_ms = wire_used_ms();
+
+        if ((n = PQgetCopyData(c->wire.pg, &c->line, 1)) != 0)
+            break;
+        if (!wire_check_parsing(&c->wire, began_ms, e) || !wire_read(&c->wire, e))
             return CONN_COPY_FAILED;
     }
+    c->wire.came = 0;
     if (n == -1)
         return finish_copy(c, e);
     if (n < 0) {
-        fail_connection(c, e);
+        wire_fail(&c->wire, e);
         return CONN_COPY_FAILED;
     }
     *line = c->line;
     *len = (size_t)n - (n > 0 && c->line[n - 1] == '\n');
-    return CONN_COPY_LINE;
+    if (memchr(c->line, '\n', *len) == NULL && memchr(c->line, '\0', *len) == NULL)
+        return CONN_COPY_LINE;
+    err_set(e, ERR_ANSWER, "what it sends as one line is none");
+    wire_fail_answer(&c->wire, e);
+    return CONN_COPY_FAILED;
+}
+
+bool conn_fail_answer(struct conn *c, struct err *e)
+{
+    return wire_fail_answer(&c->wire, e);
 }
 
 /* ---- one statement, with parameters ---- */
@@ -418,62 +367,90 @@ enum conn_copy conn_copy_next(struct conn *c, const char **line, size_t *len, st
 /* A COPY in the SQL of a script. Closing the connection is simpler than ending the COPY. */
 static bool refuse_copy(struct conn *c, struct err *e)
 {
-    PQfinish(c->pg);
-    c->pg = NULL;
+    PQfinish(c->wire.pg);
+    c->wire.pg = NULL;
     return err_set(e, ERR_SQL, "COPY is not possible here");
 }
 
-/* Reads the whole answer. *last: the last result, owned, or NULL after a failure. */
-static bool read_answer(struct conn *c, PGresult **last, struct err *e)
+/* Reads the whole answer into *last, which is NULL before: what of it the last statement has given,
+ * owned also after a failure. */
+static bool read_answer(struct conn *c, size_t max, struct result **last, uint64_t *affected,
+                        struct err *e)
 {
-    bool ok = true, waiting = true;
+    bool ok = true, waiting = true, is_whole = true;
     PGresult *res;
 
-    *last = NULL;
-    while ((res = next_result(c, &waiting, e)) != NULL) {
+    while ((res = wire_next(&c->wire, &waiting, e)) != NULL) {
         switch (PQresultStatus(res)) {
+        case PGRES_SINGLE_TUPLE:
         case PGRES_TUPLES_OK:
         case PGRES_COMMAND_OK:
         case PGRES_EMPTY_QUERY:
-            PQclear(*last);
-            *last = res;
+            if (is_whole) { /* this is of the next statement */
+                result_free(*last);
+                *last = NULL;
+            }
+            is_whole = PQresultStatus(res) != PGRES_SINGLE_TUPLE;
+            if (is_whole)
+                text_is_u64(PQcmdTuples(res), affected);
+            if (!take_rows(c, last, NULL, max, res, e))
+                return false;
             continue;
-        case PGRES_COPY_IN:
-        case PGRES_COPY_OUT:
-        case PGRES_COPY_BOTH:
-            PQclear(res);
-            PQclear(*last);
-            *last = NULL;
-            return refuse_copy(c, e);
         default:
             if (ok)
                 ok = fail_result(c, res, e);
             PQclear(res);
         }
     }
-    if (ok && waiting && *last != NULL)
+    if (c->wire.is_in_copy)
+        return refuse_copy(c, e);
+    if (!ok || !waiting)
+        return false;
+    if (*last != NULL && is_whole)
         return true;
-    PQclear(*last);
-    *last = NULL;
-    return ok && waiting ? err_set(e, ERR_INTERNAL, "the server gave no answer") : false;
+    err_set(e, ERR_ANSWER, "there is none");
+    return wire_fail_answer(&c->wire, e);
 }
 
 bool conn_send(struct conn *c, const char *sql, const char *const *params, size_t n, struct err *e)
 {
-    return ((n == 0 ? PQsendQuery(c->pg, sql)
-                    : PQsendQueryParams(c->pg, sql, (int)n, NULL, params, NULL, NULL, 0)) ||
-            fail_connection(c, e)) && send_all(c, e);
+    wire_begin(&c->wire, sql, WIRE_ANY_MAX);
+    return ((n == 0 ? PQsendQuery(c->wire.pg, sql)
+                    : PQsendQueryParams(c->wire.pg, sql, (int)n, NULL, params, NULL, NULL, 0)) &&
+            PQsetSingleRowMode(c->wire.pg)) ? wire_send(&c->wire, e) : wire_fail(&c->wire, e);
 }
 
-bool conn_answer(struct conn *c, struct result **rows, uint64_t *affected, struct err *e)
+bool conn_answer(struct conn *c, size_t max, struct result **rows, uint64_t *affected,
+                 struct err *e)
 {
-    PGresult *res;
+    c->wire.most = max + WIRE_ASKED_MAX;
+    if (read_answer(c, max, rows, affected, e))
+        return true;
+    result_free(*rows);
+    *rows = NULL;
+    return false;
+}
 
-    if (!read_answer(c, &res, e))
-        return false;
-    text_is_u64(PQcmdTuples(res), affected);
-    *rows = (struct result *)res;
-    return true;
+/* Reads an answer without rows. Returns owned, or NULL. */
+static PGresult *read_description(struct conn *c, struct err *e)
+{
+    bool ok = true, waiting = true;
+    PGresult *res, *last = NULL;
+
+    while ((res = wire_next(&c->wire, &waiting, e)) != NULL) {
+        if (ok && PQresultStatus(res) != PGRES_COMMAND_OK)
+            ok = fail_result(c, res, e);
+        PQclear(last);
+        last = res;
+    }
+    if (ok && waiting && last != NULL)
+        return last;
+    if (ok && waiting) {
+        err_set(e, ERR_ANSWER, "there is none");
+        wire_fail_answer(&c->wire, e);
+    }
+    PQclear(last);
+    return NULL;
 }
 
 bool conn_describe(struct conn *c, const char *sql, uint32_t *types, size_t max, size_t *n,
@@ -481,12 +458,14 @@ bool conn_describe(struct conn *c, const char *sql, uint32_t *types, size_t max,
 {
     PGresult *res;
 
-    if (!(PQsendPrepare(c->pg, "", sql, 0, NULL) || fail_connection(c, e)) ||
-        !read_answer(c, &res, e))
+    wire_begin(&c->wire, sql, WIRE_ASKED_MAX);
+    if (!(PQsendPrepare(c->wire.pg, "", sql, 0, NULL) || wire_fail(&c->wire, e)) ||
+        (res = read_description(c, e)) == NULL)
         return false;
     PQclear(res);
-    if (!(PQsendDescribePrepared(c->pg, "") || fail_connection(c, e)) ||
-        !read_answer(c, &res, e))
+    wire_begin(&c->wire, sql, WIRE_ASKED_MAX);
+    if (!(PQsendDescribePrepared(c->wire.pg, "") || wire_fail(&c->wire, e)) ||
+        (res = read_description(c, e)) == NULL)
         return false;
     *n = (size_t)PQnparams(res);
     for (size_t i = 0; i < *n && i < max; i++)
@@ -497,13 +476,14 @@ bool conn_describe(struct conn *c, const char *sql, uint32_t *types, size_t max,
 
 bool conn_is_alive(struct conn *c)
 {
-    struct pollfd fd = { .fd = PQsocket(c->pg), .events = POLLIN };
+    struct pollfd fd = { .fd = PQsocket(c->wire.pg), .events = POLLIN };
 
     /* there may be to read: a notice, the reason why the server closes the connection, its end */
-    while (PQstatus(c->pg) == CONNECTION_OK && poll(&fd, 1, 0) > 0 && PQconsumeInput(c->pg))
-        if (PQisBusy(c->pg))
+    for (int i = 0; PQstatus(c->wire.pg) == CONNECTION_OK && poll(&fd, 1, 0) > 0 &&
+                    PQconsumeInput(c->wire.pg); i++)
+        if (PQisBusy(c->wire.pg) || i == IDLE_READS)
             return false;
-    return PQstatus(c->pg) == CONNECTION_OK && !c->is_doomed;
+    return PQstatus(c->wire.pg) == CONNECTION_OK && !c->is_doomed;
 }
 
 bool conn_wait_notify(struct conn *c, int64_t deadline_ms, char *text, size_t size, struct err *e)
@@ -511,11 +491,12 @@ bool conn_wait_notify(struct conn *c, int64_t deadline_ms, char *text, size_t si
     PGnotify *n;
 
     *text = '\0';
-    while ((n = PQnotifies(c->pg)) == NULL) {
-        if (!wait_socket(c, POLLIN, deadline_ms < 0 ? FOR_EVER : deadline_ms, e))
+    wire_begin(&c->wire, "LISTEN", WIRE_ASKED_MAX);
+    while ((n = PQnotifies(c->wire.pg)) == NULL) {
+        if (!wire_wait(&c->wire, POLLIN, deadline_ms < 0 ? WIRE_FOR_EVER : deadline_ms, e))
             return deadline_ms >= 0 && clock_mono_ms() >= deadline_ms && e->code == ERR_CONNECTION;
-        if (!PQconsumeInput(c->pg))
-            return fail_connection(c, e);
+        if (!wire_consume(&c->wire, e))
+            return false;
     }
     strncat(text, n->extra, size - 1);
     PQfreemem(n);
@@ -524,7 +505,7 @@ bool conn_wait_notify(struct conn *c, int64_t deadline_ms, char *text, size_t si
 
 enum conn_transaction conn_transaction(const struct conn *c)
 {
-    switch (PQtransactionStatus(c->pg)) {
+    switch (PQtransactionStatus(c->wire.pg)) {
     case PQTRANS_IDLE:
         return CONN_IDLE;
     case PQTRANS_INTRANS:
@@ -547,8 +528,9 @@ bool conn_load(struct conn *c, const char *sql, struct err *e)
 
 bool conn_load_put(struct conn *c, const char *data, size_t len, struct err *e)
 {
-    return (PQputCopyData(c->pg, data, (int)len) == 1 || fail_connection(c, e)) &&
-           send_all(c, e);
+    c->wire.came = 0;
+    return (PQputCopyData(c->wire.pg, data, (int)len) == 1 || wire_fail(&c->wire, e)) &&
+           wire_send(&c->wire, e);
 }
 
 /* The context tells the place of the mistake in the data: "COPY t, line 3, column c: "x"". */
@@ -568,9 +550,9 @@ bool conn_load_end(struct conn *c, uint64_t *rows, struct err *e)
     bool ok = true, waiting = true;
     PGresult *res;
 
-    if (PQputCopyEnd(c->pg, NULL) != 1)
-        return fail_connection(c, e);
-    while ((res = next_result(c, &waiting, e)) != NULL) {
+    if (PQputCopyEnd(c->wire.pg, NULL) != 1)
+        return wire_fail(&c->wire, e);
+    while ((res = wire_next(&c->wire, &waiting, e)) != NULL) {
         if (PQresultStatus(res) == PGRES_COMMAND_OK) {
             text_is_u64(PQcmdTuples(res), rows);
         } else if (ok) {

@@ -3,8 +3,8 @@
  * A call blocks as long as the server is at work for it; a server that is not is noticed
  * in time (see liveness.h). What happens to a call that blocks when <stop_fd>, given to
  * conn_open, becomes readable is told by enum conn_stop. Nothing is tried again, and a lost
- * connection stays lost: after ERR_CONNECTION or ERR_STOPPED no statement may be run. What
- * may be called then: conn_close, conn_rollback (which does nothing) and conn_transaction.
+ * connection stays lost: after ERR_CONNECTION, ERR_ANSWER or ERR_STOPPED no statement may be
+ * run. What may be called then: conn_close, conn_rollback (which does nothing), conn_transaction.
  *
  * A connection belongs to one thread at a time. Needs libpq 14 or later.
  *
@@ -36,6 +36,9 @@ enum conn_stop {
 struct conn *conn_open(const char *conninfo, int stop_fd, enum conn_stop on_stop,
                        struct connect_orphan *left, struct err *e);
 
+/* The calls that follow do this when <stop_fd> becomes readable. */
+void conn_on_stop(struct conn *c, enum conn_stop on_stop);
+
 /* Closes and frees; takes NULL too. Ends a statement that is still under way at the server, and may
  * block two seconds for that. <left>, or NULL: is set to the backend if that may still run a
  * statement or hold a transaction open. */
@@ -66,11 +69,12 @@ const char *conn_role(const struct conn *c);
 int conn_version(const struct conn *c);
 
 /* Runs <sql>, one statement or several, to its end. The first <n> results of statements
- * that return rows are stored in <rows> in order; further ones are dropped. <rows> must
- * hold NULLs before. The caller owns what is in it, also after a failure. False with
- * ERR_SQL if a statement failed, ERR_INTERNAL if there were fewer than <n> results. */
-bool conn_run(struct conn *c, const char *sql, struct result **rows, size_t n,
-              struct err *e) WARN_UNUSED;
+ * that return rows are stored in <rows> in order, each of its shape; further ones are dropped.
+ * <rows> must hold NULLs before. The caller owns what is in it, also after a failure. False with
+ * ERR_SQL if a statement failed, ERR_ANSWER if the answer is another one: then the connection
+ * counts as lost. */
+bool conn_run(struct conn *c, const char *sql, const struct result_shape *shapes,
+              struct result **rows, size_t n, struct err *e) WARN_UNUSED;
 
 /* Rolls back the transaction that is open, if there is one. If that fails the connection
  * is lost, which the next call reports. */
@@ -87,17 +91,22 @@ enum conn_copy { CONN_COPY_LINE, CONN_COPY_END, CONN_COPY_FAILED };
  * no more lines. CONN_COPY_FAILED: with <e>, ERR_SQL if the statement failed. */
 enum conn_copy conn_copy_next(struct conn *c, const char **line, size_t *len, struct err *e);
 
+/* A line is none that the COPY can have: if <e> is ERR_ANSWER, gives it the statement, and the
+ * connection counts as lost. Returns false. */
+bool conn_fail_answer(struct conn *c, struct err *e);
+
 /* Sends <sql> with <n> parameters, which are text, NULL for NULL; the server finds out their types.
  * Without parameters it may be several statements; conn_answer returns the result of the last.
  * Blocks until all is sent, but not for the answer. Nothing else may be run before conn_answer. */
 bool conn_send(struct conn *c, const char *sql, const char *const *params, size_t n,
                struct err *e) WARN_UNUSED;
 
-/* Waits for the answer to conn_send. True: *rows is the result, owned, never NULL, with no columns
- * (see result_columns) if the statement returns no rows; *affected is how many rows it read or
- * changed. False with ERR_SQL if it failed. COPY is such a failure, after which the connection is
+/* Waits for the answer to conn_send. True: *rows, which was NULL, is the result, owned, never NULL,
+ * with no columns (see result_columns) if the statement returns no rows; *affected is how many rows
+ * it read or changed. False with ERR_SQL if it failed, ERR_ANSWER if its rows take more than <max>
+ * bytes. COPY is such a failure, after which the connection is
  * closed, as after ERR_CONNECTION. */
-bool conn_answer(struct conn *c, struct result **rows, uint64_t *affected,
+bool conn_answer(struct conn *c, size_t max, struct result **rows, uint64_t *affected,
                  struct err *e) WARN_UNUSED;
 
 /* Asks the server for the types of the parameters of <sql>, which is one statement. <types>: the

@@ -22,6 +22,7 @@
 #define IDLE_S 30
 #define INTERVAL_S 10
 #define COUNT 3
+#define STATE_CHARACTERS "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ" /* of an SQLSTATE */
 
 /* A message of libpq or of the server, without the parts meant for psql:
  * "connection to ... failed: FATAL:  28P01: text\nLOCATION: ..." becomes
@@ -34,7 +35,7 @@ bool connect_fail(enum err_code code, const char *msg, struct err *e)
     char state[6] = "";
 
     for (const char *p = strstr(msg, ":  "); p != NULL; p = strstr(p + 1, ":  ")) {
-        size_t n = strspn(p + 3, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ");
+        size_t n = strspn(p + 3, STATE_CHARACTERS);
 
         if (n == 5 && strncmp(p + 8, ": ", 2) == 0) {
             memcpy(state, p + 3, 5);
@@ -65,11 +66,14 @@ bool connect_fail_result(const PGconn *conn, const PGresult *res, struct err *e)
     const char *detail = PQresultErrorField(res, PG_DIAG_MESSAGE_DETAIL);
     const char *hint = PQresultErrorField(res, PG_DIAG_MESSAGE_HINT);
 
-    if (state == NULL || msg == NULL) {
-        connect_fail(PQstatus(conn) == CONNECTION_BAD ? ERR_CONNECTION : ERR_INTERNAL,
-                     PQresultErrorMessage(res), e);
+    if (state == NULL || msg == NULL) { /* it is libpq that says so */
+        msg = PQresultErrorMessage(res);
+        connect_fail(PQstatus(conn) == CONNECTION_BAD ? ERR_CONNECTION :
+                     strstr(msg, "out of memory") != NULL ? ERR_MEMORY : ERR_ANSWER, msg, e);
         return false;
     }
+    if (strlen(state) != 5 || strspn(state, STATE_CHARACTERS) != 5)
+        state = "";
     err_set(e, ERR_SQL, "%s%s%s%s%s", msg, detail != NULL ? "; " : "", detail != NULL ? detail : "",
             hint != NULL ? "; " : "", hint != NULL ? hint : "");
     strncpy(e->sqlstate, state, sizeof e->sqlstate - 1);

@@ -65,7 +65,7 @@ bool connect_put_place(struct buf *text, const char *conninfo, struct err *e) WA
 bool connect_fail(enum err_code code, const char *msg, struct err *e);
 
 /* Sets <e> to the error that <res> holds: ERR_SQL if the server refused, ERR_CONNECTION if the
- * connection is lost, else ERR_INTERNAL. Returns false. */
+ * connection is lost, ERR_ANSWER if libpq cannot read it, ERR_MEMORY. Returns false. */
 bool connect_fail_result(const struct pg_conn *conn, const struct pg_result *res, struct err *e);
 
 /* Sets <t> to what the connection string, a service file and the environment of <conn> say, and to

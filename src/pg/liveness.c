@@ -25,7 +25,6 @@
 #define HURRY_MS 1000      /* the silence before the question */
 #define HURRIED_MS 5000    /* for the answer, at most */
 #define HURRY_MAX_MS 10000 /* the silence at most, if no answer says anything */
-#define END_MS 2000        /* to end a backend, at most */
 
 /* The statement that ends a backend, if it is still there. */
 static void put_end(char *sql, size_t size, long pid, const char *began)
@@ -53,7 +52,9 @@ void liveness_take_answer(struct liveness *p, const char *answer)
 {
     long pid = 0;
 
-    if (answer != NULL && sscanf(answer, "%ld %31s %31s", &pid, p->began, p->booted) == 3 &&
+    /* <began> becomes part of a statement */
+    if (answer != NULL &&
+        sscanf(answer, "%10ld %31[0-9.] %31[0-9.]", &pid, p->began, p->booted) == 3 &&
         pid == PQbackendPID(p->conn))
         p->pid = pid;
 }
@@ -135,10 +136,13 @@ static bool send_question(struct liveness *p)
              " ON extract(epoch FROM a.backend_start) = '%s'", p->pid,
              p->pid != 0 ? p->began : "0");
     p->is_asked = true;
-    return PQsendQuery(p->asking, sql) == 1;
+    /* the first row is read, and no other one */
+    return PQsendQuery(p->asking, sql) == 1 && PQsetSingleRowMode(p->asking) == 1;
 }
 
 enum answer { GOOD, BAD, UNKNOWN };
+
+#define N_FIELDS 6
 
 static const char *field(const PGresult *res, int col)
 {
@@ -161,7 +165,7 @@ static enum answer read_answer(struct liveness *p, const PGresult *res)
     const char *state, *event, *booted;
 
     p->is_there = false;
-    if (p->pid == 0 || PQresultStatus(res) != PGRES_TUPLES_OK || PQntuples(res) != 1)
+    if (p->pid == 0 || PQresultStatus(res) != PGRES_SINGLE_TUPLE || PQnfields(res) != N_FIELDS)
         return UNKNOWN;
     state = field(res, 1);
     event = field(res, 2);
@@ -409,9 +413,9 @@ static void cancel_statement(struct liveness *p, int64_t until_ms)
     leave_cancelling(c, c->is_over);
 }
 
-void liveness_end_backend(struct liveness *p)
+void liveness_end_backend(struct liveness *p, int64_t most_ms)
 {
-    int64_t until_ms = clock_mono_ms() + END_MS;
+    int64_t until_ms = clock_mono_ms() + most_ms;
     PostgresPollingStatusType status = PGRES_POLLING_WRITING;
     char sql[256];
 
@@ -431,7 +435,7 @@ void liveness_end_backend(struct liveness *p)
         status = PQconnectPoll(p->asking);
     }
     put_end(sql, sizeof sql, p->pid, p->began);
-    if (PQsendQuery(p->asking, sql) == 1)
+    if (PQsendQuery(p->asking, sql) == 1 && PQsetSingleRowMode(p->asking) == 1)
         while (PQisBusy(p->asking) && wait_for(p->asking, false, until_ms) &&
                PQconsumeInput(p->asking))
             ;

@@ -92,8 +92,8 @@ void liveness_describe(const struct liveness *p, bool is_over, char *text, size_
 
 /* Ends the backend, and so its statement and its locks, over a second connection. If its pid is
  * unknown, or the server refuses a second connection, cancels its statement instead, which poolers
- * pass on. Blocks two seconds at most. */
-void liveness_end_backend(struct liveness *p);
+ * pass on. Blocks <most_ms> at most. */
+void liveness_end_backend(struct liveness *p, int64_t most_ms);
 
 /* Sets <left> to the backend, if its pid is known. */
 void liveness_record_orphan(const struct liveness *p, struct connect_orphan *left);

@@ -76,6 +76,7 @@ enum sqlstate_action sqlstate_action(const struct err *e, bool has_worked)
     case ERR_NONE:
     case ERR_USAGE:
     case ERR_SCRIPT:
+    case ERR_ANSWER:
     case ERR_REFUSED:
     case ERR_STATE:
     case ERR_OUTPUT:

@@ -13,7 +13,8 @@
 #define MAX_JSON_DEPTH 4000
 
 static const struct fuzz_target targets[] = {
-    { "json", fuzz_json }, { "options", fuzz_options }, { "position", fuzz_position },
+    { "answer", fuzz_answer }, { "json", fuzz_json },
+    { "options", fuzz_options }, { "position", fuzz_position },
     { "row", fuzz_row }, { "state", fuzz_state },
 };
 

@@ -19,6 +19,7 @@ struct fuzz_target {
     void (*run)(const uint8_t *p, size_t len);
 };
 
+void fuzz_answer(const uint8_t *p, size_t len);   /* fuzz_answer.c: answers of a server */
 void fuzz_json(const uint8_t *p, size_t len);     /* fuzz_json.c: a JSON text */
 void fuzz_options(const uint8_t *p, size_t len);  /* fuzz_options.c: words of the command line */
 void fuzz_position(const uint8_t *p, size_t len); /* fuzz_position.c: a position as text */

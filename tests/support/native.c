@@ -446,5 +446,6 @@ int luaopen_native(lua_State *L)
     native_open_proc(L);
     native_open_pg(L);
     native_open_proxy(L);
+    native_open_liar(L);
     return 1;
 }

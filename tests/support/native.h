@@ -1,9 +1,9 @@
 /* native.h -- what the tests need of the system and Lua does not offer.
  * SPDX-License-Identifier: MIT
  *
- * A Lua module for tests only, in four rooms: native (files, clocks, /proc,
+ * A Lua module for tests only, in five rooms: native (files, clocks, /proc,
  * poll), native_proc (child processes), native_pg (Postgres connections),
- * native_proxy (a network that fails).
+ * native_proxy (a network that fails), native_liar (a server that says anything).
  * The program under test does not use it, and it uses nothing of the program,
  * so that neither can hide a mistake of the other. Linux only. */
 #ifndef NATIVE_H
@@ -44,6 +44,7 @@ int native_conn_fds(lua_State *L, int index, int fds[NATIVE_MAX_FDS]);
 void native_open_proc(lua_State *L);                                                /* [-0, +0] */
 void native_open_pg(lua_State *L);                                                  /* [-0, +0] */
 void native_open_proxy(lua_State *L);                                               /* [-0, +0] */
+void native_open_liar(lua_State *L);                                                 /* [-0, +0] */
 
 int luaopen_native(lua_State *L);                                                   /* [-0, +1] */
 

@@ -1,0 +1,236 @@
+/* wire.c -- what goes over a connection, with limits.
+ * SPDX-License-Identifier: MIT */
+#include "pg/wire.h"
+
+#include "base/clock.h"
+
+#include <errno.h>
+#include <libpq-fe.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+
+#define PARSE_MAX_MS 100 /* of the processor's time, for what comes at once */
+#define SEND_MAX ((size_t)16 << 20) /* what may come while the server is to read */
+#define READ_LEAST 8192 /* what libpq reads at once, if there is so much */
+#define END_MS 2000          /* to end a statement at the server, at most */
+#define STOPPING_END_MS 700  /* the same after a stop */
+#define STOPPING_MS 300       /* how long after a stop bytes may come; and how many */
+#define STOPPING_BYTES 16384
+#define STOPPING_CONNECT_MS 5000 /* after a stop a connection may take no longer to open */
+
+bool wire_fail(struct wire *w, struct err *e)
+{
+    const char *msg = PQerrorMessage(w->pg);
+
+    return connect_fail(ERR_CONNECTION, *msg != '\0' ? msg : "the connection is closed", e);
+}
+
+/* The program is to stop. False if that ends the wait; else *deadline_ms may come nearer. */
+static bool begin_stop(struct wire *w, int64_t *deadline_ms, struct err *e)
+{
+    if (!w->is_stopping)
+        w->stopped_ms = clock_mono_ms();
+    w->is_stopping = true;
+    if (w->stops_at_once)
+        return err_set(e, ERR_STOPPED, "stopping");
+    if (*deadline_ms == WIRE_WHILE_AT_WORK)
+        liveness_hurry(&w->liveness);
+    else if (*deadline_ms == WIRE_FOR_EVER || *deadline_ms > clock_mono_ms() + STOPPING_CONNECT_MS)
+        *deadline_ms = clock_mono_ms() + STOPPING_CONNECT_MS;
+    return true;
+}
+
+void wire_end_backend(struct wire *w)
+{
+    liveness_end_backend(&w->liveness, w->is_stopping ? STOPPING_END_MS : END_MS);
+}
+
+bool wire_wait(struct wire *w, short events, int64_t deadline_ms, struct err *e)
+{
+    bool is_told = false, is_long = false;
+
+    if (deadline_ms == WIRE_WHILE_AT_WORK)
+        liveness_begin_wait(&w->liveness);
+    for (;;) {
+        struct pollfd fds[3] = {
+            { .fd = PQsocket(w->pg), .events = events },
+            { .fd = is_told ? -1 : w->stop_fd, .events = POLLIN },
+            { .fd = -1 },
+        };
+        int64_t left = deadline_ms < 0 ? -1 : deadline_ms - clock_mono_ms();
+        int n;
+
+        if (deadline_ms >= 0 && left <= 0)
+            return err_set(e, ERR_CONNECTION, "the server did not answer in time");
+        if (deadline_ms == WIRE_WHILE_AT_WORK && !liveness_step(&w->liveness, &fds[2], &left, e)) {
+            w->is_lost = true;
+            if (w->liveness.is_there)
+                wire_end_backend(w); /* else it holds its locks until it notices */
+            return false;
+        }
+        if (deadline_ms == WIRE_WHILE_AT_WORK && !is_long &&
+            liveness_is_long(&w->liveness, &left)) {
+            is_long = true;
+            w->tell(w->tell_arg, false);
+        }
+        n = poll(fds, 3, left > INT_MAX ? INT_MAX : (int)left);
+        if (n < 0 && errno != EINTR)
+            return err_set(e, ERR_INTERNAL, "poll: %s", strerror(errno));
+        /* the stop first: a socket that floods is always ready */
+        if (n > 0 && fds[1].revents != 0) {
+            is_told = true;
+            if (!begin_stop(w, &deadline_ms, e))
+                return false;
+        }
+        if (n > 0 && fds[0].revents != 0) {
+            if (is_long)
+                w->tell(w->tell_arg, true);
+            return true;
+        }
+    }
+}
+
+/* ---- what a server may send ---- */
+
+void wire_begin(struct wire *w, const char *sql, size_t most)
+{
+    size_t whole = strcspn(sql, "'"), most_text = sizeof w->statement - 4;
+    size_t n = whole < most_text ? whole : most_text; /* what is quoted may be a password */
+
+    snprintf(w->statement, sizeof w->statement, "%.*s%s", (int)n, sql, sql[n] != '\0' ? "..." : "");
+    w->deadline_ms = WIRE_WHILE_AT_WORK;
+    w->came = 0;
+    w->most = most;
+    /* a rule can make several statements of one */
+    w->n_results = 16;
+    for (const char *p = sql; (p = strchr(p, ';')) != NULL; p++)
+        w->n_results += 4;
+}
+
+bool wire_fail_answer(struct wire *w, struct err *e)
+{
+    if (e->code != ERR_ANSWER)
+        return false;
+    w->is_lost = true;
+    return err_prefix(e, "the server's answer to \"%s\"", w->statement);
+}
+
+size_t wire_unread(const struct wire *w)
+{
+    int n = 0;
+
+    return ioctl(PQsocket(w->pg), FIONREAD, &n) == 0 && n > 0 ? (size_t)n : 0;
+}
+
+bool wire_consume(struct wire *w, struct err *e)
+{
+    size_t before = wire_unread(w);
+
+    return PQconsumeInput(w->pg) ? wire_count(w, before, e) : wire_fail(w, e);
+}
+
+bool wire_count(struct wire *w, size_t before, struct err *e)
+{
+    size_t after = wire_unread(w);
+    size_t n = after < before ? before - after : before < READ_LEAST ? before : READ_LEAST;
+
+    w->came += n;
+    w->came_stopping += w->is_stopping ? n : 0;
+    if (w->came > w->most) {
+        err_set(e, ERR_ANSWER, "%zu MB came that are no part of it", w->came >> 20);
+        return wire_fail_answer(w, e);
+    }
+    if (w->came_stopping <= STOPPING_BYTES || clock_mono_ms() - w->stopped_ms < STOPPING_MS)
+        return true;
+    w->is_lost = true;
+    return err_set(e, ERR_STOPPED, "stopping");
+}
+
+int64_t wire_used_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* Millions of parameters make it slow. */
+bool wire_check_parsing(struct wire *w, int64_t began_ms, struct err *e)
+{
+    if (wire_used_ms() - began_ms <= PARSE_MAX_MS)
+        return true;
+    err_set(e, ERR_ANSWER, "too much came that is no part of it");
+    return wire_fail_answer(w, e);
+}
+
+bool wire_send(struct wire *w, struct err *e)
+{
+    size_t most = w->most;
+    bool ok = true;
+    int n;
+
+    if (w->most > SEND_MAX)
+        w->most = SEND_MAX;
+    while (ok && (n = PQflush(w->pg)) > 0) {
+        ok = wire_wait(w, POLLIN | POLLOUT, w->deadline_ms, e) && wire_consume(w, e);
+        if (ok)
+            (void)PQisBusy(w->pg); /* takes notices out of the buffer */
+    }
+    w->most = most;
+    return ok && (n == 0 || wire_fail(w, e));
+}
+
+bool wire_read(struct wire *w, struct err *e)
+{
+    return wire_wait(w, POLLIN, w->deadline_ms, e) && wire_consume(w, e);
+}
+
+PGresult *wire_next_or(struct wire *w, int copy, bool *ok, struct err *e)
+{
+    PGresult *res;
+    ExecStatusType status;
+
+    for (*ok = wire_send(w, e); *ok; *ok = wire_read(w, e)) {
+        int64_t began_ms = wire_used_ms();
+
+        if (!PQisBusy(w->pg))
+            break;
+        if (!(*ok = wire_check_parsing(w, began_ms, e)))
+            return NULL;
+    }
+    res = *ok ? PQgetResult(w->pg) : NULL;
+    if (res == NULL)
+        return NULL;
+    status = PQresultStatus(res);
+    *ok = false;
+    if ((int)status != copy && (status == PGRES_COPY_IN || status == PGRES_COPY_OUT ||
+                           status == PGRES_COPY_BOTH)) {
+        w->is_in_copy = true;
+        err_set(e, ERR_ANSWER, "it is a COPY, which was not asked for");
+    } else if (status != PGRES_SINGLE_TUPLE && w->n_results-- == 0) {
+        err_set(e, ERR_ANSWER, "it has no end");
+    } else {
+        *ok = true;
+        return res;
+    }
+    wire_fail_answer(w, e);
+    PQclear(res);
+    return NULL;
+}
+
+PGresult *wire_next(struct wire *w, bool *ok, struct err *e)
+{
+    return wire_next_or(w, PGRES_EMPTY_QUERY, ok, e);
+}
+
+bool wire_query(struct wire *w, const char *sql, size_t most, struct err *e)
+{
+    wire_begin(w, sql, most);
+    if (!PQsendQuery(w->pg, sql))
+        return wire_fail(w, e);
+    return PQsetSingleRowMode(w->pg) == 1 || wire_fail(w, e);
+}

@@ -1,0 +1,89 @@
+/* wire.h -- what goes over a connection, with limits.
+ *
+ * A server may send anything: a COPY that nobody asked for, rows, notices or parameters without
+ * end, or nothing. So each wait looks at the stop first, what comes is counted, and an answer that
+ * the statement cannot have ends the connection, with ERR_ANSWER, whose text begins with the
+ * statement. libpq takes a whole message into memory, 2 GB at most; the limits keep all else small.
+ *
+ * For pg/conn, which has a struct wire in each connection.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef WIRE_H
+#define WIRE_H
+
+#include "pg/liveness.h"
+#include "pg/result.h"
+
+struct wire {
+    struct pg_conn *pg;
+    int stop_fd; /* see conn_open */
+    bool stops_at_once;
+    bool is_stopping; /* the program is to stop, and this connection has noticed it */
+    bool is_lost;     /* no answer will come, or none is wanted */
+    int64_t stopped_ms; /* when */
+    struct liveness liveness;
+    void (*tell)(void *arg, bool is_over); /* of long waits, if liveness is curious */
+    void *tell_arg;
+    /* of the statement that runs: */
+    char statement[64];   /* how it begins, for errors */
+    int64_t deadline_ms;  /* by clock_mono_ms, or one of those below */
+    size_t came, most;    /* bytes since something of the answer was read; how many may come */
+    size_t came_stopping; /* bytes since the stop */
+    size_t n_results;     /* that may still come */
+    bool is_in_copy;      /* the server has begun a COPY that was not asked for */
+};
+
+/* In place of a deadline: as long as the server is at work for us (see liveness.h); for ever. */
+#define WIRE_WHILE_AT_WORK (-1)
+#define WIRE_FOR_EVER (-2)
+
+/* What may come while nothing of an answer does (notices, parameters, a row that is not whole). The
+ * answer to a question of ours is small; a server makes no value, and no line of COPY, beyond
+ * 1 GB. */
+#define WIRE_ASKED_MAX ((size_t)16 << 20)
+#define WIRE_ANY_MAX (((size_t)1 << 30) + WIRE_ASKED_MAX)
+
+/* Sets <e> to ERR_CONNECTION and libpq's reason. Returns false. */
+bool wire_fail(struct wire *w, struct err *e);
+
+/* Waits until the socket is ready for one of <events>, or the deadline has passed, or the server is
+ * known not to answer, or the program stops. */
+bool wire_wait(struct wire *w, short events, int64_t deadline_ms, struct err *e) WARN_UNUSED;
+
+/* A statement is to be sent. <most>: how many bytes may come before something of its answer is
+ * read. */
+void wire_begin(struct wire *w, const char *sql, size_t most);
+
+/* The same, and sends <sql>, statements of our own. Their rows come one at a time. */
+bool wire_query(struct wire *w, const char *sql, size_t most, struct err *e) WARN_UNUSED;
+
+/* If <e> is ERR_ANSWER, gives it the statement, and the connection counts as lost: what else comes
+ * is not read. Returns false. */
+bool wire_fail_answer(struct wire *w, struct err *e);
+
+/* What the kernel has for libpq to read. wire_count: libpq has read some of it, and left the rest;
+ * <before>: what wire_unread said before that. */
+size_t wire_unread(const struct wire *w);
+bool wire_count(struct wire *w, size_t before, struct err *e) WARN_UNUSED;
+
+/* Reads what has come, without waiting; waits for more of an answer and reads it; sends all that
+ * libpq has not sent yet, and reads what comes meanwhile. */
+bool wire_consume(struct wire *w, struct err *e) WARN_UNUSED;
+bool wire_read(struct wire *w, struct err *e) WARN_UNUSED;
+bool wire_send(struct wire *w, struct err *e) WARN_UNUSED;
+
+/* What the thread has used of the processor. wire_check_parsing: libpq began at <began_ms> to look
+ * through what was read, and has found nothing of an answer. */
+int64_t wire_used_ms(void);
+bool wire_check_parsing(struct wire *w, int64_t began_ms, struct err *e) WARN_UNUSED;
+
+/* The next result, owned, or NULL: with *ok true the answer is over, with *ok false there is none:
+ * the connection is lost or the program stops. Of a statement that gives rows each is a result,
+ * and the last has none. <copy>: what a result may be besides, PGRES_COPY_OUT or PGRES_COPY_IN. */
+struct pg_result *wire_next(struct wire *w, bool *ok, struct err *e);
+struct pg_result *wire_next_or(struct wire *w, int copy, bool *ok, struct err *e);
+
+/* Ends a statement that is under way. After a stop there is less time for it. */
+void wire_end_backend(struct wire *w);
+
+#endif
