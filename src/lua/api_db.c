@@ -5,6 +5,7 @@
 #include "lua/api_db_rows.h"
 #include "lua/json.h"
 #include "lua/script.h"
+#include "pg/conninfo.h"
 #include "pg/session.h"
 #include "pg/sqlstate.h"
 #include "pg/types.h"
@@ -77,7 +78,7 @@ static void log_wait(void *arg, const struct conn_wait *w)
 
 static int open_db(lua_State *L)
 {
-    const char *conninfo = luaL_checkstring(L, 1);
+    const char *conninfo = script_check_conninfo(L, 1);
     enum conn_stop on_stop = lua_toboolean(L, 2) ? CONN_STOP_AT_ONCE : CONN_STOP_GENTLY;
     struct connection *former = lua_isnoneornil(L, 3) ? NULL : luaL_checkudata(L, 3, CONNECTION);
     struct connection *c = lua_newuserdatauv(L, sizeof *c, 0);
@@ -90,6 +91,22 @@ static int open_db(lua_State *L)
     if (c->conn != NULL && on_stop == CONN_STOP_GENTLY)
         conn_watch(c->conn, log_wait, c);
     return c->conn != NULL ? 1 : api_db_fail(L, &e);
+}
+
+/* confine(conninfo) -> what a sandboxed script may use of it, or nil and why it may not */
+static int confine(lua_State *L)
+{
+    const char *conninfo = luaL_checkstring(L, 1);
+    struct buf *b = script_scratch(L);
+    struct err e;
+
+    if (!conninfo_confine(b, conninfo, &e)) {
+        lua_pushnil(L);
+        lua_pushstring(L, e.msg);
+        return 2;
+    }
+    lua_pushlstring(L, b->data, b->len);
+    return 1;
 }
 
 /* place(connection) -> the database and the role */
@@ -318,7 +335,7 @@ static int passes(lua_State *L)
 void api_db_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        { "db_open", open_db }, { "session", session }, { "sqlstate_passes", passes },
+        { "db_open", open_db }, { "db_confine", confine }, { "session", session }, { "sqlstate_passes", passes },
         { NULL, NULL },
     };
     static const luaL_Reg methods[] = {

@@ -51,6 +51,25 @@ static char *text_field(lua_State *L, const char *name)
     return text;
 }
 
+/* spec.connect as owned text: a string, or what stands for --dsn. */
+static char *conninfo_field(lua_State *L)
+{
+    const char *text;
+    char *owned;
+
+    lua_getfield(L, 1, "connect");
+    if (lua_type(L, -1) == LUA_TSTRING) {
+        owned = own_text(L, "'connect'");
+    } else {
+        text = script_check_conninfo(L, -1);
+        owned = strdup(text);
+        if (owned == NULL)
+            luaL_error(L, "out of memory");
+    }
+    lua_pop(L, 1);
+    return owned;
+}
+
 /* Reads spec[name], a list of strings, into *list and *n: fields of the config, so that the texts
  * are freed with it if anything throws. */
 static void read_list(lua_State *L, const char *name, char ***list, size_t *n)
@@ -140,7 +159,7 @@ static struct api_source *add_source(lua_State *L, struct script *s)
 static void read_config(lua_State *L, struct config *c)
 {
     c->table = text_field(L, "table");
-    c->conninfo = text_field(L, "connect");
+    c->conninfo = conninfo_field(L);
     c->name = text_field(L, "name");
     c->where = text_field(L, "where");
     c->soft_delete = text_field(L, "soft_delete");

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "pg/conninfo.h"
 #include "pg/liveness.h"
 
 #include <errno.h>
@@ -146,6 +147,8 @@ static bool fail_connecting(struct conn *c, struct err *e)
     fail_connection(c, e);
     if (e->sqlstate[0] != '\0')
         e->code = ERR_SQL;
+    if (conninfo_is_confined(c->conninfo))
+        connect_hide_files(c->pg, e);
     return false;
 }
 
@@ -225,7 +228,7 @@ static bool try_connect(struct conn *c, const struct connect_address *to, bool *
     PQsetErrorVerbosity(c->pg, PQERRORS_VERBOSE);
     PQsetNoticeReceiver(c->pg, on_notice, c);
     if (PQstatus(c->pg) == CONNECTION_BAD)
-        return fail_connection(c, e);
+        return fail_connecting(c, e);
     ok = finish_connect(c, &deadline_ms, e) && identify_backend(c, deadline_ms, e);
     *is_late = !ok && e->code == ERR_CONNECTION && clock_mono_ms() >= deadline_ms &&
                !c->is_stopping;
