@@ -3,6 +3,7 @@
 #include "lua/api_db.h"
 
 #include "lua/api_db_rows.h"
+#include "lua/guard.h"
 #include "lua/json.h"
 #include "lua/script.h"
 #include "pg/conninfo.h"
@@ -347,10 +348,12 @@ void api_db_export(lua_State *L)
     };
 
     luaL_newmetatable(L, ROWS);
+    guard_set(L, -1, ROWS);
     lua_pushcfunction(L, drop_rows);
     lua_setfield(L, -2, "__gc");
     lua_pop(L, 1);
     luaL_newmetatable(L, CONNECTION);
+    guard_set(L, -1, CONNECTION);
     lua_pushcfunction(L, close_db);
     lua_setfield(L, -2, "__gc");
     lua_pushcfunction(L, close_db);

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "lua/api_out.h"
+#include "lua/guard.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -301,6 +302,7 @@ void api_process_export(lua_State *L)
     };
 
     luaL_newmetatable(L, CLASS);
+    guard_set(L, -1, CLASS);
     luaL_setfuncs(L, methods, 0);
     lua_pushvalue(L, -1);
     lua_setfield(L, -2, "__index");

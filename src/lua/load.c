@@ -16,6 +16,7 @@
 #include "lua/api_terminal.h"
 #include "lua/api_value.h"
 #include "lua/explain.h"
+#include "lua/guard.h"
 #include "lua/json.h"
 #include "lua/project.h"
 #include "lua/row_class.h"
@@ -42,26 +43,6 @@ static int open_raw(lua_State *L)
     api_tagged_export(L);
     api_change_export(L);
     return 1;
-}
-
-/* A sandboxed script gets what `pgcdc` exports, and none of the modules that make it, except the
- * two that bundled scripts require. */
-static void close_modules(lua_State *L)
-{
-    static const char ours[] = "pgcdc.";
-
-    lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);      /* loaded */
-    for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
-        const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
-
-        if (strncmp(name, ours, sizeof ours - 1) != 0 || strcmp(name, "pgcdc.bundled") == 0 ||
-            strcmp(name, "pgcdc.terminal") == 0)
-            continue;
-        lua_pushvalue(L, -2);
-        lua_pushnil(L);
-        lua_rawset(L, -5); /* lua_next allows that a field is cleared */
-    }
-    lua_pop(L, 1);
 }
 
 /* Pushes a table with the same fields as the one at <index>. */
@@ -91,6 +72,7 @@ static void push_our_globals(lua_State *L)
             push_table_clone(L, -2);
             lua_rawset(L, globals); /* lua_next allows that a field is set */
         }
+    guard_put_functions(L, script_of(L)->o.is_sandboxed);
 }
 
 /* A searcher for our own modules, which a script's package.path does not affect. They see the
@@ -128,6 +110,32 @@ static void add_searcher(lua_State *L)
     push_our_globals(L);
     lua_pushcclosure(L, search_ours, 1);
     lua_rawseti(L, -2, 2); /* after package.preload */
+    lua_pop(L, 3);
+}
+
+/* A sandboxed script gets what `pgcdc` exports, and none of the modules that make it, except the
+ * two that bundled scripts require. Undoes add_searcher. */
+static void close_modules(lua_State *L)
+{
+    static const char ours[] = "pgcdc.";
+
+    lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);      /* loaded */
+    for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+        const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
+
+        if (strncmp(name, ours, sizeof ours - 1) != 0 || strcmp(name, "pgcdc.bundled") == 0 ||
+            strcmp(name, "pgcdc.terminal") == 0)
+            continue;
+        lua_pushvalue(L, -2);
+        lua_pushnil(L);
+        lua_rawset(L, -5); /* lua_next allows that a field is cleared */
+    }
+    lua_getfield(L, -1, "package");
+    lua_getfield(L, -1, "searchers");                          /* loaded package searchers */
+    for (lua_Integer i = 2, n = (lua_Integer)lua_rawlen(L, -1); i <= n; i++) {
+        lua_rawgeti(L, -1, i + 1); /* the last becomes nil */
+        lua_rawseti(L, -2, i);
+    }
     lua_pop(L, 3);
 }
 

@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/sandbox.h"
 
+#include "lua/guard.h"
+
 #include <lauxlib.h>
 #include <stdbool.h>
 #include <string.h>
@@ -57,9 +59,10 @@ static int search_text(lua_State *L)
     size_t len;
     const char *name = luaL_checklstring(L, 1, &len), *path;
 
-    if (strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") != len) {
+    if (strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") != len ||
+        *name == '.' || strstr(name, "..") != NULL) { /* a dot becomes a slash */
         lua_pushliteral(L, "the sandbox finds only modules whose names are letters, digits, '_', "
-                           "'-' and '.'");
+                           "'-' and '.' between them");
         return 1;
     }
     lua_pushvalue(L, lua_upvalueindex(1));
@@ -95,6 +98,28 @@ static void limit_require(lua_State *L)
     keep_only(L, "package", package);
 }
 
+/* Methods of text, ("x"):format(...), are those that the table `string` has now, whatever the script
+ * makes of it: our Lua half calls them. What the script adds to `string` becomes a method too. */
+static void keep_methods(lua_State *L)
+{
+    lua_pushliteral(L, "");
+    lua_getmetatable(L, -1);                                   /* "" mt */
+    guard_set(L, -1, "string");
+    lua_createtable(L, 0, 20);                                 /* "" mt methods */
+    lua_getglobal(L, "string");                                /* "" mt methods string */
+    for (lua_pushnil(L); lua_next(L, -2); ) {                  /* ... string name function */
+        lua_pushvalue(L, -2);
+        lua_insert(L, -2);
+        lua_rawset(L, -5);
+    }
+    lua_createtable(L, 0, 1);                                  /* ... string more */
+    lua_insert(L, -2);
+    lua_setfield(L, -2, "__index");
+    lua_setmetatable(L, -2);                                   /* "" mt methods */
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 2);
+}
+
 void sandbox_close(lua_State *L)
 {
     static const char *const os[] = { "clock", "date", "difftime", "time", NULL };
@@ -106,6 +131,7 @@ void sandbox_close(lua_State *L)
     keep_only(L, "os", os);
     lua_getglobal(L, "string");
     clear(L, string);
+    keep_methods(L);
     lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
     clear(L, loaded);
     lua_getglobal(L, "load");
