@@ -336,7 +336,8 @@ static int passes(lua_State *L)
 void api_db_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        { "db_open", open_db }, { "db_confine", confine }, { "session", session }, { "sqlstate_passes", passes },
+        { "db_open", open_db }, { "db_confine", confine }, { "session", session },
+        { "sqlstate_passes", passes },
         { NULL, NULL },
     };
     static const luaL_Reg methods[] = {

@@ -40,7 +40,7 @@ static int clone_value(lua_State *L)
     return 1;
 }
 
-/* set_metatable_of(new, value) -> new. A part of a change has none that another table could have. */
+/* set_metatable_of(new, value) -> new. That of a part of a change is for that part only. */
 static int set_metatable_of(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);

@@ -98,8 +98,8 @@ static void limit_require(lua_State *L)
     keep_only(L, "package", package);
 }
 
-/* Methods of text, ("x"):format(...), are those that the table `string` has now, whatever the script
- * makes of it: our Lua half calls them. What the script adds to `string` becomes a method too. */
+/* Methods of text, ("x"):format(...), are those that the table `string` has now, whatever the
+ * script makes of it: our Lua half calls them. What the script adds to `string` is a method too. */
 static void keep_methods(lua_State *L)
 {
     lua_pushliteral(L, "");

@@ -69,8 +69,8 @@ static bool finish(const struct buf *to, struct err *e)
 
 /* ---- --dsn ---- */
 
-/* What the environment and the service file say; what libpq has compiled in stays out, since some of
- * that depends on other options. */
+/* What the environment and the service file say; what libpq has compiled in stays out, since some
+ * of that depends on other options. */
 static const char *said(const PQconninfoOption *o)
 {
     return o->val != NULL && o->compiled != NULL && strcmp(o->val, o->compiled) == 0 ? NULL
