@@ -18,6 +18,7 @@ local feeds = require "pgcdc.delivery.feeds"
 local lineage = require "pgcdc.delivery.lineage"
 local on_error = require "pgcdc.delivery.on_error"
 local recovery = require "pgcdc.delivery.recovery"
+local refused = require "pgcdc.delivery.refused"
 local state = require "pgcdc.delivery.state"
 local graph = require "pgcdc.stream.graph"
 local connect = require "pgcdc.postgres.client"
@@ -82,6 +83,7 @@ raw.hook("start", function()
    source.rewire_all() -- now it is known whether there are sinks
    source.tell_of_unheard()
    recovery.start()
+   source.tell_exact()
 end)
 raw.hook("resolved", feeds.resolve)
 raw.hook("reading", feeds.begin_reading)
@@ -96,8 +98,14 @@ raw.hook("leave", lineage.leave)
 raw.hook("checkpoint", function(number, ...)
    return on_error.checkpoint(source.by_number(number), ...)
 end)
-raw.hook("last", stream.finish)
-raw.hook("finish", checkpoint.finish)
+raw.hook("last", function()
+   stream.finish()
+   refused.set_ending()
+end)
+raw.hook("finish", function()
+   refused.finish()
+   checkpoint.finish()
+end)
 raw.hook("graph", function()
    print(graph.dot())
 end)

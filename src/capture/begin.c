@@ -4,6 +4,7 @@
 
 #include "base/text.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,9 +99,13 @@ bool begin_identify(struct begin_facts *f, struct conn *conn, struct err *e)
 static bool read_rowtype(struct begin_facts *f, const struct result *columns,
                          const struct config *c, struct err *e)
 {
-    struct rowtype *rowtype = rowtype_read(&f->table, columns, c, e);
+    const struct identity *id = &f->identity;
+    struct rowtype *rowtype;
+    char table_id[80];
 
-    if (rowtype == NULL)
+    snprintf(table_id, sizeof table_id, "%s/%" PRIu32 "/%" PRIu32, id->system, id->database,
+             f->table.oid);
+    if ((rowtype = rowtype_read(&f->table, columns, c, table_id, e)) == NULL)
         return false;
     if (f->rowtype != NULL && rowtype_equal(rowtype, f->rowtype)) {
         rowtype_unref(rowtype);
@@ -108,6 +113,7 @@ static bool read_rowtype(struct begin_facts *f, const struct result *columns,
     }
     rowtype_unref(f->rowtype);
     f->rowtype = rowtype;
+    f->is_new_rowtype = true;
     return true;
 }
 
@@ -196,6 +202,32 @@ static bool is_young(struct begin_facts *f)
     return true;
 }
 
+/* ---- the transaction ---- */
+
+/* Who locks several tables in another order than we do may wait for us while we wait for him. So,
+ * holding other locks, we wait for less than the usual deadlock_timeout, so that it is never he who
+ * is told of a deadlock; then we wait for one lock after the other, holding none. */
+#define PATIENCE "'400ms'"
+
+static bool wait_for_locks(struct conn *conn, const struct begin_request *r, struct err *e)
+{
+    bool ok = true;
+
+    conn_rollback(conn);
+    for (size_t i = 0; ok && i < r->n_locked; i++) {
+        struct buf sql;
+
+        buf_init(&sql, BUF_SQL_MAX);
+        sql_unlimited(&sql, conn_version(conn));
+        sql_lock(&sql, r->locked[i]);
+        buf_puts(&sql, "COMMIT");
+        ok = run(conn, &sql, NULL, 0, e);
+    }
+    if (!ok)
+        conn_rollback(conn);
+    return ok;
+}
+
 /* Appends what opens the transaction, or makes it fit for one more source. */
 static void put_begin(struct buf *sql, const struct begin_facts *f, int version,
                       const struct begin_request *r)
@@ -205,9 +237,13 @@ static void put_begin(struct buf *sql, const struct begin_facts *f, int version,
         return;
     }
     sql_begin(sql, &f->table, r->config->rls, version);
+    if (r->n_locked < 2)
+        return;
+    buf_puts(sql, "SET LOCAL lock_timeout = " PATIENCE ";");
     for (size_t i = 0; i < r->n_locked; i++)
         if (r->locked[i] != &f->table)
             sql_lock(sql, r->locked[i]);
+    buf_puts(sql, "SET LOCAL lock_timeout = 0;");
 }
 
 /* Finds out, before the snapshot is taken, what must be known of it. *asks: the transaction is to
@@ -222,19 +258,16 @@ static bool prepare(struct begin_facts *f, struct conn *conn, const struct begin
     return !*asks || ask_before(f, conn, e);
 }
 
-bool begin_transaction(struct begin_facts *f, struct conn *conn, const struct begin_request *r,
-                       struct err *e)
-{
-    enum { OPEN, FACTS, RELATION, LEAVES, COLUMNS, MORE, N };
-    const struct config *c = r->config;
-    struct result *rows[N] = { NULL };
-    size_t first, end = r->more != NULL ? N : MORE;
-    struct buf sql;
-    bool asks, ok;
+enum { OPEN, FACTS, RELATION, LEAVES, COLUMNS, MORE, N };
 
-    if (!prepare(f, conn, r, &asks, e))
-        return false;
-    first = asks ? OPEN : FACTS;
+/* Opens it and asks for the facts. <rows>: room for N, of which the caller frees those that are
+ * there. <asks>: asks which xids are under way, too. */
+static bool open_and_ask(struct begin_facts *f, struct conn *conn, const struct begin_request *r,
+                         bool asks, struct result **rows, struct err *e)
+{
+    size_t first = asks ? OPEN : FACTS, end = r->more != NULL ? N : MORE;
+    struct buf sql;
+
     buf_init(&sql, BUF_SQL_MAX);
     put_begin(&sql, f, conn_version(conn), r);
     if (asks)
@@ -244,7 +277,26 @@ bool begin_transaction(struct begin_facts *f, struct conn *conn, const struct be
     buf_puts(&sql, r->more != NULL ? r->more : "");
     if (r->by_index)
         buf_puts(&sql, "SET LOCAL enable_seqscan = off");
-    ok = run(conn, &sql, rows + first, end - first, e) && read_facts(f, rows[FACTS], true, e) &&
+    return run(conn, &sql, rows + first, end - first, e);
+}
+
+/* True if a lock beside others did not come in time. */
+static bool must_wait_for_locks(const struct begin_request *r, const struct err *e)
+{
+    return r->leader == NULL && r->n_locked > 1 && strcmp(e->sqlstate, "55P03") == 0;
+}
+
+bool begin_transaction(struct begin_facts *f, struct conn *conn, const struct begin_request *r,
+                       struct err *e)
+{
+    const struct config *c = r->config;
+    struct result *rows[N] = { NULL };
+    bool asks, ok;
+
+    do
+        ok = prepare(f, conn, r, &asks, e) && open_and_ask(f, conn, r, asks, rows, e);
+    while (!ok && must_wait_for_locks(r, e) && wait_for_locks(conn, r, e));
+    ok = ok && read_facts(f, rows[FACTS], true, e) &&
          (!asks || read_after(f, rows[OPEN], e)) &&
          relation_read_facts(&f->table, rows[RELATION], rows[LEAVES],
                              allowed(c, r->by_value), e) &&

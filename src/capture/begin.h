@@ -18,6 +18,8 @@ struct begin_facts {
     struct identity identity;
     struct relation table;
     struct rowtype *rowtype;           /* counted reference */
+    bool is_new_rowtype;               /* the host does not know it yet; whoever tells it sets it
+                                        * to false */
     enum increment_growth growth;      /* of the position's growing column, or else of the one that
                                         * the config names */
 };

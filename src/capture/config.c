@@ -4,6 +4,8 @@
 
 #include <stdlib.h>
 
+#define BUSY_STEPS 6 /* an adaptive interval begins at least at max / 2^this */
+
 void config_free(struct config *c)
 {
     if (c == NULL)
@@ -21,4 +23,13 @@ void config_free(struct config *c)
     free(c->name);
     free(c->where);
     free(c);
+}
+
+int64_t config_next_interval(const struct config *c, int64_t interval_ms, bool had_rows)
+{
+    int64_t min = c->interval_min_ms, max = c->interval_max_ms;
+    int64_t least = max >> BUSY_STEPS;
+    int64_t next = interval_ms + (interval_ms > least ? interval_ms : least);
+
+    return had_rows ? min : next < max ? next : max;
 }

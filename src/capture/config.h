@@ -41,8 +41,14 @@ struct config {
     bool deletes;         /* looks for rows that were deleted, and tells inserts from updates */
     int64_t check_ms;     /* how often it looks for them; 0: in every poll */
     bool keeps_old;       /* changes carry the row as it was before */
+    bool is_exact;        /* after a crash, those who listen have what the position says, no more:
+                           * set when the script is loaded */
     bool skips_unchanged; /* no update is delivered in which no column changed */
 };
+
+/* The milliseconds from a poll to the next one, if they were <interval_ms> before it: few after one
+ * that found rows; they grow while polls find none. */
+int64_t config_next_interval(const struct config *c, int64_t interval_ms, bool had_rows);
 
 /* NULL is legal. */
 void config_free(struct config *c);

@@ -3,7 +3,7 @@
 #include "capture/crew.h"
 
 #include "base/array.h"
-#include "capture/listener.h"
+#include "capture/announced.h"
 #include "capture/notices.h"
 #include "capture/sender.h"
 #include "capture/unit.h"
@@ -18,7 +18,6 @@
 #define PATIENCE_MS 60000      /* for a table that is missing, or a standby that lags */
 #define ANSWER_MS 5000         /* a transaction waits no longer for the host's answer */
 #define ANNOUNCED_MS 5         /* a poll for an announced commit waits so long after another */
-#define BUSY_STEPS 6           /* an adaptive interval begins at least at max / 2^this */
 
 struct crew_source {
     size_t number;
@@ -33,9 +32,7 @@ struct crew_source {
     bool is_asking;        /* the thread waits for crew_answer */
     bool has_asked;        /* the answer asks for keys: <asked> */
     struct tally_request asked;
-    uint64_t announced_as; /* the number that its commits are announced as; 0: they are not */
-    uint64_t heard;        /* so many announcements had come when the last poll began */
-    bool was_told;         /* the host was told that announcements do not arrive */
+    struct announced announced;
 };
 
 /* The sources that a thread works on at a time, see unit.h. */
@@ -147,13 +144,8 @@ static bool resolve(struct crew_source *s, struct conn *conn, struct err *e)
 {
     struct message *m;
 
-    if (!step_resolve(s->step, conn, e))
+    if (!step_resolve(s->step, conn, &m, e))
         return false;
-    m = message_new(MESSAGE_RESOLVED, s->number);
-    if (m == NULL || (m->text = step_full_name(s->step)) == NULL) {
-        message_free(m);
-        return err_memory(e);
-    }
     s->is_waiting = true; /* before the host can answer */
     sender_send(&s->sender, m);
     return true;
@@ -168,18 +160,10 @@ static void finish(struct crew_source *s, enum message_kind kind, const struct e
 
 static bool check(struct crew_source *s, struct conn *conn, struct err *e)
 {
-    struct message *m = message_new(MESSAGE_DONE, s->number);
-    struct buf report;
+    struct message *m;
 
-    buf_init(&report, BUF_SQL_MAX);
-    if (m == NULL || !step_check(s->step, conn, &report, e) ||
-        (m->text = buf_take(&report)) == NULL) {
-        bool no_memory = m == NULL || !buf_ok(&report);
-
-        message_free(m);
-        buf_fini(&report);
-        return no_memory ? err_memory(e) : false;
-    }
+    if (!step_check(s->step, conn, &m, e))
+        return false;
     s->is_finished = true;
     sender_send(&s->sender, m);
     return true;
@@ -316,17 +300,6 @@ static bool poll_step(struct crew_unit *u, struct thread_conn *tc, uint64_t *n_r
     return ok;
 }
 
-/* The interval is short after a poll that found rows, and grows while polls find none. */
-static void adapt_interval(struct crew_unit *u, bool had_rows)
-{
-    const struct config *c = u->sources[0]->config;
-    int64_t min = c->interval_min_ms, max = c->interval_max_ms;
-    int64_t next = u->interval_ms + (u->interval_ms > max >> BUSY_STEPS ? u->interval_ms
-                                                                        : max >> BUSY_STEPS);
-
-    u->interval_ms = had_rows ? min : next < max ? next : max;
-}
-
 /* Resolves all sources of the unit, once. *is_done: that was done before. */
 static bool resolve_all(struct crew_unit *u, struct conn *conn, bool *is_done, struct err *e)
 {
@@ -385,7 +358,7 @@ static bool do_step(struct crew_unit *u, struct thread_conn *tc, struct err *e)
         return false;
     if (!unit_is_complete(&u->unit))
         return true; /* due again at once */
-    adapt_interval(u, n_rows > 0);
+    u->interval_ms = config_next_interval(u->sources[0]->config, u->interval_ms, n_rows > 0);
     u->due_ms = unit_due_ms(&u->unit, u->due_ms + u->interval_ms);
     for (size_t i = 0; job->is_once && i < u->n; i++)
         finish(u->sources[i], MESSAGE_DONE, NULL);
@@ -427,40 +400,30 @@ static bool handle_failure(struct crew_unit *u, struct thread_conn *tc, const st
 
 /* ---- the crew ---- */
 
-/* After a step: starts a listener if the source needs one, and tells the host if it hears nothing.
- * Under the mutex. */
+/* After a step: starts a listener if the source needs one. Under the mutex. */
 static void look_after_listener(struct crew_source *s)
 {
     struct crew *crew = s->crew;
-    const char *why = crew->listener != NULL ? listener_why_mute(crew->listener) : NULL;
-    struct err e = { .code = ERR_NONE };
 
-    s->announced_as = crew->job.is_once || crew->job.is_check ? 0 : step_announced_as(s->step);
-    if (s->announced_as == 0)
-        return;
-    if (crew->listener == NULL)
+    announced_check(&s->announced, crew->listener, &s->sender);
+    s->announced.as = crew->job.is_once || crew->job.is_check ? 0 : step_announced_as(s->step);
+    if (s->announced.as != 0 && crew->listener == NULL)
         crew->listener = listener_new(s->config->conninfo, crew->job.stop_fd, &crew->mutex,
                                       &crew->changed);
-    if (why != NULL && !s->was_told) {
-        s->was_told = true;
-        err_set(&e, ERR_NONE, "%s", why);
-        sender_notice(&s->sender, LOG_INFO, &e, -1);
-    }
 }
 
 /* True if a commit was announced since the last poll. Where those of one source are not announced
  * the whole unit goes by its interval: its table is scanned. */
 static bool is_announced(const struct crew_unit *u)
 {
-    const struct listener *l = u->crew->listener;
     bool is_news = false;
 
-    for (size_t i = 0; l != NULL && i < u->n; i++) {
-        const struct crew_source *s = u->sources[i];
+    for (size_t i = 0; i < u->n; i++) {
+        const struct announced *a = &u->sources[i]->announced;
 
-        if (s->announced_as == 0)
+        if (a->as == 0)
             return false;
-        is_news = is_news || listener_count(l, s->announced_as) != s->heard;
+        is_news = is_news || announced_is_news(a, u->crew->listener);
     }
     return is_news;
 }
@@ -509,8 +472,8 @@ static struct crew_unit *choose(struct crew *crew, int64_t *wait_ms)
 static void take(struct crew_unit *u)
 {
     u->is_busy = true;
-    for (size_t i = 0; u->crew->listener != NULL && i < u->n; i++)
-        u->sources[i]->heard = listener_count(u->crew->listener, u->sources[i]->announced_as);
+    for (size_t i = 0; i < u->n; i++)
+        announced_begin_poll(&u->sources[i]->announced, u->crew->listener);
 }
 
 /* It has done so. Under the mutex. */

@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/fault.h"
 
+#include "capture/alter.h"
 #include "capture/method.h"
 #include "capture/snapshot.h"
 
@@ -121,18 +122,19 @@ static void begin_position(struct source *s, uint64_t floor)
         m->begin_position(s, &before);
 }
 
-/* A first read in one poll: no leaf is known, so that all of them are new. <is_whole>: it brings
- * all rows, and not just what differs. */
-static bool begin_whole(struct source *s, bool is_whole, enum fault_news *news, struct err *e)
+/* A first read in one poll: no leaf is known, so that all of them are new. <brings_all>: all rows,
+ * and not just what differs. */
+static bool begin_whole(struct source *s, bool brings_all, enum fault_news *news, struct err *e)
 {
     *news = FAULT_STARTS;
     if (!position_set_leaves(&s->position, 0))
         return err_memory(e);
     s->position.phase = POSITION_SNAPSHOT;
     begin_position(s, s->facts.snapshot.xmin);
-    s->position.reads += s->config->deletes;
+    s->position.reads += source_counts_keys(s);
     s->is_ready = s->is_impatient = false;
-    return !is_whole || source_add_reading(s, e);
+    return source_add_notice(s, LOG_INFO, "the table is read whole, in one transaction", e) &&
+           (!brings_all || source_add_reading(s, e));
 }
 
 /* The facts may have been read without sizes, which only a first read in ranges needs: reads them
@@ -141,11 +143,11 @@ static bool begin_snapshot(struct source *s, struct conn *conn, enum fault_news 
                            struct err *e)
 {
     /* with deletes a table that is read again brings only what differs from what is known */
-    bool is_whole = s->position.phase == POSITION_NONE || !s->config->deletes;
+    bool brings_all = s->position.phase == POSITION_NONE || !s->config->deletes;
     char *text;
 
     if (s->config->is_joint)
-        return begin_whole(s, is_whole, news, e);
+        return begin_whole(s, brings_all, news, e);
     *news = FAULT_STARTS;
     conn_rollback(conn);
     if (!fault_look(s, conn, true, e) || !source_know_leaves(s, e))
@@ -160,9 +162,9 @@ static bool begin_snapshot(struct source *s, struct conn *conn, enum fault_news 
         s->polled = text;
     else
         free(text);
-    s->position.reads += s->config->deletes;
+    s->position.reads += source_counts_keys(s);
     s->is_ready = s->is_impatient = false;
-    return !is_whole || source_add_reading(s, e);
+    return !brings_all || source_add_reading(s, e);
 }
 
 static bool begin_anew(struct source *s, struct conn *conn, const char *why,
@@ -225,6 +227,28 @@ static bool check_position(struct source *s, const char **why)
     return m->oldest_xid == NULL || xmax <= m->oldest_xid(&s->position) + HORIZON_MAX_AGE;
 }
 
+/* The columns may be others than those that the position knows: reads the table again if rows have
+ * other values and nothing else shows that. */
+static bool check_columns(struct source *s, struct conn *conn, enum fault_news *news,
+                          struct err *e)
+{
+    struct position *p = &s->position;
+    char why[160], text[320];
+
+    if (p->columns != NULL && s->facts.is_new_rowtype &&
+        !alter_set_former(s->facts.rowtype, p->columns))
+        return err_memory(e);
+    if (!alter_find(s, conn, method_that_holds(p) == &method_xmin, why, sizeof why, e))
+        return false;
+    if (*why == '\0')
+        return true;
+    if (s->config->start == CONFIG_START_SNAPSHOT)
+        return begin_anew(s, conn, why, news, e);
+    snprintf(text, sizeof text, "%s; rows do not come again because of that, since the source did "
+             "not begin with the rows that were there", why);
+    return source_add_notice(s, LOG_WARN, text, e);
+}
+
 /* The fault table: brings the position in line with the server that answers now. */
 static bool check_server(struct source *s, struct conn *conn, enum fault_news *news, struct err *e)
 {
@@ -266,7 +290,7 @@ static bool check_server(struct source *s, struct conn *conn, enum fault_news *n
         return begin_anew(s, conn, "the table was dropped and created again, or swapped", news, e);
     if (!check_position(s, &lost))
         return begin_anew(s, conn, lost, news, e);
-    return true;
+    return check_columns(s, conn, news, e);
 }
 
 /* If the snapshot has the same text as at the newest poll, nothing has committed anywhere in the

@@ -14,7 +14,7 @@ bool key_census_is_due(const struct key_census *c, const struct source *s)
 {
     const struct config *config = s->config;
 
-    return config->deletes &&
+    return source_counts_keys(s) &&
            (c->is_owed || config->check_ms == 0 ||
             clock_mono_ms() - c->last_ms >= config->check_ms);
 }
@@ -63,9 +63,14 @@ void key_census_drop(struct key_census *c)
     c->is_wanted = c->is_skipped = c->is_answered = false;
 }
 
+bool key_census_is_answered(const struct key_census *c)
+{
+    return c->is_wanted && !c->is_skipped && c->is_answered;
+}
+
 void key_census_complete(struct key_census *c, const struct source *s)
 {
-    if (c->is_wanted && !c->is_skipped && c->is_answered) {
+    if (key_census_is_answered(c)) {
         c->is_owed = c->is_behind = c->is_truncated = false;
         c->last_ms = clock_mono_ms();
     } else {

@@ -40,6 +40,9 @@ int64_t key_census_due_ms(const struct key_census *c, const struct source *s);
  * poll before. <is_start>: nothing is polled, and the position begins with what is there. */
 void key_census_begin(struct key_census *c, const struct source *s, bool is_start);
 
+/* True if the poll in hand has made one that the host has answered. */
+bool key_census_is_answered(const struct key_census *c);
+
 /* Forgets what the poll in hand brought. To be called when a poll ends unfinished;
  * key_census_complete calls it too. */
 void key_census_drop(struct key_census *c);

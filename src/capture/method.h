@@ -40,6 +40,7 @@ struct method_step {
     struct xidset delivered; /* the xids of the rows that the step delivers */
     struct xidset there;     /* xids that were there already, which count as delivered */
     bool has_left;           /* rows were left to the next poll, see METHOD_LEAVE */
+    bool is_counted;         /* the host was told which rows are there, and knows all deletes */
     /* set by <begin>: */
     const struct method_copy *copy; /* the COPY that the poll ends with */
     bool is_recheck;         /* see increment.h */

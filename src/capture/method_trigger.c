@@ -250,7 +250,7 @@ static void begin_position(struct source *s, const struct position_stamps *befor
         floor = before->tombstone_floor;
     if (floor < t->pruned)
         floor = t->pruned;
-    if (t->since != 0)
+    if (t->since != 0 && !source_counts_keys(s)) /* else the poll that takes over counts first */
         s->position.stamps = (struct position_stamps){ true, t->since, floor };
 }
 
@@ -259,8 +259,13 @@ static bool check_position(struct source *s, const char **why)
 {
     struct position *p = &s->position;
     const struct triggers *t = triggers_of(s);
+    struct err ignored;
 
     if (p->stamps.since != t->since) {
+        if (s->config->deletes && !source_add_notice(s, LOG_WARN, "what is there is learned anew: "
+                                                     "deletes since the last poll by triggers are "
+                                                     "not told", &ignored))
+            return true; /* no memory for it: the next step says so */
         source_forget_polled(s);
         position_forget_resume_points(p);
         p->stamps = (struct position_stamps){ 0 };
@@ -322,13 +327,13 @@ static bool take_head(const struct source *s, struct method_row *row, struct hea
     row->xid = horizon_widen_visible(head->xmin, &s->facts.snapshot, &s->facts.in_doubt,
                                      &is_doubtful);
     *horizon_xid = row->xid;
-    if (s->position.stamps.is_used) {
+    row->is_tombstone = is_tombstone(head);
+    if (s->position.stamps.is_used || row->is_tombstone) {
         is_doubtful = false;
         *horizon_xid = head->stamp;
         if (head->stamp > 0)
             row->xid = head->stamp;
     }
-    row->is_tombstone = is_tombstone(head);
     row->fate = is_doubtful ? METHOD_LEAVE : METHOD_DELIVER;
     return true;
 }
@@ -371,6 +376,15 @@ static bool take_leaf(const struct source *s, struct method_step *step, struct m
             (row->is_old || xidset_add(&step->delivered, row->xid))) || err_memory(e);
 }
 
+/* The xids whose tombstones were told. */
+static const struct xidset *told_deletes(const struct source *s)
+{
+    const struct position_stamps *stamps = &s->position.stamps;
+
+    return !stamps->is_used && stamps->tombstone_floor > 0 ? &s->restored_seen
+                                                           : &s->position.horizon.seen;
+}
+
 static bool take_row(const struct source *s, struct method_step *step, struct method_row *row,
                      struct err *e)
 {
@@ -384,11 +398,11 @@ static bool take_row(const struct source *s, struct method_step *step, struct me
         return false;
     if (row->fate == METHOD_LEAVE)
         return true;
-    is_new = row->is_tombstone ? !xidset_has(&h->seen, horizon_xid)
+    is_new = row->is_tombstone ? !xidset_has(told_deletes(s), horizon_xid)
                                : head.line == SQL_TRIGGER_ROW && horizon_is_new(h, horizon_xid);
     own->empty += is_new && head.line == SQL_TRIGGER_EMPTY;
     if (!is_new || head.line == SQL_TRIGGER_EMPTY ||
-        (head.later > 0 && !xidset_has(&h->seen, head.later)))
+        (head.later > 0 && !xidset_has(told_deletes(s), head.later)))
         row->fate = METHOD_SKIP; /* not new, or a later tombstone of this poll has the same key */
     return (learn_stamp(step, &head) && (!is_new || xidset_add(&step->delivered, row->xid))) ||
            err_memory(e);
@@ -455,14 +469,31 @@ static const struct method_copy take_over = {
     .put = put_take_over, .take = take_row, .reads_all = true,
 };
 
+/* The deletes that this poll counts are told by it, so their tombstones need not be read. */
+static bool learn_tombstones(const struct source *s, struct method_step *step, struct conn *conn,
+                             struct err *e)
+{
+    const struct sql_trigger_query q = query(s);
+    struct result *rows = NULL;
+    struct buf sql;
+    bool ok;
+
+    buf_init(&sql, BUF_SQL_MAX);
+    sql_trigger_tombstone_xids(&sql, &q, s->position.horizon.floor);
+    ok = buf_ok(&sql) ? conn_run(conn, sql.data, &rows, 1, e) : err_memory(e);
+    buf_fini(&sql);
+    for (int i = 0; ok && i < result_count(rows); i++)
+        ok = xidset_add(&step->there, result_u64(rows, i, 0)) || err_memory(e);
+    result_free(rows);
+    return ok;
+}
+
 static bool begin(struct source *s, struct method_step *step, struct conn *conn, struct err *e)
 {
-    (void)s;
-    (void)conn;
-    (void)e;
     step->copy = step->hand_over == METHOD_TAKES ? &take_over : &poll;
     step->is_held = step->hand_over == METHOD_TAKES;
-    return true;
+    return step->hand_over != METHOD_TAKES || !source_counts_keys(s) ||
+           learn_tombstones(s, step, conn, e);
 }
 
 static bool rise(struct source *s, struct err *e)
@@ -493,11 +524,13 @@ static bool advance(struct source *s, struct method_step *step, struct err *e)
     if (!tell_of_empty(s, own->empty, e))
         return false;
     /* the stamps of rows that are left to the next poll are not known yet */
-    if (step->hand_over == METHOD_TAKES && !step->has_left) {
+    if (step->hand_over == METHOD_TAKES && !step->has_left &&
+        (step->is_counted || !source_counts_keys(s))) {
         if (!xidset_add_all(&step->delivered, &step->there))
             return err_memory(e);
         s->position.stamps.is_used = true;
         s->position.stamps.since = triggers_of(s)->since;
+        s->position.is_learned = false; /* tombstones tell what is deleted from now on */
     }
     return method_move_horizon(s, step, e) && rise(s, e);
 }

@@ -13,6 +13,7 @@ void position_fini(struct position *p)
     increment_fini(&p->increment);
     pages_fini(&p->pages);
     free(p->signature);
+    free(p->columns);
     free(p->leaves);
     position_forget_resume_points(p);
     position_forget_done(p);
@@ -49,12 +50,14 @@ bool position_copy(struct position *to, const struct position *from)
     to->increment = (struct increment){ 0 };
     to->pages = (struct pages){ 0 };
     to->signature = from->signature != NULL ? strdup(from->signature) : NULL;
+    to->columns = from->columns != NULL ? strdup(from->columns) : NULL;
     to->resume_points = NULL;
     to->n_resume_points = to->cap_resume_points = 0;
     to->done.keys = from->done.keys != NULL ? strdup(from->done.keys) : NULL;
     to->leaves = array_copy(from->leaves, from->n_leaves, sizeof *from->leaves, &ok);
     to->cap_leaves = from->n_leaves;
     if (ok && (from->signature == NULL || to->signature != NULL) &&
+        (from->columns == NULL || to->columns != NULL) &&
         (from->done.keys == NULL || to->done.keys != NULL) &&
         copy_resume_points(to, from) && horizon_copy(&to->horizon, &from->horizon) &&
         increment_copy(&to->increment, &from->increment) &&

@@ -60,7 +60,8 @@ struct position {
     uint64_t floor_lsn;     /* once this is flushed, no crash undoes the floor; 0: it is flushed */
     struct identity identity;
     uint32_t table;         /* oid */
-    char *signature;        /* the columns, see struct rowtype */
+    char *signature;        /* the columns of rows, see struct rowtype */
+    char *columns;          /* what is known of all columns, see alter.h; NULL: nothing */
     struct position_leaf *leaves; /* known leaves; ranges are read in this order */
     size_t n_leaves, cap_leaves;
     uint64_t rows;          /* delivered by the snapshot so far, for the progress line */

@@ -133,6 +133,7 @@ bool reading_start_chunk(struct reading *r, struct err *e)
     chunk->is_ordered = reading_is_ordered(r);
     chunk->is_recheck = r->method.is_recheck;
     chunk->reads = s->position.reads;
+    chunk->has_hashes = source_counts_keys(s);
     return true;
 }
 
@@ -144,7 +145,7 @@ static bool was_delivered(struct reading *r, const struct method_row *row)
     const char *fields = row->p;
     uint64_t hash;
 
-    if (range->done.n == 0 || (r->source->config->deletes &&
+    if (range->done.n == 0 || (source_counts_keys(r->source) &&
                                !key_census_read_hash(&fields, row->end, &hash)))
         return false;
     return snapshot_has_delivered(range, r->source->facts.rowtype, &row->place, fields,
@@ -190,7 +191,7 @@ static bool deliver(struct reading *r, struct method_row *row, struct err *e)
     if (!reading_start_chunk(r, e))
         return false;
     chunk = &r->message->chunk;
-    if (s->config->deletes && !key_census_take_hash(r->census, chunk, &row->p, row->end, e))
+    if (source_counts_keys(s) && !key_census_take_hash(r->census, chunk, &row->p, row->end, e))
         return false;
     out.len = (uint32_t)(row->end - row->p);
     out.op = row->is_tombstone || rowtype_is_soft_deleted(s->facts.rowtype, row->p, out.len)

@@ -21,19 +21,28 @@ void rowtype_unref(struct rowtype *s)
     for (size_t i = 0; i < s->n_columns; i++) {
         free(s->columns[i].name);
         free(s->columns[i].type);
+        free(s->columns[i].base_type);
+        free(s->columns[i].expression);
+        free(s->columns[i].former);
+        free(s->columns[i].former_expression);
     }
     free(s->columns);
     free(s->key);
     free(s->database);
     free(s->schema);
     free(s->table);
+    free(s->table_id);
+    free(s->numbers);
+    free(s->dropped);
     free(s->signature);
+    free(s->columns_text);
     free(s);
 }
 
 bool rowtype_equal(const struct rowtype *a, const struct rowtype *b)
 {
     if (strcmp(a->database, b->database) != 0 || strcmp(a->signature, b->signature) != 0 ||
+        strcmp(a->table_id, b->table_id) != 0 || strcmp(a->columns_text, b->columns_text) != 0 ||
         a->n_columns != b->n_columns || a->n_key != b->n_key)
         return false;
     for (size_t i = 0; i < a->n_columns; i++)
@@ -84,7 +93,8 @@ bool rowtype_put_key(const struct rowtype *s, const char *row, size_t len, struc
 }
 
 /* The third answer to sql_table. */
-enum { C_NAME, C_TYPE, C_OID, C_ARRAY, C_COMPOSITE, C_CAST, C_PK, C_NULLABLE, C_UNIQUE };
+enum { C_NAME, C_TYPE, C_OID, C_ARRAY, C_COMPOSITE, C_CAST, C_PK, C_NULLABLE, C_UNIQUE, C_NUMBER,
+       C_BASE_TYPE, C_EXPRESSION };
 
 #define XID8_OID 5069
 
@@ -127,15 +137,21 @@ static size_t add_column(struct rowtype *s, const struct result *r, int i)
         .has_json_cast = result_bool(r, i, C_CAST),
     };
 
+    c->number = (uint16_t)result_u64(r, i, C_NUMBER);
     c->name = strdup(result_text(r, i, C_NAME));
     c->type = strdup(result_text(r, i, C_TYPE));
+    c->base_type = strdup(result_text(r, i, C_BASE_TYPE));
     c->kind = types_kind_of(&type);
     c->wants_to_json = types_wants_to_json(&type);
     c->is_nullable = result_bool(r, i, C_NULLABLE);
     c->is_text = row_order_is_text(type.oid);
     c->is_total = row_order_is_total(type.oid);
+    c->has_json_cast = type.has_json_cast && !type.is_array && !type.is_composite;
     s->n_columns++;
-    return c->name != NULL && c->type != NULL ? s->n_columns - 1 : SIZE_MAX;
+    if (result_text(r, i, C_EXPRESSION) != NULL &&
+        (c->expression = strdup(result_text(r, i, C_EXPRESSION))) == NULL)
+        return SIZE_MAX;
+    return c->name != NULL && c->type != NULL && c->base_type != NULL ? s->n_columns - 1 : SIZE_MAX;
 }
 
 static bool add_row_columns(struct rowtype *s, const struct relation *t, const struct result *r,
@@ -300,15 +316,62 @@ static void choose_order(struct rowtype *s, const struct result *r)
         s->scope = hash_column(s->scope, &s->columns[s->has_place ? i : s->key[i]]);
 }
 
+/* ---- what the position keeps of columns ---- */
+
+static char *read_numbers(const struct result *r)
+{
+    struct buf b;
+
+    buf_init(&b, BUF_SQL_MAX);
+    buf_putc(&b, ' ');
+    for (int i = 0; i < result_count(r); i++)
+        buf_printf(&b, "%s ", result_text(r, i, C_NUMBER));
+    return buf_take(&b);
+}
+
+static void put_escaped(struct buf *b, const char *text)
+{
+    copytext_escape(b, text, strlen(text));
+}
+
+/* The place of column <i> in the key, from 1; 0: it is no part of it. */
+static size_t key_place(const struct rowtype *s, size_t i)
+{
+    for (size_t k = 0; k < s->n_key; k++)
+        if (s->key[k] == i)
+            return k + 1;
+    return 0;
+}
+
+static bool describe_columns(struct rowtype *s, struct err *e)
+{
+    struct buf b;
+
+    buf_init(&b, BUF_SQL_MAX);
+    for (size_t i = 0; i < s->n_columns; i++) {
+        const struct rowtype_column *c = &s->columns[i];
+
+        buf_printf(&b, "%d\t%zu\t", c->number, key_place(s, i));
+        put_escaped(&b, c->name);
+        buf_putc(&b, '\t');
+        put_escaped(&b, c->type);
+        buf_putc(&b, '\t');
+        put_escaped(&b, c->expression != NULL ? c->expression : "");
+        buf_putc(&b, '\n');
+    }
+    s->columns_text = buf_take(&b);
+    return s->columns_text != NULL || err_memory(e);
+}
+
 static bool sign(struct rowtype *s, struct err *e)
 {
     struct buf b;
 
     buf_init(&b, BUF_SQL_MAX);
     for (size_t i = 0; i < s->n_row; i++) {
-        copytext_escape(&b, s->columns[i].name, strlen(s->columns[i].name));
+        put_escaped(&b, s->columns[i].name);
         buf_putc(&b, '\t');
-        copytext_escape(&b, s->columns[i].type, strlen(s->columns[i].type));
+        put_escaped(&b, s->columns[i].type);
         buf_putc(&b, '\n');
     }
     s->signature = buf_take(&b);
@@ -316,7 +379,7 @@ static bool sign(struct rowtype *s, struct err *e)
 }
 
 struct rowtype *rowtype_read(const struct relation *t, const struct result *columns,
-                             const struct config *c, struct err *e)
+                             const struct config *c, const char *table_id, struct err *e)
 {
     size_t most = (size_t)result_count(columns) + c->n_columns + c->n_pk + 1;
     struct rowtype *s = calloc(1, sizeof *s);
@@ -329,15 +392,17 @@ struct rowtype *rowtype_read(const struct relation *t, const struct result *colu
     s->database = strdup(t->database);
     s->schema = strdup(t->schema);
     s->table = strdup(t->name);
+    s->table_id = strdup(table_id);
+    s->numbers = read_numbers(columns);
     s->columns = calloc(most, sizeof *s->columns);
     s->key = calloc(most, sizeof *s->key);
     s->has_no_xid = !t->has_xmin;
-    if (s->database == NULL || s->schema == NULL || s->table == NULL || s->columns == NULL ||
-        s->key == NULL)
+    if (s->database == NULL || s->schema == NULL || s->table == NULL || s->table_id == NULL ||
+        s->numbers == NULL || s->columns == NULL || s->key == NULL)
         err_memory(e);
     else if (add_row_columns(s, t, columns, c, e) &&
              add_key(s, t, columns, c, e) && add_soft(s, t, columns, c->soft_delete, e) &&
-             sign(s, e)) {
+             sign(s, e) && describe_columns(s, e)) {
         choose_order(s, columns);
         return s;
     }
@@ -366,20 +431,31 @@ bool rowtype_read_growth(const struct relation *t, const struct result *columns,
                    t->name, name, result_text(columns, at, C_TYPE));
 }
 
+/* Copies text, which may be NULL. False: out of memory. */
+static bool copy_text(char **to, const char *from)
+{
+    return from == NULL || (*to = strdup(from)) != NULL;
+}
+
 static bool derive_column(struct rowtype_column *to, const struct rowtype_column *columns,
                           const struct rowtype_source *c)
 {
-    const struct rowtype_column *from = c->from != ROWTYPE_NEW ? &columns[c->from] : NULL;
-    bool is_text = from == NULL || c->is_text;
+    static const struct rowtype_column new = { 0 };
+    const struct rowtype_column *from = c->from != ROWTYPE_NEW ? &columns[c->from] : &new;
+    bool is_text = c->from == ROWTYPE_NEW || c->is_text;
 
-    to->name = strdup(c->name);
-    to->type = strdup(is_text ? "text" : from->type);
+    to->number = from->number;
     to->kind = is_text ? TYPES_TEXT : from->kind;
     to->wants_to_json = !is_text && from->wants_to_json;
-    to->is_nullable = from == NULL || from->is_nullable;
+    to->is_nullable = c->from == ROWTYPE_NEW || from->is_nullable;
     to->is_text = is_text || from->is_text;
     to->is_total = is_text || from->is_total;
-    return to->name != NULL && to->type != NULL;
+    to->has_json_cast = !is_text && from->has_json_cast;
+    return copy_text(&to->name, c->name) && copy_text(&to->type, is_text ? "text" : from->type) &&
+           copy_text(&to->base_type, is_text ? NULL : from->base_type) &&
+           copy_text(&to->expression, is_text ? NULL : from->expression) &&
+           copy_text(&to->former, from->former) &&
+           copy_text(&to->former_expression, from->former_expression);
 }
 
 struct rowtype *rowtype_derive(const struct rowtype *of, const struct rowtype_source *columns,
@@ -398,7 +474,8 @@ struct rowtype *rowtype_derive(const struct rowtype *of, const struct rowtype_so
     s->columns = calloc(n + 1, sizeof *s->columns);
     s->key = calloc(of->n_key + 1, sizeof *s->key);
     ok = s->database != NULL && s->schema != NULL && s->table != NULL && s->columns != NULL &&
-         s->key != NULL;
+         s->key != NULL && copy_text(&s->table_id, of->table_id) &&
+         copy_text(&s->numbers, of->numbers) && copy_text(&s->dropped, of->dropped);
     for (; ok && s->n_columns < n; s->n_columns++)
         ok = derive_column(&s->columns[s->n_columns], of->columns, &columns[s->n_columns]);
     s->n_row = n_row;

@@ -17,13 +17,22 @@
 #define ROWTYPE_STAMP_COLUMN "pgcdc_xid" /* of the triggers; no part of rows unless
                                          * `columns` names it */
 
+/* All text is owned. */
 struct rowtype_column {
+    uint16_t number; /* that of the table's column, which a rename does not change; 0: a column that
+                      * is made of none */
     char *name;
-    char *type; /* as format_type() writes it: "numeric(12,2)" */
+    char *type;      /* as format_type() writes it: "numeric(12,2)" */
+    char *base_type; /* the same; of a domain, what it is a domain over; NULL: nothing is known of
+                      * the values, since a script makes them */
+    char *expression; /* of a generated column, with 's' (stored) or 'v' in front, or NULL */
+    char *former;    /* its name when the position was kept, if that was another one, or NULL */
+    char *former_expression; /* likewise; of the column that had the name, if this one is new */
     enum types_kind kind;
     bool wants_to_json; /* statements read it as to_json(column) */
     bool is_nullable;
     bool is_text, is_total; /* see row_order.h */
+    bool has_json_cast; /* likewise, because its type, no array or row, has a cast of its own */
 };
 
 /* A row of this type has n_columns fields: first the n_row columns of change.row in the
@@ -32,6 +41,10 @@ struct rowtype_column {
 struct rowtype {
     atomic_int refs;
     char *database, *schema, *table;
+    char *table_id; /* what the numbers of columns belong to: cluster, database, table, by ids */
+    char *numbers; /* of all columns of the table: " 1 2 5 " */
+    char *dropped; /* names of columns that the position knew and the table has not, with COPY's
+                    * backslashes, a newline after each; or NULL */
     struct rowtype_column *columns;
     size_t n_columns, n_row;
     size_t *key; /* indices into columns, in the order of the key */
@@ -45,6 +58,7 @@ struct rowtype {
     bool is_by_hand; /* of changes that a script makes: the values are of any type */
     size_t soft; /* the column that says that a row is deleted; SIZE_MAX: none */
     char *signature; /* "name\ttype\n" for each column of the row, both with COPY's backslashes */
+    char *columns_text; /* what a position keeps of all columns, see alter.h */
 };
 
 /* Adds a reference, and returns <s>. */
@@ -104,9 +118,9 @@ bool rowtype_put_key(const struct rowtype *s, const char *row, size_t len,
                      struct buf *key) WARN_UNUSED;
 
 /* Makes a row type of the columns and the key that <c> asks for, from the third answer to
- * sql_table. Returns owned, or NULL with ERR_REFUSED or ERR_MEMORY. */
+ * sql_table; <table_id> is copied. Returns owned, or NULL with ERR_REFUSED or ERR_MEMORY. */
 struct rowtype *rowtype_read(const struct relation *t, const struct result *columns,
-                             const struct config *c, struct err *e);
+                             const struct config *c, const char *table_id, struct err *e);
 
 /* Looks for the growing column <name> in the third answer to sql_table. *growth: what its values
  * are. ERR_REFUSED if it is not there, or of a type that cannot grow. */

@@ -19,7 +19,14 @@ void source_fini(struct source *s)
         message_free(m);
     begin_facts_fini(&s->facts);
     position_fini(&s->position);
+    xidset_fini(&s->restored_seen);
     source_forget_polled(s);
+}
+
+bool source_counts_keys(const struct source *s)
+{
+    return s->config->deletes ||
+           (s->position.is_learned && s->config->capture == CONFIG_BY_TRIGGER);
 }
 
 bool source_restore(struct source *s, const struct position *kept)
@@ -27,7 +34,13 @@ bool source_restore(struct source *s, const struct position *kept)
     position_fini(&s->position);
     s->durable = (struct horizon_durable){ .xmax = kept->identity.durable_xmax,
                                            .lsn = kept->identity.durable_lsn };
-    return position_copy(&s->position, kept);
+    if (!position_copy(&s->position, kept))
+        return false;
+    /* tombstones since a position of another method are for triggers to read that take it over */
+    if (s->config->capture != CONFIG_BY_TRIGGER || kept->stamps.is_used)
+        return true;
+    s->position.stamps.tombstone_floor = kept->horizon.floor;
+    return xidset_copy(&s->restored_seen, &kept->horizon.seen);
 }
 
 void source_keep_identity(struct source *s)
@@ -140,12 +153,28 @@ bool source_add_ready(struct source *s, struct err *e)
     return true;
 }
 
+/* The position knows the columns of the facts from now on. */
+static bool know_columns(struct position *p, const struct rowtype *now, struct err *e)
+{
+    char *copy;
+
+    if (p->columns != NULL && strcmp(p->columns, now->columns_text) == 0)
+        return true;
+    if ((copy = strdup(now->columns_text)) == NULL)
+        return err_memory(e);
+    free(p->columns);
+    p->columns = copy;
+    return true;
+}
+
 bool source_add_schema(struct source *s, struct err *e)
 {
     struct position *p = &s->position;
     const char *now = s->facts.rowtype->signature;
     char *copy;
 
+    if (!know_columns(p, s->facts.rowtype, e))
+        return false;
     if (p->signature != NULL && strcmp(p->signature, now) == 0)
         return true;
     if ((copy = strdup(now)) == NULL)

@@ -24,6 +24,8 @@ struct source {
     const struct source *leader;    /* the source of its unit that has opened the transaction in
                                      * hand; NULL: none but itself */
     struct position position;
+    struct xidset restored_seen; /* that of a position which triggers are to take over, as it was
+                                  * restored: tombstones of others since then were not told */
     struct horizon_durable durable;
     struct begin_facts facts;
     bool is_checked;      /* <declared> has checked the health of the table */
@@ -43,6 +45,10 @@ void source_fini(struct source *s);
 
 /* Takes over a position that was kept (copied). False: out of memory. */
 bool source_restore(struct source *s, const struct position *kept) WARN_UNUSED;
+
+/* True if deletes are looked for by a census: the source asks for them, or it did when the position
+ * was taken and triggers, which tell them from now on, have not taken it over yet. */
+bool source_counts_keys(const struct source *s);
 
 /* Records which server answered, and what of it a crash cannot take back. */
 void source_keep_identity(struct source *s);

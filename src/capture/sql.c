@@ -199,12 +199,12 @@ void sql_table(struct buf *b, const struct relation *t, bool with_sizes)
                 " FROM tree JOIN pg_class c USING (oid)"
                 " JOIN pg_namespace n ON n.oid = c.relnamespace"
                 " LEFT JOIN pg_am a ON a.oid = c.relam WHERE c.relkind <> 'p' ORDER BY c.oid;"
-                "WITH RECURSIVE base(num, typ) AS (SELECT attnum, atttypid FROM pg_attribute"
-                " WHERE attrelid = ");
+                "WITH RECURSIVE base(num, typ, typmod) AS (SELECT attnum, atttypid, atttypmod"
+                " FROM pg_attribute WHERE attrelid = ");
     sql_put_regclass(b, t);
     buf_puts(b, " AND attnum > 0 AND NOT attisdropped"
-                " UNION SELECT num, t.typbasetype FROM base JOIN pg_type t ON t.oid = typ"
-                " WHERE t.typtype = 'd')"
+                " UNION SELECT num, t.typbasetype, t.typtypmod FROM base"
+                " JOIN pg_type t ON t.oid = typ WHERE t.typtype = 'd')"
                 " SELECT a.attname, format_type(a.atttypid, a.atttypmod), t.oid,"
                 " t.typelem <> 0 AND t.typsubscript = 'array_subscript_handler'::regproc,"
                 " t.typtype = 'c' OR t.oid = 'record'::regtype,"
@@ -214,7 +214,10 @@ void sql_table(struct buf *b, const struct relation *t, bool with_sizes)
                 " THEN array_position(i.indkey::int2[], a.attnum) + 1 END,"
                 " NOT a.attnotnull OR EXISTS (SELECT FROM pg_constraint n"
                 " WHERE n.conrelid = a.attrelid AND n.contype = 'n' AND NOT n.convalidated"
-                " AND n.conkey[1] = a.attnum), u.list"
+                " AND n.conkey[1] = a.attnum), u.list, a.attnum,"
+                " format_type(t.oid, typmod), CASE WHEN a.attgenerated <> ''"
+                " THEN a.attgenerated::text || (SELECT pg_get_expr(d.adbin, d.adrelid)"
+                " FROM pg_attrdef d WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum) END"
                 " FROM base JOIN pg_type t ON t.oid = typ AND t.typtype <> 'd'"
                 " JOIN pg_attribute a ON a.attnum = num AND a.attrelid = ");
     sql_put_regclass(b, t);
@@ -223,6 +226,15 @@ void sql_table(struct buf *b, const struct relation *t, bool with_sizes)
                 " AND a.attnum = ANY (i.indkey) LEFT JOIN (");
     put_unique_indexes(b, t);
     buf_puts(b, ") AS u ON u.num = a.attnum ORDER BY a.attnum;");
+}
+
+void sql_missing_values(struct buf *b, const struct relation *t)
+{
+    buf_puts(b, "WITH RECURSIVE tree(oid) AS (SELECT ");
+    sql_put_regclass(b, t);
+    buf_puts(b, "::oid UNION SELECT inhrelid FROM pg_inherits JOIN tree ON inhparent = tree.oid)"
+                " SELECT DISTINCT attname FROM tree JOIN pg_attribute ON attrelid = tree.oid"
+                " WHERE atthasmissing AND NOT attisdropped");
 }
 
 static void put_column(struct buf *b, const struct sql_query *q, size_t i)

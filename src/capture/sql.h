@@ -56,6 +56,10 @@ void sql_switch(struct buf *b, bool rls, bool by_index);
 /* Three results: the relation, its leaves (with sizes if asked), its columns. */
 void sql_table(struct buf *b, const struct relation *t, bool with_sizes);
 
+/* The names of the columns that rows have a value of which is not stored in them: those that were
+ * added with a default. */
+void sql_missing_values(struct buf *b, const struct relation *t);
+
 /* Reads nothing, but fails where sql_poll would: a condition that cannot work, a key that has
  * no order. */
 void sql_try(struct buf *b, const struct sql_query *q);

@@ -290,7 +290,8 @@ static void put_label(struct buf *b, const struct sql_trigger_query *q, size_t k
     free(copy);
 }
 
-static void put_tombstones(struct buf *b, const struct sql_trigger_query *q,
+/* Those from <floor> on. <p>: a position of stamps, whose resume points count, or NULL. */
+static void put_tombstones(struct buf *b, const struct sql_trigger_query *q, uint64_t floor,
                            const struct position *p)
 {
     const struct sql_query *r = &q->query;
@@ -301,7 +302,7 @@ static void put_tombstones(struct buf *b, const struct sql_trigger_query *q,
     put_order_columns(b, r, "pgcdc_k");
     buf_puts(b, " FROM (SELECT pgcdc_d.key, pgcdc_d.xid, coalesce(lead(pgcdc_d.xid) OVER"
                 " (PARTITION BY pgcdc_d.key::text ORDER BY pgcdc_d.xid), '0') AS later");
-    put_tombstones_in_reach(b, q, p->stamps.tombstone_floor);
+    put_tombstones_in_reach(b, q, floor);
     buf_puts(b, ") AS pgcdc_d CROSS JOIN LATERAL jsonb_to_record(pgcdc_d.key) AS pgcdc_l (");
     for (size_t k = 0; k < r->rowtype->n_key; k++) {
         buf_puts(b, k > 0 ? ", " : "");
@@ -316,18 +317,21 @@ static void put_tombstones(struct buf *b, const struct sql_trigger_query *q,
         sql_put_ident(b, key_column(r, k)->name);
     }
     buf_puts(b, ") AS pgcdc_k WHERE true");
-    put_after_resume_points(b, r, p, true);
+    if (p != NULL)
+        put_after_resume_points(b, r, p, true);
     put_not_there(b, r);
 }
 
 /* The names of what a poll's lines have, in the subquery that puts them together. */
-static void put_names(struct buf *b, const struct rowtype *s)
+static void put_names(struct buf *b, const struct rowtype *s, bool with_hash)
 {
     buf_puts(b, "x, s, m");
     if (s->order == ROW_ORDER_BY_FINGERPRINT)
         buf_puts(b, ", f");
     if (s->has_place)
         buf_puts(b, ", o, l");
+    if (with_hash)
+        buf_puts(b, ", h");
     for (size_t i = 0; i < s->n_columns; i++)
         buf_printf(b, ", c%zu", i);
 }
@@ -338,13 +342,13 @@ void sql_trigger_poll(struct buf *b, const struct sql_trigger_query *q, const st
     size_t n_key = s->order == ROW_ORDER_BY_FINGERPRINT ? 0 : s->n_key;
 
     buf_puts(b, "COPY (SELECT ");
-    put_names(b, s);
+    put_names(b, s, false);
     buf_puts(b, " FROM (");
     put_rows(b, q, p);
     buf_puts(b, " UNION ALL ");
-    put_tombstones(b, q, p);
+    put_tombstones(b, q, p->stamps.tombstone_floor, p);
     buf_puts(b, ") AS u (");
-    put_names(b, s);
+    put_names(b, s, false);
     for (size_t k = 0; k < n_key; k++)
         buf_printf(b, ", k%zu", k);
     buf_puts(b, ") ORDER BY s, m");
@@ -356,6 +360,12 @@ void sql_trigger_poll(struct buf *b, const struct sql_trigger_query *q, const st
     buf_puts(b, ") TO STDOUT");
 }
 
+void sql_trigger_tombstone_xids(struct buf *b, const struct sql_trigger_query *q, uint64_t floor)
+{
+    buf_puts(b, "SELECT DISTINCT pgcdc_d.xid");
+    put_tombstones_in_reach(b, q, floor);
+}
+
 /* "COPY (SELECT xmin, stamp": what the line is comes next. */
 static void put_head(struct buf *b, const struct sql_query *q)
 {
@@ -365,20 +375,46 @@ static void put_head(struct buf *b, const struct sql_query *q)
     put_stamp(b, q);
 }
 
+/* The rows of a poll by xmin. */
+static void put_take_over(struct buf *b, const struct sql_trigger_query *q,
+                          const struct position *p)
+{
+    const struct sql_query *r = &q->query;
+
+    buf_puts(b, "(SELECT ");
+    put_xmin(b, r);
+    buf_puts(b, "::text::xid8, ");
+    put_stamp(b, r);
+    buf_puts(b, ", CASE WHEN true");
+    sql_put_after_resume_points(b, r, p);
+    buf_printf(b, " THEN %d ELSE %d END", SQL_TRIGGER_ROW, SQL_TRIGGER_OLD);
+    sql_put_fingerprint(b, r);
+    sql_put_columns(b, r);
+    put_order_columns(b, r, r->table->name);
+    sql_put_from(b, r, NULL);
+    sql_put_since(b, r, p, p->horizon.floor);
+    sql_put_where(b, r);
+    sql_put_order(b, r);
+    buf_putc(b, ')');
+}
+
 void sql_trigger_take_over(struct buf *b, const struct sql_trigger_query *q,
                            const struct position *p)
 {
-    put_head(b, &q->query);
-    buf_puts(b, ", CASE WHEN true");
-    sql_put_after_resume_points(b, &q->query, p);
-    buf_printf(b, " THEN %d ELSE %d END", SQL_TRIGGER_ROW, SQL_TRIGGER_OLD);
-    sql_put_fingerprint(b, &q->query);
-    sql_put_columns(b, &q->query);
-    sql_put_from(b, &q->query, NULL);
-    sql_put_since(b, &q->query, p, p->horizon.floor);
-    sql_put_where(b, &q->query);
-    sql_put_order(b, &q->query);
-    buf_puts(b, ") TO STDOUT");
+    const struct rowtype *s = q->query.rowtype;
+    uint64_t floor = p->stamps.tombstone_floor > 0 ? p->stamps.tombstone_floor : p->horizon.floor;
+
+    buf_puts(b, "COPY (SELECT ");
+    put_names(b, s, q->query.with_hash);
+    buf_puts(b, " FROM (");
+    if (!q->query.with_hash) {
+        put_tombstones(b, q, floor, NULL);
+        buf_puts(b, " UNION ALL ");
+    }
+    put_take_over(b, q, p);
+    buf_puts(b, ") AS u (");
+    put_names(b, s, q->query.with_hash);
+    buf_puts(b, ")) TO STDOUT");
 }
 
 void sql_trigger_leaf(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf)

@@ -49,9 +49,13 @@ void sql_trigger_health(struct buf *b, const struct sql_trigger_query *q);
 void sql_trigger_poll(struct buf *b, const struct sql_trigger_query *q, const struct position *p);
 
 /* From a position of xmins: the rows of sql_poll. Those that sql_poll leaves out because of resume
- * points come as SQL_TRIGGER_OLD. */
+ * points come as SQL_TRIGGER_OLD. Before them, unless rows have hashes, the tombstones since the
+ * position. */
 void sql_trigger_take_over(struct buf *b, const struct sql_trigger_query *q,
                            const struct position *p);
+
+/* The distinct xids of tombstones from <floor> on. */
+void sql_trigger_tombstone_xids(struct buf *b, const struct sql_trigger_query *q, uint64_t floor);
 
 /* The rows of sql_leaf and of sql_range. */
 void sql_trigger_leaf(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf);

@@ -59,13 +59,33 @@ void step_free(struct step *step)
     free(step);
 }
 
-bool step_resolve(struct step *step, struct conn *conn, struct err *e)
+/* Makes a message of <text>, which it takes over. */
+static bool make_message(enum message_kind kind, const struct step *step, struct buf *text,
+                         struct message **message, struct err *e)
+{
+    struct message *m = message_new(kind, step->source.number);
+
+    if (m != NULL && (m->text = buf_take(text)) != NULL) {
+        *message = m;
+        return true;
+    }
+    message_free(m);
+    buf_fini(text);
+    return err_memory(e);
+}
+
+bool step_resolve(struct step *step, struct conn *conn, struct message **message, struct err *e)
 {
     struct source *s = &step->source;
+    struct buf name;
 
     step->is_resolved = begin_resolve(&s->facts, conn, s->config,
                                       s->declared->without_xmin != NULL, e);
-    return step->is_resolved;
+    if (!step->is_resolved)
+        return false;
+    buf_init(&name, 4096);
+    buf_printf(&name, "%s.%s", s->facts.table.schema, s->facts.table.name);
+    return make_message(MESSAGE_RESOLVED, step, &name, message, e);
 }
 
 bool step_is_resolved(const struct step *step)
@@ -73,19 +93,14 @@ bool step_is_resolved(const struct step *step)
     return step->is_resolved;
 }
 
-char *step_full_name(const struct step *step)
-{
-    const struct relation *t = &step->source.facts.table;
-    struct buf name;
-
-    buf_init(&name, 4096);
-    buf_printf(&name, "%s.%s", t->schema, t->name);
-    return buf_take(&name);
-}
-
 bool step_restore(struct step *step, const struct position *kept)
 {
-    return kept == NULL || source_restore(&step->source, kept);
+    if (kept == NULL)
+        return true;
+    if (!source_restore(&step->source, kept))
+        return false;
+    step->census.is_owed = source_counts_keys(&step->source);
+    return true;
 }
 
 void step_name_bad_column(struct step *step, struct conn *conn, struct err *e)
@@ -121,7 +136,7 @@ bool step_wants_census(const struct step *step)
 
 void step_owe_census(struct step *step)
 {
-    step->census.is_owed = step->source.config->deletes;
+    step->census.is_owed = source_counts_keys(&step->source);
 }
 
 int64_t step_due_ms(const struct step *step, int64_t poll_ms)
@@ -263,7 +278,7 @@ bool step_open(struct step *step, struct step *leader, struct conn *conn, bool *
     if (!fault_begin(s, conn, &step->news, e))
         return false;
     *is_start = step->is_start = step->news != FAULT_GOES_ON;
-    step->census.is_owed = step->census.is_owed || (step->is_start && s->config->deletes);
+    step->census.is_owed = step->census.is_owed || (step->is_start && source_counts_keys(s));
     return try_query(step, conn, e);
 }
 
@@ -339,12 +354,15 @@ static bool end_chunk(struct step *step, struct err *e)
     if (!reading_start_chunk(r, e))
         return false;
     chunk = &r->message->chunk;
+    r->method.is_counted = key_census_is_answered(&step->census);
     if (!move_position(step, e))
         return false;
     if (r->part > READING_RANGE)
         key_census_complete(&step->census, &step->source);
     chunk->is_all = is_all_known(step, was_snapshot);
-    chunk->is_lazy = !was_snapshot && !step->is_start && chunk->n_rows == 0 && !r->has_out;
+    chunk->is_lazy = !was_snapshot && !step->is_start && chunk->n_rows == 0 && !r->has_out &&
+                     !step->source.facts.is_new_rowtype;
+    step->source.facts.is_new_rowtype = false;
     chunk->ends = true;
     if (!chunk_set_position(chunk, p))
         return err_memory(e);
@@ -467,19 +485,21 @@ static void put_report(const struct source *s, int server_version, struct buf *r
                f->identity.in_recovery ? "standby" : "primary");
 }
 
-bool step_check(struct step *step, struct conn *conn, struct buf *report, struct err *e)
+bool step_check(struct step *step, struct conn *conn, struct message **message, struct err *e)
 {
     struct message *m;
+    struct buf report;
     bool ok = fault_look(&step->source, conn, false, e) && try_query(step, conn, e);
 
     conn_rollback(conn);
     if (!ok)
         return false;
-    put_report(&step->source, conn_version(conn), report);
+    buf_init(&report, BUF_SQL_MAX);
+    put_report(&step->source, conn_version(conn), &report);
     while ((m = source_take_message(&step->source)) != NULL) {
         if (m->kind == MESSAGE_NOTICE)
-            buf_printf(report, "; %s", m->notice.err.msg);
+            buf_printf(&report, "; %s", m->notice.err.msg);
         message_free(m);
     }
-    return buf_ok(report) || err_memory(e);
+    return make_message(MESSAGE_DONE, step, &report, message, e);
 }

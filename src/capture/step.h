@@ -28,12 +28,11 @@ struct step;
 struct step *step_new(const struct config *config, size_t number);
 void step_free(struct step *step);
 
-/* Finds the table. Once only; afterwards the names are known. */
-bool step_resolve(struct step *step, struct conn *conn, struct err *e) WARN_UNUSED;
+/* Finds the table. Once only; afterwards the names are known. *message: for the host, owned by the
+ * caller. */
+bool step_resolve(struct step *step, struct conn *conn, struct message **message,
+                  struct err *e) WARN_UNUSED;
 bool step_is_resolved(const struct step *step);
-
-/* "schema.table". Returns owned, or NULL: out of memory. */
-char *step_full_name(const struct step *step);
 
 /* Gives <step> the position that was kept (copied), NULL for none. To be called between
  * step_resolve and step_begin. False: out of memory. */
@@ -111,9 +110,9 @@ uint64_t step_announced_as(const struct step *step);
 /* A standby that lags is taken for a restored one from now on. */
 void step_stop_waiting(struct step *step);
 
-/* For --check: looks at the table as a step would, and appends to <report>, in one line, what would
- * be captured and what is wrong with it. */
-bool step_check(struct step *step, struct conn *conn, struct buf *report,
+/* For --check: looks at the table as a step would. *message, for the host, says in one line what
+ * would be captured and what is wrong with it; the caller owns it. */
+bool step_check(struct step *step, struct conn *conn, struct message **message,
                 struct err *e) WARN_UNUSED;
 
 #endif

@@ -135,11 +135,8 @@ static bool read_next(struct unit *u, struct conn *conn, struct message **messag
         u->has_begun = true;
         if (!step_next(step, conn, message, e))
             return false;
-        if (*message == NULL)
-            continue;
-        if ((*message)->kind == MESSAGE_TALLY)
-            u->is_amid = u->is_joint; /* deletes are delivered, whatever comes of the step */
-        return true;
+        if (*message != NULL)
+            return true;
     }
     return true;
 }

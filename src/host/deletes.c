@@ -24,19 +24,21 @@ static bool take_in(struct reader *r, struct diff *diff, struct message *m, bool
     return true;
 }
 
-/* Delivers the deletes that are known. */
-static bool deliver(struct script *s, struct delivery *d, struct err *e)
+bool deletes_deliver(struct script *s, struct delivery *d, bool *is_done, struct err *e)
 {
     const char *name = s->sources[delivery_source(d)].name;
 
+    *is_done = false;
     for (;;) {
         struct hooks_rows rows = { .source = delivery_source(d),
                                    .may_stop = !delivery_is_whole(d) };
 
         if (!delivery_next_deletes(d, &rows.chunk, &rows.done, e))
             return err_prefix(e, "source %s", name);
-        if (rows.chunk == NULL)
+        if (rows.chunk == NULL) {
+            *is_done = true;
             return true;
+        }
         rows.batch = delivery_batch(d);
         if (!hooks_deliver(s, &rows, e))
             return false;
@@ -55,7 +57,7 @@ bool deletes_handle(struct script *s, struct reader *r, struct delivery *d, stru
 {
     const char *name = s->sources[m->source].name;
     struct diff *diff = delivery_diff(d);
-    bool is_over;
+    bool is_over, is_done;
 
     if (script_should_stop(s) && !(delivery_is_whole(d) && delivery_is_begun(d)))
         return true; /* what was begun may end here: see rows_stop */
@@ -68,5 +70,5 @@ bool deletes_handle(struct script *s, struct reader *r, struct delivery *d, stru
         if (diff_take_truncated(diff) && !hooks_truncate(s, m->source, e))
             return err_prefix(e, "source %s", name);
     }
-    return deliver(s, d, e);
+    return delivery_is_whole(d) || deletes_deliver(s, d, &is_done, e);
 }

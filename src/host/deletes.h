@@ -8,8 +8,14 @@
 #include "host/delivery.h"
 #include "lua/script.h"
 
+/* Delivers the deletes that are known. *is_done false: the source is paused, or the program is to
+ * stop; in the former case the message in hand is to be handled again: see delivery_set_again. */
+bool deletes_deliver(struct script *s, struct delivery *d, bool *is_done,
+                     struct err *e) WARN_UNUSED;
+
 /* Handles a MESSAGE_TALLY or MESSAGE_KEYS of the source whose delivery is <d>: answers the reader,
- * and once all deletes are known delivers them. Where the source is paused before that is done the
+ * and once all deletes are known delivers them; of sources that are read together rows_handle does,
+ * since the step may yet fail. Where the source is paused before that is done the
  * message is to be handled again: see delivery_set_again. */
 bool deletes_handle(struct script *s, struct reader *r, struct delivery *d, struct message *m,
                     struct err *e) WARN_UNUSED;

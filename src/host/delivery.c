@@ -34,6 +34,7 @@ struct delivery {
     /* the position */
     struct position position; /* of the newest batch that is over */
     bool has_position, is_unsaved;
+    bool is_reading;          /* a reading of all rows is under way */
     /* the batch in hand */
     uint64_t batch, count;
     bool begins_with_deletes; /* and not with its rows */
@@ -48,6 +49,7 @@ struct delivery {
     bool is_eager;            /* it has something that is to be saved soon */
     /* deletes */
     struct diff *diff;        /* owned, or NULL */
+    bool is_handing_over;     /* <diff> is kept until triggers tell the deletes */
     struct chunk *deletes;    /* in hand, or NULL; <deletes_done> of them were delivered */
     size_t deletes_done;
     /* of all batches */
@@ -93,7 +95,9 @@ bool delivery_restore(struct delivery *d, struct store *store, const struct conf
         return true;
     if (!store_load(store, name, &d->position, &d->has_position, e))
         return false;
-    if (!config->deletes)
+    d->is_handing_over = !config->deletes && d->position.is_learned &&
+                         config->capture == CONFIG_BY_TRIGGER;
+    if (!config->deletes && !d->is_handing_over)
         return true;
     d->diff = diff_open(store, config, name, delivery_position(d), e);
     return d->diff != NULL;
@@ -135,6 +139,19 @@ const struct position *delivery_position(const struct delivery *d)
 bool delivery_is_unsaved(const struct delivery *d)
 {
     return d->is_unsaved;
+}
+
+void delivery_begin_reading(struct delivery *d)
+{
+    d->is_reading = true;
+}
+
+bool delivery_ends_reading(struct delivery *d)
+{
+    if (!d->is_reading || !d->has_position || d->position.phase != POSITION_POLL)
+        return false;
+    d->is_reading = false;
+    return true;
 }
 
 void delivery_set_saved(struct delivery *d)
@@ -382,6 +399,11 @@ void delivery_end(struct delivery *d, struct chunk *c, bool *is_over, bool *is_l
     d->position.is_learned = d->position.is_partial = false;
     if (d->diff != NULL)
         diff_end_batch(d->diff, c->is_all, &d->position);
+    if (d->is_handing_over && d->position.stamps.is_used) {
+        d->is_handing_over = d->position.is_learned = d->position.is_partial = false;
+        diff_close(d->diff);
+        d->diff = NULL;
+    }
     d->begins_with_deletes = false;
     d->last.stop = STOP_NOWHERE;
     xidset_fini(&d->xids);

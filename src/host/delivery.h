@@ -63,6 +63,11 @@ bool delivery_write(const struct delivery *d, const char *name,
 /* How many changes were delivered since the start, and how many bytes the server sent for them. */
 void delivery_totals(const struct delivery *d, uint64_t *rows, uint64_t *bytes);
 
+/* All of its rows are to come. */
+void delivery_begin_reading(struct delivery *d);
+/* True, once, if they have come. */
+bool delivery_ends_reading(struct delivery *d);
+
 /* ---- the batch in hand ---- */
 
 uint64_t delivery_batch(const struct delivery *d); /* its number, or that of the last one */

@@ -8,6 +8,7 @@
  * SPDX-License-Identifier: MIT */
 #include "host/rows.h"
 
+#include "host/deletes.h"
 #include "host/output.h"
 
 static bool fail(const struct checkpoint *c, size_t source, struct err *e)
@@ -54,6 +55,20 @@ static bool deliver(struct checkpoint *c, size_t source, const struct chunk *chu
     return ok;
 }
 
+/* The batch of sources that are read together is over: what is to be done when all rows of one of
+ * them were read is part of what is saved now. */
+static bool end_readings(struct checkpoint *c, const struct delivery *d, struct err *e)
+{
+    for (size_t i = 0; i < c->n; i++) {
+        struct delivery *other = c->deliveries[i];
+
+        if (delivery_is_with(other, d) && delivery_ends_reading(other) &&
+            !hooks_read(c->script, i, delivery_position(other)->rows, e))
+            return fail(c, i, e);
+    }
+    return true;
+}
+
 /* All rows of the source's part of the batch were delivered. */
 static bool end_batch(struct checkpoint *c, size_t source, struct chunk *chunk, struct err *e)
 {
@@ -68,6 +83,8 @@ static bool end_batch(struct checkpoint *c, size_t source, struct chunk *chunk, 
     if (!tell_end(c, source, e))
         return false;
     delivery_end(d, chunk, &is_over, &is_lazy);
+    if (is_over && delivery_is_whole(d) && !end_readings(c, d, e))
+        return false;
     if (is_over && !is_lazy)
         return save(c, source, e);
     if (is_over)
@@ -79,13 +96,18 @@ bool rows_handle(struct checkpoint *c, struct message *m, struct err *e)
 {
     struct delivery *d = c->deliveries[m->source];
     struct chunk *chunk = &m->chunk;
-    bool is_again;
+    bool is_again, is_ready = true;
     size_t done;
 
     if (delivery_is_saving(d))
         return save(c, m->source, e);
     if (script_should_stop(c->script) && !delivery_is_begun(d))
         return true; /* not begun: it comes again as a whole */
+    if (delivery_is_whole(d) && delivery_diff(d) != NULL &&
+        !deletes_deliver(c->script, d, &is_ready, e))
+        return false;
+    if (!is_ready)
+        return true;
     if (!delivery_begin_rows(d, chunk, &done, e))
         return fail(c, m->source, e);
     if (!deliver(c, m->source, chunk, &done, e))

@@ -223,23 +223,24 @@ static int change_delete(lua_State *L)
     class = row_class_at(L, 1);
     lua_getfield(L, 1, "old"); /* once it was read it is a field of the table, like others */
     lua_settop(L, 1);
-    lua_createtable(L, 0, 2);                                  /* change new */
+    rowdata_push_of(L, 1); /* a finalizer might take it from the change */
+    lua_createtable(L, 0, 2);                                  /* change data new */
     push_key_data(L, class, rowdata_at(L, 1, class));
-    rowdata_set(L, 2);
-    for (lua_pushnil(L); lua_next(L, 1); lua_settop(L, 3)) {   /* change new name value */
-        const char *name = lua_type(L, 3) == LUA_TSTRING ? lua_tostring(L, 3) : "row";
+    rowdata_set(L, 3);
+    for (lua_pushnil(L); lua_next(L, 1); lua_settop(L, 4)) {   /* ... new name value */
+        const char *name = lua_type(L, 4) == LUA_TSTRING ? lua_tostring(L, 4) : "row";
 
         if (strcmp(name, "row") == 0 || strcmp(name, "op") == 0)
             continue;
-        lua_pushvalue(L, 3);
-        if (strcmp(name, "id") == 0 && lua_isstring(L, 4))
-            lua_pushfstring(L, "%s/deleted", lua_tostring(L, 4));
+        lua_pushvalue(L, 4);
+        if (strcmp(name, "id") == 0 && lua_type(L, 5) == LUA_TSTRING)
+            lua_pushfstring(L, "%s/deleted", lua_tostring(L, 5));
         else
-            clone_push(L, 4);
-        lua_rawset(L, 2);
+            clone_push(L, 5);
+        lua_rawset(L, 3);
     }
     lua_getmetatable(L, 1);
-    lua_setmetatable(L, 2);
+    lua_setmetatable(L, 3);
     return 1;
 }
 

@@ -20,6 +20,32 @@ static const char *const kind_names[] = {
     [TYPES_JSON] = "json",
 };
 
+/* Sets a field of the table on top of the stack, unless <text> is NULL. */
+static void set_text(lua_State *L, const char *name, const char *text)
+{
+    if (text != NULL) {
+        lua_pushstring(L, text);
+        lua_setfield(L, -2, name);
+    }
+}
+
+/* Sets a field of the table on top of the stack to the list of these lines, which have COPY's
+ * backslashes. */
+static void set_lines(lua_State *L, const char *name, const char *lines)
+{
+    lua_createtable(L, 0, 0);
+    for (lua_Integer i = 1; lines != NULL && *lines != '\0'; i++) {
+        size_t len = strcspn(lines, "\n");
+        luaL_Buffer b;
+        char *to = luaL_buffinitsize(L, &b, len);
+
+        luaL_pushresultsize(&b, copytext_unescape((struct copytext_field){ lines, len }, to));
+        lua_rawseti(L, -2, i);
+        lines += len + 1;
+    }
+    lua_setfield(L, -2, name);
+}
+
 static int columns(lua_State *L)
 {
     const struct rowtype *s;
@@ -33,15 +59,25 @@ static int columns(lua_State *L)
     for (size_t i = 0; i < n; i++) {
         const struct rowtype_column *c = &s->columns[i];
 
-        lua_createtable(L, 0, 6);
+        lua_createtable(L, 0, 10);
         lua_pushstring(L, c->name);
         lua_setfield(L, -2, "name");
         lua_pushstring(L, c->type);
         lua_setfield(L, -2, "type");
+        set_text(L, "base_type", c->base_type);
+        set_text(L, "expression", c->expression);
+        set_text(L, "former", c->former);
+        set_text(L, "former_expression", c->former_expression);
+        if (c->number != 0) {
+            lua_pushinteger(L, c->number);
+            lua_setfield(L, -2, "number");
+        }
         lua_pushstring(L, kind_names[c->kind]);
         lua_setfield(L, -2, "kind");
         lua_pushboolean(L, c->wants_to_json);
         lua_setfield(L, -2, "wants_json");
+        lua_pushboolean(L, c->has_json_cast);
+        lua_setfield(L, -2, "has_json_cast");
         lua_pushboolean(L, i < s->n_row);
         lua_setfield(L, -2, "in_row");
         lua_rawseti(L, -2, (lua_Integer)i + 1);
@@ -52,6 +88,9 @@ static int columns(lua_State *L)
         lua_setfield(L, -2, "key");
         lua_pop(L, 1);
     }
+    set_text(L, "table_id", s->table_id);
+    set_text(L, "numbers", s->numbers);
+    set_lines(L, "dropped", s->dropped);
     return 1;
 }
 

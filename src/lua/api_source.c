@@ -10,13 +10,15 @@
 
 /* In the order of enum api_source_event. */
 static const char *const event_names[] = { "read", "upsert", "insert", "update", "delete", "batch",
-                                           "ready", "schema", "error", "truncate", NULL };
+                                           "ready", "schema", "error", "truncate", "columns",
+                                           NULL };
 
 void api_source_free(struct script *s)
 {
     for (size_t i = 0; i < s->n_sources; i++) {
         config_free(s->sources[i].config);
         free(s->sources[i].name);
+        rowtype_unref(s->sources[i].announced);
     }
     free(s->sources);
     s->sources = NULL;
@@ -240,6 +242,12 @@ static int source_name(lua_State *L)
     return 1;
 }
 
+static int set_exact(lua_State *L)
+{
+    check_source(L)->config->is_exact = true;
+    return 0;
+}
+
 static int pause_source(lua_State *L)
 {
     check_source(L)->pauses += (int)luaL_checkinteger(L, 2);
@@ -256,7 +264,8 @@ void api_source_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "declare", declare }, { "handle", handle }, { "source_count", source_count },
-        { "source_name", source_name }, { "pause", pause_source }, { "group", group },
+        { "source_name", source_name }, { "set_exact", set_exact },
+         { "pause", pause_source }, { "group", group },
         { NULL, NULL },
     };
 

@@ -13,13 +13,14 @@
 #ifndef API_SOURCE_H
 #define API_SOURCE_H
 
-#include "capture/config.h"
+#include "capture/rowtype.h"
 #include "lua/script.h"
 
 enum api_source_event {
     /* one change, in the order of enum op */
     API_SOURCE_READ, API_SOURCE_UPSERT, API_SOURCE_INSERT, API_SOURCE_UPDATE, API_SOURCE_DELETE,
     API_SOURCE_BATCH, API_SOURCE_READY, API_SOURCE_SCHEMA, API_SOURCE_ERROR, API_SOURCE_TRUNCATE,
+    API_SOURCE_COLUMNS, /* changes with these columns are to come: gets an example, all NULL */
     API_SOURCE_EVENTS
 };
 
@@ -28,6 +29,7 @@ struct api_source {
     char *name;            /* owned; NULL until known */
     int handlers[API_SOURCE_EVENTS]; /* registry references; LUA_NOREF where there is none */
     int metatable;         /* of its changes, see change.h */
+    struct rowtype *announced; /* counted reference: of the last API_SOURCE_COLUMNS, or NULL */
     int pauses;            /* > 0: its changes wait */
     size_t group;          /* the same number for all sources of a group */
 };

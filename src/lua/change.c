@@ -544,3 +544,20 @@ void change_push(lua_State *L, int metatable, const struct chunk *chunk,
     lua_pushvalue(L, metatable);
     lua_setmetatable(L, -2);
 }
+
+void change_push_example(lua_State *L, int metatable, const struct rowtype *rowtype)
+{
+    static const struct rowdata like = { .op = OP_READ };
+    size_t n = rowtype->n_columns;
+    struct rowdata *d;
+    char *p;
+
+    lua_createtable(L, 0, 2);                                  /* change */
+    d = rowdata_push_like(L, &like, rowtype, n, 3 * n - 1);
+    p = (char *)(d->ends + n);
+    for (size_t i = 0; i < n; i++)
+        memcpy(p + 3 * i, "\\N\t", i + 1 < n ? 3 : 2);
+    rowdata_set(L, -2);
+    lua_pushvalue(L, metatable);
+    lua_setmetatable(L, -2);
+}

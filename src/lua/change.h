@@ -36,4 +36,7 @@ bool change_is(lua_State *L, int index);
 void change_push(lua_State *L, int metatable, const struct chunk *chunk,
                  const struct chunk_row *row);
 
+/* Pushes a change of op "read" whose columns are all NULL: it shows which ones there are. */
+void change_push_example(lua_State *L, int metatable, const struct rowtype *rowtype);
+
 #endif

@@ -37,6 +37,35 @@ static bool has_handler(const struct api_source *source)
     return false;
 }
 
+/* Rows of another type than before are to come: shows the script an example of them. */
+static int announce(lua_State *L)
+{
+    const struct hooks_rows *d = lua_touserdata(L, 1);
+    struct rowtype *rowtype = d->chunk->rowtype;
+    struct script *s = script_of(L);
+    struct api_source *source = &s->sources[d->source];
+
+    lua_rawgeti(L, LUA_REGISTRYINDEX, source->handlers[API_SOURCE_COLUMNS]);
+    change_push_metatable(L, rowtype, source->name, &source->metatable); /* job f mt */
+    change_push_example(L, 3, rowtype);
+    lua_remove(L, 3);
+    lua_call(L, 1, 0);
+    return 0;
+}
+
+static bool announce_rowtype(struct script *s, struct hooks_rows *rows, struct err *e)
+{
+    struct api_source *source = &s->sources[rows->source];
+
+    if (rows->chunk->rowtype == source->announced)
+        return true;
+    if (source->handlers[API_SOURCE_COLUMNS] != LUA_NOREF && !script_call(s, announce, rows, e))
+        return err_prefix(e, "source %s", source->name);
+    rowtype_unref(source->announced);
+    source->announced = rowtype_ref(rows->chunk->rowtype);
+    return true;
+}
+
 static int deliver(lua_State *L)
 {
     struct hooks_rows *d = lua_touserdata(L, 1);
@@ -96,6 +125,8 @@ static bool name_failure(const struct script *s, const struct hooks_rows *rows, 
 
 bool hooks_deliver(struct script *s, struct hooks_rows *rows, struct err *e)
 {
+    if (rows->chunk->rowtype != NULL && !announce_rowtype(s, rows, e))
+        return false;
     if (rows->chunk->rowtype == NULL || !has_handler(&s->sources[rows->source])) {
         rows->done = rows->chunk->n_rows;
         return true;

@@ -64,7 +64,7 @@ struct diff *diff_open(struct store *store, const struct config *config,
     d->is_partial = p != NULL ? p->is_partial : config->start == CONFIG_START_SNAPSHOT;
     d->kept_columns = kept_columns_open(store, source, e);
     if (d->kept_columns != NULL)
-        d->known = kept_rows_open(store, source, d->change, e);
+        d->known = kept_rows_open(store, source, d->change, config->is_exact, e);
     if (d->known != NULL && (d->missing = missing_new(d->known)) == NULL)
         err_memory(e);
     /* without a position to go on from it begins anew */
@@ -142,7 +142,10 @@ static uint64_t reads_of(const struct chunk *b)
 static bool is_unchanged(const struct diff *d, const struct chunk *b, const struct chunk_row *row,
                          const struct kept_row *known, uint64_t sum)
 {
-    if (known->id == 0 || known->now.is_in_doubt || known->now.digest != sum)
+    if (known->id == 0 || known->now.is_in_doubt ||
+        (known->now.digest != sum &&
+         !kept_columns_is_old_digest(d->kept_columns, known->now.digest, b->bytes + row->start,
+                                     row->len)))
         return false;
     return known->now.reads < reads_of(b) ||
            (d->config->skips_unchanged && known->now.xid != row->xid);
@@ -189,7 +192,7 @@ static bool record_row(struct diff *d, struct chunk *b, size_t from, size_t to, 
     if (!kept_rows_find(d->known, chunk_hash(b, &row),
                         (struct store_slice){ d->key.data, d->key.len }, &known, e))
         return false;
-    state.digest = hash_digest(b->bytes + row.start, row.len);
+    state.digest = kept_columns_digest(d->kept_columns, b->bytes + row.start, row.len);
     *is_wanted = !is_unchanged(d, b, &row, &known, state.digest);
     row.op = choose_op(d, b, &row, &known);
     state.is_soft_deleted = row.op == OP_DELETE;

@@ -3,6 +3,7 @@
 #include "state/kept_columns.h"
 
 #include "base/array.h"
+#include "base/hash.h"
 #include "base/text.h"
 
 #include <inttypes.h>
@@ -128,6 +129,29 @@ static bool enter_key(struct kept_columns *k, const struct rowtype *rowtype, boo
     return ok;
 }
 
+/* True if these lines tell the numbers of columns. */
+static bool has_numbers(const char *lines)
+{
+    const char *tab = strchr(lines, '\t'), *end = strchr(lines, '\n');
+
+    return tab != NULL && end != NULL && memchr(tab + 1, '\t', (size_t)(end - tab - 1)) != NULL;
+}
+
+uint64_t kept_columns_digest(const struct kept_columns *k, const char *row, size_t len)
+{
+    return hash_digest(row, len) + k->number * UINT64_C(0x9e3779b97f4a7c15);
+}
+
+bool kept_columns_is_old_digest(const struct kept_columns *k, uint64_t digest, const char *row,
+                                size_t len)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < k->n; i++)
+        n += has_numbers(k->v[i].columns);
+    return n < 2 && n < k->n && digest == hash_digest(row, len);
+}
+
 static bool enter_columns(struct kept_columns *k, const char *columns, struct err *e)
 {
     char key[24];
@@ -148,7 +172,7 @@ static bool enter_columns(struct kept_columns *k, const char *columns, struct er
 static void put_column(struct buf *b, const struct rowtype_column *c)
 {
     copytext_escape(b, c->name, strlen(c->name));
-    buf_printf(b, "\t%d", (int)c->kind);
+    buf_printf(b, "\t%d\t%d", (int)c->kind, c->number);
 }
 
 bool kept_columns_enter(struct kept_columns *k, struct rowtype *rowtype, uint32_t *number,
@@ -175,17 +199,27 @@ bool kept_columns_enter(struct kept_columns *k, struct rowtype *rowtype, uint32_
     return ok;
 }
 
+/* True if the column of this line, <n> bytes, is <column>, which is such a line. */
+static bool is_column(const char *line, size_t n, const char *column)
+{
+    const char *tab = memchr(line, '\t', n);
+    size_t name = strcspn(column, "\t"), both = name + 1 + strcspn(column + name + 1, "\t");
+    size_t here = tab != NULL ? (size_t)(tab - line) : n;
+
+    if (tab != NULL && memchr(tab + 1, '\t', n - here - 1) != NULL) /* it may have been renamed */
+        return n - here == strlen(column + name) && memcmp(tab, column + name, n - here) == 0;
+    return (n == both || n == name) && memcmp(line, column, n) == 0;
+}
+
 /* The field of <row>, of the columns <lines>, that is <column>; p NULL if there is none. */
 static struct store_slice find_field(const char *lines, struct store_slice row, const char *column)
 {
     const char *p = row.p, *end = row.p + row.len;
-    size_t len = strlen(column), name = strcspn(column, "\t"), n;
 
     for (const char *line = lines, *next; (next = strchr(line, '\n')) != NULL; line = next + 1) {
         const char *tab = memchr(p, '\t', (size_t)(end - p));
 
-        n = (size_t)(next - line);
-        if ((n == len || n == name) && memcmp(line, column, n) == 0) /* once kinds were not kept */
+        if (is_column(line, (size_t)(next - line), column))
             return (struct store_slice){ p, (size_t)((tab != NULL ? tab : end) - p) };
         if (tab == NULL)
             break;

@@ -1,13 +1,14 @@
 /* kept_columns.h -- which columns the rows had that were kept.
  *
  * Rows are kept as they came. After the table's columns have changed, those
- * kept before are read by the names and kinds of the columns that they had.
+ * kept before are read by the numbers and kinds of the columns that they had.
  * Also tells when the key is another one: then nothing that is known of keys
  * holds any more.
  *
  * In the state file: records of kind "form" under the source. Under a number,
- * a line for each column: name (with COPY's backslashes), tab, enum types_kind;
- * under "key" what the key is.
+ * a line for each column: name (with COPY's backslashes), enum types_kind, the
+ * column's number, tabs between (once there was no number, and before that no
+ * kind); under "key" what the key is.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef KEPT_COLUMNS_H
@@ -26,6 +27,15 @@ void kept_columns_close(struct kept_columns *k);
  * had another key before. Call it inside a transaction. */
 bool kept_columns_enter(struct kept_columns *k, struct rowtype *rowtype, uint32_t *number,
                         bool *is_other_key, struct err *e) WARN_UNUSED;
+
+/* The digest of a row of <len> bytes with the columns of the last kept_columns_enter: another one
+ * where the same bytes are those of other columns. */
+uint64_t kept_columns_digest(const struct kept_columns *k, const char *row, size_t len);
+
+/* True if <digest> may be that of a row which was kept before columns had numbers, and these are
+ * its bytes. */
+bool kept_columns_is_old_digest(const struct kept_columns *k, uint64_t digest, const char *row,
+                                size_t len);
 
 /* Appends to <b> a row that was kept under <number> as a row of <rowtype>: columns that it has not,
  * or had of another kind (so that their text meant something else), are NULL. False: out of

@@ -88,6 +88,7 @@ static bool drop_row(struct kept_rows *k, int64_t id, struct err *e)
 struct reading {
     struct kept_rows *rows;
     uint64_t last_change;
+    bool is_exact;
     struct list undone; /* rows that are not as they were at that change, or are deleted */
 };
 
@@ -117,16 +118,20 @@ static bool restore(struct kept_rows *k, struct kept_row *r, struct err *e)
 }
 
 /* Gives row <id> the state that it had at the change <last_change>. One that was not there then
- * may have been delivered or not: it is put on the list <doubtful>. */
-static bool undo(struct kept_rows *k, int64_t id, uint64_t last_change, struct list *doubtful,
-                 struct err *e)
+ * may have been delivered or not: it is put on the list <doubtful>, unless it is known that it was
+ * not. */
+static bool undo(struct kept_rows *k, int64_t id, const struct reading *reading,
+                 struct list *doubtful, struct err *e)
 {
+    uint64_t last_change = reading->last_change;
     struct kept_row r;
 
     if (!kept_rows_get(k, id, &r, e))
         return false;
     while (r.now.change > last_change && kept_row_step_back(&r))
         ;
+    if (r.now.change > last_change && reading->is_exact)
+        return drop_row(k, id, e);
     if (r.now.change > last_change || (r.now.is_in_doubt && !r.now.is_deleted))
         return add_listed(doubtful, 0, id, e);
     return r.now.is_deleted ? drop_row(k, id, e) : restore(k, &r, e);
@@ -167,7 +172,7 @@ static bool undo_all(struct kept_rows *k, const struct reading *reading, struct 
     if (!store_begin(k->store, e))
         return false;
     for (size_t i = 0; ok && i < reading->undone.n; i++)
-        ok = undo(k, reading->undone.v[i].id, reading->last_change, &doubtful, e);
+        ok = undo(k, reading->undone.v[i].id, reading, &doubtful, e);
     for (size_t i = 0; ok && i < doubtful.n; i++)
         ok = undo_doubtful(k, doubtful.v[i].id, e);
     free(doubtful.v);
@@ -178,9 +183,9 @@ static bool undo_all(struct kept_rows *k, const struct reading *reading, struct 
 }
 
 /* Reads all rows, and undoes what was written after the change <last_change>. */
-static bool read_all(struct kept_rows *k, uint64_t last_change, struct err *e)
+static bool read_all(struct kept_rows *k, uint64_t last_change, bool is_exact, struct err *e)
 {
-    struct reading reading = { .rows = k, .last_change = last_change };
+    struct reading reading = { .rows = k, .last_change = last_change, .is_exact = is_exact };
     bool ok = kept_table_each(k->table, add_row, &reading, e) && undo_all(k, &reading, e);
 
     free(reading.undone.v);
@@ -188,7 +193,7 @@ static bool read_all(struct kept_rows *k, uint64_t last_change, struct err *e)
 }
 
 struct kept_rows *kept_rows_open(struct store *store, const char *source, uint64_t last_change,
-                                 struct err *e)
+                                 bool is_exact, struct err *e)
 {
     struct kept_rows *k = calloc(1, sizeof *k);
 
@@ -204,7 +209,7 @@ struct kept_rows *kept_rows_open(struct store *store, const char *source, uint64
     k->table = kept_table_open(store, k->name, e);
     if (k->table != NULL &&
         kept_index_file_load(&k->file, last_change, &k->has_saved_index, e) &&
-        (k->has_saved_index || read_all(k, last_change, e)))
+        (k->has_saved_index || read_all(k, last_change, is_exact, e)))
         return k;
     kept_rows_close(k);
     return NULL;

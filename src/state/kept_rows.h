@@ -24,10 +24,11 @@
 struct kept_rows;
 
 /* Opens the rows kept for a source. What was written after the change <last_change> is undone.
+ * <is_exact>: no change after it was delivered, or those who got it have undone that.
  * Reads all rows, unless kept_rows_save_index came last. <store> is borrowed. Returns owned, or
  * NULL. */
 struct kept_rows *kept_rows_open(struct store *store, const char *source, uint64_t last_change,
-                                 struct err *e);
+                                 bool is_exact, struct err *e);
 void kept_rows_close(struct kept_rows *k);
 
 /* The program ends in good order, and the saved position accounts for the change <saved>: the next

@@ -292,7 +292,7 @@ size_t missing_take(struct missing *m, size_t max, const uint32_t **ids)
     size_t n = m->found.n - m->n_taken;
 
     n = n < max ? n : max;
-    *ids = m->found.v + m->n_taken;
+    *ids = n > 0 ? m->found.v + m->n_taken : NULL;
     m->n_taken += n;
     return n;
 }

@@ -3,9 +3,11 @@
 -- SPDX-License-Identifier: MIT
 
 local deletes = require "deletes"
+local files = require "files"
 local fixtures = require "fixtures"
 local lu = require "luaunit"
 local program = require "program"
+local scope = require "scope"
 local watch = require "watch"
 
 local TestDeletesKnown = {}
@@ -127,6 +129,40 @@ function TestDeletesKnown.test_start_now_is_ready_in_time()
       db:exec "INSERT INTO t VALUES (2, 'a')"
       watch.wait_line(p, "^insert\t2$")
       p:stop()
+   end
+end
+
+-- A kill in the first read, and in a poll: a sink that keeps its place with its data gets no delete
+-- of a row that it never had, a handler may have had it.
+function TestDeletesKnown.test_a_kill_before_an_exact_sink_has_it()
+   for _, case in ipairs { { "true", "nothing" }, { "false", "delete" } } do
+      local db, state = fixtures.database(SMALL), fixtures.state()
+      local dir = scope.dir "exact"
+      local function run(last)
+         return program.run { dsn = db, state = state, options = { "--once" },
+            args = { "dir=" .. dir }, script = ([[
+            local s = pgcdc.source {table = "t", deletes = true}
+            s:map(function(c)
+               if c.key.id == %d then os.execute "kill -9 $PPID" end
+               return c
+            end):sink(pgcdc.sinks.jsonl {path = pgcdc.args.dir .. "/out.jsonl"})
+            if not %s then s:on("change", function(c) end) end]]):format(last, case[1]) }
+      end
+      run(4)
+      db:exec "DELETE FROM t WHERE id IN (2, 3)"
+      lu.assertEquals(run(0).status, 0)
+      db:exec "INSERT INTO t SELECT i, 'b' FROM generate_series(11, 15) i"
+      run(14)
+      db:exec "DELETE FROM t WHERE id IN (12, 13, 5)"
+      lu.assertEquals(run(0).status, 0)
+      local found = {}
+      for _, line in ipairs(files.lines(dir .. "/out.jsonl")) do
+         if line:find '"op":"delete"' then
+            found[#found + 1] = line:match '"key":{"id":(%d+)}'
+         end
+      end
+      lu.assertEquals(table.concat(deletes.sorted(found), " "),
+         case[2] == "nothing" and "5" or "12 13 2 3 5")
    end
 end
 

@@ -163,7 +163,7 @@ static void read_known(struct store *s, struct kept_columns *f, uint64_t last_ch
     struct kept_row row;
     struct kept_row_state deleted = { .change = 901, .is_deleted = true };
     struct err e = { 0 };
-    struct kept_rows *k = kept_rows_open(s, source, last_change, &e);
+    struct kept_rows *k = kept_rows_open(s, source, last_change, false, &e);
     int64_t ids[64] = { 0 };
 
     if (!check(k != NULL, &e))
@@ -287,7 +287,7 @@ static void name_table(struct store *s, char *to, size_t size)
 static void put_rows(struct store *s)
 {
     struct err e;
-    struct kept_rows *k = kept_rows_open(s, source, 0, &e);
+    struct kept_rows *k = kept_rows_open(s, source, 0, false, &e);
 
     CHECK(k != NULL);
     for (uint64_t i = 1; i <= 4; i++) {

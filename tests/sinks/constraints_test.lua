@@ -5,7 +5,9 @@
 local cluster = require "cluster"
 local fixtures = require "fixtures"
 local lu = require "luaunit"
+local once = require "once"
 local program = require "program"
+local wait = require "wait"
 
 local TestConstraints = {}
 
@@ -87,8 +89,8 @@ local hands = {
      target = [[create table partial (id int primary key, who int, active bool);
         create unique index on partial (who) where active]],
      first = "(1, 7, true), (2, 7, false), (3, 8, true)",
-     then_ = "update partial set active = not active where who = 7; update partial set who = 8 where"
-        .. " id = 1" },
+     then_ = [[update partial set active = not active where who = 7;
+        update partial set who = 8 where id = 1]] },
    { "expression", source = "id int primary key, mail text, j json",
      target = [[create table expression (id int primary key, mail text not null, j json);
         create unique index on expression (lower(mail), (id > 0))]],
@@ -261,6 +263,190 @@ function TestConstraints.test_cycles_of_foreign_keys()
    step [[delete from everything where id = 2;
       insert into everything values ('parent', 5, 1, 1), ('child', 5, 5, 1), ('leaf', 5, 4, 1)]]
    step "delete from everything"
+end
+
+-- ---- rows that wait for others ----
+
+-- A source without foreign keys, so that a test says when a parent comes, and a target with them.
+local function waiting_databases(ddl)
+   local source, target = cluster.main():database(), cluster.main():database()
+   for _, name in ipairs { "leaf", "child", "parent", "other" } do
+      source:exec(("create table %s (id int primary key, p int)"):format(name))
+   end
+   target:exec(ddl or [[create table parent (id int primary key, p int);
+      create table child (id int primary key, p int not null references parent);
+      create table leaf (id int primary key, p int not null references child);
+      create table other (id int primary key, p int)]])
+   return source, target
+end
+
+-- A script that mirrors these tables, each by a source of its own.
+local function mirrors(target, names)
+   local lines = {}
+   for i, name in ipairs(names) do
+      lines[i] = ([[pgcdc.source { table = %q, deletes = true, interval = 0.05 }
+         :sink(pgcdc.sinks.postgres { connect = %q, table = %q })]]):format(name, target:dsn(),
+         name)
+   end
+   return table.concat(lines, "\n")
+end
+
+local function wait_rows(target, name, expected)
+   wait.until_(function()
+      return rows(target, ("select id, p from %s order by id"):format(name)) == expected
+   end, 20, name .. " to be " .. expected)
+end
+
+local function count(text, pattern)
+   return select(2, text:gsub(pattern, ""))
+end
+
+-- The poll of the child came before that of the parent: the mirror stopped. Other tables go on
+-- meanwhile; that rows wait is said once, and when it is over.
+function TestConstraints.test_a_child_waits_for_its_parent()
+   local source, target = waiting_databases()
+   local state, names = fixtures.state(), { "leaf", "child", "parent", "other" }
+   local p = program.start { dsn = source, state = state, script = mirrors(target, names) }
+   p:wait_stderr 'msg="?ready'
+   source:exec "insert into child values (1, 1)"
+   p:wait_stderr "the rows wait for those of 'postgres parent'"
+   source:exec "insert into leaf values (1, 1), (2, 2); insert into other values (1, 1)"
+   wait_rows(target, "other", "1 1")
+   source:exec "insert into child values (2, 1)"
+   p:wait_stderr "the rows wait for those of 'postgres child'"
+   lu.assertEquals(rows(target, "select count(*) from child"), "0")
+   source:exec "insert into parent values (1, 0)"
+   wait_rows(target, "leaf", "1 1, 2 2")
+   wait_rows(target, "child", "1 1, 2 1")
+   lu.assertEquals(count(p:stderr(), "level=warn"), 2, p:stderr())
+   lu.assertStrContains(p:stderr(), "the rows that waited are written")
+   -- the other way around: the parent goes first; and what is there again before anybody knows
+   source:exec "delete from parent"
+   p:wait_stderr "still referenced"
+   source:exec "delete from leaf where id = 1; delete from child where id = 1"
+   source:exec "update child set p = 3; insert into other values (2, 2)"
+   wait_rows(target, "other", "1 1, 2 2")
+   source:exec "insert into parent values (3, 0)"
+   wait_rows(target, "parent", "3 0")
+   wait_rows(target, "child", "2 3")
+   lu.assertEquals(p:stop().status, 0)
+end
+
+-- What made the rows of no use comes later from the same source: nothing waits for ever.
+function TestConstraints.test_a_child_that_goes_before_its_parent_comes()
+   local source, target = waiting_databases()
+   local state, script = fixtures.state(), mirrors(target, { "child", "parent" })
+   local p = program.start { dsn = source, state = state, script = script }
+   p:wait_stderr 'msg="?ready'
+   source:exec "insert into parent values (1, 0); insert into child values (1, 9), (2, 1)"
+   p:wait_stderr "the rows wait"
+   source:exec "delete from child where id = 1"
+   wait_rows(target, "child", "2 1")
+   -- killed while rows wait, stopped while they wait: they come again
+   source:exec "insert into child values (3, 3)"
+   p:wait_until(function() return count(p:stderr(), "the rows wait") == 2 end)
+   p:kill9()
+   p = program.start { dsn = source, state = state, script = script }
+   p:wait_stderr "the rows wait"
+   local result = p:stop()
+   lu.assertEquals(result.status, 0, result.stderr)
+   lu.assertStrContains(result.stderr, "they come again at the next start")
+   source:exec "insert into parent values (3, 0)"
+   once.ends(0, { dsn = source, state = state, script = script })
+   lu.assertEquals(rows(target, "select id, p from child order by id"), "2 1, 3 3")
+end
+
+-- Each source waits for the other: they are saved together then.
+function TestConstraints.test_sources_that_wait_for_each_other()
+   local source, target = waiting_databases [[
+      create table parent (id int primary key, p int);
+      create table child (id int primary key, p int references parent);
+      alter table parent add foreign key (p) references child]]
+   source:exec "insert into parent values (1, 2), (2, 1); insert into child values (1, 1), (2, 2)"
+   local state, script = fixtures.state(), mirrors(target, { "child", "parent" })
+   once.ends(0, { dsn = source, state = state, script = script })
+   lu.assertEquals(rows(target, "select * from parent order by id"), "1 2, 2 1")
+   local p = program.start { dsn = source, state = state, script = script }
+   p:wait_stderr 'msg="?ready'
+   source:exec "insert into parent values (3, 3)"
+   p:wait_stderr "the rows wait"
+   source:exec "insert into child values (3, 3)"
+   wait_rows(target, "child", "1 1, 2 2, 3 3")
+   source:exec "begin; delete from parent; delete from child; commit"
+   wait_rows(target, "child", "")
+   wait_rows(target, "parent", "")
+   lu.assertEquals(p:stop().status, 0)
+   once.ends(0, { dsn = source, state = state, script = script })
+end
+
+-- --once ends with an error if what is missing never comes, and says what to do.
+function TestConstraints.test_what_never_comes()
+   local source, target = waiting_databases()
+   source:exec "insert into child values (1, 1)"
+   local function fail(names, text)
+      local result = once.ends(1, { dsn = source, state = fixtures.state(),
+         script = mirrors(target, names):gsub("connect =", 'existing = "keep", connect =') })
+      lu.assertStrContains(result.stderr, text)
+      lu.assertEquals(count(result.stderr, "level=error"), 1)
+   end
+   fail({ "child" }, "no sink writes to parent: mirror it too, or drop the constraint")
+   fail({ "child", "parent" }, "Key (p)=(1) is not present in table")
+   source:exec "insert into parent values (1, 1)"
+   once.ends(0, { dsn = source, state = fixtures.state(),
+      script = mirrors(target, { "child", "parent" }) })
+   -- a value that a row has of which the source tells nothing
+   target:exec [[create unique index on other (p); insert into other values (7, 1)]]
+   source:exec "insert into other values (1, 1)"
+   fail({ "other" }, "duplicate key value violates unique constraint")
+   fail({ "other" }, "if the source has deleted it, let the source tell deletes")
+end
+
+-- A foreign key acts on deletes, and nobody can make up a value of such a type.
+function TestConstraints.test_values_that_cannot_change_hands()
+   local source, target = waiting_databases()
+   for _, db in ipairs { source, target } do
+      db:exec "create type mood as enum ('a', 'b'); create table moods (id int primary key, m mood)"
+   end
+   source:exec "insert into moods values (1, 'a'), (2, 'b')"
+   target:exec [[alter table moods alter m set not null, add constraint one unique (m);
+      create table more (id int references moods on delete cascade)]]
+   local run = { dsn = source, state = fixtures.state(), script = mirrors(target, { "moods" }) }
+   once.ends(0, run)
+   source:exec "update moods set m = case id when 1 then 'b' else 'a' end::mood"
+   lu.assertStrContains(once.ends(1, run).stderr, "if the constraint is DEFERRABLE: make it so")
+   target:exec "alter table moods drop constraint one, add unique (m) deferrable"
+   once.ends(0, run)
+   lu.assertEquals(rows(target, "select * from moods order by id"), "1 b, 2 a")
+end
+
+-- Rows of a table refer to others of it, in ranges of the snapshot that come later.
+function TestConstraints.test_a_first_snapshot_that_refers_to_itself()
+   local source, target = cluster.main():database(), cluster.main():database()
+   source:exec [[create table t (id int primary key, boss int, pad text) with (fillfactor = 10);
+      insert into t select i, 1201 - i, repeat('x', 700) from generate_series(1, 1200) i]]
+   target:exec "create table t (id int primary key, boss int references t, pad text)"
+   local result = once.ends(0, { dsn = source, state = fixtures.state(),
+      script = mirrors(target, { "t" }) })
+   lu.assertEquals(rows(target, "select count(*), sum(boss) from t"), "1200 720600")
+   lu.assertStrContains(result.stderr, "the rows that waited are written")
+end
+
+-- A delete that comes later than the row that takes the value over.
+function TestConstraints.test_deletes_that_come_later()
+   local source, target = waiting_databases()
+   source:exec "create table later (id int primary key, n int); insert into later values (1, 1)"
+   target:exec "create table later (id int primary key, n int unique)"
+   local p = program.start { dsn = source, state = fixtures.state(), script = ([[
+      pgcdc.source { table = "later", deletes = { interval = 0.5 }, interval = 0.02 }
+         :sink(pgcdc.sinks.postgres { connect = %q, table = "later" })]]):format(target:dsn()) }
+   p:wait_stderr 'msg="?ready'
+   wait.until_(function() return rows(target, "select * from later") == "1 1" end, 10, "the row")
+   source:exec "delete from later; insert into later values (2, 1)"
+   wait.until_(function()
+      source:exec "insert into other select coalesce(max(id), 0) + 1 from other" -- to be polled
+      return rows(target, "select * from later") == "2 1"
+   end, 20, "the value to change hands")
+   lu.assertEquals(p:stop().status, 0)
 end
 
 return TestConstraints

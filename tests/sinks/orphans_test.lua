@@ -228,6 +228,14 @@ function TestOrphans.test_several_sources()
    result = succeed(run(two, nil, "--reset"))
    lu.assertStrContains(result.stderr, "are not looked for, since others write to it, too: b")
    lu.assertEquals(ids(fresh), "2 12")
+   -- rows of others in a table of two sinks
+   fresh = cluster.main():database()
+   fresh:exec "create table t (id int primary key, v text); insert into t values (99, 'x')"
+   lu.assertStrContains(runner(source, fresh)(two).stderr, "existing=keep")
+   result = runner(source, fresh)((two:gsub("name = name}", "name = name, existing = 'remove'}")))
+   lu.assertStrContains(result.stderr, "existing=remove, and other sinks write to")
+   succeed(runner(source, fresh)((two:gsub("name = name}", "name = name, existing = 'keep'}"))))
+   lu.assertEquals(ids(fresh), "12 99")
 end
 
 -- What may have left out rows says nothing about them; what lets none pass neither.

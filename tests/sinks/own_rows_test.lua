@@ -143,7 +143,8 @@ function TestOwnRows.test_a_table_that_is_made()
       "id || ':' || n || coalesce(late, '') || coalesce(later, 0) from made"),
       { "1:10", "2:20", "4:445", "5:6.100", "6:70" })
    lu.assertEquals(target:value [[select
-      string_agg(attname || ' ' || format_type(atttypid, -1), ', ' order by attname) from pg_attribute
+      string_agg(attname || ' ' || format_type(atttypid, -1), ', ' order by attname)
+      from pg_attribute
       where attrelid = 'made'::regclass and attnum > 0]],
       "bytes bytea, id bigint, l jsonb, late text, later numeric, n numeric, ok boolean, t text")
 end

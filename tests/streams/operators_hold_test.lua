@@ -289,7 +289,7 @@ local twice = [[
             out[#out + 1] = "held: " .. oldest()
             now = i
          end
-         if result.flush then
+         if rawget(result, "flush") then
             fails_now = disturbs
             local ok = pcall(result.flush, result)
             fails_now = false

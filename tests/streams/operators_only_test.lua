@@ -80,7 +80,8 @@ function TestOperatorsOnly.test_mirrors()
       local paid = pgcdc.source { table = "orders", interval = 0.1, deletes = true }%s
       paid:sink(pgcdc.sinks.postgres { connect = target, table = "whole" })
       paid:add { more = function(c) return #c.row.status end }
-         :mask { status = "redact" }:drop { "n" }:sink(pgcdc.sinks.postgres { connect = target, table = "shaped" })
+         :mask { status = "redact" }:drop { "n" }
+         :sink(pgcdc.sinks.postgres { connect = target, table = "shaped" })
       paid:sink(pgcdc.sinks.postgres { connect = target, table = "history", mode = "history" })
       paid:sink(pgcdc.sinks.jsonl { path = "/dev/null" })]]):format(target:dsn(), ONLY)
    for _, sql in ipairs { "select 1", CHANGES, "delete from orders where id = 3",

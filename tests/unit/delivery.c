@@ -55,8 +55,8 @@ static void deliver(struct delivery *d, struct chunk *c, size_t from, size_t don
     CHECK(delivery_add_rows(d, c, done, is_again));
 }
 
-/* Delivers a batch of one row, after which there is a position. */
-static void deliver_batch(struct delivery *d, uint64_t floor)
+/* Delivers one row, after which there is a position; <is_last>: and the batch is over. */
+static void deliver_part(struct delivery *d, uint64_t floor, bool is_last)
 {
     struct chunk *c = make_poll("x", true, true);
     struct err e;
@@ -64,15 +64,20 @@ static void deliver_batch(struct delivery *d, uint64_t floor)
     size_t from;
 
     give_position(c, floor);
-    c->ends_batch = true;
+    c->ends_batch = is_last;
     CHECK(delivery_begin_rows(d, c, &from, &e) && from == 0);
     CHECK(delivery_add_last_rows(d, c));
     EQUAL(delivery_count(d), 1);
     delivery_end(d, c, &is_over, &is_lazy);
-    CHECK(is_over && !is_lazy);
+    CHECK(is_over == is_last && !is_lazy);
     EQUAL(delivery_count(d), 0);
     CHECK(c->position == NULL);
     chunk_free(c);
+}
+
+static void deliver_batch(struct delivery *d, uint64_t floor)
+{
+    deliver_part(d, floor, true);
 }
 
 static struct delivery *make_delivery(void)
@@ -186,6 +191,31 @@ static void test_stop_in_range(void)
     delivery_free(d);
 }
 
+/* Of sources that are read together no position is known before the batch of all is over. */
+static void test_several_sources(void)
+{
+    struct delivery *a = make_delivery(), *b = make_delivery();
+    struct delivery_moment moment;
+    struct message *m = message_new(MESSAGE_READY, 3);
+
+    delivery_join(a, a);
+    delivery_join(b, a);
+    CHECK(delivery_is_with(a, b) && delivery_is_whole(b) && !delivery_is_begun(b));
+    deliver_part(a, 800, false);
+    CHECK(delivery_is_begun(a) && delivery_is_begun(b) && !delivery_may_stop(a));
+    CHECK(delivery_write(a, "a", &moment) && !moment.is_known && moment.text == NULL);
+    CHECK(delivery_write(b, "b", &moment) && !moment.is_known && moment.text == NULL);
+    deliver_part(b, 800, true);
+    CHECK(!delivery_is_begun(a) && !delivery_is_begun(b));
+    CHECK(delivery_write(a, "a", &moment) && moment.is_known && moment.text != NULL);
+    free(moment.text);
+    delivery_park(b, m); /* they wait in one list */
+    CHECK(delivery_is_parked(a) && delivery_unpark(a) == m);
+    message_free(m);
+    delivery_free(a);
+    delivery_free(b);
+}
+
 static void test_messages_that_wait(void)
 {
     struct delivery *d = make_delivery();
@@ -213,6 +243,7 @@ const struct unit_case delivery_cases[] = {
     { "delivery_stop_in_poll", test_stop_in_poll },
     { "delivery_begun_again", test_begun_again },
     { "delivery_stop_in_range", test_stop_in_range },
+    { "delivery_several_sources", test_several_sources },
     { "delivery_messages_that_wait", test_messages_that_wait },
     { NULL, NULL },
 };

@@ -33,7 +33,8 @@ static void test_copy(void)
         empty = { 0 };
 
     p.signature = strdup("a int\n");
-    CHECK(p.signature != NULL && position_set_leaves(&p, 2));
+    p.columns = strdup("1\t0\ta\tint\t\n");
+    CHECK(p.signature != NULL && p.columns != NULL && position_set_leaves(&p, 2));
     p.leaves[1] = (struct position_leaf){ .oid = 5, .blocks = 10, .next = 4 };
     CHECK(xidset_add(&p.horizon.seen, 77));
     CHECK(position_add_resume_point(&p, &(struct position_last){
@@ -44,6 +45,7 @@ static void test_copy(void)
           p.n_resume_points == 0);
     CHECK(copy.phase == POSITION_SNAPSHOT && copy.floor_lsn == 7 && copy.rows == 9);
     EQUAL_TEXT(copy.signature, strlen(copy.signature), "a int\n");
+    EQUAL_TEXT(copy.columns, strlen(copy.columns), "1\t0\ta\tint\t\n");
     CHECK(copy.n_leaves == 2 && copy.leaves[0].oid == 0 && copy.leaves[1].next == 4);
     CHECK(xidset_has(&copy.horizon.seen, 77));
     EQUAL_TEXT(resume_key(&copy, 88), strlen(resume_key(&copy, 88)), "x\ty");

@@ -26,6 +26,7 @@
 local raw = require "pgcdc.raw"
 local lineage = require "pgcdc.delivery.lineage"
 local participants = require "pgcdc.delivery.participants"
+local refused = require "pgcdc.delivery.refused"
 
 local checkpoint = {}
 
@@ -276,7 +277,7 @@ local function forget_waiting(members, upto)
       end
    end
    waiting = left
-   raw.hold_back(#waiting > 0)
+   raw.hold_back(#waiting > 0 or refused.any())
 end
 
 -- True if `moment` and what is true now are freed together, so that the two can be one.

@@ -14,6 +14,7 @@ local raw = require "pgcdc.raw"
 
 local groups = {}
 
+local leader = {}            -- source -> the first one of those that are read together with it
 local group = {}             -- source -> the list of the members of its group, which they share
 local is_single_group = false -- all sources are one group, also those that are declared later
 
@@ -35,6 +36,17 @@ function groups.unite(a, b)
          raw.group(source, into[1])
       end
    end
+end
+
+--- The two sources are read in one snapshot, and are one group; `a` was declared first.
+function groups.read_together(a, b)
+   leader[b] = a
+   groups.unite(a, b)
+end
+
+--- The first one of the sources that are read in one snapshot with this one: itself if it is alone.
+function groups.leader(source)
+   return leader[source] or source
 end
 
 --- All sources are one group from now on: something cannot tell which of them it stems from. To be

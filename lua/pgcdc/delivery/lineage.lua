@@ -74,6 +74,11 @@ function lineage.resume(origin)
    lineage.current = origin
 end
 
+--- As if something had been released: the host is to look again at what can be saved.
+function lineage.set_released()
+   lineage.has_released = true
+end
+
 --- Forgets that something was released. `has_released` is false from then on.
 function lineage.clear_released()
    lineage.has_released = false

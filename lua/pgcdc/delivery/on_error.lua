@@ -22,6 +22,7 @@ local check = require "pgcdc.check"
 local checkpoint = require "pgcdc.delivery.checkpoint"
 local lineage = require "pgcdc.delivery.lineage"
 local participants = require "pgcdc.delivery.participants"
+local refused = require "pgcdc.delivery.refused"
 local strict = require "pgcdc.strict"
 local timer = require "pgcdc.timer"
 
@@ -68,12 +69,13 @@ local function describe(err)
    if not utf8.len(text) then -- JSON must be able to write it
       text = text:gsub("[\128-\255]", "?")
    end
-   return { text = text, again_after = participants.again_after(err),
+   return { text = text, again_after = participants.again_after(err), refused = refused.of(err),
             traceback = raw.traceback(2):sub(1, LONGEST_MESSAGE) }
 end
 
 -- Calls f(...). Returns true and its result; or false and a description of the error:
--- {text =, traceback =, again_after = seconds or nil, sink = the sink that failed, or nil}.
+-- {text =, traceback =, again_after = seconds or nil, refused = as the sink raised it, or nil,
+-- sink = the sink that failed, or nil}.
 local function try(f, ...)
    participants.leave_sink(nil) -- a script may have caught the failure of a sink
    local ok, result = raw.try(describe, f, ...)
@@ -266,6 +268,13 @@ end
 
 local save_attempts = {} -- source -> how often a save failed in a row
 
+-- A sink refused rows for now (see refused): they wait, or the program ends.
+local function wait_refused(source, members, err, began)
+   if not refused.add(members, err.sink, err.refused, raw.now() - began, source.patience) then
+      stop(err, 1)
+   end
+end
+
 --- The host asks for a checkpoint (see checkpoint.advance) for a source. Returns true, and whether
 --- the positions are saved or wait; or false: a sink failed, the host is to ask again when the
 --- source is no longer paused.
@@ -280,13 +289,22 @@ function on_error.checkpoint(source, positions, members, is_moment)
          lineage.end_batch(number)
       end
    end
+   if refused.is_waiting(members, is_moment) then
+      lineage.clear_released()
+      return true, false
+   end
+   local began = raw.now()
    local ok, result = try(checkpoint.advance, positions, members, is_moment)
    if ok then
       if (save_attempts[source] or 0) > 0 then
          end_failure(source)
       end
       save_attempts[source] = 0
+      refused.saved(members, is_moment)
       return true, result
+   elseif result.refused then
+      wait_refused(source, members, result, began)
+      return true, false
    end
    local attempts = (save_attempts[source] or 0) + 1
    save_attempts[source] = attempts

@@ -22,7 +22,10 @@ local raw = require "pgcdc.raw"
 local groups = require "pgcdc.delivery.groups"
 local participants = require "pgcdc.delivery.participants"
 
-local recovery = {}
+local recovery = {
+   is_exact = true, -- every sink has what the saved positions say. Others read this, and do not
+                    -- write it
+}
 
 -- ---- savepoints ----
 
@@ -52,6 +55,7 @@ end
 -- The target went back to an older savepoint (`theirs`), or lost everything (nil, or false): saves
 -- here what it has. `mine`: what is saved here of it.
 local function go_back(participant, mine, theirs)
+   recovery.is_exact = false
    raw.log("warn", theirs and "the target is older than the state file: going on from there" or
       "the target has lost its position: reading the tables again", { sink = participant.name })
    local records = { { "commit", participant.name, "", false } }
@@ -77,6 +81,7 @@ local function catch_up(all)
                { sink = participant.name })
             raw.save(theirs.records)
          else
+            recovery.is_exact = false
             raw.log("warn", "one of several targets is ahead of the others: the last batch comes "
                .. "again, and may be there twice", { sink = participant.name })
          end
@@ -151,6 +156,14 @@ local function begin(participant)
       end
    end
    participant.is_dirty = false
+end
+
+--- True if the sink has what the saved positions say, also after a crash. To be called after
+--- `start`.
+function recovery.is_exact_sink(sink)
+   local participant = sink.participant or participants.sink(sink)
+   return recovery.is_exact and (sink.recall ~= nil or participant.token ~= nil
+      or sink.saves_itself and sink.is_exact ~= false)
 end
 
 --- To be called when the script is loaded and the state file is open: makes all sinks ready.

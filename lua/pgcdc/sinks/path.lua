@@ -60,7 +60,7 @@ local function field(what, value, name)
       return value[of_change]
    end
    local row = value.row or value.old or value.key
-   local content = row[name]
+   local content = raw.get(row, name)
    if content ~= nil then
       return content
    end

@@ -7,6 +7,7 @@ local conninfo = require "pgcdc.postgres.conninfo"
 local feeds = require "pgcdc.delivery.feeds"
 local groups = require "pgcdc.delivery.groups"
 local on_error = require "pgcdc.delivery.on_error"
+local recovery = require "pgcdc.delivery.recovery"
 local strict = require "pgcdc.strict"
 local stream = require "pgcdc.stream.stream"
 
@@ -191,7 +192,7 @@ end
 local function join(unit, source)
    unit.members[#unit.members + 1] = source.number
    source.members = unit.members
-   groups.unite(unit.members[1], source.number)
+   groups.read_together(unit.members[1], source.number)
 end
 
 -- A source is a stream. Its consumers and its handlers are one list, in the order in which they
@@ -235,6 +236,10 @@ function Source:rewire()
       end
       raw.handle(self.number, event, f)
    end
+   raw.handle(self.number, "columns", function(x)
+      stream.announcing = self.number
+      stream.pass_columns(self, x)
+   end)
    local all = functions_of(self, "read")
    self.out = stream.to_all(all)
 end
@@ -272,6 +277,41 @@ function Source:on(event, handler)
    self.consumers[#self.consumers + 1] = { event = event, f = handler }
    self:rewire()
    return self
+end
+
+-- Operators that pass on at once what they make of a value, and tell nobody else.
+local at_once = {
+   map = true, starmap = true, filter = true, remove = true, pluck = true, flatten = true,
+   concat = true, select = true, drop = true, rename = true, add = true, mask = true,
+   debezium = true, cloudevents = true,
+}
+
+-- True if whatever the consumers get reaches exact sinks at once, and nobody else.
+local function ends_exactly(consumers)
+   for _, entry in ipairs(consumers) do
+      local node = entry.node
+      local target = node and node.kind == "sink" and node.about
+      if target then
+         if type(target) ~= "table" or not recovery.is_exact_sink(target) then
+            return false
+         end
+      elseif node and not (at_once[node.kind] and ends_exactly(node.consumers)) then
+         return false
+      elseif entry.event and ops[entry.event] or entry.event == "change" then
+         return false
+      end
+   end
+   return true
+end
+
+--- Tells the host of which sources it is known, after a crash, that nobody got more than the saved
+--- position says. To be called after recovery.start.
+function Source.tell_exact()
+   for _, source in ipairs(sources) do
+      if not source.dead_letter and ends_exactly(source.consumers) then
+         raw.set_exact(source.number)
+      end
+   end
 end
 
 --- Passes a value that did not come from the table to the streams that are attached to the source.
@@ -366,6 +406,7 @@ function Source.declare(spec)
    local unit = unit_of(spec, full_name)
    local source = setmetatable(stream.node("source"), Source)
    source.policy = on_error.policy(spec.on_error)
+   source.patience = 2 * check_interval -- seconds in which a delete may come later than its rows
    source.dead_letter = dead_letter(spec.dead_letter, source.policy)
    source.number = raw.declare {
       table = full_name,

@@ -27,6 +27,9 @@
 --                         false calls stream.ready(node) when it takes values again.
 --    node:on_ready()      What follows may be ready again. A node that has this method is told, and
 --                         its upstreams are not: it tells them itself, by stream.ready(node).
+--    node:columns(x)      Changes are to come that have the columns of x, a change whose values are
+--                         all NULL. A node that passes changes on as they are, at once, has
+--                         stream.pass_columns here. Default: nobody downstream is told.
 --    node.about           What --graph shows beside the kind: a function, a name, a number, or a
 --                         list of such. `kind` is the operator, `name` what the script says.
 --
@@ -54,6 +57,9 @@ Stream.__name = "pgcdc.stream"
 
 --- The methods of every stream; operators are added to it.
 stream.class = Stream
+
+--- The number of the source whose columns are being told just now, see `columns`.
+stream.announcing = nil
 
 --- Every stream that was made and not destroyed, in that order.
 stream.nodes = {}
@@ -257,6 +263,20 @@ function Stream:is_ready()
    return is_ready
 end
 
+--- Tells the consumers of `node` that changes like the example `x` are to come.
+function stream.pass_columns(node, x)
+   if node.is_telling then -- a loop
+      return
+   end
+   node.is_telling = true
+   for _, consumer in ipairs({ table.unpack(node.consumers) }) do
+      if consumer.node and consumer.node.columns then
+         consumer.node:columns(x)
+      end
+   end
+   node.is_telling = nil
+end
+
 --- Tells the upstreams of `node` that it takes values again. Those that have an `on_ready` are
 --- called; the upstreams of the others are told.
 function stream.ready(node)
@@ -294,6 +314,7 @@ function stream.new(spec)
    node.input = function(x)
       node.out(x)
    end
+   node.columns = stream.pass_columns
    node.emit = function(_, x) -- as Stream:emit, with nothing on the way
       node.out(x)
    end

@@ -38,6 +38,9 @@ local function prepare(self, layout)
       self:log("warn", "the table was gone from the target, and what had been written to it"
          .. " does not come again by itself: --reset reads the source from the start")
    end
+   if facts.is_altered then
+      connection.generation = connection.generation + 1
+   end
    layout.facts, layout.temporary = facts, "pgcdc_rows_" .. number
    layout.root = constraints.root(run, facts.oid)
    layout.foreign_keys = constraints.foreign_keys(run, layout.root)
@@ -89,6 +92,9 @@ end
 local function write_rows(self, layout)
    local statements = layout.statements
    local collects = self.orphans and self.orphans:collects()
+   if layout.lines:count() == 0 and not collects then
+      return -- its columns were announced, or it has deletes only
+   end
    if not collects and apply_direct(self, layout, statements) then
       return
    end
@@ -137,49 +143,60 @@ local function write_in_order(connection, jobs)
    end
 end
 
--- Removes orphans. Those that orphans of another part refer to are removed after these.
-local function finish(connection, parts)
-   local waiting = {}
-   for _, part in ipairs(parts) do
-      connection:set_subject(part.sink.name)
-      if part.sink.orphans then
-         part.sink.orphans:finish(part)
-         waiting[#waiting + 1] = part.sink.orphans.waits and part or nil
+-- True if preparing the sink's layout may alter the table to which others of its layouts, with
+-- other columns of the same source, are still to be written.
+local function is_newer(sink, layout, jobs)
+   for _, job in ipairs(layout.generation ~= sink.connection.generation and jobs or {}) do
+      for id in pairs(job.sink == sink and job.layout.by_table or {}) do
+         if layout.by_table[id] and job.layout ~= layout and job.layout.lines:count() > 0 then
+            return true
+         end
       end
    end
-   if #waiting > 0 and #waiting < #parts then
-      finish(connection, waiting)
-   end
+   return false
 end
 
---- Writes the rows of a transfer, a list of {sink =, layouts =}, inside a transaction.
---- `is_staged`: the quick way was refused.
-function apply.transfer(connection, transfer, is_staged)
-   local mirrors, others, keys = {}, {}, {}
-   for _, part in ipairs(transfer) do
-      connection:set_subject(part.sink.name)
-      if part.sink.orphans then
-         part.sink.orphans:begin(part)
-      end
-      for _, layout in ipairs(part.layouts) do
-         prepare(part.sink, layout)
-         table.insert(part.sink.mode == "mirror" and mirrors or others, { sink = part.sink,
-            layout = layout, facts = layout.facts, root = layout.root,
-            temporary = layout.temporary })
-         table.move(layout.foreign_keys, 1, #layout.foreign_keys, #keys + 1, keys)
-      end
-   end
+-- Jobs that are to be written: those of mirrors, of others, and the foreign keys of their tables.
+local function no_jobs()
+   return { mirrors = {}, others = {}, keys = {} }
+end
+
+local function write_jobs(connection, transfer, jobs, is_staged)
+   local mirrors, others = jobs.mirrors, jobs.others
    if is_staged then
       connection:run "SET CONSTRAINTS ALL DEFERRED"
    end
    if #mirrors > 0 and (is_staged or must_keep_order(mirrors)) then
-      staging.write(connection, mirrors)
+      staging.write(connection, mirrors, function()
+         transfer.is_limited = true
+      end)
       collect_keys(mirrors)
    else
       table.move(mirrors, 1, #mirrors, #others + 1, others)
    end
-   write_in_order(connection, constraints.sort(others, keys))
-   finish(connection, transfer)
+   write_in_order(connection, constraints.sort(others, jobs.keys))
+end
+
+--- Writes the rows of a transfer, a list of {sink =, layouts =}, inside a transaction.
+--- `is_staged`: the quick way was refused. Sets transfer.is_limited if staging says so.
+function apply.transfer(connection, transfer, is_staged)
+   local jobs = no_jobs()
+   for _, part in ipairs(transfer) do
+      local kind = part.sink.mode == "mirror" and "mirrors" or "others"
+      connection:set_subject(part.sink.name)
+      for _, layout in ipairs(part.layouts) do
+         if is_newer(part.sink, layout, jobs[kind]) then
+            write_jobs(connection, transfer, jobs, is_staged)
+            jobs = no_jobs()
+            connection:set_subject(part.sink.name)
+         end
+         prepare(part.sink, layout)
+         table.insert(jobs[kind], { sink = part.sink, layout = layout, facts = layout.facts,
+            root = layout.root, temporary = layout.temporary })
+         table.move(layout.foreign_keys, 1, #layout.foreign_keys, #jobs.keys + 1, jobs.keys)
+      end
+   end
+   write_jobs(connection, transfer, jobs, is_staged)
 end
 
 return apply

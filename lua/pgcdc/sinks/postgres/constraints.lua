@@ -71,8 +71,8 @@ function constraints.is_held(run, oid)
 end
 
 --- Sorts `list`, whose elements have a table's oid as `root`, so that the tables that others refer
---- to come first, as far as that is possible; `foreign_keys`: as above. Elements with the same table
---- keep their order.
+--- to come first, as far as that is possible; `foreign_keys`: as above. Elements with the same
+--- table keep their order.
 function constraints.sort(list, foreign_keys)
    local parents, elements, sorted, is_seen = {}, {}, {}, {}
    for _, element in ipairs(list) do

@@ -3,14 +3,17 @@
 --
 -- A *layout* is a list of columns in the target, with the rows that wait to go there:
 --    {columns =, key = those of them that identify a row, lines = rows as lines of a COPY,
---     deletes = in a mirror, keys of deleted rows as lines of another COPY}
+--     deletes = in a mirror, keys of deleted rows as lines of another COPY,
+--     by_table = what raw.copy_columns calls `table_id` -> the columns of the changes from there,
+--     in the order of `columns`, with its `numbers` and `dropped`}
 -- A *mapping* makes such lines of all changes that have the same metatable: those of one source,
 -- until its columns change. Mappings to the same columns share a layout:
 --    {layout =, plan = makes lines of rows, delete_plan = in a mirror, makes lines of deletes,
 --     key = the columns of the key, added = columns that scripts have added to rows}
 -- The plans are made by raw.copy_plan, see src/lua/api_copy.h. A column is what raw.copy_columns
--- says, with `target`, its name there, `place`, its number in the layout, and `from`, its number
--- among the columns of the change (nil: a script added it).
+-- says, with `asked`, the name that it is to have there, `target`, the one that it has, `to`, that
+-- column, as target knows it, `place`, its number in the layout, and `from`, its number among the
+-- columns of the change (nil: a script added it).
 
 local raw = require "pgcdc.raw"
 
@@ -87,6 +90,7 @@ local function choose_columns(sink, all, added)
    for _, list in ipairs { all, added } do
       for _, column in ipairs(list) do
          column.target = sink.rename[column.name] or column.name
+         column.asked = column.target
          left[column.name] = nil
          if column.in_row ~= false or sink.mode ~= "append" and (column.key or sink.pk) then
             if by_target[column.target] then
@@ -123,6 +127,17 @@ local function signature_of(columns, key)
    return table.concat(parts, "\n")
 end
 
+-- True if the columns of these changes have other numbers than those from the same table that the
+-- layout has already.
+local function is_renumbered(to, id, columns)
+   for place, column in ipairs(to.by_table[id] or {}) do
+      if column.number ~= columns[place].number then
+         return true
+      end
+   end
+   return false
+end
+
 -- Where the values of these columns are in a change: a column's number, or the name of one that a
 -- script added.
 local function origins_of(columns)
@@ -133,14 +148,22 @@ local function origins_of(columns)
    return origins
 end
 
--- The layout with these columns; `layouts`: those that there are, by signature.
-local function layout_with(sink, layouts, columns, key)
+-- The layout with these columns; `layouts`: those that there are, by signature; `all`: what
+-- raw.copy_columns returned, or a list.
+local function layout_with(sink, layouts, columns, key, all)
    local signature = signature_of(columns, key)
    local to = layouts[signature]
-   if not to then
-      to = { columns = columns, key = key, lines = raw.copy_lines(),
+   if not to or all.table_id and is_renumbered(to, all.table_id, columns) then
+      to = { columns = columns, key = key, lines = raw.copy_lines(), by_table = {},
              deletes = sink.mode == "mirror" and raw.copy_lines() or nil }
       layouts[signature] = to
+      for _, column in ipairs(key) do
+         column.is_key = true
+      end
+   end
+   if all.table_id and not to.by_table[all.table_id] then
+      columns.numbers, columns.dropped = all.numbers, all.dropped
+      to.by_table[all.table_id], to.generation = columns, nil
    end
    return to
 end
@@ -148,7 +171,7 @@ end
 --- The layout of rows with these columns, which are no changes of a source: see own_rows.
 function layout.own(sink, layouts, all)
    local columns = choose_columns(sink, {}, all)
-   return layout_with(sink, layouts, columns, find_key(sink, columns))
+   return layout_with(sink, layouts, columns, find_key(sink, columns), all)
 end
 
 --- Makes the mapping of changes like this one. `sink`: {pk =, mode =, rename =}; `layouts`: those
@@ -166,7 +189,7 @@ function layout.map(sink, layouts, change, before)
    find_added(change, known, added)
    local columns = choose_columns(sink, all, added)
    local key = find_key(sink, columns)
-   local to = layout_with(sink, layouts, columns, key)
+   local to = layout_with(sink, layouts, columns, key, all)
    local tail = sink.mode == "history" and "version" or ""
    local mapping = { layout = to, added = added, key = key,
                      plan = raw.copy_plan(change, to.lines, origins_of(columns), tail, known) }

@@ -133,6 +133,16 @@ function Orphans:plan(part, upto)
    self.sink.participant.origin = nil -- so that the next value counts as reached
 end
 
+--- The transaction of `part` was undone, and its rows come with those of the next one.
+function Orphans:give_back(part)
+   for i, name in ipairs(part.begins) do
+      table.insert(self.begins, i, { name = name, seal = -1 })
+   end
+   for source in pairs(part.reached or {}) do
+      self.sink.participant.reached[source] = true
+   end
+end
+
 -- ---- in the sink's transaction ----
 
 local function run(self, ...)
@@ -158,15 +168,21 @@ local function look(self)
       found.full))[1].yes or false
 end
 
+-- True if the sink has written to its target before.
+local function is_writer(sink)
+   return sink.orphans and sink.orphans.is_known or sink.connection.is_new[sink.name] == false
+end
+
 -- Other sinks that write to the table: those of this program, and those that are stored here, as a
--- list of {pipeline =, name =, is_ours = it is of this pipeline}.
+-- list of {pipeline =, name =, is_ours = it is of this pipeline, has_written = rows that are there
+-- may be ours by it}.
 local function other_writers(self, found)
    local list, seen = {}, { [self.sink.name] = true }
    for _, sink in ipairs(self.siblings) do
       local theirs = sink ~= self.sink and find(self, sink.table)
       if theirs and theirs.name == found.name then
          list[#list + 1] = { pipeline = self.sink.connection.pipeline, name = sink.name,
-                             is_ours = true }
+                             is_ours = true, has_written = is_writer(sink) }
          seen[sink.name] = true
       end
    end
@@ -179,16 +195,17 @@ local function other_writers(self, found)
       local is_ours = row.pipeline == self.sink.connection.pipeline
       if state and state.table == found.name and not is_former[row.pipeline]
          and not (is_ours and seen[name]) then
-         list[#list + 1] = { pipeline = row.pipeline, name = name, is_ours = is_ours }
+         list[#list + 1] = { pipeline = row.pipeline, name = name, is_ours = is_ours,
+                             has_written = is_ours }
       end
    end
    return list
 end
 
--- True if another sink of this program has written to the table.
-local function has_sibling(others)
+-- True if another sink of this pipeline writes to the table; `field` "has_written": or has done so.
+local function has_sibling(others, field)
    for _, other in ipairs(others) do
-      if other.is_ours then
+      if other[field or "is_ours"] then
          return true
       end
    end
@@ -197,7 +214,7 @@ end
 
 -- The first flush: what is there was not written by us. Sets work.existing.
 local function decide_on_existing(self, found, part)
-   if self.is_known or has_sibling(other_writers(self, found)) then
+   if self.is_known or has_sibling(other_writers(self, found), "has_written") then
       return
    elseif self.existing then
       self.work.existing = self.existing == "keep" and "keep" or nil
@@ -295,8 +312,8 @@ local function note_tells(self)
    end
 end
 
---- The transaction has begun; the rows of `part` are not written yet.
-function Orphans:begin(part)
+-- The rows of the part are not written yet.
+local function begin(self, part)
    if not self.is_loaded then
       self:load()
    end
@@ -407,15 +424,13 @@ local function is_complete(self, found)
    return true
 end
 
--- All sources were read.
+-- All sources were read. Returns false if orphans cannot be removed, since others refer to them.
 local function end_reading(self)
    local reading, found = self.work.reading, (look(self))
    if found and not reading.clean and not reading.blocked and is_complete(self, found) then
       local n
-      self.waits = not self.sink.connection:try(referenced, function() n = remove(self, found) end)
-         and found.full
-      if self.waits then
-         return
+      if not self.sink.connection:try(referenced, function() n = remove(self, found) end) then
+         return false
       elseif n > 0 then
          tell(self, "info", "rows of %s that the source does not have were %s", found.full,
             self.sink.mode == "history" and "closed" or "removed")
@@ -424,18 +439,42 @@ local function end_reading(self)
    end
    drop_helper(self)
    self.work.reading = nil
+   return true
 end
 
---- The rows of `part` are written.
-function Orphans:finish(part)
+-- Notes from which sources rows came.
+local function note_reached(self, part)
    local reading = self.work.reading
    for number in pairs(reading and part.reached or {}) do
       local name = feeds.name(number)
       reading.sources[name] = reading.sources[name] and "reached"
    end
-   if reading and part.ends_reading then
-      end_reading(self)
+end
+
+-- Ends the readings of these parts of a transfer that are over. Returns those that must wait for
+-- others: children go before their parents.
+local function end_readings(parts)
+   local left = {}
+   for _, part in ipairs(parts) do
+      local self = part.sink.orphans
+      part.sink.connection:set_subject(part.sink.name)
+      if self.work.reading and part.ends_reading and not end_reading(self) then
+         left[#left + 1] = part
+      end
    end
+   return #left < #parts and #left > 0 and end_readings(left) or left
+end
+
+-- Orphans stay for now.
+local function wait(self)
+   if not self.was_referenced then
+      tell(self, "warn", "rows of %s that the source does not have are referenced by others: they"
+         .. " stay until those are gone", (look(self)).full)
+   end
+   self.waits, self.was_referenced = true, true
+end
+
+local function save(self)
    note_tells(self)
    if not self.work.table then
       local found = look(self)
@@ -447,18 +486,13 @@ function Orphans:finish(part)
    end
 end
 
---- The transaction of `part` is committed.
-function Orphans:committed(part)
+-- The transaction of the part is committed.
+local function committed(self, part)
    if not self.work then
       return -- it was committed before, and its answer was lost
    end
    for _, line in ipairs(self.said) do
       raw.log(line.level, line.text, { sink = self.sink.name, rows = line.rows })
-   end
-   if self.waits and not self.was_referenced then
-      self.was_referenced = true
-      self.sink:log("warn", ("rows of %s that the source does not have are referenced by others:"
-         .. " they stay until those are deleted"):format(self.waits))
    end
    local has_ended = part.ends_reading and not self.work.reading
    self.state, self.is_known, self.is_reset = self.work, true, false
@@ -468,6 +502,44 @@ function Orphans:committed(part)
          sink.orphans.waits = false
          feeds.set_due(sink)
       end
+   end
+end
+
+-- Those parts of a transfer whose sink looks for orphans.
+local function parts_of(transfer)
+   local parts = {}
+   for _, part in ipairs(transfer) do
+      parts[#parts + 1] = part.sink.orphans and part or nil
+   end
+   return parts
+end
+
+--- The transaction of a transfer has begun, and nothing is written yet.
+function orphans.begin(transfer)
+   for _, part in ipairs(parts_of(transfer)) do
+      part.sink.connection:set_subject(part.sink.name)
+      begin(part.sink.orphans, part)
+   end
+end
+
+--- The rows of a transfer are written.
+function orphans.finish(transfer)
+   local parts = parts_of(transfer)
+   for _, part in ipairs(parts) do
+      note_reached(part.sink.orphans, part)
+   end
+   for _, part in ipairs(end_readings(parts)) do
+      wait(part.sink.orphans)
+   end
+   for _, part in ipairs(parts) do
+      save(part.sink.orphans)
+   end
+end
+
+--- The transaction of a transfer is committed.
+function orphans.committed(transfer)
+   for _, part in ipairs(parts_of(transfer)) do
+      committed(part.sink.orphans, part)
    end
 end
 

@@ -22,6 +22,7 @@ local postgres_apply = require "pgcdc.sinks.postgres.apply"
 local own_rows = require "pgcdc.sinks.postgres.own_rows"
 local postgres_layout = require "pgcdc.sinks.postgres.layout"
 local postgres_orphans = require "pgcdc.sinks.postgres.orphans"
+local postgres_refusal = require "pgcdc.sinks.postgres.refusal"
 
 local fields = { connect = true, table = true, pk = true, mode = true, create = true,
                  rename = true, name = true, existing = true }
@@ -183,6 +184,20 @@ function Sink:write(value)
    end
 end
 
+--- Changes like this one, whose values do not count, are to come from the source of this number:
+--- the next `flush` makes the target ready for them, or fails.
+function Sink:expect(example, source)
+   if self.own or not raw.is_change(example) or self.mappings[getmetatable(example)] then
+      return
+   end
+   local ok, mapping = pcall(make_mapping, self, example) -- what fails will fail with a change, too
+   if ok then
+      participants.attach(self.participant, source)
+      participants.set_dirty(self.participant)
+      use(self, mapping)
+   end
+end
+
 -- Changes that come from now on are kept apart from those that were taken so far.
 local function detach(self)
    self.mappings, self.layouts, self.used, self.plan = {}, {}, {}, nil
@@ -199,12 +214,14 @@ function Sink:seal()
    return self.seal_count
 end
 
--- Takes all layouts that were sealed up to this number, or all there are.
+-- Takes all layouts that were sealed up to this number, or all there are. Returns them, and the
+-- seals.
 local function take_layouts(self, upto)
-   local layouts, left = {}, {}
+   local layouts, taken, left = {}, {}, {}
    for _, part in ipairs(self.sealed) do
       if not upto or part.number <= upto then
          table.move(part.layouts, 1, #part.layouts, #layouts + 1, layouts)
+         taken[#taken + 1] = part
       else
          left[#left + 1] = part
       end
@@ -213,26 +230,32 @@ local function take_layouts(self, upto)
    if not upto then
       table.move(self.used, 1, #self.used, #layouts + 1, layouts)
    end
-   return layouts
+   return layouts, taken
+end
+
+-- If `problem` is that a constraint forbade the transfer, for now or in this order, undoes it, and
+-- returns true.
+local function undo_refused(connection, transfer, problem)
+   return postgres_refusal.may_pass(transfer, problem) and connection:undo_refused(problem)
 end
 
 -- Writes a transfer to the target, all or nothing. Its rows are dropped when it is committed.
 local function commit(connection, transfer)
    local function write(is_staged)
       connection:commit(transfer.names, transfer.token, transfer.savepoint, function()
+         postgres_orphans.begin(transfer)
          postgres_apply.transfer(connection, transfer, is_staged)
+         postgres_orphans.finish(transfer)
       end)
    end
    local ok, problem = pcall(write, false)
-   if not ok and connection:undo_refused(problem) then
+   if not ok and undo_refused(connection, transfer, problem) then
       write(true)
    elseif not ok then
       error(problem, 0)
    end
+   postgres_orphans.committed(transfer)
    for _, part in ipairs(transfer) do
-      if part.sink.orphans then
-         part.sink.orphans:committed(part)
-      end
       for _, layout in ipairs(part.layouts) do
          connection:set_written(part.sink.name)
          layout.lines:clear()
@@ -244,16 +267,17 @@ local function commit(connection, transfer)
    end
 end
 
--- Makes a transfer, which is what one transaction writes: a list of {sink =, layouts =, is_all = no
--- seal limits it, and what orphans add}, with the fields savepoint (text or nil), token and names
--- (of the sinks).
+-- Makes a transfer, which is what one transaction writes: a list of {sink =, layouts =, sealed =
+-- the seals among them, is_all = no seal limits it, and what orphans add}, with the fields
+-- savepoint (text or nil), token and names (of the sinks).
 local function new_transfer(parts, savepoint)
    tokens = tokens + 1
    local token = ("%s-%d"):format(run_name, tokens)
    local transfer = { savepoint = savepoint, token = token, names = {} }
    for i, part in ipairs(parts) do
       transfer.names[i] = part.sink.name
-      transfer[i] = { sink = part.sink, layouts = take_layouts(part.sink, part.upto),
+      local layouts, sealed = take_layouts(part.sink, part.upto)
+      transfer[i] = { sink = part.sink, layouts = layouts, sealed = sealed,
                       is_all = not part.upto }
       if part.sink.orphans then
          part.sink.orphans:plan(transfer[i], part.upto)
@@ -275,13 +299,34 @@ local function concerns(transfer, parts)
    return false
 end
 
+-- A transfer was refused, and undone: its sealed rows are to be taken again before all others.
+local function give_back(transfer)
+   for _, part in ipairs(transfer) do
+      local sealed = part.sealed
+      table.move(part.sink.sealed, 1, #part.sink.sealed, #sealed + 1, sealed)
+      part.sink.sealed = sealed
+      if part.sink.orphans then
+         part.sink.orphans:give_back(part)
+      end
+   end
+end
+
 -- Writes the transfers again that failed and concern these sinks. They come before anything newer,
--- since each has its own savepoint and is perhaps committed.
+-- since each has its own savepoint and is perhaps committed. What is refused now is not committed,
+-- so its rows go with what is newer.
 local function commit_tried(connection, parts)
    local i, transfers = 1, tried[connection]
    while i <= #transfers do
       if concerns(transfers[i], parts) then
-         commit(connection, transfers[i])
+         local ok, problem = pcall(commit, connection, transfers[i])
+         if not ok and not undo_refused(connection, transfers[i], problem) then
+            error(problem, 0)
+         elseif not ok then
+            for _, part in ipairs(transfers[i]) do
+               part.sealed = { { layouts = part.layouts, number = 0 } }
+            end
+            give_back(transfers[i])
+         end
          table.remove(transfers, i)
       else
          i = i + 1
@@ -309,6 +354,10 @@ function Sink:flush_together(savepoint, parts)
          return
       end
       local ok, problem = pcall(commit, connection, transfer)
+      if not ok and undo_refused(connection, transfer, problem) then
+         give_back(transfer)
+         postgres_refusal.raise(connection, transfer, problem)
+      end
       for _, part in ipairs(transfer) do
          if part.is_all and ok then
             part.sink.used, part.sink.plan = {}, nil
@@ -386,6 +435,7 @@ return function(spec)
    }, Sink)
    sink.connection = new_connection(conninfo.text(what .. ": connect", spec.connect))
    sink.together = sink.connection
+   table.insert(sink.connection.sinks, sink)
    sink.orphans = postgres_orphans.new(sink, read_existing(what, spec, mode))
    tried[sink.connection] = tried[sink.connection] or {}
    sink.participant = participants.sink(sink)

@@ -92,8 +92,9 @@ end
 local function read_rows(run, stage, job)
    local all = { table.unpack(stage.written) }
    table.move(stage.rest, 1, #stage.rest, #all + 1, all)
-   run(("INSERT INTO %s (%s) SELECT %s FROM %s t JOIN %s FOR UPDATE OF t ON CONFLICT DO NOTHING")
-      :format(stage.before, comma(all), comma(all, "t."), stage.facts.full, job.staged.keys))
+   run(("INSERT INTO %s (%s) SELECT %s FROM %s t JOIN %s %s ON CONFLICT DO NOTHING"):format(
+      stage.before, comma(all), comma(all, "t."), stage.facts.full, job.staged.keys,
+      stage.facts.kind == "v" and "" or "FOR UPDATE OF t"))
 end
 
 -- Writes all that the jobs have to `after`.
@@ -159,7 +160,7 @@ local function made_up(stage, column)
 end
 
 -- What is set, column -> SQL, so that rows do not hold guarded values any more: of each index one
--- column of those that we write.
+-- column of those that we write. And whether that does for all of them.
 local function parking(stage)
    local can, done, set = {}, {}, {}
    for _, name in ipairs(stage.written) do
@@ -178,13 +179,18 @@ local function parking(stage)
          end
       end
    end
-   return set
+   local is_enough = true
+   for _, guard in ipairs(stage.guards) do
+      is_enough = is_enough and done[guard.index] ~= nil
+   end
+   return set, is_enough
 end
 
--- Rows that keep their place get values that are in nobody's way.
+-- Rows that keep their place get values that are in nobody's way. Returns false if there are values
+-- of which we cannot make up others.
 local function park(run, stage)
-   local parts = {}
-   for name, value in pairs(parking(stage)) do
+   local parts, values, is_enough = {}, parking(stage)
+   for name, value in pairs(values) do
       parts[#parts + 1] = ("%s = %s"):format(quote(name), value)
    end
    if #parts > 0 then
@@ -193,6 +199,7 @@ local function park(run, stage)
          table.concat(parts, ", "), comma(stage.key, "b."), stage.before, stage.after,
          same(stage, "a", "b"), moves(stage), same(stage, "t", "m")))
    end
+   return is_enough
 end
 
 -- SQL that takes away what is to go.
@@ -274,8 +281,9 @@ local function key_numbers(stage)
 end
 
 --- Writes what these jobs of mirrors have to their tables: a list of {sink =, layout =, facts =,
---- temporary = the name of a temporary table}.
-function staging.write(connection, jobs)
+--- temporary = the name of a temporary table}. Calls `limit()` if values of a constraint cannot
+--- change hands here.
+function staging.write(connection, jobs, limit)
    local function run(...)
       return connection:run(...)
    end
@@ -286,8 +294,9 @@ function staging.write(connection, jobs)
       stage.after = "pg_temp.pgcdc_after_" .. number
       names[#names + 1] = stage.jobs[1].sink.name
       connection:set_subject(names[#names])
-      -- nobody makes a foreign key or an index from here to the end
-      run(("LOCK TABLE %s IN ROW EXCLUSIVE MODE"):format(stage.facts.full))
+      if stage.facts.kind ~= "v" then -- nobody makes a foreign key or an index from here to the end
+         run(("LOCK TABLE %s IN ROW EXCLUSIVE MODE"):format(stage.facts.full))
+      end
       stage.guards = constraints.guards(run, stage.facts.oid, list(key_numbers(stage)))
       stage.is_held = constraints.is_held(run, stage.facts.oid)
       find_columns(stage)
@@ -297,8 +306,8 @@ function staging.write(connection, jobs)
       end
       make(run, stage)
       write_rows(connection, stage)
-      if stage.is_held and #stage.guards > 0 then
-         park(run, stage)
+      if stage.is_held and not park(run, stage) then
+         limit()
       end
    end
    connection:set_subject(table.concat(names, ", "))

@@ -5,17 +5,21 @@
 -- the server says. Errors of our own are plain text. `asked`: the name as the script wrote it.
 
 local raw = require "pgcdc.raw"
+local follow = require "pgcdc.sinks.postgres.follow"
 local postgres_shadow = require "pgcdc.sinks.postgres.shadow"
+local users_table = require "pgcdc.sinks.postgres.users_table"
 local quote = require("pgcdc.names").quote
 
 local target = {}
 
--- The comment on tables that we made: to these we may add columns.
+-- The comment on tables that we made: these follow the source, if we own them.
 local OUR_COMMENT = "made by pgcdc-lua"
 
 local TABLE = [[
    SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
-      coalesce(pg_catalog.obj_description(c.oid, 'pg_class') = $2, false) AS is_ours
+      coalesce(pg_catalog.obj_description(c.oid, 'pg_class') = $2, false)
+         AND pg_catalog.pg_has_role(c.relowner, 'USAGE') AS is_ours,
+      pg_catalog.current_setting('server_version_num')::int8 AS version
    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
    WHERE c.oid = pg_catalog.to_regclass($1)]]
 
@@ -28,6 +32,11 @@ local COLUMNS = [[
          WHERE t.typtype = 'd')
    SELECT a.attname AS name, a.attnum::int8 AS number,
       pg_catalog.format_type(b.typ, b.typmod) AS type, t.oid::int8 AS oid,
+      pg_catalog.format_type(a.atttypid, a.atttypmod) AS full_type,
+      pg_catalog.col_description(a.attrelid, a.attnum) AS comment,
+      CASE WHEN a.attgenerated <> '' THEN (SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid)
+         FROM pg_catalog.pg_attrdef d WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum)
+         END AS expression,
       t.typname AS type_name, n.nspname AS type_schema, t.typcategory::text AS category,
       a.attgenerated <> '' AS is_generated, a.attidentity = 'a' AS is_always_identity,
       t.typtype = 'c' OR t.typelem <> 0
@@ -45,6 +54,15 @@ local UNIQUE = [[
       AND i.indnkeyatts = pg_catalog.json_array_length($2::json)
       AND NOT EXISTS (SELECT FROM pg_catalog.json_array_elements_text($2::json) n
          WHERE n::int2 <> ALL ((i.indkey::int2[])[0:i.indnkeyatts - 1]))) AS is_there]]
+
+-- The primary key of a mirror that we made; the indexes that keep open versions apart in a history.
+local OUR_KEYS = [[
+   SELECT pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname) AS sql
+   FROM pg_catalog.pg_constraint WHERE conrelid = $1 AND contype = 'p' AND $2
+   UNION ALL
+   SELECT pg_catalog.format('DROP INDEX %s', indexrelid::regclass)
+   FROM pg_catalog.pg_index WHERE indrelid = $1 AND NOT $2 AND indisunique
+      AND pg_catalog.pg_get_expr(indpred, indrelid) = '(valid_to IS NULL)']]
 
 -- A list as JSON.
 local function list(items)
@@ -134,16 +152,19 @@ end
 -- ---- what is there ----
 
 -- Facts about the table, or nil if there is none.
-local function read(run, asked)
-   local facts = run(TABLE, asked, OUR_COMMENT)[1]
+local function read(run, sink)
+   local facts = run(TABLE, sink.table, OUR_COMMENT)[1]
    if not facts then
       return nil
    end
    facts.full = quote(facts.schema) .. "." .. quote(facts.name)
+   facts.follows = sink.create and facts.is_ours
    facts.columns = run(COLUMNS, facts.oid)
    facts.by_name = {}
    for _, column in ipairs(facts.columns) do
       facts.by_name[column.name] = column
+      column.memory = facts.follows and follow.memory(column.comment) or {}
+      column.has_own_comment = column.comment and not next(column.memory)
    end
    return facts
 end
@@ -156,10 +177,10 @@ local function is_unique(run, facts, key, condition)
    return run(UNIQUE, facts.oid, list(numbers), condition)[1].is_there
 end
 
-local function missing_columns(facts, layout)
+local function missing_columns(layout)
    local missing = {}
    for _, column in ipairs(layout.columns) do
-      if not facts.by_name[column.target] then
+      if not column.to then
          missing[#missing + 1] = column
       end
    end
@@ -170,18 +191,85 @@ local function add_columns(run, facts, missing, log)
    set_types(run, missing, log)
    run(("ALTER TABLE %s %s"):format(facts.full,
       table.concat(definitions(missing, "ADD COLUMN IF NOT EXISTS "), ", ")))
+   facts.is_altered = true
    log("info", ("the table %s in the target got the columns %s"):format(facts.full,
       names_of(missing)))
 end
 
-local function refuse_missing(facts, missing)
-   local parts = {}
-   for i, column in ipairs(missing) do
-      parts[i] = ("ADD COLUMN %s %s"):format(quote(column.target), column.type)
+-- Sets `made_as` of the columns from each table, without a word.
+local function set_types_of_tables(run, layout)
+   for _, seen in pairs(layout.by_table) do
+      set_types(run, seen, function() end)
    end
-   error(("the table %s in the target has no column %s: ALTER TABLE %s %s, or leave them out with"
-      .. " the source's columns= or :drop{}"):format(facts.full, names_of(missing), facts.full,
-      table.concat(parts, ", ")), 0)
+end
+
+-- ---- a table that we made, and one that we did not ----
+
+-- Returns the facts after what has changed.
+local function read_again(run, sink, before, layout)
+   local facts = read(run, sink)
+   facts.is_altered = before.is_altered
+   follow.find(facts, layout)
+   return facts
+end
+
+-- Makes the index that the mode needs, in the place of one on another key.
+local function replace_key(run, facts, layout, mode, is_new)
+   for _, row in ipairs(run(OUR_KEYS, facts.oid, mode == "mirror")) do
+      run(row.sql)
+   end
+   local keys = names_of(layout.key)
+   if mode == "history" then
+      run(("CREATE UNIQUE INDEX ON %s (%s) WHERE valid_to IS NULL"):format(facts.full, keys))
+   else
+      if is_new then -- rows that were there have no key; all come again
+         run("DELETE FROM " .. facts.full)
+      end
+      run(("ALTER TABLE %s ADD PRIMARY KEY (%s)"):format(facts.full, keys))
+   end
+   facts.is_altered = true
+end
+
+-- Brings a table that we made in line with the source. Returns facts about it.
+local function follow_source(run, sink, facts, layout, log)
+   follow.names(run, facts, layout, sink.mode, log)
+   follow.find(facts, layout)
+   local missing = missing_columns(layout)
+   if #missing > 0 then
+      add_columns(run, facts, missing, log)
+   end
+   facts = facts.is_altered and read_again(run, sink, facts, layout) or facts
+   set_types_of_tables(run, layout)
+   follow.types(run, facts, layout, sink.mode, log)
+   local condition = sink.mode == "history" and "(valid_to IS NULL)" or ""
+   if sink.mode ~= "append" and not is_unique(run, facts, layout.key, condition) then
+      local is_new = false
+      for _, column in ipairs(missing) do
+         is_new = is_new or column.is_key
+      end
+      replace_key(run, facts, layout, sink.mode, is_new)
+   end
+   return facts.is_altered and read_again(run, sink, facts, layout) or facts
+end
+
+local function check_users_table(run, sink, facts, layout, log)
+   users_table.check_names(facts, layout)
+   set_types_of_tables(run, layout)
+   users_table.check_values(facts, layout, sink.mode, log)
+   users_table.check_dropped(facts, layout, log)
+end
+
+-- Values of such a type come as the JSON that its own cast makes, which the type cannot read.
+local function check_casts(facts, layout)
+   for _, column in ipairs(layout.columns) do
+      local to = facts.by_name[column.target]
+      if column.has_json_cast and not (to.is_generated or to.category == "S"
+         or to.type_name == "json" or to.type_name == "jsonb" or to.type_name == "hstore") then
+         error(("values of the column %s come as JSON, by the cast from %s to json, which %s cannot"
+            .. " read: make the column jsonb in the target, or leave it out with the source's"
+            .. " columns= or :drop{}"):format(quote(column.target), column.type, to.type), 0)
+      end
+   end
 end
 
 -- Raises an error unless the table is fit for the layout. Sets facts.is_unique.
@@ -217,29 +305,29 @@ function target.find(run, asked)
 end
 
 --- Facts about the table that `sink.table` names, fit for `layout`: {full = quoted name, by_name =
---- columns, is_unique = there is an index that refuses doubles, is_made = it was made just now}.
---- Where it or a column is missing, it is made if `sink.create`. `sink.mode`: as the manual says.
---- `prefix`: of the names of temporary types. What is made is logged by `log(level, message)`.
+--- columns, is_unique = there is an index that refuses doubles, is_made = it was made just now,
+--- is_altered = so that what other layouts know of it does not hold any more}.
+--- Where it is missing, it is made if `sink.create`; then it follows the source. `sink.mode`: as
+--- the manual says. `prefix`: of the names of temporary types. What is made is logged by
+--- `log(level, message)`.
 function target.prepare(run, sink, layout, prefix, log)
-   local asked, mode = sink.table, sink.mode
-   local facts = read(run, asked)
+   local facts = read(run, sink)
    if not facts and sink.create then
-      make(run, asked, layout, mode, log)
-      facts = read(run, asked)
+      make(run, sink.table, layout, sink.mode, log)
+      facts = read(run, sink)
       facts.is_made = true
    end
    if not facts then
-      error(("there is no table %s in the target"):format(asked), 0)
+      error(("there is no table %s in the target"):format(sink.table), 0)
    end
-   local missing = missing_columns(facts, layout)
-   if #missing > 0 then
-      if not (sink.create and facts.is_ours) then
-         refuse_missing(facts, missing)
-      end
-      add_columns(run, facts, missing, log)
-      facts = read(run, asked)
+   follow.find(facts, layout)
+   if facts.follows then
+      facts = follow_source(run, sink, facts, layout, log)
+   else
+      check_users_table(run, sink, facts, layout, log)
    end
-   check(run, facts, layout, mode)
+   check_casts(facts, layout)
+   check(run, facts, layout, sink.mode)
    postgres_shadow.find(run, facts.columns, prefix, list)
    return facts
 end

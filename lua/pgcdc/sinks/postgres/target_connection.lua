@@ -266,6 +266,7 @@ return function(conninfo)
       -- db: what raw.db_open returned, or nil; former: the one before it; away: why the last try to
       -- connect failed, or nil; pipeline: raw.pipeline(), once it is needed
       subject = "pgcdc.sinks.postgres", -- the sink that errors name
+      sinks = {},       -- all that write to it
       generation = 0,   -- changes whenever what was known of the target is no longer valid
       temporaries = 0,  -- numbers that were given to temporary tables
       wait = 0,         -- seconds before the next try, as `attempt` said last

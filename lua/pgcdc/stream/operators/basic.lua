@@ -67,6 +67,7 @@ end)
 
 --- filter(f, ...): passes x on if f(x, ...); without f, if x is neither nil nor false.
 stream.operator("filter", function(node, _, f, ...)
+   node.columns = stream.pass_columns
    if f == nil then
       node.input = function(x)
          if x then
@@ -85,6 +86,7 @@ end)
 
 --- remove(f, ...): passes x on unless f(x, ...).
 stream.operator("remove", function(node, _, f, ...)
+   node.columns = stream.pass_columns
    f = take_f(node, f, ...)
    node.input = function(x)
       if not f(x) then
@@ -95,6 +97,7 @@ end)
 
 --- tap(f, ...): calls f(x, ...) and passes x on.
 stream.operator("tap", function(node, _, f, ...)
+   node.columns = stream.pass_columns
    f = take_f(node, f, ...)
    node.input = function(x)
       f(x)

@@ -265,6 +265,7 @@ end)
 
 --- union(stream, ...): the values of all streams as they come.
 operator("union", nil, function(node)
+   node.columns = stream.pass_columns
    node.input = function(x)
       node.out(x)
    end

@@ -63,7 +63,7 @@ local passing = { source = true, sink = true, select = true, drop = true, rename
 -- What feeds.add asks of a node.
 local function find_feeds(node)
    local sources, nodes = stream.sources_of(node)
-   local numbers, operator, passes_all = {}, nil, true
+   local numbers, operator, passes_all = {}, nil, #sources > 0
    for i, source in ipairs(sources) do
       numbers[i] = source.number
    end
@@ -86,6 +86,11 @@ local function set_target(node, what, target)
    end)
    node.input = writer(target)
    node.name = target.name
+   if target.expect then
+      function node.columns(_, x)
+         target:expect(x, stream.announcing)
+      end
+   end
 end
 
 --- A node that gives its values to `target`, a function or a sink.

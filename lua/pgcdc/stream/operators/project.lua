@@ -264,6 +264,14 @@ local function set_input(node, spec)
    node.input = function(value)
       node.out((raw.is_change(value) and projection or row_projection)(value))
    end
+   function node:columns(change)
+      if not spec.adds then -- functions of `mask` are not called for NULL
+         local ok, result = pcall(projection, change)
+         if ok then -- a name may be one that a script adds to the row before
+            stream.pass_columns(self, result)
+         end
+      end
+   end
 end
 
 -- A table whose keys are names of columns; not empty.

@@ -1,0 +1,127 @@
+-- pgcdc.sinks.postgres.refusal: what a target refused because of other rows, in words.
+-- SPDX-License-Identifier: MIT
+
+local groups = require "pgcdc.delivery.groups"
+local participants = require "pgcdc.delivery.participants"
+local refused = require "pgcdc.delivery.refused"
+
+local refusal = {}
+
+local FOREIGN_KEY = "23503"
+
+local ROOT = [[SELECT coalesce(pg_catalog.pg_partition_root(oid), oid)::int8 AS oid
+   FROM pg_catalog.to_regclass($1) oid WHERE oid IS NOT NULL]]
+
+--- True if the rows of this transfer may fit later, though a constraint forbade them: `problem` as
+--- the connection raised it.
+function refusal.may_pass(transfer, problem)
+   local is_mirror = false
+   for _, part in ipairs(transfer) do
+      is_mirror = is_mirror or part.sink.mode == "mirror"
+   end
+   return type(problem) == "table" and (problem.sqlstate == FOREIGN_KEY or is_mirror)
+end
+
+-- The foreign key that the message names, or nil.
+local function find_key(transfer, message)
+   local found
+   for _, part in ipairs(transfer) do
+      for _, layout in ipairs(part.layouts) do
+         for _, key in ipairs(layout.foreign_keys or {}) do
+            if message:find(key.name, 1, true) and #key.name > #(found and found.name or "") then
+               found = key
+            end
+         end
+      end
+   end
+   return found
+end
+
+-- The sources whose changes the sink has got, as text; those that are read together are one.
+local function sources_of(sink)
+   local is_there, list = {}, {}
+   for source in pairs(participants.sink(sink).sources) do
+      local leader = groups.leader(source)
+      list[#list + 1] = not is_there[leader] and leader or nil
+      is_there[leader] = true
+   end
+   table.sort(list)
+   return table.concat(list, " ")
+end
+
+-- The sinks that may bring what is missing: those that write to one of the two tables of the key,
+-- while another sink writes to the other table what it gets by other polls.
+local function find_partners(connection, key)
+   local writers, partners = { [key.child] = {}, [key.parent] = {} }, {}
+   for _, sink in ipairs(connection.sinks) do
+      local root = connection:run(ROOT, sink.table)[1]
+      if root and writers[root.oid] then
+         table.insert(writers[root.oid], sink)
+      end
+   end
+   for _, child in ipairs(writers[key.child]) do
+      for _, parent in ipairs(writers[key.parent]) do
+         if sources_of(child) ~= sources_of(parent) then
+            partners[#partners + 1], partners[#partners + 2] = parent, child
+         end
+      end
+   end
+   return partners
+end
+
+-- True if a sink of the transfer writes to the table with this oid.
+local function has_table(transfer, oid)
+   for _, part in ipairs(transfer) do
+      for _, layout in ipairs(part.layouts) do
+         if layout.root == oid then
+            return true
+         end
+      end
+   end
+   return false
+end
+
+-- What the rows wait for, and what can be done.
+local function explain(transfer, problem, key, partners)
+   if problem.sqlstate ~= FOREIGN_KEY and transfer.is_limited then
+      return "a foreign key acts on deletes of this table, so that its values can only change hands"
+         .. " if the constraint is DEFERRABLE: make it so in the target"
+   elseif problem.sqlstate ~= FOREIGN_KEY then
+      return "a row of the target that did not change in the source since holds the value: if the"
+         .. " source has deleted it, let the source tell deletes, or remove it; if the source"
+         .. " allows both, drop the constraint in the target"
+   elseif #partners > 0 then
+      local is_child = has_table(transfer, key.child) and not has_table(transfer, key.parent)
+      return ("the rows wait for those of '%s'; sources with the same `together` are read in one"
+         .. " snapshot and need not wait"):format(partners[is_child and 1 or 2].name)
+   elseif key and not has_table(transfer, key.parent) then
+      return ("no sink writes to %s: mirror it too, or drop the constraint in the target"):format(
+         key.parent_name)
+   elseif key and not has_table(transfer, key.child) then
+      return ("no sink writes to %s, whose rows refer to rows that are deleted: mirror it too, or"
+         .. " drop the constraint in the target"):format(key.child_name)
+   end
+   return "the source has sent no such row: is it left out by a filter or where=?"
+end
+
+local function count_reads(transfer)
+   local reads = 0
+   for _, part in ipairs(transfer) do
+      for _, layout in ipairs(part.layouts) do
+         local count, changed = layout.lines:count()
+         reads = reads + count - changed
+      end
+   end
+   return reads
+end
+
+--- Raises the error of a transfer that was refused and undone.
+function refusal.raise(connection, transfer, problem)
+   local key = problem.sqlstate == FOREIGN_KEY and find_key(transfer, problem.message)
+   local partners = key and find_partners(connection, key) or {}
+   error(refused.problem(("%s: %s (%s): %s"):format(connection.subject, problem.message,
+      problem.sqlstate, explain(transfer, problem, key, partners)), partners,
+      count_reads(transfer)), 0)
+end
+
+return refusal

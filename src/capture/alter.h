@@ -1,0 +1,29 @@
+/* alter.h -- what an ALTER TABLE did to rows that it did not write.
+ *
+ * A position keeps what the columns were. If they are others now, rows may have
+ * other values though nothing in them shows that: those of a column that was
+ * added with a default, of one that took the name of another one, of a virtual
+ * expression; where rows are not found by xmin, also those that were rewritten.
+ * Then the table must be read again. (A rewrite gives rows a new xmin.)
+ *
+ * In the position: a line for each column of the row type: its number, its place in
+ * the key (0: none), name, type, and expression as in struct rowtype_column, tabs between,
+ * text with COPY's backslashes.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef ALTER_H
+#define ALTER_H
+
+#include "capture/source.h"
+
+/* Compares the columns of the facts with those that the position knows, if it knows any. *why:
+ * empty, or why rows that were delivered are others now. Asks the server only where a column is
+ * new; in the transaction that is open. <by_xmin>: the position finds rewritten rows. */
+bool alter_find(const struct source *s, struct conn *conn, bool by_xmin, char *why, size_t size,
+                struct err *e) WARN_UNUSED;
+
+/* Tells a new row type what <before>, the text of a position, has: former names and expressions of
+ * columns, and which ones were dropped. False: out of memory. */
+bool alter_set_former(struct rowtype *now, const char *before) WARN_UNUSED;
+
+#endif

@@ -1,0 +1,28 @@
+/* announced.h -- commits that were announced for one source.
+ *
+ * What a crew keeps of it between polls, see listener.h. Call all functions with the listener's
+ * mutex held; the listener may be NULL.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef ANNOUNCED_H
+#define ANNOUNCED_H
+
+#include "capture/listener.h"
+#include "capture/sender.h"
+
+struct announced {
+    uint64_t as;    /* the number that its commits are announced as; 0: they are not */
+    uint64_t heard; /* so many announcements had come when the last poll began */
+    bool was_told;  /* the host was told that announcements do not arrive */
+};
+
+/* A poll begins. */
+void announced_begin_poll(struct announced *a, const struct listener *l);
+
+/* True if a commit was announced since then. */
+bool announced_is_news(const struct announced *a, const struct listener *l);
+
+/* Tells the host, once, if nothing is heard. */
+void announced_check(struct announced *a, const struct listener *l, struct sender *sender);
+
+#endif
