@@ -584,8 +584,8 @@ void api_file_export(lua_State *L)
         { "__close", file_close }, { NULL, NULL },
     };
     static const luaL_Reg functions[] = {
-        { "file_new", file_new }, { "file_sync_all", sync_all }, { "file_limit", file_limit },
-        { "file_matches", file_matches }, { "file_stat", file_stat }, { "file_rename", file_rename },
+        { "file_new", file_new }, { "file_sync_all", sync_all }, { "file_matches", file_matches },
+        { "file_limit", file_limit }, { "file_stat", file_stat }, { "file_rename", file_rename },
         { "file_written", file_written }, { "file_sync_folder", sync_folder },
         { "file_make_folder", make_folder }, { "file_real_path", file_real_path }, { NULL, NULL },
     };
