@@ -23,6 +23,7 @@ void api_source_free(struct script *s)
     free(s->sources);
     s->sources = NULL;
     s->n_sources = s->cap_sources = 0;
+    s->is_loaded = true; /* finalizers run later */
 }
 
 /* Returns the text on top of the stack, owned. Throws if that is no text, or, with <what> in the

@@ -369,4 +369,25 @@ function TestWallsSecrets.test_our_modules_are_gone()
    lu.assertNotStrContains(result.stdout, SECRET)
 end
 
+-- Where the main chunk has failed, finalizers run when what was declared is freed already.
+function TestWallsSecrets.test_finalizers_at_the_end()
+   local result = program.run { options = { "--sandbox" }, state = false,
+      dsn = "host=/nonexistent password=" .. SECRET, script = [[
+      pgcdc.source {table = "t"}
+      setmetatable({}, {__gc = function()
+         print(pcall(pgcdc.source, {table = "u"}))
+         print((pcall(function() pgcdc.connect():query "select 1" end)))
+         pcall(function() pgcdc.state "s".a = 1 end)
+         pcall(function() pgcdc.stream {}:map(print):emit(1) end)
+         for k, v in pairs(package.loaded) do
+            if k == "io" or k == "debug" then print "out" end
+         end
+      end})
+      error "the end"]] }
+   lu.assertEquals(result.status, 1)
+   lu.assertStrMatches(result.lines[1], "false.*sources are declared while the script loads.*")
+   lu.assertEquals({ table.unpack(result.lines, 2) }, { "false", "1" })
+   lu.assertNotStrContains(result.stderr, SECRET)
+end
+
 return TestWallsSecrets
