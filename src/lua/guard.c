@@ -2,10 +2,14 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/guard.h"
 
+#include "lua/script.h"
+
 #include <lauxlib.h>
 
 void guard_set(lua_State *L, int index, const char *name)
 {
+    if (!script_of(L)->o.is_sandboxed)
+        return;
     index = lua_absindex(L, index);
     lua_newuserdatauv(L, 0, 0);                                /* shown */
     lua_createtable(L, 0, 3);                                  /* shown mt */
@@ -42,13 +46,12 @@ static bool is_globals(lua_State *L, int index)
     return is;
 }
 
-/* Upvalue 1: whether it guards. */
 static int set_metatable(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
     luaL_argexpected(L, lua_isnil(L, 2) || lua_istable(L, 2), 2, "nil or table");
     lua_settop(L, 2);
-    if (lua_toboolean(L, lua_upvalueindex(1)) && lua_istable(L, 2) && !is_globals(L, 1)) {
+    if (lua_istable(L, 2) && !is_globals(L, 1)) {
         lua_pushliteral(L, "__metatable");
         if (lua_rawget(L, 2) == LUA_TNIL) {
             lua_pushliteral(L, "__name");
@@ -60,11 +63,30 @@ static int set_metatable(lua_State *L)
     return 1;
 }
 
-void guard_put_functions(lua_State *L, bool guards)
+void guard_put_functions(lua_State *L)
 {
     lua_pushcfunction(L, get_metatable);
     lua_setfield(L, -2, "getmetatable");
-    lua_pushboolean(L, guards);
-    lua_pushcclosure(L, set_metatable, 1);
+    lua_pushcfunction(L, set_metatable);
     lua_setfield(L, -2, "setmetatable");
+}
+
+void guard_keep_methods(lua_State *L)
+{
+    lua_pushliteral(L, "");
+    lua_getmetatable(L, -1);                                   /* "" mt */
+    guard_set(L, -1, "string");
+    lua_createtable(L, 0, 20);                                 /* "" mt methods */
+    lua_getglobal(L, "string");                                /* "" mt methods string */
+    for (lua_pushnil(L); lua_next(L, -2); ) {                  /* ... string name function */
+        lua_pushvalue(L, -2);
+        lua_insert(L, -2);
+        lua_rawset(L, -5);
+    }
+    lua_createtable(L, 0, 1);                                  /* ... string more */
+    lua_insert(L, -2);
+    lua_setfield(L, -2, "__index");
+    lua_setmetatable(L, -2);                                   /* "" mt methods */
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 2);
 }

@@ -112,7 +112,11 @@ void json_push_array_metatable(lua_State *L)
 void json_set_class(lua_State *L, int index, const char *name, const struct json_class *class)
 {
     index = lua_absindex(L, index);
-    lua_pushstring(L, name);
+    lua_pushstring(L, name);                                   /* name */
+    lua_createtable(L, 0, 1);                                  /* name shown */
+    lua_pushvalue(L, -2);
+    lua_setfield(L, -2, "__name");
+    lua_setfield(L, index, "__metatable");                     /* name */
     lua_setfield(L, index, "__name");
     guard_set(L, index, name);
     lua_pushlightuserdata(L, (void *)class);

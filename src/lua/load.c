@@ -72,7 +72,7 @@ static void push_our_globals(lua_State *L)
             push_table_clone(L, -2);
             lua_rawset(L, globals); /* lua_next allows that a field is set */
         }
-    guard_put_functions(L, script_of(L)->o.is_sandboxed);
+    guard_put_functions(L);
 }
 
 /* A searcher for our own modules, which a script's package.path does not affect. They see the
@@ -154,8 +154,10 @@ static int load(lua_State *L)
     lua_pushliteral(L, "pgcdc");
     lua_call(L, 1, 1);
     lua_setglobal(L, "pgcdc");
-    if (s->o.is_sandboxed)
+    if (s->o.is_sandboxed) {
         close_modules(L);
+        guard_keep_methods(L);
+    }
     script_push_file(L, s->o.path);
     lua_call(L, 0, 0);
     s->is_loaded = true;

@@ -2,8 +2,6 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/sandbox.h"
 
-#include "lua/guard.h"
-
 #include <lauxlib.h>
 #include <stdbool.h>
 #include <string.h>
@@ -98,28 +96,6 @@ static void limit_require(lua_State *L)
     keep_only(L, "package", package);
 }
 
-/* Methods of text, ("x"):format(...), are those that the table `string` has now, whatever the
- * script makes of it: our Lua half calls them. What the script adds to `string` is a method too. */
-static void keep_methods(lua_State *L)
-{
-    lua_pushliteral(L, "");
-    lua_getmetatable(L, -1);                                   /* "" mt */
-    guard_set(L, -1, "string");
-    lua_createtable(L, 0, 20);                                 /* "" mt methods */
-    lua_getglobal(L, "string");                                /* "" mt methods string */
-    for (lua_pushnil(L); lua_next(L, -2); ) {                  /* ... string name function */
-        lua_pushvalue(L, -2);
-        lua_insert(L, -2);
-        lua_rawset(L, -5);
-    }
-    lua_createtable(L, 0, 1);                                  /* ... string more */
-    lua_insert(L, -2);
-    lua_setfield(L, -2, "__index");
-    lua_setmetatable(L, -2);                                   /* "" mt methods */
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 2);
-}
-
 void sandbox_close(lua_State *L)
 {
     static const char *const os[] = { "clock", "date", "difftime", "time", NULL };
@@ -131,7 +107,6 @@ void sandbox_close(lua_State *L)
     keep_only(L, "os", os);
     lua_getglobal(L, "string");
     clear(L, string);
-    keep_methods(L);
     lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
     clear(L, loaded);
     lua_getglobal(L, "load");
