@@ -54,6 +54,10 @@ end
 
 local action = actions[options.action]
    or bundled.usage "action must be install, remove, status, prune or print"
-for _, name in ipairs(bundled.list(options.table)) do
-   action(trigger.look(db, name))
+local tables = {}
+for i, name in ipairs(bundled.list(options.table)) do -- all of them, before anything is done
+   tables[i] = trigger.look(db, name)
+end
+for _, t in ipairs(tables) do
+   action(t)
 end

@@ -3,6 +3,7 @@
 #include "capture/fault.h"
 
 #include "capture/alter.h"
+#include "capture/declared.h"
 #include "capture/method.h"
 #include "capture/snapshot.h"
 
@@ -113,6 +114,8 @@ static void begin_position(struct source *s, uint64_t floor)
     pages_fini(&p->pages);
     p->stamps = (struct position_stamps){ 0 };
     position_forget_done(p);
+    free(p->declared);
+    p->declared = NULL;
     s->durable = (struct horizon_durable){ 0 };
     p->horizon.floor = floor;
     p->floor_lsn = lsn_to_flush(&s->facts.identity);
@@ -290,7 +293,7 @@ static bool check_server(struct source *s, struct conn *conn, enum fault_news *n
         return begin_anew(s, conn, "the table was dropped and created again, or swapped", news, e);
     if (!check_position(s, &lost))
         return begin_anew(s, conn, lost, news, e);
-    return check_columns(s, conn, news, e);
+    return declared_check(s, e) && check_columns(s, conn, news, e);
 }
 
 /* If the snapshot has the same text as at the newest poll, nothing has committed anywhere in the

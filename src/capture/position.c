@@ -14,6 +14,7 @@ void position_fini(struct position *p)
     pages_fini(&p->pages);
     free(p->signature);
     free(p->columns);
+    free(p->declared);
     free(p->leaves);
     position_forget_resume_points(p);
     position_forget_done(p);
@@ -51,6 +52,7 @@ bool position_copy(struct position *to, const struct position *from)
     to->pages = (struct pages){ 0 };
     to->signature = from->signature != NULL ? strdup(from->signature) : NULL;
     to->columns = from->columns != NULL ? strdup(from->columns) : NULL;
+    to->declared = from->declared != NULL ? strdup(from->declared) : NULL;
     to->resume_points = NULL;
     to->n_resume_points = to->cap_resume_points = 0;
     to->done.keys = from->done.keys != NULL ? strdup(from->done.keys) : NULL;
@@ -58,6 +60,7 @@ bool position_copy(struct position *to, const struct position *from)
     to->cap_leaves = from->n_leaves;
     if (ok && (from->signature == NULL || to->signature != NULL) &&
         (from->columns == NULL || to->columns != NULL) &&
+        (from->declared == NULL || to->declared != NULL) &&
         (from->done.keys == NULL || to->done.keys != NULL) &&
         copy_resume_points(to, from) && horizon_copy(&to->horizon, &from->horizon) &&
         increment_copy(&to->increment, &from->increment) &&

@@ -62,6 +62,7 @@ struct position {
     uint32_t table;         /* oid */
     char *signature;        /* the columns of rows, see struct rowtype */
     char *columns;          /* what is known of all columns, see alter.h; NULL: nothing */
+    char *declared;         /* what the script asked for, see declared.h; NULL: it is not known */
     struct position_leaf *leaves; /* known leaves; ranges are read in this order */
     size_t n_leaves, cap_leaves;
     uint64_t rows;          /* delivered by the snapshot so far, for the progress line */

@@ -129,6 +129,7 @@ void position_text_write(const struct position *p, const char *source, struct bu
     put_paging(b, &p->pages);
     put_text(b, "signature", p->signature);
     put_text(b, "columns", p->columns);
+    put_text(b, "declared", p->declared);
     for (size_t i = 0; i < p->n_leaves; i++)
         buf_printf(b, "leaf %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu32 "\n", p->leaves[i].oid,
                    p->leaves[i].filenode, p->leaves[i].blocks, p->leaves[i].next);
@@ -360,6 +361,8 @@ static bool read_line(const char *word, const char *text, struct position *p, ui
         return replace_text(text, &p->signature);
     if (strcmp(word, "columns") == 0)
         return replace_text(text, &p->columns);
+    if (strcmp(word, "declared") == 0)
+        return replace_text(text, &p->declared);
     if (strcmp(word, "leaf") == 0)
         return read_leaf(text, p);
     if (strcmp(word, "cut_xid") == 0)

@@ -197,6 +197,30 @@ static int explain_text(lua_State *L)
     return 1;
 }
 
+/* The place in our own code that an error of C begins with says nothing to a user: drops it from
+ * the text at index 1. */
+static void drop_our_place(lua_State *L)
+{
+    const char *ours = script_of(L)->o.lua_dir, *text = lua_tostring(L, 1), *p = text;
+    size_t n = strlen(ours);
+    bool is_ours = strncmp(text, ours, n) == 0 && text[n] == '/';
+
+    if ((p = strchr(text, ':')) == NULL)
+        return;
+    if (!is_ours && strncmp(text, "...", 3) == 0) { /* Lua leaves out the beginning of a long one */
+        const char *found = strstr(text, "/lua/pgcdc/");
+
+        is_ours = found != NULL && found < p;
+    }
+    if (!is_ours)
+        return;
+    p += 1 + strspn(p + 1, "0123456789");
+    if (strncmp(p, ": ", 2) != 0)
+        return;
+    lua_pushstring(L, p + 2);
+    lua_replace(L, 1);
+}
+
 int explain(lua_State *L)
 {
     luaL_checkany(L, 1);
@@ -207,6 +231,7 @@ int explain(lua_State *L)
         push_thrown(L);
         return 1;
     }
+    drop_our_place(L);
     lua_pushcfunction(L, explain_text);
     lua_pushvalue(L, 1);
     if (lua_pcall(L, 1, 1, 0) != LUA_OK) /* the text alone, then */

@@ -26,7 +26,7 @@ static const struct {
     { "TimeZone", "'UTC'", ALL_TEXT, 0 },
     { "extra_float_digits", "1", ALL_TEXT, 0 },
     { "bytea_output", "'hex'", SESSION_CAPTURE | SESSION_CLIENT | SESSION_VERIFY, 0 },
-    { "quote_all_identifiers", "off", SESSION_CAPTURE | SESSION_VERIFY, 0 },
+    { "quote_all_identifiers", "off", SESSION_CAPTURE | SESSION_TARGET | SESSION_VERIFY, 0 },
     { "lc_monetary", "'C'", SESSION_VERIFY, 0 },
     /* how they are read */
     { "standard_conforming_strings", "on", SESSION_CLIENT | SESSION_TARGET | SESSION_VERIFY, 0 },

@@ -296,7 +296,7 @@ static bool learn(struct diff *d, const struct chunk *b, const struct chunk_row 
                                  .reads = reads_of(b) };
 
     if (b->rowtype != NULL) { /* it came whole */
-        state.digest = hash_digest(b->bytes + row->start, row->len);
+        state.digest = kept_columns_digest(d->kept_columns, b->bytes + row->start, row->len);
         state.columns = d->columns;
         if (d->config->keeps_old)
             state.row = (struct store_slice){ b->bytes + row->start, row->len };

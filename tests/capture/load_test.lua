@@ -199,15 +199,19 @@ local function start_keys(db, dir, slow, start)
    return program.start { dsn = db, state = dir .. "/state.db", args = { start = start },
       script = ([[
       local options = pgcdc.options {start = "snapshot"}
-      local n = 0
+      local n, seen = 0, io.open(%q, "a")
+      seen:setvbuf "no"
       pgcdc.source {table = "t", interval = 0.2, start = options.start}:map(function(change)
          n = n + 1
+         if n %% 1000 == 0 then
+            seen:write "x"
+         end
          if n %% 1000 == 0 and %s then
             local stop = os.clock() + 0.005
             while os.clock() < stop do end
          end
          return change.key.id
-      end):sink(pgcdc.sinks.text {path = %q})]]):format(slow, dir .. "/keys") }
+      end):sink(pgcdc.sinks.text {path = %q})]]):format(dir .. "/seen", slow, dir .. "/keys") }
 end
 
 -- Waits until the file has as many lines as bytes say; then each key from 1 to n is there once.
@@ -244,10 +248,10 @@ local function large_transaction(slow, killed)
    p:wait_stderr('msg="ready"', 30)
    local start = native.now()
    db:exec(("insert into t select g from generate_series(1, %d) g"):format(n), patience)
-   local path = dir .. "/keys"
+   local path, seen = dir .. "/keys", dir .. "/seen"
    for _ = 1, killed and 3 or 0 do
-      local before = files.size(path)
-      p:wait_until(function() return files.size(path) > before end, patience, "some keys")
+      local before = files.size(seen)
+      p:wait_until(function() return files.size(seen) > before end, patience, "some keys")
       p:kill9()
       p = start_keys(db, dir, slow, "now")
    end

@@ -53,10 +53,11 @@ function TestTriggerColumns.test_other_types()
    poll()
    db:exec "delete from t where id = 1; alter table t alter id type bigint, alter n type numeric"
    db:exec "delete from t where id = 2; update t set id = 5000000000 where id = 3"
-   lu.assertEquals(poll(), "delete 1 2 3, upsert 5000000000")
+   -- values may be others now, which nothing in the rows shows: they are read again
+   lu.assertEquals(poll(), "read 4 5 6 7 8 5000000000, delete 1 2 3")
    db:exec "delete from t where id = 4; alter table t alter id type text"
    db:exec "delete from t where id = '5'; insert into t values ('x')"
-   lu.assertEquals(poll(), "delete 4 5, upsert x")
+   lu.assertEquals(poll(), "read 6 7 8 5000000000 x, delete 4 5")
    db:exec "delete from t where id = 'x'; alter table t alter id type int using id::bigint % 1000"
    local state = fixtures.state()
    ends(db, 0, state)

@@ -226,4 +226,25 @@ function TestTriggerInstall.test_what_is_refused()
    lu.assertStrContains(stepping.trigger(db, "status", { table = "keyless" }).stdout, "key id")
 end
 
+-- What it says is what was done: nothing where the role may not, or one of the tables is missing.
+function TestTriggerInstall.test_says_what_was_done()
+   local db = fixtures.database "create table t (id int primary key)"
+   local role = db.cluster:role "login"
+   local function install(dsn, tables)
+      local result = program.run { dsn = dsn, bundled = "trigger", state = false,
+         args = { action = "install", table = tables } }
+      return result.status, select(2, result.stderr:gsub("level=info", "")), result.stderr
+   end
+   local status, said, stderr = install(db:dsn { user = role }, "t")
+   lu.assertEquals({ status, said }, { 1, 0 }, stderr)
+   lu.assertStrContains(stderr, "permission denied")
+   status, said, stderr = install(db:dsn(), "t,nowhere")
+   lu.assertEquals({ status, said }, { 1, 0 }, stderr)
+   lu.assertStrContains(stderr, "there is no table nowhere")
+   status, said = install(db:dsn(), "t")
+   lu.assertEquals(status, 0)
+   lu.assertTrue(said > 5)
+   db.cluster:drop_role(role)
+end
+
 return TestTriggerInstall

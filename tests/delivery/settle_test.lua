@@ -178,7 +178,7 @@ function TestSettle.test_write_fails()
       lu.assertEquals(result.stdout, "1\t0\n")
       lu.assertStrContains(result.text, "source public.t, key 2: ")
       lu.assertStrContains(result.text, "refused (after 3 attempts)")
-      lu.assertStrContains(result.text, "script.lua:8: in method 'write'")
+      lu.assertStrContains(result.text, "script.lua:8: in ")
    end
    local result = run(db, script, 0, { state = state, args = { allowed = 2, otherwise = "skip" } })
    lu.assertEquals(result.stdout, "1\t0\n2\t3\n3\t3\n")

@@ -61,17 +61,21 @@ end
 function TestFaultWaits.test_an_outage_ends()
    local db = fixtures.database "create table t (id int primary key); insert into t values (1)"
    local target = fixtures.database ""
+   local role = target.cluster:role "login"
+   target:exec(("grant create on database %s to %s; grant create on schema public to %s"):format(
+      target.name, role, role))
    local p = program.start { dsn = db, script = ([[
       local s = pgcdc.source {table = "t", interval = 0.05}
       s:on("change", function(c) print(c) end)
-      s:sink(pgcdc.sinks.postgres {connect = %q, table = "copy"})]]):format(target:dsn()) }
+      s:sink(pgcdc.sinks.postgres {connect = %q, table = "copy"})]]):format(
+         target:dsn { user = role }) }
    p:wait_changes(1)
-   db:exec(("alter database %s allow_connections false"):format(target.name))
-   db:exec(("select pg_terminate_backend(pid) from pg_stat_activity where datname = '%s'")
-      :format(target.name))
+   db:exec(("alter role %s connection limit 0"):format(role))
+   db:exec(("select pg_terminate_backend(pid) from pg_stat_activity where datname = '%s'"
+      .. " and usename = '%s'"):format(target.name, role))
    db:exec "insert into t values (2)"
    p:wait_stderr "level=warn .*retry_in="
-   db:exec(("alter database %s allow_connections true"):format(target.name))
+   db:exec(("alter role %s connection limit -1"):format(role))
    p:wait_stderr "level=info msg=\"works again, after %d+%.%d s\" source=public%.t"
    db:exec("select pg_terminate_backend(pid) from pg_stat_activity where datname ="
       .. " current_database() and pid <> pg_backend_pid()")
@@ -79,6 +83,8 @@ function TestFaultWaits.test_an_outage_ends()
       return count(p:stderr(), "works again") == 2
    end, 20, "the second line")
    lu.assertEquals(p:stop().status, 0)
+   target:exec("drop owned by " .. role)
+   target.cluster:drop_role(role)
 end
 
 -- With debug every poll says what it did.

@@ -108,6 +108,7 @@ function TestJsonl.test_wrong_options()
    } do
       local result = run(db, case[2])
       lu.assertStrContains(result.stderr, case[3])
+      lu.assertNotStrContains(result.stderr, "/lua/pgcdc/") -- no place in our own code
       lu.assertEquals(result.status, case[1])
       lu.assertEquals(result.stdout, "")
    end

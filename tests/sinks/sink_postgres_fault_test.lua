@@ -194,4 +194,17 @@ function TestSinkPostgresFault.test_somebody_else_with_the_same_state()
    assert_exact(source, target)
 end
 
+-- What the target refuses names its database and the role.
+function TestSinkPostgresFault.test_a_refusal_names_the_place()
+   local source = fixtures.database "create table t (id int primary key); insert into t values (1)"
+   local target = fixtures.database "create table t (id int primary key)"
+   local role = target.cluster:role "login"
+   local result = once.ends(1, { dsn = source, script = ([[
+      pgcdc.source {table = "t"}:sink(pgcdc.sinks.postgres {connect = %q, table = "t"})]])
+      :format(target:dsn { user = role }) })
+   lu.assertStrContains(result.text, ("(42501), in database %s as role %s"):format(target.name,
+      role))
+   target.cluster:drop_role(role)
+end
+
 return TestSinkPostgresFault

@@ -64,6 +64,7 @@ static struct position make(const char *text, uint64_t big)
     CHECK(pages_rows_add(&p.pages.given, 5, INT64_MAX));
     p.signature = copy(text);
     p.columns = copy(text);
+    p.declared = copy(text);
     CHECK(position_set_leaves(&p, 2));
     p.leaves[0] = (struct position_leaf){ 1, 2, 3, 4 };
     p.leaves[1] = (struct position_leaf){ 4294967295u, 4294967294u, 4294967293u, 4294967292u };
@@ -151,6 +152,8 @@ static void check_same(const struct position *a, const struct position *b)
     CHECK(a->signature == NULL || strcmp(a->signature, b->signature) == 0);
     CHECK((a->columns == NULL) == (b->columns == NULL));
     CHECK(a->columns == NULL || strcmp(a->columns, b->columns) == 0);
+    CHECK((a->declared == NULL) == (b->declared == NULL));
+    CHECK(a->declared == NULL || strcmp(a->declared, b->declared) == 0);
     EQUAL(a->n_leaves, b->n_leaves);
     for (size_t i = 0; i < a->n_leaves; i++)
         CHECK(a->leaves[i].oid == b->leaves[i].oid && a->leaves[i].next == b->leaves[i].next &&

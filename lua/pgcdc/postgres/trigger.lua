@@ -478,13 +478,10 @@ local function run_once(db, step)
 end
 
 --- Runs a plan. `tries`: how often a step is tried that finds the table in use; `say`: is called
---- with each statement, and with a message when a step is tried again. Blocks; raises the error of
---- a step.
+--- with each statement that was done, and with a message when a step is tried again. Blocks; raises
+--- the error of a step.
 function trigger.run(db, steps, tries, say)
    for _, step in ipairs(steps) do
-      for _, statement in ipairs(step.alone and { step.alone } or step) do
-         say(statement)
-      end
       for try = 1, tries do
          local ok, problem = pcall(run_once, db, step)
          if ok then
@@ -497,6 +494,9 @@ function trigger.run(db, steps, tries, say)
          end
          say(("the table is in use: trying again (%d of %d)"):format(try + 1, tries))
          db:query("SELECT pg_sleep($1)", math.min(try, 5) * 0.5)
+      end
+      for _, statement in ipairs(step.alone and { step.alone } or step) do
+         say(statement)
       end
    end
 end

@@ -107,8 +107,12 @@ function Connection:close()
 end
 
 local function text_of(self, problem)
-   return ("%s: %s%s%s"):format(self.subject, problem.what and problem.what .. ": " or "",
-      problem.message, problem.sqlstate ~= "" and (" (%s)"):format(problem.sqlstate) or "")
+   local place = ""
+   if problem.kind == "sql" and self.db then
+      place = (", in database %s as role %s"):format(self.db:place())
+   end
+   return ("%s: %s%s%s%s"):format(self.subject, problem.what and problem.what .. ": " or "",
+      problem.message, problem.sqlstate ~= "" and (" (%s)"):format(problem.sqlstate) or "", place)
 end
 
 --- Returns f(). After an error no transaction is open, and a new `generation` says that what was
