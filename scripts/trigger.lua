@@ -54,10 +54,6 @@ end
 
 local action = actions[options.action]
    or bundled.usage "action must be install, remove, status, prune or print"
-local tables = {}
-for i, name in ipairs(bundled.list(options.table)) do -- all of them, before anything is done
-   tables[i] = trigger.look(db, name)
-end
-for _, t in ipairs(tables) do
+for _, t in ipairs(trigger.look_all(db, bundled.list(options.table))) do
    action(t)
 end

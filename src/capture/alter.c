@@ -8,7 +8,7 @@
 
 /* ---- the columns that the position knows ---- */
 
-enum { K_NUMBER, K_PLACE, K_NAME, K_TYPE, K_EXPRESSION, K_COUNT };
+enum { K_NUMBER, K_PLACE, K_NAME, K_TYPE, K_EXPRESSION, K_ALTERED, K_COUNT };
 
 /* A column of the position; its text is part of <before>, with COPY's backslashes. */
 struct known_column {
@@ -24,12 +24,13 @@ static bool next_known(const char **at, struct known_column *c)
     if (end == NULL)
         return false;
     for (int i = 0; i < K_COUNT; i++) {
-        const char *stop = i + 1 < K_COUNT ? memchr(p, '\t', (size_t)(end - p)) : end;
+        const char *stop = p < end ? memchr(p, '\t', (size_t)(end - p)) : NULL;
 
-        if (stop == NULL)
+        if (stop == NULL && i < K_EXPRESSION)
             return false;
+        stop = stop != NULL ? stop : end;
         c->fields[i] = (struct copytext_field){ p, (size_t)(stop - p) };
-        p = stop + 1;
+        p = stop < end ? stop + 1 : end;
     }
     c->number = (unsigned)strtoul(c->fields[K_NUMBER].p, NULL, 10);
     *at = end + 1;
@@ -98,14 +99,13 @@ struct look {
     struct conn *conn;
     bool by_xmin;
     struct result *missing; /* names of the columns with values that are not stored, once asked */
-    char *why;              /* set once something is found */
-    size_t size;
+    struct alter_news *news;
 };
 
 static void say(struct look *k, const char *column, const char *what)
 {
-    if (*k->why == '\0')
-        snprintf(k->why, k->size, "column %.100s %s", column, what);
+    if (*k->news->why == '\0')
+        snprintf(k->news->why, sizeof k->news->why, "column %.60s %s", column, what);
 }
 
 /* A column that the position does not know. */
@@ -133,6 +133,8 @@ static void look_at_known(struct look *k, const struct rowtype_column *c,
 {
     bool is_other = !is_same(before->fields[K_EXPRESSION], now->fields[K_EXPRESSION]);
     bool is_retyped = !is_same(before->fields[K_TYPE], now->fields[K_TYPE]);
+    bool is_altered = before->fields[K_ALTERED].len > 0 &&
+                      !is_same(before->fields[K_ALTERED], now->fields[K_ALTERED]);
     bool is_key = *now->fields[K_PLACE].p != '0';
 
     if (is_other && c->expression != NULL && *c->expression == 'v')
@@ -141,6 +143,9 @@ static void look_at_known(struct look *k, const struct rowtype_column *c,
         say(k, c->name, "has another expression");
     else if (is_retyped && (is_key || !k->by_xmin) && is_rewritten(k->s))
         say(k, c->name, is_key ? "of the key has another type" : "has another type");
+    else if (is_altered && (is_key || !k->by_xmin) && is_rewritten(k->s))
+        say(k, c->name, "was altered, and the table has another file, so that its values may be"
+            " others");
 }
 
 static bool look(struct look *k, struct err *e)
@@ -158,21 +163,6 @@ static bool look(struct look *k, struct err *e)
     return true;
 }
 
-bool alter_find(const struct source *s, struct conn *conn, bool by_xmin, char *why, size_t size,
-                struct err *e)
-{
-    struct look k = { .s = s, .conn = conn, .by_xmin = by_xmin, .why = why, .size = size };
-    bool ok;
-
-    *why = '\0';
-    if (s->position.columns == NULL ||
-        strcmp(s->position.columns, s->facts.rowtype->columns_text) == 0)
-        return true;
-    ok = look(&k, e);
-    result_free(k.missing);
-    return ok;
-}
-
 /* Owned, or NULL (out of memory). */
 static char *unescape(struct copytext_field f)
 {
@@ -181,6 +171,57 @@ static char *unescape(struct copytext_field f)
     if (to != NULL)
         to[copytext_unescape(f, to)] = '\0';
     return to;
+}
+
+/* The column that is at this place of the key, from 1. */
+static bool find_place(const char *columns, size_t place, struct known_column *c)
+{
+    while (next_known(&columns, c))
+        if (strtoul(c->fields[K_PLACE].p, NULL, 10) == place)
+            return true;
+    return false;
+}
+
+/* *is_other: keys are of other columns than before, or hash otherwise. */
+static bool compare_keys(const struct rowtype *now, const char *before, bool *is_other,
+                         struct err *e)
+{
+    struct known_column c;
+
+    *is_other = find_place(before, now->n_key + 1, &c);
+    for (size_t i = 0; i < now->n_key && !*is_other; i++) {
+        const struct rowtype_column *column = &now->columns[now->key[i]];
+        char *type;
+
+        if (!find_place(before, i + 1, &c) || c.number != column->number) {
+            *is_other = true;
+            break;
+        }
+        if ((type = unescape(c.fields[K_TYPE])) == NULL)
+            return err_memory(e);
+        *is_other = strcmp(rowtype_hash_class(type), rowtype_hash_class(column->type)) != 0;
+        free(type);
+    }
+    return true;
+}
+
+bool alter_find(const struct source *s, struct conn *conn, bool by_xmin, struct alter_news *news,
+                struct err *e)
+{
+    struct look k = { .s = s, .conn = conn, .by_xmin = by_xmin, .news = news };
+    bool ok;
+
+    *news = (struct alter_news){ .why = "" };
+    if (s->position.columns == NULL ||
+        strcmp(s->position.columns, s->facts.rowtype->columns_text) == 0)
+        return true;
+    ok = look(&k, e);
+    result_free(k.missing);
+    if (!ok || !compare_keys(s->facts.rowtype, s->position.columns, &news->is_other_key, e))
+        return false;
+    if (news->is_other_key && s->config->deletes && *news->why == '\0')
+        snprintf(news->why, sizeof news->why, "the key is another one than before");
+    return true;
 }
 
 /* Sets *former to the text of the field, unless it is <now> or something was set before. */

@@ -6,9 +6,13 @@
  * expression; where rows are not found by xmin, also those that were rewritten.
  * Then the table must be read again. (A rewrite gives rows a new xmin.)
  *
+ * ALTER COLUMN ... TYPE ... USING may leave the type as it was. What it cannot hide is that the
+ * column was altered, and the table has another file.
+ *
  * In the position: a line for each column of the row type: its number, its place in
- * the key (0: none), name, type, and expression as in struct rowtype_column, tabs between,
- * text with COPY's backslashes.
+ * the key (0: none), name, type, and expression as in struct rowtype_column, and the transaction
+ * that altered it last (older versions did not keep that), tabs between, text with COPY's
+ * backslashes.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef ALTER_H
@@ -16,10 +20,15 @@
 
 #include "capture/source.h"
 
-/* Compares the columns of the facts with those that the position knows, if it knows any. *why:
- * empty, or why rows that were delivered are others now. Asks the server only where a column is
- * new; in the transaction that is open. <by_xmin>: the position finds rewritten rows. */
-bool alter_find(const struct source *s, struct conn *conn, bool by_xmin, char *why, size_t size,
+struct alter_news {
+    char why[160];     /* empty, or why rows that were delivered are others now */
+    bool is_other_key; /* what is known of keys does not hold any more */
+};
+
+/* Compares the columns of the facts with those that the position knows, if it knows any. Asks the
+ * server only where a column is new; in the transaction that is open. <by_xmin>: the position finds
+ * rewritten rows. */
+bool alter_find(const struct source *s, struct conn *conn, bool by_xmin, struct alter_news *news,
                 struct err *e) WARN_UNUSED;
 
 /* Tells a new row type what <before>, the text of a position, has: former names and expressions of

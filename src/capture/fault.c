@@ -146,9 +146,11 @@ static bool begin_snapshot(struct source *s, struct conn *conn, enum fault_news 
                            struct err *e)
 {
     /* with deletes a table that is read again brings only what differs from what is known */
-    bool brings_all = s->position.phase == POSITION_NONE || !s->config->deletes;
+    bool brings_all = s->position.phase == POSITION_NONE || !s->config->deletes ||
+                      s->knows_no_keys;
     char *text;
 
+    s->knows_no_keys = false;
     if (s->config->is_joint)
         return begin_whole(s, brings_all, news, e);
     *news = FAULT_STARTS;
@@ -236,19 +238,22 @@ static bool check_columns(struct source *s, struct conn *conn, enum fault_news *
                           struct err *e)
 {
     struct position *p = &s->position;
-    char why[160], text[320];
+    struct alter_news found;
+    char text[320];
 
     if (p->columns != NULL && s->facts.is_new_rowtype &&
         !alter_set_former(s->facts.rowtype, p->columns))
         return err_memory(e);
-    if (!alter_find(s, conn, method_that_holds(p) == &method_xmin, why, sizeof why, e))
+    if (!alter_find(s, conn, method_that_holds(p) == &method_xmin, &found, e))
         return false;
-    if (*why == '\0')
+    if (*found.why == '\0')
         return true;
-    if (s->config->start == CONFIG_START_SNAPSHOT)
-        return begin_anew(s, conn, why, news, e);
+    if (s->config->start == CONFIG_START_SNAPSHOT) {
+        s->knows_no_keys = found.is_other_key;
+        return begin_anew(s, conn, found.why, news, e);
+    }
     snprintf(text, sizeof text, "%s; rows do not come again because of that, since the source did "
-             "not begin with the rows that were there", why);
+             "not begin with the rows that were there", found.why);
     return source_add_notice(s, LOG_WARN, text, e);
 }
 

@@ -23,6 +23,7 @@ void rowtype_unref(struct rowtype *s)
         free(s->columns[i].type);
         free(s->columns[i].base_type);
         free(s->columns[i].expression);
+        free(s->columns[i].altered);
         free(s->columns[i].former);
         free(s->columns[i].former_expression);
     }
@@ -78,6 +79,16 @@ bool rowtype_is_soft_deleted(const struct rowtype *s, const char *row, size_t le
     return s->columns[s->soft].kind != TYPES_BOOL || *f.p == 't';
 }
 
+const char *rowtype_hash_class(const char *type)
+{
+    static const char *const integers[] = { "bigint", "integer", "smallint" };
+
+    for (size_t i = 0; i < 3; i++)
+        if (strcmp(type, integers[i]) == 0)
+            return "integer";
+    return strcmp(type, "uuid") == 0 ? "uuid" : "text";
+}
+
 bool rowtype_put_key(const struct rowtype *s, const char *row, size_t len, struct buf *key)
 {
     for (size_t i = 0; i < s->n_key; i++) {
@@ -94,7 +105,7 @@ bool rowtype_put_key(const struct rowtype *s, const char *row, size_t len, struc
 
 /* The third answer to sql_table. */
 enum { C_NAME, C_TYPE, C_OID, C_ARRAY, C_COMPOSITE, C_CAST, C_PK, C_NULLABLE, C_UNIQUE, C_NUMBER,
-       C_BASE_TYPE, C_EXPRESSION };
+       C_BASE_TYPE, C_EXPRESSION, C_ALTERED };
 
 #define XID8_OID 5069
 
@@ -141,6 +152,7 @@ static size_t add_column(struct rowtype *s, const struct result *r, int i)
     c->name = strdup(result_text(r, i, C_NAME));
     c->type = strdup(result_text(r, i, C_TYPE));
     c->base_type = strdup(result_text(r, i, C_BASE_TYPE));
+    c->altered = strdup(result_text(r, i, C_ALTERED));
     c->kind = types_kind_of(&type);
     c->wants_to_json = types_wants_to_json(&type);
     c->is_nullable = result_bool(r, i, C_NULLABLE);
@@ -151,7 +163,8 @@ static size_t add_column(struct rowtype *s, const struct result *r, int i)
     if (result_text(r, i, C_EXPRESSION) != NULL &&
         (c->expression = strdup(result_text(r, i, C_EXPRESSION))) == NULL)
         return SIZE_MAX;
-    return c->name != NULL && c->type != NULL && c->base_type != NULL ? s->n_columns - 1 : SIZE_MAX;
+    return c->name != NULL && c->type != NULL && c->base_type != NULL && c->altered != NULL
+               ? s->n_columns - 1 : SIZE_MAX;
 }
 
 static bool add_row_columns(struct rowtype *s, const struct relation *t, const struct result *r,
@@ -357,7 +370,7 @@ static bool describe_columns(struct rowtype *s, struct err *e)
         put_escaped(&b, c->type);
         buf_putc(&b, '\t');
         put_escaped(&b, c->expression != NULL ? c->expression : "");
-        buf_putc(&b, '\n');
+        buf_printf(&b, "\t%s\n", c->altered);
     }
     s->columns_text = buf_take(&b);
     return s->columns_text != NULL || err_memory(e);
@@ -458,24 +471,39 @@ static bool derive_column(struct rowtype_column *to, const struct rowtype_column
            copy_text(&to->former_expression, from->former_expression);
 }
 
+/* One of a table of that name, without columns yet: room for <n> and one more, <n_key> of them of
+ * the key. */
+static struct rowtype *allocate(const char *database, const char *schema, const char *table,
+                                size_t n, size_t n_key)
+{
+    struct rowtype *s = calloc(1, sizeof *s);
+
+    if (s == NULL)
+        return NULL;
+    atomic_init(&s->refs, 1);
+    s->database = strdup(database);
+    s->schema = strdup(schema);
+    s->table = strdup(table);
+    s->columns = calloc(n + 1, sizeof *s->columns);
+    s->key = calloc(n_key + 1, sizeof *s->key);
+    if (s->database != NULL && s->schema != NULL && s->table != NULL && s->columns != NULL &&
+        s->key != NULL)
+        return s;
+    rowtype_unref(s);
+    return NULL;
+}
+
 struct rowtype *rowtype_derive(const struct rowtype *of, const struct rowtype_source *columns,
                                size_t n, size_t n_row, bool hides_key)
 {
-    struct rowtype *s = calloc(1, sizeof *s);
+    struct rowtype *s = allocate(of->database, of->schema, of->table, n, of->n_key);
     struct err e;
     bool ok;
 
     if (s == NULL)
         return NULL;
-    atomic_init(&s->refs, 1);
-    s->database = strdup(of->database);
-    s->schema = strdup(of->schema);
-    s->table = strdup(of->table);
-    s->columns = calloc(n + 1, sizeof *s->columns);
-    s->key = calloc(of->n_key + 1, sizeof *s->key);
-    ok = s->database != NULL && s->schema != NULL && s->table != NULL && s->columns != NULL &&
-         s->key != NULL && copy_text(&s->table_id, of->table_id) &&
-         copy_text(&s->numbers, of->numbers) && copy_text(&s->dropped, of->dropped);
+    ok = copy_text(&s->table_id, of->table_id) && copy_text(&s->numbers, of->numbers) &&
+         copy_text(&s->dropped, of->dropped);
     for (; ok && s->n_columns < n; s->n_columns++)
         ok = derive_column(&s->columns[s->n_columns], of->columns, &columns[s->n_columns]);
     s->n_row = n_row;
@@ -499,20 +527,12 @@ struct rowtype *rowtype_derive(const struct rowtype *of, const struct rowtype_so
 
 struct rowtype *rowtype_make(const struct rowtype_hand *hand)
 {
-    struct rowtype *s = calloc(1, sizeof *s);
+    struct rowtype *s = allocate(hand->database, hand->schema, hand->table, hand->n, hand->n_key);
     struct err e;
-    bool ok;
+    bool ok = s != NULL;
 
     if (s == NULL)
         return NULL;
-    atomic_init(&s->refs, 1);
-    s->database = strdup(hand->database);
-    s->schema = strdup(hand->schema);
-    s->table = strdup(hand->table);
-    s->columns = calloc(hand->n + 1, sizeof *s->columns);
-    s->key = calloc(hand->n_key + 1, sizeof *s->key);
-    ok = s->database != NULL && s->schema != NULL && s->table != NULL && s->columns != NULL &&
-         s->key != NULL;
     for (; ok && s->n_columns < hand->n; s->n_columns++) {
         struct rowtype_source column = { hand->names[s->n_columns], ROWTYPE_NEW, true };
 

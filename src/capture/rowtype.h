@@ -26,6 +26,8 @@ struct rowtype_column {
     char *base_type; /* the same; of a domain, what it is a domain over; NULL: nothing is known of
                       * the values, since a script makes them */
     char *expression; /* of a generated column, with 's' (stored) or 'v' in front, or NULL */
+    char *altered;   /* the transaction that altered the column last; NULL in a row type that is
+                      * derived, or made by hand */
     char *former;    /* its name when the position was kept, if that was another one, or NULL */
     char *former_expression; /* likewise; of the column that had the name, if this one is new */
     enum types_kind kind;
@@ -111,6 +113,9 @@ struct rowtype_hand {
 
 /* Returns owned, or NULL (out of memory). */
 struct rowtype *rowtype_make(const struct rowtype_hand *hand);
+
+/* What the hash of a key depends on: values of one class hash alike, whatever their types. */
+const char *rowtype_hash_class(const char *type);
 
 /* Appends the key fields of a row, as they stand in it, tabs between. False if it has too few, or
  * <key> has no room. */

@@ -33,6 +33,7 @@ struct source {
     char *polled;         /* text of the snapshot of the newest complete poll; NULL: poll again */
     uint64_t glance_lsn;  /* the LSN that fault_glance read before the step's snapshot; 0: none */
     bool is_ready;        /* MESSAGE_READY was given */
+    bool knows_no_keys;   /* the key is another one than that of the rows that are known */
     bool is_compared;     /* the position knows what was declared, see declared.h */
     bool is_impatient;    /* a standby that lags is taken for a restored one */
     struct queue_list news; /* messages to be handed out before rows */

@@ -217,8 +217,8 @@ void sql_table(struct buf *b, const struct relation *t, bool with_sizes)
                 " AND n.conkey[1] = a.attnum), u.list, a.attnum,"
                 " format_type(t.oid, typmod), CASE WHEN a.attgenerated <> ''"
                 " THEN a.attgenerated::text || (SELECT pg_get_expr(d.adbin, d.adrelid)"
-                " FROM pg_attrdef d WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum) END"
-                " FROM base JOIN pg_type t ON t.oid = typ AND t.typtype <> 'd'"
+                " FROM pg_attrdef d WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum) END,"
+                " a.xmin::text FROM base JOIN pg_type t ON t.oid = typ AND t.typtype <> 'd'"
                 " JOIN pg_attribute a ON a.attnum = num AND a.attrelid = ");
     sql_put_regclass(b, t);
     /* indkey counts from 0 */

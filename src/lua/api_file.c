@@ -5,8 +5,8 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/api_file.h"
 
-#include "base/file.h"
 #include "base/hash.h"
+#include "base/text.h"
 #include "lua/api_out.h"
 #include "lua/guard.h"
 #include "lua/script.h"
@@ -14,12 +14,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <lauxlib.h>
-#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/resource.h>
@@ -362,15 +360,22 @@ static int file_sums(lua_State *L)
     char text[9];
     luaL_Buffer sums;
 
+    if (is_whole) {
+        size_t n = f->out.len;
+        char *hex = luaL_buffinitsize(L, &sums, 1 + 2 * n);
+
+        if (f->out.len < n) /* a finalizer has flushed it */
+            n = f->out.len;
+        hex[0] = '=';
+        text_put_hex(hex + 1, f->out.data, n);
+        luaL_pushresultsize(&sums, 1 + 2 * n);
+        lua_pushinteger(L, (lua_Integer)n);
+        return 2;
+    }
     luaL_buffinit(L, &sums);
-    if (is_whole)
-        luaL_addchar(&sums, '=');
     for (; done < f->out.len; done += len) {
-        len = is_whole ? 1 : piece_at(at + done, f->out.len - done);
-        if (is_whole)
-            snprintf(text, sizeof text, "%02x", (unsigned char)f->out.data[done]);
-        else
-            snprintf(text, sizeof text, "%08x", (unsigned)sum_of(f->out.data + done, len));
+        len = piece_at(at + done, f->out.len - done);
+        snprintf(text, sizeof text, "%08x", (unsigned)sum_of(f->out.data + done, len));
         luaL_addstring(&sums, text);
     }
     luaL_pushresult(&sums);
@@ -500,80 +505,6 @@ static int file_limit(lua_State *L)
     return 1;
 }
 
-/* ---- paths ---- */
-
-static int file_stat(lua_State *L)
-{
-    const char *path = luaL_checkstring(L, 1);
-    struct stat st;
-
-    if (stat(path, &st) < 0) {
-        if (errno != ENOENT && errno != ENOTDIR)
-            return fail(L, path, errno);
-        lua_pushnil(L);
-        return 1;
-    }
-    lua_pushstring(L, S_ISREG(st.st_mode) ? "file" : S_ISDIR(st.st_mode) ? "folder" : "other");
-    lua_pushinteger(L, (lua_Integer)st.st_size);
-    return 2;
-}
-
-static int file_written(lua_State *L)
-{
-    const char *path = luaL_checkstring(L, 1);
-    struct stat st;
-
-    if (stat(path, &st) < 0)
-        return fail(L, path, errno);
-    lua_pushinteger(L, (lua_Integer)st.st_mtime);
-    return 1;
-}
-
-static int file_rename(lua_State *L)
-{
-    const char *from = luaL_checkstring(L, 1), *to = luaL_checkstring(L, 2);
-    struct stat st;
-
-    if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0)
-        return 0;
-    if (errno != EINVAL && errno != ENOSYS)
-        return luaL_error(L, "%s: cannot be renamed to %s: %s", from, to, strerror(errno));
-    if (lstat(to, &st) == 0) /* a file system that cannot check and rename in one step */
-        return luaL_error(L, "%s: cannot be renamed to %s: it is there already", from, to);
-    if (rename(from, to) < 0)
-        return luaL_error(L, "%s: cannot be renamed to %s: %s", from, to, strerror(errno));
-    return 0;
-}
-
-static int sync_folder(lua_State *L)
-{
-    const char *path = luaL_checkstring(L, 1);
-
-    return file_sync_folder(path) ? 0 : fail(L, path, errno);
-}
-
-static int make_folder(lua_State *L)
-{
-    const char *path = luaL_checkstring(L, 1);
-    bool is_made;
-
-    if (!lua_toboolean(L, 2))
-        return file_make_folder(path, 0777) ? 0 : fail(L, path, errno);
-    is_made = mkdir(path, 0777) == 0;
-    if (!is_made && errno != EEXIST)
-        return fail(L, path, errno);
-    lua_pushboolean(L, is_made);
-    return 1;
-}
-
-static int file_real_path(lua_State *L)
-{
-    char real[PATH_MAX];
-
-    lua_pushstring(L, realpath(luaL_checkstring(L, 1), real));
-    return 1;
-}
-
 void api_file_export(lua_State *L)
 {
     static const luaL_Reg methods[] = {
@@ -584,10 +515,8 @@ void api_file_export(lua_State *L)
         { "__close", file_close }, { NULL, NULL },
     };
     static const luaL_Reg functions[] = {
-        { "file_new", file_new }, { "file_sync_all", sync_all }, { "file_matches", file_matches },
-        { "file_limit", file_limit }, { "file_stat", file_stat }, { "file_rename", file_rename },
-        { "file_written", file_written }, { "file_sync_folder", sync_folder },
-        { "file_make_folder", make_folder }, { "file_real_path", file_real_path }, { NULL, NULL },
+        { "file_new", file_new }, { "file_sync_all", sync_all }, { "file_limit", file_limit },
+        { "file_matches", file_matches }, { NULL, NULL },
     };
 
     luaL_newmetatable(L, CLASS);

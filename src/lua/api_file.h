@@ -14,13 +14,8 @@
  *     length;
  *   file_matches(path, at, length, sums) -> the offset up to which a file is what `sums` say;
  *   file_sync_all(files): syncs many, several at a time;
- *   file_limit() -> how many files the process may have open;
- *   file_stat(path) -> "file", "folder" or "other", and its length; nil if it is not there;
- *   file_written(path) -> when it was written last, in seconds since 1970;
- *   file_rename(from, to): fails if there is a file <to>;
- *   file_sync_folder(path); file_make_folder(path): does nothing if the folder is there, else makes
- *     and syncs it; file_make_folder(path, true) -> true if it made it, which it did not sync;
- *   file_real_path(path) -> path or nil.
+ *   file_limit() -> how many files the process may have open.
+ * What they do with paths alone is in api_path.h.
  *
  * What fails throws an error that names the path. `put` and `add` either take the whole
  * value or nothing of it, so that they can be called again.

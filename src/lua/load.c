@@ -9,6 +9,7 @@
 #include "lua/api_db.h"
 #include "lua/api_file.h"
 #include "lua/api_host.h"
+#include "lua/api_path.h"
 #include "lua/api_process.h"
 #include "lua/api_source.h"
 #include "lua/api_state.h"
@@ -35,6 +36,7 @@ static int open_raw(lua_State *L)
     project_export(L);
     api_state_export(L);
     api_file_export(L);
+    api_path_export(L);
     api_csv_export(L);
     api_process_export(L);
     api_db_export(L);

@@ -163,7 +163,8 @@ static bool keep_old(struct diff *d, struct chunk *b, size_t i, const struct kep
 }
 
 /* Rows of this type are to come. Where their key is another one than before, nothing is known any
- * more: what there is will be learned. */
+ * more: what there is will be learned, and the table is read again where it was read at the start
+ * (see alter.h). */
 static bool enter_rowtype(struct diff *d, struct rowtype *rowtype, struct err *e)
 {
     bool is_other_key;
@@ -173,6 +174,7 @@ static bool enter_rowtype(struct diff *d, struct rowtype *rowtype, struct err *e
     if (!is_other_key)
         return true;
     d->is_learned = false;
+    d->is_partial = d->config->start == CONFIG_START_SNAPSHOT;
     return kept_rows_clear(d->known, e);
 }
 

@@ -98,32 +98,28 @@ static bool save(struct kept_columns *k, const char *key, const char *value, str
     return store_put(k->store, &r, e);
 }
 
-/* What the hash of a key depends on. */
-static const char *hash_class(const char *type)
-{
-    static const char *const integers[] = { "bigint", "integer", "smallint" };
-
-    for (size_t i = 0; i < 3; i++)
-        if (strcmp(type, integers[i]) == 0)
-            return "integer"; /* they hash alike */
-    return strcmp(type, "uuid") == 0 ? "uuid" : "text";
-}
-
 static bool enter_key(struct kept_columns *k, const struct rowtype *rowtype, bool *is_other,
                       struct err *e)
 {
-    struct buf b;
-    bool ok = true;
+    struct buf b, by_name;
+    bool ok = true, is_same;
 
     buf_init(&b, BUF_SQL_MAX);
-    for (size_t i = 0; i < rowtype->n_key; i++)
-        buf_printf(&b, "%s\t%s\n", rowtype->columns[rowtype->key[i]].name,
-                   hash_class(rowtype->columns[rowtype->key[i]].type));
-    *is_other = buf_ok(&b) && k->key != NULL && strcmp(k->key, b.data) != 0;
-    if (!buf_ok(&b))
+    buf_init(&by_name, BUF_SQL_MAX);
+    for (size_t i = 0; i < rowtype->n_key; i++) {
+        const struct rowtype_column *c = &rowtype->columns[rowtype->key[i]];
+
+        buf_printf(&b, "%s\t%d\n", rowtype_hash_class(c->type), c->number);
+        buf_printf(&by_name, "%s\t%s\n", c->name, rowtype_hash_class(c->type));
+    }
+    if (!buf_ok(&b) || !buf_ok(&by_name)) {
         ok = err_memory(e);
-    else if (k->key == NULL || *is_other)
-        ok = save(k, key_name, b.data, e);
+    } else {
+        is_same = k->key != NULL && strcmp(k->key, b.data) == 0;
+        *is_other = k->key != NULL && !is_same && strcmp(k->key, by_name.data) != 0;
+        ok = is_same || save(k, key_name, b.data, e);
+    }
+    buf_fini(&by_name);
     free(k->key);
     k->key = buf_take(&b);
     return ok;

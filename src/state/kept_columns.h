@@ -8,7 +8,8 @@
  * In the state file: records of kind "form" under the source. Under a number,
  * a line for each column: name (with COPY's backslashes), enum types_kind, the
  * column's number, tabs between (once there was no number, and before that no
- * kind); under "key" what the key is.
+ * kind); under "key" a line for each column of the key: rowtype_hash_class and the column's number
+ * (once its name and that), a tab between.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef KEPT_COLUMNS_H

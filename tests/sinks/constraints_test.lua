@@ -9,19 +9,9 @@ local once = require "once"
 local program = require "program"
 local wait = require "wait"
 
-local TestConstraints = {}
+local rows = require("connected").rows
 
--- The rows of a query as one text.
-local function rows(db, sql)
-   local lines = {}
-   for i, row in ipairs(db:exec(sql)) do
-      for k = 1, #row do
-         row[k] = row[k] or "-"
-      end
-      lines[i] = table.concat(row, " ")
-   end
-   return table.concat(lines, ", ")
-end
+local TestConstraints = {}
 
 -- The two tables have the same rows, in the columns that the source has.
 local function assert_same(source, target, name)

@@ -10,6 +10,8 @@ local program = require "program"
 local values = require "values"
 local wait = require "wait"
 
+local rows = require("connected").rows
+
 local TestSinkPostgres = {}
 
 -- A source and a target database.
@@ -50,18 +52,6 @@ local function mirror(source, target, script)
    return function(more)
       return succeed(run(more))
    end
-end
-
--- The rows of a query as one text.
-local function rows(db, sql)
-   local lines = {}
-   for i, row in ipairs(db:exec(sql)) do
-      for k = 1, #row do
-         row[k] = row[k] or "-"
-      end
-      lines[i] = table.concat(row, " ")
-   end
-   return table.concat(lines, ", ")
 end
 
 -- ---- types ----

@@ -23,4 +23,16 @@ function connected.methods(methods)
    return methods
 end
 
+-- The rows of a query as one text, "1 a, 2 -", NULL as "-". <db>: whatever has exec.
+function connected.rows(db, sql)
+   local lines = {}
+   for i, row in ipairs(db:exec(sql)) do
+      for k = 1, #row do
+         row[k] = row[k] or "-"
+      end
+      lines[i] = table.concat(row, " ")
+   end
+   return table.concat(lines, ", ")
+end
+
 return connected

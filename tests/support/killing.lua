@@ -12,13 +12,16 @@ local killing = {}
 
 local seed = seeds.asked or seeds.fresh()
 
+killing.seed_number = seed -- for a test that is at random before `run`
+
 -- Options: those of program.start, and
 --    write     function(n), called again and again, n = 1, 2, ...
 --    seconds   how long that goes on (default 4)
 --    life      the longest life of a run in seconds (default 0.4)
+--    ended     function(p), called with each program that was killed or stopped
 --    stops     true: every other time, at random, it is a stop by SIGTERM
--- Then one more run, with --once and final=1 among its words, delivers what there is. Returns its
--- result, and how often the program was killed or stopped.
+-- Then one more run, with --once and, for a script, final=1 among its words, delivers what there
+-- is. Returns its result, and how often the program was killed or stopped.
 function killing.run(options)
    math.randomseed(seed)
    local function start()
@@ -41,14 +44,20 @@ function killing.run(options)
             p:kill9()
          end
          kills = kills + 1
+         if options.ended then
+            options.ended(p)
+         end
          p, dies = start()
       end
       n = n + 1
       options.write(n)
    end
    p:kill9()
+   if options.ended then
+      options.ended(p)
+   end
    local last = setmetatable({ options = { "--once" } }, { __index = options })
-   last.args = setmetatable({ final = 1 }, nil)
+   last.args = { final = not options.bundled and 1 or nil }
    for name, value in pairs(options.args or {}) do
       last.args[name] = value
    end

@@ -24,6 +24,7 @@
 -- compares the two after a crash.
 
 local raw = require "pgcdc.raw"
+local groups = require "pgcdc.delivery.groups"
 local lineage = require "pgcdc.delivery.lineage"
 local participants = require "pgcdc.delivery.participants"
 local refused = require "pgcdc.delivery.refused"
@@ -130,26 +131,7 @@ local function is_amid(members)
    return false
 end
 
--- True if the two sets have a source in common.
-local function shares(members, others)
-   for source in pairs(members) do
-      if others[source] then
-         return true
-      end
-   end
-   return false
-end
-
 -- ---- saving ----
-
-local function member_names(members)
-   local names = {}
-   for source in pairs(members) do
-      names[#names + 1] = raw.source_name(source)
-   end
-   table.sort(names)
-   return names
-end
 
 -- The tokens of sinks that are last among the records: participant -> text.
 local function last_tokens(records)
@@ -221,7 +203,7 @@ local function store_savepoint(members, records, targets, upto)
    records[#records + 1] = { "serial", "", "", raw.encode(serial) }
    for _, participant in ipairs(targets) do
       records[#records + 1] = { "commit", participant.name, "", raw.encode {
-         serial = serial, sources = array(member_names(members)) } }
+         serial = serial, sources = array(groups.names(members)) } }
    end
    local plain = {}
    for i, record in ipairs(records) do
@@ -272,7 +254,7 @@ end
 local function forget_waiting(members, upto)
    local left = {}
    for i, moment in ipairs(waiting) do
-      if i > upto or not shares(moment.members, members) then
+      if i > upto or not groups.share(moment.members, members) then
          left[#left + 1] = moment
       end
    end
@@ -301,7 +283,7 @@ end
 local function remember(members, records)
    local moment
    for _, candidate in ipairs(waiting) do
-      moment = shares(candidate.members, members) and candidate or moment
+      moment = groups.share(candidate.members, members) and candidate or moment
    end
    if not moment or not can_join(moment, members) then
       moment = { records = {}, index = {} }
@@ -321,7 +303,7 @@ end
 local function save_now(members, positions)
    local records = {}
    for _, moment in ipairs(waiting) do
-      if shares(moment.members, members) then
+      if groups.share(moment.members, members) then
          append(records, moment.records)
       end
    end
@@ -342,7 +324,7 @@ end
 local function newest_free(members)
    local newest
    for i, moment in ipairs(waiting) do
-      if shares(moment.members, members) then
+      if groups.share(moment.members, members) then
          if not is_free(moment.members) then
             break
          end
@@ -360,7 +342,7 @@ local function save_free(members)
    end
    local records, rest = {}, {}
    for i, moment in ipairs(waiting) do
-      if shares(moment.members, members) then
+      if groups.share(moment.members, members) then
          for _, record in ipairs(moment.records) do
             if i <= newest then
                records[#records + 1] = record

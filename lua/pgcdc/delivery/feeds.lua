@@ -185,28 +185,15 @@ function feeds.enter(number)
    has_rows[number] = true
 end
 
--- Sees to the next flush of sinks that owe something to a source that was read.
-local function tell_owing(number)
+--- Hook: no reading of the source is under way or to come. `rows`: how many its last one had.
+function feeds.end_reading(number, rows)
+   is_read[number] = true
+   has_rows[number] = has_rows[number] or rows > 0
    for _, sink in ipairs(watchers) do
       if is_fed_by(sink, number) and sink:owes() then
          ask_for_flush(sink, number)
          is_due = true
       end
-   end
-end
-
---- Hook: no reading of the source is under way or to come. `rows`: how many its last one had.
-function feeds.end_reading(number, rows)
-   is_read[number] = true
-   has_rows[number] = has_rows[number] or rows > 0
-   local members = declared[number].members or { number }
-   for _, member in ipairs(members) do
-      if not is_read[member] then
-         return -- what is owed to sources that are read together is done at once
-      end
-   end
-   for _, member in ipairs(members) do
-      tell_owing(member)
    end
 end
 

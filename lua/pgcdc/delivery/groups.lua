@@ -63,4 +63,24 @@ function groups.is_single_group()
    return is_single_group
 end
 
+--- True if the two sets of sources have one in common.
+function groups.share(members, others)
+   for source in pairs(members) do
+      if others[source] then
+         return true
+      end
+   end
+   return false
+end
+
+--- The names of a set of sources, sorted.
+function groups.names(members)
+   local names = {}
+   for source in pairs(members) do
+      names[#names + 1] = raw.source_name(source)
+   end
+   table.sort(names)
+   return names
+end
+
 return groups

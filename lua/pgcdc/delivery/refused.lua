@@ -52,23 +52,9 @@ function refused.any()
    return #entries > 0
 end
 
-local function shares(members, others)
-   for source in pairs(members) do
-      if others[source] then
-         return true
-      end
-   end
-   return false
-end
-
 -- The names of the sources, with commas between.
 local function names_of(entry)
-   local names = {}
-   for source in pairs(entry.members) do
-      names[#names + 1] = raw.source_name(source)
-   end
-   table.sort(names)
-   return table.concat(names, ",")
+   return table.concat(groups.names(entry.members), ",")
 end
 
 -- Takes the entry of these sources out of the list, and returns it; of several, groups that were
@@ -76,7 +62,7 @@ end
 local function take(members)
    local entry, left = nil, {}
    for _, candidate in ipairs(entries) do
-      if not shares(candidate.members, members) then
+      if not groups.share(candidate.members, members) then
          left[#left + 1] = candidate
       else
          for source in pairs(candidate.members) do
@@ -124,7 +110,7 @@ function refused.is_waiting(members, is_moment)
    local now = raw.now()
    for _, entry in ipairs(entries) do
       local may_try = entry.is_due or is_ending or is_moment and now >= entry.earliest
-      if not may_try and shares(entry.members, members) then
+      if not may_try and groups.share(entry.members, members) then
          if is_moment then
             set_timer(entry, timer.window, entry.earliest - now)
          end

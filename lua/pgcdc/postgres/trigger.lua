@@ -82,6 +82,15 @@ local ENTRY = [[
          = $1::oid::text THEN to_jsonb(t) -> 'attnums' END) n) AS attnums
    FROM pgcdc.tables t WHERE "table" = $1::oid]]
 
+--- `look` for each of these names, before anything is done to one of them.
+function trigger.look_all(db, names)
+   local tables = {}
+   for i, name in ipairs(names) do
+      tables[i] = trigger.look(db, name)
+   end
+   return tables
+end
+
 --- What is known of the table that `name` means: its facts, `parts` (itself, its partitions) and
 --- `entry`, or nil where there is none. Raises an error if it cannot have triggers.
 function trigger.look(db, name)

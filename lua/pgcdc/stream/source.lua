@@ -438,7 +438,6 @@ function Source.declare(spec)
    feeds.declare(source.number, {
       deletes = has_deletes or capture == "trigger", old = spec.old or spec.soft_delete ~= nil,
       capture = capture, starts_with_snapshot = start(spec.start) == "snapshot",
-      members = unit and unit.members,
       leads_to = function(sinks)
          return leads_to(source, sinks)
       end,

@@ -8,6 +8,7 @@
 -- and what mirrors have goes by way of temporary tables, see staging.
 
 local constraints = require "pgcdc.sinks.postgres.constraints"
+local postgres_orphans = require "pgcdc.sinks.postgres.orphans"
 local postgres_sql = require "pgcdc.sinks.postgres.sql"
 local postgres_target = require "pgcdc.sinks.postgres.target"
 local staging = require "pgcdc.sinks.postgres.staging"
@@ -161,7 +162,8 @@ local function no_jobs()
    return { mirrors = {}, others = {}, keys = {} }
 end
 
-local function write_jobs(connection, transfer, jobs, is_staged)
+-- `is_last`: there are no more, so that orphans are known.
+local function write_jobs(connection, transfer, jobs, is_staged, is_last)
    local mirrors, others = jobs.mirrors, jobs.others
    if is_staged then
       connection:run "SET CONSTRAINTS ALL DEFERRED"
@@ -169,8 +171,13 @@ local function write_jobs(connection, transfer, jobs, is_staged)
    if #mirrors > 0 and (is_staged or must_keep_order(mirrors)) then
       staging.write(connection, mirrors, function()
          transfer.is_limited = true
+      end, function()
+         collect_keys(mirrors)
+         if is_last and #others == 0 then
+            return postgres_orphans.removals(transfer)
+         end
+         return {}, function() end
       end)
-      collect_keys(mirrors)
    else
       table.move(mirrors, 1, #mirrors, #others + 1, others)
    end
@@ -196,7 +203,7 @@ function apply.transfer(connection, transfer, is_staged)
          table.move(layout.foreign_keys, 1, #layout.foreign_keys, #jobs.keys + 1, jobs.keys)
       end
    end
-   write_jobs(connection, transfer, jobs, is_staged)
+   write_jobs(connection, transfer, jobs, is_staged, true)
 end
 
 return apply

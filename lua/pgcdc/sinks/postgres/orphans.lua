@@ -24,19 +24,19 @@
 --    tells      name of a source -> whether it tells deletes
 --    reading    while one is under way: {sources = {name = "begun", or "reached": rows came},
 --               clean = the table was empty, blocked = why nothing is collected, helper = the table
---               of keys, keys = names of its columns in the target}
+--               of keys, keys = the numbers that its columns have in the target (older versions:
+--               their names), types = their types}
 
 local raw = require "pgcdc.raw"
 local feeds = require "pgcdc.delivery.feeds"
+local orphan_keys = require "pgcdc.sinks.postgres.orphan_keys"
 local postgres_target = require "pgcdc.sinks.postgres.target"
-local quote = require("pgcdc.names").quote
 
 local orphans = {}
 
 local Orphans = {}
 Orphans.__index = Orphans
 
-local denied = { ["42501"] = true }
 local referenced = { ["23503"] = true, ["23001"] = true }
 
 -- ---- what is stored ----
@@ -271,16 +271,8 @@ local function find_obstacle(self, found)
    self.work.existing = nil
 end
 
-local function drop_helper(self)
-   local reading = self.work.reading
-   if reading and reading.helper then
-      run(self, "DROP TABLE IF EXISTS " .. reading.helper)
-      reading.helper = nil
-   end
-end
-
 local function start_over(self, found, has_rows)
-   drop_helper(self)
+   orphan_keys.drop(self.sink, self.work.reading)
    local reading = { sources = {}, clean = not has_rows }
    self.work.reading = reading
    reading.blocked = has_rows and find_obstacle(self, found) or nil
@@ -319,7 +311,7 @@ local function begin(self, part)
    end
    self.said, self.work = {}, copy(self.state) or { tells = {} }
    if self.is_reset then
-      drop_helper(self)
+      orphan_keys.drop(self.sink, self.work.reading)
       self.work.reading = nil
    end
    if not self.state then
@@ -339,70 +331,17 @@ function Orphans:collects()
    return reading and not reading.clean and not reading.blocked or false
 end
 
--- Makes the table of keys. Returns false if that is not allowed.
-local function make_helper(self, found, layout)
-   local columns, reading = {}, self.work.reading
-   reading.keys = {}
-   for i, column in ipairs(layout.key) do
-      reading.keys[i] = column.target
-      columns[i] = ("t.%s AS k%d"):format(quote(column.target), i)
-   end
-   local helper = "pgcdc.keys_" .. raw.sha256(self.sink.connection.pipeline .. " "
-      .. self.sink.name):sub(1, 16)
-   local is_made = self.sink.connection:try(denied, function()
-      run(self, "DROP TABLE IF EXISTS " .. helper)
-      run(self, ("CREATE TABLE %s AS SELECT %s FROM %s t WITH NO DATA"):format(helper,
-         table.concat(columns, ", "), found.full))
-   end)
-   reading.helper = is_made and helper or nil
-   return is_made
-end
-
-local function same_keys(reading, layout)
-   for i, column in ipairs(layout.key) do
-      if reading.keys[i] ~= column.target then
-         return false
-      end
-   end
-   return #reading.keys == #layout.key
-end
-
 --- Rows of a layout are in its temporary table: `keys` is SQL that reads their keys.
 function Orphans:collect(layout, keys)
    local reading, found = self.work.reading, look(self)
-   if not reading.helper and not make_helper(self, found, layout) then
-      reading.blocked = "denied"
+   reading.blocked = orphan_keys.collect(self.sink, reading, found, layout, keys)
+   if reading.blocked == "denied" then
       tell(self, "warn", "rows of %s that the source does not have cannot be looked for: grant"
          .. " CREATE on the schema pgcdc, and read the source again with --reset", found.full)
-      return
-   elseif not same_keys(reading, layout) then
-      reading.blocked = "keys"
+   elseif reading.blocked == "keys" then
       tell(self, "warn", "rows of %s that the source does not have are not looked for: its changes"
          .. " have several keys", found.full)
-      return
    end
-   run(self, ("INSERT INTO %s %s"):format(reading.helper, keys))
-end
-
--- Removes the orphans. Returns how many there were.
-local function remove(self, found)
-   local reading, conditions, same = self.work.reading, {}, {}
-   for i, name in ipairs(reading.helper and reading.keys or {}) do
-      conditions[i] = ("t.%s IS NOT NULL"):format(quote(name)) -- what is NULL equals no key
-      same[i] = ("t.%s = k.k%d"):format(quote(name), i)
-   end
-   if reading.helper then
-      conditions[#conditions + 1] = ("NOT EXISTS (SELECT FROM %s k WHERE %s)"):format(
-         reading.helper, table.concat(same, " AND "))
-   end
-   local statement = "DELETE FROM %s AS t%s RETURNING 1"
-   if self.sink.mode == "history" then
-      conditions[#conditions + 1] = "t.valid_to IS NULL"
-      statement = "UPDATE %s AS t SET valid_to = greatest(now(), valid_from)%s RETURNING 1"
-   end
-   local where = #conditions > 0 and " WHERE " .. table.concat(conditions, " AND ") or ""
-   return run(self, ("WITH o AS (" .. statement .. ") SELECT count(*) AS n FROM o"):format(
-      found.full, where))[1].n
 end
 
 -- Returns true if all of the sources came to the table, and says so if not.
@@ -424,22 +363,71 @@ local function is_complete(self, found)
    return true
 end
 
--- All sources were read. Returns false if orphans cannot be removed, since others refer to them.
-local function end_reading(self)
-   local reading, found = self.work.reading, (look(self))
-   if found and not reading.clean and not reading.blocked and is_complete(self, found) then
-      local n
-      if not self.sink.connection:try(referenced, function() n = remove(self, found) end) then
-         return false
-      elseif n > 0 then
-         tell(self, "info", "rows of %s that the source does not have were %s", found.full,
-            self.sink.mode == "history" and "closed" or "removed")
-         self.said[#self.said].rows = n
+-- The parts of a transfer whose readings are over. Sets `found`, their table, and `removes`: it may
+-- have orphans that can be removed.
+local function find_ending(parts)
+   local list = {}
+   for _, part in ipairs(parts) do
+      local self = part.sink.orphans
+      local reading = self.work.reading
+      if part.ends_reading and reading then
+         part.sink.connection:set_subject(part.sink.name)
+         if part.removes == nil then
+            part.found = look(self)
+            part.removes = part.found and not reading.clean and not reading.blocked
+               and is_complete(self, part.found) or false
+         end
+         list[#list + 1] = part
       end
    end
-   drop_helper(self)
+   return list
+end
+
+local function removal(part)
+   return orphan_keys.removal(part.sink, part.sink.orphans.work.reading, part.found)
+end
+
+-- Removes the orphans of these parts, in one statement. Returns false if others refer to them.
+local function remove(parts)
+   local connection, removals, counts, n = parts[1].sink.connection, {}, {}, nil
+   for i, part in ipairs(parts) do
+      removals[i] = ("o%d AS (%s)"):format(i, removal(part))
+      counts[i] = ("(SELECT count(*) FROM o%d) AS n%d"):format(i, i)
+   end
+   connection:set_subject(parts[1].sink.name)
+   local is_done = connection:try(referenced, function()
+      n = connection:run(("WITH %s SELECT %s"):format(table.concat(removals, ", "),
+         table.concat(counts, ", ")))[1]
+   end)
+   for i, part in ipairs(is_done and parts or {}) do
+      part.n_removed, part.removes = part.n_removed + n["n" .. i], false
+   end
+   return is_done
+end
+
+-- Removes the orphans of these parts as far as others do not refer to them: children go before
+-- their parents, then those that refer to each other, together. Returns those that must wait.
+local function remove_all(parts)
+   local left = {}
+   for _, part in ipairs(parts) do
+      left[#left + 1] = part.removes and not remove { part } and part or nil
+   end
+   if #left > 0 and #left < #parts then
+      return remove_all(left)
+   end
+   return #left > 1 and remove(left) and {} or left
+end
+
+-- A reading is over, and its orphans are removed.
+local function end_reading(part)
+   local self = part.sink.orphans
+   if part.n_removed > 0 then
+      tell(self, "info", "rows of %s that the source does not have were %s", part.found.full,
+         self.sink.mode == "history" and "closed" or "removed")
+      self.said[#self.said].rows = part.n_removed
+   end
+   orphan_keys.drop(self.sink, self.work.reading)
    self.work.reading = nil
-   return true
 end
 
 -- Notes from which sources rows came.
@@ -449,20 +437,6 @@ local function note_reached(self, part)
       local name = feeds.name(number)
       reading.sources[name] = reading.sources[name] and "reached"
    end
-end
-
--- Ends the readings of these parts of a transfer that are over. Returns those that must wait for
--- others: children go before their parents.
-local function end_readings(parts)
-   local left = {}
-   for _, part in ipairs(parts) do
-      local self = part.sink.orphans
-      part.sink.connection:set_subject(part.sink.name)
-      if self.work.reading and part.ends_reading and not end_reading(self) then
-         left[#left + 1] = part
-      end
-   end
-   return #left < #parts and #left > 0 and end_readings(left) or left
 end
 
 -- Orphans stay for now.
@@ -518,18 +492,50 @@ end
 function orphans.begin(transfer)
    for _, part in ipairs(parts_of(transfer)) do
       part.sink.connection:set_subject(part.sink.name)
+      part.removes, part.n_removed = nil, 0
       begin(part.sink.orphans, part)
+   end
+end
+
+local function note_all_reached(parts)
+   for _, part in ipairs(parts) do
+      note_reached(part.sink.orphans, part)
+   end
+end
+
+--- All keys of a transfer are collected, and not all is written. Returns what is to be run with the
+--- last of it, a list of SQL that returns a row for each row it removes, and a function that is to
+--- be given how many rows each of them removed.
+function orphans.removals(transfer)
+   local parts, list, removing = parts_of(transfer), {}, {}
+   note_all_reached(parts)
+   for _, part in ipairs(find_ending(parts)) do
+      if part.removes then
+         list[#list + 1] = removal(part)
+         removing[#list] = part
+      end
+   end
+   return list, function(counts)
+      for i, part in ipairs(removing) do
+         part.n_removed, part.removes = counts[i], false
+      end
    end
 end
 
 --- The rows of a transfer are written.
 function orphans.finish(transfer)
-   local parts = parts_of(transfer)
-   for _, part in ipairs(parts) do
-      note_reached(part.sink.orphans, part)
-   end
-   for _, part in ipairs(end_readings(parts)) do
+   local parts, is_waiting = parts_of(transfer), {}
+   note_all_reached(parts)
+   local ending = find_ending(parts)
+   for _, part in ipairs(remove_all(ending)) do
+      part.sink.connection:set_subject(part.sink.name)
       wait(part.sink.orphans)
+      is_waiting[part] = true
+   end
+   for _, part in ipairs(ending) do
+      if not is_waiting[part] then
+         end_reading(part)
+      end
    end
    for _, part in ipairs(parts) do
       save(part.sink.orphans)

@@ -237,21 +237,28 @@ local function insertions(stage, condition)
    return parts
 end
 
--- Writes all tables in one statement.
-local function write_tables(connection, stages)
-   local parts, counts = {}, {}
+-- Writes all tables in one statement. `removals`: SQL that takes away other rows with those.
+-- Returns how many rows each of them took away.
+local function write_tables(connection, stages, removals)
+   local parts, counts, removed = {}, {}, {}
    for i, stage in ipairs(stages) do
       parts[i] = ("d%d AS (%s)"):format(i, deletion(stage))
       counts[i] = ("(SELECT count(*) FROM d%d)"):format(i)
    end
+   for i, removal in ipairs(removals) do
+      parts[#parts + 1] = ("r%d AS (%s)"):format(i, removal)
+      removed[i] = ("(SELECT count(*) FROM r%d)"):format(i)
+   end
    -- nothing is written before all is taken away
-   local condition = table.concat(counts, " + ") .. " >= 0"
+   local condition = ("%s + %s >= 0"):format(table.concat(counts, " + "),
+      #removed > 0 and table.concat(removed, " + ") or "0")
    for _, stage in ipairs(stages) do
       for _, insertion in ipairs(insertions(stage, condition)) do
          parts[#parts + 1] = ("i%d AS (%s)"):format(#parts, insertion)
       end
    end
-   connection:run(("WITH %s SELECT"):format(table.concat(parts, ", ")))
+   return connection:run(("WITH %s SELECT pg_catalog.array_to_json(ARRAY[%s]::int8[]) AS removed")
+      :format(table.concat(parts, ", "), table.concat(removed, ", ")))[1].removed
 end
 
 -- ---- a transfer ----
@@ -282,8 +289,9 @@ end
 
 --- Writes what these jobs of mirrors have to their tables: a list of {sink =, layout =, facts =,
 --- temporary = the name of a temporary table}. Calls `limit()` if values of a constraint cannot
---- change hands here.
-function staging.write(connection, jobs, limit)
+--- change hands here. `find_removals()` is called when the rows are in those temporary tables. It
+--- returns what write_tables is to take away besides, and a function to be told how much that was.
+function staging.write(connection, jobs, limit, find_removals)
    local function run(...)
       return connection:run(...)
    end
@@ -310,8 +318,9 @@ function staging.write(connection, jobs, limit)
          limit()
       end
    end
+   local removals, set_removed = find_removals()
    connection:set_subject(table.concat(names, ", "))
-   write_tables(connection, stages)
+   set_removed(write_tables(connection, stages, removals))
 end
 
 return staging

@@ -297,11 +297,11 @@ local function check(run, facts, layout, mode)
    end
 end
 
---- The table that `asked` names, {full = quoted name, name = with its schema}, or nil.
+--- The table that `asked` names, {full = quoted name, name = with its schema, oid =}, or nil.
 function target.find(run, asked)
    local facts = run(TABLE, asked, OUR_COMMENT)[1]
    return facts and { full = quote(facts.schema) .. "." .. quote(facts.name),
-                      name = facts.schema .. "." .. facts.name }
+                      name = facts.schema .. "." .. facts.name, oid = facts.oid }
 end
 
 --- Facts about the table that `sink.table` names, fit for `layout`: {full = quoted name, by_name =

@@ -1,0 +1,329 @@
+-- mirror_day_test.lua: mirrors of tables that are migrated again and again, while writers are at
+-- work, and the program is killed and stopped.
+-- SPDX-License-Identifier: MIT
+--
+-- $PGCDC_EXACT_SECONDS: how long each test writes (default 3); $PGCDC_TEST_SEED: who does what;
+-- $PGCDC_TEST_GAP: the longest time between two migrations (default 0.4 s).
+
+local cluster = require "cluster"
+local killing = require "killing"
+local lu = require "luaunit"
+local native = require "native"
+local picture = require "picture"
+local program = require "program"
+local scope = require "scope"
+
+local TestMirrorDay = {}
+
+local seconds = tonumber(os.getenv "PGCDC_EXACT_SECONDS" or "") or 3
+local gap = tonumber(os.getenv "PGCDC_TEST_GAP" or "") or 0.4
+
+local TABLES = { "note", "account", "customer", "loose" }
+
+-- In SQL below, an upper-case name is that of a key as it is called now, as CK of customer.
+local DDL = [[
+   create table customer (ck int primary key, mail text not null unique deferrable initially
+      deferred, best int, base int);
+   create table account (ak int primary key, slot int not null unique deferrable initially
+      deferred, customer int not null references customer, pad text, base int);
+   alter table customer add foreign key (best) references account;
+   create table note (nk int primary key, account int not null references account on delete
+      cascade, earlier int references note);
+   create table loose (lk int primary key, v int);
+   create index on account (customer);
+   create index on note (account);]]
+
+-- What the test adds to the tables that the program has made.
+local CONSTRAINTS = [[
+   alter table customer add unique (mail);
+   alter table account add unique (slot), add foreign key (customer) references customer;
+   alter table customer add foreign key (best) references account;
+   alter table note add foreign key (account) references account,
+      add foreign key (earlier) references note;]]
+
+-- ---- writers ----
+
+-- What they do, each in one transaction. `n` is a new number, `a` and `b` were new once.
+local steps = {
+   [[insert into customer (CK, mail, base) values (n, 'mail ' || n, n);
+     insert into account (AK, slot, customer, base) values (n, n, n, n);
+     insert into note (NK, account) values (n, n);
+     update customer set best = n where CK = n]],
+   [[insert into account (AK, slot, customer) select n, n, CK from customer
+        order by random() limit 1;
+     insert into note (NK, account, earlier) select n, n, (select max(NK) from note)
+        where exists (select from account where AK = n)]],
+   [[update customer set mail = (select o.mail from customer o where o.CK = a + b - customer.CK)
+        where CK in (a, b) and (select count(*) from customer where CK in (a, b)) = 2]],
+   [[update account t set slot = s.slot from (select AK, lead(slot, 1, first) over (order by AK)
+        slot from (select AK, slot, first_value(slot) over (order by AK) first from account
+           where AK % 5 = a % 5) x) s where s.AK = t.AK]],
+   [[update customer set best = null where best in (select AK from account where customer = a);
+     update account set customer = b where customer = a and exists (select from customer
+        where CK = b) and a <> b;
+     with d as (delete from customer where CK = a and not exists (select from account
+        where customer = a) returning mail) update customer set mail = d.mail from d where CK = b]],
+   [[update note set earlier = null where earlier in (select NK from note where account = a);
+     update customer set best = null where best = a;
+     with d as (delete from account where AK = a returning slot)
+        update account set slot = d.slot from d where AK = b]],
+   [[insert into loose (LK, v) select coalesce(max(LK), 0) + 1, n from loose;
+     update loose set v = n where LK % 3 = a % 3; delete from loose where LK % 17 = b % 17]],
+}
+
+-- Values of the types that columns get: SQL in which N is a number.
+local VALUES = {
+   int = "N", bigint = "N + 5000000000", ["numeric(8,2)"] = "N / 7.0",
+   ["numeric(12,4)"] = "N / 7.0", text = "'text ' || N", ["varchar(30)"] = "'short ' || N",
+   boolean = "N % 2 = 0", ["int[]"] = "array[N, null]", jsonb = "jsonb_build_object('n', N)",
+   timestamptz = "'2024-01-01'::timestamptz + N * interval '1 s'",
+}
+local TYPES = {}
+for type in pairs(VALUES) do
+   TYPES[#TYPES + 1] = type
+end
+table.sort(TYPES)
+
+local function any(list)
+   return list[math.random(#list)]
+end
+
+local function value(type, number)
+   return (VALUES[type]:gsub("N", number))
+end
+
+-- ---- migrations ----
+
+-- What they know: names of keys, and by table the columns that come and go, {name =, type =}.
+local function new_state()
+   local day = { keys = { CK = "ck", AK = "ak", NK = "nk", LK = "lk" }, columns = {}, n = 0,
+                 key_types = {}, migrations = 0, story = {} }
+   for _, name in ipairs(TABLES) do
+      day.columns[name] = {}
+   end
+   return day
+end
+
+local function new_name(day)
+   day.n = day.n + 1
+   return any { "c%d", '"C %d"', '"c;%d"' }:format(day.n)
+end
+
+local function alter(t, what, ...)
+   return ("alter table %s %s"):format(t, what:format(...))
+end
+
+local KEY_OF = { customer = "CK", account = "AK", note = "NK", loose = "LK" }
+
+-- Each returns SQL, or nil if it cannot be done now. `columns`: of the table t; `c`: one of them.
+local kinds = {
+   add = function(day, t, columns)
+      local c = { name = new_name(day), type = any(TYPES) }
+      columns[#columns + 1] = c
+      return alter(t, "add %s %s", c.name, c.type)
+   end,
+   add_with_default = function(day, t, columns)
+      local c = { name = new_name(day), type = any(TYPES) }
+      columns[#columns + 1] = c
+      return alter(t, "add %s %s default %s", c.name, c.type, value(c.type, tostring(day.n)))
+   end,
+   add_generated = function(day, t, columns)
+      local c = { name = new_name(day), is_generated = true }
+      columns[#columns + 1] = c
+      return alter(t, "add %s int generated always as (%s) stored", c.name,
+         t == "loose" and "v * 2" or t == "note" and "earlier + 1" or "base * 2")
+   end,
+   drop = function(_, t, columns, c)
+      for i, other in ipairs(columns) do
+         if other == c then
+            table.remove(columns, i)
+         end
+      end
+      return alter(t, "drop %s", c.name)
+   end,
+   rename = function(day, t, _, c)
+      local from = c.name
+      c.name = new_name(day)
+      return alter(t, "rename %s to %s", from, c.name)
+   end,
+   swap_names = function(_, t, columns, c)
+      local other = any(columns)
+      if other == c then
+         return nil
+      end
+      c.name, other.name = other.name, c.name
+      return alter(t, "rename %s to tmp; ", other.name)
+         .. alter(t, "rename %s to %s; ", c.name, other.name)
+         .. alter(t, "rename tmp to %s", c.name)
+   end,
+   replace = function(day, t, _, c)
+      c.type, c.is_generated = any(TYPES), nil
+      return alter(t, "drop %s; ", c.name) .. alter(t, "add %s %s%s", c.name, c.type,
+         any { "", " default " .. value(c.type, tostring(day.n)) })
+   end,
+   retype = function(_, t, _, c)
+      if c.is_generated then
+         return nil
+      end
+      local using = value("text", ("length(%s::text)"):format(c.name)) -- rewrites it in any case
+      c.type = any(TYPES)
+      if c.type ~= "text" then
+         using = value(c.type, ("length(%s::text)"):format(c.name))
+      end
+      return alter(t, "alter %s drop default, alter %s type %s using %s", c.name, c.name, c.type,
+         using)
+   end,
+   widen = function(_, t, _, c)
+      local wider = { int = "bigint", ["numeric(8,2)"] = "numeric(12,4)", ["varchar(30)"] = "text" }
+      local from = c.type
+      c.type = wider[from] or from
+      return wider[from] and alter(t, "alter %s type %s", c.name, c.type)
+   end,
+   fixed = function(_, t)
+      local now = { account = { "slot type bigint", "slot type int", "customer type bigint",
+                                "customer type int", "pad type varchar(500)", "pad type text" },
+                    customer = { "mail type varchar(90)", "mail type text", "best type bigint",
+                                 "best type int" } }
+      return now[t] and alter(t, "alter %s", any(now[t]))
+   end,
+   rename_key = function(day, t)
+      local key, from = KEY_OF[t], day.keys[KEY_OF[t]]
+      day.keys[key] = any { key:lower(), key:lower() .. "_new", ('"The %s"'):format(key) }
+      if day.keys[key] ~= from then
+         return alter(t, "rename %s to %s", from, day.keys[key])
+      end
+   end,
+   retype_key = function(day, t)
+      day.key_types[t] = day.key_types[t] == "bigint" and "int" or "bigint"
+      return alter(t, "alter %s type %s", day.keys[KEY_OF[t]], day.key_types[t])
+   end,
+   renumber = function(day)
+      local key = day.keys.LK
+      day.key_types.loose = any { "bigint", "int" }
+      return alter("loose", "alter %s type %s using %s * 2 + 1", key, day.key_types.loose, key)
+         .. "; delete from loose where " .. key .. " > 100000"
+   end,
+   truncate = function(_, t)
+      return "truncate " .. t .. (t == "customer" and ", account, note"
+         or t == "account" and " cascade" or "")
+   end,
+   rewrite = function(_, t)
+      return "vacuum full " .. t
+   end,
+}
+local KINDS = {}
+for name in pairs(kinds) do
+   KINDS[#KINDS + 1] = name
+end
+table.sort(KINDS)
+
+local WANTS_COLUMN = { drop = true, rename = true, swap_names = true, replace = true,
+                       retype = true, widen = true }
+
+-- Does one migration, in a transaction of its own.
+local function migrate(day, conn)
+   local sql, kind
+   repeat
+      kind = any(KINDS)
+      local t = any(TABLES)
+      local columns = day.columns[t]
+      local c = any { table.unpack(columns) }
+      if (c or not WANTS_COLUMN[kind]) and (#columns < 6 or not kind:find "^add")
+         and (kind ~= "truncate" or math.random(2) == 1) then
+         sql = kinds[kind](day, t, columns, c)
+      end
+   until sql
+   if kind == "rewrite" then
+      conn:exec(sql)
+   else
+      conn:exec("begin; " .. sql .. "; commit")
+   end
+   day.migrations = day.migrations + 1
+   day.story[#day.story + 1] = sql
+end
+
+-- A function that makes the next transaction, and now and then a migration.
+local function writer(source, day)
+   local conn, next_one = source:connect(), 0
+   local n = 0
+   local function write(step)
+      n = n + 1
+      local known = { n = n, a = math.random(math.max(n - 60, 1), n),
+                      b = math.random(math.max(n - 60, 1), n) }
+      conn:exec("begin; " .. step:gsub("%f[%w]([nab])%f[%W]", known):gsub("%f[%w]([CANL]K)%f[%W]",
+         day.keys) .. "; commit")
+   end
+   for _ = 1, 40 do
+      write(steps[1])
+      write(steps[#steps])
+   end
+   return function()
+      if native.now() > next_one then
+         migrate(day, conn)
+         next_one = native.now() + math.random() * gap
+      end
+      write(math.random(3) == 1 and steps[1] or any(steps))
+      local t = any(TABLES)
+      for _, c in ipairs(day.columns[t]) do
+         if not c.is_generated then
+            conn:exec(("update %s set %s = %s where %s %% 7 = %d"):format(t, c.name,
+               value(c.type, tostring(n)), day.keys[KEY_OF[t]], n % 7))
+         end
+      end
+   end, function() return n end
+end
+
+-- ---- the day ----
+
+-- Writes, migrates, kills and stops for a while; then source and target are the same.
+local function assert_true(args, prepare)
+   local source, target = cluster.main():database(), cluster.main():database()
+   source:exec(picture.ddl .. DDL)
+   target:exec(picture.ddl)
+   prepare(source)
+   local words = { table = table.concat(TABLES, ","), target = target:dsn(), interval = 0.05 }
+   for name, word in pairs(args) do
+      words[name] = word
+   end
+   local options = { dsn = source, bundled = "mirror", args = words,
+                     state = scope.dir "state" .. "/state.db", seconds = seconds, life = 2,
+                     stops = true, options = { "--once" } }
+   local first = program.run(options)
+   lu.assertEquals(first.status, 0, first.stderr)
+   target:exec(CONSTRAINTS)
+   local day = new_state()
+   options.options = nil
+   math.randomseed(killing.seed_number)
+   local count
+   options.write, count = writer(source, day)
+   local story = day.story -- what a failure shows
+   function options.ended(p)
+      story[#story + 1] = p:stderr()
+   end
+   local last, kills = killing.run(options)
+   story[#story + 1] = last.stderr
+   for _, name in ipairs(TABLES) do
+      local key = day.keys[KEY_OF[name]]
+      lu.assertEquals(picture.of(target, name, key), picture.of(source, name, key),
+         name .. ", " .. killing.seed() .. "\n" .. table.concat(story, "\n"))
+   end
+   local verified = program.run { bundled = "verify", dsn = source, args = { settle = 0,
+      table = words.table, target = words.target } }
+   lu.assertEquals(verified.status, 0, verified.stdout .. verified.stderr)
+   io.write(("%d migrations, %d kills, %d transactions ... "):format(day.migrations, kills,
+      count()))
+end
+
+function TestMirrorDay.test_together()
+   assert_true({}, function() end)
+end
+
+function TestMirrorDay.test_by_triggers()
+   assert_true({ capture = "trigger", together = "no" }, function(source)
+      local result = program.run { bundled = "trigger", dsn = source, state = false,
+         args = { action = "install", table = table.concat(TABLES, ",") } }
+      lu.assertEquals(result.status, 0, result.stderr)
+   end)
+end
+
+return TestMirrorDay
