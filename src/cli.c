@@ -4,6 +4,7 @@
 
 #include "base/text.h"
 #include "default_state.h"
+#include "pg/conninfo.h"
 #include "version.h"
 
 #include <dirent.h>
@@ -339,6 +340,30 @@ static bool find_state(struct cli *cli, struct err *e)
     return cli->state != NULL;
 }
 
+/* The script gets neither libpq's variables nor the text of --dsn, so that is completed now. If it
+ * cannot be read the first connection says so. */
+static bool shut_off(struct cli *cli, struct err *e)
+{
+    struct buf text;
+    struct err why;
+    bool ok;
+
+    buf_init(&text, SIZE_MAX / 2);
+    ok = conninfo_resolve(&text, cli->host.script.dsn, &why);
+    conninfo_clear_environment();
+    if (ok) {
+        buf_putc(&text, '\0');
+        cli->dsn = buf_take(&text);
+        if (cli->dsn == NULL)
+            return err_memory(e);
+        cli->host.script.dsn = cli->dsn;
+    } else if (why.code != ERR_USAGE) {
+        *e = why;
+    }
+    buf_fini(&text);
+    return ok || why.code == ERR_USAGE;
+}
+
 /* ---- --list ---- */
 
 #define WIDTH 12
@@ -399,6 +424,7 @@ void cli_fini(struct cli *cli)
 {
     free(cli->script);
     free(cli->state);
+    free(cli->dsn);
     free(cli->lua_dir);
     free(cli->scripts_dir);
 }
@@ -412,6 +438,8 @@ bool cli_read(struct cli *cli, int argc, char **argv, struct err *e)
     if (cli->is_answered)
         return true;
     if (!find_home(cli, e) || !find_script(cli, e) || !find_state(cli, e))
+        return false;
+    if (cli->host.script.is_sandboxed && !shut_off(cli, e))
         return false;
     if (cli->host.mode != READER_CHECK && !cli->host.is_graph)
         cli->host.script.state = cli->host.state;

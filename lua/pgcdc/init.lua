@@ -8,6 +8,7 @@
 
 local raw = require "pgcdc.raw"
 local change = require "pgcdc.change"
+local check = require "pgcdc.check"
 local parts = require "pgcdc.fields"
 local options = require "pgcdc.options"
 local strict = require "pgcdc.strict"
@@ -58,6 +59,10 @@ pgcdc.json = {
 
 --- Makes a table a sequence for JSON, so that an empty one is written `[]`. Returns the table.
 function pgcdc.array(list)
+   local mt = type(list) == "table" and getmetatable(list)
+   if mt and mt ~= raw.array_metatable and rawget(mt, "__metatable") ~= nil then
+      check.fail("pgcdc.array: cannot change a protected metatable")
+   end
    return setmetatable(list or {}, raw.array_metatable)
 end
 

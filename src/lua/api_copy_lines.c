@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "lua/api_db.h"
+#include "lua/guard.h"
 #include "lua/json.h"
 #include "lua/script.h"
 
@@ -177,6 +178,7 @@ void api_copy_lines_export(lua_State *L)
     };
 
     luaL_newmetatable(L, LINES);
+    guard_set(L, -1, LINES);
     lua_pushcfunction(L, drop_lines);
     lua_setfield(L, -2, "__gc");
     luaL_newlib(L, methods);

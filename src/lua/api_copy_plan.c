@@ -3,6 +3,7 @@
 #include "lua/api_copy_plan.h"
 
 #include "lua/change.h"
+#include "lua/guard.h"
 
 #define CLASS "pgcdc.plan"
 
@@ -12,6 +13,7 @@ enum { PLAN_LINES = 1, PLAN_CLASS, PLAN_METATABLE, PLAN_FIELDS, PLAN_KNOWN };
 void api_copy_plan_open(lua_State *L, const luaL_Reg *methods)
 {
     luaL_newmetatable(L, CLASS);                               /* mt */
+    guard_set(L, -1, CLASS);
     lua_createtable(L, 0, 2);                                  /* mt index */
     luaL_setfuncs(L, methods, 0);
     lua_setfield(L, -2, "__index");

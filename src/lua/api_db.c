@@ -3,8 +3,10 @@
 #include "lua/api_db.h"
 
 #include "lua/api_db_rows.h"
+#include "lua/guard.h"
 #include "lua/json.h"
 #include "lua/script.h"
+#include "pg/conninfo.h"
 #include "pg/session.h"
 #include "pg/sqlstate.h"
 #include "pg/types.h"
@@ -86,7 +88,7 @@ static void log_wait(void *arg, const struct conn_wait *w)
 
 static int open_db(lua_State *L)
 {
-    const char *conninfo = luaL_checkstring(L, 1);
+    const char *conninfo = script_check_conninfo(L, 1);
     bool is_brief = lua_toboolean(L, 2);
     struct connection *former = lua_isnoneornil(L, 3) ? NULL : luaL_checkudata(L, 3, CONNECTION);
     struct connection *c = lua_newuserdatauv(L, sizeof *c, 0);
@@ -99,6 +101,22 @@ static int open_db(lua_State *L)
     if (c->conn != NULL && !is_brief)
         conn_watch(c->conn, log_wait, c);
     return c->conn != NULL ? 1 : api_db_fail(L, &e);
+}
+
+/* confine(conninfo) -> what a sandboxed script may use of it, or nil and why it may not */
+static int confine(lua_State *L)
+{
+    const char *conninfo = luaL_checkstring(L, 1);
+    struct buf *b = script_scratch(L);
+    struct err e;
+
+    if (!conninfo_confine(b, conninfo, &e)) {
+        lua_pushnil(L);
+        lua_pushstring(L, e.msg);
+        return 2;
+    }
+    lua_pushlstring(L, b->data, b->len);
+    return 1;
 }
 
 /* place(connection) -> the database and the role */
@@ -335,7 +353,8 @@ static int passes(lua_State *L)
 void api_db_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        { "db_open", open_db }, { "session", session }, { "sqlstate_passes", passes },
+        { "db_open", open_db }, { "db_confine", confine }, { "session", session },
+        { "sqlstate_passes", passes },
         { NULL, NULL },
     };
     static const luaL_Reg methods[] = {
@@ -347,10 +366,12 @@ void api_db_export(lua_State *L)
     };
 
     luaL_newmetatable(L, ROWS);
+    guard_set(L, -1, ROWS);
     lua_pushcfunction(L, drop_rows);
     lua_setfield(L, -2, "__gc");
     lua_pop(L, 1);
     luaL_newmetatable(L, CONNECTION);
+    guard_set(L, -1, CONNECTION);
     lua_pushcfunction(L, close_db);
     lua_setfield(L, -2, "__gc");
     lua_pushcfunction(L, close_db);

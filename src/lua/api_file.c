@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "base/text.h"
 #include "lua/api_out.h"
+#include "lua/guard.h"
 #include "lua/script.h"
 
 #include <errno.h>
@@ -520,6 +521,7 @@ void api_file_export(lua_State *L)
     };
 
     luaL_newmetatable(L, CLASS);
+    guard_set(L, -1, CLASS);
     luaL_setfuncs(L, methods, 0);
     lua_pushvalue(L, -1);
     lua_setfield(L, -2, "__index");

@@ -279,7 +279,8 @@ static void set_text(lua_State *L, const char *name, const char *text)
 static void set_facts(lua_State *L, const struct script_options *o)
 {
     set_text(L, "version", o->version);
-    set_text(L, "dsn", o->dsn);
+    script_push_dsn(L);
+    lua_setfield(L, -2, "dsn");
     set_text(L, "lua_dir", o->lua_dir);
     set_text(L, "scripts_dir", o->scripts_dir);
     set_text(L, "script", o->path);

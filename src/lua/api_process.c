@@ -4,12 +4,14 @@
 
 #include "base/clock.h"
 #include "lua/api_out.h"
+#include "lua/guard.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <lauxlib.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
@@ -59,8 +61,35 @@ static int child_new(lua_State *L)
     return 1;
 }
 
+/* True for a variable of libpq's that is a password or a key, or says where one is. */
+static bool is_secret(const char *variable)
+{
+    static const char *const secrets[] = { "PGPASS", "PGSERVICE", "PGSSLKEY", "PGSSLCERT",
+                                           "PGSSLPASS", "PGOAUTH" };
+
+    for (size_t i = 0; i < sizeof secrets / sizeof *secrets; i++)
+        if (strncmp(variable, secrets[i], strlen(secrets[i])) == 0)
+            return true;
+    return false;
+}
+
+/* The environment of the command: without secrets. Owned, its texts are borrowed; or NULL. */
+static char **make_environment(void)
+{
+    size_t n = 0, kept = 0;
+    char **list;
+
+    while (environ != NULL && environ[n] != NULL)
+        n++;
+    list = calloc(n + 1, sizeof *list);
+    for (size_t i = 0; list != NULL && i < n; i++)
+        if (!is_secret(environ[i]))
+            list[kept++] = environ[i];
+    return list;
+}
+
 /* Runs between fork and exec, in a process that has no other threads: makes system calls only. */
-static void become(const char *command, int input)
+static void become(const char *command, int input, char **environment)
 {
     static const int ours[] = { SIGPIPE, SIGXFSZ, SIGTERM }, keyboard[] = { SIGINT, SIGQUIT };
     const char *const argv[] = { "/bin/sh", "-c", command, NULL };
@@ -77,7 +106,7 @@ static void become(const char *command, int input)
     if (close_range(STDERR_FILENO + 1, ~0U, 0) < 0)
         for (int fd = STDERR_FILENO + 1; fd < 1024; fd++) /* before Linux 5.9; ours are O_CLOEXEC */
             close(fd);
-    execve(argv[0], (char *const *)argv, environ);
+    execve(argv[0], (char *const *)argv, environment);
     _exit(127);
 }
 
@@ -85,6 +114,7 @@ static int child_start(lua_State *L)
 {
     struct child *c = child_at(L);
     const char *command;
+    char **environment;
     int ends[2];
 
     luaL_argcheck(L, c->pid == 0, 1, "it runs already");
@@ -92,9 +122,16 @@ static int child_start(lua_State *L)
     command = lua_tostring(L, -1);
     if (pipe2(ends, O_CLOEXEC) < 0)
         return luaL_error(L, "pipe: %s", strerror(errno));
+    environment = make_environment();
+    if (environment == NULL) {
+        close(ends[0]);
+        close(ends[1]);
+        return luaL_error(L, "out of memory");
+    }
     c->pid = fork();
     if (c->pid == 0)
-        become(command, ends[0]);
+        become(command, ends[0], environment);
+    free(environment);
     close(ends[0]);
     if (c->pid < 0) {
         c->pid = 0;
@@ -265,6 +302,7 @@ void api_process_export(lua_State *L)
     };
 
     luaL_newmetatable(L, CLASS);
+    guard_set(L, -1, CLASS);
     luaL_setfuncs(L, methods, 0);
     lua_pushvalue(L, -1);
     lua_setfield(L, -2, "__index");

@@ -23,6 +23,7 @@ void api_source_free(struct script *s)
     free(s->sources);
     s->sources = NULL;
     s->n_sources = s->cap_sources = 0;
+    s->is_loaded = true; /* finalizers run later */
 }
 
 /* Returns the text on top of the stack, owned. Throws if that is no text, or, with <what> in the
@@ -51,6 +52,25 @@ static char *text_field(lua_State *L, const char *name)
         text = own_text(L, lua_tostring(L, -2));
     lua_pop(L, 2);
     return text;
+}
+
+/* spec.connect as owned text: a string, or what stands for --dsn. */
+static char *conninfo_field(lua_State *L)
+{
+    const char *text;
+    char *owned;
+
+    lua_getfield(L, 1, "connect");
+    if (lua_type(L, -1) == LUA_TSTRING) {
+        owned = own_text(L, "'connect'");
+    } else {
+        text = script_check_conninfo(L, -1);
+        owned = strdup(text);
+        if (owned == NULL)
+            luaL_error(L, "out of memory");
+    }
+    lua_pop(L, 1);
+    return owned;
 }
 
 /* Reads spec[name], a list of strings, into *list and *n: fields of the config, so that the texts
@@ -142,7 +162,7 @@ static struct api_source *add_source(lua_State *L, struct script *s)
 static void read_config(lua_State *L, struct config *c)
 {
     c->table = text_field(L, "table");
-    c->conninfo = text_field(L, "connect");
+    c->conninfo = conninfo_field(L);
     c->name = text_field(L, "name");
     c->where = text_field(L, "where");
     c->soft_delete = text_field(L, "soft_delete");

@@ -40,6 +40,17 @@ static int clone_value(lua_State *L)
     return 1;
 }
 
+/* set_metatable_of(new, value) -> new. That of a part of a change is for that part only. */
+static int set_metatable_of(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_settop(L, 2);
+    if (json_class_at(L, 2) == NULL && lua_getmetatable(L, 2))
+        lua_setmetatable(L, 1);
+    lua_settop(L, 1);
+    return 1;
+}
+
 static int is_change(lua_State *L)
 {
     luaL_checkany(L, 1);
@@ -86,6 +97,7 @@ void api_value_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "encode", encode }, { "decode", decode }, { "clone", clone_value },
+        { "set_metatable_of", set_metatable_of },
         { "is_change", is_change }, { "is_part", is_part }, { "get", get },
         { "methods", set_methods }, { "sha256", sha256 }, { NULL, NULL },
     };

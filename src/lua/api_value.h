@@ -4,6 +4,7 @@
  *   encode(value) -> its JSON; decode(text) -> value, or nil and what is wrong with the text;
  *   null; array_metatable, of tables that are JSON arrays also when they are empty;
  *   clone(value): a fresh one that is equal to it, see clone.h; is_change(value);
+ *   set_metatable_of(new, value) -> new, a plain copy of value;
  *   is_part(value): whether it is a change, or the row or the key of one;
  *   get(table, name): the field; nil if there is none, also of a change, a row or a key;
  *   methods({name = function}): those of all changes, rows and keys;

@@ -7,6 +7,7 @@
 #include "lua/json.h"
 
 #include "base/text.h"
+#include "lua/guard.h"
 #include "lua/json_exact.h"
 #include "lua/script.h"
 #include "pg/types.h"
@@ -69,12 +70,14 @@ void json_open(lua_State *L)
     lua_setfield(L, -2, "__tostring");
     lua_pushliteral(L, "pgcdc.null");
     lua_setfield(L, -2, "__name");
+    guard_set(L, -1, "pgcdc.null");
     lua_setmetatable(L, -2);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &null_key);
 
     lua_createtable(L, 0, 1);                                  /* mt */
     lua_pushliteral(L, "pgcdc.array");
     lua_setfield(L, -2, "__name");
+    guard_set(L, -1, "pgcdc.array");
     lua_rawsetp(L, LUA_REGISTRYINDEX, &array_key);
 
     lua_createtable(L, 0, 1);                                  /* mt */
@@ -115,6 +118,7 @@ void json_set_class(lua_State *L, int index, const char *name, const struct json
     lua_setfield(L, -2, "__name");
     lua_setfield(L, index, "__metatable");                     /* name */
     lua_setfield(L, index, "__name");
+    guard_set(L, index, name);
     lua_pushlightuserdata(L, (void *)class);
     lua_rawsetp(L, index, &class_key);
 }

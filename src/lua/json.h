@@ -26,8 +26,8 @@ bool json_null_at(lua_State *L, int index);
 void json_push_array_metatable(lua_State *L);                  /* [-0, +1] */
 
 /* The metatable at <index> belongs to <class>, which must live as long as the state, and gets the
- * <name>. A script cannot reach it: getmetatable() gives another table with that name. (A script
- * that could replace the pointer <class> could have any address called.) */
+ * <name>. A script cannot reach it: getmetatable() gives another table with that name, or see
+ * guard.h. (A script that could replace the pointer <class> could have any address called.) */
 void json_set_class(lua_State *L, int index, const char *name, const struct json_class *class);
 
 /* The class of the value at <index>, or NULL. The JSON of a table that has one is also its

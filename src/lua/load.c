@@ -17,6 +17,7 @@
 #include "lua/api_terminal.h"
 #include "lua/api_value.h"
 #include "lua/explain.h"
+#include "lua/guard.h"
 #include "lua/json.h"
 #include "lua/project.h"
 #include "lua/row_class.h"
@@ -46,26 +47,6 @@ static int open_raw(lua_State *L)
     return 1;
 }
 
-/* A sandboxed script gets what `pgcdc` exports, and none of the modules that make it, except the
- * two that bundled scripts require. */
-static void close_modules(lua_State *L)
-{
-    static const char ours[] = "pgcdc.";
-
-    lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);      /* loaded */
-    for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
-        const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
-
-        if (strncmp(name, ours, sizeof ours - 1) != 0 || strcmp(name, "pgcdc.bundled") == 0 ||
-            strcmp(name, "pgcdc.terminal") == 0)
-            continue;
-        lua_pushvalue(L, -2);
-        lua_pushnil(L);
-        lua_rawset(L, -5); /* lua_next allows that a field is cleared */
-    }
-    lua_pop(L, 1);
-}
-
 /* Pushes a table with the same fields as the one at <index>. */
 static void push_table_clone(lua_State *L, int index)
 {
@@ -93,6 +74,7 @@ static void push_our_globals(lua_State *L)
             push_table_clone(L, -2);
             lua_rawset(L, globals); /* lua_next allows that a field is set */
         }
+    guard_put_functions(L);
 }
 
 /* A searcher for our own modules, which a script's package.path does not affect. They see the
@@ -133,6 +115,32 @@ static void add_searcher(lua_State *L)
     lua_pop(L, 3);
 }
 
+/* A sandboxed script gets what `pgcdc` exports, and none of the modules that make it, except the
+ * two that bundled scripts require. Undoes add_searcher. */
+static void close_modules(lua_State *L)
+{
+    static const char ours[] = "pgcdc.";
+
+    lua_getfield(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);      /* loaded */
+    for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+        const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
+
+        if (strncmp(name, ours, sizeof ours - 1) != 0 || strcmp(name, "pgcdc.bundled") == 0 ||
+            strcmp(name, "pgcdc.terminal") == 0)
+            continue;
+        lua_pushvalue(L, -2);
+        lua_pushnil(L);
+        lua_rawset(L, -5); /* lua_next allows that a field is cleared */
+    }
+    lua_getfield(L, -1, "package");
+    lua_getfield(L, -1, "searchers");                          /* loaded package searchers */
+    for (lua_Integer i = 2, n = (lua_Integer)lua_rawlen(L, -1); i <= n; i++) {
+        lua_rawgeti(L, -1, i + 1); /* the last becomes nil */
+        lua_rawseti(L, -2, i);
+    }
+    lua_pop(L, 3);
+}
+
 static int load(lua_State *L)
 {
     struct script *s = script_of(L);
@@ -148,8 +156,10 @@ static int load(lua_State *L)
     lua_pushliteral(L, "pgcdc");
     lua_call(L, 1, 1);
     lua_setglobal(L, "pgcdc");
-    if (s->o.is_sandboxed)
+    if (s->o.is_sandboxed) {
         close_modules(L);
+        guard_keep_methods(L);
+    }
     script_push_file(L, s->o.path);
     lua_call(L, 0, 0);
     s->is_loaded = true;

@@ -57,9 +57,10 @@ static int search_text(lua_State *L)
     size_t len;
     const char *name = luaL_checklstring(L, 1, &len), *path;
 
-    if (strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") != len) {
+    if (strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") != len ||
+        *name == '.' || strstr(name, "..") != NULL) { /* a dot becomes a slash */
         lua_pushliteral(L, "the sandbox finds only modules whose names are letters, digits, '_', "
-                           "'-' and '.'");
+                           "'-' and '.' between them");
         return 1;
     }
     lua_pushvalue(L, lua_upvalueindex(1));

@@ -285,6 +285,19 @@ void script_free(struct script *s)
     free(s);
 }
 
+void script_push_dsn(lua_State *L)
+{
+    lua_pushlightuserdata(L, (void *)script_of(L)->o.dsn);
+}
+
+const char *script_check_conninfo(lua_State *L, int index)
+{
+    const char *dsn = script_of(L)->o.dsn;
+
+    return lua_islightuserdata(L, index) && lua_touserdata(L, index) == dsn
+               ? dsn : luaL_checkstring(L, index);
+}
+
 void script_push_file(lua_State *L, const char *path)
 {
     if (luaL_loadfilex(L, path, script_of(L)->o.is_sandboxed ? "t" : NULL) != LUA_OK)

@@ -82,6 +82,11 @@ void script_free(struct script *s);
  * message of what was thrown. s->traceback tells from where. */
 bool script_call(struct script *s, lua_CFunction f, void *job, struct err *e) WARN_UNUSED;
 
+/* The connection string at <index>: a string, or the light userdata that stands for --dsn, so that
+ * no script can ever read that. Borrowed from the value. */
+const char *script_check_conninfo(lua_State *L, int index);
+void script_push_dsn(lua_State *L);                            /* [-0, +1] */
+
 /* The script of a state. Borrowed. */
 struct script *script_of(lua_State *L);
 

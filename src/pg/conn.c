@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "pg/conninfo.h"
 #include "pg/wire.h"
 
 #include <libpq-fe.h>
@@ -50,6 +51,8 @@ static bool fail_connecting(struct conn *c, struct err *e)
     wire_fail(&c->wire, e);
     if (e->sqlstate[0] != '\0')
         e->code = ERR_SQL;
+    if (conninfo_is_confined(c->conninfo))
+        connect_hide_files(c->wire.pg, e);
     return false;
 }
 
@@ -132,7 +135,7 @@ static bool try_connect(struct conn *c, const struct connect_address *to, bool *
     PQsetErrorVerbosity(c->wire.pg, PQERRORS_VERBOSE);
     PQsetNoticeReceiver(c->wire.pg, on_notice, c);
     if (PQstatus(c->wire.pg) == CONNECTION_BAD)
-        return wire_fail(&c->wire, e);
+        return fail_connecting(c, e);
     ok = finish_connect(c, &deadline_ms, e) && identify_backend(c, deadline_ms, e);
     *is_late = !ok && e->code == ERR_CONNECTION && clock_mono_ms() >= deadline_ms &&
                !c->wire.is_stopping;

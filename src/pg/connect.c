@@ -106,6 +106,11 @@ static bool is_garbled(const PQconninfoOption *options)
     return false;
 }
 
+bool connect_is_name(const char *conninfo)
+{
+    return !looks_like_conninfo(conninfo);
+}
+
 /* libpq's message on a string that it cannot use may quote a part of a password, so it is not shown
  * and the string is not used. A string that is neither a conninfo string nor a URI is the name of a
  * database, which has no : and no @ here. */
@@ -197,6 +202,26 @@ bool connect_put_place(struct buf *text, const char *conninfo, struct err *e)
     PQconninfoFree(given);
     PQconninfoFree(defaults);
     return ok;
+}
+
+void connect_hide_files(PGconn *conn, struct err *e)
+{
+    PQconninfoOption *options = PQconninfo(conn);
+    const char *hosts = options != NULL ? value_of(options, "host") : "";
+    bool has_socket = false;
+    struct err hidden;
+
+    for (const char *p = hosts; p != NULL; p = strchr(p, ',')) {
+        p += *p == ',' && p > hosts;
+        has_socket = has_socket || strchr("/@,", *p) != NULL; /* "": the default one */
+    }
+    /* the message of a list speaks of all hosts; the server's own, with an SQLSTATE, of no files */
+    if (has_socket && (strchr(hosts, ',') != NULL || e->sqlstate[0] == '\0')) {
+        err_set(&hidden, e->code, "connection to server on socket \"%s\" failed", hosts);
+        memcpy(hidden.sqlstate, e->sqlstate, sizeof hidden.sqlstate);
+        *e = hidden;
+    }
+    PQconninfoFree(options);
 }
 
 /* Item <i> of a list with commas, *len bytes. A list with a single item has it at every index. */

@@ -56,6 +56,9 @@ struct pg_conn *connect_begin(const char *conninfo, const struct connect_address
 /* True if <conninfo> can be read, else false with ERR_USAGE or ERR_MEMORY. No message shows it. */
 bool connect_check(const char *conninfo, struct err *e) WARN_UNUSED;
 
+/* True if <conninfo> is the name of a database, or "": neither a conninfo string nor a URI. */
+bool connect_is_name(const char *conninfo);
+
 /* Appends text that tells the databases apart that connection strings lead to, as far as they, the
  * environment and the user's name say it. It has no password. */
 bool connect_put_place(struct buf *text, const char *conninfo, struct err *e) WARN_UNUSED;
@@ -63,6 +66,10 @@ bool connect_put_place(struct buf *text, const char *conninfo, struct err *e) WA
 /* Sets <e> to <code>, and to the sqlstate and the text of <msg>, which libpq or the server wrote.
  * Returns false. */
 bool connect_fail(enum err_code code, const char *msg, struct err *e);
+
+/* Takes out of <e>, why <conn> could not be made, what it says of the folders of sockets: a script
+ * that may name any could find out which files there are. */
+void connect_hide_files(struct pg_conn *conn, struct err *e);
 
 /* Sets <e> to the error that <res> holds: ERR_SQL if the server refused, ERR_CONNECTION if the
  * connection is lost, ERR_ANSWER if libpq cannot read it, ERR_MEMORY. Returns false. */

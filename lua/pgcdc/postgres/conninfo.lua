@@ -6,15 +6,28 @@ local check = require "pgcdc.check"
 
 local conninfo = {}
 
+-- In the sandbox a script's own connection gets nothing that the user of the program has.
+local function confined(what, text)
+   if not raw.is_sandboxed then
+      return text
+   end
+   local own, problem = raw.db_confine(text)
+   if not own then
+      check.fail("%s: %s", what, problem)
+   end
+   return own
+end
+
 --- Returns a conninfo string or URI. `value`: the same; or a table of libpq keywords, such as
---- {host = "x", password = "it's"}; or nil for --dsn. `what`: how errors name it.
+--- {host = "x", password = "it's"}; or nil for --dsn, whose text stays unknown: for that it returns
+--- what stands for it. `what`: how errors name it.
 function conninfo.text(what, value)
    if value == nil then
       return raw.dsn
    end
    check.type(what, value, "string", "table")
    if type(value) == "string" then
-      return value
+      return confined(what, value)
    end
    local parts = {}
    for keyword, v in pairs(value) do
@@ -23,7 +36,7 @@ function conninfo.text(what, value)
       parts[#parts + 1] = ("%s='%s'"):format(keyword, tostring(v):gsub("[\\']", "\\%0"))
    end
    table.sort(parts)
-   return table.concat(parts, " ")
+   return confined(what, table.concat(parts, " "))
 end
 
 return conninfo

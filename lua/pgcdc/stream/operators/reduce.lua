@@ -3,6 +3,7 @@
 --
 -- reduce_by
 
+local raw = require "pgcdc.raw"
 local stream = require "pgcdc.stream.stream"
 local check = require "pgcdc.check"
 local lineage = require "pgcdc.delivery.lineage"
@@ -21,7 +22,7 @@ local function clone(value)
    for k, v in pairs(value) do
       new[k] = clone(v)
    end
-   return setmetatable(new, getmetatable(value))
+   return raw.set_metatable_of(new, value)
 end
 
 -- The states of a node: kept.states[key]. kept:save(key) saves one of them, if they are persisted.

@@ -1,0 +1,29 @@
+/* conninfo.h -- connection strings in the sandbox.
+ *
+ * --dsn is resolved once, before the script runs: what the environment and the service file add
+ * becomes part of its text, which the script never sees. What the script gives itself is confined:
+ * listed keywords, and nothing that the user of the program has in files or in the environment.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef CONNINFO_H
+#define CONNINFO_H
+
+#include "base/buf.h"
+
+/* Appends <conninfo> with what the environment and the service file say in place of what it leaves
+ * out. May set PGSERVICE. False with ERR_USAGE if it cannot be read. */
+bool conninfo_resolve(struct buf *to, const char *conninfo, struct err *e) WARN_UNUSED;
+
+/* Clears libpq's variables. (The folder of service files stays known: a resolved string names its
+ * service, so that libpq says if there is none.) For a program that has one thread. */
+void conninfo_clear_environment(void);
+
+/* Appends <conninfo>, a script's, as a string that makes libpq read no file but the certificates
+ * that the user trusts (root.crt). False with ERR_USAGE if it cannot be read, or has a keyword that
+ * no sandboxed script may use. */
+bool conninfo_confine(struct buf *to, const char *conninfo, struct err *e) WARN_UNUSED;
+
+/* True if conninfo_confine made this string. */
+bool conninfo_is_confined(const char *conninfo);
+
+#endif
