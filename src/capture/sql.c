@@ -22,7 +22,7 @@ const struct result_shape sql_open_shape = { "the xids that are under way", "utT
 const struct result_shape sql_missing_values_shape = { "added columns", "t", 0, RESULT_MANY };
 const struct result_shape sql_table_shapes[3] = {
     { "the table", "occtbt", 0, 1 }, { "the parts of the table", "ottcctOOB", 0, RESULT_MANY },
-    { "the columns of the table", "ttobbbUbTotT", 0, 1664 },
+    { "the columns of the table", "ttobbbUbTotTt", 0, 1664 },
 };
 
 void sql_put_ident(struct buf *b, const char *name)
