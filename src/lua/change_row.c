@@ -8,6 +8,7 @@
 
 #include "lua/json.h"
 #include "lua/script.h"
+#include "pg/document.h"
 
 #include <lauxlib.h>
 #include <string.h>
@@ -266,7 +267,7 @@ void change_row_put_assigned(lua_State *L, const struct row_class *class, size_t
         return;
     }
     s = lua_tolstring(L, -1, &len);
-    if (kind == TYPES_NUMERIC && types_is_number(s, len)) {
+    if (kind == TYPES_NUMERIC && document_is_number(s, len)) {
         buf_add(b, s, len);
     } else if (kind == TYPES_BYTEA) {
         buf_puts(b, "\"\\\\x");
@@ -274,7 +275,7 @@ void change_row_put_assigned(lua_State *L, const struct row_class *class, size_t
             buf_printf(b, "%02x", (unsigned char)s[k]);
         buf_putc(b, '"');
     } else if (!types_put_string(b, s, len)) {
-        row_class_throw_utf8(L, class, i);
+        row_class_throw_text(L, class, i);
     }
 }
 

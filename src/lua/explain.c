@@ -6,6 +6,7 @@
 #include "lua/json.h"
 #include "lua/rowdata.h"
 #include "lua/script.h"
+#include "pg/document.h"
 
 #include <lauxlib.h>
 #include <string.h>
@@ -104,7 +105,7 @@ static bool keep_number(lua_State *L, void *arg)
     size_t len;
     const char *s = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &len) : NULL;
 
-    if (s != NULL && types_is_number(s, len)) {
+    if (s != NULL && document_is_number(s, len)) {
         lua_pushvalue(L, -1);
         lua_pushboolean(L, true);
         lua_rawset(L, *(int *)arg);

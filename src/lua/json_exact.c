@@ -7,6 +7,7 @@
 #include "lua/json_exact.h"
 
 #include "base/text.h"
+#include "pg/document.h"
 #include "pg/types.h"
 
 #include <lauxlib.h>
@@ -162,7 +163,7 @@ void json_exact_push_marked(lua_State *L, const char *text, size_t len)
         } else if (*p == '-' || is_digit(*p)) {
             for (stop = p + 1; stop < end && (is_digit(*stop) || strchr("+-.eE", *stop)); stop++)
                 ;
-            if (types_is_number(p, (size_t)(stop - p)) && !is_key(stop, end) &&
+            if (document_is_number(p, (size_t)(stop - p)) && !is_key(stop, end) &&
                 !has_number(p, (size_t)(stop - p))) {
                 luaL_addstring(&b, "\"\\u0000n");
                 luaL_addlstring(&b, p, (size_t)(stop - p));

@@ -291,8 +291,16 @@ void row_class_push_name(lua_State *L, const struct rowtype *s)
         lua_pushfstring(L, "%s.%s", s->schema, s->table);
 }
 
-void row_class_throw_utf8(lua_State *L, const struct row_class *class, size_t i)
+void row_class_throw_text(lua_State *L, const struct row_class *class, size_t i)
 {
-    luaL_error(L, "column %s of %s.%s holds text that is not valid UTF-8",
-               class->rowtype->columns[i].name, class->rowtype->schema, class->rowtype->table);
+    static const char *const what[] = {
+        [TYPES_BOOL] = "no boolean", [TYPES_INT] = "no integer", [TYPES_FLOAT] = "no number",
+        [TYPES_JSON] = "no JSON, or not valid UTF-8", [TYPES_TEXT] = "not valid UTF-8",
+        [TYPES_NUMERIC] = "not valid UTF-8", [TYPES_BYTEA] = "not valid UTF-8",
+        [TYPES_TIMESTAMP] = "not valid UTF-8",
+    };
+
+    luaL_error(L, "column %s of %s.%s holds text that is %s", class->rowtype->columns[i].name,
+               class->rowtype->schema, class->rowtype->table,
+               what[class->rowtype->columns[i].kind]);
 }

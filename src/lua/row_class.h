@@ -80,7 +80,7 @@ int row_class_throw_unknown(lua_State *L, int name, const char *what, const char
 /* Pushes the name of the table of these rows, for messages. */
 void row_class_push_name(lua_State *L, const struct rowtype *s); /* [-0, +1] */
 
-/* Throws that the text of column <i> is not UTF-8. */
-void row_class_throw_utf8(lua_State *L, const struct row_class *class, size_t i);
+/* Throws that the text of column <i> is not UTF-8, or no value of its kind. */
+void row_class_throw_text(lua_State *L, const struct row_class *class, size_t i);
 
 #endif

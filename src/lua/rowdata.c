@@ -149,7 +149,7 @@ void rowdata_put_json(lua_State *L, const struct row_class *class, struct rowdat
     if (copytext_is_null(field))
         buf_puts(b, "null");
     else if (!types_put_json(b, class->rowtype->columns[i].kind, field))
-        row_class_throw_utf8(L, class, i);
+        row_class_throw_text(L, class, i);
 }
 
 static void push_text(lua_State *L, struct copytext_field f)
@@ -203,7 +203,11 @@ void rowdata_push_field(lua_State *L, const struct row_class *class, struct rowd
         push_bytes(L, field);
     else if (kind == TYPES_JSON)
         push_document(L, class, i, field);
-    else if (!field_push(L, kind, field))
+    else if (field_push(L, kind, field))
+        return;
+    else if (kind == TYPES_INT || kind == TYPES_FLOAT || kind == TYPES_BOOL)
+        row_class_throw_text(L, class, i);
+    else
         push_text(L, field);
 }
 

@@ -12,6 +12,7 @@
 #include "lua/api_copy_lines.h"
 #include "lua/json.h"
 #include "lua/change.h"
+#include "pg/document.h"
 
 #include <lauxlib.h>
 #include <stdlib.h>
@@ -107,7 +108,7 @@ static bool is_sound(enum types_kind kind, struct copytext_field f)
         return is_integer(f);
     case TYPES_FLOAT:
     case TYPES_NUMERIC:
-        return types_is_number(f.p, f.len) || is_one_of(f, odd);
+        return document_is_number(f.p, f.len) || is_one_of(f, odd);
     case TYPES_BYTEA:
         return is_bytes(f);
     case TYPES_JSON:
