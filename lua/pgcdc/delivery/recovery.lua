@@ -29,6 +29,36 @@ local recovery = {
 
 -- ---- savepoints ----
 
+-- True for what a save is made of: kind, name, key and value.
+local function is_record(record)
+   if type(record) ~= "table" then
+      return false
+   end
+   for i = 1, 4 do
+      if type(record[i]) ~= "string" and (i < 4 or record[i] and record[i] ~= raw.null) then
+         return false
+      end
+   end
+   if record[1] == "commit" and type(record[4]) == "string" then
+      local ok, commit = pcall(raw.decode, record[4])
+      return ok and type(commit) == "table" and math.type(commit.serial) == "integer"
+         and type(commit.sources) == "table"
+   end
+   return true
+end
+
+-- The savepoint of that text, which a sink has stored. Raises an error if it is none of ours.
+local function read_savepoint(text)
+   local ok, savepoint = pcall(raw.decode, text)
+   ok = ok and type(savepoint) == "table" and math.type(savepoint.serial) == "integer"
+      and type(savepoint.records) == "table"
+   for _, record in ipairs(ok and savepoint.records or {}) do
+      ok = ok and is_record(record)
+   end
+   return ok and savepoint or error("the savepoint that is stored there cannot be read: somebody"
+      .. " else has changed it", 0)
+end
+
 -- The sinks that a savepoint is about: name -> serial.
 local function partners_of(savepoint)
    local partners = {}
@@ -115,7 +145,7 @@ end
 local function recall(participant)
    return await(function()
       local text = participants.call(participant.sink, "recall")
-      participant.recalled = text and raw.decode(text) or false
+      participant.recalled = text and read_savepoint(text) or false
    end)
 end
 

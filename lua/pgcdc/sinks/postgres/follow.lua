@@ -24,6 +24,10 @@ local PREFIX = "made by pgcdc-lua from "
 function follow.memory(comment)
    local text = comment and comment:sub(1, #PREFIX) == PREFIX and comment:sub(#PREFIX + 1)
    local ok, memory = pcall(raw.decode, text or "{}")
+   for _, column in pairs(ok and type(memory) == "table" and memory or {}) do
+      ok = ok and type(column) == "table" and math.type(column.number) == "integer"
+         and type(column.name) == "string" and type(column.type) == "string"
+   end
    return ok and type(memory) == "table" and memory or {}
 end
 
