@@ -26,8 +26,7 @@
 #define FIRST_HURRIED_MS 100
 #define HURRIED_MS 250
 #define ANSWER_MAX 4096 /* bytes */
-#define END_MS 2000         /* to end a statement at the server, at most, */
-#define STOPPING_END_MS 200 /* also from a stop on */
+#define END_MS 2000 /* to end a statement at the server, at most */
 #define CANCEL_LOOK_MS 20
 
 /* The one row of an answer in pieces, owned; NULL where there is none of this shape. */
@@ -363,12 +362,12 @@ void liveness_describe(const struct liveness *p, bool is_over, char *text, size_
 
 /* How long an end may take, which a stop shortens. */
 struct limit {
-    int64_t until_ms;
+    int64_t until_ms, stopping_ms;
     int stop_fd; /* -1: none, or it has been seen */
 };
 
-/* Waits until the connection, if it is not NULL, can be read, or written. False if the time is over,
- * or <most_ms> have passed. */
+/* Waits until the connection, if it is not NULL, can be read, or written. False if the time is
+ * over, or <most_ms> have passed. */
 static bool wait_for(PGconn *conn, bool for_write, struct limit *l, int64_t most_ms)
 {
     int64_t now = clock_mono_ms(), until_ms = now + most_ms;
@@ -384,7 +383,8 @@ static bool wait_for(PGconn *conn, bool for_write, struct limit *l, int64_t most
             continue;
         if (fds[1].revents != 0) {
             l->stop_fd = -1;
-            l->until_ms = end_ms < now + STOPPING_END_MS ? end_ms : now + STOPPING_END_MS;
+            if (l->until_ms > now + l->stopping_ms)
+                l->until_ms = now + l->stopping_ms;
         }
         if (fds[0].revents != 0)
             return true;
@@ -458,9 +458,9 @@ static void cancel_statement(struct liveness *p, struct limit *l)
     leave_cancelling(c, c->is_over);
 }
 
-void liveness_end_backend(struct liveness *p, int stop_fd)
+void liveness_end_backend(struct liveness *p, int stop_fd, int64_t stopping_ms)
 {
-    struct limit l = { clock_mono_ms() + END_MS, stop_fd };
+    struct limit l = { clock_mono_ms() + END_MS, stopping_ms, stop_fd };
     PostgresPollingStatusType status = PGRES_POLLING_WRITING;
     char sql[256];
 

@@ -47,7 +47,7 @@ struct liveness {
     char booted[32];             /* when the server was started */
     bool is_refused;             /* the server refuses a second connection: it is not tried again */
     int64_t hurry_ms;            /* 0, or how long it may not show that it is at work */
-    int64_t shown_ms;            /* when it did so last, or when the statement, or the hurry, began */
+    int64_t shown_ms;            /* when it did so last, or when the statement or hurry began */
     struct pg_conn *asking;      /* the second connection, while a question is under way */
     bool wants_write;            /* the second connection waits until it can write, not read */
     bool is_asked;               /* the question was sent on it */
@@ -102,8 +102,9 @@ void liveness_describe(const struct liveness *p, bool is_over, char *text, size_
 
 /* Ends the backend, and so its statement and its locks, over a second connection. If its pid is
  * unknown, or the server refuses a second connection, cancels its statement instead, which poolers
- * pass on. Blocks two seconds at most, and 200 ms once <stop_fd> (see conn_open) is readable. */
-void liveness_end_backend(struct liveness *p, int stop_fd);
+ * pass on. Blocks two seconds at most, and <stopping_ms> once <stop_fd> (see conn_open) is
+ * readable. */
+void liveness_end_backend(struct liveness *p, int stop_fd, int64_t stopping_ms);
 
 /* Sets <left> to the backend, if its pid is known. */
 void liveness_record_orphan(const struct liveness *p, struct connect_orphan *left);

@@ -17,6 +17,8 @@
 #define SEND_MAX ((size_t)16 << 20) /* what may come while the server is to read */
 #define READ_LEAST 8192 /* what libpq reads at once, if there is so much */
 /* after a stop: */
+#define AT_ONCE_END_MS 700  /* to end a statement at the server, if nothing was waited for */
+#define STOPPING_END_MS 200 /* the same, if something was */
 #define STOPPING_MS 300     /* how long bytes may come; and how many */
 #define STOPPING_BYTES 16384
 #define SILENT_MS 600       /* how long nothing may show that the server is at work, or connects */
@@ -57,7 +59,8 @@ static bool begin_stop(struct wire *w, int64_t *deadline_ms, struct err *e)
 
 void wire_end_backend(struct wire *w)
 {
-    liveness_end_backend(&w->liveness, w->stop_fd);
+    liveness_end_backend(&w->liveness, w->stop_fd,
+                         w->stops_at_once ? AT_ONCE_END_MS : STOPPING_END_MS);
 }
 
 /* True while the wait may go on, for *left milliseconds, or less. */

@@ -13,13 +13,17 @@ local lu = require "luaunit"
 local native = require "native"
 local program = require "program"
 local tables = require "tables"
+local tree = require "tree"
 local wait = require "wait"
 
 local TestNetworkLies = {}
 
 local STOP = 1       -- seconds that a stop may take
 local MEMORY = 400e3 -- kB; a script's own statement may have 1 GB
-local AT_ONCE = 16   -- programs
+local AT_ONCE = os.getenv "ASAN_OPTIONS" and 6 or 16 -- programs
+local LEAKS = {      -- see there
+   LSAN_OPTIONS = "print_suppressions=0:suppressions=" .. tree.top .. "/tests/support/libpq.supp",
+}
 
 -- ---- what holds of every run ----
 
@@ -43,6 +47,7 @@ local function assert_ended(result, about)
    if not os.getenv "ASAN_OPTIONS" and not os.getenv "TSAN_OPTIONS" then
       lu.assertTrue(result.maxrss_kb < MEMORY, about .. result.maxrss_kb)
    end
+   lu.assertNil(result.stderr:find "attempt to", about) -- an error in our own Lua
    assert_log(result.stderr, about)
 end
 
@@ -146,7 +151,31 @@ function TestNetworkLies.test_a_target()
    local db = fixtures.names(3)
    each_mode(function(dsn)
       return { bundled = "mirror", args = { table = "t", target = dsn }, dsn = db }
-   end, function() end)
+   end, function(mode, result)
+      if mode == "nulls" or mode == "words" or mode == "empty" then
+         lu.assertStrContains(result.stderr, [[answer to \"SELECT pg_catalog.to_regclass(]])
+      end
+   end)
+end
+
+-- A server that hangs while a connection is made, or says a little all the time.
+function TestNetworkLies.test_a_stop_while_it_connects()
+   local db, running = fixtures.names(3), {}
+   for i, script in ipairs {
+      [[pgcdc.source {connect = pgcdc.args.liar, table = "t"}:sink(pgcdc.sinks.jsonl {})]],
+      [[pgcdc.source {table = "t"}:sink(pgcdc.sinks.postgres {connect = pgcdc.args.liar,
+         table = "a"})]],
+      [[local db = pgcdc.connect(pgcdc.args.liar)
+        pgcdc.source {table = "t", on_change = function() db:query "select 1" end}]],
+   } do
+      for _, mode in ipairs { "mute", "sasl", "dripping", "drip", "silent" } do
+         running[mode .. " " .. i] = program.start { script = script, dsn = db,
+            args = { liar = liar.new(mode) .. " password=x" } }
+      end
+   end
+   finish_all(running, "", function(name, _, is_stopped)
+      lu.assertTrue(is_stopped, name)
+   end)
 end
 
 -- ---- a true server's messages, changed ----
@@ -178,7 +207,7 @@ local function options_of(seed, db, dsn)
       { bundled = "verify", args = { table = "t", target = dsn }, dsn = db, is_text = true },
    }
    local kind = kinds[seed % #kinds + 1]
-   return tables.merge({ dsn = dsn, options = { "--once" } }, kind)
+   return tables.merge({ dsn = dsn, options = { "--once" }, env = LEAKS }, kind)
 end
 
 function TestNetworkLies.test_changed_messages()

@@ -342,7 +342,7 @@ function TestNetwork.test_a_stop_while_a_target_is_at_work()
       end, 10, "the lock")
       p:signal "TERM"
       if can_ask then
-         lu.assertErrorMsgContains("timeout", wait.until_, function() return not p:alive() end, 2)
+         lu.assertErrorMsgContains("timeout", wait.until_, function() return not p:alive() end, 1.2)
       else
          p:finish(STOP)
       end
