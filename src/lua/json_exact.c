@@ -11,6 +11,7 @@
 #include "pg/types.h"
 
 #include <lauxlib.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -52,6 +53,8 @@ bool json_exact_may_be_in(const char *text, size_t len)
 
 /* ---- numbers ---- */
 
+#define POWER_MAX (LONG_MAX / 4) /* far beyond any number that Lua has */
+
 /* A decimal number: its digits without zeros at either end, and the power of ten of the place
  * after the first of them. */
 struct decimal {
@@ -71,6 +74,8 @@ static struct decimal read_decimal(const char *p, const char *end)
         e++;
     if (e < end)
         d.power = strtol(e + 1, NULL, 10);
+    if (d.power > POWER_MAX || d.power < -POWER_MAX) /* so that what follows cannot overflow */
+        d.power = d.power > 0 ? POWER_MAX : -POWER_MAX;
     point = memchr(p, '.', (size_t)(e - p));
     d.power += (point != NULL ? point : e) - p;
     for (; p < e && (*p == '0' || *p == '.'); p++) /* zeros on either side of the point */
