@@ -1,6 +1,6 @@
 /* change.c -- a change as Lua sees it.
  *
- * change = { [hidden] = row data, row = <row>, old = <row>, key = <key> }
+ * change = { [hidden] = row data, row = <row>, old = <row>, key = <key> }, see hidden.h
  *
  * row, old and key are there once they were asked for. The metamethods are closures: upvalue 1 is
  * the row class, upvalue 2 the table `shared`, which leads from the names of fields to enum known,
