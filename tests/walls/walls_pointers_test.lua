@@ -59,9 +59,11 @@ local function survives(name, piece, options)
 end
 
 local function all_survive(pieces)
+   local results = {}
    for name, piece in pairs(pieces) do
-      survives(name, piece)
+      results[name] = survives(name, piece)
    end
+   return results
 end
 
 -- The first of them: the encoder had the names of a table that a finalizer emptied.
@@ -131,13 +133,14 @@ end
 
 -- Everything that C does with a change, while finalizers take it apart.
 local USES = [[
-local function use(c)
+local function use(c, must_work)
    local texts = {}
    local function try(f, ...)
       local ok, result = pcall(f, ...)
       if ok and type(result) == "string" then texts[#texts + 1] = result end
    end
    try(tostring, c)
+   assert(not must_work or texts[1], "a change has no text")
    try(tostring, c.row)
    try(pgcdc.json.encode, {c, c.row, c.old, c.key, {c}})
    try(function() for _ in pairs(c) do end end)
@@ -253,33 +256,41 @@ end
 
 -- A finalizer keeps a change whose class nothing else refers to.
 function TestWallsPointers.test_classes_outlive_finalizers()
-   all_survive {
+   local results = all_survive {
       kept = USES .. [[
          local kept = {}
-         for n = 1, 150 do
+         local function drop(n)
             local c = made(n)
-            for _ = 1, 12 do setmetatable({}, {__gc = function() kept[#kept + 1] = c end}) end
-            c = nil
-            collectgarbage "step"
-            if #kept > 40 then
-               for _, x in ipairs(kept) do
-                  assert(tostring(x):find '"op":"update"', tostring(x))
-               end
-               kept = {}
-            end
+            for _ = 1, 3 do setmetatable({}, {__gc = function() kept[n] = c end}) end
          end
-         collectgarbage()
-         for _, x in ipairs(kept) do use(x) end
+         for n = 1, 70 do
+            drop(n)
+            if n % 10 == 0 then collectgarbage() end
+         end
+         for _ = 1, 3 do collectgarbage() end
+         assert(#kept == 70)
+         for n, x in ipairs(kept) do
+            assert(tostring(x):find '"op":"update"' and x.row["name" .. n] == ("x"):rep(700))
+         end
+         attack(function() kept[1], kept[2] = kept[2], kept[1] end)
+         for n = 1, 70, 9 do use(kept[n]) end
+         attack(nil)
+         kept = {}
+         for n = 71, 140 do made(n) collectgarbage "step" end
       ]],
       -- the oldest finalizer is the last one of all
       at_the_end = USES .. [[
          local kept = {}
-         setmetatable({}, {__gc = function() for _, x in ipairs(kept) do use(x) end end})
+         setmetatable({}, {__gc = function()
+            local ok, why = pcall(function() for _, x in ipairs(kept) do use(x, true) end end)
+            print(ok and #kept == 6 and "used" or why)
+         end})
          local s = pgcdc.stream()
          s:rename {id = "number"}:sink(function(c) kept[#kept + 1] = c end)
-         for n = 1, 5 do kept[#kept + 1] = made(n) s:emit(made(n)) end
+         for n = 1, 3 do kept[#kept + 1] = made(n) s:emit(made(n)) end
       ]],
    }
+   lu.assertStrContains(results.at_the_end.stdout, "used")
 end
 
 function TestWallsPointers.test_tables_that_grow_while_they_are_copied()
