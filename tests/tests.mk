@@ -137,7 +137,7 @@ asan:
 # Tests of the API, and attacks, in a program in which every call of Lua that may run a finalizer
 # collects everything and runs hostile ones; at every EVERY-th of these calls.
 EVERY ?= 7
-STORMED = walls_pointers api_change api_json values property own_rows
+STORMED = walls_pointers api_change api_json exact_numbers values encoding connect connect_send
 
 storm: BUILD = build/storm
 storm:
@@ -214,5 +214,5 @@ cover:
 	find $(BUILD)/obj -name "*.gcda" -exec gcov -n '{}' + | awk -f tests/cover.awk && \
 		exit $$status
 
-.PHONY: asan bench check check-servers cover demo exact fuzz lint native soak storm sweep test tsan \
-	valgrind
+.PHONY: asan bench check check-servers cover demo exact fuzz lint native soak storm sweep test \
+	tsan valgrind

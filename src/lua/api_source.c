@@ -201,7 +201,7 @@ static int declare(lua_State *L)
     source->config = calloc(1, sizeof *source->config);
     if (source->config == NULL)
         return luaL_error(L, "out of memory");
-    number = s->n_sources; /* a finalizer may declare another one meanwhile, which moves the array */
+    number = s->n_sources; /* a finalizer may declare another one meanwhile */
     read_config(L, source->config);
     lua_pushinteger(L, (lua_Integer)number);
     return 1;

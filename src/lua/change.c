@@ -222,7 +222,7 @@ static void push_added(lua_State *L, int index)
     names = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof *names, 0); /* held names */
     for (lua_Integer i = 0; i < n; i++) {
         lua_rawgeti(L, -2, i + 1);
-        names[i].p = lua_tolstring(L, -1, &names[i].len);
+        names[i].p = lua_tolstring(L, -1, &names[i].len); /* the list keeps it */
         lua_pop(L, 1);
     }
     text_sort_names(names, (size_t)n);

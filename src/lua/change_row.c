@@ -1,7 +1,7 @@
 /* change_row.c -- change.row: a table whose columns are decoded on demand.
  *
- * row = { [hidden] = row data }, see hidden.h. Its metamethods are closures: upvalue 1 is the row class, upvalue
- * 2 a table from the names of columns to their places.
+ * row = { [hidden] = row data }, see hidden.h. Its metamethods are closures: upvalue 1 is the row
+ * class, upvalue 2 a table from the names of columns to their places.
  *
  * SPDX-License-Identifier: MIT */
 #include "lua/change_row.h"

@@ -22,6 +22,7 @@ static void clone_all(lua_State *L, int depth)
 {
     int table = lua_gettop(L);
 
+    /* no script has this table */
     for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {  /* table name value */
         if (!lua_istable(L, -1))
             continue;

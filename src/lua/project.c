@@ -100,7 +100,7 @@ static void carry_fields(lua_State *L, const struct project_job *j)
 {
     int top = lua_gettop(L), fields = top + 1, name = top + 2, value = top + 3;
 
-    clone_push_fields(L, j->thing); /* which no function of the script can add to meanwhile */
+    clone_push_fields(L, j->thing); /* a table that no script can add to meanwhile */
     for (lua_pushnil(L); lua_next(L, fields); lua_settop(L, name)) {
         push_new_field(L, j, lua_tostring(L, name), value);
         lua_pushvalue(L, name);
