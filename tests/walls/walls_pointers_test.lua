@@ -281,7 +281,7 @@ function TestWallsPointers.test_classes_outlive_finalizers()
       -- the oldest finalizer is the last one of all
       at_the_end = USES .. [[
          local kept = {}
-         setmetatable({}, {__gc = function()
+         oldest = setmetatable({}, {__gc = function()
             local ok, why = pcall(function() for _, x in ipairs(kept) do use(x, true) end end)
             print(ok and #kept == 6 and "used" or why)
          end})
