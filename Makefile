@@ -40,6 +40,7 @@ help:
 	@echo "make bench ROWS=     measure speed and memory"
 	@echo "make lint            layering, warnings as errors, luacheck"
 	@echo "make asan | tsan     the tests under the sanitizers"
+	@echo "make storm EVERY= SUITES=   tests with hostile finalizers at each EVERY-th call of Lua"
 	@echo "make valgrind        some tests under valgrind"
 	@echo "make cover           lines that the tests reach"
 	@echo "make install PREFIX= DESTDIR=   and uninstall, dist, clean"

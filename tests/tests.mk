@@ -8,6 +8,7 @@ NATIVE_SOURCES = $(wildcard tests/support/native*.c)
 MUTANTS = $(patsubst tests/mutants/horizon_%.c,$(PROGRAM)-%,$(wildcard tests/mutants/*.c))
 SABOTEUR = $(BUILD)/tests/saboteur.o
 SABOTAGED = $(PROGRAM)-sabotaged
+STORM = $(PROGRAM)-storm
 UNIT = $(BUILD)/tests/unit
 UNIT_SOURCES = $(wildcard tests/unit/*.c)
 REPLAY = $(BUILD)/tests/replay
@@ -99,6 +100,17 @@ $(SABOTAGED): $(SABOTEUR) $(OBJECTS) | $(HOME_LINKS)
 		$(filter-out %/lua/pool.o,$(OBJECTS)) $(LDLIBS_ALL) \
 		$$(nm -u $(SABOTEUR) | sed -n 's/.* __real_/-Wl,--wrap=/p')
 
+# The program, linked so that every call of Lua that may run a finalizer runs hostile ones.
+$(BUILD)/tests/storm.o: tests/support/storm.c $(OBJECTS)
+	@echo "cc   $<"
+	@mkdir -p $(@D)
+	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -c -o $@ $<
+
+$(STORM): $(BUILD)/tests/storm.o $(OBJECTS) | $(HOME_LINKS)
+	@echo "link $@"
+	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< $(OBJECTS) $(LDLIBS_ALL) \
+		$$(nm -u $< | sed -n 's/.* __real_/-Wl,--wrap=/p')
+
 .SECONDARY: $(MUTANTS:$(PROGRAM)-%=$(BUILD)/horizon_%.o)
 
 -include $(MUTANTS:$(PROGRAM)-%=$(BUILD)/horizon_%.d)
@@ -120,6 +132,27 @@ asan:
 	PGCDC_TEST_SLOW=5 $(MAKE) $(WATCHED) BUILD=$(BUILD) CC="$(WATCHER)" \
 		OPTIMIZE="-O1 -fno-omit-frame-pointer" \
 		SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all" || status=1; \
+	$(FINDINGS)
+
+# Tests of the API, and attacks, in a program in which every call of Lua that may run a finalizer
+# collects everything and runs hostile ones; at every EVERY-th of these calls.
+EVERY ?= 7
+STORMED = walls_pointers api_change api_json exact_numbers values encoding connect connect_send
+
+storm: BUILD = build/storm
+storm:
+	@rm -f $(BUILD)/report.*
+	@$(MAKE) --no-print-directory $(BUILD)/pgcdc-lua-storm $(NATIVE) BUILD=$(BUILD) \
+		CC="$(WATCHER)" CPPFLAGS='-U_FORTIFY_SOURCE -DSANITIZED' \
+		OPTIMIZE="-O1 -fno-omit-frame-pointer" \
+		SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all"
+	@status=0; \
+	options="exitcode=99:log_path=$(CURDIR)/$(BUILD)/report"; \
+	export ASAN_OPTIONS="$$options" UBSAN_OPTIONS="$$options:print_stacktrace=1"; \
+	export STORM_SCRIPT="$(CURDIR)/tests/support/storm.lua" STORM_EVERY="$(EVERY)"; \
+	PGCDC_TEST_SLOW=20 TMPDIR="$$(tests/tmpdir.sh)" \
+		PGCDC_LUA="$(CURDIR)/$(BUILD)/pgcdc-lua-storm" \
+		lua5.4 tests/run.lua --jobs $(JOBS) $(or $(SUITES),$(STORMED)) || status=1; \
 	$(FINDINGS)
 
 # Every STRIDE-th step. A program that is killed need not watch itself, nor need the runs in which
@@ -181,5 +214,5 @@ cover:
 	find $(BUILD)/obj -name "*.gcda" -exec gcov -n '{}' + | awk -f tests/cover.awk && \
 		exit $$status
 
-.PHONY: asan bench check check-servers cover demo exact fuzz lint native soak sweep test tsan \
-	valgrind
+.PHONY: asan bench check check-servers cover demo exact fuzz lint native soak storm sweep test \
+	tsan valgrind

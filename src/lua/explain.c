@@ -31,6 +31,7 @@ static int put_fields(lua_State *L)
     lua_settop(L, 1);
     lua_pushliteral(L, "");                                    /* table text */
     lua_pushnil(L);
+    /* may throw, which is caught, if __tostring adds fields; no script gets more by that */
     for (int n = 0; n < MOST_FIELDS && lua_next(L, 1); n++) {  /* table text key value */
         const char *name = luaL_tolstring(L, -2, NULL), *value = luaL_tolstring(L, -2, NULL);
 

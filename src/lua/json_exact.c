@@ -253,7 +253,7 @@ void json_exact_carry(lua_State *L, int from, int to)
     to = lua_absindex(L, to);
     luaL_checkstack(L, 6, "numbers");
     json_exact_push_of(L, from);                               /* of, or nil */
-    if (lua_istable(L, -1)) {
+    if (lua_istable(L, -1)) { /* no script has that table */
         for (lua_pushnil(L); lua_next(L, top + 1); ) {         /* of key text */
             lua_pushvalue(L, -2);                              /* of key text key */
             json_exact_note(L, to);

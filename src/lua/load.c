@@ -18,6 +18,7 @@
 #include "lua/api_value.h"
 #include "lua/explain.h"
 #include "lua/guard.h"
+#include "lua/hidden.h"
 #include "lua/json.h"
 #include "lua/project.h"
 #include "lua/row_class.h"
@@ -147,6 +148,7 @@ static int load(lua_State *L)
 
     lua_settop(L, 0);
     s->explain = explain;
+    hidden_open(L);
     json_open(L);
     row_class_open(L);
     luaL_requiref(L, "pgcdc.raw", open_raw, 0);

@@ -3,20 +3,18 @@
 #include "lua/rowdata.h"
 
 #include "lua/field.h"
+#include "lua/hidden.h"
 #include "lua/json.h"
 #include "lua/script.h"
 
 #include <lauxlib.h>
 #include <string.h>
 
-static const char rowdata_key;
-
 /* Pushes row data with room for <n> columns and <len> bytes. */
 static struct rowdata *push_room(lua_State *L, size_t n, size_t len, int n_values)
 {
     struct rowdata *d = lua_newuserdatauv(L, sizeof *d + n * sizeof d->ends[0] + len, n_values);
 
-    d->tag = &rowdata_key;
     d->n_columns = (uint32_t)n;
     d->is_split = d->has_side = d->has_old = false;
     d->len = (uint32_t)len;
@@ -74,12 +72,12 @@ struct rowdata *rowdata_push_like(lua_State *L, const struct rowdata *like,
 
 void rowdata_set(lua_State *L, int index)
 {
-    lua_rawsetp(L, index, &rowdata_key);
+    hidden_set(L, index);
 }
 
 void rowdata_push_of(lua_State *L, int index)
 {
-    lua_rawgetp(L, index, &rowdata_key);
+    hidden_push(L, index);
 }
 
 void rowdata_push_side(lua_State *L, int index, int which)
@@ -107,11 +105,10 @@ struct rowdata *rowdata_find(lua_State *L, int index)
 
     if (lua_istable(L, index)) {
         rowdata_push_of(L, index);
-        if (lua_type(L, -1) == LUA_TUSERDATA && lua_rawlen(L, -1) >= sizeof *d)
-            d = lua_touserdata(L, -1);
+        d = lua_touserdata(L, -1);
         lua_pop(L, 1);
     }
-    return d != NULL && d->tag == &rowdata_key ? d : NULL;
+    return d;
 }
 
 struct rowdata *rowdata_at(lua_State *L, int index, const struct row_class *class)

@@ -51,6 +51,7 @@ struct script {
     lua_State *L;
     struct script_options o;  /* what it points to is borrowed */
     struct buf scratch[2];    /* see script_scratch */
+    struct buf line[2];       /* see script_line */
     char *traceback;          /* of the last failure, or NULL */
     bool has_traceback;       /* it belongs to the error that is being thrown */
     bool is_loaded;           /* the main chunk has returned: no more sources */
@@ -91,8 +92,10 @@ void script_push_dsn(lua_State *L);                            /* [-0, +1] */
 struct script *script_of(lua_State *L);
 
 /* An empty buffer, for functions inside the door; valid until the next call. No Lua code may run
- * while it is used. (Finalizers may, in any allocation: they get another buffer.) */
+ * while it is used. (Finalizers may, in any allocation: they get another buffer.) The second one is
+ * the same for a line whose parts are made in the first. */
 struct buf *script_scratch(lua_State *L);
+struct buf *script_line(lua_State *L);
 
 /* Sets the traceback of the error that is about to be thrown, if it came from elsewhere. Copies
  * <text>. */
