@@ -98,7 +98,9 @@ static int throws(lua_State *L)
 static int catches(struct script *s)
 {
     lua_call(s->L, 0, 0);
-    return 0;
+    ((const struct low *)text)->x;
+    ((struct low *)lua_touserdata(L, 1))->x;
+    return (struct low *)((char *)x - offsetof(struct low, x));
 }
 ]],
    ["src/capture/store.c"] = [[
@@ -146,6 +148,7 @@ local bad_tree_offences = {
    "src/state/high.c:4: only pg may include <libpq-fe.h>",
    "src/capture/store.c:3: only state may include <sqlite3.h>",
    "src/state/high.c:10: atoi is banned",
+   "src/state/high.c:16: a cast to a pointer to a struct",
    "src/state/high.c:15: lua_call in a function that takes no lua_State",
    "src/odd/file.c: has no place in src/",
    "src/stray.c:1: blanks at the end",
@@ -189,7 +192,7 @@ function TestLint.test_every_rule_bites()
    lu.assertNotStrContains(text:gsub("there is no test told%.gone", ""), "told")
    lu.assertNotStrContains(text, "meta.lua: says nothing of pgcdc.sinks.tape")
    for _, harmless in ipairs {
-      "high.c:1:", "high.c:5:", "high.c:6:", "high.c:9: lua", "low.h:7:", "name LOW", "name low",
+      "high.c:1:", "high.c:5:", "high.c:17:", "high.c:18:", "high.c:6:", "high.c:9: lua", "low.h:7:", "name LOW", "name low",
       "lua/words.lua:3", "of src/capture/two", "of src/capture/one",
    } do
       lu.assertNotStrContains(text, harmless)
