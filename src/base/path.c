@@ -184,7 +184,7 @@ static bool end_magic(struct walk *w, const char *name)
         return fail(w->why, errno);
     p->real[p->real[0] == '/' ? n : 0] = '\0';
     p->is_there = p->is_magic = true;
-    strcpy(p->name, name);
+    snprintf(p->name, sizeof p->name, "%s", name);
     return true;
 }
 
@@ -261,8 +261,8 @@ static bool end_here(struct walk *w)
     if (fstat(p->folder, &p->st) < 0)
         return fail(w->why, errno);
     if (p->real[0] == '\0')
-        strcpy(p->real, "/");
-    strcpy(p->name, ".");
+        snprintf(p->real, sizeof p->real, "/");
+    snprintf(p->name, sizeof p->name, ".");
     p->is_there = true;
     return true;
 }
@@ -276,7 +276,7 @@ static bool find(const char *path, bool follows_last, struct path_place *p, stru
     *p = (struct path_place){ .folder = -1 };
     if (*path == '\0' || strlen(path) >= sizeof w.rest)
         return fail(why, *path == '\0' ? ENOENT : ENAMETOOLONG);
-    strcpy(w.rest, path);
+    snprintf(w.rest, sizeof w.rest, "%s", path);
     ok = begin_at(&w, *path == '/');
     while (ok && !is_over && next_part(&w, name, &is_last))
         if (strcmp(name, ".") != 0)

@@ -42,8 +42,7 @@ struct crew_unit {
     struct crew *crew;
     /* under the crew's mutex: */
     bool is_busy;          /* a thread works on it */
-    int64_t due_ms;
-    int64_t polled_ms;
+    int64_t due_ms, polled_ms;
     /* of the thread that works on it; with the mutex, of any while it is not busy: */
     int64_t next_ms;       /* due_ms from the end of the step on */
     int64_t interval_ms;
@@ -139,12 +138,13 @@ static struct crew_source *source_in_turn(const struct crew_unit *u)
     return u->sources[u->unit.turn < u->n ? u->unit.turn : u->n - 1];
 }
 
-/* Sets a flag of a source. */
-static void set(struct crew_source *s, bool *flag)
+/* Sets a flag that others look at. */
+static void set(struct crew *crew, bool *flag)
 {
-    pthread_mutex_lock(&s->crew->mutex);
+    pthread_mutex_lock(&crew->mutex);
     *flag = true;
-    pthread_mutex_unlock(&s->crew->mutex);
+    pthread_cond_broadcast(&crew->changed);
+    pthread_mutex_unlock(&crew->mutex);
 }
 
 static bool resolve(struct crew_source *s, struct conn *conn, struct err *e)
@@ -153,7 +153,7 @@ static bool resolve(struct crew_source *s, struct conn *conn, struct err *e)
 
     if (!step_resolve(s->step, conn, &m, e))
         return false;
-    set(s, &s->is_waiting); /* before the host can answer */
+    set(s->crew, &s->is_waiting); /* before the host can answer */
     sender_send(&s->sender, m);
     return true;
 }
@@ -161,7 +161,7 @@ static bool resolve(struct crew_source *s, struct conn *conn, struct err *e)
 /* Sends the last message of a source. */
 static void finish(struct crew_source *s, enum message_kind kind, const struct err *e)
 {
-    set(s, &s->is_finished);
+    set(s->crew, &s->is_finished);
     sender_last(&s->sender, kind, e);
 }
 
@@ -171,7 +171,7 @@ static bool check(struct crew_source *s, struct conn *conn, struct err *e)
 
     if (!step_check(s->step, conn, &m, e))
         return false;
-    set(s, &s->is_finished);
+    set(s->crew, &s->is_finished);
     sender_send(&s->sender, m);
     return true;
 }
@@ -183,9 +183,7 @@ static bool ask_host(struct crew_source *s, struct message *m, struct err *e)
     int64_t until = clock_mono_ms() + ANSWER_MS, left;
     bool is_answered, has_asked;
 
-    pthread_mutex_lock(&crew->mutex);
-    s->is_asking = true;
-    pthread_mutex_unlock(&crew->mutex);
+    set(crew, &s->is_asking);
     sender_send(&s->sender, m);
     pthread_mutex_lock(&crew->mutex);
     while (s->is_asking && !crew->is_stopping && (left = until - clock_mono_ms()) > 0)
@@ -576,10 +574,7 @@ void crew_wake(struct crew *crew)
 
 void crew_stop(struct crew *crew)
 {
-    pthread_mutex_lock(&crew->mutex);
-    crew->is_stopping = true;
-    pthread_cond_broadcast(&crew->changed);
-    pthread_mutex_unlock(&crew->mutex);
+    set(crew, &crew->is_stopping);
 }
 
 static void free_unit(struct crew_unit *u)
