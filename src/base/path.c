@@ -305,6 +305,14 @@ void path_fini(struct path_place *place)
 
 /* ---- what is done there ---- */
 
+/* What was opened may have come after we looked. False: it may be a trap. */
+static bool check_open(struct path_place *p, int fd, struct path_why *why)
+{
+    if (fstat(fd, &p->st) < 0)
+        return fail(why, errno);
+    return p->is_magic || !is_trap(p, why);
+}
+
 int path_open(const char *path, int flags, mode_t mode, struct path_why *why)
 {
     struct path_place p;
@@ -318,8 +326,13 @@ int path_open(const char *path, int flags, mode_t mode, struct path_why *why)
         if (!path_find(path, &p, why))
             return -1;
         fd = openat(p.folder, p.name, p.is_magic ? flags : flags | O_NOFOLLOW, mode);
-        if (fd < 0)
+        if (fd < 0) {
             fail(why, errno);
+        } else if (!check_open(&p, fd, why)) {
+            close(fd);
+            fd = -1;
+            errno = EPERM;
+        }
         path_fini(&p);
         if (fd >= 0 || errno != ELOOP)
             break;
