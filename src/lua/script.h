@@ -17,7 +17,7 @@
 #include "state/store.h"
 
 #include <lua.h>
-#include <signal.h>
+#include <stdatomic.h>
 #include <stdint.h>
 
 struct script_options {
@@ -35,7 +35,7 @@ struct script_options {
     int64_t max_time_ns;      /* of one handler call; 0: no limit */
     bool is_sandboxed;
     struct log *log;
-    const volatile sig_atomic_t *stop; /* set when the program was asked to stop */
+    const atomic_int *stop;   /* set when the program was asked to stop */
     int stop_fd;              /* readable from then on */
 };
 
