@@ -101,13 +101,9 @@ bool begin_identify(struct begin_facts *f, struct conn *conn, struct err *e)
 static bool read_rowtype(struct begin_facts *f, const struct result *columns,
                          const struct config *c, struct err *e)
 {
-    const struct identity *id = &f->identity;
-    struct rowtype *rowtype;
-    char table_id[80];
+    struct rowtype *rowtype = rowtype_read(&f->table, columns, c, &f->identity, e);
 
-    snprintf(table_id, sizeof table_id, "%s/%" PRIu32 "/%" PRIu32, id->system, id->database,
-             f->table.oid);
-    if ((rowtype = rowtype_read(&f->table, columns, c, table_id, e)) == NULL)
+    if (rowtype == NULL)
         return false;
     if (f->rowtype != NULL && rowtype_equal(rowtype, f->rowtype)) {
         rowtype_unref(rowtype);

@@ -6,6 +6,7 @@
 #include "base/text.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,6 +35,7 @@ void rowtype_unref(struct rowtype *s)
     free(s->schema);
     free(s->table);
     free(s->table_id);
+    free(s->started);
     free(s->numbers);
     free(s->dropped);
     free(s->signature);
@@ -41,11 +43,24 @@ void rowtype_unref(struct rowtype *s)
     free(s);
 }
 
+/* Copies text, which may be NULL. False: out of memory. */
+static bool copy_text(char **to, const char *from)
+{
+    return from == NULL || (*to = strdup(from)) != NULL;
+}
+
+/* Either may be NULL. */
+static bool is_same_text(const char *a, const char *b)
+{
+    return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
 bool rowtype_equal(const struct rowtype *a, const struct rowtype *b)
 {
     if (strcmp(a->database, b->database) != 0 || strcmp(a->signature, b->signature) != 0 ||
         strcmp(a->table_id, b->table_id) != 0 || strcmp(a->columns_text, b->columns_text) != 0 ||
-        a->n_columns != b->n_columns || a->n_key != b->n_key)
+        !is_same_text(a->started, b->started) || a->n_columns != b->n_columns ||
+        a->n_key != b->n_key)
         return false;
     for (size_t i = 0; i < a->n_columns; i++)
         if (strcmp(a->columns[i].name, b->columns[i].name) != 0 ||
@@ -411,8 +426,19 @@ static bool sign(struct rowtype *s, struct err *e)
     return s->signature != NULL ? true : err_memory(e);
 }
 
+/* Says which table of which server it is. False: out of memory. */
+static bool set_place(struct rowtype *s, const struct relation *t, const struct identity *id)
+{
+    char table_id[80];
+
+    snprintf(table_id, sizeof table_id, "%s/%" PRIu32 "/%" PRIu32, id->system, id->database,
+             t->oid);
+    s->table_id = strdup(table_id);
+    return s->table_id != NULL && (id->in_recovery || copy_text(&s->started, id->started));
+}
+
 struct rowtype *rowtype_read(const struct relation *t, const struct result *columns,
-                             const struct config *c, const char *table_id, struct err *e)
+                             const struct config *c, const struct identity *id, struct err *e)
 {
     size_t most = result_count(columns) + c->n_columns + c->n_pk + 1;
     struct rowtype *s = calloc(1, sizeof *s);
@@ -425,12 +451,11 @@ struct rowtype *rowtype_read(const struct relation *t, const struct result *colu
     s->database = strdup(t->database);
     s->schema = strdup(t->schema);
     s->table = strdup(t->name);
-    s->table_id = strdup(table_id);
     s->numbers = read_numbers(columns);
     s->columns = calloc(most, sizeof *s->columns);
     s->key = calloc(most, sizeof *s->key);
     s->has_no_xid = !t->has_xmin;
-    if (s->database == NULL || s->schema == NULL || s->table == NULL || s->table_id == NULL ||
+    if (!set_place(s, t, id) || s->database == NULL || s->schema == NULL || s->table == NULL ||
         s->numbers == NULL || s->columns == NULL || s->key == NULL)
         err_memory(e);
     else if (check_indexes(columns, e) && add_row_columns(s, t, columns, c, e) &&
@@ -462,12 +487,6 @@ bool rowtype_read_growth(const struct relation *t, const struct result *columns,
            err_set(e, ERR_REFUSED, "%s.%s: capture = \"increment\" goes by smallint, integer, "
                    "bigint, date, timestamp or timestamptz, and column \"%s\" is %s", t->schema,
                    t->name, name, result_text(columns, at, C_TYPE));
-}
-
-/* Copies text, which may be NULL. False: out of memory. */
-static bool copy_text(char **to, const char *from)
-{
-    return from == NULL || (*to = strdup(from)) != NULL;
 }
 
 static bool derive_column(struct rowtype_column *to, const struct rowtype_column *columns,
@@ -522,8 +541,8 @@ struct rowtype *rowtype_derive(const struct rowtype *of, const struct rowtype_so
 
     if (s == NULL)
         return NULL;
-    ok = copy_text(&s->table_id, of->table_id) && copy_text(&s->numbers, of->numbers) &&
-         copy_text(&s->dropped, of->dropped);
+    ok = copy_text(&s->table_id, of->table_id) && copy_text(&s->started, of->started) &&
+         copy_text(&s->numbers, of->numbers) && copy_text(&s->dropped, of->dropped);
     for (; ok && s->n_columns < n; s->n_columns++)
         ok = derive_column(&s->columns[s->n_columns], of->columns, &columns[s->n_columns]);
     s->n_row = n_row;

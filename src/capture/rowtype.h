@@ -7,6 +7,7 @@
 #define ROWTYPE_H
 
 #include "capture/config.h"
+#include "capture/identity.h"
 #include "capture/increment.h"
 #include "capture/relation.h"
 #include "capture/row_order.h"
@@ -44,6 +45,7 @@ struct rowtype {
     atomic_int refs;
     char *database, *schema, *table;
     char *table_id; /* what the numbers of columns belong to: cluster, database, table, by ids */
+    char *started; /* when its server was; NULL: that is a standby */
     char *numbers; /* of all columns of the table: " 1 2 5 " */
     char *dropped; /* names of columns that the position knew and the table has not, with COPY's
                     * backslashes, a newline after each; or NULL */
@@ -123,9 +125,10 @@ bool rowtype_put_key(const struct rowtype *s, const char *row, size_t len,
                      struct buf *key) WARN_UNUSED;
 
 /* Makes a row type of the columns and the key that <c> asks for, from the third answer to
- * sql_table; <table_id> is copied. Returns owned, or NULL with ERR_REFUSED or ERR_MEMORY. */
+ * sql_table; <id>: of the server that gave it. Returns owned, or NULL with ERR_REFUSED or
+ * ERR_MEMORY. */
 struct rowtype *rowtype_read(const struct relation *t, const struct result *columns,
-                             const struct config *c, const char *table_id, struct err *e);
+                             const struct config *c, const struct identity *id, struct err *e);
 
 /* Looks for the growing column <name> in the third answer to sql_table. *growth: what its values
  * are. ERR_REFUSED if it is not there, or of a type that cannot grow. */

@@ -89,6 +89,7 @@ static int columns(lua_State *L)
         lua_pop(L, 1);
     }
     set_text(L, "table_id", s->table_id);
+    set_text(L, "started", s->started);
     set_text(L, "numbers", s->numbers);
     set_lines(L, "dropped", s->dropped);
     return 1;

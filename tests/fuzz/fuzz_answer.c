@@ -100,6 +100,7 @@ static void read_table(struct relation *t, struct result *const *answers)
 {
     const struct relation_allowed allowed = { .no_xmin = true };
     const struct config c = { .table = (char *)"t" };
+    const struct identity id = { .system = "1" };
     enum increment_growth growth;
     struct rowtype *rowtype;
     struct err e = { 0 };
@@ -109,7 +110,7 @@ static void read_table(struct relation *t, struct result *const *answers)
         CHECK(e.code == ERR_REFUSED || e.code == ERR_SQL);
         return;
     }
-    rowtype = rowtype_read(t, answers[COLUMNS], &c, "1", &e);
+    rowtype = rowtype_read(t, answers[COLUMNS], &c, &id, &e);
     CHECK(rowtype != NULL || e.code == ERR_REFUSED || e.code == ERR_ANSWER);
     rowtype_unref(rowtype);
     (void)!rowtype_read_growth(t, answers[COLUMNS], "id", &growth, &e);

@@ -5,7 +5,7 @@
 --    {columns =, key = those of them that identify a row, lines = rows as lines of a COPY,
 --     deletes = in a mirror, keys of deleted rows as lines of another COPY,
 --     by_table = what raw.copy_columns calls `table_id` -> the columns of the changes from there,
---     in the order of `columns`, with its `numbers` and `dropped`}
+--     in the order of `columns`, with its `numbers`, `dropped` and `started`}
 -- A *mapping* makes such lines of all changes that have the same metatable: those of one source,
 -- until its columns change. Mappings to the same columns share a layout:
 --    {layout =, plan = makes lines of rows, delete_plan = in a mirror, makes lines of deletes,
@@ -161,8 +161,9 @@ local function layout_with(sink, layouts, columns, key, all)
          column.is_key = true
       end
    end
-   if all.table_id and not to.by_table[all.table_id] then
-      columns.numbers, columns.dropped = all.numbers, all.dropped
+   local seen = all.table_id and to.by_table[all.table_id]
+   if all.table_id and (not seen or seen.started ~= all.started) then
+      columns.numbers, columns.dropped, columns.started = all.numbers, all.dropped, all.started
       to.by_table[all.table_id], to.generation = columns, nil
    end
    return to

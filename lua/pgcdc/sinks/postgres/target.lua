@@ -6,6 +6,7 @@
 
 local raw = require "pgcdc.raw"
 local follow = require "pgcdc.sinks.postgres.follow"
+local loop = require "pgcdc.sinks.postgres.loop"
 local postgres_shadow = require "pgcdc.sinks.postgres.shadow"
 local users_table = require "pgcdc.sinks.postgres.users_table"
 local quote = require("pgcdc.names").quote
@@ -302,6 +303,14 @@ function target.find(run, asked)
    local facts = run(TABLE, asked, OUR_COMMENT)[1]
    return facts and { full = quote(facts.schema) .. "." .. quote(facts.name),
                       name = facts.schema .. "." .. facts.name, oid = facts.oid }
+end
+
+--- Raises an error if a source of the layout reads what is written to the table `asked`.
+function target.refuse_loop(run, asked, layout)
+   local found = next(layout.by_table) and target.find(run, asked)
+   if found then
+      loop.check(run, found, layout)
+   end
 end
 
 --- Facts about the table that `sink.table` names, fit for `layout`: {full = quoted name, by_name =
