@@ -89,32 +89,8 @@ static inline size_t rowtype_id(const struct rowtype *s, size_t k)
  * <soft>. */
 bool rowtype_is_soft_deleted(const struct rowtype *s, const char *row, size_t len);
 
-/* A column of a row type that is made from another row type. All borrowed. */
-struct rowtype_source {
-    const char *name;
-    size_t from;  /* index into the other's columns, or ROWTYPE_NEW */
-    bool is_text; /* holds any text, whatever the type of the other's column */
-};
-
-#define ROWTYPE_NEW SIZE_MAX
-
-/* The type of rows that were made of rows of <of>: the <n_row> columns of the row, then, up to <n>,
- * key columns, then one more if <hides_key>. Key columns of <of> that are not among them are no
- * longer part of the key. Returns owned, or NULL (out of memory). */
-struct rowtype *rowtype_derive(const struct rowtype *of, const struct rowtype_source *columns,
-                               size_t n, size_t n_row, bool hides_key);
-
-/* The type of rows that a script makes by hand. All borrowed. */
-struct rowtype_hand {
-    const char *database, *schema, *table;
-    const char *const *names; /* of the columns of the row, then of other key columns */
-    size_t n, n_row;
-    const size_t *key;        /* indices into names */
-    size_t n_key;
-};
-
-/* Returns owned, or NULL (out of memory). */
-struct rowtype *rowtype_make(const struct rowtype_hand *hand);
+/* Sets the signature. */
+bool rowtype_sign(struct rowtype *s, struct err *e) WARN_UNUSED;
 
 /* What the hash of a key depends on: values of one class hash alike, whatever their types. */
 const char *rowtype_hash_class(const char *type);
