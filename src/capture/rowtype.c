@@ -26,6 +26,8 @@ void rowtype_unref(struct rowtype *s)
         free(s->columns[i].base_type);
         free(s->columns[i].expression);
         free(s->columns[i].altered);
+        free(s->columns[i].parts);
+        free(s->columns[i].attributes);
         free(s->columns[i].former);
         free(s->columns[i].former_expression);
     }
@@ -64,6 +66,8 @@ bool rowtype_equal(const struct rowtype *a, const struct rowtype *b)
         return false;
     for (size_t i = 0; i < a->n_columns; i++)
         if (strcmp(a->columns[i].name, b->columns[i].name) != 0 ||
+            !is_same_text(a->columns[i].base_type, b->columns[i].base_type) ||
+            !is_same_text(a->columns[i].parts, b->columns[i].parts) ||
             a->columns[i].kind != b->columns[i].kind)
             return false;
     return a->soft == b->soft && a->has_stamp == b->has_stamp && a->has_place == b->has_place &&
@@ -121,7 +125,10 @@ bool rowtype_put_key(const struct rowtype *s, const char *row, size_t len, struc
 
 /* The third answer to sql_table. */
 enum { C_NAME, C_TYPE, C_OID, C_ARRAY, C_COMPOSITE, C_CAST, C_PK, C_NULLABLE, C_UNIQUE, C_NUMBER,
-       C_BASE_TYPE, C_EXPRESSION, C_ALTERED };
+       C_BASE_TYPE, C_EXPRESSION, C_ALTERED, C_HAS_PARTS };
+
+/* The answer to sql_parts. */
+enum { P_NUMBER, P_PARTS, P_ATTRIBUTES };
 
 #define XID8_OID 5069
 #define INDEXES_MAX 10000 /* unique ones, each counted once for each of its columns */
@@ -176,6 +183,7 @@ static size_t add_column(struct rowtype *s, const struct result *r, size_t i)
     c->is_nullable = result_bool(r, i, C_NULLABLE);
     c->is_text = row_order_is_text(type.oid);
     c->is_total = row_order_is_total(type.oid);
+    c->has_parts = result_bool(r, i, C_HAS_PARTS);
     c->has_json_cast = type.has_json_cast && !type.is_array && !type.is_composite;
     s->n_columns++;
     if (result_text(r, i, C_EXPRESSION) != NULL &&
@@ -405,7 +413,9 @@ static bool describe_columns(struct rowtype *s, struct err *e)
         put_escaped(&b, c->type);
         buf_putc(&b, '\t');
         put_escaped(&b, c->expression != NULL ? c->expression : "");
-        buf_printf(&b, "\t%s\n", c->altered);
+        buf_printf(&b, "\t%s\t", c->altered);
+        put_escaped(&b, c->attributes != NULL ? c->attributes : "-");
+        buf_putc(&b, '\n');
     }
     s->columns_text = buf_take(&b);
     return s->columns_text != NULL || err_memory(e);
@@ -437,9 +447,31 @@ static bool set_place(struct rowtype *s, const struct relation *t, const struct 
     return s->table_id != NULL && (id->in_recovery || copy_text(&s->started, id->started));
 }
 
-struct rowtype *rowtype_read(const struct relation *t, const struct result *columns,
+bool rowtype_has_parts(const struct result *columns)
+{
+    for (size_t i = 0; i < result_count(columns); i++)
+        if (result_bool(columns, i, C_HAS_PARTS))
+            return true;
+    return false;
+}
+
+/* Tells the columns their parts. */
+static bool set_parts(struct rowtype *s, const struct rowtype_answers *a, struct err *e)
+{
+    for (size_t i = 0; i < s->n_columns && a->parts != NULL; i++)
+        for (size_t k = 0; k < result_count(a->parts); k++)
+            if (result_u32(a->parts, k, P_NUMBER) == s->columns[i].number &&
+                s->columns[i].has_parts &&
+                !(copy_text(&s->columns[i].parts, result_text(a->parts, k, P_PARTS)) &&
+                  copy_text(&s->columns[i].attributes, result_text(a->parts, k, P_ATTRIBUTES))))
+                return err_memory(e);
+    return true;
+}
+
+struct rowtype *rowtype_read(const struct relation *t, const struct rowtype_answers *a,
                              const struct config *c, const struct identity *id, struct err *e)
 {
+    const struct result *columns = a->columns;
     size_t most = result_count(columns) + c->n_columns + c->n_pk + 1;
     struct rowtype *s = calloc(1, sizeof *s);
 
@@ -460,7 +492,7 @@ struct rowtype *rowtype_read(const struct relation *t, const struct result *colu
         err_memory(e);
     else if (check_indexes(columns, e) && add_row_columns(s, t, columns, c, e) &&
              add_key(s, t, columns, c, e) && add_soft(s, t, columns, c->soft_delete, e) &&
-             rowtype_sign(s, e) && describe_columns(s, e)) {
+             set_parts(s, a, e) && rowtype_sign(s, e) && describe_columns(s, e)) {
         choose_order(s, columns);
         return s;
     }

@@ -27,6 +27,8 @@ struct rowtype_column {
     char *base_type; /* the same; of a domain, what it is a domain over; NULL: nothing is known of
                       * the values, since a script makes them */
     char *expression; /* of a generated column, with 's' (stored) or 'v' in front, or NULL */
+    char *parts;     /* what the type consists of, as sql_parts tells it, or NULL */
+    char *attributes; /* likewise */
     char *altered;   /* the transaction that altered the column last; NULL in a row type that is
                       * derived, or made by hand */
     char *former;    /* its name when the position was kept, if that was another one, or NULL */
@@ -35,6 +37,7 @@ struct rowtype_column {
     bool wants_to_json; /* statements read it as to_json(column) */
     bool is_nullable;
     bool is_text, is_total; /* see row_order.h */
+    bool has_parts;     /* its type consists of what somebody made */
     bool has_json_cast; /* likewise, because its type, no array or row, has a cast of its own */
 };
 
@@ -100,10 +103,17 @@ const char *rowtype_hash_class(const char *type);
 bool rowtype_put_key(const struct rowtype *s, const char *row, size_t len,
                      struct buf *key) WARN_UNUSED;
 
-/* Makes a row type of the columns and the key that <c> asks for, from the third answer to
- * sql_table; <id>: of the server that gave it. Returns owned, or NULL with ERR_REFUSED or
- * ERR_MEMORY. */
-struct rowtype *rowtype_read(const struct relation *t, const struct result *columns,
+struct rowtype_answers {
+    const struct result *columns; /* the third answer to sql_table */
+    const struct result *parts;   /* to sql_parts; NULL: not asked */
+};
+
+/* True if any column in the third answer to sql_table has parts: sql_parts is to be asked. */
+bool rowtype_has_parts(const struct result *columns);
+
+/* Makes a row type of the columns and the key that <c> asks for, from what the server <id> said.
+ * Returns owned, or NULL with ERR_REFUSED or ERR_MEMORY. */
+struct rowtype *rowtype_read(const struct relation *t, const struct rowtype_answers *a,
                              const struct config *c, const struct identity *id, struct err *e);
 
 /* Looks for the growing column <name> in the third answer to sql_table. *growth: what its values

@@ -27,6 +27,7 @@ static bool derive_column(struct rowtype_column *to, const struct rowtype_column
     to->has_json_cast = !is_text && from->has_json_cast;
     return copy_text(&to->name, c->name) && copy_text(&to->type, is_text ? "text" : from->type) &&
            copy_text(&to->base_type, is_text ? NULL : from->base_type) &&
+           copy_text(&to->parts, is_text ? NULL : from->parts) &&
            copy_text(&to->expression, is_text ? NULL : from->expression) &&
            copy_text(&to->former, from->former) &&
            copy_text(&to->former_expression, from->former_expression);
