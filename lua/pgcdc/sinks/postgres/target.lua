@@ -7,6 +7,7 @@
 local raw = require "pgcdc.raw"
 local follow = require "pgcdc.sinks.postgres.follow"
 local loop = require "pgcdc.sinks.postgres.loop"
+local postgres_parts = require "pgcdc.sinks.postgres.parts"
 local postgres_shadow = require "pgcdc.sinks.postgres.shadow"
 local users_table = require "pgcdc.sinks.postgres.users_table"
 local quote = require("pgcdc.names").quote
@@ -31,7 +32,8 @@ local COLUMNS = [[
       UNION ALL
       SELECT num, t.typbasetype, t.typtypmod FROM base JOIN pg_catalog.pg_type t ON t.oid = typ
          WHERE t.typtype = 'd')
-   SELECT a.attname AS name, a.attnum::int8 AS number,
+   SELECT a.attname AS name, a.attnum::int8 AS number, a.atttypid::int8 AS full_oid,
+      a.atttypmod::int8 AS typmod,
       pg_catalog.format_type(b.typ, b.typmod) AS type, t.oid::int8 AS oid,
       pg_catalog.format_type(a.atttypid, a.atttypmod) AS full_type,
       pg_catalog.col_description(a.attrelid, a.attnum) AS comment,
@@ -46,6 +48,9 @@ local COLUMNS = [[
       JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
       JOIN pg_catalog.pg_attribute a ON a.attrelid = $1 AND a.attnum = b.num
    ORDER BY a.attnum]]
+
+-- From here on oids are those of what somebody made.
+local FIRST_OID = 16384
 
 -- Whether there is a unique index on exactly these columns, with exactly this condition ('': none).
 local UNIQUE = [[
@@ -81,22 +86,42 @@ end
 
 -- ---- making one ----
 
+-- Gives those columns, or types, whose type somebody made a field `whole`, see parts.
+local function read_parts(run, columns)
+   local asked = {}
+   for _, column in ipairs(columns) do
+      if column.full_oid and column.full_oid >= FIRST_OID then
+         asked[#asked + 1] = { oid = column.full_oid, typmod = column.typmod, column = column }
+      end
+   end
+   for i, whole in ipairs(postgres_parts.of_types(run, asked)) do
+      asked[i].column.whole = whole
+   end
+end
+
 -- Sets `made_as`, the type that a column gets in the target: the source's own, if the target has
--- it.
+-- it, and if it is the same there.
 local function set_types(run, columns, log)
    local asked = {}
    for i, column in ipairs(columns) do
       asked[i] = column.type
    end
-   local rows = run([[SELECT pg_catalog.to_regtype(t) IS NOT NULL AS is_there
+   local rows = run([[SELECT pg_catalog.to_regtype(t)::oid::int8 AS full_oid, -1 AS typmod
       FROM pg_catalog.json_array_elements_text($1::json) WITH ORDINALITY AS u(t, n)
       ORDER BY n]], list(asked))
+   read_parts(run, rows)
    for i, column in ipairs(columns) do
+      local there = rows[i].whole
       column.made_as = column.type
-      if not rows[i].is_there then
+      if not rows[i].full_oid then
          column.made_as = column.kind == "json" and "jsonb" or "text"
          log("warn", ("the target has no type %s: column %s becomes %s"):format(column.type,
             column.target, column.made_as))
+      elseif there and column.base_type and (column.parts or postgres_parts.are_many(there))
+         and not postgres_parts.hold(column.whole, there, column.wants_json, column.is_key) then
+         column.made_as = postgres_parts.plain(column.whole, column.wants_json)
+         log("warn", ("the type %s of the target is another one than the source's: column %s"
+            .. " becomes %s"):format(column.type, column.target, column.made_as))
       end
    end
 end
@@ -161,9 +186,11 @@ local function read(run, sink)
    facts.full = quote(facts.schema) .. "." .. quote(facts.name)
    facts.follows = sink.create and facts.is_ours
    facts.columns = run(COLUMNS, facts.oid)
+   read_parts(run, facts.columns)
    facts.by_name = {}
    for _, column in ipairs(facts.columns) do
       facts.by_name[column.name] = column
+      column.whole = column.whole or postgres_parts.read(nil, column.type)
       column.memory = facts.follows and follow.memory(column.comment) or {}
       column.has_own_comment = column.comment and not next(column.memory)
    end
@@ -241,6 +268,7 @@ local function follow_source(run, sink, facts, layout, log)
    end
    facts = facts.is_altered and read_again(run, sink, facts, layout) or facts
    set_types_of_tables(run, layout)
+   users_table.check_attributes(facts, layout)
    follow.types(run, facts, layout, sink.mode, log)
    local condition = sink.mode == "history" and "(valid_to IS NULL)" or ""
    if sink.mode ~= "append" and not is_unique(run, facts, layout.key, condition) then
@@ -256,6 +284,7 @@ end
 local function check_users_table(run, sink, facts, layout, log)
    users_table.check_names(facts, layout)
    set_types_of_tables(run, layout)
+   users_table.check_attributes(facts, layout)
    users_table.check_values(facts, layout, sink.mode, log)
    users_table.check_dropped(facts, layout, log)
 end
