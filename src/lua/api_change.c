@@ -6,6 +6,7 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/api_change.h"
 
+#include "capture/rowtype_derive.h"
 #include "lua/change.h"
 #include "lua/change_row.h"
 #include "lua/clone.h"
@@ -46,7 +47,7 @@ static struct rowtype **push_box(lua_State *L)
 
 static int change_class(lua_State *L)
 {
-    struct rowtype_hand hand = { 0 };
+    struct rowtype_derive_hand hand = { 0 };
     struct rowtype **box;
     const char **names;
     size_t *key;
@@ -80,7 +81,7 @@ static int change_class(lua_State *L)
     }
     luaL_argcheck(L, hand.n_row <= hand.n, 1, "n_row is too large");
     box = push_box(L);
-    *box = rowtype_make(&hand);
+    *box = rowtype_derive_by_hand(&hand);
     if (*box == NULL)
         luaL_error(L, "out of memory");
     change_push_class(L, *box, push_text_field(L, "source"));

@@ -59,12 +59,13 @@ static int columns(lua_State *L)
     for (size_t i = 0; i < n; i++) {
         const struct rowtype_column *c = &s->columns[i];
 
-        lua_createtable(L, 0, 10);
+        lua_createtable(L, 0, 12);
         lua_pushstring(L, c->name);
         lua_setfield(L, -2, "name");
         lua_pushstring(L, c->type);
         lua_setfield(L, -2, "type");
         set_text(L, "base_type", c->base_type);
+        set_text(L, "parts", c->parts);
         set_text(L, "expression", c->expression);
         set_text(L, "former", c->former);
         set_text(L, "former_expression", c->former_expression);
@@ -89,6 +90,7 @@ static int columns(lua_State *L)
         lua_pop(L, 1);
     }
     set_text(L, "table_id", s->table_id);
+    set_text(L, "started", s->started);
     set_text(L, "numbers", s->numbers);
     set_lines(L, "dropped", s->dropped);
     return 1;

@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/api_db.h"
 
+#include "capture/sql_parts.h"
 #include "lua/api_db_rows.h"
 #include "lua/guard.h"
 #include "lua/json.h"
@@ -363,6 +364,17 @@ static int session(lua_State *L)
     return 1;
 }
 
+/* parts_sql(first) -> SQL; see capture/sql_parts.h. */
+static int parts_sql(lua_State *L)
+{
+    struct buf *b = script_scratch(L);
+
+    sql_parts_of(b, luaL_checkstring(L, 1));
+    json_check(L, b);
+    lua_pushlstring(L, b->data, b->len);
+    return 1;
+}
+
 /* sqlstate_passes(state) -> true if a sink may try again what failed with it. */
 static int passes(lua_State *L)
 {
@@ -374,7 +386,7 @@ void api_db_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "db_open", open_db }, { "db_confine", confine }, { "session", session },
-        { "sqlstate_passes", passes },
+        { "sqlstate_passes", passes }, { "parts_sql", parts_sql },
         { NULL, NULL },
     };
     static const luaL_Reg methods[] = {

@@ -57,7 +57,7 @@ static void push_old_value(lua_State *L, const struct project_job *j, size_t i)
         } else {
             lua_pushnil(L);
         }
-    } else if (from == ROWTYPE_NEW) {
+    } else if (from == ROWTYPE_DERIVE_NEW) {
         change_row_push_extra(L, j->thing, j->to->rowtype->columns[i].name);
     } else {
         change_row_push_column(L, j->from, j->thing, from);

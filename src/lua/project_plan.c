@@ -62,7 +62,7 @@ static int drop_box(lua_State *L)
 
 /* The layout that resolve() gave. */
 struct layout {
-    struct rowtype_source *columns; /* their names are on the stack */
+    struct rowtype_derive_source *columns; /* their names are on the stack */
     size_t n, n_row;
     bool hides_key;
 };
@@ -108,14 +108,14 @@ static bool boolean_field(lua_State *L, int index, const char *name)
 
 /* Reads column <i> of the list at <list>; pushes its name, from which that is borrowed.
  * [-0, +1] */
-static struct rowtype_source read_column(lua_State *L, int list, size_t i, bool *is_computed)
+static struct rowtype_derive_source read_column(lua_State *L, int list, size_t i, bool *is_computed)
 {
-    struct rowtype_source c;
+    struct rowtype_derive_source c;
     lua_Integer from;
 
     lua_rawgeti(L, list, (lua_Integer)i + 1);                  /* column */
     from = integer_field(L, lua_gettop(L), "from");
-    c.from = from > 0 ? (size_t)from - 1 : ROWTYPE_NEW;
+    c.from = from > 0 ? (size_t)from - 1 : ROWTYPE_DERIVE_NEW;
     c.is_text = boolean_field(L, lua_gettop(L), "text");
     *is_computed = boolean_field(L, lua_gettop(L), "f");
     lua_getfield(L, -1, "name");

@@ -75,7 +75,7 @@ static void put_column(lua_State *L, const struct project_job *j, size_t i, stru
         lua_pop(L, 1);
     } else if (c->from == PROJECT_PLAN_HASHED) {
         put_hash(L, j, b);
-    } else if (c->from == ROWTYPE_NEW) {
+    } else if (c->from == ROWTYPE_DERIVE_NEW) {
         buf_puts(b, "\\N");
     } else {
         field = rowdata_field(L, j->from, j->data, c->from);

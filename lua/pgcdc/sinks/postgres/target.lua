@@ -7,6 +7,8 @@
 local raw = require "pgcdc.raw"
 local answer = require "pgcdc.postgres.answer"
 local follow = require "pgcdc.sinks.postgres.follow"
+local loop = require "pgcdc.sinks.postgres.loop"
+local postgres_parts = require "pgcdc.sinks.postgres.parts"
 local postgres_shadow = require "pgcdc.sinks.postgres.shadow"
 local users_table = require "pgcdc.sinks.postgres.users_table"
 local quote = require("pgcdc.names").quote
@@ -33,7 +35,8 @@ local COLUMNS = answer.question([[
       UNION ALL
       SELECT num, t.typbasetype, t.typtypmod FROM base JOIN pg_catalog.pg_type t ON t.oid = typ
          WHERE t.typtype = 'd')
-   SELECT a.attname AS name, a.attnum::int8 AS number,
+   SELECT a.attname AS name, a.attnum::int8 AS number, a.atttypid::int8 AS full_oid,
+      a.atttypmod::int8 AS typmod,
       pg_catalog.format_type(b.typ, b.typmod) AS type, t.oid::int8 AS oid,
       pg_catalog.format_type(a.atttypid, a.atttypmod) AS full_type,
       pg_catalog.col_description(a.attrelid, a.attnum) AS comment,
@@ -48,10 +51,14 @@ local COLUMNS = answer.question([[
       JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
       JOIN pg_catalog.pg_attribute a ON a.attrelid = $1 AND a.attnum = b.num
    ORDER BY a.attnum]], {
-   name = "text", number = "integer", type = "text", oid = "integer", full_type = "text",
+   name = "text", number = "integer", full_oid = "integer", typmod = "integer", type = "text",
+   oid = "integer", full_type = "text",
    comment = "text?", expression = "text?", type_name = "text", type_schema = "text",
    category = "text", is_generated = "boolean", is_always_identity = "boolean",
    is_made_of_parts = "boolean" })
+
+-- From here on oids are those of what somebody made.
+local FIRST_OID = 16384
 
 -- Whether there is a unique index on exactly these columns, with exactly this condition ('': none).
 local UNIQUE = answer.question([[
@@ -72,10 +79,11 @@ local OUR_KEYS = answer.question([[
    FROM pg_catalog.pg_index WHERE indrelid = $1 AND NOT $2 AND indisunique
       AND pg_catalog.pg_get_expr(indpred, indrelid) = '(valid_to IS NULL)']], { sql = "text" })
 
--- Which of the types $1 there are.
-local HAS_TYPES = answer.question([[SELECT pg_catalog.to_regtype(t) IS NOT NULL AS is_there
+-- The types whose names are in $1, as far as they are there.
+local TYPES = answer.question([[
+   SELECT pg_catalog.to_regtype(t)::oid::int8 AS full_oid, (-1)::int8 AS typmod
    FROM pg_catalog.json_array_elements_text($1::json) WITH ORDINALITY AS u(t, n) ORDER BY n]],
-   { is_there = "boolean" })
+   { full_oid = "integer?", typmod = "integer" })
 
 local PARTS_OF_NAME = answer.question(
    "SELECT pg_catalog.array_to_json(pg_catalog.parse_ident($1)) AS parts", { parts = "texts" })
@@ -99,23 +107,43 @@ end
 
 -- ---- making one ----
 
+-- Gives those columns, or types, whose type somebody made a field `whole`, see parts.
+local function read_parts(run, columns)
+   local asked = {}
+   for _, column in ipairs(columns) do
+      if column.full_oid and column.full_oid >= FIRST_OID then
+         asked[#asked + 1] = { oid = column.full_oid, typmod = column.typmod, column = column }
+      end
+   end
+   for i, whole in ipairs(postgres_parts.of_types(run, asked)) do
+      asked[i].column.whole = whole
+   end
+end
+
 -- Sets `made_as`, the type that a column gets in the target: the source's own, if the target has
--- it.
+-- it, and if it is the same there.
 local function set_types(run, columns, log)
    local asked = {}
    for i, column in ipairs(columns) do
       asked[i] = column.type
    end
-   local rows = HAS_TYPES:rows(run, list(asked))
+   local rows = TYPES:rows(run, list(asked))
    if #rows ~= #columns then
-      HAS_TYPES:fail("%d rows came in place of %d", #rows, #columns)
+      TYPES:fail("%d rows came in place of %d", #rows, #columns)
    end
+   read_parts(run, rows)
    for i, column in ipairs(columns) do
+      local there = rows[i].whole
       column.made_as = column.type
-      if not rows[i].is_there then
+      if not rows[i].full_oid then
          column.made_as = column.kind == "json" and "jsonb" or "text"
          log("warn", ("the target has no type %s: column %s becomes %s"):format(column.type,
             column.target, column.made_as))
+      elseif there and column.base_type and (column.parts or postgres_parts.are_many(there))
+         and not postgres_parts.hold(column.whole, there, column.wants_json, column.is_key) then
+         column.made_as = postgres_parts.plain(column.whole, column.wants_json)
+         log("warn", ("the type %s of the target is another one than the source's: column %s"
+            .. " becomes %s"):format(column.type, column.target, column.made_as))
       end
    end
 end
@@ -180,9 +208,11 @@ local function read(run, sink)
    facts.full = quote(facts.schema) .. "." .. quote(facts.name)
    facts.follows = sink.create and facts.is_ours
    facts.columns = COLUMNS:rows(run, facts.oid)
+   read_parts(run, facts.columns)
    facts.by_name = {}
    for _, column in ipairs(facts.columns) do
       facts.by_name[column.name] = column
+      column.whole = column.whole or postgres_parts.read(nil, column.type)
       column.memory = facts.follows and follow.memory(column.comment) or {}
       column.has_own_comment = column.comment and not next(column.memory)
    end
@@ -260,6 +290,7 @@ local function follow_source(run, sink, facts, layout, log)
    end
    facts = facts.is_altered and read_again(run, sink, facts, layout) or facts
    set_types_of_tables(run, layout)
+   users_table.check_attributes(facts, layout)
    follow.types(run, facts, layout, sink.mode, log)
    local condition = sink.mode == "history" and "(valid_to IS NULL)" or ""
    if sink.mode ~= "append" and not is_unique(run, facts, layout.key, condition) then
@@ -275,6 +306,7 @@ end
 local function check_users_table(run, sink, facts, layout, log)
    users_table.check_names(facts, layout)
    set_types_of_tables(run, layout)
+   users_table.check_attributes(facts, layout)
    users_table.check_values(facts, layout, sink.mode, log)
    users_table.check_dropped(facts, layout, log)
 end
@@ -322,6 +354,14 @@ function target.find(run, asked)
    local facts = TABLE:maybe(run, asked, OUR_COMMENT)
    return facts and { full = quote(facts.schema) .. "." .. quote(facts.name),
                       name = facts.schema .. "." .. facts.name, oid = facts.oid }
+end
+
+--- Raises an error if a source of the layout reads what is written to the table `asked`.
+function target.refuse_loop(run, asked, layout)
+   local found = next(layout.by_table) and target.find(run, asked)
+   if found then
+      loop.check(run, found, layout)
+   end
 end
 
 --- Facts about the table that `sink.table` names, fit for `layout`: {full = quoted name, by_name =
