@@ -287,6 +287,8 @@ static void set_facts(lua_State *L, const struct script_options *o)
     set_text(L, "state_file", o->state);
     lua_pushboolean(L, o->is_sandboxed);
     lua_setfield(L, -2, "is_sandboxed");
+    lua_pushboolean(L, o->has_network);
+    lua_setfield(L, -2, "has_network");
     lua_createtable(L, (int)o->n_words, 0);
     for (size_t i = 0; i < o->n_words; i++) {
         lua_pushstring(L, o->words[i]);

@@ -25,6 +25,7 @@ struct script_options {
     const char *path;         /* of the script */
     const char *lua_dir;      /* where pgcdc/init.lua is */
     const char *scripts_dir;  /* the bundled scripts */
+    const char *modules_dir;  /* modules in C, see lua/native.h */
     char *const *words;       /* NAME=VALUE */
     size_t n_words;
     const char *dsn;          /* of sources that name none */
@@ -34,6 +35,8 @@ struct script_options {
     size_t max_memory;        /* bytes; 0: no limit */
     int64_t max_time_ns;      /* of one handler call; 0: no limit */
     bool is_sandboxed;
+    bool has_network;         /* sinks that connect to a server may be used: outside of the sandbox,
+                                 or by --allow-network */
     struct log *log;
     const volatile sig_atomic_t *stop; /* set when the program was asked to stop */
     int stop_fd;              /* readable from then on */
@@ -109,6 +112,10 @@ void script_forgive(struct script *s);
 
 /* Loads a file as text; pushes the function. Throws what is wrong with it. */
 void script_push_file(lua_State *L, const char *path);
+
+/* Opens a file without a name, in the folder of the state file where there is one. Returns a
+ * descriptor, owned, or -1 with errno set. */
+int script_open_unnamed(const struct script *s);
 
 /* True if handlers must not get any more changes. */
 bool script_should_stop(const struct script *s);
