@@ -93,5 +93,6 @@ static void test_starts(void)
 }
 
 const struct unit_case seq_cases[] = {
-    { "seq_clock", test_clock }, { "seq_end", test_end }, { "seq_starts", test_starts }, { NULL, NULL },
+    { "seq_clock", test_clock }, { "seq_end", test_end }, { "seq_starts", test_starts },
+    { NULL, NULL },
 };
