@@ -31,6 +31,7 @@
 ---@field old pgcdc.row? what the row was before, where it is known
 ---@field changed string[]? of an update with `old`: the columns that differ; not in the JSON
 ---@field xid integer|nil the transaction that wrote it, 64 bit; nil of views and foreign tables
+---@field seq integer|nil its number, which only grows; nil of changes made by hand without one
 ---@field ts string when it was read: "2026-11-23T05:04:57.057Z"
 ---@field id string the same at every redelivery of the same row version, and of no other one
 ---@field get fun(self: pgcdc.change, name: string): any nil for a field that is not there
@@ -493,6 +494,7 @@ function pgcdc.source(spec) end
 ---@field database? string
 ---@field source? string
 ---@field xid? integer
+---@field seq? integer
 ---@field ts? string
 ---@field id? string default: a new one each time
 

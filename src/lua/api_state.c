@@ -25,32 +25,35 @@ static void put_kept(struct store *store, const char *kind, const char *end, str
     }
 }
 
-static bool put_former(struct store *store, const struct buf *b, struct err *e)
+static bool keep(struct store *store, const char *kind, const struct buf *b, struct err *e)
 {
     static const struct store_slice none = { "", 0 };
-    const struct store_record r = { .kind = { "former", 6 }, .name = none, .key = none,
+    const struct store_record r = { .kind = { kind, strlen(kind) }, .name = none, .key = none,
                                     .value = { b->data, b->len } };
 
     return b->len == 0 || store_put(store, &r, e);
 }
 
-/* Forgets everything. What targets know this file by is kept as its former name: what was written
- * to them is ours. */
+/* Forgets everything but the numbers of changes, which never go back. What targets know this file
+ * by is kept as its former name: what was written to them is ours. */
 static bool forget_all(struct store *store, struct err *e)
 {
-    struct buf former;
+    struct buf former, seq;
     bool ok;
 
     buf_init(&former, SIZE_MAX / 2);
+    buf_init(&seq, SIZE_MAX / 2);
     put_kept(store, "former", "", &former);
     put_kept(store, "pipeline", " ", &former);
-    ok = (buf_ok(&former) || err_memory(e)) && store_begin(store, e);
-    if (ok && !(store_forget_all(store, e) && put_former(store, &former, e) &&
-                store_commit(store, e))) {
+    put_kept(store, "seq", "", &seq);
+    ok = ((buf_ok(&former) && buf_ok(&seq)) || err_memory(e)) && store_begin(store, e);
+    if (ok && !(store_forget_all(store, e) && keep(store, "former", &former, e) &&
+                keep(store, "seq", &seq, e) && store_commit(store, e))) {
         store_rollback(store);
         ok = false;
     }
     buf_fini(&former);
+    buf_fini(&seq);
     return ok;
 }
 

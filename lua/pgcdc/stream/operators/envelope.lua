@@ -23,6 +23,11 @@ local function milliseconds(ts)
    return math.tointeger(seconds * 1000 + math.tointeger((fraction .. "000"):sub(1, 3)))
 end
 
+-- Both formats have the order of changes as text.
+local function digits_of(seq)
+   return seq ~= nil and tostring(seq) or nil
+end
+
 -- All changes of a batch have the same time.
 local last_ts, last_ms
 
@@ -47,6 +52,7 @@ stream.operator("debezium", function(node)
             version = raw.version, connector = "pgcdc-lua", name = change.source, ts_ms = ms,
             snapshot = op == "read" and "true" or "false", db = change.database,
             schema = change.schema, table = change.table, txId = change.xid,
+            sequence = digits_of(change.seq),
          },
          op = codes[op] or check.fail("debezium: there is no code for the op '%s'", tostring(op)),
          ts_ms = ms,
@@ -74,6 +80,7 @@ stream.operator("cloudevents", function(node)
          source = ("/%s/%s/%s"):format(escaped[change.database], escaped[change.schema],
             escaped[change.table]),
          time = change.ts,
+         sequence = digits_of(change.seq),
          datacontenttype = "application/json",
          data = value,
       }
