@@ -32,10 +32,11 @@
 #define WINDOW ((size_t)256 << 10) /* what is read of the file at once */
 #define MOST_PARTS 251
 #define ABSENT UINT32_MAX
+#define LEFT_OUT 0x80000000u
 
 struct head {
     uint32_t len; /* of the record, with its head */
-    uint32_t parts;
+    uint32_t parts; /* with LEFT_OUT: it is passed over */
     uint64_t lane;
 };
 
@@ -244,6 +245,20 @@ static struct seal check_seal(lua_State *L, const struct outbox *o, int index)
 
 /* ---- reading ---- */
 
+/* The record at *at, or the next one that is not left out, moves *at there. False if there is none
+ * before <end>. */
+static bool find_record(lua_State *L, struct outbox *o, uint64_t *at, uint64_t end,
+                        struct head *head)
+{
+    *at = *at < o->start ? o->start : *at;
+    for (; *at < end && *at < o->end; *at += head->len) {
+        memcpy(head, bytes_at(L, o, *at, sizeof *head), sizeof *head);
+        if (!(head->parts & LEFT_OUT))
+            return true;
+    }
+    return false;
+}
+
 /* Pushes the parts of a record, of which the first is at that place. */
 static void push_parts(lua_State *L, struct outbox *o, uint64_t at, uint32_t parts)
 {
@@ -270,10 +285,8 @@ static int next_record(lua_State *L)
     uint64_t end = (uint64_t)lua_tointeger(L, lua_upvalueindex(3));
     struct head head;
 
-    at = at < o->start ? o->start : at;
-    if (at >= end || at >= o->end)
+    if (!find_record(L, o, &at, end, &head))
         return 0;
-    memcpy(&head, bytes_at(L, o, at, sizeof head), sizeof head);
     bytes_at(L, o, at, head.len); /* all of it is at hand now */
     lua_pushinteger(L, (lua_Integer)(at + head.len));
     lua_replace(L, lua_upvalueindex(2));
@@ -354,6 +367,40 @@ static int drop(lua_State *L)
     return 0;
 }
 
+/* Marks the record at that place. */
+static void mark(lua_State *L, struct outbox *o, uint64_t at, struct head head)
+{
+    head.parts |= LEFT_OUT;
+    if (at >= o->split) {
+        memcpy(o->mem.data + (at - o->split), &head, sizeof head);
+        return;
+    }
+    if (pwrite(o->fd, &head, sizeof head, (off_t)(at - o->file_at)) != sizeof head)
+        luaL_error(L, "cannot write a temporary file: %s", strerror(errno));
+    buf_clear(&o->window);
+}
+
+static int leave_out(lua_State *L)
+{
+    struct outbox *o = outbox_at(L, 1);
+    struct head head;
+    uint64_t at = o->start;
+    lua_Integer number = 0;
+
+    luaL_checktype(L, 2, LUA_TTABLE);
+    for (lua_Integer i = 1, n = (lua_Integer)lua_rawlen(L, 2); i <= n; i++) {
+        lua_Integer wanted;
+
+        lua_rawgeti(L, 2, i);
+        wanted = lua_tointeger(L, -1);
+        lua_pop(L, 1);
+        for (; number < wanted && find_record(L, o, &at, o->end, &head); at += head.len)
+            if (++number == wanted)
+                mark(L, o, at, head);
+    }
+    return 0;
+}
+
 static int hash(lua_State *L)
 {
     lua_settop(L, 1);
@@ -365,7 +412,7 @@ void api_outbox_export(lua_State *L)
 {
     static const luaL_Reg methods[] = {
         { "put", put }, { "seal", seal }, { "each", each }, { "rows", rows }, { "bytes", bytes },
-        { "drop", drop }, { NULL, NULL },
+        { "drop", drop }, { "leave_out", leave_out }, { NULL, NULL },
     };
 
     luaL_newmetatable(L, OUTBOX);

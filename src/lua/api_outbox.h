@@ -11,7 +11,9 @@
  *     nil: to the end. What is put meanwhile may come too; after a drop it goes on with what is
  *     left;
  *   rows(upto), bytes(upto) -> how many there are, up to the seal;
- *   drop(upto): forgets them, and the seals up to that one.
+ *   drop(upto): forgets them, and the seals up to that one;
+ *   leave_out(list): each() passes over these from now on: numbers of records as each() gives them,
+ *     from 1, rising. They count in rows and bytes until they are dropped.
  * hash(text) -> number, as a lane has it.
  *
  * Everything here may throw.

@@ -20,6 +20,7 @@
  * SPDX-License-Identifier: MIT */
 #include "base/buf.h"
 #include "sinks/module.h"
+#include "sinks/redis_resp.h"
 #include "sinks/redis_tls.h"
 
 #include <errno.h>
@@ -40,7 +41,6 @@
 #define MOST ((size_t)2 << 30)
 #define PIECE ((size_t)128 << 10) /* what is received at once */
 #define DEEPEST 8                 /* lists in lists */
-#define LONGEST_LINE 65536
 
 enum state { CLOSED, CONNECTING, SHAKING_HANDS, CONNECTED };
 
@@ -332,22 +332,6 @@ static int step(lua_State *L)
 
 /* ---- commands ---- */
 
-/* Appends a command with the arguments from <first> on. */
-static void put_command(lua_State *L, struct buf *to, int first)
-{
-    buf_printf(to, "*%d\r\n", lua_gettop(L) - first + 1);
-    for (int i = first; i <= lua_gettop(L); i++) {
-        size_t len;
-        const char *text = luaL_checklstring(L, i, &len);
-
-        buf_putc(to, '$');
-        buf_put_u64(to, len);
-        buf_puts(to, "\r\n");
-        buf_add(to, text, len);
-        buf_puts(to, "\r\n");
-    }
-}
-
 static int command(lua_State *L)
 {
     luaL_Buffer to;
@@ -398,7 +382,15 @@ static int call(lua_State *L)
 
     for (int i = 2; i <= lua_gettop(L); i++)
         luaL_checkstring(L, i);
-    put_command(L, &c->out, 2);
+    buf_printf(&c->out, "*%d\r\n", lua_gettop(L) - 1);
+    for (int i = 2; i <= lua_gettop(L); i++) {
+        size_t len;
+        const char *text = lua_tolstring(L, i, &len);
+
+        buf_printf(&c->out, "$%zu\r\n", len);
+        buf_add(&c->out, text, len);
+        buf_puts(&c->out, "\r\n");
+    }
     return check_out(L, c, before);
 }
 
@@ -412,52 +404,14 @@ static int pending(lua_State *L)
 
 /* ---- replies ---- */
 
-/* One value: its kind, which is the first byte ('0' for null), and a text or a number. */
-struct value {
-    char kind;
-    const char *text; /* in the buffer */
-    size_t len;
-    long long number; /* of a list: how many values follow */
-};
-
-/* Takes the value at <at> apart. Returns the place after it (of a list, of its first value), 0 if
- * not all of it is there, or SIZE_MAX with the failure set. */
-static size_t parse(struct client *c, size_t at, struct value *v)
+/* Takes the value at <at> apart, see redis_resp_parse. Of nonsense sets the failure. */
+static size_t parse(struct client *c, size_t at, struct redis_resp *v)
 {
-    const char *from = c->in.data + at, *eol;
-    size_t len = c->in.len - at, after;
+    size_t after = redis_resp_parse(&c->in, at, v);
 
-    if (len == 0)
-        return 0;
-    eol = memchr(from, '\n', len < LONGEST_LINE ? len : LONGEST_LINE);
-    if (eol == NULL && len >= LONGEST_LINE)
-        goto nonsense;
-    if (eol == NULL)
-        return 0;
-    if (eol - from < 2 || eol[-1] != '\r')
-        goto nonsense;
-    after = at + (size_t)(eol - from) + 1;
-    *v = (struct value){ *from, from + 1, (size_t)(eol - from) - 2, 0 };
-    if (*from == '+' || *from == '-')
-        return after;
-    v->number = strtoll(from + 1, NULL, 10);
-    if (*from == ':')
-        return after;
-    if ((*from != '$' && *from != '*') || v->number > (long long)MOST || v->number < -1)
-        goto nonsense;
-    if (v->number < 0) {
-        v->kind = '0';
-    } else if (*from == '$') {
-        if (c->in.len - after < (size_t)v->number + 2)
-            return 0;
-        v->text = c->in.data + after;
-        v->len = (size_t)v->number;
-        after += v->len + 2;
-    }
+    if (after == REDIS_RESP_NONSENSE)
+        fail(c, "the server does not speak the protocol of Redis");
     return after;
-nonsense:
-    fail(c, "the server does not speak the protocol of Redis");
-    return SIZE_MAX;
 }
 
 static int fail_reply(lua_State *L, struct client *c)
@@ -469,17 +423,17 @@ static int fail_reply(lua_State *L, struct client *c)
 /* Pushes kind and value of the reply at *at, and moves it. Returns false if it is not all there. */
 static bool push_reply(lua_State *L, struct client *c, size_t *at, int depth)
 {
-    struct value v;
+    struct redis_resp v;
     size_t after = parse(c, *at, &v);
     long long n;
 
     if (after == 0)
         return false;
-    if (depth > DEEPEST && after != SIZE_MAX) {
+    if (depth > DEEPEST && after != REDIS_RESP_NONSENSE) {
         fail(c, "the server's answer has too many lists in lists");
-        after = SIZE_MAX;
+        after = REDIS_RESP_NONSENSE;
     }
-    if (after == SIZE_MAX)
+    if (after == REDIS_RESP_NONSENSE)
         fail_reply(L, c);
     *at = after;
     luaL_checkstack(L, 8, NULL);
@@ -492,7 +446,7 @@ static bool push_reply(lua_State *L, struct client *c, size_t *at, int depth)
         lua_pushliteral(L, "integer");
         lua_pushinteger(L, v.number);
         return true;
-    case '0':
+    case 0:
         lua_pushliteral(L, "null");
         lua_pushnil(L);
         return true;
@@ -538,15 +492,15 @@ static int skip(lua_State *L)
     lua_Integer n = luaL_checkinteger(L, 2), done = 0;
 
     while (done < n) {
-        struct value v;
+        struct redis_resp v;
         size_t after = parse(c, c->in_at, &v);
 
         if (after == 0)
             break;
-        if (after == SIZE_MAX)
+        if (after == REDIS_RESP_NONSENSE)
             return fail_reply(L, c);
         c->in_at = after;
-        c->nulls += v.kind == '0' && c->need == 0;
+        c->nulls += v.kind == 0 && c->need == 0;
         c->need += c->need == 0; /* a reply begins */
         c->need += v.kind == '*' ? v.number - 1 : -1;
         c->values += v.kind != '*';
