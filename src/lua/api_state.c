@@ -225,11 +225,17 @@ static int hold_back(lua_State *L)
     return 0;
 }
 
+static int want_flush(lua_State *L)
+{
+    script_of(L)->wants_flush = true;
+    return 0;
+}
+
 void api_state_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "kept", kept }, { "save", save }, { "pipeline", pipeline },
-        { "hold_back", hold_back }, { NULL, NULL },
+        { "hold_back", hold_back }, { "want_flush", want_flush }, { NULL, NULL },
     };
 
     luaL_setfuncs(L, functions, 0);
