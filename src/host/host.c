@@ -32,7 +32,6 @@ struct host {
     struct reader *reader;
     struct delivery **deliveries; /* of each source */
     struct checkpoint checkpoint;
-    struct seq seq;
     struct pollfd *fds;     /* owned scratch */
     size_t cap_fds;
     size_t n_sources, n_done;
@@ -345,7 +344,7 @@ static bool start_reader(struct host *h, struct err *e)
     for (size_t i = 0; i < h->n_sources; i++) {
         struct api_source *d = &h->script->sources[i];
 
-        h->deliveries[i] = delivery_new(i, &h->seq);
+        h->deliveries[i] = delivery_new(i, &h->script->seq);
         d->name = strdup(d->config->name != NULL ? d->config->name : d->config->table);
         if (h->deliveries[i] == NULL || d->name == NULL)
             return err_memory(e);
@@ -406,7 +405,7 @@ static bool run(struct host *h, struct err *e)
         return false;
     if (h->o->mode != READER_CHECK && !hooks_start(h->script, e))
         return false;
-    if (!seq_open(&h->seq, h->script->store, e))
+    if (!seq_open(&h->script->seq, h->script->store, e))
         return false;
     if (h->n_sources > 0 && !start_reader(h, e))
         return false;

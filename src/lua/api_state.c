@@ -179,9 +179,10 @@ static int save(lua_State *L)
     if (n == 0 || s->o.state == NULL)
         return 0;
     ok = api_state_open(s, e) && store_begin(s->store, e);
-    ok = ok && put_records(L, s->store, n, e) && store_commit(s->store, e);
+    ok = ok && put_records(L, s->store, n, e) && seq_put(&s->seq, e) && store_commit(s->store, e);
     if (!ok && s->store != NULL)
         store_rollback(s->store);
+    seq_end(&s->seq, ok);
     if (!ok)
         return throw_cause(L);
     return 0;

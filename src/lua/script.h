@@ -14,7 +14,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "lua/pool.h"
-#include "state/store.h"
+#include "state/seq.h"
 
 #include <lua.h>
 #include <signal.h>
@@ -67,6 +67,7 @@ struct script {
     size_t n_sources, cap_sources;
     int hooks[SCRIPT_HOOK_COUNT]; /* registry references */
     struct store *store;      /* see api_state.h; NULL until it is needed */
+    struct seq seq;           /* numbers for changes */
     bool wants_flush;         /* a sink asks for a checkpoint at the next row where one may be */
     struct script_watch {
         int fd, function;     /* a registry reference */

@@ -48,6 +48,7 @@ local INLINE = 3500 -- bytes of a short text that has the whole savepoint in it
 local unsaved = {} -- source -> records that were captured, and are neither saved nor waiting, since
                    -- a sink failed
 local serial       -- of the newest savepoint
+local saved_positions = {} -- name of a source -> the text that is saved; false: there is none
 
 -- Appends records to a list; if `wanted` is given, those of participants for which it is true.
 local function append(records, more, wanted)
@@ -262,6 +263,25 @@ local function next_serial(targets)
    return serial
 end
 
+-- The records as a savepoint has them: text only, and with the positions of all sources of the
+-- group, since the state file may be lost.
+local function plain_records(members, records)
+   local plain, has_position = {}, {}
+   for i, record in ipairs(records) do
+      plain[i] = { record[1], record[2], record[3], record[4] }
+      has_position[record[2]] = has_position[record[2]] or record[1] == "position"
+   end
+   for _, name in ipairs(groups.names(members)) do
+      if saved_positions[name] == nil then
+         saved_positions[name] = raw.kept("position", name)[""] or false
+      end
+      if saved_positions[name] and not has_position[name] then
+         plain[#plain + 1] = { "position", name, "", saved_positions[name] }
+      end
+   end
+   return array(plain)
+end
+
 -- Stores a savepoint, the records so far, in these sinks together with their data. Adds to the
 -- records what recovery compares it with.
 local function store_savepoint(members, records, targets, upto)
@@ -276,11 +296,8 @@ local function store_savepoint(members, records, targets, upto)
       records[#records + 1] = { "commit", participant.name, "", raw.encode {
          serial = number, sources = array(groups.names(members)), target = participant.target } }
    end
-   local plain = {}
-   for i, record in ipairs(records) do
-      plain[i] = { record[1], record[2], record[3], record[4] }
-   end
-   local savepoint = { owner = raw.pipeline(), serial = number, records = array(plain) }
+   local savepoint = { owner = raw.pipeline(), serial = number,
+                       records = plain_records(members, records) }
    local attempt = { text = raw.encode(savepoint), records = records, pending = {} }
    prepare(targets, savepoint, attempt)
    flush_targets(targets, attempt, upto)
@@ -308,6 +325,11 @@ local function commit(members, records, seals)
       store_savepoint(members, records, targets, upto)
    end
    raw.save(records)
+   for _, record in ipairs(records) do
+      if record[1] == "position" then
+         saved_positions[record[2]] = record[4]
+      end
+   end
    local tokens = last_tokens(records)
    for _, participant in ipairs(participants.list) do
       local saved = tokens[participant]

@@ -87,14 +87,27 @@ local function go_back(participant, mine, theirs)
    raw.save(records)
 end
 
--- The target has a newer savepoint than is saved here: saves it here.
+local function has_states()
+   for _, participant in ipairs(participants.list) do
+      if participant.kind == "state" then
+         return true
+      end
+   end
+   return false
+end
+
+-- The target has a newer savepoint than is saved here: saves it here. If the run died that stored it
+-- that is all that is missing here; otherwise states are missing that changed in between.
 local function go_forward(participant, theirs)
-   if not theirs.records then
-      raw.stale(("sink '%s': savepoint %d was prepared by another state file: name it by --state, "
-         .. "or --reset"):format(participant.name, theirs.serial))
+   local is_next = theirs.is_prepared or not participant.sink.prepares
+      and (theirs.owner or raw.pipeline()) == raw.pipeline()
+   if not theirs.records or not is_next and has_states() then
+      raw.stale(("sink '%s': savepoint %d was prepared by another state file%s: name it by --state, "
+         .. "or --reset"):format(participant.name, theirs.serial,
+         theirs.records and ", and the states of the script are only there" or ""))
    elseif is_complete(theirs) then
-      raw.log("info", "the target is ahead of the state file: going on from there",
-         { sink = participant.name })
+      raw.log(is_next and "info" or "warn",
+         "the target is ahead of the state file: going on from there", { sink = participant.name })
       raw.save(theirs.records)
    else
       recovery.is_exact = false
@@ -178,7 +191,7 @@ local function is_forgotten(owner)
 end
 
 -- The savepoint that a text of a target stands for: {serial =, owner =, records = nil where only
--- another state file knows them}; false if there is none.
+-- another state file knows them, is_prepared = it is prepared here}; false if there is none.
 local function savepoint_of(participant, text)
    local stored = text and raw.decode(text)
    if not stored then
@@ -192,7 +205,9 @@ local function savepoint_of(participant, text)
    end
    local prepared = raw.kept("prepared", participant.name)[""]
    if prepared and raw.sha256(prepared) == stored.sha256 then
-      return raw.decode(prepared)
+      local savepoint = raw.decode(prepared)
+      savepoint.is_prepared = true
+      return savepoint
    end
    return stored.savepoint or { serial = stored.serial, owner = stored.owner }
 end
