@@ -179,9 +179,10 @@ static int save(lua_State *L)
     if (n == 0 || s->o.state == NULL)
         return 0;
     ok = api_state_open(s, e) && store_begin(s->store, e);
-    ok = ok && put_records(L, s->store, n, e) && store_commit(s->store, e);
+    ok = ok && put_records(L, s->store, n, e) && seq_put(&s->seq, e) && store_commit(s->store, e);
     if (!ok && s->store != NULL)
         store_rollback(s->store);
+    seq_end(&s->seq, ok);
     if (!ok)
         return throw_cause(L);
     return 0;
@@ -225,11 +226,17 @@ static int hold_back(lua_State *L)
     return 0;
 }
 
+static int want_flush(lua_State *L)
+{
+    script_of(L)->wants_flush = true;
+    return 0;
+}
+
 void api_state_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "kept", kept }, { "save", save }, { "pipeline", pipeline },
-        { "hold_back", hold_back }, { NULL, NULL },
+        { "hold_back", hold_back }, { "want_flush", want_flush }, { NULL, NULL },
     };
 
     luaL_setfuncs(L, functions, 0);

@@ -17,6 +17,7 @@
 #include "lua/api_tagged.h"
 #include "lua/api_terminal.h"
 #include "lua/api_value.h"
+#include "lua/api_watch.h"
 #include "lua/explain.h"
 #include "lua/guard.h"
 #include "lua/json.h"
@@ -37,6 +38,7 @@ static int open_raw(lua_State *L)
     api_source_export(L);
     project_export(L);
     api_state_export(L);
+    api_watch_export(L);
     api_file_export(L);
     api_path_export(L);
     api_csv_export(L);

@@ -283,6 +283,7 @@ void script_free(struct script *s)
     for (size_t i = 0; i < 2; i++)
         buf_fini(&s->scratch[i]);
     free(s->traceback);
+    free(s->watches);
     free(s);
 }
 

@@ -14,7 +14,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "lua/pool.h"
-#include "state/store.h"
+#include "state/seq.h"
 
 #include <lua.h>
 #include <signal.h>
@@ -70,6 +70,13 @@ struct script {
     size_t n_sources, cap_sources;
     int hooks[SCRIPT_HOOK_COUNT]; /* registry references */
     struct store *store;      /* see api_state.h; NULL until it is needed */
+    struct seq seq;           /* numbers for changes */
+    bool wants_flush;         /* a sink asks for a checkpoint at the next row where one may be */
+    struct script_watch {
+        int fd, function;     /* a registry reference */
+        short events;         /* as of poll() */
+    } *watches;               /* owned: see api_watch.h */
+    size_t n_watches, cap_watches;
     bool is_held_back;        /* something was captured that may not be saved yet */
     lua_CFunction explain;    /* see explain.h; NULL until it is needed */
     struct err cause;         /* why the failure happened, where it was not the script's */

@@ -6,7 +6,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#define AHEAD 60000000 /* a minute, where there are less than a million changes in a second */
+/* How far a ceiling is after the last number: where other records are saved, and at most where none
+ * are, since each one is twice as far as the one before. That is microseconds, where there are less
+ * than a million changes in a second. */
+#define NEAR 100000
+#define FAR 60000000
 
 /* A clock that is set later than this, in the year 2219, does not count: it would use up all
  * numbers. */
@@ -23,7 +27,7 @@ bool seq_open(struct seq *s, struct store *store, struct err *e)
 {
     struct store_record r;
 
-    *s = (struct seq){ .store = store };
+    *s = (struct seq){ .store = store, .ahead = NEAR };
     if (store == NULL)
         return true;
     if (!store_find(store, "seq", "", e))
@@ -37,23 +41,43 @@ bool seq_open(struct seq *s, struct store *store, struct err *e)
     return e->code == ERR_NONE;
 }
 
-static bool save_ceiling(struct seq *s, struct err *e)
+static bool put(struct seq *s, uint64_t ahead, struct err *e)
 {
     const struct store_slice none = { "", 0 };
-    uint64_t ceiling = s->last + AHEAD < SEQ_LIMIT ? s->last + AHEAD : SEQ_LIMIT - 1;
     char text[24];
     struct store_record r = { .kind = { "seq", 3 }, .name = none, .key = none,
                               .value = { text, 0 } };
 
-    r.value.len = (size_t)snprintf(text, sizeof text, "%" PRIu64, ceiling);
+    s->next = s->last + ahead < SEQ_LIMIT ? s->last + ahead : SEQ_LIMIT - 1;
+    r.value.len = (size_t)snprintf(text, sizeof text, "%" PRIu64, s->next);
+    return store_put(s->store, &r, e);
+}
+
+bool seq_put(struct seq *s, struct err *e)
+{
+    s->ahead = NEAR;
+    return s->store == NULL || s->last == 0 || s->ceiling == s->last + NEAR || put(s, NEAR, e);
+}
+
+void seq_end(struct seq *s, bool is_saved)
+{
+    if (is_saved && s->next != 0)
+        s->ceiling = s->next;
+    s->next = 0;
+}
+
+static bool save_ceiling(struct seq *s, struct err *e)
+{
+    bool ok;
+
     if (!store_begin(s->store, e))
         return false;
-    if (!store_put(s->store, &r, e) || !store_commit(s->store, e)) {
+    ok = put(s, s->ahead, e) && store_commit(s->store, e);
+    if (!ok)
         store_rollback(s->store);
-        return false;
-    }
-    s->ceiling = ceiling;
-    return true;
+    seq_end(s, ok);
+    s->ahead = 2 * s->ahead < FAR ? 2 * s->ahead : FAR;
+    return ok;
 }
 
 bool seq_take(struct seq *s, uint64_t now_us, size_t n, uint64_t *first, struct err *e)

@@ -57,18 +57,25 @@ static struct store *reopen(struct store *store, const char *path, struct seq *s
     return store;
 }
 
+/* The path of a new file. */
+static void make_path(char *path, size_t size)
+{
+    const char *tmp = getenv("TMPDIR");
+
+    snprintf(path, size, "%s/unit-seq.XXXXXX", tmp != NULL && *tmp != '\0' ? tmp : "/tmp");
+    close(mkstemp(path));
+}
+
 /* The program is killed after each step, and the clock goes back: what was given never comes
  * again. */
 static void test_starts(void)
 {
-    const char *tmp = getenv("TMPDIR");
     char path[300];
     struct store *store = NULL;
     struct seq s;
     uint64_t last = 0, now = NOW;
 
-    snprintf(path, sizeof path, "%s/unit-seq.XXXXXX", tmp != NULL && *tmp != '\0' ? tmp : "/tmp");
-    close(mkstemp(path));
+    make_path(path, sizeof path);
     for (int start = 0; start < 12; start++) {
         store = reopen(store, path, &s);
         for (int i = 0; i < start; i++) {
@@ -82,7 +89,7 @@ static void test_starts(void)
         }
         now -= HOUR;
     }
-    /* nothing is written as long as the ceiling is far */
+    /* nothing is written as long as the ceiling is not reached */
     take(&s, now, 1);
     last = s.ceiling;
     for (int i = 0; i < 1000; i++)
@@ -92,7 +99,36 @@ static void test_starts(void)
     unlink(path);
 }
 
+/* A start is near the clock again, however often there was one, so that what is given when the file
+ * is lost is greater. */
+static void test_near(void)
+{
+    char path[300];
+    struct store *store = NULL;
+    struct seq s;
+    struct err e;
+    uint64_t now = NOW;
+
+    make_path(path, sizeof path);
+    for (int start = 0; start < 20; start++) {
+        store = reopen(store, path, &s);
+        for (int i = 0; i < start; i++) {
+            CHECK(take(&s, now, 100) >= now);
+            if (start % 3 == 0) { /* a checkpoint */
+                CHECK(store_begin(store, &e) && seq_put(&s, &e) && store_commit(store, &e));
+                seq_end(&s, true);
+                EQUAL(s.ceiling, s.last + 100000);
+            }
+            now += 70000;
+        }
+        now += 30000;
+        CHECK(s.last < now + (uint64_t)(start + 2) * 100000); /* no more than a run takes */
+    }
+    store_close(store);
+    unlink(path);
+}
+
 const struct unit_case seq_cases[] = {
     { "seq_clock", test_clock }, { "seq_end", test_end }, { "seq_starts", test_starts },
-    { NULL, NULL },
+    { "seq_near", test_near }, { NULL, NULL },
 };

@@ -140,7 +140,7 @@ end
 --- or nil; ...: texts, or nil for what is absent, always as many of one kind of sink.
 function Sink:put(lane, id, ...)
    local before = participants.enter_sink(self) -- from now on the value is not to blame
-   local source = participants.source and participants.source()
+   local source = participants.source()
    self.outbox:put(lane, id, source and tostring(source), ...)
    self.rows = self.rows + 1
    if self.rows >= self.flush_rows or self.outbox:bytes() >= self.flush_bytes then
