@@ -266,8 +266,8 @@ local function drop_refused(self, refusal)
       at = at + 1
       local it = messages[at]
       if it then
-         found[#found + 1] = { index = at, message = self:text(it.message),
-                               value = it.value or { id = id }, source = math.tointeger(source) }
+         found[#found + 1] = { at, self:text(it.message), value = it.value or { id = id },
+                               source = math.tointeger(source) }
       end
    end
    self.outbox:leave_out(indices)
