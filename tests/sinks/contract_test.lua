@@ -43,7 +43,8 @@ drivers.postgres = {
       return cluster.main():database()
    end,
    script = function(target)
-      return ("local sink = pgcdc.sinks.postgres {connect = %q, table = 'm'}\n"):format(target:dsn())
+      return ("local sink = pgcdc.sinks.postgres {connect = %q, table = 'm'}\n"):format(
+         target:dsn())
    end,
    read = function(target)
       local changes = {}

@@ -258,7 +258,8 @@ local function begin(participant)
          raw.save(records)
       end
    end
-   participant.is_dirty = false
+   -- (what a script wrote while it loaded is flushed with a savepoint, where there is one)
+   participant.is_dirty = participant.is_dirty and sink.recall ~= nil
 end
 
 --- True if the sink has what the saved positions say, also after a crash. To be called after
