@@ -1,7 +1,6 @@
 ---@meta pgcdc
 -- meta.lua: the whole public API for editors that know LuaLS; nothing loads it.
 -- SPDX-License-Identifier: MIT
---
 -- Point the language server at this folder: "workspace.library": [".../share/pgcdc-lua/lua"].
 -- luacheck: ignore
 
@@ -368,6 +367,9 @@ function Source:on(event, handler) end
 ---@field restore? fun(self: pgcdc.sink, token: any) before the first write
 ---@field saved? fun(self: pgcdc.sink, token: any)
 ---@field recall? fun(self: pgcdc.sink): string?
+---@field prepares? boolean it stores a short text
+---@field identify? fun(self: pgcdc.sink): string which target it is
+---@field wants_flush? boolean it asks for a flush in the middle of a batch
 ---@field close? fun(self: pgcdc.sink)
 
 -- ---- connections ----

@@ -302,7 +302,8 @@ static bool loop(struct host *h, struct err *e)
             h->script->wants_flush) {
             h->script->wants_flush = false;
             /* which may have set a timer */
-            if (!output_flush(e) || !checkpoint_retry(&h->checkpoint, false, e) || !hooks_run_timers(h->script, &t, e))
+            if (!output_flush(e) || !checkpoint_retry(&h->checkpoint, false, e) ||
+                !hooks_run_timers(h->script, &t, e))
                 return false;
             h->checkpoint.is_due = h->checkpoint.is_due || t.is_due;
         }

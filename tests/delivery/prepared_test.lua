@@ -7,6 +7,7 @@
 
 local files = require "files"
 local fixtures = require "fixtures"
+local json = require "json"
 local lu = require "luaunit"
 local once = require "once"
 local program = require "program"
@@ -250,14 +251,15 @@ end
 function TestPrepared.test_another_target()
    local db = new_database(1)
    local runs = new_runs(db, SINK .. [[
-      pgcdc.source {table = "t"}:sink(new_sink("out", {identify = function() return args.id end}))]])
+      local function identify() return args.id end
+      pgcdc.source {table = "t"}:sink(new_sink("out", {identify = identify}))]])
    runs:run(0, { id = "one" })
    lu.assertStrContains(runs:run(4, { id = "two" }).text,
       "sink 'out': the target is two, and the state file is of one")
    runs:run(0, { id = "one" })
 end
 
--- An answer that is lost: the flush is there, or not, and later flushes find out. It dies then, too.
+-- An answer that is lost: the flush is there, or not, and later flushes find out. It dies then.
 local DOUBT = SINK .. [[
    local sink = new_sink "out"
    local sent, fails = nil, tonumber(args.fails)
@@ -306,6 +308,162 @@ function TestPrepared.test_two_targets()
    lu.assertEquals(select(2, runs:target "out"), "1 2 1 2")
    lu.assertEquals(select(2, runs:target "other"), "1 2")
    lu.assertNil(result.text:find "level=error")
+end
+
+-- records that a target can never take ---------------------------------------------------------
+
+-- The target refuses the ids that are named.
+local PICKY = SINK .. [[
+   local sink = new_sink "out"
+   local bad = {}
+   for id in (args.bad or ""):gmatch "%d+" do bad[id] = true end
+   local put = sink.put
+   function sink:write(c) table.insert(self.pending, {c.key.id, c.seq, c}) end
+   function sink:put(text)
+      local refused, rest, lines = {}, {}, {}
+      for i, record in ipairs(self.pending) do
+         if bad[tostring(record[1])] then
+            table.insert(refused, {i, "too large", value = record[3], source = record.source})
+         else
+            table.insert(rest, record)
+            table.insert(lines, ("%s %s\n"):format(record[1], record[2]))
+         end
+      end
+      self.pending = rest
+      if #refused > 0 then error(keep.refused(refused)) end
+      self.pending = lines
+      put(self, text)
+   end
+   local letters = pgcdc.sinks.jsonl {path = args.dir .. "/letters", name = "letters"}
+   pgcdc.source {table = "t", on_error = args.policy,
+      dead_letter = args.policy == "dead_letter" and letters or nil}:sink(sink)]]
+
+local function letters_of(runs)
+   local ids = {}
+   for _, line in ipairs(files.lines(runs.dir .. "/letters")) do
+      local letter = json.decode(line)
+      lu.assertEquals({ letter.error, letter.attempts, letter.change.row.name },
+         { "too large", 1, "n" .. letter.change.key.id })
+      ids[#ids + 1] = letter.change.key.id
+   end
+   return table.concat(ids, " ")
+end
+
+-- First, last, alone, all: dead letters come once, whatever dies.
+function TestPrepared.test_refused_records()
+   for bad, rest in pairs { ["1"] = "2 3", ["3"] = "1 2", ["2"] = "1 3", ["1 2 3"] = "" } do
+      local runs = new_runs(new_database(3), PICKY)
+      local result = runs:run(0, { bad = bad, policy = "skip" })
+      lu.assertEquals(select(2, runs:target()), rest)
+      lu.assertStrContains(result.text, "too large")
+      lu.assertStrContains(result.text, "skipped")
+   end
+   for die, at in pairs { before = 2, amid = 2, after = 2 } do
+      local db = new_database(3)
+      local runs = new_runs(db, PICKY)
+      runs:run(7, { bad = "2", policy = "dead_letter", die = die, at = at })
+      runs:run(0, { bad = "2", policy = "dead_letter" })
+      lu.assertEquals(select(2, runs:target()), "1 3")
+      lu.assertEquals(letters_of(runs), "2")
+   end
+end
+
+-- By default the program stops, and what was refused comes again.
+function TestPrepared.test_refused_records_stop()
+   local runs = new_runs(new_database(3), PICKY)
+   for _ = 1, 2 do
+      lu.assertStrContains(runs:run(1, { bad = "2", policy = "stop" }).text, "too large")
+   end
+   runs:run(0, { policy = "stop" })
+   lu.assertEquals(select(2, runs:target()), "1 2 3")
+end
+
+-- when a sink asks ---------------------------------------------------------------------------
+
+local ASKING = SINK .. [[
+   local sink = new_sink("out", {wants_flush = false, prepares = args.short == nil})
+   local write, put = sink.write, sink.put
+   local most, n = 0, 0
+   function sink:write(c)
+      write(self, c)
+      self.wants_flush = #self.pending >= 100
+      most = math.max(most, #self.pending)
+   end
+   function sink:put(text)
+      n = n + (#self.pending > 0 and 1 or 0)
+      put(self, text)
+      self.wants_flush = false
+   end
+   function sink:close() print(most, n) end
+   local t = pgcdc.source {table = "t", together = args.together}
+   if args.held then
+      t:delay(0.01):sink(sink)
+   else
+      t:sink(sink)
+   end]]
+
+-- In the middle of a range and of a poll, and of one transaction; also where it dies.
+function TestPrepared.test_a_sink_asks_to_be_flushed()
+   local db = new_database(1050)
+   local runs = new_runs(db, ASKING)
+   lu.assertEquals(runs:run(0).stdout, "100\t11\n")
+   db:exec "update t set name = 'new'"
+   runs:run(7, { die = "after", at = 4 })
+   db:exec "update t set name = 'newer' where id <= 10"
+   runs:run(7, { die = "before", at = 4 })
+   runs:run(0)
+   local _, _, ids = runs:target()
+   local counts = {}
+   for _, id in ipairs(ids) do
+      counts[id] = (counts[id] or 0) + 1
+   end
+   for i = 11, 1050 do
+      lu.assertEquals(counts[tostring(i)], 2)
+   end
+   for i = 1, 10 do -- a version of a row that was written again may never have come
+      local n = counts[tostring(i)]
+      lu.assertTrue(n == 2 or n == 3, n)
+   end
+end
+
+-- Not where operators hold values, or several tables are one batch.
+function TestPrepared.test_a_sink_asks_in_vain()
+   local db = new_database(300)
+   lu.assertEquals(new_runs(db, ASKING):run(0, { together = "x" }).stdout, "300\t1\n")
+   local runs = new_runs(db, ASKING)
+   runs:run(0, { held = "yes" })
+   lu.assertEquals(#select(3, runs:target()), 300)
+end
+
+-- descriptors ------------------------------------------------------------------------------------
+
+-- The program waits for a descriptor as for all else.
+function TestPrepared.test_watch()
+   local path = scope.dir "watch" .. "/fifo"
+   lu.assertTrue(os.execute("mkfifo " .. path))
+   local p = program.start { dsn = new_database(1), state = fixtures.state(),
+      args = { fifo = path }, script = [[
+         local raw = require "pgcdc.raw"
+         local fifo = io.open(pgcdc.args.fifo, "r+") -- its own writer, so that it never ends
+         local fd
+         for i = 3, 20 do
+            local link = io.popen("readlink /proc/$PPID/fd/" .. i):read "l"
+            fd = link == pgcdc.args.fifo and i or fd
+         end
+         fifo:setvbuf "no"
+         raw.watch(fd, function(is_readable, is_writable)
+            local line = fifo:read "l"
+            print(line, is_readable, is_writable)
+            io.flush()
+            if line == "end" then raw.watch(fd, nil) pgcdc.stop() end
+         end)
+         pgcdc.source {table = "t", interval = 60}:sink(function() print "row" io.flush() end)]] }
+   p:wait_until(function() return p:stdout() == "row\n" end, 10, "the row")
+   files.write(path, "one\n")
+   p:wait_until(function() return p:stdout() == "row\none\ttrue\tfalse\n" end, 10, "a line")
+   files.write(path, "end\n")
+   lu.assertEquals(p:finish().status, 0)
+   lu.assertStrContains(p:stdout(), "end\ttrue\tfalse\n")
 end
 
 return TestPrepared

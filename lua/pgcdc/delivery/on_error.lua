@@ -71,7 +71,8 @@ local function describe(err)
       text = text:gsub("[\128-\255]", "?")
    end
    return { text = text, again_after = participants.again_after(err), refused = refused.of(err),
-            records = participants.refused_list(err), traceback = raw.traceback(2):sub(1, LONGEST_MESSAGE) }
+            records = participants.refused_list(err),
+            traceback = raw.traceback(2):sub(1, LONGEST_MESSAGE) }
 end
 
 -- Calls f(...). Returns true and its result; or false and a description of the error:
@@ -146,7 +147,7 @@ local retries = {}
 -- yet. What participants have of it must not be saved, since all of it comes again after a crash.
 local half_done = {}
 
-local sources = {} -- number -> source
+local by_number = {} -- number -> source
 local failed = {} -- source -> how many changes were given up
 
 local function id_of(change)
@@ -207,7 +208,7 @@ end
 --- may be called as they are. `source`: {number =, policy =, dead_letter = a function, or nil}.
 function on_error.guard(source, handlers)
    local policy = source.policy
-   sources[source.number] = source
+   by_number[source.number] = source
    local is_plain = policy.tries == 0 and policy.otherwise == "stop"
    if is_plain and not participants.has_sinks() then -- of a sink, the target may be away
       return nil
@@ -275,7 +276,7 @@ local letters = {}
 
 -- The source of a record that a sink can never take.
 local function source_of(record, sink)
-   return sources[record.source or next(participants.sink(sink).sources)]
+   return by_number[record.source or next(participants.sink(sink).sources)]
 end
 
 -- Does with these records what the policies of their sources say. `err`: as `try` returned it.

@@ -96,14 +96,14 @@ local function has_states()
    return false
 end
 
--- The target has a newer savepoint than is saved here: saves it here. If the run died that stored it
--- that is all that is missing here; otherwise states are missing that changed in between.
+-- The target has a newer savepoint than is saved here: saves it here. If the run died that stored
+-- it, that is all that is missing here; otherwise states are missing that changed in between.
 local function go_forward(participant, theirs)
    local is_next = theirs.is_prepared or not participant.sink.prepares
       and (theirs.owner or raw.pipeline()) == raw.pipeline()
    if not theirs.records or not is_next and has_states() then
-      raw.stale(("sink '%s': savepoint %d was prepared by another state file%s: name it by --state, "
-         .. "or --reset"):format(participant.name, theirs.serial,
+      raw.stale(("sink '%s': savepoint %d was prepared by another state file%s: name it by "
+         .. "--state, or --reset"):format(participant.name, theirs.serial,
          theirs.records and ", and the states of the script are only there" or ""))
    elseif is_complete(theirs) then
       raw.log(is_next and "info" or "warn",
@@ -177,8 +177,8 @@ local function await(f)
    end
 end
 
--- True if a state file that was reset is the owner of a savepoint; all of them are while this one is
--- being reset.
+-- True if a state file that was reset is the owner of a savepoint; while this one is being reset,
+-- all others are, too.
 local function is_forgotten(owner)
    local former = raw.kept("former", "")[""] or ""
    if (" " .. former):find(" " .. owner .. " ", 1, true) then
