@@ -267,7 +267,8 @@ static int stop(lua_State *L)
 static int hook(lua_State *L)
 {
     static const char *const names[] = { "timers", "start", "enter", "leave", "resolved", "reading",
-                                         "ready", "checkpoint", "last", "finish", "graph", NULL };
+                                         "ready", "checkpoint", "last", "finish", "graph", "check",
+                                         NULL };
     int *ref = &script_of(L)->hooks[luaL_checkoption(L, 1, NULL, names)];
 
     luaL_checktype(L, 2, LUA_TFUNCTION);

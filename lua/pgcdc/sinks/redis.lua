@@ -209,6 +209,38 @@ local function close(sink)
    end
 end
 
+-- ---- --check ----
+
+-- A parameter of the server, or nil where we may not ask.
+local function parameter(sink, name)
+   local kind, list = ask(sink, true, "CONFIG", "GET", name)
+   return kind == "list" and list[2] and list[2][2] or nil
+end
+
+-- What may be lost when the server dies, and with it what deletes told.
+local function warn_of_loss(sink)
+   if parameter(sink, "appendonly") == "no" then
+      sink:log("warn", "the server has appendonly no: it may lose what it has, and deletes that "
+         .. "were told are not told again")
+   elseif parameter(sink, "appendfsync") ~= nil
+      and parameter(sink, "appendfsync") ~= "always" then
+      sink:log("warn", "the server has appendfsync " .. parameter(sink, "appendfsync") .. ": a "
+         .. "crash of its machine may lose the last second, and deletes are not told again")
+   end
+   local policy = parameter(sink, "maxmemory-policy")
+   if policy and policy:find "^allkeys" then
+      sink:log("warn", ("the server has maxmemory-policy %s: it may drop keys, our position too")
+         :format(policy))
+   end
+end
+
+local function check_server(sink)
+   local kind, text = ask(sink, true, "INFO", "server")
+   warn_of_loss(sink)
+   return ("redis %s at %s, mode %s"):format(kind == "text" and text:match "redis_version:(%S+)"
+      or "?", address_of(sink.hosts[sink.turn]), sink.mode)
+end
+
 -- ---- the savepoint ----
 
 -- Raises unless the epoch is ours.
@@ -512,5 +544,5 @@ end
 
 return remote.sink {
    kind = "redis", address = "connect", fields = fields, read = read, encode = encode, open = open,
-   recall = recall, send = send, commit = commit, close = close,
+   recall = recall, send = send, commit = commit, close = close, check = check_server,
 }

@@ -334,6 +334,20 @@ function Sink:close()
    disconnect(self)
 end
 
+--- For --check: connects, and returns a line about the target. Changes nothing there. Raises why it
+--- cannot be used.
+function Sink:check()
+   local ok, result = pcall(function()
+      self.kind.open(self)
+      return self.kind.check and self.kind.check(self) or "connected"
+   end)
+   disconnect(self)
+   if not ok then
+      raw.refuse(tostring(result))
+   end
+   return result
+end
+
 --- What has become of the values. See lua/README.md.
 function Sink:stats()
    return {
@@ -431,7 +445,9 @@ end
 ---    send(sink, upto, savepoint)   moves sink:records(upto)
 ---    commit(sink, savepoint)  makes them durable; nil: `send` does
 ---    close(sink)              ends the connection, whatever its state is
----    prepares =               see delivery/checkpoint
+---    check(sink)              a line about the target, for --check; may log warnings. Changes
+---                             nothing there
+---    prepares =, identify =   see delivery/checkpoint
 function remote.sink(kind)
    local fields = fields_of(kind)
    local what = "pgcdc.sinks." .. kind.kind
@@ -454,7 +470,7 @@ function remote.sink(kind)
       end
       local sink = setmetatable({
          kind = kind, outbox = raw.outbox(), enters_itself = true, wants_flush = false,
-         prepares = kind.prepares,
+         prepares = kind.prepares, identify = kind.identify,
          name = check.text(what .. ": name", given("name", kind.kind)),
          format = read_format(what, given("format", "json")),
          has_format = spec.format ~= nil,
