@@ -50,6 +50,9 @@ function methods:start()
                   "--unixsocket", self.socket, "--dir", self.dir, "--save", "", "--appendonly",
                   "yes", "--appendfsync", "always" }
    table.move(self.options, 1, #self.options, #argv + 1, argv)
+   if self.options[1] == "--cluster-enabled" then -- by default a port that may be too high
+      table.move({ "--cluster-port", tostring(assert(native.free_port())) }, 1, 2, #argv + 1, argv)
+   end
    self.proc = assert(native.spawn {
       argv = argv, stdout = self.dir .. "/log", stderr = self.dir .. "/log",
    })
