@@ -6,7 +6,7 @@ local bundled = require "pgcdc.bundled"
 local options = bundled.options {
    { "out", "-", "a file to append to, each change exactly once" },
    { "header", true, "the first line names the columns" },
-   { "meta", "", "what stands in front of the row, such as op,table,xid,ts" },
+   { "meta", "", "what stands in front of the row, such as op,table,xid,seq,ts" },
    { "rotate", "", "begin a new file at that size, such as 100M" },
    { "every", 0, "begin a new file after so many seconds" },
 }

@@ -31,7 +31,7 @@ demo:
 	@$(MAKE) --no-print-directory $(PROGRAM) $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/demo.lua
 
-test: $(PROGRAM) $(MUTANTS) $(SABOTAGED) $(UNIT) $(REPLAY) $(NATIVE)
+test: $(PROGRAM) modules $(MUTANTS) $(SABOTAGED) $(UNIT) $(REPLAY) $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/run.lua --jobs $(JOBS) $(SUITES)
 
 check-servers:
@@ -39,15 +39,15 @@ check-servers:
 	@$(MAKE) --no-print-directory $(PROGRAM) $(MUTANTS) $(SABOTAGED) $(UNIT) $(REPLAY) $(NATIVE)
 	@$(IN_TEST) tests/servers.sh "$(SERVERS)" $(SUITES)
 
-exact: $(PROGRAM) $(MUTANTS) $(NATIVE)
+exact: $(PROGRAM) modules $(MUTANTS) $(NATIVE)
 	@$(IN_TEST) PGCDC_EXACT_SECONDS=$(SECONDS) lua5.4 tests/run.lua exact xid xid_alias exactly_once
 
 # Big files go to a disk, not to memory.
-soak: $(PROGRAM) $(NATIVE)
+soak: $(PROGRAM) modules $(NATIVE)
 	@TMPDIR="$${TMPDIR:-/var/tmp}" PGCDC_LUA="$(CURDIR)/$(PROGRAM)" PGCDC_SOAK_SECONDS=$(SECONDS) \
 		PGCDC_SOAK_ROWS=$(SOAK_ROWS) lua5.4 tests/run.lua load
 
-bench: $(PROGRAM) $(NATIVE)
+bench: $(PROGRAM) modules $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/bench/bench.lua $(ROWS)
 
 lint: SANITIZE =
@@ -201,7 +201,7 @@ $(BUILD)/fuzz: $(FUZZ_SOURCES) $(OBJECTS) tests/fuzz/fuzz.h
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) -fsanitize=fuzzer $(FUZZ_FLAGS) -o $@ \
 		$(FUZZ_SOURCES) $(WITHOUT_MAIN) $(LDLIBS_ALL)
 
-valgrind: $(PROGRAM) $(NATIVE)
+valgrind: $(PROGRAM) modules $(NATIVE)
 	@PGCDC_TEST_SLOW=20 \
 		PGCDC_TEST_WRAPPER="valgrind -q --vgdb=no --error-exitcode=99 --leak-check=full" \
 		$(IN_TEST) lua5.4 tests/run.lua $(or $(SUITES),install)

@@ -12,7 +12,7 @@ local sorted = require("pgcdc.names").sorted
 local change = {}
 
 local fields = { op = true, table = true, key = true, row = true, old = true, schema = true,
-                 database = true, source = true, xid = true, ts = true, id = true }
+                 database = true, source = true, xid = true, seq = true, ts = true, id = true }
 local ops = { read = true, upsert = true, insert = true, update = true, delete = true }
 
 local run_name -- which no other run has
@@ -106,7 +106,7 @@ local function make(spec)
       own_old = raw.change_row(class_of(spec, names_of(old), {}), old)
    end
    made.old = own_old
-   made.xid, made.ts = spec.xid, spec.ts
+   made.xid, made.seq, made.ts = spec.xid, spec.seq, spec.ts
    made.id = spec.id or new_id(spec.table)
    return made
 end
@@ -134,8 +134,11 @@ function change.make(spec)
       check.fail("%s: row is required where op is not 'delete'", what)
    elseif spec.row == nil and spec.key == nil then
       check.fail("%s: a delete needs a key", what)
-   elseif spec.xid ~= nil and math.type(spec.xid) ~= "integer" then
-      check.fail("%s: xid must be a whole number", what)
+   end
+   for _, name in ipairs { "xid", "seq" } do
+      if spec[name] ~= nil and math.type(spec[name]) ~= "integer" then
+         check.fail("%s: %s must be a whole number", what, name)
+      end
    end
    return make(spec)
 end

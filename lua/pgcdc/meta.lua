@@ -1,7 +1,6 @@
 ---@meta pgcdc
 -- meta.lua: the whole public API for editors that know LuaLS; nothing loads it.
 -- SPDX-License-Identifier: MIT
---
 -- Point the language server at this folder: "workspace.library": [".../share/pgcdc-lua/lua"].
 -- luacheck: ignore
 
@@ -31,6 +30,7 @@
 ---@field old pgcdc.row? what the row was before, where it is known
 ---@field changed string[]? of an update with `old`: the columns that differ; not in the JSON
 ---@field xid integer|nil the transaction that wrote it, 64 bit; nil of views and foreign tables
+---@field seq integer|nil its number, which only grows; nil of changes made by hand without one
 ---@field ts string when it was read: "2026-11-23T05:04:57.057Z"
 ---@field id string the same at every redelivery of the same row version, and of no other one
 ---@field get fun(self: pgcdc.change, name: string): any nil for a field that is not there
@@ -367,61 +367,10 @@ function Source:on(event, handler) end
 ---@field restore? fun(self: pgcdc.sink, token: any) before the first write
 ---@field saved? fun(self: pgcdc.sink, token: any)
 ---@field recall? fun(self: pgcdc.sink): string?
+---@field prepares? boolean it stores a short text
+---@field identify? fun(self: pgcdc.sink): string which target it is
+---@field wants_flush? boolean it asks for a flush in the middle of a batch
 ---@field close? fun(self: pgcdc.sink)
-
----@class pgcdc.sinks
-local sinks = {}
-
----@class pgcdc.rotation
----@field size? string|integer "100M"
----@field every? number seconds
-
----@class pgcdc.file.spec
----@field path? string|fun(value: any): string "-": standard output; "out/{column}.jsonl"
----@field dir? string where the files are whose path is a function
----@field name? string
----@field rotate? pgcdc.rotation
----@field append? boolean
-
----One line of JSON for each value.
----@param spec pgcdc.file.spec
----@return pgcdc.sink
-function sinks.jsonl(spec) end
-
----@class pgcdc.csv.spec: pgcdc.file.spec
----@field columns? string[] default: those of the first row
----@field header? boolean
----@field meta? string[] fields of the change in front of the row
-
----The row of each change as CSV.
----@param spec pgcdc.csv.spec
----@return pgcdc.sink
-function sinks.csv(spec) end
-
----tostring() of each value, a line each.
----@param spec pgcdc.file.spec
----@return pgcdc.sink
-function sinks.text(spec) end
-
----JSON lines into the standard input of a command.
----@param spec {command: string, name?: string}
----@return pgcdc.sink
-function sinks.exec(spec) end
-
----@class pgcdc.postgres.spec
----@field connect? string|table
----@field table string
----@field pk? string|string[]
----@field mode? "mirror"|"append"|"history"
----@field create? boolean make the table where it is missing; true
----@field rename? table<string, string>
----@field existing? "keep"|"remove" what becomes of rows that others wrote before
----@field name? string
-
----Changes, or rows of one's own, into a table of a Postgres database.
----@param spec pgcdc.postgres.spec
----@return pgcdc.sink
-function sinks.postgres(spec) end
 
 -- ---- connections ----
 
@@ -476,7 +425,7 @@ pgcdc.version = ""
 pgcdc.null = nil
 pgcdc.required = nil
 pgcdc.args = {}
-pgcdc.sinks = sinks
+pgcdc.sinks = require "pgcdc.meta_sinks"
 
 ---Declares a table to watch.
 ---@param spec pgcdc.source.spec
@@ -493,6 +442,7 @@ function pgcdc.source(spec) end
 ---@field database? string
 ---@field source? string
 ---@field xid? integer
+---@field seq? integer
 ---@field ts? string
 ---@field id? string default: a new one each time
 

@@ -60,6 +60,8 @@ struct chunk {
     struct position *position; /* owned; of the last chunk; holds once that is done */
 
     struct chunk_side *sides; /* owned: one for each row, or NULL */
+    uint64_t seq;             /* of its first row, as in state/seq.h; those after it follow. 0: not
+                               * yet */
 };
 
 /* For a chunk that is part of something else: begins with no rows, at the time of now. */

@@ -29,6 +29,7 @@ struct last {
 
 struct delivery {
     size_t source;
+    struct seq *seq;          /* borrowed */
     bool is_restored;
     struct progress progress;
     /* the position */
@@ -61,13 +62,14 @@ struct delivery {
 
 /* ---- birth and death ---- */
 
-struct delivery *delivery_new(size_t number)
+struct delivery *delivery_new(size_t number, struct seq *seq)
 {
     struct delivery *d = calloc(1, sizeof *d);
 
     if (d == NULL)
         return NULL;
     d->source = number;
+    d->seq = seq;
     d->leader = d;
     buf_init(&d->last.keys, SIZE_MAX / 2);
     return d;
@@ -277,6 +279,13 @@ static bool begin(struct delivery *d)
     return true;
 }
 
+/* A chunk that is delivered again keeps its numbers. */
+static bool number_rows(struct delivery *d, struct chunk *c, struct err *e)
+{
+    return c->seq != 0 || c->n_rows == 0 ||
+           seq_take(d->seq, (uint64_t)clock_wall_us(), c->n_rows, &c->seq, e);
+}
+
 bool delivery_begin_rows(struct delivery *d, struct chunk *c, size_t *from, struct err *e)
 {
     *from = d->rows_done;
@@ -284,7 +293,7 @@ bool delivery_begin_rows(struct delivery *d, struct chunk *c, size_t *from, stru
         d->n_bytes += c->n_bytes;
     if (c->begins && *from == 0 && !d->begins_with_deletes && !begin(d))
         return err_memory(e);
-    return d->diff == NULL || diff_record(d->diff, c, e);
+    return (d->diff == NULL || diff_record(d->diff, c, e)) && number_rows(d, c, e);
 }
 
 /* Counts rows <from> to <done>. */
@@ -432,6 +441,8 @@ bool delivery_next_deletes(struct delivery *d, const struct chunk **c, size_t *f
             d->deletes = NULL;
         }
     }
+    if (d->deletes != NULL && !number_rows(d, d->deletes, e))
+        return false;
     *c = d->deletes;
     *from = d->deletes_done;
     if (d->deletes == NULL || d->begins_with_deletes)

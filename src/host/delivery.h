@@ -22,11 +22,13 @@
 #include "capture/message.h"
 #include "host/progress.h"
 #include "state/diff.h"
+#include "state/seq.h"
 
 struct delivery;
 
-/* Of source <number>. Returns owned, or NULL: out of memory. */
-struct delivery *delivery_new(size_t number);
+/* Of source <number>; its changes are numbered by <seq>, which is borrowed. Returns owned, or NULL:
+ * out of memory. */
+struct delivery *delivery_new(size_t number, struct seq *seq);
 void delivery_free(struct delivery *d);
 
 /* Its name is final, and it goes on from the position that <store> keeps under <name>, if any.
@@ -80,7 +82,7 @@ bool delivery_is_whole(const struct delivery *d);  /* it is of several sources: 
 bool delivery_stop(struct delivery *d) WARN_UNUSED;
 
 /* A chunk of rows is to be delivered, from row *from on: begins the batch if the chunk is its first
- * one, and records the rows. */
+ * one, records the rows and numbers them. */
 bool delivery_begin_rows(struct delivery *d, struct chunk *c, size_t *from,
                          struct err *e) WARN_UNUSED;
 

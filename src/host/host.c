@@ -3,10 +3,12 @@
  * SPDX-License-Identifier: MIT */
 #include "host/host.h"
 
+#include "base/array.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/text.h"
 #include "lua/api_state.h"
+#include "lua/api_watch.h"
 #include "host/deletes.h"
 #include "host/output.h"
 #include "host/reset.h"
@@ -30,6 +32,8 @@ struct host {
     struct reader *reader;
     struct delivery **deliveries; /* of each source */
     struct checkpoint checkpoint;
+    struct pollfd *fds;     /* owned scratch */
+    size_t cap_fds;
     size_t n_sources, n_done;
     int64_t began_ms;
     size_t turn;            /* whose messages that wait are looked at first */
@@ -164,16 +168,23 @@ static int64_t earlier(int64_t a, int64_t b)
 static bool sleep_until_news(struct host *h, int64_t wait_ms, struct err *e)
 {
     int64_t lazy_ms = checkpoint_wait_ms(&h->checkpoint);
-    struct pollfd fds[2] = {
-        { .fd = *h->o->script.stop ? -1 : h->o->script.stop_fd, .events = POLLIN },
-        { .fd = h->queue != NULL ? queue_fd(h->queue) : -1, .events = POLLIN },
-    };
+    size_t n = h->script->n_watches;
 
     if (lazy_ms == 0)
         return checkpoint_save_lazy(&h->checkpoint, e);
+    if (!ARRAY_RESERVE(h->fds, 0, h->cap_fds, n + 2))
+        return err_memory(e);
+    api_watch_put(h->script, h->fds);
+    h->fds[n] = (struct pollfd){ .fd = *h->o->script.stop ? -1 : h->o->script.stop_fd,
+                                 .events = POLLIN };
+    h->fds[n + 1] = (struct pollfd){ .fd = h->queue != NULL ? queue_fd(h->queue) : -1,
+                                     .events = POLLIN };
     wait_ms = earlier(wait_ms, lazy_ms);
-    if (poll(fds, 2, wait_ms > 60000 ? 60000 : (int)wait_ms) < 0 && errno != EINTR)
-        return err_set(e, ERR_INTERNAL, "poll: %s", strerror(errno));
+    if (poll(h->fds, n + 2, wait_ms > 60000 ? 60000 : (int)wait_ms) < 0)
+        return errno == EINTR || err_set(e, ERR_INTERNAL, "poll: %s", strerror(errno));
+    for (size_t i = 0; i < n; i++)
+        if (h->fds[i].revents != 0 && !hooks_watched(h->script, h->fds[i].fd, h->fds[i].revents, e))
+            return false;
     return true;
 }
 
@@ -287,9 +298,12 @@ static bool loop(struct host *h, struct err *e)
         /* timers first: one of them may let a source go on */
         if (!hooks_run_timers(h->script, &t, e))
             return false;
-        if ((t.has_released && h->script->is_held_back) || t.is_due || h->checkpoint.is_due) {
+        if ((t.has_released && h->script->is_held_back) || t.is_due || h->checkpoint.is_due ||
+            h->script->wants_flush) {
+            h->script->wants_flush = false;
             /* which may have set a timer */
-            if (!checkpoint_retry(&h->checkpoint, false, e) || !hooks_run_timers(h->script, &t, e))
+            if (!output_flush(e) || !checkpoint_retry(&h->checkpoint, false, e) ||
+                !hooks_run_timers(h->script, &t, e))
                 return false;
             h->checkpoint.is_due = h->checkpoint.is_due || t.is_due;
         }
@@ -331,7 +345,7 @@ static bool start_reader(struct host *h, struct err *e)
     for (size_t i = 0; i < h->n_sources; i++) {
         struct api_source *d = &h->script->sources[i];
 
-        h->deliveries[i] = delivery_new(i);
+        h->deliveries[i] = delivery_new(i, &h->script->seq);
         d->name = strdup(d->config->name != NULL ? d->config->name : d->config->table);
         if (h->deliveries[i] == NULL || d->name == NULL)
             return err_memory(e);
@@ -357,6 +371,7 @@ static void fini(struct host *h)
         delivery_free(h->deliveries[i]);
     free(h->deliveries);
     checkpoint_fini(&h->checkpoint);
+    free(h->fds);
     if (h->script != NULL)
         api_source_free(h->script);
     script_free(h->script);
@@ -391,9 +406,11 @@ static bool run(struct host *h, struct err *e)
         return false;
     if (h->o->mode != READER_CHECK && !hooks_start(h->script, e))
         return false;
+    if (!seq_open(&h->script->seq, h->script->store, e))
+        return false;
     if (h->n_sources > 0 && !start_reader(h, e))
         return false;
-    if (!loop(h, e))
+    if (!loop(h, e) || (h->o->mode == READER_CHECK && !hooks_check(h->script, e)))
         return false;
     log_totals(h);
     return true;

@@ -2,7 +2,6 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/api_copy_lines.h"
 
-#include "base/file.h"
 #include "lua/api_db.h"
 #include "lua/guard.h"
 #include "lua/json.h"
@@ -75,25 +74,13 @@ static int count_lines(lua_State *L)
     return 2;
 }
 
-/* Opens a file without a name, in the folder of the state file where there is one. */
-static int open_unnamed(const struct script *s)
-{
-    const char *tmp = getenv("TMPDIR");
-    char *folder = s->o.state != NULL ? file_folder(s->o.state)
-                                      : strdup(tmp != NULL && *tmp != '\0' ? tmp : "/tmp");
-    int fd = folder != NULL ? file_open_unnamed(folder) : -1;
-
-    free(folder);
-    return fd;
-}
-
 /* Moves what is in memory to the file. */
 static void spill(lua_State *L, struct api_copy_lines *s)
 {
     size_t done = 0;
 
     if (s->fd < 0)
-        s->fd = open_unnamed(script_of(L));
+        s->fd = script_open_unnamed(script_of(L));
     while (s->fd >= 0 && done < s->mem.len) {
         ssize_t n = pwrite(s->fd, s->mem.data + done, s->mem.len - done, s->in_file + (off_t)done);
 

@@ -127,6 +127,13 @@ static int refuse(lua_State *L)
     return lua_error(L);
 }
 
+static int stale(lua_State *L)
+{
+    err_set(&script_of(L)->cause, ERR_STATE, "%s", luaL_checkstring(L, 1));
+    lua_settop(L, 1);
+    return lua_error(L);
+}
+
 static int rethrow(lua_State *L)
 {
     luaL_checkstring(L, 1);
@@ -263,7 +270,8 @@ static int stop(lua_State *L)
 static int hook(lua_State *L)
 {
     static const char *const names[] = { "timers", "start", "enter", "leave", "resolved", "reading",
-                                         "ready", "checkpoint", "last", "finish", "graph", NULL };
+                                         "ready", "checkpoint", "last", "finish", "graph", "check",
+                                         NULL };
     int *ref = &script_of(L)->hooks[luaL_checkoption(L, 1, NULL, names)];
 
     luaL_checktype(L, 2, LUA_TFUNCTION);
@@ -288,8 +296,12 @@ static void set_facts(lua_State *L, const struct script_options *o)
     set_text(L, "scripts_dir", o->scripts_dir);
     set_text(L, "script", o->path);
     set_text(L, "state_file", o->state);
+    lua_pushboolean(L, o->resets && o->reset == NULL);
+    lua_setfield(L, -2, "is_reset");
     lua_pushboolean(L, o->is_sandboxed);
     lua_setfield(L, -2, "is_sandboxed");
+    lua_pushboolean(L, o->has_network);
+    lua_setfield(L, -2, "has_network");
     lua_createtable(L, (int)o->n_words, 0);
     for (size_t i = 0; i < o->n_words; i++) {
         lua_pushstring(L, o->words[i]);
@@ -302,6 +314,7 @@ void api_host_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "stop", stop }, { "hook", hook }, { "usage", usage }, { "refuse", refuse },
+        { "stale", stale },
         { "rethrow", rethrow }, { "try", try }, { "where", where }, { "place", place },
         { "traceback", traceback }, { "explain", explain }, { "nearest", nearest },
         { "size", size }, { "now", now },

@@ -1,15 +1,17 @@
 /* api_host.h -- what scripts may ask of the program.
  *
  * Exports to Lua (module pgcdc.raw):
- *   version, dsn, lua_dir, scripts_dir, script, state_file, is_sandboxed, words: what the program
- *     is and was started with, see struct script_options;
+ *   version, dsn, lua_dir, scripts_dir, script, state_file, is_sandboxed, has_network, is_reset
+ *     (all is forgotten), words: what the program is and was started with, see struct
+ *     script_options;
  *   log(level, message, fields, is_of_script): one line on standard error; keys of a script that
  *     are the program's own get the prefix field_;
  *   stop(status): the program stops in good order;
  *   hook(name, function): what the host calls, see hooks.c.
  * Errors:
- *   usage(message), refuse(message): throw, so that the program ends with the status for a wrong
- *     command line (2), or for a database that cannot be used as asked (3);
+ *   usage(message), refuse(message), stale(message): throw, so that the program ends with the
+ *     status for a wrong command line (2), for a database that cannot be used as asked (3), or for
+ *     a state file that does not fit (4);
  *   try(catch, f, ...) -> true, results ... | false, what catch made of the error. As xpcall, but
  *     what took too long counts as a failure like others, and the time starts again;
  *   rethrow(message, traceback): throws again what was caught;

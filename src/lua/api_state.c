@@ -25,32 +25,35 @@ static void put_kept(struct store *store, const char *kind, const char *end, str
     }
 }
 
-static bool put_former(struct store *store, const struct buf *b, struct err *e)
+static bool keep(struct store *store, const char *kind, const struct buf *b, struct err *e)
 {
     static const struct store_slice none = { "", 0 };
-    const struct store_record r = { .kind = { "former", 6 }, .name = none, .key = none,
+    const struct store_record r = { .kind = { kind, strlen(kind) }, .name = none, .key = none,
                                     .value = { b->data, b->len } };
 
     return b->len == 0 || store_put(store, &r, e);
 }
 
-/* Forgets everything. What targets know this file by is kept as its former name: what was written
- * to them is ours. */
+/* Forgets everything but the numbers of changes, which never go back. What targets know this file
+ * by is kept as its former name: what was written to them is ours. */
 static bool forget_all(struct store *store, struct err *e)
 {
-    struct buf former;
+    struct buf former, seq;
     bool ok;
 
     buf_init(&former, SIZE_MAX / 2);
+    buf_init(&seq, SIZE_MAX / 2);
     put_kept(store, "former", "", &former);
     put_kept(store, "pipeline", " ", &former);
-    ok = (buf_ok(&former) || err_memory(e)) && store_begin(store, e);
-    if (ok && !(store_forget_all(store, e) && put_former(store, &former, e) &&
-                store_commit(store, e))) {
+    put_kept(store, "seq", "", &seq);
+    ok = ((buf_ok(&former) && buf_ok(&seq)) || err_memory(e)) && store_begin(store, e);
+    if (ok && !(store_forget_all(store, e) && keep(store, "former", &former, e) &&
+                keep(store, "seq", &seq, e) && store_commit(store, e))) {
         store_rollback(store);
         ok = false;
     }
     buf_fini(&former);
+    buf_fini(&seq);
     return ok;
 }
 
@@ -176,9 +179,10 @@ static int save(lua_State *L)
     if (n == 0 || s->o.state == NULL)
         return 0;
     ok = api_state_open(s, e) && store_begin(s->store, e);
-    ok = ok && put_records(L, s->store, n, e) && store_commit(s->store, e);
+    ok = ok && put_records(L, s->store, n, e) && seq_put(&s->seq, e) && store_commit(s->store, e);
     if (!ok && s->store != NULL)
         store_rollback(s->store);
+    seq_end(&s->seq, ok);
     if (!ok)
         return throw_cause(L);
     return 0;
@@ -222,11 +226,17 @@ static int hold_back(lua_State *L)
     return 0;
 }
 
+static int want_flush(lua_State *L)
+{
+    script_of(L)->wants_flush = true;
+    return 0;
+}
+
 void api_state_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "kept", kept }, { "save", save }, { "pipeline", pipeline },
-        { "hold_back", hold_back }, { NULL, NULL },
+        { "hold_back", hold_back }, { "want_flush", want_flush }, { NULL, NULL },
     };
 
     luaL_setfuncs(L, functions, 0);

@@ -22,10 +22,10 @@
 /* The fields that every change has, in the order of pairs and of JSON. Pairs leaves out the last
  * two, JSON the source as well. */
 enum known { KNOWN_OP, KNOWN_SCHEMA, KNOWN_TABLE, KNOWN_SOURCE, KNOWN_KEY, KNOWN_ROW, KNOWN_OLD,
-             KNOWN_XID, KNOWN_TS, KNOWN_ID, KNOWN_DATABASE, KNOWN_CHANGED, KNOWN_COUNT };
+             KNOWN_XID, KNOWN_SEQ, KNOWN_TS, KNOWN_ID, KNOWN_DATABASE, KNOWN_CHANGED, KNOWN_COUNT };
 static const char *const known_names[KNOWN_COUNT] = { "op", "schema", "table", "source", "key",
-                                                      "row", "old", "xid", "ts", "id", "database",
-                                                      "changed" };
+                                                      "row", "old", "xid", "seq", "ts", "id",
+                                                      "database", "changed" };
 #define KNOWN_SHOWN KNOWN_DATABASE
 
 enum shared { SHARED_ROW_MT = 1, SHARED_KEY_MT, SHARED_CHANGE_MT, SHARED_SOURCE };
@@ -105,6 +105,11 @@ static void push_known(lua_State *L, struct row_class *class, struct rowdata *d,
         if (class->rowtype->has_no_xid)
             break;
         lua_pushinteger(L, (lua_Integer)d->xid);
+        return;
+    case KNOWN_SEQ:
+        if (d->seq == 0)
+            break;
+        lua_pushinteger(L, (lua_Integer)d->seq);
         return;
     case KNOWN_TS:
         lua_pushstring(L, d->ts);
@@ -323,6 +328,9 @@ static void put_known(lua_State *L, int index, enum known known, struct buf *b, 
     case KNOWN_XID:
         rowdata_put_xid(class, d, b);
         return;
+    case KNOWN_SEQ:
+        rowdata_put_seq(d, b);
+        return;
     case KNOWN_TS:
         put_quoted(b, d->ts);
         return;
@@ -399,6 +407,8 @@ static void put_untouched(lua_State *L, const struct row_class *class, int index
     }
     buf_puts(b, ",\"xid\":");
     rowdata_put_xid(class, d, b);
+    buf_puts(b, ",\"seq\":");
+    rowdata_put_seq(d, b);
     buf_puts(b, ",\"ts\":");
     put_quoted(b, d->ts);
     buf_puts(b, ",\"id\":");

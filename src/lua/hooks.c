@@ -15,6 +15,7 @@
 
 #include <lauxlib.h>
 #include <math.h>
+#include <poll.h>
 
 /* ---- changes ---- */
 
@@ -95,7 +96,7 @@ static int deliver(lua_State *L)
             lua_pop(L, 1);
         }
         d->done++;
-        if (source->pauses > 0 || (d->may_stop && script_should_stop(s)))
+        if (source->pauses > 0 || (d->may_stop && (s->wants_flush || script_should_stop(s))))
             break;
     }
     push_hook(L, SCRIPT_HOOK_LEAVE);
@@ -302,6 +303,11 @@ bool hooks_graph(struct script *s, struct err *e)
     return run_hook(s, SCRIPT_HOOK_GRAPH, e);
 }
 
+bool hooks_check(struct script *s, struct err *e)
+{
+    return run_hook(s, SCRIPT_HOOK_CHECK, e);
+}
+
 bool hooks_start(struct script *s, struct err *e)
 {
     return run_hook(s, SCRIPT_HOOK_START, e);
@@ -359,6 +365,39 @@ bool hooks_checkpoint(struct script *s, struct hooks_checkpoint *c, struct err *
 {
     c->is_taken = c->is_done = false;
     return script_call(s, checkpoint, c, e);
+}
+
+/* ---- descriptors ---- */
+
+struct watched_job {
+    int fd;
+    short events;
+};
+
+/* What was called before may have taken it from the list. */
+static int call_watched(lua_State *L)
+{
+    const struct watched_job *job = lua_touserdata(L, 1);
+    bool is_over = (job->events & (POLLERR | POLLHUP | POLLNVAL)) != 0;
+    struct script *s = script_of(L);
+
+    for (size_t i = 0; i < s->n_watches; i++)
+        if (s->watches[i].fd == job->fd) {
+            lua_rawgeti(L, LUA_REGISTRYINDEX, s->watches[i].function);
+            lua_pushboolean(L, is_over || (job->events & POLLIN) != 0);
+            lua_pushboolean(L, is_over || (job->events & POLLOUT) != 0);
+            script_start_clock(s);
+            lua_call(L, 2, 0);
+            break;
+        }
+    return 0;
+}
+
+bool hooks_watched(struct script *s, int fd, short events, struct err *e)
+{
+    struct watched_job job = { fd, events };
+
+    return script_call(s, call_watched, &job, e);
 }
 
 /* ---- timers ---- */

@@ -13,6 +13,9 @@
 /* Prints the pipeline. */
 bool hooks_graph(struct script *s, struct err *e) WARN_UNUSED;
 
+/* Asks the sinks whether they can be used, and prints what they say. */
+bool hooks_check(struct script *s, struct err *e) WARN_UNUSED;
+
 /* Opens the sinks. The state file must be open. */
 bool hooks_start(struct script *s, struct err *e) WARN_UNUSED;
 
@@ -26,7 +29,8 @@ struct hooks_rows {
 };
 
 /* Gives the rows from <done> on to the handlers, and counts <done> up. Stops early and returns true
- * if the source was paused, if a handler asks for the same change again later, or by <may_stop>.
+ * if the source was paused, if a handler asks for the same change again later, or by <may_stop>,
+ * where a sink wants to be flushed as well.
  * After a failure row <done> is the one that failed, and <e> names its key. */
 bool hooks_deliver(struct script *s, struct hooks_rows *rows, struct err *e) WARN_UNUSED;
 
@@ -74,6 +78,9 @@ bool hooks_schema(struct script *s, size_t source, const struct message_schema *
                   struct err *e) WARN_UNUSED;
 bool hooks_error(struct script *s, size_t source, const struct message_notice *notice,
                  struct err *e) WARN_UNUSED;
+
+/* poll() says this of a descriptor that is watched (see api_watch.h). */
+bool hooks_watched(struct script *s, int fd, short events, struct err *e) WARN_UNUSED;
 
 struct hooks_timers {
     int64_t wait_ms;   /* until the next one is due; -1: there is none */

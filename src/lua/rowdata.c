@@ -27,6 +27,7 @@ static void fill(struct rowdata *d, const struct chunk *chunk, const struct chun
 {
     d->rowtype = chunk->rowtype;
     d->xid = row->xid;
+    d->seq = chunk->seq != 0 ? chunk->seq + (uint64_t)(row - chunk->rows) : 0;
     d->place = row->place;
     d->op = row->op;
     d->is_key_only = row->is_key_only;
@@ -63,6 +64,7 @@ struct rowdata *rowdata_push_like(lua_State *L, const struct rowdata *like,
     d = push_room(L, n, len, ROWDATA_DECODED);
     d->rowtype = rowtype;
     d->xid = like->xid;
+    d->seq = like->seq;
     d->place = like->place;
     d->op = like->op;
     d->is_key_only = like->is_key_only;
@@ -214,4 +216,12 @@ void rowdata_put_xid(const struct row_class *class, const struct rowdata *d, str
         buf_puts(b, "null");
     else
         buf_put_u64(b, d->xid);
+}
+
+void rowdata_put_seq(const struct rowdata *d, struct buf *b)
+{
+    if (d->seq == 0)
+        buf_puts(b, "null");
+    else
+        buf_put_u64(b, d->seq);
 }

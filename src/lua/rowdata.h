@@ -24,6 +24,7 @@ struct rowdata {
     const struct rowtype *rowtype; /* only compared with the class's: it may be freed */
     uint32_t n_columns;
     uint64_t xid;
+    uint64_t seq;     /* 0: it has none */
     struct chunk_place place; /* if the row type <has_place> */
     enum op op;
     bool is_split;    /* <ends> is filled in */
@@ -39,7 +40,7 @@ struct rowdata {
 struct rowdata *rowdata_push(lua_State *L, const struct chunk *chunk,
                              const struct chunk_row *row);
 
-/* Pushes row data of <rowtype> with the op, xid and ts of <like> and room for <n> columns and
+/* Pushes row data of <rowtype> with the op, xid, seq and ts of <like> and room for <n> columns and
  * <len> bytes, which the caller fills. Returns it, borrowed. */
 struct rowdata *rowdata_push_like(lua_State *L, const struct rowdata *like,
                                   const struct rowtype *rowtype, size_t n, size_t len);
@@ -70,7 +71,8 @@ void rowdata_push_field(lua_State *L, const struct row_class *class, struct rowd
 void rowdata_put_json(lua_State *L, const struct row_class *class, struct rowdata *d, size_t i,
                       struct buf *b);
 
-/* Appends the xid as JSON; null for a row that has none. */
+/* Appends the xid, or the seq, as JSON; null for a row that has none. */
 void rowdata_put_xid(const struct row_class *class, const struct rowdata *d, struct buf *b);
+void rowdata_put_seq(const struct rowdata *d, struct buf *b);
 
 #endif

@@ -3,6 +3,7 @@
 #include "lua/script.h"
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "lua/frame.h"
 #include "lua/sandbox.h"
 
@@ -296,6 +297,7 @@ void script_free(struct script *s)
         buf_fini(&s->line[i]);
     }
     free(s->traceback);
+    free(s->watches);
     free(s);
 }
 
@@ -316,4 +318,15 @@ void script_push_file(lua_State *L, const char *path)
 {
     if (luaL_loadfilex(L, path, script_of(L)->o.is_sandboxed ? "t" : NULL) != LUA_OK)
         lua_error(L);
+}
+
+int script_open_unnamed(const struct script *s)
+{
+    const char *tmp = getenv("TMPDIR");
+    char *folder = s->o.state != NULL ? file_folder(s->o.state)
+                                      : strdup(tmp != NULL && *tmp != '\0' ? tmp : "/tmp");
+    int fd = folder != NULL ? file_open_unnamed(folder) : -1;
+
+    free(folder);
+    return fd;
 }

@@ -14,7 +14,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "lua/pool.h"
-#include "state/store.h"
+#include "state/seq.h"
 
 #include <lua.h>
 #include <stdatomic.h>
@@ -25,6 +25,7 @@ struct script_options {
     const char *path;         /* of the script */
     const char *lua_dir;      /* where pgcdc/init.lua is */
     const char *scripts_dir;  /* the bundled scripts */
+    const char *modules_dir;  /* modules in C, see lua/native.h */
     char *const *words;       /* NAME=VALUE */
     size_t n_words;
     const char *dsn;          /* of sources that name none */
@@ -34,6 +35,8 @@ struct script_options {
     size_t max_memory;        /* bytes; 0: no limit */
     int64_t max_time_ns;      /* of one handler call; 0: no limit */
     bool is_sandboxed;
+    bool has_network;         /* sinks that connect to a server may be used: outside of the sandbox,
+                                 or by --allow-network */
     struct log *log;
     const atomic_int *stop;   /* set when the program was asked to stop */
     int stop_fd;              /* readable from then on */
@@ -44,6 +47,7 @@ enum script_hook {
     SCRIPT_HOOK_TIMERS, SCRIPT_HOOK_START, SCRIPT_HOOK_ENTER, SCRIPT_HOOK_LEAVE,
     SCRIPT_HOOK_RESOLVED, SCRIPT_HOOK_READING, SCRIPT_HOOK_READY,
     SCRIPT_HOOK_CHECKPOINT, SCRIPT_HOOK_LAST, SCRIPT_HOOK_FINISH, SCRIPT_HOOK_GRAPH,
+    SCRIPT_HOOK_CHECK,
     SCRIPT_HOOK_COUNT
 };
 
@@ -68,6 +72,13 @@ struct script {
     size_t n_sources, cap_sources;
     int hooks[SCRIPT_HOOK_COUNT]; /* registry references */
     struct store *store;      /* see api_state.h; NULL until it is needed */
+    struct seq seq;           /* numbers for changes */
+    bool wants_flush;         /* a sink asks for a checkpoint at the next row where one may be */
+    struct script_watch {
+        int fd, function;     /* a registry reference */
+        short events;         /* as of poll() */
+    } *watches;               /* owned: see api_watch.h */
+    size_t n_watches, cap_watches;
     bool is_held_back;        /* something was captured that may not be saved yet */
     lua_CFunction explain;    /* see explain.h; NULL until it is needed */
     struct err cause;         /* why the failure happened, where it was not the script's */
@@ -112,6 +123,10 @@ void script_forgive(struct script *s);
 
 /* Loads a file as text; pushes the function. Throws what is wrong with it. */
 void script_push_file(lua_State *L, const char *path);
+
+/* Opens a file without a name, in the folder of the state file where there is one. Returns a
+ * descriptor, owned, or -1 with errno set. */
+int script_open_unnamed(const struct script *s);
 
 /* True if handlers must not get any more changes. */
 bool script_should_stop(const struct script *s);

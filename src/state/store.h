@@ -10,6 +10,7 @@
  *   sink      name     ""   how far a sink has come, JSON
  *   commit    name     ""   the savepoint that a sink stored with its data, JSON
  *   serial    ""       ""   the number of the newest savepoint
+ *   seq       ""       ""   no change was given a number beyond this one
  *   pipeline  ""       ""   tells this state file from others
  *   former    ""       ""   what it was called before it was reset, each followed by a blank
  *

@@ -65,8 +65,10 @@ function TestApiChange.test_tostring()
    lu.assertStrMatches(ts, STAMP)
    local expected = '{"op":"read","schema":"public","table":"t","key":{"id":1},"row":{"id":1,'
       .. [["name":"quote \" backslash \\ tab \t é 😀 \u0001","amount":12.50,]]
-      .. '"data":{"b": [1, null]},"extra":null},"xid":XID,"ts":"TS","id":"public.t/XID/1"}'
-   expected = expected:gsub("XID", xid_of(db)):gsub("TS", ts)
+      .. '"data":{"b": [1, null]},"extra":null},"xid":XID,"seq":SEQ,"ts":"TS",'
+      .. '"id":"public.t/XID/1"}'
+   local seq = lines[1]:match '"seq":(%d+)'
+   expected = expected:gsub("XID", xid_of(db)):gsub("SEQ", seq):gsub("TS", ts)
    lu.assertEquals(lines[1], expected)
    lu.assertEquals(lines[2], expected)
 end
@@ -262,7 +264,8 @@ function TestApiChange.test_assigning_to_the_change()
       c.old = {id = 1}
       print(c)
       for name, value in pairs(c) do
-         if type(value) ~= "table" and name ~= "ts" and name ~= "xid" and name ~= "id" then
+         if type(value) ~= "table" and name ~= "ts" and name ~= "xid" and name ~= "seq"
+            and name ~= "id" then
             print(name, value)
          end
       end
@@ -271,9 +274,10 @@ function TestApiChange.test_assigning_to_the_change()
       c.row = nil
       c.op = nil
       print(c.row.name, c.op)]])
-   local tail = [["xid":X,"ts":"X","id":"X","extra":"more","zone":[1]}]]
+   local tail = [["xid":X,"seq":X,"ts":"X","id":"X","extra":"more","zone":[1]}]]
    local function plain(line)
-      return (line:gsub('"xid":%d+', '"xid":X'):gsub('"ts":"[^"]*"', '"ts":"X"')
+      return (line:gsub('"xid":%d+', '"xid":X'):gsub('"seq":%d+', '"seq":X')
+              :gsub('"ts":"[^"]*"', '"ts":"X"')
               :gsub('"id":"[^"]*"', '"id":"X"'))
    end
    lu.assertEquals(plain(lines[1]), [[{"op":"delete","schema":"public","table":"t","key":{"id":1},]]

@@ -55,7 +55,7 @@ function TestValues.test_json_of_every_type_is_row_to_json()
       local change = json.decode(line, { numbers = "tagged", duplicates = true })
       lu.assertEquals(json.keys(change.row), names)
       lu.assertEquals(json.keys(change),
-         { "op", "schema", "table", "key", "row", "xid", "ts", "id" })
+         { "op", "schema", "table", "key", "row", "xid", "seq", "ts", "id" })
    end
 end
 
@@ -85,7 +85,8 @@ function TestValues.test_odd_json_passes_as_it_is()
    lu.assertEquals(#lines, #odd_documents)
    for i, line in ipairs(lines) do
       local one_line = odd_documents[i]:gsub("[\t\r\n]", " ")
-      lu.assertEquals(line:match '"row":(.*),"xid":%d+,"ts":"[^"]*","id":"public.docs/%d+/%d+"}$',
+      lu.assertEquals(line:match('"row":(.*),"xid":%d+,"seq":%d+,"ts":"[^"]*",'
+         .. '"id":"public.docs/%d+/%d+"}$'),
          ('{"id":%d,"j":%s,"a":[%s,null]}'):format(i, one_line, one_line))
    end
 end

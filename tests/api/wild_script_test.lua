@@ -483,7 +483,7 @@ local ALL_ODD = [[
          for _, value in ipairs(values) do
             try(take, value)
             for _, field in ipairs {"op", "schema", "table", "source", "key", "row", "old", "xid",
-                                    "ts", "id", "database", "changed", "new"} do
+                                    "seq", "ts", "id", "database", "changed", "new"} do
                local c = raw.clone(change)
                local _ = tried % 2 == 0 and c.row
                c[field] = value

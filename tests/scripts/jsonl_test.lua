@@ -33,7 +33,7 @@ function TestJsonl.test_a_line()
    local result = run(database(1), { table = "t" })
    lu.assertEquals(result.status, 0)
    lu.assertStrMatches(result.stdout, '{"op":"read","schema":"public","table":"t","key":{"id":1},'
-      .. '"row":{"id":1,"name":"c4ca4238a0b923820dcc509a6f75849b","n":1},"xid":%d+,'
+      .. '"row":{"id":1,"name":"c4ca4238a0b923820dcc509a6f75849b","n":1},"xid":%d+,"seq":%d+,'
       .. '"ts":"%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d%.%d%d%dZ","id":"public%.t/%d+/1"}\n')
 end
 

@@ -235,7 +235,8 @@ function TestOwnRows.test_other_sinks()
          stream:sink(pgcdc.sinks.exec { name = "exec" .. i, command = "sed s/^/exec:/" })
       end]]):format(BY_HAND)).lines
    local change = '{"op":"upsert","schema":"","table":"totals","key":{"id":1},"row":{"id":1,'
-      .. '"list":[1,2],"name":"Ada"},"xid":null,"ts":"2026-01-01T00:00:00.000Z","id":"x"}'
+      .. '"list":[1,2],"name":"Ada"},"xid":null,"seq":null,'
+      .. '"ts":"2026-01-01T00:00:00.000Z","id":"x"}'
    local row = '{"id":1,"list":[1,2],"name":"Ada"}'
    table.sort(lines)
    local expected = { 'id,list,name', 'id,list,name', '1,"[1,2]",Ada', '1,"[1,2]",Ada', change,

@@ -47,7 +47,7 @@ function TestOperatorsEnvelope.test_debezium()
    lu.assertEquals(envelope.source, {
       version = envelope.source.version, connector = "pgcdc-lua", name = "mine",
       db = db.name, schema = "a b", table = "t/ü", txId = change.xid, ts_ms = envelope.ts_ms,
-      snapshot = "true",
+      snapshot = "true", sequence = tostring(change.seq),
    })
    lu.assertStrMatches(envelope.source.version, "%d+%.%d+%.%d+")
    lu.assertEquals(#lines, 4)
@@ -106,8 +106,8 @@ function TestOperatorsEnvelope.test_cloudevents()
    table.remove(lines, 1)
    local change = json.decode(lines[2])
    local event = json.decode(lines[1])
-   lu.assertEquals(json.keys(event), { "data", "datacontenttype", "id", "source", "specversion",
-      "time", "type" })
+   lu.assertEquals(json.keys(event), { "data", "datacontenttype", "id", "sequence", "source",
+      "specversion", "time", "type" })
    lu.assertEquals(lines[1]:match '^{"data":(.*),"datacontenttype":"application/json"', lines[2])
    local database = "envelope%20%C3%A9%2F%25" .. db.name:match "_%d+$"
    lu.assertEquals({ event.id, event.source, event.specversion, event.time, event.type },

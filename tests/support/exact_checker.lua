@@ -17,7 +17,8 @@ for name in options.tables:gmatch "[^,]+" do
       column = grows and "k", lookback = grows and 5, recheck = grows and 0.4,
       on_change = function(change)
          local v = change.row and change.row.v or 0
-         io.write(("%s %d %d %d %s\n"):format(change.table, change.key.k, v, change.xid, change.op))
+         io.write(("%s %d %d %d %s %d\n"):format(change.table, change.key.k, v, change.xid,
+            change.op, change.seq))
       end}
 end]]
 
@@ -36,6 +37,7 @@ function checker.new(options)
       last = {},     -- by table and key: {v =, xid =} as delivered last
       seen_gone = {},
       seen = {},     -- by table, key and xid: the version that was delivered
+      seqs = {},     -- by table: the number of the change that was delivered last
       marks = {},    -- by table: its mark was delivered
       delivered = 0, repeated = 0,
       lowest = math.maxinteger, highest = 0, -- the xids of what polls delivered
@@ -66,13 +68,23 @@ local function take_delete(self, name, k, xid)
    end
 end
 
+-- The number of a change is greater than that of every one before, also over kills.
+local function take_seq(self, name, k, seq)
+   local last = self.seqs[name]
+   if seq and last and seq <= last then
+      self:complain("%s %s has the number %d, after %d", name, k, seq, last)
+   end
+   self.seqs[name] = seq or last
+end
+
 -- Takes one line that the program has written.
 function methods:take(line)
-   local name, k, v, xid, op = line:match "^(%w+) (%d+) (%d+) (%d+) (%a+)$"
+   local name, k, v, xid, op, seq = line:match "^(%w+) (%d+) (%d+) (%d+) (%a+) ?(%d*)$"
    if not name then
       self:complain("no change: %q", line)
       return
    end
+   take_seq(self, name, k, math.tointeger(seq))
    k, v = math.tointeger(k), math.tointeger(v)
    self.delivered = self.delivered + 1
    local known = self.last[name][k]

@@ -80,9 +80,11 @@ static void deliver_batch(struct delivery *d, uint64_t floor)
     deliver_part(d, floor, true);
 }
 
+static struct seq seq; /* which is not kept */
+
 static struct delivery *make_delivery(void)
 {
-    struct delivery *d = delivery_new(3);
+    struct delivery *d = delivery_new(3, &seq);
     struct err e;
 
     CHECK(d != NULL && delivery_source(d) == 3 && !delivery_is_restored(d));

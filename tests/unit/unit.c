@@ -71,6 +71,7 @@ int main(int argc, char **argv)
         position_cases,
         position_text_cases,
         queue_cases,
+        seq_cases,
         session_cases,
         text_cases,
         types_cases,

@@ -22,6 +22,13 @@
 -- A sink with a method `recall` stores savepoints together with its data: a savepoint is the
 -- checkpoint as text, with a serial number. It is stored there first, then saved here; recovery
 -- compares the two after a crash.
+--
+-- One whose target has little room says `prepares`. The savepoint is saved here first, as a record
+-- `prepared`; the sink stores a short text that says which one it was:
+--
+--    saved here: prepared 813    a crash: the target has 812, and all of 813 comes again
+--    flush: the target has 813   a crash: recovery saves what was prepared
+--    saved here: records of 813, and prepared is removed
 
 local raw = require "pgcdc.raw"
 local groups = require "pgcdc.delivery.groups"
@@ -36,9 +43,12 @@ local checkpoint = {}
 -- seals = {[participant] = what its sink calls what it had got by then}}.
 local waiting = {}
 
+local INLINE = 3500 -- bytes of a short text that has the whole savepoint in it
+
 local unsaved = {} -- source -> records that were captured, and are neither saved nor waiting, since
                    -- a sink failed
 local serial       -- of the newest savepoint
+local saved_positions = {} -- name of a source -> the text that is saved; false: there is none
 
 -- Appends records to a list; if `wanted` is given, those of participants for which it is true.
 local function append(records, more, wanted)
@@ -150,7 +160,8 @@ end
 
 -- Flushes these sinks; those that can share a transaction (whose `together` is the same) in one.
 -- `upto`: participant -> the seal up to which it is flushed; where there is none, all of it.
-local function flush_targets(targets, savepoint, upto)
+-- `attempt`: see `prepare`.
+local function flush_targets(targets, attempt, upto)
    local done = {}
    for _, participant in ipairs(targets) do
       local sink = participant.sink
@@ -162,13 +173,16 @@ local function flush_targets(targets, savepoint, upto)
                done[other.sink] = true
             end
          end
+         local text = sink.prepares and attempt.short or attempt.text
          if sink.flush_together then
-            participants.call(sink, "flush_together", savepoint, parts)
+            participants.call(sink, "flush_together", text, parts)
          else
-            participants.call(sink, "flush", savepoint, upto[participant])
+            participants.call(sink, "flush", text, upto[participant])
          end
          for _, part in ipairs(parts) do
-            participants.sink(part.sink).is_dirty = part.upto ~= nil -- what came after the seal
+            local flushed = participants.sink(part.sink)
+            flushed.is_dirty = part.upto ~= nil -- what came after the seal
+            flushed.asked, flushed.attempt, attempt.pending[flushed] = nil, nil, nil
          end
       end
    end
@@ -196,20 +210,97 @@ local function seal(members)
    return seals
 end
 
+-- The last flush of this sink failed, and nobody knows whether the target has it. Asks, since what
+-- is prepared may be removed only after that: saves what was prepared if the target has it.
+local function clear_doubt(participant)
+   local attempt = participant.attempt
+   local stored = participants.call(participant.sink, "recall")
+   if stored == attempt.short then
+      attempt.pending[participant] = nil
+      local is_complete = next(attempt.pending) == nil
+      raw.save(is_complete and attempt.records or {
+         participants.commit_record(participant, attempt.records),
+         { "prepared", participant.name, "", false },
+      })
+   end
+   participant.attempt = nil
+end
+
+-- Saves the savepoint for those sinks that store a short text. `attempt`: {text = the savepoint,
+-- short = the short text, records =, pending = set of the participants whose flush has not
+-- returned}.
+local function prepare(targets, savepoint, attempt)
+   local prepared = {}
+   for _, participant in ipairs(targets) do
+      attempt.pending[participant] = true
+      if participant.sink.prepares then
+         participant.attempt = attempt
+         prepared[#prepared + 1] = { "prepared", participant.name, "", attempt.text }
+         attempt.records[#attempt.records + 1] = { "prepared", participant.name, "", false }
+      end
+   end
+   if #prepared == 0 then
+      return
+   end
+   local short = { owner = savepoint.owner, serial = savepoint.serial,
+                   sha256 = raw.sha256(attempt.text) }
+   attempt.short = raw.encode(short)
+   if #attempt.short + #attempt.text + #',"savepoint":' <= INLINE then
+      short.savepoint = savepoint
+      attempt.short = raw.encode(short)
+   end
+   raw.save(prepared)
+end
+
+-- A number for a savepoint that is greater than that of every one that was stored, also by a state
+-- file that was lost or reset.
+local function next_serial(targets)
+   serial = serial or raw.decode(raw.kept("serial", "")[""] or "0")
+   for _, participant in ipairs(targets) do
+      serial = math.max(serial, participant.stored_serial or 0)
+   end
+   serial = serial + 1
+   return serial
+end
+
+-- The records as a savepoint has them: text only, and with the positions of all sources of the
+-- group, since the state file may be lost.
+local function plain_records(members, records)
+   local plain, has_position = {}, {}
+   for i, record in ipairs(records) do
+      plain[i] = { record[1], record[2], record[3], record[4] }
+      has_position[record[2]] = has_position[record[2]] or record[1] == "position"
+   end
+   for _, name in ipairs(groups.names(members)) do
+      if saved_positions[name] == nil then
+         saved_positions[name] = raw.kept("position", name)[""] or false
+      end
+      if saved_positions[name] and not has_position[name] then
+         plain[#plain + 1] = { "position", name, "", saved_positions[name] }
+      end
+   end
+   return array(plain)
+end
+
 -- Stores a savepoint, the records so far, in these sinks together with their data. Adds to the
 -- records what recovery compares it with.
 local function store_savepoint(members, records, targets, upto)
-   serial = (serial or raw.decode(raw.kept("serial", "")[""] or "0")) + 1
-   records[#records + 1] = { "serial", "", "", raw.encode(serial) }
+   for _, participant in ipairs(targets) do
+      if participant.attempt then
+         clear_doubt(participant)
+      end
+   end
+   local number = next_serial(targets)
+   records[#records + 1] = { "serial", "", "", raw.encode(number) }
    for _, participant in ipairs(targets) do
       records[#records + 1] = { "commit", participant.name, "", raw.encode {
-         serial = serial, sources = array(groups.names(members)) } }
+         serial = number, sources = array(groups.names(members)), target = participant.target } }
    end
-   local plain = {}
-   for i, record in ipairs(records) do
-      plain[i] = { record[1], record[2], record[3], record[4] }
-   end
-   flush_targets(targets, raw.encode { serial = serial, records = array(plain) }, upto)
+   local savepoint = { owner = raw.pipeline(), serial = number,
+                       records = plain_records(members, records) }
+   local attempt = { text = raw.encode(savepoint), records = records, pending = {} }
+   prepare(targets, savepoint, attempt)
+   flush_targets(targets, attempt, upto)
 end
 
 -- Which of the sinks that store savepoints are flushed, as a list, and up to which seal. `seals`:
@@ -234,6 +325,11 @@ local function commit(members, records, seals)
       store_savepoint(members, records, targets, upto)
    end
    raw.save(records)
+   for _, record in ipairs(records) do
+      if record[1] == "position" then
+         saved_positions[record[2]] = record[4]
+      end
+   end
    local tokens = last_tokens(records)
    for _, participant in ipairs(participants.list) do
       local saved = tokens[participant]

@@ -12,7 +12,8 @@
 -- how many seconds, how much longer each time, and what becomes of it then: "stop", "skip" or
 -- "dead_letter". A sink that fails is tried again in the same way, but the change is not to blame,
 -- so that can end in a stop only; while its target is away (see participants.later) it is tried
--- again without end.
+-- again without end. Records that a target can never take (see participants.refused) fail by
+-- themselves, and the sink is flushed without them.
 --
 -- While a source waits for another try it is paused: its later changes wait in the host, and other
 -- sources go on.
@@ -70,12 +71,13 @@ local function describe(err)
       text = text:gsub("[\128-\255]", "?")
    end
    return { text = text, again_after = participants.again_after(err), refused = refused.of(err),
+            records = participants.refused_list(err),
             traceback = raw.traceback(2):sub(1, LONGEST_MESSAGE) }
 end
 
 -- Calls f(...). Returns true and its result; or false and a description of the error:
 -- {text =, traceback =, again_after = seconds or nil, refused = as the sink raised it, or nil,
--- sink = the sink that failed, or nil}.
+-- records = those that the sink can never take, or nil, sink = the sink that failed, or nil}.
 local function try(f, ...)
    participants.leave_sink(nil) -- a script may have caught the failure of a sink
    local ok, result = raw.try(describe, f, ...)
@@ -145,6 +147,7 @@ local retries = {}
 -- yet. What participants have of it must not be saved, since all of it comes again after a crash.
 local half_done = {}
 
+local by_number = {} -- number -> source
 local failed = {} -- source -> how many changes were given up
 
 local function id_of(change)
@@ -205,6 +208,7 @@ end
 --- may be called as they are. `source`: {number =, policy =, dead_letter = a function, or nil}.
 function on_error.guard(source, handlers)
    local policy = source.policy
+   by_number[source.number] = source
    local is_plain = policy.tries == 0 and policy.otherwise == "stop"
    if is_plain and not participants.has_sinks() then -- of a sink, the target may be away
       return nil
@@ -266,6 +270,64 @@ end
 
 -- ---- saves ----
 
+-- Dead letters of records that a target can never take: {source =, letter =}. They are delivered
+-- before anything is saved.
+local letters = {}
+
+-- The source of a record that a sink can never take.
+local function source_of(record, sink)
+   return by_number[record.source or next(participants.sink(sink).sources)]
+end
+
+-- Does with these records what the policies of their sources say. `err`: as `try` returned it.
+local function give_up_records(source, err)
+   for _, record in ipairs(err.records) do
+      local s = source_of(record, err.sink) or source
+      local index, message, otherwise = record[1], tostring(record[2]), s.policy.otherwise
+      if otherwise == "stop" then
+         stop({ text = message, traceback = err.traceback }, 1)
+      end
+      failed[s] = (failed[s] or 0) + 1
+      raw.log("error", message:sub(1, LONGEST_MESSAGE), { sink = participants.sink(err.sink).name,
+         source = raw.source_name(s.number), record = index, failed = failed[s],
+         ["then"] = otherwise == "skip" and "skipped" or "dead letter" })
+      if otherwise == "dead_letter" then
+         letters[#letters + 1] = { source = s, letter = strict.table("field of a dead letter", {
+            change = record.value, error = message, traceback = err.traceback, attempts = 1 }) }
+      end
+   end
+end
+
+-- Delivers the letters. Returns as `try`.
+local function deliver_letters()
+   while letters[1] do
+      local source = letters[1].source
+      local number = lineage.newest_batch(source.number)
+      lineage.resume { source = source.number, number = number, held = 0 }
+      local ok, err = try(source.dead_letter, letters[1].letter)
+      lineage.resume(nil)
+      if not ok then
+         return false, err
+      end
+      table.remove(letters, 1)
+   end
+   return true
+end
+
+-- As checkpoint.advance, without the records that sinks can never take.
+local function advance(source, ...)
+   while true do
+      local ok, result = deliver_letters()
+      if ok then
+         ok, result = try(checkpoint.advance, ...)
+      end
+      if ok or not result.records then
+         return ok, result
+      end
+      give_up_records(source, result)
+   end
+end
+
 local save_attempts = {} -- source -> how often a save failed in a row
 
 -- A sink refused rows for now (see refused): they wait, or the program ends.
@@ -294,7 +356,7 @@ function on_error.checkpoint(source, positions, members, is_moment)
       return true, false
    end
    local began = raw.now()
-   local ok, result = try(checkpoint.advance, positions, members, is_moment)
+   local ok, result = advance(source, positions, members, is_moment)
    if ok then
       if (save_attempts[source] or 0) > 0 then
          end_failure(source)

@@ -23,7 +23,10 @@
 --    is_late           values have reached it after their batch; until checkpoint saves while
 --                      nothing is held
 --    token             of a sink: what was captured last, as text
---    is_prepared, recalled   of a sink: what recovery has done and found
+--    is_prepared, recalled, target   of a sink: what recovery has done and found
+--    stored_serial     of a sink: the number of the savepoint that its target had at the start
+--    attempt           of a sink that `prepares`: a flush that has not returned, see checkpoint
+--    asked             of a sink that sets `wants_flush`: it was passed on to the host
 --    reached           of a sink that wants to know: set of the sources of which values came
 --    origin, live      what lineage.current and lineage.live were at the last `touch`
 --    values, and changed or texts   of a state, see state
@@ -59,6 +62,34 @@ end
 --- The seconds of an error that `participants.later` made; nil of any other.
 function participants.again_after(err)
    return getmetatable(err) == Later and err.again_after or nil
+end
+
+-- ---- records that a target can never take ----
+
+local Refused = { __tostring = function(e)
+   return e.message
+end }
+
+--- Makes an error for a sink to raise from its flush, which must have undone all: these records can
+--- never go. `list`: of {index = which record of the flush, for messages; message; value = what the
+--- dead letter gets as its change; source = what `participants.source` returned when it was
+--- written, or nil}. What becomes of them is the affair of their source's on_error: unless that
+--- ends the program the sink is flushed again, and must leave them out.
+function participants.refused(list)
+   local first = list[1]
+   local more = #list > 1 and (" (and %d more)"):format(#list - 1) or ""
+   return setmetatable({ message = tostring(first[2]) .. more, list = list }, Refused)
+end
+
+--- The list that `participants.refused` was given; nil of any other error.
+function participants.refused_list(err)
+   return getmetatable(err) == Refused and err.list or nil
+end
+
+--- The number of the source that the value in hand stems from, the first of several; nil: of none.
+function participants.source()
+   local origin = lineage.current
+   return origin and (origin.source or origin[1] and origin[1].source)
 end
 
 -- ---- all participants ----
@@ -145,6 +176,19 @@ end
 
 -- ---- sinks ----
 
+local AGAIN = 10000 -- values
+
+--- The sink has much that is not flushed: asks the host to save at the next row where it may. To be
+--- called after a write while `wants_flush` is set. Something may hold that back, so it asks again,
+--- by and by.
+function participants.ask_flush(participant)
+   participant.asked = (participant.asked or AGAIN) + 1
+   if participant.asked > AGAIN then
+      participant.asked = 0
+      raw.want_flush()
+   end
+end
+
 --- To be called before a method of the sink. Returns what `leave_sink` must be given after it. If
 --- the method fails, `leave_sink` is not called, and `in_sink` tells which sink failed.
 function participants.enter_sink(sink)
@@ -173,11 +217,21 @@ local function capture_sink(participant, records)
       return
    end
    local token = participants.call(sink, "flush")
+   participant.asked = nil
    if token ~= nil then
       local text = raw.encode(token)
       if text ~= participant.token then
          participant.token = text
          records[#records + 1] = { "sink", participant.name, "", text, participant = participant }
+      end
+   end
+end
+
+--- The record among a savepoint's that says which one a sink has stored, or nil.
+function participants.commit_record(participant, records)
+   for _, record in ipairs(records) do
+      if record[1] == "commit" and record[2] == participant.name then
+         return record
       end
    end
 end
@@ -205,6 +259,17 @@ function participants.sink(sink)
       listener(participant)
    end
    return participant
+end
+
+--- Asks the sinks that have a method `check` whether they can be used: each returns a line about
+--- its target, which is printed, or raises why it cannot.
+function participants.check()
+   for _, participant in ipairs(participants.list) do
+      local sink = participant.sink
+      if sink and sink.check then
+         print(("sink %s: %s"):format(participant.name, participants.call(sink, "check")))
+      end
+   end
 end
 
 --- From now on `f(participant)` is called once for each sink that becomes known, before `sink`

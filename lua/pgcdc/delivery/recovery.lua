@@ -15,6 +15,17 @@
 --                                                           its positions count; if it has none,
 --                                                           the tables are read again
 --
+--    a sink that `prepares`            state file  target
+--    (what is prepared is told          7, 8 is      7       what is prepared is dropped: its data
+--    from other savepoints by a         prepared             comes again
+--    checksum)                                       8       what is prepared is saved here
+--                                       7            9       another state file has written since:
+--                                                            refused, unless the target has the
+--                                                            whole savepoint
+--                                       7            -       it has forgotten: going on from 7
+--
+-- What a state file stored that was reset since is as if it were not there.
+--
 -- A savepoint may be about several sinks, in several targets. It counts if all of them have it.
 -- Sinks whose target is away are waited for.
 
@@ -47,16 +58,24 @@ local function is_record(record)
    return true
 end
 
+-- True for a savepoint, or for the short text that stands for one where there is little room.
+local function is_savepoint(x)
+   local ok = type(x) == "table" and math.type(x.serial) == "integer"
+      and (x.owner == nil or type(x.owner) == "string")
+   if ok and x.sha256 ~= nil then
+      return type(x.sha256) == "string" and (x.savepoint == nil or is_savepoint(x.savepoint))
+   end
+   for _, record in ipairs(ok and type(x.records) == "table" and x.records or {}) do
+      ok = ok and is_record(record)
+   end
+   return ok and type(x.records) == "table"
+end
+
 -- The savepoint of that text, which a sink has stored. Raises an error if it is none of ours.
 local function read_savepoint(text)
    local ok, savepoint = pcall(raw.decode, text)
-   ok = ok and type(savepoint) == "table" and math.type(savepoint.serial) == "integer"
-      and type(savepoint.records) == "table"
-   for _, record in ipairs(ok and savepoint.records or {}) do
-      ok = ok and is_record(record)
-   end
-   return ok and savepoint or error("the savepoint that is stored there cannot be read: somebody"
-      .. " else has changed it", 0)
+   return ok and is_savepoint(savepoint) and savepoint
+      or error("the savepoint that is stored there cannot be read: somebody else has changed it", 0)
 end
 
 -- The sinks that a savepoint is about: name -> serial.
@@ -86,9 +105,15 @@ end
 -- here what it has. `mine`: what is saved here of it.
 local function go_back(participant, mine, theirs)
    recovery.is_exact = false
-   raw.log("warn", theirs and "the target is older than the state file: going on from there" or
-      "the target has lost its position: reading the tables again", { sink = participant.name })
+   raw.log("warn", not theirs and "the target has lost its position: reading the tables again"
+      or theirs.records and "the target is older than the state file: going on from there"
+      or "the target is older than the state file: reading the tables again",
+      { sink = participant.name })
    local records = { { "commit", participant.name, "", false } }
+   if theirs and not theirs.records then
+      records[1][4] = raw.encode { serial = theirs.serial, sources = mine.sources,
+                                   target = mine.target }
+   end
    for _, name in ipairs(mine.sources) do
       records[#records + 1] = { "position", name, "", false }
    end
@@ -100,24 +125,73 @@ local function go_back(participant, mine, theirs)
    raw.save(records)
 end
 
--- Compares what these sinks have stored with what is saved here, and saves here what counts.
+local function has_states()
+   for _, participant in ipairs(participants.list) do
+      if participant.kind == "state" then
+         return true
+      end
+   end
+   return false
+end
+
+-- The target has a newer savepoint than is saved here: saves it here. If the run died that stored
+-- it, that is all that is missing here; otherwise states are missing that changed in between.
+local function go_forward(participant, theirs)
+   local is_next = theirs.is_prepared or not participant.sink.prepares
+      and (theirs.owner or raw.pipeline()) == raw.pipeline()
+   if not theirs.records or not is_next and has_states() then
+      raw.stale(("sink '%s': savepoint %d was prepared by another state file%s: name it by "
+         .. "--state, or --reset"):format(participant.name, theirs.serial,
+         theirs.records and ", and the states of the script are only there" or ""))
+   elseif is_complete(theirs) then
+      raw.log(is_next and "info" or "warn",
+         "the target is ahead of the state file: going on from there", { sink = participant.name })
+      raw.save(theirs.records)
+   else
+      recovery.is_exact = false
+      raw.log("warn", "one of several targets is ahead of the others: the last batch comes "
+         .. "again, and may be there twice", { sink = participant.name })
+      if participant.sink.prepares then -- what is prepared next takes the place of this one
+         raw.save { participants.commit_record(participant, theirs.records) }
+      end
+   end
+end
+
+-- A target that may forget what it stored has done so, or never stored anything.
+local function go_on(participant, prepared)
+   if not prepared then
+      return raw.log("warn", "the target has forgotten its position: going on from that of the "
+         .. "state file", { sink = participant.name })
+   end
+   recovery.is_exact = false
+   raw.log("warn", "the target has forgotten its position: the last batch comes again, and may be "
+      .. "there twice", { sink = participant.name })
+end
+
+-- Compares what a sink has stored with what is saved here, and saves here what counts.
+local function compare(participant)
+   local kept = raw.kept("commit", participant.name)[""]
+   local prepared = raw.kept("prepared", participant.name)[""]
+   local mine, theirs = kept and raw.decode(kept), participant.recalled
+   if mine and mine.target and participant.target and mine.target ~= participant.target then
+      raw.stale(("sink '%s': the target is %s, and the state file is of %s: name that one, or "
+         .. "another --state, or --reset"):format(participant.name, participant.target,
+         mine.target))
+   elseif theirs and (not mine or theirs.serial > mine.serial) then
+      go_forward(participant, theirs)
+   elseif mine and not theirs and participant.sink.prepares then
+      go_on(participant, prepared)
+   elseif mine and (not theirs or theirs.serial < mine.serial) then
+      go_back(participant, mine, theirs)
+   end
+   if prepared then
+      raw.save { { "prepared", participant.name, "", false } }
+   end
+end
+
 local function catch_up(all)
    for _, participant in ipairs(all) do
-      local kept = raw.kept("commit", participant.name)[""]
-      local mine, theirs = kept and raw.decode(kept), participant.recalled
-      if theirs and (not mine or theirs.serial > mine.serial) then
-         if is_complete(theirs) then
-            raw.log("info", "the target is ahead of the state file: going on from there",
-               { sink = participant.name })
-            raw.save(theirs.records)
-         else
-            recovery.is_exact = false
-            raw.log("warn", "one of several targets is ahead of the others: the last batch comes "
-               .. "again, and may be there twice", { sink = participant.name })
-         end
-      elseif mine and (not theirs or theirs.serial < mine.serial) then
-         go_back(participant, mine, theirs)
-      end
+      compare(participant)
    end
 end
 
@@ -141,11 +215,48 @@ local function await(f)
    end
 end
 
--- Asks a sink for the savepoint that it stored last. Returns false if the program is to stop.
+-- True if a state file that was reset is the owner of a savepoint; while this one is being reset,
+-- all others are, too.
+local function is_forgotten(owner)
+   local former = raw.kept("former", "")[""] or ""
+   if (" " .. former):find(" " .. owner .. " ", 1, true) then
+      return true
+   elseif raw.is_reset and owner ~= raw.pipeline() then
+      raw.save { { "former", "", "", former .. owner .. " " } }
+      return true
+   end
+   return false
+end
+
+-- The savepoint that a text of a target stands for: {serial =, owner =, records = nil where only
+-- another state file knows them, is_prepared = it is prepared here}; false if there is none.
+local function savepoint_of(participant, text)
+   local stored = text and read_savepoint(text)
+   if not stored then
+      return false
+   end
+   participant.stored_serial = stored.serial
+   if stored.owner and is_forgotten(stored.owner) then
+      return false
+   elseif not stored.sha256 then
+      return stored
+   end
+   local prepared = raw.kept("prepared", participant.name)[""]
+   if prepared and raw.sha256(prepared) == stored.sha256 then
+      local savepoint = raw.decode(prepared)
+      savepoint.is_prepared = true
+      return savepoint
+   end
+   return stored.savepoint or { serial = stored.serial, owner = stored.owner }
+end
+
+-- Asks a sink for the savepoint that it stored last, and which target it has. Returns false if the
+-- program is to stop.
 local function recall(participant)
+   local sink = participant.sink
    return await(function()
-      local text = participants.call(participant.sink, "recall")
-      participant.recalled = text and read_savepoint(text) or false
+      participant.recalled = savepoint_of(participant, participants.call(sink, "recall"))
+      participant.target = sink.identify and participants.call(sink, "identify")
    end)
 end
 
@@ -185,7 +296,8 @@ local function begin(participant)
          raw.save(records)
       end
    end
-   participant.is_dirty = false
+   -- (what a script wrote while it loaded is flushed with a savepoint, where there is one)
+   participant.is_dirty = participant.is_dirty and sink.recall ~= nil
 end
 
 --- True if the sink has what the saved positions say, also after a crash. To be called after

@@ -12,7 +12,7 @@ local keys = require "pgcdc.stream.keys"
 
 local ends = {}
 
-local methods = { "flush", "restore", "saved", "recall", "close" }
+local methods = { "flush", "restore", "saved", "recall", "identify", "close" }
 
 --- Raises unless `sink` is a function or a sink. `what`: for the message.
 function ends.check(what, sink)
@@ -30,6 +30,20 @@ function ends.check(what, sink)
    end
    if sink.name ~= nil then
       check.text(what .. ": its name", sink.name)
+   end
+end
+
+-- A function that gives values to a sink by `write`. One that says when it wants to be flushed is
+-- asked after each value.
+local function asking(sink, write)
+   if sink.wants_flush == nil then
+      return write
+   end
+   return function(x)
+      write(x)
+      if sink.wants_flush then
+         participants.ask_flush(sink.participant or participants.sink(sink))
+      end
    end
 end
 
@@ -84,7 +98,7 @@ local function set_target(node, what, target)
    feeds.add(target, function()
       return find_feeds(node)
    end)
-   node.input = writer(target)
+   node.input = asking(target, writer(target))
    node.name = target.name
    if target.expect then
       function node.columns(_, x)
