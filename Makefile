@@ -19,14 +19,16 @@ LDFLAGS_ALL = -Wl,-z,relro,-z,now $(LDFLAGS)
 LDLIBS_ALL = $(shell pkg-config --libs $(PACKAGES)) -lm $(LDLIBS)
 
 PROGRAM = $(BUILD)/pgcdc-lua
-OBJECTS = $(patsubst src/%.c,$(BUILD)/obj/%.o,$(sort $(wildcard src/*.c src/*/*.c)))
+OBJECTS = $(patsubst src/%.c,$(BUILD)/obj/%.o,$(filter-out src/sinks/%,\
+	$(sort $(wildcard src/*.c src/*/*.c))))
 WITHOUT_MAIN = $(filter-out %/obj/main.o,$(OBJECTS))
 HOME_LINKS = $(BUILD)/../lua $(BUILD)/../scripts
 
-all: $(PROGRAM)
+all: $(PROGRAM) modules
 
 help:
-	@echo "make [all]           build $(PROGRAM)"
+	@echo "make [all]           build $(PROGRAM), and modules whose library is there"
+	@echo "make MODULES=        the same with these modules, such as MODULES='redis'"
 	@echo "make help            list the targets"
 	@echo "make check           install what is missing, build, run every test"
 	@echo "make demo            the same, then show changes arriving for ten seconds"
@@ -40,6 +42,7 @@ help:
 	@echo "make bench ROWS=     measure speed and memory"
 	@echo "make lint            layering, warnings as errors, luacheck"
 	@echo "make asan | tsan     the tests under the sanitizers"
+	@echo "make storm EVERY= SUITES=   tests with hostile finalizers at each EVERY-th call of Lua"
 	@echo "make valgrind        some tests under valgrind"
 	@echo "make cover           lines that the tests reach"
 	@echo "make install PREFIX= DESTDIR=   and uninstall, dist, clean"
@@ -64,7 +67,10 @@ $(HOME_LINKS): | $(BUILD)
 
 -include $(OBJECTS:.o=.d)
 
+include src/sinks/modules.mk
 include tests/tests.mk
+
+modules: $(MODULE_FILES)
 
 # ---- installation ----
 
@@ -72,16 +78,18 @@ TO = $(DESTDIR)$(PREFIX)
 VERSION = $(shell sed -n 's/.*define VERSION "\(.*\)"/\1/p' src/version.h)
 MAN = share/man/man1/pgcdc-lua.1
 
-install: $(PROGRAM)
+install: $(PROGRAM) modules
 	@echo "install $(TO)/bin/pgcdc-lua"
 	@install -D -m 755 $(PROGRAM) "$(TO)/bin/pgcdc-lua"
 	@find lua scripts -name '*.lua' -exec \
 		install -D -m 644 '{}' "$(TO)/share/pgcdc-lua/{}" ';'
 	@install -D -m 644 src/pgcdc-lua.1 "$(TO)/$(MAN)"
+	@for module in $(MODULE_FILES); do \
+		install -D -m 644 "$$module" "$(TO)/lib/pgcdc-lua/$${module##*/}"; done
 
 uninstall:
 	@echo "remove $(TO)/bin/pgcdc-lua"
-	@rm -rf "$(TO)/bin/pgcdc-lua" "$(TO)/share/pgcdc-lua" "$(TO)/$(MAN)"
+	@rm -rf "$(TO)/bin/pgcdc-lua" "$(TO)/share/pgcdc-lua" "$(TO)/lib/pgcdc-lua" "$(TO)/$(MAN)"
 
 dist: | $(BUILD)
 	@echo "dist $(BUILD)/pgcdc-lua-$(VERSION).tar.gz"
@@ -90,4 +98,4 @@ dist: | $(BUILD)
 clean:
 	@rm -rf build
 
-.PHONY: all clean dist help install uninstall
+.PHONY: all clean dist help install modules uninstall

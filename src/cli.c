@@ -4,6 +4,7 @@
 
 #include "base/text.h"
 #include "default_state.h"
+#include "lua/native.h"
 #include "pg/conninfo.h"
 #include "version.h"
 
@@ -36,6 +37,7 @@ static const char help[] =
     "      --max-memory SIZE   memory cap of the script (e.g. 256M; default none)\n"
     "      --max-time SECONDS  time one handler call may take (default none)\n"
     "      --sandbox           run the script without io, os.execute, C modules, debug\n"
+    "      --allow-network     in the sandbox: sinks that connect to servers may be used\n"
     "      --log-level LEVEL   error, warn, info (default), debug\n"
     "      --log-format FORMAT text (default) or json, on standard error\n"
     "      --list              show the bundled scripts; NAME help=1 shows what one takes\n"
@@ -45,8 +47,8 @@ static const char help[] =
     "Exit status: 0 done or asked to stop, 1 the script failed, 2 usage, 3 the database\n"
     "refused, 4 the state file, 70 an internal error.\n";
 
-enum { O_ONCE = 256, O_CHECK, O_GRAPH, O_RESET, O_MAX_MEMORY, O_MAX_TIME, O_SANDBOX, O_LOG_LEVEL,
-       O_LOG_FORMAT, O_LIST };
+enum { O_ONCE = 256, O_CHECK, O_GRAPH, O_RESET, O_MAX_MEMORY, O_MAX_TIME, O_SANDBOX,
+       O_ALLOW_NETWORK, O_LOG_LEVEL, O_LOG_FORMAT, O_LIST };
 
 static const struct option options[] = {
     { "dsn", required_argument, NULL, 'd' },
@@ -58,6 +60,7 @@ static const struct option options[] = {
     { "max-memory", required_argument, NULL, O_MAX_MEMORY },
     { "max-time", required_argument, NULL, O_MAX_TIME },
     { "sandbox", no_argument, NULL, O_SANDBOX },
+    { "allow-network", no_argument, NULL, O_ALLOW_NETWORK },
     { "log-level", required_argument, NULL, O_LOG_LEVEL },
     { "log-format", required_argument, NULL, O_LOG_FORMAT },
     { "list", no_argument, NULL, O_LIST },
@@ -143,6 +146,9 @@ static bool read_option(struct cli *cli, int c, const char *word, struct err *e)
     case O_SANDBOX:
         s->is_sandboxed = true;
         return true;
+    case O_ALLOW_NETWORK:
+        s->has_network = true;
+        return true;
     case O_LOG_LEVEL:
         level = log_level_by_name(optarg);
         if (level < 0)
@@ -162,8 +168,7 @@ static bool read_option(struct cli *cli, int c, const char *word, struct err *e)
         cli->is_answered = true;
         return true;
     case 'V':
-        puts("pgcdc-lua " VERSION);
-        cli->is_answered = true;
+        cli->is_version = cli->is_answered = true;
         return true;
     case ':':
         return err_set(e, ERR_USAGE, "option %s needs a value", word);
@@ -232,12 +237,13 @@ static bool is_folder(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* Finds the folders of our Lua files: in a build tree they are in the folder above that of the
- * program, else in the share/ that was installed with it. The search begins at the program, so that
- * an installation can be moved. */
+/* Finds the folders of our Lua files and modules: in a build tree the former are in the folder
+ * above that of the program, else in the share/ that was installed with it. The search begins at
+ * the program, so that an installation can be moved. */
 static bool find_home(struct cli *cli, struct err *e)
 {
     static const char *const homes[] = { "/..", "/../share/pgcdc-lua" };
+    static const char *const modules[] = { "/modules", "/../lib/pgcdc-lua" };
     char exe[PATH_MAX];
     ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
     char *slash;
@@ -257,7 +263,8 @@ static bool find_home(struct cli *cli, struct err *e)
         if (found) {
             cli->lua_dir = join(exe, homes[i], "/lua");
             cli->scripts_dir = join(exe, homes[i], "/scripts");
-            if (cli->lua_dir == NULL || cli->scripts_dir == NULL)
+            cli->modules_dir = join(exe, modules[i], "");
+            if (cli->lua_dir == NULL || cli->scripts_dir == NULL || cli->modules_dir == NULL)
                 return err_memory(e);
             break;
         }
@@ -267,6 +274,7 @@ static bool find_home(struct cli *cli, struct err *e)
                        "%s/../share/pgcdc-lua/lua: install me with `make install`", exe, exe);
     cli->host.script.lua_dir = cli->lua_dir;
     cli->host.script.scripts_dir = cli->scripts_dir;
+    cli->host.script.modules_dir = cli->modules_dir;
     return true;
 }
 
@@ -411,6 +419,26 @@ static bool print_scripts(const char *folder, struct err *e)
     return true;
 }
 
+/* ---- --version ---- */
+
+/* Prints our version, and that of the library of each module. */
+static bool print_version(struct cli *cli, struct err *e)
+{
+    struct buf text;
+    bool ok;
+
+    puts("pgcdc-lua " VERSION);
+    if (!find_home(cli, e))
+        return true; /* it need not be installed to say that */
+    buf_init(&text, BUF_SQL_MAX);
+    native_list(cli->modules_dir, &text);
+    ok = buf_ok(&text);
+    if (text.len > 0 && ok)
+        fputs(text.data, stdout);
+    buf_fini(&text);
+    return ok || err_memory(e);
+}
+
 /* ---- all of it ---- */
 
 void cli_init(struct cli *cli)
@@ -427,6 +455,7 @@ void cli_fini(struct cli *cli)
     free(cli->dsn);
     free(cli->lua_dir);
     free(cli->scripts_dir);
+    free(cli->modules_dir);
 }
 
 bool cli_read(struct cli *cli, int argc, char **argv, struct err *e)
@@ -435,8 +464,11 @@ bool cli_read(struct cli *cli, int argc, char **argv, struct err *e)
         return false;
     if (cli->is_list)
         return find_home(cli, e) && print_scripts(cli->scripts_dir, e);
+    if (cli->is_version)
+        return print_version(cli, e);
     if (cli->is_answered)
         return true;
+    cli->host.script.has_network = cli->host.script.has_network || !cli->host.script.is_sandboxed;
     if (!find_home(cli, e) || !find_script(cli, e) || !find_state(cli, e))
         return false;
     if (cli->host.script.is_sandboxed && !shut_off(cli, e))

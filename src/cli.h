@@ -13,13 +13,13 @@ struct cli {
     struct host_options host; /* what it points to belongs to this struct or to argv */
     struct log log;
     bool is_answered;         /* --help, --version, --list: it was printed; nothing is to be run */
-    bool is_list;
+    bool is_list, is_version;
     bool is_bundled;          /* the script is one of ours, asked for by its name */
     bool is_old_state;        /* the state file is one that an earlier version named */
     const char *asked;        /* the script, as the command line names it */
     char *script, *state;     /* owned paths */
     char *dsn;                /* owned; NULL: as the command line says it */
-    char *lua_dir, *scripts_dir; /* owned paths */
+    char *lua_dir, *scripts_dir, *modules_dir; /* owned paths */
 };
 
 /* <cli> must not be moved between init and fini. */

@@ -7,13 +7,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
-static volatile sig_atomic_t stop_flag;
+static atomic_int stop_flag; /* signals may arrive in any thread */
 static int stop_fd = -1;
 
 /* The first one asks the program to stop, the second one, of either kind, ends it at once. */

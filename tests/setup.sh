@@ -17,6 +17,7 @@ say() {
 }
 
 missing=
+optional=
 
 need() {
    missing="$missing $*"
@@ -58,6 +59,8 @@ has groff || need groff-base
 has sqlite3 || need sqlite3
 PATH=$PATH:/usr/sbin has pgbouncer || need pgbouncer
 [ -e /usr/share/i18n/locales/de_DE ] || need locales
+# Where the server of a sink cannot be had its suites say so.
+has redis-server || optional="$optional redis-server"
 if [ "${1:-}" = fuzz ]; then
    has_fuzzer || need clang libclang-rt-dev
 fi
@@ -65,27 +68,26 @@ if [ "${1:-}" = servers ]; then
    has npm || need npm
 fi
 
-[ -n "$missing" ] || exit 0
+[ -n "$missing$optional" ] || exit 0
 
-if ! has apt-get; then
-   say "missing, by Debian's names:$missing"
-   say "there is no apt-get here: please install them yourself"
-   exit 1
-fi
+# Ends where nothing can be installed: with 0 if the tests can do without.
+give_up() {
+   say "$*"
+   [ -z "$missing" ]
+   exit
+}
+
+has apt-get || give_up "missing, by Debian's names:$missing$optional; there is no apt-get here"
 sudo=
 if [ "$(id -u)" != 0 ]; then
-   if ! has sudo; then
-      say "missing:$missing"
-      say "there is no sudo here: as root, run  apt-get install$missing"
-      exit 1
-   fi
+   has sudo || give_up "no sudo here: as root, run  apt-get install$missing$optional"
    sudo=sudo
 fi
 
-say "installing with ${sudo:+sudo }apt-get:$missing"
-# shellcheck disable=SC2086 # $missing is a list
-$sudo sh -c '
-   apt="env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300"
+install() {
+   say "installing with ${sudo:+sudo }apt-get: $*"
+   $sudo sh -c '
+   apt="env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -qq -o DPkg::Lock::Timeout=300"
    clusters=/etc/postgresql-common/createcluster.d
    log=$(mktemp)
    trap "rm -f \"$log\" $clusters/pgcdc-lua.conf" EXIT
@@ -96,8 +98,15 @@ $sudo sh -c '
       cat "$log" >&2
       exit 1
    fi
-' setup $missing || {
+' setup "$@"
+}
+
+# shellcheck disable=SC2086 # $missing is a list
+if [ -n "$missing" ] && ! install $missing; then
    say "apt-get could not install them"
    exit 1
-}
+fi
+for package in $optional; do
+   install "$package" || say "going on without $package: its tests are skipped"
+done
 say "done"

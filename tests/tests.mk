@@ -8,6 +8,7 @@ NATIVE_SOURCES = $(wildcard tests/support/native*.c)
 MUTANTS = $(patsubst tests/mutants/horizon_%.c,$(PROGRAM)-%,$(wildcard tests/mutants/*.c))
 SABOTEUR = $(BUILD)/tests/saboteur.o
 SABOTAGED = $(PROGRAM)-sabotaged
+STORM = $(PROGRAM)-storm
 UNIT = $(BUILD)/tests/unit
 UNIT_SOURCES = $(wildcard tests/unit/*.c)
 REPLAY = $(BUILD)/tests/replay
@@ -30,7 +31,7 @@ demo:
 	@$(MAKE) --no-print-directory $(PROGRAM) $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/demo.lua
 
-test: $(PROGRAM) $(MUTANTS) $(SABOTAGED) $(UNIT) $(REPLAY) $(NATIVE)
+test: $(PROGRAM) modules $(MUTANTS) $(SABOTAGED) $(UNIT) $(REPLAY) $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/run.lua --jobs $(JOBS) $(SUITES)
 
 check-servers:
@@ -38,15 +39,15 @@ check-servers:
 	@$(MAKE) --no-print-directory $(PROGRAM) $(MUTANTS) $(SABOTAGED) $(UNIT) $(REPLAY) $(NATIVE)
 	@$(IN_TEST) tests/servers.sh "$(SERVERS)" $(SUITES)
 
-exact: $(PROGRAM) $(MUTANTS) $(NATIVE)
+exact: $(PROGRAM) modules $(MUTANTS) $(NATIVE)
 	@$(IN_TEST) PGCDC_EXACT_SECONDS=$(SECONDS) lua5.4 tests/run.lua exact xid xid_alias exactly_once
 
 # Big files go to a disk, not to memory.
-soak: $(PROGRAM) $(NATIVE)
+soak: $(PROGRAM) modules $(NATIVE)
 	@TMPDIR="$${TMPDIR:-/var/tmp}" PGCDC_LUA="$(CURDIR)/$(PROGRAM)" PGCDC_SOAK_SECONDS=$(SECONDS) \
 		PGCDC_SOAK_ROWS=$(SOAK_ROWS) lua5.4 tests/run.lua load
 
-bench: $(PROGRAM) $(NATIVE)
+bench: $(PROGRAM) modules $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/bench/bench.lua $(ROWS)
 
 lint: SANITIZE =
@@ -99,6 +100,17 @@ $(SABOTAGED): $(SABOTEUR) $(OBJECTS) | $(HOME_LINKS)
 		$(filter-out %/lua/pool.o,$(OBJECTS)) $(LDLIBS_ALL) \
 		$$(nm -u $(SABOTEUR) | sed -n 's/.* __real_/-Wl,--wrap=/p')
 
+# The program, linked so that every call of Lua that may run a finalizer runs hostile ones.
+$(BUILD)/tests/storm.o: tests/support/storm.c $(OBJECTS)
+	@echo "cc   $<"
+	@mkdir -p $(@D)
+	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -c -o $@ $<
+
+$(STORM): $(BUILD)/tests/storm.o $(OBJECTS) | $(HOME_LINKS)
+	@echo "link $@"
+	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< $(OBJECTS) $(LDLIBS_ALL) \
+		$$(nm -u $< | sed -n 's/.* __real_/-Wl,--wrap=/p')
+
 .SECONDARY: $(MUTANTS:$(PROGRAM)-%=$(BUILD)/horizon_%.o)
 
 -include $(MUTANTS:$(PROGRAM)-%=$(BUILD)/horizon_%.d)
@@ -120,6 +132,27 @@ asan:
 	PGCDC_TEST_SLOW=5 $(MAKE) $(WATCHED) BUILD=$(BUILD) CC="$(WATCHER)" \
 		OPTIMIZE="-O1 -fno-omit-frame-pointer" \
 		SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all" || status=1; \
+	$(FINDINGS)
+
+# Tests of the API, and attacks, in a program in which every call of Lua that may run a finalizer
+# collects everything and runs hostile ones; at every EVERY-th of these calls.
+EVERY ?= 7
+STORMED = walls_pointers api_change api_json exact_numbers values encoding connect connect_send
+
+storm: BUILD = build/storm
+storm:
+	@rm -f $(BUILD)/report.*
+	@$(MAKE) --no-print-directory $(BUILD)/pgcdc-lua-storm $(NATIVE) BUILD=$(BUILD) \
+		CC="$(WATCHER)" CPPFLAGS='-U_FORTIFY_SOURCE -DSANITIZED' \
+		OPTIMIZE="-O1 -fno-omit-frame-pointer" \
+		SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all"
+	@status=0; \
+	options="exitcode=99:log_path=$(CURDIR)/$(BUILD)/report"; \
+	export ASAN_OPTIONS="$$options" UBSAN_OPTIONS="$$options:print_stacktrace=1"; \
+	export STORM_SCRIPT="$(CURDIR)/tests/support/storm.lua" STORM_EVERY="$(EVERY)"; \
+	PGCDC_TEST_SLOW=20 TMPDIR="$$(tests/tmpdir.sh)" \
+		PGCDC_LUA="$(CURDIR)/$(BUILD)/pgcdc-lua-storm" \
+		lua5.4 tests/run.lua --jobs $(JOBS) $(or $(SUITES),$(STORMED)) || status=1; \
 	$(FINDINGS)
 
 # Every STRIDE-th step. A program that is killed need not watch itself, nor need the runs in which
@@ -168,7 +201,7 @@ $(BUILD)/fuzz: $(FUZZ_SOURCES) $(OBJECTS) tests/fuzz/fuzz.h
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) -fsanitize=fuzzer $(FUZZ_FLAGS) -o $@ \
 		$(FUZZ_SOURCES) $(WITHOUT_MAIN) $(LDLIBS_ALL)
 
-valgrind: $(PROGRAM) $(NATIVE)
+valgrind: $(PROGRAM) modules $(NATIVE)
 	@PGCDC_TEST_SLOW=20 \
 		PGCDC_TEST_WRAPPER="valgrind -q --vgdb=no --error-exitcode=99 --leak-check=full" \
 		$(IN_TEST) lua5.4 tests/run.lua $(or $(SUITES),install)
@@ -181,5 +214,5 @@ cover:
 	find $(BUILD)/obj -name "*.gcda" -exec gcov -n '{}' + | awk -f tests/cover.awk && \
 		exit $$status
 
-.PHONY: asan bench check check-servers cover demo exact fuzz lint native soak sweep test tsan \
-	valgrind
+.PHONY: asan bench check check-servers cover demo exact fuzz lint native soak storm sweep test \
+	tsan valgrind

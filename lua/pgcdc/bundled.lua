@@ -8,6 +8,7 @@
 --    for _, source in ipairs(bundled.sources(options)) do ... end
 
 local raw = require "pgcdc.raw"
+local answer = require "pgcdc.postgres.answer"
 local check = require "pgcdc.check"
 local connect = require "pgcdc.postgres.client"
 local help = require "pgcdc.help"
@@ -160,12 +161,15 @@ end
 --- A name for a file, which is different for each value and names no other folder.
 bundled.file_name = path.name
 
+local COLUMNS = answer.question([[SELECT n.nspname || '.' || relname AS "table", a.attname AS column
+   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+   WHERE c.oid = pg_catalog.to_regclass($1) AND attnum > 0 AND NOT attisdropped]],
+   { table = "text", column = "text" })
+
 -- The columns of a table that are read, as a set, and its full name; nil where it is not found.
 local function columns_of(db, options, name)
-   local rows = db:query([[SELECT n.nspname || '.' || relname AS "table", a.attname AS column
-      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
-         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-      WHERE c.oid = pg_catalog.to_regclass($1) AND attnum > 0 AND NOT attisdropped]], name)
+   local rows = COLUMNS:rows(function(...) return db:query(...) end, name)
    if #rows == 0 then
       return nil
    end

@@ -17,6 +17,7 @@ local checkpoint = require "pgcdc.delivery.checkpoint"
 local feeds = require "pgcdc.delivery.feeds"
 local lineage = require "pgcdc.delivery.lineage"
 local on_error = require "pgcdc.delivery.on_error"
+local participants = require "pgcdc.delivery.participants"
 local recovery = require "pgcdc.delivery.recovery"
 local refused = require "pgcdc.delivery.refused"
 local state = require "pgcdc.delivery.state"
@@ -109,6 +110,7 @@ end)
 raw.hook("graph", function()
    print(graph.dot())
 end)
+raw.hook("check", participants.check)
 
 strict.table("field of pgcdc", pgcdc)
 strict.table("field of pgcdc.json", pgcdc.json)

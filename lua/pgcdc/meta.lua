@@ -372,60 +372,6 @@ function Source:on(event, handler) end
 ---@field wants_flush? boolean it asks for a flush in the middle of a batch
 ---@field close? fun(self: pgcdc.sink)
 
----@class pgcdc.sinks
-local sinks = {}
-
----@class pgcdc.rotation
----@field size? string|integer "100M"
----@field every? number seconds
-
----@class pgcdc.file.spec
----@field path? string|fun(value: any): string "-": standard output; "out/{column}.jsonl"
----@field dir? string where the files are whose path is a function
----@field name? string
----@field rotate? pgcdc.rotation
----@field append? boolean
-
----One line of JSON for each value.
----@param spec pgcdc.file.spec
----@return pgcdc.sink
-function sinks.jsonl(spec) end
-
----@class pgcdc.csv.spec: pgcdc.file.spec
----@field columns? string[] default: those of the first row
----@field header? boolean
----@field meta? string[] fields of the change in front of the row
-
----The row of each change as CSV.
----@param spec pgcdc.csv.spec
----@return pgcdc.sink
-function sinks.csv(spec) end
-
----tostring() of each value, a line each.
----@param spec pgcdc.file.spec
----@return pgcdc.sink
-function sinks.text(spec) end
-
----JSON lines into the standard input of a command.
----@param spec {command: string, name?: string}
----@return pgcdc.sink
-function sinks.exec(spec) end
-
----@class pgcdc.postgres.spec
----@field connect? string|table
----@field table string
----@field pk? string|string[]
----@field mode? "mirror"|"append"|"history"
----@field create? boolean make the table where it is missing; true
----@field rename? table<string, string>
----@field existing? "keep"|"remove" what becomes of rows that others wrote before
----@field name? string
-
----Changes, or rows of one's own, into a table of a Postgres database.
----@param spec pgcdc.postgres.spec
----@return pgcdc.sink
-function sinks.postgres(spec) end
-
 -- ---- connections ----
 
 ---@class pgcdc.connection
@@ -479,7 +425,7 @@ pgcdc.version = ""
 pgcdc.null = nil
 pgcdc.required = nil
 pgcdc.args = {}
-pgcdc.sinks = sinks
+pgcdc.sinks = require "pgcdc.meta_sinks"
 
 ---Declares a table to watch.
 ---@param spec pgcdc.source.spec

@@ -22,12 +22,17 @@ char *file_folder(const char *path)
 int file_open_unnamed(const char *folder)
 {
     char name[PATH_MAX];
-    int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    struct path_place place;
+    struct path_why why;
+    int fd = path_open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600, &why);
 
     if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
         return fd;
     /* not every file system knows O_TMPFILE */
-    if ((size_t)snprintf(name, sizeof name, "%s/pgcdc-lua.XXXXXX", folder) >= sizeof name) {
+    if (!path_find(folder, &place, &why))
+        return -1;
+    path_fini(&place);
+    if ((size_t)snprintf(name, sizeof name, "%s/pgcdc-lua.XXXXXX", place.real) >= sizeof name) {
         errno = ENAMETOOLONG;
         return -1;
     }
@@ -39,7 +44,8 @@ int file_open_unnamed(const char *folder)
 
 bool file_sync_folder(const char *path)
 {
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), error = 0;
+    struct path_why why;
+    int fd = path_open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0, &why), error = 0;
 
     if (fd < 0)
         return errno == EACCES; /* we may not read it, but perhaps write there */
@@ -50,12 +56,15 @@ bool file_sync_folder(const char *path)
     return error == 0 || error == EINVAL || error == EROFS;
 }
 
-bool file_make_folder(const char *path, mode_t mode)
+bool file_make_folder(const char *path, mode_t mode, struct path_why *why)
 {
     char text[PATH_MAX]; /* dirname changes it */
 
-    if (mkdir(path, mode) < 0)
+    if (!path_make_folder(path, mode, why))
         return errno == EEXIST;
     snprintf(text, sizeof text, "%s", path); /* it is not longer: mkdir took it */
-    return file_sync_folder(dirname(text));
+    if (file_sync_folder(dirname(text)))
+        return true;
+    snprintf(why->text, sizeof why->text, "%s", strerror(errno));
+    return false;
 }

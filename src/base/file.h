@@ -2,11 +2,13 @@
  *
  * A file that was synced can still be lost if the folder that contains its name was
  * not synced. A folder that may not be read, or a file system that cannot sync folders,
- * counts as synced. These functions set errno if they fail.
+ * counts as synced. These functions set errno if they fail, and walk paths as path.h says.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef FILE_H
 #define FILE_H
+
+#include "base/path.h"
 
 #include <stdbool.h>
 #include <sys/types.h>
@@ -23,6 +25,6 @@ bool file_sync_folder(const char *path);
 
 /* Makes the folder <path>, in a folder that exists, and syncs the latter. Does nothing if there is
  * something of that name. Blocks for the disk. */
-bool file_make_folder(const char *path, mode_t mode);
+bool file_make_folder(const char *path, mode_t mode, struct path_why *why);
 
 #endif

@@ -8,7 +8,7 @@
 
 /* ---- the columns that the position knows ---- */
 
-enum { K_NUMBER, K_PLACE, K_NAME, K_TYPE, K_EXPRESSION, K_ALTERED, K_COUNT };
+enum { K_NUMBER, K_PLACE, K_NAME, K_TYPE, K_EXPRESSION, K_ALTERED, K_ATTRIBUTES, K_COUNT };
 
 /* A column of the position; its text is part of <before>, with COPY's backslashes. */
 struct known_column {
@@ -136,9 +136,13 @@ static void look_at_known(struct look *k, const struct rowtype_column *c,
     bool is_retyped = !is_same(before->fields[K_TYPE], now->fields[K_TYPE]);
     bool is_altered = before->fields[K_ALTERED].len > 0 &&
                       !is_same(before->fields[K_ALTERED], now->fields[K_ALTERED]);
+    bool is_made_anew = before->fields[K_ATTRIBUTES].len > 0 &&
+                        !is_same(before->fields[K_ATTRIBUTES], now->fields[K_ATTRIBUTES]);
     bool is_key = *now->fields[K_PLACE].p != '0';
 
-    if (is_other && c->expression != NULL && *c->expression == 'v')
+    if (is_made_anew)
+        say(k, c->name, "has rows as values, whose attributes are others now");
+    else if (is_other && c->expression != NULL && *c->expression == 'v')
         say(k, c->name, "has another expression");
     else if (is_other && !k->by_xmin && is_rewritten(k->s))
         say(k, c->name, "has another expression");

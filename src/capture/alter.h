@@ -6,12 +6,15 @@
  * expression; where rows are not found by xmin, also those that were rewritten.
  * Then the table must be read again. (A rewrite gives rows a new xmin.)
  *
+ * ALTER TYPE ... ADD, DROP or RENAME ATTRIBUTE changes the values of all columns of that type.
+ *
  * ALTER COLUMN ... TYPE ... USING may leave the type as it was. What it cannot hide is that the
  * column was altered, and the table has another file.
  *
  * In the position: a line for each column of the row type: its number, its place in
- * the key (0: none), name, type, and expression as in struct rowtype_column, and the transaction
- * that altered it last (older versions did not keep that), tabs between, text with COPY's
+ * the key (0: none), name, type, and expression as in struct rowtype_column, the transaction that
+ * altered it last, and the attributes of the rows in its values or "-" (older versions did not keep
+ * these two), tabs between, text with COPY's
  * backslashes.
  *
  * SPDX-License-Identifier: MIT */

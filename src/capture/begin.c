@@ -3,6 +3,7 @@
 #include "capture/begin.h"
 
 #include "base/text.h"
+#include "capture/sql_parts.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -98,16 +99,29 @@ bool begin_identify(struct begin_facts *f, struct conn *conn, struct err *e)
     return ask(f, conn, true, e);
 }
 
-static bool read_rowtype(struct begin_facts *f, const struct result *columns,
+static bool ask_parts(const struct begin_facts *f, struct conn *conn, struct result **parts,
+                      struct err *e)
+{
+    struct buf sql;
+
+    buf_init(&sql, BUF_SQL_MAX);
+    sql_parts(&sql, &f->table);
+    return run(conn, &sql, &sql_parts_shape, parts, 1, e);
+}
+
+static bool read_rowtype(struct begin_facts *f, struct conn *conn, const struct result *columns,
                          const struct config *c, struct err *e)
 {
-    const struct identity *id = &f->identity;
+    struct rowtype_answers answers = { columns, NULL };
+    struct result *parts = NULL;
     struct rowtype *rowtype;
-    char table_id[80];
 
-    snprintf(table_id, sizeof table_id, "%s/%" PRIu32 "/%" PRIu32, id->system, id->database,
-             f->table.oid);
-    if ((rowtype = rowtype_read(&f->table, columns, c, table_id, e)) == NULL)
+    if (rowtype_has_parts(columns) && !ask_parts(f, conn, &parts, e))
+        return false;
+    answers.parts = parts;
+    rowtype = rowtype_read(&f->table, &answers, c, &f->identity, e);
+    result_free(parts);
+    if (rowtype == NULL)
         return false;
     if (f->rowtype != NULL && rowtype_equal(rowtype, f->rowtype)) {
         rowtype_unref(rowtype);
@@ -313,7 +327,7 @@ bool begin_transaction(struct begin_facts *f, struct conn *conn, const struct be
          (!asks || read_after(f, rows[OPEN], e)) &&
          relation_read_facts(&f->table, rows[RELATION], rows[LEAVES],
                              allowed(c, r->by_value), e) &&
-         read_rowtype(f, rows[COLUMNS], c, e) &&
+         read_rowtype(f, conn, rows[COLUMNS], c, e) &&
          read_growth(f, rows[COLUMNS], c, r->column, e);
     if (r->more != NULL)
         *r->answer = rows[MORE];

@@ -25,8 +25,7 @@ struct crew_source {
     struct step *step;
     struct sender sender;
     struct crew *crew;
-    /* under the crew's mutex, except that the thread that works on its unit sets is_waiting and
-     * is_finished without it: nobody reads them then */
+    /* under the crew's mutex: */
     bool is_waiting;       /* for crew_restore */
     bool is_finished;      /* nothing more will be done for it */
     bool is_asking;        /* the thread waits for crew_answer */
@@ -41,12 +40,11 @@ struct crew_unit {
     struct crew_source **sources; /* as in <unit> */
     size_t n, cap;
     struct crew *crew;
-    /* under the crew's mutex, except that the thread that works on it, while it is_busy, sets
-     * due_ms without it: nobody reads it then */
+    /* under the crew's mutex: */
     bool is_busy;          /* a thread works on it */
-    int64_t due_ms;
-    int64_t polled_ms;
-    /* of the thread that works on it: */
+    int64_t due_ms, polled_ms;
+    /* of the thread that works on it; with the mutex, of any while it is not busy: */
+    int64_t next_ms;       /* due_ms from the end of the step on */
     int64_t interval_ms;
     unsigned failures;        /* in a row */
     int64_t failing_since_ms;
@@ -140,13 +138,22 @@ static struct crew_source *source_in_turn(const struct crew_unit *u)
     return u->sources[u->unit.turn < u->n ? u->unit.turn : u->n - 1];
 }
 
+/* Sets a flag that others look at. */
+static void set(struct crew *crew, bool *flag)
+{
+    pthread_mutex_lock(&crew->mutex);
+    *flag = true;
+    pthread_cond_broadcast(&crew->changed);
+    pthread_mutex_unlock(&crew->mutex);
+}
+
 static bool resolve(struct crew_source *s, struct conn *conn, struct err *e)
 {
     struct message *m;
 
     if (!step_resolve(s->step, conn, &m, e))
         return false;
-    s->is_waiting = true; /* before the host can answer */
+    set(s->crew, &s->is_waiting); /* before the host can answer */
     sender_send(&s->sender, m);
     return true;
 }
@@ -154,7 +161,7 @@ static bool resolve(struct crew_source *s, struct conn *conn, struct err *e)
 /* Sends the last message of a source. */
 static void finish(struct crew_source *s, enum message_kind kind, const struct err *e)
 {
-    s->is_finished = true;
+    set(s->crew, &s->is_finished);
     sender_last(&s->sender, kind, e);
 }
 
@@ -164,7 +171,7 @@ static bool check(struct crew_source *s, struct conn *conn, struct err *e)
 
     if (!step_check(s->step, conn, &m, e))
         return false;
-    s->is_finished = true;
+    set(s->crew, &s->is_finished);
     sender_send(&s->sender, m);
     return true;
 }
@@ -176,9 +183,7 @@ static bool ask_host(struct crew_source *s, struct message *m, struct err *e)
     int64_t until = clock_mono_ms() + ANSWER_MS, left;
     bool is_answered, has_asked;
 
-    pthread_mutex_lock(&crew->mutex);
-    s->is_asking = true;
-    pthread_mutex_unlock(&crew->mutex);
+    set(crew, &s->is_asking);
     sender_send(&s->sender, m);
     pthread_mutex_lock(&crew->mutex);
     while (s->is_asking && !crew->is_stopping && (left = until - clock_mono_ms()) > 0)
@@ -353,13 +358,13 @@ static bool do_step(struct crew_unit *u, struct thread_conn *tc, struct err *e)
         return true;
     if (job->is_check)
         return check_all(u, tc->conn, e);
-    u->due_ms = clock_mono_ms();
+    u->next_ms = clock_mono_ms();
     if (!poll_step(u, tc, &n_rows, e))
         return false;
     if (!unit_is_complete(&u->unit))
         return true; /* due again at once */
     u->interval_ms = config_next_interval(u->sources[0]->config, u->interval_ms, n_rows > 0);
-    u->due_ms = unit_due_ms(&u->unit, u->due_ms + u->interval_ms);
+    u->next_ms = unit_due_ms(&u->unit, u->next_ms + u->interval_ms);
     for (size_t i = 0; job->is_once && i < u->n; i++)
         finish(u->sources[i], MESSAGE_DONE, NULL);
     return true;
@@ -388,7 +393,7 @@ static bool handle_failure(struct crew_unit *u, struct thread_conn *tc, const st
         for (size_t i = 0; e->code == ERR_BEHIND && is_impatient && i < u->n; i++)
             step_stop_waiting(u->sources[i]->step);
         wait = sqlstate_backoff_ms(u->failures);
-        u->due_ms = now + wait;
+        u->next_ms = now + wait;
         sender_notice(&source_in_turn(u)->sender, LOG_WARN, e, wait);
         return true;
     case SQLSTATE_GIVE_UP:
@@ -480,6 +485,7 @@ static void take(struct crew_unit *u)
 static void leave(struct crew_unit *u)
 {
     u->polled_ms = clock_mono_ms();
+    u->due_ms = u->next_ms;
     for (size_t i = 0; i < u->n; i++)
         look_after_listener(u->sources[i]);
     u->is_busy = false;
@@ -568,10 +574,7 @@ void crew_wake(struct crew *crew)
 
 void crew_stop(struct crew *crew)
 {
-    pthread_mutex_lock(&crew->mutex);
-    crew->is_stopping = true;
-    pthread_cond_broadcast(&crew->changed);
-    pthread_mutex_unlock(&crew->mutex);
+    set(crew, &crew->is_stopping);
 }
 
 static void free_unit(struct crew_unit *u)

@@ -30,7 +30,9 @@ struct step {
 
 static void fini_step(void *own)
 {
-    increment_fini_firsts(&((struct step *)own)->fresh);
+    struct step *st = own;
+
+    increment_fini_firsts(&st->fresh);
 }
 
 /* ---- shared with pages ---- */

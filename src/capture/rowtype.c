@@ -6,6 +6,7 @@
 #include "base/text.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,6 +26,8 @@ void rowtype_unref(struct rowtype *s)
         free(s->columns[i].base_type);
         free(s->columns[i].expression);
         free(s->columns[i].altered);
+        free(s->columns[i].parts);
+        free(s->columns[i].attributes);
         free(s->columns[i].former);
         free(s->columns[i].former_expression);
     }
@@ -34,6 +37,7 @@ void rowtype_unref(struct rowtype *s)
     free(s->schema);
     free(s->table);
     free(s->table_id);
+    free(s->started);
     free(s->numbers);
     free(s->dropped);
     free(s->signature);
@@ -41,14 +45,29 @@ void rowtype_unref(struct rowtype *s)
     free(s);
 }
 
+/* Copies text, which may be NULL. False: out of memory. */
+static bool copy_text(char **to, const char *from)
+{
+    return from == NULL || (*to = strdup(from)) != NULL;
+}
+
+/* Either may be NULL. */
+static bool is_same_text(const char *a, const char *b)
+{
+    return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
 bool rowtype_equal(const struct rowtype *a, const struct rowtype *b)
 {
     if (strcmp(a->database, b->database) != 0 || strcmp(a->signature, b->signature) != 0 ||
         strcmp(a->table_id, b->table_id) != 0 || strcmp(a->columns_text, b->columns_text) != 0 ||
-        a->n_columns != b->n_columns || a->n_key != b->n_key)
+        !is_same_text(a->started, b->started) || a->n_columns != b->n_columns ||
+        a->n_key != b->n_key)
         return false;
     for (size_t i = 0; i < a->n_columns; i++)
         if (strcmp(a->columns[i].name, b->columns[i].name) != 0 ||
+            !is_same_text(a->columns[i].base_type, b->columns[i].base_type) ||
+            !is_same_text(a->columns[i].parts, b->columns[i].parts) ||
             a->columns[i].kind != b->columns[i].kind)
             return false;
     return a->soft == b->soft && a->has_stamp == b->has_stamp && a->has_place == b->has_place &&
@@ -106,7 +125,10 @@ bool rowtype_put_key(const struct rowtype *s, const char *row, size_t len, struc
 
 /* The third answer to sql_table. */
 enum { C_NAME, C_TYPE, C_OID, C_ARRAY, C_COMPOSITE, C_CAST, C_PK, C_NULLABLE, C_UNIQUE, C_NUMBER,
-       C_BASE_TYPE, C_EXPRESSION, C_ALTERED };
+       C_BASE_TYPE, C_EXPRESSION, C_ALTERED, C_HAS_PARTS };
+
+/* The answer to sql_parts. */
+enum { P_NUMBER, P_PARTS, P_ATTRIBUTES };
 
 #define XID8_OID 5069
 #define INDEXES_MAX 10000 /* unique ones, each counted once for each of its columns */
@@ -161,6 +183,7 @@ static size_t add_column(struct rowtype *s, const struct result *r, size_t i)
     c->is_nullable = result_bool(r, i, C_NULLABLE);
     c->is_text = row_order_is_text(type.oid);
     c->is_total = row_order_is_total(type.oid);
+    c->has_parts = result_bool(r, i, C_HAS_PARTS);
     c->has_json_cast = type.has_json_cast && !type.is_array && !type.is_composite;
     s->n_columns++;
     if (result_text(r, i, C_EXPRESSION) != NULL &&
@@ -390,13 +413,15 @@ static bool describe_columns(struct rowtype *s, struct err *e)
         put_escaped(&b, c->type);
         buf_putc(&b, '\t');
         put_escaped(&b, c->expression != NULL ? c->expression : "");
-        buf_printf(&b, "\t%s\n", c->altered);
+        buf_printf(&b, "\t%s\t", c->altered);
+        put_escaped(&b, c->attributes != NULL ? c->attributes : "-");
+        buf_putc(&b, '\n');
     }
     s->columns_text = buf_take(&b);
     return s->columns_text != NULL || err_memory(e);
 }
 
-static bool sign(struct rowtype *s, struct err *e)
+bool rowtype_sign(struct rowtype *s, struct err *e)
 {
     struct buf b;
 
@@ -411,9 +436,42 @@ static bool sign(struct rowtype *s, struct err *e)
     return s->signature != NULL ? true : err_memory(e);
 }
 
-struct rowtype *rowtype_read(const struct relation *t, const struct result *columns,
-                             const struct config *c, const char *table_id, struct err *e)
+/* Says which table of which server it is. False: out of memory. */
+static bool set_place(struct rowtype *s, const struct relation *t, const struct identity *id)
 {
+    char table_id[80];
+
+    snprintf(table_id, sizeof table_id, "%s/%" PRIu32 "/%" PRIu32, id->system, id->database,
+             t->oid);
+    s->table_id = strdup(table_id);
+    return s->table_id != NULL && (id->in_recovery || copy_text(&s->started, id->started));
+}
+
+bool rowtype_has_parts(const struct result *columns)
+{
+    for (size_t i = 0; i < result_count(columns); i++)
+        if (result_bool(columns, i, C_HAS_PARTS))
+            return true;
+    return false;
+}
+
+/* Tells the columns their parts. */
+static bool set_parts(struct rowtype *s, const struct rowtype_answers *a, struct err *e)
+{
+    for (size_t i = 0; i < s->n_columns && a->parts != NULL; i++)
+        for (size_t k = 0; k < result_count(a->parts); k++)
+            if (result_u32(a->parts, k, P_NUMBER) == s->columns[i].number &&
+                s->columns[i].has_parts &&
+                !(copy_text(&s->columns[i].parts, result_text(a->parts, k, P_PARTS)) &&
+                  copy_text(&s->columns[i].attributes, result_text(a->parts, k, P_ATTRIBUTES))))
+                return err_memory(e);
+    return true;
+}
+
+struct rowtype *rowtype_read(const struct relation *t, const struct rowtype_answers *a,
+                             const struct config *c, const struct identity *id, struct err *e)
+{
+    const struct result *columns = a->columns;
     size_t most = result_count(columns) + c->n_columns + c->n_pk + 1;
     struct rowtype *s = calloc(1, sizeof *s);
 
@@ -425,17 +483,16 @@ struct rowtype *rowtype_read(const struct relation *t, const struct result *colu
     s->database = strdup(t->database);
     s->schema = strdup(t->schema);
     s->table = strdup(t->name);
-    s->table_id = strdup(table_id);
     s->numbers = read_numbers(columns);
     s->columns = calloc(most, sizeof *s->columns);
     s->key = calloc(most, sizeof *s->key);
     s->has_no_xid = !t->has_xmin;
-    if (s->database == NULL || s->schema == NULL || s->table == NULL || s->table_id == NULL ||
+    if (!set_place(s, t, id) || s->database == NULL || s->schema == NULL || s->table == NULL ||
         s->numbers == NULL || s->columns == NULL || s->key == NULL)
         err_memory(e);
     else if (check_indexes(columns, e) && add_row_columns(s, t, columns, c, e) &&
              add_key(s, t, columns, c, e) && add_soft(s, t, columns, c->soft_delete, e) &&
-             sign(s, e) && describe_columns(s, e)) {
+             set_parts(s, a, e) && rowtype_sign(s, e) && describe_columns(s, e)) {
         choose_order(s, columns);
         return s;
     }
@@ -462,109 +519,4 @@ bool rowtype_read_growth(const struct relation *t, const struct result *columns,
            err_set(e, ERR_REFUSED, "%s.%s: capture = \"increment\" goes by smallint, integer, "
                    "bigint, date, timestamp or timestamptz, and column \"%s\" is %s", t->schema,
                    t->name, name, result_text(columns, at, C_TYPE));
-}
-
-/* Copies text, which may be NULL. False: out of memory. */
-static bool copy_text(char **to, const char *from)
-{
-    return from == NULL || (*to = strdup(from)) != NULL;
-}
-
-static bool derive_column(struct rowtype_column *to, const struct rowtype_column *columns,
-                          const struct rowtype_source *c)
-{
-    static const struct rowtype_column new = { 0 };
-    const struct rowtype_column *from = c->from != ROWTYPE_NEW ? &columns[c->from] : &new;
-    bool is_text = c->from == ROWTYPE_NEW || c->is_text;
-
-    to->number = from->number;
-    to->kind = is_text ? TYPES_TEXT : from->kind;
-    to->wants_to_json = !is_text && from->wants_to_json;
-    to->is_nullable = c->from == ROWTYPE_NEW || from->is_nullable;
-    to->is_text = is_text || from->is_text;
-    to->is_total = is_text || from->is_total;
-    to->has_json_cast = !is_text && from->has_json_cast;
-    return copy_text(&to->name, c->name) && copy_text(&to->type, is_text ? "text" : from->type) &&
-           copy_text(&to->base_type, is_text ? NULL : from->base_type) &&
-           copy_text(&to->expression, is_text ? NULL : from->expression) &&
-           copy_text(&to->former, from->former) &&
-           copy_text(&to->former_expression, from->former_expression);
-}
-
-/* One of a table of that name, without columns yet: room for <n> and one more, <n_key> of them of
- * the key. */
-static struct rowtype *allocate(const char *database, const char *schema, const char *table,
-                                size_t n, size_t n_key)
-{
-    struct rowtype *s = calloc(1, sizeof *s);
-
-    if (s == NULL)
-        return NULL;
-    atomic_init(&s->refs, 1);
-    s->database = strdup(database);
-    s->schema = strdup(schema);
-    s->table = strdup(table);
-    s->columns = calloc(n + 1, sizeof *s->columns);
-    s->key = calloc(n_key + 1, sizeof *s->key);
-    if (s->database != NULL && s->schema != NULL && s->table != NULL && s->columns != NULL &&
-        s->key != NULL)
-        return s;
-    rowtype_unref(s);
-    return NULL;
-}
-
-struct rowtype *rowtype_derive(const struct rowtype *of, const struct rowtype_source *columns,
-                               size_t n, size_t n_row, bool hides_key)
-{
-    struct rowtype *s = allocate(of->database, of->schema, of->table, n, of->n_key);
-    struct err e;
-    bool ok;
-
-    if (s == NULL)
-        return NULL;
-    ok = copy_text(&s->table_id, of->table_id) && copy_text(&s->numbers, of->numbers) &&
-         copy_text(&s->dropped, of->dropped);
-    for (; ok && s->n_columns < n; s->n_columns++)
-        ok = derive_column(&s->columns[s->n_columns], of->columns, &columns[s->n_columns]);
-    s->n_row = n_row;
-    for (size_t k = 0; ok && k < of->n_key; k++)
-        for (size_t i = 0; i < n; i++)
-            if (columns[i].from == of->key[k])
-                s->key[s->n_key++] = i;
-    s->hides_key = hides_key;
-    s->has_no_xid = of->has_no_xid;
-    s->has_place = of->has_place;
-    s->is_by_hand = of->is_by_hand;
-    s->soft = SIZE_MAX;
-    if (ok && hides_key)
-        ok = derive_column(&s->columns[s->n_columns++], of->columns,
-                           &(struct rowtype_source){ "", ROWTYPE_NEW, true });
-    if (ok && sign(s, &e))
-        return s;
-    rowtype_unref(s);
-    return NULL;
-}
-
-struct rowtype *rowtype_make(const struct rowtype_hand *hand)
-{
-    struct rowtype *s = allocate(hand->database, hand->schema, hand->table, hand->n, hand->n_key);
-    struct err e;
-    bool ok = s != NULL;
-
-    if (s == NULL)
-        return NULL;
-    for (; ok && s->n_columns < hand->n; s->n_columns++) {
-        struct rowtype_source column = { hand->names[s->n_columns], ROWTYPE_NEW, true };
-
-        ok = derive_column(&s->columns[s->n_columns], NULL, &column);
-    }
-    s->n_row = hand->n_row;
-    for (; ok && s->n_key < hand->n_key; s->n_key++)
-        s->key[s->n_key] = hand->key[s->n_key];
-    s->has_no_xid = s->is_by_hand = true;
-    s->soft = SIZE_MAX;
-    if (ok && sign(s, &e))
-        return s;
-    rowtype_unref(s);
-    return NULL;
 }

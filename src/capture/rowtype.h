@@ -7,6 +7,7 @@
 #define ROWTYPE_H
 
 #include "capture/config.h"
+#include "capture/identity.h"
 #include "capture/increment.h"
 #include "capture/relation.h"
 #include "capture/row_order.h"
@@ -26,6 +27,8 @@ struct rowtype_column {
     char *base_type; /* the same; of a domain, what it is a domain over; NULL: nothing is known of
                       * the values, since a script makes them */
     char *expression; /* of a generated column, with 's' (stored) or 'v' in front, or NULL */
+    char *parts;     /* what the type consists of, as sql_parts tells it, or NULL */
+    char *attributes; /* likewise */
     char *altered;   /* the transaction that altered the column last; NULL in a row type that is
                       * derived, or made by hand */
     char *former;    /* its name when the position was kept, if that was another one, or NULL */
@@ -34,6 +37,7 @@ struct rowtype_column {
     bool wants_to_json; /* statements read it as to_json(column) */
     bool is_nullable;
     bool is_text, is_total; /* see row_order.h */
+    bool has_parts;     /* its type consists of what somebody made */
     bool has_json_cast; /* likewise, because its type, no array or row, has a cast of its own */
 };
 
@@ -44,6 +48,7 @@ struct rowtype {
     atomic_int refs;
     char *database, *schema, *table;
     char *table_id; /* what the numbers of columns belong to: cluster, database, table, by ids */
+    char *started; /* when its server was; NULL: that is a standby */
     char *numbers; /* of all columns of the table: " 1 2 5 " */
     char *dropped; /* names of columns that the position knew and the table has not, with COPY's
                     * backslashes, a newline after each; or NULL */
@@ -87,32 +92,8 @@ static inline size_t rowtype_id(const struct rowtype *s, size_t k)
  * <soft>. */
 bool rowtype_is_soft_deleted(const struct rowtype *s, const char *row, size_t len);
 
-/* A column of a row type that is made from another row type. All borrowed. */
-struct rowtype_source {
-    const char *name;
-    size_t from;  /* index into the other's columns, or ROWTYPE_NEW */
-    bool is_text; /* holds any text, whatever the type of the other's column */
-};
-
-#define ROWTYPE_NEW SIZE_MAX
-
-/* The type of rows that were made of rows of <of>: the <n_row> columns of the row, then, up to <n>,
- * key columns, then one more if <hides_key>. Key columns of <of> that are not among them are no
- * longer part of the key. Returns owned, or NULL (out of memory). */
-struct rowtype *rowtype_derive(const struct rowtype *of, const struct rowtype_source *columns,
-                               size_t n, size_t n_row, bool hides_key);
-
-/* The type of rows that a script makes by hand. All borrowed. */
-struct rowtype_hand {
-    const char *database, *schema, *table;
-    const char *const *names; /* of the columns of the row, then of other key columns */
-    size_t n, n_row;
-    const size_t *key;        /* indices into names */
-    size_t n_key;
-};
-
-/* Returns owned, or NULL (out of memory). */
-struct rowtype *rowtype_make(const struct rowtype_hand *hand);
+/* Sets the signature. */
+bool rowtype_sign(struct rowtype *s, struct err *e) WARN_UNUSED;
 
 /* What the hash of a key depends on: values of one class hash alike, whatever their types. */
 const char *rowtype_hash_class(const char *type);
@@ -122,10 +103,18 @@ const char *rowtype_hash_class(const char *type);
 bool rowtype_put_key(const struct rowtype *s, const char *row, size_t len,
                      struct buf *key) WARN_UNUSED;
 
-/* Makes a row type of the columns and the key that <c> asks for, from the third answer to
- * sql_table; <table_id> is copied. Returns owned, or NULL with ERR_REFUSED or ERR_MEMORY. */
-struct rowtype *rowtype_read(const struct relation *t, const struct result *columns,
-                             const struct config *c, const char *table_id, struct err *e);
+struct rowtype_answers {
+    const struct result *columns; /* the third answer to sql_table */
+    const struct result *parts;   /* to sql_parts; NULL: not asked */
+};
+
+/* True if any column in the third answer to sql_table has parts: sql_parts is to be asked. */
+bool rowtype_has_parts(const struct result *columns);
+
+/* Makes a row type of the columns and the key that <c> asks for, from what the server <id> said.
+ * Returns owned, or NULL with ERR_REFUSED or ERR_MEMORY. */
+struct rowtype *rowtype_read(const struct relation *t, const struct rowtype_answers *a,
+                             const struct config *c, const struct identity *id, struct err *e);
 
 /* Looks for the growing column <name> in the third answer to sql_table. *growth: what its values
  * are. ERR_REFUSED if it is not there, or of a type that cannot grow. */

@@ -22,7 +22,7 @@ const struct result_shape sql_open_shape = { "the xids that are under way", "utT
 const struct result_shape sql_missing_values_shape = { "added columns", "t", 0, RESULT_MANY };
 const struct result_shape sql_table_shapes[3] = {
     { "the table", "occtbt", 0, 1 }, { "the parts of the table", "ottcctOOB", 0, RESULT_MANY },
-    { "the columns of the table", "ttobbbUbTotTt", 0, 1664 },
+    { "the columns of the table", "ttobbbUbTotTtb", 0, 1664 },
 };
 
 void sql_put_ident(struct buf *b, const char *name)
@@ -227,10 +227,10 @@ void sql_table(struct buf *b, const struct relation *t, bool with_sizes)
                 " format_type(t.oid, typmod), CASE WHEN a.attgenerated <> ''"
                 " THEN a.attgenerated::text || (SELECT pg_get_expr(d.adbin, d.adrelid)"
                 " FROM pg_attrdef d WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum) END,"
-                " a.xmin::text FROM base JOIN pg_type t ON t.oid = typ AND t.typtype <> 'd'"
-                " JOIN pg_attribute a ON a.attnum = num AND a.attrelid = ");
-    sql_put_regclass(b, t);
-    /* indkey counts from 0 */
+                " a.xmin::text, a.atttypid >= 16384 AND (a.atttypid <> t.oid OR t.typelem <> 0"
+                " OR t.typtype IN ('c', 'r', 'm')) FROM base JOIN pg_type t ON t.oid = typ"
+                " AND t.typtype <> 'd' JOIN pg_attribute a ON a.attnum = num AND a.attrelid = ");
+    sql_put_regclass(b, t); /* indkey counts from 0 */
     buf_puts(b, " LEFT JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisprimary"
                 " AND a.attnum = ANY (i.indkey) LEFT JOIN (");
     put_unique_indexes(b, t);

@@ -410,7 +410,7 @@ static bool run(struct host *h, struct err *e)
         return false;
     if (h->n_sources > 0 && !start_reader(h, e))
         return false;
-    if (!loop(h, e))
+    if (!loop(h, e) || (h->o->mode == READER_CHECK && !hooks_check(h->script, e)))
         return false;
     log_totals(h);
     return true;

@@ -6,6 +6,7 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/api_change.h"
 
+#include "capture/rowtype_derive.h"
 #include "lua/change.h"
 #include "lua/change_row.h"
 #include "lua/clone.h"
@@ -13,14 +14,13 @@
 #include <lauxlib.h>
 #include <string.h>
 
-static const char *text_field(lua_State *L, const char *name)
-{
-    const char *s;
+#define MOST_COLUMNS 100000 /* they are on the stack of Lua at once */
 
+/* Pushes a field of the table at index 1; returns its text, borrowed from there. [-0, +1] */
+static const char *push_text_field(lua_State *L, const char *name)
+{
     lua_getfield(L, 1, name);
-    s = luaL_checkstring(L, -1); /* the table keeps it */
-    lua_pop(L, 1);
-    return s;
+    return luaL_checkstring(L, -1);
 }
 
 static int drop_box(lua_State *L)
@@ -47,41 +47,44 @@ static struct rowtype **push_box(lua_State *L)
 
 static int change_class(lua_State *L)
 {
-    struct rowtype_hand hand = { 0 };
+    struct rowtype_derive_hand hand = { 0 };
     struct rowtype **box;
     const char **names;
     size_t *key;
 
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
-    hand.database = text_field(L, "database");
-    hand.schema = text_field(L, "schema");
-    hand.table = text_field(L, "table");
+    lua_getfield(L, 1, "names");                               /* spec names */
+    lua_getfield(L, 1, "key");                                 /* spec names key */
     lua_getfield(L, 1, "n_row");
     hand.n_row = (size_t)luaL_checkinteger(L, -1);
-    lua_getfield(L, 1, "names");                               /* spec n_row names */
-    lua_getfield(L, 1, "key");                                 /* spec n_row names key */
-    hand.n = (size_t)lua_rawlen(L, 3);
-    hand.n_key = (size_t)lua_rawlen(L, 4);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    luaL_checktype(L, 3, LUA_TTABLE);
+    hand.database = push_text_field(L, "database");
+    hand.schema = push_text_field(L, "schema");
+    hand.table = push_text_field(L, "table");
+    hand.n = (size_t)lua_rawlen(L, 2);
+    hand.n_key = (size_t)lua_rawlen(L, 3);
+    luaL_argcheck(L, hand.n < MOST_COLUMNS, 1, "too many columns");
+    luaL_checkstack(L, (int)hand.n + 20, "columns");
     hand.names = names = lua_newuserdatauv(L, (hand.n + 1) * sizeof *names, 0);
     hand.key = key = lua_newuserdatauv(L, (hand.n_key + 1) * sizeof *key, 0);
     for (size_t i = 0; i < hand.n; i++) {
-        lua_rawgeti(L, 3, (lua_Integer)i + 1);
-        names[i] = luaL_checkstring(L, -1); /* the list keeps it */
-        lua_pop(L, 1);
+        lua_rawgeti(L, 2, (lua_Integer)i + 1);
+        names[i] = luaL_checkstring(L, -1); /* it stays on the stack */
     }
     for (size_t k = 0; k < hand.n_key; k++) {
-        lua_rawgeti(L, 4, (lua_Integer)k + 1);
+        lua_rawgeti(L, 3, (lua_Integer)k + 1);
         key[k] = (size_t)luaL_checkinteger(L, -1) - 1;
         luaL_argcheck(L, key[k] < hand.n, 1, "no such column");
         lua_pop(L, 1);
     }
     luaL_argcheck(L, hand.n_row <= hand.n, 1, "n_row is too large");
     box = push_box(L);
-    *box = rowtype_make(&hand);
+    *box = rowtype_derive_by_hand(&hand);
     if (*box == NULL)
         luaL_error(L, "out of memory");
-    change_push_class(L, *box, text_field(L, "source"));
+    change_push_class(L, *box, push_text_field(L, "source"));
     return 1;
 }
 
@@ -214,32 +217,35 @@ static void push_key_data(lua_State *L, const struct row_class *class, struct ro
     new->op = OP_DELETE;
 }
 
+/* Clears a field of the table at <index>. */
+static void clear(lua_State *L, int index, const char *name)
+{
+    lua_pushnil(L);
+    lua_setfield(L, index, name);
+}
+
 static int change_delete(lua_State *L)
 {
     struct row_class *class;
 
     luaL_argcheck(L, change_is(L, 1), 1, "a change is needed");
     lua_settop(L, 1);
-    class = row_class_at(L, 1);
     lua_getfield(L, 1, "old"); /* once it was read it is a field of the table, like others */
     lua_settop(L, 1);
-    rowdata_push_of(L, 1); /* a finalizer might take it from the change */
-    lua_createtable(L, 0, 2);                                  /* change data new */
+    row_class_push_of(L, 1);                                   /* change class */
+    class = row_class_at(L, 1);
+    clone_push_fields(L, 1);                                   /* change class new */
+    clear(L, 3, "row");
+    clear(L, 3, "op");
+    clone_values(L);
+    if (lua_getfield(L, 3, "id") == LUA_TSTRING) {             /* change class new id */
+        lua_pushfstring(L, "%s/deleted", lua_tostring(L, -1));
+        lua_setfield(L, 3, "id");
+    }
+    lua_settop(L, 3);
     push_key_data(L, class, rowdata_at(L, 1, class));
     rowdata_set(L, 3);
-    for (lua_pushnil(L); lua_next(L, 1); lua_settop(L, 4)) {   /* ... new name value */
-        const char *name = lua_type(L, 4) == LUA_TSTRING ? lua_tostring(L, 4) : "row";
-
-        if (strcmp(name, "row") == 0 || strcmp(name, "op") == 0)
-            continue;
-        lua_pushvalue(L, 4);
-        if (strcmp(name, "id") == 0 && lua_type(L, 5) == LUA_TSTRING)
-            lua_pushfstring(L, "%s/deleted", lua_tostring(L, 5));
-        else
-            clone_push(L, 5);
-        lua_rawset(L, 3);
-    }
-    lua_getmetatable(L, 1);
+    change_push_part_metatable(L, 2, CHANGE_PART_CHANGE);
     lua_setmetatable(L, 3);
     return 1;
 }

@@ -59,12 +59,13 @@ static int columns(lua_State *L)
     for (size_t i = 0; i < n; i++) {
         const struct rowtype_column *c = &s->columns[i];
 
-        lua_createtable(L, 0, 10);
+        lua_createtable(L, 0, 12);
         lua_pushstring(L, c->name);
         lua_setfield(L, -2, "name");
         lua_pushstring(L, c->type);
         lua_setfield(L, -2, "type");
         set_text(L, "base_type", c->base_type);
+        set_text(L, "parts", c->parts);
         set_text(L, "expression", c->expression);
         set_text(L, "former", c->former);
         set_text(L, "former_expression", c->former_expression);
@@ -89,6 +90,7 @@ static int columns(lua_State *L)
         lua_pop(L, 1);
     }
     set_text(L, "table_id", s->table_id);
+    set_text(L, "started", s->started);
     set_text(L, "numbers", s->numbers);
     set_lines(L, "dropped", s->dropped);
     return 1;
@@ -158,10 +160,12 @@ bool api_copy_push_touched(lua_State *L, const struct row_class *class, int row,
            is_changed(L, class, d, i);
 }
 
-/* Appends the fields of the row at <row>, which is on top of the stack and has the row data <d>. */
+/* Appends the fields of the row at <row>, which has the row data <d>. */
 static void put_fields(lua_State *L, const struct api_copy_plan *p, int row, struct rowdata *d,
                        struct buf *b)
 {
+    int top = lua_gettop(L);
+
     for (size_t i = 0; i < p->n; i++) {
         const struct api_copy_plan_field *from = &p->fields[i];
 
@@ -178,23 +182,24 @@ static void put_fields(lua_State *L, const struct api_copy_plan *p, int row, str
 
             buf_add(b, field.p, field.len);
         }
-        lua_settop(L, row);
+        lua_settop(L, top);
     }
 }
 
-/* Appends the fields from tables by name: from the table at <from>, or, where that has no value,
- * from the one at <other> (0: there is no other). */
-static void put_named_fields(lua_State *L, const struct api_copy_plan *p, int from, int other,
-                             struct buf *b)
+/* The column of field <i>; NULL if it is none. */
+static const struct rowtype_column *column_of(const struct api_copy_plan *p, size_t i)
 {
-    int top = lua_gettop(L);
+    return p->fields[i].is_column ? &p->class->rowtype->columns[p->fields[i].column] : NULL;
+}
 
+/* Pushes the value of each field from tables by name: from the table at <from>, or, where that has
+ * none, from the one at <other> (0: there is no other). Code of the script may run. [-0, +n] */
+static void push_named_fields(lua_State *L, const struct api_copy_plan *p, int from, int other)
+{
+    luaL_checkstack(L, (int)p->n + 20, "columns");
     for (size_t i = 0; i < p->n; i++) {
-        const struct rowtype_column *column =
-            p->fields[i].is_column ? &p->class->rowtype->columns[p->fields[i].column] : NULL;
+        const struct rowtype_column *column = column_of(p, i);
 
-        if (i > 0)
-            buf_putc(b, '\t');
         if (column != NULL)
             lua_pushstring(L, column->name);
         else
@@ -204,13 +209,25 @@ static void put_named_fields(lua_State *L, const struct api_copy_plan *p, int fr
         if (lua_isnil(L, -1) && other != 0) {
             lua_pop(L, 1);
             row_class_get(L, other);                           /* value */
+        } else {
+            lua_remove(L, -2);
         }
         if (json_null_at(L, -1)) { /* JSON's null cannot be told from NULL here */
             lua_pop(L, 1);
             lua_pushnil(L);
         }
-        api_copy_value_put(L, column, b);
-        lua_settop(L, top);
+    }
+}
+
+/* Appends the values that push_named_fields left at <first> and above. */
+static void put_named_fields(lua_State *L, const struct api_copy_plan *p, int first, struct buf *b)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        if (i > 0)
+            buf_putc(b, '\t');
+        lua_pushvalue(L, first + (int)i);
+        api_copy_value_put(L, column_of(p, i), b);
+        lua_pop(L, 1);
     }
 }
 
@@ -226,7 +243,7 @@ static void put_version(struct buf *b, const char *op, const char *ts)
 
 /* What goes into a line, of the change at index 2. */
 struct line {
-    const char *op, *ts; /* borrowed from the row data, or from the change if set there */
+    const char *op, *ts; /* of the row data, or on the stack if set in the change */
     int row;             /* index of the row, or of the change */
     struct rowdata *d;   /* of the row; NULL: it is a plain table */
 };
@@ -260,16 +277,19 @@ static bool knows_all(lua_State *L, int row)
     return true;
 }
 
-/* The text that the script has set in the change, or <else_>; borrowed, anchored there. */
-static const char *own_text(lua_State *L, const char *name, const char *else_)
+/* Throws unless the field of the change on top of the stack is text; returns it. */
+static const char *check_text(lua_State *L, const char *name)
 {
-    const char *s = else_;
+    if (!lua_isstring(L, -1))
+        luaL_error(L, "the field '%s' of the change is a %s, not text", name, luaL_typename(L, -1));
+    return lua_tostring(L, -1);
+}
 
+/* Pushes what the script has set in the change; returns its text, or <else_>. [-0, +1] */
+static const char *push_own_text(lua_State *L, const char *name, const char *else_)
+{
     lua_pushstring(L, name);
-    if (lua_rawget(L, 2) == LUA_TSTRING)
-        s = lua_tostring(L, -1);
-    lua_pop(L, 1);
-    return s;
+    return lua_rawget(L, 2) != LUA_TNIL ? check_text(L, name) : else_;
 }
 
 /* True if the script has set fields of the change, or read fields that the change then keeps. */
@@ -283,31 +303,28 @@ static bool has_own(lua_State *L)
     return false;
 }
 
-/* Replaces in <line> what the script has set in the change. Pushes the row, to index 3, if the
- * change has a field for it. */
+/* Replaces in <line> what the script has set in the change; what that is stays on the stack. */
 static void read_own(lua_State *L, const struct api_copy_plan *p, struct line *line)
 {
-    line->op = own_text(L, "op", line->op);
-    line->ts = own_text(L, "ts", line->ts);
+    line->op = push_own_text(L, "op", line->op);
+    if (p->tail == API_COPY_PLAN_VERSION)
+        line->ts = push_own_text(L, "ts", line->ts);
     lua_pushliteral(L, "row");
-    if (lua_rawget(L, 2) == LUA_TNIL) {
-        lua_pop(L, 1);
+    if (lua_rawget(L, 2) == LUA_TNIL)
         return;
-    }
-    line->row = 3; /* it was asked for, or is the script's own */
-    luaL_argcheck(L, lua_istable(L, 3), 2, "the row of the change is not a table");
-    line->d = rowdata_find(L, 3);
-    if (line->d != NULL && row_class_at(L, 3) != p->class)
+    line->row = lua_gettop(L); /* it was asked for, or is the script's own */
+    luaL_argcheck(L, lua_istable(L, -1), 2, "the row of the change is not a table");
+    line->d = rowdata_find(L, -1);
+    if (line->d != NULL && row_class_at(L, -1) != p->class)
         luaL_error(L, "the row of the change is that of another table");
 }
 
+/* Appends the line; what code of the script gives for it is at <first> and above, if anything. */
 static void put_line(lua_State *L, const struct api_copy_plan *p, const struct line *line,
-                     struct buf *b)
+                     int first, struct buf *b)
 {
     if (line->d == NULL)
-        put_named_fields(L, p, line->row, 0, b);
-    else if (p->is_verbatim && !line->d->has_side)
-        buf_add(b, (const char *)(line->d->ends + line->d->n_columns), line->d->len);
+        put_named_fields(L, p, first, b);
     else
         put_fields(L, p, line->row, line->d, b);
     if (p->tail == API_COPY_PLAN_VERSION)
@@ -317,6 +334,9 @@ static void put_line(lua_State *L, const struct api_copy_plan *p, const struct l
 static bool add_line(lua_State *L, const struct api_copy_plan *p)
 {
     struct line line = { .row = 2 };
+    bool is_read;
+    struct buf *b;
+    int first;
 
     if (!api_copy_plan_is_for(L, p) || (line.d = rowdata_find(L, 2)) == NULL)
         return false;
@@ -328,8 +348,20 @@ static bool add_line(lua_State *L, const struct api_copy_plan *p)
         return false;
     if (line.d == NULL ? !knows_all(L, line.row) : line.d->has_side && !knows_added(L, line.row))
         return false;
-    put_line(L, p, &line, api_copy_lines_begin(L, p->lines));
-    api_copy_lines_end(L, p->lines, strcmp(line.op, "read") == 0);
+    is_read = strcmp(line.op, "read") == 0;
+    if (line.d != NULL && p->is_verbatim && !line.d->has_side &&
+        p->tail != API_COPY_PLAN_VERSION) { /* nearly all lines */
+        api_copy_lines_add(L, p->lines, (const char *)(line.d->ends + line.d->n_columns),
+                           line.d->len, is_read);
+        return true;
+    }
+    first = lua_gettop(L) + 1;
+    if (line.d == NULL)
+        push_named_fields(L, p, line.row, 0);
+    b = script_line(L);
+    put_line(L, p, &line, first, b);
+    json_check(L, b);
+    api_copy_lines_add(L, p->lines, b->data, b->len, is_read);
     return true;
 }
 
@@ -346,6 +378,7 @@ static int add_delete(lua_State *L)
 {
     const struct api_copy_plan *p = api_copy_plan_at(L);
     lua_Integer count = luaL_optinteger(L, 3, 0);
+    const char *ts = NULL;
     struct buf *b;
 
     lua_settop(L, 2);
@@ -353,13 +386,17 @@ static int add_delete(lua_State *L)
     lua_getfield(L, 2, "key");
     lua_getfield(L, 2, "old");
     lua_getfield(L, 2, "ts");                                  /* plan change key old ts */
-    b = api_copy_lines_begin(L, p->lines);
-    put_named_fields(L, p, 3, lua_istable(L, 4) ? 4 : 0, b);
+    if (p->tail == API_COPY_PLAN_VERSION)
+        ts = check_text(L, "ts");
+    push_named_fields(L, p, 3, lua_istable(L, 4) ? 4 : 0);
+    b = script_line(L);
+    put_named_fields(L, p, 6, b);
     if (p->tail == API_COPY_PLAN_COUNT)
         buf_printf(b, "\t%lld", (long long)count);
     else if (p->tail == API_COPY_PLAN_VERSION)
-        put_version(b, "delete", lua_tostring(L, 5));
-    api_copy_lines_end(L, p->lines, false);
+        put_version(b, "delete", ts);
+    json_check(L, b);
+    api_copy_lines_add(L, p->lines, b->data, b->len, false);
     return 0;
 }
 

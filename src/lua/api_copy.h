@@ -1,11 +1,11 @@
 /* api_copy.h -- changes as the lines of a COPY.
  *
  * Exports to Lua (module pgcdc.raw):
- *   copy_columns(change) -> list of {name =, type =, base_type =, kind =, wants_json =,
+ *   copy_columns(change) -> list of {name =, type =, base_type =, parts =, kind =, wants_json =,
  *     has_json_cast =, in_row =, key =, number =, expression =, former =,
  *     former_expression =}; key: the place of the column in the key, from 1, or nil; the
- *     others as in struct rowtype_column, as are the fields `table_id`, `numbers` and
- *     `dropped` (a list) of the list in struct rowtype. No result for a value that is
+ *     others as in struct rowtype_column, as are the fields `table_id`, `started`,
+ *     `numbers` and `dropped` (a list) of the list in struct rowtype. No result for a value that is
  *     neither a change nor a row;
  *   copy_added(change) -> {name = value} of what a script added to its row; what the script put in
  *     the place of the row, if it did;

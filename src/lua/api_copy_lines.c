@@ -2,7 +2,6 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/api_copy_lines.h"
 
-#include "base/file.h"
 #include "lua/api_db.h"
 #include "lua/guard.h"
 #include "lua/json.h"
@@ -27,7 +26,6 @@ struct api_copy_lines *api_copy_lines_at(lua_State *L, int index)
 static void empty(struct api_copy_lines *s)
 {
     buf_clear(&s->mem);
-    s->whole = 0;
     s->in_file = 0;
     s->count = s->changed = 0;
     if (s->fd >= 0)
@@ -76,37 +74,24 @@ static int count_lines(lua_State *L)
     return 2;
 }
 
-/* Opens a file without a name, in the folder of the state file where there is one. */
-static int open_unnamed(const struct script *s)
-{
-    const char *tmp = getenv("TMPDIR");
-    char *folder = s->o.state != NULL ? file_folder(s->o.state)
-                                      : strdup(tmp != NULL && *tmp != '\0' ? tmp : "/tmp");
-    int fd = folder != NULL ? file_open_unnamed(folder) : -1;
-
-    free(folder);
-    return fd;
-}
-
 /* Moves what is in memory to the file. */
 static void spill(lua_State *L, struct api_copy_lines *s)
 {
     size_t done = 0;
 
     if (s->fd < 0)
-        s->fd = open_unnamed(script_of(L));
-    while (s->fd >= 0 && done < s->whole) {
-        ssize_t n = pwrite(s->fd, s->mem.data + done, s->whole - done, s->in_file + (off_t)done);
+        s->fd = script_open_unnamed(script_of(L));
+    while (s->fd >= 0 && done < s->mem.len) {
+        ssize_t n = pwrite(s->fd, s->mem.data + done, s->mem.len - done, s->in_file + (off_t)done);
 
         if (n > 0)
             done += (size_t)n;
         else if (n == 0 || errno != EINTR)
             break;
     }
-    if (done < s->whole)
+    if (done < s->mem.len)
         luaL_error(L, "cannot write a temporary file: %s", strerror(errno));
     s->in_file += (off_t)done;
-    s->whole = 0;
     buf_clear(&s->mem);
 }
 
@@ -143,8 +128,8 @@ static int send_lines(lua_State *L)
 
     if (!send_file(L, s, conn, &e))
         return api_db_fail(L, &e);
-    for (size_t at = 0; at < s->whole; at += PIECE) {
-        size_t n = s->whole - at < PIECE ? s->whole - at : PIECE;
+    for (size_t at = 0; at < s->mem.len; at += PIECE) {
+        size_t n = s->mem.len - at < PIECE ? s->mem.len - at : PIECE;
 
         if (!conn_load_put(conn, s->mem.data + at, n, &e))
             return api_db_fail(L, &e);
@@ -153,20 +138,21 @@ static int send_lines(lua_State *L)
     return 1;
 }
 
-struct buf *api_copy_lines_begin(lua_State *L, struct api_copy_lines *s)
+void api_copy_lines_add(lua_State *L, struct api_copy_lines *s, const char *line, size_t len,
+                        bool is_read)
 {
-    if (s->whole > IN_MEMORY)
-        spill(L, s);
-    s->mem.len = s->whole;
-    s->mem.failed = false;
-    return &s->mem;
-}
+    size_t before;
 
-void api_copy_lines_end(lua_State *L, struct api_copy_lines *s, bool is_read)
-{
+    if (s->mem.len > IN_MEMORY)
+        spill(L, s);
+    before = s->mem.len;
+    buf_add(&s->mem, line, len);
     buf_putc(&s->mem, '\n');
-    json_check(L, &s->mem);
-    s->whole = s->mem.len;
+    if (!buf_ok(&s->mem)) { /* a part of a line is none */
+        s->mem.len = before;
+        s->mem.failed = false;
+        luaL_error(L, "out of memory");
+    }
     s->count++;
     s->changed += is_read ? 0 : 1;
 }

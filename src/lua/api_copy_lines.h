@@ -19,8 +19,7 @@
 #include <sys/types.h>
 
 struct api_copy_lines {
-    struct buf mem;      /* the newest lines, the last one perhaps in the making */
-    size_t whole;        /* bytes of <mem> that are whole lines */
+    struct buf mem;      /* the newest lines */
     int fd;              /* of the file with the older lines; -1: everything is in memory */
     off_t in_file;       /* bytes of that file */
     lua_Integer count;
@@ -33,11 +32,9 @@ void api_copy_lines_export(lua_State *L);
 /* The lines at <index>; throws if there are none. */
 struct api_copy_lines *api_copy_lines_at(lua_State *L, int index);
 
-/* Begins a line: returns the buffer to which the caller appends it, borrowed until
- * api_copy_lines_end. A line that was begun and not ended is dropped. */
-struct buf *api_copy_lines_begin(lua_State *L, struct api_copy_lines *s);
-
-/* Ends the line with a newline; now it counts. <is_read>: the op of its change is `read`. */
-void api_copy_lines_end(lua_State *L, struct api_copy_lines *s, bool is_read);
+/* Adds the line of <len> bytes at <line>, and a newline, or throws. No Lua code runs meanwhile.
+ * <is_read>: the op of its change is `read`. */
+void api_copy_lines_add(lua_State *L, struct api_copy_lines *s, const char *line, size_t len,
+                        bool is_read);
 
 #endif

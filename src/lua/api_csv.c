@@ -7,6 +7,8 @@
 #include "lua/api_csv.h"
 
 #include "base/text.h"
+#include "lua/change.h"
+#include "lua/change_row.h"
 #include "lua/json.h"
 #include "lua/script.h"
 
@@ -21,26 +23,13 @@ struct span {
 
 /* ---- the row ---- */
 
-static bool is_of_class(lua_State *L, int index, const char *name)
-{
-    bool is = false;
-
-    if (luaL_getmetafield(L, index, "__name") != LUA_TNIL) {
-        const char *found = lua_tostring(L, -1);
-
-        is = found != NULL && strcmp(found, name) == 0;
-        lua_pop(L, 1);
-    }
-    return is;
-}
-
 /* Replaces the first argument, if it is a change, by the first of row, old and key that it has. */
 static void find_row(lua_State *L)
 {
     static const char *const fields[] = { "row", "old", "key" };
 
     luaL_checktype(L, 1, LUA_TTABLE);
-    if (!is_of_class(L, 1, "pgcdc.change"))
+    if (!change_is(L, 1))
         return;
     for (size_t i = 0; i < 3; i++) {
         if (lua_getfield(L, 1, fields[i]) == LUA_TTABLE) {
@@ -306,10 +295,10 @@ static bool is_json_null(lua_State *L, struct span name, struct span value)
 {
     bool is;
 
-    if (value.len != 4 || memcmp(value.p, "null", 4) != 0 || !is_of_class(L, 1, "pgcdc.row"))
+    if (value.len != 4 || memcmp(value.p, "null", 4) != 0 || !change_row_is(L, 1))
         return false;
     push_text(L, name);
-    is = lua_gettable(L, 1) != LUA_TNIL;
+    is = lua_gettable(L, 1) != LUA_TNIL; /* C code of ours, which leaves the scratch alone */
     lua_pop(L, 1);
     return is;
 }

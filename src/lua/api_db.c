@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "lua/api_db.h"
 
+#include "capture/sql_parts.h"
 #include "lua/api_db_rows.h"
 #include "lua/guard.h"
 #include "lua/json.h"
@@ -122,10 +123,8 @@ static int confine(lua_State *L)
 /* place(connection) -> the database and the role */
 static int place(lua_State *L)
 {
-    struct conn *conn = api_db_check(L, 1);
-
-    lua_pushstring(L, conn_database(conn));
-    lua_pushstring(L, conn_role(conn));
+    lua_pushstring(L, conn_database(api_db_check(L, 1)));
+    lua_pushstring(L, conn_role(api_db_check(L, 1)));
     return 2;
 }
 
@@ -207,23 +206,26 @@ static int drop_rows(lua_State *L)
 }
 
 /* Sends the statement that run or send got as arguments. Leaves on the stack what keeps the texts
- * of the parameters alive. */
-static bool send_statement(lua_State *L, struct conn *conn, struct err *e)
+ * of the parameters alive. The connection is looked up last: a finalizer may close it while they
+ * are made. */
+static bool send_statement(lua_State *L, struct err *e)
 {
     const char *sql = check_sql(L);
     lua_Integer n = luaL_optinteger(L, 3, 0);
+    const char *const *list;
 
     luaL_argcheck(L, n >= 0 && n <= MAX_PARAMETERS, 3, "too many parameters");
-    lua_settop(L, 4);
-    return conn_send(conn, sql, parameters(L, 4, n), (size_t)n, e);
+    luaL_argcheck(L, n == 0 || lua_istable(L, 4), 4, "parameters are a table");
+    list = parameters(L, 4, n);
+    return conn_send(api_db_check(L, 1), sql, list, (size_t)n, e);
 }
 
 static int start(lua_State *L)
 {
-    struct conn *conn = api_db_check(L, 1);
     struct err e;
 
-    if (!send_statement(L, conn, &e))
+    lua_settop(L, 4);
+    if (!send_statement(L, &e))
         return api_db_fail(L, &e);
     lua_pushboolean(L, true);
     return 1;
@@ -237,20 +239,28 @@ static size_t most_bytes(lua_State *L)
     return max > 0 && max < ANSWER_MAX ? max : ANSWER_MAX;
 }
 
-static int answer(lua_State *L)
+/* Pushes a box for an answer. [-0, +1] */
+static struct result **push_box(lua_State *L)
 {
-    struct conn *conn = api_db_check(L, 1);
-    struct result **box;
+    struct result **box = lua_newuserdatauv(L, sizeof *box, 0);
+
+    *box = NULL;
+    luaL_setmetatable(L, ROWS);
+    return box;
+}
+
+/* Waits for the answer and returns what the methods answer and run do. The box at <box_at> is
+ * empty. */
+static int take_answer(lua_State *L, int box_at)
+{
+    struct result **box = lua_touserdata(L, box_at);
     uint64_t affected = 0;
     struct err e;
 
-    lua_settop(L, 1);
-    box = lua_newuserdatauv(L, sizeof *box, 0);                /* conn box */
-    *box = NULL;
-    luaL_setmetatable(L, ROWS);
-    if (!conn_answer(conn, most_bytes(L), box, &affected, &e))
+    if (!conn_answer(api_db_check(L, 1), most_bytes(L), box, &affected, &e))
         return api_db_fail(L, &e);
-    api_db_rows_push(L, *box);                                 /* conn box rows odd */
+    lua_settop(L, box_at);
+    api_db_rows_push(L, *box);                                 /* box rows odd */
     result_free(*box);
     *box = NULL;
     lua_pushinteger(L, (lua_Integer)affected);
@@ -258,22 +268,32 @@ static int answer(lua_State *L)
     return 3;
 }
 
+static int answer(lua_State *L)
+{
+    lua_settop(L, 1);
+    push_box(L);
+    return take_answer(L, 2);
+}
+
+/* Between the statement and its answer nothing is allocated: a finalizer could use the
+ * connection. */
 static int run(lua_State *L)
 {
     struct err e;
 
-    return send_statement(L, api_db_check(L, 1), &e) ? answer(L) : api_db_fail(L, &e);
+    lua_settop(L, 4);
+    push_box(L);                                               /* conn sql n parameters box */
+    return send_statement(L, &e) ? take_answer(L, 5) : api_db_fail(L, &e);
 }
 
 static int describe(lua_State *L)
 {
-    struct conn *conn = api_db_check(L, 1);
     const char *sql = check_sql(L);
     uint32_t types[1024];
     size_t n, max = sizeof types / sizeof *types;
     struct err e;
 
-    if (!conn_describe(conn, sql, types, max, &n, &e))
+    if (!conn_describe(api_db_check(L, 1), sql, types, max, &n, &e))
         return api_db_fail(L, &e);
     n = n < max ? n : max;
     lua_createtable(L, (int)n, 0);
@@ -288,9 +308,10 @@ static int describe(lua_State *L)
 
 static int load(lua_State *L)
 {
+    const char *sql = check_sql(L);
     struct err e;
 
-    if (!conn_load(api_db_check(L, 1), check_sql(L), &e))
+    if (!conn_load(api_db_check(L, 1), sql, &e))
         return api_db_fail(L, &e);
     lua_pushboolean(L, true);
     return 1;
@@ -343,6 +364,17 @@ static int session(lua_State *L)
     return 1;
 }
 
+/* parts_sql(first) -> SQL; see capture/sql_parts.h. */
+static int parts_sql(lua_State *L)
+{
+    struct buf *b = script_scratch(L);
+
+    sql_parts_of(b, luaL_checkstring(L, 1));
+    json_check(L, b);
+    lua_pushlstring(L, b->data, b->len);
+    return 1;
+}
+
 /* sqlstate_passes(state) -> true if a sink may try again what failed with it. */
 static int passes(lua_State *L)
 {
@@ -354,7 +386,7 @@ void api_db_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "db_open", open_db }, { "db_confine", confine }, { "session", session },
-        { "sqlstate_passes", passes },
+        { "sqlstate_passes", passes }, { "parts_sql", parts_sql },
         { NULL, NULL },
     };
     static const luaL_Reg methods[] = {

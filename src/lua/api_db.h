@@ -17,7 +17,7 @@
  *
  * And session(use, version) -> SQL that sets what a session for "client", "target" or "verify" has
  * set on a server of that version; sqlstate_passes(state) -> true if a sink tries again what failed
- * with that SQLSTATE.
+ * with that SQLSTATE; parts_sql(first) -> what sql_parts_of (capture/sql_parts.h) makes of it.
  *
  * Parameters are nil, pgcdc.null, booleans, numbers and text. Rows are tables by column name;
  * columns of types that are not known here come as text and are listed in `odd`, {name =, type =

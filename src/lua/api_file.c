@@ -6,6 +6,7 @@
 #include "lua/api_file.h"
 
 #include "base/hash.h"
+#include "base/path.h"
 #include "base/text.h"
 #include "lua/api_out.h"
 #include "lua/guard.h"
@@ -67,21 +68,23 @@ static const char *path_of(lua_State *L, int index)
 
 static bool is_fifo(const char *path)
 {
+    struct path_why why;
     struct stat st;
 
-    return stat(path, &st) == 0 && S_ISFIFO(st.st_mode);
+    return path_stat(path, &st, &why) && S_ISFIFO(st.st_mode);
 }
 
 /* Waits for a reader if the path is a fifo's. Not inside open(): a request to stop that came just
  * before would not interrupt that. */
-static int open_file(lua_State *L, const char *path, mode_t mode)
+static int open_file(lua_State *L, const char *path, mode_t mode, struct path_why *why)
 {
     static const struct timespec nap = { .tv_nsec = 20000000 };
     struct script *s = script_of(L);
     int fd;
 
     do
-        fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, mode);
+        fd = path_open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
+                       mode, why);
     while (fd < 0 && errno == ENXIO && is_fifo(path) && !script_should_stop(s) &&
            (nanosleep(&nap, NULL) == 0 || errno == EINTR));
     if (fd >= 0)
@@ -132,16 +135,16 @@ static int file_open(lua_State *L)
 {
     struct file *f = luaL_checkudata(L, 1, CLASS);
     const char *path = path_of(L, 1);
+    struct path_why why;
     struct stat st;
 
     luaL_argcheck(L, f->fd < 0, 1, "the file is open");
-    f->fd = open_file(L, path, f->is_private ? 0600 : 0666);
-    if (f->fd < 0 || fstat(f->fd, &st) < 0) {
-        const char *why = errno == ENOENT ? "its folder is not there: make it" : strerror(errno);
-
-        shut(f);
-        return fail(L, path, why);
-    }
+    f->fd = open_file(L, path, f->is_private ? 0600 : 0666, &why);
+    if (f->fd < 0)
+        return fail(L, path, !why.is_refused && errno == ENOENT ? "its folder is not there: make it"
+                                                                : why.text);
+    if (fstat(f->fd, &st) < 0)
+        return fail(L, path, strerror(errno));
     f->is_regular = S_ISREG(st.st_mode) && !is_standard(&st);
     if (f->is_regular && flock(f->fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) {
         shut(f);
@@ -420,10 +423,11 @@ static int file_matches(lua_State *L)
     size_t at = (size_t)luaL_checkinteger(L, 2), left = (size_t)luaL_checkinteger(L, 3), n_sums;
     const char *sums = luaL_checklstring(L, 4, &n_sums);
     bool is_whole = *sums == '=', is_first = true;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    struct path_why why;
+    int fd = path_open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0, &why);
 
     if (fd < 0)
-        return fail(L, path, strerror(errno));
+        return fail(L, path, why.text);
     if ((is_whole ? 1 + 2 * left : 8) > n_sums)
         left = 0; /* it is damaged */
     sums += is_whole;
@@ -480,11 +484,12 @@ static int file_is_at(lua_State *L)
 {
     struct file *f = file_at(L);
     struct stat mine, there;
+    struct path_why why;
 
     if (fstat(f->fd, &mine) < 0)
         return fail(L, path_of(L, 1), strerror(errno));
-    lua_pushboolean(L, stat(luaL_checkstring(L, 2), &there) == 0 && mine.st_dev == there.st_dev &&
-                    mine.st_ino == there.st_ino);
+    lua_pushboolean(L, path_stat(luaL_checkstring(L, 2), &there, &why) &&
+                    mine.st_dev == there.st_dev && mine.st_ino == there.st_ino);
     return 1;
 }
 

@@ -17,6 +17,7 @@
 #include <time.h>
 
 #define MAX_FIELDS 32
+#define MOST_NAMES 100000 /* among which the nearest one is looked for */
 
 /* ---- log ---- */
 
@@ -173,6 +174,7 @@ static int place(lua_State *L)
 
     luaL_checktype(L, 1, LUA_TFUNCTION);
     lua_settop(L, 1);
+    lua_pushvalue(L, 1); /* the function stays: the text is its */
     lua_getinfo(L, ">S", &ar);
     lua_pushstring(L, ar.source);
     lua_pushinteger(L, ar.linedefined);
@@ -205,11 +207,12 @@ static int nearest(lua_State *L)
 
     luaL_checktype(L, 2, LUA_TTABLE);
     n = lua_rawlen(L, 2);
+    n = n < MOST_NAMES ? n : MOST_NAMES;
+    luaL_checkstack(L, (int)n + 10, "names");
     names = lua_newuserdatauv(L, (n + 1) * sizeof *names, 0);
     for (lua_Unsigned i = 0; i < n; i++) {
         lua_rawgeti(L, 2, (lua_Integer)i + 1);
-        names[i] = luaL_checkstring(L, -1); /* anchored in the list */
-        lua_pop(L, 1);
+        names[i] = luaL_checkstring(L, -1); /* it stays on the stack */
     }
     found = text_nearest(word, names, n);
     lua_pushstring(L, found);
@@ -267,7 +270,8 @@ static int stop(lua_State *L)
 static int hook(lua_State *L)
 {
     static const char *const names[] = { "timers", "start", "enter", "leave", "resolved", "reading",
-                                         "ready", "checkpoint", "last", "finish", "graph", NULL };
+                                         "ready", "checkpoint", "last", "finish", "graph", "check",
+                                         NULL };
     int *ref = &script_of(L)->hooks[luaL_checkoption(L, 1, NULL, names)];
 
     luaL_checktype(L, 2, LUA_TFUNCTION);
@@ -296,6 +300,8 @@ static void set_facts(lua_State *L, const struct script_options *o)
     lua_setfield(L, -2, "is_reset");
     lua_pushboolean(L, o->is_sandboxed);
     lua_setfield(L, -2, "is_sandboxed");
+    lua_pushboolean(L, o->has_network);
+    lua_setfield(L, -2, "has_network");
     lua_createtable(L, (int)o->n_words, 0);
     for (size_t i = 0; i < o->n_words; i++) {
         lua_pushstring(L, o->words[i]);

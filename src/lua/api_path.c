@@ -3,31 +3,29 @@
 #include "lua/api_path.h"
 
 #include "base/file.h"
+#include "base/path.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <lauxlib.h>
-#include <limits.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
-/* Throws "path: what the system says", without a line of our Lua, which would say nothing. */
-static int fail(lua_State *L, const char *path, int error)
+/* Throws "path: why", without a line of our Lua, which would say nothing. */
+static int fail(lua_State *L, const char *path, const char *why)
 {
-    lua_pushfstring(L, "%s: %s", path, strerror(error));
+    lua_pushfstring(L, "%s: %s", path, why);
     return lua_error(L);
 }
 
 static int file_stat(lua_State *L)
 {
     const char *path = luaL_checkstring(L, 1);
+    struct path_why why;
     struct stat st;
 
-    if (stat(path, &st) < 0) {
-        if (errno != ENOENT && errno != ENOTDIR)
-            return fail(L, path, errno);
+    if (!path_stat(path, &st, &why)) {
+        if (why.is_refused || (errno != ENOENT && errno != ENOTDIR))
+            return fail(L, path, why.text);
         lua_pushnil(L);
         return 1;
     }
@@ -39,10 +37,11 @@ static int file_stat(lua_State *L)
 static int file_written(lua_State *L)
 {
     const char *path = luaL_checkstring(L, 1);
+    struct path_why why;
     struct stat st;
 
-    if (stat(path, &st) < 0)
-        return fail(L, path, errno);
+    if (!path_stat(path, &st, &why))
+        return fail(L, path, why.text);
     lua_pushinteger(L, (lua_Integer)st.st_mtime);
     return 1;
 }
@@ -50,16 +49,10 @@ static int file_written(lua_State *L)
 static int file_rename(lua_State *L)
 {
     const char *from = luaL_checkstring(L, 1), *to = luaL_checkstring(L, 2);
-    struct stat st;
+    struct path_why why;
 
-    if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0)
-        return 0;
-    if (errno != EINVAL && errno != ENOSYS)
-        return luaL_error(L, "%s: cannot be renamed to %s: %s", from, to, strerror(errno));
-    if (lstat(to, &st) == 0) /* a file system that cannot check and rename in one step */
-        return luaL_error(L, "%s: cannot be renamed to %s: it is there already", from, to);
-    if (rename(from, to) < 0)
-        return luaL_error(L, "%s: cannot be renamed to %s: %s", from, to, strerror(errno));
+    if (!path_rename(from, to, &why))
+        return luaL_error(L, "%s: cannot be renamed to %s: %s", from, to, why.text);
     return 0;
 }
 
@@ -67,28 +60,37 @@ static int sync_folder(lua_State *L)
 {
     const char *path = luaL_checkstring(L, 1);
 
-    return file_sync_folder(path) ? 0 : fail(L, path, errno);
+    return file_sync_folder(path) ? 0 : fail(L, path, strerror(errno));
 }
 
 static int make_folder(lua_State *L)
 {
     const char *path = luaL_checkstring(L, 1);
+    struct path_why why;
     bool is_made;
 
     if (!lua_toboolean(L, 2))
-        return file_make_folder(path, 0777) ? 0 : fail(L, path, errno);
-    is_made = mkdir(path, 0777) == 0;
+        return file_make_folder(path, 0777, &why) ? 0 : fail(L, path, why.text);
+    is_made = path_make_folder(path, 0777, &why);
     if (!is_made && errno != EEXIST)
-        return fail(L, path, errno);
+        return fail(L, path, why.text);
     lua_pushboolean(L, is_made);
     return 1;
 }
 
+/* The absolute path without symbolic links; nil if there is nothing, or it has none. */
 static int file_real_path(lua_State *L)
 {
-    char real[PATH_MAX];
+    const char *path = luaL_checkstring(L, 1);
+    struct path_place place;
+    struct path_why why;
 
-    lua_pushstring(L, realpath(luaL_checkstring(L, 1), real));
+    if (!path_find(path, &place, &why))
+        return why.is_refused ? fail(L, path, why.text) : 0;
+    path_fini(&place);
+    if (!place.is_there || place.real[0] == '\0')
+        return 0;
+    lua_pushstring(L, place.real);
     return 1;
 }
 

@@ -192,6 +192,7 @@ static int declare(lua_State *L)
 {
     struct script *s = script_of(L);
     struct api_source *source;
+    size_t number;
 
     luaL_checktype(L, 1, LUA_TTABLE);
     if (s->is_loaded)
@@ -200,8 +201,9 @@ static int declare(lua_State *L)
     source->config = calloc(1, sizeof *source->config);
     if (source->config == NULL)
         return luaL_error(L, "out of memory");
+    number = s->n_sources; /* a finalizer may declare another one meanwhile */
     read_config(L, source->config);
-    lua_pushinteger(L, (lua_Integer)s->n_sources);
+    lua_pushinteger(L, (lua_Integer)number);
     return 1;
 }
 
@@ -216,16 +218,18 @@ static struct api_source *check_source(lua_State *L)
 
 static int handle(lua_State *L)
 {
-    int event = luaL_checkoption(L, 2, NULL, event_names);
-    int *ref = &check_source(L)->handlers[event];
+    int event = luaL_checkoption(L, 2, NULL, event_names), ref = LUA_NOREF;
+    struct api_source *source;
 
-    luaL_unref(L, LUA_REGISTRYINDEX, *ref);
-    *ref = LUA_NOREF;
+    check_source(L);
     if (!lua_isnoneornil(L, 3)) {
         luaL_checktype(L, 3, LUA_TFUNCTION);
         lua_settop(L, 3);
-        *ref = luaL_ref(L, LUA_REGISTRYINDEX);
+        ref = luaL_ref(L, LUA_REGISTRYINDEX);
     }
+    source = check_source(L); /* here, since the array moves where another one is declared */
+    luaL_unref(L, LUA_REGISTRYINDEX, source->handlers[event]);
+    source->handlers[event] = ref;
     return 0;
 }
 

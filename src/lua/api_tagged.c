@@ -15,6 +15,8 @@
 #include <math.h>
 #include <string.h>
 
+#define MOST_FIELDS 100000 /* they are on the stack of Lua at once */
+
 static bool is_text(const char *s, size_t len)
 {
     for (size_t i = 0, n; i < len; i += n)
@@ -111,43 +113,63 @@ static bool put_document(lua_State *L, const char *name, struct buf *b)
     return false;
 }
 
+/* Pushes the field <i> of the list at index 2, as text of the line: code of the script may run
+ * before its buffer is taken. */
+static void push_field(lua_State *L, lua_Integer i)            /* [-0, +1] */
+{
+    int top = lua_gettop(L);
+    struct buf *b = script_line(L);
+
+    lua_rawgeti(L, 2, i);                                      /* name */
+    if (!put_document(L, luaL_checkstring(L, top + 1), b)) {
+        lua_settop(L, top + 1);
+        lua_pushvalue(L, top + 1);
+        row_class_get(L, 3);                                   /* name value */
+        if (lua_isnil(L, -1) && lua_istable(L, 4)) {
+            lua_pushvalue(L, top + 1);
+            row_class_get(L, 4);
+        }
+        b = script_line(L);
+        put_value(L, b);
+    }
+    json_check(L, b);
+    lua_pushlstring(L, b->data, b->len);
+    lua_replace(L, top + 1);
+    lua_settop(L, top + 1);
+}
+
 static int copy_tagged(lua_State *L)
 {
     struct api_copy_lines *lines = api_copy_lines_at(L, 1);
     int last = lua_gettop(L);
+    size_t len;
     lua_Integer n;
+    const char *s;
     struct buf *b;
 
     for (int i = 2; i <= 3; i++)
         luaL_checktype(L, i, LUA_TTABLE);
     n = (lua_Integer)lua_rawlen(L, 2);
-    b = api_copy_lines_begin(L, lines);
-    for (lua_Integer i = 1; i <= n; i++) {
+    luaL_argcheck(L, n < MOST_FIELDS, 2, "too many fields");
+    luaL_checkstack(L, (int)n + 20, "columns");
+    for (lua_Integer i = 1; i <= n; i++)
+        push_field(L, i);
+    for (int i = 5; i <= last; i++)
+        luaL_checkstring(L, i); /* a number becomes text */
+    b = script_line(L);
+    for (int i = 1; i <= (int)n; i++) {
+        s = lua_tolstring(L, last + i, &len);
         if (i > 1)
             buf_putc(b, '\t');
-        lua_rawgeti(L, 2, i);
-        if (put_document(L, luaL_checkstring(L, -1), b)) {
-            lua_settop(L, last);
-            continue;
-        }
-        lua_settop(L, last);
-        lua_rawgeti(L, 2, i);
-        row_class_get(L, 3);                                   /* value */
-        if (lua_isnil(L, -1) && lua_istable(L, 4)) {
-            lua_rawgeti(L, 2, i);
-            row_class_get(L, 4);
-        }
-        put_value(L, b);
-        lua_settop(L, last);
+        buf_add(b, s, len);
     }
     for (int i = 5; i <= last; i++) {
-        size_t len;
-        const char *s = luaL_checklstring(L, i, &len);
-
+        s = lua_tolstring(L, i, &len);
         buf_putc(b, '\t');
         copytext_escape(b, s, len);
     }
-    api_copy_lines_end(L, lines, false);
+    json_check(L, b);
+    api_copy_lines_add(L, lines, b->data, b->len, false);
     return 0;
 }
 

@@ -1,6 +1,6 @@
 /* change.c -- a change as Lua sees it.
  *
- * change = { [hidden] = row data, row = <row>, old = <row>, key = <key> }
+ * change = { [hidden] = row data, row = <row>, old = <row>, key = <key> }, see hidden.h
  *
  * row, old and key are there once they were asked for. The metamethods are closures: upvalue 1 is
  * the row class, upvalue 2 the table `shared`, which leads from the names of fields to enum known,
@@ -227,7 +227,7 @@ static void push_added(lua_State *L, int index)
     names = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof *names, 0); /* held names */
     for (lua_Integer i = 0; i < n; i++) {
         lua_rawgeti(L, -2, i + 1);
-        names[i].p = lua_tolstring(L, -1, &names[i].len);
+        names[i].p = lua_tolstring(L, -1, &names[i].len); /* the list keeps it */
         lua_pop(L, 1);
     }
     text_sort_names(names, (size_t)n);

@@ -145,7 +145,7 @@ void change_id_put_json(lua_State *L, const struct row_class *class, struct rowd
         if (copytext_is_null(field))
             buf_puts(b, "null");
         else if (!types_put_text(b, s->columns[i].kind, field))
-            row_class_throw_utf8(L, class, i);
+            row_class_throw_text(L, class, i);
         lua_pop(L, 1);
     }
     put_end(class, d, b);

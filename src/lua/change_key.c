@@ -42,6 +42,7 @@ static int key_next(lua_State *L)
     const struct rowtype *s = row_class_upvalue(L)->rowtype;
     lua_Integer i = lua_tointeger(L, lua_upvalueindex(2));
 
+    luaL_checktype(L, 1, LUA_TTABLE); /* a script may pass anything */
     lua_pushinteger(L, i + 1);
     lua_replace(L, lua_upvalueindex(2));
     if ((size_t)i >= s->n_key) {

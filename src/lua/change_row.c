@@ -1,13 +1,14 @@
 /* change_row.c -- change.row: a table whose columns are decoded on demand.
  *
- * row = { [hidden] = row data }. Its metamethods are closures: upvalue 1 is the row class, upvalue
- * 2 a table from the names of columns to their places.
+ * row = { [hidden] = row data }, see hidden.h. Its metamethods are closures: upvalue 1 is the row
+ * class, upvalue 2 a table from the names of columns to their places.
  *
  * SPDX-License-Identifier: MIT */
 #include "lua/change_row.h"
 
 #include "lua/json.h"
 #include "lua/script.h"
+#include "pg/document.h"
 
 #include <lauxlib.h>
 #include <string.h>
@@ -220,6 +221,7 @@ static int row_next(lua_State *L)
     const struct row_class *class = row_class_upvalue(L);
     lua_Integer i = lua_tointeger(L, lua_upvalueindex(2));
 
+    rowdata_at(L, 1, class); /* a script may pass anything */
     lua_pushinteger(L, i + 1);
     lua_replace(L, lua_upvalueindex(2));
     if ((size_t)i < class->rowtype->n_row) {
@@ -266,7 +268,7 @@ void change_row_put_assigned(lua_State *L, const struct row_class *class, size_t
         return;
     }
     s = lua_tolstring(L, -1, &len);
-    if (kind == TYPES_NUMERIC && types_is_number(s, len)) {
+    if (kind == TYPES_NUMERIC && document_is_number(s, len)) {
         buf_add(b, s, len);
     } else if (kind == TYPES_BYTEA) {
         buf_puts(b, "\"\\\\x");
@@ -274,7 +276,7 @@ void change_row_put_assigned(lua_State *L, const struct row_class *class, size_t
             buf_printf(b, "%02x", (unsigned char)s[k]);
         buf_putc(b, '"');
     } else if (!types_put_string(b, s, len)) {
-        row_class_throw_utf8(L, class, i);
+        row_class_throw_text(L, class, i);
     }
 }
 
@@ -326,9 +328,9 @@ static void put_touched(lua_State *L, const struct touched *row, size_t i, struc
         rowdata_put_json(L, row->class, row->d, i, b);
 }
 
-/* Appends the names that are no columns, with their values, of the side table on top of the
- * stack. */
-static void put_extras(lua_State *L, struct buf *b, int depth)
+/* Appends the names that are no columns, with their values, of the side table on top of the stack.
+ * <is_first>: the row has no columns. */
+static void put_extras(lua_State *L, bool is_first, struct buf *b, int depth)
 {
     for (lua_Integer k = 1; lua_istable(L, -1); k++) {
         size_t len;
@@ -339,7 +341,7 @@ static void put_extras(lua_State *L, struct buf *b, int depth)
             break;
         }
         name = lua_tolstring(L, -1, &len);
-        if (b->data[b->len - 1] != '{')
+        if (k > 1 || !is_first)
             buf_putc(b, ',');
         if (!types_put_string(b, name, len))
             luaL_error(L, "the name of a column that was added is not valid UTF-8");
@@ -373,7 +375,7 @@ void change_row_put(lua_State *L, const struct row_class *class, int index, stru
             rowdata_put_json(L, class, d, i, b);
     }
     if (is_touched) {
-        put_extras(L, b, depth);
+        put_extras(L, class->rowtype->n_row == 0, b, depth);
         lua_pop(L, 2);
     }
     buf_putc(b, '}');
@@ -405,12 +407,14 @@ bool change_row_is(lua_State *L, int index)
 
 bool change_row_is_of(lua_State *L, int index, int change)
 {
-    return change_row_is(L, index) && rowdata_find(L, index) == rowdata_find(L, change);
+    const struct rowdata *d = rowdata_find(L, index);
+
+    return d != NULL && change_row_is(L, index) && rowdata_find(L, change) == d;
 }
 
 void change_row_push_metatable(lua_State *L, int class_at)
 {
-    const struct row_class *class = lua_touserdata(L, class_at);
+    const struct row_class *class = row_class_from(L, class_at);
     int names;
 
     class_at = lua_absindex(L, class_at);
@@ -449,7 +453,7 @@ bool change_row_is_old_of(lua_State *L, int index, int change)
     const struct rowdata *d = rowdata_find(L, change), *own = rowdata_find(L, index);
     bool is;
 
-    if (!d->has_old || !change_row_is(L, index))
+    if (d == NULL || !d->has_old || !change_row_is(L, index))
         return false;
     rowdata_push_of(L, change);                                /* data */
     lua_getiuservalue(L, -1, ROWDATA_OLD);                     /* data old */
@@ -466,12 +470,12 @@ void change_row_push_changed(lua_State *L, const struct row_class *class, int ch
     lua_getfield(L, change, "old");                            /* old */
     if (change_row_is(L, -1) && row_class_at(L, -1)->rowtype == class->rowtype)
         old = rowdata_at(L, -1, class);
-    lua_pop(L, 1);
     if (old == NULL || d->is_key_only) {
+        lua_pop(L, 1);
         lua_pushnil(L);
         return;
     }
-    lua_createtable(L, 4, 0);                                  /* list */
+    lua_createtable(L, 4, 0);                                  /* old list */
     json_push_array_metatable(L);
     lua_setmetatable(L, -2);
     for (size_t i = 0; i < class->rowtype->n_row; i++) {
@@ -483,6 +487,7 @@ void change_row_push_changed(lua_State *L, const struct row_class *class, int ch
         lua_pushstring(L, class->rowtype->columns[i].name);
         lua_rawseti(L, -2, ++n);
     }
+    lua_remove(L, -2);                                         /* list */
 }
 
 void change_row_push(lua_State *L, int index, int metatable)

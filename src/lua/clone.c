@@ -15,6 +15,37 @@
 
 static void push_clone(lua_State *L, int index, int depth);
 
+/* The values in the table on top of the stack, which no script has seen, become clones of
+ * themselves. (First all of another table is put into a new one, then this: a finalizer may change
+ * that other one while its values are cloned.) */
+static void clone_all(lua_State *L, int depth)
+{
+    int table = lua_gettop(L);
+
+    /* no script has this table */
+    for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {  /* table name value */
+        if (!lua_istable(L, -1))
+            continue;
+        lua_pushvalue(L, -2);
+        push_clone(L, lua_gettop(L) - 1, depth + 1);
+        lua_rawset(L, table); /* lua_next allows that a field is set */
+    }
+}
+
+void clone_push_fields(lua_State *L, int index)
+{
+    int table = lua_gettop(L) + 1;
+
+    index = lua_absindex(L, index);
+    lua_createtable(L, 0, 2);                                  /* table */
+    for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1))    /* table name value */
+        if (lua_type(L, -2) == LUA_TSTRING && !clone_is_own_row(L, index)) {
+            lua_pushvalue(L, -2);
+            lua_pushvalue(L, -2);
+            lua_rawset(L, table);
+        }
+}
+
 /* The side tables of the row data on top of the stack become clones of those of the table at
  * <from>. */
 static void clone_sides(lua_State *L, int from, struct rowdata *to, int depth)
@@ -45,21 +76,16 @@ static void clone_rowdata(lua_State *L, int index, const struct rowdata *from, i
         lua_getfield(L, index, "old");
         lua_pop(L, 1);
     }
-    lua_createtable(L, 0, 2);                                  /* clone */
+    clone_push_fields(L, index);                               /* clone */
+    clone_all(L, depth);
     to = rowdata_push_like(L, from, from->rowtype, from->n_columns, from->len); /* clone data */
     memcpy(to->ends, from->ends, from->n_columns * sizeof from->ends[0] + from->len);
     to->is_split = from->is_split;
     if (from->has_side)
         clone_sides(L, index, to, depth);
     rowdata_set(L, -2);                                        /* clone */
-    for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1))    /* clone name value */
-        if (lua_type(L, -2) == LUA_TSTRING && !clone_is_own_row(L, index)) {
-            lua_pushvalue(L, -2);
-            push_clone(L, lua_gettop(L) - 1, depth + 1);
-            lua_rawset(L, -5);
-        }
-    lua_getmetatable(L, index);
-    lua_setmetatable(L, -2);
+    if (lua_getmetatable(L, index))
+        lua_setmetatable(L, -2);
 }
 
 static bool is_plain(lua_State *L, int index)
@@ -91,11 +117,12 @@ static void push_clone(lua_State *L, int index, int depth)
         return;
     }
     lua_createtable(L, (int)lua_rawlen(L, index), 0);          /* clone */
-    for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {  /* clone name value */
+    for (lua_pushnil(L); lua_next(L, index); ) {               /* clone name value */
         lua_pushvalue(L, -2);
-        push_clone(L, lua_gettop(L) - 1, depth + 1);
-        lua_rawset(L, -5);
+        lua_insert(L, -2);
+        lua_rawset(L, -4);                                     /* clone name */
     }
+    clone_all(L, depth);
     json_exact_carry(L, index, lua_gettop(L));
     if (lua_getmetatable(L, index))
         lua_setmetatable(L, -2);
@@ -104,4 +131,10 @@ static void push_clone(lua_State *L, int index, int depth)
 void clone_push(lua_State *L, int index)
 {
     push_clone(L, lua_absindex(L, index), 0);
+}
+
+void clone_values(lua_State *L)
+{
+    luaL_checkstack(L, 12, "fields");
+    clone_all(L, 0);
 }

@@ -6,6 +6,7 @@
 #include "lua/json.h"
 #include "lua/rowdata.h"
 #include "lua/script.h"
+#include "pg/document.h"
 
 #include <lauxlib.h>
 #include <string.h>
@@ -30,6 +31,7 @@ static int put_fields(lua_State *L)
     lua_settop(L, 1);
     lua_pushliteral(L, "");                                    /* table text */
     lua_pushnil(L);
+    /* may throw, which is caught, if __tostring adds fields; no script gets more by that */
     for (int n = 0; n < MOST_FIELDS && lua_next(L, 1); n++) {  /* table text key value */
         const char *name = luaL_tolstring(L, -2, NULL), *value = luaL_tolstring(L, -2, NULL);
 
@@ -104,7 +106,7 @@ static bool keep_number(lua_State *L, void *arg)
     size_t len;
     const char *s = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &len) : NULL;
 
-    if (s != NULL && types_is_number(s, len)) {
+    if (s != NULL && document_is_number(s, len)) {
         lua_pushvalue(L, -1);
         lua_pushboolean(L, true);
         lua_rawset(L, *(int *)arg);

@@ -6,22 +6,39 @@
 
 #include <stdlib.h>
 
-static lua_Integer to_integer(struct copytext_field f)
+static bool push_integer(lua_State *L, struct copytext_field f)
 {
     const char *p = f.p;
     int64_t n;
 
-    return text_read_i64(&p, f.p + f.len, &n) ? n : 0;
+    if (!text_read_i64(&p, f.p + f.len, &n) || p != f.p + f.len)
+        return false;
+    lua_pushinteger(L, n);
+    return true;
 }
 
-static double to_float(struct copytext_field f)
+static bool push_float(lua_State *L, struct copytext_field f)
 {
-    char text[64];
-    size_t n = f.len < sizeof text ? f.len : sizeof text - 1;
+    char text[64], *end;
+    double d;
 
-    memcpy(text, f.p, n);
-    text[n] = '\0';
-    return strtod(text, NULL);
+    if (f.len == 0 || f.len >= sizeof text)
+        return false;
+    memcpy(text, f.p, f.len);
+    text[f.len] = '\0';
+    d = strtod(text, &end);
+    if (end != text + f.len)
+        return false;
+    lua_pushnumber(L, d);
+    return true;
+}
+
+static bool push_boolean(lua_State *L, struct copytext_field f)
+{
+    if (f.len != 1 || (*f.p != 't' && *f.p != 'f'))
+        return false;
+    lua_pushboolean(L, *f.p == 't');
+    return true;
 }
 
 static bool push_timestamp(lua_State *L, struct copytext_field f)
@@ -38,14 +55,11 @@ bool field_push(lua_State *L, enum types_kind kind, struct copytext_field f)
 {
     switch (kind) {
     case TYPES_BOOL:
-        lua_pushboolean(L, f.len == 1 && f.p[0] == 't');
-        return true;
+        return push_boolean(L, f);
     case TYPES_INT:
-        lua_pushinteger(L, to_integer(f));
-        return true;
+        return push_integer(L, f);
     case TYPES_FLOAT:
-        lua_pushnumber(L, to_float(f));
-        return true;
+        return push_float(L, f);
     case TYPES_TIMESTAMP:
         return push_timestamp(L, f);
     case TYPES_BYTEA:

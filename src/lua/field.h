@@ -12,8 +12,8 @@
 #include <lua.h>
 
 /* Pushes the value of a field that is not NULL, of kind TYPES_BOOL, TYPES_INT, TYPES_FLOAT or
- * TYPES_TIMESTAMP. Returns false, and pushes nothing, for other kinds and for a timestamp that is
- * too long to be one: the caller then pushes the text. May throw. */
+ * TYPES_TIMESTAMP. Returns false, and pushes nothing, for other kinds and for text that is no such
+ * value. May throw. */
 bool field_push(lua_State *L, enum types_kind kind, struct copytext_field f) WARN_UNUSED;
 
 #endif

@@ -303,6 +303,11 @@ bool hooks_graph(struct script *s, struct err *e)
     return run_hook(s, SCRIPT_HOOK_GRAPH, e);
 }
 
+bool hooks_check(struct script *s, struct err *e)
+{
+    return run_hook(s, SCRIPT_HOOK_CHECK, e);
+}
+
 bool hooks_start(struct script *s, struct err *e)
 {
     return run_hook(s, SCRIPT_HOOK_START, e);

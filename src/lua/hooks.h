@@ -13,6 +13,9 @@
 /* Prints the pipeline. */
 bool hooks_graph(struct script *s, struct err *e) WARN_UNUSED;
 
+/* Asks the sinks whether they can be used, and prints what they say. */
+bool hooks_check(struct script *s, struct err *e) WARN_UNUSED;
+
 /* Opens the sinks. The state file must be open. */
 bool hooks_start(struct script *s, struct err *e) WARN_UNUSED;
 

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define FEW_NAMES 24 /* so many names of a table are sorted without memory of their own */
 #define MAX_DEPTH JSON_PARSER_MAX_DEPTH /* what can be decoded can be encoded */
 
 static const char null_key, array_key, box_key, class_key;
@@ -230,30 +231,70 @@ static size_t count_names(lua_State *L, int index)
     return n;
 }
 
-static void put_object(lua_State *L, int index, struct buf *b, int depth)
+/* Puts the names of a table with <n> of them into <names>, sorted, and the strings, which a
+ * finalizer may take out of the table at any time, onto the stack or into a list there. Pushes one
+ * value more than it leaves strings. Returns how many names there are, <n> at most. */
+static size_t push_names(lua_State *L, int index, struct text_name *names, size_t n)
 {
-    size_t n = count_names(L, index), i = 0;
-    struct text_name *names = lua_newuserdatauv(L, (n + 1) * sizeof *names, 0); /* names */
+    bool has_list = n > FEW_NAMES;
+    int list = lua_gettop(L) + 1;
+    size_t i = 0;
+
+    if (has_list)
+        lua_createtable(L, (int)n, 0);                         /* list */
+    else
+        lua_pushnil(L);
+    /* nothing else can run before the loop is over */
+    for (lua_pushnil(L); i < n && lua_next(L, index); ) {      /* list names ... key value */
+        lua_pop(L, 1);
+        if (lua_type(L, -1) != LUA_TSTRING)
+            continue;
+        names[i].p = lua_tolstring(L, -1, &names[i].len);
+        lua_pushvalue(L, -1);
+        i++;
+        if (has_list)
+            lua_rawseti(L, list, (lua_Integer)i);
+    }
+    if (has_list)
+        lua_settop(L, list);
+    text_sort_names(names, i);
+    return i;
+}
+
+/* Appends the members with these names. */
+static void put_members(lua_State *L, int index, const struct text_name *names, size_t n,
+                        struct buf *b, int depth)
+{
     int exact = lua_gettop(L) + 1;
 
-    json_exact_push_of(L, index);                              /* names exact */
-    for (lua_pushnil(L); lua_next(L, index) && i < n; lua_pop(L, 1), i++)
-        names[i].p = lua_tolstring(L, -2, &names[i].len);
-    text_sort_names(names, n);
+    json_exact_push_of(L, index);                              /* exact */
     buf_putc(b, '{');
-    for (i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++) {
         if (i > 0)
             buf_putc(b, ',');
-        lua_pushlstring(L, names[i].p, names[i].len);          /* names exact name */
+        lua_pushlstring(L, names[i].p, names[i].len);          /* exact name */
         put_text(L, -1, b);
         buf_putc(b, ':');
         lua_pushvalue(L, -1);
-        lua_rawget(L, index);                                  /* names exact name value */
+        lua_rawget(L, index);                                  /* exact name value */
         put_member(L, exact, b, depth);
         lua_pop(L, 2);
     }
     buf_putc(b, '}');
-    lua_pop(L, 2);
+}
+
+static void put_object(lua_State *L, int index, struct buf *b, int depth)
+{
+    size_t n = count_names(L, index);
+    struct text_name few[FEW_NAMES], *names = few;
+    int top = lua_gettop(L);
+
+    luaL_checkstack(L, FEW_NAMES + 8, "nested tables");
+    if (n > FEW_NAMES)
+        names = lua_newuserdatauv(L, n * sizeof *names, 0);    /* names */
+    n = push_names(L, index, names, n);                        /* names list strings ... */
+    put_members(L, index, names, n, b, depth);
+    lua_settop(L, top);
 }
 
 /* True if every key is one of 1..n. */
@@ -284,11 +325,12 @@ static void put_table(lua_State *L, int index, struct buf *b, int depth)
         class = lua_touserdata(L, -1);
         json_push_array_metatable(L);                          /* mt class array */
         is_array = lua_rawequal(L, -1, -3);
-        lua_pop(L, 3);
-        if (class != NULL) {
-            class->put(L, index, b, depth);
+        lua_pop(L, 2);
+        if (class != NULL)
+            class->put(L, index, b, depth); /* the metatable stays: the row class is its */
+        lua_pop(L, 1);
+        if (class != NULL)
             return;
-        }
     }
     if (is_array || (n > 0 && is_sequence(L, index, n)))
         put_array(L, index, b, n, depth);

@@ -7,9 +7,11 @@
 #include "lua/json_exact.h"
 
 #include "base/text.h"
+#include "pg/document.h"
 #include "pg/types.h"
 
 #include <lauxlib.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -51,6 +53,8 @@ bool json_exact_may_be_in(const char *text, size_t len)
 
 /* ---- numbers ---- */
 
+#define POWER_MAX (LONG_MAX / 4) /* far beyond any number that Lua has */
+
 /* A decimal number: its digits without zeros at either end, and the power of ten of the place
  * after the first of them. */
 struct decimal {
@@ -70,6 +74,8 @@ static struct decimal read_decimal(const char *p, const char *end)
         e++;
     if (e < end)
         d.power = strtol(e + 1, NULL, 10);
+    if (d.power > POWER_MAX || d.power < -POWER_MAX) /* so that what follows cannot overflow */
+        d.power = d.power > 0 ? POWER_MAX : -POWER_MAX;
     point = memchr(p, '.', (size_t)(e - p));
     d.power += (point != NULL ? point : e) - p;
     for (; p < e && (*p == '0' || *p == '.'); p++) /* zeros on either side of the point */
@@ -162,7 +168,7 @@ void json_exact_push_marked(lua_State *L, const char *text, size_t len)
         } else if (*p == '-' || is_digit(*p)) {
             for (stop = p + 1; stop < end && (is_digit(*stop) || strchr("+-.eE", *stop)); stop++)
                 ;
-            if (types_is_number(p, (size_t)(stop - p)) && !is_key(stop, end) &&
+            if (document_is_number(p, (size_t)(stop - p)) && !is_key(stop, end) &&
                 !has_number(p, (size_t)(stop - p))) {
                 luaL_addstring(&b, "\"\\u0000n");
                 luaL_addlstring(&b, p, (size_t)(stop - p));
@@ -247,7 +253,7 @@ void json_exact_carry(lua_State *L, int from, int to)
     to = lua_absindex(L, to);
     luaL_checkstack(L, 6, "numbers");
     json_exact_push_of(L, from);                               /* of, or nil */
-    if (lua_istable(L, -1)) {
+    if (lua_istable(L, -1)) { /* no script has that table */
         for (lua_pushnil(L); lua_next(L, top + 1); ) {         /* of key text */
             lua_pushvalue(L, -2);                              /* of key text key */
             json_exact_note(L, to);

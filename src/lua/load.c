@@ -9,6 +9,7 @@
 #include "lua/api_db.h"
 #include "lua/api_file.h"
 #include "lua/api_host.h"
+#include "lua/api_outbox.h"
 #include "lua/api_path.h"
 #include "lua/api_process.h"
 #include "lua/api_source.h"
@@ -19,7 +20,9 @@
 #include "lua/api_watch.h"
 #include "lua/explain.h"
 #include "lua/guard.h"
+#include "lua/hidden.h"
 #include "lua/json.h"
+#include "lua/native.h"
 #include "lua/project.h"
 #include "lua/row_class.h"
 
@@ -44,6 +47,7 @@ static int open_raw(lua_State *L)
     api_db_export(L);
     api_copy_lines_export(L);
     api_copy_export(L);
+    api_outbox_export(L);
     api_tagged_export(L);
     api_change_export(L);
     return 1;
@@ -79,16 +83,18 @@ static void push_our_globals(lua_State *L)
     guard_put_functions(L);
 }
 
-/* A searcher for our own modules, which a script's package.path does not affect. They see the
- * standard functions as they were, also after a script has replaced them. Upvalue 1: their
+/* A searcher for our own modules, which a script's package.path and cpath do not affect. They see
+ * the standard functions as they were, also after a script has replaced them. Upvalue 1: their
  * globals. */
 static int search_ours(lua_State *L)
 {
-    static const char ours[] = "pgcdc.";
+    static const char ours[] = "pgcdc.", native[] = "pgcdc.native.";
     const char *name = luaL_checkstring(L, 1), *path;
 
     if (strcmp(name, "pgcdc") == 0)
         name = "pgcdc.init";
+    if (strncmp(name, native, sizeof native - 1) == 0)
+        return native_search(L, name + sizeof native - 1);
     if (strncmp(name, ours, sizeof ours - 1) != 0)
         return 0;
     luaL_gsub(L, name, ".", "/");
@@ -149,6 +155,7 @@ static int load(lua_State *L)
 
     lua_settop(L, 0);
     s->explain = explain;
+    hidden_open(L);
     json_open(L);
     row_class_open(L);
     luaL_requiref(L, "pgcdc.raw", open_raw, 0);

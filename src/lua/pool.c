@@ -17,6 +17,22 @@ void pool_fini(struct pool *p)
     *p = (struct pool){ 0 };
 }
 
+#ifdef SANITIZED
+void *pool_take_new(struct pool *p, size_t size)
+{
+    (void)p;
+    return malloc(size);
+}
+
+void *pool_resize(struct pool *p, void *block, size_t old, size_t new)
+{
+    (void)p, (void)old;
+    if (new > 0)
+        return realloc(block, new);
+    free(block);
+    return NULL;
+}
+#else
 /* What is left of the old slab goes to the lists, as the largest blocks that fit. */
 static bool add_slab(struct pool *p)
 {
@@ -76,3 +92,4 @@ void *pool_resize(struct pool *p, void *block, size_t old, size_t new)
         pool_give_back(p, block, old);
     return fresh;
 }
+#endif

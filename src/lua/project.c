@@ -98,16 +98,16 @@ static void push_new_field(lua_State *L, const struct project_job *j, const char
 /* Sets in the new change what becomes of the fields of the change. */
 static void carry_fields(lua_State *L, const struct project_job *j)
 {
-    int top = lua_gettop(L), name = top + 1, value = top + 2;
+    int top = lua_gettop(L), fields = top + 1, name = top + 2, value = top + 3;
 
-    for (lua_pushnil(L); lua_next(L, j->thing); lua_settop(L, name)) {
-        if (lua_type(L, name) != LUA_TSTRING || clone_is_own_row(L, j->thing))
-            continue;
+    clone_push_fields(L, j->thing); /* a table that no script can add to meanwhile */
+    for (lua_pushnil(L); lua_next(L, fields); lua_settop(L, name)) {
         push_new_field(L, j, lua_tostring(L, name), value);
         lua_pushvalue(L, name);
         lua_insert(L, -2);
         lua_rawset(L, j->result);
     }
+    lua_settop(L, top);
 }
 
 /* If functions gave key columns values that a field cannot hold, makes the key a table with these

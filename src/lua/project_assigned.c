@@ -57,26 +57,27 @@ static void push_new_name(lua_State *L)
     }
 }
 
-/* The index of a column of the row; ROWTYPE_NEW if none has the name. */
+/* The index of a column of the row; ROWTYPE_DERIVE_NEW if none has the name. */
 static size_t find_column(const struct rowtype *s, const char *name)
 {
     for (size_t i = 0; i < s->n_row; i++)
         if (strcmp(s->columns[i].name, name) == 0)
             return i;
-    return ROWTYPE_NEW;
+    return ROWTYPE_DERIVE_NEW;
 }
 
 /* Carries the value at <name> + 1, which has the name at <name>, to the name at <to>. */
 static void carry_extra(lua_State *L, const struct project_job *j, int data_at, int name, int to)
 {
     size_t i = find_column(j->to->rowtype, lua_tostring(L, to));
-    bool is_column = i != ROWTYPE_NEW;
+    bool is_column = i != ROWTYPE_DERIVE_NEW;
 
     if (is_column && j->plan->columns[i].is_computed)
         return;
     rowdata_make_side(L, data_at, ROWDATA_SET);                /* side */
     lua_pushvalue(L, to);
-    if (lua_rawget(L, -2) != LUA_TNIL || (is_column && j->plan->columns[i].from != ROWTYPE_NEW))
+    if (lua_rawget(L, -2) != LUA_TNIL ||
+        (is_column && j->plan->columns[i].from != ROWTYPE_DERIVE_NEW))
         project_job_fail(L, "there is a column '", lua_tostring(L, to), "' already");
     lua_pop(L, 1);
     if (!is_column) {

@@ -25,7 +25,9 @@ void project_job_find_plan(lua_State *L, struct project_job *j)
 
     row_class_push_of(L, j->thing);                            /* class */
     class_at = lua_gettop(L);
-    j->from = lua_touserdata(L, class_at);
+    j->from = row_class_from(L, class_at);
+    if (j->from == NULL)
+        luaL_error(L, "this is not a change, nor a part of one");
     j->data = rowdata_at(L, j->thing, j->from);
     lua_pushvalue(L, class_at);
     if (lua_rawget(L, lua_upvalueindex(2)) == LUA_TNIL) {      /* class nil */
@@ -37,11 +39,10 @@ void project_job_find_plan(lua_State *L, struct project_job *j)
         lua_pushvalue(L, -2);
         lua_rawset(L, lua_upvalueindex(2));
     }
-    lua_replace(L, class_at);                                  /* plan */
-    j->plan_at = class_at;
-    j->plan = lua_touserdata(L, class_at);
-    lua_getiuservalue(L, class_at, PROJECT_PLAN_CLASS);        /* plan class */
-    j->to = lua_touserdata(L, -1);
+    j->plan_at = class_at + 1;
+    j->plan = lua_touserdata(L, j->plan_at);
+    lua_getiuservalue(L, j->plan_at, PROJECT_PLAN_CLASS);      /* class plan new */
+    j->to = row_class_from(L, -1);
 }
 
 /* Pushes the value that the function of column <i> of the new row gets; nil for NULL. */
@@ -56,7 +57,7 @@ static void push_old_value(lua_State *L, const struct project_job *j, size_t i)
         } else {
             lua_pushnil(L);
         }
-    } else if (from == ROWTYPE_NEW) {
+    } else if (from == ROWTYPE_DERIVE_NEW) {
         change_row_push_extra(L, j->thing, j->to->rowtype->columns[i].name);
     } else {
         change_row_push_column(L, j->from, j->thing, from);

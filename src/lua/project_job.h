@@ -16,7 +16,7 @@ struct project_job {
     int thing;   /* a change, or a row of one */
     int change;  /* which the functions get */
     int plain;   /* what the script has put in place of the change's row, or 0 */
-    int plan_at; /* the plan; the class of the new row stands above it */
+    int plan_at; /* the plan, between the class of the old row and that of the new one */
     int values;  /* what the functions gave, by the names of the columns; 0: there are none */
     int result;  /* the new change or row */
     const struct project_plan *plan;
@@ -30,9 +30,9 @@ void project_job_push_spec(lua_State *L, const char *name);    /* [-0, +1] */
 /* Throws "<operator>: <a><b><c>", without the place in our code in front. Does not return. */
 int project_job_fail(lua_State *L, const char *a, const char *b, const char *c);
 
-/* Fills in <plan_at>, <plan>, <from>, <to> and <data>; pushes the plan and the class of the new
- * row. */
-void project_job_find_plan(lua_State *L, struct project_job *j); /* [-0, +2] */
+/* Fills in <plan_at>, <plan>, <from>, <to> and <data>; pushes the class of the old row, the plan
+ * and the class of the new row. */
+void project_job_find_plan(lua_State *L, struct project_job *j); /* [-0, +3] */
 
 /* Calls the functions; pushes what they give, by the names of the columns, and fills in <values>.
  * Pushes nil where there are none. */

@@ -62,7 +62,7 @@ static int drop_box(lua_State *L)
 
 /* The layout that resolve() gave. */
 struct layout {
-    struct rowtype_source *columns; /* their names stay in the answer */
+    struct rowtype_derive_source *columns; /* their names are on the stack */
     size_t n, n_row;
     bool hides_key;
 };
@@ -70,7 +70,7 @@ struct layout {
 /* Pushes the class of the rows that <layout> makes of those of the class at <class_at>. */
 static void push_new_class(lua_State *L, int class_at, const struct layout *layout)
 {
-    const struct row_class *from = lua_touserdata(L, class_at);
+    const struct row_class *from = row_class_from(L, class_at);
     struct rowtype **box = lua_newuserdatauv(L, sizeof *box, 0); /* box */
 
     *box = NULL;
@@ -106,20 +106,21 @@ static bool boolean_field(lua_State *L, int index, const char *name)
     return is;
 }
 
-/* Reads column <i> of the list at <list>; its name is borrowed from there. */
-static struct rowtype_source read_column(lua_State *L, int list, size_t i, bool *is_computed)
+/* Reads column <i> of the list at <list>; pushes its name, from which that is borrowed.
+ * [-0, +1] */
+static struct rowtype_derive_source read_column(lua_State *L, int list, size_t i, bool *is_computed)
 {
-    struct rowtype_source c;
+    struct rowtype_derive_source c;
     lua_Integer from;
 
     lua_rawgeti(L, list, (lua_Integer)i + 1);                  /* column */
     from = integer_field(L, lua_gettop(L), "from");
-    c.from = from > 0 ? (size_t)from - 1 : ROWTYPE_NEW;
+    c.from = from > 0 ? (size_t)from - 1 : ROWTYPE_DERIVE_NEW;
     c.is_text = boolean_field(L, lua_gettop(L), "text");
     *is_computed = boolean_field(L, lua_gettop(L), "f");
     lua_getfield(L, -1, "name");
+    lua_remove(L, -2);                                         /* name */
     c.name = lua_tostring(L, -1);
-    lua_pop(L, 2);
     return c;
 }
 
@@ -146,8 +147,8 @@ static size_t push_functions(lua_State *L, int answer, int list)
 
 void project_plan_push(lua_State *L, int spec, int class_at, int thing, int plain)
 {
-    const struct rowtype *s = ((const struct row_class *)lua_touserdata(L, class_at))->rowtype;
-    int answer = lua_gettop(L) + 1, list = answer + 1;
+    const struct rowtype *s = row_class_from(L, class_at)->rowtype;
+    int answer = lua_gettop(L) + 1, list = answer + 1, plan_at = list + 2;
     struct layout layout;
     struct project_plan *plan;
     size_t n;
@@ -161,7 +162,8 @@ void project_plan_push(lua_State *L, int spec, int class_at, int thing, int plai
     layout.hides_key = s->hides_key || boolean_field(L, answer, "hides_key");
     layout.columns = lua_newuserdatauv(L, (n + 1) * sizeof *layout.columns, 0);
     plan = lua_newuserdatauv(L, sizeof *plan + (n + 1) * sizeof *plan->columns, 2);
-    for (size_t i = 0; i < n; i++) {                           /* answer list columns plan */
+    luaL_checkstack(L, (int)n + 20, "columns");
+    for (size_t i = 0; i < n; i++) {             /* answer list columns plan name ... */
         layout.columns[i] = read_column(L, list, i, &plan->columns[i].is_computed);
         plan->columns[i].from = layout.columns[i].from;
     }
@@ -169,9 +171,10 @@ void project_plan_push(lua_State *L, int spec, int class_at, int thing, int plai
     plan->columns[n].is_computed = false;
     plan->n = n + layout.hides_key;
     plan->n_functions = push_functions(L, answer, list);
-    lua_setiuservalue(L, -2, PROJECT_PLAN_FUNCTIONS);
+    lua_setiuservalue(L, plan_at, PROJECT_PLAN_FUNCTIONS);
     push_new_class(L, class_at, &layout);
-    lua_setiuservalue(L, -2, PROJECT_PLAN_CLASS);
+    lua_setiuservalue(L, plan_at, PROJECT_PLAN_CLASS);
+    lua_settop(L, plan_at);
     lua_replace(L, answer);
     lua_settop(L, answer);                                     /* plan */
 }

@@ -9,12 +9,13 @@
 #ifndef PROJECT_PLAN_H
 #define PROJECT_PLAN_H
 
+#include "capture/rowtype_derive.h"
 #include "lua/rowdata.h"
 
 #define PROJECT_PLAN_HASHED (SIZE_MAX - 1) /* a hash of the key, which ids show instead */
 
 struct project_plan_column {
-    size_t from; /* index into the old columns, PROJECT_PLAN_HASHED, or ROWTYPE_NEW */
+    size_t from; /* index into the old columns, PROJECT_PLAN_HASHED, or ROWTYPE_DERIVE_NEW */
     bool is_computed;
 };
 

@@ -75,7 +75,7 @@ static void put_column(lua_State *L, const struct project_job *j, size_t i, stru
         lua_pop(L, 1);
     } else if (c->from == PROJECT_PLAN_HASHED) {
         put_hash(L, j, b);
-    } else if (c->from == ROWTYPE_NEW) {
+    } else if (c->from == ROWTYPE_DERIVE_NEW) {
         buf_puts(b, "\\N");
     } else {
         field = rowdata_field(L, j->from, j->data, c->from);
@@ -128,11 +128,11 @@ static void keep_values(lua_State *L, const struct project_job *j, int data_at)
 
 void project_row_push(lua_State *L, struct project_job *j)
 {
-    int top = lua_gettop(L), data_at;
+    int data_at;
 
-    project_job_find_plan(L, j);                               /* plan class */
-    project_job_push_values(L, j);                             /* plan class values */
-    lua_createtable(L, 0, 2);                                  /* plan class values result */
+    project_job_find_plan(L, j);                               /* class plan new */
+    project_job_push_values(L, j);                             /* class plan new values */
+    lua_createtable(L, 0, 2);                                  /* class plan new values result */
     j->result = lua_gettop(L);
     push_data(L, j);                                           /* ... result data */
     data_at = lua_gettop(L);
@@ -140,7 +140,7 @@ void project_row_push(lua_State *L, struct project_job *j)
     if (j->plan->n_functions > 0)
         keep_values(L, j, data_at);
     rowdata_set(L, j->result);
-    change_push_part_metatable(L, top + 2,
+    change_push_part_metatable(L, j->plan_at + 1,
                                change_is(L, j->thing) ? CHANGE_PART_CHANGE : CHANGE_PART_ROW);
     lua_setmetatable(L, j->result);
 }

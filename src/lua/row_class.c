@@ -1,8 +1,9 @@
 /* row_class.c -- what all rows of one row type share inside Lua.
  *
  * Registry: &class_key -> the metatable of row classes. The same key leads from a metatable that is
- * bound to a class to that class. &methods_key -> the methods of all changes, rows and keys, by
- * name.
+ * bound to a class to that class. &all_key -> a table with weak keys: all classes, as userdata.
+ * &list_key -> the list of all of them. &methods_key -> the methods of all changes, rows and keys,
+ * by name.
  *
  * SPDX-License-Identifier: MIT */
 #include "lua/row_class.h"
@@ -20,12 +21,24 @@
 
 const char *const row_class_op_names[OP_COUNT] = { "read", "upsert", "insert", "update", "delete" };
 
-static const char class_key, methods_key;
+static const char class_key, methods_key, all_key, list_key;
 
-static int drop_class(lua_State *L)
+/* All classes of the state. */
+struct list {
+    struct row_class *first;
+    size_t n;
+    size_t most; /* with so many it is time to free those that are not reachable */
+};
+
+#define MOST_AT_FIRST 64
+
+/* What a userdata holds that is a class. */
+struct box {
+    struct row_class *class;
+};
+
+static void free_class(struct row_class *class)
 {
-    struct row_class *class = lua_touserdata(L, 1);
-
     for (size_t i = 0; class->labels != NULL && i < class->rowtype->n_columns; i++)
         free(class->labels[i].p);
     free(class->labels);
@@ -34,16 +47,66 @@ static int drop_class(lua_State *L)
     free(class->id_head.p);
     free(class->id_head_json.p);
     rowtype_unref(class->rowtype);
-    *class = (struct row_class){ 0 };
+    free(class);
+}
+
+/* Frees the classes that are not alive, and unmarks the others. */
+static void free_dead(struct list *list)
+{
+    struct row_class **at = &list->first;
+
+    while (*at != NULL) {
+        struct row_class *class = *at;
+
+        if (class->is_alive) {
+            class->is_alive = false;
+            at = &class->next;
+        } else {
+            *at = class->next;
+            list->n--;
+            free_class(class);
+        }
+    }
+}
+
+static int free_list(lua_State *L)
+{
+    free_dead(lua_touserdata(L, 1)); /* none was marked */
     return 0;
 }
 
+/* The list is made before any script runs, so its finalizer is the last one of the state. */
 void row_class_open(lua_State *L)
 {
+    struct list *list;
+
     lua_createtable(L, 0, 1);
-    lua_pushcfunction(L, drop_class);
-    lua_setfield(L, -2, "__gc");
     lua_rawsetp(L, LUA_REGISTRYINDEX, &class_key);
+    lua_createtable(L, 0, MOST_AT_FIRST);                      /* all */
+    lua_createtable(L, 0, 1);
+    lua_pushliteral(L, "k");
+    lua_setfield(L, -2, "__mode");
+    lua_setmetatable(L, -2);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &all_key);
+    list = lua_newuserdatauv(L, sizeof *list, 0);              /* list */
+    *list = (struct list){ .most = MOST_AT_FIRST };
+    lua_createtable(L, 0, 1);
+    lua_pushcfunction(L, free_list);
+    lua_setfield(L, -2, "__gc");
+    lua_setmetatable(L, -2);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &list_key);
+}
+
+/* Frees classes that nothing can reach: the table &all_key has lost them. (Of what is to be
+ * finalized or was, it keeps what can be reached from there.) */
+static void free_unreachable(lua_State *L, struct list *list)
+{
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &all_key);               /* all */
+    for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1))
+        row_class_from(L, -2)->is_alive = true;
+    lua_pop(L, 1);
+    free_dead(list);
+    list->most = list->n > MOST_AT_FIRST / 2 ? list->n * 2 : MOST_AT_FIRST;
 }
 
 /* Moves what was built in <b> to <to>, which owns it, and throws if it is not all there or not
@@ -147,14 +210,39 @@ static void make_id_heads(lua_State *L, struct row_class *class, const char *sou
     keep(L, &b, ok, &class->id_head_json);
 }
 
-void row_class_push(lua_State *L, struct rowtype *rowtype, const char *source)
+/* Pushes a class that has only its row type. */
+static struct row_class *push_empty(lua_State *L, struct rowtype *rowtype) /* [-0, +1] */
 {
-    struct row_class *class = lua_newuserdatauv(L, sizeof *class, ROW_CLASS_SHARED); /* class */
+    struct box *box = lua_newuserdatauv(L, sizeof *box, ROW_CLASS_SHARED); /* class */
+    struct list *list;
 
-    *class = (struct row_class){ 0 };
+    *box = (struct box){ NULL };
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &list_key);
+    list = lua_touserdata(L, -1);
+    lua_pop(L, 1); /* it stays in the registry */
+    if (list->n >= list->most)
+        free_unreachable(L, list);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &all_key);               /* class all */
+    box->class = calloc(1, sizeof *box->class);
+    if (box->class == NULL)
+        luaL_error(L, "out of memory");
+    box->class->rowtype = rowtype_ref(rowtype);
+    box->class->next = list->first;
+    list->first = box->class;
+    list->n++;
+    lua_pushvalue(L, -2);
+    lua_pushboolean(L, true);
+    lua_rawset(L, -3);
+    lua_pop(L, 1);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &class_key);
     lua_setmetatable(L, -2);
-    class->rowtype = rowtype_ref(rowtype);
+    return box->class;
+}
+
+void row_class_push(lua_State *L, struct rowtype *rowtype, const char *source)
+{
+    struct row_class *class = push_empty(L, rowtype);          /* class */
+
     class->labels = calloc(rowtype->n_columns + 1, sizeof *class->labels);
     if (class->labels == NULL)
         luaL_error(L, "out of memory");
@@ -165,6 +253,13 @@ void row_class_push(lua_State *L, struct rowtype *rowtype, const char *source)
     make_id_heads(L, class, source);
 }
 
+struct row_class *row_class_from(lua_State *L, int index)
+{
+    const struct box *box = lua_touserdata(L, index);
+
+    return box != NULL ? box->class : NULL;
+}
+
 struct row_class *row_class_test(lua_State *L, int index)
 {
     struct row_class *class = NULL;
@@ -172,7 +267,7 @@ struct row_class *row_class_test(lua_State *L, int index)
     if (lua_type(L, index) == LUA_TUSERDATA && lua_getmetatable(L, index)) {
         lua_rawgetp(L, LUA_REGISTRYINDEX, &class_key);         /* mt ours */
         if (lua_rawequal(L, -1, -2))
-            class = lua_touserdata(L, index);
+            class = row_class_from(L, index);
         lua_pop(L, 2);
     }
     return class;
@@ -190,7 +285,7 @@ struct row_class *row_class_of_metatable(lua_State *L, int metatable)
     struct row_class *class;
 
     lua_rawgetp(L, metatable, &class_key);
-    class = lua_touserdata(L, -1);
+    class = row_class_from(L, -1);
     lua_pop(L, 1);
     return class;
 }
@@ -220,7 +315,7 @@ void row_class_push_of(lua_State *L, int index)
 
 struct row_class *row_class_upvalue(lua_State *L)
 {
-    return lua_touserdata(L, lua_upvalueindex(1));
+    return row_class_from(L, lua_upvalueindex(1));
 }
 
 void row_class_set_method(lua_State *L, const char *name, lua_CFunction f, int class_at,
@@ -291,8 +386,16 @@ void row_class_push_name(lua_State *L, const struct rowtype *s)
         lua_pushfstring(L, "%s.%s", s->schema, s->table);
 }
 
-void row_class_throw_utf8(lua_State *L, const struct row_class *class, size_t i)
+void row_class_throw_text(lua_State *L, const struct row_class *class, size_t i)
 {
-    luaL_error(L, "column %s of %s.%s holds text that is not valid UTF-8",
-               class->rowtype->columns[i].name, class->rowtype->schema, class->rowtype->table);
+    static const char *const what[] = {
+        [TYPES_BOOL] = "no boolean", [TYPES_INT] = "no integer", [TYPES_FLOAT] = "no number",
+        [TYPES_JSON] = "no JSON, or not valid UTF-8", [TYPES_TEXT] = "not valid UTF-8",
+        [TYPES_NUMERIC] = "not valid UTF-8", [TYPES_BYTEA] = "not valid UTF-8",
+        [TYPES_TIMESTAMP] = "not valid UTF-8",
+    };
+
+    luaL_error(L, "column %s of %s.%s holds text that is %s", class->rowtype->columns[i].name,
+               class->rowtype->schema, class->rowtype->table,
+               what[class->rowtype->columns[i].kind]);
 }

@@ -1,8 +1,10 @@
 /* row_class.h -- what all rows of one row type share inside Lua.
  *
- * A row class holds the row type and the pieces of JSON that are the same in all its rows. It is a
- * userdata that the metatables of changes, of rows and of keys refer to: it lives as long as one of
- * these.
+ * A row class holds the row type and the pieces of JSON that are the same in all its rows. In Lua
+ * it is a userdata that the metatables of changes, of rows and of keys refer to. A pointer to a
+ * class is good while one of these is on the stack, whatever finalizers do: a class is freed when
+ * nothing can reach its userdata any more, which is looked up when there are many more classes than
+ * last time. (A finalizer of its own would come too early: another one may have kept a change.)
  *
  * Everything here may throw.
  *
@@ -22,6 +24,8 @@ struct row_class_text {
 };
 
 struct row_class {
+    struct row_class *next;               /* of all classes of the state */
+    bool is_alive;                        /* for the one that frees them */
     struct rowtype *rowtype;              /* counted reference */
     struct row_class_text *labels;        /* "\"name\":" for each column */
     struct row_class_text heads[OP_COUNT]; /* a change's JSON up to its key */
@@ -43,8 +47,10 @@ void row_class_open(lua_State *L);
 /* Pushes a new class of rows of <source>, which holds a reference to <rowtype>. */
 void row_class_push(lua_State *L, struct rowtype *rowtype, const char *source); /* [-0, +1] */
 
-/* The class at <index>, borrowed; NULL if there is none. */
+/* The class at <index>, borrowed; NULL if there is none. The second one is for a value that is
+ * one. */
 struct row_class *row_class_test(lua_State *L, int index);
+struct row_class *row_class_from(lua_State *L, int index);
 
 /* Binds a metatable to the class at <class_at>. The second one returns the class that a metatable
  * is bound to, borrowed, or NULL. */
@@ -80,7 +86,7 @@ int row_class_throw_unknown(lua_State *L, int name, const char *what, const char
 /* Pushes the name of the table of these rows, for messages. */
 void row_class_push_name(lua_State *L, const struct rowtype *s); /* [-0, +1] */
 
-/* Throws that the text of column <i> is not UTF-8. */
-void row_class_throw_utf8(lua_State *L, const struct row_class *class, size_t i);
+/* Throws that the text of column <i> is not UTF-8, or no value of its kind. */
+void row_class_throw_text(lua_State *L, const struct row_class *class, size_t i);
 
 #endif

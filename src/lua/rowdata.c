@@ -3,20 +3,18 @@
 #include "lua/rowdata.h"
 
 #include "lua/field.h"
+#include "lua/hidden.h"
 #include "lua/json.h"
 #include "lua/script.h"
 
 #include <lauxlib.h>
 #include <string.h>
 
-static const char rowdata_key;
-
 /* Pushes row data with room for <n> columns and <len> bytes. */
 static struct rowdata *push_room(lua_State *L, size_t n, size_t len, int n_values)
 {
     struct rowdata *d = lua_newuserdatauv(L, sizeof *d + n * sizeof d->ends[0] + len, n_values);
 
-    d->tag = &rowdata_key;
     d->n_columns = (uint32_t)n;
     d->is_split = d->has_side = d->has_old = false;
     d->len = (uint32_t)len;
@@ -76,12 +74,12 @@ struct rowdata *rowdata_push_like(lua_State *L, const struct rowdata *like,
 
 void rowdata_set(lua_State *L, int index)
 {
-    lua_rawsetp(L, index, &rowdata_key);
+    hidden_set(L, index);
 }
 
 void rowdata_push_of(lua_State *L, int index)
 {
-    lua_rawgetp(L, index, &rowdata_key);
+    hidden_push(L, index);
 }
 
 void rowdata_push_side(lua_State *L, int index, int which)
@@ -109,11 +107,10 @@ struct rowdata *rowdata_find(lua_State *L, int index)
 
     if (lua_istable(L, index)) {
         rowdata_push_of(L, index);
-        if (lua_type(L, -1) == LUA_TUSERDATA && lua_rawlen(L, -1) >= sizeof *d)
-            d = lua_touserdata(L, -1);
+        d = lua_touserdata(L, -1);
         lua_pop(L, 1);
     }
-    return d != NULL && d->tag == &rowdata_key ? d : NULL;
+    return d;
 }
 
 struct rowdata *rowdata_at(lua_State *L, int index, const struct row_class *class)
@@ -151,7 +148,7 @@ void rowdata_put_json(lua_State *L, const struct row_class *class, struct rowdat
     if (copytext_is_null(field))
         buf_puts(b, "null");
     else if (!types_put_json(b, class->rowtype->columns[i].kind, field))
-        row_class_throw_utf8(L, class, i);
+        row_class_throw_text(L, class, i);
 }
 
 static void push_text(lua_State *L, struct copytext_field f)
@@ -205,7 +202,11 @@ void rowdata_push_field(lua_State *L, const struct row_class *class, struct rowd
         push_bytes(L, field);
     else if (kind == TYPES_JSON)
         push_document(L, class, i, field);
-    else if (!field_push(L, kind, field))
+    else if (field_push(L, kind, field))
+        return;
+    else if (kind == TYPES_INT || kind == TYPES_FLOAT || kind == TYPES_BOOL)
+        row_class_throw_text(L, class, i);
+    else
         push_text(L, field);
 }
 

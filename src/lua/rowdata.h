@@ -1,7 +1,8 @@
 /* rowdata.h -- one row's raw bytes inside Lua, decoded on demand.
  *
- * Row data is a userdata that a change, a row or both hold under a hidden key: it lives as long as
- * one of them. What all rows of a row type share is in row_class.h.
+ * Row data is a userdata that a change, a row or both hide (see hidden.h): it lives as long as one
+ * of them, and is the same one as long. So a pointer to it is good while one of them is on the
+ * stack. What all rows of a row type share is in row_class.h.
  *
  * Everything here may throw.
  *
@@ -20,7 +21,6 @@
 enum { ROWDATA_SET = 1, ROWDATA_DECODED, ROWDATA_OLD };
 
 struct rowdata {
-    const void *tag;  /* tells row data from other userdata that a script may put in its place */
     const struct rowtype *rowtype; /* only compared with the class's: it may be freed */
     uint32_t n_columns;
     uint64_t xid;

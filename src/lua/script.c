@@ -3,6 +3,7 @@
 #include "lua/script.h"
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "lua/frame.h"
 #include "lua/sandbox.h"
 
@@ -23,14 +24,24 @@ struct script *script_of(lua_State *L)
     return *(struct script **)lua_getextraspace(L);
 }
 
-/* The collector is stopped while a finalizer runs. (Also where a script has stopped it, and then no
- * finalizer can run.) */
-struct buf *script_scratch(lua_State *L)
+/* Of two buffers the second one is for finalizers: the collector is stopped while one runs. (Also
+ * where a script has stopped it, and then no finalizer can run.) */
+static struct buf *cleared(lua_State *L, struct buf *two)
 {
-    struct buf *b = &script_of(L)->scratch[lua_gc(L, LUA_GCISRUNNING) != 1];
+    struct buf *b = &two[lua_gc(L, LUA_GCISRUNNING) != 1];
 
     buf_clear(b);
     return b;
+}
+
+struct buf *script_scratch(lua_State *L)
+{
+    return cleared(L, script_of(L)->scratch);
+}
+
+struct buf *script_line(lua_State *L)
+{
+    return cleared(L, script_of(L)->line);
 }
 
 bool script_should_stop(const struct script *s)
@@ -252,8 +263,10 @@ struct script *script_new(const struct script_options *o, struct err *e)
     s->o = *o;
     for (size_t i = 0; i < SCRIPT_HOOK_COUNT; i++)
         s->hooks[i] = LUA_NOREF;
-    for (size_t i = 0; i < 2; i++)
+    for (size_t i = 0; i < 2; i++) {
         buf_init(&s->scratch[i], o->max_memory > 0 ? o->max_memory : SCRATCH_MAX);
+        buf_init(&s->line[i], o->max_memory > 0 ? o->max_memory : SCRATCH_MAX);
+    }
     s->L = lua_newstate(allocate, s);
     if (s->L == NULL) {
         err_memory(e);
@@ -279,8 +292,10 @@ void script_free(struct script *s)
         lua_close(s->L);
     store_close(s->store);
     pool_fini(&s->pool);
-    for (size_t i = 0; i < 2; i++)
+    for (size_t i = 0; i < 2; i++) {
         buf_fini(&s->scratch[i]);
+        buf_fini(&s->line[i]);
+    }
     free(s->traceback);
     free(s->watches);
     free(s);
@@ -303,4 +318,15 @@ void script_push_file(lua_State *L, const char *path)
 {
     if (luaL_loadfilex(L, path, script_of(L)->o.is_sandboxed ? "t" : NULL) != LUA_OK)
         lua_error(L);
+}
+
+int script_open_unnamed(const struct script *s)
+{
+    const char *tmp = getenv("TMPDIR");
+    char *folder = s->o.state != NULL ? file_folder(s->o.state)
+                                      : strdup(tmp != NULL && *tmp != '\0' ? tmp : "/tmp");
+    int fd = folder != NULL ? file_open_unnamed(folder) : -1;
+
+    free(folder);
+    return fd;
 }

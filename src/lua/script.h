@@ -17,7 +17,7 @@
 #include "state/seq.h"
 
 #include <lua.h>
-#include <signal.h>
+#include <stdatomic.h>
 #include <stdint.h>
 
 struct script_options {
@@ -25,6 +25,7 @@ struct script_options {
     const char *path;         /* of the script */
     const char *lua_dir;      /* where pgcdc/init.lua is */
     const char *scripts_dir;  /* the bundled scripts */
+    const char *modules_dir;  /* modules in C, see lua/native.h */
     char *const *words;       /* NAME=VALUE */
     size_t n_words;
     const char *dsn;          /* of sources that name none */
@@ -34,8 +35,10 @@ struct script_options {
     size_t max_memory;        /* bytes; 0: no limit */
     int64_t max_time_ns;      /* of one handler call; 0: no limit */
     bool is_sandboxed;
+    bool has_network;         /* sinks that connect to a server may be used: outside of the sandbox,
+                                 or by --allow-network */
     struct log *log;
-    const volatile sig_atomic_t *stop; /* set when the program was asked to stop */
+    const atomic_int *stop;   /* set when the program was asked to stop */
     int stop_fd;              /* readable from then on */
 };
 
@@ -44,6 +47,7 @@ enum script_hook {
     SCRIPT_HOOK_TIMERS, SCRIPT_HOOK_START, SCRIPT_HOOK_ENTER, SCRIPT_HOOK_LEAVE,
     SCRIPT_HOOK_RESOLVED, SCRIPT_HOOK_READING, SCRIPT_HOOK_READY,
     SCRIPT_HOOK_CHECKPOINT, SCRIPT_HOOK_LAST, SCRIPT_HOOK_FINISH, SCRIPT_HOOK_GRAPH,
+    SCRIPT_HOOK_CHECK,
     SCRIPT_HOOK_COUNT
 };
 
@@ -51,6 +55,7 @@ struct script {
     lua_State *L;
     struct script_options o;  /* what it points to is borrowed */
     struct buf scratch[2];    /* see script_scratch */
+    struct buf line[2];       /* see script_line */
     char *traceback;          /* of the last failure, or NULL */
     bool has_traceback;       /* it belongs to the error that is being thrown */
     bool is_loaded;           /* the main chunk has returned: no more sources */
@@ -98,8 +103,10 @@ void script_push_dsn(lua_State *L);                            /* [-0, +1] */
 struct script *script_of(lua_State *L);
 
 /* An empty buffer, for functions inside the door; valid until the next call. No Lua code may run
- * while it is used. (Finalizers may, in any allocation: they get another buffer.) */
+ * while it is used. (Finalizers may, in any allocation: they get another buffer.) The second one is
+ * the same for a line whose parts are made in the first. */
 struct buf *script_scratch(lua_State *L);
+struct buf *script_line(lua_State *L);
 
 /* Sets the traceback of the error that is about to be thrown, if it came from elsewhere. Copies
  * <text>. */
@@ -116,6 +123,10 @@ void script_forgive(struct script *s);
 
 /* Loads a file as text; pushes the function. Throws what is wrong with it. */
 void script_push_file(lua_State *L, const char *path);
+
+/* Opens a file without a name, in the folder of the state file where there is one. Returns a
+ * descriptor, owned, or -1 with errno set. */
+int script_open_unnamed(const struct script *s);
 
 /* True if handlers must not get any more changes. */
 bool script_should_stop(const struct script *s);

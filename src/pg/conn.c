@@ -99,8 +99,7 @@ static bool identify_backend(struct conn *c, int64_t deadline_ms, struct err *e)
         return wire_fail(&c->wire, e);
     c->wire.deadline_ms = deadline_ms;
     while ((res = wire_next(&c->wire, &waiting, e)) != NULL) {
-        if (PQresultStatus(res) == PGRES_SINGLE_TUPLE && PQnfields(res) == 1)
-            liveness_take_answer(&c->wire.liveness, PQgetvalue(res, 0, 0));
+        liveness_take_answer(&c->wire.liveness, res);
         PQclear(res); /* if the server refuses the question, the pid stays unknown */
     }
     if (!waiting && e->code == ERR_CONNECTION && e->sqlstate[0] != '\0')
@@ -427,6 +426,7 @@ bool conn_answer(struct conn *c, size_t max, struct result **rows, uint64_t *aff
                  struct err *e)
 {
     c->wire.most = max + WIRE_ASKED_MAX;
+    liveness_take_progress(&c->wire.liveness); /* until now nobody waited */
     if (read_answer(c, max, rows, affected, e))
         return true;
     result_free(*rows);
@@ -532,6 +532,7 @@ bool conn_load(struct conn *c, const char *sql, struct err *e)
 bool conn_load_put(struct conn *c, const char *data, size_t len, struct err *e)
 {
     c->wire.came = 0;
+    liveness_take_progress(&c->wire.liveness);
     return (PQputCopyData(c->wire.pg, data, (int)len) == 1 || wire_fail(&c->wire, e)) &&
            wire_send(&c->wire, e);
 }
@@ -553,6 +554,7 @@ bool conn_load_end(struct conn *c, uint64_t *rows, struct err *e)
     bool ok = true, waiting = true;
     PGresult *res;
 
+    liveness_take_progress(&c->wire.liveness);
     if (PQputCopyEnd(c->wire.pg, NULL) != 1)
         return wire_fail(&c->wire, e);
     while ((res = wire_next(&c->wire, &waiting, e)) != NULL) {

@@ -24,7 +24,7 @@ struct conn;
 /* What happens to a call that blocks when <stop_fd> becomes readable (-1: it never does). */
 enum conn_stop {
     CONN_STOP_AT_ONCE, /* it fails with ERR_STOPPED */
-    CONN_STOP_GENTLY,  /* it goes on while the server is at work; a dead one is noticed in 10 s */
+    CONN_STOP_GENTLY,  /* it goes on while the server shows that it is at work, for 15 s at most */
 };
 
 /* Connects. <conninfo>, copied: a conninfo string, a URI or the name of a database;

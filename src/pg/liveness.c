@@ -9,6 +9,7 @@
 #include "pg/liveness.h"
 
 #include "base/clock.h"
+#include "pg/result.h"
 
 #include <libpq-fe.h>
 #include <poll.h>
@@ -21,10 +22,25 @@
 #define CURIOUS_MS 5000 /* the silence before an early question: a long wait */
 #define ANSWERED_MS 7000 /* when that should have been answered */
 #define NAME "pgcdc-lua pulse" /* the second connection's application_name */
-/* Times after a stop was asked for: */
-#define HURRY_MS 1000      /* the silence before the question */
-#define HURRIED_MS 5000    /* for the answer, at most */
-#define HURRY_MAX_MS 10000 /* the silence at most, if no answer says anything */
+/* While it is hurried, the time before a statement's first question, and from one to the next: */
+#define FIRST_HURRIED_MS 100
+#define HURRIED_MS 250
+#define ANSWER_MAX 4096 /* bytes */
+#define END_MS 2000 /* to end a statement at the server, at most */
+#define CANCEL_LOOK_MS 20
+
+/* The one row of an answer in pieces, owned; NULL where there is none of this shape. */
+static struct result *read_one(const PGresult *res, const struct result_shape *shape)
+{
+    struct err e;
+    struct result *r = PQresultStatus(res) == PGRES_SINGLE_TUPLE
+                           ? result_new(shape, ANSWER_MAX, &e) : NULL;
+
+    if (r != NULL && result_add(r, res, &e) && result_count(r) == 1)
+        return r;
+    result_free(r);
+    return NULL;
+}
 
 /* The statement that ends a backend, if it is still there. */
 static void put_end(char *sql, size_t size, long pid, const char *began)
@@ -48,15 +64,17 @@ void liveness_put_question(const struct connect_orphan *left, char sql[LIVENESS_
         put_end(sql + n, LIVENESS_SQL - (size_t)n, left->pid, left->began);
 }
 
-void liveness_take_answer(struct liveness *p, const char *answer)
+void liveness_take_answer(struct liveness *p, const PGresult *res)
 {
+    struct result *r = read_one(res, &(struct result_shape){ "the backend", "t", 1, 1 });
     long pid = 0;
 
     /* <began> becomes part of a statement */
-    if (answer != NULL &&
-        sscanf(answer, "%10ld %31[0-9.] %31[0-9.]", &pid, p->began, p->booted) == 3 &&
+    if (r != NULL &&
+        sscanf(result_text(r, 0, 0), "%10ld %31[0-9.] %31[0-9.]", &pid, p->began, p->booted) == 3 &&
         pid == PQbackendPID(p->conn))
         p->pid = pid;
+    result_free(r);
 }
 
 void liveness_init(struct liveness *p, const char *conninfo, PGconn *conn)
@@ -81,21 +99,33 @@ void liveness_fini(struct liveness *p)
 
 void liveness_begin_wait(struct liveness *p)
 {
+    if (p->hurry_ms != 0)
+        return;
     hang_up(p);
     p->n_bad = 0;
     p->work = LIVENESS_UNKNOWN;
     p->silent_ms = clock_mono_ms();
-    p->next_ms = p->silent_ms + (p->is_hurried ? HURRY_MS :
-                                 p->is_curious && p->times.idle_ms > CURIOUS_MS
+    p->next_ms = p->silent_ms + (p->is_curious && p->times.idle_ms > CURIOUS_MS
                                      ? CURIOUS_MS : p->times.idle_ms);
 }
 
-void liveness_hurry(struct liveness *p)
+void liveness_begin_statement(struct liveness *p)
 {
-    if (p->is_hurried)
-        return;
-    p->is_hurried = true;
-    liveness_begin_wait(p);
+    hang_up(p);
+    p->shown_ms = clock_mono_ms();
+    p->next_ms = p->shown_ms + FIRST_HURRIED_MS; /* counts if it is hurried, else a wait sets it */
+}
+
+void liveness_take_progress(struct liveness *p)
+{
+    p->shown_ms = clock_mono_ms();
+}
+
+void liveness_hurry(struct liveness *p, int64_t most_ms)
+{
+    if (p->hurry_ms == 0)
+        p->next_ms = p->shown_ms = clock_mono_ms();
+    p->hurry_ms = most_ms;
 }
 
 /* ---- the question ---- */
@@ -142,17 +172,10 @@ static bool send_question(struct liveness *p)
 
 enum answer { GOOD, BAD, UNKNOWN };
 
-#define N_FIELDS 6
-
-static const char *field(const PGresult *res, int col)
-{
-    return PQgetisnull(res, 0, col) ? NULL : PQgetvalue(res, 0, col);
-}
-
 /* What the server does for us, of which it says that it is at work. */
-static void read_work(struct liveness *p, const PGresult *res)
+static void read_work(struct liveness *p, const struct result *r)
 {
-    const char *type = field(res, 4), *pids = field(res, 5);
+    const char *type = result_text(r, 0, 4), *pids = result_text(r, 0, 5);
 
     p->work = type != NULL && strcmp(type, "Lock") == 0 ? LIVENESS_LOCKED : LIVENESS_WORKS;
     p->holders[0] = '\0';
@@ -160,19 +183,14 @@ static void read_work(struct liveness *p, const PGresult *res)
         snprintf(p->holders, sizeof p->holders, ", which process %.60s holds", pids);
 }
 
-static enum answer read_answer(struct liveness *p, const PGresult *res)
+static enum answer read_row(struct liveness *p, const struct result *r)
 {
-    const char *state, *event, *booted;
+    const char *state = result_text(r, 0, 1), *event = result_text(r, 0, 2);
 
     p->is_there = false;
-    if (p->pid == 0 || PQresultStatus(res) != PGRES_SINGLE_TUPLE || PQnfields(res) != N_FIELDS)
-        return UNKNOWN;
-    state = field(res, 1);
-    event = field(res, 2);
-    booted = field(res, 3);
-    if (booted == NULL || strcmp(booted, p->booted) != 0)
+    if (p->pid == 0 || strcmp(result_text(r, 0, 3), p->booted) != 0)
         return UNKNOWN; /* another server; or it was started anew, which TCP finds */
-    if (field(res, 0) == NULL) {
+    if (result_text(r, 0, 0) == NULL) {
         snprintf(p->why, sizeof p->why, "the server knows nothing of it any more");
         return BAD;
     }
@@ -182,12 +200,21 @@ static enum answer read_answer(struct liveness *p, const PGresult *res)
     if (strncmp(state, "idle", 4) != 0 &&
         !(event != NULL &&
           (strcmp(event, "ClientRead") == 0 || strcmp(event, "ClientWrite") == 0))) {
-        read_work(p, res);
+        read_work(p, r);
         return GOOD;
     }
     snprintf(p->why, sizeof p->why, "the server waits for us on it (%.40s)",
              event != NULL ? event : state);
     return BAD;
+}
+
+static enum answer read_answer(struct liveness *p, const PGresult *res)
+{
+    struct result *r = read_one(res, &(struct result_shape){ "its work", "TTTtTT", 1, 1 });
+    enum answer answer = r != NULL ? read_row(p, r) : UNKNOWN;
+
+    result_free(r);
+    return answer;
 }
 
 /* ---- what follows from an answer ---- */
@@ -196,24 +223,23 @@ static enum answer read_answer(struct liveness *p, const PGresult *res)
 static bool conclude(struct liveness *p, enum answer answer, struct err *e)
 {
     int64_t now = clock_mono_ms();
-    unsigned limit = p->is_hurried ? 1 : p->times.count;
 
     hang_up(p);
-    if (!p->is_hurried && now - p->silent_ms < p->times.idle_ms) { /* it was an early one */
+    if (p->hurry_ms != 0) { /* what counts is when it was GOOD last */
+        p->shown_ms = answer == GOOD ? now : p->shown_ms;
+        p->next_ms = now + HURRIED_MS;
+        return true;
+    }
+    if (now - p->silent_ms < p->times.idle_ms) { /* it was an early one */
         p->next_ms = p->silent_ms + p->times.idle_ms;
         return true;
     }
-    if (answer == UNKNOWN && p->is_hurried && now - p->silent_ms >= HURRY_MAX_MS) {
-        snprintf(p->why, sizeof p->why, "and the program is to stop");
-        answer = BAD;
-    }
-    if (answer == BAD && ++p->n_bad >= limit)
+    if (answer == BAD && ++p->n_bad >= p->times.count)
         return err_set(e, ERR_CONNECTION, "no byte came on this connection for %.1f s: %s",
                        (double)(now - p->silent_ms) / 1000, p->why);
     if (answer != BAD)
         p->n_bad = 0;
-    p->next_ms = p->is_hurried ? now + HURRY_MS
-               : answer == BAD ? p->asked_ms + p->times.interval_ms : now + p->times.idle_ms;
+    p->next_ms = answer == BAD ? p->asked_ms + p->times.interval_ms : now + p->times.idle_ms;
     return true;
 }
 
@@ -276,25 +302,22 @@ static void bound(int64_t *wait_ms, int64_t until_ms, int64_t now)
 
 bool liveness_step(struct liveness *p, struct pollfd *fd, int64_t *wait_ms, struct err *e)
 {
-    int64_t now = clock_mono_ms(), late_ms;
+    int64_t now = clock_mono_ms(), late_ms = p->shown_ms + p->hurry_ms;
 
     *fd = (struct pollfd){ .fd = -1 };
-    if (p->is_hurried && (p->is_refused || p->times.count == 0)) {
-        bound(wait_ms, p->silent_ms + HURRY_MAX_MS, now);
-        if (now - p->silent_ms < HURRY_MAX_MS)
-            return true;
-        snprintf(p->why, sizeof p->why, "and the program is to stop");
-        return conclude(p, BAD, e);
-    }
-    if (p->is_refused || p->times.count == 0)
+    if (p->hurry_ms != 0 && now >= late_ms)
+        return err_set(e, ERR_CONNECTION, "the program is to stop, and the server has not shown for"
+                       " %.1f s that it is at work", (double)(now - p->shown_ms) / 1000);
+    if (p->hurry_ms != 0)
+        bound(wait_ms, late_ms, now);
+    if (p->is_refused || p->times.count == 0 || (p->hurry_ms != 0 && p->pid == 0))
         return true;
     if (p->asking == NULL && now >= p->next_ms && !call(p) && !conclude_refused(p, e))
         return false;
     if (p->asking != NULL && is_ready(p->asking, p->wants_write) && !advance(p, e))
         return false;
     if (p->asking != NULL) {
-        late_ms = p->asked_ms + (p->is_hurried && p->times.interval_ms > HURRIED_MS
-                                     ? HURRIED_MS : p->times.interval_ms);
+        late_ms = p->asked_ms + p->times.interval_ms;
         if (now >= late_ms) {
             snprintf(p->why, sizeof p->why, "nor does the server answer another one");
             if (!conclude(p, BAD, e))
@@ -337,16 +360,33 @@ void liveness_describe(const struct liveness *p, bool is_over, char *text, size_
 
 /* ---- the end ---- */
 
-/* Waits until the connection can be read, or written. False if <until_ms> comes first. */
-static bool wait_for(PGconn *conn, bool for_write, int64_t until_ms)
+/* How long an end may take, which a stop shortens. */
+struct limit {
+    int64_t until_ms, stopping_ms;
+    int stop_fd; /* -1: none, or it has been seen */
+};
+
+/* Waits until the connection, if it is not NULL, can be read, or written. False if the time is
+ * over, or <most_ms> have passed. */
+static bool wait_for(PGconn *conn, bool for_write, struct limit *l, int64_t most_ms)
 {
-    struct pollfd fd = { .fd = PQsocket(conn), .events = for_write ? POLLOUT : POLLIN };
-    int64_t left;
+    int64_t now = clock_mono_ms(), until_ms = now + most_ms;
 
-    while ((left = until_ms - clock_mono_ms()) > 0) {
-        int n = poll(&fd, 1, (int)left);
+    for (; now < until_ms && now < l->until_ms; now = clock_mono_ms()) {
+        struct pollfd fds[2] = {
+            { .fd = conn != NULL ? PQsocket(conn) : -1, .events = for_write ? POLLOUT : POLLIN },
+            { .fd = l->stop_fd, .events = POLLIN },
+        };
+        int64_t end_ms = until_ms < l->until_ms ? until_ms : l->until_ms;
 
-        if (n > 0)
+        if (poll(fds, 2, (int)(end_ms - now)) <= 0)
+            continue;
+        if (fds[1].revents != 0) {
+            l->stop_fd = -1;
+            if (l->until_ms > now + l->stopping_ms)
+                l->until_ms = now + l->stopping_ms;
+        }
+        if (fds[0].revents != 0)
             return true;
     }
     return false;
@@ -357,7 +397,6 @@ static bool wait_for(PGconn *conn, bool for_write, int64_t until_ms)
 struct cancelling {
     PGcancel *cancel;
     pthread_mutex_t mutex;
-    pthread_cond_t changed;
     bool is_over; /* the thread is done with it */
     bool is_left; /* its maker is done with it */
 };
@@ -365,11 +404,9 @@ struct cancelling {
 /* Unlocks the mutex, which the caller holds. <is_last>: the other side is done with it: frees. */
 static void leave_cancelling(struct cancelling *c, bool is_last)
 {
-    pthread_cond_signal(&c->changed);
     pthread_mutex_unlock(&c->mutex);
     if (!is_last)
         return;
-    pthread_cond_destroy(&c->changed);
     pthread_mutex_destroy(&c->mutex);
     PQfreeCancel(c->cancel);
     free(c);
@@ -388,17 +425,25 @@ static void *run_cancel(void *arg)
     return NULL;
 }
 
-/* Asks to cancel the statement, and waits for that until <until_ms> at most. */
-static void cancel_statement(struct liveness *p, int64_t until_ms)
+static bool is_over(struct cancelling *c)
 {
-    struct timespec until = { .tv_sec = until_ms / 1000, .tv_nsec = until_ms % 1000 * 1000000 };
+    bool is;
+
+    pthread_mutex_lock(&c->mutex);
+    is = c->is_over;
+    pthread_mutex_unlock(&c->mutex);
+    return is;
+}
+
+/* Asks to cancel the statement, and waits for that. */
+static void cancel_statement(struct liveness *p, struct limit *l)
+{
     struct cancelling *c = calloc(1, sizeof *c);
     pthread_t thread;
 
     if (c == NULL)
         return;
     pthread_mutex_init(&c->mutex, NULL);
-    clock_init_cond(&c->changed);
     c->cancel = PQgetCancel((PGconn *)p->conn);
     if (c->cancel == NULL || pthread_create(&thread, NULL, run_cancel, c) != 0) {
         pthread_mutex_lock(&c->mutex);
@@ -406,29 +451,29 @@ static void cancel_statement(struct liveness *p, int64_t until_ms)
         return;
     }
     pthread_detach(thread);
+    while (clock_mono_ms() < l->until_ms && !is_over(c))
+        (void)wait_for(NULL, false, l, CANCEL_LOOK_MS);
     pthread_mutex_lock(&c->mutex);
-    while (!c->is_over && pthread_cond_timedwait(&c->changed, &c->mutex, &until) == 0)
-        ;
     c->is_left = true;
     leave_cancelling(c, c->is_over);
 }
 
-void liveness_end_backend(struct liveness *p, int64_t most_ms)
+void liveness_end_backend(struct liveness *p, int stop_fd, int64_t stopping_ms)
 {
-    int64_t until_ms = clock_mono_ms() + most_ms;
+    struct limit l = { clock_mono_ms() + END_MS, stopping_ms, stop_fd };
     PostgresPollingStatusType status = PGRES_POLLING_WRITING;
     char sql[256];
 
     hang_up(p);
     if (p->pid == 0 || p->is_refused) {
-        cancel_statement(p, until_ms);
+        cancel_statement(p, &l);
         return;
     }
     if (!call(p))
         status = PGRES_POLLING_FAILED;
     while (status != PGRES_POLLING_OK) {
         if (status == PGRES_POLLING_FAILED ||
-            !wait_for(p->asking, status == PGRES_POLLING_WRITING, until_ms)) {
+            !wait_for(p->asking, status == PGRES_POLLING_WRITING, &l, END_MS)) {
             hang_up(p);
             return;
         }
@@ -436,7 +481,7 @@ void liveness_end_backend(struct liveness *p, int64_t most_ms)
     }
     put_end(sql, sizeof sql, p->pid, p->began);
     if (PQsendQuery(p->asking, sql) == 1 && PQsetSingleRowMode(p->asking) == 1)
-        while (PQisBusy(p->asking) && wait_for(p->asking, false, until_ms) &&
+        while (PQisBusy(p->asking) && wait_for(p->asking, false, &l, END_MS) &&
                PQconsumeInput(p->asking))
             ;
     hang_up(p);

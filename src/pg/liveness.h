@@ -15,6 +15,9 @@
  * If it is unknown which backend serves the connection (there is a pooler, or an
  * address that leads to several servers), every answer counts as good.
  *
+ * Once the program is to stop it is the other way round, see liveness_hurry: the server must show
+ * that it is at work at our statement, and is asked at once and again and again.
+ *
  * Only liveness_end_backend blocks. (The name of a host may have to be looked up, see
  * connect.h.)
  *
@@ -43,7 +46,8 @@ struct liveness {
     char began[32];              /* when the backend began, in seconds */
     char booted[32];             /* when the server was started */
     bool is_refused;             /* the server refuses a second connection: it is not tried again */
-    bool is_hurried;             /* the program was asked to stop */
+    int64_t hurry_ms;            /* 0, or how long it may not show that it is at work */
+    int64_t shown_ms;            /* when it did so last, or when the statement or hurry began */
     struct pg_conn *asking;      /* the second connection, while a question is under way */
     bool wants_write;            /* the second connection waits until it can write, not read */
     bool is_asked;               /* the question was sent on it */
@@ -59,22 +63,28 @@ struct liveness {
 };
 
 /* liveness_put_question writes the SQL that a new connection runs first; liveness_take_answer takes
- * each value that it returns. Until then the backend's pid is unknown, so the backend cannot be
+ * each result of it. Until then the backend's pid is unknown, so the backend cannot be
  * ended. The SQL also lifts a role's idle_session_timeout, since a connection is idle from poll to
  * poll. <left>, or NULL: a backend that it ends besides. */
 #define LIVENESS_SQL 800
 void liveness_put_question(const struct connect_orphan *left, char sql[LIVENESS_SQL]);
-void liveness_take_answer(struct liveness *p, const char *answer);
+void liveness_take_answer(struct liveness *p, const struct pg_result *res);
 
 /* <conn> is connected. <conn> and <conninfo> are borrowed until liveness_fini. */
 void liveness_init(struct liveness *p, const char *conninfo, struct pg_conn *conn);
 void liveness_fini(struct liveness *p);
 
+/* A statement begins; the server has taken some of what is sent to it, or nobody waited for it. */
+void liveness_begin_statement(struct liveness *p);
+void liveness_take_progress(struct liveness *p);
+
 /* A wait begins. Drops a question that is under way, and forgets bad answers. */
 void liveness_begin_wait(struct liveness *p);
 
-/* The program was asked to stop: the first question comes soon and is the last. */
-void liveness_hurry(struct liveness *p);
+/* The program was asked to stop: from now on bytes that come say nothing. Where the server does not
+ * show for <most_ms> that it is at work, or cannot (there is a pooler, or keepalives=0), the
+ * connection is lost. */
+void liveness_hurry(struct liveness *p, int64_t most_ms);
 
 /* Asks the server, or reads its answer, if it is time. Then the caller waits for the connection,
  * and calls again: sets <fd> to what else to poll for (its fd is -1 if there is nothing), and
@@ -92,8 +102,9 @@ void liveness_describe(const struct liveness *p, bool is_over, char *text, size_
 
 /* Ends the backend, and so its statement and its locks, over a second connection. If its pid is
  * unknown, or the server refuses a second connection, cancels its statement instead, which poolers
- * pass on. Blocks <most_ms> at most. */
-void liveness_end_backend(struct liveness *p, int64_t most_ms);
+ * pass on. Blocks two seconds at most, and <stopping_ms> once <stop_fd> (see conn_open) is
+ * readable. */
+void liveness_end_backend(struct liveness *p, int stop_fd, int64_t stopping_ms);
 
 /* Sets <left> to the backend, if its pid is known. */
 void liveness_record_orphan(const struct liveness *p, struct connect_orphan *left);

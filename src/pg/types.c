@@ -7,6 +7,7 @@
 #include "pg/types.h"
 
 #include "base/text.h"
+#include "pg/document.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -104,33 +105,6 @@ void types_float_text(double d, char text[TYPES_FLOAT_TEXT])
         if (strtod(text, NULL) == d)
             return;
     }
-}
-
-bool types_is_number(const char *s, size_t len)
-{
-    const char *end = s + len;
-
-#define DIGITS(at_least) do { const char *d = s; \
-        while (s < end && *s >= '0' && *s <= '9') s++; \
-        if (s - d < (at_least)) return false; } while (0)
-    if (s < end && *s == '-')
-        s++;
-    if (s < end && *s == '0')
-        s++;
-    else
-        DIGITS(1);
-    if (s < end && *s == '.') {
-        s++;
-        DIGITS(1);
-    }
-    if (s < end && (*s == 'e' || *s == 'E')) {
-        s++;
-        if (s < end && (*s == '+' || *s == '-'))
-            s++;
-        DIGITS(1);
-    }
-#undef DIGITS
-    return s == end && len > 0;
 }
 
 /* Bytes that may stand in a JSON string as they are: not controls, the quote, the backslash, and
@@ -242,7 +216,7 @@ bool types_put_string(struct buf *b, const char *s, size_t len)
 }
 
 /* Appends a JSON document as the server wrote it, on one line: a JSON string has no raw control
- * characters, so every newline is white space, and becomes a blank. */
+ * characters, so every newline is white space, and becomes a blank. False if it is none. */
 static bool put_document(struct buf *b, struct copytext_field f)
 {
     char *to = buf_reserve(b, f.len);
@@ -262,9 +236,19 @@ static bool put_document(struct buf *b, struct copytext_field f)
             return false;
         i += w - 1;
     }
+    if (!document_check(to, n))
+        return false;
     b->len += n;
     b->data[b->len] = '\0';
     return true;
+}
+
+bool types_is_integer(struct copytext_field f)
+{
+    const char *p = f.p, *end = f.p + f.len;
+    int64_t n;
+
+    return text_read_i64(&p, end, &n) && p == end;
 }
 
 bool types_put_json(struct buf *b, enum types_kind kind, struct copytext_field f)
@@ -272,13 +256,13 @@ bool types_put_json(struct buf *b, enum types_kind kind, struct copytext_field f
     switch (kind) {
     case TYPES_BOOL:
         buf_puts(b, f.len == 1 && f.p[0] == 't' ? "true" : "false");
-        return true;
+        return f.len == 1 && (f.p[0] == 't' || f.p[0] == 'f');
     case TYPES_INT:
         buf_add(b, f.p, f.len);
-        return true;
+        return types_is_integer(f);
     case TYPES_FLOAT:
     case TYPES_NUMERIC:
-        if (!types_is_number(f.p, f.len))
+        if (!document_is_number(f.p, f.len))
             return put_string(b, f.p, f.len, true);
         buf_add(b, f.p, f.len);
         return true;

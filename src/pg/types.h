@@ -41,8 +41,12 @@ size_t types_timestamp(struct copytext_field f, char *to);
  * their number. False if the field does not look like that. */
 bool types_bytea(struct copytext_field f, char *to, size_t *len) WARN_UNUSED;
 
-/* Appends the JSON of a field that is not NULL. False if its text is not valid UTF-8; what was
- * appended then cannot be used. If <b> is full that is told by buf_ok only. */
+/* True if the text is an integer of 64 bits. */
+bool types_is_integer(struct copytext_field f);
+
+/* Appends the JSON of a field that is not NULL. False if its text is not valid UTF-8, or no
+ * integer, boolean or JSON where it must be; what was appended then cannot be used. If <b> is full
+ * that is told by buf_ok only. */
 bool types_put_json(struct buf *b, enum types_kind kind, struct copytext_field f) WARN_UNUSED;
 
 /* Appends the field as a part of a JSON string, without quotes; a timestamp as types_timestamp has
@@ -56,8 +60,5 @@ bool types_put_string(struct buf *b, const char *s, size_t len) WARN_UNUSED;
  * at least where it has so many. */
 enum { TYPES_FLOAT_TEXT = 32 };
 void types_float_text(double d, char text[TYPES_FLOAT_TEXT]);
-
-/* True if the text is a JSON number (and not NaN or Infinity). */
-bool types_is_number(const char *s, size_t len);
 
 #endif

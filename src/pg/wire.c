@@ -16,11 +16,20 @@
 #define PARSE_MAX_MS 100 /* of the processor's time, for what comes at once */
 #define SEND_MAX ((size_t)16 << 20) /* what may come while the server is to read */
 #define READ_LEAST 8192 /* what libpq reads at once, if there is so much */
-#define END_MS 2000          /* to end a statement at the server, at most */
-#define STOPPING_END_MS 700  /* the same after a stop */
-#define STOPPING_MS 300       /* how long after a stop bytes may come; and how many */
+/* after a stop: */
+#define AT_ONCE_END_MS 700  /* to end a statement at the server, if nothing was waited for */
+#define STOPPING_END_MS 200 /* the same, if something was */
+#define STOPPING_MS 300     /* how long bytes may come; and how many */
 #define STOPPING_BYTES 16384
-#define STOPPING_CONNECT_MS 5000 /* after a stop a connection may take no longer to open */
+#define SILENT_MS 600       /* how long nothing may show that the server is at work, or connects */
+#define SILENT_AGAIN_MS 100 /* the same once there was such a silence */
+#define WORK_MS 15000       /* how long servers may be at work */
+
+/* A thread is to stop once, so it has one time for that, whichever connection it waits on. */
+static _Thread_local struct {
+    int64_t since_ms; /* when one of its connections noticed the stop first; 0: none has yet */
+    bool was_silent;  /* one of them was lost by silence since then */
+} stopping;
 
 bool wire_fail(struct wire *w, struct err *e)
 {
@@ -32,21 +41,60 @@ bool wire_fail(struct wire *w, struct err *e)
 /* The program is to stop. False if that ends the wait; else *deadline_ms may come nearer. */
 static bool begin_stop(struct wire *w, int64_t *deadline_ms, struct err *e)
 {
+    int64_t most_ms = stopping.was_silent ? SILENT_AGAIN_MS : SILENT_MS;
+
     if (!w->is_stopping)
         w->stopped_ms = clock_mono_ms();
     w->is_stopping = true;
     if (w->stops_at_once)
         return err_set(e, ERR_STOPPED, "stopping");
+    if (stopping.since_ms == 0)
+        stopping.since_ms = w->stopped_ms;
     if (*deadline_ms == WIRE_WHILE_AT_WORK)
-        liveness_hurry(&w->liveness);
-    else if (*deadline_ms == WIRE_FOR_EVER || *deadline_ms > clock_mono_ms() + STOPPING_CONNECT_MS)
-        *deadline_ms = clock_mono_ms() + STOPPING_CONNECT_MS;
+        liveness_hurry(&w->liveness, most_ms);
+    else if (*deadline_ms == WIRE_FOR_EVER || *deadline_ms > w->stopped_ms + most_ms)
+        *deadline_ms = w->stopped_ms + most_ms;
     return true;
 }
 
 void wire_end_backend(struct wire *w)
 {
-    liveness_end_backend(&w->liveness, w->is_stopping ? STOPPING_END_MS : END_MS);
+    liveness_end_backend(&w->liveness, w->stop_fd,
+                         w->stops_at_once ? AT_ONCE_END_MS : STOPPING_END_MS);
+}
+
+/* True while the wait may go on, for *left milliseconds, or less. */
+static bool is_in_time(struct wire *w, int64_t deadline_ms, int64_t *left, struct err *e)
+{
+    int64_t now = clock_mono_ms();
+
+    *left = deadline_ms < 0 ? -1 : deadline_ms - now;
+    if (deadline_ms >= 0 && *left <= 0) {
+        stopping.was_silent = stopping.was_silent || w->is_stopping;
+        return err_set(e, ERR_CONNECTION, "the server did not answer in time");
+    }
+    if (!w->is_stopping || deadline_ms != WIRE_WHILE_AT_WORK)
+        return true;
+    *left = stopping.since_ms + WORK_MS - now;
+    return *left > 0 || err_set(e, ERR_CONNECTION, "the program is to stop, for which the server"
+                                " had 15 s");
+}
+
+/* The same, by what the server does, if the wait is for its work. *fd: what to poll for besides. */
+static bool is_alive(struct wire *w, int64_t deadline_ms, struct pollfd *fd, int64_t *left,
+                     struct err *e)
+{
+    if (!is_in_time(w, deadline_ms, left, e)) {
+        w->is_lost = deadline_ms == WIRE_WHILE_AT_WORK;
+    } else if (deadline_ms != WIRE_WHILE_AT_WORK || liveness_step(&w->liveness, fd, left, e)) {
+        return true;
+    } else {
+        w->is_lost = true;
+        stopping.was_silent = stopping.was_silent || w->is_stopping;
+    }
+    if (w->is_lost && w->liveness.is_there)
+        wire_end_backend(w); /* else it holds its locks until it notices */
+    return false;
 }
 
 bool wire_wait(struct wire *w, short events, int64_t deadline_ms, struct err *e)
@@ -61,17 +109,11 @@ bool wire_wait(struct wire *w, short events, int64_t deadline_ms, struct err *e)
             { .fd = is_told ? -1 : w->stop_fd, .events = POLLIN },
             { .fd = -1 },
         };
-        int64_t left = deadline_ms < 0 ? -1 : deadline_ms - clock_mono_ms();
+        int64_t left;
         int n;
 
-        if (deadline_ms >= 0 && left <= 0)
-            return err_set(e, ERR_CONNECTION, "the server did not answer in time");
-        if (deadline_ms == WIRE_WHILE_AT_WORK && !liveness_step(&w->liveness, &fds[2], &left, e)) {
-            w->is_lost = true;
-            if (w->liveness.is_there)
-                wire_end_backend(w); /* else it holds its locks until it notices */
+        if (!is_alive(w, deadline_ms, &fds[2], &left, e))
             return false;
-        }
         if (deadline_ms == WIRE_WHILE_AT_WORK && !is_long &&
             liveness_is_long(&w->liveness, &left)) {
             is_long = true;
@@ -87,6 +129,8 @@ bool wire_wait(struct wire *w, short events, int64_t deadline_ms, struct err *e)
                 return false;
         }
         if (n > 0 && fds[0].revents != 0) {
+            if ((fds[0].revents & POLLOUT) != 0)
+                liveness_take_progress(&w->liveness);
             if (is_long)
                 w->tell(w->tell_arg, true);
             return true;
@@ -103,6 +147,7 @@ void wire_begin(struct wire *w, const char *sql, size_t most)
 
     snprintf(w->statement, sizeof w->statement, "%.*s%s", (int)n, sql, sql[n] != '\0' ? "..." : "");
     w->deadline_ms = WIRE_WHILE_AT_WORK;
+    liveness_begin_statement(&w->liveness);
     w->came = 0;
     w->most = most;
     /* a rule can make several statements of one */

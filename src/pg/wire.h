@@ -5,6 +5,10 @@
  * the statement cannot have ends the connection, with ERR_ANSWER, whose text begins with the
  * statement. libpq takes a whole message into memory, 2 GB at most; the limits keep all else small.
  *
+ * After a stop a connection that does not stop at once has less than a second, and only a server
+ * that shows that it is at work (see liveness_hurry) has more: 15 seconds for all of its thread's
+ * connections together.
+ *
  * For pg/conn, which has a struct wire in each connection.
  *
  * SPDX-License-Identifier: MIT */
@@ -18,9 +22,9 @@ struct wire {
     struct pg_conn *pg;
     int stop_fd; /* see conn_open */
     bool stops_at_once;
-    bool is_stopping; /* the program is to stop, and this connection has noticed it */
-    bool is_lost;     /* no answer will come, or none is wanted */
+    bool is_stopping; /* the program is to stop, and this connection has noticed it, */
     int64_t stopped_ms; /* when */
+    bool is_lost;     /* no answer will come, or none is wanted */
     struct liveness liveness;
     void (*tell)(void *arg, bool is_over); /* of long waits, if liveness is curious */
     void *tell_arg;

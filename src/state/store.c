@@ -95,15 +95,16 @@ static bool fail_damaged(const struct store *s, const struct store_record *r, st
 static bool make_folders(const char *path, struct err *e)
 {
     char *copy = strdup(path);
+    struct path_why why;
     bool ok = true;
 
     if (copy == NULL)
         return err_memory(e);
     for (char *p = strchr(copy + 1, '/'); ok && p != NULL; p = strchr(p + 1, '/')) {
         *p = '\0';
-        if (!file_make_folder(copy, 0700))
+        if (!file_make_folder(copy, 0700, &why))
             ok = err_set(e, ERR_STATE, "cannot make the folder %s for the state file: %s", copy,
-                         strerror(errno));
+                         why.text);
         *p = '/';
     }
     free(copy);
@@ -114,16 +115,51 @@ static bool make_folders(const char *path, struct err *e)
  * in it by then, before a first commit. */
 static bool make_file(const char *path, struct err *e)
 {
-    int fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
+    struct path_why why;
+    int fd = path_open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600, &why);
 
-    if (fd < 0 && errno == ELOOP)
-        return err_set(e, ERR_STATE, "the state file %s is a symbolic link, which is not followed: "
-                       "name the file itself with --state", path);
     if (fd < 0)
-        return err_set(e, ERR_STATE, "the state file %s cannot be written: %s", path,
-                       strerror(errno));
+        return err_set(e, ERR_STATE, why.is_refused ? "the state file %s: %s"
+                       : "the state file %s cannot be written: %s", path, why.text);
     close(fd);
     return true;
+}
+
+/* What is beside the state file belongs to it: SQLite would read what somebody else put there. */
+static bool check_beside(const char *path, struct err *e)
+{
+    static const char *const endings[] = { "-wal", "-journal", "-shm" };
+    struct path_why why;
+    struct stat st;
+
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        char name[PATH_MAX];
+
+        if ((size_t)snprintf(name, sizeof name, "%s%s", path, endings[i]) < sizeof name &&
+            !path_stat(name, &st, &why) && why.is_refused)
+            return err_set(e, ERR_STATE, "the state file's %s: %s", name, why.text);
+    }
+    return true;
+}
+
+/* Opens the file by a path in which there is no symbolic link. */
+static bool open_file(struct store *s, struct err *e)
+{
+    struct path_place place;
+    struct path_why why;
+    struct stat st;
+
+    if (lstat(s->path, &st) == 0 && S_ISLNK(st.st_mode))
+        return err_set(e, ERR_STATE, "the state file %s is a symbolic link, which is not followed: "
+                       "name the file itself with --state", s->path);
+    if (!make_folders(s->path, e) || !make_file(s->path, e))
+        return false;
+    if (!path_find(s->path, &place, &why))
+        return err_set(e, ERR_STATE, "the state file %s: %s", s->path, why.text);
+    path_fini(&place);
+    return check_beside(place.real, e) &&
+           (sqlite3_open_v2(place.real, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOFOLLOW,
+                            NULL) == SQLITE_OK || fail(s, e));
 }
 
 static bool exec(struct store *s, const char *sql, struct err *e)
@@ -202,12 +238,8 @@ struct store *store_open(const char *path, struct err *e)
         err_memory(e);
         return NULL;
     }
-    if (!make_folders(path, e) || !make_file(path, e))
+    if (!open_file(s, e))
         goto failed;
-    if (sqlite3_open_v2(path, &s->db, SQLITE_OPEN_READWRITE, NULL) != SQLITE_OK) {
-        fail(s, e);
-        goto failed;
-    }
     sqlite3_busy_timeout(s->db, 200); /* a process that was killed a moment ago lets go */
     if (set_up(s, e) && prepare(s, "BEGIN IMMEDIATE", &s->begin, e) &&
         prepare(s, "COMMIT", &s->commit, e) && prepare(s, "ROLLBACK", &s->rollback, e) &&

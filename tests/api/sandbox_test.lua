@@ -147,11 +147,12 @@ local handler_attempts = {
       .. "pcall(pgcdc.json.encode, setmetatable({}, mt)) end",
    "for key, value in next, change do if type(value) == 'userdata' and getmetatable(value) then "
       .. "return true end end",
-   -- bytes of one table read as those of another: text as a number, broken JSON
-   "local key = next(other) while type(key) ~= 'userdata' do key = next(other, key) end "
+   -- bytes of one table read as those of another: text as a number, broken JSON (if next() gave the
+   -- key that they are kept under)
+   "local key = next(other) while key and type(key) ~= 'userdata' do key = next(other, key) end "
       .. "rawset(change, key, rawget(other, key)) "
       .. "return pcall(tostring, change) or pcall(function() return change.row.id end)",
-   "local key = next(other) while type(key) ~= 'userdata' do key = next(other, key) end "
+   "local key = next(other) while key and type(key) ~= 'userdata' do key = next(other, key) end "
       .. "rawset(change.row, key, rawget(other, key)) return pcall(tostring, change.row)",
    "return pairs(change.row)(other)",
 }

@@ -52,7 +52,10 @@ function TestCli.test_help_and_version_go_to_standard_output()
    for _, word in ipairs { "--version", "-V" } do
       local result = program.run { options = { word }, state = false }
       lu.assertEquals(result.status, 0)
-      lu.assertStrMatches(result.stdout, "pgcdc%-lua %d+%.%d+%.%d+\n")
+      lu.assertStrMatches(result.lines[1], "pgcdc%-lua %d+%.%d+%.%d+")
+      for i = 2, #result.lines do
+         lu.assertStrMatches(result.lines[i], "%l+: .+") -- a module
+      end
       lu.assertEquals(result.stderr, "")
    end
 end

@@ -17,6 +17,7 @@
 -- Words for tests (support/manual.lua has their form):
 --
 --    needs=NAME,...   makes these tables first, if the page has not
+--    server=redis     a server of its own, whose address is $REDIS_URL; without one it does not run
 --    fragment         a piece of Lua that a script of the table orders may hold
 --    later            a script that a later block runs
 --    status=N         what the last command ends with
@@ -32,6 +33,7 @@ local lu = require "luaunit"
 local manual = require "manual"
 local native = require "native"
 local program = require "program"
+local redis = require "redis"
 local scope = require "scope"
 local server = require "server"
 local wait = require "wait"
@@ -325,6 +327,18 @@ local function run_block(run, block)
    end
 end
 
+-- Starts the server that a block asks for. Returns false if there is none on this machine.
+local function start_server(run, block)
+   if block.words.server == "redis" then
+      if not redis.is_there() then
+         return false
+      end
+      run.redis = run.redis or redis.new()
+      run.env.REDIS_URL = run.redis:url(true)
+   end
+   return true
+end
+
 local function run_page(path)
    local page = read(path)
    local run = new_run(page)
@@ -332,7 +346,7 @@ local function run_page(path)
    local problems = {}
    for _, block in ipairs(page.blocks) do
       local is_picture = path == "src/README.md" and not languages[block.language]
-      if not block.words.skip and not is_picture then
+      if not block.words.skip and not is_picture and start_server(run, block) then
          local ok, problem = pcall(run_block, run, block)
          if not ok then
             problems[#problems + 1] = ("%s:%d: %s"):format(path, block.line,
@@ -435,9 +449,10 @@ end
 
 -- The man page says the version that it is of.
 function TestManuals.test_version()
-   local version = program.run { options = { "--version" }, state = false }.stdout:match "%S+\n$"
+   local said = program.run { options = { "--version" }, state = false }.stdout
+   local version = said:match "^%S+ (%S+)"
    lu.assertStrContains(read "src/pgcdc-lua.1".lines[3] .. "\n", '"pgcdc\\-lua '
-      .. version:gsub("\n", "") .. '"')
+      .. version .. '"')
 end
 
 -- Where the manual of scripts tells of the fields of each class of meta.lua.
@@ -447,11 +462,13 @@ local sections = {
    ["source.spec"] = "Sources", rotation = "Files: jsonl, csv, text",
    ["file.spec"] = "Files: jsonl, csv, text", ["csv.spec"] = "Files: jsonl, csv, text",
    ["postgres.spec"] = "Tables: postgres",
+   ["remote.spec"] = "Over the network", ["redis.spec"] = "Redis",
 }
 
 -- The manual of scripts has the fields that editors are told of, and sources take those in it.
 function TestManuals.test_fields()
    local meta = files.read(top .. "/lua/pgcdc/meta.lua")
+      .. files.read(top .. "/lua/pgcdc/meta_sinks.lua")
    local page = read "lua/README.md"
    for class, title in pairs(sections) do
       local prose = section(page, title):gsub("\n```.-\n```", "")

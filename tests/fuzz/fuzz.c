@@ -45,7 +45,7 @@ static bool choose(const char *name)
 
 struct script *fuzz_script(void)
 {
-    static const volatile sig_atomic_t stop = 0;
+    static const atomic_int stop = 0;
     static struct log log = { .level = LOG_ERROR };
     static struct script *s;
     struct err e = { 0 };

@@ -8,6 +8,7 @@
 #include "capture/identity.h"
 #include "capture/sql.h"
 #include "capture/sql_increment.h"
+#include "capture/sql_parts.h"
 #include "capture/sql_trigger.h"
 
 #include <ctype.h>
@@ -15,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RESOLVED, FACTS, OPEN, RELATION, LEAVES, COLUMNS, TOP, INSTALLED, N };
+enum { RESOLVED, FACTS, OPEN, RELATION, LEAVES, COLUMNS, PARTS, TOP, INSTALLED, N };
 
 /* The columns of the first line, in text from *p to <end>. */
 static int count_columns(const char *p, const char *end)
@@ -100,6 +101,8 @@ static void read_table(struct relation *t, struct result *const *answers)
 {
     const struct relation_allowed allowed = { .no_xmin = true };
     const struct config c = { .table = (char *)"t" };
+    const struct identity id = { .system = "1" };
+    const struct rowtype_answers all = { answers[COLUMNS], answers[PARTS] };
     enum increment_growth growth;
     struct rowtype *rowtype;
     struct err e = { 0 };
@@ -109,7 +112,7 @@ static void read_table(struct relation *t, struct result *const *answers)
         CHECK(e.code == ERR_REFUSED || e.code == ERR_SQL);
         return;
     }
-    rowtype = rowtype_read(t, answers[COLUMNS], &c, "1", &e);
+    rowtype = rowtype_read(t, &all, &c, &id, &e);
     CHECK(rowtype != NULL || e.code == ERR_REFUSED || e.code == ERR_ANSWER);
     rowtype_unref(rowtype);
     (void)!rowtype_read_growth(t, answers[COLUMNS], "id", &growth, &e);
@@ -119,7 +122,7 @@ void fuzz_answer(const uint8_t *p, size_t len)
 {
     const struct result_shape shapes[N] = {
         sql_resolve_shape, sql_facts_shape, sql_open_shape, sql_table_shapes[0],
-        sql_table_shapes[1], sql_table_shapes[2], sql_increment_top_shape,
+        sql_table_shapes[1], sql_table_shapes[2], sql_parts_shape, sql_increment_top_shape,
         sql_trigger_installed_shape,
     };
     const char *at = (const char *)p, *end = at + len;

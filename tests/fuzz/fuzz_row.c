@@ -12,6 +12,7 @@
 #include "lua/api_copy_lines.h"
 #include "lua/json.h"
 #include "lua/change.h"
+#include "pg/document.h"
 
 #include <lauxlib.h>
 #include <stdlib.h>
@@ -107,7 +108,7 @@ static bool is_sound(enum types_kind kind, struct copytext_field f)
         return is_integer(f);
     case TYPES_FLOAT:
     case TYPES_NUMERIC:
-        return types_is_number(f.p, f.len) || is_one_of(f, odd);
+        return document_is_number(f.p, f.len) || is_one_of(f, odd);
     case TYPES_BYTEA:
         return is_bytes(f);
     case TYPES_JSON:
@@ -300,19 +301,20 @@ static void check_copy(lua_State *L, const struct job *job, int change)
     lua_pushvalue(L, change);
     lua_call(L, 2, 1);
     CHECK(lua_toboolean(L, -1));
-    y = malloc(lines->whole);
-    CHECK(x != NULL && y != NULL && lines->whole > 0 && lines->mem.data[lines->whole - 1] == '\n');
-    CHECK_OF(memchr(lines->mem.data, '\n', lines->whole - 1) == NULL, lines->mem.data,
-             lines->whole);
+    y = malloc(lines->mem.len);
+    CHECK(x != NULL && y != NULL && lines->mem.len > 0 &&
+          lines->mem.data[lines->mem.len - 1] == '\n');
+    CHECK_OF(memchr(lines->mem.data, '\n', lines->mem.len - 1) == NULL, lines->mem.data,
+             lines->mem.len);
     CHECK(copytext_split(row, len, was, job->n));
-    CHECK_OF(copytext_split(lines->mem.data, lines->whole - 1, is, job->n), lines->mem.data,
-             lines->whole);
+    CHECK_OF(copytext_split(lines->mem.data, lines->mem.len - 1, is, job->n), lines->mem.data,
+             lines->mem.len);
     for (size_t i = 0; i < job->n; start = was[i] + 1, from = is[i] + 1, i++) {
         struct copytext_field a = { row + start, was[i] - start };
         struct copytext_field z = { lines->mem.data + from, is[i] - from };
         size_t n;
 
-        CHECK_OF(copytext_is_null(a) == copytext_is_null(z), lines->mem.data, lines->whole);
+        CHECK_OF(copytext_is_null(a) == copytext_is_null(z), lines->mem.data, lines->mem.len);
         if ((job->kinds[i] & IS_ASSIGNED) && ((job->kinds[i] & 7) == TYPES_FLOAT ||
                                               (job->kinds[i] & 7) == TYPES_BOOL ||
                                               (job->kinds[i] & 7) == TYPES_TIMESTAMP ||
@@ -320,7 +322,7 @@ static void check_copy(lua_State *L, const struct job *job, int change)
             continue; /* the same in other words */
         n = copytext_unescape(a, x);
         CHECK_OF(copytext_unescape(z, y) == n && memcmp(x, y, n) == 0, lines->mem.data,
-                 lines->whole);
+                 lines->mem.len);
     }
     free(x);
     free(y);

@@ -46,7 +46,8 @@ end
 function TestInstall.test_installed_copy_says_its_version_anywhere()
    local result = program.run { options = { "--version" }, state = false, cwd = "/" }
    lu.assertEquals(result.status, 0)
-   lu.assertStrMatches(result.stdout, "pgcdc%-lua %d+%.%d+%.%d+\n")
+   local modules = native.listdir(program.binary():match "^(.*)/" .. "/../lib/pgcdc-lua") or {}
+   lu.assertStrMatches(result.stdout, "pgcdc%-lua %d+%.%d+%.%d+\n" .. ("%l+: .*\n"):rep(#modules))
 end
 
 -- Its Lua files and the bundled scripts are those installed with it.

@@ -3,28 +3,35 @@
 --
 -- A folder includes itself and those to its left; src/*.c may include all. x.c and x.h are one
 -- unit: of two units of a folder only one may include the other, however many lie between.
+-- The files of sinks/ are modules: each includes base/ and sinks/module.h, which nobody else does
+-- but lua/native.
 
 local tree = require "tree"
 
 local layers = {}
 
-local order = { "base", "pg", "capture", "state", "lua", "serve", "host" }
+local order = { "base", "sinks", "pg", "capture", "state", "lua", "serve", "host" }
 local rank = {}
 for i, folder in ipairs(order) do
    rank[folder] = i
 end
 local top = #order + 1 -- src/*.c
+local modules = "sinks"
+local loader = "lua/native" -- the one that knows sinks/module.h
 
 -- The folders, or the files, that may include a library's header.
 local walls = {
    ["libpq-fe.h"] = { folders = { pg = true } },
    ["sqlite3.h"] = { folders = { state = true } },
-   ["lua.h"] = { from = rank.lua },
-   ["lauxlib.h"] = { from = rank.lua },
+   ["lua.h"] = { from = rank.lua, folders = { [modules] = true } },
+   ["lauxlib.h"] = { from = rank.lua, folders = { [modules] = true } },
    ["lualib.h"] = { from = rank.lua },
+   ["dlfcn.h"] = { files = { [loader] = true } },
    ["jansson.h"] = { files = { ["lua/json"] = true } },
    ["openssl/evp.h"] = { files = { ["base/hash"] = true } },
 }
+-- Libraries of modules: the beginnings of their headers' names.
+local module_libraries = { "openssl/", "librdkafka/", "curl/", "hiredis/", "nats/", "nats%.h" }
 
 local banned = {
    "strcpy", "strcat", "sprintf", "vsprintf", "strtok", "atoi", "atol", "atoll", "atof", "gets",
@@ -60,6 +67,11 @@ end
 
 local function check_wall(path, i, folder, unit, header)
    local wall = walls[header]
+   for _, library in ipairs(module_libraries) do
+      if not wall and header and header:find("^" .. library) then
+         wall = { folders = { [modules] = true } }
+      end
+   end
    if not wall then
       return
    end
@@ -67,7 +79,8 @@ local function check_wall(path, i, folder, unit, header)
       or wall.folders and wall.folders[folder] or wall.files and wall.files[unit]
    if not may then
       tree.report(path, i, "only %s may include <%s>",
-         wall.from and "folders from lua on" or names_of(wall.folders or wall.files), header)
+         wall.from and "folders from lua on, and sinks"
+         or names_of(wall.folders or wall.files), header)
    end
 end
 
@@ -80,6 +93,8 @@ local function check_includes(path, text, uses)
       local other_folder = other and (other:match "^(.*)/" or "")
       if own and (not other or not rank_of(other_folder) or tree.read("src/" .. own) == "") then
          tree.report(path, i, "there is no header src/%s", own)
+      elseif own and other_folder == modules and folder ~= modules and unit ~= loader then
+         tree.report(path, i, "%s is for modules and for %s", own, loader)
       elseif own and rank_of(other_folder) > rank_of(folder) then
          tree.report(path, i, "%s is to the right of %s/ in %s", own, folder,
             table.concat(order, ", "))
@@ -148,7 +163,7 @@ local function check_calls(path, text)
 end
 
 local function is_known(path)
-   return path == "src/README.md" or path == "src/pgcdc-lua.1"
+   return path == "src/README.md" or path == "src/pgcdc-lua.1" or path == "src/sinks/modules.mk"
 end
 
 function layers.check()

@@ -28,7 +28,7 @@ local function check_tools()
    run_tool "luacheck --no-color --quiet --codes lua scripts tests"
 end
 
-for _, subject in ipairs { "layers", "names", "text", "pages" } do
+for _, subject in ipairs { "layers", "names", "pointers", "text", "pages" } do
    require(subject).check()
 end
 check_tools()

@@ -51,7 +51,9 @@ local function check_prefixes(path, text)
    local guard = file:upper() .. "_H"
    for _, it in ipairs(public_names(text)) do
       local name = it.name:lower()
+      -- (what modules show to the program is seen by linkers)
       local begins = name == file or name:sub(1, #file + 1) == file .. "_"
+         or path == "src/sinks/module.h" and name:find "^pgcdc_module"
       if not begins and it.name ~= guard then
          tree.report(path, it.line, "the name %s does not begin with its file's, %s", it.name, file)
       end
@@ -99,6 +101,18 @@ local function check_words(path, text)
    end
 end
 
+-- A cast to a struct says that bytes are what they may not be. The struct around a field is found
+-- with offsetof; a void pointer is assigned; Lua's are what a userdata holds.
+local function check_casts(path, text)
+   for i, line in ipairs(tree.lines(text)) do
+      line = line:gsub("%f[%w_]const%f[^%w_]%s*", "")
+      local at = line:match "%(%s*struct%s+[%w_]+%s*%*+%s*%)%s*()[%w_&(*]"
+      if at and not line:find("^lua_", at) and not line:find("offsetof", at, true) then
+         tree.report(path, i, "a cast to a pointer to a struct: use offsetof, or a variable")
+      end
+   end
+end
+
 function names.check()
    for _, path in ipairs(tree.find "src -name '*.[ch]'") do
       local text = tree.read(path)
@@ -106,6 +120,7 @@ function names.check()
          check_prefixes(path, text)
       end
       check_words(path, tree.strip_c(text, true))
+      check_casts(path, tree.strip_c(text))
    end
    for _, path in ipairs(tree.find "lua scripts -name '*.lua'") do
       check_words(path, tree.strip_lua(tree.read(path)))

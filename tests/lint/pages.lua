@@ -27,7 +27,8 @@ local function check_exports()
       tree.report("tests/lint/exports.lua", nil, "%s", table.concat(names, "\n"))
       return
    end
-   local meta, manual = "\n" .. tree.read "lua/pgcdc/meta.lua", "lua/README.md"
+   local meta = "\n" .. tree.read "lua/pgcdc/meta.lua" .. tree.read "lua/pgcdc/meta_sinks.lua"
+   local manual = "lua/README.md"
    local words = words_of_lists(tree.read(manual))
    for _, name in ipairs(names) do
       local last = name:match "[%w_]+$"

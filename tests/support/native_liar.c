@@ -172,6 +172,19 @@ static void flood(int fd, const struct bytes *b)
     }
 }
 
+/* One message again and again, so slowly that no limit on bytes is reached. */
+static void drip(int fd, const struct bytes *b)
+{
+    for (;;) {
+        struct bytes one = { NULL, 0, 0 };
+
+        add(&one, b->p, b->len);
+        put(fd, &one);
+        free(one.p);
+        usleep(50000);
+    }
+}
+
 /* A flood of parameters, each of another name. */
 static void flood_names(int fd)
 {
@@ -191,7 +204,10 @@ static void answer(int fd, const char *mode)
     struct bytes b = { NULL, 0, 0 };
     static char text[3000000];
 
-    if (strcmp(mode, "notices") == 0 || strcmp(mode, "params") == 0) {
+    if (strcmp(mode, "drip") == 0) {
+        say_type(&b, 'N');
+        drip(fd, &b);
+    } else if (strcmp(mode, "notices") == 0 || strcmp(mode, "params") == 0) {
         say_type(&b, *mode == 'n' ? 'N' : 'S');
         flood(fd, &b);
     } else if (strcmp(mode, "names") == 0) {
@@ -234,8 +250,20 @@ static void serve(int fd, const char *mode)
     struct bytes b = { NULL, 0, 0 };
     bool is_asked = false;
 
+    if (strcmp(mode, "mute") == 0)
+        pause();
     (void)take(fd, true);
+    if (strcmp(mode, "sasl") == 0) {
+        add_message(&b, 'R', "\0\0\0\x0aSCRAM-SHA-256\0", 19);
+        put(fd, &b);
+        pause();
+    }
     add_message(&b, 'R', "\0\0\0\0", 4);
+    if (strcmp(mode, "dripping") == 0) {
+        put(fd, &b);
+        say_type(&b, 'S');
+        drip(fd, &b);
+    }
     if (strcmp(mode, "greeting") == 0) {
         put(fd, &b);
         say_type(&b, 'S');

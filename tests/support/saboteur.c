@@ -460,6 +460,14 @@ int open64(const char *path, int flags, ...)
     return open_any(AT_FDCWD, path, flags, mode);
 }
 
+int openat(int folder, const char *path, int flags, ...)
+{
+    mode_t mode = 0;
+
+    MODE(flags, mode)
+    return open_any(folder, path, flags, mode);
+}
+
 int unlink(const char *path)
 {
     int got = bars("unlink") ? -1 : (int)syscall(SYS_unlink, path);
@@ -491,13 +499,27 @@ int rename(const char *from, const char *to)
     return renameat2(AT_FDCWD, from, AT_FDCWD, to, 0);
 }
 
+int renameat(int from_folder, const char *from, int to_folder, const char *to)
+{
+    return renameat2(from_folder, from, to_folder, to, 0);
+}
+
+int mkdirat(int folder, const char *path, mode_t mode)
+{
+    int got = bars("mkdir") ? -1 : (int)syscall(SYS_mkdirat, folder, path, mode);
+    int fd = got == 0 && plan.record >= 0
+                 ? (int)syscall(SYS_openat, folder, path, O_PATH | O_CLOEXEC) : -1;
+
+    if (fd >= 0) {
+        record("mkdir", fd, NULL, 0, NULL, 0);
+        close(fd);
+    }
+    return got;
+}
+
 int mkdir(const char *path, mode_t mode)
 {
-    int got = bars("mkdir") ? -1 : (int)syscall(SYS_mkdir, path, mode);
-
-    if (got == 0)
-        record("mkdir", -1, path, 0, NULL, 0);
-    return got;
+    return mkdirat(AT_FDCWD, path, mode);
 }
 
 #undef WRAP

@@ -30,6 +30,7 @@ static void test_unnamed(void)
 {
     const char *tmp = getenv("TMPDIR");
     char folder[1000], sub[1010];
+    struct path_why why;
     struct stat st;
     int fd;
 
@@ -40,7 +41,8 @@ static void test_unnamed(void)
     CHECK(write(fd, "x", 1) == 1 && lseek(fd, 0, SEEK_SET) == 0);
     snprintf(sub, sizeof sub, "%s/sub", folder);
     CHECK(file_open_unnamed(sub) < 0 && errno == ENOENT);
-    CHECK(file_make_folder(sub, 0700) && file_make_folder(sub, 0700) && file_sync_folder(sub));
+    CHECK(file_make_folder(sub, 0700, &why) && file_make_folder(sub, 0700, &why));
+    CHECK(file_sync_folder(sub));
     CHECK(rmdir(sub) == 0 && rmdir(folder) == 0); /* nothing was left in it */
     close(fd);
 }

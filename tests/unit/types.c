@@ -1,5 +1,6 @@
 /* types.c -- unit tests of what a column's text means.
  * SPDX-License-Identifier: MIT */
+#include "pg/document.h"
 #include "pg/types.h"
 #include "unit.h"
 
@@ -75,9 +76,9 @@ static void test_numbers(void)
         "Infinity", "-Infinity", "0x10", "1 ", " 1", "1,5", "--1", "1.2.3" };
 
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
-        CHECK(types_is_number(good[i], strlen(good[i])));
+        CHECK(document_is_number(good[i], strlen(good[i])));
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        CHECK(!types_is_number(bad[i], strlen(bad[i])));
+        CHECK(!document_is_number(bad[i], strlen(bad[i])));
 }
 
 #define JSON(kind, text, wanted) do { \
@@ -185,6 +186,36 @@ static void test_text_of_an_id(void)
     buf_fini(&b);
 }
 
+/* A server that lies cannot add to a line: what is no value of the kind is refused. */
+static void test_json_refuses_what_is_none(void)
+{
+    static const char *const good[] = { "{}", "[]", " [ ] ", "{\"a\": [1, {\"b\": null}]}",
+        "-1.5e+3", "true", "\"\"", "[[], {}, \"\\\\u00e9\\\\n\"]", "\\n[1,\\t2]", "0" };
+    static const char *const bad[] = { "", " ", "{", "}", "[1", "[1,]", "[,1]", "{\"a\"}", "{a:1}",
+        "{\"a\":}", "{\"a\":1,}", "[1}", "{]", "1,\"op\":\"delete\"", "{} {}", "1 2", "tru",
+        "truex", "01", "+1", "1.", "nan", "\"", "\"a", "\"\\\\x\"", "\"\\\\u12g4\"", "\"\\\\", "x",
+        "}\\n{\"op\":1}" };
+    static const char *const no_integers[] = { "", "-", "x", "1,\"a\":2", "1 ", "1.5", "1\\n2",
+        "99999999999999999999" };
+    char deep[2 * (DOCUMENT_DEPTH + 2)]; /* the innermost opens no level */
+    struct buf b;
+
+    buf_init(&b, 1000000);
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        CHECK(types_put_json(&b, TYPES_JSON, (struct copytext_field){ good[i], strlen(good[i]) }));
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        CHECK(!types_put_json(&b, TYPES_JSON, (struct copytext_field){ bad[i], strlen(bad[i]) }));
+    for (size_t i = 0; i < sizeof no_integers / sizeof *no_integers; i++)
+        CHECK(!types_put_json(&b, TYPES_INT,
+                              (struct copytext_field){ no_integers[i], strlen(no_integers[i]) }));
+    CHECK(!types_put_json(&b, TYPES_BOOL, FIELD("true")));
+    memset(deep, '[', sizeof deep / 2);
+    memset(deep + sizeof deep / 2, ']', sizeof deep / 2);
+    CHECK(!types_put_json(&b, TYPES_JSON, (struct copytext_field){ deep, sizeof deep }));
+    CHECK(types_put_json(&b, TYPES_JSON, (struct copytext_field){ deep + 1, sizeof deep - 2 }));
+    buf_fini(&b);
+}
+
 /* A buffer that is full is told by the buffer. */
 static void test_json_without_room(void)
 {
@@ -203,6 +234,7 @@ static void test_json_without_room(void)
 
 const struct unit_case types_cases[] = {
     { "types_kinds", test_kinds },
+    { "types_json_refuses_what_is_none", test_json_refuses_what_is_none },
     { "types_timestamp", test_timestamp },
     { "types_bytea", test_bytea },
     { "types_numbers", test_numbers },

@@ -67,6 +67,7 @@ int main(int argc, char **argv)
         outbox_cases,
         method_cases,
         pages_cases,
+        path_cases,
         position_cases,
         position_text_cases,
         queue_cases,

@@ -31,6 +31,7 @@ extern const struct unit_case message_cases[];
 extern const struct unit_case outbox_cases[];
 extern const struct unit_case method_cases[];
 extern const struct unit_case pages_cases[];
+extern const struct unit_case path_cases[];
 extern const struct unit_case position_cases[];
 extern const struct unit_case position_text_cases[];
 extern const struct unit_case queue_cases[];

@@ -149,6 +149,7 @@ end
 
 -- No core dump, and no other process of the user looks into its memory.
 function TestWallsWritten.test_memory_is_shut()
+   lu.skipIf(os.getenv "TSAN_OPTIONS" or os.getenv "ASAN_OPTIONS", "a sanitizer looks into it")
    local user = server.user()
    local db = fixtures.names(1)
    local p = program.start { dsn = db, user = user, script = 'pgcdc.source {table = "t"}' }

@@ -261,6 +261,17 @@ function participants.sink(sink)
    return participant
 end
 
+--- Asks the sinks that have a method `check` whether they can be used: each returns a line about
+--- its target, which is printed, or raises why it cannot.
+function participants.check()
+   for _, participant in ipairs(participants.list) do
+      local sink = participant.sink
+      if sink and sink.check then
+         print(("sink %s: %s"):format(participant.name, participants.call(sink, "check")))
+      end
+   end
+end
+
 --- From now on `f(participant)` is called once for each sink that becomes known, before `sink`
 --- returns. Recovery asks for it at the start, since sinks that are made later must find what they
 --- had stored, too. An error of `f` is raised where the sink is made.

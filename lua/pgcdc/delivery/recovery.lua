@@ -40,6 +40,44 @@ local recovery = {
 
 -- ---- savepoints ----
 
+-- True for what a save is made of: kind, name, key and value.
+local function is_record(record)
+   if type(record) ~= "table" then
+      return false
+   end
+   for i = 1, 4 do
+      if type(record[i]) ~= "string" and (i < 4 or record[i] and record[i] ~= raw.null) then
+         return false
+      end
+   end
+   if record[1] == "commit" and type(record[4]) == "string" then
+      local ok, commit = pcall(raw.decode, record[4])
+      return ok and type(commit) == "table" and math.type(commit.serial) == "integer"
+         and type(commit.sources) == "table"
+   end
+   return true
+end
+
+-- True for a savepoint, or for the short text that stands for one where there is little room.
+local function is_savepoint(x)
+   local ok = type(x) == "table" and math.type(x.serial) == "integer"
+      and (x.owner == nil or type(x.owner) == "string")
+   if ok and x.sha256 ~= nil then
+      return type(x.sha256) == "string" and (x.savepoint == nil or is_savepoint(x.savepoint))
+   end
+   for _, record in ipairs(ok and type(x.records) == "table" and x.records or {}) do
+      ok = ok and is_record(record)
+   end
+   return ok and type(x.records) == "table"
+end
+
+-- The savepoint of that text, which a sink has stored. Raises an error if it is none of ours.
+local function read_savepoint(text)
+   local ok, savepoint = pcall(raw.decode, text)
+   return ok and is_savepoint(savepoint) and savepoint
+      or error("the savepoint that is stored there cannot be read: somebody else has changed it", 0)
+end
+
 -- The sinks that a savepoint is about: name -> serial.
 local function partners_of(savepoint)
    local partners = {}
@@ -193,7 +231,7 @@ end
 -- The savepoint that a text of a target stands for: {serial =, owner =, records = nil where only
 -- another state file knows them, is_prepared = it is prepared here}; false if there is none.
 local function savepoint_of(participant, text)
-   local stored = text and raw.decode(text)
+   local stored = text and read_savepoint(text)
    if not stored then
       return false
    end
@@ -258,7 +296,8 @@ local function begin(participant)
          raw.save(records)
       end
    end
-   participant.is_dirty = false
+   -- (what a script wrote while it loaded is flushed with a savepoint, where there is one)
+   participant.is_dirty = participant.is_dirty and sink.recall ~= nil
 end
 
 --- True if the sink has what the saved positions say, also after a crash. To be called after

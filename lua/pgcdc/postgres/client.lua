@@ -8,6 +8,7 @@
 -- perhaps run is never sent again. Inside a transaction nothing is repeated.
 
 local raw = require "pgcdc.raw"
+local answer = require "pgcdc.postgres.answer"
 local check = require "pgcdc.check"
 local conninfo = require "pgcdc.postgres.conninfo"
 local literal = require "pgcdc.postgres.literal"
@@ -18,7 +19,7 @@ local SETTINGS = raw.session("client", 0)
 
 -- Facts about a type: what arrays and rows consist of, and how its values are read. A type of an
 -- extension with a cast to json is read as JSON, as to_json does.
-local FACTS = [[
+local FACTS = answer.question([[
    SELECT t.oid::int8 AS oid, pg_catalog.format_type(t.oid, NULL) AS name,
       CASE WHEN t.typelem <> 0 AND t.typsubscript = 'pg_catalog.array_subscript_handler'::regproc
          THEN t.typelem::int8 END AS element, t.typdelim::text AS delimiter,
@@ -31,9 +32,13 @@ local FACTS = [[
       t.oid >= 16384 AND EXISTS (SELECT FROM pg_catalog.pg_cast WHERE castsource = t.oid
          AND castmethod = 'f' AND casttarget = 'pg_catalog.json'::regtype) AS has_json,
       CASE WHEN t.typtype = 'd' THEN t.typbasetype::int8 END AS base
-   FROM pg_catalog.pg_type t WHERE t.oid = $1]]
+   FROM pg_catalog.pg_type t WHERE t.oid = $1]], {
+   oid = "integer", name = "text", element = "integer?", delimiter = "text",
+   is_composite = "boolean", fields = answer.records({ name = "text", oid = "integer" }, true),
+   is_hstore = "boolean", has_json = "boolean", base = "integer?" })
 
 local TEXT = 25
+local MOST_BASES = 100 -- of a domain of a domain
 local MOST_DESCRIBED = 1000
 
 -- Connection -> conninfo, which may hold a password.
@@ -113,13 +118,17 @@ end
 
 -- Facts about a type; of a domain, those of its base.
 local function type_facts(self, what, oid)
-   if not self.facts[oid] then
-      self.facts[oid] = call(self, what, "run", FACTS, 1, { oid })[1] or {}
-      if self.facts[oid].base then
-         self.facts[oid] = type_facts(self, what, self.facts[oid].base)
+   local facts = self.facts[oid]
+   for _ = 1, facts and 0 or MOST_BASES do
+      facts = FACTS:maybe(function(sql, base)
+         return call(self, what, "run", sql, 1, { base })
+      end, facts and facts.base or oid) or {}
+      if not facts.base then
+         self.facts[oid] = facts
+         return facts
       end
    end
-   return self.facts[oid]
+   return facts or FACTS:fail("the domain %d has no end", oid)
 end
 
 -- ---- parameters ----
@@ -181,10 +190,14 @@ local function decode(self, what, rows, odd)
                places[#places + 1] = row
             end
          end
-         local decoded = #texts > 0 and call(self, what, "run",
+         local question = answer.question(
             ("SELECT pg_catalog.to_json(v::%s) AS v FROM pg_catalog.unnest($1::text[])"
-               .. " WITH ORDINALITY u(v, n) ORDER BY n"):format(facts.name),
-            1, { literal.array(types_for(self, what), texts, TEXT, ",") }) or {}
+               .. " WITH ORDINALITY u(v, n) ORDER BY n"):format(facts.name), { v = "any" })
+         local decoded = #texts > 0 and question:check(call(self, what, "run", question.sql, 1,
+            { literal.array(types_for(self, what), texts, TEXT, ",") })) or {}
+         if #decoded ~= #places then
+            question:fail("%d rows came in place of %d", #decoded, #places)
+         end
          for i, row in ipairs(places) do
             row[column.name] = decoded[i].v
          end

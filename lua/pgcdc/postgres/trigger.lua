@@ -17,6 +17,7 @@
 -- so the source knows that a row was deleted, but not which. Nothing refers to a column but to our
 -- own, so that all others can be changed and dropped.
 
+local answer = require "pgcdc.postgres.answer"
 local quote = require("pgcdc.names").quote
 local functions = require "pgcdc.postgres.trigger_functions"
 
@@ -28,7 +29,7 @@ end
 
 -- ---- what is there ----
 
-local FIND = [[
+local FIND = answer.question([[
    SELECT c.oid::int8 AS oid, format('%I.%I', n.nspname, c.relname) AS name,
       c.relkind::text AS kind,
       c.relispartition AS is_partition, quote_ident(pg_get_userbyid(c.relowner)) AS owner,
@@ -50,10 +51,13 @@ local FIND = [[
          AND NOT a.attisdropped ORDER BY a.attnum) AS types,
       EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = to_regclass('pgcdc.tables')
          AND a.attname = 'attnums') AS has_attnums
-   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)]]
+   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)]], {
+   oid = "integer", name = "text", kind = "text", is_partition = "boolean", owner = "text",
+   is_parent = "boolean", has_tables = "boolean", has_column = "boolean", primary_key = "texts",
+   columns = "texts", attnums = "integers", types = "texts", has_attnums = "boolean" })
 
 -- The relations of a partitioned table, roots before their leaves; or the table itself.
-local PARTS = [[
+local PARTS = answer.question([[
    WITH RECURSIVE tree(oid, parent, level) AS (SELECT $1::oid, NULL::oid, 0
       UNION ALL SELECT inhrelid, inhparent, level + 1 FROM pg_inherits JOIN tree ON inhparent = oid)
    SELECT c.oid::int8 AS oid, tree.parent::int8 AS parent, c.relkind::text AS kind,
@@ -73,14 +77,26 @@ local PARTS = [[
       JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
       WHERE i.indrelid = c.oid AND i.indnatts = 1 AND a.attname = 'pgcdc_xid'
       ORDER BY i.indisvalid DESC, x.relispartition DESC LIMIT 1) ix ON true
-   ORDER BY tree.level, c.oid]]
+   ORDER BY tree.level, c.oid]], {
+   oid = "integer", parent = "integer?", kind = "text", name = "text", own_index = "text",
+   index = "text?", is_valid = "boolean?", is_attached = "boolean?", has_own_index = "boolean",
+   triggers = "texts" })
 
 -- Once there were no attnums.
-local ENTRY = [[
+local ENTRY = answer.question([[
    SELECT number::int8, key, notify, since::text, pruned::text,
       ARRAY(SELECT n::int2 FROM jsonb_array_elements_text(CASE WHEN to_jsonb(t) ->> 'relation'
          = $1::oid::text THEN to_jsonb(t) -> 'attnums' END) n) AS attnums
-   FROM pgcdc.tables t WHERE "table" = $1::oid]]
+   FROM pgcdc.tables t WHERE "table" = $1::oid]], {
+   number = "integer", key = "texts", notify = "boolean", since = "text", pruned = "text",
+   attnums = "integers" })
+
+-- A question is asked of a connection in this way.
+local function by(db)
+   return function(...)
+      return db:query(...)
+   end
+end
 
 --- `look` for each of these names, before anything is done to one of them.
 function trigger.look_all(db, names)
@@ -94,7 +110,7 @@ end
 --- What is known of the table that `name` means: its facts, `parts` (itself, its partitions) and
 --- `entry`, or nil where there is none. Raises an error if it cannot have triggers.
 function trigger.look(db, name)
-   local t = db:query(FIND, name)[1]
+   local t = FIND:maybe(by(db), name)
    if not t then
       error(("there is no table %s"):format(name), 0)
    elseif t.kind ~= "r" and t.kind ~= "p" then
@@ -105,13 +121,21 @@ function trigger.look(db, name)
       error(("other tables inherit from %s, and triggers are not inherited: use capture = \"xmin\"")
          :format(t.name), 0)
    end
-   t.parts = db:query(PARTS, t.oid)
-   for _, part in ipairs(t.parts) do
+   if #t.attnums ~= #t.columns or #t.types ~= #t.columns then
+      FIND:fail "there are not as many numbers and types as columns"
+   end
+   t.parts = PARTS:rows(by(db), t.oid)
+   local is_part = {}
+   for i, part in ipairs(t.parts) do
+      if i > 1 and not is_part[part.parent or 0] then
+         PARTS:fail("row %d is a part of no other one", i)
+      end
+      is_part[part.oid] = true
       if part.kind ~= "r" and part.kind ~= "p" then
          error(("%s, a part of %s, is no table"):format(part.name, t.name), 0)
       end
    end
-   t.entry = t.has_tables and db:query(ENTRY, t.oid)[1] or nil
+   t.entry = t.has_tables and ENTRY:maybe(by(db), t.oid) or nil
    return t
 end
 
@@ -180,11 +204,14 @@ local function has_all_triggers(t)
    return true
 end
 
+local NEXT = answer.question("SELECT max(number)::int8 + 1 AS n FROM pgcdc.tables",
+   { n = "integer" })
+
 -- The number for a new entry: the oid of the table, unless another one has it already, which was
 -- restored from a dump.
 local function free_number(db, t)
    if t.has_tables and #db:query("SELECT 1 FROM pgcdc.tables WHERE number = $1", t.oid) > 0 then
-      return db:query("SELECT max(number)::int8 + 1 AS n FROM pgcdc.tables")[1].n
+      return NEXT:row(by(db)).n
    end
    return t.oid
 end
@@ -419,13 +446,13 @@ end
 
 -- ---- prune ----
 
-local PRUNE = [[
+local PRUNE = answer.question([[
    WITH removed AS (DELETE FROM pgcdc.deleted
       WHERE "table" = $1 AND at < now() - make_interval(secs => $2)
       AND xid < pg_snapshot_xmin(pg_current_snapshot()) RETURNING xid::text::int8),
    newest AS (SELECT count(*)::int8 AS n, max(xid) + 1 AS below FROM removed)
    UPDATE pgcdc.tables SET pruned = greatest(pruned::text::int8, below)::text::xid8
-   FROM newest WHERE number = $1 RETURNING n]]
+   FROM newest WHERE number = $1 RETURNING n]], { n = "integer" })
 
 --- Removes tombstones that are older than `seconds`. Returns how many. A source that has not read
 --- them reads the table again.
@@ -433,7 +460,7 @@ function trigger.prune(db, t, seconds)
    if not t.entry then
       error(("%s has no triggers"):format(t.name), 0)
    end
-   return db:query(PRUNE, t.entry.number, seconds)[1].n
+   return PRUNE:row(by(db), t.entry.number, seconds).n
 end
 
 local units = { s = 1, m = 60, h = 3600, d = 86400 }
@@ -446,9 +473,9 @@ end
 
 -- ---- status ----
 
-local COUNT = [[
+local COUNT = answer.question([[
    SELECT count(*)::int8 AS n, to_char(min(at) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS
-   oldest FROM pgcdc.deleted WHERE "table" = $1]]
+   oldest FROM pgcdc.deleted WHERE "table" = $1]], { n = "integer", oldest = "text?" })
 
 -- What is wrong with an installation, as a list of texts.
 local function faults(t)
@@ -469,7 +496,7 @@ function trigger.status(db, t)
    if not t.entry then
       return ("%s: not installed"):format(t.name)
    end
-   local deleted = db:query(COUNT, t.entry.number)[1]
+   local deleted = COUNT:row(by(db), t.entry.number)
    local lines = {}
    add(lines, "%s: installed since transaction %s, key %s, notify %s, %d deletes kept%s", t.name,
       t.entry.since, table.concat(t.entry.key, ","), t.entry.notify and "yes" or "no", deleted.n,

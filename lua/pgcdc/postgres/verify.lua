@@ -59,12 +59,19 @@ local function on(side, method, ...)
    return table.unpack(results, 2, results.n)
 end
 
+-- A question is asked of a side in this way.
+local function by(side)
+   return function(...)
+      return (on(side, "query", ...))
+   end
+end
+
 -- The values of pg_class.relkind that have rows to compare.
 local comparable = { r = true, p = true, v = true, m = true, f = true }
 
 -- Finds the table of a side and fills in what is known of it.
 local function find(side)
-   local facts = on(side, "query", sql.FIND, side.table)[1]
+   local facts = sql.FIND:maybe(by(side), side.table)
    if not facts then
       refuse("there is no table %s in the %s", side.table, side.title)
    elseif not comparable[facts.kind] then
@@ -84,12 +91,12 @@ local function begin(side)
    end
 end
 
--- Runs a statement of each on both sides at once. Returns the rows of both.
-local function ask_both(a, b, sql_a, sql_b, ...)
-   on(a, "send", sql_a, ...)
-   on(b, "send", sql_b, ...)
-   local rows = on(a, "result")
-   return rows, (on(b, "result"))
+-- Asks each side a question, both at once. Returns the rows of both.
+local function ask_both(a, b, question_a, question_b, ...)
+   on(a, "send", question_a.sql, ...)
+   on(b, "send", question_b.sql, ...)
+   local rows = question_a:check(on(a, "result"))
+   return rows, question_b:check(on(b, "result"))
 end
 
 -- Returns f(), called while a snapshot is open on both sides. Locks are taken before the snapshots,
@@ -130,8 +137,8 @@ end
 
 -- Returns the columns that are compared, those of the key, and the names that the target lacks.
 local function choose_columns(job, a, b)
-   local all = on(a, "query", sql.COLUMNS, a.oid)
-   local there_a, there_b = by_name(all), by_name(on(b, "query", sql.COLUMNS, b.oid))
+   local all = sql.COLUMNS:rows(by(a), a.oid)
+   local there_a, there_b = by_name(all), by_name(sql.COLUMNS:rows(by(b), b.oid))
    local wanted, key_names = job.columns or {}, job.pk or primary_key(all)
    if not job.columns then
       for _, column in ipairs(all) do
@@ -269,13 +276,13 @@ local function fetch_named(job, a, b, suspects)
    end
    for _, side in ipairs { a, b } do
       if is_wide and side.is_narrow then
-         on(side, "send", side.sql.scanned, arrays[n + 1])
+         on(side, "send", side.sql.scanned.sql, arrays[n + 1])
       else
-         on(side, "send", side.sql.named, table.unpack(arrays))
+         on(side, "send", side.sql.named.sql, table.unpack(arrays))
       end
    end
-   local rows = on(a, "result")
-   return rows, (on(b, "result"))
+   local rows = a.sql.named:check(on(a, "result"))
+   return rows, b.sql.named:check(on(b, "result"))
 end
 
 -- Returns two tables by key: the hashes of rows, and those of their columns as text.
@@ -382,8 +389,9 @@ local function sort(list, key)
       for i, pair in ipairs(key) do
          local p, q = x.parts[i], y.parts[i]
          if p ~= q then
-            if integers[pair.a_column.type] and p ~= raw.null and q ~= raw.null then
-               return math.tointeger(tonumber(p)) < math.tointeger(tonumber(q))
+            local m, n = math.tointeger(tonumber(p)), math.tointeger(tonumber(q))
+            if integers[pair.a_column.type] and m and n and m ~= n then
+               return m < n
             end
             return tostring(p) < tostring(q)
          end

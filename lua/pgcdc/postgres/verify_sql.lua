@@ -11,6 +11,7 @@
 -- composites (whose bounds are not mirrored) as JSON, char(n) without its blanks.
 
 local raw = require "pgcdc.raw"
+local answer = require "pgcdc.postgres.answer"
 local quote = require("pgcdc.names").quote
 
 local sql = {}
@@ -24,18 +25,19 @@ function sql.settings(version)
 end
 
 --- A statement that takes the snapshot of a transaction, if it is the first one that needs one.
-sql.SNAPSHOT = "SELECT"
+sql.SNAPSHOT = answer.question("SELECT", {})
 
---- A statement about the table that the name $1 means.
-sql.FIND = [[
+--- A question about the table that the name $1 means.
+sql.FIND = answer.question([[
    SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
       pg_catalog.current_setting('server_encoding') AS encoding
    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-   WHERE c.oid = pg_catalog.to_regclass($1)]]
+   WHERE c.oid = pg_catalog.to_regclass($1)]], {
+   oid = "integer", schema = "text", name = "text", kind = "text", encoding = "text" })
 
---- A statement about the columns of the table with the oid $1, with the base types of domains;
+--- A question about the columns of the table with the oid $1, with the base types of domains;
 --- `key`: the place in the primary key.
-sql.COLUMNS = [[
+sql.COLUMNS = answer.question([[
    WITH RECURSIVE base(num, typ) AS (
       SELECT attnum, atttypid FROM pg_catalog.pg_attribute
          WHERE attrelid = $1::oid AND attnum > 0 AND NOT attisdropped
@@ -56,7 +58,9 @@ sql.COLUMNS = [[
       LEFT JOIN pg_catalog.pg_index i ON i.indrelid = $1::oid AND i.indisprimary
       LEFT JOIN LATERAL pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY k(num, place)
          ON k.num = b.num AND k.place <= i.indnkeyatts
-   ORDER BY a.attnum]]
+   ORDER BY a.attnum]], {
+   name = "text", is_not_null = "boolean", type = "text", full_type = "text", category = "text",
+   has_parts = "boolean", has_json = "boolean", key = "integer?" })
 
 -- ---- columns ----
 
@@ -151,7 +155,7 @@ end
 
 local BUCKET = ("(%s & %d)"):format(number(17), sql.BUCKETS - 1)
 
---- The statements for one side. `side`: {name = the table as SQL writes it, letter = "a" or "b"};
+--- The questions for one side. `side`: {name = the table as SQL writes it, letter = "a" or "b"};
 --- `columns`, `key`: lists of what sql.pair returns; `where`: SQL or nil.
 ---    buckets   bucket, n, x: how many rows, and the xor of their hashes
 ---    rows      k, h: keys and hashes of the rows in the buckets $1; sorted, so that each server
@@ -184,6 +188,11 @@ function sql.statements(side, columns, key, where)
          pair[letter], pair[letter], i)
       outer[i] = "k" .. i
    end
+   local of_buckets = { bucket = "integer", n = "integer", x = "integer" }
+   local of_rows, of_columns = { k = "text", h = "text" }, { k = "text", h = "text", c = "text" }
+   for _, name in ipairs(outer) do
+      of_rows[name] = "text?"
+   end
    local columns_hash = ("pg_catalog.array_to_string(ARRAY[%s], ',') AS c"):format(
       table.concat(each, ", "))
    local rows = ("(SELECT %s %s) t"):format(table.concat(read, ", "), source)
@@ -192,7 +201,7 @@ function sql.statements(side, columns, key, where)
    matches[#matches + 1] = ("%s = v.%s"):format(key_text, whole)
    arrays[#arrays + 1], names[#names + 1] =
       ("pg_catalog.unnest($%d::text[])"):format(#key + 1), whole
-   return {
+   local texts = {
       buckets = ("SELECT %s AS bucket, pg_catalog.count(*) AS n, pg_catalog.bit_xor(%s) AS x FROM"
          .. " (SELECT %s AS h %s) s GROUP BY 1"):format(BUCKET, number(1), hash, source),
       rows = ("SELECT k, h, %s FROM (SELECT %s AS k, %s, %s AS h %s) s WHERE %s = ANY ($1::int8[])"
@@ -205,6 +214,12 @@ function sql.statements(side, columns, key, where)
          .. " pg_catalog.convert_to(%s, 'UTF8') = ANY ($1::bytea[])"):format(key_text, hash,
          columns_hash, rows, key_text),
    }
+   local questions = {}
+   for what, text in pairs(texts) do
+      questions[what] = answer.question(text, what == "buckets" and of_buckets
+         or what == "rows" and of_rows or of_columns)
+   end
+   return questions
 end
 
 return sql

@@ -54,14 +54,12 @@ local function open()
    end
    raw.kept("serial", "") -- opens the state file, which locks out other programs
    local path = raw.state_file .. "-files"
-   local old = io.open(path, "rb")
-   if old then
+   file = raw.file_new(path, true)
+   file:open() -- it is ours, see src/base/path.h
+   if file:length() > 0 then
+      local old = assert(io.open(path, "rb"))
       read(old:read "a")
       old:close()
-   end
-   file = raw.file_new(path, true)
-   file:open()
-   if old then
       file:add "\n" -- the last line may be torn
    else
       raw.file_sync_folder(path:match "^(.*)/[^/]*$" or ".")

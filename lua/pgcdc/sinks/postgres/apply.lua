@@ -50,6 +50,21 @@ local function prepare(self, layout)
    layout.generation = connection.generation
 end
 
+--- Raises an error if a target is what a source reads. To be called before anything else is found
+--- out about the targets.
+function apply.refuse_loops(connection, transfer)
+   for _, part in ipairs(transfer) do
+      connection:set_subject(part.sink.name)
+      for _, layout in ipairs(part.layouts) do
+         if layout.generation ~= connection.generation then
+            postgres_target.refuse_loop(function(...)
+               return connection:run(...)
+            end, part.sink.table, layout)
+         end
+      end
+   end
+end
+
 -- Makes a temporary table and writes these lines to it.
 local function fill(self, create, copy_sql, lines)
    self.connection:run(create)

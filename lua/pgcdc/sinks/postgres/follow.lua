@@ -12,7 +12,7 @@
 -- here from old values where they cannot be converted.
 
 local raw = require "pgcdc.raw"
-local fits = require "pgcdc.sinks.postgres.fits"
+local parts = require "pgcdc.sinks.postgres.parts"
 local quote = require("pgcdc.names").quote
 
 local follow = {}
@@ -24,6 +24,10 @@ local PREFIX = "made by pgcdc-lua from "
 function follow.memory(comment)
    local text = comment and comment:sub(1, #PREFIX) == PREFIX and comment:sub(#PREFIX + 1)
    local ok, memory = pcall(raw.decode, text or "{}")
+   for _, column in pairs(ok and type(memory) == "table" and memory or {}) do
+      ok = ok and type(column) == "table" and math.type(column.number) == "integer"
+         and type(column.name) == "string" and type(column.type) == "string"
+   end
    return ok and type(memory) == "table" and memory or {}
 end
 
@@ -155,6 +159,9 @@ end
 local function ways_to_retype(column, is_key, type, comes_again)
    local name = quote(column.name)
    local to = ("ALTER COLUMN %s TYPE %s"):format(name, type)
+   if type == "jsonb" and parts.are_many(column.whole) then
+      return { { ("%s USING pg_catalog.to_jsonb(%s)"):format(to, name) } }
+   end
    local ways = { { to }, { ("%s USING %s::text::%s"):format(to, name, type) } }
    if comes_again and is_key then
       ways[3] = { "", to .. " USING NULL" }
@@ -185,11 +192,11 @@ end
 
 -- A type that holds the values of `former`, which must stay as they are, and those of the source.
 local function common_type(former, seen, is_key)
-   local source = seen.base_type or seen.type
    for _, type in ipairs { seen.made_as, (seen.made_as:gsub("%b()", "")), "numeric" } do
       local is_short = type == "bit" or type == "character" -- of length 1
-      if not is_short and fits(former, type, false, is_key)
-         and fits(source, type, seen.wants_json, is_key) then
+      local whole = parts.read(nil, type)
+      if not is_short and parts.hold(former, whole, false, is_key)
+         and parts.hold(seen.whole, whole, seen.wants_json, is_key) then
          return type
       end
    end
@@ -199,7 +206,7 @@ end
 -- The type that a column in the target is to get; nil: it stays.
 local function new_type(column, seen, id, mode)
    local to, then_ = column.to, column.to.memory[id]
-   local is_lossless = fits(seen.base_type or seen.type, to.type, seen.wants_json, column.is_key)
+   local is_lossless = parts.hold(seen.whole, to.whole, seen.wants_json, column.is_key)
    if seen.made_as == to.full_type then
       return nil
    elseif mode == "mirror" and not is_shared(to, id) then
@@ -207,7 +214,7 @@ local function new_type(column, seen, id, mode)
    elseif is_lossless then
       return nil
    end
-   return common_type(to.type, seen, column.is_key)
+   return common_type(to.whole, seen, column.is_key)
 end
 
 -- ---- all ----
@@ -259,7 +266,7 @@ function follow.types(run, facts, layout, mode, log)
             if type then
                retype(run, facts, to, column.is_key, type, mode == "mirror"
                   and not is_shared(to, id), log)
-               to.type, to.full_type = type, type
+               to.type, to.full_type, to.whole = type, type, parts.read(nil, type)
             end
             remember(run, facts, column, id, seen[place])
          end

@@ -5,17 +5,18 @@
 --    {columns =, key = those of them that identify a row, lines = rows as lines of a COPY,
 --     deletes = in a mirror, keys of deleted rows as lines of another COPY,
 --     by_table = what raw.copy_columns calls `table_id` -> the columns of the changes from there,
---     in the order of `columns`, with its `numbers` and `dropped`}
+--     in the order of `columns`, with its `numbers`, `dropped` and `started`}
 -- A *mapping* makes such lines of all changes that have the same metatable: those of one source,
 -- until its columns change. Mappings to the same columns share a layout:
 --    {layout =, plan = makes lines of rows, delete_plan = in a mirror, makes lines of deletes,
 --     key = the columns of the key, added = columns that scripts have added to rows}
 -- The plans are made by raw.copy_plan, see src/lua/api_copy.h. A column is what raw.copy_columns
--- says, with `asked`, the name that it is to have there, `target`, the one that it has, `to`, that
--- column, as target knows it, `place`, its number in the layout, and `from`, its number among the
--- columns of the change (nil: a script added it).
+-- says, with `whole`, its type as a part (see parts), `asked`, the name that it is to have there,
+-- `target`, the one that it has, `to`, that column, as target knows it, `place`, its number in the
+-- layout, and `from`, its number among the columns of the change (nil: a script added it).
 
 local raw = require "pgcdc.raw"
+local postgres_parts = require "pgcdc.sinks.postgres.parts"
 
 local layout = {}
 
@@ -91,6 +92,7 @@ local function choose_columns(sink, all, added)
       for _, column in ipairs(list) do
          column.target = sink.rename[column.name] or column.name
          column.asked = column.target
+         column.whole = postgres_parts.read(column.parts, column.base_type or column.type)
          left[column.name] = nil
          if column.in_row ~= false or sink.mode ~= "append" and (column.key or sink.pk) then
             if by_target[column.target] then
@@ -118,8 +120,8 @@ end
 local function signature_of(columns, key)
    local parts = {}
    for i, column in ipairs(columns) do
-      parts[i] = ("%q %q %s %s %s"):format(column.target, column.type, column.kind,
-         column.wants_json, column.is_own)
+      parts[i] = ("%q %q %s %s %s %q %q"):format(column.target, column.type, column.kind,
+         column.wants_json, column.is_own, column.base_type or "", column.parts or "")
    end
    for _, column in ipairs(key) do
       parts[#parts + 1] = column.place
@@ -161,8 +163,9 @@ local function layout_with(sink, layouts, columns, key, all)
          column.is_key = true
       end
    end
-   if all.table_id and not to.by_table[all.table_id] then
-      columns.numbers, columns.dropped = all.numbers, all.dropped
+   local seen = all.table_id and to.by_table[all.table_id]
+   if all.table_id and (not seen or seen.started ~= all.started) then
+      columns.numbers, columns.dropped, columns.started = all.numbers, all.dropped, all.started
       to.by_table[all.table_id], to.generation = columns, nil
    end
    return to

@@ -7,16 +7,17 @@
 -- rename them while it is read. Where they get other types, all rows come again, and the keys that
 -- came before do not count.
 
-local quote = require("pgcdc.names").quote
 local raw = require "pgcdc.raw"
+local answer = require "pgcdc.postgres.answer"
+local quote = require("pgcdc.names").quote
 
 local orphan_keys = {}
 
 local denied = { ["42501"] = true }
 
-local KEY_COLUMNS = [[
+local KEY_COLUMNS = answer.question([[
    SELECT attname AS name, attnum::int8 AS number FROM pg_catalog.pg_attribute
-   WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped]]
+   WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped]], { name = "text", number = "integer" })
 
 --- Drops the table of keys, if there is one.
 function orphan_keys.drop(sink, reading)
@@ -30,7 +31,7 @@ end
 -- is not there any more.
 local function key_columns(sink, reading, found)
    local by_number, columns = {}, {}
-   for _, row in ipairs(sink.connection:run(KEY_COLUMNS, found.oid)) do
+   for _, row in ipairs(sink.connection:rows(KEY_COLUMNS, found.oid)) do
       by_number[row.number], by_number[row.name] = row, row
    end
    for i, key in ipairs(reading.keys) do

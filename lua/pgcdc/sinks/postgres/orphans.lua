@@ -18,18 +18,13 @@
 -- * if not all sources that feed the sink were read, or an operator may have dropped rows that it
 --   had passed on before, or a source had rows and none of them came to the sink.
 --
--- What is known of a sink's rows is a JSON in pgcdc.position, beside the savepoint:
---    table      the name of the table
---    existing   "keep": it has rows of others, which stay; "unasked": likewise, and nobody said so
---    tells      name of a source -> whether it tells deletes
---    reading    while one is under way: {sources = {name = "begun", or "reached": rows came},
---               clean = the table was empty, blocked = why nothing is collected, helper = the table
---               of keys, keys = the numbers that its columns have in the target (older versions:
---               their names), types = their types}
+-- What is known of a sink's rows is stored beside its savepoint, see orphan_state.
 
 local raw = require "pgcdc.raw"
+local answer = require "pgcdc.postgres.answer"
 local feeds = require "pgcdc.delivery.feeds"
 local orphan_keys = require "pgcdc.sinks.postgres.orphan_keys"
+local orphan_state = require "pgcdc.sinks.postgres.orphan_state"
 local postgres_target = require "pgcdc.sinks.postgres.target"
 
 local orphans = {}
@@ -43,15 +38,18 @@ local referenced = { ["23503"] = true, ["23001"] = true }
 
 local SUFFIX = ": rows" -- of the sink's name, in pgcdc.position
 
-local FIND = "SELECT savepoint FROM pgcdc.position WHERE pipeline = $1 AND sink = $2"
+local FIND = answer.question(
+   "SELECT savepoint FROM pgcdc.position WHERE pipeline = $1 AND sink = $2",
+   { savepoint = "text?" })
 
 local SAVE = [[
    INSERT INTO pgcdc.position (pipeline, sink, savepoint) VALUES ($1, $2, $3)
    ON CONFLICT (pipeline, sink) DO UPDATE SET savepoint = EXCLUDED.savepoint, saved = now()]]
 
-local OTHERS = [[
+local OTHERS = answer.question([[
    SELECT pipeline, sink, savepoint FROM pgcdc.position
-   WHERE pg_catalog.right(sink, 6) = ': rows' AND savepoint IS NOT NULL]]
+   WHERE pg_catalog.right(sink, 6) = ': rows' AND savepoint IS NOT NULL]], {
+   pipeline = "text", sink = "text", savepoint = "text" })
 
 local function copy(value)
    return value and raw.decode(raw.encode(value))
@@ -71,18 +69,18 @@ end
 function Orphans:load()
    local connection, name = self.sink.connection, self.sink.name
    local function read(pipeline, sink)
-      local row = connection:run(FIND, pipeline, sink)[1]
+      local row = connection:maybe(FIND, pipeline, sink)
       return row and row.savepoint
    end
    local text = read(connection.pipeline, name .. SUFFIX)
    self.is_known = text ~= nil or not connection.is_new[name]
       or raw.kept("commit", name)[""] ~= nil
-   self.state = text and raw.decode(text)
+   self.state = text and orphan_state.decode(text)
    for _, pipeline in ipairs(self.is_known and {} or former_pipelines()) do
       text = read(pipeline, name .. SUFFIX)
       if text or read(pipeline, name) then
          self.is_known, self.is_reset = true, true
-         self.state = text and raw.decode(text)
+         self.state = text and orphan_state.decode(text)
          break
       end
    end
@@ -170,8 +168,9 @@ end
 -- The table, or nil; and whether it has rows.
 local function look(self)
    local found = find(self, self.sink.table)
-   return found, found and run(self, ("SELECT EXISTS (SELECT FROM %s) AS yes"):format(
-      found.full))[1].yes or false
+   return found, found and self.sink.connection:row(answer.question(
+      ("SELECT EXISTS (SELECT FROM %s) AS yes"):format(found.full), { yes = "boolean" })).yes
+      or false
 end
 
 -- True if the sink has written to its target before.
@@ -196,8 +195,8 @@ local function other_writers(self, found)
    for _, pipeline in ipairs(former_pipelines()) do
       is_former[pipeline] = true
    end
-   for _, row in ipairs(run(self, OTHERS)) do
-      local name, state = row.sink:sub(1, -1 - #SUFFIX), raw.decode(row.savepoint)
+   for _, row in ipairs(self.sink.connection:rows(OTHERS)) do
+      local name, state = row.sink:sub(1, -1 - #SUFFIX), orphan_state.find(row.savepoint)
       local is_ours = row.pipeline == self.sink.connection.pipeline
       if state and state.table == found.name and not is_former[row.pipeline]
          and not (is_ours and seen[name]) then
@@ -396,14 +395,16 @@ end
 -- Removes the orphans of these parts, in one statement. Returns false if others refer to them.
 local function remove(parts)
    local connection, removals, counts, n = parts[1].sink.connection, {}, {}, nil
+   local columns = {}
    for i, part in ipairs(parts) do
       removals[i] = ("o%d AS (%s)"):format(i, removal(part))
       counts[i] = ("(SELECT count(*) FROM o%d) AS n%d"):format(i, i)
+      columns["n" .. i] = "integer"
    end
    connection:set_subject(parts[1].sink.name)
    local is_done = connection:try(referenced, function()
-      n = connection:run(("WITH %s SELECT %s"):format(table.concat(removals, ", "),
-         table.concat(counts, ", ")))[1]
+      n = connection:row(answer.question(("WITH %s SELECT %s"):format(
+         table.concat(removals, ", "), table.concat(counts, ", ")), columns))
    end)
    for i, part in ipairs(is_done and parts or {}) do
       part.n_removed, part.removes = part.n_removed + n["n" .. i], false

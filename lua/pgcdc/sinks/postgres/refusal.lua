@@ -4,13 +4,14 @@
 local groups = require "pgcdc.delivery.groups"
 local participants = require "pgcdc.delivery.participants"
 local refused = require "pgcdc.delivery.refused"
+local answer = require "pgcdc.postgres.answer"
 
 local refusal = {}
 
 local FOREIGN_KEY = "23503"
 
-local ROOT = [[SELECT coalesce(pg_catalog.pg_partition_root(oid), oid)::int8 AS oid
-   FROM pg_catalog.to_regclass($1) oid WHERE oid IS NOT NULL]]
+local ROOT = answer.question([[SELECT coalesce(pg_catalog.pg_partition_root(oid), oid)::int8 AS oid
+   FROM pg_catalog.to_regclass($1) oid WHERE oid IS NOT NULL]], { oid = "integer" })
 
 --- True if the rows of this transfer may fit later, though a constraint forbade them: `problem` as
 --- the connection raised it.
@@ -54,7 +55,7 @@ end
 local function find_partners(connection, key)
    local writers, partners = { [key.child] = {}, [key.parent] = {} }, {}
    for _, sink in ipairs(connection.sinks) do
-      local root = connection:run(ROOT, sink.table)[1]
+      local root = connection:maybe(ROOT, sink.table)
       if root and writers[root.oid] then
          table.insert(writers[root.oid], sink)
       end

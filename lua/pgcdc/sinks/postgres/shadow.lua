@@ -6,12 +6,13 @@
 -- statement fails, even if all values are NULL (seen on 14 to 18). So JSON becomes a value of a
 -- *shadow* first, the same type without such domains, whose text the type itself can read.
 
+local answer = require "pgcdc.postgres.answer"
 local quote = require("pgcdc.names").quote
 
 local shadow = {}
 
 -- All types that the types $1 consist of.
-local TYPES = [[
+local TYPES = answer.question([[
    WITH RECURSIVE tree(oid) AS (
       SELECT n::oid FROM pg_catalog.json_array_elements_text($1::json) n
       UNION
@@ -30,9 +31,12 @@ local TYPES = [[
          atttypid::int8, 'type', pg_catalog.format_type(atttypid, atttypmod)) ORDER BY attnum)
          FROM pg_catalog.pg_attribute WHERE t.typtype = 'c' AND attrelid = t.typrelid
             AND attnum > 0 AND NOT attisdropped) AS fields
-   FROM tree JOIN pg_catalog.pg_type t USING (oid)]]
+   FROM tree JOIN pg_catalog.pg_type t USING (oid)]], {
+   oid = "integer", is_odd = "boolean", base = "integer?", base_name = "text",
+   element = "integer?", element_name = "text",
+   fields = answer.records({ name = "text", oid = "integer", type = "text" }, true) })
 
-local of -- defined below; of_row calls it
+local of, of_type -- defined below; of_row calls of
 
 -- The name of the shadow of a row type, and whether it is another type. make(definition) makes one
 -- and returns its name.
@@ -53,6 +57,16 @@ end
 -- The name of the shadow of a type that is called `name`, and whether it is another type.
 function of(types, oid, name, make)
    local t = types[oid]
+   if not t or t.is_open then
+      TYPES:fail("the type %s %s", name, t and "is a part of itself" or "is missing")
+   end
+   t.is_open = true
+   local shadow_name, is_other = of_type(types, t, name, make)
+   t.is_open = false
+   return shadow_name, is_other
+end
+
+function of_type(types, t, name, make)
    if t.base then
       local base, is_other = of(types, t.base, t.base_name, make)
       if is_other or types[t.base].is_odd then
@@ -79,7 +93,7 @@ function shadow.find(run, columns, prefix, encode_list)
          oids[#oids + 1] = column.oid
       end
    end
-   for _, t in ipairs(#oids > 0 and run(TYPES, encode_list(oids)) or {}) do
+   for _, t in ipairs(#oids > 0 and TYPES:rows(run, encode_list(oids)) or {}) do
       types[t.oid] = t
       n_odd = n_odd + (t.is_odd and 1 or 0)
    end

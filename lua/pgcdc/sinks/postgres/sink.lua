@@ -243,6 +243,7 @@ end
 local function commit(connection, transfer)
    local function write(is_staged)
       connection:commit(transfer.names, transfer.token, transfer.savepoint, function()
+         postgres_apply.refuse_loops(connection, transfer)
          postgres_orphans.begin(transfer)
          postgres_apply.transfer(connection, transfer, is_staged)
          postgres_orphans.finish(transfer)

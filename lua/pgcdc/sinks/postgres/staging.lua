@@ -16,6 +16,7 @@
 -- get a value that nobody has: NULL, or one that is made up.
 
 local raw = require "pgcdc.raw"
+local answer = require "pgcdc.postgres.answer"
 local constraints = require "pgcdc.sinks.postgres.constraints"
 local postgres_sql = require "pgcdc.sinks.postgres.sql"
 local quote = require("pgcdc.names").quote
@@ -257,8 +258,14 @@ local function write_tables(connection, stages, removals)
          parts[#parts + 1] = ("i%d AS (%s)"):format(#parts, insertion)
       end
    end
-   return connection:run(("WITH %s SELECT pg_catalog.array_to_json(ARRAY[%s]::int8[]) AS removed")
-      :format(table.concat(parts, ", "), table.concat(removed, ", ")))[1].removed
+   local question = answer.question(
+      ("WITH %s SELECT pg_catalog.array_to_json(ARRAY[%s]::int8[]) AS removed"):format(
+      table.concat(parts, ", "), table.concat(removed, ", ")), { removed = "integers" })
+   local row = connection:row(question)
+   if #row.removed ~= #removals then
+      question:fail "there are not as many numbers as asked for"
+   end
+   return row.removed
 end
 
 -- ---- a transfer ----

@@ -5,7 +5,10 @@
 -- the server says. Errors of our own are plain text. `asked`: the name as the script wrote it.
 
 local raw = require "pgcdc.raw"
+local answer = require "pgcdc.postgres.answer"
 local follow = require "pgcdc.sinks.postgres.follow"
+local loop = require "pgcdc.sinks.postgres.loop"
+local postgres_parts = require "pgcdc.sinks.postgres.parts"
 local postgres_shadow = require "pgcdc.sinks.postgres.shadow"
 local users_table = require "pgcdc.sinks.postgres.users_table"
 local quote = require("pgcdc.names").quote
@@ -15,22 +18,25 @@ local target = {}
 -- The comment on tables that we made: these follow the source, if we own them.
 local OUR_COMMENT = "made by pgcdc-lua"
 
-local TABLE = [[
+local TABLE = answer.question([[
    SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
       coalesce(pg_catalog.obj_description(c.oid, 'pg_class') = $2, false)
          AND pg_catalog.pg_has_role(c.relowner, 'USAGE') AS is_ours,
       pg_catalog.current_setting('server_version_num')::int8 AS version
    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-   WHERE c.oid = pg_catalog.to_regclass($1)]]
+   WHERE c.oid = pg_catalog.to_regclass($1)]], {
+   oid = "integer", schema = "text", name = "text", kind = "text", is_ours = "boolean",
+   version = "integer" })
 
-local COLUMNS = [[
+local COLUMNS = answer.question([[
    WITH RECURSIVE base(num, typ, typmod) AS (
       SELECT attnum, atttypid, atttypmod FROM pg_catalog.pg_attribute
          WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped
       UNION ALL
       SELECT num, t.typbasetype, t.typtypmod FROM base JOIN pg_catalog.pg_type t ON t.oid = typ
          WHERE t.typtype = 'd')
-   SELECT a.attname AS name, a.attnum::int8 AS number,
+   SELECT a.attname AS name, a.attnum::int8 AS number, a.atttypid::int8 AS full_oid,
+      a.atttypmod::int8 AS typmod,
       pg_catalog.format_type(b.typ, b.typmod) AS type, t.oid::int8 AS oid,
       pg_catalog.format_type(a.atttypid, a.atttypmod) AS full_type,
       pg_catalog.col_description(a.attrelid, a.attnum) AS comment,
@@ -44,25 +50,46 @@ local COLUMNS = [[
    FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.typ AND t.typtype <> 'd'
       JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
       JOIN pg_catalog.pg_attribute a ON a.attrelid = $1 AND a.attnum = b.num
-   ORDER BY a.attnum]]
+   ORDER BY a.attnum]], {
+   name = "text", number = "integer", full_oid = "integer", typmod = "integer", type = "text",
+   oid = "integer", full_type = "text",
+   comment = "text?", expression = "text?", type_name = "text", type_schema = "text",
+   category = "text", is_generated = "boolean", is_always_identity = "boolean",
+   is_made_of_parts = "boolean" })
+
+-- From here on oids are those of what somebody made.
+local FIRST_OID = 16384
 
 -- Whether there is a unique index on exactly these columns, with exactly this condition ('': none).
-local UNIQUE = [[
+local UNIQUE = answer.question([[
    SELECT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = $1 AND i.indisunique
       AND i.indisvalid AND i.indimmediate AND i.indexprs IS NULL
       AND coalesce(pg_catalog.pg_get_expr(i.indpred, i.indrelid), '') = $3
       AND i.indnkeyatts = pg_catalog.json_array_length($2::json)
       AND NOT EXISTS (SELECT FROM pg_catalog.json_array_elements_text($2::json) n
-         WHERE n::int2 <> ALL ((i.indkey::int2[])[0:i.indnkeyatts - 1]))) AS is_there]]
+         WHERE n::int2 <> ALL ((i.indkey::int2[])[0:i.indnkeyatts - 1]))) AS is_there]],
+   { is_there = "boolean" })
 
 -- The primary key of a mirror that we made; the indexes that keep open versions apart in a history.
-local OUR_KEYS = [[
+local OUR_KEYS = answer.question([[
    SELECT pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname) AS sql
    FROM pg_catalog.pg_constraint WHERE conrelid = $1 AND contype = 'p' AND $2
    UNION ALL
    SELECT pg_catalog.format('DROP INDEX %s', indexrelid::regclass)
    FROM pg_catalog.pg_index WHERE indrelid = $1 AND NOT $2 AND indisunique
-      AND pg_catalog.pg_get_expr(indpred, indrelid) = '(valid_to IS NULL)']]
+      AND pg_catalog.pg_get_expr(indpred, indrelid) = '(valid_to IS NULL)']], { sql = "text" })
+
+-- The types whose names are in $1, as far as they are there.
+local TYPES = answer.question([[
+   SELECT pg_catalog.to_regtype(t)::oid::int8 AS full_oid, (-1)::int8 AS typmod
+   FROM pg_catalog.json_array_elements_text($1::json) WITH ORDINALITY AS u(t, n) ORDER BY n]],
+   { full_oid = "integer?", typmod = "integer" })
+
+local PARTS_OF_NAME = answer.question(
+   "SELECT pg_catalog.array_to_json(pg_catalog.parse_ident($1)) AS parts", { parts = "texts" })
+
+local HAS_SCHEMA = answer.question(
+   "SELECT pg_catalog.to_regnamespace($1) IS NOT NULL AS is_there", { is_there = "boolean" })
 
 -- A list as JSON.
 local function list(items)
@@ -80,22 +107,43 @@ end
 
 -- ---- making one ----
 
+-- Gives those columns, or types, whose type somebody made a field `whole`, see parts.
+local function read_parts(run, columns)
+   local asked = {}
+   for _, column in ipairs(columns) do
+      if column.full_oid and column.full_oid >= FIRST_OID then
+         asked[#asked + 1] = { oid = column.full_oid, typmod = column.typmod, column = column }
+      end
+   end
+   for i, whole in ipairs(postgres_parts.of_types(run, asked)) do
+      asked[i].column.whole = whole
+   end
+end
+
 -- Sets `made_as`, the type that a column gets in the target: the source's own, if the target has
--- it.
+-- it, and if it is the same there.
 local function set_types(run, columns, log)
    local asked = {}
    for i, column in ipairs(columns) do
       asked[i] = column.type
    end
-   local rows = run([[SELECT pg_catalog.to_regtype(t) IS NOT NULL AS is_there
-      FROM pg_catalog.json_array_elements_text($1::json) WITH ORDINALITY AS u(t, n)
-      ORDER BY n]], list(asked))
+   local rows = TYPES:rows(run, list(asked))
+   if #rows ~= #columns then
+      TYPES:fail("%d rows came in place of %d", #rows, #columns)
+   end
+   read_parts(run, rows)
    for i, column in ipairs(columns) do
+      local there = rows[i].whole
       column.made_as = column.type
-      if not rows[i].is_there then
+      if not rows[i].full_oid then
          column.made_as = column.kind == "json" and "jsonb" or "text"
          log("warn", ("the target has no type %s: column %s becomes %s"):format(column.type,
             column.target, column.made_as))
+      elseif there and column.base_type and (column.parts or postgres_parts.are_many(there))
+         and not postgres_parts.hold(column.whole, there, column.wants_json, column.is_key) then
+         column.made_as = postgres_parts.plain(column.whole, column.wants_json)
+         log("warn", ("the type %s of the target is another one than the source's: column %s"
+            .. " becomes %s"):format(column.type, column.target, column.made_as))
       end
    end
 end
@@ -110,9 +158,10 @@ end
 
 -- The schema and the name in `asked`. The schema is nil if it says none.
 local function parse(run, asked)
-   local parts = run("SELECT pg_catalog.array_to_json(pg_catalog.parse_ident($1)) AS parts",
-      asked)[1].parts
-   if #parts > 2 then
+   local parts = PARTS_OF_NAME:row(run, asked).parts
+   if #parts == 0 then
+      PARTS_OF_NAME:fail "no part came"
+   elseif #parts > 2 then
       error(("the name of a table has at most two parts: %s"):format(asked), 0)
    end
    return parts[2] and parts[1], parts[#parts]
@@ -121,8 +170,7 @@ end
 -- Makes the table, unless somebody else has made it meanwhile.
 local function make(run, asked, layout, mode, log)
    local schema, name = parse(run, asked)
-   if schema and not run("SELECT pg_catalog.to_regnamespace($1) IS NOT NULL AS is_there",
-      quote(schema))[1].is_there then
+   if schema and not HAS_SCHEMA:row(run, quote(schema)).is_there then
       error(("there is no schema %s in the target: create it first"):format(schema), 0)
    end
    local full = (schema and quote(schema) .. "." or "") .. quote(name)
@@ -153,16 +201,18 @@ end
 
 -- Facts about the table, or nil if there is none.
 local function read(run, sink)
-   local facts = run(TABLE, sink.table, OUR_COMMENT)[1]
+   local facts = TABLE:maybe(run, sink.table, OUR_COMMENT)
    if not facts then
       return nil
    end
    facts.full = quote(facts.schema) .. "." .. quote(facts.name)
    facts.follows = sink.create and facts.is_ours
-   facts.columns = run(COLUMNS, facts.oid)
+   facts.columns = COLUMNS:rows(run, facts.oid)
+   read_parts(run, facts.columns)
    facts.by_name = {}
    for _, column in ipairs(facts.columns) do
       facts.by_name[column.name] = column
+      column.whole = column.whole or postgres_parts.read(nil, column.type)
       column.memory = facts.follows and follow.memory(column.comment) or {}
       column.has_own_comment = column.comment and not next(column.memory)
    end
@@ -174,7 +224,7 @@ local function is_unique(run, facts, key, condition)
    for i, column in ipairs(key) do
       numbers[i] = facts.by_name[column.target].number
    end
-   return run(UNIQUE, facts.oid, list(numbers), condition)[1].is_there
+   return UNIQUE:row(run, facts.oid, list(numbers), condition).is_there
 end
 
 local function missing_columns(layout)
@@ -207,7 +257,7 @@ end
 
 -- Returns the facts after what has changed.
 local function read_again(run, sink, before, layout)
-   local facts = read(run, sink)
+   local facts = read(run, sink) or TABLE:fail "the table is not there any more"
    facts.is_altered = before.is_altered
    follow.find(facts, layout)
    return facts
@@ -215,7 +265,7 @@ end
 
 -- Makes the index that the mode needs, in the place of one on another key.
 local function replace_key(run, facts, layout, mode, is_new)
-   for _, row in ipairs(run(OUR_KEYS, facts.oid, mode == "mirror")) do
+   for _, row in ipairs(OUR_KEYS:rows(run, facts.oid, mode == "mirror")) do
       run(row.sql)
    end
    local keys = names_of(layout.key)
@@ -240,6 +290,7 @@ local function follow_source(run, sink, facts, layout, log)
    end
    facts = facts.is_altered and read_again(run, sink, facts, layout) or facts
    set_types_of_tables(run, layout)
+   users_table.check_attributes(facts, layout)
    follow.types(run, facts, layout, sink.mode, log)
    local condition = sink.mode == "history" and "(valid_to IS NULL)" or ""
    if sink.mode ~= "append" and not is_unique(run, facts, layout.key, condition) then
@@ -255,6 +306,7 @@ end
 local function check_users_table(run, sink, facts, layout, log)
    users_table.check_names(facts, layout)
    set_types_of_tables(run, layout)
+   users_table.check_attributes(facts, layout)
    users_table.check_values(facts, layout, sink.mode, log)
    users_table.check_dropped(facts, layout, log)
 end
@@ -299,9 +351,17 @@ end
 
 --- The table that `asked` names, {full = quoted name, name = with its schema, oid =}, or nil.
 function target.find(run, asked)
-   local facts = run(TABLE, asked, OUR_COMMENT)[1]
+   local facts = TABLE:maybe(run, asked, OUR_COMMENT)
    return facts and { full = quote(facts.schema) .. "." .. quote(facts.name),
                       name = facts.schema .. "." .. facts.name, oid = facts.oid }
+end
+
+--- Raises an error if a source of the layout reads what is written to the table `asked`.
+function target.refuse_loop(run, asked, layout)
+   local found = next(layout.by_table) and target.find(run, asked)
+   if found then
+      loop.check(run, found, layout)
+   end
 end
 
 --- Facts about the table that `sink.table` names, fit for `layout`: {full = quoted name, by_name =
@@ -314,7 +374,7 @@ function target.prepare(run, sink, layout, prefix, log)
    local facts = read(run, sink)
    if not facts and sink.create then
       make(run, sink.table, layout, sink.mode, log)
-      facts = read(run, sink)
+      facts = read(run, sink) or TABLE:fail "the table that was made is not there"
       facts.is_made = true
    end
    if not facts then

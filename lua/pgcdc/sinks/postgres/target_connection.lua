@@ -9,6 +9,7 @@
 
 local raw = require "pgcdc.raw"
 local participants = require "pgcdc.delivery.participants"
+local answer = require "pgcdc.postgres.answer"
 
 local BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
 
@@ -23,6 +24,14 @@ local refusals = { ["23503"] = true, ["23505"] = true, ["23P01"] = true }
 local LONGEST_WAIT = 60 -- seconds
 
 local OURS = " FROM pgcdc.position WHERE pipeline = $1 AND sink = $2"
+
+local SAVED = answer.question("SELECT savepoint, flush" .. OURS,
+   { savepoint = "text?", flush = "text?" })
+local LOCKED = answer.question("SELECT flush" .. OURS .. " FOR UPDATE", { flush = "text?" })
+local HAS_SCHEMA = answer.question(
+   "SELECT pg_catalog.to_regnamespace('pgcdc') IS NOT NULL AS yes", { yes = "boolean" })
+local HAS_TABLE = answer.question(
+   "SELECT pg_catalog.to_regclass('pgcdc.position') IS NOT NULL AS yes", { yes = "boolean" })
 
 -- True if the same may succeed later.
 local function is_passing(problem)
@@ -51,6 +60,19 @@ function Connection:run(sql, ...)
       raise(message, sqlstate, kind)
    end
    return rows
+end
+
+--- Asks a question (see answer): returns its rows, its row, or its row or nil.
+function Connection:rows(question, ...)
+   return question:rows(self.runner, ...)
+end
+
+function Connection:row(question, ...)
+   return question:row(self.runner, ...)
+end
+
+function Connection:maybe(question, ...)
+   return question:maybe(self.runner, ...)
 end
 
 --- Runs `sql`, a COPY FROM STDIN, with these lines (raw.copy_lines).
@@ -171,7 +193,7 @@ end
 local function make_table(self)
    self:begin()
    self:run "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('pgcdc.position'))"
-   if not self:run("SELECT pg_catalog.to_regnamespace('pgcdc') IS NOT NULL AS yes")[1].yes then
+   if not self:row(HAS_SCHEMA).yes then
       self:run "CREATE SCHEMA pgcdc"
    end
    self:run(POSITION)
@@ -196,7 +218,7 @@ function Connection:connect()
    end
    self.db, self.former, self.away = db, nil, nil
    self.generation = self.generation + 1
-   if not self:run("SELECT pg_catalog.to_regclass('pgcdc.position') IS NOT NULL AS yes")[1].yes then
+   if not self:row(HAS_TABLE).yes then
       explain("pgcdc.position cannot be made: grant CREATE on the target database, or let its"
          .. " owner make it", function()
          make_table(self)
@@ -212,7 +234,7 @@ function Connection:recall(name)
       .. " UPDATE on the table", function()
       self:run("INSERT INTO pgcdc.position (pipeline, sink) VALUES ($1, $2) ON CONFLICT DO NOTHING",
          self.pipeline, name)
-      row = self:run("SELECT savepoint, flush" .. OURS, self.pipeline, name)[1]
+      row = self:row(SAVED, self.pipeline, name)
    end)
    self.flushed[name], self.is_recalled[name] = row.flush, true
    self.is_new[name] = row.savepoint == nil
@@ -223,7 +245,7 @@ end
 -- connection left open was ended by raw.db_open.) Returns true if a transaction with this token was
 -- committed. Raises an error if the row is not as we left it.
 local function is_done(self, name, token)
-   local row = self:run("SELECT flush" .. OURS .. " FOR UPDATE", self.pipeline, name)[1]
+   local row = self:maybe(LOCKED, self.pipeline, name)
    if row and row.flush == token then
       return true
    elseif not row or row.flush ~= self.flushed[name] then
@@ -268,7 +290,7 @@ end
 return function(conninfo)
    local connection = connections[conninfo] or setmetatable({
       -- db: what raw.db_open returned, or nil; former: the one before it; away: why the last try to
-      -- connect failed, or nil; pipeline: raw.pipeline(), once it is needed
+      -- connect failed, or nil; pipeline: raw.pipeline(), once it is needed; runner: its method run
       subject = "pgcdc.sinks.postgres", -- the sink that errors name
       sinks = {},       -- all that write to it
       generation = 0,   -- changes whenever what was known of the target is no longer valid
@@ -279,5 +301,8 @@ return function(conninfo)
       is_new = {},      -- sink's name -> it has never stored or written anything there
    }, Connection)
    connections[conninfo], targets[connection] = connection, conninfo
+   connection.runner = connection.runner or function(...)
+      return connection:run(...)
+   end
    return connection
 end

@@ -1,0 +1,85 @@
+---@meta pgcdc.meta_sinks
+-- meta_sinks.lua: the sinks that come with the program, see meta.lua; nothing loads it.
+-- SPDX-License-Identifier: MIT
+--
+-- luacheck: ignore
+
+---@class pgcdc.sinks
+local sinks = {}
+
+---@class pgcdc.rotation
+---@field size? string|integer "100M"
+---@field every? number seconds
+
+---@class pgcdc.file.spec
+---@field path? string|fun(value: any): string "-": standard output; "out/{column}.jsonl"
+---@field dir? string where the files are whose path is a function
+---@field name? string
+---@field rotate? pgcdc.rotation
+---@field append? boolean
+
+---One line of JSON for each value.
+---@param spec pgcdc.file.spec
+---@return pgcdc.sink
+function sinks.jsonl(spec) end
+
+---@class pgcdc.csv.spec: pgcdc.file.spec
+---@field columns? string[] default: those of the first row
+---@field header? boolean
+---@field meta? string[] fields of the change in front of the row
+
+---The row of each change as CSV.
+---@param spec pgcdc.csv.spec
+---@return pgcdc.sink
+function sinks.csv(spec) end
+
+---tostring() of each value, a line each.
+---@param spec pgcdc.file.spec
+---@return pgcdc.sink
+function sinks.text(spec) end
+
+---JSON lines into the standard input of a command.
+---@param spec {command: string, name?: string}
+---@return pgcdc.sink
+function sinks.exec(spec) end
+
+---@class pgcdc.postgres.spec
+---@field connect? string|table
+---@field table string
+---@field pk? string|string[]
+---@field mode? "mirror"|"append"|"history"
+---@field create? boolean make the table where it is missing; true
+---@field rename? table<string, string>
+---@field existing? "keep"|"remove" what becomes of rows that others wrote before
+---@field name? string
+
+---Changes, or rows of one's own, into a table of a Postgres database.
+---@param spec pgcdc.postgres.spec
+---@return pgcdc.sink
+function sinks.postgres(spec) end
+
+---What sinks over the network have in common.
+---@class pgcdc.remote.spec
+---@field name? string
+---@field format? "json"|"debezium"|"cloudevents"|fun(value: any): string?
+---@field timeout? number seconds without an answer; 30
+---@field flush_rows? integer 100000
+---@field flush_bytes? string|integer "64M"
+---@field tls? {ca?: string, cert?: string, key?: string} paths
+---@field user? string
+---@field password? string
+
+---@class pgcdc.redis.spec: pgcdc.remote.spec
+---@field connect string redis://host:port/database, rediss://..., unix:/path
+---@field mode? "stream"|"json"|"hash"|"publish"
+---@field key? string|fun(value: any): string?
+---@field maxlen? integer of a stream
+---@field expire? integer seconds that a key of json and hash lives
+---@field replicas? integer how many must have a batch before it counts
+
+---Changes into Redis.
+---@param spec pgcdc.redis.spec
+---@return pgcdc.sink
+function sinks.redis(spec) end
+
+return sinks

@@ -1,0 +1,148 @@
+-- pgcdc.sinks.pattern: texts that depend on the value: topics, keys, addresses.
+-- SPDX-License-Identifier: MIT
+--
+--    "cdc.{schema}.{table}"   a change of public.orders: "cdc.public.orders"
+--
+-- {schema} {table} {source} {op} {key} {row.COLUMN} are of the change, {name} is the sink's; {{ and
+-- }} are braces. The key is its one value, or its values with commas between.
+
+local raw = require "pgcdc.raw"
+local check = require "pgcdc.check"
+
+local pattern = {}
+
+local plain = { schema = true, table = true, source = true, op = true }
+local known = { schema = true, table = true, source = true, op = true, key = true, name = true,
+                ["row.COLUMN"] = true }
+
+-- A value as text. NULL is "null".
+local function text_of(value)
+   return type(value) == "string" and value or value == nil and "null" or raw.encode(value)
+end
+
+local function escape(c)
+   return "\\" .. c
+end
+
+--- The key of a change as text, which no other key of its table has.
+function pattern.key(change)
+   local texts, count = {}, 0
+   for name in pairs(change.key) do
+      count = count + 1
+      texts[count] = text_of(raw.get(change.key, name))
+   end
+   if count == 1 then
+      return texts[1]
+   end
+   for i = 1, count do
+      texts[i] = texts[i]:gsub("[\\,]", escape)
+   end
+   return table.concat(texts, ",")
+end
+
+local function column_of(what, change, name)
+   local row = change.row or change.old or change.key
+   local value = raw.get(row, name)
+   if value == nil then
+      local columns = {}
+      for column in pairs(row) do
+         columns[#columns + 1] = column
+         if column == name then
+            return "null"
+         end
+      end
+      error(("%s: %s of %s.%s has no column '%s'%s"):format(what,
+         change.op == "delete" and "a delete" or "a change", change.schema, change.table, name,
+         change.op == "delete" and ": say old = true at its source"
+            or check.nearest(name, columns)), 0)
+   end
+   return text_of(value)
+end
+
+local function value_of(what, name, value, sink)
+   if name == "name" then
+      return sink.name
+   elseif not raw.is_change(value) then
+      error(("%s: {%s} is of changes, and this value is a %s: give a function"):format(what, name,
+         type(value)), 0)
+   elseif plain[name] then
+      return value[name]
+   elseif name == "key" then
+      return pattern.key(value)
+   end
+   return column_of(what, value, name:sub(5))
+end
+
+-- The pieces of a pattern: text, or {name = what stands in braces}.
+local function parse(what, text)
+   local pieces, at = {}, 1
+   while at <= #text do
+      local piece, stop = text:match("^([^{}]+)()", at)
+      if not piece then
+         piece, stop = text:match("^([{}])%1()", at)
+      end
+      if not piece then
+         local name
+         name, stop = text:match("^{([^{}]+)}()", at)
+         if not name then
+            check.fail("%s: in '%s' write {name}, or {{ and }} for braces", what, text)
+         elseif not name:find "^row%.." then
+            check.one_of(what .. ": in braces", name, known)
+         end
+         piece = { name = name }
+      end
+      pieces[#pieces + 1] = piece
+      at = stop
+   end
+   return pieces
+end
+
+--- A function (value, sink) -> text. `what`: how errors name the option. `escaped`: a function that
+--- what stands for braces goes through, or nil.
+function pattern.compile(what, text, escaped)
+   local pieces = parse(what, check.text(what, text))
+   if #pieces == 1 and type(pieces[1]) == "string" then
+      return function()
+         return pieces[1]
+      end
+   end
+   return function(value, sink)
+      local texts = {}
+      for i = 1, #pieces do
+         local piece = pieces[i]
+         if type(piece) == "table" then
+            piece = value_of(what, piece.name, value, sink)
+            piece = escaped and escaped(piece) or piece
+         end
+         texts[i] = piece
+      end
+      return table.concat(texts)
+   end
+end
+
+--- The same for an option that may be a function(value) -> text, or nil to leave the value out.
+function pattern.option(what, given, escaped)
+   if type(given) ~= "function" then
+      check.type(what, given, "string", "function")
+      return pattern.compile(what, given, escaped)
+   end
+   return function(value)
+      local text = given(value)
+      if type(text) == "number" then
+         return tostring(text)
+      elseif text ~= nil and type(text) ~= "string" then
+         error(("%s: its function must return a text, or nil to leave the value out, not a %s")
+            :format(what, type(text)), 0)
+      elseif text == "" then
+         error(what .. ": its function must not return an empty text", 0)
+      end
+      return text
+   end
+end
+
+--- True if the pattern has {name} in it.
+function pattern.has(text, name)
+   return text:gsub("{{", ""):find("{" .. name .. "}", 1, true) ~= nil
+end
+
+return pattern

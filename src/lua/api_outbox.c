@@ -1,0 +1,429 @@
+/* api_outbox.c -- what a sink has taken and its target does not have yet.
+ * SPDX-License-Identifier: MIT
+ *
+ * A place is a number of bytes since the outbox was made, so it stays true whatever is moved or
+ * dropped. From <start> to <split> the bytes are in the file, from there to <end> in memory:
+ *
+ *    dropped      start         in the file       split     in memory      end
+ *    ...........  |record|record|record|record|   |record|record|record|
+ *
+ * A record is its length and number of parts, the lane, then the parts: the length of each (ABSENT
+ * for nil) and its bytes. Each Lua call may run code that changes the outbox: so bytes are found by
+ * their place again after each. */
+#include "lua/api_outbox.h"
+
+#include "base/array.h"
+#include "base/hash.h"
+#include "lua/guard.h"
+#include "lua/json.h"
+#include "lua/script.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define OUTBOX "pgcdc.outbox"
+#define IN_MEMORY ((size_t)16 << 20)
+#define MOST ((size_t)8 << 30)
+#define WINDOW ((size_t)256 << 10) /* what is read of the file at once */
+#define MOST_PARTS 251
+#define ABSENT UINT32_MAX
+#define LEFT_OUT 0x80000000u
+
+struct head {
+    uint32_t len; /* of the record, with its head */
+    uint32_t parts; /* with LEFT_OUT: it is passed over */
+    uint64_t lane;
+};
+
+struct seal {
+    lua_Integer number;
+    uint64_t at;
+    lua_Integer rows; /* that were put before it, since the outbox was made */
+};
+
+struct outbox {
+    uint64_t start, split, end;
+    struct buf mem;
+    struct buf window;    /* a part of the file, as it was read */
+    uint64_t window_at;   /* its place */
+    int fd;               /* -1: nothing is in a file */
+    uint64_t file_at;     /* the place of the file's first byte */
+    lua_Integer put, dropped; /* records, since the outbox was made */
+    lua_Integer seal_count;
+    struct seal *seals;
+    size_t n_seals, cap_seals;
+};
+
+static struct outbox *outbox_at(lua_State *L, int index)
+{
+    return luaL_checkudata(L, index, OUTBOX);
+}
+
+static int new_outbox(lua_State *L)
+{
+    struct outbox *o = lua_newuserdatauv(L, sizeof *o, 0);
+
+    *o = (struct outbox){ .fd = -1 };
+    buf_init(&o->mem, MOST);
+    buf_init(&o->window, MOST);
+    luaL_setmetatable(L, OUTBOX);
+    return 1;
+}
+
+static void close_file(struct outbox *o)
+{
+    if (o->fd >= 0)
+        close(o->fd);
+    o->fd = -1;
+    buf_fini(&o->window);
+    buf_init(&o->window, MOST);
+}
+
+static int free_outbox(lua_State *L)
+{
+    struct outbox *o = outbox_at(L, 1);
+
+    close_file(o);
+    buf_fini(&o->mem);
+    free(o->seals);
+    o->seals = NULL;
+    o->n_seals = o->cap_seals = 0;
+    o->start = o->split = o->end;
+    return 0;
+}
+
+/* ---- the file ---- */
+
+/* Moves what is in memory to the file. */
+static void spill(lua_State *L, struct outbox *o)
+{
+    size_t done = 0;
+
+    if (o->fd < 0) {
+        o->fd = script_open_unnamed(script_of(L));
+        o->file_at = o->split;
+    }
+    while (o->fd >= 0 && done < o->mem.len) {
+        ssize_t n = pwrite(o->fd, o->mem.data + done, o->mem.len - done,
+                           (off_t)(o->split - o->file_at + done));
+
+        if (n > 0)
+            done += (size_t)n;
+        else if (n == 0 || errno != EINTR)
+            break;
+    }
+    if (done < o->mem.len)
+        luaL_error(L, "cannot write a temporary file: %s", strerror(errno));
+    o->split = o->end;
+    buf_clear(&o->mem);
+}
+
+/* Makes the window hold <len> bytes at that place of the file. */
+static void read_window(lua_State *L, struct outbox *o, uint64_t at, size_t len)
+{
+    size_t want = len > WINDOW ? len : WINDOW;
+
+    if (at >= o->window_at && at - o->window_at <= o->window.len &&
+        o->window.len - (at - o->window_at) >= len)
+        return;
+    if (want > o->split - at)
+        want = (size_t)(o->split - at);
+    buf_clear(&o->window);
+    o->window_at = at;
+    if (buf_reserve(&o->window, want) == NULL)
+        luaL_error(L, "not enough memory");
+    while (o->window.len < want) {
+        ssize_t n = pread(o->fd, o->window.data + o->window.len, want - o->window.len,
+                          (off_t)(at - o->file_at + o->window.len));
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            luaL_error(L, "cannot read a temporary file: %s",
+                       n < 0 ? strerror(errno) : "it is too short");
+        o->window.len += (size_t)n;
+    }
+}
+
+/* <len> bytes at a place, borrowed until the next call into Lua. */
+static const char *bytes_at(lua_State *L, struct outbox *o, uint64_t at, size_t len)
+{
+    if (at < o->start || at > o->end || len > o->end - at)
+        luaL_error(L, "the outbox was emptied while it was read");
+    if (at >= o->split)
+        return o->mem.data + (at - o->split);
+    read_window(L, o, at, len);
+    return o->window.data + (at - o->window_at);
+}
+
+/* ---- putting ---- */
+
+/* The lane at <index>. */
+static uint64_t check_lane(lua_State *L, int index)
+{
+    size_t len;
+    const char *text;
+
+    if (lua_isnoneornil(L, index))
+        return 0;
+    if (lua_type(L, index) == LUA_TNUMBER)
+        return (uint64_t)luaL_checkinteger(L, index);
+    text = luaL_checklstring(L, index, &len);
+    return hash_digest(text, len);
+}
+
+static int put(lua_State *L)
+{
+    struct outbox *o = outbox_at(L, 1);
+    struct head head = { .parts = (uint32_t)lua_gettop(L) - 2, .lane = check_lane(L, 2) };
+    size_t begin;
+
+    if (lua_gettop(L) < 3)
+        lua_settop(L, 3);
+    head.parts = (uint32_t)lua_gettop(L) - 2;
+    luaL_argcheck(L, head.parts <= MOST_PARTS, 3, "too many parts");
+    for (int i = 3; i <= lua_gettop(L); i++)
+        if (!lua_isnil(L, i))
+            luaL_checkstring(L, i);
+    if (o->mem.len > IN_MEMORY)
+        spill(L, o);
+    begin = o->mem.len;
+    buf_add(&o->mem, &head, sizeof head);
+    for (int i = 3; i <= lua_gettop(L); i++) {
+        size_t len = 0;
+        const char *text = lua_tolstring(L, i, &len);
+        uint32_t as = text != NULL ? (uint32_t)len : ABSENT;
+
+        o->mem.failed = o->mem.failed || len >= ABSENT / 2;
+        buf_add(&o->mem, &as, sizeof as);
+        buf_add(&o->mem, text, len);
+    }
+    if (!buf_ok(&o->mem) || o->mem.len - begin >= ABSENT / 2) {
+        o->mem.failed = false;
+        o->mem.len = begin;
+        return luaL_error(L, "not enough memory");
+    }
+    head.len = (uint32_t)(o->mem.len - begin);
+    memcpy(o->mem.data + begin, &head, sizeof head);
+    o->end += head.len;
+    o->put++;
+    return 0;
+}
+
+static int seal(lua_State *L)
+{
+    struct outbox *o = outbox_at(L, 1);
+    struct seal s = { .number = o->seal_count + 1, .at = o->end, .rows = o->put };
+
+    if (!ARRAY_PUSH(o->seals, o->n_seals, o->cap_seals, s))
+        return luaL_error(L, "not enough memory");
+    o->seal_count++;
+    lua_pushinteger(L, s.number);
+    return 1;
+}
+
+/* The seal whose number is at <index>; for nil one that is after everything. One that was dropped
+ * already is before everything that is left. */
+static struct seal check_seal(lua_State *L, const struct outbox *o, int index)
+{
+    lua_Integer number;
+
+    if (lua_isnoneornil(L, index))
+        return (struct seal){ .number = o->seal_count, .at = o->end, .rows = o->put };
+    number = luaL_checkinteger(L, index);
+    luaL_argcheck(L, number >= 0 && number <= o->seal_count, index, "there is no such seal");
+    for (size_t i = 0; i < o->n_seals; i++)
+        if (o->seals[i].number == number)
+            return o->seals[i];
+    return (struct seal){ .number = number, .at = o->start, .rows = o->dropped };
+}
+
+/* ---- reading ---- */
+
+/* The record at *at, or the next one that is not left out, moves *at there. False if there is none
+ * before <end>. */
+static bool find_record(lua_State *L, struct outbox *o, uint64_t *at, uint64_t end,
+                        struct head *head)
+{
+    *at = *at < o->start ? o->start : *at;
+    for (; *at < end && *at < o->end; *at += head->len) {
+        memcpy(head, bytes_at(L, o, *at, sizeof *head), sizeof *head);
+        if (!(head->parts & LEFT_OUT))
+            return true;
+    }
+    return false;
+}
+
+/* Pushes the parts of a record, of which the first is at that place. */
+static void push_parts(lua_State *L, struct outbox *o, uint64_t at, uint32_t parts)
+{
+    luaL_checkstack(L, (int)parts, "too many parts");
+    for (uint32_t i = 0; i < parts; i++) {
+        uint32_t len;
+
+        memcpy(&len, bytes_at(L, o, at, sizeof len), sizeof len);
+        at += sizeof len;
+        if (len == ABSENT) {
+            lua_pushnil(L);
+        } else {
+            lua_pushlstring(L, bytes_at(L, o, at, len), len);
+            at += len;
+        }
+    }
+}
+
+/* The iterator. Upvalues: the outbox, where it goes on, where it ends. */
+static int next_record(lua_State *L)
+{
+    struct outbox *o = outbox_at(L, lua_upvalueindex(1));
+    uint64_t at = (uint64_t)lua_tointeger(L, lua_upvalueindex(2));
+    uint64_t end = (uint64_t)lua_tointeger(L, lua_upvalueindex(3));
+    struct head head;
+
+    if (!find_record(L, o, &at, end, &head))
+        return 0;
+    bytes_at(L, o, at, head.len); /* all of it is at hand now */
+    lua_pushinteger(L, (lua_Integer)(at + head.len));
+    lua_replace(L, lua_upvalueindex(2));
+    lua_settop(L, 0);
+    lua_pushinteger(L, (lua_Integer)head.lane);
+    push_parts(L, o, at + sizeof head, head.parts);
+    return (int)head.parts + 1;
+}
+
+static int each(lua_State *L)
+{
+    struct outbox *o = outbox_at(L, 1);
+    struct seal to = check_seal(L, o, 2);
+
+    lua_settop(L, 1);
+    lua_pushinteger(L, (lua_Integer)o->start);
+    lua_pushinteger(L, (lua_Integer)to.at);
+    lua_pushcclosure(L, next_record, 3);
+    return 1;
+}
+
+static int rows(lua_State *L)
+{
+    const struct outbox *o = outbox_at(L, 1);
+
+    lua_pushinteger(L, check_seal(L, o, 2).rows - o->dropped);
+    return 1;
+}
+
+static int bytes(lua_State *L)
+{
+    const struct outbox *o = outbox_at(L, 1);
+
+    lua_pushinteger(L, (lua_Integer)(check_seal(L, o, 2).at - o->start));
+    return 1;
+}
+
+/* ---- dropping ---- */
+
+/* Gives back the room of what was dropped. */
+static void release(struct outbox *o)
+{
+    if (o->start < o->split) {
+#ifdef FALLOC_FL_PUNCH_HOLE
+        int done = fallocate(o->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+                             (off_t)(o->start - o->file_at));
+
+        (void)done; /* where the file system cannot, the room is given back later */
+#endif
+        return;
+    }
+    close_file(o);
+    if (o->start == o->end && o->mem.cap > IN_MEMORY / 4) {
+        buf_fini(&o->mem);
+        buf_init(&o->mem, MOST);
+    } else if (o->start > o->split) {
+        size_t dropped = (size_t)(o->start - o->split);
+
+        memmove(o->mem.data, o->mem.data + dropped, o->mem.len - dropped);
+        o->mem.len -= dropped;
+    }
+    o->split = o->start;
+}
+
+static int drop(lua_State *L)
+{
+    struct outbox *o = outbox_at(L, 1);
+    struct seal to = check_seal(L, o, 2);
+    size_t n = 0;
+
+    while (n < o->n_seals && o->seals[n].number <= to.number)
+        n++;
+    memmove(o->seals, o->seals + n, (o->n_seals - n) * sizeof *o->seals);
+    o->n_seals -= n;
+    o->start = to.at;
+    o->dropped = to.rows;
+    release(o);
+    return 0;
+}
+
+/* Marks the record at that place. */
+static void mark(lua_State *L, struct outbox *o, uint64_t at, struct head head)
+{
+    head.parts |= LEFT_OUT;
+    if (at >= o->split) {
+        memcpy(o->mem.data + (at - o->split), &head, sizeof head);
+        return;
+    }
+    if (pwrite(o->fd, &head, sizeof head, (off_t)(at - o->file_at)) != sizeof head)
+        luaL_error(L, "cannot write a temporary file: %s", strerror(errno));
+    buf_clear(&o->window);
+}
+
+static int leave_out(lua_State *L)
+{
+    struct outbox *o = outbox_at(L, 1);
+    struct head head;
+    uint64_t at = o->start;
+    lua_Integer number = 0;
+
+    luaL_checktype(L, 2, LUA_TTABLE);
+    for (lua_Integer i = 1, n = (lua_Integer)lua_rawlen(L, 2); i <= n; i++) {
+        lua_Integer wanted;
+
+        lua_rawgeti(L, 2, i);
+        wanted = lua_tointeger(L, -1);
+        lua_pop(L, 1);
+        for (; number < wanted && find_record(L, o, &at, o->end, &head); at += head.len)
+            if (++number == wanted)
+                mark(L, o, at, head);
+    }
+    return 0;
+}
+
+static int hash(lua_State *L)
+{
+    lua_settop(L, 1);
+    lua_pushinteger(L, (lua_Integer)check_lane(L, 1));
+    return 1;
+}
+
+void api_outbox_export(lua_State *L)
+{
+    static const luaL_Reg methods[] = {
+        { "put", put }, { "seal", seal }, { "each", each }, { "rows", rows }, { "bytes", bytes },
+        { "drop", drop }, { "leave_out", leave_out }, { NULL, NULL },
+    };
+
+    luaL_newmetatable(L, OUTBOX);
+    guard_set(L, -1, OUTBOX);
+    lua_pushcfunction(L, free_outbox);
+    lua_setfield(L, -2, "__gc");
+    luaL_newlib(L, methods);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+    lua_pushcfunction(L, new_outbox);
+    lua_setfield(L, -2, "outbox");
+    lua_pushcfunction(L, hash);
+    lua_setfield(L, -2, "hash");
+}

@@ -1,0 +1,31 @@
+/* module.h -- what a module, NAME.so, shows to the program: the sinks that need a library.
+ *
+ * The program finds it as pgcdc.native.NAME, see lua/native.h. It exports one symbol, and needs
+ * none of the program but Lua's. `open` makes what Lua's `require` returns; it may throw. Nothing
+ * that the library calls from elsewhere (a thread, a signal) may touch Lua. A function blocks for
+ * 100 ms at most, so that a stop is heard.
+ *
+ *    PGCDC_MODULE("redis", OPENSSL_VERSION_TEXT, open_redis);   is written once, at the end.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef MODULE_H
+#define MODULE_H
+
+#include <lua.h>
+
+#define PGCDC_MODULE_ABI 1u /* changes whenever what is below does */
+#define PGCDC_MODULE_SYMBOL "pgcdc_module"
+
+struct pgcdc_module {
+    unsigned abi, lua;   /* PGCDC_MODULE_ABI and LUA_VERSION_NUM when it was compiled */
+    const char *name;    /* of the sink */
+    const char *version; /* of the library that it was compiled with */
+    lua_CFunction open;
+};
+
+/* Defines the one symbol. <v>: a constant. */
+#define PGCDC_MODULE(n, v, f) \
+    __attribute__((visibility("default"))) extern const struct pgcdc_module pgcdc_module; \
+    const struct pgcdc_module pgcdc_module = { PGCDC_MODULE_ABI, LUA_VERSION_NUM, n, v, f }
+
+#endif

@@ -1,0 +1,114 @@
+-- contract_test.lua: what every sink keeps whatever dies, each by the same test.
+-- SPDX-License-Identifier: MIT
+
+local contract = require "contract"
+local cluster = require "cluster"
+local files = require "files"
+local json = require "json"
+local lu = require "luaunit"
+local redis = require "redis"
+local scope = require "scope"
+
+local TestContract = {}
+
+-- A change as `contract` wants it, from its JSON.
+local function read_change(text)
+   local change = json.decode(text)
+   return { id = change.id, key = tostring(change.key.id), seq = change.seq, op = change.op,
+            n = change.row and change.row.n }
+end
+
+local drivers = {}
+
+drivers.jsonl = {
+   promise = "exact",
+   start = function()
+      return scope.dir "contract" .. "/out.jsonl"
+   end,
+   script = function(path)
+      return ("local sink = pgcdc.sinks.jsonl {path = %q}\n"):format(path)
+   end,
+   read = function(path)
+      local changes = {}
+      for i, line in ipairs(files.lines(path)) do
+         changes[i] = read_change(line)
+      end
+      return changes
+   end,
+}
+
+drivers.postgres = {
+   promise = "state",
+   start = function()
+      return cluster.main():database()
+   end,
+   script = function(target)
+      return ("local sink = pgcdc.sinks.postgres {connect = %q, table = 'm'}\n"):format(
+         target:dsn())
+   end,
+   read = function(target)
+      local changes = {}
+      for i, row in ipairs(target:exec "select id, n from m") do
+         changes[i] = { id = row[1], key = row[1], op = "read", n = row[2] }
+      end
+      return changes
+   end,
+}
+
+local function redis_driver(mode, read)
+   return {
+      promise = mode == "stream" and "exact" or "state",
+      start = redis.new,
+      script = function(server)
+         return ("local sink = pgcdc.sinks.redis {connect = %q, mode = %q}\n"):format(server:url(),
+            mode)
+      end,
+      read = read,
+      kill = function(server)
+         server:kill()
+         server:start()
+      end,
+   }
+end
+
+drivers.redis_stream = redis_driver("stream", function(server)
+   local changes = {}
+   for i, entry in ipairs(server:stream "{redis}:t") do
+      changes[i] = read_change(entry.data)
+      lu.assertEquals({ entry.id, entry.op, tonumber(entry.seq) },
+         { changes[i].id, changes[i].op, changes[i].seq })
+   end
+   return changes
+end)
+
+-- All hashes, as JSON.
+local HASHES = [[
+   local all = {}
+   for _, key in ipairs(redis.call("KEYS", ARGV[1])) do
+      local row = {}
+      local list = redis.call("HGETALL", key)
+      for i = 1, #list, 2 do row[list[i] ] = list[i + 1] end
+      all[#all + 1] = {key = key, row = row}
+   end
+   return cjson.encode(all)]]
+
+drivers.redis_hash = redis_driver("hash", function(server)
+   local changes = {}
+   for i, it in ipairs(json.decode(server:call("EVAL", HASHES, "0", "{redis}:t:*"))) do
+      changes[i] = { id = it.row.id, key = it.row.id, op = "read", n = it.row.n }
+      lu.assertEquals(it.key, "{redis}:t:" .. it.row.id)
+   end
+   return changes
+end)
+
+for name, driver in pairs(drivers) do
+   TestContract["test_" .. name] = function()
+      if name:find "^redis" and not redis.is_there() then
+         return
+      end
+      local count, kills = contract.run(driver, {})
+      io.write(("%d changes, %d kills ... "):format(count, kills))
+   end
+end
+
+return TestContract

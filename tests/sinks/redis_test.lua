@@ -1,0 +1,487 @@
+-- redis_test.lua: pgcdc.sinks.redis against a real server.
+-- SPDX-License-Identifier: MIT
+
+local certificates = require "certificates"
+local files = require "files"
+local fixtures = require "fixtures"
+local json = require "json"
+local lu = require "luaunit"
+local native = require "native"
+local once = require "once"
+local program = require "program"
+local redis = require "redis"
+local scope = require "scope"
+local wait = require "wait"
+
+local TestRedis = {}
+
+-- Each test gets a server that others have not used; without one on this machine it does nothing.
+local function test(name, f, options)
+   TestRedis["test_" .. name] = function()
+      if redis.is_there() then
+         f(redis.new(options))
+      end
+   end
+end
+
+-- A script that puts table t into Redis. <options>: fields of the sink, <source>: of the source.
+local function script(server, options, source)
+   return ([[pgcdc.source {table = "t", interval = 0.02, %s}:sink(pgcdc.sinks.redis {
+      connect = %q, %s})]]):format(source or "", type(server) == "string" and server
+      or server:url(), options or "")
+end
+
+local function ids(entries)
+   local list = {}
+   for i, entry in ipairs(entries) do
+      list[i] = tostring(json.decode(entry.data).row.id)
+   end
+   return table.concat(list, " ")
+end
+
+-- ---- modes ----
+
+test("a_stream", function(server)
+   local db, state = fixtures.names(3), fixtures.state()
+   local how = { dsn = db, state = state, script = script(server) }
+   once.ok(how)
+   local entries = server:stream "{redis}:t"
+   lu.assertEquals(#entries, 3)
+   for i, entry in ipairs(entries) do
+      local change = json.decode(entry.data)
+      lu.assertEquals({ entry.op, change.op, change.row.id, change.id, tostring(change.seq) },
+         { "read", "read", i, entry.id, entry.seq })
+   end
+   db:exec "update t set name = 'x' where id = 2"
+   once.ok(how)
+   lu.assertEquals(ids(server:stream "{redis}:t"), "1 2 3 2")
+   once.ok(how)
+   lu.assertEquals(ids(server:stream "{redis}:t"), "1 2 3 2")
+end)
+
+test("a_stream_with_a_length_of_its_own_and_a_format", function(server)
+   local db = fixtures.names(1000)
+   once.ok { dsn = db, script = script(server, [[maxlen = 10, key = "s:{schema}.{table}:{op}",
+      format = function(c) return c.row.id % 2 == 0 and "id " .. c.row.id or nil end]]) }
+   local entries = server:stream "s:public.t:read"
+   lu.assertTrue(#entries < 200, #entries)
+   lu.assertEquals(entries[#entries].data, "id 1000")
+end)
+
+test("hashes_are_the_rows", function(server)
+   local db = fixtures.database [[create table t (a int, b text, x numeric, ok bool, j jsonb,
+      primary key (a, b));
+      insert into t values (1, 'p,q', 1.50, true, '{"k": [1]}'), (2, '', null, null, 'null')]]
+   local how = { dsn = db, state = fixtures.state(),
+                 script = script(server, 'mode = "hash"', "deletes = true") }
+   once.ok(how)
+   lu.assertEquals(server:call("HGETALL", "{redis}:t:1,p\\,q"),
+      { a = "1", b = "p,q", x = "1.50", ok = "true", j = '{"k":[1]}' })
+   lu.assertEquals(server:call("HGETALL", "{redis}:t:2,"), { a = "2", b = "", j = "null" })
+   db:exec [[update t set ok = null, x = null where a = 1; delete from t where a = 2]]
+   once.ok(how)
+   lu.assertEquals(server:call("HGETALL", "{redis}:t:1,p\\,q"),
+      { a = "1", b = "p,q", j = '{"k":[1]}' })
+   lu.assertEquals(server:call("EXISTS", "{redis}:t:2,"), 0)
+   db:exec "update t set a = 7"
+   once.ok(how)
+   lu.assertEquals(server:call("KEYS", "{redis}:t:*"), { "{redis}:t:7,p\\,q" })
+end)
+
+test("json_by_key_that_expires", function(server)
+   local db = fixtures.names(2)
+   local how = { dsn = db, state = fixtures.state(), script = script(server,
+      'mode = "json", expire = 500, key = "{name}:{row.name}", name = "cache"', "deletes = true") }
+   once.ok(how)
+   lu.assertEquals(json.decode(server:call("GET", "{cache}:n1")), { id = 1, name = "n1" })
+   local left = server:call("TTL", "{cache}:n2")
+   lu.assertTrue(left > 400 and left <= 500, left)
+   local hash = { dsn = db, script = script(server, 'mode = "hash", expire = 500, name = "h"') }
+   once.ok(hash)
+   lu.assertTrue(server:call("TTL", "{h}:t:2") > 400)
+end)
+
+test("messages", function(server)
+   local db = fixtures.names(2)
+   local heard = server.dir .. "/heard"
+   local ear = assert(native.spawn {
+      argv = { "redis-cli", "-s", server.socket, "SUBSCRIBE", "{redis}:t" }, stdout = heard,
+   })
+   scope.add(function() ear:kill "KILL" end)
+   wait.until_(function() return files.read(heard):find "subscribe" end, 10, "a subscriber")
+   once.ok { dsn = db, script = script(server, 'mode = "publish"') }
+   wait.until_(function()
+      return select(2, files.read(heard):gsub('"op":"read"', "")) == 2
+   end, 10, "both messages")
+end)
+
+test("values_that_are_no_changes", function(server)
+   local how = { state = false, script = ([[
+      local s = pgcdc.sinks.redis {connect = %q, key = function(v) return v.k end, %%s}
+      for i = 1, 2 do s:write {k = "key" .. i, v = i, w = "x"} end]]):format(server:url()) }
+   for mode, more in pairs { json = "", hash = "", stream = "" } do
+      local one = { state = false, script = how.script:format(
+         ('mode = "%s", name = "%s"'):format(mode, mode)) .. more }
+      server:call "FLUSHALL"
+      once.ok(one)
+      local seen = mode == "json" and json.decode(server:call("GET", "key2"))
+         or mode == "hash" and server:call("HGETALL", "key2")
+         or json.decode(server:stream "key2"[1].data)
+      lu.assertEquals({ mode, seen.k, tostring(seen.v) }, { mode, "key2", "2" })
+   end
+end)
+
+-- ---- trouble ----
+
+-- The older of two programs with one name can write nothing any more.
+test("two_programs_of_one_name", function(server)
+   local db, state = fixtures.names(50), fixtures.state()
+   local first = program.start { dsn = db, state = state, script = script(server) }
+   first:wait_stderr 'msg="ready"'
+   wait.until_(function() return #server:stream "{redis}:t" == 50 end, 10, "50 entries")
+   first:signal "STOP"
+   db:exec "update t set name = 'x'"
+   local copy = fixtures.state()
+   for _, ending in ipairs { "", "-wal" } do
+      local text = files.read(state .. ending)
+      if text then
+         files.write(copy .. ending, text)
+      end
+   end
+   once.ok { dsn = db, state = copy, script = script(server) }
+   lu.assertEquals(#server:stream "{redis}:t", 100)
+   first:signal "CONT"
+   local result = first:finish()
+   lu.assertEquals(result.status, 1)
+   lu.assertStrContains(result.stderr, "another pgcdc-lua has taken over the sink 'redis'")
+   lu.assertEquals(#server:stream "{redis}:t", 100)
+end)
+
+test("a_server_that_is_full_is_waited_for", function(server)
+   local db = fixtures.hashes(2000)
+   local p = program.start { dsn = db, script = script(server) }
+   p:wait_stderr "OOM command not allowed"
+   lu.assertEquals(server:call("EXISTS", "{redis}:t"), 0)
+   server:call("CONFIG", "SET", "maxmemory", "0")
+   wait.until_(function() return server:call("EXISTS", "{redis}:t") == 1 end, 20, "the entries")
+   p:wait_stderr "works again"
+   lu.assertEquals(p:stop().status, 0)
+   lu.assertEquals(#server:stream "{redis}:t", 2000)
+end, { "--maxmemory", "2mb" })
+
+test("of_several_hosts_the_one_that_can_be_written_to", function(server)
+   server:call("CONFIG", "SET", "repl-diskless-sync-delay", "0")
+   local replica = redis.new { "--replicaof", "127.0.0.1 " .. server.port }
+   wait.until_(function()
+      return replica:try("INFO", "replication"):find "master_link_status:up"
+   end, 10, "the replica")
+   local db = fixtures.names(3)
+   once.ok { dsn = db, script = script(("redis://127.0.0.1:%d,127.0.0.1:%d,127.0.0.1:%d"):format(
+      assert(native.free_port()), replica.port, server.port), "replicas = 1") }
+   lu.assertEquals(#replica:stream "{redis}:t", 3)
+end)
+
+-- Nothing is written, and nothing is lost.
+test("a_key_that_is_no_stream", function(server)
+   server:call("SET", "{redis}:t", "mine")
+   local db, state = fixtures.names(3), fixtures.state()
+   local how = { dsn = db, state = state, script = script(server) }
+   local result = once.ends(1, how)
+   lu.assertStrContains(result.text, "redis: the key '{redis}:t' is a string, and no stream")
+   lu.assertEquals(server:call("EXISTS", "pgcdc:{redis}"), 0)
+   server:call("DEL", "{redis}:t")
+   once.ok(how)
+   lu.assertEquals(ids(server:stream "{redis}:t"), "1 2 3")
+end)
+
+-- Who empties the target, or restores an old one, has the tables read again.
+test("a_target_that_went_back", function(server)
+   local db, state = fixtures.names(3), fixtures.state()
+   local how = { dsn = db, state = state, script = script(server) }
+   once.ok(how)
+   local old = server:call("GET", "pgcdc:{redis}")
+   db:exec "insert into t values (4, 'n4')"
+   once.ok(how)
+   server:call("SET", "pgcdc:{redis}", old)
+   local result = once.run(how)
+   lu.assertStrContains(result.stderr, "the target is older than the state file")
+   lu.assertEquals(ids(server:stream "{redis}:t"), "1 2 3 4 4")
+   local p = program.start(how)
+   p:wait_stderr 'msg="ready"'
+   server:call "FLUSHALL"
+   db:exec "insert into t values (5, 'n5')"
+   local ended = p:finish()
+   lu.assertEquals(ended.status, 1)
+   lu.assertStrContains(ended.stderr, "the target went back, or was emptied")
+   result = once.run(how)
+   lu.assertStrContains(result.stderr, "reading the tables again")
+   lu.assertEquals(ids(server:stream "{redis}:t"), "1 2 3 4 5")
+end)
+
+-- The state file is lost: the target's position counts.
+test("a_state_file_that_is_lost", function(server)
+   local db = fixtures.names(3)
+   once.ok { dsn = db, script = script(server) }
+   db:exec "update t set name = 'x' where id = 2"
+   once.ok { dsn = db, script = script(server) }
+   lu.assertEquals(ids(server:stream "{redis}:t"), "1 2 3 2")
+end)
+
+-- The answer to EXEC is lost, or its request: what is done is not done again.
+test("an_answer_that_is_lost", function(server)
+   local dir = scope.dir "proxy"
+   local proxy = assert(native.proxy { listen = dir .. "/s", target = server.socket })
+   scope.add(function() proxy:close() end)
+   local db = fixtures.names(20)
+   local p = program.start { dsn = db, script = script("unix:" .. dir .. "/s",
+      "timeout = 0.5") }
+   p:wait_stderr 'msg="ready"'
+   local count = 20
+   local function has_come()
+      return #server:stream "{redis}:t" == count
+   end
+   for i, fault in ipairs { { "fin", "answer", "EXEC" }, { "rst", "up", "EXEC" },
+                            { "swallow", "answer", "EXEC" }, { "stall", "answer", "EXEC" },
+                            { "fin", "up", "MULTI" }, { "swallow", "up", "MULTI" } } do
+      wait.until_(has_come, 20, "the entries before fault " .. i)
+      proxy:fault(table.unpack(fault))
+      db:exec("update t set name = 'x" .. i .. "'")
+      count = count + 20
+      wait.until_(function() return proxy:stats().faults > 0 end, 10, "the fault")
+      wait.until_(function() return #server:stream "{redis}:t" >= count end, 20, "entries")
+      proxy:heal()
+   end
+   db:exec "insert into t values (1000, 'end')"
+   count = count + 1
+   wait.until_(has_come, 20, "the last entry")
+   lu.assertEquals(p:stop().status, 0)
+   local seen = {}
+   for _, entry in ipairs(server:stream "{redis}:t") do
+      lu.assertNil(seen[entry.id])
+      seen[entry.id] = true
+   end
+end)
+
+-- It is stopped while the server is away: it ends soon, and what is left comes at the next start.
+test("a_stop_while_the_server_is_away", function(server)
+   local db, state = fixtures.names(3), fixtures.state()
+   local how = { dsn = db, state = state, script = script(server) }
+   local p = program.start(how)
+   wait.until_(function() return server:call("EXISTS", "{redis}:t") == 1 end, 10, "the entries")
+   server:kill()
+   db:exec "insert into t values (4, 'n4')"
+   p:wait_stderr "cannot connect"
+   local result = p:stop()
+   lu.assertEquals(result.status, 0, result.stderr)
+   server:start()
+   once.ok(how)
+   lu.assertEquals(ids(server:stream "{redis}:t"), "1 2 3 4")
+end)
+
+test("a_server_that_says_nothing", function(server)
+   local db = fixtures.names(3)
+   server.proc:kill "STOP"
+   local p = program.start { dsn = db, script = script(server, "timeout = 0.2") }
+   p:wait_stderr "no answer for 0.2 s"
+   server.proc:kill "CONT"
+   wait.until_(function() return #server:stream "{redis}:t" == 3 end, 20, "the entries")
+   lu.assertEquals(p:stop().status, 0)
+end)
+
+-- More than what is kept in memory, in one transaction.
+test("a_big_batch", function(server)
+   local db = fixtures.names(20, "repeat(chr(64 + i), 1000000)")
+   once.ok { dsn = db, script = script(server) }
+   lu.assertEquals(server:call("XLEN", "{redis}:t"), 20)
+   lu.assertTrue(server:call("EVAL", [[local bytes = 0
+      for _, entry in ipairs(redis.call("XRANGE", KEYS[1], "-", "+")) do
+         bytes = bytes + #entry[2][8]
+      end
+      return bytes]], "1", "{redis}:t") > 20000000)
+end)
+
+test("a_cluster_wants_the_hash_tag", function(server)
+   server:call("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+   wait.until_(function()
+      return server:try("CLUSTER", "INFO"):find "cluster_state:ok"
+   end, 20, "the cluster")
+   local db = fixtures.names(3)
+   once.ok { dsn = db, script = script(server) }
+   lu.assertEquals(#server:stream "{redis}:t", 3)
+   local result = once.ends(1, { dsn = db, script = script(server, 'key = "{table}"') })
+   lu.assertStrContains(result.text, "all keys need the hash tag: say {name} in it")
+   result = once.ends(1, { dsn = db, script = script(server,
+      "name = 'other', key = function() return 'k' end") })
+   lu.assertStrContains(result.text, "the key 'k' lacks the hash tag {other}")
+end, { "--cluster-enabled", "yes" })
+
+-- A poll is one batch, however big: rows are flushed before that where they are many.
+test("many_flushes_of_one_poll", function(server)
+   local db = fixtures.names(3000)
+   once.ok { dsn = db, script = script(server, "flush_rows = 100") }
+   lu.assertEquals(server:call("XLEN", "{redis}:t"), 3000)
+   local serial = server:call("GET", "pgcdc:{redis}"):match '"serial":(%d+)'
+   lu.assertTrue(math.tointeger(serial) >= 20, serial)
+end)
+
+test("check", function(server)
+   local db = fixtures.names(3)
+   local function check(options)
+      return program.run { dsn = db, script = script(server, options), options = { "--check" } }
+   end
+   local result = check ""
+   lu.assertEquals(result.status, 0, result.stderr)
+   lu.assertStrMatches(result.stdout,
+      ".*\nsink redis: redis %d+%.[%d.]+ at unix:/.*, mode stream\n")
+   lu.assertNotStrContains(result.stderr, "level=warn")
+   lu.assertEquals(server:call("KEYS", "*"), {})
+   server:call("CONFIG", "SET", "appendfsync", "everysec")
+   server:call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+   result = check ""
+   lu.assertStrContains(result.stderr, "appendfsync everysec")
+   lu.assertStrContains(result.stderr, "maxmemory-policy allkeys-lru")
+   server:call("CONFIG", "SET", "appendonly", "no")
+   lu.assertStrContains(check("").stderr, "appendonly no")
+   server:kill()
+   result = check ""
+   lu.assertEquals(result.status, 3)
+   lu.assertStrContains(result.stderr, "redis: unix:" .. server.socket .. ": cannot connect")
+end)
+
+-- ---- login ----
+
+test("a_login", function(server)
+   server.password = "s3cret$"
+   local db = fixtures.names(3)
+   local function run(options, env)
+      return once.run { dsn = db, script = script(server, options), env = env }
+   end
+   local result = run ""
+   lu.assertEquals(result.status, 3)
+   lu.assertStrContains(result.stderr, "NOAUTH")
+   result = run 'password = "wr0ng"'
+   lu.assertEquals(result.status, 3)
+   lu.assertStrContains(result.stderr, "WRONGPASS")
+   lu.assertNotStrContains(result.stderr, "wr0ng")
+   result = run 'password = "$NOT_SET"'
+   lu.assertEquals(result.status, 1)
+   lu.assertStrContains(result.stderr, "password: $NOT_SET is not set in the environment")
+   lu.assertEquals(run('password = "s3cret$$"').status, 0)
+   lu.assertEquals(run('name = "b", user = "default", password = "${SECRET}"',
+      { SECRET = "s3cret$" }).status, 0)
+   local dir = scope.dir "credentials"
+   files.write(dir .. "/redis", "s3cret$\n")
+   lu.assertEquals(run('name = "c", password = "$CREDENTIALS_DIRECTORY/redis"',
+      { CREDENTIALS_DIRECTORY = dir }).status, 0)
+   result = run('password = "$CREDENTIALS_DIRECTORY/none"', { CREDENTIALS_DIRECTORY = dir })
+   lu.assertEquals(result.status, 1)
+   lu.assertStrContains(result.stderr, "$CREDENTIALS_DIRECTORY/none cannot be read")
+end, { "--requirepass", "s3cret$" })
+
+function TestRedis.test_tls()
+   if not redis.is_there() then
+      return
+   end
+   local dir = scope.dir "certificates"
+   local ca, ca_key = certificates.authority(dir, "ca")
+   local other = certificates.authority(dir, "other")
+   certificates.give({ data = dir }, scope.dir "server", ca, ca_key)
+   local port = assert(native.free_port())
+   local server = redis.new {
+      "--tls-port", tostring(port), "--tls-cert-file", dir .. "/server.crt",
+      "--tls-key-file", dir .. "/server.key", "--tls-ca-cert-file", ca, "--tls-auth-clients", "no",
+   }
+   local db = fixtures.names(2000)
+   local function run(host, options)
+      return once.run { dsn = db, script = script(("rediss://%s:%d"):format(host, port), options) }
+   end
+   lu.assertEquals(run("localhost", ("tls = {ca = %q}"):format(ca)).status, 0)
+   lu.assertEquals(#server:stream "{redis}:t", 2000)
+   for host, options in pairs { ["127.0.0.1"] = ("tls = {ca = %q}"):format(ca),
+                                localhost = ("tls = {ca = %q}"):format(other) } do
+      local p = program.start { dsn = db, script = script(("rediss://%s:%d"):format(host, port),
+         options) }
+      p:wait_stderr "TLS: the server's certificate does not verify: "
+      p:kill9()
+   end
+end
+
+-- ---- bad input ----
+
+function TestRedis.test_bad_input()
+   if not redis.is_there() then
+      return
+   end
+   local wrong = {
+      [""] = "connect is required",
+      ["connect = 7"] = "connect must be a string",
+      ['connect = "http://x"'] = "connect: say redis://host:port",
+      ['connect = "redis://me:pw@host"'] = "say the user and the password by user = ",
+      ['connect = "redis://"'] = "come hosts",
+      ['connect = "redis://h:99999"'] = "there is no port 99999",
+      ['connect = "redis://h", mode = "list"'] = "mode: unknown 'list'",
+      ['connect = "redis://h", key = "{nmae}"'] = "in braces: unknown 'nmae'; did you mean 'name'?",
+      ['connect = "redis://h", key = "a{"'] = "write {name}, or {{ and }} for braces",
+      ['connect = "redis://h", expire = 5'] = "expire is for mode",
+      ['connect = "redis://h", mode = "hash", maxlen = 5'] = "maxlen is for mode",
+      ['connect = "redis://h", maxlen = 0'] = "maxlen must be a whole number, at least 1",
+      ['connect = "redis://h", format = "xml"'] = "format: unknown 'xml'",
+      ['connect = "redis://h", tls = {}'] = "tls is for connect = rediss://",
+      ['connect = "redis://h", tls = {crt = "x"}'] = "unknown field 'crt'",
+      ['connect = "redis://h", user = "u"'] = "user needs a password",
+      ['connect = "redis://h", name = "a{b"'] = "name must have no braces",
+      ['connect = "redis://h", flush_bytes = "much"'] = "flush_bytes: say a size",
+      ['connect = "redis://h", timeout = 0'] = "timeout must be a number of seconds",
+      ['connect = "redis://h", tpye = 1'] = "unknown field 'tpye'",
+   }
+   local list = {}
+   for options in pairs(wrong) do
+      list[#list + 1] = ("[%q] = {%s},"):format(options, options)
+   end
+   local result = program.run { state = false, script = [[
+      for options, spec in pairs {]] .. table.concat(list, "\n") .. [[} do
+         local ok, why = pcall(pgcdc.sinks.redis, spec)
+         print(pgcdc.json.encode {options = options, ok = ok, why = ok or why})
+      end]] }
+   lu.assertEquals(result.status, 0, result.stderr)
+   local count = 0
+   for _, it in ipairs(result.changes) do
+      count = count + 1
+      lu.assertFalse(it.ok, it.options)
+      lu.assertStrContains(it.why, wrong[it.options])
+      lu.assertStrContains(it.why, "pgcdc.sinks.redis: ")
+      lu.assertNotStrContains(it.why, "pw@")
+   end
+   lu.assertEquals(count, #list)
+end
+
+-- What a script gives for a key is the change's affair, and its source's on_error.
+test("a_key_function_that_fails", function(server)
+   local db = fixtures.names(3)
+   local result = once.ends(1, { dsn = db, script = script(server,
+      "key = function() return {} end") })
+   lu.assertStrContains(result.text, "key: its function must return a text, or nil to leave")
+   once.run { dsn = db, script = script(server,
+      "key = function(c) return c.row.id == 2 and {} or 's' end", 'on_error = "skip"') }
+   lu.assertEquals(ids(server:stream "s"), "1 3")
+end)
+
+test("the_sandbox", function(server)
+   local db = fixtures.names(3)
+   local result = once.ends(1, { dsn = db, script = script(server), options = { "--sandbox" } })
+   lu.assertStrContains(result.text,
+      "the sink 'redis' needs the network, which the sandbox has only with --allow-network")
+   once.ok { dsn = db, script = script(server), options = { "--sandbox", "--allow-network" } }
+   lu.assertEquals(#server:stream "{redis}:t", 3)
+   result = once.run { options = { "--sandbox", "--allow-network" }, state = false, script = [[
+      for _, name in ipairs {"pgcdc.native.redis", "pgcdc.sinks.redis"} do
+         print(name, (pcall(require, name)), package.loaded[name])
+      end]] }
+   lu.assertEquals(result.lines,
+      { "pgcdc.native.redis\tfalse\tnil", "pgcdc.sinks.redis\tfalse\tnil" })
+   result = once.ends(1, { dsn = db, options = { "--sandbox", "--allow-network" },
+      env = { SECRET = "s" }, script = script(server, 'password = "$SECRET"') })
+   lu.assertNotStrContains(result.text, "$SECRET is not set")
+end)
+
+return TestRedis

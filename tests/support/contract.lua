@@ -1,0 +1,157 @@
+-- contract.lua: one pipeline for every sink: writers, kills of both ends, and what must hold then.
+-- SPDX-License-Identifier: MIT
+--
+-- A driver is a table:
+--    promise    "exact": nothing is twice; "repeats": what is twice has the same id; "state": there
+--               is only the newest version of each row
+--    start()    starts the target; returns it
+--    script(target)   Lua that makes the sink and calls it `sink`
+--    read(target)     a list of {id =, key = text, seq = or nil, op =, n = of the row}, as they are
+--                     in the target; with "state" one for each row
+--    kill(target)     SIGKILL to the target's server, which is up again when it returns; or nil
+-- $PGCDC_TEST_SEED: when who is killed; a failure names the seed.
+
+local fixtures = require "fixtures"
+local lu = require "luaunit"
+local native = require "native"
+local once = require "once"
+local program = require "program"
+local seeds = require "seeds"
+local wait = require "wait"
+
+local contract = {}
+
+local WRITERS = 8
+local ROWS = 400
+
+-- Row versions are (id, n): n comes of a sequence, so it rises with each version of a row. Half of
+-- the keys change, row 1 is hot, some transactions are long and some are undone.
+local function make_database()
+   return fixtures.database([[
+      create table t (id int primary key, n int not null, pad text);
+      create sequence versions;
+      insert into t select i, nextval('versions'), repeat('x', i %% 200)
+         from generate_series(1, %d) i;
+      create procedure work(me int, rounds int) language plpgsql as $$ begin
+         for i in 1..rounds loop
+            update t set n = nextval('versions') where id = 1;
+            commit;
+            update t set n = nextval('versions') where id %% 37 = (i * 7 + me) %% 37 and id > 1;
+            if i %% 5 = 0 then
+               update t set id = id + 10000, n = nextval('versions')
+                  where id = (select max(id) from t where id < 10000 and id %% 8 = me);
+            end if;
+            if i %% 7 = 0 then
+               delete from t where id = (select min(id) from t where id > 1 and id %% 8 = me);
+            end if;
+            insert into t values (20000 + me * 1000 + i, nextval('versions'), 'new')
+               on conflict do nothing;
+            perform pg_sleep(case when i %% 9 = 0 then 0.05 else 0.01 end);
+            if i %% 11 = 0 then rollback; else commit; end if;
+         end loop;
+      end $$]], ROWS)
+end
+
+-- Deadlocks of the writers undo some of their work, which is as good.
+local function start_writers(db, rounds)
+   local writers = {}
+   for i = 1, WRITERS do
+      writers[i] = db:connect()
+      writers[i]:send(("call work(%d, %d)"):format(i - 1, rounds))
+   end
+   return function()
+      for _, writer in ipairs(writers) do
+         if writer:busy() then
+            return true
+         end
+      end
+      return false
+   end
+end
+
+local function whole_script(driver, target)
+   return driver.script(target) .. [[
+      pgcdc.source {table = "t", interval = 0.02, deletes = true}:sink(sink)]]
+end
+
+-- ---- what must hold ----
+
+-- Reads of ids that were written once and are there twice.
+local function twice(changes)
+   local seen, found = {}, {}
+   for _, change in ipairs(changes) do
+      if seen[change.id] then
+         found[#found + 1] = change.id
+      end
+      seen[change.id] = true
+   end
+   return found
+end
+
+-- The newest version of each key, by the order in which they are in the target. Keys that went back
+-- to an older version are reported, unless that one is a repeat.
+local function newest(changes)
+   local last, seen, backward = {}, {}, {}
+   for _, change in ipairs(changes) do
+      local before = last[change.key]
+      if before and change.seq and before.seq and change.seq < before.seq
+         and not seen[change.id] then
+         backward[#backward + 1] = change.key
+      end
+      seen[change.id] = true
+      last[change.key] = change
+   end
+   return last, backward
+end
+
+local function check(driver, target, db, seed)
+   local changes = driver.read(target)
+   if driver.promise == "exact" then
+      lu.assertEquals(twice(changes), {}, "there twice, " .. seed)
+   end
+   local last, backward = newest(changes)
+   lu.assertEquals(backward, {}, "gone back, " .. seed)
+   local rows = {}
+   for _, row in ipairs(db:exec "select id, n from t order by id") do
+      rows[row[1]] = row[2]
+      local there = last[row[1]]
+      lu.assertTrue(there ~= nil and there.op ~= "delete" and tostring(there.n) == row[2],
+         ("row %s is not there as it is, but %s, %s"):format(row[1], there and there.n, seed))
+   end
+   for key, change in pairs(last) do
+      lu.assertTrue(rows[key] ~= nil or change.op == "delete",
+         ("row %s was deleted, and is there, %s"):format(key, seed))
+   end
+   return #changes
+end
+
+-- Runs the pipeline until the writers are done and both ends were killed `kills` times; then once
+-- more to its end, and checks what is there. `options`: {kills =, rounds =}.
+function contract.run(driver, options)
+   local seed_number = seeds.asked or seeds.fresh()
+   local seed = "seed " .. seed_number
+   math.randomseed(seed_number)
+   local target, db = driver.start(), make_database()
+   local state = fixtures.state()
+   local how = { dsn = db, state = state, script = whole_script(driver, target) }
+   local is_writing = start_writers(db, options.rounds or 80)
+   local kills, deadline = 0, native.now() + wait.scaled(60)
+   while is_writing() or kills < (options.kills or 6) do
+      assert(native.now() < deadline, "the writers do not end")
+      local p = program.start(how)
+      native.sleep(math.random() * 0.4)
+      if driver.kill and math.random(3) == 1 then
+         driver.kill(target)
+         native.sleep(math.random() * 0.2)
+      end
+      if not p:alive() then
+         error(seed .. ": it ended by itself\n" .. p:stderr())
+      end
+      p:kill9()
+      kills = kills + 1
+   end
+   once.ok(how)
+   return check(driver, target, db, seed), kills
+end
+
+return contract
