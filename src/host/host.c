@@ -324,7 +324,7 @@ static bool loop(struct host *h, struct err *e)
     }
     return hooks_last(h->script, e) && output_flush(e) && checkpoint_save_lazy(&h->checkpoint, e) &&
            checkpoint_retry(&h->checkpoint, true, e) && hooks_finish(h->script, e) &&
-           output_flush(e) && finish_deliveries(h, e);
+           output_flush(e) && finish_deliveries(h, e) && seq_finish(&h->script->seq, e);
 }
 
 /* ---- birth and death ---- */

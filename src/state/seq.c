@@ -6,11 +6,13 @@
 #include <stdio.h>
 #include <string.h>
 
-/* How far a ceiling is after the last number: where other records are saved, and at most where none
- * are, since each one is twice as far as the one before. That is microseconds, where there are less
- * than a million changes in a second. */
-#define NEAR 100000
-#define FAR 60000000
+/* How far a ceiling is after the clock, in microseconds. */
+#define SECOND 1000000
+
+/* How far it is after the last number, where that is ahead of the clock: at first, and at most,
+ * since each one is twice as far as the one before until other records are saved. */
+#define NEAR 10000
+#define FAR 1000000
 
 /* A clock that is set later than this, in the year 2219, does not count: it would use up all
  * numbers. */
@@ -41,22 +43,32 @@ bool seq_open(struct seq *s, struct store *store, struct err *e)
     return e->code == ERR_NONE;
 }
 
-static bool put(struct seq *s, uint64_t ahead, struct err *e)
+static uint64_t choose_ceiling(const struct seq *s)
+{
+    uint64_t near = s->last + s->ahead, by_clock = s->now_us + SECOND;
+    uint64_t ceiling = near > by_clock ? near : by_clock;
+
+    return ceiling < SEQ_LIMIT ? ceiling : SEQ_LIMIT - 1;
+}
+
+static bool put(struct seq *s, uint64_t ceiling, struct err *e)
 {
     const struct store_slice none = { "", 0 };
     char text[24];
     struct store_record r = { .kind = { "seq", 3 }, .name = none, .key = none,
                               .value = { text, 0 } };
 
-    s->next = s->last + ahead < SEQ_LIMIT ? s->last + ahead : SEQ_LIMIT - 1;
-    r.value.len = (size_t)snprintf(text, sizeof text, "%" PRIu64, s->next);
+    s->next = ceiling;
+    r.value.len = (size_t)snprintf(text, sizeof text, "%" PRIu64, ceiling);
     return store_put(s->store, &r, e);
 }
 
 bool seq_put(struct seq *s, struct err *e)
 {
+    if (s->store == NULL || s->now_us == 0)
+        return true; /* none was given yet */
     s->ahead = NEAR;
-    return s->store == NULL || s->last == 0 || s->ceiling == s->last + NEAR || put(s, NEAR, e);
+    return s->ceiling == choose_ceiling(s) || put(s, choose_ceiling(s), e);
 }
 
 void seq_end(struct seq *s, bool is_saved)
@@ -66,26 +78,37 @@ void seq_end(struct seq *s, bool is_saved)
     s->next = 0;
 }
 
-static bool save_ceiling(struct seq *s, struct err *e)
+/* Saves nothing else. */
+static bool save(struct seq *s, uint64_t ceiling, struct err *e)
 {
     bool ok;
 
     if (!store_begin(s->store, e))
         return false;
-    ok = put(s, s->ahead, e) && store_commit(s->store, e);
+    ok = put(s, ceiling, e) && store_commit(s->store, e);
     if (!ok)
         store_rollback(s->store);
     seq_end(s, ok);
-    s->ahead = 2 * s->ahead < FAR ? 2 * s->ahead : FAR;
     return ok;
+}
+
+bool seq_finish(struct seq *s, struct err *e)
+{
+    return s->store == NULL || s->now_us == 0 || save(s, s->last, e);
 }
 
 bool seq_take(struct seq *s, uint64_t now_us, size_t n, uint64_t *first, struct err *e)
 {
-    *first = now_us > s->last && now_us < LATEST ? now_us : s->last + 1;
+    s->now_us = now_us < LATEST ? now_us : 1;
+    *first = s->now_us > s->last ? s->now_us : s->last + 1;
     if (*first + n > SEQ_LIMIT)
         return err_set(e, ERR_STATE, "there are no more numbers for changes (seq): forget them "
                        "by moving the state file away");
     s->last = *first + n - 1;
-    return s->store == NULL || s->last <= s->ceiling || save_ceiling(s, e);
+    if (s->store == NULL || s->last <= s->ceiling)
+        return true;
+    if (!save(s, choose_ceiling(s), e))
+        return false;
+    s->ahead = 2 * s->ahead < FAR ? 2 * s->ahead : FAR;
+    return true;
 }

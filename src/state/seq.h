@@ -6,9 +6,10 @@
  * not greater. So it also grows where the state file was lost.
  *
  * A *ceiling* is saved before a change beyond it is delivered, and a start
- * goes on from there: the clock may have been set back meanwhile. It is near:
- * if each start went far ahead of the clock, what is given after the file was
- * lost would be lower than what was delivered.
+ * goes on from there: the clock may have been set back meanwhile. It is a
+ * second ahead of the clock at most, or near the last number, and after a clean
+ * end it is that: if each start went far ahead of the clock, what is given
+ * after the file was lost would be lower than what was delivered.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef SEQ_H
@@ -21,8 +22,9 @@
 struct seq {
     struct store *store; /* borrowed; NULL: nothing is kept */
     uint64_t last;       /* that was given, or may have been by an earlier run */
+    uint64_t now_us;     /* when that was */
     uint64_t ceiling;    /* what is saved */
-    uint64_t ahead;      /* how far after <last> the next one is */
+    uint64_t ahead;      /* how far after <last> the next one is, at least */
     uint64_t next;       /* what the open transaction saves; 0: nothing */
 };
 
@@ -39,5 +41,8 @@ bool seq_take(struct seq *s, uint64_t now_us, size_t n, uint64_t *first,
  * succeeded. */
 bool seq_put(struct seq *s, struct err *e) WARN_UNUSED;
 void seq_end(struct seq *s, bool is_saved);
+
+/* The program ends in good order: the next start goes on from the last number. */
+bool seq_finish(struct seq *s, struct err *e) WARN_UNUSED;
 
 #endif

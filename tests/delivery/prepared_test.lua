@@ -192,6 +192,44 @@ function TestPrepared.test_state_file_lost()
    lu.assertStrContains(runs:run(4).text, "the states of the script are only there")
 end
 
+local TWO_SOURCES = SINK .. [[
+   local sink = new_sink "out"
+   for _, name in ipairs {"t", "u"} do pgcdc.source {table = name}:sink(sink) end]]
+
+-- All sources of a sink go back with it, also one that brought nothing last.
+function TestPrepared.test_target_of_two_sources_goes_back()
+   local db = new_database(2)
+   db:exec "create table u (id int primary key)"
+   local runs = new_runs(db, TWO_SOURCES)
+   runs:run(0)
+   local old = files.text(runs.dir .. "/out")
+   db:exec "insert into u values (11)"
+   runs:run(0)
+   db:exec "insert into t values (3, 'n3')"
+   runs:run(0)
+   files.write(runs.dir .. "/out", old)
+   runs:run(0)
+   local _, _, ids = runs:target()
+   table.sort(ids)
+   lu.assertEquals(table.concat(ids, " "), "1 11 2 3")
+end
+
+-- A savepoint has the positions of all its sources.
+function TestPrepared.test_state_file_of_two_sources_lost()
+   local db = new_database(2)
+   db:exec "create table u (id int primary key); insert into u values (11), (12)"
+   local runs = new_runs(db, TWO_SOURCES)
+   runs:run(0)
+   db:exec "insert into t values (3, 'n3')"
+   runs:run(0)
+   runs.state = fixtures.state()
+   db:exec "insert into u values (13)"
+   runs:run(0)
+   local _, _, ids = runs:target()
+   table.sort(ids)
+   lu.assertEquals(table.concat(ids, " "), "1 11 12 13 2 3")
+end
+
 -- An older state file: the target has what another one wrote since.
 function TestPrepared.test_state_file_restored()
    local db = new_database(3)

@@ -117,12 +117,12 @@ static void test_near(void)
             if (start % 3 == 0) { /* a checkpoint */
                 CHECK(store_begin(store, &e) && seq_put(&s, &e) && store_commit(store, &e));
                 seq_end(&s, true);
-                EQUAL(s.ceiling, s.last + 100000);
+                CHECK(s.ceiling > s.last);
             }
             now += 70000;
         }
         now += 30000;
-        CHECK(s.last < now + (uint64_t)(start + 2) * 100000); /* no more than a run takes */
+        CHECK(s.last < now + 1500000); /* and does not add up */
     }
     store_close(store);
     unlink(path);

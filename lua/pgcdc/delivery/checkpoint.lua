@@ -31,6 +31,7 @@
 --    saved here: records of 813, and prepared is removed
 
 local raw = require "pgcdc.raw"
+local feeds = require "pgcdc.delivery.feeds"
 local groups = require "pgcdc.delivery.groups"
 local lineage = require "pgcdc.delivery.lineage"
 local participants = require "pgcdc.delivery.participants"
@@ -48,7 +49,6 @@ local INLINE = 3500 -- bytes of a short text that has the whole savepoint in it
 local unsaved = {} -- source -> records that were captured, and are neither saved nor waiting, since
                    -- a sink failed
 local serial       -- of the newest savepoint
-local saved_positions = {} -- name of a source -> the text that is saved; false: there is none
 
 -- Appends records to a list; if `wanted` is given, those of participants for which it is true.
 local function append(records, more, wanted)
@@ -263,20 +263,33 @@ local function next_serial(targets)
    return serial
 end
 
--- The records as a savepoint has them: text only, and with the positions of all sources of the
--- group, since the state file may be lost.
-local function plain_records(members, records)
+-- The names of all sources that a savepoint in these sinks is about: those whose positions go back
+-- if a target does. One that brought nothing yet is not known to be of the group.
+local function names_of(members, targets)
+   local all = {}
+   for number in pairs(members) do
+      all[number] = true
+   end
+   for _, participant in ipairs(raw.source_count() > 1 and targets or {}) do
+      for _, number in ipairs(feeds.of(participant.sink)) do
+         all[number] = true
+      end
+   end
+   return array(groups.names(all))
+end
+
+-- The records as a savepoint has them: text only, and with the positions of all these sources,
+-- since the state file may be lost.
+local function plain_records(names, records)
    local plain, has_position = {}, {}
    for i, record in ipairs(records) do
       plain[i] = { record[1], record[2], record[3], record[4] }
       has_position[record[2]] = has_position[record[2]] or record[1] == "position"
    end
-   for _, name in ipairs(groups.names(members)) do
-      if saved_positions[name] == nil then
-         saved_positions[name] = raw.kept("position", name)[""] or false
-      end
-      if saved_positions[name] and not has_position[name] then
-         plain[#plain + 1] = { "position", name, "", saved_positions[name] }
+   for _, name in ipairs(names) do
+      local saved = not has_position[name] and raw.kept("position", name)[""]
+      if saved then
+         plain[#plain + 1] = { "position", name, "", saved }
       end
    end
    return array(plain)
@@ -290,14 +303,14 @@ local function store_savepoint(members, records, targets, upto)
          clear_doubt(participant)
       end
    end
-   local number = next_serial(targets)
+   local number, names = next_serial(targets), names_of(members, targets)
    records[#records + 1] = { "serial", "", "", raw.encode(number) }
    for _, participant in ipairs(targets) do
       records[#records + 1] = { "commit", participant.name, "", raw.encode {
-         serial = number, sources = array(groups.names(members)), target = participant.target } }
+         serial = number, sources = names, target = participant.target } }
    end
    local savepoint = { owner = raw.pipeline(), serial = number,
-                       records = plain_records(members, records) }
+                       records = plain_records(names, records) }
    local attempt = { text = raw.encode(savepoint), records = records, pending = {} }
    prepare(targets, savepoint, attempt)
    flush_targets(targets, attempt, upto)
@@ -325,11 +338,6 @@ local function commit(members, records, seals)
       store_savepoint(members, records, targets, upto)
    end
    raw.save(records)
-   for _, record in ipairs(records) do
-      if record[1] == "position" then
-         saved_positions[record[2]] = record[4]
-      end
-   end
    local tokens = last_tokens(records)
    for _, participant in ipairs(participants.list) do
       local saved = tokens[participant]
