@@ -34,7 +34,7 @@ function TestDeletes.test_inserts_updates_and_deletes_are_told_apart()
    lu.assertEquals(sorted(list),
       { "delete 2", "delete 4", "insert 20", "insert 40", "update 1", "update 3" })
    local gone = changes[1]
-   lu.assertEquals(json.keys(gone), { "op", "schema", "table", "key", "row", "xid", "ts", "id" })
+   lu.assertEquals(json.keys(gone), { "op", "schema", "table", "key", "row", "xid", "seq", "ts", "id" })
    lu.assertEquals(gone.row, json.null)
    lu.assertStrContains(gone.id, "/deleted")
    lu.assertEquals(run(db, 'table = "t"', state), {})
@@ -150,12 +150,12 @@ function TestDeletes.test_old_rows()
    local result = again()
    local gone, _, update, mine = table.unpack(result.changes)
    lu.assertEquals(gone.op, "delete")
-   lu.assertEquals(json.keys(gone), { "op", "schema", "table", "key", "row", "old", "xid", "ts",
-      "id" })
+   lu.assertEquals(json.keys(gone), { "op", "schema", "table", "key", "row", "old", "xid", "seq",
+      "ts", "id" })
    lu.assertEquals(gone.row, json.null)
    lu.assertStrContains(result.lines[1], '"row":null,"old":{"id":2,"a":null,"b":2,"doc":null}')
-   lu.assertEquals(json.keys(update), { "op", "schema", "table", "key", "row", "old", "xid", "ts",
-      "id" })
+   lu.assertEquals(json.keys(update), { "op", "schema", "table", "key", "row", "old", "xid", "seq",
+      "ts", "id" })
    lu.assertStrContains(result.lines[5],
       '"old":{"id":1,"a":"x","b":1.50,"doc":{"k": [1, 2]}}')
    lu.assertEquals(mine.old.a, "mine")

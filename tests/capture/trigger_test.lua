@@ -68,7 +68,7 @@ function TestTrigger.test_what_a_delete_looks_like()
    lu.assertStrContains(result.lines[1], '"key":{"id":2},"row":null,"xid":' .. xid)
    lu.assertStrContains(result.lines[1], ('"id":"public.t/%s/2/deleted"}'):format(xid))
    lu.assertEquals(result.lines[2], "nil\t2/deleted\ttrue")
-   lu.assertEquals(result.lines[3], "op schema table source key xid ts id ")
+   lu.assertEquals(result.lines[3], "op schema table source key xid seq ts id ")
 end
 
 -- Keys pass through the tombstone as they are, whatever the writer's settings say.

@@ -143,7 +143,7 @@ function TestOperatorsShape.test_a_shaped_change_is_a_change()
          :sink(function(c) print(tostring(c.row)) end)]]
    lu.assertEquals(lines, {
       "1\t41.50\tnil\t1.5\t1\tread\tpeople",
-      "nr name years doc op schema table source key row xid ts id",
+      "nr name years doc op schema table source key row xid seq ts id",
       [[{"nr":1,"name":null,"years":42.5,"doc":{"a": null, "b": [1.50]},"note":"x"}]]
          .. "\ttrue\tpeople\tpublic",
       [[{"c":14}]],
