@@ -34,7 +34,8 @@ function TestDeletes.test_inserts_updates_and_deletes_are_told_apart()
    lu.assertEquals(sorted(list),
       { "delete 2", "delete 4", "insert 20", "insert 40", "update 1", "update 3" })
    local gone = changes[1]
-   lu.assertEquals(json.keys(gone), { "op", "schema", "table", "key", "row", "xid", "seq", "ts", "id" })
+   lu.assertEquals(json.keys(gone), { "op", "schema", "table", "key", "row", "xid", "seq", "ts",
+      "id" })
    lu.assertEquals(gone.row, json.null)
    lu.assertStrContains(gone.id, "/deleted")
    lu.assertEquals(run(db, 'table = "t"', state), {})
