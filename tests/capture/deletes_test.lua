@@ -161,10 +161,10 @@ function TestDeletes.test_old_rows()
       '"old":{"id":1,"a":"x","b":1.50,"doc":{"k": [1, 2]}}')
    lu.assertEquals(mine.old.a, "mine")
    lu.assertEquals(result.lines[2], 'delete\t{"id":2,"a":null,"b":2,"doc":null}\tnil')
-   lu.assertEquals(result.lines[3], "op schema table source key old xid ts id")
+   lu.assertEquals(result.lines[3], "op schema table source key old xid seq ts id")
    lu.assertEquals(result.lines[6],
       'update\t{"id":1,"a":"x","b":1.50,"doc":{"k": [1, 2]}}\ta b')
-   lu.assertEquals(result.lines[7], "op schema table source key row old xid ts id")
+   lu.assertEquals(result.lines[7], "op schema table source key row old xid seq ts id")
 end
 
 -- A kept row was read by the names of its columns alone, with a newline after each: `old` of a

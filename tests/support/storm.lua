@@ -25,7 +25,7 @@ local function extend(t)
    end
 end
 
-local fields = { "op", "table", "key", "row", "old", "xid", "ts", "id", "changed" }
+local fields = { "op", "table", "key", "row", "old", "xid", "seq", "ts", "id", "changed" }
 
 local function use(pgcdc, value)
    local text = tostring(value)
