@@ -8,6 +8,7 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
+local column_of = require "pgcdc.sinks.column"
 
 local path = {}
 
@@ -59,22 +60,7 @@ local function field(what, value, name)
    if of_change then
       return value[of_change]
    end
-   local row = value.row or value.old or value.key
-   local content = raw.get(row, name)
-   if content ~= nil then
-      return content
-   end
-   local columns = {}
-   for column in pairs(row) do
-      if column == name then
-         return nil
-      end
-      columns[#columns + 1] = column
-   end
-   error(("%s: %s of %s.%s has no column '%s'%s"):format(what,
-      value.op == "delete" and "a delete" or "a change", value.schema, value.table, name,
-      value.op == "delete" and ": say old = true at its source"
-         or check.nearest(name, columns)), 0)
+   return column_of(what, value, name)
 end
 
 -- A part of a pattern, between slashes, as a list of pieces: text, or {name = of a column}.

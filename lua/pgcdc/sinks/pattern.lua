@@ -8,6 +8,7 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
+local column_of = require "pgcdc.sinks.column"
 
 local pattern = {}
 
@@ -40,25 +41,6 @@ function pattern.key(change)
    return table.concat(texts, ",")
 end
 
-local function column_of(what, change, name)
-   local row = change.row or change.old or change.key
-   local value = raw.get(row, name)
-   if value == nil then
-      local columns = {}
-      for column in pairs(row) do
-         columns[#columns + 1] = column
-         if column == name then
-            return "null"
-         end
-      end
-      error(("%s: %s of %s.%s has no column '%s'%s"):format(what,
-         change.op == "delete" and "a delete" or "a change", change.schema, change.table, name,
-         change.op == "delete" and ": say old = true at its source"
-            or check.nearest(name, columns)), 0)
-   end
-   return text_of(value)
-end
-
 local function value_of(what, name, value, sink)
    if name == "name" then
       return sink.name
@@ -70,7 +52,7 @@ local function value_of(what, name, value, sink)
    elseif name == "key" then
       return pattern.key(value)
    end
-   return column_of(what, value, name:sub(5))
+   return text_of(column_of(what, value, name:sub(5)))
 end
 
 -- The pieces of a pattern: text, or {name = what stands in braces}.
