@@ -98,7 +98,7 @@ function TestPartition.test_attach_and_a_lost_connection_in_the_middle()
    local p = watch.start(db, { brief = true })
    watch.wait_ready(p)
    local pid
-   for i = 1, 5 do -- until the program is caught in the COPY of the leaf, not after it
+   for i = 1, 15 do -- until the program is caught in the COPY of the leaf, not after it
       db:exec(([[create table a%d (like a including all);
          insert into a%d select id + %d, n, pad from a]]):format(i, i, i * 100000))
       pid = watch.freeze(p, db, function()
@@ -110,6 +110,7 @@ function TestPartition.test_attach_and_a_lost_connection_in_the_middle()
       end
       watch.wait_current(p, db, "t", { seconds = 60 })
    end
+   lu.assertNotNil(pid, "the program was never caught in the COPY")
    db:exec(("select pg_terminate_backend(%s)"):format(pid))
    p:signal "CONT"
    watch.wait_current(p, db, "t", { seconds = 60 })

@@ -58,9 +58,11 @@ end
 
 -- What a run printed, without the time.
 local function sorted_lines(result)
-   local lines = {}
+   local lines, last = {}, 0
    for i, line in ipairs(result.lines) do
-      lines[i] = line:gsub('"ts":"[^"]*"', "")
+      local seq = tonumber(line:match '"seq":(%d+)') -- another one in each run, but it grows
+      lu.assertTrue(seq > last, line)
+      lines[i], last = line:gsub('"ts":"[^"]*"', ""):gsub('"seq":%d+', ""), seq
    end
    table.sort(lines)
    return table.concat(lines, "\n")
