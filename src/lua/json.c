@@ -393,7 +393,7 @@ static void set_member(lua_State *L, json_t *member, bool is_marked)
 {
     if (push_value(L, member, is_marked)) {                    /* table key text */
         lua_pushvalue(L, -2);
-        json_exact_note(L, -4);
+        json_exact_remember(L, -4);
         lua_pop(L, 1);
     }
     lua_rawset(L, -3);

@@ -213,7 +213,7 @@ static void push_all(lua_State *L, bool makes_it)
     lua_rawsetp(L, LUA_REGISTRYINDEX, &exact_key);
 }
 
-void json_exact_note(lua_State *L, int table)
+void json_exact_remember(lua_State *L, int table)
 {
     int key = lua_gettop(L);
 
@@ -256,7 +256,7 @@ void json_exact_carry(lua_State *L, int from, int to)
     if (lua_istable(L, -1)) { /* no script has that table */
         for (lua_pushnil(L); lua_next(L, top + 1); ) {         /* of key text */
             lua_pushvalue(L, -2);                              /* of key text key */
-            json_exact_note(L, to);
+            json_exact_remember(L, to);
             lua_pop(L, 2);
         }
     }

@@ -28,7 +28,7 @@ bool json_exact_push_string(lua_State *L, const char *s, size_t len); /* [-0, +1
 
 /* The table at <table> holds, at the key on top of the stack, the text of a number, which is below
  * the key. Both stay there. */
-void json_exact_note(lua_State *L, int table);
+void json_exact_remember(lua_State *L, int table);
 
 /* Pushes what is remembered of the table at <table>: a table from its keys to texts of numbers; or
  * nil. */
