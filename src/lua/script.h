@@ -79,7 +79,7 @@ struct script {
         short events;         /* as of poll() */
     } *watches;               /* owned: see api_watch.h */
     size_t n_watches, cap_watches;
-    bool is_held_back;        /* something was captured that may not be saved yet */
+    bool is_held_back;        /* a checkpoint was captured that may not be saved yet */
     lua_CFunction explain;    /* see explain.h; NULL until it is needed */
     struct err cause;         /* why the failure happened, where it was not the script's */
 };
