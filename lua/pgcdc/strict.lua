@@ -13,8 +13,8 @@ local strict = {}
 
 local ours = "@" .. raw.lua_dir .. "/"
 
--- Raises that `t` has no field of this name, unless we ask ourselves. `class`: where names are
--- looked for, too, or nil.
+-- Raises an error, that `t` has no field of this name, if a script asks for it; nil for our own
+-- code. `class`: another table whose names count, or nil.
 local function fail(what, t, name, class)
    if type(name) ~= "string" then
       return nil
@@ -41,8 +41,8 @@ function strict.table(what, t)
    end })
 end
 
---- The same for all objects of a class, a table of methods that is its own __index. `also`: where
---- names are looked for, too, or nil.
+--- The same for all objects of a class, a table of methods that is its own __index. `also`: another
+--- table whose names count, or nil.
 function strict.class(what, class, also)
    return setmetatable(class, { __index = function(self, name)
       if also and also[name] ~= nil then

@@ -210,7 +210,7 @@ local function read_spec(kind, what, spec)
    return spec
 end
 
--- The root of a sink of many files, and its function from values to paths; nil: it is one file.
+-- The root of a sink of many files, and its function from values to paths; nil: it has one file.
 local function many_of(what, spec)
    if type(spec.path) == "function" then
       return spec.dir or ".", path.from_function(what, spec.path)

@@ -78,7 +78,7 @@ local function deletes(value)
    return true, value.interval
 end
 
--- The value of an option that needs rows to be kept; false for nil.
+-- Checks an option that needs rows to be kept. Returns its value, false for nil.
 local function with_deletes(option, value, has_deletes, capture)
    if value == nil then
       return false
@@ -252,7 +252,7 @@ function Source.rewire_all()
    end
 end
 
---- Says which sources nobody listens to. To be called when the script is loaded.
+--- Logs a warning for each source that nobody listens to. To be called when the script is loaded.
 function Source.tell_of_unheard()
    for _, source in ipairs(sources) do
       if #source.consumers == 0 then
@@ -279,14 +279,14 @@ function Source:on(event, handler)
    return self
 end
 
--- Operators that pass on at once what they make of a value, and tell nobody else.
+-- Operators that pass on at once what they make of a value, and keep nothing of it.
 local at_once = {
    map = true, starmap = true, filter = true, remove = true, pluck = true, flatten = true,
    concat = true, select = true, drop = true, rename = true, add = true, mask = true,
    debezium = true, cloudevents = true,
 }
 
--- True if whatever the consumers get reaches exact sinks at once, and nobody else.
+-- True if all that the consumers get goes at once to sinks that are exact, and to nobody else.
 local function ends_exactly(consumers)
    for _, entry in ipairs(consumers) do
       local node = entry.node
@@ -304,8 +304,8 @@ local function ends_exactly(consumers)
    return true
 end
 
---- Tells the host of which sources it is known, after a crash, that nobody got more than the saved
---- position says. To be called after recovery.start.
+--- Tells the host which sources are exact: also after a crash, those who listen have what the saved
+--- position says, and no more. To be called after recovery.start.
 function Source.tell_exact()
    for _, source in ipairs(sources) do
       if not source.dead_letter and ends_exactly(source.consumers) then
@@ -323,7 +323,7 @@ function Source:emit(value)
    end
 end
 
--- Operators that remember nothing and do nothing but to pass values on.
+-- Operators that pass values on, remember nothing and do nothing else.
 local passive = { sink = true, filter = true, remove = true, select = true, drop = true,
                   rename = true, add = true, mask = true, union = true, stream = true }
 
