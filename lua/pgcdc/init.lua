@@ -11,6 +11,7 @@ local change = require "pgcdc.change"
 local check = require "pgcdc.check"
 local parts = require "pgcdc.fields"
 local options = require "pgcdc.options"
+local seal = require "pgcdc.seal"
 local strict = require "pgcdc.strict"
 local timer = require "pgcdc.timer"
 local checkpoint = require "pgcdc.delivery.checkpoint"
@@ -34,8 +35,8 @@ end
 local pgcdc = {
    version = raw.version,
    null = raw.null,
-   source = source.declare,
-   stream = stream.new,
+   source = seal.result(source.declare),
+   stream = seal.result(stream.new),
    register = stream.register,
    change = change.make,
    is_change = raw.is_change,
@@ -43,12 +44,12 @@ local pgcdc = {
    copy = parts.copy,
    state = state.table,
    sinks = require "pgcdc.sinks.by_name",
-   connect = function(target) return connect(target) end,
+   connect = seal.result(function(target) return connect(target) end),
    options = options.read,
    required = options.required,
    args = options.parse(raw.words),
-   every = timer.every,
-   after = timer.after,
+   every = seal.result(timer.every),
+   after = seal.result(timer.after),
    stop = raw.stop,
 }
 

@@ -60,6 +60,7 @@ end
 
 local Sink = {}
 Sink.__index = Sink
+require("pgcdc.seal").sink(Sink, "pgcdc.sinks.remote")
 
 --- The message as errors of this sink have it.
 function Sink:text(message)

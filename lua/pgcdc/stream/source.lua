@@ -8,6 +8,7 @@ local feeds = require "pgcdc.delivery.feeds"
 local groups = require "pgcdc.delivery.groups"
 local on_error = require "pgcdc.delivery.on_error"
 local recovery = require "pgcdc.delivery.recovery"
+local seal = require "pgcdc.seal"
 local strict = require "pgcdc.strict"
 local stream = require "pgcdc.stream.stream"
 
@@ -200,6 +201,8 @@ end
 local Source = strict.class("operator", {}, stream.class)
 Source.__index = Source
 Source.__name = "pgcdc.source"
+stream.classes[Source] = true
+seal.kind(Source, Source.__name, { on = true }, stream.public, "operator")
 
 local sources = {} -- by number
 
