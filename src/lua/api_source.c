@@ -61,15 +61,11 @@ static char *conninfo_field(lua_State *L)
     char *owned;
 
     lua_getfield(L, 1, "connect");
-    if (lua_type(L, -1) == LUA_TSTRING) {
-        owned = own_text(L, "'connect'");
-    } else {
-        text = script_check_conninfo(L, -1);
-        owned = strdup(text);
-        if (owned == NULL)
-            luaL_error(L, "out of memory");
-    }
-    lua_pop(L, 1);
+    text = script_push_conninfo(L, -1);
+    owned = strdup(text);
+    if (owned == NULL)
+        luaL_error(L, "out of memory");
+    lua_pop(L, 2);
     return owned;
 }
 

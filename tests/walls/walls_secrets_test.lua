@@ -77,7 +77,7 @@ local function run(options)
    local result = program.run {
       dsn = options.dsn and options.dsn:format(between.port), env = env, state = false,
       options = options.sandbox ~= false and { "--sandbox" } or {},
-      script = table.concat(lines, "\n"),
+      script = table.concat(lines, "\n"), binary = options.binary,
    }
    lu.assertNotStrContains(result.stdout, SECRET)
    lu.assertNotStrContains(result.stderr, SECRET)
@@ -120,6 +120,24 @@ function TestWallsSecrets.test_a_script_gets_no_password_of_the_user()
       local is_out, result, accepted = run { script = script }
       lu.assertEquals({ name, is_out }, { name, false }, result.stderr)
       lu.assertTrue(name == "sink" or accepted > 0, name) -- the server was there
+   end
+end
+
+-- C sees to it, where connections are made: also of a Lua half that lets everything pass.
+function TestWallsSecrets.test_a_script_gets_no_password_whatever_our_lua_does()
+   local dir, ours = scope.dir(), program.binary()
+   local top = ours:match "^(.*)/[^/]+/[^/]+$"
+   local binary = dir .. "/build/" .. ours:match "[^/]+$"
+   os.execute(("mkdir '%s/build' && cp '%s' '%s' && cp -r '%s/lua' '%s/scripts' '%s'"):format(dir,
+      ours, binary, top, top, dir))
+   local path = dir .. "/lua/pgcdc/postgres/conninfo.lua"
+   local text, n = files.text(path):gsub("raw%.is_sandboxed", "false")
+   lu.assertEquals(n, 1)
+   files.write(path, text)
+   for name, script in pairs(ATTACKS) do
+      local is_out, result, accepted = run { script = script, binary = binary }
+      lu.assertEquals({ name, is_out }, { name, false }, result.stderr)
+      lu.assertTrue(name == "sink" or accepted > 0, name .. result.stderr)
    end
 end
 
@@ -200,8 +218,8 @@ function TestWallsSecrets.test_no_oracle_for_files()
    files.write(dir .. "/there", SECRET)
    files.write(dir .. "/there.lua", SECRET)
    os.execute(("mkdir '%s/folder' && touch '%s/folder/.s.PGSQL.5432'"):format(dir, dir))
-   local result = program.run { options = { "--sandbox" }, state = false, args = { dir = dir },
-      dsn = "host=/nonexistent", script = [[
+   local result = program.run { options = { "--sandbox", "--allow-network" }, state = false,
+      dsn = "host=/nonexistent", args = { dir = dir }, script = [[
       local dir = pgcdc.args.dir
       local function query(c) pgcdc.connect(c):query "select 1" end
       local ways = {
@@ -216,6 +234,13 @@ function TestWallsSecrets.test_no_oracle_for_files()
          folder = function(p) pgcdc.sinks.jsonl {path = p .. "/%Y"} end,
          textfile = function(p) pgcdc.stream {}:sink_to_textfile(p) end,
          exec = function(p) pgcdc.sinks.exec {command = p} end,
+         tls = function(p)
+            pgcdc.sinks.redis {connect = "rediss://127.0.0.1:1", tls = {ca = p}}
+         end,
+         hidden_tls = function(p)
+            pgcdc.sinks.redis {connect = "rediss://127.0.0.1:1", tls = setmetatable({},
+               {__pairs = function() return next, {ca = p} end})}
+         end,
          dead = function(p)
             pgcdc.source {table = "t", on_error = "dead_letter", dead_letter = p}
          end,
@@ -229,6 +254,7 @@ function TestWallsSecrets.test_no_oracle_for_files()
          for i, file in ipairs {"there", "none", "folder", "there/below", "/etc/shadow"} do
             local p = i == 5 and file or dir .. "/" .. file
             local ok, text = pcall(way, p)
+            assert(not ok, name)
             local dotted = p:gsub("/", ".")
             for _, written in ipairs {p, dotted, (dotted:gsub("%.", "/"))} do
                local from, to = text:find(written, 1, true)
