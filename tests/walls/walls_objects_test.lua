@@ -133,8 +133,8 @@ function TestWallsObjects.test_methods_take_no_other_table()
          return setmetatable({consumers = {}, producers = {}, raw = {}, facts = {}}, mt), mt
       end
       local names = {"connect", "disconnect", "destroy", "upstreams", "downstreams", "emit",
-         "flush", "on", "map", "sink", "zip", "branch", "write", "stats", "query", "exec", "send", "result",
-         "transaction", "close", "cancel", "restore", "saved", "recall"}
+         "flush", "on", "map", "sink", "zip", "branch", "write", "stats", "query", "exec", "send",
+         "result", "transaction", "close", "cancel", "restore", "saved", "recall"}
       for _, object in pairs(objects) do
          for _, name in ipairs(names) do
             local ok, method = pcall(function() return object[name] end)
@@ -302,6 +302,44 @@ function TestWallsObjects.test_they_do_the_same()
    local outside = lines()
    lu.assertTrue(#outside > 50, #outside)
    lu.assertEquals(lines "--sandbox", outside)
+end
+
+-- ---- what they are made of ----
+
+-- A source that was refused is none: whoever catches that may go on. And what a table of options
+-- says is asked for once.
+function TestWallsObjects.test_sources_that_are_refused()
+   local result = program.run { dsn = fixtures.names(4), options = { "--once" }, script = [[
+      for _, odd in ipairs {
+         {table = "t", where = "true\0"}, {table = "t\0"}, {table = "t", name = "n\0"},
+         {table = "t", connect = "dbname=x\0"}, {table = "t", columns = {"id", "name\0"}},
+         {table = "t", soft_delete = "n\0"}, {table = "t", pk = {"id\0"}, together = "all"},
+      } do
+         print((select(2, pcall(pgcdc.source, odd)):match "holds a zero byte"))
+      end
+      local asked = {}
+      local function changing(values)
+         return setmetatable({}, {__pairs = function() return next, {} end,
+            __index = function(_, name)
+               asked[name] = (asked[name] or 0) + 1
+               if asked[name] == 1 then return values[name] end
+               return {{}}
+            end})
+      end
+      pgcdc.source(changing {table = "t", on_change = function(c) print(c.key.id) end, name = "s",
+         interval = 1, deletes = false, old = false, start = "snapshot", capture = "xmin",
+         connections = 1, rls = false, on_error = "stop", pk = "id", columns = {"id"},
+         where = "id = 2"})
+      for name, n in pairs(asked) do assert(n == 1, name) end
+      for i = 1, 2 do
+         pgcdc.source {table = "t", name = "joint" .. i, together = "all", columns = {"id"},
+            where = "id = " .. i + 2, on_change = function(c) print(c.source, c.key.id) end}
+      end]] }
+   lu.assertEquals(result.status, 0, result.stderr)
+   lu.assertEquals(table.concat(result.lines, " ", 1, 7), ("holds a zero byte "):rep(7):sub(1, -2))
+   table.sort(result.lines)
+   lu.assertEquals({ result.lines[1], result.lines[9], result.lines[10] },
+      { "2", "joint1\t3", "joint2\t4" })
 end
 
 return TestWallsObjects
