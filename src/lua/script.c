@@ -249,7 +249,7 @@ static int open_state(lua_State *L)
     set_path(L, &s->o);
     lua_settop(L, 0);
     if (s->o.is_sandboxed)
-        sandbox_close(L);
+        sandbox_close(L, s->o.log);
     return 0;
 }
 

@@ -230,6 +230,7 @@ function TestWallsSecrets.test_no_oracle_for_files()
          service = function(p) query("servicefile=" .. p) end,
          jsonl = function(p) pgcdc.sinks.jsonl {path = p} end,
          csv = function(p) pgcdc.sinks.csv {path = p} end,
+         redis = function(p) pgcdc.sinks.redis {connect = "unix:" .. p} end,
          text = function(p) pgcdc.sinks.text {path = p} end,
          folder = function(p) pgcdc.sinks.jsonl {path = p .. "/%Y"} end,
          textfile = function(p) pgcdc.stream {}:sink_to_textfile(p) end,
@@ -270,6 +271,43 @@ function TestWallsSecrets.test_no_oracle_for_files()
       print "nothing told"
       pgcdc.stop()]] }
    lu.assertEquals(result.lines, { "nothing told" }, result.stderr)
+end
+
+-- The same for modules: one that is no Lua, a folder, bytecode and one that is not there are alike
+-- to the script, which gets no text of the file and no path. The log tells the user.
+function TestWallsSecrets.test_no_oracle_for_modules()
+   local dir, lib = scope.dir(), scope.dir()
+   for _, name in ipairs { dir .. "/beside.lua", lib .. "/text.lua" } do
+      files.write(name, "password = hidden treasure " .. SECRET .. "\n")
+   end
+   os.execute(("mkdir '%s/empty'"):format(lib))
+   files.write(lib .. "/empty/init.lua", ")")
+   files.write(lib .. "/code.lua", string.dump(function() end))
+   os.execute(("mkdir '%s/folder.lua' && ln -s nowhere '%s/link.lua'"):format(lib, lib))
+   files.write(lib .. "/good.lua", "return 'good'")
+   files.write(dir .. "/main.lua", [[
+      local told = {}
+      for _, name in ipairs {"none", "beside", "text", "empty", "code", "folder", "link"} do
+         local ok, text = pcall(require, name)
+         assert(not ok and package.loaded[name] == nil)
+         told[#told + 1] = text:gsub(name, "NAME")
+         local found, why = package.searchers[2](name)
+         assert(type(found) == "string" and why == nil, name)
+         told[#told + 1] = "module 'NAME' not found:\n\tno field package.preload['NAME']\n\t"
+            .. found:gsub(name, "NAME")
+      end
+      for _, text in ipairs(told) do
+         assert(text == told[1], told[1] .. "\n" .. text)
+         assert(not text:find("/", 1, true) and not text:find "treasure", text)
+      end
+      print(#told, (require "good"))
+      pgcdc.stop()]])
+   local result = program.run { file = dir .. "/main.lua", options = { "--sandbox" }, state = false,
+                                env = { LUA_PATH = lib .. "/?.lua;" .. lib .. "/?/init.lua" } }
+   lu.assertEquals(result.lines, { "14\tgood" }, result.stderr)
+   for _, name in ipairs { "beside", "text", "code", "folder" } do
+      lu.assertStrContains(result.stderr, name .. ".lua")
+   end
 end
 
 -- ---- commands ----
