@@ -62,7 +62,7 @@ pgcdc.json = {
 --- Makes a table a sequence for JSON, so that an empty one is written `[]`. Returns the table.
 function pgcdc.array(list)
    local mt = type(list) == "table" and getmetatable(list)
-   if mt and mt ~= raw.array_metatable and rawget(mt, "__metatable") ~= nil then
+   if mt and not rawequal(mt, raw.array_metatable) and rawget(mt, "__metatable") ~= nil then
       check.fail("pgcdc.array: cannot change a protected metatable")
    end
    return setmetatable(list or {}, raw.array_metatable)

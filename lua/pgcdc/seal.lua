@@ -7,8 +7,11 @@
 -- the sandbox, where scripts have the debug library, they get the objects themselves.
 --
 -- Whoever takes an object from a script calls `seal.open`. Methods are called with the object, and
--- what they return is closed. A function of a script that is called with an object gets it from
--- `seal.close`.
+-- what they return is closed. A function of a script that is called with objects is called by
+-- `seal.caller`, or gets them from `seal.close`.
+--
+-- What a script has thrown, or has as a metatable, may have an __eq, which would be called with the
+-- table of ours that it is compared with: such values are compared by rawequal.
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
@@ -54,6 +57,16 @@ end
 
 local function close_all(...)
    return closed(select("#", ...), ...)
+end
+
+--- A function of a script, for what calls it with objects among its arguments.
+function seal.caller(f)
+   if not raw.is_sandboxed then
+      return f
+   end
+   return function(...)
+      return f(close_all(...))
+   end
 end
 
 --- `f` for scripts: what it returns is closed.

@@ -230,6 +230,74 @@ function TestWallsObjects.test_functions_get_objects_elsewhere()
    lu.assertNotStrContains(result.stdout, "calls\ttrue\t0\t")
 end
 
+-- Metamethods that are called where our Lua half compares and throws. What they get that is not
+-- theirs is counted.
+local METAMETHODS = [[
+   local own, grabbed = {}, {}
+   local function grab(what)
+      return function(...)
+         for _, value in ipairs {...} do
+            if type(value) == "table" and not own[value] then
+               grabbed[#grabbed + 1] = what
+               for name, field in next, value do grabbed[#grabbed + 1] = what .. "." .. name end
+            end
+         end
+         return false
+      end
+   end
+   local function mine(value, what)
+      own[value] = true
+      local equal = grab(what)
+      local mt = setmetatable({__eq = equal, __name = what}, {__eq = equal})
+      own[mt] = true
+      return setmetatable(value, mt)
+   end
+   local function try(f, ...)
+      local ok, thrown = pcall(f, ...)
+      if not ok and type(thrown) == "table" then
+         for name, value in next, thrown do
+            if type(value) == "table" and not own[value] then
+               grabbed[#grabbed + 1] = "thrown " .. tostring(name)
+            end
+         end
+      end
+   end
+   try(pgcdc.array, mine({}, "array"))
+   try(objects.connection.query, objects.connection, "select $1::int[]", mine({}, "literal"))
+   try(objects.text.write, objects.text, mine({1}, "text"))
+   for _, name in ipairs {"input", "lost", "columns", "finish", "forget", "on_ready", "number",
+                          "policy", "accept", "rewire", "out", "consumers", "kind", "map"} do
+      assert(not pcall(pgcdc.register, name, grab(name)), name)
+   end
+   local child = pgcdc.sinks.postgres {table = "child", name = "child", pk = "id"}
+   local parent = pgcdc.sinks.postgres {table = "parent", name = "parent", pk = "id"}
+   local sink = mine({name = "mine", together = mine({}, "together")}, "sink")
+   function sink:write(x)
+      child:write {id = x.key.id, parent = 77} -- which is not there
+      try(child.flush, child)
+      objects.connection:exec "insert into parent values (77) on conflict do nothing"
+   end
+   function sink:recall() end
+   function sink:flush() end
+   function sink:close() print("grabbed", #grabbed, grabbed[1]) end
+   pgcdc.source {table = "t", name = "of mine"}:sink(sink)
+   by_hand:sink(parent)
+   local failing = pgcdc.source {table = "t", name = "failing", on_error = "skip"}
+   failing:on("change", function() error(mine({}, "error")) end)]]
+
+local function grabbed(...)
+   local db = fixtures.names(2)
+   db:exec "create table parent (id numeric primary key)"
+   db:exec "create table child (id numeric primary key, parent numeric references parent)"
+   local result = program.run { dsn = db, script = OBJECTS .. METAMETHODS,
+                                options = { "--once", ... } }
+   return result.stdout:match "grabbed\t(.-)\n" or result.stderr
+end
+
+function TestWallsObjects.test_metamethods_get_nothing()
+   lu.assertEquals(grabbed "--sandbox", "0\tnil")
+end
+
 -- ---- what they do ----
 
 -- Streams as arguments in every place where one can stand.

@@ -208,7 +208,7 @@ local function decode(self, what, rows, odd)
 end
 
 local function check_self(self, what)
-   if getmetatable(self) ~= Connection then
+   if not rawequal(getmetatable(self), Connection) then
       check.fail("%s: call it with a colon, as %s(...)", what, what)
    end
 end

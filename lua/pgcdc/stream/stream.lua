@@ -416,17 +416,26 @@ function stream.options(what, given, known)
    return given
 end
 
+-- What a node may have, and what others look for there: no names for operators of scripts.
+local inner = {}
+for _, name in ipairs { "about", "columns", "consumers", "dead_letter", "finish", "flush", "forget",
+                        "held_up", "input", "is_asking", "is_holding_up", "is_telling", "kind",
+                        "lost", "members", "name", "number", "on", "on_ready", "out", "patience",
+                        "policy", "producers", "table" } do
+   inner[name] = true
+end
+
 --- Adds a method to all streams, for scripts: `f(stream, ...)`, whose results the method returns.
 function stream.register(name, f)
    check.text("pgcdc.register: the name", name)
    check.type("pgcdc.register: the function", f, "function")
    if Stream[name] ~= nil then
       check.fail("pgcdc.register: there is an operator '%s' already", name)
+   elseif inner[name] then
+      check.fail("pgcdc.register: the name '%s' is taken: say another one", name)
    end
    stream.public[name] = true
-   Stream[name] = function(up, ...)
-      return f(seal.close(up), ...)
-   end
+   Stream[name] = seal.caller(f)
 end
 
 return stream

@@ -167,7 +167,7 @@ end
 
 --- Takes a change, or a row, a table with named fields. The next `flush` writes it to the target.
 function Sink:write(value)
-   if participants.in_sink ~= self then
+   if not rawequal(participants.in_sink, self) then
       feeds.set_by_hand(self)
    end
    participants.touch(self.participant)
