@@ -63,7 +63,7 @@ end
 
 --- The seconds of an error that `participants.later` made; nil of any other.
 function participants.again_after(err)
-   return getmetatable(err) == Later and err.again_after or nil
+   return rawequal(getmetatable(err), Later) and err.again_after or nil
 end
 
 -- ---- records that a target can never take ----
@@ -86,7 +86,7 @@ end
 
 --- The list that `participants.refused` was given; nil of any other error.
 function participants.refused_list(err)
-   return getmetatable(err) == Refused and err.list or nil
+   return rawequal(getmetatable(err), Refused) and err.list or nil
 end
 
 --- The number of the source that the value in hand stems from, or of the first, if there are

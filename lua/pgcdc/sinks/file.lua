@@ -21,6 +21,7 @@ local recovery = require "pgcdc.delivery.recovery"
 local many_files = require "pgcdc.sinks.many_files"
 local one_file = require "pgcdc.sinks.one_file"
 local path = require "pgcdc.sinks.path"
+local seal = require "pgcdc.seal"
 
 local file_sink = {}
 
@@ -173,15 +174,19 @@ end
 
 -- ---- making one ----
 
--- Makes a sink that prints. The program flushes standard output.
+local print = print
+
+-- A sink that prints. The program flushes standard output.
+local Printer = {}
+Printer.__index = Printer
+seal.sink(Printer, "pgcdc.sinks.printer")
+
+function Printer:write(value)
+   print(self.line(self, value))
+end
+
 local function print_sink(kind)
-   local print = print
-   return {
-      kind = kind.kind,
-      write = function(self, value)
-         print(kind.line(self, value))
-      end,
-   }
+   return setmetatable({ kind = kind.kind, line = kind.line }, Printer)
 end
 
 --- Makes a kind of file: {kind = name, fields = {name = true}, put =, line = and so on}.

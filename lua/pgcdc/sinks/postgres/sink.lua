@@ -17,6 +17,7 @@ local conninfo = require "pgcdc.postgres.conninfo"
 local feeds = require "pgcdc.delivery.feeds"
 local lineage = require "pgcdc.delivery.lineage"
 local participants = require "pgcdc.delivery.participants"
+local seal = require "pgcdc.seal"
 local new_connection = require "pgcdc.sinks.postgres.target_connection"
 local postgres_apply = require "pgcdc.sinks.postgres.apply"
 local own_rows = require "pgcdc.sinks.postgres.own_rows"
@@ -38,6 +39,7 @@ local tokens = 0
 local Sink = {}
 Sink.__index = Sink
 Sink.__name = "pgcdc.sinks.postgres"
+seal.sink(Sink, Sink.__name)
 
 --- Logs a message that names the sink.
 function Sink:log(level, message)
@@ -165,7 +167,7 @@ end
 
 --- Takes a change, or a row, a table with named fields. The next `flush` writes it to the target.
 function Sink:write(value)
-   if participants.in_sink ~= self then
+   if not rawequal(participants.in_sink, self) then
       feeds.set_by_hand(self)
    end
    participants.touch(self.participant)

@@ -97,7 +97,7 @@ function Connection:try(states, f)
    if ok then
       self:run "RELEASE pgcdc"
       return true
-   elseif getmetatable(problem) ~= Problem or not states[problem.sqlstate] then
+   elseif not rawequal(getmetatable(problem), Problem) or not states[problem.sqlstate] then
       error(problem, 0)
    end
    self:run "ROLLBACK TO pgcdc; RELEASE pgcdc"
@@ -151,7 +151,7 @@ function Connection:attempt(name, f)
       self:close()
    end
    self.generation = self.generation + 1
-   if getmetatable(result) ~= Problem then
+   if not rawequal(getmetatable(result), Problem) then
       error(type(result) == "string" and ("%s: %s"):format(self.subject, result) or result, 0)
    elseif is_passing(result) then
       self:close()
@@ -164,7 +164,7 @@ end
 --- If `problem` is that a constraint forbade rows because of other rows, ends the transaction
 --- without a trace, and returns true.
 function Connection:undo_refused(problem)
-   if getmetatable(problem) ~= Problem or not refusals[problem.sqlstate] then
+   if not rawequal(getmetatable(problem), Problem) or not refusals[problem.sqlstate] then
       return false
    elseif self.db:transaction() ~= "idle" then
       self:run "ROLLBACK"
@@ -182,7 +182,7 @@ end
 local function explain(what, f)
    local ok, problem = pcall(f)
    if not ok then
-      if getmetatable(problem) == Problem and problem.sqlstate == "42501" then
+      if rawequal(getmetatable(problem), Problem) and problem.sqlstate == "42501" then
          problem.what = what
       end
       error(problem, 0)
