@@ -20,9 +20,10 @@
 --
 -- A side is {db =, table = the name that was asked for, title =, letter = "a" for the source or
 -- "b", name = as SQL writes it, rows = what SQL reads, spoken = for messages, kind =, oid =,
--- is_narrow = its encoding lacks characters, sql = statements of verify_sql}. A suspect is {k = the key as text, parts = the
--- key as a list, a =, b = hash of the row on either side, been = set of the hashes that `a` has
--- had, has_moved = the row in the target changed, columns = names of those that differ, or false}.
+-- is_narrow = its encoding lacks characters, sql = statements of verify_sql}. A suspect is {k = the
+-- key as text, parts = the key as a list, a =, b = hash of the row on either side, been = set of
+-- the hashes that `a` has had, has_moved = the row in the target changed, columns = names of those
+-- that differ, or false}.
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
@@ -474,12 +475,13 @@ end
 
 --- Compares the table `spec.table` of `spec.source` with `spec.target_table` of `spec.target`;
 --- source and target are connections as pgcdc.connect makes them. Further fields: `pk`, `columns`:
---- lists of names, or nil; `rename`: {name in the source = its name in the target}, or nil; `where`:
---- SQL with the names of the source, or nil; `settle`: how often rows that differ are looked at
---- again, `wait`: the seconds before each time; `limit`: how many rows are described. Returns a
---- table: `name`; `rows`, `target_rows`: how many there are; `missing`: columns that the target
---- lacks; `wrong`: a list of rows that differ; `is_cut`: there may be more; `moving`: how many are
---- on their way; `key`: what sql.pair returned for its columns. Raises {refused = message}.
+--- lists of names, or nil; `rename`: {name in the source = its name in the target}, or nil;
+--- `where`: SQL with the names of the source, or nil; `settle`: how often rows that differ are
+--- looked at again, `wait`: the seconds before each time; `limit`: how many rows are described.
+--- Returns a table: `name`; `rows`, `target_rows`: how many there are; `missing`: columns that the
+--- target lacks; `wrong`: a list of rows that differ; `is_cut`: there may be more; `moving`: how
+--- many are on their way; `key`: what sql.pair returned for its columns. Raises {refused =
+--- message}.
 function verify.compare(spec)
    local job = { columns = spec.columns, pk = spec.pk, where = spec.where, limit = spec.limit,
                  settle = spec.settle, wait = spec.wait, rename = spec.rename or {} }
