@@ -94,15 +94,16 @@ void sql_xmins(struct buf *b, const struct sql_query *q, const struct position *
 
 /* Parts of statements, also for those of other methods: names and literals; what polls need to
  * order rows by, the hash of a row (see row_order.h), and a list of the columns, where a row stands
- * and the hash of its key before them if they are wanted, each after ", "; FROM the table or the
- * leaf and WHERE, after which a condition must come; conditions, each after " AND " (the first part
- * of sql_put_since is not); rows up to a resume point; the columns of the key and the values of a
- * kept one; ORDER BY xmin and row_order.h. */
+ * and the hash of its key before them if they are wanted, each after ", "; the hash of the key,
+ * under an alias; FROM the table or the leaf and WHERE, after which a condition must come;
+ * conditions, each after " AND " (the first part of sql_put_since is not); rows up to a resume
+ * point; the columns of the key and the values of a kept one; ORDER BY xmin and row_order.h. */
 void sql_put_ident(struct buf *b, const char *name);
 void sql_put_literal(struct buf *b, const char *s);
 void sql_put_regclass(struct buf *b, const struct relation *t);
 void sql_put_fingerprint(struct buf *b, const struct sql_query *q);
 void sql_put_columns(struct buf *b, const struct sql_query *q);
+void sql_put_hash(struct buf *b, const struct sql_query *q, const char *alias);
 void sql_put_from(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf);
 void sql_put_known_leaves(struct buf *b, const struct sql_query *q, const struct position *p);
 void sql_put_since(struct buf *b, const struct sql_query *q, const struct position *p,
