@@ -143,6 +143,11 @@ function change.make(spec)
    return make(spec)
 end
 
+--- A change with these values, of a sink's own.
+function change.of_values(op, table_name, key, row)
+   return make { op = op, table = table_name, key = key, row = row }
+end
+
 --- The value itself where it is a change; an upsert with it as row where it is a table with named
 --- fields. `what`: how errors name the one who asks.
 function change.of(what, value)

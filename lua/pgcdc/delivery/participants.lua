@@ -73,8 +73,9 @@ end }
 --- Makes an error for a sink to raise from its flush, which must have undone all: these records can
 --- never go. `list`: of {index = which record of the flush, for messages; message; value = what the
 --- dead letter gets as its change; source = what `participants.source` returned when it was
---- written, or nil}. What becomes of them is the affair of their source's on_error: unless that
---- ends the program the sink is flushed again, and must leave them out.
+--- written, or nil; sink = the name of the one that it was for, or nil: the one that raises it}.
+--- What becomes of them is the affair of their source's on_error: unless that ends the program the
+--- sink is flushed again, and must leave them out.
 function participants.refused(list)
    local first = list[1]
    local more = #list > 1 and (" (and %d more)"):format(#list - 1) or ""

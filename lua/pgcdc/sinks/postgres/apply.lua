@@ -129,6 +129,36 @@ local function write_rows(self, layout)
    end
 end
 
+--- Writes some of the rows that a layout has, or of its deletes. `what`: "lines" or "deletes";
+--- `lines`: what is written in their place. Nothing else is done.
+function apply.try(sink, layout, what, lines)
+   prepare(sink, layout)
+   local without_orphans = setmetatable({ orphans = false }, { __index = sink })
+   local part = setmetatable({ [what] = lines, deletes = what == "deletes" and lines },
+      { __index = layout })
+   if what == "deletes" then
+      delete_rows(without_orphans, part)
+   else
+      write_rows(without_orphans, part)
+   end
+end
+
+--- The name of the column whose value in one of these lines of a layout is none of its type in the
+--- target, or nil. What it does is to be undone.
+function apply.find_column(sink, layout, lines)
+   local connection = sink.connection
+   fill(sink, layout.statements.create, layout.statements.copy, lines)
+   for _, value in ipairs(layout.statements.values) do
+      local problem = connection:probe(function()
+         connection:run(value.create)
+         connection:run(value.insert)
+      end)
+      if problem then
+         return value.name
+      end
+   end
+end
+
 -- True if one table has several jobs, and deletes: then the order of the jobs counts.
 local function must_keep_order(jobs)
    local is_there, is_double, deletes = {}, false, false

@@ -19,6 +19,7 @@ local lineage = require "pgcdc.delivery.lineage"
 local participants = require "pgcdc.delivery.participants"
 local new_connection = require "pgcdc.sinks.postgres.target_connection"
 local postgres_apply = require "pgcdc.sinks.postgres.apply"
+local postgres_blame = require "pgcdc.sinks.postgres.blame"
 local own_rows = require "pgcdc.sinks.postgres.own_rows"
 local postgres_layout = require "pgcdc.sinks.postgres.layout"
 local postgres_orphans = require "pgcdc.sinks.postgres.orphans"
@@ -312,6 +313,16 @@ local function give_back(transfer)
    end
 end
 
+-- A transfer failed with `problem`. If that is because of single rows, undoes it, takes these out,
+-- and returns them. Otherwise returns nil and the problem.
+local function find_blamed(connection, transfer, problem)
+   if not postgres_blame.may_find(problem) then
+      return nil, problem
+   end
+   local ok, list = pcall(postgres_blame.find, connection, transfer, problem)
+   return ok and list or nil, ok and problem or list
+end
+
 -- Writes the transfers again that failed and concern these sinks. They come before anything newer,
 -- since each has its own savepoint and is perhaps committed. What is refused now is not committed,
 -- so its rows go with what is newer.
@@ -320,15 +331,23 @@ local function commit_tried(connection, parts)
    while i <= #transfers do
       if concerns(transfers[i], parts) then
          local ok, problem = pcall(commit, connection, transfers[i])
+         local list
          if not ok and not undo_refused(connection, transfers[i], problem) then
-            error(problem, 0)
-         elseif not ok then
-            for _, part in ipairs(transfers[i]) do
-               part.sealed = { { layouts = part.layouts, number = 0 } }
+            list, problem = find_blamed(connection, transfers[i], problem)
+            if not list then
+               error(problem, 0)
             end
+         end
+         for _, part in ipairs(not ok and transfers[i] or {}) do
+            part.sealed = { { layouts = part.layouts, number = 0 } }
+         end
+         if not ok then
             give_back(transfers[i])
          end
          table.remove(transfers, i)
+         if list then
+            error(participants.refused(list), 0)
+         end
       else
          i = i + 1
       end
@@ -358,6 +377,13 @@ function Sink:flush_together(savepoint, parts)
       if not ok and undo_refused(connection, transfer, problem) then
          give_back(transfer)
          postgres_refusal.raise(connection, transfer, problem)
+      elseif not ok then
+         local list
+         list, problem = find_blamed(connection, transfer, problem)
+         if list then
+            give_back(transfer)
+            error(participants.refused(list), 0)
+         end
       end
       for _, part in ipairs(transfer) do
          if part.is_all and ok then

@@ -104,6 +104,44 @@ function Connection:try(states, f)
    return false
 end
 
+--- The same, whatever the server refuses it with.
+function Connection:attempt_part(f)
+   self:run "SAVEPOINT pgcdc_part"
+   local ok, problem = pcall(f)
+   if not ok and (getmetatable(problem) ~= Problem or is_passing(problem)) then
+      error(problem, 0)
+   end
+   self:run(ok and "RELEASE pgcdc_part" or "ROLLBACK TO pgcdc_part; RELEASE pgcdc_part")
+   return ok
+end
+
+--- Calls f() inside the transaction, checks the constraints that wait, and undoes all. Returns nil,
+--- or the problem with which the server refused it.
+function Connection:probe(f)
+   self:run "SAVEPOINT pgcdc_probe"
+   local ok, problem = pcall(function()
+      f()
+      self:run "SET CONSTRAINTS ALL IMMEDIATE"
+   end)
+   if not ok and (getmetatable(problem) ~= Problem or is_passing(problem)) then
+      error(problem, 0)
+   end
+   self:run "ROLLBACK TO pgcdc_probe; RELEASE pgcdc_probe"
+   return not ok and problem or nil
+end
+
+--- Undoes the transaction, if there is one, and calls f() in another one, which is undone, too.
+function Connection:rehearse(f)
+   if self.db:transaction() ~= "idle" then
+      self:run "ROLLBACK"
+   end
+   self.generation = self.generation + 1
+   self:begin()
+   f()
+   self:run "ROLLBACK"
+   self.generation = self.generation + 1
+end
+
 --- Errors name the sink `name` from now on.
 function Connection:set_subject(name)
    self.subject = name
@@ -128,13 +166,15 @@ function Connection:close()
    end
 end
 
-local function text_of(self, problem)
+--- The text of an error. `message`: what is said in the place of the problem's own, or nil.
+function Connection:describe(problem, message)
    local place = ""
    if problem.kind == "sql" and self.db then
       place = (", in database %s as role %s"):format(self.db:place())
    end
    return ("%s: %s%s%s%s"):format(self.subject, problem.what and problem.what .. ": " or "",
-      problem.message, problem.sqlstate ~= "" and (" (%s)"):format(problem.sqlstate) or "", place)
+      message or problem.message,
+      problem.sqlstate ~= "" and (" (%s)"):format(problem.sqlstate) or "", place)
 end
 
 --- Returns f(). After an error no transaction is open, and a new `generation` says that what was
@@ -156,9 +196,9 @@ function Connection:attempt(name, f)
    elseif is_passing(result) then
       self:close()
       self.wait = math.min(math.max(2 * self.wait, 1), LONGEST_WAIT)
-      error(participants.later(text_of(self, result), self.wait), 0)
+      error(participants.later(self:describe(result), self.wait), 0)
    end
-   error(text_of(self, result), 0)
+   error(self:describe(result), 0)
 end
 
 --- If `problem` is that a constraint forbade rows because of other rows, ends the transaction
