@@ -13,7 +13,7 @@ local one_file = require "pgcdc.sinks.one_file"
 
 local MAX_KEPT = 2000 -- files that are kept in mind; the least recently written ones are dropped
 
-local Many = { saves_itself = false }
+local Many = { saves_itself = false, root_is_folder = true }
 
 -- The file of that path below the root.
 local function file_of(self, below)

@@ -7,6 +7,7 @@
 -- then rows, the other way around. Where a constraint forbids that, the transaction is begun again,
 -- and what mirrors have goes by way of temporary tables, see staging.
 
+local raw = require "pgcdc.raw"
 local constraints = require "pgcdc.sinks.postgres.constraints"
 local postgres_orphans = require "pgcdc.sinks.postgres.orphans"
 local postgres_sql = require "pgcdc.sinks.postgres.sql"
@@ -141,6 +142,27 @@ function apply.try(sink, layout, what, lines)
    else
       write_rows(without_orphans, part)
    end
+end
+
+--- Makes the table ready for a layout, and writes no rows to it in all ways that its mode has, so
+--- that what would be refused at a start is refused. Returns facts about the table.
+function apply.try_nothing(sink, layout)
+   local connection, nothing = sink.connection, raw.copy_lines()
+   postgres_target.refuse_loop(function(...)
+      return connection:run(...)
+   end, sink.table, layout)
+   prepare(sink, layout)
+   local statements = layout.statements
+   for _, what in ipairs { "create", "copy", "close", "apply", "create_deletes", "copy_deletes",
+                           "delete", "direct" } do
+      local statement = statements[what]
+      if statement and (what:find "^copy" or what == "direct") then
+         connection:copy(statement, nothing)
+      elseif statement then
+         connection:run(statement)
+      end
+   end
+   return layout.facts
 end
 
 --- The name of the column whose value in one of these lines of a layout is none of its type in the

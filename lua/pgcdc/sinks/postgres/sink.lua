@@ -42,6 +42,9 @@ Sink.__name = "pgcdc.sinks.postgres"
 
 --- Logs a message that names the sink.
 function Sink:log(level, message)
+   if self.is_trying and level == "info" then -- what is done is undone
+      return
+   end
    raw.log(level, message, { sink = self.name })
 end
 
@@ -192,6 +195,7 @@ function Sink:expect(example, source)
       return
    end
    local ok, mapping = pcall(make_mapping, self, example) -- what fails will fail with a change, too
+   self.misfit = not ok and mapping or nil
    if ok then
       participants.attach(self.participant, source)
       participants.set_dirty(self.participant)
@@ -407,6 +411,44 @@ end
 
 function Sink:close()
    self.connection:close()
+end
+
+-- ---- --check ----
+
+-- What --check says of the layouts, in the transaction that is undone.
+local function try_layouts(self)
+   local text = ("table %s"):format(self.table)
+   self.is_trying = true
+   for _, layout in ipairs(self.used) do
+      local facts = postgres_apply.try_nothing(self, layout)
+      text = ("table %s.%s%s"):format(facts.schema, facts.name,
+         facts.is_made and ", which would be made"
+         or facts.is_altered and ", which would be altered" or "")
+   end
+   if #self.used == 0 then
+      text = text .. ", whose columns are known with the first row"
+   end
+   return text
+end
+
+--- For --check: does in the target what a start would do, and undoes it. Returns a line about it.
+--- Ends the program with why the target cannot be used.
+function Sink:check()
+   local connection, text = self.connection, nil
+   local ok, problem = pcall(connection.attempt, connection, self.name, function()
+      if self.misfit then
+         error(self.misfit, 0)
+      end
+      connection:try_all(function()
+         text = try_layouts(self)
+      end)
+      text = ("%s, in database %s as role %s"):format(text, connection.db:place())
+   end)
+   connection:close()
+   if not ok then
+      raw.refuse(tostring(problem))
+   end
+   return text
 end
 
 -- ---- making one ----

@@ -23,6 +23,11 @@ local refusals = { ["23503"] = true, ["23505"] = true, ["23P01"] = true }
 
 local LONGEST_WAIT = 60 -- seconds
 
+local NO_TABLE = "pgcdc.position cannot be made: grant CREATE on the target database, or let its"
+   .. " owner make it"
+local NO_ROW = "pgcdc.position cannot be used: grant USAGE on the schema pgcdc, and SELECT, INSERT"
+   .. " and UPDATE on the table"
+
 local OURS = " FROM pgcdc.position WHERE pipeline = $1 AND sink = $2"
 
 local SAVED = answer.question("SELECT savepoint, flush" .. OURS,
@@ -259,8 +264,7 @@ function Connection:connect()
    self.db, self.former, self.away = db, nil, nil
    self.generation = self.generation + 1
    if not self:row(HAS_TABLE).yes then
-      explain("pgcdc.position cannot be made: grant CREATE on the target database, or let its"
-         .. " owner make it", function()
+      explain(NO_TABLE, function()
          make_table(self)
       end)
    end
@@ -270,8 +274,7 @@ end
 function Connection:recall(name)
    self.pipeline = self.pipeline or raw.pipeline()
    local row
-   explain("pgcdc.position cannot be used: grant USAGE on the schema pgcdc, and SELECT, INSERT and"
-      .. " UPDATE on the table", function()
+   explain(NO_ROW, function()
       self:run("INSERT INTO pgcdc.position (pipeline, sink) VALUES ($1, $2) ON CONFLICT DO NOTHING",
          self.pipeline, name)
       row = self:row(SAVED, self.pipeline, name)
@@ -279,6 +282,33 @@ function Connection:recall(name)
    self.flushed[name], self.is_recalled[name] = row.flush, true
    self.is_new[name] = row.savepoint == nil
    return row.savepoint
+end
+
+--- Calls f() in a transaction that is undone, after pgcdc.position was made in it, if it is not
+--- there, and written.
+function Connection:try_all(f)
+   local db, message, sqlstate, kind = raw.db_open(targets[self], false)
+   if not db then
+      raise(message, sqlstate, kind)
+   end
+   self.db = db
+   self.generation = self.generation + 1
+   self:rehearse(function()
+      explain(NO_TABLE, function()
+         if not self:row(HAS_SCHEMA).yes then
+            self:run "CREATE SCHEMA pgcdc"
+         end
+         if not self:row(HAS_TABLE).yes then
+            self:run(POSITION)
+         end
+      end)
+      explain(NO_ROW, function()
+         self:run "INSERT INTO pgcdc.position (pipeline, sink) VALUES ('pgcdc-lua --check', '')"
+         self:run(SAVED.sql, "", "")
+         self:run "UPDATE pgcdc.position SET saved = now() WHERE pipeline = 'pgcdc-lua --check'"
+      end)
+      f()
+   end)
 end
 
 -- Locks our row, and so waits for a COMMIT of ours that the server has not finished. (What a former
