@@ -325,7 +325,8 @@ static bool loop(struct host *h, struct err *e)
     /* --check writes nothing to sinks, which know what they would get */
     return hooks_last(h->script, e) && output_flush(e) && checkpoint_save_lazy(&h->checkpoint, e) &&
            (h->o->mode == READER_CHECK || checkpoint_retry(&h->checkpoint, true, e)) &&
-           hooks_finish(h->script, e) && output_flush(e) && finish_deliveries(h, e) && seq_finish(&h->script->seq, e);
+           hooks_finish(h->script, e) && output_flush(e) && finish_deliveries(h, e) &&
+           seq_finish(&h->script->seq, e);
 }
 
 /* ---- birth and death ---- */
