@@ -35,10 +35,14 @@ function strict.missing(what, t, name, class)
 end
 
 --- From now on a script that reads a field that the table does not have gets an error. `what`: what
---- a field of it is. Returns the table, whose metatable is set.
-function strict.table(what, t)
+--- a field of it is. `absent`: set of the fields that it may lack, or nil. Returns the table, whose
+--- metatable is set.
+function strict.table(what, t, absent)
    return setmetatable(t, { __index = function(self, name)
-      return strict.missing(what, self, name)
+      if absent and absent[name] then
+         return nil
+      end
+      return strict.missing(what, self, name, absent)
    end })
 end
 

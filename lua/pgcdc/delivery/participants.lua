@@ -73,9 +73,10 @@ local Refused = { __tostring = function(e)
 end }
 
 --- Makes an error for a sink to raise from its flush, which must have undone all: the target can
---- never take these records. `list`: of {index, message, value =, source =}; index: which record of
---- the flush it is, for the log; value: what the dead letter has as its change; source: what
---- `participants.source` returned when the record was written, or nil. Their source's on_error says
+--- never take these records. `list`: of {index, message, value =, source =, sink =}; index: which
+--- record of the flush it is, for the log; value: what the dead letter has as its change; source:
+--- what `participants.source` returned when the record was written, or nil; sink: the name of the
+--- sink that it was written to, or nil: the one that raises the error. Their source's on_error says
 --- what becomes of them; unless that ends the program, the sink is flushed again, and must leave
 --- them out.
 function participants.refused(list)

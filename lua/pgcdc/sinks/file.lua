@@ -172,6 +172,18 @@ function Sink:close()
    one_file.close(self)
 end
 
+-- ---- --check ----
+
+--- For --check: whether the file, or what is to be made in the folders above it, can be written.
+--- Makes nothing, and opens nothing. Returns a line about it; ends the program with why not.
+function Sink:check()
+   local ok, text = pcall(one_file.check, self.path, self.root_is_folder)
+   if not ok then
+      raw.refuse(("%s: %s"):format(self.name, text))
+   end
+   return text
+end
+
 -- ---- making one ----
 
 local print = print

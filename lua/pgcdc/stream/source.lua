@@ -265,7 +265,17 @@ function Source.tell_of_unheard()
    end
 end
 
-local strict_events = { batch = true, ready = true, truncate = true }
+-- Events whose handlers get a table -> the fields that it may lack.
+local strict_events = { batch = {}, ready = {}, truncate = {}, error = { sqlstate = true } }
+
+-- The columns of a schema.
+local function strict_columns(list)
+   local what = "field of a column of the event 'schema'"
+   for i, column in ipairs(list) do
+      list[i] = strict.table(what, column)
+   end
+   return strict.table("field of the list of columns of the event 'schema'", list)
+end
 
 --- Calls `handler` at every `event`. Returns the source.
 function Source:on(event, handler)
@@ -274,7 +284,11 @@ function Source:on(event, handler)
    local f = handler
    if strict_events[event] then
       handler = function(facts)
-         f(strict.table(("field of the event '%s'"):format(event), facts))
+         f(strict.table(("field of the event '%s'"):format(event), facts, strict_events[event]))
+      end
+   elseif event == "schema" then
+      handler = function(old, new)
+         f(strict_columns(old), strict_columns(new))
       end
    end
    self.consumers[#self.consumers + 1] = { event = event, f = handler }
