@@ -237,6 +237,7 @@ function Source:rewire()
       raw.handle(self.number, event, f)
    end
    raw.handle(self.number, "columns", function(x)
+      feeds.set_table(self.number, raw.copy_columns(x))
       stream.announcing = self.number
       stream.pass_columns(self, x)
    end)

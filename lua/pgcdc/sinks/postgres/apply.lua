@@ -50,18 +50,30 @@ local function prepare(self, layout)
    layout.generation = connection.generation
 end
 
+-- The tables that sources read whose changes, or what became of them, the sink is to write, as far
+-- as they are to be looked at: id -> {started =}.
+local function tables_read(sink, layouts)
+   local generation, tables = sink.connection.generation, {}
+   for id, read in pairs(sink.reads_checked ~= generation and sink.reads or {}) do
+      tables[id] = read
+   end
+   for _, layout in ipairs(layouts) do
+      for id, seen in pairs(layout.generation ~= generation and layout.by_table or {}) do
+         tables[id] = seen
+      end
+   end
+   return tables
+end
+
 --- Raises an error if a target is what a source reads. To be called before anything else is found
 --- out about the targets.
 function apply.refuse_loops(connection, transfer)
    for _, part in ipairs(transfer) do
       connection:set_subject(part.sink.name)
-      for _, layout in ipairs(part.layouts) do
-         if layout.generation ~= connection.generation then
-            postgres_target.refuse_loop(function(...)
-               return connection:run(...)
-            end, part.sink.table, layout)
-         end
-      end
+      postgres_target.refuse_loop(function(...)
+         return connection:run(...)
+      end, part.sink.table, tables_read(part.sink, part.layouts))
+      part.sink.reads_checked = connection.generation
    end
 end
 

@@ -356,11 +356,12 @@ function target.find(run, asked)
                       name = facts.schema .. "." .. facts.name, oid = facts.oid }
 end
 
---- Raises an error if a source of the layout reads what is written to the table `asked`.
-function target.refuse_loop(run, asked, layout)
-   local found = next(layout.by_table) and target.find(run, asked)
+--- Raises an error if a source that reads one of these tables reads what is written to the table
+--- `asked`: see loop.check.
+function target.refuse_loop(run, asked, tables)
+   local found = next(tables) and target.find(run, asked)
    if found then
-      loop.check(run, found, layout)
+      loop.check(run, found, tables)
    end
 end
 
