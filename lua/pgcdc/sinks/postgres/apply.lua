@@ -8,6 +8,7 @@
 -- and what mirrors have goes by way of temporary tables, see staging.
 
 local constraints = require "pgcdc.sinks.postgres.constraints"
+local misfits = require "pgcdc.sinks.postgres.misfits"
 local postgres_orphans = require "pgcdc.sinks.postgres.orphans"
 local postgres_sql = require "pgcdc.sinks.postgres.sql"
 local postgres_target = require "pgcdc.sinks.postgres.target"
@@ -128,6 +129,7 @@ local function write_rows(self, layout)
       return
    end
    fill(self, statements.create, statements.copy, layout.lines)
+   misfits.check(self.connection, statements.misfits, layout.facts.full)
    if collects then
       self.orphans:collect(layout, statements.row_keys)
    end
