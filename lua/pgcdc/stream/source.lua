@@ -239,7 +239,7 @@ function Source:rewire()
    end
    raw.handle(self.number, "columns", function(x)
       local columns = raw.copy_columns(x)
-      compared.warn(self.name, columns)
+      compared.warn(raw.source_name(self.number), columns)
       feeds.set_table(self.number, columns)
       stream.announcing = self.number
       stream.pass_columns(self, x)

@@ -21,6 +21,10 @@ local POSITION = [[
 -- an exclusion constraint.
 local refusals = { ["23503"] = true, ["23505"] = true, ["23P01"] = true }
 
+-- What a statement about pgcdc.position needs.
+local USES = "pgcdc.position cannot be used: grant USAGE on the schema pgcdc, and SELECT, INSERT"
+   .. " and UPDATE on the table"
+
 local LONGEST_WAIT = 60 -- seconds
 
 local OURS = " FROM pgcdc.position WHERE pipeline = $1 AND sink = $2"
@@ -218,7 +222,11 @@ function Connection:connect()
    end
    self.db, self.former, self.away = db, nil, nil
    self.generation = self.generation + 1
-   if not self:row(HAS_TABLE).yes then
+   local has_table
+   explain(USES, function()
+      has_table = self:row(HAS_TABLE).yes
+   end)
+   if not has_table then
       explain("pgcdc.position cannot be made: grant CREATE on the target database, or let its"
          .. " owner make it", function()
          make_table(self)
@@ -230,8 +238,7 @@ end
 function Connection:recall(name)
    self.pipeline = self.pipeline or raw.pipeline()
    local row
-   explain("pgcdc.position cannot be used: grant USAGE on the schema pgcdc, and SELECT, INSERT and"
-      .. " UPDATE on the table", function()
+   explain(USES, function()
       self:run("INSERT INTO pgcdc.position (pipeline, sink) VALUES ($1, $2) ON CONFLICT DO NOTHING",
          self.pipeline, name)
       row = self:row(SAVED, self.pipeline, name)
