@@ -3,6 +3,7 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
+local compared = require "pgcdc.compared"
 local conninfo = require "pgcdc.postgres.conninfo"
 local feeds = require "pgcdc.delivery.feeds"
 local groups = require "pgcdc.delivery.groups"
@@ -240,6 +241,9 @@ function Source:rewire()
       raw.handle(self.number, event, f)
    end
    raw.handle(self.number, "columns", function(x)
+      local columns = raw.copy_columns(x)
+      compared.warn(raw.source_name(self.number), columns)
+      feeds.set_table(self.number, columns)
       stream.announcing = self.number
       stream.pass_columns(self, x)
    end)

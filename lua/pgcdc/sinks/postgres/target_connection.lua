@@ -263,7 +263,11 @@ function Connection:connect()
    end
    self.db, self.former, self.away = db, nil, nil
    self.generation = self.generation + 1
-   if not self:row(HAS_TABLE).yes then
+   local has_table
+   explain(NO_ROW, function()
+      has_table = self:row(HAS_TABLE).yes
+   end)
+   if not has_table then
       explain(NO_TABLE, function()
          make_table(self)
       end)
