@@ -110,7 +110,7 @@ local function is_fed_by(sink, number)
    return false
 end
 
--- The sink is to be flushed, also if the source brings nothing more.
+-- Makes sure that the next checkpoint of the source flushes the sink, even if no value comes.
 local function ask_for_flush(sink, number)
    participants.attach(sink.participant, number)
    participants.set_dirty(sink.participant)
@@ -170,12 +170,6 @@ end
 --- True if the last reading of a source brought rows, as far as that is known.
 function feeds.has_rows(number)
    return has_rows[number] or false
-end
-
--- Makes sure that the next checkpoint of the source flushes the sink, even if no value comes.
-local function ask_for_flush(sink, number)
-   participants.attach(sink.participant, number)
-   participants.set_dirty(sink.participant)
 end
 
 --- Makes a checkpoint due now, so that a sink can do in its flush what it owes.

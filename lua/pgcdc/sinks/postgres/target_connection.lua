@@ -113,7 +113,7 @@ end
 function Connection:attempt_part(f)
    self:run "SAVEPOINT pgcdc_part"
    local ok, problem = pcall(f)
-   if not ok and (getmetatable(problem) ~= Problem or is_passing(problem)) then
+   if not ok and (not rawequal(getmetatable(problem), Problem) or is_passing(problem)) then
       error(problem, 0)
    end
    self:run(ok and "RELEASE pgcdc_part" or "ROLLBACK TO pgcdc_part; RELEASE pgcdc_part")
@@ -128,7 +128,7 @@ function Connection:probe(f)
       f()
       self:run "SET CONSTRAINTS ALL IMMEDIATE"
    end)
-   if not ok and (getmetatable(problem) ~= Problem or is_passing(problem)) then
+   if not ok and (not rawequal(getmetatable(problem), Problem) or is_passing(problem)) then
       error(problem, 0)
    end
    self:run "ROLLBACK TO pgcdc_probe; RELEASE pgcdc_probe"
