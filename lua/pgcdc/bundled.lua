@@ -14,10 +14,12 @@ local connect = require "pgcdc.postgres.client"
 local help = require "pgcdc.help"
 local options_of = require "pgcdc.options"
 local path = require "pgcdc.sinks.path"
+local seal = require "pgcdc.seal"
 local sorted = require("pgcdc.names").sorted
 local source = require "pgcdc.stream.source"
 
 local declare, required = options_of.declare, options_of.required
+local declare_source = seal.result(source.declare)
 
 local bundled = {}
 
@@ -275,7 +277,7 @@ function bundled.sources(options, more)
       for field, value in pairs(more or {}) do
          spec[field] = value
       end
-      sources[i] = source.declare(spec)
+      sources[i] = declare_source(spec)
    end
    return sources
 end

@@ -143,6 +143,11 @@ function change.make(spec)
    return make(spec)
 end
 
+--- A change with these values, of a sink's own.
+function change.of_values(op, table_name, key, row)
+   return make { op = op, table = table_name, key = key, row = row }
+end
+
 --- A change is returned as it is; for a table with named fields, an upsert that has it as its row.
 --- `what`: how errors name the caller.
 function change.of(what, value)

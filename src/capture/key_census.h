@@ -24,6 +24,9 @@ struct key_census {
     bool is_answered;      /* the host has said which keys it asks for */
     struct tally_request *asked; /* what it asks for, owned; NULL: nothing */
     bool is_start;         /* the position begins with the census: all rows are old */
+    bool learns_all;       /* all rows are old whose keys the poll in hand does not bring */
+    uint64_t *brought;     /* if so: <hashes>, sorted, once they are sent; owned */
+    size_t n_brought;
     struct message *message; /* being filled; owned; NULL: none */
 };
 

@@ -41,6 +41,7 @@ bool reading_begin_poll(struct reading *r, struct conn *conn, struct err *e)
     r->is_whole = source_reads_whole(s);
     if (!method_begin(s, &r->method, conn, e))
         return false;
+    r->census->learns_all = r->method.learns_all;
     r->part = r->method.has_new_leaves ? READING_LEAVES : READING_POLL;
     return true;
 }

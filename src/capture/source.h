@@ -17,7 +17,8 @@ struct method;
 struct source {
     const struct config *config;    /* borrowed */
     const struct method *declared;  /* the method that <config> names */
-    void *own;                      /* what that method keeps of the source; owned */
+    void *own;                      /* what a method keeps of the source; owned */
+    const struct method *own_of;    /* that method: <declared>, or one that hands over; or NULL */
     size_t number;
     const struct relation *const *locked; /* the tables of its unit, see unit.h; borrowed */
     size_t n_locked;

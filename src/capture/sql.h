@@ -103,6 +103,8 @@ void sql_put_regclass(struct buf *b, const struct relation *t);
  * the place of the row and the hash of its key, if they are wanted, and then all columns. */
 void sql_put_fingerprint(struct buf *b, const struct sql_query *q);
 void sql_put_columns(struct buf *b, const struct sql_query *q);
+/* The hash of the row's key, under this alias. */
+void sql_put_hash(struct buf *b, const struct sql_query *q, const char *alias);
 
 /* " FROM ... WHERE ": the table, or one leaf of it. A condition must follow. */
 void sql_put_from(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf);

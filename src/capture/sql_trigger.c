@@ -37,6 +37,15 @@ static const struct rowtype_column *key_column(const struct sql_query *q, size_t
     return &q->rowtype->columns[q->rowtype->key[k]];
 }
 
+const char sql_trigger_readable[] =
+    "SELECT count(*) = 2 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE n.nspname = 'pgcdc' AND c.relname IN ('tables', 'deleted')"
+    " AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')";
+
+const struct result_shape sql_trigger_readable_shape = {
+    "whether notes of triggers can be read", "b", 1, 1,
+};
+
 const struct result_shape sql_trigger_installed_shape = {
     "what is installed for the table", "uuubtt", 0, 1,
 };
@@ -235,6 +244,10 @@ static void put_tombstone_columns(struct buf *b, const struct sql_query *q)
     }
     if (s->has_place)
         buf_puts(b, ", '0'::oid, '(0,0)'::tid");
+    if (q->with_hash) {
+        buf_puts(b, ", ");
+        sql_put_hash(b, q, "pgcdc_k");
+    }
     for (size_t i = 0; i < s->n_columns; i++) {
         if (!is_key(s, i)) {
             buf_puts(b, ", NULL");
@@ -352,13 +365,13 @@ void sql_trigger_poll(struct buf *b, const struct sql_trigger_query *q, const st
     size_t n_key = s->order == ROW_ORDER_BY_FINGERPRINT ? 0 : s->n_key;
 
     buf_puts(b, "COPY (SELECT ");
-    put_names(b, s, false);
+    put_names(b, s, q->query.with_hash);
     buf_puts(b, " FROM (");
     put_rows(b, q, p);
     buf_puts(b, " UNION ALL ");
     put_tombstones(b, q, p->stamps.tombstone_floor, p);
     buf_puts(b, ") AS u (");
-    put_names(b, s, false);
+    put_names(b, s, q->query.with_hash);
     for (size_t k = 0; k < n_key; k++)
         buf_printf(b, ", k%zu", k);
     buf_puts(b, ") ORDER BY s, m");

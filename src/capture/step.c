@@ -516,5 +516,8 @@ bool step_check(struct step *step, struct conn *conn, struct message **message, 
             buf_printf(&report, "; %s", m->notice.err.msg);
         message_free(m);
     }
-    return make_message(MESSAGE_DONE, step, &report, message, e);
+    if (!make_message(MESSAGE_DONE, step, &report, message, e))
+        return false;
+    (*message)->rowtype = rowtype_ref(step->source.facts.rowtype);
+    return true;
 }

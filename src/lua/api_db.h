@@ -22,6 +22,8 @@
  * what failed with that SQLSTATE; parts_sql(first) -> what sql_parts_of (capture/sql_parts.h) makes
  * of it.
  *
+ * db_check(conninfo) -> nil, or why a script in the sandbox may not use it, as db_open says, too.
+ *
  * Parameters are nil, pgcdc.null, booleans, numbers and text. Rows are tables by column name;
  * columns of types that are not known here come as text and are listed in `odd`, {name =, type =
  * oid}. db_open blocks, and so do run, answer, describe, load, finish and close. Users see all this

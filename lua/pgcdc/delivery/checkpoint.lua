@@ -168,7 +168,8 @@ local function flush_targets(targets, attempt, upto)
       if not done[sink] then
          local parts = {}
          for _, other in ipairs(targets) do
-            if other.sink == sink or sink.together and other.sink.together == sink.together then
+            if rawequal(other.sink, sink)
+               or sink.together and rawequal(other.sink.together, sink.together) then
                parts[#parts + 1] = { sink = other.sink, upto = upto[other] }
                done[other.sink] = true
             end

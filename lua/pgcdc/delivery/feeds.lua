@@ -13,6 +13,11 @@
 --                                  it does that in its next flush, if `all_read`
 --    sink:wants_reading(number)    the name of a source is known, and it goes on from its position.
 --                                  Returns true if the sink needs all its rows once more
+--
+-- A sink that has this method is told, before any row comes, what the sources read that are
+-- attached to it, also through operators that make other values of changes:
+--    sink:add_table(table)         {id =, started =}, as raw.copy_columns has them; may be told
+--                                  again. Returns true if it wants a flush for that
 -- A handler may write to a sink by hand, and nobody knows which: such a sink counts as fed by all
 -- sources.
 
@@ -27,6 +32,7 @@ local inputs = setmetatable({}, { __mode = "k" })  -- sink -> list of functions,
 local by_hand = setmetatable({}, { __mode = "k" }) -- sink -> true
 local watchers = {}   -- list of sinks
 local names = {}      -- source -> its name, once it is known
+local tables = {}     -- source -> {id =, started =}, see `set_table`
 local is_read = {}    -- source -> true while no reading is under way or to come
 local has_rows = {}   -- source -> true if its last reading brought rows
 local is_due = false
@@ -104,6 +110,46 @@ local function is_fed_by(sink, number)
    return false
 end
 
+-- Makes sure that the next checkpoint of the source flushes the sink, even if no value comes.
+local function ask_for_flush(sink, number)
+   participants.attach(sink.participant, number)
+   participants.set_dirty(sink.participant)
+end
+
+-- True if the source is attached to the sink, whether or not handlers write to that as well.
+local function is_attached(sink, number)
+   for _, find in ipairs(inputs[sink]) do
+      for _, other in ipairs((find())) do
+         if other == number then
+            return true
+         end
+      end
+   end
+   return false
+end
+
+--- To be called before changes come whose columns are these, as raw.copy_columns has them.
+function feeds.set_table(number, columns)
+   if not columns.table_id then
+      return
+   end
+   tables[number] = { id = columns.table_id, started = columns.started }
+   for sink in pairs(inputs) do
+      if sink.add_table and is_attached(sink, number) and sink:add_table(tables[number]) then
+         ask_for_flush(sink, number)
+      end
+   end
+end
+
+--- The tables that the sources of a batch, or of a list of batches, read.
+function feeds.tables_of(origin)
+   local found = {}
+   for _, batch in ipairs(origin and (origin.held and { origin } or origin) or {}) do
+      found[#found + 1] = tables[batch.source]
+   end
+   return found
+end
+
 -- ---- readings ----
 
 --- From now on the sink is told of readings.
@@ -124,12 +170,6 @@ end
 --- True if the last reading of a source brought rows, as far as that is known.
 function feeds.has_rows(number)
    return has_rows[number] or false
-end
-
--- Makes sure that the next checkpoint of the source flushes the sink, even if no value comes.
-local function ask_for_flush(sink, number)
-   participants.attach(sink.participant, number)
-   participants.set_dirty(sink.participant)
 end
 
 --- Makes a checkpoint due now, so that a sink can do in its flush what it owes.

@@ -289,7 +289,8 @@ local function give_up_records(source, err)
          stop({ text = message, traceback = err.traceback }, 1)
       end
       failed[s] = (failed[s] or 0) + 1
-      raw.log("error", message:sub(1, LONGEST_MESSAGE), { sink = participants.sink(err.sink).name,
+      raw.log("error", message:sub(1, LONGEST_MESSAGE), {
+         sink = record.sink or participants.sink(err.sink).name,
          source = raw.source_name(s.number), record = index, failed = failed[s],
          ["then"] = otherwise == "skip" and "skipped" or "dead letter" })
       if otherwise == "dead_letter" then

@@ -63,7 +63,7 @@ end
 
 --- The seconds of an error that `participants.later` made; nil of any other.
 function participants.again_after(err)
-   return getmetatable(err) == Later and err.again_after or nil
+   return rawequal(getmetatable(err), Later) and err.again_after or nil
 end
 
 -- ---- records that a target can never take ----
@@ -73,9 +73,10 @@ local Refused = { __tostring = function(e)
 end }
 
 --- Makes an error for a sink to raise from its flush, which must have undone all: the target can
---- never take these records. `list`: of {index, message, value =, source =}; index: which record of
---- the flush it is, for the log; value: what the dead letter has as its change; source: what
---- `participants.source` returned when the record was written, or nil. Their source's on_error says
+--- never take these records. `list`: of {index, message, value =, source =, sink =}; index: which
+--- record of the flush it is, for the log; value: what the dead letter has as its change; source:
+--- what `participants.source` returned when the record was written, or nil; sink: the name of the
+--- sink that it was written to, or nil: the one that raises the error. Their source's on_error says
 --- what becomes of them; unless that ends the program, the sink is flushed again, and must leave
 --- them out.
 function participants.refused(list)
@@ -86,7 +87,7 @@ end
 
 --- The list that `participants.refused` was given; nil of any other error.
 function participants.refused_list(err)
-   return getmetatable(err) == Refused and err.list or nil
+   return rawequal(getmetatable(err), Refused) and err.list or nil
 end
 
 --- The number of the source that the value in hand stems from, or of the first, if there are

@@ -39,15 +39,20 @@ local Problem = { __tostring = function(e)
    return e.message
 end }
 
+-- error -> {partners =, reads =}. No fields: a script may catch the error.
+local facts = setmetatable({}, { __mode = "k" })
+
 --- Makes the error for a sink to raise. `partners`: other sinks that may bring what is missing;
 --- `reads`: how many of the rows that wait stem from a first snapshot.
 function refused.problem(message, partners, reads)
-   return setmetatable({ message = message, partners = partners, reads = reads }, Problem)
+   local problem = setmetatable({ message = message }, Problem)
+   facts[problem] = { partners = partners, reads = reads }
+   return problem
 end
 
 --- The error itself if `refused.problem` made it, else nil.
 function refused.of(err)
-   return getmetatable(err) == Problem and err or nil
+   return rawequal(getmetatable(err), Problem) and err or nil
 end
 
 --- True if the rows of any group wait.
@@ -166,7 +171,7 @@ end
 --- `patience`: seconds that they may need to bring what is missing. Returns true if they wait,
 --- false if they have waited long enough.
 function refused.add(members, sink, problem, took, patience)
-   local now = raw.now()
+   local now, partners, reads = raw.now(), facts[problem].partners, facts[problem].reads
    local entry = take(members) or { members = {}, began = now, since = now, wait = 0.5, reads = 0,
                                     patience = 0 }
    for member in pairs(members) do
@@ -176,16 +181,16 @@ function refused.add(members, sink, problem, took, patience)
    entry.wait = math.min(2 * entry.wait, LONGEST_WAIT)
    entry.patience = math.max(entry.patience, PATIENCE + patience)
    entry.earliest = now + SHARE * took
-   if #problem.partners > 0 or problem.reads > entry.reads then
+   if #partners > 0 or reads > entry.reads then
       entry.since = now
    end
-   entry.reads = problem.reads
+   entry.reads = reads
    entries[#entries + 1] = entry
    if now - entry.since > entry.patience then
       return false
    end
    warn(entry, now)
-   if unite(entry, problem.partners) then
+   if unite(entry, partners) then
       set_due(entry)
    else
       set_timer(entry, timer.after, math.max(entry.wait, SHARE * took))

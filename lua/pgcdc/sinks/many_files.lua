@@ -14,7 +14,7 @@ local one_file = require "pgcdc.sinks.one_file"
 
 local MAX_KEPT = 2000 -- files with a table in memory; the least recently written are dropped
 
-local Many = { saves_itself = false }
+local Many = { saves_itself = false, root_is_folder = true }
 
 -- The file of that path below the root.
 local function file_of(self, below)

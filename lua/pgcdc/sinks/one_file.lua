@@ -354,6 +354,40 @@ function one_file.was_moved(self, to)
    return raw.file_stat(self.folder .. "/" .. to) ~= nil
 end
 
+-- ---- --check ----
+
+-- Raises an error unless the folder is there and can be written to. `makes`: it is made if it is
+-- not there.
+local function check_folder(folder, makes)
+   local kind = raw.file_stat(folder)
+   if kind == "folder" then
+      raw.file_check_write(folder)
+   elseif kind then
+      error(folder .. ": is no folder", 0)
+   elseif not makes or folder == "." or folder == "/" then
+      error(folder .. ": there is no such folder", 0)
+   else
+      check_folder(one_file.split(folder), true)
+   end
+end
+
+--- A line about a file that is to be written, or (is_folder) about the folder of many. Raises an
+--- error if that cannot be.
+function one_file.check(path, is_folder)
+   local kind, length = raw.file_stat(path)
+   if is_folder then
+      check_folder(path, true)
+      return ("folder %s%s"):format(path, kind and "" or ", which would be made")
+   elseif not kind then
+      check_folder((one_file.split(path)), false)
+      return ("file %s, which would be made"):format(path)
+   elseif kind == "folder" then
+      error(path .. ": is a folder", 0)
+   end
+   raw.file_check_write(path)
+   return kind == "file" and ("file %s, %d bytes"):format(path, length) or ("file %s"):format(path)
+end
+
 -- ---- a start ----
 
 --- Opens the file.

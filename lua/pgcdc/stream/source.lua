@@ -3,11 +3,13 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
+local compared = require "pgcdc.compared"
 local conninfo = require "pgcdc.postgres.conninfo"
 local feeds = require "pgcdc.delivery.feeds"
 local groups = require "pgcdc.delivery.groups"
 local on_error = require "pgcdc.delivery.on_error"
 local recovery = require "pgcdc.delivery.recovery"
+local seal = require "pgcdc.seal"
 local strict = require "pgcdc.strict"
 local stream = require "pgcdc.stream.stream"
 
@@ -200,6 +202,8 @@ end
 local Source = strict.class("operator", {}, stream.class)
 Source.__index = Source
 Source.__name = "pgcdc.source"
+stream.classes[Source] = true
+seal.kind(Source, Source.__name, { on = true }, stream.public, "operator")
 
 local sources = {} -- by number
 
@@ -237,6 +241,9 @@ function Source:rewire()
       raw.handle(self.number, event, f)
    end
    raw.handle(self.number, "columns", function(x)
+      local columns = raw.copy_columns(x)
+      compared.warn(raw.source_name(self.number), columns)
+      feeds.set_table(self.number, columns)
       stream.announcing = self.number
       stream.pass_columns(self, x)
    end)
@@ -262,7 +269,17 @@ function Source.tell_of_unheard()
    end
 end
 
-local strict_events = { batch = true, ready = true, truncate = true }
+-- Events whose handlers get a table -> the fields that it may lack.
+local strict_events = { batch = {}, ready = {}, truncate = {}, error = { sqlstate = true } }
+
+-- The columns of a schema.
+local function strict_columns(list)
+   local what = "field of a column of the event 'schema'"
+   for i, column in ipairs(list) do
+      list[i] = strict.table(what, column)
+   end
+   return strict.table("field of the list of columns of the event 'schema'", list)
+end
 
 --- Calls `handler` at every `event`. Returns the source.
 function Source:on(event, handler)
@@ -271,7 +288,11 @@ function Source:on(event, handler)
    local f = handler
    if strict_events[event] then
       handler = function(facts)
-         f(strict.table(("field of the event '%s'"):format(event), facts))
+         f(strict.table(("field of the event '%s'"):format(event), facts, strict_events[event]))
+      end
+   elseif event == "schema" then
+      handler = function(old, new)
+         f(strict_columns(old), strict_columns(new))
       end
    end
    self.consumers[#self.consumers + 1] = { event = event, f = handler }
@@ -366,11 +387,16 @@ local function dead_letter(value, policy)
    return node.input
 end
 
--- Raises unless the fields of the spec are known and of the right types, as far as the functions
--- above do not check them.
-local function check_spec(spec)
-   check.type("pgcdc.source: its argument", spec, "table")
-   check.fields("pgcdc.source", spec, fields)
+-- The fields of what a script gives, each of them read once: it may be another one the next time.
+-- Raises unless they are known and of the right types, as far as the functions above do not check
+-- them.
+local function read_spec(given)
+   check.type("pgcdc.source: its argument", given, "table")
+   check.fields("pgcdc.source", given, fields)
+   local spec = {}
+   for field in pairs(fields) do
+      spec[field] = given[field]
+   end
    if spec.table == nil then
       check.fail("pgcdc.source: table is required")
    end
@@ -388,11 +414,12 @@ local function check_spec(spec)
    if spec.on_change ~= nil then
       check.type("pgcdc.source: on_change", spec.on_change, "function")
    end
+   return spec
 end
 
 --- Declares a source and returns it. `spec`: its fields, see lua/README.md.
 function Source.declare(spec)
-   check_spec(spec)
+   spec = read_spec(spec)
    local min, max = interval(spec.interval)
    local has_deletes, check_interval = deletes(spec.deletes)
    local capture = spec.capture or "xmin"
@@ -429,7 +456,7 @@ function Source.declare(spec)
       check_interval = check_interval,
       old = with_deletes("old", spec.old, has_deletes, capture),
       skip_unchanged = with_deletes("skip_unchanged", spec.skip_unchanged, has_deletes, capture),
-      unit = unit and (unit.members[1] or raw.source_count() + 1),
+      unit = unit and (unit.members[1] or "its own"),
    }
    if unit then
       join(unit, source)
