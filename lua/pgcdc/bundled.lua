@@ -183,26 +183,44 @@ local function columns_of(db, options, name)
    return read, rows[1].table
 end
 
---- Raises an error if one of the tables that the options name lacks one of `columns`, a set, or
---- does not read it, so that the program ends before any row. `what`: the option that names them.
---- Where the server cannot be asked now, the first change will tell.
+--- Ends the program with status 3 if one of the tables that the options name lacks one of
+--- `columns`, a set, or does not read it, so that it ends before any row. `what`: the option that
+--- names them. Where the server cannot be asked now, the first change will tell.
 function bundled.check_columns(options, what, columns)
+   if not next(columns) then
+      return
+   end
    local db = connect()
    for _, name in ipairs(bundled.list(options.table)) do
       local ok, there, full_name = pcall(columns_of, db, options, name)
       for _, column in ipairs(ok and there and sorted(columns) or {}) do
          if not there[column] then
             db:close()
-            error(("%s: %s has no column '%s'%s%s"):format(what, full_name, column,
+            raw.refuse(("%s: %s has no column '%s'%s%s"):format(what, full_name, column,
                bundled.names(options.columns) and " among those that are read" or "",
-               check.nearest(column, sorted(there))), 0)
+               check.nearest(column, sorted(there))))
          end
       end
    end
    db:close()
 end
 
---- The same for the columns that out= has in braces.
+--- Ends the program with a usage error unless all of these names, a list or nil, are fields of
+--- changes. `what`: the option that names them.
+function bundled.check_fields(what, names)
+   local is_field = {}
+   for _, name in ipairs(raw.change_fields) do
+      is_field[name] = true
+   end
+   for _, name in ipairs(names or {}) do
+      if not is_field[name] then
+         bundled.usage(("%s: a change has no field '%s'%s"):format(what, name,
+            check.nearest(name, raw.change_fields)))
+      end
+   end
+end
+
+--- As check_columns, for the columns that out= has in braces.
 function bundled.check_out(options)
    local columns = path.columns(options.out)
    if next(columns) then

@@ -267,7 +267,7 @@ function TestScripts.test_route()
    lu.assertEquals(seen[99], "%null.jsonl")
    lu.assertEquals(seen[2], "%empty.jsonl")
    result = run("route", db, { table = "t", by = "nmae", dir = folder })
-   lu.assertEquals(result.status, 1)
+   lu.assertEquals(result.status, 3)
    lu.assertStrContains(result.stderr, "has no column 'nmae'")
 end
 
@@ -394,14 +394,17 @@ function TestScripts.test_unknown_columns()
       { "mask", { mask = "nmae:redact" } }, { "jsonl", { out = folder .. "/{nmae}.jsonl" } },
       { "csv", { out = folder .. "/{change.op}/{nmae}" } },
       { "debezium", { out = folder .. "/{nmae}.jsonl" } },
+      { "mirror", { target = "host=/nowhere", rename = "nmae:x" } },
+      { "history", { target = "host=/nowhere", rename = "nmae:x" } },
    } do
       local result = run(case[1], db, tables.merge({ table = "t" }, case[2]))
-      lu.assertEquals(result.status, 1)
+      lu.assertEquals(result.status, 3)
+      lu.assertNotStrContains(result.stderr, "traceback")
       lu.assertStrContains(result.stderr, "public.t has no column 'nmae'; did you mean 'name'?")
       -- in one of several tables; and one that is there and is not read
       result = run(case[1], db, tables.merge({ table = "t,other" },
          json.decode((json.encode(case[2]):gsub("nmae", "name")))))
-      lu.assertEquals(result.status, 1)
+      lu.assertEquals(result.status, 3)
       lu.assertStrContains(result.stderr, "public.other has no column 'name'")
       lu.assertEquals(result.stdout, "")
       result = run(case[1], db, tables.merge({ table = "other", columns = "id" },
@@ -409,6 +412,10 @@ function TestScripts.test_unknown_columns()
       lu.assertStrContains(result.stderr, "has no column 'status' among those that are read")
    end
    lu.assertEquals(files.names(folder), {})
+   local result = run("csv", db, { table = "t", meta = "op,xidd" })
+   lu.assertEquals(result.status, 2)
+   lu.assertEquals(result.stderr,
+      "pgcdc-lua: meta: a change has no field 'xidd'; did you mean 'xid'?\n")
 end
 
 -- tail begins with what comes.
