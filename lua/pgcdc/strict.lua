@@ -13,13 +13,14 @@ local strict = {}
 
 local ours = "@" .. raw.lua_dir .. "/"
 
--- Raises that `t` has no field of this name, unless we ask ourselves. `class`: where names are
--- looked for, too, or nil.
-local function fail(what, t, name, class)
+--- Raises an error, that `t` has no field of this name, if a script asks for it; nil for our own
+--- code. `class`: another table whose names count, or nil. A function __index of the table calls it
+--- as its last act.
+function strict.missing(what, t, name, class)
    if type(name) ~= "string" then
       return nil
    end
-   local reader = raw.where(2) -- who indexes t: the functions below call this one as their last act
+   local reader = raw.where(2) -- who indexes t
    if not reader or reader == "=[C]" or reader:sub(1, #ours) == ours then
       return nil
    end
@@ -41,18 +42,18 @@ function strict.table(what, t, absent)
       if absent and absent[name] then
          return nil
       end
-      return fail(what, self, name, absent)
+      return strict.missing(what, self, name, absent)
    end })
 end
 
---- The same for all objects of a class, a table of methods that is its own __index. `also`: where
---- names are looked for, too, or nil.
+--- The same for all objects of a class, a table of methods that is its own __index. `also`: another
+--- table whose names count, or nil.
 function strict.class(what, class, also)
    return setmetatable(class, { __index = function(self, name)
       if also and also[name] ~= nil then
          return also[name]
       end
-      return fail(what, self, name, also)
+      return strict.missing(what, self, name, also)
    end })
 end
 

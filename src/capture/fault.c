@@ -237,8 +237,8 @@ static bool check_position(struct source *s, struct conn *conn, const char **why
     return m->oldest_xid == NULL || xmax <= m->oldest_xid(&s->position) + HORIZON_MAX_AGE;
 }
 
-/* The columns may be others than those that the position knows: reads the table again if rows have
- * other values and nothing else shows that. */
+/* The columns may be others than those that the position knows: reads the table again if rows that
+ * were delivered have other values now, see alter.h. */
 static bool check_columns(struct source *s, struct conn *conn, enum fault_news *news,
                           struct err *e)
 {

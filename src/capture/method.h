@@ -40,12 +40,14 @@ struct method_step {
     struct xidset delivered; /* the xids of the rows that the step delivers */
     struct xidset there;     /* xids that were there already, which count as delivered */
     bool has_left;           /* rows were left to the next poll, see METHOD_LEAVE */
-    bool is_counted;         /* the host was told which rows are there, and knows all deletes */
+    bool is_counted;         /* the host has compared the census with its rows: it knows all
+                              * deletes */
     /* set by <begin>: */
     const struct method_copy *copy; /* the COPY that the poll ends with */
     bool is_recheck;         /* see increment.h */
     bool learns_all;         /* the census learns every row that the poll does not bring */
-    bool is_held;            /* the poll cannot stop at a row: all or nothing of it is delivered */
+    bool is_held;            /* the poll cannot stop in the middle: all of it is delivered, or
+                              * nothing */
     /* set by <advance>: */
     bool goes_on;            /* the poll was one part of several: the next is due at once */
 };
@@ -107,8 +109,8 @@ struct method {
                                         * one of the methods has such.) */
     void (*source_fini)(void *own);    /* frees what <own> holds, but not <own> itself */
 
-    /* Appends a statement, with a semicolon, that is run with those for the facts; reads the answer
-     * to it, which is of <facts_shape>. */
+    /* <put_facts> appends a statement, with a semicolon, that is run with those for the facts;
+     * <read_facts> reads the answer to it, which is of <facts_shape>. */
     const struct result_shape *facts_shape;
     void (*put_facts)(const struct source *s, struct buf *sql);
     bool (*read_facts)(struct source *s, const struct result *r, struct err *e);

@@ -25,7 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Of a poll. */
+/* What is kept while a poll is under way. */
 struct step {
     uint64_t empty; /* tombstones without a key */
 };
@@ -78,7 +78,7 @@ static bool refuse_missing(const struct source *s, struct err *e)
                   "action=install table=...` first", e);
 }
 
-/* True if a text is not one of its type. */
+/* True if <e> says that a text is no value of the type that it was cast to. */
 static bool is_of_type(const struct err *e)
 {
     static const char *const states[] = { "22P02", "22003", "22007", "22008" };
@@ -159,7 +159,7 @@ static bool add_notices_of_leaf(struct source *s, const struct result *leaves, s
                       ": each poll reads all of it", e);
 }
 
-/* Nobody could tell whether the key of a row that was deleted is there again. */
+/* Without equality nobody can tell whether a deleted row's key is in the table again. */
 static bool refuse_unequal(const struct source *s, const char *column, const char *type,
                            struct err *e)
 {
@@ -477,7 +477,8 @@ static const struct method_copy take_over = {
     .put = put_take_over, .take = take_row, .reads_all = true,
 };
 
-/* The deletes that this poll counts are told by it, so their tombstones need not be read. */
+/* The poll that takes over counts keys, and so finds deletes by itself: adds the xids of their
+ * tombstones to <there>, so that these are not told as well. */
 static bool learn_tombstones(const struct source *s, struct method_step *step, struct conn *conn,
                              struct err *e)
 {
@@ -518,7 +519,7 @@ static bool rise(struct source *s, struct err *e)
     return true;
 }
 
-/* Adds a notice if rows were deleted and nobody knows which. */
+/* Adds a notice if <empty>, the number of tombstones without a key, is not 0. */
 static bool tell_of_empty(struct source *s, uint64_t empty, struct err *e)
 {
     char text[256];

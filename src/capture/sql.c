@@ -158,8 +158,8 @@ void sql_lock(struct buf *b, const struct relation *t)
     buf_puts(b, " IN ACCESS SHARE MODE;");
 }
 
-/* For each column, num, the list of "oid/n" of the unique indexes of n columns, none of which can
- * be NULL, that it is one of. Those of a table that others inherit from do not hold for all. */
+/* For each column, num, a list of "oid/n" of the unique indexes that it is part of, which have n
+ * columns and no NULLs, and see all rows of the table, as others may inherit from it. */
 static void put_unique_indexes(struct buf *b, const struct relation *t)
 {
     buf_puts(b, "SELECT k.num, string_agg(x.indexrelid || '/' || x.indnkeyatts, ' ') AS list"
@@ -410,7 +410,7 @@ void sql_put_where(struct buf *b, const struct sql_query *q)
     buf_puts(b, "\n)");
 }
 
-/* The columns of the key; those that are text to be compared by their bytes if <by_bytes>. */
+/* The columns of the key. <by_bytes>: those that are text are compared by their bytes. */
 static void put_key(struct buf *b, const struct sql_query *q, bool by_bytes)
 {
     for (size_t i = 0; i < q->rowtype->n_key; i++) {
@@ -453,7 +453,7 @@ void sql_put_kept_key(struct buf *b, const struct sql_query *q, const char *key)
     }
 }
 
-/* True of the rows up to the point; by fingerprint, before it, since its first rows are counted. */
+/* (By fingerprint the rows at the point itself may be new: reading.c counts them.) */
 void sql_put_before(struct buf *b, const struct sql_query *q,
                     const struct position_resume_point *p)
 {

@@ -52,7 +52,7 @@ const struct result_shape sql_trigger_installed_shape = {
 
 void sql_trigger_installed(struct buf *b, const struct relation *t)
 {
-    /* to_jsonb(t), since once there were no attnums */
+    /* by to_jsonb(t), since tables of earlier versions have no column attnums */
     buf_puts(b, "SELECT number, since, pruned, notify, array_to_string(key, E'\\n'),"
                 " (SELECT string_agg(coalesce(named.attname, numbered.attname, ''), E'\\n'"
                 " ORDER BY k.place) FROM unnest(t.key) WITH ORDINALITY AS k (label, place)"
@@ -153,13 +153,13 @@ static void put_key_of(struct buf *b, const struct sql_query *q, const char *ali
     buf_putc(b, ')');
 }
 
-/* The hash of a tombstone's key, which is all that there is of its row. */
+/* The fingerprint of a tombstone: the hash of its key, since it has no other columns. */
 static void put_tombstone_fingerprint(struct buf *b)
 {
     buf_puts(b, "hashtextextended(pgcdc_d.key::text COLLATE \"C\", 0)");
 }
 
-/* True of tombstones up to the point, as sql_put_before of rows. */
+/* A condition on tombstones, as sql_put_before is one on rows. */
 static void put_tombstones_before(struct buf *b, const struct sql_query *q,
                                   const struct position_resume_point *point)
 {
@@ -285,7 +285,7 @@ static void put_same_key(struct buf *b, const struct sql_query *q)
  * compares bytes: 1.0 and 1.00 are two keys for sinks. */
 static void put_not_there(struct buf *b, const struct sql_query *q)
 {
-    /* that of no key, see SQL_TRIGGER_EMPTY, is not the NULL of a key */
+    /* a tombstone without a key (SQL_TRIGGER_EMPTY) is not one of a key that is NULL */
     buf_puts(b, " AND (pgcdc_d.key = '{}' OR (SELECT true");
     sql_put_from(b, q, NULL);
     put_same_key(b, q);
@@ -313,7 +313,7 @@ static void put_label(struct buf *b, const struct sql_trigger_query *q, size_t k
     free(copy);
 }
 
-/* Those from <floor> on. <p>: a position of stamps, whose resume points count, or NULL. */
+/* The tombstones from <floor> on. <p>: a position of stamps, whose resume points count, or NULL. */
 static void put_tombstones(struct buf *b, const struct sql_trigger_query *q, uint64_t floor,
                            const struct position *p)
 {
@@ -345,7 +345,7 @@ static void put_tombstones(struct buf *b, const struct sql_trigger_query *q, uin
     put_not_there(b, r);
 }
 
-/* The names of what a poll's lines have, in the subquery that puts them together. */
+/* The names of the columns of the subquery that puts rows and tombstones together. */
 static void put_names(struct buf *b, const struct rowtype *s, bool with_hash)
 {
     buf_puts(b, "x, s, m");

@@ -149,7 +149,7 @@ void api_copy_lines_add(lua_State *L, struct api_copy_lines *s, const char *line
     before = s->mem.len;
     buf_add(&s->mem, line, len);
     buf_putc(&s->mem, '\n');
-    if (!buf_ok(&s->mem)) { /* a part of a line is none */
+    if (!buf_ok(&s->mem)) { /* drops the part of the line that fitted */
         s->mem.len = before;
         s->mem.failed = false;
         luaL_error(L, "out of memory");

@@ -1,12 +1,16 @@
 /* hooks.c -- what the host asks of a script that is loaded.
  *
- * The hooks, functions of the Lua half: timers() -> seconds until the next one or nil, true if
- * windows are open, true if something was let go, true if a checkpoint is due; wire(); start();
- * enter(source, batch, has_rows): rows of the batch with this number are about to be delivered, if
- * there are any; leave(): they were; resolved(source), reading(source), ready(source, rows): see
- * hooks_resolved and those below it; checkpoint(source, {[source] = {text =, last_change =}} or
- * nil, {[source] = true} of the group, is_moment) -> is_done, is_taken, see struct
- * hooks_checkpoint; last(); finish(); graph(); check().
+ * The hooks, functions of the Lua half:
+ *   wire(), start(), last(), finish(), graph(), check(): see the functions of the same name in
+ *     hooks.h;
+ *   timers() -> seconds until the next timer is due, or nil; then has_windows, has_released, is_due
+ *     as in struct hooks_timers;
+ *   enter(source, batch, has_rows): rows of the batch with this number are about to be delivered;
+ *     has_rows: there is at least one; leave(): they were delivered;
+ *   resolved(source), reading(source), ready(source, rows): see hooks_resolved, hooks_reading and
+ *     hooks_read;
+ *   checkpoint(source, {[source] = {text =, last_change =}} or nil, {[source] = true} of the group,
+ *     is_moment) -> is_done, is_taken: see struct hooks_checkpoint.
  *
  * SPDX-License-Identifier: MIT */
 #include "lua/hooks.h"
@@ -43,6 +47,8 @@ struct announce_job {
     struct rowtype *rowtype; /* borrowed */
 };
 
+/* Rows of another type than before are to come: gives the handler of API_SOURCE_COLUMNS an example
+ * of them. */
 static int announce(lua_State *L)
 {
     const struct announce_job *job = lua_touserdata(L, 1);
@@ -382,7 +388,8 @@ struct watched_job {
     short events;
 };
 
-/* What was called before may have taken it from the list. */
+/* Calls the function of a descriptor, if it is still watched: one that was called before may have
+ * ended that. */
 static int call_watched(lua_State *L)
 {
     const struct watched_job *job = lua_touserdata(L, 1);

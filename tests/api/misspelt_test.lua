@@ -185,6 +185,43 @@ function TestMisspelt.test_a_numeric_is_compared()
       "tonumber() makes a number of it")
 end
 
+-- Lua raises no error where a text is equal to a number or not: the start warns of such lines.
+function TestMisspelt.test_a_numeric_is_equal()
+   local db = database()
+   local function warnings(script, options)
+      local found = {}
+      local result = once.ok { dsn = db, options = options,
+         script = "local orders = pgcdc.source { table = 'orders' }\n" .. script }
+      for text in result.stderr:gmatch "level=warn msg=(%b\"\")" do
+         found[#found + 1] = text:match "line (.-) true: the column 'total' is numeric"
+      end
+      return found
+   end
+   for line, is in pairs {
+      ["return c.row.total == 100"] = "2: c.row.total == 100 is never",
+      ["return c.old ~= nil and c.old.total ~= 1.5"] = "2: c.old.total ~= 1.5 is always",
+      ["local order = c.row if order.total == -1 then return true end"] =
+         "2: order.total == -1 is never",
+      ["return 5 == c.row['total']"] = "2: 5 == c.row['total'] is never",
+      ["local a --[[ c.row.total == 1\n]] return (c.row.total == 0x10)"] =
+         "3: c.row.total == 0x10 is never",
+   } do
+      local script = ("orders:filter(function(c) %s end):sink(print)"):format(line)
+      lu.assertEquals(warnings(script), { is })
+   end
+   lu.assertEquals(warnings [==[
+      local state, t = { total = 5 }, "c.row.total == 5"
+      orders:sink(function(c)
+         local name = c.row.name
+         print(state.total == 5, c.row.id == 5, tonumber(c.row.total) == 5, c.row.total + 0 == 5,
+            1 + c.row.total == 5, c.row.total == "5", #c.row.total == 5, name == 5,
+            [[row.total == 5]], "\"c.row.total == 5", 5 == c.row.total - 1,
+            c.row.total == 5 .. "") -- c.row.total == 5
+      end)]==], {})
+   lu.assertEquals(warnings("orders:filter(function(c) return c.row.total == 1 end):sink(print)",
+      { "--sandbox" }), {}) -- which reads no files
+end
+
 function TestMisspelt.test_the_row_of_a_delete()
    local db = database()
    local state = fixtures.state()

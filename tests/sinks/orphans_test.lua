@@ -4,6 +4,7 @@
 local cluster = require "cluster"
 local fixtures = require "fixtures"
 local lu = require "luaunit"
+local once = require "once"
 local program = require "program"
 local tables = require "tables"
 local wait = require "wait"
@@ -35,10 +36,7 @@ local function runner(source, target)
    end
 end
 
-local function succeed(result)
-   lu.assertEquals(result.status, 0, result.stderr)
-   return result
-end
+local succeed = once.succeed
 
 local function ids(db, sql)
    return db:value(sql or "select coalesce(string_agg(id::text, ' ' order by id), '') from t")

@@ -62,7 +62,7 @@ local function on(side, method, ...)
    return table.unpack(results, 2, results.n)
 end
 
--- A question is asked of a side in this way.
+-- The function `run` for questions (see answer) that are asked of this side.
 local function by(side)
    return function(...)
       return (on(side, "query", ...))

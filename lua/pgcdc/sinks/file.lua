@@ -21,6 +21,7 @@ local recovery = require "pgcdc.delivery.recovery"
 local many_files = require "pgcdc.sinks.many_files"
 local one_file = require "pgcdc.sinks.one_file"
 local path = require "pgcdc.sinks.path"
+local seal = require "pgcdc.seal"
 
 local file_sink = {}
 
@@ -185,15 +186,19 @@ end
 
 -- ---- making one ----
 
--- Makes a sink that prints. The program flushes standard output.
+local print = print
+
+-- A sink that prints. The program flushes standard output.
+local Printer = {}
+Printer.__index = Printer
+seal.sink(Printer, "pgcdc.sinks.printer")
+
+function Printer:write(value)
+   print(self.line(self, value))
+end
+
 local function print_sink(kind)
-   local print = print
-   return {
-      kind = kind.kind,
-      write = function(self, value)
-         print(kind.line(self, value))
-      end,
-   }
+   return setmetatable({ kind = kind.kind, line = kind.line }, Printer)
 end
 
 --- Makes a kind of file: {kind = name, fields = {name = true}, put =, line = and so on}.
@@ -222,7 +227,7 @@ local function read_spec(kind, what, spec)
    return spec
 end
 
--- The root of a sink of many files, and its function from values to paths; nil: it is one file.
+-- The root of a sink of many files, and its function from values to paths; nil: it has one file.
 local function many_of(what, spec)
    if type(spec.path) == "function" then
       return spec.dir or ".", path.from_function(what, spec.path)

@@ -3,7 +3,7 @@
 --
 -- Exactly once in a regular file: at each flush its length is known, and saved with the positions.
 -- A start cuts off what the file has beyond that, if the journal proves that it is ours; what
--- somebody else wrote, to it or instead of it, is never cut: that is an error.
+-- somebody else wrote to it, or put in its place, is never cut: that is an error.
 --
 -- Lines are buffered. When a flush is due, or the buffers of all files together are large, all of
 -- them are written: what is going to be written goes to the journal first, for all files at once.
@@ -34,7 +34,7 @@ local journal = require "pgcdc.sinks.journal"
 
 local one_file = {}
 
-local LOT = 4 << 20 -- bytes in the buffers of all files, which are written then
+local LOT = 4 << 20 -- bytes: when the buffers of all files have more, all are written
 
 local time, date = os.time, os.date
 
@@ -167,7 +167,7 @@ local function open(self)
    end
 end
 
--- How long the file is. Raises an error if somebody else has touched it.
+-- How long the file is. Raises an error if somebody else has moved, replaced or cut it.
 local function check_ours(self)
    local length
    if self.is_open then
@@ -189,8 +189,8 @@ end
 
 -- ---- writing ----
 
--- Saves the tokens of files of which none was ever saved: after a crash they show where the lines
--- began that were written.
+-- Saves a token for each file that has none saved yet: after a crash it says from which offset on
+-- the lines are of this run.
 local function save_tokens()
    local records, files = {}, {}
    for _, self in ipairs(pending) do

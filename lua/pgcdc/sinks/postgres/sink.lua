@@ -17,6 +17,7 @@ local conninfo = require "pgcdc.postgres.conninfo"
 local feeds = require "pgcdc.delivery.feeds"
 local lineage = require "pgcdc.delivery.lineage"
 local participants = require "pgcdc.delivery.participants"
+local seal = require "pgcdc.seal"
 local new_connection = require "pgcdc.sinks.postgres.target_connection"
 local postgres_apply = require "pgcdc.sinks.postgres.apply"
 local postgres_blame = require "pgcdc.sinks.postgres.blame"
@@ -39,6 +40,7 @@ local tokens = 0
 local Sink = {}
 Sink.__index = Sink
 Sink.__name = "pgcdc.sinks.postgres"
+seal.sink(Sink, Sink.__name)
 
 --- Logs a message that names the sink.
 function Sink:log(level, message)
@@ -75,6 +77,17 @@ function Sink:wants_reading(source)
 end
 
 -- ---- taking changes ----
+
+--- A source whose values come to the sink reads this table (see feeds): the sink refuses to write
+--- there. Returns true if that was not known.
+function Sink:add_table(read)
+   local known = self.reads[read.id]
+   if known and known.started == read.started then
+      return false
+   end
+   self.reads[read.id], self.reads_checked = read, nil
+   return true
+end
 
 -- Raises an error if deletes will come and not tell the whole key.
 local function check_key_of_deletes(self, mapping)
@@ -160,6 +173,12 @@ end
 
 -- Takes a row of the script's own, or a change that it made.
 local function write_own(self, value)
+   if lineage.current ~= self.origin then
+      self.origin = lineage.current
+      for _, read in ipairs(feeds.tables_of(self.origin)) do
+         self:add_table(read)
+      end
+   end
    own_rows.write(self, value, function(layout)
       use(self, { layout = layout })
    end, function()
@@ -169,7 +188,7 @@ end
 
 --- Takes a change, or a row, a table with named fields. The next `flush` writes it to the target.
 function Sink:write(value)
-   if participants.in_sink ~= self then
+   if not rawequal(participants.in_sink, self) then
       feeds.set_by_hand(self)
    end
    participants.touch(self.participant)
@@ -360,7 +379,8 @@ end
 
 local function has_work(transfer)
    for _, part in ipairs(transfer) do
-      if #part.layouts > 0 or part.ends_reading or part.begins and #part.begins > 0 then
+      if #part.layouts > 0 or part.ends_reading or part.begins and #part.begins > 0
+         or next(part.sink.reads) and not part.sink.reads_checked then
          return true
       end
    end
@@ -499,6 +519,9 @@ return function(spec)
       rename = read_rename(spec.rename),
       name = spec.name and check.text(what .. ": name", spec.name) or "postgres " .. full_name,
       mappings = {}, layouts = {}, used = {}, sealed = {},
+      reads = {}, -- table id -> {id =, started =} of the tables that sources read, see add_table
+      -- reads_checked: the generation of the connection in which that was last no loop
+      -- origin: the last one of a row of a script's own
       seal_count = 0, ignored = 0,
       is_direct = true, -- COPY into the table itself was never refused
    }, Sink)

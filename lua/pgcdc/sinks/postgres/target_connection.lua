@@ -102,7 +102,7 @@ function Connection:try(states, f)
    if ok then
       self:run "RELEASE pgcdc"
       return true
-   elseif getmetatable(problem) ~= Problem or not states[problem.sqlstate] then
+   elseif not rawequal(getmetatable(problem), Problem) or not states[problem.sqlstate] then
       error(problem, 0)
    end
    self:run "ROLLBACK TO pgcdc; RELEASE pgcdc"
@@ -113,7 +113,7 @@ end
 function Connection:attempt_part(f)
    self:run "SAVEPOINT pgcdc_part"
    local ok, problem = pcall(f)
-   if not ok and (getmetatable(problem) ~= Problem or is_passing(problem)) then
+   if not ok and (not rawequal(getmetatable(problem), Problem) or is_passing(problem)) then
       error(problem, 0)
    end
    self:run(ok and "RELEASE pgcdc_part" or "ROLLBACK TO pgcdc_part; RELEASE pgcdc_part")
@@ -128,7 +128,7 @@ function Connection:probe(f)
       f()
       self:run "SET CONSTRAINTS ALL IMMEDIATE"
    end)
-   if not ok and (getmetatable(problem) ~= Problem or is_passing(problem)) then
+   if not ok and (not rawequal(getmetatable(problem), Problem) or is_passing(problem)) then
       error(problem, 0)
    end
    self:run "ROLLBACK TO pgcdc_probe; RELEASE pgcdc_probe"
@@ -196,7 +196,7 @@ function Connection:attempt(name, f)
       self:close()
    end
    self.generation = self.generation + 1
-   if getmetatable(result) ~= Problem then
+   if not rawequal(getmetatable(result), Problem) then
       error(type(result) == "string" and ("%s: %s"):format(self.subject, result) or result, 0)
    elseif is_passing(result) then
       self:close()
@@ -209,7 +209,7 @@ end
 --- If `problem` is that a constraint forbade rows because of other rows, ends the transaction
 --- without a trace, and returns true.
 function Connection:undo_refused(problem)
-   if getmetatable(problem) ~= Problem or not refusals[problem.sqlstate] then
+   if not rawequal(getmetatable(problem), Problem) or not refusals[problem.sqlstate] then
       return false
    elseif self.db:transaction() ~= "idle" then
       self:run "ROLLBACK"
@@ -227,7 +227,7 @@ end
 local function explain(what, f)
    local ok, problem = pcall(f)
    if not ok then
-      if getmetatable(problem) == Problem and problem.sqlstate == "42501" then
+      if rawequal(getmetatable(problem), Problem) and problem.sqlstate == "42501" then
          problem.what = what
       end
       error(problem, 0)
@@ -263,7 +263,11 @@ function Connection:connect()
    end
    self.db, self.former, self.away = db, nil, nil
    self.generation = self.generation + 1
-   if not self:row(HAS_TABLE).yes then
+   local has_table
+   explain(NO_ROW, function()
+      has_table = self:row(HAS_TABLE).yes
+   end)
+   if not has_table then
       explain(NO_TABLE, function()
          make_table(self)
       end)
