@@ -19,8 +19,8 @@ struct log {
     bool bar_shown;       /* a progress bar stands on the terminal's last line */
 };
 
-/* One key=value after the message. <value>: <len> bytes, also such as are no UTF-8. <raw>: the
- * value is a JSON number, true, false or null, and is written without quotes. */
+/* One key=value after the message. <value>: <len> bytes, which need not be UTF-8. <raw>: the value
+ * is a JSON number, true, false or null, and is written without quotes. */
 struct log_field {
     const char *key;
     const char *value;

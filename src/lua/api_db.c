@@ -26,7 +26,7 @@
 struct connection {
     struct conn *conn; /* NULL: closed */
     struct log *log;
-    bool is_brief; /* a stop ends what it waits for at once */
+    bool is_brief; /* calls that wait fail at once when the program is to stop */
     struct connect_orphan left; /* what it left at the server when it was closed */
 };
 
@@ -52,7 +52,8 @@ int api_db_fail(lua_State *L, const struct err *e)
     return 4;
 }
 
-/* While the script is loaded there is no change in hand that is to be finished. */
+/* What a stop does to a call. (While the script loads, no change is in hand that is to be finished:
+ * so the call ends at once.) */
 static enum conn_stop on_stop(lua_State *L, bool is_brief)
 {
     return is_brief || !script_of(L)->is_loaded ? CONN_STOP_AT_ONCE : CONN_STOP_GENTLY;
@@ -78,7 +79,7 @@ static const char *check_sql(lua_State *L)
     return sql;
 }
 
-/* A sink waits long for its target. */
+/* For conn_watch: logs that a sink waits long for its target. */
 static void log_wait(void *arg, const struct conn_wait *w)
 {
     const struct connection *c = arg;
@@ -230,7 +231,7 @@ static int start(lua_State *L)
     return 1;
 }
 
-/* What the rows of an answer may take, before the script gets them. */
+/* How many bytes the rows of an answer may take before the script gets them. */
 static size_t most_bytes(lua_State *L)
 {
     size_t max = script_of(L)->o.max_memory;

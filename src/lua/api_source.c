@@ -238,7 +238,7 @@ static int handle(lua_State *L)
         lua_settop(L, 3);
         ref = luaL_ref(L, LUA_REGISTRYINDEX);
     }
-    source = check_source(L); /* here, since the array moves where another one is declared */
+    source = check_source(L); /* not earlier: the array moves when another source is declared */
     luaL_unref(L, LUA_REGISTRYINDEX, source->handlers[event]);
     source->handlers[event] = ref;
     return 0;

@@ -25,8 +25,9 @@ struct script *script_of(lua_State *L)
     return *(struct script **)lua_getextraspace(L);
 }
 
-/* Of two buffers the second one is for finalizers: the collector is stopped while one runs. (Also
- * where a script has stopped it, and then no finalizer can run.) */
+/* One of two buffers, emptied: the second one if the collector is stopped, as it is while a
+ * finalizer runs. So a finalizer never gets the buffer that the interrupted code uses. (Where a
+ * script has stopped the collector, no finalizer runs.) */
 static struct buf *cleared(lua_State *L, struct buf *two)
 {
     struct buf *b = &two[lua_gc(L, LUA_GCISRUNNING) != 1];

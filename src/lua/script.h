@@ -47,7 +47,7 @@ enum script_hook {
     SCRIPT_HOOK_TIMERS, SCRIPT_HOOK_START, SCRIPT_HOOK_ENTER, SCRIPT_HOOK_LEAVE,
     SCRIPT_HOOK_RESOLVED, SCRIPT_HOOK_READING, SCRIPT_HOOK_READY,
     SCRIPT_HOOK_CHECKPOINT, SCRIPT_HOOK_LAST, SCRIPT_HOOK_FINISH, SCRIPT_HOOK_GRAPH,
-    SCRIPT_HOOK_CHECK,
+    SCRIPT_HOOK_CHECK, SCRIPT_HOOK_WIRE,
     SCRIPT_HOOK_COUNT
 };
 
@@ -79,7 +79,7 @@ struct script {
         short events;         /* as of poll() */
     } *watches;               /* owned: see api_watch.h */
     size_t n_watches, cap_watches;
-    bool is_held_back;        /* something was captured that may not be saved yet */
+    bool is_held_back;        /* a checkpoint was captured that may not be saved yet */
     lua_CFunction explain;    /* see explain.h; NULL until it is needed */
     struct err cause;         /* why the failure happened, where it was not the script's */
 };

@@ -13,7 +13,7 @@ local pointers = {}
 local runs_lua = { "lua_pushl?string%(", "lua_pushliteral%(", "lua_pushv?fstring%(",
    "lua_createtable%(", "lua_newuserdatauv%(", "lua_p?callk?%(", "lua_getfield%(",
    "lua_gettable%(", "luaL_tolstring%(", "_push_clone%(", "push_clone%(", "clone_push%(",
-   "json_put", "json_exact_note%(", "push_new_field%(" }
+   "json_put", "json_exact_remember%(", "push_new_field%(" }
 
 local function finds_any(line, patterns)
    for _, pattern in ipairs(patterns) do

@@ -172,6 +172,18 @@ function Sink:close()
    one_file.close(self)
 end
 
+-- ---- --check ----
+
+--- For --check: whether the file, or what is to be made in the folders above it, can be written.
+--- Makes nothing, and opens nothing. Returns a line about it; ends the program with why not.
+function Sink:check()
+   local ok, text = pcall(one_file.check, self.path, self.root_is_folder)
+   if not ok then
+      raw.refuse(("%s: %s"):format(self.name, text))
+   end
+   return text
+end
+
 -- ---- making one ----
 
 local print = print
@@ -215,7 +227,7 @@ local function read_spec(kind, what, spec)
    return spec
 end
 
--- The root of a sink of many files, and its function from values to paths; nil: it is one file.
+-- The root of a sink of many files, and its function from values to paths; nil: it has one file.
 local function many_of(what, spec)
    if type(spec.path) == "function" then
       return spec.dir or ".", path.from_function(what, spec.path)

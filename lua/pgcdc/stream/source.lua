@@ -3,6 +3,7 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
+local compared = require "pgcdc.compared"
 local conninfo = require "pgcdc.postgres.conninfo"
 local feeds = require "pgcdc.delivery.feeds"
 local groups = require "pgcdc.delivery.groups"
@@ -76,7 +77,7 @@ local function deletes(value)
       or check.seconds(what .. ".interval", seconds, LEAST_INTERVAL)
 end
 
--- The value of an option that needs rows to be kept; false for nil.
+-- Checks an option that needs rows to be kept. Returns its value, false for nil.
 local function with_deletes(option, value, has_deletes, capture)
    if value == nil then
       return false
@@ -237,6 +238,9 @@ function Source:rewire()
       raw.handle(self.number, event, f)
    end
    raw.handle(self.number, "columns", function(x)
+      local columns = raw.copy_columns(x)
+      compared.warn(raw.source_name(self.number), columns)
+      feeds.set_table(self.number, columns)
       stream.announcing = self.number
       stream.pass_columns(self, x)
    end)
@@ -252,7 +256,7 @@ function Source.rewire_all()
    end
 end
 
---- Says which sources nobody listens to. To be called when the script is loaded.
+--- Logs a warning for each source that nobody listens to. To be called when the script is loaded.
 function Source.tell_of_unheard()
    for _, source in ipairs(sources) do
       if #source.consumers == 0 then
@@ -262,7 +266,17 @@ function Source.tell_of_unheard()
    end
 end
 
-local strict_events = { batch = true, ready = true, truncate = true }
+-- Events whose handlers get a table -> the fields that it may lack.
+local strict_events = { batch = {}, ready = {}, truncate = {}, error = { sqlstate = true } }
+
+-- The columns of a schema.
+local function strict_columns(list)
+   local what = "field of a column of the event 'schema'"
+   for i, column in ipairs(list) do
+      list[i] = strict.table(what, column)
+   end
+   return strict.table("field of the list of columns of the event 'schema'", list)
+end
 
 --- Calls `handler` at every `event`. Returns the source.
 function Source:on(event, handler)
@@ -271,7 +285,11 @@ function Source:on(event, handler)
    local f = handler
    if strict_events[event] then
       handler = function(facts)
-         f(strict.table(("field of the event '%s'"):format(event), facts))
+         f(strict.table(("field of the event '%s'"):format(event), facts, strict_events[event]))
+      end
+   elseif event == "schema" then
+      handler = function(old, new)
+         f(strict_columns(old), strict_columns(new))
       end
    end
    self.consumers[#self.consumers + 1] = { event = event, f = handler }
@@ -279,14 +297,14 @@ function Source:on(event, handler)
    return self
 end
 
--- Operators that pass on at once what they make of a value, and tell nobody else.
+-- Operators that pass on at once what they make of a value, and keep nothing of it.
 local at_once = {
    map = true, starmap = true, filter = true, remove = true, pluck = true, flatten = true,
    concat = true, select = true, drop = true, rename = true, add = true, mask = true,
    debezium = true, cloudevents = true,
 }
 
--- True if whatever the consumers get reaches exact sinks at once, and nobody else.
+-- True if all that the consumers get goes at once to sinks that are exact, and to nobody else.
 local function ends_exactly(consumers)
    for _, entry in ipairs(consumers) do
       local node = entry.node
@@ -304,8 +322,8 @@ local function ends_exactly(consumers)
    return true
 end
 
---- Tells the host of which sources it is known, after a crash, that nobody got more than the saved
---- position says. To be called after recovery.start.
+--- Tells the host which sources are exact: also after a crash, those who listen have what the saved
+--- position says, and no more. To be called after recovery.start.
 function Source.tell_exact()
    for _, source in ipairs(sources) do
       if not source.dead_letter and ends_exactly(source.consumers) then
@@ -323,7 +341,7 @@ function Source:emit(value)
    end
 end
 
--- Operators that remember nothing and do nothing but to pass values on.
+-- Operators that pass values on, remember nothing and do nothing else.
 local passive = { sink = true, filter = true, remove = true, select = true, drop = true,
                   rename = true, add = true, mask = true, union = true, stream = true }
 

@@ -25,8 +25,8 @@
 --    node:is_ready()      Returns true if a value that is given to the node now would be passed on
 --                         at once. Default: whether all consumers are ready. A node that returns
 --                         false calls stream.ready(node) when it takes values again.
---    node:on_ready()      What follows may be ready again. A node that has this method is told, and
---                         its upstreams are not: it tells them itself, by stream.ready(node).
+--    node:on_ready()      Nodes downstream may be ready again. If a node has this method, its
+--                         upstreams are not told: it tells them itself, by stream.ready(node).
 --    node:columns(x)      Changes are to come that have the columns of x, a change whose values are
 --                         all NULL. A node that passes changes on as they are, at once, has
 --                         stream.pass_columns here. Default: nobody downstream is told.

@@ -36,8 +36,8 @@ function ends.check(what, sink)
    return sink
 end
 
--- A function that gives values to a sink by `write`. One that says when it wants to be flushed is
--- asked after each value.
+-- A function that gives values to a sink by `write`. If the sink has a field `wants_flush`, that is
+-- looked at after each value.
 local function asking(sink, write)
    if sink.wants_flush == nil then
       return write
@@ -69,7 +69,7 @@ local function writer(sink)
    end
 end
 
--- Operators that may not pass on again what they have passed on before, or join values of several.
+-- Operators that may hold back a row which they passed on before, or make one value of several.
 local dropping = { unique = true, slice = true, latest = true, zip = true, zip_latest = true,
                    combine_latest = true, collect = true, frequencies = true }
 
@@ -77,7 +77,7 @@ local dropping = { unique = true, slice = true, latest = true, zip = true, zip_l
 local passing = { source = true, sink = true, select = true, drop = true, rename = true,
                   add = true, mask = true, union = true, stream = true }
 
--- What feeds.add asks of a node.
+-- What the function `find` of feeds.add returns for a node.
 local function find_feeds(node)
    local sources, nodes = stream.sources_of(node)
    local numbers, operator, passes_all = {}, nil, #sources > 0
