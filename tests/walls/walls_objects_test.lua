@@ -266,7 +266,8 @@ local METAMETHODS = [[
    try(objects.connection.query, objects.connection, "select $1::int[]", mine({}, "literal"))
    try(objects.text.write, objects.text, mine({1}, "text"))
    for _, name in ipairs {"input", "lost", "columns", "finish", "forget", "on_ready", "number",
-                          "policy", "accept", "rewire", "out", "consumers", "kind", "map"} do
+                          "policy", "accept", "rewire", "out", "consumers", "kind", "map",
+                          "__newindex", "__eq", "__gc", "__close", "__metatable", "_x", "a b"} do
       assert(not pcall(pgcdc.register, name, grab(name)), name)
    end
    local child = pgcdc.sinks.postgres {table = "child", name = "child", pk = "id"}
