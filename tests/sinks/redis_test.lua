@@ -474,6 +474,8 @@ test("the_sandbox", function(server)
    local url, options = server:url(true), { "--sandbox", "--allow-network" }
    once.ok { dsn = db, script = script(url), options = options }
    lu.assertEquals(#server:stream "{redis}:t", 3)
+   result = once.ends(1, { dsn = db, script = script(server), options = options })
+   lu.assertStrContains(result.text, "the sandbox allows no sockets by their path")
    result = once.run { options = options, state = false, script = [[
       for _, name in ipairs {"pgcdc.native.redis", "pgcdc.sinks.redis"} do
          print(name, (pcall(require, name)), package.loaded[name])
