@@ -63,6 +63,7 @@ end
 -- The line of this number is to blame.
 local function add(search, job, number, problem)
    local message, column = split(problem.message, job.layout)
+   column = column or problem.column
    if not column and job.what == "lines" and problem.sqlstate:sub(1, 2) == "22" then
       search.connection:probe(function()
          column = apply.find_column(job.sink, job.layout, job.lines:part(number, number))

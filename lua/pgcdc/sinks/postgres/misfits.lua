@@ -195,8 +195,8 @@ end
 
 local LONGEST = 100 -- bytes of the value that are shown
 
---- Raises an error if the target would lose anything of the rows in the temporary table. `found`:
---- what `of` returned; `full`: the name of the target's table.
+--- Raises a problem, that of a refused value, if the target would lose anything of the rows in the
+--- temporary table. `found`: what `of` returned; `full`: the name of the target's table.
 function misfits.check(connection, found, full)
    local row = found and connection:maybe(found.question)
    if not row then
@@ -208,9 +208,9 @@ function misfits.check(connection, found, full)
    elseif #value > LONGEST then
       value = value:sub(1, (utf8.offset(value, 0, LONGEST + 1)) - 1) .. "..."
    end
-   error(("the column %s of %s in the target is %s, which cannot hold %s as it is, and nothing is"
+   connection:refuse(("the column %s of %s in the target is %s, which cannot hold %s as it is, and nothing is"
       .. " rounded, cut or left out: change the value in the script, or the type of the column")
-      :format(quote(to.name), full, to.full_type, value), 0)
+      :format(quote(to.name), full, to.full_type, value), to.name)
 end
 
 return misfits
