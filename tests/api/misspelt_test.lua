@@ -123,6 +123,39 @@ function TestMisspelt.test_the_api()
    lu.assertStrContains(result.stderr, "there is no operator 'field_of_mine'")
 end
 
+-- Events: what they may lack is nil, all else is an error.
+function TestMisspelt.test_events()
+   local lines = program.run { dsn = "host=/nowhere", options = { "--once" }, script = [[
+      local function try(f) print((select(2, pcall(f)):gsub("^.-([^/]*%.lua:%d+:)", "%1"))) end
+      pgcdc.source { table = "t" }:on("error", function(e)
+         print(e.sqlstate, #e.message > 0, e.source, e.retry_in > 0)
+         try(function() return e.mesage end)
+         try(function() return e.sqlsate end)
+         pgcdc.stop(0)
+      end)]] }.lines
+   lu.assertEquals(lines, {
+      "nil\ttrue\tt\ttrue",
+      "script.lua:4: there is no field of the event 'error' 'mesage'; did you mean 'message'?",
+      "script.lua:5: there is no field of the event 'error' 'sqlsate'; did you mean 'sqlstate'?",
+   })
+   local db, state = database(), fixtures.state()
+   local options = { dsn = db, state = state, script = [[
+      local function try(f) print((select(2, pcall(f)):gsub("^.-([^/]*%.lua:%d+:)", "%1"))) end
+      pgcdc.source { table = "orders" }:on("schema", function(old, new)
+         print(#old, #new, new[4].name, new[4].type, old[4])
+         try(function() return new[4].typ end)
+         try(function() return old.id end)
+      end)]] }
+   once.ok(options)
+   db:exec "alter table orders add column more int"
+   lu.assertEquals(once.ok(options).lines, {
+      "3\t4\tmore\tinteger\tnil",
+      "script.lua:4: there is no field of a column of the event 'schema' 'typ';"
+         .. " did you mean 'type'?",
+      "script.lua:5: there is no field of the list of columns of the event 'schema' 'id'",
+   })
+end
+
 -- Errors ---------------------------------------------------------------------------------------
 
 -- The error of a script that does this with `c`, in a handler or behind operators.

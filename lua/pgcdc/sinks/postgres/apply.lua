@@ -7,6 +7,7 @@
 -- then rows, the other way around. Where a constraint forbids that, the transaction is begun again,
 -- and what mirrors have goes by way of temporary tables, see staging.
 
+local raw = require "pgcdc.raw"
 local constraints = require "pgcdc.sinks.postgres.constraints"
 local misfits = require "pgcdc.sinks.postgres.misfits"
 local postgres_orphans = require "pgcdc.sinks.postgres.orphans"
@@ -139,6 +140,57 @@ local function write_rows(self, layout)
          self.connection:run(statements.close)
       end
       self.connection:run(statements.apply)
+   end
+end
+
+--- Writes some of the rows that a layout has, or of its deletes. `what`: "lines" or "deletes";
+--- `lines`: what is written in their place. Nothing else is done.
+function apply.try(sink, layout, what, lines)
+   prepare(sink, layout)
+   local without_orphans = setmetatable({ orphans = false }, { __index = sink })
+   local part = setmetatable({ [what] = lines, deletes = what == "deletes" and lines },
+      { __index = layout })
+   if what == "deletes" then
+      delete_rows(without_orphans, part)
+   else
+      write_rows(without_orphans, part)
+   end
+end
+
+--- Makes the table ready for a layout, and writes no rows to it in all ways that its mode has, so
+--- that what would be refused at a start is refused. Returns facts about the table.
+function apply.try_nothing(sink, layout)
+   local connection, nothing = sink.connection, raw.copy_lines()
+   postgres_target.refuse_loop(function(...)
+      return connection:run(...)
+   end, sink.table, layout)
+   prepare(sink, layout)
+   local statements = layout.statements
+   for _, what in ipairs { "create", "copy", "close", "apply", "create_deletes", "copy_deletes",
+                           "delete", "direct" } do
+      local statement = statements[what]
+      if statement and (what:find "^copy" or what == "direct") then
+         connection:copy(statement, nothing)
+      elseif statement then
+         connection:run(statement)
+      end
+   end
+   return layout.facts
+end
+
+--- The name of the column whose value in one of these lines of a layout is none of its type in the
+--- target, or nil. What it does is to be undone.
+function apply.find_column(sink, layout, lines)
+   local connection = sink.connection
+   fill(sink, layout.statements.create, layout.statements.copy, lines)
+   for _, value in ipairs(layout.statements.values) do
+      local problem = connection:probe(function()
+         connection:run(value.create)
+         connection:run(value.insert)
+      end)
+      if problem then
+         return value.name
+      end
    end
 end
 

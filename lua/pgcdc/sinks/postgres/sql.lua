@@ -226,6 +226,8 @@ end
 --    row_keys         SQL that reads the keys of its rows, as the target has them
 ---    direct           COPY into the table itself; nil where that is impossible
 ---    apply and others what moves the rows from one to the other
+---    values           of each column {name =, create = a temporary table, insert = what puts the
+---                     values of the column in the first one there}
 function sql.build(layout, facts, mode, temp)
    local d = describe(layout, facts)
    local statements, more, more_columns
@@ -241,6 +243,13 @@ function sql.build(layout, facts, mode, temp)
    statements.copy = copy_from("pg_temp." .. temp, all_places(layout.columns, more))
    statements.misfits = misfits.of(layout, facts, "pg_temp." .. temp)
    statements.row_keys = ("SELECT %s FROM %s s"):format(d.key, d.rows("pg_temp." .. temp, "ctid"))
+   statements.values = each(d.keep, function(column)
+      local name, to = ("pg_temp.%s_%d"):format(temp, column.place), facts.by_name[column.target]
+      return { name = column.target,
+         create = ("CREATE TEMPORARY TABLE %s (v %s)"):format(name, to.type),
+         insert = ("INSERT INTO %s SELECT %s FROM pg_temp.%s"):format(name,
+            expression(c(column.place), column, to), temp) }
+   end)
    if not d.needs_conversion and (mode == "append" or facts.is_unique) then
       local added = mode == "history" and ", op, valid_from" or ""
       statements.direct = copy_from(d.to, d.into .. added)

@@ -57,7 +57,7 @@ local COLUMNS = answer.question([[
    category = "text", is_generated = "boolean", is_always_identity = "boolean",
    is_made_of_parts = "boolean" })
 
--- From here on oids are those of what somebody made.
+-- Types whose oid is at least this were made by somebody: initdb makes those below it.
 local FIRST_OID = 16384
 
 -- Whether there is a unique index on exactly these columns, with exactly this condition ('': none).
@@ -246,7 +246,7 @@ local function add_columns(run, facts, missing, log)
       names_of(missing)))
 end
 
--- Sets `made_as` of the columns from each table, without a word.
+-- Sets `made_as` of the columns from each table, and logs nothing.
 local function set_types_of_tables(run, layout)
    for _, seen in pairs(layout.by_table) do
       set_types(run, seen, function() end)
