@@ -31,38 +31,51 @@ local function name_columns(transfer, message)
    end))
 end
 
--- True if a column of a key has this name.
+-- True if a column with this name is in the key of a mirror.
 local function is_in_key(transfer, name)
    for _, part in ipairs(transfer) do
       for _, layout in ipairs(part.layouts) do
-         for _, column in ipairs(part.sink.mode == "mirror" and layout.key or {}) do
-            if column.target == name then
-               return true
-            end
+         if refusal.is_key(part.sink, layout, name) then
+            return true
          end
       end
    end
    return false
 end
 
+--- True if the sink is a mirror, and a column with this name is in the key of its layout.
+function refusal.is_key(sink, layout, name)
+   for _, column in ipairs(sink.mode == "mirror" and layout.key or {}) do
+      if column.target == name then
+         return true
+      end
+   end
+   return false
+end
+
+--- The message with what to do about the value that the target refuses with this SQLSTATE.
+--- is_key(name): true if a column is in the key of a mirror.
+function refusal.advise(state, message, is_key)
+   local type_name, value = message:match '^invalid input value for enum (.-): "(.-)"'
+   local column = message:match '^null value in column "(.-)"'
+   if state == NO_VALUE and type_name then
+      return ("%s: if it is new in the source, ALTER TYPE %s ADD VALUE '%s' in the target")
+         :format(message, type_name, (value:gsub("'", "''")))
+   elseif state == NOT_NULL and column and is_key(column) then
+      return message .. ": it is in the key of the mirror, which has no NULL: name other columns"
+         .. " as pk=, or leave such rows out with the source's where="
+   end
+   return message
+end
+
 --- Makes the message of `problem`, as the connection raised it, say what to do about values that
 --- the target refuses.
 function refusal.explain(transfer, problem)
    local state = type(problem) == "table" and problem.sqlstate
-   if state ~= NO_VALUE and state ~= NOT_NULL then
-      return
+   if state == NO_VALUE or state == NOT_NULL then
+      problem.message = refusal.advise(state, name_columns(transfer, problem.message),
+         function(name) return is_in_key(transfer, name) end)
    end
-   local message = name_columns(transfer, problem.message)
-   local type_name, value = message:match '^invalid input value for enum (.-): "(.-)"'
-   local column = message:match '^null value in column "(.-)"'
-   if type_name then
-      message = ("%s: if it is new in the source, ALTER TYPE %s ADD VALUE '%s' in the target")
-         :format(message, type_name, (value:gsub("'", "''")))
-   elseif column and is_in_key(transfer, column) then
-      message = message .. ": it is in the key of the mirror, which has no NULL: name other columns"
-         .. " as pk=, or leave such rows out with the source's where="
-   end
-   problem.message = message
 end
 
 -- ---- other rows ----

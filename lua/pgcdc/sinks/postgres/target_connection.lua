@@ -59,7 +59,7 @@ local function raise(message, sqlstate, kind)
 end
 
 --- Raises a problem as if the server had refused a value of this column. `message`: what is wrong.
-function Connection:refuse(message, column)
+function Connection.refuse(_, message, column)
    error(setmetatable({ message = message, column = column, sqlstate = "22000", kind = "sql" },
       Problem), 0)
 end
