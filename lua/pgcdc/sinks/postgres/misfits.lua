@@ -208,9 +208,9 @@ function misfits.check(connection, found, full)
    elseif #value > LONGEST then
       value = value:sub(1, (utf8.offset(value, 0, LONGEST + 1)) - 1) .. "..."
    end
-   error(("the column %s of %s in the target is %s, which cannot hold %s as it is, and nothing is"
-      .. " rounded, cut or left out: change the value in the script, or the type of the column")
-      :format(quote(to.name), full, to.full_type, value), 0)
+   connection:refuse(("the column %s of %s in the target is %s, which cannot hold %s as it is, and"
+      .. " nothing is rounded, cut or left out: change the value in the script, or the type of the"
+      .. " column"):format(quote(to.name), full, to.full_type, value))
 end
 
 return misfits

@@ -439,6 +439,7 @@ end
 local function try_layouts(self)
    local text = ("table %s"):format(self.table)
    self.is_trying = true
+   postgres_apply.refuse_loops(self.connection, { { sink = self, layouts = self.used } })
    for _, layout in ipairs(self.used) do
       local facts = postgres_apply.try_nothing(self, layout)
       text = ("table %s.%s%s"):format(facts.schema, facts.name,

@@ -21,6 +21,8 @@ local POSITION = [[
 -- an exclusion constraint.
 local refusals = { ["23503"] = true, ["23505"] = true, ["23P01"] = true }
 
+local DATA_EXCEPTION = "22000"
+
 local LONGEST_WAIT = 60 -- seconds
 
 local NO_TABLE = "pgcdc.position cannot be made: grant CREATE on the target database, or let its"
@@ -56,6 +58,11 @@ local targets = {}     -- connection -> conninfo, which may hold a password; no 
 local function raise(message, sqlstate, kind)
    local problem = { message = message, sqlstate = sqlstate, kind = kind }
    error(setmetatable(problem, Problem), 0)
+end
+
+--- Raises what a server would say that refuses a value.
+function Connection.refuse(_, message)
+   raise(message, DATA_EXCEPTION, "sql")
 end
 
 --- Runs a statement; `...` are its parameters. Returns its rows.
