@@ -95,8 +95,8 @@ function TestBlame.test_values_that_are_converted()
    for _, case in ipairs {
       { "n = 'x'", 'column n: invalid input syntax for type integer: \"x\" (22P02)' },
       { "n = 2^40", "column n: value \"1099511627776\" is out of range for type integer (22003)" },
-      { "v = 'abcd'", "column v: the column \"v\" of \"public\".\"t\" in the target is character varying(3), which"
-         .. " cannot hold abcd as it is" },
+      { "v = 'abcd'", "column v: the column \"v\" of \"public\".\"t\" in the target is character"
+         .. " varying(3), which cannot hold abcd as it is" },
       { "j = {x = '\\0'}", "column j: unsupported Unicode escape sequence" },
    } do
       local text = once.ends(1, { dsn = source, script = ([[
