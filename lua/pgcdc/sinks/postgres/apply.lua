@@ -51,10 +51,9 @@ local function prepare(self, layout, log)
    layout.generation = connection.generation
 end
 
--- A function that logs messages of the sink.
 local function logger(sink)
-   return function(...)
-      sink:log(...)
+   return function(level, message)
+      sink:log(level, message)
    end
 end
 
@@ -168,6 +167,9 @@ end
 --- that what would be refused at a start is refused. Returns facts about the table.
 function apply.try_nothing(sink, layout)
    local connection, nothing = sink.connection, raw.copy_lines()
+   postgres_target.refuse_loop(function(...)
+      return connection:run(...)
+   end, sink.table, tables_read(sink, { layout }))
    prepare(sink, layout, logger(sink))
    local statements = layout.statements
    for _, what in ipairs { "create", "copy", "close", "apply", "create_deletes", "copy_deletes",

@@ -269,7 +269,11 @@ local function commit(connection, transfer)
       connection:commit(transfer.names, transfer.token, transfer.savepoint, function()
          postgres_apply.refuse_loops(connection, transfer)
          postgres_orphans.begin(transfer)
-         postgres_apply.transfer(connection, transfer, is_staged)
+         local ok, problem = pcall(postgres_apply.transfer, connection, transfer, is_staged)
+         if not ok then
+            postgres_refusal.explain(transfer, problem)
+            error(problem, 0)
+         end
          postgres_orphans.finish(transfer)
       end)
    end
@@ -439,7 +443,6 @@ end
 local function try_layouts(self)
    local text = ("table %s"):format(self.table)
    self.is_trying = true
-   postgres_apply.refuse_loops(self.connection, { { sink = self, layouts = self.used } })
    for _, layout in ipairs(self.used) do
       local facts = postgres_apply.try_nothing(self, layout)
       text = ("table %s.%s%s"):format(facts.schema, facts.name,

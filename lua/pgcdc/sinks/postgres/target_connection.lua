@@ -21,8 +21,6 @@ local POSITION = [[
 -- an exclusion constraint.
 local refusals = { ["23503"] = true, ["23505"] = true, ["23P01"] = true }
 
-local DATA_EXCEPTION = "22000"
-
 local LONGEST_WAIT = 60 -- seconds
 
 local NO_TABLE = "pgcdc.position cannot be made: grant CREATE on the target database, or let its"
@@ -60,9 +58,10 @@ local function raise(message, sqlstate, kind)
    error(setmetatable(problem, Problem), 0)
 end
 
---- Raises what a server would say that refuses a value.
-function Connection.refuse(_, message)
-   raise(message, DATA_EXCEPTION, "sql")
+--- Raises a problem as if the server had refused a value of this column. `message`: what is wrong.
+function Connection.refuse(_, message, column)
+   error(setmetatable({ message = message, column = column, sqlstate = "22000", kind = "sql" },
+      Problem), 0)
 end
 
 --- Runs a statement; `...` are its parameters. Returns its rows.
