@@ -489,7 +489,7 @@ static int file_is_at(lua_State *L)
 
     if (fstat(f->fd, &mine) < 0)
         return fail(L, path_of(L, 1), strerror(errno));
-    /* Whoever leads stat() elsewhere leads nothing there: what is written goes to the descriptor. */
+    /* Whoever leads stat() elsewhere gains nothing: what is written goes to the descriptor. */
     lua_pushboolean(L, stat(luaL_checkstring(L, 2), &there) == 0 &&
                     mine.st_dev == there.st_dev && mine.st_ino == there.st_ino);
     return 1;
