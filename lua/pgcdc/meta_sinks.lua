@@ -69,6 +69,25 @@ function sinks.postgres(spec) end
 ---@field user? string
 ---@field password? string
 
+---@class pgcdc.http.spec: pgcdc.remote.spec
+---@field url string https://host/path
+---@field method? "POST"|"PUT"|"PATCH"
+---@field body? "one"|"ndjson"|"array" changes in a request
+---@field batch? integer how many of them at most; 500
+---@field batch_bytes? string|integer "1M"
+---@field headers? table<string, string>
+---@field in_flight? integer requests at a time; 4
+---@field gzip? boolean
+---@field sign? string|string[] whsec_..., of Standard Webhooks
+---@field idempotency? boolean the header Idempotency-Key
+---@field connect_timeout? number seconds; 10
+---@field proxy? string|false
+
+---Changes as HTTP requests.
+---@param spec pgcdc.http.spec
+---@return pgcdc.sink
+function sinks.http(spec) end
+
 ---@class pgcdc.redis.spec: pgcdc.remote.spec
 ---@field connect string redis://host:port/database, rediss://..., unix:/path
 ---@field mode? "stream"|"json"|"hash"|"publish"

@@ -6,6 +6,7 @@ local cluster = require "cluster"
 local files = require "files"
 local json = require "json"
 local lu = require "luaunit"
+local receiver = require "receiver"
 local redis = require "redis"
 local scope = require "scope"
 
@@ -81,6 +82,31 @@ drivers.redis_stream = redis_driver("stream", function(server)
    return changes
 end)
 
+local function http_driver(options)
+   return {
+      promise = "repeats",
+      start = receiver.new,
+      script = function(server)
+         return ("local sink = pgcdc.sinks.http {url = %q, %s}\n"):format(server:url(), options)
+      end,
+      read = function(server)
+         local changes = server:changes()
+         for i, change in ipairs(changes) do
+            changes[i] = { id = change.id, key = tostring(change.key.id), seq = change.seq,
+                           op = change.op, n = change.row and change.row.n }
+         end
+         return changes
+      end,
+      kill = function(server)
+         server:kill()
+         server:start()
+      end,
+   }
+end
+
+drivers.http_one = http_driver ""
+drivers.http_batches = http_driver 'body = "ndjson", batch = 20, gzip = true'
+
 -- All hashes, as JSON.
 local HASHES = [[
    local all = {}
@@ -103,7 +129,8 @@ end)
 
 for name, driver in pairs(drivers) do
    TestContract["test_" .. name] = function()
-      if name:find "^redis" and not redis.is_there() then
+      if name:find "^redis" and not redis.is_there()
+         or name:find "^http" and not receiver.is_there() then
          return
       end
       local count, kills = contract.run(driver, {})

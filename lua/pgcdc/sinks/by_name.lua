@@ -7,8 +7,8 @@
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 
-local names = { "csv", "exec", "jsonl", "postgres", "redis", "text" }
-local networked = { redis = true }
+local names = { "csv", "exec", "http", "jsonl", "postgres", "redis", "text" }
+local networked = { http = true, redis = true }
 local modules = { postgres = "postgres.sink" }
 
 local known = {}
