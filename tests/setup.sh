@@ -66,6 +66,8 @@ for pair in libcurl:libcurl4-openssl-dev zlib:zlib1g-dev; do
    pkg-config --exists "${pair%:*}" 2>/dev/null || optional="$optional ${pair#*:}"
 done
 has python3 || optional="$optional python3"
+PATH=$PATH:/usr/sbin has clickhouse-server || optional="$optional clickhouse-server"
+has curl || optional="$optional curl"
 if [ "${1:-}" = fuzz ]; then
    has_fuzzer || need clang libclang-rt-dev
 fi

@@ -88,6 +88,36 @@ function sinks.postgres(spec) end
 ---@return pgcdc.sink
 function sinks.http(spec) end
 
+---@class pgcdc.clickhouse.spec: pgcdc.remote.spec
+---@field url string http://host:8123
+---@field into? string|fun(change: pgcdc.change): string? the table; "{table}"
+---@field database? string
+---@field create? boolean make tables and columns that are missing; true
+---@field headers? table<string, string>
+---@field in_flight? integer requests at a time; 4
+---@field gzip? boolean
+---@field connect_timeout? number seconds; 10
+---@field proxy? string|false
+
+---Rows into tables of ClickHouse.
+---@param spec pgcdc.clickhouse.spec
+---@return pgcdc.sink
+function sinks.clickhouse(spec) end
+
+---@class pgcdc.opensearch.spec: pgcdc.remote.spec
+---@field url string https://host:9200
+---@field index? string|fun(change: pgcdc.change): string? "{table}"
+---@field headers? table<string, string>
+---@field in_flight? integer requests at a time; 4
+---@field gzip? boolean
+---@field connect_timeout? number seconds; 10
+---@field proxy? string|false
+
+---Rows as documents into OpenSearch or Elasticsearch.
+---@param spec pgcdc.opensearch.spec
+---@return pgcdc.sink
+function sinks.opensearch(spec) end
+
 ---@class pgcdc.redis.spec: pgcdc.remote.spec
 ---@field connect string redis://host:port/database, rediss://..., unix:/path
 ---@field mode? "stream"|"json"|"hash"|"publish"

@@ -446,7 +446,7 @@ end
 test("memory", function(server)
    local db = fixtures.names(100000, "repeat('x', 100)")
    local gate = server:gate()
-   server:rules { { gate = gate } }
+   server:rules { { gate = gate, short = true } }
    local p = program.start { dsn = db, script = script(server, 'body = "ndjson"') }
    server:await(4, 60)
    server:open(gate)

@@ -42,9 +42,11 @@ function receiver.is_there()
 end
 
 -- Starts one. <options>: secret = that signatures are verified with; dir = a folder that has
--- server.crt and server.key, for TLS.
+-- server.crt and server.key, for TLS; program = "opensearch": what stands in for that, see
+-- opensearch.py.
 function receiver.new(options)
    local self = setmetatable({ port = assert(native.free_port()) }, mt)
+   self.program = options and options.program or "receiver"
    self.secret = options and options.secret
    self.dir = options and options.dir or scope.dir "receiver"
    self.is_tls = files.read(self.dir .. "/server.crt") ~= nil
@@ -56,8 +58,8 @@ end
 function methods:start()
    os.remove(self.dir .. "/ready")
    self.proc = assert(native.spawn {
-      argv = { python(), native.realpath(here) .. "/receiver.py", self.dir, tostring(self.port),
-               self.secret },
+      argv = { python(), ("%s/%s.py"):format(native.realpath(here), self.program), self.dir,
+               tostring(self.port), self.secret },
       stdout = self.dir .. "/out", stderr = self.dir .. "/out",
    })
    wait.until_(function()
@@ -136,6 +138,18 @@ function methods:changes()
       end
    end
    return changes
+end
+
+-- The documents of an index that opensearch.py has, by their ids.
+function methods:documents(index)
+   local documents = {}
+   for line in (files.read(self.dir .. "/documents") or ""):gmatch "([^\n]*)\n" do
+      local key, value = table.unpack(json.decode(line))
+      if key[1] == index then
+         documents[key[2]] = value[2] ~= json.null and value[2] or nil
+      end
+   end
+   return documents
 end
 
 -- Waits until so many requests have come.

@@ -8,6 +8,7 @@ whenever it changes; the first one that fits counts, without one the answer is 2
 
     match, path   what body and path must contain      times    how often it counts
     login         what the header Authorization must not be
+    short         true: of the body only its length is in the log
     status, headers, body   the answer                 gate     a file that must be there first
     cut           "request": the connection ends before an answer; "answer": in the middle of it
 
@@ -101,8 +102,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
                      "headers": headers, "body": text}
             if secret:
                 entry["verified"] = verify(headers, body)
-            write(entry)
             rule = rule_for(self.path, headers, text)
+            if "short" in rule:
+                entry["body"] = str(len(text))
+            write(entry)
         while "gate" in rule and not os.path.exists(rule["gate"]):
             time.sleep(0.005)
         if rule.get("cut") == "request":

@@ -7,8 +7,9 @@
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 
-local names = { "csv", "exec", "http", "jsonl", "postgres", "redis", "text" }
-local networked = { http = true, redis = true }
+local names = { "clickhouse", "csv", "exec", "http", "jsonl", "opensearch",
+                "postgres", "redis", "text" }
+local networked = { clickhouse = true, http = true, opensearch = true, redis = true }
 local modules = { postgres = "postgres.sink" }
 
 local known = {}

@@ -21,14 +21,6 @@ local types = { one = "application/json", array = "application/json",
 
 -- ---- options ----
 
-local function percent(c)
-   return ("%%%02X"):format(c:byte())
-end
-
-local function percent_encoded(text)
-   return (text:gsub("[^%w%-._~]", percent))
-end
-
 -- A number of bytes.
 local function read_size(what, given)
    local bytes = type(given) == "number" and math.tointeger(given) or raw.size(check.text(what,
@@ -108,7 +100,7 @@ local function read(sink, spec, what)
    sink.shown = sink.method .. " " .. spec.url -- without what stands in the environment
    sink.url = url
    if url:find "[{}]" then
-      sink.url_of = pattern.compile(what .. ": url", url, percent_encoded)
+      sink.url_of = pattern.compile(what .. ": url", url, http_client.percent_encoded)
    end
    sink.value_of, sink.read_answer = value_of(sink), http_flush.read_answer
    sink.own_count, sink.own_prefix = 0, ("%x"):format(native.now()) .. "-"

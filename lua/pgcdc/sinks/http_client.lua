@@ -8,6 +8,8 @@ local remote = require "pgcdc.sinks.remote"
 
 local http_client = {}
 
+local STEP = 0.1 -- seconds
+
 -- sink -> its connection: {client = of the module, lines = headers of all requests, keys = secrets
 -- to sign with, or nil, secrets = texts that must not be seen, is_stale}; no field of the sink,
 -- since scripts can look into that.
@@ -24,6 +26,14 @@ local reserved = { ["content-length"] = true, ["transfer-encoding"] = true, conn
                    ["webhook-timestamp"] = true, ["webhook-signature"] = true }
 
 -- ---- addresses ----
+
+local function percent(c)
+   return ("%%%02X"):format(c:byte())
+end
+
+function http_client.percent_encoded(text)
+   return (text:gsub("[^%w%-._~]", percent))
+end
 
 -- True of the machine's own addresses, to which a password may go without TLS.
 local function is_local(host)
@@ -204,11 +214,41 @@ function http_client.close(sink)
    sink.in_flight = 0
 end
 
+--- "POST http://host/in: 503: what the server said", without secrets.
+function http_client.describe(sink, answer)
+   local text = answer.body:sub(1, 200):gsub("%s+", " "):gsub("[%c\x80-\xff]", "?")
+   for _, secret in ipairs(connections[sink].secrets) do
+      local from, to = text:find(secret, 1, true)
+      while from do
+         text = text:sub(1, from - 1) .. "***" .. text:sub(to + 1)
+         from, to = text:find(secret, from + 3, true)
+      end
+   end
+   return ("%s: %d%s"):format(sink.shown, answer.status, text:find "%S" and ": " .. text or "")
+end
+
+--- Sends one request, with that body, while no other is on its way. Returns {status =, body =,
+--- seconds =, location =}.
+function http_client.ask(sink, url, body)
+   local connection, clock = connections[sink], sink:clock(sink.shown)
+   connection.client:send(0, "POST", url, connection.lines, body, sink.gzip)
+   while not connection.client:step(STEP) do
+      clock:check(false)
+   end
+   local _, status, text, seconds, location = connection.client:next()
+   if status then
+      return { status = status, body = text, seconds = seconds, location = location }
+   elseif seconds then -- it is of no use to try again
+      sink:deny(("%s: %s"):format(sink.shown, text))
+   end
+   sink:broken(("%s: %s"):format(sink.shown, text))
+end
+
 --- For --check: connects, without a request.
 function http_client.check(sink)
    local client, clock = connections[sink].client, sink:clock "connect"
    client:send(1, "GET", sink.address .. "/", {})
-   while not client:step(0.1) do
+   while not client:step(STEP) do
       clock:check(false)
    end
    local _, status, message = client:next()

@@ -306,7 +306,7 @@ function http_flush.read_answer(sink, answer)
    if status >= 200 and status < 300 then
       return "done"
    end
-   local message = http_flush.describe(sink, answer)
+   local message = http_client.describe(sink, answer)
    if status >= 300 and status < 400 then
       local location = answer.location and answer.location:gsub("[?#].*$", "") or "elsewhere"
       return "stop", ("%s; redirects are not followed: say url = %s if that is the right address")
@@ -319,19 +319,6 @@ function http_flush.read_answer(sink, answer)
       return "refused", message
    end
    return "stop", message
-end
-
---- "POST http://host/in: 503: what the server said", without secrets.
-function http_flush.describe(sink, answer)
-   local text = answer.body:sub(1, 200):gsub("%s+", " "):gsub("[%c\x80-\xff]", "?")
-   for _, secret in ipairs(http_client.of(sink).secrets) do
-      local from, to = text:find(secret, 1, true)
-      while from do
-         text = text:sub(1, from - 1) .. "***" .. text:sub(to + 1)
-         from, to = text:find(secret, from + 3, true)
-      end
-   end
-   return ("%s: %d%s"):format(sink.shown, answer.status, text:find "%S" and ": " .. text or "")
 end
 
 --- For `read_answer`: takes records out of a batch, not all of them, and sees to them by the
