@@ -23,7 +23,7 @@
 
 #define LANES "pgcdc.lanes"
 #define NONE UINT32_MAX
-#define MOST 65536u /* records that are known at a time */
+#define MOST 32768u /* records that are known at a time */
 #define BUCKETS 16384u
 
 struct record {

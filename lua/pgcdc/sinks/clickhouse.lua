@@ -18,7 +18,7 @@ local http_flush = require "pgcdc.sinks.http_flush"
 local pattern = require "pgcdc.sinks.pattern"
 local remote = require "pgcdc.sinks.remote"
 
-local BATCH, BATCH_BYTES = 50000, 8 << 20
+local BATCH, BATCH_BYTES = 50000, 2 << 20
 local MOST_DIGITS = 38 -- of a Decimal, in every version
 local SEQ, DELETED = "_seq", "_is_deleted"
 
@@ -363,6 +363,7 @@ local function read(sink, spec, what)
    sink.into = pattern.option(what .. ": into", spec.into or "{table}")
    sink.create = check.flag(what .. ": create", spec.create, true)
    local url = remote.expanded(what, "url", spec.url)
+   sink.in_flight_default = 1 -- requests are big
    http_client.read_common(sink, spec, what, url)
    sink.base, sink.shown, sink.method = url, "POST " .. spec.url, "POST"
    sink.content_type, sink.frame = "application/x-ndjson", { "", "\n", "\n" }

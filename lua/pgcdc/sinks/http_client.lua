@@ -32,6 +32,9 @@ local function percent(c)
 end
 
 function http_client.percent_encoded(text)
+   if text == "." or text == ".." then
+      error(("url: '%s' cannot stand in a path"):format(text), 0)
+   end
    return (text:gsub("[^%w%-._~]", percent))
 end
 
@@ -115,7 +118,8 @@ end
 function http_client.read_common(sink, spec, what, url)
    sink.holds, sink.successes = {}, 0
    sink.in_a_row, sink.probe_due, sink.probe_wait = 0, 0, 0
-   sink.most_in_flight = check.count(what .. ": in_flight", spec.in_flight or 4, 1)
+   sink.most_in_flight = check.count(what .. ": in_flight", spec.in_flight
+      or sink.in_flight_default or 4, 1)
    if sink.most_in_flight > 100 then
       check.fail("%s: in_flight must be 100 at most", what)
    end

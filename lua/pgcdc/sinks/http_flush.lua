@@ -34,6 +34,7 @@ local STEP = 0.1 -- seconds
 local LONGEST_WAIT = 60
 local LONGEST_ASKED = 3600 -- seconds that a server may ask for
 local TRIPPED = 5
+local MOST_GARBAGE = 4 << 20 -- bytes of bodies; the collector would let more of them pile up
 local MOST_REFUSED = 100 -- then the policy of their source is asked
 
 -- The parts of a record, see `http_flush.put`.
@@ -99,6 +100,11 @@ local function launch(run, batch)
       headers_of(run, batch, body), body, sink.gzip)
    run.flying[number] = batch
    sink.in_flight = sink.in_flight + 1
+   run.garbage = run.garbage + #body
+   if run.garbage > MOST_GARBAGE then
+      run.garbage = 0
+      collectgarbage()
+   end
 end
 
 -- ---- which batch is next ----
@@ -393,6 +399,7 @@ local function new_run(sink, upto)
    local run = {
       sink = sink, connection = http_client.of(sink), lanes = raw.lanes(sink.outbox, upto, URL),
       flying = {}, waiting = {}, halves = {}, refused = {}, blocked = {}, held = 0, next_due = 0,
+      garbage = 0,
    }
    for lane, hold in pairs(sink.holds) do
       hold.is_held = true
