@@ -442,6 +442,22 @@ end
 
 -- ---- the rest ----
 
+-- More than what is kept in memory, in one transaction.
+test("a_big_batch", function(server)
+   local db = fixtures.names(30, "repeat(chr(64 + i), 500000 + i)")
+   server:rules { { short = true } }
+   once.ok { dsn = db, script = script(server, 'format = function(c) return c.row.name end') }
+   local lengths = {}
+   for i, request in ipairs(server:requests()) do
+      lengths[i] = tonumber(request.body)
+   end
+   table.sort(lengths)
+   lu.assertEquals(#lengths, 30)
+   for i = 1, 30 do
+      lu.assertEquals(lengths[i], 500000 + i)
+   end
+end)
+
 -- Much that waits takes little memory.
 test("memory", function(server)
    local db = fixtures.names(100000, "repeat('x', 100)")
