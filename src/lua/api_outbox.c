@@ -406,8 +406,8 @@ static int drop(lua_State *L)
     return 0;
 }
 
-/* Marks the record at that place. */
-static void mark(lua_State *L, struct api_outbox *o, uint64_t at, struct head head)
+/* Sets LEFT_OUT in the head of the record at that place. */
+static void set_left_out(lua_State *L, struct api_outbox *o, uint64_t at, struct head head)
 {
     head.parts |= LEFT_OUT;
     if (at >= o->split) {
@@ -427,7 +427,7 @@ void api_outbox_leave_out(lua_State *L, struct api_outbox *o, uint64_t place)
     struct head head;
 
     memcpy(&head, bytes_at(L, o, place, sizeof head), sizeof head);
-    mark(L, o, place, head);
+    set_left_out(L, o, place, head);
 }
 
 static int leave_out(lua_State *L)
@@ -446,7 +446,7 @@ static int leave_out(lua_State *L)
         lua_pop(L, 1);
         for (; number < wanted && find_record(L, o, &at, o->end, &head); at += head.len)
             if (++number == wanted)
-                mark(L, o, at, head);
+                set_left_out(L, o, at, head);
     }
     return 0;
 }
