@@ -8,8 +8,9 @@ local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local seal = require "pgcdc.seal"
 
-local names = { "csv", "exec", "jsonl", "postgres", "redis", "text" }
-local networked = { redis = true }
+local names = { "clickhouse", "csv", "exec", "http", "jsonl", "opensearch",
+                "postgres", "redis", "text" }
+local networked = { clickhouse = true, http = true, opensearch = true, redis = true }
 local modules = { postgres = "postgres.sink" }
 
 local known = {}
