@@ -2,9 +2,9 @@
  *
  * change = { [hidden] = row data, row = <row>, old = <row>, key = <key> }, see hidden.h
  *
- * row, old and key are there once they were asked for. The metamethods are closures: upvalue 1 is
- * the row class, upvalue 2 the table `shared`, which leads from the names of fields to enum known,
- * and has what enum shared lists.
+ * The fields row, old and key are made when they are first asked for. The metamethods are closures:
+ * upvalue 1 is the row class, upvalue 2 the table `shared`, which maps the names of fields to enum
+ * known, and holds what enum shared lists.
  *
  * SPDX-License-Identifier: MIT */
 #include "lua/change.h"
@@ -522,6 +522,15 @@ void change_push_part_metatable(lua_State *L, int class_at, enum change_part par
     static const enum shared places[] = { SHARED_CHANGE_MT, SHARED_ROW_MT, SHARED_KEY_MT };
 
     push_of_shared(L, class_at, places[part]);
+}
+
+void change_push_field_names(lua_State *L)
+{
+    lua_createtable(L, KNOWN_COUNT, 0);
+    for (int known = 0; known < KNOWN_COUNT; known++) {
+        lua_pushstring(L, known_names[known]);
+        lua_rawseti(L, -2, known + 1);
+    }
 }
 
 bool change_is(lua_State *L, int index)

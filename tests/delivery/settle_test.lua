@@ -13,14 +13,10 @@ local program = require "program"
 local TestSettle = {}
 
 local function database(n)
-   local db = fixtures.t_and_u "name text"
-   db:exec(("insert into t select i, 'n' || i from generate_series(1, %d) i"):format(n))
-   return db
+   return fixtures.t_and_u("name text", "'n' || i", n)
 end
 
-local function run(db, script, status, options)
-   return once.ends(status, { script = script, dsn = db }, options)
-end
+local run = once.script
 
 local function start(db, script, state, args)
    return program.start { script = script, dsn = db, state = state, args = args }
@@ -292,7 +288,7 @@ end
 
 -- What is written by a timer, after a window, is saved when the target is back, also if nothing
 -- else happens: a flush that fails then is tried again as any other.
-function TestSettle.test_flush_fails_behind_a_window()
+function TestSettle.test_flush_fails_after_a_window()
    local db = database(2)
    local script = [[
       local keep = require "pgcdc.delivery.participants"
