@@ -72,7 +72,11 @@ local words = {
    { "gone", "deleted, lost or dropped", files = { "%.md$" } },
    { "form", "a row class, or the columns of kept rows", lines = "kind \"form\"",
       files = { "%.md$" } },
-   { "slot", "a slot is a replication slot", files = { "%.md$", "^src/pg/replication%." } },
+   { "slot", "a slot is a replication slot", files = {
+      "%.md$", "^src/pg/replication%.", "^src/capture/stream%.", "^src/capture/followers?%.",
+      "^src/capture/.*logical%.", "^src/capture/config%.", "^src/capture/source%.h",
+      "^src/capture/position_text%.", "^src/lua/api_source%.", "^lua/pgcdc/stream/source%.lua",
+      "^lua/pgcdc/meta%.lua" } },
    { "link", "say what is connected, or a plan", lines = "symbolic link", files = { "%.md$" } },
    { "keyset", "a multiset of keys" },
    { "ledger", "diff" },

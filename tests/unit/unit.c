@@ -64,6 +64,7 @@ int main(int argc, char **argv)
         identity_cases,
         increment_cases,
         kept_row_cases,
+        logical_cases,
         lsn_cases,
         message_cases,
         outbox_cases,
