@@ -61,6 +61,8 @@ PATH=$PATH:/usr/sbin has pgbouncer || need pgbouncer
 [ -e /usr/share/i18n/locales/de_DE ] || need locales
 # Where the server of a sink cannot be had its suites say so.
 has redis-server || optional="$optional redis-server"
+PATH=$PATH:/usr/sbin has nats-server || optional="$optional nats-server"
+pkg-config --exists libnats 2>/dev/null || optional="$optional libnats-dev"
 if [ "${1:-}" = fuzz ]; then
    has_fuzzer || need clang libclang-rt-dev
 fi

@@ -17,7 +17,8 @@
 -- Words for tests (support/manual.lua has their form):
 --
 --    needs=NAME,...   makes these tables first, if the page has not
---    server=redis     a server of its own, whose address is $REDIS_URL; without one it does not run
+--    server=redis     a server of its own, whose address is $REDIS_URL; or nats, $NATS_URL;
+--                     without one it does not run
 --    fragment         a piece of Lua that a script of the table orders may hold
 --    later            a script that a later block runs
 --    status=N         what the last command ends with
@@ -33,6 +34,7 @@ local lu = require "luaunit"
 local manual = require "manual"
 local native = require "native"
 local program = require "program"
+local nats = require "nats"
 local redis = require "redis"
 local scope = require "scope"
 local server = require "server"
@@ -335,6 +337,12 @@ local function start_server(run, block)
       end
       run.redis = run.redis or redis.new()
       run.env.REDIS_URL = run.redis:url(true)
+   elseif block.words.server == "nats" then
+      if not nats.is_there() then
+         return false
+      end
+      run.nats = run.nats or nats.new()
+      run.env.NATS_URL = run.nats:url()
    end
    return true
 end
@@ -463,6 +471,7 @@ local sections = {
    ["file.spec"] = "Files: jsonl, csv, text", ["csv.spec"] = "Files: jsonl, csv, text",
    ["postgres.spec"] = "Tables: postgres",
    ["remote.spec"] = "Over the network", ["redis.spec"] = "Redis",
+   ["nats.spec"] = "NATS JetStream",
 }
 
 -- The manual of scripts has the fields that editors are told of, and sources take those in it.

@@ -7,8 +7,8 @@
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 
-local names = { "csv", "exec", "jsonl", "postgres", "redis", "text" }
-local networked = { redis = true }
+local names = { "csv", "exec", "jsonl", "nats", "postgres", "redis", "text" }
+local networked = { nats = true, redis = true }
 local modules = { postgres = "postgres.sink" }
 
 local known = {}
