@@ -5,8 +5,8 @@
  *   unique() -> text that nobody else has;
  *   decode64(text) -> bytes, or nil if it is no base64.
  * Methods of a client:
- *   wait(seconds) -> true if something has happened, false if not for so long; nil, message,
- *     whether login or privileges are the reason: it is broken;
+ *   wait(seconds, is_for_all) -> true if something has happened, false if not; nil, message,
+ *     whether login or privileges are the reason: it is broken. See nats_conn_wait;
  *   is_connected(); max_payload() -> bytes; address() -> URL of the server;
  *   publish(number, lane, subject, headers, data) -> true, or false: there are too many unanswered
  *     ones, or one of the same lane (an integer). Headers: names and values in turns, each with a
@@ -110,7 +110,8 @@ static int wait_client(lua_State *L)
 {
     struct nats_conn *conn = conn_at(L);
     int ms = (int)(luaL_checknumber(L, 2) * 1000);
-    bool has_moved = nats_conn_wait(conn, ms < LONGEST_WAIT ? ms : LONGEST_WAIT);
+    bool has_moved = nats_conn_wait(conn, ms < LONGEST_WAIT ? ms : LONGEST_WAIT,
+                                    lua_toboolean(L, 3));
     char failure[600];
     enum nats_conn_state state = nats_conn_state(conn, failure, sizeof failure);
 

@@ -31,6 +31,8 @@ struct nats_conn {
     bool is_free, has_ended;       /* the caller has freed it; the thread has ended */
     bool is_closed, is_complete;   /* libnats will not call us any more */
     uint64_t moves, seen;          /* what has come of it; what of that nats_conn_wait told */
+    enum { ANYTHING, ROOM, LANE, ALL } awaited; /* what the caller waits for */
+    uint64_t awaited_lane;
     struct item *first, **end;     /* the queue */
     struct nats_conn_answer *first_answer, **end_answer;
     struct nats_flight flight;
@@ -138,15 +140,40 @@ void nats_conn_free(struct nats_conn *c)
 
 /* ---- what happens, in any thread; under the lock ---- */
 
+/* True if the caller has nothing to wait for any more. It is not woken by each answer: half of the
+ * window is sent at a time. */
+static bool is_due(const struct nats_conn *c)
+{
+    bool is_well = c->state == NATS_CONN_CONNECTING || c->state == NATS_CONN_CONNECTED;
+
+    if (!is_well || c->first_answer != NULL)
+        return true;
+    switch (c->awaited) {
+    case ROOM:
+        return c->flight.count <= c->flight.window / 2 && c->flight.bytes <= MOST_BYTES / 2;
+    case LANE:
+        return !nats_flight_has_lane(&c->flight, c->awaited_lane);
+    case ALL:
+        return c->flight.count == 0;
+    default:
+        return c->moves != c->seen;
+    }
+}
+
 static void set_moved(struct nats_conn *c)
 {
     c->moves++;
-    pthread_cond_signal(&c->moved);
+    if (is_due(c))
+        pthread_cond_signal(&c->moved);
 }
 
-/* It does not work any more; the first reason counts. */
+/* It does not work any more; the first reason counts. libnats begins its texts with
+ * "(FILE:LINE): ", which is nothing for users. */
 static void set_failed(struct nats_conn *c, enum nats_conn_state state, const char *why)
 {
+    const char *end = *why == '(' ? strstr(why, "): ") : NULL;
+
+    why = end != NULL ? end + 3 : why;
     if (c->state != NATS_CONN_BROKEN && c->state != NATS_CONN_DENIED) {
         c->state = state;
         snprintf(c->failure, sizeof c->failure, "%s", why);
@@ -331,26 +358,40 @@ static natsStatus publish_item(struct nats_conn *c, const struct item *i)
     return s;
 }
 
-/* Publishes what is in the queue, until it is over with the connection. */
+/* Takes the first message of the queue, or NULL. Under the lock. */
+static struct item *take_item(struct nats_conn *c)
+{
+    struct item *i = c->first;
+
+    if (i != NULL)
+        c->first = i->next;
+    if (c->first == NULL)
+        c->end = &c->first;
+    return i;
+}
+
+/* Publishes what is in the queue, until it is over with the connection. libnats keeps what is
+ * published for a millisecond: too long where one message waits for another's answer, so when there
+ * is no more it is told to send it. */
 static void publish_all(struct nats_conn *c)
 {
+    bool is_sent = true;
+
     pthread_mutex_lock(&c->lock);
     while (!c->is_free && c->state == NATS_CONN_CONNECTED) {
-        struct item *i = c->first;
+        struct item *i = take_item(c);
         natsStatus s;
 
-        if (i == NULL) {
+        if (i == NULL && is_sent) {
             pthread_cond_wait(&c->work, &c->lock);
             continue;
         }
-        c->first = i->next;
-        if (c->first == NULL)
-            c->end = &c->first;
         pthread_mutex_unlock(&c->lock);
-        s = publish_item(c, i);
+        is_sent = i == NULL;
+        s = is_sent ? natsConnection_FlushTimeout(c->nc, c->login.timeout_ms) : publish_item(c, i);
         free(i);
         pthread_mutex_lock(&c->lock);
-        if (s != NATS_OK)
+        if (s != NATS_OK && !(is_sent && s == NATS_TIMEOUT)) /* who waits knows for how long */
             set_failed(c, NATS_CONN_BROKEN, natsStatus_GetText(s));
     }
     pthread_mutex_unlock(&c->lock);
@@ -403,7 +444,7 @@ enum nats_conn_state nats_conn_state(struct nats_conn *c, char failure[], size_t
     return state;
 }
 
-bool nats_conn_wait(struct nats_conn *c, int ms)
+bool nats_conn_wait(struct nats_conn *c, int ms, bool is_for_all)
 {
     struct timespec until;
     bool has_moved;
@@ -413,10 +454,12 @@ bool nats_conn_wait(struct nats_conn *c, int ms)
     until.tv_sec += until.tv_nsec / 1000000000L;
     until.tv_nsec %= 1000000000L;
     pthread_mutex_lock(&c->lock);
-    while (c->moves == c->seen && pthread_cond_timedwait(&c->moved, &c->lock, &until) == 0)
+    c->awaited = is_for_all ? ALL : c->awaited;
+    while (!is_due(c) && pthread_cond_timedwait(&c->moved, &c->lock, &until) == 0)
         ;
     has_moved = c->moves != c->seen;
     c->seen = c->moves;
+    c->awaited = ANYTHING;
     pthread_mutex_unlock(&c->lock);
     return has_moved;
 }
@@ -466,6 +509,8 @@ enum nats_conn_result nats_conn_publish(struct nats_conn *c, int64_t number, uin
                  (unsigned long long)nats_flight_add(&c->flight, number, lane, m->len));
         add_item(c, i);
     }
+    c->awaited = result == NATS_CONN_FULL ? ROOM : result == NATS_CONN_LANE ? LANE : ANYTHING;
+    c->awaited_lane = lane;
     pthread_mutex_unlock(&c->lock);
     return result;
 }

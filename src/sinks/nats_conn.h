@@ -61,9 +61,11 @@ void nats_conn_free(struct nats_conn *c);
 /* <failure> gets why it is broken or denied. */
 enum nats_conn_state nats_conn_state(struct nats_conn *c, char failure[], size_t size);
 
-/* Waits until something has come of it, since it was called last, for <ms> at most. Returns true
- * if something has. */
-bool nats_conn_wait(struct nats_conn *c, int ms);
+/* Waits for <ms> at most: with <is_for_all> until everything that was published is answered, after
+ * a message that was not taken until it can be, else until something has come of the connection. An
+ * answer to be taken, or a failure, ends the wait. Returns true if something has come, of whatever
+ * kind, since it was called last. */
+bool nats_conn_wait(struct nats_conn *c, int ms, bool is_for_all);
 
 /* Sends a message whose answer is an acknowledgement. <lane>: see NATS_CONN_LANE. */
 enum nats_conn_result nats_conn_publish(struct nats_conn *c, int64_t number, uint64_t lane,

@@ -137,7 +137,7 @@ local function connect(self)
          self.port) }, stdin = "pipe", stdout = "pipe" })
    self.buffer, self.at = "", 0
    local options = { verbose = false, headers = true, no_responders = true, user = self.login.user,
-                     pass = self.login.password }
+                     pass = self.login.password, auth_token = self.login.token }
    self.conn:write(("CONNECT %s\r\nSUB in.> 1\r\n"):format(json.encode(options)))
 end
 
@@ -171,7 +171,7 @@ end
 -- Makes a stream with these subjects and fields.
 function methods:stream(name, config)
    config.name = name
-   config.subjects = config.subjects or { "cdc.>" }
+   config.subjects = config.subjects or not config.mirror and { "cdc.>" } or nil
    config.storage = config.storage or "file"
    config.retention = config.retention or "limits"
    return self:api("STREAM.CREATE." .. name, config)
@@ -195,6 +195,42 @@ function methods:messages(name, subject)
    end
    self:api(("CONSUMER.DELETE.%s.%s"):format(name, consumer.name))
    return list
+end
+
+-- ---- tests ----
+
+-- A function that puts tests into a suite: test(name, f, config, server_config). Each gets a server
+-- that others have not used, with a stream CDC; where there is none to test with it does nothing.
+-- <config>: of the stream; false: there is no stream.
+function nats.tests(suite)
+   return function(name, f, config, server_config)
+      suite["test_" .. name] = function()
+         if nats.is_there() then
+            local server = nats.new(server_config)
+            if config ~= false then
+               server:stream("CDC", config or {})
+            end
+            f(server)
+         end
+      end
+   end
+end
+
+-- A script that puts table t into the stream. <server>: or its URL; <options>: fields of the sink,
+-- <source>: of the source.
+function nats.script(server, options, source)
+   return ([[pgcdc.source {table = "t", interval = 0.02, %s}:sink(pgcdc.sinks.nats {
+      servers = %q, stream = "CDC", %s})]]):format(source or "", type(server) == "string" and server
+      or server:url(), options or "")
+end
+
+-- The ids of the rows of messages.
+function nats.ids(messages)
+   local list = {}
+   for i, message in ipairs(messages) do
+      list[i] = tostring(json.decode(message.data).row.id)
+   end
+   return table.concat(list, " ")
 end
 
 return nats

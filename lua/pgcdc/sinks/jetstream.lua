@@ -20,9 +20,10 @@ local NO_STREAM, NO_MESSAGE, WRONG_LAST, TOO_LARGE = 10059, 10037, 10071, 10054
 
 -- ---- answers ----
 
---- Waits until something has happened, for a moment. `clock`: of sink:clock.
-function jetstream.wait(sink, clock)
-   local moved, problem, is_denied = sink.client:wait(STEP)
+--- Waits until something has happened, for a moment. `clock`: of sink:clock. `is_for_all`: until
+--- everything is answered.
+function jetstream.wait(sink, clock, is_for_all)
+   local moved, problem, is_denied = sink.client:wait(STEP, is_for_all)
    if moved == nil and is_denied then
       sink:deny(problem)
    elseif moved == nil then

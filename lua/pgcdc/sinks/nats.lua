@@ -327,7 +327,7 @@ local function drain(sink, run)
    local clock = sink:clock "acknowledgements"
    take_answers(sink, run)
    while sink.in_flight > 0 do
-      jetstream.wait(sink, clock)
+      jetstream.wait(sink, clock, true)
       take_answers(sink, run)
    end
    if run.problem then
@@ -456,22 +456,29 @@ local function message_id(sink, id)
    return n == 1 and id or ("%s/%d"):format(id, n)
 end
 
-local function encode(sink, value)
-   local name = sink.subject(value, sink)
-   if name == nil then
-      return
-   end
+-- Checks a subject, unless it is like the one before.
+local function check_subject(sink, name)
    local problem = subject.problem(name)
    if problem or name == sink.positions then
       error(sink:text(("the subject '%s' %s"):format(name, problem or "is that of the positions")),
          0)
    end
+   sink.last_subject = name
+end
+
+local function encode(sink, value)
+   local name = sink.subject(value, sink)
+   if name == nil then
+      return
+   elseif name ~= sink.last_subject then
+      check_subject(sink, name)
+   end
    local text = sink.format(value)
    if not text then
       return
    end
-   local list = packed(sink.headers(value, sink))
    local id = raw.is_change(value) and value.id or nil
+   local list = sink.headers(value, sink, id)
    sink:put(remote.lane(value), id, id and message_id(sink, id), name, list, text)
 end
 
@@ -502,7 +509,8 @@ local function read_create(sink, what, given)
       discard = "old", max_consumers = -1, max_msgs = -1,
       num_replicas = check.count(what .. ": replicas", given.replicas or 1, 1),
       max_age = math.floor(check.seconds(what .. ": max_age", given.max_age or 0, 0) * 1e9),
-      max_bytes = given.max_bytes and remote.size(what .. ": max_bytes", given.max_bytes) or -1,
+      max_bytes = given.max_bytes and math.floor(remote.size(what .. ": max_bytes",
+         given.max_bytes)) or -1,
       duplicate_window = math.floor(check.seconds(what .. ": duplicates",
          given.duplicates or DUPLICATES, 0.1) * 1e9),
    }

@@ -13,7 +13,7 @@ end
 
 --- A value as one word of a subject.
 function subject.escape(text)
-   return (text:gsub("[^A-Za-z0-9_-]", hex))
+   return text:find "[^A-Za-z0-9_-]" and text:gsub("[^A-Za-z0-9_-]", hex) or text
 end
 
 --- What is wrong with a subject for messages, or nil.
