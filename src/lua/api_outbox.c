@@ -8,8 +8,8 @@
  *    ...........  |record|record|record|record|   |record|record|record|
  *
  * A record is its length and number of parts, the lane, then the parts: the length of each (ABSENT
- * for nil) and its bytes. Each Lua call may run code that changes the outbox: so bytes are found by
- * their place again after each. */
+ * for nil) and its bytes. Any call of Lua's API may run code that changes the outbox, so after each
+ * such call bytes are found anew, by their place. */
 #include "lua/api_outbox.h"
 
 #include "base/array.h"
@@ -227,8 +227,8 @@ static int seal(lua_State *L)
     return 1;
 }
 
-/* The seal whose number is at <index>; for nil one that is after everything. One that was dropped
- * already is before everything that is left. */
+/* The seal whose number is at <index>; nil: one at the end. A seal that was dropped already counts
+ * as one at the start. */
 static struct seal check_seal(lua_State *L, const struct outbox *o, int index)
 {
     lua_Integer number;
@@ -245,8 +245,8 @@ static struct seal check_seal(lua_State *L, const struct outbox *o, int index)
 
 /* ---- reading ---- */
 
-/* The record at *at, or the next one that is not left out, moves *at there. False if there is none
- * before <end>. */
+/* Moves *at to the next record, from the one at *at on, that is not left out. False if there is
+ * none before <end>. */
 static bool find_record(lua_State *L, struct outbox *o, uint64_t *at, uint64_t end,
                         struct head *head)
 {
