@@ -367,8 +367,8 @@ static int drop(lua_State *L)
     return 0;
 }
 
-/* Marks the record at that place. */
-static void mark(lua_State *L, struct outbox *o, uint64_t at, struct head head)
+/* Sets LEFT_OUT in the head of the record at that place. */
+static void set_left_out(lua_State *L, struct outbox *o, uint64_t at, struct head head)
 {
     head.parts |= LEFT_OUT;
     if (at >= o->split) {
@@ -396,7 +396,7 @@ static int leave_out(lua_State *L)
         lua_pop(L, 1);
         for (; number < wanted && find_record(L, o, &at, o->end, &head); at += head.len)
             if (++number == wanted)
-                mark(L, o, at, head);
+                set_left_out(L, o, at, head);
     }
     return 0;
 }

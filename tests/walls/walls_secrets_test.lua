@@ -8,6 +8,7 @@ local cluster = require "cluster"
 local files = require "files"
 local fixtures = require "fixtures"
 local lu = require "luaunit"
+local native = require "native"
 local program = require "program"
 local proxy = require "proxy"
 local scope = require "scope"
@@ -49,6 +50,8 @@ local REDIRECTIONS = {
    "%s service=prod user=other", "%s password=", "%s options=", "%s application_name=",
    "postgres://far@prod.example.com/postgres?URI", "postgres:///?URI&service=prod",
    "postgres://far@/postgres?URI&passfile=HOME/.pgpass", "postgres:///?URI",
+   "%s user=far dbname='service=prod'", "%s user=far dbname='passfile=HOME/passwords'",
+   "postgres://far@/service%%3Dprod?URI", "%s user=far dbname='postgres:///?service=prod'",
 }
 
 local function redirections(port, dir)
@@ -128,9 +131,10 @@ function TestWallsSecrets.test_a_script_gets_no_password_whatever_our_lua_does()
    local dir, ours = scope.dir(), program.binary()
    local top = ours:match "^(.*)/[^/]+/[^/]+$"
    local binary = dir .. "/build/" .. ours:match "[^/]+$"
-   os.execute(("mkdir '%s/build' && cp '%s' '%s' && cp -r '%s/lua' '%s/scripts' '%s'"):format(dir,
+   os.execute(("mkdir '%s/build' && cp '%s' '%s' && cp -rL '%s/lua' '%s/scripts' '%s'"):format(dir,
       ours, binary, top, top, dir))
    local path = dir .. "/lua/pgcdc/postgres/conninfo.lua"
+   lu.assertEquals(native.realpath(path), native.realpath(dir) .. path:sub(#dir + 1)) -- a copy
    local text, n = files.text(path):gsub("raw%.is_sandboxed", "false")
    lu.assertEquals(n, 1)
    files.write(path, text)
@@ -225,6 +229,8 @@ function TestWallsSecrets.test_no_oracle_for_files()
       local ways = {
          socket = function(p) query("host=" .. p) end,
          sockets = function(p) query("host=127.0.0.1," .. p .. " port=1") end,
+         empty = function(p) query("host=," .. p .. " port=1") end,
+         last = function(p) query("host=" .. p .. ", port=1") end,
          first = function(p) query("host=" .. p .. ",127.0.0.1 port=1") end,
          cert = function(p) query("host=x sslcert=" .. p) end,
          service = function(p) query("servicefile=" .. p) end,
