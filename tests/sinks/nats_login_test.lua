@@ -2,8 +2,10 @@
 -- SPDX-License-Identifier: MIT
 
 local certificates = require "certificates"
+local child = require "child"
 local files = require "files"
 local fixtures = require "fixtures"
+local json = require "json"
 local lu = require "luaunit"
 local nats = require "nats"
 local once = require "once"
@@ -70,6 +72,108 @@ function TestNatsLogin.test_tls()
       p:wait_stderr("cannot connect: SSL handshake error: .*" .. case[3])
       p:kill9()
    end
+end
+
+-- ---- credentials ----
+
+local function crc16(text)
+   local crc = 0
+   for i = 1, #text do
+      crc = crc ~ text:byte(i) << 8
+      for _ = 1, 8 do
+         crc = (crc & 0x8000 ~= 0 and crc << 1 ~ 0x1021 or crc << 1) & 0xffff
+      end
+   end
+   return string.pack("<I2", crc)
+end
+
+-- Bytes as digits of so many bits each, the last one filled up.
+local function digits(bytes, bits, alphabet)
+   local list, value, n = {}, 0, 0
+   for i = 1, #bytes do
+      value, n = (value << 8 | bytes:byte(i)) & 0xffffff, n + 8
+      while n >= bits do
+         n = n - bits
+         local at = (value >> n & (1 << bits) - 1) + 1
+         list[#list + 1] = alphabet:sub(at, at)
+      end
+   end
+   if n > 0 then
+      local at = (value << bits - n & (1 << bits) - 1) + 1
+      list[#list + 1] = alphabet:sub(at, at)
+   end
+   return table.concat(list)
+end
+
+local function base32(bytes)
+   return digits(bytes .. crc16(bytes), 5, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")
+end
+
+local function base64(bytes)
+   return digits(bytes, 6, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+end
+
+-- A key of Ed25519 as NATS writes it. <kind>: the letter that it begins with, O, A or U.
+local function new_key(kind)
+   local path = scope.dir "key" .. "/pem"
+   local function openssl(...)
+      return (child.run { argv = { "openssl", ... }, stderr = "null" })
+   end
+   openssl("genpkey", "-algorithm", "ed25519", "-out", path)
+   local prefix = kind:byte() - ("A"):byte() << 3
+   local seed = openssl("pkey", "-in", path, "-outform", "DER"):sub(-32)
+   local public = openssl("pkey", "-in", path, "-pubout", "-outform", "DER"):sub(-32)
+   return {
+      public = base32(string.char(prefix) .. public),
+      seed = base32(string.char(18 << 3 | prefix >> 5, (prefix & 31) << 3) .. seed),
+      sign = function(text)
+         files.write(path .. ".text", text)
+         return openssl("pkeyutl", "-sign", "-inkey", path, "-rawin", "-in", path .. ".text")
+      end,
+   }
+end
+
+-- A token by which <issuer> says this of a key.
+local function token(issuer, subject, claims)
+   local text = base64 '{"typ":"JWT","alg":"ed25519-nkey"}' .. "." .. base64(json.encode {
+      jti = subject, iat = os.time(), iss = issuer.public, sub = subject, name = "n",
+      nats = claims })
+   return text .. "." .. base64(issuer.sign(text))
+end
+
+function TestNatsLogin.test_credentials()
+   if not nats.is_there() then
+      return
+   end
+   local dir = scope.dir "keys"
+   local operator, account, user = new_key "O", new_key "A", new_key "U"
+   local system = new_key "A"
+   local limits = { subs = -1, data = -1, payload = -1, imports = -1, exports = -1, conn = -1,
+                    leaf = -1, mem_storage = -1, disk_storage = -1, streams = -1, consumer = -1,
+                    wildcards = true }
+   files.write(dir .. "/operator.jwt", token(operator, operator.public,
+      { type = "operator", version = 2 }))
+   local server = nats.new(([[operator: "%s/operator.jwt"
+      system_account: %s
+      resolver: MEMORY
+      resolver_preload: { %s: "%s", %s: "%s" }]]):format(dir, system.public,
+      system.public, token(operator, system.public, { type = "account", version = 2 }),
+      account.public, token(operator, account.public, { type = "account", version = 2,
+      limits = limits })))
+   local creds = ("-----BEGIN NATS USER JWT-----\n%s\n------END NATS USER JWT------\n\n"
+      .. "-----BEGIN USER NKEY SEED-----\n%s\n------END USER NKEY SEED------\n"):format(
+      token(account, user.public, { type = "user", version = 2, subs = -1, data = -1,
+      payload = -1 }), user.seed)
+   files.write(dir .. "/me.creds", creds)
+   local db = fixtures.names(3)
+   local how = { dsn = db, script = script(server,
+      ('create = {}, credentials = "%s/me.creds"'):format(dir)) }
+   once.ok(how)
+   once.ok { dsn = db, env = { CREDENTIALS_DIRECTORY = dir }, script = script(server,
+      'credentials = "$CREDENTIALS_DIRECTORY/me.creds", name = "b"') }
+   files.write(dir .. "/me.creds", (creds:gsub(user.seed, new_key "U".seed)))
+   local result = once.ends(3, how)
+   lu.assertStrContains(result.text, "Authorization Violation")
 end
 
 -- ---- bad input ----
