@@ -62,7 +62,13 @@ PATH=$PATH:/usr/sbin has pgbouncer || need pgbouncer
 # Where the server of a sink cannot be had its suites say so.
 has redis-server || optional="$optional redis-server"
 PATH=$PATH:/usr/sbin has nats-server || optional="$optional nats-server"
-pkg-config --exists libnats 2>/dev/null || optional="$optional libnats-dev"
+# The same of libraries of sinks: what is built is tested.
+for pair in libcurl:libcurl4-openssl-dev zlib:zlib1g-dev libnats:libnats-dev; do
+   pkg-config --exists "${pair%:*}" 2>/dev/null || optional="$optional ${pair#*:}"
+done
+has python3 || optional="$optional python3"
+PATH=$PATH:/usr/sbin has clickhouse-server || optional="$optional clickhouse-server"
+has curl || optional="$optional curl"
 if [ "${1:-}" = fuzz ]; then
    has_fuzzer || need clang libclang-rt-dev
 fi

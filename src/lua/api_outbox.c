@@ -27,7 +27,7 @@
 #include <unistd.h>
 
 #define OUTBOX "pgcdc.outbox"
-#define IN_MEMORY ((size_t)16 << 20)
+#define IN_MEMORY ((size_t)1 << 20) /* the queue before it has more: see QUEUE_BYTES */
 #define MOST ((size_t)8 << 30)
 #define WINDOW ((size_t)256 << 10) /* what is read of the file at once */
 #define MOST_PARTS 251
@@ -46,7 +46,7 @@ struct seal {
     lua_Integer rows; /* that were put before it, since the outbox was made */
 };
 
-struct outbox {
+struct api_outbox {
     uint64_t start, split, end;
     struct buf mem;
     struct buf window;    /* a part of the file, as it was read */
@@ -59,23 +59,23 @@ struct outbox {
     size_t n_seals, cap_seals;
 };
 
-static struct outbox *outbox_at(lua_State *L, int index)
+struct api_outbox *api_outbox_at(lua_State *L, int index)
 {
     return luaL_checkudata(L, index, OUTBOX);
 }
 
 static int new_outbox(lua_State *L)
 {
-    struct outbox *o = lua_newuserdatauv(L, sizeof *o, 0);
+    struct api_outbox *o = lua_newuserdatauv(L, sizeof *o, 0);
 
-    *o = (struct outbox){ .fd = -1 };
+    *o = (struct api_outbox){ .fd = -1 };
     buf_init(&o->mem, MOST);
     buf_init(&o->window, MOST);
     luaL_setmetatable(L, OUTBOX);
     return 1;
 }
 
-static void close_file(struct outbox *o)
+static void close_file(struct api_outbox *o)
 {
     if (o->fd >= 0)
         close(o->fd);
@@ -86,7 +86,7 @@ static void close_file(struct outbox *o)
 
 static int free_outbox(lua_State *L)
 {
-    struct outbox *o = outbox_at(L, 1);
+    struct api_outbox *o = api_outbox_at(L, 1);
 
     close_file(o);
     buf_fini(&o->mem);
@@ -100,7 +100,7 @@ static int free_outbox(lua_State *L)
 /* ---- the file ---- */
 
 /* Moves what is in memory to the file. */
-static void spill(lua_State *L, struct outbox *o)
+static void spill(lua_State *L, struct api_outbox *o)
 {
     size_t done = 0;
 
@@ -124,7 +124,7 @@ static void spill(lua_State *L, struct outbox *o)
 }
 
 /* Makes the window hold <len> bytes at that place of the file. */
-static void read_window(lua_State *L, struct outbox *o, uint64_t at, size_t len)
+static void read_window(lua_State *L, struct api_outbox *o, uint64_t at, size_t len)
 {
     size_t want = len > WINDOW ? len : WINDOW;
 
@@ -151,7 +151,7 @@ static void read_window(lua_State *L, struct outbox *o, uint64_t at, size_t len)
 }
 
 /* <len> bytes at a place, borrowed until the next call into Lua. */
-static const char *bytes_at(lua_State *L, struct outbox *o, uint64_t at, size_t len)
+static const char *bytes_at(lua_State *L, struct api_outbox *o, uint64_t at, size_t len)
 {
     if (at < o->start || at > o->end || len > o->end - at)
         luaL_error(L, "the outbox was emptied while it was read");
@@ -179,7 +179,7 @@ static uint64_t check_lane(lua_State *L, int index)
 
 static int put(lua_State *L)
 {
-    struct outbox *o = outbox_at(L, 1);
+    struct api_outbox *o = api_outbox_at(L, 1);
     struct head head = { .parts = (uint32_t)lua_gettop(L) - 2, .lane = check_lane(L, 2) };
     size_t begin;
 
@@ -217,7 +217,7 @@ static int put(lua_State *L)
 
 static int seal(lua_State *L)
 {
-    struct outbox *o = outbox_at(L, 1);
+    struct api_outbox *o = api_outbox_at(L, 1);
     struct seal s = { .number = o->seal_count + 1, .at = o->end, .rows = o->put };
 
     if (!ARRAY_PUSH(o->seals, o->n_seals, o->cap_seals, s))
@@ -229,7 +229,7 @@ static int seal(lua_State *L)
 
 /* The seal whose number is at <index>; nil: one at the end. A seal that was dropped already counts
  * as one at the start. */
-static struct seal check_seal(lua_State *L, const struct outbox *o, int index)
+static struct seal check_seal(lua_State *L, const struct api_outbox *o, int index)
 {
     lua_Integer number;
 
@@ -247,7 +247,7 @@ static struct seal check_seal(lua_State *L, const struct outbox *o, int index)
 
 /* Moves *at to the next record, from the one at *at on, that is not left out. False if there is
  * none before <end>. */
-static bool find_record(lua_State *L, struct outbox *o, uint64_t *at, uint64_t end,
+static bool find_record(lua_State *L, struct api_outbox *o, uint64_t *at, uint64_t end,
                         struct head *head)
 {
     *at = *at < o->start ? o->start : *at;
@@ -260,7 +260,7 @@ static bool find_record(lua_State *L, struct outbox *o, uint64_t *at, uint64_t e
 }
 
 /* Pushes the parts of a record, of which the first is at that place. */
-static void push_parts(lua_State *L, struct outbox *o, uint64_t at, uint32_t parts)
+static void push_parts(lua_State *L, struct api_outbox *o, uint64_t at, uint32_t parts)
 {
     luaL_checkstack(L, (int)parts, "too many parts");
     for (uint32_t i = 0; i < parts; i++) {
@@ -280,7 +280,7 @@ static void push_parts(lua_State *L, struct outbox *o, uint64_t at, uint32_t par
 /* The iterator. Upvalues: the outbox, where it goes on, where it ends. */
 static int next_record(lua_State *L)
 {
-    struct outbox *o = outbox_at(L, lua_upvalueindex(1));
+    struct api_outbox *o = api_outbox_at(L, lua_upvalueindex(1));
     uint64_t at = (uint64_t)lua_tointeger(L, lua_upvalueindex(2));
     uint64_t end = (uint64_t)lua_tointeger(L, lua_upvalueindex(3));
     struct head head;
@@ -298,7 +298,7 @@ static int next_record(lua_State *L)
 
 static int each(lua_State *L)
 {
-    struct outbox *o = outbox_at(L, 1);
+    struct api_outbox *o = api_outbox_at(L, 1);
     struct seal to = check_seal(L, o, 2);
 
     lua_settop(L, 1);
@@ -308,9 +308,48 @@ static int each(lua_State *L)
     return 1;
 }
 
+uint64_t api_outbox_end(lua_State *L, struct api_outbox *o, int index)
+{
+    return check_seal(L, o, index).at;
+}
+
+bool api_outbox_find(lua_State *L, struct api_outbox *o, uint64_t *at, uint64_t end,
+                     uint64_t *next, uint64_t *lane)
+{
+    struct head head;
+
+    if (!find_record(L, o, at, end, &head))
+        return false;
+    *next = *at + head.len;
+    *lane = head.lane;
+    return true;
+}
+
+const char *api_outbox_part(lua_State *L, struct api_outbox *o, uint64_t place, int part,
+                            size_t *len)
+{
+    struct head head;
+    uint32_t part_len;
+    uint64_t at = place + sizeof head;
+
+    memcpy(&head, bytes_at(L, o, place, sizeof head), sizeof head);
+    bytes_at(L, o, place, head.len); /* all of it is at hand now */
+    for (uint32_t i = 1; i <= (head.parts & ~LEFT_OUT); i++) {
+        memcpy(&part_len, bytes_at(L, o, at, sizeof part_len), sizeof part_len);
+        at += sizeof part_len;
+        if (i == (uint32_t)part) {
+            *len = part_len != ABSENT ? part_len : 0;
+            return part_len != ABSENT ? bytes_at(L, o, at, part_len) : NULL;
+        }
+        at += part_len != ABSENT ? part_len : 0;
+    }
+    *len = 0;
+    return NULL;
+}
+
 static int rows(lua_State *L)
 {
-    const struct outbox *o = outbox_at(L, 1);
+    const struct api_outbox *o = api_outbox_at(L, 1);
 
     lua_pushinteger(L, check_seal(L, o, 2).rows - o->dropped);
     return 1;
@@ -318,7 +357,7 @@ static int rows(lua_State *L)
 
 static int bytes(lua_State *L)
 {
-    const struct outbox *o = outbox_at(L, 1);
+    const struct api_outbox *o = api_outbox_at(L, 1);
 
     lua_pushinteger(L, (lua_Integer)(check_seal(L, o, 2).at - o->start));
     return 1;
@@ -327,7 +366,7 @@ static int bytes(lua_State *L)
 /* ---- dropping ---- */
 
 /* Gives back the room of what was dropped. */
-static void release(struct outbox *o)
+static void release(struct api_outbox *o)
 {
     if (o->start < o->split) {
 #ifdef FALLOC_FL_PUNCH_HOLE
@@ -353,7 +392,7 @@ static void release(struct outbox *o)
 
 static int drop(lua_State *L)
 {
-    struct outbox *o = outbox_at(L, 1);
+    struct api_outbox *o = api_outbox_at(L, 1);
     struct seal to = check_seal(L, o, 2);
     size_t n = 0;
 
@@ -368,7 +407,7 @@ static int drop(lua_State *L)
 }
 
 /* Sets LEFT_OUT in the head of the record at that place. */
-static void set_left_out(lua_State *L, struct outbox *o, uint64_t at, struct head head)
+static void set_left_out(lua_State *L, struct api_outbox *o, uint64_t at, struct head head)
 {
     head.parts |= LEFT_OUT;
     if (at >= o->split) {
@@ -377,12 +416,23 @@ static void set_left_out(lua_State *L, struct outbox *o, uint64_t at, struct hea
     }
     if (pwrite(o->fd, &head, sizeof head, (off_t)(at - o->file_at)) != sizeof head)
         luaL_error(L, "cannot write a temporary file: %s", strerror(errno));
-    buf_clear(&o->window);
+    if (at >= o->window_at && at - o->window_at + sizeof head <= o->window.len)
+        memcpy(o->window.data + (at - o->window_at), &head, sizeof head);
+    else
+        buf_clear(&o->window);
+}
+
+void api_outbox_leave_out(lua_State *L, struct api_outbox *o, uint64_t place)
+{
+    struct head head;
+
+    memcpy(&head, bytes_at(L, o, place, sizeof head), sizeof head);
+    set_left_out(L, o, place, head);
 }
 
 static int leave_out(lua_State *L)
 {
-    struct outbox *o = outbox_at(L, 1);
+    struct api_outbox *o = api_outbox_at(L, 1);
     struct head head;
     uint64_t at = o->start;
     lua_Integer number = 0;

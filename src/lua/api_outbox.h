@@ -23,6 +23,28 @@
 #define API_OUTBOX_H
 
 #include <lua.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* For api_lanes, which picks records in another order than that in which they came. A place is a
+ * number that stays that of its record until it is dropped. */
+struct api_outbox;
+
+/* The outbox at <index>, borrowed. */
+struct api_outbox *api_outbox_at(lua_State *L, int index);
+/* The place after the last record before the seal whose number is at <index>; nil: after all. */
+uint64_t api_outbox_end(lua_State *L, struct api_outbox *o, int index);
+/* Finds the record at *at, or the next one that is not left out; sets *at to its place, *next to
+ * the one after it, *lane. False if there is none before <end>. */
+bool api_outbox_find(lua_State *L, struct api_outbox *o, uint64_t *at, uint64_t end,
+                     uint64_t *next, uint64_t *lane);
+/* The bytes of a record's part, the id being the first; borrowed until the next call into Lua or
+ * with this outbox. NULL: it is nil. */
+const char *api_outbox_part(lua_State *L, struct api_outbox *o, uint64_t place, int part,
+                            size_t *len);
+/* The record at that place is left out from now on. */
+void api_outbox_leave_out(lua_State *L, struct api_outbox *o, uint64_t place);
 
 /* Adds the functions to the module on top of the stack. */
 void api_outbox_export(lua_State *L);

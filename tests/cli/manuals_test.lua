@@ -17,8 +17,8 @@
 -- Words for tests (support/manual.lua has their form):
 --
 --    needs=NAME,...   makes these tables first, if the page has not
---    server=redis     a server of its own, whose address is $REDIS_URL; or nats, $NATS_URL;
---                     without one it does not run
+--    server=redis     a server of its own, whose address is $REDIS_URL; without one it does not run
+--    server=http      the same, $HOOK_URL; server=clickhouse: $CLICKHOUSE_URL; nats: $NATS_URL
 --    fragment         a piece of Lua that a script of the table orders may hold
 --    later            a script that a later block runs
 --    status=N         what the last command ends with
@@ -28,6 +28,7 @@
 --    fresh            both databases and the folder are empty again
 --    skip WHY
 
+local clickhouse = require "clickhouse"
 local cluster = require "cluster"
 local files = require "files"
 local lu = require "luaunit"
@@ -35,6 +36,7 @@ local manual = require "manual"
 local native = require "native"
 local program = require "program"
 local nats = require "nats"
+local receiver = require "receiver"
 local redis = require "redis"
 local scope = require "scope"
 local server = require "server"
@@ -343,6 +345,18 @@ local function start_server(run, block)
       end
       run.nats = run.nats or nats.new()
       run.env.NATS_URL = run.nats:url()
+   elseif block.words.server == "http" then
+      if not receiver.is_there() then
+         return false
+      end
+      run.http = run.http or receiver.new()
+      run.env.HOOK_URL = run.http:url()
+   elseif block.words.server == "clickhouse" then
+      if not clickhouse.is_there() then
+         return false
+      end
+      run.clickhouse = run.clickhouse or clickhouse.new()
+      run.env.CLICKHOUSE_URL = run.clickhouse:url()
    end
    return true
 end
@@ -470,7 +484,8 @@ local sections = {
    ["source.spec"] = "Sources", rotation = "Files: jsonl, csv, text",
    ["file.spec"] = "Files: jsonl, csv, text", ["csv.spec"] = "Files: jsonl, csv, text",
    ["postgres.spec"] = "Tables: postgres",
-   ["remote.spec"] = "Over the network", ["redis.spec"] = "Redis",
+   ["remote.spec"] = "Over the network", ["http.spec"] = "HTTP", ["redis.spec"] = "Redis",
+   ["clickhouse.spec"] = "ClickHouse", ["opensearch.spec"] = "OpenSearch",
    ["nats.spec"] = "NATS JetStream",
 }
 

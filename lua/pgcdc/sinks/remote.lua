@@ -106,9 +106,9 @@ function Sink.refuse(_, list)
    error(setmetatable({ list = list }, Refusal), 0)
 end
 
---- True after several failures in a row: then one try at a time is enough.
+--- True after several failures in a row, of a flush or (`in_a_row`) of requests of it.
 function Sink:is_tripped()
-   return self.failures >= TRIPPED
+   return (self.in_a_row or self.failures) >= TRIPPED
 end
 
 -- ---- waiting ----
