@@ -398,7 +398,8 @@ static int drop(lua_State *L)
 
     while (n < o->n_seals && o->seals[n].number <= to.number)
         n++;
-    memmove(o->seals, o->seals + n, (o->n_seals - n) * sizeof *o->seals);
+    if (n > 0)
+        memmove(o->seals, o->seals + n, (o->n_seals - n) * sizeof *o->seals);
     o->n_seals -= n;
     o->start = to.at;
     o->dropped = to.rows;

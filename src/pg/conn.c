@@ -51,6 +51,8 @@ static bool fail_connecting(struct conn *c, struct err *e)
     wire_fail(&c->wire, e);
     if (e->sqlstate[0] != '\0')
         e->code = ERR_SQL;
+    if (strcmp(e->sqlstate, "53300") == 0)
+        err_prefix(e, "no connection is left for us (connections = N of a source asks for fewer)");
     if (conninfo_is_confined(c->conninfo))
         connect_hide_files(c->wire.pg, e);
     return false;

@@ -72,6 +72,7 @@ function TestFaultConnection.test_too_many_connections()
    db:exec(("alter role %s connection limit 0"):format(role))
    terminate(db)
    p:wait_stderr "sqlstate=53300"
+   lu.assertStrContains(p:stderr(), "connections = N of a source asks for fewer")
    db:exec "update t set n = 1"
    db:exec(("alter role %s connection limit -1"):format(role))
    watch.assert_exact(p, db, 10)
