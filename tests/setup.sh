@@ -61,8 +61,9 @@ PATH=$PATH:/usr/sbin has pgbouncer || need pgbouncer
 [ -e /usr/share/i18n/locales/de_DE ] || need locales
 # Where the server of a sink cannot be had its suites say so.
 has redis-server || optional="$optional redis-server"
+PATH=$PATH:/usr/sbin has nats-server || optional="$optional nats-server"
 # The same of libraries of sinks: what is built is tested.
-for pair in libcurl:libcurl4-openssl-dev zlib:zlib1g-dev; do
+for pair in libcurl:libcurl4-openssl-dev zlib:zlib1g-dev libnats:libnats-dev; do
    pkg-config --exists "${pair%:*}" 2>/dev/null || optional="$optional ${pair#*:}"
 done
 has python3 || optional="$optional python3"

@@ -131,4 +131,19 @@ function sinks.opensearch(spec) end
 ---@return pgcdc.sink
 function sinks.redis(spec) end
 
+---@class pgcdc.nats.spec: pgcdc.remote.spec
+---@field servers string nats://host:port, tls://..., with commas between
+---@field stream string
+---@field create? table with subjects, storage, replicas, max_age, max_bytes, duplicates
+---@field subject? string|fun(value: any): string?
+---@field positions? string
+---@field headers? boolean|table<string, string>
+---@field window? integer messages that are unanswered; 4000
+---@field credentials? string a file, or its text
+
+---Changes into a stream of NATS JetStream.
+---@param spec pgcdc.nats.spec
+---@return pgcdc.sink
+function sinks.nats(spec) end
+
 return sinks

@@ -20,6 +20,7 @@ local increment = require "increment"
 local json = require "json"
 local mirror = require "mirror"
 local native = require "native"
+local nats_sink = require "nats_sink"
 local program = require "program"
 local scope = require "scope"
 local server = require "server"
@@ -290,6 +291,9 @@ local function main()
       end },
       { "trigger", function()
          trigger { database = database, rows = rows, line = line, say = say, patience = patience }
+      end },
+      { "nats", function()
+         nats_sink { rows = rows, run = run, in_turns = in_turns, line = line, say = say }
       end },
    } do
       if only == "" or only:find(part[1], 1, true) then

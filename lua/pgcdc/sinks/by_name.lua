@@ -8,9 +8,9 @@ local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local seal = require "pgcdc.seal"
 
-local names = { "clickhouse", "csv", "exec", "http", "jsonl", "opensearch",
+local names = { "clickhouse", "csv", "exec", "http", "jsonl", "nats", "opensearch",
                 "postgres", "redis", "text" }
-local networked = { clickhouse = true, http = true, opensearch = true, redis = true }
+local networked = { clickhouse = true, http = true, nats = true, opensearch = true, redis = true }
 local modules = { postgres = "postgres.sink" }
 
 local known = {}

@@ -376,7 +376,8 @@ local common = { name = true, format = true, timeout = true, flush_rows = true, 
                  tls = true, user = true, password = true }
 local tls_fields = { ca = true, cert = true, key = true }
 
-local function read_size(what, given)
+--- Bytes, of a number or of text such as "64M".
+function remote.size(what, given)
    local bytes = type(given) == "number" and given or raw.size(check.text(what, given))
    if not bytes or bytes < 1 then
       check.fail('%s: say a size, such as "64M"', what)
@@ -477,7 +478,7 @@ function remote.sink(kind)
          has_format = spec.format ~= nil,
          timeout = check.seconds(what .. ": timeout", given("timeout", 30), 0.1),
          flush_rows = check.count(what .. ": flush_rows", given("flush_rows", FLUSH_ROWS), 1),
-         flush_bytes = read_size(what .. ": flush_bytes", given("flush_bytes", FLUSH_BYTES)),
+         flush_bytes = remote.size(what .. ": flush_bytes", given("flush_bytes", FLUSH_BYTES)),
          rows = 0, sent_rows = 0, sent_bytes = 0, retries = 0, refused_rows = 0, in_flight = 0,
          failures = 0, wait = 0, flush_seconds = 0, is_open = false,
       }, Sink)
