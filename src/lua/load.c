@@ -12,6 +12,7 @@
 #include "lua/api_outbox.h"
 #include "lua/api_path.h"
 #include "lua/api_process.h"
+#include "lua/api_shape.h"
 #include "lua/api_source.h"
 #include "lua/api_state.h"
 #include "lua/api_tagged.h"
@@ -44,6 +45,7 @@ static int open_raw(lua_State *L)
     api_path_export(L);
     api_csv_export(L);
     api_process_export(L);
+    api_shape_export(L);
     api_db_export(L);
     api_copy_lines_export(L);
     api_copy_export(L);
