@@ -59,8 +59,10 @@ has groff || need groff-base
 has sqlite3 || need sqlite3
 PATH=$PATH:/usr/sbin has pgbouncer || need pgbouncer
 [ -e /usr/share/i18n/locales/de_DE ] || need locales
-# Where the server of a sink cannot be had its suites say so.
+# Where the server or the library of a sink cannot be had its suites say so.
 has redis-server || optional="$optional redis-server"
+pkg-config --exists rdkafka 2>/dev/null || optional="$optional librdkafka-dev"
+has kcat || optional="$optional kcat"
 if [ "${1:-}" = fuzz ]; then
    has_fuzzer || need clang libclang-rt-dev
 fi

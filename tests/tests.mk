@@ -9,6 +9,8 @@ MUTANTS = $(patsubst tests/mutants/horizon_%.c,$(PROGRAM)-%,$(wildcard tests/mut
 SABOTEUR = $(BUILD)/tests/saboteur.o
 SABOTAGED = $(PROGRAM)-sabotaged
 STORM = $(PROGRAM)-storm
+# Where librdkafka is: a cluster for the tests of the sink `kafka`.
+KAFKA_MOCK = $(if $(filter kafka,$(MODULES)),build/tests/kafka_mock)
 UNIT = $(BUILD)/tests/unit
 UNIT_SOURCES = $(wildcard tests/unit/*.c)
 REPLAY = $(BUILD)/tests/replay
@@ -31,7 +33,7 @@ demo:
 	@$(MAKE) --no-print-directory $(PROGRAM) $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/demo.lua
 
-test: $(PROGRAM) modules $(MUTANTS) $(SABOTAGED) $(UNIT) $(REPLAY) $(NATIVE)
+test: $(PROGRAM) modules $(MUTANTS) $(SABOTAGED) $(UNIT) $(REPLAY) $(NATIVE) $(KAFKA_MOCK)
 	@$(IN_TEST) lua5.4 tests/run.lua --jobs $(JOBS) $(SUITES)
 
 check-servers:
@@ -61,6 +63,11 @@ $(NATIVE): $(NATIVE_SOURCES) tests/support/native.h
 	@mkdir -p $(@D)
 	@$(CC) -std=c11 -D_GNU_SOURCE -O2 $(WARNINGS) -fPIC -shared -o $@ $(NATIVE_SOURCES) \
 		$$(pkg-config --cflags lua5.4 libpq) -lpq
+
+build/tests/kafka_mock: tests/support/kafka_mock.c
+	@echo "cc   $@"
+	@mkdir -p $(@D)
+	@$(CC) -std=c11 -D_GNU_SOURCE -O2 $(WARNINGS) -o $@ $< $$(pkg-config --cflags --libs rdkafka)
 
 $(UNIT): $(UNIT_SOURCES) $(OBJECTS) $(wildcard tests/unit/*.h)
 	@echo "cc   $@"

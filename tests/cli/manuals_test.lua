@@ -18,6 +18,7 @@
 --
 --    needs=NAME,...   makes these tables first, if the page has not
 --    server=redis     a server of its own, whose address is $REDIS_URL; without one it does not run
+--    server=kafka     likewise, $KAFKA_BROKERS; a mock
 --    fragment         a piece of Lua that a script of the table orders may hold
 --    later            a script that a later block runs
 --    status=N         what the last command ends with
@@ -29,6 +30,7 @@
 
 local cluster = require "cluster"
 local files = require "files"
+local kafka = require "kafka"
 local lu = require "luaunit"
 local manual = require "manual"
 local native = require "native"
@@ -335,6 +337,12 @@ local function start_server(run, block)
       end
       run.redis = run.redis or redis.new()
       run.env.REDIS_URL = run.redis:url(true)
+   elseif block.words.server == "kafka" then
+      if not kafka.is_there() then
+         return false
+      end
+      run.kafka = run.kafka or kafka.mock()
+      run.env.KAFKA_BROKERS = run.kafka.brokers
    end
    return true
 end
@@ -463,6 +471,7 @@ local sections = {
    ["file.spec"] = "Files: jsonl, csv, text", ["csv.spec"] = "Files: jsonl, csv, text",
    ["postgres.spec"] = "Tables: postgres",
    ["remote.spec"] = "Over the network", ["redis.spec"] = "Redis",
+   ["kafka.spec"] = "Kafka",
 }
 
 -- The manual of scripts has the fields that editors are told of, and sources take those in it.

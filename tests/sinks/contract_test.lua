@@ -5,6 +5,7 @@ local contract = require "contract"
 local cluster = require "cluster"
 local files = require "files"
 local json = require "json"
+local kafka = require "kafka"
 local lu = require "luaunit"
 local redis = require "redis"
 local scope = require "scope"
@@ -101,9 +102,27 @@ drivers.redis_hash = redis_driver("hash", function(server)
    return changes
 end)
 
+-- (In a mock cluster nothing is exact.)
+drivers.kafka_plain = {
+   promise = "repeats",
+   start = kafka.mock,
+   script = function(server)
+      return ("local sink = pgcdc.sinks.kafka {brokers = %q, exact = false}\n"):format(
+         server.brokers)
+   end,
+   read = function(server)
+      local changes = {}
+      for i, message in ipairs(server:read "cdc.public.t") do
+         changes[i] = read_change(message.payload)
+      end
+      return changes
+   end,
+}
+
 for name, driver in pairs(drivers) do
    TestContract["test_" .. name] = function()
-      if name:find "^redis" and not redis.is_there() then
+      if name:find "^redis" and not redis.is_there()
+         or name:find "^kafka" and not kafka.is_there() then
          return
       end
       local count, kills = contract.run(driver, {})

@@ -7,9 +7,9 @@
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 
-local names = { "csv", "exec", "jsonl", "postgres", "redis", "text" }
-local networked = { redis = true }
-local modules = { postgres = "postgres.sink" }
+local names = { "csv", "exec", "jsonl", "kafka", "postgres", "redis", "text" }
+local networked = { kafka = true, redis = true }
+local modules = { kafka = "kafka.sink", postgres = "postgres.sink" }
 
 local known = {}
 for _, name in ipairs(names) do

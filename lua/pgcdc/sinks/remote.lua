@@ -234,6 +234,8 @@ local function recall(self)
    local text = self.kind.recall(self)
    if self.tried and text == self.tried.savepoint then
       end_flush(self, self.tried.seal, text)
+   elseif text == nil and self.was_recalled and self.stored and self.prepares then
+      self:log("warn", "the target has forgotten its position: going on from ours")
    elseif self.was_recalled and text ~= self.stored then
       self:stop("the target has not the position that was stored there: it went back, or somebody "
          .. "else uses the same name; a new start goes on from what is there")
