@@ -335,14 +335,8 @@ enum conn_copy conn_copy_next(struct conn *c, const char **line, size_t *len, st
     int n;
 
     PQfreemem(c->line), c->line = NULL;
-    for (;;) {
-        int64_t began_ms = wire_used_ms();
-
-        if ((n = PQgetCopyData(c->wire.pg, &c->line, 1)) != 0)
-            break;
-        if (!wire_check_parsing(&c->wire, began_ms, e) || !wire_read(&c->wire, e))
-            return CONN_COPY_FAILED;
-    }
+    if ((n = wire_copy_next(&c->wire, &c->line, e)) == 0)
+        return CONN_COPY_FAILED;
     c->wire.came = 0;
     if (n == -1)
         return finish_copy(c, e);

@@ -150,6 +150,8 @@ void wire_begin(struct wire *w, const char *sql, size_t most)
     liveness_begin_statement(&w->liveness);
     w->came = 0;
     w->most = most;
+    w->read_used_ms = wire_used_ms();
+    w->is_timed = false;
     /* a rule can make several statements of one */
     w->n_results = 16;
     for (const char *p = sql; (p = strchr(p, ';')) != NULL; p++)
@@ -231,7 +233,30 @@ bool wire_send(struct wire *w, struct err *e)
 
 bool wire_read(struct wire *w, struct err *e)
 {
-    return wire_wait(w, POLLIN, w->deadline_ms, e) && wire_consume(w, e);
+    bool ok = wire_wait(w, POLLIN, w->deadline_ms, e) && wire_consume(w, e);
+
+    w->read_used_ms = wire_used_ms();
+    return ok;
+}
+
+/* To ask for the thread's time is a call of the system, which for each line would take as long as
+ * the line. So first the time is taken since something was read, with what the lines before were
+ * used for; only where that is long is each look timed by itself. */
+int wire_copy_next(struct wire *w, char **line, struct err *e)
+{
+    for (;;) {
+        int64_t began_ms = w->is_timed ? wire_used_ms() : w->read_used_ms;
+        int n = PQgetCopyData(w->pg, line, 1);
+
+        if (n != 0)
+            return n;
+        if (!w->is_timed)
+            w->is_timed = wire_used_ms() - began_ms > PARSE_MAX_MS;
+        else if (!wire_check_parsing(w, began_ms, e))
+            return 0;
+        if (!wire_read(w, e))
+            return 0;
+    }
 }
 
 PGresult *wire_next_or(struct wire *w, int copy, bool *ok, struct err *e)

@@ -35,6 +35,8 @@ struct wire {
     size_t came_stopping; /* bytes since the stop */
     size_t n_results;     /* that may still come */
     bool is_in_copy;      /* the server has begun a COPY that was not asked for */
+    int64_t read_used_ms; /* wire_used_ms when something was read last */
+    bool is_timed;        /* each look of libpq's for a line of COPY is timed, see wire_copy_next */
 };
 
 /* In place of a deadline: as long as the server is at work for us (see liveness.h); for ever. */
@@ -80,6 +82,10 @@ bool wire_send(struct wire *w, struct err *e) WARN_UNUSED;
  * through what was read, and has found nothing of an answer. */
 int64_t wire_used_ms(void);
 bool wire_check_parsing(struct wire *w, int64_t began_ms, struct err *e) WARN_UNUSED;
+
+/* The next line of a COPY that the server sends, as PQgetCopyData, but waits for it: its length and
+ * *line, for PQfreemem; -1: there are no more; -2: libpq failed; 0: <e> is set. */
+int wire_copy_next(struct wire *w, char **line, struct err *e);
 
 /* The next result, owned, or NULL: with *ok true the answer is over, with *ok false there is none:
  * the connection is lost or the program stops. Of a statement that gives rows each is a result,

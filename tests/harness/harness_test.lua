@@ -13,6 +13,7 @@ local lu = require "luaunit"
 local native = require "native"
 local program = require "program"
 local scope = require "scope"
+local server = require "server"
 local tree = require "tree"
 local wait = require "wait"
 
@@ -241,7 +242,8 @@ function TestHarness.test_nothing_is_left_however_the_run_ends()
    for _, sig in ipairs { "INT", "TERM", "KILL" } do
       local tmp = scope.dir("tmp with space " .. sig)
       local proc, pids, data = nested_runner("while true do end", { TMPDIR = tmp })
-      lu.assertStrContains(data, tmp)
+      -- Its servers' user may have to enter what only we may enter: then they are in /tmp.
+      lu.assertStrContains(data, pcall(server.run, { "test", "-x", tmp }) and tmp or "/tmp/")
       proc:kill(sig)
       lu.assertNotNil(proc:wait(wait.scaled(30)).signal)
       check_nothing_left(tmp, pids)

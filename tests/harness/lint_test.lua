@@ -253,13 +253,15 @@ function TestLint.test_every_rule_bites()
    end
    lu.assertNotStrContains(text:gsub("there is no test told%.gone", ""), "told")
    lu.assertNotStrContains(text, "meta.lua: says nothing of pgcdc.sinks.tape")
+   -- What compilers say of this tree depends on the libraries that are there.
+   local ours = text:gsub("[^\n]*:%d+:%d+:[^\n]*", ""):gsub("In file included[^\n]*", "")
    for _, harmless in ipairs {
       "held.c:9:", "held.c:16:", "held.c:19:", "high.c:1:", "high.c:5:", "high.c:6:",
       "high.c:9: lua", "high.c:17:", "high.c:18:", "low.h:7:", "name LOW", "name low",
       "lua/words.lua:3", "of src/capture/two", "of src/capture/one", "tape.c:4:", "tape.c:5:",
       "tape.c:6:", "module.h:3:", "lua/native.h:3:",
    } do
-      lu.assertNotStrContains(text, harmless)
+      lu.assertNotStrContains(ours, harmless)
    end
 end
 

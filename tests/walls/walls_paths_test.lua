@@ -156,7 +156,7 @@ end
 
 -- While the program writes to many files somebody swaps a folder of his for a symbolic link.
 function TestWallsPaths.test_a_race()
-   local db, dir = fixtures.database(fixtures.numbers(300)), scope.dir()
+   local db, dir = fixtures.database(fixtures.numbers(300)), scope.dir("race", server.root())
    local user = other_user()
    sh('mkdir "$1/his" "$1/his/d" "$1/kept" && chmod 755 "$1" && chown "$2" "$1/his"', dir, user)
    sh('ln -s ../kept "$1/his/l" && chown -h "$2" "$1/his/l"', dir, user)
