@@ -2,7 +2,8 @@
 # setup.sh: installs what the build and the tests need and this machine lacks.
 # SPDX-License-Identifier: MIT
 #
-# setup.sh fuzz | servers: what `make fuzz` and `make check-servers` need besides, too.
+# setup.sh fuzz | servers | kafka: what `make fuzz`, `make check-servers` and
+# `make check-kafka` need besides, too.
 #
 # Says nothing and touches nothing where all is there. Otherwise it installs Debian
 # packages with apt-get, through sudo where it is not run as root, and says which.
@@ -68,6 +69,11 @@ if [ "${1:-}" = fuzz ]; then
 fi
 if [ "${1:-}" = servers ]; then
    has npm || need npm
+fi
+
+if [ "${1:-}" = kafka ]; then
+   has java || need openjdk-17-jre-headless
+   has mvn || need maven
 fi
 
 [ -n "$missing$optional" ] || exit 0

@@ -41,6 +41,22 @@ check-servers:
 	@$(MAKE) --no-print-directory $(PROGRAM) $(MUTANTS) $(SABOTAGED) $(UNIT) $(REPLAY) $(NATIVE)
 	@$(IN_TEST) tests/servers.sh "$(SERVERS)" $(SUITES)
 
+# Apache Kafka itself, which is fetched once. KILLS: how often the program is killed.
+KAFKA_JARS = build/kafka/libs
+KILLS ?= 15
+
+check-kafka:
+	@tests/setup.sh kafka
+	@$(MAKE) --no-print-directory $(KAFKA_JARS)
+	@PGCDC_KAFKA=1 PGCDC_KAFKA_KILLS=$(KILLS) $(MAKE) --no-print-directory test JOBS=1 \
+		SUITES="$(or $(SUITES),kafka_real)"
+
+$(KAFKA_JARS): tests/kafka/pom.xml
+	@echo "get  $@"
+	@rm -rf $@ $@.part
+	@mvn -B -q -f $< dependency:copy-dependencies -DoutputDirectory="$(CURDIR)/$@.part"
+	@mv $@.part $@
+
 exact: $(PROGRAM) modules $(MUTANTS) $(NATIVE)
 	@$(IN_TEST) PGCDC_EXACT_SECONDS=$(SECONDS) lua5.4 tests/run.lua exact xid xid_alias exactly_once
 
@@ -221,5 +237,5 @@ cover:
 	find $(BUILD)/obj -name "*.gcda" -exec gcov -n '{}' + | awk -f tests/cover.awk && \
 		exit $$status
 
-.PHONY: asan bench check check-servers cover demo exact fuzz lint native soak storm sweep test \
-	tsan valgrind
+.PHONY: asan bench check check-kafka check-servers cover demo exact fuzz lint native soak storm \
+	sweep test tsan valgrind

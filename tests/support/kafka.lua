@@ -7,6 +7,7 @@
 -- scope. kcat reads.
 
 local child = require "child"
+local files = require "files"
 local json = require "json"
 local native = require "native"
 local scope = require "scope"
@@ -24,6 +25,7 @@ kafka.code = { unknown_topic = 3, not_leader = 6, too_large = 10, load_in_progre
                invalid_record = 87, fenced = 90 }
 
 local MOCK = tree.top .. "/build/tests/kafka_mock"
+local JARS = tree.top .. "/build/kafka/libs"
 
 local function find(name)
    for dir in (os.getenv "PATH" or ""):gmatch "[^:]+" do
@@ -123,6 +125,114 @@ end
 -- The next requests of that kind, as many, get this error.
 function methods:fail(api, code, times)
    self:tell("error %d %d %d", assert(kafka.api[api]), assert(kafka.code[code]), times or 1)
+end
+
+-- ---- real ones ----
+
+-- True in `make check-kafka` only; says so elsewhere.
+function kafka.is_real_there()
+   if os.getenv "PGCDC_KAFKA" then
+      return true
+   end
+   io.write "skipped, this is for make check-kafka ... "
+   return false
+end
+
+local function java(...)
+   return { find "java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp",
+            JARS .. "/*", ... }
+end
+
+-- The configuration of a node, which is broker and controller.
+local function configuration(nodes, i)
+   local voters = {}
+   for k, node in ipairs(nodes) do
+      voters[k] = ("%d@127.0.0.1:%d"):format(k, node.controller)
+   end
+   local replicas = #nodes
+   local listeners = ("PLAINTEXT://127.0.0.1:%d"):format(nodes[i].port)
+   local lines = {
+      "process.roles=broker,controller", "node.id=" .. i,
+      "controller.quorum.voters=" .. table.concat(voters, ","),
+      "controller.listener.names=CONTROLLER", "inter.broker.listener.name=PLAINTEXT",
+      ("listeners=%s,CONTROLLER://127.0.0.1:%d"):format(listeners, nodes[i].controller),
+      "advertised.listeners=" .. listeners, "log.dirs=" .. nodes[i].dir .. "/log",
+      "num.partitions=3", "default.replication.factor=" .. replicas,
+      "min.insync.replicas=" .. (replicas > 1 and 2 or 1),
+      "offsets.topic.replication.factor=" .. replicas, "offsets.topic.num.partitions=3",
+      "transaction.state.log.replication.factor=" .. replicas,
+      "transaction.state.log.min.isr=" .. (replicas > 1 and 2 or 1),
+      "transaction.state.log.num.partitions=3", "group.initial.rebalance.delay.ms=0",
+   }
+   return table.concat(lines, "\n") .. "\n"
+end
+
+-- A cluster of so many nodes (default 1), which is up.
+function kafka.new(count)
+   local self = setmetatable({ nodes = {} }, mt)
+   local addresses = {}
+   for i = 1, count or 1 do
+      self.nodes[i] = { dir = scope.dir "kafka", port = assert(native.free_port()),
+                        controller = assert(native.free_port()) }
+      addresses[i] = "127.0.0.1:" .. self.nodes[i].port
+   end
+   self.brokers = table.concat(addresses, ",")
+   for i, node in ipairs(self.nodes) do
+      node.file = node.dir .. "/properties"
+      files.write(node.file, configuration(self.nodes, i))
+      local text, status = child.run({ argv = java("kafka.tools.StorageTool", "format", "-t",
+         "AAAAAAAAAAAAAAAAAAAAAQ", "-c", node.file), stderr = node.dir .. "/format" }, 60)
+      assert(status.exit == 0, text)
+   end
+   scope.add(function()
+      for i in ipairs(self.nodes) do
+         self:kill(i)
+      end
+   end)
+   for i in ipairs(self.nodes) do
+      self:start(i)
+   end
+   self:await(#self.nodes)
+   return self
+end
+
+-- Starts a node (default: the first), without waiting for it.
+function methods:start(i)
+   local node = self.nodes[i or 1]
+   node.proc = assert(native.spawn {
+      argv = java("kafka.Kafka", node.file), stdout = node.dir .. "/out",
+      stderr = node.dir .. "/out",
+   })
+end
+
+-- SIGKILL to a node.
+function methods:kill(i)
+   local node = self.nodes[i or 1]
+   if node.proc then
+      node.proc:kill "KILL"
+      node.proc:wait(wait.scaled(10))
+      node.proc = nil
+   end
+end
+
+-- Waits until so many brokers are up.
+function methods:await(count)
+   wait.until_(function()
+      local text = child.run { argv = { find "kcat", "-b", self.brokers, "-L", "-m", "2" },
+                               stderr = "null" }
+      return text:find((" %d brokers:"):format(count), 1, true)
+   end, 60, "Kafka to take connections")
+end
+
+-- The output of a program of Java, a source file in tests/kafka, that gets these words.
+function methods:java(file, ...)
+   local argv = java(tree.top .. "/tests/kafka/" .. file)
+   for _, word in ipairs { self.brokers, ... } do
+      argv[#argv + 1] = word
+   end
+   local text, status = child.run({ argv = argv, stderr = "null" }, 120)
+   assert(status.exit == 0, text)
+   return text
 end
 
 return kafka

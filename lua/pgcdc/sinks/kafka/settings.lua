@@ -11,7 +11,7 @@ local settings = {}
 local defaults = {
    ["linger.ms"] = 5, ["batch.size"] = 1000000, ["compression.type"] = "lz4",
    ["queue.buffering.max.kbytes"] = 65536, ["queue.buffering.max.messages"] = 1000000,
-   ["transaction.timeout.ms"] = 60000, ["topic.metadata.propagation.max.ms"] = 10000,
+   ["transaction.timeout.ms"] = 60000, ["topic.metadata.propagation.max.ms"] = 15000,
    ["message.max.bytes"] = 64000000, ["client.id"] = "pgcdc-lua",
    ["reconnect.backoff.max.ms"] = 2000,
 }

@@ -56,6 +56,9 @@ local function raise(sink, what, problem, topic)
       sink:deny(("%s: the user needs %s"):format(message, privileges[name]:format(of)))
    elseif denied[name] then
       sink:deny(message)
+   elseif unknown[name] and not sink.is_unknown then -- perhaps it is only being made
+      sink.is_unknown = true
+      sink:again(message)
    elseif unknown[name] then
       sink:deny(("%s: the topic '%s' is not there, and Kafka does not make it: create it"):format(
          what, topic or sink.positions))
@@ -348,7 +351,7 @@ local function commit(sink)
    if sink.id then
       ask(sink, "commit")
    end
-   sink.new_shapes = {}
+   sink.new_shapes, sink.is_unknown = {}, false
    for _ in pairs(sink.dead) do
       sink.refused_rows = sink.refused_rows + 1
    end
