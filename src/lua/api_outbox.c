@@ -7,13 +7,16 @@
  *    dropped      start         in the file       split     in memory      end
  *    ...........  |record|record|record|record|   |record|record|record|
  *
- * A record is its length and number of parts, the lane, then the parts: the length of each (ABSENT
- * for nil) and its bytes. Each Lua call may run code that changes the outbox: so bytes are found by
- * their place again after each. */
+ * The records are those of base/packed.h; a part that is absent is nil. Each Lua call may run code
+ * that changes the outbox: so bytes are found by their place again after each. */
 #include "lua/api_outbox.h"
 
 #include "base/array.h"
 #include "base/hash.h"
+#include "base/packed.h"
+#include "lua/change.h"
+#include "lua/change_id.h"
+#include "lua/change_key.h"
 #include "lua/guard.h"
 #include "lua/json.h"
 #include "lua/script.h"
@@ -31,14 +34,6 @@
 #define MOST ((size_t)8 << 30)
 #define WINDOW ((size_t)256 << 10) /* what is read of the file at once */
 #define MOST_PARTS 251
-#define ABSENT UINT32_MAX
-#define LEFT_OUT 0x80000000u
-
-struct head {
-    uint32_t len; /* of the record, with its head */
-    uint32_t parts; /* with LEFT_OUT: it is passed over */
-    uint64_t lane;
-};
 
 struct seal {
     lua_Integer number;
@@ -180,7 +175,7 @@ static uint64_t check_lane(lua_State *L, int index)
 static int put(lua_State *L)
 {
     struct outbox *o = outbox_at(L, 1);
-    struct head head = { .parts = (uint32_t)lua_gettop(L) - 2, .lane = check_lane(L, 2) };
+    struct packed_head head = { .parts = (uint32_t)lua_gettop(L) - 2, .lane = check_lane(L, 2) };
     size_t begin;
 
     if (lua_gettop(L) < 3)
@@ -197,13 +192,13 @@ static int put(lua_State *L)
     for (int i = 3; i <= lua_gettop(L); i++) {
         size_t len = 0;
         const char *text = lua_tolstring(L, i, &len);
-        uint32_t as = text != NULL ? (uint32_t)len : ABSENT;
+        uint32_t as = text != NULL ? (uint32_t)len : PACKED_ABSENT;
 
-        o->mem.failed = o->mem.failed || len >= ABSENT / 2;
+        o->mem.failed = o->mem.failed || len >= PACKED_ABSENT / 2;
         buf_add(&o->mem, &as, sizeof as);
         buf_add(&o->mem, text, len);
     }
-    if (!buf_ok(&o->mem) || o->mem.len - begin >= ABSENT / 2) {
+    if (!buf_ok(&o->mem) || o->mem.len - begin >= PACKED_ABSENT / 2) {
         o->mem.failed = false;
         o->mem.len = begin;
         return luaL_error(L, "not enough memory");
@@ -213,6 +208,131 @@ static int put(lua_State *L)
     o->end += head.len;
     o->put++;
     return 0;
+}
+
+/* ---- putting a change ---- */
+
+/* Appends a part. NULL: it is absent. */
+static void add_part(struct buf *b, const char *text, size_t len)
+{
+    uint32_t as = text != NULL ? (uint32_t)len : PACKED_ABSENT;
+
+    b->failed = b->failed || len >= PACKED_ABSENT / 2;
+    buf_add(b, &as, sizeof as);
+    buf_add(b, text, len);
+}
+
+/* Appends the length of a part whose bytes follow. Returns the place for `end_part`. */
+static size_t begin_part(struct buf *b)
+{
+    uint32_t none = 0;
+
+    buf_add(b, &none, sizeof none);
+    return b->len;
+}
+
+static void end_part(struct buf *b, size_t begin)
+{
+    uint32_t len = (uint32_t)(b->len - begin);
+
+    b->failed = b->failed || b->len - begin >= PACKED_ABSENT / 2;
+    if (buf_ok(b))
+        memcpy(b->data + begin - sizeof len, &len, sizeof len);
+}
+
+/* True if a script has given the change at index 5 another id, seq or ts. */
+static bool is_altered(lua_State *L)
+{
+    static const char *const names[] = { "id", "seq", "ts", "op" };
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        lua_pushstring(L, names[i]);
+        if (lua_rawget(L, 5) != LUA_TNIL)
+            return true;
+        lua_pop(L, 1);
+    }
+    return false;
+}
+
+/* Appends the headers of the change at index 5, behind those at index 4. */
+static void add_headers(lua_State *L, struct buf *b)
+{
+    struct row_class *class = row_class_at(L, 5);
+    struct rowdata *d = rowdata_at(L, 5, class);
+    size_t len, all = begin_part(b), begin;
+    const char *head = luaL_checklstring(L, 4, &len);
+
+    buf_add(b, head, len);
+    add_part(b, "id", 2);
+    begin = begin_part(b);
+    change_id_put(L, class, d, b);
+    end_part(b, begin);
+    add_part(b, "seq", 3);
+    if (d->seq == 0) {
+        add_part(b, NULL, 0);
+    } else {
+        begin = begin_part(b);
+        buf_put_u64(b, d->seq);
+        end_part(b, begin);
+    }
+    add_part(b, "ts", 2);
+    add_part(b, d->ts, strlen(d->ts));
+    end_part(b, all);
+}
+
+/* Appends id, source, topic, key and value, whose sources are at the indexes 2, 3 and 5. */
+static void add_body(lua_State *L, struct buf *b)
+{
+    struct row_class *class = row_class_at(L, 5);
+    struct rowdata *d = rowdata_at(L, 5, class);
+    size_t len, begin = begin_part(b);
+    const char *text;
+
+    change_id_put(L, class, d, b);
+    end_part(b, begin);
+    text = luaL_optlstring(L, 2, NULL, &len);
+    add_part(b, text, text != NULL ? len : 0);
+    text = luaL_checklstring(L, 3, &len);
+    add_part(b, text, len);
+    begin = begin_part(b);
+    change_key_put_json(L, 5, b);
+    end_part(b, begin);
+    begin = begin_part(b);
+    json_put(L, 5, b);
+    end_part(b, begin);
+}
+
+static int put_change(lua_State *L)
+{
+    struct packed_head head = { .parts = 7 };
+    struct outbox *o = outbox_at(L, 1);
+    struct buf *b;
+
+    lua_settop(L, 5);
+    luaL_argcheck(L, change_is(L, 5), 5, "a change");
+    if (is_altered(L)) {
+        lua_pushboolean(L, false);
+        return 1;
+    }
+    if (o->mem.len > IN_MEMORY)
+        spill(L, o);
+    b = script_scratch(L);
+    buf_add(b, &head, sizeof head);
+    add_body(L, b);
+    add_headers(L, b);
+    add_part(b, NULL, 0);
+    json_check(L, b);
+    head.len = (uint32_t)b->len;
+    memcpy(b->data, &head, sizeof head);
+    buf_add(&o->mem, b->data, b->len);
+    if (!buf_ok(&o->mem)) {
+        o->mem.failed = false;
+        return luaL_error(L, "not enough memory");
+    }
+    o->end += head.len;
+    o->put++;
+    lua_pushboolean(L, true);
+    return 1;
 }
 
 static int seal(lua_State *L)
@@ -248,12 +368,12 @@ static struct seal check_seal(lua_State *L, const struct outbox *o, int index)
 /* The record at *at, or the next one that is not left out, moves *at there. False if there is none
  * before <end>. */
 static bool find_record(lua_State *L, struct outbox *o, uint64_t *at, uint64_t end,
-                        struct head *head)
+                        struct packed_head *head)
 {
     *at = *at < o->start ? o->start : *at;
     for (; *at < end && *at < o->end; *at += head->len) {
         memcpy(head, bytes_at(L, o, *at, sizeof *head), sizeof *head);
-        if (!(head->parts & LEFT_OUT))
+        if (!(head->parts & PACKED_LEFT_OUT))
             return true;
     }
     return false;
@@ -268,7 +388,7 @@ static void push_parts(lua_State *L, struct outbox *o, uint64_t at, uint32_t par
 
         memcpy(&len, bytes_at(L, o, at, sizeof len), sizeof len);
         at += sizeof len;
-        if (len == ABSENT) {
+        if (len == PACKED_ABSENT) {
             lua_pushnil(L);
         } else {
             lua_pushlstring(L, bytes_at(L, o, at, len), len);
@@ -283,7 +403,7 @@ static int next_record(lua_State *L)
     struct outbox *o = outbox_at(L, lua_upvalueindex(1));
     uint64_t at = (uint64_t)lua_tointeger(L, lua_upvalueindex(2));
     uint64_t end = (uint64_t)lua_tointeger(L, lua_upvalueindex(3));
-    struct head head;
+    struct packed_head head;
 
     if (!find_record(L, o, &at, end, &head))
         return 0;
@@ -306,6 +426,29 @@ static int each(lua_State *L)
     lua_pushinteger(L, (lua_Integer)to.at);
     lua_pushcclosure(L, next_record, 3);
     return 1;
+}
+
+/* The bytes of records from the place at index 2 on, up to a seal: one at least, and no more than a
+ * window; then the place behind them. Nothing if there are none. */
+static int chunk(lua_State *L)
+{
+    struct outbox *o = outbox_at(L, 1);
+    struct seal to = check_seal(L, o, 3);
+    uint64_t from = (uint64_t)luaL_optinteger(L, 2, (lua_Integer)o->start), at;
+    struct packed_head head;
+
+    if (from < o->start)
+        from = o->start;
+    for (at = from; at < to.at && at < o->end; at += head.len) {
+        memcpy(&head, bytes_at(L, o, at, sizeof head), sizeof head);
+        if (at > from && (at + head.len - from > WINDOW || (from < o->split && at >= o->split)))
+            break;
+    }
+    if (at == from)
+        return 0;
+    lua_pushlstring(L, bytes_at(L, o, from, (size_t)(at - from)), (size_t)(at - from));
+    lua_pushinteger(L, (lua_Integer)at);
+    return 2;
 }
 
 static int rows(lua_State *L)
@@ -368,9 +511,9 @@ static int drop(lua_State *L)
 }
 
 /* Marks the record at that place. */
-static void mark(lua_State *L, struct outbox *o, uint64_t at, struct head head)
+static void mark(lua_State *L, struct outbox *o, uint64_t at, struct packed_head head)
 {
-    head.parts |= LEFT_OUT;
+    head.parts |= PACKED_LEFT_OUT;
     if (at >= o->split) {
         memcpy(o->mem.data + (at - o->split), &head, sizeof head);
         return;
@@ -383,7 +526,7 @@ static void mark(lua_State *L, struct outbox *o, uint64_t at, struct head head)
 static int leave_out(lua_State *L)
 {
     struct outbox *o = outbox_at(L, 1);
-    struct head head;
+    struct packed_head head;
     uint64_t at = o->start;
     lua_Integer number = 0;
 
@@ -411,8 +554,9 @@ static int hash(lua_State *L)
 void api_outbox_export(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        { "put", put }, { "seal", seal }, { "each", each }, { "rows", rows }, { "bytes", bytes },
-        { "drop", drop }, { "leave_out", leave_out }, { NULL, NULL },
+        { "put", put }, { "put_change", put_change }, { "seal", seal }, { "each", each },
+        { "chunk", chunk }, { "rows", rows }, { "bytes", bytes }, { "drop", drop },
+        { "leave_out", leave_out }, { NULL, NULL },
     };
 
     luaL_newmetatable(L, OUTBOX);

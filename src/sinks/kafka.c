@@ -11,6 +11,10 @@
  *   result() -> nil while it is at work; true, text, number, is_there; or false, problem;
  *   begin(): a new batch of messages begins;
  *   produce(index, topic, key, value, headers) -> true; or false, problem. What is nil is absent;
+ *   produce_chunk(bytes, at, index) -> at, index: the records from that byte on of what the outbox
+ *     has, the first of which has the number index + 1: up to the end, or to one that did not go,
+ *     and then the problem with it. Their parts: id, source, topic, key, value, headers, whether
+ *     a tombstone follows;
  *   step(seconds) -> whether reports came; outstanding() -> messages without a report;
  *   failures() -> a list of {index=, name=, text=} of messages that did not get there; failed() ->
  *     how many there are;
@@ -19,6 +23,7 @@
  * A problem is {name=, text=, is_fatal=, is_retriable=}. Only `step` waits.
  *
  * SPDX-License-Identifier: MIT */
+#include "base/packed.h"
 #include "sinks/kafka_client.h"
 #include "sinks/module.h"
 
@@ -31,11 +36,12 @@
 
 #define CLIENT "pgcdc.kafka"
 #define MOST_PAIRS 500
-#define ABSENT UINT32_MAX
+#define MOST_TOPIC 249
 
 struct box {
     struct kafka_client *client; /* NULL: closed */
     bool is_busy;                /* with a task */
+    int halves; /* what librdkafka has of the record in hand, if a tombstone follows */
 };
 
 static struct box *box_at(lua_State *L)
@@ -209,7 +215,7 @@ static void add_length(luaL_Buffer *to, uint32_t len)
     luaL_addlstring(to, (const char *)&len, sizeof len);
 }
 
-/* Each is the length of the name, the name, the length of the value, or ABSENT, and the value. */
+/* They are parts as base/packed.h has them. */
 static int headers(lua_State *L)
 {
     int n = lua_gettop(L);
@@ -223,55 +229,61 @@ static int headers(lua_State *L)
         size_t len = 0;
         const char *text = lua_tolstring(L, i, &len);
 
-        luaL_argcheck(L, len < ABSENT / 2, i, "it is too long");
-        add_length(&to, text != NULL ? (uint32_t)len : ABSENT);
+        luaL_argcheck(L, len < PACKED_ABSENT / 2, i, "it is too long");
+        add_length(&to, text != NULL ? (uint32_t)len : PACKED_ABSENT);
         luaL_addlstring(&to, text != NULL ? text : "", len);
     }
     luaL_pushresult(&to);
     return 1;
 }
 
-/* Takes a text off <*at>; NULL: it is absent. False if the bytes are none of ours. */
-static bool take_text(const char **at, const char *end, const char **text, uint32_t *len)
-{
-    if ((size_t)(end - *at) < sizeof *len)
-        return false;
-    memcpy(len, *at, sizeof *len);
-    *at += sizeof *len;
-    *text = *len == ABSENT ? NULL : *at;
-    if (*text == NULL)
-        return true;
-    if ((size_t)(end - *at) < *len)
-        return false;
-    *at += *len;
-    return true;
-}
-
 /* Returns owned, or NULL if the bytes are none of ours. */
 static rd_kafka_headers_t *unpack(const char *at, size_t size)
 {
     rd_kafka_headers_t *list = rd_kafka_headers_new(8);
-    const char *end = at + size, *name, *value;
-    uint32_t name_len, len;
-    bool ok = true;
+    const char *end = at + size;
 
-    while (ok && at < end) {
-        ok = take_text(&at, end, &name, &name_len) && name != NULL &&
-             take_text(&at, end, &value, &len);
-        if (ok)
-            rd_kafka_header_add(list, name, (ssize_t)name_len, value,
-                                value != NULL ? (ssize_t)len : 0);
+    while (at < end) {
+        struct packed_part name, value;
+
+        if (!packed_take(&at, end, &name) || name.text == NULL || !packed_take(&at, end, &value)) {
+            rd_kafka_headers_destroy(list);
+            return NULL;
+        }
+        rd_kafka_header_add(list, name.text, (ssize_t)name.len, value.text, (ssize_t)value.len);
     }
-    if (ok)
-        return list;
-    rd_kafka_headers_destroy(list);
-    return NULL;
+    return list;
 }
 
 static int begin(lua_State *L)
 {
-    kafka_client_begin(box_at(L)->client);
+    struct box *b = box_at(L);
+
+    b->halves = 0;
+    kafka_client_begin(b->client);
     return 0;
+}
+
+/* As kafka_client_produce, but the headers are taken in any case. */
+static rd_kafka_error_t *hand_over(struct kafka_client *c, struct kafka_client_message *m)
+{
+    rd_kafka_error_t *error = kafka_client_produce(c, m);
+
+    if (error != NULL && m->headers != NULL)
+        rd_kafka_headers_destroy(m->headers);
+    return error;
+}
+
+/* Pushes an error as a problem, and frees it. Returns 1. */
+static int push_error(lua_State *L, rd_kafka_error_t *error)
+{
+    struct kafka_client_problem p = { .code = rd_kafka_error_code(error),
+                                      .is_fatal = rd_kafka_error_is_fatal(error) };
+
+    snprintf(p.text, sizeof p.text, "%s", rd_kafka_error_string(error));
+    rd_kafka_error_destroy(error);
+    push_problem(L, &p);
+    return 1;
 }
 
 static int produce(lua_State *L)
@@ -281,28 +293,72 @@ static int produce(lua_State *L)
         .key = luaL_optlstring(L, 4, NULL, &m.key_len),
         .value = luaL_optlstring(L, 5, NULL, &m.value_len),
     };
-    struct kafka_client_problem p = { 0 };
-    rd_kafka_error_t *error;
     size_t size;
     const char *packed = luaL_optlstring(L, 6, NULL, &size);
+    rd_kafka_error_t *error;
     struct box *b = box_at(L);
 
     if (packed != NULL && (m.headers = unpack(packed, size)) == NULL)
         return luaL_argerror(L, 6, "headers");
-    error = kafka_client_produce(b->client, &m);
-    if (error == NULL) {
-        lua_pushboolean(L, true);
-        return 1;
+    error = hand_over(b->client, &m);
+    lua_pushboolean(L, error == NULL);
+    return error == NULL ? 1 : 1 + push_error(L, error);
+}
+
+/* The parts of a record in the outbox. */
+enum { ID, SOURCE, TOPIC, KEY, VALUE, HEADERS, BOTH, PARTS };
+
+/* Hands the record at <at> over, twice if a tombstone follows. The topic needs a NUL. */
+static rd_kafka_error_t *produce_record(struct box *b, const char *at, const char *end,
+                                        size_t index)
+{
+    struct packed_part parts[PARTS];
+    struct kafka_client_message m = { .index = index };
+    rd_kafka_error_t *error = NULL;
+    char topic[MOST_TOPIC + 1];
+
+    for (int i = 0; i < PARTS; i++)
+        if (!packed_take(&at, end, &parts[i]))
+            return rd_kafka_error_new(RD_KAFKA_RESP_ERR__BAD_MSG, "the outbox is damaged");
+    snprintf(topic, sizeof topic, "%.*s", (int)parts[TOPIC].len, parts[TOPIC].text);
+    m.topic = topic;
+    m.key = parts[KEY].text;
+    m.key_len = parts[KEY].len;
+    m.value = parts[VALUE].text;
+    m.value_len = parts[VALUE].len;
+    for (; error == NULL && b->halves < 1 + (parts[BOTH].text != NULL); b->halves++) {
+        if (b->halves == 1)
+            m.value = NULL;
+        m.headers = parts[HEADERS].len > 0 ? unpack(parts[HEADERS].text, parts[HEADERS].len) : NULL;
+        error = hand_over(b->client, &m);
+        if (error != NULL)
+            return error;
     }
-    if (m.headers != NULL)
-        rd_kafka_headers_destroy(m.headers);
-    p.code = rd_kafka_error_code(error);
-    p.is_fatal = rd_kafka_error_is_fatal(error);
-    snprintf(p.text, sizeof p.text, "%s", rd_kafka_error_string(error));
-    rd_kafka_error_destroy(error);
-    lua_pushboolean(L, false);
-    push_problem(L, &p);
-    return 2;
+    b->halves = 0;
+    return NULL;
+}
+
+static int produce_chunk(lua_State *L)
+{
+    size_t len, at, index = (size_t)luaL_checkinteger(L, 4);
+    const char *bytes = luaL_checklstring(L, 2, &len);
+    struct box *b = box_at(L);
+    rd_kafka_error_t *error = NULL;
+    struct packed_head head;
+
+    at = (size_t)luaL_checkinteger(L, 3);
+    luaL_argcheck(L, at <= len, 3, "within the chunk");
+    for (; packed_read(bytes + at, bytes + len, &head); at += head.len) {
+        if (head.parts & PACKED_LEFT_OUT)
+            continue;
+        error = produce_record(b, bytes + at + sizeof head, bytes + at + head.len, index + 1);
+        if (error != NULL)
+            break;
+        index++;
+    }
+    lua_pushinteger(L, (lua_Integer)at);
+    lua_pushinteger(L, (lua_Integer)index);
+    return error == NULL ? 2 : 2 + push_error(L, error);
 }
 
 static int step(lua_State *L)
@@ -373,6 +429,7 @@ static int open_kafka(lua_State *L)
 {
     static const luaL_Reg methods[] = {
         { "start", start }, { "result", result }, { "begin", begin }, { "produce", produce },
+        { "produce_chunk", produce_chunk },
         { "step", step }, { "outstanding", outstanding }, { "failures", failures },
         { "failed", failed },
         { "trouble", trouble }, { "close", close_client }, { NULL, NULL },

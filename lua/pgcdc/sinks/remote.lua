@@ -136,17 +136,32 @@ end
 
 -- ---- records ----
 
+local function count_put(self)
+   self.rows = self.rows + 1
+   if self.rows >= self.flush_rows or self.outbox:bytes() >= self.flush_bytes then
+      self.wants_flush = true
+   end
+end
+
 --- Puts a record into the outbox; `encode` calls it. `lane`: see remote.lane. `id`: of the change,
 --- or nil; ...: texts, or nil for what is absent, always as many of one kind of sink.
 function Sink:put(lane, id, ...)
    local before = participants.enter_sink(self) -- from now on the value is not to blame
    local source = participants.source()
    self.outbox:put(lane, id, source and tostring(source), ...)
-   self.rows = self.rows + 1
-   if self.rows >= self.flush_rows or self.outbox:bytes() >= self.flush_bytes then
-      self.wants_flush = true
+   count_put(self)
+   participants.leave_sink(before)
+end
+
+--- Puts a change, as `outbox:put_change` does. Returns false if it cannot.
+function Sink:put_change(topic, headers, change)
+   local before = participants.enter_sink(self)
+   local is_put = self.outbox:put_change(participants.source(), topic, headers, change)
+   if is_put then
+      count_put(self)
    end
    participants.leave_sink(before)
+   return is_put
 end
 
 --- An iterator over the records up to that seal: index, lane, id, then what `encode` gave.

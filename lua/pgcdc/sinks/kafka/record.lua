@@ -30,82 +30,119 @@ end
 
 -- ---- a record ----
 
--- The name of a change's shape, or nil; keeps what has to be told of it.
-local function shape_of(sink, value)
-   local shape = sink.shapes and raw.shape(value)
-   if not shape then
-      return
-   end
-   local name = sink.shape_names[shape]
-   if not name then
-      local text = raw.encode(shape)
-      name = raw.sha256(text):sub(1, 16)
-      sink.shape_names[shape] = name
-      if not sink.told_shapes[name] then
-         sink.told_shapes[name], sink.new_shapes[name] = true, text
-      end
+-- The name of a shape, of which is kept what has to be told of it.
+local function name_of(sink, shape)
+   local text = raw.encode(shape)
+   local name = raw.sha256(text):sub(1, 16)
+   if not sink.told_shapes[name] then
+      sink.told_shapes[name], sink.new_shapes[name] = true, text
    end
    return name
 end
 
-local function headers_of(sink, value)
-   local is_change = raw.is_change(value)
-   local shape = is_change and shape_of(sink, value)
-   local packed = ""
+-- What is the same for all changes of a shape: {topic, heads = {[op] = packed headers}, name}.
+local function known_of(sink, shape, value)
+   local known = sink.known[shape]
+   if not known then
+      known = { heads = {}, name = sink.shapes and name_of(sink, shape) }
+      if sink.has_plain_topic then
+         known.topic = sink.topic(value, sink)
+      end
+      sink.known[shape] = known
+   end
+   return known
+end
+
+local nothing_known = { heads = {} }
+
+-- The headers of a change that depend on its shape and op only.
+local function head_of(sink, value, known)
+   local op = value.op
+   local head = known.heads[op]
+   if not head then
+      head = sink.header_names and "" or native.headers("op", op, "schema", value.schema, "table",
+         value.table)
+      if known.name then
+         head = head .. native.headers("shape", known.name)
+      end
+      if known ~= nothing_known then
+         known.heads[op] = head
+      end
+   end
+   return head
+end
+
+local function headers_of(sink, value, id, known)
+   local packed = id and sink.has_headers and head_of(sink, value, known) or ""
    if sink.header_names then
       local words, n = {}, 0
       for i, name in ipairs(sink.header_names) do
          words[n + 1], words[n + 2] = name, sink.header_texts[i](value, sink)
          n = n + 2
       end
-      packed = native.headers(table.unpack(words, 1, n))
-   elseif sink.has_headers and is_change then
-      local seq = value.seq
-      packed = native.headers("op", value.op, "id", value.id, "seq", seq and ("%d"):format(seq),
-         "schema", value.schema, "table", value.table, "ts", value.ts)
+      return packed .. native.headers(table.unpack(words, 1, n))
+   elseif id and sink.has_headers then
+      return packed .. native.headers("id", id, "seq", value.seq, "ts", value.ts)
    end
-   return shape and packed .. native.headers("shape", shape) or packed
+   return packed
 end
 
---- Puts a value into the outbox: topic, key, text, headers, and whether a tombstone follows.
-function record.encode(sink, value)
-   local topic = sink.topic(value, sink)
-   if topic == nil then
-      return
-   elseif topic ~= sink.last_topic then
+-- The topic of a value, checked; nil: it is left out.
+local function topic_of(sink, value, known)
+   local topic = known.topic or sink.topic(value, sink)
+   if topic and topic ~= sink.last_topic then
       local problem = problem_of(topic)
       if problem then
          error(sink:text(problem .. ": say another `topic`"), 0)
       end
       sink.last_topic = topic
    end
-   local is_delete = raw.is_change(value) and value.op == "delete"
-   local is_tombstone = is_delete and sink.deletes ~= "value"
+   return topic
+end
+
+--- Puts a value into the outbox: topic, key, text, headers, and whether a tombstone follows.
+function record.encode(sink, value)
+   local is_change = raw.is_change(value)
+   local shape = is_change and raw.shape(value)
+   local known = shape and known_of(sink, shape, value) or nothing_known
+   local topic = topic_of(sink, value, known)
+   if topic == nil then
+      return
+   end
+   if sink.is_plain and known.topic and (sink.deletes == "value" or value.op ~= "delete")
+      and sink:put_change(topic, head_of(sink, value, known), value) then
+      return
+   end
+   local is_tombstone = is_change and sink.deletes ~= "value" and value.op == "delete"
    local text
-   if not is_delete or sink.deletes ~= "tombstone" then
+   if not is_tombstone or sink.deletes == "both" then
       text = sink.format(value)
       if text == nil then
          return
       end
    end
-   local key = sink.key(value, sink)
+   local key
+   if sink.key then
+      key = sink.key(value, sink)
+   elseif is_change then
+      key = raw.key_json(value)
+   end
    if is_tombstone and key == nil then
       error(sink:text "key: a tombstone needs one", 0)
    end
-   sink:put(nil, raw.is_change(value) and value.id or nil, topic, key, text,
-      headers_of(sink, value), is_tombstone and text and "both" or nil)
+   local id = is_change and value.id or nil
+   sink:put(nil, id, topic, key, text, headers_of(sink, value, id, known),
+      is_tombstone and text and "both" or nil)
 end
 
 -- ---- options ----
 
 local deletes = { value = true, tombstone = true, both = true }
 
--- Returns a function from a value and the sink to the key, or nil.
+-- Returns a function from a value and the sink to the key, or nil; nil: the key's JSON.
 local function read_key(what, given)
    if given == nil then
-      return function(value)
-         return raw.is_change(value) and raw.encode(value.key) or nil
-      end
+      return nil
    elseif given == "none" then
       return function() end
    elseif type(given) == "function" then
@@ -147,6 +184,8 @@ end
 function record.read(sink, spec, what)
    local topic = spec.topic == nil and "cdc.{schema}.{table}" or spec.topic
    sink.topic = pattern.option(what .. ": topic", topic)
+   sink.has_plain_topic = type(topic) == "string" and not pattern.has(topic, "key")
+      and not pattern.has(topic, "op") and not topic:find("{row.", 1, true)
    if type(topic) == "string" and not topic:find "[{}]" then
       record.topic(what .. ": topic", topic)
    end
@@ -163,13 +202,14 @@ function record.read(sink, spec, what)
       sink.dead_topic = record.topic(what .. ": dead_topic", spec.dead_topic)
    end
    local is_json = spec.format == nil or spec.format == "json"
+   sink.is_plain = is_json and spec.key == nil and sink.has_headers and not sink.header_names
    if spec.shapes ~= false and sink.has_headers and is_json then
       sink.shapes = record.topic(what .. ": shapes", spec.shapes == nil and "pgcdc-shapes"
          or spec.shapes)
    elseif spec.shapes then
       check.fail('%s: shapes is for format = "json" with headers', what)
    end
-   sink.shape_names, sink.told_shapes = setmetatable({}, { __mode = "k" }), {}
+   sink.known, sink.told_shapes = setmetatable({}, { __mode = "k" }), {}
    sink.new_shapes, sink.dead = {}, {}
 end
 

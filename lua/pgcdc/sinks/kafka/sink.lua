@@ -195,24 +195,32 @@ end
 
 -- ---- messages ----
 
--- Hands one message over; where there is no room, waits for it. Adds to the failures what cannot
--- go. Returns false if none can go any more.
+-- What to do about a record that did not go: true: it is to be tried once more; false: nothing more
+-- can go; nil: it can never go, which is noted.
+local function is_to_go_again(sink, clock, problem, index, topic)
+   if problem.name == "_QUEUE_FULL" then
+      clock:check(serve(sink, "produce", STEP))
+      return true
+   elseif following[problem.name] then
+      return false
+   elseif not unfit[problem.name] then
+      raise(sink, "produce", problem, topic)
+   end
+   problem.index, problem.is_certain = index, true
+   sink.unfit[#sink.unfit + 1] = problem
+end
+
+-- Hands one message over. Returns false if none can go any more.
 local function produce(sink, clock, index, topic, key, value, headers)
    while true do
       local ok, problem = sink.client:produce(index, topic, key, value, headers)
       if ok then
          return true
-      elseif unfit[problem.name] then
-         problem.index, problem.is_certain = index, true
-         sink.unfit[#sink.unfit + 1] = problem
-         return true
-      elseif problem.name ~= "_QUEUE_FULL" then
-         if following[problem.name] then
-            return false
-         end
-         raise(sink, "produce", problem, topic)
       end
-      clock:check(serve(sink, "produce", STEP))
+      local again = is_to_go_again(sink, clock, problem, index, topic)
+      if not again then
+         return again == nil
+      end
    end
 end
 
@@ -229,6 +237,31 @@ end
 
 -- All records up to that seal. Returns false, early, if something failed.
 local function produce_all(sink, clock, upto)
+   local index = 0
+   local bytes, place = sink.outbox:chunk(nil, upto)
+   while bytes do
+      local at = 0
+      while at < #bytes do
+         local problem
+         at, index, problem = sink.client:produce_chunk(bytes, at, index)
+         local again = problem and is_to_go_again(sink, clock, problem, index + 1)
+         if again == false then
+            return false
+         elseif problem and again == nil then -- goes on behind it
+            at, index = at + ("=I4"):unpack(bytes, at + 1), index + 1
+         end
+      end
+      serve(sink, "produce", 0)
+      if sink.client:failed() > 0 then
+         return false
+      end
+      bytes, place = sink.outbox:chunk(place, upto)
+   end
+   return true
+end
+
+-- The same, while some records go to `dead_topic`.
+local function produce_with_dead(sink, clock, upto)
    for index, _, _, topic, key, value, headers, is_both in sink:records(upto) do
       local to, reason = topic, sink.dead[index]
       if reason then
@@ -237,11 +270,6 @@ local function produce_all(sink, clock, upto)
       if not produce(sink, clock, index, to, key, value, headers)
          or is_both and not produce(sink, clock, index, to, key, nil, headers) then
          return false
-      elseif index % 1000 == 0 then
-         serve(sink, "produce", 0)
-         if sink.client:failed() > 0 then
-            return false
-         end
       end
    end
    return true
@@ -326,7 +354,7 @@ local function try(sink, upto)
    end
    sink.client:begin()
    produce_shapes(sink, clock)
-   local is_whole = produce_all(sink, clock, upto)
+   local is_whole = (next(sink.dead) and produce_with_dead or produce_all)(sink, clock, upto)
    while sink.client:outstanding() > 0 and sink.client:failed() == 0 do
       clock:check(serve(sink, "reports", STEP))
    end
