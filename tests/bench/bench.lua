@@ -16,6 +16,7 @@ local census = require "census"
 local cluster = require "cluster"
 local increment = require "increment"
 local json = require "json"
+local kafka_speed = require "kafka_speed"
 local mirror = require "mirror"
 local native = require "native"
 local program = require "program"
@@ -282,6 +283,10 @@ local function main()
       { "mirror", function()
          mirror { database = database, cluster = bench, rows = rows, psql = psql_path, run = run,
                   in_turns = in_turns, line = line, say = say, patience = patience }
+      end },
+      { "kafka", function()
+         kafka_speed { database = database, rows = rows, run = run, in_turns = in_turns,
+                       line = line, say = say, patience = patience }
       end },
       { "deletes", function()
          census { database = database, rows = rows, line = line, say = say, patience = patience }

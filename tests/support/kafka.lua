@@ -129,6 +129,11 @@ end
 
 -- ---- real ones ----
 
+-- True if the server was fetched.
+function kafka.has_jars()
+   return native.listdir(JARS) ~= nil and find "java" ~= nil and find "kcat" ~= nil
+end
+
 -- True in `make check-kafka` only; says so elsewhere.
 function kafka.is_real_there()
    if os.getenv "PGCDC_KAFKA" then
