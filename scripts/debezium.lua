@@ -20,7 +20,7 @@ local sink = pgcdc.sinks.jsonl {
 
 local sources = bundled.sources(options)
 for _, source in ipairs(sources) do
-   if of_change then -- an envelope has no columns
+   if of_change then -- after debezium() a value has no columns
       source:tap(function(change) file = of_change.path(change) end)
    end
    source:debezium():sink(sink)

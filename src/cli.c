@@ -177,8 +177,8 @@ static bool read_option(struct cli *cli, int c, const char *word, struct err *e)
     }
 }
 
-/* What else to say of a word behind the script that is no NAME=VALUE. */
-static const char *behind_script(const char *word)
+/* The end of the error for a word after the script that is no NAME=VALUE. */
+static const char *advice(const char *word)
 {
     if (strcmp(word, "-h") == 0 || strcmp(word, "--help") == 0)
         return "; help=1 prints what it takes";
@@ -197,7 +197,7 @@ static bool read_rest(struct cli *cli, int argc, char **argv, struct err *e)
     for (int i = optind; i < argc; i++)
         if (strchr(argv[i], '=') == NULL || argv[i][0] == '=')
             return err_set(e, ERR_USAGE, "%s: words behind the script are written NAME=VALUE%s",
-                           argv[i], behind_script(argv[i]));
+                           argv[i], advice(argv[i]));
     return true;
 }
 
@@ -348,8 +348,8 @@ static bool find_state(struct cli *cli, struct err *e)
     return cli->state != NULL;
 }
 
-/* The script gets neither libpq's variables nor the text of --dsn, so that is completed now. If it
- * cannot be read the first connection says so. */
+/* For the sandbox: completes --dsn from libpq's variables, and then clears these, since the script
+ * gets neither of them. If --dsn cannot be read, the first connection says so. */
 static bool shut_off(struct cli *cli, struct err *e)
 {
     struct buf text;
@@ -429,7 +429,7 @@ static bool print_version(struct cli *cli, struct err *e)
 
     puts("pgcdc-lua " VERSION);
     if (!find_home(cli, e))
-        return true; /* it need not be installed to say that */
+        return true; /* without our files there are no modules either, but the version is known */
     buf_init(&text, BUF_SQL_MAX);
     native_list(cli->modules_dir, &text);
     ok = buf_ok(&text);

@@ -52,7 +52,7 @@ static void put_tables(struct buf *path, const char *tables)
         buf_putc(path, strchr(plain, tables[i]) != NULL ? tables[i] : '_');
 }
 
-/* What tells two runs of a script apart, as text that is hashed. */
+/* Appends the text whose hash tells runs of one script for other data apart. */
 static bool put_identity(struct buf *text, const struct script_options *s, struct err *e)
 {
     static const char *const paths[] = { "out", "dir" };
@@ -76,7 +76,7 @@ static bool put_identity(struct buf *text, const struct script_options *s, struc
     return buf_ok(text) || err_memory(e);
 }
 
-/* True if the state file has a position of one of these tables, and nobody uses it. */
+/* True if the state file has a position of one of these tables, and no other process uses it. */
 static bool has_positions(const char *path, const char *tables)
 {
     struct err ignored = { .code = ERR_NONE };

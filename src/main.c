@@ -50,8 +50,8 @@ static bool set_signals(struct err *e)
     return true;
 }
 
-/* The memory holds passwords and rows: no core dump, and no other process of this user looks into
- * it. (A sanitizer does.) */
+/* The memory holds passwords and rows: so there is no core dump, and no other process of this user
+ * can read it. (Not where there is a sanitizer, which reads it.) */
 static void shut_memory(void)
 {
 #ifndef SANITIZED

@@ -14,10 +14,12 @@ local connect = require "pgcdc.postgres.client"
 local help = require "pgcdc.help"
 local options_of = require "pgcdc.options"
 local path = require "pgcdc.sinks.path"
+local seal = require "pgcdc.seal"
 local sorted = require("pgcdc.names").sorted
 local source = require "pgcdc.stream.source"
 
 local declare, required = options_of.declare, options_of.required
+local declare_source = seal.result(source.declare)
 
 local bundled = {}
 
@@ -135,7 +137,7 @@ function bundled.rotation(options)
    return (size or every) and { size = size, every = every } or nil
 end
 
-local has_warned = false -- that deletes do not tell a column
+local has_warned = false -- a warning was logged that deletes do not have a column
 
 --- The value of a column of a change; an error if its table has no such column.
 function bundled.column(change, name)
@@ -184,8 +186,8 @@ local function columns_of(db, options, name)
 end
 
 --- Raises an error if one of the tables that the options name lacks one of `columns`, a set, or
---- does not read it, so that the program ends before any row. `what`: the option that names them.
---- Where the server cannot be asked now, the first change will tell.
+--- if that column is not read, so that the program ends before any row. `what`: the option that
+--- names the columns. If the server cannot be asked now, the first change raises the error.
 function bundled.check_columns(options, what, columns)
    local db = connect()
    for _, name in ipairs(bundled.list(options.table)) do
@@ -202,7 +204,7 @@ function bundled.check_columns(options, what, columns)
    db:close()
 end
 
---- The same for the columns that out= has in braces.
+--- As check_columns, for the columns that out= has in braces.
 function bundled.check_out(options)
    local columns = path.columns(options.out)
    if next(columns) then
@@ -225,7 +227,7 @@ function bundled.tells_deletes(options)
    return options.capture == "trigger" or options_of.truths[options.deletes:lower()] ~= false
 end
 
--- What the option deletes= means to a source.
+-- The option deletes= as a source's field `deletes`.
 local function read_deletes(options)
    local text = options.deletes:lower()
    local seconds = tonumber(text)
@@ -240,8 +242,8 @@ local function read_deletes(options)
    return { interval = seconds }
 end
 
--- The fields `deletes` and `old` of a source. What the script has as its default gives way where
--- the capture has no deletes to tell.
+-- The fields `deletes` and `old` of a source. The script's defaults do not count if the capture
+-- cannot tell deletes.
 local function deletes_of(options)
    local deletes = read_deletes(options)
    if deletes and options.capture == "increment" and not options_of.is_given "deletes" then
@@ -275,7 +277,7 @@ function bundled.sources(options, more)
       for field, value in pairs(more or {}) do
          spec[field] = value
       end
-      sources[i] = source.declare(spec)
+      sources[i] = declare_source(spec)
    end
    return sources
 end

@@ -1,9 +1,9 @@
 -- pgcdc.change: changes that a script makes by hand.
 -- SPDX-License-Identifier: MIT
 --
--- Such a change is one like others, for operators and for sinks. A row, or an old row, that is
--- that of another change stays what it is; one that is a plain table becomes a row with these
--- columns, sorted by name, whose values are of any type.
+-- Operators and sinks take such a change as any other. A row, or an old row, that was taken from
+-- another change keeps its columns and types; a plain table becomes a row with these columns,
+-- sorted by name, whose values are of any type.
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
@@ -15,7 +15,7 @@ local fields = { op = true, table = true, key = true, row = true, old = true, sc
                  database = true, source = true, xid = true, seq = true, ts = true, id = true }
 local ops = { read = true, upsert = true, insert = true, update = true, delete = true }
 
-local run_name -- which no other run has
+local run_name -- a text that no other run of the program has, for ids
 local count = 0
 
 -- Columns and key as text -> class of the changes that have them.
@@ -37,7 +37,7 @@ function change.check_row(what, row)
    end
 end
 
--- The names of a table, in the order of the columns of what was a row or a key; else sorted.
+-- The names in a table: of a row or a key in the order of its columns, else sorted.
 local function names_of(t)
    if not raw.is_part(t) then
       return sorted(t)
@@ -84,7 +84,7 @@ local function class_of(spec, row_names, key_names)
    return class
 end
 
--- The row to be given to raw.change_new, or the one that stays what it is.
+-- Returns a clone of the row, if it is a plain table; else nil, and a clone of the row.
 local function split(row)
    if row and raw.is_part(row) then
       return nil, raw.clone(row)
@@ -92,7 +92,7 @@ local function split(row)
    return row and raw.clone(row), nil
 end
 
--- Makes a change of fields that were checked.
+-- Makes a change; the fields of `spec` were checked.
 local function make(spec)
    local key = spec.key or {}
    local row, own_row = split(spec.row)
@@ -143,8 +143,13 @@ function change.make(spec)
    return make(spec)
 end
 
---- The value itself where it is a change; an upsert with it as row where it is a table with named
---- fields. `what`: how errors name the one who asks.
+--- A change with these values, of a sink's own.
+function change.of_values(op, table_name, key, row)
+   return make { op = op, table = table_name, key = key, row = row }
+end
+
+--- A change is returned as it is; for a table with named fields, an upsert that has it as its row.
+--- `what`: how errors name the caller.
 function change.of(what, value)
    if raw.is_change(value) then
       return value

@@ -51,7 +51,7 @@ function check.nearest(given, candidates)
    return found and ("; did you mean '%s'?"):format(found) or ""
 end
 
--- The same, or which candidates there are, where none is near and they are few.
+-- As `nearest`; but if no candidate is near and there are few, it lists them.
 local function nearest_or_all(given, candidates)
    local near = check.nearest(given, candidates)
    if near ~= "" or #candidates > MOST_LISTED then

@@ -22,12 +22,12 @@ local function milliseconds(ts)
    return math.tointeger(seconds * 1000 + math.tointeger((fraction .. "000"):sub(1, 3)))
 end
 
--- Both formats have the order of changes as text.
+-- The number of a change as text, as both formats have it.
 local function digits_of(seq)
    return seq ~= nil and tostring(seq) or nil
 end
 
--- All changes of a batch have the same time.
+-- The last time that was converted, since all changes of a chunk have the same.
 local last_ts, last_ms
 
 local function ms_of(change)

@@ -6,8 +6,8 @@ local check = require "pgcdc.check"
 
 local fields = {}
 
---- The field of a change, a row, a key or any other table; nil where it is absent, which is an
---- error for whoever indexes one of the former.
+--- The field of a change, a row, a key or any other table, or nil if it is absent. (To index a
+--- change, a row or a key without that field is an error.)
 function fields.get(t, name)
    check.type("get: its first argument", t, "table")
    return raw.get(t, name)

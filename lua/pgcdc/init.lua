@@ -11,6 +11,7 @@ local change = require "pgcdc.change"
 local check = require "pgcdc.check"
 local parts = require "pgcdc.fields"
 local options = require "pgcdc.options"
+local seal = require "pgcdc.seal"
 local strict = require "pgcdc.strict"
 local timer = require "pgcdc.timer"
 local checkpoint = require "pgcdc.delivery.checkpoint"
@@ -34,8 +35,8 @@ end
 local pgcdc = {
    version = raw.version,
    null = raw.null,
-   source = source.declare,
-   stream = stream.new,
+   source = seal.result(source.declare),
+   stream = seal.result(stream.new),
    register = stream.register,
    change = change.make,
    is_change = raw.is_change,
@@ -43,12 +44,12 @@ local pgcdc = {
    copy = parts.copy,
    state = state.table,
    sinks = require "pgcdc.sinks.by_name",
-   connect = function(target) return connect(target) end,
+   connect = seal.result(function(target) return connect(target) end),
    options = options.read,
    required = options.required,
    args = options.parse(raw.words),
-   every = timer.every,
-   after = timer.after,
+   every = seal.result(timer.every),
+   after = seal.result(timer.after),
    stop = raw.stop,
 }
 
@@ -61,7 +62,7 @@ pgcdc.json = {
 --- Makes a table a sequence for JSON, so that an empty one is written `[]`. Returns the table.
 function pgcdc.array(list)
    local mt = type(list) == "table" and getmetatable(list)
-   if mt and mt ~= raw.array_metatable and rawget(mt, "__metatable") ~= nil then
+   if mt and not rawequal(mt, raw.array_metatable) and rawget(mt, "__metatable") ~= nil then
       check.fail("pgcdc.array: cannot change a protected metatable")
    end
    return setmetatable(list or {}, raw.array_metatable)
@@ -80,9 +81,11 @@ raw.hook("timers", function()
    local seconds, has_windows = timer.run()
    return seconds, has_windows, lineage.has_released, feeds.take_due()
 end)
-raw.hook("start", function()
+raw.hook("wire", function()
    source.rewire_all() -- now it is known whether there are sinks
    source.tell_of_unheard()
+end)
+raw.hook("start", function()
    recovery.start()
    source.tell_exact()
 end)

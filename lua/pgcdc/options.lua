@@ -14,7 +14,7 @@ options.required = setmetatable({}, { __name = "pgcdc.required", __tostring = fu
    return "required"
 end })
 
---- What words mean yes and no.
+--- Words that mean yes or no -> true or false.
 options.truths = { ["true"] = true, yes = true, on = true, ["1"] = true,
                    ["false"] = false, no = false, off = false, ["0"] = false }
 local truths = options.truths

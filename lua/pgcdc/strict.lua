@@ -13,13 +13,14 @@ local strict = {}
 
 local ours = "@" .. raw.lua_dir .. "/"
 
--- Raises that `t` has no field of this name, unless we ask ourselves. `class`: where names are
--- looked for, too, or nil.
-local function fail(what, t, name, class)
+--- Raises an error, that `t` has no field of this name, if a script asks for it; nil for our own
+--- code. `class`: another table whose names count, or nil. A function __index of the table calls it
+--- as its last act.
+function strict.missing(what, t, name, class)
    if type(name) ~= "string" then
       return nil
    end
-   local reader = raw.where(2) -- who indexes t: the functions below call this one as their last act
+   local reader = raw.where(2) -- who indexes t
    if not reader or reader == "=[C]" or reader:sub(1, #ours) == ours then
       return nil
    end
@@ -34,21 +35,25 @@ local function fail(what, t, name, class)
 end
 
 --- From now on a script that reads a field that the table does not have gets an error. `what`: what
---- a field of it is. Returns the table, whose metatable is set.
-function strict.table(what, t)
+--- a field of it is. `absent`: set of the fields that it may lack, or nil. Returns the table, whose
+--- metatable is set.
+function strict.table(what, t, absent)
    return setmetatable(t, { __index = function(self, name)
-      return fail(what, self, name)
+      if absent and absent[name] then
+         return nil
+      end
+      return strict.missing(what, self, name, absent)
    end })
 end
 
---- The same for all objects of a class, a table of methods that is its own __index. `also`: where
---- names are looked for, too, or nil.
+--- The same for all objects of a class, a table of methods that is its own __index. `also`: another
+--- table whose names count, or nil.
 function strict.class(what, class, also)
    return setmetatable(class, { __index = function(self, name)
       if also and also[name] ~= nil then
          return also[name]
       end
-      return fail(what, self, name, also)
+      return strict.missing(what, self, name, also)
    end })
 end
 

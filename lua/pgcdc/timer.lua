@@ -3,6 +3,7 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
+local seal = require "pgcdc.seal"
 local strict = require "pgcdc.strict"
 
 local timer = {}
@@ -78,6 +79,7 @@ end
 local Timer = strict.class("method of a timer", {})
 Timer.__index = Timer
 Timer.__name = "pgcdc.timer"
+seal.kind(Timer, Timer.__name, { cancel = true }, nil, "method of a timer")
 
 --- The function will not be called again. Does nothing if the timer does not wait any more.
 function Timer:cancel()

@@ -1,8 +1,8 @@
 /* log.h -- lines on standard error.
  *
  * One line per message, written at once, as logfmt or as a JSON object. Only main, the folder
- * host/, lua/api_host (for scripts) and lua/api_db (for waits) call these functions; everything
- * else returns its errors and notices to its caller.
+ * host/, lua/api_host (for scripts), lua/api_db (for waits) and lua/sandbox (for what a script may
+ * not know) call these functions; everything else returns its errors and notices to its caller.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef LOG_H
@@ -19,8 +19,8 @@ struct log {
     bool bar_shown;       /* a progress bar stands on the terminal's last line */
 };
 
-/* One key=value after the message. <value>: <len> bytes, also such as are no UTF-8. <raw>: the
- * value is a JSON number, true, false or null, and is written without quotes. */
+/* One key=value after the message. <value>: <len> bytes, which need not be UTF-8. <raw>: the value
+ * is a JSON number, true, false or null, and is written without quotes. */
 struct log_field {
     const char *key;
     const char *value;

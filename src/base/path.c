@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #define MAX_SYMLINKS 40 /* as the kernel */
-#define MAX_TRIES 10 /* somebody changes what we look at */
+#define MAX_TRIES 10 /* how often somebody may change a file while we look at it */
 
 /* A path that is being walked. */
 struct walk {
@@ -26,7 +26,7 @@ struct walk {
 
 /* ---- what is refused ---- */
 
-/* Says what the system says. Returns false. */
+/* Sets <why> to the system's text for <error>, and errno. Returns false. */
 static bool fail(struct path_why *why, int error)
 {
     why->is_refused = false;
@@ -99,7 +99,7 @@ static bool is_trap(const struct path_place *p, struct path_why *why)
 
 /* ---- the walk ---- */
 
-/* Goes on at /, or where the program is. */
+/* Sets the folder of the walk to /, or to the working directory. */
 static bool begin_at(struct walk *w, bool is_root)
 {
     int fd = open(is_root ? "/" : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -115,7 +115,7 @@ static bool begin_at(struct walk *w, bool is_root)
     return true;
 }
 
-/* Puts <text> and a slash before what is still to be walked. */
+/* Puts <text> and a slash before the rest of the path, so that <text> is walked first. */
 static bool walk_first(struct walk *w, const char *text)
 {
     size_t len = strlen(text), left = strlen(w->rest);
@@ -188,7 +188,8 @@ static bool end_magic(struct walk *w, const char *name)
     return true;
 }
 
-/* The last part, which is no symbolic link, or one that is not to be followed. */
+/* Ends the walk at its last part, which is no symbolic link, or one that is not to be followed.
+ * <st>: NULL if it is not there. */
 static bool end(struct walk *w, const char *name, const struct stat *st)
 {
     struct path_place *p = w->place;
@@ -253,7 +254,8 @@ static bool step(struct walk *w, const char *name, bool is_last, bool *is_over)
     return ok;
 }
 
-/* It ended at a folder that has no name where we are. */
+/* Ends the walk at the folder itself: the path is "/", or ends with "." or "..", and the folder has
+ * no other name there. */
 static bool end_here(struct walk *w)
 {
     struct path_place *p = w->place;
@@ -305,7 +307,8 @@ void path_fini(struct path_place *place)
 
 /* ---- what is done there ---- */
 
-/* What was opened may have come after we looked. False: it may be a trap. */
+/* Checks the open file again, since it may have been put there after the walk. False: it may be a
+ * trap. */
 static bool check_open(struct path_place *p, int fd, struct path_why *why)
 {
     if (fstat(fd, &p->st) < 0)
@@ -365,7 +368,7 @@ bool path_make_folder(const char *path, mode_t mode, struct path_why *why)
     return ok;
 }
 
-/* Where the system cannot check and rename in one step. */
+/* Checks and then renames, for file systems that cannot do both in one step. */
 static bool rename_checked(const struct path_place *a, const struct path_place *b,
                            struct path_why *why)
 {

@@ -109,7 +109,7 @@ static void say(struct look *k, const char *column, const char *what)
         snprintf(k->news->why, sizeof k->news->why, "column %.60s %s", column, what);
 }
 
-/* A column that the position does not know. */
+/* Adds news if a column that the position does not know has values in rows that were there. */
 static bool look_at_new(struct look *k, const struct rowtype_column *c, struct copytext_field name,
                         struct err *e)
 {
@@ -128,7 +128,8 @@ static bool look_at_new(struct look *k, const struct rowtype_column *c, struct c
     return true;
 }
 
-/* A column that the position knows as <before>; <now>: as it stands in the row type's text. */
+/* Adds news if a column's values in rows that were there may be others. <before>: the column in the
+ * position; <now>: in the text of the row type. */
 static void look_at_known(struct look *k, const struct rowtype_column *c,
                           const struct known_column *before, const struct known_column *now)
 {
@@ -178,7 +179,7 @@ static char *unescape(struct copytext_field f)
     return to;
 }
 
-/* The column that is at this place of the key, from 1. */
+/* Finds the column that is at this place of the key, from 1. False: the key is shorter. */
 static bool find_place(const char *columns, size_t place, struct known_column *c)
 {
     while (next_known(&columns, c))
@@ -187,7 +188,7 @@ static bool find_place(const char *columns, size_t place, struct known_column *c
     return false;
 }
 
-/* *is_other: keys are of other columns than before, or hash otherwise. */
+/* *is_other: the key has other columns than before, or they hash otherwise. */
 static bool compare_keys(const struct rowtype *now, const char *before, bool *is_other,
                          struct err *e)
 {

@@ -11,18 +11,18 @@
 #include "capture/sender.h"
 
 struct announced {
-    uint64_t as;    /* the number that its commits are announced as; 0: they are not */
-    uint64_t heard; /* so many announcements had come when the last poll began */
-    bool was_told;  /* the host was told that announcements do not arrive */
+    uint64_t as;    /* the number under which its commits are announced; 0: they are not */
+    uint64_t heard; /* how many announcements had come when the last poll began */
+    bool was_told;  /* the host has the notice that announcements do not arrive */
 };
 
-/* A poll begins. */
+/* A poll begins: it finds what was announced so far. */
 void announced_begin_poll(struct announced *a, const struct listener *l);
 
 /* True if a commit was announced since then. */
 bool announced_is_news(const struct announced *a, const struct listener *l);
 
-/* Tells the host, once, if nothing is heard. */
+/* Sends the host a notice, once, if announcements do not arrive. */
 void announced_check(struct announced *a, const struct listener *l, struct sender *sender);
 
 #endif

@@ -226,9 +226,10 @@ static bool is_young(struct begin_facts *f)
 
 /* ---- the transaction ---- */
 
-/* Who locks several tables in another order than we do may wait for us while we wait for him. So,
- * holding other locks, we wait for less than the usual deadlock_timeout, so that it is never he who
- * is told of a deadlock; then we wait for one lock after the other, holding none. */
+/* Another session that locks several tables in another order than we do may wait for us while we
+ * wait for it. So while we hold locks we wait for less time than the usual deadlock_timeout, so
+ * that the other session never gets the deadlock error. After that we wait for each lock alone, and
+ * hold no other meanwhile. */
 #define PATIENCE "'400ms'"
 
 static bool wait_for_locks(struct conn *conn, const struct begin_request *r, struct err *e)
@@ -250,7 +251,8 @@ static bool wait_for_locks(struct conn *conn, const struct begin_request *r, str
     return ok;
 }
 
-/* Appends what opens the transaction, or makes it fit for one more source. */
+/* Appends what opens the transaction, or, if another source has opened it, sets it up for this
+ * one. */
 static void put_begin(struct buf *sql, const struct begin_facts *f, int version,
                       const struct begin_request *r)
 {
@@ -282,8 +284,8 @@ static bool prepare(struct begin_facts *f, struct conn *conn, const struct begin
 
 enum { OPEN, FACTS, RELATION, LEAVES, COLUMNS, MORE, N };
 
-/* Opens it and asks for the facts. <rows>: room for N, of which the caller frees those that are
- * there. <asks>: asks which xids are under way, too. */
+/* Opens the transaction and asks for the facts. <rows>: room for N results; the caller frees those
+ * that are set. <asks>: asks which xids are under way, too. */
 static bool open_and_ask(struct begin_facts *f, struct conn *conn, const struct begin_request *r,
                          bool asks, struct result **rows, struct err *e)
 {
@@ -307,7 +309,7 @@ static bool open_and_ask(struct begin_facts *f, struct conn *conn, const struct 
     return run(conn, &sql, shapes + first, rows + first, end - first, e);
 }
 
-/* True if a lock beside others did not come in time. */
+/* True if <e> says that a lock did not come in time while we held others. */
 static bool must_wait_for_locks(const struct begin_request *r, const struct err *e)
 {
     return r->leader == NULL && r->n_locked > 1 && strcmp(e->sqlstate, "55P03") == 0;

@@ -18,8 +18,8 @@ struct begin_facts {
     struct identity identity;
     struct relation table;
     struct rowtype *rowtype;           /* counted reference */
-    bool is_new_rowtype;               /* the host does not know it yet; whoever tells it sets it
-                                        * to false */
+    bool is_new_rowtype;               /* no chunk with it was handed out yet; whoever hands out the
+                                        * first sets it to false */
     enum increment_growth growth;      /* of the position's growing column, or else of the one that
                                         * the config names */
 };
@@ -47,8 +47,8 @@ struct begin_request {
     bool by_index;        /* sequential scans are off in the transaction */
     const char *column;   /* the growing column of the position, or NULL; the table may lack it,
                            * unless <config> names it too */
-    const struct relation *const *locked; /* tables that are locked too, since the transaction is
-                                           * also that of other sources */
+    const struct relation *const *locked; /* all tables that are locked in the transaction, which
+                                           * is also that of other sources */
     size_t n_locked;
     const struct begin_facts *leader; /* of the source that has opened the transaction already, with
                                        * all locks; NULL: there is none */

@@ -26,7 +26,7 @@ struct chunk_row {
     bool is_key_only; /* nothing but its key is known: the other fields are NULL */
     struct chunk_place place; /* if the row type <has_place> */
     uint64_t xid;
-    int64_t fingerprint; /* of a poll by fingerprints, see order.h */
+    int64_t fingerprint; /* of a poll by fingerprints, see row_order.h */
     uint64_t nth;        /* among the rows of its xid with this fingerprint, from 1 */
 };
 
@@ -45,7 +45,7 @@ struct chunk {
     struct chunk_row *rows;
     size_t n_rows, cap_rows;
     bool is_snapshot;        /* rows of a snapshot range, else of a poll */
-    bool is_ordered;         /* rows come by xid, see order.h: a poll may stop at any of them */
+    bool is_ordered;         /* rows come by xid, see row_order.h: a poll may stop at any of them */
     bool is_recheck;         /* see increment.h */
     bool has_hashes;         /* before each row stands the hash of its key */
     uint64_t reads;          /* as in struct position */
@@ -53,11 +53,11 @@ struct chunk {
 
     bool begins;             /* the first chunk of its poll or range */
     bool ends;               /* the last one */
-    bool is_all;             /* then: every row that is there has come */
-    bool ends_batch;         /* and no other source of its unit has more: all of them are at one
-                              * moment then */
+    bool is_all;             /* of the last one: every row that is there has come */
+    bool ends_batch;         /* of the last one: its batch is over, and all sources of the unit are
+                              * at one moment */
     bool is_lazy;            /* its position need not be saved soon: the poll found nothing */
-    struct position *position; /* owned; of the last chunk; holds once that is done */
+    struct position *position; /* owned; of the last one: holds once that is delivered */
 
     struct chunk_side *sides; /* owned: one for each row, or NULL */
     uint64_t seq;             /* of its first row, as in state/seq.h; those after it follow. 0: not

@@ -26,7 +26,7 @@ struct crew_source {
     struct sender sender;
     struct crew *crew;
     /* under the crew's mutex: */
-    bool is_waiting;       /* for crew_restore */
+    bool is_waiting;       /* the source waits for crew_restore */
     bool is_finished;      /* nothing more will be done for it */
     bool is_asking;        /* the thread waits for crew_answer */
     bool has_asked;        /* the answer asks for keys: <asked> */
@@ -42,13 +42,13 @@ struct crew_unit {
     struct crew *crew;
     /* under the crew's mutex: */
     bool is_busy;          /* a thread works on it */
-    int64_t due_ms, polled_ms;
-    /* of the thread that works on it; with the mutex, of any while it is not busy: */
-    int64_t next_ms;       /* due_ms from the end of the step on */
+    int64_t due_ms, polled_ms; /* when the next step is due, and when the last one ended */
+    /* used by the thread that works on it; while none does, by any that holds the mutex: */
+    int64_t next_ms;       /* due_ms once the step has ended */
     int64_t interval_ms;
     unsigned failures;        /* in a row */
     int64_t failing_since_ms;
-    bool has_worked;          /* a step has succeeded, so what it asks of the tables is right */
+    bool has_worked;          /* a step has succeeded, so what was declared fits the tables */
     struct notices notices;
 };
 
@@ -132,7 +132,7 @@ struct crew_source *crew_add(struct crew *crew, const struct config *config, siz
 
 /* ---- one step ---- */
 
-/* The source whose turn it is in the unit's step, or at which that failed. */
+/* The source whose turn it is in the unit's step, or at which the step failed. */
 static struct crew_source *source_in_turn(const struct crew_unit *u)
 {
     return u->sources[u->unit.turn < u->n ? u->unit.turn : u->n - 1];
@@ -236,7 +236,7 @@ static void open_senders(struct crew_unit *u)
                     step_is_held(u->sources[i]->step));
 }
 
-/* Sends what the step brought; news when all sources are there. */
+/* Sends what the step brought: the chunks of all sources, then the news after these. */
 static bool flush_senders(struct crew_unit *u, struct err *e)
 {
     for (size_t i = 0; i < u->n; i++)
@@ -260,7 +260,7 @@ static void hang_up(struct thread_conn *tc)
     tc->conn = NULL;
 }
 
-/* The step has failed. */
+/* The step has failed with <e>: aborts it, hangs up, and sends what counts as delivered. */
 static void give_up_step(struct crew_unit *u, struct thread_conn *tc, struct err *e)
 {
     struct crew_source *s = source_in_turn(u);
@@ -305,7 +305,7 @@ static bool poll_step(struct crew_unit *u, struct thread_conn *tc, uint64_t *n_r
     return ok;
 }
 
-/* Resolves all sources of the unit, once. *is_done: that was done before. */
+/* Resolves those sources of the unit that are not resolved yet. *is_done: there was none. */
 static bool resolve_all(struct crew_unit *u, struct conn *conn, bool *is_done, struct err *e)
 {
     *is_done = true;
@@ -417,8 +417,8 @@ static void look_after_listener(struct crew_source *s)
                                       &crew->changed);
 }
 
-/* True if a commit was announced since the last poll. Where those of one source are not announced
- * the whole unit goes by its interval: its table is scanned. */
+/* True if a commit was announced since the last poll. If commits of one source of the unit are not
+ * announced, false: the unit goes by its interval, since that source's table is scanned. */
 static bool is_announced(const struct crew_unit *u)
 {
     bool is_news = false;
@@ -481,7 +481,7 @@ static void take(struct crew_unit *u)
         announced_begin_poll(&u->sources[i]->announced, u->crew->listener);
 }
 
-/* It has done so. Under the mutex. */
+/* The thread has ended a step of the unit. Under the mutex. */
 static void leave(struct crew_unit *u)
 {
     u->polled_ms = clock_mono_ms();

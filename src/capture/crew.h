@@ -39,7 +39,7 @@ struct crew_source *crew_add(struct crew *crew, const struct config *config, siz
 
 bool crew_start(struct crew *crew, struct err *e) WARN_UNUSED;
 
-/* See reader.h. crew_restore: false: out of memory. */
+/* As reader_restore, reader_answer and reader_wake. crew_restore returns false if memory is out. */
 bool crew_restore(struct crew_source *s, const struct position *kept) WARN_UNUSED;
 bool crew_answer(struct crew_source *s, const struct tally_request *asked);
 void crew_wake(struct crew *crew);

@@ -1,7 +1,7 @@
 /* declared.c -- what a source was declared to read, kept with its position.
  *
  * The text has a line for where, columns and pk each, with the names as the script has them:
- * "where id > 1\ncolumns a\tb\npk \n". Empty: it does not say.
+ * "where id > 1\ncolumns a\tb\npk \n". Where the script says nothing a line ends after its word.
  *
  * SPDX-License-Identifier: MIT */
 #include "capture/declared.h"
@@ -41,7 +41,7 @@ static char *describe(const struct config *c)
     return buf_take(&b);
 }
 
-/* The value in that line, *len bytes. */
+/* The value in line <number> of <text>, *len bytes, borrowed. */
 static const char *line(const char *text, int number, size_t *len)
 {
     for (int i = 0; i < number && *text != '\0'; i++) {

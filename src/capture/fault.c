@@ -146,9 +146,10 @@ static bool begin_whole(struct source *s, bool brings_all, enum fault_news *news
 static bool begin_snapshot(struct source *s, struct conn *conn, enum fault_news *news,
                            struct err *e)
 {
-    /* with deletes a table that is read again brings only what differs from what is known */
+    /* with deletes a table that is read again brings only what differs from what is known; by
+     * triggers nothing is known */
     bool brings_all = s->position.phase == POSITION_NONE || !s->config->deletes ||
-                      s->knows_no_keys;
+                      s->knows_no_keys || s->position.stamps.is_used;
     char *text;
 
     s->knows_no_keys = false;
@@ -220,12 +221,15 @@ static bool fail_other(const char *why, struct err *e)
 }
 
 /* The method of the position checks it, and may make it one of xmins. False: the table must be read
- * again, *why: why. */
-static bool check_position(struct source *s, const char **why)
+ * again, *why: why; or <e> says what failed, *why is NULL. */
+static bool check_position(struct source *s, struct conn *conn, const char **why, struct err *e)
 {
     const struct method *m = method_that_holds(&s->position);
     uint64_t xmax = s->facts.snapshot.xmax;
 
+    *why = NULL;
+    if (!method_look_back(s, conn, e))
+        return false;
     if (m->check_position != NULL && !m->check_position(s, why))
         return false;
     m = method_that_holds(&s->position);
@@ -233,8 +237,8 @@ static bool check_position(struct source *s, const char **why)
     return m->oldest_xid == NULL || xmax <= m->oldest_xid(&s->position) + HORIZON_MAX_AGE;
 }
 
-/* The columns may be others than those that the position knows: reads the table again if rows have
- * other values and nothing else shows that. */
+/* The columns may be others than those that the position knows: reads the table again if rows that
+ * were delivered have other values now, see alter.h. */
 static bool check_columns(struct source *s, struct conn *conn, enum fault_news *news,
                           struct err *e)
 {
@@ -297,8 +301,8 @@ static bool check_server(struct source *s, struct conn *conn, enum fault_news *n
     }
     if (p->table != s->facts.table.oid)
         return begin_anew(s, conn, "the table was dropped and created again, or swapped", news, e);
-    if (!check_position(s, &lost))
-        return begin_anew(s, conn, lost, news, e);
+    if (!check_position(s, conn, &lost, e))
+        return lost != NULL && begin_anew(s, conn, lost, news, e);
     return declared_check(s, e) && check_columns(s, conn, news, e);
 }
 

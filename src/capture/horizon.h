@@ -77,7 +77,7 @@ struct horizon_open {
  * snapshot S was taken. Zeroed: all of them are in doubt. */
 struct horizon_in_doubt {
     struct horizon_open before, after; /* S was taken; after it <xmax> is S.xmax */
-    char run[128];                     /* which run of the server all this belongs to */
+    char run[128];                     /* names the run of the server that said so */
 };
 
 void horizon_forget_in_doubt(struct horizon_in_doubt *d);

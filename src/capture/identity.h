@@ -19,7 +19,7 @@ struct identity {
     uint64_t xmax;      /* the snapshot's */
     uint64_t lsn;       /* WAL insert position; in recovery: replayed up to */
     uint64_t flush_lsn; /* not kept; in recovery the same as lsn */
-    /* the newest (xmax, lsn) known to be flushed then: no crash undoes what is below */
+    /* the newest (xmax, lsn) that was known to be flushed: no crash undoes what is below it */
     uint64_t durable_xmax, durable_lsn;
 };
 

@@ -46,6 +46,7 @@ static bool is_truncated(const struct position *p, const struct relation *now)
 void key_census_begin(struct key_census *c, const struct source *s, bool is_start)
 {
     c->is_start = is_start;
+    c->learns_all = false;
     c->is_wanted = key_census_is_due(c, s);
     c->is_owed = c->is_owed || c->is_wanted;
     c->is_truncated = c->is_truncated || is_truncated(&s->position, &s->facts.table);
@@ -54,12 +55,13 @@ void key_census_begin(struct key_census *c, const struct source *s, bool is_star
 void key_census_drop(struct key_census *c)
 {
     free(c->hashes);
+    free(c->brought);
     free(c->asked);
     message_free(c->message);
-    c->hashes = NULL;
+    c->hashes = c->brought = NULL;
     c->asked = NULL;
     c->message = NULL;
-    c->n_hashes = c->cap_hashes = 0;
+    c->n_hashes = c->cap_hashes = c->n_brought = 0;
     c->is_wanted = c->is_skipped = c->is_answered = false;
 }
 
@@ -156,6 +158,36 @@ static bool read_bucket(struct tally *t, const char *p, size_t len)
     return true;
 }
 
+static int compare_hashes(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+/* Keeps the hashes of the poll's rows, which are about to be sent. */
+static bool keep_brought(struct key_census *c)
+{
+    if (!c->learns_all || c->n_hashes == 0)
+        return true;
+    if ((c->brought = malloc(c->n_hashes * sizeof *c->brought)) == NULL)
+        return false;
+    memcpy(c->brought, c->hashes, c->n_hashes * sizeof *c->brought);
+    qsort(c->brought, c->n_hashes, sizeof *c->brought, compare_hashes);
+    c->n_brought = c->n_hashes;
+    return true;
+}
+
+/* True if a row that is there is one of the poll's. */
+static bool is_brought(const struct key_census *c, const struct source *s, uint64_t hash,
+                       uint64_t xid)
+{
+    if (!c->learns_all)
+        return !c->is_start && horizon_is_new(&s->position.horizon, xid);
+    return c->n_brought > 0 && bsearch(&hash, c->brought, c->n_brought, sizeof hash,
+                                       compare_hashes) != NULL;
+}
+
 bool key_census_read_tally(struct key_census *c, const struct source *s, struct conn *conn,
                            struct message **message, struct err *e)
 {
@@ -179,6 +211,8 @@ bool key_census_read_tally(struct key_census *c, const struct source *s, struct 
         return false;
     for (size_t i = 0; i < TALLY_BUCKETS; i++)
         rows += tally->buckets[i].count;
+    if (!keep_brought(c))
+        return err_memory(e);
     tally->is_truncated = c->is_truncated && rows == 0;
     tally->hashes = c->hashes; /* moves */
     tally->n_hashes = c->n_hashes;
@@ -222,7 +256,7 @@ static bool take_key(const struct key_census *c, struct chunk *chunk, const stru
         len > UINT32_MAX)
         return fail_row(e);
     row.xid = horizon_widen_visible(xmin, &s->facts.snapshot, &s->facts.in_doubt, &is_doubtful);
-    if (is_doubtful || (!c->is_start && horizon_is_new(&s->position.horizon, row.xid)))
+    if (is_doubtful || is_brought(c, s, hash, row.xid))
         row.op = OP_UPSERT;
     row.len = (uint32_t)(end - p);
     return (chunk_add_hash(chunk, hash) && chunk_add(chunk, &row, p)) || err_memory(e);

@@ -12,9 +12,10 @@
 #include "capture/source.h"
 
 struct key_census {
-    bool is_owed;          /* one was due, or none was ever made, and none is complete since */
-    bool is_behind;        /* polls were complete since the newest one: it may be owed, once due */
-    bool is_wanted;        /* the poll in hand makes one */
+    bool is_owed;          /* a census was due, or none was ever made; none is complete since */
+    bool is_behind;        /* polls were completed after the newest census, so the next one has
+                            * something to find */
+    bool is_wanted;        /* the poll in hand makes a census */
     bool is_skipped;       /* the poll in hand has too many rows: the next one makes it */
     bool is_truncated;     /* all files of the table are new since the newest census */
     int64_t last_ms;       /* when the newest one was complete, see clock_mono_ms */
@@ -23,13 +24,16 @@ struct key_census {
     bool is_answered;      /* the host has said which keys it asks for */
     struct tally_request *asked; /* what it asks for, owned; NULL: nothing */
     bool is_start;         /* the position begins with the census: all rows are old */
+    bool learns_all;       /* all rows are old whose keys the poll in hand does not bring */
+    uint64_t *brought;     /* if so: <hashes>, sorted, once they are sent; owned */
+    size_t n_brought;
     struct message *message; /* being filled; owned; NULL: none */
 };
 
-/* True if one is due now. */
+/* True if a census is due now. */
 bool key_census_is_due(const struct key_census *c, const struct source *s);
 
-/* True if one is due now, and needs no commit to be made. */
+/* True if a census is due now, and must be made although nothing has committed. */
 bool key_census_is_overdue(const struct key_census *c, const struct source *s);
 
 /* When the next one is due if it has an interval of its own and a step was made just now, see

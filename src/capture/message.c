@@ -48,8 +48,10 @@ static void fini(struct message *m)
 
 void message_free(struct message *m)
 {
-    if (m != NULL)
+    if (m != NULL) {
         fini(m);
+        rowtype_unref(m->rowtype);
+    }
     free(m);
 }
 

@@ -48,6 +48,7 @@ struct message {
     size_t source;   /* its number */
     bool is_taken_in; /* TALLY, KEYS: the host has taken in what it says, but could not finish what
                       * follows from it */
+    struct rowtype *rowtype; /* DONE: what rows would be, counted reference; or NULL */
     union {          /* by kind */
         struct chunk chunk;
         struct message_tally tally;

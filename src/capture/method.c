@@ -31,19 +31,38 @@ static const struct method *find_declared(const struct config *c)
     return &method_xmin;
 }
 
+/* Makes room for what <m> keeps of the source. False: out of memory. */
+static bool make_own(struct source *s, const struct method *m)
+{
+    if (s->own_of == m || m->source_size == 0)
+        return true;
+    s->own = calloc(1, m->source_size);
+    s->own_of = s->own != NULL ? m : NULL;
+    return s->own != NULL;
+}
+
 bool method_init(struct source *s)
 {
     s->declared = find_declared(s->config);
-    s->own = s->declared->source_size > 0 ? calloc(1, s->declared->source_size) : NULL;
-    return s->own != NULL || s->declared->source_size == 0;
+    return make_own(s, s->declared);
 }
 
 void method_fini(struct source *s)
 {
-    if (s->own != NULL && s->declared->source_fini != NULL)
-        s->declared->source_fini(s->own);
+    if (s->own != NULL && s->own_of->source_fini != NULL)
+        s->own_of->source_fini(s->own);
     free(s->own);
     s->own = NULL;
+    s->own_of = NULL;
+}
+
+bool method_look_back(struct source *s, struct conn *conn, struct err *e)
+{
+    const struct method *m = method_that_holds(&s->position);
+
+    if (m == s->declared || m->look_back == NULL)
+        return true;
+    return make_own(s, m) ? m->look_back(s, conn, e) : err_memory(e);
 }
 
 const struct method *method_of_table(const struct source *s)

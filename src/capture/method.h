@@ -40,11 +40,14 @@ struct method_step {
     struct xidset delivered; /* the xids of the rows that the step delivers */
     struct xidset there;     /* xids that were there already, which count as delivered */
     bool has_left;           /* rows were left to the next poll, see METHOD_LEAVE */
-    bool is_counted;         /* the host was told which rows are there, and knows all deletes */
+    bool is_counted;         /* the host has compared the census with its rows: it knows all
+                              * deletes */
     /* set by <begin>: */
     const struct method_copy *copy; /* the COPY that the poll ends with */
     bool is_recheck;         /* see increment.h */
-    bool is_held;            /* the poll cannot stop at a row: all or nothing of it is delivered */
+    bool learns_all;         /* the census learns every row that the poll does not bring */
+    bool is_held;            /* the poll cannot stop in the middle: all of it is delivered, or
+                              * nothing */
     /* set by <advance>: */
     bool goes_on;            /* the poll was one part of several: the next is due at once */
 };
@@ -102,11 +105,12 @@ struct method {
 
     /* ---- of a source that names it, whatever method holds the position ---- */
 
-    size_t source_size;                /* of the source's <own>, which is zeroed at first */
+    size_t source_size;                /* of the source's <own>, which is zeroed at first. (Only
+                                        * one of the methods has such.) */
     void (*source_fini)(void *own);    /* frees what <own> holds, but not <own> itself */
 
-    /* Appends a statement, with a semicolon, that is run with those for the facts; reads the answer
-     * to it, which is of <facts_shape>. */
+    /* <put_facts> appends a statement, with a semicolon, that is run with those for the facts;
+     * <read_facts> reads the answer to it, which is of <facts_shape>. */
     const struct result_shape *facts_shape;
     void (*put_facts)(const struct source *s, struct buf *sql);
     bool (*read_facts)(struct source *s, const struct result *r, struct err *e);
@@ -138,8 +142,12 @@ struct method {
      * <before>: the stamps of the position before, if there was one. */
     void (*begin_position)(struct source *s, const struct position_stamps *before);
 
-    /* In each transaction, if the position is the method's own: if what it goes by was replaced,
-     * makes it one of xmins at once. False: changes are lost, *why: how, borrowed. */
+    /* In each transaction, if the position is the method's own and the source names another one:
+     * reads what is needed to hand over. */
+    bool (*look_back)(struct source *s, struct conn *conn, struct err *e);
+
+    /* The same for all sources, after <look_back>: if what the position goes by was replaced, makes
+     * it one of xmins at once. False: changes are lost, *why: how, borrowed. */
     bool (*check_position)(struct source *s, const char **why);
 
     /* Of a position of its own. False: it must be handed over, by a poll. NULL: it stays. */
@@ -204,6 +212,10 @@ void method_step_fini(struct method_step *step);
 /* A poll begins, in the transaction that is open: chooses its method. */
 bool method_begin(struct source *s, struct method_step *step, struct conn *conn,
                   struct err *e) WARN_UNUSED;
+
+/* In a transaction that has begun: reads what the method that holds the position needs to hand it
+ * over, if the source names another one. */
+bool method_look_back(struct source *s, struct conn *conn, struct err *e) WARN_UNUSED;
 
 /* All xids that are there already were read into <there>: the position begins after them. */
 bool method_start(struct source *s, struct method_step *step, struct err *e) WARN_UNUSED;

@@ -173,7 +173,7 @@ static bool wants_recheck(const struct source *s)
                          increment_is_full(i, s->facts.snapshot.xmax));
 }
 
-/* When a recheck is due. (Polls that ended early are finished first, by the next one.) */
+/* When a recheck is due. (If a poll ended early, the next one finishes it first.) */
 static int64_t due_ms(const struct source *s)
 {
     int64_t left = s->position.increment.rechecked_ms + s->config->recheck_ms - clock_wall_ms();

@@ -93,9 +93,9 @@ static const char *find_null(const struct rowtype *s, const char *key)
     return NULL;
 }
 
-/* Moves on to the row in hand, with its value and the hash of its fields. Rows that are alike in
- * all fields come one after the other, in one page: those after the first get hashes of their own,
- * so that each is recognized, and has an id. */
+/* Begins with the row in hand, which has this value and this hash of its fields. Rows that are
+ * alike in all fields come one after the other, in one page. Those after the first get other
+ * hashes, so that each row is recognized and has an id of its own. */
 static bool enter_row(struct step *own, int64_t value, uint64_t *hash)
 {
     bool is_alike = own->n > 0 && own->last == value && own->key.len == own->last_key.len &&

@@ -9,12 +9,15 @@
  *
  * A position of xmins is taken over by one more poll by xmin, which also learns the stamps of the
  * rows that it reads. A position of stamps can serve as one of xmins without a poll, since no xid
- * of a row is below that of its transaction.
+ * of a row is below that of its transaction. But where the source looks for deletes from now on it
+ * is given back by one more poll by triggers: that tells what was deleted until now, and the census
+ * of the same snapshot learns what is there.
  *
  * SPDX-License-Identifier: MIT */
 #include "capture/method.h"
 
 #include "capture/sql_trigger.h"
+#include "capture/triggers.h"
 #include "pg/copytext.h"
 
 #include <inttypes.h>
@@ -22,34 +25,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The table's triggers, as the server's table pgcdc.tables describes them. */
-struct triggers {
-    uint64_t number; /* stands for the table in tombstones and notifications */
-    uint64_t since;  /* the xid that made the triggers; 0: there are none */
-    uint64_t pruned; /* tombstones below this xid may have been deleted */
-    bool notifies;   /* commits are announced */
-    char *labels, *columns; /* of the key, newlines between, see sql_trigger_installed */
-};
-
-/* Of a poll. */
+/* What is kept while a poll is under way. */
 struct step {
     uint64_t empty; /* tombstones without a key */
 };
 
 static void fini_source(void *own)
 {
-    struct triggers *t = own;
-
-    free(t->labels);
-    free(t->columns);
+    triggers_fini(own);
 }
 
-/* What this method keeps of <s>; zeroed if the source names another method. */
+/* What this method keeps of <s>; zeroed if the source names another method, and did not look back.
+ */
 static const struct triggers *triggers_of(const struct source *s)
 {
     static const struct triggers none = { 0 };
 
-    return s->declared == &method_trigger ? s->own : &none;
+    return s->own_of == &method_trigger ? s->own : &none;
 }
 
 static struct sql_trigger_query query(const struct source *s)
@@ -72,20 +64,7 @@ static void put_facts(const struct source *s, struct buf *sql)
 
 static bool read_facts(struct source *s, const struct result *r, struct err *e)
 {
-    enum { NUMBER, SINCE, PRUNED, NOTIFY, LABELS, COLUMNS };
-    struct triggers *t = s->own;
-
-    fini_source(t);
-    *t = (struct triggers){ 0 };
-    if (result_count(r) == 0)
-        return true;
-    t->number = result_u64(r, 0, NUMBER);
-    t->since = result_u64(r, 0, SINCE);
-    t->pruned = result_u64(r, 0, PRUNED);
-    t->notifies = result_bool(r, 0, NOTIFY);
-    t->labels = strdup(result_text(r, 0, LABELS));
-    t->columns = strdup(result_text(r, 0, COLUMNS));
-    return (t->labels != NULL && t->columns != NULL) || err_memory(e);
+    return triggers_read(s->own, r, e);
 }
 
 static bool refuse(const struct source *s, const char *why, struct err *e)
@@ -99,7 +78,7 @@ static bool refuse_missing(const struct source *s, struct err *e)
                   "action=install table=...` first", e);
 }
 
-/* True if a text is not one of its type. */
+/* True if <e> says that a text is no value of the type that it was cast to. */
 static bool is_of_type(const struct err *e)
 {
     static const char *const states[] = { "22P02", "22003", "22007", "22008" };
@@ -137,17 +116,12 @@ static bool check(const struct source *s, struct err *e)
 {
     const struct rowtype *rowtype = s->facts.rowtype;
     const struct triggers *t = triggers_of(s);
-    size_t len;
 
     if (t->since == 0 || !rowtype->has_stamp)
         return refuse_missing(s, e);
-    for (size_t k = 0; k < rowtype->n_key; k++)
-        if (sql_trigger_label(t->labels, t->columns, rowtype->columns[rowtype->key[k]].name,
-                              &len) == NULL)
-            return refuse(s, "the triggers note another key than the source's pk: run `pgcdc-lua "
-                          "trigger action=install` again, with pk= if it is not the primary key",
-                          e);
-    return true;
+    return triggers_know_key(t, rowtype) ||
+           refuse(s, "the triggers note another key than the source's pk: run `pgcdc-lua "
+                  "trigger action=install` again, with pk= if it is not the primary key", e);
 }
 
 /* The first answer to sql_trigger_health. */
@@ -185,7 +159,7 @@ static bool add_notices_of_leaf(struct source *s, const struct result *leaves, s
                       ": each poll reads all of it", e);
 }
 
-/* Nobody could tell whether the key of a row that was deleted is there again. */
+/* Without equality nobody can tell whether a deleted row's key is in the table again. */
 static bool refuse_unequal(const struct source *s, const char *column, const char *type,
                            struct err *e)
 {
@@ -255,25 +229,58 @@ static void begin_position(struct source *s, const struct position_stamps *befor
         s->position.stamps = (struct position_stamps){ true, t->since, floor };
 }
 
+/* The source looks for deletes by another method from now on: reads what the last poll by triggers
+ * needs, see begin. */
+static bool look_back(struct source *s, struct conn *conn, struct err *e)
+{
+    return !s->config->deletes || s->position.phase != POSITION_POLL ||
+           triggers_ask(s->own, &s->facts.table, conn, e);
+}
+
+/* True if the notes of the triggers tell all that happened since the position. */
+static bool has_notes(const struct source *s)
+{
+    const struct triggers *t = triggers_of(s);
+
+    return t->since == s->position.stamps.since && s->facts.rowtype->has_stamp &&
+           triggers_know_key(t, s->facts.rowtype);
+}
+
+/* Deletes since the last poll by triggers cannot be told. False: the source looks for deletes by
+ * another method from now on, and the table must be read again, *why: why. */
+static bool check_lost(struct source *s, const char **why)
+{
+    static const char lost[] = "the triggers that noted deletes since the last poll were removed "
+                               "or installed anew";
+    struct err ignored;
+    char text[256];
+
+    if (s->config->deletes && s->config->start == CONFIG_START_SNAPSHOT) {
+        *why = s->position.phase == POSITION_POLL
+                   ? lost : "the first read by triggers was not over";
+        return false;
+    }
+    snprintf(text, sizeof text, "%s: deletes since then are not told", lost);
+    if (s->config->deletes && !source_add_notice(s, LOG_WARN, text, &ignored))
+        return true; /* no memory for it: the next step says so */
+    source_forget_polled(s);
+    position_forget_resume_points(&s->position);
+    s->position.stamps = (struct position_stamps){ 0 };
+    return true;
+}
+
 /* If the triggers were dropped or installed anew, the position is one of xmins from now on. */
 static bool check_position(struct source *s, const char **why)
 {
-    struct position *p = &s->position;
-    const struct triggers *t = triggers_of(s);
-    struct err ignored;
-
-    if (p->stamps.since != t->since) {
-        if (s->config->deletes && !source_add_notice(s, LOG_WARN, "what is there is learned anew: "
-                                                     "deletes since the last poll by triggers are "
-                                                     "not told", &ignored))
-            return true; /* no memory for it: the next step says so */
-        source_forget_polled(s);
-        position_forget_resume_points(p);
-        p->stamps = (struct position_stamps){ 0 };
-        return true;
-    }
+    if (!has_notes(s))
+        return check_lost(s, why);
     *why = "deletes that were not read yet were pruned";
-    return p->stamps.tombstone_floor >= t->pruned;
+    return s->position.stamps.tombstone_floor >= triggers_of(s)->pruned;
+}
+
+static bool stays(const struct source *s)
+{
+    return s->declared == &method_trigger;
 }
 
 /* True if triggers were installed or dropped: the position must be handed over. */
@@ -470,7 +477,8 @@ static const struct method_copy take_over = {
     .put = put_take_over, .take = take_row, .reads_all = true,
 };
 
-/* The deletes that this poll counts are told by it, so their tombstones need not be read. */
+/* The poll that takes over counts keys, and so finds deletes by itself: adds the xids of their
+ * tombstones to <there>, so that these are not told as well. */
 static bool learn_tombstones(const struct source *s, struct method_step *step, struct conn *conn,
                              struct err *e)
 {
@@ -497,7 +505,8 @@ static bool learn_tombstones(const struct source *s, struct method_step *step, s
 static bool begin(struct source *s, struct method_step *step, struct conn *conn, struct err *e)
 {
     step->copy = step->hand_over == METHOD_TAKES ? &take_over : &poll;
-    step->is_held = step->hand_over == METHOD_TAKES;
+    step->is_held = step->hand_over != METHOD_STAYS;
+    step->learns_all = step->hand_over == METHOD_GIVES;
     return step->hand_over != METHOD_TAKES || !source_counts_keys(s) ||
            learn_tombstones(s, step, conn, e);
 }
@@ -510,7 +519,7 @@ static bool rise(struct source *s, struct err *e)
     return true;
 }
 
-/* Adds a notice if rows were deleted and nobody knows which. */
+/* Adds a notice if <empty>, the number of tombstones without a key, is not 0. */
 static bool tell_of_empty(struct source *s, uint64_t empty, struct err *e)
 {
     char text[256];
@@ -538,6 +547,12 @@ static bool advance(struct source *s, struct method_step *step, struct err *e)
         s->position.stamps.since = triggers_of(s)->since;
         s->position.is_learned = false; /* tombstones tell what is deleted from now on */
     }
+    if (step->hand_over == METHOD_GIVES && step->is_counted) {
+        bool ok = method_move_horizon(s, step, e);
+
+        s->position.stamps = (struct position_stamps){ 0 };
+        return ok;
+    }
     return method_move_horizon(s, step, e) && rise(s, e);
 }
 
@@ -557,7 +572,9 @@ const struct method method_trigger = {
     .announced_as = announced_as,
     .holds = holds,
     .begin_position = begin_position,
+    .look_back = look_back,
     .check_position = check_position,
+    .stays = stays,
     .wants_poll = wants_poll,
     .step_size = sizeof(struct step),
     .range = { .put = put_range, .take = take_range },

@@ -16,7 +16,8 @@ struct outbox {
     struct queue *queue;        /* borrowed, as are the next two */
     struct queue_lane *lane;
     const char *spool_dir;
-    size_t max_kept;            /* bytes of a held step that stay in memory; more go to the spool */
+    size_t max_kept;            /* how many bytes stay in memory; what comes after them goes to the
+                                 * spool */
     bool is_held;               /* nothing goes to the queue before outbox_flush */
     struct queue_list kept;     /* in memory */
     size_t kept_bytes;
@@ -36,7 +37,7 @@ bool outbox_put(struct outbox *o, struct message *m, struct err *e) WARN_UNUSED;
  * closed. */
 bool outbox_flush(struct outbox *o, struct err *e) WARN_UNUSED;
 
-/* The same, except that news after the last chunk stays. */
+/* The same, except that messages after the last chunk stay. */
 bool outbox_flush_chunks(struct outbox *o, struct err *e) WARN_UNUSED;
 
 /* Frees what was not sent. */

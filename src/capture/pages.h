@@ -47,7 +47,7 @@ struct pages {
     uint64_t xmax;        /* S.xmax when the round began */
     bool has_top;
     int64_t top;          /* the highest value then */
-    struct pages_rows given; /* in the rounds so far, with values at or above the base */
+    struct pages_rows given; /* the rows of the rounds so far that are at or above the base */
 };
 
 void pages_fini(struct pages *p);

@@ -143,7 +143,7 @@ void position_forget_other_scopes(struct position *p, uint64_t scope, size_t *n)
     for (size_t i = 0; i < p->n_resume_points; i++)
         if (p->resume_points[i].order != ROW_ORDER_BY_FINGERPRINT ||
             p->resume_points[i].scope == scope)
-            p->resume_points[kept++] = p->resume_points[i]; /* the others own nothing */
+            p->resume_points[kept++] = p->resume_points[i]; /* those left out own no memory */
     *n = p->n_resume_points - kept;
     p->n_resume_points = kept;
 }

@@ -17,7 +17,7 @@ struct database {
 };
 
 struct reader_source {
-    struct crew *crew; /* both are the crew's */
+    struct crew *crew; /* owned, as the crew owns <source> */
     struct crew_source *source;
 };
 

@@ -41,6 +41,7 @@ bool reading_begin_poll(struct reading *r, struct conn *conn, struct err *e)
     r->is_whole = source_reads_whole(s);
     if (!method_begin(s, &r->method, conn, e))
         return false;
+    r->census->learns_all = r->method.learns_all;
     r->part = r->method.has_new_leaves ? READING_LEAVES : READING_POLL;
     return true;
 }
@@ -202,7 +203,8 @@ static bool deliver(struct reading *r, struct method_row *row, struct err *e)
     return chunk_add(chunk, &out, row->p) || err_memory(e);
 }
 
-/* Reads "oid\t(block,line)\t". *leaf, the one before, and then that with the oid. */
+/* Reads the place of a row, "oid\t(block,line)\t". *leaf: that of the row before; becomes that of
+ * this row. */
 static bool read_place(const struct relation *t, const struct relation_leaf **leaf,
                        struct method_row *row)
 {
@@ -224,7 +226,8 @@ static bool read_place(const struct relation *t, const struct relation_leaf **le
     return true;
 }
 
-/* Reads what the row type asks for before the fields of a row. */
+/* Reads the fingerprint and the place, which stand before a row's fields if the row type says
+ * so. */
 static bool read_order(struct reading *r, struct method_row *row)
 {
     const struct rowtype *s = r->source->facts.rowtype;

@@ -34,7 +34,7 @@ struct reading {
     struct snapshot_range range;
     size_t next_leaf;               /* the leaves before it in the facts are known, or were read */
     const struct relation_leaf *leaf; /* of the row that was read last, if rows have places */
-    struct method_row last;         /* of a poll: what was read last of the rows that are new */
+    struct method_row last;         /* of a poll: the newest of its rows that are to be delivered */
     struct message *message;        /* a chunk that is being filled; owned; NULL: none */
     bool is_whole;                  /* the poll reads the table for the first time, or anew */
     bool has_out;                   /* chunks with rows were handed out */

@@ -14,11 +14,11 @@
  * BY_FINGERPRINT. In all other cases: a key may be NULL, or several rows may have
  * it; its type may have no order, or take two spellings for one. Then rows are
  * ordered by a 64-bit hash of their text: of the key if that is unique, of all
- * columns that are read otherwise. Rows with the same hash have the same content,
- * but for a chance of 2^-64, and nobody can tell them apart: so it is enough to
- * count them. A resume point says: the rows of the xid with a lower hash were
- * delivered, and <n> of those with this one. The next poll asks for the rows
- * whose hash is not lower, and passes over the first <n> of the same.
+ * columns that are read otherwise. Two rows with the same hash have the same
+ * content, but for a chance of 2^-64, and then nobody can tell them apart: so it
+ * is enough to count them. A resume point says that the rows of the xid with a
+ * lower hash were delivered, and <n> of those with this hash. The next poll asks
+ * for the rows whose hash is not lower, and skips the first <n> with this hash.
  *
  * Nothing is lost and nothing repeated: the hash of a row version does not depend
  * on where it lies (VACUUM FULL and CLUSTER move rows with their xids), nor on

@@ -292,7 +292,7 @@ static const char *indexes_of(const struct rowtype *s, const struct result *r, s
     return list != NULL ? list : "";
 }
 
-/* Moves to the next one. */
+/* The next index of such a list, or its end. */
 static const char *next_index(const char *p)
 {
     size_t len = strcspn(p, " ");
@@ -300,7 +300,8 @@ static const char *next_index(const char *p)
     return p + len + (p[len] == ' ');
 }
 
-/* ERR_ANSWER if a list of unique indexes is none, or if they are too many to be compared. */
+/* Checks the lists of unique indexes. ERR_ANSWER if one cannot be read, or if there are too many to
+ * be compared. */
 static bool check_indexes(const struct result *r, struct err *e)
 {
     size_t count = 0;
@@ -317,7 +318,7 @@ static bool check_indexes(const struct result *r, struct err *e)
     return true;
 }
 
-/* In how many columns of the key that index is. */
+/* How many columns of the key are part of <index>, an item of such a list. */
 static size_t count_columns(const struct rowtype *s, const struct result *r, const char *index)
 {
     size_t len = strcspn(index, " "), n = 0;
@@ -436,7 +437,7 @@ bool rowtype_sign(struct rowtype *s, struct err *e)
     return s->signature != NULL ? true : err_memory(e);
 }
 
-/* Says which table of which server it is. False: out of memory. */
+/* Sets table_id and started. False: out of memory. */
 static bool set_place(struct rowtype *s, const struct relation *t, const struct identity *id)
 {
     char table_id[80];
@@ -455,7 +456,7 @@ bool rowtype_has_parts(const struct result *columns)
     return false;
 }
 
-/* Tells the columns their parts. */
+/* Sets the parts and attributes of the columns. */
 static bool set_parts(struct rowtype *s, const struct rowtype_answers *a, struct err *e)
 {
     for (size_t i = 0; i < s->n_columns && a->parts != NULL; i++)

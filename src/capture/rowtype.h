@@ -20,8 +20,8 @@
 
 /* All text is owned. */
 struct rowtype_column {
-    uint16_t number; /* that of the table's column, which a rename does not change; 0: a column that
-                      * is made of none */
+    uint16_t number; /* of the column in its table (attnum), which a rename does not change; 0: it
+                      * is no column of a table */
     char *name;
     char *type;      /* as format_type() writes it: "numeric(12,2)" */
     char *base_type; /* the same; of a domain, what it is a domain over; NULL: nothing is known of
@@ -47,8 +47,8 @@ struct rowtype_column {
 struct rowtype {
     atomic_int refs;
     char *database, *schema, *table;
-    char *table_id; /* what the numbers of columns belong to: cluster, database, table, by ids */
-    char *started; /* when its server was; NULL: that is a standby */
+    char *table_id; /* the table to which the numbers belong: "system/database/table", as ids */
+    char *started; /* when its server was started; NULL: the server is a standby */
     char *numbers; /* of all columns of the table: " 1 2 5 " */
     char *dropped; /* names of columns that the position knew and the table has not, with COPY's
                     * backslashes, a newline after each; or NULL */
@@ -74,7 +74,7 @@ struct rowtype *rowtype_ref(struct rowtype *s);
 /* Drops a reference; the last one frees. NULL is legal. */
 void rowtype_unref(struct rowtype *s);
 
-/* True if both were read alike: the same columns, kinds and key. */
+/* True if rows of both are read in the same way: the same columns, kinds and key. */
 bool rowtype_equal(const struct rowtype *a, const struct rowtype *b);
 
 /* How many columns make the key part of an id, and the index of the <k>th of them. */
@@ -92,7 +92,7 @@ static inline size_t rowtype_id(const struct rowtype *s, size_t k)
  * <soft>. */
 bool rowtype_is_soft_deleted(const struct rowtype *s, const char *row, size_t len);
 
-/* Sets the signature. */
+/* Sets s->signature. ERR_MEMORY. */
 bool rowtype_sign(struct rowtype *s, struct err *e) WARN_UNUSED;
 
 /* What the hash of a key depends on: values of one class hash alike, whatever their types. */

@@ -12,7 +12,7 @@ static bool copy_text(char **to, const char *from)
 }
 
 static bool derive_column(struct rowtype_column *to, const struct rowtype_column *columns,
-                          const struct rowtype_derive_source *c)
+                          const struct rowtype_derive_column *c)
 {
     static const struct rowtype_column new = { 0 };
     const struct rowtype_column *from = c->from != ROWTYPE_DERIVE_NEW ? &columns[c->from] : &new;
@@ -56,7 +56,7 @@ static struct rowtype *allocate(const char *database, const char *schema, const 
 }
 
 struct rowtype *rowtype_derive(const struct rowtype *of,
-                               const struct rowtype_derive_source *columns, size_t n,
+                               const struct rowtype_derive_column *columns, size_t n,
                                size_t n_row, bool hides_key)
 {
     struct rowtype *s = allocate(of->database, of->schema, of->table, n, of->n_key);
@@ -81,7 +81,7 @@ struct rowtype *rowtype_derive(const struct rowtype *of,
     s->soft = SIZE_MAX;
     if (ok && hides_key)
         ok = derive_column(&s->columns[s->n_columns++], of->columns,
-                           &(struct rowtype_derive_source){ "", ROWTYPE_DERIVE_NEW, true });
+                           &(struct rowtype_derive_column){ "", ROWTYPE_DERIVE_NEW, true });
     if (ok && rowtype_sign(s, &e))
         return s;
     rowtype_unref(s);
@@ -97,7 +97,7 @@ struct rowtype *rowtype_derive_by_hand(const struct rowtype_derive_hand *hand)
     if (s == NULL)
         return NULL;
     for (; ok && s->n_columns < hand->n; s->n_columns++) {
-        struct rowtype_derive_source column = {
+        struct rowtype_derive_column column = {
             hand->names[s->n_columns], ROWTYPE_DERIVE_NEW, true,
         };
 

@@ -6,7 +6,7 @@
 #include "capture/rowtype.h"
 
 /* A column of a row type that is made from another row type. All borrowed. */
-struct rowtype_derive_source {
+struct rowtype_derive_column {
     const char *name;
     size_t from;  /* index into the other's columns, or ROWTYPE_DERIVE_NEW */
     bool is_text; /* holds any text, whatever the type of the other's column */
@@ -18,7 +18,7 @@ struct rowtype_derive_source {
  * key columns, then one more if <hides_key>. Key columns of <of> that are not among them are no
  * longer part of the key. Returns owned, or NULL (out of memory). */
 struct rowtype *rowtype_derive(const struct rowtype *of,
-                               const struct rowtype_derive_source *columns, size_t n,
+                               const struct rowtype_derive_column *columns, size_t n,
                                size_t n_row, bool hides_key);
 
 /* The type of rows that a script makes by hand. All borrowed. */

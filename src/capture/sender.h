@@ -34,10 +34,11 @@ void sender_open(struct sender *s, const char *spool_dir, size_t max_kept, bool 
 /* As outbox_put. */
 bool sender_put(struct sender *s, struct message *m, struct err *e) WARN_UNUSED;
 
-/* Sends what was put: keys, then rows, without the news after them. Errors as of outbox_flush. */
+/* Sends what was put: keys, then rows, but not the messages after the last chunk. Errors as of
+ * outbox_flush. */
 bool sender_flush_chunks(struct sender *s, struct err *e) WARN_UNUSED;
 
-/* Sends rows that were put, and the news after them. */
+/* Sends the rows that were put, and the messages after them. Errors as of outbox_flush. */
 bool sender_flush_rows(struct sender *s, struct err *e) WARN_UNUSED;
 
 /* The step is over: frees what was not sent. */

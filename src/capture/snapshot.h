@@ -2,10 +2,10 @@
  *
  * A position says which blocks of each leaf are done, and, where a range of
  * blocks was left half done, the keys of the rows that were delivered of it:
- * so a snapshot can stop at any row. (To ask for each row's ctid instead costs
- * the server a tenth more, for every row, whether we are stopped or not. So
- * that is done only where several rows may have the same key: a ctid is that
- * of one row version as long as the leaf has the same file.)
+ * so a snapshot can stop at any row. (To ask for each row's ctid instead would
+ * cost the server a tenth more for every row, also where nobody stops us. So that
+ * is done only if several rows may have the same key. A ctid belongs to the same
+ * row version as long as the leaf has the same file.)
  * No I/O.
  *
  * SPDX-License-Identifier: MIT */

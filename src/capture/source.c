@@ -36,7 +36,8 @@ bool source_restore(struct source *s, const struct position *kept)
                                            .lsn = kept->identity.durable_lsn };
     if (!position_copy(&s->position, kept))
         return false;
-    /* tombstones since a position of another method are for triggers to read that take it over */
+    /* triggers will take over this position of another method: they read the tombstones that were
+     * written since it was taken */
     if (s->config->capture != CONFIG_BY_TRIGGER || kept->stamps.is_used)
         return true;
     s->position.stamps.tombstone_floor = kept->horizon.floor;

@@ -17,15 +17,17 @@ struct method;
 struct source {
     const struct config *config;    /* borrowed */
     const struct method *declared;  /* the method that <config> names */
-    void *own;                      /* what that method keeps of the source; owned */
+    void *own;                      /* what a method keeps of the source; owned */
+    const struct method *own_of;    /* that method: <declared>, or one that hands over; or NULL */
     size_t number;
     const struct relation *const *locked; /* the tables of its unit, see unit.h; borrowed */
     size_t n_locked;
     const struct source *leader;    /* the source of its unit that has opened the transaction in
-                                     * hand; NULL: none but itself */
+                                     * hand; NULL: this source opens it */
     struct position position;
-    struct xidset restored_seen; /* that of a position which triggers are to take over, as it was
-                                  * restored: tombstones of others since then were not told */
+    struct xidset restored_seen; /* if triggers are to take the position over: <seen> as it was
+                                  * restored. Deletes of xids that became seen later were not told,
+                                  * so their tombstones are still to be read */
     struct horizon_durable durable;
     struct begin_facts facts;
     bool is_checked;      /* <declared> has checked the health of the table */
@@ -33,7 +35,7 @@ struct source {
     char *polled;         /* text of the snapshot of the newest complete poll; NULL: poll again */
     uint64_t glance_lsn;  /* the LSN that fault_glance read before the step's snapshot; 0: none */
     bool is_ready;        /* MESSAGE_READY was given */
-    bool knows_no_keys;   /* the key is another one than that of the rows that are known */
+    bool knows_no_keys;   /* the key is another one now, so what is kept of keys is of no use */
     bool is_compared;     /* the position knows what was declared, see declared.h */
     bool is_impatient;    /* a standby that lags is taken for a restored one */
     struct queue_list news; /* messages to be handed out before rows */

@@ -158,8 +158,8 @@ void sql_lock(struct buf *b, const struct relation *t)
     buf_puts(b, " IN ACCESS SHARE MODE;");
 }
 
-/* For each column, num, the list of "oid/n" of the unique indexes of n columns, none of which can
- * be NULL, that it is one of. Those of a table that others inherit from do not hold for all. */
+/* For each column, num, a list of "oid/n" of the unique indexes that it is part of, which have n
+ * columns and no NULLs, and see all rows of the table, as others may inherit from it. */
 static void put_unique_indexes(struct buf *b, const struct relation *t)
 {
     buf_puts(b, "SELECT k.num, string_agg(x.indexrelid || '/' || x.indnkeyatts, ' ') AS list"
@@ -272,7 +272,7 @@ static const char *hash_function(const char *type)
 }
 
 /* The hash of the first <n> columns of the key: each is the seed of the next. */
-static void put_hash_of(struct buf *b, const struct sql_query *q, size_t n)
+static void put_hash_of(struct buf *b, const struct sql_query *q, const char *alias, size_t n)
 {
     const struct rowtype_column *column;
     const char *f;
@@ -286,15 +286,15 @@ static void put_hash_of(struct buf *b, const struct sql_query *q, size_t n)
     buf_puts(b, "coalesce(");
     buf_puts(b, f != NULL ? f : "hashtextextended");
     buf_putc(b, '(');
-    put_qualified(b, q->table->name, column->name);
+    put_qualified(b, alias, column->name);
     buf_puts(b, f != NULL ? ", " : "::text COLLATE \"C\", ");
-    put_hash_of(b, q, n - 1);
+    put_hash_of(b, q, alias, n - 1);
     buf_puts(b, "), 0)");
 }
 
-static void put_hash(struct buf *b, const struct sql_query *q)
+void sql_put_hash(struct buf *b, const struct sql_query *q, const char *alias)
 {
-    put_hash_of(b, q, q->rowtype->n_key);
+    put_hash_of(b, q, alias, q->rowtype->n_key);
 }
 
 static void put_system_column(struct buf *b, const struct sql_query *q, const char *name)
@@ -335,7 +335,7 @@ void sql_put_columns(struct buf *b, const struct sql_query *q)
     }
     if (q->with_hash) {
         buf_puts(b, ", ");
-        put_hash(b, q);
+        sql_put_hash(b, q, q->table->name);
     }
     for (size_t i = 0; i < q->rowtype->n_columns; i++)
         put_column(b, q, i);
@@ -410,7 +410,7 @@ void sql_put_where(struct buf *b, const struct sql_query *q)
     buf_puts(b, "\n)");
 }
 
-/* The columns of the key; those that are text to be compared by their bytes if <by_bytes>. */
+/* The columns of the key. <by_bytes>: those that are text are compared by their bytes. */
 static void put_key(struct buf *b, const struct sql_query *q, bool by_bytes)
 {
     for (size_t i = 0; i < q->rowtype->n_key; i++) {
@@ -453,7 +453,7 @@ void sql_put_kept_key(struct buf *b, const struct sql_query *q, const char *key)
     }
 }
 
-/* True of the rows up to the point; by fingerprint, before it, since its first rows are counted. */
+/* (By fingerprint the rows at the point itself may be new: reading.c counts them.) */
 void sql_put_before(struct buf *b, const struct sql_query *q,
                     const struct position_resume_point *p)
 {
@@ -564,7 +564,7 @@ void sql_tally(struct buf *b, const struct sql_query *q)
 {
     buf_printf(b, "COPY (SELECT h >> %d & %u, count(*), bit_xor(h) FROM (SELECT ", TALLY_SHIFT,
                TALLY_BUCKETS - 1);
-    put_hash(b, q);
+    sql_put_hash(b, q, q->table->name);
     buf_puts(b, " AS h");
     put_from_all(b, q);
     buf_puts(b, " OFFSET 0) AS hashes GROUP BY 1) TO STDOUT");
@@ -576,7 +576,7 @@ void sql_keys(struct buf *b, const struct sql_query *q, const unsigned char *ask
     buf_puts(b, "COPY (SELECT ");
     put_system_column(b, q, "xmin");
     buf_puts(b, ", ");
-    put_hash(b, q);
+    sql_put_hash(b, q, q->table->name);
     for (size_t i = 0; is_whole && i < q->rowtype->n_columns; i++)
         put_column(b, q, i);
     for (size_t k = 0; !is_whole && k < q->rowtype->n_key; k++)
@@ -586,7 +586,7 @@ void sql_keys(struct buf *b, const struct sql_query *q, const unsigned char *ask
     for (size_t i = 0; i < TALLY_BUCKETS / 8; i++)
         buf_printf(b, "%02x", asked[i]);
     buf_puts(b, "'::bytea, (");
-    put_hash(b, q);
+    sql_put_hash(b, q, q->table->name);
     buf_printf(b, " >> %d & %u)::int) = 1) TO STDOUT", TALLY_SHIFT, TALLY_BUCKETS - 1);
 }
 

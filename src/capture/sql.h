@@ -92,28 +92,41 @@ void sql_keys(struct buf *b, const struct sql_query *q, const unsigned char *ask
 /* COPY of the distinct xmins that are not below the position's floor. */
 void sql_xmins(struct buf *b, const struct sql_query *q, const struct position *p);
 
-/* Parts of statements, also for those of other methods: names and literals; what polls need to
- * order rows by, the hash of a row (see row_order.h), and a list of the columns, where a row stands
- * and the hash of its key before them if they are wanted, each after ", "; FROM the table or the
- * leaf and WHERE, after which a condition must come; conditions, each after " AND " (the first part
- * of sql_put_since is not); rows up to a resume point; the columns of the key and the values of a
- * kept one; ORDER BY xmin and row_order.h. */
+/* ---- parts of statements, also for those of other methods ---- */
+
+/* A name or a text, quoted; the table as a literal of type regclass. */
 void sql_put_ident(struct buf *b, const char *name);
 void sql_put_literal(struct buf *b, const char *s);
 void sql_put_regclass(struct buf *b, const struct relation *t);
+
+/* For a SELECT list, each after ", ": the fingerprint, if polls order rows by it (see row_order.h);
+ * the place of the row and the hash of its key, if they are wanted, and then all columns. */
 void sql_put_fingerprint(struct buf *b, const struct sql_query *q);
 void sql_put_columns(struct buf *b, const struct sql_query *q);
+/* The hash of the row's key, under this alias. */
+void sql_put_hash(struct buf *b, const struct sql_query *q, const char *alias);
+
+/* " FROM ... WHERE ": the table, or one leaf of it. A condition must follow. */
 void sql_put_from(struct buf *b, const struct sql_query *q, const struct relation_leaf *leaf);
-void sql_put_known_leaves(struct buf *b, const struct sql_query *q, const struct position *p);
+
+/* Conditions. The xid is not below <floor>, and the leaf is known: with no " AND " in front. */
 void sql_put_since(struct buf *b, const struct sql_query *q, const struct position *p,
                    uint64_t floor);
+/* Each with " AND " in front: the leaf is known to the position; no resume point says that the row
+ * was delivered; the script's own condition, if there is one. */
+void sql_put_known_leaves(struct buf *b, const struct sql_query *q, const struct position *p);
 void sql_put_after_resume_points(struct buf *b, const struct sql_query *q,
                                  const struct position *p);
 void sql_put_where(struct buf *b, const struct sql_query *q);
+/* The row was delivered, as the resume point says: with no " AND " in front. */
 void sql_put_before(struct buf *b, const struct sql_query *q,
                     const struct position_resume_point *p);
+
+/* Lists: the columns of the key; the values of <key>, a kept one, as COPY text. */
 void sql_put_key(struct buf *b, const struct sql_query *q);
 void sql_put_kept_key(struct buf *b, const struct sql_query *q, const char *key);
+
+/* " ORDER BY": the age of xmin, then as row_order.h says. */
 void sql_put_order(struct buf *b, const struct sql_query *q);
 
 #endif

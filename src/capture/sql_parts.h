@@ -1,9 +1,9 @@
 /* sql_parts.h -- the question about what the types of columns consist of.
  *
- * A type that somebody made can become another one and keep its name. So columns of domains,
- * composites and ranges, and of arrays of anything that somebody made, are told apart by their
- * *parts*: the column itself, the elements of an array or a range, the attributes of a row, and so
- * on. Domains are no parts, but what they are domains over.
+ * A type that somebody made can be changed and keep its name. So columns of domains, composites and
+ * ranges, and of arrays of anything that somebody made, are told apart by their *parts*: the column
+ * itself, the elements of an array or a range, the attributes of a row, and so on. A domain is no
+ * part; the type that it is a domain over is one.
  *
  * A part is a JSON list of the steps to it from the column, "[]", "<>" (of a range) or "." and the
  * name of an attribute, and of its type: [["[]", ".price"], "numeric(10,2)"].

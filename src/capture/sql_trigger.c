@@ -37,13 +37,22 @@ static const struct rowtype_column *key_column(const struct sql_query *q, size_t
     return &q->rowtype->columns[q->rowtype->key[k]];
 }
 
+const char sql_trigger_readable[] =
+    "SELECT count(*) = 2 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE n.nspname = 'pgcdc' AND c.relname IN ('tables', 'deleted')"
+    " AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')";
+
+const struct result_shape sql_trigger_readable_shape = {
+    "whether notes of triggers can be read", "b", 1, 1,
+};
+
 const struct result_shape sql_trigger_installed_shape = {
     "what is installed for the table", "uuubtt", 0, 1,
 };
 
 void sql_trigger_installed(struct buf *b, const struct relation *t)
 {
-    /* to_jsonb(t), since once there were no attnums */
+    /* by to_jsonb(t), since tables of earlier versions have no column attnums */
     buf_puts(b, "SELECT number, since, pruned, notify, array_to_string(key, E'\\n'),"
                 " (SELECT string_agg(coalesce(named.attname, numbered.attname, ''), E'\\n'"
                 " ORDER BY k.place) FROM unnest(t.key) WITH ORDINALITY AS k (label, place)"
@@ -144,13 +153,13 @@ static void put_key_of(struct buf *b, const struct sql_query *q, const char *ali
     buf_putc(b, ')');
 }
 
-/* The hash of a tombstone's key, which is all that there is of its row. */
+/* The fingerprint of a tombstone: the hash of its key, since it has no other columns. */
 static void put_tombstone_fingerprint(struct buf *b)
 {
     buf_puts(b, "hashtextextended(pgcdc_d.key::text COLLATE \"C\", 0)");
 }
 
-/* True of tombstones up to the point, as sql_put_before of rows. */
+/* A condition on tombstones, as sql_put_before is one on rows. */
 static void put_tombstones_before(struct buf *b, const struct sql_query *q,
                                   const struct position_resume_point *point)
 {
@@ -235,6 +244,10 @@ static void put_tombstone_columns(struct buf *b, const struct sql_query *q)
     }
     if (s->has_place)
         buf_puts(b, ", '0'::oid, '(0,0)'::tid");
+    if (q->with_hash) {
+        buf_puts(b, ", ");
+        sql_put_hash(b, q, "pgcdc_k");
+    }
     for (size_t i = 0; i < s->n_columns; i++) {
         if (!is_key(s, i)) {
             buf_puts(b, ", NULL");
@@ -272,7 +285,7 @@ static void put_same_key(struct buf *b, const struct sql_query *q)
  * compares bytes: 1.0 and 1.00 are two keys for sinks. */
 static void put_not_there(struct buf *b, const struct sql_query *q)
 {
-    /* that of no key, see SQL_TRIGGER_EMPTY, is not the NULL of a key */
+    /* a tombstone without a key (SQL_TRIGGER_EMPTY) is not one of a key that is NULL */
     buf_puts(b, " AND (pgcdc_d.key = '{}' OR (SELECT true");
     sql_put_from(b, q, NULL);
     put_same_key(b, q);
@@ -300,7 +313,7 @@ static void put_label(struct buf *b, const struct sql_trigger_query *q, size_t k
     free(copy);
 }
 
-/* Those from <floor> on. <p>: a position of stamps, whose resume points count, or NULL. */
+/* The tombstones from <floor> on. <p>: a position of stamps, whose resume points count, or NULL. */
 static void put_tombstones(struct buf *b, const struct sql_trigger_query *q, uint64_t floor,
                            const struct position *p)
 {
@@ -332,7 +345,7 @@ static void put_tombstones(struct buf *b, const struct sql_trigger_query *q, uin
     put_not_there(b, r);
 }
 
-/* The names of what a poll's lines have, in the subquery that puts them together. */
+/* The names of the columns of the subquery that puts rows and tombstones together. */
 static void put_names(struct buf *b, const struct rowtype *s, bool with_hash)
 {
     buf_puts(b, "x, s, m");
@@ -352,13 +365,13 @@ void sql_trigger_poll(struct buf *b, const struct sql_trigger_query *q, const st
     size_t n_key = s->order == ROW_ORDER_BY_FINGERPRINT ? 0 : s->n_key;
 
     buf_puts(b, "COPY (SELECT ");
-    put_names(b, s, false);
+    put_names(b, s, q->query.with_hash);
     buf_puts(b, " FROM (");
     put_rows(b, q, p);
     buf_puts(b, " UNION ALL ");
     put_tombstones(b, q, p->stamps.tombstone_floor, p);
     buf_puts(b, ") AS u (");
-    put_names(b, s, false);
+    put_names(b, s, q->query.with_hash);
     for (size_t k = 0; k < n_key; k++)
         buf_printf(b, ", k%zu", k);
     buf_puts(b, ") ORDER BY s, m");

@@ -28,6 +28,10 @@ struct sql_trigger_query {
     uint64_t xmax;   /* S.xmax: each stamp of this cluster is below it */
 };
 
+/* Whether this role may read what the triggers of tables note, also where nothing is installed. */
+extern const char sql_trigger_readable[];
+extern const struct result_shape sql_trigger_readable_shape;
+
 /* What pgcdc.tables says of the table's triggers. One row, or none: number, since, pruned, notify,
  * the labels that tombstones hold the key under, and the columns that these stand for now (see
  * lua/pgcdc/postgres/trigger.lua), both with newlines between; for a column that was dropped
@@ -47,7 +51,8 @@ void sql_trigger_health(struct buf *b, const struct sql_trigger_query *q);
 extern const struct result_shape sql_trigger_health_shapes[3];
 
 /* Rows and tombstones from the position's floors on, in the order of xid, tombstones before rows,
- * and key. A tombstone whose key is in the table again is left out, since the row is newer. */
+ * and key; with hashes if the query wants them. A tombstone whose key is in the table again is left
+ * out, since the row is newer. */
 void sql_trigger_poll(struct buf *b, const struct sql_trigger_query *q, const struct position *p);
 
 /* From a position of xmins: the rows of sql_poll. Those that sql_poll leaves out because of resume

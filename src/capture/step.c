@@ -273,7 +273,8 @@ static bool begin_reading(struct step *step, bool is_idle, struct conn *conn, st
     return reads_range(step) ? reading_begin_range(r, e) : reading_begin_poll(r, conn, e);
 }
 
-/* Tells the host if no first read is under way or to come, nor what is there is learned. */
+/* Adds MESSAGE_READY, once, when no first read is under way or to come, and the polls do not only
+ * learn what is there. */
 static bool add_ready(struct step *step, struct err *e)
 {
     struct source *s = &step->source;
@@ -296,7 +297,7 @@ bool step_open(struct step *step, struct step *leader, struct conn *conn, bool *
     return try_query(step, conn, e);
 }
 
-/* Makes the settings those of this source, where others read in the same transaction. */
+/* If other sources read in the same transaction: sets the settings of this source. */
 static bool switch_settings(const struct step *step, struct conn *conn, struct err *e)
 {
     const struct source *s = &step->source;
@@ -362,7 +363,7 @@ static bool end_chunk(struct step *step, struct err *e)
     struct reading *r = &step->reading;
     struct position *p = &step->source.position;
     bool was_snapshot = p->phase == POSITION_SNAPSHOT;
-    bool is_ready = step->is_start && r->part != READING_NONE; /* all was learned that is there */
+    bool is_ready = step->is_start && r->part != READING_NONE; /* it has learned all rows */
     struct chunk *chunk;
 
     if (!reading_start_chunk(r, e))
@@ -515,5 +516,8 @@ bool step_check(struct step *step, struct conn *conn, struct message **message, 
             buf_printf(&report, "; %s", m->notice.err.msg);
         message_free(m);
     }
-    return make_message(MESSAGE_DONE, step, &report, message, e);
+    if (!make_message(MESSAGE_DONE, step, &report, message, e))
+        return false;
+    (*message)->rowtype = rowtype_ref(step->source.facts.rowtype);
+    return true;
 }

@@ -11,7 +11,7 @@
  *     step_begin   chooses what is read; then
  *     step_next    again and again: gives a message, or NULL once all was read
  *     step_finish  when the transaction is over: the position moves
- *     step_abort   after an error of any, instead of more of them
+ *     step_abort   after an error of any of them, in the place of those that would follow
  *
  * The method says how changes are found (method.h); the rule itself is in
  * horizon.h, the fault table in fault.h.
@@ -47,7 +47,8 @@ const struct relation *step_relation(const struct step *step);
  * whatever has. */
 bool step_look(struct step *step, struct conn *conn, bool *is_due, struct err *e) WARN_UNUSED;
 
-/* There is nothing to read, but the floor may rise: *has_risen, then step_finish. */
+/* There is nothing to read, but the floor may rise. *has_risen: it has, and step_finish must be
+ * called. */
 bool step_rise(struct step *step, bool *has_risen, struct err *e) WARN_UNUSED;
 
 /* Reads the facts in the transaction that <leader> has opened, or, if it is NULL, opens one.
@@ -94,8 +95,8 @@ bool step_is_held(const struct step *step);
 bool step_wants_census(const struct step *step);
 void step_owe_census(struct step *step);
 
-/* When the next step is due after one that was made just now, if the next poll is due at <poll_ms>:
- * then, or when a census or a recheck is. */
+/* When the next step is due, after one that was made just now: at <poll_ms>, when the next poll is
+ * due, or earlier, if a census or a recheck is due before. By clock_mono_ms. */
 int64_t step_due_ms(const struct step *step, int64_t poll_ms);
 
 /* The host's answer to a MESSAGE_TALLY that step_next gave. <asked>: the buckets whose keys it

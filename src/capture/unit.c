@@ -49,8 +49,8 @@ int64_t unit_due_ms(const struct unit *u, int64_t poll_ms)
 
 /* ---- the beginning ---- */
 
-/* Looks at all sources, also where one is enough to know that the step is due: each of them must
- * know what the server said before the snapshot was taken. */
+/* Looks at all sources, although one that is due would be enough: each of them must know what the
+ * server said before the snapshot was taken. */
 static bool look(struct unit *u, struct conn *conn, bool *is_due, struct err *e)
 {
     bool is_one_due;
@@ -78,7 +78,7 @@ static bool rise(struct unit *u, enum unit_found *found, struct err *e)
     return true;
 }
 
-/* Deletes of one moment: where one source looks for them all do. */
+/* If one source makes a census in this step, all do, so that their deletes are of one moment. */
 static void share_census(struct unit *u)
 {
     bool is_due = false;

@@ -24,9 +24,10 @@ struct unit {
     size_t n, cap;
     const struct relation **tables;   /* of the steps; owned */
     bool is_joint;                    /* they were declared to be read together */
-    bool is_amid;                     /* the host may have a part of a batch that is not over */
+    bool is_amid;                     /* the host may have got a part of a batch that is not over */
     /* while a step is under way: */
-    size_t turn;                      /* whose it is; after a failure, who failed */
+    size_t turn;                      /* the number of the step in hand; after a failure, of the one
+                                       * that failed */
     bool is_open;                     /* a transaction is open */
     bool is_start;                    /* a position is new, and that is all that the step brings */
     bool has_begun;                   /* step_begin was called for <turn> */

@@ -47,7 +47,7 @@ struct delivery {
     struct delivery *leader;  /* borrowed; itself, if it is alone */
     bool is_joint;
     bool is_amid;             /* some of their batch was delivered, and it is not over */
-    bool is_eager;            /* it has something that is to be saved soon */
+    bool is_eager;            /* part of it must be saved soon: not only lazy positions came */
     /* deletes */
     struct diff *diff;        /* owned, or NULL */
     bool is_handing_over;     /* <diff> is kept until triggers tell the deletes */

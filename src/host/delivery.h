@@ -31,8 +31,8 @@ struct delivery;
 struct delivery *delivery_new(size_t number, struct seq *seq);
 void delivery_free(struct delivery *d);
 
-/* Its name is final, and it goes on from the position that <store> keeps under <name>, if any.
- * Without a store it begins anew. <name>, <config> and <store> are borrowed. */
+/* The source has its final name: it goes on from the position that <store> keeps under <name>, if
+ * any. Without a store it begins anew. <name>, <config> and <store> are borrowed. */
 bool delivery_restore(struct delivery *d, struct store *store, const struct config *config,
                       const char *name, struct err *e) WARN_UNUSED;
 bool delivery_is_restored(const struct delivery *d);
@@ -49,7 +49,7 @@ struct progress *delivery_progress(struct delivery *d);
 /* Up to which all is delivered, borrowed; NULL: there is none yet. */
 const struct position *delivery_position(const struct delivery *d);
 
-/* True if that is not saved, nor remembered to be saved. */
+/* True if that is neither saved, nor given to a checkpoint that will save it. */
 bool delivery_is_unsaved(const struct delivery *d);
 void delivery_set_saved(struct delivery *d);
 
@@ -65,9 +65,9 @@ bool delivery_write(const struct delivery *d, const char *name,
 /* How many changes were delivered since the start, and how many bytes the server sent for them. */
 void delivery_totals(const struct delivery *d, uint64_t *rows, uint64_t *bytes);
 
-/* All of its rows are to come. */
+/* A reading of the source begins. */
 void delivery_begin_reading(struct delivery *d);
-/* True, once, if they have come. */
+/* True, once, if the reading has ended: all rows of the source have come. */
 bool delivery_ends_reading(struct delivery *d);
 
 /* ---- the batch in hand ---- */

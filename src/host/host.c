@@ -111,12 +111,12 @@ static void print_report(const char *source, const char *text)
     buf_fini(&b);
 }
 
-static bool finish_source(struct host *h, const struct message *m)
+static bool finish_source(struct host *h, const struct message *m, struct err *e)
 {
     if (m->text != NULL && h->o->mode == READER_CHECK)
         print_report(h->script->sources[m->source].name, m->text);
     h->n_done++;
-    return true;
+    return m->rowtype == NULL || hooks_announce(h->script, m->source, m->rowtype, e);
 }
 
 static bool ready(struct host *h, size_t source, struct err *e)
@@ -149,7 +149,7 @@ static bool handle(struct host *h, struct message *m, struct err *e)
     case MESSAGE_READY:
         return ready(h, m->source, e);
     case MESSAGE_DONE:
-        return finish_source(h, m);
+        return finish_source(h, m, e);
     case MESSAGE_FAULT:
         *e = m->fault;
         return err_prefix(e, "source %s", h->script->sources[m->source].name);
@@ -322,9 +322,11 @@ static bool loop(struct host *h, struct err *e)
         if (idle && (!output_flush(e) || !sleep_until_news(h, t.wait_ms, e)))
             return false;
     }
+    /* --check writes nothing to sinks, which know what they would get */
     return hooks_last(h->script, e) && output_flush(e) && checkpoint_save_lazy(&h->checkpoint, e) &&
-           checkpoint_retry(&h->checkpoint, true, e) && hooks_finish(h->script, e) &&
-           output_flush(e) && finish_deliveries(h, e) && seq_finish(&h->script->seq, e);
+           (h->o->mode == READER_CHECK || checkpoint_retry(&h->checkpoint, true, e)) &&
+           hooks_finish(h->script, e) && output_flush(e) && finish_deliveries(h, e) &&
+           seq_finish(&h->script->seq, e);
 }
 
 /* ---- birth and death ---- */
@@ -404,7 +406,8 @@ static bool run(struct host *h, struct err *e)
     if (h->o->script.reset != NULL && h->n_sources > 0 && h->o->mode != READER_CHECK &&
         !reset_source(h->script, e))
         return false;
-    if (h->o->mode != READER_CHECK && !hooks_start(h->script, e))
+    if (!hooks_wire(h->script, e) ||
+        (h->o->mode != READER_CHECK && !hooks_start(h->script, e)))
         return false;
     if (!seq_open(&h->script->seq, h->script->store, e))
         return false;

@@ -55,8 +55,8 @@ static bool deliver(struct checkpoint *c, size_t source, const struct chunk *chu
     return ok;
 }
 
-/* The batch of sources that are read together is over: what is to be done when all rows of one of
- * them were read is part of what is saved now. */
+/* The batch of sources that are read together is over: ends the readings that it completed, so that
+ * what sinks do at the end of a reading is part of the checkpoint that follows. */
 static bool end_readings(struct checkpoint *c, const struct delivery *d, struct err *e)
 {
     for (size_t i = 0; i < c->n; i++) {

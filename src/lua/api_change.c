@@ -233,7 +233,7 @@ static int change_delete(lua_State *L)
 
     luaL_argcheck(L, change_is(L, 1), 1, "a change is needed");
     lua_settop(L, 1);
-    lua_getfield(L, 1, "old"); /* once it was read it is a field of the table, like others */
+    lua_getfield(L, 1, "old"); /* makes it a field of the table, which is copied */
     lua_settop(L, 1);
     row_class_push_of(L, 1);                                   /* change class */
     class = row_class_at(L, 1);

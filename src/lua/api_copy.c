@@ -303,7 +303,8 @@ static bool has_own(lua_State *L)
     return false;
 }
 
-/* Replaces in <line> what the script has set in the change; what that is stays on the stack. */
+/* Replaces in <line> the fields that the script has set in the change; their values stay on the
+ * stack. */
 static void read_own(lua_State *L, const struct api_copy_plan *p, struct line *line)
 {
     line->op = push_own_text(L, "op", line->op);
@@ -319,7 +320,7 @@ static void read_own(lua_State *L, const struct api_copy_plan *p, struct line *l
         luaL_error(L, "the row of the change is that of another table");
 }
 
-/* Appends the line; what code of the script gives for it is at <first> and above, if anything. */
+/* Appends the line. Values that code of the script has made for it are at <first> and above. */
 static void put_line(lua_State *L, const struct api_copy_plan *p, const struct line *line,
                      int first, struct buf *b)
 {

@@ -6,6 +6,7 @@
 #include "lua/guard.h"
 #include "lua/json.h"
 #include "lua/script.h"
+#include "pg/copytext.h"
 
 #include <errno.h>
 #include <lauxlib.h>
@@ -148,7 +149,7 @@ void api_copy_lines_add(lua_State *L, struct api_copy_lines *s, const char *line
     before = s->mem.len;
     buf_add(&s->mem, line, len);
     buf_putc(&s->mem, '\n');
-    if (!buf_ok(&s->mem)) { /* a part of a line is none */
+    if (!buf_ok(&s->mem)) { /* drops the part of the line that fitted */
         s->mem.len = before;
         s->mem.failed = false;
         luaL_error(L, "out of memory");
@@ -157,10 +158,194 @@ void api_copy_lines_add(lua_State *L, struct api_copy_lines *s, const char *line
     s->changed += is_read ? 0 : 1;
 }
 
+/* ---- some of the lines ---- */
+
+/* One walk over all lines. */
+struct walk {
+    struct api_copy_lines *to; /* gets lines */
+    lua_Integer n;             /* of the line in hand, from 1 */
+    lua_Integer from, upto;    /* of a part */
+    const lua_Integer *numbers; /* sorted, from 1 */
+    size_t n_numbers, next;    /* the first of them that is not below <n> */
+    bool is_read;
+    void (*take)(lua_State *L, struct walk *w, const char *line, size_t len);
+};
+
+/* Takes the whole lines among these bytes. Returns how many bytes they are. */
+static size_t take_lines(lua_State *L, struct walk *w, const char *p, size_t len)
+{
+    const char *start = p, *end = p + len, *newline;
+
+    while (p < end && (newline = memchr(p, '\n', (size_t)(end - p))) != NULL) {
+        w->n++;
+        while (w->next < w->n_numbers && w->numbers[w->next] < w->n)
+            w->next++;
+        w->take(L, w, p, (size_t)(newline - p));
+        p = newline + 1;
+    }
+    return (size_t)(p - start);
+}
+
+/* A line is whole in the file or in memory. */
+static void walk(lua_State *L, const struct api_copy_lines *s, struct walk *w)
+{
+    struct buf *b = script_scratch(L);
+
+    w->is_read = s->changed == 0; /* nobody knows of a single one */
+    for (off_t at = 0; at < s->in_file;) {
+        char *to = buf_reserve(b, PIECE);
+        ssize_t n;
+        size_t taken;
+
+        json_check(L, b);
+        n = pread(s->fd, to, PIECE, at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            luaL_error(L, "cannot read a temporary file: %s",
+                       n < 0 ? strerror(errno) : "it is too short");
+        at += n;
+        b->len += (size_t)n;
+        taken = take_lines(L, w, b->data, b->len);
+        memmove(b->data, b->data + taken, b->len - taken);
+        b->len -= taken;
+    }
+    take_lines(L, w, s->mem.data, s->mem.len);
+}
+
+static void take_part(lua_State *L, struct walk *w, const char *line, size_t len)
+{
+    if (w->n >= w->from && w->n <= w->upto)
+        api_copy_lines_add(L, w->to, line, len, w->is_read);
+}
+
+static int part_of_lines(lua_State *L)
+{
+    const struct api_copy_lines *s = api_copy_lines_at(L, 1);
+    struct walk w = { .from = luaL_checkinteger(L, 2), .upto = luaL_checkinteger(L, 3),
+                      .take = take_part };
+
+    new_lines(L);
+    w.to = api_copy_lines_at(L, -1);
+    walk(L, s, &w);
+    return 1;
+}
+
+static bool is_left_out(const struct walk *w)
+{
+    return w->next < w->n_numbers && w->numbers[w->next] == w->n;
+}
+
+static void take_others(lua_State *L, struct walk *w, const char *line, size_t len)
+{
+    if (!is_left_out(w))
+        api_copy_lines_add(L, w->to, line, len, w->is_read);
+}
+
+/* The last field counts lines of others, of which these are left out. */
+static void take_recounted(lua_State *L, struct walk *w, const char *line, size_t len)
+{
+    const char *tab = memrchr(line, '\t', len);
+    size_t digits = tab != NULL ? (size_t)(line + len - tab - 1) : 0;
+    struct buf *b = &w->to->mem;
+    lua_Integer count;
+    size_t fewer = 0;
+
+    api_copy_lines_add(L, w->to, line, len, w->is_read);
+    if (digits == 0)
+        return;
+    count = strtoll(b->data + b->len - digits - 1, NULL, 10); /* a newline is after it */
+    while (fewer < w->n_numbers && w->numbers[fewer] <= count)
+        fewer++;
+    b->len -= digits + 1;
+    buf_printf(b, "%lld\n", (long long)count - (long long)fewer); /* there is room for it */
+}
+
+/* Lines of <s> at index 1, as <take> makes them by the list of numbers at index 2, replace those of
+ * <s>. */
+static int replace_lines(lua_State *L, void (*take)(lua_State *, struct walk *, const char *,
+                                                    size_t))
+{
+    struct api_copy_lines *s = api_copy_lines_at(L, 1), old;
+    struct walk w = { .take = take };
+    lua_Integer *numbers;
+
+    luaL_checktype(L, 2, LUA_TTABLE);
+    w.n_numbers = (size_t)lua_rawlen(L, 2);
+    numbers = lua_newuserdatauv(L, (w.n_numbers + 1) * sizeof *numbers, 0);
+    for (size_t i = 0; i < w.n_numbers; i++) {
+        lua_rawgeti(L, 2, (lua_Integer)i + 1);
+        numbers[i] = luaL_checkinteger(L, -1);
+        lua_pop(L, 1);
+    }
+    w.numbers = numbers;
+    new_lines(L);
+    w.to = api_copy_lines_at(L, -1);
+    walk(L, s, &w);
+    old = *s; /* the new ones go, and the old ones to the collector */
+    *s = *w.to;
+    *w.to = old;
+    return 0;
+}
+
+static int leave_out(lua_State *L)
+{
+    return replace_lines(L, take_others);
+}
+
+static int recount(lua_State *L)
+{
+    return replace_lines(L, take_recounted);
+}
+
+static void push_field(lua_State *L, struct copytext_field f)
+{
+    luaL_Buffer b;
+    char *to;
+
+    if (copytext_is_null(f)) {
+        lua_pushboolean(L, false);
+        return;
+    }
+    to = luaL_buffinitsize(L, &b, f.len + 1);
+    luaL_pushresultsize(&b, copytext_unescape(f, to));
+}
+
+/* fields(number) */
+static int fields_of_line(lua_State *L)
+{
+    const struct api_copy_lines *s = api_copy_lines_at(L, 1);
+    lua_Integer number = luaL_checkinteger(L, 2);
+    struct walk w = { .from = number, .upto = number, .take = take_part };
+    const struct api_copy_lines *line;
+    const char *p, *end;
+
+    new_lines(L);
+    w.to = api_copy_lines_at(L, -1);
+    walk(L, s, &w);
+    line = w.to;
+    luaL_argcheck(L, line->count == 1, 2, "there is no such line");
+    lua_newtable(L);
+    p = line->mem.data;
+    end = p + line->mem.len - 1;
+    for (lua_Integer i = 1;; i++) {
+        const char *tab = memchr(p, '\t', (size_t)(end - p));
+        size_t len = (size_t)((tab != NULL ? tab : end) - p);
+
+        push_field(L, (struct copytext_field){ p, len });
+        lua_rawseti(L, -2, i);
+        if (tab == NULL)
+            return 1;
+        p = tab + 1;
+    }
+}
+
 void api_copy_lines_export(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        { "count", count_lines }, { "clear", clear_lines }, { "send", send_lines }, { NULL, NULL },
+        { "count", count_lines }, { "clear", clear_lines }, { "send", send_lines },
+        { "part", part_of_lines }, { "leave_out", leave_out }, { "recount", recount },
+        { "fields", fields_of_line }, { NULL, NULL },
     };
 
     luaL_newmetatable(L, LINES);

@@ -4,6 +4,11 @@
  * then in a file without a name, and can be sent again and again. Methods:
  *   count() -> how many lines there are, and how many of them are of changes other than `read`;
  *   clear(): drops all lines;
+ *   part(first, last) -> new lines, these of them;
+ *   fields(number) -> a list of the fields of that line, as text, false for NULL;
+ *   leave_out(numbers): drops these lines; the list is sorted;
+ *   recount(numbers): the last field of each line counts lines of others, of which these were left
+ *     out: makes it less;
  *   send(connection) -> true: sends all lines in the COPY that load() of the connection has begun.
  *     Blocks; fails as the methods of a connection do, see api_db.h.
  *

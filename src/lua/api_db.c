@@ -26,7 +26,7 @@
 struct connection {
     struct conn *conn; /* NULL: closed */
     struct log *log;
-    bool is_brief; /* a stop ends what it waits for at once */
+    bool is_brief; /* calls that wait fail at once when the program is to stop */
     struct connect_orphan left; /* what it left at the server when it was closed */
 };
 
@@ -52,7 +52,8 @@ int api_db_fail(lua_State *L, const struct err *e)
     return 4;
 }
 
-/* While the script is loaded there is no change in hand that is to be finished. */
+/* What a stop does to a call. (While the script loads, no change is in hand that is to be finished:
+ * so the call ends at once.) */
 static enum conn_stop on_stop(lua_State *L, bool is_brief)
 {
     return is_brief || !script_of(L)->is_loaded ? CONN_STOP_AT_ONCE : CONN_STOP_GENTLY;
@@ -78,7 +79,7 @@ static const char *check_sql(lua_State *L)
     return sql;
 }
 
-/* A sink waits long for its target. */
+/* For conn_watch: logs that a sink waits long for its target. */
 static void log_wait(void *arg, const struct conn_wait *w)
 {
     const struct connection *c = arg;
@@ -89,12 +90,15 @@ static void log_wait(void *arg, const struct conn_wait *w)
 
 static int open_db(lua_State *L)
 {
-    const char *conninfo = script_check_conninfo(L, 1);
+    const char *conninfo;
     bool is_brief = lua_toboolean(L, 2);
     struct connection *former = lua_isnoneornil(L, 3) ? NULL : luaL_checkudata(L, 3, CONNECTION);
-    struct connection *c = lua_newuserdatauv(L, sizeof *c, 0);
+    struct connection *c;
     struct err e;
 
+    lua_settop(L, 3);
+    conninfo = script_push_conninfo(L, 1);
+    c = lua_newuserdatauv(L, sizeof *c, 0);
     *c = (struct connection){ .log = script_of(L)->o.log, .is_brief = is_brief };
     luaL_setmetatable(L, CONNECTION);
     c->conn = conn_open(conninfo, script_of(L)->o.stop_fd, on_stop(L, is_brief),
@@ -104,19 +108,15 @@ static int open_db(lua_State *L)
     return c->conn != NULL ? 1 : api_db_fail(L, &e);
 }
 
-/* confine(conninfo) -> what a sandboxed script may use of it, or nil and why it may not */
-static int confine(lua_State *L)
+/* check(conninfo) -> nil, or why a script in the sandbox may not use it */
+static int check_db(lua_State *L)
 {
-    const char *conninfo = luaL_checkstring(L, 1);
-    struct buf *b = script_scratch(L);
     struct err e;
 
-    if (!conninfo_confine(b, conninfo, &e)) {
+    if (conninfo_confine(script_scratch(L), luaL_checkstring(L, 1), &e))
         lua_pushnil(L);
+    else
         lua_pushstring(L, e.msg);
-        return 2;
-    }
-    lua_pushlstring(L, b->data, b->len);
     return 1;
 }
 
@@ -231,7 +231,7 @@ static int start(lua_State *L)
     return 1;
 }
 
-/* What the rows of an answer may take, before the script gets them. */
+/* How many bytes the rows of an answer may take before the script gets them. */
 static size_t most_bytes(lua_State *L)
 {
     size_t max = script_of(L)->o.max_memory;
@@ -385,7 +385,7 @@ static int passes(lua_State *L)
 void api_db_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        { "db_open", open_db }, { "db_confine", confine }, { "session", session },
+        { "db_open", open_db }, { "db_check", check_db }, { "session", session },
         { "sqlstate_passes", passes }, { "parts_sql", parts_sql },
         { NULL, NULL },
     };

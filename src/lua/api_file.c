@@ -27,13 +27,13 @@
 #include <unistd.h>
 
 #define CLASS "pgcdc.file"
-#define PIECE 512    /* what one sum is of: a disk writes sectors as a whole */
-#define MAX_WHOLE ((size_t)64 << 10) /* bytes that are remembered as they are */
+#define PIECE 512    /* bytes of which one sum is made: a disk writes sectors as a whole */
+#define MAX_WHOLE ((size_t)64 << 10) /* up to so many bytes the sums are the bytes themselves */
 #define MAX_SYNCS 16 /* threads that sync files */
 
 struct file {
     int fd;           /* -1: closed */
-    bool is_regular;  /* as far as it was opened */
+    bool is_regular;  /* known once it was opened */
     bool is_private;  /* it is made for the user alone */
     bool is_broken;   /* an fsync failed: what was written before may be lost */
     struct buf out;   /* not written yet */
@@ -178,8 +178,8 @@ static bool wait_writable(int fd)
     return poll(&p, 1, -1) >= 0 || errno == EINTR;
 }
 
-/* Takes back a write that failed in the middle: what is in a file is what was announced, or
- * nothing. */
+/* Cuts off the <done> bytes of a write that failed in the middle, so that the file has all of what
+ * was announced in the journal, or nothing of it. */
 static bool take_back(struct file *f, size_t done)
 {
     struct stat st;
@@ -296,7 +296,7 @@ static void sync_fds(struct sync_job *job)
     sigset_t all, before;
     size_t n = 0, want = job->n < 8 ? 0 : MAX_SYNCS;
 
-    for (size_t i = 0; i < job->n && want > 0; i++) /* so that one sync is of much */
+    for (size_t i = 0; i < job->n && want > 0; i++) /* the disk begins with all of them */
         sync_file_range(job->fds[i], 0, 0, SYNC_FILE_RANGE_WRITE);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the main thread */
@@ -355,7 +355,8 @@ static size_t piece_at(size_t at, size_t left)
     return len < left ? len : left;
 }
 
-/* Of little text its bytes, "=" and hex digits; else eight hex digits for each piece. */
+/* For up to MAX_WHOLE bytes: "=" and the bytes as hex digits; for more: eight hex digits for each
+ * piece. */
 static int file_sums(lua_State *L)
 {
     struct file *f = luaL_checkudata(L, 1, CLASS);
@@ -415,8 +416,9 @@ static bool matches_sum(const char *p, size_t len, const char *sum)
     return strncmp(text, sum, 8) == 0;
 }
 
-/* A piece that has only zeros is one that the disk had not written when the power failed. Where a
- * write ended within a piece that has a sum only, the piece before shows that it had begun. */
+/* A piece that has only zeros counts as a match: the disk had not written it when the power failed.
+ * If a write ended within a piece of which there is only a sum, that piece cannot be checked; then
+ * it counts as ours if the piece before it matches. */
 static int file_matches(lua_State *L)
 {
     const char *path = luaL_checkstring(L, 1);

@@ -7,8 +7,9 @@
  *    dropped      start         in the file       split     in memory      end
  *    ...........  |record|record|record|record|   |record|record|record|
  *
- * The records are those of base/packed.h; a part that is absent is nil. Each Lua call may run code
- * that changes the outbox: so bytes are found by their place again after each. */
+ * The records are those of base/packed.h; a part that is absent is nil. Any call of Lua's API may
+ * run code that changes the outbox, so after each such call bytes are found anew, by their place.
+ */
 #include "lua/api_outbox.h"
 
 #include "base/array.h"
@@ -347,8 +348,8 @@ static int seal(lua_State *L)
     return 1;
 }
 
-/* The seal whose number is at <index>; for nil one that is after everything. One that was dropped
- * already is before everything that is left. */
+/* The seal whose number is at <index>; nil: one at the end. A seal that was dropped already counts
+ * as one at the start. */
 static struct seal check_seal(lua_State *L, const struct outbox *o, int index)
 {
     lua_Integer number;
@@ -365,8 +366,8 @@ static struct seal check_seal(lua_State *L, const struct outbox *o, int index)
 
 /* ---- reading ---- */
 
-/* The record at *at, or the next one that is not left out, moves *at there. False if there is none
- * before <end>. */
+/* Moves *at to the next record, from the one at *at on, that is not left out. False if there is
+ * none before <end>. */
 static bool find_record(lua_State *L, struct outbox *o, uint64_t *at, uint64_t end,
                         struct packed_head *head)
 {

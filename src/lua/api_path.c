@@ -6,9 +6,11 @@
 #include "base/path.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <lauxlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* Throws "path: why", without a line of our Lua, which would say nothing. */
 static int fail(lua_State *L, const char *path, const char *why)
@@ -44,6 +46,13 @@ static int file_written(lua_State *L)
         return fail(L, path, why.text);
     lua_pushinteger(L, (lua_Integer)st.st_mtime);
     return 1;
+}
+
+static int file_check_write(lua_State *L)
+{
+    const char *path = luaL_checkstring(L, 1);
+
+    return faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) == 0 ? 0 : fail(L, path, strerror(errno));
 }
 
 static int file_rename(lua_State *L)
@@ -98,6 +107,7 @@ void api_path_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "file_stat", file_stat }, { "file_written", file_written },
+        { "file_check_write", file_check_write },
         { "file_rename", file_rename }, { "file_sync_folder", sync_folder },
         { "file_make_folder", make_folder }, { "file_real_path", file_real_path }, { NULL, NULL },
     };

@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define BOX "pgcdc.config" /* of a config that is being read */
+#define ITS_OWN SIZE_MAX /* the unit that begins with this source */
+
 /* In the order of enum api_source_event. */
 static const char *const event_names[] = { "read", "upsert", "insert", "update", "delete", "batch",
                                            "ready", "schema", "error", "truncate", "columns",
@@ -61,15 +64,11 @@ static char *conninfo_field(lua_State *L)
     char *owned;
 
     lua_getfield(L, 1, "connect");
-    if (lua_type(L, -1) == LUA_TSTRING) {
-        owned = own_text(L, "'connect'");
-    } else {
-        text = script_check_conninfo(L, -1);
-        owned = strdup(text);
-        if (owned == NULL)
-            luaL_error(L, "out of memory");
-    }
-    lua_pop(L, 1);
+    text = script_push_conninfo(L, -1);
+    owned = strdup(text);
+    if (owned == NULL)
+        luaL_error(L, "out of memory");
+    lua_pop(L, 2);
     return owned;
 }
 
@@ -144,19 +143,19 @@ static enum config_capture capture_field(lua_State *L)
     return (enum config_capture)capture;
 }
 
-/* Appends a source without a config. */
-static struct api_source *add_source(lua_State *L, struct script *s)
+/* Appends a source. Takes <config> over, unless it throws. */
+static void add_source(lua_State *L, struct script *s, struct config *config)
 {
     struct api_source *source;
 
     if (!ARRAY_RESERVE(s->sources, s->n_sources, s->cap_sources, 1))
         luaL_error(L, "out of memory");
     source = &s->sources[s->n_sources];
-    *source = (struct api_source){ .metatable = LUA_NOREF, .group = s->n_sources };
+    *source = (struct api_source){ .metatable = LUA_NOREF, .group = s->n_sources,
+                                   .config = config };
     for (size_t i = 0; i < API_SOURCE_EVENTS; i++)
         source->handlers[i] = LUA_NOREF;
     s->n_sources++;
-    return source;
 }
 
 static void read_config(lua_State *L, struct config *c)
@@ -181,29 +180,41 @@ static void read_config(lua_State *L, struct config *c)
     c->keeps_old = flag_field(L, "old");
     c->skips_unchanged = flag_field(L, "skip_unchanged");
     c->check_ms = ms_field(L, "check_interval");
-    if (lua_getfield(L, 1, "unit") != LUA_TNIL) {
-        c->is_joint = true;
-        c->unit = (size_t)luaL_checkinteger(L, -1) - 1;
-    }
+    c->is_joint = lua_getfield(L, 1, "unit") != LUA_TNIL;
+    c->unit = lua_isinteger(L, -1) ? (size_t)lua_tointeger(L, -1) - 1 : ITS_OWN;
     lua_pop(L, 1);
+}
+
+static int drop_config(lua_State *L)
+{
+    struct config **box = luaL_checkudata(L, 1, BOX);
+
+    config_free(*box);
+    *box = NULL;
+    return 0;
 }
 
 static int declare(lua_State *L)
 {
     struct script *s = script_of(L);
-    struct api_source *source;
-    size_t number;
+    struct config **box;
 
     luaL_checktype(L, 1, LUA_TTABLE);
     if (s->is_loaded)
         return luaL_error(L, "sources are declared while the script loads, not in its handlers");
-    source = add_source(L, s); /* api_source_free finds it, should anything throw */
-    source->config = calloc(1, sizeof *source->config);
-    if (source->config == NULL)
+    lua_settop(L, 1);
+    box = lua_newuserdatauv(L, sizeof *box, 0);                /* spec box */
+    *box = NULL;
+    luaL_setmetatable(L, BOX);
+    *box = calloc(1, sizeof **box);
+    if (*box == NULL)
         return luaL_error(L, "out of memory");
-    number = s->n_sources; /* a finalizer may declare another one meanwhile */
-    read_config(L, source->config);
-    lua_pushinteger(L, (lua_Integer)number);
+    read_config(L, *box); /* a finalizer may declare another source meanwhile */
+    if ((*box)->unit == ITS_OWN)
+        (*box)->unit = s->n_sources;
+    add_source(L, s, *box);
+    *box = NULL;
+    lua_pushinteger(L, (lua_Integer)s->n_sources);
     return 1;
 }
 
@@ -227,7 +238,7 @@ static int handle(lua_State *L)
         lua_settop(L, 3);
         ref = luaL_ref(L, LUA_REGISTRYINDEX);
     }
-    source = check_source(L); /* here, since the array moves where another one is declared */
+    source = check_source(L); /* not earlier: the array moves when another source is declared */
     luaL_unref(L, LUA_REGISTRYINDEX, source->handlers[event]);
     source->handlers[event] = ref;
     return 0;
@@ -270,10 +281,14 @@ void api_source_export(lua_State *L)
     static const luaL_Reg functions[] = {
         { "declare", declare }, { "handle", handle }, { "source_count", source_count },
         { "source_name", source_name }, { "set_exact", set_exact },
-         { "pause", pause_source }, { "group", group },
+        { "pause", pause_source }, { "group", group },
         { NULL, NULL },
     };
 
+    luaL_newmetatable(L, BOX);
+    lua_pushcfunction(L, drop_config);
+    lua_setfield(L, -2, "__gc");
+    lua_pop(L, 1);
     luaL_setfuncs(L, functions, 0);
     lua_pushlightuserdata(L, script_of(L));
     lua_setfield(L, -2, "again");

@@ -6,7 +6,8 @@
  *   source_count(); source_name(number);
  *   pause(number, by): its changes wait while the sum of <by> is above 0;
  *   again: a handler that returns it gets the same change again, when the source is not paused;
- *   group(number, group): positions of a group are saved together.
+ *   group(number, group): positions of a group are saved together;
+ *   set_exact(number): after a crash those who listen have what the saved position says, no more.
  * Users see all this through lua/pgcdc/stream/source.lua, which checks what they wrote.
  *
  * SPDX-License-Identifier: MIT */

@@ -10,8 +10,8 @@
 #include <string.h>
 #include <sys/random.h>
 
-/* Appends the value of the record of this kind, and <end>, if it is there and whole: what is
- * damaged can still be reset. */
+/* Appends the value of the record of this kind, and <end>. Appends nothing if the record is missing
+ * or cannot be read, so that a damaged file can be reset. */
 static void put_kept(struct store *store, const char *kind, const char *end, struct buf *b)
 {
     struct store_record r;
@@ -34,8 +34,9 @@ static bool keep(struct store *store, const char *kind, const struct buf *b, str
     return b->len == 0 || store_put(store, &r, e);
 }
 
-/* Forgets everything but the numbers of changes, which never go back. What targets know this file
- * by is kept as its former name: what was written to them is ours. */
+/* Forgets everything but the numbers of changes, which never go back. The name by which targets
+ * know this file is kept as a former name, so that it still counts as the owner of what it wrote
+ * there. */
 static bool forget_all(struct store *store, struct err *e)
 {
     struct buf former, seq;

@@ -8,7 +8,7 @@
  *   save(list of {kind, name, key, value or false, number}): saves all or nothing; the number
  *     belongs to a position: that of the last change that it accounts for;
  *   pipeline() -> text that tells this state file from all others;
- *   hold_back(flag): says whether something was captured that may not be saved yet;
+ *   hold_back(flag): says whether a checkpoint was captured that may not be saved yet;
  *   want_flush(): asks for a checkpoint at the next row where one may be.
  * Where there is no state file, as with --check, kept gives {} and save does nothing.
  *

@@ -43,7 +43,7 @@ static void put_string(lua_State *L, struct buf *b)
     b->len += 2 * len;
 }
 
-/* Numbers that JSON has no word for are text. */
+/* Appends a number. NaN and the infinities, which JSON does not have, are written as text. */
 static void put_number(lua_State *L, struct buf *b)
 {
     char text[TYPES_FLOAT_TEXT];

@@ -6,7 +6,8 @@
  *   clone(value): a fresh one that is equal to it, see clone.h; is_change(value);
  *   set_metatable_of(new, value) -> new, a plain copy of value;
  *   is_part(value): whether it is a change, or the row or the key of one;
- *   get(table, name): the field; nil if there is none, also of a change, a row or a key;
+ *   get(table, name): the field, or nil; to index a change, a row or a key without that field is an
+ *     error;
  *   methods({name = function}): those of all changes, rows and keys;
  *   sha256(text): as hex digits.
  *

@@ -2,9 +2,9 @@
  *
  * change = { [hidden] = row data, row = <row>, old = <row>, key = <key> }, see hidden.h
  *
- * row, old and key are there once they were asked for. The metamethods are closures: upvalue 1 is
- * the row class, upvalue 2 the table `shared`, which leads from the names of fields to enum known,
- * and has what enum shared lists.
+ * The fields row, old and key are made when they are first asked for. The metamethods are closures:
+ * upvalue 1 is the row class, upvalue 2 the table `shared`, which maps the names of fields to enum
+ * known, and holds what enum shared lists.
  *
  * SPDX-License-Identifier: MIT */
 #include "lua/change.h"

@@ -8,7 +8,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* ids of deletes end so */
+/* the end of an id of which only the key is known */
 static const char deleted[] = "/deleted";
 
 /* True if <f> ends with "/deleted", or looks as if that slash was escaped: from *at on. */
@@ -35,7 +35,7 @@ static bool may_hold_comma(const struct rowtype_column *c)
     return c->is_text || !c->is_total;
 }
 
-/* The characters that could end a part of the key: a comma, if more than one can have one. */
+/* The characters that could end a part of the key: a comma, if several columns can hold one. */
 static const char *separators_of(const struct rowtype *s)
 {
     size_t n = 0;

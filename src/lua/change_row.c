@@ -38,7 +38,7 @@ static bool push_from_side(lua_State *L, int index, int which, const char *name)
     return !lua_isnil(L, -1);
 }
 
-/* As change_row_push_extra; returns true if the script has assigned it, if only nil. */
+/* As change_row_push_extra. Returns true if the script has assigned it, even if that was nil. */
 static bool push_extra(lua_State *L, int index, const char *name)
 {
     bool is_set = push_from_side(L, index, ROWDATA_SET, name);

@@ -15,9 +15,9 @@
 
 static void push_clone(lua_State *L, int index, int depth);
 
-/* The values in the table on top of the stack, which no script has seen, become clones of
- * themselves. (First all of another table is put into a new one, then this: a finalizer may change
- * that other one while its values are cloned.) */
+/* Replaces the values in the table on top of the stack, which no script has seen, by clones. (A
+ * finalizer may change a script's table while its values are cloned. So a table is first copied
+ * into a new one, and the values of that are cloned.) */
 static void clone_all(lua_State *L, int depth)
 {
     int table = lua_gettop(L);

@@ -43,7 +43,7 @@ static int put_fields(lua_State *L)
     return 1;
 }
 
-/* Pushes the text of the value at index 1, which is none. */
+/* Pushes a text for the value at index 1, which is no string. */
 static void push_thrown(lua_State *L)
 {
     static const lua_CFunction ways[] = { put_json, put_fields };
@@ -69,8 +69,8 @@ static void push_thrown(lua_State *L)
 
 /* ---- what the functions under way hold ---- */
 
-/* Calls look(L, value, arg) for each value that a level has in a local variable, an upvalue or on
- * its way; until it returns true, which is returned. The value is on top of the stack. */
+/* Calls look(L, arg) for each value that a level of the stack has in a local variable, a temporary
+ * or an upvalue, with the value on top of the stack, until it returns true. Returns that. */
 static bool look_at_level(lua_State *L, lua_Debug *ar, bool (*look)(lua_State *, void *), void *arg)
 {
     int top = lua_gettop(L);
@@ -100,7 +100,8 @@ static bool look_at_all(lua_State *L, bool (*look)(lua_State *, void *), void *a
     return false;
 }
 
-/* Keeps texts that are numbers in the table whose index <arg> points to. */
+/* For look_at_level: if the value is a text that is a number, adds it to the table whose index
+ * <arg> points to. */
 static bool keep_number(lua_State *L, void *arg)
 {
     size_t len;
@@ -114,8 +115,8 @@ static bool keep_number(lua_State *L, void *arg)
     return false;
 }
 
-/* True if the value is a change or a row that has one of the numbers as text; pushes the name of
- * its table and that of the column. */
+/* For look_at_level: true if the value is a change or a row in which one of these numbers stands as
+ * text; pushes the name of its table and that of the column. */
 static bool find_column(lua_State *L, void *arg)
 {
     int numbers = *(int *)arg, value = lua_gettop(L);
@@ -165,7 +166,7 @@ static void push_why_compared(lua_State *L)
     lua_pushliteral(L, "; a numeric is text, with all its digits: tonumber() makes a number of it");
 }
 
-/* True if the value is a change that has no row. */
+/* For look_at_level: true if the value is a change that has no row. */
 static bool is_without_row(lua_State *L, void *arg)
 {
     const struct rowdata *d = rowdata_find(L, -1);
@@ -176,7 +177,7 @@ static bool is_without_row(lua_State *L, void *arg)
 
 /* ---- the texts of Lua ---- */
 
-/* Appends why it is to the message at index 1, if that is known. */
+/* Pushes the message at index 1, with its reason and what to do appended if they are known. */
 static int explain_text(lua_State *L)
 {
     const char *text = lua_tostring(L, 1);
@@ -199,8 +200,8 @@ static int explain_text(lua_State *L)
     return 1;
 }
 
-/* The place in our own code that an error of C begins with says nothing to a user: drops it from
- * the text at index 1. */
+/* If the text at index 1 begins with a place in our own Lua code, which says nothing to a user,
+ * drops that. */
 static void drop_our_place(lua_State *L)
 {
     const char *ours = script_of(L)->o.lua_dir, *text = lua_tostring(L, 1), *p = text;

@@ -5,7 +5,7 @@
 #include <lauxlib.h>
 #include <string.h>
 
-#define FIRST 60 /* levels of either end of a deep stack, of which a traceback shows frames */
+#define FIRST 60 /* of a deep stack a traceback shows so many levels at either end */
 #define LAST 60
 #define MOST_SHOWN 22
 
@@ -105,7 +105,7 @@ void frame_push_traceback(lua_State *L, int level, const char *ours)
     for (int i = level; i <= last && shown < MOST_SHOWN; i++) {
         bool by_us = is_called_by_us(L, i, ours);
 
-        if (i == level + FIRST && i < last - LAST) { /* to get at a level takes long deep down */
+        if (i == level + FIRST && i < last - LAST) { /* lua_getstack is slow for deep levels */
             luaL_addstring(&b, "\n\t...");
             i = last - LAST;
             continue;

@@ -1,6 +1,7 @@
 /* frame.h -- where in a script something happens.
  *
- * Frames of our own Lua code, which is below the folder <ours>, and of C are not the script's.
+ * A frame is a level of Lua's stack. Frames of our own Lua code, which is below the folder <ours>,
+ * and those of C are not the script's.
  *
  * Everything here may throw.
  *

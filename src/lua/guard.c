@@ -35,7 +35,7 @@ static int get_metatable(lua_State *L)
     return 1;
 }
 
-/* The globals are the script's, and so is their metatable. */
+/* True if the table at <index> is that of the script's globals, whose metatable is not guarded. */
 static bool is_globals(lua_State *L, int index)
 {
     bool is;

@@ -1,9 +1,10 @@
 /* guard.h -- metatables that sandboxed scripts cannot change.
  *
- * What a script could write into a metatable that others share would be called by all who use its
- * values, our own Lua half first of all. So getmetatable() gives of ours something that has only a
- * name. C and our Lua half (see load.c) see the metatable itself. Outside of the sandbox nothing is
- * guarded: scripts have the debug library there.
+ * A function that a script writes into a shared metatable is called by all code that uses values
+ * with that metatable, our own Lua half too. So getmetatable(), as scripts have it, does not return
+ * a metatable of ours, but a value that has only its name. C and our Lua half (see load.c) get the
+ * metatable itself. Outside of the sandbox nothing is guarded, since scripts have the debug library
+ * there.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef GUARD_H
@@ -15,12 +16,13 @@
  * <name>. */
 void guard_set(lua_State *L, int index, const char *name);
 
-/* Sets the functions getmetatable and setmetatable of the table on top of the stack, the globals of
- * our Lua half: they pass guards, and setmetatable guards what it sets. */
+/* Sets getmetatable and setmetatable in the table on top of the stack, the globals of our Lua half:
+ * the former returns guarded metatables too, the latter guards the metatables that it sets. */
 void guard_put_functions(lua_State *L);
 
-/* Methods of text, ("x"):format(...), become those that the table `string` has now, whatever the
- * script makes of it: our Lua half calls them. What the script adds to `string` is a method too. */
+/* The methods of text, as in ("x"):format(...), stay what the table `string` has now, whatever the
+ * script does to it later, since our Lua half calls them. A function that the script adds to
+ * `string` under a new name becomes a method too. */
 void guard_keep_methods(lua_State *L);
 
 #endif

@@ -1,12 +1,16 @@
 /* hooks.c -- what the host asks of a script that is loaded.
  *
- * The hooks, functions of the Lua half: timers() -> seconds until the next one or nil, true if
- * windows are open, true if something was let go, true if a checkpoint is due; start();
- * enter(source, batch, has_rows): rows of the batch with this number are about to be delivered, if
- * there are any; leave(): they were; resolved(source), reading(source), ready(source, rows): see
- * hooks_resolved and those below it; checkpoint(source, {[source] = {text =, last_change =}} or
- * nil, {[source] = true} of the group, is_moment) -> is_done, is_taken, see struct
- * hooks_checkpoint; last(); finish(); graph().
+ * The hooks, functions of the Lua half:
+ *   wire(), start(), last(), finish(), graph(), check(): see the functions of the same name in
+ *     hooks.h;
+ *   timers() -> seconds until the next timer is due, or nil; then has_windows, has_released, is_due
+ *     as in struct hooks_timers;
+ *   enter(source, batch, has_rows): rows of the batch with this number are about to be delivered;
+ *     has_rows: there is at least one; leave(): they were delivered;
+ *   resolved(source), reading(source), ready(source, rows): see hooks_resolved, hooks_reading and
+ *     hooks_read;
+ *   checkpoint(source, {[source] = {text =, last_change =}} or nil, {[source] = true} of the group,
+ *     is_moment) -> is_done, is_taken: see struct hooks_checkpoint.
  *
  * SPDX-License-Identifier: MIT */
 #include "lua/hooks.h"
@@ -38,32 +42,37 @@ static bool has_handler(const struct api_source *source)
     return false;
 }
 
-/* Rows of another type than before are to come: shows the script an example of them. */
+struct announce_job {
+    size_t source;
+    struct rowtype *rowtype; /* borrowed */
+};
+
+/* Rows of another type than before are to come: gives the handler of API_SOURCE_COLUMNS an example
+ * of them. */
 static int announce(lua_State *L)
 {
-    const struct hooks_rows *d = lua_touserdata(L, 1);
-    struct rowtype *rowtype = d->chunk->rowtype;
-    struct script *s = script_of(L);
-    struct api_source *source = &s->sources[d->source];
+    const struct announce_job *job = lua_touserdata(L, 1);
+    struct api_source *source = &script_of(L)->sources[job->source];
 
     lua_rawgeti(L, LUA_REGISTRYINDEX, source->handlers[API_SOURCE_COLUMNS]);
-    change_push_metatable(L, rowtype, source->name, &source->metatable); /* job f mt */
-    change_push_example(L, 3, rowtype);
+    change_push_metatable(L, job->rowtype, source->name, &source->metatable); /* job f mt */
+    change_push_example(L, 3, job->rowtype);
     lua_remove(L, 3);
     lua_call(L, 1, 0);
     return 0;
 }
 
-static bool announce_rowtype(struct script *s, struct hooks_rows *rows, struct err *e)
+bool hooks_announce(struct script *s, size_t number, struct rowtype *rowtype, struct err *e)
 {
-    struct api_source *source = &s->sources[rows->source];
+    struct api_source *source = &s->sources[number];
+    struct announce_job job = { number, rowtype };
 
-    if (rows->chunk->rowtype == source->announced)
+    if (rowtype == source->announced)
         return true;
-    if (source->handlers[API_SOURCE_COLUMNS] != LUA_NOREF && !script_call(s, announce, rows, e))
+    if (source->handlers[API_SOURCE_COLUMNS] != LUA_NOREF && !script_call(s, announce, &job, e))
         return err_prefix(e, "source %s", source->name);
     rowtype_unref(source->announced);
-    source->announced = rowtype_ref(rows->chunk->rowtype);
+    source->announced = rowtype_ref(rowtype);
     return true;
 }
 
@@ -126,7 +135,7 @@ static bool name_failure(const struct script *s, const struct hooks_rows *rows, 
 
 bool hooks_deliver(struct script *s, struct hooks_rows *rows, struct err *e)
 {
-    if (rows->chunk->rowtype != NULL && !announce_rowtype(s, rows, e))
+    if (rows->chunk->rowtype != NULL && !hooks_announce(s, rows->source, rows->chunk->rowtype, e))
         return false;
     if (rows->chunk->rowtype == NULL || !has_handler(&s->sources[rows->source])) {
         rows->done = rows->chunk->n_rows;
@@ -308,6 +317,11 @@ bool hooks_check(struct script *s, struct err *e)
     return run_hook(s, SCRIPT_HOOK_CHECK, e);
 }
 
+bool hooks_wire(struct script *s, struct err *e)
+{
+    return run_hook(s, SCRIPT_HOOK_WIRE, e);
+}
+
 bool hooks_start(struct script *s, struct err *e)
 {
     return run_hook(s, SCRIPT_HOOK_START, e);
@@ -374,7 +388,8 @@ struct watched_job {
     short events;
 };
 
-/* What was called before may have taken it from the list. */
+/* Calls the function of a descriptor, if it is still watched: one that was called before may have
+ * ended that. */
 static int call_watched(lua_State *L)
 {
     const struct watched_job *job = lua_touserdata(L, 1);

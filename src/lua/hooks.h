@@ -16,6 +16,9 @@ bool hooks_graph(struct script *s, struct err *e) WARN_UNUSED;
 /* Asks the sinks whether they can be used, and prints what they say. */
 bool hooks_check(struct script *s, struct err *e) WARN_UNUSED;
 
+/* Finds out who listens to which source. To be called when the script is loaded. */
+bool hooks_wire(struct script *s, struct err *e) WARN_UNUSED;
+
 /* Opens the sinks. The state file must be open. */
 bool hooks_start(struct script *s, struct err *e) WARN_UNUSED;
 
@@ -59,6 +62,11 @@ bool hooks_last(struct script *s, struct err *e) WARN_UNUSED;
 
 /* Call it when nothing more will be delivered: closes the sinks. */
 bool hooks_finish(struct script *s, struct err *e) WARN_UNUSED;
+
+/* Rows of this type would come, or are to come: shows the script an example of them, unless it has
+ * seen one. */
+bool hooks_announce(struct script *s, size_t source, struct rowtype *rowtype,
+                    struct err *e) WARN_UNUSED;
 
 /* The source has its name. To be called before its position is looked up, which sinks may forget:
  * then the table is read again. */

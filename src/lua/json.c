@@ -231,9 +231,9 @@ static size_t count_names(lua_State *L, int index)
     return n;
 }
 
-/* Puts the names of a table with <n> of them into <names>, sorted, and the strings, which a
- * finalizer may take out of the table at any time, onto the stack or into a list there. Pushes one
- * value more than it leaves strings. Returns how many names there are, <n> at most. */
+/* Puts the names of a table that has <n> of them into <names>, sorted. A finalizer may take names
+ * out of the table at any time, so the strings are kept alive: in a list, which is pushed; or, if
+ * they are few, pushed themselves, after nil. Returns how many names there are, <n> at most. */
 static size_t push_names(lua_State *L, int index, struct text_name *names, size_t n)
 {
     bool has_list = n > FEW_NAMES;
@@ -327,7 +327,7 @@ static void put_table(lua_State *L, int index, struct buf *b, int depth)
         is_array = lua_rawequal(L, -1, -3);
         lua_pop(L, 2);
         if (class != NULL)
-            class->put(L, index, b, depth); /* the metatable stays: the row class is its */
+            class->put(L, index, b, depth); /* the metatable on the stack owns the row class */
         lua_pop(L, 1);
         if (class != NULL)
             return;
@@ -393,7 +393,7 @@ static void set_member(lua_State *L, json_t *member, bool is_marked)
 {
     if (push_value(L, member, is_marked)) {                    /* table key text */
         lua_pushvalue(L, -2);
-        json_exact_note(L, -4);
+        json_exact_remember(L, -4);
         lua_pop(L, 1);
     }
     lua_rawset(L, -3);

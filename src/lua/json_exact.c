@@ -55,8 +55,8 @@ bool json_exact_may_be_in(const char *text, size_t len)
 
 #define POWER_MAX (LONG_MAX / 4) /* far beyond any number that Lua has */
 
-/* A decimal number: its digits without zeros at either end, and the power of ten of the place
- * after the first of them. */
+/* A decimal number: its digits without zeros at either end, and the power of ten by which they are
+ * multiplied if a point stands after the first of them. */
 struct decimal {
     const char *p, *end; /* the digits are in between, with perhaps a point */
     long power;
@@ -198,7 +198,7 @@ bool json_exact_push_string(lua_State *L, const char *s, size_t len)
 
 /* ---- what is remembered ---- */
 
-/* Pushes the table of all; nil if it was not made. */
+/* Pushes the table of all that is remembered; nil if there is none and <makes_it> is false. */
 static void push_all(lua_State *L, bool makes_it)
 {
     if (lua_rawgetp(L, LUA_REGISTRYINDEX, &exact_key) != LUA_TNIL || !makes_it)
@@ -213,7 +213,7 @@ static void push_all(lua_State *L, bool makes_it)
     lua_rawsetp(L, LUA_REGISTRYINDEX, &exact_key);
 }
 
-void json_exact_note(lua_State *L, int table)
+void json_exact_remember(lua_State *L, int table)
 {
     int key = lua_gettop(L);
 
@@ -256,7 +256,7 @@ void json_exact_carry(lua_State *L, int from, int to)
     if (lua_istable(L, -1)) { /* no script has that table */
         for (lua_pushnil(L); lua_next(L, top + 1); ) {         /* of key text */
             lua_pushvalue(L, -2);                              /* of key text key */
-            json_exact_note(L, to);
+            json_exact_remember(L, to);
             lua_pop(L, 2);
         }
     }

@@ -85,9 +85,8 @@ static void push_our_globals(lua_State *L)
     guard_put_functions(L);
 }
 
-/* A searcher for our own modules, which a script's package.path and cpath do not affect. They see
- * the standard functions as they were, also after a script has replaced them. Upvalue 1: their
- * globals. */
+/* A searcher for our own modules, so that a script's package.path and package.cpath do not count
+ * for them. Upvalue 1: their globals, the standard functions as they were before the script ran. */
 static int search_ours(lua_State *L)
 {
     static const char ours[] = "pgcdc.", native[] = "pgcdc.native.";

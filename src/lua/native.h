@@ -1,7 +1,7 @@
 /* native.h -- modules in C, in the program's own folder: pgcdc.native.NAME.
  *
- * Where Lua looks for C modules a script could put another in the place of ours: so they are not
- * found by package.cpath. See sinks/module.h for what they are.
+ * They are not found by package.cpath, since a script could change that, and so put another module
+ * in the place of ours. See sinks/module.h for what a module is.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef NATIVE_H

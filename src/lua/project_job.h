@@ -17,7 +17,7 @@ struct project_job {
     int change;  /* which the functions get */
     int plain;   /* what the script has put in place of the change's row, or 0 */
     int plan_at; /* the plan, between the class of the old row and that of the new one */
-    int values;  /* what the functions gave, by the names of the columns; 0: there are none */
+    int values;  /* what the functions returned, by the names of the columns; 0: nothing */
     int result;  /* the new change or row */
     const struct project_plan *plan;
     const struct row_class *from, *to;

@@ -62,7 +62,7 @@ static int drop_box(lua_State *L)
 
 /* The layout that resolve() gave. */
 struct layout {
-    struct rowtype_derive_source *columns; /* their names are on the stack */
+    struct rowtype_derive_column *columns; /* their names are on the stack */
     size_t n, n_row;
     bool hides_key;
 };
@@ -108,9 +108,9 @@ static bool boolean_field(lua_State *L, int index, const char *name)
 
 /* Reads column <i> of the list at <list>; pushes its name, from which that is borrowed.
  * [-0, +1] */
-static struct rowtype_derive_source read_column(lua_State *L, int list, size_t i, bool *is_computed)
+static struct rowtype_derive_column read_column(lua_State *L, int list, size_t i, bool *is_computed)
 {
-    struct rowtype_derive_source c;
+    struct rowtype_derive_column c;
     lua_Integer from;
 
     lua_rawgeti(L, list, (lua_Integer)i + 1);                  /* column */

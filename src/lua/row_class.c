@@ -27,12 +27,12 @@ static const char class_key, methods_key, all_key, list_key;
 struct list {
     struct row_class *first;
     size_t n;
-    size_t most; /* with so many it is time to free those that are not reachable */
+    size_t most; /* when there are so many, those that are not reachable are freed */
 };
 
 #define MOST_AT_FIRST 64
 
-/* What a userdata holds that is a class. */
+/* The content of the userdata that is a class in Lua. */
 struct box {
     struct row_class *class;
 };
@@ -50,7 +50,7 @@ static void free_class(struct row_class *class)
     free(class);
 }
 
-/* Frees the classes that are not alive, and unmarks the others. */
+/* Frees the classes that are not <is_alive>, and clears that flag of the others. */
 static void free_dead(struct list *list)
 {
     struct row_class **at = &list->first;
@@ -71,7 +71,7 @@ static void free_dead(struct list *list)
 
 static int free_list(lua_State *L)
 {
-    free_dead(lua_touserdata(L, 1)); /* none was marked */
+    free_dead(lua_touserdata(L, 1)); /* none is_alive, so all are freed */
     return 0;
 }
 
@@ -97,8 +97,8 @@ void row_class_open(lua_State *L)
     lua_rawsetp(L, LUA_REGISTRYINDEX, &list_key);
 }
 
-/* Frees classes that nothing can reach: the table &all_key has lost them. (Of what is to be
- * finalized or was, it keeps what can be reached from there.) */
+/* Frees classes that nothing can reach: the collector has dropped them from the table &all_key. (It
+ * keeps those that can be reached from objects that are finalized, or will be.) */
 static void free_unreachable(lua_State *L, struct list *list)
 {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &all_key);               /* all */
@@ -147,8 +147,8 @@ static void make_head(lua_State *L, const struct rowtype *s, const char *op,
     keep(L, &b, ok, to);
 }
 
-/* True if the script has another source that connects elsewhere: tables of both may have one name,
- * and their rows the same xids. */
+/* True if the script has a source that connects elsewhere than this one: tables of two databases
+ * may have the same name, and their rows the same xids. */
 static bool is_one_of_several(const struct script *s, const char *source)
 {
     const char *own = NULL;
@@ -174,7 +174,9 @@ static void put_part(struct buf *b, const char *s, const char *separators)
         b->len += id_part_write(to, s, len, separators);
 }
 
-/* The source's name is unique in a script: of those of one table one at most has no other. */
+/* Appends the start of an id. If sources connect to several databases, the name of the source tells
+ * their ids apart, since it is unique in a script; it is left out where it is "schema.table", which
+ * only one source can have. */
 static void put_id_head(lua_State *L, const struct rowtype *s, const char *source, struct buf *b)
 {
     struct buf name;

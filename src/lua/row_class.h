@@ -2,9 +2,10 @@
  *
  * A row class holds the row type and the pieces of JSON that are the same in all its rows. In Lua
  * it is a userdata that the metatables of changes, of rows and of keys refer to. A pointer to a
- * class is good while one of these is on the stack, whatever finalizers do: a class is freed when
- * nothing can reach its userdata any more, which is looked up when there are many more classes than
- * last time. (A finalizer of its own would come too early: another one may have kept a change.)
+ * class is valid while one of these is on the stack, whatever finalizers do. A class is freed some
+ * time after nothing can reach its userdata any more: that is checked when the number of classes
+ * has doubled. (A finalizer of the class itself would come too early, since another finalizer may
+ * have kept a change.)
  *
  * Everything here may throw.
  *
@@ -25,7 +26,7 @@ struct row_class_text {
 
 struct row_class {
     struct row_class *next;               /* of all classes of the state */
-    bool is_alive;                        /* for the one that frees them */
+    bool is_alive;                        /* used while classes are freed: it can be reached */
     struct rowtype *rowtype;              /* counted reference */
     struct row_class_text *labels;        /* "\"name\":" for each column */
     struct row_class_text heads[OP_COUNT]; /* a change's JSON up to its key */

@@ -1,7 +1,7 @@
 /* rowdata.h -- one row's raw bytes inside Lua, decoded on demand.
  *
  * Row data is a userdata that a change, a row or both hide (see hidden.h): it lives as long as one
- * of them, and is the same one as long. So a pointer to it is good while one of them is on the
+ * of them, and they never hide another one. So a pointer to it is valid while one of them is on the
  * stack. What all rows of a row type share is in row_class.h.
  *
  * Everything here may throw.

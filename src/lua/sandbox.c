@@ -49,9 +49,19 @@ static int load_text(lua_State *L)
     return lua_gettop(L);
 }
 
-/* A searcher for modules in Lua, text only. Upvalues: package.searchpath, and the path as it was
- * before the script ran. The name is put into the path before that is split: so a name with a
- * semicolon could lead to any file. */
+static void log_failure(struct log *log, const char *path, const char *why)
+{
+    static const char message[] = "a module cannot be loaded";
+    struct log_field fields[] = { { "error", why, strlen(why), false },
+                                  { "path", path, strlen(path), false } };
+
+    log_line(log, LOG_WARN, message, sizeof message - 1, fields, 2);
+}
+
+/* A searcher for modules in Lua, text only. Upvalues: package.searchpath, the path as it was before
+ * the script ran, the log. The name is put into the path before that is split: so a name with a
+ * semicolon could lead to any file. A script is told the same of a file that is not there, cannot
+ * be read or is no Lua, whose text the parser's message would quote: that is for the log. */
 static int search_text(lua_State *L)
 {
     size_t len;
@@ -68,16 +78,19 @@ static int search_text(lua_State *L)
     lua_pushvalue(L, lua_upvalueindex(2));
     lua_call(L, 2, 2);                                         /* ... path|nil message */
     path = lua_tostring(L, -2);
-    if (path == NULL)
-        return 1;
-    if (luaL_loadfilex(L, path, "t") != LUA_OK)
-        return luaL_error(L, "error loading module '%s': %s", name, lua_tostring(L, -1));
-    lua_pushstring(L, path);
-    return 2;
+    if (path != NULL && luaL_loadfilex(L, path, "t") == LUA_OK) {
+        lua_pushstring(L, path);
+        return 2;
+    }
+    if (path != NULL)
+        log_failure(lua_touserdata(L, lua_upvalueindex(3)), path, lua_tostring(L, -1));
+    lua_pushliteral(L, "no module in Lua of that name can be loaded (the log says why, if there is "
+                       "one)");
+    return 1;
 }
 
 /* Leaves `require` only package.preload and modules in Lua. */
-static void limit_require(lua_State *L)
+static void limit_require(lua_State *L, struct log *log)
 {
     static const char *const package[] = { "config", "loaded", "path", "preload", "searchers",
                                            NULL };
@@ -86,7 +99,8 @@ static void limit_require(lua_State *L)
     lua_getfield(L, -1, "searchers");                          /* package searchers */
     lua_getfield(L, -2, "searchpath");
     lua_getfield(L, -3, "path");
-    lua_pushcclosure(L, search_text, 2);
+    lua_pushlightuserdata(L, log);
+    lua_pushcclosure(L, search_text, 3);
     lua_rawseti(L, -2, 2);
     for (lua_Integer i = (lua_Integer)lua_rawlen(L, -1); i > 2; i--) {
         lua_pushnil(L); /* not in a new table: `require` holds this one */
@@ -96,14 +110,14 @@ static void limit_require(lua_State *L)
     keep_only(L, "package", package);
 }
 
-void sandbox_close(lua_State *L)
+void sandbox_close(lua_State *L, struct log *log)
 {
     static const char *const os[] = { "clock", "date", "difftime", "time", NULL };
     static const char *const globals[] = { "dofile", "loadfile", "io", "debug", NULL };
     static const char *const loaded[] = { "io", "debug", NULL };
     static const char *const string[] = { "dump", NULL };
 
-    limit_require(L);
+    limit_require(L, log);
     keep_only(L, "os", os);
     lua_getglobal(L, "string");
     clear(L, string);

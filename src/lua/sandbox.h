@@ -8,9 +8,12 @@
 #ifndef SANDBOX_H
 #define SANDBOX_H
 
+#include "base/log.h"
+
 #include <lua.h>
 
-/* Call it once, after luaL_openlibs and before any Lua code runs. Empties the stack. May throw. */
-void sandbox_close(lua_State *L);
+/* Call it once, after luaL_openlibs and before any Lua code runs. Borrows <log>, which is told what
+ * a script may not know. Empties the stack. May throw. */
+void sandbox_close(lua_State *L, struct log *log);
 
 #endif

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "lua/frame.h"
 #include "lua/sandbox.h"
+#include "pg/conninfo.h"
 
 #include <lauxlib.h>
 #include <locale.h>
@@ -24,8 +25,9 @@ struct script *script_of(lua_State *L)
     return *(struct script **)lua_getextraspace(L);
 }
 
-/* Of two buffers the second one is for finalizers: the collector is stopped while one runs. (Also
- * where a script has stopped it, and then no finalizer can run.) */
+/* One of two buffers, emptied: the second one if the collector is stopped, as it is while a
+ * finalizer runs. So a finalizer never gets the buffer that the interrupted code uses. (Where a
+ * script has stopped the collector, no finalizer runs.) */
 static struct buf *cleared(lua_State *L, struct buf *two)
 {
     struct buf *b = &two[lua_gc(L, LUA_GCISRUNNING) != 1];
@@ -248,7 +250,7 @@ static int open_state(lua_State *L)
     set_path(L, &s->o);
     lua_settop(L, 0);
     if (s->o.is_sandboxed)
-        sandbox_close(L);
+        sandbox_close(L, s->o.log);
     return 0;
 }
 
@@ -306,12 +308,26 @@ void script_push_dsn(lua_State *L)
     lua_pushlightuserdata(L, (void *)script_of(L)->o.dsn);
 }
 
-const char *script_check_conninfo(lua_State *L, int index)
+const char *script_push_conninfo(lua_State *L, int index)
 {
-    const char *dsn = script_of(L)->o.dsn;
+    const struct script_options *o = &script_of(L)->o;
+    struct buf *b;
+    struct err e;
+    size_t len;
 
-    return lua_islightuserdata(L, index) && lua_touserdata(L, index) == dsn
-               ? dsn : luaL_checkstring(L, index);
+    lua_pushvalue(L, index);
+    if (lua_islightuserdata(L, -1) && lua_touserdata(L, -1) == o->dsn)
+        return o->dsn;
+    if (strlen(luaL_checklstring(L, -1, &len)) != len)
+        luaL_error(L, "the connection string holds a zero byte");
+    if (o->is_sandboxed) {
+        b = script_scratch(L);
+        if (!conninfo_confine(b, lua_tostring(L, -1), &e))
+            luaL_error(L, "%s", e.msg);
+        lua_pushlstring(L, b->data, b->len);
+        lua_remove(L, -2);
+    }
+    return lua_tostring(L, -1);
 }
 
 void script_push_file(lua_State *L, const char *path)

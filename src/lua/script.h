@@ -47,7 +47,7 @@ enum script_hook {
     SCRIPT_HOOK_TIMERS, SCRIPT_HOOK_START, SCRIPT_HOOK_ENTER, SCRIPT_HOOK_LEAVE,
     SCRIPT_HOOK_RESOLVED, SCRIPT_HOOK_READING, SCRIPT_HOOK_READY,
     SCRIPT_HOOK_CHECKPOINT, SCRIPT_HOOK_LAST, SCRIPT_HOOK_FINISH, SCRIPT_HOOK_GRAPH,
-    SCRIPT_HOOK_CHECK,
+    SCRIPT_HOOK_CHECK, SCRIPT_HOOK_WIRE,
     SCRIPT_HOOK_COUNT
 };
 
@@ -79,7 +79,7 @@ struct script {
         short events;         /* as of poll() */
     } *watches;               /* owned: see api_watch.h */
     size_t n_watches, cap_watches;
-    bool is_held_back;        /* something was captured that may not be saved yet */
+    bool is_held_back;        /* a checkpoint was captured that may not be saved yet */
     lua_CFunction explain;    /* see explain.h; NULL until it is needed */
     struct err cause;         /* why the failure happened, where it was not the script's */
 };
@@ -94,9 +94,11 @@ void script_free(struct script *s);
  * message of what was thrown. s->traceback tells from where. */
 bool script_call(struct script *s, lua_CFunction f, void *job, struct err *e) WARN_UNUSED;
 
-/* The connection string at <index>: a string, or the light userdata that stands for --dsn, so that
- * no script can ever read that. Borrowed from the value. */
-const char *script_check_conninfo(lua_State *L, int index);
+/* What to connect with for the value at <index>: a connection string, which in the sandbox becomes
+ * what conninfo_confine makes of it (throws if that fails), or the light userdata that stands for
+ * --dsn, so that no script can ever read that. Every connection that Lua asks for comes by here.
+ * Borrowed from the value that is pushed. */
+const char *script_push_conninfo(lua_State *L, int index);     /* [-0, +1] */
 void script_push_dsn(lua_State *L);                            /* [-0, +1] */
 
 /* The script of a state. Borrowed. */

@@ -44,7 +44,7 @@ void conn_on_stop(struct conn *c, enum conn_stop on_stop);
  * statement or hold a transaction open. */
 void conn_close(struct conn *c, struct connect_orphan *left);
 
-/* A call has waited for the server for 5 s, or, <is_over>, does so no more. <text>: a sentence
+/* A call has waited for the server for 5 s, or, <is_over>, that wait has ended. <text>: a sentence
  * without its subject, borrowed. */
 struct conn_wait {
     enum liveness_work work;
@@ -91,8 +91,8 @@ enum conn_copy { CONN_COPY_LINE, CONN_COPY_END, CONN_COPY_FAILED };
  * no more lines. CONN_COPY_FAILED: with <e>, ERR_SQL if the statement failed. */
 enum conn_copy conn_copy_next(struct conn *c, const char **line, size_t *len, struct err *e);
 
-/* A line is none that the COPY can have: if <e> is ERR_ANSWER, gives it the statement, and the
- * connection counts as lost. Returns false. */
+/* To be called when a line is not one that the COPY can have. If <e> is ERR_ANSWER, puts the
+ * beginning of the statement before its text, and the connection counts as lost. Returns false. */
 bool conn_fail_answer(struct conn *c, struct err *e);
 
 /* Sends <sql> with <n> parameters, which are text, NULL for NULL; the server finds out their types.
@@ -104,8 +104,7 @@ bool conn_send(struct conn *c, const char *sql, const char *const *params, size_
 /* Waits for the answer to conn_send. True: *rows, which was NULL, is the result, owned, never NULL,
  * with no columns (see result_columns) if the statement returns no rows; *affected is how many rows
  * it read or changed. False with ERR_SQL if it failed, ERR_ANSWER if its rows take more than <max>
- * bytes. COPY is such a failure, after which the connection is
- * closed, as after ERR_CONNECTION. */
+ * bytes. A COPY fails with ERR_SQL, and then the connection is closed, as after ERR_CONNECTION. */
 bool conn_answer(struct conn *c, size_t max, struct result **rows, uint64_t *affected,
                  struct err *e) WARN_UNUSED;
 

@@ -66,7 +66,7 @@ bool connect_fail_result(const PGconn *conn, const PGresult *res, struct err *e)
     const char *detail = PQresultErrorField(res, PG_DIAG_MESSAGE_DETAIL);
     const char *hint = PQresultErrorField(res, PG_DIAG_MESSAGE_HINT);
 
-    if (state == NULL || msg == NULL) { /* it is libpq that says so */
+    if (state == NULL || msg == NULL) { /* the error is libpq's own */
         msg = PQresultErrorMessage(res);
         connect_fail(PQstatus(conn) == CONNECTION_BAD ? ERR_CONNECTION :
                      strstr(msg, "out of memory") != NULL ? ERR_MEMORY : ERR_ANSWER, msg, e);
@@ -215,7 +215,8 @@ void connect_hide_files(PGconn *conn, struct err *e)
         p += *p == ',' && p > hosts;
         has_socket = has_socket || strchr("/@,", *p) != NULL; /* "": the default one */
     }
-    /* the message of a list speaks of all hosts; the server's own, with an SQLSTATE, of no files */
+    /* the message for a list of hosts tells of each of them; one of the server itself, which has an
+     * SQLSTATE, tells of no files */
     if (has_socket && (strchr(hosts, ',') != NULL || e->sqlstate[0] == '\0')) {
         err_set(&hidden, e->code, "connection to server on socket \"%s\" failed", hosts);
         memcpy(hidden.sqlstate, e->sqlstate, sizeof hidden.sqlstate);

@@ -23,7 +23,7 @@ static const char *const allowed[] = {
     "min_protocol_version", "max_protocol_version",
 };
 
-/* What else would be taken of the user: a certificate, Kerberos tickets. */
+/* What a connection would use of the user's otherwise: a certificate, Kerberos tickets. */
 static const struct {
     const char *keyword, *value;
 } shut[] = {
@@ -69,8 +69,8 @@ static bool finish(const struct buf *to, struct err *e)
 
 /* ---- --dsn ---- */
 
-/* What the environment and the service file say; what libpq has compiled in stays out, since some
- * of that depends on other options. */
+/* The value that the environment or the service file gives an option; NULL for libpq's built-in
+ * default, since some defaults depend on other options. */
 static const char *said(const PQconninfoOption *o)
 {
     return o->val != NULL && o->compiled != NULL && strcmp(o->val, o->compiled) == 0 ? NULL

@@ -1,8 +1,9 @@
 /* conninfo.h -- connection strings in the sandbox.
  *
  * --dsn is resolved once, before the script runs: what the environment and the service file add
- * becomes part of its text, which the script never sees. What the script gives itself is confined:
- * listed keywords, and nothing that the user of the program has in files or in the environment.
+ * becomes part of its text, which the script never sees. A connection string of the script's own is
+ * confined: it has only the keywords of a list, and uses nothing that the user of the program has
+ * in files or in the environment.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef CONNINFO_H

@@ -172,7 +172,7 @@ static bool send_question(struct liveness *p)
 
 enum answer { GOOD, BAD, UNKNOWN };
 
-/* What the server does for us, of which it says that it is at work. */
+/* The server says that it is at work for us: reads whether it waits for a lock. */
 static void read_work(struct liveness *p, const struct result *r)
 {
     const char *type = result_text(r, 0, 4), *pids = result_text(r, 0, 5);
@@ -225,12 +225,12 @@ static bool conclude(struct liveness *p, enum answer answer, struct err *e)
     int64_t now = clock_mono_ms();
 
     hang_up(p);
-    if (p->hurry_ms != 0) { /* what counts is when it was GOOD last */
+    if (p->hurry_ms != 0) { /* the time since the last GOOD answer counts, not the number of BAD */
         p->shown_ms = answer == GOOD ? now : p->shown_ms;
         p->next_ms = now + HURRIED_MS;
         return true;
     }
-    if (now - p->silent_ms < p->times.idle_ms) { /* it was an early one */
+    if (now - p->silent_ms < p->times.idle_ms) { /* it was an early question, see CURIOUS_MS */
         p->next_ms = p->silent_ms + p->times.idle_ms;
         return true;
     }
@@ -360,10 +360,10 @@ void liveness_describe(const struct liveness *p, bool is_over, char *text, size_
 
 /* ---- the end ---- */
 
-/* How long an end may take, which a stop shortens. */
+/* How long it may take to end a backend; a stop shortens that. */
 struct limit {
     int64_t until_ms, stopping_ms;
-    int stop_fd; /* -1: none, or it has been seen */
+    int stop_fd; /* -1: there is none, or the stop was noticed */
 };
 
 /* Waits until the connection, if it is not NULL, can be read, or written. False if the time is

@@ -46,8 +46,9 @@ struct liveness {
     char began[32];              /* when the backend began, in seconds */
     char booted[32];             /* when the server was started */
     bool is_refused;             /* the server refuses a second connection: it is not tried again */
-    int64_t hurry_ms;            /* 0, or how long it may not show that it is at work */
-    int64_t shown_ms;            /* when it did so last, or when the statement or hurry began */
+    int64_t hurry_ms;            /* how long the server may show nothing; 0: it is not hurried */
+    int64_t shown_ms;            /* when it last showed that it is at work, or when the statement or
+                                  * the hurry began */
     struct pg_conn *asking;      /* the second connection, while a question is under way */
     bool wants_write;            /* the second connection waits until it can write, not read */
     bool is_asked;               /* the question was sent on it */
@@ -74,7 +75,8 @@ void liveness_take_answer(struct liveness *p, const struct pg_result *res);
 void liveness_init(struct liveness *p, const char *conninfo, struct pg_conn *conn);
 void liveness_fini(struct liveness *p);
 
-/* A statement begins; the server has taken some of what is sent to it, or nobody waited for it. */
+/* liveness_begin_statement: a statement begins. liveness_take_progress: the server has taken some
+ * of what is sent to it, or until now nobody has waited for it. */
 void liveness_begin_statement(struct liveness *p);
 void liveness_take_progress(struct liveness *p);
 

@@ -149,8 +149,8 @@ static bool add_cell(struct result *r, const PGresult *res, int row, int col)
     return ARRAY_PUSH(r->cells, r->n_cells, r->cap_cells, cell) && buf_ok(&r->bytes);
 }
 
-/* What the rows take so far. An empty row takes as much as a cell, so that their number has a
- * limit. */
+/* How many bytes the rows take so far. A row without columns counts as a cell, so that the number
+ * of rows has a limit, too. */
 static size_t size_of(const struct result *r)
 {
     return r->bytes.len + (r->n_cells + r->rows) * sizeof *r->cells;

@@ -13,7 +13,7 @@
 #include <sys/ioctl.h>
 #include <time.h>
 
-#define PARSE_MAX_MS 100 /* of the processor's time, for what comes at once */
+#define PARSE_MAX_MS 100 /* processor time to search what was read at once */
 #define SEND_MAX ((size_t)16 << 20) /* what may come while the server is to read */
 #define READ_LEAST 8192 /* what libpq reads at once, if there is so much */
 /* after a stop: */
@@ -80,7 +80,8 @@ static bool is_in_time(struct wire *w, int64_t deadline_ms, int64_t *left, struc
                                 " had 15 s");
 }
 
-/* The same, by what the server does, if the wait is for its work. *fd: what to poll for besides. */
+/* As is_in_time; if the wait is for the server's work, false too if the server is not at work. *fd:
+ * what to poll for besides. */
 static bool is_alive(struct wire *w, int64_t deadline_ms, struct pollfd *fd, int64_t *left,
                      struct err *e)
 {
@@ -93,7 +94,7 @@ static bool is_alive(struct wire *w, int64_t deadline_ms, struct pollfd *fd, int
         stopping.was_silent = stopping.was_silent || w->is_stopping;
     }
     if (w->is_lost && w->liveness.is_there)
-        wire_end_backend(w); /* else it holds its locks until it notices */
+        wire_end_backend(w); /* else it keeps its locks until it notices that nobody listens */
     return false;
 }
 
@@ -205,7 +206,7 @@ int64_t wire_used_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* Millions of parameters make it slow. */
+/* (A message with millions of parameters makes libpq slow.) */
 bool wire_check_parsing(struct wire *w, int64_t began_ms, struct err *e)
 {
     if (wire_used_ms() - began_ms <= PARSE_MAX_MS)

@@ -22,8 +22,8 @@ struct wire {
     struct pg_conn *pg;
     int stop_fd; /* see conn_open */
     bool stops_at_once;
-    bool is_stopping; /* the program is to stop, and this connection has noticed it, */
-    int64_t stopped_ms; /* when */
+    bool is_stopping; /* the program is to stop, and this connection has noticed it */
+    int64_t stopped_ms; /* when it has noticed that */
     bool is_lost;     /* no answer will come, or none is wanted */
     struct liveness liveness;
     void (*tell)(void *arg, bool is_over); /* of long waits, if liveness is curious */
@@ -63,23 +63,24 @@ void wire_begin(struct wire *w, const char *sql, size_t most);
 /* The same, and sends <sql>, statements of our own. Their rows come one at a time. */
 bool wire_query(struct wire *w, const char *sql, size_t most, struct err *e) WARN_UNUSED;
 
-/* If <e> is ERR_ANSWER, gives it the statement, and the connection counts as lost: what else comes
- * is not read. Returns false. */
+/* If <e> is ERR_ANSWER, puts the beginning of the statement before its text, and the connection
+ * counts as lost: nothing more is read from it. Returns false. */
 bool wire_fail_answer(struct wire *w, struct err *e);
 
-/* What the kernel has for libpq to read. wire_count: libpq has read some of it, and left the rest;
- * <before>: what wire_unread said before that. */
+/* How many bytes the kernel has for libpq to read. wire_count counts those that libpq has read
+ * since then; <before>: what wire_unread returned before it read. */
 size_t wire_unread(const struct wire *w);
 bool wire_count(struct wire *w, size_t before, struct err *e) WARN_UNUSED;
 
-/* Reads what has come, without waiting; waits for more of an answer and reads it; sends all that
- * libpq has not sent yet, and reads what comes meanwhile. */
+/* wire_consume reads what has come, without waiting. wire_read waits for more of an answer and
+ * reads it. wire_send sends all that libpq has not sent yet, and reads what comes meanwhile. */
 bool wire_consume(struct wire *w, struct err *e) WARN_UNUSED;
 bool wire_read(struct wire *w, struct err *e) WARN_UNUSED;
 bool wire_send(struct wire *w, struct err *e) WARN_UNUSED;
 
-/* What the thread has used of the processor. wire_check_parsing: libpq began at <began_ms> to look
- * through what was read, and has found nothing of an answer. */
+/* The processor time that the thread has used, in milliseconds. wire_check_parsing: libpq has
+ * searched what was read, and found nothing of an answer; <began_ms>: what wire_used_ms returned
+ * when the search began. ERR_ANSWER if it took too long. */
 int64_t wire_used_ms(void);
 bool wire_check_parsing(struct wire *w, int64_t began_ms, struct err *e) WARN_UNUSED;
 
@@ -88,8 +89,9 @@ bool wire_check_parsing(struct wire *w, int64_t began_ms, struct err *e) WARN_UN
 int wire_copy_next(struct wire *w, char **line, struct err *e);
 
 /* The next result, owned, or NULL: with *ok true the answer is over, with *ok false there is none:
- * the connection is lost or the program stops. Of a statement that gives rows each is a result,
- * and the last has none. <copy>: what a result may be besides, PGRES_COPY_OUT or PGRES_COPY_IN. */
+ * the connection is lost or the program stops. Each row of a statement is a result of its own, and
+ * a result without rows ends them. <copy>: the status that a result may have besides,
+ * PGRES_COPY_OUT or PGRES_COPY_IN. */
 struct pg_result *wire_next(struct wire *w, bool *ok, struct err *e);
 struct pg_result *wire_next_or(struct wire *w, int copy, bool *ok, struct err *e);
 

@@ -236,7 +236,7 @@ static bool go_on_connecting(struct client *c, bool *moved)
     return true;
 }
 
-/* Sends what there is to send and can be sent now. */
+/* Sends as much of what waits as the socket takes now. Sets *moved if that was anything. */
 static bool send_some(struct client *c, bool *moved)
 {
     while (c->out_at < c->out.len) {
@@ -262,7 +262,7 @@ static bool send_some(struct client *c, bool *moved)
     return true;
 }
 
-/* Receives what has come, up to a limit. */
+/* Receives what has come, up to a limit. Sets *moved if that was anything. */
 static bool receive_some(struct client *c, bool *moved)
 {
     char *to;
@@ -302,7 +302,7 @@ static bool step_once(struct client *c, bool *moved)
     return send_some(c, moved) && receive_some(c, moved);
 }
 
-/* Returns false if a signal came. */
+/* Waits until the socket is ready, <ms> at most. Returns false if a signal came. */
 static bool wait_for_it(const struct client *c, int ms)
 {
     struct pollfd p = { .fd = c->fd, .events = POLLIN };

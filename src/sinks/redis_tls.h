@@ -17,8 +17,9 @@ struct redis_tls_options {
     const char *ca, *cert, *key, *name;
 };
 
-/* What the functions below return in the place of a number of bytes: to be called again when the
- * socket can be read, or written; or nothing helps. */
+/* What the functions below return in the place of a number of bytes: the call must be repeated
+ * when the socket can be read (READ) or written (WRITE); or the connection is of no more use
+ * (BROKEN). */
 enum { REDIS_TLS_READ = 0, REDIS_TLS_WRITE = -1, REDIS_TLS_BROKEN = -2 };
 
 /* Returns owned, or NULL and why in <failure>. */

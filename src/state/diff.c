@@ -30,7 +30,7 @@ struct diff {
     struct buf bytes;
     uint64_t change;            /* the number of the last one */
     bool is_learned;            /* every row that was there is known */
-    bool is_fresh;              /* that is so since this batch, of whose rows nothing is known */
+    bool is_fresh;              /* <is_learned> since this batch; of its rows nothing was known */
     bool is_partial;            /* see struct position */
     struct added *added;        /* rows of the chunk in hand that were not known before; owned */
     size_t n_added, cap_added;
@@ -162,9 +162,9 @@ static bool keep_old(struct diff *d, struct chunk *b, size_t i, const struct kep
     return true;
 }
 
-/* Rows of this type are to come. Where their key is another one than before, nothing is known any
- * more: what there is will be learned, and the table is read again where it was read at the start
- * (see alter.h). */
+/* Rows of this type are to come. If they have another key than before, forgets all that is known of
+ * rows: the rows that are there will be learned, or, where the snapshot was read (see alter.h), the
+ * table is read again. */
 static bool enter_rowtype(struct diff *d, struct rowtype *rowtype, struct err *e)
 {
     bool is_other_key;

@@ -11,7 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAGIC UINT64_C(0x7067636469303101) /* says the order of its bytes, too */
+/* Says the order of its bytes, too. It was ...01 when a header could be older than the rows. */
+#define MAGIC UINT64_C(0x7067636469303102)
 
 enum { HEADER, BUCKET_COUNTS, FIRST_PLACES };
 

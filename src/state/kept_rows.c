@@ -35,7 +35,8 @@ struct kept_rows {
     bool has_more_deleted;  /* than are listed */
     struct buf older;       /* scratch */
     bool has_saved_index;   /* of the rows as they are, see kept_index_file.h */
-    unsigned rollbacks;     /* of the store, when the saved index was dropped */
+    bool has_no_index;      /* in the file: the one that was there was dropped */
+    unsigned rollbacks;     /* of the store, when that was done */
 };
 
 static bool add_listed(struct list *l, uint64_t change, int64_t id, struct err *e)
@@ -50,15 +51,16 @@ bool kept_rows_get(struct kept_rows *k, int64_t id, struct kept_row *row, struct
     return kept_table_get(k->table, id, row, e);
 }
 
-/* Before rows change: the saved index is none of them any more. (A transaction that dropped it may
- * have been undone.) */
+/* Before rows change: the saved index is none of them any more, nor will it ever be, whether or not
+ * it was one when the file was opened. (A transaction that dropped it may have been undone.) */
 static bool begin_change(struct kept_rows *k, struct err *e)
 {
-    if (!k->has_saved_index && k->rollbacks == store_rollbacks(k->store))
+    if (k->has_no_index && k->rollbacks == store_rollbacks(k->store))
         return true;
     k->rollbacks = store_rollbacks(k->store);
     k->has_saved_index = false;
-    return kept_index_file_drop(&k->file, e);
+    k->has_no_index = kept_index_file_drop(&k->file, e);
+    return k->has_no_index;
 }
 
 static void count_row(struct kept_rows *k, const struct kept_row *r)
@@ -234,6 +236,7 @@ bool kept_rows_save_index(struct kept_rows *k, uint64_t saved, struct err *e)
         return false;
     if (k->deleted.n > 0 || k->has_more_deleted)
         return true; /* these rows are in no index: only a reading of all rows finds them */
+    k->has_no_index = false;
     k->has_saved_index = kept_index_file_save(&k->file, e);
     return k->has_saved_index;
 }

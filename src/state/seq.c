@@ -6,11 +6,11 @@
 #include <stdio.h>
 #include <string.h>
 
-/* How far a ceiling is after the clock, in microseconds. */
+/* How far a ceiling is ahead of the clock, in microseconds. */
 #define SECOND 1000000
 
-/* How far it is after the last number, where that is ahead of the clock: at first, and at most,
- * since each one is twice as far as the one before until other records are saved. */
+/* How far a ceiling is ahead of the last number, where that is ahead of the clock: NEAR at first,
+ * then twice as far each time until other records are saved, FAR at most. */
 #define NEAR 10000
 #define FAR 1000000
 
@@ -78,7 +78,7 @@ void seq_end(struct seq *s, bool is_saved)
     s->next = 0;
 }
 
-/* Saves nothing else. */
+/* Saves a ceiling in a transaction of its own. */
 static bool save(struct seq *s, uint64_t ceiling, struct err *e)
 {
     bool ok;

@@ -125,7 +125,8 @@ static bool make_file(const char *path, struct err *e)
     return true;
 }
 
-/* What is beside the state file belongs to it: SQLite would read what somebody else put there. */
+/* Refuses what somebody else may have put in the place of the files that SQLite keeps beside the
+ * state file, since it would read them. */
 static bool check_beside(const char *path, struct err *e)
 {
     static const char *const endings[] = { "-wal", "-journal", "-shm" };

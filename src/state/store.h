@@ -9,10 +9,12 @@
  *   state     name     key  a value that a script keeps, JSON
  *   sink      name     ""   how far a sink has come, JSON
  *   commit    name     ""   the savepoint that a sink stored with its data, JSON
+ *   prepared  name     ""   the savepoint that a sink is about to store as a short text, JSON
  *   serial    ""       ""   the number of the newest savepoint
  *   seq       ""       ""   no change was given a number beyond this one
  *   pipeline  ""       ""   tells this state file from others
  *   former    ""       ""   what it was called before it was reset, each followed by a blank
+ * and those of kind "form", see kept_columns.h.
  *
  * All errors are ERR_STATE and name the file.
  *
@@ -22,8 +24,8 @@
 
 #include "capture/position.h"
 
-/* The columns of the other tables that a state file may hold: see kept_table and
- * kept_index_file. One that holds anything else (a trigger, a view, other columns) is refused. */
+/* The columns of the other tables that a state file may hold: see kept_table.h and
+ * kept_index_file.h. A file with anything else (a trigger, a view, other columns) is refused. */
 #define STORE_ROWS " (id INTEGER PRIMARY KEY, hash INTEGER NOT NULL, xid INTEGER NOT NULL," \
                    " digest INTEGER NOT NULL, flags INTEGER NOT NULL, note INTEGER NOT NULL," \
                    " sum INTEGER NOT NULL, key BLOB NOT NULL, form INTEGER, row BLOB, older BLOB)"

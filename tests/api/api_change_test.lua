@@ -19,13 +19,7 @@ local function database(columns, values)
    return fixtures.database("create table t (%s); insert into t values (%s)", columns, values)
 end
 
--- Runs <body> with `c`, each change of t; the lines it prints.
-local function run(db, body, more)
-   return once.ok({
-      script = ("pgcdc.source {table = 't', on_change = function(c)\n%s\nend}"):format(body),
-      dsn = db,
-   }, more).lines
-end
+local run = once.on_change
 
 -- The xmin of t's row with the id, as 64 bit (no epoch has passed in a throw-away cluster).
 local function xid_of(db, id)

@@ -1,6 +1,7 @@
 -- connect_send_test.lua: pgcdc.connect: statements whose result is waited for later.
 -- SPDX-License-Identifier: MIT
 
+local client = require "client"
 local cluster = require "cluster"
 local lu = require "luaunit"
 local program = require "program"
@@ -10,11 +11,6 @@ local TestConnectSend = {}
 
 local prelude = [[
 local db, other = pgcdc.connect(), pgcdc.connect()
-local function fails(f, ...)
-   local ok, why = pcall(f, ...)
-   assert(not ok, "this should have failed")
-   print((tostring(why):gsub("^[^ ]*:%d+: ", "")))
-end
 local function value(sql, ...)
    return select(2, next(other:query("select " .. sql, ...)[1]))
 end
@@ -22,7 +18,7 @@ local function pid(of) return of:query("select pg_backend_pid() as p")[1].p end
 local function is_there(p) return value("count(*) from pg_stat_activity where pid = $1", p) == 1 end
 local _ = fails, value, pid, is_there
 ]]
-prelude = prelude:gsub("\n", " ")
+prelude = client.FAILS .. prelude:gsub("\n", " ")
 
 -- Runs a script whose `db` and `other` are connected to a new database, or to <database>.
 local function run(script, database, options)
@@ -117,12 +113,7 @@ function TestConnectSend.test_errors()
       'db:send: connection to server on socket "/nowhere/.s.PGSQL.5432" failed: .*',
       "1",
    }
-   lu.assertEquals(#lines, #expected, table.concat(lines, "\n"))
-   for i, line in ipairs(lines) do
-      if line ~= expected[i] then
-         lu.assertStrMatches(line, expected[i])
-      end
-   end
+   client.assert_lines(lines, expected)
 end
 
 -- A result that nobody takes is dropped by what comes next, which is not disturbed by it.

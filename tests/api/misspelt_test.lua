@@ -123,6 +123,39 @@ function TestMisspelt.test_the_api()
    lu.assertStrContains(result.stderr, "there is no operator 'field_of_mine'")
 end
 
+-- Events: what they may lack is nil, all else is an error.
+function TestMisspelt.test_events()
+   local lines = program.run { dsn = "host=/nowhere", options = { "--once" }, script = [[
+      local function try(f) print((select(2, pcall(f)):gsub("^.-([^/]*%.lua:%d+:)", "%1"))) end
+      pgcdc.source { table = "t" }:on("error", function(e)
+         print(e.sqlstate, #e.message > 0, e.source, e.retry_in > 0)
+         try(function() return e.mesage end)
+         try(function() return e.sqlsate end)
+         pgcdc.stop(0)
+      end)]] }.lines
+   lu.assertEquals(lines, {
+      "nil\ttrue\tt\ttrue",
+      "script.lua:4: there is no field of the event 'error' 'mesage'; did you mean 'message'?",
+      "script.lua:5: there is no field of the event 'error' 'sqlsate'; did you mean 'sqlstate'?",
+   })
+   local db, state = database(), fixtures.state()
+   local options = { dsn = db, state = state, script = [[
+      local function try(f) print((select(2, pcall(f)):gsub("^.-([^/]*%.lua:%d+:)", "%1"))) end
+      pgcdc.source { table = "orders" }:on("schema", function(old, new)
+         print(#old, #new, new[4].name, new[4].type, old[4])
+         try(function() return new[4].typ end)
+         try(function() return old.id end)
+      end)]] }
+   once.ok(options)
+   db:exec "alter table orders add column more int"
+   lu.assertEquals(once.ok(options).lines, {
+      "3\t4\tmore\tinteger\tnil",
+      "script.lua:4: there is no field of a column of the event 'schema' 'typ';"
+         .. " did you mean 'type'?",
+      "script.lua:5: there is no field of the list of columns of the event 'schema' 'id'",
+   })
+end
+
 -- Errors ---------------------------------------------------------------------------------------
 
 -- The error of a script that does this with `c`, in a handler or behind operators.
@@ -150,6 +183,43 @@ function TestMisspelt.test_a_numeric_is_compared()
    lu.assertStrContains(error_of(db,
       "pgcdc.source { table = 'orders', on_change = function() return '5' < 6 end }"),
       "tonumber() makes a number of it")
+end
+
+-- Lua raises no error where a text is equal to a number or not: the start warns of such lines.
+function TestMisspelt.test_a_numeric_is_equal()
+   local db = database()
+   local function warnings(script, options)
+      local found = {}
+      local result = once.ok { dsn = db, options = options,
+         script = "local orders = pgcdc.source { table = 'orders' }\n" .. script }
+      for text in result.stderr:gmatch "level=warn msg=(%b\"\")" do
+         found[#found + 1] = text:match "line (.-) true: the column 'total' is numeric"
+      end
+      return found
+   end
+   for line, is in pairs {
+      ["return c.row.total == 100"] = "2: c.row.total == 100 is never",
+      ["return c.old ~= nil and c.old.total ~= 1.5"] = "2: c.old.total ~= 1.5 is always",
+      ["local order = c.row if order.total == -1 then return true end"] =
+         "2: order.total == -1 is never",
+      ["return 5 == c.row['total']"] = "2: 5 == c.row['total'] is never",
+      ["local a --[[ c.row.total == 1\n]] return (c.row.total == 0x10)"] =
+         "3: c.row.total == 0x10 is never",
+   } do
+      local script = ("orders:filter(function(c) %s end):sink(print)"):format(line)
+      lu.assertEquals(warnings(script), { is })
+   end
+   lu.assertEquals(warnings [==[
+      local state, t = { total = 5 }, "c.row.total == 5"
+      orders:sink(function(c)
+         local name = c.row.name
+         print(state.total == 5, c.row.id == 5, tonumber(c.row.total) == 5, c.row.total + 0 == 5,
+            1 + c.row.total == 5, c.row.total == "5", #c.row.total == 5, name == 5,
+            [[row.total == 5]], "\"c.row.total == 5", 5 == c.row.total - 1,
+            c.row.total == 5 .. "") -- c.row.total == 5
+      end)]==], {})
+   lu.assertEquals(warnings("orders:filter(function(c) return c.row.total == 1 end):sink(print)",
+      { "--sandbox" }), {}) -- which reads no files
 end
 
 function TestMisspelt.test_the_row_of_a_delete()

@@ -26,22 +26,7 @@ local function lines_of(db, name)
    return result.lines
 end
 
--- Compares lines with row_to_json() of the rows that they are of, by the server, column by column.
-local function assert_like_row_to_json(conn, name, lines)
-   local list = {}
-   for i, line in ipairs(lines) do
-      list[i] = "(" .. conn:escape(line) .. ")"
-   end
-   conn:exec("create temp table lines as select line::jsonb from (values "
-      .. table.concat(list, ",") .. ") v(line)")
-   local differences = conn:exec(([[
-      select t.id, d.* from %s t join lines on (line->'key'->>'id')::int = t.id, lateral (
-         select key, ours.value as ours, theirs.value as theirs from jsonb_each(line->'row') ours
-            full join jsonb_each(row_to_json(t)::jsonb) theirs using (key)) d
-         where d.ours::text is distinct from d.theirs::text limit 10]]):format(name))
-   lu.assertEquals(differences[1] and table.concat(differences[1], " | "), nil)
-   lu.assertEquals(#lines, math.tointeger(conn:value("select count(*) from " .. name)))
-end
+local assert_like_row_to_json = values.assert_like_row_to_json
 
 -- The oracle: row_to_json() in a session whose time zone is UTC, for every type there is and
 -- whatever the settings of the database are.

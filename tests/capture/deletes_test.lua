@@ -12,6 +12,14 @@ local TestDeletes = {}
 local new_state, run, ops, sorted = fixtures.state, deletes.run, deletes.ops, deletes.sorted
 local database = fixtures.database
 
+-- A function that runs the script once more, and returns the result.
+local function runner(db, script)
+   local state = new_state()
+   return function()
+      return program.run { script = script, dsn = db, state = state, options = { "--once" } }
+   end
+end
+
 -- Ops: inserts, updates and deletes are told apart, a row deleted and inserted again is updated, a
 -- changed key is a delete and an insert; deletes come first, so that what is unique stays so.
 function TestDeletes.test_inserts_updates_and_deletes_are_told_apart()
@@ -100,10 +108,7 @@ function TestDeletes.test_truncate()
       local s = pgcdc.source {deletes = true, table = "t", on_change = print}
       s:on("truncate", function(e) print("truncate", e.source) end)
       s:on("batch", function(e) print("batch", e.count) end)]]
-   local state = new_state()
-   local function again()
-      return program.run { script = script, dsn = db, state = state, options = { "--once" } }
-   end
+   local again = runner(db, script)
    lu.assertEquals(#again().changes, 5000)
    db:exec "VACUUM FULL t"
    lu.assertEquals(again().stdout, "")
@@ -139,10 +144,7 @@ function TestDeletes.test_old_rows()
             print(c)
          end
       end}]]
-   local state = new_state()
-   local function again()
-      return program.run { script = script, dsn = db, state = state, options = { "--once" } }
-   end
+   local again = runner(db, script)
    local first = again()
    lu.assertEquals(#first.changes, 2)
    lu.assertNil(first.changes[1].old)
@@ -343,10 +345,7 @@ function TestDeletes.test_reshaped()
       pgcdc.source {table = "t", deletes = true, old = true}
          :rename {name = "title"}:drop {"secret"}
          :sink(function(c) print(c) print(c.changed and table.concat(c.changed, " ")) end)]]
-   local state = new_state()
-   local function again()
-      return program.run { script = script, dsn = db, state = state, options = { "--once" } }
-   end
+   local again = runner(db, script)
    local first = again()
    lu.assertEquals(#first.changes, 2, first.stderr)
    db:exec "UPDATE t SET name = 'c', secret = 'z' WHERE id = 1; DELETE FROM t WHERE id = 2"

@@ -84,20 +84,109 @@ function TestHandOver.test_from_none_to_deletes()
    end
 end
 
--- The other way deletes in between cannot be told: a warning says so.
+local function quiet(poll, fields)
+   local words, result = poll(fields)
+   lu.assertNotStrContains(result.stderr, "level=warn")
+   return words
+end
+
+-- The other way: the last poll by triggers tells what they have noted, and learns what is there.
 function TestHandOver.test_from_triggers_to_deletes()
+   for _, fields in ipairs { XMIN, { capture = "xmin", deletes = true, old = true } } do
+      local db = fixtures.database(fixtures.numbers(8))
+      stepping.trigger(db, "install")
+      local poll = stepping.new(db)
+      poll()
+      db:exec "update t set n = 1 where id = 1; delete from t where id in (2, 3)"
+      db:exec "insert into t values (3); insert into t values (9); delete from t where id = 9"
+      db:exec "update t set id = 40 where id = 4"
+      local words = quiet(poll, fields)
+      lu.assertEquals(words, "delete 2, upsert 1, delete 9, upsert 3, delete 4, upsert 40")
+      stepping.trigger(db, "remove")
+      lu.assertEquals(poll(fields), "")
+      db:exec "delete from t where id in (1, 8, 40); insert into t values (9)"
+      db:exec "update t set n = 2 where id in (3, 7)"
+      words = quiet(poll, fields)
+      lu.assertEquals(words, "delete 8 1 40, insert 9, update 3 7")
+   end
+end
+
+-- Beside transactions that are under way, with savepoints, and others that end in between.
+function TestHandOver.test_from_triggers_to_deletes_beside_others()
    local db = fixtures.database(fixtures.numbers(8))
    stepping.trigger(db, "install")
    local poll = stepping.new(db)
+   local busy, other = db:connect(), db:connect()
+   busy:exec "begin; delete from t where id = 1; insert into t values (11)"
+   other:exec [[begin; delete from t where id = 2; savepoint s; insert into t values (12);
+      release s]]
    poll()
-   db:exec "update t set n = 1 where id = 1"
+   other:exec "commit"
+   db:exec "delete from t where id = 3"
+   lu.assertEquals(poll(XMIN), "delete 2, upsert 12, delete 3")
+   busy:exec "commit"
+   db:exec "delete from t where id in (4, 12)"
+   lu.assertEquals(poll(XMIN), "delete 1 4 12, insert 11")
+end
+
+-- A row that was told before by its stamp, while its xmin, of a savepoint, still looks new: its
+-- delete is told.
+function TestHandOver.test_from_triggers_to_deletes_with_savepoints()
+   local db = fixtures.database(fixtures.numbers(3))
+   stepping.trigger(db, "install")
+   local poll = stepping.new(db)
+   local busy = db:connect()
+   busy:exec "begin; update t set n = 9 where id = 1"
+   db:exec "begin; savepoint s; insert into t values (12), (13); release s; commit"
+   poll()
+   lu.assertEquals(poll(XMIN), "")
+   db:exec "delete from t where id = 12"
+   lu.assertStrContains(poll(XMIN), "delete 12")
+   busy:exec "commit"
+   db:exec "delete from t where id in (1, 13)"
+   lu.assertStrContains(poll(XMIN), "delete 1 13")
+end
+
+-- Where the notes are gone the table is read again; a source that did not begin with what was there
+-- warns, and learns what is there.
+function TestHandOver.test_from_triggers_that_are_gone_to_deletes()
+   for start, want in pairs {
+      snapshot = { "read 2 3 4 5 6 7 8", "the table is read again" },
+      now = { "", "deletes since then are not told" },
+   } do
+      local db = fixtures.database(fixtures.numbers(8))
+      local triggers = { capture = "trigger", start = start }
+      local deletes = { capture = "xmin", deletes = true, start = start }
+      stepping.trigger(db, "install")
+      local poll = stepping.new(db)
+      poll(triggers)
+      db:exec "delete from t where id = 1"
+      stepping.trigger(db, "remove")
+      local words, result = poll(deletes)
+      lu.assertEquals(words, want[1])
+      lu.assertStrContains(result.stderr,
+         "the triggers that noted deletes since the last poll were removed or installed anew")
+      lu.assertStrContains(result.stderr, want[2])
+      db:exec "delete from t where id = 2; insert into t values (9)"
+      words, result = poll(deletes)
+      lu.assertEquals(words, "delete 2, insert 9")
+      lu.assertNotStrContains(result.stderr, "level=warn")
+   end
+end
+
+-- The same where notes were pruned.
+function TestHandOver.test_from_triggers_whose_notes_are_pruned_to_deletes()
+   local db = fixtures.database(fixtures.numbers(4))
+   stepping.trigger(db, "install")
+   local poll = stepping.new(db)
+   poll()
+   db:exec "delete from t where id = 1"
+   stepping.trigger(db, "prune", { older_than = "0s" })
    local words, result = poll(XMIN)
-   lu.assertEquals(words, "upsert 1")
-   lu.assertStrContains(result.stderr, "deletes since the last poll by triggers are not told")
-   db:exec "delete from t where id = 2; insert into t values (9)"
-   words, result = poll(XMIN)
-   lu.assertEquals(words, "delete 2, insert 9")
-   lu.assertNotStrContains(result.stderr, "level=warn")
+   lu.assertEquals(words, "read 2 3 4")
+   lu.assertStrContains(result.stderr, "deletes that were not read yet were pruned: the table is")
+   db:exec "delete from t where id = 2"
+   lu.assertEquals(poll(XMIN), "delete 2")
 end
 
 return TestHandOver

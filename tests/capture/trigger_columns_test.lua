@@ -11,9 +11,7 @@ local watch = require "watch"
 local TestTriggerColumns = {}
 
 local function new_database(sql, args)
-   local db = fixtures.database(sql or fixtures.numbers(8))
-   stepping.trigger(db, "install", args)
-   return db
+   return stepping.installed(sql or fixtures.numbers(8), args)
 end
 
 -- One more run of the source, which must end with this status; its standard error.

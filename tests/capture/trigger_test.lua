@@ -15,9 +15,7 @@ local watch = require "watch"
 local TestTrigger = {}
 
 local function new_database(sql, args)
-   local db = fixtures.database(sql or fixtures.numbers(5))
-   stepping.trigger(db, "install", args)
-   return db
+   return stepping.installed(sql or fixtures.numbers(5), args)
 end
 
 -- Rows that were there are read; then each statement is what it is. The stamp is no column.

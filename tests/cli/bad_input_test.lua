@@ -7,6 +7,7 @@
 local cluster = require "cluster"
 local files = require "files"
 local lu = require "luaunit"
+local once = require "once"
 local program = require "program"
 local scope = require "scope"
 local tables = require "tables"
@@ -22,10 +23,7 @@ local function check(status, message, options)
    options.deadline = 10
    local result = program.run(options)
    result.stderr = result.stderr:gsub('\\"', '"') -- as it was before it was logged
-   lu.assertStrContains(result.stderr, message)
-   lu.assertEquals(result.status, status)
-   lu.assertEquals(result.stdout, "")
-   return result
+   return once.fail(status, message, result)
 end
 
 -- The fields of pgcdc.source {...} and what is said of them; status 1 with file and line.

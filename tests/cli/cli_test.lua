@@ -15,6 +15,8 @@ local server = require "server"
 local wait = require "wait"
 local watch = require "watch"
 
+local fail = require("once").fail
+
 local TestCli = {}
 
 local PRINT = [[
@@ -26,11 +28,7 @@ end
 
 -- Runs it; the status and a piece of the message must be these, and nothing is on standard output.
 local function check_fails(status, message, options)
-   local result = program.run(options)
-   lu.assertStrContains(result.stderr, message)
-   lu.assertEquals(result.status, status)
-   lu.assertEquals(result.stdout, "")
-   return result
+   return fail(status, message, program.run(options))
 end
 
 -- Answers --------------------------------------------------------------------------------------

@@ -15,9 +15,7 @@ local scope = require "scope"
 
 local TestHolding = {}
 
-local function run(db, script, status, options)
-   return once.ends(status, { script = script, dsn = db }, options)
-end
+local run = once.script
 
 -- A run that is fed one poll at a time.
 local function start(db, script, state, args)

@@ -16,11 +16,7 @@ local wait = require "wait"
 
 local TestOnError = {}
 
--- Runs a script with --once; returns its result, standard error with quotes and newlines as they
--- were. `status`: what it must end with.
-local function run(db, script, status, options)
-   return once.ends(status, { script = script, dsn = db }, options)
-end
+local run = once.script
 
 -- The log lines of a level, as text.
 local function log_lines(result, level)

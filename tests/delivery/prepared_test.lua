@@ -59,9 +59,7 @@ local SINK = [[
 local ONE = SINK .. 'pgcdc.source {table = "t"}:sink(new_sink "out")'
 
 local function new_database(n)
-   local db = fixtures.database "create table t (id int primary key, name text)"
-   db:exec(("insert into t select i, 'n' || i from generate_series(1, %d) i"):format(n or 3))
-   return db
+   return fixtures.names(n or 3)
 end
 
 -- Runs the script over a folder of targets and a state file of its own.

@@ -16,8 +16,7 @@ local scope = require "scope"
 local TestSeq = {}
 
 local function new_database(n)
-   return fixtures.database("create table t (id int primary key, name text);"
-      .. " insert into t select i, 'n' || i from generate_series(1, %d) i", n or 3)
+   return fixtures.names(n or 3)
 end
 
 -- Prints each number at once, so that one that was delivered is known.

@@ -13,14 +13,10 @@ local program = require "program"
 local TestSettle = {}
 
 local function database(n)
-   local db = fixtures.t_and_u "name text"
-   db:exec(("insert into t select i, 'n' || i from generate_series(1, %d) i"):format(n))
-   return db
+   return fixtures.t_and_u("name text", "'n' || i", n)
 end
 
-local function run(db, script, status, options)
-   return once.ends(status, { script = script, dsn = db }, options)
-end
+local run = once.script
 
 local function start(db, script, state, args)
    return program.start { script = script, dsn = db, state = state, args = args }

@@ -245,18 +245,7 @@ function TestFaultCrash.test_the_server_crashes_during_the_snapshot()
    local one = new_cluster()
    one:exec [[alter table t add pad text default repeat('x', 1000);
       insert into t select i, 0 from generate_series(101, 30000) i; checkpoint]]
-   local p = watch.start(one, {
-      stdin = "pipe", brief = true, more = [[
-         local n = 0
-         source:on("read", function()
-            n = n + 1
-            if n == 1 or n == 20000 then
-               print("row " .. n)
-               io.stdout:flush()
-               assert(io.read "l" == "go")
-            end
-         end)]],
-   })
+   local p = watch.start(one, watch.gates(1, 20000))
    watch.wait_line(p, "^row 1$")
    one:exec "update t set n = 1 where id % 100 = 0" -- flushes the start, as the next range finds
    p.proc:write "go\n"

@@ -148,11 +148,7 @@ function TestFaultIdentity.test_too_many_transactions_behind()
    lu.skipIf(not xids.can_move(), "there is no pg_resetwal")
    local one = cluster.new()
    one:exec(CREATE)
-   for _, row in ipairs(one:exec "select datname from pg_database where datallowconn") do
-      local conn = one:connect(row[1])
-      conn:exec "vacuum freeze"
-      conn:close()
-   end
+   xids.freeze(one)
    local state = fixtures.state()
    lu.assertEquals(#once(one, state).changes, 20)
    one:exec "update t set n = 1 where id = 1" -- flushes the start
@@ -185,11 +181,7 @@ end
 function TestFaultIdentity.test_a_view_in_an_old_cluster()
    lu.skipIf(not xids.can_move(), "there is no pg_resetwal")
    local one = cluster.new()
-   for _, row in ipairs(one:exec "select datname from pg_database where datallowconn") do
-      local conn = one:connect(row[1])
-      conn:exec "vacuum freeze"
-      conn:close()
-   end
+   xids.freeze(one)
    one:stop()
    xids.set_next(one, 3000000000)
    one:start()

@@ -4,7 +4,7 @@
 -- A loop of lua_next must not call what may run a finalizer, unless a comment above or on it says
 -- that "no script" has the table. A text that is borrowed from a value must not be used after that
 -- was popped, unless a comment says what "keeps" it. A connection that was looked up is used at
--- once.
+-- once. And of our Lua half: it compares no metatable of a script's value by ==.
 
 local tree = require "tree"
 
@@ -13,7 +13,7 @@ local pointers = {}
 local runs_lua = { "lua_pushl?string%(", "lua_pushliteral%(", "lua_pushv?fstring%(",
    "lua_createtable%(", "lua_newuserdatauv%(", "lua_p?callk?%(", "lua_getfield%(",
    "lua_gettable%(", "luaL_tolstring%(", "_push_clone%(", "push_clone%(", "clone_push%(",
-   "json_put", "json_exact_note%(", "push_new_field%(" }
+   "json_put", "json_exact_remember%(", "push_new_field%(" }
 
 local function finds_any(line, patterns)
    for _, pattern in ipairs(patterns) do
@@ -74,6 +74,13 @@ local function check_connection(path, lines, at)
 end
 
 function pointers.check()
+   for _, path in ipairs(tree.find "lua/pgcdc -name '*.lua'") do
+      for i, line in ipairs(tree.lines(tree.read(path))) do
+         if line:find "getmetatable%b() *[~=]=" or line:find "[~=]= *raw%.array_metatable" then
+            tree.report(path, i, "a script's __eq gets the metatable: rawequal")
+         end
+      end
+   end
    for _, path in ipairs(tree.find "src/lua -name '*.c'") do
       local lines = tree.lines(tree.read(path))
       for i, line in ipairs(lines) do

@@ -11,6 +11,7 @@ local cuts = require "cuts"
 local lu = require "luaunit"
 local scope = require "scope"
 local sessions = require "sessions"
+local tables = require "tables"
 
 local TestNetworkTls = {}
 
@@ -28,13 +29,7 @@ function TestNetworkTls.setupClass()
 end
 
 local function keywords(more)
-   local all = {}
-   for _, each in ipairs { TestNetworkTls.verified, more or {} } do
-      for name, value in pairs(each) do
-         all[name] = value
-      end
-   end
-   return all
+   return tables.merge(TestNetworkTls.verified, more)
 end
 
 local function new_database()
@@ -71,12 +66,7 @@ end
 
 function TestNetworkTls.test_one_byte_at_a_time()
    local session = new_session()
-   local reference = sessions.reference(session)
-   local run = sessions.start(session, function(between) between:pace(1) end, 1)
-   local result = run.p:finish(60)
-   lu.assertEquals({ result.status, result.stderr:match "level=[ew][^\n]*" }, { 0 })
-   lu.assertEquals(#result.lines, #reference.result.lines)
-   lu.assertTrue(#result.lines >= 20)
+   lu.assertTrue(#sessions.trickle(session).lines >= 20)
 end
 
 return TestNetworkTls

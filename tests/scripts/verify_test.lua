@@ -422,6 +422,38 @@ function TestVerify.test_what_cannot_be_compared()
    assert_equal(source, target, { table = "secret", target_table = "guarded" })
 end
 
+-- Columns with other names in the target, also in the key, the condition and circles.
+function TestVerify.test_renamed_columns()
+   local source, target = databases [[create table t (id int primary key, a text, b text, c int);
+      insert into t select g, 'a' || g, 'b' || g, g from generate_series(1, 100) g]]
+   target:exec [[drop table t]]
+   local names = { rename = 'id:number,a:b,b:a,c:"C 1"' }
+   local result = program.run { bundled = "mirror", dsn = source, options = { "--once" },
+      args = { table = "t", target = target:dsn(), rename = names.rename } }
+   lu.assertEquals(result.status, 0, result.stderr)
+   assert_equal(source, target, names)
+   assert_equal(source, target, tables.merge(names, { where = "c < 50 and a like 'a%'" }))
+   assert_equal(source, target, tables.merge(names, { pk = "c", columns = "c,a" }))
+   target:exec [[alter table t add column id int default 7; delete from t where number = 1;
+      update t set a = 'x' where number = 2; update t set "C 1" = 0 where number = 3]]
+   local want = { "public.t: id=1 is missing in the target", "public.t: id=2 differs in b",
+      "public.t: id=3 differs in c" }
+   assert_differs(source, target, want, names)
+   assert_differs(source, target, want, tables.merge(names, { settle = 1, wait = 0.01 }))
+   target:exec [[alter table t drop column "C 1"]]
+   lu.assertEquals(verify(source, target, tables.merge(names, { where = "id > 2" }), 1), {
+      "public.t: the target has no column C 1", "public.t: 98 rows, otherwise equal" })
+   for _, case in ipairs {
+      { "idd:number", "rename: public.t has no column 'idd'; did you mean 'id'?", 3 },
+      { "id:x", "public.t in the target has no column 'x', which is in the key", 3 },
+      { "a:x,b:x", "rename names two columns 'x'", 2 },
+      { "a", "rename=a: say OLD:NEW", 2 },
+   } do
+      local _, refused = verify(source, target, { rename = case[1] }, case[3])
+      lu.assertStrContains(refused.stderr, case[2])
+   end
+end
+
 -- Few rows among many are found by reading little.
 function TestVerify.test_three_of_many()
    local source, target = databases(plain .. [[;

@@ -112,6 +112,46 @@ function TestLoop.test_refused_while_it_runs()
    lu.assertEquals(db:value "select count(*) from t", "3")
 end
 
+-- Rows of a script's own, before any of them comes; also by a function that writes, for what it has
+-- of a source in hand, and then before the first one is written.
+function TestLoop.test_refused_of_rows_of_ones_own()
+   local db = fixtures.database(TABLES)
+   local same = "is the table that the source reads"
+   local function check(source, operators, sink, message)
+      local before = contents(db)
+      local result = once.ends(1, { dsn = db, script = ("local out = pgcdc.sinks.postgres"
+         .. " {connect = %q, existing = %s, %s} pgcdc.source {%s}%s"):format(db:dsn(),
+         sink:find "append" and "nil" or '"keep"', sink, source, operators) })
+      lu.assertStrContains(result.text, message)
+      lu.assertStrContains(result.text, "name another table, or another database as connect")
+      lu.assertEquals(contents(db), before)
+   end
+   local map = ":map(function(c) return { id = c.key.id + 10, a = 'z' } end):sink(out)"
+   check('table = "t"', map, 'table = "t", pk = "id"', same)
+   check('table = "t"', map, 'table = "v", mode = "append"', "holds rows of")
+   check('table = "empty"', map, 'table = "empty", mode = "append"', same)
+   check([[table = '"P q"']], ":partition(2):flatten():map(function() return {id = 5} end)"
+      .. ":sink(out)", 'table = "low", mode = "append"', "holds rows of")
+   check('table = "t"', ":reduce_by('a', function(n) return n + 1 end, { start = 0, every = 60 })"
+      .. ":sink(out)", 'table = "t", pk = "key"', same)
+   local write = "function(c) out:write { id = 9, a = 'z' } end)"
+   check('table = "t"', ":sink(" .. write, 'table = "t", pk = "id"', same)
+   check('table = "t"', ':on("change", ' .. write, 'table = "t", mode = "append"', same)
+   check('table = "t"', [[:sink(function(c) out:write(pgcdc.change { op = "upsert", table = "t",
+      key = { id = 9 }, row = { id = 9, a = "z" } }) end)]], 'table = "t"', same)
+end
+
+-- What a source makes goes into a table that another source reads, whose values go elsewhere.
+function TestLoop.test_rows_of_ones_own_that_are_no_loop()
+   local db = fixtures.database(TABLES)
+   local result = once.ok { dsn = db, script = ([[
+      local out = pgcdc.sinks.postgres { connect = %q, table = "empty", pk = "id" }
+      pgcdc.source { table = "t" }:sink(function(c) out:write { id = c.key.id } end)
+      pgcdc.source { table = "plain", pk = "id" }:map(function(c) return { id = 7 } end):sink(out)
+      pgcdc.source { table = "empty" }:sink(function(c) print(c.key.id) end)]]):format(db:dsn()) }
+   lu.assertEquals(rows(db, "select id from empty order by id"), "1, 2, 7", result.stderr)
+end
+
 function TestLoop.test_mirror()
    local db = fixtures.database(TABLES)
    local result = once.ends(1, { dsn = db, bundled = "mirror",

@@ -1,6 +1,7 @@
 -- sinks_file_test.lua: pgcdc.sinks.jsonl, csv and text: what they write, and exactly once.
 -- SPDX-License-Identifier: MIT
 
+local alone = require "alone"
 local cluster = require "cluster"
 local files = require "files"
 local fixtures = require "fixtures"
@@ -20,13 +21,7 @@ local function script(kind, path, more)
          :sink(pgcdc.sinks.%s { path = %q, %s })]]):format(kind, path, more or "")
 end
 
--- Runs a script without a source, in a folder of its own. Returns the result and the folder.
-local function run(text, options)
-   local folder = scope.dir "out"
-   options = options or {}
-   options.script, options.cwd, options.state = text, folder, false
-   return program.run(options), folder
-end
+local run = alone.run
 
 -- Each id of t is in the files exactly once. `paths`: a list.
 local function assert_once(db, paths)
@@ -150,11 +145,7 @@ function TestSinksFile.test_misuse()
       { 'text { path = "x", append = "no" }', "append must be a boolean" },
       { "cvs {}", "there is no sink 'cvs'; did you mean 'csv'?" },
    }
-   local calls = {}
-   for i, case in ipairs(cases) do
-      calls[i] = ("print(select(2, pcall(function() pgcdc.sinks.%s end)))"):format(case[1])
-   end
-   local result, folder = run(table.concat(calls, "\n"))
+   local result, folder = alone.try_sinks(cases)
    lu.assertEquals(#result.lines, #cases, result.stderr)
    for i, case in ipairs(cases) do
       lu.assertStrContains(result.lines[i], case[2])

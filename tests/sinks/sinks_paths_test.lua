@@ -1,6 +1,7 @@
 -- sinks_paths_test.lua: sinks of many files: paths that are patterns or functions.
 -- SPDX-License-Identifier: MIT
 
+local alone = require "alone"
 local child = require "child"
 local files = require "files"
 local fixtures = require "fixtures"
@@ -14,13 +15,7 @@ local wait = require "wait"
 
 local TestSinksPaths = {}
 
--- Runs a script without a source, in a folder of its own. Returns the result and the folder.
-local function run(text, options)
-   local folder = scope.dir "out"
-   options = options or {}
-   options.script, options.cwd, options.state = text, folder, false
-   return program.run(options), folder
-end
+local run = alone.run
 
 -- All files below a folder, sorted, as paths below it.
 local function tree(folder)
@@ -123,11 +118,7 @@ function TestSinksPaths.test_misuse()
       { 'jsonl { path = "a", dir = "b" }', "dir is for a path that is a function" },
       { 'csv { path = "{a}", header = false }', "header = false: say columns" },
    }
-   local calls = {}
-   for i, case in ipairs(cases) do
-      calls[i] = ("print(select(2, pcall(function() pgcdc.sinks.%s end)))"):format(case[1])
-   end
-   local result = run(table.concat(calls, "\n"))
+   local result = alone.try_sinks(cases)
    lu.assertEquals(#result.lines, #cases, result.stderr)
    for i, case in ipairs(cases) do
       lu.assertStrContains(result.lines[i], case[2])

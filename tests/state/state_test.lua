@@ -17,14 +17,10 @@ local scope = require "scope"
 local TestState = {}
 
 local function database(n)
-   local db = fixtures.t_and_u "v int not null"
-   db:exec(("insert into t select i, 0 from generate_series(1, %d) i"):format(n))
-   return db
+   return fixtures.t_and_u("v int not null", "0", n)
 end
 
-local function run(db, script, status, options)
-   return once.ends(status, { script = script, dsn = db }, options)
-end
+local run = once.script
 
 -- values ---------------------------------------------------------------------------------------
 

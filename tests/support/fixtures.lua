@@ -37,10 +37,13 @@ function fixtures.numbers(count)
       insert into t select generate_series(1, %d);]]):format(count)
 end
 
--- A database with the tables t and u, which have an id and this column.
-function fixtures.t_and_u(column)
+-- A database with the tables t and u, which have an id and this column. t has <n> rows (default 0)
+-- with this value, SQL for row i; u has none.
+function fixtures.t_and_u(column, value, n)
    return fixtures.database([[create table t (id int primary key, %s);
-      create table u (id int primary key, %s)]], column, column)
+      create table u (id int primary key, %s);
+      insert into t select i, %s from generate_series(1, %d) i]], column, column, value or "null",
+      n or 0)
 end
 
 -- A database in which texts are in <encoding>.

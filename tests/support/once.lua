@@ -1,4 +1,4 @@
--- once.lua: runs the program with --once, and says how that must end.
+-- once.lua: runs the program with --once, and says how that, or any other run, must end.
 -- SPDX-License-Identifier: MIT
 
 local lu = require "luaunit"
@@ -28,6 +28,35 @@ function once.ends(status, options, more)
    local result = once.run(options, more)
    lu.assertEquals({ result.status, result.signal }, { status }, result.stderr)
    result.text = result.stderr:gsub('\\"', '"'):gsub("\\n", "\n"):gsub("\\t", "\t")
+   return result
+end
+
+-- The same for a script that reads from <db>.
+function once.script(db, script, status, options)
+   return once.ends(status, { script = script, dsn = db }, options)
+end
+
+-- Runs a script whose one handler, of all changes of table t, has this body: `c` is the change.
+-- Returns the lines that it prints; it must end well.
+function once.on_change(db, body, more)
+   return once.ok({
+      script = ("pgcdc.source {table = 't', on_change = function(c)\n%s\nend}"):format(body),
+      dsn = db,
+   }, more).lines
+end
+
+-- Returns the result of a run, which must have ended well.
+function once.succeed(result)
+   lu.assertEquals(result.status, 0, result.stderr)
+   return result
+end
+
+-- Returns the result of a run, which must have ended with this status and message, and with nothing
+-- on its standard output.
+function once.fail(status, message, result)
+   lu.assertStrContains(result.stderr, message)
+   lu.assertEquals(result.status, status)
+   lu.assertEquals(result.stdout, "")
    return result
 end
 

@@ -82,6 +82,17 @@ function sessions.reference(session)
    return finish(sessions.start(session, nil, 0), "without a fault")
 end
 
+-- Runs a session whose bytes travel one by one, each way. It must end well and print as many lines
+-- as without that; returns its result.
+function sessions.trickle(session)
+   local reference = sessions.reference(session)
+   local run = sessions.start(session, function(between) between:pace(1) end, 1)
+   local result = run.p:finish(60)
+   lu.assertEquals({ result.status, result.stderr:match "level=[ew][^\n]*" }, { 0 })
+   lu.assertEquals(#result.lines, #reference.result.lines)
+   return result
+end
+
 local function offsets_of(total, n)
    n = math.min(math.tointeger(tonumber(os.getenv "PGCDC_TEST_OFFSETS" or "")) or n, total)
    local list = {}

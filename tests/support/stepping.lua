@@ -17,6 +17,13 @@ function stepping.trigger(db, action, args)
    return result
 end
 
+-- A database after this SQL, which makes a table t, for which triggers are then installed.
+function stepping.installed(sql, args)
+   local db = fixtures.database(sql)
+   stepping.trigger(db, "install", args)
+   return db
+end
+
 -- The changes as they came: "read 1 2, delete 3, upsert 4".
 function stepping.words(changes)
    local words, last = {}, nil

@@ -2,6 +2,7 @@
 -- SPDX-License-Identifier: MIT
 
 local crew = require "exact_crew"
+local lu = require "luaunit"
 
 local values = {}
 
@@ -207,6 +208,23 @@ function values.normal_session(conn)
       set extra_float_digits = 1; set bytea_output = 'hex'; set client_encoding = 'UTF8';
       set standard_conforming_strings = on; set quote_all_identifiers = off]]
    return conn
+end
+
+-- Compares lines with row_to_json() of the rows that they are of, by the server, column by column.
+function values.assert_like_row_to_json(conn, name, lines)
+   local list = {}
+   for i, line in ipairs(lines) do
+      list[i] = "(" .. conn:escape(line) .. ")"
+   end
+   conn:exec("create temp table lines as select line::jsonb from (values "
+      .. table.concat(list, ",") .. ") v(line)")
+   local differences = conn:exec(([[
+      select t.id, d.* from %s t join lines on (line->'key'->>'id')::int = t.id, lateral (
+         select key, ours.value as ours, theirs.value as theirs from jsonb_each(line->'row') ours
+            full join jsonb_each(row_to_json(t)::jsonb) theirs using (key)) d
+         where d.ours::text is distinct from d.theirs::text limit 10]]):format(name))
+   lu.assertEquals(differences[1] and table.concat(differences[1], " | "), nil)
+   lu.assertEquals(#lines, math.tointeger(conn:value("select count(*) from " .. name)))
 end
 
 return values

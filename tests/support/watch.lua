@@ -63,6 +63,25 @@ function watch.start(db, options)
    return program.start(setmetatable(all, { __index = options }))
 end
 
+-- Options for `start`: at the rows of the snapshot with these numbers the program prints "row N"
+-- and waits until it gets a line "go".
+function watch.gates(...)
+   local numbers = {}
+   for i, number in ipairs { ... } do
+      numbers[i] = ("[%d] = true"):format(number)
+   end
+   return { stdin = "pipe", brief = true, more = ([[
+      local gates, n = { %s }, 0
+      source:on("read", function()
+         n = n + 1
+         if gates[n] then
+            print("row " .. n)
+            io.stdout:flush()
+            assert(io.read "l" == "go")
+         end
+      end)]]):format(table.concat(numbers, ", ")) }
+end
+
 -- The same, and waits until every row that is there has been delivered.
 function watch.start_current(db, options)
    local p = watch.start(db, options)

@@ -77,7 +77,7 @@ local function run(options)
    local result = program.run {
       dsn = options.dsn and options.dsn:format(between.port), env = env, state = false,
       options = options.sandbox ~= false and { "--sandbox" } or {},
-      script = table.concat(lines, "\n"),
+      script = table.concat(lines, "\n"), binary = options.binary,
    }
    lu.assertNotStrContains(result.stdout, SECRET)
    lu.assertNotStrContains(result.stderr, SECRET)
@@ -120,6 +120,24 @@ function TestWallsSecrets.test_a_script_gets_no_password_of_the_user()
       local is_out, result, accepted = run { script = script }
       lu.assertEquals({ name, is_out }, { name, false }, result.stderr)
       lu.assertTrue(name == "sink" or accepted > 0, name) -- the server was there
+   end
+end
+
+-- C sees to it, where connections are made: also of a Lua half that lets everything pass.
+function TestWallsSecrets.test_a_script_gets_no_password_whatever_our_lua_does()
+   local dir, ours = scope.dir(), program.binary()
+   local top = ours:match "^(.*)/[^/]+/[^/]+$"
+   local binary = dir .. "/build/" .. ours:match "[^/]+$"
+   os.execute(("mkdir '%s/build' && cp '%s' '%s' && cp -r '%s/lua' '%s/scripts' '%s'"):format(dir,
+      ours, binary, top, top, dir))
+   local path = dir .. "/lua/pgcdc/postgres/conninfo.lua"
+   local text, n = files.text(path):gsub("raw%.is_sandboxed", "false")
+   lu.assertEquals(n, 1)
+   files.write(path, text)
+   for name, script in pairs(ATTACKS) do
+      local is_out, result, accepted = run { script = script, binary = binary }
+      lu.assertEquals({ name, is_out }, { name, false }, result.stderr)
+      lu.assertTrue(name == "sink" or accepted > 0, name .. result.stderr)
    end
 end
 
@@ -200,8 +218,8 @@ function TestWallsSecrets.test_no_oracle_for_files()
    files.write(dir .. "/there", SECRET)
    files.write(dir .. "/there.lua", SECRET)
    os.execute(("mkdir '%s/folder' && touch '%s/folder/.s.PGSQL.5432'"):format(dir, dir))
-   local result = program.run { options = { "--sandbox" }, state = false, args = { dir = dir },
-      dsn = "host=/nonexistent", script = [[
+   local result = program.run { options = { "--sandbox", "--allow-network" }, state = false,
+      dsn = "host=/nonexistent", args = { dir = dir }, script = [[
       local dir = pgcdc.args.dir
       local function query(c) pgcdc.connect(c):query "select 1" end
       local ways = {
@@ -212,10 +230,18 @@ function TestWallsSecrets.test_no_oracle_for_files()
          service = function(p) query("servicefile=" .. p) end,
          jsonl = function(p) pgcdc.sinks.jsonl {path = p} end,
          csv = function(p) pgcdc.sinks.csv {path = p} end,
+         redis = function(p) pgcdc.sinks.redis {connect = "unix:" .. p} end,
          text = function(p) pgcdc.sinks.text {path = p} end,
          folder = function(p) pgcdc.sinks.jsonl {path = p .. "/%Y"} end,
          textfile = function(p) pgcdc.stream {}:sink_to_textfile(p) end,
          exec = function(p) pgcdc.sinks.exec {command = p} end,
+         tls = function(p)
+            pgcdc.sinks.redis {connect = "rediss://127.0.0.1:1", tls = {ca = p}}
+         end,
+         hidden_tls = function(p)
+            pgcdc.sinks.redis {connect = "rediss://127.0.0.1:1", tls = setmetatable({},
+               {__pairs = function() return next, {ca = p} end})}
+         end,
          dead = function(p)
             pgcdc.source {table = "t", on_error = "dead_letter", dead_letter = p}
          end,
@@ -229,6 +255,7 @@ function TestWallsSecrets.test_no_oracle_for_files()
          for i, file in ipairs {"there", "none", "folder", "there/below", "/etc/shadow"} do
             local p = i == 5 and file or dir .. "/" .. file
             local ok, text = pcall(way, p)
+            assert(not ok, name)
             local dotted = p:gsub("/", ".")
             for _, written in ipairs {p, dotted, (dotted:gsub("%.", "/"))} do
                local from, to = text:find(written, 1, true)
@@ -244,6 +271,43 @@ function TestWallsSecrets.test_no_oracle_for_files()
       print "nothing told"
       pgcdc.stop()]] }
    lu.assertEquals(result.lines, { "nothing told" }, result.stderr)
+end
+
+-- The same for modules: one that is no Lua, a folder, bytecode and one that is not there are alike
+-- to the script, which gets no text of the file and no path. The log tells the user.
+function TestWallsSecrets.test_no_oracle_for_modules()
+   local dir, lib = scope.dir(), scope.dir()
+   for _, name in ipairs { dir .. "/beside.lua", lib .. "/text.lua" } do
+      files.write(name, "password = hidden treasure " .. SECRET .. "\n")
+   end
+   os.execute(("mkdir '%s/empty'"):format(lib))
+   files.write(lib .. "/empty/init.lua", ")")
+   files.write(lib .. "/code.lua", string.dump(function() end))
+   os.execute(("mkdir '%s/folder.lua' && ln -s nowhere '%s/link.lua'"):format(lib, lib))
+   files.write(lib .. "/good.lua", "return 'good'")
+   files.write(dir .. "/main.lua", [[
+      local told = {}
+      for _, name in ipairs {"none", "beside", "text", "empty", "code", "folder", "link"} do
+         local ok, text = pcall(require, name)
+         assert(not ok and package.loaded[name] == nil)
+         told[#told + 1] = text:gsub(name, "NAME")
+         local found, why = package.searchers[2](name)
+         assert(type(found) == "string" and why == nil, name)
+         told[#told + 1] = "module 'NAME' not found:\n\tno field package.preload['NAME']\n\t"
+            .. found:gsub(name, "NAME")
+      end
+      for _, text in ipairs(told) do
+         assert(text == told[1], told[1] .. "\n" .. text)
+         assert(not text:find("/", 1, true) and not text:find "treasure", text)
+      end
+      print(#told, (require "good"))
+      pgcdc.stop()]])
+   local result = program.run { file = dir .. "/main.lua", options = { "--sandbox" }, state = false,
+                                env = { LUA_PATH = lib .. "/?.lua;" .. lib .. "/?/init.lua" } }
+   lu.assertEquals(result.lines, { "14\tgood" }, result.stderr)
+   for _, name in ipairs { "beside", "text", "code", "folder" } do
+      lu.assertStrContains(result.stderr, name .. ".lua")
+   end
 end
 
 -- ---- commands ----

@@ -23,8 +23,8 @@
 -- checkpoint as text, with a serial number. It is stored there first, then saved here; recovery
 -- compares the two after a crash.
 --
--- One whose target has little room says `prepares`. The savepoint is saved here first, as a record
--- `prepared`; the sink stores a short text that says which one it was:
+-- A sink whose target has little room says `prepares`. Its savepoint is saved here first, as a
+-- record `prepared`, and the sink stores a short text that says which savepoint it is:
 --
 --    saved here: prepared 813    a crash: the target has 812, and all of 813 comes again
 --    flush: the target has 813   a crash: recovery saves what was prepared
@@ -44,7 +44,7 @@ local checkpoint = {}
 -- seals = {[participant] = what its sink calls what it had got by then}}.
 local waiting = {}
 
-local INLINE = 3500 -- bytes of a short text that has the whole savepoint in it
+local INLINE = 3500 -- the most bytes that a short text may have with the whole savepoint in it
 
 local unsaved = {} -- source -> records that were captured, and are neither saved nor waiting, since
                    -- a sink failed
@@ -143,7 +143,7 @@ end
 
 -- ---- saving ----
 
--- The tokens of sinks that are last among the records: participant -> text.
+-- The last token of each sink among the records: participant -> text.
 local function last_tokens(records)
    local tokens = {}
    for _, record in ipairs(records) do
@@ -159,7 +159,7 @@ local function array(list)
 end
 
 -- Flushes these sinks; those that can share a transaction (whose `together` is the same) in one.
--- `upto`: participant -> the seal up to which it is flushed; where there is none, all of it.
+-- `upto`: participant -> the seal up to which it is flushed; one without a seal is flushed whole.
 -- `attempt`: see `prepare`.
 local function flush_targets(targets, attempt, upto)
    local done = {}
@@ -168,7 +168,8 @@ local function flush_targets(targets, attempt, upto)
       if not done[sink] then
          local parts = {}
          for _, other in ipairs(targets) do
-            if other.sink == sink or sink.together and other.sink.together == sink.together then
+            if rawequal(other.sink, sink)
+               or sink.together and rawequal(other.sink.together, sink.together) then
                parts[#parts + 1] = { sink = other.sink, upto = upto[other] }
                done[other.sink] = true
             end
@@ -181,7 +182,7 @@ local function flush_targets(targets, attempt, upto)
          end
          for _, part in ipairs(parts) do
             local flushed = participants.sink(part.sink)
-            flushed.is_dirty = part.upto ~= nil -- what came after the seal
+            flushed.is_dirty = part.upto ~= nil -- values may have come after the seal
             flushed.asked, flushed.attempt, attempt.pending[flushed] = nil, nil, nil
          end
       end
@@ -210,8 +211,9 @@ local function seal(members)
    return seals
 end
 
--- The last flush of this sink failed, and nobody knows whether the target has it. Asks, since what
--- is prepared may be removed only after that: saves what was prepared if the target has it.
+-- The last flush of this sink failed, and nobody knows whether the target has its savepoint. Asks
+-- the target, and saves here what was prepared if it has. (What is prepared may be removed only
+-- after that.)
 local function clear_doubt(participant)
    local attempt = participant.attempt
    local stored = participants.call(participant.sink, "recall")
@@ -263,8 +265,9 @@ local function next_serial(targets)
    return serial
 end
 
--- The names of all sources that a savepoint in these sinks is about: those whose positions go back
--- if a target does. One that brought nothing yet is not known to be of the group.
+-- The names of all sources that a savepoint in these sinks is about: their positions go back if a
+-- target does. (So also sources that feed these sinks, and are not of the group since they brought
+-- nothing yet.)
 local function names_of(members, targets)
    local all = {}
    for number in pairs(members) do
@@ -278,8 +281,8 @@ local function names_of(members, targets)
    return array(groups.names(all))
 end
 
--- The records as a savepoint has them: text only, and with the positions of all these sources,
--- since the state file may be lost.
+-- The records as a savepoint has them: text only, and with a position of each of these sources, so
+-- that it is complete if the state file is lost.
 local function plain_records(names, records)
    local plain, has_position = {}, {}
    for i, record in ipairs(records) do
@@ -316,8 +319,8 @@ local function store_savepoint(members, records, targets, upto)
    flush_targets(targets, attempt, upto)
 end
 
--- Which of the sinks that store savepoints are flushed, as a list, and up to which seal. `seals`:
--- those of the moment that is saved; nil for what is true now.
+-- The sinks that store savepoints and are to be flushed, as a list; and participant -> the seal up
+-- to which it is flushed. `seals`: those of the moment that is saved; nil: what is true now is.
 local function choose_targets(members, seals)
    local targets, upto = {}, {}
    for _, participant in ipairs(dirty_targets(members)) do

@@ -6,13 +6,18 @@
 --    users_b ────────────┘             they have when both were read from their start to the end,
 --                                      and nothing of that is held
 --
--- A *reading* is the snapshot of a source, or a later one, as after a failover. What a sink that
--- asked for it (`watch`) is told:
+-- A *reading* is the snapshot of a source, or a later one, as after a failover. A sink is told of
+-- readings if it has asked for that (`watch`); then it has these methods:
 --    sink:begin_reading(number)    a source that feeds it is read, and all its rows are to come
 --    sink:owes()                   returns true if it has something to do when readings are over;
 --                                  it does that in its next flush, if `all_read`
---    sink:wants_reading(number)    a source goes on from its position. Returns true if the sink
---                                  needs all its rows once more
+--    sink:wants_reading(number)    the name of a source is known, and it goes on from its position.
+--                                  Returns true if the sink needs all its rows once more
+--
+-- A sink that has this method is told, before any row comes, what the sources read that are
+-- attached to it, also through operators that make other values of changes:
+--    sink:add_table(table)         {id =, started =}, as raw.copy_columns has them; may be told
+--                                  again. Returns true if it wants a flush for that
 -- A handler may write to a sink by hand, and nobody knows which: such a sink counts as fed by all
 -- sources.
 
@@ -27,20 +32,21 @@ local inputs = setmetatable({}, { __mode = "k" })  -- sink -> list of functions,
 local by_hand = setmetatable({}, { __mode = "k" }) -- sink -> true
 local watchers = {}   -- list of sinks
 local names = {}      -- source -> its name, once it is known
+local tables = {}     -- source -> {id =, started =}, see `set_table`
 local is_read = {}    -- source -> true while no reading is under way or to come
 local has_rows = {}   -- source -> true if its last reading brought rows
 local is_due = false
 
 -- ---- what is known of sources and sinks ----
 
---- To be called when a source is declared. `facts`: {deletes = it tells deletes, old = also the
---- rows that were deleted, capture = how, starts_with_snapshot =, leads_to = function that returns
---- true if all that it finds goes to these sinks (a set) and nowhere else}.
+--- To be called when a source is declared. `facts`: {deletes = it tells deletes, old = its deletes
+--- have the old row, capture = how changes are found, starts_with_snapshot =, leads_to = a function
+--- that returns true if all that it finds goes to these sinks (a set) and nowhere else}.
 function feeds.declare(number, facts)
    declared[number] = facts
 end
 
---- What was declared of a source.
+--- What `declare` was given for a source.
 function feeds.facts(number)
    return declared[number]
 end
@@ -104,6 +110,46 @@ local function is_fed_by(sink, number)
    return false
 end
 
+-- Makes sure that the next checkpoint of the source flushes the sink, even if no value comes.
+local function ask_for_flush(sink, number)
+   participants.attach(sink.participant, number)
+   participants.set_dirty(sink.participant)
+end
+
+-- True if the source is attached to the sink, whether or not handlers write to that as well.
+local function is_attached(sink, number)
+   for _, find in ipairs(inputs[sink]) do
+      for _, other in ipairs((find())) do
+         if other == number then
+            return true
+         end
+      end
+   end
+   return false
+end
+
+--- To be called before changes come whose columns are these, as raw.copy_columns has them.
+function feeds.set_table(number, columns)
+   if not columns.table_id then
+      return
+   end
+   tables[number] = { id = columns.table_id, started = columns.started }
+   for sink in pairs(inputs) do
+      if sink.add_table and is_attached(sink, number) and sink:add_table(tables[number]) then
+         ask_for_flush(sink, number)
+      end
+   end
+end
+
+--- The tables that the sources of a batch, or of a list of batches, read.
+function feeds.tables_of(origin)
+   local found = {}
+   for _, batch in ipairs(origin and (origin.held and { origin } or origin) or {}) do
+      found[#found + 1] = tables[batch.source]
+   end
+   return found
+end
+
 -- ---- readings ----
 
 --- From now on the sink is told of readings.
@@ -111,7 +157,7 @@ function feeds.watch(sink)
    watchers[#watchers + 1] = sink
 end
 
---- True if all that the sources of a sink have has come to it.
+--- True if all rows of the sources that feed a sink have come to it.
 function feeds.all_read(sink)
    for _, number in ipairs(feeds.of(sink)) do
       if not is_read[number] or lineage.oldest_held(number) then
@@ -126,13 +172,7 @@ function feeds.has_rows(number)
    return has_rows[number] or false
 end
 
--- The sink is to be flushed, also if the source brings nothing more.
-local function ask_for_flush(sink, number)
-   participants.attach(sink.participant, number)
-   participants.set_dirty(sink.participant)
-end
-
---- The next checkpoint is due now: a sink that owes something may do it.
+--- Makes a checkpoint due now, so that a sink can do in its flush what it owes.
 function feeds.set_due(sink)
    participants.set_dirty(sink.participant)
    is_due = true

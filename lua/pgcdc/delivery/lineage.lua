@@ -74,7 +74,7 @@ function lineage.resume(origin)
    lineage.current = origin
 end
 
---- As if something had been released: the host is to look again at what can be saved.
+--- Makes the host look again at what can be saved, as after the release of a value.
 function lineage.set_released()
    lineage.has_released = true
 end

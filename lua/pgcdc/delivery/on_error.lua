@@ -12,8 +12,8 @@
 -- how many seconds, how much longer each time, and what becomes of it then: "stop", "skip" or
 -- "dead_letter". A sink that fails is tried again in the same way, but the change is not to blame,
 -- so that can end in a stop only; while its target is away (see participants.later) it is tried
--- again without end. Records that a target can never take (see participants.refused) fail by
--- themselves, and the sink is flushed without them.
+-- again without end. Records that a target can never take (see participants.refused) go the way of
+-- a change that failed for the last time, and the sink is flushed without them.
 --
 -- While a source waits for another try it is paused: its later changes wait in the host, and other
 -- sources go on.
@@ -97,7 +97,7 @@ end
 
 local failing_since = {} -- source's number -> when the first of its tries failed
 
--- What was tried again has succeeded.
+-- To be called when a change or a save of the source has succeeded: logs that, if it had failed.
 local function end_failure(source)
    local since = failing_since[source.number]
    if since then
@@ -279,7 +279,8 @@ local function source_of(record, sink)
    return by_number[record.source or next(participants.sink(sink).sources)]
 end
 
--- Does with these records what the policies of their sources say. `err`: as `try` returned it.
+-- Treats records that a sink can never take as the policies of their sources say. `err`: as `try`
+-- returned it.
 local function give_up_records(source, err)
    for _, record in ipairs(err.records) do
       local s = source_of(record, err.sink) or source
@@ -288,7 +289,8 @@ local function give_up_records(source, err)
          stop({ text = message, traceback = err.traceback }, 1)
       end
       failed[s] = (failed[s] or 0) + 1
-      raw.log("error", message:sub(1, LONGEST_MESSAGE), { sink = participants.sink(err.sink).name,
+      raw.log("error", message:sub(1, LONGEST_MESSAGE), {
+         sink = record.sink or participants.sink(err.sink).name,
          source = raw.source_name(s.number), record = index, failed = failed[s],
          ["then"] = otherwise == "skip" and "skipped" or "dead letter" })
       if otherwise == "dead_letter" then
@@ -314,7 +316,8 @@ local function deliver_letters()
    return true
 end
 
--- As checkpoint.advance, without the records that sinks can never take.
+-- As `try` of checkpoint.advance, which is called again without the records that sinks can never
+-- take.
 local function advance(source, ...)
    while true do
       local ok, result = deliver_letters()

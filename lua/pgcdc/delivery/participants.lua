@@ -23,11 +23,13 @@
 --    is_late           values have reached it after their batch; until checkpoint saves while
 --                      nothing is held
 --    token             of a sink: what was captured last, as text
---    is_prepared, recalled, target   of a sink: what recovery has done and found
+--    is_prepared, recalled, target   of a sink: recovery has set it to where it goes on; the
+--                      savepoint that its target had, false: none; what tells that target
 --    stored_serial     of a sink: the number of the savepoint that its target had at the start
 --    attempt           of a sink that `prepares`: a flush that has not returned, see checkpoint
---    asked             of a sink that sets `wants_flush`: it was passed on to the host
---    reached           of a sink that wants to know: set of the sources of which values came
+--    asked             of a sink that sets `wants_flush`: how many values have come since the host
+--                      was asked for a checkpoint; nil: it was not asked
+--    reached           of a sink that has this field: set of the sources of which values came
 --    origin, live      what lineage.current and lineage.live were at the last `touch`
 --    values, and changed or texts   of a state, see state
 
@@ -61,7 +63,7 @@ end
 
 --- The seconds of an error that `participants.later` made; nil of any other.
 function participants.again_after(err)
-   return getmetatable(err) == Later and err.again_after or nil
+   return rawequal(getmetatable(err), Later) and err.again_after or nil
 end
 
 -- ---- records that a target can never take ----
@@ -70,11 +72,13 @@ local Refused = { __tostring = function(e)
    return e.message
 end }
 
---- Makes an error for a sink to raise from its flush, which must have undone all: these records can
---- never go. `list`: of {index = which record of the flush, for messages; message; value = what the
---- dead letter gets as its change; source = what `participants.source` returned when it was
---- written, or nil}. What becomes of them is the affair of their source's on_error: unless that
---- ends the program the sink is flushed again, and must leave them out.
+--- Makes an error for a sink to raise from its flush, which must have undone all: the target can
+--- never take these records. `list`: of {index, message, value =, source =, sink =}; index: which
+--- record of the flush it is, for the log; value: what the dead letter has as its change; source:
+--- what `participants.source` returned when the record was written, or nil; sink: the name of the
+--- sink that it was written to, or nil: the one that raises the error. Their source's on_error says
+--- what becomes of them; unless that ends the program, the sink is flushed again, and must leave
+--- them out.
 function participants.refused(list)
    local first = list[1]
    local more = #list > 1 and (" (and %d more)"):format(#list - 1) or ""
@@ -83,10 +87,11 @@ end
 
 --- The list that `participants.refused` was given; nil of any other error.
 function participants.refused_list(err)
-   return getmetatable(err) == Refused and err.list or nil
+   return rawequal(getmetatable(err), Refused) and err.list or nil
 end
 
---- The number of the source that the value in hand stems from, the first of several; nil: of none.
+--- The number of the source that the value in hand stems from, or of the first, if there are
+--- several; nil: it stems from none.
 function participants.source()
    local origin = lineage.current
    return origin and (origin.source or origin[1] and origin[1].source)
@@ -135,7 +140,7 @@ local function add_source(participant, batch)
    end
 end
 
---- The participant stems from this source, too, whether a value of it has come or not.
+--- Adds a source to those that the participant stems from, although no value of it may have come.
 function participants.attach(participant, source)
    local reached = participant.reached
    participant.reached = nil

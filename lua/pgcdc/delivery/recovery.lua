@@ -21,26 +21,26 @@
 --    checksum)                                       8       what is prepared is saved here
 --                                       7            9       another state file has written since:
 --                                                            refused, unless the target has the
---                                                            whole savepoint
+--                                                            whole savepoint, and the script has
+--                                                            no states
 --                                       7            -       it has forgotten: going on from 7
 --
--- What a state file stored that was reset since is as if it were not there.
+-- A savepoint that was stored by a state file which was reset since does not count.
 --
 -- A savepoint may be about several sinks, in several targets. It counts if all of them have it.
--- Sinks whose target is away are waited for.
+-- While a target is away the start waits.
 
 local raw = require "pgcdc.raw"
 local groups = require "pgcdc.delivery.groups"
 local participants = require "pgcdc.delivery.participants"
 
 local recovery = {
-   is_exact = true, -- every sink has what the saved positions say. Others read this, and do not
-                    -- write it
+   is_exact = true, -- every sink has what the saved positions say; set by this file only
 }
 
 -- ---- savepoints ----
 
--- True for what a save is made of: kind, name, key and value.
+-- True for {kind, name, key, value}, all of them text, or value false or null.
 local function is_record(record)
    if type(record) ~= "table" then
       return false
@@ -71,7 +71,7 @@ local function is_savepoint(x)
    return ok and type(x.records) == "table"
 end
 
--- The savepoint of that text, which a sink has stored. Raises an error if it is none of ours.
+-- The savepoint that a text stands for, which a sink has stored. Raises an error if it is none.
 local function read_savepoint(text)
    local ok, savepoint = pcall(raw.decode, text)
    return ok and is_savepoint(savepoint) and savepoint
@@ -134,8 +134,8 @@ local function has_states()
    return false
 end
 
--- The target has a newer savepoint than is saved here: saves it here. If the run died that stored
--- it, that is all that is missing here; otherwise states are missing that changed in between.
+-- The target has a newer savepoint than is saved here: saves it here. If the last run stored it,
+-- and died then, nothing else is missing here; otherwise, states that changed in between are.
 local function go_forward(participant, theirs)
    local is_next = theirs.is_prepared or not participant.sink.prepares
       and (theirs.owner or raw.pipeline()) == raw.pipeline()
@@ -157,7 +157,7 @@ local function go_forward(participant, theirs)
    end
 end
 
--- A target that may forget what it stored has done so, or never stored anything.
+-- The target has no savepoint any more: it is of a kind that may forget what it stored.
 local function go_on(participant, prepared)
    if not prepared then
       return raw.log("warn", "the target has forgotten its position: going on from that of the "
@@ -215,8 +215,8 @@ local function await(f)
    end
 end
 
--- True if a state file that was reset is the owner of a savepoint; while this one is being reset,
--- all others are, too.
+-- True if the owner of a savepoint is a state file that was reset. In a start with --reset all
+-- other owners count as such.
 local function is_forgotten(owner)
    local former = raw.kept("former", "")[""] or ""
    if (" " .. former):find(" " .. owner .. " ", 1, true) then
@@ -228,8 +228,8 @@ local function is_forgotten(owner)
    return false
 end
 
--- The savepoint that a text of a target stands for: {serial =, owner =, records = nil where only
--- another state file knows them, is_prepared = it is prepared here}; false if there is none.
+-- The savepoint that a text of a target stands for: {serial =, owner =, records = nil if only
+-- another state file has them, is_prepared = it is prepared here}; false if there is none.
 local function savepoint_of(participant, text)
    local stored = text and read_savepoint(text)
    if not stored then

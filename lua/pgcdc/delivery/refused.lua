@@ -5,10 +5,11 @@
 --    child   batch 8: row (2, parent 1)   waits with batch 7
 --    parent  batch 3: row 5               saved; now batches 7 and 8 are tried again, together
 --
--- While its rows are refused, a group of sources goes on: what comes later may be what makes the
--- rows fit (a delete of the child, say). The sinks keep the rows, and no position is saved. They
--- are tried again when another group was saved, and by and by. If nobody is known to bring what is
--- missing the program ends after a while; if it would end anyway it ends with the error.
+-- While its rows are refused, a group of sources goes on, since a later change may make the rows
+-- fit (a delete of the child, say). The sinks keep the rows, and no position of the group is saved.
+-- The rows are tried again when another group was saved, and from time to time. If no sink is known
+-- that may bring the missing rows, the program ends after a while; if it ends anyway while rows
+-- wait, it ends with the error.
 --
 -- A sink says so by raising `refused.problem(...)` from its flush, which must have undone all.
 
@@ -20,31 +21,38 @@ local timer = require "pgcdc.timer"
 
 local refused = {}
 
-local PATIENCE = 20 -- seconds, where nobody is known to bring what is missing
+local PATIENCE = 20 -- seconds, if no sink is known that may bring the missing rows
 local LONGEST_WAIT = 10 -- seconds between two tries
 local REMINDER = 300 -- seconds between two warnings
-local SHARE = 5 -- of the time at most every fifth second is spent on tries
+local SHARE = 5 -- tries take at most a fifth of the time
 local LEAST = 0.001
 
--- The groups that wait: {members = set of their sources, text =, sink = that refused, began = when
--- it did first, since = when the patience began, warned =, reads =, wait = seconds to the next try,
--- earliest = when that may be, timer =, is_due = it may be now}.
+-- The groups that wait, by raw.now(): {members = set of their sources, text = of the error, sink =
+-- the name of the one that refused, began = when it first did, since = when the patience began,
+-- patience = seconds, warned = when, reads = rows of a first snapshot among those that wait, wait =
+-- seconds to the next try, earliest = when the next try may be, timer = for it, is_due = it may be
+-- now}.
 local entries = {}
-local is_ending = false -- what is tried now is tried for the last time
+local is_ending = false -- the program is about to end: each try is the last one
 
 local Problem = { __tostring = function(e)
    return e.message
 end }
 
+-- error -> {partners =, reads =}. No fields: a script may catch the error.
+local facts = setmetatable({}, { __mode = "k" })
+
 --- Makes the error for a sink to raise. `partners`: other sinks that may bring what is missing;
 --- `reads`: how many of the rows that wait stem from a first snapshot.
 function refused.problem(message, partners, reads)
-   return setmetatable({ message = message, partners = partners, reads = reads }, Problem)
+   local problem = setmetatable({ message = message }, Problem)
+   facts[problem] = { partners = partners, reads = reads }
+   return problem
 end
 
 --- The error itself if `refused.problem` made it, else nil.
 function refused.of(err)
-   return getmetatable(err) == Problem and err or nil
+   return rawequal(getmetatable(err), Problem) and err or nil
 end
 
 --- True if the rows of any group wait.
@@ -57,8 +65,8 @@ local function names_of(entry)
    return table.concat(groups.names(entry.members), ",")
 end
 
--- Takes the entry of these sources out of the list, and returns it; of several, groups that were
--- united since, the oldest, with the sources of all. nil if there is none.
+-- Takes the entry of these sources out of the list, and returns it, or nil. There are several if
+-- groups were united since: then it is the oldest, with the sources of all.
 local function take(members)
    local entry, left = nil, {}
    for _, candidate in ipairs(entries) do
@@ -85,7 +93,7 @@ local function set_due(entry)
    lineage.set_released()
 end
 
--- Sees to another try after so many seconds, by a timer that `set` makes.
+-- Plans another try after so many seconds, by a timer that `set` makes.
 local function set_timer(entry, set, seconds)
    if entry.timer then
       entry.timer:cancel()
@@ -96,8 +104,8 @@ local function set_timer(entry, set, seconds)
    end)
 end
 
--- Something was saved: perhaps it is what others wait for. --once waits for these tries, and not
--- for those that come by and by.
+-- Something was saved, perhaps what other groups wait for: they are tried again. (--once waits for
+-- these tries, but not for those that come from time to time.)
 local function wake_others()
    for _, entry in ipairs(entries) do
       set_timer(entry, timer.window, entry.earliest - raw.now())
@@ -105,7 +113,7 @@ local function wake_others()
 end
 
 --- True if the rows of these sources wait, and another try is not due. `is_moment`: a batch has
---- ended, which may be what is missing: the try is soon.
+--- ended, which may have brought what is missing, so the next try comes soon.
 function refused.is_waiting(members, is_moment)
    local now = raw.now()
    for _, entry in ipairs(entries) do
@@ -135,8 +143,8 @@ function refused.saved(members, is_moment)
    end
 end
 
--- If another group waits that may bring what is missing, each waits for the other: from now on the
--- two are saved together. Returns true then.
+-- If a group that may bring what is missing waits, too, each may wait for the other: from now on
+-- the two are saved together. Returns true then.
 local function unite(entry, partners)
    for _, sink in ipairs(partners) do
       for source in pairs(participants.sink(sink).sources) do
@@ -161,9 +169,9 @@ end
 
 --- `sink` refused the rows of these sources by `problem`, after a try of so many seconds.
 --- `patience`: seconds that they may need to bring what is missing. Returns true if they wait,
---- false if that has no sense any more.
+--- false if they have waited long enough.
 function refused.add(members, sink, problem, took, patience)
-   local now = raw.now()
+   local now, partners, reads = raw.now(), facts[problem].partners, facts[problem].reads
    local entry = take(members) or { members = {}, began = now, since = now, wait = 0.5, reads = 0,
                                     patience = 0 }
    for member in pairs(members) do
@@ -173,16 +181,16 @@ function refused.add(members, sink, problem, took, patience)
    entry.wait = math.min(2 * entry.wait, LONGEST_WAIT)
    entry.patience = math.max(entry.patience, PATIENCE + patience)
    entry.earliest = now + SHARE * took
-   if #problem.partners > 0 or problem.reads > entry.reads then
+   if #partners > 0 or reads > entry.reads then
       entry.since = now
    end
-   entry.reads = problem.reads
+   entry.reads = reads
    entries[#entries + 1] = entry
    if now - entry.since > entry.patience then
       return false
    end
    warn(entry, now)
-   if unite(entry, problem.partners) then
+   if unite(entry, partners) then
       set_due(entry)
    else
       set_timer(entry, timer.after, math.max(entry.wait, SHARE * took))

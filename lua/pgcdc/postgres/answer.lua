@@ -1,9 +1,9 @@
 -- pgcdc.postgres.answer: questions of our own to a server, and what their answers must be.
 -- SPDX-License-Identifier: MIT
 --
--- A server may say anything. So a question is its SQL together with the columns of its rows: each
--- row is held against them, and what reads the rows need check nothing. An answer that is none
--- raises an error that begins with the statement, as in src/pg/wire.h.
+-- A server may send anything. So a question is its SQL together with the columns of its rows: each
+-- row is checked against them, and code that reads the rows need check nothing. A row that does not
+-- fit raises an error that begins with the statement, as in src/pg/wire.h.
 --
 --    local FIND = answer.question("SELECT oid::int8 AS oid, ...", { oid = "integer", ... })
 --    local facts = FIND:maybe(run, name)
@@ -58,7 +58,7 @@ function kinds.integers(value)
    return is_list(value, kinds.integer)
 end
 
--- Why the value is none of the kind; nil if it is one.
+-- Why the value is not of the kind; nil if it is.
 local function why_not(value, kind)
    local is_kind = kinds[kind] or type(kind) == "function" and kind
    if not is_kind then
@@ -96,7 +96,7 @@ function answer.question(sql, columns)
    return setmetatable({ sql = sql, columns = columns }, Question)
 end
 
---- Raises the error that the answer is none, for that reason.
+--- Raises the error that the answer is not one to this question. `why`, `...`: as string.format.
 function Question:fail(why, ...)
    local text = self.sql:match("^[^']*"):gsub("%s+", " "):gsub("^ ", "")
    local cut = text:sub(1, LONGEST)

@@ -12,6 +12,7 @@ local answer = require "pgcdc.postgres.answer"
 local check = require "pgcdc.check"
 local conninfo = require "pgcdc.postgres.conninfo"
 local literal = require "pgcdc.postgres.literal"
+local seal = require "pgcdc.seal"
 local strict = require "pgcdc.strict"
 
 -- Settings that shape text, so that values come as they do in changes.
@@ -207,7 +208,7 @@ local function decode(self, what, rows, odd)
 end
 
 local function check_self(self, what)
-   if getmetatable(self) ~= Connection then
+   if not rawequal(getmetatable(self), Connection) then
       check.fail("%s: call it with a colon, as %s(...)", what, what)
    end
 end
@@ -305,7 +306,7 @@ function Connection:transaction(f)
    ready(self, what)
    call(self, what, "run", "BEGIN")
    self.in_transaction = true
-   local results = table.pack(pcall(f, self))
+   local results = table.pack(pcall(f, seal.close(self)))
    if results[1] then
       local is_done, problem = pcall(commit, self)
       if not is_done then
@@ -331,6 +332,9 @@ function Connection:close()
 end
 
 Connection.__close = Connection.close
+seal.kind(Connection, Connection.__name, { query = true, exec = true, send = true, result = true,
+                                           transaction = true, close = true }, nil,
+   "method of a connection")
 Connection.__gc = function(self)
    if self.raw then
       self.raw:close()

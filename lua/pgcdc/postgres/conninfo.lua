@@ -6,16 +6,14 @@ local check = require "pgcdc.check"
 
 local conninfo = {}
 
--- In the sandbox a script's own connection gets nothing that the user of the program has.
-local function confined(what, text)
-   if not raw.is_sandboxed then
-      return text
-   end
-   local own, problem = raw.db_confine(text)
-   if not own then
+-- In the sandbox a script's own connection gets nothing that the user of the program has. C sees to
+-- that where connections are made; here a script is told early, at its line.
+local function checked(what, text)
+   local problem = raw.is_sandboxed and raw.db_check(text)
+   if problem then
       check.fail("%s: %s", what, problem)
    end
-   return own
+   return text
 end
 
 --- Returns a conninfo string or URI. `value`: the same; or a table of libpq keywords, such as
@@ -27,7 +25,7 @@ function conninfo.text(what, value)
    end
    check.type(what, value, "string", "table")
    if type(value) == "string" then
-      return confined(what, value)
+      return checked(what, value)
    end
    local parts = {}
    for keyword, v in pairs(value) do
@@ -36,7 +34,7 @@ function conninfo.text(what, value)
       parts[#parts + 1] = ("%s='%s'"):format(keyword, tostring(v):gsub("[\\']", "\\%0"))
    end
    table.sort(parts)
-   return confined(what, table.concat(parts, " "))
+   return checked(what, table.concat(parts, " "))
 end
 
 return conninfo

@@ -57,7 +57,7 @@ local function is_dimension(value, facts)
    elseif facts.element or facts.oid == JSON or facts.oid == JSONB then
       return false
    end
-   return #value > 0 or getmetatable(value) == raw.array_metatable
+   return #value > 0 or rawequal(getmetatable(value), raw.array_metatable)
       or next(value) == nil and not facts.fields and not facts.is_hstore
 end
 

@@ -82,7 +82,7 @@ local PARTS = answer.question([[
    index = "text?", is_valid = "boolean?", is_attached = "boolean?", has_own_index = "boolean",
    triggers = "texts" })
 
--- Once there were no attnums.
+-- By to_jsonb, since tables of earlier versions have no column attnums.
 local ENTRY = answer.question([[
    SELECT number::int8, key, notify, since::text, pruned::text,
       ARRAY(SELECT n::int2 FROM jsonb_array_elements_text(CASE WHEN to_jsonb(t) ->> 'relation'
@@ -91,7 +91,7 @@ local ENTRY = answer.question([[
    number = "integer", key = "texts", notify = "boolean", since = "text", pruned = "text",
    attnums = "integers" })
 
--- A question is asked of a connection in this way.
+-- The function `run` for questions (see answer) that are asked of this connection.
 local function by(db)
    return function(...)
       return db:query(...)
@@ -177,8 +177,8 @@ local function attnums_of(t, names)
 end
 
 -- Adds the triggers: first those that partitions inherit from their root, then those that each
--- partition needs for itself. The condition of the first one makes the server refuse to drop the
--- column that the trigger writes without the trigger.
+-- partition needs for itself. The condition of the first trigger names the column that it writes,
+-- so the server refuses to drop that column unless the trigger is dropped, too.
 local function add_triggers(step, t, number)
    local made = "CREATE OR REPLACE TRIGGER zz_pgcdc_%s %s ON %s FOR EACH %s%s"
       .. " EXECUTE FUNCTION pgcdc.%s_%d()"
@@ -216,8 +216,9 @@ local function free_number(db, t)
    return t.oid
 end
 
--- The columns that labels of the entry stand for now, see above. (Once triggers knew names only:
--- then the one column of the primary key that has no label is taken for the one that was renamed.)
+-- The columns that the labels of the entry stand for now, see above. (Entries of earlier versions
+-- have names only: then a label without a column stands for the one column of the primary key that
+-- has no label.)
 local function columns_of_labels(t)
    local name_of, is_label, lost = {}, {}, {}
    for i, name in ipairs(t.columns) do
@@ -237,7 +238,7 @@ local function columns_of_labels(t)
    return names
 end
 
--- True if tombstones that hold the key as these columns can be read into them, as their types are
+-- True if the values of all tombstones can be read as values of these columns, as their types are
 -- now.
 local function are_readable(db, t, labels, key)
    local type_of, parts = {}, {}

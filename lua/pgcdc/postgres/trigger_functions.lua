@@ -58,8 +58,8 @@ EXCEPTION WHEN OTHERS THEN
    RETURN '{}';
 END $body$]]
 
--- What most rows need is done first, by name. (The block takes no transaction id, since nothing is
--- written in it.)
+-- First the key is read by its names, which is quick and nearly always right. (The block that
+-- catches errors takes no subtransaction id, since nothing is written in it.)
 local DELETED = [[
 CREATE OR REPLACE FUNCTION pgcdc.%s_%d() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 ]] .. SETTINGS .. [[ AS $body$

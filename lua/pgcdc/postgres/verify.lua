@@ -19,15 +19,18 @@
 -- changed, the change is on its way: that is reported, but is no difference.
 --
 -- A side is {db =, table = the name that was asked for, title =, letter = "a" for the source or
--- "b", name = as SQL writes it, spoken = for messages, kind =, oid =, is_narrow = its encoding
--- lacks characters, sql = statements of verify_sql}. A suspect is {k = the key as text, parts = the
--- key as a list, a =, b = hash of the row on either side, been = set of the hashes that `a` has
--- had, has_moved = the row in the target changed, columns = names of those that differ, or false}.
+-- "b", name = as SQL writes it, rows = what SQL reads, spoken = for messages, kind =, oid =,
+-- is_narrow = its encoding lacks characters, sql = statements of verify_sql}. A suspect is {k = the
+-- key as text, parts = the key as a list, a =, b = hash of the row on either side, been = set of
+-- the hashes that `a` has had, has_moved = the row in the target changed, columns = names of those
+-- that differ, or false}.
 
 local raw = require "pgcdc.raw"
+local check = require "pgcdc.check"
 local terminal = require "pgcdc.terminal"
 local sql = require "pgcdc.postgres.verify_sql"
 local quote = require("pgcdc.names").quote
+local sorted = require("pgcdc.names").sorted
 
 local verify = {}
 
@@ -59,7 +62,7 @@ local function on(side, method, ...)
    return table.unpack(results, 2, results.n)
 end
 
--- A question is asked of a side in this way.
+-- The function `run` for questions (see answer) that are asked of this side.
 local function by(side)
    return function(...)
       return (on(side, "query", ...))
@@ -78,6 +81,7 @@ local function find(side)
       refuse("%s in the %s is no table", side.table, side.title)
    end
    side.name = quote(facts.schema) .. "." .. quote(facts.name)
+   side.rows = side.name
    side.spoken = facts.schema .. "." .. facts.name
    side.kind, side.oid = facts.kind, facts.oid
    side.is_narrow = facts.encoding ~= "UTF8" and facts.encoding ~= "SQL_ASCII"
@@ -135,10 +139,33 @@ local function primary_key(columns)
    return key
 end
 
+-- From now on the target has the names of the source for its columns, of which this is the list.
+-- `rename`: a table from the former to its own. One that has the name of a renamed column and is no
+-- copy itself is left out. Returns them by name.
+local function take_names_of_source(b, columns, rename)
+   local source_name, there, parts = {}, {}, {}
+   for from, to in pairs(rename) do
+      source_name[to] = from
+   end
+   for _, column in ipairs(columns) do
+      local own = column.name
+      local name = source_name[own] or not rename[own] and own
+      if name then
+         column.name, there[name] = name, column
+         parts[#parts + 1] = ("%s AS %s"):format(quote(own), quote(name))
+      end
+   end
+   if next(rename) then
+      b.rows = ("(SELECT %s FROM %s)"):format(table.concat(parts, ", "), b.name)
+   end
+   return there
+end
+
 -- Returns the columns that are compared, those of the key, and the names that the target lacks.
 local function choose_columns(job, a, b)
    local all = sql.COLUMNS:rows(by(a), a.oid)
-   local there_a, there_b = by_name(all), by_name(sql.COLUMNS:rows(by(b), b.oid))
+   local there_a = by_name(all)
+   local there_b = take_names_of_source(b, sql.COLUMNS:rows(by(b), b.oid), job.rename)
    local wanted, key_names = job.columns or {}, job.pk or primary_key(all)
    if not job.columns then
       for _, column in ipairs(all) do
@@ -148,6 +175,12 @@ local function choose_columns(job, a, b)
    if #key_names == 0 then
       refuse("%s has no primary key: name the columns that identify a row, as pk=", a.spoken)
    end
+   for _, name in ipairs(sorted(job.rename)) do
+      if not there_a[name] then
+         refuse("rename: %s has no column '%s'%s", a.spoken, name,
+            check.nearest(name, sorted(there_a)))
+      end
+   end
    local columns, key, missing, is_chosen = {}, {}, {}, {}
    local function add(list, name, must)
       if not there_a[name] then
@@ -155,9 +188,10 @@ local function choose_columns(job, a, b)
       elseif there_b[name] then
          list[#list + 1] = sql.pair(there_a[name], there_b[name])
       elseif must then
-         refuse("%s in the target has no column '%s', which is in the key", b.spoken, name)
+         refuse("%s in the target has no column '%s', which is in the key", b.spoken,
+            job.rename[name] or name)
       else
-         missing[#missing + 1] = name
+         missing[#missing + 1] = job.rename[name] or name
       end
    end
    for _, name in ipairs(key_names) do
@@ -441,14 +475,16 @@ end
 
 --- Compares the table `spec.table` of `spec.source` with `spec.target_table` of `spec.target`;
 --- source and target are connections as pgcdc.connect makes them. Further fields: `pk`, `columns`:
---- lists of names, or nil; `where`: SQL, or nil; `settle`: how often rows that differ are looked at
---- again, `wait`: the seconds before each time; `limit`: how many rows are described. Returns a
---- table: `name`; `rows`, `target_rows`: how many there are; `missing`: columns that the target
---- lacks; `wrong`: a list of rows that differ; `is_cut`: there may be more; `moving`: how many are
---- on their way; `key`: what sql.pair returned for its columns. Raises {refused = message}.
+--- lists of names, or nil; `rename`: {name in the source = its name in the target}, or nil;
+--- `where`: SQL with the names of the source, or nil; `settle`: how often rows that differ are
+--- looked at again, `wait`: the seconds before each time; `limit`: how many rows are described.
+--- Returns a table: `name`; `rows`, `target_rows`: how many there are; `missing`: columns that the
+--- target lacks; `wrong`: a list of rows that differ; `is_cut`: there may be more; `moving`: how
+--- many are on their way; `key`: what sql.pair returned for its columns. Raises {refused =
+--- message}.
 function verify.compare(spec)
    local job = { columns = spec.columns, pk = spec.pk, where = spec.where, limit = spec.limit,
-                 settle = spec.settle, wait = spec.wait }
+                 settle = spec.settle, wait = spec.wait, rename = spec.rename or {} }
    local a = { db = spec.source, table = spec.table, title = "source", letter = "a" }
    local b = { db = spec.target, table = spec.target_table, title = "target", letter = "b" }
    local result = {}

@@ -144,7 +144,7 @@ local function hash_of(text)
 end
 
 local function from(side, where)
-   return ("FROM %s t%s"):format(side.name, where and (" WHERE (%s)"):format(where) or "")
+   return ("FROM %s t%s"):format(side.rows, where and (" WHERE (%s)"):format(where) or "")
 end
 
 -- SQL for the number in 16 hex digits of the hash h, from the digit `first` on. Of its 32 the last
@@ -155,7 +155,7 @@ end
 
 local BUCKET = ("(%s & %d)"):format(number(17), sql.BUCKETS - 1)
 
---- The questions for one side. `side`: {name = the table as SQL writes it, letter = "a" or "b"};
+--- The questions for one side. `side`: {rows = the table as SQL reads it, letter = "a" or "b"};
 --- `columns`, `key`: lists of what sql.pair returns; `where`: SQL or nil.
 ---    buckets   bucket, n, x: how many rows, and the xor of their hashes
 ---    rows      k, h: keys and hashes of the rows in the buckets $1; sorted, so that each server

@@ -6,6 +6,7 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
+local seal = require "pgcdc.seal"
 
 local names = { "csv", "exec", "jsonl", "kafka", "postgres", "redis", "text" }
 local networked = { kafka = true, redis = true }
@@ -23,7 +24,7 @@ local missing = {}
 local function load_constructor(name)
    local ok, result = pcall(require, "pgcdc.sinks." .. (modules[name] or name))
    if ok then
-      return result
+      return seal.result(result)
    elseif not networked[name] then
       error(result, 0)
    end

@@ -21,6 +21,7 @@ local recovery = require "pgcdc.delivery.recovery"
 local many_files = require "pgcdc.sinks.many_files"
 local one_file = require "pgcdc.sinks.one_file"
 local path = require "pgcdc.sinks.path"
+local seal = require "pgcdc.seal"
 
 local file_sink = {}
 
@@ -171,17 +172,33 @@ function Sink:close()
    one_file.close(self)
 end
 
+-- ---- --check ----
+
+--- For --check: whether the file, or what is to be made in the folders above it, can be written.
+--- Makes nothing, and opens nothing. Returns a line about it; ends the program with why not.
+function Sink:check()
+   local ok, text = pcall(one_file.check, self.path, self.root_is_folder)
+   if not ok then
+      raw.refuse(("%s: %s"):format(self.name, text))
+   end
+   return text
+end
+
 -- ---- making one ----
 
--- Makes a sink that prints. The program flushes standard output.
+local print = print
+
+-- A sink that prints. The program flushes standard output.
+local Printer = {}
+Printer.__index = Printer
+seal.sink(Printer, "pgcdc.sinks.printer")
+
+function Printer:write(value)
+   print(self.line(self, value))
+end
+
 local function print_sink(kind)
-   local print = print
-   return {
-      kind = kind.kind,
-      write = function(self, value)
-         print(kind.line(self, value))
-      end,
-   }
+   return setmetatable({ kind = kind.kind, line = kind.line }, Printer)
 end
 
 --- Makes a kind of file: {kind = name, fields = {name = true}, put =, line = and so on}.
@@ -210,7 +227,7 @@ local function read_spec(kind, what, spec)
    return spec
 end
 
--- The root of a sink of many files, and its function from values to paths; nil: it is one file.
+-- The root of a sink of many files, and its function from values to paths; nil: it has one file.
 local function many_of(what, spec)
    if type(spec.path) == "function" then
       return spec.dir or ".", path.from_function(what, spec.path)

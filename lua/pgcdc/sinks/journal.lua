@@ -6,8 +6,8 @@
 --    a.jsonl            has 500 bytes, and these sums: the 100 are ours, and may be cut off
 --
 -- The journal is a file beside the state file. An entry is durable before its bytes are written. At
--- a start it proves that what a file has beyond the length that was saved is what this pipeline
--- wrote, and nobody else. Entries of what was saved meanwhile do no harm: they end before it.
+-- a start it proves that the bytes of a file beyond its saved length were written by this pipeline.
+-- Entries about bytes that were saved since do no harm: they end before the saved length.
 --
 -- An entry: {sink = its name, below = the path below the root of a sink of many files, else "",
 -- at = offset, bytes = how many, sums = see src/lua/api_file.h, epoch = see below}. It is a line of
@@ -16,11 +16,11 @@
 local raw = require "pgcdc.raw"
 
 local journal = {
-   epoch = 1, -- new entries get it. Sinks of many files raise it at each flush, and save what it
-              -- was: entries with a higher one are about what was not saved
+   epoch = 1, -- of new entries. Sinks of many files raise it at each flush, and save the one
+              -- before: entries with a higher one are about bytes that were not saved
 }
 
-local FORGET_BYTES = 8 << 20 -- when the file has so many, entries that are of no use are dropped
+local FORGET_BYTES = 8 << 20 -- of the file, before entries that are of no use are dropped
 
 local io = rawget(_G, "io") -- the sandbox has none, and no files either
 

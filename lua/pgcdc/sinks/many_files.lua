@@ -1,9 +1,10 @@
 -- pgcdc.sinks.many_files: a sink that writes to many files, whose paths depend on the values.
 -- SPDX-License-Identifier: MIT
 --
--- Exactly once, as one file. What is saved of them does not grow with their number: the token is
--- {epoch =, to = {[path below the root] = the name that the file is to get}}. A crash leaves in the
--- journal which files were written in a later epoch, and where: there they are cut.
+-- Exactly once, as in one file. The token does not grow with the number of files: it is {epoch =,
+-- to = {[path below the root] = the name that a file that is being rotated is to get}}. After a
+-- crash the journal says which files were written in a later epoch, and from which offset on: there
+-- they are cut.
 
 local raw = require "pgcdc.raw"
 local participants = require "pgcdc.delivery.participants"
@@ -11,9 +12,9 @@ local recovery = require "pgcdc.delivery.recovery"
 local journal = require "pgcdc.sinks.journal"
 local one_file = require "pgcdc.sinks.one_file"
 
-local MAX_KEPT = 2000 -- files that are kept in mind; the least recently written ones are dropped
+local MAX_KEPT = 2000 -- files with a table in memory; the least recently written are dropped
 
-local Many = { saves_itself = false }
+local Many = { saves_itself = false, root_is_folder = true }
 
 -- The file of that path below the root.
 local function file_of(self, below)
@@ -65,7 +66,8 @@ local function make_root(self)
    end
 end
 
--- Cuts a file where it was when the token was saved. `entries`: what was written since.
+-- Cuts a file to the length that it had when the token was saved. `entries`: those of the journal
+-- about what was written since.
 local function cut_back(self, below, entries)
    local child = file_of(self, below)
    local kind, length = raw.file_stat(child.path)

@@ -3,7 +3,7 @@
 --
 -- Exactly once in a regular file: at each flush its length is known, and saved with the positions.
 -- A start cuts off what the file has beyond that, if the journal proves that it is ours; what
--- somebody else wrote, to it or instead of it, is never cut: that is an error.
+-- somebody else wrote to it, or put in its place, is never cut: that is an error.
 --
 -- Lines are buffered. When a flush is due, or the buffers of all files together are large, all of
 -- them are written: what is going to be written goes to the journal first, for all files at once.
@@ -34,7 +34,7 @@ local journal = require "pgcdc.sinks.journal"
 
 local one_file = {}
 
-local LOT = 4 << 20 -- bytes in the buffers of all files, which are written then
+local LOT = 4 << 20 -- bytes: when the buffers of all files have more, all are written
 
 local time, date = os.time, os.date
 
@@ -167,7 +167,7 @@ local function open(self)
    end
 end
 
--- How long the file is. Raises an error if somebody else has touched it.
+-- How long the file is. Raises an error if somebody else has moved, replaced or cut it.
 local function check_ours(self)
    local length
    if self.is_open then
@@ -189,8 +189,8 @@ end
 
 -- ---- writing ----
 
--- Saves the tokens of files of which none was ever saved: after a crash they show where the lines
--- began that were written.
+-- Saves a token for each file that has none saved yet: after a crash it says from which offset on
+-- the lines are of this run.
 local function save_tokens()
    local records, files = {}, {}
    for _, self in ipairs(pending) do
@@ -352,6 +352,40 @@ end
 --- True if the file was renamed to that name.
 function one_file.was_moved(self, to)
    return raw.file_stat(self.folder .. "/" .. to) ~= nil
+end
+
+-- ---- --check ----
+
+-- Raises an error unless the folder is there and can be written to. `makes`: it is made if it is
+-- not there.
+local function check_folder(folder, makes)
+   local kind = raw.file_stat(folder)
+   if kind == "folder" then
+      raw.file_check_write(folder)
+   elseif kind then
+      error(folder .. ": is no folder", 0)
+   elseif not makes or folder == "." or folder == "/" then
+      error(folder .. ": there is no such folder", 0)
+   else
+      check_folder(one_file.split(folder), true)
+   end
+end
+
+--- A line about a file that is to be written, or (is_folder) about the folder of many. Raises an
+--- error if that cannot be.
+function one_file.check(path, is_folder)
+   local kind, length = raw.file_stat(path)
+   if is_folder then
+      check_folder(path, true)
+      return ("folder %s%s"):format(path, kind and "" or ", which would be made")
+   elseif not kind then
+      check_folder((one_file.split(path)), false)
+      return ("file %s, which would be made"):format(path)
+   elseif kind == "folder" then
+      error(path .. ": is a folder", 0)
+   end
+   raw.file_check_write(path)
+   return kind == "file" and ("file %s, %d bytes"):format(path, length) or ("file %s"):format(path)
 end
 
 -- ---- a start ----

@@ -2,10 +2,11 @@
 -- SPDX-License-Identifier: MIT
 --
 -- A flush is one MULTI, with the savepoint in the key pgcdc:{NAME}. At the start the key
--- pgcdc:{NAME}:epoch is counted up. Both are watched, from before they are read until EXEC: so that
--- does nothing when another program has counted, or when an EXEC of ours whose answer was lost came
--- late. Redis does not undo what a transaction did before one of its commands failed: so what can
--- fail is found out before (a stream is watched, and asked for its type).
+-- pgcdc:{NAME}:epoch is counted up. Both are watched, from before they are read until EXEC. So an
+-- EXEC does nothing if another program has counted since, or if an earlier EXEC of ours, whose
+-- answer was lost, came late. Redis does not undo what a transaction did before one of its commands
+-- failed. So it is found out before whether a command would fail (a stream is watched, and asked
+-- for its type).
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
@@ -15,7 +16,7 @@ local remote = require "pgcdc.sinks.remote"
 
 local HIGH, LOW = 1 << 20, 1 << 18 -- bytes that wait to be sent
 local STEP = 0.1 -- seconds
-local PATIENT = 3 -- nulls of EXEC before streams are not watched any more
+local PATIENT = 3 -- times that EXEC may do nothing before streams are not watched any more
 
 local modes = { stream = true, json = true, hash = true, publish = true }
 
@@ -48,7 +49,9 @@ end
 -- whether TLS is spoken.
 local function read_address(what, text)
    local path = text:match "^unix:/*(/.*)$"
-   if path then
+   if path and raw.is_sandboxed then -- what connects there tells which files there are
+      check.fail("%s: the sandbox allows no sockets by their path", what)
+   elseif path then
       return { { path = path } }, 0, false
    end
    local scheme, rest = text:match "^(rediss?)://(.*)$"
@@ -217,7 +220,7 @@ local function parameter(sink, name)
    return kind == "list" and list[2] and list[2][2] or nil
 end
 
--- What may be lost when the server dies, and with it what deletes told.
+-- Warns of settings with which a server that dies may lose changes, deletes among them.
 local function warn_of_loss(sink)
    if parameter(sink, "appendonly") == "no" then
       sink:log("warn", "the server has appendonly no: it may lose what it has, and deletes that "
@@ -288,7 +291,7 @@ end
 
 -- ---- flush ----
 
--- Streams are what they are until EXEC, or it does nothing.
+-- Watches the streams, so that EXEC does nothing if one of them became something else.
 local function watch_streams(sink)
    local keys = {}
    for key in pairs(sink.streams) do

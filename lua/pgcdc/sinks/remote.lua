@@ -60,6 +60,7 @@ end
 
 local Sink = {}
 Sink.__index = Sink
+require("pgcdc.seal").sink(Sink, "pgcdc.sinks.remote")
 
 --- The message as errors of this sink have it.
 function Sink:text(message)
@@ -407,7 +408,7 @@ local function read_tls(sink, what, given)
    end
    check.type(what .. ": tls", given, "table")
    check.fields(what .. ": tls", given, tls_fields)
-   if raw.is_sandboxed and next(given) then
+   if raw.is_sandboxed then
       check.fail("%s: tls: the sandbox allows no files", what)
    elseif (given.cert == nil) ~= (given.key == nil) then
       check.fail("%s: tls: cert and key belong together", what)

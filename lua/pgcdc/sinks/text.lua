@@ -9,7 +9,8 @@ local text = file_sink.kind { kind = "text" }
 function text.line(_, value)
    if type(value) == "table" and not raw.is_part(value) then
       local mt = getmetatable(value)
-      if type(mt) ~= "table" or mt == raw.array_metatable or not (mt.__tostring or mt.__name) then
+      if type(mt) ~= "table" or rawequal(mt, raw.array_metatable)
+         or not (mt.__tostring or mt.__name) then
          return raw.encode(value)
       end
    end

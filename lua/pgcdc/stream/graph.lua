@@ -20,7 +20,7 @@ local function text_of(about)
       return place_of(about)
    elseif type(about) == "string" or type(about) == "number" then
       return tostring(about)
-   elseif type(about) == "table" and not stream.is(about) then
+   elseif type(about) == "table" and not stream.of(about) then
       local texts = {}
       for i, item in ipairs(about) do
          texts[i] = text_of(item) or type(item)

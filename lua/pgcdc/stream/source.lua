@@ -3,11 +3,13 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
+local compared = require "pgcdc.compared"
 local conninfo = require "pgcdc.postgres.conninfo"
 local feeds = require "pgcdc.delivery.feeds"
 local groups = require "pgcdc.delivery.groups"
 local on_error = require "pgcdc.delivery.on_error"
 local recovery = require "pgcdc.delivery.recovery"
+local seal = require "pgcdc.seal"
 local strict = require "pgcdc.strict"
 local stream = require "pgcdc.stream.stream"
 
@@ -78,7 +80,7 @@ local function deletes(value)
    return true, value.interval
 end
 
--- The value of an option that needs rows to be kept; false for nil.
+-- Checks an option that needs rows to be kept. Returns its value, false for nil.
 local function with_deletes(option, value, has_deletes, capture)
    if value == nil then
       return false
@@ -200,6 +202,8 @@ end
 local Source = strict.class("operator", {}, stream.class)
 Source.__index = Source
 Source.__name = "pgcdc.source"
+stream.classes[Source] = true
+seal.kind(Source, Source.__name, { on = true }, stream.public, "operator")
 
 local sources = {} -- by number
 
@@ -237,6 +241,9 @@ function Source:rewire()
       raw.handle(self.number, event, f)
    end
    raw.handle(self.number, "columns", function(x)
+      local columns = raw.copy_columns(x)
+      compared.warn(raw.source_name(self.number), columns)
+      feeds.set_table(self.number, columns)
       stream.announcing = self.number
       stream.pass_columns(self, x)
    end)
@@ -252,7 +259,7 @@ function Source.rewire_all()
    end
 end
 
---- Says which sources nobody listens to. To be called when the script is loaded.
+--- Logs a warning for each source that nobody listens to. To be called when the script is loaded.
 function Source.tell_of_unheard()
    for _, source in ipairs(sources) do
       if #source.consumers == 0 then
@@ -262,7 +269,17 @@ function Source.tell_of_unheard()
    end
 end
 
-local strict_events = { batch = true, ready = true, truncate = true }
+-- Events whose handlers get a table -> the fields that it may lack.
+local strict_events = { batch = {}, ready = {}, truncate = {}, error = { sqlstate = true } }
+
+-- The columns of a schema.
+local function strict_columns(list)
+   local what = "field of a column of the event 'schema'"
+   for i, column in ipairs(list) do
+      list[i] = strict.table(what, column)
+   end
+   return strict.table("field of the list of columns of the event 'schema'", list)
+end
 
 --- Calls `handler` at every `event`. Returns the source.
 function Source:on(event, handler)
@@ -271,7 +288,11 @@ function Source:on(event, handler)
    local f = handler
    if strict_events[event] then
       handler = function(facts)
-         f(strict.table(("field of the event '%s'"):format(event), facts))
+         f(strict.table(("field of the event '%s'"):format(event), facts, strict_events[event]))
+      end
+   elseif event == "schema" then
+      handler = function(old, new)
+         f(strict_columns(old), strict_columns(new))
       end
    end
    self.consumers[#self.consumers + 1] = { event = event, f = handler }
@@ -279,14 +300,14 @@ function Source:on(event, handler)
    return self
 end
 
--- Operators that pass on at once what they make of a value, and tell nobody else.
+-- Operators that pass on at once what they make of a value, and keep nothing of it.
 local at_once = {
    map = true, starmap = true, filter = true, remove = true, pluck = true, flatten = true,
    concat = true, select = true, drop = true, rename = true, add = true, mask = true,
    debezium = true, cloudevents = true,
 }
 
--- True if whatever the consumers get reaches exact sinks at once, and nobody else.
+-- True if all that the consumers get goes at once to sinks that are exact, and to nobody else.
 local function ends_exactly(consumers)
    for _, entry in ipairs(consumers) do
       local node = entry.node
@@ -304,8 +325,8 @@ local function ends_exactly(consumers)
    return true
 end
 
---- Tells the host of which sources it is known, after a crash, that nobody got more than the saved
---- position says. To be called after recovery.start.
+--- Tells the host which sources are exact: also after a crash, those who listen have what the saved
+--- position says, and no more. To be called after recovery.start.
 function Source.tell_exact()
    for _, source in ipairs(sources) do
       if not source.dead_letter and ends_exactly(source.consumers) then
@@ -323,7 +344,7 @@ function Source:emit(value)
    end
 end
 
--- Operators that remember nothing and do nothing but to pass values on.
+-- Operators that pass values on, remember nothing and do nothing else.
 local passive = { sink = true, filter = true, remove = true, select = true, drop = true,
                   rename = true, add = true, mask = true, union = true, stream = true }
 
@@ -366,11 +387,16 @@ local function dead_letter(value, policy)
    return node.input
 end
 
--- Raises unless the fields of the spec are known and of the right types, as far as the functions
--- above do not check them.
-local function check_spec(spec)
-   check.type("pgcdc.source: its argument", spec, "table")
-   check.fields("pgcdc.source", spec, fields)
+-- The fields of what a script gives, each of them read once: it may be another one the next time.
+-- Raises unless they are known and of the right types, as far as the functions above do not check
+-- them.
+local function read_spec(given)
+   check.type("pgcdc.source: its argument", given, "table")
+   check.fields("pgcdc.source", given, fields)
+   local spec = {}
+   for field in pairs(fields) do
+      spec[field] = given[field]
+   end
    if spec.table == nil then
       check.fail("pgcdc.source: table is required")
    end
@@ -388,11 +414,12 @@ local function check_spec(spec)
    if spec.on_change ~= nil then
       check.type("pgcdc.source: on_change", spec.on_change, "function")
    end
+   return spec
 end
 
 --- Declares a source and returns it. `spec`: its fields, see lua/README.md.
 function Source.declare(spec)
-   check_spec(spec)
+   spec = read_spec(spec)
    local min, max = interval(spec.interval)
    local has_deletes, check_interval = deletes(spec.deletes)
    local capture = spec.capture or "xmin"
@@ -429,7 +456,7 @@ function Source.declare(spec)
       check_interval = check_interval,
       old = with_deletes("old", spec.old, has_deletes, capture),
       skip_unchanged = with_deletes("skip_unchanged", spec.skip_unchanged, has_deletes, capture),
-      unit = unit and (unit.members[1] or raw.source_count() + 1),
+      unit = unit and (unit.members[1] or "its own"),
    }
    if unit then
       join(unit, source)

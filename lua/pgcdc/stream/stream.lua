@@ -25,8 +25,8 @@
 --    node:is_ready()      Returns true if a value that is given to the node now would be passed on
 --                         at once. Default: whether all consumers are ready. A node that returns
 --                         false calls stream.ready(node) when it takes values again.
---    node:on_ready()      What follows may be ready again. A node that has this method is told, and
---                         its upstreams are not: it tells them itself, by stream.ready(node).
+--    node:on_ready()      Nodes downstream may be ready again. If a node has this method, its
+--                         upstreams are not told: it tells them itself, by stream.ready(node).
 --    node:columns(x)      Changes are to come that have the columns of x, a change whose values are
 --                         all NULL. A node that passes changes on as they are, at once, has
 --                         stream.pass_columns here. Default: nobody downstream is told.
@@ -46,6 +46,7 @@
 local check = require "pgcdc.check"
 local on_error = require "pgcdc.delivery.on_error"
 local raw = require "pgcdc.raw"
+local seal = require "pgcdc.seal"
 local strict = require "pgcdc.strict"
 local timer = require "pgcdc.timer"
 
@@ -57,6 +58,14 @@ Stream.__name = "pgcdc.stream"
 
 --- The methods of every stream; operators are added to it.
 stream.class = Stream
+
+--- The set of what scripts may use of a node. Operators are added to it.
+stream.public = { connect = true, disconnect = true, destroy = true, upstreams = true,
+                  downstreams = true, emit = true, flush = true, name = true, kind = true }
+
+--- The set of the metatables of nodes.
+stream.classes = { [Stream] = true }
+seal.kind(Stream, Stream.__name, stream.public, nil, "operator")
 
 --- The number of the source whose columns are being told just now, see `columns`.
 stream.announcing = nil
@@ -106,19 +115,16 @@ function stream.add(node)
    return node
 end
 
---- True if `value` is a stream (a source is one).
-function stream.is(value)
-   return type(value) == "table" and type(rawget(value, "consumers")) == "table"
-      and type(value.rewire) == "function"
+--- The node that `value` is, or that it stands for (see seal), if it is a stream; else nil.
+function stream.of(value)
+   value = seal.open(value)
+   return type(value) == "table" and stream.classes[getmetatable(value)] and value or nil
 end
 
---- Raises an error unless `value` is a stream. Returns it.
+--- Raises an error unless `value` is a stream (a source is one). Returns its node.
 function stream.check(what, value)
-   if not stream.is(value) then
-      check.fail("%s must be a stream, not %s", what,
-         value == nil and "nil" or "a " .. type(value))
-   end
-   return value
+   return stream.of(value) or check.fail("%s must be a stream, not %s", what,
+      value == nil and "nil" or "a " .. type(value))
 end
 
 function Stream:rewire()
@@ -143,7 +149,7 @@ end
 
 --- Passes values of this stream on to `down` too. Returns `down`.
 function Stream:connect(down)
-   stream.check("connect: the stream", down)
+   down = stream.check("connect: the stream", down)
    self.consumers[#self.consumers + 1] = { node = down, f = down:accept(self) }
    down.producers[#down.producers + 1] = self
    self:rewire()
@@ -152,7 +158,7 @@ end
 
 --- Undoes `connect`. Returns this stream.
 function Stream:disconnect(down)
-   stream.check("disconnect: the stream", down)
+   down = stream.check("disconnect: the stream", down)
    for i, consumer in ipairs(self.consumers) do
       if consumer.node == down then
          table.remove(self.consumers, i)
@@ -188,14 +194,18 @@ end
 
 --- The streams whose values come in here, as a list.
 function Stream:upstreams()
-   return { table.unpack(self.producers) }
+   local list = {}
+   for i, up in ipairs(self.producers) do
+      list[i] = seal.close(up)
+   end
+   return list
 end
 
 --- The streams that this one passes its values on to, as a list.
 function Stream:downstreams()
    local list = {}
    for _, consumer in ipairs(self.consumers) do
-      list[#list + 1] = consumer.node
+      list[#list + 1] = seal.close(consumer.node)
    end
    return list
 end
@@ -330,8 +340,9 @@ end
 --- `arguments`: what a message says that it takes; default: "...".
 function stream.method(name, f, arguments)
    assert(Stream[name] == nil, name)
+   stream.public[name] = true
    Stream[name] = function(up, ...)
-      if not stream.is(up) then
+      if not stream.of(up) then
          check.fail("%s: call it as stream:%s(%s)", name, name, arguments or "...")
       end
       return f(up, ...)
@@ -405,14 +416,26 @@ function stream.options(what, given, known)
    return given
 end
 
+-- What a node may have, and what others look for there: no names for operators of scripts.
+local inner = {}
+for _, name in ipairs { "about", "columns", "consumers", "dead_letter", "finish", "flush", "forget",
+                        "held_up", "input", "is_asking", "is_holding_up", "is_telling", "kind",
+                        "lost", "members", "name", "number", "on", "on_ready", "out", "patience",
+                        "policy", "producers", "table" } do
+   inner[name] = true
+end
+
 --- Adds a method to all streams, for scripts: `f(stream, ...)`, whose results the method returns.
 function stream.register(name, f)
    check.text("pgcdc.register: the name", name)
    check.type("pgcdc.register: the function", f, "function")
    if Stream[name] ~= nil then
       check.fail("pgcdc.register: there is an operator '%s' already", name)
+   elseif inner[name] then
+      check.fail("pgcdc.register: the name '%s' is taken: say another one", name)
    end
-   Stream[name] = f
+   stream.public[name] = true
+   Stream[name] = seal.caller(f)
 end
 
 return stream

@@ -7,7 +7,9 @@
 -- then rows, the other way around. Where a constraint forbids that, the transaction is begun again,
 -- and what mirrors have goes by way of temporary tables, see staging.
 
+local raw = require "pgcdc.raw"
 local constraints = require "pgcdc.sinks.postgres.constraints"
+local misfits = require "pgcdc.sinks.postgres.misfits"
 local postgres_orphans = require "pgcdc.sinks.postgres.orphans"
 local postgres_sql = require "pgcdc.sinks.postgres.sql"
 local postgres_target = require "pgcdc.sinks.postgres.target"
@@ -22,8 +24,9 @@ local refusals = { ["23505"] = true, ["0A000"] = true, ["42809"] = true }
 -- "ON CONFLICT DO UPDATE command cannot affect row a second time"
 local twice = { ["21000"] = true }
 
--- Finds out what must be known of the target to write this layout, unless that is known.
-local function prepare(self, layout)
+-- Finds out what must be known of the target to write this layout, unless that is known. What is to
+-- be logged goes to `log`.
+local function prepare(self, layout, log)
    local connection = self.connection
    if layout.generation == connection.generation then
       return
@@ -32,12 +35,10 @@ local function prepare(self, layout)
    local function run(...)
       return connection:run(...)
    end
-   local facts = postgres_target.prepare(run, self, layout, "pgcdc_type_" .. number, function(...)
-      self:log(...)
-   end)
+   local facts = postgres_target.prepare(run, self, layout, "pgcdc_type_" .. number, log)
    if facts.is_made and not connection.is_new[self.name]
       and (not self.orphans or self.orphans:has_had_table()) then
-      self:log("warn", "the table was gone from the target, and what had been written to it"
+      log("warn", "the table was gone from the target, and what had been written to it"
          .. " does not come again by itself: --reset reads the source from the start")
    end
    if facts.is_altered then
@@ -50,18 +51,30 @@ local function prepare(self, layout)
    layout.generation = connection.generation
 end
 
+-- The tables that sources read whose changes, or what became of them, the sink is to write, as far
+-- as they are to be looked at: id -> {started =}.
+local function tables_read(sink, layouts)
+   local generation, tables = sink.connection.generation, {}
+   for id, read in pairs(sink.reads_checked ~= generation and sink.reads or {}) do
+      tables[id] = read
+   end
+   for _, layout in ipairs(layouts) do
+      for id, seen in pairs(layout.generation ~= generation and layout.by_table or {}) do
+         tables[id] = seen
+      end
+   end
+   return tables
+end
+
 --- Raises an error if a target is what a source reads. To be called before anything else is found
 --- out about the targets.
 function apply.refuse_loops(connection, transfer)
    for _, part in ipairs(transfer) do
       connection:set_subject(part.sink.name)
-      for _, layout in ipairs(part.layouts) do
-         if layout.generation ~= connection.generation then
-            postgres_target.refuse_loop(function(...)
-               return connection:run(...)
-            end, part.sink.table, layout)
-         end
-      end
+      postgres_target.refuse_loop(function(...)
+         return connection:run(...)
+      end, part.sink.table, tables_read(part.sink, part.layouts))
+      part.sink.reads_checked = connection.generation
    end
 end
 
@@ -116,6 +129,7 @@ local function write_rows(self, layout)
       return
    end
    fill(self, statements.create, statements.copy, layout.lines)
+   misfits.check(self.connection, statements.misfits, layout.facts.full)
    if collects then
       self.orphans:collect(layout, statements.row_keys)
    end
@@ -126,6 +140,57 @@ local function write_rows(self, layout)
          self.connection:run(statements.close)
       end
       self.connection:run(statements.apply)
+   end
+end
+
+--- Writes some of the rows that a layout has, or of its deletes. `what`: "lines" or "deletes";
+--- `lines`: what is written in their place. Nothing else is done.
+function apply.try(sink, layout, what, lines)
+   prepare(sink, layout)
+   local without_orphans = setmetatable({ orphans = false }, { __index = sink })
+   local part = setmetatable({ [what] = lines, deletes = what == "deletes" and lines },
+      { __index = layout })
+   if what == "deletes" then
+      delete_rows(without_orphans, part)
+   else
+      write_rows(without_orphans, part)
+   end
+end
+
+--- Makes the table ready for a layout, and writes no rows to it in all ways that its mode has, so
+--- that what would be refused at a start is refused. Returns facts about the table.
+function apply.try_nothing(sink, layout)
+   local connection, nothing = sink.connection, raw.copy_lines()
+   postgres_target.refuse_loop(function(...)
+      return connection:run(...)
+   end, sink.table, layout)
+   prepare(sink, layout)
+   local statements = layout.statements
+   for _, what in ipairs { "create", "copy", "close", "apply", "create_deletes", "copy_deletes",
+                           "delete", "direct" } do
+      local statement = statements[what]
+      if statement and (what:find "^copy" or what == "direct") then
+         connection:copy(statement, nothing)
+      elseif statement then
+         connection:run(statement)
+      end
+   end
+   return layout.facts
+end
+
+--- The name of the column whose value in one of these lines of a layout is none of its type in the
+--- target, or nil. What it does is to be undone.
+function apply.find_column(sink, layout, lines)
+   local connection = sink.connection
+   fill(sink, layout.statements.create, layout.statements.copy, lines)
+   for _, value in ipairs(layout.statements.values) do
+      local problem = connection:probe(function()
+         connection:run(value.create)
+         connection:run(value.insert)
+      end)
+      if problem then
+         return value.name
+      end
    end
 end
 
@@ -158,6 +223,27 @@ local function write_in_order(connection, jobs)
       connection:set_subject(job.sink.name)
       write_rows(job.sink, job.layout)
    end
+end
+
+-- Prepares a layout of the sink before rows of another one are written to the same table. Returns
+-- false, and has done nothing, if the statements for those would not do any more.
+local function prepare_besides(sink, layout)
+   local connection, notes = sink.connection, {}
+   local generation = connection.generation
+   connection:run "SAVEPOINT pgcdc_besides"
+   prepare(sink, layout, function(...)
+      notes[#notes + 1] = { ... }
+   end)
+   if layout.facts.is_changed then
+      connection:run "ROLLBACK TO pgcdc_besides"
+      connection.generation, layout.generation = generation, nil
+      notes = {}
+   end
+   connection:run "RELEASE pgcdc_besides"
+   for _, note in ipairs(notes) do
+      sink:log(table.unpack(note))
+   end
+   return layout.generation ~= nil
 end
 
 -- True if preparing the sink's layout may alter the table to which others of its layouts, with
@@ -208,12 +294,14 @@ function apply.transfer(connection, transfer, is_staged)
       local kind = part.sink.mode == "mirror" and "mirrors" or "others"
       connection:set_subject(part.sink.name)
       for _, layout in ipairs(part.layouts) do
-         if is_newer(part.sink, layout, jobs[kind]) then
+         if is_newer(part.sink, layout, jobs[kind]) and not prepare_besides(part.sink, layout) then
             write_jobs(connection, transfer, jobs, is_staged)
             jobs = no_jobs()
             connection:set_subject(part.sink.name)
          end
-         prepare(part.sink, layout)
+         prepare(part.sink, layout, function(...)
+            part.sink:log(...)
+         end)
          table.insert(jobs[kind], { sink = part.sink, layout = layout, facts = layout.facts,
             root = layout.root, temporary = layout.temporary })
          table.move(layout.foreign_keys, 1, #layout.foreign_keys, #jobs.keys + 1, jobs.keys)

@@ -38,7 +38,7 @@ end
 
 local function alter(run, facts, what, ...)
    run(("ALTER TABLE %s %s"):format(facts.full, what:format(...)))
-   facts.is_altered = true
+   facts.is_altered, facts.is_changed = true, true
 end
 
 -- Calls f(). Returns false if a statement was refused, and undoes it.
@@ -182,7 +182,7 @@ local function retype(run, facts, column, is_key, type, comes_again, log)
          end
       end)
       if ok then
-         facts.is_altered = true
+         facts.is_altered, facts.is_changed = true, true
          log_altered(log, facts, "the column %s is %s now", quote(column.name), type)
          return
       end

@@ -40,12 +40,12 @@ local RELATED = answer.question([[
       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace]],
    { oid = "integer", schema = "text", name = "text" })
 
--- The oids of the source's tables that are in the target's database. (By its start a server is
+-- The oids of the sources' tables that are in the target's database. (By its start a server is
 -- known apart from copies of its files; that of a standby says nothing of its primary.)
-local function tables_here(run, layout)
+local function tables_here(run, tables)
    local here, oids = SERVER:row(run), {}
    local system = here.tells_system and SYSTEM:row(run).id
-   for id, seen in pairs(layout.by_table) do
+   for id, seen in pairs(tables) do
       local cluster, database, oid = id:match "^(.-)/(%d+)/(%d+)$"
       local is_here = (not system or cluster == system)
          and (seen.started == here.started or not seen.started and system)
@@ -56,10 +56,10 @@ local function tables_here(run, layout)
    return oids
 end
 
---- Raises an error if a source of the layout reads what is written to the table. `facts`: {full =,
---- oid =}.
-function loop.check(run, facts, layout)
-   local oids = tables_here(run, layout)
+--- Raises an error if a source reads what is written to the table. `facts`: {full =, oid =};
+--- `tables`: those that the sources read, id -> {started =}, as raw.copy_columns has them.
+function loop.check(run, facts, tables)
+   local oids = tables_here(run, tables)
    for _, row in ipairs(next(oids) and RELATED:rows(run, facts.oid) or {}) do
       if oids[row.oid] then
          local full = quote(row.schema) .. "." .. quote(row.name)

@@ -153,7 +153,7 @@ local function run(self, ...)
    return self.sink.connection:run(...)
 end
 
--- Says something once the transaction is committed. `...`: for the text.
+-- Logs a message once the transaction is committed. `...`: as for string.format.
 local function tell(self, level, text, ...)
    self.said[#self.said + 1] = { level = level, text = text:format(...) }
 end
@@ -299,8 +299,8 @@ local function begin_source(self, name)
    self.work.reading.sources[name] = "begun"
 end
 
--- Notes which of the sources tell deletes.
-local function note_tells(self)
+-- Records which of the sources tell deletes.
+local function record_tells(self)
    for _, number in ipairs(feeds.of(self.sink)) do
       local name, facts = feeds.name(number), feeds.facts(number)
       if name then
@@ -437,8 +437,8 @@ local function end_reading(part)
    self.work.reading = nil
 end
 
--- Notes from which sources rows came.
-local function note_reached(self, part)
+-- Records from which sources rows came.
+local function record_reached(self, part)
    local reading = self.work.reading
    for number in pairs(reading and part.reached or {}) do
       local name = feeds.name(number)
@@ -446,7 +446,7 @@ local function note_reached(self, part)
    end
 end
 
--- Orphans stay for now.
+-- Others refer to orphans: they stay until another sink of this target has removed its own.
 local function wait(self)
    if not self.was_referenced then
       tell(self, "warn", "rows of %s that the source does not have are referenced by others: they"
@@ -456,7 +456,7 @@ local function wait(self)
 end
 
 local function save(self)
-   note_tells(self)
+   record_tells(self)
    if not self.work.table then
       local found = look(self)
       self.work.table = found and found.name
@@ -506,7 +506,7 @@ end
 
 local function note_all_reached(parts)
    for _, part in ipairs(parts) do
-      note_reached(part.sink.orphans, part)
+      record_reached(part.sink.orphans, part)
    end
 end
 

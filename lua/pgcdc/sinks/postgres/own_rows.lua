@@ -37,6 +37,9 @@ function own_rows.expression(name, to, of_json)
       return ("CASE pg_catalog.left(%s, 1) WHEN 'j' THEN %s::json ELSE pg_catalog.to_json(%s)"
          .. " END::%s"):format(name, rest, text, to.type_name)
    elseif of_json then
+      if to.category == "A" then -- an empty table of Lua is an empty list there
+         rest = ("CASE %s WHEN '{}' THEN '[]' ELSE %s END"):format(rest, rest)
+      end
       return ("CASE pg_catalog.left(%s, 1) WHEN 'j' THEN %s ELSE (%s)::%s END"):format(name,
          of_json(rest), text, to.type)
    end

@@ -82,7 +82,7 @@ local function has_table(transfer, oid)
    return false
 end
 
--- What the rows wait for, and what can be done.
+-- A text for the log: what the rows wait for, and what the user can do.
 local function explain(transfer, problem, key, partners)
    if problem.sqlstate ~= FOREIGN_KEY and transfer.is_limited then
       return "a foreign key acts on deletes of this table, so that its values can only change hands"

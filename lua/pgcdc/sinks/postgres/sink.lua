@@ -17,8 +17,10 @@ local conninfo = require "pgcdc.postgres.conninfo"
 local feeds = require "pgcdc.delivery.feeds"
 local lineage = require "pgcdc.delivery.lineage"
 local participants = require "pgcdc.delivery.participants"
+local seal = require "pgcdc.seal"
 local new_connection = require "pgcdc.sinks.postgres.target_connection"
 local postgres_apply = require "pgcdc.sinks.postgres.apply"
+local postgres_blame = require "pgcdc.sinks.postgres.blame"
 local own_rows = require "pgcdc.sinks.postgres.own_rows"
 local postgres_layout = require "pgcdc.sinks.postgres.layout"
 local postgres_orphans = require "pgcdc.sinks.postgres.orphans"
@@ -38,9 +40,13 @@ local tokens = 0
 local Sink = {}
 Sink.__index = Sink
 Sink.__name = "pgcdc.sinks.postgres"
+seal.sink(Sink, Sink.__name)
 
 --- Logs a message that names the sink.
 function Sink:log(level, message)
+   if self.is_trying and level == "info" then -- what is done is undone
+      return
+   end
    raw.log(level, message, { sink = self.name })
 end
 
@@ -71,6 +77,17 @@ function Sink:wants_reading(source)
 end
 
 -- ---- taking changes ----
+
+--- A source whose values come to the sink reads this table (see feeds): the sink refuses to write
+--- there. Returns true if that was not known.
+function Sink:add_table(read)
+   local known = self.reads[read.id]
+   if known and known.started == read.started then
+      return false
+   end
+   self.reads[read.id], self.reads_checked = read, nil
+   return true
+end
 
 -- Raises an error if deletes will come and not tell the whole key.
 local function check_key_of_deletes(self, mapping)
@@ -156,6 +173,12 @@ end
 
 -- Takes a row of the script's own, or a change that it made.
 local function write_own(self, value)
+   if lineage.current ~= self.origin then
+      self.origin = lineage.current
+      for _, read in ipairs(feeds.tables_of(self.origin)) do
+         self:add_table(read)
+      end
+   end
    own_rows.write(self, value, function(layout)
       use(self, { layout = layout })
    end, function()
@@ -165,7 +188,7 @@ end
 
 --- Takes a change, or a row, a table with named fields. The next `flush` writes it to the target.
 function Sink:write(value)
-   if participants.in_sink ~= self then
+   if not rawequal(participants.in_sink, self) then
       feeds.set_by_hand(self)
    end
    participants.touch(self.participant)
@@ -191,6 +214,7 @@ function Sink:expect(example, source)
       return
    end
    local ok, mapping = pcall(make_mapping, self, example) -- what fails will fail with a change, too
+   self.misfit = not ok and mapping or nil
    if ok then
       participants.attach(self.participant, source)
       participants.set_dirty(self.participant)
@@ -312,6 +336,16 @@ local function give_back(transfer)
    end
 end
 
+-- A transfer failed with `problem`. If that is because of single rows, undoes it, takes these out,
+-- and returns them. Otherwise returns nil and the problem.
+local function find_blamed(connection, transfer, problem)
+   if not postgres_blame.may_find(problem) then
+      return nil, problem
+   end
+   local ok, list = pcall(postgres_blame.find, connection, transfer, problem)
+   return ok and list or nil, ok and problem or list
+end
+
 -- Writes the transfers again that failed and concern these sinks. They come before anything newer,
 -- since each has its own savepoint and is perhaps committed. What is refused now is not committed,
 -- so its rows go with what is newer.
@@ -320,15 +354,23 @@ local function commit_tried(connection, parts)
    while i <= #transfers do
       if concerns(transfers[i], parts) then
          local ok, problem = pcall(commit, connection, transfers[i])
+         local list
          if not ok and not undo_refused(connection, transfers[i], problem) then
-            error(problem, 0)
-         elseif not ok then
-            for _, part in ipairs(transfers[i]) do
-               part.sealed = { { layouts = part.layouts, number = 0 } }
+            list, problem = find_blamed(connection, transfers[i], problem)
+            if not list then
+               error(problem, 0)
             end
+         end
+         for _, part in ipairs(not ok and transfers[i] or {}) do
+            part.sealed = { { layouts = part.layouts, number = 0 } }
+         end
+         if not ok then
             give_back(transfers[i])
          end
          table.remove(transfers, i)
+         if list then
+            error(participants.refused(list), 0)
+         end
       else
          i = i + 1
       end
@@ -337,7 +379,8 @@ end
 
 local function has_work(transfer)
    for _, part in ipairs(transfer) do
-      if #part.layouts > 0 or part.ends_reading or part.begins and #part.begins > 0 then
+      if #part.layouts > 0 or part.ends_reading or part.begins and #part.begins > 0
+         or next(part.sink.reads) and not part.sink.reads_checked then
          return true
       end
    end
@@ -358,6 +401,13 @@ function Sink:flush_together(savepoint, parts)
       if not ok and undo_refused(connection, transfer, problem) then
          give_back(transfer)
          postgres_refusal.raise(connection, transfer, problem)
+      elseif not ok then
+         local list
+         list, problem = find_blamed(connection, transfer, problem)
+         if list then
+            give_back(transfer)
+            error(participants.refused(list), 0)
+         end
       end
       for _, part in ipairs(transfer) do
          if part.is_all and ok then
@@ -381,6 +431,44 @@ end
 
 function Sink:close()
    self.connection:close()
+end
+
+-- ---- --check ----
+
+-- What --check says of the layouts, in the transaction that is undone.
+local function try_layouts(self)
+   local text = ("table %s"):format(self.table)
+   self.is_trying = true
+   for _, layout in ipairs(self.used) do
+      local facts = postgres_apply.try_nothing(self, layout)
+      text = ("table %s.%s%s"):format(facts.schema, facts.name,
+         facts.is_made and ", which would be made"
+         or facts.is_altered and ", which would be altered" or "")
+   end
+   if #self.used == 0 then
+      text = text .. ", whose columns are known with the first row"
+   end
+   return text
+end
+
+--- For --check: does in the target what a start would do, and undoes it. Returns a line about it.
+--- Ends the program with why the target cannot be used.
+function Sink:check()
+   local connection, text = self.connection, nil
+   local ok, problem = pcall(connection.attempt, connection, self.name, function()
+      if self.misfit then
+         error(self.misfit, 0)
+      end
+      connection:try_all(function()
+         text = try_layouts(self)
+      end)
+      text = ("%s, in database %s as role %s"):format(text, connection.db:place())
+   end)
+   connection:close()
+   if not ok then
+      raw.refuse(tostring(problem))
+   end
+   return text
 end
 
 -- ---- making one ----
@@ -431,6 +519,9 @@ return function(spec)
       rename = read_rename(spec.rename),
       name = spec.name and check.text(what .. ": name", spec.name) or "postgres " .. full_name,
       mappings = {}, layouts = {}, used = {}, sealed = {},
+      reads = {}, -- table id -> {id =, started =} of the tables that sources read, see add_table
+      -- reads_checked: the generation of the connection in which that was last no loop
+      -- origin: the last one of a row of a script's own
       seal_count = 0, ignored = 0,
       is_direct = true, -- COPY into the table itself was never refused
    }, Sink)

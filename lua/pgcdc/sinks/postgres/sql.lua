@@ -5,6 +5,7 @@
 -- came, which its ctid keeps; from there one statement takes all of them. Where no row can collide
 -- with one that is there and no value needs a conversion, a COPY writes to the table itself.
 
+local misfits = require "pgcdc.sinks.postgres.misfits"
 local own_rows = require "pgcdc.sinks.postgres.own_rows"
 local quote = require("pgcdc.names").quote
 
@@ -218,9 +219,12 @@ end
 --- The statements for rows of `layout` into the table with these facts. `temp`: the name of a
 --- temporary table.
 ---    create, copy     the temporary table, and what fills it
----    row_keys         SQL that reads the keys of its rows, as the target has them
+---    misfits          what to ask about rows of a script's own in it, see misfits; nil: nothing
+--    row_keys         SQL that reads the keys of its rows, as the target has them
 ---    direct           COPY into the table itself; nil where that is impossible
 ---    apply and others what moves the rows from one to the other
+---    values           of each column {name =, create = a temporary table, insert = what puts the
+---                     values of the column in the first one there}
 function sql.build(layout, facts, mode, temp)
    local d = describe(layout, facts)
    local statements, more, more_columns
@@ -234,7 +238,15 @@ function sql.build(layout, facts, mode, temp)
    end
    statements.create = temporary("pg_temp." .. temp, layout.columns, facts, more_columns)
    statements.copy = copy_from("pg_temp." .. temp, all_places(layout.columns, more))
+   statements.misfits = misfits.of(layout, facts, "pg_temp." .. temp)
    statements.row_keys = ("SELECT %s FROM %s s"):format(d.key, d.rows("pg_temp." .. temp, "ctid"))
+   statements.values = each(d.keep, function(column)
+      local name, to = ("pg_temp.%s_%d"):format(temp, column.place), facts.by_name[column.target]
+      return { name = column.target,
+         create = ("CREATE TEMPORARY TABLE %s (v %s)"):format(name, to.type),
+         insert = ("INSERT INTO %s SELECT %s FROM pg_temp.%s"):format(name,
+            expression(c(column.place), column, to), temp) }
+   end)
    if not d.needs_conversion and (mode == "append" or facts.is_unique) then
       local added = mode == "history" and ", op, valid_from" or ""
       statements.direct = copy_from(d.to, d.into .. added)

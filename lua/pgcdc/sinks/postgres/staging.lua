@@ -18,6 +18,7 @@
 local raw = require "pgcdc.raw"
 local answer = require "pgcdc.postgres.answer"
 local constraints = require "pgcdc.sinks.postgres.constraints"
+local misfits = require "pgcdc.sinks.postgres.misfits"
 local postgres_sql = require "pgcdc.sinks.postgres.sql"
 local quote = require("pgcdc.names").quote
 
@@ -105,6 +106,7 @@ local function write_rows(connection, stage)
       local staged = job.staged
       connection:run(staged.create)
       connection:copy(staged.copy, job.layout.lines)
+      misfits.check(connection, staged.misfits, job.facts.full)
       connection:run(staged.create_deletes)
       connection:copy(staged.copy_deletes, job.layout.deletes)
       read_rows(function(sql) return connection:run(sql) end, stage, job)

@@ -57,7 +57,7 @@ local COLUMNS = answer.question([[
    category = "text", is_generated = "boolean", is_always_identity = "boolean",
    is_made_of_parts = "boolean" })
 
--- From here on oids are those of what somebody made.
+-- Types whose oid is at least this were made by somebody: initdb makes those below it.
 local FIRST_OID = 16384
 
 -- Whether there is a unique index on exactly these columns, with exactly this condition ('': none).
@@ -246,7 +246,7 @@ local function add_columns(run, facts, missing, log)
       names_of(missing)))
 end
 
--- Sets `made_as` of the columns from each table, without a word.
+-- Sets `made_as` of the columns from each table, and logs nothing.
 local function set_types_of_tables(run, layout)
    for _, seen in pairs(layout.by_table) do
       set_types(run, seen, function() end)
@@ -258,7 +258,7 @@ end
 -- Returns the facts after what has changed.
 local function read_again(run, sink, before, layout)
    local facts = read(run, sink) or TABLE:fail "the table is not there any more"
-   facts.is_altered = before.is_altered
+   facts.is_altered, facts.is_changed = before.is_altered, before.is_changed
    follow.find(facts, layout)
    return facts
 end
@@ -277,7 +277,7 @@ local function replace_key(run, facts, layout, mode, is_new)
       end
       run(("ALTER TABLE %s ADD PRIMARY KEY (%s)"):format(facts.full, keys))
    end
-   facts.is_altered = true
+   facts.is_altered, facts.is_changed = true, true
 end
 
 -- Brings a table that we made in line with the source. Returns facts about it.
@@ -356,17 +356,19 @@ function target.find(run, asked)
                       name = facts.schema .. "." .. facts.name, oid = facts.oid }
 end
 
---- Raises an error if a source of the layout reads what is written to the table `asked`.
-function target.refuse_loop(run, asked, layout)
-   local found = next(layout.by_table) and target.find(run, asked)
+--- Raises an error if a source that reads one of these tables reads what is written to the table
+--- `asked`: see loop.check.
+function target.refuse_loop(run, asked, tables)
+   local found = next(tables) and target.find(run, asked)
    if found then
-      loop.check(run, found, layout)
+      loop.check(run, found, tables)
    end
 end
 
 --- Facts about the table that `sink.table` names, fit for `layout`: {full = quoted name, by_name =
 --- columns, is_unique = there is an index that refuses doubles, is_made = it was made just now,
---- is_altered = so that what other layouts know of it does not hold any more}.
+--- is_altered = so that what other layouts know of it does not hold any more, is_changed = and
+--- more than that it got columns: statements of other layouts may not do any more}.
 --- Where it is missing, it is made if `sink.create`; then it follows the source. `sink.mode`: as
 --- the manual says. `prefix`: of the names of temporary types. What is made is logged by
 --- `log(level, message)`.

@@ -23,6 +23,11 @@ local refusals = { ["23503"] = true, ["23505"] = true, ["23P01"] = true }
 
 local LONGEST_WAIT = 60 -- seconds
 
+local NO_TABLE = "pgcdc.position cannot be made: grant CREATE on the target database, or let its"
+   .. " owner make it"
+local NO_ROW = "pgcdc.position cannot be used: grant USAGE on the schema pgcdc, and SELECT, INSERT"
+   .. " and UPDATE on the table"
+
 local OURS = " FROM pgcdc.position WHERE pipeline = $1 AND sink = $2"
 
 local SAVED = answer.question("SELECT savepoint, flush" .. OURS,
@@ -97,11 +102,49 @@ function Connection:try(states, f)
    if ok then
       self:run "RELEASE pgcdc"
       return true
-   elseif getmetatable(problem) ~= Problem or not states[problem.sqlstate] then
+   elseif not rawequal(getmetatable(problem), Problem) or not states[problem.sqlstate] then
       error(problem, 0)
    end
    self:run "ROLLBACK TO pgcdc; RELEASE pgcdc"
    return false
+end
+
+--- The same, whatever the server refuses it with.
+function Connection:attempt_part(f)
+   self:run "SAVEPOINT pgcdc_part"
+   local ok, problem = pcall(f)
+   if not ok and (not rawequal(getmetatable(problem), Problem) or is_passing(problem)) then
+      error(problem, 0)
+   end
+   self:run(ok and "RELEASE pgcdc_part" or "ROLLBACK TO pgcdc_part; RELEASE pgcdc_part")
+   return ok
+end
+
+--- Calls f() inside the transaction, checks the constraints that wait, and undoes all. Returns nil,
+--- or the problem with which the server refused it.
+function Connection:probe(f)
+   self:run "SAVEPOINT pgcdc_probe"
+   local ok, problem = pcall(function()
+      f()
+      self:run "SET CONSTRAINTS ALL IMMEDIATE"
+   end)
+   if not ok and (not rawequal(getmetatable(problem), Problem) or is_passing(problem)) then
+      error(problem, 0)
+   end
+   self:run "ROLLBACK TO pgcdc_probe; RELEASE pgcdc_probe"
+   return not ok and problem or nil
+end
+
+--- Undoes the transaction, if there is one, and calls f() in another one, which is undone, too.
+function Connection:rehearse(f)
+   if self.db:transaction() ~= "idle" then
+      self:run "ROLLBACK"
+   end
+   self.generation = self.generation + 1
+   self:begin()
+   f()
+   self:run "ROLLBACK"
+   self.generation = self.generation + 1
 end
 
 --- Errors name the sink `name` from now on.
@@ -128,13 +171,15 @@ function Connection:close()
    end
 end
 
-local function text_of(self, problem)
+--- The text of an error. `message`: what is said in the place of the problem's own, or nil.
+function Connection:describe(problem, message)
    local place = ""
    if problem.kind == "sql" and self.db then
       place = (", in database %s as role %s"):format(self.db:place())
    end
    return ("%s: %s%s%s%s"):format(self.subject, problem.what and problem.what .. ": " or "",
-      problem.message, problem.sqlstate ~= "" and (" (%s)"):format(problem.sqlstate) or "", place)
+      message or problem.message,
+      problem.sqlstate ~= "" and (" (%s)"):format(problem.sqlstate) or "", place)
 end
 
 --- Returns f(). After an error no transaction is open, and a new `generation` says that what was
@@ -151,20 +196,20 @@ function Connection:attempt(name, f)
       self:close()
    end
    self.generation = self.generation + 1
-   if getmetatable(result) ~= Problem then
+   if not rawequal(getmetatable(result), Problem) then
       error(type(result) == "string" and ("%s: %s"):format(self.subject, result) or result, 0)
    elseif is_passing(result) then
       self:close()
       self.wait = math.min(math.max(2 * self.wait, 1), LONGEST_WAIT)
-      error(participants.later(text_of(self, result), self.wait), 0)
+      error(participants.later(self:describe(result), self.wait), 0)
    end
-   error(text_of(self, result), 0)
+   error(self:describe(result), 0)
 end
 
 --- If `problem` is that a constraint forbade rows because of other rows, ends the transaction
 --- without a trace, and returns true.
 function Connection:undo_refused(problem)
-   if getmetatable(problem) ~= Problem or not refusals[problem.sqlstate] then
+   if not rawequal(getmetatable(problem), Problem) or not refusals[problem.sqlstate] then
       return false
    elseif self.db:transaction() ~= "idle" then
       self:run "ROLLBACK"
@@ -182,7 +227,7 @@ end
 local function explain(what, f)
    local ok, problem = pcall(f)
    if not ok then
-      if getmetatable(problem) == Problem and problem.sqlstate == "42501" then
+      if rawequal(getmetatable(problem), Problem) and problem.sqlstate == "42501" then
          problem.what = what
       end
       error(problem, 0)
@@ -218,9 +263,12 @@ function Connection:connect()
    end
    self.db, self.former, self.away = db, nil, nil
    self.generation = self.generation + 1
-   if not self:row(HAS_TABLE).yes then
-      explain("pgcdc.position cannot be made: grant CREATE on the target database, or let its"
-         .. " owner make it", function()
+   local has_table
+   explain(NO_ROW, function()
+      has_table = self:row(HAS_TABLE).yes
+   end)
+   if not has_table then
+      explain(NO_TABLE, function()
          make_table(self)
       end)
    end
@@ -230,8 +278,7 @@ end
 function Connection:recall(name)
    self.pipeline = self.pipeline or raw.pipeline()
    local row
-   explain("pgcdc.position cannot be used: grant USAGE on the schema pgcdc, and SELECT, INSERT and"
-      .. " UPDATE on the table", function()
+   explain(NO_ROW, function()
       self:run("INSERT INTO pgcdc.position (pipeline, sink) VALUES ($1, $2) ON CONFLICT DO NOTHING",
          self.pipeline, name)
       row = self:row(SAVED, self.pipeline, name)
@@ -239,6 +286,33 @@ function Connection:recall(name)
    self.flushed[name], self.is_recalled[name] = row.flush, true
    self.is_new[name] = row.savepoint == nil
    return row.savepoint
+end
+
+--- Calls f() in a transaction that is undone, after pgcdc.position was made in it, if it is not
+--- there, and written.
+function Connection:try_all(f)
+   local db, message, sqlstate, kind = raw.db_open(targets[self], false)
+   if not db then
+      raise(message, sqlstate, kind)
+   end
+   self.db = db
+   self.generation = self.generation + 1
+   self:rehearse(function()
+      explain(NO_TABLE, function()
+         if not self:row(HAS_SCHEMA).yes then
+            self:run "CREATE SCHEMA pgcdc"
+         end
+         if not self:row(HAS_TABLE).yes then
+            self:run(POSITION)
+         end
+      end)
+      explain(NO_ROW, function()
+         self:run "INSERT INTO pgcdc.position (pipeline, sink) VALUES ('pgcdc-lua --check', '')"
+         self:run(SAVED.sql, "", "")
+         self:run "UPDATE pgcdc.position SET saved = now() WHERE pipeline = 'pgcdc-lua --check'"
+      end)
+      f()
+   end)
 end
 
 -- Locks our row, and so waits for a COMMIT of ours that the server has not finished. (What a former

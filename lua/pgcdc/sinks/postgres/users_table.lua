@@ -1,4 +1,4 @@
--- pgcdc.sinks.postgres.users_table: can a table that somebody else made take all values?
+-- pgcdc.sinks.postgres.users_table: whether a table that somebody else made takes all values.
 -- SPDX-License-Identifier: MIT
 --
 -- Such a table is never altered. Where it would round, cut or leave out a value, that is an error

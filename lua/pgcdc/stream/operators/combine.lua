@@ -19,13 +19,13 @@ local function operator(name, known, build)
    stream.method(name, function(...)
       local streams = table.pack(...)
       local last, options = streams[streams.n], nil
-      if known and streams.n > 1 and type(last) == "table" and not stream.is(last) then
+      if known and streams.n > 1 and type(last) == "table" and not stream.of(last) then
          options = last
          streams[streams.n] = nil
          streams.n = streams.n - 1
       end
       for i = 2, streams.n do
-         stream.check(("%s: stream %d"):format(name, i - 1), streams[i])
+         streams[i] = stream.check(("%s: stream %d"):format(name, i - 1), streams[i])
       end
       local node = stream.node(name)
       build(node, streams, known and stream.options(name, options, known))
@@ -141,9 +141,9 @@ local function emitters(streams, emit_on)
    for i = 1, streams.n do
       is_known[streams[i]] = true
    end
-   local list = stream.is(emit_on) and { emit_on } or emit_on
-   for _, up in ipairs(list) do
-      if not is_known[up] then
+   for _, given in ipairs(stream.of(emit_on) and { emit_on } or emit_on) do
+      local up = stream.of(given)
+      if not up or not is_known[up] then
          check.fail("combine_latest: emit_on names something that is not one of the streams")
       end
       set[up] = true

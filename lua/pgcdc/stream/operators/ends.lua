@@ -3,24 +3,26 @@
 --
 -- sink sink_to_list sink_to_textfile
 
-local sinks = require "pgcdc.sinks.by_name"
 local stream = require "pgcdc.stream.stream"
 local check = require "pgcdc.check"
 local feeds = require "pgcdc.delivery.feeds"
 local participants = require "pgcdc.delivery.participants"
 local keys = require "pgcdc.stream.keys"
+local new_text = require "pgcdc.sinks.text"
+local seal = require "pgcdc.seal"
 
 local ends = {}
 
 local methods = { "flush", "restore", "saved", "recall", "identify", "close" }
 
---- Raises unless `sink` is a function or a sink. `what`: for the message.
+--- Raises unless `sink` is a function or a sink. `what`: for the message. Returns it, opened.
 function ends.check(what, sink)
+   sink = seal.open(sink)
    if type(sink) == "function" then
-      return
+      return sink
    elseif type(sink) ~= "table" or type(sink.write) ~= "function" then
       check.fail("%s must be a function or a sink, a table with a function `write`, not %s", what,
-         stream.is(sink) and "a stream: use connect" or sink == nil and "nil" or
+         stream.of(sink) and "a stream: use connect" or sink == nil and "nil" or
          type(sink) == "table" and "a table without one" or "a " .. type(sink))
    end
    for _, name in ipairs(methods) do
@@ -31,10 +33,11 @@ function ends.check(what, sink)
    if sink.name ~= nil then
       check.text(what .. ": its name", sink.name)
    end
+   return sink
 end
 
--- A function that gives values to a sink by `write`. One that says when it wants to be flushed is
--- asked after each value.
+-- A function that gives values to a sink by `write`. If the sink has a field `wants_flush`, that is
+-- looked at after each value.
 local function asking(sink, write)
    if sink.wants_flush == nil then
       return write
@@ -66,7 +69,7 @@ local function writer(sink)
    end
 end
 
--- Operators that may not pass on again what they have passed on before, or join values of several.
+-- Operators that may hold back a row which they passed on before, or make one value of several.
 local dropping = { unique = true, slice = true, latest = true, zip = true, zip_latest = true,
                    combine_latest = true, collect = true, frequencies = true }
 
@@ -74,7 +77,7 @@ local dropping = { unique = true, slice = true, latest = true, zip = true, zip_l
 local passing = { source = true, sink = true, select = true, drop = true, rename = true,
                   add = true, mask = true, union = true, stream = true }
 
--- What feeds.add asks of a node.
+-- What the function `find` of feeds.add returns for a node.
 local function find_feeds(node)
    local sources, nodes = stream.sources_of(node)
    local numbers, operator, passes_all = {}, nil, #sources > 0
@@ -89,7 +92,7 @@ local function find_feeds(node)
 end
 
 local function set_target(node, what, target)
-   ends.check(what, target)
+   target = ends.check(what, target)
    node.about = target
    if type(target) == "function" then
       node.input = target
@@ -142,7 +145,7 @@ stream.operator("sink_to_textfile", function(node, _, path, given)
    check.text("sink_to_textfile: path", path)
    local options = stream.options("sink_to_textfile", given, { append = true })
    local append = check.flag("sink_to_textfile: append", options.append, nil)
-   set_target(node, "sink_to_textfile", sinks.text { path = path, append = append })
+   set_target(node, "sink_to_textfile", new_text { path = path, append = append })
 end)
 
 return ends

@@ -3,8 +3,8 @@
 --
 -- only
 --
--- What comes after such an operator has the rows that match, and no others, if it starts empty. A
--- row that does not match becomes a delete wherever it may have been passed on before:
+-- A target after such an operator has the rows that match, and no others, if it was empty at first.
+-- A row that does not match becomes a delete, if it may have been passed on before:
 --
 --    op               does not match                        matches
 --    read             a delete, for mirrors alone           passes
@@ -14,15 +14,15 @@
 --                     known and did not match               is known and did not match
 --    delete           passes; nothing if the old row is known and did not match
 --
--- A row that is read may have been passed on by an earlier run, if the table is read again: a
--- mirror, which does not care about deletes of rows that it does not have, is told.
+-- When a table is read again, a row with op `read` may have been passed on by an earlier run. Only
+-- mirrors get its delete, since one of a row that they do not have changes nothing there.
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local by_hand = require "pgcdc.change"
 local stream = require "pgcdc.stream.stream"
 
--- Operators after which a delete is still one.
+-- Operators that pass a delete on as a delete.
 local shapers = { select = true, drop = true, rename = true, add = true, mask = true,
                   union = true, stream = true }
 

@@ -222,8 +222,8 @@ local function check_row_names(spec, row)
    end
 end
 
--- A function that makes new rows of rows: tables with named fields. A name that the first row does
--- not have is an error; later a field that is not there is taken for one that is nil.
+-- A function that makes new rows of rows: tables with named fields. A name that the first row lacks
+-- is an error; in later rows a missing field counts as nil.
 local function project_rows(spec)
    local is_checked = false
    return function(row)

@@ -25,7 +25,7 @@ local function sorted_names(targets)
 end
 
 local function check_target(what, target)
-   if not stream.is(target) then
+   if not stream.of(target) then
       ends.check(what, target)
    end
 end
@@ -33,9 +33,7 @@ end
 -- Connects a target to the node, unless it is connected already. `label` is shown by --graph.
 -- Returns the target's node.
 local function attach(node, label, target)
-   if not stream.is(target) then
-      target = ends.node(label, target)
-   end
+   target = stream.of(target) or ends.node(label, target)
    for _, consumer in ipairs(node.consumers) do
       if consumer.node == target then
          consumer.label = consumer.label .. ", " .. label
@@ -112,7 +110,7 @@ stream.operator("route", function(node, _, f, targets, given)
    check.type("route: f", f, "function", "string", "number")
    node.about = f
    check.type("route: the targets", targets, "table")
-   if stream.is(targets) then
+   if stream.of(targets) then
       check.fail("route: the targets must be a table from names to streams or sinks, not a stream")
    end
    local options = stream.options("route", given, { default = true })
