@@ -163,6 +163,32 @@ test("shapes", function(cluster)
       == shapes[1].key, cluster:read(TOPIC)[1].headers.shape ~= shapes[1].key)
 end)
 
+-- Fields that a script has changed, of one row in two.
+test("changes_that_a_script_has_altered", function(cluster)
+   cluster:tell "topic cdc.other.t 1"
+   once.ok { dsn = fixtures.names(4), script = ([[
+      local s = pgcdc.sinks.kafka {brokers = %q}
+      pgcdc.source {table = "t"}:on("change", function(c)
+         if c.row.id %% 2 == 0 then
+            c.id, c.seq, c.ts, c.schema = "mine", 7, "now", "other"
+            c.key.id = 100
+         end
+         s:write(c)
+      end)]]):format(cluster.brokers) }
+   local usual, other = cluster:read(TOPIC), cluster:read "cdc.other.t"
+   lu.assertEquals({ #usual, #other }, { 2, 2 })
+   for _, message in ipairs(other) do
+      local headers = message.headers
+      lu.assertEquals({ headers.id, headers.seq, headers.ts, headers.schema, message.key },
+         { "mine", "7", "now", "other", '{"id":100}' })
+      lu.assertEquals(json.decode(message.payload).id, "mine")
+   end
+   for _, message in ipairs(usual) do
+      lu.assertEquals({ message.headers.schema, message.headers.id },
+         { "public", json.decode(message.payload).id })
+   end
+end)
+
 test("values_that_are_no_changes", function(cluster)
    once.ok { script = ([[local s = pgcdc.sinks.kafka {brokers = %q, topic = %q}
       s:write {a = 1}

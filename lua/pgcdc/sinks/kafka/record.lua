@@ -40,15 +40,18 @@ local function name_of(sink, shape)
    return name
 end
 
--- What is the same for all changes of a shape: {topic, heads = {[op] = packed headers}, name}.
+-- What is the same for all changes of a shape, but those that a script has given another table:
+-- {topic, heads = {[op] = packed headers}, name}.
 local function known_of(sink, shape, value)
-   local known = sink.known[shape]
+   local is_usual = not (rawget(value, "schema") or rawget(value, "table")
+      or rawget(value, "source"))
+   local known = is_usual and sink.known[shape]
    if not known then
       known = { heads = {}, name = sink.shapes and name_of(sink, shape) }
       if sink.has_plain_topic then
          known.topic = sink.topic(value, sink)
       end
-      sink.known[shape] = known
+      sink.known[shape] = is_usual and known or sink.known[shape]
    end
    return known
 end
