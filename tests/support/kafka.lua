@@ -223,10 +223,13 @@ end
 -- Waits until so many brokers are up.
 function methods:await(count)
    wait.until_(function()
+      for _, node in ipairs(self.nodes) do
+         assert(not node.proc or node.proc:alive(), files.read(node.dir .. "/out"))
+      end
       local text = child.run { argv = { find "kcat", "-b", self.brokers, "-L", "-m", "2" },
                                stderr = "null" }
       return text:find((" %d brokers:"):format(count), 1, true)
-   end, 60, "Kafka to take connections")
+   end, 180, "Kafka to take connections")
 end
 
 -- The output of a program of Java, a source file in tests/kafka, that gets these words.
