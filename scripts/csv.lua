@@ -11,6 +11,7 @@ local options = bundled.options {
    { "every", 0, "begin a new file after so many seconds" },
 }
 bundled.check_out(options)
+bundled.check_fields("meta", bundled.names(options.meta))
 
 local sink = pgcdc.sinks.csv {
    path = options.out,

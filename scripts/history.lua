@@ -19,6 +19,7 @@ end
 
 local names = bundled.list(options.table)
 local rename = bundled.pairs("rename", options.rename)
+bundled.check_columns(options, "rename", rename or {})
 local sources = bundled.sources(options)
 for i, source in ipairs(sources) do
    source:sink(pgcdc.sinks.postgres {

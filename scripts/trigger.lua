@@ -47,13 +47,14 @@ function actions.print(t)
 end
 
 function actions.prune(t)
-   local seconds = trigger.seconds(options.older_than)
-      or bundled.usage "older_than: say 7d, 12h, 30m or 90s"
+   local seconds = trigger.seconds(options.older_than) or bundled.usage "older_than: say 7d or 30m"
    print(("%s: %d deletes forgotten"):format(t.name, trigger.prune(db, t, seconds)))
 end
 
 local action = actions[options.action]
    or bundled.usage "action must be install, remove, status, prune or print"
-for _, t in ipairs(trigger.look_all(db, bundled.list(options.table))) do
-   action(t)
-end
+trigger.explain(function()
+   for _, t in ipairs(trigger.look_all(db, bundled.list(options.table))) do
+      action(t)
+   end
+end)

@@ -185,23 +185,42 @@ local function columns_of(db, options, name)
    return read, rows[1].table
 end
 
---- Raises an error if one of the tables that the options name lacks one of `columns`, a set, or
---- if that column is not read, so that the program ends before any row. `what`: the option that
---- names the columns. If the server cannot be asked now, the first change raises the error.
+--- Ends the program with status 3 if one of the tables that the options name lacks one of
+--- `columns`, a set, or if that column is not read, so that the program ends before any row.
+--- `what`: the option that names the columns. If the server cannot be asked now, the first change
+--- raises the error.
 function bundled.check_columns(options, what, columns)
+   if not next(columns) then
+      return
+   end
    local db = connect()
    for _, name in ipairs(bundled.list(options.table)) do
       local ok, there, full_name = pcall(columns_of, db, options, name)
       for _, column in ipairs(ok and there and sorted(columns) or {}) do
          if not there[column] then
             db:close()
-            error(("%s: %s has no column '%s'%s%s"):format(what, full_name, column,
+            raw.refuse(("%s: %s has no column '%s'%s%s"):format(what, full_name, column,
                bundled.names(options.columns) and " among those that are read" or "",
-               check.nearest(column, sorted(there))), 0)
+               check.nearest(column, sorted(there))))
          end
       end
    end
    db:close()
+end
+
+--- Ends the program with a usage error unless all of these names, a list or nil, are fields of
+--- changes. `what`: the option that names them.
+function bundled.check_fields(what, names)
+   local is_field = {}
+   for _, name in ipairs(raw.change_fields) do
+      is_field[name] = true
+   end
+   for _, name in ipairs(names or {}) do
+      if not is_field[name] then
+         bundled.usage(("%s: a change has no field '%s'%s"):format(what, name,
+            check.nearest(name, raw.change_fields)))
+      end
+   end
 end
 
 --- As check_columns, for the columns that out= has in braces.

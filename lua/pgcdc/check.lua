@@ -12,6 +12,8 @@ local check = {}
 local MOST_LISTED = 12
 
 local ours = "@" .. raw.lua_dir .. "/"
+local bundled = "@" .. raw.scripts_dir .. "/"
+local is_loaded = false
 
 -- The level of the function that called into the library, the first one that is not ours, counted
 -- from here: this function is 1. 0 if there is none.
@@ -28,11 +30,28 @@ local function caller_level()
    return 0
 end
 
+--- To be called when the script is loaded.
+function check.set_loaded()
+   is_loaded = true
+end
+
+-- True if a bundled script is loaded, and is the one that called into the library with what the
+-- message says is wrong. What it passes to sources and sinks are words of the command line.
+local function passes_on_words(level, message)
+   local source = not is_loaded and level > 0 and raw.where(level)
+   return source and source:sub(1, #bundled) == bundled
+      and ("@" .. raw.script):sub(1, #bundled) == bundled
+      and message:find "^pgcdc%.s[%w.]+: "
+end
+
 --- Raises an error at the line of the script that called into the library. `message`, `...`: as
 --- for string.format.
 function check.fail(message, ...)
-   local level = caller_level()
-   error(message:format(...), level > 0 and level - 1 or 0)
+   local level, text = caller_level(), message:format(...)
+   if passes_on_words(level, text) then
+      raw.usage((text:gsub("^[%w.]+: ", "")))
+   end
+   error(text, level > 0 and level - 1 or 0)
 end
 
 --- "script.lua:3: ", the line of the script that called into the library; "" if none did.

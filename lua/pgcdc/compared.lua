@@ -1,8 +1,8 @@
 -- pgcdc.compared: finds places of the script that ask whether a numeric is equal to a number.
 -- SPDX-License-Identifier: MIT
 --
--- A numeric is text, and to Lua a text never equals a number: no error can be raised there, as
--- where they are compared with <. So the words of the script are looked through, not its meaning:
+-- A numeric is text, and to Lua a text never equals a number: such a comparison raises no error, as
+-- one with < does. So the text of the script is searched, which knows nothing of what it means:
 --
 --    change.row.total == 100      row, key or old, or a variable that was set to one of these
 --    order["total"] ~= 0          the other way around as well

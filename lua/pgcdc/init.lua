@@ -82,6 +82,7 @@ raw.hook("timers", function()
    return seconds, has_windows, lineage.has_released, feeds.take_due()
 end)
 raw.hook("wire", function()
+   check.set_loaded()
    source.rewire_all() -- now it is known whether there are sinks
    source.tell_of_unheard()
 end)

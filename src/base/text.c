@@ -171,6 +171,11 @@ void text_sort_names(struct text_name *names, size_t n)
         qsort(names, n, sizeof *names, compare_names);
 }
 
+static char lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
 size_t text_distance(const char *a, const char *b)
 {
     size_t n = strnlen(a, LETTERS), m = strnlen(b, LETTERS);
@@ -183,7 +188,7 @@ size_t text_distance(const char *a, const char *b)
 
         row[0] = i;
         for (size_t j = 1; j <= m; j++) {
-            size_t cost = diagonal + (a[i - 1] != b[j - 1]);
+            size_t cost = diagonal + (lower(a[i - 1]) != lower(b[j - 1]));
 
             diagonal = row[j];
             if (row[j] + 1 < cost)

@@ -62,8 +62,8 @@ struct text_name {
 /* Sorts by bytes, as memcmp compares. */
 void text_sort_names(struct text_name *names, size_t n);
 
-/* How many bytes must be added, dropped or changed to turn <a> into <b> (Levenshtein); only the
- * first 64 of each count. */
+/* How many bytes must be added, dropped or changed to turn <a> into <b> (Levenshtein), whatever the
+ * case of letters; only the first 64 of each count. */
 size_t text_distance(const char *a, const char *b);
 
 /* The nearest of <n> names if <word> may be that name with a typing error, else NULL. Borrowed. */

@@ -116,7 +116,7 @@ static bool listen(struct listener *l, struct conn *conn, struct err *e)
         if (!conn_wait_notify(conn, clock_mono_ms() + conn_patience_ms(conn), text, sizeof text, e))
             return false;
         if (*text == '\0') {
-            /* nothing was announced: is the connection still alive? */
+            /* nothing was announced: finds out whether the connection is alive */
             if (!conn_run(conn, "SELECT 1", NULL, NULL, 0, e))
                 return false;
         } else if (strncmp(text, "hello", 5) != 0) {

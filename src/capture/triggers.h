@@ -21,8 +21,8 @@ void triggers_fini(struct triggers *t);
 /* Replaces <t> by what the answer to sql_trigger_installed says. */
 bool triggers_read(struct triggers *t, const struct result *r, struct err *e) WARN_UNUSED;
 
-/* Asks for them, in the transaction that is open. Where this role may not read what triggers note
- * there are none. */
+/* Asks the server for them, in the transaction that is open. If this role may not read
+ * pgcdc.tables, there are none. */
 bool triggers_ask(struct triggers *t, const struct relation *table, struct conn *conn,
                   struct err *e) WARN_UNUSED;
 

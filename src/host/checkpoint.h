@@ -31,9 +31,9 @@ void checkpoint_fini(struct checkpoint *c);
 bool checkpoint_save(struct checkpoint *c, size_t source, bool *is_done,
                      struct err *e) WARN_UNUSED;
 
-/* A new position that may be lost: it is saved by and by. */
+/* There is a new position that says only that nothing happened: it is saved within some seconds. */
 void checkpoint_save_later(struct checkpoint *c);
-/* How many milliseconds it may wait yet; -1: none waits. */
+/* How many milliseconds that may wait yet; -1: none waits. */
 int64_t checkpoint_wait_ms(const struct checkpoint *c);
 bool checkpoint_save_lazy(struct checkpoint *c, struct err *e) WARN_UNUSED;
 

@@ -39,7 +39,7 @@ static bool save(struct checkpoint *c, size_t source, struct err *e)
     return true;
 }
 
-/* Hands rows from <from> on to the script. *done: before it all were delivered. */
+/* Delivers the rows from *done on, and moves *done after those that were delivered. */
 static bool deliver(struct checkpoint *c, size_t source, const struct chunk *chunk, size_t *done,
                     struct err *e)
 {

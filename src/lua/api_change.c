@@ -286,4 +286,6 @@ void api_change_export(lua_State *L)
     };
 
     luaL_setfuncs(L, functions, 0);
+    change_push_field_names(L);
+    lua_setfield(L, -2, "change_fields");
 }

@@ -10,7 +10,8 @@
  *   is_by_hand(value): whether it is such a change, or a row of one, also after a projection;
  *   change_delete(change) -> a delete of its row, with its key and its old row;
  *   key_json(change) -> the JSON of its key;
- *   utc() -> the time as changes have it.
+ *   utc() -> the time as changes have it;
+ *   change_fields: a list of the names of the fields that changes have.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef API_CHANGE_H

@@ -16,13 +16,10 @@
  *   place()                  -> the database and the role
  *   version(), close()
  *
- * And db_confine(conninfo) -> what a sandboxed script may use of it, or nil and why it may not, see
- * pg/conninfo.h; session(use, version) -> SQL with the settings of a session for "client", "target"
- * or "verify" on a server of that version; sqlstate_passes(state) -> true if a sink tries again
- * what failed with that SQLSTATE; parts_sql(first) -> what sql_parts_of (capture/sql_parts.h) makes
- * of it.
- *
- * db_check(conninfo) -> nil, or why a script in the sandbox may not use it, as db_open says, too.
+ * And db_check(conninfo) -> nil, or why a sandboxed script may not use it, as db_open says, too;
+ * session(use, version) -> SQL with the settings of a session for "client", "target" or "verify" on
+ * a server of that version; sqlstate_passes(state) -> true if a sink tries again what failed with
+ * that SQLSTATE; parts_sql(first) -> what sql_parts_of (capture/sql_parts.h) makes of it.
  *
  * Parameters are nil, pgcdc.null, booleans, numbers and text. Rows are tables by column name;
  * columns of types that are not known here come as text and are listed in `odd`, {name =, type =

@@ -511,8 +511,8 @@ static int drop(lua_State *L)
     return 0;
 }
 
-/* Marks the record at that place. */
-static void mark(lua_State *L, struct outbox *o, uint64_t at, struct packed_head head)
+/* Sets PACKED_LEFT_OUT in the head of the record at that place. */
+static void set_left_out(lua_State *L, struct outbox *o, uint64_t at, struct packed_head head)
 {
     head.parts |= PACKED_LEFT_OUT;
     if (at >= o->split) {
@@ -540,7 +540,7 @@ static int leave_out(lua_State *L)
         lua_pop(L, 1);
         for (; number < wanted && find_record(L, o, &at, o->end, &head); at += head.len)
             if (++number == wanted)
-                mark(L, o, at, head);
+                set_left_out(L, o, at, head);
     }
     return 0;
 }

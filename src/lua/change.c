@@ -524,6 +524,15 @@ void change_push_part_metatable(lua_State *L, int class_at, enum change_part par
     push_of_shared(L, class_at, places[part]);
 }
 
+void change_push_field_names(lua_State *L)
+{
+    lua_createtable(L, KNOWN_COUNT, 0);
+    for (int known = 0; known < KNOWN_COUNT; known++) {
+        lua_pushstring(L, known_names[known]);
+        lua_rawseti(L, -2, known + 1);
+    }
+}
+
 bool change_is(lua_State *L, int index)
 {
     return json_class_at(L, index) == &change_class;

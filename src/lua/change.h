@@ -28,6 +28,9 @@ void change_push_class_like(lua_State *L, struct rowtype *rowtype, int class_at)
 enum change_part { CHANGE_PART_CHANGE, CHANGE_PART_ROW, CHANGE_PART_KEY };
 void change_push_part_metatable(lua_State *L, int class_at, enum change_part part); /* [-0, +1] */
 
+/* Pushes a list of the names of the fields that changes have. */
+void change_push_field_names(lua_State *L); /* [-0, +1] */
+
 /* True if the value at <index> is a change. */
 bool change_is(lua_State *L, int index);
 

@@ -3,7 +3,7 @@
  * A table with open addressing: the upper half of a hash beside the row's
  * number. Counts, for each bucket of hashes, how many there are, and their xor.
  *
- * Why not an index of SQLite on the hash? Hashes come in no order, so each
+ * It is no index of SQLite on the hash: hashes come in no order, so each
  * chunk of a snapshot changes nearly all pages of such an index, and each of
  * them is written twice. Measured with `ONLY=deletes make bench`, 500,000 rows,
  * the same program with and without that index, C as there:

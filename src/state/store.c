@@ -196,7 +196,7 @@ static bool harden(struct store *s, struct err *e)
 static bool set_up(struct store *s, struct err *e)
 {
     int id, format, tables, others;
-    char mark[128];
+    char pragmas[128];
 
     if (!harden(s, e) ||
         !exec(s, "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;"
@@ -211,9 +211,9 @@ static bool set_up(struct store *s, struct err *e)
         return err_set(e, ERR_STATE, "the state file %s has format %d, and this pgcdc-lua knows %d",
                        s->path, format, FORMAT);
     if (tables == 0) {
-        snprintf(mark, sizeof mark, "PRAGMA application_id = %d; PRAGMA user_version = %d",
+        snprintf(pragmas, sizeof pragmas, "PRAGMA application_id = %d; PRAGMA user_version = %d",
                  APPLICATION_ID, FORMAT);
-        if (!exec(s, SCHEMA, e) || !exec(s, mark, e))
+        if (!exec(s, SCHEMA, e) || !exec(s, pragmas, e))
             return false;
     }
     if (!read_number(s, count_others, &others, e))

@@ -65,7 +65,7 @@ end
 function TestGlobals.test_known_ones()
    local result = program.run { state = false, script = [[
       yes, no, fun = 1, false, function() return later end
-      later = "set behind it"
+      later = "set after it"
       print(yes, no, fun(), rawget(_G, "unknown"))
       local env = setmetatable({}, {__index = _G})
       print(load("return inner, print ~= nil", "chunk", "t", {print = print})())
@@ -74,7 +74,7 @@ function TestGlobals.test_known_ones()
       for name, value in pairs(_G) do assert(name and value ~= nil) end]] }
    lu.assertEquals(result.status, 0, result.stderr)
    lu.assertEquals(result.stdout,
-      "1\tfalse\tset behind it\tnil\nnil\ttrue\nnil\t1\tLua 5.4\n")
+      "1\tfalse\tset after it\tnil\nnil\ttrue\nnil\t1\tLua 5.4\n")
 end
 
 -- Libraries probe for globals, and may.

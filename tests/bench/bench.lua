@@ -13,6 +13,7 @@ package.path = here .. "/../support/?.lua;" .. here .. "/?.lua;" .. package.path
 package.cpath = here .. "/../../build/tests/?.so;" .. package.cpath
 
 local census = require "census"
+local child = require "child"
 local cluster = require "cluster"
 local increment = require "increment"
 local json = require "json"
@@ -78,16 +79,10 @@ local psql_path = os.execute(("test -x '%s'"):format(server.bin "psql")) and ser
 
 -- Seconds that psql takes for a statement.
 local function psql(sql)
-   local start = native.now()
-   local proc = assert(native.spawn {
+   return child.seconds({
       argv = { psql_path, "-X", "-q", "-d", database:dsn(), "-c", sql },
       env = { PGOPTIONS = "-c max_parallel_workers_per_gather=0" },
-      stdout = "null",
-   })
-   local ended = assert(proc:wait(patience), "psql does not end")
-   local took = native.now() - start
-   assert(ended.exit == 0, proc:read "stderr")
-   return took
+   }, patience)
 end
 
 -- A run of the program to its end; returns its result.

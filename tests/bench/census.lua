@@ -3,6 +3,7 @@
 --
 -- Called by bench.lua, with its tools and yardsticks.
 
+local child = require "child"
 local files = require "files"
 local native = require "native"
 local program = require "program"
@@ -27,13 +28,10 @@ local function median(measure)
 end
 
 local function psql(sql)
-   local start = native.now()
-   local proc = assert(native.spawn {
+   return child.seconds({
       argv = { server.bin "psql", "-X", "-q", "-d", database:dsn(), "-c", sql },
-      env = { PGOPTIONS = "-c max_parallel_workers_per_gather=0" }, stdout = "null",
-   })
-   assert(proc:wait(patience).exit == 0)
-   return native.now() - start
+      env = { PGOPTIONS = "-c max_parallel_workers_per_gather=0" },
+   }, patience)
 end
 
 local function run(name, state)

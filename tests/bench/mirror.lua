@@ -3,18 +3,8 @@
 --
 -- The yardstick is psql: COPY out of one database, through a pipe, COPY into the other.
 
-local native = require "native"
+local child = require "child"
 local scope = require "scope"
-
--- Seconds that `sh -c command` takes.
-local function shell(command, patience)
-   local start = native.now()
-   local proc = assert(native.spawn { argv = { "/bin/sh", "-c", command }, stdout = "null" })
-   local ended = assert(proc:wait(patience), "psql does not end")
-   local took = native.now() - start
-   assert(ended.exit == 0, proc:read "stderr")
-   return took
-end
 
 -- What bench.lua gives: `database` with the table t of `rows` rows, `cluster`, `psql` (a path),
 -- `run` (of the program), `in_turns`, `line`, `say`, `patience`.
@@ -28,8 +18,9 @@ return function(b)
       target:exec "drop table if exists t"
       target:exec(("create table t (%s)"):format(columns))
       local psql = ("'%s' -X -q -d '%%s' -c '%%s'"):format(b.psql)
-      return shell((psql .. " | " .. psql):format(b.database:dsn(), "copy t to stdout",
-         target:dsn(), "copy t from stdin"), b.patience)
+      local command = (psql .. " | " .. psql):format(b.database:dsn(), "copy t to stdout",
+         target:dsn(), "copy t from stdin")
+      return child.seconds({ argv = { "/bin/sh", "-c", command } }, b.patience)
    end
 
    local function mirror()

@@ -246,7 +246,7 @@ end
 
 -- A window that ends early leaves a cut: rows of its xid up to a key. Rows of the same xid that
 -- lie below the window were taken for delivered by the recheck that came next, and lost for ever.
-function TestIncrement.test_a_recheck_behind_a_window_that_was_cut()
+function TestIncrement.test_a_recheck_after_a_window_that_was_cut()
    for _, case in ipairs { "attach", "another column", "xmin", "trigger", "renamed" } do
       local db = new_database [[
          create table t (id int, n int, part int default 1, primary key (id, part))

@@ -164,7 +164,7 @@ function TestTriggerInstall.test_a_busy_table()
    busy:exec "begin; select * from t"
    local failed = program.run { bundled = "trigger", dsn = db, state = false,
       args = { action = "remove", table = "t", tries = "1" } }
-   lu.assertEquals(failed.status, 1)
+   lu.assertEquals(failed.status, 3)
    lu.assertStrContains(failed.stderr, "lock timeout")
    busy:exec "commit"
    stepping.trigger(db, "remove")
@@ -250,10 +250,12 @@ function TestTriggerInstall.test_says_what_was_done()
       return result.status, select(2, result.stderr:gsub("level=info", "")), result.stderr
    end
    local status, said, stderr = install(db:dsn { user = role }, "t")
-   lu.assertEquals({ status, said }, { 1, 0 }, stderr)
-   lu.assertStrContains(stderr, "permission denied")
+   lu.assertEquals({ status, said }, { 3, 0 }, stderr)
+   lu.assertStrContains(stderr, 'level=error msg="permission denied')
+   lu.assertStrContains(stderr, "(42501): to install or remove, a role owns the table, may CREATE")
+   lu.assertNotStrContains(stderr, "traceback")
    status, said, stderr = install(db:dsn(), "t,nowhere")
-   lu.assertEquals({ status, said }, { 1, 0 }, stderr)
+   lu.assertEquals({ status, said }, { 3, 0 }, stderr)
    lu.assertStrContains(stderr, "there is no table nowhere")
    status, said = install(db:dsn(), "t")
    lu.assertEquals(status, 0)

@@ -288,7 +288,7 @@ end
 
 -- What is written by a timer, after a window, is saved when the target is back, also if nothing
 -- else happens: a flush that fails then is tried again as any other.
-function TestSettle.test_flush_fails_behind_a_window()
+function TestSettle.test_flush_fails_after_a_window()
    local db = database(2)
    local script = [[
       local keep = require "pgcdc.delivery.participants"

@@ -28,7 +28,7 @@ static int count_columns(const char *p, const char *end)
     return n;
 }
 
-/* Reads one answer; *p moves behind it. Rows have as many columns as the first. */
+/* Reads one answer; *p moves to what follows it. Rows have as many columns as the first. */
 static PGresult *read_answer(const char **p, const char *end)
 {
     PGresult *res = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);

@@ -1,4 +1,4 @@
-/* fuzz_position.c -- any bytes as the text of a position, the sum behind them right.
+/* fuzz_position.c -- any bytes as the text of a position, followed by the right sum.
  * SPDX-License-Identifier: MIT
  *
  * What is read is written as a text that reads as the same; and a text with another sum, or under

@@ -95,7 +95,8 @@ function TestBlame.test_values_that_are_converted()
    for _, case in ipairs {
       { "n = 'x'", 'column n: invalid input syntax for type integer: \"x\" (22P02)' },
       { "n = 2^40", "column n: value \"1099511627776\" is out of range for type integer (22003)" },
-      { "v = 'abcd'", "column v: value too long for type character varying(3) (22001)" },
+      { "v = 'abcd'", "column v: the column \"v\" of \"public\".\"t\" in the target is"
+         .. " character varying(3), which cannot hold abcd as it is" },
       { "j = {x = '\\0'}", "column j: unsupported Unicode escape sequence" },
    } do
       local text = once.ends(1, { dsn = source, script = ([[
@@ -125,6 +126,20 @@ function TestBlame.test_skip()
       lu.assertEquals(select(2, text:gsub("then=skipped", "")), 1)
       lu.assertEquals(target:value "select count(*) from t where v in ('y', 'new')", "2")
    end
+end
+
+-- A value of a script's own that the target would cut is as a refused one: the other rows go in.
+function TestBlame.test_values_that_would_be_cut()
+   local source, target = databases(numbers(30),
+      "create table t (id int primary key, v varchar(2))")
+   local text = once.ends(0, { dsn = source, script = ([[
+      pgcdc.source { table = "t", on_error = "skip" }
+         :map(function(c) return { id = c.key.id, v = "v" .. c.key.id } end)
+         :sink(pgcdc.sinks.postgres { connect = %q, table = "t", pk = "id" })]]):format(
+      target:dsn()) }).text
+   lu.assertEquals(ids(target), "1 2 3 4 5 6 7 8 9")
+   lu.assertEquals(select(2, text:gsub("then=skipped", "")), 21)
+   lu.assertStrContains(text, "which cannot hold v30 as it is")
 end
 
 -- A dead letter has the row, by names, as the target would have got it; deletes are told, too.

@@ -9,6 +9,8 @@ local fixtures = require "fixtures"
 local killing = require "killing"
 local lu = require "luaunit"
 local program = require "program"
+local shop = require "shop"
+local tables = require "tables"
 
 local TestConstraintsExact = {}
 
@@ -36,37 +38,22 @@ local PARTS = [[;
    create table owner (customer int not null references customer, id int primary key references
       place, is1 boolean, is2 boolean)]]
 
--- What writers do in the source, each in one transaction. `n` is a new number, `a` and `b` are
--- numbers that were new once.
-local steps = {
+local KEYS = { CK = "id", AK = "id", NK = "id" }
+
+-- What writers do in the source besides, see shop.
+local steps = tables.join({
    [[insert into customer values (n, 'mail ' || n); insert into account values (n, n, n);
      insert into note values (n, n, null, int4range(10 * n, 10 * n + 10));
      update customer set best = n where id = n]],
    [[insert into account select n, n, id from customer order by random() limit 1;
      insert into note select n, n, (select max(id) from note), int4range(10 * n, 10 * n + 10)
         where exists (select from account where id = n)]],
-   -- values change hands
-   [[update customer set mail = (select o.mail from customer o where o.id = a + b - customer.id)
-        where id in (a, b) and (select count(*) from customer where id in (a, b)) = 2]],
-   [[update account t set slot = s.slot from (select id, lead(slot, 1, first) over (order by id)
-        slot from (select id, slot, first_value(slot) over (order by id) first from account
-           where id % 5 = a % 5) x) s where s.id = t.id]],
    [[update note t set during = s.during from (select id, coalesce(lag(during) over (order by id),
         last) during from (select id, during, last_value(during) over (order by id range between
            unbounded preceding and unbounded following) last from note where id % 7 = b % 7) x) s
         where s.id = t.id]],
-   -- rows go, and others take their values and their children
-   [[update customer set best = null where best in (select id from account where customer = a);
-     update account set customer = b where customer = a and exists (select from customer
-        where id = b) and a <> b;
-     with d as (delete from customer where id = a and not exists (select from account
-        where customer = a) returning mail) update customer set mail = d.mail from d where id = b]],
-   [[update note set earlier = null where earlier in (select id from note where account = a);
-     update customer set best = null where best = a;
-     with d as (delete from account where id = a returning slot)
-        update account set slot = d.slot from d where id = b]],
    [[update account set pad = repeat('x', 300) where id % 3 = a % 3]],
-}
+}, shop.steps)
 
 -- A function that makes the next transaction.
 local function writer(source)
@@ -77,10 +64,7 @@ local function writer(source)
    local n = 40
    return function()
       n = n + 1
-      local known = { n = n, a = math.random(math.max(n - 60, 1), n),
-                      b = math.random(math.max(n - 60, 1), n) }
-      local sql = steps[math.random(#steps)]:gsub("%f[%w]([nab])%f[%W]", known)
-      sessions[1 + n % 2]:exec("begin; " .. sql .. "; commit")
+      sessions[1 + n % 2]:exec(shop.sql(steps[math.random(#steps)], n, KEYS))
    end
 end
 

@@ -12,6 +12,7 @@ local native = require "native"
 local picture = require "picture"
 local program = require "program"
 local scope = require "scope"
+local shop = require "shop"
 local tables = require "tables"
 
 local TestMirrorDay = {}
@@ -44,8 +45,8 @@ local CONSTRAINTS = [[
 
 -- ---- writers ----
 
--- What they do, each in one transaction. `n` is a new number, `a` and `b` were new once.
-local steps = {
+-- What they do besides, see shop.
+local steps = tables.join(tables.join({
    [[insert into customer (CK, mail, base) values (n, 'mail ' || n, n);
      insert into account (AK, slot, customer, base) values (n, n, n, n);
      insert into note (NK, account) values (n, n);
@@ -54,23 +55,10 @@ local steps = {
         order by random() limit 1;
      insert into note (NK, account, earlier) select n, n, (select max(NK) from note)
         where exists (select from account where AK = n)]],
-   [[update customer set mail = (select o.mail from customer o where o.CK = a + b - customer.CK)
-        where CK in (a, b) and (select count(*) from customer where CK in (a, b)) = 2]],
-   [[update account t set slot = s.slot from (select AK, lead(slot, 1, first) over (order by AK)
-        slot from (select AK, slot, first_value(slot) over (order by AK) first from account
-           where AK % 5 = a % 5) x) s where s.AK = t.AK]],
-   [[update customer set best = null where best in (select AK from account where customer = a);
-     update account set customer = b where customer = a and exists (select from customer
-        where CK = b) and a <> b;
-     with d as (delete from customer where CK = a and not exists (select from account
-        where customer = a) returning mail) update customer set mail = d.mail from d where CK = b]],
-   [[update note set earlier = null where earlier in (select NK from note where account = a);
-     update customer set best = null where best = a;
-     with d as (delete from account where AK = a returning slot)
-        update account set slot = d.slot from d where AK = b]],
+}, shop.steps), {
    [[insert into loose (LK, v) select coalesce(max(LK), 0) + 1, n from loose;
      update loose set v = n where LK % 3 = a % 3; delete from loose where LK % 17 = b % 17]],
-}
+})
 
 -- Values of the types that columns get: SQL in which N is a number.
 local VALUES = {
@@ -253,10 +241,7 @@ local function writer(source, day)
    local n = 0
    local function write(step)
       n = n + 1
-      local known = { n = n, a = math.random(math.max(n - 60, 1), n),
-                      b = math.random(math.max(n - 60, 1), n) }
-      conn:exec("begin; " .. step:gsub("%f[%w]([nab])%f[%W]", known):gsub("%f[%w]([CANL]K)%f[%W]",
-         day.keys) .. "; commit")
+      conn:exec(shop.sql(step, n, day.keys))
    end
    for _ = 1, 40 do
       write(day.steps[1])

@@ -209,6 +209,41 @@ function TestOwnRows.test_nothing_is_rounded()
       "is numeric(6,2), which cannot hold 1.0050 as it is")
 end
 
+-- The same for columns that `add` makes, in the key as well.
+function TestOwnRows.test_nothing_is_rounded_that_operators_make()
+   local source, target = databases()
+   target:exec [[create table t (id int primary key, gross numeric(6, 2), total numeric(12, 2),
+         day date, customer text, code varchar(4), doc jsonb);
+      create table k (k numeric(6, 1) primary key, customer text)]]
+   local function write(operators, spec)
+      return options(source, target, ([[orders:filter(function(c) return c.key.id == 1 end)%s
+         :sink(sink { existing = %s, %s })]]):format(operators,
+         spec and spec:find "append" and "nil" or '"keep"', spec or 'table = "t"'))
+   end
+   for operators, column in pairs {
+      [":add { gross = function(c) return c.row.total * 1.001 end }"] = "gross",
+      [":add { day = function() return '2026-01-02 03:04' end }"] = "day",
+      [":select { 'id', 'total' }:rename { total = 'doc' }:add { total = function(c)"
+         .. " return c.row.doc / 7 end }:drop { 'doc' }"] = "total",
+      [":add { code = function(c) return c.row.customer .. '  ' end }"] = "code",
+   } do
+      for _, spec in ipairs { false, 'table = "t", mode = "append"' } do
+         lu.assertStrContains(once.ends(1, write(operators, spec or nil)).text,
+            ('the column "%s" of "public"."t" in the target is'):format(column))
+      end
+   end
+   local key = [[:select { "customer", "total" }:add { k = function(c) return c.row.total / %d end }
+      :select { "k", "customer" }]]
+   lu.assertStrContains(once.ends(1, write(key:format(7), 'table = "k", pk = "k"')).text,
+      "cannot hold 17.2142857")
+   once.ok(write(key:format(5), 'table = "k", pk = "k"'))
+   once.ok(write [[:add { gross = function(c) return c.row.total * 2 end,
+      day = function(c) return c.ts:sub(1, 10) end }:mask { customer = { keep = 1 } }]])
+   lu.assertEquals(target:value "select gross || customer || (day > '2020-01-01') from t",
+      "241.00A***true")
+   lu.assertEquals(target:value "select k::text || customer from k", "24.1Ada")
+end
+
 -- A table that is to be made: types are guessed, rows may have different fields, what they lack is
 -- NULL, and what is deleted by hand is deleted, in the order in which all that came.
 function TestOwnRows.test_a_table_that_is_made()

@@ -471,16 +471,19 @@ test("the_sandbox", function(server)
    local result = once.ends(1, { dsn = db, script = script(server), options = { "--sandbox" } })
    lu.assertStrContains(result.text,
       "the sink 'redis' needs the network, which the sandbox has only with --allow-network")
-   once.ok { dsn = db, script = script(server), options = { "--sandbox", "--allow-network" } }
+   local url, options = server:url(true), { "--sandbox", "--allow-network" }
+   once.ok { dsn = db, script = script(url), options = options }
    lu.assertEquals(#server:stream "{redis}:t", 3)
-   result = once.run { options = { "--sandbox", "--allow-network" }, state = false, script = [[
+   result = once.ends(1, { dsn = db, script = script(server), options = options })
+   lu.assertStrContains(result.text, "the sandbox allows no sockets by their path")
+   result = once.run { options = options, state = false, script = [[
       for _, name in ipairs {"pgcdc.native.redis", "pgcdc.sinks.redis"} do
          print(name, (pcall(require, name)), package.loaded[name])
       end]] }
    lu.assertEquals(result.lines,
       { "pgcdc.native.redis\tfalse\tnil", "pgcdc.sinks.redis\tfalse\tnil" })
-   result = once.ends(1, { dsn = db, options = { "--sandbox", "--allow-network" },
-      env = { SECRET = "s" }, script = script(server, 'password = "$SECRET"') })
+   result = once.ends(1, { dsn = db, options = options, env = { SECRET = "s" },
+      script = script(url, 'password = "$SECRET"') })
    lu.assertNotStrContains(result.text, "$SECRET is not set")
 end)
 

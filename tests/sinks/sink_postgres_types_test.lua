@@ -205,4 +205,30 @@ function TestSinkPostgresTypes.test_own_table_that_takes_all()
       '{"a":1.25} {"(,1.2500)"} (,1.2500) (1.25)')
 end
 
+-- ---- values that the target refuses ----
+
+-- They are named by their column, with what can be done.
+function TestSinkPostgresTypes.test_values_that_are_refused()
+   local enum = "create type mood as enum ('sad');"
+   local source, target, by_id = databases(enum .. [[create table t (id int primary key,
+      a int unique, m mood); insert into t values (1, 1, 'sad')]], enum)
+   once.ok(by_id)
+   source:exec "alter type mood add value 'it''s'"
+   source:exec "update t set m = 'it''s'; insert into t (id) values (2)"
+   lu.assertStrContains(once.ends(1, by_id).text, "table t, key id=1, column m: invalid input value"
+      .. [[ for enum mood: "it's": if it is new in the source, ALTER TYPE mood ADD VALUE 'it''s']]
+      .. " in the target (22P02)")
+   target:exec "alter type mood add value 'it''s'"
+   once.ok(by_id)
+   lu.assertEquals(rows(target, "select id, m from t order by id"), "1 it's, 2 -")
+   local function by_a(more)
+      return { dsn = source, state = fixtures.state(), script = ([[
+         pgcdc.source {table = "t", pk = "a"%s}:sink(pgcdc.sinks.postgres {
+            connect = %q, table = "by_a"})]]):format(more, target:dsn()) }
+   end
+   lu.assertStrContains(once.ends(1, by_a "").text, "it is in the key of the mirror, which has no"
+      .. " NULL: name other columns as pk=, or leave such rows out with the source's where=")
+   once.ok(by_a ', where = "a > 0"')
+end
+
 return TestSinkPostgresTypes

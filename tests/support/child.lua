@@ -29,4 +29,16 @@ function child.run(options, seconds)
    return text, assert(proc:wait(wait.scaled(seconds or 20)))
 end
 
+-- How many seconds a program takes, see native.spawn; what it writes to standard output is dropped.
+-- It must end within <limit> seconds, with status 0.
+function child.seconds(options, limit)
+   local start = native.now()
+   options.stdout = "null"
+   local proc = assert(native.spawn(options))
+   local ended = assert(proc:wait(limit), options.argv[1] .. " does not end")
+   local took = native.now() - start
+   assert(ended.exit == 0, proc:read "stderr")
+   return took
+end
+
 return child

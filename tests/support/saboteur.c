@@ -9,7 +9,7 @@
  *                    state, which takes it in slabs), limit (what the Lua state asks for, which
  *                    --max-memory may refuse), postgres, sqlite, pages (SQLite's memory), files
  *    SABOTAGE_HOW    kill (SIGKILL at the step; of a write the first half is done), once, on (this
- *                    step and every one behind it fails), or nothing: count only
+ *                    step and every one after it fails), or nothing: count only
  *    SABOTAGE_STEP   which step, from 1
  *    SABOTAGE_ERROR  of files: ENOSPC (the default), EIO, short; of sqlite: NOMEM (the default),
  *                    FULL, IOERR, BUSY; of postgres: refuse (libpq says no; the default), cut (the

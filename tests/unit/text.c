@@ -35,6 +35,8 @@ static void test_nearest(void)
     CHECK(got != NULL && strcmp(got, "interval") == 0);
     got = text_nearest("onchange", names, 4);
     CHECK(got != NULL && strcmp(got, "on_change") == 0);
+    got = text_nearest("TABLE", names, 4);
+    CHECK(got != NULL && strcmp(got, "table") == 0);
     CHECK(text_nearest("colour", names, 4) == NULL);
     CHECK(text_nearest("table", names, 0) == NULL);
 }

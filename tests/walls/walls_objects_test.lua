@@ -266,7 +266,8 @@ local METAMETHODS = [[
    try(objects.connection.query, objects.connection, "select $1::int[]", mine({}, "literal"))
    try(objects.text.write, objects.text, mine({1}, "text"))
    for _, name in ipairs {"input", "lost", "columns", "finish", "forget", "on_ready", "number",
-                          "policy", "accept", "rewire", "out", "consumers", "kind", "map"} do
+                          "policy", "accept", "rewire", "out", "consumers", "kind", "map",
+                          "__newindex", "__eq", "__gc", "__close", "__metatable", "_x", "a b"} do
       assert(not pcall(pgcdc.register, name, grab(name)), name)
    end
    local child = pgcdc.sinks.postgres {table = "child", name = "child", pk = "id"}
@@ -388,6 +389,7 @@ function TestWallsObjects.test_sources_that_are_refused()
       local asked = {}
       local function changing(values)
          return setmetatable({}, {__pairs = function() return next, {} end,
+            __len = function() return #values end,
             __index = function(_, name)
                asked[name] = (asked[name] or 0) + 1
                if asked[name] == 1 then return values[name] end
@@ -398,6 +400,10 @@ function TestWallsObjects.test_sources_that_are_refused()
          interval = 1, deletes = false, old = false, start = "snapshot", capture = "xmin",
          connections = 1, rls = false, on_error = "stop", pk = "id", columns = {"id"},
          where = "id = 2"})
+      for name, n in pairs(asked) do assert(n == 1, name) end
+      asked = {}
+      pgcdc.source {table = "t", name = "turning", where = "id = 0", interval = changing {1, 2},
+                    deletes = changing {interval = 1}, on_change = print}
       for name, n in pairs(asked) do assert(n == 1, name) end
       for i = 1, 2 do
          pgcdc.source {table = "t", name = "joint" .. i, together = "all", columns = {"id"},

@@ -8,6 +8,7 @@ local cluster = require "cluster"
 local files = require "files"
 local fixtures = require "fixtures"
 local lu = require "luaunit"
+local native = require "native"
 local program = require "program"
 local proxy = require "proxy"
 local scope = require "scope"
@@ -128,9 +129,10 @@ function TestWallsSecrets.test_a_script_gets_no_password_whatever_our_lua_does()
    local dir, ours = scope.dir(), program.binary()
    local top = ours:match "^(.*)/[^/]+/[^/]+$"
    local binary = dir .. "/build/" .. ours:match "[^/]+$"
-   os.execute(("mkdir '%s/build' && cp '%s' '%s' && cp -r '%s/lua' '%s/scripts' '%s'"):format(dir,
+   os.execute(("mkdir '%s/build' && cp '%s' '%s' && cp -rL '%s/lua' '%s/scripts' '%s'"):format(dir,
       ours, binary, top, top, dir))
    local path = dir .. "/lua/pgcdc/postgres/conninfo.lua"
+   lu.assertEquals(native.realpath(path), native.realpath(dir) .. path:sub(#dir + 1)) -- a copy
    local text, n = files.text(path):gsub("raw%.is_sandboxed", "false")
    lu.assertEquals(n, 1)
    files.write(path, text)

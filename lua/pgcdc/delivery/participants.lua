@@ -181,11 +181,11 @@ end
 
 -- ---- sinks ----
 
-local AGAIN = 10000 -- values
+local AGAIN = 10000 -- values, before the host is asked again
 
 --- The sink has much that is not flushed: asks the host to save at the next row where it may. To be
---- called after a write while `wants_flush` is set. Something may hold that back, so it asks again,
---- by and by.
+--- called after each write while `wants_flush` is set. Something may hold the save back, so after
+--- some more values the host is asked again.
 function participants.ask_flush(participant)
    participant.asked = (participant.asked or AGAIN) + 1
    if participant.asked > AGAIN then

@@ -17,6 +17,7 @@
 -- so the source knows that a row was deleted, but not which. Nothing refers to a column but to our
 -- own, so that all others can be changed and dropped.
 
+local raw = require "pgcdc.raw"
 local answer = require "pgcdc.postgres.answer"
 local quote = require("pgcdc.names").quote
 local functions = require "pgcdc.postgres.trigger_functions"
@@ -546,6 +547,24 @@ function trigger.run(db, steps, tries, say)
          say(statement)
       end
    end
+end
+
+--- Calls f(). Ends the program with status 3 and one line if the server, or a table, does not allow
+--- it.
+function trigger.explain(f)
+   local ok, problem = pcall(f)
+   if ok then
+      return
+   elseif type(problem) ~= "string" then
+      error(problem, 0)
+   end
+   local text = problem:gsub("^.-:%d+: db:%l+: ", ""):gsub("^db:%l+: ", "")
+   if text:find("(42501)", 1, true) then
+      text = text .. ": to install or remove, a role owns the table, may CREATE in its schema and,"
+         .. " the first time, CREATE on the database, and owns the schema pgcdc after that; to"
+         .. " look, it may read there (readers=)"
+   end
+   raw.refuse(text)
 end
 
 --- The plan as a script for psql.

@@ -97,7 +97,7 @@ local function raise(sink, what, text)
    sink:stop(message)
 end
 
--- Sends and receives. `what`: what is waited for.
+-- Sends and receives, as far as that is possible now. `clock`: that of the wait.
 local function pump(sink, clock)
    local moved, problem = sink.client:step(STEP)
    if moved == nil then

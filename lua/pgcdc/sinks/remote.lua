@@ -6,7 +6,7 @@
 -- leaves the outbox as it was, and the host calls it again:
 --
 --    write    encode -> outbox
---    flush    open, recall      is there a connection; what has the target?
+--    flush    open, recall      connects, and asks what the target has, where that is not known
 --             send, commit      records and savepoint; returns when they are durable
 --             drop              from the outbox
 --

@@ -57,9 +57,8 @@ local function interval(value)
    if #value ~= 2 then
       check.fail("%s must be seconds or {min, max}", what)
    end
-   check.seconds(what .. "[1]", value[1], LEAST_INTERVAL)
-   check.seconds(what .. "[2]", value[2], value[1])
-   return value[1], value[2]
+   local least = check.seconds(what .. "[1]", value[1], LEAST_INTERVAL)
+   return least, check.seconds(what .. "[2]", value[2], least)
 end
 
 -- Returns whether deleted rows are looked for, and after how many seconds each time (0: in each
@@ -73,11 +72,9 @@ local function deletes(value)
       return value or false, 0
    end
    check.fields(what, value, { interval = true })
-   if value.interval == nil then
-      return true, 0
-   end
-   check.seconds(what .. ".interval", value.interval, LEAST_INTERVAL)
-   return true, value.interval
+   local seconds = value.interval
+   return true, seconds == nil and 0
+      or check.seconds(what .. ".interval", seconds, LEAST_INTERVAL)
 end
 
 -- Checks an option that needs rows to be kept. Returns its value, false for nil.

@@ -429,6 +429,10 @@ end
 function stream.register(name, f)
    check.text("pgcdc.register: the name", name)
    check.type("pgcdc.register: the function", f, "function")
+   if not name:find "^%a[%w_]*$" then -- the class is a metatable, too
+      check.fail("pgcdc.register: a name begins with a letter, and has letters, digits and _ : '%s'"
+         .. " does not", name)
+   end
    if Stream[name] ~= nil then
       check.fail("pgcdc.register: there is an operator '%s' already", name)
    elseif inner[name] then

@@ -51,6 +51,12 @@ local function prepare(self, layout, log)
    layout.generation = connection.generation
 end
 
+local function logger(sink)
+   return function(level, message)
+      sink:log(level, message)
+   end
+end
+
 -- The tables that sources read whose changes, or what became of them, the sink is to write, as far
 -- as they are to be looked at: id -> {started =}.
 local function tables_read(sink, layouts)
@@ -146,7 +152,7 @@ end
 --- Writes some of the rows that a layout has, or of its deletes. `what`: "lines" or "deletes";
 --- `lines`: what is written in their place. Nothing else is done.
 function apply.try(sink, layout, what, lines)
-   prepare(sink, layout)
+   prepare(sink, layout, logger(sink))
    local without_orphans = setmetatable({ orphans = false }, { __index = sink })
    local part = setmetatable({ [what] = lines, deletes = what == "deletes" and lines },
       { __index = layout })
@@ -163,8 +169,8 @@ function apply.try_nothing(sink, layout)
    local connection, nothing = sink.connection, raw.copy_lines()
    postgres_target.refuse_loop(function(...)
       return connection:run(...)
-   end, sink.table, layout)
-   prepare(sink, layout)
+   end, sink.table, tables_read(sink, { layout }))
+   prepare(sink, layout, logger(sink))
    local statements = layout.statements
    for _, what in ipairs { "create", "copy", "close", "apply", "create_deletes", "copy_deletes",
                            "delete", "direct" } do
@@ -299,9 +305,7 @@ function apply.transfer(connection, transfer, is_staged)
             jobs = no_jobs()
             connection:set_subject(part.sink.name)
          end
-         prepare(part.sink, layout, function(...)
-            part.sink:log(...)
-         end)
+         prepare(part.sink, layout, logger(part.sink))
          table.insert(jobs[kind], { sink = part.sink, layout = layout, facts = layout.facts,
             root = layout.root, temporary = layout.temporary })
          table.move(layout.foreign_keys, 1, #layout.foreign_keys, #jobs.keys + 1, jobs.keys)

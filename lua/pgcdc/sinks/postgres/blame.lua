@@ -18,6 +18,7 @@ local raw = require "pgcdc.raw"
 local change = require "pgcdc.change"
 local participants = require "pgcdc.delivery.participants"
 local apply = require "pgcdc.sinks.postgres.apply"
+local refusal = require "pgcdc.sinks.postgres.refusal"
 
 local blame = {}
 
@@ -41,7 +42,7 @@ end
 -- "deletes", number = of the line, problem =, message =, column = its name, or nil}}.
 
 -- Tries lines of a job. Returns what the target says if it refuses them for the same reason.
-local function refusal(search, job, first, last)
+local function refused(search, job, first, last)
    local problem = search.connection:probe(function()
       apply.try(job.sink, job.layout, job.what, job.lines:part(first, last))
    end)
@@ -63,29 +64,33 @@ end
 -- The line of this number is to blame.
 local function add(search, job, number, problem)
    local message, column = split(problem.message, job.layout)
+   column = column or problem.column
    if not column and job.what == "lines" and problem.sqlstate:sub(1, 2) == "22" then
       search.connection:probe(function()
          column = apply.find_column(job.sink, job.layout, job.lines:part(number, number))
       end)
    end
+   message = refusal.advise(problem.sqlstate, message, function(name)
+      return refusal.is_key(job.sink, job.layout, name)
+   end)
    table.insert(search.found, { sink = job.sink, layout = job.layout, what = job.what,
       number = number, problem = problem, message = message, column = column })
 end
 
 -- Finds the first line with which those from `first` on are refused, while neither half is.
 local function find_together(search, job, first, last)
-   local taken, refused, problem = first, last, refusal(search, job, first, last)
-   while problem and refused - taken > 1 do
-      local middle = (taken + refused) // 2
-      local now = refusal(search, job, first, middle)
+   local taken, bad, problem = first, last, refused(search, job, first, last)
+   while problem and bad - taken > 1 do
+      local middle = (taken + bad) // 2
+      local now = refused(search, job, first, middle)
       if now then
-         refused, problem = middle, now
+         bad, problem = middle, now
       else
          taken = middle
       end
    end
    if problem then
-      add(search, job, refused, problem)
+      add(search, job, bad, problem)
    end
 end
 
@@ -96,7 +101,7 @@ local function find(search, job, first, last, problem)
    end
    local middle, before = (first + last) // 2, #search.found
    for _, half in ipairs { { first, middle }, { middle + 1, last } } do
-      local now = #search.found < MOST and refusal(search, job, half[1], half[2])
+      local now = #search.found < MOST and refused(search, job, half[1], half[2])
       if now then
          find(search, job, half[1], half[2], now)
       end
@@ -109,7 +114,7 @@ end
 -- Finds lines of a job, and writes the others where that is possible, for those that come later.
 local function find_in(search, job)
    local count = job.lines:count()
-   local problem = count > 0 and #search.found < MOST and refusal(search, job, 1, count)
+   local problem = count > 0 and #search.found < MOST and refused(search, job, 1, count)
    if problem then
       return find(search, job, 1, count, problem)
    end

@@ -16,6 +16,7 @@
 -- layout, and `from`, its number among the columns of the change (nil: a script added it).
 
 local raw = require "pgcdc.raw"
+local check = require "pgcdc.check"
 local postgres_parts = require "pgcdc.sinks.postgres.parts"
 
 local layout = {}
@@ -105,7 +106,12 @@ local function choose_columns(sink, all, added)
       end
    end
    if next(left) then
-      error(("rename names '%s', and the changes have no such column"):format(next(left)), 0)
+      local names = {}
+      for i, column in ipairs(columns) do
+         names[i] = column.name
+      end
+      error(("rename names '%s', and the changes have no such column%s"):format(next(left),
+         check.nearest(next(left), names)), 0)
    end
    for _, name in ipairs(sink.mode == "history" and HISTORY or {}) do
       if by_target[name] then

@@ -1,4 +1,4 @@
--- pgcdc.sinks.postgres.misfits: values of a script's own that the target would round, cut or leave
+-- pgcdc.sinks.postgres.misfits: values that a script makes and the target would round, cut or leave
 -- out.
 -- SPDX-License-Identifier: MIT
 --
@@ -175,16 +175,29 @@ local function of_column(name, to)
       by_json, by_text)
 end
 
---- What to ask of the temporary table `temp` with rows of a script's own: {question =, columns =},
---- or nil if no column needs it. Columns are named c1, c2 and so on, see sql.
+-- The same for a column that a script has added to changes, where the column of the
+-- temporary table is text.
+local function of_made(name, column, to)
+   return not (column.is_own or column.base_type or to.is_generated or to.is_made_of_parts)
+      and of_scalar(name, to.whole) or nil
+end
+
+--- True if values that a script makes for the column must be text until they were looked at.
+function misfits.wants_text(column, to)
+   return of_made("", column, to) ~= nil
+end
+
+--- What to ask of the temporary table `temp`: {question =, columns =}, or nil if no column needs
+--- it. Columns are named c1, c2 and so on, see sql.
 function misfits.of(layout, facts, temp)
    local rows, columns = {}, {}
    for _, column in ipairs(layout.columns) do
       local name, to = "c" .. column.place, facts.by_name[column.target]
-      local test = column.is_own and of_column(name, to)
+      local test = column.is_own and of_column(name, to) or of_made(name, column, to)
       if test then
          columns[#columns + 1] = to
-         rows[#rows + 1] = ("(%d, %s, pg_catalog.substr(%s, 2))"):format(#columns, test, name)
+         rows[#rows + 1] = ("(%d, %s, %s)"):format(#columns, test,
+            column.is_own and ("pg_catalog.substr(%s, 2)"):format(name) or name)
       end
    end
    return #rows > 0 and { columns = columns, question = answer.question(
@@ -195,8 +208,8 @@ end
 
 local LONGEST = 100 -- bytes of the value that are shown
 
---- Raises an error if the target would lose anything of the rows in the temporary table. `found`:
---- what `of` returned; `full`: the name of the target's table.
+--- Raises a problem, that of a refused value, if the target would lose anything of the rows in the
+--- temporary table. `found`: what `of` returned; `full`: the name of the target's table.
 function misfits.check(connection, found, full)
    local row = found and connection:maybe(found.question)
    if not row then
@@ -208,9 +221,10 @@ function misfits.check(connection, found, full)
    elseif #value > LONGEST then
       value = value:sub(1, (utf8.offset(value, 0, LONGEST + 1)) - 1) .. "..."
    end
-   error(("the column %s of %s in the target is %s, which cannot hold %s as it is, and nothing is"
-      .. " rounded, cut or left out: change the value in the script, or the type of the column")
-      :format(quote(to.name), full, to.full_type, value), 0)
+   connection:refuse(("the column %s of %s in the target is %s, which cannot hold %s as it is, and"
+      .. " nothing is rounded, cut or left out: change the value in the script, or the type of the"
+      .. " column")
+      :format(quote(to.name), full, to.full_type, value), to.name)
 end
 
 return misfits

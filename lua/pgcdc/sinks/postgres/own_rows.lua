@@ -18,8 +18,8 @@ local own_rows = {}
 
 -- ---- SQL ----
 
--- Types that explicit casts would cut to their length have a name without one.
-local function type_without_length(to)
+--- The name of a type: explicit casts to it would cut to its length if it had one.
+function own_rows.type_without_length(to)
    return quote(to.type_schema) .. "." .. quote(to.type_name)
 end
 
@@ -43,7 +43,7 @@ function own_rows.expression(name, to, of_json)
       return ("CASE pg_catalog.left(%s, 1) WHEN 'j' THEN %s ELSE (%s)::%s END"):format(name,
          of_json(rest), text, to.type)
    end
-   return ("(%s)::%s"):format(text, type_without_length(to))
+   return ("(%s)::%s"):format(text, own_rows.type_without_length(to))
 end
 
 -- ---- columns ----

@@ -1,17 +1,84 @@
--- pgcdc.sinks.postgres.refusal: what a target refused because of other rows, in words.
+-- pgcdc.sinks.postgres.refusal: what a target refused, because of a value or other rows, in words.
 -- SPDX-License-Identifier: MIT
 
 local groups = require "pgcdc.delivery.groups"
 local participants = require "pgcdc.delivery.participants"
 local refused = require "pgcdc.delivery.refused"
 local answer = require "pgcdc.postgres.answer"
+local quote = require("pgcdc.names").quote
 
 local refusal = {}
 
 local FOREIGN_KEY = "23503"
+local NOT_NULL, NO_VALUE = "23502", "22P02"
 
 local ROOT = answer.question([[SELECT coalesce(pg_catalog.pg_partition_root(oid), oid)::int8 AS oid
    FROM pg_catalog.to_regclass($1) oid WHERE oid IS NOT NULL]], { oid = "integer" })
+
+-- ---- values ----
+
+-- The text with the names of columns in the place of those that they have in temporary tables.
+local function name_columns(transfer, message)
+   return (message:gsub("COPY (pgcdc_rows_%d+)[%a_]*, line %d+, column c(%d+)", function(name, n)
+      for _, part in ipairs(transfer) do
+         for _, layout in ipairs(part.layouts) do
+            local column = layout.temporary == name and layout.columns[tonumber(n)]
+            if column then
+               return ("COPY %s, column %s"):format(layout.facts.full, quote(column.target))
+            end
+         end
+      end
+   end))
+end
+
+-- True if a column with this name is in the key of a mirror.
+local function is_in_key(transfer, name)
+   for _, part in ipairs(transfer) do
+      for _, layout in ipairs(part.layouts) do
+         if refusal.is_key(part.sink, layout, name) then
+            return true
+         end
+      end
+   end
+   return false
+end
+
+--- True if the sink is a mirror, and a column with this name is in the key of its layout.
+function refusal.is_key(sink, layout, name)
+   for _, column in ipairs(sink.mode == "mirror" and layout.key or {}) do
+      if column.target == name then
+         return true
+      end
+   end
+   return false
+end
+
+--- The message with what to do about the value that the target refuses with this SQLSTATE.
+--- is_key(name): true if a column is in the key of a mirror.
+function refusal.advise(state, message, is_key)
+   local type_name, value = message:match '^invalid input value for enum (.-): "(.-)"'
+   local column = message:match '^null value in column "(.-)"'
+   if state == NO_VALUE and type_name then
+      return ("%s: if it is new in the source, ALTER TYPE %s ADD VALUE '%s' in the target")
+         :format(message, type_name, (value:gsub("'", "''")))
+   elseif state == NOT_NULL and column and is_key(column) then
+      return message .. ": it is in the key of the mirror, which has no NULL: name other columns"
+         .. " as pk=, or leave such rows out with the source's where="
+   end
+   return message
+end
+
+--- Makes the message of `problem`, as the connection raised it, say what to do about values that
+--- the target refuses.
+function refusal.explain(transfer, problem)
+   local state = type(problem) == "table" and problem.sqlstate
+   if state == NO_VALUE or state == NOT_NULL then
+      problem.message = refusal.advise(state, name_columns(transfer, problem.message),
+         function(name) return is_in_key(transfer, name) end)
+   end
+end
+
+-- ---- other rows ----
 
 --- True if the rows of this transfer may fit later, though a constraint forbade them: `problem` as
 --- the connection raised it.

@@ -269,7 +269,11 @@ local function commit(connection, transfer)
       connection:commit(transfer.names, transfer.token, transfer.savepoint, function()
          postgres_apply.refuse_loops(connection, transfer)
          postgres_orphans.begin(transfer)
-         postgres_apply.transfer(connection, transfer, is_staged)
+         local ok, problem = pcall(postgres_apply.transfer, connection, transfer, is_staged)
+         if not ok then
+            postgres_refusal.explain(transfer, problem)
+            error(problem, 0)
+         end
          postgres_orphans.finish(transfer)
       end)
    end

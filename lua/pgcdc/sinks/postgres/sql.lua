@@ -21,8 +21,8 @@ end
 -- True if the text of the column is JSON, because the source reads it through to_json(), and the
 -- target wants something else.
 local function wants_conversion(column, to)
-   return column.is_own or column.wants_json and to.category ~= "S" and to.type_name ~= "json"
-      and to.type_name ~= "jsonb"
+   return column.is_own or misfits.wants_text(column, to) or column.wants_json
+      and to.category ~= "S" and to.type_name ~= "json" and to.type_name ~= "jsonb"
 end
 
 -- Types that JSON has as arrays, while the text of their values is another one.
@@ -53,6 +53,8 @@ local function expression(name, column, to)
       return own_rows.expression(name, to, of_json(name, to) and function(json)
          return of_json(json, to)
       end)
+   elseif misfits.wants_text(column, to) then
+      return ("%s::%s"):format(name, own_rows.type_without_length(to))
    elseif not column.wants_json then
       return name
    end
@@ -117,7 +119,8 @@ end
 local function temporary(name, columns, facts, more)
    local parts = each(columns, function(column)
       local to = facts.by_name[column.target]
-      local type = (column.is_own or column.wants_json or to.is_generated) and "text" or to.type
+      local type = (column.is_own or column.wants_json or to.is_generated
+         or misfits.wants_text(column, to)) and "text" or to.type
       return ("%s %s"):format(c(column.place), type)
    end)
    parts[#parts + 1] = more
@@ -219,7 +222,7 @@ end
 --- The statements for rows of `layout` into the table with these facts. `temp`: the name of a
 --- temporary table.
 ---    create, copy     the temporary table, and what fills it
----    misfits          what to ask about rows of a script's own in it, see misfits; nil: nothing
+---    misfits          what to ask about values in it that a script made, see there; nil: nothing
 --    row_keys         SQL that reads the keys of its rows, as the target has them
 ---    direct           COPY into the table itself; nil where that is impossible
 ---    apply and others what moves the rows from one to the other

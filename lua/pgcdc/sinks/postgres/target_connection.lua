@@ -58,6 +58,12 @@ local function raise(message, sqlstate, kind)
    error(setmetatable(problem, Problem), 0)
 end
 
+--- Raises a problem as if the server had refused a value of this column. `message`: what is wrong.
+function Connection.refuse(_, message, column)
+   error(setmetatable({ message = message, column = column, sqlstate = "22000", kind = "sql" },
+      Problem), 0)
+end
+
 --- Runs a statement; `...` are its parameters. Returns its rows.
 function Connection:run(sql, ...)
    local rows, message, sqlstate, kind = self.db:run(sql, select("#", ...), { ... })

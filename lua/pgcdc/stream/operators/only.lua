@@ -106,7 +106,7 @@ stream.operator("only", function(node, _, f, ...)
          if matches(x) then
             node.out(x)
          else
-            by_hand.of("only", x) -- is it a row at all?
+            by_hand.of("only", x) -- raises unless it is a row
             node.out(delete_row(x))
          end
          return
