@@ -62,8 +62,14 @@ PATH=$PATH:/usr/sbin has pgbouncer || need pgbouncer
 [ -e /usr/share/i18n/locales/de_DE ] || need locales
 # Where the server or the library of a sink cannot be had its suites say so.
 has redis-server || optional="$optional redis-server"
-pkg-config --exists rdkafka 2>/dev/null || optional="$optional librdkafka-dev"
 has kcat || optional="$optional kcat"
+# The same of libraries of sinks: what is built is tested.
+for pair in libcurl:libcurl4-openssl-dev zlib:zlib1g-dev rdkafka:librdkafka-dev; do
+   pkg-config --exists "${pair%:*}" 2>/dev/null || optional="$optional ${pair#*:}"
+done
+has python3 || optional="$optional python3"
+PATH=$PATH:/usr/sbin has clickhouse-server || optional="$optional clickhouse-server"
+has curl || optional="$optional curl"
 if [ "${1:-}" = fuzz ]; then
    has_fuzzer || need clang libclang-rt-dev
 fi

@@ -86,6 +86,55 @@ function sinks.postgres(spec) end
 ---@return pgcdc.sink
 function sinks.kafka(spec) end
 
+---@class pgcdc.http.spec: pgcdc.remote.spec
+---@field url string https://host/path
+---@field method? "POST"|"PUT"|"PATCH"
+---@field body? "one"|"ndjson"|"array" changes in a request
+---@field batch? integer how many of them at most; 500
+---@field batch_bytes? string|integer "1M"
+---@field headers? table<string, string>
+---@field in_flight? integer requests at a time; 4
+---@field gzip? boolean
+---@field sign? string|string[] whsec_..., of Standard Webhooks
+---@field idempotency? boolean the header Idempotency-Key
+---@field connect_timeout? number seconds; 10
+---@field proxy? string|false
+
+---Changes as HTTP requests.
+---@param spec pgcdc.http.spec
+---@return pgcdc.sink
+function sinks.http(spec) end
+
+---@class pgcdc.clickhouse.spec: pgcdc.remote.spec
+---@field url string http://host:8123
+---@field into? string|fun(change: pgcdc.change): string? the table; "{table}"
+---@field database? string
+---@field create? boolean make tables and columns that are missing; true
+---@field headers? table<string, string>
+---@field in_flight? integer requests at a time; 4
+---@field gzip? boolean
+---@field connect_timeout? number seconds; 10
+---@field proxy? string|false
+
+---Rows into tables of ClickHouse.
+---@param spec pgcdc.clickhouse.spec
+---@return pgcdc.sink
+function sinks.clickhouse(spec) end
+
+---@class pgcdc.opensearch.spec: pgcdc.remote.spec
+---@field url string https://host:9200
+---@field index? string|fun(change: pgcdc.change): string? "{table}"
+---@field headers? table<string, string>
+---@field in_flight? integer requests at a time; 4
+---@field gzip? boolean
+---@field connect_timeout? number seconds; 10
+---@field proxy? string|false
+
+---Rows as documents into OpenSearch or Elasticsearch.
+---@param spec pgcdc.opensearch.spec
+---@return pgcdc.sink
+function sinks.opensearch(spec) end
+
 ---@class pgcdc.redis.spec: pgcdc.remote.spec
 ---@field connect string redis://host:port/database, rediss://..., unix:/path
 ---@field mode? "stream"|"json"|"hash"|"publish"

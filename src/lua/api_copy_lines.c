@@ -174,8 +174,11 @@ struct walk {
 /* Takes the whole lines among these bytes. Returns how many bytes they are. */
 static size_t take_lines(lua_State *L, struct walk *w, const char *p, size_t len)
 {
-    const char *start = p, *end = p + len, *newline;
+    const char *start = p, *end, *newline;
 
+    if (len == 0)
+        return 0; /* there may be no bytes at all */
+    end = p + len;
     while (p < end && (newline = memchr(p, '\n', (size_t)(end - p))) != NULL) {
         w->n++;
         while (w->next < w->n_numbers && w->numbers[w->next] < w->n)

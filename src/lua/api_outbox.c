@@ -15,9 +15,6 @@
 #include "base/array.h"
 #include "base/hash.h"
 #include "base/packed.h"
-#include "lua/change.h"
-#include "lua/change_id.h"
-#include "lua/change_key.h"
 #include "lua/guard.h"
 #include "lua/json.h"
 #include "lua/script.h"
@@ -31,7 +28,7 @@
 #include <unistd.h>
 
 #define OUTBOX "pgcdc.outbox"
-#define IN_MEMORY ((size_t)16 << 20)
+#define IN_MEMORY ((size_t)1 << 20) /* the queue before it has more: see QUEUE_BYTES */
 #define MOST ((size_t)8 << 30)
 #define WINDOW ((size_t)256 << 10) /* what is read of the file at once */
 #define MOST_PARTS 251
@@ -42,7 +39,7 @@ struct seal {
     lua_Integer rows; /* that were put before it, since the outbox was made */
 };
 
-struct outbox {
+struct api_outbox {
     uint64_t start, split, end;
     struct buf mem;
     struct buf window;    /* a part of the file, as it was read */
@@ -55,23 +52,23 @@ struct outbox {
     size_t n_seals, cap_seals;
 };
 
-static struct outbox *outbox_at(lua_State *L, int index)
+struct api_outbox *api_outbox_at(lua_State *L, int index)
 {
     return luaL_checkudata(L, index, OUTBOX);
 }
 
 static int new_outbox(lua_State *L)
 {
-    struct outbox *o = lua_newuserdatauv(L, sizeof *o, 0);
+    struct api_outbox *o = lua_newuserdatauv(L, sizeof *o, 0);
 
-    *o = (struct outbox){ .fd = -1 };
+    *o = (struct api_outbox){ .fd = -1 };
     buf_init(&o->mem, MOST);
     buf_init(&o->window, MOST);
     luaL_setmetatable(L, OUTBOX);
     return 1;
 }
 
-static void close_file(struct outbox *o)
+static void close_file(struct api_outbox *o)
 {
     if (o->fd >= 0)
         close(o->fd);
@@ -82,7 +79,7 @@ static void close_file(struct outbox *o)
 
 static int free_outbox(lua_State *L)
 {
-    struct outbox *o = outbox_at(L, 1);
+    struct api_outbox *o = api_outbox_at(L, 1);
 
     close_file(o);
     buf_fini(&o->mem);
@@ -96,7 +93,7 @@ static int free_outbox(lua_State *L)
 /* ---- the file ---- */
 
 /* Moves what is in memory to the file. */
-static void spill(lua_State *L, struct outbox *o)
+static void spill(lua_State *L, struct api_outbox *o)
 {
     size_t done = 0;
 
@@ -120,7 +117,7 @@ static void spill(lua_State *L, struct outbox *o)
 }
 
 /* Makes the window hold <len> bytes at that place of the file. */
-static void read_window(lua_State *L, struct outbox *o, uint64_t at, size_t len)
+static void read_window(lua_State *L, struct api_outbox *o, uint64_t at, size_t len)
 {
     size_t want = len > WINDOW ? len : WINDOW;
 
@@ -147,7 +144,7 @@ static void read_window(lua_State *L, struct outbox *o, uint64_t at, size_t len)
 }
 
 /* <len> bytes at a place, borrowed until the next call into Lua. */
-static const char *bytes_at(lua_State *L, struct outbox *o, uint64_t at, size_t len)
+static const char *bytes_at(lua_State *L, struct api_outbox *o, uint64_t at, size_t len)
 {
     if (at < o->start || at > o->end || len > o->end - at)
         luaL_error(L, "the outbox was emptied while it was read");
@@ -175,7 +172,7 @@ static uint64_t check_lane(lua_State *L, int index)
 
 static int put(lua_State *L)
 {
-    struct outbox *o = outbox_at(L, 1);
+    struct api_outbox *o = api_outbox_at(L, 1);
     struct packed_head head = { .parts = (uint32_t)lua_gettop(L) - 2, .lane = check_lane(L, 2) };
     size_t begin;
 
@@ -211,134 +208,22 @@ static int put(lua_State *L)
     return 0;
 }
 
-/* ---- putting a change ---- */
-
-/* Appends a part. NULL: it is absent. */
-static void add_part(struct buf *b, const char *text, size_t len)
+void api_outbox_add(lua_State *L, struct api_outbox *o, const struct buf *record)
 {
-    uint32_t as = text != NULL ? (uint32_t)len : PACKED_ABSENT;
-
-    b->failed = b->failed || len >= PACKED_ABSENT / 2;
-    buf_add(b, &as, sizeof as);
-    buf_add(b, text, len);
-}
-
-/* Appends the length of a part whose bytes follow. Returns the place for `end_part`. */
-static size_t begin_part(struct buf *b)
-{
-    uint32_t none = 0;
-
-    buf_add(b, &none, sizeof none);
-    return b->len;
-}
-
-static void end_part(struct buf *b, size_t begin)
-{
-    uint32_t len = (uint32_t)(b->len - begin);
-
-    b->failed = b->failed || b->len - begin >= PACKED_ABSENT / 2;
-    if (buf_ok(b))
-        memcpy(b->data + begin - sizeof len, &len, sizeof len);
-}
-
-/* True if a script has given the change at index 5 another id, seq or ts. */
-static bool is_altered(lua_State *L)
-{
-    static const char *const names[] = { "id", "seq", "ts", "op" };
-
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        lua_pushstring(L, names[i]);
-        if (lua_rawget(L, 5) != LUA_TNIL)
-            return true;
-        lua_pop(L, 1);
-    }
-    return false;
-}
-
-/* Appends the headers of the change at index 5, behind those at index 4. */
-static void add_headers(lua_State *L, struct buf *b)
-{
-    struct row_class *class = row_class_at(L, 5);
-    struct rowdata *d = rowdata_at(L, 5, class);
-    size_t len, all = begin_part(b), begin;
-    const char *head = luaL_checklstring(L, 4, &len);
-
-    buf_add(b, head, len);
-    add_part(b, "id", 2);
-    begin = begin_part(b);
-    change_id_put(L, class, d, b);
-    end_part(b, begin);
-    add_part(b, "seq", 3);
-    if (d->seq == 0) {
-        add_part(b, NULL, 0);
-    } else {
-        begin = begin_part(b);
-        buf_put_u64(b, d->seq);
-        end_part(b, begin);
-    }
-    add_part(b, "ts", 2);
-    add_part(b, d->ts, strlen(d->ts));
-    end_part(b, all);
-}
-
-/* Appends id, source, topic, key and value, whose sources are at the indexes 2, 3 and 5. */
-static void add_body(lua_State *L, struct buf *b)
-{
-    struct row_class *class = row_class_at(L, 5);
-    struct rowdata *d = rowdata_at(L, 5, class);
-    size_t len, begin = begin_part(b);
-    const char *text;
-
-    change_id_put(L, class, d, b);
-    end_part(b, begin);
-    text = luaL_optlstring(L, 2, NULL, &len);
-    add_part(b, text, text != NULL ? len : 0);
-    text = luaL_checklstring(L, 3, &len);
-    add_part(b, text, len);
-    begin = begin_part(b);
-    change_key_put_json(L, 5, b);
-    end_part(b, begin);
-    begin = begin_part(b);
-    json_put(L, 5, b);
-    end_part(b, begin);
-}
-
-static int put_change(lua_State *L)
-{
-    struct packed_head head = { .parts = 7 };
-    struct outbox *o = outbox_at(L, 1);
-    struct buf *b;
-
-    lua_settop(L, 5);
-    luaL_argcheck(L, change_is(L, 5), 5, "a change");
-    if (is_altered(L)) {
-        lua_pushboolean(L, false);
-        return 1;
-    }
     if (o->mem.len > IN_MEMORY)
         spill(L, o);
-    b = script_scratch(L);
-    buf_add(b, &head, sizeof head);
-    add_body(L, b);
-    add_headers(L, b);
-    add_part(b, NULL, 0);
-    json_check(L, b);
-    head.len = (uint32_t)b->len;
-    memcpy(b->data, &head, sizeof head);
-    buf_add(&o->mem, b->data, b->len);
+    buf_add(&o->mem, record->data, record->len);
     if (!buf_ok(&o->mem)) {
         o->mem.failed = false;
-        return luaL_error(L, "not enough memory");
+        luaL_error(L, "not enough memory");
     }
-    o->end += head.len;
+    o->end += record->len;
     o->put++;
-    lua_pushboolean(L, true);
-    return 1;
 }
 
 static int seal(lua_State *L)
 {
-    struct outbox *o = outbox_at(L, 1);
+    struct api_outbox *o = api_outbox_at(L, 1);
     struct seal s = { .number = o->seal_count + 1, .at = o->end, .rows = o->put };
 
     if (!ARRAY_PUSH(o->seals, o->n_seals, o->cap_seals, s))
@@ -350,7 +235,7 @@ static int seal(lua_State *L)
 
 /* The seal whose number is at <index>; nil: one at the end. A seal that was dropped already counts
  * as one at the start. */
-static struct seal check_seal(lua_State *L, const struct outbox *o, int index)
+static struct seal check_seal(lua_State *L, const struct api_outbox *o, int index)
 {
     lua_Integer number;
 
@@ -368,7 +253,7 @@ static struct seal check_seal(lua_State *L, const struct outbox *o, int index)
 
 /* Moves *at to the next record, from the one at *at on, that is not left out. False if there is
  * none before <end>. */
-static bool find_record(lua_State *L, struct outbox *o, uint64_t *at, uint64_t end,
+static bool find_record(lua_State *L, struct api_outbox *o, uint64_t *at, uint64_t end,
                         struct packed_head *head)
 {
     *at = *at < o->start ? o->start : *at;
@@ -381,7 +266,7 @@ static bool find_record(lua_State *L, struct outbox *o, uint64_t *at, uint64_t e
 }
 
 /* Pushes the parts of a record, of which the first is at that place. */
-static void push_parts(lua_State *L, struct outbox *o, uint64_t at, uint32_t parts)
+static void push_parts(lua_State *L, struct api_outbox *o, uint64_t at, uint32_t parts)
 {
     luaL_checkstack(L, (int)parts, "too many parts");
     for (uint32_t i = 0; i < parts; i++) {
@@ -401,7 +286,7 @@ static void push_parts(lua_State *L, struct outbox *o, uint64_t at, uint32_t par
 /* The iterator. Upvalues: the outbox, where it goes on, where it ends. */
 static int next_record(lua_State *L)
 {
-    struct outbox *o = outbox_at(L, lua_upvalueindex(1));
+    struct api_outbox *o = api_outbox_at(L, lua_upvalueindex(1));
     uint64_t at = (uint64_t)lua_tointeger(L, lua_upvalueindex(2));
     uint64_t end = (uint64_t)lua_tointeger(L, lua_upvalueindex(3));
     struct packed_head head;
@@ -419,7 +304,7 @@ static int next_record(lua_State *L)
 
 static int each(lua_State *L)
 {
-    struct outbox *o = outbox_at(L, 1);
+    struct api_outbox *o = api_outbox_at(L, 1);
     struct seal to = check_seal(L, o, 2);
 
     lua_settop(L, 1);
@@ -433,7 +318,7 @@ static int each(lua_State *L)
  * window; then the place behind them. Nothing if there are none. */
 static int chunk(lua_State *L)
 {
-    struct outbox *o = outbox_at(L, 1);
+    struct api_outbox *o = api_outbox_at(L, 1);
     struct seal to = check_seal(L, o, 3);
     uint64_t from = (uint64_t)luaL_optinteger(L, 2, (lua_Integer)o->start), at;
     struct packed_head head;
@@ -452,9 +337,48 @@ static int chunk(lua_State *L)
     return 2;
 }
 
+uint64_t api_outbox_end(lua_State *L, struct api_outbox *o, int index)
+{
+    return check_seal(L, o, index).at;
+}
+
+bool api_outbox_find(lua_State *L, struct api_outbox *o, uint64_t *at, uint64_t end,
+                     uint64_t *next, uint64_t *lane)
+{
+    struct packed_head head;
+
+    if (!find_record(L, o, at, end, &head))
+        return false;
+    *next = *at + head.len;
+    *lane = head.lane;
+    return true;
+}
+
+const char *api_outbox_part(lua_State *L, struct api_outbox *o, uint64_t place, int part,
+                            size_t *len)
+{
+    struct packed_head head;
+    uint32_t part_len;
+    uint64_t at = place + sizeof head;
+
+    memcpy(&head, bytes_at(L, o, place, sizeof head), sizeof head);
+    bytes_at(L, o, place, head.len); /* all of it is at hand now */
+    for (uint32_t i = 1; i <= (head.parts & ~PACKED_LEFT_OUT); i++) {
+        memcpy(&part_len, bytes_at(L, o, at, sizeof part_len), sizeof part_len);
+        at += sizeof part_len;
+        if (i == (uint32_t)part) {
+            *len = part_len != PACKED_ABSENT ? part_len : 0;
+            return part_len != PACKED_ABSENT ? bytes_at(L, o, at, part_len) : NULL;
+        }
+        at += part_len != PACKED_ABSENT ? part_len : 0;
+    }
+    *len = 0;
+    return NULL;
+}
+
 static int rows(lua_State *L)
 {
-    const struct outbox *o = outbox_at(L, 1);
+    const struct api_outbox *o = api_outbox_at(L, 1);
 
     lua_pushinteger(L, check_seal(L, o, 2).rows - o->dropped);
     return 1;
@@ -462,7 +386,7 @@ static int rows(lua_State *L)
 
 static int bytes(lua_State *L)
 {
-    const struct outbox *o = outbox_at(L, 1);
+    const struct api_outbox *o = api_outbox_at(L, 1);
 
     lua_pushinteger(L, (lua_Integer)(check_seal(L, o, 2).at - o->start));
     return 1;
@@ -471,7 +395,7 @@ static int bytes(lua_State *L)
 /* ---- dropping ---- */
 
 /* Gives back the room of what was dropped. */
-static void release(struct outbox *o)
+static void release(struct api_outbox *o)
 {
     if (o->start < o->split) {
 #ifdef FALLOC_FL_PUNCH_HOLE
@@ -497,7 +421,7 @@ static void release(struct outbox *o)
 
 static int drop(lua_State *L)
 {
-    struct outbox *o = outbox_at(L, 1);
+    struct api_outbox *o = api_outbox_at(L, 1);
     struct seal to = check_seal(L, o, 2);
     size_t n = 0;
 
@@ -512,7 +436,7 @@ static int drop(lua_State *L)
 }
 
 /* Sets PACKED_LEFT_OUT in the head of the record at that place. */
-static void set_left_out(lua_State *L, struct outbox *o, uint64_t at, struct packed_head head)
+static void set_left_out(lua_State *L, struct api_outbox *o, uint64_t at, struct packed_head head)
 {
     head.parts |= PACKED_LEFT_OUT;
     if (at >= o->split) {
@@ -521,12 +445,23 @@ static void set_left_out(lua_State *L, struct outbox *o, uint64_t at, struct pac
     }
     if (pwrite(o->fd, &head, sizeof head, (off_t)(at - o->file_at)) != sizeof head)
         luaL_error(L, "cannot write a temporary file: %s", strerror(errno));
-    buf_clear(&o->window);
+    if (at >= o->window_at && at - o->window_at + sizeof head <= o->window.len)
+        memcpy(o->window.data + (at - o->window_at), &head, sizeof head);
+    else
+        buf_clear(&o->window);
+}
+
+void api_outbox_leave_out(lua_State *L, struct api_outbox *o, uint64_t place)
+{
+    struct packed_head head;
+
+    memcpy(&head, bytes_at(L, o, place, sizeof head), sizeof head);
+    set_left_out(L, o, place, head);
 }
 
 static int leave_out(lua_State *L)
 {
-    struct outbox *o = outbox_at(L, 1);
+    struct api_outbox *o = api_outbox_at(L, 1);
     struct packed_head head;
     uint64_t at = o->start;
     lua_Integer number = 0;
@@ -555,7 +490,7 @@ static int hash(lua_State *L)
 void api_outbox_export(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        { "put", put }, { "put_change", put_change }, { "seal", seal }, { "each", each },
+        { "put", put }, { "seal", seal }, { "each", each },
         { "chunk", chunk }, { "rows", rows }, { "bytes", bytes }, { "drop", drop },
         { "leave_out", leave_out }, { NULL, NULL },
     };

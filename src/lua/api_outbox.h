@@ -6,9 +6,6 @@
  * Exports to Lua (module pgcdc.raw): outbox() -> outbox. Methods:
  *   put(lane, id, ...): adds a record. Lane: a number, or text, whose hash counts: what is in one
  *     lane must stay in order; nil: 0. Id: text, or nil. The rest, 250 at most, are texts or nil;
- *   put_change(source, topic, headers, change) -> true: adds the record id, source, topic, JSON of
- *     the key, JSON of the change, its headers (id, seq, ts) behind those that are given, nil.
- *     False: it added none, since a script has changed one of these;
  *   seal() -> number of the seal: each() and drop() can end there, after the newest record;
  *   each(upto) -> an iterator over (lane, id, ...), the oldest first, to the seal of that number;
  *     nil: to the end. What is put meanwhile may come too; after a drop it goes on with what is
@@ -28,7 +25,34 @@
 #ifndef API_OUTBOX_H
 #define API_OUTBOX_H
 
+#include "base/buf.h"
+
 #include <lua.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* For api_lanes, which picks records in another order than that in which they came. A place is a
+ * number that stays that of its record until it is dropped. */
+struct api_outbox;
+
+/* The outbox at <index>, borrowed. */
+struct api_outbox *api_outbox_at(lua_State *L, int index);
+/* The place after the last record before the seal whose number is at <index>; nil: after all. */
+uint64_t api_outbox_end(lua_State *L, struct api_outbox *o, int index);
+/* Finds the record at *at, or the next one that is not left out; sets *at to its place, *next to
+ * the one after it, *lane. False if there is none before <end>. */
+bool api_outbox_find(lua_State *L, struct api_outbox *o, uint64_t *at, uint64_t end,
+                     uint64_t *next, uint64_t *lane);
+/* The bytes of a record's part, the id being the first; borrowed until the next call into Lua or
+ * with this outbox. NULL: it is nil. */
+const char *api_outbox_part(lua_State *L, struct api_outbox *o, uint64_t place, int part,
+                            size_t *len);
+/* The record at that place is left out from now on. */
+void api_outbox_leave_out(lua_State *L, struct api_outbox *o, uint64_t place);
+
+/* Adds a record as base/packed.h has it, whose bytes are in <record>, no part of the outbox. */
+void api_outbox_add(lua_State *L, struct api_outbox *o, const struct buf *record);
 
 /* Adds the functions to the module on top of the stack. */
 void api_outbox_export(lua_State *L);

@@ -9,7 +9,9 @@
 #include "lua/api_db.h"
 #include "lua/api_file.h"
 #include "lua/api_host.h"
+#include "lua/api_lanes.h"
 #include "lua/api_outbox.h"
+#include "lua/api_outbox_change.h"
 #include "lua/api_path.h"
 #include "lua/api_process.h"
 #include "lua/api_shape.h"
@@ -50,6 +52,8 @@ static int open_raw(lua_State *L)
     api_copy_lines_export(L);
     api_copy_export(L);
     api_outbox_export(L);
+    api_outbox_change_export(L);
+    api_lanes_export(L);
     api_tagged_export(L);
     api_change_export(L);
     return 1;

@@ -8,6 +8,7 @@
 #include "lua/sandbox.h"
 #include "pg/conninfo.h"
 
+#include <errno.h>
 #include <lauxlib.h>
 #include <locale.h>
 #include <lualib.h>
@@ -339,10 +340,11 @@ void script_push_file(lua_State *L, const char *path)
 int script_open_unnamed(const struct script *s)
 {
     const char *tmp = getenv("TMPDIR");
-    char *folder = s->o.state != NULL ? file_folder(s->o.state)
-                                      : strdup(tmp != NULL && *tmp != '\0' ? tmp : "/tmp");
+    char *folder = s->o.state != NULL ? file_folder(s->o.state) : NULL;
     int fd = folder != NULL ? file_open_unnamed(folder) : -1;
 
+    if (fd < 0 && (s->o.state == NULL || errno == ENOENT)) /* the state file is made later */
+        fd = file_open_unnamed(tmp != NULL && *tmp != '\0' ? tmp : "/tmp");
     free(folder);
     return fd;
 }

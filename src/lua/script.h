@@ -126,7 +126,7 @@ void script_forgive(struct script *s);
 /* Loads a file as text; pushes the function. Throws what is wrong with it. */
 void script_push_file(lua_State *L, const char *path);
 
-/* Opens a file without a name, in the folder of the state file where there is one. Returns a
+/* Opens a file without a name, in the folder of the state file if that is there. Returns a
  * descriptor, owned, or -1 with errno set. */
 int script_open_unnamed(const struct script *s);
 

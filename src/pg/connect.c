@@ -208,13 +208,12 @@ void connect_hide_files(PGconn *conn, struct err *e)
 {
     PQconninfoOption *options = PQconninfo(conn);
     const char *hosts = options != NULL ? value_of(options, "host") : "";
-    bool has_socket = false;
+    const char *places = *hosts == '\0' && options != NULL ? value_of(options, "hostaddr") : hosts;
+    bool has_socket = strchr("/@,", *places) != NULL; /* "": the default one */
     struct err hidden;
 
-    for (const char *p = hosts; p != NULL; p = strchr(p, ',')) {
-        p += *p == ',' && p > hosts;
-        has_socket = has_socket || strchr("/@,", *p) != NULL; /* "": the default one */
-    }
+    for (const char *p = places; (p = strchr(p, ',')) != NULL;)
+        has_socket = strchr("/@,", *++p) != NULL || has_socket;
     /* the message for a list of hosts tells of each of them; one of the server itself, which has an
      * SQLSTATE, tells of no files */
     if (has_socket && (strchr(hosts, ',') != NULL || e->sqlstate[0] == '\0')) {

@@ -248,7 +248,7 @@ bool types_is_integer(struct copytext_field f)
     const char *p = f.p, *end = f.p + f.len;
     int64_t n;
 
-    return text_read_i64(&p, end, &n) && p == end;
+    return text_read_i64(&p, end, &n) && p == end && document_is_number(f.p, f.len);
 }
 
 bool types_put_json(struct buf *b, enum types_kind kind, struct copytext_field f)

@@ -41,7 +41,7 @@ size_t types_timestamp(struct copytext_field f, char *to);
  * their number. False if the field does not look like that. */
 bool types_bytea(struct copytext_field f, char *to, size_t *len) WARN_UNUSED;
 
-/* True if the text is an integer of 64 bits. */
+/* True if the text is an integer of 64 bits as JSON has it: without zeros in front. */
 bool types_is_integer(struct copytext_field f);
 
 /* Appends the JSON of a field that is not NULL. False if its text is not valid UTF-8, or no

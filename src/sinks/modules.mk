@@ -5,7 +5,7 @@
 # the Makefile: BUILD and how things are compiled.
 
 # What a module links, by pkg-config's names.
-LIBRARY_http = libcurl
+LIBRARY_http = libcurl libcrypto zlib
 LIBRARY_kafka = rdkafka
 LIBRARY_nats = libnats
 LIBRARY_redis = libssl libcrypto

@@ -22,11 +22,12 @@ static bool read_number(const char *text, size_t len, long long *n)
 
 size_t redis_resp_parse(const struct buf *b, size_t at, struct redis_resp *v)
 {
-    const char *from = b->data + at, *eol;
+    const char *from, *eol;
     size_t len = b->len - at, after;
 
     if (len == 0)
         return 0;
+    from = b->data + at;
     eol = memchr(from, '\n', len < LONGEST_LINE ? len : LONGEST_LINE);
     if (eol == NULL)
         return len < LONGEST_LINE ? 0 : REDIS_RESP_NONSENSE;

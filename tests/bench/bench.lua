@@ -15,6 +15,7 @@ package.cpath = here .. "/../../build/tests/?.so;" .. package.cpath
 local census = require "census"
 local child = require "child"
 local cluster = require "cluster"
+local http = require "http"
 local increment = require "increment"
 local json = require "json"
 local kafka_speed = require "kafka_speed"
@@ -282,6 +283,9 @@ local function main()
       { "kafka", function()
          kafka_speed { database = database, rows = rows, run = run, in_turns = in_turns,
                        line = line, say = say, patience = patience }
+      end },
+      { "http", function()
+         http { rows = rows, run = run, line = line, say = say }
       end },
       { "deletes", function()
          census { database = database, rows = rows, line = line, say = say, patience = patience }

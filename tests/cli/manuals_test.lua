@@ -19,6 +19,7 @@
 --    needs=NAME,...   makes these tables first, if the page has not
 --    server=redis     a server of its own, whose address is $REDIS_URL; without one it does not run
 --    server=kafka     likewise, $KAFKA_BROKERS; a mock
+--    server=http      the same, $HOOK_URL; server=clickhouse: $CLICKHOUSE_URL
 --    fragment         a piece of Lua that a script of the table orders may hold
 --    later            a script that a later block runs
 --    status=N         what the last command ends with
@@ -28,6 +29,7 @@
 --    fresh            both databases and the folder are empty again
 --    skip WHY
 
+local clickhouse = require "clickhouse"
 local cluster = require "cluster"
 local files = require "files"
 local kafka = require "kafka"
@@ -35,6 +37,7 @@ local lu = require "luaunit"
 local manual = require "manual"
 local native = require "native"
 local program = require "program"
+local receiver = require "receiver"
 local redis = require "redis"
 local scope = require "scope"
 local server = require "server"
@@ -343,6 +346,18 @@ local function start_server(run, block)
       end
       run.kafka = run.kafka or kafka.mock()
       run.env.KAFKA_BROKERS = run.kafka.brokers
+   elseif block.words.server == "http" then
+      if not receiver.is_there() then
+         return false
+      end
+      run.http = run.http or receiver.new()
+      run.env.HOOK_URL = run.http:url()
+   elseif block.words.server == "clickhouse" then
+      if not clickhouse.is_there() then
+         return false
+      end
+      run.clickhouse = run.clickhouse or clickhouse.new()
+      run.env.CLICKHOUSE_URL = run.clickhouse:url()
    end
    return true
 end
@@ -470,8 +485,9 @@ local sections = {
    ["source.spec"] = "Sources", rotation = "Files: jsonl, csv, text",
    ["file.spec"] = "Files: jsonl, csv, text", ["csv.spec"] = "Files: jsonl, csv, text",
    ["postgres.spec"] = "Tables: postgres",
-   ["remote.spec"] = "Over the network", ["redis.spec"] = "Redis",
    ["kafka.spec"] = "Kafka",
+   ["remote.spec"] = "Over the network", ["http.spec"] = "HTTP", ["redis.spec"] = "Redis",
+   ["clickhouse.spec"] = "ClickHouse", ["opensearch.spec"] = "OpenSearch",
 }
 
 -- The manual of scripts has the fields that editors are told of, and sources take those in it.

@@ -98,7 +98,9 @@ function TestNetworkDead.test_nothing_is_left_at_the_server()
       end, 15, "the end of a connection")
       watch.assert_exact(p, db, 10)
       db:exec "set lock_timeout = '2 s'; lock table t in access exclusive mode"
-      lu.assertEquals(#backends(db), 1, table.concat(backends(db), ", "))
+      wait.until_(function() return #backends(db) == 1 end, 10, function()
+         return "one backend in the place of " .. table.concat(backends(db), ", ")
+      end)
    end
    p:stop()
 end

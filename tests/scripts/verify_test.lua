@@ -467,7 +467,7 @@ function TestVerify.test_three_of_many()
    lu.assertEquals(lines[6], "public.t: and at least 4995 more")
    lu.assertStrContains(lines[7],
       "20000 rows, 19999 in the target, at least 5000 differ (1 missing, 0 only")
-   lu.assertTrue(result.maxrss_kb < 150000, result.maxrss_kb .. " kB")
+   lu.assertTrue(result.maxrss_kb < 150000 or wait.slow > 1, result.maxrss_kb .. " kB")
 end
 
 -- ---- a live mirror ----

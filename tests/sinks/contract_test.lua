@@ -1,12 +1,14 @@
 -- contract_test.lua: what every sink keeps whatever dies, each by the same test.
 -- SPDX-License-Identifier: MIT
 
+local clickhouse = require "clickhouse"
 local contract = require "contract"
 local cluster = require "cluster"
 local files = require "files"
 local json = require "json"
 local kafka = require "kafka"
 local lu = require "luaunit"
+local receiver = require "receiver"
 local redis = require "redis"
 local scope = require "scope"
 
@@ -82,6 +84,72 @@ drivers.redis_stream = redis_driver("stream", function(server)
    return changes
 end)
 
+local function http_driver(options)
+   return {
+      promise = "repeats",
+      start = receiver.new,
+      script = function(server)
+         return ("local sink = pgcdc.sinks.http {url = %q, %s}\n"):format(server:url(), options)
+      end,
+      read = function(server)
+         local changes = server:changes()
+         for i, change in ipairs(changes) do
+            changes[i] = { id = change.id, key = tostring(change.key.id), seq = change.seq,
+                           op = change.op, n = change.row and change.row.n }
+         end
+         return changes
+      end,
+      kill = function(server)
+         server:kill()
+         server:start()
+      end,
+   }
+end
+
+drivers.http_one = http_driver ""
+drivers.http_batches = http_driver 'body = "ndjson", batch = 20, gzip = true'
+
+drivers.clickhouse = {
+   promise = "state",
+   start = clickhouse.new,
+   script = function(server)
+      return ("local sink = pgcdc.sinks.clickhouse {url = %q}\n"):format(server:url())
+   end,
+   read = function(server)
+      local changes = {}
+      for i, row in ipairs(server:table "t") do
+         local id = tostring(row.id)
+         changes[i] = { id = id, key = id, op = "read", n = row.n }
+      end
+      return changes
+   end,
+   kill = function(server)
+      server:kill()
+      server:start()
+   end,
+}
+
+drivers.opensearch = {
+   promise = "state",
+   start = function()
+      return receiver.new { program = "opensearch" }
+   end,
+   script = function(server)
+      return ("local sink = pgcdc.sinks.opensearch {url = %q}\n"):format(server:url "")
+   end,
+   read = function(server)
+      local changes = {}
+      for id, document in pairs(server:documents "t") do
+         changes[#changes + 1] = { id = id, key = id, op = "read", n = document.n }
+      end
+      return changes
+   end,
+   kill = function(server)
+      server:kill()
+      server:start()
+   end,
+}
+
 -- All hashes, as JSON.
 local HASHES = [[
    local all = {}
@@ -122,7 +190,9 @@ drivers.kafka_plain = {
 for name, driver in pairs(drivers) do
    TestContract["test_" .. name] = function()
       if name:find "^redis" and not redis.is_there()
-         or name:find "^kafka" and not kafka.is_there() then
+         or name:find "^kafka" and not kafka.is_there()
+         or (name:find "^http" or name == "opensearch") and not receiver.is_there()
+         or name == "clickhouse" and not clickhouse.is_there() then
          return
       end
       local count, kills = contract.run(driver, {})

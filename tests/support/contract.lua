@@ -88,18 +88,19 @@ local function twice(changes)
    return found
 end
 
--- The newest version of each key, by the order in which they are in the target. Keys that went back
--- to an older version are reported, unless that one is a repeat.
+-- The newest version of each key, by the order in which they are in the target; what comes again
+-- is passed over. Keys that went back to an older version are reported.
 local function newest(changes)
    local last, seen, backward = {}, {}, {}
    for _, change in ipairs(changes) do
       local before = last[change.key]
-      if before and change.seq and before.seq and change.seq < before.seq
-         and not seen[change.id] then
-         backward[#backward + 1] = change.key
+      if not seen[change.id] then
+         if before and change.seq and before.seq and change.seq < before.seq then
+            backward[#backward + 1] = change.key
+         end
+         last[change.key] = change
       end
       seen[change.id] = true
-      last[change.key] = change
    end
    return last, backward
 end
@@ -116,7 +117,8 @@ local function check(driver, target, db, seed)
       rows[row[1]] = row[2]
       local there = last[row[1]]
       lu.assertTrue(there ~= nil and there.op ~= "delete" and tostring(there.n) == row[2],
-         ("row %s is not there as it is, but %s, %s"):format(row[1], there and there.n, seed))
+         ("row %s is not there as it is, %s, but %s %s, %s"):format(row[1], row[2],
+            there and there.op, there and there.n, seed))
    end
    for key, change in pairs(last) do
       lu.assertTrue(rows[key] ~= nil or change.op == "delete",

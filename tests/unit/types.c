@@ -196,7 +196,7 @@ static void test_json_refuses_what_is_none(void)
         "truex", "01", "+1", "1.", "nan", "\"", "\"a", "\"\\\\x\"", "\"\\\\u12g4\"", "\"\\\\", "x",
         "}\\n{\"op\":1}" };
     static const char *const no_integers[] = { "", "-", "x", "1,\"a\":2", "1 ", "1.5", "1\\n2",
-        "99999999999999999999" };
+        "02", "-01", "99999999999999999999" };
     char deep[2 * (DOCUMENT_DEPTH + 2)]; /* the innermost opens no level */
     struct buf b;
 

@@ -50,6 +50,8 @@ local REDIRECTIONS = {
    "%s service=prod user=other", "%s password=", "%s options=", "%s application_name=",
    "postgres://far@prod.example.com/postgres?URI", "postgres:///?URI&service=prod",
    "postgres://far@/postgres?URI&passfile=HOME/.pgpass", "postgres:///?URI",
+   "%s user=far dbname='service=prod'", "%s user=far dbname='passfile=HOME/passwords'",
+   "postgres://far@/service%%3Dprod?URI", "%s user=far dbname='postgres:///?service=prod'",
 }
 
 local function redirections(port, dir)
@@ -227,6 +229,8 @@ function TestWallsSecrets.test_no_oracle_for_files()
       local ways = {
          socket = function(p) query("host=" .. p) end,
          sockets = function(p) query("host=127.0.0.1," .. p .. " port=1") end,
+         empty = function(p) query("host=," .. p .. " port=1") end,
+         last = function(p) query("host=" .. p .. ", port=1") end,
          first = function(p) query("host=" .. p .. ",127.0.0.1 port=1") end,
          cert = function(p) query("host=x sslcert=" .. p) end,
          service = function(p) query("servicefile=" .. p) end,

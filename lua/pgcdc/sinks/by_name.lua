@@ -8,8 +8,10 @@ local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local seal = require "pgcdc.seal"
 
-local names = { "csv", "exec", "jsonl", "kafka", "postgres", "redis", "text" }
-local networked = { kafka = true, redis = true }
+local names = { "clickhouse", "csv", "exec", "http", "jsonl", "kafka", "opensearch",
+                "postgres", "redis", "text" }
+local networked = { clickhouse = true, http = true, kafka = true, opensearch = true,
+                    redis = true }
 local modules = { kafka = "kafka.sink", postgres = "postgres.sink" }
 
 local known = {}

@@ -106,9 +106,9 @@ function Sink.refuse(_, list)
    error(setmetatable({ list = list }, Refusal), 0)
 end
 
---- True after several failures in a row: then one try at a time is enough.
+--- True after several failures in a row, of a flush or (`in_a_row`) of requests of it.
 function Sink:is_tripped()
-   return self.failures >= TRIPPED
+   return (self.in_a_row or self.failures) >= TRIPPED
 end
 
 -- ---- waiting ----
@@ -154,10 +154,10 @@ function Sink:put(lane, id, ...)
    participants.leave_sink(before)
 end
 
---- Puts a change, as `outbox:put_change` does. Returns false if it cannot.
+--- Puts a change, as `raw.put_change` does. Returns false if it cannot.
 function Sink:put_change(topic, headers, change)
    local before = participants.enter_sink(self)
-   local is_put = self.outbox:put_change(participants.source(), topic, headers, change)
+   local is_put = raw.put_change(self.outbox, participants.source(), topic, headers, change)
    if is_put then
       count_put(self)
    end

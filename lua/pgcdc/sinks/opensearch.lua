@@ -1,0 +1,158 @@
+-- pgcdc.sinks.opensearch: rows as documents in OpenSearch, or Elasticsearch.
+-- SPDX-License-Identifier: MIT
+--
+-- The number of a change is the version of its document: the server takes no older version, so it
+-- does not matter how often they come. A deleted document's version is remembered there for
+-- `index.gc_deletes`, 60 seconds; a request must not take longer.
+
+local raw = require "pgcdc.raw"
+local check = require "pgcdc.check"
+local http_client = require "pgcdc.sinks.http_client"
+local http_flush = require "pgcdc.sinks.http_flush"
+local pattern = require "pgcdc.sinks.pattern"
+local remote = require "pgcdc.sinks.remote"
+
+local BATCH, BATCH_BYTES = 500, 1 << 20
+local LONGEST_ID = 512 -- bytes
+local LONGEST = 60 -- seconds
+local BULK = "/_bulk?filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason"
+
+-- ---- documents ----
+
+local function id_of(change)
+   local id = pattern.key(change)
+   return #id <= LONGEST_ID and id or raw.sha256(id)
+end
+
+local function encode(sink, change)
+   if not raw.is_change(change) then
+      error(("opensearch takes changes, not a %s"):format(type(change)), 0)
+   end
+   local index = sink.index(change, sink)
+   if not index then
+      return
+   end
+   local text
+   local is_deleted = change.op == "delete"
+   if not is_deleted then
+      text = sink.has_format and sink.format(change) or not sink.has_format
+         and raw.encode(change.row)
+      if not text then
+         return
+      elseif text:find("\n", 1, true) then
+         error(sink:text "format: the JSON of a document must be one line", 0)
+      end
+   end
+   local action = ('{"%s":{"_index":%s,"_id":%s,"version":%d,"version_type":"external_gte"}}')
+      :format(is_deleted and "delete" or "index", raw.encode(index), raw.encode(id_of(change)),
+      change.seq)
+   http_flush.put(sink, remote.lane(change), change.id, nil, text and action .. "\n" .. text
+      or action)
+end
+
+-- What a dead letter gets: the document.
+local function value_of(body, id)
+   local document = body:match "\n(.*)"
+   return document and raw.decode(document) or { id = id, body = body }
+end
+
+-- ---- answers ----
+
+-- What became of one document: "done", "later" or "refused".
+local function fate_of(action, result)
+   local status = result.status
+   if status // 100 == 2 or status == 409 or action == "delete" and status == 404 then
+      return "done"
+   end
+   return (status == 429 or status >= 500) and "later" or "refused"
+end
+
+local function message_of(sink, result)
+   local why = result.error or {}
+   return http_client.describe(sink, { status = result.status,
+      body = ("%s: %s"):format(why.type or "?", why.reason or "?") })
+end
+
+-- Takes what is not done out of the batch. Returns the verdict on what stays in it.
+local function share_out(sink, items, run, batch)
+   local later, stay, problem = {}, {}, nil
+   for i, item in ipairs(items) do
+      local action, result = next(item)
+      local fate = fate_of(action, result)
+      if fate == "later" then
+         later[#later + 1], problem = i, message_of(sink, result)
+      else
+         stay[#stay + 1] = fate == "refused" and message_of(sink, result) or false
+      end
+   end
+   if #stay == 0 then
+      return "later", problem
+   elseif #later > 0 then
+      http_flush.part_of(run, batch, later, "later", problem)
+   end
+   local count = #stay
+   for i = #stay, 1, -1 do
+      if stay[i] and count > 1 then
+         http_flush.part_of(run, batch, { i }, "refused", stay[i])
+         table.remove(stay, i)
+         count = count - 1
+      end
+   end
+   return stay[1] and "refused" or "done", stay[1] or nil
+end
+
+-- See http_flush.read_answer.
+local function read_answer(sink, answer, run, batch)
+   if answer.status == 200 then
+      local result = raw.decode(answer.body)
+      local items = type(result) == "table" and result.items
+      if type(result) == "table" and result.errors == false then
+         return "done"
+      elseif type(items) == "table" and #items == run.lanes:count(batch.number) then
+         return share_out(sink, items, run, batch)
+      elseif run.lanes:count(batch.number) > 1 then
+         return "refused" -- half of it has a shorter answer
+      end
+      return "stop", http_client.describe(sink, answer) .. ": this is no answer of OpenSearch"
+   end
+   local verdict, message, seconds = http_flush.read_answer(sink, answer)
+   if verdict == "refused" and answer.status ~= 400 and answer.status ~= 413 then
+      verdict = "stop"
+   end
+   return verdict, message, seconds
+end
+
+-- ---- options ----
+
+local fields = { index = true }
+for name in pairs(http_client.common) do
+   fields[name] = true
+end
+
+local function read(sink, spec, what)
+   local index = spec.index or "{table}"
+   sink.index = pattern.option(what .. ": index", index)
+   if type(index) == "string" and index:gsub("{[^}]*}", ""):find '[%u%c\\/*?"<>| ,#:]' then
+      check.fail('%s: index: names have no upper-case letters, blanks and \\ / * ? " < > | , # :',
+         what)
+   elseif sink.timeout >= LONGEST then
+      check.fail("%s: timeout must be less than %d: so long are deletes remembered there", what,
+         LONGEST)
+   end
+   local url = remote.expanded(what, "url", spec.url)
+   http_client.read_common(sink, spec, what, url)
+   if url:find "[?#]" then
+      check.fail("%s: url ends before the ?", what)
+   end
+   sink.url, sink.method = url:gsub("/$", "") .. BULK, "POST"
+   sink.shown = "POST " .. spec.url:gsub("/$", "") .. "/_bulk"
+   sink.content_type, sink.frame = "application/x-ndjson", { "", "\n", "\n" }
+   sink.batch, sink.batch_bytes = BATCH, BATCH_BYTES
+   sink.read_answer, sink.value_of = read_answer, value_of
+end
+
+return remote.sink {
+   kind = "opensearch", address = "url", fields = fields, read = read, encode = encode,
+   open = http_client.open, send = http_flush.send, close = http_client.close,
+   check = http_client.check,
+}

@@ -1,0 +1,127 @@
+-- opensearch_test.lua: pgcdc.sinks.opensearch against what stands in for a server, opensearch.py.
+-- SPDX-License-Identifier: MIT
+
+local files = require "files"
+local fixtures = require "fixtures"
+local lu = require "luaunit"
+local once = require "once"
+local program = require "program"
+local receiver = require "receiver"
+local wait = require "wait"
+
+local TestOpensearch = {}
+
+local function test(name, f)
+   TestOpensearch["test_" .. name] = function()
+      if receiver.is_there() then
+         f(receiver.new { program = "opensearch" })
+      end
+   end
+end
+
+-- A script that puts table t there. <options>: fields of the sink, <source>: of the source.
+local function script(server, options, source)
+   return ([[pgcdc.source {table = "t", interval = 0.02, deletes = true, %s}:sink(
+      pgcdc.sinks.opensearch {url = %q, %s})]]):format(source or "", server:url "", options or "")
+end
+
+-- The ids of the documents of an index.
+local function ids(server, index)
+   local list = {}
+   for id in pairs(server:documents(index or "t")) do
+      list[#list + 1] = id
+   end
+   table.sort(list)
+   return table.concat(list, " ")
+end
+
+test("documents", function(server)
+   local db, state = fixtures.names(4), fixtures.state()
+   local how = { dsn = db, state = state, script = script(server, "gzip = true") }
+   once.ok(how)
+   lu.assertEquals(server:documents "t", { ["1"] = { id = 1, name = "n1" },
+      ["2"] = { id = 2, name = "n2" }, ["3"] = { id = 3, name = "n3" },
+      ["4"] = { id = 4, name = "n4" } })
+   db:exec "update t set name = 'x' where id = 2; delete from t where id = 3"
+   db:exec "update t set id = 7 where id = 4"
+   once.ok(how)
+   lu.assertEquals(ids(server), "1 2 7")
+   lu.assertEquals(server:documents "t"["2"].name, "x")
+   once.ok { dsn = db, state = fixtures.state(), script = script(server) } -- comes again
+   lu.assertEquals(ids(server), "1 2 7")
+   once.ok { dsn = db, script = script(server, [[index = "i_{schema}", format = function(c)
+      return c.row.id > 1 and '{"v":' .. c.row.id .. '}' or nil end]]) }
+   lu.assertEquals(server:documents "i_public", { ["2"] = { v = 2 }, ["7"] = { v = 7 } })
+end)
+
+test("long_and_odd_keys", function(server)
+   local db = fixtures.database [[create table t (a text, b int, primary key (a, b));
+      insert into t values ('x,"y', 1), (repeat('k', 600), 2)]]
+   once.ok { dsn = db, script = script(server) }
+   local list = {}
+   for id in pairs(server:documents "t") do
+      list[#list + 1] = #id <= 20 and id or #id
+   end
+   table.sort(list, function(a, b) return tostring(a) < tostring(b) end)
+   lu.assertEquals(list, { 64, 'x\\,"y,1' })
+end)
+
+-- Some documents of a request are refused, some are to come again; the others are there meanwhile.
+test("answers_for_single_documents", function(server)
+   local db = fixtures.names(1000, [[case when i % 100 = 7 then 'bad' when i % 200 = 9 then 'busy'
+      else 'n' || i end]])
+   local result = once.run { dsn = db, script = script(server, "", [[on_error = {
+      otherwise = "dead_letter"}, dead_letter = function(letter)
+         print(pgcdc.json.encode {id = letter.change.id, why = letter.error}) end]]) }
+   lu.assertEquals(result.status, 0, result.stderr)
+   local dead = {}
+   for i, letter in ipairs(result.changes) do
+      dead[i] = letter.id
+      lu.assertStrContains(letter.why, "mapper_parsing_exception: failed to parse")
+   end
+   table.sort(dead)
+   lu.assertEquals(dead, { 7, 107, 207, 307, 407, 507, 607, 707, 807, 907 })
+   local count = 0
+   for _ in pairs(server:documents "t") do
+      count = count + 1
+   end
+   lu.assertEquals(count, 990)
+end)
+
+-- So many errors that the answer is longer than what is read of it.
+test("long_answers", function(server)
+   local db = fixtures.names(1000, "case when i > 500 then 'bad' else 'n' end")
+   once.run { dsn = db, script = script(server, "", "on_error = 'skip'") }
+   local count = 0
+   for _ in pairs(server:documents "t") do
+      count = count + 1
+   end
+   lu.assertEquals(count, 500)
+end)
+
+test("a_server_that_is_down", function(server)
+   local db = fixtures.names(2)
+   files.write(server.dir .. "/down", "")
+   local p = program.start { dsn = db, script = script(server) }
+   p:wait_stderr "503"
+   os.remove(server.dir .. "/down")
+   wait.until_(function() return ids(server) == "1 2" end, 20, "the documents")
+   lu.assertEquals(p:stop().status, 0)
+end)
+
+test("bad_input", function(server)
+   local db = fixtures.names(1)
+   for options, message in pairs {
+      ['index = "Big"'] = "names have no upper-case letters",
+      ["timeout = 60"] = "timeout must be less than 60",
+      ['index = "{nmae}"'] = "in braces: unknown 'nmae'",
+   } do
+      lu.assertStrContains(once.ends(1, { dsn = db, script = script(server, options) }).text,
+         message)
+   end
+   local result = once.ends(1, { dsn = db, script = ([[pgcdc.source {table = "t"}:sink(
+      pgcdc.sinks.opensearch {url = %q})]]):format(server:url "/x") })
+   lu.assertStrContains(result.text, "404")
+end)
+
+return TestOpensearch
