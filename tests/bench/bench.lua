@@ -18,6 +18,7 @@ local cluster = require "cluster"
 local http = require "http"
 local increment = require "increment"
 local json = require "json"
+local kafka_speed = require "kafka_speed"
 local mirror = require "mirror"
 local native = require "native"
 local nats_sink = require "nats_sink"
@@ -279,6 +280,10 @@ local function main()
       { "mirror", function()
          mirror { database = database, cluster = bench, rows = rows, psql = psql_path, run = run,
                   in_turns = in_turns, line = line, say = say, patience = patience }
+      end },
+      { "kafka", function()
+         kafka_speed { database = database, rows = rows, run = run, in_turns = in_turns,
+                       line = line, say = say, patience = patience }
       end },
       { "http", function()
          http { rows = rows, run = run, line = line, say = say }

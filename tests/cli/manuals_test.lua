@@ -18,7 +18,8 @@
 --
 --    needs=NAME,...   makes these tables first, if the page has not
 --    server=redis     a server of its own, whose address is $REDIS_URL; without one it does not run
---    server=http      the same, $HOOK_URL; server=clickhouse: $CLICKHOUSE_URL; nats: $NATS_URL
+--    server=http      the same, $HOOK_URL; server=clickhouse: $CLICKHOUSE_URL; nats: $NATS_URL;
+--                     kafka: $KAFKA_BROKERS, a mock
 --    fragment         a piece of Lua that a script of the table orders may hold
 --    later            a script that a later block runs
 --    status=N         what the last command ends with
@@ -31,6 +32,7 @@
 local clickhouse = require "clickhouse"
 local cluster = require "cluster"
 local files = require "files"
+local kafka = require "kafka"
 local lu = require "luaunit"
 local manual = require "manual"
 local native = require "native"
@@ -345,6 +347,12 @@ local function start_server(run, block)
       end
       run.nats = run.nats or nats.new()
       run.env.NATS_URL = run.nats:url()
+   elseif block.words.server == "kafka" then
+      if not kafka.is_there() then
+         return false
+      end
+      run.kafka = run.kafka or kafka.mock()
+      run.env.KAFKA_BROKERS = run.kafka.brokers
    elseif block.words.server == "http" then
       if not receiver.is_there() then
          return false
@@ -484,6 +492,7 @@ local sections = {
    ["source.spec"] = "Sources", rotation = "Files: jsonl, csv, text",
    ["file.spec"] = "Files: jsonl, csv, text", ["csv.spec"] = "Files: jsonl, csv, text",
    ["postgres.spec"] = "Tables: postgres",
+   ["kafka.spec"] = "Kafka",
    ["remote.spec"] = "Over the network", ["http.spec"] = "HTTP", ["redis.spec"] = "Redis",
    ["clickhouse.spec"] = "ClickHouse", ["opensearch.spec"] = "OpenSearch",
    ["nats.spec"] = "NATS JetStream",

@@ -6,6 +6,7 @@ local contract = require "contract"
 local cluster = require "cluster"
 local files = require "files"
 local json = require "json"
+local kafka = require "kafka"
 local lu = require "luaunit"
 local nats = require "nats"
 local receiver = require "receiver"
@@ -195,9 +196,27 @@ drivers.nats = {
    end,
 }
 
+-- (In a mock cluster nothing is exact.)
+drivers.kafka_plain = {
+   promise = "repeats",
+   start = kafka.mock,
+   script = function(server)
+      return ("local sink = pgcdc.sinks.kafka {brokers = %q, exact = false}\n"):format(
+         server.brokers)
+   end,
+   read = function(server)
+      local changes = {}
+      for i, message in ipairs(server:read "cdc.public.t") do
+         changes[i] = read_change(message.payload)
+      end
+      return changes
+   end,
+}
+
 for name, driver in pairs(drivers) do
    TestContract["test_" .. name] = function()
       if name:find "^redis" and not redis.is_there() or name == "nats" and not nats.is_there()
+         or name:find "^kafka" and not kafka.is_there()
          or (name:find "^http" or name == "opensearch") and not receiver.is_there()
          or name == "clickhouse" and not clickhouse.is_there() then
          return

@@ -137,17 +137,32 @@ end
 
 -- ---- records ----
 
+local function count_put(self)
+   self.rows = self.rows + 1
+   if self.rows >= self.flush_rows or self.outbox:bytes() >= self.flush_bytes then
+      self.wants_flush = true
+   end
+end
+
 --- Puts a record into the outbox; `encode` calls it. `lane`: see remote.lane. `id`: of the change,
 --- or nil; ...: texts, or nil for what is absent, always as many of one kind of sink.
 function Sink:put(lane, id, ...)
    local before = participants.enter_sink(self) -- from now on the value is not to blame
    local source = participants.source()
    self.outbox:put(lane, id, source and tostring(source), ...)
-   self.rows = self.rows + 1
-   if self.rows >= self.flush_rows or self.outbox:bytes() >= self.flush_bytes then
-      self.wants_flush = true
+   count_put(self)
+   participants.leave_sink(before)
+end
+
+--- Puts a change, as `raw.put_change` does. Returns false if it cannot.
+function Sink:put_change(topic, headers, change)
+   local before = participants.enter_sink(self)
+   local is_put = raw.put_change(self.outbox, participants.source(), topic, headers, change)
+   if is_put then
+      count_put(self)
    end
    participants.leave_sink(before)
+   return is_put
 end
 
 --- An iterator over the records up to that seal: index, lane, id, then what `encode` gave.
@@ -235,6 +250,8 @@ local function recall(self)
    local text = self.kind.recall(self)
    if self.tried and text == self.tried.savepoint then
       end_flush(self, self.tried.seal, text)
+   elseif text == nil and self.was_recalled and self.stored and self.prepares then
+      self:log("warn", "the target has forgotten its position: going on from ours")
    elseif self.was_recalled and text ~= self.stored then
       self:stop("the target has not the position that was stored there: it went back, or somebody "
          .. "else uses the same name; a new start goes on from what is there")
