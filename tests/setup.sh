@@ -2,7 +2,8 @@
 # setup.sh: installs what the build and the tests need and this machine lacks.
 # SPDX-License-Identifier: MIT
 #
-# setup.sh fuzz | servers: what `make fuzz` and `make check-servers` need besides, too.
+# setup.sh fuzz | servers | kafka: what `make fuzz`, `make check-servers` and
+# `make check-kafka` need besides, too.
 #
 # Says nothing and touches nothing where all is there. Otherwise it installs Debian
 # packages with apt-get, through sudo where it is not run as root, and says which.
@@ -59,10 +60,13 @@ has groff || need groff-base
 has sqlite3 || need sqlite3
 PATH=$PATH:/usr/sbin has pgbouncer || need pgbouncer
 [ -e /usr/share/i18n/locales/de_DE ] || need locales
-# Where the server of a sink cannot be had its suites say so.
+# Where the server or the library of a sink cannot be had its suites say so.
 has redis-server || optional="$optional redis-server"
+PATH=$PATH:/usr/sbin has nats-server || optional="$optional nats-server"
+has kcat || optional="$optional kcat"
 # The same of libraries of sinks: what is built is tested.
-for pair in libcurl:libcurl4-openssl-dev zlib:zlib1g-dev; do
+for pair in libcurl:libcurl4-openssl-dev zlib:zlib1g-dev libnats:libnats-dev \
+   rdkafka:librdkafka-dev; do
    pkg-config --exists "${pair%:*}" 2>/dev/null || optional="$optional ${pair#*:}"
 done
 has python3 || optional="$optional python3"
@@ -73,6 +77,11 @@ if [ "${1:-}" = fuzz ]; then
 fi
 if [ "${1:-}" = servers ]; then
    has npm || need npm
+fi
+
+if [ "${1:-}" = kafka ]; then
+   has java || need openjdk-17-jre-headless
+   has mvn || need maven
 fi
 
 [ -n "$missing$optional" ] || exit 0

@@ -9,6 +9,8 @@ MUTANTS = $(patsubst tests/mutants/horizon_%.c,$(PROGRAM)-%,$(wildcard tests/mut
 SABOTEUR = $(BUILD)/tests/saboteur.o
 SABOTAGED = $(PROGRAM)-sabotaged
 STORM = $(PROGRAM)-storm
+# Where librdkafka is: a cluster for the tests of the sink `kafka`.
+KAFKA_MOCK = $(if $(filter kafka,$(MODULES)),build/tests/kafka_mock)
 UNIT = $(BUILD)/tests/unit
 UNIT_SOURCES = $(wildcard tests/unit/*.c)
 REPLAY = $(BUILD)/tests/replay
@@ -31,13 +33,29 @@ demo:
 	@$(MAKE) --no-print-directory $(PROGRAM) $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/demo.lua
 
-test: $(PROGRAM) modules $(MUTANTS) $(SABOTAGED) $(UNIT) $(REPLAY) $(NATIVE)
+test: $(PROGRAM) modules $(MUTANTS) $(SABOTAGED) $(UNIT) $(REPLAY) $(NATIVE) $(KAFKA_MOCK)
 	@$(IN_TEST) lua5.4 tests/run.lua --jobs $(JOBS) $(SUITES)
 
 check-servers:
 	@tests/setup.sh servers
 	@$(MAKE) --no-print-directory $(PROGRAM) $(MUTANTS) $(SABOTAGED) $(UNIT) $(REPLAY) $(NATIVE)
 	@$(IN_TEST) tests/servers.sh "$(SERVERS)" $(SUITES)
+
+# Apache Kafka itself, which is fetched once. KILLS: how often the program is killed.
+KAFKA_JARS = build/kafka/libs
+KILLS ?= 15
+
+check-kafka:
+	@tests/setup.sh kafka
+	@$(MAKE) --no-print-directory $(KAFKA_JARS)
+	@PGCDC_KAFKA=1 PGCDC_KAFKA_KILLS=$(KILLS) $(MAKE) --no-print-directory test JOBS=1 \
+		SUITES="$(or $(SUITES),kafka_real)"
+
+$(KAFKA_JARS): tests/kafka/pom.xml
+	@echo "get  $@"
+	@rm -rf $@ $@.part
+	@mvn -B -q -f $< dependency:copy-dependencies -DoutputDirectory="$(CURDIR)/$@.part"
+	@mv $@.part $@
 
 exact: $(PROGRAM) modules $(MUTANTS) $(NATIVE)
 	@$(IN_TEST) PGCDC_EXACT_SECONDS=$(SECONDS) lua5.4 tests/run.lua exact xid xid_alias exactly_once
@@ -61,6 +79,11 @@ $(NATIVE): $(NATIVE_SOURCES) tests/support/native.h
 	@mkdir -p $(@D)
 	@$(CC) -std=c11 -D_GNU_SOURCE -O2 $(WARNINGS) -fPIC -shared -o $@ $(NATIVE_SOURCES) \
 		$$(pkg-config --cflags lua5.4 libpq) -lpq
+
+build/tests/kafka_mock: tests/support/kafka_mock.c
+	@echo "cc   $@"
+	@mkdir -p $(@D)
+	@$(CC) -std=c11 -D_GNU_SOURCE -O2 $(WARNINGS) -o $@ $< $$(pkg-config --cflags --libs rdkafka)
 
 $(UNIT): $(UNIT_SOURCES) $(OBJECTS) $(wildcard tests/unit/*.h)
 	@echo "cc   $@"
@@ -214,5 +237,5 @@ cover:
 	find $(BUILD)/obj -name "*.gcda" -exec gcov -n '{}' + | awk -f tests/cover.awk && \
 		exit $$status
 
-.PHONY: asan bench check check-servers cover demo exact fuzz lint native soak storm sweep test \
-	tsan valgrind
+.PHONY: asan bench check check-kafka check-servers cover demo exact fuzz lint native soak storm \
+	sweep test tsan valgrind

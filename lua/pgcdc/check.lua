@@ -185,4 +185,18 @@ function check.flag(what, value, default)
    return check.type(what, value, "boolean")
 end
 
+--- A size such as "100M", or a number of bytes, of at least `least`. Returns bytes.
+function check.size(what, value, least)
+   check.type(what, value, "string", "number")
+   local text = tostring(value)
+   local bytes = text:find "^[%d.]+[KMGTkmgt]?$" and raw.size(text)
+   if not bytes or bytes < 1 then
+      check.fail('%s must be a size such as "100M", not %s', what, text)
+   end
+   if least and bytes < least then
+      check.fail("%s must be at least %d, not %s", what, least, text)
+   end
+   return bytes
+end
+
 return check

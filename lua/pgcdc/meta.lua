@@ -32,6 +32,8 @@
 ---@field xid integer|nil the transaction that wrote it, 64 bit; nil of views and foreign tables
 ---@field seq integer|nil its number, which only grows; nil of changes made by hand without one
 ---@field ts string when it was read: "2026-11-23T05:04:57.057Z"
+---@field lsn string? by the log: where in it; not in the JSON
+---@field commit_ts string? by the log: when the transaction committed; not in the JSON
 ---@field id string the same at every redelivery of the same row version, and of no other one
 ---@field get fun(self: pgcdc.change, name: string): any nil for a field that is not there
 ---@field copy fun(self: pgcdc.change): table a plain table with all columns decoded
@@ -313,7 +315,10 @@ function Stream:cloudevents() end
 ---@field deletes? boolean|{interval: number} finds deleted rows, and tells inserts from updates
 ---@field old? boolean keeps rows, for change.old and change.changed
 ---@field skip_unchanged? boolean leaves out updates that change nothing
----@field capture? "xmin"|"increment"|"trigger" how changes are found; "xmin"
+---@field capture? "xmin"|"increment"|"trigger"|"logical" how changes are found; "xmin"
+---@field slot? string with "logical": the replication slot; one for each state file
+---@field publication? string with "logical": what has the table; "pgcdc"
+---@field max_retained? string|number with "logical": of the log, held by the slot; "16G"
 ---@field together? string sources with the same one are read in one snapshot, and saved as one
 ---@field column? string with "increment": the column whose values grow
 ---@field lookback? number with "increment": how far below the top polls begin; 1000, or 60 s

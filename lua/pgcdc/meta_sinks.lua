@@ -69,6 +69,23 @@ function sinks.postgres(spec) end
 ---@field user? string
 ---@field password? string
 
+---@class pgcdc.kafka.spec: pgcdc.remote.spec
+---@field brokers string host:port,host:port
+---@field topic? string|fun(value: any): string? "cdc.{schema}.{table}"
+---@field key? string|fun(value: any): string? a column, or "none"; default: the key's JSON
+---@field deletes? "value"|"tombstone"|"both"
+---@field exact? boolean in transactions, with the position; true
+---@field headers? boolean|table<string, string>
+---@field dead_topic? string of records that Kafka never takes
+---@field positions? string a topic; "pgcdc-positions"
+---@field shapes? string|false a topic, of the types of rows; "pgcdc-shapes"
+---@field config? table<string, string|number|boolean> of librdkafka
+
+---Changes into topics of Kafka.
+---@param spec pgcdc.kafka.spec
+---@return pgcdc.sink
+function sinks.kafka(spec) end
+
 ---@class pgcdc.http.spec: pgcdc.remote.spec
 ---@field url string https://host/path
 ---@field method? "POST"|"PUT"|"PATCH"
@@ -130,5 +147,20 @@ function sinks.opensearch(spec) end
 ---@param spec pgcdc.redis.spec
 ---@return pgcdc.sink
 function sinks.redis(spec) end
+
+---@class pgcdc.nats.spec: pgcdc.remote.spec
+---@field servers string nats://host:port, tls://..., with commas between
+---@field stream string
+---@field create? table with subjects, storage, replicas, max_age, max_bytes, duplicates
+---@field subject? string|fun(value: any): string?
+---@field positions? string
+---@field headers? boolean|table<string, string>
+---@field window? integer messages that are unanswered; 4000
+---@field credentials? string a file, or its text
+
+---Changes into a stream of NATS JetStream.
+---@param spec pgcdc.nats.spec
+---@return pgcdc.sink
+function sinks.nats(spec) end
 
 return sinks

@@ -62,14 +62,19 @@ int64_t clock_wall_us(void)
     return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
 }
 
-void clock_utc(char text[CLOCK_TEXT])
+void clock_write(int64_t us, char text[CLOCK_TEXT])
 {
-    struct timespec ts;
+    int64_t rest = (us % 1000000 + 1000000) % 1000000;
+    time_t seconds = (time_t)((us - rest) / 1000000);
     struct tm tm;
     size_t n;
 
-    clock_gettime(CLOCK_REALTIME, &ts);
-    gmtime_r(&ts.tv_sec, &tm);
+    gmtime_r(&seconds, &tm);
     n = strftime(text, CLOCK_TEXT, "%Y-%m-%dT%H:%M:%S", &tm);
-    snprintf(text + n, CLOCK_TEXT - n, ".%03dZ", (int)(ts.tv_nsec / 1000000 % 1000));
+    snprintf(text + n, CLOCK_TEXT - n, ".%03dZ", (int)(rest / 1000));
+}
+
+void clock_utc(char text[CLOCK_TEXT])
+{
+    clock_write(clock_wall_us(), text);
 }

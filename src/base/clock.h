@@ -23,7 +23,9 @@ void clock_wait_cond(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t wait_
 int64_t clock_wall_ms(void);
 int64_t clock_wall_us(void);
 
-/* The wall clock as RFC 3339 in UTC with milliseconds. */
+/* Writes a time in microseconds since 1970, or that of the wall clock, as RFC 3339 in UTC with
+ * milliseconds. */
+void clock_write(int64_t us, char text[CLOCK_TEXT]);
 void clock_utc(char text[CLOCK_TEXT]);
 
 #endif

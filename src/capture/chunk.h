@@ -19,6 +19,13 @@ struct chunk_place {
     uint32_t line;
 };
 
+/* Of a row that came by the log. Zeroed: it did not. */
+struct chunk_log {
+    uint64_t lsn; /* of its record */
+    int64_t us;   /* when its transaction committed, in microseconds since 1970 */
+    uint32_t nth; /* among the rows of the source that have this LSN, from 1 */
+};
+
 struct chunk_row {
     size_t start;     /* in the chunk's bytes: the fields of the row type, tabs between */
     uint32_t len;
@@ -28,6 +35,7 @@ struct chunk_row {
     uint64_t xid;
     int64_t fingerprint; /* of a poll by fingerprints, see row_order.h */
     uint64_t nth;        /* among the rows of its xid with this fingerprint, from 1 */
+    struct chunk_log log;
 };
 
 /* What the host adds to a row. */

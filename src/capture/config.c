@@ -18,11 +18,18 @@ void config_free(struct config *c)
     free(c->pk);
     free(c->soft_delete);
     free(c->column);
+    free(c->slot);
+    free(c->publication);
     free(c->conninfo);
     free(c->table);
     free(c->name);
     free(c->where);
     free(c);
+}
+
+bool config_tells_deletes(const struct config *c)
+{
+    return c->capture == CONFIG_BY_TRIGGER || c->capture == CONFIG_BY_LOGICAL;
 }
 
 int64_t config_next_interval(const struct config *c, int64_t interval_ms, bool had_rows)

@@ -11,8 +11,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* How changes are found: by the xmin of rows, by a column that grows, by stamps of triggers. */
-enum config_capture { CONFIG_BY_XMIN, CONFIG_BY_INCREMENT, CONFIG_BY_TRIGGER };
+/* How changes are found: by the xmin of rows, by a column that grows, by stamps of triggers, by the
+ * server's log. */
+enum config_capture { CONFIG_BY_XMIN, CONFIG_BY_INCREMENT, CONFIG_BY_TRIGGER, CONFIG_BY_LOGICAL };
 
 enum config_start { CONFIG_START_SNAPSHOT, CONFIG_START_NOW, CONFIG_START_XID };
 
@@ -30,6 +31,8 @@ struct config {
     double lookback;   /* in the units of an integer column, or in seconds; below 0: the type's
                         * default */
     int64_t recheck_ms; /* how often all rows are read again, see increment.h; 0: never */
+    char *slot, *publication; /* CONFIG_BY_LOGICAL */
+    uint64_t max_retained; /* bytes of the server's log that the slot may hold */
     enum config_capture capture;
     enum config_start start;
     uint64_t start_xid;
@@ -49,6 +52,9 @@ struct config {
 /* The milliseconds from a poll to the next one, if they were <interval_ms> before it: few after one
  * that found rows; they grow while polls find none. */
 int64_t config_next_interval(const struct config *c, int64_t interval_ms, bool had_rows);
+
+/* True if deletes are told by the capture itself, and need not be looked for. */
+bool config_tells_deletes(const struct config *c);
 
 /* NULL is legal. */
 void config_free(struct config *c);

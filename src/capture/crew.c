@@ -4,18 +4,18 @@
 
 #include "base/array.h"
 #include "capture/announced.h"
+#include "capture/answer.h"
+#include "capture/failures.h"
+#include "capture/followers.h"
 #include "capture/notices.h"
 #include "capture/sender.h"
 #include "capture/unit.h"
-#include "pg/sqlstate.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define MAX_THREADS 8          /* as many as any source may ask for */
-#define ONCE_TRIES 3           /* --once and --check give up then */
-#define PATIENCE_MS 60000      /* for a table that is missing, or a standby that lags */
 #define ANSWER_MS 5000         /* a transaction waits no longer for the host's answer */
 #define ANNOUNCED_MS 5         /* a poll for an announced commit waits so long after another */
 
@@ -28,9 +28,9 @@ struct crew_source {
     /* under the crew's mutex: */
     bool is_waiting;       /* the source waits for crew_restore */
     bool is_finished;      /* nothing more will be done for it */
-    bool is_asking;        /* the thread waits for crew_answer */
-    bool has_asked;        /* the answer asks for keys: <asked> */
-    struct tally_request asked;
+    struct answer answer;  /* crew_answer gives it */
+    struct followers_source followed;
+    struct crew_unit *unit;
     struct announced announced;
 };
 
@@ -38,7 +38,8 @@ struct crew_source {
 struct crew_unit {
     struct unit unit;
     struct crew_source **sources; /* as in <unit> */
-    size_t n, cap;
+    struct sender **senders;      /* those of the sources */
+    size_t n, cap, cap_senders;
     struct crew *crew;
     /* under the crew's mutex: */
     bool is_busy;          /* a thread works on it */
@@ -46,9 +47,7 @@ struct crew_unit {
     /* used by the thread that works on it; while none does, by any that holds the mutex: */
     int64_t next_ms;       /* due_ms once the step has ended */
     int64_t interval_ms;
-    unsigned failures;        /* in a row */
-    int64_t failing_since_ms;
-    bool has_worked;          /* a step has succeeded, so what was declared fits the tables */
+    struct failures failures; /* of steps */
     struct notices notices;
 };
 
@@ -61,6 +60,7 @@ struct crew {
     pthread_t threads[MAX_THREADS];
     size_t n_threads;
     struct listener *listener; /* made when a source wants one */
+    struct followers followers;
     bool is_stopping;
 };
 
@@ -111,21 +111,53 @@ static void free_source(struct crew_source *s)
     free(s);
 }
 
+/* The follower that reads the log for it is at its end with a source; under the mutex. */
+static void end_following(void *arg, const struct err *e)
+{
+    struct crew_source *s = arg;
+
+    s->is_finished = true;
+    sender_last(&s->sender, e != NULL ? MESSAGE_FAULT : MESSAGE_DONE, e);
+}
+
+/* The log does not bring what it should: a step is to look why; under the mutex. */
+static void look_at_source(void *arg)
+{
+    struct crew_source *s = arg;
+
+    s->unit->next_ms = s->unit->due_ms = 0;
+}
+
+static bool follow(struct crew_source *s)
+{
+    const struct crew_job *job = &s->crew->job;
+    const struct follower_job follower = {
+        .queue = job->queue, .stop_fd = job->stop_fd, .is_once = job->is_once,
+        .mutex = &s->crew->mutex, .changed = &s->crew->changed,
+        .finish = end_following, .look = look_at_source,
+    };
+
+    return followers_add(&s->crew->followers, &follower, s->config, &s->sender, s, &s->followed);
+}
+
 struct crew_source *crew_add(struct crew *crew, const struct config *config, size_t number)
 {
     struct crew_source *s = calloc(1, sizeof *s);
     struct crew_unit *u = s != NULL ? find_unit(crew, config) : NULL;
 
-    if (u == NULL || !ARRAY_PUSH(u->sources, u->n, u->cap, s)) {
+    if (u == NULL || !ARRAY_RESERVE(u->senders, u->n, u->cap_senders, 1) ||
+        !ARRAY_PUSH(u->sources, u->n, u->cap, s)) {
         free(s);
         return NULL;
     }
+    u->senders[u->n - 1] = &s->sender;
     s->number = number;
     s->config = config;
     s->crew = crew;
+    s->unit = u;
     s->step = step_new(config, number);
     if (s->step == NULL || !sender_init(&s->sender, crew->job.queue, number) ||
-        !unit_add(&u->unit, s->step, config->is_joint))
+        !unit_add(&u->unit, s->step, config->is_joint) || !follow(s))
         return NULL;
     return s;
 }
@@ -147,17 +179,6 @@ static void set(struct crew *crew, bool *flag)
     pthread_mutex_unlock(&crew->mutex);
 }
 
-static bool resolve(struct crew_source *s, struct conn *conn, struct err *e)
-{
-    struct message *m;
-
-    if (!step_resolve(s->step, conn, &m, e))
-        return false;
-    set(s->crew, &s->is_waiting); /* before the host can answer */
-    sender_send(&s->sender, m);
-    return true;
-}
-
 /* Sends the last message of a source. */
 static void finish(struct crew_source *s, enum message_kind kind, const struct err *e)
 {
@@ -165,48 +186,30 @@ static void finish(struct crew_source *s, enum message_kind kind, const struct e
     sender_last(&s->sender, kind, e);
 }
 
-static bool check(struct crew_source *s, struct conn *conn, struct err *e)
-{
-    struct message *m;
-
-    if (!step_check(s->step, conn, &m, e))
-        return false;
-    set(s->crew, &s->is_finished);
-    sender_send(&s->sender, m);
-    return true;
-}
-
 /* Gives a tally to the host and waits for its answer. */
 static bool ask_host(struct crew_source *s, struct message *m, struct err *e)
 {
     struct crew *crew = s->crew;
-    int64_t until = clock_mono_ms() + ANSWER_MS, left;
-    bool is_answered, has_asked;
+    bool is_answered;
 
-    set(crew, &s->is_asking);
+    set(crew, &s->answer.is_awaited);
     sender_send(&s->sender, m);
     pthread_mutex_lock(&crew->mutex);
-    while (s->is_asking && !crew->is_stopping && (left = until - clock_mono_ms()) > 0)
-        clock_wait_cond(&crew->changed, &crew->mutex, left);
-    is_answered = !s->is_asking;
-    has_asked = s->has_asked;
-    s->is_asking = false;
+    is_answered = answer_wait(&s->answer, &crew->mutex, &crew->changed, ANSWER_MS,
+                              &crew->is_stopping);
     pthread_mutex_unlock(&crew->mutex);
-    return step_answer(s->step, is_answered, has_asked ? &s->asked : NULL, e);
+    return step_answer(s->step, is_answered, s->answer.asks_back ? &s->answer.asked : NULL, e);
 }
 
 bool crew_answer(struct crew_source *s, const struct tally_request *asked)
 {
-    bool is_asking;
+    bool is_awaited;
 
     pthread_mutex_lock(&s->crew->mutex);
-    is_asking = s->is_asking;
-    s->is_asking = false;
-    if ((s->has_asked = is_asking && asked != NULL))
-        s->asked = *asked;
+    is_awaited = answer_give(&s->answer, asked);
     pthread_cond_broadcast(&s->crew->changed);
     pthread_mutex_unlock(&s->crew->mutex);
-    return is_asking;
+    return is_awaited;
 }
 
 static bool read_step(struct crew_unit *u, struct conn *conn, uint64_t *n_rows, struct err *e)
@@ -227,31 +230,6 @@ static bool read_step(struct crew_unit *u, struct conn *conn, uint64_t *n_rows, 
         ok = m->kind == MESSAGE_TALLY ? ask_host(s, m, e) : sender_put(&s->sender, m, e);
     } while (ok);
     return false;
-}
-
-static void open_senders(struct crew_unit *u)
-{
-    for (size_t i = 0; i < u->n; i++)
-        sender_open(&u->sources[i]->sender, u->crew->job.spool_dir, OUTBOX_BYTES / u->n,
-                    step_is_held(u->sources[i]->step));
-}
-
-/* Sends what the step brought: the chunks of all sources, then the news after these. */
-static bool flush_senders(struct crew_unit *u, struct err *e)
-{
-    for (size_t i = 0; i < u->n; i++)
-        if (!sender_flush_chunks(&u->sources[i]->sender, e))
-            return false;
-    for (size_t i = 0; i < u->n; i++)
-        if (!sender_flush_rows(&u->sources[i]->sender, e))
-            return false;
-    return true;
-}
-
-static void close_senders(struct crew_unit *u)
-{
-    for (size_t i = 0; i < u->n; i++)
-        sender_close(&u->sources[i]->sender);
 }
 
 static void hang_up(struct thread_conn *tc)
@@ -292,16 +270,19 @@ static bool poll_step(struct crew_unit *u, struct thread_conn *tc, uint64_t *n_r
         notices_skip_step(&u->notices, first);
         return true;
     }
-    open_senders(u);
+    for (size_t i = 0; i < u->n; i++)
+        sender_open(u->senders[i], u->crew->job.spool_dir, OUTBOX_BYTES / u->n,
+                    step_is_held(u->sources[i]->step));
     ok = read_step(u, tc->conn, n_rows, e);
     if (!ok)
         give_up_step(u, tc, e);
     else
-        ok = flush_senders(u, e);
-    close_senders(u);
+        ok = sender_flush_all(u->senders, u->n, e);
+    for (size_t i = 0; i < u->n; i++)
+        sender_close(u->senders[i]);
     if (ok)
         notices_end_step(&u->notices, first, was_in_snapshot, *n_rows);
-    u->has_worked = u->has_worked || ok;
+    u->failures.has_worked = u->failures.has_worked || ok;
     return ok;
 }
 
@@ -311,12 +292,15 @@ static bool resolve_all(struct crew_unit *u, struct conn *conn, bool *is_done, s
     *is_done = true;
     for (u->unit.turn = 0; u->unit.turn < u->n; u->unit.turn++) {
         struct crew_source *s = source_in_turn(u);
+        struct message *m;
 
         if (step_is_resolved(s->step))
             continue;
         *is_done = false;
-        if (!resolve(s, conn, e))
+        if (!step_resolve(s->step, conn, &m, e))
             return false;
+        set(s->crew, &s->is_waiting); /* before the host can answer */
+        sender_send(&s->sender, m);
     }
     if (!*is_done)
         unit_start(&u->unit);
@@ -325,9 +309,17 @@ static bool resolve_all(struct crew_unit *u, struct conn *conn, bool *is_done, s
 
 static bool check_all(struct crew_unit *u, struct conn *conn, struct err *e)
 {
-    for (u->unit.turn = 0; u->unit.turn < u->n; u->unit.turn++)
-        if (!source_in_turn(u)->is_finished && !check(source_in_turn(u), conn, e))
+    for (u->unit.turn = 0; u->unit.turn < u->n; u->unit.turn++) {
+        struct crew_source *s = source_in_turn(u);
+        struct message *m;
+
+        if (s->is_finished)
+            continue;
+        if (!step_check(s->step, conn, &m, e))
             return false;
+        set(s->crew, &s->is_finished);
+        sender_send(&s->sender, m);
+    }
     return true;
 }
 
@@ -365,7 +357,7 @@ static bool do_step(struct crew_unit *u, struct thread_conn *tc, struct err *e)
         return true; /* due again at once */
     u->interval_ms = config_next_interval(u->sources[0]->config, u->interval_ms, n_rows > 0);
     u->next_ms = unit_due_ms(&u->unit, u->next_ms + u->interval_ms);
-    for (size_t i = 0; job->is_once && i < u->n; i++)
+    for (size_t i = 0; job->is_once && !step_is_streaming(u->sources[0]->step) && i < u->n; i++)
         finish(u->sources[i], MESSAGE_DONE, NULL);
     return true;
 }
@@ -373,33 +365,20 @@ static bool do_step(struct crew_unit *u, struct thread_conn *tc, struct err *e)
 /* False if the thread should end. */
 static bool handle_failure(struct crew_unit *u, struct thread_conn *tc, const struct err *e)
 {
-    int64_t now = clock_mono_ms(), wait;
-    bool is_impatient;
+    bool is_brief = u->crew->job.is_once || u->crew->job.is_check;
+    int64_t wait_ms;
 
-    if (u->failures++ == 0)
-        u->failing_since_ms = now;
-    is_impatient = now - u->failing_since_ms >= PATIENCE_MS;
     hang_up(tc);
-    switch (sqlstate_action(e, u->has_worked)) {
-    case SQLSTATE_STOP:
+    if (sqlstate_action(e, u->failures.has_worked) == SQLSTATE_STOP)
         return false;
-    case SQLSTATE_PATIENCE:
-        if (is_impatient)
-            break;
-        /* fall through */
-    case SQLSTATE_RETRY:
-        if ((u->crew->job.is_once || u->crew->job.is_check) && u->failures >= ONCE_TRIES)
-            break;
-        for (size_t i = 0; e->code == ERR_BEHIND && is_impatient && i < u->n; i++)
-            step_stop_waiting(u->sources[i]->step);
-        wait = sqlstate_backoff_ms(u->failures);
-        u->next_ms = now + wait;
-        sender_notice(&source_in_turn(u)->sender, LOG_WARN, e, wait);
+    if (!failures_add(&u->failures, e, is_brief, &wait_ms)) {
+        finish(source_in_turn(u), MESSAGE_FAULT, e);
         return true;
-    case SQLSTATE_GIVE_UP:
-        break;
     }
-    finish(source_in_turn(u), MESSAGE_FAULT, e);
+    for (size_t i = 0; e->code == ERR_BEHIND && u->failures.is_impatient && i < u->n; i++)
+        step_stop_waiting(u->sources[i]->step);
+    u->next_ms = clock_mono_ms() + wait_ms;
+    sender_notice(&source_in_turn(u)->sender, LOG_WARN, e, wait_ms);
     return true;
 }
 
@@ -438,7 +417,7 @@ static int64_t due_ms(const struct crew_unit *u)
 {
     int64_t soon = u->polled_ms + ANNOUNCED_MS;
 
-    return u->failures == 0 && soon < u->due_ms && is_announced(u) ? soon : u->due_ms;
+    return u->failures.n == 0 && soon < u->due_ms && is_announced(u) ? soon : u->due_ms;
 }
 
 /* True if a thread may take the unit's next step. */
@@ -449,7 +428,7 @@ static bool is_free(const struct crew_unit *u)
 
         if (u->is_busy || s->is_waiting || s->is_finished)
             return false;
-        if ((u->unit.is_joint || !step_is_in_snapshot(s->step)) &&
+        if ((u->unit.is_joint || !step_is_in_snapshot(s->step)) && !step_is_streaming(s->step) &&
             !queue_lane_is_empty(u->crew->job.queue, &s->sender.lane))
             return false; /* until crew_wake */
     }
@@ -477,8 +456,10 @@ static struct crew_unit *choose(struct crew *crew, int64_t *wait_ms)
 static void take(struct crew_unit *u)
 {
     u->is_busy = true;
-    for (size_t i = 0; i < u->n; i++)
+    for (size_t i = 0; i < u->n; i++) {
         announced_begin_poll(&u->sources[i]->announced, u->crew->listener);
+        followers_pause(&u->sources[i]->followed, u->sources[i]->step);
+    }
 }
 
 /* The thread has ended a step of the unit. Under the mutex. */
@@ -486,8 +467,10 @@ static void leave(struct crew_unit *u)
 {
     u->polled_ms = clock_mono_ms();
     u->due_ms = u->next_ms;
-    for (size_t i = 0; i < u->n; i++)
+    for (size_t i = 0; i < u->n; i++) {
         look_after_listener(u->sources[i]);
+        followers_resume(&u->sources[i]->followed, u->sources[i]->step);
+    }
     u->is_busy = false;
     pthread_cond_broadcast(&u->crew->changed);
 }
@@ -513,9 +496,9 @@ static void *run_thread(void *arg)
         pthread_mutex_unlock(&crew->mutex);
         if (!do_step(u, &tc, &e)) {
             goes_on = handle_failure(u, &tc, &e);
-        } else if (u->failures > 0) {
-            u->failures = 0;
-            notices_recovered(&u->sources[0]->sender, u->failing_since_ms);
+        } else if (u->failures.n > 0) {
+            u->failures.n = 0;
+            notices_recovered(&u->sources[0]->sender, u->failures.since_ms);
         }
         pthread_mutex_lock(&crew->mutex);
         leave(u);
@@ -550,7 +533,7 @@ bool crew_start(struct crew *crew, struct err *e)
             return err_set(e, ERR_INTERNAL, "cannot start a thread: %s", strerror(rc));
         crew->n_threads++;
     }
-    return true;
+    return crew->job.is_check || followers_start(&crew->followers, e);
 }
 
 bool crew_restore(struct crew_source *s, const struct position *kept)
@@ -559,6 +542,7 @@ bool crew_restore(struct crew_source *s, const struct position *kept)
 
     pthread_mutex_lock(&s->crew->mutex);
     ok = step_restore(s->step, kept);
+    followers_claim(&s->followed, kept != NULL ? kept->logical.lsn : 0);
     s->is_waiting = false;
     pthread_cond_broadcast(&s->crew->changed);
     pthread_mutex_unlock(&s->crew->mutex);
@@ -572,8 +556,18 @@ void crew_wake(struct crew *crew)
     pthread_mutex_unlock(&crew->mutex);
 }
 
+void crew_saved(struct crew_source *s, uint64_t lsn)
+{
+    pthread_mutex_lock(&s->crew->mutex);
+    followers_claim(&s->followed, lsn);
+    pthread_mutex_unlock(&s->crew->mutex);
+}
+
 void crew_stop(struct crew *crew)
 {
+    pthread_mutex_lock(&crew->mutex);
+    followers_stop(&crew->followers);
+    pthread_mutex_unlock(&crew->mutex);
     set(crew, &crew->is_stopping);
 }
 
@@ -583,6 +577,7 @@ static void free_unit(struct crew_unit *u)
         free_source(u->sources[i]);
     unit_fini(&u->unit);
     free(u->sources);
+    free(u->senders);
     free(u);
 }
 
@@ -590,6 +585,7 @@ void crew_free(struct crew *crew)
 {
     for (size_t i = 0; i < crew->n_threads; i++)
         pthread_join(crew->threads[i], NULL);
+    followers_free(&crew->followers);
     listener_free(crew->listener);
     pthread_cond_destroy(&crew->changed);
     pthread_mutex_destroy(&crew->mutex);

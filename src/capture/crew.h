@@ -43,6 +43,7 @@ bool crew_start(struct crew *crew, struct err *e) WARN_UNUSED;
 bool crew_restore(struct crew_source *s, const struct position *kept) WARN_UNUSED;
 bool crew_answer(struct crew_source *s, const struct tally_request *asked);
 void crew_wake(struct crew *crew);
+void crew_saved(struct crew_source *s, uint64_t lsn);
 
 /* Makes every thread end soon. */
 void crew_stop(struct crew *crew);

@@ -113,6 +113,7 @@ static void begin_position(struct source *s, uint64_t floor)
     forget_seen(s);
     increment_fini(&p->increment);
     pages_fini(&p->pages);
+    logical_end(&p->logical);
     p->stamps = (struct position_stamps){ 0 };
     position_forget_done(p);
     free(p->declared);

@@ -9,7 +9,7 @@
 
 /* The first one that holds a position is its method. The last one holds all. */
 static const struct method *const methods[] = {
-    &method_pages, &method_increment, &method_trigger, &method_xmin,
+    &method_pages, &method_increment, &method_trigger, &method_logical, &method_xmin,
 };
 
 #define N_METHODS (sizeof methods / sizeof *methods)
@@ -217,6 +217,31 @@ bool method_take_range(const struct source *s, struct method_step *step, struct 
     if (row->fate == METHOD_DELIVER && row->xid >= s->position.horizon.floor)
         row->fate = METHOD_SKIP;
     return true;
+}
+
+void method_put_try(const struct source *s, struct buf *sql)
+{
+    const struct sql_query q = method_query(s);
+
+    sql_try(sql, &q);
+}
+
+void method_put_leaf(const struct source *s, const struct method_extent *extent, struct buf *sql)
+{
+    const struct sql_query q = method_query(s);
+
+    sql_leaf(sql, &q, extent->leaf);
+}
+
+bool method_take_leaf(const struct source *s, struct method_step *step, struct method_row *row,
+                      struct err *e)
+{
+    if (!method_take_xmin(s, row, false, e))
+        return false;
+    if (row->fate == METHOD_LEAVE)
+        return true;
+    row->is_old = !horizon_is_new(&s->position.horizon, row->xid);
+    return row->is_old || xidset_add(&step->delivered, row->xid) || err_memory(e);
 }
 
 void method_put_xids(const struct source *s, const struct method_extent *extent, struct buf *sql)

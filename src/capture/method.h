@@ -48,6 +48,7 @@ struct method_step {
     bool learns_all;         /* the census learns every row that the poll does not bring */
     bool is_held;            /* the poll cannot stop in the middle: all of it is delivered, or
                               * nothing */
+    bool is_idle;            /* there is nothing to read: <advance> comes next */
     /* set by <advance>: */
     bool goes_on;            /* the poll was one part of several: the next is due at once */
 };
@@ -156,10 +157,17 @@ struct method {
     /* The oldest xid that a poll asks for by its age; NULL: it asks for none. */
     uint64_t (*oldest_xid)(const struct position *p);
 
+    /* True once each change that is made from now on comes. NULL: that is so when the first read is
+     * complete. */
+    bool (*is_ready)(const struct source *s);
+
     /* True while the polls only learn what is there, and nothing is delivered. */
     bool (*is_silent)(const struct position *p);
 
     /* ---- steps ---- */
+
+    /* A step is to begin, before its transaction: makes what the server must have by then. */
+    bool (*prepare)(struct source *s, struct conn *conn, struct err *e);
 
     /* True if a poll is to be made though nothing has committed since the newest complete one. */
     bool (*wants_poll)(const struct source *s);
@@ -187,7 +195,8 @@ struct method {
     bool (*rise)(struct source *s, struct err *e);
 };
 
-extern const struct method method_xmin, method_increment, method_trigger, method_pages;
+extern const struct method method_xmin, method_increment, method_trigger, method_pages,
+    method_logical;
 
 /* Sets s->declared to the method that the source names, and makes room for what that keeps of it,
  * s->own. False: out of memory. */
@@ -244,6 +253,14 @@ bool method_take_range(const struct source *s, struct method_step *step, struct 
                        struct err *e) WARN_UNUSED;
 void method_put_range(const struct source *s, const struct method_extent *extent,
                       struct buf *sql);
+
+/* The <put_try> of a method whose COPYs ask for what all of them do. */
+void method_put_try(const struct source *s, struct buf *sql);
+
+/* The <take> and <put> of a leaf, for a position of xmins: rows that are not new are old. */
+bool method_take_leaf(const struct source *s, struct method_step *step, struct method_row *row,
+                      struct err *e) WARN_UNUSED;
+void method_put_leaf(const struct source *s, const struct method_extent *extent, struct buf *sql);
 
 /* The <take> and <put> of <xids>, for a position of xmins: the xids that are not below the
  * floor. */

@@ -201,13 +201,6 @@ static uint64_t announced_as(const struct source *s)
     return triggers_of(s)->notifies ? triggers_of(s)->number : 0;
 }
 
-static void put_try(const struct source *s, struct buf *sql)
-{
-    const struct sql_query q = method_query(s);
-
-    sql_try(sql, &q);
-}
-
 /* ---- positions ---- */
 
 static bool holds(const struct position *p)
@@ -568,7 +561,7 @@ const struct method method_trigger = {
     .explain = explain,
     .check = check,
     .check_health = check_health,
-    .put_try = put_try,
+    .put_try = method_put_try,
     .announced_as = announced_as,
     .holds = holds,
     .begin_position = begin_position,

@@ -17,31 +17,6 @@ static uint64_t oldest_xid(const struct position *p)
     return p->horizon.floor;
 }
 
-static void put_try(const struct source *s, struct buf *sql)
-{
-    const struct sql_query q = method_query(s);
-
-    sql_try(sql, &q);
-}
-
-static void put_leaf(const struct source *s, const struct method_extent *extent, struct buf *sql)
-{
-    const struct sql_query q = method_query(s);
-
-    sql_leaf(sql, &q, extent->leaf);
-}
-
-static bool take_leaf(const struct source *s, struct method_step *step, struct method_row *row,
-                      struct err *e)
-{
-    if (!method_take_xmin(s, row, false, e))
-        return false;
-    if (row->fate == METHOD_LEAVE)
-        return true;
-    row->is_old = !horizon_is_new(&s->position.horizon, row->xid);
-    return row->is_old || xidset_add(&step->delivered, row->xid) || err_memory(e);
-}
-
 static void put_poll(const struct source *s, const struct method_extent *extent, struct buf *sql)
 {
     const struct sql_query q = method_query(s);
@@ -78,11 +53,11 @@ static bool begin(struct source *s, struct method_step *step, struct conn *conn,
 const struct method method_xmin = {
     .capture = CONFIG_BY_XMIN,
     .report = "",
-    .put_try = put_try,
+    .put_try = method_put_try,
     .holds = holds,
     .oldest_xid = oldest_xid,
     .range = { .put = method_put_range, .take = method_take_range },
-    .leaf = { .put = put_leaf, .take = take_leaf },
+    .leaf = { .put = method_put_leaf, .take = method_take_leaf },
     .xids = { .put = method_put_xids, .take = method_take_xid },
     .begin = begin,
     .advance = method_move_horizon,

@@ -12,6 +12,7 @@ void position_fini(struct position *p)
     horizon_fini(&p->horizon);
     increment_fini(&p->increment);
     pages_fini(&p->pages);
+    logical_fini(&p->logical);
     free(p->signature);
     free(p->columns);
     free(p->declared);
@@ -50,6 +51,7 @@ bool position_copy(struct position *to, const struct position *from)
     to->horizon.seen = (struct xidset){ 0 };
     to->increment = (struct increment){ 0 };
     to->pages = (struct pages){ 0 };
+    to->logical = (struct logical){ 0 };
     to->signature = from->signature != NULL ? strdup(from->signature) : NULL;
     to->columns = from->columns != NULL ? strdup(from->columns) : NULL;
     to->declared = from->declared != NULL ? strdup(from->declared) : NULL;
@@ -64,7 +66,7 @@ bool position_copy(struct position *to, const struct position *from)
         (from->done.keys == NULL || to->done.keys != NULL) &&
         copy_resume_points(to, from) && horizon_copy(&to->horizon, &from->horizon) &&
         increment_copy(&to->increment, &from->increment) &&
-        pages_copy(&to->pages, &from->pages))
+        pages_copy(&to->pages, &from->pages) && logical_copy(&to->logical, &from->logical))
         return true;
     position_fini(to);
     return false;

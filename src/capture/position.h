@@ -10,6 +10,7 @@
 #include "capture/horizon.h"
 #include "capture/identity.h"
 #include "capture/increment.h"
+#include "capture/logical.h"
 #include "capture/pages.h"
 #include "capture/row_order.h"
 
@@ -80,6 +81,7 @@ struct position {
     struct position_stamps stamps;
     struct increment increment; /* where polls go by a column that grows */
     struct pages pages;         /* where rows have no xids */
+    struct logical logical;     /* where changes come by the log */
 };
 
 void position_fini(struct position *p);

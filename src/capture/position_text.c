@@ -102,6 +102,15 @@ static void put_paging(struct buf *b, const struct pages *p)
                    p->given.v[i].value);
 }
 
+static void put_logical(struct buf *b, const struct logical *l)
+{
+    put_text(b, "slot", l->slot);
+    if (l->lsn == 0)
+        return;
+    buf_printf(b, "log_lsn %" PRIu64 "\nuntil %" PRIu64 "\n", l->lsn, l->until);
+    put_text(b, "shown", l->shown);
+}
+
 void position_text_write(const struct position *p, const char *source, struct buf *b)
 {
     const struct identity *id = &p->identity;
@@ -127,6 +136,7 @@ void position_text_write(const struct position *p, const char *source, struct bu
                    p->stamps.tombstone_floor);
     put_increment(b, &p->increment);
     put_paging(b, &p->pages);
+    put_logical(b, &p->logical);
     put_text(b, "signature", p->signature);
     put_text(b, "columns", p->columns);
     put_text(b, "declared", p->declared);
@@ -247,6 +257,20 @@ static bool read_paging(const char *word, const char *text, struct pages *p)
     if (strcmp(word, "given") == 0)
         return sscanf(text, "%" SCNx64 " %" SCNd64, &hash, &value) == 2 &&
                pages_rows_add(&p->given, hash, value);
+    return false;
+}
+
+/* Reads what put_logical writes. False as above. */
+static bool read_logical(const char *word, const char *text, struct logical *l)
+{
+    if (strcmp(word, "slot") == 0)
+        return replace_text(text, &l->slot);
+    if (strcmp(word, "log_lsn") == 0)
+        return text_is_u64(text, &l->lsn);
+    if (strcmp(word, "until") == 0)
+        return text_is_u64(text, &l->until);
+    if (strcmp(word, "shown") == 0)
+        return replace_text(text, &l->shown);
     return false;
 }
 
@@ -378,7 +402,7 @@ static bool read_line(const char *word, const char *text, struct position *p, ui
     if (strcmp(word, "done_keys") == 0)
         return replace_text(text, &p->done.keys);
     return read_number(word, text, p) || read_increment(word, text, &p->increment) ||
-           read_paging(word, text, &p->pages);
+           read_paging(word, text, &p->pages) || read_logical(word, text, &p->logical);
 }
 
 /* The sum is right: a line that cannot be read was written by another version. */
@@ -400,7 +424,20 @@ static bool read_lines(char *text, struct position *p)
         text = end + 1;
     }
     p->stamps.is_used = p->stamps.since > 0;
-    return p->phase != POSITION_NONE;
+    return p->phase != POSITION_NONE && (p->logical.until == 0 || p->logical.shown != NULL);
+}
+
+uint64_t position_text_log_lsn(const char *text)
+{
+    static const char word[] = "\nlog_lsn ";
+    const char *found = strstr(text, word);
+    uint64_t lsn = 0;
+
+    if (found != NULL) {
+        found += strlen(word);
+        (void)!text_read_u64(&found, NULL, &lsn);
+    }
+    return lsn;
 }
 
 bool position_text_read(struct position *p, const char *source, const char *text)

@@ -17,4 +17,7 @@ void position_text_write(const struct position *p, const char *source, struct bu
  * before. False, with <p> zeroed: the text is damaged, or of another source. */
 bool position_text_read(struct position *p, const char *source, const char *text) WARN_UNUSED;
 
+/* The LSN that a position in this text has of the log, see logical.h; 0: none. */
+uint64_t position_text_log_lsn(const char *text);
+
 #endif

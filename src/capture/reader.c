@@ -112,6 +112,11 @@ void reader_wake(struct reader *r, size_t source)
     crew_wake(r->sources[source].crew);
 }
 
+void reader_saved(struct reader *r, size_t source, uint64_t lsn)
+{
+    crew_saved(r->sources[source].source, lsn);
+}
+
 void reader_stop(struct reader *r)
 {
     uint64_t one = 1;

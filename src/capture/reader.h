@@ -38,6 +38,9 @@ bool reader_restore(struct reader *r, size_t source, const struct position *kept
  * key_census.h), NULL for none. False if the reader no longer waits for the answer. */
 bool reader_answer(struct reader *r, size_t source, const struct tally_request *asked);
 
+/* A position of <source> was saved, which has this LSN of the log; 0: none. */
+void reader_saved(struct reader *r, size_t source, uint64_t lsn);
+
 /* The host is done with a message of <source>: call it after queue_done. */
 void reader_wake(struct reader *r, size_t source);
 

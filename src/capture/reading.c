@@ -42,7 +42,9 @@ bool reading_begin_poll(struct reading *r, struct conn *conn, struct err *e)
     if (!method_begin(s, &r->method, conn, e))
         return false;
     r->census->learns_all = r->method.learns_all;
-    r->part = r->method.has_new_leaves ? READING_LEAVES : READING_POLL;
+    r->part = r->method.is_idle          ? READING_NONE
+              : r->method.has_new_leaves ? READING_LEAVES
+                                         : READING_POLL;
     return true;
 }
 

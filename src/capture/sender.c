@@ -70,6 +70,17 @@ bool sender_flush_rows(struct sender *s, struct err *e)
     return outbox_flush(&s->rows, e);
 }
 
+bool sender_flush_all(struct sender *const *senders, size_t n, struct err *e)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!sender_flush_chunks(senders[i], e))
+            return false;
+    for (size_t i = 0; i < n; i++)
+        if (!sender_flush_rows(senders[i], e))
+            return false;
+    return true;
+}
+
 void sender_close(struct sender *s)
 {
     outbox_fini(&s->keys);

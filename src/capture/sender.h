@@ -41,6 +41,9 @@ bool sender_flush_chunks(struct sender *s, struct err *e) WARN_UNUSED;
 /* Sends the rows that were put, and the messages after them. Errors as of outbox_flush. */
 bool sender_flush_rows(struct sender *s, struct err *e) WARN_UNUSED;
 
+/* Sends all that was put to <n> of them; news when all chunks were sent. */
+bool sender_flush_all(struct sender *const *senders, size_t n, struct err *e) WARN_UNUSED;
+
 /* The step is over: frees what was not sent. */
 void sender_close(struct sender *s);
 

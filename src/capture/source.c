@@ -26,7 +26,7 @@ void source_fini(struct source *s)
 bool source_counts_keys(const struct source *s)
 {
     return s->config->deletes ||
-           (s->position.is_learned && s->config->capture == CONFIG_BY_TRIGGER);
+           (s->position.is_learned && config_tells_deletes(s->config));
 }
 
 bool source_restore(struct source *s, const struct position *kept)

@@ -34,6 +34,8 @@ struct source {
     size_t checked_leaves; /* how many leaves the table had then */
     char *polled;         /* text of the snapshot of the newest complete poll; NULL: poll again */
     uint64_t glance_lsn;  /* the LSN that fault_glance read before the step's snapshot; 0: none */
+    uint64_t log_passed;  /* the log was read up to here for other sources, see follower.h */
+    bool shares_log;      /* other sources rely on the slot */
     bool is_ready;        /* MESSAGE_READY was given */
     bool knows_no_keys;   /* the key is another one now, so what is kept of keys is of no use */
     bool is_compared;     /* the position knows what was declared, see declared.h */

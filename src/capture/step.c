@@ -281,7 +281,8 @@ static bool add_ready(struct step *step, struct err *e)
     const struct method *m = method_of(s);
 
     return s->position.phase != POSITION_POLL || step->reading.part == READING_XIDS ||
-           (m->is_silent != NULL && m->is_silent(&s->position)) || source_add_ready(s, e);
+           (m->is_silent != NULL && m->is_silent(&s->position)) ||
+           (m->is_ready != NULL && !m->is_ready(s)) || source_add_ready(s, e);
 }
 
 bool step_open(struct step *step, struct step *leader, struct conn *conn, bool *is_start,
@@ -290,6 +291,8 @@ bool step_open(struct step *step, struct step *leader, struct conn *conn, bool *
     struct source *s = &step->source;
 
     s->leader = leader != NULL ? &leader->source : NULL;
+    if (s->declared->prepare != NULL && !s->declared->prepare(s, conn, e))
+        return false;
     if (!fault_begin(s, conn, &step->news, e))
         return false;
     *is_start = step->is_start = step->news != FAULT_GOES_ON;
@@ -333,7 +336,7 @@ static bool move_position(struct step *step, struct err *e)
             fault_end_snapshot(s);
         return true;
     }
-    if (r->part == READING_NONE)
+    if (r->part == READING_NONE && !r->method.is_idle)
         return true;
     if (!(step->is_start ? method_start : m->advance)(s, &r->method, e))
         return false;
@@ -362,6 +365,7 @@ static bool end_chunk(struct step *step, struct err *e)
 {
     struct reading *r = &step->reading;
     struct position *p = &step->source.position;
+    const struct method *m = method_of(&step->source);
     bool was_snapshot = p->phase == POSITION_SNAPSHOT;
     bool is_ready = step->is_start && r->part != READING_NONE; /* it has learned all rows */
     struct chunk *chunk;
@@ -376,12 +380,15 @@ static bool end_chunk(struct step *step, struct err *e)
         key_census_complete(&step->census, &step->source);
     chunk->is_all = is_all_known(step, was_snapshot);
     chunk->is_lazy = !was_snapshot && !step->is_start && chunk->n_rows == 0 && !r->has_out &&
-                     !step->source.facts.is_new_rowtype;
+                     !step->source.facts.is_new_rowtype &&
+                     r->method.hand_over == METHOD_STAYS;
     step->source.facts.is_new_rowtype = false;
     chunk->ends = true;
     if (!chunk_set_position(chunk, p))
         return err_memory(e);
-    return p->phase != POSITION_POLL || !(was_snapshot || is_ready || step->has_polled) ||
+    if (p->phase != POSITION_POLL || !(was_snapshot || is_ready || step->has_polled))
+        return true;
+    return (m->is_ready != NULL && !m->is_ready(&step->source)) ||
            source_add_ready(&step->source, e);
 }
 
@@ -460,6 +467,19 @@ void step_abort(struct step *step, struct conn *conn)
         }
     }
     drop_reading(step);
+}
+
+struct source *step_source(struct step *step)
+{
+    return &step->source;
+}
+
+bool step_is_streaming(const struct step *step)
+{
+    const struct source *s = &step->source;
+
+    return s->declared == &method_logical && s->position.phase == POSITION_POLL &&
+           s->position.logical.lsn != 0;
 }
 
 uint64_t step_announced_as(const struct step *step)

@@ -98,7 +98,7 @@ bool delivery_restore(struct delivery *d, struct store *store, const struct conf
     if (!store_load(store, name, &d->position, &d->has_position, e))
         return false;
     d->is_handing_over = !config->deletes && d->position.is_learned &&
-                         config->capture == CONFIG_BY_TRIGGER;
+                         config_tells_deletes(config);
     if (!config->deletes && !d->is_handing_over)
         return true;
     d->diff = diff_open(store, config, name, delivery_position(d), e);
@@ -408,7 +408,8 @@ void delivery_end(struct delivery *d, struct chunk *c, bool *is_over, bool *is_l
     d->position.is_learned = d->position.is_partial = false;
     if (d->diff != NULL)
         diff_end_batch(d->diff, c->is_all, &d->position);
-    if (d->is_handing_over && d->position.stamps.is_used) {
+    if (d->is_handing_over &&
+        (d->position.stamps.is_used || d->position.logical.lsn != 0)) {
         d->is_handing_over = d->position.is_learned = d->position.is_partial = false;
         diff_close(d->diff);
         d->diff = NULL;

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/text.h"
+#include "capture/position_text.h"
 #include "lua/api_state.h"
 #include "lua/api_watch.h"
 #include "host/deletes.h"
@@ -331,6 +332,17 @@ static bool loop(struct host *h, struct err *e)
 
 /* ---- birth and death ---- */
 
+/* A position was saved: what its source need not read again, the server need not keep. */
+static void tell_saved(void *arg, const char *source, const char *position)
+{
+    struct host *h = arg;
+
+    for (size_t i = 0; h->reader != NULL && i < h->n_sources; i++)
+        if (h->script->sources[i].config->capture == CONFIG_BY_LOGICAL &&
+            strcmp(h->script->sources[i].name, source) == 0)
+            reader_saved(h->reader, i, position_text_log_lsn(position));
+}
+
 static bool start_reader(struct host *h, struct err *e)
 {
     char *folder = file_folder(h->o->state);
@@ -356,6 +368,8 @@ static bool start_reader(struct host *h, struct err *e)
         if (!reader_add(h->reader, d->config, e))
             return false;
     }
+    h->script->tell_saved = tell_saved;
+    h->script->tell_arg = h;
     return reader_start(h->reader, e);
 }
 
@@ -366,6 +380,7 @@ static void fini(struct host *h)
     if (h->reader != NULL)
         reader_stop(h->reader);
     reader_free(h->reader);
+    h->reader = NULL;
     for (struct queue_item *item; h->queue != NULL && (item = queue_take(h->queue)) != NULL;)
         message_free(message_of(item));
     queue_free(h->queue);

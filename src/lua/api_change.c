@@ -8,8 +8,11 @@
 
 #include "capture/rowtype_derive.h"
 #include "lua/change.h"
+#include "lua/change_key.h"
 #include "lua/change_row.h"
 #include "lua/clone.h"
+#include "lua/json.h"
+#include "lua/script.h"
 
 #include <lauxlib.h>
 #include <string.h>
@@ -259,12 +262,27 @@ static int utc(lua_State *L)
     return 1;
 }
 
+/* The JSON of change.key, without making that. */
+static int key_json(lua_State *L)
+{
+    struct buf *b;
+
+    lua_settop(L, 1);
+    luaL_argcheck(L, change_is(L, 1), 1, "a change");
+    b = script_scratch(L);
+    change_key_put_json(L, 1, b);
+    json_check(L, b);
+    lua_pushlstring(L, b->data, b->len);
+    return 1;
+}
+
 void api_change_export(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         { "change_class", change_class }, { "change_new", change_new },
         { "change_row", change_row }, { "is_by_hand", is_by_hand },
-        { "change_delete", change_delete }, { "utc", utc }, { NULL, NULL },
+        { "change_delete", change_delete }, { "key_json", key_json }, { "utc", utc },
+        { NULL, NULL },
     };
 
     luaL_setfuncs(L, functions, 0);

@@ -1,4 +1,4 @@
-/* api_change.h -- changes that are made by hand, and deletes that are made of changes.
+/* api_change.h -- changes that are made by hand, deletes that are made of changes, and their keys.
  *
  * Exports to Lua (module pgcdc.raw):
  *   change_class({database =, schema =, table =, source =, names = list, n_row =, key = list}) ->
@@ -9,6 +9,7 @@
  *   change_row(class, row) -> a row of such a change alone;
  *   is_by_hand(value): whether it is such a change, or a row of one, also after a projection;
  *   change_delete(change) -> a delete of its row, with its key and its old row;
+ *   key_json(change) -> the JSON of its key;
  *   utc() -> the time as changes have it;
  *   change_fields: a list of the names of the fields that changes have.
  *

@@ -7,13 +7,14 @@
  *    dropped      start         in the file       split     in memory      end
  *    ...........  |record|record|record|record|   |record|record|record|
  *
- * A record is its length and number of parts, the lane, then the parts: the length of each (ABSENT
- * for nil) and its bytes. Any call of Lua's API may run code that changes the outbox, so after each
- * such call bytes are found anew, by their place. */
+ * The records are those of base/packed.h; a part that is absent is nil. Any call of Lua's API may
+ * run code that changes the outbox, so after each such call bytes are found anew, by their place.
+ */
 #include "lua/api_outbox.h"
 
 #include "base/array.h"
 #include "base/hash.h"
+#include "base/packed.h"
 #include "lua/guard.h"
 #include "lua/json.h"
 #include "lua/script.h"
@@ -31,14 +32,6 @@
 #define MOST ((size_t)8 << 30)
 #define WINDOW ((size_t)256 << 10) /* what is read of the file at once */
 #define MOST_PARTS 251
-#define ABSENT UINT32_MAX
-#define LEFT_OUT 0x80000000u
-
-struct head {
-    uint32_t len; /* of the record, with its head */
-    uint32_t parts; /* with LEFT_OUT: it is passed over */
-    uint64_t lane;
-};
 
 struct seal {
     lua_Integer number;
@@ -180,7 +173,7 @@ static uint64_t check_lane(lua_State *L, int index)
 static int put(lua_State *L)
 {
     struct api_outbox *o = api_outbox_at(L, 1);
-    struct head head = { .parts = (uint32_t)lua_gettop(L) - 2, .lane = check_lane(L, 2) };
+    struct packed_head head = { .parts = (uint32_t)lua_gettop(L) - 2, .lane = check_lane(L, 2) };
     size_t begin;
 
     if (lua_gettop(L) < 3)
@@ -197,13 +190,13 @@ static int put(lua_State *L)
     for (int i = 3; i <= lua_gettop(L); i++) {
         size_t len = 0;
         const char *text = lua_tolstring(L, i, &len);
-        uint32_t as = text != NULL ? (uint32_t)len : ABSENT;
+        uint32_t as = text != NULL ? (uint32_t)len : PACKED_ABSENT;
 
-        o->mem.failed = o->mem.failed || len >= ABSENT / 2;
+        o->mem.failed = o->mem.failed || len >= PACKED_ABSENT / 2;
         buf_add(&o->mem, &as, sizeof as);
         buf_add(&o->mem, text, len);
     }
-    if (!buf_ok(&o->mem) || o->mem.len - begin >= ABSENT / 2) {
+    if (!buf_ok(&o->mem) || o->mem.len - begin >= PACKED_ABSENT / 2) {
         o->mem.failed = false;
         o->mem.len = begin;
         return luaL_error(L, "not enough memory");
@@ -213,6 +206,19 @@ static int put(lua_State *L)
     o->end += head.len;
     o->put++;
     return 0;
+}
+
+void api_outbox_add(lua_State *L, struct api_outbox *o, const struct buf *record)
+{
+    if (o->mem.len > IN_MEMORY)
+        spill(L, o);
+    buf_add(&o->mem, record->data, record->len);
+    if (!buf_ok(&o->mem)) {
+        o->mem.failed = false;
+        luaL_error(L, "not enough memory");
+    }
+    o->end += record->len;
+    o->put++;
 }
 
 static int seal(lua_State *L)
@@ -248,12 +254,12 @@ static struct seal check_seal(lua_State *L, const struct api_outbox *o, int inde
 /* Moves *at to the next record, from the one at *at on, that is not left out. False if there is
  * none before <end>. */
 static bool find_record(lua_State *L, struct api_outbox *o, uint64_t *at, uint64_t end,
-                        struct head *head)
+                        struct packed_head *head)
 {
     *at = *at < o->start ? o->start : *at;
     for (; *at < end && *at < o->end; *at += head->len) {
         memcpy(head, bytes_at(L, o, *at, sizeof *head), sizeof *head);
-        if (!(head->parts & LEFT_OUT))
+        if (!(head->parts & PACKED_LEFT_OUT))
             return true;
     }
     return false;
@@ -268,7 +274,7 @@ static void push_parts(lua_State *L, struct api_outbox *o, uint64_t at, uint32_t
 
         memcpy(&len, bytes_at(L, o, at, sizeof len), sizeof len);
         at += sizeof len;
-        if (len == ABSENT) {
+        if (len == PACKED_ABSENT) {
             lua_pushnil(L);
         } else {
             lua_pushlstring(L, bytes_at(L, o, at, len), len);
@@ -283,7 +289,7 @@ static int next_record(lua_State *L)
     struct api_outbox *o = api_outbox_at(L, lua_upvalueindex(1));
     uint64_t at = (uint64_t)lua_tointeger(L, lua_upvalueindex(2));
     uint64_t end = (uint64_t)lua_tointeger(L, lua_upvalueindex(3));
-    struct head head;
+    struct packed_head head;
 
     if (!find_record(L, o, &at, end, &head))
         return 0;
@@ -308,6 +314,29 @@ static int each(lua_State *L)
     return 1;
 }
 
+/* The bytes of records from the place at index 2 on, up to a seal: one at least, and no more than a
+ * window; then the place behind them. Nothing if there are none. */
+static int chunk(lua_State *L)
+{
+    struct api_outbox *o = api_outbox_at(L, 1);
+    struct seal to = check_seal(L, o, 3);
+    uint64_t from = (uint64_t)luaL_optinteger(L, 2, (lua_Integer)o->start), at;
+    struct packed_head head;
+
+    if (from < o->start)
+        from = o->start;
+    for (at = from; at < to.at && at < o->end; at += head.len) {
+        memcpy(&head, bytes_at(L, o, at, sizeof head), sizeof head);
+        if (at > from && (at + head.len - from > WINDOW || (from < o->split && at >= o->split)))
+            break;
+    }
+    if (at == from)
+        return 0;
+    lua_pushlstring(L, bytes_at(L, o, from, (size_t)(at - from)), (size_t)(at - from));
+    lua_pushinteger(L, (lua_Integer)at);
+    return 2;
+}
+
 uint64_t api_outbox_end(lua_State *L, struct api_outbox *o, int index)
 {
     return check_seal(L, o, index).at;
@@ -316,7 +345,7 @@ uint64_t api_outbox_end(lua_State *L, struct api_outbox *o, int index)
 bool api_outbox_find(lua_State *L, struct api_outbox *o, uint64_t *at, uint64_t end,
                      uint64_t *next, uint64_t *lane)
 {
-    struct head head;
+    struct packed_head head;
 
     if (!find_record(L, o, at, end, &head))
         return false;
@@ -328,20 +357,20 @@ bool api_outbox_find(lua_State *L, struct api_outbox *o, uint64_t *at, uint64_t 
 const char *api_outbox_part(lua_State *L, struct api_outbox *o, uint64_t place, int part,
                             size_t *len)
 {
-    struct head head;
+    struct packed_head head;
     uint32_t part_len;
     uint64_t at = place + sizeof head;
 
     memcpy(&head, bytes_at(L, o, place, sizeof head), sizeof head);
     bytes_at(L, o, place, head.len); /* all of it is at hand now */
-    for (uint32_t i = 1; i <= (head.parts & ~LEFT_OUT); i++) {
+    for (uint32_t i = 1; i <= (head.parts & ~PACKED_LEFT_OUT); i++) {
         memcpy(&part_len, bytes_at(L, o, at, sizeof part_len), sizeof part_len);
         at += sizeof part_len;
         if (i == (uint32_t)part) {
-            *len = part_len != ABSENT ? part_len : 0;
-            return part_len != ABSENT ? bytes_at(L, o, at, part_len) : NULL;
+            *len = part_len != PACKED_ABSENT ? part_len : 0;
+            return part_len != PACKED_ABSENT ? bytes_at(L, o, at, part_len) : NULL;
         }
-        at += part_len != ABSENT ? part_len : 0;
+        at += part_len != PACKED_ABSENT ? part_len : 0;
     }
     *len = 0;
     return NULL;
@@ -407,10 +436,10 @@ static int drop(lua_State *L)
     return 0;
 }
 
-/* Sets LEFT_OUT in the head of the record at that place. */
-static void set_left_out(lua_State *L, struct api_outbox *o, uint64_t at, struct head head)
+/* Sets PACKED_LEFT_OUT in the head of the record at that place. */
+static void set_left_out(lua_State *L, struct api_outbox *o, uint64_t at, struct packed_head head)
 {
-    head.parts |= LEFT_OUT;
+    head.parts |= PACKED_LEFT_OUT;
     if (at >= o->split) {
         memcpy(o->mem.data + (at - o->split), &head, sizeof head);
         return;
@@ -425,7 +454,7 @@ static void set_left_out(lua_State *L, struct api_outbox *o, uint64_t at, struct
 
 void api_outbox_leave_out(lua_State *L, struct api_outbox *o, uint64_t place)
 {
-    struct head head;
+    struct packed_head head;
 
     memcpy(&head, bytes_at(L, o, place, sizeof head), sizeof head);
     set_left_out(L, o, place, head);
@@ -434,7 +463,7 @@ void api_outbox_leave_out(lua_State *L, struct api_outbox *o, uint64_t place)
 static int leave_out(lua_State *L)
 {
     struct api_outbox *o = api_outbox_at(L, 1);
-    struct head head;
+    struct packed_head head;
     uint64_t at = o->start;
     lua_Integer number = 0;
 
@@ -462,8 +491,9 @@ static int hash(lua_State *L)
 void api_outbox_export(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        { "put", put }, { "seal", seal }, { "each", each }, { "rows", rows }, { "bytes", bytes },
-        { "drop", drop }, { "leave_out", leave_out }, { NULL, NULL },
+        { "put", put }, { "seal", seal }, { "each", each },
+        { "chunk", chunk }, { "rows", rows }, { "bytes", bytes }, { "drop", drop },
+        { "leave_out", leave_out }, { NULL, NULL },
     };
 
     luaL_newmetatable(L, OUTBOX);

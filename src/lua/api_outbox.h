@@ -10,10 +10,13 @@
  *   each(upto) -> an iterator over (lane, id, ...), the oldest first, to the seal of that number;
  *     nil: to the end. What is put meanwhile may come too; after a drop it goes on with what is
  *     left;
+ *   chunk(place, upto) -> bytes, place: some records as base/packed.h has them, from that place on
+ *     (nil: the oldest), and where the next ones begin; nothing where there are none;
  *   rows(upto), bytes(upto) -> how many there are, up to the seal;
  *   drop(upto): forgets them, and the seals up to that one;
- *   leave_out(list): each() passes over these from now on: numbers of records as each() gives them,
- *     from 1, rising. They count in rows and bytes until they are dropped.
+ *   leave_out(list): each() passes over these from now on, and chunk() has them marked: numbers of
+ *     records as each() gives them, from 1, rising. They count in rows and bytes until they are
+ *     dropped.
  * hash(text) -> number, as a lane has it.
  *
  * Everything here may throw.
@@ -21,6 +24,8 @@
  * SPDX-License-Identifier: MIT */
 #ifndef API_OUTBOX_H
 #define API_OUTBOX_H
+
+#include "base/buf.h"
 
 #include <lua.h>
 #include <stdbool.h>
@@ -45,6 +50,9 @@ const char *api_outbox_part(lua_State *L, struct api_outbox *o, uint64_t place, 
                             size_t *len);
 /* The record at that place is left out from now on. */
 void api_outbox_leave_out(lua_State *L, struct api_outbox *o, uint64_t place);
+
+/* Adds a record as base/packed.h has it, whose bytes are in <record>, no part of the outbox. */
+void api_outbox_add(lua_State *L, struct api_outbox *o, const struct buf *record);
 
 /* Adds the functions to the module on top of the stack. */
 void api_outbox_export(lua_State *L);

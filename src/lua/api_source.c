@@ -3,10 +3,16 @@
 #include "lua/api_source.h"
 
 #include "base/array.h"
+#include "base/hash.h"
+#include "pg/connect.h"
 
+#include <inttypes.h>
 #include <lauxlib.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define BOX "pgcdc.config" /* of a config that is being read */
 #define ITS_OWN SIZE_MAX /* the unit that begins with this source */
@@ -134,7 +140,7 @@ static void read_start(lua_State *L, struct config *c)
 static enum config_capture capture_field(lua_State *L)
 {
     /* in the order of enum config_capture */
-    static const char *const names[] = { "xmin", "increment", "trigger", NULL };
+    static const char *const names[] = { "xmin", "increment", "trigger", "logical", NULL };
     int capture;
 
     lua_getfield(L, 1, "capture");
@@ -158,6 +164,44 @@ static void add_source(lua_State *L, struct script *s, struct config *config)
     s->n_sources++;
 }
 
+/* The name of the slot that the sources of a database have, unless they name one: made of the state
+ * file, since two of them cannot share a slot, and of the database. */
+static char *default_slot(const struct script *s, const char *conninfo, struct err *e)
+{
+    uint64_t hash = HASH_START;
+    struct buf place;
+    char name[32], here[PATH_MAX] = "";
+    char *owned = NULL;
+
+    buf_init(&place, BUF_SQL_MAX);
+    if (s->o.state != NULL && *s->o.state != '/' && getcwd(here, sizeof here) != NULL)
+        buf_printf(&place, "%s/", here);
+    buf_printf(&place, "%s\n", s->o.state != NULL ? s->o.state : "");
+    if (connect_put_place(&place, conninfo, e) && (buf_ok(&place) || err_memory(e))) {
+        hash = hash_bytes(hash, place.data, place.len);
+        snprintf(name, sizeof name, "pgcdc_%08" PRIx32, (uint32_t)(hash ^ hash >> 32));
+        owned = strdup(name);
+        if (owned == NULL)
+            err_memory(e);
+    }
+    buf_fini(&place);
+    return owned;
+}
+
+static void read_slot(lua_State *L, struct config *c)
+{
+    struct script *s = script_of(L);
+
+    c->publication = text_field(L, "publication");
+    c->max_retained = (uint64_t)number_field(L, "max_retained");
+    c->slot = text_field(L, "slot");
+    if (c->slot != NULL || c->capture != CONFIG_BY_LOGICAL)
+        return;
+    c->slot = default_slot(s, c->conninfo, &s->cause);
+    if (c->slot == NULL)
+        luaL_error(L, "%s", s->cause.msg);
+}
+
 static void read_config(lua_State *L, struct config *c)
 {
     c->table = text_field(L, "table");
@@ -168,6 +212,7 @@ static void read_config(lua_State *L, struct config *c)
     read_list(L, "columns", &c->columns, &c->n_columns);
     read_list(L, "pk", &c->pk, &c->n_pk);
     c->capture = capture_field(L);
+    read_slot(L, c);
     c->column = text_field(L, "column");
     c->lookback = number_field(L, "lookback");
     c->recheck_ms = ms_field(L, "recheck");

@@ -166,6 +166,25 @@ static void check_records(lua_State *L, lua_Integer n)
     }
 }
 
+/* Tells the host of positions that were saved. Allocates nothing. */
+static void tell_saved(lua_State *L, lua_Integer n)
+{
+    struct script *s = script_of(L);
+
+    for (lua_Integer i = 1; s->tell_saved != NULL && i <= n; i++) {
+        const char *kind, *name, *text;
+
+        lua_rawgeti(L, 1, i);                                  /* records record */
+        kind = push_slice(L, 1).p;
+        name = push_slice(L, 2).p;
+        (void)push_slice(L, 3);
+        text = push_slice(L, 4).p;
+        if (text != NULL && strcmp(kind, "position") == 0)
+            s->tell_saved(s->tell_arg, name, text);
+        lua_settop(L, 1);
+    }
+}
+
 static int save(lua_State *L)
 {
     struct script *s = script_of(L);
@@ -186,6 +205,7 @@ static int save(lua_State *L)
     seq_end(&s->seq, ok);
     if (!ok)
         return throw_cause(L);
+    tell_saved(L, n);
     return 0;
 }
 

@@ -14,18 +14,20 @@
 #include "lua/change_key.h"
 #include "lua/change_row.h"
 #include "lua/json.h"
+#include "pg/lsn.h"
 #include "lua/script.h"
 
 #include <lauxlib.h>
 #include <string.h>
 
 /* The fields that every change has, in the order of pairs and of JSON. Pairs leaves out the last
- * two, JSON the source as well. */
+ * four, JSON the source as well. */
 enum known { KNOWN_OP, KNOWN_SCHEMA, KNOWN_TABLE, KNOWN_SOURCE, KNOWN_KEY, KNOWN_ROW, KNOWN_OLD,
-             KNOWN_XID, KNOWN_SEQ, KNOWN_TS, KNOWN_ID, KNOWN_DATABASE, KNOWN_CHANGED, KNOWN_COUNT };
+             KNOWN_XID, KNOWN_SEQ, KNOWN_TS, KNOWN_ID, KNOWN_DATABASE, KNOWN_CHANGED, KNOWN_LSN,
+             KNOWN_COMMIT_TS, KNOWN_COUNT };
 static const char *const known_names[KNOWN_COUNT] = { "op", "schema", "table", "source", "key",
                                                       "row", "old", "xid", "seq", "ts", "id",
-                                                      "database", "changed" };
+                                                      "database", "changed", "lsn", "commit_ts" };
 #define KNOWN_SHOWN KNOWN_DATABASE
 
 enum shared { SHARED_ROW_MT = 1, SHARED_KEY_MT, SHARED_CHANGE_MT, SHARED_SOURCE };
@@ -75,6 +77,8 @@ static void push_id(lua_State *L, const struct row_class *class, struct rowdata 
 
 static void push_known(lua_State *L, struct row_class *class, struct rowdata *d, enum known known)
 {
+    char lsn[LSN_TEXT], ts[CLOCK_TEXT];
+
     switch (known) {
     case KNOWN_OP:
         lua_pushstring(L, row_class_op_names[d->op]);
@@ -122,6 +126,17 @@ static void push_known(lua_State *L, struct row_class *class, struct rowdata *d,
         return;
     case KNOWN_CHANGED:
         change_row_push_changed(L, class, 1);
+        return;
+    case KNOWN_LSN:
+        if (d->log.lsn == 0)
+            break;
+        lua_pushstring(L, lsn_write(d->log.lsn, lsn));
+        return;
+    case KNOWN_COMMIT_TS:
+        if (d->log.lsn == 0)
+            break;
+        clock_write(d->log.us, ts);
+        lua_pushstring(L, ts);
         return;
     case KNOWN_COUNT:
         break;
@@ -340,6 +355,8 @@ static void put_known(lua_State *L, int index, enum known known, struct buf *b, 
     case KNOWN_SOURCE:
     case KNOWN_DATABASE:
     case KNOWN_CHANGED:
+    case KNOWN_LSN:
+    case KNOWN_COMMIT_TS:
     case KNOWN_COUNT:
         break;
     }

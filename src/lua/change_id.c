@@ -4,6 +4,7 @@
 
 #include "lua/id_part.h"
 #include "lua/json.h"
+#include "pg/lsn.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -112,9 +113,13 @@ void change_id_put_key(lua_State *L, const struct row_class *class, struct rowda
 /* Appends what comes after the key. */
 static void put_end(const struct row_class *class, const struct rowdata *d, struct buf *b)
 {
+    char lsn[LSN_TEXT];
+
+    if (d->log.lsn != 0) /* a transaction may write a key several times */
+        buf_printf(b, "/%s.%" PRIu32, lsn_write(d->log.lsn, lsn), d->log.nth);
     if (d->is_key_only)
         buf_puts(b, deleted);
-    else if (class->rowtype->has_place)
+    else if (class->rowtype->has_place && d->log.lsn == 0)
         buf_printf(b, "/%" PRIu32 ".%" PRIu32 ".%" PRIu32, d->place.filenode, d->place.block,
                    d->place.line);
 }

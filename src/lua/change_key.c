@@ -34,6 +34,20 @@ void change_key_push(lua_State *L, const struct row_class *class, struct rowdata
     }
 }
 
+void change_key_put_json(lua_State *L, int index, struct buf *b)
+{
+    index = lua_absindex(L, index);
+    lua_pushliteral(L, "key");
+    if (lua_rawget(L, index) != LUA_TNIL) { /* it was made, and perhaps changed */
+        json_put(L, lua_gettop(L), b);
+    } else {
+        struct row_class *class = row_class_at(L, index);
+
+        change_key_put(L, class, rowdata_at(L, index, class), b);
+    }
+    lua_pop(L, 1);
+}
+
 /* ---- metamethods: closures whose upvalue 1 is the class ---- */
 
 /* The iterator of pairs(key). Upvalue 2: the count. */

@@ -18,6 +18,9 @@ void change_key_push(lua_State *L, const struct row_class *class, struct rowdata
 void change_key_put(lua_State *L, const struct row_class *class, struct rowdata *d,
                     struct buf *b);
 
+/* Appends the JSON of the key of the change at <index>, as it is now. */
+void change_key_put_json(lua_State *L, int index, struct buf *b);
+
 /* True if the value at <index> is the key of a change. */
 bool change_key_is(lua_State *L, int index);
 

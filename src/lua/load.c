@@ -11,8 +11,10 @@
 #include "lua/api_host.h"
 #include "lua/api_lanes.h"
 #include "lua/api_outbox.h"
+#include "lua/api_outbox_change.h"
 #include "lua/api_path.h"
 #include "lua/api_process.h"
+#include "lua/api_shape.h"
 #include "lua/api_source.h"
 #include "lua/api_state.h"
 #include "lua/api_tagged.h"
@@ -45,10 +47,12 @@ static int open_raw(lua_State *L)
     api_path_export(L);
     api_csv_export(L);
     api_process_export(L);
+    api_shape_export(L);
     api_db_export(L);
     api_copy_lines_export(L);
     api_copy_export(L);
     api_outbox_export(L);
+    api_outbox_change_export(L);
     api_lanes_export(L);
     api_tagged_export(L);
     api_change_export(L);

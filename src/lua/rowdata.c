@@ -29,6 +29,7 @@ static void fill(struct rowdata *d, const struct chunk *chunk, const struct chun
     d->xid = row->xid;
     d->seq = chunk->seq != 0 ? chunk->seq + (uint64_t)(row - chunk->rows) : 0;
     d->place = row->place;
+    d->log = row->log;
     d->op = row->op;
     d->is_key_only = row->is_key_only;
     memcpy(d->ts, chunk->ts, sizeof d->ts);
@@ -66,6 +67,7 @@ struct rowdata *rowdata_push_like(lua_State *L, const struct rowdata *like,
     d->xid = like->xid;
     d->seq = like->seq;
     d->place = like->place;
+    d->log = like->log;
     d->op = like->op;
     d->is_key_only = like->is_key_only;
     memcpy(d->ts, like->ts, sizeof d->ts);

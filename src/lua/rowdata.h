@@ -26,6 +26,7 @@ struct rowdata {
     uint64_t xid;
     uint64_t seq;     /* 0: it has none */
     struct chunk_place place; /* if the row type <has_place> */
+    struct chunk_log log;
     enum op op;
     bool is_split;    /* <ends> is filled in */
     bool has_side;    /* at least one of the side tables is there */

@@ -72,6 +72,9 @@ struct script {
     size_t n_sources, cap_sources;
     int hooks[SCRIPT_HOOK_COUNT]; /* registry references */
     struct store *store;      /* see api_state.h; NULL until it is needed */
+    void (*tell_saved)(void *arg, const char *source, const char *position); /* or NULL: a position
+                               * was saved; both are texts */
+    void *tell_arg;
     struct seq seq;           /* numbers for changes */
     bool wants_flush;         /* a sink asks for a checkpoint at the next row where one may be */
     struct script_watch {

@@ -16,6 +16,7 @@
 struct conn {
     struct wire wire;
     char *conninfo;
+    const char *replication; /* see struct connect_changes */
     const struct connect_orphan *left; /* while it connects; may be NULL */
     char *line; /* of COPY, the last that conn_copy_next returned; owned, or NULL */
     bool is_doomed; /* the server has said that it closes the connection */
@@ -128,7 +129,8 @@ static bool try_connect(struct conn *c, const struct connect_address *to, bool *
     bool ok;
 
     *is_late = false;
-    c->wire.pg = connect_begin(c->conninfo, to, NULL, e);
+    c->wire.pg = connect_begin(c->conninfo, &(struct connect_changes){
+        .to = to, .replication = c->replication }, e);
     if (c->wire.pg == NULL)
         return false;
     /* verbose texts contain the SQLSTATE, which libpq does not give otherwise for a refusal, or for
@@ -143,8 +145,8 @@ static bool try_connect(struct conn *c, const struct connect_address *to, bool *
     return ok;
 }
 
-struct conn *conn_open(const char *conninfo, int stop_fd, enum conn_stop on_stop,
-                       struct connect_orphan *left, struct err *e)
+static struct conn *open_as(const char *replication, const char *conninfo, int stop_fd,
+                            enum conn_stop on_stop, struct connect_orphan *left, struct err *e)
 {
     struct conn *c = calloc(1, sizeof *c);
     struct connect_address to = { NULL, NULL, NULL };
@@ -155,6 +157,7 @@ struct conn *conn_open(const char *conninfo, int stop_fd, enum conn_stop on_stop
         err_memory(e);
         return NULL;
     }
+    c->replication = replication;
     c->wire.stop_fd = stop_fd;
     conn_on_stop(c, on_stop);
     c->wire.tell = tell_watcher;
@@ -171,6 +174,19 @@ struct conn *conn_open(const char *conninfo, int stop_fd, enum conn_stop on_stop
     if (!ok)
         conn_close(c, NULL);
     return ok ? c : NULL;
+}
+
+struct conn *conn_open(const char *conninfo, int stop_fd, enum conn_stop on_stop,
+                       struct connect_orphan *left, struct err *e)
+{
+    return open_as(NULL, conninfo, stop_fd, on_stop, left, e);
+}
+
+struct conn *conn_open_replication(const struct conn *c, struct connect_orphan *left,
+                                   struct err *e)
+{
+    return open_as("database", c->conninfo, c->wire.stop_fd,
+                   c->wire.stops_at_once ? CONN_STOP_AT_ONCE : CONN_STOP_GENTLY, left, e);
 }
 
 void conn_on_stop(struct conn *c, enum conn_stop on_stop)
@@ -316,6 +332,16 @@ static bool start_copy(struct conn *c, const char *sql, ExecStatusType expected,
 bool conn_copy(struct conn *c, const char *sql, struct err *e)
 {
     return start_copy(c, sql, PGRES_COPY_OUT, e);
+}
+
+bool conn_copy_both(struct conn *c, const char *sql, struct err *e)
+{
+    return start_copy(c, sql, PGRES_COPY_BOTH, e);
+}
+
+struct wire *conn_wire(struct conn *c)
+{
+    return &c->wire;
 }
 
 /* The data is over: reads whether the statement as a whole succeeded. */

@@ -36,6 +36,10 @@ enum conn_stop {
 struct conn *conn_open(const char *conninfo, int stop_fd, enum conn_stop on_stop,
                        struct connect_orphan *left, struct err *e);
 
+/* Another connection like <c>, which also takes commands of replication, see replication.h. */
+struct conn *conn_open_replication(const struct conn *c, struct connect_orphan *left,
+                                   struct err *e);
+
 /* The calls that follow do this when <stop_fd> becomes readable. */
 void conn_on_stop(struct conn *c, enum conn_stop on_stop);
 
@@ -83,6 +87,10 @@ void conn_rollback(struct conn *c);
 /* Starts a COPY ... TO STDOUT. Nothing else may be run until conn_copy_next has
  * returned CONN_COPY_END or CONN_COPY_FAILED. */
 bool conn_copy(struct conn *c, const char *sql, struct err *e) WARN_UNUSED;
+
+/* The same for a statement that both sides send after, see replication.h, which does so. */
+bool conn_copy_both(struct conn *c, const char *sql, struct err *e) WARN_UNUSED;
+struct wire *conn_wire(struct conn *c);
 
 enum conn_copy { CONN_COPY_LINE, CONN_COPY_END, CONN_COPY_FAILED };
 

@@ -136,15 +136,15 @@ bool connect_check(const char *conninfo, struct err *e)
                          "which : @ / in a password are written %%3A %%40 %%2F");
 }
 
-PGconn *connect_begin(const char *conninfo, const struct connect_address *to, const char *name,
-                      struct err *e)
+PGconn *connect_begin(const char *conninfo, const struct connect_changes *changes, struct err *e)
 {
     /* The conninfo in dbname overrides the values before it, and those after it override the
      * conninfo. A value that is NULL is left out. */
     static const char *const keywords[] = { "fallback_application_name", "dbname",
-        "client_encoding", "host", "hostaddr", "port", "application_name", NULL };
-    const char *values[] = { "pgcdc-lua", conninfo, "UTF8", to->host, to->hostaddr, to->port, name,
-                             NULL };
+        "client_encoding", "host", "hostaddr", "port", "application_name", "replication", NULL };
+    const struct connect_address *to = changes->to;
+    const char *values[] = { "pgcdc-lua", conninfo, "UTF8", to->host, to->hostaddr, to->port,
+                             changes->name, changes->replication, NULL };
     PGconn *conn;
 
     if (!connect_check(conninfo, e))

@@ -47,11 +47,17 @@ struct connect_orphan {
     char began[32]; /* when the backend began, in seconds since 1970 */
 };
 
-/* Begins to connect; PQconnectPoll goes on. <conninfo>: see conn_open. <name>: an application_name,
- * or NULL for that of the string, by default pgcdc-lua. Returns owned, also if it has failed
- * already (see PQstatus), or NULL with ERR_USAGE or ERR_MEMORY. */
-struct pg_conn *connect_begin(const char *conninfo, const struct connect_address *to,
-                              const char *name, struct err *e);
+/* What overrides a connection string. NULL does not. All borrowed. */
+struct connect_changes {
+    const struct connect_address *to;
+    const char *name;        /* application_name, by default that of the string, or pgcdc-lua */
+    const char *replication; /* "database": the connection also takes commands of replication */
+};
+
+/* Begins to connect; PQconnectPoll goes on. <conninfo>: see conn_open. Returns owned, also if it
+ * has failed already (see PQstatus), or NULL with ERR_USAGE or ERR_MEMORY. */
+struct pg_conn *connect_begin(const char *conninfo, const struct connect_changes *changes,
+                              struct err *e);
 
 /* True if <conninfo> can be read, else false with ERR_USAGE or ERR_MEMORY. No message shows it. */
 bool connect_check(const char *conninfo, struct err *e) WARN_UNUSED;

@@ -145,7 +145,8 @@ static bool call(struct liveness *p)
     p->asked_ms = clock_mono_ms();
     p->is_asked = false;
     p->wants_write = true;
-    p->asking = connect_begin(p->conninfo, &to, NAME, &e);
+    p->asking = connect_begin(p->conninfo,
+                              &(struct connect_changes){ .to = &to, .name = NAME }, &e);
     if (p->asking == NULL || PQstatus(p->asking) == CONNECTION_BAD)
         return false;
     PQsetErrorVerbosity(p->asking, PQERRORS_VERBOSE);

@@ -3,7 +3,8 @@
 #include "pg/session.h"
 
 enum {
-    ALL_TEXT = SESSION_CAPTURE | SESSION_CLIENT | SESSION_TARGET | SESSION_VERIFY,
+    ALL_TEXT = SESSION_CAPTURE | SESSION_CLIENT | SESSION_TARGET | SESSION_VERIFY |
+               SESSION_STREAM,
     ALL_LONG = SESSION_UNLIMITED | SESSION_TARGET | SESSION_VERIFY,
 };
 
@@ -18,15 +19,17 @@ static const struct {
     { "lock_timeout", "'10s'", SESSION_TARGET, 0 },
     { "idle_in_transaction_session_timeout", "0", ALL_LONG, 0 },
     { "transaction_timeout", "0", ALL_LONG, 170000 },
-    { "search_path", "''", SESSION_UNLIMITED | SESSION_VERIFY, 0 },
+    { "search_path", "''", SESSION_UNLIMITED | SESSION_VERIFY | SESSION_STREAM, 0 },
     /* how values are written */
     { "client_encoding", "'UTF8'", ALL_TEXT, 0 },
     { "DateStyle", "'ISO, YMD'", ALL_TEXT, 0 },
     { "IntervalStyle", "'postgres'", ALL_TEXT, 0 },
     { "TimeZone", "'UTC'", ALL_TEXT, 0 },
     { "extra_float_digits", "1", ALL_TEXT, 0 },
-    { "bytea_output", "'hex'", SESSION_CAPTURE | SESSION_CLIENT | SESSION_VERIFY, 0 },
-    { "quote_all_identifiers", "off", SESSION_CAPTURE | SESSION_TARGET | SESSION_VERIFY, 0 },
+    { "bytea_output", "'hex'",
+      SESSION_CAPTURE | SESSION_CLIENT | SESSION_VERIFY | SESSION_STREAM, 0 },
+    { "quote_all_identifiers", "off",
+      SESSION_CAPTURE | SESSION_TARGET | SESSION_VERIFY | SESSION_STREAM, 0 },
     { "lc_monetary", "'C'", SESSION_VERIFY, 0 },
     /* how they are read */
     { "standard_conforming_strings", "on", SESSION_CLIENT | SESSION_TARGET | SESSION_VERIFY, 0 },
@@ -41,7 +44,7 @@ static const struct {
 
 void session_put(struct buf *b, enum session_use use, int version)
 {
-    const char *set = use == SESSION_CLIENT ? "SET" : "SET LOCAL";
+    const char *set = use == SESSION_CLIENT || use == SESSION_STREAM ? "SET" : "SET LOCAL";
 
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
         if ((settings[i].uses & (unsigned)use) != 0 && version >= settings[i].since)

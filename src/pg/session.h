@@ -15,10 +15,11 @@ enum session_use {
     SESSION_CLIENT = 4,    /* the client of scripts: for the session, not for one transaction */
     SESSION_TARGET = 8,    /* a transaction of a sink */
     SESSION_VERIFY = 16,   /* a transaction that compares */
+    SESSION_STREAM = 32,   /* a connection of replication: for the session. Values as in a poll */
 };
 
 /* Appends "SET LOCAL name = value;" for each setting of one use, or "SET name = value;" for
- * SESSION_CLIENT. <version>: the server's, as conn_version returns it. */
+ * SESSION_CLIENT and SESSION_STREAM. <version>: the server's, as conn_version returns it. */
 void session_put(struct buf *b, enum session_use use, int version);
 
 #endif

@@ -18,8 +18,10 @@ local cluster = require "cluster"
 local http = require "http"
 local increment = require "increment"
 local json = require "json"
+local kafka_speed = require "kafka_speed"
 local mirror = require "mirror"
 local native = require "native"
+local nats_sink = require "nats_sink"
 local program = require "program"
 local scope = require "scope"
 local server = require "server"
@@ -279,6 +281,10 @@ local function main()
          mirror { database = database, cluster = bench, rows = rows, psql = psql_path, run = run,
                   in_turns = in_turns, line = line, say = say, patience = patience }
       end },
+      { "kafka", function()
+         kafka_speed { database = database, rows = rows, run = run, in_turns = in_turns,
+                       line = line, say = say, patience = patience }
+      end },
       { "http", function()
          http { rows = rows, run = run, line = line, say = say }
       end },
@@ -290,6 +296,9 @@ local function main()
       end },
       { "trigger", function()
          trigger { database = database, rows = rows, line = line, say = say, patience = patience }
+      end },
+      { "nats", function()
+         nats_sink { rows = rows, run = run, in_turns = in_turns, line = line, say = say }
       end },
    } do
       if only == "" or only:find(part[1], 1, true) then

@@ -18,7 +18,8 @@
 --
 --    needs=NAME,...   makes these tables first, if the page has not
 --    server=redis     a server of its own, whose address is $REDIS_URL; without one it does not run
---    server=http      the same, $HOOK_URL; server=clickhouse: $CLICKHOUSE_URL
+--    server=http      the same, $HOOK_URL; server=clickhouse: $CLICKHOUSE_URL; nats: $NATS_URL;
+--                     kafka: $KAFKA_BROKERS, a mock
 --    fragment         a piece of Lua that a script of the table orders may hold
 --    later            a script that a later block runs
 --    status=N         what the last command ends with
@@ -31,10 +32,12 @@
 local clickhouse = require "clickhouse"
 local cluster = require "cluster"
 local files = require "files"
+local kafka = require "kafka"
 local lu = require "luaunit"
 local manual = require "manual"
 local native = require "native"
 local program = require "program"
+local nats = require "nats"
 local receiver = require "receiver"
 local redis = require "redis"
 local scope = require "scope"
@@ -338,6 +341,18 @@ local function start_server(run, block)
       end
       run.redis = run.redis or redis.new()
       run.env.REDIS_URL = run.redis:url(true)
+   elseif block.words.server == "nats" then
+      if not nats.is_there() then
+         return false
+      end
+      run.nats = run.nats or nats.new()
+      run.env.NATS_URL = run.nats:url()
+   elseif block.words.server == "kafka" then
+      if not kafka.is_there() then
+         return false
+      end
+      run.kafka = run.kafka or kafka.mock()
+      run.env.KAFKA_BROKERS = run.kafka.brokers
    elseif block.words.server == "http" then
       if not receiver.is_there() then
          return false
@@ -477,8 +492,10 @@ local sections = {
    ["source.spec"] = "Sources", rotation = "Files: jsonl, csv, text",
    ["file.spec"] = "Files: jsonl, csv, text", ["csv.spec"] = "Files: jsonl, csv, text",
    ["postgres.spec"] = "Tables: postgres",
+   ["kafka.spec"] = "Kafka",
    ["remote.spec"] = "Over the network", ["http.spec"] = "HTTP", ["redis.spec"] = "Redis",
    ["clickhouse.spec"] = "ClickHouse", ["opensearch.spec"] = "OpenSearch",
+   ["nats.spec"] = "NATS JetStream",
 }
 
 -- The manual of scripts has the fields that editors are told of, and sources take those in it.

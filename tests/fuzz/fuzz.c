@@ -14,8 +14,8 @@
 
 static const struct fuzz_target targets[] = {
     { "answer", fuzz_answer }, { "json", fuzz_json },
-    { "options", fuzz_options }, { "position", fuzz_position },
-    { "row", fuzz_row }, { "state", fuzz_state },
+    { "options", fuzz_options }, { "pgoutput", fuzz_pgoutput },
+    { "position", fuzz_position }, { "row", fuzz_row }, { "state", fuzz_state },
 };
 
 static const struct fuzz_target *chosen;

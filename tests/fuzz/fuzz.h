@@ -22,6 +22,7 @@ struct fuzz_target {
 void fuzz_answer(const uint8_t *p, size_t len);   /* fuzz_answer.c: answers of a server */
 void fuzz_json(const uint8_t *p, size_t len);     /* fuzz_json.c: a JSON text */
 void fuzz_options(const uint8_t *p, size_t len);  /* fuzz_options.c: words of the command line */
+void fuzz_pgoutput(const uint8_t *p, size_t len); /* fuzz_pgoutput.c: a message of the log */
 void fuzz_position(const uint8_t *p, size_t len); /* fuzz_position.c: a position as text */
 void fuzz_row(const uint8_t *p, size_t len);      /* fuzz_row.c: a row of COPY */
 void fuzz_state(const uint8_t *p, size_t len);    /* fuzz_state.c: a state file, or what is in it */

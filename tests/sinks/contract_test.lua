@@ -6,7 +6,9 @@ local contract = require "contract"
 local cluster = require "cluster"
 local files = require "files"
 local json = require "json"
+local kafka = require "kafka"
 local lu = require "luaunit"
+local nats = require "nats"
 local receiver = require "receiver"
 local redis = require "redis"
 local scope = require "scope"
@@ -169,9 +171,52 @@ drivers.redis_hash = redis_driver("hash", function(server)
    return changes
 end)
 
+-- The server forgets ids at once, so that what is there twice is seen.
+drivers.nats = {
+   promise = "exact",
+   start = function()
+      local server = nats.new()
+      server:stream("CDC", { duplicate_window = 100 * 1000000 })
+      return server
+   end,
+   script = function(server)
+      return ("local sink = pgcdc.sinks.nats {servers = %q, stream = 'CDC'}\n"):format(server:url())
+   end,
+   read = function(server)
+      local changes = {}
+      for i, message in ipairs(server:messages "CDC") do
+         changes[i] = read_change(message.data)
+         lu.assertEquals(message.headers["Nats-Msg-Id"], changes[i].id)
+      end
+      return changes
+   end,
+   kill = function(server)
+      server:kill()
+      server:start()
+   end,
+}
+
+-- (In a mock cluster nothing is exact.)
+drivers.kafka_plain = {
+   promise = "repeats",
+   start = kafka.mock,
+   script = function(server)
+      return ("local sink = pgcdc.sinks.kafka {brokers = %q, exact = false}\n"):format(
+         server.brokers)
+   end,
+   read = function(server)
+      local changes = {}
+      for i, message in ipairs(server:read "cdc.public.t") do
+         changes[i] = read_change(message.payload)
+      end
+      return changes
+   end,
+}
+
 for name, driver in pairs(drivers) do
    TestContract["test_" .. name] = function()
-      if name:find "^redis" and not redis.is_there()
+      if name:find "^redis" and not redis.is_there() or name == "nats" and not nats.is_there()
+         or name:find "^kafka" and not kafka.is_there()
          or (name:find "^http" or name == "opensearch") and not receiver.is_there()
          or name == "clickhouse" and not clickhouse.is_there() then
          return

@@ -127,8 +127,11 @@ local function check(driver, target, db, seed)
    return #changes
 end
 
--- Runs the pipeline until the writers are done and both ends were killed `kills` times; then once
--- more to its end, and checks what is there. `options`: {kills =, rounds =}.
+-- Runs the pipeline until the writers are done and it was killed `kills` times (default 6), and the
+-- target `target_kills` times, or now and then; then once more to its end, and checks what is
+-- there.
+-- `options`: {kills =, target_kills =, rounds = of each writer, seconds = the longest, pause = how
+-- long the program runs at most}. Returns how many changes and kills of each there were.
 function contract.run(driver, options)
    local seed_number = seeds.asked or seeds.fresh()
    local seed = "seed " .. seed_number
@@ -137,13 +140,17 @@ function contract.run(driver, options)
    local state = fixtures.state()
    local how = { dsn = db, state = state, script = whole_script(driver, target) }
    local is_writing = start_writers(db, options.rounds or 80)
-   local kills, deadline = 0, native.now() + wait.scaled(60)
-   while is_writing() or kills < (options.kills or 6) do
+   local wanted, target_wanted = options.kills or 6, options.target_kills or 0
+   local kills, target_kills = 0, 0
+   local deadline = native.now() + wait.scaled(options.seconds or 60)
+   while is_writing() or kills < wanted or target_kills < target_wanted do
       assert(native.now() < deadline, "the writers do not end")
       local p = program.start(how)
-      native.sleep(math.random() * 0.4)
-      if driver.kill and math.random(3) == 1 then
+      native.sleep(math.random() * (options.pause or 0.4))
+      if driver.kill and (options.target_kills and target_kills * wanted < kills * target_wanted
+         or not options.target_kills and math.random(3) == 1) then
          driver.kill(target)
+         target_kills = target_kills + 1
          native.sleep(math.random() * 0.2)
       end
       if not p:alive() then
@@ -153,7 +160,7 @@ function contract.run(driver, options)
       kills = kills + 1
    end
    once.ok(how)
-   return check(driver, target, db, seed), kills
+   return check(driver, target, db, seed), kills, target_kills
 end
 
 return contract

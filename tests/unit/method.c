@@ -8,7 +8,7 @@
 #include <string.h>
 
 static const struct method *const all[] = {
-    &method_xmin, &method_increment, &method_trigger, &method_pages,
+    &method_xmin, &method_increment, &method_trigger, &method_pages, &method_logical,
 };
 
 #define N_ALL (sizeof all / sizeof *all)
@@ -50,6 +50,7 @@ static void test_declared(void)
         { CONFIG_BY_XMIN, &method_xmin },
         { CONFIG_BY_INCREMENT, &method_increment },
         { CONFIG_BY_TRIGGER, &method_trigger },
+        { CONFIG_BY_LOGICAL, &method_logical },
     };
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -71,7 +72,7 @@ static void test_declared(void)
 static void test_holders(void)
 {
     const enum config_capture captures[] = {
-        CONFIG_BY_XMIN, CONFIG_BY_INCREMENT, CONFIG_BY_TRIGGER,
+        CONFIG_BY_XMIN, CONFIG_BY_INCREMENT, CONFIG_BY_TRIGGER, CONFIG_BY_LOGICAL,
     };
 
     for (size_t i = 0; i < sizeof captures / sizeof *captures; i++) {
@@ -84,6 +85,10 @@ static void test_holders(void)
         CHECK(method_that_holds(&s.position) == &method_trigger &&
               method_of(&s) == &method_trigger);
         s.position.stamps = (struct position_stamps){ 0 };
+        s.position.logical.lsn = 7;
+        CHECK(method_that_holds(&s.position) == &method_logical &&
+              method_of(&s) == &method_logical);
+        logical_end(&s.position.logical);
         s.position.increment.column = strdup("n");
         CHECK(s.position.increment.column != NULL && method_of(&s) == &method_increment);
         s.position.pages.is_used = true;

@@ -29,6 +29,10 @@ static void test_settings(void)
               "SET IntervalStyle = 'postgres';SET TimeZone = 'UTC';SET extra_float_digits = 1;"
               "SET bytea_output = 'hex';SET standard_conforming_strings = on;"
               "SET array_nulls = on;");
+    check_sql(SESSION_STREAM, 0, "SET search_path = '';SET client_encoding = 'UTF8';"
+              "SET DateStyle = 'ISO, YMD';SET IntervalStyle = 'postgres';SET TimeZone = 'UTC';"
+              "SET extra_float_digits = 1;SET bytea_output = 'hex';"
+              "SET quote_all_identifiers = off;");
 }
 
 static void test_passes(void)

@@ -18,6 +18,7 @@ struct unit_case {
 /* Each ends with an entry without a name. */
 extern const struct unit_case array_cases[];
 extern const struct unit_case buf_cases[];
+extern const struct unit_case bytes_cases[];
 extern const struct unit_case chunk_cases[];
 extern const struct unit_case copytext_cases[];
 extern const struct unit_case delivery_cases[];
@@ -27,11 +28,14 @@ extern const struct unit_case horizon_cases[];
 extern const struct unit_case identity_cases[];
 extern const struct unit_case increment_cases[];
 extern const struct unit_case kept_row_cases[];
+extern const struct unit_case logical_cases[];
+extern const struct unit_case lsn_cases[];
 extern const struct unit_case message_cases[];
 extern const struct unit_case outbox_cases[];
 extern const struct unit_case method_cases[];
 extern const struct unit_case pages_cases[];
 extern const struct unit_case path_cases[];
+extern const struct unit_case pgoutput_cases[];
 extern const struct unit_case position_cases[];
 extern const struct unit_case position_text_cases[];
 extern const struct unit_case queue_cases[];

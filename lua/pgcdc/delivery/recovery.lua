@@ -24,6 +24,7 @@
 --                                                            whole savepoint, and the script has
 --                                                            no states
 --                                       7            -       it has forgotten: going on from 7
+--                                                           (so of others that `has_forgotten`)
 --
 -- A savepoint that was stored by a state file which was reset since does not count.
 --
@@ -179,7 +180,8 @@ local function compare(participant)
          mine.target))
    elseif theirs and (not mine or theirs.serial > mine.serial) then
       go_forward(participant, theirs)
-   elseif mine and not theirs and participant.sink.prepares then
+   elseif mine and not theirs
+      and (participant.sink.prepares or participant.sink.has_forgotten) then
       go_on(participant, prepared)
    elseif mine and (not theirs or theirs.serial < mine.serial) then
       go_back(participant, mine, theirs)
@@ -300,12 +302,12 @@ local function begin(participant)
    participant.is_dirty = participant.is_dirty and sink.recall ~= nil
 end
 
---- True if the sink has what the saved positions say, also after a crash. To be called after
---- `start`.
+--- True if the sink has what the saved positions say, also after a crash, and nothing else. (One
+--- that `is_early` may have changes already that come again.) To be called after `start`.
 function recovery.is_exact_sink(sink)
    local participant = sink.participant or participants.sink(sink)
-   return recovery.is_exact and (sink.recall ~= nil or participant.token ~= nil
-      or sink.saves_itself and sink.is_exact ~= false)
+   return recovery.is_exact and (sink.recall ~= nil and not sink.is_early
+      or participant.token ~= nil or sink.saves_itself and sink.is_exact ~= false)
 end
 
 --- To be called when the script is loaded and the state file is open: makes all sinks ready.

@@ -8,10 +8,11 @@ local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local seal = require "pgcdc.seal"
 
-local names = { "clickhouse", "csv", "exec", "http", "jsonl", "opensearch",
+local names = { "clickhouse", "csv", "exec", "http", "jsonl", "kafka", "nats", "opensearch",
                 "postgres", "redis", "text" }
-local networked = { clickhouse = true, http = true, opensearch = true, redis = true }
-local modules = { postgres = "postgres.sink" }
+local networked = { clickhouse = true, http = true, kafka = true, nats = true, opensearch = true,
+                    redis = true }
+local modules = { kafka = "kafka.sink", postgres = "postgres.sink" }
 
 local known = {}
 for _, name in ipairs(names) do

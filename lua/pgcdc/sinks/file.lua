@@ -29,17 +29,6 @@ local time = os.time
 
 -- ---- the options ----
 
--- "100M" as bytes.
-local function size(what, value)
-   check.type(what, value, "string", "number")
-   local text = tostring(value)
-   local bytes = text:find("^[%d.]+[KMGTkmgt]?$") and raw.size(text)
-   if not bytes or bytes < 1 then
-      check.fail('%s must be a size such as "100M", not %s', what, tostring(value))
-   end
-   return bytes
-end
-
 local function rotation(what, value)
    if value == nil then
       return nil
@@ -49,7 +38,7 @@ local function rotation(what, value)
    if value.size == nil and value.every == nil then
       check.fail('%s must say when: {size = "100M"}, {every = 3600}, or both', what)
    end
-   return { size = value.size ~= nil and size(what .. ".size", value.size) or nil,
+   return { size = value.size ~= nil and check.size(what .. ".size", value.size) or nil,
             every = value.every ~= nil and check.seconds(what .. ".every", value.every, 1) or nil }
 end
 

@@ -12,8 +12,10 @@ local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
 local native = require "pgcdc.native.redis"
 local pattern = require "pgcdc.sinks.pattern"
+local read_host = require "pgcdc.sinks.address"
 local remote = require "pgcdc.sinks.remote"
 
+local PORT = "6379"
 local HIGH, LOW = 1 << 20, 1 << 18 -- bytes that wait to be sent
 local STEP = 0.1 -- seconds
 local PATIENT = 3 -- times that EXEC may do nothing before streams are not watched any more
@@ -28,22 +30,6 @@ local passing = { OOM = true, READONLY = true, LOADING = true, BUSY = true, MISC
 local denied = { NOAUTH = true, WRONGPASS = true, NOPERM = true }
 
 -- ---- addresses ----
-
--- {host =, port =} of "host:port", "[::1]:port" or "host".
-local function read_host(what, text)
-   local host, port = text:match "^%[([%x:.]+)%]:?(%d*)$"
-   if not host then
-      host, port = text:match "^([^:%[%]@/]+):?(%d*)$"
-   end
-   if not host then
-      check.fail("%s: '%s' is no host:port", what, text)
-   end
-   port = port == "" and "6379" or port
-   if tonumber(port) < 1 or tonumber(port) > 65535 then
-      check.fail("%s: there is no port %s", what, port)
-   end
-   return { host = host, port = port }
-end
 
 -- Reads `connect`. Returns a list of {host =, port =} or {path =}, the number of the database and
 -- whether TLS is spoken.
@@ -68,7 +54,7 @@ local function read_address(what, text)
    end
    local hosts = {}
    for host in list:gmatch "[^,]+" do
-      hosts[#hosts + 1] = read_host(what, host)
+      hosts[#hosts + 1] = read_host(what, host, PORT)
    end
    return hosts, math.tointeger(tonumber(database)) or 0, scheme == "rediss"
 end

@@ -137,17 +137,32 @@ end
 
 -- ---- records ----
 
+local function count_put(self)
+   self.rows = self.rows + 1
+   if self.rows >= self.flush_rows or self.outbox:bytes() >= self.flush_bytes then
+      self.wants_flush = true
+   end
+end
+
 --- Puts a record into the outbox; `encode` calls it. `lane`: see remote.lane. `id`: of the change,
 --- or nil; ...: texts, or nil for what is absent, always as many of one kind of sink.
 function Sink:put(lane, id, ...)
    local before = participants.enter_sink(self) -- from now on the value is not to blame
    local source = participants.source()
    self.outbox:put(lane, id, source and tostring(source), ...)
-   self.rows = self.rows + 1
-   if self.rows >= self.flush_rows or self.outbox:bytes() >= self.flush_bytes then
-      self.wants_flush = true
+   count_put(self)
+   participants.leave_sink(before)
+end
+
+--- Puts a change, as `raw.put_change` does. Returns false if it cannot.
+function Sink:put_change(topic, headers, change)
+   local before = participants.enter_sink(self)
+   local is_put = raw.put_change(self.outbox, participants.source(), topic, headers, change)
+   if is_put then
+      count_put(self)
    end
    participants.leave_sink(before)
+   return is_put
 end
 
 --- An iterator over the records up to that seal: index, lane, id, then what `encode` gave.
@@ -235,6 +250,8 @@ local function recall(self)
    local text = self.kind.recall(self)
    if self.tried and text == self.tried.savepoint then
       end_flush(self, self.tried.seal, text)
+   elseif text == nil and self.was_recalled and self.stored and self.prepares then
+      self:log("warn", "the target has forgotten its position: going on from ours")
    elseif self.was_recalled and text ~= self.stored then
       self:stop("the target has not the position that was stored there: it went back, or somebody "
          .. "else uses the same name; a new start goes on from what is there")
@@ -376,7 +393,8 @@ local common = { name = true, format = true, timeout = true, flush_rows = true, 
                  tls = true, user = true, password = true }
 local tls_fields = { ca = true, cert = true, key = true }
 
-local function read_size(what, given)
+--- Bytes, of a number or of text such as "64M".
+function remote.size(what, given)
    local bytes = type(given) == "number" and given or raw.size(check.text(what, given))
    if not bytes or bytes < 1 then
       check.fail('%s: say a size, such as "64M"', what)
@@ -477,7 +495,7 @@ function remote.sink(kind)
          has_format = spec.format ~= nil,
          timeout = check.seconds(what .. ": timeout", given("timeout", 30), 0.1),
          flush_rows = check.count(what .. ": flush_rows", given("flush_rows", FLUSH_ROWS), 1),
-         flush_bytes = read_size(what .. ": flush_bytes", given("flush_bytes", FLUSH_BYTES)),
+         flush_bytes = remote.size(what .. ": flush_bytes", given("flush_bytes", FLUSH_BYTES)),
          rows = 0, sent_rows = 0, sent_bytes = 0, retries = 0, refused_rows = 0, in_flight = 0,
          failures = 0, wait = 0, flush_seconds = 0, is_open = false,
       }, Sink)

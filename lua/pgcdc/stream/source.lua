@@ -17,17 +17,20 @@ local DEFAULT_INTERVAL = 10
 local DEFAULT_RECHECK = 3600
 local MOST_CONNECTIONS = 8
 local LEAST_INTERVAL = 0.01
+local DEFAULT_RETAINED = "16G"
+local LEAST_RETAINED = 64 << 20 -- four files of the log
+local LONGEST_SLOT = 50 -- a name of 63 has room for that of a slot beside it
 
 local fields = {
    table = true, pk = true, interval = true, connect = true, name = true, start = true,
    columns = true, where = true, rls = true, on_change = true, on_error = true,
    dead_letter = true, soft_delete = true, deletes = true, old = true, skip_unchanged = true,
    capture = true, column = true, lookback = true, recheck = true, together = true,
-   connections = true,
+   connections = true, slot = true, publication = true, max_retained = true,
 }
 
 -- How changes are found.
-local captures = { xmin = true, increment = true, trigger = true }
+local captures = { xmin = true, increment = true, trigger = true, logical = true }
 
 local ops = { read = true, upsert = true, insert = true, update = true, delete = true }
 -- The set of the events of the host.
@@ -83,9 +86,9 @@ local function with_deletes(option, value, has_deletes, capture)
       return false
    end
    check.type("pgcdc.source: " .. option, value, "boolean")
-   if value and capture == "trigger" then
-      check.fail('pgcdc.source: %s = true needs capture = "xmin": triggers tell only the key of a'
-         .. " deleted row", option)
+   if value and (capture == "trigger" or capture == "logical") then
+      check.fail('pgcdc.source: %s = true needs capture = "xmin": capture = "%s" tells only the key'
+         .. " of a deleted row", option, capture)
    elseif value and not has_deletes then
       check.fail("pgcdc.source: %s = true needs deletes = true, which keeps the rows", option)
    end
@@ -117,6 +120,38 @@ local function increment(spec)
       check.seconds("pgcdc.source: recheck", spec.recheck, 0)
    end
    return spec.column, spec.lookback or -1, spec.recheck or DEFAULT_RECHECK
+end
+
+-- The options of capture = "logical". Returns the slot, nil for one of our own, the publication,
+-- and how many bytes of the log the slot may hold.
+local function logical(spec)
+   if spec.capture ~= "logical" then
+      for _, option in ipairs { "slot", "publication", "max_retained" } do
+         if spec[option] ~= nil then
+            check.fail('pgcdc.source: %s is for capture = "logical"', option)
+         end
+      end
+      return nil, nil, 0
+   end
+   for _, option in ipairs { "where", "rls", "together" } do
+      if spec[option] then
+         check.fail('pgcdc.source: %s is not for capture = "logical", which reads whole tables from'
+            .. ' the log; capture = "xmin" has it', option)
+      end
+   end
+   if spec.slot ~= nil then
+      check.text("pgcdc.source: slot", spec.slot)
+      if #spec.slot > LONGEST_SLOT or spec.slot:find "[^a-z0-9_]" then
+         check.fail("pgcdc.source: slot = %q is no name of a slot, which has at most %d small"
+            .. " letters, digits and _", spec.slot, LONGEST_SLOT)
+      end
+   end
+   if spec.publication ~= nil then
+      check.text("pgcdc.source: publication", spec.publication)
+   end
+   local max_retained = check.size("pgcdc.source: max_retained",
+      spec.max_retained or DEFAULT_RETAINED, LEAST_RETAINED)
+   return spec.slot, spec.publication or "pgcdc", max_retained
 end
 
 local function start(value)
@@ -423,9 +458,10 @@ function Source.declare(spec)
    if has_deletes and capture == "increment" then
       check.fail('pgcdc.source: deletes is for captures that tell them: "xmin" and "trigger"')
    end
-   -- triggers tell deletes by themselves
+   -- triggers and the log tell deletes by themselves
    local keeps_keys = has_deletes and capture == "xmin"
    local column, lookback, recheck = increment(spec)
+   local slot, publication, max_retained = logical(spec)
    local full_name = check.table_name("pgcdc.source: table", spec.table)
    local unit = unit_of(spec, full_name)
    local source = setmetatable(stream.node("source"), Source)
@@ -444,6 +480,9 @@ function Source.declare(spec)
       where = spec.where,
       soft_delete = spec.soft_delete,
       capture = spec.capture,
+      slot = slot,
+      publication = publication,
+      max_retained = max_retained,
       column = column,
       lookback = lookback,
       recheck = recheck,
@@ -460,7 +499,8 @@ function Source.declare(spec)
    end
    sources[source.number] = source
    feeds.declare(source.number, {
-      deletes = has_deletes or capture == "trigger", old = spec.old or spec.soft_delete ~= nil,
+      deletes = has_deletes or capture == "trigger" or capture == "logical",
+      old = spec.old or spec.soft_delete ~= nil,
       capture = capture, starts_with_snapshot = start(spec.start) == "snapshot",
       leads_to = function(sinks)
          return leads_to(source, sinks)

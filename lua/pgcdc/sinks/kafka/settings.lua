@@ -1,0 +1,102 @@
+-- pgcdc.sinks.kafka.settings: what librdkafka is told.
+-- SPDX-License-Identifier: MIT
+
+local raw = require "pgcdc.raw"
+local check = require "pgcdc.check"
+local native = require "pgcdc.native.kafka"
+
+local settings = {}
+
+-- What librdkafka is told. Its own names; `config` may replace these,
+local defaults = {
+   ["linger.ms"] = 5, ["batch.size"] = 1000000, ["compression.type"] = "lz4",
+   ["queue.buffering.max.kbytes"] = 65536, ["queue.buffering.max.messages"] = 1000000,
+   ["transaction.timeout.ms"] = 60000, ["topic.metadata.propagation.max.ms"] = 15000,
+   ["message.max.bytes"] = 64000000, ["client.id"] = "pgcdc-lua",
+   ["reconnect.backoff.max.ms"] = 2000,
+}
+-- but not these. The values: what to say in their place.
+local ours = {
+   ["acks"] = "", ["request.required.acks"] = "", ["enable.idempotence"] = "",
+   ["partitioner"] = "key", ["transactional.id"] = "name", ["log.queue"] = "",
+   ["batch.num.messages"] = "batch.size", ["bootstrap.servers"] = "brokers",
+   ["metadata.broker.list"] = "brokers", ["sasl.username"] = "user", ["sasl.password"] = "password",
+   ["ssl.ca.location"] = "tls", ["ssl.certificate.location"] = "tls", ["ssl.key.location"] = "tls",
+   ["enabled_events"] = "", ["dr_cb"] = "", ["dr_msg_cb"] = "",
+}
+-- In the sandbox only these: others read files, load libraries or run commands.
+local harmless = {}
+for name in pairs(defaults) do
+   harmless[name] = true
+end
+for _, name in ipairs { "security.protocol", "sasl.mechanism", "sasl.mechanisms",
+                        "broker.address.family", "message.timeout.ms", "request.timeout.ms" } do
+   harmless[name] = true
+end
+
+-- ---- what is told ----
+
+--- A list of names and values, as native.open takes it.
+function settings.of(sink)
+   local all = {}
+   for name, value in pairs(defaults) do
+      all[name] = value
+   end
+   for name, value in pairs(sink.config) do
+      all[name] = value
+   end
+   all["bootstrap.servers"] = sink.brokers
+   all["acks"], all["enable.idempotence"], all["partitioner"] = "all", true, "murmur2_random"
+   all["log.queue"] = all.debug == nil
+   if sink.id then
+      all["transactional.id"] = sink.id
+   end
+   if sink.is_single then
+      all["batch.num.messages"] = 1
+   end
+   local user, password = sink:secret "user", sink:secret "password"
+   if user then
+      all["sasl.username"], all["sasl.password"] = user, password
+      if all["sasl.mechanisms"] == nil and all["sasl.mechanism"] == nil then
+         all["sasl.mechanisms"] = "SCRAM-SHA-512"
+      end
+   end
+   if sink.has_tls then
+      local files = sink:tls_files()
+      all["ssl.ca.location"], all["ssl.certificate.location"] = files.ca, files.cert
+      all["ssl.key.location"] = files.key
+   end
+   if all["security.protocol"] == nil and (user or sink.has_tls) then
+      all["security.protocol"] = (user and "sasl_" or "") .. (sink.has_tls and "ssl"
+         or "plaintext")
+   end
+   local list = {}
+   for name, value in pairs(all) do
+      list[#list + 1], list[#list + 2] = name, tostring(value)
+   end
+   return list
+end
+
+-- ---- options ----
+
+--- Checks and keeps `config`. To be called last, since it tries what the others come to.
+function settings.read(sink, what, given)
+   check.type(what, given, "table")
+   for name, value in pairs(given) do
+      check.text(what .. ": a name", name)
+      check.type(what .. "." .. name, value, "string", "number", "boolean")
+      if ours[name] then
+         check.fail("%s: %s is set by the sink%s", what, name, ours[name] ~= ""
+            and ": say " .. ours[name] or "")
+      elseif raw.is_sandboxed and not harmless[name] then
+         check.fail("%s: the sandbox does not allow %s", what, name)
+      end
+   end
+   sink.config = given
+   local ok, problem = native.check(settings.of(sink))
+   if not ok then
+      check.fail("%s: %s", what, problem)
+   end
+end
+
+return settings

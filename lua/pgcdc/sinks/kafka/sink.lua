@@ -1,0 +1,426 @@
+-- pgcdc.sinks.kafka.sink: changes into topics of Kafka, a flush in one transaction.
+-- SPDX-License-Identifier: MIT
+--
+-- The savepoint is the text of a consumer group's offset, which is part of the transaction:
+--
+--    group, transactional id     pgcdc.NAME
+--    partition 0 of `positions`  offset: the savepoint's serial; text: TOKEN SAVEPOINT
+--
+-- A start *fences*: it asks Kafka for the transactional id, which ends what a former program has on
+-- its way, before it reads what is stored. Then it stores that again, with a token of its own. So
+-- one that was fenced can tell whether somebody else has taken over, or it was too slow only: it
+-- looks for its token, before it asks for the id again.
+--
+-- After every error there is a new producer, and the flush begins again from the outbox.
+
+local raw = require "pgcdc.raw"
+local check = require "pgcdc.check"
+local native = require "pgcdc.native.kafka"
+local record = require "pgcdc.sinks.kafka.record"
+local remote = require "pgcdc.sinks.remote"
+local settings = require "pgcdc.sinks.kafka.settings"
+
+local STEP = 0.1 -- seconds
+local SLICE = 1 -- seconds of a call that goes on where it was when it is made again
+
+local resumable = { connect = true, recall = true, init = true, commit = true, abort = true }
+
+-- Errors of which the record is to blame. All of its batch fail with it.
+local unfit = { MSG_SIZE_TOO_LARGE = true, RECORD_LIST_TOO_LARGE = true, INVALID_RECORD = true,
+                INVALID_MSG_SIZE = true }
+-- What follows from another error.
+local following = { _STATE = true, _PURGE_QUEUE = true, _PURGE_INFLIGHT = true, _FATAL = true }
+local unknown = { _UNKNOWN_TOPIC = true, UNKNOWN_TOPIC_OR_PART = true, _UNKNOWN_PARTITION = true,
+                  TOPIC_EXCEPTION = true }
+local fenced = { _FENCED = true, PRODUCER_FENCED = true, INVALID_PRODUCER_EPOCH = true }
+-- Errors that ask for another login.
+local denied = { _AUTHENTICATION = true, SASL_AUTHENTICATION_FAILED = true,
+                 UNSUPPORTED_SASL_MECHANISM = true, ILLEGAL_SASL_STATE = true,
+                 SECURITY_DISABLED = true }
+-- Errors that ask for a privilege, and which one. %s: the topic.
+local privileges = {
+   TOPIC_AUTHORIZATION_FAILED = "WRITE and DESCRIBE on the topic '%s'",
+   GROUP_AUTHORIZATION_FAILED = "READ on the group '%s'",
+   TRANSACTIONAL_ID_AUTHORIZATION_FAILED = "WRITE and DESCRIBE on the transactional id '%s'",
+   CLUSTER_AUTHORIZATION_FAILED = "IDEMPOTENT_WRITE on the cluster",
+}
+
+-- ---- trouble ----
+
+-- Raises what a problem means. `what`: what was done. `topic`: of the message that failed, or nil.
+local function raise(sink, what, problem, topic)
+   local name = problem.name
+   local message = ("%s: %s"):format(what, problem.text)
+   if privileges[name] then
+      local of = (name:find "^TOPIC" and (topic or sink.positions)) or sink.id
+      sink:deny(("%s: the user needs %s"):format(message, privileges[name]:format(of)))
+   elseif denied[name] then
+      sink:deny(message)
+   elseif unknown[name] and not sink.is_unknown then -- perhaps it is only being made
+      sink.is_unknown = true
+      sink:again(message)
+   elseif unknown[name] then
+      sink:deny(("%s: the topic '%s' is not there, and Kafka does not make it: create it"):format(
+         what, topic or sink.positions))
+   elseif problem.is_fatal or fenced[name] then
+      sink:again(message)
+   end
+   sink:broken(message)
+end
+
+-- Takes reports and news from brokers. `what`: what is waited for.
+local function serve(sink, what, seconds)
+   local has_moved = sink.client:step(seconds)
+   local trouble = sink.client:trouble()
+   if trouble then
+      if trouble.is_fatal or denied[trouble.name] then
+         raise(sink, what, trouble)
+      elseif trouble.name ~= "_ALL_BROKERS_DOWN" then
+         sink.trouble = trouble.text
+      elseif not sink.is_connected then
+         sink:retry(("cannot connect to %s: %s"):format(sink.brokers, sink.trouble
+            or trouble.text))
+      end
+   end
+   return has_moved
+end
+
+-- Does a task. Returns what it brings; or nil and the problem, if `may_fail`.
+local function ask(sink, task, argument, may_fail)
+   local clock = sink:clock(task)
+   while true do
+      sink.client:start(task, resumable[task] and SLICE or sink.timeout, argument)
+      local is_done, text, number, is_there
+      repeat
+         serve(sink, task, STEP)
+         is_done, text, number, is_there = sink.client:result()
+         if is_done == nil then
+            clock:check(false)
+         end
+      until is_done ~= nil
+      if is_done then
+         return true, text, number, is_there
+      elseif not text.is_retriable and not (resumable[task] and text.name == "_TIMED_OUT") then
+         if may_fail then
+            return nil, text
+         end
+         raise(sink, task, text)
+      end
+      serve(sink, task, STEP)
+      clock:check(false)
+   end
+end
+
+-- ---- the connection ----
+
+-- Makes a topic of ours, unless it is there.
+local function make_topic(sink, topic, is_compact)
+   local _, _, _, is_there = ask(sink, "connect", { topic = topic })
+   if is_there then
+      return
+   end
+   local ok, problem = ask(sink, "create", { topic = topic, is_compact = is_compact }, true)
+   if not ok and problem.name ~= "_UNSUPPORTED_FEATURE" then
+      if problem.name:find "AUTHORIZATION" then
+         sink:deny(("the topic '%s' is not there: create it, with one partition%s, or let the user "
+            .. "create it"):format(topic, is_compact and " and cleanup.policy=compact" or ""))
+      end
+      raise(sink, "create the topic " .. topic, problem, topic)
+   end
+end
+
+local function open(sink)
+   sink.is_connected, sink.trouble = false, nil
+   local client, problem = native.open(settings.of(sink))
+   if not client then
+      sink:stop(problem)
+   end
+   sink.client = client
+   local _, cluster, brokers = ask(sink, "connect")
+   sink.cluster, sink.broker_count, sink.is_connected = cluster or "?", brokers, true
+end
+
+local function close(sink)
+   if sink.client then
+      sink.client:close()
+      sink.client = nil
+   end
+end
+
+local function check_brokers(sink)
+   return ("Kafka cluster %s, %d brokers, exact = %s"):format(sink.cluster, sink.broker_count,
+      sink.id ~= nil)
+end
+
+local function identify(sink)
+   return "the Kafka cluster " .. sink.cluster
+end
+
+-- ---- the savepoint ----
+
+local function stored_in(sink)
+   local _, text, serial = ask(sink, "recall", { topic = sink.positions, group = sink.id })
+   local token, savepoint = (text or ""):match "^(%S+) ?(.*)$"
+   return token, savepoint ~= "" and savepoint or nil, serial
+end
+
+local function check_token(sink, token)
+   if sink.has_announced and token and token ~= sink.token then
+      sink:stop(("another pgcdc-lua has taken over the sink '%s': each needs a name of its own")
+         :format(sink.name))
+   end
+end
+
+local function store(sink, savepoint, serial)
+   ask(sink, "offsets", { topic = sink.positions, group = sink.id, number = serial,
+                          text = sink.token .. (savepoint and " " .. savepoint or "") })
+end
+
+local function recall(sink)
+   if sink.has_announced then
+      check_token(sink, (stored_in(sink)))
+   end
+   ask(sink, "init")
+   make_topic(sink, sink.positions)
+   local token, savepoint, serial = stored_in(sink)
+   check_token(sink, token)
+   if not sink.has_announced then
+      ask(sink, "begin")
+      store(sink, savepoint, math.max(serial, 0))
+      ask(sink, "commit")
+      sink.has_announced = true
+   end
+   return savepoint
+end
+
+-- ---- messages ----
+
+-- What to do about a record that did not go: true: it is to be tried once more; false: nothing more
+-- can go; nil: it can never go, which is noted.
+local function is_to_go_again(sink, clock, problem, index, topic)
+   if problem.name == "_QUEUE_FULL" then
+      clock:check(serve(sink, "produce", STEP))
+      return true
+   elseif following[problem.name] then
+      return false
+   elseif not unfit[problem.name] then
+      raise(sink, "produce", problem, topic)
+   end
+   problem.index, problem.is_certain = index, true
+   sink.unfit[#sink.unfit + 1] = problem
+end
+
+-- Hands one message over. Returns false if none can go any more.
+local function produce(sink, clock, index, topic, key, value, headers)
+   while true do
+      local ok, problem = sink.client:produce(index, topic, key, value, headers)
+      if ok then
+         return true
+      end
+      local again = is_to_go_again(sink, clock, problem, index, topic)
+      if not again then
+         return again == nil
+      end
+   end
+end
+
+-- Types of rows that are not in the topic of shapes yet.
+local function produce_shapes(sink, clock)
+   if next(sink.new_shapes) and not sink.has_shapes then
+      make_topic(sink, sink.shapes, true)
+      sink.has_shapes = true
+   end
+   for name, text in pairs(sink.new_shapes) do
+      produce(sink, clock, 0, sink.shapes, name, text)
+   end
+end
+
+-- All records up to that seal. Returns false, early, if something failed.
+local function produce_all(sink, clock, upto)
+   local index = 0
+   local bytes, place = sink.outbox:chunk(nil, upto)
+   while bytes do
+      local at = 0
+      while at < #bytes do
+         local problem
+         at, index, problem = sink.client:produce_chunk(bytes, at, index)
+         local again = problem and is_to_go_again(sink, clock, problem, index + 1)
+         if again == false then
+            return false
+         elseif problem and again == nil then -- goes on behind it
+            at, index = at + ("=I4"):unpack(bytes, at + 1), index + 1
+         end
+      end
+      serve(sink, "produce", 0)
+      if sink.client:failed() > 0 then
+         return false
+      end
+      bytes, place = sink.outbox:chunk(place, upto)
+   end
+   return true
+end
+
+-- The same, while some records go to `dead_topic`.
+local function produce_with_dead(sink, clock, upto)
+   for index, _, _, topic, key, value, headers, is_both in sink:records(upto) do
+      local to, reason = topic, sink.dead[index]
+      if reason then
+         to, headers = sink.dead_topic, headers .. native.headers("error", reason)
+      end
+      if not produce(sink, clock, index, to, key, value, headers)
+         or is_both and not produce(sink, clock, index, to, key, nil, headers) then
+         return false
+      end
+   end
+   return true
+end
+
+-- ---- what could not be sent ----
+
+-- The topics of these records, a set of indices.
+local function topics_of(sink, upto, wanted)
+   local topics = { [0] = sink.shapes }
+   for index, _, _, topic in sink:records(upto) do
+      if wanted[index] then
+         topics[index] = sink.dead[index] and sink.dead_topic or topic
+      end
+   end
+   return topics
+end
+
+-- Sorts the failures of a flush: those of which the record is to blame go to `unfit`. Raises what
+-- others mean.
+local function tell_apart(sink, upto)
+   local failures, wanted = sink.client:failures(), {}
+   for _, failure in ipairs(failures) do
+      wanted[failure.index] = true
+   end
+   local topics = topics_of(sink, upto, wanted)
+   for _, failure in ipairs(failures) do
+      if unfit[failure.name] and failure.index > 0 then
+         sink.unfit[#sink.unfit + 1] = failure
+      elseif not following[failure.name] then
+         raise(sink, "topic " .. (topics[failure.index] or "?"), failure, topics[failure.index])
+      end
+   end
+   if #sink.unfit == 0 and sink.id then -- what has undone the transaction is told to the next call
+      local _, problem = ask(sink, "offsets", { topic = sink.positions, group = sink.id }, true)
+      raise(sink, "transaction", problem or { name = "", text = "it was undone" })
+   elseif #sink.unfit == 0 then
+      sink:broken "some records did not get there"
+   end
+end
+
+-- What is sent again goes over a new connection. (The transaction that failed ends with the old
+-- one.)
+local function reopen(sink)
+   close(sink)
+   open(sink)
+   if sink.id then
+      ask(sink, "init")
+   end
+end
+
+-- Some records are to blame, or one of the same batch is, which a batch for each finds out: they go
+-- to `dead_topic`, or are refused.
+local function blame(sink)
+   local list, refused = {}, {}
+   for _, failure in ipairs(sink.unfit) do
+      if not failure.is_certain and not sink.is_single then
+         sink.is_single = true
+         return
+      elseif sink.dead_topic and not sink.dead[failure.index] then
+         sink.dead[failure.index] = failure.text
+      elseif not refused[failure.index] then
+         refused[failure.index] = true
+         list[#list + 1] = { index = failure.index, message = failure.text }
+      end
+   end
+   if #list > 0 then
+      sink.dead = {} -- the others will have other numbers
+      reopen(sink)
+      sink:refuse(list)
+   end
+end
+
+-- ---- flush ----
+
+-- Returns false if it must be done again.
+local function try(sink, upto)
+   local clock = sink:clock "reports"
+   sink.unfit = {}
+   if sink.id then
+      ask(sink, "begin")
+   end
+   sink.client:begin()
+   produce_shapes(sink, clock)
+   local is_whole = (next(sink.dead) and produce_with_dead or produce_all)(sink, clock, upto)
+   while sink.client:outstanding() > 0 and sink.client:failed() == 0 do
+      clock:check(serve(sink, "reports", STEP))
+   end
+   if is_whole and #sink.unfit == 0 and sink.client:failed() == 0 then
+      return true
+   end
+   tell_apart(sink, upto)
+   blame(sink)
+   return false
+end
+
+local function send(sink, upto, savepoint)
+   while not try(sink, upto) do
+      reopen(sink)
+   end
+   if savepoint then
+      store(sink, savepoint, raw.decode(savepoint).serial)
+   end
+end
+
+local function commit(sink)
+   if sink.id then
+      ask(sink, "commit")
+   end
+   sink.new_shapes, sink.is_unknown = {}, false
+   for _ in pairs(sink.dead) do
+      sink.refused_rows = sink.refused_rows + 1
+   end
+   sink.dead = {}
+   if sink.is_single then -- the next batches are of many again
+      sink.is_single = false
+      close(sink)
+      sink.is_open, sink.is_recalled = false, false
+   end
+end
+
+-- ---- options ----
+
+local fields = { topic = true, key = true, deletes = true, exact = true, headers = true,
+                 dead_topic = true, positions = true, shapes = true, config = true }
+
+local function read(sink, spec, what)
+   record.read(sink, spec, what)
+   sink.brokers = remote.expanded(what, "brokers", spec.brokers)
+   sink.has_tls = spec.tls ~= nil
+   if (spec.user == nil) ~= (spec.password == nil) then
+      check.fail("%s: user and password belong together", what)
+   end
+   sink.token = native.token()
+   if check.flag(what .. ": exact", spec.exact, true) then
+      sink.id = "pgcdc." .. sink.name
+   end
+   settings.read(sink, what .. ": config", spec.config == nil and {} or spec.config)
+end
+
+local plain = {
+   kind = "kafka", address = "brokers", fields = fields, read = read, encode = record.encode,
+   open = open, send = send, commit = commit, close = close, check = check_brokers,
+}
+local exact = { recall = recall, prepares = true, identify = identify }
+for name, value in pairs(plain) do
+   exact[name] = value
+end
+
+local make_exact, make_plain = remote.sink(exact), remote.sink(plain)
+
+return function(spec)
+   return (type(spec) == "table" and spec.exact == false and make_plain or make_exact)(spec)
+end

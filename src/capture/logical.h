@@ -1,0 +1,66 @@
+/* logical.h -- which transactions of the server's log are new: capture = "logical".
+ *
+ * Pure functions on the part of a position that speaks of the log, no I/O. Why this is exact:
+ *
+ * The log (pg/pgoutput.h) brings transactions whole, in the order of their commit records. A
+ * position has an LSN: those whose commit record begins before it are done.
+ *
+ * A position of xmins (horizon.h) is handed over in one poll. Before it a slot is made, which
+ * brings what commits after its consistent point L0, and a snapshot S0 of just what committed
+ * before it, whose text lists every other xid, those of savepoints too. The poll's snapshot P must
+ * contain S0 (logical_contains). Then what P shows was delivered by the poll, or before it; what it
+ * does not show is not in S0, so the log brings it. Of that the transactions that P shows are
+ * skipped. They committed before P was taken, so before any LSN that was read after it: beyond that
+ * (<until>) P need not be asked. P lists no savepoints, but the log names top-level transactions
+ * only.
+ *
+ * P may not contain S0 at first: a commit is in the log before other sessions see it, and where it
+ * waits for a standby the time between is long. Then the poll is made again.
+ *
+ * Back: the floor and the seen xids of the position's horizon follow the log, see
+ * method_logical.c.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef LOGICAL_H
+#define LOGICAL_H
+
+#include "capture/horizon.h"
+
+/* Zeroed: the position is one of another method. */
+struct logical {
+    char *slot;       /* a slot of ours, or one that is to be made; owned; NULL: none */
+    uint64_t lsn;     /* 0: the position was not handed over yet */
+    uint64_t until;   /* 0: <shown> need not be asked */
+    char *shown;      /* text of P; owned; NULL if <until> is 0 */
+};
+
+void logical_fini(struct logical *l);
+
+/* Overwrites <to>. False: out of memory, <to> is empty. */
+bool logical_copy(struct logical *to, const struct logical *from) WARN_UNUSED;
+
+/* The position is handed over: the log brings what commits from <lsn> on, of which <shown>, copied,
+ * shows some that commit before <until>. False: out of memory. */
+bool logical_begin(struct logical *l, uint64_t lsn, const char *shown,
+                   uint64_t until) WARN_UNUSED;
+
+/* It is one of xmins again. The slot stays known. */
+void logical_end(struct logical *l);
+
+/* True if the transaction was delivered before. */
+bool logical_is_done(const struct logical *l, uint64_t commit_lsn, uint64_t xid);
+
+/* All before <lsn> is done. */
+void logical_advance(struct logical *l, uint64_t lsn);
+
+/* The 64-bit xid nearest to <near> with this lower half. */
+uint64_t logical_widen(uint32_t xid, uint64_t near);
+
+/* True if the snapshot shows what <xid> has written, which may be a savepoint's only in a text that
+ * lists them. */
+bool logical_shows(const struct horizon_snapshot *s, uint64_t xid);
+
+/* True if <p>, taken later than <s0> by an ordinary session, shows all that <s0> shows. */
+bool logical_contains(const struct horizon_snapshot *p, const struct horizon_snapshot *s0);
+
+#endif

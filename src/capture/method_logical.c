@@ -1,0 +1,502 @@
+/* method_logical.c -- capture = "logical": changes are read from the server's log.
+ *
+ * The first read is that of xmins, and so is the poll that hands its position over (logical.h).
+ * Then the stream (stream.h) brings the changes, and a step only reads facts. For the way back the
+ * horizon follows the log: the xids that the stream delivers are seen; and of each snapshot the
+ * xmin becomes the floor once the stream has passed the LSN that was read after it, since all xids
+ * below it were over then.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "capture/method.h"
+
+#include "pg/lsn.h"
+#include "pg/replication.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What is kept of a source. */
+struct own {
+    bool is_known; /* the facts below were read */
+    /* of the server and the role: */
+    char wal_level[16];
+    /* of the publication: */
+    bool is_published, has_publication, has_all_ops, has_root, is_filtered;
+    char identity; /* of the table: relreplident */
+    /* of the slot: */
+    bool has_slot, is_ours, is_lost;
+    uint64_t confirmed;
+    /* of the slot that was made last, until the position was handed over: */
+    uint64_t lsn;  /* 0: there is none */
+    char *shown;   /* S0: text of the snapshot of what committed before; owned */
+    /* a snapshot, for the floor: its xmin, and an LSN that was read after it; 0: none */
+    uint64_t xmin, xmin_lsn;
+};
+
+static void fini_source(void *own)
+{
+    struct own *log = own;
+
+    free(log->shown);
+}
+
+static struct own *log_of(const struct source *s)
+{
+    return s->own;
+}
+
+static bool holds(const struct position *p)
+{
+    return p->logical.lsn != 0;
+}
+
+/* ---- facts ---- */
+
+enum { F_LEVEL, F_PUBLICATION, F_OPS, F_ROOT, F_PUBLISHED, F_FILTERED, F_IDENTITY, F_PLUGIN,
+       F_HERE, F_STATUS, F_CONFIRMED };
+
+static const struct result_shape facts_shape = {
+    "what the log brings", "tBBBbbcTBTU", 1, 1
+};
+
+static void put_facts(const struct source *s, struct buf *sql)
+{
+    const struct relation *t = &s->facts.table;
+
+    buf_puts(sql, "SELECT current_setting('wal_level'), p.oid IS NOT NULL, p.pubinsert AND"
+                  " p.pubupdate AND p.pubdelete, p.pubviaroot, EXISTS (SELECT FROM"
+                  " pg_publication_tables WHERE pubname = p.pubname AND schemaname = ");
+    sql_put_literal(sql, t->schema);
+    buf_puts(sql, " AND tablename = ");
+    sql_put_literal(sql, t->name);
+    /* columns of 15: row filters and lists of columns */
+    buf_puts(sql, "), EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid AND"
+                  " r.prrelid = c.oid AND (to_jsonb(r)->>'prqual' IS NOT NULL OR"
+                  " to_jsonb(r)->>'prattrs' IS NOT NULL)), c.relreplident, coalesce(s.plugin::text,"
+                  " CASE WHEN s.slot_name IS NOT NULL THEN '' END),"
+                  " s.database = current_database(), s.wal_status,"
+                  " s.confirmed_flush_lsn - '0/0' FROM pg_class c LEFT JOIN pg_publication p"
+                  " ON p.pubname = ");
+    sql_put_literal(sql, s->config->publication);
+    buf_puts(sql, " LEFT JOIN pg_replication_slots s ON s.slot_name = ");
+    sql_put_literal(sql, s->config->slot);
+    buf_puts(sql, " WHERE c.oid = ");
+    sql_put_regclass(sql, t);
+    buf_puts(sql, ";");
+}
+
+static bool read_facts(struct source *s, const struct result *r, struct err *e)
+{
+    struct own *log = log_of(s);
+    const char *plugin = result_text(r, 0, F_PLUGIN), *status = result_text(r, 0, F_STATUS);
+
+    (void)e;
+    log->is_known = true;
+    snprintf(log->wal_level, sizeof log->wal_level, "%s", result_text(r, 0, F_LEVEL));
+    log->has_publication = result_bool(r, 0, F_PUBLICATION);
+    log->has_all_ops = result_bool(r, 0, F_OPS);
+    log->has_root = result_bool(r, 0, F_ROOT);
+    log->is_published = result_bool(r, 0, F_PUBLISHED);
+    log->is_filtered = result_bool(r, 0, F_FILTERED);
+    log->identity = *result_text(r, 0, F_IDENTITY);
+    log->has_slot = plugin != NULL;
+    log->is_ours = plugin != NULL && strcmp(plugin, "pgoutput") == 0 && result_bool(r, 0, F_HERE);
+    log->is_lost = status != NULL && strcmp(status, "lost") == 0;
+    log->confirmed = result_u64(r, 0, F_CONFIRMED);
+    return true;
+}
+
+/* Errors of the slot and the role, as sentences. */
+static void explain(const struct source *s, struct err *e)
+{
+    const struct config *c = s->config;
+    const struct err cause = *e;
+
+    if (e->code != ERR_SQL)
+        return;
+    if (strcmp(e->sqlstate, "42501") == 0 && strstr(e->msg, "replication") != NULL)
+        (void)!err_set(e, ERR_REFUSED, "the role may not read the log: ALTER ROLE ... REPLICATION "
+                       "(on RDS: GRANT rds_replication TO ...): %.500s", cause.msg);
+    else if (strcmp(e->sqlstate, "55006") == 0)
+        err_set(e, ERR_CONNECTION, "is the script running twice? %.500s", cause.msg);
+    else if (strcmp(e->sqlstate, "53400") == 0)
+        err_set(e, ERR_CONNECTION, "slot %s cannot be made: %.500s", c->slot, cause.msg);
+}
+
+static bool refuse_publication(const struct source *s, const char *what, struct err *e)
+{
+    return err_set(e, ERR_REFUSED, "%s.%s: publication %s %s", s->facts.table.schema,
+                   s->facts.table.name, s->config->publication, what);
+}
+
+static bool check_publication(const struct source *s, struct err *e)
+{
+    const struct own *log = log_of(s);
+    const struct relation *t = &s->facts.table;
+
+    if (!log->has_publication)
+        return err_set(e, ERR_REFUSED, "there is no publication %s: CREATE PUBLICATION %s FOR TABLE"
+                       " %s.%s WITH (publish_via_partition_root = true)", s->config->publication,
+                       s->config->publication, t->schema, t->name);
+    if (!log->is_published)
+        return err_set(e, ERR_REFUSED, "publication %s does not have %s.%s: ALTER PUBLICATION %s "
+                       "ADD TABLE %s.%s", s->config->publication, t->schema, t->name,
+                       s->config->publication, t->schema, t->name);
+    if (!log->has_all_ops)
+        return refuse_publication(s, "leaves out inserts, updates or deletes: ALTER PUBLICATION ..."
+                                  " SET (publish = 'insert, update, delete, truncate')", e);
+    if (log->is_filtered)
+        return refuse_publication(s, "has a row filter or a list of columns: name a publication "
+                                  "without", e);
+    return !t->is_tree || log->has_root ||
+           refuse_publication(s, "publishes partitions one by one: ALTER PUBLICATION ... SET "
+                              "(publish_via_partition_root = true)", e);
+}
+
+static bool check_columns(const struct source *s, struct err *e)
+{
+    const struct rowtype *t = s->facts.rowtype;
+
+    for (size_t i = 0; i < t->n_columns; i++) {
+        const struct rowtype_column *column = &t->columns[i];
+
+        if (column->wants_to_json)
+            return err_set(e, ERR_REFUSED, "%s.%s: column \"%s\" is of type %s, whose JSON only a "
+                           "query can make: leave it out of columns, or use capture = \"xmin\"",
+                           t->schema, t->table, column->name, column->type);
+        if (column->expression != NULL)
+            return err_set(e, ERR_REFUSED, "%s.%s: column \"%s\" is generated, and the log does not"
+                           " have it: leave it out of columns, or use capture = \"xmin\"",
+                           t->schema, t->table, column->name);
+    }
+    return true;
+}
+
+static bool check(const struct source *s, struct err *e)
+{
+    const struct own *log = log_of(s);
+    const struct relation *t = &s->facts.table;
+
+    if (s->facts.identity.in_recovery)
+        return err_set(e, ERR_REFUSED, "capture = \"logical\" reads a primary, and this is a "
+                       "standby");
+    if (strcmp(log->wal_level, "logical") != 0)
+        return err_set(e, ERR_REFUSED, "capture = \"logical\" needs wal_level = logical, and it is "
+                       "%s: ALTER SYSTEM SET wal_level = 'logical', and restart the server",
+                       log->wal_level);
+    /* where a position is by the log, what the publication lacks now is a hole: see why_lost */
+    if ((!holds(&s->position) && !check_publication(s, e)) || !check_columns(s, e))
+        return false;
+    if (log->identity == 'n' || s->facts.rowtype->n_key == 0)
+        return err_set(e, ERR_REFUSED, "%s.%s: updates and deletes of it do not say of which row, "
+                       "see ALTER TABLE ... REPLICA IDENTITY", t->schema, t->name);
+    return !log->has_slot || log->is_ours ||
+           err_set(e, ERR_REFUSED, "slot %s is of another database or plug-in: name another one",
+                   s->config->slot);
+}
+
+/* ---- positions ---- */
+
+static uint64_t oldest_xid(const struct position *p)
+{
+    return p->horizon.floor;
+}
+
+static bool stays(const struct source *s)
+{
+    return s->declared == &method_logical;
+}
+
+static bool wants_poll(const struct source *s)
+{
+    return !holds(&s->position) || !stays(s);
+}
+
+static bool is_ready(const struct source *s)
+{
+    return holds(&s->position) || !stays(s);
+}
+
+/* Why the log cannot bring what follows the position; NULL: it can. */
+static const char *why_lost(const struct source *s)
+{
+    const struct logical *l = &s->position.logical;
+    const struct own *log = log_of(s);
+
+    if (strcmp(l->slot, s->config->slot) != 0)
+        return "the source names another slot";
+    if (!log->has_slot)
+        return "the slot is not there any more";
+    if (log->is_lost)
+        return "the slot is lost, since it held too much of the log";
+    if (log->confirmed > l->lsn)
+        return "the slot was moved by somebody else, or the state file is an old one";
+    if (!log->is_published || !log->has_all_ops || log->is_filtered)
+        return "the publication does not have all changes of the table any more";
+    for (size_t i = 0; i < s->facts.table.n_leaves; i++)
+        if (position_leaf(&s->position, s->facts.table.leaves[i].oid) == NULL)
+            return "a partition is new";
+    return NULL;
+}
+
+/* Rows since the floor come again, what is not there any more is not known: nothing else is lost,
+ * so the position goes on as one of xmins. */
+static bool check_position(struct source *s, const char **why)
+{
+    const char *lost = stays(s) ? why_lost(s) : NULL;
+    struct err ignored;
+    char text[200];
+
+    (void)why;
+    if (lost == NULL)
+        return true;
+    snprintf(text, sizeof text, "%s: what changed since transaction %llu is read by xmin; deletes "
+             "since then are not known", lost, (unsigned long long)s->position.horizon.floor);
+    if (!source_add_notice(s, LOG_WARN, text, &ignored))
+        return true; /* no memory for it: the next step says so */
+    source_forget_polled(s);
+    logical_end(&s->position.logical);
+    return true;
+}
+
+/* ---- the slot ---- */
+
+static const struct result_shape text_shape = { "the slot's snapshot", "t", 1, 1 };
+
+/* Reads which xids the snapshot shows that was exported with the slot. */
+static bool read_snapshot(struct own *log, struct conn *conn, const char *name, struct err *e)
+{
+    struct result *rows = NULL;
+    struct buf sql;
+    bool ok;
+
+    buf_init(&sql, BUF_SQL_MAX);
+    buf_printf(&sql, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;SET TRANSACTION SNAPSHOT '%s'"
+               ";SELECT pg_catalog.pg_current_snapshot();COMMIT", name);
+    ok = buf_ok(&sql) ? conn_run(conn, sql.data, &text_shape, &rows, 1, e) : err_memory(e);
+    buf_fini(&sql);
+    if (ok) {
+        free(log->shown);
+        log->shown = strdup(result_text(rows, 0, 0));
+        ok = log->shown != NULL || err_memory(e);
+    }
+    result_free(rows);
+    return ok;
+}
+
+/* The slot of the position is ours, and nobody relies on it: what it has is of no use. */
+static bool drop_slot(const struct source *s, struct replication *r, struct err *e)
+{
+    struct err why;
+
+    if (replication_drop_slot(r, s->config->slot, &why) || strcmp(why.sqlstate, "42704") == 0)
+        return true;
+    *e = why;
+    return false;
+}
+
+static bool make_slot(struct source *s, struct replication *r, struct conn *conn, struct err *e)
+{
+    struct own *log = log_of(s);
+    struct replication_slot slot;
+    char name[80];
+
+    if (!s->shares_log && !drop_slot(s, r, e))
+        return false;
+    snprintf(name, sizeof name, s->shares_log ? "%.50s_%zu" : "%.63s", s->config->slot, s->number);
+    if (!replication_create_slot(r, name, s->shares_log, &slot, e) ||
+        !read_snapshot(log, conn, slot.snapshot, e))
+        return false;
+    log->lsn = slot.lsn;
+    return true;
+}
+
+/* True if the position is to be handed over, and may be: it says which slot is ours. */
+static bool is_handing_over(const struct source *s)
+{
+    const struct position *p = &s->position;
+
+    return p->phase == POSITION_POLL && !holds(p) && log_of(s)->is_known &&
+           p->logical.slot != NULL && strcmp(p->logical.slot, s->config->slot) == 0 &&
+           method_that_holds(p) == &method_xmin;
+}
+
+/* What the log brings begins with a slot, which must be there before the poll's snapshot is
+ * taken. */
+static bool prepare(struct source *s, struct conn *conn, struct err *e)
+{
+    struct own *log = log_of(s);
+    struct replication *r;
+    bool ok;
+
+    if (!is_handing_over(s) || (log->lsn != 0 && s->log_passed <= log->lsn))
+        return true;
+    log->lsn = 0;
+    r = replication_open(conn, NULL, e);
+    ok = r != NULL && make_slot(s, r, conn, e);
+    replication_close(r, NULL);
+    if (!ok)
+        explain(s, e);
+    return ok;
+}
+
+/* ---- steps ---- */
+
+/* The position is to name the slot before that is made, so that nobody else's is dropped. */
+static bool name_slot(struct source *s, struct err *e)
+{
+    char *copy = strdup(s->config->slot);
+
+    if (copy == NULL)
+        return err_memory(e);
+    free(s->position.logical.slot);
+    s->position.logical.slot = copy;
+    return true;
+}
+
+static bool begin_taking(struct source *s, struct method_step *step, struct conn *conn,
+                         struct err *e)
+{
+    struct own *log = log_of(s);
+    struct horizon_snapshot s0;
+
+    if (!is_handing_over(s)) {
+        step->is_idle = true;
+        return name_slot(s, e);
+    }
+    /* another source may have made the slot anew since, or the position has become one of xmins in
+     * this step */
+    if (log->lsn == 0 || !log->has_slot || log->confirmed > log->lsn ||
+        !horizon_parse_snapshot(&s0, log->shown)) {
+        log->lsn = 0;
+        step->is_idle = true;
+        return true;
+    }
+    if (!logical_contains(&s->facts.snapshot, &s0)) {
+        err_set(e, ERR_SQL, "a transaction is in the log and not visible yet: does a standby let it"
+                " wait?");
+        memcpy(e->sqlstate, "40001", 6);
+        return false;
+    }
+    step->is_held = true;
+    return method_xmin.begin(s, step, conn, e);
+}
+
+/* Nobody but the user knows whether others use it. */
+static bool tell_of_slot(struct source *s, struct err *e)
+{
+    char text[200];
+
+    snprintf(text, sizeof text, "this source does not use slot %s any more: unless another one does"
+             ", drop it, or it holds the server's log: SELECT pg_drop_replication_slot('%s')",
+             s->position.logical.slot, s->position.logical.slot);
+    return source_add_notice(s, LOG_WARN, text, e);
+}
+
+static bool begin(struct source *s, struct method_step *step, struct conn *conn, struct err *e)
+{
+    switch (step->hand_over) {
+    case METHOD_TAKES:
+        return begin_taking(s, step, conn, e);
+    case METHOD_GIVES:
+        step->is_held = step->learns_all = true;
+        return tell_of_slot(s, e) && method_xmin.begin(s, step, conn, e);
+    case METHOD_STAYS:
+        step->is_idle = true;
+        break;
+    }
+    return true;
+}
+
+static bool take_over(struct source *s, struct method_step *step, struct err *e)
+{
+    struct own *log = log_of(s);
+
+    if (step->is_idle) {
+        step->goes_on = true;
+        return true;
+    }
+    if (!method_move_horizon(s, step, e))
+        return false;
+    step->goes_on = step->has_left || (source_counts_keys(s) && !step->is_counted);
+    if (step->goes_on)
+        return true;
+    s->position.is_learned = false; /* the log tells what is deleted from now on */
+    if (!logical_begin(&s->position.logical, log->lsn, s->facts.snapshot.text,
+                       s->facts.identity.lsn))
+        return err_memory(e);
+    log->lsn = 0;
+    return true;
+}
+
+/* The floor of the horizon follows, see above. */
+static bool raise_floor(struct source *s, struct err *e)
+{
+    struct horizon *h = &s->position.horizon;
+    struct own *log = log_of(s);
+    struct xidset left = { 0 };
+
+    if (log->xmin_lsn != 0 && s->position.logical.lsn >= log->xmin_lsn && log->xmin > h->floor) {
+        for (size_t i = xidset_lower_bound(&h->seen, log->xmin); i < h->seen.n; i++)
+            if (!xidset_add(&left, h->seen.v[i])) {
+                xidset_fini(&left);
+                return err_memory(e);
+            }
+        xidset_fini(&h->seen);
+        h->seen = left; /* moves */
+        h->floor = log->xmin;
+        log->xmin_lsn = 0;
+    }
+    if (log->xmin_lsn == 0) {
+        log->xmin = s->facts.snapshot.xmin;
+        log->xmin_lsn = s->facts.identity.lsn;
+    }
+    return true;
+}
+
+static bool advance(struct source *s, struct method_step *step, struct err *e)
+{
+    char *text;
+
+    switch (step->hand_over) {
+    case METHOD_TAKES:
+        return take_over(s, step, e);
+    case METHOD_GIVES:
+        logical_fini(&s->position.logical);
+        return method_move_horizon(s, step, e);
+    case METHOD_STAYS:
+        break;
+    }
+    text = strdup(s->facts.snapshot.text);
+    if (text == NULL)
+        return err_memory(e);
+    source_forget_polled(s);
+    s->polled = text;
+    return raise_floor(s, e);
+}
+
+const struct method method_logical = {
+    .capture = CONFIG_BY_LOGICAL,
+    .report = ", by the log",
+    .source_size = sizeof(struct own),
+    .source_fini = fini_source,
+    .put_facts = put_facts,
+    .read_facts = read_facts,
+    .facts_shape = &facts_shape,
+    .explain = explain,
+    .check = check,
+    .put_try = method_put_try,
+    .holds = holds,
+    .check_position = check_position,
+    .stays = stays,
+    .is_ready = is_ready,
+    .oldest_xid = oldest_xid,
+    .prepare = prepare,
+    .wants_poll = wants_poll,
+    .range = { .put = method_put_range, .take = method_take_range },
+    .leaf = { .put = method_put_leaf, .take = method_take_leaf },
+    .xids = { .put = method_put_xids, .take = method_take_xid },
+    .begin = begin,
+    .advance = advance,
+};

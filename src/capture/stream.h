@@ -1,0 +1,62 @@
+/* stream.h -- one stream of the server's log for the sources of a slot.
+ *
+ * Makes chunks of what pgoutput sends, in the order of commits across all sources:
+ *
+ *     Begin    orders   items   orders   Commit   Begin    items   Commit      nothing more
+ *              chunk    chunk   chunk                      chunk               last chunks
+ *
+ * A batch is a group of whole transactions. It ends when it is big enough or nothing more is there;
+ * then each source that it brought something for gets a last chunk with its position. A source
+ * skips what its position has. If the connection is lost in the middle of a transaction, of which
+ * rows were handed out, they are passed over when it comes again: the log does not change.
+ *
+ * A source that is attached belongs to the stream, until it is detached between two batches.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef STREAM_H
+#define STREAM_H
+
+#include "capture/source.h"
+
+struct stream;
+
+/* <slot>, <publication>: borrowed. Returns owned, or NULL: out of memory. */
+struct stream *stream_new(const char *slot, const char *publication, size_t n_sources);
+void stream_free(struct stream *st);
+
+/* Source <i> of the stream, whose changes come by the log, from its position on. */
+void stream_attach(struct stream *st, size_t i, struct source *source);
+void stream_detach(struct stream *st, size_t i);
+
+/* True in the middle of a batch: nothing may be attached or detached. */
+bool stream_is_amid(const struct stream *st);
+
+/* The log was read up to here. */
+uint64_t stream_passed(const struct stream *st);
+
+enum stream_found {
+    STREAM_NOTHING, /* nothing came until the deadline */
+    STREAM_SOME,
+    STREAM_BATCH,   /* a batch is over */
+};
+
+/* Reads what there is to read, on a connection like <conn>, which is for other questions; waits
+ * until <deadline_ms> if there is nothing. Adds messages to <out>. After an error the stream is
+ * closed, and begins anew with the next call. */
+bool stream_read(struct stream *st, struct conn *conn, int64_t deadline_ms, struct queue_list *out,
+                 enum stream_found *found, struct err *e) WARN_UNUSED;
+
+/* Adds the position of each source that has moved since it was told last. Not amid a batch. */
+bool stream_tell(struct stream *st, struct queue_list *out, struct err *e) WARN_UNUSED;
+
+/* Tells the server that all before <lsn> is saved; <asks>: it is to say how far it is. */
+bool stream_confirm(struct stream *st, uint64_t lsn, bool asks, struct err *e) WARN_UNUSED;
+
+/* Ends a batch that cannot go on: adds what there is of it to <out>. Of a transaction that is not
+ * whole rows may come again. */
+bool stream_abandon(struct stream *st, struct queue_list *out, struct err *e) WARN_UNUSED;
+
+/* Closes the connection. */
+void stream_close(struct stream *st);
+
+#endif

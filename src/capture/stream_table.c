@@ -1,0 +1,232 @@
+/* stream_table.c -- the columns of a relation of the log in the rows of a source.
+ * SPDX-License-Identifier: MIT */
+#include "capture/stream_table.h"
+
+#include "base/array.h"
+#include "pg/copytext.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void forget_columns(struct stream_table *t)
+{
+    for (size_t i = 0; i < t->n; i++)
+        free(t->names[i]);
+    free(t->names);
+    free(t->is_key);
+    free(t->fields);
+    free(t->old);
+    free(t->column);
+    rowtype_unref(t->rowtype);
+    *t = (struct stream_table){ .oid = t->oid, .source = SIZE_MAX };
+}
+
+void stream_table_fini_all(struct stream_table_list *ts)
+{
+    for (size_t i = 0; i < ts->n; i++)
+        forget_columns(&ts->v[i]);
+    free(ts->v);
+    *ts = (struct stream_table_list){ 0 };
+}
+
+static struct stream_table *find(const struct stream_table_list *ts, uint32_t oid)
+{
+    for (size_t i = 0; i < ts->n; i++)
+        if (ts->v[i].oid == oid)
+            return &ts->v[i];
+    return NULL;
+}
+
+bool stream_table_announce(struct stream_table_list *ts, const struct pgoutput_relation *r,
+                            struct err *e)
+{
+    struct stream_table *t = find(ts, r->oid);
+    struct pgoutput_columns columns = r->columns;
+    struct pgoutput_column column;
+    size_t room = columns.n + 1;
+
+    if (t == NULL) {
+        if (!ARRAY_PUSH(ts->v, ts->n, ts->cap, ((struct stream_table){ .oid = r->oid })))
+            return err_memory(e);
+        t = &ts->v[ts->n - 1];
+    }
+    forget_columns(t);
+    t->identity = r->identity;
+    t->names = calloc(room, sizeof *t->names);
+    t->is_key = calloc(room, sizeof *t->is_key);
+    t->fields = calloc(room, sizeof *t->fields);
+    t->old = calloc(room, sizeof *t->old);
+    if (t->names == NULL || t->is_key == NULL || t->fields == NULL || t->old == NULL)
+        return err_memory(e);
+    for (; pgoutput_next_column(&columns, &column); t->n++) {
+        if ((t->names[t->n] = strdup(column.name)) == NULL)
+            return err_memory(e);
+        t->is_key[t->n] = column.is_key;
+    }
+    return true;
+}
+
+/* The place of the column with this name; SIZE_MAX: there is none. */
+static size_t place_of(const struct stream_table *t, const char *name)
+{
+    for (size_t i = 0; i < t->n; i++)
+        if (strcmp(t->names[i], name) == 0)
+            return i;
+    return SIZE_MAX;
+}
+
+static bool has_column(const struct rowtype *s, const char *name)
+{
+    for (size_t i = 0; i < s->n_columns; i++)
+        if (strcmp(s->columns[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+/* The key must be part of the replica identity, or nobody knows which row was deleted. */
+static bool check_key(const struct stream_table *t, const struct rowtype *s, struct err *e)
+{
+    for (size_t k = 0; k < s->n_key; k++) {
+        size_t at = t->column[s->key[k]];
+
+        if (at == SIZE_MAX || !t->is_key[at])
+            return err_set(e, ERR_REFUSED, "%s.%s: column \"%s\" of the key is not part of the "
+                           "replica identity: ALTER TABLE %s.%s REPLICA IDENTITY FULL, or USING "
+                           "INDEX a unique index that has it", s->schema, s->table,
+                           s->columns[s->key[k]].name, s->schema, s->table);
+    }
+    return true;
+}
+
+static bool map(struct stream_table *t, size_t i, struct rowtype *s, struct err *e)
+{
+    size_t *column = calloc(s->n_columns + 1, sizeof *column);
+
+    if (column == NULL)
+        return err_memory(e);
+    free(t->column);
+    rowtype_unref(t->rowtype);
+    t->column = column;
+    t->rowtype = rowtype_ref(s);
+    t->source = i;
+    for (size_t k = 0; k < s->n_columns; k++)
+        column[k] = place_of(t, s->columns[k].name);
+    return check_key(t, s, e);
+}
+
+bool stream_table_find(struct stream_table_list *ts, uint32_t oid, size_t i,
+                        const struct source *source, struct stream_table **t, bool *is_known,
+                        struct err *e)
+{
+    struct rowtype *s = source->facts.rowtype;
+
+    *is_known = true;
+    *t = find(ts, oid);
+    if (*t == NULL || ((*t)->source == i && (*t)->rowtype == s))
+        return true;
+    for (size_t k = 0; source->config->n_columns == 0 && k < (*t)->n; k++)
+        *is_known = *is_known && has_column(s, (*t)->names[k]);
+    for (size_t k = 0; k < s->n_columns; k++)
+        *is_known = *is_known && place_of(*t, s->columns[k].name) != SIZE_MAX;
+    return map(*t, i, s, e);
+}
+
+/* ---- fields ---- */
+
+static bool read_fields(const struct stream_table *t, struct pgoutput_tuple tuple,
+                        struct pgoutput_field *fields, struct err *e)
+{
+    if (tuple.n != t->n)
+        return err_set(e, ERR_ANSWER, "a row of the log has %zu columns where %zu were announced",
+                       tuple.n, t->n);
+    for (size_t i = 0; pgoutput_next_field(&tuple, &fields[i]); i++)
+        ;
+    return true;
+}
+
+static void put_field(const struct pgoutput_field *f, struct buf *line)
+{
+    if (f->value == PGOUTPUT_TEXT)
+        copytext_escape(line, f->p, f->len);
+    else
+        buf_puts(line, "\\N");
+}
+
+static bool refuse_unchanged(const struct stream_table *t, size_t column, struct err *e)
+{
+    const struct rowtype *s = t->rowtype;
+
+    return err_set(e, ERR_REFUSED, "%s.%s: the log does not have the value of column \"%s\", which"
+                   " is a long one that an update left as it was: ALTER TABLE %s.%s REPLICA "
+                   "IDENTITY FULL", s->schema, s->table, s->columns[column].name, s->schema,
+                   s->table);
+}
+
+bool stream_table_put_row(const struct stream_table *t, const struct pgoutput_row *row,
+                          struct buf *line, struct err *e)
+{
+    buf_clear(line);
+    if (!read_fields(t, row->new, t->fields, e) ||
+        (row->has_old == PGOUTPUT_OLD_ROW && !read_fields(t, row->old, t->old, e)))
+        return false;
+    for (size_t k = 0; k < t->rowtype->n_columns; k++) {
+        size_t at = t->column[k];
+        const struct pgoutput_field *f = at != SIZE_MAX ? &t->fields[at] : NULL;
+
+        if (k > 0)
+            buf_putc(line, '\t');
+        if (f != NULL && f->value == PGOUTPUT_UNCHANGED)
+            f = row->has_old == PGOUTPUT_OLD_ROW ? &t->old[at] : f;
+        if (f != NULL && f->value == PGOUTPUT_UNCHANGED)
+            return refuse_unchanged(t, k, e);
+        put_field(f != NULL ? f : &(struct pgoutput_field){ .value = PGOUTPUT_NULL }, line);
+    }
+    return buf_ok(line) || err_memory(e);
+}
+
+static bool is_key(const struct rowtype *s, size_t column)
+{
+    for (size_t k = 0; k < s->n_key; k++)
+        if (s->key[k] == column)
+            return true;
+    return false;
+}
+
+bool stream_table_put_key(const struct stream_table *t, const struct pgoutput_tuple *old,
+                          struct buf *line, struct err *e)
+{
+    buf_clear(line);
+    if (!read_fields(t, *old, t->old, e))
+        return false;
+    for (size_t k = 0; k < t->rowtype->n_columns; k++) {
+        if (k > 0)
+            buf_putc(line, '\t');
+        if (is_key(t->rowtype, k))
+            put_field(&t->old[t->column[k]], line);
+        else
+            buf_puts(line, "\\N");
+    }
+    return buf_ok(line) || err_memory(e);
+}
+
+static bool is_equal(const struct pgoutput_field *a, const struct pgoutput_field *b)
+{
+    if (a->value != PGOUTPUT_TEXT || b->value != PGOUTPUT_TEXT)
+        return a->value == b->value || a->value == PGOUTPUT_UNCHANGED ||
+               b->value == PGOUTPUT_UNCHANGED;
+    return a->len == b->len && memcmp(a->p, b->p, a->len) == 0;
+}
+
+bool stream_table_is_other_key(const struct stream_table *t, const struct pgoutput_row *row,
+                               bool *is, struct err *e)
+{
+    *is = false;
+    if (!read_fields(t, row->old, t->old, e) || !read_fields(t, row->new, t->fields, e))
+        return false;
+    for (size_t k = 0; k < t->rowtype->n_key; k++) {
+        size_t at = t->column[t->rowtype->key[k]];
+
+        *is = *is || !is_equal(&t->old[at], &t->fields[at]);
+    }
+    return true;
+}

@@ -1,0 +1,58 @@
+/* stream_table.h -- the columns of a relation of the log in the rows of a source.
+ *
+ * The log announces a relation before its first row, and when its columns have changed. Columns are
+ * found by name: those that the source does not read are passed over, and those that the relation
+ * does not have are NULL. No I/O.
+ *
+ * SPDX-License-Identifier: MIT */
+#ifndef STREAM_TABLE_H
+#define STREAM_TABLE_H
+
+#include "capture/source.h"
+#include "pg/pgoutput.h"
+
+/* A relation, and for one source at a time where its columns are. */
+struct stream_table {
+    uint32_t oid;
+    char identity;
+    char **names; /* n of them; owned, as is <is_key> */
+    bool *is_key;
+    size_t n;
+    size_t source;           /* its number in the stream; SIZE_MAX: none yet */
+    struct rowtype *rowtype; /* counted reference; NULL: none yet */
+    size_t *column;          /* of each of the row type's columns; SIZE_MAX: there is none; owned */
+    struct pgoutput_field *fields, *old; /* scratch, n of each; owned */
+};
+
+/* Zeroed is empty. */
+struct stream_table_list {
+    struct stream_table *v;
+    size_t n, cap;
+};
+
+void stream_table_fini_all(struct stream_table_list *ts);
+
+/* A relation message: what was known of it is not true any more. */
+bool stream_table_announce(struct stream_table_list *ts, const struct pgoutput_relation *r,
+                            struct err *e) WARN_UNUSED;
+
+/* The table with this oid for source <i>, borrowed until the next call; *t NULL: it was not
+ * announced. *is_known: the source knows its columns, all of them and no others. ERR_REFUSED if its
+ * rows do not say which key they are of. */
+bool stream_table_find(struct stream_table_list *ts, uint32_t oid, size_t i,
+                        const struct source *source, struct stream_table **t, bool *is_known,
+                        struct err *e) WARN_UNUSED;
+
+/* Write the fields of the row type into <line>, which is cleared: of the row; or of a key, the
+ * others being NULL. ERR_ANSWER if the tuple has not the columns that were announced, ERR_REFUSED
+ * if it lacks a value. */
+bool stream_table_put_row(const struct stream_table *t, const struct pgoutput_row *row,
+                          struct buf *line, struct err *e) WARN_UNUSED;
+bool stream_table_put_key(const struct stream_table *t, const struct pgoutput_tuple *old,
+                          struct buf *line, struct err *e) WARN_UNUSED;
+
+/* An update whose old row came too: *is: the key is another one now. */
+bool stream_table_is_other_key(const struct stream_table *t, const struct pgoutput_row *row,
+                               bool *is, struct err *e) WARN_UNUSED;
+
+#endif

@@ -1,0 +1,296 @@
+/* nats.c -- a client of NATS for JetStream, by libnats. Module pgcdc.native.nats:
+ *   open{servers=, user=, password=, jwt=, seed=, ca=, cert=, key=, has_tls=, timeout=, window=}
+ *     -> client | nil, message. See struct nats_login; seconds, and how many messages may be
+ *     unanswered. It connects in the background;
+ *   unique() -> text that nobody else has;
+ *   decode64(text) -> bytes, or nil if it is no base64.
+ * Methods of a client:
+ *   wait(seconds, is_for_all) -> true if something has happened, false if not; nil, message,
+ *     whether login or privileges are the reason: it is broken. See nats_conn_wait;
+ *   is_connected(); max_payload() -> bytes; address() -> URL of the server;
+ *   publish(number, lane, subject, headers, data) -> true, or false: there are too many unanswered
+ *     ones, or one of the same lane (an integer). Headers: names and values in turns, each with a
+ *     NUL after it;
+ *   ask(number, subject, headers, data): sends a question;
+ *   in_flight() -> how many published messages are unanswered;
+ *   answer() -> kind, number, data, status, subject, reply, id of the next answer; nil: none is
+ *     there. Kind: "message" of a published one, whose answer is not just that it is stored;
+ *     "answer" to a question; number: what it was given. Status: the header of that name; id:
+ *     Pgcdc-Id, else Nats-Msg-Id. What a consumer brings has the number -1, and its own subject;
+ *   close().
+ * Nothing blocks but `wait`.
+ *
+ * SPDX-License-Identifier: MIT */
+#include "sinks/module.h"
+#include "sinks/nats_conn.h"
+
+#include <lauxlib.h>
+#include <string.h>
+
+#define CLIENT "pgcdc.nats"
+#define LONGEST_WAIT 100 /* ms */
+
+struct client {
+    struct nats_conn *conn;          /* NULL: closed */
+    struct nats_conn_answer *answer; /* the one that was told last; kept, as a push may throw */
+};
+
+/* The connection of the client at 1. */
+static struct nats_conn *conn_at(lua_State *L)
+{
+    struct client *c = luaL_checkudata(L, 1, CLIENT);
+
+    if (c->conn == NULL)
+        luaL_error(L, "the connection is closed");
+    return c->conn;
+}
+
+/* ---- the connection ---- */
+
+/* The text in a field of the table at 1, or NULL. The table keeps it. */
+static char *field(lua_State *L, const char *name)
+{
+    const char *text;
+
+    lua_getfield(L, 1, name);
+    text = lua_isstring(L, -1) ? lua_tostring(L, -1) : NULL;
+    lua_pop(L, 1);
+    return (char *)text; /* nobody writes to it */
+}
+
+static double number_field(lua_State *L, const char *name)
+{
+    double value;
+
+    lua_getfield(L, 1, name);
+    value = luaL_checknumber(L, -1);
+    lua_pop(L, 1);
+    return value;
+}
+
+static int open_client(lua_State *L)
+{
+    struct nats_login login;
+    struct client *c;
+
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_settop(L, 1);
+    c = lua_newuserdatauv(L, sizeof *c, 0);
+    *c = (struct client){ NULL, NULL };
+    luaL_setmetatable(L, CLIENT);
+    login = (struct nats_login){
+        .servers = field(L, "servers"), .user = field(L, "user"),
+        .password = field(L, "password"), .jwt = field(L, "jwt"), .seed = field(L, "seed"),
+        .ca = field(L, "ca"), .cert = field(L, "cert"), .key = field(L, "key"),
+        .timeout_ms = (int)(number_field(L, "timeout") * 1000),
+    };
+    luaL_argcheck(L, login.servers != NULL, 1, "servers");
+    lua_getfield(L, 1, "has_tls");
+    login.has_tls = lua_toboolean(L, -1);
+    c->conn = nats_conn_new(&login, (unsigned)number_field(L, "window"));
+    lua_settop(L, 2);
+    if (c->conn != NULL)
+        return 1;
+    lua_pushnil(L);
+    lua_pushliteral(L, "cannot start a thread for the connection");
+    return 2;
+}
+
+static int close_client(lua_State *L)
+{
+    struct client *c = luaL_checkudata(L, 1, CLIENT);
+
+    nats_conn_free(c->conn);
+    nats_conn_answer_free(c->answer);
+    *c = (struct client){ NULL, NULL };
+    return 0;
+}
+
+static int wait_client(lua_State *L)
+{
+    struct nats_conn *conn = conn_at(L);
+    int ms = (int)(luaL_checknumber(L, 2) * 1000);
+    bool has_moved = nats_conn_wait(conn, ms < LONGEST_WAIT ? ms : LONGEST_WAIT,
+                                    lua_toboolean(L, 3));
+    char failure[600];
+    enum nats_conn_state state = nats_conn_state(conn, failure, sizeof failure);
+
+    if (state == NATS_CONN_CONNECTING || state == NATS_CONN_CONNECTED) {
+        lua_pushboolean(L, has_moved);
+        return 1;
+    }
+    lua_pushnil(L);
+    lua_pushstring(L, failure);
+    lua_pushboolean(L, state == NATS_CONN_DENIED);
+    return 3;
+}
+
+static int is_connected(lua_State *L)
+{
+    char failure[1];
+
+    lua_pushboolean(L, nats_conn_state(conn_at(L), failure, sizeof failure) == NATS_CONN_CONNECTED);
+    return 1;
+}
+
+static int max_payload(lua_State *L)
+{
+    lua_pushinteger(L, nats_conn_max_payload(conn_at(L)));
+    return 1;
+}
+
+static int address(lua_State *L)
+{
+    lua_pushstring(L, nats_conn_address(conn_at(L)));
+    return 1;
+}
+
+static int in_flight(lua_State *L)
+{
+    lua_pushinteger(L, nats_conn_in_flight(conn_at(L)));
+    return 1;
+}
+
+/* ---- messages ---- */
+
+/* The message whose subject, headers and data are from <index> on. */
+static struct nats_conn_message check_message(lua_State *L, int index)
+{
+    struct nats_conn_message m;
+
+    m.subject = luaL_checkstring(L, index);
+    m.headers = luaL_checklstring(L, index + 1, &m.headers_len);
+    m.data = luaL_checklstring(L, index + 2, &m.len);
+    luaL_argcheck(L, m.headers_len == 0 || m.headers[m.headers_len - 1] == '\0', index + 1,
+                  "it does not end with a NUL");
+    return m;
+}
+
+static int publish(lua_State *L)
+{
+    struct nats_conn *conn = conn_at(L);
+    struct nats_conn_message m = check_message(L, 4);
+    enum nats_conn_result result = nats_conn_publish(conn, luaL_checkinteger(L, 2),
+                                                     (uint64_t)luaL_checkinteger(L, 3), &m);
+
+    if (result == NATS_CONN_NO_MEMORY)
+        return luaL_error(L, "not enough memory");
+    lua_pushboolean(L, result == NATS_CONN_TAKEN);
+    return 1;
+}
+
+static int ask(lua_State *L)
+{
+    struct nats_conn *conn = conn_at(L);
+    struct nats_conn_message m = check_message(L, 3);
+
+    if (nats_conn_ask(conn, luaL_checkinteger(L, 2), &m) == NATS_CONN_NO_MEMORY)
+        return luaL_error(L, "not enough memory");
+    return 0;
+}
+
+static void push_header(lua_State *L, natsMsg *msg, const char *name)
+{
+    const char *value = NULL;
+
+    if (natsMsgHeader_Get(msg, name, &value) == NATS_OK && value != NULL)
+        lua_pushstring(L, value);
+    else
+        lua_pushnil(L);
+}
+
+static int answer(lua_State *L)
+{
+    struct nats_conn *conn = conn_at(L);
+    struct client *c = lua_touserdata(L, 1);
+    natsMsg *msg;
+
+    nats_conn_answer_free(c->answer);
+    c->answer = nats_conn_answer(conn);
+    if (c->answer == NULL)
+        return 0;
+    msg = c->answer->msg;
+    lua_pushstring(L, c->answer->is_of_message ? "message" : "answer");
+    lua_pushinteger(L, c->answer->number);
+    lua_pushlstring(L, natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg));
+    push_header(L, msg, "Status");
+    lua_pushstring(L, natsMsg_GetSubject(msg));
+    lua_pushstring(L, natsMsg_GetReply(msg));
+    push_header(L, msg, "Pgcdc-Id");
+    if (lua_isnil(L, -1)) {
+        lua_pop(L, 1);
+        push_header(L, msg, "Nats-Msg-Id");
+    }
+    return 7;
+}
+
+/* ---- texts ---- */
+
+static int unique(lua_State *L)
+{
+    natsInbox *inbox = NULL;
+    natsStatus s = natsInbox_Create(&inbox);
+
+    if (s != NATS_OK)
+        return luaL_error(L, "%s", natsStatus_GetText(s));
+    lua_pushstring(L, inbox);
+    natsInbox_Destroy(inbox);
+    return 1;
+}
+
+static int decode64(lua_State *L)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    unsigned bits = 0, n = 0;
+    luaL_Buffer to;
+
+    while (len > 0 && text[len - 1] == '=')
+        len--;
+    luaL_buffinit(L, &to);
+    for (size_t i = 0; i < len; i++) {
+        const char *digit = text[i] != '\0' ? strchr(digits, text[i]) : NULL;
+
+        if (digit == NULL) {
+            lua_pushnil(L);
+            return 1;
+        }
+        bits = bits << 6 | (unsigned)(digit - digits);
+        n += 6;
+        if (n >= 8) {
+            n -= 8;
+            luaL_addchar(&to, (char)(bits >> n & 0xff));
+        }
+    }
+    luaL_pushresult(&to);
+    return 1;
+}
+
+/* ---- the module ---- */
+
+static int open_nats(lua_State *L)
+{
+    static const luaL_Reg methods[] = {
+        { "wait", wait_client }, { "is_connected", is_connected }, { "max_payload", max_payload },
+        { "address", address }, { "publish", publish }, { "ask", ask },
+        { "in_flight", in_flight }, { "answer", answer }, { "close", close_client },
+        { NULL, NULL },
+    };
+    static const luaL_Reg functions[] = {
+        { "open", open_client }, { "unique", unique }, { "decode64", decode64 }, { NULL, NULL },
+    };
+
+    luaL_newmetatable(L, CLIENT);
+    lua_pushliteral(L, CLIENT); /* getmetatable() gives its name only */
+    lua_setfield(L, -2, "__metatable");
+    lua_pushcfunction(L, close_client);
+    lua_setfield(L, -2, "__gc");
+    luaL_newlib(L, methods);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+    luaL_newlib(L, functions);
+    return 1;
+}
+
+PGCDC_MODULE("nats", "libnats " NATS_VERSION_STRING, open_nats);

@@ -1,0 +1,438 @@
+-- logical_test.lua: capture = "logical", changes by the server's log.
+-- SPDX-License-Identifier: MIT
+
+local cluster = require "cluster"
+local json = require "json"
+local killing = require "killing"
+local lu = require "luaunit"
+local native = require "native"
+local pgbench = require "pgbench"
+local program = require "program"
+local scope = require "scope"
+local tables = require "tables"
+local wait = require "wait"
+local watch = require "watch"
+
+local TestLogical = {}
+
+local conf = { wal_level = "logical", max_replication_slots = "20", max_wal_senders = "20" }
+local shared
+
+-- A cluster that writes what decoding needs.
+local function logical_cluster()
+   shared = shared or cluster.new { name = "logical", keep = true, conf = conf }
+   return shared
+end
+
+-- A database cannot be dropped before its slots.
+local function drop_slots(db)
+   wait.until_(function()
+      return db:value [[SELECT count(*) FROM (SELECT CASE WHEN active_pid IS NOT NULL
+         THEN pg_terminate_backend(active_pid) ELSE pg_drop_replication_slot(slot_name) IS NULL END
+         FROM pg_replication_slots WHERE database = current_database()) s]] == "0"
+   end, 20, "the end of all slots")
+end
+
+-- A database with a table t of three rows, in a publication.
+local function database(sql, one)
+   local db = (one or logical_cluster()):database()
+   scope.add(function() drop_slots(db) end)
+   db:exec [[CREATE TABLE t (id int PRIMARY KEY, v text);
+      INSERT INTO t SELECT n, 'v' || n FROM generate_series(1, 3) n;
+      CREATE PUBLICATION pgcdc FOR TABLE t WITH (publish_via_partition_root = true)]]
+   if sql then
+      db:exec(sql)
+   end
+   return db
+end
+
+local function start(db, more)
+   local options = { source = { capture = "logical", interval = 0.5 } }
+   for name, value in pairs(more or {}) do
+      options[name] = value
+   end
+   return watch.start(db, options)
+end
+
+-- The slot of the database, as text.
+local function slot(db, what)
+   return db:value("SELECT " .. what .. " FROM pg_replication_slots"
+      .. " WHERE database = current_database()")
+end
+
+-- What was delivered, as words: "r1 u2 d3".
+local function words(p)
+   local list = {}
+   for i, change in ipairs(p:changes()) do
+      local value = change.op ~= "delete" and "=" .. tostring(change.row.v) or ""
+      list[i] = change.op:sub(1, 1) .. change.key.id .. value
+   end
+   return table.concat(list, " ")
+end
+
+local function wait_words(p, expected)
+   local ok, why = pcall(p.wait_until, p, function() return words(p) == expected end, 20, expected)
+   lu.assertTrue(ok, words(p) .. '  ' .. tostring(why))
+end
+
+function TestLogical.test_first_read_then_the_log()
+   local db = database()
+   local p = start(db)
+   watch.wait_ready(p)
+   wait_words(p, "r1=v1 r2=v2 r3=v3")
+   db:exec "UPDATE t SET v = 'a' WHERE id = 1"
+   db:exec "UPDATE t SET v = 'b' WHERE id = 1"
+   db:exec "BEGIN; DELETE FROM t WHERE id = 2; INSERT INTO t VALUES (4, 'x'); COMMIT"
+   wait_words(p, "r1=v1 r2=v2 r3=v3 u1=a u1=b d2 i4=x")
+   p:stop()
+end
+
+function TestLogical.test_restart_goes_on_where_it_was()
+   local db = database()
+   local p = start(db)
+   watch.wait_ready(p)
+   db:exec "INSERT INTO t VALUES (4, 'x')"
+   wait_words(p, "r1=v1 r2=v2 r3=v3 i4=x")
+   p:stop()
+   db:exec "UPDATE t SET v = 'a' WHERE id = 4; UPDATE t SET v = 'b' WHERE id = 4"
+   db:exec "DELETE FROM t WHERE id = 1"
+   local again = start(db, { state = p.state })
+   wait_words(again, "u4=a u4=b d1")
+   again:stop()
+end
+
+-- The server is told what is saved, and nothing before that.
+function TestLogical.test_what_is_saved_is_confirmed()
+   local db = database()
+   local p = start(db)
+   watch.wait_ready(p)
+   db:exec "INSERT INTO t VALUES (4, 'x')"
+   local lsn = db:value "SELECT pg_current_wal_insert_lsn()"
+   wait.until_(function()
+      return slot(db, ("confirmed_flush_lsn >= '%s'"):format(lsn)) == "t"
+   end, 30, "a confirmed slot")
+   p:stop()
+end
+
+-- A switch of capture by one word loses nothing and repeats nothing.
+function TestLogical.test_from_xmin_and_back()
+   local db = database()
+   local function once(capture)
+      local result = watch.once(db, db.state, { capture = capture })
+      db.state = result.program.state
+      local p = result.program
+      return words(p)
+   end
+   lu.assertEquals(once "xmin", "r1=v1 r2=v2 r3=v3")
+   db:exec "UPDATE t SET v = 'a' WHERE id = 1"
+   lu.assertEquals(once "logical", "u1=a")
+   db:exec "UPDATE t SET v = 'b' WHERE id = 1; UPDATE t SET v = 'c' WHERE id = 1"
+   db:exec "BEGIN; INSERT INTO t VALUES (4, 'x'); DELETE FROM t WHERE id = 2; COMMIT"
+   lu.assertEquals(once "logical", "u1=b u1=c i4=x d2")
+   db:exec "UPDATE t SET v = 'y' WHERE id = 4"
+   lu.assertEquals(once "xmin", "u4=y")
+   lu.assertEquals(once "xmin", "")
+   db:exec "UPDATE t SET v = 'z' WHERE id = 4"
+   lu.assertEquals(once "logical", "u4=z")
+   lu.assertEquals(once "logical", "")
+end
+
+function TestLogical.test_columns_that_change()
+   local db = database()
+   local p = start(db)
+   watch.wait_ready(p)
+   db:exec "INSERT INTO t VALUES (4, 'x')"
+   wait_words(p, "r1=v1 r2=v2 r3=v3 i4=x")
+   db:exec "ALTER TABLE t ADD COLUMN w text"
+   db:exec "INSERT INTO t VALUES (5, 'y', 'new')"
+   wait_words(p, "r1=v1 r2=v2 r3=v3 i4=x i5=y")
+   lu.assertEquals(p:changes()[5].row.w, "new")
+   db:exec "ALTER TABLE t DROP COLUMN w"
+   db:exec "INSERT INTO t VALUES (6, 'z')"
+   wait_words(p, "r1=v1 r2=v2 r3=v3 i4=x i5=y i6=z")
+   lu.assertNil(p:changes()[6].row.w)
+   p:stop()
+end
+
+function TestLogical.test_a_key_that_changes()
+   local db = database()
+   local p = start(db)
+   watch.wait_ready(p)
+   db:exec "UPDATE t SET id = 9 WHERE id = 1"
+   wait_words(p, "r1=v1 r2=v2 r3=v3 d1 i9=v1")
+   db:exec "ALTER TABLE t REPLICA IDENTITY FULL; UPDATE t SET id = 8, v = 'b' WHERE id = 9"
+   db:exec "UPDATE t SET v = 'c' WHERE id = 8; DELETE FROM t WHERE id = 8"
+   wait_words(p, "r1=v1 r2=v2 r3=v3 d1 i9=v1 d9 i8=b u8=c d8")
+   p:stop()
+end
+
+-- A connection that is lost in the middle of a transaction: its rows come once.
+function TestLogical.test_a_stream_that_breaks_in_a_transaction()
+   local db = database()
+   local p = start(db)
+   watch.wait_ready(p)
+   db:exec "INSERT INTO t SELECT n, repeat('x', 200) FROM generate_series(10, 20009) n"
+   p:wait_until(function() return #p:lines() > 1000 end, 20, "a part of the transaction")
+   for _ = 1, 3 do
+      db:value [[SELECT count(pg_terminate_backend(active_pid)) FROM pg_replication_slots
+         WHERE database = current_database() AND active_pid IS NOT NULL]]
+      native.sleep(0.2)
+   end
+   p:wait_until(function() return #p:changes() >= 20003 end, 60, "all rows")
+   db:exec "INSERT INTO t VALUES (7, 'end')"
+   p:wait_until(function() return p:changes()[20004] end, 30, "the end")
+   for n = 10, 20009 do
+      lu.assertEquals(p:changes()[n - 6].key.id, n)
+   end
+   lu.assertEquals(#p:changes(), 20004)
+   p:stop()
+end
+
+function TestLogical.test_the_slot_is_dropped()
+   local db = database()
+   local p = start(db)
+   watch.wait_ready(p)
+   db:exec "INSERT INTO t VALUES (4, 'x')"
+   wait_words(p, "r1=v1 r2=v2 r3=v3 i4=x")
+   p:stop()
+   drop_slots(db)
+   db:exec "INSERT INTO t VALUES (5, 'y')"
+   p = start(db, { state = p.state })
+   p:wait_stderr("the slot is not there any more: what changed since transaction %d+ is read"
+      .. " by xmin; deletes since then are not known")
+   p:wait_until(function() return words(p):find "u5=y" end, 20, "the row")
+   db:exec "UPDATE t SET v = 'a' WHERE id = 5"
+   p:wait_until(function() return words(p):find "u5=a" end, 20, "the update")
+   -- while it runs
+   drop_slots(db)
+   db:exec "UPDATE t SET v = 'b' WHERE id = 5"
+   p:wait_until(function() return words(p):find "u5=b" end, 30, "the update")
+   db:exec "DELETE FROM t WHERE id = 5"
+   p:wait_until(function() return words(p):find "d5" end, 20, "the delete")
+   p:stop()
+end
+
+-- An output that nobody reads: the slot does not hold the log for ever, and nothing is lost.
+function TestLogical.test_the_slot_holds_no_more_than_it_may()
+   local db = database()
+   local p = start(db, { hold = true,
+      source = { capture = "logical", interval = 0.5, max_retained = "64M" } })
+   wait.until_(function() return slot(db, "count(*)") == "1" end, 20, "a slot")
+   wait.until_(function() return slot(db, "active") == "t" end, 20, "a stream")
+   db:exec "INSERT INTO t SELECT n, repeat('x', 1000) FROM generate_series(10, 5009) n"
+   for _ = 1, 70 do
+      db:exec "SELECT pg_logical_emit_message(false, 'x', repeat('x', 1000000))"
+   end
+   wait.until_(function() return slot(db, "count(*)") == "0" end, 40, "the end of the slot")
+   p:release()
+   p:wait_until(function() return #p:changes() >= 5003 end, 60, "all rows")
+   p:wait_stderr "slot pgcdc_%x+ held 0.1 GB of the log, more than max_retained, and was dropped"
+   db:exec "UPDATE t SET v = 'end' WHERE id = 1"
+   p:wait_until(function() return words(p):find "u1=end" end, 40, "the end")
+   local seen, n = {}, 0
+   for _, change in ipairs(p:changes()) do
+      n = n + (seen[change.key.id] and 0 or 1)
+      seen[change.key.id] = true
+   end
+   lu.assertEquals(n, 5003)
+   p:stop()
+end
+
+-- Wrong input: one line that says what is wrong and what to do.
+function TestLogical.test_bad_input()
+   local function fails(db, source, text)
+      local result = program.run { dsn = db, script = watch.script(tables.merge(
+         { table = "t", capture = "logical" }, source)), options = { "--once" } }
+      lu.assertEquals(result.status, 3, result.stderr)
+      lu.assertStrContains(result.stderr, text)
+   end
+   local db = database()
+   fails(db, { publication = "none" }, "there is no publication none: CREATE PUBLICATION none FOR"
+      .. " TABLE public.t WITH (publish_via_partition_root = true)")
+   db:exec "CREATE PUBLICATION empty; CREATE PUBLICATION half FOR TABLE t WITH (publish = 'insert')"
+   fails(db, { publication = "empty" }, "publication empty does not have public.t: ALTER"
+      .. " PUBLICATION empty ADD TABLE public.t")
+   fails(db, { publication = "half" }, "publication half leaves out inserts, updates or deletes")
+   db:exec "SELECT pg_create_logical_replication_slot('other', 'test_decoding')"
+   fails(db, { slot = "other" }, "slot other is of another database or plug-in: name another one")
+   db:exec "ALTER TABLE t REPLICA IDENTITY NOTHING"
+   fails(db, {}, "see ALTER TABLE ... REPLICA IDENTITY")
+   local plain = cluster.main():database()
+   plain:exec "CREATE TABLE t (id int PRIMARY KEY)"
+   fails(plain, {}, 'needs wal_level = logical, and it is replica: ALTER SYSTEM SET')
+end
+
+-- ---- exactness ----
+
+local history = [[
+   CREATE TABLE a (id int PRIMARY KEY, ver bigint);
+   CREATE TABLE b (id int PRIMARY KEY, ver bigint);
+   CREATE TABLE h (n bigserial PRIMARY KEY, t text, id int, op text, ver bigint);
+   CREATE SEQUENCE ver;
+   INSERT INTO a SELECT n, nextval('ver') FROM generate_series(1, 10) n;
+   INSERT INTO b SELECT n, nextval('ver') FROM generate_series(1, 20) n;
+   CREATE FUNCTION log() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+      INSERT INTO h (t, id, op, ver) VALUES (TG_TABLE_NAME, CASE TG_OP WHEN 'DELETE' THEN OLD.id
+         ELSE NEW.id END, lower(TG_OP), CASE TG_OP WHEN 'DELETE' THEN 0 ELSE NEW.ver END);
+      RETURN NULL; END $$;
+   CREATE TRIGGER log AFTER INSERT OR UPDATE OR DELETE ON a FOR EACH ROW EXECUTE FUNCTION log();
+   CREATE TRIGGER log AFTER INSERT OR UPDATE OR DELETE ON b FOR EACH ROW EXECUTE FUNCTION log();
+   ALTER PUBLICATION pgcdc ADD TABLE a, b, h]]
+
+local transaction = [[
+\set id random(1, 20)
+\set other random(1, 20)
+\set kind random(1, 8)
+BEGIN;
+INSERT INTO a VALUES (:id, nextval('ver')) ON CONFLICT (id) DO UPDATE SET ver = nextval('ver');
+SAVEPOINT s;
+UPDATE b SET ver = nextval('ver') WHERE id = :other;
+\if :kind = 1
+ROLLBACK TO s;
+\endif
+\if :kind = 2
+DELETE FROM a WHERE id = :id;
+\endif
+SAVEPOINT s2;
+UPDATE a SET ver = nextval('ver') WHERE id = :id;
+\if :kind = 3
+ROLLBACK;
+\else
+COMMIT;
+\endif
+]]
+
+-- The three tables into one file, which has each line once.
+local function exact_script(path)
+   return ([[
+local sink = pgcdc.sinks.jsonl { path = %q }
+for _, name in ipairs { "a", "b", "h" } do
+   local source = pgcdc.source { table = name, capture = "logical", interval = 0.5 }
+   source:on("ready", function() print("ready " .. name) end)
+   source:sink(sink)
+end]]):format(path)
+end
+
+-- The rest, once nobody writes any more.
+local function run_once(options)
+   local last = program.run(setmetatable({ options = { "--once" } }, { __index = options }))
+   lu.assertEquals(last.status, 0, last.stderr)
+end
+
+-- What the file says: the changes of a and b in order, and those that h tells of, as words.
+local function read_changes(path)
+   local told, wanted = {}, {}
+   for line in io.lines(path) do
+      local change = json.decode(line)
+      if change.table == "h" then
+         if change.op == "insert" then
+            wanted[#wanted + 1] = ("%s %s %d %d"):format(change.row.t, change.row.op,
+               change.row.id, change.row.ver)
+         end
+      elseif change.op ~= "read" then
+         told[#told + 1] = ("%s %s %d %d"):format(change.table, change.op, change.key.id,
+            change.op == "delete" and 0 or change.row.ver)
+      end
+   end
+   return told, wanted
+end
+
+-- The first read, and the poll that hands over, under writers, killed again and again: each version
+-- that is told is told once, no key goes back, and the last one of each key is what there is.
+function TestLogical.test_first_read_under_writers()
+   local db = database(history)
+   local path = scope.dir "exact" .. "/out.jsonl"
+   local options = { dsn = db, script = exact_script(path), seconds = 4, life = 0.6,
+      state = path .. ".db", write = function() native.sleep(0.01) end }
+   local writer = pgbench.start_script(db, transaction, "-c", "4", "-T", "5", "--max-tries=100")
+   killing.run(options)
+   pgbench.finish(writer, 60)
+   run_once(options)
+   local last, seen = { a = {}, b = {}, h = {} }, {}
+   for line in io.lines(path) do
+      local change = json.decode(line)
+      local id = change.key.id or change.key.n
+      local now = last[change.table]
+      if change.op == "delete" then
+         now[id] = nil
+      else
+         local ver = change.row.ver
+         lu.assertTrue((now[id] or 0) <= ver, killing.seed() .. ": a key goes back: " .. line)
+         now[id] = ver
+      end
+      lu.assertNil(seen[change.id], killing.seed() .. ": twice: " .. line)
+      seen[change.id] = true
+   end
+   for _, name in ipairs { "a", "b" } do
+      for _, row in ipairs(db:exec(("SELECT id, ver FROM %s"):format(name))) do
+         lu.assertEquals(last[name][tonumber(row[1])], tonumber(row[2]),
+            killing.seed() .. ": " .. name .. " " .. row[1])
+      end
+   end
+   local h = 0
+   for _ in pairs(last.h) do
+      h = h + 1
+   end
+   lu.assertEquals(h, tonumber(db:value "SELECT count(*) FROM h"), killing.seed())
+end
+
+-- Every version of every table, once, in the order of commits, and of the changes in a transaction.
+local function assert_exact(db, path)
+   local told, wanted = read_changes(path)
+   lu.assertTrue(#wanted > 300, #wanted)
+   lu.assertEquals(#wanted, tonumber(db:value "SELECT count(*) FROM h"), killing.seed())
+   lu.assertEquals(#told, #wanted, killing.seed())
+   for i, word in ipairs(wanted) do
+      lu.assertEquals(told[i], word, killing.seed() .. ", change " .. i)
+   end
+end
+
+function TestLogical.test_exact_when_killed()
+   local db = database(history)
+   local path = scope.dir "exact" .. "/out.jsonl"
+   local script = exact_script(path)
+   local p = program.start { dsn = db, script = script }
+   for _, name in ipairs { "a", "b", "h" } do
+      watch.wait_line(p, "^ready " .. name .. "$", 30)
+   end
+   p:kill9()
+   local writer = pgbench.start_script(db, transaction, "-c", "4", "-T", "6", "--max-tries=100")
+   local _, kills = killing.run { dsn = db, script = script, state = p.state, seconds = 5,
+      life = 1.2, write = function() native.sleep(0.01) end }
+   pgbench.finish(writer, 60)
+   run_once { dsn = db, script = script, state = p.state }
+   lu.assertTrue(kills > 2, kills)
+   assert_exact(db, path)
+end
+
+-- The same over crashes of the server, in the middle of transactions.
+function TestLogical.test_exact_when_the_server_crashes()
+   local one = cluster.new { conf = conf }
+   local db = database(history, one)
+   local path = scope.dir "exact" .. "/out.jsonl"
+   local p = program.start { dsn = db, script = exact_script(path) }
+   for _, name in ipairs { "a", "b", "h" } do
+      watch.wait_line(p, "^ready " .. name .. "$", 30)
+   end
+   for round = 1, 3 do
+      local writer = pgbench.start_script(db, transaction, "-c", "4", "-T", "20",
+         "--max-tries=100")
+      local before = tonumber(db:value "SELECT count(*) FROM h")
+      wait.until_(function()
+         return tonumber(db:value "SELECT count(*) FROM h") > before + 200
+      end, 30, "transactions")
+      if round == 2 then
+         one:kill9()
+         one:start()
+      else
+         one:crash()
+      end
+      writer:wait(wait.scaled(30))
+      lu.assertTrue(p:alive(), "round " .. round)
+   end
+   p:stop()
+   run_once { dsn = db, script = exact_script(path), state = p.state }
+   assert_exact(db, path)
+end
+
+return TestLogical

@@ -1,0 +1,168 @@
+-- kafka_real_test.lua: pgcdc.sinks.kafka against Apache Kafka itself.
+-- SPDX-License-Identifier: MIT
+--
+-- For `make check-kafka`, see tests/README.md. $PGCDC_KAFKA_KILLS: how often the program is killed,
+-- a fifth as often the broker.
+
+local contract = require "contract"
+local fixtures = require "fixtures"
+local json = require "json"
+local kafka = require "kafka"
+local lu = require "luaunit"
+local once = require "once"
+local program = require "program"
+local wait = require "wait"
+
+local TestKafkaReal = {}
+
+local KILLS = math.tointeger(os.getenv "PGCDC_KAFKA_KILLS") or 15
+
+local cluster -- one node for all tests, which have names of their own
+
+function TestKafkaReal.setupClass()
+   cluster = os.getenv "PGCDC_KAFKA" and kafka.new()
+end
+
+local function test(name, f)
+   TestKafkaReal["test_" .. name] = function()
+      if kafka.is_real_there() then
+         f()
+      end
+   end
+end
+
+local function script(options)
+   return ([[pgcdc.source {table = "t", interval = 0.02, deletes = true}:sink(pgcdc.sinks.kafka {
+      brokers = %q, %s})]]):format(cluster.brokers, options)
+end
+
+-- A topic of its own, and the options for it.
+local serial = 0
+local function fresh()
+   serial = serial + 1
+   local name = "k" .. serial
+   return name, ('topic = %q, name = %q'):format(name, name)
+end
+
+local function ids(messages)
+   local list = {}
+   for i, message in ipairs(messages) do
+      list[i] = json.decode(message.payload).row.id
+   end
+   table.sort(list)
+   return table.concat(list, " ")
+end
+
+test("a_lost_state_file", function()
+   local topic, options = fresh()
+   local db = fixtures.names(5)
+   once.ok { dsn = db, state = fixtures.state(), script = script(options) }
+   db:exec "update t set name = 'x' where id = 3"
+   once.ok { dsn = db, state = fixtures.state(), script = script(options) }
+   lu.assertEquals(ids(cluster:read(topic)), "1 2 3 3 4 5")
+end)
+
+-- Somebody else has the name, while this one sleeps: it must write nothing more.
+test("a_stopped_process_is_refused", function()
+   local topic, options = fresh()
+   local db = fixtures.names(5)
+   local old = program.start { dsn = db, state = fixtures.state(), script = script(options) }
+   wait.until_(function() return #cluster:read(topic) == 5 end, 30, "all rows")
+   old:signal "STOP"
+   db:exec "update t set name = 'x' where id = 3"
+   once.ok { dsn = db, state = fixtures.state(), script = script(options) }
+   old:signal "CONT"
+   local result = old:finish(60)
+   lu.assertEquals(result.status, 1, result.stderr)
+   lu.assertStrContains(result.stderr, "another pgcdc-lua has taken over the sink")
+   lu.assertEquals(ids(cluster:read(topic)), "1 2 3 3 4 5")
+end)
+
+-- ---- kills ----
+
+-- A driver for `contract`. <start>: makes the cluster.
+local function driver_of(topic, options, start, kill)
+   return {
+      promise = "exact",
+      start = start,
+      script = function(target)
+         return ("local sink = pgcdc.sinks.kafka {brokers = %q, %s}\n"):format(target.brokers,
+            options)
+      end,
+      read = function(target)
+         local changes = {}
+         for i, message in ipairs(target:read(topic)) do
+            local change = json.decode(message.payload)
+            changes[i] = { id = change.id, key = tostring(change.key.id), seq = change.seq,
+                           op = change.op, n = change.row and change.row.n }
+         end
+         return changes
+      end,
+      kill = kill,
+   }
+end
+
+test("kills_of_both_ends", function()
+   local topic, options = fresh()
+   local driver = driver_of(topic, options, function() return cluster end, function(target)
+      target:kill()
+      target:start()
+      target:await(1)
+   end)
+   local count, kills, target_kills = contract.run(driver, { kills = KILLS, pause = 1,
+      target_kills = KILLS // 5, rounds = 10 * KILLS, seconds = 60 + 20 * KILLS })
+   io.write(("%d changes, %d kills, %d of the broker ... "):format(count, kills, target_kills))
+   -- Java's consumer sees the same records, and Java's partitioner would have put them there.
+   local seen = {}
+   for line in cluster:java("Read.java", topic):gmatch "[^\n]+" do
+      seen[#seen + 1] = line:gsub("\t", " ")
+   end
+   local ours = {}
+   for i, message in ipairs(cluster:read(topic)) do
+      ours[i] = table.concat({ message.partition, message.key, message.headers.id }, " ")
+   end
+   table.sort(seen)
+   table.sort(ours)
+   lu.assertEquals(seen, ours)
+end)
+
+test("one_of_three_brokers_is_lost", function()
+   local three
+   local lost = 0
+   local topic, options = fresh()
+   local driver = driver_of(topic, options, function()
+      three = kafka.new(3)
+      return three
+   end, function(target)
+      target:kill(lost + 1)
+      target:start(lost + 1)
+      target:await(3)
+      lost = (lost + 1) % 3
+   end)
+   local count, kills, target_kills = contract.run(driver, { kills = 6, target_kills = 3, pause = 1,
+                                                             rounds = 80, seconds = 300 })
+   io.write(("%d changes, %d kills, %d of a broker ... "):format(count, kills, target_kills))
+end)
+
+-- ---- records that are too large ----
+
+test("a_record_too_large_for_the_broker", function()
+   local topic, options = fresh()
+   -- hashes, so that no compression helps
+   local db = fixtures.database [[create table t (id int primary key, name text);
+      insert into t select i, case when i = 7 then (select string_agg(md5(k::text), '')
+         from generate_series(1, 60000) k) else 'n' end from generate_series(1, 20) i]]
+   local how = { dsn = db, state = fixtures.state(), script = script(options) }
+   local result = once.ends(1, how)
+   lu.assertStrContains(result.text, "Message size too large")
+   lu.assertEquals(cluster:read(topic), {})
+   how.script = script(options .. ', dead_topic = "pgcdc.dead", config = {["compression.type"] '
+      .. '= "none"}')
+   result = once.run(how)
+   lu.assertEquals(result.status, 1, result.stderr) -- it is too large for the other topic, too
+   how.script = script(options):gsub("deletes = true}", 'deletes = true, on_error = "skip"}')
+   lu.assertEquals(once.run(how).status, 0)
+   lu.assertEquals(ids(cluster:read(topic)), "1 2 3 4 5 6 8 9 10 11 12 13 14 15 16 17 18 19 20")
+end)
+
+return TestKafkaReal

@@ -1,0 +1,246 @@
+-- kafka.lua: throw-away clusters of Kafka: a mock that fails as it is told, and real ones.
+-- SPDX-License-Identifier: MIT
+--
+-- The mock is kafka_mock.c. It needs no Java, but forgets offsets that were part of a transaction,
+-- shows what was aborted, and fences nobody. The real ones are for `make check-kafka`, which
+-- puts the server's jars into build/kafka. All listen on ports of 127.0.0.1 and die with their
+-- scope. kcat reads.
+
+local child = require "child"
+local files = require "files"
+local json = require "json"
+local native = require "native"
+local scope = require "scope"
+local tree = require "tree"
+local wait = require "wait"
+
+local kafka = {}
+
+-- The numbers of requests and errors, for `fail`.
+kafka.api = { produce = 0, metadata = 3, offset_fetch = 9, find_coordinator = 10, init = 22,
+              add_partitions = 24, add_offsets = 25, end_transaction = 26, commit_offsets = 28 }
+kafka.code = { unknown_topic = 3, not_leader = 6, too_large = 10, load_in_progress = 14,
+               not_coordinator = 16, topic_denied = 29, group_denied = 30, cluster_denied = 31,
+               concurrent = 51, id_denied = 53, sasl_failed = 58, invalid_epoch = 47,
+               invalid_record = 87, fenced = 90 }
+
+local MOCK = tree.top .. "/build/tests/kafka_mock"
+local JARS = tree.top .. "/build/kafka/libs"
+
+local function find(name)
+   for dir in (os.getenv "PATH" or ""):gmatch "[^:]+" do
+      local path = native.realpath(dir .. "/" .. name)
+      if path then
+         return path
+      end
+   end
+end
+
+local methods = {}
+local mt = { __name = "kafka", __index = methods }
+
+-- ---- reading ----
+
+-- What is in a topic, as a list of {topic =, partition =, offset =, key =, payload =, headers =
+-- {name = value}}, by partition and offset. <isolation>: default "read_committed".
+function methods:read(topic, isolation)
+   local text = child.run({ argv = {
+      find "kcat", "-b", self.brokers, "-C", "-t", topic, "-o", "beginning", "-e", "-q", "-J",
+      "-X", "isolation.level=" .. (isolation or "read_committed"), "-X", "fetch.wait.max.ms=20",
+   }, stderr = "null" }, 60)
+   local list = {}
+   for line in text:gmatch "[^\n]+" do
+      local message = json.decode(line)
+      local headers = {}
+      for i = 1, #(message.headers or {}), 2 do
+         headers[message.headers[i]] = message.headers[i + 1]
+      end
+      message.headers = headers
+      message.key = message.key ~= json.null and message.key or nil
+      message.payload = message.payload ~= json.null and message.payload or nil
+      list[#list + 1] = message
+   end
+   table.sort(list, function(a, b)
+      if a.partition ~= b.partition then
+         return a.partition < b.partition
+      end
+      return a.offset < b.offset
+   end)
+   return list
+end
+
+-- The changes of a topic, from their JSON.
+function methods:changes(topic)
+   local list = {}
+   for i, message in ipairs(self:read(topic)) do
+      list[i] = json.decode(message.payload)
+   end
+   return list
+end
+
+-- ---- the mock ----
+
+--- True if there is a mock to test with; says so where there is none.
+function kafka.is_there()
+   if native.realpath(MOCK) and find "kcat" then
+      return true
+   end
+   io.write "skipped, there is no librdkafka-dev or no kcat ... "
+   return false
+end
+
+-- A mock with so many brokers (default 1).
+function kafka.mock(brokers)
+   local self = setmetatable({}, mt)
+   self.proc = assert(native.spawn {
+      argv = { MOCK, tostring(brokers or 1) }, stdin = "pipe", stdout = "pipe", stderr = "null",
+   })
+   self.brokers = self:answer()
+   self:tell "topic pgcdc-positions 1" -- it cannot be asked for topics
+   self:tell "topic pgcdc-shapes 1"
+   scope.add(function()
+      self.proc:close "stdin"
+      self.proc:wait(wait.scaled(10))
+   end)
+   return self
+end
+
+-- The next line that it prints.
+function methods:answer()
+   self.output = self.output or ""
+   while not self.output:find "\n" do
+      self.output = self.output .. assert(self.proc:read("stdout", wait.scaled(10)))
+   end
+   local line, rest = self.output:match "^([^\n]*)\n(.*)$"
+   self.output = rest
+   return line
+end
+
+-- Tells the mock something, see kafka_mock.c.
+function methods:tell(command, ...)
+   assert(self.proc:write(command:format(...) .. "\n"))
+   assert(self:answer() == "ok")
+end
+
+-- The next requests of that kind, as many, get this error.
+function methods:fail(api, code, times)
+   self:tell("error %d %d %d", assert(kafka.api[api]), assert(kafka.code[code]), times or 1)
+end
+
+-- ---- real ones ----
+
+-- True if the server was fetched.
+function kafka.has_jars()
+   return native.listdir(JARS) ~= nil and find "java" ~= nil and find "kcat" ~= nil
+end
+
+-- True in `make check-kafka` only; says so elsewhere.
+function kafka.is_real_there()
+   if os.getenv "PGCDC_KAFKA" then
+      return true
+   end
+   io.write "skipped, this is for make check-kafka ... "
+   return false
+end
+
+local function java(...)
+   return { find "java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp",
+            JARS .. "/*", ... }
+end
+
+-- The configuration of a node, which is broker and controller.
+local function configuration(nodes, i)
+   local voters = {}
+   for k, node in ipairs(nodes) do
+      voters[k] = ("%d@127.0.0.1:%d"):format(k, node.controller)
+   end
+   local replicas = #nodes
+   local listeners = ("PLAINTEXT://127.0.0.1:%d"):format(nodes[i].port)
+   local lines = {
+      "process.roles=broker,controller", "node.id=" .. i,
+      "controller.quorum.voters=" .. table.concat(voters, ","),
+      "controller.listener.names=CONTROLLER", "inter.broker.listener.name=PLAINTEXT",
+      ("listeners=%s,CONTROLLER://127.0.0.1:%d"):format(listeners, nodes[i].controller),
+      "advertised.listeners=" .. listeners, "log.dirs=" .. nodes[i].dir .. "/log",
+      "num.partitions=3", "default.replication.factor=" .. replicas,
+      "min.insync.replicas=" .. (replicas > 1 and 2 or 1),
+      "offsets.topic.replication.factor=" .. replicas, "offsets.topic.num.partitions=3",
+      "transaction.state.log.replication.factor=" .. replicas,
+      "transaction.state.log.min.isr=" .. (replicas > 1 and 2 or 1),
+      "transaction.state.log.num.partitions=3", "group.initial.rebalance.delay.ms=0",
+   }
+   return table.concat(lines, "\n") .. "\n"
+end
+
+-- A cluster of so many nodes (default 1), which is up.
+function kafka.new(count)
+   local self = setmetatable({ nodes = {} }, mt)
+   local addresses = {}
+   for i = 1, count or 1 do
+      self.nodes[i] = { dir = scope.dir "kafka", port = assert(native.free_port()),
+                        controller = assert(native.free_port()) }
+      addresses[i] = "127.0.0.1:" .. self.nodes[i].port
+   end
+   self.brokers = table.concat(addresses, ",")
+   for i, node in ipairs(self.nodes) do
+      node.file = node.dir .. "/properties"
+      files.write(node.file, configuration(self.nodes, i))
+      local text, status = child.run({ argv = java("kafka.tools.StorageTool", "format", "-t",
+         "AAAAAAAAAAAAAAAAAAAAAQ", "-c", node.file), stderr = node.dir .. "/format" }, 60)
+      assert(status.exit == 0, text)
+   end
+   scope.add(function()
+      for i in ipairs(self.nodes) do
+         self:kill(i)
+      end
+   end)
+   for i in ipairs(self.nodes) do
+      self:start(i)
+   end
+   self:await(#self.nodes)
+   return self
+end
+
+-- Starts a node (default: the first), without waiting for it.
+function methods:start(i)
+   local node = self.nodes[i or 1]
+   node.proc = assert(native.spawn {
+      argv = java("kafka.Kafka", node.file), stdout = node.dir .. "/out",
+      stderr = node.dir .. "/out",
+   })
+end
+
+-- SIGKILL to a node.
+function methods:kill(i)
+   local node = self.nodes[i or 1]
+   if node.proc then
+      node.proc:kill "KILL"
+      node.proc:wait(wait.scaled(10))
+      node.proc = nil
+   end
+end
+
+-- Waits until so many brokers are up.
+function methods:await(count)
+   wait.until_(function()
+      for _, node in ipairs(self.nodes) do
+         assert(not node.proc or node.proc:alive(), files.read(node.dir .. "/out"))
+      end
+      local text = child.run { argv = { find "kcat", "-b", self.brokers, "-L", "-m", "2" },
+                               stderr = "null" }
+      return text:find((" %d brokers:"):format(count), 1, true)
+   end, 180, "Kafka to take connections")
+end
+
+-- The output of a program of Java, a source file in tests/kafka, that gets these words.
+function methods:java(file, ...)
+   local argv = java(tree.top .. "/tests/kafka/" .. file)
+   for _, word in ipairs { self.brokers, ... } do
+      argv[#argv + 1] = word
+   end
+   local text, status = child.run({ argv = argv, stderr = "null" }, 120)
+   assert(status.exit == 0, text)
+   return text
+end
+
+return kafka
