@@ -48,11 +48,9 @@ local function read_sign(sink, what, given)
    sink.sign_count = #list
 end
 
-local fields = { method = true, body = true, batch = true, batch_bytes = true, sign = true,
-                 idempotency = true }
-for name in pairs(http_client.common) do
-   fields[name] = true
-end
+local fields = http_client.fields {
+   method = true, body = true, batch = true, batch_bytes = true, sign = true, idempotency = true,
+}
 
 local function value_of(sink)
    return function(body, id)

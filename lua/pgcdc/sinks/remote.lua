@@ -187,6 +187,13 @@ function remote.lane(value)
    return ("%s\0%s\0%s"):format(value.schema, value.table, raw.encode(value.key))
 end
 
+--- Raises that a value is no change, for a sink that takes nothing else.
+function remote.only_changes(sink, value)
+   if not raw.is_change(value) then
+      error(("%s takes changes, not a %s"):format(sink.kind.kind, type(value)), 0)
+   end
+end
+
 local function json_of(value)
    return raw.encode(value)
 end
