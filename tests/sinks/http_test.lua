@@ -493,6 +493,7 @@ function TestHttp.test_bad_input()
       ['url = "https://h/", batch = 5'] = "batch is for body",
       ['url = "https://h/", body = "array", batch = 0'] = "batch must be a whole number",
       ['url = "https://h/", body = "array", batch_bytes = "x"'] = "batch_bytes: say a size",
+      ['url = "https://h/", body = "array", batch_bytes = 1.5'] = "batch_bytes: say a size",
       ['url = "https://h/", in_flight = 0'] = "in_flight must be a whole number, at least 1",
       ['url = "https://h/", in_flight = 500'] = "in_flight must be 100 at most",
       ['url = "https://h/", sign = "secret"'] = "a secret is whsec_ and base64",

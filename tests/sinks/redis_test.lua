@@ -397,6 +397,7 @@ function TestRedis.test_bad_input()
       ['connect = "redis://h", user = "u"'] = "user needs a password",
       ['connect = "redis://h", name = "a{b"'] = "name must have no braces",
       ['connect = "redis://h", flush_bytes = "much"'] = "flush_bytes: say a size",
+      ['connect = "redis://h", flush_bytes = 1.5'] = "flush_bytes: say a size",
       ['connect = "redis://h", timeout = 0'] = "timeout must be a number of seconds",
       ['connect = "redis://h", tpye = 1'] = "unknown field 'tpye'",
    })

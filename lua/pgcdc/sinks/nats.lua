@@ -509,8 +509,7 @@ local function read_create(sink, what, given)
       discard = "old", max_consumers = -1, max_msgs = -1,
       num_replicas = check.count(what .. ": replicas", given.replicas or 1, 1),
       max_age = math.floor(check.seconds(what .. ": max_age", given.max_age or 0, 0) * 1e9),
-      max_bytes = given.max_bytes and math.floor(remote.size(what .. ": max_bytes",
-         given.max_bytes)) or -1,
+      max_bytes = given.max_bytes and remote.size(what .. ": max_bytes", given.max_bytes) or -1,
       duplicate_window = math.floor(check.seconds(what .. ": duplicates",
          given.duplicates or DUPLICATES, 0.1) * 1e9),
    }

@@ -400,9 +400,15 @@ local common = { name = true, format = true, timeout = true, flush_rows = true, 
                  tls = true, user = true, password = true }
 local tls_fields = { ca = true, cert = true, key = true }
 
---- Bytes, of a number or of text such as "64M".
+--- Bytes, a whole number, of a number or of text such as "64M".
 function remote.size(what, given)
-   local bytes = type(given) == "number" and given or raw.size(check.text(what, given))
+   local bytes
+   if type(given) == "number" then
+      bytes = math.tointeger(given)
+   else
+      local size = raw.size(check.text(what, given))
+      bytes = size and math.floor(size)
+   end
    if not bytes or bytes < 1 then
       check.fail('%s: say a size, such as "64M"', what)
    end
