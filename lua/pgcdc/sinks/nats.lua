@@ -119,13 +119,6 @@ local function open(sink)
    end
 end
 
-local function close(sink)
-   if sink.client then
-      sink.client:close()
-      sink.client = nil
-   end
-end
-
 -- ---- the stream ----
 
 local function takes(info, text)
@@ -569,5 +562,5 @@ end
 
 return remote.sink {
    kind = "nats", address = "servers", fields = fields, read = read, encode = encode, open = open,
-   recall = recall, send = send, commit = commit, close = close, check = check_server,
+   recall = recall, send = send, commit = commit, close = remote.close_client, check = check_server,
 }

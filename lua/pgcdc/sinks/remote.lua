@@ -187,6 +187,14 @@ function remote.lane(value)
    return ("%s\0%s\0%s"):format(value.schema, value.table, raw.encode(value.key))
 end
 
+--- What `close` does for kinds whose connection is sink.client, an object of their module, or nil.
+function remote.close_client(sink)
+   if sink.client then
+      sink.client:close()
+      sink.client = nil
+   end
+end
+
 --- Raises that a value is no change, for a sink that takes nothing else.
 function remote.only_changes(sink, value)
    if not raw.is_change(value) then
