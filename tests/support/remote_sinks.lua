@@ -107,6 +107,15 @@ function remote_sinks.check_take_over(kind, script, count, is_saved)
    lu.assertEquals(count(), 100)
 end
 
+-- The state file is lost: the target's position counts. messages() is what is there, see `ids`.
+function remote_sinks.check_lost_state(script, messages)
+   local db = fixtures.names(3)
+   once.ok { dsn = db, script = script }
+   db:exec "update t set name = 'x' where id = 2"
+   once.ok { dsn = db, script = script }
+   lu.assertEquals(remote_sinks.ids(messages()), "1 2 3 2")
+end
+
 -- A sink that takes changes and nothing else says so, before it connects to anything.
 function remote_sinks.check_only_changes(kind)
    for text, type_name in pairs { ["{id = 1}"] = "table", ["'x'"] = "string" } do
