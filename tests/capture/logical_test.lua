@@ -212,6 +212,34 @@ function TestLogical.test_the_slot_is_dropped()
    p:stop()
 end
 
+-- A table that leaves the publication and is back before anybody looks, running and stopped: what
+-- the log does not have of it is read by xmin, also of a transaction that it has a part of.
+function TestLogical.test_the_publication_lacks_the_table_for_a_while()
+   local db = database()
+   local lacks = "the publication was altered, and may have lacked changes of the table: what"
+      .. " changed since transaction %d+ is read by xmin"
+   local p = start(db)
+   watch.wait_ready(p)
+   db:exec "INSERT INTO t VALUES (4, 'x')"
+   wait_words(p, "r1=v1 r2=v2 r3=v3 i4=x")
+   db:exec [[BEGIN; UPDATE t SET v = 'a' WHERE id = 1; ALTER PUBLICATION pgcdc DROP TABLE t;
+      UPDATE t SET v = 'b' WHERE id = 2; ALTER PUBLICATION pgcdc ADD TABLE t; COMMIT]]
+   p:wait_until(function() return words(p):find "u2=b" end, 30, "the row")
+   p:wait_stderr(lacks)
+   db:exec "DELETE FROM t WHERE id = 3"
+   p:wait_until(function() return words(p):find "d3" end, 30, "the delete")
+   p:stop()
+   db:exec "ALTER PUBLICATION pgcdc SET (publish = 'insert')"
+   db:exec "UPDATE t SET v = 'c' WHERE id = 1"
+   db:exec "ALTER PUBLICATION pgcdc SET (publish = 'insert, update, delete, truncate')"
+   p = start(db, { state = p.state })
+   p:wait_stderr(lacks)
+   p:wait_until(function() return words(p):find "u1=c" end, 30, "the row")
+   db:exec "DELETE FROM t WHERE id = 1"
+   p:wait_until(function() return words(p):find "d1" end, 30, "the delete")
+   p:stop()
+end
+
 -- An output that nobody reads: the slot does not hold the log for ever, and nothing is lost.
 function TestLogical.test_the_slot_holds_no_more_than_it_may()
    local db = database()
