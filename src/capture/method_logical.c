@@ -467,22 +467,31 @@ static bool take_over(struct source *s, struct method_step *step, struct err *e)
     return true;
 }
 
+/* All xids below <floor> are over, and delivered. */
+static bool set_floor(struct horizon *h, uint64_t floor, struct err *e)
+{
+    struct xidset left = { 0 };
+
+    for (size_t i = xidset_lower_bound(&h->seen, floor); i < h->seen.n; i++)
+        if (!xidset_add(&left, h->seen.v[i])) {
+            xidset_fini(&left);
+            return err_memory(e);
+        }
+    xidset_fini(&h->seen);
+    h->seen = left; /* moves */
+    h->floor = floor;
+    return true;
+}
+
 /* The floor of the horizon follows, see above. */
 static bool raise_floor(struct source *s, struct err *e)
 {
     struct horizon *h = &s->position.horizon;
     struct own *log = log_of(s);
-    struct xidset left = { 0 };
 
-    if (log->xmin_lsn != 0 && s->position.logical.lsn >= log->xmin_lsn && log->xmin > h->floor) {
-        for (size_t i = xidset_lower_bound(&h->seen, log->xmin); i < h->seen.n; i++)
-            if (!xidset_add(&left, h->seen.v[i])) {
-                xidset_fini(&left);
-                return err_memory(e);
-            }
-        xidset_fini(&h->seen);
-        h->seen = left; /* moves */
-        h->floor = log->xmin;
+    if (log->xmin_lsn != 0 && s->position.logical.lsn >= log->xmin_lsn) {
+        if (log->xmin > h->floor && !set_floor(h, log->xmin, e))
+            return false;
         log->xmin_lsn = 0;
     }
     if (log->xmin_lsn == 0) {
