@@ -166,6 +166,35 @@ function TestLogical.test_a_key_that_changes()
    p:stop()
 end
 
+-- A truncate is told where it stands among the rows, once.
+function TestLogical.test_truncate()
+   local db = database "CREATE TABLE u (id int); ALTER PUBLICATION pgcdc ADD TABLE u"
+   local p = start(db, { more = [[
+      source:on("truncate", function(e) print("truncate " .. e.source) end)]] })
+   watch.wait_ready(p)
+   local before = #p:lines()
+   local function told()
+      local list = {}
+      for i, line in ipairs(p:lines()) do
+         list[i - before] = line:match '"op":"(%a+)"' or line
+      end
+      return table.concat(list, ", ")
+   end
+   local function wait_told(expected)
+      local ok = pcall(p.wait_until, p, function() return told() == expected end, 20, expected)
+      lu.assertTrue(ok, told())
+   end
+   db:exec [[BEGIN; INSERT INTO t VALUES (4, 'x'); TRUNCATE u, t; INSERT INTO t VALUES (4, 'y');
+      COMMIT]]
+   db:exec "TRUNCATE u; UPDATE t SET v = 'z'"
+   wait_told "insert, truncate public.t, insert, update"
+   p:wait_stderr "the table was truncated: no deletes are told of its rows"
+   db:exec "TRUNCATE t"
+   wait_told "insert, truncate public.t, insert, update, truncate public.t"
+   p:stop()
+   lu.assertEquals(told(), "insert, truncate public.t, insert, update, truncate public.t")
+end
+
 -- A connection that is lost in the middle of a transaction: its rows come once.
 function TestLogical.test_a_stream_that_breaks_in_a_transaction()
    local db = database()
