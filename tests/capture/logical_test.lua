@@ -269,6 +269,29 @@ function TestLogical.test_the_publication_lacks_the_table_for_a_while()
    p:stop()
 end
 
+-- The same where the publication has the table's schema, and other schemas come and go.
+function TestLogical.test_the_publication_lacks_the_schema_for_a_while()
+   local db = database()
+   if tonumber(db:value "SHOW server_version_num") < 150000 then
+      lu.skip "publications of schemas are new in 15"
+   end
+   db:exec [[CREATE SCHEMA other; DROP PUBLICATION pgcdc;
+      CREATE PUBLICATION pgcdc FOR TABLES IN SCHEMA public]]
+   local p = start(db)
+   watch.wait_ready(p)
+   db:exec "ALTER PUBLICATION pgcdc ADD TABLES IN SCHEMA other"
+   db:exec "UPDATE t SET v = 'a' WHERE id = 1; UPDATE t SET v = 'b' WHERE id = 1"
+   wait_words(p, "r1=v1 r2=v2 r3=v3 u1=a u1=b")
+   p:stop()
+   db:exec "ALTER PUBLICATION pgcdc DROP TABLES IN SCHEMA other, public"
+   db:exec "UPDATE t SET v = 'c' WHERE id = 1"
+   db:exec "ALTER PUBLICATION pgcdc ADD TABLES IN SCHEMA public"
+   p = start(db, { state = p.state })
+   p:wait_stderr "the publication was altered, and may have lacked changes of the table"
+   p:wait_until(function() return words(p):find "u1=c" end, 30, "the row")
+   p:stop()
+end
+
 -- An output that nobody reads: the slot does not hold the log for ever, and nothing is lost.
 function TestLogical.test_the_slot_holds_no_more_than_it_may()
    local db = database()
