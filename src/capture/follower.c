@@ -118,6 +118,8 @@ void follower_pause(struct follower *f, size_t i, struct source *source)
     stream_detach(f->stream, i);
     source->log_passed = stream_passed(f->stream);
     source->shares_log = has_claims(f, i);
+    if (!source->shares_log && source->position.logical.lsn == 0)
+        stream_close(f->stream); /* the source is to make the slot anew */
 }
 
 void follower_resume(struct follower *f, size_t i, struct source *source)

@@ -30,7 +30,8 @@ bool logical_copy(struct logical *to, const struct logical *from)
     return false;
 }
 
-bool logical_begin(struct logical *l, uint64_t lsn, const char *shown, uint64_t until)
+bool logical_begin(struct logical *l, uint64_t lsn, const char *shown, uint64_t until,
+                   uint64_t published)
 {
     char *copy = strdup(shown);
 
@@ -40,6 +41,7 @@ bool logical_begin(struct logical *l, uint64_t lsn, const char *shown, uint64_t 
     l->shown = copy;
     l->lsn = lsn;
     l->until = until;
+    l->published = published;
     return true;
 }
 
@@ -47,7 +49,7 @@ void logical_end(struct logical *l)
 {
     free(l->shown);
     l->shown = NULL;
-    l->lsn = l->until = 0;
+    l->lsn = l->until = l->published = 0;
 }
 
 /* ---- snapshots ---- */

@@ -32,6 +32,7 @@ struct logical {
     uint64_t lsn;     /* 0: the position was not handed over yet */
     uint64_t until;   /* 0: <shown> need not be asked */
     char *shown;      /* text of P; owned; NULL if <until> is 0 */
+    uint64_t published; /* a hash of how the publication had the table before the slot was made */
 };
 
 void logical_fini(struct logical *l);
@@ -40,9 +41,9 @@ void logical_fini(struct logical *l);
 bool logical_copy(struct logical *to, const struct logical *from) WARN_UNUSED;
 
 /* The position is handed over: the log brings what commits from <lsn> on, of which <shown>, copied,
- * shows some that commit before <until>. False: out of memory. */
-bool logical_begin(struct logical *l, uint64_t lsn, const char *shown,
-                   uint64_t until) WARN_UNUSED;
+ * shows some that commit before <until>. <published>: as above. False: out of memory. */
+bool logical_begin(struct logical *l, uint64_t lsn, const char *shown, uint64_t until,
+                   uint64_t published) WARN_UNUSED;
 
 /* It is one of xmins again. The slot stays known. */
 void logical_end(struct logical *l);

@@ -39,6 +39,7 @@ static void fini(struct message *m)
         free(m->schema.new_signature);
         return;
     case MESSAGE_NOTICE:
+    case MESSAGE_TRUNCATE:
     case MESSAGE_READING:
     case MESSAGE_READY:
     case MESSAGE_FAULT:

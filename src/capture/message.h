@@ -21,6 +21,7 @@ enum message_kind {
     MESSAGE_RESOLVED, /* text: the table's full name; the reader waits for reader_restore */
     MESSAGE_NOTICE,   /* notice: something to log */
     MESSAGE_SCHEMA,   /* schema: the columns changed */
+    MESSAGE_TRUNCATE, /* the table was truncated, by the log: no deletes follow */
     MESSAGE_READING,  /* the table is read from its start, and all its rows are to come */
     MESSAGE_READY,    /* no snapshot is due any more */
     MESSAGE_DONE,     /* text: what --check found, or NULL; nothing more will come */

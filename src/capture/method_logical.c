@@ -23,6 +23,7 @@ struct own {
     char wal_level[16];
     /* of the publication: */
     bool is_published, has_publication, has_all_ops, has_root, is_filtered;
+    uint64_t published; /* another number once any of that may have been otherwise for a while */
     char identity; /* of the table: relreplident */
     /* of the slot: */
     bool has_slot, is_ours, is_lost;
@@ -30,6 +31,7 @@ struct own {
     /* of the slot that was made last, until the position was handed over: */
     uint64_t lsn;  /* 0: there is none */
     char *shown;   /* S0: text of the snapshot of what committed before; owned */
+    uint64_t published_before; /* <published>, as it was read before */
     /* a snapshot, for the floor: its xmin, and an LSN that was read after it; 0: none */
     uint64_t xmin, xmin_lsn;
 };
@@ -54,11 +56,27 @@ static bool holds(const struct position *p)
 /* ---- facts ---- */
 
 enum { F_LEVEL, F_PUBLICATION, F_OPS, F_ROOT, F_PUBLISHED, F_FILTERED, F_IDENTITY, F_PLUGIN,
-       F_HERE, F_STATUS, F_CONFIRMED };
+       F_HERE, F_STATUS, F_CONFIRMED, F_HASH };
 
 static const struct result_shape facts_shape = {
-    "what the log brings", "tBBBbbcTBTU", 1, 1
+    "what the log brings", "tBBBbbcTBTUu", 1, 1
 };
+
+/* Rows of the catalogs that are made anew when a table, or the schema that it is in, leaves the
+ * publication and enters it again, and are written anew when its other properties change. (Servers
+ * before 15 have no pg_publication_namespace; that a row of it is there is in pg_depend.) */
+static void put_published(struct buf *sql)
+{
+    buf_puts(sql, ", hashtextextended(concat_ws(' ', p.oid, p.xmin, (SELECT"
+                  " string_agg(r.oid::text, ',' ORDER BY r.oid) FROM pg_publication_rel r WHERE"
+                  " r.prpubid = p.oid AND (r.prrelid = c.oid OR r.prrelid IN (SELECT"
+                  " pg_partition_ancestors(c.oid)))), (SELECT string_agg(d.objid::text, ',' ORDER"
+                  " BY d.objid) FROM pg_depend d JOIN pg_depend n ON n.classid = d.classid AND"
+                  " n.objid = d.objid WHERE d.classid = to_regclass('pg_publication_namespace')"
+                  " AND d.refclassid = 'pg_publication'::regclass AND d.refobjid = p.oid AND"
+                  " n.refclassid = 'pg_namespace'::regclass AND n.refobjid = c.relnamespace)), 0)"
+                  " & 9223372036854775807");
+}
 
 static void put_facts(const struct source *s, struct buf *sql)
 {
@@ -76,8 +94,9 @@ static void put_facts(const struct source *s, struct buf *sql)
                   " to_jsonb(r)->>'prattrs' IS NOT NULL)), c.relreplident, coalesce(s.plugin::text,"
                   " CASE WHEN s.slot_name IS NOT NULL THEN '' END),"
                   " s.database = current_database(), s.wal_status,"
-                  " s.confirmed_flush_lsn - '0/0' FROM pg_class c LEFT JOIN pg_publication p"
-                  " ON p.pubname = ");
+                  " s.confirmed_flush_lsn - '0/0'");
+    put_published(sql);
+    buf_puts(sql, " FROM pg_class c LEFT JOIN pg_publication p ON p.pubname = ");
     sql_put_literal(sql, s->config->publication);
     buf_puts(sql, " LEFT JOIN pg_replication_slots s ON s.slot_name = ");
     sql_put_literal(sql, s->config->slot);
@@ -104,6 +123,7 @@ static bool read_facts(struct source *s, const struct result *r, struct err *e)
     log->is_ours = plugin != NULL && strcmp(plugin, "pgoutput") == 0 && result_bool(r, 0, F_HERE);
     log->is_lost = status != NULL && strcmp(status, "lost") == 0;
     log->confirmed = result_u64(r, 0, F_CONFIRMED);
+    log->published = result_u64(r, 0, F_HASH);
     return true;
 }
 
@@ -218,6 +238,19 @@ static bool is_ready(const struct source *s)
     return holds(&s->position) || !stays(s);
 }
 
+/* What the publication may not have had of the table since the position was handed over; NULL:
+ * nothing. */
+static const char *why_unpublished(const struct source *s)
+{
+    const struct own *log = log_of(s);
+
+    if (!log->is_published || !log->has_all_ops || log->is_filtered)
+        return "the publication does not have all changes of the table any more";
+    return log->published == s->position.logical.published
+               ? NULL
+               : "the publication was altered, and may have lacked changes of the table";
+}
+
 /* Why the log cannot bring what follows the position; NULL: it can. */
 static const char *why_lost(const struct source *s)
 {
@@ -232,8 +265,8 @@ static const char *why_lost(const struct source *s)
         return "the slot is lost, since it held too much of the log";
     if (log->confirmed > l->lsn)
         return "the slot was moved by somebody else, or the state file is an old one";
-    if (!log->is_published || !log->has_all_ops || log->is_filtered)
-        return "the publication does not have all changes of the table any more";
+    if (why_unpublished(s) != NULL)
+        return why_unpublished(s);
     for (size_t i = 0; i < s->facts.table.n_leaves; i++)
         if (position_leaf(&s->position, s->facts.table.leaves[i].oid) == NULL)
             return "a partition is new";
@@ -256,6 +289,8 @@ static bool check_position(struct source *s, const char **why)
     if (!source_add_notice(s, LOG_WARN, text, &ignored))
         return true; /* no memory for it: the next step says so */
     source_forget_polled(s);
+    if (why_unpublished(s) != NULL) /* of a transaction that was seen, a part may be unseen */
+        xidset_fini(&s->position.horizon.seen);
     logical_end(&s->position.logical);
     return true;
 }
@@ -309,6 +344,7 @@ static bool make_slot(struct source *s, struct replication *r, struct conn *conn
         !read_snapshot(log, conn, slot.snapshot, e))
         return false;
     log->lsn = slot.lsn;
+    log->published_before = log->published;
     return true;
 }
 
@@ -368,6 +404,7 @@ static bool begin_taking(struct source *s, struct method_step *step, struct conn
     /* another source may have made the slot anew since, or the position has become one of xmins in
      * this step */
     if (log->lsn == 0 || !log->has_slot || log->confirmed > log->lsn ||
+        log->published != log->published_before ||
         !horizon_parse_snapshot(&s0, log->shown)) {
         log->lsn = 0;
         step->is_idle = true;
@@ -424,9 +461,25 @@ static bool take_over(struct source *s, struct method_step *step, struct err *e)
         return true;
     s->position.is_learned = false; /* the log tells what is deleted from now on */
     if (!logical_begin(&s->position.logical, log->lsn, s->facts.snapshot.text,
-                       s->facts.identity.lsn))
+                       s->facts.identity.lsn, log->published_before))
         return err_memory(e);
     log->lsn = 0;
+    return true;
+}
+
+/* All xids below <floor> are over, and delivered. */
+static bool set_floor(struct horizon *h, uint64_t floor, struct err *e)
+{
+    struct xidset left = { 0 };
+
+    for (size_t i = xidset_lower_bound(&h->seen, floor); i < h->seen.n; i++)
+        if (!xidset_add(&left, h->seen.v[i])) {
+            xidset_fini(&left);
+            return err_memory(e);
+        }
+    xidset_fini(&h->seen);
+    h->seen = left; /* moves */
+    h->floor = floor;
     return true;
 }
 
@@ -435,17 +488,10 @@ static bool raise_floor(struct source *s, struct err *e)
 {
     struct horizon *h = &s->position.horizon;
     struct own *log = log_of(s);
-    struct xidset left = { 0 };
 
-    if (log->xmin_lsn != 0 && s->position.logical.lsn >= log->xmin_lsn && log->xmin > h->floor) {
-        for (size_t i = xidset_lower_bound(&h->seen, log->xmin); i < h->seen.n; i++)
-            if (!xidset_add(&left, h->seen.v[i])) {
-                xidset_fini(&left);
-                return err_memory(e);
-            }
-        xidset_fini(&h->seen);
-        h->seen = left; /* moves */
-        h->floor = log->xmin;
+    if (log->xmin_lsn != 0 && s->position.logical.lsn >= log->xmin_lsn) {
+        if (log->xmin > h->floor && !set_floor(h, log->xmin, e))
+            return false;
         log->xmin_lsn = 0;
     }
     if (log->xmin_lsn == 0) {

@@ -107,7 +107,8 @@ static void put_logical(struct buf *b, const struct logical *l)
     put_text(b, "slot", l->slot);
     if (l->lsn == 0)
         return;
-    buf_printf(b, "log_lsn %" PRIu64 "\nuntil %" PRIu64 "\n", l->lsn, l->until);
+    buf_printf(b, "log_lsn %" PRIu64 "\nuntil %" PRIu64 "\npublished %" PRIu64 "\n", l->lsn,
+               l->until, l->published);
     put_text(b, "shown", l->shown);
 }
 
@@ -269,6 +270,8 @@ static bool read_logical(const char *word, const char *text, struct logical *l)
         return text_is_u64(text, &l->lsn);
     if (strcmp(word, "until") == 0)
         return text_is_u64(text, &l->until);
+    if (strcmp(word, "published") == 0)
+        return text_is_u64(text, &l->published);
     if (strcmp(word, "shown") == 0)
         return replace_text(text, &l->shown);
     return false;

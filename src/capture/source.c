@@ -131,9 +131,10 @@ bool source_add_notice(struct source *s, enum log_level level, const char *text,
     return true;
 }
 
-bool source_add_reading(struct source *s, struct err *e)
+/* A message that says nothing but its kind. */
+static bool add_bare(struct source *s, enum message_kind kind, struct err *e)
 {
-    struct message *m = message_new(MESSAGE_READING, s->number);
+    struct message *m = message_new(kind, s->number);
 
     if (m == NULL)
         return err_memory(e);
@@ -141,17 +142,24 @@ bool source_add_reading(struct source *s, struct err *e)
     return true;
 }
 
+bool source_add_reading(struct source *s, struct err *e)
+{
+    return add_bare(s, MESSAGE_READING, e);
+}
+
+bool source_add_truncate(struct source *s, struct err *e)
+{
+    return add_bare(s, MESSAGE_TRUNCATE, e) &&
+           source_add_notice(s, LOG_WARN, "the table was truncated: no deletes are told of its "
+                             "rows", e);
+}
+
 bool source_add_ready(struct source *s, struct err *e)
 {
-    struct message *m;
-
     if (s->is_ready)
         return true;
-    if ((m = message_new(MESSAGE_READY, s->number)) == NULL)
-        return err_memory(e);
-    s->is_ready = true;
-    queue_list_push(&s->news, &m->item);
-    return true;
+    s->is_ready = add_bare(s, MESSAGE_READY, e);
+    return s->is_ready;
 }
 
 /* The position knows the columns of the facts from now on. */

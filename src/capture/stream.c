@@ -376,15 +376,31 @@ static bool take_row(struct stream *st, const struct pgoutput_message *message, 
     return true;
 }
 
-static bool take_truncate(struct stream *st, const struct pgoutput_truncate *t, struct err *e)
+static bool is_truncated(const struct member *m, const struct pgoutput_truncate *t)
 {
-    for (size_t i = 0; i < st->n_members; i++)
-        for (size_t k = 0; st->members[i].source != NULL && !st->members[i].is_done && k < t->n;
-             k++)
-            if (st->members[i].source->facts.table.oid == pgoutput_truncated(t, k) &&
-                !source_add_notice(st->members[i].source, LOG_WARN, "the table was truncated: no "
-                                   "deletes are told of its rows", e))
-                return false;
+    for (size_t k = 0; k < t->n; k++)
+        if (m->source->facts.table.oid == pgoutput_truncated(t, k))
+            return true;
+    return false;
+}
+
+/* It is told where it stands among the rows, those of other sources too. */
+static bool take_truncate(struct stream *st, const struct pgoutput_truncate *t,
+                          struct queue_list *out, struct err *e)
+{
+    if (!st->is_in_transaction)
+        return fail_stream(st, "a truncate outside of a transaction", e);
+    for (size_t i = 0; i < st->n_members; i++) {
+        struct member *m = &st->members[i];
+
+        if (m->source == NULL || m->is_done || !is_truncated(m, t) ||
+            (m->n_rows++ < m->n_passed && st->begin.commit_lsn == st->cut))
+            continue;
+        for (size_t k = 0; k < st->n_members; k++)
+            give(&st->members[k], out);
+        if (!source_add_truncate(m->source, e) || !give_news(m, out))
+            return false;
+    }
     return true;
 }
 
@@ -471,7 +487,7 @@ static bool take_message(struct stream *st, const struct replication_message *r,
     case PGOUTPUT_DELETE:
         return take_row(st, &m, conn, out, e);
     case PGOUTPUT_TRUNCATE:
-        return take_truncate(st, &m.truncate, e);
+        return take_truncate(st, &m.truncate, out, e);
     case PGOUTPUT_ORIGIN:
     case PGOUTPUT_TYPE:
     case PGOUTPUT_MESSAGE:

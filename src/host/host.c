@@ -145,6 +145,8 @@ static bool handle(struct host *h, struct message *m, struct err *e)
     case MESSAGE_SCHEMA:
         log_source(h, LOG_INFO, "the columns changed", m->source);
         return hooks_schema(h->script, m->source, &m->schema, e);
+    case MESSAGE_TRUNCATE:
+        return hooks_truncate(h->script, m->source, e);
     case MESSAGE_READING:
         delivery_begin_reading(h->deliveries[m->source]);
         return hooks_reading(h->script, m->source, e);

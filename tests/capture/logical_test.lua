@@ -166,6 +166,35 @@ function TestLogical.test_a_key_that_changes()
    p:stop()
 end
 
+-- A truncate is told where it stands among the rows, once.
+function TestLogical.test_truncate()
+   local db = database "CREATE TABLE u (id int); ALTER PUBLICATION pgcdc ADD TABLE u"
+   local p = start(db, { more = [[
+      source:on("truncate", function(e) print("truncate " .. e.source) end)]] })
+   watch.wait_ready(p)
+   local before = #p:lines()
+   local function told()
+      local list = {}
+      for i, line in ipairs(p:lines()) do
+         list[i - before] = line:match '"op":"(%a+)"' or line
+      end
+      return table.concat(list, ", ")
+   end
+   local function wait_told(expected)
+      local ok = pcall(p.wait_until, p, function() return told() == expected end, 20, expected)
+      lu.assertTrue(ok, told())
+   end
+   db:exec [[BEGIN; INSERT INTO t VALUES (4, 'x'); TRUNCATE u, t; INSERT INTO t VALUES (4, 'y');
+      COMMIT]]
+   db:exec "TRUNCATE u; UPDATE t SET v = 'z'"
+   wait_told "insert, truncate public.t, insert, update"
+   p:wait_stderr "the table was truncated: no deletes are told of its rows"
+   db:exec "TRUNCATE t"
+   wait_told "insert, truncate public.t, insert, update, truncate public.t"
+   p:stop()
+   lu.assertEquals(told(), "insert, truncate public.t, insert, update, truncate public.t")
+end
+
 -- A connection that is lost in the middle of a transaction: its rows come once.
 function TestLogical.test_a_stream_that_breaks_in_a_transaction()
    local db = database()
@@ -209,6 +238,57 @@ function TestLogical.test_the_slot_is_dropped()
    p:wait_until(function() return words(p):find "u5=b" end, 30, "the update")
    db:exec "DELETE FROM t WHERE id = 5"
    p:wait_until(function() return words(p):find "d5" end, 20, "the delete")
+   p:stop()
+end
+
+-- A table that leaves the publication and is back before anybody looks, running and stopped: what
+-- the log does not have of it is read by xmin, also of a transaction that it has a part of.
+function TestLogical.test_the_publication_lacks_the_table_for_a_while()
+   local db = database()
+   local lacks = "the publication was altered, and may have lacked changes of the table: what"
+      .. " changed since transaction %d+ is read by xmin"
+   local p = start(db)
+   watch.wait_ready(p)
+   db:exec "INSERT INTO t VALUES (4, 'x')"
+   wait_words(p, "r1=v1 r2=v2 r3=v3 i4=x")
+   db:exec [[BEGIN; UPDATE t SET v = 'a' WHERE id = 1; ALTER PUBLICATION pgcdc DROP TABLE t;
+      UPDATE t SET v = 'b' WHERE id = 2; ALTER PUBLICATION pgcdc ADD TABLE t; COMMIT]]
+   p:wait_until(function() return words(p):find "u2=b" end, 30, "the row")
+   p:wait_stderr(lacks)
+   db:exec "DELETE FROM t WHERE id = 3"
+   p:wait_until(function() return words(p):find "d3" end, 30, "the delete")
+   p:stop()
+   db:exec "ALTER PUBLICATION pgcdc SET (publish = 'insert')"
+   db:exec "UPDATE t SET v = 'c' WHERE id = 1"
+   db:exec "ALTER PUBLICATION pgcdc SET (publish = 'insert, update, delete, truncate')"
+   p = start(db, { state = p.state })
+   p:wait_stderr(lacks)
+   p:wait_until(function() return words(p):find "u1=c" end, 30, "the row")
+   db:exec "DELETE FROM t WHERE id = 1"
+   p:wait_until(function() return words(p):find "d1" end, 30, "the delete")
+   p:stop()
+end
+
+-- The same where the publication has the table's schema, and other schemas come and go.
+function TestLogical.test_the_publication_lacks_the_schema_for_a_while()
+   local db = database()
+   if tonumber(db:value "SHOW server_version_num") < 150000 then
+      lu.skip "publications of schemas are new in 15"
+   end
+   db:exec [[CREATE SCHEMA other; DROP PUBLICATION pgcdc;
+      CREATE PUBLICATION pgcdc FOR TABLES IN SCHEMA public]]
+   local p = start(db)
+   watch.wait_ready(p)
+   db:exec "ALTER PUBLICATION pgcdc ADD TABLES IN SCHEMA other"
+   db:exec "UPDATE t SET v = 'a' WHERE id = 1; UPDATE t SET v = 'b' WHERE id = 1"
+   wait_words(p, "r1=v1 r2=v2 r3=v3 u1=a u1=b")
+   p:stop()
+   db:exec "ALTER PUBLICATION pgcdc DROP TABLES IN SCHEMA other, public"
+   db:exec "UPDATE t SET v = 'c' WHERE id = 1"
+   db:exec "ALTER PUBLICATION pgcdc ADD TABLES IN SCHEMA public"
+   p = start(db, { state = p.state })
+   p:wait_stderr "the publication was altered, and may have lacked changes of the table"
+   p:wait_until(function() return words(p):find "u1=c" end, 30, "the row")
    p:stop()
 end
 

@@ -62,7 +62,7 @@ static void test_transactions(void)
 {
     struct logical l = { 0 }, copy;
 
-    CHECK(logical_begin(&l, 100, "748:757:748,752", 200));
+    CHECK(logical_begin(&l, 100, "748:757:748,752", 200, 7));
     CHECK(logical_is_done(&l, 99, 748) && logical_is_done(&l, 0, 9999)); /* before the LSN */
     CHECK(logical_is_done(&l, 100, 749) && logical_is_done(&l, 199, 756)); /* shown by the poll */
     CHECK(!logical_is_done(&l, 100, 748) && !logical_is_done(&l, 199, 757));
@@ -72,12 +72,13 @@ static void test_transactions(void)
     EQUAL(l.lsn, 150);
     CHECK(l.until == 200 && l.shown != NULL);
     CHECK(logical_copy(&copy, &l));
+    EQUAL(copy.published, 7);
     CHECK(copy.lsn == 150 && strcmp(copy.shown, l.shown) == 0 && copy.shown != l.shown);
     logical_fini(&copy);
     logical_advance(&l, 200);
     CHECK(l.lsn == 200 && l.until == 0 && l.shown == NULL);
     logical_end(&l);
-    EQUAL(l.lsn, 0);
+    CHECK(l.lsn == 0 && l.published == 0);
     logical_fini(&l);
 }
 
