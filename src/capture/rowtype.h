@@ -37,6 +37,7 @@ struct rowtype_column {
     bool wants_to_json; /* statements read it as to_json(column) */
     bool is_nullable;
     bool is_text, is_total; /* see row_order.h */
+    bool is_computed;   /* a function of a script made the values out of those of the column */
     bool has_parts;     /* its type consists of what somebody made */
     bool has_json_cast; /* likewise, because its type, no array or row, has a cast of its own */
 };

@@ -24,6 +24,7 @@ static bool derive_column(struct rowtype_column *to, const struct rowtype_column
     to->is_nullable = c->from == ROWTYPE_DERIVE_NEW || from->is_nullable;
     to->is_text = is_text || from->is_text;
     to->is_total = is_text || from->is_total;
+    to->is_computed = c->is_computed || from->is_computed;
     to->has_json_cast = !is_text && from->has_json_cast;
     return copy_text(&to->name, c->name) && copy_text(&to->type, is_text ? "text" : from->type) &&
            copy_text(&to->base_type, is_text ? NULL : from->base_type) &&
@@ -81,7 +82,7 @@ struct rowtype *rowtype_derive(const struct rowtype *of,
     s->soft = SIZE_MAX;
     if (ok && hides_key)
         ok = derive_column(&s->columns[s->n_columns++], of->columns,
-                           &(struct rowtype_derive_column){ "", ROWTYPE_DERIVE_NEW, true });
+                           &(struct rowtype_derive_column){ "", ROWTYPE_DERIVE_NEW, true, false });
     if (ok && rowtype_sign(s, &e))
         return s;
     rowtype_unref(s);
@@ -98,7 +99,7 @@ struct rowtype *rowtype_derive_by_hand(const struct rowtype_derive_hand *hand)
         return NULL;
     for (; ok && s->n_columns < hand->n; s->n_columns++) {
         struct rowtype_derive_column column = {
-            hand->names[s->n_columns], ROWTYPE_DERIVE_NEW, true,
+            hand->names[s->n_columns], ROWTYPE_DERIVE_NEW, true, true,
         };
 
         ok = derive_column(&s->columns[s->n_columns], NULL, &column);

@@ -10,6 +10,7 @@ struct rowtype_derive_column {
     const char *name;
     size_t from;  /* index into the other's columns, or ROWTYPE_DERIVE_NEW */
     bool is_text; /* holds any text, whatever the type of the other's column */
+    bool is_computed; /* a function of the script makes the values */
 };
 
 #define ROWTYPE_DERIVE_NEW SIZE_MAX

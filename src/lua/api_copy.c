@@ -59,7 +59,7 @@ static int columns(lua_State *L)
     for (size_t i = 0; i < n; i++) {
         const struct rowtype_column *c = &s->columns[i];
 
-        lua_createtable(L, 0, 12);
+        lua_createtable(L, 0, 13);
         lua_pushstring(L, c->name);
         lua_setfield(L, -2, "name");
         lua_pushstring(L, c->type);
@@ -79,6 +79,8 @@ static int columns(lua_State *L)
         lua_setfield(L, -2, "wants_json");
         lua_pushboolean(L, c->has_json_cast);
         lua_setfield(L, -2, "has_json_cast");
+        lua_pushboolean(L, c->is_computed);
+        lua_setfield(L, -2, "is_computed");
         lua_pushboolean(L, i < s->n_row);
         lua_setfield(L, -2, "in_row");
         lua_rawseti(L, -2, (lua_Integer)i + 1);
@@ -160,8 +162,38 @@ bool api_copy_push_touched(lua_State *L, const struct row_class *class, int row,
            is_changed(L, class, d, i);
 }
 
-/* Appends the fields of the row at <row>, which has the row data <d>. */
-static void put_fields(lua_State *L, const struct api_copy_plan *p, int row, struct rowdata *d,
+static int assigned(lua_State *L)
+{
+    struct rowdata *d;
+    const struct row_class *class;
+    lua_Integer n = 0;
+
+    luaL_argcheck(L, change_is(L, 1), 1, "a change is needed");
+    lua_settop(L, 1);
+    class = row_class_at(L, 1);
+    lua_createtable(L, 0, 0);                                  /* change numbers */
+    lua_pushliteral(L, "row");
+    if (lua_rawget(L, 1) == LUA_TNIL) {
+        lua_pop(L, 1);
+        lua_pushvalue(L, 1);
+    }
+    d = rowdata_find(L, 3);                                    /* change numbers row */
+    if (d != NULL && (!d->has_side || row_class_at(L, 3) != class))
+        lua_settop(L, 2); /* the server's values, or a row of another table: add() refuses that */
+    for (size_t i = 0; lua_gettop(L) == 3 && i < class->rowtype->n_row; i++) {
+        if (d == NULL || api_copy_push_touched(L, class, 3, d, i)) {
+            lua_pushinteger(L, (lua_Integer)i + 1);
+            lua_rawseti(L, 2, ++n);
+        }
+        lua_settop(L, 3);
+    }
+    lua_settop(L, 2);
+    return 1;
+}
+
+/* Appends the fields of the row at <row>, which has the row data <d>. False if it has a value of
+ * the script's in a column for which the plan has none. */
+static bool put_fields(lua_State *L, const struct api_copy_plan *p, int row, struct rowdata *d,
                        struct buf *b)
 {
     int top = lua_gettop(L);
@@ -176,6 +208,8 @@ static void put_fields(lua_State *L, const struct api_copy_plan *p, int row, str
             change_row_push_extra(L, row, lua_tostring(L, -1));
             api_copy_value_put(L, NULL, b);
         } else if (d->has_side && api_copy_push_touched(L, p->class, row, d, from->column)) {
+            if (!from->may_be_assigned)
+                return false;
             api_copy_value_put(L, &p->class->rowtype->columns[from->column], b);
         } else {
             struct copytext_field field = rowdata_field(L, p->class, d, from->column);
@@ -184,6 +218,7 @@ static void put_fields(lua_State *L, const struct api_copy_plan *p, int row, str
         }
         lua_settop(L, top);
     }
+    return true;
 }
 
 /* The column of field <i>; NULL if it is none. */
@@ -266,9 +301,14 @@ static bool knows_added(lua_State *L, int row)
     return is;
 }
 
-/* True if all names of the plain table at <row> are known. */
-static bool knows_all(lua_State *L, int row)
+/* True if all names of the plain table at <row> are known, and the script may have given values to
+ * all columns. */
+static bool knows_all(lua_State *L, const struct api_copy_plan *p, int row)
 {
+    for (size_t i = 0; i < p->n; i++)
+        if (p->fields[i].is_column && p->fields[i].column < p->class->rowtype->n_row &&
+            !p->fields[i].may_be_assigned)
+            return false;
     for (lua_pushnil(L); lua_next(L, row); lua_pop(L, 1))
         if (lua_type(L, -2) != LUA_TSTRING || !api_copy_plan_is_known(L, -2)) {
             lua_pop(L, 2);
@@ -320,16 +360,18 @@ static void read_own(lua_State *L, const struct api_copy_plan *p, struct line *l
         luaL_error(L, "the row of the change is that of another table");
 }
 
-/* Appends the line. Values that code of the script has made for it are at <first> and above. */
-static void put_line(lua_State *L, const struct api_copy_plan *p, const struct line *line,
+/* Appends the line. Values that code of the script has made for it are at <first> and above. False
+ * as put_fields. */
+static bool put_line(lua_State *L, const struct api_copy_plan *p, const struct line *line,
                      int first, struct buf *b)
 {
     if (line->d == NULL)
         put_named_fields(L, p, first, b);
-    else
-        put_fields(L, p, line->row, line->d, b);
+    else if (!put_fields(L, p, line->row, line->d, b))
+        return false;
     if (p->tail == API_COPY_PLAN_VERSION)
         put_version(b, line->op, line->ts);
+    return true;
 }
 
 static bool add_line(lua_State *L, const struct api_copy_plan *p)
@@ -347,7 +389,7 @@ static bool add_line(lua_State *L, const struct api_copy_plan *p)
         read_own(L, p, &line);
     if (*line.op == 'd' && strcmp(line.op, "delete") == 0)
         return false;
-    if (line.d == NULL ? !knows_all(L, line.row) : line.d->has_side && !knows_added(L, line.row))
+    if (line.d == NULL ? !knows_all(L, p, line.row) : line.d->has_side && !knows_added(L, line.row))
         return false;
     is_read = strcmp(line.op, "read") == 0;
     if (line.d != NULL && p->is_verbatim && !line.d->has_side &&
@@ -360,7 +402,8 @@ static bool add_line(lua_State *L, const struct api_copy_plan *p)
     if (line.d == NULL)
         push_named_fields(L, p, line.row, 0);
     b = script_line(L);
-    put_line(L, p, &line, first, b);
+    if (!put_line(L, p, &line, first, b))
+        return false;
     json_check(L, b);
     api_copy_lines_add(L, p->lines, b->data, b->len, is_read);
     return true;
@@ -406,6 +449,7 @@ void api_copy_export(lua_State *L)
     static const luaL_Reg methods[] = { { "add", add }, { "add_delete", add_delete },
                                         { NULL, NULL } };
     static const luaL_Reg functions[] = { { "copy_columns", columns }, { "copy_added", added },
+                                          { "copy_assigned", assigned },
                                           { "copy_plan", api_copy_plan_new }, { NULL, NULL } };
 
     api_copy_plan_open(L, methods);

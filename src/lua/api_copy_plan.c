@@ -23,14 +23,16 @@ void api_copy_plan_open(lua_State *L, const luaL_Reg *methods)
 /* Reads number <i> of the list at index 3. */
 static struct api_copy_plan_field read_field(lua_State *L, const struct rowtype *s, size_t i)
 {
-    struct api_copy_plan_field field = { false, 0 };
+    struct api_copy_plan_field field = { 0 };
 
     lua_rawgeti(L, 3, (lua_Integer)i + 1);
     if (lua_isinteger(L, -1)) {
         lua_Integer column = lua_tointeger(L, -1);
 
         luaL_argcheck(L, column >= 1 && (size_t)column <= s->n_columns, 3, "no such column");
-        field = (struct api_copy_plan_field){ true, (uint32_t)column - 1 };
+        lua_rawgeti(L, 6, (lua_Integer)i + 1);
+        field = (struct api_copy_plan_field){ true, lua_toboolean(L, -1), (uint32_t)column - 1 };
+        lua_pop(L, 1);
     } else {
         luaL_argcheck(L, lua_isstring(L, -1), 3, "a field is a number or a name");
     }
@@ -56,7 +58,8 @@ int api_copy_plan_new(lua_State *L)
     luaL_argcheck(L, change_is(L, 1), 1, "a change is needed");
     luaL_checktype(L, 3, LUA_TTABLE);
     luaL_checktype(L, 5, LUA_TTABLE);
-    lua_settop(L, 5);
+    luaL_checktype(L, 6, LUA_TTABLE);
+    lua_settop(L, 6);
     n = lua_rawlen(L, 3);
     p = lua_newuserdatauv(L, sizeof *p + n * sizeof p->fields[0], PLAN_KNOWN);
     *p = (struct api_copy_plan){ .lines = lines, .tail = tail, .n = n };

@@ -16,6 +16,7 @@
 /* Where a field of the line comes from: a column of the change, or a name that scripts add. */
 struct api_copy_plan_field {
     bool is_column;
+    bool may_be_assigned; /* values of the script's are taken for the column */
     uint32_t column;
 };
 
@@ -37,7 +38,7 @@ struct api_copy_plan {
 /* Makes the metatable of plans, with these methods. Call it once per state. */
 void api_copy_plan_open(lua_State *L, const luaL_Reg *methods);
 
-/* copy_plan(change, lines, {fields}, tail, {known = true}) -> plan, see api_copy.h. */
+/* copy_plan(change, lines, {fields}, tail, {known}, {assigned}) -> plan, see api_copy.h. */
 int api_copy_plan_new(lua_State *L);
 
 /* The plan at index 1; throws if there is none. Borrowed. */

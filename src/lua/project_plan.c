@@ -108,7 +108,7 @@ static bool boolean_field(lua_State *L, int index, const char *name)
 
 /* Reads column <i> of the list at <list>; pushes its name, from which that is borrowed.
  * [-0, +1] */
-static struct rowtype_derive_column read_column(lua_State *L, int list, size_t i, bool *is_computed)
+static struct rowtype_derive_column read_column(lua_State *L, int list, size_t i)
 {
     struct rowtype_derive_column c;
     lua_Integer from;
@@ -117,7 +117,7 @@ static struct rowtype_derive_column read_column(lua_State *L, int list, size_t i
     from = integer_field(L, lua_gettop(L), "from");
     c.from = from > 0 ? (size_t)from - 1 : ROWTYPE_DERIVE_NEW;
     c.is_text = boolean_field(L, lua_gettop(L), "text");
-    *is_computed = boolean_field(L, lua_gettop(L), "f");
+    c.is_computed = boolean_field(L, lua_gettop(L), "f");
     lua_getfield(L, -1, "name");
     lua_remove(L, -2);                                         /* name */
     c.name = lua_tostring(L, -1);
@@ -164,8 +164,9 @@ void project_plan_push(lua_State *L, int spec, int class_at, int thing, int plai
     plan = lua_newuserdatauv(L, sizeof *plan + (n + 1) * sizeof *plan->columns, 2);
     luaL_checkstack(L, (int)n + 20, "columns");
     for (size_t i = 0; i < n; i++) {             /* answer list columns plan name ... */
-        layout.columns[i] = read_column(L, list, i, &plan->columns[i].is_computed);
+        layout.columns[i] = read_column(L, list, i);
         plan->columns[i].from = layout.columns[i].from;
+        plan->columns[i].is_computed = layout.columns[i].is_computed;
     }
     plan->columns[n].from = s->hides_key ? s->n_columns - 1 : PROJECT_PLAN_HASHED;
     plan->columns[n].is_computed = false;

@@ -290,14 +290,14 @@ static int produce(lua_State *L)
 {
     struct kafka_client_message m = {
         .index = (size_t)luaL_checkinteger(L, 2), .topic = luaL_checkstring(L, 3),
-        .key = luaL_optlstring(L, 4, NULL, &m.key_len),
-        .value = luaL_optlstring(L, 5, NULL, &m.value_len),
     };
     size_t size;
     const char *packed = luaL_optlstring(L, 6, NULL, &size);
     rd_kafka_error_t *error;
     struct box *b = box_at(L);
 
+    m.key = luaL_optlstring(L, 4, NULL, &m.key_len);
+    m.value = luaL_optlstring(L, 5, NULL, &m.value_len);
     if (packed != NULL && (m.headers = unpack(packed, size)) == NULL)
         return luaL_argerror(L, 6, "headers");
     error = hand_over(b->client, &m);

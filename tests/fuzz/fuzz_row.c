@@ -295,7 +295,8 @@ static void check_copy(lua_State *L, const struct job *job, int change)
     }
     lua_pushliteral(L, "");
     lua_newtable(L);
-    lua_call(L, 5, 1);                                         /* plan */
+    lua_pushvalue(L, -3); /* the script may have assigned to all of them */
+    lua_call(L, 6, 1);                                         /* plan */
     lua_getfield(L, -1, "add");
     lua_insert(L, -2);
     lua_pushvalue(L, change);

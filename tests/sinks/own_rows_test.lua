@@ -140,60 +140,11 @@ function TestOwnRows.test_refusals()
    end
 end
 
--- What types would round, cut or leave out without an error is refused, in parts as well, and what
--- only looks different is taken.
+-- Values that the target would round are refused (misfits has the kinds) also where what the rows
+-- are to become is worked out first, and in rows of a source that are rows of one's own.
 function TestOwnRows.test_nothing_is_rounded()
    local source, target = databases()
-   target:exec [[create type money_ as (amount numeric(10, 2), at timestamp(0), tags name[]);
-      create domain cents as numeric(6, 2); create type pairs as (l money_[], d cents);
-      create type around as range (subtype = cents);
-      create table t (id int primary key, n numeric(6, 2), d cents, r real, f float8, m money,
-         v varchar(2), na name, ch "char", ts timestamp, tz timestamptz(3), da date, ti time,
-         iv interval(0), ns numeric(6, 1)[], p pairs, ps pairs[], g around)]]
-   local function write(column, value, mode)
-      return options(source, target, ([[orders:filter(function(c) return c.key.id == 1 end)
-         :map(function() return { id = 1, %s = %s } end)
-         :sink(sink { table = "t", existing = %s })]]):format(column, value,
-         mode or [["keep", pk = "id"]]))
-   end
-   for column, values in pairs {
-      n = { '"1.005"', "1.005", "0.1 + 0.2", "123.456" }, d = { '"0.001"' },
-      r = { '"0.123456789"', "16777217" }, f = { "9007199254740993", '"1.00000000000000000001"' },
-      m = { "1.005" }, v = { '"ab "' }, na = { '("x"):rep(64)' }, ch = { '"ab"' },
-      ts = { '"2026-01-02T03:04:05+02:00"', '"2026-01-02 03:04:05.1234567"' },
-      tz = { '"2026-01-02T03:04:05.1234Z"' }, da = { '"2026-01-02T03:04:05Z"' },
-      ti = { '"2026-01-02 03:04:05"', '"03:04:05+02"' }, iv = { '"1.5 seconds"' },
-      ns = { "{ 1, 1.25 }", "{ { 1 }, { 1.25 } }", '"{1,1.25}"' },
-      p = { "{ d = 1.005 }", "{ l = { { amount = 1 }, { amount = 1.005 } } }", "{ x = 1 }",
-            '{ l = { { at = "2026-01-02T03:04:05.5Z" } } }', [['({},1.005)']],
-            '{ l = { { tags = { ("x"):rep(64) } } } }', "{ l = { { amout = 1 } } }" },
-      ps = { "{ { d = 1 }, { d = 1.005 } }" }, g = { '"[1.005,2)"' },
-   } do
-      for _, value in ipairs(values) do
-         local result = once.ends(1, write(column, value,
-            column == "n" and 'nil, mode = "append"' or nil))
-         lu.assertStrContains(result.text, ('the column "%s" of "public"."t" in the target is')
-            :format(column), false, value)
-         lu.assertStrContains(result.text, "nothing is rounded")
-      end
-   end
-   lu.assertEquals(target:value "select count(*) from t", "0")
-   for column, values in pairs {
-      n = { '"1.500"', "1.5", "1e2", '"NaN"' }, r = { "0.1", '"1e10"', "16777216", "1/0" },
-      f = { "0.1 + 0.2", "1e300" }, m = { "1.5", '"$2.50"' }, v = { '"ab"' }, ch = { '"a"' },
-      ts = { '"2026-01-02T03:04:05.123456Z"', '"2026-01-02 03:04"', '"infinity"' },
-      tz = { '"2026-01-02T03:04:05.120Z"', '"2026-01-02 03:04:05+02"' },
-      da = { '"2026-01-02"', '"2026-01-02T00:00:00Z"', '"5000000-01-01"' }, iv = { '"1 day"' },
-      ti = { '"03:04"', '"03:04:05Z"' }, ns = { '"{1.50,NULL}"', "{ { 1 }, { 2.5 } }", "{}" },
-      p = { '{ l = { { amount = "1.10", tags = { "a", pgcdc.null } } }, d = 1.5 }', '"(,1.50)"',
-            "{ x = pgcdc.null }" }, ps = { "{ { d = 1 }, pgcdc.null }" }, g = { '"[1.50,)"' },
-   } do
-      for _, value in ipairs(values) do
-         once.ok(write(column, value))
-         lu.assertEquals(target:value(("select count(%s) from t"):format(column)), "1", value)
-      end
-   end
-   -- also where what the rows are to become is worked out first
+   target:exec "create table t (id int primary key, n numeric(6, 2))"
    lu.assertStrContains(once.ends(1, options(source, target, [[
       local first = sink { table = "t", pk = "id", existing = "keep", name = "first" }
       local second = sink { table = "t", pk = "id", existing = "keep", name = "second" }

@@ -9,11 +9,16 @@
 -- A *mapping* makes such lines of all changes that have the same metatable: those of one source,
 -- until its columns change. Mappings to the same columns share a layout:
 --    {layout =, plan = makes lines of rows, delete_plan = in a mirror, makes lines of deletes,
---     key = the columns of the key, added = columns that scripts have added to rows}
+--     key = the columns of the key, added = columns that scripts have added to rows, n_assigned =
+--     that of the sink when it was made}
 -- The plans are made by raw.copy_plan, see src/lua/api_copy.h. A column is what raw.copy_columns
 -- says, with `whole`, its type as a part (see parts), `asked`, the name that it is to have there,
 -- `target`, the one that it has, `to`, that column, as target knows it, `place`, its number in the
--- layout, and `from`, its number among the columns of the change (nil: a script added it).
+-- layout, `from`, its number among the columns of the change (nil: a script added it), and
+-- `is_assigned`: a script may have given it values.
+--
+-- A sink remembers in which columns of the target scripts' values came, and from then on expects
+-- them there of all changes: so those of other streams, too, come into one layout, in order.
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
@@ -122,12 +127,34 @@ local function choose_columns(sink, all, added)
    return columns
 end
 
+-- Marks the columns to which a script gives values, in this change or an earlier one.
+local function mark_assigned(sink, change, all, columns)
+   local function set(column)
+      if column.asked and column.base_type and not sink.assigned[column.asked] then
+         sink.assigned[column.asked] = true
+         sink.n_assigned = sink.n_assigned + 1
+      end
+   end
+   for _, number in ipairs(raw.copy_assigned(change)) do
+      set(all[number])
+   end
+   for _, column in ipairs(columns) do
+      if column.is_computed then
+         set(column)
+      end
+   end
+   for _, column in ipairs(columns) do
+      column.is_assigned = sink.assigned[column.asked] or false
+   end
+end
+
 -- A text that is the same for layouts that can be one.
 local function signature_of(columns, key)
    local parts = {}
    for i, column in ipairs(columns) do
-      parts[i] = ("%q %q %s %s %s %q %q"):format(column.target, column.type, column.kind,
-         column.wants_json, column.is_own, column.base_type or "", column.parts or "")
+      parts[i] = ("%q %q %s %s %s %s %q %q"):format(column.target, column.type, column.kind,
+         column.wants_json, column.is_own, column.is_assigned, column.base_type or "",
+         column.parts or "")
    end
    for _, column in ipairs(key) do
       parts[#parts + 1] = column.place
@@ -154,6 +181,15 @@ local function origins_of(columns)
       origins[i] = column.from or column.name
    end
    return origins
+end
+
+-- Whether a script may have given values, for each of the columns.
+local function assigned_of(columns)
+   local assigned = {}
+   for i, column in ipairs(columns) do
+      assigned[i] = column.is_assigned or not column.base_type
+   end
+   return assigned
 end
 
 -- The layout with these columns; `layouts`: those that there are, by signature; `all`: what
@@ -183,8 +219,9 @@ function layout.own(sink, layouts, all)
    return layout_with(sink, layouts, columns, find_key(sink, columns), all)
 end
 
---- Makes the mapping of changes like this one. `sink`: {pk =, mode =, rename =}; `layouts`: those
---- that there are, by signature; `before`: the mapping that they had until now, or nil.
+--- Makes the mapping of changes like this one. `sink`: {pk =, mode =, rename =, assigned = set of
+--- names, n_assigned = how many, see above}; `layouts`: those that there are, by signature;
+--- `before`: the mapping that they had until now, or nil.
 function layout.map(sink, layouts, change, before)
    local all = raw.copy_columns(change)
    local known, added = {}, {}
@@ -197,13 +234,15 @@ function layout.map(sink, layouts, change, before)
    end
    find_added(change, known, added)
    local columns = choose_columns(sink, all, added)
+   mark_assigned(sink, change, all, columns)
    local key = find_key(sink, columns)
    local to = layout_with(sink, layouts, columns, key, all)
    local tail = sink.mode == "history" and "version" or ""
-   local mapping = { layout = to, added = added, key = key,
-                     plan = raw.copy_plan(change, to.lines, origins_of(columns), tail, known) }
+   local mapping = { layout = to, added = added, key = key, n_assigned = sink.n_assigned,
+      plan = raw.copy_plan(change, to.lines, origins_of(columns), tail, known,
+         assigned_of(columns)) }
    if sink.mode == "mirror" then
-      mapping.delete_plan = raw.copy_plan(change, to.deletes, origins_of(key), "count", known)
+      mapping.delete_plan = raw.copy_plan(change, to.deletes, origins_of(key), "count", known, {})
    end
    return mapping
 end

@@ -6,6 +6,9 @@
 -- temporary table: one statement for all columns whose types lose anything without an error. What
 -- a value is given as, text or JSON, is compared with what the type makes of it, part by part (see
 -- parts). The session's time zone is UTC.
+--
+-- A script's are the values of its own rows, of columns that it adds, and of those of a source to
+-- which it has assigned any (there the server's own values, which fit, are looked at as well).
 
 local answer = require "pgcdc.postgres.answer"
 local quote = require("pgcdc.names").quote
@@ -29,7 +32,28 @@ end
 
 -- Type without its length or precision -> function(x, type, n): SQL that is true if the type cuts
 -- or rounds the text x. n: its length or precision as text, or nil.
-local losses = { real = number, ["double precision"] = number }
+local losses = { real = number }
+
+-- The server writes some doubles with other digits than those that a script's number has (see
+-- types_float_text): one more where those of the number are half way between two doubles, one less
+-- for some powers of two, and fewer where doubles are less precise. All of these have a point or an
+-- exponent.
+losses["double precision"] = function(x, type)
+   local n = ("pg_catalog.trim_scale(%s::numeric)"):format(x)
+   local t = ("(%s::%s)::text::numeric"):format(x, type)
+   local scale = ("CASE pg_catalog.scale(%s) WHEN 0 THEN pg_catalog.length(pg_catalog.rtrim("
+      .. "%s::text, '0')) - pg_catalog.length(%s::text) ELSE pg_catalog.scale(%s) END"):format(n,
+      n, n, n)
+   local function digits(of)
+      return ("pg_catalog.length(pg_catalog.btrim(pg_catalog.translate(%s::text, '.-', ''), '0'))")
+         :format(of)
+   end
+   local is_power = ("pg_catalog.right(pg_catalog.encode(pg_catalog.float8send(%s::%s), 'hex'), 13)"
+      .. " = '0000000000000'"):format(x, type)
+   return ("CASE WHEN %s THEN %s !~ '[.eE]' OR pg_catalog.abs(%s) > 2.2250738585072014e-308"
+      .. " AND pg_catalog.round(%s, %s) <> %s AND NOT (%s AND %s = 17 AND %s = 16) END"):format(
+      number(x, type), x, n, t, scale, n, is_power, digits(n), digits(t))
+end
 
 function losses.numeric(x, type, n)
    return n and number(x, type)
@@ -136,18 +160,6 @@ local function element_of(part)
       or n > 0 and #part.names == 0 and { type = type, steps = {}, names = {} } or nil
 end
 
--- SQL that is true if a type that consists of these parts loses anything of the JSON j; nil: none
--- does.
-function of_json(j, part, depth)
-   local first = part.names[1] or ""
-   if first:sub(1, 1) == "." then
-      return of_row(j, part, depth)
-   elseif element_of(part) then
-      return of_elements(j, element_of(part), depth)
-   end
-   return of_scalar(("(%s #>> '{}')"):format(j), part)
-end
-
 local function has_rows(part)
    for _, step in ipairs(part.names) do
       if step:sub(1, 1) == "." or has_rows(part.steps[step]) then
@@ -157,11 +169,36 @@ local function has_rows(part)
    return false
 end
 
+-- SQL that is true if a type that consists of these parts loses anything of the text x; nil: none
+-- does.
+local function of_parts_text(x, part, depth)
+   if has_rows(part) then
+      return ("%s <> (%s::%s)::text"):format(x, x, part.type)
+   end
+   local element = element_of(part)
+   return element and of_elements(("pg_catalog.to_json(%s::text[])"):format(x), element, depth)
+end
+
+-- The same of the JSON j, where a text stands for what its type reads in it.
+function of_json(j, part, depth)
+   local x = ("(%s #>> '{}')"):format(j)
+   local test
+   if (part.names[1] or ""):sub(1, 1) == "." then
+      test = of_row(j, part, depth)
+   elseif element_of(part) then
+      test = of_elements(j, element_of(part), depth)
+   else
+      return of_scalar(x, part)
+   end
+   return test and ("CASE pg_catalog.json_typeof(%s) WHEN 'string' THEN %s ELSE %s END"):format(j,
+      of_parts_text(x, part, depth), test)
+end
+
 -- ---- columns ----
 
 -- SQL that is true if the column `to` loses anything of what the column `name` of the temporary
 -- table has, see own_rows; nil: it loses nothing without an error.
-local function of_column(name, to)
+local function of_column(name, _, to)
    local rest = ("pg_catalog.substr(%s, 2)"):format(name)
    if to.is_generated or to.type_name == "json" or to.type_name == "jsonb" then
       return nil
@@ -169,22 +206,26 @@ local function of_column(name, to)
       return of_scalar(rest, to.whole)
    end
    local by_json = of_json(("(%s::json)"):format(rest), to.whole, 1)
-   local by_text = has_rows(to.whole) and ("%s <> (%s::%s)::text"):format(rest, rest, to.type)
-      or of_json(("pg_catalog.to_json(%s::text[])"):format(rest), to.whole, 1)
    return by_json and ("CASE pg_catalog.left(%s, 1) WHEN 'j' THEN %s ELSE %s END"):format(name,
-      by_json, by_text)
+      by_json, of_parts_text(rest, to.whole, 1))
 end
 
--- The same for a column that a script has added to changes, where the column of the
+-- The same for a column that a script has added to changes, or assigned to, where the column of the
 -- temporary table is text.
 local function of_made(name, column, to)
-   return not (column.is_own or column.base_type or to.is_generated or to.is_made_of_parts)
-      and of_scalar(name, to.whole) or nil
+   if to.is_generated or column.base_type and not column.is_assigned then
+      return nil
+   elseif not to.is_made_of_parts then
+      return not column.wants_json and of_scalar(name, to.whole) or nil
+   elseif column.wants_json then
+      return of_json(("(%s::json)"):format(name), to.whole, 1)
+   end
+   return of_parts_text(name, to.whole, 1)
 end
 
 --- True if values that a script makes for the column must be text until they were looked at.
 function misfits.wants_text(column, to)
-   return of_made("", column, to) ~= nil
+   return not (column.is_own or column.wants_json) and of_made("", column, to) ~= nil
 end
 
 --- What to ask of the temporary table `temp`: {question =, columns =}, or nil if no column needs
@@ -193,7 +234,7 @@ function misfits.of(layout, facts, temp)
    local rows, columns = {}, {}
    for _, column in ipairs(layout.columns) do
       local name, to = "c" .. column.place, facts.by_name[column.target]
-      local test = column.is_own and of_column(name, to) or of_made(name, column, to)
+      local test = (column.is_own and of_column or of_made)(name, column, to)
       if test then
          columns[#columns + 1] = to
          rows[#rows + 1] = ("(%d, %s, %s)"):format(#columns, test,

@@ -159,7 +159,10 @@ end
 
 -- Takes a change that the plan in hand cannot take.
 local function write_slowly(self, change)
-   local mapping = self.mappings[getmetatable(change)] or make_mapping(self, change)
+   local mapping = self.mappings[getmetatable(change)]
+   if not mapping or mapping.n_assigned ~= self.n_assigned then
+      mapping = make_mapping(self, change, mapping)
+   end
    use(self, mapping)
    if change.op == "delete" then
       return take_delete(self, mapping, change)
@@ -526,6 +529,7 @@ return function(spec)
       reads = {}, -- table id -> {id =, started =} of the tables that sources read, see add_table
       -- reads_checked: the generation of the connection in which that was last no loop
       -- origin: the last one of a row of a script's own
+      assigned = {}, n_assigned = 0, -- columns to which scripts give values, see layout
       seal_count = 0, ignored = 0,
       is_direct = true, -- COPY into the table itself was never refused
    }, Sink)
