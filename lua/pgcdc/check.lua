@@ -89,6 +89,18 @@ function check.fields(what, given, known)
    end
 end
 
+--- A table of our own with the fields of `given`, which must be among `known`. What a script gives
+--- is read once, here: another time it may be something else (a metatable, or the script, can
+--- change it), and nothing would have checked that. Tables in it are still the script's.
+function check.taken(what, given, known)
+   local taken = {}
+   check.fields(what, given, known)
+   for name in pairs(known) do
+      taken[name] = given[name]
+   end
+   return taken
+end
+
 --- Raises unless `given` is one of `known`.
 function check.one_of(what, given, known)
    if type(given) ~= "string" or not known[given] then
@@ -128,7 +140,7 @@ function check.seconds(what, value, least)
    return value
 end
 
---- A name or a list of names, as a list; nil stays nil.
+--- A name or a list of names, as a list of our own; nil stays nil.
 function check.names(what, value)
    if value == nil then
       return nil
@@ -140,15 +152,15 @@ function check.names(what, value)
    if #value == 0 then
       check.fail("%s must name at least one column", what)
    end
-   local seen = {}
+   local list, seen = {}, {}
    for i, name in ipairs(value) do
       check.text(("%s[%d]"):format(what, i), name)
       if seen[name] then
          check.fail("%s names '%s' twice", what, name)
       end
-      seen[name] = true
+      list[i], seen[name] = name, true
    end
-   return value
+   return list
 end
 
 --- The name of a table as SQL text. "orders" and '"Weird Table"' are for the server to resolve;

@@ -47,7 +47,7 @@ function on_error.policy(value)
       check.one_of(what, value, ends)
       return { tries = 0, wait = 0, factor = 1, otherwise = value }
    end
-   check.fields(what, value, fields)
+   value = check.taken(what, value, fields)
    local tries, factor = value.retry or 0, value.factor or 1
    if math.type(tries) ~= "integer" or tries < 0 then
       check.fail("%s.retry must be a whole number of tries, not %s", what, tostring(tries))

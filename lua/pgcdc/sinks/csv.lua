@@ -159,10 +159,9 @@ function csv:renew()
    end
 end
 
---- Makes a sink. `spec`: its options, see lua/README.md.
-return function(spec)
-   local self = file_sink.new(csv, spec)
-   spec = spec or {}
+--- Makes a sink. `given`: its options, see lua/README.md.
+return function(given)
+   local self, spec = file_sink.new(csv, given)
    self.columns = check.names("pgcdc.sinks.csv: columns", spec.columns)
    self.is_chosen = self.columns ~= nil
    self.meta = check.names("pgcdc.sinks.csv: meta", spec.meta)

@@ -151,8 +151,8 @@ end
 --- Makes a sink. `spec`: its options, see lua/README.md.
 return function(spec)
    local what = "pgcdc.sinks.exec"
-   spec = check.type(what .. ": its argument", spec, "table")
-   check.fields(what, spec, { command = true, name = true })
+   check.type(what .. ": its argument", spec, "table")
+   spec = check.taken(what, spec, { command = true, name = true })
    check.text(what .. ": command", spec.command)
    if spec.name ~= nil then
       check.text(what .. ": name", spec.name)

@@ -34,7 +34,7 @@ local function rotation(what, value)
       return nil
    end
    check.type(what, value, "table")
-   check.fields(what, value, { size = true, every = true })
+   value = check.taken(what, value, { size = true, every = true })
    if value.size == nil and value.every == nil then
       check.fail('%s must say when: {size = "100M"}, {every = 3600}, or both', what)
    end
@@ -203,7 +203,7 @@ local function read_spec(kind, what, spec)
       known[field] = true
    end
    spec = check.type(what .. ": its argument", spec or {}, "table")
-   check.fields(what, spec, known)
+   spec = check.taken(what, spec, known)
    if spec.name ~= nil then
       check.text(what .. ": name", spec.name)
    end
@@ -226,7 +226,7 @@ local function many_of(what, spec)
 end
 
 --- Makes a sink of a kind. `spec` is what the user gave: path, dir, name, rotate, append, and the
---- kind's own fields.
+--- kind's own fields. Returns it, and the fields as they were read.
 function file_sink.new(kind, spec)
    local what = "pgcdc.sinks." .. kind.kind
    spec = read_spec(kind, what, spec)
@@ -237,7 +237,7 @@ function file_sink.new(kind, spec)
       if rotates then
          check.fail("%s: rotate is for files, and standard output is none", what)
       end
-      return print_sink(kind)
+      return print_sink(kind), spec
    elseif raw.is_sandboxed then
       check.fail("%s: the sandbox allows no files; without a path it writes to standard output",
          what)
@@ -255,7 +255,7 @@ function file_sink.new(kind, spec)
       .. (type(spec.path) == "string" and spec.path:match "[^/]*{.*$" or "...") or given
    self.name = spec.name or kind.kind .. " " .. shown
    self.sink_name = self.name
-   return root and many_files(self, given, path_of) or self
+   return root and many_files(self, given, path_of) or self, spec
 end
 
 --- To be called with a sink of `file_sink.new` when it is complete. Returns it.

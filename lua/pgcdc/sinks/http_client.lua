@@ -114,6 +114,16 @@ local function check_login(sink, what, host, has_tls, spec)
    end
 end
 
+-- The address of a proxy. libcurl takes a socket, too: socks5h://localhost/path.
+local function read_proxy(what, given)
+   local text = remote.expanded(what, "proxy", given)
+   if raw.is_sandboxed and not text:find "^%a%w*://[%w._~%%!$&'()*+,;=:@%[%]-]+/?$" then
+      check.fail("%s: proxy: say http://host:port: the sandbox allows no sockets by their path",
+         what)
+   end
+   return text
+end
+
 --- What all kinds that send over HTTP read. `url`: as it was given.
 function http_client.read_common(sink, spec, what, url)
    sink.holds, sink.successes = {}, 0
@@ -125,10 +135,7 @@ function http_client.read_common(sink, spec, what, url)
    end
    sink.connect_timeout = check.seconds(what .. ": connect_timeout", spec.connect_timeout or 10,
       0.1)
-   sink.proxy = spec.proxy
-   if spec.proxy ~= nil and spec.proxy ~= false then
-      sink.proxy = remote.expanded(what, "proxy", spec.proxy)
-   end
+   sink.proxy = spec.proxy and read_proxy(what, spec.proxy) or spec.proxy
    sink.gzip = check.flag(what .. ": gzip", spec.gzip, false)
    read_headers(sink, what .. ": headers", spec.headers or {})
    local address, host, has_tls = http_client.read_address(what .. ": url", url)

@@ -19,5 +19,5 @@ end
 
 --- Makes a sink. `spec`: its options, see lua/README.md.
 return function(spec)
-   return file_sink.register(file_sink.new(jsonl, spec))
+   return file_sink.register((file_sink.new(jsonl, spec)))
 end

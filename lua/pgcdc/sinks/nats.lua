@@ -486,14 +486,14 @@ local create_fields = { subjects = true, storage = true, replicas = true, max_ag
 -- A function that returns the configuration of a stream, as JetStream has it.
 local function read_create(sink, what, given)
    check.type(what, given, "table")
-   check.fields(what, given, create_fields)
+   given = check.taken(what, given, create_fields)
    local storage = given.storage or "file"
    check.one_of(what .. ": storage", storage, { file = true, memory = true })
    local subjects = given.subjects or sink.subjects
    if subjects == nil then
       check.fail("%s: subjects is required where subject does not begin with fixed words", what)
    end
-   subjects = { table.unpack(check.names(what .. ": subjects", subjects)) }
+   subjects = check.names(what .. ": subjects", subjects)
    if not takes({ config = { subjects = subjects } }, sink.positions) then
       subjects[#subjects + 1] = sink.positions
    end

@@ -242,6 +242,23 @@ end
 
 -- ---- flush ----
 
+-- Raises while the connection is in use: a finalizer of a script runs in any allocation, and would
+-- close or use what the code that it interrupts has in its hands.
+local function check_idle(self)
+   if self.is_busy then
+      error(self:text "it is in the middle of a flush, where flush and close cannot be called", 0)
+   end
+end
+
+-- pcall(f, self), where f uses the connection.
+local function use(self, f)
+   check_idle(self)
+   self.is_busy = true
+   local ok, result = pcall(f, self)
+   self.is_busy = false
+   return ok, result
+end
+
 local function disconnect(self)
    self.is_open, self.is_recalled = false, false
    if self.kind.close then
@@ -312,7 +329,7 @@ end
 -- Calls f(self). After a failure there is no connection; raises it, as the host understands it.
 -- Returns false if it is to be called again at once.
 local function attempt(self, f)
-   local ok, problem = pcall(f, self)
+   local ok, problem = use(self, f)
    if ok then
       return true
    end
@@ -364,13 +381,14 @@ function Sink:flush(savepoint, upto)
 end
 
 function Sink:close()
+   check_idle(self)
    disconnect(self)
 end
 
 --- For --check: connects, and returns a line about the target. Changes nothing there. Raises why it
 --- cannot be used.
 function Sink:check()
-   local ok, result = pcall(function()
+   local ok, result = use(self, function()
       self.kind.open(self)
       return self.kind.check and self.kind.check(self) or "connected"
    end)
@@ -429,7 +447,7 @@ local function read_tls(sink, what, given)
       return
    end
    check.type(what .. ": tls", given, "table")
-   check.fields(what .. ": tls", given, tls_fields)
+   given = check.taken(what .. ": tls", given, tls_fields)
    if raw.is_sandboxed then
       check.fail("%s: tls: the sandbox allows no files", what)
    elseif (given.cert == nil) ~= (given.key == nil) then
@@ -493,7 +511,7 @@ function remote.sink(kind)
    local what = "pgcdc.sinks." .. kind.kind
    return function(spec)
       check.type(what .. ": its argument", spec, "table")
-      check.fields(what, spec, fields)
+      spec = check.taken(what, spec, fields)
       if not raw.has_network then
          check.fail("%s: the sandbox allows no network, unless the program was started with "
             .. "--allow-network", what)
@@ -518,7 +536,7 @@ function remote.sink(kind)
          flush_rows = check.count(what .. ": flush_rows", given("flush_rows", FLUSH_ROWS), 1),
          flush_bytes = remote.size(what .. ": flush_bytes", given("flush_bytes", FLUSH_BYTES)),
          rows = 0, sent_rows = 0, sent_bytes = 0, retries = 0, refused_rows = 0, in_flight = 0,
-         failures = 0, wait = 0, flush_seconds = 0, is_open = false,
+         failures = 0, wait = 0, flush_seconds = 0, is_open = false, is_busy = false,
       }, Sink)
       for _, field in ipairs { "user", "password" } do
          if spec[field] ~= nil then

@@ -23,5 +23,5 @@ end
 
 --- Makes a sink. `spec`: its options, see lua/README.md.
 return function(spec)
-   return file_sink.register(file_sink.new(text, spec))
+   return file_sink.register((file_sink.new(text, spec)))
 end

@@ -74,8 +74,7 @@ local function deletes(value)
       end
       return value or false, 0
    end
-   check.fields(what, value, { interval = true })
-   local seconds = value.interval
+   local seconds = check.taken(what, value, { interval = true }).interval
    return true, seconds == nil and 0
       or check.seconds(what .. ".interval", seconds, LEAST_INTERVAL)
 end
@@ -419,16 +418,11 @@ local function dead_letter(value, policy)
    return node.input
 end
 
--- The fields of what a script gives, each of them read once: it may be another one the next time.
--- Raises unless they are known and of the right types, as far as the functions above do not check
--- them.
+-- The fields of what a script gives. Raises unless they are known and of the right types, as far as
+-- the functions above do not check them.
 local function read_spec(given)
    check.type("pgcdc.source: its argument", given, "table")
-   check.fields("pgcdc.source", given, fields)
-   local spec = {}
-   for field in pairs(fields) do
-      spec[field] = given[field]
-   end
+   local spec = check.taken("pgcdc.source", given, fields)
    if spec.table == nil then
       check.fail("pgcdc.source: table is required")
    end

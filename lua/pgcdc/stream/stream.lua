@@ -316,7 +316,7 @@ end
 --- Makes a stream by hand. Feed it with `:emit(value)`.
 function stream.new(spec)
    spec = check.type("pgcdc.stream: its argument", spec or {}, "table")
-   check.fields("pgcdc.stream", spec, { name = true })
+   spec = check.taken("pgcdc.stream", spec, { name = true })
    local node = stream.node("stream")
    if spec.name ~= nil then
       node.name = check.text("pgcdc.stream: name", spec.name)
@@ -412,8 +412,7 @@ end
 --- has others than `known`, a set of names.
 function stream.options(what, given, known)
    given = check.type(what .. ": the options", given or {}, "table")
-   check.fields(what, given, known)
-   return given
+   return check.taken(what, given, known)
 end
 
 -- What a node may have, and what others look for there: no names for operators of scripts.

@@ -33,6 +33,10 @@ for _, name in ipairs { "security.protocol", "sasl.mechanism", "sasl.mechanisms"
                         "broker.address.family", "message.timeout.ms", "request.timeout.ms" } do
    harmless[name] = true
 end
+-- and of the mechanisms these: GSSAPI, which is librdkafka's default, runs a command and uses the
+-- tickets of the user.
+local SCRAM = "SCRAM-SHA-512"
+local by_password = { PLAIN = true, ["SCRAM-SHA-256"] = true, [SCRAM] = true }
 
 -- ---- what is told ----
 
@@ -57,9 +61,10 @@ function settings.of(sink)
    local user, password = sink:secret "user", sink:secret "password"
    if user then
       all["sasl.username"], all["sasl.password"] = user, password
-      if all["sasl.mechanisms"] == nil and all["sasl.mechanism"] == nil then
-         all["sasl.mechanisms"] = "SCRAM-SHA-512"
-      end
+   end
+   if (user or raw.is_sandboxed) and all["sasl.mechanisms"] == nil
+      and all["sasl.mechanism"] == nil then
+      all["sasl.mechanisms"] = SCRAM
    end
    if sink.has_tls then
       local files = sink:tls_files()
@@ -79,20 +84,30 @@ end
 
 -- ---- options ----
 
+-- Raises unless a script in the sandbox may say this.
+local function check_harmless(what, name, value)
+   if not harmless[name] then
+      check.fail("%s: the sandbox does not allow %s", what, name)
+   elseif name:find "^sasl%.mechanism" and not by_password[value] then
+      check.fail("%s: %s: the sandbox allows PLAIN, SCRAM-SHA-256 and %s", what, name, SCRAM)
+   end
+end
+
 --- Checks and keeps `config`. To be called last, since it tries what the others come to.
 function settings.read(sink, what, given)
    check.type(what, given, "table")
+   sink.config = {} -- what is checked, whatever the script has in its table later
    for name, value in pairs(given) do
       check.text(what .. ": a name", name)
       check.type(what .. "." .. name, value, "string", "number", "boolean")
       if ours[name] then
          check.fail("%s: %s is set by the sink%s", what, name, ours[name] ~= ""
             and ": say " .. ours[name] or "")
-      elseif raw.is_sandboxed and not harmless[name] then
-         check.fail("%s: the sandbox does not allow %s", what, name)
+      elseif raw.is_sandboxed then
+         check_harmless(what, name, value)
       end
+      sink.config[name] = value
    end
-   sink.config = given
    local ok, problem = native.check(settings.of(sink))
    if not ok then
       check.fail("%s: %s", what, problem)

@@ -397,7 +397,7 @@ local function read(sink, spec, what)
       check.fail("%s: user and password belong together", what)
    end
    sink.token = native.token()
-   if check.flag(what .. ": exact", spec.exact, true) then
+   if sink.kind.recall then
       sink.id = "pgcdc." .. sink.name
    end
    settings.read(sink, what .. ": config", spec.config == nil and {} or spec.config)
@@ -415,5 +415,7 @@ end
 local make_exact, make_plain = remote.sink(exact), remote.sink(plain)
 
 return function(spec)
-   return (type(spec) == "table" and spec.exact == false and make_plain or make_exact)(spec)
+   local is_exact = type(spec) ~= "table"
+      or check.flag("pgcdc.sinks.kafka: exact", spec.exact, true)
+   return (is_exact and make_exact or make_plain)(spec)
 end

@@ -509,7 +509,7 @@ end
 return function(spec)
    local what = "pgcdc.sinks.postgres"
    check.type(what .. ": its argument", spec, "table")
-   check.fields(what, spec, fields)
+   spec = check.taken(what, spec, fields)
    if spec.table == nil then
       check.fail("%s: table is required", what)
    end

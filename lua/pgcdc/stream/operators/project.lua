@@ -361,11 +361,11 @@ local function masker(name, how, salt)
    if type(how) == "function" then
       return how, false
    elseif type(how) == "table" then
-      check.fields(what, how, { keep = true })
-      if math.type(how.keep) ~= "integer" or how.keep < 0 then
+      local keep = check.taken(what, how, { keep = true }).keep
+      if math.type(keep) ~= "integer" or keep < 0 then
          check.fail("mask: keep of '%s' must be a number of characters", name)
       end
-      return shortener(how.keep), true
+      return shortener(keep), true
    end
    check.type(what, how, "string", "table", "function")
    check.one_of(what, how, { sha256 = true, redact = true })
