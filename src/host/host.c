@@ -67,6 +67,7 @@ static bool resolve(struct host *h, struct message *m, struct err *e)
     if (source->config->name == NULL) {
         free(source->name);
         source->name = m->text; /* moves */
+        source->is_named = true;
         m->text = NULL;
     }
     if (is_taken(h, m->source, source->name))
@@ -362,7 +363,8 @@ static bool start_reader(struct host *h, struct err *e)
         struct api_source *d = &h->script->sources[i];
 
         h->deliveries[i] = delivery_new(i, &h->script->seq);
-        d->name = strdup(d->config->name != NULL ? d->config->name : d->config->table);
+        d->is_named = d->config->name != NULL;
+        d->name = strdup(d->is_named ? d->config->name : d->config->table);
         if (h->deliveries[i] == NULL || d->name == NULL)
             return err_memory(e);
         if (d->config->is_joint)

@@ -300,7 +300,8 @@ static int source_name(lua_State *L)
     const struct api_source *source = check_source(L);
 
     lua_pushstring(L, source->name != NULL ? source->name : source->config->name);
-    return 1;
+    lua_pushboolean(L, source->is_named);
+    return 2;
 }
 
 static int set_exact(lua_State *L)

@@ -3,7 +3,8 @@
  * Exports to Lua (module pgcdc.raw):
  *   declare(spec) -> the number of the source;
  *   handle(number, event, function or nil): sets its handler of an event;
- *   source_count(); source_name(number);
+ *   source_count(); source_name(number) -> text, true if it is the name that is saved: until the
+ *     source has reached its server it is what the script calls the table;
  *   pause(number, by): its changes wait while the sum of <by> is above 0;
  *   again: a handler that returns it gets the same change again, when the source is not paused;
  *   group(number, group): positions of a group are saved together;
@@ -27,7 +28,8 @@ enum api_source_event {
 
 struct api_source {
     struct config *config; /* owned */
-    char *name;            /* owned; NULL until known */
+    char *name;            /* owned; NULL before the host runs */
+    bool is_named;         /* <name> is what is saved, not what the script calls the table */
     int handlers[API_SOURCE_EVENTS]; /* registry references; LUA_NOREF where there is none */
     int metatable;         /* of its changes, see change.h */
     struct rowtype *announced; /* counted reference: of the last API_SOURCE_COLUMNS, or NULL */

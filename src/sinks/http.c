@@ -475,14 +475,7 @@ static int open_http(lua_State *L)
 
     if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
         return luaL_error(L, "libcurl cannot be used");
-    luaL_newmetatable(L, CLIENT);
-    lua_pushliteral(L, CLIENT); /* getmetatable() gives its name only */
-    lua_setfield(L, -2, "__metatable");
-    lua_pushcfunction(L, close_client);
-    lua_setfield(L, -2, "__gc");
-    luaL_newlib(L, methods);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
+    pgcdc_module_class(L, CLIENT, methods, close_client);
     luaL_newlib(L, functions);
     return 1;
 }

@@ -439,14 +439,7 @@ static int open_kafka(lua_State *L)
         { NULL, NULL },
     };
 
-    luaL_newmetatable(L, CLIENT);
-    lua_pushliteral(L, CLIENT); /* getmetatable() gives its name only */
-    lua_setfield(L, -2, "__metatable");
-    lua_pushcfunction(L, close_client);
-    lua_setfield(L, -2, "__gc");
-    luaL_newlib(L, methods);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
+    pgcdc_module_class(L, CLIENT, methods, close_client);
     luaL_newlib(L, functions);
     return 1;
 }

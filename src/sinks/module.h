@@ -11,6 +11,7 @@
 #ifndef MODULE_H
 #define MODULE_H
 
+#include <lauxlib.h>
 #include <lua.h>
 
 #define PGCDC_MODULE_ABI 1u /* changes whenever what is below does */
@@ -27,5 +28,21 @@ struct pgcdc_module {
 #define PGCDC_MODULE(n, v, f) \
     __attribute__((visibility("default"))) extern const struct pgcdc_module pgcdc_module; \
     const struct pgcdc_module pgcdc_module = { PGCDC_MODULE_ABI, LUA_VERSION_NUM, n, v, f }
+
+/* Makes the class <name> of userdata with these methods. `close` is called of each that is
+ * collected. Scripts see no more of the metatable than its name. */
+static inline void pgcdc_module_class(lua_State *L, const char *name, const luaL_Reg *methods,
+                                      lua_CFunction close)
+{
+    luaL_newmetatable(L, name);
+    lua_pushstring(L, name);
+    lua_setfield(L, -2, "__metatable");
+    lua_pushcfunction(L, close);
+    lua_setfield(L, -2, "__gc");
+    lua_newtable(L);
+    luaL_setfuncs(L, methods, 0);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+}
 
 #endif

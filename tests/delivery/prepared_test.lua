@@ -11,7 +11,9 @@ local json = require "json"
 local lu = require "luaunit"
 local once = require "once"
 local program = require "program"
+local proxy = require "proxy"
 local scope = require "scope"
+local wait = require "wait"
 
 local TestPrepared = {}
 
@@ -223,6 +225,29 @@ function TestPrepared.test_state_file_of_two_sources_lost()
    runs.state = fixtures.state()
    db:exec "insert into u values (13)"
    runs:run(0)
+   local _, _, ids = runs:target()
+   table.sort(ids)
+   lu.assertEquals(table.concat(ids, " "), "1 11 12 13 2 3")
+end
+
+-- Also if one of them has not reached its server yet, and so has no name.
+function TestPrepared.test_state_file_lost_before_a_server_was_reached()
+   local db = new_database(2)
+   db:exec "create table u (id int primary key); insert into u values (11), (12)"
+   local runs = new_runs(db, SINK .. [[local sink = new_sink "out"
+      pgcdc.source {table = "t"}:sink(sink)
+      pgcdc.source {table = "u", connect = args.connect}:sink(sink)]])
+   local between = proxy.new(db)
+   runs:run(0, { connect = between:dsn() })
+   between:fault("swallow", "down", 0, true)
+   db:exec "insert into t values (3, 'n3')"
+   local p = program.start { script = runs.script, dsn = db, state = runs.state,
+                             args = { dir = runs.dir, connect = between:dsn() } }
+   wait.until_(function() return #select(3, runs:target()) == 5 end, 20, "the new row")
+   p:kill9()
+   runs.state = fixtures.state()
+   db:exec "insert into u values (13)"
+   runs:run(0, { connect = db:dsn() })
    local _, _, ids = runs:target()
    table.sort(ids)
    lu.assertEquals(table.concat(ids, " "), "1 11 12 13 2 3")

@@ -371,7 +371,7 @@ function TestScripts.test_deletes_by_triggers()
    lu.assertStrContains(result.stderr, "deletes do not tell the column 'name'")
    lu.assertEquals(#files.lines(folder .. "/%null.jsonl"), 1)
    args.old = "yes"
-   lu.assertStrContains(run("route", db, args).stderr, "triggers tell only the key")
+   lu.assertStrContains(run("route", db, args).stderr, "tells only the key")
 end
 
 -- debezium out= with columns in braces: those of the change, since an envelope has none.

@@ -8,18 +8,12 @@ local lu = require "luaunit"
 local once = require "once"
 local program = require "program"
 local receiver = require "receiver"
+local remote_sinks = require "remote_sinks"
 local wait = require "wait"
 
 local TestClickhouse = {}
 
--- Without a server on this machine a test does nothing.
-local function test(name, f, password)
-   TestClickhouse["test_" .. name] = function()
-      if clickhouse.is_there() then
-         f(clickhouse.new(password))
-      end
-   end
-end
+local test = remote_sinks.tests(TestClickhouse, clickhouse.is_there, clickhouse.new)
 
 -- A script that puts table t there. <options>: fields of the sink, <source>: of the source.
 local function script(server, options, source)
@@ -113,15 +107,8 @@ test("rows_that_are_refused", function(server)
    lu.assertEquals(result.status, 1)
    lu.assertStrContains(result.stderr, "Code: ")
    result = once.run { dsn = db, state = state, script = script(server, "",
-      [[on_error = {otherwise = "dead_letter"}, dead_letter = function(letter)
-         print(pgcdc.json.encode {id = letter.change.id}) end]]) }
-   lu.assertEquals(result.status, 0, result.stderr)
-   local dead = {}
-   for i, letter in ipairs(result.changes) do
-      dead[i] = letter.id
-   end
-   table.sort(dead)
-   lu.assertEquals(dead, { 7, 47, 87 })
+      remote_sinks.DEAD_LETTERS) }
+   lu.assertEquals(remote_sinks.dead(result), { 7, 47, 87 })
    lu.assertEquals(#server:table "t", 97)
 end)
 
@@ -187,6 +174,12 @@ function TestClickhouse.test_what_newer_servers_get()
    lu.assertEquals(insert[1], "INSERT INTO `t` FORMAT JSONEachRow")
    lu.assertStrMatches(insert[2],
       '{"id":1,"c":"2024%-01%-02 03:04:05.000000","d":"2024%-01%-02","_seq":%d+,"_is_deleted":0}\n')
+end
+
+function TestClickhouse.test_values_that_are_no_changes()
+   if clickhouse.is_there() then
+      remote_sinks.check_only_changes "clickhouse"
+   end
 end
 
 return TestClickhouse

@@ -9,6 +9,7 @@ local lu = require "luaunit"
 local once = require "once"
 local program = require "program"
 local receiver = require "receiver"
+local remote_sinks = require "remote_sinks"
 local scope = require "scope"
 local wait = require "wait"
 
@@ -17,14 +18,7 @@ local TestHttp = {}
 local SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 local OTHER = "whsec_" .. ("A"):rep(32)
 
--- Each test gets a server that others have not used; without one on this machine it does nothing.
-local function test(name, f, options)
-   TestHttp["test_" .. name] = function()
-      if receiver.is_there() then
-         f(receiver.new(options))
-      end
-   end
-end
+local test = remote_sinks.tests(TestHttp, receiver.is_there, receiver.new)
 
 -- A script that sends table t there. <options>: fields of the sink, <source>: of the source.
 local function script(server, options, source)
@@ -294,15 +288,8 @@ test("what_is_refused", function(server)
    lu.assertEquals(result.status, 1)
    lu.assertStrContains(result.stderr, "422: no 77")
    local before = #server:changes()
-   result = run [[on_error = {otherwise = "dead_letter"}, dead_letter = function(letter)
-      print(pgcdc.json.encode {id = letter.change.row.id, why = letter.error}) end]]
-   lu.assertEquals(result.status, 0, result.stderr)
-   local dead = {}
-   for i, letter in ipairs(result.changes) do
-      dead[i] = letter.id
-   end
-   table.sort(dead)
-   lu.assertEquals(dead, { 77, 150 })
+   result = run(remote_sinks.DEAD_LETTERS)
+   lu.assertEquals(remote_sinks.dead(result), { 77, 150 })
    lu.assertStrContains(result.stdout, "422: no 77")
    local seen, count = {}, 0
    for i, change in ipairs(server:changes()) do
@@ -420,19 +407,16 @@ function TestHttp.test_tls()
    if not receiver.is_there() then
       return
    end
-   local dir = scope.dir "certificates"
-   local ca, ca_key = certificates.authority(dir, "ca")
-   local other = certificates.authority(dir, "other")
-   certificates.give({ data = dir }, scope.dir "server", ca, ca_key)
-   local server = receiver.new { dir = dir }
+   local made = certificates.localhost()
+   local server = receiver.new { dir = made.dir }
    local db = fixtures.names(3)
    local function run(url, authority)
       return once.run { dsn = db, script = script(url, ('tls = {ca = %q}'):format(authority)) }
    end
-   lu.assertEquals(run(server:url(), ca).status, 0)
+   lu.assertEquals(run(server:url(), made.ca).status, 0)
    lu.assertEquals(#server:changes(), 3)
-   for _, it in ipairs { { server:url(), other },
-                         { (server:url():gsub("localhost", "127.0.0.1")), ca } } do
+   for _, it in ipairs { { server:url(), made.other },
+                         { (server:url():gsub("localhost", "127.0.0.1")), made.ca } } do
       local result = run(it[1], it[2])
       lu.assertEquals(result.status, 3)
       lu.assertStrContains(result.stderr, "SSL")
@@ -493,7 +477,7 @@ function TestHttp.test_bad_input()
    if not receiver.is_there() then
       return
    end
-   local wrong = {
+   remote_sinks.check_bad_options("http", {
       [""] = "url is required",
       ["url = 7"] = "url must be a string",
       ['url = "file:///etc/passwd"'] = "url: say http://host/path",
@@ -509,6 +493,7 @@ function TestHttp.test_bad_input()
       ['url = "https://h/", batch = 5'] = "batch is for body",
       ['url = "https://h/", body = "array", batch = 0'] = "batch must be a whole number",
       ['url = "https://h/", body = "array", batch_bytes = "x"'] = "batch_bytes: say a size",
+      ['url = "https://h/", body = "array", batch_bytes = 1.5'] = "batch_bytes: say a size",
       ['url = "https://h/", in_flight = 0'] = "in_flight must be a whole number, at least 1",
       ['url = "https://h/", in_flight = 500'] = "in_flight must be 100 at most",
       ['url = "https://h/", sign = "secret"'] = "a secret is whsec_ and base64",
@@ -525,33 +510,12 @@ function TestHttp.test_bad_input()
       ['url = "https://h/", password = "p"'] = "password needs a user",
       ['url = "http://h/", tls = {}'] = "tls is for url = https://",
       ['url = "https://h/", tiemout = 1'] = "unknown field 'tiemout'",
-   }
-   local list = {}
-   for options in pairs(wrong) do
-      list[#list + 1] = ("[%q] = {%s},"):format(options, options)
-   end
-   local result = program.run { state = false, script = [[
-      for options, spec in pairs {]] .. table.concat(list, "\n") .. [[} do
-         local ok, why = pcall(pgcdc.sinks.http, spec)
-         print(pgcdc.json.encode {options = options, ok = ok, why = ok or why})
-      end]] }
-   lu.assertEquals(result.status, 0, result.stderr)
-   local count = 0
-   for _, it in ipairs(result.changes) do
-      count = count + 1
-      lu.assertFalse(it.ok, it.options)
-      lu.assertStrContains(it.why, wrong[it.options])
-      lu.assertStrContains(it.why, "pgcdc.sinks.http: ")
-      lu.assertNotStrContains(it.why, "pw@")
-   end
-   lu.assertEquals(count, #list)
+   })
 end
 
 test("the_sandbox", function(server)
    local db = fixtures.names(3)
-   local result = once.ends(1, { dsn = db, script = script(server), options = { "--sandbox" } })
-   lu.assertStrContains(result.text,
-      "the sink 'http' needs the network, which the sandbox has only with --allow-network")
+   remote_sinks.check_needs_network("http", { dsn = db, script = script(server) })
    once.ok { dsn = db, script = script(server), options = { "--sandbox", "--allow-network" } }
    lu.assertEquals(#server:changes(), 3)
 end)

@@ -8,6 +8,7 @@ local lu = require "luaunit"
 local native = require "native"
 local once = require "once"
 local program = require "program"
+local remote_sinks = require "remote_sinks"
 local tables = require "tables"
 local wait = require "wait"
 
@@ -15,16 +16,11 @@ local TestKafka = {}
 
 local TOPIC = "cdc.public.t"
 
--- Each test gets a cluster that others have not used; without one on this machine it does nothing.
-local function test(name, f)
-   TestKafka["test_" .. name] = function()
-      if kafka.is_there() then
-         local cluster = kafka.mock()
-         cluster:tell("topic %s 3", TOPIC)
-         f(cluster)
-      end
-   end
-end
+local test = remote_sinks.tests(TestKafka, kafka.is_there, function()
+   local cluster = kafka.mock()
+   cluster:tell("topic %s 3", TOPIC)
+   return cluster
+end)
 
 -- A script that puts table t into Kafka. <options>: fields of the sink, <source>: of the source.
 local function script(cluster, options, source)
@@ -393,8 +389,7 @@ test("in_the_sandbox", function(cluster)
       how.script = script(cluster, ('config = {["%s"] = "x"}'):format(name))
       lu.assertStrContains(once.ends(1, how).text, "config: the sandbox does not allow " .. name)
    end
-   how.options = { "--sandbox" }
-   lu.assertStrContains(once.ends(1, how).text, "--allow-network")
+   remote_sinks.check_needs_network("kafka", how)
 end)
 
 return TestKafka

@@ -10,11 +10,12 @@ local lu = require "luaunit"
 local nats = require "nats"
 local once = require "once"
 local program = require "program"
+local remote_sinks = require "remote_sinks"
 local scope = require "scope"
 
 local TestNatsLogin = {}
 
-local test, script, ids = nats.tests(TestNatsLogin), nats.script, nats.ids
+local test, script, ids = nats.tests(TestNatsLogin), nats.script, remote_sinks.ids
 
 -- ---- login ----
 
@@ -51,22 +52,19 @@ function TestNatsLogin.test_tls()
    if not nats.is_there() then
       return
    end
-   local dir = scope.dir "certificates"
-   local ca, ca_key = certificates.authority(dir, "ca")
-   local other = certificates.authority(dir, "other")
-   certificates.give({ data = dir }, scope.dir "server", ca, ca_key)
-   local server = nats.new(([[tls { cert_file: "%s/server.crt", key_file: "%s/server.key" }]])
-      :format(dir, dir))
+   local made = certificates.localhost()
+   local server = nats.new(([[tls { cert_file: "%s", key_file: "%s" }]]):format(made.cert,
+      made.key))
    local db = fixtures.names(3)
    local function how(scheme, host, authority)
       return { dsn = db, script = script(("%s://%s:%d"):format(scheme, host, server.port),
          "create = {}" .. (authority and (", tls = {ca = %q}"):format(authority) or "")) }
    end
-   once.ok(how("tls", "localhost", ca))
-   once.ok(how("nats", "localhost", ca))
-   once.ok(how("tls", "localhost"), { env = { SSL_CERT_FILE = ca } })
-   for _, case in ipairs { { "127.0.0.1", ca, "IP address mismatch" },
-                           { "localhost", other, "unable to get local issuer certificate" },
+   once.ok(how("tls", "localhost", made.ca))
+   once.ok(how("nats", "localhost", made.ca))
+   once.ok(how("tls", "localhost"), { env = { SSL_CERT_FILE = made.ca } })
+   for _, case in ipairs { { "127.0.0.1", made.ca, "IP address mismatch" },
+                           { "localhost", made.other, "unable to get local issuer certificate" },
                            { "localhost", false, "unable to get local issuer certificate" } } do
       local p = program.start(how("tls", case[1], case[2]))
       p:wait_stderr("cannot connect: SSL handshake error: .*" .. case[3])
@@ -183,7 +181,7 @@ function TestNatsLogin.test_bad_input()
       return
    end
    local ok = 'servers = "nats://h", stream = "S", '
-   local wrong = {
+   remote_sinks.check_bad_options("nats", {
       [""] = "servers is required",
       ["servers = 7"] = "servers must be a string",
       ['servers = "http://x"'] = "servers: say nats://host:port",
@@ -209,26 +207,7 @@ function TestNatsLogin.test_bad_input()
       [ok .. 'credentials = "c", password = "p"'] = "credentials and password exclude each other",
       [ok .. 'format = "xml"'] = "format: unknown 'xml'",
       [ok .. "tpye = 1"] = "unknown field 'tpye'",
-   }
-   local list = {}
-   for options in pairs(wrong) do
-      list[#list + 1] = ("[%q] = {%s},"):format(options, options)
-   end
-   local result = program.run { state = false, script = [[
-      for options, spec in pairs {]] .. table.concat(list, "\n") .. [[} do
-         local ok, why = pcall(pgcdc.sinks.nats, spec)
-         print(pgcdc.json.encode {options = options, ok = ok, why = ok or why})
-      end]] }
-   lu.assertEquals(result.status, 0, result.stderr)
-   local count = 0
-   for _, it in ipairs(result.changes) do
-      count = count + 1
-      lu.assertFalse(it.ok, it.options)
-      lu.assertStrContains(it.why, wrong[it.options])
-      lu.assertStrContains(it.why, "pgcdc.sinks.nats: ")
-      lu.assertNotStrContains(it.why, "pw@")
-   end
-   lu.assertEquals(count, #list)
+   })
 end
 
 test("credentials_that_are_none", function(server)
@@ -246,13 +225,11 @@ end)
 
 test("the_sandbox", function(server)
    local db = fixtures.names(3)
-   local result = once.ends(1, { dsn = db, script = script(server), options = { "--sandbox" } })
-   lu.assertStrContains(result.text,
-      "the sink 'nats' needs the network, which the sandbox has only with --allow-network")
+   remote_sinks.check_needs_network("nats", { dsn = db, script = script(server) })
    local options = { "--sandbox", "--allow-network" }
    once.ok { dsn = db, script = script(server), options = options }
    lu.assertEquals(#server:messages "CDC", 3)
-   result = once.ends(1, { dsn = db, options = options,
+   local result = once.ends(1, { dsn = db, options = options,
       script = script(server, 'credentials = "/etc/passwd"') })
    lu.assertStrContains(result.text, "credentials: the sandbox allows no files")
 end)

@@ -9,12 +9,13 @@ local native = require "native"
 local nats = require "nats"
 local once = require "once"
 local program = require "program"
+local remote_sinks = require "remote_sinks"
 local scope = require "scope"
 local wait = require "wait"
 
 local TestNats = {}
 
-local test, script, ids = nats.tests(TestNats), nats.script, nats.ids
+local test, script, ids = nats.tests(TestNats), nats.script, remote_sinks.ids
 
 -- What is published comes in the order of the table. Waits until there are so many.
 local function await(server, count)
@@ -122,39 +123,18 @@ end)
 
 -- ---- positions ----
 
--- The older of two programs with one name ends.
 test("two_programs_of_one_name", function(server)
-   local db, state = fixtures.names(50), fixtures.state()
-   local first = program.start { dsn = db, state = state, script = script(server) }
-   first:wait_stderr 'msg="ready"'
-   await(server, 50)
-   wait.until_(function()
+   remote_sinks.check_take_over("nats", script(server), function()
+      return #server:messages "CDC"
+   end, function()
       return #server:messages("CDC", "cdc._pgcdc.nats") >= 2
-   end, 20, "the position")
-   first:signal "STOP"
-   db:exec "update t set name = 'x'"
-   local copy = fixtures.state()
-   for _, ending in ipairs { "", "-wal" } do
-      local text = files.read(state .. ending)
-      if text then
-         files.write(copy .. ending, text)
-      end
-   end
-   once.ok { dsn = db, state = copy, script = script(server) }
-   lu.assertEquals(#server:messages "CDC", 100)
-   first:signal "CONT"
-   local result = first:finish()
-   lu.assertEquals(result.status, 1)
-   lu.assertStrContains(result.stderr, "another pgcdc-lua has taken over the sink 'nats'")
-   lu.assertEquals(#server:messages "CDC", 100)
+   end)
 end)
 
 test("a_state_file_that_is_lost", function(server)
-   local db = fixtures.names(3)
-   once.ok { dsn = db, script = script(server) }
-   db:exec "update t set name = 'x' where id = 2"
-   once.ok { dsn = db, script = script(server) }
-   lu.assertEquals(ids(server:messages "CDC"), "1 2 3 2")
+   remote_sinks.check_lost_state(script(server), function()
+      return server:messages "CDC"
+   end)
 end)
 
 -- What a killed program has done of a flush is passed over, long after the server forgot the ids;

@@ -7,17 +7,14 @@ local lu = require "luaunit"
 local once = require "once"
 local program = require "program"
 local receiver = require "receiver"
+local remote_sinks = require "remote_sinks"
 local wait = require "wait"
 
 local TestOpensearch = {}
 
-local function test(name, f)
-   TestOpensearch["test_" .. name] = function()
-      if receiver.is_there() then
-         f(receiver.new { program = "opensearch" })
-      end
-   end
-end
+local test = remote_sinks.tests(TestOpensearch, receiver.is_there, function()
+   return receiver.new { program = "opensearch" }
+end)
 
 -- A script that puts table t there. <options>: fields of the sink, <source>: of the source.
 local function script(server, options, source)
@@ -33,6 +30,14 @@ local function ids(server, index)
    end
    table.sort(list)
    return table.concat(list, " ")
+end
+
+local function count(server)
+   local n = 0
+   for _ in pairs(server:documents "t") do
+      n = n + 1
+   end
+   return n
 end
 
 test("documents", function(server)
@@ -70,33 +75,20 @@ end)
 test("answers_for_single_documents", function(server)
    local db = fixtures.names(1000, [[case when i % 100 = 7 then 'bad' when i % 200 = 9 then 'busy'
       else 'n' || i end]])
-   local result = once.run { dsn = db, script = script(server, "", [[on_error = {
-      otherwise = "dead_letter"}, dead_letter = function(letter)
-         print(pgcdc.json.encode {id = letter.change.id, why = letter.error}) end]]) }
-   lu.assertEquals(result.status, 0, result.stderr)
-   local dead = {}
-   for i, letter in ipairs(result.changes) do
-      dead[i] = letter.id
-      lu.assertStrContains(letter.why, "mapper_parsing_exception: failed to parse")
+   local result = once.run { dsn = db, script = script(server, "", remote_sinks.DEAD_LETTERS) }
+   local dead, reasons = remote_sinks.dead(result)
+   for _, why in ipairs(reasons) do
+      lu.assertStrContains(why, "mapper_parsing_exception: failed to parse")
    end
-   table.sort(dead)
    lu.assertEquals(dead, { 7, 107, 207, 307, 407, 507, 607, 707, 807, 907 })
-   local count = 0
-   for _ in pairs(server:documents "t") do
-      count = count + 1
-   end
-   lu.assertEquals(count, 990)
+   lu.assertEquals(count(server), 990)
 end)
 
 -- So many errors that the answer is longer than what is read of it.
 test("long_answers", function(server)
    local db = fixtures.names(1000, "case when i > 500 then 'bad' else 'n' end")
    once.run { dsn = db, script = script(server, "", "on_error = 'skip'") }
-   local count = 0
-   for _ in pairs(server:documents "t") do
-      count = count + 1
-   end
-   lu.assertEquals(count, 500)
+   lu.assertEquals(count(server), 500)
 end)
 
 test("a_server_that_is_down", function(server)
@@ -123,5 +115,11 @@ test("bad_input", function(server)
       pgcdc.sinks.opensearch {url = %q})]]):format(server:url "/x") })
    lu.assertStrContains(result.text, "404")
 end)
+
+function TestOpensearch.test_values_that_are_no_changes()
+   if receiver.is_there() then
+      remote_sinks.check_only_changes "opensearch"
+   end
+end
 
 return TestOpensearch

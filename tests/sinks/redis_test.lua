@@ -10,33 +10,20 @@ local native = require "native"
 local once = require "once"
 local program = require "program"
 local redis = require "redis"
+local remote_sinks = require "remote_sinks"
 local scope = require "scope"
 local wait = require "wait"
 
 local TestRedis = {}
 
--- Each test gets a server that others have not used; without one on this machine it does nothing.
-local function test(name, f, options)
-   TestRedis["test_" .. name] = function()
-      if redis.is_there() then
-         f(redis.new(options))
-      end
-   end
-end
+local test = remote_sinks.tests(TestRedis, redis.is_there, redis.new)
+local ids = remote_sinks.ids
 
 -- A script that puts table t into Redis. <options>: fields of the sink, <source>: of the source.
 local function script(server, options, source)
    return ([[pgcdc.source {table = "t", interval = 0.02, %s}:sink(pgcdc.sinks.redis {
       connect = %q, %s})]]):format(source or "", type(server) == "string" and server
       or server:url(), options or "")
-end
-
-local function ids(entries)
-   local list = {}
-   for i, entry in ipairs(entries) do
-      list[i] = tostring(json.decode(entry.data).row.id)
-   end
-   return table.concat(list, " ")
 end
 
 -- ---- modes ----
@@ -133,28 +120,10 @@ end)
 
 -- ---- trouble ----
 
--- The older of two programs with one name can write nothing any more.
 test("two_programs_of_one_name", function(server)
-   local db, state = fixtures.names(50), fixtures.state()
-   local first = program.start { dsn = db, state = state, script = script(server) }
-   first:wait_stderr 'msg="ready"'
-   wait.until_(function() return #server:stream "{redis}:t" == 50 end, 10, "50 entries")
-   first:signal "STOP"
-   db:exec "update t set name = 'x'"
-   local copy = fixtures.state()
-   for _, ending in ipairs { "", "-wal" } do
-      local text = files.read(state .. ending)
-      if text then
-         files.write(copy .. ending, text)
-      end
-   end
-   once.ok { dsn = db, state = copy, script = script(server) }
-   lu.assertEquals(#server:stream "{redis}:t", 100)
-   first:signal "CONT"
-   local result = first:finish()
-   lu.assertEquals(result.status, 1)
-   lu.assertStrContains(result.stderr, "another pgcdc-lua has taken over the sink 'redis'")
-   lu.assertEquals(#server:stream "{redis}:t", 100)
+   remote_sinks.check_take_over("redis", script(server), function()
+      return #server:stream "{redis}:t"
+   end)
 end)
 
 test("a_server_that_is_full_is_waited_for", function(server)
@@ -218,13 +187,10 @@ test("a_target_that_went_back", function(server)
    lu.assertEquals(ids(server:stream "{redis}:t"), "1 2 3 4 5")
 end)
 
--- The state file is lost: the target's position counts.
 test("a_state_file_that_is_lost", function(server)
-   local db = fixtures.names(3)
-   once.ok { dsn = db, script = script(server) }
-   db:exec "update t set name = 'x' where id = 2"
-   once.ok { dsn = db, script = script(server) }
-   lu.assertEquals(ids(server:stream "{redis}:t"), "1 2 3 2")
+   remote_sinks.check_lost_state(script(server), function()
+      return server:stream "{redis}:t"
+   end)
 end)
 
 -- The answer to EXEC is lost, or its request: what is done is not done again.
@@ -382,23 +348,20 @@ function TestRedis.test_tls()
    if not redis.is_there() then
       return
    end
-   local dir = scope.dir "certificates"
-   local ca, ca_key = certificates.authority(dir, "ca")
-   local other = certificates.authority(dir, "other")
-   certificates.give({ data = dir }, scope.dir "server", ca, ca_key)
+   local made = certificates.localhost()
    local port = assert(native.free_port())
    local server = redis.new {
-      "--tls-port", tostring(port), "--tls-cert-file", dir .. "/server.crt",
-      "--tls-key-file", dir .. "/server.key", "--tls-ca-cert-file", ca, "--tls-auth-clients", "no",
+      "--tls-port", tostring(port), "--tls-cert-file", made.cert, "--tls-key-file", made.key,
+      "--tls-ca-cert-file", made.ca, "--tls-auth-clients", "no",
    }
    local db = fixtures.names(2000)
    local function run(host, options)
       return once.run { dsn = db, script = script(("rediss://%s:%d"):format(host, port), options) }
    end
-   lu.assertEquals(run("localhost", ("tls = {ca = %q}"):format(ca)).status, 0)
+   lu.assertEquals(run("localhost", ("tls = {ca = %q}"):format(made.ca)).status, 0)
    lu.assertEquals(#server:stream "{redis}:t", 2000)
-   for host, options in pairs { ["127.0.0.1"] = ("tls = {ca = %q}"):format(ca),
-                                localhost = ("tls = {ca = %q}"):format(other) } do
+   for host, options in pairs { ["127.0.0.1"] = ("tls = {ca = %q}"):format(made.ca),
+                                localhost = ("tls = {ca = %q}"):format(made.other) } do
       local p = program.start { dsn = db, script = script(("rediss://%s:%d"):format(host, port),
          options) }
       p:wait_stderr "TLS: the server's certificate does not verify: "
@@ -412,7 +375,7 @@ function TestRedis.test_bad_input()
    if not redis.is_there() then
       return
    end
-   local wrong = {
+   remote_sinks.check_bad_options("redis", {
       [""] = "connect is required",
       ["connect = 7"] = "connect must be a string",
       ['connect = "http://x"'] = "connect: say redis://host:port",
@@ -431,28 +394,10 @@ function TestRedis.test_bad_input()
       ['connect = "redis://h", user = "u"'] = "user needs a password",
       ['connect = "redis://h", name = "a{b"'] = "name must have no braces",
       ['connect = "redis://h", flush_bytes = "much"'] = "flush_bytes: say a size",
+      ['connect = "redis://h", flush_bytes = 1.5'] = "flush_bytes: say a size",
       ['connect = "redis://h", timeout = 0'] = "timeout must be a number of seconds",
       ['connect = "redis://h", tpye = 1'] = "unknown field 'tpye'",
-   }
-   local list = {}
-   for options in pairs(wrong) do
-      list[#list + 1] = ("[%q] = {%s},"):format(options, options)
-   end
-   local result = program.run { state = false, script = [[
-      for options, spec in pairs {]] .. table.concat(list, "\n") .. [[} do
-         local ok, why = pcall(pgcdc.sinks.redis, spec)
-         print(pgcdc.json.encode {options = options, ok = ok, why = ok or why})
-      end]] }
-   lu.assertEquals(result.status, 0, result.stderr)
-   local count = 0
-   for _, it in ipairs(result.changes) do
-      count = count + 1
-      lu.assertFalse(it.ok, it.options)
-      lu.assertStrContains(it.why, wrong[it.options])
-      lu.assertStrContains(it.why, "pgcdc.sinks.redis: ")
-      lu.assertNotStrContains(it.why, "pw@")
-   end
-   lu.assertEquals(count, #list)
+   })
 end
 
 -- What a script gives for a key is the change's affair, and its source's on_error.
@@ -468,13 +413,11 @@ end)
 
 test("the_sandbox", function(server)
    local db = fixtures.names(3)
-   local result = once.ends(1, { dsn = db, script = script(server), options = { "--sandbox" } })
-   lu.assertStrContains(result.text,
-      "the sink 'redis' needs the network, which the sandbox has only with --allow-network")
+   remote_sinks.check_needs_network("redis", { dsn = db, script = script(server) })
    local url, options = server:url(true), { "--sandbox", "--allow-network" }
    once.ok { dsn = db, script = script(url), options = options }
    lu.assertEquals(#server:stream "{redis}:t", 3)
-   result = once.ends(1, { dsn = db, script = script(server), options = options })
+   local result = once.ends(1, { dsn = db, script = script(server), options = options })
    lu.assertStrContains(result.text, "the sandbox allows no sockets by their path")
    result = once.run { options = options, state = false, script = [[
       for _, name in ipairs {"pgcdc.native.redis", "pgcdc.sinks.redis"} do

@@ -2,6 +2,7 @@
 -- SPDX-License-Identifier: MIT
 
 local native = require "native"
+local scope = require "scope"
 local server = require "server"
 
 local certificates = {}
@@ -34,6 +35,17 @@ function certificates.give(one, dir, ca, ca_key)
          assert(native.chown(target, server.user()))
       end
    end
+end
+
+-- What a server for "localhost" needs, in a new folder: {dir =, cert =, key =, ca = the authority
+-- that signed it, other = one that did not}, paths.
+function certificates.localhost()
+   local dir = scope.dir "certificates"
+   local ca, ca_key = certificates.authority(dir, "ca")
+   local other = certificates.authority(dir, "other")
+   certificates.give({ data = dir }, scope.dir "server", ca, ca_key)
+   return { dir = dir, cert = dir .. "/server.crt", key = dir .. "/server.key", ca = ca,
+            other = other }
 end
 
 return certificates

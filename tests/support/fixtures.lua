@@ -2,13 +2,22 @@
 -- SPDX-License-Identifier: MIT
 
 local cluster = require "cluster"
+local files = require "files"
 local scope = require "scope"
 
 local fixtures = {}
 
--- The path of a state file that is not there yet, in a folder of its own.
-function fixtures.state()
-   return scope.dir "state" .. "/state.db"
+-- The path of a state file in a folder of its own. It is not there yet, or is a copy of <from>,
+-- with what is beside that.
+function fixtures.state(from)
+   local path = scope.dir "state" .. "/state.db"
+   for _, ending in ipairs { "", "-wal", ".image" } do
+      local text = from and files.read(from .. ending)
+      if text then
+         files.write(path .. ending, text)
+      end
+   end
+   return path
 end
 
 -- A database of the cluster that all tests share, after this SQL; what else is given is for

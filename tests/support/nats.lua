@@ -9,6 +9,7 @@ local files = require "files"
 local json = require "json"
 local lu = require "luaunit"
 local native = require "native"
+local remote_sinks = require "remote_sinks"
 local scope = require "scope"
 local wait = require "wait"
 
@@ -199,21 +200,16 @@ end
 
 -- ---- tests ----
 
--- A function that puts tests into a suite: test(name, f, config, server_config). Each gets a server
--- that others have not used, with a stream CDC; where there is none to test with it does nothing.
--- <config>: of the stream; false: there is no stream.
+-- remote_sinks.tests, where a test gets a server with a stream CDC: test(name, f, config,
+-- server_config). <config>: of the stream; false: there is no stream.
 function nats.tests(suite)
-   return function(name, f, config, server_config)
-      suite["test_" .. name] = function()
-         if nats.is_there() then
-            local server = nats.new(server_config)
-            if config ~= false then
-               server:stream("CDC", config or {})
-            end
-            f(server)
-         end
+   return remote_sinks.tests(suite, nats.is_there, function(config, server_config)
+      local server = nats.new(server_config)
+      if config ~= false then
+         server:stream("CDC", config or {})
       end
-   end
+      return server
+   end)
 end
 
 -- A script that puts table t into the stream. <server>: or its URL; <options>: fields of the sink,
@@ -222,15 +218,6 @@ function nats.script(server, options, source)
    return ([[pgcdc.source {table = "t", interval = 0.02, %s}:sink(pgcdc.sinks.nats {
       servers = %q, stream = "CDC", %s})]]):format(source or "", type(server) == "string" and server
       or server:url(), options or "")
-end
-
--- The ids of the rows of messages.
-function nats.ids(messages)
-   local list = {}
-   for i, message in ipairs(messages) do
-      list[i] = tostring(json.decode(message.data).row.id)
-   end
-   return table.concat(list, " ")
 end
 
 return nats

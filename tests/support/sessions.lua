@@ -6,12 +6,11 @@
 -- of its own: whatever the fault, what comes out is the same. How many offsets: quickly a few, with
 -- $PGCDC_TEST_OFFSETS more, up to every byte.
 
-local files = require "files"
+local fixtures = require "fixtures"
 local lu = require "luaunit"
 local native = require "native"
 local program = require "program"
 local proxy = require "proxy"
-local scope = require "scope"
 local wait = require "wait"
 
 local sessions = {}
@@ -22,18 +21,6 @@ local AT_A_TIME = 12
 sessions.QUICK = { keepalives_idle = 1, keepalives_interval = 1, keepalives_count = 1,
                    connect_timeout = 2 }
 sessions.NOTICED = 2
-
--- A copy of a state file, nil for a new one.
-local function new_state(from)
-   local path = scope.dir "state" .. "/state.db"
-   for _, ending in ipairs { "", "-wal", ".image" } do
-      local text = from and files.read(from .. ending)
-      if text then
-         files.write(path .. ending, text)
-      end
-   end
-   return path
-end
 
 -- Starts a session: {db =, script =, and if need be
 --    state      the state file to begin with
@@ -51,7 +38,7 @@ function sessions.start(session, arm, number)
    local args = session.args and session.args(dsn, number)
    local p = program.start {
       dsn = session.target and session.db or dsn, script = session.script, args = args,
-      state = new_state(session.state), options = { "--once" },
+      state = fixtures.state(session.state), options = { "--once" },
    }
    return { p = p, proxy = between, number = number, began = native.now() }
 end

@@ -267,18 +267,32 @@ end
 
 -- The names of all sources that a savepoint in these sinks is about: their positions go back if a
 -- target does. (So also sources that feed these sinks, and are not of the group since they brought
--- nothing yet.)
+-- nothing yet. One that has not reached its server has no name yet: until then the names count that
+-- were saved last.)
 local function names_of(members, targets)
-   local all = {}
+   local names, is_whole = {}, true
    for number in pairs(members) do
-      all[number] = true
+      names[raw.source_name(number)] = true
    end
    for _, participant in ipairs(raw.source_count() > 1 and targets or {}) do
       for _, number in ipairs(feeds.of(participant.sink)) do
-         all[number] = true
+         local name, is_known = raw.source_name(number)
+         names[name] = is_known or names[name]
+         is_whole = is_whole and is_known
       end
    end
-   return array(groups.names(all))
+   for _, participant in ipairs(is_whole and {} or targets) do
+      local kept = raw.kept("commit", participant.name)[""]
+      for _, name in ipairs(kept and raw.decode(kept).sources or {}) do
+         names[name] = true
+      end
+   end
+   local list = {}
+   for name in pairs(names) do
+      list[#list + 1] = name
+   end
+   table.sort(list)
+   return array(list)
 end
 
 -- The records as a savepoint has them: text only, and with a position of each of these sources, so

@@ -195,9 +195,7 @@ local function join(target, plan)
 end
 
 local function encode(sink, change)
-   if not raw.is_change(change) then
-      error(("clickhouse takes changes, not a %s"):format(type(change)), 0)
-   end
+   remote.only_changes(sink, change)
    local name = sink.into(change, sink)
    if not name then
       return
@@ -346,10 +344,7 @@ end
 
 -- ---- options ----
 
-local fields = { into = true, database = true, create = true }
-for name in pairs(http_client.common) do
-   fields[name] = true
-end
+local fields = http_client.fields { into = true, database = true, create = true }
 
 local function value_of(body, id)
    return raw.decode(body) or { id = id, body = body }

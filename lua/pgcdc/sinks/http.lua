@@ -21,16 +21,6 @@ local types = { one = "application/json", array = "application/json",
 
 -- ---- options ----
 
--- A number of bytes.
-local function read_size(what, given)
-   local bytes = type(given) == "number" and math.tointeger(given) or raw.size(check.text(what,
-      given))
-   if not bytes or bytes < 1 then
-      check.fail('%s: say a size, such as "1M"', what)
-   end
-   return bytes
-end
-
 local function read_sign(sink, what, given)
    local list = type(given) == "table" and given or { given }
    if #list < 1 or #list > 2 then
@@ -48,11 +38,9 @@ local function read_sign(sink, what, given)
    sink.sign_count = #list
 end
 
-local fields = { method = true, body = true, batch = true, batch_bytes = true, sign = true,
-                 idempotency = true }
-for name in pairs(http_client.common) do
-   fields[name] = true
-end
+local fields = http_client.fields {
+   method = true, body = true, batch = true, batch_bytes = true, sign = true, idempotency = true,
+}
 
 local function value_of(sink)
    return function(body, id)
@@ -72,7 +60,7 @@ local function read_batch(sink, spec, what)
       end
    end
    sink.batch = body == "one" and 1 or check.count(what .. ": batch", spec.batch or 500, 1)
-   sink.batch_bytes = read_size(what .. ": batch_bytes", spec.batch_bytes or "1M")
+   sink.batch_bytes = remote.size(what .. ": batch_bytes", spec.batch_bytes or "1M")
 end
 
 local function read(sink, spec, what)

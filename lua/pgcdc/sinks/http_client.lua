@@ -136,9 +136,16 @@ function http_client.read_common(sink, spec, what, url)
    sink.address = address
 end
 
---- Options that all kinds have that send over HTTP.
-http_client.common = { in_flight = true, gzip = true, headers = true, proxy = true,
-                connect_timeout = true }
+local common = { in_flight = true, gzip = true, headers = true, proxy = true,
+                 connect_timeout = true }
+
+--- The set of a kind's fields: its own, and those that all kinds have that send over HTTP.
+function http_client.fields(own)
+   for name in pairs(common) do
+      own[name] = true
+   end
+   return own
+end
 
 -- ---- the connection ----
 

@@ -119,13 +119,6 @@ local function open(sink)
    end
 end
 
-local function close(sink)
-   if sink.client then
-      sink.client:close()
-      sink.client = nil
-   end
-end
-
 -- ---- the stream ----
 
 local function takes(info, text)
@@ -509,8 +502,7 @@ local function read_create(sink, what, given)
       discard = "old", max_consumers = -1, max_msgs = -1,
       num_replicas = check.count(what .. ": replicas", given.replicas or 1, 1),
       max_age = math.floor(check.seconds(what .. ": max_age", given.max_age or 0, 0) * 1e9),
-      max_bytes = given.max_bytes and math.floor(remote.size(what .. ": max_bytes",
-         given.max_bytes)) or -1,
+      max_bytes = given.max_bytes and remote.size(what .. ": max_bytes", given.max_bytes) or -1,
       duplicate_window = math.floor(check.seconds(what .. ": duplicates",
          given.duplicates or DUPLICATES, 0.1) * 1e9),
    }
@@ -570,5 +562,5 @@ end
 
 return remote.sink {
    kind = "nats", address = "servers", fields = fields, read = read, encode = encode, open = open,
-   recall = recall, send = send, commit = commit, close = close, check = check_server,
+   recall = recall, send = send, commit = commit, close = remote.close_client, check = check_server,
 }

@@ -25,9 +25,7 @@ local function id_of(change)
 end
 
 local function encode(sink, change)
-   if not raw.is_change(change) then
-      error(("opensearch takes changes, not a %s"):format(type(change)), 0)
-   end
+   remote.only_changes(sink, change)
    local index = sink.index(change, sink)
    if not index then
       return
@@ -124,10 +122,7 @@ end
 
 -- ---- options ----
 
-local fields = { index = true }
-for name in pairs(http_client.common) do
-   fields[name] = true
-end
+local fields = http_client.fields { index = true }
 
 local function read(sink, spec, what)
    local index = spec.index or "{table}"

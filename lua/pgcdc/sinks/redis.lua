@@ -189,10 +189,7 @@ local function open(sink)
 end
 
 local function close(sink)
-   if sink.client then
-      sink.client:close()
-      sink.client = nil
-   end
+   remote.close_client(sink)
    if sink.failures > 0 then -- perhaps another one can be written to
       sink.turn = sink.turn % #sink.hosts + 1
    end

@@ -187,6 +187,21 @@ function remote.lane(value)
    return ("%s\0%s\0%s"):format(value.schema, value.table, raw.encode(value.key))
 end
 
+--- What `close` does for kinds whose connection is sink.client, an object of their module, or nil.
+function remote.close_client(sink)
+   if sink.client then
+      sink.client:close()
+      sink.client = nil
+   end
+end
+
+--- Raises that a value is no change, for a sink that takes nothing else.
+function remote.only_changes(sink, value)
+   if not raw.is_change(value) then
+      error(("%s takes changes, not a %s"):format(sink.kind.kind, type(value)), 0)
+   end
+end
+
 local function json_of(value)
    return raw.encode(value)
 end
@@ -393,9 +408,15 @@ local common = { name = true, format = true, timeout = true, flush_rows = true, 
                  tls = true, user = true, password = true }
 local tls_fields = { ca = true, cert = true, key = true }
 
---- Bytes, of a number or of text such as "64M".
+--- Bytes, a whole number, of a number or of text such as "64M".
 function remote.size(what, given)
-   local bytes = type(given) == "number" and given or raw.size(check.text(what, given))
+   local bytes
+   if type(given) == "number" then
+      bytes = math.tointeger(given)
+   else
+      local size = raw.size(check.text(what, given))
+      bytes = size and math.floor(size)
+   end
    if not bytes or bytes < 1 then
       check.fail('%s: say a size, such as "64M"', what)
    end

@@ -140,13 +140,6 @@ local function open(sink)
    sink.cluster, sink.broker_count, sink.is_connected = cluster or "?", brokers, true
 end
 
-local function close(sink)
-   if sink.client then
-      sink.client:close()
-      sink.client = nil
-   end
-end
-
 local function check_brokers(sink)
    return ("Kafka cluster %s, %d brokers, exact = %s"):format(sink.cluster, sink.broker_count,
       sink.id ~= nil)
@@ -314,7 +307,7 @@ end
 -- What is sent again goes over a new connection. (The transaction that failed ends with the old
 -- one.)
 local function reopen(sink)
-   close(sink)
+   remote.close_client(sink)
    open(sink)
    if sink.id then
       ask(sink, "init")
@@ -386,7 +379,7 @@ local function commit(sink)
    sink.dead = {}
    if sink.is_single then -- the next batches are of many again
       sink.is_single = false
-      close(sink)
+      remote.close_client(sink)
       sink.is_open, sink.is_recalled = false, false
    end
 end
@@ -412,7 +405,7 @@ end
 
 local plain = {
    kind = "kafka", address = "brokers", fields = fields, read = read, encode = record.encode,
-   open = open, send = send, commit = commit, close = close, check = check_brokers,
+   open = open, send = send, commit = commit, close = remote.close_client, check = check_brokers,
 }
 local exact = { recall = recall, prepares = true, identify = identify }
 for name, value in pairs(plain) do
