@@ -428,7 +428,7 @@ static bool is_free(const struct crew_unit *u)
 
         if (u->is_busy || s->is_waiting || s->is_finished)
             return false;
-        if ((u->unit.is_joint || !step_is_in_snapshot(s->step)) && !step_is_streaming(s->step) &&
+        if ((u->unit.is_joint || !step_is_in_snapshot(s->step)) && !s->followed.is_streaming &&
             !queue_lane_is_empty(u->crew->job.queue, &s->sender.lane))
             return false; /* until crew_wake */
     }

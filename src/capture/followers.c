@@ -67,7 +67,8 @@ void followers_resume(struct followers_source *f, struct step *step)
     if (!f->is_paused)
         return;
     f->is_paused = false;
-    follower_resume(f->follower, f->i, step_is_streaming(step) ? step_source(step) : NULL);
+    f->is_streaming = step_is_streaming(step);
+    follower_resume(f->follower, f->i, f->is_streaming ? step_source(step) : NULL);
 }
 
 void followers_claim(struct followers_source *f, uint64_t lsn)

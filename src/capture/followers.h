@@ -21,6 +21,8 @@ struct followers_source {
     struct follower *follower; /* borrowed */
     size_t i;                  /* its number there */
     bool is_paused;
+    bool is_streaming;         /* since its newest step its changes come by the log; false if there
+                                * is no follower */
 };
 
 /* Finds or makes the follower of the source, if <config> says that it has one. False: out of
