@@ -75,6 +75,7 @@ static void end(struct client *c)
         close(c->fd);
     buf_fini(&c->out);
     buf_fini(&c->in);
+    c->out_at = c->in_at = 0;
     c->tls = NULL;
     c->addresses = c->next = NULL;
     c->fd = -1;

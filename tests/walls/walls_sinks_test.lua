@@ -220,4 +220,54 @@ function TestWallsSinks.test_nats_is_not_closed_in_use()
    end
 end
 
+-- The same with the client itself, of which the sink knows nothing. (In the sandbox no script has
+-- it.) What is closed between two calls is only closed; the memory that a call reads stays.
+local CLOSING = [[
+   local sink = pgcdc.sinks[pgcdc.args.kind](load("return " .. pgcdc.args.options)())
+   local refused, is_on = 0, true
+   local function trap()
+      setmetatable({}, {__gc = function()
+         if not is_on then return end
+         local client = sink.client
+         local ok, problem = pcall(function() client:close() end)
+         refused = refused + (not ok and tostring(problem):find "it is in use" and 1 or 0)
+         trap()
+      end})
+   end
+   collectgarbage("incremental", 1, 1000, 30)
+   for i = 1, 50 do
+      sink:write {id = i}
+      is_on = false
+      pcall(sink.flush, sink) -- connects
+      is_on = true
+      trap()
+      collectgarbage()
+      sink:write {id = i}
+      pcall(sink.flush, sink)
+      if refused > 0 then break end
+   end
+   is_on = false
+   print(refused > 0)
+   pgcdc.stop()]]
+
+local function is_refused(kind, options)
+   local result = run(CLOSING, { kind = kind, options = options })
+   lu.assertEquals({ result.stdout, result.signal }, { "true\n" }, result.stderr)
+end
+
+function TestWallsSinks.test_the_client_of_redis_is_not_closed_in_use()
+   if redis.is_there() then
+      is_refused("redis", ("{connect = %q, key = 'k'}"):format(redis.new():url(true)))
+   end
+end
+
+function TestWallsSinks.test_the_client_of_nats_is_not_closed_in_use()
+   if nats.is_there() then
+      local server = nats.new()
+      server:stream("CDC", {})
+      is_refused("nats", ("{servers = %q, stream = 'CDC', subject = 'cdc.t'}"):format(
+         server:url()))
+   end
+end
+
 return TestWallsSinks
