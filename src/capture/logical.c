@@ -120,15 +120,10 @@ bool logical_is_done(const struct logical *l, uint64_t commit_lsn, uint64_t xid)
            logical_shows(&shown, xid);
 }
 
-bool logical_is_begun(const struct logical *l)
-{
-    return __atomic_load_n(&l->lsn, __ATOMIC_RELAXED) != 0;
-}
-
 void logical_advance(struct logical *l, uint64_t lsn)
 {
     if (lsn > l->lsn)
-        __atomic_store_n(&l->lsn, lsn, __ATOMIC_RELAXED);
+        l->lsn = lsn;
     if (l->lsn < l->until)
         return;
     free(l->shown);

@@ -45,9 +45,6 @@ bool logical_copy(struct logical *to, const struct logical *from) WARN_UNUSED;
 bool logical_begin(struct logical *l, uint64_t lsn, const char *shown, uint64_t until,
                    uint64_t published) WARN_UNUSED;
 
-/* True after that. May be asked while another thread advances it. */
-bool logical_is_begun(const struct logical *l);
-
 /* It is one of xmins again. The slot stays known. */
 void logical_end(struct logical *l);
 

@@ -479,7 +479,7 @@ bool step_is_streaming(const struct step *step)
     const struct source *s = &step->source;
 
     return s->declared == &method_logical && s->position.phase == POSITION_POLL &&
-           logical_is_begun(&s->position.logical);
+           s->position.logical.lsn != 0;
 }
 
 uint64_t step_announced_as(const struct step *step)
