@@ -79,6 +79,14 @@ if [ "${1:-}" = servers ]; then
    has npm || need npm
 fi
 
+if [ "${1:-}" = packages ]; then
+   PATH=$PATH:/usr/sbin has debootstrap || need debootstrap
+   has lintian || need lintian
+   has dh || need debhelper
+   has dpkg-buildpackage || need dpkg-dev
+   has systemd-analyze || need systemd
+fi
+
 if [ "${1:-}" = kafka ]; then
    has java || need openjdk-17-jre-headless
    has mvn || need maven

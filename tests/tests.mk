@@ -57,6 +57,12 @@ $(KAFKA_JARS): tests/kafka/pom.xml
 	@mvn -B -q -f $< dependency:copy-dependencies -DoutputDirectory="$(CURDIR)/$@.part"
 	@mv $@.part $@
 
+# Packages of Debian, in a bare root. Needs root.
+check-packages:
+	@tests/setup.sh packages
+	@$(MAKE) --no-print-directory deb
+	@tests/packages.sh $(DEB)
+
 exact: $(PROGRAM) modules $(MUTANTS) $(NATIVE)
 	@$(IN_TEST) PGCDC_EXACT_SECONDS=$(SECONDS) lua5.4 tests/run.lua exact xid xid_alias exactly_once
 
