@@ -384,6 +384,11 @@ static int rows(lua_State *L)
     return 1;
 }
 
+lua_Integer api_outbox_bytes(const struct api_outbox *o)
+{
+    return (lua_Integer)(o->end - o->start);
+}
+
 static int bytes(lua_State *L)
 {
     const struct api_outbox *o = api_outbox_at(L, 1);
