@@ -9,6 +9,7 @@
  *   start(task, seconds, {topic=, group=, text=, number=, is_compact=}): begins a task, see
  *     kafka_client.h; one at a time;
  *   result() -> nil while it is at work; true, text, number, is_there; or false, problem;
+ *   limit(messages, bytes): how much may be on its way, see kafka_client.h;
  *   begin(): a new batch of messages begins;
  *   produce(index, topic, key, value, headers) -> true; or false, problem. What is nil is absent;
  *   produce_chunk(bytes, at, index) -> at, index: the records from that byte on of what the outbox
@@ -151,7 +152,7 @@ static int trouble(lua_State *L)
 static int start(lua_State *L)
 {
     static const char *const names[KAFKA_CLIENT_TASKS + 1] = {
-        "connect", "create", "init", "recall", "begin", "offsets", "commit", "abort",
+        "connect", "create", "init", "recall", "begin", "offsets", "commit", "abort", "flush",
     };
     struct box *b;
     struct kafka_client_request r = {
@@ -255,6 +256,16 @@ static rd_kafka_headers_t *unpack(const char *at, size_t size)
     return list;
 }
 
+static int limit(lua_State *L)
+{
+    lua_Integer messages = luaL_checkinteger(L, 2), bytes = luaL_checkinteger(L, 3);
+
+    luaL_argcheck(L, messages > 0, 2, "one at least");
+    luaL_argcheck(L, bytes > 0, 3, "one at least");
+    kafka_client_limit(box_at(L)->client, (size_t)messages, (size_t)bytes);
+    return 0;
+}
+
 static int begin(lua_State *L)
 {
     struct box *b = box_at(L);
@@ -320,7 +331,10 @@ static rd_kafka_error_t *produce_record(struct box *b, const char *at, const cha
     for (int i = 0; i < PARTS; i++)
         if (!packed_take(&at, end, &parts[i]))
             return rd_kafka_error_new(RD_KAFKA_RESP_ERR__BAD_MSG, "the outbox is damaged");
-    snprintf(topic, sizeof topic, "%.*s", (int)parts[TOPIC].len, parts[TOPIC].text);
+    if (parts[TOPIC].text == NULL || parts[TOPIC].len > MOST_TOPIC)
+        return rd_kafka_error_new(RD_KAFKA_RESP_ERR__BAD_MSG, "the outbox is damaged");
+    memcpy(topic, parts[TOPIC].text, parts[TOPIC].len);
+    topic[parts[TOPIC].len] = '\0';
     m.topic = topic;
     m.key = parts[KEY].text;
     m.key_len = parts[KEY].len;
@@ -429,7 +443,7 @@ static int open_kafka(lua_State *L)
 {
     static const luaL_Reg methods[] = {
         { "start", start }, { "result", result }, { "begin", begin }, { "produce", produce },
-        { "produce_chunk", produce_chunk },
+        { "produce_chunk", produce_chunk }, { "limit", limit },
         { "step", step }, { "outstanding", outstanding }, { "failures", failures },
         { "failed", failed },
         { "trouble", trouble }, { "close", close_client }, { NULL, NULL },

@@ -37,6 +37,9 @@ struct kafka_client {
 
     /* The caller's. */
     size_t sent, reported;
+    size_t bytes; /* of messages without a report */
+    size_t most_messages, most_bytes;
+    rd_kafka_topic_t *topic_handle; /* of the topic of the newest message; NULL: there is none */
     struct kafka_client_failure *failures;
     size_t n_failures, cap_failures;
     bool lost_failure; /* there was no memory for one */
@@ -267,6 +270,13 @@ static void do_offsets(struct kafka_client *c)
     rd_kafka_topic_partition_list_destroy(list);
 }
 
+static rd_kafka_error_t *flush(rd_kafka_t *rk, int ms)
+{
+    rd_kafka_resp_err_t code = rd_kafka_flush(rk, ms);
+
+    return code != RD_KAFKA_RESP_ERR_NO_ERROR ? rd_kafka_error_new(code, NULL) : NULL;
+}
+
 static void run(struct kafka_client *c)
 {
     struct kafka_client_answer *a = &c->answer;
@@ -281,6 +291,7 @@ static void run(struct kafka_client *c)
     case KAFKA_CLIENT_BEGIN: set_answer(a, rd_kafka_begin_transaction(c->rk)); return;
     case KAFKA_CLIENT_COMMIT: set_answer(a, rd_kafka_commit_transaction(c->rk, ms)); return;
     case KAFKA_CLIENT_ABORT: set_answer(a, rd_kafka_abort_transaction(c->rk, ms)); return;
+    case KAFKA_CLIENT_FLUSH: set_answer(a, flush(c->rk, ms)); return;
     case KAFKA_CLIENT_TASKS: break;
     }
 }
@@ -302,6 +313,8 @@ static void free_client(struct kafka_client *c)
     destroy_consumer(c);
     rd_kafka_conf_destroy(c->conf);
     rd_kafka_queue_destroy(c->queue);
+    if (c->topic_handle != NULL)
+        rd_kafka_topic_destroy(c->topic_handle);
     rd_kafka_purge(c->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT |
                    RD_KAFKA_PURGE_F_NON_BLOCKING);
     rd_kafka_destroy(c->rk);
@@ -404,6 +417,7 @@ struct kafka_client *kafka_client_open(const char *const *pairs, size_t n, char 
     }
     rd_kafka_set_log_queue(c->rk, NULL); /* the main one */
     c->queue = rd_kafka_queue_get_main(c->rk);
+    kafka_client_limit(c, SIZE_MAX, SIZE_MAX);
     pthread_mutex_init(&c->mutex, NULL);
     pthread_cond_init(&c->changed, NULL);
     if (!start_thread(c)) {
@@ -468,24 +482,50 @@ const struct kafka_client_answer *kafka_client_result(struct kafka_client *c)
 
 void kafka_client_begin(struct kafka_client *c)
 {
-    c->sent = c->reported = c->n_failures = 0;
+    c->sent = c->reported = c->n_failures = c->bytes = 0;
     c->lost_failure = false;
+}
+
+void kafka_client_limit(struct kafka_client *c, size_t messages, size_t bytes)
+{
+    c->most_messages = messages;
+    c->most_bytes = bytes;
+}
+
+/* Makes <topic_handle> that of a topic. False if there is none of that name. */
+static bool find_topic(struct kafka_client *c, const char *name)
+{
+    if (c->topic_handle != NULL && strcmp(rd_kafka_topic_name(c->topic_handle), name) == 0)
+        return true;
+    if (c->topic_handle != NULL)
+        rd_kafka_topic_destroy(c->topic_handle);
+    c->topic_handle = rd_kafka_topic_new(c->rk, name, NULL);
+    return c->topic_handle != NULL;
 }
 
 rd_kafka_error_t *kafka_client_produce(struct kafka_client *c,
                                        const struct kafka_client_message *m)
 {
     rd_kafka_vu_t parts[] = {
-        { .vtype = RD_KAFKA_VTYPE_TOPIC, .u.cstr = m->topic },
+        { .vtype = RD_KAFKA_VTYPE_RKT },
         { .vtype = RD_KAFKA_VTYPE_MSGFLAGS, .u.i = RD_KAFKA_MSG_F_COPY },
         { .vtype = RD_KAFKA_VTYPE_OPAQUE, .u.ptr = (void *)m->index },
         { .vtype = RD_KAFKA_VTYPE_KEY, .u.mem = { (void *)m->key, m->key_len } },
         { .vtype = RD_KAFKA_VTYPE_VALUE, .u.mem = { (void *)m->value, m->value_len } },
         { .vtype = RD_KAFKA_VTYPE_HEADERS, .u.headers = m->headers },
     };
-    rd_kafka_error_t *error = rd_kafka_produceva(c->rk, parts, m->headers != NULL ? 6 : 5);
+    rd_kafka_error_t *error;
 
-    c->sent += error == NULL;
+    if (c->sent - c->reported >= c->most_messages || c->bytes >= c->most_bytes)
+        return rd_kafka_error_new(RD_KAFKA_RESP_ERR__QUEUE_FULL, "too much is on its way");
+    if (!find_topic(c, m->topic))
+        return rd_kafka_error_new(rd_kafka_last_error(), "there is no such topic");
+    parts[0].u.rkt = c->topic_handle;
+    error = rd_kafka_produceva(c->rk, parts, m->headers != NULL ? 6 : 5);
+    if (error == NULL) {
+        c->sent++;
+        c->bytes += m->value_len + m->key_len;
+    }
     return error;
 }
 
@@ -495,6 +535,7 @@ static void take_reports(struct kafka_client *c, rd_kafka_event_t *event)
 
     while ((m = rd_kafka_event_message_next(event)) != NULL) {
         c->reported++;
+        c->bytes -= m->len + m->key_len;
         if (m->err == RD_KAFKA_RESP_ERR_NO_ERROR)
             continue;
         if (!ARRAY_PUSH(c->failures, c->n_failures, c->cap_failures,

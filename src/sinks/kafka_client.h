@@ -18,7 +18,9 @@
  *   CREATE    makes <topic>, of one partition; one that is there is as good
  *   INIT      fences who had the transactional id before, and ends his transaction
  *   RECALL    the offset of partition 0 of <topic> in <group>, and the text with it
- *   OFFSETS   the same become <number> and <text>, as part of the transaction */
+ *   OFFSETS   the same become <number> and <text>, as part of the transaction
+ *   FLUSH     what was handed over goes without waiting for more; it ends when all has reports,
+ *             which the caller takes meanwhile */
 enum kafka_client_task {
     KAFKA_CLIENT_CONNECT,
     KAFKA_CLIENT_CREATE,
@@ -28,6 +30,7 @@ enum kafka_client_task {
     KAFKA_CLIENT_OFFSETS,
     KAFKA_CLIENT_COMMIT,
     KAFKA_CLIENT_ABORT,
+    KAFKA_CLIENT_FLUSH,
     KAFKA_CLIENT_TASKS
 };
 
@@ -78,6 +81,10 @@ bool kafka_client_start(struct kafka_client *c, const struct kafka_client_reques
 
 /* The answer to the task, borrowed until the next one; NULL: not yet. */
 const struct kafka_client_answer *kafka_client_result(struct kafka_client *c);
+
+/* From now on no message is taken while there are as many without a report, or such bytes. (The
+ * queue of librdkafka has such limits, too; but it takes a message that is larger never.) */
+void kafka_client_limit(struct kafka_client *c, size_t messages, size_t bytes);
 
 /* Hands a message over, for which it takes <headers> if it returns NULL, else an owned error.
  * A <topic> ends with NUL; <key> and <value> may be NULL. */
