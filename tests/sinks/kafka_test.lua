@@ -287,12 +287,10 @@ end)
 -- librdkafka would never take a message that is larger than its queue.
 test("more_than_the_queue_takes", function(cluster)
    cluster:tell "topic many 30"
-   local db = fixtures.names(300, "case when i = 2 then repeat('x', 5000) else 'n' end")
+   local db = fixtures.names(60, "case when i = 2 then repeat('x', 5000) else 'n' end")
    once.ok { dsn = db, state = fixtures.state(), script = script(cluster, [[topic = "many",
       config = {["queue.buffering.max.kbytes"] = 1, ["queue.buffering.max.messages"] = 40}]]) }
-   local messages = cluster:read "many"
-   lu.assertEquals(#messages, 300)
-   lu.assertEquals(#ids(messages, true):gsub("%d+", "x"), 599)
+   lu.assertEquals(select(2, ids(cluster:read "many", true):gsub("%d+", "")), 60)
 end)
 
 test("waits_for_brokers", function(cluster)
