@@ -6,7 +6,8 @@
 NATIVE = build/tests/native.so
 NATIVE_SOURCES = $(wildcard tests/support/native*.c)
 MUTANTS = $(patsubst tests/mutants/horizon_%.c,$(PROGRAM)-%,$(wildcard tests/mutants/*.c))
-SABOTEUR = $(BUILD)/tests/saboteur.o
+SABOTEUR = $(BUILD)/tests/saboteur.o $(BUILD)/tests/saboteur_net.o
+SABOTAGED_POOL = $(BUILD)/tests/saboteur_pool.o
 SABOTAGED = $(PROGRAM)-sabotaged
 STORM = $(PROGRAM)-storm
 # Where librdkafka is: a cluster for the tests of the sink `kafka`.
@@ -109,7 +110,7 @@ $(BUILD)/horizon_%.o: tests/mutants/horizon_%.c | $(BUILD)
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
 # The program, linked so that calls which can fail go through saboteur.c.
-$(SABOTEUR): tests/support/saboteur.c | $(BUILD)
+$(SABOTEUR): $(BUILD)/tests/%.o: tests/support/%.c tests/support/saboteur.h | $(BUILD)
 	@echo "cc   $<"
 	@mkdir -p $(@D)
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -O1 -fno-builtin -U_FORTIFY_SOURCE -fno-sanitize=all \
@@ -118,8 +119,8 @@ $(SABOTEUR): tests/support/saboteur.c | $(BUILD)
 $(SABOTAGED): $(SABOTEUR) $(OBJECTS) | $(HOME_LINKS)
 	@echo "link $@"
 	@objcopy --redefine-sym malloc=lua_malloc --redefine-sym realloc=lua_realloc \
-		$(BUILD)/obj/lua/pool.o $(SABOTEUR:.o=_pool.o)
-	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $(SABOTEUR) $(SABOTEUR:.o=_pool.o) \
+		$(BUILD)/obj/lua/pool.o $(SABOTAGED_POOL)
+	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $(SABOTEUR) $(SABOTAGED_POOL) \
 		$(filter-out %/lua/pool.o,$(OBJECTS)) $(LDLIBS_ALL) \
 		$$(nm -u $(SABOTEUR) | sed -n 's/.* __real_/-Wl,--wrap=/p')
 
