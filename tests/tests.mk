@@ -184,10 +184,10 @@ storm:
 # hour on two busy cores) and breaks some 13,000 of sabotage_fail (hours). A part is
 # SUITES="--filter sqlite sabotage_fail", or STRIDE="1 201 300" (the 201st to the 300th step).
 STRIDE ?= 29
-SWEPT = $(or $(SUITES),sabotage_kill sabotage_fail power_loss)
-SWEPT_PLAIN = $(if $(filter sabotage_kill power_loss,$(SWEPT)),$(filter-out sabotage_fail,$(SWEPT)))
-SWEPT_WATCHED = $(if $(filter sabotage_fail,$(SWEPT)),$(filter-out \
-	sabotage_kill power_loss,$(SWEPT)))
+KILLED = sabotage_kill power_loss contract_sweep
+SWEPT = $(or $(SUITES),$(KILLED) sabotage_fail)
+SWEPT_PLAIN = $(if $(filter $(KILLED),$(SWEPT)),$(filter-out sabotage_fail,$(SWEPT)))
+SWEPT_WATCHED = $(if $(filter sabotage_fail,$(SWEPT)),$(filter-out $(KILLED),$(SWEPT)))
 
 sweep: $(PROGRAM)
 	@status=0; export PGCDC_SWEEP="$(STRIDE)" PGCDC_SWEEP_WHOLE="$(CURDIR)/$(PROGRAM)"; \

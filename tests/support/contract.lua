@@ -4,6 +4,7 @@
 -- What a driver is, is told in contract_drivers.lua.
 -- $PGCDC_TEST_SEED: when who is killed; a failure names the seed.
 
+local drivers = require "contract_drivers"
 local fixtures = require "fixtures"
 local lu = require "luaunit"
 local native = require "native"
@@ -122,6 +123,23 @@ function contract.check(driver, target, tag, db, seed)
          ("row %s was deleted, and is there, %s"):format(key, seed))
    end
    return #changes
+end
+
+-- A scenario for `sabotage`: the sink of this driver, in a place of its own in <target>.
+function contract.scenario(name, target)
+   local driver = drivers[name]
+   local function tag_of(run)
+      return "s" .. run.serial
+   end
+   return {
+      name = name, "deletes = true",
+      function(run)
+         return driver.script(target, tag_of(run)) .. "source:sink(sink)\n"
+      end,
+      function(run)
+         contract.check(driver, target, tag_of(run), run.db, "serial " .. run.serial)
+      end,
+   }
 end
 
 -- Runs the pipeline until the writers are done and it was killed `kills` times (default 6), and the
