@@ -13,6 +13,12 @@
 --               are in the target; with "state" one for each row
 --    kill(target)   SIGKILL to the target's server, which is up again when it returns; or nil
 --    peer(target)   what the sink connects to, for saboteur_net.c; nil: it writes files
+--    commit     a text that is sent when a flush is about to be done; or, unless `behind` is set,
+--               when its data is sent
+--    behind     true if the data can be read on its way, before `commit`
+--    is_waiting(target)   true while the target makes a program wait for what an earlier one has
+--               begun; nil: it never does
+--    is_patient true if a server that says nothing is waited for much longer than a test lasts
 --
 -- A target over the network has `way`, a proxy through which the sink goes (but for Kafka, whose
 -- brokers say where they are).
@@ -106,6 +112,11 @@ drivers.postgres = {
       end
       return changes
    end,
+   commit = "COMMIT", behind = true, is_patient = true,
+   is_waiting = function(target)
+      return target.db:value [[select count(*) from pg_stat_activity
+         where datname = current_database() and wait_event_type = 'Lock']] == "1"
+   end,
    peer = function(target)
       return target.way.dir .. "/.s.PGSQL." .. target.db.cluster.port
    end,
@@ -123,7 +134,7 @@ local function redis_driver(mode, read)
          return ("local sink = pgcdc.sinks.redis {connect = 'redis://127.0.0.1:%d', mode = %q, "
             .. "name = %q, %s}\n"):format(server.way_port, mode, tag, fields or "")
       end,
-      read = read, kill = restart, peer = way_port,
+      read = read, kill = restart, peer = way_port, commit = "EXEC", behind = true,
    }
 end
 
@@ -178,7 +189,7 @@ drivers.nats = {
       end
       return changes
    end,
-   kill = restart, peer = way_port,
+   kill = restart, peer = way_port, commit = "._pgcdc.", behind = true,
 }
 
 -- ---- HTTP ----
@@ -200,7 +211,7 @@ local function http_driver(options)
          end
          return changes
       end,
-      kill = restart, peer = way_port,
+      kill = restart, peer = way_port, commit = "POST",
    }
 end
 
@@ -223,7 +234,7 @@ drivers.clickhouse = {
       end
       return changes
    end,
-   kill = restart, peer = way_port,
+   kill = restart, peer = way_port, commit = "INSERT",
 }
 
 drivers.opensearch = {
@@ -242,7 +253,7 @@ drivers.opensearch = {
       end
       return changes
    end,
-   kill = restart, peer = way_port,
+   kill = restart, peer = way_port, commit = "_bulk",
 }
 
 -- ---- Kafka ----
