@@ -5,7 +5,9 @@
 
 NATIVE = build/tests/native.so
 NATIVE_SOURCES = $(wildcard tests/support/native*.c)
-MUTANTS = $(patsubst tests/mutants/horizon_%.c,$(PROGRAM)-%,$(wildcard tests/mutants/*.c))
+RULES = $(wildcard tests/mutants/horizon_*.c)
+SEQ_MUTANTS = $(patsubst tests/mutants/%.c,$(PROGRAM)-%,$(wildcard tests/mutants/seq_*.c))
+MUTANTS = $(patsubst tests/mutants/horizon_%.c,$(PROGRAM)-%,$(RULES)) $(SEQ_MUTANTS)
 SABOTEUR = $(BUILD)/tests/saboteur.o $(BUILD)/tests/saboteur_net.o
 SABOTAGED_POOL = $(BUILD)/tests/saboteur_pool.o
 SABOTAGED = $(PROGRAM)-sabotaged
@@ -124,6 +126,13 @@ $(SABOTAGED): $(SABOTEUR) $(OBJECTS) | $(HOME_LINKS)
 		$(filter-out %/lua/pool.o,$(OBJECTS)) $(LDLIBS_ALL) \
 		$$(nm -u $(SABOTEUR) | sed -n 's/.* __real_/-Wl,--wrap=/p')
 
+# The same with other numbers of changes.
+$(SEQ_MUTANTS): $(PROGRAM)-%: tests/mutants/%.c $(SABOTAGED)
+	@echo "link $@"
+	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< $(SABOTEUR) $(SABOTAGED_POOL) \
+		$(filter-out %/lua/pool.o %/state/seq.o,$(OBJECTS)) $(LDLIBS_ALL) \
+		$$(nm -u $(SABOTEUR) | sed -n 's/.* __real_/-Wl,--wrap=/p')
+
 # The program, linked so that every call of Lua that may run a finalizer runs hostile ones.
 $(BUILD)/tests/storm.o: tests/support/storm.c $(OBJECTS)
 	@echo "cc   $<"
@@ -135,9 +144,9 @@ $(STORM): $(BUILD)/tests/storm.o $(OBJECTS) | $(HOME_LINKS)
 	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< $(OBJECTS) $(LDLIBS_ALL) \
 		$$(nm -u $< | sed -n 's/.* __real_/-Wl,--wrap=/p')
 
-.SECONDARY: $(MUTANTS:$(PROGRAM)-%=$(BUILD)/horizon_%.o)
+.SECONDARY: $(RULES:tests/mutants/%.c=$(BUILD)/%.o)
 
--include $(MUTANTS:$(PROGRAM)-%=$(BUILD)/horizon_%.d)
+-include $(RULES:tests/mutants/%.c=$(BUILD)/%.d)
 
 # ---- tests of a program that watches itself ----
 

@@ -21,5 +21,9 @@ end
 add("held", { "postgres", "redis_stream", "redis_hash", "nats", "clickhouse", "opensearch" })
 add("network", { "postgres", "redis_stream", "redis_hash", "nats", "http_one", "http_batches",
                  "clickhouse", "opensearch" })
+-- (Postgres keeps locks of who is gone until it notices: network_dead.)
+add("vanished", { "redis_stream", "redis_hash", "nats" })
+add("trouble", { "http_one", "http_batches", "kafka_plain" })
+add("dies", { "prepared" })
 
 return TestContractFaults

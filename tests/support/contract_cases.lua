@@ -85,9 +85,54 @@ function cases.held(name, target, tag)
       target.way:heal()
    end
    lu.assertEquals(next_one:finish(30).status, 0, next_one:stderr())
+   update(db, "id > 25")
+   once.ok(how)
    target.way:heal()
    wait.until_(function() return target.way:stats().open == 0 end, 20, "the held connection's end")
    update(db, "id = 20")
+   once.ok(how)
+   check(name, target, tag, db)
+end
+
+-- The data of a flush vanishes on its way, and the program dies.
+function cases.vanished(name, target, tag)
+   local db, how = new_run(name, target, tag)
+   once.ok(how)
+   target.way:fault("swallow", "up", MARK)
+   mark(db, "id <= 10")
+   local p = program.start(how)
+   await_fault(target)
+   p:kill9()
+   target.way:heal()
+   update(db, "id between 8 and 12")
+   once.ok(how)
+   check(name, target, tag, db)
+end
+
+-- The target answers what passes by itself, a few times.
+function cases.trouble(name, target, tag)
+   local db, how = new_run(name, target, tag)
+   once.ok(how)
+   drivers[name].trouble(target, 3)
+   update(db, "id <= 10")
+   once.ok(how)
+   check(name, target, tag, db)
+end
+
+-- The program dies before and after the commit of a flush, several times in a row, each time with
+-- more changes. (For a driver whose script knows die=.)
+function cases.dies(name, target, tag)
+   local db, how = new_run(name, target, tag)
+   for i, die in ipairs { "before", "after", "after", "before", "after" } do
+      how.args = { die = die }
+      lu.assertEquals(once.run(how).status, 7)
+      how.args = nil
+      if i % 2 == 0 then
+         once.ends(0, how)
+         check(name, target, tag, db)
+      end
+      update(db, "id % 5 < 2 and id > " .. i)
+   end
    once.ok(how)
    check(name, target, tag, db)
 end

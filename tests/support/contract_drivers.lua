@@ -18,6 +18,7 @@
 --    behind     true if the data can be read on its way, before `commit`
 --    is_waiting(target)   true while the target makes a program wait for what an earlier one has
 --               begun; nil: it never does
+--    trouble(target, n)   its next n answers say that it cannot now; or nil
 --    is_patient true if a server that says nothing is waited for much longer than a test lasts
 --
 -- A target over the network has `way`, a proxy through which the sink goes (but for Kafka, whose
@@ -212,6 +213,9 @@ local function http_driver(options)
          return changes
       end,
       kill = restart, peer = way_port, commit = "POST",
+      trouble = function(server, n)
+         server:rules { { status = 503, times = n } }
+      end,
    }
 end
 
@@ -276,12 +280,16 @@ drivers.kafka_plain = {
    peer = function(server)
       return server.brokers:match ":(%d+)$"
    end,
+   trouble = function(server, n)
+      server:fail("produce", "not_leader", n)
+   end,
 }
 
 -- ---- a target with little room ----
 
 -- A sink of a script's own, which stores a short text: a file, whose first line that is. A flush is
--- one rename. A state makes the savepoint too big for it.
+-- one rename, before or after which it dies if that is asked for. A state makes the savepoint too
+-- big for it.
 local PREPARING = [[
    local path = %q
    local function read()
@@ -299,7 +307,9 @@ local PREPARING = [[
       local file = io.open(path .. ".new", "w")
       file:write(text, "\n", data, table.concat(self.pending))
       file:close()
+      if pgcdc.args.die == "before" then os.exit(7) end
       os.rename(path .. ".new", path)
+      if pgcdc.args.die == "after" then os.exit(7) end
       self.pending = {}
    end
    local big = pgcdc.state "big"
