@@ -1,20 +1,13 @@
--- contract_faults_test.lua: every sink in every trouble that can be made to happen.
+-- contract_faults_test.lua: every sink in trouble that is made to happen at a certain moment.
 -- SPDX-License-Identifier: MIT
 
 local cases = require "contract_cases"
-local drivers = require "contract_drivers"
+local contract = require "contract"
 
 local TestContractFaults = {}
 
 local function add(case, names)
-   for _, name in ipairs(names) do
-      TestContractFaults[("test_%s_%s"):format(name, case)] = function()
-         local driver = drivers[name]
-         if driver.is_there() then
-            cases[case](name, driver.start(), "one")
-         end
-      end
-   end
+   contract.add(TestContractFaults, case, cases[case], names)
 end
 
 -- (Who gets requests by HTTP must look at their numbers for that.)

@@ -101,11 +101,11 @@ local function newest(changes)
    return last, backward
 end
 
--- Compares what is in the target with the table. `seed`: how it was, for errors. Returns how many
--- changes there are.
-function contract.check(driver, target, tag, db, seed)
+-- Compares what is in the target with the table. `seed`: how it was, for errors. `promise`: that
+-- counts, by default the driver's. Returns how many changes there are.
+function contract.check(driver, target, tag, db, seed, promise)
    local changes = driver.read(target, tag)
-   if driver.promise == "exact" then
+   if (promise or driver.promise) == "exact" then
       lu.assertEquals(twice(changes), {}, "there twice, " .. seed)
    end
    local last, backward = newest(changes)
@@ -123,6 +123,19 @@ function contract.check(driver, target, tag, db, seed)
          ("row %s was deleted, and is there, %s"):format(key, seed))
    end
    return #changes
+end
+
+-- Adds tests to a suite: f(name, target, tag) for each of these drivers. `case`: what they are
+-- called by.
+function contract.add(suite, case, f, names)
+   for _, name in ipairs(names) do
+      suite[("test_%s_%s"):format(name, case)] = function()
+         local driver = drivers[name]
+         if driver.is_there() then
+            f(name, driver.start(), "one")
+         end
+      end
+   end
 end
 
 -- A scenario for `sabotage`: the sink of this driver, in a place of its own in <target>.

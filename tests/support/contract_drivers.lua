@@ -18,12 +18,18 @@
 --    behind     true if the data can be read on its way, before `commit`
 --    is_waiting(target)   true while the target makes a program wait for what an earlier one has
 --               begun; nil: it never does
+--    copy(target)   what is in the target; back(target, copy): makes it so again; empty(target):
+--               takes all out of it; nil: its position is not in the target
+--    is_gone    what a running program says when its position is gone, a pattern; nil: what all say
+--    without_state, beside_others   options of the sink for a state file that is lost, and where
+--               two programs use one name
 --    trouble(target, n)   its next n answers say that it cannot now; or nil
 --    is_patient true if a server that says nothing is waited for much longer than a test lasts
 --
 -- A target over the network has `way`, a proxy through which the sink goes (but for Kafka, whose
 -- brokers say where they are).
 
+local child = require "child"
 local clickhouse = require "clickhouse"
 local cluster = require "cluster"
 local files = require "files"
@@ -36,6 +42,7 @@ local proxy = require "proxy"
 local receiver = require "receiver"
 local redis = require "redis"
 local scope = require "scope"
+local wait = require "wait"
 
 local drivers = {}
 
@@ -66,6 +73,21 @@ local function restart(server)
    server:start()
 end
 
+-- All that is in a server's folder, while the server is down, and back.
+local function copy_folder(server)
+   local copy = scope.dir "copy" .. "/copy"
+   server:kill()
+   child.run { argv = { "cp", "-a", server.dir, copy } }
+   server:start()
+   return copy
+end
+
+local function folder_back(server, copy)
+   server:kill()
+   child.run { argv = { "sh", "-c", 'rm -rf "$1"/* && cp -a "$2"/. "$1"', "sh", server.dir, copy } }
+   server:start()
+end
+
 local function way_port(server)
    return server.way_port
 end
@@ -92,6 +114,14 @@ drivers.jsonl = {
       end
       return changes
    end,
+   copy = function(dir)
+      local copy = scope.dir "copy" .. "/copy"
+      child.run { argv = { "cp", "-a", dir, copy } }
+      return copy
+   end,
+   back = function(dir, copy)
+      child.run { argv = { "sh", "-c", 'rm -rf "$1"/* && cp -a "$2"/. "$1"', "sh", dir, copy } }
+   end,
 }
 
 drivers.postgres = {
@@ -114,6 +144,23 @@ drivers.postgres = {
       return changes
    end,
    commit = "COMMIT", behind = true, is_patient = true,
+   without_state = 'existing = "remove"', is_gone = "does not exist", -- database or table
+   copy = function(target)
+      target.db:connection():close()
+      local others = ("select count(*) from pg_stat_activity where datname = '%s'"):format(
+         target.db.name)
+      wait.until_(function()
+         return target.db.cluster:value(others) == "0"
+      end, 20, "the end of its connections")
+      return cluster.main():database { sql = "template " .. target.db.name }
+   end,
+   back = function(target, copy)
+      copy.cluster:exec(('drop database "%s" with (force)'):format(target.db.name))
+      copy.cluster:exec(('create database "%s" template "%s"'):format(target.db.name, copy.name))
+   end,
+   empty = function(target, tag)
+      target.db:exec(("drop table m%s; drop schema pgcdc cascade"):format(tag))
+   end,
    is_waiting = function(target)
       return target.db:value [[select count(*) from pg_stat_activity
          where datname = current_database() and wait_event_type = 'Lock']] == "1"
@@ -136,6 +183,10 @@ local function redis_driver(mode, read)
             .. "name = %q, %s}\n"):format(server.way_port, mode, tag, fields or "")
       end,
       read = read, kill = restart, peer = way_port, commit = "EXEC", behind = true,
+      copy = copy_folder, back = folder_back,
+      empty = function(server)
+         server:call "FLUSHALL"
+      end,
    }
 end
 
@@ -191,6 +242,11 @@ drivers.nats = {
       return changes
    end,
    kill = restart, peer = way_port, commit = "._pgcdc.", behind = true,
+   beside_others = "create = {}", -- where ids are not forgotten at once
+   copy = copy_folder, back = folder_back,
+   empty = function(server, tag)
+      server:api("STREAM.DELETE." .. tag)
+   end,
 }
 
 -- ---- HTTP ----
