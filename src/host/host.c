@@ -23,7 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define QUEUE_BYTES ((size_t)14 << 20)
+#define QUEUE_BYTES ((size_t)6 << 20)
 
 struct host {
     const struct host_options *o;

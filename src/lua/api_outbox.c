@@ -28,7 +28,7 @@
 #include <unistd.h>
 
 #define OUTBOX "pgcdc.outbox"
-#define IN_MEMORY ((size_t)1 << 20) /* the queue before it has more: see QUEUE_BYTES */
+#define IN_MEMORY ((size_t)1 << 20)
 #define MOST ((size_t)8 << 30)
 #define WINDOW ((size_t)256 << 10) /* what is read of the file at once */
 #define MOST_PARTS 251
