@@ -40,6 +40,7 @@ help:
 	@echo "make fuzz SECONDS= SEED=   inputs that are made up, under sanitizers"
 	@echo "make soak SECONDS= SOAK_ROWS=   much work: pgbench for so long, tables of so many rows"
 	@echo "make bench ROWS=     measure speed and memory"
+	@echo "make bench-peers     the same beside Debezium, which is fetched; PEER_ROWS="
 	@echo "make lint            layering, warnings as errors, luacheck"
 	@echo "make asan | tsan     the tests under the sanitizers"
 	@echo "make storm EVERY= SUITES=   tests with hostile finalizers at each EVERY-th call of Lua"

@@ -84,10 +84,15 @@ uint64_t stream_passed(const struct stream *st)
     return st->passed;
 }
 
+bool stream_has(const struct stream *st, size_t i)
+{
+    return st->members[i].has_out || st->members[i].message != NULL;
+}
+
 bool stream_is_amid(const struct stream *st)
 {
     for (size_t i = 0; i < st->n_members; i++)
-        if (st->members[i].has_out || st->members[i].message != NULL)
+        if (stream_has(st, i))
             return true;
     return false;
 }
@@ -503,6 +508,16 @@ static bool is_big(const struct stream *st)
     return st->n_rows >= BATCH_ROWS || st->n_bytes >= BATCH_BYTES;
 }
 
+bool stream_can_end(const struct stream *st)
+{
+    return !st->is_in_transaction && st->cut == 0 && stream_is_amid(st);
+}
+
+bool stream_end(struct stream *st, struct queue_list *out, struct err *e)
+{
+    return end_batch(st, out, e);
+}
+
 /* One message, or none: *is_empty. */
 static bool read_one(struct stream *st, struct conn *conn, int64_t deadline_ms,
                      struct queue_list *out, bool *is_empty, struct err *e)
@@ -525,29 +540,30 @@ static bool read_one(struct stream *st, struct conn *conn, int64_t deadline_ms,
     return true;
 }
 
-static bool read_some(struct stream *st, struct conn *conn, int64_t deadline_ms,
+static bool read_some(struct stream *st, struct conn *conn, int64_t deadline_ms, int64_t rest_ms,
                       struct queue_list *out, enum stream_found *found, struct err *e)
 {
-    bool is_amid = stream_is_amid(st), is_empty;
+    bool is_empty;
 
     *found = STREAM_SOME;
     if (st->replication == NULL && !open(st, conn, e))
         return false;
-    if (!read_one(st, conn, is_amid && !st->is_in_transaction && st->cut == 0 ? 0 : deadline_ms,
-                  out, &is_empty, e))
+    if (stream_can_end(st))
+        deadline_ms = rest_ms > 0 ? clock_mono_ms() + rest_ms : 0;
+    if (!read_one(st, conn, deadline_ms, out, &is_empty, e))
         return false;
     if (is_empty)
         *found = STREAM_NOTHING;
-    if (st->is_in_transaction || st->cut != 0 || !stream_is_amid(st) || !(is_empty || is_big(st)))
+    if (!stream_can_end(st) || !is_big(st))
         return true;
     *found = STREAM_BATCH;
     return end_batch(st, out, e);
 }
 
-bool stream_read(struct stream *st, struct conn *conn, int64_t deadline_ms, struct queue_list *out,
-                 enum stream_found *found, struct err *e)
+bool stream_read(struct stream *st, struct conn *conn, int64_t deadline_ms, int64_t rest_ms,
+                 struct queue_list *out, enum stream_found *found, struct err *e)
 {
-    if (read_some(st, conn, deadline_ms, out, found, e))
+    if (read_some(st, conn, deadline_ms, rest_ms, out, found, e))
         return true;
     stream_close(st);
     return false;
