@@ -53,8 +53,9 @@ bool stream_tell(struct stream *st, struct queue_list *out, struct err *e) WARN_
 bool stream_confirm(struct stream *st, uint64_t lsn, bool asks, struct err *e) WARN_UNUSED;
 
 /* Ends a batch that cannot go on: adds what there is of it to <out>. Of a transaction that is not
- * whole rows may come again. */
-bool stream_abandon(struct stream *st, struct queue_list *out, struct err *e) WARN_UNUSED;
+ * whole rows may come again. <conn>: as above. After a failure it can be called again. */
+bool stream_abandon(struct stream *st, struct conn *conn, struct queue_list *out,
+                    struct err *e) WARN_UNUSED;
 
 /* Closes the connection. */
 void stream_close(struct stream *st);
