@@ -242,7 +242,7 @@ static bool take(struct complete_table *ct, const struct queue_list *held, struc
     for (struct queue_item *item = held->first; item != NULL; item = item->next)
         if ((chunk = chunk_of(ct, item)) != NULL && !apply(ct, chunk, &n, e))
             return false;
-    complete_table_clear(ct);
+    complete_table_take(ct);
     return true;
 }
 

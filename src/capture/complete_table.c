@@ -22,16 +22,28 @@ void complete_table_forget_units(struct complete_table *ct)
     ct->values = NULL;
 }
 
-void complete_table_clear(struct complete_table *ct)
+void complete_table_take(struct complete_table *ct)
 {
+    size_t n = ct->n_put, start = n < ct->n_wholes ? ct->wholes[n].now.start : ct->n_bytes;
+
     complete_table_forget_units(ct);
-    ct->n_wholes = ct->n_bytes = 0;
+    ct->n_wholes -= n;
+    ct->n_bytes -= start;
+    if (ct->n_wholes > 0) {
+        memmove(ct->wholes, ct->wholes + n, ct->n_wholes * sizeof *ct->wholes);
+        memmove(ct->bytes, ct->bytes + start, ct->n_bytes);
+    }
+    for (size_t i = 0; i < ct->n_wholes; i++) {
+        ct->wholes[i].now.start -= start;
+        ct->wholes[i].old.start -= start;
+    }
     ct->is_planned_anew = false;
 }
 
 static void forget_table(struct complete_table *ct)
 {
-    complete_table_clear(ct);
+    complete_table_forget_units(ct);
+    ct->n_wholes = ct->n_bytes = 0;
     complete_plan_fini(&ct->plan);
     for (size_t i = 0; i < ct->n_names; i++)
         free(ct->names[i]);

@@ -83,7 +83,7 @@ bool complete_table_put(struct complete_table *ct, const struct chunk *chunk,
 /* What waits goes on to wait. */
 void complete_table_forget_units(struct complete_table *ct);
 
-/* Nothing waits any more. */
-void complete_table_clear(struct complete_table *ct);
+/* The rows that have units do not wait any more. */
+void complete_table_take(struct complete_table *ct);
 
 #endif

@@ -3,11 +3,13 @@
 -- SPDX-License-Identifier: MIT
 
 local by_log = require "by_log"
+local json = require "json"
 local lu = require "luaunit"
 local program = require "program"
 local seeds = require "seeds"
 local tables = require "tables"
 local values = require "values"
+local wait = require "wait"
 local watch = require "watch"
 
 local TestLogicalValues = {}
@@ -130,6 +132,77 @@ function TestLogicalValues.test_generated_columns()
       'insert {"id":8},"row":{"id":8}',
       'delete {"id":3},"row":{"id":3,"n":102,"twice":204,"pair":[102,103],"gone":true}',
    }, "\n"))
+   p:stop()
+end
+
+-- Lines of JSON from "key" on, of the changes that are no reads.
+local function lines_after_reads(p)
+   local list = {}
+   for _, line in ipairs(p:lines()) do
+      local op, rest = line:match '"op":"(%a+)".*"key":(.*),"xid"'
+      if op and op ~= "read" then
+         list[#list + 1] = op .. " " .. rest
+      end
+   end
+   return table.concat(list, "\n")
+end
+
+-- Rows that are older than an ALTER, in each way in which a type or a table may not take them.
+function TestLogicalValues.test_types_that_change()
+   local db = by_log.database [[
+      CREATE TYPE mood AS ENUM ('ok', 'bad');
+      CREATE DOMAIN few AS int[];
+      CREATE TABLE a (id int PRIMARY KEY, l mood[], m mood, s few, d text);
+      ALTER PUBLICATION pgcdc ADD TABLE a]]
+   local options = { table = "a", source = { where = "d IS NULL" } }
+   local p = by_log.start(db, options)
+   watch.wait_ready(p)
+   p:stop()
+   db:exec [[INSERT INTO a VALUES (1, '{ok,bad}', NULL, '{1}', NULL),
+      (2, '{bad}', NULL, '{1,2}', NULL), (3, NULL, 'ok', NULL, NULL), (4, NULL, 'ok', NULL, 'd')]]
+   db:exec [[ALTER TYPE mood RENAME VALUE 'ok' TO 'fine'; ALTER TABLE a ADD COLUMN e text;
+      ALTER DOMAIN few ADD CHECK (cardinality(VALUE) < 2) NOT VALID]]
+   db:exec "INSERT INTO a VALUES (5, '{fine}', 'fine', '{3}')"
+   options.state = p.state
+   p = by_log.start(db, options)
+   p:wait_until(function() return p:changes()[5] end, 20, "the changes")
+   p:wait_stderr "a value of column .*l.* is told as its text, since it is none of its type any more"
+   p:wait_stderr "a row is none of its table any more, as that is now: it is told without asking"
+   lu.assertEquals(lines_after_reads(p), table.concat({
+      'insert {"id":1},"row":{"id":1,"l":"{ok,bad}","m":null,"s":[1],"d":null,"e":null}',
+      'insert {"id":2},"row":{"id":2,"l":["bad"],"m":null,"s":[1,2],"d":null,"e":null}',
+      'insert {"id":3},"row":{"id":3,"l":null,"m":"ok","s":null,"d":null,"e":null}',
+      'insert {"id":4},"row":{"id":4,"l":null,"m":"ok","s":null,"d":"d","e":null}',
+      'insert {"id":5},"row":{"id":5,"l":["fine"],"m":"fine","s":[3],"d":null,"e":null}',
+   }, "\n"))
+   p:stop()
+end
+
+-- The connection on which the server is asked is lost while it is asked: nothing is lost.
+function TestLogicalValues.test_the_other_connection_is_lost()
+   local db = by_log.database [[
+      CREATE TABLE a (id int PRIMARY KEY, l int[]); ALTER PUBLICATION pgcdc ADD TABLE a;
+      CREATE TABLE gate (id int); CREATE FUNCTION wait(int[]) RETURNS bool LANGUAGE plpgsql AS $$
+         BEGIN PERFORM count(*) FROM public.gate; RETURN true; END $$]]
+   local p = by_log.start(db, { table = "a", source = { where = "public.wait(l)" } })
+   watch.wait_ready(p)
+   local conn = db:connect()
+   conn:exec "BEGIN; LOCK TABLE gate"
+   db:exec "INSERT INTO a SELECT n, ARRAY[n] FROM generate_series(1, 5000) n"
+   db:exec "UPDATE a SET l = '{7}' WHERE id = 4"
+   local waiting = "FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname ="
+      .. " current_database() AND query LIKE 'SET LOCAL%'"
+   for _ = 1, 2 do
+      wait.until_(function() return db:value("SELECT count(*) " .. waiting) == "1" end, 20,
+         "a question")
+      db:exec("SELECT pg_terminate_backend(pid) " .. waiting)
+   end
+   conn:exec "COMMIT"
+   p:wait_until(function() return #p:changes() >= 5001 end, 30, "all rows")
+   lu.assertEquals(p:changes()[5001].row.l, json.array { 7 })
+   for i = 1, 5000 do
+      lu.assertEquals(p:changes()[i].key.id, i)
+   end
    p:stop()
 end
 
