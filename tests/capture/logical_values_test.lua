@@ -166,7 +166,7 @@ function TestLogicalValues.test_types_that_change()
    options.state = p.state
    p = by_log.start(db, options)
    p:wait_until(function() return p:changes()[5] end, 20, "the changes")
-   p:wait_stderr "a value of column .*l.* is told as its text, since it is none of its type any more"
+   p:wait_stderr "a value of column .*l.* is told as its text, since it is none of its type"
    p:wait_stderr "a row is none of its table any more, as that is now: it is told without asking"
    lu.assertEquals(lines_after_reads(p), table.concat({
       'insert {"id":1},"row":{"id":1,"l":"{ok,bad}","m":null,"s":[1],"d":null,"e":null}',
