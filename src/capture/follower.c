@@ -7,6 +7,7 @@
 #include "capture/failures.h"
 #include "capture/sql.h"
 #include "capture/stream.h"
+#include "pg/sqlstate.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -355,7 +356,7 @@ static bool end_or_rest(struct follower *f, enum stream_found *found, int64_t *r
     }
     *rest_ms = 0;
     *found = STREAM_BATCH;
-    return stream_end(f->stream, &f->out, e);
+    return stream_end(f->stream, f->conn, &f->out, e);
 }
 
 /* Reads a batch, or until nothing more comes for now. */
@@ -433,12 +434,28 @@ static void hang_up(struct follower *f)
     f->status_ms = 0;
 }
 
+/* Waits before the next try. False: the program stops. */
+static bool rest(struct follower *f)
+{
+    wait_for_room(f);
+    return !is_stopping(f);
+}
+
 /* What was read before the slot was lost counts as delivered, so it must reach the host. */
 static bool end_batch(struct follower *f)
 {
     struct err e;
+    bool ok;
 
-    if (stream_abandon(f->stream, &f->out, &e) && send(f, &e))
+    do {
+        if (stream_is_amid(f->stream)) /* for what rows lack */
+            f->conn = conn_open(f->config->conninfo, f->job.stop_fd, CONN_STOP_AT_ONCE, &f->left,
+                                &e);
+        ok = (f->conn != NULL || !stream_is_amid(f->stream)) &&
+             stream_abandon(f->stream, f->conn, &f->out, &e) && send(f, &e);
+        hang_up(f);
+    } while (!ok && sqlstate_action(&e, true) == SQLSTATE_RETRY && rest(f));
+    if (ok)
         return true;
     if (e.code != ERR_STOPPED)
         give_up(f, &e);
