@@ -226,6 +226,8 @@ static bool check_retained(struct follower *f, struct err *e)
     if (ok && result_count(rows) > 0)
         retained = result_u64(rows, 0, 0);
     result_free(rows);
+    for (size_t i = 0; ok && i < f->n; i++)
+        meter_set_slot(&f->members[i].sender->meter, retained);
     if (!ok || retained <= f->config->max_retained / 2)
         return ok;
     if (retained > f->config->max_retained)
@@ -275,6 +277,8 @@ static bool send(struct follower *f, struct err *e)
         struct message *m = message_of(f->out.first);
 
         message_seal(m, &member_of(f, m)->sender->lane);
+        if (m->kind == MESSAGE_ROWS)
+            meter_add_scanned(&member_of(f, m)->sender->meter, m->chunk.n_rows);
         queue_list_take(&f->out);
         while (!queue_try_push(f->job.queue, &m->item)) {
             bool is_over = is_stopping(f);
@@ -389,6 +393,8 @@ static bool follow(struct follower *f, struct err *e)
         finish_members(f);
     f->failures.n = 0;
     f->failures.has_worked = true;
+    for (size_t i = 0; i < f->n; i++)
+        meter_reach(&f->members[i].sender->meter);
     return true;
 }
 
@@ -483,6 +489,8 @@ static void handle_failure(struct follower *f, const struct err *e)
         return;
     }
     sender_notice(first_sender(f), LOG_WARN, e, wait_ms);
+    for (size_t i = 0; i < f->n; i++)
+        meter_fail(&f->members[i].sender->meter, e, f->failures.since_ms);
     pthread_mutex_lock(f->job.mutex);
     f->retry_ms = clock_mono_ms() + wait_ms;
     if (is_lost(e))
