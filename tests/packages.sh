@@ -133,8 +133,7 @@ upgrade() {
 
 # What the packages brought, below $root, before and after.
 files_of_packages() {
-   find "$root/usr" "$root/etc" "$root/lib/systemd" "$root/var/lib" -path '*pgcdc*' 2>/dev/null |
-      grep -v '/dpkg/\|/apt/' || true
+   inside find /usr /etc /lib/systemd /var/lib -path '*pgcdc*' | grep -v '/dpkg/\|/apt/' || true
 }
 
 purge() {
@@ -158,8 +157,10 @@ check "the program runs" inside sh -c 'cd / && pgcdc-lua --version && pgcdc-lua 
 check "the manual is there" inside sh -c '
    [ -e /usr/share/man/man1/pgcdc-lua.1.gz ] || grep -q path-exclude /etc/dpkg/dpkg.cfg.d/*'
 check "the service is right" sh -c "
-   systemd-analyze verify --man=no --root='$root' 'pgcdc-lua@orders.service' &&
-   systemd-analyze security --offline=true --threshold=30 --root='$root' pgcdc-lua@orders.service"
+   sed 's|/usr/bin/pgcdc-lua|/bin/true|' '$root/lib/systemd/system/pgcdc-lua@.service' \
+      >'$debs/pgcdc-lua@.service' &&
+   systemd-analyze verify --man=no '$debs/pgcdc-lua@orders.service' &&
+   systemd-analyze security --offline=true --threshold=30 '$debs/pgcdc-lua@.service'"
 check "servers for the tests" tests_of_packages
 for test in modules files redis nats http; do
    check "the test $test of the packages" run_test $test

@@ -261,18 +261,22 @@ static bool end_batch(struct stream *st, struct queue_list *out, struct err *e)
     return true;
 }
 
+bool stream_end(struct stream *st, struct conn *conn, struct queue_list *out, struct err *e)
+{
+    struct complete *c = st->complete;
+    bool ok = end_batch(st, complete_held(c), e) && complete_flush(c, true, conn, e);
+
+    complete_release(c, out);
+    return ok;
+}
+
 bool stream_abandon(struct stream *st, struct conn *conn, struct queue_list *out, struct err *e)
 {
-    bool ok;
-
     stream_close(st);
     st->cut = 0;
     for (size_t i = 0; i < st->n_members; i++)
         st->members[i].n_passed = 0;
-    ok = end_batch(st, complete_held(st->complete), e) &&
-         complete_flush(st->complete, true, conn, e);
-    complete_release(st->complete, out);
-    return ok;
+    return stream_end(st, conn, out, e);
 }
 
 bool stream_tell(struct stream *st, struct queue_list *out, struct err *e)
@@ -537,23 +541,9 @@ static bool take_message(struct stream *st, const struct replication_message *r,
 
 /* ---- reading ---- */
 
-static bool is_big(const struct stream *st)
-{
-    return st->n_rows >= BATCH_ROWS || st->n_bytes >= BATCH_BYTES;
-}
-
 bool stream_can_end(const struct stream *st)
 {
     return !st->is_in_transaction && st->cut == 0 && stream_is_amid(st);
-}
-
-bool stream_end(struct stream *st, struct conn *conn, struct queue_list *out, struct err *e)
-{
-    struct complete *c = st->complete;
-    bool ok = end_batch(st, complete_held(c), e) && complete_flush(c, true, conn, e);
-
-    complete_release(c, out);
-    return ok;
 }
 
 /* One message, or none: *is_empty. */
@@ -583,16 +573,14 @@ static bool read_some(struct stream *st, struct conn *conn, int64_t deadline_ms,
 {
     bool is_empty;
 
-    *found = STREAM_SOME;
     if (st->replication == NULL && !open(st, conn, e))
         return false;
     if (stream_can_end(st))
         deadline_ms = rest_ms > 0 ? clock_mono_ms() + rest_ms : 0;
     if (!read_one(st, conn, deadline_ms, out, &is_empty, e))
         return false;
-    if (is_empty)
-        *found = STREAM_NOTHING;
-    if (!stream_can_end(st) || !is_big(st))
+    *found = is_empty ? STREAM_NOTHING : STREAM_SOME;
+    if (!stream_can_end(st) || (st->n_rows < BATCH_ROWS && st->n_bytes < BATCH_BYTES))
         return true;
     *found = STREAM_BATCH;
     return end_batch(st, out, e) && complete_flush(st->complete, true, conn, e);
@@ -602,9 +590,9 @@ bool stream_read(struct stream *st, struct conn *conn, int64_t deadline_ms, int6
                  struct queue_list *out, enum stream_found *found, struct err *e)
 {
     struct complete *c = st->complete;
-    bool ok = read_some(st, conn, deadline_ms, rest_ms, complete_held(c), found, e) &&
-              complete_flush(c, false, conn, e);
+    bool ok = read_some(st, conn, deadline_ms, rest_ms, complete_held(c), found, e);
 
+    ok = ok && complete_flush(c, false, conn, e);
     complete_release(c, out);
     if (!ok)
         stream_close(st);

@@ -166,7 +166,6 @@ struct pgcdc_tape {
  * SPDX-License-Identifier: MIT */
 #include "listen/listen.h"
 ]],
-   ["src/listen/listen.h"] = "/* listen.h -- another module.\n * SPDX-License-Identifier: MIT */\n",
    ["src/listen/listen.h"] = "/* listen.h -- a module.\n * SPDX-License-Identifier: MIT */\n",
    ["src/stray.c"] = "/* SPDX-License-Identifier: MIT */ \n" .. ("x\n"):rep(600),
    ["src/odd/file.c"] = "/* SPDX-License-Identifier: MIT */\n",
