@@ -83,6 +83,12 @@ return {
       found_by = { "opensearch", "held", "is not there as it is" },
    },
 
+   -- What only the target has of states is saved, but not given to the script.
+   states_not_adopted = {
+      file = "delivery/recovery.lua", found_by = { "redis_stream", "big", 'expected: {"42"}' },
+      changes = { { "adopt(theirs.records)", "raw.save(theirs.records)" } },
+   },
+
    -- A savepoint is prepared when the target has its short text already.
    prepared_after_the_commit = {
       file = "delivery/checkpoint.lua",
