@@ -60,6 +60,12 @@ $(KAFKA_JARS): tests/kafka/pom.xml
 	@mvn -B -q -f $< dependency:copy-dependencies -DoutputDirectory="$(CURDIR)/$@.part"
 	@mv $@.part $@
 
+# Packages of Debian, in a bare root. Needs root.
+check-packages:
+	@tests/setup.sh packages
+	@$(MAKE) --no-print-directory deb
+	@tests/packages.sh $(DEB)
+
 exact: $(PROGRAM) modules $(MUTANTS) $(NATIVE)
 	@$(IN_TEST) PGCDC_EXACT_SECONDS=$(SECONDS) lua5.4 tests/run.lua exact xid xid_alias exactly_once
 
@@ -70,6 +76,32 @@ soak: $(PROGRAM) modules $(NATIVE)
 
 bench: $(PROGRAM) modules $(NATIVE)
 	@$(IN_TEST) lua5.4 tests/bench/bench.lua $(ROWS)
+
+# This program and Debezium beside each other, which is fetched once. PEER_ROWS: of the table.
+PEERS = build/peers
+PEER_ROWS ?= 1000000
+
+bench-peers:
+	@tests/setup.sh kafka
+	@$(MAKE) --no-print-directory $(PROGRAM) modules $(NATIVE) $(KAFKA_JARS) \
+		$(PEERS)/classes/Peer.class $(PEERS)/observer
+	@$(IN_TEST) lua5.4 tests/bench/peers.lua $(PEER_ROWS)
+
+$(PEERS)/libs: tests/bench/peers/pom.xml
+	@echo "get  $@"
+	@rm -rf $@ $@.part
+	@mvn -B -q -f $< dependency:copy-dependencies -DincludeScope=runtime \
+		-DoutputDirectory="$(CURDIR)/$@.part"
+	@mv $@.part $@
+
+$(PEERS)/classes/Peer.class: tests/bench/peers/Peer.java | $(PEERS)/libs
+	@echo "javac $@"
+	@javac -Xlint:all -cp "$(PEERS)/libs/*" -d $(@D) $<
+
+$(PEERS)/observer: tests/bench/peers/observer.c
+	@echo "cc   $@"
+	@mkdir -p $(@D)
+	@$(CC) -std=c11 -D_GNU_SOURCE -O2 $(WARNINGS) -o $@ $< $$(pkg-config --cflags --libs rdkafka)
 
 lint: SANITIZE =
 lint:
@@ -247,5 +279,5 @@ cover:
 	find $(BUILD)/obj -name "*.gcda" -exec gcov -n '{}' + | awk -f tests/cover.awk && \
 		exit $$status
 
-.PHONY: asan bench check check-kafka check-servers cover demo exact fuzz lint native soak storm \
-	sweep test tsan valgrind
+.PHONY: asan bench bench-peers check check-kafka check-servers cover demo exact fuzz lint native \
+	soak storm sweep test tsan valgrind
