@@ -34,6 +34,7 @@ local only = os.getenv "ONLY" or ""
 local contender = os.getenv "CONTENDER" or ""
 local changes = rows * 4 // 10
 local steady_seconds = 8
+assert(rows >= rate * steady_seconds * 10, "ROWS is too small for this RATE")
 local patience = 60 + rows / 1000 -- seconds for anything that handles all rows
 local database
 
@@ -52,7 +53,7 @@ end
 -- ---- what is written ----
 
 -- The ids: deletes take them from the lowest on, updates those of the upper half in turns, inserts
--- go on above; so no row is changed twice before everybody has seen it.
+-- go on above; so no row is changed twice before everybody has seen it, where there are enough.
 local function make_table()
    database:exec [[
       create table t (id bigint primary key, name text not null, price numeric(12,2) not null,
@@ -206,9 +207,7 @@ local function snapshots(all, kind, broker)
          c.observer:expect(rows)
          c.proc = c.start(c.place)
          local result = c.observer:result(patience)
-         if not c.is_peer then
-            c.proc:wait_stderr('msg="ready"', patience) -- deletes before that are not told
-         end
+         c.await()
          c.proc:signal "STOP"
          note(c, "start", result.first)
          note(c, "snapshot", result.second_half)
