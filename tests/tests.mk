@@ -5,8 +5,11 @@
 
 NATIVE = build/tests/native.so
 NATIVE_SOURCES = $(wildcard tests/support/native*.c)
-MUTANTS = $(patsubst tests/mutants/horizon_%.c,$(PROGRAM)-%,$(wildcard tests/mutants/*.c))
-SABOTEUR = $(BUILD)/tests/saboteur.o
+RULES = $(wildcard tests/mutants/horizon_*.c)
+SEQ_MUTANTS = $(patsubst tests/mutants/%.c,$(PROGRAM)-%,$(wildcard tests/mutants/seq_*.c))
+MUTANTS = $(patsubst tests/mutants/horizon_%.c,$(PROGRAM)-%,$(RULES)) $(SEQ_MUTANTS)
+SABOTEUR = $(BUILD)/tests/saboteur.o $(BUILD)/tests/saboteur_net.o
+SABOTAGED_POOL = $(BUILD)/tests/saboteur_pool.o
 SABOTAGED = $(PROGRAM)-sabotaged
 STORM = $(PROGRAM)-storm
 # Where librdkafka is: a cluster for the tests of the sink `kafka`.
@@ -56,6 +59,12 @@ $(KAFKA_JARS): tests/kafka/pom.xml
 	@rm -rf $@ $@.part
 	@mvn -B -q -f $< dependency:copy-dependencies -DoutputDirectory="$(CURDIR)/$@.part"
 	@mv $@.part $@
+
+# Packages of Debian, in a bare root. Needs root.
+check-packages:
+	@tests/setup.sh packages
+	@$(MAKE) --no-print-directory deb
+	@tests/packages.sh $(DEB)
 
 exact: $(PROGRAM) modules $(MUTANTS) $(NATIVE)
 	@$(IN_TEST) PGCDC_EXACT_SECONDS=$(SECONDS) lua5.4 tests/run.lua exact xid xid_alias exactly_once
@@ -135,7 +144,7 @@ $(BUILD)/horizon_%.o: tests/mutants/horizon_%.c | $(BUILD)
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
 # The program, linked so that calls which can fail go through saboteur.c.
-$(SABOTEUR): tests/support/saboteur.c | $(BUILD)
+$(SABOTEUR): $(BUILD)/tests/%.o: tests/support/%.c tests/support/saboteur.h | $(BUILD)
 	@echo "cc   $<"
 	@mkdir -p $(@D)
 	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -O1 -fno-builtin -U_FORTIFY_SOURCE -fno-sanitize=all \
@@ -144,9 +153,16 @@ $(SABOTEUR): tests/support/saboteur.c | $(BUILD)
 $(SABOTAGED): $(SABOTEUR) $(OBJECTS) | $(HOME_LINKS)
 	@echo "link $@"
 	@objcopy --redefine-sym malloc=lua_malloc --redefine-sym realloc=lua_realloc \
-		$(BUILD)/obj/lua/pool.o $(SABOTEUR:.o=_pool.o)
-	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $(SABOTEUR) $(SABOTEUR:.o=_pool.o) \
+		$(BUILD)/obj/lua/pool.o $(SABOTAGED_POOL)
+	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $(SABOTEUR) $(SABOTAGED_POOL) \
 		$(filter-out %/lua/pool.o,$(OBJECTS)) $(LDLIBS_ALL) \
+		$$(nm -u $(SABOTEUR) | sed -n 's/.* __real_/-Wl,--wrap=/p')
+
+# The same with other numbers of changes.
+$(SEQ_MUTANTS): $(PROGRAM)-%: tests/mutants/%.c $(SABOTAGED)
+	@echo "link $@"
+	@$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< $(SABOTEUR) $(SABOTAGED_POOL) \
+		$(filter-out %/lua/pool.o %/state/seq.o,$(OBJECTS)) $(LDLIBS_ALL) \
 		$$(nm -u $(SABOTEUR) | sed -n 's/.* __real_/-Wl,--wrap=/p')
 
 # The program, linked so that every call of Lua that may run a finalizer runs hostile ones.
@@ -160,9 +176,9 @@ $(STORM): $(BUILD)/tests/storm.o $(OBJECTS) | $(HOME_LINKS)
 	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< $(OBJECTS) $(LDLIBS_ALL) \
 		$$(nm -u $< | sed -n 's/.* __real_/-Wl,--wrap=/p')
 
-.SECONDARY: $(MUTANTS:$(PROGRAM)-%=$(BUILD)/horizon_%.o)
+.SECONDARY: $(RULES:tests/mutants/%.c=$(BUILD)/%.o)
 
--include $(MUTANTS:$(PROGRAM)-%=$(BUILD)/horizon_%.d)
+-include $(RULES:tests/mutants/%.c=$(BUILD)/%.d)
 
 # ---- tests of a program that watches itself ----
 
@@ -209,10 +225,10 @@ storm:
 # hour on two busy cores) and breaks some 13,000 of sabotage_fail (hours). A part is
 # SUITES="--filter sqlite sabotage_fail", or STRIDE="1 201 300" (the 201st to the 300th step).
 STRIDE ?= 29
-SWEPT = $(or $(SUITES),sabotage_kill sabotage_fail power_loss)
-SWEPT_PLAIN = $(if $(filter sabotage_kill power_loss,$(SWEPT)),$(filter-out sabotage_fail,$(SWEPT)))
-SWEPT_WATCHED = $(if $(filter sabotage_fail,$(SWEPT)),$(filter-out \
-	sabotage_kill power_loss,$(SWEPT)))
+KILLED = sabotage_kill power_loss contract_sweep
+SWEPT = $(or $(SUITES),$(KILLED) sabotage_fail)
+SWEPT_PLAIN = $(if $(filter $(KILLED),$(SWEPT)),$(filter-out sabotage_fail,$(SWEPT)))
+SWEPT_WATCHED = $(if $(filter sabotage_fail,$(SWEPT)),$(filter-out $(KILLED),$(SWEPT)))
 
 sweep: $(PROGRAM)
 	@status=0; export PGCDC_SWEEP="$(STRIDE)" PGCDC_SWEEP_WHOLE="$(CURDIR)/$(PROGRAM)"; \

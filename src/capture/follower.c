@@ -7,6 +7,7 @@
 #include "capture/failures.h"
 #include "capture/sql.h"
 #include "capture/stream.h"
+#include "pg/sqlstate.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -226,6 +227,8 @@ static bool check_retained(struct follower *f, struct err *e)
     if (ok && result_count(rows) > 0)
         retained = result_u64(rows, 0, 0);
     result_free(rows);
+    for (size_t i = 0; ok && i < f->n; i++)
+        meter_set_slot(&f->members[i].sender->meter, retained);
     if (!ok || retained <= f->config->max_retained / 2)
         return ok;
     if (retained > f->config->max_retained)
@@ -275,6 +278,8 @@ static bool send(struct follower *f, struct err *e)
         struct message *m = message_of(f->out.first);
 
         message_seal(m, &member_of(f, m)->sender->lane);
+        if (m->kind == MESSAGE_ROWS)
+            meter_add_scanned(&member_of(f, m)->sender->meter, m->chunk.n_rows);
         queue_list_take(&f->out);
         while (!queue_try_push(f->job.queue, &m->item)) {
             bool is_over = is_stopping(f);
@@ -356,7 +361,7 @@ static bool end_or_rest(struct follower *f, enum stream_found *found, int64_t *r
     }
     *rest_ms = 0;
     *found = STREAM_BATCH;
-    return stream_end(f->stream, &f->out, e);
+    return stream_end(f->stream, f->conn, &f->out, e);
 }
 
 /* Reads messages of the log until something is to be done about what was found. */
@@ -399,6 +404,8 @@ static bool follow(struct follower *f, struct err *e)
         finish_members(f);
     f->failures.n = 0;
     f->failures.has_worked = true;
+    for (size_t i = 0; i < f->n; i++)
+        meter_reach(&f->members[i].sender->meter);
     return true;
 }
 
@@ -444,12 +451,28 @@ static void hang_up(struct follower *f)
     f->status_ms = 0;
 }
 
+/* Waits before the next try. False: the program stops. */
+static bool rest(struct follower *f)
+{
+    wait_for_room(f);
+    return !is_stopping(f);
+}
+
 /* What was read before the slot was lost counts as delivered, so it must reach the host. */
 static bool end_batch(struct follower *f)
 {
     struct err e;
+    bool ok;
 
-    if (stream_abandon(f->stream, &f->out, &e) && send(f, &e))
+    do {
+        if (stream_is_amid(f->stream)) /* for what rows lack */
+            f->conn = conn_open(f->config->conninfo, f->job.stop_fd, CONN_STOP_AT_ONCE, &f->left,
+                                &e);
+        ok = (f->conn != NULL || !stream_is_amid(f->stream)) &&
+             stream_abandon(f->stream, f->conn, &f->out, &e) && send(f, &e);
+        hang_up(f);
+    } while (!ok && sqlstate_action(&e, true) == SQLSTATE_RETRY && rest(f));
+    if (ok)
         return true;
     if (e.code != ERR_STOPPED)
         give_up(f, &e);
@@ -477,6 +500,8 @@ static void handle_failure(struct follower *f, const struct err *e)
         return;
     }
     sender_notice(first_sender(f), LOG_WARN, e, wait_ms);
+    for (size_t i = 0; i < f->n; i++)
+        meter_fail(&f->members[i].sender->meter, e, f->failures.since_ms);
     pthread_mutex_lock(f->job.mutex);
     f->retry_ms = clock_mono_ms() + wait_ms;
     if (is_lost(e))

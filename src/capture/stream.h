@@ -50,8 +50,9 @@ bool stream_read(struct stream *st, struct conn *conn, int64_t deadline_ms, int6
 /* True if there is a batch, and no transaction is in its middle. */
 bool stream_can_end(const struct stream *st);
 
-/* Ends the batch, which can end. */
-bool stream_end(struct stream *st, struct queue_list *out, struct err *e) WARN_UNUSED;
+/* Ends the batch, which can end. <conn> as above. */
+bool stream_end(struct stream *st, struct conn *conn, struct queue_list *out,
+                struct err *e) WARN_UNUSED;
 
 /* True if the batch has something of source <i>. */
 bool stream_has(const struct stream *st, size_t i);
@@ -63,8 +64,9 @@ bool stream_tell(struct stream *st, struct queue_list *out, struct err *e) WARN_
 bool stream_confirm(struct stream *st, uint64_t lsn, bool asks, struct err *e) WARN_UNUSED;
 
 /* Ends a batch that cannot go on: adds what there is of it to <out>. Of a transaction that is not
- * whole rows may come again. */
-bool stream_abandon(struct stream *st, struct queue_list *out, struct err *e) WARN_UNUSED;
+ * whole rows may come again. <conn>: as above. After a failure it can be called again. */
+bool stream_abandon(struct stream *st, struct conn *conn, struct queue_list *out,
+                    struct err *e) WARN_UNUSED;
 
 /* Closes the connection. */
 void stream_close(struct stream *st);
