@@ -20,6 +20,7 @@
 #define TELL_MS 10000      /* between two positions of a source for which nothing came */
 #define IN_USE_MS 90000    /* for a slot that somebody else reads */
 #define WARN_MS 60000      /* between two warnings of what the slot holds */
+#define MOST_AT_ONCE 64    /* messages of the log, before a stop or a status is looked for */
 #define UNKNOWN UINT64_MAX
 
 struct member {
@@ -363,6 +364,17 @@ static bool end_or_rest(struct follower *f, enum stream_found *found, int64_t *r
     return stream_end(f->stream, f->conn, &f->out, e);
 }
 
+/* Reads messages of the log until something is to be done about what was found. */
+static bool read_log(struct follower *f, int64_t until_ms, int64_t rest_ms,
+                     enum stream_found *found, struct err *e)
+{
+    *found = STREAM_SOME;
+    for (int n = 0; n < MOST_AT_ONCE && *found == STREAM_SOME && queue_list_is_empty(&f->out); n++)
+        if (!stream_read(f->stream, f->conn, until_ms, rest_ms, &f->out, found, e))
+            return false;
+    return true;
+}
+
 /* Reads a batch, or until nothing more comes for now. */
 static bool follow(struct follower *f, struct err *e)
 {
@@ -374,8 +386,7 @@ static bool follow(struct follower *f, struct err *e)
                              e)) == NULL)
         return false;
     do {
-        if (!send(f, e) ||
-            !stream_read(f->stream, f->conn, until_ms, rest_ms, &f->out, &found, e))
+        if (!send(f, e) || !read_log(f, until_ms, rest_ms, &found, e))
             return false;
         if (found != STREAM_NOTHING)
             rest_ms = 0;
