@@ -9,6 +9,8 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/method.h"
 
+#include "base/clock.h"
+#include "capture/slot_errors.h"
 #include "pg/lsn.h"
 #include "pg/replication.h"
 
@@ -32,6 +34,7 @@ struct own {
     uint64_t lsn;  /* 0: there is none */
     char *shown;   /* S0: text of the snapshot of what committed before; owned */
     uint64_t published_before; /* <published>, as it was read before */
+    int64_t in_use_ms; /* since when somebody else reads the slot; 0: nobody does */
     /* a snapshot, for the floor: its xmin, and an LSN that was read after it; 0: none */
     uint64_t xmin, xmin_lsn;
 };
@@ -127,21 +130,9 @@ static bool read_facts(struct source *s, const struct result *r, struct err *e)
     return true;
 }
 
-/* Errors of the slot and the role, as sentences. */
 static void explain(const struct source *s, struct err *e)
 {
-    const struct config *c = s->config;
-    const struct err cause = *e;
-
-    if (e->code != ERR_SQL)
-        return;
-    if (strcmp(e->sqlstate, "42501") == 0 && strstr(e->msg, "replication") != NULL)
-        (void)!err_set(e, ERR_REFUSED, "the role may not read the log: ALTER ROLE ... REPLICATION "
-                       "(on RDS: GRANT rds_replication TO ...): %.500s", cause.msg);
-    else if (strcmp(e->sqlstate, "55006") == 0)
-        err_set(e, ERR_CONNECTION, "is the script running twice? %.500s", cause.msg);
-    else if (strcmp(e->sqlstate, "53400") == 0)
-        err_set(e, ERR_CONNECTION, "slot %s cannot be made: %.500s", c->slot, cause.msg);
+    slot_errors_explain(s->config, NULL, e);
 }
 
 static bool refuse_publication(const struct source *s, const char *what, struct err *e)
@@ -340,7 +331,9 @@ static bool make_slot(struct source *s, struct replication *r, struct conn *conn
     if (!s->shares_log && !drop_slot(s, r, e))
         return false;
     snprintf(name, sizeof name, s->shares_log ? "%.50s_%zu" : "%.63s", s->config->slot, s->number);
-    if (!replication_create_slot(r, name, s->shares_log, &slot, e) ||
+    if (!replication_create_slot(r, name, s->shares_log ? REPLICATION_TEMPORARY
+                                 : s->config->has_failover ? REPLICATION_FAILOVER
+                                                           : REPLICATION_LASTING, &slot, e) ||
         !read_snapshot(log, conn, slot.snapshot, e))
         return false;
     log->lsn = slot.lsn;
@@ -358,6 +351,23 @@ static bool is_handing_over(const struct source *s)
            method_that_holds(p) == &method_xmin;
 }
 
+/* Somebody else who reads the slot is waited for, for a while. */
+static void explain_slot(struct source *s, struct conn *conn, struct err *e)
+{
+    struct own *log = log_of(s);
+    int64_t now = clock_mono_ms();
+
+    slot_errors_explain(s->config, conn, e);
+    if (!slot_errors_is_in_use(e)) {
+        log->in_use_ms = 0;
+        return;
+    }
+    if (log->in_use_ms == 0)
+        log->in_use_ms = now;
+    if (now >= log->in_use_ms + SLOT_ERRORS_IN_USE_MS)
+        e->code = ERR_REFUSED;
+}
+
 /* What the log brings begins with a slot, which must be there before the poll's snapshot is
  * taken. */
 static bool prepare(struct source *s, struct conn *conn, struct err *e)
@@ -369,11 +379,13 @@ static bool prepare(struct source *s, struct conn *conn, struct err *e)
     if (!is_handing_over(s) || (log->lsn != 0 && s->log_passed <= log->lsn))
         return true;
     log->lsn = 0;
-    r = replication_open(conn, NULL, e);
+    r = replication_open(conn, s->config->slot_conninfo, NULL, e);
     ok = r != NULL && make_slot(s, r, conn, e);
     replication_close(r, NULL);
     if (!ok)
-        explain(s, e);
+        explain_slot(s, conn, e);
+    else
+        log->in_use_ms = 0;
     return ok;
 }
 
@@ -382,8 +394,13 @@ static bool prepare(struct source *s, struct conn *conn, struct err *e)
 /* The position is to name the slot before that is made, so that nobody else's is dropped. */
 static bool name_slot(struct source *s, struct err *e)
 {
-    char *copy = strdup(s->config->slot);
+    char *copy;
 
+    if (log_of(s)->has_slot && !s->has_slot)
+        return err_set(e, ERR_REFUSED, "slot %s is there already, and was not made by this script: "
+                       "name another one, or, if nobody needs it, drop it: SELECT "
+                       "pg_drop_replication_slot('%s')", s->config->slot, s->config->slot);
+    copy = strdup(s->config->slot);
     if (copy == NULL)
         return err_memory(e);
     free(s->position.logical.slot);

@@ -32,7 +32,8 @@ struct member {
 };
 
 struct stream {
-    const char *slot, *publication;
+    const struct config *config;
+    const char *publications;
     struct replication *replication; /* NULL: it is closed */
     struct connect_orphan left;
     struct member *members;
@@ -51,7 +52,7 @@ struct stream {
     struct buf row;      /* scratch */
 };
 
-struct stream *stream_new(const char *slot, const char *publication, size_t n_sources)
+struct stream *stream_new(const struct config *config, const char *publications, size_t n_sources)
 {
     struct stream *st = calloc(1, sizeof *st);
 
@@ -59,8 +60,8 @@ struct stream *stream_new(const char *slot, const char *publication, size_t n_so
         free(st);
         return NULL;
     }
-    st->slot = slot;
-    st->publication = publication;
+    st->config = config;
+    st->publications = publications;
     st->n_members = n_sources;
     buf_init(&st->row, SIZE_MAX / 2);
     return st;
@@ -120,24 +121,17 @@ static uint64_t start_of(const struct stream *st)
     return least;
 }
 
-/* The name in double quotes, as the server splits the list. */
 static bool start(struct stream *st, struct err *e)
 {
-    struct buf names;
-    bool ok;
-
-    buf_init(&names, BUF_SQL_MAX);
-    sql_put_ident(&names, st->publication);
     st->passed = start_of(st);
-    ok = buf_ok(&names) ? replication_start(st->replication, st->slot, st->passed, names.data, e)
-                        : err_memory(e);
-    buf_fini(&names);
-    return ok;
+    return (!st->config->has_failover ||
+            replication_set_failover(st->replication, st->config->slot, e)) &&
+           replication_start(st->replication, st->config->slot, st->passed, st->publications, e);
 }
 
 static bool open(struct stream *st, struct conn *conn, struct err *e)
 {
-    st->replication = replication_open(conn, &st->left, e);
+    st->replication = replication_open(conn, st->config->slot_conninfo, &st->left, e);
     if (st->replication == NULL)
         return false;
     stream_table_fini_all(&st->tables);

@@ -182,10 +182,10 @@ struct conn *conn_open(const char *conninfo, int stop_fd, enum conn_stop on_stop
     return open_as(NULL, conninfo, stop_fd, on_stop, left, e);
 }
 
-struct conn *conn_open_replication(const struct conn *c, struct connect_orphan *left,
-                                   struct err *e)
+struct conn *conn_open_replication(const struct conn *c, const char *conninfo,
+                                   struct connect_orphan *left, struct err *e)
 {
-    return open_as("database", c->conninfo, c->wire.stop_fd,
+    return open_as("database", conninfo != NULL ? conninfo : c->conninfo, c->wire.stop_fd,
                    c->wire.stops_at_once ? CONN_STOP_AT_ONCE : CONN_STOP_GENTLY, left, e);
 }
 

@@ -306,7 +306,7 @@ function TestLogical.test_the_slot_holds_no_more_than_it_may()
    wait.until_(function() return slot(db, "count(*)") == "0" end, 40, "the end of the slot")
    p:release()
    p:wait_until(function() return #p:changes() >= 5003 end, 60, "all rows")
-   p:wait_stderr "slot pgcdc_%x+ held 0.1 GB of the log, more than max_retained, and was dropped"
+   p:wait_stderr "slot pgcdc_%x+ held more than max_retained %(64 MB%) of the log, and was dropped"
    db:exec "UPDATE t SET v = 'end' WHERE id = 1"
    p:wait_until(function() return words(p):find "u1=end" end, 40, "the end")
    local seen, n = {}, 0
