@@ -490,8 +490,8 @@ static bool may_follow(const struct follower *f, int64_t *wait_ms)
     return *wait_ms <= 0;
 }
 
-/* True if a step is under way for so long that the slot is to be looked at; else *wait_ms is at most
- * the time until then. Under the mutex. */
+/* True if a step is under way for so long that the slot is to be looked at; else *wait_ms is at
+ * most the time until then. Under the mutex. */
 static bool is_guard_due(struct follower *f, int64_t *wait_ms)
 {
     int64_t left;

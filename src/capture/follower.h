@@ -51,8 +51,8 @@ void follower_stop(struct follower *f);
 /* Waits for the thread. NULL is legal. */
 void follower_free(struct follower *f);
 
-/* Under the mutex, as all that follow: the position of source <i> with which it begins; NULL: it has
- * none. */
+/* Under the mutex, as all that follow: the position of source <i> with which it begins; NULL: it
+ * has none. */
 void follower_restore(struct follower *f, size_t i, const struct logical *l);
 
 /* The LSN of its position as it was saved; 0: it does not come by the log. */

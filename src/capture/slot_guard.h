@@ -32,8 +32,9 @@ struct slot_guard_holder {
 bool slot_guard_look(struct slot_guard *g, struct conn *conn, const struct slot_guard_holder *h,
                      bool *is_full, struct err *e) WARN_UNUSED;
 
-/* Drops the slot; ends who reads it, which must be us. Always false: ERR_SQL with 42704, since it is
- * not there any more; ERR_REFUSED if the script wants to stop then; or why it cannot be dropped. */
+/* Drops the slot; ends who reads it, which must be us. Always false: ERR_SQL with 42704, since it
+ * is not there any more; ERR_REFUSED if the script wants to stop then; or why it cannot be
+ * dropped. */
 bool slot_guard_drop(struct slot_guard *g, struct conn *conn, struct err *e) WARN_UNUSED;
 
 #endif

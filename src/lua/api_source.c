@@ -209,7 +209,8 @@ static bool is_same_place(struct script *s, const char *a, const char *b)
     buf_init(&places[0], BUF_SQL_MAX);
     buf_init(&places[1], BUF_SQL_MAX);
     if (connect_put_place(&places[0], a, &s->cause) && connect_put_place(&places[1], b, &s->cause))
-        is = buf_ok(&places[0]) && buf_ok(&places[1]) && strcmp(places[0].data, places[1].data) == 0;
+        is = buf_ok(&places[0]) && buf_ok(&places[1]) &&
+             strcmp(places[0].data, places[1].data) == 0;
     buf_fini(&places[0]);
     buf_fini(&places[1]);
     return is;
