@@ -308,6 +308,8 @@ static bool add_row(struct stream *st, struct member *m, const struct stream_tab
     const struct pgoutput_row *row = &message->row;
     bool is_other_key = false;
 
+    if (message->kind != PGOUTPUT_INSERT && !stream_table_check_key(t, e))
+        return false;
     if (message->kind == PGOUTPUT_DELETE)
         return stream_table_put_key(t, &row->old, &st->row, e) && add(st, m, OP_DELETE, out, e);
     if (row->has_old != PGOUTPUT_NO_OLD && !stream_table_is_other_key(t, row, &is_other_key, e))
