@@ -264,6 +264,17 @@ static const char *why_lost(const struct source *s)
     return NULL;
 }
 
+/* Nobody but the user knows whether others use it. */
+static bool tell_of_slot(struct source *s, struct err *e)
+{
+    char text[200];
+
+    snprintf(text, sizeof text, "this source does not use slot %s any more: unless another one does"
+             ", drop it, or it holds the server's log: SELECT pg_drop_replication_slot('%s')",
+             s->position.logical.slot, s->position.logical.slot);
+    return source_add_notice(s, LOG_WARN, text, e);
+}
+
 /* Rows since the floor come again, what is not there any more is not known: nothing else is lost,
  * so the position goes on as one of xmins. */
 static bool check_position(struct source *s, const char **why)
@@ -280,6 +291,8 @@ static bool check_position(struct source *s, const char **why)
     if (!source_add_notice(s, LOG_WARN, text, &ignored))
         return true; /* no memory for it: the next step says so */
     source_forget_polled(s);
+    if (strcmp(s->position.logical.slot, s->config->slot) != 0 && !tell_of_slot(s, &ignored))
+        return true;
     if (why_unpublished(s) != NULL) /* of a transaction that was seen, a part may be unseen */
         xidset_fini(&s->position.horizon.seen);
     logical_end(&s->position.logical);
@@ -435,17 +448,6 @@ static bool begin_taking(struct source *s, struct method_step *step, struct conn
     }
     step->is_held = true;
     return method_xmin.begin(s, step, conn, e);
-}
-
-/* Nobody but the user knows whether others use it. */
-static bool tell_of_slot(struct source *s, struct err *e)
-{
-    char text[200];
-
-    snprintf(text, sizeof text, "this source does not use slot %s any more: unless another one does"
-             ", drop it, or it holds the server's log: SELECT pg_drop_replication_slot('%s')",
-             s->position.logical.slot, s->position.logical.slot);
-    return source_add_notice(s, LOG_WARN, text, e);
 }
 
 static bool begin(struct source *s, struct method_step *step, struct conn *conn, struct err *e)
