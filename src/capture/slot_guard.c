@@ -12,9 +12,9 @@
 #define LOOK_MS 10000  /* between two looks */
 #define WARN_MS 60000  /* between two warnings of what the slot holds */
 
-enum { G_RETAINED, G_BEHIND, G_STATUS, G_KEEP, G_IDLE, G_FAILOVER, G_OTHERS };
+enum { G_RETAINED, G_BEHIND, G_STATUS, G_KEEP, G_IDLE, G_FAILOVER, G_OTHERS, G_BARE };
 
-static const struct result_shape shape = { "what the slot holds", "IITttbb", 0, 1 };
+static const struct result_shape shape = { "what the slot holds", "IITttbbb", 0, 1 };
 
 /* Columns of newer versions by to_jsonb; the setting of 18 is absent before. */
 static bool ask(const struct slot_guard *g, struct conn *conn, struct result **rows, struct err *e)
@@ -27,7 +27,9 @@ static bool ask(const struct slot_guard *g, struct conn *conn, struct result **r
                    " s.wal_status, current_setting('max_slot_wal_keep_size'),"
                    " coalesce(current_setting('idle_replication_slot_timeout', true), '0'),"
                    " coalesce((to_jsonb(s) ->> 'failover')::bool, false), EXISTS (SELECT FROM"
-                   " pg_catalog.pg_replication_slots o WHERE (to_jsonb(o) ->> 'failover')::bool)"
+                   " pg_catalog.pg_replication_slots o WHERE (to_jsonb(o) ->> 'failover')::bool),"
+                   " pg_catalog.pg_is_in_recovery() AND NOT"
+                   " current_setting('hot_standby_feedback')::bool"
                    " FROM pg_catalog.pg_replication_slots s CROSS JOIN LATERAL (SELECT CASE WHEN"
                    " pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()"
                    " ELSE pg_catalog.pg_current_wal_insert_lsn() END AS lsn) l"
@@ -138,6 +140,11 @@ static void warn_of_settings(struct slot_guard *g, const struct slot_guard_holde
     if (strcmp(idle, "0") != 0) {
         err_set(&what, ERR_NONE, "idle_replication_slot_timeout is %.20s: after a longer stop slot "
                 "%s is lost", idle, g->slot);
+        sender_notice(h->sender, LOG_WARN, &what, -1);
+    }
+    if (result_bool(rows, 0, G_BARE)) {
+        err_set(&what, ERR_NONE, "hot_standby_feedback is off: the primary may remove what slot %s "
+                "of this standby needs, and then it is lost", g->slot);
         sender_notice(h->sender, LOG_WARN, &what, -1);
     }
     if (result_bool(rows, 0, G_OTHERS) && !result_bool(rows, 0, G_FAILOVER)) {

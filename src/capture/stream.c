@@ -129,8 +129,35 @@ static bool start(struct stream *st, struct err *e)
            replication_start(st->replication, st->config->slot, st->passed, st->publications, e);
 }
 
+/* Another server would take an LSN that it does not have for one that is to come. So the steps of
+ * the sources look first what it means. */
+static bool check_server(const struct stream *st, struct conn *conn, struct err *e)
+{
+    struct begin_facts now = { .rowtype = NULL };
+    char why[128];
+    bool ok = begin_identify(&now, conn, e);
+
+    for (size_t i = 0; ok && i < st->n_members; i++) {
+        const struct source *s = st->members[i].source;
+        enum identity_verdict v;
+
+        if (s == NULL)
+            continue;
+        v = identity_compare(&s->position.identity, &now.identity, why, sizeof why);
+        ok = v != IDENTITY_OTHER && v != IDENTITY_FAILED_OVER && v != IDENTITY_BEHIND;
+        if (!ok) {
+            err_set(e, ERR_SQL, "%s", why);
+            memcpy(e->sqlstate, "55000", sizeof "55000");
+        }
+    }
+    begin_facts_fini(&now);
+    return ok;
+}
+
 static bool open(struct stream *st, struct conn *conn, struct err *e)
 {
+    if (!check_server(st, conn, e))
+        return false;
     st->replication = replication_open(conn, st->config->slot_conninfo, &st->left, e);
     if (st->replication == NULL)
         return false;

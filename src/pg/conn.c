@@ -185,8 +185,12 @@ struct conn *conn_open(const char *conninfo, int stop_fd, enum conn_stop on_stop
 struct conn *conn_open_replication(const struct conn *c, const char *conninfo,
                                    struct connect_orphan *left, struct err *e)
 {
-    return open_as("database", conninfo != NULL ? conninfo : c->conninfo, c->wire.stop_fd,
-                   c->wire.stops_at_once ? CONN_STOP_AT_ONCE : CONN_STOP_GENTLY, left, e);
+    struct conn *r = open_as("database", conninfo != NULL ? conninfo : c->conninfo, c->wire.stop_fd,
+                             c->wire.stops_at_once ? CONN_STOP_AT_ONCE : CONN_STOP_GENTLY, left, e);
+
+    if (r != NULL)
+        conn_watch(r, c->watcher, c->watcher_arg);
+    return r;
 }
 
 void conn_on_stop(struct conn *c, enum conn_stop on_stop)

@@ -37,7 +37,7 @@ struct conn *conn_open(const char *conninfo, int stop_fd, enum conn_stop on_stop
                        struct connect_orphan *left, struct err *e);
 
 /* Another connection like <c>, by <conninfo>, or where that is NULL by the one of <c>; it also
- * takes commands of replication, see replication.h. */
+ * takes commands of replication, see replication.h. Who watches <c> watches it. */
 struct conn *conn_open_replication(const struct conn *c, const char *conninfo,
                                    struct connect_orphan *left, struct err *e);
 

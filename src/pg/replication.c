@@ -8,8 +8,10 @@
 #include "pg/session.h"
 #include "pg/wire.h"
 
+#include <inttypes.h>
 #include <libpq-fe.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -169,6 +171,39 @@ bool replication_drop_slot(struct replication *r, const char *name, struct err *
     buf_printf(&sql, "DROP_REPLICATION_SLOT \"%s\"", name);
     ok = buf_ok(&sql) ? conn_run(r->conn, sql.data, NULL, NULL, 0, e) : err_memory(e);
     buf_fini(&sql);
+    return ok;
+}
+
+static const struct result_shape history_shape = { "the history of a timeline", "tt", 1, 1 };
+
+/* Lines of "1 \t 0/3000158 \t why", of all timelines that came before. */
+static void read_switch(const char *text, uint32_t then, uint64_t *lsn)
+{
+    for (; text != NULL && *text != '\0'; text = strchr(text, '\n'), text += text != NULL) {
+        char word[LSN_TEXT + 1];
+        unsigned timeline;
+
+        if (sscanf(text, "%u %17[0-9A-Fa-f/]", &timeline, word) == 2 && timeline == then) {
+            if (!lsn_read(word, lsn))
+                *lsn = 0;
+            return;
+        }
+    }
+}
+
+bool replication_ask_switch(struct replication *r, uint32_t now, uint32_t then, uint64_t *lsn,
+                            struct err *e)
+{
+    struct result *rows = NULL;
+    char sql[64];
+    bool ok;
+
+    *lsn = 0;
+    snprintf(sql, sizeof sql, "TIMELINE_HISTORY %" PRIu32, now);
+    ok = conn_run(r->conn, sql, &history_shape, &rows, 1, e);
+    if (ok)
+        read_switch(result_text(rows, 0, 1), then, lsn);
+    result_free(rows);
     return ok;
 }
 

@@ -52,6 +52,11 @@ bool replication_set_failover(struct replication *r, const char *name, struct er
 /* Drops a slot. ERR_SQL with 55006 if somebody uses it, 42704 if there is none. */
 bool replication_drop_slot(struct replication *r, const char *name, struct err *e) WARN_UNUSED;
 
+/* Where the server's timeline <now> left <then>, one that it stems from: what is before *lsn is in
+ * both. *lsn 0: it does not stem from it. */
+bool replication_ask_switch(struct replication *r, uint32_t now, uint32_t then, uint64_t *lsn,
+                            struct err *e) WARN_UNUSED;
+
 /* From now on the server sends what commits at or after <lsn>, or after what was confirmed if that
  * is later. <publications>: their names, quoted, with commas between. */
 bool replication_start(struct replication *r, const char *slot, uint64_t lsn,
