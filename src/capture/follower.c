@@ -5,28 +5,26 @@
 #include "base/array.h"
 #include "base/clock.h"
 #include "capture/failures.h"
+#include "capture/slot_claims.h"
 #include "capture/slot_errors.h"
 #include "capture/slot_guard.h"
 #include "capture/sql.h"
 #include "capture/stream.h"
+#include "pg/sqlstate.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #define WAIT_MS 200        /* for the log, before a pause is looked for */
 #define FULL_MS 1000       /* for room in the queue, before the server is told that we are there */
+#define BUSY_MS 16         /* for more of a batch, before it is asked whether the host is busy */
 #define STATUS_MS 10000    /* between two statuses, if there is nothing to confirm */
 #define CONFIRM_MS 500     /* the same, if there is */
 #define TELL_MS 10000      /* between two positions of a source for which nothing came */
-#define UNKNOWN UINT64_MAX
 
 struct member {
     struct sender *sender;
     void *arg;             /* of job.finish */
-    bool is_known;         /* <claim> is */
-    uint64_t claim;        /* 0: it has none */
-    int64_t claimed_ms;    /* since when it is that */
-    bool names_slot;       /* its saved position says that the slot is ours */
     struct source *source; /* it is attached; NULL: it is not */
     uint64_t target;       /* with --once: it is finished once it is there */
 };
@@ -37,6 +35,7 @@ struct follower {
     struct buf publications;     /* of all of them, quoted, with commas between */
     struct member *members;
     size_t n, cap;
+    struct slot_claims claims;   /* one for each */
     struct stream *stream;
     pthread_t thread;
     bool has_thread;
@@ -88,7 +87,7 @@ bool follower_add(struct follower *f, const struct config *config, struct sender
     }
     if (config->max_retained < f->guard.max_retained)
         f->guard.max_retained = config->max_retained;
-    return buf_ok(&f->publications) &&
+    return buf_ok(&f->publications) && slot_claims_add(&f->claims) &&
            ARRAY_PUSH(f->members, f->n, f->cap,
                       ((struct member){ .sender = sender, .arg = arg }));
 }
@@ -97,19 +96,14 @@ bool follower_add(struct follower *f, const struct config *config, struct sender
 
 void follower_claim(struct follower *f, size_t i, uint64_t lsn)
 {
-    struct member *m = &f->members[i];
-
-    if (!m->is_known || m->claim != lsn)
-        m->claimed_ms = clock_mono_ms();
-    m->is_known = true;
-    m->claim = lsn;
+    slot_claims_set(&f->claims, i, lsn);
 }
 
 /* The position of the source says that the slot, where it is there, was made by us. */
 static void take_name(struct follower *f, size_t i, const struct logical *l)
 {
     if (l->slot != NULL && strcmp(l->slot, f->config->slot) == 0)
-        f->members[i].names_slot = true;
+        f->claims.v[i].names_slot = true;
 }
 
 void follower_restore(struct follower *f, size_t i, const struct logical *l)
@@ -117,39 +111,6 @@ void follower_restore(struct follower *f, size_t i, const struct logical *l)
     if (l != NULL)
         take_name(f, i, l);
     follower_claim(f, i, l != NULL ? l->lsn : 0);
-}
-
-/* Up to where all is saved; 0: that is not known. */
-static uint64_t least_claim(const struct follower *f)
-{
-    uint64_t least = UNKNOWN;
-
-    for (size_t i = 0; i < f->n; i++) {
-        const struct member *m = &f->members[i];
-
-        if (!m->is_known)
-            return 0;
-        if (m->claim != 0 && m->claim < least)
-            least = m->claim;
-    }
-    return least == UNKNOWN ? 0 : least;
-}
-
-static bool has_claims(const struct follower *f, size_t except)
-{
-    for (size_t i = 0; i < f->n; i++)
-        if (i != except && (!f->members[i].is_known || f->members[i].claim != 0))
-            return true;
-    return false;
-}
-
-/* True if the slot, where it is there, was made by us. */
-static bool has_named(const struct follower *f)
-{
-    for (size_t i = 0; i < f->n; i++)
-        if (f->members[i].names_slot)
-            return true;
-    return false;
 }
 
 /* ---- pauses ---- */
@@ -165,8 +126,8 @@ void follower_pause(struct follower *f, size_t i, struct source *source)
     stream_detach(f->stream, i);
     source->log_passed = stream_passed(f->stream);
     take_name(f, i, &source->position.logical);
-    source->shares_log = has_claims(f, i);
-    source->has_slot = f->config->has_own_slot || has_named(f);
+    source->shares_log = slot_claims_has(&f->claims, i);
+    source->has_slot = f->config->has_own_slot || slot_claims_is_named(&f->claims);
     if (!source->shares_log && source->position.logical.lsn == 0)
         stream_close(f->stream); /* the source is to make the slot anew */
 }
@@ -180,9 +141,7 @@ void follower_resume(struct follower *f, size_t i, struct source *source)
     if (source != NULL && !f->is_stopped) {
         m->source = source;
         m->target = source->facts.identity.lsn;
-        m->is_known = true;
-        if (m->claim == 0 || source->position.logical.lsn < m->claim) /* it will be saved */
-            m->claim = source->position.logical.lsn;
+        slot_claims_expect(&f->claims, i, source->position.logical.lsn);
         stream_attach(f->stream, i, source);
     }
     pthread_cond_broadcast(f->job.changed);
@@ -219,14 +178,13 @@ static struct sender *first_sender(const struct follower *f)
 /* The source of whose changes the least is saved: it is what the slot waits for. */
 static struct slot_guard_holder holder_of(struct follower *f)
 {
-    const struct member *least = &f->members[0];
     struct slot_guard_holder h;
+    size_t i;
 
     pthread_mutex_lock(f->job.mutex);
-    for (size_t i = 0; i < f->n; i++)
-        if (f->members[i].claim != 0 && (least->claim == 0 || f->members[i].claim < least->claim))
-            least = &f->members[i];
-    h = (struct slot_guard_holder){ .sender = least->sender, .since_ms = least->claimed_ms,
+    i = slot_claims_holder(&f->claims);
+    h = (struct slot_guard_holder){ .sender = f->members[i].sender,
+                                    .since_ms = f->claims.v[i].since_ms,
                                     .is_full = !queue_list_is_empty(&f->out) };
     pthread_mutex_unlock(f->job.mutex);
     return h;
@@ -236,10 +194,14 @@ static struct slot_guard_holder holder_of(struct follower *f)
 static bool guard(struct follower *f, struct err *e)
 {
     const struct slot_guard_holder h = holder_of(f);
+    uint64_t retained;
     bool is_full;
 
-    return slot_guard_look(&f->guard, f->conn, &h, &is_full, e) &&
-           (!is_full || slot_guard_drop(&f->guard, f->conn, e));
+    if (!slot_guard_look(&f->guard, f->conn, &h, &retained, &is_full, e))
+        return false;
+    for (size_t i = 0; i < f->n; i++)
+        meter_set_slot(&f->members[i].sender->meter, retained);
+    return !is_full || slot_guard_drop(&f->guard, f->conn, e);
 }
 
 /* Tells the server that we are there, and what is saved. */
@@ -249,7 +211,7 @@ static bool tell_server(struct follower *f, struct err *e)
     uint64_t lsn;
 
     pthread_mutex_lock(f->job.mutex);
-    lsn = least_claim(f);
+    lsn = slot_claims_least(&f->claims);
     pthread_mutex_unlock(f->job.mutex);
     if (lsn > stream_passed(f->stream)) /* it is of a server that was before this one */
         lsn = stream_passed(f->stream);
@@ -280,6 +242,8 @@ static bool send(struct follower *f, struct err *e)
         struct message *m = message_of(f->out.first);
 
         message_seal(m, &member_of(f, m)->sender->lane);
+        if (m->kind == MESSAGE_ROWS)
+            meter_add_scanned(&member_of(f, m)->sender->meter, m->chunk.n_rows);
         queue_list_take(&f->out);
         while (!queue_try_push(f->job.queue, &m->item)) {
             bool is_over = is_stopping(f);
@@ -353,28 +317,71 @@ static void guard_meanwhile(struct follower *f)
     f->conn = NULL;
 }
 
+/* True if somebody waits for the batch in hand: for a pause, or the host, when it has handled all
+ * that it got of a source of which the batch has more. */
+static bool is_awaited(struct follower *f)
+{
+    bool is;
+
+    pthread_mutex_lock(f->job.mutex);
+    is = f->n_pauses > 0;
+    pthread_mutex_unlock(f->job.mutex);
+    for (size_t i = 0; !is && i < f->n; i++)
+        is = stream_has(f->stream, i) &&
+             queue_lane_is_empty(f->job.queue, &f->members[i].sender->lane);
+    return is;
+}
+
+/* Nothing more is there: ends the batch in hand, unless the host is busy. Then it may grow, since
+ * each is saved for itself, and a target that is slow to save can take large ones, where it could
+ * not keep up with as many small ones. *rest_ms: how long to wait for more of it. */
+static bool end_or_rest(struct follower *f, enum stream_found *found, int64_t *rest_ms,
+                        struct err *e)
+{
+    if (!stream_can_end(f->stream)) {
+        *rest_ms = 0;
+        return true;
+    }
+    if (!is_awaited(f)) {
+        *rest_ms = *rest_ms == 0 ? 1 : *rest_ms < BUSY_MS ? 2 * *rest_ms : BUSY_MS;
+        return true;
+    }
+    *rest_ms = 0;
+    *found = STREAM_BATCH;
+    return stream_end(f->stream, f->conn, &f->out, e);
+}
+
 /* Reads a batch, or until nothing more comes for now. */
 static bool follow(struct follower *f, struct err *e)
 {
-    int64_t until_ms = clock_mono_ms() + WAIT_MS;
+    int64_t until_ms = clock_mono_ms() + WAIT_MS, rest_ms = 0;
     enum stream_found found;
 
     *e = f->fault;
     if (e->code != ERR_NONE || !connect(f, e))
         return false;
     do {
-        if (!send(f, e) || !stream_read(f->stream, f->conn, until_ms, &f->out, &found, e) ||
-            !send(f, e) || !tell_server(f, e))
+        if (!send(f, e) ||
+            !stream_read(f->stream, f->conn, until_ms, rest_ms, &f->out, &found, e))
+            return false;
+        if (found != STREAM_NOTHING)
+            rest_ms = 0;
+        else if (!end_or_rest(f, &found, &rest_ms, e))
+            return false;
+        if (!send(f, e) || !tell_server(f, e))
             return false;
         if (is_stopping(f))
             return err_set(e, ERR_STOPPED, "stopping");
-    } while (found == STREAM_SOME && (stream_is_amid(f->stream) || clock_mono_ms() < until_ms));
+    } while ((found == STREAM_SOME || rest_ms > 0) &&
+             (stream_is_amid(f->stream) || clock_mono_ms() < until_ms));
     if (!tell_positions(f, f->job.is_once, e))
         return false;
     if (f->job.is_once && !stream_is_amid(f->stream))
         finish_members(f);
     f->failures.n = 0;
     f->failures.has_worked = true;
+    for (size_t i = 0; i < f->n; i++)
+        meter_reach(&f->members[i].sender->meter);
     return true;
 }
 
@@ -420,12 +427,28 @@ static void hang_up(struct follower *f)
     f->status_ms = 0;
 }
 
+/* Waits before the next try. False: the program stops. */
+static bool rest(struct follower *f)
+{
+    wait_for_room(f);
+    return !is_stopping(f);
+}
+
 /* What was read before the slot was lost counts as delivered, so it must reach the host. */
 static bool end_batch(struct follower *f)
 {
     struct err e;
+    bool ok;
 
-    if (stream_abandon(f->stream, &f->out, &e) && send(f, &e))
+    do {
+        if (stream_is_amid(f->stream)) /* for what rows lack */
+            f->conn = conn_open(f->config->conninfo, f->job.stop_fd, CONN_STOP_AT_ONCE, &f->left,
+                                &e);
+        ok = (f->conn != NULL || !stream_is_amid(f->stream)) &&
+             stream_abandon(f->stream, f->conn, &f->out, &e) && send(f, &e);
+        hang_up(f);
+    } while (!ok && sqlstate_action(&e, true) == SQLSTATE_RETRY && rest(f));
+    if (ok)
         return true;
     if (e.code != ERR_STOPPED)
         give_up(f, &e);
@@ -457,6 +480,8 @@ static void handle_failure(struct follower *f, struct err *e)
         return;
     }
     sender_notice(first_sender(f), LOG_WARN, e, wait_ms);
+    for (size_t i = 0; i < f->n; i++)
+        meter_fail(&f->members[i].sender->meter, e, f->failures.since_ms);
     pthread_mutex_lock(f->job.mutex);
     f->retry_ms = clock_mono_ms() + wait_ms;
     if (is_lost(e))
@@ -474,7 +499,7 @@ static bool is_complete(const struct follower *f)
         const struct member *m = &f->members[i];
 
         has_source = has_source || m->source != NULL;
-        if (!m->is_known || (m->claim != 0 && m->source == NULL))
+        if (!f->claims.v[i].is_known || (f->claims.v[i].lsn != 0 && m->source == NULL))
             return false;
     }
     return has_source;
@@ -568,6 +593,7 @@ void follower_free(struct follower *f)
         message_free(message_of(queue_list_take(&f->out)));
     stream_free(f->stream);
     buf_fini(&f->publications);
+    slot_claims_fini(&f->claims);
     free(f->members);
     free(f);
 }

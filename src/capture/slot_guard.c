@@ -168,6 +168,7 @@ static void look_at(struct slot_guard *g, struct conn *conn, const struct slot_g
         retained = 0;
     if (behind < 0)
         behind = 0;
+    g->retained = (uint64_t)retained;
     if (!g->has_begun)
         warn_of_settings(g, h, rows);
     g->has_begun = true;
@@ -178,19 +179,22 @@ static void look_at(struct slot_guard *g, struct conn *conn, const struct slot_g
 }
 
 bool slot_guard_look(struct slot_guard *g, struct conn *conn, const struct slot_guard_holder *h,
-                     bool *is_full, struct err *e)
+                     uint64_t *retained, bool *is_full, struct err *e)
 {
     int64_t now = clock_mono_ms();
     struct result *rows = NULL;
     bool ok;
 
     *is_full = false;
+    *retained = g->retained;
     if (g->looked_ms != 0 && now < g->looked_ms + LOOK_MS)
         return true;
     g->looked_ms = now;
+    g->retained = 0;
     ok = ask(g, conn, &rows, e);
     if (ok && result_count(rows) > 0)
         look_at(g, conn, h, rows, is_full);
+    *retained = g->retained;
     result_free(rows);
     return ok;
 }

@@ -18,6 +18,7 @@ struct slot_guard {
     uint64_t max_retained;
     enum config_on_full on_full;
     int64_t looked_ms, warned_ms; /* when that was done last; 0: not yet */
+    uint64_t retained;    /* what the slot held then */
     bool has_begun;       /* the settings were looked at */
 };
 
@@ -28,9 +29,10 @@ struct slot_guard_holder {
     bool is_full;          /* the queue is: what was read waits for handlers and sinks */
 };
 
-/* Looks if that is due. *is_full: the slot holds more than it may, and is to be dropped. */
+/* Looks if that is due. *retained: how much the slot held at the last look. *is_full: it holds more
+ * than it may, and is to be dropped. */
 bool slot_guard_look(struct slot_guard *g, struct conn *conn, const struct slot_guard_holder *h,
-                     bool *is_full, struct err *e) WARN_UNUSED;
+                     uint64_t *retained, bool *is_full, struct err *e) WARN_UNUSED;
 
 /* Drops the slot; ends who reads it, which must be us. Always false: ERR_SQL with 42704, since it
  * is not there any more; ERR_REFUSED if the script wants to stop then; or why it cannot be

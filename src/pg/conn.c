@@ -26,13 +26,16 @@ struct conn {
 
 #define IDLE_READS 1000 /* of a connection on which no statement runs, at once */
 
-/* ---- long waits ---- */
-
 void conn_watch(struct conn *c, conn_watcher *watcher, void *arg)
 {
     c->watcher = watcher;
     c->watcher_arg = arg;
     c->wire.liveness.is_curious = watcher != NULL;
+}
+
+void conn_set_beat(struct conn *c, struct beat *beat)
+{
+    c->wire.beat = beat;
 }
 
 static void tell_watcher(void *arg, bool is_over)
@@ -185,8 +188,9 @@ struct conn *conn_open(const char *conninfo, int stop_fd, enum conn_stop on_stop
 struct conn *conn_open_replication(const struct conn *c, const char *conninfo,
                                    struct connect_orphan *left, struct err *e)
 {
-    struct conn *r = open_as("database", conninfo != NULL ? conninfo : c->conninfo, c->wire.stop_fd,
-                             c->wire.stops_at_once ? CONN_STOP_AT_ONCE : CONN_STOP_GENTLY, left, e);
+    enum conn_stop on_stop = c->wire.stops_at_once ? CONN_STOP_AT_ONCE : CONN_STOP_GENTLY;
+    struct conn *r = open_as("database", conninfo != NULL ? conninfo : c->conninfo,
+                             c->wire.stop_fd, on_stop, left, e);
 
     if (r != NULL)
         conn_watch(r, c->watcher, c->watcher_arg);
