@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "capture/complete.h"
 #include "capture/fault.h"
+#include "capture/stream_connect.h"
 #include "capture/stream_table.h"
 #include "pg/lsn.h"
 #include "pg/replication.h"
@@ -33,7 +34,8 @@ struct member {
 };
 
 struct stream {
-    const char *slot, *publication;
+    const struct config *config;
+    const char *publications;
     struct replication *replication; /* NULL: it is closed */
     struct connect_orphan left;
     struct member *members;
@@ -53,7 +55,7 @@ struct stream {
     struct complete *complete;
 };
 
-struct stream *stream_new(const char *slot, const char *publication, size_t n_sources)
+struct stream *stream_new(const struct config *config, const char *publications, size_t n_sources)
 {
     struct stream *st = calloc(1, sizeof *st);
 
@@ -65,8 +67,8 @@ struct stream *stream_new(const char *slot, const char *publication, size_t n_so
         stream_free(st);
         return NULL;
     }
-    st->slot = slot;
-    st->publication = publication;
+    st->config = config;
+    st->publications = publications;
     st->n_members = n_sources;
     buf_init(&st->row, SIZE_MAX / 2);
     return st;
@@ -132,29 +134,22 @@ static uint64_t start_of(const struct stream *st)
     return least;
 }
 
-/* The name in double quotes, as the server splits the list. */
-static bool start(struct stream *st, struct err *e)
-{
-    struct buf names;
-    bool ok;
-
-    buf_init(&names, BUF_SQL_MAX);
-    sql_put_ident(&names, st->publication);
-    st->passed = start_of(st);
-    ok = buf_ok(&names) ? replication_start(st->replication, st->slot, st->passed, names.data, e)
-                        : err_memory(e);
-    buf_fini(&names);
-    return ok;
-}
-
 static bool open(struct stream *st, struct conn *conn, struct err *e)
 {
-    st->replication = replication_open(conn, &st->left, e);
-    if (st->replication == NULL)
-        return false;
+    struct begin_facts now = { .rowtype = NULL };
+    bool ok = begin_identify(&now, conn, e);
+
+    for (size_t i = 0; ok && i < st->n_members; i++)
+        ok = st->members[i].source == NULL ||
+             stream_connect_check(st->members[i].source, &now.identity, e);
+    begin_facts_fini(&now);
+    st->passed = start_of(st);
+    if (ok)
+        st->replication = stream_connect_start(st->config, st->publications, conn, st->passed,
+                                               &st->left, e);
     stream_table_fini_all(&st->tables);
     st->is_in_transaction = false;
-    return start(st, e);
+    return ok && st->replication != NULL;
 }
 
 /* What was made of the transaction in hand stays, and is passed over when that comes again. */
@@ -341,6 +336,8 @@ static bool add_row(struct stream *st, struct member *m, const struct stream_tab
     const struct pgoutput_row *row = &message->row;
     bool is_other_key = false;
 
+    if (message->kind != PGOUTPUT_INSERT && !stream_table_check_key(t, e))
+        return false;
     if (message->kind == PGOUTPUT_DELETE)
         return stream_table_put_key(t, &row->old, &st->row, e) &&
                add(st, m, OP_DELETE, row, out, e);

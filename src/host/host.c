@@ -215,6 +215,12 @@ static bool is_paused(const struct host *h, size_t source)
     return false;
 }
 
+/* What is only for the log tells perhaps why a source is paused, or what comes of it. */
+static bool may_pass(const struct message *m)
+{
+    return m->kind == MESSAGE_NOTICE && m->notice.err.code == ERR_NONE;
+}
+
 /* What comes of a paused source waits. It is taken from the queue and stays counted there, so that
  * the source soon finds no room; others always do. */
 static struct message *next_message(struct host *h)
@@ -231,7 +237,7 @@ static struct message *next_message(struct host *h)
         struct message *m = message_of(item);
         struct delivery *d = h->deliveries[m->source];
 
-        if (!delivery_is_parked(d) && !is_paused(h, m->source))
+        if ((!delivery_is_parked(d) && !is_paused(h, m->source)) || may_pass(m))
             return m;
         delivery_park(d, m);
     }

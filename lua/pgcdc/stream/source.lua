@@ -26,7 +26,8 @@ local fields = {
    columns = true, where = true, rls = true, on_change = true, on_error = true,
    dead_letter = true, soft_delete = true, deletes = true, old = true, skip_unchanged = true,
    capture = true, column = true, lookback = true, recheck = true, together = true,
-   connections = true, slot = true, publication = true, max_retained = true,
+   connections = true, slot = true, publication = true, max_retained = true, on_full = true,
+   slot_connect = true, failover = true,
 }
 
 -- How changes are found.
@@ -121,16 +122,18 @@ local function increment(spec)
    return spec.column, spec.lookback or -1, spec.recheck or DEFAULT_RECHECK
 end
 
--- The options of capture = "logical". Returns the slot, nil for one of our own, the publication,
--- and how many bytes of the log the slot may hold.
+local on_full = { drop = true, keep = true, stop = true }
+
+-- The options of capture = "logical", checked and with defaults; a slot of nil is one of our own.
 local function logical(spec)
    if spec.capture ~= "logical" then
-      for _, option in ipairs { "slot", "publication", "max_retained" } do
+      for _, option in ipairs { "slot", "publication", "max_retained", "on_full", "slot_connect",
+         "failover" } do
          if spec[option] ~= nil then
             check.fail('pgcdc.source: %s is for capture = "logical"', option)
          end
       end
-      return nil, nil, 0
+      return {}
    end
    for _, option in ipairs { "rls", "together" } do
       if spec[option] then
@@ -140,7 +143,7 @@ local function logical(spec)
    end
    if spec.slot ~= nil then
       check.text("pgcdc.source: slot", spec.slot)
-      if #spec.slot > LONGEST_SLOT or spec.slot:find "[^a-z0-9_]" then
+      if #spec.slot > LONGEST_SLOT or not spec.slot:find "^[a-z0-9_]+$" then
          check.fail("pgcdc.source: slot = %q is no name of a slot, which has at most %d small"
             .. " letters, digits and _", spec.slot, LONGEST_SLOT)
       end
@@ -148,9 +151,20 @@ local function logical(spec)
    if spec.publication ~= nil then
       check.text("pgcdc.source: publication", spec.publication)
    end
-   local max_retained = check.size("pgcdc.source: max_retained",
-      spec.max_retained or DEFAULT_RETAINED, LEAST_RETAINED)
-   return spec.slot, spec.publication or "pgcdc", max_retained
+   if spec.on_full ~= nil then
+      check.one_of("pgcdc.source: on_full", spec.on_full, on_full)
+   end
+   if spec.failover ~= nil then
+      check.type("pgcdc.source: failover", spec.failover, "boolean")
+   end
+   return {
+      slot = spec.slot, publication = spec.publication or "pgcdc",
+      max_retained = check.size("pgcdc.source: max_retained", spec.max_retained or DEFAULT_RETAINED,
+         LEAST_RETAINED),
+      on_full = spec.on_full or "drop", failover = spec.failover or false,
+      slot_connect = spec.slot_connect ~= nil
+         and conninfo.text("pgcdc.source: slot_connect", spec.slot_connect) or nil,
+   }
 end
 
 local function start(value)
@@ -455,7 +469,7 @@ function Source.declare(spec)
    -- triggers and the log tell deletes by themselves
    local keeps_keys = has_deletes and capture == "xmin"
    local column, lookback, recheck = increment(spec)
-   local slot, publication, max_retained = logical(spec)
+   local log = logical(spec)
    local full_name = check.table_name("pgcdc.source: table", spec.table)
    local unit = unit_of(spec, full_name)
    local source = setmetatable(stream.node("source"), Source)
@@ -474,9 +488,12 @@ function Source.declare(spec)
       where = spec.where,
       soft_delete = spec.soft_delete,
       capture = spec.capture,
-      slot = slot,
-      publication = publication,
-      max_retained = max_retained,
+      slot = log.slot,
+      publication = log.publication,
+      max_retained = log.max_retained or 0,
+      on_full = log.on_full,
+      failover = log.failover or false,
+      slot_connect = log.slot_connect,
       column = column,
       lookback = lookback,
       recheck = recheck,
