@@ -48,7 +48,7 @@ struct stream {
     uint64_t cut;        /* its commit LSN; 0: there is none */
     /* the batch in hand: */
     size_t n_rows, n_bytes;
-    struct buf row;      /* scratch */
+    struct buf row, old; /* scratch; <old>: the row before, empty where that is not known */
 };
 
 struct stream *stream_new(const char *slot, const char *publication, size_t n_sources)
@@ -63,6 +63,7 @@ struct stream *stream_new(const char *slot, const char *publication, size_t n_so
     st->publication = publication;
     st->n_members = n_sources;
     buf_init(&st->row, SIZE_MAX / 2);
+    buf_init(&st->old, SIZE_MAX / 2);
     return st;
 }
 
@@ -75,6 +76,7 @@ void stream_free(struct stream *st)
         message_free(st->members[i].message);
     stream_table_fini_all(&st->tables);
     buf_fini(&st->row);
+    buf_fini(&st->old);
     free(st->members);
     free(st);
 }
@@ -279,7 +281,7 @@ static bool fail_stream(const struct stream *st, const char *what, struct err *e
     return err_set(e, ERR_ANSWER, "the log at %s: %s", lsn_write(st->lsn, text), what);
 }
 
-/* Adds a row that stands in st->row. */
+/* Adds a row that stands in st->row, and of an update or a delete the one before in st->old. */
 static bool add(struct stream *st, struct member *m, enum op op, struct queue_list *out,
                 struct err *e)
 {
@@ -295,7 +297,7 @@ static bool add(struct stream *st, struct member *m, enum op op, struct queue_li
     m->lsn = st->lsn;
     row.log.nth = m->nth;
 
-    if (!buf_ok(&st->row) || st->row.len > UINT32_MAX)
+    if (!buf_ok(&st->row) || !buf_ok(&st->old) || st->row.len > UINT32_MAX)
         return err_memory(e);
     if (m->n_rows++ < m->n_passed && st->begin.commit_lsn == st->cut)
         return true;
@@ -303,9 +305,12 @@ static bool add(struct stream *st, struct member *m, enum op op, struct queue_li
         rowtype_is_soft_deleted(m->source->facts.rowtype, st->row.data, st->row.len))
         row.op = OP_DELETE;
     st->n_rows++;
-    st->n_bytes += st->row.len;
-    return start_chunk(st, m, out, e) &&
-           (chunk_add(&m->message->chunk, &row, st->row.data) || err_memory(e));
+    st->n_bytes += st->row.len + st->old.len;
+    if (!start_chunk(st, m, out, e))
+        return false;
+    return (chunk_add(&m->message->chunk, &row, st->row.data) &&
+            (op == OP_INSERT || st->old.len == 0 ||
+             chunk_add_old(&m->message->chunk, st->old.data, st->old.len))) || err_memory(e);
 }
 
 static bool add_row(struct stream *st, struct member *m, const struct stream_table *t,
@@ -314,6 +319,9 @@ static bool add_row(struct stream *st, struct member *m, const struct stream_tab
     const struct pgoutput_row *row = &message->row;
     bool is_other_key = false;
 
+    buf_clear(&st->old);
+    if (row->has_old == PGOUTPUT_OLD_ROW && !stream_table_put_old(t, &row->old, &st->old, e))
+        return false;
     if (message->kind == PGOUTPUT_DELETE)
         return stream_table_put_key(t, &row->old, &st->row, e) && add(st, m, OP_DELETE, out, e);
     if (row->has_old != PGOUTPUT_NO_OLD && !stream_table_is_other_key(t, row, &is_other_key, e))
