@@ -5,6 +5,7 @@
 #include "base/array.h"
 #include "base/clock.h"
 #include "capture/fault.h"
+#include "capture/stream_place.h"
 #include "capture/stream_table.h"
 #include "pg/lsn.h"
 #include "pg/replication.h"
@@ -23,10 +24,7 @@ struct member {
     struct source *source;   /* borrowed; NULL: it is not attached */
     struct message *message; /* a chunk that is being filled; owned; NULL: none */
     bool has_out;            /* chunks of the batch were handed out */
-    uint64_t n_rows;         /* of the transaction in hand, that were made */
-    uint64_t n_passed;       /* of them, how many were made before the connection was lost */
-    uint64_t lsn;            /* of the last row, */
-    uint32_t nth;            /* and its number among those with this LSN */
+    struct stream_place place; /* in the transaction in hand, unless <is_done> */
     bool is_done;            /* the transaction in hand was delivered before */
     uint64_t told;           /* the LSN of the position that was handed out last */
 };
@@ -44,7 +42,8 @@ struct stream {
     struct pgoutput_begin begin;
     uint64_t xid;
     uint64_t lsn;        /* of the record in hand */
-    /* one that the connection was lost in: */
+    size_t n_inside, n_inside_bytes; /* rows of it that the batch in hand has, and their bytes */
+    /* one that the connection was lost in, and that the batch in hand has a part of: */
     uint64_t cut;        /* its commit LSN; 0: there is none */
     /* the batch in hand: */
     size_t n_rows, n_bytes;
@@ -86,7 +85,8 @@ uint64_t stream_passed(const struct stream *st)
     return st->passed;
 }
 
-bool stream_is_amid(const struct stream *st)
+/* True if the batch in hand has something. */
+static bool has_batch(const struct stream *st)
 {
     for (size_t i = 0; i < st->n_members; i++)
         if (st->members[i].has_out || st->members[i].message != NULL)
@@ -94,11 +94,18 @@ bool stream_is_amid(const struct stream *st)
     return false;
 }
 
+bool stream_is_amid(const struct stream *st)
+{
+    return st->is_in_transaction || has_batch(st);
+}
+
 void stream_attach(struct stream *st, size_t i, struct source *source)
 {
-    uint64_t lsn = source->position.logical.lsn;
+    const struct logical *log = &source->position.logical;
+    uint64_t lsn = log->lsn;
 
     st->members[i] = (struct member){ .source = source, .told = lsn };
+    st->members[i].place.before = log->inside;
     if (lsn < st->passed)
         stream_close(st); /* to begin anew, where this source is */
 }
@@ -150,17 +157,11 @@ static bool open(struct stream *st, struct conn *conn, struct err *e)
 /* What was made of the transaction in hand stays, and is passed over when that comes again. */
 static void cut(struct stream *st)
 {
-    bool is_again = st->begin.commit_lsn == st->cut;
-
     if (!st->is_in_transaction)
         return;
-    st->cut = st->begin.commit_lsn;
-    for (size_t i = 0; i < st->n_members; i++) {
-        struct member *m = &st->members[i];
-
-        if (!is_again || m->n_rows > m->n_passed)
-            m->n_passed = m->n_rows;
-    }
+    for (size_t i = 0; i < st->n_members; i++)
+        stream_place_cut(&st->members[i].place);
+    st->cut = has_batch(st) ? st->begin.commit_lsn : 0;
     st->is_in_transaction = false;
 }
 
@@ -244,10 +245,13 @@ static bool end_batch(struct stream *st, struct queue_list *out, struct err *e)
     for (size_t i = 0; i < st->n_members; i++) {
         struct member *m = &st->members[i];
 
-        if (m->source != NULL && (m->has_out || m->message != NULL) && !end_chunk(st, m, out, e))
+        if (m->source == NULL || (!m->has_out && m->message == NULL))
+            continue;
+        m->source->position.logical.inside = stream_place_made(&m->place);
+        if (!end_chunk(st, m, out, e))
             return false;
     }
-    st->n_rows = st->n_bytes = 0;
+    st->n_rows = st->n_bytes = st->n_inside = st->n_inside_bytes = 0;
     return true;
 }
 
@@ -255,8 +259,6 @@ bool stream_abandon(struct stream *st, struct queue_list *out, struct err *e)
 {
     stream_close(st);
     st->cut = 0;
-    for (size_t i = 0; i < st->n_members; i++)
-        st->members[i].n_passed = 0;
     return end_batch(st, out, e);
 }
 
@@ -292,20 +294,21 @@ static bool add(struct stream *st, struct member *m, enum op op, struct queue_li
         .xid = st->xid,
         .log = { .lsn = st->lsn, .us = st->begin.ts + EPOCH_US },
     };
-
-    m->nth = m->lsn == st->lsn ? m->nth + 1 : 1;
-    m->lsn = st->lsn;
-    row.log.nth = m->nth;
+    bool is_passed;
 
     if (!buf_ok(&st->row) || !buf_ok(&st->old) || st->row.len > UINT32_MAX)
         return err_memory(e);
-    if (m->n_rows++ < m->n_passed && st->begin.commit_lsn == st->cut)
+    if (!stream_place_count(&m->place, st->lsn, &is_passed, e))
+        return false;
+    if (is_passed)
         return true;
+    row.log.nth = (uint32_t)m->place.nth;
     if (op != OP_DELETE &&
         rowtype_is_soft_deleted(m->source->facts.rowtype, st->row.data, st->row.len))
         row.op = OP_DELETE;
-    st->n_rows++;
+    st->n_rows++, st->n_inside++;
     st->n_bytes += st->row.len + st->old.len;
+    st->n_inside_bytes += st->row.len + st->old.len;
     if (!start_chunk(st, m, out, e))
         return false;
     return (chunk_add(&m->message->chunk, &row, st->row.data) &&
@@ -400,9 +403,13 @@ static bool take_truncate(struct stream *st, const struct pgoutput_truncate *t,
         return fail_stream(st, "a truncate outside of a transaction", e);
     for (size_t i = 0; i < st->n_members; i++) {
         struct member *m = &st->members[i];
+        bool is_passed;
 
-        if (m->source == NULL || m->is_done || !is_truncated(m, t) ||
-            (m->n_rows++ < m->n_passed && st->begin.commit_lsn == st->cut))
+        if (m->source == NULL || m->is_done || !is_truncated(m, t))
+            continue;
+        if (!stream_place_count(&m->place, st->lsn, &is_passed, e))
+            return false;
+        if (is_passed)
             continue;
         for (size_t k = 0; k < st->n_members; k++)
             give(&st->members[k], out);
@@ -420,13 +427,14 @@ static bool begin(struct stream *st, const struct pgoutput_begin *b, struct err 
         return fail_stream(st, "a transaction in a transaction", e);
     st->is_in_transaction = true;
     st->begin = *b;
+    st->n_inside = st->n_inside_bytes = 0;
     for (size_t i = 0; i < st->n_members; i++) {
         struct member *m = &st->members[i];
 
-        m->n_rows = 0;
-        m->lsn = 0;
         if (m->source == NULL)
             continue;
+        if (!stream_place_begin(&m->place, b->commit_lsn, e))
+            return false;
         st->xid = logical_widen(b->xid, m->source->facts.snapshot.xmax);
         m->is_done = logical_is_done(&m->source->position.logical, b->commit_lsn, st->xid);
     }
@@ -444,8 +452,10 @@ static bool pass(struct stream *st, uint64_t lsn, uint64_t xid, struct err *e)
 
         if (m->source == NULL)
             continue;
+        if (!stream_place_pass(&m->place, lsn, e))
+            return false;
         logical_advance(&m->source->position.logical, lsn);
-        if (xid == 0 || m->n_rows == 0)
+        if (xid == 0 || m->place.n == 0)
             continue;
         seen = &m->source->position.horizon.seen;
         if (seen->n >= MOST_SEEN)
@@ -461,6 +471,9 @@ static bool commit(struct stream *st, const struct pgoutput_commit *c, struct qu
 {
     if (!st->is_in_transaction || c->commit_lsn != st->begin.commit_lsn)
         return fail_stream(st, "a commit of another transaction than the one that began", e);
+    for (size_t i = 0; i < st->n_members; i++)
+        if (!stream_place_end(&st->members[i].place, e))
+            return false;
     if (!pass(st, c->end_lsn, st->xid, e))
         return false;
     st->is_in_transaction = false;
@@ -506,9 +519,18 @@ static bool take_message(struct stream *st, const struct replication_message *r,
 
 /* ---- reading ---- */
 
-static bool is_big(const struct stream *st)
+static bool is_big(size_t n_rows, size_t n_bytes)
 {
-    return st->n_rows >= BATCH_ROWS || st->n_bytes >= BATCH_BYTES;
+    return n_rows >= BATCH_ROWS || n_bytes >= BATCH_BYTES;
+}
+
+/* True if the batch, which has something, may end here: between two transactions; in one only if it
+ * is too big to wait for its end. */
+static bool may_end(const struct stream *st, bool is_empty)
+{
+    if (st->is_in_transaction)
+        return is_big(st->n_inside, st->n_inside_bytes);
+    return st->cut == 0 && (is_empty || is_big(st->n_rows, st->n_bytes));
 }
 
 /* One message, or none: *is_empty. */
@@ -536,17 +558,16 @@ static bool read_one(struct stream *st, struct conn *conn, int64_t deadline_ms,
 static bool read_some(struct stream *st, struct conn *conn, int64_t deadline_ms,
                       struct queue_list *out, enum stream_found *found, struct err *e)
 {
-    bool is_amid = stream_is_amid(st), is_empty;
+    bool is_waiting = has_batch(st) && !st->is_in_transaction && st->cut == 0, is_empty;
 
     *found = STREAM_SOME;
     if (st->replication == NULL && !open(st, conn, e))
         return false;
-    if (!read_one(st, conn, is_amid && !st->is_in_transaction && st->cut == 0 ? 0 : deadline_ms,
-                  out, &is_empty, e))
+    if (!read_one(st, conn, is_waiting ? 0 : deadline_ms, out, &is_empty, e))
         return false;
     if (is_empty)
         *found = STREAM_NOTHING;
-    if (st->is_in_transaction || st->cut != 0 || !stream_is_amid(st) || !(is_empty || is_big(st)))
+    if (!has_batch(st) || !may_end(st, is_empty))
         return true;
     *found = STREAM_BATCH;
     return end_batch(st, out, e);
