@@ -52,6 +52,7 @@ void chunk_init_like(struct chunk *c, const struct chunk *like)
         .is_snapshot = like->is_snapshot,
         .is_ordered = like->is_ordered,
         .is_recheck = like->is_recheck,
+        .is_log = like->is_log,
         .reads = like->reads,
         .leaf = like->leaf,
         .end = like->end,

@@ -55,6 +55,7 @@ struct chunk {
     bool is_snapshot;        /* rows of a snapshot range, else of a poll */
     bool is_ordered;         /* rows come by xid, see row_order.h: a poll may stop at any of them */
     bool is_recheck;         /* see increment.h */
+    bool is_log;             /* of the log: its batch is of all sources of a stream, see there */
     bool has_hashes;         /* before each row stands the hash of its key */
     uint64_t reads;          /* as in struct position */
     uint32_t leaf, end;      /* of a snapshot range: its relation's oid, the block after it */

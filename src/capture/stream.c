@@ -208,6 +208,7 @@ static bool start_chunk(struct stream *st, struct member *m, struct queue_list *
         return err_memory(e);
     m->message->chunk.rowtype = rowtype_ref(rowtype);
     m->message->chunk.begins = !m->has_out;
+    m->message->chunk.is_log = true;
     return true;
 }
 
@@ -222,7 +223,7 @@ static bool give_news(struct member *m, struct queue_list *out)
     return true;
 }
 
-/* The chunk in hand is the last one of the source's batch, and brings its position. */
+/* The chunk in hand is the last one of the source in the batch, and brings its position. */
 static bool end_chunk(struct stream *st, struct member *m, struct queue_list *out, struct err *e)
 {
     struct position *p = &m->source->position;
@@ -231,7 +232,7 @@ static bool end_chunk(struct stream *st, struct member *m, struct queue_list *ou
     if (!start_chunk(st, m, out, e))
         return false;
     m->message->chunk.is_lazy = is_lazy;
-    m->message->chunk.ends = m->message->chunk.ends_batch = true;
+    m->message->chunk.ends = true;
     if (!chunk_set_position(&m->message->chunk, p))
         return err_memory(e);
     give(m, out);
@@ -242,6 +243,8 @@ static bool end_chunk(struct stream *st, struct member *m, struct queue_list *ou
 
 static bool end_batch(struct stream *st, struct queue_list *out, struct err *e)
 {
+    bool has_last = false;
+
     for (size_t i = 0; i < st->n_members; i++) {
         struct member *m = &st->members[i];
 
@@ -250,7 +253,10 @@ static bool end_batch(struct stream *st, struct queue_list *out, struct err *e)
         m->source->position.logical.inside = stream_place_made(&m->place);
         if (!end_chunk(st, m, out, e))
             return false;
+        has_last = true;
     }
+    if (has_last) /* it was handed out just now */
+        message_of(out->last)->chunk.ends_batch = true;
     st->n_rows = st->n_bytes = st->n_inside = st->n_inside_bytes = 0;
     return true;
 }
@@ -264,13 +270,19 @@ bool stream_abandon(struct stream *st, struct queue_list *out, struct err *e)
 
 bool stream_tell(struct stream *st, struct queue_list *out, struct err *e)
 {
+    bool has_last = false;
+
     for (size_t i = 0; i < st->n_members; i++) {
         struct member *m = &st->members[i];
 
-        if (m->source != NULL && m->told != m->source->position.logical.lsn &&
-            !end_chunk(st, m, out, e))
+        if (m->source == NULL || m->told == m->source->position.logical.lsn)
+            continue;
+        if (!end_chunk(st, m, out, e))
             return false;
+        has_last = true;
     }
+    if (has_last) /* it was handed out just now */
+        message_of(out->last)->chunk.ends_batch = true;
     return true;
 }
 

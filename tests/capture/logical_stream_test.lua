@@ -1,4 +1,5 @@
--- logical_stream_test.lua: what comes out of the server's log: old rows, large transactions.
+-- logical_stream_test.lua: what comes out of the server's log: old rows, large transactions,
+-- several sources at one moment.
 -- SPDX-License-Identifier: MIT
 
 local by_log = require "by_log"
@@ -6,8 +7,10 @@ local json = require "json"
 local killing = require "killing"
 local lu = require "luaunit"
 local native = require "native"
+local pgbench = require "pgbench"
 local program = require "program"
 local scope = require "scope"
+local wait = require "wait"
 local watch = require "watch"
 
 local TestLogicalStream = {}
@@ -157,6 +160,111 @@ function TestLogicalStream.test_large_transactions_of_two_tables_are_exact()
       n, last = n + 1, place
    end
    lu.assertEquals(n, 30000, killing.seed())
+end
+
+-- ---- several sources at one moment ----
+
+local books = [[
+   CREATE TABLE parent (id int PRIMARY KEY, n int);
+   CREATE TABLE child (id bigint PRIMARY KEY, parent int NOT NULL REFERENCES parent)]]
+
+-- Each transaction keeps parent.n the number of the children. The second one writes a part of it
+-- after a savepoint.
+local transactions = [[
+\set parent random(1, 20)
+\set kind random(1, 3)
+BEGIN;
+INSERT INTO parent VALUES (:parent, 0) ON CONFLICT DO NOTHING;
+UPDATE parent SET n = n + 2 WHERE id = :parent;
+SAVEPOINT s;
+INSERT INTO child SELECT nextval('ids'), :parent FROM generate_series(1, 2);
+\if :kind = 1
+WITH gone AS (DELETE FROM child WHERE parent = :parent RETURNING 1)
+   UPDATE parent SET n = n - (SELECT count(*) FROM gone) WHERE id = :parent;
+\endif
+COMMIT;
+]]
+
+-- Two tables with a foreign key, mirrored with one sink each: each commit of the target is a state
+-- that the source had, also when the program is killed.
+function TestLogicalStream.test_a_mirror_shows_states_of_the_source()
+   local db = by_log.database(books .. [[; CREATE SEQUENCE ids;
+      INSERT INTO parent SELECT n, 0 FROM generate_series(1, 10) n;
+      ALTER PUBLICATION pgcdc ADD TABLE parent, child]])
+   local target = by_log.cluster():database()
+   target:exec(books .. [[; CREATE TABLE moments (wrong bigint);
+      CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+         IF current_setting('look.at', true) IS DISTINCT FROM pg_current_xact_id()::text THEN
+            PERFORM set_config('look.at', pg_current_xact_id()::text, false);
+            INSERT INTO moments SELECT coalesce(sum(n), 0) - (SELECT count(*) FROM child)
+               FROM parent;
+         END IF;
+         RETURN NULL; END $$;
+      CREATE CONSTRAINT TRIGGER look AFTER INSERT OR UPDATE OR DELETE ON parent
+         DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION look();
+      CREATE CONSTRAINT TRIGGER look AFTER INSERT OR UPDATE OR DELETE ON child
+         DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION look()]])
+   local options = { dsn = db, script = ([[
+      local target = %q
+      for _, name in ipairs { "parent", "child" } do
+         local source = pgcdc.source { table = name, capture = "logical", interval = 0.5 }
+         source:on("ready", function() print("ready " .. name) end)
+         source:sink(pgcdc.sinks.postgres { table = name, connect = target })
+      end]]):format(target:dsn()) }
+   local p = program.start(options)
+   watch.wait_line(p, "^ready parent$", 30)
+   watch.wait_line(p, "^ready child$", 30)
+   options.state = p.state
+   local writer = pgbench.start_script(db, transactions, "-c", "4", "-T", "4", "--max-tries=100")
+   wait.until_(function()
+      return tonumber(target:value "SELECT count(*) FROM moments") > 30
+   end, 30, "commits of the target")
+   p:kill9()
+   options.seconds, options.life = 3, 0.8
+   options.write = function() native.sleep(0.01) end
+   killing.run(options)
+   pgbench.finish(writer, 60)
+   killing.run { dsn = db, script = options.script, state = options.state, seconds = 0 }
+   lu.assertEquals(target:value "SELECT count(*) FROM moments WHERE wrong <> 0", "0",
+      killing.seed())
+   for _, sql in ipairs { "SELECT id, n FROM parent ORDER BY 1", "TABLE child ORDER BY 1" } do
+      lu.assertEquals(target:exec(sql), db:exec(sql), killing.seed())
+   end
+end
+
+-- Sources that share nothing but the slot are saved at once: what comes again after a kill is whole
+-- transactions, also of two sources.
+function TestLogicalStream.test_sources_of_a_slot_are_one_checkpoint()
+   local db = by_log.database [[CREATE TABLE u (id int PRIMARY KEY); CREATE SEQUENCE ids START 10;
+      ALTER PUBLICATION pgcdc ADD TABLE u]]
+   local script = [[
+      for _, name in ipairs { "t", "u" } do
+         local source = pgcdc.source { table = name, capture = "logical", interval = 0.5 }
+         source:on("ready", function() print("ready " .. name) end)
+         source:on("insert", function(c) print(name, c.key.id) end)
+         source:on("batch", function() -- where it is killed
+            local over = os.clock() + 0.05
+            while os.clock() < over do end
+            print("over " .. name)
+         end)
+      end]]
+   local p = program.start { dsn = db, script = script }
+   watch.wait_line(p, "^ready t$", 30)
+   watch.wait_line(p, "^ready u$", 30)
+   p:kill9()
+   local writer = pgbench.start_script(db, [[
+      BEGIN; SELECT nextval('ids') AS id \gset
+      INSERT INTO t VALUES (:id); INSERT INTO u VALUES (:id); COMMIT]], "-T", "60")
+   for round = 1, 12 do
+      p = program.start { dsn = db, script = script, state = p.state }
+      p:wait_until(function() return p:stdout():find "over u\n.*over u\n.*over t\n" end, 30,
+         "batches")
+      p:kill9()
+      local first = { t = p:stdout():match "t\t(%d+)\n", u = p:stdout():match "u\t(%d+)\n" }
+      lu.assertEquals(first.t, first.u, round)
+   end
+   writer:kill(15)
+   writer:wait(10)
 end
 
 return TestLogicalStream
