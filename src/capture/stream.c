@@ -2,10 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/stream.h"
 
-#include "base/array.h"
-#include "base/clock.h"
 #include "capture/fault.h"
-#include "capture/stream_place.h"
+#include "capture/stream_batch.h"
 #include "capture/stream_table.h"
 #include "pg/lsn.h"
 #include "pg/replication.h"
@@ -14,27 +12,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BATCH_ROWS 10000
-#define BATCH_BYTES ((size_t)4 << 20)
 #define EPOCH_US (INT64_C(946684800) * 1000000) /* 2000-01-01, when times of the log begin */
 #define MOST_SEEN 1000000 /* xids that a position has; the oldest go first */
-
-/* What the stream keeps of a source. */
-struct member {
-    struct source *source;   /* borrowed; NULL: it is not attached */
-    struct message *message; /* a chunk that is being filled; owned; NULL: none */
-    bool has_out;            /* chunks of the batch were handed out */
-    struct stream_place place; /* in the transaction in hand, unless <is_done> */
-    bool is_done;            /* the transaction in hand was delivered before */
-    uint64_t told;           /* the LSN of the position that was handed out last */
-};
 
 struct stream {
     const char *slot, *publication;
     struct replication *replication; /* NULL: it is closed */
     struct connect_orphan left;
-    struct member *members;
-    size_t n_members;
+    struct stream_batch batch;
     struct stream_table_list tables;
     uint64_t passed;
     /* the transaction in hand: */
@@ -42,11 +27,8 @@ struct stream {
     struct pgoutput_begin begin;
     uint64_t xid;
     uint64_t lsn;        /* of the record in hand */
-    size_t n_inside, n_inside_bytes; /* rows of it that the batch in hand has, and their bytes */
     /* one that the connection was lost in, and that the batch in hand has a part of: */
     uint64_t cut;        /* its commit LSN; 0: there is none */
-    /* the batch in hand: */
-    size_t n_rows, n_bytes;
     struct buf row, old; /* scratch; <old>: the row before, empty where that is not known */
 };
 
@@ -54,13 +36,12 @@ struct stream *stream_new(const char *slot, const char *publication, size_t n_so
 {
     struct stream *st = calloc(1, sizeof *st);
 
-    if (st == NULL || (st->members = calloc(n_sources + 1, sizeof *st->members)) == NULL) {
+    if (st == NULL || !stream_batch_init(&st->batch, n_sources)) {
         free(st);
         return NULL;
     }
     st->slot = slot;
     st->publication = publication;
-    st->n_members = n_sources;
     buf_init(&st->row, SIZE_MAX / 2);
     buf_init(&st->old, SIZE_MAX / 2);
     return st;
@@ -71,12 +52,10 @@ void stream_free(struct stream *st)
     if (st == NULL)
         return;
     stream_close(st);
-    for (size_t i = 0; i < st->n_members; i++)
-        message_free(st->members[i].message);
+    stream_batch_fini(&st->batch);
     stream_table_fini_all(&st->tables);
     buf_fini(&st->row);
     buf_fini(&st->old);
-    free(st->members);
     free(st);
 }
 
@@ -85,18 +64,9 @@ uint64_t stream_passed(const struct stream *st)
     return st->passed;
 }
 
-/* True if the batch in hand has something. */
-static bool has_batch(const struct stream *st)
-{
-    for (size_t i = 0; i < st->n_members; i++)
-        if (st->members[i].has_out || st->members[i].message != NULL)
-            return true;
-    return false;
-}
-
 bool stream_is_amid(const struct stream *st)
 {
-    return st->is_in_transaction || has_batch(st);
+    return st->is_in_transaction || stream_batch_has(&st->batch);
 }
 
 void stream_attach(struct stream *st, size_t i, struct source *source)
@@ -104,15 +74,15 @@ void stream_attach(struct stream *st, size_t i, struct source *source)
     const struct logical *log = &source->position.logical;
     uint64_t lsn = log->lsn;
 
-    st->members[i] = (struct member){ .source = source, .told = lsn };
-    st->members[i].place.before = log->inside;
+    st->batch.members[i] = (struct stream_batch_member){ .source = source, .told = lsn };
+    st->batch.members[i].place.before = log->inside;
     if (lsn < st->passed)
         stream_close(st); /* to begin anew, where this source is */
 }
 
 void stream_detach(struct stream *st, size_t i)
 {
-    st->members[i] = (struct member){ .source = NULL };
+    st->batch.members[i] = (struct stream_batch_member){ .source = NULL };
 }
 
 /* ---- the connection ---- */
@@ -122,10 +92,10 @@ static uint64_t start_of(const struct stream *st)
 {
     uint64_t least = UINT64_MAX;
 
-    for (size_t i = 0; i < st->n_members; i++)
-        if (st->members[i].source != NULL &&
-            st->members[i].source->position.logical.lsn < least)
-            least = st->members[i].source->position.logical.lsn;
+    for (size_t i = 0; i < st->batch.n_members; i++)
+        if (st->batch.members[i].source != NULL &&
+            st->batch.members[i].source->position.logical.lsn < least)
+            least = st->batch.members[i].source->position.logical.lsn;
     return least;
 }
 
@@ -159,9 +129,9 @@ static void cut(struct stream *st)
 {
     if (!st->is_in_transaction)
         return;
-    for (size_t i = 0; i < st->n_members; i++)
-        stream_place_cut(&st->members[i].place);
-    st->cut = has_batch(st) ? st->begin.commit_lsn : 0;
+    for (size_t i = 0; i < st->batch.n_members; i++)
+        stream_place_cut(&st->batch.members[i].place);
+    st->cut = stream_batch_has(&st->batch) ? st->begin.commit_lsn : 0;
     st->is_in_transaction = false;
 }
 
@@ -177,113 +147,16 @@ bool stream_confirm(struct stream *st, uint64_t lsn, bool asks, struct err *e)
     return st->replication == NULL || replication_confirm(st->replication, lsn, asks, e);
 }
 
-/* ---- chunks ---- */
-
-/* Hands out the chunk in hand. */
-static void give(struct member *m, struct queue_list *out)
-{
-    if (m->message == NULL)
-        return;
-    m->has_out = true;
-    queue_list_push(out, &m->message->item);
-    m->message = NULL;
-}
-
-/* Makes sure that there is a chunk in hand, of the source's columns. Those of other sources are
- * handed out, so that all come in the order of the log. */
-static bool start_chunk(struct stream *st, struct member *m, struct queue_list *out, struct err *e)
-{
-    struct rowtype *rowtype = m->source->facts.rowtype;
-
-    for (size_t i = 0; i < st->n_members; i++)
-        if (&st->members[i] != m)
-            give(&st->members[i], out);
-    if (m->message != NULL &&
-        (m->message->chunk.rowtype != rowtype || chunk_is_full(&m->message->chunk)))
-        give(m, out);
-    if (m->message != NULL)
-        return true;
-    m->message = message_new(MESSAGE_ROWS, m->source->number);
-    if (m->message == NULL)
-        return err_memory(e);
-    m->message->chunk.rowtype = rowtype_ref(rowtype);
-    m->message->chunk.begins = !m->has_out;
-    m->message->chunk.is_log = true;
-    return true;
-}
-
-static bool give_news(struct member *m, struct queue_list *out)
-{
-    struct message *news;
-
-    while ((news = source_take_message(m->source)) != NULL) {
-        give(m, out);
-        queue_list_push(out, &news->item);
-    }
-    return true;
-}
-
-/* The chunk in hand is the last one of the source in the batch, and brings its position. */
-static bool end_chunk(struct stream *st, struct member *m, struct queue_list *out, struct err *e)
-{
-    struct position *p = &m->source->position;
-    bool is_lazy = m->message == NULL && !m->has_out;
-
-    if (!start_chunk(st, m, out, e))
-        return false;
-    m->message->chunk.is_lazy = is_lazy;
-    m->message->chunk.ends = true;
-    if (!chunk_set_position(&m->message->chunk, p))
-        return err_memory(e);
-    give(m, out);
-    m->has_out = false;
-    m->told = p->logical.lsn;
-    return true;
-}
-
-static bool end_batch(struct stream *st, struct queue_list *out, struct err *e)
-{
-    bool has_last = false;
-
-    for (size_t i = 0; i < st->n_members; i++) {
-        struct member *m = &st->members[i];
-
-        if (m->source == NULL || (!m->has_out && m->message == NULL))
-            continue;
-        m->source->position.logical.inside = stream_place_made(&m->place);
-        if (!end_chunk(st, m, out, e))
-            return false;
-        has_last = true;
-    }
-    if (has_last) /* it was handed out just now */
-        message_of(out->last)->chunk.ends_batch = true;
-    st->n_rows = st->n_bytes = st->n_inside = st->n_inside_bytes = 0;
-    return true;
-}
-
 bool stream_abandon(struct stream *st, struct queue_list *out, struct err *e)
 {
     stream_close(st);
     st->cut = 0;
-    return end_batch(st, out, e);
+    return stream_batch_end(&st->batch, out, e);
 }
 
 bool stream_tell(struct stream *st, struct queue_list *out, struct err *e)
 {
-    bool has_last = false;
-
-    for (size_t i = 0; i < st->n_members; i++) {
-        struct member *m = &st->members[i];
-
-        if (m->source == NULL || m->told == m->source->position.logical.lsn)
-            continue;
-        if (!end_chunk(st, m, out, e))
-            return false;
-        has_last = true;
-    }
-    if (has_last) /* it was handed out just now */
-        message_of(out->last)->chunk.ends_batch = true;
-    return true;
+    return stream_batch_tell(&st->batch, out, e);
 }
 
 /* ---- rows ---- */
@@ -296,8 +169,8 @@ static bool fail_stream(const struct stream *st, const char *what, struct err *e
 }
 
 /* Adds a row that stands in st->row, and of an update or a delete the one before in st->old. */
-static bool add(struct stream *st, struct member *m, enum op op, struct queue_list *out,
-                struct err *e)
+static bool add(struct stream *st, struct stream_batch_member *m, enum op op,
+                struct queue_list *out, struct err *e)
 {
     struct chunk_row row = {
         .len = (uint32_t)st->row.len,
@@ -318,17 +191,11 @@ static bool add(struct stream *st, struct member *m, enum op op, struct queue_li
     if (op != OP_DELETE &&
         rowtype_is_soft_deleted(m->source->facts.rowtype, st->row.data, st->row.len))
         row.op = OP_DELETE;
-    st->n_rows++, st->n_inside++;
-    st->n_bytes += st->row.len + st->old.len;
-    st->n_inside_bytes += st->row.len + st->old.len;
-    if (!start_chunk(st, m, out, e))
-        return false;
-    return (chunk_add(&m->message->chunk, &row, st->row.data) &&
-            (op == OP_INSERT || st->old.len == 0 ||
-             chunk_add_old(&m->message->chunk, st->old.data, st->old.len))) || err_memory(e);
+    return stream_batch_add(&st->batch, m, &row, st->row.data, op != OP_INSERT ? &st->old : NULL,
+                            out, e);
 }
 
-static bool add_row(struct stream *st, struct member *m, const struct stream_table *t,
+static bool add_row(struct stream *st, struct stream_batch_member *m, const struct stream_table *t,
                     const struct pgoutput_message *message, struct queue_list *out, struct err *e)
 {
     const struct pgoutput_row *row = &message->row;
@@ -351,21 +218,22 @@ static bool add_row(struct stream *st, struct member *m, const struct stream_tab
 
 /* The columns of a table are others than those that the source knows: reads the facts again, in a
  * transaction of its own. */
-static bool read_facts(struct stream *st, struct member *m, struct conn *conn,
-                       struct queue_list *out, struct err *e)
+static bool read_facts(struct stream_batch_member *m, struct conn *conn, struct queue_list *out,
+                       struct err *e)
 {
     bool ok = fault_look(m->source, conn, false, e) && source_add_schema(m->source, e);
 
-    (void)st;
     conn_rollback(conn);
-    return ok && give_news(m, out);
+    if (ok)
+        stream_batch_give_news(m, out);
+    return ok;
 }
 
 /* The columns of the relation in the source's rows; *t NULL: it has none of it. */
 static bool find_table(struct stream *st, size_t i, uint32_t oid, struct conn *conn,
                        struct queue_list *out, struct stream_table **t, struct err *e)
 {
-    struct member *m = &st->members[i];
+    struct stream_batch_member *m = &st->batch.members[i];
     bool is_known;
 
     *t = NULL;
@@ -377,7 +245,7 @@ static bool find_table(struct stream *st, size_t i, uint32_t oid, struct conn *c
         return fail_stream(st, "a row of a table that was not announced", e);
     if (is_known)
         return true;
-    return read_facts(st, m, conn, out, e) &&
+    return read_facts(m, conn, out, e) &&
            stream_table_find(&st->tables, oid, i, m->source, t, &is_known, e);
 }
 
@@ -386,8 +254,8 @@ static bool take_row(struct stream *st, const struct pgoutput_message *message, 
 {
     if (!st->is_in_transaction)
         return fail_stream(st, "a row outside of a transaction", e);
-    for (size_t i = 0; i < st->n_members; i++) {
-        struct member *m = &st->members[i];
+    for (size_t i = 0; i < st->batch.n_members; i++) {
+        struct stream_batch_member *m = &st->batch.members[i];
         struct stream_table *t;
 
         if (m->source == NULL || m->is_done)
@@ -399,7 +267,7 @@ static bool take_row(struct stream *st, const struct pgoutput_message *message, 
     return true;
 }
 
-static bool is_truncated(const struct member *m, const struct pgoutput_truncate *t)
+static bool is_truncated(const struct stream_batch_member *m, const struct pgoutput_truncate *t)
 {
     for (size_t k = 0; k < t->n; k++)
         if (m->source->facts.table.oid == pgoutput_truncated(t, k))
@@ -413,8 +281,8 @@ static bool take_truncate(struct stream *st, const struct pgoutput_truncate *t,
 {
     if (!st->is_in_transaction)
         return fail_stream(st, "a truncate outside of a transaction", e);
-    for (size_t i = 0; i < st->n_members; i++) {
-        struct member *m = &st->members[i];
+    for (size_t i = 0; i < st->batch.n_members; i++) {
+        struct stream_batch_member *m = &st->batch.members[i];
         bool is_passed;
 
         if (m->source == NULL || m->is_done || !is_truncated(m, t))
@@ -423,10 +291,10 @@ static bool take_truncate(struct stream *st, const struct pgoutput_truncate *t,
             return false;
         if (is_passed)
             continue;
-        for (size_t k = 0; k < st->n_members; k++)
-            give(&st->members[k], out);
-        if (!source_add_truncate(m->source, e) || !give_news(m, out))
+        stream_batch_give(&st->batch, out);
+        if (!source_add_truncate(m->source, e))
             return false;
+        stream_batch_give_news(m, out);
     }
     return true;
 }
@@ -439,9 +307,9 @@ static bool begin(struct stream *st, const struct pgoutput_begin *b, struct err 
         return fail_stream(st, "a transaction in a transaction", e);
     st->is_in_transaction = true;
     st->begin = *b;
-    st->n_inside = st->n_inside_bytes = 0;
-    for (size_t i = 0; i < st->n_members; i++) {
-        struct member *m = &st->members[i];
+    st->batch.inside = (struct stream_batch_size){ 0 };
+    for (size_t i = 0; i < st->batch.n_members; i++) {
+        struct stream_batch_member *m = &st->batch.members[i];
 
         if (m->source == NULL)
             continue;
@@ -458,8 +326,8 @@ static bool pass(struct stream *st, uint64_t lsn, uint64_t xid, struct err *e)
 {
     if (lsn > st->passed)
         st->passed = lsn;
-    for (size_t i = 0; i < st->n_members; i++) {
-        struct member *m = &st->members[i];
+    for (size_t i = 0; i < st->batch.n_members; i++) {
+        struct stream_batch_member *m = &st->batch.members[i];
         struct xidset *seen;
 
         if (m->source == NULL)
@@ -483,16 +351,16 @@ static bool commit(struct stream *st, const struct pgoutput_commit *c, struct qu
 {
     if (!st->is_in_transaction || c->commit_lsn != st->begin.commit_lsn)
         return fail_stream(st, "a commit of another transaction than the one that began", e);
-    for (size_t i = 0; i < st->n_members; i++)
-        if (!stream_place_end(&st->members[i].place, e))
+    for (size_t i = 0; i < st->batch.n_members; i++)
+        if (!stream_place_end(&st->batch.members[i].place, e))
             return false;
     if (!pass(st, c->end_lsn, st->xid, e))
         return false;
     st->is_in_transaction = false;
     st->cut = 0;
-    for (size_t i = 0; i < st->n_members; i++)
-        if (st->members[i].source != NULL && !give_news(&st->members[i], out))
-            return false;
+    for (size_t i = 0; i < st->batch.n_members; i++)
+        if (st->batch.members[i].source != NULL)
+            stream_batch_give_news(&st->batch.members[i], out);
     return true;
 }
 
@@ -531,18 +399,13 @@ static bool take_message(struct stream *st, const struct replication_message *r,
 
 /* ---- reading ---- */
 
-static bool is_big(size_t n_rows, size_t n_bytes)
-{
-    return n_rows >= BATCH_ROWS || n_bytes >= BATCH_BYTES;
-}
-
 /* True if the batch, which has something, may end here: between two transactions; in one only if it
  * is too big to wait for its end. */
 static bool may_end(const struct stream *st, bool is_empty)
 {
     if (st->is_in_transaction)
-        return is_big(st->n_inside, st->n_inside_bytes);
-    return st->cut == 0 && (is_empty || is_big(st->n_rows, st->n_bytes));
+        return stream_batch_is_big(&st->batch.inside);
+    return st->cut == 0 && (is_empty || stream_batch_is_big(&st->batch.size));
 }
 
 /* One message, or none: *is_empty. */
@@ -570,7 +433,8 @@ static bool read_one(struct stream *st, struct conn *conn, int64_t deadline_ms,
 static bool read_some(struct stream *st, struct conn *conn, int64_t deadline_ms,
                       struct queue_list *out, enum stream_found *found, struct err *e)
 {
-    bool is_waiting = has_batch(st) && !st->is_in_transaction && st->cut == 0, is_empty;
+    bool is_waiting = stream_batch_has(&st->batch) && !st->is_in_transaction && st->cut == 0;
+    bool is_empty;
 
     *found = STREAM_SOME;
     if (st->replication == NULL && !open(st, conn, e))
@@ -579,10 +443,10 @@ static bool read_some(struct stream *st, struct conn *conn, int64_t deadline_ms,
         return false;
     if (is_empty)
         *found = STREAM_NOTHING;
-    if (!has_batch(st) || !may_end(st, is_empty))
+    if (!stream_batch_has(&st->batch) || !may_end(st, is_empty))
         return true;
     *found = STREAM_BATCH;
-    return end_batch(st, out, e);
+    return stream_batch_end(&st->batch, out, e);
 }
 
 bool stream_read(struct stream *st, struct conn *conn, int64_t deadline_ms, struct queue_list *out,
