@@ -33,6 +33,7 @@ struct config {
     int64_t recheck_ms; /* how often all rows are read again, see increment.h; 0: never */
     char *slot, *publication; /* CONFIG_BY_LOGICAL */
     uint64_t max_retained; /* bytes of the server's log that the slot may hold */
+    bool wants_commits, wants_messages; /* of the log, see message.h; set while the script loads */
     enum config_capture capture;
     enum config_start start;
     uint64_t start_xid;

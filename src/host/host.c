@@ -130,6 +130,13 @@ static bool ready(struct host *h, size_t source, struct err *e)
            hooks_ready(h->script, source, e);
 }
 
+/* True if the program stops and the batch that the message is part of is not begun: it comes again
+ * with that. */
+static bool is_left(const struct host *h, const struct message *m)
+{
+    return script_should_stop(h->script) && !delivery_is_begun(h->deliveries[m->source]);
+}
+
 static bool handle(struct host *h, struct message *m, struct err *e)
 {
     switch (m->kind) {
@@ -146,7 +153,11 @@ static bool handle(struct host *h, struct message *m, struct err *e)
         log_source(h, LOG_INFO, "the columns changed", m->source);
         return hooks_schema(h->script, m->source, &m->schema, e);
     case MESSAGE_TRUNCATE:
-        return hooks_truncate(h->script, m->source, e);
+        return is_left(h, m) || hooks_truncate(h->script, m->source, e);
+    case MESSAGE_COMMIT:
+        return is_left(h, m) || hooks_commit(h->script, m->source, &m->log, e);
+    case MESSAGE_EMITTED:
+        return is_left(h, m) || hooks_emitted(h->script, m->source, &m->log, e);
     case MESSAGE_READING:
         delivery_begin_reading(h->deliveries[m->source]);
         return hooks_reading(h->script, m->source, e);

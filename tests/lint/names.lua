@@ -76,6 +76,7 @@ local words = {
       "%.md$", "^src/pg/replication%.", "^src/capture/stream%.", "^src/capture/followers?%.",
       "^src/capture/.*logical%.", "^src/capture/config%.", "^src/capture/source%.h",
       "^src/capture/position_text%.", "^src/lua/api_source%.", "^lua/pgcdc/stream/source%.lua",
+      "^lua/pgcdc/stream/messages%.lua",
       "^lua/pgcdc/meta%.lua" } },
    { "link", "say what is connected, or a plan", lines = "symbolic link", files = { "%.md$" } },
    { "keyset", "a multiset of keys" },
