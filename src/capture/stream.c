@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/stream.h"
 
+#include "base/clock.h"
+#include "capture/complete.h"
 #include "capture/fault.h"
 #include "capture/stream_batch.h"
 #include "capture/stream_table.h"
@@ -31,14 +33,18 @@ struct stream {
     /* one that the connection was lost in, and that the batch in hand has a part of: */
     uint64_t cut;        /* its commit LSN; 0: there is none */
     struct buf row, old; /* scratch; <old>: the row before, empty where that is not known */
+    struct complete *complete;
 };
 
 struct stream *stream_new(const char *slot, const char *publication, size_t n_sources)
 {
     struct stream *st = calloc(1, sizeof *st);
 
-    if (st == NULL || !stream_batch_init(&st->batch, n_sources)) {
-        free(st);
+    if (st == NULL)
+        return NULL;
+    st->complete = complete_new(n_sources);
+    if (!stream_batch_init(&st->batch, n_sources) || st->complete == NULL) {
+        stream_free(st);
         return NULL;
     }
     st->slot = slot;
@@ -54,6 +60,7 @@ void stream_free(struct stream *st)
         return;
     stream_close(st);
     stream_batch_fini(&st->batch);
+    complete_free(st->complete);
     stream_table_fini_all(&st->tables);
     buf_fini(&st->row);
     buf_fini(&st->old);
@@ -65,9 +72,15 @@ uint64_t stream_passed(const struct stream *st)
     return st->passed;
 }
 
+bool stream_has(const struct stream *st, size_t i)
+{
+    return st->batch.members[i].has_out || st->batch.members[i].message != NULL;
+}
+
 bool stream_is_amid(const struct stream *st)
 {
-    return st->is_in_transaction || stream_batch_has(&st->batch);
+    return st->is_in_transaction || stream_batch_has(&st->batch) ||
+           !queue_list_is_empty(complete_held(st->complete));
 }
 
 void stream_attach(struct stream *st, size_t i, struct source *source)
@@ -150,11 +163,21 @@ bool stream_confirm(struct stream *st, uint64_t lsn, bool asks, struct err *e)
     return st->replication == NULL || replication_confirm(st->replication, lsn, asks, e);
 }
 
-bool stream_abandon(struct stream *st, struct queue_list *out, struct err *e)
+bool stream_end(struct stream *st, struct conn *conn, struct queue_list *out, struct err *e)
+{
+    struct complete *c = st->complete;
+    bool ok = stream_batch_end(&st->batch, complete_held(c), e) &&
+              complete_flush(c, true, conn, e);
+
+    complete_release(c, out);
+    return ok;
+}
+
+bool stream_abandon(struct stream *st, struct conn *conn, struct queue_list *out, struct err *e)
 {
     stream_close(st);
     st->cut = 0;
-    return stream_batch_end(&st->batch, out, e);
+    return stream_end(st, conn, out, e);
 }
 
 bool stream_tell(struct stream *st, struct queue_list *out, struct err *e)
@@ -171,10 +194,12 @@ static bool fail_stream(const struct stream *st, const char *what, struct err *e
     return err_set(e, ERR_ANSWER, "the log at %s: %s", lsn_write(st->lsn, text), what);
 }
 
-/* Adds a row that stands in st->row, and of an update or a delete the one before in st->old. */
+/* Adds a row that stands in st->row, and stood in <of>; of an update or a delete the one before in
+ * st->old. */
 static bool add(struct stream *st, struct stream_batch_member *m, enum op op,
-                struct queue_list *out, struct err *e)
+                const struct pgoutput_row *of, struct queue_list *out, struct err *e)
 {
+    size_t i = (size_t)(m - st->batch.members);
     struct chunk_row row = {
         .len = (uint32_t)st->row.len,
         .op = op,
@@ -192,11 +217,15 @@ static bool add(struct stream *st, struct stream_batch_member *m, enum op op,
     if (is_passed)
         return true;
     row.log.nth = (uint32_t)m->place.nth;
-    if (op != OP_DELETE &&
+    if (op != OP_DELETE && !complete_waits(st->complete, i) &&
         rowtype_is_soft_deleted(m->source->facts.rowtype, st->row.data, st->row.len))
         row.op = OP_DELETE;
-    return stream_batch_add(&st->batch, m, &row, st->row.data, op != OP_INSERT ? &st->old : NULL,
-                            out, e);
+    if (!stream_batch_add(&st->batch, m, &row, st->row.data, op != OP_INSERT ? &st->old : NULL,
+                          out, e))
+        return false;
+    return !complete_waits(st->complete, i) ||
+           complete_add(st->complete, i, op != OP_DELETE ? &of->new : NULL,
+                        of->has_old == PGOUTPUT_OLD_ROW && op != OP_INSERT ? &of->old : NULL, e);
 }
 
 static bool add_row(struct stream *st, struct stream_batch_member *m, const struct stream_table *t,
@@ -209,15 +238,16 @@ static bool add_row(struct stream *st, struct stream_batch_member *m, const stru
     if (row->has_old == PGOUTPUT_OLD_ROW && !stream_table_put_old(t, &row->old, &st->old, e))
         return false;
     if (message->kind == PGOUTPUT_DELETE)
-        return stream_table_put_key(t, &row->old, &st->row, e) && add(st, m, OP_DELETE, out, e);
+        return stream_table_put_key(t, &row->old, &st->row, e) &&
+               add(st, m, OP_DELETE, row, out, e);
     if (row->has_old != PGOUTPUT_NO_OLD && !stream_table_is_other_key(t, row, &is_other_key, e))
         return false;
     if (is_other_key && !(stream_table_put_key(t, &row->old, &st->row, e) &&
-                          add(st, m, OP_DELETE, out, e)))
+                          add(st, m, OP_DELETE, row, out, e)))
         return false;
     return stream_table_put_row(t, row, &st->row, e) &&
-           add(st, m, message->kind == PGOUTPUT_INSERT || is_other_key ? OP_INSERT : OP_UPDATE, out,
-               e);
+           add(st, m, message->kind == PGOUTPUT_INSERT || is_other_key ? OP_INSERT : OP_UPDATE, row,
+               out, e);
 }
 
 /* The columns of a table are others than those that the source knows: reads the facts again, in a
@@ -253,6 +283,19 @@ static bool find_table(struct stream *st, size_t i, uint32_t oid, struct conn *c
            stream_table_find(&st->tables, oid, i, m->source, t, &is_known, e);
 }
 
+/* Before rows come that lack something else than those that wait, these are completed. */
+static bool begin_table(struct stream *st, size_t i, const struct stream_table *t,
+                        struct conn *conn, struct queue_list *out, struct err *e)
+{
+    struct source *s = st->batch.members[i].source;
+
+    if (!complete_is_other(st->complete, i, s, t))
+        return true;
+    stream_batch_give(&st->batch, out);
+    return complete_flush(st->complete, true, conn, e) &&
+           complete_begin(st->complete, i, s, t, conn, e);
+}
+
 static bool take_row(struct stream *st, const struct pgoutput_message *message, struct conn *conn,
                      struct queue_list *out, struct err *e)
 {
@@ -265,7 +308,8 @@ static bool take_row(struct stream *st, const struct pgoutput_message *message, 
         if (m->source == NULL || m->is_done)
             continue;
         if (!find_table(st, i, message->row.relation, conn, out, &t, e) ||
-            (t != NULL && !add_row(st, m, t, message, out, e)))
+            (t != NULL && !(begin_table(st, i, t, conn, out, e) &&
+                            add_row(st, m, t, message, out, e))))
             return false;
     }
     return true;
@@ -464,13 +508,17 @@ static bool take_message(struct stream *st, const struct replication_message *r,
 
 /* ---- reading ---- */
 
-/* True if the batch, which has something, may end here: between two transactions; in one only if it
- * is too big to wait for its end. */
-static bool may_end(const struct stream *st, bool is_empty)
+bool stream_can_end(const struct stream *st)
 {
-    if (st->is_in_transaction)
-        return stream_batch_is_big(&st->batch.inside);
-    return st->cut == 0 && (is_empty || stream_batch_is_big(&st->batch.size));
+    return !st->is_in_transaction && st->cut == 0 && stream_is_amid(st);
+}
+
+/* True if the batch, which has something, is to end: between two transactions; in one only if it is
+ * too big to wait for its end. */
+static bool is_big(const struct stream *st)
+{
+    return st->is_in_transaction ? stream_batch_is_big(&st->batch.inside)
+                                 : st->cut == 0 && stream_batch_is_big(&st->batch.size);
 }
 
 /* One message, or none: *is_empty. */
@@ -495,30 +543,33 @@ static bool read_one(struct stream *st, struct conn *conn, int64_t deadline_ms,
     return true;
 }
 
-static bool read_some(struct stream *st, struct conn *conn, int64_t deadline_ms,
+static bool read_some(struct stream *st, struct conn *conn, int64_t deadline_ms, int64_t rest_ms,
                       struct queue_list *out, enum stream_found *found, struct err *e)
 {
-    bool is_waiting = stream_batch_has(&st->batch) && !st->is_in_transaction && st->cut == 0;
     bool is_empty;
 
-    *found = STREAM_SOME;
     if (st->replication == NULL && !open(st, conn, e))
         return false;
-    if (!read_one(st, conn, is_waiting ? 0 : deadline_ms, out, &is_empty, e))
+    if (stream_can_end(st))
+        deadline_ms = rest_ms > 0 ? clock_mono_ms() + rest_ms : 0;
+    if (!read_one(st, conn, deadline_ms, out, &is_empty, e))
         return false;
-    if (is_empty)
-        *found = STREAM_NOTHING;
-    if (!stream_batch_has(&st->batch) || !may_end(st, is_empty))
+    *found = is_empty ? STREAM_NOTHING : STREAM_SOME;
+    if (!stream_batch_has(&st->batch) || !is_big(st))
         return true;
     *found = STREAM_BATCH;
-    return stream_batch_end(&st->batch, out, e);
+    return stream_batch_end(&st->batch, out, e) && complete_flush(st->complete, true, conn, e);
 }
 
-bool stream_read(struct stream *st, struct conn *conn, int64_t deadline_ms, struct queue_list *out,
-                 enum stream_found *found, struct err *e)
+bool stream_read(struct stream *st, struct conn *conn, int64_t deadline_ms, int64_t rest_ms,
+                 struct queue_list *out, enum stream_found *found, struct err *e)
 {
-    if (read_some(st, conn, deadline_ms, out, found, e))
-        return true;
-    stream_close(st);
-    return false;
+    struct complete *c = st->complete;
+    bool ok = read_some(st, conn, deadline_ms, rest_ms, complete_held(c), found, e);
+
+    ok = ok && complete_flush(c, false, conn, e);
+    complete_release(c, out);
+    if (!ok)
+        stream_close(st);
+    return ok;
 }

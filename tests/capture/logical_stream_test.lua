@@ -255,7 +255,7 @@ function TestLogicalStream.test_sources_of_a_slot_are_one_checkpoint()
    local writer = pgbench.start_script(db, [[
       BEGIN; SELECT nextval('ids') AS id \gset
       INSERT INTO t VALUES (:id); INSERT INTO u VALUES (:id); COMMIT]], "-T", "60")
-   for round = 1, 12 do
+   for round = 1, 6 do
       p = program.start { dsn = db, script = script, state = p.state }
       p:wait_until(function() return p:stdout():find "over u\n.*over u\n.*over t\n" end, 30,
          "batches")

@@ -29,9 +29,10 @@ function by_log.drop_slots(db)
    end, 20, "the end of all slots")
 end
 
--- A database with a table t of three rows, in a publication; <sql> runs after that.
-function by_log.database(sql, one)
-   local db = (one or by_log.cluster()):database()
+-- A database with a table t of three rows, in a publication; <sql> runs after that. <options>: of
+-- the database.
+function by_log.database(sql, one, options)
+   local db = (one or by_log.cluster()):database(options)
    scope.add(function() by_log.drop_slots(db) end)
    db:exec [[CREATE TABLE t (id int PRIMARY KEY, v text);
       INSERT INTO t SELECT n, 'v' || n FROM generate_series(1, 3) n;

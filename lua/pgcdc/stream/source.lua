@@ -136,11 +136,9 @@ local function logical(spec)
       end
       return nil, nil, 0
    end
-   for _, option in ipairs { "where", "rls" } do
-      if spec[option] then
-         check.fail('pgcdc.source: %s is not for capture = "logical", which reads whole tables from'
-            .. ' the log; capture = "xmin" has it', option)
-      end
+   if spec.rls then
+      check.fail('pgcdc.source: rls is not for capture = "logical", which reads whole tables from'
+         .. ' the log; capture = "xmin" has it')
    end
    if spec.together ~= nil then
       check.fail 'pgcdc.source: together is not for capture = "logical": transactions come whole'
