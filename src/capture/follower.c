@@ -73,7 +73,7 @@ struct follower *follower_new(const struct follower_job *job, const struct confi
 
 bool follower_is_of(const struct follower *f, const struct config *config)
 {
-    return strcmp(f->config->slot, config->slot) == 0;
+    return config_share_log(f->config, config);
 }
 
 /* (One that is named twice does no harm.) */
