@@ -27,7 +27,7 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
-local envelope = require "pgcdc.envelope"
+local format = require "pgcdc.sinks.format"
 local participants = require "pgcdc.delivery.participants"
 local secret = require "pgcdc.sinks.secret"
 
@@ -215,33 +215,6 @@ end
 function remote.only_changes(sink, value)
    if not raw.is_change(value) then
       error(("%s takes changes, not a %s"):format(sink.kind.kind, type(value)), 0)
-   end
-end
-
-local function json_of(value)
-   return raw.encode(value)
-end
-
-local formats = { json = json_of }
-for _, name in ipairs { "debezium", "cloudevents" } do
-   formats[name] = function(value)
-      return raw.encode(envelope[name](value))
-   end
-end
-
--- What `format` means: a function value -> text, or nil to leave the value out.
-local function read_format(what, given)
-   if type(given) ~= "function" then
-      check.one_of(what .. ": format", given, formats)
-      return formats[given]
-   end
-   return function(value)
-      local text = given(value)
-      if text ~= nil and type(text) ~= "string" then
-         error(("%s: format: its function must return a text, or nil to leave the value out, not "
-            .. "a %s"):format(what, type(text)), 0)
-      end
-      return text
    end
 end
 
@@ -546,7 +519,7 @@ function remote.sink(kind)
          kind = kind, outbox = raw.outbox(), enters_itself = true, wants_flush = false,
          prepares = kind.prepares, identify = kind.identify,
          name = check.text(what .. ": name", given("name", kind.kind)),
-         format = read_format(what, given("format", "json")),
+         format = format.read(what, given("format", "json")),
          has_format = spec.format ~= nil,
          timeout = check.seconds(what .. ": timeout", given("timeout", 30), 0.1),
          flush_rows = check.count(what .. ": flush_rows", given("flush_rows", FLUSH_ROWS), 1),
