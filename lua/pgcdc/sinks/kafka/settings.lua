@@ -51,8 +51,9 @@ function settings.limits(sink)
    return of(MESSAGES), 1024 * of(KBYTES)
 end
 
---- A list of names and values, as native.open takes it.
-function settings.of(sink)
+--- A list of names and values, sorted by name, as native.open takes it. `without_id`: what sinks
+--- can have in common.
+function settings.of(sink, without_id)
    local all = {}
    for name, value in pairs(defaults) do
       all[name] = value
@@ -64,7 +65,7 @@ function settings.of(sink)
    all["bootstrap.servers"] = sink.brokers
    all["acks"], all["enable.idempotence"], all["partitioner"] = "all", true, "murmur2_random"
    all["log.queue"] = all.debug == nil
-   if sink.id then
+   if sink.id and not without_id then
       all["transactional.id"] = sink.id
    end
    if sink.is_single then
@@ -87,9 +88,13 @@ function settings.of(sink)
       all["security.protocol"] = (user and "sasl_" or "") .. (sink.has_tls and "ssl"
          or "plaintext")
    end
-   local list = {}
-   for name, value in pairs(all) do
-      list[#list + 1], list[#list + 2] = name, tostring(value)
+   local names, list = {}, {}
+   for name in pairs(all) do
+      names[#names + 1] = name
+   end
+   table.sort(names)
+   for _, name in ipairs(names) do
+      list[#list + 1], list[#list + 2] = name, tostring(all[name])
    end
    return list
 end
