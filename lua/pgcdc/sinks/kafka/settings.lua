@@ -7,13 +7,14 @@ local native = require "pgcdc.native.kafka"
 
 local settings = {}
 
+local PROPAGATION = "topic.metadata.propagation.max.ms"
 local MESSAGES, KBYTES = "queue.buffering.max.messages", "queue.buffering.max.kbytes"
 
 -- What librdkafka is told. Its own names; `config` may replace these,
 local defaults = {
    ["linger.ms"] = 100, ["batch.size"] = 200000, ["compression.type"] = "lz4",
    [KBYTES] = 768, [MESSAGES] = 5000,
-   ["transaction.timeout.ms"] = 60000, ["topic.metadata.propagation.max.ms"] = 15000,
+   ["transaction.timeout.ms"] = 60000, [PROPAGATION] = 15000,
    ["message.max.bytes"] = 64000000, ["client.id"] = "pgcdc-lua",
    ["reconnect.backoff.max.ms"] = 2000,
 }
@@ -58,6 +59,7 @@ function settings.of(sink, without_id)
    for name, value in pairs(defaults) do
       all[name] = value
    end
+   all[PROPAGATION] = math.min(all[PROPAGATION], sink.timeout * 500 // 1 | 0)
    for name, value in pairs(sink.config) do
       all[name] = value
    end
@@ -97,6 +99,16 @@ function settings.of(sink, without_id)
       list[#list + 1], list[#list + 2] = name, tostring(all[name])
    end
    return list
+end
+
+--- What may help where a login fails, or "".
+function settings.hint(message)
+   if native.version() >= 0x020601ff or not message:find("mechanism SCRAM", 1, true) then
+      return ""
+   end
+   return (". If the password is right: Kafka from 3.8.1 on takes SCRAM of librdkafka from 2.6.1 "
+      .. 'on only, and this is an older one; config = {["sasl.mechanisms"] = "PLAIN"} with tls is '
+      .. "another way")
 end
 
 -- ---- options ----

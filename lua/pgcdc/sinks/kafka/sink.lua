@@ -20,6 +20,7 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
+local flushed = require "pgcdc.sinks.kafka.flushed"
 local native = require "pgcdc.native.kafka"
 local record = require "pgcdc.sinks.kafka.record"
 local remote = require "pgcdc.sinks.remote"
@@ -376,32 +377,6 @@ end
 
 -- ---- what could not be sent ----
 
--- The part that has the record of this index, and its number there.
-local function part_of(parts, index)
-   for i = #parts, 1, -1 do
-      if index > parts[i].base then
-         return parts[i], index - parts[i].base
-      end
-   end
-end
-
--- The topics of these records, a set of indices.
-local function topics_of(parts, wanted)
-   local topics = {}
-   for _, part in ipairs(parts) do
-      local of = part.sink
-      if next(of.new_shapes) then
-         topics[0] = of.shapes
-      end
-      for number, _, _, topic in of:records(part.seal) do
-         if wanted[part.base + number] then
-            topics[part.base + number] = of.dead[number] and of.dead_topic or topic
-         end
-      end
-   end
-   return topics
-end
-
 -- Sorts the failures of a flush: those of which the record is to blame go to `unfit`. Raises what
 -- others mean.
 local function tell_apart(sink, parts)
@@ -409,7 +384,7 @@ local function tell_apart(sink, parts)
    for _, failure in ipairs(failures) do
       wanted[failure.index] = true
    end
-   local topics = topics_of(parts, wanted)
+   local topics = flushed.topics(parts, wanted)
    for _, failure in ipairs(failures) do
       if unfit[failure.name] and failure.index > 0 then
          sink.unfit[#sink.unfit + 1] = failure
@@ -440,7 +415,7 @@ end
 local function blame(sink, parts)
    local refusing, list, refused = nil, {}, {}
    for _, failure in ipairs(sink.unfit) do
-      local part, number = part_of(parts, failure.index)
+      local part, number = flushed.find(parts, failure.index)
       local of = part.sink
       if not failure.is_certain and not sink.is_single then
          sink.is_single = true
