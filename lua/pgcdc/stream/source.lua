@@ -569,7 +569,7 @@ function Source.declare(spec)
       join(unit, source)
    end
    if capture == "logical" then
-      share_log(conninfo.text("pgcdc.source: connect", spec.connect), slot, source)
+      share_log(conninfo.text("pgcdc.source: connect", spec.connect), log.slot, source)
    end
    sources[source.number] = source
    feeds.declare(source.number, {
