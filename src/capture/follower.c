@@ -396,13 +396,6 @@ static bool follow(struct follower *f, struct err *e)
     return true;
 }
 
-/* True if the slot cannot bring what follows: the sources are to look what is left of it. */
-static bool is_lost(const struct err *e)
-{
-    return e->code == ERR_SQL &&
-           (strcmp(e->sqlstate, "42704") == 0 || strcmp(e->sqlstate, "55000") == 0);
-}
-
 /* The sources' steps find out what is wrong. Under the mutex. */
 static void let_go(struct follower *f)
 {
@@ -438,13 +431,6 @@ static void hang_up(struct follower *f)
     f->status_ms = 0;
 }
 
-/* Waits before the next try. False: the program stops. */
-static bool rest(struct follower *f)
-{
-    wait_for_room(f);
-    return !is_stopping(f);
-}
-
 /* What was read before the slot was lost counts as delivered, so it must reach the host. */
 static bool end_batch(struct follower *f)
 {
@@ -458,7 +444,9 @@ static bool end_batch(struct follower *f)
         ok = (f->conn != NULL || !stream_is_amid(f->stream)) &&
              stream_abandon(f->stream, f->conn, &f->out, &e) && send(f, &e);
         hang_up(f);
-    } while (!ok && sqlstate_action(&e, true) == SQLSTATE_RETRY && rest(f));
+        if (!ok)
+            wait_for_room(f);
+    } while (!ok && sqlstate_action(&e, true) == SQLSTATE_RETRY && !is_stopping(f));
     if (ok)
         return true;
     if (e.code != ERR_STOPPED)
@@ -479,12 +467,12 @@ static void handle_failure(struct follower *f, struct err *e)
 
     slot_errors_explain(f->config, f->conn, e);
     hang_up(f);
-    if (e->code == ERR_STOPPED || (is_lost(e) && !end_batch(f)))
+    if (e->code == ERR_STOPPED || (slot_errors_is_lost(e) && !end_batch(f)))
         return;
     goes_on = failures_add(&f->failures, e, f->job.is_once, &wait_ms);
     if (slot_errors_is_in_use(e))
         goes_on = is_waited_for(f, e);
-    if (!goes_on && !is_lost(e)) {
+    if (!goes_on && !slot_errors_is_lost(e)) {
         if (slot_errors_is_in_use(e))
             e->code = ERR_REFUSED;
         give_up(f, e);
@@ -495,7 +483,7 @@ static void handle_failure(struct follower *f, struct err *e)
         meter_fail(&f->members[i].sender->meter, e, f->failures.since_ms);
     pthread_mutex_lock(f->job.mutex);
     f->retry_ms = clock_mono_ms() + wait_ms;
-    if (is_lost(e))
+    if (slot_errors_is_lost(e))
         let_go(f);
     pthread_mutex_unlock(f->job.mutex);
 }

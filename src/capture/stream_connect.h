@@ -13,8 +13,8 @@
 bool stream_connect_check(const struct source *s, const struct identity *now,
                           struct err *e) WARN_UNUSED;
 
-/* Connects, and has the server send what <request> says of the slot of <config>, which says how that
- * is reached. Returns owned, or NULL with <e>. */
+/* Connects, and has the server send what <request> says of the slot of <config>, which says how
+ * that is reached. Returns owned, or NULL with <e>. */
 struct replication *stream_connect_start(const struct config *config,
                                          const struct replication_request *request,
                                          struct conn *conn, struct connect_orphan *left,

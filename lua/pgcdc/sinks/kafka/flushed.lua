@@ -1,8 +1,8 @@
 -- pgcdc.sinks.kafka.flushed: finding the records of a flush again.
 -- SPDX-License-Identifier: MIT
 --
--- A flush is of several sinks: a list of parts {sink =, seal = up to where, base = number of records
--- before it}.
+-- A flush is of several sinks: a list of parts {sink =, seal = up to where, base = number of
+-- records before it}.
 
 local flushed = {}
 
