@@ -19,7 +19,7 @@ LDFLAGS_ALL = -Wl,-z,relro,-z,now $(LDFLAGS)
 LDLIBS_ALL = $(shell pkg-config --libs $(PACKAGES)) -lm $(LDLIBS)
 
 PROGRAM = $(BUILD)/pgcdc-lua
-OBJECTS = $(patsubst src/%.c,$(BUILD)/obj/%.o,$(filter-out src/sinks/%,\
+OBJECTS = $(patsubst src/%.c,$(BUILD)/obj/%.o,$(filter-out src/sinks/% src/listen/%,\
 	$(sort $(wildcard src/*.c src/*/*.c))))
 WITHOUT_MAIN = $(filter-out %/obj/main.o,$(OBJECTS))
 HOME_LINKS = $(BUILD)/../lua $(BUILD)/../scripts
@@ -64,6 +64,8 @@ $(BUILD):
 # The program looks for its Lua files beside the folder it is in.
 $(HOME_LINKS): | $(BUILD)
 	@[ -e $@ ] || ln -s "$(CURDIR)/$(@F)" $@
+
+$(BUILD)/obj/serve/page.o: src/serve/page.html
 
 -include $(OBJECTS:.o=.d)
 

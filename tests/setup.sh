@@ -66,12 +66,14 @@ PATH=$PATH:/usr/sbin has nats-server || optional="$optional nats-server"
 has kcat || optional="$optional kcat"
 # The same of libraries of sinks: what is built is tested.
 for pair in libcurl:libcurl4-openssl-dev zlib:zlib1g-dev libnats:libnats-dev \
-   rdkafka:librdkafka-dev; do
+   rdkafka:librdkafka-dev libmicrohttpd:libmicrohttpd-dev; do
    pkg-config --exists "${pair%:*}" 2>/dev/null || optional="$optional ${pair#*:}"
 done
 has python3 || optional="$optional python3"
 PATH=$PATH:/usr/sbin has clickhouse-server || optional="$optional clickhouse-server"
 has curl || optional="$optional curl"
+has promtool || optional="$optional prometheus"
+has chromium || optional="$optional chromium"
 if [ "${1:-}" = fuzz ]; then
    has_fuzzer || need clang libclang-rt-dev
 fi
