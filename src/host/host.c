@@ -366,6 +366,14 @@ static void tell_tick(void *arg)
     publish_tick(&h->publish);
 }
 
+/* The Lua half shows what it does. */
+static void tell_figures(void *arg, struct script_figures *f)
+{
+    struct host *h = arg;
+
+    publish_figures(&h->publish, f);
+}
+
 /* --listen: opens the socket, and serves. */
 static bool start_server(struct host *h, struct err *e)
 {
@@ -375,6 +383,9 @@ static bool start_server(struct host *h, struct err *e)
         (h->server = server_new(&h->o->listen, h->publish.board, e)) == NULL ||
         !server_start(h->server, e))
         return false;
+    h->script->tell_figures = tell_figures;
+    h->script->tell_tick = tell_tick;
+    h->script->tell_arg = h;
     log_text(h->log, LOG_INFO, "listening", "address", server_address(h->server));
     return true;
 }
@@ -406,7 +417,6 @@ static bool start_reader(struct host *h, struct err *e)
             return false;
     }
     h->script->tell_saved = tell_saved;
-    h->script->tell_tick = tell_tick;
     h->script->tell_arg = h;
     publish_begin(&h->publish, h->deliveries, h->queue, h->reader);
     return reader_start(h->reader, e);

@@ -155,7 +155,8 @@ static void find_lag(struct finder *x, size_t i)
 
 static void find_snapshot(struct finder *x, const struct figures_source *s)
 {
-    struct health_problem *p = add(x, HEALTH_SNAPSHOT, s->name, s->snapshot_began_us);
+    int64_t since = s->snapshot_began_us != 0 ? s->snapshot_began_us : x->f->began_us;
+    struct health_problem *p = add(x, HEALTH_SNAPSHOT, s->name, since);
     char left[64] = "";
 
     if (p == NULL)
@@ -185,7 +186,8 @@ static void find_of_source(struct finder *x, size_t i)
         p = add(x, HEALTH_STARTS, s->name, x->f->began_us);
         if (p != NULL) {
             p->is_blocking = true;
-            set_text(p, "connecting to the database");
+            set_text(p, x->f->work == BEAT_STARTS ? "sinks are opened first"
+                                                  : "connecting to the database");
         }
     }
     if (s->phase == FIGURES_SNAPSHOT)
