@@ -76,6 +76,7 @@ static bool resolve(struct host *h, struct message *m, struct err *e)
     if (is_taken(h, m->source, source->name))
         return err_set(e, ERR_SCRIPT, "two sources are named %s: give one of them another "
                        "name = \"...\"", source->name);
+    publish_soon(&h->publish);
     if (h->o->mode != READER_CHECK && !hooks_resolved(h->script, m->source, e))
         return false;
     return delivery_restore(d, h->script->store, source->config, source->name, e) &&
@@ -130,6 +131,7 @@ static bool ready(struct host *h, size_t source, struct err *e)
     const struct position *p = delivery_position(h->deliveries[source]);
 
     log_source(h, LOG_INFO, "ready", source);
+    publish_soon(&h->publish);
     return hooks_read(h->script, source, p != NULL ? p->rows : 0, e) &&
            hooks_ready(h->script, source, e);
 }

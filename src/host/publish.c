@@ -155,6 +155,11 @@ void publish_figures(struct publish *p, struct script_figures *half)
     publish(p, half);
 }
 
+void publish_soon(struct publish *p)
+{
+    p->published_ms = 0;
+}
+
 void publish_done(struct publish *p, size_t source)
 {
     if (p->board != NULL)

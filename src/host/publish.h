@@ -43,6 +43,9 @@ void publish_tick(struct publish *p);
 /* The Lua half has new figures, which move. NULL is legal. */
 void publish_figures(struct publish *p, struct script_figures *half);
 
+/* Something has changed that is news: publishes at the next turn. */
+void publish_soon(struct publish *p);
+
 /* Nothing more will come of a source. */
 void publish_done(struct publish *p, size_t source);
 

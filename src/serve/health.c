@@ -174,12 +174,13 @@ static void find_of_source(struct finder *x, size_t i)
     const struct figures_source *s = &x->f->sources[i];
     const struct script_figures_trouble *t =
         half != NULL && i < half->n_sources ? &half->sources[i].trouble : NULL;
+    bool is_late = figures_lag(s, x->now_us, x->now_ms) > x->o->max_lag;
     struct health_problem *p;
 
     if (s->meter.failing_since_ms != 0) {
         p = add(x, HEALTH_DATABASE, s->name, wall(x, s->meter.failing_since_ms));
         if (p != NULL) {
-            p->is_blocking = s->phase == FIGURES_CONNECTS;
+            p->is_blocking = is_late || s->phase == FIGURES_CONNECTS;
             set_text(p, server_text(x, &s->meter.err));
         }
     } else if (s->phase == FIGURES_CONNECTS) {
@@ -193,10 +194,13 @@ static void find_of_source(struct finder *x, size_t i)
     if (s->phase == FIGURES_SNAPSHOT)
         find_snapshot(x, s);
     if (s->meter.waiting_since_ms != 0 && s->meter.failing_since_ms == 0 &&
-        (p = add(x, HEALTH_WAIT, s->name, wall(x, s->meter.waiting_since_ms))) != NULL)
+        (p = add(x, HEALTH_WAIT, s->name, wall(x, s->meter.waiting_since_ms))) != NULL) {
+        p->is_blocking = is_late;
         set_text(p, s->meter.wait);
+    }
     if (t != NULL && t->since_us != 0 && t->may_have_data &&
         (p = add(x, HEALTH_HANDLER, s->name, t->since_us)) != NULL) {
+        p->is_blocking = is_late;
         set_text(p, health_trouble_text(t, x->o));
         if (t->place != NULL && t->may_have_data && !x->o->shows_rows)
             snprintf(p->text, sizeof p->text, "%s failed: %s", t->place, hidden);

@@ -34,7 +34,7 @@ end
 
 -- Where in a script an error was raised, as its text says.
 local function place_of(text)
-   return text:match "^([^%s:]+%.lua:%d+): "
+   return text:match "^[^%s:]-([^%s:/]+%.lua:%d+): "
 end
 
 local function trouble_of(before, err, attempts, seconds)
