@@ -19,8 +19,11 @@ return function(bench)
    end
    local port = native.free_port()
    local scraper = assert(native.spawn {
-      argv = { "sh", "-c", ("while :; do curl -s -o /dev/null http://127.0.0.1:%d/metrics; sleep 1; "
-         .. "done"):format(port) }, stdout = "null", stderr = "null",
+      argv = { "sh", "-c", ([[
+         while :; do
+            curl -s -o /dev/null http://127.0.0.1:%d/metrics
+            sleep 1
+         done]]):format(port) }, stdout = "null", stderr = "null",
    })
    scope.add(function()
       scraper:kill "KILL"
