@@ -2,8 +2,8 @@
 # setup.sh: installs what the build and the tests need and this machine lacks.
 # SPDX-License-Identifier: MIT
 #
-# setup.sh fuzz | servers | kafka: what `make fuzz`, `make check-servers` and
-# `make check-kafka` need besides, too.
+# setup.sh fuzz | servers | kafka: what `make fuzz`, `make check-servers`, and
+# `make check-kafka` and `make bench-peers` need besides, too.
 #
 # Says nothing and touches nothing where all is there. Otherwise it installs Debian
 # packages with apt-get, through sudo where it is not run as root, and says which.
@@ -81,8 +81,17 @@ if [ "${1:-}" = servers ]; then
    has npm || need npm
 fi
 
+if [ "${1:-}" = packages ]; then
+   PATH=$PATH:/usr/sbin has debootstrap || need debootstrap
+   has lintian || need lintian
+   has dh || need debhelper
+   has dpkg-buildpackage || need dpkg-dev
+   has systemd-analyze || need systemd
+fi
+
 if [ "${1:-}" = kafka ]; then
-   has java || need openjdk-17-jre-headless
+   # what compiles is part of it, also where a program is run from its source
+   has javac || need openjdk-17-jdk-headless
    has mvn || need maven
 fi
 

@@ -10,7 +10,7 @@
 #include "capture/message.h"
 #include "capture/spool.h"
 
-#define OUTBOX_BYTES ((size_t)12 << 20) /* of a held step, the usual <max_kept> */
+#define OUTBOX_BYTES ((size_t)6 << 20) /* of a held step, the usual <max_kept> */
 
 struct outbox {
     struct queue *queue;        /* borrowed, as are the next two */

@@ -24,7 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define QUEUE_BYTES ((size_t)14 << 20)
+#define QUEUE_BYTES ((size_t)6 << 20)
 
 struct host {
     const struct host_options *o;
@@ -419,6 +419,7 @@ static bool start_reader(struct host *h, struct err *e)
             return false;
     }
     h->script->tell_saved = tell_saved;
+    h->script->tell_tick = tell_tick;
     h->script->tell_arg = h;
     publish_begin(&h->publish, h->deliveries, h->queue, h->reader);
     return reader_start(h->reader, e);

@@ -161,14 +161,14 @@ struct pgcdc_tape {
  * SPDX-License-Identifier: MIT */
 #include "sinks/module.h"
 ]],
+   ["src/README.md"] = "`two`, `one.h`, `tape`, `module`, `native`, `other`, `far`, `listen`,"
+      .. " three\n",
    ["src/host/far.c"] = [[
 /* far.c -- who may not either.
  * SPDX-License-Identifier: MIT */
 #include "listen/listen.h"
 ]],
-   ["src/listen/listen.h"] = "/* listen.h -- another module.\n * SPDX-License-Identifier: MIT */\n",
-   ["src/README.md"] = "`two`, `far`, `listen`, `one.h`, `tape`, `module`, `native`, `other`, "
-      .. "three\n",
+   ["src/listen/listen.h"] = "/* listen.h -- a module.\n * SPDX-License-Identifier: MIT */\n",
    ["src/stray.c"] = "/* SPDX-License-Identifier: MIT */ \n" .. ("x\n"):rep(600),
    ["src/odd/file.c"] = "/* SPDX-License-Identifier: MIT */\n",
    ["lua/bad.lua"] = "\tnot_declared = 1 -- " .. ("ü"):rep(100) .. "\n",
