@@ -139,35 +139,29 @@ function verdict(kind, headline, since, problems) {
          `<circle cx='8' cy='8' r='7' fill='${colors[kind]}'/></svg>`,
    );
 }
-function showVerdict(s) {
+// The kind of the verdict, and its headline.
+function headlineOf(s) {
    const blocking = s.problems.filter((p) => p.blocking);
-   const isCalm = s.live && blocking.length > 0 && s.problems.every((p) => calm[p.reason]);
-   const isFirst = blocking.length > 0 && blocking.every((p) => calm[p.reason]);
-   const kind = !s.live
-      ? "bad"
-      : isCalm
-        ? "busy"
-        : blocking.length && !isFirst
-          ? "bad"
-          : s.problems.length
-            ? "warn"
-            : "good";
-   const headline = !s.live
-      ? "The program stands still"
-      : isCalm
-        ? blocking.some((p) => p.reason === "starts")
-           ? "Starting"
-           : "Reading the rows that are there"
-        : isFirst
-          ? "Starting, but not all is well"
-          : blocking.length
-            ? "Changes are not delivered in time"
-            : s.problems.length
-              ? "Changes are delivered, but not all is well"
-              : "All is well";
+   if (!s.live) return ["bad", "The program stands still"];
+   if (s.problems.length === 0) return ["good", "All is well"];
+   if (blocking.length === 0) return ["warn", "Changes are delivered, but not all is well"];
+   if (!blocking.every((p) => calm[p.reason])) return ["bad", "Changes are not delivered in time"];
+   if (!s.problems.every((p) => calm[p.reason])) return ["warn", "Starting, but not all is well"];
+   if (blocking.some((p) => p.reason === "starts")) return ["busy", "Starting"];
+   return ["busy", "Reading the rows that are there"];
+}
+function showVerdict(s) {
+   const [kind, headline] = headlineOf(s);
    const first = s.problems.map((p) => p.since).sort()[0];
    const since = kind === "good" || !first ? s.since : first;
-   verdict(kind, headline, `since ${clock(since)}, for ${span(ago(since, s.now))}`, s.problems);
+   const failed = s.sources.reduce((n, x) => n + x.failed, 0);
+   verdict(
+      kind,
+      headline,
+      `since ${clock(since)}, for ${span(ago(since, s.now))}` +
+         (failed ? `; ${count(failed, "change was", "changes were")} given up` : ""),
+      s.problems,
+   );
    document.title = `${{ good: "✓", warn: "!", bad: "✗", busy: "…" }[kind]} ${s.script}`;
 }
 
