@@ -79,6 +79,7 @@ static bool resolve(struct host *h, struct message *m, struct err *e)
     if (is_taken(h, m->source, source->name))
         return err_set(e, ERR_SCRIPT, "two sources are named %s: give one of them another "
                        "name = \"...\"", source->name);
+    publish_soon(&h->publish);
     if (h->o->mode != READER_CHECK && !hooks_resolved(h->script, m->source, e))
         return false;
     return delivery_restore(d, h->script->store, source->config, source->name, e) &&
@@ -133,6 +134,7 @@ static bool ready(struct host *h, size_t source, struct err *e)
     const struct position *p = delivery_position(h->deliveries[source]);
 
     log_source(h, LOG_INFO, "ready", source);
+    publish_soon(&h->publish);
     return hooks_read(h->script, source, p != NULL ? p->rows : 0, e) &&
            hooks_ready(h->script, source, e);
 }
@@ -385,6 +387,14 @@ static void tell_tick(void *arg)
     publish_tick(&h->publish);
 }
 
+/* The Lua half shows what it does. */
+static void tell_figures(void *arg, struct script_figures *f)
+{
+    struct host *h = arg;
+
+    publish_figures(&h->publish, f);
+}
+
 /* --listen: opens the socket, and serves. */
 static bool start_server(struct host *h, struct err *e)
 {
@@ -404,6 +414,9 @@ static bool start_watchers(struct host *h, struct err *e)
         return true;
     if (!publish_init(&h->publish, h->script, h->o->script.state, e))
         return false;
+    h->script->tell_figures = tell_figures;
+    h->script->tell_tick = tell_tick;
+    h->script->tell_arg = h;
     if (listens && !start_server(h, e))
         return false;
     return !notifies ||

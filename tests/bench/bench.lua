@@ -19,6 +19,7 @@ local http = require "http"
 local increment = require "increment"
 local json = require "json"
 local kafka_speed = require "kafka_speed"
+local listen = require "listen"
 local logical = require "logical"
 local mirror = require "mirror"
 local native = require "native"
@@ -301,6 +302,10 @@ local function main()
       { "logical", function()
          logical { rows = rows, in_turns = in_turns, line = line, say = say, median = median,
                    patience = patience }
+       end },
+      { "listen", function()
+         listen { database = database, rows = rows, script = two_columns, in_turns = in_turns,
+                  line = line, say = say, patience = patience }
       end },
       { "nats", function()
          nats_sink { rows = rows, run = run, in_turns = in_turns, line = line, say = say }

@@ -34,6 +34,7 @@
 local raw = require "pgcdc.raw"
 local groups = require "pgcdc.delivery.groups"
 local participants = require "pgcdc.delivery.participants"
+local troubles = require "pgcdc.delivery.troubles"
 
 local recovery = {
    is_exact = true, -- every sink has what the saved positions say; set by this file only
@@ -217,11 +218,13 @@ local function await(f)
    while true do
       local ok, err = pcall(f)
       if ok then
+         troubles.end_await()
          return true
       elseif not participants.again_after(err) then
          error(err, 0)
       end
       raw.log("warn", tostring(err), { retry_in = err.again_after })
+      troubles.await(participants.in_sink, tostring(err), err.again_after)
       participants.leave_sink(nil)
       if not raw.sleep(err.again_after) then
          return false

@@ -261,7 +261,8 @@ local function join(unit, source)
 end
 
 -- A source is a stream. Its consumers and its handlers are one list, in the order in which they
--- were attached: {node =, f =} or {event =, f =}. The host gets one function for each event.
+-- were attached: {node =, f =} or {event =, f =, about = the function of the script}. The host gets
+-- one function for each event.
 local Source = strict.class("operator", {}, stream.class)
 Source.__index = Source
 Source.__name = "pgcdc.source"
@@ -400,7 +401,7 @@ function Source:on(event, handler)
          f(strict_columns(old), strict_columns(new))
       end
    end
-   self.consumers[#self.consumers + 1] = { event = event, f = handler }
+   self.consumers[#self.consumers + 1] = { event = event, f = handler, about = f }
    self:rewire()
    return self
 end
