@@ -302,7 +302,7 @@ local function main()
       { "logical", function()
          logical { rows = rows, in_turns = in_turns, line = line, say = say, median = median,
                    patience = patience }
-       end },
+      end },
       { "listen", function()
          listen { database = database, rows = rows, script = two_columns, in_turns = in_turns,
                   line = line, say = say, patience = patience }
