@@ -15,9 +15,10 @@ local wait = require "wait"
 
 local contenders = {}
 
--- What Kafka's own scripts give to a process of Kafka Connect.
-local JVM = { "-server", "-Xms256M", "-Xmx2G", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20",
-              "-XX:InitiatingHeapOccupancyPercent=35", "-XX:+ExplicitGCInvokesConcurrent" }
+-- What Kafka's own scripts give to a process of Kafka Connect. $HEAP: the JVM's, at most.
+local JVM = { "-server", "-Xms256M", "-Xmx" .. (os.getenv "HEAP" or "2G"), "-XX:+UseG1GC",
+              "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35",
+              "-XX:+ExplicitGCInvokesConcurrent" }
 
 local jvm_methods = {}
 local jvm_mt = { __index = jvm_methods }
@@ -57,7 +58,7 @@ end
 
 -- Debezium's engine with these settings besides what it must be told.
 local function debezium(name, database, settings)
-   local slot = name:gsub("%W", "_")
+   local slot = name:lower():gsub("%W", "_")
    local self = { name = name, is_peer = true, uses_slot = true }
 
    function self.start(place)
@@ -137,8 +138,8 @@ end
 -- Those that a place of this kind is measured with, as far as <only> is part of their name.
 function contenders.all(database, kind, only)
    local list = {
-      debezium("debezium", database, {}),
-      debezium("debezium, tuned", database, { ["max.batch.size"] = 8192,
+      debezium("Debezium", database, {}),
+      debezium("Debezium, tuned", database, { ["max.batch.size"] = 8192,
          ["max.queue.size"] = 32768, ["poll.interval.ms"] = 5 }),
       ours("logical", database, "logical", "interval = 1"),
       ours("xmin", database, nil, "deletes = true, interval = 1"),
