@@ -36,6 +36,7 @@ help:
 	@echo "make check-servers   the tests against Postgres 14 to 18; SERVERS='14 18' SUITES=: some"
 	@echo "make native          build the C module that the tests are run with"
 	@echo "make exact SECONDS=  the exactness tests for longer"
+	@echo "make contract SUITES=   the tests that every sink passes, for longer"
 	@echo "make sweep STRIDE=   break the program at every STRIDE-th step"
 	@echo "make fuzz SECONDS= SEED=   inputs that are made up, under sanitizers"
 	@echo "make soak SECONDS= SOAK_ROWS=   much work: pgbench for so long, tables of so many rows"

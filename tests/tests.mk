@@ -69,6 +69,13 @@ check-packages:
 exact: $(PROGRAM) modules $(MUTANTS) $(NATIVE)
 	@$(IN_TEST) PGCDC_EXACT_SECONDS=$(SECONDS) lua5.4 tests/run.lua exact xid xid_alias exactly_once
 
+# What every sink keeps, for longer: more kills, a big table, a network that stands still.
+CONTRACT = contract contract_faults contract_losses contract_refused contract_long
+
+contract: export PGCDC_CONTRACT = 1
+contract:
+	@$(MAKE) --no-print-directory test SUITES="$(or $(SUITES),$(CONTRACT))"
+
 # Big files go to a disk, not to memory.
 soak: $(PROGRAM) modules $(NATIVE)
 	@TMPDIR="$${TMPDIR:-/var/tmp}" PGCDC_LUA="$(CURDIR)/$(PROGRAM)" PGCDC_SOAK_SECONDS=$(SECONDS) \
@@ -279,5 +286,5 @@ cover:
 	find $(BUILD)/obj -name "*.gcda" -exec gcov -n '{}' + | awk -f tests/cover.awk && \
 		exit $$status
 
-.PHONY: asan bench bench-peers check check-kafka check-servers cover demo exact fuzz lint native \
-	soak storm sweep test tsan valgrind
+.PHONY: asan bench bench-peers check check-kafka check-servers contract cover demo exact fuzz \
+	lint native soak storm sweep test tsan valgrind

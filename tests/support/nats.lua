@@ -15,6 +15,8 @@ local wait = require "wait"
 
 local nats = {}
 
+local AT_A_TIME = 5000 -- messages; from a client that has many before it a server turns away
+
 local methods = {}
 local mt = { __name = "nats", __index = methods }
 
@@ -184,11 +186,14 @@ function methods:messages(name, subject)
       deliver_policy = "all", ack_policy = "none", replay_policy = "instant",
       filter_subject = subject,
    } })
-   local request = json.encode { batch = consumer.num_pending + 1, no_wait = true }
-   self.conn:write(("PUB $JS.API.CONSUMER.MSG.NEXT.%s.%s in.all %d\r\n%s\r\n"):format(name,
-      consumer.name, #request, request))
    local list = {}
-   for _ = 1, consumer.num_pending do
+   for i = 0, consumer.num_pending - 1 do
+      if i % AT_A_TIME == 0 then
+         local request = json.encode { batch = math.min(AT_A_TIME, consumer.num_pending - i),
+                                       no_wait = true }
+         self.conn:write(("PUB $JS.API.CONSUMER.MSG.NEXT.%s.%s in.all %d\r\n%s\r\n"):format(name,
+            consumer.name, #request, request))
+      end
       local message = next_message(self)
       if subject or not message.subject:find "%._pgcdc%." then
          list[#list + 1] = message
