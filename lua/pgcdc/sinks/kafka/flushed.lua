@@ -1,8 +1,8 @@
 -- pgcdc.sinks.kafka.flushed: finding the records of a flush again.
 -- SPDX-License-Identifier: MIT
 --
--- A flush is of several sinks: a list of parts {sink =, seal = up to where, base = number of records
--- before it}.
+-- A flush is of several sinks: a list of parts {sink =, seal = up to where, base = number of
+-- records before it}.
 
 local flushed = {}
 
@@ -30,6 +30,25 @@ function flushed.topics(parts, wanted)
       end
    end
    return topics
+end
+
+--- The topics of a flush, as a text that goes on a quote.
+function flushed.list(parts)
+   local seen, list = {}, {}
+   local function add(topic)
+      if topic and not seen[topic] then
+         seen[topic] = true
+         list[#list + 1] = topic
+      end
+   end
+   for _, part in ipairs(parts) do
+      for number, _, _, topic in part.sink:records(part.seal) do
+         add(part.sink.dead[number] and part.sink.dead_topic or topic)
+      end
+      add(next(part.sink.new_shapes) and part.sink.shapes or nil)
+   end
+   local text = table.concat(list, "' or '", 1, math.min(#list, 5))
+   return text .. (#list > 5 and "' or '..." or "")
 end
 
 return flushed
