@@ -18,7 +18,7 @@ local http_flush = require "pgcdc.sinks.http_flush"
 local pattern = require "pgcdc.sinks.pattern"
 local remote = require "pgcdc.sinks.remote"
 
-local BATCH, BATCH_BYTES = 50000, 2 << 20
+local BATCH, BATCH_BYTES = 50000, 1 << 20
 local MOST_DIGITS = 38 -- of a Decimal, in every version
 local SEQ, DELETED = "_seq", "_is_deleted"
 

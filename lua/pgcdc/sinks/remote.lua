@@ -587,6 +587,7 @@ function remote.sink(kind)
          end
       end
       sink.participant = participants.sink(sink)
+      sink.participant.about, sink.participant.stats = kind.kind, Sink.stats
       return sink
    end
 end
