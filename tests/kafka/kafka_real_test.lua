@@ -171,7 +171,7 @@ test("kills_with_two_sinks", function()
    function driver.read()
       return tables.join(changes_of(cluster, odd), changes_of(cluster, even))
    end
-   local count, kills = contract.run(driver, { kills = KILLS, pause = 1, rounds = 10 * KILLS,
+   local count, kills = contract.run(driver, { kills = KILLS // 2, pause = 1, rounds = 5 * KILLS,
                                                seconds = 60 + 20 * KILLS })
    io.write(("%d changes, %d kills ... "):format(count, kills))
 end)
