@@ -52,7 +52,7 @@ check-kafka:
 	@tests/setup.sh kafka
 	@$(MAKE) --no-print-directory $(KAFKA_JARS)
 	@PGCDC_KAFKA=1 PGCDC_KAFKA_KILLS=$(KILLS) $(MAKE) --no-print-directory test JOBS=1 \
-		SUITES="$(or $(SUITES),kafka_real)"
+		SUITES="$(or $(SUITES),kafka_real kafka_secure)"
 
 $(KAFKA_JARS): tests/kafka/pom.xml
 	@echo "get  $@"

@@ -4,7 +4,8 @@
  *     alternating names and values;
  *   open(pairs) -> client | nil, message;
  *   headers(name, value, ...) -> bytes, for `produce`; a value may be nil;
- *   token() -> a text that no other call returns.
+ *   token() -> a text that no other call returns;
+ *   version() -> that of librdkafka, as it counts: 0x020601ff is 2.6.1.
  * Methods of a client:
  *   start(task, seconds, {topic=, group=, text=, number=, is_compact=}): begins a task, see
  *     kafka_task.h; one at a time;
@@ -439,6 +440,12 @@ static int token(lua_State *L)
     return 1;
 }
 
+static int version(lua_State *L)
+{
+    lua_pushinteger(L, rd_kafka_version());
+    return 1;
+}
+
 static int open_kafka(lua_State *L)
 {
     static const luaL_Reg methods[] = {
@@ -450,6 +457,7 @@ static int open_kafka(lua_State *L)
     };
     static const luaL_Reg functions[] = {
         { "check", check }, { "open", open_client }, { "headers", headers }, { "token", token },
+        { "version", version },
         { NULL, NULL },
     };
 

@@ -152,7 +152,23 @@ static bool make_consumer(struct kafka_task *t)
         rd_kafka_conf_destroy(conf);
         fail(&t->answer, RD_KAFKA_RESP_ERR__FAIL, why);
     }
+    if (t->consumer != NULL)
+        rd_kafka_poll_set_consumer(t->consumer);
     return t->consumer != NULL;
+}
+
+/* What the consumer was told while it had no answer, such as that it must not know the group; else
+ * <code>. */
+static rd_kafka_resp_err_t find_reason(struct kafka_task *t, rd_kafka_resp_err_t code)
+{
+    rd_kafka_message_t *m;
+
+    while ((m = rd_kafka_consumer_poll(t->consumer, 0)) != NULL) {
+        if (m->err == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED)
+            code = m->err;
+        rd_kafka_message_destroy(m);
+    }
+    return code;
 }
 
 static void do_recall(struct kafka_task *t)
@@ -169,6 +185,8 @@ static void do_recall(struct kafka_task *t)
     code = rd_kafka_committed(t->consumer, list, t->request.ms);
     if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
         code = found->err;
+    if (code == RD_KAFKA_RESP_ERR__TIMED_OUT)
+        code = find_reason(t, code);
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR && code != RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) {
         fail(a, code, NULL);
     } else {

@@ -6,6 +6,7 @@
 // Commands, each of which is a word:
 //    topic,NAME,PARTITIONS[,CONFIG=VALUE]    makes a topic
 //    set,NAME,CONFIG=VALUE                   changes it
+//    user,NAME,PASSWORD                      makes a user, for SCRAM-SHA-512
 //    allow,USER,KIND,NAME,OPERATION          KIND: topic, group, transactional_id, cluster; NAME:
 //    forbid,USER,KIND,NAME,OPERATION         with * at its end, all that begins so
 
@@ -17,6 +18,9 @@ import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.AlterConfigOp;
 import org.apache.kafka.clients.admin.ConfigEntry;
 import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.admin.ScramCredentialInfo;
+import org.apache.kafka.clients.admin.ScramMechanism;
+import org.apache.kafka.clients.admin.UserScramCredentialUpsertion;
 import org.apache.kafka.common.acl.AccessControlEntry;
 import org.apache.kafka.common.acl.AclBinding;
 import org.apache.kafka.common.acl.AclOperation;
@@ -42,6 +46,11 @@ class Main {
             List.of(new AlterConfigOp(entry, AlterConfigOp.OpType.SET)))).all().get();
     }
 
+    static void user(Admin admin, String[] words) throws Exception {
+        admin.alterUserScramCredentials(List.of(new UserScramCredentialUpsertion(words[1],
+            new ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096), words[2]))).all().get();
+    }
+
     static void acl(Admin admin, String[] words) throws Exception {
         boolean isPrefix = words[3].endsWith("*") && words[3].length() > 1;
         var pattern = new ResourcePattern(ResourceType.fromString(words[2]),
@@ -64,6 +73,7 @@ class Main {
                 switch (words[0]) {
                     case "topic" -> topic(admin, words);
                     case "set" -> set(admin, words);
+                    case "user" -> user(admin, words);
                     default -> acl(admin, words);
                 }
             }

@@ -418,6 +418,15 @@ function TestKafka.test_bad_options()
       ['headers = {["a\\nb"] = "x"}'] = "must have no control characters",
       ['headers = {a = 1}'] = "headers.a",
       ['positions = ""'] = "positions",
+      ['positions = "a b"'] = "positions: 'a b' cannot be the name of a topic",
+      ['dead_topic = "a/b"'] = "dead_topic: 'a/b' cannot be the name of a topic",
+      [('shapes = %q'):format(long)] = "249 at most",
+      ['name = ""'] = "name",
+      ['flush_rows = 0'] = "flush_rows",
+      ['timeout = 0'] = "timeout",
+      ['brokers = 7'] = "brokers",
+      ['tls = {cert = "/x"}'] = "cert and key belong together",
+      ['no_such = 1'] = "no_such",
       ['shapes = "s", format = "debezium"'] = 'shapes is for format = "json" with headers',
       ["config = {acks = 1}"] = "config: acks is set by the sink",
       ['config = {["transactional.id"] = "x"}'] = "transactional.id is set by the sink: say name",
@@ -433,6 +442,33 @@ function TestKafka.test_bad_options()
       lu.assertStrContains(result.text, message)
    end
 end
+
+-- What functions return that cannot be: the message names option and row; nothing is sent.
+test("what_a_function_may_not_return", function(cluster)
+   local db = fixtures.names(2)
+   for options, message in pairs {
+      ['topic = function() return {} end'] = "topic: its function must return",
+      ['topic = function() return "" end'] = "topic: its function must not return an empty text",
+      ['topic = function() return ("x"):rep(250) end'] = "249 at most",
+      ['key = function() return {} end'] = "key: its function must return",
+      ['format = function() return 7 end'] = "format: its function must return",
+      ['topic = function() error "mine" end'] = "mine",
+      ['key = "nothing"'] = "nothing",
+   } do
+      local result = once.ends(1, { dsn = db, state = fixtures.state(),
+                                    script = script(cluster, options) })
+      lu.assertStrContains(result.text, message)
+      lu.assertStrContains(result.text, "public.t")
+   end
+   lu.assertEquals(cluster:read(TOPIC), {})
+end)
+
+test("two_sinks_of_one_name", function(cluster)
+   local result = once.ends(1, { state = false, script = ([[
+      pgcdc.sinks.kafka {brokers = %q} pgcdc.sinks.kafka {brokers = %q}]]):format(cluster.brokers,
+      cluster.brokers) })
+   lu.assertStrContains(result.text, "two sinks are named 'kafka'")
+end)
 
 test("a_name_of_a_topic_that_cannot_be", function(cluster)
    local db = fixtures.names(1, "'a b'")

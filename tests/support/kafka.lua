@@ -219,17 +219,12 @@ function kafka.new(count, secure)
    end
    self.brokers = table.concat(addresses, ",")
    self.secure_brokers = secure and "localhost:" .. self.nodes[1].secure_port
-   local scram = {}
-   for name, password in pairs(secure and secure.users or {}) do
-      scram[#scram + 1] = "--add-scram"
-      scram[#scram + 1] = ("SCRAM-SHA-512=[name=%s,password=%s]"):format(name, password)
-   end
    for i, node in ipairs(self.nodes) do
       node.file = node.dir .. "/properties"
       files.write(node.file, configuration(self.nodes, i, secure))
       local text, status = child.run({
          argv = java("kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c",
-            node.file, table.unpack(scram)), stderr = node.dir .. "/format",
+            node.file), stderr = node.dir .. "/format",
       }, 60)
       assert(status.exit == 0, text)
    end
@@ -242,6 +237,13 @@ function kafka.new(count, secure)
       self:start(i)
    end
    self:await(#self.nodes)
+   if secure then
+      local commands = {}
+      for name, password in pairs(secure.users) do
+         commands[#commands + 1] = ("user,%s,%s"):format(name, password)
+      end
+      self:admin(table.unpack(commands))
+   end
    return self
 end
 

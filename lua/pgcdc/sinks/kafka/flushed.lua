@@ -32,4 +32,23 @@ function flushed.topics(parts, wanted)
    return topics
 end
 
+--- The topics of a flush, as a text that goes on a quote.
+function flushed.list(parts)
+   local seen, list = {}, {}
+   local function add(topic)
+      if topic and not seen[topic] then
+         seen[topic] = true
+         list[#list + 1] = topic
+      end
+   end
+   for _, part in ipairs(parts) do
+      for number, _, _, topic in part.sink:records(part.seal) do
+         add(part.sink.dead[number] and part.sink.dead_topic or topic)
+      end
+      add(next(part.sink.new_shapes) and part.sink.shapes or nil)
+   end
+   local text = table.concat(list, "' or '", 1, math.min(#list, 5))
+   return text .. (#list > 5 and "' or '..." or "")
+end
+
 return flushed

@@ -55,6 +55,12 @@ local privileges = {
 
 -- ---- trouble ----
 
+-- True if this trouble does not pass by itself: brokers let us not in, or we do not trust them.
+local function is_final(trouble)
+   return trouble.is_fatal or denied[trouble.name]
+      or trouble.name == "_SSL" and trouble.text:find("certificate verify failed", 1, true)
+end
+
 -- Raises what a problem means. `what`: what was done. `topic`, `group`: those that it was about, or
 -- nil.
 local function raise(sink, what, problem, topic, group)
@@ -63,9 +69,10 @@ local function raise(sink, what, problem, topic, group)
    if privileges[name] then
       local of = (name:find "^TOPIC" and (topic or sink.positions))
          or name:find "^GROUP" and group or sink.id
-      sink:deny(("%s: the user needs %s"):format(message, privileges[name]:format(of)))
-   elseif denied[name] then
-      sink:deny(message)
+      local needed = name:find "^TOPIC" and group and "READ on the topic '%s'" or privileges[name]
+      sink:deny(("%s: the user needs %s"):format(message, needed:format(of)))
+   elseif is_final(problem) and not problem.is_fatal then
+      sink:deny(message .. settings.hint(message))
    elseif unknown[name] and not sink.is_unknown then -- perhaps it is only being made
       sink.is_unknown = true
       sink:again(message)
@@ -83,7 +90,7 @@ local function serve(sink, what, seconds)
    local has_moved = sink.client:step(seconds)
    local trouble = sink.client:trouble()
    if trouble then
-      if trouble.is_fatal or denied[trouble.name] then
+      if is_final(trouble) then
          raise(sink, what, trouble)
       elseif trouble.name ~= "_ALL_BROKERS_DOWN" then
          sink.trouble = trouble.text
@@ -132,8 +139,10 @@ local function make_topic(sink, topic, is_compact)
    local ok, problem = ask(sink, "create", { topic = topic, is_compact = is_compact }, true)
    if not ok and problem.name ~= "_UNSUPPORTED_FEATURE" then
       if problem.name:find "AUTHORIZATION" then
-         sink:deny(("the topic '%s' is not there: create it, with one partition%s, or let the user "
-            .. "create it"):format(topic, is_compact and " and cleanup.policy=compact" or ""))
+         sink:deny(("the topic '%s' is not there, or the user may not see it, who needs %s on it: "
+            .. "create it, with one partition%s, or let the user create it"):format(topic,
+            is_compact and "WRITE and DESCRIBE" or "READ",
+            is_compact and " and cleanup.policy=compact" or ""))
       end
       raise(sink, "create the topic " .. topic, problem, topic)
    end
@@ -394,7 +403,8 @@ local function tell_apart(sink, parts)
    end
    if #sink.unfit == 0 and sink.id then -- what has undone the transaction is told to the next call
       local _, problem = ask(sink, "offsets", { topic = sink.positions, group = sink.id }, true)
-      raise(sink, "transaction", problem or { name = "", text = "it was undone" })
+      raise(sink, "transaction", problem or { name = "", text = "it was undone" },
+         flushed.list(parts))
    elseif #sink.unfit == 0 then
       sink:broken "some records did not get there"
    end
