@@ -110,14 +110,14 @@ void stream_attach(struct stream *st, size_t i, struct source *source)
 {
     uint64_t lsn = source->position.logical.lsn;
 
-    st->members[i] = (struct member){ .source = source, .told = lsn };
+    st->members[i] = (struct member){ .source = source, .told = st->members[i].told };
     if (lsn < st->passed)
         stream_close(st); /* to begin anew, where this source is */
 }
 
 void stream_detach(struct stream *st, size_t i)
 {
-    st->members[i] = (struct member){ .source = NULL };
+    st->members[i] = (struct member){ .source = NULL, .told = st->members[i].told };
 }
 
 /* ---- the connection ---- */
