@@ -104,6 +104,8 @@ function log_history.assert_newest(db, path)
          now[id] = nil
       else
          local ver = change.row.ver
+         lu.assertFalse(change.table == "h" and now[id] ~= nil, killing.seed() .. ": twice: "
+            .. line)
          lu.assertTrue((now[id] or 0) <= ver, killing.seed() .. ": a key goes back: " .. line)
          now[id] = ver
       end

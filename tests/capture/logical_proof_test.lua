@@ -1,0 +1,169 @@
+-- logical_proof_test.lua: what the rules of capture by the log are for, and wrong ones found out.
+-- SPDX-License-Identifier: MIT
+
+local by_log = require "by_log"
+local cluster = require "cluster"
+local environment = require "environment"
+local files = require "files"
+local log_history = require "log_history"
+local lu = require "luaunit"
+local pgbench = require "pgbench"
+local program = require "program"
+local scope = require "scope"
+local wait = require "wait"
+local watch = require "watch"
+
+local TestLogicalProof = {}
+
+-- Runs <fn> with the program that tests/mutants/<name>.c is a part of; nil: with the true one.
+local function with(name, fn)
+   if name then
+      environment.with("PGCDC_LUA", ("%s-%s"):format(program.binary(), name), fn)
+   else
+      fn()
+   end
+end
+
+-- ---- what is confirmed ----
+
+-- Two sources of one slot. The changes of t go to a handler that fails from the fourth key on,
+-- until there is the file <gate>.
+local function confirm_script(gate)
+   return ([[
+      local t = pgcdc.source { table = "t", capture = "logical", interval = 0.5,
+         on_error = { retry = 1000, wait = 0.3, factor = 1 } }
+      local u = pgcdc.source { table = "u", capture = "logical", interval = 0.5 }
+      t:on("ready", function() print "ready t" end)
+      u:on("ready", function() print "ready u" end)
+      t:on("change", function(change)
+         assert(change.key.id <= 3 or io.open %q, "not yet")
+         print(tostring(change))
+      end)
+      u:on("change", function(change) print("u " .. change.key.id) end)]]):format(gate)
+end
+
+-- The source of t has changes that it cannot save, while u goes on. Killed, and started again.
+-- Returns what comes of t then, as words.
+local function unsaved_after_a_kill()
+   local db = by_log.database [[CREATE TABLE u (id int PRIMARY KEY);
+      ALTER PUBLICATION pgcdc ADD TABLE u]]
+   local gate = scope.dir "gate" .. "/open"
+   local p = program.start { dsn = db, script = confirm_script(gate) }
+   watch.wait_line(p, "^ready t$", 30)
+   watch.wait_line(p, "^ready u$", 30)
+   db:exec "INSERT INTO t VALUES (4, 'x')"
+   p:wait_stderr "attempt=2"
+   db:exec "INSERT INTO u VALUES (1)"
+   watch.wait_line(p, "^u 1$", 30)
+   db:exec "UPDATE t SET v = 'a' WHERE id = 4; UPDATE t SET v = 'b' WHERE id = 4"
+   db:exec "INSERT INTO u VALUES (2)"
+   watch.wait_line(p, "^u 2$", 30)
+   p:wait_stderr "attempt=9" -- more than two seconds: four times as long as what it may save waits
+   p:kill9()
+   files.write(gate, "")
+   db:exec "DELETE FROM t WHERE id = 4; INSERT INTO t VALUES (5, 'end')"
+   p = program.start { dsn = db, script = confirm_script(gate), state = p.state }
+   p:wait_until(function() return by_log.words(p):find "5=end" end, 40, "the end")
+   p:stop()
+   return by_log.words(p)
+end
+
+local EXACT = "i4=x u4=a u4=b d4 i5=end"
+
+function TestLogicalProof.test_what_is_not_saved_is_not_confirmed()
+   lu.assertEquals(unsaved_after_a_kill(), EXACT)
+end
+
+function TestLogicalProof.test_finds_out_who_confirms_what_was_heard()
+   with("claims_heard", function() lu.assertNotStrContains(unsaved_after_a_kill(), "u4=a") end)
+end
+
+function TestLogicalProof.test_finds_out_who_confirms_the_largest_claim()
+   with("claims_largest", function() lu.assertNotStrContains(unsaved_after_a_kill(), "u4=a") end)
+end
+
+-- ---- what the poll that hands over shows ----
+
+-- A commit that the log has, and that nobody sees, since it waits for a standby that does not
+-- answer, while the source takes its slot. Returns what came, as words.
+local function unseen_commit()
+   local one = cluster.new { conf = by_log.conf }
+   local db = by_log.database(nil, one)
+   local first = watch.once(db, nil, {})
+   one:configure { synchronous_standby_names = "nobody" }
+   local h1, h2, x = db:connect(), db:connect(), db:connect()
+   local function slot_waits_for(pid)
+      wait.until_(function()
+         return db:value(([[SELECT count(*) FROM pg_locks l JOIN pg_locks o ON
+            o.transactionid = l.transactionid AND o.granted AND o.pid = %d
+            WHERE NOT l.granted]]):format(pid)) == "1"
+      end, 30, "the slot to wait for " .. pid)
+   end
+   for _, conn in ipairs { h1, h2 } do
+      conn:exec "SET synchronous_commit = local"
+   end
+   h1:exec "BEGIN; SELECT pg_current_xact_id()"
+   local p = by_log.start(db, { state = first.program.state })
+   slot_waits_for(h1:pid())
+   h2:exec "BEGIN; SELECT pg_current_xact_id()"
+   h1:exec "COMMIT"
+   slot_waits_for(h2:pid())
+   x:send "INSERT INTO t VALUES (9, 'unseen')"
+   wait.until_(function()
+      return db:value "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'" == "1"
+   end, 30, "a commit that waits")
+   h2:exec "COMMIT"
+   return db, one, p, x
+end
+
+local function after_unseen_commit(db, one, p, x)
+   one:configure { synchronous_standby_names = "" }
+   x:collect()
+   db:exec "INSERT INTO t VALUES (10, 'end')"
+   p:wait_until(function() return by_log.words(p):find "10=end" end, 40, "the end")
+   p:stop()
+   return by_log.words(p)
+end
+
+function TestLogicalProof.test_a_commit_that_nobody_sees_yet()
+   local db, one, p, x = unseen_commit()
+   p:wait_stderr "a transaction is in the log and not visible yet: does a standby let it wait"
+   lu.assertStrMatches(after_unseen_commit(db, one, p, x), "[iu]9=unseen [iu]10=end")
+end
+
+function TestLogicalProof.test_finds_out_who_reads_any_snapshot()
+   with("logical_bare", function()
+      local db, one, p, x = unseen_commit()
+      watch.wait_ready(p)
+      lu.assertNotStrContains(after_unseen_commit(db, one, p, x), "9=unseen")
+   end)
+end
+
+-- Handing over beside a transaction that the slot waits for, and one that commits before the poll.
+local function handed_over()
+   local db = by_log.database(log_history.tables)
+   local path = scope.dir "exact" .. "/out.jsonl"
+   local writer = log_history.write(db, 3)
+   local options = { dsn = db, script = log_history.script(path), state = path .. ".db" }
+   log_history.run_once(options)
+   pgbench.finish(writer, 60)
+   log_history.run_once(options)
+   return db, path
+end
+
+function TestLogicalProof.test_handing_over_repeats_nothing()
+   log_history.assert_newest(handed_over())
+end
+
+function TestLogicalProof.test_finds_out_who_repeats_what_the_poll_has_shown()
+   with("logical_twice", function()
+      for _ = 1, 4 do
+         if not pcall(log_history.assert_newest, handed_over()) then
+            return
+         end
+      end
+      lu.fail "four runs found nothing wrong with the mutant"
+   end)
+end
+
+return TestLogicalProof
