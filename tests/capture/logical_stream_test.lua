@@ -3,6 +3,7 @@
 -- SPDX-License-Identifier: MIT
 
 local by_log = require "by_log"
+local files = require "files"
 local json = require "json"
 local killing = require "killing"
 local lu = require "luaunit"
@@ -293,6 +294,53 @@ function TestLogicalStream.test_sources_of_a_slot_are_one_checkpoint()
    end
    writer:kill(15)
    writer:wait(10)
+end
+
+-- A source that is added while another one streams, and writers write both tables: each row comes
+-- once, also when the program is killed in the first read or stopped.
+function TestLogicalStream.test_a_source_that_is_added()
+   local db = by_log.database [[CREATE TABLE a (id bigint PRIMARY KEY, v text);
+      CREATE TABLE b (id bigint PRIMARY KEY, v text); CREATE SEQUENCE ids;
+      ALTER PUBLICATION pgcdc ADD TABLE a, b;
+      INSERT INTO b SELECT -n, repeat('x', 200) FROM generate_series(1, 5000) n]]
+   local path = scope.dir "added" .. "/out.jsonl"
+   local options = { dsn = db, script = ([[
+      local sink = pgcdc.sinks.jsonl { path = %q }
+      for name in pgcdc.args.tables:gmatch "%%a" do
+         local source = pgcdc.source { table = name, capture = "logical", interval = 0.2 }
+         source:on("ready", function() print("ready " .. name) end)
+         source:sink(sink)
+      end]]):format(path), args = { tables = "a" } }
+   local p = program.start(options)
+   watch.wait_line(p, "^ready a$", 30)
+   options.state = p.state
+   local writer = pgbench.start_script(db, [[
+      BEGIN; SELECT nextval('ids') AS id \gset
+      INSERT INTO a VALUES (:id, 'x'); INSERT INTO b VALUES (:id, 'y'); COMMIT]],
+      "-c", "2", "-T", "4")
+   local before = #p:lines()
+   p:wait_until(function()
+      return files.size(path) > 2000 and #p:lines() == before
+   end, 30, "rows of the first source")
+   p:kill9()
+   options.args = { tables = "ab" }
+   options.seconds, options.life, options.stops = 3, 0.8, true
+   options.write = function() native.sleep(0.01) end
+   killing.run(options)
+   pgbench.finish(writer, 60)
+   killing.run { dsn = db, script = options.script, state = options.state, seconds = 0,
+                 args = { tables = "ab" } }
+   local seen, n = {}, { a = 0, b = 0 }
+   for line in io.lines(path) do
+      local change = json.decode(line)
+      local key = change.table .. change.key.id
+      lu.assertNil(seen[key], killing.seed() .. ": twice: " .. line)
+      seen[key], n[change.table] = true, n[change.table] + 1
+   end
+   for _, name in ipairs { "a", "b" } do
+      lu.assertEquals(n[name], tonumber(db:value("SELECT count(*) FROM " .. name)),
+         killing.seed())
+   end
 end
 
 -- ---- transactions and messages ----
