@@ -50,6 +50,7 @@ struct config {
     size_t unit;          /* the number of the first source of its unit, if <is_joint> */
     bool rls;             /* captures what row-level security shows of the table */
     bool deletes;         /* looks for rows that were deleted, and tells inserts from updates */
+    bool counts_first;    /* does so during the first read, until the log tells deletes */
     int64_t check_ms;     /* how often it looks for them; 0: in every poll */
     bool keeps_old;       /* changes carry the row as it was before */
     bool is_exact;        /* after a crash, those who listen have what the position says, no more:

@@ -150,8 +150,9 @@ static bool begin_snapshot(struct source *s, struct conn *conn, enum fault_news 
 {
     /* with deletes a table that is read again brings only what differs from what is known; by
      * triggers nothing is known */
-    bool brings_all = s->position.phase == POSITION_NONE || !s->config->deletes ||
-                      s->knows_no_keys || s->position.stamps.is_used;
+    bool is_first = s->position.phase == POSITION_NONE;
+    bool brings_all = is_first || !s->config->deletes || s->knows_no_keys ||
+                      s->position.stamps.is_used;
     char *text;
 
     s->knows_no_keys = false;
@@ -164,6 +165,7 @@ static bool begin_snapshot(struct source *s, struct conn *conn, enum fault_news 
     if ((text = strdup(s->facts.snapshot.text)) == NULL)
         return err_memory(e);
     s->position.phase = POSITION_SNAPSHOT;
+    s->position.is_learned = s->position.is_learned || (is_first && s->config->counts_first);
     begin_position(s, s->facts.snapshot.xmin);
     /* where no transaction was under way the snapshot's rows are all that there is, and the first
      * poll need not look unless something commits meanwhile */

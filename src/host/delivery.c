@@ -101,8 +101,8 @@ bool delivery_restore(struct delivery *d, struct store *store, const struct conf
     if (!store_load(store, name, &d->position, &d->has_position, e))
         return false;
     d->has_kept = d->has_position;
-    d->is_handing_over = !config->deletes && d->position.is_learned &&
-                         config_tells_deletes(config);
+    d->is_handing_over = !config->deletes && config_tells_deletes(config) &&
+                         (d->has_position ? d->position.is_learned : config->counts_first);
     if (!config->deletes && !d->is_handing_over)
         return true;
     d->diff = diff_open(store, config, name, delivery_position(d), e);

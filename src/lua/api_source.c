@@ -277,6 +277,7 @@ static void read_config(lua_State *L, struct config *c)
     c->connections = (size_t)number_field(L, "connections");
     c->rls = flag_field(L, "rls");
     c->deletes = flag_field(L, "deletes");
+    c->counts_first = flag_field(L, "counts_first");
     c->keeps_old = flag_field(L, "old");
     c->skips_unchanged = flag_field(L, "skip_unchanged");
     c->check_ms = ms_field(L, "check_interval");

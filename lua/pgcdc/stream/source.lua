@@ -561,6 +561,8 @@ function Source.declare(spec)
       rls = spec.rls or false,
       connections = connections(spec.connections),
       deletes = keeps_keys,
+      counts_first = spec.deletes ~= false and capture == "logical"
+         and start(spec.start) == "snapshot",
       check_interval = check_interval,
       old = with_deletes("old", spec.old, has_deletes, capture),
       skip_unchanged = with_deletes("skip_unchanged", spec.skip_unchanged, has_deletes, capture),
