@@ -30,6 +30,7 @@
 --    asked             of a sink that sets `wants_flush`: how many values have come since the host
 --                      was asked for a checkpoint; nil: it was not asked
 --    reached           of a sink that has this field: set of the sources of which values came
+--    settles           of a sink: it holds batches, see sinks/leftover
 --    origin, live      what lineage.current and lineage.live were at the last `touch`
 --    values, and changed or texts   of a state, see state
 

@@ -117,5 +117,5 @@ end
 return remote.sink {
    kind = "http", address = "url", fields = fields, read = read, encode = encode,
    open = http_client.open, send = http_flush.send, close = http_client.close,
-   check = http_client.check,
+   check = http_client.check, holds = http_flush.HELD,
 }

@@ -10,6 +10,8 @@
 --             send, commit      records and savepoint; returns when they are durable
 --             drop              from the outbox
 --
+-- A kind that `holds` may end a flush with records that are not there, see sinks/leftover.
+--
 -- A kind of sink is a table, see `remote.sink`. Its functions get the sink, which has the methods
 -- below, and raise what is wrong by one of
 --
@@ -27,8 +29,9 @@
 
 local raw = require "pgcdc.raw"
 local check = require "pgcdc.check"
-local envelope = require "pgcdc.envelope"
 local participants = require "pgcdc.delivery.participants"
+local format = require "pgcdc.sinks.format"
+local leftover = require "pgcdc.sinks.leftover"
 local secret = require "pgcdc.sinks.secret"
 
 local remote = {}
@@ -138,7 +141,7 @@ end
 -- ---- records ----
 
 local function count_put(self)
-   self.rows = self.rows + 1
+   self.rows, self.unsent_rows = self.rows + 1, self.unsent_rows + 1
    if self.rows >= self.flush_rows or self.outbox:bytes() >= self.flush_bytes then
       self.wants_flush = true
    end
@@ -202,36 +205,10 @@ function remote.only_changes(sink, value)
    end
 end
 
-local function json_of(value)
-   return raw.encode(value)
-end
-
-local formats = { json = json_of }
-for _, name in ipairs { "debezium", "cloudevents" } do
-   formats[name] = function(value)
-      return raw.encode(envelope[name](value))
-   end
-end
-
--- What `format` means: a function value -> text, or nil to leave the value out.
-local function read_format(what, given)
-   if type(given) ~= "function" then
-      check.one_of(what .. ": format", given, formats)
-      return formats[given]
-   end
-   return function(value)
-      local text = given(value)
-      if text ~= nil and type(text) ~= "string" then
-         error(("%s: format: its function must return a text, or nil to leave the value out, not "
-            .. "a %s"):format(what, type(text)), 0)
-      end
-      return text
-   end
-end
-
 --- Takes a value. The next `flush` brings it to the target.
 function Sink:write(value)
    participants.touch(self.participant)
+   self.is_touched = true
    self.kind.encode(self, value)
 end
 
@@ -268,9 +245,11 @@ end
 
 -- What was taken up to that seal is in the target, with this savepoint.
 local function end_flush(self, seal, savepoint)
-   self.sent_rows = self.sent_rows + self.outbox:rows(seal)
+   local rows = self.kind.holds and self.unsent_rows or self.outbox:rows(seal) - self.left_out
+   self.sent_rows, self.unsent_rows = self.sent_rows + rows, self.unsent_rows - rows
    self.sent_bytes = self.sent_bytes + self.outbox:bytes(seal)
    self.outbox:drop(seal)
+   self.left_out = 0
    self.rows = self.outbox:rows()
    self.stored = savepoint or self.stored
    self.tried = nil
@@ -323,6 +302,7 @@ local function drop_refused(self, refusal)
    self.outbox:leave_out(indices)
    self.tried = nil
    self.refused_rows = self.refused_rows + #found
+   self.left_out, self.unsent_rows = self.left_out + #found, self.unsent_rows - #found
    error(participants.refused(found), 0)
 end
 
@@ -358,9 +338,54 @@ local function persist(self, f)
    error(participants.later(self.last_error, self.wait), 0)
 end
 
+-- `left` records are not in the target, and may be tried again in so many seconds.
+local function end_part(self, left, seconds)
+   local bytes = self.outbox:bytes() // self.outbox:rows() * left
+   self.sent_rows, self.unsent_rows = self.sent_rows + self.unsent_rows - left, left
+   self.failures, self.wait = 0, 0
+   self.last_error = self:text(self.last_problem or "not all was sent")
+   if left >= self.flush_rows or bytes >= self.flush_bytes then
+      error(participants.later(self.last_error, seconds), 0)
+   end
+   leftover.compact(self)
+end
+
+--- Of a kind that `holds`: brings to the target what can go now. Raises if nothing can, or if too
+--- much is left.
+function Sink:settle()
+   if not self.is_touched and not self.is_due then
+      return
+   end
+   local began, wait = raw.now(), nil
+   self.wants_flush = false
+   persist(self, function()
+      if self.unsent_rows == 0 then
+         return end_flush(self)
+      end
+      make_ready(self)
+      local left, seconds = self.kind.send(self)
+      if left == 0 then
+         return end_flush(self)
+      end
+      wait = seconds
+      end_part(self, left, seconds)
+   end)
+   self.is_touched, self.is_due = false, false
+   self.flush_seconds = raw.now() - began
+   leftover.wait(self, wait)
+   leftover.let_go(self)
+end
+
 --- Brings what was taken, up to that seal or all of it, to the target, all or nothing if the kind
 --- keeps savepoints. `savepoint`: text to be stored with it, or nil.
 function Sink:flush(savepoint, upto)
+   if self.kind.holds then
+      self:settle()
+      if self.unsent_rows > 0 and raw.source_count() == 0 then
+         error(participants.later(self.last_error, 1), 0)
+      end
+      return
+   end
    local began = raw.now()
    self.wants_flush = false
    persist(self, function()
@@ -403,7 +428,7 @@ end
 function Sink:stats()
    return {
       records = self.sent_rows, bytes = self.sent_bytes, retries = self.retries,
-      refused = self.refused_rows, unsent_rows = self.outbox:rows(),
+      refused = self.refused_rows, unsent_rows = self.unsent_rows,
       unsent_bytes = self.outbox:bytes(), in_flight = self.in_flight, is_open = self.is_open,
       is_tripped = self:is_tripped(), flush_seconds = self.flush_seconds,
       last_error = self.last_error,
@@ -506,6 +531,10 @@ end
 ---    check(sink)              a line about the target, for --check; may log warnings. Changes
 ---                             nothing there
 ---    prepares =, identify =   see delivery/checkpoint
+---    holds =                  which part of a record is what leftover.hold returned, counted as in
+---                             api_outbox.h: `send` may end with records that are left. It returns
+---                             how many, and in how many seconds they may be tried again; why is in
+---                             sink.last_problem
 function remote.sink(kind)
    local fields = fields_of(kind)
    local what = "pgcdc.sinks." .. kind.kind
@@ -530,12 +559,13 @@ function remote.sink(kind)
          kind = kind, outbox = raw.outbox(), enters_itself = true, wants_flush = false,
          prepares = kind.prepares, identify = kind.identify,
          name = check.text(what .. ": name", given("name", kind.kind)),
-         format = read_format(what, given("format", "json")),
+         format = format.read(what, given("format", "json")),
          has_format = spec.format ~= nil,
          timeout = check.seconds(what .. ": timeout", given("timeout", 30), 0.1),
          flush_rows = check.count(what .. ": flush_rows", given("flush_rows", FLUSH_ROWS), 1),
          flush_bytes = remote.size(what .. ": flush_bytes", given("flush_bytes", FLUSH_BYTES)),
-         rows = 0, sent_rows = 0, sent_bytes = 0, retries = 0, refused_rows = 0, in_flight = 0,
+         rows = 0, unsent_rows = 0, left_out = 0, sent_rows = 0, sent_bytes = 0, retries = 0,
+         refused_rows = 0, in_flight = 0,
          failures = 0, wait = 0, flush_seconds = 0, is_open = false, is_busy = false,
       }, Sink)
       for _, field in ipairs { "user", "password" } do
@@ -545,6 +575,7 @@ function remote.sink(kind)
       end
       read_tls(sink, what, spec.tls)
       kind.read(sink, spec, what)
+      leftover.start(sink)
       if kind.recall then
          function sink:recall()
             persist(self, make_ready)
@@ -556,6 +587,7 @@ function remote.sink(kind)
          end
       end
       sink.participant = participants.sink(sink)
+      sink.participant.settles = kind.holds ~= nil
       return sink
    end
 end
