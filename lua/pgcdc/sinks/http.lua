@@ -45,6 +45,9 @@ local fields = http_client.fields {
 local function value_of(sink)
    return function(body, id)
       local value = not sink.has_format and raw.decode(body)
+      if not value and not utf8.len(body) then -- JSON must be able to write it
+         body = body:gsub("[\x80-\xff]", "?")
+      end
       return value or { id = id, body = body }
    end
 end
