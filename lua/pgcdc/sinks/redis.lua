@@ -346,12 +346,18 @@ local function send(sink, upto, savepoint)
    local state = { left = 1, clock = sink:clock "MULTI" }
    client:begin_skip()
    client:call "MULTI"
-   for _, commands, _, bytes in sink:records(upto) do
-      client:add(bytes)
-      state.left = state.left + commands
-      if client:pending() > HIGH then
-         drain(sink, state, LOW)
+   local bytes, place = sink.outbox:chunk(nil, upto)
+   while bytes do
+      local at = 0
+      while at < #bytes do
+         local commands
+         at, commands = client:add(bytes, at, sink.maxlen, HIGH)
+         state.left = state.left + commands
+         if client:pending() >= HIGH then
+            drain(sink, state, LOW)
+         end
       end
+      bytes, place = sink.outbox:chunk(place, upto)
    end
    if savepoint then
       client:call("SET", sink.savepoint_key, savepoint)
@@ -397,7 +403,19 @@ end
 
 local encoders = {}
 
+-- The headers of a change that raw.put_change does not add, see redis_entry.h.
+local heads = setmetatable({}, { __index = function(heads, op)
+   local head = ("=s4s4"):pack("op", op)
+   heads[op] = head
+   return head
+end })
+
 function encoders.stream(sink, value, key)
+   if not sink.has_format and raw.is_change(value) and sink:put_change(key, heads[value.op], value)
+   then
+      sink.streams[key] = true
+      return
+   end
    local text = sink.format(value)
    if not text then
       return
