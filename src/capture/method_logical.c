@@ -9,6 +9,7 @@
  * SPDX-License-Identifier: MIT */
 #include "capture/method.h"
 
+#include "capture/complete_plan.h"
 #include "pg/lsn.h"
 #include "pg/replication.h"
 
@@ -174,25 +175,6 @@ static bool check_publication(const struct source *s, struct err *e)
                               "(publish_via_partition_root = true)", e);
 }
 
-static bool check_columns(const struct source *s, struct err *e)
-{
-    const struct rowtype *t = s->facts.rowtype;
-
-    for (size_t i = 0; i < t->n_columns; i++) {
-        const struct rowtype_column *column = &t->columns[i];
-
-        if (column->wants_to_json)
-            return err_set(e, ERR_REFUSED, "%s.%s: column \"%s\" is of type %s, whose JSON only a "
-                           "query can make: leave it out of columns, or use capture = \"xmin\"",
-                           t->schema, t->table, column->name, column->type);
-        if (column->expression != NULL)
-            return err_set(e, ERR_REFUSED, "%s.%s: column \"%s\" is generated, and the log does not"
-                           " have it: leave it out of columns, or use capture = \"xmin\"",
-                           t->schema, t->table, column->name);
-    }
-    return true;
-}
-
 static bool check(const struct source *s, struct err *e)
 {
     const struct own *log = log_of(s);
@@ -206,7 +188,7 @@ static bool check(const struct source *s, struct err *e)
                        "%s: ALTER SYSTEM SET wal_level = 'logical', and restart the server",
                        log->wal_level);
     /* where a position is by the log, what the publication lacks now is a hole: see why_lost */
-    if ((!holds(&s->position) && !check_publication(s, e)) || !check_columns(s, e))
+    if (!holds(&s->position) && !check_publication(s, e))
         return false;
     if (log->identity == 'n' || s->facts.rowtype->n_key == 0)
         return err_set(e, ERR_REFUSED, "%s.%s: updates and deletes of it do not say of which row, "
@@ -501,6 +483,13 @@ static bool raise_floor(struct source *s, struct err *e)
     return true;
 }
 
+/* Also what rows of the log lack is asked for. */
+static void put_try(const struct source *s, struct buf *sql)
+{
+    method_put_try(s, sql);
+    complete_plan_put_try(s, sql);
+}
+
 static bool advance(struct source *s, struct method_step *step, struct err *e)
 {
     char *text;
@@ -532,7 +521,7 @@ const struct method method_logical = {
     .facts_shape = &facts_shape,
     .explain = explain,
     .check = check,
-    .put_try = method_put_try,
+    .put_try = put_try,
     .holds = holds,
     .check_position = check_position,
     .stays = stays,

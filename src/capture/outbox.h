@@ -40,6 +40,9 @@ bool outbox_flush(struct outbox *o, struct err *e) WARN_UNUSED;
 /* The same, except that messages after the last chunk stay. */
 bool outbox_flush_chunks(struct outbox *o, struct err *e) WARN_UNUSED;
 
+/* How many bytes of its spool are in use. */
+uint64_t outbox_spooled(const struct outbox *o);
+
 /* Frees what was not sent. */
 void outbox_fini(struct outbox *o);
 

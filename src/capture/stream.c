@@ -4,6 +4,7 @@
 
 #include "base/array.h"
 #include "base/clock.h"
+#include "capture/complete.h"
 #include "capture/fault.h"
 #include "capture/stream_table.h"
 #include "pg/lsn.h"
@@ -49,14 +50,19 @@ struct stream {
     /* the batch in hand: */
     size_t n_rows, n_bytes;
     struct buf row;      /* scratch */
+    struct complete *complete;
 };
 
 struct stream *stream_new(const char *slot, const char *publication, size_t n_sources)
 {
     struct stream *st = calloc(1, sizeof *st);
 
-    if (st == NULL || (st->members = calloc(n_sources + 1, sizeof *st->members)) == NULL) {
-        free(st);
+    if (st == NULL)
+        return NULL;
+    st->members = calloc(n_sources + 1, sizeof *st->members);
+    st->complete = complete_new(n_sources);
+    if (st->members == NULL || st->complete == NULL) {
+        stream_free(st);
         return NULL;
     }
     st->slot = slot;
@@ -73,6 +79,7 @@ void stream_free(struct stream *st)
     stream_close(st);
     for (size_t i = 0; i < st->n_members; i++)
         message_free(st->members[i].message);
+    complete_free(st->complete);
     stream_table_fini_all(&st->tables);
     buf_fini(&st->row);
     free(st->members);
@@ -84,12 +91,17 @@ uint64_t stream_passed(const struct stream *st)
     return st->passed;
 }
 
+bool stream_has(const struct stream *st, size_t i)
+{
+    return st->members[i].has_out || st->members[i].message != NULL;
+}
+
 bool stream_is_amid(const struct stream *st)
 {
     for (size_t i = 0; i < st->n_members; i++)
-        if (st->members[i].has_out || st->members[i].message != NULL)
+        if (stream_has(st, i))
             return true;
-    return false;
+    return !queue_list_is_empty(complete_held(st->complete));
 }
 
 void stream_attach(struct stream *st, size_t i, struct source *source)
@@ -249,13 +261,22 @@ static bool end_batch(struct stream *st, struct queue_list *out, struct err *e)
     return true;
 }
 
-bool stream_abandon(struct stream *st, struct queue_list *out, struct err *e)
+bool stream_end(struct stream *st, struct conn *conn, struct queue_list *out, struct err *e)
+{
+    struct complete *c = st->complete;
+    bool ok = end_batch(st, complete_held(c), e) && complete_flush(c, true, conn, e);
+
+    complete_release(c, out);
+    return ok;
+}
+
+bool stream_abandon(struct stream *st, struct conn *conn, struct queue_list *out, struct err *e)
 {
     stream_close(st);
     st->cut = 0;
     for (size_t i = 0; i < st->n_members; i++)
         st->members[i].n_passed = 0;
-    return end_batch(st, out, e);
+    return stream_end(st, conn, out, e);
 }
 
 bool stream_tell(struct stream *st, struct queue_list *out, struct err *e)
@@ -279,10 +300,11 @@ static bool fail_stream(const struct stream *st, const char *what, struct err *e
     return err_set(e, ERR_ANSWER, "the log at %s: %s", lsn_write(st->lsn, text), what);
 }
 
-/* Adds a row that stands in st->row. */
-static bool add(struct stream *st, struct member *m, enum op op, struct queue_list *out,
-                struct err *e)
+/* Adds a row that stands in st->row, and stood in <of>. */
+static bool add(struct stream *st, struct member *m, enum op op, const struct pgoutput_row *of,
+                struct queue_list *out, struct err *e)
 {
+    size_t i = (size_t)(m - st->members);
     struct chunk_row row = {
         .len = (uint32_t)st->row.len,
         .op = op,
@@ -299,13 +321,18 @@ static bool add(struct stream *st, struct member *m, enum op op, struct queue_li
         return err_memory(e);
     if (m->n_rows++ < m->n_passed && st->begin.commit_lsn == st->cut)
         return true;
-    if (op != OP_DELETE &&
+    if (op != OP_DELETE && !complete_waits(st->complete, i) &&
         rowtype_is_soft_deleted(m->source->facts.rowtype, st->row.data, st->row.len))
         row.op = OP_DELETE;
     st->n_rows++;
     st->n_bytes += st->row.len;
-    return start_chunk(st, m, out, e) &&
-           (chunk_add(&m->message->chunk, &row, st->row.data) || err_memory(e));
+    if (!start_chunk(st, m, out, e))
+        return false;
+    if (!chunk_add(&m->message->chunk, &row, st->row.data))
+        return err_memory(e);
+    return !complete_waits(st->complete, i) ||
+           complete_add(st->complete, i, op != OP_DELETE ? &of->new : NULL,
+                        of->has_old == PGOUTPUT_OLD_ROW && op != OP_INSERT ? &of->old : NULL, e);
 }
 
 static bool add_row(struct stream *st, struct member *m, const struct stream_table *t,
@@ -315,15 +342,16 @@ static bool add_row(struct stream *st, struct member *m, const struct stream_tab
     bool is_other_key = false;
 
     if (message->kind == PGOUTPUT_DELETE)
-        return stream_table_put_key(t, &row->old, &st->row, e) && add(st, m, OP_DELETE, out, e);
+        return stream_table_put_key(t, &row->old, &st->row, e) &&
+               add(st, m, OP_DELETE, row, out, e);
     if (row->has_old != PGOUTPUT_NO_OLD && !stream_table_is_other_key(t, row, &is_other_key, e))
         return false;
     if (is_other_key && !(stream_table_put_key(t, &row->old, &st->row, e) &&
-                          add(st, m, OP_DELETE, out, e)))
+                          add(st, m, OP_DELETE, row, out, e)))
         return false;
     return stream_table_put_row(t, row, &st->row, e) &&
-           add(st, m, message->kind == PGOUTPUT_INSERT || is_other_key ? OP_INSERT : OP_UPDATE, out,
-               e);
+           add(st, m, message->kind == PGOUTPUT_INSERT || is_other_key ? OP_INSERT : OP_UPDATE, row,
+               out, e);
 }
 
 /* The columns of a table are others than those that the source knows: reads the facts again, in a
@@ -358,6 +386,20 @@ static bool find_table(struct stream *st, size_t i, uint32_t oid, struct conn *c
            stream_table_find(&st->tables, oid, i, m->source, t, &is_known, e);
 }
 
+/* Before rows come that lack something else than those that wait, these are completed. */
+static bool begin_table(struct stream *st, size_t i, const struct stream_table *t,
+                        struct conn *conn, struct queue_list *out, struct err *e)
+{
+    struct source *s = st->members[i].source;
+
+    if (!complete_is_other(st->complete, i, s, t))
+        return true;
+    for (size_t k = 0; k < st->n_members; k++)
+        give(&st->members[k], out);
+    return complete_flush(st->complete, true, conn, e) &&
+           complete_begin(st->complete, i, s, t, conn, e);
+}
+
 static bool take_row(struct stream *st, const struct pgoutput_message *message, struct conn *conn,
                      struct queue_list *out, struct err *e)
 {
@@ -370,7 +412,8 @@ static bool take_row(struct stream *st, const struct pgoutput_message *message, 
         if (m->source == NULL || m->is_done)
             continue;
         if (!find_table(st, i, message->row.relation, conn, out, &t, e) ||
-            (t != NULL && !add_row(st, m, t, message, out, e)))
+            (t != NULL && !(begin_table(st, i, t, conn, out, e) &&
+                            add_row(st, m, t, message, out, e))))
             return false;
     }
     return true;
@@ -498,9 +541,9 @@ static bool take_message(struct stream *st, const struct replication_message *r,
 
 /* ---- reading ---- */
 
-static bool is_big(const struct stream *st)
+bool stream_can_end(const struct stream *st)
 {
-    return st->n_rows >= BATCH_ROWS || st->n_bytes >= BATCH_BYTES;
+    return !st->is_in_transaction && st->cut == 0 && stream_is_amid(st);
 }
 
 /* One message, or none: *is_empty. */
@@ -525,30 +568,33 @@ static bool read_one(struct stream *st, struct conn *conn, int64_t deadline_ms,
     return true;
 }
 
-static bool read_some(struct stream *st, struct conn *conn, int64_t deadline_ms,
+static bool read_some(struct stream *st, struct conn *conn, int64_t deadline_ms, int64_t rest_ms,
                       struct queue_list *out, enum stream_found *found, struct err *e)
 {
-    bool is_amid = stream_is_amid(st), is_empty;
+    bool is_empty;
 
-    *found = STREAM_SOME;
     if (st->replication == NULL && !open(st, conn, e))
         return false;
-    if (!read_one(st, conn, is_amid && !st->is_in_transaction && st->cut == 0 ? 0 : deadline_ms,
-                  out, &is_empty, e))
+    if (stream_can_end(st))
+        deadline_ms = rest_ms > 0 ? clock_mono_ms() + rest_ms : 0;
+    if (!read_one(st, conn, deadline_ms, out, &is_empty, e))
         return false;
-    if (is_empty)
-        *found = STREAM_NOTHING;
-    if (st->is_in_transaction || st->cut != 0 || !stream_is_amid(st) || !(is_empty || is_big(st)))
+    *found = is_empty ? STREAM_NOTHING : STREAM_SOME;
+    if (!stream_can_end(st) || (st->n_rows < BATCH_ROWS && st->n_bytes < BATCH_BYTES))
         return true;
     *found = STREAM_BATCH;
-    return end_batch(st, out, e);
+    return end_batch(st, out, e) && complete_flush(st->complete, true, conn, e);
 }
 
-bool stream_read(struct stream *st, struct conn *conn, int64_t deadline_ms, struct queue_list *out,
-                 enum stream_found *found, struct err *e)
+bool stream_read(struct stream *st, struct conn *conn, int64_t deadline_ms, int64_t rest_ms,
+                 struct queue_list *out, enum stream_found *found, struct err *e)
 {
-    if (read_some(st, conn, deadline_ms, out, found, e))
-        return true;
-    stream_close(st);
-    return false;
+    struct complete *c = st->complete;
+    bool ok = read_some(st, conn, deadline_ms, rest_ms, complete_held(c), found, e);
+
+    ok = ok && complete_flush(c, false, conn, e);
+    complete_release(c, out);
+    if (!ok)
+        stream_close(st);
+    return ok;
 }

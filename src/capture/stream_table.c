@@ -26,7 +26,7 @@ void stream_table_fini_all(struct stream_table_list *ts)
     for (size_t i = 0; i < ts->n; i++)
         forget_columns(&ts->v[i]);
     free(ts->v);
-    *ts = (struct stream_table_list){ 0 };
+    *ts = (struct stream_table_list){ .serial = ts->serial };
 }
 
 static struct stream_table *find(const struct stream_table_list *ts, uint32_t oid)
@@ -52,6 +52,7 @@ bool stream_table_announce(struct stream_table_list *ts, const struct pgoutput_r
     }
     forget_columns(t);
     t->identity = r->identity;
+    t->serial = ++ts->serial;
     t->names = calloc(room, sizeof *t->names);
     t->is_key = calloc(room, sizeof *t->is_key);
     t->fields = calloc(room, sizeof *t->fields);
@@ -127,7 +128,8 @@ bool stream_table_find(struct stream_table_list *ts, uint32_t oid, size_t i,
     for (size_t k = 0; source->config->n_columns == 0 && k < (*t)->n; k++)
         *is_known = *is_known && has_column(s, (*t)->names[k]);
     for (size_t k = 0; k < s->n_columns; k++)
-        *is_known = *is_known && place_of(*t, s->columns[k].name) != SIZE_MAX;
+        *is_known = *is_known && (s->columns[k].expression != NULL ||
+                                  place_of(*t, s->columns[k].name) != SIZE_MAX);
     return map(*t, i, s, e);
 }
 

@@ -14,6 +14,7 @@
 /* A relation, and for one source at a time where its columns are. */
 struct stream_table {
     uint32_t oid;
+    uint64_t serial; /* another one for each announcement, also of other tables */
     char identity;
     char **names; /* n of them; owned, as is <is_key> */
     bool *is_key;
@@ -28,6 +29,7 @@ struct stream_table {
 struct stream_table_list {
     struct stream_table *v;
     size_t n, cap;
+    uint64_t serial; /* of the last announcement */
 };
 
 void stream_table_fini_all(struct stream_table_list *ts);

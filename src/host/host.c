@@ -12,8 +12,10 @@
 #include "lua/api_watch.h"
 #include "host/deletes.h"
 #include "host/output.h"
+#include "host/publish.h"
 #include "host/reset.h"
 #include "host/rows.h"
+#include "serve/notify.h"
 #include "lua/load.h"
 
 #include <errno.h>
@@ -33,6 +35,10 @@ struct host {
     struct reader *reader;
     struct delivery **deliveries; /* of each source */
     struct checkpoint checkpoint;
+    struct publish publish;
+    struct server *server;  /* owned; NULL: nobody listens */
+    struct notify_wish wish; /* socket: owned */
+    struct notify *notify;  /* owned; NULL: systemd did not start us */
     struct pollfd *fds;     /* owned scratch */
     size_t cap_fds;
     size_t n_sources, n_done;
@@ -118,6 +124,7 @@ static bool finish_source(struct host *h, const struct message *m, struct err *e
     if (m->text != NULL && h->o->mode == READER_CHECK)
         print_report(h->script->sources[m->source].name, m->text);
     h->n_done++;
+    publish_done(&h->publish, m->source);
     return m->rowtype == NULL || hooks_announce(h->script, m->source, m->rowtype, e);
 }
 
@@ -183,7 +190,8 @@ static bool sleep_until_news(struct host *h, int64_t wait_ms, struct err *e)
                                  .events = POLLIN };
     h->fds[n + 1] = (struct pollfd){ .fd = h->queue != NULL ? queue_fd(h->queue) : -1,
                                      .events = POLLIN };
-    wait_ms = earlier(wait_ms, lazy_ms);
+    wait_ms = publish_wait_ms(&h->publish, earlier(wait_ms, lazy_ms));
+    beat_set(h->script->beat, BEAT_WAITS, 0);
     if (poll(h->fds, n + 2, wait_ms > 60000 ? 60000 : (int)wait_ms) < 0)
         return errno == EINTR || err_set(e, ERR_INTERNAL, "poll: %s", strerror(errno));
     for (size_t i = 0; i < n; i++)
@@ -241,6 +249,7 @@ static bool handle_next(struct host *h, bool *is_idle, struct err *e)
     if (m == NULL)
         return true;
     d = h->deliveries[m->source];
+    beat_set(h->script->beat, BEAT_DELIVERS, m->source);
     ok = handle(h, m, e);
     if (delivery_take_again(d)) {
         delivery_park_first(d, m);
@@ -299,6 +308,8 @@ static bool loop(struct host *h, struct err *e)
         struct hooks_timers t;
         bool idle;
 
+        publish_turn(&h->publish);
+        beat_set(h->script->beat, BEAT_TIMERS, 0);
         /* timers first: one of them may let a source go on */
         if (!hooks_run_timers(h->script, &t, e))
             return false;
@@ -326,6 +337,7 @@ static bool loop(struct host *h, struct err *e)
         if (idle && (!output_flush(e) || !sleep_until_news(h, t.wait_ms, e)))
             return false;
     }
+    beat_set(h->script->beat, BEAT_STOPS, 0);
     /* --check writes nothing to sinks, which know what they would get */
     return hooks_last(h->script, e) && output_flush(e) && checkpoint_save_lazy(&h->checkpoint, e) &&
            (h->o->mode == READER_CHECK || checkpoint_retry(&h->checkpoint, true, e)) &&
@@ -340,10 +352,47 @@ static void tell_saved(void *arg, const char *source, const char *position)
 {
     struct host *h = arg;
 
-    for (size_t i = 0; h->reader != NULL && i < h->n_sources; i++)
-        if (h->script->sources[i].config->capture == CONFIG_BY_LOGICAL &&
-            strcmp(h->script->sources[i].name, source) == 0)
+    for (size_t i = 0; h->reader != NULL && i < h->n_sources; i++) {
+        if (strcmp(h->script->sources[i].name, source) != 0)
+            continue;
+        lag_save(delivery_lag(h->deliveries[i]), position, clock_wall_us());
+        if (h->script->sources[i].config->capture == CONFIG_BY_LOGICAL)
             reader_saved(h->reader, i, position_text_log_lsn(position));
+    }
+}
+
+/* A delivery takes its time. */
+static void tell_tick(void *arg)
+{
+    struct host *h = arg;
+
+    publish_tick(&h->publish);
+}
+
+/* --listen: opens the socket, and serves. */
+static bool start_server(struct host *h, struct err *e)
+{
+    if ((h->server = server_new(&h->o->listen, h->publish.board, e)) == NULL ||
+        !server_start(h->server, e))
+        return false;
+    log_text(h->log, LOG_INFO, "listening", "address", server_address(h->server));
+    return true;
+}
+
+/* Figures are published for whoever watches the program. */
+static bool start_watchers(struct host *h, struct err *e)
+{
+    bool listens = h->o->listen.listen != NULL, notifies = h->wish.socket != NULL;
+
+    if ((!listens && !notifies) || h->o->mode == READER_CHECK || h->o->is_graph)
+        return true;
+    if (!publish_init(&h->publish, h->script, h->o->script.state, e))
+        return false;
+    if (listens && !start_server(h, e))
+        return false;
+    return !notifies ||
+           (h->notify = notify_new(&h->wish, h->publish.board, &h->o->listen.health,
+                                   e)) != NULL;
 }
 
 static bool start_reader(struct host *h, struct err *e)
@@ -373,12 +422,18 @@ static bool start_reader(struct host *h, struct err *e)
             return false;
     }
     h->script->tell_saved = tell_saved;
+    h->script->tell_tick = tell_tick;
     h->script->tell_arg = h;
+    publish_begin(&h->publish, h->deliveries, h->queue, h->reader);
     return reader_start(h->reader, e);
 }
 
 static void fini(struct host *h)
 {
+    server_free(h->server);
+    notify_free(h->notify);
+    free(h->wish.socket);
+    publish_end(&h->publish);
     if (h->queue != NULL)
         queue_close(h->queue);
     if (h->reader != NULL)
@@ -396,6 +451,7 @@ static void fini(struct host *h)
     if (h->script != NULL)
         api_source_free(h->script);
     script_free(h->script);
+    publish_fini(&h->publish);
     log_bar(h->log, NULL);
 }
 
@@ -415,9 +471,12 @@ static void log_failure(struct host *h, const struct err *e)
 
 static bool run(struct host *h, struct err *e)
 {
-    if ((h->script = script_new(&h->o->script, e)) == NULL || !load_script(h->script, e))
+    if (!notify_take(&h->wish, e) || (h->script = script_new(&h->o->script, e)) == NULL ||
+        !load_script(h->script, e))
         return false;
     h->n_sources = h->script->n_sources;
+    if (!start_watchers(h, e))
+        return false;
     if (h->o->is_graph)
         return hooks_graph(h->script, e) && output_flush(e);
     if (h->n_sources > 0 && h->o->mode != READER_CHECK && !api_state_open(h->script, e))

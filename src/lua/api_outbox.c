@@ -28,9 +28,9 @@
 #include <unistd.h>
 
 #define OUTBOX "pgcdc.outbox"
-#define IN_MEMORY ((size_t)1 << 20)
+#define IN_MEMORY ((size_t)256 << 10) /* the queue before it has more: see QUEUE_BYTES */
 #define MOST ((size_t)8 << 30)
-#define WINDOW ((size_t)256 << 10) /* what is read of the file at once */
+#define WINDOW ((size_t)48 << 10) /* what is read of the file at once */
 #define MOST_PARTS 251
 
 struct seal {
@@ -428,6 +428,11 @@ static int rows(lua_State *L)
 
     lua_pushinteger(L, check_seal(L, o, 2).rows - o->dropped);
     return 1;
+}
+
+lua_Integer api_outbox_bytes(const struct api_outbox *o)
+{
+    return (lua_Integer)(o->end - o->start);
 }
 
 static int bytes(lua_State *L)

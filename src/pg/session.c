@@ -33,7 +33,7 @@ static const struct {
     { "lc_monetary", "'C'", SESSION_VERIFY, 0 },
     /* how they are read */
     { "standard_conforming_strings", "on", SESSION_CLIENT | SESSION_TARGET | SESSION_VERIFY, 0 },
-    { "array_nulls", "on", SESSION_CLIENT | SESSION_VERIFY, 0 },
+    { "array_nulls", "on", SESSION_CAPTURE | SESSION_CLIENT | SESSION_VERIFY, 0 },
     { "xmloption", "content", SESSION_TARGET | SESSION_VERIFY, 0 },
     /* how tables are read */
     { "row_security", "off", SESSION_VERIFY, 0 }, /* a poll has its own, see sql_begin */

@@ -176,5 +176,6 @@ return function(spec)
                                child = raw.child_new(spec.command),
                                is_started = false, counts = counts.new() }, Exec)
    self.participant = participants.sink(self)
+   self.participant.about, self.participant.stats = "exec", Exec.stats
    return self
 end

@@ -278,6 +278,7 @@ end
 function file_sink.register(self)
    if self.path then
       self.participant = participants.sink(self)
+      self.participant.about, self.participant.stats = "file", self.stats
    end
    return self
 end

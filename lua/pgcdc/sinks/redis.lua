@@ -388,7 +388,10 @@ local function commit(sink)
       raise_in_exec(sink, text, at)
    end
    await_replicas(sink)
-   sink.nulls, sink.streams = 0, {}
+   sink.nulls = 0
+   if not sink.is_plain then
+      sink.streams = {}
+   end
    if not (kind == "text" and epoch == sink.epoch) then
       sink.is_recalled = false -- the next flush finds out
    end
@@ -411,10 +414,9 @@ local heads = setmetatable({}, { __index = function(heads, op)
 end })
 
 function encoders.stream(sink, value, key)
-   if not sink.has_format and raw.is_change(value) and sink:put_change(key, heads[value.op], value)
-   then
-      sink.streams[key] = true
-      return
+   if sink.is_plain and raw.is_change(value) and not (rawget(value, "op")
+      or rawget(value, "schema") or rawget(value, "table")) then
+      raw.learn_change(sink.learned, value, key, heads[value.op])
    end
    local text = sink.format(value)
    if not text then
@@ -495,6 +497,9 @@ local function tag(name)
 end
 
 local function encode(sink, value)
+   if sink.is_plain and sink:put_change(sink.learned, value) then
+      return
+   end
    local key = sink.key(value, sink.named)
    if key == nil then
       return
@@ -542,6 +547,11 @@ local function read(sink, spec, what)
       check.fail("%s: user needs a password", what)
    end
    sink.turn, sink.nulls, sink.streams = 1, 0, {}
+   -- Changes of a table all go into one stream, which need not be worked out for each.
+   sink.is_plain = mode == "stream" and not sink.has_format and sink.key_text ~= nil
+      and not sink.key_text:gsub("{name}", ""):gsub("{schema}", ""):gsub("{table}", "")
+         :find "[{}]"
+   sink.learned = setmetatable({}, { __mode = "k" }) -- see raw.learn_change
    sink.savepoint_key = "pgcdc:" .. tag(sink.name)
    sink.epoch_key = sink.savepoint_key .. ":epoch"
 end

@@ -33,6 +33,7 @@ local participants = require "pgcdc.delivery.participants"
 local format = require "pgcdc.sinks.format"
 local leftover = require "pgcdc.sinks.leftover"
 local secret = require "pgcdc.sinks.secret"
+local tls = require "pgcdc.sinks.tls"
 
 local remote = {}
 
@@ -157,15 +158,31 @@ function Sink:put(lane, id, ...)
    participants.leave_sink(before)
 end
 
---- Puts a change, as `raw.put_change` does. Returns false if it cannot.
-function Sink:put_change(topic, headers, change)
-   local before = participants.enter_sink(self)
-   local is_put = raw.put_change(self.outbox, participants.source(), topic, headers, change)
-   if is_put then
-      count_put(self)
+-- The number of the source that the value in hand stems from, as text, or nil.
+local function source_of(self)
+   local origin = self.participant.origin -- `touch` has set it
+   if origin ~= self.last_origin then
+      local source = participants.source()
+      self.last_origin, self.last_source = origin, source and tostring(source)
    end
+   return self.last_source
+end
+
+--- Puts a change, as `raw.put_change` does. Returns false if it cannot.
+function Sink:put_change(known, change)
+   local source = source_of(self)
+   local before = participants.enter_sink(self)
+   local bytes = raw.put_change(self.outbox, known, source, change)
    participants.leave_sink(before)
-   return is_put
+   if not bytes then
+      return false
+   end
+   local rows = self.rows + 1
+   self.rows, self.unsent_rows = rows, self.unsent_rows + 1
+   if rows >= self.flush_rows or bytes >= self.flush_bytes then
+      self.wants_flush = true
+   end
+   return true
 end
 
 --- An iterator over the records up to that seal: index, lane, id, then what `encode` gave.
@@ -449,7 +466,6 @@ end
 
 local common = { name = true, format = true, timeout = true, flush_rows = true, flush_bytes = true,
                  tls = true, user = true, password = true }
-local tls_fields = { ca = true, cert = true, key = true }
 
 --- Bytes, a whole number, of a number or of text such as "64M".
 function remote.size(what, given)
@@ -466,31 +482,9 @@ function remote.size(what, given)
    return bytes
 end
 
--- Keeps paths of files for TLS.
-local function read_tls(sink, what, given)
-   if given == nil then
-      return
-   end
-   check.type(what .. ": tls", given, "table")
-   given = check.taken(what .. ": tls", given, tls_fields)
-   if raw.is_sandboxed then
-      check.fail("%s: tls: the sandbox allows no files", what)
-   elseif (given.cert == nil) ~= (given.key == nil) then
-      check.fail("%s: tls: cert and key belong together", what)
-   end
-   for field, path in pairs(given) do
-      secret.keep(sink, what .. ": tls." .. field, "tls." .. field, check.text(what .. ": tls."
-         .. field, path))
-   end
-end
-
 --- {ca =, cert =, key =}, paths, as they are now.
 function Sink:tls_files()
-   local files = {}
-   for field in pairs(tls_fields) do
-      files[field] = secret.of(self, "tls." .. field)
-   end
-   return files
+   return tls.files(self)
 end
 
 --- Keeps an option that may be in the environment: `sink:secret(field)` returns its text as it is
@@ -573,7 +567,7 @@ function remote.sink(kind)
             sink:keep_secret(what, field, spec[field])
          end
       end
-      read_tls(sink, what, spec.tls)
+      tls.read(sink, what, spec.tls)
       kind.read(sink, spec, what)
       leftover.start(sink)
       if kind.recall then
@@ -588,6 +582,7 @@ function remote.sink(kind)
       end
       sink.participant = participants.sink(sink)
       sink.participant.settles = kind.holds ~= nil
+      sink.participant.about, sink.participant.stats = kind.kind, Sink.stats
       return sink
    end
 end

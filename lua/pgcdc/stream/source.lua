@@ -132,7 +132,7 @@ local function logical(spec)
       end
       return nil, nil, 0
    end
-   for _, option in ipairs { "where", "rls", "together" } do
+   for _, option in ipairs { "rls", "together" } do
       if spec[option] then
          check.fail('pgcdc.source: %s is not for capture = "logical", which reads whole tables from'
             .. ' the log; capture = "xmin" has it', option)
