@@ -371,4 +371,6 @@ return remote.sink {
    kind = "clickhouse", address = "url", fields = fields, read = read, encode = encode,
    open = http_client.open, send = send, close = http_client.close,
    check = check_server, holds = http_flush.HELD,
+   promise = { crash = "the end state is exact",
+               position = "the state file", order = "per key" },
 }

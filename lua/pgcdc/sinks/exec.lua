@@ -175,6 +175,7 @@ return function(spec)
    local self = setmetatable({ command = spec.command, name = spec.name,
                                child = raw.child_new(spec.command),
                                is_started = false, counts = counts.new() }, Exec)
+   self.promise = { crash = "at least once", position = "the state file", order = "the source's" }
    self.participant = participants.sink(self)
    self.participant.about, self.participant.stats = "exec", Exec.stats
    return self

@@ -1,4 +1,4 @@
--- pgcdc.sinks.format: the option `format`: what text a value becomes.
+-- pgcdc.sinks.format: the text of a value, for sinks that send one.
 -- SPDX-License-Identifier: MIT
 
 local raw = require "pgcdc.raw"

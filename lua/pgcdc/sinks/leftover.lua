@@ -19,6 +19,7 @@
 
 local raw = require "pgcdc.raw"
 local lineage = require "pgcdc.delivery.lineage"
+local participants = require "pgcdc.delivery.participants"
 local timer = require "pgcdc.timer"
 
 local leftover = {}
@@ -46,8 +47,8 @@ function leftover.hold(sink)
    return last.id
 end
 
---- Lets go the batches of which nothing is left.
-function leftover.let_go(sink)
+-- Lets go the batches of which nothing is left.
+local function let_go(sink)
    local is_left, rest, held = {}, {}, sink.held
    for _, id in ipairs(sink.unsent_rows > 0 and sink.outbox:distinct(sink.kind.holds) or {}) do
       is_left[id] = true
@@ -63,8 +64,8 @@ function leftover.let_go(sink)
    end
 end
 
---- Makes the outbox anew, with what is left, if most of it is done.
-function leftover.compact(sink)
+-- Makes the outbox anew, with what is left, if most of it is done.
+local function compact(sink)
    local old, fresh = sink.outbox, raw.outbox()
    if old:rows() < 2 * sink.unsent_rows + FEW then
       return
@@ -82,8 +83,8 @@ function leftover.compact(sink)
    sink.outbox, sink.rows, sink.left_out = fresh, fresh:rows(), 0
 end
 
---- Something is left, and may be tried again in so many seconds; nil: nothing is left.
-function leftover.wait(sink, seconds)
+-- Something is left, and may be tried again in so many seconds; nil: nothing is left.
+local function wait(sink, seconds)
    if sink.timer then
       sink.timer:cancel()
       sink.timer = nil
@@ -104,6 +105,48 @@ function leftover.wait(sink, seconds)
    if not sink.warned or now - sink.warned > REMINDER then
       sink.warned = now
       sink:log("warn", ("%s (%d left, for later)"):format(sink.last_error, sink.unsent_rows))
+   end
+end
+
+-- `left` records are not in the target, and may be tried again in so many seconds.
+local function end_part(sink, left, seconds)
+   local bytes = sink.outbox:bytes() // sink.outbox:rows() * left
+   sink.sent_rows, sink.unsent_rows = sink.sent_rows + sink.unsent_rows - left, left
+   sink.failures, sink.wait = 0, 0
+   sink.last_error = sink:text(sink.last_problem or "not all was sent")
+   if left >= sink.flush_rows or bytes >= sink.flush_bytes then
+      error(participants.later(sink.last_error, seconds), 0)
+   end
+   compact(sink)
+end
+
+--- Brings to the target what can go now. Raises if nothing can, or if too much is left. `steps`:
+--- functions of remote, {persist =, make_ready =, end_flush =}. `is_last`: nobody would ask for the
+--- rest later.
+function leftover.settle(sink, steps, is_last)
+   if not sink.is_touched and not sink.is_due then
+      return
+   end
+   local began, seconds = raw.now(), nil
+   sink.wants_flush = false
+   steps.persist(sink, function()
+      local left = 0
+      if sink.unsent_rows > 0 then
+         steps.make_ready(sink)
+         left, seconds = sink.kind.send(sink)
+      end
+      if left == 0 then
+         seconds = nil
+         return steps.end_flush(sink)
+      end
+      end_part(sink, left, seconds)
+   end)
+   sink.is_touched, sink.is_due = false, false
+   sink.flush_seconds = raw.now() - began
+   wait(sink, seconds)
+   let_go(sink)
+   if is_last and sink.unsent_rows > 0 then
+      error(participants.later(sink.last_error, 1), 0)
    end
 end
 
