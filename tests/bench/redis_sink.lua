@@ -60,7 +60,8 @@ return function(b)
    local function theirs(argv)
       target:try "FLUSHALL"
       local seconds = child.seconds({ argv = argv, stderr = "null" }, b.patience)
-      assert(target:call("XLEN", "theirs") == count, "entries are missing")
+      -- redis-benchmark sends whole pipelines only
+      assert(math.abs(target:call("XLEN", "theirs") - count) < 64, "entries are missing")
       return seconds
    end
 
